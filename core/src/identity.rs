@@ -1,0 +1,324 @@
+//! Owns who a node is: its Ed25519 identity, the X25519 static key derived from it, and the record that binds both
+//! to an address and a name.
+
+use crate::addr::Addr;
+use crate::aead::{AeadProvider as _, PORTABLE, TAG_LEN};
+use crate::codec::{Malformed, Put, Reader};
+use crate::hash;
+use crate::rng::Rng;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use x25519_dalek::{PublicKey, StaticSecret};
+
+/// An Ed25519 public key: the only long-lived name of a node, and what trust pins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdentityKey(pub [u8; 32]);
+
+/// An X25519 public key: who a node is inside the exchange.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StaticKey(pub [u8; 32]);
+
+/// A node's own keys. The seed is the only secret that must be kept.
+pub struct Identity {
+    signing: SigningKey,
+    secret: StaticSecret,
+    public: IdentityKey,
+    static_key: StaticKey,
+}
+
+impl Identity {
+    /// The identity that follows from a 32-byte secret seed.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        let signing = SigningKey::from_bytes(&seed);
+        // A label of its own, not the birational map: neither key says anything about the other (wire.md, Identity).
+        let secret = StaticSecret::from(hash::derive(&seed, &[b"pn1-x25519"]));
+        let public = IdentityKey(signing.verifying_key().to_bytes());
+        let static_key = StaticKey(PublicKey::from(&secret).to_bytes());
+        Self { signing, secret, public, static_key }
+    }
+
+    /// The secret seed, for writing the identity file.
+    pub fn seed(&self) -> [u8; 32] {
+        self.signing.to_bytes()
+    }
+
+    /// The public identity key.
+    pub const fn public(&self) -> IdentityKey {
+        self.public
+    }
+
+    /// The public static key.
+    pub const fn static_key(&self) -> StaticKey {
+        self.static_key
+    }
+
+    pub(crate) const fn secret(&self) -> &StaticSecret {
+        &self.secret
+    }
+
+    /// An Ed25519 signature over `label` (which says what is signed) followed by `bytes`.
+    pub fn sign(&self, label: &str, bytes: &[u8]) -> [u8; 64] {
+        let mut message = Vec::from(label.as_bytes());
+        message.put(bytes);
+        self.signing.sign(&message).to_bytes()
+    }
+
+    /// Opens what [`StaticKey::seal`] sealed to this node; `None` when it was not, or was changed.
+    pub fn open_sealed(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (ephemeral, body) = sealed.split_first_chunk::<32>()?;
+        let shared = dh(&self.secret, ephemeral)?;
+        let mut body = body.to_vec();
+        let key = box_key(&shared, ephemeral, &self.static_key);
+        PORTABLE.key(&key).open(0, &[], &mut body).then(|| {
+            body.truncate(body.len() - TAG_LEN);
+            body
+        })
+    }
+}
+
+impl IdentityKey {
+    /// True when `signature` is this key's over `label` and `bytes` (strict verification, no malleable encodings).
+    pub fn verify(&self, label: &str, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        let Ok(key) = VerifyingKey::from_bytes(&self.0) else { return false };
+        let mut message = Vec::from(label.as_bytes());
+        message.put(bytes);
+        key.verify_strict(&message, &Signature::from_bytes(signature)).is_ok()
+    }
+
+    /// What two people compare: 64 bits of the key's hash as four groups of hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        let hash = hash::blake2s(&[b"pn1-fingerprint", &self.0]);
+        let mut text = String::new();
+        for (i, pair) in hash[..8].chunks(2).enumerate() {
+            use fmt::Write as _;
+            let dash = if i > 0 { "-" } else { "" };
+            let _ = write!(text, "{dash}{:02x}{:02x}", pair[0], pair[1]);
+        }
+        text
+    }
+}
+
+impl StaticKey {
+    /// Seals `bytes` so that only the owner of this key can read them: ephemeral key 32, ciphertext, tag 16.
+    pub fn seal(&self, bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
+        let ephemeral = rng.secret();
+        let public = PublicKey::from(&ephemeral).to_bytes();
+        // A static key without an answer (low order) makes a box that nobody can open, which is what it deserves.
+        let shared = dh(&ephemeral, &self.0).unwrap_or_else(|| rng.bytes());
+        let mut out = Vec::from(public);
+        let mut body = Vec::with_capacity(bytes.len() + TAG_LEN);
+        body.put(bytes);
+        body.put(&[0; TAG_LEN]);
+        PORTABLE.key(&box_key(&shared, &public, self)).seal(0, &[], &mut body);
+        out.put(&body);
+        out
+    }
+}
+
+/// X25519; `None` for a result that the other side could have forced (all zero).
+pub(crate) fn dh(secret: &StaticSecret, public: &[u8; 32]) -> Option<[u8; 32]> {
+    let shared = secret.diffie_hellman(&PublicKey::from(*public));
+    shared.was_contributory().then(|| shared.to_bytes())
+}
+
+fn box_key(shared: &[u8; 32], ephemeral: &[u8; 32], recipient: &StaticKey) -> [u8; 32] {
+    hash::derive(shared, &[b"pn1-box", ephemeral, &recipient.0])
+}
+
+/// What a node says of itself, signed with its identity key: who may be reached at which address under which name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// The virtual address the node was assigned.
+    pub addr: Addr,
+    /// Identity key; the signer.
+    pub identity: IdentityKey,
+    /// Static key for the exchange.
+    pub static_key: StaticKey,
+    /// Hostname, or empty. See [`valid_hostname`].
+    pub hostname: String,
+    /// True when the node may be found by search; never means "may be reached".
+    pub public: bool,
+    /// At most [`NodeRecord::TAGS_MAX`] search tags, each shaped like a hostname.
+    pub tags: Vec<String>,
+    /// Rises with every record of this identity. Unit: milliseconds of wall clock, or one more than the last.
+    pub sequence: u64,
+    signature: [u8; 64],
+}
+
+impl NodeRecord {
+    /// Most tags in a record. Source: trust.md.
+    pub const TAGS_MAX: usize = 3;
+    /// Longest encoding of a record. Unit: bytes.
+    pub const LEN_MAX: usize = 512;
+    const LABEL: &'static str = "pn1-record";
+
+    /// A record of `identity`'s own, signed.
+    pub fn sign(identity: &Identity, addr: Addr, profile: &Profile, sequence: u64) -> Self {
+        let mut record = Self {
+            addr,
+            identity: identity.public(),
+            static_key: identity.static_key(),
+            hostname: profile.hostname.clone(),
+            public: profile.public,
+            tags: profile.tags.clone(),
+            sequence,
+            signature: [0; 64],
+        };
+        record.signature = identity.sign(Self::LABEL, &record.body());
+        record
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put(&self.addr.to_bytes());
+        out.put(&self.identity.0);
+        out.put(&self.static_key.0);
+        out.put_u8(self.public.into());
+        out.put_u64(self.sequence);
+        out.put_bytes(self.hostname.as_bytes());
+        out.put_u8(self.tags.len() as u8);
+        self.tags.iter().for_each(|tag| out.put_bytes(tag.as_bytes()));
+        out
+    }
+
+    /// The record's bytes: body, then signature 64.
+    pub fn emit(&self) -> Vec<u8> {
+        let mut out = self.body();
+        out.put(&self.signature);
+        out
+    }
+
+    /// Reads a record and verifies its signature; a forged or malformed record gives the same error.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        let addr = Addr::from_bytes(r.array()?);
+        let (identity, static_key) = (IdentityKey(r.array()?), StaticKey(r.array()?));
+        let (public, sequence) = (r.u8()? != 0, r.u64()?);
+        let hostname = String::from(r.str(HOSTNAME_MAX)?);
+        let count = usize::from(r.u8()?);
+        if count > Self::TAGS_MAX || !(hostname.is_empty() || valid_hostname(&hostname)) {
+            return Err(Malformed);
+        }
+        let mut tags = Vec::new();
+        for _ in 0..count {
+            let tag = r.str(HOSTNAME_MAX)?;
+            if !valid_hostname(tag) {
+                return Err(Malformed);
+            }
+            tags.push(tag.into());
+        }
+        let signature = r.array()?;
+        r.finish()?;
+        let record = Self { addr, identity, static_key, hostname, public, tags, sequence, signature };
+        let signed = record.identity.verify(Self::LABEL, &record.body(), &record.signature);
+        if signed { Ok(record) } else { Err(Malformed) }
+    }
+}
+
+/// What a node's owner chooses about its record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// Hostname, or empty.
+    pub hostname: String,
+    /// May be found by search.
+    pub public: bool,
+    /// Search tags, at most [`NodeRecord::TAGS_MAX`].
+    pub tags: Vec<String>,
+}
+
+/// Longest hostname. Unit: bytes. Source: trust.md.
+pub const HOSTNAME_MAX: usize = 63;
+
+/// Hostnames that could be mistaken for something else. Source: trust.md ("reserved names refused").
+const RESERVED: [&str; 6] = ["localhost", "pilot", "registry", "beacon", "rendezvous", "self"];
+
+/// True for 1–63 characters of `a–z 0–9 -` that neither begin nor end with a dash, are not only digits (those are node
+/// numbers) and are not reserved.
+pub fn valid_hostname(name: &str) -> bool {
+    let shape = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=HOSTNAME_MAX).contains(&name.len())
+        && name.bytes().all(shape)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && !name.bytes().all(|b| b.is_ascii_digit())
+        && !RESERVED.contains(&name)
+}
+
+macro_rules! hex_text {
+    ($($t:ty),*) => {$(
+        impl fmt::Display for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+            }
+        }
+        impl fmt::Debug for $t {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0[..4].iter().try_for_each(|b| write!(f, "{b:02x}"))
+            }
+        }
+        impl core::str::FromStr for $t {
+            type Err = Malformed;
+            fn from_str(text: &str) -> Result<Self, Malformed> {
+                if text.len() != 64 || !text.is_ascii() {
+                    return Err(Malformed);
+                }
+                let mut out = [0; 32];
+                for (slot, i) in out.iter_mut().zip((0..64).step_by(2)) {
+                    *slot = u8::from_str_radix(&text[i..i + 2], 16).map_err(|_| Malformed)?;
+                }
+                Ok(Self(out))
+            }
+        }
+    )*};
+}
+hex_text!(IdentityKey, StaticKey);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn records_survive_the_wire_and_refuse_any_change() {
+        let identity = Identity::from_seed([1; 32]);
+        let profile = Profile { hostname: "worker-node".into(), public: true, tags: std::vec!["gpu".into()] };
+        let record = NodeRecord::sign(&identity, Addr::new(0, 9), &profile, 5);
+        let bytes = record.emit();
+        assert!(bytes.len() <= NodeRecord::LEN_MAX);
+        assert_eq!(NodeRecord::parse(&bytes), Ok(record));
+        for i in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[i] ^= 1;
+            assert_eq!(NodeRecord::parse(&bad), Err(Malformed), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn sealed_boxes_open_only_for_their_recipient() {
+        let (a, b) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
+        let sealed = a.static_key().seal(b"hello", &mut Rng::new([3; 32]));
+        assert_eq!(a.open_sealed(&sealed).as_deref(), Some(&b"hello"[..]));
+        assert_eq!(b.open_sealed(&sealed), None);
+        assert_eq!(a.open_sealed(&sealed[..40]), None);
+    }
+
+    #[test]
+    fn hostnames_are_checked() {
+        for good in ["a", "worker-node", "node7", &"a".repeat(63)] {
+            assert!(valid_hostname(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a.b", "a b", "7", "localhost", &"a".repeat(64), "é"] {
+            assert!(!valid_hostname(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_round_trip_as_text() {
+        let key = Identity::from_seed([1; 32]).public();
+        assert_eq!(key.to_string().parse(), Ok(key));
+        assert_eq!(key.fingerprint().len(), 19);
+        assert!("zz".repeat(32).parse::<IdentityKey>().is_err());
+    }
+}

@@ -1,0 +1,224 @@
+//! Owns the key exchange: Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s (Noise Protocol Framework, revision 34).
+//!
+//! Two messages, each consumed by value so that no step runs twice:
+//! ```text
+//!   initiator                                   responder
+//!   Initiation::write  -- e, es, s, ss, {payload} -->  Received::read
+//!   Initiation::finish <-- e, ee, se, psk, {payload} --  Received::respond
+//! ```
+//! Checked against the published cacophony vectors and against `snow` (see `tests/noise_vectors.rs`).
+
+use crate::aead::{AeadProvider as _, PORTABLE, TAG_LEN};
+use crate::codec::{Put, Reader};
+use crate::hash::{blake2s, hkdf};
+use crate::identity::dh;
+use alloc::vec::Vec;
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroize as _;
+
+const PROTOCOL: &[u8] = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
+
+/// The message is forged, damaged, or meant for somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExchangeFailed;
+
+/// The two traffic keys of a finished exchange, from this side's point of view.
+pub struct TrafficKeys {
+    /// Key for datagrams this side sends.
+    pub send: [u8; 32],
+    /// Key for datagrams this side receives.
+    pub receive: [u8; 32],
+}
+
+impl Drop for TrafficKeys {
+    fn drop(&mut self) {
+        self.send.zeroize();
+        self.receive.zeroize();
+    }
+}
+
+/// The initiator after its message, waiting for the answer.
+#[derive(Clone)]
+pub struct Initiation {
+    state: Symmetric,
+    ephemeral: StaticSecret,
+}
+
+impl Initiation {
+    /// Writes the first message for the owner of `responder` and returns it with the waiting state.
+    ///
+    /// # Errors
+    /// When `responder` is a low-order point.
+    pub fn write(
+        prologue: &[u8],
+        secret: &StaticSecret,
+        responder: &[u8; 32],
+        ephemeral: StaticSecret,
+        payload: &[u8],
+    ) -> Result<(Self, Vec<u8>), ExchangeFailed> {
+        let mut state = Symmetric::new(prologue, responder);
+        let mut message = Vec::with_capacity(96 + payload.len() + TAG_LEN);
+        let public = PublicKey::from(&ephemeral).to_bytes();
+        state.mix_ephemeral(&public);
+        message.put(&public);
+        state.mix_dh(&ephemeral, responder)?; // es
+        state.seal(PublicKey::from(secret).as_bytes(), &mut message); // s
+        state.mix_dh(secret, responder)?; // ss
+        state.seal(payload, &mut message);
+        Ok((Self { state, ephemeral }, message))
+    }
+
+    /// Reads the answer. Takes `&self`: a forged answer must not end a pending exchange (wire.md, Rules).
+    ///
+    /// # Errors
+    /// When the answer does not authenticate under our keys and `psk`.
+    pub fn finish(
+        &self,
+        secret: &StaticSecret,
+        psk: &[u8; 32],
+        message: &[u8],
+    ) -> Result<(TrafficKeys, Vec<u8>), ExchangeFailed> {
+        let mut state = self.state.clone();
+        let mut r = Reader::new(message);
+        let theirs: [u8; 32] = r.array().map_err(|_| ExchangeFailed)?;
+        state.mix_ephemeral(&theirs);
+        state.mix_dh(&self.ephemeral, &theirs)?; // ee
+        state.mix_dh(secret, &theirs)?; // se
+        state.mix_psk(psk);
+        let payload = state.open(r.rest())?;
+        let (send, receive) = state.split();
+        Ok((TrafficKeys { send, receive }, payload))
+    }
+}
+
+/// The responder after reading the first message: it knows who asks, and has promised nothing yet.
+pub struct Received {
+    state: Symmetric,
+    ephemeral: [u8; 32],
+    /// The initiator's static key, authenticated.
+    pub initiator: [u8; 32],
+    /// The first message's payload.
+    pub payload: Vec<u8>,
+}
+
+impl Received {
+    /// Reads the first message.
+    ///
+    /// # Errors
+    /// When it was not made for our static key, or was changed.
+    pub fn read(prologue: &[u8], secret: &StaticSecret, message: &[u8]) -> Result<Self, ExchangeFailed> {
+        let mut state = Symmetric::new(prologue, PublicKey::from(secret).as_bytes());
+        let mut r = Reader::new(message);
+        let ephemeral: [u8; 32] = r.array().map_err(|_| ExchangeFailed)?;
+        state.mix_ephemeral(&ephemeral);
+        state.mix_dh(secret, &ephemeral)?; // es
+        let sealed = r.take(32 + TAG_LEN).map_err(|_| ExchangeFailed)?;
+        let initiator: [u8; 32] = state.open(sealed)?.try_into().map_err(|_| ExchangeFailed)?;
+        state.mix_dh(secret, &initiator)?; // ss
+        let payload = state.open(r.rest())?;
+        Ok(Self { state, ephemeral, initiator, payload })
+    }
+
+    /// Writes the answer; `psk` is the pair secret set at approval, zero before.
+    ///
+    /// # Errors
+    /// When the initiator sent a low-order point.
+    pub fn respond(
+        mut self,
+        ephemeral: &StaticSecret,
+        psk: &[u8; 32],
+        payload: &[u8],
+    ) -> Result<(TrafficKeys, Vec<u8>), ExchangeFailed> {
+        let mut message = Vec::with_capacity(32 + payload.len() + TAG_LEN);
+        let public = PublicKey::from(ephemeral).to_bytes();
+        self.state.mix_ephemeral(&public);
+        message.put(&public);
+        self.state.mix_dh(ephemeral, &self.ephemeral)?; // ee
+        self.state.mix_dh(ephemeral, &self.initiator)?; // se
+        self.state.mix_psk(psk);
+        self.state.seal(payload, &mut message);
+        let (receive, send) = self.state.split();
+        Ok((TrafficKeys { send, receive }, message))
+    }
+}
+
+/// Noise's SymmetricState with the cipher key of its CipherState.
+#[derive(Clone)]
+struct Symmetric {
+    chaining_key: [u8; 32],
+    hash: [u8; 32],
+    key: [u8; 32],
+    counter: u64,
+}
+
+impl Symmetric {
+    fn new(prologue: &[u8], responder: &[u8; 32]) -> Self {
+        // The full name is longer than a hash, so Noise §5.2 hashes it.
+        let name = blake2s(&[PROTOCOL]);
+        let mut state = Self { chaining_key: name, hash: name, key: [0; 32], counter: 0 };
+        state.mix_hash(prologue);
+        state.mix_hash(responder);
+        state
+    }
+
+    fn mix_hash(&mut self, data: &[u8]) {
+        self.hash = blake2s(&[&self.hash, data]);
+    }
+
+    fn mix_key(&mut self, input: &[u8]) {
+        let [chaining_key, key] = hkdf(&self.chaining_key, input);
+        (self.chaining_key, self.key, self.counter) = (chaining_key, key, 0);
+    }
+
+    /// In PSK patterns an ephemeral is mixed into the key as well (Noise §9.2).
+    fn mix_ephemeral(&mut self, public: &[u8; 32]) {
+        self.mix_hash(public);
+        self.mix_key(public);
+    }
+
+    fn mix_dh(&mut self, secret: &StaticSecret, public: &[u8; 32]) -> Result<(), ExchangeFailed> {
+        let mut shared = dh(secret, public).ok_or(ExchangeFailed)?;
+        self.mix_key(&shared);
+        shared.zeroize();
+        Ok(())
+    }
+
+    fn mix_psk(&mut self, psk: &[u8; 32]) {
+        let [chaining_key, hash, key] = hkdf(&self.chaining_key, psk);
+        self.mix_hash(&hash);
+        (self.chaining_key, self.key, self.counter) = (chaining_key, key, 0);
+    }
+
+    fn seal(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        out.put(text);
+        out.put(&[0; TAG_LEN]);
+        let sealed = &mut out[start..];
+        PORTABLE.key(&self.key).seal(self.counter, &self.hash, sealed);
+        self.counter += 1;
+        self.hash = blake2s(&[&self.hash, sealed]);
+    }
+
+    fn open(&mut self, sealed: &[u8]) -> Result<Vec<u8>, ExchangeFailed> {
+        let mut text = sealed.to_vec();
+        if !PORTABLE.key(&self.key).open(self.counter, &self.hash, &mut text) {
+            return Err(ExchangeFailed);
+        }
+        self.counter += 1;
+        self.mix_hash(sealed);
+        text.truncate(text.len() - TAG_LEN);
+        Ok(text)
+    }
+
+    fn split(&self) -> ([u8; 32], [u8; 32]) {
+        let [initiator_sends, responder_sends] = hkdf(&self.chaining_key, &[]);
+        (initiator_sends, responder_sends)
+    }
+}
+
+impl Drop for Symmetric {
+    fn drop(&mut self) {
+        self.chaining_key.zeroize();
+        self.key.zeroize();
+    }
+}

@@ -1,0 +1,108 @@
+//! Owns one key epoch with a peer: both traffic keys, the send counter and the replay window.
+
+use super::replay::ReplayWindow;
+use super::{COUNTER_MAX, REJECT_AFTER, REKEY_AFTER, REKEY_AFTER_DATAGRAMS};
+use crate::aead::{AeadKey, AeadProvider, TAG_LEN};
+use crate::noise::TrafficKeys;
+use crate::time::Instant;
+use crate::wire::{DATA_HEADER_LEN, emit_data_header};
+use alloc::boxed::Box;
+
+/// One finished exchange: what is needed to seal and open DATA datagrams.
+pub struct Session {
+    /// Our number for this session; the peer puts it into every datagram.
+    pub local_index: u32,
+    /// The peer's number for it.
+    pub remote_index: u32,
+    /// True on the side that sent the INIT; it alone starts the next exchange.
+    pub initiator: bool,
+    /// When the exchange finished here.
+    pub created: Instant,
+    /// A datagram has been opened under this session: the peer has the keys too.
+    pub confirmed: bool,
+    send: Box<dyn AeadKey>,
+    receive: Box<dyn AeadKey>,
+    counter: u64,
+    window: ReplayWindow,
+}
+
+/// Why a DATA datagram did not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// Forged, damaged, or sealed under other keys.
+    Tag,
+    /// Seen before, or too old to tell.
+    Replay,
+    /// The counter lies beyond what a session may use.
+    Counter,
+}
+
+impl Session {
+    /// A session from a finished exchange. The keys are erased with `keys`.
+    pub fn new(
+        provider: &dyn AeadProvider,
+        keys: &TrafficKeys,
+        (local_index, remote_index): (u32, u32),
+        initiator: bool,
+        now: Instant,
+    ) -> Self {
+        Self {
+            local_index,
+            remote_index,
+            initiator,
+            created: now,
+            confirmed: false,
+            send: provider.key(&keys.send),
+            receive: provider.key(&keys.receive),
+            counter: 0,
+            window: ReplayWindow::default(),
+        }
+    }
+
+    /// The counter that the next sealed datagram will have.
+    pub const fn next_counter(&self) -> u64 {
+        self.counter
+    }
+
+    /// True while the session may still seal: young enough and its counter not exhausted.
+    pub fn usable(&self, now: Instant) -> bool {
+        now.since(self.created) < REJECT_AFTER && self.counter < COUNTER_MAX
+    }
+
+    /// True when a replacement should be negotiated.
+    pub fn wants_rekey(&self, now: Instant) -> bool {
+        self.initiator && (now.since(self.created) >= REKEY_AFTER || self.counter >= REKEY_AFTER_DATAGRAMS)
+    }
+
+    /// Seals `datagram` in place: 16 bytes of header room, frames, 16 bytes of tag room.
+    pub fn seal(&mut self, datagram: &mut [u8]) -> u64 {
+        let counter = self.counter;
+        self.counter += 1; // a counter is never used twice under a key
+        let (header, body) = datagram.split_at_mut(DATA_HEADER_LEN);
+        emit_data_header(header, self.remote_index, counter);
+        self.send.seal(counter, header, body);
+        counter
+    }
+
+    /// Opens a whole DATA datagram in place and returns its frames and whether it is the newest so far.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing in the session has changed then.
+    pub fn open<'a>(&mut self, counter: u64, datagram: &'a mut [u8]) -> Result<(&'a mut [u8], bool), OpenError> {
+        if counter >= COUNTER_MAX {
+            return Err(OpenError::Counter);
+        }
+        let (header, body) = datagram.split_at_mut(DATA_HEADER_LEN);
+        // PN1: tag before window, so that a forged counter changes nothing.
+        if !self.receive.open(counter, header, body) {
+            return Err(OpenError::Tag);
+        }
+        let newest = self.window.is_newest(counter);
+        if !self.window.accept(counter) {
+            return Err(OpenError::Replay);
+        }
+        self.confirmed = true;
+        let len = body.len() - TAG_LEN;
+        Ok((&mut body[..len], newest))
+    }
+}

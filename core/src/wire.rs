@@ -1,0 +1,183 @@
+//! Owns the outside of every PN1 datagram: five types, told apart by their first byte.
+//!
+//! ```text
+//!  1 INIT   148  type ver flags2 | sender 4 | e 32 | static 48 | timestamp 28 | mac1 16 | mac2 16
+//!  2 RESP    92  type ver flags2 | sender 4 | receiver 4 | e 32 | empty 16 | mac1 16 | mac2 16
+//!  3 COOKIE  64  type ver flags2 | receiver 4 | nonce 24 | cookie 32
+//!  4 DATA  32+n  type 0 0 0      | receiver 4 | counter 8 | n bytes of frames | tag 16
+//!  5 RELAY 16+n  type 0 0 0      | channel 4 | tag 8 | one of the datagrams above
+//! ```
+//! Integers are little-endian. Source: wire.md; the sizes of 1–4 are WireGuard's, deliberately.
+
+/// Protocol version in INIT, RESP and COOKIE.
+pub const VERSION: u8 = 1;
+/// Size of an INIT datagram. Unit: bytes.
+pub const INIT_LEN: usize = 148;
+/// Size of a RESP datagram. Unit: bytes.
+pub const RESP_LEN: usize = 92;
+/// Size of a COOKIE datagram. Unit: bytes.
+pub const COOKIE_LEN: usize = 64;
+/// Bytes in front of a DATA datagram's frames; they are the cipher's additional data.
+pub const DATA_HEADER_LEN: usize = 16;
+/// Bytes that a DATA datagram adds to its frames: header and tag.
+pub const DATA_OVERHEAD: usize = DATA_HEADER_LEN + crate::aead::TAG_LEN;
+/// Bytes that the relay leg puts in front of a datagram.
+pub const RELAY_HEADER_LEN: usize = 16;
+/// Largest datagram on a path that has proven nothing more: IPv6's minimum MTU of 1280 less its and UDP's headers.
+pub const DATAGRAM_LEN_BASE: usize = 1232;
+/// Bytes of each of mac1 and mac2.
+pub const MAC_LEN: usize = 16;
+
+const INIT: u8 = 1;
+const RESP: u8 = 2;
+const COOKIE: u8 = 3;
+const DATA: u8 = 4;
+const RELAY: u8 = 5;
+
+/// A datagram by type, borrowing its bytes. Nothing in it is authenticated yet.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Datagram<'a> {
+    /// First message of an exchange.
+    Init(&'a [u8; INIT_LEN]),
+    /// Answer to an INIT.
+    Resp(&'a [u8; RESP_LEN]),
+    /// "Prove your address first."
+    Cookie(&'a [u8; COOKIE_LEN]),
+    /// Sealed frames for the session with this receiver index.
+    Data {
+        /// The session, as its receiver numbered it.
+        receiver: u32,
+        /// The cipher's counter, which is the packet number.
+        counter: u64,
+    },
+    /// A datagram that came through the beacon.
+    Relay {
+        /// The receiver's number for the pair.
+        channel: u32,
+        /// Short tag over header and payload under the receiver's relay key.
+        tag: [u8; 8],
+    },
+}
+
+/// Why bytes are not a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireError {
+    /// No such type.
+    Type,
+    /// The size does not fit the type.
+    Length,
+    /// A version or reserved bits that we do not speak.
+    Version,
+}
+
+impl<'a> Datagram<'a> {
+    /// Recognises a datagram by type, size and version. Bounded work; never panics.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let header: &[u8; 4] = bytes.first_chunk().ok_or(WireError::Length)?;
+        let exchange = match header {
+            [INIT..=COOKIE, VERSION, 0, 0] => true,
+            [DATA | RELAY, 0, 0, 0] => false,
+            [INIT..=RELAY, ..] => return Err(WireError::Version),
+            _ => return Err(WireError::Type),
+        };
+        if exchange {
+            return match header[0] {
+                INIT => bytes.try_into().map(Self::Init),
+                RESP => bytes.try_into().map(Self::Resp),
+                _ => bytes.try_into().map(Self::Cookie),
+            }
+            .map_err(|_| WireError::Length);
+        }
+        let minimum = if header[0] == DATA { DATA_OVERHEAD } else { RELAY_HEADER_LEN + DATA_OVERHEAD };
+        if bytes.len() < minimum {
+            return Err(WireError::Length);
+        }
+        let index = u32_at(bytes, 4);
+        Ok(match header[0] {
+            DATA => Self::Data { receiver: index, counter: u64::from_le_bytes(array_at(bytes, 8)) },
+            _ => Self::Relay { channel: index, tag: array_at(bytes, 8) },
+        })
+    }
+}
+
+/// Writes the header of a DATA datagram into the front of `out` (at least 16 bytes).
+pub fn emit_data_header(out: &mut [u8], receiver: u32, counter: u64) {
+    out[..4].copy_from_slice(&[DATA, 0, 0, 0]);
+    out[4..8].copy_from_slice(&receiver.to_le_bytes());
+    out[8..16].copy_from_slice(&counter.to_le_bytes());
+}
+
+/// The header of the relay leg.
+pub fn emit_relay_header(channel: u32, tag: [u8; 8]) -> [u8; RELAY_HEADER_LEN] {
+    let mut out = [0; RELAY_HEADER_LEN];
+    out[0] = RELAY;
+    out[4..8].copy_from_slice(&channel.to_le_bytes());
+    out[8..].copy_from_slice(&tag);
+    out
+}
+
+/// The tag of a relay header: keyed with the node's relay key, over channel and payload's first 32 bytes and length.
+///
+/// It tells a beacon which client speaks, and a client that its beacon does; the payload has a tag of its own.
+pub fn relay_tag(key: &[u8; 32], channel: u32, payload: &[u8]) -> [u8; 8] {
+    let head = &payload[..payload.len().min(32)];
+    crate::hash::mac8(key, &[&channel.to_le_bytes(), &(payload.len() as u32).to_le_bytes(), head])
+}
+
+pub(crate) fn exchange_header(kind: ExchangeKind) -> [u8; 4] {
+    let byte = match kind {
+        ExchangeKind::Init => INIT,
+        ExchangeKind::Resp => RESP,
+        ExchangeKind::Cookie => COOKIE,
+    };
+    [byte, VERSION, 0, 0]
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum ExchangeKind {
+    Init,
+    Resp,
+    Cookie,
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(array_at(bytes, at))
+}
+
+/// `N` bytes at a fixed place in a datagram whose length `parse` has checked.
+pub(crate) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes[at..at + N].try_into().expect("length checked by parse")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    #[test]
+    fn datagrams_are_told_apart_by_type_size_and_version() {
+        let mut init = vec![0u8; INIT_LEN];
+        init[..4].copy_from_slice(&exchange_header(ExchangeKind::Init));
+        assert!(matches!(Datagram::parse(&init), Ok(Datagram::Init(_))));
+        assert_eq!(Datagram::parse(&init[..INIT_LEN - 1]), Err(WireError::Length));
+        init[1] = 2;
+        assert_eq!(Datagram::parse(&init), Err(WireError::Version));
+        init[0] = 9;
+        assert_eq!(Datagram::parse(&init), Err(WireError::Type));
+        assert_eq!(Datagram::parse(&[4]), Err(WireError::Length));
+    }
+
+    #[test]
+    fn data_and_relay_headers_have_their_frozen_bytes() {
+        let mut data = vec![0u8; DATA_OVERHEAD];
+        emit_data_header(&mut data, 0x0403_0201, 0x0807_0605_0403_0201);
+        assert_eq!(&data[..16], &[4, 0, 0, 0, 1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(Datagram::parse(&data), Ok(Datagram::Data { receiver: 0x0403_0201, counter: 0x0807_0605_0403_0201 }));
+        assert_eq!(Datagram::parse(&data[..31]), Err(WireError::Length));
+
+        let mut relay = emit_relay_header(7, [9; 8]).to_vec();
+        relay.extend_from_slice(&data);
+        assert_eq!(Datagram::parse(&relay), Ok(Datagram::Relay { channel: 7, tag: [9; 8] }));
+        assert_eq!(Datagram::parse(&relay[..40]), Err(WireError::Length));
+    }
+}

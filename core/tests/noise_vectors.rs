@@ -1,0 +1,88 @@
+//! The exchange agrees with the published cacophony vectors and, message by message, with `snow`.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use pilot_core::noise::{Initiation, Received};
+use serde_json::Value;
+
+const NAME: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
+
+fn hex(value: &Value) -> Vec<u8> {
+    let text = value.as_str().unwrap();
+    (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
+}
+
+fn key(value: &Value) -> [u8; 32] {
+    hex(value).try_into().unwrap()
+}
+
+#[test]
+fn published_vectors_agree() {
+    let vectors: Vec<Value> = serde_json::from_str(include_str!("noise_ikpsk2_vectors.json")).unwrap();
+    assert!(!vectors.is_empty());
+    for v in &vectors {
+        let prologue = hex(&v["init_prologue"]);
+        let psk = key(&v["init_psks"][0]);
+        let (init_secret, resp_secret) = (key(&v["init_static"]).into(), key(&v["resp_static"]).into());
+        let (messages, remote) = (v["messages"].as_array().unwrap(), key(&v["init_remote_static"]));
+
+        let (waiting, first) =
+            Initiation::write(&prologue, &init_secret, &remote, key(&v["init_ephemeral"]).into(), &hex(&messages[0]["payload"]))
+                .unwrap();
+        assert_eq!(first, hex(&messages[0]["ciphertext"]));
+
+        let received = Received::read(&prologue, &resp_secret, &first).unwrap();
+        assert_eq!(received.payload, hex(&messages[0]["payload"]));
+        let (resp_keys, second) =
+            received.respond(&key(&v["resp_ephemeral"]).into(), &psk, &hex(&messages[1]["payload"])).unwrap();
+        assert_eq!(second, hex(&messages[1]["ciphertext"]));
+
+        let (init_keys, payload) = waiting.finish(&init_secret, &psk, &second).unwrap();
+        assert_eq!(payload, hex(&messages[1]["payload"]));
+        assert_eq!((init_keys.send, init_keys.receive), (resp_keys.receive, resp_keys.send));
+        assert!(waiting.finish(&init_secret, &[0; 32], &second).is_err(), "another pair secret is refused");
+    }
+}
+
+#[test]
+fn snow_understands_both_messages() {
+    let (ours, theirs, psk) = ([1u8; 32], [2u8; 32], [3u8; 32]);
+    let public = |secret: [u8; 32]| x25519_public(secret);
+    for we_initiate in [true, false] {
+        let builder = || snow::Builder::new(NAME.parse().unwrap());
+        let mut buf = [0u8; 256];
+        if we_initiate {
+            let mut snow = builder().local_private_key(&theirs).unwrap().psk(2, &psk).unwrap().prologue(b"p").unwrap().build_responder().unwrap();
+            let (waiting, first) = Initiation::write(b"p", &ours.into(), &public(theirs), [9; 32].into(), b"stamp").unwrap();
+            let n = snow.read_message(&first, &mut buf).unwrap();
+            assert_eq!(&buf[..n], b"stamp");
+            let n = snow.write_message(b"", &mut buf).unwrap();
+            let (keys, _) = waiting.finish(&ours.into(), &psk, &buf[..n]).unwrap();
+            assert_eq!(snow.dangerously_get_raw_split(), (keys.send, keys.receive));
+        } else {
+            let mut snow = builder().local_private_key(&theirs).unwrap().remote_public_key(&public(ours)).unwrap().psk(2, &psk).unwrap().prologue(b"p").unwrap().build_initiator().unwrap();
+            let n = snow.write_message(b"stamp", &mut buf).unwrap();
+            let received = Received::read(b"p", &ours.into(), &buf[..n]).unwrap();
+            assert_eq!((received.initiator, &received.payload[..]), (public(theirs), &b"stamp"[..]));
+            let (keys, second) = received.respond(&[8; 32].into(), &psk, b"").unwrap();
+            snow.read_message(&second, &mut buf).unwrap();
+            assert_eq!(snow.dangerously_get_raw_split(), (keys.receive, keys.send));
+        }
+    }
+}
+
+fn x25519_public(secret: [u8; 32]) -> [u8; 32] {
+    x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(secret)).to_bytes()
+}
+
+#[test]
+fn changed_messages_and_low_order_points_are_refused() {
+    let (a, b): ([u8; 32], [u8; 32]) = ([1; 32], [2; 32]);
+    let (_, first) = Initiation::write(b"p", &a.into(), &x25519_public(b), [9; 32].into(), b"stamp").unwrap();
+    for i in 0..first.len() {
+        let mut bad = first.clone();
+        bad[i] ^= 0x10;
+        assert!(Received::read(b"p", &b.into(), &bad).is_err(), "byte {i}");
+    }
+    assert!(Received::read(b"other", &b.into(), &first).is_err(), "another prologue");
+    assert!(Initiation::write(b"p", &a.into(), &[0; 32], [9; 32].into(), b"").is_err(), "low-order responder");
+}
