@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 pub struct Malformed;
 
 /// Reads values from the front of a byte slice; every method fails with [`Malformed`] instead of panicking.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -31,7 +31,7 @@ pub mod codec;
 //pub mod endpoint;
 mod hash;
 pub mod identity;
-//pub mod link;
+pub mod link;
 pub mod noise;
 //pub mod path;
 //mod peer;

@@ -1,0 +1,313 @@
+//! Owns congestion control: how much may be in flight and how fast it leaves, behind the trait [`Controller`].
+//!
+//! [`TolerantCubic`] is CUBIC (RFC 9438, counted in bytes) with slow-start exit by delay (in the spirit of HyStart++,
+//! RFC 9406), and one difference: a loss cuts the window only when a queue is visible or loss is heavy. link.md has the
+//! measurements: random loss then costs what it loses, while against other CUBIC flows it behaves as CUBIC does.
+
+use crate::time::{Duration, Instant};
+
+/// What one ACK frame told.
+#[derive(Clone, Copy, Debug)]
+pub struct AckSample {
+    /// When it arrived.
+    pub now: Instant,
+    /// Bytes newly acknowledged.
+    pub bytes: u64,
+    /// Round-trip time of its newest datagram.
+    pub rtt: Duration,
+    /// Smoothed round-trip time.
+    pub srtt: Duration,
+    /// Its newest packet number.
+    pub largest: u64,
+    /// The packet number that will be sent next.
+    pub next: u64,
+    /// The sender had less to send than it was allowed to.
+    pub app_limited: bool,
+    /// Delivered bytes per second since the newest datagram was sent.
+    pub delivery_rate: u64,
+}
+
+/// One lost datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct LossSample {
+    /// When it was declared lost.
+    pub now: Instant,
+    /// Its packet number.
+    pub number: u64,
+    /// The packet number that will be sent next.
+    pub next: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// A congestion controller for one path. Windows and sizes in bytes, rates in bytes per second.
+pub trait Controller: Send {
+    /// Something arrived.
+    fn on_ack(&mut self, sample: &AckSample);
+    /// Something was lost.
+    fn on_loss(&mut self, sample: &LossSample);
+    /// Nothing arrived for several probe timeouts: start again carefully.
+    fn on_collapse(&mut self);
+    /// Most bytes in flight.
+    fn window(&self) -> u64;
+    /// Sending rate; `None` before the first round trip is known.
+    fn pacing_rate(&self) -> Option<u64>;
+    /// Name for statistics.
+    fn name(&self) -> &'static str;
+}
+
+/// Datagrams in the initial window. Source: RFC 9002 §7.2.
+const INITIAL_DATAGRAMS: f64 = 10.0;
+/// Smallest window. Unit: datagrams.
+const MINIMUM_DATAGRAMS: f64 = 4.0;
+/// RFC 9438 §4.6.
+const BETA: f64 = 0.7;
+/// RFC 9438 §5.
+const C: f64 = 0.4;
+/// RFC 9438 §4.3: 3 (1 − β) / (1 + β).
+const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
+/// RFC 9438 §4.7, fast convergence.
+const CONVERGENCE: f64 = (1.0 + BETA) / 2.0;
+/// A queue is visible when srtt exceeds the minimum by this much, or by an eighth. Source: link.md.
+const QUEUE_VISIBLE: Duration = Duration::from_millis(3);
+/// Loss above this share of recent bytes is congestion whatever the delay says. Source: link.md.
+const HEAVY_LOSS: f64 = 0.08;
+/// A minimum of the round-trip time older than this is measured anew.
+const MIN_RTT_LIFETIME: Duration = Duration::from_secs(30);
+
+/// CUBIC that does not mistake random loss for congestion.
+pub struct TolerantCubic {
+    datagram: f64,
+    window: f64,
+    threshold: f64,
+    /// Window before the last cut, where the cubic curve has its plateau.
+    plateau: f64,
+    /// Seconds from the cut to the plateau.
+    k: f64,
+    epoch: Option<Instant>,
+    /// What Reno would have; CUBIC is never slower.
+    reno: f64,
+    srtt: Duration,
+    min_rtt: Option<Duration>,
+    min_rtt_at: Instant,
+    round: Round,
+    /// Losses of packet numbers below this belong to a reaction already taken.
+    recovery_until: u64,
+}
+
+/// One round trip's observations.
+#[derive(Default)]
+struct Round {
+    end: u64,
+    count: u32,
+    min_rtt: Option<Duration>,
+    last_min_rtt: Option<Duration>,
+    acked: f64,
+    lost: f64,
+}
+
+impl TolerantCubic {
+    /// A controller in slow start for datagrams of `datagram` bytes.
+    pub fn new(datagram: usize) -> Self {
+        let datagram = datagram as f64;
+        Self {
+            datagram,
+            window: INITIAL_DATAGRAMS * datagram,
+            threshold: f64::MAX,
+            plateau: 0.0,
+            k: 0.0,
+            epoch: None,
+            reno: 0.0,
+            srtt: Duration::ZERO,
+            min_rtt: None,
+            min_rtt_at: Instant::ZERO,
+            round: Round::default(),
+            recovery_until: 0,
+        }
+    }
+
+    const fn in_slow_start(&self) -> bool {
+        self.window < self.threshold
+    }
+
+    fn end_round(&mut self, next: u64) {
+        if let (Some(last), Some(this)) = (self.round.last_min_rtt, self.round.min_rtt)
+            && self.in_slow_start()
+            // RFC 9406 §4.2: the delay grew by an eighth, bounded to 4–16 ms.
+            && this > last + (last / 8).clamp(Duration::from_millis(4), Duration::from_millis(16))
+        {
+            self.threshold = self.window;
+        }
+        self.round.last_min_rtt = self.round.min_rtt.take();
+        self.round.end = next;
+        self.round.count += 1;
+        if self.round.count.is_multiple_of(4) {
+            self.round.acked /= 2.0;
+            self.round.lost /= 2.0;
+        }
+    }
+
+    /// RFC 9438 §4.2–4.4.
+    fn avoid_congestion(&mut self, sample: &AckSample) {
+        if self.epoch.is_none() {
+            (self.epoch, self.plateau, self.k, self.reno) = (Some(sample.now), self.window, 0.0, self.window);
+        }
+        let since = sample.now.since(self.epoch.unwrap_or(sample.now)) + sample.srtt;
+        let t = since.as_secs_f64() - self.k;
+        let target = (C * self.datagram * t * t * t + self.plateau).min(1.5 * self.window);
+        let acked = sample.bytes as f64;
+        self.reno += ALPHA * self.datagram * acked / self.window;
+        let target = target.max(self.reno);
+        if target > self.window {
+            self.window += (target - self.window) * acked / self.window;
+        }
+    }
+
+    fn queue_is_visible(&self) -> bool {
+        let Some(min) = self.min_rtt else { return true };
+        self.srtt.saturating_sub(min) >= QUEUE_VISIBLE.max(min / 8)
+    }
+
+    fn cut(&mut self, now: Instant) {
+        self.plateau = if self.window < self.plateau { self.window * CONVERGENCE } else { self.window };
+        self.window = (self.window * BETA).max(MINIMUM_DATAGRAMS * self.datagram);
+        self.threshold = self.window;
+        self.k = cube_root((self.plateau - self.window).max(0.0) / (C * self.datagram));
+        self.epoch = Some(now);
+        self.reno = self.window;
+    }
+}
+
+impl Controller for TolerantCubic {
+    fn on_ack(&mut self, sample: &AckSample) {
+        self.srtt = sample.srtt;
+        let expired = sample.now.since(self.min_rtt_at) > MIN_RTT_LIFETIME;
+        if expired || self.min_rtt.is_none_or(|min| sample.rtt <= min) {
+            (self.min_rtt, self.min_rtt_at) = (Some(sample.rtt), sample.now);
+        }
+        self.round.min_rtt = Some(self.round.min_rtt.map_or(sample.rtt, |min| min.min(sample.rtt)));
+        self.round.acked += sample.bytes as f64;
+        if sample.largest >= self.round.end {
+            self.end_round(sample.next);
+        }
+        if sample.app_limited {
+            return; // RFC 9438 §4.2: an unused window is no reason to grow it
+        }
+        if self.in_slow_start() {
+            self.window += sample.bytes as f64;
+        } else {
+            self.avoid_congestion(sample);
+        }
+    }
+
+    fn on_loss(&mut self, sample: &LossSample) {
+        self.round.lost += sample.bytes as f64;
+        if sample.number < self.recovery_until {
+            return; // one reaction per round trip
+        }
+        self.recovery_until = sample.next;
+        let share = self.round.lost / (self.round.acked + self.round.lost).max(1.0);
+        if self.queue_is_visible() || share >= HEAVY_LOSS {
+            self.cut(sample.now);
+        }
+    }
+
+    fn on_collapse(&mut self) {
+        self.threshold = (self.window * BETA).max(MINIMUM_DATAGRAMS * self.datagram);
+        self.window = MINIMUM_DATAGRAMS * self.datagram;
+        self.epoch = None;
+    }
+
+    fn window(&self) -> u64 {
+        self.window as u64
+    }
+
+    fn pacing_rate(&self) -> Option<u64> {
+        if self.srtt.is_zero() {
+            return None;
+        }
+        let gain = if self.in_slow_start() { 2.0 } else { 1.2 };
+        Some((gain * self.window / self.srtt.as_secs_f64()) as u64)
+    }
+
+    fn name(&self) -> &'static str {
+        "cubic-tolerant"
+    }
+}
+
+/// Newton's iteration; `core` has no `cbrt`. Good to 1e-9 for the 0–1e6 seen here.
+fn cube_root(x: f64) -> f64 {
+    if x <= 0.0 {
+        return 0.0;
+    }
+    let mut root = if x > 1.0 { x / 2.0 } else { 1.0 };
+    for _ in 0..60 {
+        root -= (root * root * root - x) / (3.0 * root * root);
+    }
+    root
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ack(ms: u64, rtt_ms: u64, number: u64) -> AckSample {
+        AckSample {
+            now: Instant::from_micros(ms * 1000),
+            bytes: 12_000,
+            rtt: Duration::from_millis(rtt_ms),
+            srtt: Duration::from_millis(rtt_ms),
+            largest: number,
+            next: number + 10,
+            app_limited: false,
+            delivery_rate: 0,
+        }
+    }
+
+    fn loss(number: u64) -> LossSample {
+        LossSample { now: Instant::from_micros(1_000_000), number, next: number + 10, bytes: 1200 }
+    }
+
+    #[test]
+    fn cube_roots_are_exact_enough() {
+        for x in [0.001, 0.5, 1.0, 27.0, 1e6] {
+            assert!((cube_root(x) - x.cbrt()).abs() < 1e-6 * x.max(1.0));
+        }
+    }
+
+    #[test]
+    fn random_loss_keeps_the_window_and_loss_with_a_queue_cuts_it() {
+        let mut cc = TolerantCubic::new(1200);
+        for i in 0..20 {
+            cc.on_ack(&ack(50 * i, 50, 10 * i));
+        }
+        let before = cc.window();
+        cc.on_loss(&loss(200));
+        assert_eq!(cc.window(), before, "no queue is visible");
+        for i in 0..20 {
+            cc.on_ack(&ack(1000 + 50 * i, 80, 300 + 10 * i));
+        }
+        let before = cc.window();
+        cc.on_loss(&loss(500));
+        assert!(cc.window().abs_diff((before as f64 * BETA) as u64) <= 1, "a queue is visible");
+        cc.on_loss(&loss(505));
+        assert!(cc.window().abs_diff((before as f64 * BETA) as u64) <= 1, "one cut per round trip");
+    }
+
+    #[test]
+    fn slow_start_ends_when_the_delay_grows() {
+        let mut cc = TolerantCubic::new(1200);
+        (0..5).for_each(|i| cc.on_ack(&ack(50 * i, 50, 10 * i)));
+        assert!(cc.in_slow_start());
+        (5..8).for_each(|i| cc.on_ack(&ack(50 * i, 60 + 10 * i, 10 * i)));
+        assert!(!cc.in_slow_start());
+    }
+
+    #[test]
+    fn an_idle_sender_does_not_grow_its_window() {
+        let mut cc = TolerantCubic::new(1200);
+        let before = cc.window();
+        (0..50).for_each(|i| cc.on_ack(&AckSample { app_limited: true, ..ack(50 * i, 50, i) }));
+        assert_eq!(cc.window(), before);
+    }
+}

@@ -1,0 +1,479 @@
+//! The link: one per peer, inside the tunnel. It makes a lossy path look loss-free to the TCP stack above, and holds the
+//! one congestion controller that all streams to the peer share.
+//!
+//! Flow of a packet out: [`Link::enqueue_packet`] → [`Link::poll_frames`] when window and pacing allow → sealed by the
+//! peer → [`Link::on_sent`], which keeps the bytes until they are acknowledged.
+//! Flow back: [`Link::on_ack`] frees them, measures the round trip, finds what is lost and queues it again.
+//!
+//! Packets are handed up as they come; order is TCP's business, per flow, so that a hole in one stream never holds back
+//! another (see `pilot-stack`).
+
+pub mod cc;
+pub mod control;
+pub mod frame;
+mod ranges;
+mod recovery;
+
+pub use ranges::Urgency;
+
+use crate::time::{Duration, Instant, earliest};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use cc::{AckSample, Controller, LossSample, TolerantCubic};
+use control::{BacklogFull, ControlReceiver, ControlSender};
+use frame::AckFrame;
+use ranges::Received;
+use recovery::{Carried, NewlyAcked, Rtt, Sent, SentLog};
+
+/// Packets that may wait in front of the congestion window. Source: link.md, hazard 1.
+pub const QUEUE_MAX: usize = 64;
+/// Inner datagrams that may wait; the oldest goes when a new one comes.
+pub const LOOSE_QUEUE_MAX: usize = 64;
+/// Pure acknowledgements that may wait, one per flow.
+const PURE_ACKS_MAX: usize = 16_384;
+/// Sessions whose datagrams can still be acknowledged, in each direction.
+const SESSIONS_MAX: usize = 4;
+/// Datagrams sent without regard to the window when a probe timeout expires. Source: RFC 9002 §6.2.4.
+const PROBES: u32 = 2;
+/// Unanswered probes after which the window is taken back to its minimum. Source: RFC 9002 §7.6, simplified.
+const COLLAPSE_PROBES: u32 = 3;
+/// What may leave at once after a pause. Covers a timer that is a millisecond coarse.
+const BURST: Duration = Duration::from_millis(2);
+/// Room below which no further frame is started in a datagram. Unit: bytes.
+const FRAME_ROOM_MIN: usize = 48;
+/// Longest an ACK frame gets with all its ranges. Unit: bytes.
+const ACK_LEN_MAX: usize = 1 + 4 + 4 * 8 + 2 * 8 * (frame::ACK_RANGES_MAX - 1);
+
+/// Counters for `info`, benchmarks and tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LinkStats {
+    /// Datagrams that carried something to acknowledge.
+    pub sent: u64,
+    /// Datagrams declared lost.
+    pub lost: u64,
+    /// Probe timeouts.
+    pub probes: u64,
+    /// Packets too large for a path that shrank; TCP sends them again, smaller.
+    pub oversized: u64,
+}
+
+/// What [`Link::poll_frames`] wrote; hand it back through [`Link::on_sent`].
+pub(crate) struct Outgoing {
+    carried: Vec<Carried>,
+    counts_for_pacing: bool,
+}
+
+/// Reliability and congestion control towards one peer.
+pub(crate) struct Link {
+    controller: Box<dyn Controller>,
+    rtt: Rtt,
+    sent: SentLog,
+    /// Sessions we send under: the peer's index and the packet number of its counter 0.
+    epochs: Vec<(u32, u64)>,
+    received: Vec<Received>,
+    control_tx: ControlSender,
+    control_rx: ControlReceiver,
+    hello: Option<Vec<u8>>,
+    hello_due: bool,
+    ping_due: bool,
+    packets: VecDeque<Vec<u8>>,
+    resend: VecDeque<Vec<u8>>,
+    loose: VecDeque<Vec<u8>>,
+    pure_acks: VecDeque<(u32, Vec<u8>)>,
+    /// The packet number that carries each flow's newest pure acknowledgement.
+    newest_pure_ack: BTreeMap<u32, u64>,
+    /// Pacing: when the next datagram may leave, were there no burst allowance.
+    next_send: Instant,
+    probes: u32,
+    probe_credit: u32,
+    stats: LinkStats,
+}
+
+impl Link {
+    pub(crate) fn new(datagram_len: usize) -> Self {
+        Self {
+            controller: Box::new(TolerantCubic::new(datagram_len)),
+            rtt: Rtt::default(),
+            sent: SentLog::default(),
+            epochs: Vec::new(),
+            received: Vec::new(),
+            control_tx: ControlSender::default(),
+            control_rx: ControlReceiver::default(),
+            hello: None,
+            hello_due: false,
+            ping_due: false,
+            packets: VecDeque::new(),
+            resend: VecDeque::new(),
+            loose: VecDeque::new(),
+            pure_acks: VecDeque::new(),
+            newest_pure_ack: BTreeMap::new(),
+            next_send: Instant::ZERO,
+            probes: 0,
+            probe_credit: 0,
+            stats: LinkStats::default(),
+        }
+    }
+
+    // Getters.
+
+    pub(crate) const fn stats(&self) -> LinkStats {
+        self.stats
+    }
+
+    pub(crate) const fn srtt(&self) -> Option<Duration> {
+        self.rtt.smoothed()
+    }
+
+    pub(crate) const fn min_rtt(&self) -> Duration {
+        self.rtt.minimum()
+    }
+
+    pub(crate) fn window(&self) -> u64 {
+        self.controller.window()
+    }
+
+    pub(crate) const fn in_flight(&self) -> u64 {
+        self.sent.in_flight()
+    }
+
+    pub(crate) fn controller_name(&self) -> &'static str {
+        self.controller.name()
+    }
+
+    /// Probe timeouts since something was last acknowledged.
+    pub(crate) const fn unanswered_probes(&self) -> u32 {
+        self.probes
+    }
+
+    /// How many more packets the stack may hand over now.
+    pub(crate) fn room(&self) -> usize {
+        QUEUE_MAX.saturating_sub(self.packets.len())
+    }
+
+    /// True while anything waits or is in flight.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.sent.is_empty() || self.has_data() || self.hello_due || self.ping_due || self.control_tx.is_ready()
+    }
+
+    // Verbs.
+
+    pub(crate) fn enqueue_packet(&mut self, segment: Vec<u8>) {
+        self.packets.push_back(segment);
+    }
+
+    /// Queues a segment that only acknowledges; an older one of the same flow is replaced.
+    pub(crate) fn enqueue_pure_ack(&mut self, flow: u32, segment: Vec<u8>) {
+        if let Some(waiting) = self.pure_acks.iter_mut().rev().take(64).find(|(f, _)| *f == flow) {
+            waiting.1 = segment;
+        } else if self.pure_acks.len() < PURE_ACKS_MAX {
+            self.pure_acks.push_back((flow, segment));
+        }
+    }
+
+    pub(crate) fn enqueue_loose(&mut self, datagram: Vec<u8>) {
+        if self.loose.len() == LOOSE_QUEUE_MAX {
+            self.loose.pop_front();
+        }
+        self.loose.push_back(datagram);
+    }
+
+    pub(crate) fn send_control(&mut self, message: &[u8]) -> Result<(), BacklogFull> {
+        self.control_tx.push(message)
+    }
+
+    pub(crate) const fn ping(&mut self) {
+        self.ping_due = true;
+    }
+
+    /// A new session begins: its first datagrams say who we are, and its counter starts again.
+    pub(crate) fn start_epoch(&mut self, remote_index: u32, next_counter: u64, hello: Vec<u8>) {
+        if self.epochs.len() == SESSIONS_MAX {
+            self.epochs.remove(0);
+        }
+        self.epochs.push((remote_index, self.sent.next() - next_counter));
+        (self.hello, self.hello_due) = (Some(hello), true);
+    }
+
+    // Input.
+
+    /// Notes that a datagram of the session with our index `local_index` came and was understood.
+    pub(crate) fn on_received(&mut self, now: Instant, local_index: u32, counter: u64, urgency: Urgency) {
+        if !self.received.iter().any(|r| r.index == local_index) {
+            if self.received.len() == SESSIONS_MAX {
+                self.received.remove(0);
+            }
+            self.received.push(Received::new(local_index));
+        }
+        if let Some(received) = self.received.iter_mut().find(|r| r.index == local_index) {
+            received.note(now, counter, urgency);
+        }
+    }
+
+    /// Takes a piece of the control stream; `None` when the peer broke it for good.
+    pub(crate) fn on_control(&mut self, offset: u64, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+        self.control_rx.receive(offset, bytes)
+    }
+
+    /// Takes an ACK frame that came in the session whose peer index is `remote_index`.
+    pub(crate) fn on_ack(&mut self, now: Instant, remote_index: u32, ack: &AckFrame<'_>) {
+        let session = ack.session.unwrap_or(remote_index);
+        let Some(&(_, base)) = self.epochs.iter().find(|(index, _)| *index == session) else { return };
+        let is_current = self.epochs.last().is_some_and(|(index, _)| *index == session);
+        let (control_tx, newest, hello, hello_due) =
+            (&mut self.control_tx, &mut self.newest_pure_ack, &mut self.hello, &mut self.hello_due);
+        let ranges = ack.ranges().map(|r| (base.saturating_add(*r.start()), base.saturating_add(*r.end())));
+        let acked = self.sent.acknowledge(now, ranges, |number, carried| match carried {
+            Carried::Control { bytes, .. } => control_tx.on_ack(bytes.len()),
+            Carried::PureAck { flow, .. } if newest.get(&flow) == Some(&number) => {
+                newest.remove(&flow);
+            }
+            Carried::Hello if is_current => (*hello, *hello_due) = (None, false),
+            _ => {}
+        });
+        if let Some(acked) = acked {
+            self.on_progress(now, &acked, Duration::from_micros(ack.delay_us));
+        }
+        self.detect_lost(now);
+    }
+
+    fn on_progress(&mut self, now: Instant, acked: &NewlyAcked, ack_delay: Duration) {
+        (self.probes, self.probe_credit) = (0, 0);
+        self.rtt.update(acked.rtt, ack_delay);
+        self.controller.on_ack(&AckSample {
+            now,
+            bytes: acked.bytes,
+            rtt: acked.rtt,
+            srtt: self.rtt.smoothed().unwrap_or(acked.rtt),
+            largest: acked.largest,
+            next: self.sent.next(),
+            app_limited: acked.in_flight_before * 13 < self.controller.window() * 10,
+            delivery_rate: acked.delivery_rate,
+        });
+    }
+
+    fn detect_lost(&mut self, now: Instant) {
+        let mut lost = Vec::new();
+        self.sent.detect_lost(now, self.rtt.reordering_allowance(), |number, sent| lost.push((number, sent)));
+        let next = self.sent.next();
+        for (number, sent) in lost {
+            self.stats.lost += 1;
+            self.controller.on_loss(&LossSample { now, number, next, bytes: u64::from(sent.size) });
+            self.requeue(number, sent);
+        }
+    }
+
+    fn requeue(&mut self, number: u64, sent: Sent) {
+        for carried in sent.carried {
+            match carried {
+                Carried::Packet(segment) => self.resend.push_back(segment),
+                Carried::PureAck { flow, bytes } => {
+                    if self.newest_pure_ack.get(&flow) == Some(&number) {
+                        self.newest_pure_ack.remove(&flow);
+                        let superseded = self.pure_acks.iter().any(|(f, _)| *f == flow);
+                        if !superseded {
+                            self.pure_acks.push_front((flow, bytes));
+                        }
+                    }
+                }
+                Carried::Control { offset, bytes } => self.control_tx.on_loss(offset, bytes),
+                Carried::Hello => self.hello_due = self.hello.is_some(),
+                Carried::Ping => {}
+            }
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.detect_lost(now);
+        let timeout = self.rtt.probe_timeout(self.probes);
+        if self.sent.probe_deadline(timeout).is_some_and(|at| at <= now) {
+            self.probe();
+        }
+    }
+
+    fn probe(&mut self) {
+        self.probes += 1;
+        self.stats.probes += 1;
+        self.probe_credit = PROBES;
+        if self.probes == COLLAPSE_PROBES {
+            self.controller.on_collapse();
+        }
+        for _ in 0..PROBES {
+            let Some((number, sent)) = self.sent.take_oldest() else { break };
+            self.requeue(number, sent);
+        }
+        // A probe needs something that elicits an answer.
+        self.ping_due = true;
+    }
+
+    // Output.
+
+    fn has_data(&self) -> bool {
+        !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty() && self.pure_acks.is_empty())
+    }
+
+    fn burst(&self, rate: u64) -> Duration {
+        BURST.max(Duration::from_micros(2 * 1_500 * 1_000_000 / rate.max(1)))
+    }
+
+    /// When paced sending may go on; `None` when nothing paced waits or the window is full.
+    fn pacing_deadline(&self) -> Option<Instant> {
+        let waiting = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
+        if !waiting || self.sent.in_flight() >= self.controller.window() {
+            return None;
+        }
+        let rate = self.controller.pacing_rate()?;
+        Some(self.next_send - self.burst(rate))
+    }
+
+    fn may_send_data(&self, now: Instant) -> bool {
+        if self.probe_credit > 0 {
+            return true;
+        }
+        if self.sent.in_flight() >= self.controller.window() {
+            return false;
+        }
+        self.controller.pacing_rate().is_none_or(|rate| self.next_send <= now + self.burst(rate))
+    }
+
+    /// Writes the frames of one datagram, at most `room` bytes, for the session with our index `local_index`.
+    /// `None` when nothing may or needs to be sent now. Bounded work.
+    pub(crate) fn poll_frames(
+        &mut self,
+        now: Instant,
+        local_index: u32,
+        room: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<Outgoing> {
+        let end = out.len() + room;
+        let mut carried = Vec::new();
+        let mut counts_for_pacing = false;
+        let ack_due = self.received.iter().any(|r| r.deadline().is_some_and(|at| at <= now));
+        let start = out.len();
+        if ack_due {
+            self.emit_acks(now, local_index, end, out);
+        }
+        self.emit_hello_and_control(end, out, &mut carried);
+        self.emit_pure_acks(end, out, &mut carried);
+        if self.may_send_data(now) {
+            let ack_waits = !ack_due && self.received.iter().any(Received::is_waiting);
+            let fits_beside = self.next_len().is_some_and(|len| out.len() + ACK_LEN_MAX + len < end);
+            if ack_waits && fits_beside {
+                self.emit_acks(now, local_index, end, out);
+            }
+            counts_for_pacing = self.emit_packets(end, out, &mut carried);
+        }
+        if core::mem::take(&mut self.ping_due) && carried.is_empty() {
+            frame::emit_ping(out);
+            carried.push(Carried::Ping);
+        }
+        (out.len() > start).then_some(Outgoing { carried, counts_for_pacing })
+    }
+
+    fn emit_acks(&mut self, now: Instant, local_index: u32, end: usize, out: &mut Vec<u8>) {
+        for received in self.received.iter_mut().filter(|r| r.is_waiting()) {
+            if out.len() + ACK_LEN_MAX <= end {
+                received.emit(now, local_index, out);
+            }
+        }
+    }
+
+    fn emit_hello_and_control(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Vec<Carried>) {
+        if self.hello_due
+            && let Some(hello) = &self.hello
+            && out.len() + hello.len() + 8 <= end
+        {
+            frame::emit_hello(out, hello);
+            carried.push(Carried::Hello);
+            self.hello_due = false;
+        }
+        while out.len() + FRAME_ROOM_MIN < end && self.control_tx.is_ready() {
+            let Some((offset, bytes)) = self.control_tx.take(end - out.len() - 24) else { break };
+            frame::emit_control(out, offset, &bytes);
+            carried.push(Carried::Control { offset, bytes });
+        }
+    }
+
+    fn emit_pure_acks(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Vec<Carried>) {
+        while let Some((_, bytes)) = self.pure_acks.front() {
+            if out.len() + bytes.len() + 4 > end {
+                break;
+            }
+            let Some((flow, bytes)) = self.pure_acks.pop_front() else { break };
+            frame::emit_pure_ack(out, &bytes);
+            self.newest_pure_ack.insert(flow, self.sent.next());
+            carried.push(Carried::PureAck { flow, bytes });
+        }
+    }
+
+    fn next_len(&self) -> Option<usize> {
+        self.resend.front().or(self.packets.front()).or(self.loose.front()).map(Vec::len)
+    }
+
+    /// Packets until the datagram is full: resent ones first, then new ones, then loose datagrams.
+    fn emit_packets(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Vec<Carried>) -> bool {
+        let start = out.len();
+        while let Some(len) = self.next_len() {
+            if out.len() + 1 + len > end {
+                if out.len() == start && carried.is_empty() {
+                    self.drop_oversized();
+                    continue;
+                }
+                break;
+            }
+            let queue = [&mut self.resend, &mut self.packets, &mut self.loose];
+            let Some(which) = queue.iter().position(|q| !q.is_empty()) else { break };
+            let [resend, packets, loose] = queue;
+            let Some(bytes) = [resend, packets, loose].into_iter().nth(which).and_then(VecDeque::pop_front) else { break };
+            let more_fits = self.next_len().is_some_and(|next| out.len() + len + next + 8 <= end);
+            let recovered = which < 2;
+            frame::emit_packet(out, recovered, !more_fits, &bytes);
+            carried.push(if recovered { Carried::Packet(bytes) } else { Carried::Ping });
+            if !more_fits {
+                break;
+            }
+        }
+        out.len() > start
+    }
+
+    /// A packet larger than the path allows (it shrank): TCP will send the bytes again in smaller segments.
+    fn drop_oversized(&mut self) {
+        let queue = [&mut self.resend, &mut self.packets, &mut self.loose].into_iter().find(|q| !q.is_empty());
+        queue.and_then(VecDeque::pop_front);
+        self.stats.oversized += 1;
+    }
+
+    /// Notes that what [`Link::poll_frames`] wrote was sealed into a datagram of `size` bytes. Every sealed datagram
+    /// must be noted, probes too (with an empty `Outgoing`), so that numbers stay in step with the cipher's counter.
+    pub(crate) fn on_sent(&mut self, now: Instant, size: usize, outgoing: Outgoing) {
+        let elicits = !outgoing.carried.is_empty();
+        self.sent.push(now, size, outgoing.carried);
+        if elicits {
+            self.stats.sent += 1;
+        }
+        if outgoing.counts_for_pacing {
+            self.probe_credit = self.probe_credit.saturating_sub(1);
+            if let Some(rate) = self.controller.pacing_rate() {
+                let cost = Duration::from_micros((size as u64 * 1_000_000).div_ceil(rate.max(1)));
+                self.next_send = self.next_send.max(now - self.burst(rate)) + cost;
+            }
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let ack = self.received.iter().filter_map(Received::deadline).min();
+        let probe = self.sent.probe_deadline(self.rtt.probe_timeout(self.probes));
+        let loss = self.sent.loss_deadline(self.rtt.reordering_allowance());
+        earliest(earliest(ack, probe), earliest(loss, self.pacing_deadline()))
+    }
+}
+
+impl Outgoing {
+    /// A datagram that needs no acknowledgement (probes, CLOSE).
+    pub(crate) const fn untracked() -> Self {
+        Self { carried: Vec::new(), counts_for_pacing: false }
+    }
+}
+
+#[cfg(test)]
+mod tests;

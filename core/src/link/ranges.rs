@@ -1,0 +1,159 @@
+//! Owns the receive side of acknowledgement: which counters of a session came, and when to say so.
+
+use super::frame::{self, ACK_RANGES_MAX};
+use crate::time::{Duration, Instant};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// Longest a datagram that asks for it waits for its acknowledgement. Source: measured prototype, link.md.
+const ACK_DELAY: Duration = Duration::from_millis(2);
+/// The same for datagrams that only carry inner acknowledgements.
+pub(crate) const ACK_DELAY_RELAXED: Duration = Duration::from_millis(25);
+/// Datagrams after which an acknowledgement is due at once.
+const ACK_EVERY: u32 = 2;
+/// The same for datagrams that only carry inner acknowledgements.
+const ACK_EVERY_RELAXED: u32 = 32;
+/// Ranges remembered; the oldest are forgotten, which costs a needless resend at worst.
+const RANGES_MAX: usize = 2 * ACK_RANGES_MAX;
+
+/// How much a received datagram wants to be acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Not at all (acknowledgements, probes).
+    None,
+    /// Some time (inner acknowledgements).
+    Relaxed,
+    /// Soon.
+    Normal,
+}
+
+/// The counters received in one session.
+pub(crate) struct Received {
+    /// The session, by our own index.
+    pub(crate) index: u32,
+    /// Descending, disjoint, not touching.
+    ranges: VecDeque<(u64, u64)>,
+    newest_at: Instant,
+    waiting: u32,
+    waiting_relaxed: u32,
+    deadline: Option<Instant>,
+}
+
+impl Received {
+    pub(crate) fn new(index: u32) -> Self {
+        let ranges = VecDeque::new();
+        Self { index, ranges, newest_at: Instant::ZERO, waiting: 0, waiting_relaxed: 0, deadline: None }
+    }
+
+    /// Notes a counter that the replay window accepted.
+    pub(crate) fn note(&mut self, now: Instant, counter: u64, urgency: Urgency) {
+        let in_order = self.ranges.front().is_none_or(|newest| counter == newest.1 + 1);
+        if self.ranges.front().is_none_or(|newest| counter > newest.1) {
+            self.newest_at = now;
+        }
+        self.insert(counter);
+        let delay = match urgency {
+            Urgency::None => return,
+            Urgency::Relaxed => {
+                self.waiting_relaxed += 1;
+                ACK_DELAY_RELAXED
+            }
+            Urgency::Normal => {
+                // A gap is news that the sender waits for.
+                self.waiting += if in_order { 1 } else { ACK_EVERY };
+                ACK_DELAY
+            }
+        };
+        self.deadline = Some(self.deadline.map_or(now + delay, |at| at.min(now + delay)));
+    }
+
+    fn insert(&mut self, counter: u64) {
+        let position = self.ranges.iter().position(|r| counter + 1 >= r.0);
+        let Some(i) = position else {
+            if self.ranges.len() < RANGES_MAX {
+                self.ranges.push_back((counter, counter));
+            }
+            return;
+        };
+        let (low, high) = self.ranges[i];
+        if counter + 1 == low {
+            self.ranges[i].0 = counter;
+            // Grown downwards: it may touch the next older range now.
+            if let Some(&(older_low, older_high)) = self.ranges.get(i + 1)
+                && older_high + 1 == counter
+            {
+                self.ranges[i].0 = older_low;
+                self.ranges.remove(i + 1);
+            }
+        } else if counter == high + 1 {
+            self.ranges[i].1 = counter;
+        } else if counter > high {
+            self.ranges.insert(i, (counter, counter));
+            self.ranges.truncate(RANGES_MAX);
+        }
+    }
+
+    /// When an acknowledgement is due; `None` when nothing waits for one.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let at_once = self.waiting >= ACK_EVERY || self.waiting_relaxed >= ACK_EVERY_RELAXED;
+        if at_once { Some(Instant::ZERO) } else { self.deadline }
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.deadline.is_some()
+    }
+
+    /// Writes the ACK frame; `current` is the index of the session it will travel in.
+    pub(crate) fn emit(&mut self, now: Instant, current: u32, out: &mut Vec<u8>) {
+        let session = (self.index != current).then_some(self.index);
+        let delay_us = now.since(self.newest_at).as_micros() as u64;
+        frame::emit_ack(out, session, delay_us, self.ranges.iter().copied());
+        (self.waiting, self.waiting_relaxed, self.deadline) = (0, 0, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn ranges_agree_with_a_set() {
+        let mut rng = Rng::new([4; 32]);
+        let (mut received, mut set, mut next) = (Received::new(1), BTreeSet::new(), 0u64);
+        for _ in 0..2000 {
+            next += rng.below(2);
+            let counter = next.saturating_sub(rng.below(6));
+            if set.insert(counter) {
+                received.note(Instant::ZERO, counter, Urgency::Normal);
+            }
+            next += 1;
+            assert!(received.ranges.len() <= RANGES_MAX);
+            let mut above = u64::MAX;
+            for &(low, high) in &received.ranges {
+                assert!(low <= high && high < above.saturating_sub(1));
+                assert!((low..=high).all(|n| set.contains(&n)));
+                above = low;
+            }
+        }
+        let oldest = received.ranges.back().expect("not empty").0;
+        let known: u64 = received.ranges.iter().map(|r| r.1 - r.0 + 1).sum();
+        assert_eq!(known, set.range(oldest..).count() as u64);
+    }
+
+    #[test]
+    fn acknowledgements_are_due_after_two_datagrams_a_gap_or_a_delay() {
+        let mut received = Received::new(1);
+        received.note(Instant::ZERO, 0, Urgency::None);
+        assert_eq!(received.deadline(), None);
+        received.note(Instant::ZERO, 1, Urgency::Normal);
+        assert_eq!(received.deadline(), Some(Instant::ZERO + ACK_DELAY));
+        received.note(Instant::from_micros(10), 2, Urgency::Normal);
+        assert_eq!(received.deadline(), Some(Instant::ZERO));
+        received.emit(Instant::ZERO, 1, &mut Vec::new());
+        assert!(!received.is_waiting());
+        received.note(Instant::from_micros(10), 9, Urgency::Normal);
+        assert_eq!(received.deadline(), Some(Instant::ZERO), "a gap");
+    }
+}

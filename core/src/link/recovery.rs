@@ -1,0 +1,274 @@
+//! Owns the send side of recovery: what is in flight, round-trip times, and what counts as lost (RFC 9002 in spirit).
+//!
+//! The retransmission buffer is the in-flight log itself: each entry owns the bytes it carried and gives them back when
+//! it is lost. Loss is judged by time alone (RACK, RFC 8985): a datagram is lost when one sent later was acknowledged
+//! and a reordering allowance has passed, so that reordering by some milliseconds costs nothing.
+
+use super::ranges::ACK_DELAY_RELAXED;
+use crate::time::{Duration, Instant};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// Timer granularity. Source: RFC 9002 §6.1.2.
+const GRANULARITY: Duration = Duration::from_millis(1);
+/// Round-trip time assumed before one was measured. Source: prototype, link.md.
+const RTT_INITIAL: Duration = Duration::from_millis(250);
+/// Doublings of the probe timeout.
+const BACKOFF_MAX: u32 = 6;
+
+/// What a datagram carried that matters after it is sent.
+#[derive(Debug)]
+pub(crate) enum Carried {
+    Packet(Vec<u8>),
+    PureAck { flow: u32, bytes: Vec<u8> },
+    Control { offset: u64, bytes: Vec<u8> },
+    Hello,
+    /// Asks for an acknowledgement and is not worth resending.
+    Ping,
+}
+
+/// One datagram in flight.
+pub(crate) struct Sent {
+    pub(crate) at: Instant,
+    pub(crate) size: u32,
+    pub(crate) carried: Vec<Carried>,
+    delivered: u64,
+    delivered_at: Instant,
+    first_sent_at: Instant,
+}
+
+/// Everything in flight, by packet number. At most the congestion window's worth of datagrams.
+#[derive(Default)]
+pub(crate) struct SentLog {
+    entries: VecDeque<Option<Sent>>,
+    first: u64,
+    in_flight: u64,
+    delivered: u64,
+    delivered_at: Instant,
+    first_sent_at: Instant,
+    largest_acked: Option<u64>,
+    last_sent_at: Instant,
+}
+
+/// What an ACK frame acknowledged for the first time.
+pub(crate) struct NewlyAcked {
+    pub(crate) bytes: u64,
+    pub(crate) largest: u64,
+    pub(crate) rtt: Duration,
+    pub(crate) delivery_rate: u64,
+    pub(crate) in_flight_before: u64,
+}
+
+impl SentLog {
+    /// The number of the next datagram.
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    pub(crate) const fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Notes a datagram; one that carries nothing only takes its number.
+    pub(crate) fn push(&mut self, now: Instant, size: usize, carried: Vec<Carried>) {
+        if carried.is_empty() {
+            self.entries.push_back(None);
+            self.trim();
+            return;
+        }
+        if self.in_flight == 0 {
+            (self.first_sent_at, self.delivered_at) = (now, now);
+        }
+        self.in_flight += size as u64;
+        self.last_sent_at = now;
+        let (delivered, delivered_at, first_sent_at) = (self.delivered, self.delivered_at, self.first_sent_at);
+        let size = size as u32;
+        self.entries.push_back(Some(Sent { at: now, size, carried, delivered, delivered_at, first_sent_at }));
+    }
+
+    /// Takes the datagrams with these numbers out; `on_acked` gets what each carried. Work is bounded by the log.
+    pub(crate) fn acknowledge(
+        &mut self,
+        now: Instant,
+        ranges: impl Iterator<Item = (u64, u64)>,
+        mut on_acked: impl FnMut(u64, Carried),
+    ) -> Option<NewlyAcked> {
+        let in_flight_before = self.in_flight;
+        let (mut bytes, mut newest) = (0, None::<(u64, Instant, u64, Instant, Instant)>);
+        for (low, high) in ranges {
+            let Some(last) = self.next().checked_sub(1) else { break };
+            for number in low.max(self.first)..=high.min(last) {
+                let Some(sent) = self.take(number) else { continue };
+                bytes += u64::from(sent.size);
+                for carried in sent.carried {
+                    on_acked(number, carried);
+                }
+                if newest.is_none_or(|(newest, ..)| number > newest) {
+                    newest = Some((number, sent.at, sent.delivered, sent.delivered_at, sent.first_sent_at));
+                }
+            }
+        }
+        let (number, at, delivered, delivered_at, first_sent_at) = newest?;
+        self.delivered += bytes;
+        self.delivered_at = now;
+        self.first_sent_at = at;
+        self.largest_acked = self.largest_acked.max(Some(number));
+        self.trim();
+        let interval = now.since(delivered_at).max(at.since(first_sent_at)).max(Duration::from_micros(1));
+        let delivery_rate = (self.delivered - delivered) as u128 * 1_000_000 / interval.as_micros();
+        Some(NewlyAcked {
+            bytes,
+            largest: number,
+            rtt: now.since(at),
+            delivery_rate: delivery_rate as u64,
+            in_flight_before,
+        })
+    }
+
+    /// Takes out what is lost by now: sent before something acknowledged, and longer ago than `allowance`.
+    pub(crate) fn detect_lost(&mut self, now: Instant, allowance: Duration, mut on_lost: impl FnMut(u64, Sent)) {
+        let Some(largest) = self.largest_acked else { return };
+        while let Some(Some(oldest)) = self.entries.front() {
+            if self.first >= largest || oldest.at + allowance > now {
+                break;
+            }
+            let number = self.first;
+            if let Some(sent) = self.take(number) {
+                on_lost(number, sent);
+            }
+            self.trim();
+        }
+    }
+
+    /// When [`SentLog::detect_lost`] could find something next.
+    pub(crate) fn loss_deadline(&self, allowance: Duration) -> Option<Instant> {
+        let largest = self.largest_acked?;
+        let oldest = self.entries.front()?.as_ref()?;
+        (self.first < largest).then(|| oldest.at + allowance)
+    }
+
+    /// When silence has lasted long enough to probe.
+    pub(crate) fn probe_deadline(&self, timeout: Duration) -> Option<Instant> {
+        (!self.is_empty()).then(|| self.last_sent_at + timeout)
+    }
+
+    /// The oldest datagram in flight, to be sent again.
+    pub(crate) fn take_oldest(&mut self) -> Option<(u64, Sent)> {
+        let number = self.first;
+        let sent = self.take(number)?;
+        self.trim();
+        Some((number, sent))
+    }
+
+    fn take(&mut self, number: u64) -> Option<Sent> {
+        let index = number.checked_sub(self.first)? as usize;
+        let sent = self.entries.get_mut(index)?.take()?;
+        self.in_flight -= u64::from(sent.size);
+        Some(sent)
+    }
+
+    /// Keeps a datagram in flight at the front, so that every question about the oldest is O(1).
+    fn trim(&mut self) {
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+/// Round-trip time estimation (RFC 9002 §5).
+pub(crate) struct Rtt {
+    smoothed: Option<Duration>,
+    variation: Duration,
+    latest: Duration,
+    min: Duration,
+}
+
+impl Default for Rtt {
+    fn default() -> Self {
+        Self { smoothed: None, variation: Duration::ZERO, latest: Duration::ZERO, min: Duration::MAX }
+    }
+}
+
+impl Rtt {
+    pub(crate) fn update(&mut self, sample: Duration, ack_delay: Duration) {
+        self.min = self.min.min(sample);
+        // RFC 9002 §5.3: an acknowledgement's delay never takes a sample below the minimum.
+        let adjusted = if sample.saturating_sub(self.min) >= ack_delay { sample - ack_delay } else { sample };
+        self.latest = adjusted;
+        match self.smoothed {
+            None => (self.smoothed, self.variation) = (Some(adjusted), adjusted / 2),
+            Some(smoothed) => {
+                self.variation = (self.variation * 3 + smoothed.abs_diff(adjusted)) / 4;
+                self.smoothed = Some((smoothed * 7 + adjusted) / 8);
+            }
+        }
+    }
+
+    pub(crate) const fn smoothed(&self) -> Option<Duration> {
+        self.smoothed
+    }
+
+    pub(crate) const fn minimum(&self) -> Duration {
+        self.min
+    }
+
+    /// RFC 8985 with the reordering window of link.md: srtt + srtt/4.
+    pub(crate) fn reordering_allowance(&self) -> Duration {
+        let rtt = self.smoothed.unwrap_or(RTT_INITIAL).max(self.latest);
+        rtt + (rtt / 4).max(GRANULARITY)
+    }
+
+    /// RFC 9002 §6.2.1, doubled for each probe that stayed unanswered.
+    pub(crate) fn probe_timeout(&self, probes: u32) -> Duration {
+        let base = match self.smoothed {
+            None => RTT_INITIAL,
+            Some(smoothed) => smoothed + (self.variation * 4).max(GRANULARITY) + ACK_DELAY_RELAXED,
+        };
+        base * (1 << probes.min(BACKOFF_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn log(count: u64) -> SentLog {
+        let mut log = SentLog::default();
+        for i in 0..count {
+            log.push(Instant::ZERO + MS * i as u32, 100, vec![Carried::Ping]);
+        }
+        log
+    }
+
+    #[test]
+    fn acknowledged_datagrams_leave_the_log_once() {
+        let mut log = log(10);
+        let now = Instant::ZERO + MS * 50;
+        let acked = log.acknowledge(now, [(8, 9), (2, 3)].into_iter(), |_, _| ()).expect("new");
+        assert_eq!((acked.bytes, log.in_flight()), (400, 600));
+        assert!(log.acknowledge(now, [(8, 9)].into_iter(), |_, _| ()).is_none());
+        assert!(log.acknowledge(now, [(10, 99)].into_iter(), |_, _| ()).is_none(), "never sent");
+    }
+
+    #[test]
+    fn loss_needs_a_later_acknowledgement_and_the_allowance() {
+        let mut log = log(10);
+        let mut lost = Vec::new();
+        log.detect_lost(Instant::ZERO + MS * 500, MS * 10, |n, _| lost.push(n));
+        assert!(lost.is_empty(), "nothing was acknowledged yet");
+        log.acknowledge(Instant::ZERO + MS * 12, [(5, 5)].into_iter(), |_, _| ());
+        log.detect_lost(Instant::ZERO + MS * 12, MS * 10, |n, _| lost.push(n));
+        assert_eq!(lost, [0, 1, 2]);
+        assert_eq!(log.loss_deadline(MS * 10), Some(Instant::ZERO + MS * 13));
+        log.detect_lost(Instant::ZERO + MS * 99, MS * 10, |n, _| lost.push(n));
+        assert_eq!(lost, [0, 1, 2, 3, 4], "nothing newer than the acknowledged one");
+    }
+}

@@ -1,0 +1,175 @@
+//! Two links and a wire in memory, in virtual time.
+
+use super::frame::{Frame, Frames};
+use super::*;
+use crate::rng::Rng;
+use std::collections::BTreeSet;
+use std::vec;
+
+/// One direction per entry: (arrival, to b?, counter, frames).
+struct Pair {
+    links: [Link; 2],
+    counters: [u64; 2],
+    now: Instant,
+    wire: Vec<(Instant, usize, u64, Vec<u8>)>,
+    rng: Rng,
+    loss_percent: u64,
+    got: [Vec<Vec<u8>>; 2],
+    acks: [Vec<Vec<u8>>; 2],
+}
+
+const DELAY: Duration = Duration::from_millis(10);
+const ROOM: usize = 1200;
+
+impl Pair {
+    fn new(loss_percent: u64) -> Self {
+        let mut links = [Link::new(1232), Link::new(1232)];
+        // Each side's index of the session is its own number.
+        links[0].start_epoch(1, 0, vec![7; 50]);
+        links[1].start_epoch(0, 0, vec![8; 50]);
+        Self {
+            links,
+            counters: [0; 2],
+            now: Instant::ZERO,
+            wire: Vec::new(),
+            rng: Rng::new([6; 32]),
+            loss_percent,
+            got: [vec![], vec![]],
+            acks: [vec![], vec![]],
+        }
+    }
+
+    fn transmit(&mut self) {
+        for side in 0..2 {
+            let mut out = Vec::new();
+            while let Some(outgoing) = self.links[side].poll_frames(self.now, side as u32, ROOM, &mut out) {
+                assert!(out.len() <= ROOM);
+                let counter = self.counters[side];
+                self.counters[side] += 1;
+                self.links[side].on_sent(self.now, out.len() + 32, outgoing);
+                if self.rng.below(100) >= self.loss_percent {
+                    self.wire.push((self.now + DELAY, 1 - side, counter, core::mem::take(&mut out)));
+                }
+                out.clear();
+            }
+        }
+    }
+
+    fn step(&mut self) -> bool {
+        self.transmit();
+        let next = self.links.iter().filter_map(Link::poll_timeout).chain(self.wire.iter().map(|w| w.0)).min();
+        let Some(next) = next else { return false };
+        self.now = self.now.max(next);
+        let due: Vec<_> = self.wire.extract_if(.., |w| w.0 <= self.now).collect();
+        for (_, side, counter, bytes) in due {
+            self.receive(side, counter, &bytes);
+        }
+        self.links.iter_mut().for_each(|l| l.handle_timeout(self.now));
+        true
+    }
+
+    fn receive(&mut self, side: usize, counter: u64, bytes: &[u8]) {
+        let mut urgency = Urgency::None;
+        for frame in Frames::new(bytes) {
+            match frame.expect("well-formed") {
+                Frame::Ack(ack) => self.links[side].on_ack(self.now, 1 - side as u32, &ack),
+                Frame::Packet(p) => {
+                    self.got[side].push(p.to_vec());
+                    urgency = Urgency::Normal;
+                }
+                Frame::PureAck(p) => {
+                    self.acks[side].push(p.to_vec());
+                    urgency = urgency.max(Urgency::Relaxed);
+                }
+                _ => urgency = Urgency::Normal,
+            }
+        }
+        self.links[side].on_received(self.now, side as u32, counter, urgency);
+    }
+}
+
+#[test]
+fn every_packet_arrives_at_any_loss() {
+    for loss in [0, 5, 30] {
+        let mut pair = Pair::new(loss);
+        let (mut queued, mut seen) = (0u32, BTreeSet::new());
+        while seen.len() < 2000 {
+            while queued < 2000 && pair.links[0].room() > 0 {
+                pair.links[0].enqueue_packet([&queued.to_le_bytes()[..], &[0; 1000]].concat());
+                queued += 1;
+            }
+            assert!(pair.step(), "stalled at {loss} % with {}", pair.got[1].len());
+            assert!(pair.now < Instant::from_micros(600_000_000), "too slow at {loss} %");
+            seen.extend(pair.got[1].iter().map(|p| p[..4].to_vec()));
+        }
+        if loss == 0 {
+            assert_eq!((pair.got[1].len(), pair.links[0].stats().lost), (2000, 0), "nothing is sent twice");
+        }
+    }
+}
+
+#[test]
+fn only_the_newest_pure_acknowledgement_of_a_flow_is_sent_and_it_survives_loss() {
+    for seed in 0..30 {
+        let mut pair = Pair::new(40);
+        pair.rng = Rng::new([seed; 32]);
+        for i in 0..10u8 {
+            pair.links[0].enqueue_pure_ack(5, vec![i; 20]);
+            if i % 3 == 0 {
+                pair.step();
+            }
+        }
+        while pair.acks[1].last() != Some(&vec![9; 20]) {
+            assert!(pair.step(), "seed {seed}: the newest acknowledgement was lost for good");
+        }
+        assert!(pair.acks[1].len() <= 10);
+    }
+}
+
+#[test]
+fn the_queue_for_the_stack_and_the_loose_queue_have_their_maximum() {
+    let mut link = Link::new(1232);
+    (0..QUEUE_MAX).for_each(|_| link.enqueue_packet(vec![0; 10]));
+    assert_eq!(link.room(), 0);
+    (0..2 * LOOSE_QUEUE_MAX).for_each(|i| link.enqueue_loose(vec![i as u8]));
+    assert_eq!(link.loose.len(), LOOSE_QUEUE_MAX);
+    assert_eq!(link.loose.back(), Some(&vec![2 * LOOSE_QUEUE_MAX as u8 - 1]), "the oldest went");
+}
+
+#[test]
+fn a_packet_too_large_for_the_path_is_dropped_and_counted() {
+    let mut link = Link::new(1232);
+    link.enqueue_packet(vec![0; 2000]);
+    link.enqueue_packet(vec![1; 100]);
+    let mut out = Vec::new();
+    assert!(link.poll_frames(Instant::ZERO, 0, ROOM, &mut out).is_some());
+    assert_eq!(link.stats().oversized, 1);
+    assert!(out.ends_with(&[1; 100]));
+}
+
+#[test]
+fn a_quiet_link_has_no_timer() {
+    let mut pair = Pair::new(0);
+    while pair.step() {}
+    assert!(pair.links.iter().all(|l| l.poll_timeout().is_none() && !l.is_busy()));
+}
+
+#[test]
+fn after_silence_the_window_collapses_and_probes_go_on() {
+    let mut pair = Pair::new(0);
+    while pair.step() {}
+    pair.loss_percent = 100;
+    let before = pair.links[0].window();
+    pair.links[0].enqueue_packet(vec![0; 100]);
+    for _ in 0..12 {
+        pair.step();
+    }
+    assert!(pair.links[0].unanswered_probes() >= 5);
+    assert!(pair.links[0].window() < before);
+    pair.loss_percent = 0;
+    while pair.got[1].is_empty() {
+        assert!(pair.step());
+    }
+    while pair.step() {}
+    assert_eq!(pair.links[0].unanswered_probes(), 0);
+}
