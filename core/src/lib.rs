@@ -27,7 +27,7 @@ extern crate std;
 pub mod addr;
 pub mod aead;
 pub mod codec;
-//pub mod control;
+pub mod control;
 //pub mod endpoint;
 mod hash;
 pub mod identity;
@@ -37,7 +37,7 @@ pub mod noise;
 //mod peer;
 pub mod rng;
 pub mod time;
-//pub mod trust;
+pub mod trust;
 pub mod tunnel;
 pub mod wire;
 

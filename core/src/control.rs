@@ -1,0 +1,402 @@
+//! Owns the control messages: what a node and its rendezvous, or two nodes, say on the control stream of a tunnel.
+//!
+//! A call carries an id that its answer repeats. Everything is bounded: strings, lists, and the message as a whole
+//! ([`MESSAGE_LEN_MAX`]).
+
+pub use crate::link::control::MESSAGE_LEN_MAX;
+
+use crate::addr::Addr;
+use crate::codec::{Malformed, Put, Reader};
+use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Longest sealed letter in the mailbox. Unit: bytes.
+pub const LETTER_LEN_MAX: usize = 2048;
+/// Most candidates in one list. Source: paths.md.
+pub const CANDIDATES_MAX: usize = 16;
+/// Most keys in one grant list.
+pub const GRANTS_MAX: usize = 1024;
+/// Most records in one search answer.
+pub const SEARCH_MAX: usize = 64;
+
+/// One control message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// A node asks its rendezvous.
+    Call(u32, Call),
+    /// The rendezvous answers the call with this id.
+    Answer(u32, Answer),
+    /// The rendezvous tells a node something unasked.
+    Push(Push),
+    /// Where the sender may be reached directly (between trusted peers only).
+    Candidates(Vec<SocketAddr>),
+    /// A trust message for the recipient, delivered directly.
+    Trust(Vec<u8>),
+}
+
+/// What a node asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Store this record and tell me my address; a record without an address asks for one.
+    Register(Vec<u8>),
+    /// The record of one node.
+    Lookup(Query),
+    /// Public nodes with a tag, or all public nodes when it is empty.
+    Search(String),
+    /// Keep this letter for the owner of a key until it takes it away.
+    Post(IdentityKey, Vec<u8>),
+    /// These letters are on my disk.
+    Taken(Vec<u64>),
+    /// Exactly these keys may open a relay channel to me.
+    Grant(Vec<IdentityKey>),
+    /// Open (or confirm) a relay channel to this node.
+    OpenRelay(IdentityKey),
+}
+
+/// By what a record is looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// Exact hostname.
+    Name(String),
+    /// Virtual address.
+    Addr(Addr),
+    /// Identity key.
+    Key(IdentityKey),
+}
+
+/// What the rendezvous answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To `Register`.
+    Registered {
+        /// The caller's address, for life.
+        addr: Addr,
+        /// Where its datagrams come from.
+        reflexive: SocketAddr,
+        /// Key of the tags on its relay leg.
+        relay_key: [u8; 32],
+    },
+    /// To `Lookup`: the signed record.
+    Found(Vec<u8>),
+    /// To `Search`: signed records.
+    List(Vec<Vec<u8>>),
+    /// To `OpenRelay`.
+    Relay {
+        /// The caller's number for the pair.
+        channel: u32,
+        /// The other node is connected now.
+        online: bool,
+    },
+    /// Done.
+    Ok,
+    /// Not done.
+    Refused(Refusal),
+}
+
+/// Why the rendezvous refuses. The same answer for "no such node" and "not for you".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No such node, or none that the caller may know of.
+    NotFound = 1,
+    /// The hostname belongs to another key.
+    NameTaken = 2,
+    /// The record is malformed, not the caller's, or not newer than the stored one.
+    BadRecord = 3,
+    /// Too many calls; try again in a second.
+    TooMany = 4,
+    /// The recipient's mailbox, or a table, is full.
+    Full = 5,
+    /// The caller must register first.
+    NotRegistered = 6,
+    /// The storage failed; nothing was changed.
+    Storage = 7,
+}
+
+/// What the rendezvous says unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// A letter from the mailbox; it comes again until it is taken.
+    Letter(u64, Vec<u8>),
+    /// Another node opened a relay channel to the caller.
+    RelayOpened(u32, IdentityKey),
+}
+
+impl Control {
+    /// The message's bytes.
+    pub fn emit(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Call(id, call) => {
+                out.put_u8(1);
+                out.put_u32(*id);
+                call.emit(&mut out);
+            }
+            Self::Answer(id, answer) => {
+                out.put_u8(2);
+                out.put_u32(*id);
+                answer.emit(&mut out);
+            }
+            Self::Push(Push::Letter(id, letter)) => {
+                out.put_u8(3);
+                out.put_u64(*id);
+                out.put_bytes(letter);
+            }
+            Self::Push(Push::RelayOpened(channel, key)) => {
+                out.put_u8(4);
+                out.put_u32(*channel);
+                out.put(&key.0);
+            }
+            Self::Candidates(list) => {
+                out.put_u8(5);
+                out.put_u8(list.len().min(CANDIDATES_MAX) as u8);
+                list.iter().take(CANDIDATES_MAX).for_each(|addr| put_endpoint(&mut out, Some(addr)));
+            }
+            Self::Trust(message) => {
+                out.put_u8(6);
+                out.put_bytes(message);
+            }
+        }
+        out
+    }
+
+    /// Reads a message.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        let message = match r.u8()? {
+            1 => Self::Call(r.u32()?, Call::parse(&mut r)?),
+            2 => Self::Answer(r.u32()?, Answer::parse(&mut r)?),
+            3 => Self::Push(Push::Letter(r.u64()?, r.bytes(LETTER_LEN_MAX)?.into())),
+            4 => Self::Push(Push::RelayOpened(r.u32()?, IdentityKey(r.array()?))),
+            5 => {
+                let count = usize::from(r.u8()?);
+                if count > CANDIDATES_MAX {
+                    return Err(Malformed);
+                }
+                let list = (0..count).map(|_| parse_endpoint(&mut r)?.ok_or(Malformed));
+                Self::Candidates(list.collect::<Result<_, _>>()?)
+            }
+            6 => Self::Trust(r.bytes(crate::trust::MESSAGE_LEN_MAX)?.into()),
+            _ => return Err(Malformed),
+        };
+        r.finish()?;
+        Ok(message)
+    }
+}
+
+impl Call {
+    fn emit(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Register(record) => {
+                out.put_u8(1);
+                out.put_bytes(record);
+            }
+            Self::Lookup(query) => {
+                out.put_u8(2);
+                match query {
+                    Query::Name(name) => {
+                        out.put_u8(1);
+                        out.put_bytes(name.as_bytes());
+                    }
+                    Query::Addr(addr) => {
+                        out.put_u8(2);
+                        out.put(&addr.to_bytes());
+                    }
+                    Query::Key(key) => {
+                        out.put_u8(3);
+                        out.put(&key.0);
+                    }
+                }
+            }
+            Self::Search(tag) => {
+                out.put_u8(3);
+                out.put_bytes(tag.as_bytes());
+            }
+            Self::Post(to, letter) => {
+                out.put_u8(4);
+                out.put(&to.0);
+                out.put_bytes(letter);
+            }
+            Self::Taken(ids) => {
+                out.put_u8(5);
+                out.put_varint(ids.len() as u64);
+                ids.iter().for_each(|id| out.put_u64(*id));
+            }
+            Self::Grant(keys) => {
+                out.put_u8(6);
+                out.put_varint(keys.len() as u64);
+                keys.iter().for_each(|key| out.put(&key.0));
+            }
+            Self::OpenRelay(key) => {
+                out.put_u8(7);
+                out.put(&key.0);
+            }
+        }
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match r.u8()? {
+            1 => Self::Register(r.bytes(NodeRecord::LEN_MAX)?.into()),
+            2 => Self::Lookup(match r.u8()? {
+                1 => Query::Name(r.str(HOSTNAME_MAX)?.into()),
+                2 => Query::Addr(Addr::from_bytes(r.array()?)),
+                3 => Query::Key(IdentityKey(r.array()?)),
+                _ => return Err(Malformed),
+            }),
+            3 => Self::Search(r.str(HOSTNAME_MAX)?.into()),
+            4 => Self::Post(IdentityKey(r.array()?), r.bytes(LETTER_LEN_MAX)?.into()),
+            5 => Self::Taken(list(r, GRANTS_MAX, Reader::u64)?),
+            6 => Self::Grant(list(r, GRANTS_MAX, |r| Ok(IdentityKey(r.array()?)))?),
+            7 => Self::OpenRelay(IdentityKey(r.array()?)),
+            _ => return Err(Malformed),
+        })
+    }
+}
+
+impl Answer {
+    fn emit(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Registered { addr, reflexive, relay_key } => {
+                out.put_u8(1);
+                out.put(&addr.to_bytes());
+                put_endpoint(out, Some(reflexive));
+                out.put(relay_key);
+            }
+            Self::Found(record) => {
+                out.put_u8(2);
+                out.put_bytes(record);
+            }
+            Self::List(records) => {
+                out.put_u8(3);
+                out.put_varint(records.len() as u64);
+                records.iter().for_each(|record| out.put_bytes(record));
+            }
+            Self::Relay { channel, online } => {
+                out.put_u8(4);
+                out.put_u32(*channel);
+                out.put_u8((*online).into());
+            }
+            Self::Ok => out.put_u8(5),
+            Self::Refused(why) => {
+                out.put_u8(6);
+                out.put_u8(*why as u8);
+            }
+        }
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match r.u8()? {
+            1 => Self::Registered {
+                addr: Addr::from_bytes(r.array()?),
+                reflexive: parse_endpoint(r)?.ok_or(Malformed)?,
+                relay_key: r.array()?,
+            },
+            2 => Self::Found(r.bytes(NodeRecord::LEN_MAX)?.into()),
+            3 => Self::List(list(r, SEARCH_MAX, |r| Ok(r.bytes(NodeRecord::LEN_MAX)?.into()))?),
+            4 => Self::Relay { channel: r.u32()?, online: r.u8()? != 0 },
+            5 => Self::Ok,
+            6 => Self::Refused(Refusal::from_code(r.u8()?)),
+            _ => return Err(Malformed),
+        })
+    }
+}
+
+impl Refusal {
+    const fn from_code(code: u8) -> Self {
+        match code {
+            2 => Self::NameTaken,
+            3 => Self::BadRecord,
+            4 => Self::TooMany,
+            5 => Self::Full,
+            6 => Self::NotRegistered,
+            7 => Self::Storage,
+            _ => Self::NotFound,
+        }
+    }
+}
+
+fn list<'a, T>(
+    r: &mut Reader<'a>,
+    max: usize,
+    mut item: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let count = r.varint()?;
+    if count > max as u64 {
+        return Err(Malformed);
+    }
+    (0..count).map(|_| item(r)).collect()
+}
+
+/// Appends an optional underlay address: a family byte (0, 4 or 6), the address, the port.
+pub(crate) fn put_endpoint(out: &mut Vec<u8>, endpoint: Option<&SocketAddr>) {
+    let Some(endpoint) = endpoint else { return out.put_u8(0) };
+    match endpoint.ip() {
+        IpAddr::V4(ip) => {
+            out.put_u8(4);
+            out.put(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            out.put_u8(6);
+            out.put(&ip.octets());
+        }
+    }
+    out.put_u16(endpoint.port());
+}
+
+pub(crate) fn parse_endpoint(r: &mut Reader<'_>) -> Result<Option<SocketAddr>, Malformed> {
+    let ip = match r.u8()? {
+        0 => return Ok(None),
+        4 => IpAddr::V4(Ipv4Addr::from(r.array::<4>()?)),
+        6 => IpAddr::V6(Ipv6Addr::from(r.array::<16>()?)),
+        _ => return Err(Malformed),
+    };
+    Ok(Some(SocketAddr::new(ip, r.u16()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    fn samples() -> Vec<Control> {
+        let (key, addr) = (IdentityKey([3; 32]), Addr::new(1, 2));
+        let v4: SocketAddr = "192.0.2.1:9".parse().expect("address");
+        let v6: SocketAddr = "[2001:db8::1]:9".parse().expect("address");
+        vec![
+            Control::Call(1, Call::Register(vec![1, 2])),
+            Control::Call(2, Call::Lookup(Query::Name("a".into()))),
+            Control::Call(2, Call::Lookup(Query::Addr(addr))),
+            Control::Call(2, Call::Lookup(Query::Key(key))),
+            Control::Call(3, Call::Search("gpu".into())),
+            Control::Call(4, Call::Post(key, vec![9; LETTER_LEN_MAX])),
+            Control::Call(5, Call::Taken(vec![1, u64::MAX])),
+            Control::Call(6, Call::Grant(vec![key; GRANTS_MAX])),
+            Control::Call(7, Call::OpenRelay(key)),
+            Control::Answer(1, Answer::Registered { addr, reflexive: v4, relay_key: [4; 32] }),
+            Control::Answer(2, Answer::Found(vec![5])),
+            Control::Answer(3, Answer::List(vec![vec![5], vec![6]])),
+            Control::Answer(4, Answer::Relay { channel: 7, online: true }),
+            Control::Answer(5, Answer::Ok),
+            Control::Answer(6, Answer::Refused(Refusal::NameTaken)),
+            Control::Push(Push::Letter(8, vec![1])),
+            Control::Push(Push::RelayOpened(9, key)),
+            Control::Candidates(vec![v4, v6]),
+            Control::Trust(vec![1; 100]),
+        ]
+    }
+
+    #[test]
+    fn every_message_round_trips_and_no_prefix_of_one_is_a_message() {
+        for message in samples() {
+            let bytes = message.emit();
+            assert!(bytes.len() <= MESSAGE_LEN_MAX);
+            assert_eq!(Control::parse(&bytes).as_ref(), Ok(&message));
+            for len in (0..bytes.len()).step_by(1 + bytes.len() / 50) {
+                assert!(Control::parse(&bytes[..len]).is_err(), "{message:?} cut at {len}");
+            }
+        }
+    }
+}

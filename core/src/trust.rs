@@ -1,0 +1,687 @@
+//! Owns who may talk to this node: pins, requests in both directions, and the signed messages that change them.
+//!
+//! ```text
+//!   A: request ──────────▶ B: pending ── approve ──▶ B: pin of A
+//!   A: pin of B ◀─────────── accept (quotes the request's hash)
+//!   two crossing requests approve each other          revoke: pin gone on both sides, older accepts are void
+//! ```
+//! Each message is signed over everything it says (type, both keys, nonce, times, epoch, capabilities, what it answers)
+//! and travels sealed to its recipient. A registry that carries it can withhold it and nothing else.
+
+use crate::addr::Addr;
+use crate::codec::{Malformed, Put, Reader};
+use crate::hash;
+use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey, dh};
+use crate::rng::Rng;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::SocketAddr;
+
+/// Longest trust message. Unit: bytes. Source: trust.md.
+pub const MESSAGE_LEN_MAX: usize = 1024;
+/// Longest justification. Unit: bytes.
+pub const NOTE_LEN_MAX: usize = 256;
+/// Most requests that wait for this node's owner. Source: trust.md.
+pub const PENDING_MAX: usize = 256;
+/// Most requests of this node that wait for an answer.
+pub const OUTGOING_MAX: usize = 256;
+/// Most peers a node trusts.
+pub const PINS_MAX: usize = 16_384;
+/// Most keys whose last epoch is remembered after they are gone.
+const EPOCHS_MAX: usize = 16_384;
+/// Lifetime of a request. Unit: seconds (30 days). Source: trust.md.
+pub const REQUEST_LIFETIME_S: u64 = 30 * 24 * 3600;
+/// How far a message's time of issue may lie in our future. Unit: seconds; clocks differ.
+const CLOCK_SKEW_S: u64 = 24 * 3600;
+
+/// Which ports of ours a peer may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// Every port.
+    All,
+    /// These ports, at most [`Ports::LIST_MAX`].
+    List(Vec<u16>),
+}
+
+impl Ports {
+    /// Most ports that can be named one by one.
+    pub const LIST_MAX: usize = 64;
+
+    /// True when `port` is granted.
+    pub fn allow(&self, port: u16) -> bool {
+        match self {
+            Self::All => true,
+            Self::List(list) => list.contains(&port),
+        }
+    }
+
+    fn emit(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::All => out.put_u8(u8::MAX),
+            Self::List(list) => {
+                out.put_u8(list.len().min(Self::LIST_MAX) as u8);
+                list.iter().take(Self::LIST_MAX).for_each(|port| out.put_u16(*port));
+            }
+        }
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match usize::from(r.u8()?) {
+            255 => Ok(Self::All),
+            count if count <= Self::LIST_MAX => Ok(Self::List((0..count).map(|_| r.u16()).collect::<Result<_, _>>()?)),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+impl Default for Ports {
+    /// Echo, stdio, messages and files, events. Source: trust.md.
+    fn default() -> Self {
+        Self::List([7, 1000, 1001, 1002].into())
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::List(list) = self else { return f.write_str("all") };
+        for (i, port) in list.iter().enumerate() {
+            write!(f, "{}{port}", if i > 0 { "," } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl core::str::FromStr for Ports {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let list: Vec<u16> = text.split(',').map(|p| p.trim().parse().map_err(|_| Malformed)).collect::<Result<_, _>>()?;
+        if list.len() > Self::LIST_MAX { Err(Malformed) } else { Ok(Self::List(list)) }
+    }
+}
+
+/// The only thing that lets data in: a peer whose owner and ours approved each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Who it is. A changed key is another peer.
+    pub identity: IdentityKey,
+    /// Its key in exchanges.
+    pub static_key: StaticKey,
+    /// Its address when it was approved.
+    pub addr: Addr,
+    /// Its hostname when it was approved, or empty.
+    pub hostname: String,
+    /// Which of our ports it may reach.
+    pub ports: Ports,
+    /// Mixed into every exchange with it (psk2).
+    pub secret: [u8; 32],
+    /// When it was approved. Unit: seconds since 1970.
+    pub approved_at: u64,
+    /// When approval ends. Unit: seconds since 1970.
+    pub not_after: Option<u64>,
+    /// Its fingerprint was compared by a person (or given with the request), not only taken from the registry.
+    pub verified: bool,
+    /// Where it was last reached directly; only a hint.
+    pub last_endpoint: Option<SocketAddr>,
+}
+
+/// A request that waits for this node's owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingRequest {
+    /// What the asker says of itself, signed.
+    pub record: NodeRecord,
+    /// Why it asks, made safe for terminals.
+    pub note: String,
+    /// When it came. Unit: seconds since 1970.
+    pub received_at: u64,
+    nonce: [u8; 32],
+    hash: [u8; 32],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Outgoing {
+    record: NodeRecord,
+    ports: Ports,
+    nonce: [u8; 32],
+    hash: [u8; 32],
+    expires: u64,
+    verified: bool,
+}
+
+/// What a received trust message did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new or renewed request waits for the owner.
+    Pending(IdentityKey),
+    /// A peer is trusted now.
+    Pinned(IdentityKey),
+    /// Our request was declined.
+    Rejected(IdentityKey),
+    /// The peer withdrew; it is not trusted any more.
+    Revoked(IdentityKey),
+    /// Nothing changed.
+    Discarded(Discarded),
+}
+
+/// Why a trust message had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discarded {
+    /// Not a trust message, or a wrong signature.
+    Malformed,
+    /// Meant for another node.
+    NotForUs,
+    /// Issued in the future, or too long ago.
+    Expired,
+    /// Older than something already received from this key.
+    Replayed,
+    /// Answers nothing that was asked.
+    Unsolicited,
+    /// A table is full.
+    Full,
+    /// The peer is trusted already.
+    AlreadyTrusted,
+    /// Another trusted peer has this address.
+    AddressTaken,
+}
+
+/// Why a command of the owner was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustError {
+    /// No such peer or request.
+    Unknown,
+    /// Trusted already.
+    AlreadyTrusted,
+    /// A table is full.
+    Full,
+    /// Another trusted peer has this address; one of them must go first.
+    AddressTaken,
+    /// The justification is longer than [`NOTE_LEN_MAX`].
+    NoteTooLong,
+    /// A node need not ask itself.
+    Oneself,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Request,
+    Accept,
+    Reject,
+    Revoke,
+}
+
+struct Message {
+    kind: Kind,
+    from: IdentityKey,
+    to: IdentityKey,
+    nonce: [u8; 32],
+    issued: u64,
+    expires: u64,
+    epoch: u64,
+    in_reply_to: [u8; 32],
+    /// The sender's record, in requests and accepts.
+    record: Vec<u8>,
+    note: String,
+}
+
+const LABEL: &str = "pn1-trust";
+
+impl Message {
+    fn emit(&self, identity: &Identity) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u8(self.kind as u8);
+        out.put(&self.from.0);
+        out.put(&self.to.0);
+        out.put(&self.nonce);
+        out.put_u64(self.issued);
+        out.put_u64(self.expires);
+        out.put_u64(self.epoch);
+        out.put(&self.in_reply_to);
+        out.put_bytes(&self.record);
+        out.put_bytes(self.note.as_bytes());
+        let signature = identity.sign(LABEL, &out);
+        out.put(&signature);
+        out
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let body = bytes.len().checked_sub(64).filter(|_| bytes.len() <= MESSAGE_LEN_MAX).ok_or(Malformed)?;
+        let (body, signature) = bytes.split_at(body);
+        let mut r = Reader::new(body);
+        let kind = match r.u8()? {
+            0 => Kind::Request,
+            1 => Kind::Accept,
+            2 => Kind::Reject,
+            3 => Kind::Revoke,
+            _ => return Err(Malformed),
+        };
+        let message = Self {
+            kind,
+            from: IdentityKey(r.array()?),
+            to: IdentityKey(r.array()?),
+            nonce: r.array()?,
+            issued: r.u64()?,
+            expires: r.u64()?,
+            epoch: r.u64()?,
+            in_reply_to: r.array()?,
+            record: r.bytes(NodeRecord::LEN_MAX)?.into(),
+            note: r.str(NOTE_LEN_MAX)?.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        };
+        r.finish()?;
+        let signature = signature.try_into().map_err(|_| Malformed)?;
+        if message.from.verify(LABEL, body, &signature) { Ok(message) } else { Err(Malformed) }
+    }
+}
+
+/// Everything a node knows about trust. Held in memory; `emit` and `parse` carry it to and from disk as one value, so
+/// that a crash never leaves half a change.
+#[derive(Default)]
+pub struct TrustBook {
+    pins: BTreeMap<IdentityKey, Pin>,
+    pending: BTreeMap<IdentityKey, PendingRequest>,
+    outgoing: BTreeMap<IdentityKey, Outgoing>,
+    /// The newest epoch received from each key: nothing older counts any more.
+    epochs: BTreeMap<IdentityKey, u64>,
+    own_epoch: u64,
+}
+
+impl TrustBook {
+    // Getters.
+
+    /// All trusted peers, by key.
+    pub fn pins(&self) -> impl Iterator<Item = &Pin> {
+        self.pins.values()
+    }
+
+    /// The pin of a key.
+    pub fn pin(&self, key: &IdentityKey) -> Option<&Pin> {
+        self.pins.get(key)
+    }
+
+    /// All requests that wait for the owner.
+    pub fn pending(&self) -> impl Iterator<Item = &PendingRequest> {
+        self.pending.values()
+    }
+
+    /// Keys that were asked and have not answered.
+    pub fn outgoing(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.outgoing.values().map(|o| &o.record)
+    }
+
+    // Verbs.
+
+    /// Makes a request to the owner of `record`; `verified` says that its fingerprint was checked.
+    ///
+    /// # Errors
+    /// `AlreadyTrusted`, `Oneself`, `NoteTooLong`, `Full` ([`OUTGOING_MAX`]).
+    pub fn request(&mut self, me: &Me<'_>, record: &NodeRecord, terms: &Terms, rng: &mut Rng) -> Result<Vec<u8>, TrustError> {
+        let to = record.identity;
+        if to == me.identity.public() {
+            return Err(TrustError::Oneself);
+        }
+        if self.pins.contains_key(&to) {
+            return Err(TrustError::AlreadyTrusted);
+        }
+        if terms.note.len() > NOTE_LEN_MAX {
+            return Err(TrustError::NoteTooLong);
+        }
+        self.expire(me.now_s);
+        if self.outgoing.len() >= OUTGOING_MAX && !self.outgoing.contains_key(&to) {
+            return Err(TrustError::Full);
+        }
+        let message = self.message(me, Kind::Request, to, [0; 32], &terms.note, rng);
+        let bytes = message.emit(me.identity);
+        let outgoing = Outgoing {
+            record: record.clone(),
+            ports: terms.ports.clone(),
+            nonce: message.nonce,
+            hash: hash::blake2s(&[&bytes]),
+            expires: message.expires,
+            verified: terms.verified,
+        };
+        self.outgoing.insert(to, outgoing);
+        Ok(bytes)
+    }
+
+    /// Approves a pending request; returns the accept to send.
+    ///
+    /// # Errors
+    /// `Unknown`, `Full` ([`PINS_MAX`]), `AddressTaken`.
+    pub fn approve(&mut self, me: &Me<'_>, key: &IdentityKey, terms: &Terms, rng: &mut Rng) -> Result<Vec<u8>, TrustError> {
+        let request = self.pending.get(key).ok_or(TrustError::Unknown)?.clone();
+        self.check_new_pin(&request.record)?;
+        let message = self.message(me, Kind::Accept, *key, request.hash, "", rng);
+        let secret = pair_secret(me.identity, &request.record.static_key, &request.nonce, &message.nonce);
+        self.pending.remove(key);
+        self.outgoing.remove(key);
+        self.insert_pin(&request.record, terms, secret, me.now_s);
+        Ok(message.emit(me.identity))
+    }
+
+    /// Declines a pending request; returns the message to send.
+    ///
+    /// # Errors
+    /// `Unknown`.
+    pub fn reject(&mut self, me: &Me<'_>, key: &IdentityKey, note: &str, rng: &mut Rng) -> Result<Vec<u8>, TrustError> {
+        let request = self.pending.remove(key).ok_or(TrustError::Unknown)?;
+        Ok(self.message(me, Kind::Reject, *key, request.hash, note, rng).emit(me.identity))
+    }
+
+    /// Withdraws trust; returns the peer's former pin and the message that tells it.
+    ///
+    /// # Errors
+    /// `Unknown`.
+    pub fn revoke(&mut self, me: &Me<'_>, key: &IdentityKey, rng: &mut Rng) -> Result<(Pin, Vec<u8>), TrustError> {
+        let pin = self.pins.remove(key).ok_or(TrustError::Unknown)?;
+        Ok((pin, self.message(me, Kind::Revoke, *key, [0; 32], "", rng).emit(me.identity)))
+    }
+
+    /// Remembers where a peer was reached.
+    pub fn note_endpoint(&mut self, key: &IdentityKey, endpoint: SocketAddr) {
+        if let Some(pin) = self.pins.get_mut(key) {
+            pin.last_endpoint = Some(endpoint);
+        }
+    }
+
+    /// Removes pins whose time is over and returns their keys.
+    pub fn expire_pins(&mut self, now_s: u64) -> Vec<IdentityKey> {
+        let over: Vec<_> = self.pins.values().filter(|p| p.not_after.is_some_and(|at| at <= now_s)).map(|p| p.identity).collect();
+        over.iter().for_each(|key| drop(self.pins.remove(key)));
+        over
+    }
+
+    // Input.
+
+    /// Takes a trust message that was opened from its seal.
+    pub fn receive(&mut self, me: &Me<'_>, bytes: &[u8]) -> Outcome {
+        let Ok(message) = Message::parse(bytes) else { return Outcome::Discarded(Discarded::Malformed) };
+        match self.admit(me, &message) {
+            Err(reason) => Outcome::Discarded(reason),
+            Ok(()) => {
+                let outcome = match message.kind {
+                    Kind::Request => self.receive_request(me, &message, hash::blake2s(&[bytes])),
+                    Kind::Accept => self.receive_accept(me, &message),
+                    Kind::Reject => self.receive_reject(&message),
+                    Kind::Revoke => self.receive_revoke(&message),
+                };
+                if !matches!(outcome, Outcome::Discarded(_)) {
+                    self.note_epoch(message.from, message.epoch);
+                }
+                outcome
+            }
+        }
+    }
+
+    fn admit(&self, me: &Me<'_>, message: &Message) -> Result<(), Discarded> {
+        if message.to != me.identity.public() || message.from == message.to {
+            return Err(Discarded::NotForUs);
+        }
+        if message.issued > me.now_s + CLOCK_SKEW_S || message.expires < me.now_s {
+            return Err(Discarded::Expired);
+        }
+        if self.epochs.get(&message.from).is_some_and(|last| message.epoch <= *last) {
+            return Err(Discarded::Replayed);
+        }
+        Ok(())
+    }
+
+    fn receive_request(&mut self, me: &Me<'_>, message: &Message, hash: [u8; 32]) -> Outcome {
+        let Ok(record) = NodeRecord::parse(&message.record) else { return Outcome::Discarded(Discarded::Malformed) };
+        if record.identity != message.from {
+            return Outcome::Discarded(Discarded::Malformed);
+        }
+        if self.pins.contains_key(&message.from) {
+            // The peer lost its pin of us (or revoked and thinks better of it): its owner asks anew, ours decides anew.
+            self.pins.remove(&message.from);
+        }
+        self.expire(me.now_s);
+        if let Some(ours) = self.outgoing.get(&message.from).cloned() {
+            return self.cross(me, &ours, message);
+        }
+        if self.pending.len() >= PENDING_MAX && !self.pending.contains_key(&message.from) {
+            return Outcome::Discarded(Discarded::Full);
+        }
+        let request =
+            PendingRequest { record, note: message.note.clone(), received_at: me.now_s, nonce: message.nonce, hash };
+        self.pending.insert(message.from, request);
+        Outcome::Pending(message.from)
+    }
+
+    /// Two requests crossed: both owners have said yes, and both sides know both nonces.
+    fn cross(&mut self, me: &Me<'_>, ours: &Outgoing, theirs: &Message) -> Outcome {
+        if let Err(reason) = self.check_new_pin(&ours.record) {
+            let taken = if reason == TrustError::AddressTaken { Discarded::AddressTaken } else { Discarded::Full };
+            return Outcome::Discarded(taken);
+        }
+        let (first, second) =
+            if me.identity.public() < theirs.from { (ours.nonce, theirs.nonce) } else { (theirs.nonce, ours.nonce) };
+        let secret = pair_secret(me.identity, &ours.record.static_key, &first, &second);
+        self.outgoing.remove(&theirs.from);
+        let terms = Terms { ports: ours.ports.clone(), verified: ours.verified, ..Terms::default() };
+        self.insert_pin(&ours.record, &terms, secret, me.now_s);
+        Outcome::Pinned(theirs.from)
+    }
+
+    fn receive_accept(&mut self, me: &Me<'_>, message: &Message) -> Outcome {
+        let Some(ours) = self.outgoing.get(&message.from).filter(|o| o.hash == message.in_reply_to).cloned() else {
+            return Outcome::Discarded(Discarded::Unsolicited);
+        };
+        // The record is the one we asked, or a newer one of the same identity.
+        let record = NodeRecord::parse(&message.record).ok().filter(|r| r.identity == message.from);
+        let Some(record) = record else { return Outcome::Discarded(Discarded::Malformed) };
+        if self.check_new_pin(&record).is_err() {
+            return Outcome::Discarded(Discarded::AddressTaken);
+        }
+        let secret = pair_secret(me.identity, &record.static_key, &ours.nonce, &message.nonce);
+        self.outgoing.remove(&message.from);
+        self.pending.remove(&message.from);
+        let terms = Terms { ports: ours.ports, verified: ours.verified, ..Terms::default() };
+        self.insert_pin(&record, &terms, secret, me.now_s);
+        Outcome::Pinned(message.from)
+    }
+
+    fn receive_reject(&mut self, message: &Message) -> Outcome {
+        if self.outgoing.get(&message.from).is_none_or(|o| o.hash != message.in_reply_to) {
+            return Outcome::Discarded(Discarded::Unsolicited);
+        }
+        self.outgoing.remove(&message.from);
+        Outcome::Rejected(message.from)
+    }
+
+    fn receive_revoke(&mut self, message: &Message) -> Outcome {
+        let known = self.pins.remove(&message.from).is_some() | self.pending.remove(&message.from).is_some();
+        if known { Outcome::Revoked(message.from) } else { Outcome::Discarded(Discarded::Unsolicited) }
+    }
+
+    // Helpers.
+
+    fn message(&mut self, me: &Me<'_>, kind: Kind, to: IdentityKey, in_reply_to: [u8; 32], note: &str, rng: &mut Rng) -> Message {
+        // Rises even when the wall clock goes back.
+        self.own_epoch = (me.now_s * 1000).max(self.own_epoch + 1);
+        Message {
+            kind,
+            from: me.identity.public(),
+            to,
+            nonce: rng.bytes(),
+            issued: me.now_s,
+            expires: me.now_s + REQUEST_LIFETIME_S,
+            epoch: self.own_epoch,
+            in_reply_to,
+            record: if matches!(kind, Kind::Request | Kind::Accept) { me.record.into() } else { Vec::new() },
+            note: note.chars().take(NOTE_LEN_MAX / 4).collect(),
+        }
+    }
+
+    fn check_new_pin(&self, record: &NodeRecord) -> Result<(), TrustError> {
+        if self.pins.len() >= PINS_MAX {
+            return Err(TrustError::Full);
+        }
+        let taken = self.pins.values().any(|p| p.addr == record.addr && p.identity != record.identity);
+        if taken { Err(TrustError::AddressTaken) } else { Ok(()) }
+    }
+
+    fn insert_pin(&mut self, record: &NodeRecord, terms: &Terms, secret: [u8; 32], now_s: u64) {
+        let pin = Pin {
+            identity: record.identity,
+            static_key: record.static_key,
+            addr: record.addr,
+            hostname: record.hostname.clone(),
+            ports: terms.ports.clone(),
+            secret,
+            approved_at: now_s,
+            not_after: terms.not_after,
+            verified: terms.verified,
+            last_endpoint: None,
+        };
+        self.pins.insert(record.identity, pin);
+    }
+
+    fn note_epoch(&mut self, key: IdentityKey, epoch: u64) {
+        if self.epochs.len() >= EPOCHS_MAX && !self.epochs.contains_key(&key) {
+            // Never forget the epoch of somebody who matters; the lowest of the others goes.
+            let goes = self.epochs.iter().filter(|(k, _)| !self.pins.contains_key(k)).min_by_key(|(_, e)| **e);
+            if let Some(key) = goes.map(|(k, _)| *k) {
+                self.epochs.remove(&key);
+            }
+        }
+        self.epochs.insert(key, epoch);
+    }
+
+    fn expire(&mut self, now_s: u64) {
+        self.outgoing.retain(|_, o| o.expires > now_s);
+        self.pending.retain(|_, p| p.received_at + REQUEST_LIFETIME_S > now_s);
+    }
+
+    // Disk form.
+
+    /// All of it as bytes.
+    pub fn emit(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u8(1); // version of this form
+        out.put_u64(self.own_epoch);
+        out.put_varint(self.pins.len() as u64);
+        self.pins.values().for_each(|pin| emit_pin(pin, &mut out));
+        out.put_varint(self.pending.len() as u64);
+        for p in self.pending.values() {
+            out.put_bytes(&p.record.emit());
+            out.put_bytes(p.note.as_bytes());
+            out.put_u64(p.received_at);
+            out.put(&p.nonce);
+            out.put(&p.hash);
+        }
+        out.put_varint(self.outgoing.len() as u64);
+        for o in self.outgoing.values() {
+            out.put_bytes(&o.record.emit());
+            o.ports.emit(&mut out);
+            out.put(&o.nonce);
+            out.put(&o.hash);
+            out.put_u64(o.expires);
+            out.put_u8(o.verified.into());
+        }
+        out.put_varint(self.epochs.len() as u64);
+        for (key, epoch) in &self.epochs {
+            out.put(&key.0);
+            out.put_u64(*epoch);
+        }
+        out
+    }
+
+    /// Reads what [`TrustBook::emit`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes were damaged; the caller must not go on with an empty book.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        if r.u8()? != 1 {
+            return Err(Malformed);
+        }
+        let mut book = Self { own_epoch: r.u64()?, ..Self::default() };
+        for _ in 0..r.varint()? {
+            let pin = parse_pin(&mut r)?;
+            book.pins.insert(pin.identity, pin);
+        }
+        for _ in 0..r.varint()? {
+            let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
+            let (note, received_at) = (r.str(4 * NOTE_LEN_MAX)?.into(), r.u64()?);
+            let request = PendingRequest { note, received_at, nonce: r.array()?, hash: r.array()?, record };
+            book.pending.insert(request.record.identity, request);
+        }
+        for _ in 0..r.varint()? {
+            let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
+            let ports = Ports::parse(&mut r)?;
+            let (nonce, hash) = (r.array()?, r.array()?);
+            let outgoing = Outgoing { ports, nonce, hash, expires: r.u64()?, verified: r.u8()? != 0, record };
+            book.outgoing.insert(outgoing.record.identity, outgoing);
+        }
+        for _ in 0..r.varint()? {
+            book.epochs.insert(IdentityKey(r.array()?), r.u64()?);
+        }
+        r.finish()?;
+        Ok(book)
+    }
+}
+
+fn emit_pin(pin: &Pin, out: &mut Vec<u8>) {
+    out.put(&pin.identity.0);
+    out.put(&pin.static_key.0);
+    out.put(&pin.addr.to_bytes());
+    out.put_bytes(pin.hostname.as_bytes());
+    pin.ports.emit(out);
+    out.put(&pin.secret);
+    out.put_u64(pin.approved_at);
+    out.put_u64(pin.not_after.unwrap_or(u64::MAX));
+    out.put_u8(pin.verified.into());
+    crate::control::put_endpoint(out, pin.last_endpoint.as_ref());
+}
+
+fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
+    Ok(Pin {
+        identity: IdentityKey(r.array()?),
+        static_key: StaticKey(r.array()?),
+        addr: Addr::from_bytes(r.array()?),
+        hostname: r.str(crate::identity::HOSTNAME_MAX)?.into(),
+        ports: Ports::parse(r)?,
+        secret: r.array()?,
+        approved_at: r.u64()?,
+        not_after: Some(r.u64()?).filter(|at| *at != u64::MAX),
+        verified: r.u8()? != 0,
+        last_endpoint: crate::control::parse_endpoint(r)?,
+    })
+}
+
+/// Who this node is at the moment, for making and judging messages.
+pub struct Me<'a> {
+    /// Our keys.
+    pub identity: &'a Identity,
+    /// Our current signed record.
+    pub record: &'a [u8],
+    /// Wall clock. Unit: seconds since 1970.
+    pub now_s: u64,
+}
+
+/// What the owner grants or says with a request or approval.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Our ports that the peer may reach.
+    pub ports: Ports,
+    /// Justification shown to the other owner.
+    pub note: String,
+    /// When approval ends. Unit: seconds since 1970.
+    pub not_after: Option<u64>,
+    /// The peer's fingerprint was checked.
+    pub verified: bool,
+}
+
+/// Known to exactly the two sides: their static keys' shared secret and both nonces, which travelled sealed.
+fn pair_secret(identity: &Identity, peer: &StaticKey, first: &[u8; 32], second: &[u8; 32]) -> [u8; 32] {
+    // A low-order static key shares nothing; its owner then cannot finish any exchange, which hurts only itself.
+    let shared = dh(identity.secret(), &peer.0).unwrap_or([0; 32]);
+    hash::derive(&shared, &[b"pn1-pair", first, second])
+}
+
+#[cfg(test)]
+mod tests;

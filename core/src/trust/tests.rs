@@ -1,0 +1,187 @@
+use super::*;
+use crate::identity::Profile;
+use std::format;
+
+const NOW: u64 = 1_700_000_000;
+
+struct Owner {
+    identity: Identity,
+    record: Vec<u8>,
+    book: TrustBook,
+    rng: Rng,
+}
+
+impl Owner {
+    fn new(n: u8) -> Self {
+        let identity = Identity::from_seed([n; 32]);
+        let profile = Profile { hostname: format!("node-{n}"), ..Profile::default() };
+        let record = NodeRecord::sign(&identity, Addr::new(0, n.into()), &profile, 1).emit();
+        Self { identity, record, book: TrustBook::default(), rng: Rng::new([n; 32]) }
+    }
+
+    fn key(&self) -> IdentityKey {
+        self.identity.public()
+    }
+
+    fn public_record(&self) -> NodeRecord {
+        NodeRecord::parse(&self.record).expect("own record")
+    }
+
+    fn at<R>(&mut self, now_s: u64, f: impl FnOnce(&mut TrustBook, &Me<'_>, &mut Rng) -> R) -> R {
+        f(&mut self.book, &Me { identity: &self.identity, record: &self.record, now_s }, &mut self.rng)
+    }
+
+    fn request(&mut self, to: &Owner) -> Vec<u8> {
+        let record = to.public_record();
+        self.at(NOW, |b, me, rng| b.request(me, &record, &Terms { note: "hi\x1b[2J".into(), ..Terms::default() }, rng)).expect("allowed")
+    }
+
+    fn receive(&mut self, bytes: &[u8]) -> Outcome {
+        self.at(NOW, |b, me, _| b.receive(me, bytes))
+    }
+
+    fn approve(&mut self, key: IdentityKey) -> Vec<u8> {
+        self.at(NOW, |b, me, rng| b.approve(me, &key, &Terms::default(), rng)).expect("pending")
+    }
+}
+
+fn trusting_pair() -> (Owner, Owner) {
+    let (mut a, mut b) = (Owner::new(1), Owner::new(2));
+    let request = a.request(&b);
+    b.receive(&request);
+    let accept = b.approve(a.key());
+    assert_eq!(a.receive(&accept), Outcome::Pinned(b.key()));
+    (a, b)
+}
+
+#[test]
+fn request_and_accept_pin_both_sides_with_one_secret() {
+    let (a, b) = trusting_pair();
+    let (of_b, of_a) = (a.book.pin(&b.key()).expect("pinned"), b.book.pin(&a.key()).expect("pinned"));
+    assert_eq!(of_b.secret, of_a.secret);
+    assert_ne!(of_b.secret, [0; 32]);
+    assert_eq!(of_b.hostname, "node-2");
+    assert!(of_a.ports.allow(1000) && !of_a.ports.allow(22), "the default grant names four services");
+}
+
+#[test]
+fn crossing_requests_approve_each_other_with_one_secret() {
+    let (mut a, mut b) = (Owner::new(1), Owner::new(2));
+    let (from_a, from_b) = (a.request(&b), b.request(&a));
+    assert_eq!(a.receive(&from_b), Outcome::Pinned(b.key()));
+    assert_eq!(b.receive(&from_a), Outcome::Pinned(a.key()));
+    assert_eq!(a.book.pin(&b.key()).map(|p| p.secret), b.book.pin(&a.key()).map(|p| p.secret));
+}
+
+#[test]
+fn forged_accepts_and_accepts_nobody_asked_for_are_discarded() {
+    let (mut a, mut b, mut c) = (Owner::new(1), Owner::new(2), Owner::new(3));
+    let request = a.request(&b);
+    b.receive(&request);
+    let accept = b.approve(a.key());
+    for i in 0..accept.len() {
+        let mut forged = accept.clone();
+        forged[i] ^= 1;
+        assert!(matches!(a.receive(&forged), Outcome::Discarded(_)), "byte {i}");
+    }
+    assert_eq!(c.receive(&accept), Outcome::Discarded(Discarded::NotForUs));
+    // C makes an accept of its own for a request A sent to B.
+    let from_c = c.request(&a);
+    a.at(NOW, |book, me, _| book.receive(me, &from_c));
+    assert!(a.book.pin(&c.key()).is_none(), "asking is not being approved");
+    assert_eq!(a.receive(&accept), Outcome::Pinned(b.key()), "forgeries spoiled nothing");
+}
+
+#[test]
+fn a_request_cannot_be_replayed_as_approval_nor_an_old_accept_after_revocation() {
+    let (mut a, mut b) = (Owner::new(1), Owner::new(2));
+    let request = a.request(&b);
+    b.receive(&request);
+    assert_eq!(b.receive(&request), Outcome::Discarded(Discarded::Replayed));
+    let accept = b.approve(a.key());
+    a.receive(&accept);
+    let (_, revoke) = b.at(NOW + 1, |book, me, rng| book.revoke(me, &a.key(), rng)).expect("pinned");
+    assert_eq!(a.receive(&revoke), Outcome::Revoked(b.key()));
+    assert!(a.book.pin(&b.key()).is_none());
+    assert_eq!(a.receive(&accept), Outcome::Discarded(Discarded::Replayed));
+    assert_eq!(a.receive(&revoke), Outcome::Discarded(Discarded::Replayed));
+}
+
+#[test]
+fn expired_messages_and_messages_from_the_far_future_are_discarded() {
+    let (mut a, mut b) = (Owner::new(1), Owner::new(2));
+    let request = a.request(&b);
+    for now in [NOW + REQUEST_LIFETIME_S + 1, NOW - CLOCK_SKEW_S - 1] {
+        assert_eq!(b.at(now, |book, me, _| book.receive(me, &request)), Outcome::Discarded(Discarded::Expired));
+    }
+}
+
+#[test]
+fn pending_requests_have_a_maximum_and_terminal_escapes_are_removed() {
+    let mut target = Owner::new(0);
+    let record = target.public_record();
+    for i in 0..=PENDING_MAX {
+        let mut seed = [1; 32];
+        seed[..8].copy_from_slice(&(i as u64).to_le_bytes());
+        let identity = Identity::from_seed(seed);
+        let own = NodeRecord::sign(&identity, Addr::new(0, 100 + i as u32), &Profile::default(), 1).emit();
+        let me = Me { identity: &identity, record: &own, now_s: NOW };
+        let terms = Terms { note: "a\x1b[2Jb".into(), ..Terms::default() };
+        let request = TrustBook::default().request(&me, &record, &terms, &mut Rng::new([9; 32])).expect("allowed");
+        let outcome = target.receive(&request);
+        assert_eq!(outcome == Outcome::Discarded(Discarded::Full), i == PENDING_MAX, "{i}: {outcome:?}");
+    }
+    assert_eq!(target.book.pending().count(), PENDING_MAX);
+    assert!(target.book.pending().all(|p| p.note == "a [2Jb"));
+}
+
+#[test]
+fn outgoing_requests_have_a_maximum_and_long_notes_are_refused() {
+    let mut a = Owner::new(1);
+    for i in 0..=OUTGOING_MAX {
+        let mut seed = [7; 32];
+        seed[..8].copy_from_slice(&(i as u64).to_le_bytes());
+        let record = NodeRecord::sign(&Identity::from_seed(seed), Addr::new(0, 9), &Profile::default(), 1);
+        let result = a.at(NOW, |b, me, rng| b.request(me, &record, &Terms::default(), rng));
+        assert_eq!(result.err(), (i == OUTGOING_MAX).then_some(TrustError::Full));
+    }
+    let long = Terms { note: "x".repeat(NOTE_LEN_MAX + 1), ..Terms::default() };
+    let record = Owner::new(2).public_record();
+    assert_eq!(a.at(NOW, |b, me, rng| b.request(me, &record, &long, rng)), Err(TrustError::NoteTooLong));
+}
+
+#[test]
+fn two_pins_never_share_an_address() {
+    let (mut a, _) = trusting_pair();
+    let thief = Identity::from_seed([8; 32]);
+    let record = NodeRecord::sign(&thief, Addr::new(0, 2), &Profile::default(), 1).emit();
+    let me = Me { identity: &thief, record: &record, now_s: NOW };
+    let request = TrustBook::default().request(&me, &a.public_record(), &Terms::default(), &mut Rng::new([9; 32])).expect("allowed");
+    assert_eq!(a.receive(&request), Outcome::Pending(thief.public()));
+    let refused = a.at(NOW, |b, me, rng| b.approve(me, &thief.public(), &Terms::default(), rng));
+    assert_eq!(refused, Err(TrustError::AddressTaken));
+}
+
+#[test]
+fn approval_can_end_by_itself() {
+    let (mut a, mut b) = (Owner::new(1), Owner::new(2));
+    let request = a.request(&b);
+    b.receive(&request);
+    let terms = Terms { not_after: Some(NOW + 60), ..Terms::default() };
+    b.at(NOW, |book, me, rng| book.approve(me, &a.key(), &terms, rng)).expect("pending");
+    assert!(b.book.expire_pins(NOW + 59).is_empty());
+    assert_eq!(b.book.expire_pins(NOW + 60), [a.key()]);
+}
+
+#[test]
+fn the_book_survives_its_disk_form_and_damage_is_noticed() {
+    let (mut a, _) = trusting_pair();
+    a.book.note_endpoint(&Owner::new(2).key(), "192.0.2.1:9".parse().expect("address"));
+    a.request(&Owner::new(5));
+    let request = Owner::new(6).request(&a);
+    a.receive(&request);
+    let bytes = a.book.emit();
+    let again = TrustBook::parse(&bytes).expect("own form");
+    assert_eq!(again.emit(), bytes);
+    assert!((0..bytes.len()).all(|len| TrustBook::parse(&bytes[..len]).is_err()));
+}
