@@ -27,6 +27,8 @@ pub const NOTE_LEN_MAX: usize = 256;
 pub const PENDING_MAX: usize = 256;
 /// Most requests of this node that wait for an answer.
 pub const OUTGOING_MAX: usize = 256;
+/// Most letters that wait for the rendezvous.
+pub const LETTERS_MAX: usize = 512;
 /// Most peers a node trusts.
 pub const PINS_MAX: usize = 16_384;
 /// Most keys whose last epoch is remembered after they are gone.
@@ -287,9 +289,36 @@ pub struct TrustBook {
     /// The newest epoch received from each key: nothing older counts any more.
     epochs: BTreeMap<IdentityKey, u64>,
     own_epoch: u64,
+    /// Sealed messages that the rendezvous has not confirmed yet.
+    letters: BTreeMap<u64, (IdentityKey, Vec<u8>)>,
+    next_letter: u64,
 }
 
 impl TrustBook {
+    // Letters.
+
+    /// Keeps a sealed message until the rendezvous confirms it; `None` when [`LETTERS_MAX`] wait.
+    pub(crate) fn add_letter(&mut self, to: IdentityKey, sealed: Vec<u8>) -> Option<u64> {
+        if self.letters.len() >= LETTERS_MAX {
+            return None;
+        }
+        self.next_letter += 1;
+        self.letters.insert(self.next_letter, (to, sealed));
+        Some(self.next_letter)
+    }
+
+    pub(crate) fn letter(&self, id: u64) -> Option<&(IdentityKey, Vec<u8>)> {
+        self.letters.get(&id)
+    }
+
+    pub(crate) fn letters(&self) -> impl Iterator<Item = u64> {
+        self.letters.keys().copied()
+    }
+
+    pub(crate) fn remove_letter(&mut self, id: u64) {
+        self.letters.remove(&id);
+    }
+
     // Getters.
 
     /// All trusted peers, by key.
@@ -587,6 +616,11 @@ impl TrustBook {
             out.put(&key.0);
             out.put_u64(*epoch);
         }
+        out.put_varint(self.letters.len() as u64);
+        for (to, sealed) in self.letters.values() {
+            out.put(&to.0);
+            out.put_bytes(sealed);
+        }
         out
     }
 
@@ -619,6 +653,10 @@ impl TrustBook {
         }
         for _ in 0..r.varint()? {
             book.epochs.insert(IdentityKey(r.array()?), r.u64()?);
+        }
+        for _ in 0..r.varint()? {
+            let to = IdentityKey(r.array()?);
+            book.add_letter(to, r.bytes(crate::control::LETTER_LEN_MAX)?.into()).ok_or(Malformed)?;
         }
         r.finish()?;
         Ok(book)

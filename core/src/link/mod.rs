@@ -69,8 +69,8 @@ pub(crate) struct Link {
     controller: Box<dyn Controller>,
     rtt: Rtt,
     sent: SentLog,
-    /// Sessions we send under: the peer's index and the packet number of its counter 0.
-    epochs: Vec<(u32, u64)>,
+    /// Sessions we send under: the peer's index and the packet number of its counter 0 (negative for a young link).
+    epochs: Vec<(u32, i64)>,
     received: Vec<Received>,
     control_tx: ControlSender,
     control_rx: ControlReceiver,
@@ -191,8 +191,10 @@ impl Link {
         if self.epochs.len() == SESSIONS_MAX {
             self.epochs.remove(0);
         }
-        self.epochs.push((remote_index, self.sent.next() - next_counter));
+        self.epochs.push((remote_index, self.sent.next() as i64 - next_counter as i64));
         (self.hello, self.hello_due) = (Some(hello), true);
+        // Silence under the old keys says nothing about the new ones.
+        self.probes = 0;
     }
 
     // Input.
@@ -222,7 +224,10 @@ impl Link {
         let is_current = self.epochs.last().is_some_and(|(index, _)| *index == session);
         let (control_tx, newest, hello, hello_due) =
             (&mut self.control_tx, &mut self.newest_pure_ack, &mut self.hello, &mut self.hello_due);
-        let ranges = ack.ranges().map(|r| (base.saturating_add(*r.start()), base.saturating_add(*r.end())));
+        // Counters from before this link began (the peer restarted) have negative numbers and are not ours.
+        let number = |counter: u64| base.saturating_add(counter.min(i64::MAX as u64) as i64);
+        let ranges = ack.ranges().map(|r| (number(*r.start()).max(0) as u64, number(*r.end())));
+        let ranges = ranges.filter(|(_, high)| *high >= 0).map(|(low, high)| (low, high as u64));
         let acked = self.sent.acknowledge(now, ranges, |number, carried| match carried {
             Carried::Control { bytes, .. } => control_tx.on_ack(bytes.len()),
             Carried::PureAck { flow, .. } if newest.get(&flow) == Some(&number) => {

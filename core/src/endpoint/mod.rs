@@ -1,0 +1,762 @@
+//! The endpoint: all peers on one UDP socket.
+//!
+//! A datagram's way in (wire.md, Rules): type and size → receiver index or mac1 → load → static key → pin → session →
+//! tag → window → frames. Whatever fails a step is counted as a [`Discard`] and changes nothing else.
+//!
+//! The rendezvous client and trust live in `directory`; they are part of this machine because both speak through its
+//! peers and decide which peers exist.
+
+mod directory;
+mod discard;
+
+pub use directory::{DirectoryState, TrustChange};
+pub use discard::{Discard, Discards};
+
+use crate::addr::Addr;
+use crate::aead::{AeadProvider, PORTABLE};
+use crate::control::{Answer, Call, Control};
+use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
+use crate::link::LinkStats;
+use crate::path::{Path, PathAddr};
+use crate::peer::{Effects, Peer, Role};
+use crate::rng::Rng;
+use crate::time::{Duration, Instant, earliest};
+use crate::trust::TrustBook;
+use crate::tunnel::exchange::{Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Timestamp, source_bytes, tai64n};
+use crate::wire::{Datagram, INIT_LEN, RESP_LEN, WireError, emit_relay_header, relay_tag};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use directory::Directory;
+
+/// A peer of one endpoint; never reused while the endpoint lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(u32);
+
+/// Where inner packets go while a datagram is handled. Called only for introduced peers that may send data.
+pub trait Sink {
+    /// An inner segment, as the peer's stack wrote it (no IPv6 header).
+    fn packet(&mut self, peer: PeerId, segment: &[u8]);
+    /// An inner datagram: source port 2, destination port 2 (big-endian), payload.
+    fn loose(&mut self, peer: PeerId, datagram: &[u8]);
+}
+
+/// A sink that ignores inner packets, for endpoints without a stack (a rendezvous).
+pub struct NoSink;
+
+impl Sink for NoSink {
+    fn packet(&mut self, _: PeerId, _: &[u8]) {}
+    fn loose(&mut self, _: PeerId, _: &[u8]) {}
+}
+
+/// Who may make sessions with this endpoint besides pinned peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strangers {
+    /// Nobody: silence, whatever they send.
+    Refuse,
+    /// Anybody, for control calls only. What a rendezvous does.
+    Serve {
+        /// Most strangers at once.
+        max: usize,
+    },
+}
+
+/// Everything an endpoint is made of.
+pub struct Config {
+    /// Our keys.
+    pub identity: Identity,
+    /// Fresh randomness; equal seeds make equal endpoints.
+    pub seed: [u8; 32],
+    /// The cipher's implementation on the data path.
+    pub aead: &'static dyn AeadProvider,
+    /// Who else may speak.
+    pub strangers: Strangers,
+    /// Wall clock at `Instant::ZERO`. Unit: microseconds since 1970.
+    pub wall_at_zero_us: u64,
+    /// Our address from an earlier run, or unassigned.
+    pub addr: Addr,
+    /// Hostname, visibility, tags.
+    pub profile: Profile,
+    /// Trust from an earlier run.
+    pub trust: TrustBook,
+    /// Static key and underlay address of our rendezvous.
+    pub rendezvous: Option<(StaticKey, SocketAddr)>,
+    /// Underlay addresses at which this node may be reached directly.
+    pub candidates: Vec<SocketAddr>,
+}
+
+impl Config {
+    /// A node with these keys that knows nobody.
+    pub fn new(identity: Identity, seed: [u8; 32]) -> Self {
+        Self {
+            identity,
+            seed,
+            aead: &PORTABLE,
+            strangers: Strangers::Refuse,
+            wall_at_zero_us: 0,
+            addr: Addr::default(),
+            profile: Profile::default(),
+            trust: TrustBook::default(),
+            rendezvous: None,
+            candidates: Vec::new(),
+        }
+    }
+}
+
+/// Why all streams to a peer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResetReason {
+    /// The peer process ended in order.
+    Closed,
+    /// The peer is another process than before.
+    Restarted,
+    /// No answer on any path for the time allowed.
+    Unreachable,
+    /// The rendezvous does not have the peer connected, and no known address answers.
+    Away,
+    /// One side withdrew its trust.
+    Revoked,
+}
+
+/// What happened, for the owner of the endpoint.
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A session with the peer exists.
+    Up(PeerId),
+    /// Whatever was in flight to and from the peer is lost.
+    Reset(PeerId, ResetReason),
+    /// Another path, or another datagram size, is in use.
+    PathChanged(PeerId),
+    /// A stranger or the rendezvous has said who it is.
+    Introduced(PeerId, NodeRecord),
+    /// Trust changed; put [`Endpoint::trust`] on disk.
+    Trust(TrustChange),
+    /// A stranger asks something (rendezvous only).
+    Call(PeerId, u32, Call),
+    /// The answer to a call of ours; `None` when there was none in time.
+    Answer(u32, Option<Answer>),
+    /// The rendezvous connection changed.
+    Directory(DirectoryState),
+}
+
+/// One batch to be sent: the datagrams lie one behind the other in the buffer given to [`Endpoint::poll_transmit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: SocketAddr,
+    /// Size of each datagram but the last, which may be smaller. Unit: bytes.
+    pub segment_len: usize,
+}
+
+/// Why an owner wakes up, for busy loops that explain themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// A peer's recovery, pacing, exchange, probing or keepalive.
+    Peer(PeerId),
+    /// A rendezvous call's time, or the next attempt to reach it.
+    Directory,
+}
+
+/// What is known of a peer, for `info` and `peers`.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    /// Identity key, once known.
+    pub identity: Option<IdentityKey>,
+    /// Data can be sealed now.
+    pub up: bool,
+    /// Age of the session.
+    pub session_age: Option<Duration>,
+    /// The path in use.
+    pub path: Option<PathAddr>,
+    /// All paths.
+    pub paths: Vec<Path>,
+    /// Datagram size on the path in use. Unit: bytes.
+    pub datagram_len: usize,
+    /// Smoothed and smallest round-trip time.
+    pub srtt: Option<Duration>,
+    /// Smallest round-trip time seen.
+    pub min_rtt: Duration,
+    /// Congestion window and bytes in flight.
+    pub window: u64,
+    /// Bytes in flight.
+    pub in_flight: u64,
+    /// Congestion controller.
+    pub controller: &'static str,
+    /// Underlay bytes.
+    pub bytes_sent: u64,
+    /// Underlay bytes.
+    pub bytes_received: u64,
+    /// Link counters.
+    pub link: LinkStats,
+    /// When something authentic last came.
+    pub last_received: Option<Instant>,
+}
+
+/// The machine for all peers on one socket. See the module's documentation.
+pub struct Endpoint {
+    identity: Identity,
+    aead: &'static dyn AeadProvider,
+    rng: Rng,
+    strangers: Strangers,
+    wall_at_zero_us: u64,
+    door: Doorkeeper,
+    peers: BTreeMap<PeerId, Entry>,
+    by_static: BTreeMap<StaticKey, PeerId>,
+    by_index: BTreeMap<u32, PeerId>,
+    by_channel: BTreeMap<u32, PeerId>,
+    next_peer: u32,
+    ready: VecDeque<PeerId>,
+    timers: BTreeSet<(Instant, PeerId)>,
+    stray: VecDeque<(PathAddr, Vec<u8>)>,
+    last_stamp: Timestamp,
+    events: VecDeque<Event>,
+    discards: Discards,
+    directory: Directory,
+}
+
+struct Entry {
+    peer: Peer,
+    indexes: Vec<u32>,
+    queued: bool,
+    timer: Option<Instant>,
+}
+
+/// Datagrams outside any peer (cookies, farewells) that may wait.
+const STRAY_MAX: usize = 256;
+
+impl Endpoint {
+    /// An endpoint; its pinned peers exist from the start, its rendezvous is tried at the first `handle_timeout`.
+    pub fn new(config: Config) -> Self {
+        let mut endpoint = Self {
+            door: Doorkeeper::new(&config.identity.static_key()),
+            aead: config.aead,
+            rng: Rng::new(config.seed),
+            strangers: config.strangers,
+            wall_at_zero_us: config.wall_at_zero_us,
+            peers: BTreeMap::new(),
+            by_static: BTreeMap::new(),
+            by_index: BTreeMap::new(),
+            by_channel: BTreeMap::new(),
+            next_peer: 1,
+            ready: VecDeque::new(),
+            timers: BTreeSet::new(),
+            stray: VecDeque::new(),
+            last_stamp: Timestamp::default(),
+            events: VecDeque::new(),
+            discards: Discards::default(),
+            directory: Directory::new(&config.identity, config.addr, config.profile, config.trust, config.candidates),
+            identity: config.identity,
+        };
+        endpoint.sync_peers();
+        if let Some((key, addr)) = config.rendezvous {
+            endpoint.set_rendezvous(Instant::ZERO, key, addr);
+        }
+        endpoint
+    }
+
+    // Getters.
+
+    /// Our identity.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Name of the cipher's implementation.
+    pub fn cipher(&self) -> &'static str {
+        self.aead.name()
+    }
+
+    /// Counters of ignored input.
+    pub const fn discards(&self) -> &Discards {
+        &self.discards
+    }
+
+    /// All peers.
+    pub fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.peers.keys().copied()
+    }
+
+    /// The peer with this identity.
+    pub fn peer_by_identity(&self, key: &IdentityKey) -> Option<PeerId> {
+        self.peers.iter().find(|(_, e)| e.peer.identity == Some(*key)).map(|(id, _)| *id)
+    }
+
+    /// The identity of a peer.
+    pub fn identity_of(&self, peer: PeerId) -> Option<IdentityKey> {
+        self.peers.get(&peer)?.peer.identity
+    }
+
+    /// What is known of a peer.
+    pub fn peer_info(&self, now: Instant, peer: PeerId) -> Option<PeerInfo> {
+        let peer = &self.peers.get(&peer)?.peer;
+        Some(PeerInfo {
+            identity: peer.identity,
+            up: peer.is_up(now),
+            session_age: peer.session_age(now),
+            path: peer.paths.selected(),
+            paths: peer.paths.list().to_vec(),
+            datagram_len: peer.paths.datagram_len(),
+            srtt: peer.link.srtt(),
+            min_rtt: peer.link.min_rtt(),
+            window: peer.link.window(),
+            in_flight: peer.link.in_flight(),
+            controller: peer.link.controller_name(),
+            bytes_sent: peer.bytes_sent,
+            bytes_received: peer.bytes_received,
+            link: peer.link.stats(),
+            last_received: peer.last_received,
+        })
+    }
+
+    /// True when a session with the peer exists.
+    pub fn is_up(&self, now: Instant, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|e| e.peer.is_up(now))
+    }
+
+    /// How many more packets the peer's link takes now; 0 for an unknown peer.
+    pub fn room(&self, peer: PeerId) -> usize {
+        self.peers.get(&peer).map_or(0, |e| e.peer.link.room())
+    }
+
+    /// Longest inner segment that fits a datagram to the peer now. Unit: bytes.
+    pub fn segment_len_max(&self, peer: PeerId) -> usize {
+        let len = self.peers.get(&peer).map(|e| e.peer.paths.datagram_len());
+        len.unwrap_or(crate::wire::DATAGRAM_LEN_BASE) - crate::wire::DATA_OVERHEAD - 1
+    }
+
+    /// The wall clock at `now`. Unit: seconds since 1970.
+    pub const fn wall_s(&self, now: Instant) -> u64 {
+        (self.wall_at_zero_us + now.as_micros()) / 1_000_000
+    }
+
+    // Verbs: packets.
+
+    /// Queues an inner segment. The caller respects [`Endpoint::room`].
+    pub fn send_packet(&mut self, now: Instant, peer: PeerId, segment: Vec<u8>) {
+        self.with_link(now, peer, |link| link.enqueue_packet(segment));
+    }
+
+    /// Queues a segment without payload; only the newest of a flow matters.
+    pub fn send_pure_ack(&mut self, now: Instant, peer: PeerId, flow: u32, segment: Vec<u8>) {
+        self.with_link(now, peer, |link| link.enqueue_pure_ack(flow, segment));
+    }
+
+    /// Queues an inner datagram; the oldest waiting one may go.
+    pub fn send_loose(&mut self, now: Instant, peer: PeerId, datagram: Vec<u8>) {
+        self.with_link(now, peer, |link| link.enqueue_loose(datagram));
+    }
+
+    fn with_link(&mut self, now: Instant, id: PeerId, f: impl FnOnce(&mut crate::link::Link)) {
+        if let Some(entry) = self.peers.get_mut(&id) {
+            f(&mut entry.peer.link);
+            self.touch(now, id);
+        }
+    }
+
+    /// Says whether the application has streams to the peer: such a path is kept alive and looked after.
+    pub fn set_in_use(&mut self, now: Instant, id: PeerId, in_use: bool) {
+        if let Some(entry) = self.peers.get_mut(&id)
+            && entry.peer.role == Role::Trusted
+        {
+            entry.peer.in_use = in_use;
+            self.touch(now, id);
+        }
+    }
+
+    /// Ends every tunnel in order; drain `poll_transmit` once more afterwards.
+    pub fn close_all(&mut self, now: Instant) {
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        for id in ids {
+            if let Some(entry) = self.peers.get_mut(&id) {
+                entry.peer.close(ResetReason::Closed as u8);
+            }
+            self.touch(now, id);
+        }
+    }
+
+    /// Answers a stranger's call (rendezvous). False when the stranger is gone or does not read.
+    pub fn answer(&mut self, now: Instant, peer: PeerId, id: u32, answer: Answer) -> bool {
+        self.send_control(now, peer, &Control::Answer(id, answer))
+    }
+
+    pub(crate) fn send_control(&mut self, now: Instant, id: PeerId, message: &Control) -> bool {
+        let Some(entry) = self.peers.get_mut(&id) else { return false };
+        let sent = entry.peer.link.send_control(&message.emit()).is_ok();
+        self.touch(now, id);
+        sent
+    }
+
+    /// Tells a stranger something unasked (rendezvous). False when it is gone or does not read.
+    pub fn push(&mut self, now: Instant, peer: PeerId, push: crate::control::Push) -> bool {
+        self.send_control(now, peer, &Control::Push(push))
+    }
+
+    /// Where a peer's datagrams go now; for the beacon's forwarding.
+    pub fn direct_address(&self, peer: PeerId) -> Option<SocketAddr> {
+        match self.peers.get(&peer)?.peer.paths.selected()? {
+            PathAddr::Direct(addr) => Some(addr),
+            PathAddr::Relay(_) => None,
+        }
+    }
+
+    // Input.
+
+    /// Takes a datagram from the network; it is opened in place. Inner packets go to `sink` before this returns.
+    /// Bounded work. Ignored input is counted in [`Endpoint::discards`] and reported for tests.
+    ///
+    /// # Errors
+    /// Why the datagram had no effect.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8], sink: &mut dyn Sink) -> Result<(), Discard> {
+        let result = self.dispatch(now, PathAddr::Direct(from), datagram, sink);
+        if let Err(reason) = result {
+            self.discards.count(reason);
+        }
+        result
+    }
+
+    fn dispatch(&mut self, now: Instant, from: PathAddr, datagram: &mut [u8], sink: &mut dyn Sink) -> Result<(), Discard> {
+        match Datagram::parse(datagram).map_err(|e| match e {
+            WireError::Version => Discard::Version,
+            WireError::Type | WireError::Length => Discard::NotOurs,
+        })? {
+            Datagram::Data { receiver, counter } => self.handle_data(now, from, (receiver, counter), datagram, sink),
+            Datagram::Init(init) => self.handle_init(now, from, init),
+            Datagram::Resp(resp) => self.handle_resp(now, from, resp),
+            Datagram::Cookie(cookie) => {
+                let id = *self.by_index.get(&crate::wire::u32_at(cookie, 4)).ok_or(Discard::UnknownIndex)?;
+                let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
+                let exchange = entry.peer.exchange.as_ref().ok_or(Discard::Unexpected)?;
+                let cookie = exchange.pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
+                // Used by the next resend; resending at once would let a flood of cookies make a flood of INITs.
+                entry.peer.cookie = Some(cookie);
+                Ok(())
+            }
+            Datagram::Relay { channel, tag } => {
+                if !matches!(from, PathAddr::Direct(addr) if self.directory.is_rendezvous(&addr)) {
+                    return Err(Discard::ForeignRelay);
+                }
+                let inner = &mut datagram[crate::wire::RELAY_HEADER_LEN..];
+                let key = self.directory.relay_key();
+                if !crate::hash::equal(&relay_tag(key, channel, inner), &tag) {
+                    return Err(Discard::ForeignRelay);
+                }
+                self.dispatch(now, PathAddr::Relay(channel), inner, sink)
+            }
+        }
+    }
+
+    fn handle_data(
+        &mut self,
+        now: Instant,
+        from: PathAddr,
+        (receiver, counter): (u32, u64),
+        datagram: &mut [u8],
+        sink: &mut dyn Sink,
+    ) -> Result<(), Discard> {
+        let id = *self.by_index.get(&receiver).ok_or(Discard::UnknownIndex)?;
+        let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
+        let mut no_sink = NoSink;
+        // Gate: only a pinned peer's packets reach a stack.
+        let sink: &mut dyn Sink = if entry.peer.role == Role::Trusted { sink } else { &mut no_sink };
+        let result = entry.peer.handle_data(now, from, (receiver, counter), datagram, &mut self.rng, sink);
+        let result = result.map(|effects| self.apply(now, id, effects));
+        self.touch(now, id);
+        result
+    }
+
+    fn apply(&mut self, now: Instant, id: PeerId, effects: Effects) {
+        if effects.restarted {
+            self.events.push_back(Event::Reset(id, ResetReason::Restarted));
+            self.on_restarted(now, id);
+        }
+        if effects.established {
+            self.events.push_back(Event::Up(id));
+        }
+        if let Some(record) = effects.introduced {
+            self.on_introduced(now, id, record);
+        }
+        if effects.path_changed {
+            self.on_path_changed(id);
+        }
+        for bytes in effects.control {
+            match Control::parse(&bytes) {
+                Ok(message) => self.handle_control(now, id, message),
+                Err(_) => self.discards.count(Discard::Malformed),
+            }
+        }
+        if effects.closed.is_some() {
+            self.reset_peer(now, id, ResetReason::Closed);
+        }
+    }
+
+    fn on_path_changed(&mut self, id: PeerId) {
+        self.events.push_back(Event::PathChanged(id));
+        let Some(entry) = self.peers.get(&id) else { return };
+        if let (Some(key), Some(PathAddr::Direct(addr))) = (entry.peer.identity, entry.peer.paths.selected()) {
+            self.directory.trust.note_endpoint(&key, addr);
+        }
+    }
+
+    fn handle_init(&mut self, now: Instant, from: PathAddr, init: &[u8; INIT_LEN]) -> Result<(), Discard> {
+        let source = match from {
+            PathAddr::Direct(addr) => source_bytes(&addr),
+            PathAddr::Relay(channel) => channel.to_le_bytes().to_vec(),
+        };
+        match self.door.admit_init(now, &source, init, &mut self.rng) {
+            Admission::Go => {}
+            Admission::Refuse => return Err(Discard::Mac1),
+            Admission::Overload => return Err(Discard::Overload),
+            Admission::Cookie(cookie) => {
+                self.send_stray(from, cookie.to_vec());
+                return Err(Discard::CookieSent);
+            }
+        }
+        let received = InitReceived::read(&self.identity, init).map_err(|_| Discard::Tag)?;
+        let id = match self.by_static.get(&received.static_key) {
+            Some(id) => *id,
+            None => self.add_stranger(received.static_key)?,
+        };
+        let index = self.fresh_index();
+        let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
+        if entry.peer.last_stamp.is_some_and(|last| received.stamp <= last) {
+            return Err(Discard::Replay);
+        }
+        let (stamp, remote_index) = (received.stamp, received.remote_index);
+        let (resp, keys) = received.respond(index, &entry.peer.secret, &mut self.rng).map_err(|_| Discard::Tag)?;
+        entry.peer.last_stamp = Some(stamp);
+        entry.peer.install_next(self.aead, &keys, (index, remote_index), now);
+        entry.peer.send_raw(from, resp);
+        self.touch(now, id);
+        Ok(())
+    }
+
+    fn add_stranger(&mut self, key: StaticKey) -> Result<PeerId, Discard> {
+        let Strangers::Serve { max } = self.strangers else { return Err(Discard::Stranger) };
+        if self.peers.len() >= max {
+            return Err(Discard::Full);
+        }
+        Ok(self.add_peer(Role::Client, key, NO_PSK))
+    }
+
+    fn handle_resp(&mut self, now: Instant, from: PathAddr, resp: &[u8; RESP_LEN]) -> Result<(), Discard> {
+        let index = crate::wire::u32_at(resp, 8);
+        let id = *self.by_index.get(&index).ok_or(Discard::UnknownIndex)?;
+        if !self.door.mac1_is_valid(resp) {
+            return Err(Discard::Mac1);
+        }
+        let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
+        let exchange = entry.peer.exchange.as_ref().filter(|e| e.pending.local_index == index).ok_or(Discard::Unexpected)?;
+        let finished = exchange.pending.finish(&self.identity, &entry.peer.secret, resp);
+        let (remote_index, keys) = finished.map_err(|_| Discard::Tag)?;
+        let session = crate::tunnel::session::Session::new(self.aead, &keys, (index, remote_index), true, now);
+        let was_up = entry.peer.is_up(now);
+        entry.peer.install_current(session, from);
+        if !was_up {
+            self.events.push_back(Event::Up(id));
+        }
+        self.on_established(now, id);
+        self.touch(now, id);
+        Ok(())
+    }
+
+    /// Runs everything that is due by `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&(at, id)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            let Some(entry) = self.peers.get_mut(&id) else { continue };
+            entry.timer = None;
+            let given_up = entry.peer.handle_timeout(now, &mut self.rng);
+            if given_up {
+                let reason = if entry.peer.away { ResetReason::Away } else { ResetReason::Unreachable };
+                self.reset_peer(now, id, reason);
+            }
+            self.touch(now, id);
+        }
+        self.handle_directory_timeout(now);
+    }
+
+    // Output.
+
+    /// Fills `out` with the next batch of datagrams for one destination; `None` when there is nothing to send.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
+        out.clear();
+        while let Some((path, datagram)) = self.stray.pop_front() {
+            if let PathAddr::Relay(channel) = path {
+                let tag = relay_tag(self.directory.relay_key(), channel, &datagram);
+                out.extend_from_slice(&emit_relay_header(channel, tag));
+            }
+            out.extend_from_slice(&datagram);
+            if let Some(to) = self.resolve(path) {
+                return Some(Transmit { to, segment_len: out.len() });
+            }
+            out.clear();
+        }
+        while let Some(&id) = self.ready.front() {
+            let relay_key = *self.directory.relay_key();
+            let Some(entry) = self.peers.get_mut(&id) else {
+                self.ready.pop_front();
+                continue;
+            };
+            let Some((path, segment_len)) = entry.peer.poll_transmit(now, &relay_key, out) else {
+                entry.queued = false;
+                self.ready.pop_front();
+                self.reschedule(now, id);
+                continue;
+            };
+            // One batch each, in turn.
+            self.ready.rotate_left(1);
+            match self.resolve(path) {
+                Some(to) => return Some(Transmit { to, segment_len }),
+                None => out.clear(),
+            }
+        }
+        None
+    }
+
+    fn resolve(&self, path: PathAddr) -> Option<SocketAddr> {
+        match path {
+            PathAddr::Direct(addr) => Some(addr),
+            PathAddr::Relay(_) => self.directory.beacon(),
+        }
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Endpoint::handle_timeout`] has something to do, and why. Drain the other outputs first.
+    pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        let peer = self.timers.first().map(|(at, id)| (*at, Timer::Peer(*id)));
+        let directory = self.directory.poll_timeout().map(|at| (at, Timer::Directory));
+        earliest(peer, directory)
+    }
+
+    // Peers.
+
+    fn add_peer(&mut self, role: Role, key: StaticKey, secret: [u8; 32]) -> PeerId {
+        let id = PeerId(self.next_peer);
+        self.next_peer += 1;
+        let mut peer = Peer::new(id, role, key, secret, &mut self.rng);
+        peer.set_record(self.directory.record());
+        self.peers.insert(id, Entry { peer, indexes: Vec::new(), queued: false, timer: None });
+        self.by_static.insert(key, id);
+        id
+    }
+
+    fn remove_peer(&mut self, id: PeerId) {
+        let Some(entry) = self.peers.remove(&id) else { return };
+        self.by_static.remove(&entry.peer.static_key);
+        for index in &entry.indexes {
+            self.by_index.remove(index);
+        }
+        if let Some(at) = entry.timer {
+            self.timers.remove(&(at, id));
+        }
+        self.by_channel.retain(|_, peer| *peer != id);
+    }
+
+    /// Forgets the tunnel with a peer and says so; a stranger is forgotten altogether.
+    fn reset_peer(&mut self, now: Instant, id: PeerId, reason: ResetReason) {
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        entry.peer.reset();
+        let role = entry.peer.role;
+        self.events.push_back(Event::Reset(id, reason));
+        match role {
+            Role::Client => self.remove_peer(id),
+            Role::Rendezvous => self.on_rendezvous_lost(now),
+            Role::Trusted => {}
+        }
+    }
+
+    fn fresh_index(&mut self) -> u32 {
+        loop {
+            let index = self.rng.u32();
+            if !self.by_index.contains_key(&index) {
+                return index;
+            }
+        }
+    }
+
+    /// After anything that may have changed a peer: begin a due exchange, queue it for sending, keep the indexes.
+    fn touch(&mut self, now: Instant, id: PeerId) {
+        let Some(entry) = self.peers.get(&id) else { return };
+        if entry.peer.role == Role::Client && entry.peer.session_indexes().next().is_none() {
+            return self.remove_peer(id);
+        }
+        if entry.peer.exchange_is_due(now) && entry.peer.role != Role::Client {
+            self.begin_exchange(now, id);
+        }
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        let known = &mut entry.indexes;
+        let current: Vec<u32> = entry.peer.session_indexes().collect();
+        if *known != current {
+            for index in known.iter().filter(|i| !current.contains(i)) {
+                self.by_index.remove(index);
+            }
+            self.by_index.extend(current.iter().map(|index| (*index, id)));
+            *known = current;
+        }
+        if !entry.queued {
+            entry.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn reschedule(&mut self, now: Instant, id: PeerId) {
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        let at = entry.peer.poll_timeout(now);
+        if at != entry.timer {
+            if let Some(old) = entry.timer {
+                self.timers.remove(&(old, id));
+            }
+            entry.timer = at;
+            if let Some(at) = at {
+                self.timers.insert((at, id));
+            }
+        }
+    }
+
+    fn begin_exchange(&mut self, now: Instant, id: PeerId) {
+        let index = self.fresh_index();
+        let stamp = self.fresh_stamp(now);
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        entry.peer.away &= entry.peer.exchange.is_some();
+        let (key, cookie) = (entry.peer.static_key, entry.peer.cookie.take());
+        let Ok(pending) = Pending::start(&self.identity, &key, index, &stamp, cookie.as_ref(), &mut self.rng) else {
+            return;
+        };
+        entry.peer.begin_exchange(now, pending, &mut self.rng);
+        self.ask_for_relay(now, id);
+    }
+
+    /// Strictly above every stamp sent before, whatever the wall clock does (wire.md, Rules).
+    fn fresh_stamp(&mut self, now: Instant) -> Timestamp {
+        let mut stamp = tai64n(self.wall_at_zero_us + now.as_micros());
+        if stamp <= self.last_stamp {
+            stamp = self.last_stamp;
+            for byte in stamp.iter_mut().rev() {
+                *byte = byte.wrapping_add(1);
+                if *byte != 0 {
+                    break;
+                }
+            }
+        }
+        self.last_stamp = stamp;
+        stamp
+    }
+
+    fn send_stray(&mut self, to: PathAddr, datagram: Vec<u8>) {
+        if self.stray.len() < STRAY_MAX {
+            self.stray.push_back((to, datagram));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

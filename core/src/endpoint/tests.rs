@@ -1,0 +1,316 @@
+//! Two endpoints that trust each other and a wire in memory, in virtual time.
+
+use super::*;
+use crate::trust::{Me, Terms};
+use std::boxed::Box;
+use std::vec;
+
+#[derive(Default)]
+struct Inbox(Vec<Vec<u8>>);
+
+impl Sink for Inbox {
+    fn packet(&mut self, _: PeerId, segment: &[u8]) {
+        self.0.push(segment.to_vec());
+    }
+    fn loose(&mut self, _: PeerId, datagram: &[u8]) {
+        self.0.push(datagram.to_vec());
+    }
+}
+
+const DELAY: Duration = Duration::from_millis(5);
+const WALL_US: u64 = 1_700_000_000_000_000;
+
+struct Pair {
+    ends: [Endpoint; 2],
+    inboxes: [Inbox; 2],
+    now: Instant,
+    wire: Vec<(Instant, usize, Vec<u8>)>,
+    capture: Vec<(usize, Vec<u8>)>,
+    /// Decides about every datagram: true lets it pass.
+    filter: Box<dyn FnMut(usize, &[u8]) -> bool>,
+    events: [Vec<Event>; 2],
+}
+
+fn addr_of(side: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1 + side as u8], 4000))
+}
+
+fn config(side: usize, incarnation: u8) -> Config {
+    let mut config = Config::new(Identity::from_seed([1 + side as u8; 32]), [incarnation; 32]);
+    config.addr = Addr::new(0, 1 + side as u32);
+    config.wall_at_zero_us = WALL_US;
+    config.trust = books().into_iter().nth(side).expect("two books");
+    config
+}
+
+/// What both owners' approval leaves behind.
+fn books() -> [TrustBook; 2] {
+    let identities = [0, 1].map(|side| Identity::from_seed([1 + side as u8; 32]));
+    let records = [0, 1].map(|side| NodeRecord::sign(&identities[side], Addr::new(0, 1 + side as u32), &Profile::default(), 1));
+    let bytes = [records[0].emit(), records[1].emit()];
+    let mut books = [TrustBook::default(), TrustBook::default()];
+    let mut rng = Rng::new([9; 32]);
+    let me = |side: usize| Me { identity: &identities[side], record: &bytes[side], now_s: WALL_US / 1_000_000 };
+    let request = books[0].request(&me(0), &records[1], &Terms::default(), &mut rng).expect("allowed");
+    books[1].receive(&me(1), &request);
+    let accept = books[1].approve(&me(1), &identities[0].public(), &Terms::default(), &mut rng).expect("pending");
+    books[0].receive(&me(0), &accept);
+    books[0].note_endpoint(&identities[1].public(), addr_of(1));
+    books
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self {
+            ends: [Endpoint::new(config(0, 10)), Endpoint::new(config(1, 20))],
+            inboxes: Default::default(),
+            now: Instant::ZERO,
+            wire: Vec::new(),
+            capture: Vec::new(),
+            filter: Box::new(|_, _| true),
+            events: Default::default(),
+        }
+    }
+
+    fn peer(&self, side: usize) -> PeerId {
+        self.ends[side].peers().next().expect("one pinned peer")
+    }
+
+    fn send(&mut self, side: usize, bytes: &[u8]) {
+        let peer = self.peer(side);
+        self.ends[side].send_packet(self.now, peer, bytes.to_vec());
+    }
+
+    fn drain(&mut self) {
+        let mut out = Vec::new();
+        for side in 0..2 {
+            while let Some(transmit) = self.ends[side].poll_transmit(self.now, &mut out) {
+                for datagram in out.chunks(transmit.segment_len) {
+                    self.capture.push((1 - side, datagram.to_vec()));
+                    if transmit.to == addr_of(1 - side) && (self.filter)(side, datagram) {
+                        self.wire.push((self.now + DELAY, 1 - side, datagram.to_vec()));
+                    }
+                }
+            }
+            while let Some(event) = self.ends[side].poll_event() {
+                self.events[side].push(event);
+            }
+        }
+    }
+
+    fn deliver(&mut self, side: usize, datagram: &mut [u8]) -> Result<(), Discard> {
+        let from = addr_of(1 - side);
+        self.ends[side].handle_datagram(self.now, from, datagram, &mut self.inboxes[side])
+    }
+
+    /// Goes to the next moment at which something happens, if that is not after `end`.
+    fn step(&mut self, end: Instant) -> bool {
+        self.drain();
+        let timers = self.ends.iter().filter_map(|e| e.poll_timeout()).map(|(at, _)| at);
+        let Some(next) = timers.chain(self.wire.iter().map(|w| w.0)).min().filter(|at| *at <= end) else { return false };
+        self.now = self.now.max(next);
+        let due: Vec<_> = self.wire.extract_if(.., |w| w.0 <= self.now).collect();
+        for (_, side, mut datagram) in due {
+            let _ = self.deliver(side, &mut datagram);
+        }
+        self.ends.iter_mut().for_each(|e| e.handle_timeout(self.now));
+        self.drain();
+        true
+    }
+
+    fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        let mut steps = 0;
+        while self.step(end) {
+            steps += 1;
+            let why = self.ends.iter().map(|e| e.poll_timeout()).collect::<Vec<_>>();
+            assert!(steps < 100_000, "spins at {:?}: {why:?}", self.now);
+        }
+        self.now = self.now.max(end);
+    }
+}
+
+#[test]
+fn trusted_peers_exchange_keys_and_packets() {
+    let mut pair = Pair::new();
+    pair.send(0, b"ping");
+    pair.run_for(DELAY * 10);
+    assert_eq!(pair.inboxes[1].0, [b"ping"]);
+    pair.send(1, b"pong");
+    pair.run_for(DELAY * 10);
+    assert_eq!(pair.inboxes[0].0, [b"pong"]);
+    assert!(pair.events.iter().all(|e| e.iter().any(|e| matches!(e, Event::Up(_)))));
+    let first_data = pair.capture.iter().position(|(_, d)| d[0] == 4).expect("data");
+    assert_eq!(first_data, 2, "INIT, RESP, then data at once");
+    assert!(pair.capture.iter().all(|(_, d)| !d.windows(4).any(|w| w == b"ping" || w == b"pong")), "nothing in clear");
+}
+
+#[test]
+fn a_stranger_is_met_with_silence() {
+    let mut pair = Pair::new();
+    let mut stranger = config(0, 10);
+    stranger.identity = Identity::from_seed([77; 32]);
+    pair.ends[0] = Endpoint::new(stranger);
+    pair.send(0, b"let me in");
+    pair.run_for(Duration::from_secs(20));
+    assert!(pair.inboxes[1].0.is_empty());
+    assert!(pair.ends[1].discards().of(Discard::Stranger) >= 3);
+    assert!(pair.capture.iter().all(|(to, _)| *to == 1), "no reply of any kind");
+}
+
+#[test]
+fn the_wrong_pair_secret_makes_no_session() {
+    let mut pair = Pair::new();
+    let mut other = config(0, 10);
+    other.trust = TrustBook::default();
+    // The same two keys, approved another time: another secret.
+    let (identity, mut rng) = (Identity::from_seed([2; 32]), Rng::new([55; 32]));
+    let record = NodeRecord::sign(&identity, Addr::new(0, 2), &Profile::default(), 1).emit();
+    let own = NodeRecord::sign(&other.identity, Addr::new(0, 1), &Profile::default(), 1);
+    let me = Me { identity: &identity, record: &record, now_s: WALL_US / 1_000_000 };
+    let mut book = TrustBook::default();
+    let request = book.request(&me, &own, &Terms::default(), &mut rng).expect("allowed");
+    let me = Me { identity: &other.identity, record: &own.emit(), now_s: WALL_US / 1_000_000 };
+    other.trust.receive(&me, &request);
+    other.trust.approve(&me, &identity.public(), &Terms::default(), &mut rng).expect("pending");
+    other.trust.note_endpoint(&identity.public(), addr_of(1));
+    pair.ends[0] = Endpoint::new(other);
+    pair.send(0, b"hello");
+    pair.run_for(Duration::from_secs(20));
+    assert!(pair.inboxes[1].0.is_empty());
+    assert!(pair.ends[0].discards().of(Discard::Tag) > 0);
+}
+
+#[test]
+fn a_forged_datagram_with_a_huge_counter_changes_nothing() {
+    let mut pair = Pair::new();
+    pair.send(0, b"one");
+    pair.run_for(DELAY * 10);
+    let (_, data) = pair.capture.iter().rev().find(|(to, d)| *to == 1 && d[0] == 4).cloned().expect("data");
+    for counter in [u64::MAX, u64::MAX - 20_000, 1 << 40] {
+        let mut forged = data.clone();
+        forged[8..16].copy_from_slice(&counter.to_le_bytes());
+        assert_eq!(pair.deliver(1, &mut forged), Err(Discard::Tag));
+    }
+    pair.send(0, b"two");
+    pair.run_for(DELAY * 10);
+    assert_eq!(pair.inboxes[1].0, [b"one", b"two"]);
+}
+
+#[test]
+fn replaying_a_whole_capture_has_no_effect() {
+    let mut pair = Pair::new();
+    for i in 0..20u8 {
+        pair.send(usize::from(i % 2), &[i; 100]);
+        pair.run_for(DELAY * 5);
+    }
+    let before = [pair.inboxes[0].0.len(), pair.inboxes[1].0.len()];
+    let sessions: Vec<_> = (0..2).map(|s| pair.ends[s].peer_info(pair.now, pair.peer(s)).and_then(|i| i.path)).collect();
+    for _ in 0..3 {
+        for (to, datagram) in pair.capture.clone() {
+            let from = SocketAddr::from(([203, 0, 113, 9], 9));
+            let result = pair.ends[to].handle_datagram(pair.now, from, &mut datagram.clone(), &mut pair.inboxes[to]);
+            assert!(result.is_err(), "a replayed datagram of type {} was taken", datagram[0]);
+        }
+    }
+    pair.run_for(DELAY * 20);
+    assert_eq!([pair.inboxes[0].0.len(), pair.inboxes[1].0.len()], before);
+    let after: Vec<_> = (0..2).map(|s| pair.ends[s].peer_info(pair.now, pair.peer(s)).and_then(|i| i.path)).collect();
+    assert_eq!(sessions, after, "the path did not move");
+}
+
+#[test]
+fn keys_are_replaced_after_two_minutes_without_loss() {
+    let mut pair = Pair::new();
+    for i in 0..400u32 {
+        pair.send((i % 2) as usize, &i.to_le_bytes());
+        pair.run_for(Duration::from_secs(1));
+    }
+    let exchanges = pair.capture.iter().filter(|(_, d)| d[0] == 2).count();
+    assert!((3..=6).contains(&exchanges), "{exchanges} exchanges in 400 s");
+    for side in 0..2 {
+        assert_eq!(pair.inboxes[side].0.len(), 200);
+        assert!(pair.events[side].iter().all(|e| !matches!(e, Event::Reset(..))));
+    }
+}
+
+#[test]
+fn a_restarted_peer_is_noticed_and_reached_again() {
+    let mut pair = Pair::new();
+    pair.send(0, b"before");
+    pair.run_for(DELAY * 10);
+    pair.ends[1] = Endpoint::new(config(1, 21));
+    pair.send(0, b"lost");
+    pair.run_for(Duration::from_secs(3));
+    assert!(pair.events[0].iter().any(|e| matches!(e, Event::Reset(_, ResetReason::Restarted))));
+    pair.send(0, b"after");
+    pair.run_for(DELAY * 20);
+    assert_eq!(pair.inboxes[1].0.last().map(Vec::as_slice), Some(&b"after"[..]));
+}
+
+#[test]
+fn a_silent_peer_is_given_up_and_an_orderly_close_is_told_at_once() {
+    let mut pair = Pair::new();
+    pair.filter = Box::new(|_, _| false);
+    pair.send(0, b"anybody?");
+    pair.run_for(Duration::from_secs(89));
+    assert!(!pair.events[0].iter().any(|e| matches!(e, Event::Reset(..))));
+    pair.run_for(Duration::from_secs(2));
+    assert!(pair.events[0].iter().any(|e| matches!(e, Event::Reset(_, ResetReason::Unreachable))));
+    pair.filter = Box::new(|_, _| true);
+    pair.send(0, b"hello");
+    pair.run_for(Duration::from_secs(2));
+    assert_eq!(pair.inboxes[1].0, [b"hello"]);
+    pair.ends[0].close_all(pair.now);
+    pair.run_for(DELAY * 4);
+    assert!(pair.events[1].iter().any(|e| matches!(e, Event::Reset(_, ResetReason::Closed))));
+}
+
+#[test]
+fn exchanges_finish_at_thirty_percent_loss() {
+    for seed in 0..20 {
+        let mut pair = Pair::new();
+        let mut rng = Rng::new([seed; 32]);
+        pair.filter = Box::new(move |_, _| rng.below(100) >= 30);
+        pair.send(0, b"x");
+        while pair.inboxes[1].0.is_empty() {
+            pair.run_for(Duration::from_millis(100));
+            assert!(pair.now < Instant::from_micros(40_000_000), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn revoking_ends_the_session_at_once_on_both_sides() {
+    let mut pair = Pair::new();
+    pair.send(0, b"x");
+    pair.run_for(DELAY * 10);
+    let key = pair.ends[1].identity_of(pair.peer(1)).expect("known");
+    pair.ends[1].revoke(pair.now, &key).expect("pinned");
+    assert_eq!(pair.ends[1].peers().count(), 0);
+    pair.run_for(Duration::from_millis(100));
+    assert_eq!(pair.ends[0].peers().count(), 0, "told directly");
+    assert!(pair.events[0].iter().any(|e| matches!(e, Event::Reset(_, ResetReason::Revoked))));
+    assert!(pair.events[0].iter().any(|e| matches!(e, Event::Trust(_))));
+}
+
+#[test]
+fn an_idle_pair_sends_nothing_and_random_datagrams_have_no_effect() {
+    let mut pair = Pair::new();
+    pair.send(0, b"x");
+    pair.run_for(Duration::from_secs(30));
+    let sent = pair.capture.len();
+    pair.run_for(Duration::from_secs(80));
+    assert_eq!(pair.capture.len(), sent, "no keepalive without streams");
+    let mut rng = Rng::new([3; 32]);
+    for _ in 0..2000 {
+        let mut junk = vec![0u8; rng.below(300) as usize];
+        junk.iter_mut().for_each(|b| *b = rng.u32() as u8);
+        if let Some(first) = junk.first_mut() {
+            *first %= 8;
+        }
+        assert!(pair.deliver(1, &mut junk).is_err());
+    }
+    pair.drain();
+    assert_eq!(pair.capture.len(), sent, "and no reply");
+}

@@ -1,0 +1,453 @@
+//! Owns the ways to one peer: candidates, probes, the selected path and its datagram size.
+//!
+//! `Relayed (exchange by relay, data flows) → Probing → Direct (relay kept) → Suspect → Relayed`: data goes first over
+//! whatever works; direct paths are an upgrade found by probing. Probes are sealed frames, so only the peer can answer
+//! one, and a path is used only after an answer came over it (paths.md).
+
+use crate::codec::Put as _;
+use crate::rng::Rng;
+use crate::time::{Duration, Instant, earliest};
+use crate::wire::{DATAGRAM_LEN_BASE, RELAY_HEADER_LEN};
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+
+/// Most paths per peer: 16 candidates of the peer's and 8 found otherwise. Source: paths.md.
+pub const PATHS_MAX: usize = 24;
+/// When the probes of one punch round leave, after its start. Unit: ms. Source: paths.md.
+const ROUND_MS: [u64; 7] = [0, 20, 60, 140, 300, 600, 1000];
+/// Pauses between rounds; the last one repeats. Unit: s. Source: paths.md.
+const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
+/// How much slower than the relay a direct path may be and still be preferred. Source: paths.md.
+const DIRECT_BONUS: Duration = Duration::from_millis(10);
+/// Datagram sizes tried one after the other. Unit: bytes. 1452 and 1472 fill a 1500-byte MTU under IPv6 and IPv4, the
+/// larger ones a jumbo frame and loopback.
+const SIZES: [usize; 6] = [DATAGRAM_LEN_BASE, 1452, 1472, 8944, 32_000, 65_000];
+/// Time a size probe is given, and how often it is sent.
+const SIZE_PROBE_WAIT: Duration = Duration::from_millis(500);
+const SIZE_PROBE_TRIES: u8 = 3;
+/// Probes whose answers are awaited at once.
+const OUTSTANDING_MAX: usize = 64;
+/// Time after which a probe's answer is not awaited any more.
+const PROBE_LIFETIME: Duration = Duration::from_secs(3);
+
+/// One way to send a datagram to a peer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PathAddr {
+    /// Straight to this underlay address.
+    Direct(SocketAddr),
+    /// Through the beacon, on this channel.
+    Relay(u32),
+}
+
+impl fmt::Display for PathAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(addr) => write!(f, "direct {addr}"),
+            Self::Relay(channel) => write!(f, "relay channel {channel:08x}"),
+        }
+    }
+}
+
+impl fmt::Debug for PathAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What is known of one path.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// Where it leads.
+    pub addr: PathAddr,
+    /// An authenticated answer came over it.
+    pub validated: bool,
+    /// Round trip of the newest answered probe.
+    pub rtt: Option<Duration>,
+    /// Largest datagram proven on it. Unit: bytes.
+    pub datagram_len: usize,
+}
+
+/// A probe to be sealed and sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Probe {
+    pub(crate) to: PathAddr,
+    pub(crate) id: u64,
+    /// It is the answer to the peer's probe.
+    pub(crate) is_answer: bool,
+    /// Size of the whole datagram, reached by padding.
+    pub(crate) len: Option<usize>,
+}
+
+struct Outstanding {
+    id: u64,
+    to: PathAddr,
+    at: Instant,
+    len: Option<usize>,
+}
+
+/// All paths to one peer.
+#[derive(Default)]
+pub(crate) struct Paths {
+    list: Vec<Path>,
+    selected: Option<PathAddr>,
+    outstanding: Vec<Outstanding>,
+    ready: Vec<Probe>,
+    round: Option<PunchRound>,
+    rounds: usize,
+    size_probe: Option<SizeProbe>,
+    /// Sizes from this index on were refused by the selected path.
+    size_limit: Option<usize>,
+}
+
+struct PunchRound {
+    start: Instant,
+    step: usize,
+}
+
+struct SizeProbe {
+    index: usize,
+    tries: u8,
+    deadline: Instant,
+}
+
+impl Paths {
+    pub(crate) fn list(&self) -> &[Path] {
+        &self.list
+    }
+
+    pub(crate) const fn selected(&self) -> Option<PathAddr> {
+        self.selected
+    }
+
+    pub(crate) fn relay(&self) -> Option<PathAddr> {
+        self.list.iter().map(|p| p.addr).find(|a| matches!(a, PathAddr::Relay(_)))
+    }
+
+    /// Size of the datagrams that may be sent on the selected path. Unit: bytes, without the relay leg's header.
+    pub(crate) fn datagram_len(&self) -> usize {
+        let path = self.selected.and_then(|addr| self.find(addr));
+        path.map_or(DATAGRAM_LEN_BASE - RELAY_HEADER_LEN, |p| p.datagram_len)
+    }
+
+    /// Everywhere an exchange should be tried: all at once, the first valid answer wins.
+    pub(crate) fn exchange_targets(&self) -> impl Iterator<Item = PathAddr> + '_ {
+        self.list.iter().map(|p| p.addr)
+    }
+
+    fn find(&self, addr: PathAddr) -> Option<&Path> {
+        self.list.iter().find(|p| p.addr == addr)
+    }
+
+    fn find_mut(&mut self, addr: PathAddr) -> Option<&mut Path> {
+        self.list.iter_mut().find(|p| p.addr == addr)
+    }
+
+    /// Notes a way that might work. A full table forgets the oldest way that never did.
+    pub(crate) fn add(&mut self, addr: PathAddr) {
+        if self.find(addr).is_some() {
+            return;
+        }
+        if self.list.len() == PATHS_MAX {
+            let useless = self.list.iter().position(|p| !p.validated).or(self.list.iter().position(|p| Some(p.addr) != self.selected));
+            let Some(useless) = useless else { return };
+            self.list.remove(useless);
+        }
+        let relayed = matches!(addr, PathAddr::Relay(_));
+        let datagram_len = if relayed { DATAGRAM_LEN_BASE - RELAY_HEADER_LEN } else { DATAGRAM_LEN_BASE };
+        self.list.push(Path { addr, validated: false, rtt: None, datagram_len });
+    }
+
+    /// Replaces the relay channel (the beacon was restarted, or told a new number).
+    pub(crate) fn set_relay(&mut self, channel: u32) {
+        let new = PathAddr::Relay(channel);
+        if let Some(old) = self.relay().filter(|old| *old != new) {
+            self.list.retain(|p| p.addr != old);
+            if self.selected == Some(old) {
+                self.selected = Some(new);
+            }
+        }
+        self.add(new);
+    }
+
+    /// An exchange finished, or the peer spoke first, over this path: it works now.
+    pub(crate) fn select_working(&mut self, addr: PathAddr) {
+        self.add(addr);
+        if let Some(path) = self.find_mut(addr) {
+            path.validated = true;
+        }
+        let keeps_direct = matches!(addr, PathAddr::Relay(_)) && matches!(self.selected, Some(PathAddr::Direct(_)));
+        if !keeps_direct {
+            self.select(addr);
+        }
+    }
+
+    fn select(&mut self, addr: PathAddr) {
+        if self.selected != Some(addr) {
+            self.selected = Some(addr);
+            (self.size_probe, self.size_limit) = (None, None);
+        }
+    }
+
+    /// An authenticated datagram, the newest so far, came from a path other than the selected one.
+    pub(crate) fn on_moved(&mut self, now: Instant, from: PathAddr, rng: &mut Rng) {
+        self.add(from);
+        let asked = self.outstanding.iter().any(|o| o.to == from && now.since(o.at) < PROBE_LIFETIME);
+        if !asked {
+            self.probe(now, from, None, rng);
+        }
+    }
+
+    /// The peer probes: answer on the same path, and try it ourselves if it is new.
+    pub(crate) fn on_probe(&mut self, now: Instant, from: PathAddr, id: u64, rng: &mut Rng) {
+        if self.ready.len() < OUTSTANDING_MAX {
+            self.ready.push(Probe { to: from, id, is_answer: true, len: None });
+        }
+        if self.find(from).is_none_or(|p| !p.validated) {
+            self.on_moved(now, from, rng);
+        }
+    }
+
+    /// The peer answered a probe. True when the selected path changed.
+    pub(crate) fn on_probe_ok(&mut self, now: Instant, id: u64, newest_from: PathAddr) -> bool {
+        let Some(i) = self.outstanding.iter().position(|o| o.id == id) else { return false };
+        let probe = self.outstanding.swap_remove(i);
+        let Some(path) = self.find_mut(probe.to) else { return false };
+        let rtt = now.since(probe.at);
+        path.validated = true;
+        path.rtt = Some(path.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
+        if let Some(len) = probe.len {
+            path.datagram_len = path.datagram_len.max(len);
+            self.size_probe = None;
+            return self.selected == Some(probe.to);
+        }
+        let before = self.selected;
+        if self.is_better(probe.to, newest_from) {
+            self.select(probe.to);
+            self.round = None;
+        }
+        before != self.selected
+    }
+
+    fn is_better(&self, addr: PathAddr, newest_from: PathAddr) -> bool {
+        match (self.selected, addr) {
+            (None, _) => true,
+            (Some(PathAddr::Relay(_)), PathAddr::Direct(_)) => {
+                let relay_rtt = self.selected.and_then(|a| self.find(a)).and_then(|p| p.rtt);
+                let rtt = self.find(addr).and_then(|p| p.rtt);
+                relay_rtt.zip(rtt).is_none_or(|(relay, direct)| direct <= relay + DIRECT_BONUS)
+            }
+            // The peer speaks from there now: follow it.
+            (Some(PathAddr::Direct(_)), PathAddr::Direct(_)) => addr == newest_from,
+            (Some(_), PathAddr::Relay(_)) => false,
+        }
+    }
+
+    /// The selected path went silent. Falls back to the relay, and looks for a direct path again.
+    pub(crate) fn on_suspect(&mut self, now: Instant) {
+        let Some(selected) = self.selected else { return };
+        if let Some(path) = self.find_mut(selected) {
+            (path.validated, path.datagram_len) = (false, path.datagram_len.min(DATAGRAM_LEN_BASE));
+        }
+        (self.size_probe, self.size_limit) = (None, None);
+        if let (PathAddr::Direct(_), Some(relay)) = (selected, self.relay()) {
+            self.select(relay);
+        }
+        self.rounds = 0;
+        self.start_round(now);
+    }
+
+    /// Begins probing every direct candidate.
+    pub(crate) fn start_round(&mut self, now: Instant) {
+        self.round = Some(PunchRound { start: now, step: 0 });
+    }
+
+    fn probe(&mut self, now: Instant, to: PathAddr, len: Option<usize>, rng: &mut Rng) {
+        if self.outstanding.len() == OUTSTANDING_MAX {
+            self.outstanding.remove(0);
+        }
+        let id = rng.u64();
+        self.outstanding.push(Outstanding { id, to, at: now, len });
+        self.ready.push(Probe { to, id, is_answer: false, len });
+    }
+
+    /// Runs what is due. `in_use`: the application has business with the peer; `loaded`: data is in flight.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, in_use: bool, loaded: bool, rng: &mut Rng) {
+        self.outstanding.retain(|o| now.since(o.at) < PROBE_LIFETIME);
+        self.punch(now, in_use, rng);
+        self.probe_size(now, loaded, rng);
+    }
+
+    fn punch(&mut self, now: Instant, in_use: bool, rng: &mut Rng) {
+        if matches!(self.selected, Some(PathAddr::Direct(_))) {
+            self.round = None;
+            return;
+        }
+        while let Some(round) = &mut self.round {
+            let Some(offset) = ROUND_MS.get(round.step) else {
+                let pause = ROUND_PAUSE_S[self.rounds.min(ROUND_PAUSE_S.len() - 1)];
+                self.rounds += 1;
+                // A peer nobody talks to is not worth waking the radio for.
+                self.round = in_use.then(|| PunchRound { start: now + Duration::from_secs(pause), step: 0 });
+                return;
+            };
+            if round.start + Duration::from_millis(*offset) > now {
+                return;
+            }
+            round.step += 1;
+            let direct: Vec<_> = self.list.iter().map(|p| p.addr).filter(|a| matches!(a, PathAddr::Direct(_))).collect();
+            direct.into_iter().for_each(|addr| self.probe(now, addr, None, rng));
+        }
+    }
+
+    /// Finds out step by step how large datagrams may be (RFC 8899), only while data flows.
+    fn probe_size(&mut self, now: Instant, loaded: bool, rng: &mut Rng) {
+        let Some(selected @ PathAddr::Direct(_)) = self.selected else { return };
+        let Some(path) = self.find(selected) else { return };
+        let next = SIZES.iter().position(|size| *size > path.datagram_len);
+        let Some(index) = next.filter(|i| self.size_limit.is_none_or(|limit| *i < limit)) else { return };
+        let tries = match &self.size_probe {
+            Some(probe) if probe.index == index && now < probe.deadline => return,
+            Some(probe) if probe.index == index => probe.tries,
+            _ => 0,
+        };
+        if tries == SIZE_PROBE_TRIES {
+            (self.size_limit, self.size_probe) = (Some(index), None);
+        } else if loaded {
+            self.size_probe = Some(SizeProbe { index, tries: tries + 1, deadline: now + SIZE_PROBE_WAIT });
+            self.probe(now, selected, Some(SIZES[index]), rng);
+        }
+    }
+
+    pub(crate) fn poll_probe(&mut self) -> Option<Probe> {
+        if self.ready.is_empty() { None } else { Some(self.ready.remove(0)) }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let step = |r: &PunchRound| r.start + Duration::from_millis(*ROUND_MS.get(r.step).unwrap_or(&0));
+        earliest(self.round.as_ref().map(step), self.size_probe.as_ref().map(|p| p.deadline))
+    }
+}
+
+/// True for an address that a peer may name as its own: no multicast, nothing unspecified, loopback only when we share
+/// the host (we are reachable on loopback ourselves).
+pub(crate) fn is_acceptable_candidate(addr: &SocketAddr, own: &[SocketAddr]) -> bool {
+    let ip = addr.ip();
+    let loopback_here = own.iter().any(|a| a.ip().is_loopback());
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    addr.port() != 0 && !ip.is_multicast() && !ip.is_unspecified() && !broadcast && (!ip.is_loopback() || loopback_here)
+}
+
+/// The bytes of a probe frame padded to the wanted datagram size.
+pub(crate) fn emit_probe_frames(probe: &Probe, overhead: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    crate::link::frame::emit_probe(out, probe.is_answer, probe.id);
+    if let Some(len) = probe.len {
+        let missing = len.saturating_sub(overhead + out.len() - start);
+        out.put(&alloc::vec![0; missing]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn direct(port: u16) -> PathAddr {
+        PathAddr::Direct(SocketAddr::from(([192, 0, 2, 1], port)))
+    }
+
+    fn answered(paths: &mut Paths, now: Instant, to: PathAddr) -> bool {
+        let probe = core::iter::from_fn(|| paths.poll_probe()).find(|p| p.to == to && !p.is_answer).expect("a probe");
+        paths.on_probe_ok(now, probe.id, to)
+    }
+
+    #[test]
+    fn data_starts_on_the_relay_and_moves_to_a_direct_path_that_answers() {
+        let (mut paths, mut rng, now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
+        paths.set_relay(7);
+        paths.select_working(PathAddr::Relay(7));
+        paths.add(direct(1));
+        paths.start_round(now);
+        paths.handle_timeout(now, true, true, &mut rng);
+        assert_eq!(paths.selected(), Some(PathAddr::Relay(7)), "a candidate alone is not a path");
+        assert!(answered(&mut paths, now + Duration::from_millis(5), direct(1)));
+        assert_eq!(paths.selected(), Some(direct(1)));
+        paths.on_suspect(now);
+        assert_eq!(paths.selected(), Some(PathAddr::Relay(7)), "the relay was kept");
+    }
+
+    #[test]
+    fn rounds_follow_the_schedule_and_stop_for_peers_out_of_use() {
+        let (mut paths, mut rng, mut now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
+        paths.set_relay(7);
+        paths.select_working(PathAddr::Relay(7));
+        paths.add(direct(1));
+        paths.start_round(now);
+        let mut times = Vec::new();
+        while let Some(at) = paths.poll_timeout().filter(|at| at.as_micros() < 4_000_000) {
+            now = at.max(now);
+            paths.handle_timeout(now, true, false, &mut rng);
+            if core::iter::from_fn(|| paths.poll_probe()).count() > 0 {
+                times.push(now.as_micros() / 1000);
+            }
+        }
+        assert_eq!(times, [0, 20, 60, 140, 300, 600, 1000, 3000, 3020, 3060, 3140, 3300, 3600]);
+        now = now + Duration::from_secs(10);
+        (0..3).for_each(|_| paths.handle_timeout(now, false, false, &mut rng));
+        assert_eq!(paths.poll_timeout(), None);
+    }
+
+    #[test]
+    fn larger_datagrams_are_used_once_proven_and_given_up_when_refused() {
+        let (mut paths, mut rng, mut now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
+        paths.select_working(direct(1));
+        assert_eq!(paths.datagram_len(), DATAGRAM_LEN_BASE);
+        for size in [1452, 1472] {
+            paths.handle_timeout(now, true, true, &mut rng);
+            let probe = paths.poll_probe().expect("a size probe");
+            assert_eq!(probe.len, Some(size));
+            paths.on_probe_ok(now, probe.id, direct(1));
+            assert_eq!(paths.datagram_len(), size);
+        }
+        paths.handle_timeout(now, true, true, &mut rng);
+        let mut tries = 0;
+        while let Some(at) = paths.poll_timeout() {
+            tries += usize::from(paths.poll_probe().is_some());
+            now = at;
+            paths.handle_timeout(now, true, true, &mut rng);
+        }
+        assert_eq!((tries, paths.datagram_len()), (usize::from(SIZE_PROBE_TRIES), 1472));
+        paths.handle_timeout(now, true, true, &mut rng);
+        assert!(paths.poll_probe().is_none(), "refused sizes are not tried again on this path");
+    }
+
+    #[test]
+    fn the_table_has_a_maximum_and_keeps_what_works() {
+        let mut paths = Paths::default();
+        paths.select_working(direct(1));
+        (2..200).for_each(|port| paths.add(direct(port)));
+        assert_eq!(paths.list().len(), PATHS_MAX);
+        assert_eq!(paths.selected(), Some(direct(1)));
+        assert!(paths.find(direct(1)).is_some());
+    }
+
+    #[test]
+    fn a_moved_peer_is_followed_only_after_a_probe_round_trip() {
+        let (mut paths, mut rng, now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
+        paths.select_working(direct(1));
+        paths.on_moved(now, direct(2), &mut rng);
+        assert_eq!(paths.selected(), Some(direct(1)));
+        assert!(answered(&mut paths, now, direct(2)));
+        assert_eq!(paths.selected(), Some(direct(2)));
+    }
+
+    #[test]
+    fn harmful_candidates_are_refused() {
+        let own = ["192.0.2.9:5".parse().expect("address")];
+        for bad in ["224.0.0.1:5", "0.0.0.0:5", "192.0.2.1:0", "255.255.255.255:5", "127.0.0.1:5", "[ff02::1]:5"] {
+            assert!(!is_acceptable_candidate(&bad.parse().expect("address"), &own), "{bad}");
+        }
+        assert!(is_acceptable_candidate(&"198.51.100.1:5".parse().expect("address"), &own));
+        assert!(is_acceptable_candidate(&"127.0.0.1:5".parse().expect("address"), &["127.0.0.1:6".parse().expect("address")]));
+    }
+}

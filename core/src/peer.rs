@@ -1,0 +1,543 @@
+//! Owns one peer: sessions, link, paths, and the exchange in progress.
+//!
+//! A peer has three session slots. `current` seals; `previous` and `next` only open. The responder of an exchange keeps
+//! the new session in `next` until a datagram opened under it proves that the initiator has the keys as well.
+
+use crate::aead::{AeadProvider, TAG_LEN};
+use crate::codec::{Put as _, Reader};
+use crate::endpoint::{Discard, PeerId, Sink};
+use crate::identity::{IdentityKey, NodeRecord, StaticKey};
+use crate::link::frame::{Frame, Frames, emit_close};
+use crate::link::{Link, Outgoing, Urgency};
+use crate::noise::TrafficKeys;
+use crate::path::{PathAddr, Paths, Probe, emit_probe_frames};
+use crate::rng::Rng;
+use crate::time::{Duration, Instant, earliest};
+use crate::tunnel::exchange::{Pending, Timestamp};
+use crate::tunnel::session::{OpenError, Session};
+use crate::tunnel::{GIVE_UP_AFTER, INIT_RESEND, REJECT_AFTER};
+use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, DATAGRAM_LEN_BASE, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// Most datagrams in one batch. Source: Linux's limit for UDP segmentation offload.
+pub(crate) const BATCH_SEGMENTS_MAX: usize = 64;
+/// Most bytes in one batch.
+pub(crate) const BATCH_LEN_MAX: usize = 65_000;
+/// Silence on a path in use after which a keepalive is sent (± 20 %). Source: paths.md.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Probe timeouts without an answer after which the path is suspect.
+const SUSPECT_PROBES: u32 = 2;
+/// Probe timeouts without an answer after which new keys are asked for: the peer may have lost ours.
+const EXCHANGE_PROBES: u32 = 3;
+/// All keys are erased after this time without an exchange. Source: wire.md.
+const ERASE_AFTER: Duration = Duration::from_secs(3 * REJECT_AFTER.as_secs());
+/// How long an exchange is tried when the rendezvous says that the peer is not connected.
+const AWAY_AFTER: Duration = Duration::from_secs(3);
+/// Datagrams of the exchange that may wait to be sent.
+const RAW_MAX: usize = 64;
+
+/// What a peer is to us; decides what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A pinned peer.
+    Trusted,
+    /// Our rendezvous.
+    Rendezvous,
+    /// Somebody whose requests we serve (on a rendezvous).
+    Client,
+}
+
+pub(crate) struct ExchangeInProgress {
+    pub(crate) pending: Pending,
+    pub(crate) started: Instant,
+    attempts: usize,
+    resend_at: Instant,
+    /// Somebody other than the path (a verb, a timer) still wants it.
+    give_up_at: Instant,
+}
+
+/// What handling an opened datagram told the endpoint.
+#[derive(Default)]
+pub(crate) struct Effects {
+    pub(crate) control: Vec<Vec<u8>>,
+    /// The peer is another process than before: whatever was in flight is gone.
+    pub(crate) restarted: bool,
+    pub(crate) introduced: Option<NodeRecord>,
+    pub(crate) path_changed: bool,
+    pub(crate) closed: Option<u8>,
+    pub(crate) established: bool,
+}
+
+pub(crate) struct Peer {
+    pub(crate) id: PeerId,
+    pub(crate) role: Role,
+    pub(crate) static_key: StaticKey,
+    pub(crate) identity: Option<IdentityKey>,
+    pub(crate) secret: [u8; 32],
+    pub(crate) link: Link,
+    pub(crate) paths: Paths,
+    pub(crate) exchange: Option<ExchangeInProgress>,
+    pub(crate) last_stamp: Option<Timestamp>,
+    pub(crate) cookie: Option<[u8; 16]>,
+    /// The application has streams or waiting data here.
+    pub(crate) in_use: bool,
+    /// The rendezvous said that the peer is not connected.
+    pub(crate) away: bool,
+    pub(crate) last_received: Option<Instant>,
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+    raw: VecDeque<(PathAddr, Vec<u8>)>,
+    previous: Option<Session>,
+    current: Option<Session>,
+    next: Option<Session>,
+    /// Sessions under which the peer has said who it is.
+    introduced: [Option<u32>; 3],
+    hello: Vec<u8>,
+    /// This side's and the other side's incarnation of the tunnel.
+    instance: u64,
+    remote_instance: Option<u64>,
+    remote_record: Vec<u8>,
+    close: Option<u8>,
+    keepalive_at: Option<Instant>,
+    last_sent: Instant,
+    suspected: bool,
+    /// A datagram that was too large for the batch it was built for.
+    overflow: Option<(PathAddr, Vec<u8>)>,
+}
+
+impl Peer {
+    pub(crate) fn new(id: PeerId, role: Role, static_key: StaticKey, secret: [u8; 32], rng: &mut Rng) -> Self {
+        Self {
+            id,
+            role,
+            static_key,
+            identity: None,
+            secret,
+            link: Link::new(DATAGRAM_LEN_BASE),
+            paths: Paths::default(),
+            exchange: None,
+            last_stamp: None,
+            cookie: None,
+            in_use: false,
+            away: false,
+            last_received: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            raw: VecDeque::new(),
+            previous: None,
+            current: None,
+            next: None,
+            introduced: [None; 3],
+            hello: Vec::new(),
+            instance: rng.u64(),
+            remote_instance: None,
+            remote_record: Vec::new(),
+            close: None,
+            keepalive_at: None,
+            last_sent: Instant::ZERO,
+            suspected: false,
+            overflow: None,
+        }
+    }
+
+    // Getters.
+
+    /// True when data can be sealed now.
+    pub(crate) fn is_up(&self, now: Instant) -> bool {
+        self.current.as_ref().is_some_and(|s| s.usable(now))
+    }
+
+    pub(crate) fn session_age(&self, now: Instant) -> Option<Duration> {
+        self.current.as_ref().map(|s| now.since(s.created))
+    }
+
+    pub(crate) fn session_indexes(&self) -> impl Iterator<Item = u32> + '_ {
+        let sessions = [&self.previous, &self.current, &self.next];
+        let pending = self.exchange.as_ref().map(|e| e.pending.local_index);
+        sessions.into_iter().flatten().map(|s| s.local_index).chain(pending)
+    }
+
+    /// True when something waits for a session that does not exist.
+    pub(crate) fn wants_session(&self, now: Instant) -> bool {
+        !self.is_up(now) && self.exchange.is_none() && self.link.is_busy()
+    }
+
+    // Verbs.
+
+    /// Our part of the HELLO: incarnation, then signed record.
+    pub(crate) fn set_record(&mut self, record: &[u8]) {
+        self.hello.clear();
+        self.hello.put_u64(self.instance);
+        self.hello.put_bytes(record);
+    }
+
+    pub(crate) fn send_raw(&mut self, to: PathAddr, datagram: Vec<u8>) {
+        if self.raw.len() < RAW_MAX {
+            self.raw.push_back((to, datagram));
+        }
+    }
+
+    /// The next datagram of `poll_transmit` ends the tunnel for the peer.
+    pub(crate) const fn close(&mut self, reason: u8) {
+        self.close = Some(reason);
+    }
+
+    pub(crate) fn begin_exchange(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
+        let (started, attempts, give_up_at) = match &self.exchange {
+            Some(e) => (e.started, e.attempts, e.give_up_at),
+            None => (now, 0, now + GIVE_UP_AFTER),
+        };
+        let pause = INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)];
+        let resend_at = now + pause + Duration::from_millis(rng.below(333));
+        self.exchange = Some(ExchangeInProgress { pending, started, attempts: attempts + 1, resend_at, give_up_at });
+        let targets: Vec<_> = self.paths.exchange_targets().collect();
+        targets.into_iter().for_each(|to| self.send_init(to));
+    }
+
+    /// Sends the INIT in progress over one more path.
+    pub(crate) fn send_init(&mut self, to: PathAddr) {
+        if let Some(datagram) = self.exchange.as_ref().map(|e| e.pending.datagram.clone()) {
+            self.send_raw(to, datagram);
+        }
+    }
+
+    /// We are the initiator and the exchange is done: seal under the new session at once.
+    pub(crate) fn install_current(&mut self, session: Session, from: PathAddr) {
+        self.exchange = None;
+        self.previous = self.current.take();
+        self.make_current(session);
+        self.paths.select_working(from);
+    }
+
+    /// We are the responder: the session waits in `next` until the initiator uses it.
+    pub(crate) fn install_next(&mut self, provider: &dyn AeadProvider, keys: &TrafficKeys, indexes: (u32, u32), now: Instant) {
+        self.next = Some(Session::new(provider, keys, indexes, false, now));
+    }
+
+    fn make_current(&mut self, session: Session) {
+        self.link.start_epoch(session.remote_index, session.next_counter(), self.hello.clone());
+        self.current = Some(session);
+        self.suspected = false;
+    }
+
+    /// Forgets the tunnel but not the peer: whatever was in flight is lost, paths stay as hints.
+    pub(crate) fn reset(&mut self) {
+        (self.previous, self.current, self.next) = (None, None, None);
+        (self.exchange, self.overflow, self.remote_instance) = (None, None, None);
+        self.link = Link::new(DATAGRAM_LEN_BASE);
+        self.suspected = false;
+    }
+
+    // Input.
+
+    /// Opens a DATA datagram and handles its frames. PN1: nothing before the tag has verified.
+    pub(crate) fn handle_data(
+        &mut self,
+        now: Instant,
+        from: PathAddr,
+        (receiver, counter): (u32, u64),
+        datagram: &mut [u8],
+        rng: &mut Rng,
+        sink: &mut dyn Sink,
+    ) -> Result<Effects, Discard> {
+        let len = datagram.len();
+        let slots = [&mut self.previous, &mut self.current, &mut self.next];
+        let session = slots.into_iter().flatten().find(|s| s.local_index == receiver).ok_or(Discard::UnknownIndex)?;
+        if now.since(session.created) >= REJECT_AFTER {
+            return Err(Discard::ExpiredSession);
+        }
+        let remote_index = session.remote_index;
+        let (plaintext, newest) = session.open(counter, datagram).map_err(|e| match e {
+            OpenError::Replay => Discard::Replay,
+            OpenError::Tag | OpenError::Counter => Discard::Tag,
+        })?;
+        let mut effects = Effects::default();
+        self.bytes_received += len as u64;
+        self.last_received = Some(now);
+        self.away = false;
+        self.promote(now, receiver, from, &mut effects);
+        if newest && self.paths.selected() != Some(from) {
+            self.paths.on_moved(now, from, rng);
+        }
+        self.handle_frames(now, from, (receiver, remote_index), plaintext, counter, rng, sink, &mut effects)?;
+        Ok(effects)
+    }
+
+    /// The initiator has used the session in `next`: it becomes the one we seal under.
+    fn promote(&mut self, now: Instant, receiver: u32, from: PathAddr, effects: &mut Effects) {
+        if self.next.as_ref().is_none_or(|s| s.local_index != receiver) {
+            return;
+        }
+        if let Some(session) = self.next.take() {
+            effects.established = self.current.is_none();
+            self.previous = self.current.take();
+            self.make_current(session);
+            self.paths.select_working(from);
+            // Our own attempt has become pointless, unless it was for a path that we wanted.
+            if self.is_up(now) {
+                self.exchange = None;
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one datagram's whole context, used in one place")]
+    fn handle_frames(
+        &mut self,
+        now: Instant,
+        from: PathAddr,
+        (local, remote): (u32, u32),
+        plaintext: &[u8],
+        counter: u64,
+        rng: &mut Rng,
+        sink: &mut dyn Sink,
+        effects: &mut Effects,
+    ) -> Result<(), Discard> {
+        let mut urgency = Urgency::None;
+        for frame in Frames::new(plaintext) {
+            let frame = frame.map_err(|_| Discard::Malformed)?;
+            match frame {
+                Frame::Padding => continue,
+                Frame::Ack(ack) => {
+                    self.link.on_ack(now, remote, &ack);
+                    self.suspected &= self.link.unanswered_probes() > 0;
+                    continue;
+                }
+                Frame::Probe(id) => {
+                    self.paths.on_probe(now, from, id, rng);
+                    continue;
+                }
+                Frame::ProbeOk(id) => {
+                    effects.path_changed |= self.paths.on_probe_ok(now, id, from);
+                    continue;
+                }
+                Frame::Hello(hello) => {
+                    self.handle_hello(local, hello, effects)?;
+                    urgency = Urgency::Normal;
+                    continue;
+                }
+                _ if !self.introduced.contains(&Some(local)) => return Err(Discard::BeforeHello),
+                Frame::Packet(bytes) => {
+                    urgency = Urgency::Normal;
+                    sink.packet(self.id, bytes);
+                }
+                Frame::PureAck(bytes) => {
+                    urgency = urgency.max(Urgency::Relaxed);
+                    sink.packet(self.id, bytes);
+                }
+                Frame::Loose(bytes) => {
+                    urgency = Urgency::Normal;
+                    sink.loose(self.id, bytes);
+                }
+                Frame::Control { offset, bytes } => {
+                    urgency = Urgency::Normal;
+                    let messages = self.link.on_control(offset, bytes).ok_or(Discard::Malformed)?;
+                    effects.control.extend(messages);
+                }
+                Frame::Ping => urgency = Urgency::Normal,
+                Frame::Close(reason) => effects.closed = Some(reason),
+            }
+        }
+        self.link.on_received(now, local, counter, urgency);
+        Ok(())
+    }
+
+    /// HELLO: the peer's incarnation and its signed record, which binds its identity to the key of the exchange.
+    fn handle_hello(&mut self, local: u32, hello: &[u8], effects: &mut Effects) -> Result<(), Discard> {
+        let mut r = Reader::new(hello);
+        let instance = r.u64().map_err(|_| Discard::Malformed)?;
+        let bytes = r.bytes(NodeRecord::LEN_MAX).map_err(|_| Discard::Malformed)?;
+        if self.remote_record != bytes {
+            let record = NodeRecord::parse(bytes).map_err(|_| Discard::Malformed)?;
+            if record.static_key != self.static_key || self.identity.is_some_and(|known| known != record.identity) {
+                return Err(Discard::WrongIdentity);
+            }
+            self.identity = Some(record.identity);
+            self.remote_record = bytes.into();
+            effects.introduced = Some(record);
+        }
+        if self.remote_instance.replace(instance).is_some_and(|before| before != instance) {
+            // Another process speaks: the old link's numbers mean nothing to it.
+            effects.restarted = true;
+            self.link = Link::new(DATAGRAM_LEN_BASE);
+            if let Some(session) = &self.current {
+                self.link.start_epoch(session.remote_index, session.next_counter(), self.hello.clone());
+            }
+        }
+        if !self.introduced.contains(&Some(local)) {
+            self.introduced.rotate_right(1);
+            self.introduced[0] = Some(local);
+        }
+        Ok(())
+    }
+
+    /// Runs what is due; true when the exchange was given up.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) -> bool {
+        self.link.handle_timeout(now);
+        let loaded = self.link.in_flight() > 0;
+        self.paths.handle_timeout(now, self.in_use, loaded, rng);
+        if self.link.unanswered_probes() >= SUSPECT_PROBES && !self.suspected {
+            self.suspected = true;
+            self.paths.on_suspect(now);
+        }
+        self.previous.take_if(|s| now.since(s.created) >= REJECT_AFTER);
+        self.next.take_if(|s| now.since(s.created) >= REJECT_AFTER);
+        self.current.take_if(|s| now.since(s.created) >= ERASE_AFTER);
+        self.keep_alive(now, rng);
+        let given_up = self.exchange.as_ref().is_some_and(|e| {
+            now >= e.give_up_at || (self.away && now >= e.started + AWAY_AFTER)
+        });
+        if given_up {
+            self.exchange = None;
+        }
+        given_up
+    }
+
+    fn keep_alive(&mut self, now: Instant, rng: &mut Rng) {
+        if !self.in_use || self.current.is_none() {
+            self.keepalive_at = None;
+            return;
+        }
+        let due = *self.keepalive_at.get_or_insert_with(|| now + rng.jitter(KEEPALIVE, 20));
+        if due <= now {
+            if now.since(self.last_sent) >= KEEPALIVE / 2 {
+                self.link.ping();
+            }
+            self.keepalive_at = Some(now + rng.jitter(KEEPALIVE, 20));
+        }
+    }
+
+    /// True when an exchange should be begun (again) now.
+    pub(crate) fn exchange_is_due(&self, now: Instant) -> bool {
+        match &self.exchange {
+            Some(e) => now >= e.resend_at,
+            None => {
+                let rekey = self.current.as_ref().is_some_and(|s| s.wants_rekey(now)) && (self.in_use || self.link.is_busy());
+                let unanswered = self.current.is_some() && self.link.unanswered_probes() >= EXCHANGE_PROBES;
+                rekey || unanswered || self.wants_session(now)
+            }
+        }
+    }
+
+    // Output.
+
+    /// Appends datagrams for one destination to `out`; gives the destination and the size of each but the last.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, relay_key: &[u8; 32], out: &mut Vec<u8>) -> Option<(PathAddr, usize)> {
+        if let Some((to, datagram)) = self.raw.pop_front() {
+            self.wrap(to, relay_key, out, |out| out.put(&datagram));
+            return Some((to, out.len()));
+        }
+        if let Some((to, datagram)) = self.overflow.take() {
+            out.put(&datagram);
+            if self.paths.selected() != Some(to) {
+                return Some((to, out.len()));
+            }
+            return Some(self.fill_batch(now, to, relay_key, out));
+        }
+        if !self.is_up(now) {
+            return None;
+        }
+        if let Some(probe) = self.paths.poll_probe() {
+            self.seal_probe(now, &probe, relay_key, out);
+            return Some((probe.to, out.len()));
+        }
+        let to = self.paths.selected()?;
+        if let Some(reason) = self.close.take() {
+            self.seal_close(now, to, reason, relay_key, out);
+            return Some((to, out.len()));
+        }
+        self.seal_frames(now, to, relay_key, out).then(|| self.fill_batch(now, to, relay_key, out))
+    }
+
+    /// Goes on after a first datagram: equal sizes, the last may be smaller, a larger one waits for the next batch.
+    fn fill_batch(&mut self, now: Instant, to: PathAddr, relay_key: &[u8; 32], out: &mut Vec<u8>) -> (PathAddr, usize) {
+        let size = out.len();
+        for _ in 1..BATCH_SEGMENTS_MAX {
+            let start = out.len();
+            if start + size > BATCH_LEN_MAX || !self.seal_frames(now, to, relay_key, out) {
+                break;
+            }
+            match (out.len() - start).cmp(&size) {
+                core::cmp::Ordering::Equal => {}
+                core::cmp::Ordering::Less => break,
+                core::cmp::Ordering::Greater => {
+                    self.overflow = Some((to, out.split_off(start)));
+                    break;
+                }
+            }
+        }
+        (to, size)
+    }
+
+    /// Seals one datagram of frames onto `out`; false when there is nothing to send.
+    fn seal_frames(&mut self, now: Instant, to: PathAddr, relay_key: &[u8; 32], out: &mut Vec<u8>) -> bool {
+        let room = self.paths.datagram_len() - DATA_OVERHEAD;
+        let Some(session) = self.current.as_ref().filter(|s| s.usable(now)) else { return false };
+        let local_index = session.local_index;
+        let start = out.len();
+        let head = if matches!(to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 };
+        out.resize(start + head + DATA_HEADER_LEN, 0);
+        let Some(outgoing) = self.link.poll_frames(now, local_index, room, out) else {
+            out.truncate(start);
+            return false;
+        };
+        self.seal_from(now, start, to, relay_key, outgoing, out);
+        true
+    }
+
+    fn seal_probe(&mut self, now: Instant, probe: &Probe, relay_key: &[u8; 32], out: &mut Vec<u8>) {
+        let (start, head) = (out.len(), if matches!(probe.to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 });
+        out.resize(start + head + DATA_HEADER_LEN, 0);
+        emit_probe_frames(probe, DATA_OVERHEAD, out);
+        self.seal_from(now, start, probe.to, relay_key, Outgoing::untracked(), out);
+    }
+
+    fn seal_close(&mut self, now: Instant, to: PathAddr, reason: u8, relay_key: &[u8; 32], out: &mut Vec<u8>) {
+        let (start, head) = (out.len(), if matches!(to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 });
+        out.resize(start + head + DATA_HEADER_LEN, 0);
+        emit_close(out, reason);
+        self.seal_from(now, start, to, relay_key, Outgoing::untracked(), out);
+    }
+
+    /// Seals what lies in `out[start..]` (headroom, frames) and puts the relay header in front where one is needed.
+    fn seal_from(&mut self, now: Instant, start: usize, to: PathAddr, relay_key: &[u8; 32], outgoing: Outgoing, out: &mut Vec<u8>) {
+        let Some(session) = &mut self.current else { return };
+        out.resize(out.len() + TAG_LEN, 0);
+        let head = if matches!(to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 };
+        let datagram = &mut out[start..];
+        session.seal(&mut datagram[head..]);
+        if let PathAddr::Relay(channel) = to {
+            let tag = relay_tag(relay_key, channel, &datagram[head..]);
+            datagram[..head].copy_from_slice(&emit_relay_header(channel, tag));
+        }
+        let size = datagram.len();
+        self.link.on_sent(now, size, outgoing);
+        self.bytes_sent += size as u64;
+        self.last_sent = now;
+    }
+
+    /// Puts a relay header in front of what `write` appends, where the path needs one.
+    fn wrap(&mut self, to: PathAddr, relay_key: &[u8; 32], out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = out.len();
+        let PathAddr::Relay(channel) = to else { return write(out) };
+        out.resize(start + RELAY_HEADER_LEN, 0);
+        write(out);
+        let tag = relay_tag(relay_key, channel, &out[start + RELAY_HEADER_LEN..]);
+        out[start..start + RELAY_HEADER_LEN].copy_from_slice(&emit_relay_header(channel, tag));
+    }
+
+    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let exchange = self.exchange.as_ref().map(|e| {
+            let away = if self.away { (e.started + AWAY_AFTER).min(e.give_up_at) } else { e.give_up_at };
+            e.resend_at.min(away)
+        });
+        let old = [&self.previous, &self.next].into_iter().flatten().map(|s| s.created + REJECT_AFTER).min();
+        let current = self.current.as_ref().map(|s| s.created + ERASE_AFTER);
+        let rekey = self.current.as_ref().filter(|s| self.in_use && s.initiator && self.exchange.is_none());
+        let rekey = rekey.map(|s| s.created + crate::tunnel::REKEY_AFTER);
+        // Without keys the link's timers have nothing to act on; the exchange's count instead.
+        let link = if self.is_up(now) { self.link.poll_timeout() } else { None };
+        let all = [exchange, old, current, rekey, link, self.paths.poll_timeout(), self.keepalive_at];
+        all.into_iter().fold(None, earliest)
+    }
+}
