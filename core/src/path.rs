@@ -108,7 +108,8 @@ struct PunchRound {
 struct SizeProbe {
     index: usize,
     tries: u8,
-    deadline: Instant,
+    /// When the answer is overdue; `None` once that has been noticed.
+    deadline: Option<Instant>,
 }
 
 impl Paths {
@@ -306,15 +307,20 @@ impl Paths {
         let Some(path) = self.find(selected) else { return };
         let next = SIZES.iter().position(|size| *size > path.datagram_len);
         let Some(index) = next.filter(|i| self.size_limit.is_none_or(|limit| *i < limit)) else { return };
-        let tries = match &self.size_probe {
-            Some(probe) if probe.index == index && now < probe.deadline => return,
-            Some(probe) if probe.index == index => probe.tries,
+        let tries = match &mut self.size_probe {
+            Some(probe) if probe.index == index => {
+                if probe.deadline.is_some_and(|at| now < at) {
+                    return;
+                }
+                probe.deadline = None;
+                probe.tries
+            }
             _ => 0,
         };
         if tries == SIZE_PROBE_TRIES {
             (self.size_limit, self.size_probe) = (Some(index), None);
         } else if loaded {
-            self.size_probe = Some(SizeProbe { index, tries: tries + 1, deadline: now + SIZE_PROBE_WAIT });
+            self.size_probe = Some(SizeProbe { index, tries: tries + 1, deadline: Some(now + SIZE_PROBE_WAIT) });
             self.probe(now, selected, Some(SIZES[index]), rng);
         }
     }
@@ -325,7 +331,7 @@ impl Paths {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let step = |r: &PunchRound| r.start + Duration::from_millis(*ROUND_MS.get(r.step).unwrap_or(&0));
-        earliest(self.round.as_ref().map(step), self.size_probe.as_ref().map(|p| p.deadline))
+        earliest(self.round.as_ref().map(step), self.size_probe.as_ref().and_then(|p| p.deadline))
     }
 }
 
