@@ -1,0 +1,223 @@
+//! Owns one TCP connection: its socket in a set of its own, the order of what arrives, and how it ended.
+
+use crate::segment::Segment;
+use crate::stack::StreamId;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use pilot_core::Instant;
+use pilot_core::endpoint::ResetReason;
+use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
+use smoltcp::socket::tcp;
+
+/// Segments held back because one before them is missing. The link resends the missing one; TCP would have to guess.
+const HELD_MAX: usize = 8192;
+
+/// Why a stream ended otherwise than by both sides' FIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamEnd {
+    /// The peer has no listener on the port, or did not grant it to us.
+    Refused,
+    /// The peer aborted the stream.
+    Reset,
+    /// We aborted the stream.
+    Aborted,
+    /// The peer's tunnel ended.
+    Tunnel(ResetReason),
+}
+
+/// Result of reading from a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recv {
+    /// This many bytes were read.
+    Data(usize),
+    /// Nothing has arrived; an event will tell.
+    Blocked,
+    /// The peer has sent everything it wanted to.
+    Fin,
+    /// The stream broke; what was read before is a prefix of what the peer wrote.
+    Ended(StreamEnd),
+}
+
+pub(crate) struct Flow {
+    pub(crate) id: StreamId,
+    pub(crate) set: SocketSet<'static>,
+    handle: SocketHandle,
+    /// Waiting in the peer's list of flows that may have something to send.
+    pub(crate) queued: bool,
+    pub(crate) timer: Option<Instant>,
+    /// The application has been told to look and has not looked yet.
+    pub(crate) notified: bool,
+    /// The listener's port while the stream has not been handed out.
+    pub(crate) accepting: Option<u16>,
+    pub(crate) end: Option<StreamEnd>,
+    /// The application dropped its handle; set to the moment at which patience ends.
+    pub(crate) linger: Option<Instant>,
+    /// Next sequence number expected from the peer.
+    next: Option<u32>,
+    held: BTreeMap<u32, (u32, Vec<u8>)>,
+}
+
+impl Flow {
+    pub(crate) fn new(id: StreamId, buffer_len: usize) -> Self {
+        // Zeroed pages cost nothing until they are touched, and smoltcp restarts an empty ring at its beginning.
+        let ring = || tcp::SocketBuffer::new(alloc::vec![0; buffer_len]);
+        let mut socket = tcp::Socket::new(ring(), ring());
+        socket.set_ack_delay(None);
+        socket.set_nagle_enabled(false);
+        let storage: Vec<SocketStorage<'static>> = Vec::with_capacity(1);
+        let mut set = SocketSet::new(storage);
+        let handle = set.add(socket);
+        Self {
+            id,
+            set,
+            handle,
+            queued: false,
+            timer: None,
+            notified: false,
+            accepting: None,
+            end: None,
+            linger: None,
+            next: None,
+            held: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &tcp::Socket<'static> {
+        self.set.get(self.handle)
+    }
+
+    pub(crate) fn socket_mut(&mut self) -> &mut tcp::Socket<'static> {
+        self.set.get_mut(self.handle)
+    }
+
+    /// Decides when smoltcp may see a segment: `true` now, `false` when it was held back or is not wanted.
+    pub(crate) fn admit(&mut self, segment: &Segment, bytes: &[u8]) -> bool {
+        let end = segment.sequence.wrapping_add(segment.sequence_len());
+        if segment.syn {
+            self.next = Some(end);
+            return true;
+        }
+        let Some(next) = self.next.filter(|_| segment.sequence_len() > 0) else { return true };
+        let ahead = segment.sequence.wrapping_sub(next) as i32;
+        if ahead > 0 {
+            if self.held.len() < HELD_MAX {
+                self.held.insert(segment.sequence, (segment.sequence_len(), bytes.to_vec()));
+            }
+            return false;
+        }
+        if end.wrapping_sub(next) as i32 > 0 {
+            self.next = Some(end);
+        }
+        true
+    }
+
+    /// A held segment whose turn has come.
+    pub(crate) fn release(&mut self) -> Option<Vec<u8>> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let next = self.next?;
+        // The map is in numeric order and sequence numbers wrap: what follows `next` may lie before the wrap.
+        let due = self.held.keys().copied().find(|s| s.wrapping_sub(next) as i32 <= 0)?;
+        let (len, bytes) = self.held.remove(&due)?;
+        let end = due.wrapping_add(len);
+        if end.wrapping_sub(next) as i32 > 0 {
+            self.next = Some(end);
+        }
+        Some(bytes)
+    }
+
+    /// Reads through `f`, which gets contiguous bytes and says how many it took.
+    pub(crate) fn recv_with(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
+        self.notified = false;
+        let end = self.end;
+        let socket = self.socket_mut();
+        let mut taken = 0;
+        match socket.recv(|bytes| {
+            taken = if bytes.is_empty() { 0 } else { f(bytes) };
+            (taken, ())
+        }) {
+            Ok(()) if taken > 0 => Recv::Data(taken),
+            Ok(()) => end.filter(|_| socket.recv_queue() == 0).map_or(Recv::Blocked, Recv::Ended),
+            Err(_) if end.is_some() => Recv::Ended(end.unwrap_or(StreamEnd::Reset)),
+            Err(tcp::RecvError::Finished) => Recv::Fin,
+            Err(tcp::RecvError::InvalidState) => match socket.state() {
+                tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen => Recv::Blocked,
+                // Both FINs have passed and everything was read.
+                _ => Recv::Fin,
+            },
+        }
+    }
+
+    /// Writes through `f`, which gets contiguous room and says how much it used.
+    ///
+    /// # Errors
+    /// When the stream has ended, or our side was shut down.
+    pub(crate) fn send_with(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> Result<usize, Option<StreamEnd>> {
+        self.notified = false;
+        if self.end.is_some() {
+            return Err(self.end);
+        }
+        let socket = self.socket_mut();
+        if matches!(socket.state(), tcp::State::SynSent | tcp::State::SynReceived) {
+            return Ok(0);
+        }
+        let mut used = 0;
+        let sent = socket.send(|room| {
+            used = if room.is_empty() { 0 } else { f(room) };
+            (used, ())
+        });
+        sent.map(|()| used).map_err(|_| None)
+    }
+
+    /// True when nothing of this flow needs to be remembered any more.
+    pub(crate) fn is_over(&self) -> bool {
+        let closed = matches!(self.socket().state(), tcp::State::Closed | tcp::State::TimeWait);
+        self.linger.is_some() && (closed || self.end.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::TCP_HEADER_LEN;
+    use std::vec;
+
+    fn data(sequence: u32, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0u8; TCP_HEADER_LEN + len];
+        bytes[4..8].copy_from_slice(&sequence.to_be_bytes());
+        bytes[12] = 5 << 4;
+        bytes[13] = 0x10;
+        bytes
+    }
+
+    #[test]
+    fn segments_reach_tcp_in_order_across_the_wrap() {
+        let mut flow = Flow::new(StreamId::for_tests(1), 4096);
+        flow.next = Some(u32::MAX - 99);
+        let mut order = Vec::new();
+        for sequence in [100, 0, u32::MAX - 99] {
+            let bytes = data(sequence, 100);
+            let segment = Segment::parse(&bytes).expect("header");
+            if flow.admit(&segment, &bytes) {
+                order.push(sequence);
+                while let Some(bytes) = flow.release() {
+                    order.push(Segment::parse(&bytes).expect("header").sequence);
+                }
+            }
+        }
+        assert_eq!(order, [u32::MAX - 99, 0, 100]);
+    }
+
+    #[test]
+    fn held_segments_have_a_maximum() {
+        let mut flow = Flow::new(StreamId::for_tests(1), 4096);
+        flow.next = Some(0);
+        for i in 0..HELD_MAX as u32 + 10 {
+            let bytes = data(1 + i * 10, 10);
+            assert!(!flow.admit(&Segment::parse(&bytes).expect("header"), &bytes));
+        }
+        assert_eq!(flow.held.len(), HELD_MAX);
+    }
+}

@@ -1,0 +1,205 @@
+//! Owns the TCP/IP of one peer: a smoltcp interface, its flows by port pair, and which of them may have something to do.
+//!
+//! smoltcp looks at every socket of a set for every packet, so each flow has a set of its own and is found by its ports:
+//! the cost of a packet does not depend on how many streams there are.
+
+use crate::device::PeerDevice;
+use crate::flow::{Flow, StreamEnd};
+use crate::segment::{FlowKey, Segment, raise_mss};
+use crate::stack::StreamId;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::net::Ipv6Addr;
+use pilot_core::{Endpoint, Instant, PeerId};
+use smoltcp::iface::{Interface, PollResult, SocketSet};
+use smoltcp::socket::tcp;
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+
+pub(crate) struct PeerStack {
+    interface: Interface,
+    device: PeerDevice,
+    local: Ipv6Addr,
+    remote: Ipv6Addr,
+    pub(crate) flows: BTreeMap<FlowKey, Flow>,
+    /// Flows that may have something to send, in turn.
+    pub(crate) ready: VecDeque<FlowKey>,
+    /// Flows the application should look at.
+    pub(crate) changed: Vec<StreamId>,
+    /// Timers that moved: old, new, flow.
+    pub(crate) moved_timers: Vec<(Option<Instant>, Option<Instant>, FlowKey)>,
+    next_port: u16,
+}
+
+pub(crate) fn smol_time(now: Instant) -> smoltcp::time::Instant {
+    smoltcp::time::Instant::from_micros(now.as_micros() as i64)
+}
+
+fn core_time(at: smoltcp::time::Instant) -> Instant {
+    Instant::from_micros(at.total_micros().max(0) as u64)
+}
+
+impl PeerStack {
+    pub(crate) fn new(now: Instant, local: Ipv6Addr, remote: Ipv6Addr, segment_len_max: usize, seed: u64) -> Self {
+        let mut device = PeerDevice::new(segment_len_max);
+        let mut config = smoltcp::iface::Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut device, smol_time(now));
+        interface.update_ip_addrs(|addrs| {
+            // The table starts empty and takes at least one.
+            let _ = addrs.push(IpCidr::new(IpAddress::from(local), 0));
+        });
+        Self {
+            interface,
+            device,
+            local,
+            remote,
+            flows: BTreeMap::new(),
+            ready: VecDeque::new(),
+            changed: Vec::new(),
+            moved_timers: Vec::new(),
+            next_port: crate::EPHEMERAL_FIRST + (seed % 16_000) as u16,
+        }
+    }
+
+    fn endpoint_of(address: Ipv6Addr, port: u16) -> (IpAddress, u16) {
+        (IpAddress::from(address), port)
+    }
+
+    /// An ephemeral port that is free towards `remote_port`.
+    pub(crate) fn free_port(&mut self, remote_port: u16) -> Option<u16> {
+        let count = u16::MAX - crate::EPHEMERAL_FIRST;
+        (0..=count).find_map(|_| {
+            let port = self.next_port;
+            self.next_port = port.checked_add(1).unwrap_or(crate::EPHEMERAL_FIRST);
+            (!self.flows.contains_key(&(port, remote_port))).then_some(port)
+        })
+    }
+
+    pub(crate) fn connect(&mut self, mut flow: Flow, key: FlowKey) -> bool {
+        let remote = Self::endpoint_of(self.remote, key.1);
+        let connected = flow.socket_mut().connect(self.interface.context(), remote, key.0).is_ok();
+        if connected {
+            self.flows.insert(key, flow);
+            self.make_ready(key);
+        }
+        connected
+    }
+
+    /// A SYN was admitted: listen for exactly this pair of ports, and let smoltcp see it.
+    pub(crate) fn accept(&mut self, now: Instant, mut flow: Flow, segment: &Segment, bytes: &[u8]) {
+        let key = segment.incoming_key();
+        if flow.socket_mut().listen(Self::endpoint_of(self.local, key.0)).is_ok() {
+            self.flows.insert(key, flow);
+            self.handle_segment(now, segment, bytes);
+        }
+    }
+
+    /// Answers a segment that belongs to no flow: smoltcp resets what is not a reset itself (RFC 9293 §3.5.2).
+    pub(crate) fn refuse(&mut self, now: Instant, bytes: &[u8]) {
+        self.device.offer(bytes, self.remote, self.local);
+        let mut nobody = SocketSet::new(Vec::new());
+        self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut nobody);
+    }
+
+    /// Takes a segment of a known flow; false when there is no such flow.
+    pub(crate) fn handle_segment(&mut self, now: Instant, segment: &Segment, bytes: &[u8]) -> bool {
+        let key = segment.incoming_key();
+        let Some(flow) = self.flows.get_mut(&key) else { return false };
+        if !flow.admit(segment, bytes) {
+            return true;
+        }
+        let before = flow.socket().state();
+        self.device.offer(bytes, self.remote, self.local);
+        self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut flow.set);
+        while let Some(bytes) = flow.release() {
+            self.device.offer(&bytes, self.remote, self.local);
+            self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut flow.set);
+        }
+        let after = flow.socket().state();
+        if segment.rst && after == tcp::State::Closed && before != tcp::State::Closed && flow.end.is_none() {
+            let refused = before == tcp::State::SynSent;
+            flow.end = Some(if refused { StreamEnd::Refused } else { StreamEnd::Reset });
+        }
+        if flow.linger.is_some() {
+            // Nobody will read it; taking it keeps the window open for the FIN.
+            while flow.socket_mut().recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|n| n > 0) {}
+        }
+        if !flow.notified {
+            flow.notified = true;
+            self.changed.push(flow.id);
+        }
+        self.make_ready(key);
+        true
+    }
+
+    pub(crate) fn make_ready(&mut self, key: FlowKey) {
+        if let Some(flow) = self.flows.get_mut(&key)
+            && !flow.queued
+        {
+            flow.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Lets flows send in turn, one packet each, while the link has room; hands the packets to `endpoint`.
+    /// True when flows are left that only wait for room.
+    pub(crate) fn poll_egress(&mut self, now: Instant, peer: PeerId, endpoint: &mut Endpoint) -> bool {
+        self.device.segment_len_max = endpoint.segment_len_max(peer);
+        self.flush(now, peer, endpoint);
+        let mut room = endpoint.room(peer);
+        while let Some(key) = self.ready.front().copied() {
+            if room == 0 {
+                return true;
+            }
+            self.ready.pop_front();
+            let Some(flow) = self.flows.get_mut(&key) else { continue };
+            let result = self.interface.poll_egress(smol_time(now), &mut self.device, &mut flow.set);
+            if result == PollResult::None && self.device.outgoing.is_empty() {
+                flow.queued = false;
+                self.settle(now, key);
+                continue;
+            }
+            self.ready.push_back(key);
+            self.flush(now, peer, endpoint);
+            room = endpoint.room(peer);
+        }
+        false
+    }
+
+    /// Nothing to send now: remember when smoltcp wants to be asked again, or forget the flow.
+    fn settle(&mut self, now: Instant, key: FlowKey) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        if flow.is_over() {
+            self.moved_timers.push((flow.timer, None, key));
+            self.flows.remove(&key);
+            return;
+        }
+        let wanted = self.interface.poll_at(smol_time(now), &flow.set).map(core_time);
+        // A deadline that has passed although nothing was sent would spin.
+        let wanted = wanted.map(|at| at.max(now + core::time::Duration::from_millis(1)));
+        let wanted = pilot_core::time::earliest(wanted, flow.linger);
+        if wanted != flow.timer {
+            self.moved_timers.push((flow.timer, wanted, key));
+            flow.timer = wanted;
+        }
+    }
+
+    fn flush(&mut self, now: Instant, peer: PeerId, endpoint: &mut Endpoint) {
+        for mut bytes in self.device.outgoing.drain(..) {
+            let Some(segment) = Segment::parse(&bytes) else { continue };
+            if segment.syn {
+                raise_mss(&mut bytes);
+            }
+            if segment.is_pure_ack() {
+                let flow = u32::from(segment.source) << 16 | u32::from(segment.destination);
+                endpoint.send_pure_ack(now, peer, flow, bytes);
+            } else {
+                endpoint.send_packet(now, peer, bytes);
+            }
+        }
+    }
+
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.device.outgoing.is_empty()
+    }
+}

@@ -1,0 +1,113 @@
+//! Owns the few looks at a TCP header that happen outside smoltcp: which flow, in which order, with how large segments.
+
+/// A flow of one peer: our port, then the peer's.
+pub(crate) type FlowKey = (u16, u16);
+
+/// What the stack needs to know of a segment before smoltcp sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) source: u16,
+    pub(crate) destination: u16,
+    pub(crate) sequence: u32,
+    pub(crate) payload_len: u32,
+    pub(crate) syn: bool,
+    pub(crate) fin: bool,
+    pub(crate) rst: bool,
+    pub(crate) ack: bool,
+}
+
+/// Bytes of a TCP header without options (RFC 9293 §3.1).
+pub(crate) const TCP_HEADER_LEN: usize = 20;
+
+impl Segment {
+    /// Reads the header; `None` when it is shorter than it says.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let header: &[u8; TCP_HEADER_LEN] = bytes.first_chunk()?;
+        let header_len = usize::from(header[12] >> 4) * 4;
+        let payload_len = bytes.len().checked_sub(header_len).filter(|_| header_len >= TCP_HEADER_LEN)?;
+        let flags = header[13];
+        Some(Self {
+            source: u16::from_be_bytes([header[0], header[1]]),
+            destination: u16::from_be_bytes([header[2], header[3]]),
+            sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+            payload_len: payload_len as u32,
+            fin: flags & 0x01 != 0,
+            syn: flags & 0x02 != 0,
+            rst: flags & 0x04 != 0,
+            ack: flags & 0x10 != 0,
+        })
+    }
+
+    /// The flow on the receiving side.
+    pub(crate) const fn incoming_key(&self) -> FlowKey {
+        (self.destination, self.source)
+    }
+
+    /// Sequence numbers that the segment takes (RFC 9293 §3.4).
+    pub(crate) const fn sequence_len(&self) -> u32 {
+        self.payload_len + self.syn as u32 + self.fin as u32
+    }
+
+    /// True for a segment that only acknowledges or opens the window.
+    pub(crate) const fn is_pure_ack(&self) -> bool {
+        self.sequence_len() == 0 && !self.rst
+    }
+}
+
+/// Raises the maximum segment size in a SYN to what any path could carry: how large segments really are follows from the
+/// path at the moment they are sent, and the path may grow after the stream was opened.
+pub(crate) fn raise_mss(segment: &mut [u8]) {
+    const MSS: u8 = 2;
+    let Some(header_len) = segment.get(12).map(|b| usize::from(b >> 4) * 4) else { return };
+    let Some(mut options) = segment.get_mut(TCP_HEADER_LEN..header_len) else { return };
+    while let [kind, rest @ ..] = options {
+        match (*kind, rest) {
+            (0, _) => return,
+            (1, rest) => options = rest,
+            (MSS, [4, high, low, ..]) => {
+                [*high, *low] = 65_475u16.to_be_bytes();
+                return;
+            }
+            (_, rest) => {
+                let skip = rest.first().map_or(0, |len| usize::from(*len)).saturating_sub(1).max(1);
+                let Some(next) = rest.get_mut(skip..) else { return };
+                options = next;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    #[test]
+    fn headers_shorter_than_they_say_are_refused() {
+        let mut bytes = vec![0u8; 24];
+        bytes[12] = 6 << 4;
+        assert_eq!(Segment::parse(&bytes).map(|s| s.payload_len), Some(0));
+        bytes[12] = 7 << 4;
+        assert_eq!(Segment::parse(&bytes), None);
+        bytes[12] = 4 << 4;
+        assert_eq!(Segment::parse(&bytes), None);
+        assert_eq!(Segment::parse(&bytes[..19]), None);
+    }
+
+    #[test]
+    fn the_segment_size_in_a_syn_is_raised_wherever_it_stands() {
+        for options in [&[2, 4, 5, 0][..], &[1, 1, 2, 4, 5, 0, 0, 0], &[3, 3, 7, 1, 2, 4, 5, 0]] {
+            let mut bytes = vec![0u8; TCP_HEADER_LEN];
+            bytes[12] = ((TCP_HEADER_LEN + options.len()) as u8 / 4) << 4;
+            bytes.extend_from_slice(options);
+            raise_mss(&mut bytes);
+            assert!(bytes.windows(4).any(|w| w == [2, 4, 0xff, 0xc3]), "{options:?}");
+        }
+        for broken in [&[9u8, 0, 0, 0][..], &[2, 4, 5], &[9, 200, 0, 0]] {
+            let mut bytes = vec![0u8; TCP_HEADER_LEN];
+            bytes[12] = 6 << 4;
+            bytes.extend_from_slice(broken);
+            raise_mss(&mut bytes); // must not panic
+        }
+    }
+}

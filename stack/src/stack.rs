@@ -1,0 +1,684 @@
+//! The stack: streams and datagrams to every trusted peer, over the endpoint below.
+
+use crate::flow::{Flow, Recv, StreamEnd};
+use crate::peer_stack::PeerStack;
+use crate::segment::{FlowKey, Segment};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use pilot_core::endpoint::{Discard, Event as EndpointEvent, ResetReason, Sink, Timer, Transmit};
+use pilot_core::identity::IdentityKey;
+use pilot_core::rng::Rng;
+use pilot_core::time::{Duration, earliest};
+use pilot_core::{Config, Endpoint, Instant, PeerId};
+
+/// A stream; never reused while the stack lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(u64);
+
+impl StreamId {
+    /// The number, for logs and IPC.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn for_tests(n: u64) -> Self {
+        Self(n)
+    }
+}
+
+/// Sizes and limits of a stack.
+#[derive(Clone, Copy, Debug)]
+pub struct StackConfig {
+    /// Each stream's send and receive ring. Unit: bytes. Bounds a stream's throughput to ring ÷ round-trip time.
+    pub buffer_len: usize,
+    /// Most streams to one peer.
+    pub streams_per_peer_max: usize,
+    /// Streams of one listener that wait to be accepted.
+    pub backlog_max: usize,
+    /// How long a closed stream may take to deliver what was written.
+    pub linger: Duration,
+}
+
+impl Default for StackConfig {
+    fn default() -> Self {
+        Self { buffer_len: 1 << 20, streams_per_peer_max: 12_000, backlog_max: 128, linger: Duration::from_secs(60) }
+    }
+}
+
+/// Most inner datagrams that wait for the application.
+pub const DATAGRAMS_MAX: usize = 256;
+
+/// Why a command was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// No such stream, or it has ended and was closed.
+    UnknownStream,
+    /// No such trusted peer.
+    UnknownPeer,
+    /// The port has a listener already.
+    PortInUse,
+    /// No free local port, or too many streams to this peer.
+    TooMany,
+    /// The datagram does not fit the path.
+    TooLong,
+    /// Our side of the stream is shut down.
+    ShutDown,
+    /// The stream has ended.
+    Ended(StreamEnd),
+}
+
+/// What happened.
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A peer opened a stream to a listener's port.
+    Incoming {
+        /// Our port.
+        port: u16,
+        /// The stream, open for reading and writing.
+        stream: StreamId,
+    },
+    /// Something about a stream changed: connected, readable, writable, or ended. Look.
+    Stream(StreamId),
+    /// A datagram arrived for a bound port.
+    Datagram {
+        /// Who sent it.
+        from: IdentityKey,
+        /// Its port there.
+        source_port: u16,
+        /// Our port.
+        port: u16,
+        /// What it said.
+        payload: Vec<u8>,
+    },
+    /// Something of the endpoint below.
+    Endpoint(EndpointEvent),
+}
+
+/// What is known of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// To whom.
+    pub peer: PeerId,
+    /// Our port.
+    pub local_port: u16,
+    /// The peer's port.
+    pub remote_port: u16,
+    /// The connection stands (it may be half closed).
+    pub connected: bool,
+    /// Still waiting for the peer's first answer.
+    pub connecting: bool,
+    /// Room in the send ring. Unit: bytes.
+    pub writable: usize,
+    /// Bytes that can be read now.
+    pub readable: usize,
+    /// Bytes written and not yet acknowledged by the peer's TCP.
+    pub unacknowledged: usize,
+    /// How it ended, if it broke.
+    pub end: Option<StreamEnd>,
+    /// State as in RFC 9293.
+    pub state: &'static str,
+}
+
+struct Listener {
+    waiting: usize,
+}
+
+/// TCP/IP over trusted tunnels. See the crate's documentation.
+pub struct Stack {
+    endpoint: Endpoint,
+    config: StackConfig,
+    rng: Rng,
+    /// `None` while a peer's stack is in use: should smoltcp panic, the slot stays empty and only that peer loses.
+    peers: BTreeMap<PeerId, Option<Box<PeerStack>>>,
+    streams: BTreeMap<StreamId, (PeerId, FlowKey)>,
+    listeners: BTreeMap<u16, Listener>,
+    bound: BTreeSet<u16>,
+    next_stream: u64,
+    active: BTreeSet<PeerId>,
+    timers: BTreeSet<(Instant, PeerId, FlowKey)>,
+    events: VecDeque<Event>,
+    datagrams_waiting: usize,
+    unknown: Vec<(PeerId, Vec<u8>)>,
+}
+
+impl Stack {
+    /// A stack over a new endpoint.
+    pub fn new(mut endpoint: Config, config: StackConfig) -> Self {
+        let mut rng = Rng::new(endpoint.seed);
+        endpoint.seed = rng.bytes();
+        Self {
+            endpoint: Endpoint::new(endpoint),
+            config,
+            rng,
+            peers: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            bound: BTreeSet::new(),
+            next_stream: 1,
+            active: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            events: VecDeque::new(),
+            datagrams_waiting: 0,
+            unknown: Vec::new(),
+        }
+    }
+
+    // Getters.
+
+    /// The endpoint below.
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The endpoint below, for its verbs (trust, rendezvous). Drain this stack's output afterwards.
+    pub const fn endpoint_mut(&mut self) -> &mut Endpoint {
+        &mut self.endpoint
+    }
+
+    /// All streams that have not been closed by the application and forgotten.
+    pub fn streams(&self) -> impl Iterator<Item = StreamId> + '_ {
+        self.streams.keys().copied()
+    }
+
+    /// Ports with a listener.
+    pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
+        self.listeners.keys().copied()
+    }
+
+    /// What is known of a stream; `None` once it is forgotten.
+    pub fn stream_info(&self, id: StreamId) -> Option<StreamInfo> {
+        use smoltcp::socket::tcp::State;
+        let &(peer, key) = self.streams.get(&id)?;
+        let flow = self.peers.get(&peer)?.as_ref()?.flows.get(&key)?;
+        let socket = flow.socket();
+        let connecting = matches!(socket.state(), State::SynSent | State::SynReceived | State::Listen);
+        let over = flow.end.is_some() || matches!(socket.state(), State::Closed);
+        Some(StreamInfo {
+            peer,
+            local_port: key.0,
+            remote_port: key.1,
+            connected: !connecting && !over,
+            connecting: connecting && flow.end.is_none(),
+            writable: if socket.can_send() { socket.send_capacity() - socket.send_queue() } else { 0 },
+            readable: socket.recv_queue(),
+            unacknowledged: socket.send_queue(),
+            end: flow.end,
+            state: state_name(socket.state()),
+        })
+    }
+
+    // Verbs: ports.
+
+    /// Accepts streams on `port` from now on.
+    ///
+    /// # Errors
+    /// `PortInUse`.
+    pub fn listen(&mut self, port: u16) -> Result<(), CommandError> {
+        if self.listeners.contains_key(&port) {
+            return Err(CommandError::PortInUse);
+        }
+        self.listeners.insert(port, Listener { waiting: 0 });
+        Ok(())
+    }
+
+    /// Stops accepting streams on `port`. Streams that stand go on.
+    pub fn unlisten(&mut self, port: u16) {
+        self.listeners.remove(&port);
+    }
+
+    /// The application has taken an incoming stream over.
+    pub fn accepted(&mut self, id: StreamId) {
+        if let Some(port) = self.flow_mut(id).and_then(|f| f.accepting.take())
+            && let Some(listener) = self.listeners.get_mut(&port)
+        {
+            listener.waiting = listener.waiting.saturating_sub(1);
+        }
+    }
+
+    /// Takes datagrams on `port` from now on.
+    ///
+    /// # Errors
+    /// `PortInUse`.
+    pub fn bind(&mut self, port: u16) -> Result<(), CommandError> {
+        if self.bound.insert(port) { Ok(()) } else { Err(CommandError::PortInUse) }
+    }
+
+    /// Stops taking datagrams on `port`.
+    pub fn unbind(&mut self, port: u16) {
+        self.bound.remove(&port);
+    }
+
+    // Verbs: streams.
+
+    /// Opens a stream to `port` of a trusted peer; an [`Event::Stream`] tells when it stands or failed.
+    ///
+    /// # Errors
+    /// `UnknownPeer`, `TooMany`.
+    pub fn connect(&mut self, now: Instant, peer: PeerId, port: u16) -> Result<StreamId, CommandError> {
+        self.ensure_peer(now, peer)?;
+        let id = StreamId(self.next_stream);
+        let (max, buffer_len) = (self.config.streams_per_peer_max, self.config.buffer_len);
+        let stack = self.peer_stack(peer).ok_or(CommandError::UnknownPeer)?;
+        if stack.flows.len() >= max {
+            return Err(CommandError::TooMany);
+        }
+        let key = (stack.free_port(port).ok_or(CommandError::TooMany)?, port);
+        if !stack.connect(Flow::new(id, buffer_len), key) {
+            return Err(CommandError::TooMany);
+        }
+        self.next_stream += 1;
+        self.streams.insert(id, (peer, key));
+        self.active.insert(peer);
+        self.endpoint.set_in_use(now, peer, true);
+        Ok(id)
+    }
+
+    /// Reads into `buf`.
+    pub fn recv(&mut self, id: StreamId, buf: &mut [u8]) -> Recv {
+        self.recv_with(id, |bytes| {
+            let len = bytes.len().min(buf.len());
+            buf[..len].copy_from_slice(&bytes[..len]);
+            len
+        })
+    }
+
+    /// Reads through `f`, which gets contiguous bytes of the ring and says how many it took.
+    pub fn recv_with(&mut self, id: StreamId, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
+        let Some(flow) = self.flow_mut(id) else { return Recv::Fin };
+        let result = flow.recv_with(f);
+        if matches!(result, Recv::Data(_)) {
+            self.wake(id); // the window may have opened
+        }
+        result
+    }
+
+    /// Writes as much of `bytes` as fits; 0 when nothing does (an event tells when to go on).
+    ///
+    /// # Errors
+    /// `UnknownStream`, `ShutDown`, `Ended`.
+    pub fn send(&mut self, id: StreamId, bytes: &[u8]) -> Result<usize, CommandError> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let rest = &bytes[sent..];
+            let n = self.send_with(id, |room| {
+                let len = room.len().min(rest.len());
+                room[..len].copy_from_slice(&rest[..len]);
+                len
+            })?;
+            if n == 0 {
+                break;
+            }
+            sent += n;
+        }
+        Ok(sent)
+    }
+
+    /// Writes through `f`, which gets contiguous room of the ring and says how much it used.
+    ///
+    /// # Errors
+    /// As [`Stack::send`].
+    pub fn send_with(&mut self, id: StreamId, f: impl FnOnce(&mut [u8]) -> usize) -> Result<usize, CommandError> {
+        let flow = self.flow_mut(id).ok_or(CommandError::UnknownStream)?;
+        let used = flow.send_with(f).map_err(|end| end.map_or(CommandError::ShutDown, CommandError::Ended))?;
+        if used > 0 {
+            self.wake(id);
+        }
+        Ok(used)
+    }
+
+    /// Sends FIN after everything written; reading goes on.
+    pub fn shutdown_write(&mut self, id: StreamId) {
+        if let Some(flow) = self.flow_mut(id) {
+            flow.socket_mut().close();
+            self.wake(id);
+        }
+    }
+
+    /// The application is done with the stream: what was written is still delivered (at most `linger` long), what
+    /// arrives is dropped.
+    pub fn close(&mut self, now: Instant, id: StreamId) {
+        let linger = now + self.config.linger;
+        self.accepted(id);
+        if let Some(flow) = self.flow_mut(id) {
+            flow.linger = Some(linger);
+            flow.socket_mut().close();
+            self.wake(id);
+        }
+        self.streams.remove(&id);
+    }
+
+    /// Ends the stream at once; the peer sees a reset.
+    pub fn abort(&mut self, now: Instant, id: StreamId) {
+        self.accepted(id);
+        if let Some(flow) = self.flow_mut(id) {
+            flow.end.get_or_insert(StreamEnd::Aborted);
+            flow.linger = Some(now);
+            flow.socket_mut().abort();
+            self.wake(id);
+        }
+        self.streams.remove(&id);
+    }
+
+    /// Sends a datagram to a trusted peer; it may be lost.
+    ///
+    /// # Errors
+    /// `UnknownPeer`, `TooLong`.
+    pub fn send_datagram(&mut self, now: Instant, peer: PeerId, (source, port): (u16, u16), payload: &[u8]) -> Result<(), CommandError> {
+        if self.endpoint.identity_of(peer).is_none() {
+            return Err(CommandError::UnknownPeer);
+        }
+        if payload.len() + 4 > self.endpoint.segment_len_max(peer) {
+            return Err(CommandError::TooLong);
+        }
+        let mut datagram = Vec::with_capacity(4 + payload.len());
+        datagram.extend_from_slice(&source.to_be_bytes());
+        datagram.extend_from_slice(&port.to_be_bytes());
+        datagram.extend_from_slice(payload);
+        self.endpoint.send_loose(now, peer, datagram);
+        Ok(())
+    }
+
+    // Input.
+
+    /// Takes a datagram from the network. See [`Endpoint::handle_datagram`].
+    ///
+    /// # Errors
+    /// Why it had no effect.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) -> Result<(), Discard> {
+        let mut sink = StackSink {
+            now,
+            peers: &mut self.peers,
+            active: &mut self.active,
+            unknown: &mut self.unknown,
+            loose: Vec::new(),
+        };
+        let result = self.endpoint.handle_datagram(now, from, datagram, &mut sink);
+        let loose = sink.loose;
+        for (peer, datagram) in loose {
+            self.handle_loose(peer, &datagram);
+        }
+        for (peer, bytes) in core::mem::take(&mut self.unknown) {
+            self.handle_unknown(now, peer, &bytes);
+        }
+        self.drain_endpoint(now);
+        result
+    }
+
+    /// Runs everything that is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.endpoint.handle_timeout(now);
+        self.drain_endpoint(now);
+        while let Some(&(at, peer, key)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            let Some(stack) = self.peer_stack(peer) else { continue };
+            if let Some(flow) = stack.flows.get_mut(&key) {
+                flow.timer = None;
+                if flow.linger.is_some_and(|at| at <= now) && flow.end.is_none() {
+                    flow.end = Some(StreamEnd::Aborted);
+                    flow.socket_mut().abort();
+                }
+                stack.make_ready(key);
+                self.active.insert(peer);
+            }
+        }
+    }
+
+    // Output.
+
+    /// Fills `out` with the next batch; `None` when there is nothing to send. See [`Endpoint::poll_transmit`].
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
+        self.poll_egress(now);
+        self.endpoint.poll_transmit(now, out)
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        match &event {
+            Event::Datagram { .. } => self.datagrams_waiting -= 1,
+            Event::Stream(id) => {
+                if let Some(flow) = self.flow_mut(*id) {
+                    flow.notified = false;
+                }
+            }
+            _ => {}
+        }
+        Some(event)
+    }
+
+    /// When [`Stack::handle_timeout`] has something to do, and why (`None`: TCP). Drain the other outputs first.
+    pub fn poll_timeout(&self) -> Option<(Instant, Option<Timer>)> {
+        let tcp = self.timers.first().map(|(at, ..)| (*at, None));
+        earliest(tcp, self.endpoint.poll_timeout().map(|(at, why)| (at, Some(why))))
+    }
+
+    // Private.
+
+    fn poll_egress(&mut self, now: Instant) {
+        let active: Vec<PeerId> = self.active.iter().copied().collect();
+        for peer in active {
+            let Some(mut stack) = self.peers.get_mut(&peer).and_then(Option::take) else {
+                self.active.remove(&peer);
+                continue;
+            };
+            let waits = stack.poll_egress(now, peer, &mut self.endpoint);
+            self.after(peer, &mut stack);
+            let idle = stack.flows.is_empty() && !stack.has_outgoing();
+            if idle {
+                self.peers.remove(&peer);
+                self.endpoint.set_in_use(now, peer, false);
+            } else if let Some(slot) = self.peers.get_mut(&peer) {
+                *slot = Some(stack);
+            }
+            if !waits {
+                self.active.remove(&peer);
+            }
+        }
+    }
+
+    /// Takes over what a peer's stack noted.
+    fn after(&mut self, peer: PeerId, stack: &mut PeerStack) {
+        for (old, new, key) in stack.moved_timers.drain(..) {
+            if let Some(old) = old {
+                self.timers.remove(&(old, peer, key));
+            }
+            if let Some(new) = new {
+                self.timers.insert((new, peer, key));
+            }
+        }
+        for id in stack.changed.drain(..) {
+            let accepting = self.streams.get(&id).and_then(|(_, key)| stack.flows.get_mut(key)).filter(|f| f.accepting.is_some());
+            match accepting {
+                // Handed out once the handshake is complete, and told about once.
+                Some(flow) => {
+                    if flow.socket().state() == smoltcp::socket::tcp::State::SynReceived || flow.end.is_some() {
+                        flow.notified = false;
+                    } else if let Some(port) = flow.accepting.take() {
+                        if let Some(listener) = self.listeners.get_mut(&port) {
+                            listener.waiting = listener.waiting.saturating_sub(1);
+                        }
+                        self.events.push_back(Event::Incoming { port, stream: id });
+                        self.events.push_back(Event::Stream(id));
+                    }
+                }
+                None => self.events.push_back(Event::Stream(id)),
+            }
+        }
+    }
+
+    fn drain_endpoint(&mut self, now: Instant) {
+        let touched: Vec<PeerId> = self.active.iter().copied().collect();
+        for peer in touched {
+            if let Some(mut stack) = self.peers.get_mut(&peer).and_then(Option::take) {
+                self.after(peer, &mut stack);
+                if let Some(slot) = self.peers.get_mut(&peer) {
+                    *slot = Some(stack);
+                }
+            }
+        }
+        while let Some(event) = self.endpoint.poll_event() {
+            if let EndpointEvent::Reset(peer, reason) = &event {
+                self.end_streams(now, *peer, *reason);
+            }
+            self.events.push_back(Event::Endpoint(event));
+        }
+    }
+
+    /// The tunnel is gone, and with it everything in flight: every stream ends, what arrived can still be read.
+    fn end_streams(&mut self, now: Instant, peer: PeerId, reason: ResetReason) {
+        let Some(slot) = self.peers.get_mut(&peer) else { return };
+        let Some(stack) = slot.as_mut() else { return };
+        for flow in stack.flows.values_mut() {
+            flow.end.get_or_insert(StreamEnd::Tunnel(reason));
+            flow.socket_mut().abort();
+            if let Some(port) = flow.accepting.take() {
+                // Never handed out: nobody else will close it.
+                flow.linger = Some(now);
+                self.streams.remove(&flow.id);
+                if let Some(listener) = self.listeners.get_mut(&port) {
+                    listener.waiting = listener.waiting.saturating_sub(1);
+                }
+            } else if flow.linger.is_none() {
+                self.events.push_back(Event::Stream(flow.id));
+            }
+        }
+        let keys: Vec<FlowKey> = stack.flows.keys().copied().collect();
+        keys.into_iter().for_each(|key| stack.make_ready(key));
+        self.active.insert(peer);
+    }
+
+    fn handle_loose(&mut self, peer: PeerId, datagram: &[u8]) {
+        let Some((header, payload)) = datagram.split_first_chunk::<4>() else { return };
+        let (source_port, port) = (u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]));
+        let Some(from) = self.endpoint.identity_of(peer) else { return };
+        if self.bound.contains(&port) && self.is_granted(peer, port) && self.datagrams_waiting < DATAGRAMS_MAX {
+            self.datagrams_waiting += 1;
+            self.events.push_back(Event::Datagram { from, source_port, port, payload: payload.to_vec() });
+        }
+    }
+
+    /// Gate: the port must be granted to this peer by its pin.
+    fn is_granted(&self, peer: PeerId, port: u16) -> bool {
+        let pin = self.endpoint.identity_of(peer).and_then(|key| self.endpoint.trust().pin(&key).map(|p| &p.ports));
+        pin.is_some_and(|ports| ports.allow(port))
+    }
+
+    /// A segment without a flow: a new stream if a listener and the gate admit it, otherwise a reset.
+    fn handle_unknown(&mut self, now: Instant, peer: PeerId, bytes: &[u8]) {
+        let Some(segment) = Segment::parse(bytes) else { return };
+        if self.ensure_peer(now, peer).is_err() {
+            return;
+        }
+        let (port, id) = (segment.destination, StreamId(self.next_stream));
+        let opens = segment.syn && !segment.ack && !segment.rst;
+        let granted = opens && self.is_granted(peer, port);
+        let backlog = self.config.backlog_max;
+        let admitted = granted && self.listeners.get(&port).is_some_and(|l| l.waiting < backlog);
+        let (max, buffer_len) = (self.config.streams_per_peer_max, self.config.buffer_len);
+        let Some(stack) = self.peers.get_mut(&peer).and_then(Option::as_mut) else { return };
+        if stack.handle_segment(now, &segment, bytes) {
+            return; // two SYNs of one flow in one datagram
+        }
+        if admitted && stack.flows.len() < max {
+            self.next_stream += 1;
+            let mut flow = Flow::new(id, buffer_len);
+            flow.accepting = Some(port);
+            stack.accept(now, flow, &segment, bytes);
+            self.streams.insert(id, (peer, segment.incoming_key()));
+            if let Some(listener) = self.listeners.get_mut(&port) {
+                listener.waiting += 1;
+            }
+            self.endpoint.set_in_use(now, peer, true);
+        } else {
+            stack.refuse(now, bytes);
+        }
+        self.active.insert(peer);
+    }
+
+    fn ensure_peer(&mut self, now: Instant, peer: PeerId) -> Result<(), CommandError> {
+        if self.peers.get(&peer).is_some_and(Option::is_some) {
+            return Ok(());
+        }
+        let key = self.endpoint.identity_of(peer).ok_or(CommandError::UnknownPeer)?;
+        let pin = self.endpoint.trust().pin(&key).ok_or(CommandError::UnknownPeer)?;
+        let (local, remote) = (self.endpoint.addr().to_ipv6(), pin.addr.to_ipv6());
+        let stack = PeerStack::new(now, local, remote, self.endpoint.segment_len_max(peer), self.rng.u64());
+        self.peers.insert(peer, Some(Box::new(stack)));
+        Ok(())
+    }
+
+    fn peer_stack(&mut self, peer: PeerId) -> Option<&mut PeerStack> {
+        self.peers.get_mut(&peer)?.as_deref_mut()
+    }
+
+    fn flow_mut(&mut self, id: StreamId) -> Option<&mut Flow> {
+        let &(peer, key) = self.streams.get(&id)?;
+        self.peer_stack(peer)?.flows.get_mut(&key)
+    }
+
+    fn wake(&mut self, id: StreamId) {
+        if let Some(&(peer, key)) = self.streams.get(&id)
+            && let Some(stack) = self.peer_stack(peer)
+        {
+            stack.make_ready(key);
+            self.active.insert(peer);
+        }
+    }
+}
+
+/// Hands inner packets to their flow while the endpoint is busy; what needs the endpoint waits until it is not.
+struct StackSink<'a> {
+    now: Instant,
+    peers: &'a mut BTreeMap<PeerId, Option<Box<PeerStack>>>,
+    active: &'a mut BTreeSet<PeerId>,
+    unknown: &'a mut Vec<(PeerId, Vec<u8>)>,
+    loose: Vec<(PeerId, Vec<u8>)>,
+}
+
+impl Sink for StackSink<'_> {
+    fn packet(&mut self, peer: PeerId, bytes: &[u8]) {
+        let Some(segment) = Segment::parse(bytes) else { return };
+        let slot = self.peers.get_mut(&peer);
+        // Out of its slot for the call: should smoltcp panic, only this peer's streams are lost (link.md, hazard 6).
+        let known = slot.is_some_and(|slot| {
+            let Some(mut stack) = slot.take() else { return false };
+            let known = stack.handle_segment(self.now, &segment, bytes);
+            *slot = Some(stack);
+            known
+        });
+        if known {
+            self.active.insert(peer);
+        } else {
+            self.unknown.push((peer, bytes.to_vec()));
+        }
+    }
+
+    fn loose(&mut self, peer: PeerId, datagram: &[u8]) {
+        self.loose.push((peer, datagram.to_vec()));
+    }
+}
+
+fn state_name(state: smoltcp::socket::tcp::State) -> &'static str {
+    use smoltcp::socket::tcp::State;
+    match state {
+        State::Closed => "CLOSED",
+        State::Listen => "LISTEN",
+        State::SynSent => "SYN_SENT",
+        State::SynReceived => "SYN_RECEIVED",
+        State::Established => "ESTABLISHED",
+        State::FinWait1 => "FIN_WAIT_1",
+        State::FinWait2 => "FIN_WAIT_2",
+        State::CloseWait => "CLOSE_WAIT",
+        State::Closing => "CLOSING",
+        State::LastAck => "LAST_ACK",
+        State::TimeWait => "TIME_WAIT",
+    }
+}
