@@ -1,0 +1,287 @@
+//! The rendezvous as a pure machine: calls in, answers and pushes out, relayed datagrams through.
+
+use crate::state::{Journal, State};
+use pilot_core::control::{Answer, Call, Push, Refusal};
+use pilot_core::endpoint::{Event, NoSink, Strangers, Timer, Transmit};
+use pilot_core::identity::IdentityKey;
+use pilot_core::rng::Rng;
+use pilot_core::time::Duration;
+use pilot_core::wire::{Datagram, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
+use pilot_core::{Config, Endpoint, Instant, NodeRecord, PeerId};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+/// Most connected clients.
+const CLIENTS_MAX: usize = 100_000;
+/// A client silent for longer counts as away. Clients send a keepalive every 15 s ± 20 %.
+const AWAY_AFTER: Duration = Duration::from_secs(45);
+/// Calls per second a client may make, and how many at once.
+const CALLS_PER_SECOND: u64 = 50;
+const CALLS_BURST: u64 = 200;
+/// Bytes per second a client may have relayed. Unit: bytes.
+pub const RELAY_BYTES_PER_SECOND: u64 = 64 << 20;
+/// Most relay channels (two for each pair).
+const CHANNELS_MAX: usize = 1 << 20;
+/// Relayed datagrams that may wait to be sent.
+const FORWARD_MAX: usize = 4096;
+
+struct Client {
+    peer: PeerId,
+    relay_key: [u8; 32],
+    relay_tokens: Bucket,
+}
+
+struct Channel {
+    owner: IdentityKey,
+    other: u32,
+}
+
+/// A token bucket in virtual time.
+struct Bucket {
+    tokens: u64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn take(&mut self, now: Instant, cost: u64, per_second: u64, burst: u64) -> bool {
+        let earned = (now.since(self.at).as_micros() as u64).saturating_mul(per_second) / 1_000_000;
+        if earned > 0 {
+            self.tokens = self.tokens.saturating_add(earned).min(burst);
+            self.at = now;
+        }
+        let enough = self.tokens >= cost;
+        if enough {
+            self.tokens -= cost;
+        }
+        enough
+    }
+}
+
+/// Registry and beacon. See the crate's documentation.
+pub struct Rendezvous {
+    endpoint: Endpoint,
+    state: State,
+    journal: Box<dyn Journal + Send>,
+    rng: Rng,
+    relay_secret: [u8; 32],
+    identities: BTreeMap<PeerId, IdentityKey>,
+    clients: BTreeMap<IdentityKey, Client>,
+    calls: BTreeMap<PeerId, Bucket>,
+    channels: BTreeMap<u32, Channel>,
+    pairs: BTreeMap<(IdentityKey, IdentityKey), u32>,
+    forward: VecDeque<(SocketAddr, Vec<u8>)>,
+}
+
+impl Rendezvous {
+    /// A rendezvous with these books.
+    pub fn new(mut config: Config, state: State, journal: Box<dyn Journal + Send>) -> Self {
+        let mut rng = Rng::new(config.seed);
+        config.seed = rng.bytes();
+        config.strangers = Strangers::Serve { max: CLIENTS_MAX };
+        let relay_secret = rng.bytes();
+        Self {
+            endpoint: Endpoint::new(config),
+            state,
+            journal,
+            rng,
+            relay_secret,
+            identities: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            forward: VecDeque::new(),
+        }
+    }
+
+    /// The books.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Registered nodes that are connected.
+    pub fn connected(&self, now: Instant) -> usize {
+        self.clients.keys().filter(|key| self.is_online(now, key)).count()
+    }
+
+    /// Takes a datagram from the network. Bounded work.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
+        if let Ok(Datagram::Relay { channel, tag }) = Datagram::parse(datagram) {
+            return self.relay(now, channel, tag, &datagram[RELAY_HEADER_LEN..]);
+        }
+        // Discards are counted by the endpoint.
+        let _ = self.endpoint.handle_datagram(now, from, datagram, &mut NoSink);
+        self.drain(now);
+    }
+
+    /// Runs what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.endpoint.handle_timeout(now);
+        self.drain(now);
+    }
+
+    /// Ends every tunnel in order; drain `poll_transmit` once more afterwards.
+    pub fn close_all(&mut self, now: Instant) {
+        self.endpoint.close_all(now);
+    }
+
+    /// Fills `out` with the next batch; see [`Endpoint::poll_transmit`].
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
+        if let Some((to, datagram)) = self.forward.pop_front() {
+            out.clear();
+            out.extend_from_slice(&datagram);
+            return Some(Transmit { to, segment_len: datagram.len() });
+        }
+        self.endpoint.poll_transmit(now, out)
+    }
+
+    /// When something is due, and why.
+    pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        self.endpoint.poll_timeout()
+    }
+
+    fn drain(&mut self, now: Instant) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                Event::Introduced(peer, record) => {
+                    self.identities.insert(peer, record.identity);
+                }
+                Event::Call(peer, id, call) => {
+                    let answer = self.answer(now, peer, call);
+                    self.endpoint.answer(now, peer, id, answer);
+                }
+                Event::Reset(peer, _) => self.forget(peer),
+                _ => {}
+            }
+        }
+    }
+
+    fn forget(&mut self, peer: PeerId) {
+        self.calls.remove(&peer);
+        let Some(key) = self.identities.remove(&peer) else { return };
+        if self.clients.get(&key).is_some_and(|c| c.peer == peer) {
+            self.clients.remove(&key);
+        }
+    }
+
+    fn answer(&mut self, now: Instant, peer: PeerId, call: Call) -> Answer {
+        let bucket = self.calls.entry(peer).or_insert(Bucket { tokens: CALLS_BURST, at: now });
+        if !bucket.take(now, 1, CALLS_PER_SECOND, CALLS_BURST) {
+            return Answer::Refused(Refusal::TooMany);
+        }
+        let Some(caller) = self.identities.get(&peer).copied() else {
+            return Answer::Refused(Refusal::NotRegistered);
+        };
+        let registered = self.clients.get(&caller).is_some_and(|c| c.peer == peer);
+        match call {
+            Call::Register(record) => self.register(now, peer, &caller, &record),
+            _ if !registered => Answer::Refused(Refusal::NotRegistered),
+            Call::Lookup(query) => self.state.lookup(&caller, &query).map_or_else(Answer::Refused, Answer::Found),
+            Call::Search(tag) => Answer::List(self.state.search(&tag)),
+            Call::Post(to, sealed) => self.post(now, &caller, &to, sealed),
+            Call::Taken(ids) => done(self.state.taken(&caller, &ids, &mut *self.journal)),
+            Call::Grant(keys) => done(self.state.grant(&caller, keys, &mut *self.journal)),
+            Call::OpenRelay(to) => self.open_relay(now, caller, to),
+        }
+    }
+
+    fn register(&mut self, now: Instant, peer: PeerId, caller: &IdentityKey, record: &[u8]) -> Answer {
+        let Ok(record) = NodeRecord::parse(record) else { return Answer::Refused(Refusal::BadRecord) };
+        let rng = &mut self.rng;
+        let addr = match self.state.register(caller, record, || rng.u32(), &mut *self.journal) {
+            Ok(addr) => addr,
+            Err(why) => return Answer::Refused(why),
+        };
+        let Some(reflexive) = self.endpoint.direct_address(peer) else { return Answer::Refused(Refusal::NotFound) };
+        // The same key for the life of this process, so that channels survive a client's reconnect.
+        let mut seed = self.relay_secret;
+        seed.iter_mut().zip(caller.0).for_each(|(s, k)| *s ^= k);
+        let relay_key = Rng::new(seed).bytes();
+        let is_new = self.clients.get(caller).is_none_or(|c| c.peer != peer);
+        let relay_tokens = Bucket { tokens: RELAY_BYTES_PER_SECOND, at: now };
+        self.clients.insert(*caller, Client { peer, relay_key, relay_tokens });
+        if is_new {
+            for (id, sealed) in self.state.letters_for(caller) {
+                self.endpoint.push(now, peer, Push::Letter(id, sealed));
+            }
+        }
+        Answer::Registered { addr, reflexive, relay_key }
+    }
+
+    fn post(&mut self, now: Instant, from: &IdentityKey, to: &IdentityKey, sealed: Vec<u8>) -> Answer {
+        match self.state.post(from, to, sealed.clone(), &mut *self.journal) {
+            Ok(id) => {
+                if let Some(client) = self.clients.get(to) {
+                    self.endpoint.push(now, client.peer, Push::Letter(id, sealed));
+                }
+                Answer::Ok
+            }
+            Err(why) => Answer::Refused(why),
+        }
+    }
+
+    fn is_online(&self, now: Instant, key: &IdentityKey) -> bool {
+        let heard = self.clients.get(key).and_then(|c| self.endpoint.peer_info(now, c.peer)).and_then(|i| i.last_received);
+        heard.is_some_and(|at| now.since(at) < AWAY_AFTER)
+    }
+
+    /// Opens (or confirms) the pair of channels; only by grant of the destination.
+    fn open_relay(&mut self, now: Instant, from: IdentityKey, to: IdentityKey) -> Answer {
+        if !self.state.may_relay(&from, &to) {
+            return Answer::Refused(Refusal::NotFound);
+        }
+        let online = self.is_online(now, &to);
+        if let Some(channel) = self.pairs.get(&(from, to)).copied() {
+            self.announce(now, from, to);
+            return Answer::Relay { channel, online };
+        }
+        if self.channels.len() + 2 > CHANNELS_MAX {
+            return Answer::Refused(Refusal::Full);
+        }
+        let (a, b) = (self.fresh_channel(), self.fresh_channel());
+        self.channels.insert(a, Channel { owner: from, other: b });
+        self.channels.insert(b, Channel { owner: to, other: a });
+        self.pairs.insert((from, to), a);
+        self.pairs.insert((to, from), b);
+        self.announce(now, from, to);
+        Answer::Relay { channel: a, online }
+    }
+
+    fn announce(&mut self, now: Instant, from: IdentityKey, to: IdentityKey) {
+        if let (Some(client), Some(channel)) = (self.clients.get(&to), self.pairs.get(&(to, from))) {
+            self.endpoint.push(now, client.peer, Push::RelayOpened(*channel, from));
+        }
+    }
+
+    fn fresh_channel(&mut self) -> u32 {
+        loop {
+            let channel = self.rng.u32();
+            if !self.channels.contains_key(&channel) {
+                return channel;
+            }
+        }
+    }
+
+    /// Passes a datagram on: the tag says who sends, the channel says to whom. The payload stays sealed end to end.
+    fn relay(&mut self, now: Instant, channel: u32, tag: [u8; 8], payload: &[u8]) {
+        let Some(from) = self.channels.get(&channel) else { return };
+        let other = from.other;
+        let Some(sender) = self.clients.get_mut(&from.owner) else { return };
+        if relay_tag(&sender.relay_key, channel, payload) != tag {
+            return;
+        }
+        let size = payload.len() as u64;
+        if !sender.relay_tokens.take(now, size, RELAY_BYTES_PER_SECOND, RELAY_BYTES_PER_SECOND) || self.forward.len() >= FORWARD_MAX {
+            return;
+        }
+        let Some(receiver) = self.channels.get(&other).and_then(|c| self.clients.get(&c.owner)) else { return };
+        let Some(to) = self.endpoint.direct_address(receiver.peer) else { return };
+        let mut datagram = emit_relay_header(other, relay_tag(&receiver.relay_key, other, payload)).to_vec();
+        datagram.extend_from_slice(payload);
+        self.forward.push_back((to, datagram));
+    }
+}
+
+fn done(result: Result<(), Refusal>) -> Answer {
+    result.map_or_else(Answer::Refused, |()| Answer::Ok)
+}
