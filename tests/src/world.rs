@@ -1,0 +1,360 @@
+//! Owns the world: hosts, their clocks (one for all), and the queue of what happens next.
+
+use crate::nat::{Nat, NatKind};
+use crate::network::{Conditions, Network};
+use pilot_core::endpoint::Event as EndpointEvent;
+use pilot_core::identity::{Profile, StaticKey};
+use pilot_core::rng::Rng;
+use pilot_core::time::Duration;
+use pilot_core::trust::{Terms, TrustBook};
+use pilot_core::{Addr, Config, Identity, Instant, NodeRecord, PeerId};
+use pilot_rendezvous::{NoJournal, Rendezvous, State};
+use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Number of a node in its world.
+pub type NodeIndex = usize;
+
+/// Where the rendezvous is.
+pub const RENDEZVOUS_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1)), 9000);
+const WALL_AT_ZERO_US: u64 = 1_700_000_000_000_000;
+/// Turns without progress in time that count as a spin.
+const SPIN_MAX: usize = 200_000;
+
+/// One node: the whole pure stack and what it reported.
+pub struct SimNode {
+    /// The machine.
+    pub stack: Stack,
+    /// Everything that happened, oldest first.
+    pub events: Vec<Event>,
+    /// Inner address of its socket.
+    pub addr: SocketAddr,
+    nat: Option<Nat>,
+    seed: u8,
+    incarnation: u8,
+}
+
+/// The simulated world.
+pub struct World {
+    /// Now, for everybody.
+    pub now: Instant,
+    /// All nodes.
+    pub nodes: Vec<SimNode>,
+    /// The rendezvous, unless it is down.
+    pub rendezvous: Option<Rendezvous>,
+    network: Network,
+    rng: Rng,
+    queue: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
+    sequence: u64,
+    /// Steps since time last moved.
+    turns: usize,
+    trace: u64,
+    /// Every datagram as it left its host, when recording.
+    pub capture: Option<Vec<Vec<u8>>>,
+    rendezvous_key: StaticKey,
+}
+
+impl World {
+    /// A world with a rendezvous and `nodes` nodes without NATs.
+    pub fn new(seed: u64, nodes: usize) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut rng = Rng::new(bytes);
+        let identity = Identity::from_seed([200; 32]);
+        let rendezvous_key = identity.static_key();
+        let mut config = Config::new(identity, rng.bytes());
+        config.wall_at_zero_us = WALL_AT_ZERO_US;
+        let mut world = Self {
+            now: Instant::ZERO,
+            nodes: Vec::new(),
+            rendezvous: Some(Rendezvous::new(config, State::default(), Box::new(NoJournal))),
+            network: Network::default(),
+            rng,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            turns: 0,
+            trace: 0xcbf2_9ce4_8422_2325,
+            capture: None,
+            rendezvous_key,
+        };
+        (0..nodes).for_each(|i| world.add_node(i));
+        world
+    }
+
+    fn add_node(&mut self, index: NodeIndex) {
+        let number = index as u8 + 1;
+        let addr = SocketAddr::from(([10, 0, number, 1], 4000));
+        let stack = self.make_stack(number, 0, TrustBook::default(), Addr::default(), addr);
+        self.nodes.push(SimNode { stack, events: Vec::new(), addr, nat: None, seed: number, incarnation: 0 });
+    }
+
+    fn make_stack(&mut self, number: u8, incarnation: u8, trust: TrustBook, address: Addr, addr: SocketAddr) -> Stack {
+        let mut seed: [u8; 32] = self.rng.bytes();
+        seed[0] = incarnation;
+        let mut config = Config::new(Identity::from_seed([number; 32]), seed);
+        config.wall_at_zero_us = WALL_AT_ZERO_US;
+        config.profile = Profile { hostname: format!("node-{number}"), ..Profile::default() };
+        config.rendezvous = Some((self.rendezvous_key, RENDEZVOUS_ADDR));
+        config.trust = trust;
+        config.addr = address;
+        config.candidates = vec![addr];
+        Stack::new(config, StackConfig::default())
+    }
+
+    // The world's knobs.
+
+    /// Changes what every link does from now on.
+    pub fn set_conditions(&mut self, conditions: Conditions) {
+        self.network.conditions = conditions;
+    }
+
+    /// Puts a node behind a NAT.
+    pub fn set_nat(&mut self, node: NodeIndex, kind: NatKind) {
+        let public = std::net::IpAddr::from([203, 0, 113, node as u8 + 1]);
+        self.nodes[node].nat = Some(Nat::new(kind, public));
+    }
+
+    /// Switches a node's NAT off and on.
+    pub fn reboot_nat(&mut self, node: NodeIndex) {
+        if let Some(nat) = &mut self.nodes[node].nat {
+            nat.reboot();
+        }
+    }
+
+    /// Moves a node to another underlay address, as roaming between networks does.
+    pub fn roam(&mut self, node: NodeIndex) {
+        let SocketAddr::V4(old) = self.nodes[node].addr else { return };
+        let [a, b, c, d] = old.ip().octets();
+        self.nodes[node].addr = SocketAddr::from(([a, b, c, d + 1], old.port()));
+    }
+
+    /// Kills a node's process and starts it again with what its disk holds: identity, address and trust.
+    pub fn restart(&mut self, node: NodeIndex) {
+        let (trust, address) = {
+            let endpoint = self.nodes[node].stack.endpoint();
+            (TrustBook::parse(&endpoint.trust().emit()).expect("own form"), endpoint.addr())
+        };
+        let (number, incarnation, addr) = (self.nodes[node].seed, self.nodes[node].incarnation + 1, self.nodes[node].addr);
+        let mut stack = self.make_stack(number, incarnation, trust, address, addr);
+        stack.handle_timeout(self.now);
+        self.nodes[node].incarnation = incarnation;
+        self.nodes[node].stack = stack;
+        self.nodes[node].events.clear();
+    }
+
+    // What a person does.
+
+    /// The peer of `node` that is node `other`.
+    pub fn peer(&self, node: NodeIndex, other: NodeIndex) -> PeerId {
+        let key = self.nodes[other].stack.endpoint().identity().public();
+        self.nodes[node].stack.endpoint().peer_by_identity(&key).expect("they trust each other")
+    }
+
+    /// A's owner asks, B's owner approves; both pins stand when this returns.
+    pub fn make_friends(&mut self, a: NodeIndex, b: NodeIndex) {
+        let query = pilot_core::control::Query::Name(format!("node-{}", b + 1));
+        self.run_until("both are registered", |w| [a, b].iter().all(|n| w.is_registered(*n)));
+        let now = self.now;
+        let ticket = self.nodes[a].stack.endpoint_mut().lookup(now, query).expect("connected");
+        let mut found = None;
+        self.run_until("the name is found", |w| {
+            found = w.nodes[a].events.iter().find_map(|e| match e {
+                Event::Endpoint(EndpointEvent::Answer(id, Some(pilot_core::control::Answer::Found(record)))) if *id == ticket => {
+                    NodeRecord::parse(record).ok()
+                }
+                _ => None,
+            });
+            found.is_some()
+        });
+        let record = found.expect("just found");
+        let now = self.now;
+        self.nodes[a].stack.endpoint_mut().request_trust(now, &record, &Terms::default()).expect("allowed");
+        let asker = self.nodes[a].stack.endpoint().identity().public();
+        self.run_until("the request arrives", |w| w.nodes[b].stack.endpoint().trust().pending().count() > 0);
+        let now = self.now;
+        self.nodes[b].stack.endpoint_mut().approve(now, &asker, &Terms::default()).expect("pending");
+        self.run_until("the answer arrives", |w| w.nodes[a].stack.endpoint().trust().pins().any(|p| p.identity == record.identity));
+    }
+
+    /// True when the node has its address.
+    pub fn is_registered(&self, node: NodeIndex) -> bool {
+        matches!(self.nodes[node].stack.endpoint().directory_state(), pilot_core::endpoint::DirectoryState::Ready(_))
+    }
+
+    /// Opens a stream and gives both ends once it stands. `b` must listen on `port`.
+    pub fn open(&mut self, a: NodeIndex, b: NodeIndex, port: u16) -> (StreamId, StreamId) {
+        let (peer, now) = (self.peer(a, b), self.now);
+        let ours = self.nodes[a].stack.connect(now, peer, port).expect("trusted");
+        let seen = self.nodes[b].events.len();
+        let mut theirs = None;
+        self.run_until("the stream stands", |w| {
+            theirs = w.nodes[b].events[seen..].iter().find_map(|e| match e {
+                Event::Incoming { port: p, stream } if *p == port => Some(*stream),
+                _ => None,
+            });
+            theirs.is_some()
+        });
+        (ours, theirs.expect("just seen"))
+    }
+
+    /// Sends `total` bytes of a known pattern from one end to the other, checks every byte, and gives the time it took.
+    pub fn transfer(&mut self, (a, from): (NodeIndex, StreamId), (b, to): (NodeIndex, StreamId), total: usize) -> Duration {
+        let (start, mut sent, mut got) = (self.now, 0, 0);
+        let pattern = |i: usize| (i.wrapping_mul(2_654_435_761) >> 13) as u8;
+        let mut buffer = vec![0; 64 * 1024];
+        self.run_until("the transfer is complete", |w| {
+            while sent < total {
+                let chunk: Vec<u8> = (sent..total.min(sent + 16 * 1024)).map(pattern).collect();
+                let n = w.nodes[a].stack.send(from, &chunk).expect("the stream stands");
+                sent += n;
+                if n < chunk.len() {
+                    break;
+                }
+            }
+            while let Recv::Data(n) = w.nodes[b].stack.recv(to, &mut buffer) {
+                for (i, byte) in buffer[..n].iter().enumerate() {
+                    assert_eq!(*byte, pattern(got + i), "byte {} is wrong", got + i);
+                }
+                got += n;
+            }
+            got == total
+        });
+        self.now.since(start)
+    }
+
+    // Time.
+
+    /// Runs until `done`, which is asked after everything that happens at one moment.
+    ///
+    /// # Panics
+    /// When it takes more than ten simulated minutes, or nothing ever happens again.
+    pub fn run_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = self.now + Duration::from_secs(600);
+        loop {
+            self.drain();
+            if done(self) {
+                self.drain();
+                return;
+            }
+            self.drain();
+            assert!(self.step(end), "until {what}: nothing happens any more, or 600 s have passed at {:?}", self.now);
+        }
+    }
+
+    /// Runs for a span of simulated time.
+    pub fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        self.drain();
+        while self.step(end) {
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    /// Goes to the next moment at which something happens, if it is not after `end`.
+    fn step(&mut self, end: Instant) -> bool {
+        let timers = self.nodes.iter().filter_map(|n| n.stack.poll_timeout().map(|(at, _)| at));
+        let rendezvous = self.rendezvous.as_ref().and_then(|r| r.poll_timeout().map(|(at, _)| at));
+        let arrival = self.queue.keys().next().map(|(at, _)| *at);
+        let Some(next) = timers.chain(rendezvous).chain(arrival).min().filter(|at| *at <= end) else { return false };
+        if next > self.now {
+            self.now = next;
+            self.turns = 0;
+        } else {
+            self.turns += 1;
+            assert!(self.turns < SPIN_MAX, "spins at {:?}: {:?}", self.now, self.nodes.iter().map(|n| n.stack.poll_timeout()).collect::<Vec<_>>());
+        }
+        while let Some(entry) = self.queue.first_entry().filter(|e| e.key().0 <= self.now) {
+            let (from, to, datagram) = entry.remove();
+            self.arrive(from, to, datagram);
+        }
+        let now = self.now;
+        self.nodes.iter_mut().for_each(|n| n.stack.handle_timeout(now));
+        if let Some(rendezvous) = &mut self.rendezvous {
+            rendezvous.handle_timeout(now);
+        }
+        true
+    }
+
+    fn arrive(&mut self, from: SocketAddr, to: SocketAddr, mut datagram: Vec<u8>) {
+        let now = self.now;
+        if to == RENDEZVOUS_ADDR {
+            if let Some(rendezvous) = &mut self.rendezvous {
+                rendezvous.handle_datagram(now, from, &mut datagram);
+            }
+            return;
+        }
+        for node in &mut self.nodes {
+            let inner = match &mut node.nat {
+                Some(nat) if nat.public() == to.ip() => nat.inbound(now, from, to.port()),
+                Some(_) => None,
+                None => Some(to),
+            };
+            if inner == Some(node.addr) {
+                // Discards are what several tests are about; they are counted by the stack.
+                let _ = node.stack.handle_datagram(now, from, &mut datagram);
+                return;
+            }
+        }
+    }
+
+    /// Takes everything that the machines want to say.
+    fn drain(&mut self) {
+        let (mut batch, now) = (Vec::new(), self.now);
+        for i in 0..self.nodes.len() {
+            self.transmit(i, &mut batch);
+            while let Some(event) = self.nodes[i].stack.poll_event() {
+                if let Event::Endpoint(EndpointEvent::Trust(change)) = &event
+                    && let Some(letter) = change.letter
+                {
+                    self.nodes[i].stack.endpoint_mut().letter_taken(now, letter);
+                }
+                self.nodes[i].events.push(event);
+            }
+            // Events may have asked for more output.
+            self.transmit(i, &mut batch);
+        }
+        while let Some(transmit) = self.rendezvous.as_mut().and_then(|r| r.poll_transmit(now, &mut batch)) {
+            for datagram in batch.chunks(transmit.segment_len) {
+                self.launch(RENDEZVOUS_ADDR.ip(), RENDEZVOUS_ADDR, transmit.to, datagram);
+            }
+        }
+    }
+
+    fn transmit(&mut self, i: NodeIndex, batch: &mut Vec<u8>) {
+        let now = self.now;
+        while let Some(transmit) = self.nodes[i].stack.poll_transmit(now, batch) {
+            let node = &mut self.nodes[i];
+            let (inner, to) = (node.addr, transmit.to);
+            let source = node.nat.as_mut().map_or(inner, |nat| nat.outbound(now, inner, to));
+            for datagram in batch.chunks(transmit.segment_len) {
+                self.launch(inner.ip(), source, to, datagram);
+            }
+        }
+    }
+
+    fn launch(&mut self, host: std::net::IpAddr, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        self.note(from, to, datagram);
+        if let Some(capture) = &mut self.capture {
+            capture.push(datagram.to_vec());
+        }
+        for (at, bytes) in self.network.send(self.now, host, datagram, &mut self.rng) {
+            self.sequence += 1;
+            self.queue.insert((at, self.sequence), (from, to, bytes));
+        }
+    }
+
+    fn note(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        let text = format!("{} {from} {to}", self.now.as_micros());
+        for byte in text.bytes().chain(datagram.iter().copied()) {
+            // FNV-1a
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+
+    /// A hash over every datagram that was sent, when, and by whom.
+    pub const fn trace(&self) -> u64 {
+        self.trace
+    }
+}

@@ -1,0 +1,311 @@
+//! Scenarios in the simulator. A failure prints its seed; `PILOT_SEED` takes it back.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use pilot_core::endpoint::{Event as EndpointEvent, ResetReason};
+use pilot_core::path::PathAddr;
+use pilot_core::time::Duration;
+use pilot_stack::{Event, Recv, StreamEnd, StreamId};
+use pilot_tests::{Conditions, NatKind, World, seed};
+
+const MS: Duration = Duration::from_millis(1);
+const MARKER: &[u8] = b"THIS-IS-PLAINTEXT";
+
+fn friends(seed: u64) -> World {
+    println!("seed {seed}");
+    let mut world = World::new(seed, 2);
+    world.make_friends(0, 1);
+    world.nodes[1].stack.listen(1000).unwrap();
+    world
+}
+
+fn path(world: &World, node: usize, other: usize) -> Option<PathAddr> {
+    world.nodes[node].stack.endpoint().peer_info(world.now, world.peer(node, other)).and_then(|i| i.path)
+}
+
+fn read_all(world: &mut World, node: usize, stream: StreamId) -> (Vec<u8>, Recv) {
+    let (mut all, mut buffer) = (Vec::new(), vec![0; 65536]);
+    loop {
+        match world.nodes[node].stack.recv(stream, &mut buffer) {
+            Recv::Data(n) => all.extend_from_slice(&buffer[..n]),
+            other => return (all, other),
+        }
+    }
+}
+
+#[test]
+fn approval_to_first_byte_takes_less_than_a_second() {
+    let mut world = World::new(seed(1), 2);
+    world.capture = Some(Vec::new());
+    world.make_friends(0, 1);
+    let approved = world.now;
+    world.nodes[1].stack.listen(1000).unwrap();
+    let (ours, theirs) = world.open(0, 1, 1000);
+    world.nodes[0].stack.send(ours, MARKER).unwrap();
+    let mut got = Vec::new();
+    world.run_until("the marker arrives", |w| {
+        got.extend(read_all(w, 1, theirs).0);
+        got == MARKER
+    });
+    assert!(world.now.since(approved) < Duration::from_secs(1), "{:?}", world.now.since(approved));
+    let capture = world.capture.take().unwrap();
+    assert!(capture.len() > 10);
+    assert!(!capture.iter().any(|d| d.windows(MARKER.len()).any(|w| w == MARKER)), "plaintext on the wire");
+}
+
+#[test]
+fn one_seed_gives_one_trace_and_another_seed_another() {
+    let run = |seed| {
+        let mut world = friends(seed);
+        world.set_conditions(Conditions { loss: 20, reorder: 50, duplicate: 20, ..Conditions::default() });
+        let (a, b) = world.open(0, 1, 1000);
+        world.transfer((0, a), (1, b), 300_000);
+        world.trace()
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
+
+#[test]
+fn streams_complete_at_every_loss_rate() {
+    for (loss, total) in [(0, 3_000_000), (10, 3_000_000), (50, 2_000_000), (100, 1_000_000), (300, 100_000)] {
+        let mut world = friends(seed(11));
+        world.set_conditions(Conditions { loss, ..Conditions::default() });
+        let (a, b) = world.open(0, 1, 1000);
+        let took = world.transfer((0, a), (1, b), total);
+        let peer = world.peer(0, 1);
+        let info = world.nodes[0].stack.endpoint().peer_info(world.now, peer).unwrap();
+        println!("loss {loss} per mille: {took:?} window {} {:?} min_rtt {:?} {:?}", info.window, info.srtt, info.min_rtt, info.link);
+        assert!(took < Duration::from_secs(60), "loss {loss}: {took:?}");
+    }
+}
+
+#[test]
+fn reordering_duplication_and_bit_flips_harm_nothing() {
+    let mut world = friends(seed(12));
+    world.set_conditions(Conditions { reorder: 250, duplicate: 1000, corrupt: 10, ..Conditions::default() });
+    let (a, b) = world.open(0, 1, 1000);
+    world.transfer((0, a), (1, b), 2_000_000);
+    let resets = world.nodes.iter().flat_map(|n| &n.events).filter(|e| matches!(e, Event::Endpoint(EndpointEvent::Reset(..)))).count();
+    assert_eq!(resets, 0, "no session was torn down");
+}
+
+#[test]
+fn half_close_delivers_everything_both_ways() {
+    let mut world = friends(seed(13));
+    let (a, b) = world.open(0, 1, 1000);
+    world.nodes[0].stack.send(a, b"question").unwrap();
+    world.nodes[0].stack.shutdown_write(a);
+    let mut question = Vec::new();
+    world.run_until("the question and its end arrive", |w| {
+        let (bytes, end) = read_all(w, 1, b);
+        question.extend(bytes);
+        end == Recv::Fin
+    });
+    assert_eq!(question, b"question");
+    world.nodes[1].stack.send(b, b"answer after the end").unwrap();
+    world.nodes[1].stack.shutdown_write(b);
+    let mut answer = Vec::new();
+    world.run_until("the answer and its end arrive", |w| {
+        let (bytes, end) = read_all(w, 0, a);
+        answer.extend(bytes);
+        end == Recv::Fin
+    });
+    assert_eq!(answer, b"answer after the end");
+    let now = world.now;
+    world.nodes[0].stack.close(now, a);
+    world.nodes[1].stack.close(now, b);
+    world.run_for(Duration::from_secs(20));
+    assert!(world.nodes.iter().all(|n| n.stack.streams().count() == 0));
+}
+
+#[test]
+fn a_port_without_listener_refuses_at_once_and_so_does_one_not_granted() {
+    let mut world = friends(seed(14));
+    world.nodes[1].stack.listen(22).unwrap(); // not in the default grant
+    for port in [1001, 22] {
+        let (peer, now) = (world.peer(0, 1), world.now);
+        let stream = world.nodes[0].stack.connect(now, peer, port).unwrap();
+        world.run_until("it is refused", |w| w.nodes[0].stack.stream_info(stream).unwrap().end == Some(StreamEnd::Refused));
+        assert!(world.now.since(now) < Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn a_killed_peer_is_an_error_and_never_a_clean_end() {
+    let mut world = friends(seed(15));
+    let (a, b) = world.open(0, 1, 1000);
+    world.nodes[1].stack.send(b, b"half of a sent").unwrap();
+    world.run_for(100 * MS);
+    world.restart(1);
+    world.nodes[0].stack.send(a, b"x").unwrap();
+    let mut got = Vec::new();
+    let start = world.now;
+    world.run_until("the stream ends", |w| {
+        let (bytes, end) = read_all(w, 0, a);
+        got.extend(bytes);
+        assert_ne!(end, Recv::Fin, "a clean end");
+        end == Recv::Ended(StreamEnd::Tunnel(ResetReason::Restarted))
+    });
+    assert_eq!(got, b"half of a sent");
+    assert!(world.now.since(start) < Duration::from_secs(4), "{:?}", world.now.since(start));
+}
+
+#[test]
+fn a_reader_that_stops_blocks_its_sender_and_nobody_else() {
+    let mut world = friends(seed(16));
+    let (stopped, _unread) = world.open(0, 1, 1000);
+    let (a, b) = world.open(0, 1, 1000);
+    let mut written = 0;
+    for _ in 0..200 {
+        written += world.nodes[0].stack.send(stopped, &[7; 65536]).unwrap();
+        world.run_for(20 * MS);
+    }
+    assert!(written < 3 << 20, "{written} bytes were taken although nobody reads");
+    world.transfer((0, a), (1, b), 1_000_000);
+}
+
+#[test]
+fn revocation_stops_data_within_100_ms_and_holds_after_a_restart() {
+    let mut world = friends(seed(17));
+    let (a, b) = world.open(0, 1, 1000);
+    world.transfer((0, a), (1, b), 100_000);
+    let (key, now) = (world.nodes[0].stack.endpoint().identity().public(), world.now);
+    world.nodes[1].stack.endpoint_mut().revoke(now, &key).unwrap();
+    world.run_for(100 * MS);
+    assert!(matches!(read_all(&mut world, 0, a).1, Recv::Ended(_)));
+    assert!(matches!(read_all(&mut world, 1, b).1, Recv::Ended(_) | Recv::Fin));
+    world.restart(1);
+    assert_eq!(world.nodes[1].stack.endpoint().peers().count(), 1, "only the rendezvous is left");
+}
+
+#[test]
+fn strangers_reach_nothing_even_when_they_know_everything() {
+    let mut world = World::new(seed(18), 3);
+    world.make_friends(0, 1);
+    world.nodes[1].stack.listen(1000).unwrap();
+    // Node 2 takes node 0's place in node 1's address book only on its own side.
+    let victim = world.nodes[1].addr;
+    let datagrams: Vec<Vec<u8>> = {
+        world.capture = Some(Vec::new());
+        let (a, b) = world.open(0, 1, 1000);
+        world.transfer((0, a), (1, b), 50_000);
+        world.capture.take().unwrap()
+    };
+    let before = world.nodes[1].events.len();
+    let (from, now) = (world.nodes[2].addr, world.now);
+    for datagram in datagrams {
+        let _ = world.nodes[1].stack.handle_datagram(now, from, &mut datagram.clone());
+    }
+    world.run_for(Duration::from_secs(1));
+    let news: Vec<_> = world.nodes[1].events[before..].iter().filter(|e| matches!(e, Event::Incoming { .. } | Event::Datagram { .. })).collect();
+    assert!(news.is_empty(), "{news:?}");
+    assert_eq!(path(&world, 0, 1), Some(PathAddr::Direct(victim)), "the path did not move");
+}
+
+#[test]
+fn nats_are_punched_where_they_can_be_and_relayed_where_not() {
+    use NatKind::{PortRestricted, Symmetric};
+    for (a, b, direct) in [
+        (None, None, true),
+        (Some(PortRestricted), None, true),
+        (Some(PortRestricted), Some(PortRestricted), true),
+        (Some(Symmetric), None, true),
+        (Some(Symmetric), Some(Symmetric), false),
+    ] {
+        let mut world = World::new(seed(19), 2);
+        a.into_iter().for_each(|kind| world.set_nat(0, kind));
+        b.into_iter().for_each(|kind| world.set_nat(1, kind));
+        world.make_friends(0, 1);
+        world.nodes[1].stack.listen(1000).unwrap();
+        let start = world.now;
+        let (from, to) = world.open(0, 1, 1000);
+        assert!(world.now.since(start) < Duration::from_secs(2), "{a:?} {b:?}: {:?}", world.now.since(start));
+        world.run_for(Duration::from_secs(2));
+        world.transfer((0, from), (1, to), 200_000);
+        let selected = path(&world, 0, 1);
+        assert_eq!(matches!(selected, Some(PathAddr::Direct(_))), direct, "{a:?} × {b:?}: {selected:?}");
+    }
+}
+
+#[test]
+fn a_roaming_node_and_a_rebooting_nat_break_no_stream() {
+    let mut world = friends(seed(20));
+    let (a, b) = world.open(0, 1, 1000);
+    world.transfer((0, a), (1, b), 100_000);
+    world.roam(0);
+    world.transfer((0, a), (1, b), 100_000);
+    world.transfer((1, b), (0, a), 100_000);
+
+    let mut world = World::new(seed(21), 2);
+    world.set_nat(0, NatKind::PortRestricted);
+    world.set_nat(1, NatKind::PortRestricted);
+    world.make_friends(0, 1);
+    world.nodes[1].stack.listen(1000).unwrap();
+    let (a, b) = world.open(0, 1, 1000);
+    world.transfer((0, a), (1, b), 100_000);
+    world.reboot_nat(0);
+    world.transfer((0, a), (1, b), 100_000);
+}
+
+#[test]
+fn friends_need_no_rendezvous() {
+    let mut world = friends(seed(22));
+    let (a, b) = world.open(0, 1, 1000);
+    world.rendezvous = None;
+    for _ in 0..4 {
+        world.run_for(Duration::from_secs(400));
+        world.transfer((0, a), (1, b), 10_000);
+    }
+    let (c, d) = world.open(0, 1, 1000);
+    world.transfer((0, c), (1, d), 10_000);
+}
+
+#[test]
+fn a_shrinking_path_is_survived() {
+    let mut world = friends(seed(23));
+    world.set_conditions(Conditions { mtu: 9000, ..Conditions::default() });
+    let (a, b) = world.open(0, 1, 1000);
+    world.transfer((0, a), (1, b), 4_000_000);
+    let peer = world.peer(0, 1);
+    let len = world.nodes[0].stack.endpoint().peer_info(world.now, peer).unwrap().datagram_len;
+    assert_eq!(len, 8944, "larger datagrams were proven");
+    world.set_conditions(Conditions { mtu: 1300, ..Conditions::default() });
+    world.transfer((0, a), (1, b), 1_000_000);
+}
+
+#[test]
+fn many_streams_share_one_tunnel_fairly() {
+    let mut world = friends(seed(24));
+    world.set_conditions(Conditions { rate: Some(20_000_000), queue: 100_000, ..Conditions::default() });
+    let pairs: Vec<_> = (0..8).map(|_| world.open(0, 1, 1000)).collect();
+    let (mut got, chunk, mut buffer) = ([0usize; 8], [1u8; 16384], vec![0; 65536]);
+    let end = world.now + Duration::from_secs(5);
+    world.run_until("five seconds have passed", |w| {
+        for (i, (a, b)) in pairs.iter().enumerate() {
+            while w.nodes[0].stack.send(*a, &chunk).unwrap() > 0 {}
+            while let Recv::Data(n) = w.nodes[1].stack.recv(*b, &mut buffer) {
+                got[i] += n;
+            }
+        }
+        w.now >= end
+    });
+    let (sum, squares) = got.iter().fold((0f64, 0f64), |(s, q), n| (s + *n as f64, q + (*n as f64).powi(2)));
+    let jain = sum * sum / (8.0 * squares);
+    assert!(jain > 0.98, "Jain {jain:.3}: {got:?}");
+    assert!(sum * 8.0 / 5.0 > 0.85 * 20e6, "{:.1} Mbit/s of 20", sum * 8.0 / 5e6);
+}
+
+#[test]
+fn datagrams_arrive_or_are_lost_but_never_come_from_strangers() {
+    let mut world = friends(seed(25));
+    world.nodes[1].stack.bind(1002).unwrap();
+    let (peer, now) = (world.peer(0, 1), world.now);
+    for i in 0..10u8 {
+        world.nodes[0].stack.send_datagram(now, peer, (5000, 1002), &[i; 100]).unwrap();
+    }
+    world.nodes[0].stack.send_datagram(now, peer, (5000, 22), b"not granted").unwrap();
+    assert!(world.nodes[0].stack.send_datagram(now, peer, (5000, 1002), &[0; 3000]).is_err());
+    world.run_for(Duration::from_secs(1));
+    let count = world.nodes[1].events.iter().filter(|e| matches!(e, Event::Datagram { port: 1002, .. })).count();
+    assert_eq!(count, 10);
+}
