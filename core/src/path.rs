@@ -7,7 +7,7 @@
 use crate::codec::Put as _;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
-use crate::wire::{DATAGRAM_LEN_BASE, RELAY_HEADER_LEN};
+use crate::wire::DATAGRAM_LEN_BASE;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -128,7 +128,7 @@ impl Paths {
     /// Size of the datagrams that may be sent on the selected path. Unit: bytes, without the relay leg's header.
     pub(crate) fn datagram_len(&self) -> usize {
         let path = self.selected.and_then(|addr| self.find(addr));
-        path.map_or(DATAGRAM_LEN_BASE - RELAY_HEADER_LEN, |p| p.datagram_len)
+        path.map_or(DATAGRAM_LEN_BASE, |p| p.datagram_len)
     }
 
     /// Everywhere an exchange should be tried: all at once, the first valid answer wins.
@@ -154,9 +154,7 @@ impl Paths {
             let Some(useless) = useless else { return };
             self.list.remove(useless);
         }
-        let relayed = matches!(addr, PathAddr::Relay(_));
-        let datagram_len = if relayed { DATAGRAM_LEN_BASE - RELAY_HEADER_LEN } else { DATAGRAM_LEN_BASE };
-        self.list.push(Path { addr, validated: false, rtt: None, datagram_len });
+        self.list.push(Path { addr, validated: false, rtt: None, datagram_len: DATAGRAM_LEN_BASE });
     }
 
     /// Replaces the relay channel (the beacon was restarted, or told a new number).

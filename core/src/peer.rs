@@ -26,10 +26,12 @@ pub(crate) const BATCH_SEGMENTS_MAX: usize = 64;
 pub(crate) const BATCH_LEN_MAX: usize = 65_000;
 /// Silence on a path in use after which a keepalive is sent (± 20 %). Source: paths.md.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// Probe timeouts without an answer after which the path is suspect.
+/// Probe timeouts without an answer, and silence, after which the path is suspect. Source: paths.md.
 const SUSPECT_PROBES: u32 = 2;
-/// Probe timeouts without an answer after which new keys are asked for: the peer may have lost ours.
+const SUSPECT_SILENCE: Duration = Duration::from_millis(300);
+/// The same after which new keys are asked for: the peer may have lost ours. A peer that still speaks under them has not.
 const EXCHANGE_PROBES: u32 = 3;
+const EXCHANGE_SILENCE: Duration = Duration::from_secs(1);
 /// All keys are erased after this time without an exchange. Source: wire.md.
 const ERASE_AFTER: Duration = Duration::from_secs(3 * REJECT_AFTER.as_secs());
 /// How long an exchange is tried when the rendezvous says that the peer is not connected.
@@ -161,6 +163,11 @@ impl Peer {
     /// True when something waits for a session that does not exist.
     pub(crate) fn wants_session(&self, now: Instant) -> bool {
         !self.is_up(now) && self.exchange.is_none() && self.link.is_busy()
+    }
+
+    fn is_unanswered(&self, now: Instant, probes: u32, silence: Duration) -> bool {
+        let silent = self.last_received.is_none_or(|at| now.since(at) >= silence);
+        self.link.unanswered_probes() >= probes && silent
     }
 
     // Verbs.
@@ -376,7 +383,7 @@ impl Peer {
         self.link.handle_timeout(now);
         let loaded = self.link.in_flight() > 0;
         self.paths.handle_timeout(now, self.in_use, loaded, rng);
-        if self.link.unanswered_probes() >= SUSPECT_PROBES && !self.suspected {
+        if self.is_unanswered(now, SUSPECT_PROBES, SUSPECT_SILENCE) && !self.suspected {
             self.suspected = true;
             self.paths.on_suspect(now);
         }
@@ -413,7 +420,7 @@ impl Peer {
             Some(e) => now >= e.resend_at,
             None => {
                 let rekey = self.current.as_ref().is_some_and(|s| s.wants_rekey(now)) && (self.in_use || self.link.is_busy());
-                let unanswered = self.current.is_some() && self.link.unanswered_probes() >= EXCHANGE_PROBES;
+                let unanswered = self.current.is_some() && self.is_unanswered(now, EXCHANGE_PROBES, EXCHANGE_SILENCE);
                 rekey || unanswered || self.wants_session(now)
             }
         }

@@ -23,8 +23,9 @@ pub const DATA_HEADER_LEN: usize = 16;
 pub const DATA_OVERHEAD: usize = DATA_HEADER_LEN + crate::aead::TAG_LEN;
 /// Bytes that the relay leg puts in front of a datagram.
 pub const RELAY_HEADER_LEN: usize = 16;
-/// Largest datagram on a path that has proven nothing more: IPv6's minimum MTU of 1280 less its and UDP's headers.
-pub const DATAGRAM_LEN_BASE: usize = 1232;
+/// Largest datagram on a path that has proven nothing more: IPv6's minimum MTU of 1280 less its and UDP's headers, and
+/// less the relay leg's header, so that moving between relay and direct path never changes what fits.
+pub const DATAGRAM_LEN_BASE: usize = 1232 - RELAY_HEADER_LEN;
 /// Bytes of each of mac1 and mac2.
 pub const MAC_LEN: usize = 16;
 

@@ -56,6 +56,8 @@ pub(crate) struct Flow {
     /// Next sequence number expected from the peer.
     next: Option<u32>,
     held: BTreeMap<u32, (u32, Vec<u8>)>,
+    /// Sequence number after the last one given to the link.
+    sent: Option<u32>,
 }
 
 impl Flow {
@@ -80,6 +82,7 @@ impl Flow {
             linger: None,
             next: None,
             held: BTreeMap::new(),
+            sent: None,
         }
     }
 
@@ -89,6 +92,16 @@ impl Flow {
 
     pub(crate) fn socket_mut(&mut self) -> &mut tcp::Socket<'static> {
         self.set.get_mut(self.handle)
+    }
+
+    /// Notes a segment on its way out; true when TCP has sent all of it before.
+    pub(crate) fn is_resent(&mut self, segment: &Segment) -> bool {
+        let end = segment.sequence.wrapping_add(segment.sequence_len());
+        if self.sent.is_some_and(|sent| end.wrapping_sub(sent) as i32 <= 0) {
+            return true;
+        }
+        self.sent = Some(end);
+        false
     }
 
     /// Decides when smoltcp may see a segment: `true` now, `false` when it was held back or is not wanted.

@@ -185,7 +185,7 @@ impl PeerStack {
     }
 
     fn flush(&mut self, now: Instant, peer: PeerId, endpoint: &mut Endpoint) {
-        for mut bytes in self.device.outgoing.drain(..) {
+        for mut bytes in core::mem::take(&mut self.device.outgoing) {
             let Some(segment) = Segment::parse(&bytes) else { continue };
             if segment.syn {
                 raise_mss(&mut bytes);
@@ -193,10 +193,18 @@ impl PeerStack {
             if segment.is_pure_ack() {
                 let flow = u32::from(segment.source) << 16 | u32::from(segment.destination);
                 endpoint.send_pure_ack(now, peer, flow, bytes);
-            } else {
+            } else if !self.is_needless(&segment, &bytes, peer, endpoint) {
                 endpoint.send_packet(now, peer, bytes);
             }
         }
+    }
+
+    /// True for a segment that TCP resends although the link still has this flow's packets and will deliver them. A long
+    /// wait for the congestion window would otherwise look like loss to TCP, which then sends everything again.
+    fn is_needless(&mut self, segment: &Segment, bytes: &[u8], peer: PeerId, endpoint: &Endpoint) -> bool {
+        let flow = self.flows.get_mut(&(segment.source, segment.destination));
+        let resent = segment.sequence_len() > 0 && flow.is_some_and(|flow| flow.is_resent(segment));
+        resent && bytes.first_chunk().is_some_and(|ports| endpoint.holds_flow(peer, *ports))
     }
 
     pub(crate) fn has_outgoing(&self) -> bool {

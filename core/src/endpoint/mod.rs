@@ -320,6 +320,12 @@ impl Endpoint {
         self.peers.get(&peer).map_or(0, |e| e.peer.link.room())
     }
 
+    /// True while the link still carries a packet whose first four bytes (its ports) are these: what the link holds
+    /// arrives, and resending it above the link would only multiply it.
+    pub fn holds_flow(&self, peer: PeerId, ports: [u8; 4]) -> bool {
+        self.peers.get(&peer).is_some_and(|e| e.peer.link.holds(ports))
+    }
+
     /// Longest inner segment that fits a datagram to the peer now. Unit: bytes.
     pub fn segment_len_max(&self, peer: PeerId) -> usize {
         let len = self.peers.get(&peer).map(|e| e.peer.paths.datagram_len());

@@ -16,6 +16,7 @@ mod recovery;
 
 pub use ranges::Urgency;
 
+use crate::codec::Put as _;
 use crate::time::{Duration, Instant, earliest};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -54,7 +55,7 @@ pub struct LinkStats {
     pub lost: u64,
     /// Probe timeouts.
     pub probes: u64,
-    /// Packets too large for a path that shrank; TCP sends them again, smaller.
+    /// Packets too large for a path that shrank: TCP segments are split, loose datagrams dropped.
     pub oversized: u64,
 }
 
@@ -154,6 +155,13 @@ impl Link {
     /// True while anything waits or is in flight.
     pub(crate) fn is_busy(&self) -> bool {
         !self.sent.is_empty() || self.has_data() || self.hello_due || self.ping_due || self.control_tx.is_ready()
+    }
+
+    /// True while a packet that begins with `ports` waits or is in flight: it will arrive, so TCP need not resend it.
+    /// Work is bounded by the window; asked only when TCP wants to resend.
+    pub(crate) fn holds(&self, ports: [u8; 4]) -> bool {
+        let waiting = self.packets.iter().chain(&self.resend).any(|p| p.starts_with(&ports));
+        waiting || self.sent.any(|carried| matches!(carried, Carried::Packet(p) if p.starts_with(&ports)))
     }
 
     // Verbs.
@@ -421,7 +429,7 @@ impl Link {
         while let Some(len) = self.next_len() {
             if out.len() + 1 + len > end {
                 if out.len() == start && carried.is_empty() {
-                    self.drop_oversized();
+                    self.split_oversized(end - out.len() - 1);
                     continue;
                 }
                 break;
@@ -441,11 +449,17 @@ impl Link {
         out.len() > start
     }
 
-    /// A packet larger than the path allows (it shrank): TCP will send the bytes again in smaller segments.
-    fn drop_oversized(&mut self) {
-        let queue = [&mut self.resend, &mut self.packets, &mut self.loose].into_iter().find(|q| !q.is_empty());
-        queue.and_then(VecDeque::pop_front);
+    /// The path shrank after the front packet was made: a TCP segment becomes two, a loose datagram is dropped.
+    fn split_oversized(&mut self, room: usize) {
         self.stats.oversized += 1;
+        let Some(queue) = [&mut self.resend, &mut self.packets].into_iter().find(|q| !q.is_empty()) else {
+            self.loose.pop_front();
+            return;
+        };
+        if let Some((first, rest)) = queue.pop_front().and_then(|segment| split_segment(segment, room)) {
+            queue.push_front(rest);
+            queue.push_front(first);
+        }
     }
 
     /// Notes that what [`Link::poll_frames`] wrote was sealed into a datagram of `size` bytes. Every sealed datagram
@@ -478,6 +492,24 @@ impl Outgoing {
     pub(crate) const fn untracked() -> Self {
         Self { carried: Vec::new(), counts_for_pacing: false }
     }
+}
+
+/// Cuts a TCP segment in two so that the first part has at most `room` bytes; `None` when it has no payload to cut.
+/// Checksums are not in use inside a tunnel (the tag covers every byte).
+fn split_segment(mut segment: Vec<u8>, room: usize) -> Option<(Vec<u8>, Vec<u8>)> {
+    const FIN_PSH: u8 = 0x01 | 0x08;
+    let header_len = usize::from(*segment.get(12)? >> 4) * 4;
+    if header_len < 20 || room <= header_len || segment.len() <= room {
+        return None;
+    }
+    let mut rest = segment.get(..header_len)?.to_vec();
+    rest.put(segment.get(room..)?);
+    segment.truncate(room);
+    let sequence = u32::from_be_bytes(*segment.get(4..)?.first_chunk()?);
+    let behind = sequence.wrapping_add((room - header_len) as u32);
+    rest.get_mut(4..8)?.copy_from_slice(&behind.to_be_bytes());
+    *segment.get_mut(13)? &= !FIN_PSH; // they belong to the last byte
+    Some((segment, rest))
 }
 
 #[cfg(test)]

@@ -73,6 +73,11 @@ impl SentLog {
         self.entries.is_empty()
     }
 
+    /// True when something in flight satisfies `f`.
+    pub(crate) fn any(&self, f: impl Fn(&Carried) -> bool) -> bool {
+        self.entries.iter().flatten().flat_map(|sent| &sent.carried).any(f)
+    }
+
     /// Notes a datagram; one that carries nothing only takes its number.
     pub(crate) fn push(&mut self, now: Instant, size: usize, carried: Vec<Carried>) {
         if carried.is_empty() {
