@@ -1,0 +1,43 @@
+//! A node: one process on a machine that has a Pilot address, with streams like `std::net::TcpStream`.
+//!
+//! [`Node::start`] opens a UDP socket and starts two threads: the loop, which owns the whole protocol
+//! ([`pilot_stack::Stack`]), and a worker for the disk. [`Stream`], [`Listener`] and the verbs of [`Node`] may be used
+//! from any thread; they talk to the loop through bounded queues. There is no async runtime and no global state, and
+//! several nodes may live in one process.
+//!
+//! ```no_run
+//! use pilot_node::{Config, Node};
+//! use std::io::{Read, Write};
+//!
+//! let node = Node::start(Config::new("/var/lib/my-agent"))?;
+//! let mut stream = node.connect("worker-node", 1000)?;
+//! stream.write_all(b"{\"action\":\"execute_query\"}\n")?;
+//! let mut answer = String::new();
+//! stream.read_to_string(&mut answer)?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+#![deny(unsafe_code)]
+
+mod aead;
+mod command;
+mod config;
+mod courier;
+mod driver;
+mod exchange;
+mod failure;
+mod fd_stream;
+mod home;
+mod ipc;
+mod node;
+mod resolve;
+mod services;
+mod store;
+mod stream;
+mod udp;
+
+pub use config::{Config, RendezvousConfig};
+pub use failure::{Code, Failure};
+pub use home::{Home, socket_path};
+pub use ipc::client::{Client, Reply, StreamReply};
+pub use node::{Listener, Node};
+pub use stream::Stream;

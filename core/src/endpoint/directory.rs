@@ -151,6 +151,12 @@ impl Endpoint {
         self.directory.reflexive
     }
 
+    /// Static key and underlay address of our rendezvous.
+    pub fn rendezvous_address(&self) -> Option<(StaticKey, SocketAddr)> {
+        let (id, addr) = self.directory.rendezvous?;
+        Some((self.peers.get(&id)?.peer.static_key, addr))
+    }
+
     // Verbs: rendezvous.
 
     /// Uses this rendezvous from now on.
@@ -265,6 +271,16 @@ impl Endpoint {
         self.grant(now);
         self.post_letter(now, *key, pin.static_key, &message)?;
         Ok(pin)
+    }
+
+    /// Ends trust whose time is over; true when there was any. Put [`Endpoint::trust`] on disk then.
+    pub fn expire_trust(&mut self, now: Instant) -> bool {
+        let over = self.directory.trust.expire_pins(self.wall_s(now));
+        if !over.is_empty() {
+            self.sync_peers();
+            self.grant(now);
+        }
+        !over.is_empty()
     }
 
     fn pending_static_key(&self, key: &IdentityKey) -> Result<StaticKey, TrustError> {

@@ -1,0 +1,62 @@
+//! Owns what other threads can ask of the loop, and how they wake it.
+
+use crate::failure::{Code, Failure};
+use crate::stream::Shared;
+use crossbeam_channel::Sender;
+use mio::Waker;
+use pilot_core::AddrPort;
+use pilot_stack::StreamId;
+use serde_json::Value;
+use std::io;
+use std::sync::Arc;
+
+/// Commands that may wait for the loop.
+pub(crate) const COMMANDS_MAX: usize = 4096;
+/// Streams of one listener that may wait for `accept`.
+pub(crate) const ACCEPT_MAX: usize = 128;
+
+/// A stream that stands, on its way to the thread that wanted it.
+pub(crate) struct Accepted {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) local: AddrPort,
+    pub(crate) peer: AddrPort,
+}
+
+pub(crate) type Answer = Result<(Value, Vec<u8>), Failure>;
+
+/// What other threads ask.
+pub(crate) enum Command {
+    /// An operation of the JSON table (see `driver::ops`), with bytes beside it.
+    Op(Value, Vec<u8>, Sender<Answer>),
+    /// Open a stream.
+    Connect(String, u16, Sender<Result<Accepted, Failure>>),
+    /// Accept streams on a port.
+    Listen(u16, Sender<Accepted>, Sender<Result<(), Failure>>),
+    /// Stop accepting.
+    Unlisten(u16),
+    /// A stream's queues have changed.
+    Look(StreamId),
+    /// The application dropped its handles.
+    Close(StreamId),
+    /// End the loop.
+    Stop,
+}
+
+/// Sends commands and wakes the loop.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(crate) commands: Sender<Command>,
+    pub(crate) waker: Arc<Waker>,
+}
+
+impl Handle {
+    /// Blocks while [`COMMANDS_MAX`] commands wait. Never called on the loop's own thread.
+    pub(crate) fn send(&self, command: Command) -> io::Result<()> {
+        self.commands.send(command).map_err(|_| io::Error::from(stopped()))?;
+        self.waker.wake()
+    }
+}
+
+pub(crate) fn stopped() -> Failure {
+    Failure::new(Code::NotRunning, "the node has ended")
+}

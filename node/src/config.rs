@@ -1,0 +1,79 @@
+//! Owns what a node is started with.
+
+use crate::home::socket_path;
+use pilot_core::identity::StaticKey;
+use pilot_core::trust::Ports;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the rendezvous is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RendezvousConfig {
+    /// None: only peers known from before, at their last addresses.
+    None,
+    /// This one.
+    At(StaticKey, SocketAddr),
+    /// The one that this file names (`KEY@host:port`); the file is read again whenever it cannot be reached.
+    File(PathBuf),
+}
+
+/// Everything a node is started with. [`Config::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder with identity and database; made if missing.
+    pub home: PathBuf,
+    /// Hostname to register, if it should change.
+    pub hostname: Option<String>,
+    /// The rendezvous.
+    pub rendezvous: RendezvousConfig,
+    /// UDP address to bind.
+    pub listen: SocketAddr,
+    /// IPC socket for other programs; `None`: no IPC.
+    pub socket: Option<PathBuf>,
+    /// Answer on ports 7, 1000 and 1001 as the daemon does.
+    pub services: bool,
+    /// Which of our ports a peer may reach when a request is approved without saying.
+    pub default_ports: Ports,
+    /// Each stream's rings. Unit: bytes.
+    pub stream_buffer_len: usize,
+    /// How long a connect may take.
+    pub connect_timeout: Duration,
+}
+
+impl Config {
+    /// A node in this folder without rendezvous and IPC.
+    pub fn new(home: impl Into<PathBuf>) -> Self {
+        Self {
+            home: home.into(),
+            hostname: None,
+            rendezvous: RendezvousConfig::None,
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            socket: None,
+            services: false,
+            default_ports: Ports::default(),
+            stream_buffer_len: 1 << 20,
+            connect_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// The daemon: services and the IPC socket where users expect it.
+    pub fn daemon(home: impl Into<PathBuf>) -> Self {
+        Self { services: true, socket: Some(socket_path()), ..Self::new(home) }
+    }
+}
+
+impl std::str::FromStr for RendezvousConfig {
+    type Err = String;
+
+    /// Reads `KEY@host:port`; the host is resolved now.
+    fn from_str(text: &str) -> Result<Self, String> {
+        use std::net::ToSocketAddrs as _;
+        let form = "a rendezvous is given as KEY@host:port";
+        let (key, host) = text.trim().split_once('@').ok_or(form)?;
+        let key = key.parse().map_err(|_| format!("{form}; KEY is 64 hexadecimal digits"))?;
+        let mut addrs = host.to_socket_addrs().map_err(|e| format!("{host}: {e}"))?;
+        let addr = addrs.find(SocketAddr::is_ipv4).ok_or_else(|| format!("{host} has no IPv4 address"))?;
+        Ok(Self::At(key, addr))
+    }
+}

@@ -1,0 +1,198 @@
+//! Owns the way of messages out: one stream to port 1001 for each recipient with something waiting.
+//!
+//! Messages leave in order, many at once; each stays in the outbox until its acknowledgement came. When the stream breaks
+//! everything unacknowledged is sent again, and the recipient recognises what it already has by its id.
+
+use crate::exchange;
+use crate::store::Outgoing;
+use pilot_core::identity::IdentityKey;
+use pilot_stack::{Recv, Stack, StreamId};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Messages in flight to one recipient.
+const IN_FLIGHT_MAX: usize = 128;
+/// Bytes in memory that wait to enter TCP's ring. Unit: bytes.
+const BUFFER_MAX: usize = 256 * 1024;
+/// Bounds of the pause before the next attempt.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long an idle stream is kept for the next message.
+const IDLE: Duration = Duration::from_secs(10);
+/// Most bytes of all waiting messages in memory. Unit: bytes.
+pub(crate) const WAITING_LEN_MAX: usize = 256 << 20;
+
+/// What became of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The recipient has it on disk; its answer.
+    Taken(String),
+    /// The recipient does not want it; its answer.
+    Refused(String),
+}
+
+#[derive(Default)]
+pub(crate) struct Courier {
+    routes: BTreeMap<IdentityKey, Route>,
+    waiting_len: usize,
+}
+
+#[derive(Default)]
+struct Route {
+    waiting: VecDeque<(u64, Outgoing)>,
+    in_flight: VecDeque<(u64, Outgoing)>,
+    stream: Option<StreamId>,
+    outgoing: VecDeque<u8>,
+    incoming: Vec<u8>,
+    retry_at: Option<Instant>,
+    failures: u32,
+    idle_at: Option<Instant>,
+}
+
+impl Courier {
+    /// A message that is in the outbox under `seq`. False when memory for waiting messages is used up.
+    pub(crate) fn add(&mut self, seq: u64, message: Outgoing) -> bool {
+        if self.waiting_len + message.body.len() > WAITING_LEN_MAX {
+            return false;
+        }
+        self.waiting_len += message.body.len();
+        self.routes.entry(message.to).or_default().waiting.push_back((seq, message));
+        true
+    }
+
+    /// Forgets a message that nobody waits for any more. False when it may have arrived already.
+    pub(crate) fn cancel(&mut self, seq: u64) -> bool {
+        for route in self.routes.values_mut() {
+            if let Some(i) = route.waiting.iter().position(|(s, _)| *s == seq) {
+                if let Some((_, message)) = route.waiting.remove(i) {
+                    self.waiting_len -= message.body.len();
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Messages that wait or are in flight.
+    pub(crate) fn len(&self) -> usize {
+        self.routes.values().map(|r| r.waiting.len() + r.in_flight.len()).sum()
+    }
+
+    /// Recipients to whom a stream should be opened now.
+    pub(crate) fn wanted(&self, now: Instant) -> Vec<IdentityKey> {
+        let due = |r: &Route| r.stream.is_none() && !r.waiting.is_empty() && r.retry_at.is_none_or(|at| at <= now);
+        self.routes.iter().filter(|(_, r)| due(r)).map(|(key, _)| *key).collect()
+    }
+
+    /// Streams that were idle for long enough to be closed.
+    pub(crate) fn idle(&mut self, now: Instant) -> Vec<StreamId> {
+        let mut idle = Vec::new();
+        for route in self.routes.values_mut() {
+            if route.idle_at.is_some_and(|at| at <= now) {
+                route.idle_at = None;
+                idle.extend(route.stream.take());
+            }
+        }
+        self.routes.retain(|_, r| r.stream.is_some() || !r.waiting.is_empty() || !r.in_flight.is_empty());
+        idle
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let retry = |r: &Route| if r.stream.is_none() && !r.waiting.is_empty() { r.retry_at } else { None };
+        self.routes.values().flat_map(|r| [retry(r), r.idle_at]).flatten().min()
+    }
+
+    /// Something speaks for trying again at once: the peer was heard of.
+    pub(crate) fn encourage(&mut self, to: &IdentityKey) {
+        if let Some(route) = self.routes.get_mut(to) {
+            (route.retry_at, route.failures) = (None, 0);
+        }
+    }
+
+    /// The stream to a recipient, if one stands or is being opened.
+    pub(crate) fn stream_to(&self, to: &IdentityKey) -> Option<StreamId> {
+        self.routes.get(to)?.stream
+    }
+
+    pub(crate) fn opened(&mut self, to: &IdentityKey, stream: StreamId) {
+        if let Some(route) = self.routes.get_mut(to) {
+            route.stream = Some(stream);
+        }
+    }
+
+    /// The stream ended or could not be opened: everything unacknowledged waits again, in order.
+    pub(crate) fn failed(&mut self, now: Instant, to: &IdentityKey) {
+        let Some(route) = self.routes.get_mut(to) else { return };
+        while let Some(message) = route.in_flight.pop_back() {
+            route.waiting.push_front(message);
+        }
+        route.stream = None;
+        route.idle_at = None;
+        route.outgoing.clear();
+        route.incoming.clear();
+        let pause = (RETRY_MIN * (1 << route.failures.min(6))).min(RETRY_MAX);
+        route.failures += 1;
+        route.retry_at = Some(now + pause);
+    }
+
+    /// Moves bytes; gives the fates that became known. `Err` when the stream is over.
+    pub(crate) fn pump(&mut self, now: Instant, to: &IdentityKey, stack: &mut Stack) -> Result<Vec<(u64, Fate)>, Vec<(u64, Fate)>> {
+        let Some((route, stream)) = self.routes.get_mut(to).and_then(|r| r.stream.map(|s| (r, s))) else { return Ok(Vec::new()) };
+        let mut fates = Vec::new();
+        let mut over = false;
+        let mut buffer = [0; 4096];
+        loop {
+            match stack.recv(stream, &mut buffer) {
+                Recv::Data(n) => route.incoming.extend_from_slice(&buffer[..n]),
+                Recv::Blocked => break,
+                Recv::Fin | Recv::Ended(_) => {
+                    over = true;
+                    break;
+                }
+            }
+        }
+        loop {
+            match exchange::take_frame(&mut route.incoming) {
+                Ok(Some((_, text))) => {
+                    let Some((seq, message)) = route.in_flight.pop_front() else { break };
+                    self.waiting_len -= message.body.len();
+                    let text = String::from_utf8_lossy(&text).into_owned();
+                    let fate = if text.starts_with("ACK") { Fate::Taken(text) } else { Fate::Refused(text) };
+                    fates.push((seq, fate));
+                    route.failures = 0;
+                }
+                Ok(None) => break,
+                Err(exchange::Broken) => {
+                    over = true;
+                    break;
+                }
+            }
+        }
+        over |= route.fill(stack, stream);
+        let quiet = route.waiting.is_empty() && route.in_flight.is_empty();
+        route.idle_at = if quiet { route.idle_at.or(Some(now + IDLE)) } else { None };
+        if over { Err(fates) } else { Ok(fates) }
+    }
+}
+
+impl Route {
+    /// True when the stream is over.
+    fn fill(&mut self, stack: &mut Stack, stream: StreamId) -> bool {
+        loop {
+            while self.outgoing.len() < BUFFER_MAX && self.in_flight.len() < IN_FLIGHT_MAX {
+                let Some((seq, message)) = self.waiting.pop_front() else { break };
+                self.outgoing.extend(exchange::emit_tagged(&message.id, message.kind, &message.body));
+                self.in_flight.push_back((seq, message));
+            }
+            let (front, _) = self.outgoing.as_slices();
+            if front.is_empty() {
+                return false;
+            }
+            match stack.send(stream, front) {
+                Ok(0) => return false,
+                Ok(n) => drop(self.outgoing.drain(..n)),
+                Err(_) => return true,
+            }
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! The loop: one thread that owns the stack and drives it with a UDP socket, a clock, commands, the disk and IPC.
+//!
+//! A turn: due timeouts → received batches (bounded) → commands (bounded) → disk outcomes → IPC → streams → output → new
+//! deadline. Nothing in a turn may end the loop: one bad peer, socket or client costs only itself.
+
+mod ops;
+mod streams;
+
+use crate::aead;
+use crate::command::{Accepted, Answer, COMMANDS_MAX, Command, Handle, stopped};
+use crate::config::{Config, RendezvousConfig};
+use crate::courier::Courier;
+use crate::failure::{Code, Failure};
+use crate::home::{Home, entropy};
+use crate::ipc::server::{ClientId, Ipc};
+use crate::store::{Done, Job, Saved, Worker, wall_s};
+use crate::udp::Udp;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use ops::Then;
+use pilot_core::codec::{Put as _, Reader};
+use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
+use pilot_core::identity::{NodeRecord, Profile, valid_hostname};
+use pilot_core::trust::TrustBook;
+use pilot_core::{Instant, PeerId};
+use pilot_stack::{Event, Stack, StackConfig, StreamId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+pub(crate) use streams::{ConnectReply, ListenerOwner};
+use streams::{Connecting, Owner};
+
+const UDP: Token = Token(0);
+const WAKER: Token = Token(1);
+/// Tokens from here on belong to IPC and handed-out descriptors.
+pub(crate) const FIRST_FREE_TOKEN: usize = 2;
+/// Receive calls per turn.
+const RECEIVES_PER_TURN: usize = 8;
+/// Commands per turn.
+const COMMANDS_PER_TURN: usize = 256;
+/// Pause after which an unreachable rendezvous named by a file is looked up again.
+const RENDEZVOUS_REREAD: Duration = Duration::from_secs(5);
+
+/// Who gets an operation's answer.
+pub(crate) enum Reply {
+    /// A thread of this process.
+    App(Sender<Answer>),
+    /// An IPC client, under its request's number.
+    Ipc(ClientId, u32),
+    /// An official client, as this command.
+    Official(ClientId, u8),
+}
+
+pub(crate) struct Driver {
+    pub(crate) stack: Stack,
+    poll: Poll,
+    udp: Udp,
+    udp_readable: bool,
+    start: std::time::Instant,
+    started_s: u64,
+    home: Home,
+    config: Config,
+    commands: Receiver<Command>,
+    worker: Worker,
+    then: BTreeMap<u64, Then>,
+    owners: BTreeMap<StreamId, Owner>,
+    connecting: BTreeMap<StreamId, Connecting>,
+    listeners: BTreeMap<u16, ListenerOwner>,
+    lookups: BTreeMap<u32, ops::Lookup>,
+    /// Handed-out descriptors by token.
+    tokens: BTreeMap<Token, StreamId>,
+    next_token: usize,
+    pub(crate) ipc: Option<Ipc>,
+    courier: Courier,
+    waiters: BTreeMap<u64, ops::Waiter>,
+    looked: BTreeSet<StreamId>,
+    /// A change of our record that the rendezvous has not decided about: who waits, the answer, the profile before.
+    profile_change: Option<(Reply, serde_json::Value, Profile)>,
+    reread_at: Option<std::time::Instant>,
+    pins_check_at: std::time::Instant,
+    stopping: bool,
+}
+
+/// Opens everything and starts the loop's thread.
+pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure> {
+    if let Some(name) = &config.hostname
+        && !valid_hostname(name)
+    {
+        return Err(Failure::new(Code::InvalidArgument, format!("{name:?} cannot be a hostname"))
+            .hint("1–63 characters of a–z 0–9 -, not only digits"));
+    }
+    let home = Home::open(&config.home)?;
+    let identity = home.identity()?;
+    let internal = |what: &str| { let what = what.to_owned(); move |e: io::Error| Failure::new(Code::Internal, format!("{what}: {e}")) };
+    let poll = Poll::new().map_err(internal("poll"))?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(internal("waker"))?);
+    let (commands_tx, commands) = bounded(COMMANDS_MAX);
+    let handle = Handle { commands: commands_tx, waker: waker.clone() };
+    let database = home.path().join("node.redb");
+    let (worker, saved) = Worker::start(&database, waker).map_err(|e| Failure::new(Code::Internal, e))?;
+    let udp = Udp::bind(config.listen).map_err(|e| {
+        Failure::new(Code::Conflict, format!("cannot bind UDP {}: {e}", config.listen)).hint("another --listen address or port")
+    })?;
+    poll.registry().register(&mut SourceFd(&udp.as_raw_fd()), UDP, Interest::READABLE).map_err(internal("UDP socket"))?;
+    let ipc = match &config.socket {
+        Some(path) => Some(Ipc::bind(path, poll.registry())?),
+        None => None,
+    };
+    let core = core_config(identity, &saved, &config, &udp)?;
+    let stack_config = StackConfig { buffer_len: config.stream_buffer_len, ..StackConfig::default() };
+    let mut driver = Driver {
+        stack: Stack::new(core, stack_config),
+        poll,
+        udp,
+        udp_readable: true,
+        start: std::time::Instant::now(),
+        started_s: wall_s(),
+        home,
+        commands,
+        worker,
+        then: BTreeMap::new(),
+        owners: BTreeMap::new(),
+        connecting: BTreeMap::new(),
+        listeners: BTreeMap::new(),
+        lookups: BTreeMap::new(),
+        tokens: BTreeMap::new(),
+        next_token: FIRST_FREE_TOKEN + 1,
+        ipc,
+        courier: Courier::default(),
+        waiters: BTreeMap::new(),
+        looked: BTreeSet::new(),
+        profile_change: None,
+        reread_at: None,
+        pins_check_at: std::time::Instant::now(),
+        stopping: false,
+        config,
+    };
+    driver.prepare(saved);
+    let thread = std::thread::Builder::new().name("pilot-loop".into()).spawn(move || driver.run());
+    Ok((handle, thread.map_err(internal("thread"))?))
+}
+
+fn core_config(identity: pilot_core::Identity, saved: &Saved, config: &Config, udp: &Udp) -> Result<pilot_core::Config, Failure> {
+    let damaged = |what: &str| {
+        Failure::new(Code::Internal, format!("{}/node.redb: {what} is damaged", config.home.display()))
+            .hint("restore it from a backup; without it every peer must be approved again")
+    };
+    let mut core = pilot_core::Config::new(identity, entropy());
+    core.aead = aead::fastest();
+    core.wall_at_zero_us = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);
+    core.addr = saved.addr;
+    if let Some(bytes) = &saved.trust {
+        core.trust = TrustBook::parse(bytes).map_err(|_| damaged("the trust book"))?;
+    }
+    if let Some(bytes) = &saved.profile {
+        core.profile = parse_profile(bytes).ok_or_else(|| damaged("the profile"))?;
+    }
+    if let Some(hostname) = &config.hostname {
+        core.profile.hostname.clone_from(hostname);
+    }
+    core.rendezvous = match &config.rendezvous {
+        RendezvousConfig::At(key, addr) => Some((*key, *addr)),
+        RendezvousConfig::File(path) => read_rendezvous(path),
+        RendezvousConfig::None => None,
+    };
+    core.candidates = candidates(udp, core.rendezvous.map(|(_, addr)| addr));
+    Ok(core)
+}
+
+fn read_rendezvous(path: &std::path::Path) -> Option<(pilot_core::identity::StaticKey, SocketAddr)> {
+    match std::fs::read_to_string(path).ok()?.parse() {
+        Ok(RendezvousConfig::At(key, addr)) => Some((key, addr)),
+        _ => None,
+    }
+}
+
+/// Our own underlay addresses: those we would send from to the rendezvous, or to anywhere.
+fn candidates(udp: &Udp, rendezvous: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let Ok(bound) = udp.local_addr() else { return Vec::new() };
+    if !bound.ip().is_unspecified() {
+        return vec![bound];
+    }
+    // Connecting a UDP socket sends nothing; it only asks the routing table for our source address.
+    let source = |to: SocketAddr| {
+        let probe = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        probe.connect(to).ok()?;
+        probe.local_addr().ok().map(|addr| addr.ip())
+    };
+    let anywhere = SocketAddr::from(([192, 0, 2, 1], 9)); // TEST-NET-1, RFC 5737
+    let mut ips: Vec<IpAddr> = rendezvous.into_iter().chain([anywhere]).filter_map(source).collect();
+    ips.retain(|ip| !ip.is_unspecified());
+    ips.dedup();
+    ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect()
+}
+
+fn emit_profile(profile: &Profile) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_u8(profile.public.into());
+    out.put_bytes(profile.hostname.as_bytes());
+    profile.tags.iter().for_each(|tag| out.put_bytes(tag.as_bytes()));
+    out
+}
+
+fn parse_profile(bytes: &[u8]) -> Option<Profile> {
+    let mut r = Reader::new(bytes);
+    let mut profile = Profile { public: r.u8().ok()? != 0, hostname: r.str(63).ok()?.into(), tags: Vec::new() };
+    while !r.is_empty() && profile.tags.len() < NodeRecord::TAGS_MAX {
+        profile.tags.push(r.str(63).ok()?.into());
+    }
+    Some(profile)
+}
+
+impl Driver {
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_micros(self.start.elapsed().as_micros() as u64)
+    }
+
+    pub(crate) fn registry(&self) -> &mio::Registry {
+        self.poll.registry()
+    }
+
+    fn prepare(&mut self, saved: Saved) {
+        if self.config.services {
+            for port in [crate::services::ECHO, crate::services::STDIO, crate::services::DATA_EXCHANGE] {
+                // Nobody else can have bound a port yet.
+                let _ = self.stack.listen(port);
+                self.listeners.insert(port, ListenerOwner::Service);
+            }
+        }
+        let now_s = wall_s();
+        for (seq, message) in saved.outbox {
+            let keep = message.expires > now_s && self.courier.add(seq, message);
+            if !keep {
+                self.submit(Job::Unqueue(seq), Then::Nothing);
+            }
+        }
+        let profile = emit_profile(self.stack.endpoint().profile());
+        self.submit(Job::Put("profile", profile), Then::Nothing);
+    }
+
+    fn run(mut self) {
+        let mut events = Events::with_capacity(256);
+        let mut batch = Vec::new();
+        while !self.stopping {
+            let timeout = self.turn(&mut batch);
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break, // without poll there is no loop
+            }
+            for event in &events {
+                match event.token() {
+                    UDP => self.udp_readable = true,
+                    WAKER => {}
+                    token => self.note_readiness(token, event.is_readable(), event.is_writable()),
+                }
+            }
+        }
+        self.end(&mut batch);
+    }
+
+    fn turn(&mut self, batch: &mut Vec<u8>) -> Option<Duration> {
+        self.guarded(|d| {
+            let now = d.now();
+            d.stack.handle_timeout(now);
+        });
+        self.receive();
+        for _ in 0..COMMANDS_PER_TURN {
+            match self.commands.try_recv() {
+                Ok(command) => self.command(command),
+                Err(_) => break,
+            }
+        }
+        while let Some((number, done)) = self.worker.poll() {
+            self.done(number, done);
+        }
+        self.serve_ipc();
+        self.housekeeping();
+        self.drain(batch);
+        self.serve_ipc();
+        self.deadline()
+    }
+
+    /// smoltcp may panic on a peer's arithmetic (link.md, hazard 6): that peer's stack is lost, the loop is not.
+    fn guarded(&mut self, f: impl FnOnce(&mut Self)) {
+        // The stack takes what it works on out of its slot first, so nothing half-changed is seen afterwards.
+        if catch_unwind(AssertUnwindSafe(|| f(self))).is_err() {
+            eprintln!("pilot: a peer's packets broke its TCP stack; its streams are lost");
+        }
+    }
+
+    fn receive(&mut self) {
+        for _ in 0..RECEIVES_PER_TURN {
+            if !self.udp_readable {
+                return;
+            }
+            let now = self.now();
+            let stack = &mut self.stack;
+            self.udp_readable = self.udp.recv_batch(|from, datagram| {
+                let result = catch_unwind(AssertUnwindSafe(|| {
+                    // Discards are counted by the endpoint.
+                    let _ = stack.handle_datagram(now, from, datagram);
+                }));
+                if result.is_err() {
+                    eprintln!("pilot: a peer's packets broke its TCP stack; its streams are lost");
+                }
+            });
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Op(op, blob, reply) => self.op(&op, blob, Reply::App(reply)),
+            Command::Connect(target, port, reply) => self.connect(&target, port, streams::ConnectReply::App(reply)),
+            Command::Listen(port, streams, reply) => {
+                let result = self.listen(port, ListenerOwner::App(streams));
+                let _ = reply.send(result); // whoever asked may have gone
+            }
+            Command::Unlisten(port) => self.unlisten(port),
+            Command::Look(id) => self.look(id),
+            Command::Close(id) => self.close(id),
+            Command::Stop => self.stopping = true,
+        }
+    }
+
+    pub(crate) fn look(&mut self, id: StreamId) {
+        self.looked.insert(id);
+    }
+
+    /// Sends and handles events until nothing is left to do.
+    fn drain(&mut self, batch: &mut Vec<u8>) {
+        // Each round serves what changed; what serving causes to change is for the next. The bound keeps a turn short.
+        for _ in 0..64 {
+            while let Some(event) = self.stack.poll_event() {
+                self.event(event);
+            }
+            let looked = std::mem::take(&mut self.looked);
+            let quiet = looked.is_empty();
+            looked.into_iter().for_each(|id| self.serve(id));
+            let sent = self.transmit(batch);
+            if quiet && !sent {
+                return;
+            }
+        }
+    }
+
+    /// True when something was sent.
+    fn transmit(&mut self, batch: &mut Vec<u8>) -> bool {
+        let mut sent = false;
+        let now = self.now();
+        while !self.udp.is_blocked()
+            && let Some(transmit) = self.stack.poll_transmit(now, batch)
+        {
+            self.udp.send_batch(transmit.to, transmit.segment_len, batch);
+            sent = true;
+        }
+        sent
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Incoming { port, stream } => self.incoming(port, stream),
+            Event::Stream(id) => self.look(id),
+            Event::Datagram { from, source_port, port, payload } => {
+                let addr = self.stack.endpoint().trust().pin(&from).map(|p| p.addr).unwrap_or_default();
+                if let Some(ipc) = &mut self.ipc {
+                    ipc.push_datagram(addr, source_port, port, &payload);
+                }
+            }
+            Event::Endpoint(event) => self.endpoint_event(event),
+            _ => {}
+        }
+    }
+
+    fn endpoint_event(&mut self, event: EndpointEvent) {
+        match event {
+            EndpointEvent::Trust(change) => {
+                let then = change.letter.map_or(Then::Nothing, Then::LetterTaken);
+                self.save_trust(then);
+            }
+            EndpointEvent::Directory(state) => self.directory_changed(state),
+            EndpointEvent::Answer(ticket, answer) => self.lookup_answered(ticket, answer),
+            EndpointEvent::Up(peer) => self.encourage(peer),
+            _ => {}
+        }
+    }
+
+    fn encourage(&mut self, peer: PeerId) {
+        if let Some(key) = self.stack.endpoint().identity_of(peer) {
+            self.courier.encourage(&key);
+        }
+    }
+
+    fn directory_changed(&mut self, state: DirectoryState) {
+        match state {
+            DirectoryState::Ready(addr) => {
+                self.submit(Job::Put("addr", addr.to_bytes().to_vec()), Then::Nothing);
+                self.reread_at = None;
+            }
+            DirectoryState::Connecting => self.reread_at = Some(std::time::Instant::now() + RENDEZVOUS_REREAD),
+            _ => {}
+        }
+        self.profile_settled(state);
+    }
+
+    pub(crate) fn save_trust(&mut self, then: Then) {
+        let bytes = self.stack.endpoint().trust().emit();
+        self.submit(Job::Put("trust", bytes), then);
+    }
+
+    /// Hands work to the disk; when it is too far behind, `then` fails at once.
+    pub(crate) fn submit(&mut self, job: Job, then: Then) {
+        match self.worker.submit(job) {
+            Some(number) => {
+                self.then.insert(number, then);
+            }
+            None => self.finish(then, Done::Full("the disk is too far behind")),
+        }
+    }
+
+    fn done(&mut self, number: u64, done: Done) {
+        if let Some(then) = self.then.remove(&number) {
+            self.finish(then, done);
+        }
+    }
+
+    fn housekeeping(&mut self) {
+        let (wall, now) = (std::time::Instant::now(), self.now());
+        self.time_out_connects(wall);
+        self.time_out_waiters(wall);
+        self.run_courier(wall);
+        if self.reread_at.is_some_and(|at| at <= wall) {
+            self.reread_at = Some(wall + RENDEZVOUS_REREAD);
+            if let RendezvousConfig::File(path) = &self.config.rendezvous
+                && let Some((key, addr)) = read_rendezvous(path)
+                && self.stack.endpoint().rendezvous_address() != Some((key, addr))
+            {
+                self.stack.endpoint_mut().set_rendezvous(now, key, addr);
+            }
+        }
+        if wall >= self.pins_check_at {
+            self.pins_check_at = wall + Duration::from_secs(60);
+            if self.stack.endpoint_mut().expire_trust(now) {
+                self.save_trust(Then::Nothing);
+            }
+        }
+    }
+
+    fn deadline(&mut self) -> Option<Duration> {
+        if self.udp_readable || !self.commands.is_empty() || !self.looked.is_empty() || self.stopping {
+            return Some(Duration::ZERO);
+        }
+        if self.udp.is_blocked() {
+            return Some(Duration::from_millis(1));
+        }
+        let stack = self.stack.poll_timeout().map(|(at, _)| at.since(self.now()));
+        let wall = std::time::Instant::now();
+        let own = [
+            self.connecting.values().map(|c| c.deadline).min(),
+            self.waiters.values().map(|w| w.deadline).min(),
+            self.courier.next_deadline(),
+            // Only a file can name another rendezvous later.
+            self.reread_at.filter(|_| matches!(self.config.rendezvous, RendezvousConfig::File(_))),
+            Some(self.pins_check_at),
+        ];
+        let own = own.into_iter().flatten().min().map(|at| at.saturating_duration_since(wall));
+        pilot_core::time::earliest(stack, own)
+    }
+
+    fn end(mut self, batch: &mut Vec<u8>) {
+        let now = self.now();
+        self.stack.endpoint_mut().close_all(now);
+        self.transmit(batch);
+        self.save_trust(Then::Nothing);
+        self.worker.stop();
+        if let Some(ipc) = self.ipc.take() {
+            ipc.end();
+        }
+        for (_, owner) in std::mem::take(&mut self.owners) {
+            if let Owner::App(shared) = owner {
+                shared.lock().failure.get_or_insert_with(stopped);
+                shared.notify();
+            }
+        }
+    }
+}
+
+/// A stream's ends for the application's side.
+pub(crate) fn accepted(shared: Arc<crate::stream::Shared>, local: pilot_core::AddrPort, peer: pilot_core::AddrPort) -> Accepted {
+    Accepted { shared, local, peer }
+}

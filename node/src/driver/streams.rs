@@ -1,0 +1,501 @@
+//! Owns who has which stream: application threads, handed-out descriptors, the daemon's services, the courier.
+
+use super::{Driver, Reply, accepted};
+use crate::command::Accepted;
+use crate::driver::ops::Then;
+use crate::failure::{Code, Failure};
+use crate::fd_stream::{FdStream, Pumped};
+use crate::ipc::server::ClientId;
+use crate::services::{Served, Service};
+use crate::store::{Job, Message, wall_s};
+use crate::stream::{QUEUE_MAX, Shared};
+use crossbeam_channel::Sender;
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use pilot_core::identity::IdentityKey;
+use pilot_core::{Addr, AddrPort};
+use pilot_stack::{CommandError, Recv, StreamEnd, StreamId};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use serde_json::json;
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Streams that wait for one IPC listener.
+const IPC_BACKLOG_MAX: usize = 128;
+
+pub(crate) enum Owner {
+    App(Arc<Shared>),
+    Fd { stream: FdStream, token: Token, client: ClientId },
+    Service(Service),
+    Courier(IdentityKey),
+    /// Official IPC: bytes travel in frames under this number.
+    Framed { client: ClientId, connection: u32 },
+    /// Taken by nobody yet.
+    Waiting,
+}
+
+pub(crate) enum ConnectReply {
+    App(Sender<Result<Accepted, Failure>>),
+    Fd(ClientId, u32),
+    Framed(ClientId),
+    Courier(IdentityKey),
+}
+
+pub(crate) struct Connecting {
+    pub(crate) deadline: Instant,
+    reply: ConnectReply,
+    who: String,
+    port: u16,
+}
+
+pub(crate) enum ListenerOwner {
+    App(Sender<Accepted>),
+    Service,
+    /// Requests of a client that wait for a stream, or streams that wait for a request.
+    Ipc { client: ClientId, requests: VecDeque<u32>, streams: VecDeque<StreamId> },
+    Framed(ClientId),
+}
+
+impl Driver {
+    // Ports.
+
+    pub(crate) fn listen(&mut self, port: u16, owner: ListenerOwner) -> Result<(), Failure> {
+        match self.listeners.get(&port) {
+            None => {
+                let taken = |_| Failure::new(Code::Conflict, format!("port {port} already bound"));
+                self.stack.listen(port).map_err(taken)?;
+            }
+            // A program takes a service's place; the service comes back when the program goes.
+            Some(ListenerOwner::Service) => {}
+            Some(_) => return Err(Failure::new(Code::Conflict, format!("port {port} already bound")).hint("pilotctl connections")),
+        }
+        self.listeners.insert(port, owner);
+        Ok(())
+    }
+
+    pub(crate) fn unlisten(&mut self, port: u16) {
+        let Some(owner) = self.listeners.remove(&port) else { return };
+        if let ListenerOwner::Ipc { streams, .. } = owner {
+            let now = self.now();
+            for id in streams {
+                self.owners.remove(&id);
+                self.stack.abort(now, id);
+            }
+        }
+        if self.config.services && Service::for_port(port).is_some() {
+            self.listeners.insert(port, ListenerOwner::Service);
+        } else {
+            self.stack.unlisten(port);
+        }
+    }
+
+    /// Ports that a client has bound, to be given up with it.
+    pub(crate) fn ports_of(&self, client: ClientId) -> Vec<u16> {
+        let has = |owner: &ListenerOwner| match owner {
+            ListenerOwner::Ipc { client: c, .. } | ListenerOwner::Framed(c) => *c == client,
+            _ => false,
+        };
+        self.listeners.iter().filter(|(_, owner)| has(owner)).map(|(port, _)| *port).collect()
+    }
+
+    /// Streams that end with a client.
+    pub(crate) fn framed_streams_of(&self, client: ClientId) -> Vec<StreamId> {
+        let has = |owner: &Owner| matches!(owner, Owner::Framed { client: c, .. } if *c == client);
+        self.owners.iter().filter(|(_, owner)| has(owner)).map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn incoming(&mut self, port: u16, id: StreamId) {
+        let ends = self.ends(id);
+        let now = self.now();
+        match self.listeners.get_mut(&port) {
+            Some(ListenerOwner::App(streams)) => {
+                let shared = Shared::new(id);
+                match streams.try_send(accepted(shared.clone(), ends.0, ends.1)) {
+                    Ok(()) => drop(self.owners.insert(id, Owner::App(shared))),
+                    Err(_) => self.stack.abort(now, id), // more than it accepts
+                }
+            }
+            Some(ListenerOwner::Service) => match Service::for_port(port) {
+                Some(service) => drop(self.owners.insert(id, Owner::Service(service))),
+                None => self.stack.abort(now, id),
+            },
+            Some(ListenerOwner::Ipc { client, requests, streams }) => match requests.pop_front() {
+                Some(request) => {
+                    let client = *client;
+                    self.hand_out(id, client, request);
+                }
+                None if streams.len() < IPC_BACKLOG_MAX => {
+                    streams.push_back(id);
+                    self.owners.insert(id, Owner::Waiting);
+                }
+                None => self.stack.abort(now, id),
+            },
+            Some(ListenerOwner::Framed(client)) => {
+                let client = *client;
+                self.frame_incoming(client, port, id, ends.1);
+            }
+            None => self.stack.abort(now, id),
+        }
+        self.look(id);
+    }
+
+    fn frame_incoming(&mut self, client: ClientId, port: u16, id: StreamId, peer: AddrPort) {
+        let connection = id.number() as u32;
+        self.owners.insert(id, Owner::Framed { client, connection });
+        if let Some(ipc) = &mut self.ipc {
+            ipc.push_accept(client, port, connection, peer);
+        }
+    }
+
+    /// The next stream on `port` goes to this request.
+    pub(crate) fn accept_for(&mut self, client: ClientId, request: u32, port: u16) -> Result<(), Failure> {
+        if !matches!(self.listeners.get(&port), Some(ListenerOwner::Ipc { client: c, .. }) if *c == client) {
+            self.listen(port, ListenerOwner::Ipc { client, requests: VecDeque::new(), streams: VecDeque::new() })?;
+        }
+        let Some(ListenerOwner::Ipc { requests, streams, .. }) = self.listeners.get_mut(&port) else { return Ok(()) };
+        match streams.pop_front() {
+            Some(id) => self.hand_out(id, client, request),
+            None => requests.push_back(request),
+        }
+        Ok(())
+    }
+
+    // Connecting.
+
+    pub(crate) fn connect(&mut self, target: &str, port: u16, reply: ConnectReply) {
+        let pin = crate::resolve::pinned(self.stack.endpoint().trust(), target).map(|p| (p.identity, name_of(p)));
+        match pin {
+            Ok((key, who)) => self.connect_to(&key, who, port, reply),
+            Err(failure) if failure.code == Code::NotFound => self.explain_unknown(target, reply),
+            Err(failure) => self.connect_failed(reply, failure),
+        }
+    }
+
+    pub(crate) fn connect_to(&mut self, key: &IdentityKey, who: String, port: u16, reply: ConnectReply) {
+        let now = self.now();
+        let peer = self.stack.endpoint().peer_by_identity(key);
+        let result = peer.ok_or(CommandError::UnknownPeer).and_then(|peer| self.stack.connect(now, peer, port));
+        match result {
+            Ok(id) => {
+                if let ConnectReply::Courier(key) = &reply {
+                    self.courier.opened(key, id);
+                }
+                let deadline = Instant::now() + self.config.connect_timeout;
+                self.connecting.insert(id, Connecting { deadline, reply, who, port });
+                self.look(id);
+            }
+            Err(CommandError::TooMany) => self.connect_failed(reply, Failure::new(Code::Full, "too many streams to this peer")),
+            Err(_) => self.connect_failed(reply, Failure::new(Code::TrustRequired, format!("{who} is not trusted"))),
+        }
+    }
+
+    pub(crate) fn connect_failed(&mut self, reply: ConnectReply, failure: Failure) {
+        match reply {
+            ConnectReply::App(sender) => drop(sender.send(Err(failure))),
+            ConnectReply::Fd(client, request) => self.reply(Reply::Ipc(client, request), Err(failure)),
+            ConnectReply::Framed(client) => {
+                if let Some(ipc) = &mut self.ipc {
+                    ipc.push_error(client, &failure.message);
+                }
+            }
+            ConnectReply::Courier(key) => self.courier_failed(&key, &failure),
+        }
+    }
+
+    pub(super) fn time_out_connects(&mut self, wall: Instant) {
+        let late: Vec<StreamId> = self.connecting.iter().filter(|(_, c)| c.deadline <= wall).map(|(id, _)| *id).collect();
+        for id in late {
+            let now = self.now();
+            self.stack.abort(now, id);
+            if let Some(c) = self.connecting.remove(&id) {
+                let text = format!("{} did not answer on port {} in time", c.who, c.port);
+                self.connect_failed(c.reply, Failure::new(Code::Timeout, text).hint("pilotctl ping; pilotctl peers"));
+            }
+        }
+    }
+
+    fn connect_progressed(&mut self, id: StreamId) {
+        let info = self.stack.stream_info(id);
+        let ended = info.and_then(|i| i.end);
+        let connected = info.is_some_and(|i| i.connected);
+        if !connected && ended.is_none() && info.is_some() {
+            return;
+        }
+        let Some(connecting) = self.connecting.remove(&id) else { return };
+        if !connected {
+            let failure = Failure::from_end(ended.unwrap_or(StreamEnd::Reset), &connecting.who, connecting.port);
+            let now = self.now();
+            self.stack.close(now, id);
+            return self.connect_failed(connecting.reply, failure);
+        }
+        let (local, peer) = self.ends(id);
+        match connecting.reply {
+            ConnectReply::App(sender) => {
+                let shared = Shared::new(id);
+                if sender.send(Ok(accepted(shared.clone(), local, peer))).is_ok() {
+                    self.owners.insert(id, Owner::App(shared));
+                } else {
+                    self.close(id); // nobody waits any more
+                }
+            }
+            ConnectReply::Fd(client, request) => self.hand_out(id, client, request),
+            ConnectReply::Framed(client) => {
+                let connection = id.number() as u32;
+                self.owners.insert(id, Owner::Framed { client, connection });
+                if let Some(ipc) = &mut self.ipc {
+                    ipc.push_dialed(client, connection);
+                }
+            }
+            ConnectReply::Courier(key) => drop(self.owners.insert(id, Owner::Courier(key))),
+        }
+        self.look(id);
+    }
+
+    // Handing out descriptors.
+
+    fn hand_out(&mut self, id: StreamId, client: ClientId, request: u32) {
+        let (local, peer) = self.ends(id);
+        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None);
+        let Ok((ours, theirs)) = pair else {
+            self.close(id);
+            let failure = Failure::new(Code::Full, "no file descriptors are left");
+            return self.reply(Reply::Ipc(client, request), Err(failure));
+        };
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        let registered = self.poll.registry().register(&mut SourceFd(&ours.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE);
+        if registered.is_err() {
+            self.close(id);
+            return self.reply(Reply::Ipc(client, request), Err(Failure::new(Code::Full, "too many streams")));
+        }
+        self.tokens.insert(token, id);
+        self.owners.insert(id, Owner::Fd { stream: FdStream::new(ours), token, client });
+        let hostname = self.hostname_of(peer.addr);
+        let data = json!({"stream": id.number(), "local": local.to_string(), "peer": peer.to_string(), "hostname": hostname});
+        self.reply_with_fd(client, request, data, theirs);
+        self.look(id);
+    }
+
+    fn reply_with_fd(&mut self, client: ClientId, request: u32, data: serde_json::Value, fd: OwnedFd) {
+        // The other side blocks as its user expects of a socket; only our half is non-blocking.
+        let _ = rustix::io::ioctl_fionbio(&fd, false);
+        if let Some(ipc) = &mut self.ipc {
+            ipc.reply_fd(client, request, &data, fd);
+        }
+    }
+
+    pub(super) fn note_readiness(&mut self, token: Token, readable: bool, writable: bool) {
+        if let Some(&id) = self.tokens.get(&token) {
+            if let Some(Owner::Fd { stream, .. }) = self.owners.get_mut(&id) {
+                stream.readable |= readable;
+                stream.writable |= writable;
+            }
+            self.look(id);
+        } else if let Some(ipc) = &mut self.ipc {
+            ipc.note_readiness(token, readable, writable);
+        }
+    }
+
+    // Serving.
+
+    /// Moves a stream's bytes, whoever has it.
+    pub(super) fn serve(&mut self, id: StreamId) {
+        if self.connecting.contains_key(&id) {
+            return self.connect_progressed(id);
+        }
+        // Out of the table while it is served, so that serving may use everything else.
+        let Some(mut owner) = self.owners.remove(&id) else { return };
+        let keep = match &mut owner {
+            Owner::App(shared) => {
+                let shared = shared.clone();
+                self.serve_app(id, &shared)
+            }
+            Owner::Fd { stream, token, client } => self.serve_fd(id, stream, *token, *client),
+            Owner::Service(service) => self.serve_service(id, service),
+            Owner::Courier(key) => {
+                let key = *key;
+                self.serve_courier(id, &key)
+            }
+            Owner::Framed { client, connection } => self.serve_framed(id, *client, *connection),
+            Owner::Waiting => true,
+        };
+        if keep {
+            self.owners.insert(id, owner);
+        }
+    }
+
+    /// False when the application is gone and everything it wrote has left.
+    fn serve_app(&mut self, id: StreamId, shared: &Shared) -> bool {
+        shared.loop_looks();
+        let failed_as = self.stack.stream_info(id).and_then(|i| i.end).map(|end| self.failure_of(id, end));
+        let mut queues = shared.lock();
+        let mut changed = false;
+        while !queues.outgoing.is_empty() {
+            let (front, _) = queues.outgoing.as_slices();
+            match self.stack.send(id, front) {
+                Ok(0) => break,
+                Ok(n) => {
+                    queues.outgoing.drain(..n);
+                    changed = true;
+                }
+                Err(_) => {
+                    queues.outgoing.clear();
+                    break;
+                }
+            }
+        }
+        if queues.shut && queues.outgoing.is_empty() {
+            self.stack.shutdown_write(id);
+        }
+        while queues.incoming.len() < QUEUE_MAX {
+            let room = QUEUE_MAX - queues.incoming.len();
+            let deaf = queues.deaf;
+            let incoming = &mut queues.incoming;
+            let result = self.stack.recv_with(id, |bytes| {
+                let n = bytes.len().min(room);
+                if !deaf {
+                    // Writing to a VecDeque cannot fail.
+                    let _ = incoming.write_all(&bytes[..n]);
+                }
+                n
+            });
+            match result {
+                Recv::Data(_) => changed = true,
+                Recv::Blocked => break,
+                Recv::Fin => {
+                    changed |= !queues.fin;
+                    queues.fin = true;
+                    break;
+                }
+                Recv::Ended(_) => {
+                    changed |= queues.failure.is_none();
+                    queues.failure = queues.failure.take().or(failed_as);
+                    break;
+                }
+            }
+        }
+        let over = queues.gone && queues.outgoing.is_empty();
+        drop(queues);
+        if changed {
+            shared.notify();
+        }
+        if over {
+            let now = self.now();
+            self.stack.close(now, id);
+        }
+        !over
+    }
+
+    fn serve_fd(&mut self, id: StreamId, stream: &mut FdStream, token: Token, client: ClientId) -> bool {
+        let data = match stream.pump(&mut self.stack, id) {
+            Pumped::Open => return true,
+            Pumped::Finished | Pumped::Abandoned => json!({"stream": id.number(), "end": "fin"}),
+            Pumped::Broken(end) => {
+                let failure = self.failure_of(id, end);
+                json!({"stream": id.number(), "end": "error", "code": failure.code.name(), "message": failure.message, "hint": failure.hint})
+            }
+        };
+        // The descriptor is closed right after; a failure here leaves nothing behind.
+        let _ = self.poll.registry().deregister(&mut SourceFd(&stream.fd.as_raw_fd()));
+        self.tokens.remove(&token);
+        let now = self.now();
+        self.stack.close(now, id);
+        if let Some(ipc) = &mut self.ipc {
+            ipc.push_stream_end(client, &data);
+        }
+        false
+    }
+
+    fn serve_service(&mut self, id: StreamId, service: &mut Service) -> bool {
+        let Served { deliveries, finished, broken } = service.serve(&mut self.stack, id);
+        if !deliveries.is_empty() {
+            let (_, peer) = self.ends(id);
+            let info = self.stack.stream_info(id);
+            let sender = info.and_then(|i| self.stack.endpoint().identity_of(i.peer));
+            for delivery in deliveries {
+                let Some(sender) = sender else { continue };
+                let (kind, len) = (delivery.kind, delivery.body.len());
+                let message = Message {
+                    id: delivery.id.unwrap_or_else(crate::home::entropy),
+                    sender,
+                    addr: peer.addr,
+                    kind,
+                    at: wall_s(),
+                    body: delivery.body,
+                };
+                self.submit(Job::Deliver(message), Then::Delivered { stream: id, kind, len });
+            }
+        }
+        if finished || broken {
+            let now = self.now();
+            self.stack.close(now, id);
+        }
+        !(finished || broken)
+    }
+
+    /// The disk has decided about a delivery.
+    pub(super) fn delivered(&mut self, id: StreamId, kind: crate::store::Kind, len: usize, outcome: Result<(), String>) {
+        if let Some(Owner::Service(service)) = self.owners.get_mut(&id) {
+            service.written(kind, len, outcome);
+            self.look(id);
+        }
+    }
+
+    fn serve_framed(&mut self, id: StreamId, client: ClientId, connection: u32) -> bool {
+        let Some(ipc) = &mut self.ipc else { return false };
+        let over = ipc.serve_framed(&mut self.stack, id, client, connection);
+        if over {
+            let now = self.now();
+            self.stack.close(now, id);
+        }
+        !over
+    }
+
+    /// Bytes that an official client wants to send; they wait in the client's own buffer when TCP is full.
+    pub(crate) fn framed_stream(&self, client: ClientId, connection: u32) -> Option<StreamId> {
+        let is = |owner: &Owner| matches!(owner, Owner::Framed { client: c, connection: n } if (*c, *n) == (client, connection));
+        self.owners.iter().find(|(_, owner)| is(owner)).map(|(id, _)| *id)
+    }
+
+    /// The application is done with a stream; what it wrote last may still be in its queue.
+    pub(crate) fn close(&mut self, id: StreamId) {
+        if let Some(Owner::App(shared)) = self.owners.get(&id) {
+            let mut queues = shared.lock();
+            (queues.gone, queues.deaf) = (true, true);
+            drop(queues);
+            return self.look(id);
+        }
+        self.owners.remove(&id);
+        let now = self.now();
+        self.stack.close(now, id);
+    }
+
+    // Helpers.
+
+    pub(crate) fn ends(&self, id: StreamId) -> (AddrPort, AddrPort) {
+        let info = self.stack.stream_info(id);
+        let key = info.and_then(|i| self.stack.endpoint().identity_of(i.peer));
+        let addr = key.and_then(|key| self.stack.endpoint().trust().pin(&key)).map(|p| p.addr).unwrap_or_default();
+        let (local_port, remote_port) = info.map_or((0, 0), |i| (i.local_port, i.remote_port));
+        (AddrPort { addr: self.stack.endpoint().addr(), port: local_port }, AddrPort { addr, port: remote_port })
+    }
+
+    pub(crate) fn hostname_of(&self, addr: Addr) -> String {
+        self.stack.endpoint().trust().pins().find(|p| p.addr == addr).map(|p| p.hostname.clone()).unwrap_or_default()
+    }
+
+    fn failure_of(&self, id: StreamId, end: StreamEnd) -> Failure {
+        let (_, peer) = self.ends(id);
+        let hostname = self.hostname_of(peer.addr);
+        let who = if hostname.is_empty() { peer.addr.to_string() } else { hostname };
+        Failure::from_end(end, &who, peer.port)
+    }
+}
+
+/// What people call a pinned peer.
+pub(crate) fn name_of(pin: &pilot_core::trust::Pin) -> String {
+    if pin.hostname.is_empty() { pin.addr.to_string() } else { pin.hostname.clone() }
+}

@@ -1,0 +1,111 @@
+//! Owns a stream whose application end is a file descriptor: one half of a socket pair, the other half was handed away.
+//!
+//! Bytes go straight between the descriptor and TCP's rings. The descriptor is edge-triggered: "readable" and "writable"
+//! are remembered until `WouldBlock`.
+
+use pilot_stack::{CommandError, Recv, Stack, StreamEnd, StreamId};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use std::os::fd::OwnedFd;
+
+/// How a handed-out stream stands after some pumping.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Pumped {
+    /// It goes on.
+    Open,
+    /// Both directions ended in order.
+    Finished,
+    /// The stream broke.
+    Broken(StreamEnd),
+    /// The application closed its end.
+    Abandoned,
+}
+
+pub(crate) struct FdStream {
+    pub(crate) fd: OwnedFd,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The application has written its last byte.
+    read_ended: bool,
+    /// The peer's FIN was passed on.
+    write_ended: bool,
+}
+
+impl FdStream {
+    pub(crate) const fn new(fd: OwnedFd) -> Self {
+        Self { fd, readable: true, writable: true, read_ended: false, write_ended: false }
+    }
+
+    /// Moves bytes in both directions until nothing moves.
+    pub(crate) fn pump(&mut self, stack: &mut Stack, id: StreamId) -> Pumped {
+        let outcome = self.from_application(stack, id).and_then(|()| self.to_application(stack, id));
+        match outcome {
+            Err(end) => end,
+            Ok(()) if self.read_ended && self.write_ended => Pumped::Finished,
+            Ok(()) => Pumped::Open,
+        }
+    }
+
+    fn from_application(&mut self, stack: &mut Stack, id: StreamId) -> Result<(), Pumped> {
+        while self.readable && !self.read_ended {
+            let (mut ended, mut blocked) = (false, false);
+            let result = stack.send_with(id, |room| match recv(&self.fd, &mut *room, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) | Err(Errno::CONNRESET) => {
+                    ended = true;
+                    0
+                }
+                Ok((_, n)) => n,
+                Err(Errno::INTR) => 0,
+                Err(_) => {
+                    blocked = true;
+                    0
+                }
+            });
+            self.readable = !blocked;
+            if ended {
+                self.read_ended = true;
+                stack.shutdown_write(id);
+            }
+            match result {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(CommandError::Ended(_)) => break, // reading tells, after everything that arrived before
+                Err(_) => self.read_ended = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn to_application(&mut self, stack: &mut Stack, id: StreamId) -> Result<(), Pumped> {
+        while self.writable && !self.write_ended {
+            let (mut blocked, mut gone) = (false, false);
+            let result = stack.recv_with(id, |bytes| match send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(n) => n,
+                Err(Errno::INTR) => 0,
+                Err(Errno::AGAIN) => {
+                    blocked = true;
+                    0
+                }
+                Err(_) => {
+                    gone = true;
+                    0
+                }
+            });
+            if gone {
+                return Err(Pumped::Abandoned);
+            }
+            self.writable = !blocked;
+            match result {
+                Recv::Data(_) => {}
+                Recv::Blocked => break,
+                Recv::Fin => {
+                    self.write_ended = true;
+                    // The application may have closed already.
+                    let _ = shutdown(&self.fd, Shutdown::Write);
+                }
+                Recv::Ended(end) => return Err(Pumped::Broken(end)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! The daemon's Unix socket: the official framing and commands, and our own from 0x80 up.
+//!
+//! A frame is `len u32 (big-endian) | command u8 | payload`. Our commands carry a request number, so that many may be
+//! under way at once, and streams are handed out as file descriptors (SCM_RIGHTS):
+//! `0x80 request: number u32 | JSON length u32 | JSON | bytes` — `0x81 answer: the same` — `0x82 a handed-out stream ended`.
+
+pub(crate) mod client;
+pub(crate) mod official;
+pub(crate) mod server;
+
+/// A JSON operation.
+pub(crate) const REQUEST: u8 = 0x80;
+/// Its answer.
+pub(crate) const ANSWER: u8 = 0x81;
+/// How a handed-out stream ended: `{"stream", "end": "fin"}` or `{"stream", "end": "error", "code", "message", "hint"}`.
+pub(crate) const STREAM_END: u8 = 0x82;
+/// Longest frame of the official commands. Unit: bytes.
+pub(crate) const OFFICIAL_LEN_MAX: usize = 1 << 20;
+/// Longest frame of ours: the longest message and its description. Unit: bytes.
+pub(crate) const FRAME_LEN_MAX: usize = crate::store::MESSAGE_LEN_MAX + (1 << 20);
+
+/// A whole frame.
+pub(crate) fn frame(command: u8, payload: &[&[u8]]) -> Vec<u8> {
+    let len: usize = 1 + payload.iter().map(|p| p.len()).sum::<usize>();
+    let mut out = Vec::with_capacity(4 + len);
+    out.extend_from_slice(&(len as u32).to_be_bytes());
+    out.push(command);
+    payload.iter().for_each(|p| out.extend_from_slice(p));
+    out
+}
+
+/// Takes a whole frame from the front of `buffer`. `Err`: the length is impossible.
+pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u8, Vec<u8>)>, usize> {
+    let Some(head) = buffer.first_chunk::<5>() else { return Ok(None) };
+    let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    let max = if head[4] >= REQUEST { FRAME_LEN_MAX } else { OFFICIAL_LEN_MAX };
+    if len == 0 || len > max {
+        return Err(len);
+    }
+    if buffer.len() < 4 + len {
+        return Ok(None);
+    }
+    let (command, payload) = (head[4], buffer[5..4 + len].to_vec());
+    buffer.drain(..4 + len);
+    Ok(Some((command, payload)))
+}
+
+/// The payload of a request or answer.
+pub(crate) fn numbered(command: u8, number: u32, json: &serde_json::Value, blob: &[u8]) -> Vec<u8> {
+    let json = json.to_string();
+    frame(command, &[&number.to_be_bytes(), &(json.len() as u32).to_be_bytes(), json.as_bytes(), blob])
+}
+
+/// The inverse of [`numbered`].
+pub(crate) fn parse_numbered(payload: &[u8]) -> Option<(u32, serde_json::Value, Vec<u8>)> {
+    let (number, rest) = payload.split_first_chunk::<4>()?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (json, blob) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+    Some((u32::from_be_bytes(*number), serde_json::from_slice(json).ok()?, blob.to_vec()))
+}

@@ -1,0 +1,225 @@
+//! Owns the official commands (official-abi.md), so that official clients can drive this daemon.
+//!
+//! Replies carry no number: a client has one request under way at a time. Addresses are six bytes, ports two, all
+//! big-endian. What is not served is answered with Error.
+
+use super::frame;
+use super::server::ClientId;
+use crate::driver::{ConnectReply, Driver, ListenerOwner, Reply};
+use crate::failure::{Code, Failure};
+use pilot_core::{Addr, AddrPort};
+use serde_json::{Value, json};
+
+pub(super) const BIND: u8 = 0x01;
+pub(super) const BIND_OK: u8 = 0x02;
+pub(super) const DIAL: u8 = 0x03;
+pub(super) const DIAL_OK: u8 = 0x04;
+pub(super) const ACCEPT: u8 = 0x05;
+pub(super) const SEND: u8 = 0x06;
+pub(super) const RECV: u8 = 0x07;
+pub(super) const CLOSE: u8 = 0x08;
+pub(super) const CLOSE_OK: u8 = 0x09;
+pub(super) const ERROR: u8 = 0x0a;
+pub(super) const SEND_TO: u8 = 0x0b;
+pub(super) const RECV_FROM: u8 = 0x0c;
+pub(super) const INFO: u8 = 0x0d;
+pub(super) const HANDSHAKE: u8 = 0x0f;
+pub(super) const RESOLVE: u8 = 0x11;
+pub(super) const SET_HOSTNAME: u8 = 0x13;
+pub(super) const SET_VISIBILITY: u8 = 0x15;
+pub(super) const SET_TAGS: u8 = 0x19;
+pub(super) const HEALTH: u8 = 0x21;
+pub(super) const UNBIND: u8 = 0x37;
+pub(super) const SEND_TO_CONFIRM: u8 = 0x39;
+
+/// An Error frame: code 1, then text.
+pub(super) fn error(text: &str) -> Vec<u8> {
+    frame(ERROR, &[&1u16.to_be_bytes(), text.as_bytes()])
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|b| u16::from_be_bytes(*b))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
+}
+
+fn addr_port(bytes: &[u8]) -> Option<AddrPort> {
+    Some(AddrPort { addr: Addr::from_bytes(*bytes.first_chunk()?), port: u16_at(bytes, 6)? })
+}
+
+impl Driver {
+    pub(super) fn handle_official(&mut self, client: ClientId, command: u8, payload: &[u8]) {
+        if let Some(ipc) = &mut self.ipc {
+            ipc.mark_official(client);
+        }
+        let answer = self.official(client, command, payload);
+        let Some(ipc) = &mut self.ipc else { return };
+        match answer {
+            Some(Ok(frame)) => ipc.send(client, frame),
+            Some(Err(text)) => ipc.push_error(client, &text),
+            None => {}
+        }
+    }
+
+    /// The reply, if it is known at once.
+    fn official(&mut self, client: ClientId, command: u8, payload: &[u8]) -> Option<Result<Vec<u8>, String>> {
+        let malformed = || Some(Err("malformed request".to_owned()));
+        let later = Reply::Official(client, command + 1);
+        match command {
+            BIND => {
+                let Some(port) = u16_at(payload, 0) else { return malformed() };
+                let bound = self.listen(port, ListenerOwner::Framed(client));
+                Some(bound.map(|()| frame(BIND_OK, &[&port.to_be_bytes()])).map_err(|f| format!("bind: {}", f.message)))
+            }
+            UNBIND => {
+                let Some(port) = u16_at(payload, 0) else { return malformed() };
+                if self.ports_of(client).contains(&port) {
+                    self.unlisten(port);
+                }
+                Some(Ok(frame(UNBIND + 1, &[&port.to_be_bytes()])))
+            }
+            DIAL => {
+                let Some(to) = addr_port(payload) else { return malformed() };
+                self.connect(&to.addr.to_string(), to.port, ConnectReply::Framed(client));
+                None
+            }
+            SEND => {
+                let (connection, bytes) = (u32_at(payload, 0)?, payload.get(4..)?);
+                let id = self.framed_stream(client, connection)?;
+                if let Some(ipc) = &mut self.ipc {
+                    ipc.keep_unsent(client, connection, bytes);
+                }
+                self.look(id);
+                None
+            }
+            CLOSE => {
+                let connection = u32_at(payload, 0)?;
+                if let Some(id) = self.framed_stream(client, connection) {
+                    // Everything sent before goes out first.
+                    if let Some(mut ipc) = self.ipc.take() {
+                        ipc.serve_framed(&mut self.stack, id, client, connection);
+                        ipc.forget_framed(client, connection);
+                        self.ipc = Some(ipc);
+                    }
+                    self.close(id);
+                }
+                Some(Ok(frame(CLOSE_OK, &[&connection.to_be_bytes()])))
+            }
+            SEND_TO | SEND_TO_CONFIRM => {
+                let sent = self.official_send_to(payload);
+                match (command, sent) {
+                    (SEND_TO_CONFIRM, Ok(())) => Some(Ok(frame(SEND_TO_CONFIRM + 1, &[]))),
+                    (SEND_TO_CONFIRM, Err(text)) => Some(Err(format!("sendto: {text}"))),
+                    _ => None, // fire and forget
+                }
+            }
+            INFO => Some(Ok(frame(INFO + 1, &[self.official_info().to_string().as_bytes()]))),
+            HEALTH => Some(Ok(frame(HEALTH + 1, &[self.official_health().to_string().as_bytes()]))),
+            HANDSHAKE => self.official_handshake(payload, later),
+            RESOLVE => {
+                let name = String::from_utf8_lossy(payload).into_owned();
+                self.op(&json!({"op": "find", "node": name}), Vec::new(), later);
+                None
+            }
+            SET_HOSTNAME => {
+                let name = String::from_utf8_lossy(payload).into_owned();
+                self.op(&json!({"op": "profile", "hostname": name}), Vec::new(), later);
+                None
+            }
+            SET_VISIBILITY => {
+                let public = *payload.first()? != 0;
+                self.op(&json!({"op": "profile", "public": public}), Vec::new(), later);
+                None
+            }
+            SET_TAGS => match serde_json::from_slice::<Value>(payload) {
+                Ok(tags) if tags.is_array() => {
+                    self.op(&json!({"op": "profile", "tags": tags}), Vec::new(), later);
+                    None
+                }
+                _ => Some(Err("set_tags: invalid tags JSON".into())),
+            },
+            other => Some(Err(format!("unknown command: 0x{other:02X}"))),
+        }
+    }
+
+    fn official_send_to(&mut self, payload: &[u8]) -> Result<(), String> {
+        let to = addr_port(payload).ok_or("malformed request")?;
+        let bytes = payload.get(8..).unwrap_or_default();
+        let key = crate::resolve::pinned(self.stack.endpoint().trust(), &to.addr.to_string()).map(|p| p.identity);
+        let key = key.map_err(|f| f.message)?;
+        let peer = self.stack.endpoint().peer_by_identity(&key).ok_or("no such peer")?;
+        let now = self.now();
+        self.stack.send_datagram(now, peer, (to.port, to.port), bytes).map_err(|e| format!("{e:?}"))
+    }
+
+    /// `sub u8`, then its arguments: 1 send[u32][text] 2 approve[u32] 3 reject[u32][text] 4 pending 5 trusted 6 revoke[u32]
+    /// 7 wait[u32 node][u32 ms] (answered at once with what is known now).
+    fn official_handshake(&mut self, payload: &[u8], later: Reply) -> Option<Result<Vec<u8>, String>> {
+        let (sub, rest) = payload.split_first()?;
+        let node = u32_at(rest, 0).unwrap_or(0);
+        let text = String::from_utf8_lossy(rest.get(4..).unwrap_or_default()).into_owned();
+        let now = |data: Value| Some(Ok(frame(HANDSHAKE + 1, &[data.to_string().as_bytes()])));
+        let op = match sub {
+            1 => json!({"op": "handshake", "node": node.to_string(), "note": text}),
+            2 => json!({"op": "approve", "node": node.to_string()}),
+            3 => json!({"op": "reject", "node": node.to_string(), "note": text}),
+            4 => return now(self.pending()),
+            5 => {
+                let mut data = self.trusted();
+                // The official SDK waits for this name.
+                data["peers"] = data["trusted"].clone();
+                return now(data);
+            }
+            6 => json!({"op": "untrust", "node": node.to_string()}),
+            7 => {
+                let trusted = self.stack.endpoint().trust().pins().any(|p| p.addr.node == node);
+                return now(json!({"node_id": node, "trusted": trusted}));
+            }
+            other => return Some(Err(format!("handshake: unknown subcommand {other}"))),
+        };
+        self.op(&op, Vec::new(), later);
+        None
+    }
+
+    fn official_info(&self) -> Value {
+        let mut info = self.info();
+        let peers = self.peers();
+        info["features"] = json!(["dgram_confirm"]);
+        info["peers"] = peers["total"].clone();
+        info["encrypted_peers"] = peers["encrypted"].clone();
+        info["authenticated_peers"] = peers["encrypted"].clone();
+        info["peer_list"] = peers["peers"].clone();
+        info["conn_list"] = self.connections()["connections"].clone();
+        info["encrypt"] = true.into();
+        info["identity"] = true.into();
+        info
+    }
+
+    fn official_health(&self) -> Value {
+        let info = self.info();
+        json!({"status": "ok", "uptime_seconds": info["uptime_secs"], "connections": info["connections"], "peers": info["trusted"]})
+    }
+}
+
+/// The official form of an operation's answer.
+pub(crate) fn answer(command: u8, answer: Result<Value, Failure>) -> Vec<u8> {
+    match answer {
+        Ok(mut data) => {
+            let kind = match command - 1 {
+                RESOLVE => "resolve_hostname_ok",
+                SET_HOSTNAME => "set_hostname_ok",
+                SET_VISIBILITY => "set_visibility_ok",
+                SET_TAGS => "set_tags_ok",
+                _ => "",
+            };
+            if !kind.is_empty() {
+                data["type"] = kind.into();
+            }
+            frame(command, &[data.to_string().as_bytes()])
+        }
+        Err(failure) if failure.code == Code::NotFound && command - 1 == RESOLVE => error(&format!("resolve_hostname: {}", failure.message)),
+        Err(failure) => error(&failure.message),
+    }
+}

@@ -1,0 +1,175 @@
+//! The node as applications see it.
+
+use crate::command::{ACCEPT_MAX, Accepted, Answer, Command, Handle, stopped};
+use crate::config::Config;
+use crate::driver;
+use crate::failure::{Code, Failure};
+use crate::stream::Stream;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde_json::{Value, json};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A running node. Clones share it; when the last one is dropped the node ends in order: tunnels are closed, the disk is
+/// synced, threads are joined.
+#[derive(Clone)]
+pub struct Node(Arc<Running>);
+
+struct Running {
+    handle: Handle,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Node {
+    /// Opens the folder, binds the sockets and starts the threads.
+    ///
+    /// # Errors
+    /// A [`Failure`] inside the `io::Error`: the folder is in use (`AddrInUse`), the identity file is damaged or readable
+    /// by others (`InvalidInput`), a socket cannot be bound, the database is damaged.
+    pub fn start(config: Config) -> io::Result<Self> {
+        let (handle, thread) = driver::start(config)?;
+        Ok(Self(Arc::new(Running { handle, thread: Mutex::new(Some(thread)) })))
+    }
+
+    /// Runs one operation of the JSON table and waits for its answer. Any thread; blocks.
+    ///
+    /// # Errors
+    /// What the node answers.
+    pub fn call(&self, op: Value, blob: Vec<u8>) -> Result<(Value, Vec<u8>), Failure> {
+        let (reply, answer): (Sender<Answer>, _) = bounded(1);
+        self.0.send(Command::Op(op, blob, reply))?;
+        answer.recv().map_err(|_| stopped())?
+    }
+
+    /// State as in `pilotctl info`.
+    ///
+    /// # Errors
+    /// When the node has ended.
+    pub fn info(&self) -> Result<Value, Failure> {
+        Ok(self.call(json!({"op": "info"}), Vec::new())?.0)
+    }
+
+    /// Opens a stream to a trusted peer, waiting as long as the configuration says.
+    ///
+    /// # Errors
+    /// `PermissionDenied` (not trusted), `NotFound`, `ConnectionRefused` (nobody on the port, or not granted),
+    /// `TimedOut`, `HostUnreachable`.
+    pub fn connect(&self, node: &str, port: u16) -> io::Result<Stream> {
+        self.connect_timeout(node, port, Duration::MAX)
+    }
+
+    /// The same, waiting at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`Node::connect`].
+    pub fn connect_timeout(&self, node: &str, port: u16, timeout: Duration) -> io::Result<Stream> {
+        let (reply, answer) = bounded(1);
+        self.0.send(Command::Connect(node.into(), port, reply))?;
+        // Dropping the receiver on the way out makes the loop close a stream that comes too late.
+        let deadline = std::time::Instant::now().checked_add(timeout);
+        let accepted = match deadline {
+            None => answer.recv().map_err(|_| stopped())?,
+            Some(at) => match answer.recv_deadline(at) {
+                Ok(result) => result,
+                Err(RecvTimeoutError::Timeout) => return Err(Failure::new(Code::Timeout, format!("{node} did not answer in time")).into()),
+                Err(RecvTimeoutError::Disconnected) => return Err(stopped().into()),
+            },
+        }?;
+        Ok(self.stream(accepted))
+    }
+
+    /// Accepts streams on `port` from peers that were granted it.
+    ///
+    /// # Errors
+    /// `AddrInUse`.
+    pub fn listen(&self, port: u16) -> io::Result<Listener> {
+        let (streams, accepted) = bounded(ACCEPT_MAX);
+        let (reply, answer) = bounded(1);
+        self.0.send(Command::Listen(port, streams, reply))?;
+        answer.recv().map_err(|_| stopped())??;
+        Ok(Listener { node: self.clone(), port, accepted })
+    }
+
+    /// Waits until the node ends by itself (an IPC client asked it to).
+    pub fn wait(&self) {
+        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A loop that panicked has ended as well.
+            let _ = thread.join();
+        }
+    }
+
+    /// A function that ends the node, for signal handlers' threads.
+    pub fn stopper(&self) -> impl Fn() + Send + 'static {
+        let handle = self.0.handle.clone();
+        move || drop(handle.send(Command::Stop))
+    }
+
+    fn stream(&self, accepted: Accepted) -> Stream {
+        Stream::new(accepted.shared, self.0.handle.clone(), accepted.local, accepted.peer)
+    }
+}
+
+impl Running {
+    fn send(&self, command: Command) -> Result<(), Failure> {
+        self.handle.send(command).map_err(|_| stopped())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A node that has ended already needs no telling.
+        let _ = self.handle.send(Command::Stop);
+        if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Accepts streams on one port; dropping it gives the port up.
+pub struct Listener {
+    node: Node,
+    port: u16,
+    accepted: Receiver<Accepted>,
+}
+
+impl Listener {
+    /// The port.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Waits for the next stream.
+    ///
+    /// # Errors
+    /// When the node has ended.
+    pub fn accept(&self) -> io::Result<Stream> {
+        self.accepted.recv().map(|a| self.node.stream(a)).map_err(|_| stopped().into())
+    }
+
+    /// The same, waiting at most `timeout`.
+    ///
+    /// # Errors
+    /// `TimedOut`; when the node has ended.
+    pub fn accept_timeout(&self, timeout: Duration) -> io::Result<Stream> {
+        match self.accepted.recv_timeout(timeout) {
+            Ok(accepted) => Ok(self.node.stream(accepted)),
+            Err(RecvTimeoutError::Timeout) => Err(Failure::new(Code::Timeout, "nobody connected in time").into()),
+            Err(RecvTimeoutError::Disconnected) => Err(stopped().into()),
+        }
+    }
+
+    /// Streams as they come, until the node ends.
+    pub fn incoming(&self) -> impl Iterator<Item = io::Result<Stream>> + '_ {
+        std::iter::from_fn(|| Some(self.accept())).take_while(|s| s.is_ok() )
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A node that has ended has no ports.
+        let _ = self.node.0.handle.send(Command::Unlisten(self.port));
+    }
+}

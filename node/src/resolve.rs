@@ -1,0 +1,54 @@
+//! Owns what a person may call a peer: an address, a node number, a hostname, a key or its fingerprint.
+
+use crate::failure::{Code, Failure};
+use pilot_core::Addr;
+use pilot_core::control::Query;
+use pilot_core::identity::{IdentityKey, valid_hostname};
+use pilot_core::trust::{Pin, TrustBook};
+
+/// The trusted peer that `text` means.
+///
+/// # Errors
+/// `Ambiguous` when several peers fit; `NotFound` when none does (it may exist and not be trusted).
+pub(crate) fn pinned<'a>(book: &'a TrustBook, text: &str) -> Result<&'a Pin, Failure> {
+    let fits: Vec<&Pin> = book.pins().filter(|p| is_called(text, p.addr, &p.hostname, &p.identity)).collect();
+    match fits.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Failure::new(Code::NotFound, format!("no trusted peer is called {text}"))),
+        many => {
+            let list: Vec<String> = many.iter().map(|p| p.addr.to_string()).collect();
+            let text = format!("{text} means {} peers: {}", many.len(), list.join(", "));
+            Err(Failure::new(Code::Ambiguous, text).hint("use the address"))
+        }
+    }
+}
+
+/// True when a node with these properties may be called `text`.
+pub(crate) fn is_called(text: &str, addr: Addr, hostname: &str, key: &IdentityKey) -> bool {
+    (!hostname.is_empty() && hostname == text)
+        || text.parse() == Ok(addr)
+        || text.parse() == Ok(addr.node)
+        || text.parse() == Ok(*key)
+        || key.fingerprint() == text
+}
+
+/// How the rendezvous is asked for `text`.
+///
+/// # Errors
+/// `InvalidArgument` when it is none of the forms.
+pub(crate) fn query(text: &str) -> Result<Query, Failure> {
+    if let Ok(addr) = text.parse() {
+        return Ok(Query::Addr(addr));
+    }
+    if let Ok(node) = text.parse() {
+        return Ok(Query::Addr(Addr::new(0, node)));
+    }
+    if let Ok(key) = text.parse() {
+        return Ok(Query::Key(key));
+    }
+    if valid_hostname(text) {
+        return Ok(Query::Name(text.into()));
+    }
+    Err(Failure::new(Code::InvalidArgument, format!("{text:?} is neither a hostname nor an address"))
+        .hint("hostnames are 1–63 characters of a–z 0–9 -; addresses look like 0:0000.0001.F00D"))
+}

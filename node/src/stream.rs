@@ -1,0 +1,290 @@
+//! Owns the application's end of a stream: two bounded byte queues between any thread and the loop.
+
+use crate::command::{Command, Handle};
+use crate::failure::Failure;
+use pilot_core::AddrPort;
+use pilot_stack::StreamId;
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Most bytes that wait in each direction between application and loop. Unit: bytes. A full queue closes the TCP window.
+pub(crate) const QUEUE_MAX: usize = 256 * 1024;
+
+/// A byte stream to a peer, with the methods of `std::net::TcpStream`. Clones share one stream; the last one to go closes
+/// it, delivering what was written.
+///
+/// Reading gives `Ok(0)` only after the peer's FIN; a stream that broke gives an error.
+#[derive(Clone)]
+pub struct Stream(Arc<Owned>);
+
+struct Owned {
+    shared: Arc<Shared>,
+    handle: Handle,
+    local: AddrPort,
+    peer: AddrPort,
+    options: Mutex<Options>,
+}
+
+#[derive(Default)]
+struct Options {
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    nonblocking: bool,
+}
+
+/// What application and loop share.
+pub(crate) struct Shared {
+    pub(crate) id: StreamId,
+    queues: Mutex<Queues>,
+    changed: Condvar,
+    /// The loop has been told to look.
+    told: AtomicBool,
+}
+
+#[derive(Default)]
+pub(crate) struct Queues {
+    pub(crate) incoming: VecDeque<u8>,
+    pub(crate) outgoing: VecDeque<u8>,
+    /// The peer's FIN has arrived.
+    pub(crate) fin: bool,
+    pub(crate) failure: Option<Failure>,
+    /// The application wants FIN to be sent after `outgoing`.
+    pub(crate) shut: bool,
+    /// The application does not read any more.
+    pub(crate) deaf: bool,
+    /// The application dropped its last handle: close once `outgoing` has left.
+    pub(crate) gone: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(id: StreamId) -> Arc<Self> {
+        Arc::new(Self { id, queues: Mutex::default(), changed: Condvar::new(), told: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Queues> {
+        // Nothing panics while holding it; if it did, the queues are still bytes.
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    /// The loop looks now; what changes later must be told again.
+    pub(crate) fn loop_looks(&self) {
+        self.told.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Stream {
+    pub(crate) fn new(shared: Arc<Shared>, handle: Handle, local: AddrPort, peer: AddrPort) -> Self {
+        Self(Arc::new(Owned { shared, handle, local, peer, options: Mutex::default() }))
+    }
+
+    /// The peer's address and port.
+    pub fn peer_addr(&self) -> AddrPort {
+        self.0.peer
+    }
+
+    /// Our address and port.
+    pub fn local_addr(&self) -> AddrPort {
+        self.0.local
+    }
+
+    /// Another handle to the same stream.
+    ///
+    /// # Errors
+    /// Never; the signature is `TcpStream`'s.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(self.clone())
+    }
+
+    /// Ends reading, writing, or both. Ending writing sends FIN after everything written.
+    ///
+    /// # Errors
+    /// When the node has ended.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        {
+            let mut queues = self.0.shared.lock();
+            queues.shut |= how != Shutdown::Read;
+            queues.deaf |= how != Shutdown::Write;
+        }
+        self.0.shared.notify();
+        self.0.tell()
+    }
+
+    /// How long a read may block; `None`: for ever.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a zero duration, as `TcpStream`.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        check_timeout(timeout)?;
+        self.0.options().read_timeout = timeout;
+        Ok(())
+    }
+
+    /// How long a write may block; `None`: for ever.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a zero duration, as `TcpStream`.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        check_timeout(timeout)?;
+        self.0.options().write_timeout = timeout;
+        Ok(())
+    }
+
+    /// Whether reads and writes give `WouldBlock` instead of waiting.
+    ///
+    /// # Errors
+    /// Never; the signature is `TcpStream`'s.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.0.options().nonblocking = nonblocking;
+        Ok(())
+    }
+
+    /// Small writes leave at once in any case.
+    ///
+    /// # Errors
+    /// Never; the signature is `TcpStream`'s.
+    pub fn set_nodelay(&self, _nodelay: bool) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn check_timeout(timeout: Option<Duration>) -> io::Result<()> {
+    match timeout {
+        Some(Duration::ZERO) => Err(io::Error::new(io::ErrorKind::InvalidInput, "a timeout of zero")),
+        _ => Ok(()),
+    }
+}
+
+impl Owned {
+    fn options(&self) -> MutexGuard<'_, Options> {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the loop to look at the queues, once until it does.
+    fn tell(&self) -> io::Result<()> {
+        if self.shared.told.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.handle.send(Command::Look(self.shared.id))
+    }
+
+    /// Waits until `ready` has a result, as the options say.
+    fn wait<T>(&self, timeout: Option<Duration>, mut ready: impl FnMut(&mut Queues) -> Option<T>) -> io::Result<T> {
+        let nonblocking = self.options().nonblocking;
+        let deadline = timeout.map(|t| Instant::now() + t);
+        let mut queues = self.shared.lock();
+        loop {
+            if let Some(result) = ready(&mut queues) {
+                return Ok(result);
+            }
+            if nonblocking {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let left = match deadline {
+                None => Duration::from_secs(3600),
+                Some(at) => at.checked_duration_since(Instant::now()).ok_or(io::ErrorKind::WouldBlock)?,
+            };
+            queues = self.shared.changed.wait_timeout(queues, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let timeout = self.options().read_timeout;
+        let (n, was_full) = self.wait(timeout, |queues| {
+            if queues.deaf {
+                return Some(Ok((0, false)));
+            }
+            if queues.incoming.is_empty() {
+                let failure = queues.failure.clone().map(|f| Err(f.into()));
+                return failure.or(queues.fin.then_some(Ok((0, false))));
+            }
+            let was_full = queues.incoming.len() >= QUEUE_MAX / 2;
+            // VecDeque's own Read copies its two halves.
+            Some(queues.incoming.read(buf).map(|n| (n, was_full && queues.incoming.len() < QUEUE_MAX / 2)))
+        })??;
+        if was_full {
+            self.tell()?; // there is room again
+        }
+        Ok(n)
+    }
+
+    fn write(&self, buf: &[u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let timeout = self.options().write_timeout;
+        let n = self.wait(timeout, |queues| {
+            if let Some(failure) = &queues.failure {
+                return Some(Err(io::Error::from(failure.clone())));
+            }
+            if queues.shut {
+                return Some(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            let room = QUEUE_MAX - queues.outgoing.len();
+            (room > 0).then(|| {
+                let n = room.min(buf.len());
+                queues.outgoing.extend(&buf[..n]);
+                Ok(n)
+            })
+        })??;
+        self.tell()?;
+        Ok(n)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.tell()
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // When the node has ended there is nobody left to tell.
+        let _ = self.handle.send(Command::Close(self.shared.id));
+    }
+}
+
+impl Read for &Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for &Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("local", &self.0.local).field("peer", &self.0.peer).finish()
+    }
+}
