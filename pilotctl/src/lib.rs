@@ -1,0 +1,113 @@
+//! The `pilotctl` program as a library, so that `pilot-daemon` and `pilot-rendezvous` are thin names for two of its
+//! subcommands.
+//!
+//! stdout carries data only; progress and hints go to stderr. With `--json`, anywhere on the line, stdout has one object
+//! `{"status":"ok","data":…}` and errors are one object on stderr.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod daemon;
+mod demo;
+mod output;
+mod pipe;
+mod rendezvous;
+
+use argh::FromArgs as _;
+use args::{Arguments, Verb};
+use output::Output;
+use pilot_node::{Code, Failure};
+use std::process::ExitCode;
+
+/// Runs the program with these words after its name.
+pub fn run(words: Vec<String>) -> ExitCode {
+    let (words, json) = prepare(words);
+    let output = Output { json };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let verb = match Arguments::from_args(&["pilotctl"], &words) {
+        Ok(arguments) => arguments.verb,
+        Err(exit) if exit.status.is_ok() => {
+            print!("{}", exit.output); // help
+            return ExitCode::SUCCESS;
+        }
+        Err(exit) => return output.fail(&usage(&words, &exit.output)),
+    };
+    match dispatch(verb, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output.fail(&failure),
+    }
+}
+
+fn dispatch(verb: Verb, output: &Output) -> Result<(), Failure> {
+    match verb {
+        Verb::Daemon(daemon) => daemon::run(daemon, output),
+        Verb::Rendezvous(rendezvous) => rendezvous::run(rendezvous, output),
+        Verb::Demo(_) => demo::run(output),
+        verb => commands::run(verb, output),
+    }
+}
+
+/// Splits `--key=value`, which argh does not know, and takes `--json` out, wherever it stands.
+fn prepare(words: Vec<String>) -> (Vec<String>, bool) {
+    let (mut out, mut json, mut literal) = (Vec::new(), false, false);
+    for word in words {
+        literal |= word == "--";
+        if !literal && word == "--json" {
+            json = true;
+        } else if let Some((key, value)) = word.split_once('=').filter(|(key, _)| !literal && key.starts_with("--")) {
+            out.extend([key.to_owned(), value.to_owned()]);
+        } else {
+            out.push(word);
+        }
+    }
+    (out, json)
+}
+
+/// One line and a suggestion instead of a page of help.
+fn usage(words: &[&str], text: &str) -> Failure {
+    let line = text.lines().find(|l| !l.trim().is_empty()).unwrap_or("nothing to do").trim().to_owned();
+    let failure = Failure::new(Code::InvalidArgument, line);
+    let known = args::verbs();
+    match words.first() {
+        None => failure.hint("pilotctl --help"),
+        Some(word) if known.iter().any(|k| k == word) => failure.hint(format!("pilotctl {word} --help")),
+        Some(word) => match known.iter().min_by_key(|k| distance(k, word)).filter(|k| distance(k, word) <= 3) {
+            Some(near) => Failure::new(Code::InvalidArgument, format!("there is no command {word:?}")).hint(format!("did you mean {near}?")),
+            None => Failure::new(Code::InvalidArgument, format!("there is no command {word:?}")).hint("pilotctl --help"),
+        },
+    }
+}
+
+/// Levenshtein's distance, for suggestions.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_found_anywhere_and_values_may_be_glued_on() {
+        let words = ["send-message", "--json", "x", "--type=json", "--", "--json", "a=b"].map(String::from).to_vec();
+        let (words, json) = prepare(words);
+        assert!(json);
+        assert_eq!(words, ["send-message", "x", "--type", "json", "--", "--json", "a=b"]);
+    }
+
+    #[test]
+    fn unknown_commands_get_a_suggestion() {
+        assert_eq!(usage(&["handshke"], "…").hint, "did you mean handshake?");
+        assert_eq!(usage(&["xyzzyxyzzy"], "…").hint, "pilotctl --help");
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

@@ -1,0 +1,467 @@
+//! Owns the command line: every command once, as argh's structs. Help and `context` come from here.
+
+use argh::{ArgsInfo, FromArgs};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Pilot: permanent addresses, mutual trust and encrypted streams for agents. `--json` may stand anywhere.
+#[derive(FromArgs, ArgsInfo)]
+pub(crate) struct Arguments {
+    #[argh(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+pub(crate) enum Verb {
+    Approve(Approve),
+    Bench(Bench),
+    ClearHostname(ClearHostname),
+    Config(Config),
+    Connect(Connect),
+    Connections(Connections),
+    Context(Context),
+    Daemon(Daemon),
+    Demo(Demo),
+    Disconnect(Disconnect),
+    Find(Find),
+    Handshake(Handshake),
+    Inbox(Inbox),
+    Info(Info),
+    Init(Init),
+    Listen(Listen),
+    Peers(Peers),
+    Pending(Pending),
+    Ping(Ping),
+    Recv(Recv),
+    Reject(Reject),
+    Rendezvous(Rendezvous),
+    Search(Search),
+    Send(Send),
+    SendMessage(SendMessage),
+    SetHostname(SetHostname),
+    SetPrivate(SetPrivate),
+    SetPublic(SetPublic),
+    SetTags(SetTags),
+    Trust(Trust),
+    Untrust(Untrust),
+    Version(Version),
+}
+
+/// The names of all commands.
+pub(crate) fn verbs() -> Vec<String> {
+    Arguments::get_args_info().commands.into_iter().map(|c| c.name.into()).collect()
+}
+
+/// write the settings that `daemon start` uses when its flags do not say
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "init")]
+pub(crate) struct Init {
+    /// rendezvous as KEY@host:port
+    #[argh(option)]
+    pub(crate) rendezvous: Option<String>,
+    /// hostname
+    #[argh(option)]
+    pub(crate) hostname: Option<String>,
+}
+
+/// show the settings, or change one
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "config")]
+pub(crate) struct Config {
+    /// KEY=VALUE; KEY is rendezvous or hostname
+    #[argh(option)]
+    pub(crate) set: Option<String>,
+}
+
+/// start, stop or look at the daemon
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "daemon")]
+pub(crate) struct Daemon {
+    #[argh(subcommand)]
+    pub(crate) verb: DaemonVerb,
+}
+
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+pub(crate) enum DaemonVerb {
+    Start(DaemonStart),
+    Run(DaemonRun),
+    Stop(DaemonStop),
+    Status(DaemonStatus),
+}
+
+/// start the daemon in the background and wait until it serves
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "start")]
+pub(crate) struct DaemonStart {
+    /// hostname to register
+    #[argh(option)]
+    pub(crate) hostname: Option<String>,
+    /// rendezvous as KEY@host:port; without one, a rendezvous on this machine is used (and started if need be)
+    #[argh(option)]
+    pub(crate) rendezvous: Option<String>,
+    /// UDP address to bind (default 0.0.0.0:0)
+    #[argh(option)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// may be found by search
+    #[argh(switch)]
+    pub(crate) public: bool,
+    /// stay in the foreground
+    #[argh(switch)]
+    pub(crate) foreground: bool,
+    /// where the daemon writes its log (default: pilot.log in its folder)
+    #[argh(option)]
+    pub(crate) log_file: Option<PathBuf>,
+}
+
+/// be the daemon, in the foreground
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "run")]
+pub(crate) struct DaemonRun {
+    /// hostname to register
+    #[argh(option)]
+    pub(crate) hostname: Option<String>,
+    /// rendezvous as KEY@host:port
+    #[argh(option)]
+    pub(crate) rendezvous: Option<String>,
+    /// file that names the rendezvous
+    #[argh(option)]
+    pub(crate) rendezvous_file: Option<PathBuf>,
+    /// UDP address to bind (default 0.0.0.0:0)
+    #[argh(option)]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// end the daemon in order
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "stop")]
+pub(crate) struct DaemonStop {}
+
+/// say whether the daemon runs
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "status")]
+pub(crate) struct DaemonStatus {
+    /// exit with status 3 when it does not
+    #[argh(switch)]
+    pub(crate) check: bool,
+}
+
+/// be a rendezvous: registry, mailbox and relay
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "rendezvous")]
+pub(crate) struct Rendezvous {
+    #[argh(subcommand)]
+    pub(crate) verb: RendezvousVerb,
+}
+
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+pub(crate) enum RendezvousVerb {
+    Run(RendezvousRun),
+}
+
+/// serve until stopped; prints KEY@host:port
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "run")]
+pub(crate) struct RendezvousRun {
+    /// folder for identity and database
+    #[argh(option)]
+    pub(crate) home: PathBuf,
+    /// UDP address to serve on (default 0.0.0.0:9000)
+    #[argh(option, default = "SocketAddr::from(([0, 0, 0, 0], 9000))")]
+    pub(crate) listen: SocketAddr,
+    /// end when no node has been connected for so many seconds
+    #[argh(option)]
+    pub(crate) idle_exit: Option<u64>,
+}
+
+/// show the main job: two daemons, trust, a stream, a message, a transfer
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "demo")]
+pub(crate) struct Demo {}
+
+/// this node's address, keys and state
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "info")]
+pub(crate) struct Info {}
+
+/// look a node up
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "find")]
+pub(crate) struct Find {
+    /// hostname, address or key
+    #[argh(positional)]
+    pub(crate) node: String,
+}
+
+/// public nodes, all or with a tag
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "search")]
+pub(crate) struct Search {
+    /// tag
+    #[argh(positional, default = "String::new()")]
+    pub(crate) tag: String,
+}
+
+/// ask a node's owner for trust (or accept, if it asked first)
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "handshake")]
+pub(crate) struct Handshake {
+    /// hostname, address or key; NAME#FINGERPRINT checks who it is
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// why, shown to the other owner
+    #[argh(positional, default = "String::new()")]
+    pub(crate) why: String,
+    /// our ports that it may reach: 1000,1001 or all
+    #[argh(option)]
+    pub(crate) ports: Option<String>,
+}
+
+/// requests that wait for an answer
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "pending")]
+pub(crate) struct Pending {}
+
+/// accept a request
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "approve")]
+pub(crate) struct Approve {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// our ports that it may reach: 1000,1001 or all (default 7,1000,1001,1002)
+    #[argh(option)]
+    pub(crate) ports: Option<String>,
+    /// when approval ends. Unit: seconds from now
+    #[argh(option)]
+    pub(crate) expires: Option<u64>,
+}
+
+/// decline a request
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "reject")]
+pub(crate) struct Reject {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// why
+    #[argh(positional, default = "String::new()")]
+    pub(crate) why: String,
+}
+
+/// trusted peers
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "trust")]
+pub(crate) struct Trust {}
+
+/// withdraw trust; streams end at once
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "untrust")]
+pub(crate) struct Untrust {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+}
+
+/// open a stream: stdin goes to the peer, its answer to stdout
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "connect")]
+pub(crate) struct Connect {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// port (default 1000)
+    #[argh(positional, default = "1000")]
+    pub(crate) port: u16,
+    /// send this instead of stdin and show one answer
+    #[argh(option)]
+    pub(crate) message: Option<String>,
+    /// how long to wait for the connection and, with --message, for the answer. Unit: seconds (or 5s, 2m)
+    #[argh(option, default = "String::from(\"30\")")]
+    pub(crate) timeout: String,
+}
+
+/// send data to a port and show the answer
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "send")]
+pub(crate) struct Send {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// port
+    #[argh(positional)]
+    pub(crate) port: u16,
+    /// what to send
+    #[argh(option)]
+    pub(crate) data: String,
+    /// unit: seconds (or 5s, 2m)
+    #[argh(option, default = "String::from(\"30\")")]
+    pub(crate) timeout: String,
+}
+
+/// receive streams on a port, one after the other, each up to its end
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "recv")]
+pub(crate) struct Recv {
+    /// port
+    #[argh(positional)]
+    pub(crate) port: u16,
+    /// how many (default 1)
+    #[argh(option, default = "1")]
+    pub(crate) count: u64,
+    /// answer each with this
+    #[argh(option)]
+    pub(crate) reply: Option<String>,
+    /// unit: seconds (or 5s, 2m)
+    #[argh(option, default = "String::from(\"30\")")]
+    pub(crate) timeout: String,
+}
+
+/// wait for one stream on a port and join it with stdin and stdout
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "listen")]
+pub(crate) struct Listen {
+    /// port
+    #[argh(positional)]
+    pub(crate) port: u16,
+    /// unit: seconds (or 5s, 2m); default: for ever
+    #[argh(option)]
+    pub(crate) timeout: Option<String>,
+}
+
+/// put a message into a peer's inbox; succeeds when it is on the peer's disk
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "send-message")]
+pub(crate) struct SendMessage {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// the message; - reads stdin
+    #[argh(option)]
+    pub(crate) data: Option<String>,
+    /// read the message from a file
+    #[argh(option)]
+    pub(crate) data_file: Option<PathBuf>,
+    /// text, json or binary (default text)
+    #[argh(option, long = "type", default = "String::from(\"text\")")]
+    pub(crate) kind: String,
+    /// fail at once when the peer cannot be reached, instead of leaving the message in the outbox
+    #[argh(switch)]
+    pub(crate) no_queue: bool,
+    /// how long to wait for the peer. Unit: seconds (or 5s, 2m)
+    #[argh(option, default = "String::from(\"10\")")]
+    pub(crate) timeout: String,
+}
+
+/// messages that peers left: list, read one, or take them away
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "inbox")]
+pub(crate) struct Inbox {
+    /// nothing, or: read ID, ack ID…
+    #[argh(positional)]
+    pub(crate) words: Vec<String>,
+    /// take everything away
+    #[argh(switch)]
+    pub(crate) clear: bool,
+    /// how many to list, newest last (default 50)
+    #[argh(option, default = "50")]
+    pub(crate) limit: u64,
+    /// only messages before this id
+    #[argh(option)]
+    pub(crate) before: Option<u64>,
+}
+
+/// measure the round trip to a peer's echo service
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "ping")]
+pub(crate) struct Ping {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// how often (default 4)
+    #[argh(option, default = "4")]
+    pub(crate) count: u64,
+    /// unit: seconds (or 5s, 2m)
+    #[argh(option, default = "String::from(\"30\")")]
+    pub(crate) timeout: String,
+}
+
+/// measure the throughput to a peer's echo service and back
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "bench")]
+pub(crate) struct Bench {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// megabytes (default 1)
+    #[argh(positional, default = "1")]
+    pub(crate) mb: u64,
+}
+
+/// peers and the paths to them
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "peers")]
+pub(crate) struct Peers {
+    /// only those whose hostname or address contains this
+    #[argh(option)]
+    pub(crate) search: Option<String>,
+}
+
+/// streams
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "connections")]
+pub(crate) struct Connections {}
+
+/// end a stream at once
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "disconnect")]
+pub(crate) struct Disconnect {
+    /// number from `connections`
+    #[argh(positional)]
+    pub(crate) id: u64,
+}
+
+/// change this node's hostname
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "set-hostname")]
+pub(crate) struct SetHostname {
+    /// hostname: 1–63 characters of a–z 0–9 -
+    #[argh(positional)]
+    pub(crate) hostname: String,
+}
+
+/// give this node's hostname up
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "clear-hostname")]
+pub(crate) struct ClearHostname {}
+
+/// let this node be found by search
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "set-public")]
+pub(crate) struct SetPublic {}
+
+/// let this node be found by its exact hostname only
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "set-private")]
+pub(crate) struct SetPrivate {}
+
+/// set search tags, at most three
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "set-tags")]
+pub(crate) struct SetTags {
+    /// tags; none clears them
+    #[argh(positional)]
+    pub(crate) tags: Vec<String>,
+}
+
+/// the version of this program
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "version")]
+pub(crate) struct Version {}
+
+/// every command, flag and error code as JSON, for agents
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "context")]
+pub(crate) struct Context {}

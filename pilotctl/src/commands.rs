@@ -1,0 +1,384 @@
+//! Owns the commands that ask a running daemon.
+
+use crate::args::{self, Arguments, Verb};
+use crate::output::Output;
+use crate::pipe;
+use crate::rendezvous::write_whole;
+use argh::ArgsInfo as _;
+use pilot_node::{Client, Code, Failure, RendezvousConfig, StreamReply, socket_path};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+/// How long a plain question may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest answer that `--message`, `send` and `recv` show. Unit: bytes.
+const ANSWER_MAX: u64 = 16 << 20;
+/// Bytes of a ping.
+const PING_LEN: usize = 64;
+
+pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
+    match verb {
+        Verb::Init(args) => init(&args, output),
+        Verb::Config(args) => config(args.set.as_deref(), output),
+        Verb::Version(_) => {
+            output.ok(&json!({"version": env!("CARGO_PKG_VERSION")}));
+            Ok(())
+        }
+        Verb::Context(_) => {
+            output.line(&context().to_string());
+            Ok(())
+        }
+        Verb::Connect(args) => connect(&args, output),
+        Verb::Send(args) => exchange(&args.node, args.port, &args.data, &args.timeout, output),
+        Verb::Recv(args) => recv(&args, output),
+        Verb::Listen(args) => listen(&args, output),
+        Verb::SendMessage(args) => send_message(&args, output),
+        Verb::Inbox(args) => inbox(&args, output),
+        Verb::Ping(args) => ping(&args, output),
+        Verb::Bench(args) => bench(&args, output),
+        Verb::Peers(args) => peers(args.search.as_deref(), output),
+        verb => ask(&operation(verb), output),
+    }
+}
+
+/// Commands that are one operation of the daemon.
+fn operation(verb: Verb) -> Value {
+    match verb {
+        Verb::Find(a) => json!({"op": "find", "node": a.node}),
+        Verb::Search(a) => json!({"op": "search", "tag": a.tag}),
+        Verb::Handshake(a) => json!({"op": "handshake", "node": a.node, "note": a.why, "ports": a.ports}),
+        Verb::Pending(_) => json!({"op": "pending"}),
+        Verb::Approve(a) => json!({"op": "approve", "node": a.node, "ports": a.ports, "expires_s": a.expires}),
+        Verb::Reject(a) => json!({"op": "reject", "node": a.node, "note": a.why}),
+        Verb::Trust(_) => json!({"op": "trust"}),
+        Verb::Untrust(a) => json!({"op": "untrust", "node": a.node}),
+        Verb::Connections(_) => json!({"op": "connections"}),
+        Verb::Disconnect(a) => json!({"op": "disconnect", "stream": a.id}),
+        Verb::SetHostname(a) => json!({"op": "profile", "hostname": a.hostname}),
+        Verb::ClearHostname(_) => json!({"op": "profile", "hostname": ""}),
+        Verb::SetPublic(_) => json!({"op": "profile", "public": true}),
+        Verb::SetPrivate(_) => json!({"op": "profile", "public": false}),
+        Verb::SetTags(a) => json!({"op": "profile", "tags": a.tags}),
+        _ => json!({"op": "info"}),
+    }
+}
+
+fn daemon() -> Result<Client, Failure> {
+    Client::connect(&socket_path())
+}
+
+fn ask(op: &Value, output: &Output) -> Result<(), Failure> {
+    let reply = daemon()?.call(op, &[], Some(CALL_TIMEOUT))?;
+    output.ok(&reply.data);
+    match (op["op"].as_str(), reply.data["status"].as_str()) {
+        (Some("handshake"), Some("sent")) => output.note("asked; on the other side: pilotctl pending, pilotctl approve"),
+        (Some("pending"), _) if reply.data["pending"].as_array().is_some_and(Vec::is_empty) => output.note("nobody waits"),
+        (Some("trust"), _) if reply.data["total"] == 0 => output.note("nobody is trusted; pilotctl handshake NAME"),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// `30`, `30s`, `2m`, `500ms`.
+fn duration(text: &str) -> Result<Duration, Failure> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale = match unit {
+        "" | "s" => 1.0,
+        "ms" => 1e-3,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => f64::NAN,
+    };
+    let seconds = number.parse::<f64>().unwrap_or(f64::NAN) * scale;
+    Duration::try_from_secs_f64(seconds).map_err(|_| Failure::new(Code::InvalidArgument, format!("{text:?} is not a time; 30, 30s, 2m, 500ms")))
+}
+
+// Settings.
+
+fn init(args: &args::Init, output: &Output) -> Result<(), Failure> {
+    if let Some(rendezvous) = &args.rendezvous {
+        set("rendezvous", rendezvous)?;
+    }
+    if let Some(hostname) = &args.hostname {
+        set("hostname", hostname)?;
+    }
+    config(None, output)
+}
+
+fn set(key: &str, value: &str) -> Result<(), Failure> {
+    match key {
+        "rendezvous" if !value.is_empty() => {
+            value.parse::<RendezvousConfig>().map_err(|e| Failure::new(Code::InvalidArgument, e))?;
+        }
+        "hostname" if !value.is_empty() && !pilot_core::identity::valid_hostname(value) => {
+            return Err(Failure::new(Code::InvalidArgument, format!("{value:?} cannot be a hostname")).hint("1–63 characters of a–z 0–9 -"));
+        }
+        "rendezvous" | "hostname" => {}
+        other => return Err(Failure::new(Code::InvalidArgument, format!("there is no setting {other:?}")).hint("rendezvous, hostname")),
+    }
+    let (path, mut settings) = (crate::daemon::settings_path(), crate::daemon::settings()?);
+    settings.insert(key.into(), value.into());
+    let error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", path.display()));
+    fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(error)?;
+    write_whole(&path, &Value::Object(settings).to_string()).map_err(error)
+}
+
+fn config(change: Option<&str>, output: &Output) -> Result<(), Failure> {
+    if let Some(change) = change {
+        let (key, value) = change.split_once('=').ok_or_else(|| Failure::new(Code::InvalidArgument, "--set wants KEY=VALUE"))?;
+        set(key, value)?;
+    }
+    let mut settings = crate::daemon::settings()?;
+    settings.insert("config_path".into(), json!(crate::daemon::settings_path()));
+    settings.insert("socket".into(), json!(socket_path()));
+    output.ok(&Value::Object(settings));
+    Ok(())
+}
+
+// Streams.
+
+fn connect(args: &args::Connect, output: &Output) -> Result<(), Failure> {
+    if output.json && args.message.is_none() {
+        let mut text = Vec::new();
+        io::stdin().read_to_end(&mut text).map_err(|e| Failure::new(Code::Internal, format!("stdin: {e}")))?;
+        return exchange_bytes(&args.node, args.port, &text, duration(&args.timeout)?, output);
+    }
+    if let Some(message) = &args.message {
+        return exchange(&args.node, args.port, message, &args.timeout, output);
+    }
+    let mut client = daemon()?;
+    let stream = client.open(&args.node, args.port, Some(duration(&args.timeout)?))?;
+    pipe::join(&mut client, stream)
+}
+
+fn exchange(node: &str, port: u16, text: &str, timeout: &str, output: &Output) -> Result<(), Failure> {
+    exchange_bytes(node, port, text.as_bytes(), duration(timeout)?, output)
+}
+
+/// Sends bytes, ends our side, and shows what comes back.
+fn exchange_bytes(node: &str, port: u16, bytes: &[u8], timeout: Duration, output: &Output) -> Result<(), Failure> {
+    let mut client = daemon()?;
+    let stream = client.open(node, port, Some(timeout))?;
+    let sent = (&stream.socket).write_all(bytes);
+    pipe::finish_writing(&stream.socket);
+    let answer = pipe::read_to_end(&mut client, &stream, ANSWER_MAX, timeout)?;
+    sent.map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
+    let text = String::from_utf8_lossy(&answer);
+    if output.json {
+        output.ok(&json!({"target": stream.data["peer"], "port": port, "sent": bytes.len(), "bytes": answer.len(), "response": text}));
+    } else {
+        print_bytes(&answer);
+    }
+    Ok(())
+}
+
+fn recv(args: &args::Recv, output: &Output) -> Result<(), Failure> {
+    let timeout = duration(&args.timeout)?;
+    let mut client = daemon()?;
+    let mut messages = Vec::new();
+    for seq in 0..args.count {
+        let stream = accept(&mut client, args.port, Some(timeout))?;
+        if let Some(reply) = &args.reply {
+            (&stream.socket).write_all(reply.as_bytes()).map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
+        }
+        let bytes = pipe::read_to_end(&mut client, &stream, ANSWER_MAX, timeout)?;
+        if output.json {
+            let text = String::from_utf8_lossy(&bytes);
+            messages.push(json!({"seq": seq, "port": args.port, "from": stream.data["peer"], "data": text, "bytes": bytes.len()}));
+        } else {
+            print_bytes(&bytes);
+        }
+    }
+    if output.json {
+        output.ok(&json!({"messages": messages, "timeout": false}));
+    }
+    Ok(())
+}
+
+fn accept(client: &mut Client, port: u16, timeout: Option<Duration>) -> Result<StreamReply, Failure> {
+    client.stream(&json!({"op": "accept", "port": port}), timeout).map_err(|f| match f.code {
+        Code::Timeout => Failure::new(Code::Timeout, format!("nobody connected to port {port} in time")),
+        _ => f,
+    })
+}
+
+fn listen(args: &args::Listen, output: &Output) -> Result<(), Failure> {
+    let timeout = args.timeout.as_deref().map(duration).transpose()?;
+    let mut client = daemon()?;
+    let stream = accept(&mut client, args.port, timeout)?;
+    output.note(&format!("stream from {}", stream.data["peer"].as_str().unwrap_or_default()));
+    pipe::join(&mut client, stream)
+}
+
+fn print_bytes(bytes: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    // A reader that went away is no failure.
+    let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+}
+
+fn ping(args: &args::Ping, output: &Output) -> Result<(), Failure> {
+    let timeout = duration(&args.timeout)?;
+    let mut client = daemon()?;
+    let mut results = Vec::new();
+    for seq in 0..args.count {
+        let begin = Instant::now();
+        let stream = client.open(&args.node, 7, Some(timeout))?;
+        let dialed = begin.elapsed();
+        let echoed = Instant::now();
+        let lost = |e: io::Error| Failure::new(Code::Timeout, format!("no echo: {e}"));
+        stream.socket.set_read_timeout(Some(timeout)).map_err(lost)?;
+        (&stream.socket).write_all(&[seq as u8; PING_LEN]).map_err(lost)?;
+        let mut answer = [0; PING_LEN];
+        (&stream.socket).read_exact(&mut answer).map_err(lost)?;
+        let rtt = echoed.elapsed();
+        if answer != [seq as u8; PING_LEN] {
+            return Err(Failure::new(Code::Internal, "the echo differs from what was sent"));
+        }
+        let (rtt_ms, dial_ms) = (rtt.as_secs_f64() * 1e3, dialed.as_secs_f64() * 1e3);
+        if !output.json {
+            output.line(&format!("{PING_LEN} bytes from {}: seq={seq} time={rtt_ms:.3} ms (open {dial_ms:.3} ms)", stream.data["peer"].as_str().unwrap_or_default()));
+        }
+        results.push(json!({"seq": seq, "bytes": PING_LEN, "rtt_ms": rtt_ms, "dial_ms": dial_ms}));
+    }
+    if output.json {
+        output.ok(&json!({"target": args.node, "results": results, "timeout": false}));
+    }
+    Ok(())
+}
+
+fn bench(args: &args::Bench, output: &Output) -> Result<(), Failure> {
+    let total = args.mb.clamp(1, 4096) << 20;
+    let mut client = daemon()?;
+    let stream = client.open(&args.node, 7, Some(CALL_TIMEOUT))?;
+    let lost = |e: io::Error| Failure::new(Code::ConnectionReset, e.to_string());
+    let upstream = stream.socket.try_clone().map_err(lost)?;
+    let begin = Instant::now();
+    let sender = std::thread::spawn(move || -> io::Result<Duration> {
+        let chunk = vec![0x5a; 1 << 18];
+        let mut left = total as usize;
+        while left > 0 {
+            let n = left.min(chunk.len());
+            (&upstream).write_all(&chunk[..n])?;
+            left -= n;
+        }
+        pipe::finish_writing(&upstream);
+        Ok(begin.elapsed())
+    });
+    let received = io::copy(&mut &stream.socket, &mut io::sink()).map_err(lost)?;
+    let total_time = begin.elapsed();
+    let send_time = sender.join().map_err(|_| Failure::new(Code::Internal, "sending failed"))?.map_err(lost)?;
+    client.stream_end(&stream.data, Some(CALL_TIMEOUT))?;
+    if received != total {
+        return Err(Failure::new(Code::Internal, format!("{received} bytes came back of {total}")));
+    }
+    let rate = |t: Duration| total as f64 / 1e6 / t.as_secs_f64();
+    output.ok(&json!({
+        "target": args.node, "sent_bytes": total, "recv_bytes": received, "send_duration_ms": send_time.as_secs_f64() * 1e3,
+        "total_duration_ms": total_time.as_secs_f64() * 1e3, "send_mbps": rate(send_time), "total_mbps": rate(total_time),
+    }));
+    Ok(())
+}
+
+fn peers(search: Option<&str>, output: &Output) -> Result<(), Failure> {
+    let mut data = daemon()?.call(&json!({"op": "peers"}), &[], Some(CALL_TIMEOUT))?.data;
+    if let (Some(search), Some(rows)) = (search, data["peers"].as_array_mut()) {
+        rows.retain(|r| ["hostname", "address"].iter().any(|k| r[*k].as_str().is_some_and(|v| v.contains(search))));
+        data["total"] = data["peers"].as_array().map_or(0, Vec::len).into();
+    }
+    output.ok(&data);
+    Ok(())
+}
+
+// Messages.
+
+fn send_message(args: &args::SendMessage, output: &Output) -> Result<(), Failure> {
+    let bytes = match (args.data.as_deref(), &args.data_file) {
+        (Some("-"), None) => {
+            let mut bytes = Vec::new();
+            io::stdin().read_to_end(&mut bytes).map_err(|e| Failure::new(Code::Internal, format!("stdin: {e}")))?;
+            bytes
+        }
+        (Some(text), None) => text.as_bytes().to_vec(),
+        (None, Some(path)) => fs::read(path).map_err(|e| Failure::new(Code::NotFound, format!("{}: {e}", path.display())))?,
+        _ => return Err(Failure::new(Code::InvalidArgument, "either --data or --data-file is needed")),
+    };
+    let timeout = duration(&args.timeout)?;
+    let op = json!({"op": "send_message", "node": args.node, "type": args.kind, "queue": !args.no_queue, "timeout_ms": timeout.as_millis() as u64});
+    let mut reply = daemon()?.call(&op, &bytes, Some(timeout + CALL_TIMEOUT))?;
+    reply.data["target"] = args.node.clone().into();
+    output.ok(&reply.data);
+    Ok(())
+}
+
+fn inbox(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
+    let words: Vec<&str> = args.words.iter().map(String::as_str).collect();
+    let number = |word: &str| word.parse::<u64>().map_err(|_| Failure::new(Code::InvalidArgument, format!("{word:?} is not a message's id")).hint("pilotctl inbox"));
+    match words.as_slice() {
+        [] if args.clear => ask(&json!({"op": "inbox_take"}), output),
+        [] => ask(&json!({"op": "inbox", "limit": args.limit, "before": args.before}), output),
+        ["read", id] => {
+            let reply = daemon()?.call(&json!({"op": "inbox_read", "seq": number(id)?}), &[], Some(CALL_TIMEOUT))?;
+            if output.json {
+                let mut data = reply.data;
+                data["data"] = String::from_utf8_lossy(&reply.blob).into();
+                output.ok(&data);
+            } else {
+                print_bytes(&reply.blob);
+            }
+            Ok(())
+        }
+        ["ack", ids @ ..] if !ids.is_empty() => {
+            let ids: Vec<u64> = ids.iter().map(|id| number(id)).collect::<Result<_, _>>()?;
+            ask(&json!({"op": "inbox_take", "seqs": ids}), output)
+        }
+        _ => Err(Failure::new(Code::InvalidArgument, "inbox, inbox read ID, inbox ack ID…, inbox --clear")),
+    }
+}
+
+/// Everything an agent needs to use this program, from the same source as the help.
+fn context() -> Value {
+    let commands: serde_json::Map<String, Value> = Arguments::get_args_info()
+        .commands
+        .into_iter()
+        .map(|c| {
+            let flags: Vec<Value> = c.command.flags.iter().map(|f| json!({"flag": f.long, "description": f.description})).collect();
+            let positionals: Vec<Value> = c.command.positionals.iter().map(|p| json!({"name": p.name, "description": p.description})).collect();
+            let subcommands: Vec<Value> = c.command.commands.iter().map(|s| json!({"name": s.name, "description": s.command.description})).collect();
+            (c.name.into(), json!({"description": c.command.description, "args": positionals, "flags": flags, "subcommands": subcommands}))
+        })
+        .collect();
+    let codes: serde_json::Map<String, Value> = Code::ALL.iter().map(|c| (c.name().into(), c.exit_status().into())).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "commands": commands,
+        "error_codes": codes,
+        "global_flags": ["--json"],
+        "environment": ["PILOT_HOME", "PILOT_SOCKET", "PILOT_RENDEZVOUS", "PILOT_HOSTNAME", "PILOT_LOCAL_RENDEZVOUS"],
+        "config_file": crate::daemon::settings_path(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_all_their_forms() {
+        assert_eq!(duration("30").ok(), Some(Duration::from_secs(30)));
+        assert_eq!(duration("2m").ok(), Some(Duration::from_secs(120)));
+        assert_eq!(duration("500ms").ok(), Some(Duration::from_millis(500)));
+        for bad in ["", "x", "-1", "5x", "1e400"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn context_names_every_command_and_code() {
+        let context = context();
+        assert!(args::verbs().iter().all(|verb| context["commands"][verb]["description"].is_string()));
+        assert_eq!(context["error_codes"]["trust_required"], 5);
+    }
+}

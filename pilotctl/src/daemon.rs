@@ -1,0 +1,212 @@
+//! Owns the daemon's life: start in the background, run, stop, status.
+
+use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
+use crate::output::Output;
+use crate::rendezvous::{ensure_local, on_signal};
+use pilot_node::{Client, Code, Config, Failure, Home, Node, RendezvousConfig, socket_path};
+use serde_json::{Map, Value, json};
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the daemon may take until it serves its socket.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long `start` waits for the registration; the daemon goes on trying.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the daemon may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an answer may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) fn run(args: Daemon, output: &Output) -> Result<(), Failure> {
+    match args.verb {
+        DaemonVerb::Start(args) => start(args, output),
+        DaemonVerb::Run(args) => serve(args),
+        DaemonVerb::Stop(_) => stop(output),
+        DaemonVerb::Status(args) => status(args.check, output),
+    }
+}
+
+/// The settings file: an object with `rendezvous` and `hostname`.
+pub(crate) fn settings() -> Result<Map<String, Value>, Failure> {
+    let path = settings_path();
+    match fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map_err(|e| Failure::new(Code::InvalidArgument, format!("{}: {e}", path.display()))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
+        Err(e) => Err(Failure::new(Code::Internal, format!("{}: {e}", path.display()))),
+    }
+}
+
+pub(crate) fn settings_path() -> PathBuf {
+    Home::default_path().join("config.json")
+}
+
+fn setting(settings: &Map<String, Value>, flag: Option<String>, variable: &str, key: &str) -> Option<String> {
+    let variable = std::env::var(variable).ok().filter(|v| !v.is_empty());
+    flag.or(variable).or_else(|| settings.get(key)?.as_str().map(str::to_owned))
+}
+
+fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
+    let socket = socket_path();
+    if Client::connect(&socket).is_ok() {
+        return Err(Failure::new(Code::Conflict, format!("a daemon already serves {}", socket.display())).hint("pilotctl daemon status"));
+    }
+    let settings = settings()?;
+    let hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname");
+    let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous");
+    let rendezvous_file = match &rendezvous {
+        Some(text) => {
+            // A typing error is told here, not in a log.
+            text.parse::<RendezvousConfig>().map_err(|e| Failure::new(Code::InvalidArgument, e))?;
+            None
+        }
+        None => Some(ensure_local()?),
+    };
+    let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen: args.listen };
+    if args.foreground {
+        return serve(run);
+    }
+    let home = Home::default_path();
+    let failure = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
+    fs::create_dir_all(&home).map_err(failure)?;
+    let log_path = args.log_file.unwrap_or_else(|| home.join("pilot.log"));
+    let log_error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", log_path.display()));
+    let log = OpenOptions::new().append(true).create(true).open(&log_path).map_err(log_error)?;
+    let log_start = log.metadata().map_err(log_error)?.len();
+    let mut child = spawn(&run, log).map_err(failure)?;
+    let mut info = wait_until_served(&mut child, &log_path, log_start)?;
+    if args.public {
+        let mut client = Client::connect(&socket)?;
+        client.call(&json!({"op": "profile", "public": true}), &[], Some(CALL_TIMEOUT))?;
+        info["public"] = true.into();
+    }
+    match info["rendezvous"].as_str() {
+        Some("ready") => {}
+        Some("refused") => output.note(&format!("warning: {}", info["rendezvous_refusal"].as_str().unwrap_or_default())),
+        _ => output.note("warning: the rendezvous does not answer; the daemon goes on trying and serves the peers it knows"),
+    }
+    output.ok(&json!({
+        "status": "started", "node_id": info["node_id"], "address": info["address"], "hostname": info["hostname"],
+        "fingerprint": info["fingerprint"], "pid": info["pid"], "socket": socket, "log_file": log_path, "rendezvous": info["rendezvous"],
+    }));
+    Ok(())
+}
+
+fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["daemon", "run"]);
+    let mut option = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            command.args([name, &value]);
+        }
+    };
+    option("--hostname", run.hostname.clone());
+    option("--rendezvous", run.rendezvous.clone());
+    option("--rendezvous-file", run.rendezvous_file.as_ref().map(|p| p.display().to_string()));
+    option("--listen", run.listen.map(|l| l.to_string()));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn()
+}
+
+/// The daemon's state once it serves; when it ends instead, what it said last.
+fn wait_until_served(child: &mut Child, log: &PathBuf, log_start: u64) -> Result<Value, Failure> {
+    let (socket, begin) = (socket_path(), Instant::now());
+    let mut served_since = None;
+    loop {
+        if let Ok(mut client) = Client::connect(&socket)
+            && let Ok(reply) = client.call(&json!({"op": "info"}), &[], Some(CALL_TIMEOUT))
+        {
+            let since = *served_since.get_or_insert_with(Instant::now);
+            let settled = matches!(reply.data["rendezvous"].as_str(), Some("ready" | "refused" | "absent"));
+            if settled || since.elapsed() > REGISTER_TIMEOUT {
+                return Ok(reply.data);
+            }
+        }
+        if let Ok(Some(_)) = child.try_wait() {
+            let text = fs::read_to_string(log).unwrap_or_default();
+            let said = text.get(log_start as usize..).unwrap_or_default().trim();
+            return Err(daemon_failure(said));
+        }
+        if served_since.is_none() && begin.elapsed() > START_TIMEOUT {
+            return Err(Failure::new(Code::Timeout, "the daemon does not serve its socket").hint(format!("see {}", log.display())));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The daemon writes its failure as JSON, so that nothing of it is lost on the way here.
+fn daemon_failure(said: &str) -> Failure {
+    let last = said.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    match last {
+        Some(error) => {
+            let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+            Failure::new(Code::from_name(&text("code")), text("message")).hint(text("hint"))
+        }
+        None => Failure::new(Code::Internal, format!("the daemon ended at once: {said}")),
+    }
+}
+
+fn serve(args: DaemonRun) -> Result<(), Failure> {
+    let mut config = Config::daemon(Home::default_path());
+    config.hostname = args.hostname;
+    if let Some(listen) = args.listen {
+        config.listen = listen;
+    }
+    config.rendezvous = match (args.rendezvous, args.rendezvous_file) {
+        (Some(text), _) => text.parse().map_err(|e: String| Failure::new(Code::InvalidArgument, e))?,
+        (None, Some(file)) => RendezvousConfig::File(file),
+        (None, None) => RendezvousConfig::File(ensure_local()?),
+    };
+    let node = Node::start(config).map_err(|e| {
+        let failure = e.get_ref().and_then(|e| e.downcast_ref::<Failure>()).cloned();
+        let failure = failure.unwrap_or_else(|| Failure::new(Code::Internal, e.to_string()));
+        // For whoever started us, through the log.
+        eprintln!("{}", json!({"code": failure.code.name(), "message": failure.message, "hint": failure.hint}));
+        failure
+    })?;
+    on_signal(node.stopper())?;
+    node.wait();
+    Ok(())
+}
+
+fn stop(output: &Output) -> Result<(), Failure> {
+    let socket = socket_path();
+    let mut client = Client::connect(&socket)?;
+    let info = client.call(&json!({"op": "info"}), &[], Some(CALL_TIMEOUT))?.data;
+    client.call(&json!({"op": "stop"}), &[], Some(CALL_TIMEOUT))?;
+    drop(client);
+    let end = Instant::now() + STOP_TIMEOUT;
+    let lock = Home::default_path();
+    while Instant::now() < end {
+        // The socket goes first, the lock last: only then may another daemon start.
+        if Client::connect(&socket).is_err() && Home::open(&lock).is_ok() {
+            output.ok(&json!({"status": "stopped", "pid": info["pid"]}));
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(Failure::new(Code::Timeout, format!("the daemon (pid {}) does not end", info["pid"])))
+}
+
+fn status(check: bool, output: &Output) -> Result<(), Failure> {
+    let socket = socket_path();
+    let info = Client::connect(&socket).and_then(|mut c| c.call(&json!({"op": "info"}), &[], Some(CALL_TIMEOUT)));
+    match info {
+        Ok(reply) => {
+            let i = reply.data;
+            output.ok(&json!({
+                "running": true, "responsive": true, "pid": i["pid"], "socket": socket, "node_id": i["node_id"], "address": i["address"],
+                "hostname": i["hostname"], "uptime_secs": i["uptime_secs"], "peers": i["trusted"], "connections": i["connections"],
+                "rendezvous": i["rendezvous"],
+            }));
+            Ok(())
+        }
+        Err(failure) if check => Err(failure),
+        Err(_) => {
+            output.ok(&json!({"running": false, "responsive": false, "socket": socket}));
+            Ok(())
+        }
+    }
+}

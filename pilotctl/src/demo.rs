@@ -1,0 +1,230 @@
+//! Owns `demo`: the main job with real processes, in front of the user, in temporary folders.
+
+use crate::output::Output;
+use crate::rendezvous::on_signal;
+use pilot_node::{Client, Code, Failure};
+use serde_json::{Value, json};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Size of the transfer. Unit: bytes.
+const TRANSFER_LEN: usize = 64_000_000;
+
+/// What must not be left behind, whatever happens.
+struct Stage {
+    folder: PathBuf,
+    children: Mutex<Vec<Child>>,
+}
+
+impl Stage {
+    fn clear(&self) {
+        for child in self.children.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        // Nothing of ours is left in it that anybody needs.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+
+    fn run(&self, home: &Path, args: &[&str]) -> Result<(), Failure> {
+        let error = |e: io::Error| Failure::new(Code::Internal, format!("cannot start {args:?}: {e}"));
+        let log = std::fs::File::create(home.with_extension("log")).map_err(error)?;
+        let mut command = Command::new(std::env::current_exe().map_err(error)?);
+        command.args(args).env("PILOT_HOME", home).env_remove("PILOT_SOCKET").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // Ctrl-C must reach us only; we end the others.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command.spawn().map_err(error)?;
+        self.children.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+        Ok(())
+    }
+}
+
+pub(crate) fn run(output: &Output) -> Result<(), Failure> {
+    let folder = std::env::temp_dir().join(format!("pilot-demo-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(|e| Failure::new(Code::Internal, format!("{}: {e}", folder.display())))?;
+    let stage = Arc::new(Stage { folder, children: Mutex::default() });
+    let interrupted = stage.clone();
+    on_signal(move || {
+        interrupted.clear();
+        std::process::exit(130);
+    })?;
+    let result = play(&stage, output);
+    stage.clear();
+    let data = result?;
+    if output.json {
+        output.ok(&data);
+    } else {
+        output.line("everything was shut down; nothing is left behind");
+    }
+    Ok(())
+}
+
+/// Waits until `f` gives something.
+fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> Result<T, Failure> {
+    let end = Instant::now() + TIMEOUT;
+    while Instant::now() < end {
+        if let Some(value) = f() {
+            return Ok(value);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(Failure::new(Code::Timeout, format!("{what} did not happen in time")))
+}
+
+fn call(client: &mut Client, op: Value) -> Result<Value, Failure> {
+    Ok(client.call(&op, &[], Some(TIMEOUT))?.data)
+}
+
+/// A daemon's client, once it is registered.
+fn daemon(stage: &Stage, name: &str, rendezvous: &str) -> Result<(Client, Value), Failure> {
+    let home = stage.folder.join(name);
+    stage.run(&home, &["daemon", "run", "--hostname", name, "--rendezvous", rendezvous, "--listen", "127.0.0.1:0"])?;
+    let socket = home.join("pilot.sock");
+    let mut client = until("the daemon's start", || Client::connect(&socket).ok())?;
+    let info = until("registration", || call(&mut client, json!({"op": "info"})).ok().filter(|i| i["rendezvous"] == "ready"))?;
+    Ok((client, info))
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
+    let say = |line: String| if !output.json { output.line(&line) };
+    let home = stage.folder.join("rendezvous");
+    let home_text = home.display().to_string();
+    stage.run(&home, &["rendezvous", "run", "--home", &home_text, "--listen", "127.0.0.1:0"])?;
+    let rendezvous = until("the rendezvous' start", || std::fs::read_to_string(home.join("endpoint")).ok())?;
+    say(format!("rendezvous    {rendezvous}"));
+    let (mut primary, a) = daemon(stage, "primary-node", &rendezvous)?;
+    let (mut worker, b) = daemon(stage, "worker-node", &rendezvous)?;
+    for info in [&a, &b] {
+        say(format!("{:13} {}  fingerprint {}", text(info, "hostname"), text(info, "address"), text(info, "fingerprint")));
+    }
+
+    let refusal = primary.open("worker-node", 1000, Some(TIMEOUT)).map(drop).expect_err_code()?;
+    say(format!("before trust  {refusal}"));
+    call(&mut primary, json!({"op": "handshake", "node": "worker-node", "note": "demo"}))?;
+    let request = until("the trust request", || {
+        let pending = call(&mut worker, json!({"op": "pending"})).ok()?;
+        pending["pending"].get(0).cloned()
+    })?;
+    say(format!("request       from {} ({}): {}", text(&request, "hostname"), text(&request, "fingerprint"), text(&request, "justification")));
+    let approved = Instant::now();
+    call(&mut worker, json!({"op": "approve", "node": "primary-node"}))?;
+    until("the approval's arrival", || call(&mut primary, json!({"op": "trust"})).ok().filter(|t| t["total"] == 1))?;
+
+    let line = "{\"action\":\"execute_query\"}\n";
+    let mut stream = None;
+    let answer = std::thread::scope(|scope| {
+        let server = scope.spawn(|| serve_once(&mut worker));
+        // The listener is bound in the moment the request arrives at the other daemon.
+        let opened = until("the stream", || {
+            let s = primary.open("worker-node", 1000, Some(TIMEOUT)).ok()?;
+            stream = Some(s.data.clone());
+            Some(s)
+        })?;
+        (&opened.socket).write_all(line.as_bytes()).map_err(lost)?;
+        crate::pipe::finish_writing(&opened.socket);
+        let mut answer = String::new();
+        (&opened.socket).read_to_string(&mut answer).map_err(lost)?;
+        primary.stream_end(&opened.data, Some(TIMEOUT))?;
+        server.join().map_err(|_| Failure::new(Code::Internal, "the server failed"))??;
+        Ok::<_, Failure>(answer)
+    })?;
+    let first_byte = approved.elapsed();
+    say(format!("stream        {} → {} ({:.0} ms after approval)", line.trim(), answer.trim(), first_byte.as_secs_f64() * 1e3));
+
+    let sent = primary.call(&json!({"op": "send_message", "node": "worker-node", "type": "json"}), b"{\"status\":\"complete\"}", Some(TIMEOUT))?;
+    let inbox = call(&mut worker, json!({"op": "inbox"}))?;
+    let message = inbox["messages"].as_array().and_then(|m| m.last()).cloned().unwrap_or_default();
+    say(format!("message       {} → inbox of worker-node: {} from {}", text(&sent.data, "ack"), text(&message, "preview"), text(&message, "hostname")));
+
+    let took = transfer(&mut primary, &mut worker)?;
+    let rate = TRANSFER_LEN as f64 / 1e6 / took.as_secs_f64();
+    let peers = call(&mut primary, json!({"op": "peers"}))?;
+    let peer = peers["peers"].get(0).cloned().unwrap_or_default();
+    say(format!("transfer      64 MB in {:.2} s: {rate:.0} MB/s, every byte checked", took.as_secs_f64()));
+    say(format!("path          {}, datagrams of {} bytes, ChaCha20-Poly1305 by {}", text(&peer, "path"), peer["datagram_len"], text(&peer, "cipher")));
+    Ok(json!({
+        "rendezvous": rendezvous, "nodes": [
+            {"hostname": a["hostname"], "address": a["address"], "fingerprint": a["fingerprint"]},
+            {"hostname": b["hostname"], "address": b["address"], "fingerprint": b["fingerprint"]}],
+        "refused_before_trust": refusal, "request": request["justification"], "stream_answer": answer.trim(),
+        "approval_to_answer_ms": first_byte.as_secs_f64() * 1e3, "message_ack": sent.data["ack"], "message": message["preview"],
+        "transfer_bytes": TRANSFER_LEN, "transfer_seconds": took.as_secs_f64(), "transfer_mb_per_second": rate,
+        "path": peer["path"], "datagram_len": peer["datagram_len"], "cipher": peer["cipher"],
+    }))
+}
+
+fn lost(e: io::Error) -> Failure {
+    Failure::new(Code::ConnectionReset, e.to_string())
+}
+
+/// Takes one stream on port 1000 and answers its line.
+fn serve_once(worker: &mut Client) -> Result<(), Failure> {
+    let stream = worker.stream(&json!({"op": "accept", "port": 1000}), Some(TIMEOUT))?;
+    let mut line = String::new();
+    (&stream.socket).read_to_string(&mut line).map_err(lost)?;
+    let action: Value = serde_json::from_str(&line).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    let answer = json!({"status": "done", "action": action["action"]});
+    writeln!(&stream.socket, "{answer}").map_err(lost)?;
+    crate::pipe::finish_writing(&stream.socket);
+    worker.stream_end(&stream.data, Some(TIMEOUT))
+}
+
+/// Moves the transfer's bytes from one daemon to the other, checks each, and gives the time it took.
+fn transfer(primary: &mut Client, worker: &mut Client) -> Result<Duration, Failure> {
+    let pattern = |i: usize| (i.wrapping_mul(2_654_435_761) >> 11) as u8;
+    std::thread::scope(|scope| {
+        let server = scope.spawn(move || {
+            let stream = worker.stream(&json!({"op": "accept", "port": 1002}), Some(TIMEOUT))?;
+            let (mut buffer, mut got) = (vec![0; 1 << 18], 0);
+            loop {
+                let n = (&stream.socket).read(&mut buffer).map_err(lost)?;
+                if n == 0 {
+                    break;
+                }
+                if !buffer[..n].iter().enumerate().all(|(i, byte)| *byte == pattern(got + i)) {
+                    return Err(Failure::new(Code::Internal, format!("a wrong byte after {got}")));
+                }
+                got += n;
+            }
+            crate::pipe::finish_writing(&stream.socket);
+            worker.stream_end(&stream.data, Some(TIMEOUT))?;
+            Ok(got)
+        });
+        let stream = until("the stream", || primary.open("worker-node", 1002, Some(TIMEOUT)).ok())?;
+        let bytes: Vec<u8> = (0..TRANSFER_LEN).map(pattern).collect();
+        let begin = Instant::now();
+        (&stream.socket).write_all(&bytes).map_err(lost)?;
+        crate::pipe::finish_writing(&stream.socket);
+        let got = server.join().map_err(|_| Failure::new(Code::Internal, "receiving failed"))??;
+        let took = begin.elapsed();
+        if got != TRANSFER_LEN {
+            return Err(Failure::new(Code::Internal, format!("{got} bytes arrived of {TRANSFER_LEN}")));
+        }
+        primary.stream_end(&stream.data, Some(TIMEOUT))?;
+        Ok(took)
+    })
+}
+
+/// Turns "this must be refused" around.
+trait MustFail {
+    fn expect_err_code(self) -> Result<String, Failure>;
+}
+
+impl MustFail for Result<(), Failure> {
+    fn expect_err_code(self) -> Result<String, Failure> {
+        match self {
+            Err(f) if f.code == Code::TrustRequired => Ok(format!("{}: {} (try: {})", f.code.name(), f.message, f.hint)),
+            Err(f) => Err(f),
+            Ok(()) => Err(Failure::new(Code::Internal, "a stream was opened before trust")),
+        }
+    }
+}

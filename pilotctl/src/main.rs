@@ -1,0 +1,6 @@
+//! `pilotctl`: the whole product in one program.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    pilotctl::run(std::env::args().skip(1).collect())
+}

@@ -1,0 +1,128 @@
+//! Owns `rendezvous run`, and the rendezvous on this machine that daemons share when none was configured.
+
+use crate::args::{Rendezvous, RendezvousRun, RendezvousVerb};
+use crate::output::Output;
+use pilot_node::{Code, Failure};
+use pilot_rendezvous::server::{Server, ServerConfig};
+use rustix::fs::{FlockOperation, flock};
+use serde_json::json;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A local rendezvous ends when no node was connected for this long. Unit: seconds.
+const LOCAL_IDLE_EXIT_S: u64 = 120;
+/// How long a local rendezvous may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) fn run(args: Rendezvous, output: &Output) -> Result<(), Failure> {
+    let RendezvousVerb::Run(args) = args.verb;
+    serve(args, output)
+}
+
+fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
+    let file = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", args.home.display()));
+    fs::create_dir_all(&args.home).map_err(file)?;
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).open(args.home.join("lock")).map_err(file)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| Failure::new(Code::Conflict, format!("a rendezvous already runs in {}", args.home.display())))?;
+    let config = ServerConfig { home: args.home.clone(), listen: args.listen, idle_exit: args.idle_exit.map(Duration::from_secs) };
+    let server = Server::bind(&config).map_err(|e| Failure::new(Code::Conflict, e.to_string()))?;
+    let (key, addr) = server.endpoint();
+    let endpoint = format!("{key}@{addr}");
+    write_whole(&args.home.join("endpoint"), &endpoint).map_err(file)?;
+    output.ok(&json!({"endpoint": endpoint, "key": key.to_string(), "address": addr.to_string()}));
+    let stopper = server.stopper();
+    on_signal(move || stopper.stop())?;
+    server.run().map_err(|e| Failure::new(Code::Internal, e.to_string()))
+}
+
+/// The folder of the rendezvous that daemons of this user share on this machine.
+fn local_home() -> PathBuf {
+    match std::env::var_os("PILOT_LOCAL_RENDEZVOUS").filter(|v| !v.is_empty()) {
+        Some(home) => home.into(),
+        None => std::env::home_dir().unwrap_or_else(|| "/".into()).join(".pilot").join("rendezvous"),
+    }
+}
+
+/// Makes sure that the local rendezvous runs; gives the file that names it.
+pub(crate) fn ensure_local() -> Result<PathBuf, Failure> {
+    let home = local_home();
+    let file = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
+    fs::create_dir_all(&home).map_err(file)?;
+    let endpoint = home.join("endpoint");
+    // Two daemons that start at once must not both start one.
+    let starting = OpenOptions::new().write(true).create(true).truncate(false).open(home.join("starting")).map_err(file)?;
+    flock(&starting, FlockOperation::LockExclusive).map_err(|e| file(e.into()))?;
+    if is_running(&home) && endpoint.exists() {
+        return Ok(endpoint);
+    }
+    // The same port as last time, if it is free: daemons that are still up find it again.
+    let last = fs::read_to_string(&endpoint).ok().and_then(|text| Some(text.trim().split_once('@')?.1.to_owned()));
+    for listen in last.into_iter().chain([String::from("127.0.0.1:0")]) {
+        // Missing is what it should be.
+        let _ = fs::remove_file(&endpoint);
+        if start_local(&home, &endpoint, &listen)? {
+            return Ok(endpoint);
+        }
+    }
+    let log = fs::read_to_string(home.join("rendezvous.log")).unwrap_or_default();
+    let last = log.lines().last().unwrap_or("no reason was given").to_owned();
+    Err(Failure::new(Code::Internal, format!("the local rendezvous cannot start: {last}")))
+}
+
+fn start_local(home: &Path, endpoint: &Path, listen: &str) -> Result<bool, Failure> {
+    let file = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
+    let program = std::env::current_exe().map_err(file)?;
+    let log = OpenOptions::new().append(true).create(true).open(home.join("rendezvous.log")).map_err(file)?;
+    let mut child = Command::new(program)
+        .args(["rendezvous", "run", "--listen", listen, "--idle-exit", &LOCAL_IDLE_EXIT_S.to_string(), "--home"])
+        .arg(home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .map_err(file)?;
+    let end = Instant::now() + START_TIMEOUT;
+    while Instant::now() < end {
+        if endpoint.exists() {
+            return Ok(true);
+        }
+        if child.try_wait().map_err(file)?.is_some() {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(false)
+}
+
+fn is_running(home: &Path) -> bool {
+    let Ok(lock) = OpenOptions::new().write(true).open(home.join("lock")) else { return false };
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err()
+}
+
+/// Writes a file that readers see whole or not at all.
+pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let partial = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&partial)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(partial, path)
+}
+
+/// Runs `f` at the first SIGTERM, SIGINT or SIGHUP.
+pub(crate) fn on_signal(f: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|e| Failure::new(Code::Internal, format!("signals: {e}")))?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            f();
+        }
+    });
+    Ok(())
+}
