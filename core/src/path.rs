@@ -150,7 +150,11 @@ impl Paths {
             return;
         }
         if self.list.len() == PATHS_MAX {
-            let useless = self.list.iter().position(|p| !p.validated).or(self.list.iter().position(|p| Some(p.addr) != self.selected));
+            let useless = self
+                .list
+                .iter()
+                .position(|p| !p.validated)
+                .or(self.list.iter().position(|p| Some(p.addr) != self.selected));
             let Some(useless) = useless else { return };
             self.list.remove(useless);
         }
@@ -294,7 +298,8 @@ impl Paths {
                 return;
             }
             round.step += 1;
-            let direct: Vec<_> = self.list.iter().map(|p| p.addr).filter(|a| matches!(a, PathAddr::Direct(_))).collect();
+            let direct: Vec<_> =
+                self.list.iter().map(|p| p.addr).filter(|a| matches!(a, PathAddr::Direct(_))).collect();
             direct.into_iter().for_each(|addr| self.probe(now, addr, None, rng));
         }
     }
@@ -452,6 +457,9 @@ mod tests {
             assert!(!is_acceptable_candidate(&bad.parse().expect("address"), &own), "{bad}");
         }
         assert!(is_acceptable_candidate(&"198.51.100.1:5".parse().expect("address"), &own));
-        assert!(is_acceptable_candidate(&"127.0.0.1:5".parse().expect("address"), &["127.0.0.1:6".parse().expect("address")]));
+        assert!(is_acceptable_candidate(
+            &"127.0.0.1:5".parse().expect("address"),
+            &["127.0.0.1:6".parse().expect("address")]
+        ));
     }
 }

@@ -218,7 +218,13 @@ impl Peer {
     }
 
     /// We are the responder: the session waits in `next` until the initiator uses it.
-    pub(crate) fn install_next(&mut self, provider: &dyn AeadProvider, keys: &TrafficKeys, indexes: (u32, u32), now: Instant) {
+    pub(crate) fn install_next(
+        &mut self,
+        provider: &dyn AeadProvider,
+        keys: &TrafficKeys,
+        indexes: (u32, u32),
+        now: Instant,
+    ) {
         self.next = Some(Session::new(provider, keys, indexes, false, now));
     }
 
@@ -391,9 +397,8 @@ impl Peer {
         self.next.take_if(|s| now.since(s.created) >= REJECT_AFTER);
         self.current.take_if(|s| now.since(s.created) >= ERASE_AFTER);
         self.keep_alive(now, rng);
-        let given_up = self.exchange.as_ref().is_some_and(|e| {
-            now >= e.give_up_at || (self.away && now >= e.started + AWAY_AFTER)
-        });
+        let given_up =
+            self.exchange.as_ref().is_some_and(|e| now >= e.give_up_at || (self.away && now >= e.started + AWAY_AFTER));
         if given_up {
             self.exchange = None;
         }
@@ -419,7 +424,8 @@ impl Peer {
         match &self.exchange {
             Some(e) => now >= e.resend_at,
             None => {
-                let rekey = self.current.as_ref().is_some_and(|s| s.wants_rekey(now)) && (self.in_use || self.link.is_busy());
+                let rekey =
+                    self.current.as_ref().is_some_and(|s| s.wants_rekey(now)) && (self.in_use || self.link.is_busy());
                 let unanswered = self.current.is_some() && self.is_unanswered(now, EXCHANGE_PROBES, EXCHANGE_SILENCE);
                 rekey || unanswered || self.wants_session(now)
             }
@@ -429,7 +435,12 @@ impl Peer {
     // Output.
 
     /// Appends datagrams for one destination to `out`; gives the destination and the size of each but the last.
-    pub(crate) fn poll_transmit(&mut self, now: Instant, relay_key: &[u8; 32], out: &mut Vec<u8>) -> Option<(PathAddr, usize)> {
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        relay_key: &[u8; 32],
+        out: &mut Vec<u8>,
+    ) -> Option<(PathAddr, usize)> {
         if let Some((to, datagram)) = self.raw.pop_front() {
             self.wrap(to, relay_key, out, |out| out.put(&datagram));
             return Some((to, out.len()));
@@ -507,7 +518,15 @@ impl Peer {
     }
 
     /// Seals what lies in `out[start..]` (headroom, frames) and puts the relay header in front where one is needed.
-    fn seal_from(&mut self, now: Instant, start: usize, to: PathAddr, relay_key: &[u8; 32], outgoing: Outgoing, out: &mut Vec<u8>) {
+    fn seal_from(
+        &mut self,
+        now: Instant,
+        start: usize,
+        to: PathAddr,
+        relay_key: &[u8; 32],
+        outgoing: Outgoing,
+        out: &mut Vec<u8>,
+    ) {
         let Some(session) = &mut self.current else { return };
         out.resize(out.len() + TAG_LEN, 0);
         let head = if matches!(to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 };

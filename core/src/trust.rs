@@ -102,7 +102,8 @@ impl core::str::FromStr for Ports {
         if text == "all" {
             return Ok(Self::All);
         }
-        let list: Vec<u16> = text.split(',').map(|p| p.trim().parse().map_err(|_| Malformed)).collect::<Result<_, _>>()?;
+        let list: Vec<u16> =
+            text.split(',').map(|p| p.trim().parse().map_err(|_| Malformed)).collect::<Result<_, _>>()?;
         if list.len() > Self::LIST_MAX { Err(Malformed) } else { Ok(Self::List(list)) }
     }
 }
@@ -347,7 +348,13 @@ impl TrustBook {
     ///
     /// # Errors
     /// `AlreadyTrusted`, `Oneself`, `NoteTooLong`, `Full` ([`OUTGOING_MAX`]).
-    pub fn request(&mut self, me: &Me<'_>, record: &NodeRecord, terms: &Terms, rng: &mut Rng) -> Result<Vec<u8>, TrustError> {
+    pub fn request(
+        &mut self,
+        me: &Me<'_>,
+        record: &NodeRecord,
+        terms: &Terms,
+        rng: &mut Rng,
+    ) -> Result<Vec<u8>, TrustError> {
         let to = record.identity;
         if to == me.identity.public() {
             return Err(TrustError::Oneself);
@@ -380,7 +387,13 @@ impl TrustBook {
     ///
     /// # Errors
     /// `Unknown`, `Full` ([`PINS_MAX`]), `AddressTaken`.
-    pub fn approve(&mut self, me: &Me<'_>, key: &IdentityKey, terms: &Terms, rng: &mut Rng) -> Result<Vec<u8>, TrustError> {
+    pub fn approve(
+        &mut self,
+        me: &Me<'_>,
+        key: &IdentityKey,
+        terms: &Terms,
+        rng: &mut Rng,
+    ) -> Result<Vec<u8>, TrustError> {
         let request = self.pending.get(key).ok_or(TrustError::Unknown)?.clone();
         self.check_new_pin(&request.record)?;
         let message = self.message(me, Kind::Accept, *key, request.hash, "", rng);
@@ -418,7 +431,8 @@ impl TrustBook {
 
     /// Removes pins whose time is over and returns their keys.
     pub fn expire_pins(&mut self, now_s: u64) -> Vec<IdentityKey> {
-        let over: Vec<_> = self.pins.values().filter(|p| p.not_after.is_some_and(|at| at <= now_s)).map(|p| p.identity).collect();
+        let over: Vec<_> =
+            self.pins.values().filter(|p| p.not_after.is_some_and(|at| at <= now_s)).map(|p| p.identity).collect();
         over.iter().for_each(|key| drop(self.pins.remove(key)));
         over
     }
@@ -528,7 +542,15 @@ impl TrustBook {
 
     // Helpers.
 
-    fn message(&mut self, me: &Me<'_>, kind: Kind, to: IdentityKey, in_reply_to: [u8; 32], note: &str, rng: &mut Rng) -> Message {
+    fn message(
+        &mut self,
+        me: &Me<'_>,
+        kind: Kind,
+        to: IdentityKey,
+        in_reply_to: [u8; 32],
+        note: &str,
+        rng: &mut Rng,
+    ) -> Message {
         // Rises even when the wall clock goes back.
         self.own_epoch = (me.now_s * 1000).max(self.own_epoch + 1);
         Message {

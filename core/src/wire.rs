@@ -173,7 +173,10 @@ mod tests {
         let mut data = vec![0u8; DATA_OVERHEAD];
         emit_data_header(&mut data, 0x0403_0201, 0x0807_0605_0403_0201);
         assert_eq!(&data[..16], &[4, 0, 0, 0, 1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(Datagram::parse(&data), Ok(Datagram::Data { receiver: 0x0403_0201, counter: 0x0807_0605_0403_0201 }));
+        assert_eq!(
+            Datagram::parse(&data),
+            Ok(Datagram::Data { receiver: 0x0403_0201, counter: 0x0807_0605_0403_0201 })
+        );
         assert_eq!(Datagram::parse(&data[..31]), Err(WireError::Length));
 
         let mut relay = emit_relay_header(7, [9; 8]).to_vec();

@@ -25,9 +25,14 @@ fn published_vectors_agree() {
         let (init_secret, resp_secret) = (key(&v["init_static"]).into(), key(&v["resp_static"]).into());
         let (messages, remote) = (v["messages"].as_array().unwrap(), key(&v["init_remote_static"]));
 
-        let (waiting, first) =
-            Initiation::write(&prologue, &init_secret, &remote, key(&v["init_ephemeral"]).into(), &hex(&messages[0]["payload"]))
-                .unwrap();
+        let (waiting, first) = Initiation::write(
+            &prologue,
+            &init_secret,
+            &remote,
+            key(&v["init_ephemeral"]).into(),
+            &hex(&messages[0]["payload"]),
+        )
+        .unwrap();
         assert_eq!(first, hex(&messages[0]["ciphertext"]));
 
         let received = Received::read(&prologue, &resp_secret, &first).unwrap();
@@ -51,15 +56,34 @@ fn snow_understands_both_messages() {
         let builder = || snow::Builder::new(NAME.parse().unwrap());
         let mut buf = [0u8; 256];
         if we_initiate {
-            let mut snow = builder().local_private_key(&theirs).unwrap().psk(2, &psk).unwrap().prologue(b"p").unwrap().build_responder().unwrap();
-            let (waiting, first) = Initiation::write(b"p", &ours.into(), &public(theirs), [9; 32].into(), b"stamp").unwrap();
+            let mut snow = builder()
+                .local_private_key(&theirs)
+                .unwrap()
+                .psk(2, &psk)
+                .unwrap()
+                .prologue(b"p")
+                .unwrap()
+                .build_responder()
+                .unwrap();
+            let (waiting, first) =
+                Initiation::write(b"p", &ours.into(), &public(theirs), [9; 32].into(), b"stamp").unwrap();
             let n = snow.read_message(&first, &mut buf).unwrap();
             assert_eq!(&buf[..n], b"stamp");
             let n = snow.write_message(b"", &mut buf).unwrap();
             let (keys, _) = waiting.finish(&ours.into(), &psk, &buf[..n]).unwrap();
             assert_eq!(snow.dangerously_get_raw_split(), (keys.send, keys.receive));
         } else {
-            let mut snow = builder().local_private_key(&theirs).unwrap().remote_public_key(&public(ours)).unwrap().psk(2, &psk).unwrap().prologue(b"p").unwrap().build_initiator().unwrap();
+            let mut snow = builder()
+                .local_private_key(&theirs)
+                .unwrap()
+                .remote_public_key(&public(ours))
+                .unwrap()
+                .psk(2, &psk)
+                .unwrap()
+                .prologue(b"p")
+                .unwrap()
+                .build_initiator()
+                .unwrap();
             let n = snow.write_message(b"stamp", &mut buf).unwrap();
             let received = Received::read(b"p", &ours.into(), &buf[..n]).unwrap();
             assert_eq!((received.initiator, &received.payload[..]), (public(theirs), &b"stamp"[..]));

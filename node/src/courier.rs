@@ -135,9 +135,16 @@ impl Courier {
         route.retry_at = Some(now + pause);
     }
 
-    /// Moves bytes; gives the fates that became known. `Err` when the stream is over.
-    pub(crate) fn pump(&mut self, now: Instant, to: &IdentityKey, stack: &mut Stack) -> Result<Vec<(u64, Fate)>, Vec<(u64, Fate)>> {
-        let Some((route, stream)) = self.routes.get_mut(to).and_then(|r| r.stream.map(|s| (r, s))) else { return Ok(Vec::new()) };
+    /// Moves bytes; gives the fates that became known, and whether the stream is over.
+    pub(crate) fn pump(
+        &mut self,
+        now: Instant,
+        to: &IdentityKey,
+        stack: &mut Stack,
+    ) -> (Vec<(u64, Fate)>, bool) {
+        let Some((route, stream)) = self.routes.get_mut(to).and_then(|r| r.stream.map(|s| (r, s))) else {
+            return (Vec::new(), false);
+        };
         let mut fates = Vec::new();
         let mut over = false;
         let mut buffer = [0; 4096];
@@ -171,7 +178,7 @@ impl Courier {
         over |= route.fill(stack, stream);
         let quiet = route.waiting.is_empty() && route.in_flight.is_empty();
         route.idle_at = if quiet { route.idle_at.or(Some(now + IDLE)) } else { None };
-        if over { Err(fates) } else { Ok(fates) }
+        (fates, over)
     }
 }
 

@@ -121,7 +121,9 @@ mod tests {
     fn huge_frames_break_the_stream_and_unknown_ones_are_answered() {
         let mut huge = [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff].to_vec();
         assert_eq!(take_frame(&mut huge), Err(Broken));
-        for (kind, payload) in [(99, vec![]), (FILE, vec![]), (TAGGED, vec![0xff, 0xff]), (TAGGED, vec![0, 2, b'{', b'}', 0, 0, 0, 1])] {
+        for (kind, payload) in
+            [(99, vec![]), (FILE, vec![]), (TAGGED, vec![0xff, 0xff]), (TAGGED, vec![0, 2, b'{', b'}', 0, 0, 0, 1])]
+        {
             assert!(matches!(parse_request((kind, payload)), Request::Refuse(text) if text.starts_with("ERR ")));
         }
     }

@@ -148,10 +148,10 @@ impl Failure {
             ResetReason::Restarted => Self::new(Code::ConnectionReset, format!("{who} was restarted")),
             ResetReason::Away => Self::new(Code::Unreachable, format!("{who} is not connected"))
                 .hint("messages wait for it: pilotctl send-message"),
-            ResetReason::Revoked => {
-                Self::new(Code::TrustRequired, format!("trust with {who} was withdrawn")).hint(format!("pilotctl handshake {who}"))
-            }
-            _ => Self::new(Code::Unreachable, format!("{who} does not answer on any path")).hint(format!("pilotctl peers; is {who} running?")),
+            ResetReason::Revoked => Self::new(Code::TrustRequired, format!("trust with {who} was withdrawn"))
+                .hint(format!("pilotctl handshake {who}")),
+            _ => Self::new(Code::Unreachable, format!("{who} does not answer on any path"))
+                .hint(format!("pilotctl peers; is {who} running?")),
         }
     }
 }

@@ -38,7 +38,7 @@ impl FdStream {
 
     /// Moves bytes in both directions until nothing moves.
     pub(crate) fn pump(&mut self, stack: &mut Stack, id: StreamId) -> Pumped {
-        let outcome = self.from_application(stack, id).and_then(|()| self.to_application(stack, id));
+        let outcome = self.read_application(stack, id).and_then(|()| self.write_application(stack, id));
         match outcome {
             Err(end) => end,
             Ok(()) if self.read_ended && self.write_ended => Pumped::Finished,
@@ -46,7 +46,7 @@ impl FdStream {
         }
     }
 
-    fn from_application(&mut self, stack: &mut Stack, id: StreamId) -> Result<(), Pumped> {
+    fn read_application(&mut self, stack: &mut Stack, id: StreamId) -> Result<(), Pumped> {
         while self.readable && !self.read_ended {
             let (mut ended, mut blocked) = (false, false);
             let result = stack.send_with(id, |room| match recv(&self.fd, &mut *room, RecvFlags::DONTWAIT) {
@@ -76,21 +76,22 @@ impl FdStream {
         Ok(())
     }
 
-    fn to_application(&mut self, stack: &mut Stack, id: StreamId) -> Result<(), Pumped> {
+    fn write_application(&mut self, stack: &mut Stack, id: StreamId) -> Result<(), Pumped> {
         while self.writable && !self.write_ended {
             let (mut blocked, mut gone) = (false, false);
-            let result = stack.recv_with(id, |bytes| match send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(n) => n,
-                Err(Errno::INTR) => 0,
-                Err(Errno::AGAIN) => {
-                    blocked = true;
-                    0
-                }
-                Err(_) => {
-                    gone = true;
-                    0
-                }
-            });
+            let result =
+                stack.recv_with(id, |bytes| match send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                    Ok(n) => n,
+                    Err(Errno::INTR) => 0,
+                    Err(Errno::AGAIN) => {
+                        blocked = true;
+                        0
+                    }
+                    Err(_) => {
+                        gone = true;
+                        0
+                    }
+                });
             if gone {
                 return Err(Pumped::Abandoned);
             }

@@ -32,7 +32,13 @@ impl Home {
         let error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", path.display()));
         fs::create_dir_all(path).map_err(error)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(error)?;
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join("lock")).map_err(error)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(error)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             Failure::new(Code::Conflict, format!("a daemon already runs in {}", path.display()))
                 .hint("pilotctl daemon stop, or another PILOT_HOME")
@@ -61,14 +67,21 @@ impl Home {
                 let bytes = fs::read(&path).map_err(error)?;
                 let seed = bytes.try_into().map_err(|bytes: Vec<u8>| {
                     let text = format!("{} is damaged: {} bytes instead of 32", path.display(), bytes.len());
-                    Failure::new(Code::InvalidArgument, text).hint("restore it from a backup; a new identity gets a new address")
+                    Failure::new(Code::InvalidArgument, text)
+                        .hint("restore it from a backup; a new identity gets a new address")
                 })?;
                 Ok(Identity::from_seed(seed))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let seed: [u8; 32] = entropy();
                 let partial = self.path.join("identity.new");
-                let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial).map_err(error)?;
+                let mut file = OpenOptions::new()
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .mode(0o600)
+                    .open(&partial)
+                    .map_err(error)?;
                 file.write_all(&seed).and_then(|()| file.sync_all()).map_err(error)?;
                 fs::rename(&partial, &path).map_err(error)?;
                 File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(error)?;

@@ -73,7 +73,9 @@ impl Node {
             None => answer.recv().map_err(|_| stopped())?,
             Some(at) => match answer.recv_deadline(at) {
                 Ok(result) => result,
-                Err(RecvTimeoutError::Timeout) => return Err(Failure::new(Code::Timeout, format!("{node} did not answer in time")).into()),
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(Failure::new(Code::Timeout, format!("{node} did not answer in time")).into());
+                }
                 Err(RecvTimeoutError::Disconnected) => return Err(stopped().into()),
             },
         }?;
@@ -163,7 +165,7 @@ impl Listener {
 
     /// Streams as they come, until the node ends.
     pub fn incoming(&self) -> impl Iterator<Item = io::Result<Stream>> + '_ {
-        std::iter::from_fn(|| Some(self.accept())).take_while(|s| s.is_ok() )
+        std::iter::from_fn(|| Some(self.accept())).take_while(|s| s.is_ok())
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::exchange::{self, Request, emit_answer};
 use crate::store::{Kind, MESSAGE_LEN_MAX};
 use pilot_stack::{Recv, Stack, StreamId};
+use serde_json::json;
 use std::collections::VecDeque;
 
 /// Echo (RFC 862).
@@ -21,6 +22,14 @@ pub(crate) struct Delivery {
     pub(crate) id: Option<[u8; 16]>,
     pub(crate) kind: Kind,
     pub(crate) body: Vec<u8>,
+}
+
+/// Where a delivered message is.
+pub(crate) struct Receipt {
+    /// It was not there before.
+    pub(crate) fresh: bool,
+    /// Its number in the inbox.
+    pub(crate) seq: u64,
 }
 
 /// One stream that the daemon serves itself.
@@ -123,12 +132,15 @@ impl Service {
     }
 
     /// The oldest delivery without outcome is on disk, or was refused for the reason given.
-    pub(crate) fn written(&mut self, kind: Kind, len: usize, outcome: Result<(), String>) {
+    pub(crate) fn written(&mut self, kind: Kind, len: usize, outcome: Result<Receipt, String>) {
         let stdio = self.kind == ServiceKind::Stdio;
         let answer = match outcome {
-            Ok(()) if stdio => format!("{{\"status\":\"stored\",\"bytes\":{len},\"type\":\"{}\"}}\n", kind.name()).into_bytes(),
-            Err(why) if stdio => format!("{{\"status\":\"error\",\"message\":\"{why}\"}}\n").into_bytes(),
-            Ok(()) => emit_answer(&exchange::ack_text(kind, len)),
+            Ok(Receipt { fresh, seq }) if stdio => {
+                let data = json!({"status": "stored", "id": seq, "bytes": len, "type": kind.name(), "duplicate": !fresh});
+                format!("{data}\n").into_bytes()
+            }
+            Err(why) if stdio => format!("{}\n", json!({"status": "error", "message": why})).into_bytes(),
+            Ok(_) => emit_answer(&exchange::ack_text(kind, len)),
             Err(why) => emit_answer(&format!("ERR {why}")),
         };
         if let Some(slot) = self.answers.iter_mut().find(|a| a.is_none()) {

@@ -112,8 +112,6 @@ pub(crate) enum Job {
     Read(u64),
     /// The reader has taken these (or everything).
     Take(Option<Vec<u64>>),
-    /// Do nothing, after everything before it.
-    Sync,
 }
 
 /// A job's outcome.
@@ -121,7 +119,10 @@ pub(crate) enum Job {
 pub(crate) enum Done {
     Written,
     /// The message is on disk; `fresh` unless it already was.
-    Delivered { fresh: bool, seq: u64 },
+    Delivered {
+        fresh: bool,
+        seq: u64,
+    },
     /// The message has this number in the outbox.
     Queued(u64),
     Listing(Listing),
@@ -287,7 +288,6 @@ impl Store {
                 Ok(Done::Message(row.map(|m| (seq, m))))
             }
             Job::Take(which) => self.take(write, which),
-            Job::Sync => Ok(Done::Written),
         }
     }
 
@@ -377,7 +377,11 @@ fn list(write: &WriteTransaction, limit: usize, before: Option<u64>) -> Result<D
 impl Message {
     /// The beginning of the body as text.
     pub(crate) fn preview(&self) -> String {
-        String::from_utf8_lossy(&self.body).chars().take(PREVIEW_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+        String::from_utf8_lossy(&self.body)
+            .chars()
+            .take(PREVIEW_CHARS)
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect()
     }
 }
 
@@ -448,7 +452,14 @@ mod tests {
     fn message(n: u64, body: usize) -> Message {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&n.to_le_bytes());
-        Message { id, sender: IdentityKey([1; 32]), addr: Addr::new(0, 1), kind: Kind::Json, at: 5, body: vec![b'x'; body] }
+        Message {
+            id,
+            sender: IdentityKey([1; 32]),
+            addr: Addr::new(0, 1),
+            kind: Kind::Json,
+            at: 5,
+            body: vec![b'x'; body],
+        }
     }
 
     fn one(store: &mut Store, job: Job) -> Done {
@@ -464,10 +475,15 @@ mod tests {
         drop(store);
         let mut store = Store::open(&path).expect("reopens");
         assert!(matches!(one(&mut store, Job::Deliver(message(7, 10))), Done::Delivered { fresh: false, seq: 8 }));
-        let Done::Listing(listing) = one(&mut store, Job::List { limit: 1000, before: None }) else { panic!("a listing") };
+        let Done::Listing(listing) = one(&mut store, Job::List { limit: 1000, before: None }) else {
+            panic!("a listing")
+        };
         assert!(listing.rows.iter().map(|r| r.1.id).eq((0..100).map(|n| message(n, 0).id)));
         assert!(matches!(one(&mut store, Job::Take(Some(vec![1, 1, 500]))), Done::Taken(1)));
-        assert!(matches!(one(&mut store, Job::Deliver(message(0, 10))), Done::Delivered { fresh: false, .. }), "taken, not forgotten");
+        assert!(
+            matches!(one(&mut store, Job::Deliver(message(0, 10))), Done::Delivered { fresh: false, .. }),
+            "taken, not forgotten"
+        );
         assert!(matches!(one(&mut store, Job::Take(None)), Done::Taken(99)));
         assert_eq!(store.inbox_len, 0);
         std::fs::remove_file(path).expect("removed");
@@ -481,14 +497,18 @@ mod tests {
         store.inbox_len = INBOX_LEN_MAX;
         assert!(matches!(one(&mut store, Job::Deliver(message(2, 100))), Done::Full(_)));
         store.inbox_len = 0;
-        assert!(matches!(one(&mut store, Job::Deliver(message(2, 100))), Done::Delivered { fresh: true, .. }), "not marked as seen");
+        assert!(
+            matches!(one(&mut store, Job::Deliver(message(2, 100))), Done::Delivered { fresh: true, .. }),
+            "not marked as seen"
+        );
         std::fs::remove_file(path).expect("removed");
     }
 
     #[test]
     fn the_outbox_survives_and_has_a_maximum() {
         let (mut store, path) = store();
-        let outgoing = Outgoing { id: [3; 16], to: IdentityKey([2; 32]), kind: Kind::Text, expires: 9, body: b"hi".to_vec() };
+        let outgoing =
+            Outgoing { id: [3; 16], to: IdentityKey([2; 32]), kind: Kind::Text, expires: 9, body: b"hi".to_vec() };
         let jobs = (0..OUTBOX_MAX + 1).map(|_| Job::Queue(outgoing.clone()));
         let outcomes = store.commit(jobs).expect("works");
         assert!(matches!(outcomes.last(), Some(Done::Full(_))));

@@ -73,8 +73,12 @@ fn ask(op: &Value, output: &Output) -> Result<(), Failure> {
     let reply = daemon()?.call(op, &[], Some(CALL_TIMEOUT))?;
     output.ok(&reply.data);
     match (op["op"].as_str(), reply.data["status"].as_str()) {
-        (Some("handshake"), Some("sent")) => output.note("asked; on the other side: pilotctl pending, pilotctl approve"),
-        (Some("pending"), _) if reply.data["pending"].as_array().is_some_and(Vec::is_empty) => output.note("nobody waits"),
+        (Some("handshake"), Some("sent")) => {
+            output.note("asked; on the other side: pilotctl pending, pilotctl approve")
+        }
+        (Some("pending"), _) if reply.data["pending"].as_array().is_some_and(Vec::is_empty) => {
+            output.note("nobody waits")
+        }
         (Some("trust"), _) if reply.data["total"] == 0 => output.note("nobody is trusted; pilotctl handshake NAME"),
         _ => {}
     }
@@ -93,7 +97,8 @@ fn duration(text: &str) -> Result<Duration, Failure> {
         _ => f64::NAN,
     };
     let seconds = number.parse::<f64>().unwrap_or(f64::NAN) * scale;
-    Duration::try_from_secs_f64(seconds).map_err(|_| Failure::new(Code::InvalidArgument, format!("{text:?} is not a time; 30, 30s, 2m, 500ms")))
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| Failure::new(Code::InvalidArgument, format!("{text:?} is not a time; 30, 30s, 2m, 500ms")))
 }
 
 // Settings.
@@ -114,10 +119,14 @@ fn set(key: &str, value: &str) -> Result<(), Failure> {
             value.parse::<RendezvousConfig>().map_err(|e| Failure::new(Code::InvalidArgument, e))?;
         }
         "hostname" if !value.is_empty() && !pilot_core::identity::valid_hostname(value) => {
-            return Err(Failure::new(Code::InvalidArgument, format!("{value:?} cannot be a hostname")).hint("1–63 characters of a–z 0–9 -"));
+            return Err(Failure::new(Code::InvalidArgument, format!("{value:?} cannot be a hostname"))
+                .hint("1–63 characters of a–z 0–9 -"));
         }
         "rendezvous" | "hostname" => {}
-        other => return Err(Failure::new(Code::InvalidArgument, format!("there is no setting {other:?}")).hint("rendezvous, hostname")),
+        other => {
+            return Err(Failure::new(Code::InvalidArgument, format!("there is no setting {other:?}"))
+                .hint("rendezvous, hostname"));
+        }
     }
     let (path, mut settings) = (crate::daemon::settings_path(), crate::daemon::settings()?);
     settings.insert(key.into(), value.into());
@@ -128,7 +137,8 @@ fn set(key: &str, value: &str) -> Result<(), Failure> {
 
 fn config(change: Option<&str>, output: &Output) -> Result<(), Failure> {
     if let Some(change) = change {
-        let (key, value) = change.split_once('=').ok_or_else(|| Failure::new(Code::InvalidArgument, "--set wants KEY=VALUE"))?;
+        let (key, value) =
+            change.split_once('=').ok_or_else(|| Failure::new(Code::InvalidArgument, "--set wants KEY=VALUE"))?;
         set(key, value)?;
     }
     let mut settings = crate::daemon::settings()?;
@@ -182,12 +192,16 @@ fn recv(args: &args::Recv, output: &Output) -> Result<(), Failure> {
     for seq in 0..args.count {
         let stream = accept(&mut client, args.port, Some(timeout))?;
         if let Some(reply) = &args.reply {
-            (&stream.socket).write_all(reply.as_bytes()).map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
+            (&stream.socket)
+                .write_all(reply.as_bytes())
+                .map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
         }
         let bytes = pipe::read_to_end(&mut client, &stream, ANSWER_MAX, timeout)?;
         if output.json {
             let text = String::from_utf8_lossy(&bytes);
-            messages.push(json!({"seq": seq, "port": args.port, "from": stream.data["peer"], "data": text, "bytes": bytes.len()}));
+            messages.push(
+                json!({"seq": seq, "port": args.port, "from": stream.data["peer"], "data": text, "bytes": bytes.len()}),
+            );
         } else {
             print_bytes(&bytes);
         }
@@ -239,7 +253,10 @@ fn ping(args: &args::Ping, output: &Output) -> Result<(), Failure> {
         }
         let (rtt_ms, dial_ms) = (rtt.as_secs_f64() * 1e3, dialed.as_secs_f64() * 1e3);
         if !output.json {
-            output.line(&format!("{PING_LEN} bytes from {}: seq={seq} time={rtt_ms:.3} ms (open {dial_ms:.3} ms)", stream.data["peer"].as_str().unwrap_or_default()));
+            output.line(&format!(
+                "{PING_LEN} bytes from {}: seq={seq} time={rtt_ms:.3} ms (open {dial_ms:.3} ms)",
+                stream.data["peer"].as_str().unwrap_or_default()
+            ));
         }
         results.push(json!({"seq": seq, "bytes": PING_LEN, "rtt_ms": rtt_ms, "dial_ms": dial_ms}));
     }
@@ -302,7 +319,9 @@ fn send_message(args: &args::SendMessage, output: &Output) -> Result<(), Failure
             bytes
         }
         (Some(text), None) => text.as_bytes().to_vec(),
-        (None, Some(path)) => fs::read(path).map_err(|e| Failure::new(Code::NotFound, format!("{}: {e}", path.display())))?,
+        (None, Some(path)) => {
+            fs::read(path).map_err(|e| Failure::new(Code::NotFound, format!("{}: {e}", path.display())))?
+        }
         _ => return Err(Failure::new(Code::InvalidArgument, "either --data or --data-file is needed")),
     };
     let timeout = duration(&args.timeout)?;
@@ -315,7 +334,11 @@ fn send_message(args: &args::SendMessage, output: &Output) -> Result<(), Failure
 
 fn inbox(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
     let words: Vec<&str> = args.words.iter().map(String::as_str).collect();
-    let number = |word: &str| word.parse::<u64>().map_err(|_| Failure::new(Code::InvalidArgument, format!("{word:?} is not a message's id")).hint("pilotctl inbox"));
+    let number = |word: &str| {
+        word.parse::<u64>().map_err(|_| {
+            Failure::new(Code::InvalidArgument, format!("{word:?} is not a message's id")).hint("pilotctl inbox")
+        })
+    };
     match words.as_slice() {
         [] if args.clear => ask(&json!({"op": "inbox_take"}), output),
         [] => ask(&json!({"op": "inbox", "limit": args.limit, "before": args.before}), output),
@@ -350,7 +373,8 @@ fn context() -> Value {
             (c.name.into(), json!({"description": c.command.description, "args": positionals, "flags": flags, "subcommands": subcommands}))
         })
         .collect();
-    let codes: serde_json::Map<String, Value> = Code::ALL.iter().map(|c| (c.name().into(), c.exit_status().into())).collect();
+    let codes: serde_json::Map<String, Value> =
+        Code::ALL.iter().map(|c| (c.name().into(), c.exit_status().into())).collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "commands": commands,

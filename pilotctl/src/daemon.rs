@@ -34,7 +34,8 @@ pub(crate) fn run(args: Daemon, output: &Output) -> Result<(), Failure> {
 pub(crate) fn settings() -> Result<Map<String, Value>, Failure> {
     let path = settings_path();
     match fs::read_to_string(&path) {
-        Ok(text) => serde_json::from_str(&text).map_err(|e| Failure::new(Code::InvalidArgument, format!("{}: {e}", path.display()))),
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|e| Failure::new(Code::InvalidArgument, format!("{}: {e}", path.display()))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
         Err(e) => Err(Failure::new(Code::Internal, format!("{}: {e}", path.display()))),
     }
@@ -52,7 +53,8 @@ fn setting(settings: &Map<String, Value>, flag: Option<String>, variable: &str, 
 fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     let socket = socket_path();
     if Client::connect(&socket).is_ok() {
-        return Err(Failure::new(Code::Conflict, format!("a daemon already serves {}", socket.display())).hint("pilotctl daemon status"));
+        return Err(Failure::new(Code::Conflict, format!("a daemon already serves {}", socket.display()))
+            .hint("pilotctl daemon status"));
     }
     let settings = settings()?;
     let hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname");
@@ -85,8 +87,11 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     }
     match info["rendezvous"].as_str() {
         Some("ready") => {}
-        Some("refused") => output.note(&format!("warning: {}", info["rendezvous_refusal"].as_str().unwrap_or_default())),
-        _ => output.note("warning: the rendezvous does not answer; the daemon goes on trying and serves the peers it knows"),
+        Some("refused") => {
+            output.note(&format!("warning: {}", info["rendezvous_refusal"].as_str().unwrap_or_default()))
+        }
+        _ => output
+            .note("warning: the rendezvous does not answer; the daemon goes on trying and serves the peers it knows"),
     }
     output.ok(&json!({
         "status": "started", "node_id": info["node_id"], "address": info["address"], "hostname": info["hostname"],
@@ -130,7 +135,8 @@ fn wait_until_served(child: &mut Child, log: &PathBuf, log_start: u64) -> Result
             return Err(daemon_failure(said));
         }
         if served_since.is_none() && begin.elapsed() > START_TIMEOUT {
-            return Err(Failure::new(Code::Timeout, "the daemon does not serve its socket").hint(format!("see {}", log.display())));
+            return Err(Failure::new(Code::Timeout, "the daemon does not serve its socket")
+                .hint(format!("see {}", log.display())));
         }
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -35,7 +35,13 @@ impl Stage {
         let error = |e: io::Error| Failure::new(Code::Internal, format!("cannot start {args:?}: {e}"));
         let log = std::fs::File::create(home.with_extension("log")).map_err(error)?;
         let mut command = Command::new(std::env::current_exe().map_err(error)?);
-        command.args(args).env("PILOT_HOME", home).env_remove("PILOT_SOCKET").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .args(args)
+            .env("PILOT_HOME", home)
+            .env_remove("PILOT_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         // Ctrl-C must reach us only; we end the others.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().map_err(error)?;
@@ -86,7 +92,8 @@ fn daemon(stage: &Stage, name: &str, rendezvous: &str) -> Result<(Client, Value)
     stage.run(&home, &["daemon", "run", "--hostname", name, "--rendezvous", rendezvous, "--listen", "127.0.0.1:0"])?;
     let socket = home.join("pilot.sock");
     let mut client = until("the daemon's start", || Client::connect(&socket).ok())?;
-    let info = until("registration", || call(&mut client, json!({"op": "info"})).ok().filter(|i| i["rendezvous"] == "ready"))?;
+    let info =
+        until("registration", || call(&mut client, json!({"op": "info"})).ok().filter(|i| i["rendezvous"] == "ready"))?;
     Ok((client, info))
 }
 
@@ -95,7 +102,11 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
-    let say = |line: String| if !output.json { output.line(&line) };
+    let say = |line: String| {
+        if !output.json {
+            output.line(&line)
+        }
+    };
     let home = stage.folder.join("rendezvous");
     let home_text = home.display().to_string();
     stage.run(&home, &["rendezvous", "run", "--home", &home_text, "--listen", "127.0.0.1:0"])?;
@@ -104,7 +115,12 @@ fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
     let (mut primary, a) = daemon(stage, "primary-node", &rendezvous)?;
     let (mut worker, b) = daemon(stage, "worker-node", &rendezvous)?;
     for info in [&a, &b] {
-        say(format!("{:13} {}  fingerprint {}", text(info, "hostname"), text(info, "address"), text(info, "fingerprint")));
+        say(format!(
+            "{:13} {}  fingerprint {}",
+            text(info, "hostname"),
+            text(info, "address"),
+            text(info, "fingerprint")
+        ));
     }
 
     let refusal = primary.open("worker-node", 1000, Some(TIMEOUT)).map(drop).expect_err_code()?;
@@ -114,7 +130,12 @@ fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
         let pending = call(&mut worker, json!({"op": "pending"})).ok()?;
         pending["pending"].get(0).cloned()
     })?;
-    say(format!("request       from {} ({}): {}", text(&request, "hostname"), text(&request, "fingerprint"), text(&request, "justification")));
+    say(format!(
+        "request       from {} ({}): {}",
+        text(&request, "hostname"),
+        text(&request, "fingerprint"),
+        text(&request, "justification")
+    ));
     let approved = Instant::now();
     call(&mut worker, json!({"op": "approve", "node": "primary-node"}))?;
     until("the approval's arrival", || call(&mut primary, json!({"op": "trust"})).ok().filter(|t| t["total"] == 1))?;
@@ -138,19 +159,38 @@ fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
         Ok::<_, Failure>(answer)
     })?;
     let first_byte = approved.elapsed();
-    say(format!("stream        {} → {} ({:.0} ms after approval)", line.trim(), answer.trim(), first_byte.as_secs_f64() * 1e3));
+    say(format!(
+        "stream        {} → {} ({:.0} ms after approval)",
+        line.trim(),
+        answer.trim(),
+        first_byte.as_secs_f64() * 1e3
+    ));
 
-    let sent = primary.call(&json!({"op": "send_message", "node": "worker-node", "type": "json"}), b"{\"status\":\"complete\"}", Some(TIMEOUT))?;
+    let sent = primary.call(
+        &json!({"op": "send_message", "node": "worker-node", "type": "json"}),
+        b"{\"status\":\"complete\"}",
+        Some(TIMEOUT),
+    )?;
     let inbox = call(&mut worker, json!({"op": "inbox"}))?;
     let message = inbox["messages"].as_array().and_then(|m| m.last()).cloned().unwrap_or_default();
-    say(format!("message       {} → inbox of worker-node: {} from {}", text(&sent.data, "ack"), text(&message, "preview"), text(&message, "hostname")));
+    say(format!(
+        "message       {} → inbox of worker-node: {} from {}",
+        text(&sent.data, "ack"),
+        text(&message, "preview"),
+        text(&message, "hostname")
+    ));
 
     let took = transfer(&mut primary, &mut worker)?;
     let rate = TRANSFER_LEN as f64 / 1e6 / took.as_secs_f64();
     let peers = call(&mut primary, json!({"op": "peers"}))?;
     let peer = peers["peers"].get(0).cloned().unwrap_or_default();
     say(format!("transfer      64 MB in {:.2} s: {rate:.0} MB/s, every byte checked", took.as_secs_f64()));
-    say(format!("path          {}, datagrams of {} bytes, ChaCha20-Poly1305 by {}", text(&peer, "path"), peer["datagram_len"], text(&peer, "cipher")));
+    say(format!(
+        "path          {}, datagrams of {} bytes, ChaCha20-Poly1305 by {}",
+        text(&peer, "path"),
+        peer["datagram_len"],
+        text(&peer, "cipher")
+    ));
     Ok(json!({
         "rendezvous": rendezvous, "nodes": [
             {"hostname": a["hostname"], "address": a["address"], "fingerprint": a["fingerprint"]},
@@ -222,7 +262,9 @@ trait MustFail {
 impl MustFail for Result<(), Failure> {
     fn expect_err_code(self) -> Result<String, Failure> {
         match self {
-            Err(f) if f.code == Code::TrustRequired => Ok(format!("{}: {} (try: {})", f.code.name(), f.message, f.hint)),
+            Err(f) if f.code == Code::TrustRequired => {
+                Ok(format!("{}: {} (try: {})", f.code.name(), f.message, f.hint))
+            }
             Err(f) => Err(f),
             Ok(()) => Err(Failure::new(Code::Internal, "a stream was opened before trust")),
         }

@@ -72,8 +72,11 @@ fn usage(words: &[&str], text: &str) -> Failure {
         None => failure.hint("pilotctl --help"),
         Some(word) if known.iter().any(|k| k == word) => failure.hint(format!("pilotctl {word} --help")),
         Some(word) => match known.iter().min_by_key(|k| distance(k, word)).filter(|k| distance(k, word) <= 3) {
-            Some(near) => Failure::new(Code::InvalidArgument, format!("there is no command {word:?}")).hint(format!("did you mean {near}?")),
-            None => Failure::new(Code::InvalidArgument, format!("there is no command {word:?}")).hint("pilotctl --help"),
+            Some(near) => Failure::new(Code::InvalidArgument, format!("there is no command {word:?}"))
+                .hint(format!("did you mean {near}?")),
+            None => {
+                Failure::new(Code::InvalidArgument, format!("there is no command {word:?}")).hint("pilotctl --help")
+            }
         },
     }
 }

@@ -78,14 +78,35 @@ fn plain(value: &Value) -> String {
 
 /// Columns that people want first, in this order; long keys and details are for `--json`.
 const COLUMNS: [&str; 22] = [
-    "id", "seq", "hostname", "address", "from", "type", "bytes", "preview", "fingerprint", "justification", "ports", "verified",
-    "path", "srtt_ms", "encrypted", "rtt_ms", "dial_ms", "local_port", "remote_addr", "remote_port", "state", "data",
+    "id",
+    "seq",
+    "hostname",
+    "address",
+    "from",
+    "type",
+    "bytes",
+    "preview",
+    "fingerprint",
+    "justification",
+    "ports",
+    "verified",
+    "path",
+    "srtt_ms",
+    "encrypted",
+    "rtt_ms",
+    "dial_ms",
+    "local_port",
+    "remote_addr",
+    "remote_port",
+    "state",
+    "data",
 ];
 
 fn table(rows: &Value) -> Vec<String> {
     let rows: Vec<&Value> = rows.as_array().into_iter().flatten().collect();
     let columns: Vec<&str> = COLUMNS.into_iter().filter(|c| rows.iter().any(|r| !r[*c].is_null())).collect();
-    let cells: Vec<Vec<String>> = rows.iter().map(|r| columns.iter().map(|c| plain(&r[*c]).replace("null", "-")).collect()).collect();
+    let cells: Vec<Vec<String>> =
+        rows.iter().map(|r| columns.iter().map(|c| plain(&r[*c]).replace("null", "-")).collect()).collect();
     let width = |i: usize| cells.iter().map(|r| r[i].chars().count()).chain([columns[i].len()]).max().unwrap_or(0);
     let line = |row: Vec<&str>| {
         let cells = row.iter().enumerate().map(|(i, cell)| format!("{cell:<w$}", w = width(i)));

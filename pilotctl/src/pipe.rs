@@ -32,7 +32,12 @@ pub(crate) fn join(client: &mut Client, stream: StreamReply) -> Result<(), Failu
 }
 
 /// Reads a stream to its end, at most `max` bytes, and says how it ended.
-pub(crate) fn read_to_end(client: &mut Client, stream: &StreamReply, max: u64, timeout: Duration) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_to_end(
+    client: &mut Client,
+    stream: &StreamReply,
+    max: u64,
+    timeout: Duration,
+) -> Result<Vec<u8>, Failure> {
     let failure = |e: io::Error| match e.kind() {
         io::ErrorKind::WouldBlock => Failure::new(Code::Timeout, "no answer in time"),
         _ => Failure::new(Code::ConnectionReset, e.to_string()),
@@ -41,7 +46,9 @@ pub(crate) fn read_to_end(client: &mut Client, stream: &StreamReply, max: u64, t
     let mut bytes = Vec::new();
     (&stream.socket).take(max + 1).read_to_end(&mut bytes).map_err(failure)?;
     if bytes.len() as u64 > max {
-        return Err(Failure::new(Code::Full, format!("more than {max} bytes were sent")).hint("pilotctl listen has no limit"));
+        return Err(
+            Failure::new(Code::Full, format!("more than {max} bytes were sent")).hint("pilotctl listen has no limit")
+        );
     }
     // Our own end is what the daemon waits for before it tells how the stream ended.
     finish_writing(&stream.socket);

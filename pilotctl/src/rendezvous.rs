@@ -26,10 +26,15 @@ pub(crate) fn run(args: Rendezvous, output: &Output) -> Result<(), Failure> {
 fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
     let file = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", args.home.display()));
     fs::create_dir_all(&args.home).map_err(file)?;
-    let lock = OpenOptions::new().write(true).create(true).truncate(false).open(args.home.join("lock")).map_err(file)?;
+    let lock =
+        OpenOptions::new().write(true).create(true).truncate(false).open(args.home.join("lock")).map_err(file)?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| Failure::new(Code::Conflict, format!("a rendezvous already runs in {}", args.home.display())))?;
-    let config = ServerConfig { home: args.home.clone(), listen: args.listen, idle_exit: args.idle_exit.map(Duration::from_secs) };
+    let config = ServerConfig {
+        home: args.home.clone(),
+        listen: args.listen,
+        idle_exit: args.idle_exit.map(Duration::from_secs),
+    };
     let server = Server::bind(&config).map_err(|e| Failure::new(Code::Conflict, e.to_string()))?;
     let (key, addr) = server.endpoint();
     let endpoint = format!("{key}@{addr}");
@@ -55,7 +60,8 @@ pub(crate) fn ensure_local() -> Result<PathBuf, Failure> {
     fs::create_dir_all(&home).map_err(file)?;
     let endpoint = home.join("endpoint");
     // Two daemons that start at once must not both start one.
-    let starting = OpenOptions::new().write(true).create(true).truncate(false).open(home.join("starting")).map_err(file)?;
+    let starting =
+        OpenOptions::new().write(true).create(true).truncate(false).open(home.join("starting")).map_err(file)?;
     flock(&starting, FlockOperation::LockExclusive).map_err(|e| file(e.into()))?;
     if is_running(&home) && endpoint.exists() {
         return Ok(endpoint);

@@ -221,7 +221,8 @@ impl Rendezvous {
     }
 
     fn is_online(&self, now: Instant, key: &IdentityKey) -> bool {
-        let heard = self.clients.get(key).and_then(|c| self.endpoint.peer_info(now, c.peer)).and_then(|i| i.last_received);
+        let heard =
+            self.clients.get(key).and_then(|c| self.endpoint.peer_info(now, c.peer)).and_then(|i| i.last_received);
         heard.is_some_and(|at| now.since(at) < AWAY_AFTER)
     }
 
@@ -271,7 +272,9 @@ impl Rendezvous {
             return;
         }
         let size = payload.len() as u64;
-        if !sender.relay_tokens.take(now, size, RELAY_BYTES_PER_SECOND, RELAY_BYTES_PER_SECOND) || self.forward.len() >= FORWARD_MAX {
+        if !sender.relay_tokens.take(now, size, RELAY_BYTES_PER_SECOND, RELAY_BYTES_PER_SECOND)
+            || self.forward.len() >= FORWARD_MAX
+        {
             return;
         }
         let Some(receiver) = self.channels.get(&other).and_then(|c| self.clients.get(&c.owner)) else { return };

@@ -89,7 +89,10 @@ impl Server {
     /// # Errors
     /// See [`ServerError`].
     pub fn bind(config: &ServerConfig) -> Result<Self, ServerError> {
-        let io_error = |path: &Path| { let path = path.to_owned(); move |e| ServerError::Io(path, e) };
+        let io_error = |path: &Path| {
+            let path = path.to_owned();
+            move |e| ServerError::Io(path, e)
+        };
         fs::create_dir_all(&config.home).map_err(io_error(&config.home))?;
         let identity = load_identity(&config.home.join("identity"))?;
         let key = identity.static_key();
@@ -204,7 +207,13 @@ fn load_identity(path: &Path) -> Result<Identity, ServerError> {
             let mut seed = [0; 32];
             getrandom::fill(&mut seed).map_err(|e| error(io::Error::other(e.to_string())))?;
             let partial = path.with_extension("new");
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial).map_err(error)?;
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&partial)
+                .map_err(error)?;
             file.write_all(&seed).and_then(|()| file.sync_all()).map_err(error)?;
             fs::rename(&partial, path).map_err(error)?;
             Ok(Identity::from_seed(seed))

@@ -177,7 +177,12 @@ impl State {
         self.nodes.values().filter(matches).take(SEARCH_MAX).map(|n| n.record.emit()).collect()
     }
 
-    pub(crate) fn grant(&mut self, caller: &IdentityKey, keys: Vec<IdentityKey>, journal: &mut dyn Journal) -> Result<(), Refusal> {
+    pub(crate) fn grant(
+        &mut self,
+        caller: &IdentityKey,
+        keys: Vec<IdentityKey>,
+        journal: &mut dyn Journal,
+    ) -> Result<(), Refusal> {
         let node = self.nodes.get(caller).ok_or(Refusal::NotRegistered)?;
         if node.grants != keys {
             let node = Node { grants: keys, ..node.clone() };
@@ -218,8 +223,14 @@ impl State {
         self.letters.iter().filter(|(_, l)| l.to == *to).map(|(id, l)| (*id, l.sealed.clone())).collect()
     }
 
-    pub(crate) fn taken(&mut self, caller: &IdentityKey, ids: &[u64], journal: &mut dyn Journal) -> Result<(), Refusal> {
-        let own: Vec<u64> = ids.iter().copied().filter(|id| self.letters.get(id).is_some_and(|l| l.to == *caller)).collect();
+    pub(crate) fn taken(
+        &mut self,
+        caller: &IdentityKey,
+        ids: &[u64],
+        journal: &mut dyn Journal,
+    ) -> Result<(), Refusal> {
+        let own: Vec<u64> =
+            ids.iter().copied().filter(|id| self.letters.get(id).is_some_and(|l| l.to == *caller)).collect();
         let changes: Vec<_> = own.iter().map(|id| Change::Letter(*id, None)).collect();
         journal.commit(&changes).map_err(|_| Refusal::Storage)?;
         for id in own {
@@ -259,11 +270,8 @@ fn emit_letter(letter: &Letter) -> Vec<u8> {
 
 fn parse_letter(bytes: &[u8]) -> Result<Letter, Malformed> {
     let mut r = Reader::new(bytes);
-    let letter = Letter {
-        to: IdentityKey(r.array()?),
-        from: IdentityKey(r.array()?),
-        sealed: r.bytes(LETTER_LEN_MAX)?.into(),
-    };
+    let letter =
+        Letter { to: IdentityKey(r.array()?), from: IdentityKey(r.array()?), sealed: r.bytes(LETTER_LEN_MAX)?.into() };
     r.finish()?;
     Ok(letter)
 }
@@ -285,7 +293,15 @@ mod tests {
 
     fn register(state: &mut State, n: u8, name: &str, sequence: u64) -> Result<Addr, Refusal> {
         let mut next = 100 + u32::from(n);
-        state.register(&key(n), record(n, Addr::default(), name, sequence), || { next += 1; next }, &mut NoJournal)
+        state.register(
+            &key(n),
+            record(n, Addr::default(), name, sequence),
+            || {
+                next += 1;
+                next
+            },
+            &mut NoJournal,
+        )
     }
 
     #[test]
@@ -296,7 +312,10 @@ mod tests {
         assert_eq!(register(&mut state, 2, "one-renamed", 1), Err(Refusal::NameTaken));
         assert!(register(&mut state, 2, "one", 1).is_ok_and(|a| a != addr), "the old name is free again");
         assert_eq!(register(&mut state, 1, "one-renamed", 1), Err(Refusal::BadRecord), "an older record");
-        assert_eq!(state.register(&key(3), record(4, Addr::default(), "x", 1), || 9, &mut NoJournal), Err(Refusal::BadRecord));
+        assert_eq!(
+            state.register(&key(3), record(4, Addr::default(), "x", 1), || 9, &mut NoJournal),
+            Err(Refusal::BadRecord)
+        );
     }
 
     #[test]

@@ -37,6 +37,14 @@ impl PeerDevice {
         self.incoming.extend_from_slice(segment);
         self.is_incoming = true;
     }
+
+    /// Replaces acknowledgement and window of the offered segment.
+    pub(crate) fn set_acknowledgement(&mut self, (acknowledged, window): (u32, u16)) {
+        if let Some(header) = self.incoming.get_mut(IPV6_HEADER_LEN..IPV6_HEADER_LEN + 16) {
+            header[8..12].copy_from_slice(&acknowledged.to_be_bytes());
+            header[14..16].copy_from_slice(&window.to_be_bytes());
+        }
+    }
 }
 
 impl Device for PeerDevice {

@@ -58,6 +58,8 @@ pub(crate) struct Flow {
     held: BTreeMap<u32, (u32, Vec<u8>)>,
     /// Sequence number after the last one given to the link.
     sent: Option<u32>,
+    /// The newest acknowledgement and window that the peer sent.
+    newest: Option<(u32, u16)>,
 }
 
 impl Flow {
@@ -83,6 +85,7 @@ impl Flow {
             next: None,
             held: BTreeMap::new(),
             sent: None,
+            newest: None,
         }
     }
 
@@ -123,6 +126,23 @@ impl Flow {
             self.next = Some(end);
         }
         true
+    }
+
+    /// What the peer said last about acknowledgement and window, when this segment says something older: inside the link
+    /// acknowledgements overtake data, and smoltcp would take a stale window for a new one (it has no SND.WL1 and
+    /// SND.WL2, RFC 9293 §3.10.7.4) and send beyond what the peer can take.
+    pub(crate) fn newer_acknowledgement(&mut self, segment: &Segment) -> Option<(u32, u16)> {
+        if segment.syn || segment.rst || !segment.ack {
+            return None; // the window of a SYN has another scale
+        }
+        let this = (segment.acknowledged, segment.window);
+        match self.newest {
+            Some((ack, window)) if (this.0.wrapping_sub(ack) as i32) < 0 || (this.0 == ack && this.1 < window) => self.newest,
+            _ => {
+                self.newest = Some(this);
+                None
+            }
+        }
     }
 
     /// A held segment whose turn has come.

@@ -7,6 +7,7 @@ use crate::device::PeerDevice;
 use crate::flow::{Flow, StreamEnd};
 use crate::segment::{FlowKey, Segment, raise_mss};
 use crate::stack::StreamId;
+use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
@@ -108,15 +109,19 @@ impl PeerStack {
         if !flow.admit(segment, bytes) {
             return true;
         }
-        let before = flow.socket().state();
-        self.device.offer(bytes, self.remote, self.local);
-        self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut flow.set);
-        while let Some(bytes) = flow.release() {
+        let (before, is_reset) = (flow.socket().state(), segment.rst);
+        let (mut bytes, mut segment) = (Cow::Borrowed(bytes), *segment);
+        loop {
             self.device.offer(&bytes, self.remote, self.local);
+            if let Some(newer) = flow.newer_acknowledgement(&segment) {
+                self.device.set_acknowledgement(newer);
+            }
             self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut flow.set);
+            let Some((next, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else { break };
+            (segment, bytes) = (next, Cow::Owned(held));
         }
         let after = flow.socket().state();
-        if segment.rst && after == tcp::State::Closed && before != tcp::State::Closed && flow.end.is_none() {
+        if is_reset && after == tcp::State::Closed && before != tcp::State::Closed && flow.end.is_none() {
             let refused = before == tcp::State::SynSent;
             flow.end = Some(if refused { StreamEnd::Refused } else { StreamEnd::Reset });
         }

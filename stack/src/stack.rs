@@ -368,7 +368,13 @@ impl Stack {
     ///
     /// # Errors
     /// `UnknownPeer`, `TooLong`.
-    pub fn send_datagram(&mut self, now: Instant, peer: PeerId, (source, port): (u16, u16), payload: &[u8]) -> Result<(), CommandError> {
+    pub fn send_datagram(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        (source, port): (u16, u16),
+        payload: &[u8],
+    ) -> Result<(), CommandError> {
         if self.endpoint.identity_of(peer).is_none() {
             return Err(CommandError::UnknownPeer);
         }
@@ -495,7 +501,8 @@ impl Stack {
             }
         }
         for id in stack.changed.drain(..) {
-            let accepting = self.streams.get(&id).and_then(|(_, key)| stack.flows.get_mut(key)).filter(|f| f.accepting.is_some());
+            let accepting =
+                self.streams.get(&id).and_then(|(_, key)| stack.flows.get_mut(key)).filter(|f| f.accepting.is_some());
             match accepting {
                 // Handed out once the handshake is complete, and told about once.
                 Some(flow) => {
@@ -557,7 +564,8 @@ impl Stack {
 
     fn handle_loose(&mut self, peer: PeerId, datagram: &[u8]) {
         let Some((header, payload)) = datagram.split_first_chunk::<4>() else { return };
-        let (source_port, port) = (u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]));
+        let (source_port, port) =
+            (u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]));
         let Some(from) = self.endpoint.identity_of(peer) else { return };
         if self.bound.contains(&port) && self.is_granted(peer, port) && self.datagrams_waiting < DATAGRAMS_MAX {
             self.datagrams_waiting += 1;

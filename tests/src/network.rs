@@ -58,7 +58,13 @@ pub(crate) struct Network {
 
 impl Network {
     /// The arrivals of one datagram.
-    pub(crate) fn send(&mut self, now: Instant, from: IpAddr, datagram: &[u8], rng: &mut Rng) -> Vec<(Instant, Vec<u8>)> {
+    pub(crate) fn send(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        datagram: &[u8],
+        rng: &mut Rng,
+    ) -> Vec<(Instant, Vec<u8>)> {
         let c = &self.conditions;
         if datagram.len() > c.mtu {
             return Vec::new();
@@ -85,7 +91,11 @@ impl Network {
                 let bit = rng.below(bytes.len() as u64 * 8) as usize;
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
-            let late = if rng.below(1000) < c.reorder { Duration::from_micros(rng.below(c.reorder_by.as_micros() as u64)) } else { Duration::ZERO };
+            let late = if rng.below(1000) < c.reorder {
+                Duration::from_micros(rng.below(c.reorder_by.as_micros() as u64))
+            } else {
+                Duration::ZERO
+            };
             arrivals.push((leaves + c.delay + late, bytes));
         }
         arrivals

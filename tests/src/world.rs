@@ -17,7 +17,8 @@ use std::net::SocketAddr;
 pub type NodeIndex = usize;
 
 /// Where the rendezvous is.
-pub const RENDEZVOUS_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1)), 9000);
+pub const RENDEZVOUS_ADDR: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1)), 9000);
 const WALL_AT_ZERO_US: u64 = 1_700_000_000_000_000;
 /// Turns without progress in time that count as a spin.
 const SPIN_MAX: usize = 200_000;
@@ -135,7 +136,8 @@ impl World {
             let endpoint = self.nodes[node].stack.endpoint();
             (TrustBook::parse(&endpoint.trust().emit()).expect("own form"), endpoint.addr())
         };
-        let (number, incarnation, addr) = (self.nodes[node].seed, self.nodes[node].incarnation + 1, self.nodes[node].addr);
+        let (number, incarnation, addr) =
+            (self.nodes[node].seed, self.nodes[node].incarnation + 1, self.nodes[node].addr);
         let mut stack = self.make_stack(number, incarnation, trust, address, addr);
         stack.handle_timeout(self.now);
         self.nodes[node].incarnation = incarnation;
@@ -160,7 +162,9 @@ impl World {
         let mut found = None;
         self.run_until("the name is found", |w| {
             found = w.nodes[a].events.iter().find_map(|e| match e {
-                Event::Endpoint(EndpointEvent::Answer(id, Some(pilot_core::control::Answer::Found(record)))) if *id == ticket => {
+                Event::Endpoint(EndpointEvent::Answer(id, Some(pilot_core::control::Answer::Found(record))))
+                    if *id == ticket =>
+                {
                     NodeRecord::parse(record).ok()
                 }
                 _ => None,
@@ -174,7 +178,9 @@ impl World {
         self.run_until("the request arrives", |w| w.nodes[b].stack.endpoint().trust().pending().count() > 0);
         let now = self.now;
         self.nodes[b].stack.endpoint_mut().approve(now, &asker, &Terms::default()).expect("pending");
-        self.run_until("the answer arrives", |w| w.nodes[a].stack.endpoint().trust().pins().any(|p| p.identity == record.identity));
+        self.run_until("the answer arrives", |w| {
+            w.nodes[a].stack.endpoint().trust().pins().any(|p| p.identity == record.identity)
+        });
     }
 
     /// True when the node has its address.
@@ -199,7 +205,12 @@ impl World {
     }
 
     /// Sends `total` bytes of a known pattern from one end to the other, checks every byte, and gives the time it took.
-    pub fn transfer(&mut self, (a, from): (NodeIndex, StreamId), (b, to): (NodeIndex, StreamId), total: usize) -> Duration {
+    pub fn transfer(
+        &mut self,
+        (a, from): (NodeIndex, StreamId),
+        (b, to): (NodeIndex, StreamId),
+        total: usize,
+    ) -> Duration {
         let (start, mut sent, mut got) = (self.now, 0, 0);
         let pattern = |i: usize| (i.wrapping_mul(2_654_435_761) >> 13) as u8;
         let mut buffer = vec![0; 64 * 1024];
@@ -263,7 +274,12 @@ impl World {
             self.turns = 0;
         } else {
             self.turns += 1;
-            assert!(self.turns < SPIN_MAX, "spins at {:?}: {:?}", self.now, self.nodes.iter().map(|n| n.stack.poll_timeout()).collect::<Vec<_>>());
+            assert!(
+                self.turns < SPIN_MAX,
+                "spins at {:?}: {:?}",
+                self.now,
+                self.nodes.iter().map(|n| n.stack.poll_timeout()).collect::<Vec<_>>()
+            );
         }
         while let Some(entry) = self.queue.first_entry().filter(|e| e.key().0 <= self.now) {
             let (from, to, datagram) = entry.remove();

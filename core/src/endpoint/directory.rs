@@ -78,7 +78,13 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    pub(super) fn new(identity: &Identity, addr: Addr, profile: Profile, trust: TrustBook, candidates: Vec<SocketAddr>) -> Self {
+    pub(super) fn new(
+        identity: &Identity,
+        addr: Addr,
+        profile: Profile,
+        trust: TrustBook,
+        candidates: Vec<SocketAddr>,
+    ) -> Self {
         let record = NodeRecord::sign(identity, addr, &profile, 0).emit();
         Self {
             trust,
@@ -189,7 +195,11 @@ impl Endpoint {
         if self.directory.candidates != candidates {
             self.directory.candidates = candidates;
             let ids: Vec<_> = self.peers.keys().copied().collect();
-            ids.into_iter().filter(|id| self.is_up(now, *id)).collect::<Vec<_>>().into_iter().for_each(|id| self.send_candidates(now, id));
+            ids.into_iter()
+                .filter(|id| self.is_up(now, *id))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|id| self.send_candidates(now, id));
         }
     }
 
@@ -406,7 +416,9 @@ impl Endpoint {
     fn handle_candidates(&mut self, now: Instant, from: PeerId, list: &[SocketAddr]) {
         let own: Vec<_> = self.directory.candidates.iter().copied().chain(self.directory.reflexive).collect();
         let Some(entry) = self.peers.get_mut(&from) else { return };
-        list.iter().filter(|addr| is_acceptable_candidate(addr, &own)).for_each(|addr| entry.peer.paths.add(PathAddr::Direct(*addr)));
+        list.iter()
+            .filter(|addr| is_acceptable_candidate(addr, &own))
+            .for_each(|addr| entry.peer.paths.add(PathAddr::Direct(*addr)));
         entry.peer.paths.start_round(now);
         self.touch(now, from);
     }

@@ -414,7 +414,13 @@ impl Endpoint {
     ///
     /// # Errors
     /// Why the datagram had no effect.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8], sink: &mut dyn Sink) -> Result<(), Discard> {
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        sink: &mut dyn Sink,
+    ) -> Result<(), Discard> {
         let result = self.dispatch(now, PathAddr::Direct(from), datagram, sink);
         if let Err(reason) = result {
             self.discards.count(reason);
@@ -422,7 +428,13 @@ impl Endpoint {
         result
     }
 
-    fn dispatch(&mut self, now: Instant, from: PathAddr, datagram: &mut [u8], sink: &mut dyn Sink) -> Result<(), Discard> {
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        from: PathAddr,
+        datagram: &mut [u8],
+        sink: &mut dyn Sink,
+    ) -> Result<(), Discard> {
         match Datagram::parse(datagram).map_err(|e| match e {
             WireError::Version => Discard::Version,
             WireError::Type | WireError::Length => Discard::NotOurs,
@@ -553,7 +565,8 @@ impl Endpoint {
             return Err(Discard::Mac1);
         }
         let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-        let exchange = entry.peer.exchange.as_ref().filter(|e| e.pending.local_index == index).ok_or(Discard::Unexpected)?;
+        let exchange =
+            entry.peer.exchange.as_ref().filter(|e| e.pending.local_index == index).ok_or(Discard::Unexpected)?;
         let finished = exchange.pending.finish(&self.identity, &entry.peer.secret, resp);
         let (remote_index, keys) = finished.map_err(|_| Discard::Tag)?;
         let session = crate::tunnel::session::Session::new(self.aead, &keys, (index, remote_index), true, now);

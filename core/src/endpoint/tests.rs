@@ -20,6 +20,8 @@ impl Sink for Inbox {
 const DELAY: Duration = Duration::from_millis(5);
 const WALL_US: u64 = 1_700_000_000_000_000;
 
+type Filter = Box<dyn FnMut(usize, &[u8]) -> bool>;
+
 struct Pair {
     ends: [Endpoint; 2],
     inboxes: [Inbox; 2],
@@ -27,7 +29,7 @@ struct Pair {
     wire: Vec<(Instant, usize, Vec<u8>)>,
     capture: Vec<(usize, Vec<u8>)>,
     /// Decides about every datagram: true lets it pass.
-    filter: Box<dyn FnMut(usize, &[u8]) -> bool>,
+    filter: Filter,
     events: [Vec<Event>; 2],
 }
 
@@ -46,7 +48,8 @@ fn config(side: usize, incarnation: u8) -> Config {
 /// What both owners' approval leaves behind.
 fn books() -> [TrustBook; 2] {
     let identities = [0, 1].map(|side| Identity::from_seed([1 + side as u8; 32]));
-    let records = [0, 1].map(|side| NodeRecord::sign(&identities[side], Addr::new(0, 1 + side as u32), &Profile::default(), 1));
+    let records =
+        [0, 1].map(|side| NodeRecord::sign(&identities[side], Addr::new(0, 1 + side as u32), &Profile::default(), 1));
     let bytes = [records[0].emit(), records[1].emit()];
     let mut books = [TrustBook::default(), TrustBook::default()];
     let mut rng = Rng::new([9; 32]);
@@ -107,7 +110,9 @@ impl Pair {
     fn step(&mut self, end: Instant) -> bool {
         self.drain();
         let timers = self.ends.iter().filter_map(|e| e.poll_timeout()).map(|(at, _)| at);
-        let Some(next) = timers.chain(self.wire.iter().map(|w| w.0)).min().filter(|at| *at <= end) else { return false };
+        let Some(next) = timers.chain(self.wire.iter().map(|w| w.0)).min().filter(|at| *at <= end) else {
+            return false;
+        };
         self.now = self.now.max(next);
         let due: Vec<_> = self.wire.extract_if(.., |w| w.0 <= self.now).collect();
         for (_, side, mut datagram) in due {
@@ -205,7 +210,8 @@ fn replaying_a_whole_capture_has_no_effect() {
         pair.run_for(DELAY * 5);
     }
     let before = [pair.inboxes[0].0.len(), pair.inboxes[1].0.len()];
-    let sessions: Vec<_> = (0..2).map(|s| pair.ends[s].peer_info(pair.now, pair.peer(s)).and_then(|i| i.path)).collect();
+    let sessions: Vec<_> =
+        (0..2).map(|s| pair.ends[s].peer_info(pair.now, pair.peer(s)).and_then(|i| i.path)).collect();
     for _ in 0..3 {
         for (to, datagram) in pair.capture.clone() {
             let from = SocketAddr::from(([203, 0, 113, 9], 9));

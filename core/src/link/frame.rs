@@ -287,8 +287,14 @@ mod tests {
         emit_probe(&mut out, true, 9);
         emit_packet(&mut out, false, true, b"two");
         let all: Vec<_> = Frames::new(&out).map(|f| f.expect("well-formed")).collect();
-        let [Frame::Packet(b"one"), Frame::PureAck(b"ack"), Frame::Control { offset: 300, bytes: b"ctl" }, Frame::Hello(b"me"), Frame::ProbeOk(9), Frame::Loose(b"two")] =
-            all[..]
+        let [
+            Frame::Packet(b"one"),
+            Frame::PureAck(b"ack"),
+            Frame::Control { offset: 300, bytes: b"ctl" },
+            Frame::Hello(b"me"),
+            Frame::ProbeOk(9),
+            Frame::Loose(b"two"),
+        ] = all[..]
         else {
             panic!("{all:?}")
         };

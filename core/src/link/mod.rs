@@ -363,6 +363,7 @@ impl Link {
         let mut counts_for_pacing = false;
         let ack_due = self.received.iter().any(|r| r.deadline().is_some_and(|at| at <= now));
         let start = out.len();
+        // Packets are split only when they fit no datagram at all, not because something stands before them.
         if ack_due {
             self.emit_acks(now, local_index, end, out);
         }
@@ -374,7 +375,7 @@ impl Link {
             if ack_waits && fits_beside {
                 self.emit_acks(now, local_index, end, out);
             }
-            counts_for_pacing = self.emit_packets(end, out, &mut carried);
+            counts_for_pacing = self.emit_packets(start, end, out, &mut carried);
         }
         if core::mem::take(&mut self.ping_due) && carried.is_empty() {
             frame::emit_ping(out);
@@ -424,11 +425,11 @@ impl Link {
     }
 
     /// Packets until the datagram is full: resent ones first, then new ones, then loose datagrams.
-    fn emit_packets(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Vec<Carried>) -> bool {
-        let start = out.len();
+    fn emit_packets(&mut self, start: usize, end: usize, out: &mut Vec<u8>, carried: &mut Vec<Carried>) -> bool {
+        let before = out.len();
         while let Some(len) = self.next_len() {
             if out.len() + 1 + len > end {
-                if out.len() == start && carried.is_empty() {
+                if out.len() == start {
                     self.split_oversized(end - out.len() - 1);
                     continue;
                 }
@@ -437,7 +438,9 @@ impl Link {
             let queue = [&mut self.resend, &mut self.packets, &mut self.loose];
             let Some(which) = queue.iter().position(|q| !q.is_empty()) else { break };
             let [resend, packets, loose] = queue;
-            let Some(bytes) = [resend, packets, loose].into_iter().nth(which).and_then(VecDeque::pop_front) else { break };
+            let Some(bytes) = [resend, packets, loose].into_iter().nth(which).and_then(VecDeque::pop_front) else {
+                break;
+            };
             let more_fits = self.next_len().is_some_and(|next| out.len() + len + next + 8 <= end);
             let recovered = which < 2;
             frame::emit_packet(out, recovered, !more_fits, &bytes);
@@ -446,7 +449,7 @@ impl Link {
                 break;
             }
         }
-        out.len() > start
+        out.len() > before
     }
 
     /// The path shrank after the front packet was made: a TCP segment becomes two, a loose datagram is dropped.

@@ -20,8 +20,14 @@ const BACKOFF_MAX: u32 = 6;
 #[derive(Debug)]
 pub(crate) enum Carried {
     Packet(Vec<u8>),
-    PureAck { flow: u32, bytes: Vec<u8> },
-    Control { offset: u64, bytes: Vec<u8> },
+    PureAck {
+        flow: u32,
+        bytes: Vec<u8>,
+    },
+    Control {
+        offset: u64,
+        bytes: Vec<u8>,
+    },
     Hello,
     /// Asks for an acknowledgement and is not worth resending.
     Ping,

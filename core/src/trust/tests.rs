@@ -33,7 +33,8 @@ impl Owner {
 
     fn request(&mut self, to: &Owner) -> Vec<u8> {
         let record = to.public_record();
-        self.at(NOW, |b, me, rng| b.request(me, &record, &Terms { note: "hi\x1b[2J".into(), ..Terms::default() }, rng)).expect("allowed")
+        self.at(NOW, |b, me, rng| b.request(me, &record, &Terms { note: "hi\x1b[2J".into(), ..Terms::default() }, rng))
+            .expect("allowed")
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Outcome {
@@ -156,7 +157,9 @@ fn two_pins_never_share_an_address() {
     let thief = Identity::from_seed([8; 32]);
     let record = NodeRecord::sign(&thief, Addr::new(0, 2), &Profile::default(), 1).emit();
     let me = Me { identity: &thief, record: &record, now_s: NOW };
-    let request = TrustBook::default().request(&me, &a.public_record(), &Terms::default(), &mut Rng::new([9; 32])).expect("allowed");
+    let request = TrustBook::default()
+        .request(&me, &a.public_record(), &Terms::default(), &mut Rng::new([9; 32]))
+        .expect("allowed");
     assert_eq!(a.receive(&request), Outcome::Pending(thief.public()));
     let refused = a.at(NOW, |b, me, rng| b.approve(me, &thief.public(), &Terms::default(), rng));
     assert_eq!(refused, Err(TrustError::AddressTaken));

@@ -2,7 +2,6 @@
 //!
 //! The ladder an INIT climbs (wire.md, Rules): size and type → mac1 → under load a cookie (mac2) → X25519.
 
-
 use crate::aead::TAG_LEN;
 use crate::hash::{blake2s, equal, mac16};
 use crate::identity::{Identity, StaticKey};
@@ -74,7 +73,8 @@ impl Pending {
         let mut cookie: [u8; 16] = array_at(datagram, 32);
         let tag: [u8; TAG_LEN] = array_at(datagram, 48);
         let cipher = XChaCha20Poly1305::new(&cookie_key(responder).into());
-        let opened = cipher.decrypt_inout_detached(&XNonce::from(nonce), &self.mac1, (&mut cookie[..]).into(), &tag.into());
+        let opened =
+            cipher.decrypt_inout_detached(&XNonce::from(nonce), &self.mac1, (&mut cookie[..]).into(), &tag.into());
         opened.is_ok().then_some(cookie)
     }
 }
@@ -179,7 +179,13 @@ impl Doorkeeper {
     }
 
     /// Decides about an INIT from `source` (the sender's address in bytes).
-    pub(crate) fn admit_init(&mut self, now: Instant, source: &[u8], init: &[u8; INIT_LEN], rng: &mut Rng) -> Admission {
+    pub(crate) fn admit_init(
+        &mut self,
+        now: Instant,
+        source: &[u8],
+        init: &[u8; INIT_LEN],
+        rng: &mut Rng,
+    ) -> Admission {
         if !self.mac1_is_valid(init) {
             return Admission::Refuse;
         }
@@ -240,7 +246,6 @@ pub(crate) fn source_bytes(addr: &core::net::SocketAddr) -> Vec<u8> {
 
 /// The psk of a pair that has none yet.
 pub(crate) const NO_PSK: [u8; 32] = [0; 32];
-
 
 #[cfg(test)]
 mod tests {

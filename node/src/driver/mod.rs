@@ -97,7 +97,10 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
     }
     let home = Home::open(&config.home)?;
     let identity = home.identity()?;
-    let internal = |what: &str| { let what = what.to_owned(); move |e: io::Error| Failure::new(Code::Internal, format!("{what}: {e}")) };
+    let internal = |what: &str| {
+        let what = what.to_owned();
+        move |e: io::Error| Failure::new(Code::Internal, format!("{what}: {e}"))
+    };
     let poll = Poll::new().map_err(internal("poll"))?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(internal("waker"))?);
     let (commands_tx, commands) = bounded(COMMANDS_MAX);
@@ -105,9 +108,12 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
     let database = home.path().join("node.redb");
     let (worker, saved) = Worker::start(&database, waker).map_err(|e| Failure::new(Code::Internal, e))?;
     let udp = Udp::bind(config.listen).map_err(|e| {
-        Failure::new(Code::Conflict, format!("cannot bind UDP {}: {e}", config.listen)).hint("another --listen address or port")
+        Failure::new(Code::Conflict, format!("cannot bind UDP {}: {e}", config.listen))
+            .hint("another --listen address or port")
     })?;
-    poll.registry().register(&mut SourceFd(&udp.as_raw_fd()), UDP, Interest::READABLE).map_err(internal("UDP socket"))?;
+    poll.registry()
+        .register(&mut SourceFd(&udp.as_raw_fd()), UDP, Interest::READABLE)
+        .map_err(internal("UDP socket"))?;
     let ipc = match &config.socket {
         Some(path) => Some(Ipc::bind(path, poll.registry())?),
         None => None,
@@ -146,7 +152,12 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
     Ok((handle, thread.map_err(internal("thread"))?))
 }
 
-fn core_config(identity: pilot_core::Identity, saved: &Saved, config: &Config, udp: &Udp) -> Result<pilot_core::Config, Failure> {
+fn core_config(
+    identity: pilot_core::Identity,
+    saved: &Saved,
+    config: &Config,
+    udp: &Udp,
+) -> Result<pilot_core::Config, Failure> {
     let damaged = |what: &str| {
         Failure::new(Code::Internal, format!("{}/node.redb: {what} is damaged", config.home.display()))
             .hint("restore it from a backup; without it every peer must be approved again")
@@ -492,6 +503,10 @@ impl Driver {
 }
 
 /// A stream's ends for the application's side.
-pub(crate) fn accepted(shared: Arc<crate::stream::Shared>, local: pilot_core::AddrPort, peer: pilot_core::AddrPort) -> Accepted {
+pub(crate) fn accepted(
+    shared: Arc<crate::stream::Shared>,
+    local: pilot_core::AddrPort,
+    peer: pilot_core::AddrPort,
+) -> Accepted {
     Accepted { shared, local, peer }
 }

@@ -19,6 +19,7 @@ use crate::courier::Fate;
 use crate::exchange::id_text;
 use crate::failure::{Code, Failure};
 use crate::resolve;
+use crate::services::Receipt;
 use crate::store::{Done, Job, Kind, MESSAGE_LEN_MAX, Message, Outgoing, outbox_expiry, wall_s};
 use pilot_core::control::{Answer as DirectoryAnswer, Refusal};
 use pilot_core::endpoint::DirectoryState;
@@ -56,7 +57,11 @@ pub(crate) struct Lookup {
 enum Purpose {
     Find(Reply),
     Search(Reply),
-    Handshake { reply: Reply, terms: Terms, fingerprint: Option<String> },
+    Handshake {
+        reply: Reply,
+        terms: Terms,
+        fingerprint: Option<String>,
+    },
     /// Somebody wanted a stream to a node that is not trusted: say whether it exists.
     Explain(ConnectReply),
     ExplainOp(Reply),
@@ -123,7 +128,10 @@ impl Driver {
                 return self.submit(Job::Take(list), Then::Inbox(reply));
             }
             "connect" | "accept" => match (reply, u16::try_from(op["port"].as_u64().unwrap_or(u64::MAX))) {
-                (reply, Err(_)) => return self.reply(reply, Err(Failure::new(Code::InvalidArgument, "a port is a number from 0 to 65535"))),
+                (reply, Err(_)) => {
+                    return self
+                        .reply(reply, Err(Failure::new(Code::InvalidArgument, "a port is a number from 0 to 65535")));
+                }
                 (Reply::Ipc(client, request), Ok(port)) if op["op"] == "connect" => {
                     return self.connect(&node, port, ConnectReply::Fd(client, request));
                 }
@@ -131,7 +139,10 @@ impl Driver {
                     Ok(()) => return,
                     Err(failure) => return self.reply(Reply::Ipc(client, request), Err(failure)),
                 },
-                (reply, _) => return self.reply(reply, Err(Failure::new(Code::InvalidArgument, "descriptors travel over IPC only"))),
+                (reply, _) => {
+                    return self
+                        .reply(reply, Err(Failure::new(Code::InvalidArgument, "descriptors travel over IPC only")));
+                }
             },
             "disconnect" => self.disconnect(op["stream"].as_u64().unwrap_or(0)),
             "stop" => {
@@ -155,7 +166,8 @@ impl Driver {
             DirectoryState::Refused(why) => ("refused", Some(refusal_text(why))),
             _ => ("unknown", None),
         };
-        let discards: serde_json::Map<String, Value> = endpoint.discards().iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let discards: serde_json::Map<String, Value> =
+            endpoint.discards().iter().map(|(k, v)| (k.into(), v.into())).collect();
         json!({
             "node_id": endpoint.addr().node,
             "address": endpoint.addr().to_string(),
@@ -231,11 +243,19 @@ impl Driver {
     }
 
     pub(crate) fn pending(&self) -> Value {
-        let rows: Vec<Value> = self.stack.endpoint().trust().pending().map(|p| json!({
-            "node_id": p.record.addr.node, "address": p.record.addr.to_string(), "hostname": p.record.hostname,
-            "public_key": p.record.identity.to_string(), "fingerprint": p.record.identity.fingerprint(),
-            "justification": p.note, "received_at": p.received_at,
-        })).collect();
+        let rows: Vec<Value> = self
+            .stack
+            .endpoint()
+            .trust()
+            .pending()
+            .map(|p| {
+                json!({
+                    "node_id": p.record.addr.node, "address": p.record.addr.to_string(), "hostname": p.record.hostname,
+                    "public_key": p.record.identity.to_string(), "fingerprint": p.record.identity.fingerprint(),
+                    "justification": p.note, "received_at": p.received_at,
+                })
+            })
+            .collect();
         json!({"pending": rows})
     }
 
@@ -250,7 +270,9 @@ impl Driver {
 
     fn disconnect(&mut self, number: u64) -> Result<Value, Failure> {
         let id = self.stack.streams().find(|id| id.number() == number);
-        let id = id.ok_or_else(|| Failure::new(Code::NotFound, format!("there is no stream {number}")).hint("pilotctl connections"))?;
+        let id = id.ok_or_else(|| {
+            Failure::new(Code::NotFound, format!("there is no stream {number}")).hint("pilotctl connections")
+        })?;
         let now = self.now();
         self.stack.abort(now, id);
         self.look(id);
@@ -294,7 +316,10 @@ impl Driver {
 
     fn lookup_failed(&mut self, purpose: Purpose, failure: Failure) {
         match purpose {
-            Purpose::Find(reply) | Purpose::Search(reply) | Purpose::Handshake { reply, .. } | Purpose::ExplainOp(reply) => self.reply(reply, Err(failure)),
+            Purpose::Find(reply)
+            | Purpose::Search(reply)
+            | Purpose::Handshake { reply, .. }
+            | Purpose::ExplainOp(reply) => self.reply(reply, Err(failure)),
             Purpose::Explain(reply) => self.connect_failed(reply, failure),
         }
     }
@@ -304,37 +329,48 @@ impl Driver {
         match answer {
             Some(DirectoryAnswer::Found(bytes)) => match NodeRecord::parse(&bytes) {
                 Ok(record) => self.found(&target, &record, purpose),
-                Err(_) => self.lookup_failed(purpose, Failure::new(Code::Internal, "the rendezvous sent a forged record")),
+                Err(_) => {
+                    self.lookup_failed(purpose, Failure::new(Code::Internal, "the rendezvous sent a forged record"))
+                }
             },
             Some(DirectoryAnswer::List(list)) => {
-                let rows: Vec<Value> = list.iter().filter_map(|b| NodeRecord::parse(b).ok()).map(|r| record_json(&r)).collect();
+                let rows: Vec<Value> =
+                    list.iter().filter_map(|b| NodeRecord::parse(b).ok()).map(|r| record_json(&r)).collect();
                 if let Purpose::Search(reply) = purpose {
                     self.reply(reply, Ok(json!({"total": rows.len(), "nodes": rows})));
                 }
             }
             Some(DirectoryAnswer::Refused(Refusal::NotFound)) => {
-                let failure = Failure::new(Code::NotFound, format!("no node is called {target}, or it cannot be found that way"));
+                let failure =
+                    Failure::new(Code::NotFound, format!("no node is called {target}, or it cannot be found that way"));
                 self.lookup_failed(purpose, failure.hint("private nodes are found by their exact hostname"));
             }
-            Some(DirectoryAnswer::Refused(why)) => self.lookup_failed(purpose, Failure::new(Code::Conflict, refusal_text(why))),
+            Some(DirectoryAnswer::Refused(why)) => {
+                self.lookup_failed(purpose, Failure::new(Code::Conflict, refusal_text(why)))
+            }
             _ => self.lookup_failed(purpose, no_rendezvous(&target)),
         }
     }
 
     fn found(&mut self, target: &str, record: &NodeRecord, purpose: Purpose) {
         let untrusted = || {
-            Failure::new(Code::TrustRequired, format!("{target} is not trusted: nothing was sent")).hint(format!("pilotctl handshake {target}"))
+            Failure::new(Code::TrustRequired, format!("{target} is not trusted: nothing was sent"))
+                .hint(format!("pilotctl handshake {target}"))
         };
         match purpose {
             Purpose::Find(reply) => self.reply(reply, Ok(record_json(record))),
             Purpose::Explain(reply) => self.connect_failed(reply, untrusted()),
             Purpose::ExplainOp(reply) => self.reply(reply, Err(untrusted())),
-            Purpose::Search(reply) => self.reply(reply, Err(Failure::new(Code::Internal, "the rendezvous answered another question"))),
+            Purpose::Search(reply) => {
+                self.reply(reply, Err(Failure::new(Code::Internal, "the rendezvous answered another question")))
+            }
             Purpose::Handshake { reply, mut terms, fingerprint } => {
                 let actual = record.identity.fingerprint();
                 if let Some(wanted) = fingerprint {
                     if wanted != actual {
-                        let text = format!("the fingerprint of {target} is {actual}, not {wanted}: somebody else may have its name");
+                        let text = format!(
+                            "the fingerprint of {target} is {actual}, not {wanted}: somebody else may have its name"
+                        );
                         return self.reply(reply, Err(Failure::new(Code::TrustRequired, text)));
                     }
                     terms.verified = true;
@@ -381,7 +417,9 @@ impl Driver {
     fn terms(&self, op: &Value) -> Result<Terms, Failure> {
         let ports = match op["ports"].as_str() {
             None => self.config.default_ports.clone(),
-            Some(text) => text.parse().map_err(|_| Failure::new(Code::InvalidArgument, "ports are given as 1000,1001 or all"))?,
+            Some(text) => {
+                text.parse().map_err(|_| Failure::new(Code::InvalidArgument, "ports are given as 1000,1001 or all"))?
+            }
         };
         let not_after = op["expires_s"].as_u64().map(|s| wall_s() + s);
         Ok(Terms { ports, note: op["note"].as_str().unwrap_or_default().into(), not_after, verified: false })
@@ -389,7 +427,10 @@ impl Driver {
 
     fn pending_key(&self, target: &str) -> Result<IdentityKey, Failure> {
         let trust = self.stack.endpoint().trust();
-        let fits: Vec<_> = trust.pending().filter(|p| resolve::is_called(target, p.record.addr, &p.record.hostname, &p.record.identity)).collect();
+        let fits: Vec<_> = trust
+            .pending()
+            .filter(|p| resolve::is_called(target, p.record.addr, &p.record.hostname, &p.record.identity))
+            .collect();
         match fits.as_slice() {
             [one] => Ok(one.record.identity),
             [] => Err(Failure::new(Code::NotFound, format!("{target} has not asked")).hint("pilotctl pending")),
@@ -419,9 +460,9 @@ impl Driver {
 
     fn reject(&mut self, target: &str, note: &str, reply: Reply) {
         let now = self.now();
-        let result = self.pending_key(target).and_then(|key| {
-            self.stack.endpoint_mut().reject(now, &key, note).map_err(|e| trust_failure(e, target))
-        });
+        let result = self
+            .pending_key(target)
+            .and_then(|key| self.stack.endpoint_mut().reject(now, &key, note).map_err(|e| trust_failure(e, target)));
         match result {
             Ok(()) => self.save_trust(Then::Answer(reply, json!({"status": "rejected", "node": target}))),
             Err(failure) => self.reply(reply, Err(failure)),
@@ -431,7 +472,8 @@ impl Driver {
     fn untrust(&mut self, target: &str, reply: Reply) {
         let now = self.now();
         let key = resolve::pinned(self.stack.endpoint().trust(), target).map(|p| p.identity);
-        let result = key.and_then(|key| self.stack.endpoint_mut().revoke(now, &key).map_err(|e| trust_failure(e, target)));
+        let result =
+            key.and_then(|key| self.stack.endpoint_mut().revoke(now, &key).map_err(|e| trust_failure(e, target)));
         match result {
             Ok(pin) => {
                 let data = json!({"status": "revoked", "node_id": pin.addr.node, "address": pin.addr.to_string(), "hostname": pin.hostname});
@@ -503,17 +545,31 @@ impl Driver {
             "text" => Kind::Text,
             "binary" => Kind::Binary,
             "json" => Kind::Json,
-            other => return self.reply(reply, Err(Failure::new(Code::InvalidArgument, format!("unknown type {other:?}; text, json or binary")))),
+            other => {
+                return self.reply(
+                    reply,
+                    Err(Failure::new(Code::InvalidArgument, format!("unknown type {other:?}; text, json or binary"))),
+                );
+            }
         };
         if body.len() > MESSAGE_LEN_MAX {
             let text = format!("a message may have at most 16 MiB, this one has {} bytes", body.len());
-            return self.reply(reply, Err(Failure::new(Code::InvalidArgument, text).hint("send it through a stream: pilotctl connect")));
+            return self.reply(
+                reply,
+                Err(Failure::new(Code::InvalidArgument, text).hint("send it through a stream: pilotctl connect")),
+            );
         }
         if kind == Kind::Json && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() {
-            return self.reply(reply, Err(Failure::new(Code::InvalidArgument, "the data is not valid JSON; nothing was sent")));
+            return self.reply(
+                reply,
+                Err(Failure::new(Code::InvalidArgument, "the data is not valid JSON; nothing was sent")),
+            );
         }
         if kind == Kind::Text && std::str::from_utf8(&body).is_err() {
-            return self.reply(reply, Err(Failure::new(Code::InvalidArgument, "the data is not UTF-8 text").hint("--type binary")));
+            return self.reply(
+                reply,
+                Err(Failure::new(Code::InvalidArgument, "the data is not UTF-8 text").hint("--type binary")),
+            );
         }
         let to = match resolve::pinned(self.stack.endpoint().trust(), target) {
             Ok(pin) => pin.identity,
@@ -537,7 +593,8 @@ impl Driver {
             let who = self.stack.endpoint().trust().pin(&key).map(name_of);
             match who {
                 Some(who) => self.connect_to(&key, who, crate::services::DATA_EXCHANGE, ConnectReply::Courier(key)),
-                None => self.courier_failed(&key, &Failure::new(Code::TrustRequired, "the recipient is not trusted any more")),
+                None => self
+                    .courier_failed(&key, &Failure::new(Code::TrustRequired, "the recipient is not trusted any more")),
             }
         }
     }
@@ -545,7 +602,8 @@ impl Driver {
     pub(super) fn courier_failed(&mut self, key: &IdentityKey, failure: &Failure) {
         self.courier.failed(Instant::now(), key);
         // Those who did not want to wait learn at once.
-        let impatient: Vec<u64> = self.waiters.iter().filter(|(_, w)| w.to == *key && !w.keep).map(|(seq, _)| *seq).collect();
+        let impatient: Vec<u64> =
+            self.waiters.iter().filter(|(_, w)| w.to == *key && !w.keep).map(|(seq, _)| *seq).collect();
         for seq in impatient {
             self.courier.cancel(seq);
             self.submit(Job::Unqueue(seq), Then::Nothing);
@@ -556,15 +614,14 @@ impl Driver {
     }
 
     pub(super) fn serve_courier(&mut self, id: StreamId, key: &IdentityKey) -> bool {
-        let (fates, over) = match self.courier.pump(Instant::now(), key, &mut self.stack) {
-            Ok(fates) => (fates, false),
-            Err(fates) => (fates, true),
-        };
+        let (fates, over) = self.courier.pump(Instant::now(), key, &mut self.stack);
         for (seq, fate) in fates {
             self.submit(Job::Unqueue(seq), Then::Nothing);
             let Some(w) = self.waiters.remove(&seq) else { continue };
             let answer = match fate {
-                Fate::Taken(ack) => Ok(json!({"ack": ack, "type": w.kind.name(), "bytes": w.len, "message_id": id_text(&w.id), "delivered": true})),
+                Fate::Taken(ack) => Ok(
+                    json!({"ack": ack, "type": w.kind.name(), "bytes": w.len, "message_id": id_text(&w.id), "delivered": true}),
+                ),
                 Fate::Refused(text) => Err(Failure::new(Code::Full, format!("the recipient refused: {text}"))),
             };
             self.reply(w.reply, answer);
@@ -583,11 +640,16 @@ impl Driver {
             let Some(w) = self.waiters.remove(&seq) else { continue };
             let failure = if w.keep {
                 let text = "the recipient cannot be reached now; the message waits in the outbox and will be delivered";
-                Failure::new(Code::Unreachable, text).hint("pilotctl info shows the outbox; --no-queue fails instead of waiting")
+                Failure::new(Code::Unreachable, text)
+                    .hint("pilotctl info shows the outbox; --no-queue fails instead of waiting")
             } else {
                 let unsent = self.courier.cancel(seq);
                 self.submit(Job::Unqueue(seq), Then::Nothing);
-                let text = if unsent { "the recipient did not answer in time; nothing was sent" } else { "the recipient did not answer in time; it may have the message" };
+                let text = if unsent {
+                    "the recipient did not answer in time; nothing was sent"
+                } else {
+                    "the recipient did not answer in time; it may have the message"
+                };
                 Failure::new(Code::Timeout, text)
             };
             self.reply(w.reply, Err(failure));
@@ -605,13 +667,20 @@ impl Driver {
         match (then, failure) {
             (Then::Nothing, _) | (Then::LetterTaken(_), Some(_)) => {}
             (Then::Answer(reply, data), None) => self.reply(reply, Ok(data)),
-            (Then::Answer(reply, _) | Then::Inbox(reply) | Then::Queued { reply, .. }, Some(failure)) => self.reply(reply, Err(failure)),
+            (Then::Answer(reply, _) | Then::Inbox(reply) | Then::Queued { reply, .. }, Some(failure)) => {
+                self.reply(reply, Err(failure))
+            }
             (Then::LetterTaken(id), None) => {
                 let now = self.now();
                 self.stack.endpoint_mut().letter_taken(now, id);
             }
             (Then::Delivered { stream, kind, len }, failure) => {
-                self.delivered(stream, kind, len, failure.map_or(Ok(()), |f| Err(f.message)));
+                let outcome = match (failure, done) {
+                    (Some(failure), _) => Err(failure.message),
+                    (None, Done::Delivered { fresh, seq }) => Ok(Receipt { fresh, seq }),
+                    (None, _) => return,
+                };
+                self.delivered(stream, kind, len, outcome);
             }
             (Then::Queued { message, reply, deadline, keep }, None) => {
                 let Done::Queued(seq) = done else { return };
@@ -630,7 +699,8 @@ impl Driver {
     fn inbox_answer(&mut self, reply: Reply, done: Done) {
         let answer = match done {
             Done::Listing(listing) => {
-                let rows: Vec<Value> = listing.rows.iter().map(|(seq, m, len)| self.message_json(*seq, m, *len, m.preview())).collect();
+                let rows: Vec<Value> =
+                    listing.rows.iter().map(|(seq, m, len)| self.message_json(*seq, m, *len, m.preview())).collect();
                 Ok((json!({"total": listing.total, "shown": rows.len(), "messages": rows}), Vec::new()))
             }
             Done::Message(Some((seq, message))) => {
@@ -671,8 +741,11 @@ fn record_json(record: &NodeRecord) -> Value {
 }
 
 fn no_rendezvous(target: &str) -> Failure {
-    Failure::new(Code::Unreachable, format!("{target} is not a trusted peer, and the rendezvous cannot be reached to look it up"))
-        .hint("pilotctl info shows the rendezvous; peers you trust already need none")
+    Failure::new(
+        Code::Unreachable,
+        format!("{target} is not a trusted peer, and the rendezvous cannot be reached to look it up"),
+    )
+    .hint("pilotctl info shows the rendezvous; peers you trust already need none")
 }
 
 fn refusal_text(why: Refusal) -> &'static str {
@@ -689,10 +762,14 @@ fn refusal_text(why: Refusal) -> &'static str {
 
 fn trust_failure(error: TrustError, who: &str) -> Failure {
     match error {
-        TrustError::Unknown => Failure::new(Code::NotFound, format!("{who} is neither trusted nor waiting")).hint("pilotctl trust; pilotctl pending"),
+        TrustError::Unknown => Failure::new(Code::NotFound, format!("{who} is neither trusted nor waiting"))
+            .hint("pilotctl trust; pilotctl pending"),
         TrustError::AlreadyTrusted => Failure::new(Code::Conflict, format!("{who} is trusted already")),
         TrustError::Full => Failure::new(Code::Full, "too many requests or peers"),
-        TrustError::AddressTaken => Failure::new(Code::Conflict, format!("another trusted peer has the address of {who}")).hint("pilotctl trust; pilotctl untrust"),
+        TrustError::AddressTaken => {
+            Failure::new(Code::Conflict, format!("another trusted peer has the address of {who}"))
+                .hint("pilotctl trust; pilotctl untrust")
+        }
         TrustError::NoteTooLong => Failure::new(Code::InvalidArgument, "a justification has at most 256 bytes"),
         TrustError::Oneself => Failure::new(Code::InvalidArgument, "that is this node itself"),
     }

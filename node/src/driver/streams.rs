@@ -6,7 +6,7 @@ use crate::driver::ops::Then;
 use crate::failure::{Code, Failure};
 use crate::fd_stream::{FdStream, Pumped};
 use crate::ipc::server::ClientId;
-use crate::services::{Served, Service};
+use crate::services::{Receipt, Served, Service};
 use crate::store::{Job, Message, wall_s};
 use crate::stream::{QUEUE_MAX, Shared};
 use crossbeam_channel::Sender;
@@ -28,11 +28,18 @@ const IPC_BACKLOG_MAX: usize = 128;
 
 pub(crate) enum Owner {
     App(Arc<Shared>),
-    Fd { stream: FdStream, token: Token, client: ClientId },
+    Fd {
+        stream: FdStream,
+        token: Token,
+        client: ClientId,
+    },
     Service(Service),
     Courier(IdentityKey),
     /// Official IPC: bytes travel in frames under this number.
-    Framed { client: ClientId, connection: u32 },
+    Framed {
+        client: ClientId,
+        connection: u32,
+    },
     /// Taken by nobody yet.
     Waiting,
 }
@@ -55,7 +62,11 @@ pub(crate) enum ListenerOwner {
     App(Sender<Accepted>),
     Service,
     /// Requests of a client that wait for a stream, or streams that wait for a request.
-    Ipc { client: ClientId, requests: VecDeque<u32>, streams: VecDeque<StreamId> },
+    Ipc {
+        client: ClientId,
+        requests: VecDeque<u32>,
+        streams: VecDeque<StreamId>,
+    },
     Framed(ClientId),
 }
 
@@ -70,7 +81,11 @@ impl Driver {
             }
             // A program takes a service's place; the service comes back when the program goes.
             Some(ListenerOwner::Service) => {}
-            Some(_) => return Err(Failure::new(Code::Conflict, format!("port {port} already bound")).hint("pilotctl connections")),
+            Some(_) => {
+                return Err(
+                    Failure::new(Code::Conflict, format!("port {port} already bound")).hint("pilotctl connections")
+                );
+            }
         }
         self.listeners.insert(port, owner);
         Ok(())
@@ -187,7 +202,9 @@ impl Driver {
                 self.connecting.insert(id, Connecting { deadline, reply, who, port });
                 self.look(id);
             }
-            Err(CommandError::TooMany) => self.connect_failed(reply, Failure::new(Code::Full, "too many streams to this peer")),
+            Err(CommandError::TooMany) => {
+                self.connect_failed(reply, Failure::new(Code::Full, "too many streams to this peer"))
+            }
             Err(_) => self.connect_failed(reply, Failure::new(Code::TrustRequired, format!("{who} is not trusted"))),
         }
     }
@@ -206,7 +223,8 @@ impl Driver {
     }
 
     pub(super) fn time_out_connects(&mut self, wall: Instant) {
-        let late: Vec<StreamId> = self.connecting.iter().filter(|(_, c)| c.deadline <= wall).map(|(id, _)| *id).collect();
+        let late: Vec<StreamId> =
+            self.connecting.iter().filter(|(_, c)| c.deadline <= wall).map(|(id, _)| *id).collect();
         for id in late {
             let now = self.now();
             self.stack.abort(now, id);
@@ -258,7 +276,8 @@ impl Driver {
 
     fn hand_out(&mut self, id: StreamId, client: ClientId, request: u32) {
         let (local, peer) = self.ends(id);
-        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None);
+        let pair =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None);
         let Ok((ours, theirs)) = pair else {
             self.close(id);
             let failure = Failure::new(Code::Full, "no file descriptors are left");
@@ -266,7 +285,11 @@ impl Driver {
         };
         let token = Token(self.next_token);
         self.next_token += 1;
-        let registered = self.poll.registry().register(&mut SourceFd(&ours.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE);
+        let registered = self.poll.registry().register(
+            &mut SourceFd(&ours.as_raw_fd()),
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        );
         if registered.is_err() {
             self.close(id);
             return self.reply(Reply::Ipc(client, request), Err(Failure::new(Code::Full, "too many streams")));
@@ -274,7 +297,8 @@ impl Driver {
         self.tokens.insert(token, id);
         self.owners.insert(id, Owner::Fd { stream: FdStream::new(ours), token, client });
         let hostname = self.hostname_of(peer.addr);
-        let data = json!({"stream": id.number(), "local": local.to_string(), "peer": peer.to_string(), "hostname": hostname});
+        let data =
+            json!({"stream": id.number(), "local": local.to_string(), "peer": peer.to_string(), "hostname": hostname});
         self.reply_with_fd(client, request, data, theirs);
         self.look(id);
     }
@@ -437,7 +461,13 @@ impl Driver {
     }
 
     /// The disk has decided about a delivery.
-    pub(super) fn delivered(&mut self, id: StreamId, kind: crate::store::Kind, len: usize, outcome: Result<(), String>) {
+    pub(super) fn delivered(
+        &mut self,
+        id: StreamId,
+        kind: crate::store::Kind,
+        len: usize,
+        outcome: Result<Receipt, String>,
+    ) {
         if let Some(Owner::Service(service)) = self.owners.get_mut(&id) {
             service.written(kind, len, outcome);
             self.look(id);

@@ -46,7 +46,8 @@ impl Client {
     /// `NotRunning` when nobody does.
     pub fn connect(path: &Path) -> Result<Self, Failure> {
         let socket = UnixStream::connect(path).map_err(|e| {
-            Failure::new(Code::NotRunning, format!("no daemon answers at {} ({e})", path.display())).hint("pilotctl daemon start")
+            Failure::new(Code::NotRunning, format!("no daemon answers at {} ({e})", path.display()))
+                .hint("pilotctl daemon start")
         })?;
         Ok(Self { socket, path: path.into(), incoming: Vec::new(), fds: Vec::new(), ends: Vec::new(), next: 1 })
     }
@@ -120,7 +121,8 @@ impl Client {
     }
 
     fn lost(&self, e: &io::Error) -> Failure {
-        Failure::new(Code::NotRunning, format!("the daemon at {} ended ({e})", self.path.display())).hint("pilotctl daemon status")
+        Failure::new(Code::NotRunning, format!("the daemon at {} ended ({e})", self.path.display()))
+            .hint("pilotctl daemon status")
     }
 
     fn next_frame(&mut self, deadline: Option<Instant>) -> Result<(u8, Vec<u8>), Failure> {

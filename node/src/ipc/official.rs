@@ -219,7 +219,9 @@ pub(crate) fn answer(command: u8, answer: Result<Value, Failure>) -> Vec<u8> {
             }
             frame(command, &[data.to_string().as_bytes()])
         }
-        Err(failure) if failure.code == Code::NotFound && command - 1 == RESOLVE => error(&format!("resolve_hostname: {}", failure.message)),
+        Err(failure) if failure.code == Code::NotFound && command - 1 == RESOLVE => {
+            error(&format!("resolve_hostname: {}", failure.message))
+        }
         Err(failure) => error(&failure.message),
     }
 }

@@ -67,7 +67,8 @@ impl Ipc {
     pub(crate) fn bind(path: &Path, registry: &Registry) -> Result<Self, Failure> {
         let error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", path.display()));
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(Failure::new(Code::Conflict, format!("a daemon already serves {}", path.display())).hint("pilotctl daemon stop"));
+            return Err(Failure::new(Code::Conflict, format!("a daemon already serves {}", path.display()))
+                .hint("pilotctl daemon stop"));
         }
         match std::fs::remove_file(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(error(e)),
@@ -82,7 +83,13 @@ impl Ipc {
         rustix::process::umask(mask);
         let mut listener = listener.map_err(error)?;
         registry.register(&mut listener, LISTENER, Interest::READABLE).map_err(error)?;
-        Ok(Self { listener, path: path.into(), listener_ready: true, clients: BTreeMap::new(), next_client: FIRST_CLIENT })
+        Ok(Self {
+            listener,
+            path: path.into(),
+            listener_ready: true,
+            clients: BTreeMap::new(),
+            next_client: FIRST_CLIENT,
+        })
     }
 
     pub(crate) fn end(mut self) {
@@ -169,7 +176,9 @@ impl Ipc {
     pub(crate) fn reply(&mut self, client: ClientId, request: u32, answer: Answer) {
         let (json, blob) = match answer {
             Ok((data, blob)) => (json!({"status": "ok", "data": data}), blob),
-            Err(f) => (json!({"status": "error", "code": f.code.name(), "message": f.message, "hint": f.hint}), Vec::new()),
+            Err(f) => {
+                (json!({"status": "error", "code": f.code.name(), "message": f.message, "hint": f.hint}), Vec::new())
+            }
         };
         self.send(client, numbered(ANSWER, request, &json, &blob));
     }
@@ -194,7 +203,8 @@ impl Ipc {
     }
 
     pub(crate) fn push_accept(&mut self, client: ClientId, port: u16, connection: u32, peer: AddrPort) {
-        let parts: [&[u8]; 4] = [&port.to_be_bytes(), &connection.to_be_bytes(), &peer.addr.to_bytes(), &peer.port.to_be_bytes()];
+        let parts: [&[u8]; 4] =
+            [&port.to_be_bytes(), &connection.to_be_bytes(), &peer.addr.to_bytes(), &peer.port.to_be_bytes()];
         self.send(client, frame(official::ACCEPT, &parts));
     }
 
