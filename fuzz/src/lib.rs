@@ -1,1 +1,84 @@
-//! x
+//! Fuzz targets whose bodies are plain functions: `cargo test` runs them over a corpus and seeded random input, the programs
+//! under `fuzz_targets/` give them to libFuzzer. A body panics when an invariant breaks.
+#![forbid(unsafe_code)]
+
+use pilot_core::aead::{PORTABLE, TAG_LEN};
+use pilot_core::control::Control;
+use pilot_core::identity::{NodeRecord, valid_hostname};
+use pilot_core::link::frame::{Frame, Frames};
+use pilot_core::noise::TrafficKeys;
+use pilot_core::trust::TrustBook;
+use pilot_core::tunnel::session::{OpenError, Session};
+use pilot_core::wire::{DATA_HEADER_LEN, Datagram};
+use pilot_core::{Addr, AddrPort, Instant};
+
+/// Every parser of bytes from outside: none may panic, and what parses must mean the same after emitting it again.
+pub fn parsers(bytes: &[u8]) {
+    let _ = Datagram::parse(bytes);
+    for frame in Frames::new(bytes) {
+        if let Ok(Frame::Ack(ack)) = frame {
+            let mut below = u64::MAX;
+            for range in ack.ranges() {
+                assert!(range.start() <= range.end() && *range.end() < below, "ranges descend and do not touch");
+                below = range.start().saturating_sub(1);
+            }
+        }
+    }
+    if let Ok(message) = Control::parse(bytes) {
+        assert_eq!(Control::parse(&message.emit()).as_ref(), Ok(&message));
+    }
+    if let Ok(record) = NodeRecord::parse(bytes) {
+        assert_eq!(NodeRecord::parse(&record.emit()).as_ref(), Ok(&record));
+    }
+    if let Ok(book) = TrustBook::parse(bytes) {
+        assert!(TrustBook::parse(&book.emit()).is_ok());
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        if let Ok(addr) = text.parse::<Addr>() {
+            assert_eq!(addr.to_string().parse(), Ok(addr));
+        }
+        if let Ok(addr) = text.parse::<AddrPort>() {
+            assert_eq!(addr.to_string().parse(), Ok(addr));
+        }
+        assert!(!valid_hostname(text) || text.len() <= 63);
+    }
+}
+
+/// A receiver against a model: it opens exactly what was sealed, once, whatever else arrives in between. The input is a
+/// list of steps of four bytes: what to do, which datagram, where to damage it, how.
+pub fn session_open(bytes: &[u8]) {
+    let keys = |send: u8, receive: u8| TrafficKeys { send: [send; 32], receive: [receive; 32] };
+    let mut sender = Session::new(&PORTABLE, &keys(1, 2), (10, 20), true, Instant::ZERO);
+    let mut receiver = Session::new(&PORTABLE, &keys(2, 1), (20, 10), false, Instant::ZERO);
+    let mut sealed: Vec<Vec<u8>> = Vec::new();
+    let mut opened = std::collections::BTreeSet::new();
+    for step in bytes.chunks_exact(4).take(2000) {
+        let [what, which, at, how] = [step[0], step[1], step[2], step[3]];
+        if what % 4 == 0 || sealed.is_empty() {
+            let mut datagram = vec![how; DATA_HEADER_LEN + usize::from(at) + TAG_LEN];
+            let counter = sender.seal(&mut datagram);
+            assert_eq!(counter as usize, sealed.len());
+            sealed.push(datagram);
+            continue;
+        }
+        let counter = (usize::from(which) % sealed.len()) as u64;
+        let mut datagram = sealed[counter as usize].clone();
+        let damaged = what % 4 == 1 && how != 0;
+        if damaged {
+            let at = usize::from(at) % datagram.len();
+            datagram[at] ^= how;
+        }
+        let Ok(Datagram::Data { receiver: index, counter: named }) = Datagram::parse(&datagram) else { continue };
+        if index != 20 {
+            continue; // another session's
+        }
+        match receiver.open(named, &mut datagram) {
+            Ok(_) => {
+                assert!(!damaged, "a damaged datagram was opened");
+                assert!(opened.insert(counter), "a datagram was opened twice");
+            }
+            Err(OpenError::Replay) => assert!(opened.contains(&counter), "an honest datagram was refused"),
+            Err(OpenError::Tag | OpenError::Counter) => assert!(damaged, "an honest datagram did not open"),
+        }
+    }
+}

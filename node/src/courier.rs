@@ -136,12 +136,7 @@ impl Courier {
     }
 
     /// Moves bytes; gives the fates that became known, and whether the stream is over.
-    pub(crate) fn pump(
-        &mut self,
-        now: Instant,
-        to: &IdentityKey,
-        stack: &mut Stack,
-    ) -> (Vec<(u64, Fate)>, bool) {
+    pub(crate) fn pump(&mut self, now: Instant, to: &IdentityKey, stack: &mut Stack) -> (Vec<(u64, Fate)>, bool) {
         let Some((route, stream)) = self.routes.get_mut(to).and_then(|r| r.stream.map(|s| (r, s))) else {
             return (Vec::new(), false);
         };

@@ -136,7 +136,8 @@ impl Service {
         let stdio = self.kind == ServiceKind::Stdio;
         let answer = match outcome {
             Ok(Receipt { fresh, seq }) if stdio => {
-                let data = json!({"status": "stored", "id": seq, "bytes": len, "type": kind.name(), "duplicate": !fresh});
+                let data =
+                    json!({"status": "stored", "id": seq, "bytes": len, "type": kind.name(), "duplicate": !fresh});
                 format!("{data}\n").into_bytes()
             }
             Err(why) if stdio => format!("{}\n", json!({"status": "error", "message": why})).into_bytes(),

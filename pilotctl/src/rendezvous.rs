@@ -93,6 +93,7 @@ fn start_local(home: &Path, endpoint: &Path, listen: &str) -> Result<bool, Failu
         .process_group(0)
         .spawn()
         .map_err(file)?;
+    write_whole(&home.join("pid"), &child.id().to_string()).map_err(file)?;
     let end = Instant::now() + START_TIMEOUT;
     while Instant::now() < end {
         if endpoint.exists() {

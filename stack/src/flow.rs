@@ -137,7 +137,9 @@ impl Flow {
         }
         let this = (segment.acknowledged, segment.window);
         match self.newest {
-            Some((ack, window)) if (this.0.wrapping_sub(ack) as i32) < 0 || (this.0 == ack && this.1 < window) => self.newest,
+            Some((ack, window)) if (this.0.wrapping_sub(ack) as i32) < 0 || (this.0 == ack && this.1 < window) => {
+                self.newest
+            }
             _ => {
                 self.newest = Some(this);
                 None

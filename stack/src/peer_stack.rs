@@ -117,7 +117,9 @@ impl PeerStack {
                 self.device.set_acknowledgement(newer);
             }
             self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut flow.set);
-            let Some((next, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else { break };
+            let Some((next, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else {
+                break;
+            };
             (segment, bytes) = (next, Cow::Owned(held));
         }
         let after = flow.socket().state();

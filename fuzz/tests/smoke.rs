@@ -1,0 +1,51 @@
+//! The fuzz bodies over seeded random and half-valid input, in every `cargo test`.
+
+use pilot_core::control::{Call, Control, Query};
+use pilot_core::identity::Profile;
+use pilot_core::rng::Rng;
+use pilot_core::{Addr, Identity, NodeRecord};
+
+/// Valid encodings, which mutation turns into nearly valid ones.
+fn corpus() -> Vec<Vec<u8>> {
+    let record = NodeRecord::sign(&Identity::from_seed([1; 32]), Addr::new(0, 5), &Profile::default(), 7).emit();
+    vec![
+        record.clone(),
+        Control::Call(1, Call::Register(record)).emit(),
+        Control::Call(2, Call::Lookup(Query::Name("worker-node".into()))).emit(),
+        Control::Candidates(vec!["192.0.2.1:9".parse().expect("address")]).emit(),
+        pilot_core::trust::TrustBook::default().emit(),
+        vec![1, 100, 0, 2, 10, 3, 4, 5, 6, 4, 1, 2, 3],
+        b"0:0000.0001.F00D:1000".to_vec(),
+    ]
+}
+
+fn mutated(corpus: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = corpus[rng.below(corpus.len() as u64) as usize].clone();
+    for _ in 0..rng.below(4) {
+        let at = rng.below(bytes.len().max(1) as u64) as usize;
+        match rng.below(3) {
+            0 if !bytes.is_empty() => bytes[at] = rng.u32() as u8,
+            1 => bytes.truncate(at),
+            _ => bytes.insert(at.min(bytes.len()), rng.u32() as u8),
+        }
+    }
+    bytes
+}
+
+#[test]
+fn parsers_survive_mutations() {
+    let (corpus, mut rng) = (corpus(), Rng::new([1; 32]));
+    corpus.iter().for_each(|bytes| pilot_fuzz::parsers(bytes));
+    for _ in 0..20_000 {
+        pilot_fuzz::parsers(&mutated(&corpus, &mut rng));
+    }
+}
+
+#[test]
+fn session_open_survives_random_schedules() {
+    let mut rng = Rng::new([2; 32]);
+    for _ in 0..100 {
+        let steps: Vec<u8> = (0..4 * rng.below(500)).map(|_| rng.u32() as u8).collect();
+        pilot_fuzz::session_open(&steps);
+    }
+}

@@ -1,0 +1,196 @@
+//! Real daemons with real sockets in temporary folders; everything is gone when the lab is dropped.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use serde_json::Value;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+static LABS: AtomicU32 = AtomicU32::new(0);
+
+/// A folder with a rendezvous and any number of nodes.
+pub struct Lab {
+    pub folder: PathBuf,
+    rendezvous: Option<Child>,
+    nodes: Vec<PathBuf>,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        let number = LABS.fetch_add(1, Ordering::SeqCst);
+        let folder = std::env::temp_dir().join(format!("pilot-lab-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut lab = Self { folder, rendezvous: None, nodes: Vec::new() };
+        lab.start_rendezvous();
+        lab
+    }
+
+    pub fn start_rendezvous(&mut self) {
+        let home = self.folder.join("rendezvous");
+        let listen = self.endpoint().map_or("127.0.0.1:0".into(), |e| e.split_once('@').unwrap().1.to_owned());
+        let _ = std::fs::remove_file(home.join("endpoint"));
+        let child = pilotctl(&["rendezvous", "run", "--listen", &listen, "--home", home.to_str().unwrap()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.rendezvous = Some(child);
+        until("the rendezvous starts", || self.endpoint().is_some());
+    }
+
+    pub fn kill_rendezvous(&mut self) {
+        let mut child = self.rendezvous.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub fn endpoint(&self) -> Option<String> {
+        std::fs::read_to_string(self.folder.join("rendezvous/endpoint")).ok()
+    }
+
+    pub fn node(&mut self, name: &str) -> Node {
+        let node = Node { name: name.into(), home: self.folder.join(name), endpoint: self.endpoint().unwrap() };
+        self.nodes.push(node.home.clone());
+        node.start();
+        node
+    }
+
+    /// Two nodes whose owners have approved each other.
+    pub fn friends(&mut self) -> (Node, Node) {
+        let (a, b) = (self.node("primary-node"), self.node("worker-node"));
+        befriend(&a, &b);
+        (a, b)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for home in &self.nodes {
+            let _ = pilotctl(&["daemon", "stop"]).env("PILOT_HOME", home).output();
+        }
+        if let Some(mut child) = self.rendezvous.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+pub fn befriend(a: &Node, b: &Node) {
+    a.ok(&["handshake", &b.name]);
+    until("the request arrives", || {
+        b.json(&["pending"])["pending"].as_array().is_some_and(|p| p.iter().any(|p| p["hostname"] == a.name.as_str()))
+    });
+    b.ok(&["approve", &a.name]);
+    until("the approval arrives", || {
+        a.json(&["trust"])["trusted"].as_array().is_some_and(|t| t.iter().any(|t| t["hostname"] == b.name.as_str()))
+    });
+}
+
+pub struct Node {
+    pub name: String,
+    pub home: PathBuf,
+    endpoint: String,
+}
+
+impl Node {
+    pub fn start(&self) {
+        let output = self.run(&[
+            "daemon",
+            "start",
+            "--hostname",
+            &self.name,
+            "--rendezvous",
+            &self.endpoint,
+            "--listen",
+            "127.0.0.1:0",
+        ]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = pilotctl(args);
+        command.env("PILOT_HOME", &self.home);
+        command
+    }
+
+    /// Runs a command without input.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Runs a command with input.
+    pub fn feed(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut child =
+            self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
+        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        output
+    }
+
+    /// Runs a command that must succeed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Its `data` in JSON.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let text = self.ok(&[args, &["--json"]].concat());
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["status"], "ok");
+        value["data"].clone()
+    }
+
+    /// Runs a command that must fail with this exit status and code; gives the error.
+    pub fn fails(&self, args: &[&str], status: i32, code: &str) -> Value {
+        let output = self.run(&[args, &["--json"]].concat());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let error: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
+        assert_eq!((output.status.code(), error["code"].as_str()), (Some(status), Some(code)), "{args:?}: {text}");
+        assert!(output.stdout.is_empty(), "{args:?}: stdout is for data only");
+        assert!(!error["message"].as_str().unwrap_or_default().is_empty());
+        error
+    }
+
+    pub fn pid(&self) -> String {
+        self.json(&["info"])["pid"].to_string()
+    }
+
+    /// Kills the daemon without warning.
+    pub fn kill(&self) {
+        let pid = self.pid();
+        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        until("it is dead", || !Path::new("/proc").join(&pid).exists() || is_zombie(&pid));
+    }
+
+    pub fn client(&self) -> pilot_node::Client {
+        pilot_node::Client::connect(&self.home.join("pilot.sock")).unwrap()
+    }
+}
+
+fn is_zombie(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains(") Z "))
+}
+
+pub fn pilotctl(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pilotctl"));
+    command.args(args);
+    for variable in ["PILOT_SOCKET", "PILOT_RENDEZVOUS", "PILOT_HOSTNAME"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < end, "until {what}: 20 s have passed");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
