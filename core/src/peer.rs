@@ -360,7 +360,9 @@ impl Peer {
         let mut r = Reader::new(hello);
         let instance = r.u64().map_err(|_| Discard::Malformed)?;
         let bytes = r.bytes(NodeRecord::LEN_MAX).map_err(|_| Discard::Malformed)?;
-        if self.remote_record != bytes {
+        let restarted = self.remote_instance.is_some_and(|before| before != instance);
+        // Another process is introduced anew, even if it says the same of itself.
+        if restarted || self.remote_record != bytes {
             let record = NodeRecord::parse(bytes).map_err(|_| Discard::Malformed)?;
             if record.static_key != self.static_key || self.identity.is_some_and(|known| known != record.identity) {
                 return Err(Discard::WrongIdentity);
@@ -369,7 +371,8 @@ impl Peer {
             self.remote_record = bytes.into();
             effects.introduced = Some(record);
         }
-        if self.remote_instance.replace(instance).is_some_and(|before| before != instance) {
+        self.remote_instance = Some(instance);
+        if restarted {
             // Another process speaks: the old link's numbers mean nothing to it.
             effects.restarted = true;
             self.link = Link::new(DATAGRAM_LEN_BASE);

@@ -5,11 +5,9 @@ use pilot_rendezvous::server::{Server, ServerConfig};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where cargo put `libpilot.so`: beside the folder of this test's program.
+/// Where cargo puts the `libpilot.so` that belongs to this very test: beside its program.
 fn library_folder() -> PathBuf {
-    let exe = std::env::current_exe().unwrap();
-    let folder = exe.parent().and_then(Path::parent).unwrap().to_owned();
-    if folder.join("libpilot.so").exists() { folder } else { exe.parent().unwrap().to_owned() }
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
 #[test]

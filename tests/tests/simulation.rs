@@ -358,3 +358,16 @@ fn an_echo_through_full_windows_never_stalls() {
         back == total
     });
 }
+
+/// Found with kill -9: a node that restarted twice said the same of itself both times, and was not introduced again.
+#[test]
+fn a_node_may_restart_any_number_of_times() {
+    let mut world = friends(seed(27));
+    for _ in 0..4 {
+        world.restart(1);
+        world.nodes[1].stack.listen(1000).unwrap();
+        world.run_until("it is registered again", |w| w.is_registered(1));
+        let (a, b) = world.open(0, 1, 1000);
+        world.transfer((0, a), (1, b), 10_000);
+    }
+}

@@ -21,7 +21,7 @@ use core::net::SocketAddr;
 /// Calls that may wait for their answers.
 pub const CALLS_MAX: usize = 1024;
 /// Time an answer may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// Bounds of the pause before the next attempt to reach the rendezvous. Source: trust.md.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
