@@ -146,6 +146,39 @@ impl Stream {
         Ok(())
     }
 
+    /// What [`Stream::set_read_timeout`] set.
+    ///
+    /// # Errors
+    /// Never; the signature is `TcpStream`'s.
+    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.0.options().read_timeout)
+    }
+
+    /// What [`Stream::set_write_timeout`] set.
+    ///
+    /// # Errors
+    /// Never; the signature is `TcpStream`'s.
+    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        Ok(self.0.options().write_timeout)
+    }
+
+    /// Reads without taking: the next read gives the same bytes. Blocks as a read does.
+    ///
+    /// # Errors
+    /// As reading.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let timeout = self.0.options().read_timeout;
+        self.0.wait(timeout, |queues| {
+            if queues.incoming.is_empty() {
+                let failure = queues.failure.clone().map(|f| Err(f.into()));
+                return failure.or(queues.fin.then_some(Ok(0)));
+            }
+            let n = buf.len().min(queues.incoming.len());
+            buf.iter_mut().zip(&queues.incoming).for_each(|(slot, byte)| *slot = *byte);
+            Some(Ok(n))
+        })?
+    }
+
     /// Small writes leave at once in any case.
     ///
     /// # Errors

@@ -138,6 +138,7 @@ pub struct Stack {
     streams: BTreeMap<StreamId, (PeerId, FlowKey)>,
     listeners: BTreeMap<u16, Listener>,
     bound: BTreeSet<u16>,
+    bound_all: bool,
     next_stream: u64,
     active: BTreeSet<PeerId>,
     timers: BTreeSet<(Instant, PeerId, FlowKey)>,
@@ -159,6 +160,7 @@ impl Stack {
             streams: BTreeMap::new(),
             listeners: BTreeMap::new(),
             bound: BTreeSet::new(),
+            bound_all: false,
             next_stream: 1,
             active: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -246,6 +248,11 @@ impl Stack {
     /// `PortInUse`.
     pub fn bind(&mut self, port: u16) -> Result<(), CommandError> {
         if self.bound.insert(port) { Ok(()) } else { Err(CommandError::PortInUse) }
+    }
+
+    /// Takes datagrams on every port from now on, as the daemon does for its clients.
+    pub const fn bind_all(&mut self) {
+        self.bound_all = true;
     }
 
     /// Stops taking datagrams on `port`.
@@ -567,7 +574,8 @@ impl Stack {
         let (source_port, port) =
             (u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]));
         let Some(from) = self.endpoint.identity_of(peer) else { return };
-        if self.bound.contains(&port) && self.is_granted(peer, port) && self.datagrams_waiting < DATAGRAMS_MAX {
+        let wanted = self.bound_all || self.bound.contains(&port);
+        if wanted && self.is_granted(peer, port) && self.datagrams_waiting < DATAGRAMS_MAX {
             self.datagrams_waiting += 1;
             self.events.push_back(Event::Datagram { from, source_port, port, payload: payload.to_vec() });
         }

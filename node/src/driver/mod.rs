@@ -244,6 +244,9 @@ impl Driver {
                 self.listeners.insert(port, ListenerOwner::Service);
             }
         }
+        if self.ipc.is_some() {
+            self.stack.bind_all();
+        }
         let now_s = wall_s();
         for (seq, message) in saved.outbox {
             let keep = message.expires > now_s && self.courier.add(seq, message);

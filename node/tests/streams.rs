@@ -1,0 +1,144 @@
+//! Two nodes in one process, through the public API.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use pilot_node::{Config, Node, RendezvousConfig};
+use pilot_rendezvous::server::{Server, ServerConfig, Stopper};
+use serde_json::json;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+struct Lab {
+    folder: PathBuf,
+    stopper: Stopper,
+    server: Option<JoinHandle<std::io::Result<()>>>,
+    a: Option<Node>,
+    b: Option<Node>,
+}
+
+impl Lab {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("pilot-node-{name}-{}", std::process::id()));
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        let server = Server::bind(&ServerConfig { home: folder.join("r"), listen: loopback, idle_exit: None }).unwrap();
+        let ((key, addr), stopper) = (server.endpoint(), server.stopper());
+        let server = Some(std::thread::spawn(move || server.run()));
+        let start = |name: &str| {
+            let mut config = Config::new(folder.join(name));
+            (config.hostname, config.listen) = (Some(name.into()), loopback);
+            config.rendezvous = RendezvousConfig::At(key, addr);
+            Node::start(config).unwrap()
+        };
+        let (a, b) = (start("node-a"), start("node-b"));
+        let until = |node: &Node, op: &str, done: &dyn Fn(&serde_json::Value) -> bool| {
+            let end = Instant::now() + Duration::from_secs(10);
+            while !done(&node.call(json!({"op": op}), Vec::new()).unwrap().0) {
+                assert!(Instant::now() < end, "{op}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        [&a, &b].iter().for_each(|n| until(n, "info", &|i| i["rendezvous"] == "ready"));
+        a.call(json!({"op": "handshake", "node": "node-b"}), Vec::new()).unwrap();
+        until(&b, "pending", &|p| p["pending"].as_array().is_some_and(|l| !l.is_empty()));
+        b.call(json!({"op": "approve", "node": "node-a", "ports": "all"}), Vec::new()).unwrap();
+        until(&a, "trust", &|t| t["total"] == 1);
+        Self { folder, stopper, server, a: Some(a), b: Some(b) }
+    }
+
+    fn nodes(&self) -> (&Node, &Node) {
+        (self.a.as_ref().unwrap(), self.b.as_ref().unwrap())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        drop((self.a.take(), self.b.take()));
+        self.stopper.stop();
+        self.server.take().unwrap().join().unwrap().unwrap();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn streams_behave_like_tcp_streams() {
+    let lab = Lab::new("tcp");
+    let (a, b) = lab.nodes();
+    let listener = b.listen(5000).unwrap();
+    assert_eq!(b.listen(5000).err().map(|e| e.kind()), Some(ErrorKind::AddrInUse));
+    assert_eq!(a.connect("node-b", 5001).err().map(|e| e.kind()), Some(ErrorKind::ConnectionRefused));
+    assert_eq!(a.connect("nobody", 5000).err().map(|e| e.kind()), Some(ErrorKind::NotFound));
+    let mut ours = a.connect("node-b", 5000).unwrap();
+    let mut theirs = listener.accept_timeout(Duration::from_secs(5)).unwrap();
+    assert_eq!((ours.peer_addr(), ours.local_addr()), (theirs.local_addr(), theirs.peer_addr()));
+
+    let mut buffer = [0; 16];
+    ours.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    assert_eq!(ours.read(&mut buffer).err().map(|e| e.kind()), Some(ErrorKind::WouldBlock), "as TcpStream's time-out");
+    ours.set_nonblocking(true).unwrap();
+    assert_eq!(ours.read(&mut buffer).err().map(|e| e.kind()), Some(ErrorKind::WouldBlock));
+    ours.set_nonblocking(false).unwrap();
+    ours.set_read_timeout(None).unwrap();
+
+    theirs.write_all(b"hello").unwrap();
+    assert_eq!((ours.peek(&mut buffer).unwrap(), &buffer[..5]), (5, &b"hello"[..]));
+    assert_eq!(ours.read(&mut buffer).unwrap(), 5);
+
+    // Half-close: our end first, their answer after it.
+    (&ours).write_all(b"question").unwrap();
+    ours.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(ours.write(b"more").err().map(|e| e.kind()), Some(ErrorKind::BrokenPipe));
+    let mut question = String::new();
+    theirs.read_to_string(&mut question).unwrap();
+    theirs.write_all(b"answer").unwrap();
+    drop(theirs);
+    let mut answer = String::new();
+    ours.read_to_string(&mut answer).unwrap();
+    assert_eq!((question.as_str(), answer.as_str()), ("question", "answer"));
+}
+
+#[test]
+fn a_reader_that_stops_blocks_its_writer_and_nobody_else() {
+    let lab = Lab::new("slow");
+    let (a, b) = lab.nodes();
+    let listener = b.listen(5000).unwrap();
+    let mut stopped = a.connect("node-b", 5000).unwrap();
+    let unread = listener.accept().unwrap();
+    stopped.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let chunk = [7; 65536];
+    let mut written = 0;
+    let error = loop {
+        match stopped.write(&chunk) {
+            Ok(n) => written += n,
+            Err(e) => break e,
+        }
+        assert!(written < 8 << 20, "nobody reads, and still everything is taken");
+    };
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    let mut other = a.connect("node-b", 5000).unwrap();
+    let mut served = listener.accept().unwrap();
+    let echo = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        served.read_to_end(&mut bytes).unwrap();
+        bytes.len()
+    });
+    other.write_all(&vec![1; 4 << 20]).unwrap();
+    drop(other); // what was written is still delivered
+    assert_eq!(echo.join().unwrap(), 4 << 20);
+    drop(unread);
+}
+
+#[test]
+fn a_node_that_ends_tells_its_peers_and_its_own_streams() {
+    let mut lab = Lab::new("end");
+    let listener = lab.nodes().1.listen(5000).unwrap();
+    let mut ours = lab.nodes().0.connect("node-b", 5000).unwrap();
+    let theirs = listener.accept().unwrap();
+    drop(listener);
+    let waiting = std::thread::spawn(move || ours.read(&mut [0; 1]));
+    lab.b.take().unwrap().stopper()();
+    let error = waiting.join().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "never a clean end");
+    assert_eq!((&theirs).read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::NotConnected);
+}
