@@ -154,8 +154,8 @@ impl Driver {
         self.stack.send_datagram(now, peer, (to.port, to.port), bytes).map_err(|e| format!("{e:?}"))
     }
 
-    /// `sub u8`, then its arguments: 1 send[u32][text] 2 approve[u32] 3 reject[u32][text] 4 pending 5 trusted 6 revoke[u32]
-    /// 7 wait[u32 node][u32 ms] (answered at once with what is known now).
+    /// `sub u8`, then its arguments: 1 send (node u32, text), 2 approve (u32), 3 reject (u32, text), 4 pending, 5 trusted,
+    /// 6 revoke (u32), 7 wait (node u32, ms u32; answered at once with what is known now).
     fn official_handshake(&mut self, payload: &[u8], later: Reply) -> Option<Result<Vec<u8>, String>> {
         let (sub, rest) = payload.split_first()?;
         let node = u32_at(rest, 0).unwrap_or(0);
