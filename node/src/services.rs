@@ -73,7 +73,13 @@ impl Service {
         let mut served = Served::default();
         self.flush(stack, stream, &mut served);
         let mut buffer = [0; 16 * 1024];
-        while !self.ended && self.answers.len() < UNWRITTEN_MAX && self.outgoing.len() < ECHO_MAX && !served.broken {
+        while !self.ended && self.answers.len() < UNWRITTEN_MAX && !served.broken {
+            if self.outgoing.len() >= ECHO_MAX {
+                self.flush(stack, stream, &mut served);
+                if self.outgoing.len() >= ECHO_MAX {
+                    break; // the peer's acknowledgements will tell when to go on
+                }
+            }
             match stack.recv(stream, &mut buffer) {
                 Recv::Data(n) => self.take(&buffer[..n], &mut served),
                 Recv::Blocked => break,

@@ -221,8 +221,7 @@ impl Rendezvous {
     }
 
     fn is_online(&self, now: Instant, key: &IdentityKey) -> bool {
-        let heard =
-            self.clients.get(key).and_then(|c| self.endpoint.peer_info(now, c.peer)).and_then(|i| i.last_received);
+        let heard = self.clients.get(key).and_then(|c| self.endpoint.last_received(c.peer));
         heard.is_some_and(|at| now.since(at) < AWAY_AFTER)
     }
 

@@ -139,11 +139,11 @@ impl Server {
             self.machine.handle_timeout(now);
             readable = readable && self.receive(&mut buffer);
             self.transmit(&mut batch);
-            if self.machine.connected(now) > 0 {
-                last_connected = now;
-            }
             let mut timeout = self.machine.poll_timeout().map(|(at, _)| at.since(self.now()));
             if let Some(patience) = self.idle_exit {
+                if self.machine.connected(now) > 0 {
+                    last_connected = now;
+                }
                 let left = (last_connected + patience).since(now);
                 if left.is_zero() {
                     break;

@@ -310,6 +310,11 @@ impl Endpoint {
         })
     }
 
+    /// When something authentic last came from the peer.
+    pub fn last_received(&self, peer: PeerId) -> Option<Instant> {
+        self.peers.get(&peer)?.peer.last_received
+    }
+
     /// True when a session with the peer exists.
     pub fn is_up(&self, now: Instant, peer: PeerId) -> bool {
         self.peers.get(&peer).is_some_and(|e| e.peer.is_up(now))
@@ -712,14 +717,13 @@ impl Endpoint {
             self.begin_exchange(now, id);
         }
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        let known = &mut entry.indexes;
-        let current: Vec<u32> = entry.peer.session_indexes().collect();
-        if *known != current {
-            for index in known.iter().filter(|i| !current.contains(i)) {
+        if !entry.peer.session_indexes().eq(entry.indexes.iter().copied()) {
+            let current: Vec<u32> = entry.peer.session_indexes().collect();
+            for index in entry.indexes.iter().filter(|i| !current.contains(i)) {
                 self.by_index.remove(index);
             }
             self.by_index.extend(current.iter().map(|index| (*index, id)));
-            *known = current;
+            entry.indexes = current;
         }
         if !entry.queued {
             entry.queued = true;
