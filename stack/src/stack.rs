@@ -551,6 +551,10 @@ impl Stack {
         let Some(slot) = self.peers.get_mut(&peer) else { return };
         let Some(stack) = slot.as_mut() else { return };
         for flow in stack.flows.values_mut() {
+            let asking = flow.socket().state() == smoltcp::socket::tcp::State::SynSent;
+            if asking && reason == ResetReason::Restarted {
+                continue; // nothing was lost: TCP asks the new process again
+            }
             flow.end.get_or_insert(StreamEnd::Tunnel(reason));
             flow.socket_mut().abort();
             if let Some(port) = flow.accepting.take() {
