@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ const TRANSFER_LEN: usize = 64_000_000;
 struct Stage {
     folder: PathBuf,
     children: Mutex<Vec<Child>>,
+    /// A signal has come.
+    ending: AtomicBool,
 }
 
 impl Stage {
@@ -53,13 +56,17 @@ impl Stage {
 pub(crate) fn run(output: &Output) -> Result<(), Failure> {
     let folder = std::env::temp_dir().join(format!("pilot-demo-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|e| Failure::new(Code::Internal, format!("{}: {e}", folder.display())))?;
-    let stage = Arc::new(Stage { folder, children: Mutex::default() });
+    let stage = Arc::new(Stage { folder, children: Mutex::default(), ending: AtomicBool::new(false) });
     let interrupted = stage.clone();
     on_signal(move || {
+        interrupted.ending.store(true, Ordering::SeqCst);
         interrupted.clear();
         std::process::exit(130);
     })?;
     let result = play(&stage, output);
+    while stage.ending.load(Ordering::SeqCst) {
+        std::thread::sleep(TIMEOUT); // the signal's thread cleans up and ends us; what failed meanwhile is its doing
+    }
     stage.clear();
     let data = result?;
     if output.json {

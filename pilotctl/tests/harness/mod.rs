@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -166,16 +166,13 @@ impl Node {
     pub fn kill(&self) {
         let pid = self.pid();
         assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-        until("it is dead", || !Path::new("/proc").join(&pid).exists() || is_zombie(&pid));
+        // All its threads are gone when the folder's lock is free.
+        until("it is dead", || pilot_node::Home::open(&self.home).is_ok());
     }
 
     pub fn client(&self) -> pilot_node::Client {
         pilot_node::Client::connect(&self.home.join("pilot.sock")).unwrap()
     }
-}
-
-fn is_zombie(pid: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains(") Z "))
 }
 
 pub fn pilotctl(args: &[&str]) -> Command {
