@@ -128,23 +128,23 @@ impl Flow {
         true
     }
 
-    /// What the peer said last about acknowledgement and window, when this segment says something older: inside the link
-    /// acknowledgements overtake data, and smoltcp would take a stale window for a new one (it has no SND.WL1 and
-    /// SND.WL2, RFC 9293 §3.10.7.4) and send beyond what the peer can take.
-    pub(crate) fn newer_acknowledgement(&mut self, segment: &Segment) -> Option<(u32, u16)> {
+    /// Acknowledgement and window as smoltcp should see them in this segment; `None`: as they are.
+    ///
+    /// * The newest the peer said, whatever this segment says: inside the link acknowledgements overtake data, and smoltcp
+    ///   would take a stale window for a new one (it has no SND.WL1 and SND.WL2, RFC 9293 §3.10.7.4).
+    /// * One unit of the window less: a scaled window is rounded down, so its right edge may move back by less than a
+    ///   unit, and smoltcp's receiver cuts off what lies beyond the edge it advertised last (RFC 7323 §2.4 warns of it).
+    ///   A sender that stays a unit below never sends what will be cut off.
+    pub(crate) fn acknowledgement(&mut self, segment: &Segment) -> Option<(u32, u16)> {
         if segment.syn || segment.rst || !segment.ack {
             return None; // the window of a SYN has another scale
         }
         let this = (segment.acknowledged, segment.window);
-        match self.newest {
-            Some((ack, window)) if (this.0.wrapping_sub(ack) as i32) < 0 || (this.0 == ack && this.1 < window) => {
-                self.newest
-            }
-            _ => {
-                self.newest = Some(this);
-                None
-            }
-        }
+        let is_stale =
+            |(ack, window): (u32, u16)| (this.0.wrapping_sub(ack) as i32) < 0 || (this.0 == ack && this.1 < window);
+        let newest = self.newest.filter(|newest| is_stale(*newest)).unwrap_or(this);
+        self.newest = Some(newest);
+        Some((newest.0, newest.1.saturating_sub(1)))
     }
 
     /// A held segment whose turn has come.

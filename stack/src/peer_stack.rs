@@ -113,8 +113,8 @@ impl PeerStack {
         let (mut bytes, mut segment) = (Cow::Borrowed(bytes), *segment);
         loop {
             self.device.offer(&bytes, self.remote, self.local);
-            if let Some(newer) = flow.newer_acknowledgement(&segment) {
-                self.device.set_acknowledgement(newer);
+            if let Some(acknowledgement) = flow.acknowledgement(&segment) {
+                self.device.set_acknowledgement(acknowledgement);
             }
             self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut flow.set);
             let Some((next, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else {

@@ -3,6 +3,7 @@
 
 use pilot_core::endpoint::{Event as EndpointEvent, ResetReason};
 use pilot_core::path::PathAddr;
+use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_stack::{Event, Recv, StreamEnd, StreamId};
 use pilot_tests::{Conditions, NatKind, World, seed};
@@ -369,5 +370,39 @@ fn a_node_may_restart_any_number_of_times() {
         world.run_until("it is registered again", |w| w.is_registered(1));
         let (a, b) = world.open(0, 1, 1000);
         world.transfer((0, a), (1, b), 10_000);
+    }
+}
+
+/// Found on loopback: window scaling rounds the advertised window down, its right edge moved back by some bytes, smoltcp's
+/// receiver cut them off, and the sender waited a second for its timer.
+#[test]
+fn echoes_through_full_windows_in_any_rhythm_never_pause() {
+    for n in 0..6 {
+        let mut world = friends(seed(100 + n));
+        let mut rng = Rng::new([n as u8; 32]);
+        world.set_conditions(Conditions { delay: MS / 20, mtu: 65_507, ..Conditions::default() });
+        let (a, b) = world.open(0, 1, 1000);
+        let (total, chunk, mut buffer) = (16 << 20, [7u8; 65536], vec![0; 16384]);
+        let (mut sent, mut back, mut echo, mut progress) = (0, 0, Vec::new(), world.now);
+        while back < total {
+            if rng.below(3) > 0 {
+                let len = (1 + rng.below(65536) as usize).min(total - sent);
+                sent += world.nodes[0].stack.send(a, &chunk[..len]).unwrap();
+            }
+            while rng.below(20) > 0 && echo.len() < 65536 {
+                let Recv::Data(n) = world.nodes[1].stack.recv(b, &mut buffer) else { break };
+                echo.extend_from_slice(&buffer[..n]);
+            }
+            let n = world.nodes[1].stack.send(b, &echo).unwrap();
+            echo.drain(..n);
+            while rng.below(20) > 0 {
+                let Recv::Data(n) = world.nodes[0].stack.recv(a, &mut buffer) else { break };
+                back += n;
+                progress = world.now;
+            }
+            let pause = world.now.since(progress);
+            assert!(pause < 50 * MS, "seed {n}: {pause:?} without a byte, {back} of {total} are back");
+            world.run_for(MS / 20 + Duration::from_micros(rng.below(200)));
+        }
     }
 }
