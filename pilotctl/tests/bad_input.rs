@@ -45,6 +45,12 @@ fn names_trust_and_ports_are_told_apart() {
     a.fails(&["connect", "worker-node", "1002", "--message", "x"], 1, "connection_refused");
     a.fails(&["connect", "worker-node", "22", "--message", "x"], 1, "connection_refused");
     assert!(begin.elapsed() < Duration::from_secs(2), "refused at once");
+    b.ok(&["daemon", "stop"]);
+    let begin = Instant::now();
+    let error = a.fails(&["connect", "worker-node", "1000", "--message", "x"], 7, "unreachable");
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert!(error["hint"].as_str().unwrap().contains("send-message"), "{error}");
+    b.start();
     b.ok(&["untrust", "primary-node"]);
     until("the withdrawal arrives", || a.json(&["trust"])["total"] == 0);
     a.fails(&["connect", "worker-node", "1000"], 5, "trust_required");
