@@ -61,7 +61,7 @@ impl Pair {
         let ours = stacks[0].connect(Instant::ZERO, peer, 1000).expect("trusted");
         let mut pair = Self { stacks, now: Instant::ZERO, streams: [ours, ours], batch: Vec::new() };
         for _ in 0..1000 {
-            pair.exchange();
+            pair.step();
             while let Some(event) = pair.stacks[1].poll_event() {
                 if let Event::Incoming { stream, .. } = event {
                     pair.streams[1] = stream;
@@ -74,13 +74,19 @@ impl Pair {
 
     /// Lets a little time pass and delivers everything both sides have to say.
     pub fn exchange(&mut self) {
+        self.step();
+        for stack in &mut self.stacks {
+            while stack.poll_event().is_some() {}
+        }
+    }
+
+    fn step(&mut self) {
         self.now = self.now + Duration::from_micros(200);
         for side in 0..2 {
             self.stacks[side].handle_timeout(self.now);
             while let Some((transmit, mut batch)) = self.poll_transmit(side) {
                 self.deliver(1 - side, transmit, &mut batch);
             }
-            while self.stacks[side].poll_event().is_some() {}
         }
     }
 
@@ -117,5 +123,24 @@ impl Pair {
             total += n;
         }
         total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pilot_core::aead::PORTABLE;
+
+    #[test]
+    fn a_pair_moves_what_it_is_given() {
+        let (mut pair, mut buffer) = (Pair::new(&PORTABLE), vec![0; 65536]);
+        let mut received = 0;
+        for _ in 0..100 {
+            assert!(pair.send(&[7; 10_000]));
+            pair.exchange();
+            pair.exchange();
+            received += pair.recv(&mut buffer);
+        }
+        assert_eq!(received, 1_000_000);
     }
 }
