@@ -10,7 +10,7 @@ pub const MESSAGE_LEN_MAX: usize = 66_000;
 pub const BACKLOG_MAX: usize = 512 * 1024;
 /// Most bytes in flight, and so the most the receiver ever holds out of order.
 const WINDOW: u64 = 128 * 1024;
-/// Most messages taken out of one frame's arrival is bounded by the window; empty messages are refused.
+/// Bytes of the length in front of each message.
 const LENGTH_LEN: usize = 4;
 
 /// The backlog is full: the peer does not acknowledge what it was sent.
