@@ -296,7 +296,8 @@ impl Stack {
 
     /// Reads through `f`, which gets contiguous bytes of the ring and says how many it took.
     pub fn recv_with(&mut self, id: StreamId, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
-        let Some(flow) = self.flow_mut(id) else { return Recv::Fin };
+        // Nothing is known of it any more: whatever that means, it is no orderly end.
+        let Some(flow) = self.flow_mut(id) else { return Recv::Ended(StreamEnd::Aborted) };
         let result = flow.recv_with(f);
         if matches!(result, Recv::Data(_)) {
             self.wake(id); // the window may have opened
@@ -441,6 +442,18 @@ impl Stack {
                 stack.make_ready(key);
                 self.active.insert(peer);
             }
+        }
+    }
+
+    /// The owner caught a panic in the middle of a call: the peer whose stack was in use has lost its streams, and they
+    /// are told so.
+    pub fn recover(&mut self) {
+        let lost: Vec<PeerId> = self.peers.iter().filter(|(_, slot)| slot.is_none()).map(|(id, _)| *id).collect();
+        for peer in lost {
+            self.peers.remove(&peer);
+            self.timers.retain(|(_, owner, _)| *owner != peer);
+            let ids = self.streams.iter().filter(|(_, (owner, _))| *owner == peer).map(|(id, _)| *id);
+            self.events.extend(ids.map(Event::Stream));
         }
     }
 

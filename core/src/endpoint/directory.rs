@@ -571,7 +571,6 @@ impl Endpoint {
     fn set_relay(&mut self, id: PeerId, channel: u32) {
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.paths.set_relay(channel);
-            self.by_channel.insert(channel, id);
         }
     }
 

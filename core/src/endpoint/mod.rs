@@ -205,7 +205,6 @@ pub struct Endpoint {
     peers: BTreeMap<PeerId, Entry>,
     by_static: BTreeMap<StaticKey, PeerId>,
     by_index: BTreeMap<u32, PeerId>,
-    by_channel: BTreeMap<u32, PeerId>,
     next_peer: u32,
     ready: VecDeque<PeerId>,
     timers: BTreeSet<(Instant, PeerId)>,
@@ -238,7 +237,6 @@ impl Endpoint {
             peers: BTreeMap::new(),
             by_static: BTreeMap::new(),
             by_index: BTreeMap::new(),
-            by_channel: BTreeMap::new(),
             next_peer: 1,
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -682,7 +680,6 @@ impl Endpoint {
         if let Some(at) = entry.timer {
             self.timers.remove(&(at, id));
         }
-        self.by_channel.retain(|_, peer| *peer != id);
     }
 
     /// Forgets the tunnel with a peer and says so; a stranger is forgotten altogether.

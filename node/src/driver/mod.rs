@@ -7,7 +7,7 @@ mod ops;
 mod streams;
 
 use crate::aead;
-use crate::command::{Accepted, Answer, COMMANDS_MAX, Command, Handle, stopped};
+use crate::command::{Answer, COMMANDS_MAX, Command, Handle, stopped};
 use crate::config::{Config, RendezvousConfig};
 use crate::courier::Courier;
 use crate::failure::{Code, Failure};
@@ -301,12 +301,14 @@ impl Driver {
         self.deadline()
     }
 
-    /// smoltcp may panic on a peer's arithmetic (link.md, hazard 6): that peer's stack is lost, the loop is not.
-    fn guarded(&mut self, f: impl FnOnce(&mut Self)) {
-        // The stack takes what it works on out of its slot first, so nothing half-changed is seen afterwards.
-        if catch_unwind(AssertUnwindSafe(|| f(self))).is_err() {
+    /// Runs what drives smoltcp, which may panic on a peer's arithmetic (link.md, hazard 6): that peer's streams are lost,
+    /// the loop is not. The stack takes what it works on out of its slot first, so nothing half-changed is used again.
+    fn guarded<R: Default>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        catch_unwind(AssertUnwindSafe(|| f(self))).unwrap_or_else(|_| {
             eprintln!("pilot: a peer's packets broke its TCP stack; its streams are lost");
-        }
+            self.stack.recover();
+            R::default()
+        })
     }
 
     fn receive(&mut self) {
@@ -314,17 +316,16 @@ impl Driver {
             if !self.udp_readable {
                 return;
             }
-            let now = self.now();
-            let stack = &mut self.stack;
-            self.udp_readable = self.udp.recv_batch(|from, datagram| {
-                let result = catch_unwind(AssertUnwindSafe(|| {
+            // After a panic the rest of the batch is a lossy network's loss, and more may wait (edge-triggered).
+            let drained = self.guarded(|d| {
+                let now = d.now();
+                let stack = &mut d.stack;
+                !d.udp.recv_batch(|from, datagram| {
                     // Discards are counted by the endpoint.
                     let _ = stack.handle_datagram(now, from, datagram);
-                }));
-                if result.is_err() {
-                    eprintln!("pilot: a peer's packets broke its TCP stack; its streams are lost");
-                }
+                })
             });
+            self.udp_readable = !drained;
         }
     }
 
@@ -357,7 +358,7 @@ impl Driver {
             let looked = std::mem::take(&mut self.looked);
             let quiet = looked.is_empty();
             looked.into_iter().for_each(|id| self.serve(id));
-            let sent = self.transmit(batch);
+            let sent = self.guarded(|d| d.transmit(batch));
             if quiet && !sent {
                 return;
             }
@@ -503,13 +504,4 @@ impl Driver {
             }
         }
     }
-}
-
-/// A stream's ends for the application's side.
-pub(crate) fn accepted(
-    shared: Arc<crate::stream::Shared>,
-    local: pilot_core::AddrPort,
-    peer: pilot_core::AddrPort,
-) -> Accepted {
-    Accepted { shared, local, peer }
 }

@@ -486,6 +486,10 @@ impl Driver {
     // Profile.
 
     fn set_profile(&mut self, op: &Value, reply: Reply) {
+        if self.profile_change.is_some() {
+            let failure = Failure::new(Code::Conflict, "another change of this node's record is under way");
+            return self.reply(reply, Err(failure.hint("try again in a moment")));
+        }
         let mut profile = self.stack.endpoint().profile().clone();
         if let Some(hostname) = op["hostname"].as_str() {
             if !hostname.is_empty() && !valid_hostname(hostname) {

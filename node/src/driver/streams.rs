@@ -1,6 +1,6 @@
 //! Owns who has which stream: application threads, handed-out descriptors, the daemon's services, the courier.
 
-use super::{Driver, Reply, accepted};
+use super::{Driver, Reply};
 use crate::command::Accepted;
 use crate::driver::ops::Then;
 use crate::failure::{Code, Failure};
@@ -128,7 +128,7 @@ impl Driver {
         match self.listeners.get_mut(&port) {
             Some(ListenerOwner::App(streams)) => {
                 let shared = Shared::new(id);
-                match streams.try_send(accepted(shared.clone(), ends.0, ends.1)) {
+                match streams.try_send(Accepted { shared: shared.clone(), local: ends.0, peer: ends.1 }) {
                     Ok(()) => drop(self.owners.insert(id, Owner::App(shared))),
                     Err(_) => self.stack.abort(now, id), // more than it accepts
                 }
@@ -253,7 +253,7 @@ impl Driver {
         match connecting.reply {
             ConnectReply::App(sender) => {
                 let shared = Shared::new(id);
-                if sender.send(Ok(accepted(shared.clone(), local, peer))).is_ok() {
+                if sender.send(Ok(Accepted { shared: shared.clone(), local, peer })).is_ok() {
                     self.owners.insert(id, Owner::App(shared));
                 } else {
                     self.close(id); // nobody waits any more
@@ -394,9 +394,10 @@ impl Driver {
                     queues.fin = true;
                     break;
                 }
-                Recv::Ended(_) => {
+                Recv::Ended(end) => {
                     changed |= queues.failure.is_none();
-                    queues.failure = queues.failure.take().or(failed_as);
+                    let failure = || failed_as.unwrap_or_else(|| Failure::from_end(end, "the peer", 0));
+                    queues.failure = Some(queues.failure.take().unwrap_or_else(failure));
                     break;
                 }
             }
