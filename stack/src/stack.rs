@@ -616,11 +616,11 @@ impl Stack {
         let backlog = self.config.backlog_max;
         let admitted = granted && self.listeners.get(&port).is_some_and(|l| l.waiting < backlog);
         let (max, buffer_len) = (self.config.streams_per_peer_max, self.config.buffer_len);
-        let Some(stack) = self.peers.get_mut(&peer).and_then(Option::as_mut) else { return };
+        // Out of its slot for the call, as in the sink below.
+        let Some(mut stack) = self.peers.get_mut(&peer).and_then(Option::take) else { return };
         if stack.handle_segment(now, &segment, bytes) {
-            return; // two SYNs of one flow in one datagram
-        }
-        if admitted && stack.flows.len() < max {
+            // Two SYNs of one flow came in one datagram.
+        } else if admitted && stack.flows.len() < max {
             self.next_stream += 1;
             let mut flow = Flow::new(id, buffer_len);
             flow.accepting = Some(port);
@@ -632,6 +632,9 @@ impl Stack {
             self.endpoint.set_in_use(now, peer, true);
         } else {
             stack.refuse(now, bytes);
+        }
+        if let Some(slot) = self.peers.get_mut(&peer) {
+            *slot = Some(stack);
         }
         self.active.insert(peer);
     }
