@@ -10,7 +10,7 @@ use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp;
 
 /// Segments held back because one before them is missing. The link resends the missing one; TCP would have to guess.
-const HELD_MAX: usize = 8192;
+const HELD_MAX: usize = 32_768;
 
 /// Why a stream ended otherwise than by both sides' FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

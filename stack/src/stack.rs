@@ -44,7 +44,7 @@ pub struct StackConfig {
 
 impl Default for StackConfig {
     fn default() -> Self {
-        Self { buffer_len: 1 << 20, streams_per_peer_max: 12_000, backlog_max: 128, linger: Duration::from_secs(60) }
+        Self { buffer_len: 16 << 20, streams_per_peer_max: 12_000, backlog_max: 128, linger: Duration::from_secs(60) }
     }
 }
 

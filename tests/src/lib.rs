@@ -9,6 +9,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod lab;
 mod nat;
 mod network;
 mod world;

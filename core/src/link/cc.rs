@@ -1,8 +1,17 @@
 //! Owns congestion control: how much may be in flight and how fast it leaves, behind the trait [`Controller`].
 //!
 //! [`TolerantCubic`] is CUBIC (RFC 9438, counted in bytes) with slow-start exit by delay (in the spirit of HyStart++,
-//! RFC 9406), and one difference: a loss cuts the window only when a queue is visible or loss is heavy. link.md has the
-//! measurements: random loss then costs what it loses, while against other CUBIC flows it behaves as CUBIC does.
+//! RFC 9406), guided by a model of the path: the delivery rate it has shown and the round trip it has without a queue.
+//! The model changes CUBIC in four places.
+//!
+//! 1. A loss cuts the window only when a queue is visible or loss is heavy: random loss costs what it loses.
+//! 2. A cut does not go below what the path was seen to carry without a queue, unless loss is heavy.
+//! 3. Without a visible queue the path is not full, and the window grows by a quarter per round trip until it is. Large
+//!    bandwidth-delay products are refilled in a few round trips, where CUBIC needs many seconds.
+//! 4. The window stays below 1.75 times what the path carries, so a huge buffer is not filled; and when the smallest round
+//!    trip was not seen for ten seconds, the queue is drained once to see it.
+//!
+//! Where other flows keep a queue standing, 1–3 do not apply and it behaves as CUBIC does.
 
 use crate::time::{Duration, Instant};
 
@@ -68,14 +77,27 @@ const C: f64 = 0.4;
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 /// RFC 9438 §4.7, fast convergence.
 const CONVERGENCE: f64 = (1.0 + BETA) / 2.0;
+
+// Our choices, judged by the table in `pilot_tests::lab`.
+
 /// A queue is visible when srtt exceeds the minimum by this much, or by an eighth. Source: link.md.
 const QUEUE_VISIBLE: Duration = Duration::from_millis(3);
 /// Loss above this share of recent bytes is congestion whatever the delay says. Source: link.md.
 const HEAVY_LOSS: f64 = 0.08;
 /// A minimum of the round-trip time older than this is measured anew.
-const MIN_RTT_LIFETIME: Duration = Duration::from_secs(30);
+const MIN_RTT_LIFETIME: Duration = Duration::from_secs(10);
+/// Window while the queue is drained for that, in bandwidth-delay products.
+const DRAIN: f64 = 0.75;
+/// A cut stays above this many bandwidth-delay products.
+const FLOOR: f64 = 0.95;
+/// The window stays below this many bandwidth-delay products.
+const CEILING: f64 = 1.75;
+/// Growth per round trip while no queue is visible.
+const FILL: f64 = 0.25;
+/// Round trips over which the largest delivery rate is remembered.
+const RATE_ROUNDS: usize = 6;
 
-/// CUBIC that does not mistake random loss for congestion.
+/// CUBIC that does not mistake random loss for congestion. See the module's documentation.
 pub struct TolerantCubic {
     datagram: f64,
     window: f64,
@@ -90,6 +112,10 @@ pub struct TolerantCubic {
     srtt: Duration,
     min_rtt: Option<Duration>,
     min_rtt_at: Instant,
+    /// The queue is drained until then.
+    drain_until: Option<Instant>,
+    /// Largest delivery rate of each of the last rounds, the current one first. Unit: bytes per second.
+    rates: [u64; RATE_ROUNDS],
     round: Round,
     /// Losses of packet numbers below this belong to a reaction already taken.
     recovery_until: u64,
@@ -121,6 +147,8 @@ impl TolerantCubic {
             srtt: Duration::ZERO,
             min_rtt: None,
             min_rtt_at: Instant::ZERO,
+            drain_until: None,
+            rates: [0; RATE_ROUNDS],
             round: Round::default(),
             recovery_until: 0,
         }
@@ -128,6 +156,16 @@ impl TolerantCubic {
 
     const fn in_slow_start(&self) -> bool {
         self.window < self.threshold
+    }
+
+    /// What the path holds without a queue, as far as it has shown. Unit: bytes; 0 while nothing is known.
+    fn bdp(&self) -> f64 {
+        let rate = self.rates.iter().max().copied().unwrap_or_default();
+        rate as f64 * self.min_rtt.unwrap_or_default().as_secs_f64()
+    }
+
+    fn minimum(&self) -> f64 {
+        MINIMUM_DATAGRAMS * self.datagram
     }
 
     fn end_round(&mut self, next: u64) {
@@ -141,21 +179,30 @@ impl TolerantCubic {
         self.round.last_min_rtt = self.round.min_rtt.take();
         self.round.end = next;
         self.round.count += 1;
+        self.rates.rotate_right(1);
+        self.rates[0] = 0;
         if self.round.count.is_multiple_of(4) {
             self.round.acked /= 2.0;
             self.round.lost /= 2.0;
         }
     }
 
-    /// RFC 9438 §4.2–4.4.
+    /// RFC 9438 §4.2–4.4, or faster while the path is not full.
     fn avoid_congestion(&mut self, sample: &AckSample) {
+        let acked = sample.bytes as f64;
+        if !self.queue_is_visible() {
+            self.window += FILL * acked;
+            self.epoch = None; // the curve begins where the path is full
+            return;
+        }
         if self.epoch.is_none() {
-            (self.epoch, self.plateau, self.k, self.reno) = (Some(sample.now), self.window, 0.0, self.window);
+            (self.epoch, self.reno) = (Some(sample.now), self.window);
+            self.plateau = self.plateau.max(self.window);
+            self.k = cube_root((self.plateau - self.window) / (C * self.datagram));
         }
         let since = sample.now.since(self.epoch.unwrap_or(sample.now)) + sample.srtt;
         let t = since.as_secs_f64() - self.k;
         let target = (C * self.datagram * t * t * t + self.plateau).min(1.5 * self.window);
-        let acked = sample.bytes as f64;
         self.reno += ALPHA * self.datagram * acked / self.window;
         let target = target.max(self.reno);
         if target > self.window {
@@ -168,25 +215,39 @@ impl TolerantCubic {
         self.srtt.saturating_sub(min) >= QUEUE_VISIBLE.max(min / 8)
     }
 
-    fn cut(&mut self, now: Instant) {
+    fn cut(&mut self, floor: f64) {
         self.plateau = if self.window < self.plateau { self.window * CONVERGENCE } else { self.window };
-        self.window = (self.window * BETA).max(MINIMUM_DATAGRAMS * self.datagram);
+        self.window = (self.window * BETA).max(floor.min(self.window)).max(self.minimum());
         self.threshold = self.window;
-        self.k = cube_root((self.plateau - self.window).max(0.0) / (C * self.datagram));
-        self.epoch = Some(now);
-        self.reno = self.window;
+        self.epoch = None;
+    }
+
+    /// Keeps the smallest round trip; when it was not seen for long, drains the queue to see it.
+    fn watch_rtt(&mut self, now: Instant, rtt: Duration) {
+        if let Some(until) = self.drain_until
+            && now >= until
+        {
+            // What the drained path showed is the truth now, even if it is more than before.
+            self.drain_until = None;
+            (self.min_rtt, self.min_rtt_at) = (self.round.last_min_rtt.or(self.round.min_rtt), now);
+        }
+        if self.min_rtt.is_none_or(|min| rtt <= min + min / 32) {
+            (self.min_rtt, self.min_rtt_at) = (Some(self.min_rtt.map_or(rtt, |min| min.min(rtt))), now);
+        } else if now.since(self.min_rtt_at) > MIN_RTT_LIFETIME && self.drain_until.is_none() {
+            self.drain_until = Some(now + self.srtt * 2);
+        }
     }
 }
 
 impl Controller for TolerantCubic {
     fn on_ack(&mut self, sample: &AckSample) {
         self.srtt = sample.srtt;
-        let expired = sample.now.since(self.min_rtt_at) > MIN_RTT_LIFETIME;
-        if expired || self.min_rtt.is_none_or(|min| sample.rtt <= min) {
-            (self.min_rtt, self.min_rtt_at) = (Some(sample.rtt), sample.now);
-        }
         self.round.min_rtt = Some(self.round.min_rtt.map_or(sample.rtt, |min| min.min(sample.rtt)));
+        self.watch_rtt(sample.now, sample.rtt);
         self.round.acked += sample.bytes as f64;
+        if !sample.app_limited || sample.delivery_rate > self.rates.iter().max().copied().unwrap_or_default() {
+            self.rates[0] = self.rates[0].max(sample.delivery_rate);
+        }
         if sample.largest >= self.round.end {
             self.end_round(sample.next);
         }
@@ -197,6 +258,10 @@ impl Controller for TolerantCubic {
             self.window += sample.bytes as f64;
         } else {
             self.avoid_congestion(sample);
+            let ceiling = CEILING * self.bdp() + self.minimum();
+            if self.bdp() > 0.0 && self.window > ceiling {
+                self.window = ceiling;
+            }
         }
     }
 
@@ -205,21 +270,27 @@ impl Controller for TolerantCubic {
         if sample.number < self.recovery_until {
             return; // one reaction per round trip
         }
-        self.recovery_until = sample.next;
         let share = self.round.lost / (self.round.acked + self.round.lost).max(1.0);
-        if self.queue_is_visible() || share >= HEAVY_LOSS {
-            self.cut(sample.now);
+        if share >= HEAVY_LOSS {
+            self.cut(0.0);
+        } else if self.queue_is_visible() {
+            self.cut(FLOOR * self.bdp());
+        } else {
+            return;
         }
+        self.recovery_until = sample.next;
     }
 
     fn on_collapse(&mut self) {
-        self.threshold = (self.window * BETA).max(MINIMUM_DATAGRAMS * self.datagram);
-        self.window = MINIMUM_DATAGRAMS * self.datagram;
+        self.threshold = (self.window * BETA).max(self.minimum());
+        self.window = self.minimum();
         self.epoch = None;
     }
 
     fn window(&self) -> u64 {
-        self.window as u64
+        let drained = DRAIN * self.bdp();
+        let window = if self.drain_until.is_some() && drained > 0.0 { self.window.min(drained) } else { self.window };
+        window.max(self.minimum()) as u64
     }
 
     fn pacing_rate(&self) -> Option<u64> {

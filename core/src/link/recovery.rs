@@ -6,7 +6,7 @@
 
 use super::ranges::ACK_DELAY_RELAXED;
 use crate::time::{Duration, Instant};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 /// Timer granularity. Source: RFC 9002 §6.1.2.
@@ -38,9 +38,25 @@ pub(crate) struct Sent {
     pub(crate) at: Instant,
     pub(crate) size: u32,
     pub(crate) carried: Vec<Carried>,
-    delivered: u64,
-    delivered_at: Instant,
-    first_sent_at: Instant,
+    delivery: Delivery,
+}
+
+/// What had been delivered when a datagram was sent, for delivery-rate samples.
+#[derive(Clone, Copy, Default)]
+struct Delivery {
+    /// Everything acknowledged so far.
+    bytes: u64,
+    /// When that was.
+    at: Instant,
+    /// When the newest acknowledged datagram had been sent.
+    sent_at: Instant,
+}
+
+/// The newest datagram of an acknowledgement.
+struct Snapshot {
+    number: u64,
+    at: Instant,
+    delivery: Delivery,
 }
 
 /// Everything in flight, by packet number. At most the congestion window's worth of datagrams.
@@ -49,10 +65,11 @@ pub(crate) struct SentLog {
     entries: VecDeque<Option<Sent>>,
     first: u64,
     in_flight: u64,
-    delivered: u64,
-    delivered_at: Instant,
-    first_sent_at: Instant,
+    delivery: Delivery,
     largest_acked: Option<u64>,
+    /// In flight below `largest_acked`: late or lost. Kept apart, so that an acknowledgement costs what it acknowledges
+    /// and not what it repeats.
+    holes: BTreeSet<u64>,
     last_sent_at: Instant,
 }
 
@@ -92,45 +109,54 @@ impl SentLog {
             return;
         }
         if self.in_flight == 0 {
-            (self.first_sent_at, self.delivered_at) = (now, now);
+            (self.delivery.at, self.delivery.sent_at) = (now, now);
         }
         self.in_flight += size as u64;
         self.last_sent_at = now;
-        let (delivered, delivered_at, first_sent_at) = (self.delivered, self.delivered_at, self.first_sent_at);
-        let size = size as u32;
-        self.entries.push_back(Some(Sent { at: now, size, carried, delivered, delivered_at, first_sent_at }));
+        self.entries.push_back(Some(Sent { at: now, size: size as u32, carried, delivery: self.delivery }));
     }
 
-    /// Takes the datagrams with these numbers out; `on_acked` gets what each carried. Work is bounded by the log.
+    /// Takes the datagrams with these numbers out; `on_acked` gets what each carried. `ranges` come newest first. Work is
+    /// bounded by what is acknowledged for the first time and by the number of ranges.
     pub(crate) fn acknowledge(
         &mut self,
         now: Instant,
         ranges: impl Iterator<Item = (u64, u64)>,
         mut on_acked: impl FnMut(u64, Carried),
     ) -> Option<NewlyAcked> {
-        let in_flight_before = self.in_flight;
-        let (mut bytes, mut newest) = (0, None::<(u64, Instant, u64, Instant, Instant)>);
-        for (low, high) in ranges {
-            let Some(last) = self.next().checked_sub(1) else { break };
-            for number in low.max(self.first)..=high.min(last) {
-                let Some(sent) = self.take(number) else { continue };
-                bytes += u64::from(sent.size);
-                for carried in sent.carried {
-                    on_acked(number, carried);
-                }
-                if newest.is_none_or(|(newest, ..)| number > newest) {
-                    newest = Some((number, sent.at, sent.delivered, sent.delivered_at, sent.first_sent_at));
-                }
+        let (end, in_flight_before) = (self.next(), self.in_flight);
+        let fresh = self.largest_acked.map_or(0, |largest| largest + 1).max(self.first);
+        let (mut newest, mut bytes, mut above) = (None, 0, None);
+        let mut take = |log: &mut Self, number: u64| {
+            let Some(sent) = log.take(number) else { return };
+            bytes += u64::from(sent.size);
+            sent.carried.into_iter().for_each(|carried| on_acked(number, carried));
+            let snapshot = Snapshot { number, at: sent.at, delivery: sent.delivery };
+            newest = newest.take().filter(|n: &Snapshot| n.number > number).or(Some(snapshot));
+        };
+        for (low, high) in ranges.map(|(low, high)| (low, high.min(end.saturating_sub(1)))) {
+            if low > high {
+                continue; // never sent
+            }
+            // Between this range and the one above it something is missing.
+            self.note_holes(fresh.max(high + 1)..above.replace(low).unwrap_or(0));
+            (fresh.max(low)..=high).for_each(|number| take(self, number));
+            while low < fresh
+                && let Some(number) = self.holes.range(low..fresh.min(high + 1)).next().copied()
+            {
+                take(self, number);
+            }
+            if low <= fresh && self.holes.is_empty() {
+                break; // everything older is known
             }
         }
-        let (number, at, delivered, delivered_at, first_sent_at) = newest?;
-        self.delivered += bytes;
-        self.delivered_at = now;
-        self.first_sent_at = at;
+        self.note_holes(fresh..above.unwrap_or(0));
+        let Snapshot { number, at, delivery } = newest?;
+        self.delivery = Delivery { bytes: self.delivery.bytes + bytes, at: now, sent_at: at };
         self.largest_acked = self.largest_acked.max(Some(number));
         self.trim();
-        let interval = now.since(delivered_at).max(at.since(first_sent_at)).max(Duration::from_micros(1));
-        let delivery_rate = (self.delivered - delivered) as u128 * 1_000_000 / interval.as_micros();
+        let interval = now.since(delivery.at).max(at.since(delivery.sent_at)).max(Duration::from_micros(1));
+        let delivery_rate = u128::from(self.delivery.bytes - delivery.bytes) * 1_000_000 / interval.as_micros();
         Some(NewlyAcked {
             bytes,
             largest: number,
@@ -138,6 +164,14 @@ impl SentLog {
             delivery_rate: delivery_rate as u64,
             in_flight_before,
         })
+    }
+
+    fn note_holes(&mut self, numbers: core::ops::Range<u64>) {
+        for number in numbers {
+            if self.entry(number).is_some() {
+                self.holes.insert(number);
+            }
+        }
     }
 
     /// Takes out what is lost by now: sent before something acknowledged, and longer ago than `allowance`.
@@ -175,7 +209,14 @@ impl SentLog {
         Some((number, sent))
     }
 
+    fn entry(&self, number: u64) -> Option<&Sent> {
+        self.entries.get(number.checked_sub(self.first)? as usize)?.as_ref()
+    }
+
     fn take(&mut self, number: u64) -> Option<Sent> {
+        if !self.holes.is_empty() {
+            self.holes.remove(&number);
+        }
         let index = number.checked_sub(self.first)? as usize;
         let sent = self.entries.get_mut(index)?.take()?;
         self.in_flight -= u64::from(sent.size);

@@ -1,0 +1,145 @@
+//! Owns the table of link.md: which paths, which losses, and how much of each path one bulk stream must reach.
+
+use super::{Host, Lab, Pair, Shape, Work, pilot_pair};
+use pilot_core::Instant;
+use pilot_core::time::Duration;
+use pilot_stack::StackConfig;
+
+/// Length of a measurement, from the moment the stream stands.
+pub const SECONDS: u64 = 20;
+/// Seeds of one cell; its figure is their median.
+pub const SEEDS: u64 = 5;
+/// Share of the rate that payload can have. Source: link.md, whose figures are relative to it.
+const PAYLOAD_SHARE: f64 = 1380.0 / 1480.0;
+
+/// A path of the table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Path {
+    /// Unit: Mbit/s, in both directions.
+    pub mbit: u64,
+    /// Unit: ms.
+    pub rtt_ms: u64,
+    /// Drop-tail queue. Unit: bandwidth-delay products.
+    pub queue: f64,
+}
+
+impl Path {
+    /// A path with a queue of one bandwidth-delay product.
+    pub const fn new(mbit: u64, rtt_ms: u64) -> Self {
+        Self { mbit, rtt_ms, queue: 1.0 }
+    }
+
+    /// Round-trip time without any queue.
+    pub const fn rtt(&self) -> Duration {
+        Duration::from_millis(self.rtt_ms)
+    }
+
+    /// Both directions' shape.
+    pub fn shape(&self, trouble: Trouble) -> Shape {
+        let bdp = self.mbit * 1_000_000 / 8 * self.rtt_ms / 1000;
+        Shape {
+            rate: self.mbit * 1_000_000,
+            delay: self.rtt() / 2,
+            queue: (bdp as f64 * self.queue) as u64,
+            loss: trouble.loss_percent / 100.0,
+            burst: 1.0,
+            reorder: trouble.reorder_percent / 100.0,
+        }
+    }
+
+    /// Bytes per second of payload that the path can carry.
+    pub fn limit(&self) -> f64 {
+        self.mbit as f64 * 1e6 / 8.0 * PAYLOAD_SHARE
+    }
+}
+
+impl std::fmt::Display for Path {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} Mbit/s, {} ms", self.mbit, self.rtt_ms)
+    }
+}
+
+/// What the path does to datagrams besides being slow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trouble {
+    /// Random loss, both ways.
+    pub loss_percent: f64,
+    /// Datagrams that come 0.5–5 ms late.
+    pub reorder_percent: f64,
+}
+
+/// The columns.
+pub const TROUBLES: [Trouble; 5] = [
+    Trouble { loss_percent: 0.0, reorder_percent: 0.0 },
+    Trouble { loss_percent: 0.1, reorder_percent: 0.0 },
+    Trouble { loss_percent: 1.0, reorder_percent: 0.0 },
+    Trouble { loss_percent: 3.0, reorder_percent: 0.0 },
+    Trouble { loss_percent: 0.0, reorder_percent: 1.0 },
+];
+
+/// The rows, with the goodput to reach in each column. Unit: per cent of [`Path::limit`].
+pub const ROWS: [(Path, [f64; 5]); 6] = [
+    (Path::new(10, 200), [95.0, 93.0, 88.0, 75.0, 95.0]),
+    (Path::new(50, 20), [98.0, 95.0, 91.0, 87.0, 98.0]),
+    (Path::new(100, 50), [97.0, 94.0, 90.0, 80.0, 97.0]),
+    (Path::new(100, 100), [96.0, 92.0, 88.0, 80.0, 96.0]),
+    (Path::new(1000, 20), [95.0, 92.0, 88.0, 80.0, 95.0]),
+    (Path::new(1000, 50), [95.0, 90.0, 88.0, 75.0, 95.0]),
+];
+
+/// What a bulk transfer did.
+#[derive(Clone, Debug)]
+pub struct Bulk {
+    /// Goodput of all streams. Unit: per cent of the path's limit.
+    pub percent: f64,
+    /// Bytes of each stream.
+    pub streams: Vec<u64>,
+    /// Median time that a datagram waited in the forward queue.
+    pub median_wait: Duration,
+}
+
+impl Bulk {
+    /// Jain's fairness index of the streams: 1 is perfectly fair.
+    pub fn jain(&self) -> f64 {
+        let (sum, squares) =
+            self.streams.iter().fold((0.0, 0.0), |(sum, squares), n| (sum + *n as f64, squares + (*n as f64).powi(2)));
+        sum * sum / (self.streams.len() as f64 * squares)
+    }
+}
+
+/// Keeps the streams of `ends` full for `seconds` from the moment they stand.
+///
+/// # Panics
+/// When they do not stand within a minute.
+pub fn bulk(ends: [&mut dyn Host; 2], path: &Path, trouble: Trouble, seconds: u64, seed: u64) -> Bulk {
+    let shape = path.shape(trouble);
+    let mut lab = Lab::new(shape, shape, seed);
+    let mut pairs = [Pair { ends, start: Instant::ZERO }];
+    let stands = lab.run(&mut pairs, Instant::from_micros(60_000_000), |p| p[0].ends[0].is_ready());
+    assert!(stands, "no stream within a minute");
+    lab.forward.wait_quantile(0.5);
+    let before = pairs[0].ends[1].received().to_vec();
+    let end = lab.now() + Duration::from_secs(seconds);
+    lab.run(&mut pairs, end, |_| false);
+    let after = pairs[0].ends[1].received();
+    let streams: Vec<u64> =
+        after.iter().enumerate().map(|(i, n)| n - before.get(i).copied().unwrap_or_default()).collect();
+    let bytes: u64 = streams.iter().sum();
+    let percent = bytes as f64 / seconds as f64 / path.limit() * 100.0;
+    Bulk { percent, streams, median_wait: lab.forward.wait_quantile(0.5) }
+}
+
+/// One seed of one cell, on our stack.
+pub fn pilot_cell(path: &Path, trouble: Trouble, seed: u64) -> f64 {
+    let [mut a, mut b] = pilot_pair(Work::BULK, StackConfig::default(), seed);
+    bulk([&mut a, &mut b], path, trouble, SECONDS, seed).percent
+}
+
+/// The middle value.
+///
+/// # Panics
+/// When there is none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
