@@ -53,6 +53,7 @@ pub(crate) enum Role {
 pub(crate) struct ExchangeInProgress {
     pub(crate) pending: Pending,
     pub(crate) started: Instant,
+    sent_at: Instant,
     attempts: usize,
     resend_at: Instant,
     /// Somebody other than the path (a verb, a timer) still wants it.
@@ -197,7 +198,14 @@ impl Peer {
         };
         let pause = INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)];
         let resend_at = now + pause + Duration::from_millis(rng.below(333));
-        self.exchange = Some(ExchangeInProgress { pending, started, attempts: attempts + 1, resend_at, give_up_at });
+        self.exchange = Some(ExchangeInProgress {
+            pending,
+            started,
+            sent_at: now,
+            attempts: attempts + 1,
+            resend_at,
+            give_up_at,
+        });
         let targets: Vec<_> = self.paths.exchange_targets().collect();
         targets.into_iter().for_each(|to| self.send_init(to));
     }
@@ -210,8 +218,10 @@ impl Peer {
     }
 
     /// We are the initiator and the exchange is done: seal under the new session at once.
-    pub(crate) fn install_current(&mut self, session: Session, from: PathAddr) {
-        self.exchange = None;
+    pub(crate) fn install_current(&mut self, now: Instant, session: Session, from: PathAddr) {
+        if let Some(exchange) = self.exchange.take() {
+            self.link.on_exchanged(now.since(exchange.sent_at));
+        }
         self.previous = self.current.take();
         self.make_current(session);
         self.paths.select_working(from);
@@ -284,6 +294,7 @@ impl Peer {
         }
         if let Some(session) = self.next.take() {
             effects.established = self.current.is_none();
+            self.link.on_exchanged(now.since(session.created));
             self.previous = self.current.take();
             self.make_current(session);
             self.paths.select_working(from);

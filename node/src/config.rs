@@ -35,8 +35,8 @@ pub struct Config {
     pub services: bool,
     /// Which of our ports a peer may reach when a request is approved without saying.
     pub default_ports: Ports,
-    /// Each stream's rings. Unit: bytes.
-    pub stream_buffer_len: usize,
+    /// Largest ring of a stream, in each direction. Unit: bytes. See `pilot_stack::StackConfig`.
+    pub stream_ring_len_max: usize,
     /// How long a connect may take.
     pub connect_timeout: Duration,
 }
@@ -52,7 +52,7 @@ impl Config {
             socket: None,
             services: false,
             default_ports: Ports::default(),
-            stream_buffer_len: 1 << 20,
+            stream_ring_len_max: 32 << 20,
             connect_timeout: Duration::from_secs(30),
         }
     }

@@ -43,6 +43,7 @@ pub(crate) struct Flow {
     pub(crate) id: StreamId,
     pub(crate) set: SocketSet<'static>,
     handle: SocketHandle,
+    ring_len: usize,
     /// Waiting in the peer's list of flows that may have something to send.
     pub(crate) queued: bool,
     pub(crate) timer: Option<Instant>,
@@ -63,19 +64,16 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    pub(crate) fn new(id: StreamId, buffer_len: usize) -> Self {
-        // Zeroed pages cost nothing until they are touched, and smoltcp restarts an empty ring at its beginning.
-        let ring = || tcp::SocketBuffer::new(alloc::vec![0; buffer_len]);
-        let mut socket = tcp::Socket::new(ring(), ring());
-        socket.set_ack_delay(None);
-        socket.set_nagle_enabled(false);
+    /// A flow that begins to listen or connect; its rings are chosen later, by [`Flow::set_rings`].
+    pub(crate) fn new(id: StreamId) -> Self {
         let storage: Vec<SocketStorage<'static>> = Vec::with_capacity(1);
         let mut set = SocketSet::new(storage);
-        let handle = set.add(socket);
+        let handle = set.add(socket(0));
         Self {
             id,
             set,
             handle,
+            ring_len: 0,
             queued: false,
             timer: None,
             notified: false,
@@ -87,6 +85,23 @@ impl Flow {
             sent: None,
             newest: None,
         }
+    }
+
+    /// Gives the flow its two rings, before it connects or listens: their size cannot change afterwards.
+    pub(crate) fn set_rings(&mut self, ring_len: usize) {
+        *self.socket_mut() = socket(ring_len);
+        self.ring_len = ring_len;
+    }
+
+    /// Size of each ring; 0 until it is chosen. Unit: bytes.
+    pub(crate) const fn ring_len(&self) -> usize {
+        self.ring_len
+    }
+
+    /// Still on its way to being established.
+    pub(crate) fn is_connecting(&self) -> bool {
+        let state = self.socket().state();
+        self.ring_len == 0 || matches!(state, tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen)
     }
 
     pub(crate) fn socket(&self) -> &tcp::Socket<'static> {
@@ -166,7 +181,7 @@ impl Flow {
     /// Reads through `f`, which gets contiguous bytes and says how many it took.
     pub(crate) fn recv_with(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
         self.notified = false;
-        let end = self.end;
+        let (end, connecting) = (self.end, self.is_connecting());
         let socket = self.socket_mut();
         let mut taken = 0;
         match socket.recv(|bytes| {
@@ -177,11 +192,9 @@ impl Flow {
             Ok(()) => end.filter(|_| socket.recv_queue() == 0).map_or(Recv::Blocked, Recv::Ended),
             Err(_) if end.is_some() => Recv::Ended(end.unwrap_or(StreamEnd::Reset)),
             Err(tcp::RecvError::Finished) => Recv::Fin,
-            Err(tcp::RecvError::InvalidState) => match socket.state() {
-                tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen => Recv::Blocked,
-                // Both FINs have passed and everything was read.
-                _ => Recv::Fin,
-            },
+            Err(tcp::RecvError::InvalidState) if connecting => Recv::Blocked,
+            // Both FINs have passed and everything was read.
+            Err(tcp::RecvError::InvalidState) => Recv::Fin,
         }
     }
 
@@ -194,12 +207,11 @@ impl Flow {
         if self.end.is_some() {
             return Err(self.end);
         }
-        let socket = self.socket_mut();
-        if matches!(socket.state(), tcp::State::SynSent | tcp::State::SynReceived) {
+        if self.is_connecting() {
             return Ok(0);
         }
         let mut used = 0;
-        let sent = socket.send(|room| {
+        let sent = self.socket_mut().send(|room| {
             used = if room.is_empty() { 0 } else { f(room) };
             (used, ())
         });
@@ -211,6 +223,17 @@ impl Flow {
         let closed = matches!(self.socket().state(), tcp::State::Closed | tcp::State::TimeWait);
         self.linger.is_some() && (closed || self.end.is_some())
     }
+}
+
+/// A socket as the link wants it: no timer or controller of its own second-guesses what the link does.
+fn socket(ring_len: usize) -> tcp::Socket<'static> {
+    // Zeroed pages cost nothing until they are touched, and smoltcp restarts an empty ring at its beginning.
+    let ring = || tcp::SocketBuffer::new(alloc::vec![0; ring_len]);
+    let mut socket = tcp::Socket::new(ring(), ring());
+    socket.set_ack_delay(None);
+    socket.set_nagle_enabled(false);
+    socket.set_congestion_control(tcp::CongestionControl::None);
+    socket
 }
 
 #[cfg(test)]
@@ -229,7 +252,7 @@ mod tests {
 
     #[test]
     fn segments_reach_tcp_in_order_across_the_wrap() {
-        let mut flow = Flow::new(StreamId::for_tests(1), 4096);
+        let mut flow = Flow::new(StreamId::for_tests(1));
         flow.next = Some(u32::MAX - 99);
         let mut order = Vec::new();
         for sequence in [100, 0, u32::MAX - 99] {
@@ -247,7 +270,7 @@ mod tests {
 
     #[test]
     fn held_segments_have_a_maximum() {
-        let mut flow = Flow::new(StreamId::for_tests(1), 4096);
+        let mut flow = Flow::new(StreamId::for_tests(1));
         flow.next = Some(0);
         for i in 0..HELD_MAX as u32 + 10 {
             let bytes = data(1 + i * 10, 10);

@@ -18,6 +18,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 pub(crate) struct PeerStack {
     interface: Interface,
+    seed: u64,
     device: PeerDevice,
     local: Ipv6Addr,
     remote: Ipv6Addr,
@@ -28,6 +29,10 @@ pub(crate) struct PeerStack {
     pub(crate) changed: Vec<StreamId>,
     /// Timers that moved: old, new, flow.
     pub(crate) moved_timers: Vec<(Option<Instant>, Option<Instant>, FlowKey)>,
+    /// Flows that connect as soon as the tunnel stands: its round trip decides the size of their rings.
+    waiting: Vec<FlowKey>,
+    /// Bytes of all rings.
+    ring_bytes: usize,
     next_port: u16,
 }
 
@@ -39,18 +44,23 @@ fn core_time(at: smoltcp::time::Instant) -> Instant {
     Instant::from_micros(at.total_micros().max(0) as u64)
 }
 
+fn interface(now: Instant, device: &mut PeerDevice, local: Ipv6Addr, seed: u64) -> Interface {
+    let mut config = smoltcp::iface::Config::new(HardwareAddress::Ip);
+    config.random_seed = seed;
+    let mut interface = Interface::new(config, device, smol_time(now));
+    interface.update_ip_addrs(|addrs| {
+        // The table starts empty and takes at least one.
+        let _ = addrs.push(IpCidr::new(IpAddress::from(local), 0));
+    });
+    interface
+}
+
 impl PeerStack {
     pub(crate) fn new(now: Instant, local: Ipv6Addr, remote: Ipv6Addr, segment_len_max: usize, seed: u64) -> Self {
         let mut device = PeerDevice::new(segment_len_max);
-        let mut config = smoltcp::iface::Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        let mut interface = Interface::new(config, &mut device, smol_time(now));
-        interface.update_ip_addrs(|addrs| {
-            // The table starts empty and takes at least one.
-            let _ = addrs.push(IpCidr::new(IpAddress::from(local), 0));
-        });
         Self {
-            interface,
+            interface: interface(now, &mut device, local, seed),
+            seed,
             device,
             local,
             remote,
@@ -58,6 +68,8 @@ impl PeerStack {
             ready: VecDeque::new(),
             changed: Vec::new(),
             moved_timers: Vec::new(),
+            waiting: Vec::new(),
+            ring_bytes: 0,
             next_port: crate::EPHEMERAL_FIRST + (seed % 16_000) as u16,
         }
     }
@@ -76,20 +88,42 @@ impl PeerStack {
         })
     }
 
-    pub(crate) fn connect(&mut self, mut flow: Flow, key: FlowKey) -> bool {
-        let remote = Self::endpoint_of(self.remote, key.1);
-        let connected = flow.socket_mut().connect(self.interface.context(), remote, key.0).is_ok();
-        if connected {
-            self.flows.insert(key, flow);
+    /// Bytes of all rings of this peer's streams.
+    pub(crate) const fn ring_bytes(&self) -> usize {
+        self.ring_bytes
+    }
+
+    /// True when flows wait for the tunnel.
+    pub(crate) const fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Adds a flow that will connect; see [`PeerStack::connect_waiting`].
+    pub(crate) fn connect(&mut self, flow: Flow, key: FlowKey) {
+        self.flows.insert(key, flow);
+        self.waiting.push(key);
+    }
+
+    /// The tunnel stands: waiting flows get rings of the size that `ring_len` finds, given what is in use here, and ask
+    /// the peer.
+    pub(crate) fn connect_waiting(&mut self, ring_len: impl Fn(usize) -> usize) {
+        for key in core::mem::take(&mut self.waiting) {
+            let Some(flow) = self.flows.get_mut(&key).filter(|f| f.linger.is_none() && f.end.is_none()) else { continue };
+            flow.set_rings(ring_len(self.ring_bytes));
+            self.ring_bytes += 2 * flow.ring_len();
+            let remote = Self::endpoint_of(self.remote, key.1);
+            let connected = flow.socket_mut().connect(self.interface.context(), remote, key.0);
+            debug_assert!(connected.is_ok(), "a closed socket and two ports that are not zero");
             self.make_ready(key);
         }
-        connected
     }
 
     /// A SYN was admitted: listen for exactly this pair of ports, and let smoltcp see it.
-    pub(crate) fn accept(&mut self, now: Instant, mut flow: Flow, segment: &Segment, bytes: &[u8]) {
+    pub(crate) fn accept(&mut self, now: Instant, mut flow: Flow, ring_len: usize, segment: &Segment, bytes: &[u8]) {
         let key = segment.incoming_key();
+        flow.set_rings(ring_len);
         if flow.socket_mut().listen(Self::endpoint_of(self.local, key.0)).is_ok() {
+            self.ring_bytes += 2 * ring_len;
             self.flows.insert(key, flow);
             self.handle_segment(now, segment, bytes);
         }
@@ -151,7 +185,7 @@ impl PeerStack {
     /// Lets flows send in turn, one packet each, while the link has room; hands the packets to `endpoint`.
     /// True when flows are left that only wait for room.
     pub(crate) fn poll_egress(&mut self, now: Instant, peer: PeerId, endpoint: &mut Endpoint) -> bool {
-        self.device.segment_len_max = endpoint.segment_len_max(peer);
+        self.follow_path(now, endpoint.segment_len_max(peer));
         self.flush(now, peer, endpoint);
         let mut room = endpoint.room(peer);
         while let Some(key) = self.ready.front().copied() {
@@ -173,11 +207,21 @@ impl PeerStack {
         false
     }
 
+    /// smoltcp asks for the size of packets once, when the interface is made; the interface itself has no state to lose.
+    fn follow_path(&mut self, now: Instant, segment_len_max: usize) {
+        if self.device.segment_len_max != segment_len_max {
+            self.device.segment_len_max = segment_len_max;
+            self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); // new initial sequence numbers
+            self.interface = interface(now, &mut self.device, self.local, self.seed);
+        }
+    }
+
     /// Nothing to send now: remember when smoltcp wants to be asked again, or forget the flow.
     fn settle(&mut self, now: Instant, key: FlowKey) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         if flow.is_over() {
             self.moved_timers.push((flow.timer, None, key));
+            self.ring_bytes -= 2 * flow.ring_len();
             self.flows.remove(&key);
             return;
         }

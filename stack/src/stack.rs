@@ -32,8 +32,11 @@ impl StreamId {
 /// Sizes and limits of a stack.
 #[derive(Clone, Copy, Debug)]
 pub struct StackConfig {
-    /// Each stream's send and receive ring. Unit: bytes. Bounds a stream's throughput to ring ÷ round-trip time.
-    pub buffer_len: usize,
+    /// Largest send and receive ring of a stream. Unit: bytes. Bounds a stream's throughput to ring ÷ round-trip time;
+    /// streams of short paths get less.
+    pub ring_len_max: usize,
+    /// All rings together. Unit: bytes. The nearer it is, the smaller are the rings of new streams, down to 256 KiB.
+    pub ring_budget: usize,
     /// Most streams to one peer.
     pub streams_per_peer_max: usize,
     /// Streams of one listener that wait to be accepted.
@@ -44,7 +47,32 @@ pub struct StackConfig {
 
 impl Default for StackConfig {
     fn default() -> Self {
-        Self { buffer_len: 16 << 20, streams_per_peer_max: 12_000, backlog_max: 128, linger: Duration::from_secs(60) }
+        Self {
+            ring_len_max: 32 << 20,
+            ring_budget: 512 << 20,
+            streams_per_peer_max: 12_000,
+            backlog_max: 128,
+            linger: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Smallest ring where the budget is spent. Unit: bytes.
+const RING_LEN_MIN: usize = 256 << 10;
+/// Smallest ring while there is budget. Unit: bytes. Source: link.md, hazard 5.
+const RING_LEN_USUAL: usize = 1 << 20;
+/// Ring per round-trip time: five times what 1 Gbit/s carries in it, since what is behind a lost packet waits in the ring
+/// until it was sent again. Unit: bytes per microsecond. Source: measured in `pilot_tests::lab` at 3 % loss.
+const RING_BYTES_PER_US: usize = 5 * 125;
+/// A new stream's ring takes at most this part of what is left of the budget.
+const RING_SHARE: usize = 16;
+
+impl StackConfig {
+    /// Ring of a new stream over a path with this round-trip time, while `used` bytes are taken.
+    fn ring_len(&self, rtt: Option<Duration>, used: usize) -> usize {
+        let wanted = rtt.map_or(usize::MAX, |rtt| RING_BYTES_PER_US.saturating_mul(rtt.as_micros() as usize));
+        let share = self.ring_budget.saturating_sub(used) / RING_SHARE;
+        wanted.max(RING_LEN_USUAL).min(share).max(RING_LEN_MIN).min(self.ring_len_max)
     }
 }
 
@@ -198,8 +226,8 @@ impl Stack {
         let &(peer, key) = self.streams.get(&id)?;
         let flow = self.peers.get(&peer)?.as_ref()?.flows.get(&key)?;
         let socket = flow.socket();
-        let connecting = matches!(socket.state(), State::SynSent | State::SynReceived | State::Listen);
-        let over = flow.end.is_some() || matches!(socket.state(), State::Closed);
+        let connecting = flow.is_connecting();
+        let over = flow.end.is_some() || (!connecting && matches!(socket.state(), State::Closed));
         Some(StreamInfo {
             peer,
             local_port: key.0,
@@ -269,15 +297,13 @@ impl Stack {
     pub fn connect(&mut self, now: Instant, peer: PeerId, port: u16) -> Result<StreamId, CommandError> {
         self.ensure_peer(now, peer)?;
         let id = StreamId(self.next_stream);
-        let (max, buffer_len) = (self.config.streams_per_peer_max, self.config.buffer_len);
+        let max = self.config.streams_per_peer_max;
         let stack = self.peer_stack(peer).ok_or(CommandError::UnknownPeer)?;
         if stack.flows.len() >= max {
             return Err(CommandError::TooMany);
         }
         let key = (stack.free_port(port).ok_or(CommandError::TooMany)?, port);
-        if !stack.connect(Flow::new(id, buffer_len), key) {
-            return Err(CommandError::TooMany);
-        }
+        stack.connect(Flow::new(id), key);
         self.next_stream += 1;
         self.streams.insert(id, (peer, key));
         self.active.insert(peer);
@@ -495,7 +521,16 @@ impl Stack {
                 self.active.remove(&peer);
                 continue;
             };
-            let waits = stack.poll_egress(now, peer, &mut self.endpoint);
+            if stack.has_waiting() {
+                match self.endpoint.srtt(peer) {
+                    Some(rtt) => {
+                        let (config, used) = (self.config, self.ring_bytes());
+                        stack.connect_waiting(|here| config.ring_len(Some(rtt), used + here));
+                    }
+                    None => self.endpoint.reach(now, peer),
+                }
+            }
+            let waits = stack.poll_egress(now, peer, &mut self.endpoint) || stack.has_waiting();
             self.after(peer, &mut stack);
             let idle = stack.flows.is_empty() && !stack.has_outgoing();
             if idle {
@@ -564,7 +599,7 @@ impl Stack {
         let Some(slot) = self.peers.get_mut(&peer) else { return };
         let Some(stack) = slot.as_mut() else { return };
         for flow in stack.flows.values_mut() {
-            let asking = flow.socket().state() == smoltcp::socket::tcp::State::SynSent;
+            let asking = flow.ring_len() == 0 || flow.socket().state() == smoltcp::socket::tcp::State::SynSent;
             if asking && reason == ResetReason::Restarted {
                 continue; // nothing was lost: TCP asks the new process again
             }
@@ -615,16 +650,17 @@ impl Stack {
         let granted = opens && self.is_granted(peer, port);
         let backlog = self.config.backlog_max;
         let admitted = granted && self.listeners.get(&port).is_some_and(|l| l.waiting < backlog);
-        let (max, buffer_len) = (self.config.streams_per_peer_max, self.config.buffer_len);
+        let (max, rtt) = (self.config.streams_per_peer_max, self.endpoint.srtt(peer));
+        let ring_len = self.config.ring_len(rtt, self.ring_bytes());
         // Out of its slot for the call, as in the sink below.
         let Some(mut stack) = self.peers.get_mut(&peer).and_then(Option::take) else { return };
         if stack.handle_segment(now, &segment, bytes) {
             // Two SYNs of one flow came in one datagram.
         } else if admitted && stack.flows.len() < max {
             self.next_stream += 1;
-            let mut flow = Flow::new(id, buffer_len);
+            let mut flow = Flow::new(id);
             flow.accepting = Some(port);
-            stack.accept(now, flow, &segment, bytes);
+            stack.accept(now, flow, ring_len, &segment, bytes);
             self.streams.insert(id, (peer, segment.incoming_key()));
             if let Some(listener) = self.listeners.get_mut(&port) {
                 listener.waiting += 1;
@@ -649,6 +685,11 @@ impl Stack {
         let stack = PeerStack::new(now, local, remote, self.endpoint.segment_len_max(peer), self.rng.u64());
         self.peers.insert(peer, Some(Box::new(stack)));
         Ok(())
+    }
+
+    /// Bytes of all rings, without those of a stack that is out of its slot.
+    fn ring_bytes(&self) -> usize {
+        self.peers.values().flatten().map(|stack| stack.ring_bytes()).sum()
     }
 
     fn peer_stack(&mut self, peer: PeerId) -> Option<&mut PeerStack> {

@@ -11,11 +11,11 @@ fn main() {
     let secs = g(5, SECONDS as f64) as u64;
     for seed in 1..=n {
         let begin = std::time::Instant::now();
-        let [mut x, mut y] = pilot_pair(Work::BULK, StackConfig::default(), seed);
+        let [mut x, mut y] = pilot_pair(Work::BULK, StackConfig { ring_len_max: std::env::var("BUF").map_or(32, |s| s.parse::<usize>().unwrap()) << 20, ..StackConfig::default() }, seed);
         let r = bulk([&mut x, &mut y], &path, t, secs, seed);
         let now = pilot_core::Instant::from_micros(1);
         let peer = x.stack.endpoint().peers().next().unwrap();
         let i = x.stack.endpoint().peer_info(now, peer).unwrap();
-        println!("{path} {t:?}: {:.1} % wait {:?} cpu {:?} win {} srtt {:?} min {:?} link {:?}", r.percent, r.median_wait, begin.elapsed(), i.window, i.srtt, i.min_rtt, i.link);
+        println!("{path} {t:?}: {:.1} % wait {:?} cpu {:?} win {} srtt {:?} min {:?} link {:?} dlen {}", r.percent, r.median_wait, begin.elapsed(), i.window, i.srtt, i.min_rtt, i.link, i.datagram_len);
     }
 }

@@ -313,6 +313,16 @@ impl Endpoint {
         self.peers.get(&peer)?.peer.last_received
     }
 
+    /// Smoothed round-trip time to the peer; `None` before the first exchange of keys.
+    pub fn srtt(&self, peer: PeerId) -> Option<Duration> {
+        self.peers.get(&peer)?.peer.link.srtt()
+    }
+
+    /// The congestion window to the peer: most bytes in flight. 0 for an unknown peer.
+    pub fn window(&self, peer: PeerId) -> u64 {
+        self.peers.get(&peer).map_or(0, |e| e.peer.link.window())
+    }
+
     /// True when a session with the peer exists.
     pub fn is_up(&self, now: Instant, peer: PeerId) -> bool {
         self.peers.get(&peer).is_some_and(|e| e.peer.is_up(now))
@@ -341,6 +351,13 @@ impl Endpoint {
     }
 
     // Verbs: packets.
+
+    /// Makes a session with the peer now, so that it stands before the first packet is queued.
+    pub fn reach(&mut self, now: Instant, peer: PeerId) {
+        if !self.is_up(now, peer) {
+            self.with_link(now, peer, crate::link::Link::ping);
+        }
+    }
 
     /// Queues an inner segment. The caller respects [`Endpoint::room`].
     pub fn send_packet(&mut self, now: Instant, peer: PeerId, segment: Vec<u8>) {
@@ -574,7 +591,7 @@ impl Endpoint {
         let (remote_index, keys) = finished.map_err(|_| Discard::Tag)?;
         let session = crate::tunnel::session::Session::new(self.aead, &keys, (index, remote_index), true, now);
         let was_up = entry.peer.is_up(now);
-        entry.peer.install_current(session, from);
+        entry.peer.install_current(now, session, from);
         if !was_up {
             self.events.push_back(Event::Up(id));
         }

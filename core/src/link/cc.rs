@@ -78,6 +78,9 @@ const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 /// RFC 9438 §4.7, fast convergence.
 const CONVERGENCE: f64 = (1.0 + BETA) / 2.0;
 
+/// RFC 9406 §4.3: samples before a round's smallest delay is judged.
+const DELAY_SAMPLES: u32 = 8;
+
 // Our choices, judged by the table in `pilot_tests::lab`.
 
 /// A queue is visible when srtt exceeds the minimum by this much, or by an eighth. Source: link.md.
@@ -128,6 +131,7 @@ struct Round {
     count: u32,
     min_rtt: Option<Duration>,
     last_min_rtt: Option<Duration>,
+    samples: u32,
     acked: f64,
     lost: f64,
 }
@@ -168,15 +172,18 @@ impl TolerantCubic {
         MINIMUM_DATAGRAMS * self.datagram
     }
 
-    fn end_round(&mut self, next: u64) {
-        if let (Some(last), Some(this)) = (self.round.last_min_rtt, self.round.min_rtt)
-            && self.in_slow_start()
-            // RFC 9406 §4.2: the delay grew by an eighth, bounded to 4–16 ms.
-            && this > last + (last / 8).clamp(Duration::from_millis(4), Duration::from_millis(16))
-        {
+    /// RFC 9406 §4.2: slow start ends when the delay has grown by an eighth, bounded to 4–16 ms, since the last round.
+    fn watch_delay(&mut self) {
+        let (Some(last), Some(this)) = (self.round.last_min_rtt, self.round.min_rtt) else { return };
+        let grown = this > last + (last / 8).clamp(Duration::from_millis(4), Duration::from_millis(16));
+        if self.in_slow_start() && self.round.samples >= DELAY_SAMPLES && grown {
             self.threshold = self.window;
         }
+    }
+
+    fn end_round(&mut self, next: u64) {
         self.round.last_min_rtt = self.round.min_rtt.take();
+        self.round.samples = 0;
         self.round.end = next;
         self.round.count += 1;
         self.rates.rotate_right(1);
@@ -243,6 +250,8 @@ impl Controller for TolerantCubic {
     fn on_ack(&mut self, sample: &AckSample) {
         self.srtt = sample.srtt;
         self.round.min_rtt = Some(self.round.min_rtt.map_or(sample.rtt, |min| min.min(sample.rtt)));
+        self.round.samples += 1;
+        self.watch_delay();
         self.watch_rtt(sample.now, sample.rtt);
         self.round.acked += sample.bytes as f64;
         if !sample.app_limited || sample.delivery_rate > self.rates.iter().max().copied().unwrap_or_default() {

@@ -207,6 +207,13 @@ impl Link {
 
     // Input.
 
+    /// The exchange of keys took one round trip: so much is known before anything was acknowledged (RFC 9002 §6.2.2).
+    pub(crate) fn on_exchanged(&mut self, rtt: Duration) {
+        if self.rtt.smoothed().is_none() {
+            self.rtt.update(rtt, Duration::ZERO);
+        }
+    }
+
     /// Notes that a datagram of the session with our index `local_index` came and was understood.
     pub(crate) fn on_received(&mut self, now: Instant, local_index: u32, counter: u64, urgency: Urgency) {
         if !self.received.iter().any(|r| r.index == local_index) {

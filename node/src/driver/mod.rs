@@ -119,7 +119,7 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
         None => None,
     };
     let core = core_config(identity, &saved, &config, &udp)?;
-    let stack_config = StackConfig { buffer_len: config.stream_buffer_len, ..StackConfig::default() };
+    let stack_config = StackConfig { ring_len_max: config.stream_ring_len_max, ..StackConfig::default() };
     let mut driver = Driver {
         stack: Stack::new(core, stack_config),
         poll,

@@ -1,0 +1,167 @@
+//! What link.md promises, in the lab: goodput under loss, fairness, and no stalls.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use pilot_core::Instant;
+use pilot_core::time::Duration;
+use pilot_stack::StackConfig;
+use pilot_tests::lab::table::{Bulk, Path, Trouble, bulk};
+use pilot_tests::lab::{Host as _, Lab, Pair, PilotHost, Shape, Work, pilot_pair};
+
+const MS: Duration = Duration::from_millis(1);
+const CLEAN: Trouble = Trouble { loss_percent: 0.0, reorder_percent: 0.0 };
+const HUNDRED: Path = Path::new(100, 50);
+
+fn at(ms: u64) -> Instant {
+    Instant::from_micros(ms * 1000)
+}
+
+fn pilot(work: Work, seed: u64) -> [PilotHost; 2] {
+    pilot_pair(work, StackConfig::default(), seed)
+}
+
+fn lossy(percent: f64) -> Trouble {
+    Trouble { loss_percent: percent, reorder_percent: 0.0 }
+}
+
+fn streams(path: &Path, count: usize, trouble: Trouble) -> Bulk {
+    let [mut a, mut b] = pilot(Work { streams: count, ..Work::BULK }, 1);
+    bulk([&mut a, &mut b], path, trouble, 10, 1)
+}
+
+#[test]
+fn many_streams_carry_together_what_one_does_and_share_it_fairly() {
+    for trouble in [CLEAN, lossy(1.0)] {
+        let one = streams(&HUNDRED, 1, trouble).percent;
+        for count in [4, 64] {
+            let many = streams(&HUNDRED, count, trouble);
+            println!("{trouble:?}: one {one:.1} %, {count} {:.1} %, Jain {:.4}", many.percent, many.jain());
+            assert!((many.percent - one).abs() < 3.0, "{count}: {:.1} % and one {one:.1} %", many.percent);
+            assert!(many.jain() >= 0.98, "{count}: {:?}", many.streams);
+        }
+    }
+}
+
+/// From the request for a stream on a standing tunnel to the last of 1 MB.
+fn fetch(trouble: Trouble, seed: u64) -> Duration {
+    let shape = HUNDRED.shape(trouble);
+    let mut lab = Lab::new(shape, shape, seed);
+    let [mut a, mut b] = pilot(Work { bytes: 1_000_000, ..Work::BULK }, seed);
+    let mut pairs = [Pair { ends: [&mut a, &mut b], start: Instant::ZERO }];
+    lab.run(&mut pairs, at(60_000), |p| p[0].ends[0].is_ready());
+    let start = lab.now();
+    assert!(lab.run(&mut pairs, at(60_000), |p| p[0].ends[1].received().iter().sum::<u64>() == 1_000_000));
+    lab.now().since(start)
+}
+
+fn median(mut values: Vec<Duration>) -> Duration {
+    values.sort();
+    values[values.len() / 2]
+}
+
+#[test]
+fn a_megabyte_takes_less_than_half_a_second() {
+    for (loss, limit) in [(0.0, 400), (1.0, 500)] {
+        let took = median((1..=15).map(|seed| fetch(lossy(loss), seed)).collect());
+        println!("1 MB at {loss} %: {took:?}");
+        assert!(took <= MS * limit, "{loss} %: {took:?}");
+    }
+}
+
+#[test]
+fn a_second_connection_gets_its_share() {
+    let shape = HUNDRED.shape(CLEAN);
+    let shares: Vec<f64> = (1..=5)
+        .map(|seed| {
+            let mut lab = Lab::new(shape, shape, seed);
+            let ([mut a, mut b], [mut c, mut d]) = (pilot(Work::BULK, seed), pilot(Work::BULK, seed + 50));
+            let mut pairs = [
+                Pair { ends: [&mut a, &mut b], start: Instant::ZERO },
+                Pair { ends: [&mut c, &mut d], start: at(3000) },
+            ];
+            lab.run(&mut pairs, at(18_000), |_| false);
+            let sums = |p: &[Pair<'_>]| [0, 1].map(|i| p[i].ends[1].received().iter().sum::<u64>());
+            let before = sums(&pairs);
+            lab.run(&mut pairs, at(28_000), |_| false);
+            let after = sums(&pairs);
+            let got = [after[0] - before[0], after[1] - before[1]];
+            println!("seed {seed}: {got:?} whole {after:?}");
+            got[1] as f64 / (got[0] + got[1]) as f64
+        })
+        .collect();
+    let mut sorted = shares.clone();
+    sorted.sort_by(f64::total_cmp);
+    assert!(sorted[2] >= 0.35, "{shares:?}");
+}
+
+/// Runs a bulk stream for 20 s, with `change` made after five; the longest time without a byte after that.
+fn longest_pause(forward: Shape, backward: Shape, seed: u64, change: impl FnOnce(&mut Lab)) -> (Duration, f64) {
+    let mut lab = Lab::new(forward, backward, seed);
+    let [mut a, mut b] = pilot(Work::BULK, seed);
+    lab.run(&mut [Pair { ends: [&mut a, &mut b], start: Instant::ZERO }], at(5000), |_| false);
+    change(&mut lab);
+    (b.longest_pause, b.progress) = (Duration::ZERO, lab.now());
+    let before = b.received()[0];
+    lab.run(&mut [Pair { ends: [&mut a, &mut b], start: Instant::ZERO }], at(20_000), |_| false);
+    let pause = b.longest_pause.max(lab.now().since(b.progress));
+    (pause, (b.received()[0] - before) as f64 / 15.0 / HUNDRED.limit() * 100.0)
+}
+
+#[test]
+fn nothing_stalls_the_link_longer_than_it_must() {
+    let clean = HUNDRED.shape(CLEAN);
+    // A round trip through the path with its queue: that is what an answer takes while the stream runs.
+    let rtt = HUNDRED.rtt() * 2;
+    for seed in 1..=5 {
+        let bursts = Shape { loss: 0.01, burst: 8.0, ..clean };
+        let (pause, percent) = longest_pause(bursts, clean, seed, |_| {});
+        println!("bursts: {pause:?} {percent:.1} %");
+        assert!(pause <= rtt * 3, "bursts, seed {seed}: {pause:?}");
+        assert!(percent >= 80.0, "bursts, seed {seed}: {percent:.1} %");
+
+        let (pause, percent) = longest_pause(clean, Shape { loss: 0.3, ..clean }, seed, |_| {});
+        println!("ack loss: {pause:?} {percent:.1} %");
+        assert!(pause <= rtt * 3, "30 % of acknowledgements lost, seed {seed}: {pause:?}");
+        assert!(percent >= 90.0, "30 % of acknowledgements lost, seed {seed}: {percent:.1} %");
+
+        let outage = MS * 500;
+        let (pause, percent) = longest_pause(clean, clean, seed, |lab| lab.interrupt(outage));
+        println!("outage: {pause:?} {percent:.1} %");
+        assert!(pause <= outage + rtt * 3, "outage, seed {seed}: {pause:?}");
+        assert!(percent >= 85.0, "outage, seed {seed}: {percent:.1} %");
+
+        let (pause, percent) = longest_pause(clean, clean, seed, |lab| lab.forward.shape.rate /= 2);
+        println!("half: {pause:?} {percent:.1} %");
+        assert!(pause <= rtt * 3, "half the rate, seed {seed}: {pause:?}");
+        assert!(percent >= 42.0, "half the rate, seed {seed}: {percent:.1} %");
+    }
+}
+
+#[test]
+fn small_and_large_queues_are_used_and_not_filled() {
+    for queue in [0.2, 4.0] {
+        let path = Path { queue, ..HUNDRED };
+        let [mut a, mut b] = pilot(Work::BULK, 1);
+        let bulk = bulk([&mut a, &mut b], &path, CLEAN, 20, 1);
+        println!("queue {queue}: {:.1} % wait {:?}", bulk.percent, bulk.median_wait);
+        assert!(bulk.percent >= 85.0, "queue of {queue}: {:.1} %", bulk.percent);
+        assert!(bulk.median_wait <= path.rtt(), "queue of {queue}: {:?}", bulk.median_wait);
+    }
+}
+
+#[test]
+fn a_request_beside_a_bulk_stream_is_answered_in_time() {
+    for path in [HUNDRED, Path::new(10, 200), Path::new(50, 20)] {
+        let shape = path.shape(CLEAN);
+        let mut lab = Lab::new(shape, shape, 1);
+        let [mut a, mut b] = pilot(Work { requests: true, ..Work::BULK }, 1);
+        lab.run(&mut [Pair { ends: [&mut a, &mut b], start: Instant::ZERO }], at(30_000), |_| false);
+        let mut answers = a.answers.clone();
+        answers.sort();
+        // The path's own delay with that queue: its round trip, and the wait in a full queue.
+        let own = path.rtt() * 2;
+        let p99 = answers[answers.len() * 99 / 100];
+        println!("{path}: {} answers, p50 {:?} p99 {p99:?}", answers.len(), answers[answers.len() / 2]);
+        assert!(answers.len() > 50);
+        assert!(p99 <= own * 2, "{path}: {p99:?}");
+    }
+}
