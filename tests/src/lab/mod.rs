@@ -10,10 +10,14 @@
 
 mod bottleneck;
 mod pilot;
+mod quic;
+mod stock;
 pub mod table;
 
 pub use bottleneck::{Bottleneck, Dice, Shape};
-pub use pilot::{PilotHost, Work, befriended, pilot_pair};
+pub use pilot::{PilotHost, Work, befriended, pilot_pair, underlay};
+pub use quic::{QuicController, QuicHost, quic_pair};
+pub use stock::{StockHost, stock_pair};
 
 use pilot_core::Instant;
 use pilot_core::time::Duration;
