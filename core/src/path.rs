@@ -22,7 +22,9 @@ const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
 const DIRECT_BONUS: Duration = Duration::from_millis(10);
 /// Datagram sizes tried one after the other. Unit: bytes. 1452 and 1472 fill a 1500-byte MTU under IPv6 and IPv4, the
 /// larger ones a jumbo frame and loopback.
-const SIZES: [usize; 6] = [DATAGRAM_LEN_BASE, 1452, 1472, 8944, 32_000, 65_000];
+const SIZES: [usize; 6] = [DATAGRAM_LEN_BASE, 1452, 1472, 8944, 32_000, DATAGRAM_LEN_MAX];
+/// Largest datagram that is ever tried. Unit: bytes. Source: UDP's limit, with room for the relay leg.
+pub const DATAGRAM_LEN_MAX: usize = 65_000;
 /// Time a size probe is given, and how often it is sent.
 const SIZE_PROBE_WAIT: Duration = Duration::from_millis(500);
 const SIZE_PROBE_TRIES: u8 = 3;
@@ -87,8 +89,9 @@ struct Outstanding {
 }
 
 /// All paths to one peer.
-#[derive(Default)]
 pub(crate) struct Paths {
+    /// Larger datagrams are not tried. Unit: bytes.
+    len_max: usize,
     list: Vec<Path>,
     selected: Option<PathAddr>,
     outstanding: Vec<Outstanding>,
@@ -112,7 +115,28 @@ struct SizeProbe {
     deadline: Option<Instant>,
 }
 
+impl Default for Paths {
+    fn default() -> Self {
+        Self::new(DATAGRAM_LEN_MAX)
+    }
+}
+
 impl Paths {
+    /// No paths yet; none will carry datagrams of more than `len_max` bytes.
+    pub(crate) const fn new(len_max: usize) -> Self {
+        Self {
+            len_max,
+            list: Vec::new(),
+            selected: None,
+            outstanding: Vec::new(),
+            ready: Vec::new(),
+            round: None,
+            rounds: 0,
+            size_probe: None,
+            size_limit: None,
+        }
+    }
+
     pub(crate) fn list(&self) -> &[Path] {
         &self.list
     }
@@ -308,7 +332,7 @@ impl Paths {
     fn probe_size(&mut self, now: Instant, loaded: bool, rng: &mut Rng) {
         let Some(selected @ PathAddr::Direct(_)) = self.selected else { return };
         let Some(path) = self.find(selected) else { return };
-        let next = SIZES.iter().position(|size| *size > path.datagram_len);
+        let next = SIZES.iter().position(|size| (*size).min(self.len_max) > path.datagram_len);
         let Some(index) = next.filter(|i| self.size_limit.is_none_or(|limit| *i < limit)) else { return };
         let tries = match &mut self.size_probe {
             Some(probe) if probe.index == index => {
@@ -324,7 +348,7 @@ impl Paths {
             (self.size_limit, self.size_probe) = (Some(index), None);
         } else if loaded {
             self.size_probe = Some(SizeProbe { index, tries: tries + 1, deadline: Some(now + SIZE_PROBE_WAIT) });
-            self.probe(now, selected, Some(SIZES[index]), rng);
+            self.probe(now, selected, Some(SIZES[index].min(self.len_max)), rng);
         }
     }
 

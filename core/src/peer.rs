@@ -110,7 +110,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(id: PeerId, role: Role, static_key: StaticKey, secret: [u8; 32], rng: &mut Rng) -> Self {
+    /// A peer without a session, to whom no datagram of more than `len_max` bytes will be sent.
+    pub(crate) fn new(
+        (id, role): (PeerId, Role),
+        static_key: StaticKey,
+        secret: [u8; 32],
+        len_max: usize,
+        rng: &mut Rng,
+    ) -> Self {
         Self {
             id,
             role,
@@ -118,7 +125,7 @@ impl Peer {
             identity: None,
             secret,
             link: Link::new(DATAGRAM_LEN_BASE),
-            paths: Paths::default(),
+            paths: Paths::new(len_max),
             exchange: None,
             last_stamp: None,
             cookie: None,

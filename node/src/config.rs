@@ -37,6 +37,9 @@ pub struct Config {
     pub default_ports: Ports,
     /// Largest ring of a stream, in each direction. Unit: bytes. See `pilot_stack::StackConfig`.
     pub stream_ring_len_max: usize,
+    /// Largest UDP datagram that is tried on any path. Unit: bytes of payload. Paths are probed up to it while data flows;
+    /// 1216 bytes are always used.
+    pub datagram_len_max: usize,
     /// How long a connect may take.
     pub connect_timeout: Duration,
 }
@@ -53,6 +56,7 @@ impl Config {
             services: false,
             default_ports: Ports::default(),
             stream_ring_len_max: 32 << 20,
+            datagram_len_max: pilot_core::path::DATAGRAM_LEN_MAX,
             connect_timeout: Duration::from_secs(30),
         }
     }

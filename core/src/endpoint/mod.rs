@@ -83,6 +83,8 @@ pub struct Config {
     pub rendezvous: Option<(StaticKey, SocketAddr)>,
     /// Underlay addresses at which this node may be reached directly.
     pub candidates: Vec<SocketAddr>,
+    /// Largest datagram that is tried on any path. Unit: bytes; at least 1216 is always used.
+    pub datagram_len_max: usize,
 }
 
 impl Config {
@@ -99,6 +101,7 @@ impl Config {
             trust: TrustBook::default(),
             rendezvous: None,
             candidates: Vec::new(),
+            datagram_len_max: crate::path::DATAGRAM_LEN_MAX,
         }
     }
 }
@@ -201,6 +204,7 @@ pub struct Endpoint {
     rng: Rng,
     strangers: Strangers,
     wall_at_zero_us: u64,
+    datagram_len_max: usize,
     door: Doorkeeper,
     peers: BTreeMap<PeerId, Entry>,
     by_static: BTreeMap<StaticKey, PeerId>,
@@ -234,6 +238,7 @@ impl Endpoint {
             rng: Rng::new(config.seed),
             strangers: config.strangers,
             wall_at_zero_us: config.wall_at_zero_us,
+            datagram_len_max: config.datagram_len_max,
             peers: BTreeMap::new(),
             by_static: BTreeMap::new(),
             by_index: BTreeMap::new(),
@@ -681,7 +686,7 @@ impl Endpoint {
     fn add_peer(&mut self, role: Role, key: StaticKey, secret: [u8; 32]) -> PeerId {
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
-        let mut peer = Peer::new(id, role, key, secret, &mut self.rng);
+        let mut peer = Peer::new((id, role), key, secret, self.datagram_len_max, &mut self.rng);
         peer.set_record(self.directory.record());
         self.peers.insert(id, Entry { peer, indexes: Vec::new(), queued: false, timer: None });
         self.by_static.insert(key, id);

@@ -166,6 +166,7 @@ fn core_config(
     core.aead = aead::fastest();
     core.wall_at_zero_us = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);
     core.addr = saved.addr;
+    core.datagram_len_max = config.datagram_len_max;
     if let Some(bytes) = &saved.trust {
         core.trust = TrustBook::parse(bytes).map_err(|_| damaged("the trust book"))?;
     }

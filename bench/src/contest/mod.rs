@@ -1,0 +1,232 @@
+//! The contestants: each is a process that serves and a process that drives, so that nobody shares a scheduler or a cache
+//! with the other side. The parent (`compare`) starts them, gives the word, and reads their CPU time.
+//!
+//! A server prints `ready DETAILS` and ends with its standard input. A driver prepares, prints `begin`, waits for a line,
+//! works, and prints `end JSON`. A connection's first byte says what it is for ([`Task`]).
+
+mod pilot;
+mod tcp;
+mod udp;
+
+use argh::FromArgs;
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+use std::error::Error;
+use std::io::{self, BufRead as _, Read, Write};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// What fails here is reported to a person.
+pub type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Bytes of one write.
+const CHUNK: usize = 256 * 1024;
+/// Bytes of a ping.
+const BALL: usize = 64;
+
+/// One side of a contest (started by `compare`).
+#[derive(FromArgs)]
+#[argh(subcommand, name = "contest")]
+pub struct Contest {
+    /// pilot, tcp, tls, udp or limit (UDP with the cipher)
+    #[argh(positional)]
+    who: String,
+    /// serve or drive
+    #[argh(positional)]
+    side: String,
+    /// address to serve on
+    #[argh(option, default = "IpAddr::from([127, 0, 0, 1])")]
+    bind: IpAddr,
+    /// what the server said after `ready`
+    #[argh(option, default = "String::new()")]
+    to: String,
+    /// bulk, ping, open or exchange
+    #[argh(option, default = "String::new()")]
+    task: String,
+    /// bytes, or round trips
+    #[argh(option, default = "0")]
+    count: u64,
+    /// largest datagram. Unit: bytes of UDP payload
+    #[argh(option, default = "65000")]
+    datagram: usize,
+}
+
+impl Contest {
+    /// Serves or drives until done.
+    ///
+    /// # Errors
+    /// Whatever goes wrong; the parent shows it.
+    pub fn run(&self) -> Outcome<()> {
+        match (self.who.as_str(), self.side.as_str()) {
+            ("pilot", "serve") => pilot::serve(self.bind, self.datagram),
+            ("pilot", _) => pilot::drive(&self.to, self.task()?, self.count, self.datagram),
+            ("tcp", "serve") => tcp::serve(self.bind, false),
+            ("tls", "serve") => tcp::serve(self.bind, true),
+            ("tcp", _) => tcp::drive(&self.to, self.task()?, self.count, false),
+            ("tls", _) => tcp::drive(&self.to, self.task()?, self.count, true),
+            ("udp" | "limit", "serve") => udp::serve(self.bind, self.who == "limit"),
+            ("udp" | "limit", _) => {
+                udp::drive(&self.to, self.task()?, self.count, self.datagram, self.who == "limit")
+            }
+            (who, _) => Err(format!("nobody here is called {who}").into()),
+        }
+    }
+
+    fn task(&self) -> Outcome<Task> {
+        Ok(match self.task.as_str() {
+            "bulk" => Task::Bulk,
+            "ping" => Task::Ping,
+            "open" => Task::Open,
+            "exchange" => Task::Exchange,
+            other => return Err(format!("no task is called {other:?}").into()),
+        })
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    /// Bytes one way, and one byte back at the end.
+    Bulk,
+    /// 64 bytes there and back.
+    Ping,
+    /// A stream on a connection that stands, and one byte back.
+    Open,
+    /// A connection between two processes that have none, a stream, and one byte back.
+    Exchange,
+}
+
+/// A byte stream of any contestant.
+trait Connection: Read + Write {
+    /// No more is written.
+    fn end_writing(&mut self) -> io::Result<()>;
+}
+
+/// Serves one connection to its end.
+fn serve_connection(connection: &mut impl Connection) -> io::Result<()> {
+    let mut task = [0];
+    connection.read_exact(&mut task)?;
+    match &task {
+        b"B" => {
+            let mut buffer = vec![0; CHUNK];
+            while connection.read(&mut buffer)? > 0 {}
+            connection.write_all(b".")?;
+        }
+        b"P" => {
+            let mut ball = [0; BALL];
+            while connection.read_exact(&mut ball).is_ok() {
+                connection.write_all(&ball)?;
+                connection.flush()?;
+            }
+        }
+        _ => connection.write_all(b".")?,
+    }
+    connection.flush()?;
+    connection.end_writing()
+}
+
+/// Drives one task over connections that `connect` makes; gives what `end` prints.
+fn drive_connections<C: Connection>(task: Task, count: u64, mut connect: impl FnMut() -> Outcome<C>) -> Outcome<Value> {
+    match task {
+        Task::Bulk => {
+            let (mut connection, chunk) = (connect()?, vec![7; CHUNK]);
+            connection.write_all(b"B")?;
+            // The path is explored and buffers grow before the clock starts.
+            (0..CHUNK_WARMUP).try_for_each(|_| connection.write_all(&chunk))?;
+            let bytes = await_begin(|| {
+                let mut left = count as usize;
+                while left > 0 {
+                    let len = left.min(CHUNK);
+                    connection.write_all(&chunk[..len])?;
+                    left -= len;
+                }
+                connection.end_writing()?;
+                connection.read_exact(&mut [0])?;
+                Ok(count)
+            })?;
+            Ok(json!({"seconds": bytes.1.as_secs_f64(), "bytes": bytes.0}))
+        }
+        Task::Ping => {
+            let mut connection = connect()?;
+            connection.write_all(b"P")?;
+            let mut ball = [7; BALL];
+            let mut bounce = |connection: &mut C| -> Outcome<()> {
+                connection.write_all(&ball)?;
+                connection.flush()?;
+                Ok(connection.read_exact(&mut ball)?)
+            };
+            (0..200).try_for_each(|_| bounce(&mut connection))?;
+            sample(count, || bounce(&mut connection))
+        }
+        Task::Open | Task::Exchange => sample(count, || {
+            let mut connection = connect()?;
+            connection.write_all(b"O")?;
+            connection.flush()?;
+            Ok(connection.read_exact(&mut [0])?)
+        }),
+    }
+}
+
+/// Chunks sent before a bulk transfer is timed.
+const CHUNK_WARMUP: usize = 256;
+
+/// Says that everything is prepared, waits for the parent's word, and times `work`.
+fn await_begin<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<(T, Duration)> {
+    println!("begin");
+    io::stdin().lock().read_line(&mut String::new())?;
+    let begin = Instant::now();
+    let result = work()?;
+    Ok((result, begin.elapsed()))
+}
+
+/// Times `once` again and again; quantiles in microseconds.
+fn sample(count: u64, mut once: impl FnMut() -> Outcome<()>) -> Outcome<Value> {
+    let mut histogram = Histogram::<u64>::new(3)?;
+    await_begin(|| {
+        for _ in 0..count {
+            let begin = Instant::now();
+            once()?;
+            histogram.record(begin.elapsed().as_nanos() as u64)?;
+        }
+        Ok(())
+    })?;
+    Ok(quantiles(&histogram))
+}
+
+/// Times what `prepare` makes, but not the preparation.
+fn exchange<F: FnOnce() -> Outcome<()>>(count: u64, mut prepare: impl FnMut() -> Outcome<F>) -> Outcome<Value> {
+    let mut histogram = Histogram::<u64>::new(3)?;
+    await_begin(|| {
+        for _ in 0..count {
+            let once = prepare()?;
+            let begin = Instant::now();
+            once()?;
+            histogram.record(begin.elapsed().as_nanos() as u64)?;
+        }
+        Ok(())
+    })?;
+    Ok(quantiles(&histogram))
+}
+
+fn quantiles(histogram: &Histogram<u64>) -> Value {
+    let us = |q: f64| histogram.value_at_quantile(q) as f64 / 1000.0;
+    let curve: Vec<_> = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999]
+        .iter()
+        .map(|q| json!([q, us(*q)]))
+        .collect();
+    json!({"p50_us": us(0.5), "p99_us": us(0.99), "p999_us": us(0.999), "count": histogram.len(), "curve": curve})
+}
+
+fn say_ready(details: &str) {
+    println!("ready {details}");
+}
+
+/// Blocks until the parent closes our standard input.
+fn await_end() -> Outcome<()> {
+    io::copy(&mut io::stdin().lock(), &mut io::sink())?;
+    Ok(())
+}
+
+fn say_end(result: &Value) {
+    println!("end {result}");
+}

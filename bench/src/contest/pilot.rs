@@ -1,0 +1,124 @@
+//! Owns our own side of the contest: two nodes in two processes, through the public API.
+
+use super::{Connection, Outcome, Task, await_end, drive_connections, say_end, say_ready, serve_connection};
+use pilot_node::{Config, Node, RendezvousConfig, Stream};
+use pilot_rendezvous::server::{Server, ServerConfig};
+use serde_json::{Value, json};
+use std::io;
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const PORT: u16 = 1000;
+const SERVER: &str = "bench-server";
+const DRIVER: &str = "bench-driver";
+
+impl Connection for Stream {
+    fn end_writing(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// A folder that goes away with its owner.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("pilot-{name}-{}", std::process::id())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // It may never have been made.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn start(folder: &Path, name: &str, bind: IpAddr, rendezvous: RendezvousConfig, datagram: usize) -> io::Result<Node> {
+    let mut config = Config::new(folder.join(name));
+    config.hostname = Some(name.into());
+    config.listen = SocketAddr::new(bind, 0);
+    config.rendezvous = rendezvous;
+    config.datagram_len_max = datagram;
+    Node::start(config)
+}
+
+/// Asks for an operation until its answer is as wanted.
+pub(crate) fn until(node: &Node, op: &str, done: impl Fn(&Value) -> bool) -> Outcome<()> {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !done(&node.call(json!({"op": op}), Vec::new())?.0) {
+        if Instant::now() > end {
+            return Err(format!("{op}: no progress in ten seconds").into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+pub(super) fn serve(bind: IpAddr, datagram: usize) -> Outcome<()> {
+    let folder = Folder::new("bench-server");
+    let listen = SocketAddr::new(bind, 0);
+    let server = Server::bind(&ServerConfig { home: folder.0.join("rendezvous"), listen, idle_exit: None })?;
+    let (key, addr) = server.endpoint();
+    let stopper = server.stopper();
+    let serving = std::thread::spawn(move || server.run());
+    let node = start(&folder.0, SERVER, bind, RendezvousConfig::At(key, addr), datagram)?;
+    until(&node, "info", |info| info["rendezvous"] == "ready")?;
+    let listener = node.listen(PORT)?;
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve_connection(&mut stream));
+        }
+    });
+    let approving = node.clone();
+    std::thread::spawn(move || {
+        // Ends with the driver's approval, or with the process.
+        let _ = until(&approving, "pending", |p| p["pending"].as_array().is_some_and(|l| !l.is_empty()));
+        let _ = approving.call(json!({"op": "approve", "node": DRIVER}), Vec::new());
+    });
+    say_ready(&format!("{key}@{addr}"));
+    await_end()?;
+    drop(node);
+    stopper.stop();
+    serving.join().map_err(|_| "the rendezvous failed")??;
+    Ok(())
+}
+
+pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcome<()> {
+    let folder = Folder::new("bench-driver");
+    let rendezvous: RendezvousConfig = to.parse()?;
+    let loopback = matches!(&rendezvous, RendezvousConfig::At(_, addr) if addr.ip().is_loopback());
+    let bind = IpAddr::from(if loopback { [127, 0, 0, 1] } else { [0, 0, 0, 0] });
+    let begin = || start(&folder.0, DRIVER, bind, rendezvous.clone(), datagram);
+    let mut node = Some(begin()?);
+    if let Some(node) = &node {
+        until(node, "info", |info| info["rendezvous"] == "ready")?;
+        node.call(json!({"op": "handshake", "node": SERVER}), Vec::new())?;
+        until(node, "trust", |trust| trust["total"] == 1)?;
+        // One stream makes the tunnel and finds the direct path.
+        serve_once(node)?;
+    }
+    let result = if task == Task::Exchange {
+        // A node that was just started has no tunnel; starting it is not what is measured.
+        super::exchange(count, || {
+            node = None;
+            node = Some(begin()?);
+            let node = node.clone().ok_or("just made")?;
+            Ok(move || serve_once(&node))
+        })?
+    } else {
+        let node = node.as_ref().ok_or("just made")?;
+        drive_connections(task, count, || Ok(node.connect(SERVER, PORT)?))?
+    };
+    say_end(&result);
+    Ok(())
+}
+
+/// A stream, a byte there and a byte back.
+fn serve_once(node: &Node) -> Outcome<()> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = node.connect(SERVER, PORT)?;
+    stream.write_all(b"O")?;
+    Ok(stream.read_exact(&mut [0])?)
+}

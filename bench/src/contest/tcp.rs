@@ -1,0 +1,143 @@
+//! Owns kernel TCP with CUBIC, plain and under TLS 1.3 with our cipher.
+
+use super::{Connection, Outcome, Task, await_end, drive_connections, say_end, say_ready, serve_connection};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, ServerConfig, ServerConnection, SignatureScheme, StreamOwned,
+};
+use std::io;
+use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+
+impl Connection for TcpStream {
+    fn end_writing(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Connection for StreamOwned<ClientConnection, TcpStream> {
+    fn end_writing(&mut self) -> io::Result<()> {
+        self.conn.send_close_notify();
+        io::Write::flush(self)
+    }
+}
+
+impl Connection for StreamOwned<ServerConnection, TcpStream> {
+    fn end_writing(&mut self) -> io::Result<()> {
+        self.conn.send_close_notify();
+        io::Write::flush(self)
+    }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // The machine's default may be another one.
+    Ok(rustix::net::sockopt::set_tcp_congestion(stream, "cubic")?)
+}
+
+pub(super) fn serve(bind: IpAddr, tls: bool) -> Outcome<()> {
+    let listener = TcpListener::bind((bind, 0))?;
+    let config = if tls { Some(server_config()?) } else { None };
+    say_ready(&listener.local_addr()?.to_string());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let config = config.clone();
+            std::thread::spawn(move || -> io::Result<()> {
+                prepare(&stream)?;
+                match config {
+                    None => serve_connection(&mut stream),
+                    Some(config) => {
+                        let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+                        serve_connection(&mut StreamOwned::new(connection, stream))
+                    }
+                }
+            });
+        }
+    });
+    await_end()
+}
+
+pub(super) fn drive(to: &str, task: Task, count: u64, tls: bool) -> Outcome<()> {
+    let connect = || -> Outcome<TcpStream> {
+        let stream = TcpStream::connect(to)?;
+        prepare(&stream)?;
+        Ok(stream)
+    };
+    let result = if tls {
+        let config = client_config()?;
+        drive_connections(task, count, || {
+            let connection = ClientConnection::new(config.clone(), ServerName::try_from("bench")?)?;
+            Ok(StreamOwned::new(connection, connect()?))
+        })?
+    } else {
+        drive_connections(task, count, connect)?
+    };
+    say_end(&result);
+    Ok(())
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites = vec![TLS13_CHACHA20_POLY1305_SHA256];
+    Arc::new(provider)
+}
+
+fn server_config() -> Outcome<Arc<ServerConfig>> {
+    let certified = rcgen::generate_simple_self_signed(vec!["bench".into()])?;
+    let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
+    Ok(Arc::new(builder.with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key)?))
+}
+
+fn client_config() -> Outcome<Arc<ClientConfig>> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer));
+    let mut config = builder.with_no_client_auth();
+    // Every exchange is a whole one.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// The certificate is made anew for every measurement; whether to believe it is not what is measured.
+#[derive(Debug)]
+struct AnyServer;
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        // Verified as a real client does, since its time counts.
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
