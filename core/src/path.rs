@@ -328,12 +328,17 @@ impl Paths {
         }
     }
 
+    /// The size to be proven next on the selected path, if any.
+    fn next_size(&self) -> Option<usize> {
+        let selected = self.selected.filter(|addr| matches!(addr, PathAddr::Direct(_)))?;
+        let path = self.find(selected)?;
+        let next = SIZES.iter().position(|size| (*size).min(self.len_max) > path.datagram_len)?;
+        self.size_limit.is_none_or(|limit| next < limit).then_some(next)
+    }
+
     /// Finds out step by step how large datagrams may be (RFC 8899), only while data flows.
     fn probe_size(&mut self, now: Instant, loaded: bool, rng: &mut Rng) {
-        let Some(selected @ PathAddr::Direct(_)) = self.selected else { return };
-        let Some(path) = self.find(selected) else { return };
-        let next = SIZES.iter().position(|size| (*size).min(self.len_max) > path.datagram_len);
-        let Some(index) = next.filter(|i| self.size_limit.is_none_or(|limit| *i < limit)) else { return };
+        let (Some(index), Some(selected)) = (self.next_size(), self.selected) else { return };
         let tries = match &mut self.size_probe {
             Some(probe) if probe.index == index => {
                 if probe.deadline.is_some_and(|at| now < at) {
@@ -352,13 +357,22 @@ impl Paths {
         }
     }
 
+    /// When [`Paths::probe_size`] has something to do; at once when data flows and a size is unproven.
+    fn size_deadline(&self, loaded: bool) -> Option<Instant> {
+        match &self.size_probe {
+            Some(probe) if probe.deadline.is_some() => probe.deadline,
+            _ => self.next_size().filter(|_| loaded).map(|_| Instant::ZERO),
+        }
+    }
+
     pub(crate) fn poll_probe(&mut self) -> Option<Probe> {
         if self.ready.is_empty() { None } else { Some(self.ready.remove(0)) }
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    /// When [`Paths::handle_timeout`] has something to do; `loaded` as there.
+    pub(crate) fn poll_timeout(&self, loaded: bool) -> Option<Instant> {
         let step = |r: &PunchRound| r.start + Duration::from_millis(*ROUND_MS.get(r.step).unwrap_or(&0));
-        earliest(self.round.as_ref().map(step), self.size_probe.as_ref().and_then(|p| p.deadline))
+        earliest(self.round.as_ref().map(step), self.size_deadline(loaded))
     }
 }
 
@@ -417,7 +431,7 @@ mod tests {
         paths.add(direct(1));
         paths.start_round(now);
         let mut times = Vec::new();
-        while let Some(at) = paths.poll_timeout().filter(|at| at.as_micros() < 4_000_000) {
+        while let Some(at) = paths.poll_timeout(true).filter(|at| at.as_micros() < 4_000_000) {
             now = at.max(now);
             paths.handle_timeout(now, true, false, &mut rng);
             if core::iter::from_fn(|| paths.poll_probe()).count() > 0 {
@@ -427,7 +441,7 @@ mod tests {
         assert_eq!(times, [0, 20, 60, 140, 300, 600, 1000, 3000, 3020, 3060, 3140, 3300, 3600]);
         now = now + Duration::from_secs(10);
         (0..3).for_each(|_| paths.handle_timeout(now, false, false, &mut rng));
-        assert_eq!(paths.poll_timeout(), None);
+        assert_eq!(paths.poll_timeout(false), None);
     }
 
     #[test]
@@ -444,7 +458,7 @@ mod tests {
         }
         paths.handle_timeout(now, true, true, &mut rng);
         let mut tries = 0;
-        while let Some(at) = paths.poll_timeout() {
+        while let Some(at) = paths.poll_timeout(true) {
             tries += usize::from(paths.poll_probe().is_some());
             now = at;
             paths.handle_timeout(now, true, true, &mut rng);

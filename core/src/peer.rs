@@ -584,7 +584,8 @@ impl Peer {
         let rekey = rekey.map(|s| s.created + crate::tunnel::REKEY_AFTER);
         // Without keys the link's timers have nothing to act on; the exchange's count instead.
         let link = if self.is_up(now) { self.link.poll_timeout() } else { None };
-        let all = [exchange, old, current, rekey, link, self.paths.poll_timeout(), self.keepalive_at];
+        let loaded = self.is_up(now) && self.link.in_flight() > 0;
+        let all = [exchange, old, current, rekey, link, self.paths.poll_timeout(loaded), self.keepalive_at];
         all.into_iter().fold(None, earliest)
     }
 }

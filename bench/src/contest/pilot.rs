@@ -109,7 +109,12 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
         })?
     } else {
         let node = node.as_ref().ok_or("just made")?;
-        drive_connections(task, count, || Ok(node.connect(SERVER, PORT)?))?
+        let mut result = drive_connections(task, count, || Ok(node.connect(SERVER, PORT)?))?;
+        let peers = node.call(json!({"op": "peers"}), Vec::new())?.0;
+        for name in ["datagram_len", "window", "datagrams_sent", "datagrams_lost", "srtt_ms", "path"] {
+            result[name] = peers["peers"][0][name].clone();
+        }
+        result
     };
     say_end(&result);
     Ok(())
