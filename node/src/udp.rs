@@ -39,8 +39,9 @@ impl Udp {
         self.socket.local_addr()
     }
 
-    /// Takes one round of datagrams and gives each to `f`; false when none are left.
-    pub(crate) fn recv_batch(&mut self, mut f: impl FnMut(SocketAddr, &mut [u8])) -> bool {
+    /// Takes one round of datagrams and gives them to `f` as they came: datagrams of one source behind each other, and the
+    /// size of all but the last. False when none are left.
+    pub(crate) fn recv_batch(&mut self, mut f: impl FnMut(SocketAddr, &mut [u8], usize)) -> bool {
         let mut slices: Vec<IoSliceMut<'_>> = self.buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
         let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.meta) {
             Ok(count) => count,
@@ -48,8 +49,7 @@ impl Udp {
         };
         drop(slices);
         for (meta, buffer) in self.meta.iter().zip(&mut self.buffers).take(count) {
-            let stride = meta.stride.max(1);
-            buffer[..meta.len].chunks_mut(stride).for_each(|datagram| f(meta.addr, datagram));
+            f(meta.addr, &mut buffer[..meta.len], meta.stride);
         }
         true
     }

@@ -121,8 +121,8 @@ impl Rendezvous {
     }
 
     /// Ends every tunnel in order; drain `poll_transmit` once more afterwards.
-    pub fn close_all(&mut self, now: Instant) {
-        self.endpoint.close_all(now);
+    pub fn close_all(&mut self) {
+        self.endpoint.close_all();
     }
 
     /// Fills `out` with the next batch; see [`Endpoint::poll_transmit`].
@@ -148,7 +148,7 @@ impl Rendezvous {
                 }
                 Event::Call(peer, id, call) => {
                     let answer = self.answer(now, peer, call);
-                    self.endpoint.answer(now, peer, id, answer);
+                    self.endpoint.answer(peer, id, answer);
                 }
                 Event::Reset(peer, _) => self.forget(peer),
                 _ => {}
@@ -178,7 +178,7 @@ impl Rendezvous {
             _ if !registered => Answer::Refused(Refusal::NotRegistered),
             Call::Lookup(query) => self.state.lookup(&caller, &query).map_or_else(Answer::Refused, Answer::Found),
             Call::Search(tag) => Answer::List(self.state.search(&tag)),
-            Call::Post(to, sealed) => self.post(now, &caller, &to, sealed),
+            Call::Post(to, sealed) => self.post(&caller, &to, sealed),
             Call::Taken(ids) => done(self.state.taken(&caller, &ids, &mut *self.journal)),
             Call::Grant(keys) => done(self.state.grant(&caller, keys, &mut *self.journal)),
             Call::OpenRelay(to) => self.open_relay(now, caller, to),
@@ -202,17 +202,17 @@ impl Rendezvous {
         self.clients.insert(*caller, Client { peer, relay_key, relay_tokens });
         if is_new {
             for (id, sealed) in self.state.letters_for(caller) {
-                self.endpoint.push(now, peer, Push::Letter(id, sealed));
+                self.endpoint.push(peer, Push::Letter(id, sealed));
             }
         }
         Answer::Registered { addr, reflexive, relay_key }
     }
 
-    fn post(&mut self, now: Instant, from: &IdentityKey, to: &IdentityKey, sealed: Vec<u8>) -> Answer {
+    fn post(&mut self, from: &IdentityKey, to: &IdentityKey, sealed: Vec<u8>) -> Answer {
         match self.state.post(from, to, sealed.clone(), &mut *self.journal) {
             Ok(id) => {
                 if let Some(client) = self.clients.get(to) {
-                    self.endpoint.push(now, client.peer, Push::Letter(id, sealed));
+                    self.endpoint.push(client.peer, Push::Letter(id, sealed));
                 }
                 Answer::Ok
             }
@@ -232,7 +232,7 @@ impl Rendezvous {
         }
         let online = self.is_online(now, &to);
         if let Some(channel) = self.pairs.get(&(from, to)).copied() {
-            self.announce(now, from, to);
+            self.announce(from, to);
             return Answer::Relay { channel, online };
         }
         if self.channels.len() + 2 > CHANNELS_MAX {
@@ -243,13 +243,13 @@ impl Rendezvous {
         self.channels.insert(b, Channel { owner: to, other: a });
         self.pairs.insert((from, to), a);
         self.pairs.insert((to, from), b);
-        self.announce(now, from, to);
+        self.announce(from, to);
         Answer::Relay { channel: a, online }
     }
 
-    fn announce(&mut self, now: Instant, from: IdentityKey, to: IdentityKey) {
+    fn announce(&mut self, from: IdentityKey, to: IdentityKey) {
         if let (Some(client), Some(channel)) = (self.clients.get(&to), self.pairs.get(&(to, from))) {
-            self.endpoint.push(now, client.peer, Push::RelayOpened(*channel, from));
+            self.endpoint.push(client.peer, Push::RelayOpened(*channel, from));
         }
     }
 

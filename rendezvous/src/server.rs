@@ -158,8 +158,7 @@ impl Server {
                 _ => readable |= events.iter().any(|e| e.token() == SOCKET),
             }
         }
-        let now = self.now();
-        self.machine.close_all(now);
+        self.machine.close_all();
         self.transmit(&mut batch);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
+use pilot_core::link::Packet;
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
@@ -10,20 +11,32 @@ pub(crate) const IPV6_HEADER_LEN: usize = 40;
 /// IPv6 next-header value of TCP.
 const TCP: u8 = 6;
 
+/// Buffers kept for packets to come.
+const SPARE_MAX: usize = 64;
+
 /// What smoltcp sends and receives through.
 pub(crate) struct PeerDevice {
     /// The packet that the next `receive` hands over.
     incoming: Vec<u8>,
     is_incoming: bool,
-    /// Segments that smoltcp wrote, without their IPv6 header.
-    pub(crate) outgoing: Vec<Vec<u8>>,
+    /// Segments that smoltcp wrote.
+    pub(crate) outgoing: Vec<Packet>,
+    /// Buffers to write them into.
+    pub(crate) spare: Vec<Vec<u8>>,
     /// Longest segment that fits a datagram now.
     pub(crate) segment_len_max: usize,
 }
 
 impl PeerDevice {
     pub(crate) fn new(segment_len_max: usize) -> Self {
-        Self { incoming: Vec::new(), is_incoming: false, outgoing: Vec::new(), segment_len_max }
+        Self { incoming: Vec::new(), is_incoming: false, outgoing: Vec::new(), spare: Vec::new(), segment_len_max }
+    }
+
+    /// Takes some of the buffers that the link does not need any more.
+    pub(crate) fn take_spare(&mut self, from: &mut Vec<Vec<u8>>) {
+        if self.spare.is_empty() {
+            self.spare.extend(from.drain(from.len().saturating_sub(SPARE_MAX)..));
+        }
     }
 
     /// Puts an IPv6 header in front of a segment and offers it to smoltcp.
@@ -53,13 +66,14 @@ impl Device for PeerDevice {
 
     fn receive(&mut self, _: Instant) -> Option<(Incoming<'_>, Outgoing<'_>)> {
         let offered = core::mem::take(&mut self.is_incoming);
-        offered.then_some((Incoming(&self.incoming), Outgoing(&mut self.outgoing)))
+        let outgoing = Outgoing { packets: &mut self.outgoing, spare: &mut self.spare };
+        offered.then_some((Incoming(&self.incoming), outgoing))
     }
 
     // Never `None`: smoltcp would begin the next pass at the first socket again and starve the others (link.md, hazard
     // 1). The stack asks only while the link has room.
     fn transmit(&mut self, _: Instant) -> Option<Outgoing<'_>> {
-        Some(Outgoing(&mut self.outgoing))
+        Some(Outgoing { packets: &mut self.outgoing, spare: &mut self.spare })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -80,15 +94,19 @@ impl RxToken for Incoming<'_> {
     }
 }
 
-pub(crate) struct Outgoing<'a>(&'a mut Vec<Vec<u8>>);
+pub(crate) struct Outgoing<'a> {
+    packets: &'a mut Vec<Packet>,
+    spare: &'a mut Vec<Vec<u8>>,
+}
 
 impl TxToken for Outgoing<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = alloc::vec![0; len];
-        let result = f(&mut packet);
-        if packet.len() > IPV6_HEADER_LEN && packet[6] == TCP {
-            packet.drain(..IPV6_HEADER_LEN);
-            self.0.push(packet);
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        // smoltcp writes every byte, so what a used buffer holds need not be cleared.
+        buffer.resize(len, 0);
+        let result = f(&mut buffer);
+        if buffer.len() > IPV6_HEADER_LEN && buffer[6] == TCP {
+            self.packets.push(Packet::new(buffer, IPV6_HEADER_LEN));
         }
         result
     }

@@ -11,7 +11,8 @@ use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
-use pilot_core::{Endpoint, Instant, PeerId};
+use pilot_core::Instant;
+use pilot_core::endpoint::Outbox;
 use smoltcp::iface::{Interface, PollResult, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
@@ -182,18 +183,19 @@ impl PeerStack {
         }
     }
 
-    /// Lets flows send in turn, one packet each, while the link has room; hands the packets to `endpoint`.
+    /// Lets flows send in turn, one packet each, while the link has room; hands the packets to `outbox`.
     /// True when flows are left that only wait for room.
-    pub(crate) fn poll_egress(&mut self, now: Instant, peer: PeerId, endpoint: &mut Endpoint) -> bool {
-        self.follow_path(now, endpoint.segment_len_max(peer));
-        self.flush(now, peer, endpoint);
-        let mut room = endpoint.room(peer);
+    pub(crate) fn poll_egress(&mut self, now: Instant, segment_len_max: usize, outbox: &mut Outbox<'_>) -> bool {
+        self.follow_path(now, segment_len_max);
+        self.flush(outbox);
+        let mut room = outbox.room();
         while let Some(key) = self.ready.front().copied() {
             if room == 0 {
                 return true;
             }
             self.ready.pop_front();
             let Some(flow) = self.flows.get_mut(&key) else { continue };
+            self.device.take_spare(outbox.spare_buffers());
             let result = self.interface.poll_egress(smol_time(now), &mut self.device, &mut flow.set);
             if result == PollResult::None && self.device.outgoing.is_empty() {
                 flow.queued = false;
@@ -201,8 +203,8 @@ impl PeerStack {
                 continue;
             }
             self.ready.push_back(key);
-            self.flush(now, peer, endpoint);
-            room = endpoint.room(peer);
+            self.flush(outbox);
+            room = outbox.room();
         }
         false
     }
@@ -235,30 +237,29 @@ impl PeerStack {
         }
     }
 
-    fn flush(&mut self, now: Instant, peer: PeerId, endpoint: &mut Endpoint) {
-        for mut bytes in core::mem::take(&mut self.device.outgoing) {
-            let Some(segment) = Segment::parse(&bytes) else { continue };
+    fn flush(&mut self, outbox: &mut Outbox<'_>) {
+        for mut packet in self.device.outgoing.drain(..) {
+            let Some(segment) = Segment::parse(packet.bytes()) else { continue };
             if segment.syn {
-                raise_mss(&mut bytes);
+                raise_mss(packet.bytes_mut());
             }
+            let flow = self.flows.get_mut(&(segment.source, segment.destination));
             if segment.is_pure_ack() {
-                let flow = u32::from(segment.source) << 16 | u32::from(segment.destination);
-                endpoint.send_pure_ack(now, peer, flow, bytes);
-            } else if !self.is_needless(&segment, &bytes, peer, endpoint) {
-                endpoint.send_packet(now, peer, bytes);
+                outbox.send_pure_ack(u32::from(segment.source) << 16 | u32::from(segment.destination), packet);
+            } else if !is_needless(flow, &segment, packet.bytes(), outbox) {
+                outbox.send_packet(packet);
             }
         }
-    }
-
-    /// True for a segment that TCP resends although the link still has this flow's packets and will deliver them. A long
-    /// wait for the congestion window would otherwise look like loss to TCP, which then sends everything again.
-    fn is_needless(&mut self, segment: &Segment, bytes: &[u8], peer: PeerId, endpoint: &Endpoint) -> bool {
-        let flow = self.flows.get_mut(&(segment.source, segment.destination));
-        let resent = segment.sequence_len() > 0 && flow.is_some_and(|flow| flow.is_resent(segment));
-        resent && bytes.first_chunk().is_some_and(|ports| endpoint.holds_flow(peer, *ports))
     }
 
     pub(crate) fn has_outgoing(&self) -> bool {
         !self.device.outgoing.is_empty()
     }
+}
+
+/// True for a segment that TCP resends although the link still has this flow's packets and will deliver them. A long wait
+/// for the congestion window would otherwise look like loss to TCP, which then sends everything again.
+fn is_needless(flow: Option<&mut Flow>, segment: &Segment, bytes: &[u8], outbox: &Outbox<'_>) -> bool {
+    let resent = segment.sequence_len() > 0 && flow.is_some_and(|flow| flow.is_resent(segment));
+    resent && bytes.first_chunk().is_some_and(|ports| outbox.holds_flow(*ports))
 }

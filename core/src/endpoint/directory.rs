@@ -199,7 +199,7 @@ impl Endpoint {
                 .filter(|id| self.is_up(now, *id))
                 .collect::<Vec<_>>()
                 .into_iter()
-                .for_each(|id| self.send_candidates(now, id));
+                .for_each(|id| self.send_candidates(id));
         }
     }
 
@@ -227,7 +227,7 @@ impl Endpoint {
         }
         let id = self.directory.next_call;
         self.directory.next_call = id.wrapping_add(1).max(1);
-        if !self.send_control(now, rendezvous, &Control::Call(id, call)) {
+        if !self.send_control(rendezvous, &Control::Call(id, call)) {
             return None;
         }
         self.directory.calls.insert(id, (now + CALL_TIMEOUT, purpose));
@@ -274,7 +274,7 @@ impl Endpoint {
     pub fn revoke(&mut self, now: Instant, key: &IdentityKey) -> Result<Pin, TrustError> {
         let (pin, message) = self.with_trust(now, |book, me, rng| book.revoke(me, key, rng))?;
         if let Some(id) = self.peer_by_identity(key) {
-            self.send_control(now, id, &Control::Trust(message.clone()));
+            self.send_control(id, &Control::Trust(message.clone()));
             self.say_farewell(now, id);
         }
         self.sync_peers();
@@ -420,7 +420,7 @@ impl Endpoint {
             .filter(|addr| is_acceptable_candidate(addr, &own))
             .for_each(|addr| entry.peer.paths.add(PathAddr::Direct(*addr)));
         entry.peer.paths.start_round(now);
-        self.touch(now, from);
+        self.touch(from);
     }
 
     fn handle_answer(&mut self, now: Instant, id: u32, answer: Answer) {
@@ -439,14 +439,14 @@ impl Endpoint {
                     entry.peer.away = !online;
                     entry.peer.send_init(PathAddr::Relay(channel));
                 }
-                self.touch(now, peer);
+                self.touch(peer);
             }
             (Purpose::Relay(peer), Answer::Refused(Refusal::NotFound)) => {
                 // Not connected, or it has not granted us the relay: only direct paths are left.
                 if let Some(entry) = self.peers.get_mut(&peer) {
                     entry.peer.away = true;
                 }
-                self.touch(now, peer);
+                self.touch(peer);
             }
             (Purpose::Letter(letter), Answer::Ok | Answer::Refused(Refusal::NotFound)) => {
                 self.directory.trust.remove_letter(letter);
@@ -471,10 +471,10 @@ impl Endpoint {
         waiting.into_iter().for_each(|id| self.ask_for_relay(now, id));
     }
 
-    pub(super) fn on_introduced(&mut self, now: Instant, id: PeerId, record: NodeRecord) {
+    pub(super) fn on_introduced(&mut self, id: PeerId, record: NodeRecord) {
         let Some(role) = self.peers.get(&id).map(|e| e.peer.role) else { return };
         if role == Role::Trusted {
-            self.send_candidates(now, id);
+            self.send_candidates(id);
         }
         self.events.push_back(Event::Introduced(id, record));
     }
@@ -491,7 +491,7 @@ impl Endpoint {
             self.directory.calls.clear();
             self.register(now);
         } else {
-            self.send_candidates(now, id);
+            self.send_candidates(id);
         }
     }
 
@@ -512,7 +512,7 @@ impl Endpoint {
             self.directory.retry_at = None;
             if let Some((id, _)) = self.directory.rendezvous {
                 self.begin_exchange(now, id);
-                self.touch(now, id);
+                self.touch(id);
             }
         }
         let late: Vec<u32> = self.directory.calls.iter().filter(|(_, (at, _))| *at <= now).map(|(id, _)| *id).collect();
@@ -574,13 +574,13 @@ impl Endpoint {
         }
     }
 
-    fn send_candidates(&mut self, now: Instant, id: PeerId) {
+    fn send_candidates(&mut self, id: PeerId) {
         let is_trusted = self.peers.get(&id).is_some_and(|e| e.peer.role == Role::Trusted);
         if is_trusted {
             let mut list = self.directory.candidates.clone();
             list.extend(self.directory.reflexive.filter(|r| !list.contains(r)));
             list.truncate(CANDIDATES_MAX);
-            self.send_control(now, id, &Control::Candidates(list));
+            self.send_control(id, &Control::Candidates(list));
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::addr::Addr;
 use crate::aead::{AeadProvider, PORTABLE};
 use crate::control::{Answer, Call, Control};
 use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
-use crate::link::LinkStats;
+use crate::link::{Link, LinkStats, Packet};
 use crate::path::{Path, PathAddr};
 use crate::peer::{Effects, Peer, Role};
 use crate::rng::Rng;
@@ -197,6 +197,44 @@ pub struct PeerInfo {
     pub last_received: Option<Instant>,
 }
 
+/// One peer's link, for whoever has packets for it.
+pub struct Outbox<'a> {
+    link: &'a mut Link,
+}
+
+impl Outbox<'_> {
+    /// How many more packets it takes now.
+    pub fn room(&self) -> usize {
+        self.link.room()
+    }
+
+    /// True while the link still carries a packet whose first four bytes (its ports) are these: what the link holds
+    /// arrives, and resending it above the link would only multiply it.
+    pub fn holds_flow(&self, ports: [u8; 4]) -> bool {
+        self.link.holds(ports)
+    }
+
+    /// Queues an inner segment. The caller respects [`Outbox::room`].
+    pub fn send_packet(&mut self, segment: Packet) {
+        self.link.enqueue_packet(segment);
+    }
+
+    /// Queues a segment without payload; only the newest of a flow matters.
+    pub fn send_pure_ack(&mut self, flow: u32, segment: Packet) {
+        self.link.enqueue_pure_ack(flow, segment);
+    }
+
+    /// Queues an inner datagram; the oldest waiting one may go.
+    pub fn send_loose(&mut self, datagram: Packet) {
+        self.link.enqueue_loose(datagram);
+    }
+
+    /// Buffers of packets that have arrived, to be used again.
+    pub const fn spare_buffers(&mut self) -> &mut Vec<Vec<u8>> {
+        self.link.spare()
+    }
+}
+
 /// The machine for all peers on one socket. See the module's documentation.
 pub struct Endpoint {
     identity: Identity,
@@ -333,17 +371,6 @@ impl Endpoint {
         self.peers.get(&peer).is_some_and(|e| e.peer.is_up(now))
     }
 
-    /// How many more packets the peer's link takes now; 0 for an unknown peer.
-    pub fn room(&self, peer: PeerId) -> usize {
-        self.peers.get(&peer).map_or(0, |e| e.peer.link.room())
-    }
-
-    /// True while the link still carries a packet whose first four bytes (its ports) are these: what the link holds
-    /// arrives, and resending it above the link would only multiply it.
-    pub fn holds_flow(&self, peer: PeerId, ports: [u8; 4]) -> bool {
-        self.peers.get(&peer).is_some_and(|e| e.peer.link.holds(ports))
-    }
-
     /// Longest inner segment that fits a datagram to the peer now. Unit: bytes.
     pub fn segment_len_max(&self, peer: PeerId) -> usize {
         let len = self.peers.get(&peer).map(|e| e.peer.paths.datagram_len());
@@ -359,69 +386,56 @@ impl Endpoint {
 
     /// Makes a session with the peer now, so that it stands before the first packet is queued.
     pub fn reach(&mut self, now: Instant, peer: PeerId) {
-        if !self.is_up(now, peer) {
-            self.with_link(now, peer, crate::link::Link::ping);
+        if let Some(entry) = self.peers.get_mut(&peer).filter(|e| !e.peer.is_up(now)) {
+            entry.peer.link.ping();
+            self.touch(peer);
         }
     }
 
-    /// Queues an inner segment. The caller respects [`Endpoint::room`].
-    pub fn send_packet(&mut self, now: Instant, peer: PeerId, segment: Vec<u8>) {
-        self.with_link(now, peer, |link| link.enqueue_packet(segment));
-    }
-
-    /// Queues a segment without payload; only the newest of a flow matters.
-    pub fn send_pure_ack(&mut self, now: Instant, peer: PeerId, flow: u32, segment: Vec<u8>) {
-        self.with_link(now, peer, |link| link.enqueue_pure_ack(flow, segment));
-    }
-
-    /// Queues an inner datagram; the oldest waiting one may go.
-    pub fn send_loose(&mut self, now: Instant, peer: PeerId, datagram: Vec<u8>) {
-        self.with_link(now, peer, |link| link.enqueue_loose(datagram));
-    }
-
-    fn with_link(&mut self, now: Instant, id: PeerId, f: impl FnOnce(&mut crate::link::Link)) {
-        if let Some(entry) = self.peers.get_mut(&id) {
-            f(&mut entry.peer.link);
-            self.touch(now, id);
-        }
+    /// Lets `f` queue packets for the peer; `None` for an unknown one.
+    pub fn outbox<R>(&mut self, id: PeerId, f: impl FnOnce(&mut Outbox<'_>) -> R) -> Option<R> {
+        let entry = self.peers.get_mut(&id)?;
+        let result = f(&mut Outbox { link: &mut entry.peer.link });
+        self.touch(id);
+        Some(result)
     }
 
     /// Says whether the application has streams to the peer: such a path is kept alive and looked after.
-    pub fn set_in_use(&mut self, now: Instant, id: PeerId, in_use: bool) {
+    pub fn set_in_use(&mut self, id: PeerId, in_use: bool) {
         if let Some(entry) = self.peers.get_mut(&id)
             && entry.peer.role == Role::Trusted
         {
             entry.peer.in_use = in_use;
-            self.touch(now, id);
+            self.touch(id);
         }
     }
 
     /// Ends every tunnel in order; drain `poll_transmit` once more afterwards.
-    pub fn close_all(&mut self, now: Instant) {
+    pub fn close_all(&mut self) {
         let ids: Vec<_> = self.peers.keys().copied().collect();
         for id in ids {
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.close(ResetReason::Closed as u8);
             }
-            self.touch(now, id);
+            self.touch(id);
         }
     }
 
     /// Answers a stranger's call (rendezvous). False when the stranger is gone or does not read.
-    pub fn answer(&mut self, now: Instant, peer: PeerId, id: u32, answer: Answer) -> bool {
-        self.send_control(now, peer, &Control::Answer(id, answer))
+    pub fn answer(&mut self, peer: PeerId, id: u32, answer: Answer) -> bool {
+        self.send_control(peer, &Control::Answer(id, answer))
     }
 
-    pub(crate) fn send_control(&mut self, now: Instant, id: PeerId, message: &Control) -> bool {
+    pub(crate) fn send_control(&mut self, id: PeerId, message: &Control) -> bool {
         let Some(entry) = self.peers.get_mut(&id) else { return false };
         let sent = entry.peer.link.send_control(&message.emit()).is_ok();
-        self.touch(now, id);
+        self.touch(id);
         sent
     }
 
     /// Tells a stranger something unasked (rendezvous). False when it is gone or does not read.
-    pub fn push(&mut self, now: Instant, peer: PeerId, push: crate::control::Push) -> bool {
-        self.send_control(now, peer, &Control::Push(push))
+    pub fn push(&mut self, peer: PeerId, push: crate::control::Push) -> bool {
+        self.send_control(peer, &Control::Push(push))
     }
 
     /// Where a peer's datagrams go now; for the beacon's forwarding.
@@ -505,7 +519,7 @@ impl Endpoint {
         let sink: &mut dyn Sink = if entry.peer.role == Role::Trusted { sink } else { &mut no_sink };
         let result = entry.peer.handle_data(now, from, (receiver, counter), datagram, &mut self.rng, sink);
         let result = result.map(|effects| self.apply(now, id, effects));
-        self.touch(now, id);
+        self.touch(id);
         result
     }
 
@@ -518,7 +532,7 @@ impl Endpoint {
             self.events.push_back(Event::Up(id));
         }
         if let Some(record) = effects.introduced {
-            self.on_introduced(now, id, record);
+            self.on_introduced(id, record);
         }
         if effects.path_changed {
             self.on_path_changed(id);
@@ -571,7 +585,7 @@ impl Endpoint {
         entry.peer.last_stamp = Some(stamp);
         entry.peer.install_next(self.aead, &keys, (index, remote_index), now);
         entry.peer.send_raw(from, resp);
-        self.touch(now, id);
+        self.touch(id);
         Ok(())
     }
 
@@ -601,7 +615,7 @@ impl Endpoint {
             self.events.push_back(Event::Up(id));
         }
         self.on_established(now, id);
-        self.touch(now, id);
+        self.touch(id);
         Ok(())
     }
 
@@ -619,7 +633,7 @@ impl Endpoint {
                 let reason = if entry.peer.away { ResetReason::Away } else { ResetReason::Unreachable };
                 self.reset_peer(now, id, reason);
             }
-            self.touch(now, id);
+            self.touch(id);
         }
         self.handle_directory_timeout(now);
     }
@@ -641,6 +655,7 @@ impl Endpoint {
             out.clear();
         }
         while let Some(&id) = self.ready.front() {
+            self.tend(now, id);
             let relay_key = *self.directory.relay_key();
             let Some(entry) = self.peers.get_mut(&id) else {
                 self.ready.pop_front();
@@ -726,8 +741,19 @@ impl Endpoint {
         }
     }
 
-    /// After anything that may have changed a peer: begin a due exchange, queue it for sending, keep the indexes.
-    fn touch(&mut self, now: Instant, id: PeerId) {
+    /// After anything that may have changed a peer: it is looked after at the next [`Endpoint::poll_transmit`].
+    fn touch(&mut self, id: PeerId) {
+        if let Some(entry) = self.peers.get_mut(&id)
+            && !entry.queued
+        {
+            entry.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Before a peer sends: begin a due exchange, keep the indexes. Nobody learns an index before it was sent, so that is
+    /// early enough.
+    fn tend(&mut self, now: Instant, id: PeerId) {
         let Some(entry) = self.peers.get(&id) else { return };
         if entry.peer.role == Role::Client && entry.peer.session_indexes().next().is_none() {
             return self.remove_peer(id);
@@ -743,10 +769,6 @@ impl Endpoint {
             }
             self.by_index.extend(current.iter().map(|index| (*index, id)));
             entry.indexes = current;
-        }
-        if !entry.queued {
-            entry.queued = true;
-            self.ready.push_back(id);
         }
     }
 

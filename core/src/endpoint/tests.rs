@@ -81,7 +81,7 @@ impl Pair {
 
     fn send(&mut self, side: usize, bytes: &[u8]) {
         let peer = self.peer(side);
-        self.ends[side].send_packet(self.now, peer, bytes.to_vec());
+        self.ends[side].outbox(peer, |outbox| outbox.send_packet(bytes.to_vec().into()));
     }
 
     fn drain(&mut self) {
@@ -267,7 +267,7 @@ fn a_silent_peer_is_given_up_and_an_orderly_close_is_told_at_once() {
     pair.send(0, b"hello");
     pair.run_for(Duration::from_secs(2));
     assert_eq!(pair.inboxes[1].0, [b"hello"]);
-    pair.ends[0].close_all(pair.now);
+    pair.ends[0].close_all();
     pair.run_for(DELAY * 4);
     assert!(pair.events[1].iter().any(|e| matches!(e, Event::Reset(_, ResetReason::Closed))));
 }

@@ -297,9 +297,10 @@ impl Controller for TolerantCubic {
     }
 
     fn window(&self) -> u64 {
-        let drained = DRAIN * self.bdp();
-        let window = if self.drain_until.is_some() && drained > 0.0 { self.window.min(drained) } else { self.window };
-        window.max(self.minimum()) as u64
+        if self.drain_until.is_none() {
+            return self.window as u64;
+        }
+        self.window.min(DRAIN * self.bdp()).max(self.minimum()) as u64
     }
 
     fn pacing_rate(&self) -> Option<u64> {

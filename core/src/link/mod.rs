@@ -11,12 +11,14 @@
 pub mod cc;
 pub mod control;
 pub mod frame;
+mod pacer;
+mod packet;
 mod ranges;
 mod recovery;
 
+pub use packet::Packet;
 pub use ranges::Urgency;
 
-use crate::codec::Put as _;
 use crate::time::{Duration, Instant, earliest};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -24,11 +26,16 @@ use alloc::vec::Vec;
 use cc::{AckSample, Controller, LossSample, TolerantCubic};
 use control::{BacklogFull, ControlReceiver, ControlSender};
 use frame::AckFrame;
+use pacer::Pacer;
 use ranges::Received;
-use recovery::{Carried, NewlyAcked, Rtt, Sent, SentLog};
+use recovery::{Carried, Load, NewlyAcked, Rtt, Sent, SentLog};
 
 /// Packets that may wait in front of the congestion window. Source: link.md, hazard 1.
 pub const QUEUE_MAX: usize = 64;
+/// Bytes of packets that may wait there: two batches, however large datagrams are. What waits here delays every stream.
+const QUEUE_LEN_MAX: usize = 128 * 1024;
+/// Buffers of acknowledged packets kept for new ones.
+const SPARE_MAX: usize = 2048;
 /// Inner datagrams that may wait; the oldest goes when a new one comes.
 pub const LOOSE_QUEUE_MAX: usize = 64;
 /// Pure acknowledgements that may wait, one per flow.
@@ -39,8 +46,6 @@ const SESSIONS_MAX: usize = 4;
 const PROBES: u32 = 2;
 /// Unanswered probes after which the window is taken back to its minimum. Source: RFC 9002 §7.6, simplified.
 const COLLAPSE_PROBES: u32 = 3;
-/// What may leave at once after a pause. Covers a timer that is a millisecond coarse.
-const BURST: Duration = Duration::from_millis(2);
 /// Room below which no further frame is started in a datagram. Unit: bytes.
 const FRAME_ROOM_MIN: usize = 48;
 /// Longest an ACK frame gets with all its ranges. Unit: bytes.
@@ -61,7 +66,7 @@ pub struct LinkStats {
 
 /// What [`Link::poll_frames`] wrote; hand it back through [`Link::on_sent`].
 pub(crate) struct Outgoing {
-    carried: Vec<Carried>,
+    carried: Load,
     counts_for_pacing: bool,
 }
 
@@ -78,14 +83,17 @@ pub(crate) struct Link {
     hello: Option<Vec<u8>>,
     hello_due: bool,
     ping_due: bool,
-    packets: VecDeque<Vec<u8>>,
-    resend: VecDeque<Vec<u8>>,
-    loose: VecDeque<Vec<u8>>,
-    pure_acks: VecDeque<(u32, Vec<u8>)>,
+    packets: VecDeque<Packet>,
+    /// Bytes in `packets`.
+    packets_len: usize,
+    resend: VecDeque<Packet>,
+    loose: VecDeque<Packet>,
+    pure_acks: VecDeque<(u32, Packet)>,
     /// The packet number that carries each flow's newest pure acknowledgement.
     newest_pure_ack: BTreeMap<u32, u64>,
-    /// Pacing: when the next datagram may leave, were there no burst allowance.
-    next_send: Instant,
+    pacer: Pacer,
+    /// Buffers of packets that have arrived, to be written again.
+    spare: Vec<Vec<u8>>,
     probes: u32,
     probe_credit: u32,
     stats: LinkStats,
@@ -105,11 +113,13 @@ impl Link {
             hello_due: false,
             ping_due: false,
             packets: VecDeque::new(),
+            packets_len: 0,
             resend: VecDeque::new(),
             loose: VecDeque::new(),
             pure_acks: VecDeque::new(),
             newest_pure_ack: BTreeMap::new(),
-            next_send: Instant::ZERO,
+            pacer: Pacer::default(),
+            spare: Vec::new(),
             probes: 0,
             probe_credit: 0,
             stats: LinkStats::default(),
@@ -149,7 +159,7 @@ impl Link {
 
     /// How many more packets the stack may hand over now.
     pub(crate) fn room(&self) -> usize {
-        QUEUE_MAX.saturating_sub(self.packets.len())
+        if self.packets_len >= QUEUE_LEN_MAX { 0 } else { QUEUE_MAX.saturating_sub(self.packets.len()) }
     }
 
     /// True while anything waits or is in flight.
@@ -160,18 +170,24 @@ impl Link {
     /// True while a packet that begins with `ports` waits or is in flight: it will arrive, so TCP need not resend it.
     /// Work is bounded by the window; asked only when TCP wants to resend.
     pub(crate) fn holds(&self, ports: [u8; 4]) -> bool {
-        let waiting = self.packets.iter().chain(&self.resend).any(|p| p.starts_with(&ports));
-        waiting || self.sent.any(|carried| matches!(carried, Carried::Packet(p) if p.starts_with(&ports)))
+        let waiting = self.packets.iter().chain(&self.resend).any(|p| p.bytes().starts_with(&ports));
+        waiting || self.sent.any(|carried| matches!(carried, Carried::Packet(p) if p.bytes().starts_with(&ports)))
     }
 
     // Verbs.
 
-    pub(crate) fn enqueue_packet(&mut self, segment: Vec<u8>) {
+    pub(crate) fn enqueue_packet(&mut self, segment: Packet) {
+        self.packets_len += segment.len();
         self.packets.push_back(segment);
     }
 
+    /// Buffers for new packets, if any are spare.
+    pub(crate) const fn spare(&mut self) -> &mut Vec<Vec<u8>> {
+        &mut self.spare
+    }
+
     /// Queues a segment that only acknowledges; an older one of the same flow is replaced.
-    pub(crate) fn enqueue_pure_ack(&mut self, flow: u32, segment: Vec<u8>) {
+    pub(crate) fn enqueue_pure_ack(&mut self, flow: u32, segment: Packet) {
         if let Some(waiting) = self.pure_acks.iter_mut().rev().take(64).find(|(f, _)| *f == flow) {
             waiting.1 = segment;
         } else if self.pure_acks.len() < PURE_ACKS_MAX {
@@ -179,7 +195,7 @@ impl Link {
         }
     }
 
-    pub(crate) fn enqueue_loose(&mut self, datagram: Vec<u8>) {
+    pub(crate) fn enqueue_loose(&mut self, datagram: Packet) {
         if self.loose.len() == LOOSE_QUEUE_MAX {
             self.loose.pop_front();
         }
@@ -237,13 +253,19 @@ impl Link {
         let session = ack.session.unwrap_or(remote_index);
         let Some(&(_, base)) = self.epochs.iter().find(|(index, _)| *index == session) else { return };
         let is_current = self.epochs.last().is_some_and(|(index, _)| *index == session);
-        let (control_tx, newest, hello, hello_due) =
-            (&mut self.control_tx, &mut self.newest_pure_ack, &mut self.hello, &mut self.hello_due);
+        let (control_tx, newest, hello, hello_due, spare) = (
+            &mut self.control_tx,
+            &mut self.newest_pure_ack,
+            &mut self.hello,
+            &mut self.hello_due,
+            &mut self.spare,
+        );
         // Counters from before this link began (the peer restarted) have negative numbers and are not ours.
         let number = |counter: u64| base.saturating_add(counter.min(i64::MAX as u64) as i64);
         let ranges = ack.ranges().map(|r| (number(*r.start()).max(0) as u64, number(*r.end())));
         let ranges = ranges.filter(|(_, high)| *high >= 0).map(|(low, high)| (low, high as u64));
         let acked = self.sent.acknowledge(now, ranges, |number, carried| match carried {
+            Carried::Packet(packet) if spare.len() < SPARE_MAX => spare.push(packet.into_buffer()),
             Carried::Control { bytes, .. } => control_tx.on_ack(bytes.len()),
             Carried::PureAck { flow, .. } if newest.get(&flow) == Some(&number) => {
                 newest.remove(&flow);
@@ -270,41 +292,47 @@ impl Link {
             app_limited: acked.in_flight_before * 13 < self.controller.window() * 10,
             delivery_rate: acked.delivery_rate,
         });
+        self.pacer.set_rate(self.controller.pacing_rate());
     }
 
     fn detect_lost(&mut self, now: Instant) {
         let mut lost = Vec::new();
         self.sent.detect_lost(now, self.rtt.reordering_allowance(), |number, sent| lost.push((number, sent)));
+        if lost.is_empty() {
+            return;
+        }
         let next = self.sent.next();
         for (number, sent) in lost {
             self.stats.lost += 1;
             self.controller.on_loss(&LossSample { now, number, next, bytes: u64::from(sent.size) });
             self.requeue(number, sent);
         }
+        self.pacer.set_rate(self.controller.pacing_rate());
     }
 
     fn requeue(&mut self, number: u64, sent: Sent) {
-        for carried in sent.carried {
-            match carried {
-                Carried::Packet(segment) => self.resend.push_back(segment),
-                Carried::PureAck { flow, bytes } => {
-                    if self.newest_pure_ack.get(&flow) == Some(&number) {
-                        self.newest_pure_ack.remove(&flow);
-                        let superseded = self.pure_acks.iter().any(|(f, _)| *f == flow);
-                        if !superseded {
-                            self.pure_acks.push_front((flow, bytes));
-                        }
+        sent.carried.for_each(|carried| match carried {
+            Carried::Packet(segment) => self.resend.push_back(segment),
+            Carried::PureAck { flow, bytes } => {
+                if self.newest_pure_ack.get(&flow) == Some(&number) {
+                    self.newest_pure_ack.remove(&flow);
+                    let superseded = self.pure_acks.iter().any(|(f, _)| *f == flow);
+                    if !superseded {
+                        self.pure_acks.push_front((flow, bytes));
                     }
                 }
-                Carried::Control { offset, bytes } => self.control_tx.on_loss(offset, bytes),
-                Carried::Hello => self.hello_due = self.hello.is_some(),
-                Carried::Ping => {}
             }
-        }
+            Carried::Control { offset, bytes } => self.control_tx.on_loss(offset, bytes),
+            Carried::Hello => self.hello_due = self.hello.is_some(),
+            Carried::Ping => {}
+        });
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.detect_lost(now);
+        if self.sent.is_empty() {
+            self.spare = Vec::new(); // a quiet peer costs no memory
+        }
         let timeout = self.rtt.probe_timeout(self.probes);
         if self.sent.probe_deadline(timeout).is_some_and(|at| at <= now) {
             self.probe();
@@ -317,6 +345,7 @@ impl Link {
         self.probe_credit = PROBES;
         if self.probes == COLLAPSE_PROBES {
             self.controller.on_collapse();
+            self.pacer.set_rate(self.controller.pacing_rate());
         }
         for _ in 0..PROBES {
             let Some((number, sent)) = self.sent.take_oldest() else { break };
@@ -332,28 +361,18 @@ impl Link {
         !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty() && self.pure_acks.is_empty())
     }
 
-    fn burst(&self, rate: u64) -> Duration {
-        BURST.max(Duration::from_micros(2 * 1_500 * 1_000_000 / rate.max(1)))
+    fn is_window_full(&self) -> bool {
+        self.sent.in_flight() >= self.controller.window()
     }
 
     /// When paced sending may go on; `None` when nothing paced waits or the window is full.
     fn pacing_deadline(&self) -> Option<Instant> {
         let waiting = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
-        if !waiting || self.sent.in_flight() >= self.controller.window() {
-            return None;
-        }
-        let rate = self.controller.pacing_rate()?;
-        Some(self.next_send - self.burst(rate))
+        if waiting && !self.is_window_full() { self.pacer.deadline() } else { None }
     }
 
     fn may_send_data(&self, now: Instant) -> bool {
-        if self.probe_credit > 0 {
-            return true;
-        }
-        if self.sent.in_flight() >= self.controller.window() {
-            return false;
-        }
-        self.controller.pacing_rate().is_none_or(|rate| self.next_send <= now + self.burst(rate))
+        self.probe_credit > 0 || (self.pacer.may_send(now) && !self.is_window_full())
     }
 
     /// Writes the frames of one datagram, at most `room` bytes, for the session with our index `local_index`.
@@ -366,7 +385,7 @@ impl Link {
         out: &mut Vec<u8>,
     ) -> Option<Outgoing> {
         let end = out.len() + room;
-        let mut carried = Vec::new();
+        let mut carried = Load::None;
         let mut counts_for_pacing = false;
         let ack_due = self.received.iter().any(|r| r.deadline().is_some_and(|at| at <= now));
         let start = out.len();
@@ -399,7 +418,7 @@ impl Link {
         }
     }
 
-    fn emit_hello_and_control(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Vec<Carried>) {
+    fn emit_hello_and_control(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Load) {
         if self.hello_due
             && let Some(hello) = &self.hello
             && out.len() + hello.len() + 8 <= end
@@ -415,24 +434,24 @@ impl Link {
         }
     }
 
-    fn emit_pure_acks(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Vec<Carried>) {
+    fn emit_pure_acks(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Load) {
         while let Some((_, bytes)) = self.pure_acks.front() {
             if out.len() + bytes.len() + 4 > end {
                 break;
             }
             let Some((flow, bytes)) = self.pure_acks.pop_front() else { break };
-            frame::emit_pure_ack(out, &bytes);
+            frame::emit_pure_ack(out, bytes.bytes());
             self.newest_pure_ack.insert(flow, self.sent.next());
             carried.push(Carried::PureAck { flow, bytes });
         }
     }
 
     fn next_len(&self) -> Option<usize> {
-        self.resend.front().or(self.packets.front()).or(self.loose.front()).map(Vec::len)
+        self.resend.front().or(self.packets.front()).or(self.loose.front()).map(Packet::len)
     }
 
     /// Packets until the datagram is full: resent ones first, then new ones, then loose datagrams.
-    fn emit_packets(&mut self, start: usize, end: usize, out: &mut Vec<u8>, carried: &mut Vec<Carried>) -> bool {
+    fn emit_packets(&mut self, start: usize, end: usize, out: &mut Vec<u8>, carried: &mut Load) -> bool {
         let before = out.len();
         while let Some(len) = self.next_len() {
             if out.len() + 1 + len > end {
@@ -442,16 +461,19 @@ impl Link {
                 }
                 break;
             }
-            let queue = [&mut self.resend, &mut self.packets, &mut self.loose];
-            let Some(which) = queue.iter().position(|q| !q.is_empty()) else { break };
-            let [resend, packets, loose] = queue;
-            let Some(bytes) = [resend, packets, loose].into_iter().nth(which).and_then(VecDeque::pop_front) else {
+            let (packet, recovered) = if let Some(packet) = self.resend.pop_front() {
+                (packet, true)
+            } else if let Some(packet) = self.packets.pop_front() {
+                self.packets_len -= packet.len();
+                (packet, true)
+            } else if let Some(packet) = self.loose.pop_front() {
+                (packet, false)
+            } else {
                 break;
             };
             let more_fits = self.next_len().is_some_and(|next| out.len() + len + next + 8 <= end);
-            let recovered = which < 2;
-            frame::emit_packet(out, recovered, !more_fits, &bytes);
-            carried.push(if recovered { Carried::Packet(bytes) } else { Carried::Ping });
+            frame::emit_packet(out, recovered, !more_fits, packet.bytes());
+            carried.push(if recovered { Carried::Packet(packet) } else { Carried::Ping });
             if !more_fits {
                 break;
             }
@@ -462,13 +484,20 @@ impl Link {
     /// The path shrank after the front packet was made: a TCP segment becomes two, a loose datagram is dropped.
     fn split_oversized(&mut self, room: usize) {
         self.stats.oversized += 1;
-        let Some(queue) = [&mut self.resend, &mut self.packets].into_iter().find(|q| !q.is_empty()) else {
+        if let Some(packet) = self.resend.pop_front() {
+            if let Some((first, rest)) = packet.split(room) {
+                self.resend.push_front(rest);
+                self.resend.push_front(first);
+            }
+        } else if let Some(packet) = self.packets.pop_front() {
+            self.packets_len -= packet.len();
+            if let Some((first, rest)) = packet.split(room) {
+                self.packets_len += first.len() + rest.len();
+                self.packets.push_front(rest);
+                self.packets.push_front(first);
+            }
+        } else {
             self.loose.pop_front();
-            return;
-        };
-        if let Some((first, rest)) = queue.pop_front().and_then(|segment| split_segment(segment, room)) {
-            queue.push_front(rest);
-            queue.push_front(first);
         }
     }
 
@@ -482,10 +511,7 @@ impl Link {
         }
         if outgoing.counts_for_pacing {
             self.probe_credit = self.probe_credit.saturating_sub(1);
-            if let Some(rate) = self.controller.pacing_rate() {
-                let cost = Duration::from_micros((size as u64 * 1_000_000).div_ceil(rate.max(1)));
-                self.next_send = self.next_send.max(now - self.burst(rate)) + cost;
-            }
+            self.pacer.on_sent(now, size);
         }
     }
 
@@ -500,26 +526,8 @@ impl Link {
 impl Outgoing {
     /// A datagram that needs no acknowledgement (probes, CLOSE).
     pub(crate) const fn untracked() -> Self {
-        Self { carried: Vec::new(), counts_for_pacing: false }
+        Self { carried: Load::None, counts_for_pacing: false }
     }
-}
-
-/// Cuts a TCP segment in two so that the first part has at most `room` bytes; `None` when it has no payload to cut.
-/// Checksums are not in use inside a tunnel (the tag covers every byte).
-fn split_segment(mut segment: Vec<u8>, room: usize) -> Option<(Vec<u8>, Vec<u8>)> {
-    const FIN_PSH: u8 = 0x01 | 0x08;
-    let header_len = usize::from(*segment.get(12)? >> 4) * 4;
-    if header_len < 20 || room <= header_len || segment.len() <= room {
-        return None;
-    }
-    let mut rest = segment.get(..header_len)?.to_vec();
-    rest.put(segment.get(room..)?);
-    segment.truncate(room);
-    let sequence = u32::from_be_bytes(*segment.get(4..)?.first_chunk()?);
-    let behind = sequence.wrapping_add((room - header_len) as u32);
-    rest.get_mut(4..8)?.copy_from_slice(&behind.to_be_bytes());
-    *segment.get_mut(13)? &= !FIN_PSH; // they belong to the last byte
-    Some((segment, rest))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! it is lost. Loss is judged by time alone (RACK, RFC 8985): a datagram is lost when one sent later was acknowledged
 //! and a reordering allowance has passed, so that reordering by some milliseconds costs nothing.
 
+use super::packet::Packet;
 use super::ranges::ACK_DELAY_RELAXED;
 use crate::time::{Duration, Instant};
 use alloc::collections::{BTreeSet, VecDeque};
@@ -19,10 +20,10 @@ const BACKOFF_MAX: u32 = 6;
 /// What a datagram carried that matters after it is sent.
 #[derive(Debug)]
 pub(crate) enum Carried {
-    Packet(Vec<u8>),
+    Packet(Packet),
     PureAck {
         flow: u32,
-        bytes: Vec<u8>,
+        bytes: Packet,
     },
     Control {
         offset: u64,
@@ -33,11 +34,53 @@ pub(crate) enum Carried {
     Ping,
 }
 
+/// All that one datagram carried; nearly always one thing, which then needs no allocation.
+#[derive(Debug, Default)]
+pub(crate) enum Load {
+    #[default]
+    None,
+    One(Carried),
+    Many(Vec<Carried>),
+}
+
+impl Load {
+    pub(crate) const fn is_empty(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    pub(crate) fn push(&mut self, carried: Carried) {
+        *self = match core::mem::take(self) {
+            Self::None => Self::One(carried),
+            Self::One(first) => Self::Many(alloc::vec![first, carried]),
+            Self::Many(mut all) => {
+                all.push(carried);
+                Self::Many(all)
+            }
+        };
+    }
+
+    fn as_slice(&self) -> &[Carried] {
+        match self {
+            Self::None => &[],
+            Self::One(carried) => core::slice::from_ref(carried),
+            Self::Many(all) => all,
+        }
+    }
+
+    pub(crate) fn for_each(self, mut f: impl FnMut(Carried)) {
+        match self {
+            Self::None => {}
+            Self::One(carried) => f(carried),
+            Self::Many(all) => all.into_iter().for_each(f),
+        }
+    }
+}
+
 /// One datagram in flight.
 pub(crate) struct Sent {
     pub(crate) at: Instant,
     pub(crate) size: u32,
-    pub(crate) carried: Vec<Carried>,
+    pub(crate) carried: Load,
     delivery: Delivery,
 }
 
@@ -98,11 +141,11 @@ impl SentLog {
 
     /// True when something in flight satisfies `f`.
     pub(crate) fn any(&self, f: impl Fn(&Carried) -> bool) -> bool {
-        self.entries.iter().flatten().flat_map(|sent| &sent.carried).any(f)
+        self.entries.iter().flatten().flat_map(|sent| sent.carried.as_slice()).any(f)
     }
 
     /// Notes a datagram; one that carries nothing only takes its number.
-    pub(crate) fn push(&mut self, now: Instant, size: usize, carried: Vec<Carried>) {
+    pub(crate) fn push(&mut self, now: Instant, size: usize, carried: Load) {
         if carried.is_empty() {
             self.entries.push_back(None);
             self.trim();
@@ -130,7 +173,7 @@ impl SentLog {
         let mut take = |log: &mut Self, number: u64| {
             let Some(sent) = log.take(number) else { return };
             bytes += u64::from(sent.size);
-            sent.carried.into_iter().for_each(|carried| on_acked(number, carried));
+            sent.carried.for_each(|carried| on_acked(number, carried));
             let snapshot = Snapshot { number, at: sent.at, delivery: sent.delivery };
             newest = newest.take().filter(|n: &Snapshot| n.number > number).or(Some(snapshot));
         };
@@ -288,14 +331,12 @@ impl Rtt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::vec;
-
     const MS: Duration = Duration::from_millis(1);
 
     fn log(count: u64) -> SentLog {
         let mut log = SentLog::default();
         for i in 0..count {
-            log.push(Instant::ZERO + MS * i as u32, 100, vec![Carried::Ping]);
+            log.push(Instant::ZERO + MS * i as u32, 100, Load::One(Carried::Ping));
         }
         log
     }

@@ -95,7 +95,7 @@ fn every_packet_arrives_at_any_loss() {
         let (mut queued, mut seen) = (0u32, BTreeSet::new());
         while seen.len() < 2000 {
             while queued < 2000 && pair.links[0].room() > 0 {
-                pair.links[0].enqueue_packet([&queued.to_le_bytes()[..], &[0; 1000]].concat());
+                pair.links[0].enqueue_packet([&queued.to_le_bytes()[..], &[0; 1000]].concat().into());
                 queued += 1;
             }
             assert!(pair.step(), "stalled at {loss} % with {}", pair.got[1].len());
@@ -114,7 +114,7 @@ fn only_the_newest_pure_acknowledgement_of_a_flow_is_sent_and_it_survives_loss()
         let mut pair = Pair::new(40);
         pair.rng = Rng::new([seed; 32]);
         for i in 0..10u8 {
-            pair.links[0].enqueue_pure_ack(5, vec![i; 20]);
+            pair.links[0].enqueue_pure_ack(5, vec![i; 20].into());
             if i % 3 == 0 {
                 pair.step();
             }
@@ -129,11 +129,14 @@ fn only_the_newest_pure_acknowledgement_of_a_flow_is_sent_and_it_survives_loss()
 #[test]
 fn the_queue_for_the_stack_and_the_loose_queue_have_their_maximum() {
     let mut link = Link::new(1232);
-    (0..QUEUE_MAX).for_each(|_| link.enqueue_packet(vec![0; 10]));
+    (0..QUEUE_MAX).for_each(|_| link.enqueue_packet(vec![0; 10].into()));
     assert_eq!(link.room(), 0);
-    (0..2 * LOOSE_QUEUE_MAX).for_each(|i| link.enqueue_loose(vec![i as u8]));
+    let mut other = Link::new(1232);
+    (0..2).for_each(|_| other.enqueue_packet(vec![0; QUEUE_LEN_MAX / 2].into()));
+    assert_eq!(other.room(), 0, "large packets fill it sooner");
+    (0..2 * LOOSE_QUEUE_MAX).for_each(|i| link.enqueue_loose(vec![i as u8].into()));
     assert_eq!(link.loose.len(), LOOSE_QUEUE_MAX);
-    assert_eq!(link.loose.back(), Some(&vec![2 * LOOSE_QUEUE_MAX as u8 - 1]), "the oldest went");
+    assert_eq!(link.loose.back().unwrap().bytes(), [2 * LOOSE_QUEUE_MAX as u8 - 1], "the oldest went");
 }
 
 #[test]
@@ -142,7 +145,7 @@ fn segments_too_large_for_the_path_are_split_without_loss() {
     let mut segment: Vec<u8> = (0..3020).map(|i| (i % 251) as u8).collect();
     segment[4..8].copy_from_slice(&(u32::MAX - 5).to_be_bytes());
     (segment[12], segment[13]) = (5 << 4, 0x19);
-    link.enqueue_packet(segment.clone());
+    link.enqueue_packet(segment.clone().into());
     let (mut payload, mut next, mut out) = (Vec::new(), u32::MAX - 5, Vec::new());
     while let Some(outgoing) = link.poll_frames(Instant::ZERO, 0, ROOM, &mut out) {
         for frame in Frames::new(&out) {
@@ -156,8 +159,8 @@ fn segments_too_large_for_the_path_are_split_without_loss() {
         out.clear();
     }
     assert_eq!(payload, segment[20..]);
-    link.enqueue_packet(vec![0; 2000]); // not a segment: dropped, never stuck
-    link.enqueue_packet(vec![1; 100]);
+    link.enqueue_packet(vec![0; 2000].into()); // not a segment: dropped, never stuck
+    link.enqueue_packet(vec![1; 100].into());
     assert!(link.poll_frames(Instant::ZERO, 0, ROOM, &mut out).is_some());
     assert!(out.ends_with(&[1; 100]));
 }
@@ -175,7 +178,7 @@ fn after_silence_the_window_collapses_and_probes_go_on() {
     while pair.step() {}
     pair.loss_percent = 100;
     let before = pair.links[0].window();
-    pair.links[0].enqueue_packet(vec![0; 100]);
+    pair.links[0].enqueue_packet(vec![0; 100].into());
     for _ in 0..12 {
         pair.step();
     }

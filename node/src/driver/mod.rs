@@ -321,10 +321,7 @@ impl Driver {
             let drained = self.guarded(|d| {
                 let now = d.now();
                 let stack = &mut d.stack;
-                !d.udp.recv_batch(|from, datagram| {
-                    // Discards are counted by the endpoint.
-                    let _ = stack.handle_datagram(now, from, datagram);
-                })
+                !d.udp.recv_batch(|from, batch, segment_len| stack.handle_batch(now, from, batch, segment_len))
             });
             self.udp_readable = !drained;
         }
@@ -490,8 +487,7 @@ impl Driver {
     }
 
     fn end(mut self, batch: &mut Vec<u8>) {
-        let now = self.now();
-        self.stack.endpoint_mut().close_all(now);
+        self.stack.endpoint_mut().close_all();
         self.transmit(batch);
         self.save_trust(Then::Nothing);
         self.worker.stop();

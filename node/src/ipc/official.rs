@@ -150,8 +150,7 @@ impl Driver {
         let key = crate::resolve::pinned(self.stack.endpoint().trust(), &to.addr.to_string()).map(|p| p.identity);
         let key = key.map_err(|f| f.message)?;
         let peer = self.stack.endpoint().peer_by_identity(&key).ok_or("no such peer")?;
-        let now = self.now();
-        self.stack.send_datagram(now, peer, (to.port, to.port), bytes).map_err(|e| format!("{e:?}"))
+        self.stack.send_datagram(peer, (to.port, to.port), bytes).map_err(|e| format!("{e:?}"))
     }
 
     /// `sub u8`, then its arguments: 1 send (node u32, text), 2 approve (u32), 3 reject (u32, text), 4 pending, 5 trusted,
