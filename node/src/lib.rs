@@ -19,6 +19,7 @@
 #![deny(unsafe_code)]
 
 mod aead;
+mod byte_queue;
 mod command;
 mod config;
 mod courier;

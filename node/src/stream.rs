@@ -1,10 +1,10 @@
 //! Owns the application's end of a stream: two bounded byte queues between any thread and the loop.
 
+use crate::byte_queue::{ByteQueue, CHUNK_LEN};
 use crate::command::{Command, Handle};
 use crate::failure::Failure;
 use pilot_core::AddrPort;
 use pilot_stack::StreamId;
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Most bytes that wait in each direction between application and loop. Unit: bytes. A full queue closes the TCP window.
-pub(crate) const QUEUE_MAX: usize = 256 * 1024;
+pub(crate) const QUEUE_MAX: usize = 512 * 1024;
+/// Writes up to this size are copied under the lock and share a chunk. Unit: bytes.
+const SMALL_LEN: usize = 4096;
 
 /// A byte stream to a peer, with the methods of `std::net::TcpStream`. Clones share one stream; the last one to go closes
 /// it, delivering what was written.
@@ -47,8 +49,8 @@ pub(crate) struct Shared {
 
 #[derive(Default)]
 pub(crate) struct Queues {
-    pub(crate) incoming: VecDeque<u8>,
-    pub(crate) outgoing: VecDeque<u8>,
+    pub(crate) incoming: ByteQueue,
+    pub(crate) outgoing: ByteQueue,
     /// The peer's FIN has arrived.
     pub(crate) fin: bool,
     pub(crate) failure: Option<Failure>,
@@ -58,6 +60,17 @@ pub(crate) struct Queues {
     pub(crate) deaf: bool,
     /// The application dropped its last handle: close once `outgoing` has left.
     pub(crate) gone: bool,
+}
+
+impl Queues {
+    /// Whether more may be written.
+    fn writable(&self) -> io::Result<()> {
+        match &self.failure {
+            Some(failure) => Err(failure.clone().into()),
+            None if self.shut => Err(io::ErrorKind::BrokenPipe.into()),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Shared {
@@ -173,9 +186,7 @@ impl Stream {
                 let failure = queues.failure.clone().map(|f| Err(f.into()));
                 return failure.or(queues.fin.then_some(Ok(0)));
             }
-            let n = buf.len().min(queues.incoming.len());
-            buf.iter_mut().zip(&queues.incoming).for_each(|(slot, byte)| *slot = *byte);
-            Some(Ok(n))
+            Some(Ok(queues.incoming.peek(buf)))
         })?
     }
 
@@ -233,20 +244,27 @@ impl Owned {
             return Ok(0);
         }
         let timeout = self.options().read_timeout;
-        let (n, was_full) = self.wait(timeout, |queues| {
+        let chunk = self.wait(timeout, |queues| {
             if queues.deaf {
-                return Some(Ok((0, false)));
+                return Some(Ok(None));
             }
             if queues.incoming.is_empty() {
-                let failure = queues.failure.clone().map(|f| Err(f.into()));
-                return failure.or(queues.fin.then_some(Ok((0, false))));
+                let failure = queues.failure.clone().map(|f| Err(io::Error::from(f)));
+                return failure.or(queues.fin.then_some(Ok(None)));
             }
             let was_full = queues.incoming.len() >= QUEUE_MAX / 2;
-            // VecDeque's own Read copies its two halves.
-            Some(queues.incoming.read(buf).map(|n| (n, was_full && queues.incoming.len() < QUEUE_MAX / 2)))
+            let chunk = queues.incoming.pop();
+            Some(Ok(chunk.map(|chunk| (chunk, was_full && queues.incoming.len() < QUEUE_MAX / 2))))
         })??;
-        if was_full {
-            self.tell()?; // there is room again
+        let Some((mut chunk, has_room_again)) = chunk else { return Ok(0) };
+        let n = chunk.rest().len().min(buf.len());
+        buf[..n].copy_from_slice(&chunk.rest()[..n]);
+        chunk.consume(n);
+        if !chunk.rest().is_empty() {
+            self.shared.lock().incoming.put_back(chunk);
+        }
+        if has_room_again {
+            self.tell()?;
         }
         Ok(n)
     }
@@ -257,19 +275,26 @@ impl Owned {
         }
         let timeout = self.options().write_timeout;
         let n = self.wait(timeout, |queues| {
-            if let Some(failure) = &queues.failure {
-                return Some(Err(io::Error::from(failure.clone())));
+            let room = QUEUE_MAX.saturating_sub(queues.outgoing.len());
+            match queues.writable() {
+                Ok(()) if room == 0 => None,
+                Ok(()) => {
+                    let n = room.min(buf.len()).min(CHUNK_LEN);
+                    if n <= SMALL_LEN {
+                        queues.outgoing.extend(&buf[..n]);
+                    }
+                    Some(Ok(n))
+                }
+                Err(e) => Some(Err(e)),
             }
-            if queues.shut {
-                return Some(Err(io::ErrorKind::BrokenPipe.into()));
-            }
-            let room = QUEUE_MAX - queues.outgoing.len();
-            (room > 0).then(|| {
-                let n = room.min(buf.len());
-                queues.outgoing.extend(&buf[..n]);
-                Ok(n)
-            })
         })??;
+        if n > SMALL_LEN {
+            // Copied without the lock: meanwhile the loop goes on, and the stream may have ended.
+            let chunk = buf[..n].to_vec();
+            let mut queues = self.shared.lock();
+            queues.writable()?;
+            queues.outgoing.push(chunk);
+        }
         self.tell()?;
         Ok(n)
     }

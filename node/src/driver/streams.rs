@@ -1,6 +1,7 @@
 //! Owns who has which stream: application threads, handed-out descriptors, the daemon's services, the courier.
 
 use super::{Driver, Reply};
+use crate::byte_queue::CHUNK_LEN;
 use crate::command::Accepted;
 use crate::driver::ops::Then;
 use crate::failure::{Code, Failure};
@@ -18,7 +19,6 @@ use pilot_stack::{CommandError, Recv, StreamEnd, StreamId};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde_json::json;
 use std::collections::VecDeque;
-use std::io::Write as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -355,52 +355,26 @@ impl Driver {
     fn serve_app(&mut self, id: StreamId, shared: &Shared) -> bool {
         shared.loop_looks();
         let failed_as = self.stack.stream_info(id).and_then(|i| i.end).map(|end| self.failure_of(id, end));
+        let mut changed = self.take_outgoing(id, shared);
+        let (deaf, room) = {
+            let queues = shared.lock();
+            (queues.deaf, QUEUE_MAX.saturating_sub(queues.incoming.len()))
+        };
+        // Read without the lock, handed over at once.
+        let (chunks, end) = self.read_chunks(id, room, deaf);
         let mut queues = shared.lock();
-        let mut changed = false;
-        while !queues.outgoing.is_empty() {
-            let (front, _) = queues.outgoing.as_slices();
-            match self.stack.send(id, front) {
-                Ok(0) => break,
-                Ok(n) => {
-                    queues.outgoing.drain(..n);
-                    changed = true;
-                }
-                Err(_) => {
-                    queues.outgoing.clear();
-                    break;
-                }
+        changed |= !chunks.is_empty();
+        chunks.into_iter().for_each(|chunk| queues.incoming.push(chunk));
+        match end {
+            Recv::Fin => {
+                changed |= !queues.fin;
+                queues.fin = true;
             }
-        }
-        if queues.shut && queues.outgoing.is_empty() {
-            self.stack.shutdown_write(id);
-        }
-        while queues.incoming.len() < QUEUE_MAX {
-            let room = QUEUE_MAX - queues.incoming.len();
-            let deaf = queues.deaf;
-            let incoming = &mut queues.incoming;
-            let result = self.stack.recv_with(id, |bytes| {
-                let n = bytes.len().min(room);
-                if !deaf {
-                    // Writing to a VecDeque cannot fail.
-                    let _ = incoming.write_all(&bytes[..n]);
-                }
-                n
-            });
-            match result {
-                Recv::Data(_) => changed = true,
-                Recv::Blocked => break,
-                Recv::Fin => {
-                    changed |= !queues.fin;
-                    queues.fin = true;
-                    break;
-                }
-                Recv::Ended(end) => {
-                    changed |= queues.failure.is_none();
-                    let failure = || failed_as.unwrap_or_else(|| Failure::from_end(end, "the peer", 0));
-                    queues.failure = Some(queues.failure.take().unwrap_or_else(failure));
-                    break;
-                }
+            Recv::Ended(end) if queues.failure.is_none() => {
+                changed = true;
+                queues.failure = Some(failed_as.unwrap_or_else(|| Failure::from_end(end, "the peer", 0)));
             }
+            _ => {}
         }
         let over = queues.gone && queues.outgoing.is_empty();
         drop(queues);
@@ -412,6 +386,53 @@ impl Driver {
             self.stack.close(now, id);
         }
         !over
+    }
+
+    /// Moves what the application wrote into the stream; true when there is room again.
+    fn take_outgoing(&mut self, id: StreamId, shared: &Shared) -> bool {
+        let mut changed = false;
+        loop {
+            let mut queues = shared.lock();
+            let Some(mut chunk) = queues.outgoing.pop() else {
+                if queues.shut {
+                    self.stack.shutdown_write(id);
+                }
+                return changed;
+            };
+            drop(queues);
+            let sent = self.stack.send(id, chunk.rest());
+            changed |= !matches!(sent, Ok(0));
+            match sent {
+                Ok(n) if n == chunk.rest().len() => {}
+                Ok(n) => {
+                    chunk.consume(n);
+                    shared.lock().outgoing.put_back(chunk);
+                    return changed;
+                }
+                // It will never be sent; why is told with the stream's end.
+                Err(_) => shared.lock().outgoing.clear(),
+            }
+        }
+    }
+
+    /// Up to `room` bytes that have arrived, and why there are not more. What a deaf application would get is dropped.
+    fn read_chunks(&mut self, id: StreamId, room: usize, deaf: bool) -> (Vec<Vec<u8>>, Recv) {
+        let (mut chunks, mut left) = (Vec::new(), room);
+        while left > 0 {
+            let result = self.stack.recv_with(id, |bytes| {
+                let n = bytes.len().min(left).min(CHUNK_LEN);
+                if !deaf {
+                    chunks.push(bytes[..n].to_vec());
+                }
+                n
+            });
+            match result {
+                Recv::Data(_) if deaf => {}
+                Recv::Data(n) => left -= n,
+                end => return (chunks, end),
+            }
+        }
+        (chunks, Recv::Blocked)
     }
 
     fn serve_fd(&mut self, id: StreamId, stream: &mut FdStream, token: Token, client: ClientId) -> bool {

@@ -1,0 +1,126 @@
+//! Owns a queue of bytes in chunks, so that whoever copies does not hold the lock meanwhile: a chunk is taken out, copied,
+//! and what is left of it put back.
+
+use std::collections::VecDeque;
+
+/// Largest chunk that is made at once. Unit: bytes.
+pub(crate) const CHUNK_LEN: usize = 64 * 1024;
+
+/// Bytes in the order in which they were pushed.
+#[derive(Default)]
+pub(crate) struct ByteQueue {
+    chunks: VecDeque<Chunk>,
+    len: usize,
+}
+
+/// Some bytes of a queue, partly used.
+pub(crate) struct Chunk {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Chunk {
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    pub(crate) const fn consume(&mut self, len: usize) {
+        self.start += len;
+    }
+}
+
+impl From<Vec<u8>> for Chunk {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, start: 0 }
+    }
+}
+
+impl ByteQueue {
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends a chunk as it is.
+    pub(crate) fn push(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.len += bytes.len();
+            self.chunks.push_back(bytes.into());
+        }
+    }
+
+    /// Appends a copy of a few bytes, to the last chunk if it has room.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        match self.chunks.back_mut().filter(|last| last.bytes.len() + bytes.len() <= last.bytes.capacity()) {
+            Some(last) => {
+                self.len += bytes.len();
+                last.bytes.extend_from_slice(bytes);
+            }
+            None => self.push(bytes.to_vec()),
+        }
+    }
+
+    /// Takes the oldest chunk out.
+    pub(crate) fn pop(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.pop_front()?;
+        self.len -= chunk.rest().len();
+        Some(chunk)
+    }
+
+    /// Puts back what is left of a chunk that was popped.
+    pub(crate) fn put_back(&mut self, chunk: Chunk) {
+        if !chunk.rest().is_empty() {
+            self.len += chunk.rest().len();
+            self.chunks.push_front(chunk);
+        }
+    }
+
+    /// Copies from the front without taking; how many bytes.
+    pub(crate) fn peek(&self, buf: &mut [u8]) -> usize {
+        let mut done = 0;
+        for chunk in &self.chunks {
+            let len = chunk.rest().len().min(buf.len() - done);
+            buf[done..done + len].copy_from_slice(&chunk.rest()[..len]);
+            done += len;
+        }
+        done
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_order_however_they_went_in() {
+        let (mut queue, mut expected, mut got) = (ByteQueue::default(), Vec::new(), Vec::new());
+        for i in 0..200u8 {
+            let bytes = vec![i; usize::from(i % 7) * 30];
+            expected.extend_from_slice(&bytes);
+            if i % 2 == 0 { queue.push(bytes) } else { queue.extend(&bytes) }
+            let mut front = [0; 16];
+            let peeked = queue.peek(&mut front);
+            assert_eq!(front[..peeked], expected[got.len()..(got.len() + 16).min(expected.len())]);
+            if let Some(mut chunk) = queue.pop() {
+                let len = chunk.rest().len().min(50);
+                got.extend_from_slice(&chunk.rest()[..len]);
+                chunk.consume(len);
+                queue.put_back(chunk);
+            }
+            assert_eq!(queue.len(), expected.len() - got.len());
+        }
+        while let Some(chunk) = queue.pop() {
+            got.extend_from_slice(chunk.rest());
+        }
+        assert!(queue.is_empty());
+        assert_eq!(got, expected);
+    }
+}
