@@ -9,6 +9,8 @@ use pilot_core::endpoint::ResetReason;
 use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp;
 
+/// Smallest ring while there is budget. Unit: bytes. Source: link.md, hazard 5.
+pub(crate) const RING_LEN_USUAL: usize = 1 << 20;
 /// Segments held back because one before them is missing. The link resends the missing one; TCP would have to guess.
 const HELD_MAX: usize = 32_768;
 
@@ -64,7 +66,7 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// A flow that begins to listen or connect; its rings are chosen later, by [`Flow::set_rings`].
+    /// A flow that will listen or connect once it has a socket with rings; see [`Flow::set_socket`].
     pub(crate) fn new(id: StreamId) -> Self {
         let storage: Vec<SocketStorage<'static>> = Vec::with_capacity(1);
         let mut set = SocketSet::new(storage);
@@ -87,10 +89,15 @@ impl Flow {
         }
     }
 
-    /// Gives the flow its two rings, before it connects or listens: their size cannot change afterwards.
-    pub(crate) fn set_rings(&mut self, ring_len: usize) {
-        *self.socket_mut() = socket(ring_len);
-        self.ring_len = ring_len;
+    /// Gives the flow its socket, before it connects or listens: the size of rings cannot change afterwards.
+    pub(crate) fn set_socket(&mut self, socket: tcp::Socket<'static>) {
+        self.ring_len = socket.recv_capacity();
+        *self.socket_mut() = socket;
+    }
+
+    /// Takes the socket back, for another flow.
+    pub(crate) fn into_socket(mut self) -> tcp::Socket<'static> {
+        core::mem::replace(self.socket_mut(), socket(0))
     }
 
     /// Size of each ring; 0 until it is chosen. Unit: bytes.
@@ -236,6 +243,30 @@ fn socket(ring_len: usize) -> tcp::Socket<'static> {
     socket
 }
 
+/// Sockets of flows that are over, for flows to come: their rings need not be found and cleared again, which takes longer
+/// than all else about opening a stream.
+#[derive(Default)]
+pub(crate) struct SocketPool(Vec<tcp::Socket<'static>>);
+
+/// Sockets that are kept. Bounds the memory of a node without streams.
+const POOL_MAX: usize = 8;
+
+impl SocketPool {
+    /// A socket with rings of this size.
+    pub(crate) fn take(&mut self, ring_len: usize) -> tcp::Socket<'static> {
+        let fitting = self.0.iter().position(|socket| socket.recv_capacity() == ring_len);
+        fitting.map_or_else(|| socket(ring_len), |i| self.0.swap_remove(i))
+    }
+
+    /// Keeps a socket, unless its rings are larger than usual or there are enough.
+    pub(crate) fn give(&mut self, mut socket: tcp::Socket<'static>) {
+        if self.0.len() < POOL_MAX && (1..=RING_LEN_USUAL).contains(&socket.recv_capacity()) {
+            socket.abort(); // nothing leaves: it is in no set any more
+            self.0.push(socket);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +297,17 @@ mod tests {
             }
         }
         assert_eq!(order, [u32::MAX - 99, 0, 100]);
+    }
+
+    #[test]
+    fn the_pool_has_a_maximum_and_gives_what_fits() {
+        let mut pool = SocketPool::default();
+        (0..POOL_MAX + 5).for_each(|_| pool.give(socket(4096)));
+        assert_eq!(pool.0.len(), POOL_MAX);
+        assert_eq!((pool.take(8192).recv_capacity(), pool.0.len()), (8192, POOL_MAX));
+        assert_eq!((pool.take(4096).recv_capacity(), pool.0.len()), (4096, POOL_MAX - 1));
+        pool.give(socket(RING_LEN_USUAL * 2));
+        assert_eq!(pool.0.len(), POOL_MAX - 1, "large rings are given back to the system");
     }
 
     #[test]

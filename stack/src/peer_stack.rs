@@ -4,7 +4,7 @@
 //! the cost of a packet does not depend on how many streams there are.
 
 use crate::device::PeerDevice;
-use crate::flow::{Flow, StreamEnd};
+use crate::flow::{Flow, SocketPool, StreamEnd};
 use crate::segment::{FlowKey, Segment, raise_mss};
 use crate::stack::StreamId;
 use alloc::borrow::Cow;
@@ -107,10 +107,10 @@ impl PeerStack {
 
     /// The tunnel stands: waiting flows get rings of the size that `ring_len` finds, given what is in use here, and ask
     /// the peer.
-    pub(crate) fn connect_waiting(&mut self, ring_len: impl Fn(usize) -> usize) {
+    pub(crate) fn connect_waiting(&mut self, pool: &mut SocketPool, ring_len: impl Fn(usize) -> usize) {
         for key in core::mem::take(&mut self.waiting) {
             let Some(flow) = self.flows.get_mut(&key).filter(|f| f.linger.is_none() && f.end.is_none()) else { continue };
-            flow.set_rings(ring_len(self.ring_bytes));
+            flow.set_socket(pool.take(ring_len(self.ring_bytes)));
             self.ring_bytes += 2 * flow.ring_len();
             let remote = Self::endpoint_of(self.remote, key.1);
             let connected = flow.socket_mut().connect(self.interface.context(), remote, key.0);
@@ -120,11 +120,10 @@ impl PeerStack {
     }
 
     /// A SYN was admitted: listen for exactly this pair of ports, and let smoltcp see it.
-    pub(crate) fn accept(&mut self, now: Instant, mut flow: Flow, ring_len: usize, segment: &Segment, bytes: &[u8]) {
+    pub(crate) fn accept(&mut self, now: Instant, mut flow: Flow, segment: &Segment, bytes: &[u8]) {
         let key = segment.incoming_key();
-        flow.set_rings(ring_len);
         if flow.socket_mut().listen(Self::endpoint_of(self.local, key.0)).is_ok() {
-            self.ring_bytes += 2 * ring_len;
+            self.ring_bytes += 2 * flow.ring_len();
             self.flows.insert(key, flow);
             self.handle_segment(now, segment, bytes);
         }
@@ -185,7 +184,7 @@ impl PeerStack {
 
     /// Lets flows send in turn, one packet each, while the link has room; hands the packets to `outbox`.
     /// True when flows are left that only wait for room.
-    pub(crate) fn poll_egress(&mut self, now: Instant, segment_len_max: usize, outbox: &mut Outbox<'_>) -> bool {
+    pub(crate) fn poll_egress(&mut self, now: Instant, segment_len_max: usize, outbox: &mut Outbox<'_>, pool: &mut SocketPool) -> bool {
         self.follow_path(now, segment_len_max);
         self.flush(outbox);
         let mut room = outbox.room();
@@ -199,7 +198,7 @@ impl PeerStack {
             let result = self.interface.poll_egress(smol_time(now), &mut self.device, &mut flow.set);
             if result == PollResult::None && self.device.outgoing.is_empty() {
                 flow.queued = false;
-                self.settle(now, key);
+                self.settle(now, key, pool);
                 continue;
             }
             self.ready.push_back(key);
@@ -219,12 +218,14 @@ impl PeerStack {
     }
 
     /// Nothing to send now: remember when smoltcp wants to be asked again, or forget the flow.
-    fn settle(&mut self, now: Instant, key: FlowKey) {
+    fn settle(&mut self, now: Instant, key: FlowKey, pool: &mut SocketPool) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         if flow.is_over() {
             self.moved_timers.push((flow.timer, None, key));
             self.ring_bytes -= 2 * flow.ring_len();
-            self.flows.remove(&key);
+            if let Some(flow) = self.flows.remove(&key) {
+                pool.give(flow.into_socket());
+            }
             return;
         }
         let wanted = self.interface.poll_at(smol_time(now), &flow.set).map(core_time);

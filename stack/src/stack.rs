@@ -1,6 +1,6 @@
 //! The stack: streams and datagrams to every trusted peer, over the endpoint below.
 
-use crate::flow::{Flow, Recv, StreamEnd};
+use crate::flow::{Flow, RING_LEN_USUAL, Recv, SocketPool, StreamEnd};
 use crate::peer_stack::PeerStack;
 use crate::segment::{FlowKey, Segment};
 use alloc::boxed::Box;
@@ -59,8 +59,6 @@ impl Default for StackConfig {
 
 /// Smallest ring where the budget is spent. Unit: bytes.
 const RING_LEN_MIN: usize = 256 << 10;
-/// Smallest ring while there is budget. Unit: bytes. Source: link.md, hazard 5.
-const RING_LEN_USUAL: usize = 1 << 20;
 /// Ring per round-trip time: five times what 1 Gbit/s carries in it, since what is behind a lost packet waits in the ring
 /// until it was sent again. Unit: bytes per microsecond. Source: measured in `pilot_tests::lab` at 3 % loss.
 const RING_BYTES_PER_US: usize = 5 * 125;
@@ -164,6 +162,7 @@ pub struct Stack {
     /// `None` while a peer's stack is in use: should smoltcp panic, the slot stays empty and only that peer loses.
     peers: BTreeMap<PeerId, Option<Box<PeerStack>>>,
     streams: BTreeMap<StreamId, (PeerId, FlowKey)>,
+    pool: SocketPool,
     listeners: BTreeMap<u16, Listener>,
     bound: BTreeSet<u16>,
     bound_all: bool,
@@ -185,6 +184,7 @@ impl Stack {
             rng,
             peers: BTreeMap::new(),
             streams: BTreeMap::new(),
+            pool: SocketPool::default(),
             listeners: BTreeMap::new(),
             bound: BTreeSet::new(),
             bound_all: false,
@@ -539,13 +539,13 @@ impl Stack {
                 match self.endpoint.srtt(peer) {
                     Some(rtt) => {
                         let (config, used) = (self.config, self.ring_bytes());
-                        stack.connect_waiting(|here| config.ring_len(Some(rtt), used + here));
+                        stack.connect_waiting(&mut self.pool, |here| config.ring_len(Some(rtt), used + here));
                     }
                     None => self.endpoint.reach(now, peer),
                 }
             }
             let len_max = self.endpoint.segment_len_max(peer);
-            let waits = self.endpoint.outbox(peer, |outbox| stack.poll_egress(now, len_max, outbox));
+            let waits = self.endpoint.outbox(peer, |outbox| stack.poll_egress(now, len_max, outbox, &mut self.pool));
             let waits = waits.unwrap_or(false) || stack.has_waiting();
             self.after(peer, &mut stack);
             let idle = stack.flows.is_empty() && !stack.has_outgoing();
@@ -676,7 +676,8 @@ impl Stack {
             self.next_stream += 1;
             let mut flow = Flow::new(id);
             flow.accepting = Some(port);
-            stack.accept(now, flow, ring_len, &segment, bytes);
+            flow.set_socket(self.pool.take(ring_len));
+            stack.accept(now, flow, &segment, bytes);
             self.streams.insert(id, (peer, segment.incoming_key()));
             if let Some(listener) = self.listeners.get_mut(&port) {
                 listener.waiting += 1;

@@ -103,9 +103,11 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
         // A node that was just started has no tunnel; starting it is not what is measured.
         super::exchange(count, || {
             node = None;
-            node = Some(begin()?);
-            let node = node.clone().ok_or("just made")?;
-            Ok(move || serve_once(&node))
+            let fresh = begin()?;
+            until(&fresh, "info", |info| info["rendezvous"] == "ready")?;
+            std::thread::sleep(Duration::from_millis(20)); // what follows registration is no part of the exchange
+            node = Some(fresh.clone());
+            Ok(move || serve_once(&fresh))
         })?
     } else {
         let node = node.as_ref().ok_or("just made")?;

@@ -4,10 +4,10 @@
 use super::{BALL, Outcome, Task, await_begin, await_end, sample, say_end, say_ready};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
 
 /// Bytes in flight. Unit: bytes.
 const CREDIT: u64 = 1 << 20;
@@ -41,10 +41,14 @@ impl Socket {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         state.set_send_buffer_size(UdpSockRef::from(&socket), 4 << 20)?;
         state.set_recv_buffer_size(UdpSockRef::from(&socket), 4 << 20)?;
-        socket.set_nonblocking(false)?;
-        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
         let key = UnboundKey::new(&CHACHA20_POLY1305, &[7; 32]).map_err(|_| "a key of the cipher's length")?;
         Ok(Self { socket, state, key: sealed.then(|| LessSafeKey::new(key)) })
+    }
+
+    /// Waits until something can be read; false after 200 ms.
+    fn wait(&self) -> Outcome<bool> {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        Ok(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 200_000_000 }))? > 0)
     }
 
     /// Seals `datagram` (8 bytes of counter, payload, 16 of tag) in place.
@@ -87,7 +91,10 @@ fn receive(socket: &Socket) -> Outcome<()> {
         let mut slices: Vec<_> = buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
         let count = match socket.state.recv(UdpSockRef::from(&socket.socket), &mut slices, &mut meta) {
             Ok(count) => count,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => continue,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                socket.wait()?;
+                continue;
+            }
             Err(e) => return Err(e.into()),
         };
         for (meta, buffer) in meta.iter().zip(&mut buffers).take(count) {
@@ -121,6 +128,7 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram_len: usize, seale
             let (ball, mut back) = ([PING; BALL], [0; 2 * BALL]);
             sample(count, || {
                 socket.socket.send_to(&ball, to)?;
+                socket.wait()?;
                 socket.socket.recv(&mut back)?;
                 Ok(())
             })?
@@ -156,10 +164,13 @@ fn send(socket: &Socket, to: SocketAddr, bytes: u64, datagram_len: usize) -> Out
             }
         }
         match socket.socket.recv(&mut report) {
-            Ok(8) => arrived = u64::from_le_bytes(report),
-            Ok(_) => {}
+            Ok(_) => arrived = u64::from_le_bytes(report),
             // A lost report or datagrams: go on as if everything had come.
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => arrived = sent,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                if !socket.wait()? {
+                    arrived = sent;
+                }
+            }
             Err(e) => return Err(e.into()),
         }
     }
