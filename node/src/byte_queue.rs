@@ -27,6 +27,39 @@ impl Chunk {
     pub(crate) const fn consume(&mut self, len: usize) {
         self.start += len;
     }
+
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Buffers of chunks that were used up, for chunks to come: large ones cost the kernel a page fault per page otherwise.
+#[derive(Default)]
+pub(crate) struct Spare(Vec<Vec<u8>>);
+
+/// Buffers that are kept.
+const SPARE_MAX: usize = 8;
+
+impl Spare {
+    /// A chunk with a copy of `bytes`.
+    pub(crate) fn fill(buffer: Option<Vec<u8>>, bytes: &[u8]) -> Vec<u8> {
+        let mut buffer = buffer.unwrap_or_else(|| Vec::with_capacity(bytes.len()));
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+        buffer
+    }
+
+    /// A buffer for a large chunk, if there is one.
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        self.0.pop()
+    }
+
+    /// Keeps a buffer, unless it is small or there are enough.
+    pub(crate) fn give(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() >= CHUNK_LEN / 2 && self.0.len() < SPARE_MAX {
+            self.0.push(buffer);
+        }
+    }
 }
 
 impl From<Vec<u8>> for Chunk {
@@ -98,6 +131,16 @@ impl ByteQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_some_large_buffers_are_kept() {
+        let mut spare = Spare::default();
+        spare.give(vec![1; 100]);
+        assert!(spare.take().is_none());
+        (0..SPARE_MAX + 3).for_each(|_| spare.give(vec![1; CHUNK_LEN]));
+        assert_eq!(spare.0.len(), SPARE_MAX);
+        assert_eq!(Spare::fill(spare.take(), b"abc"), b"abc");
+    }
 
     #[test]
     fn bytes_come_out_in_order_however_they_went_in() {

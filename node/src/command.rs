@@ -1,6 +1,7 @@
 //! Owns what other threads can ask of the loop, and how they wake it.
 
 use crate::failure::{Code, Failure};
+use crate::helm::Helm;
 use crate::stream::Shared;
 use crossbeam_channel::Sender;
 use mio::Waker;
@@ -42,18 +43,28 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// Sends commands and wakes the loop.
+/// Sends commands and wakes the loop, or runs it.
 #[derive(Clone)]
 pub(crate) struct Handle {
     pub(crate) commands: Sender<Command>,
     pub(crate) waker: Arc<Waker>,
+    pub(crate) helm: Arc<Helm>,
 }
 
 impl Handle {
     /// Blocks while [`COMMANDS_MAX`] commands wait. Never called on the loop's own thread.
     pub(crate) fn send(&self, command: Command) -> io::Result<()> {
         self.commands.send(command).map_err(|_| io::Error::from(stopped()))?;
+        self.helm.call_back();
         self.waker.wake()
+    }
+
+    /// A stream's queues have changed. `at_once`: the loop looks on this thread, if it may.
+    pub(crate) fn look(&self, id: StreamId, at_once: bool) -> io::Result<()> {
+        if at_once && self.helm.try_turn(|driver| driver.look(id)).map_err(io::Error::from)? {
+            return Ok(());
+        }
+        self.send(Command::Look(id))
     }
 }
 

@@ -27,6 +27,7 @@ mod driver;
 mod exchange;
 mod failure;
 mod fd_stream;
+mod helm;
 mod home;
 mod ipc;
 mod node;

@@ -69,7 +69,10 @@ impl Node {
         self.0.send(Command::Connect(node.into(), port, reply))?;
         // Dropping the receiver on the way out makes the loop close a stream that comes too late.
         let deadline = std::time::Instant::now().checked_add(timeout);
+        // Whoever waits for a stream can just as well make it: no change of threads is on the way.
+        let made = self.0.handle.helm.visit(Some(timeout), || answer.try_recv().ok());
         let accepted = match deadline {
+            _ if made.is_some() => made.ok_or_else(stopped)?,
             None => answer.recv().map_err(|_| stopped())?,
             Some(at) => match answer.recv_deadline(at) {
                 Ok(result) => result,

@@ -1,6 +1,6 @@
 //! Owns the application's end of a stream: two bounded byte queues between any thread and the loop.
 
-use crate::byte_queue::{ByteQueue, CHUNK_LEN};
+use crate::byte_queue::{ByteQueue, CHUNK_LEN, Spare};
 use crate::command::{Command, Handle};
 use crate::failure::Failure;
 use pilot_core::AddrPort;
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 pub(crate) const QUEUE_MAX: usize = 512 * 1024;
 /// Writes up to this size are copied under the lock and share a chunk. Unit: bytes.
 const SMALL_LEN: usize = 4096;
+/// A thread that waits again so soon after its last wait runs the loop itself meanwhile; see [`crate::helm`].
+const INTERACTIVE: Duration = Duration::from_millis(2);
 
 /// A byte stream to a peer, with the methods of `std::net::TcpStream`. Clones share one stream; the last one to go closes
 /// it, delivering what was written.
@@ -36,6 +38,10 @@ struct Options {
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     nonblocking: bool,
+    /// When a thread last got what it waited for on this stream; at first, when it was made.
+    last_wait: Option<Instant>,
+    /// Many bytes move at once: then two threads, each at its own work, are better than one.
+    is_bulk: bool,
 }
 
 /// What application and loop share.
@@ -51,6 +57,7 @@ pub(crate) struct Shared {
 pub(crate) struct Queues {
     pub(crate) incoming: ByteQueue,
     pub(crate) outgoing: ByteQueue,
+    pub(crate) spare: Spare,
     /// The peer's FIN has arrived.
     pub(crate) fin: bool,
     pub(crate) failure: Option<Failure>,
@@ -95,7 +102,8 @@ impl Shared {
 
 impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, handle: Handle, local: AddrPort, peer: AddrPort) -> Self {
-        Self(Arc::new(Owned { shared, handle, local, peer, options: Mutex::default() }))
+        let options = Mutex::new(Options { last_wait: Some(Instant::now()), ..Options::default() });
+        Self(Arc::new(Owned { shared, handle, local, peer, options }))
     }
 
     /// The peer's address and port.
@@ -127,7 +135,7 @@ impl Stream {
             queues.deaf |= how != Shutdown::Write;
         }
         self.0.shared.notify();
-        self.0.tell()
+        self.0.tell(false)
     }
 
     /// How long a read may block; `None`: for ever.
@@ -212,24 +220,45 @@ impl Owned {
     }
 
     /// Tells the loop to look at the queues, once until it does.
-    fn tell(&self) -> io::Result<()> {
+    fn tell(&self, at_once: bool) -> io::Result<()> {
         if self.shared.told.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        self.handle.send(Command::Look(self.shared.id))
+        self.handle.look(self.shared.id, at_once)
     }
 
     /// Waits until `ready` has a result, as the options say.
     fn wait<T>(&self, timeout: Option<Duration>, mut ready: impl FnMut(&mut Queues) -> Option<T>) -> io::Result<T> {
-        let nonblocking = self.options().nonblocking;
-        let deadline = timeout.map(|t| Instant::now() + t);
+        if let Some(result) = ready(&mut self.shared.lock()) {
+            return Ok(result);
+        }
+        let (nonblocking, is_bulk, last_wait) = {
+            let options = self.options();
+            (options.nonblocking, options.is_bulk, options.last_wait)
+        };
+        if nonblocking {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let begin = Instant::now();
+        let deadline = timeout.map(|t| begin + t);
+        if !is_bulk
+            && last_wait.is_some_and(|at| begin.duration_since(at) < INTERACTIVE)
+            && let Some(result) = self.handle.helm.visit(timeout, || ready(&mut self.shared.lock()))
+        {
+            self.options().last_wait = Some(Instant::now());
+            return Ok(result);
+        }
+        self.handle.helm.call_back();
+        let result = self.sleep(deadline, ready);
+        self.options().last_wait = Some(Instant::now());
+        result
+    }
+
+    fn sleep<T>(&self, deadline: Option<Instant>, mut ready: impl FnMut(&mut Queues) -> Option<T>) -> io::Result<T> {
         let mut queues = self.shared.lock();
         loop {
             if let Some(result) = ready(&mut queues) {
                 return Ok(result);
-            }
-            if nonblocking {
-                return Err(io::ErrorKind::WouldBlock.into());
             }
             let left = match deadline {
                 None => Duration::from_secs(3600),
@@ -260,12 +289,14 @@ impl Owned {
         let n = chunk.rest().len().min(buf.len());
         buf[..n].copy_from_slice(&chunk.rest()[..n]);
         chunk.consume(n);
-        if !chunk.rest().is_empty() {
-            self.shared.lock().incoming.put_back(chunk);
+        {
+            let mut queues = self.shared.lock();
+            if chunk.rest().is_empty() { queues.spare.give(chunk.into_buffer()) } else { queues.incoming.put_back(chunk) }
         }
         if has_room_again {
-            self.tell()?;
+            self.tell(false)?;
         }
+        self.options().is_bulk = n > SMALL_LEN;
         Ok(n)
     }
 
@@ -274,6 +305,7 @@ impl Owned {
             return Ok(0);
         }
         let timeout = self.options().write_timeout;
+        self.options().is_bulk = buf.len() > SMALL_LEN;
         let n = self.wait(timeout, |queues| {
             let room = QUEUE_MAX.saturating_sub(queues.outgoing.len());
             match queues.writable() {
@@ -290,17 +322,14 @@ impl Owned {
         })??;
         if n > SMALL_LEN {
             // Copied without the lock: meanwhile the loop goes on, and the stream may have ended.
-            let chunk = buf[..n].to_vec();
+            let buffer = self.shared.lock().spare.take();
+            let chunk = Spare::fill(buffer, &buf[..n]);
             let mut queues = self.shared.lock();
             queues.writable()?;
             queues.outgoing.push(chunk);
         }
-        self.tell()?;
+        self.tell(n <= SMALL_LEN)?;
         Ok(n)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.tell()
     }
 }
 
@@ -321,8 +350,9 @@ impl Write for &Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.0.write(buf)
     }
+    /// Nothing is held back: what was written leaves as soon as it may.
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        Ok(())
     }
 }
 
@@ -336,8 +366,9 @@ impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.0.write(buf)
     }
+    /// Nothing is held back: what was written leaves as soon as it may.
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        Ok(())
     }
 }
 

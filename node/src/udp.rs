@@ -40,7 +40,7 @@ impl Udp {
     }
 
     /// Takes one round of datagrams and gives them to `f` as they came: datagrams of one source behind each other, and the
-    /// size of all but the last. False when none are left.
+    /// size of all but the last. False when none are left for now.
     pub(crate) fn recv_batch(&mut self, mut f: impl FnMut(SocketAddr, &mut [u8], usize)) -> bool {
         let mut slices: Vec<IoSliceMut<'_>> = self.buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
         let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.meta) {
@@ -48,10 +48,13 @@ impl Udp {
             Err(e) => return e.kind() != io::ErrorKind::WouldBlock,
         };
         drop(slices);
+        let mut len = 0;
         for (meta, buffer) in self.meta.iter().zip(&mut self.buffers).take(count) {
+            len += meta.len;
             f(meta.addr, &mut buffer[..meta.len], meta.stride);
         }
-        true
+        // The kernel gives fewer than asked only when it has no more; after much, more has come meanwhile.
+        count == SLOTS || len > SLOT_LEN / 2
     }
 
     /// True when a batch waits for room in the kernel; more must not be sent before it left.

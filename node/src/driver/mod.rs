@@ -8,6 +8,7 @@ mod streams;
 
 use crate::aead;
 use crate::command::{Answer, COMMANDS_MAX, Command, Handle, stopped};
+use crate::helm::Helm;
 use crate::config::{Config, RendezvousConfig};
 use crate::courier::Courier;
 use crate::failure::{Code, Failure};
@@ -85,6 +86,10 @@ pub(crate) struct Driver {
     reread_at: Option<std::time::Instant>,
     pins_check_at: std::time::Instant,
     stopping: bool,
+    /// Room for what poll says.
+    polled: Events,
+    /// Room for one batch to be sent.
+    batch: Vec<u8>,
 }
 
 /// Opens everything and starts the loop's thread.
@@ -104,9 +109,8 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
     let poll = Poll::new().map_err(internal("poll"))?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(internal("waker"))?);
     let (commands_tx, commands) = bounded(COMMANDS_MAX);
-    let handle = Handle { commands: commands_tx, waker: waker.clone() };
     let database = home.path().join("node.redb");
-    let (worker, saved) = Worker::start(&database, waker).map_err(|e| Failure::new(Code::Internal, e))?;
+    let (worker, saved) = Worker::start(&database, waker.clone()).map_err(|e| Failure::new(Code::Internal, e))?;
     let udp = Udp::bind(config.listen).map_err(|e| {
         Failure::new(Code::Conflict, format!("cannot bind UDP {}: {e}", config.listen))
             .hint("another --listen address or port")
@@ -145,11 +149,15 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
         reread_at: None,
         pins_check_at: std::time::Instant::now(),
         stopping: false,
+        polled: Events::with_capacity(256),
+        batch: Vec::new(),
         config,
     };
     driver.prepare(saved);
-    let thread = std::thread::Builder::new().name("pilot-loop".into()).spawn(move || driver.run());
-    Ok((handle, thread.map_err(internal("thread"))?))
+    let helm = Helm::new(driver, waker.clone());
+    let looped = helm.clone();
+    let thread = std::thread::Builder::new().name("pilot-loop".into()).spawn(move || looped.run());
+    Ok((Handle { commands: commands_tx, waker, helm }, thread.map_err(internal("thread"))?))
 }
 
 fn core_config(
@@ -259,28 +267,8 @@ impl Driver {
         self.submit(Job::Put("profile", profile), Then::Nothing);
     }
 
-    fn run(mut self) {
-        let mut events = Events::with_capacity(256);
-        let mut batch = Vec::new();
-        while !self.stopping {
-            let timeout = self.turn(&mut batch);
-            match self.poll.poll(&mut events, timeout) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => break, // without poll there is no loop
-            }
-            for event in &events {
-                match event.token() {
-                    UDP => self.udp_readable = true,
-                    WAKER => {}
-                    token => self.note_readiness(token, event.is_readable(), event.is_writable()),
-                }
-            }
-        }
-        self.end(&mut batch);
-    }
-
-    fn turn(&mut self, batch: &mut Vec<u8>) -> Option<Duration> {
+    /// Does everything there is to do, and says how long to [`Driver::sleep`] afterwards. Bounded work; never blocks.
+    pub(crate) fn turn(&mut self) -> Option<Duration> {
         self.guarded(|d| {
             let now = d.now();
             d.stack.handle_timeout(now);
@@ -297,9 +285,29 @@ impl Driver {
         }
         self.serve_ipc();
         self.housekeeping();
-        self.drain(batch);
+        self.drain();
         self.serve_ipc();
         self.deadline()
+    }
+
+    /// Waits until something happens; false when that cannot be done any more.
+    pub(crate) fn sleep(&mut self, timeout: Option<Duration>) -> bool {
+        let mut polled = std::mem::replace(&mut self.polled, Events::with_capacity(0));
+        let result = self.poll.poll(&mut polled, timeout);
+        let interrupted = result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::Interrupted);
+        for event in polled.iter().filter(|_| result.is_ok()) {
+            match event.token() {
+                UDP => self.udp_readable = true,
+                WAKER => {}
+                token => self.note_readiness(token, event.is_readable(), event.is_writable()),
+            }
+        }
+        self.polled = polled;
+        result.is_ok() || interrupted
+    }
+
+    pub(crate) const fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
     /// Runs what drives smoltcp, which may panic on a peer's arithmetic (link.md, hazard 6): that peer's streams are lost,
@@ -347,7 +355,7 @@ impl Driver {
     }
 
     /// Sends and handles events until nothing is left to do.
-    fn drain(&mut self, batch: &mut Vec<u8>) {
+    fn drain(&mut self) {
         // Each round serves what changed; what serving causes to change is for the next. The bound keeps a turn short.
         for _ in 0..64 {
             while let Some(event) = self.stack.poll_event() {
@@ -356,7 +364,7 @@ impl Driver {
             let looked = std::mem::take(&mut self.looked);
             let quiet = looked.is_empty();
             looked.into_iter().for_each(|id| self.serve(id));
-            let sent = self.guarded(|d| d.transmit(batch));
+            let sent = self.guarded(Self::transmit);
             if quiet && !sent {
                 return;
             }
@@ -364,13 +372,13 @@ impl Driver {
     }
 
     /// True when something was sent.
-    fn transmit(&mut self, batch: &mut Vec<u8>) -> bool {
+    fn transmit(&mut self) -> bool {
         let mut sent = false;
         let now = self.now();
         while !self.udp.is_blocked()
-            && let Some(transmit) = self.stack.poll_transmit(now, batch)
+            && let Some(transmit) = self.stack.poll_transmit(now, &mut self.batch)
         {
-            self.udp.send_batch(transmit.to, transmit.segment_len, batch);
+            self.udp.send_batch(transmit.to, transmit.segment_len, &self.batch);
             sent = true;
         }
         sent
@@ -486,9 +494,10 @@ impl Driver {
         pilot_core::time::earliest(stack, own)
     }
 
-    fn end(mut self, batch: &mut Vec<u8>) {
+    /// Says goodbye to peers, clients and applications, and waits for the disk.
+    pub(crate) fn end(mut self) {
         self.stack.endpoint_mut().close_all();
-        self.transmit(batch);
+        self.transmit();
         self.save_trust(Then::Nothing);
         self.worker.stop();
         if let Some(ipc) = self.ipc.take() {

@@ -1,7 +1,7 @@
 //! Owns who has which stream: application threads, handed-out descriptors, the daemon's services, the courier.
 
 use super::{Driver, Reply};
-use crate::byte_queue::CHUNK_LEN;
+use crate::byte_queue::{CHUNK_LEN, Spare};
 use crate::command::Accepted;
 use crate::driver::ops::Then;
 use crate::failure::{Code, Failure};
@@ -361,7 +361,7 @@ impl Driver {
             (queues.deaf, QUEUE_MAX.saturating_sub(queues.incoming.len()))
         };
         // Read without the lock, handed over at once.
-        let (chunks, end) = self.read_chunks(id, room, deaf);
+        let (chunks, end) = self.read_chunks(id, room, deaf, shared);
         let mut queues = shared.lock();
         changed |= !chunks.is_empty();
         chunks.into_iter().for_each(|chunk| queues.incoming.push(chunk));
@@ -403,7 +403,7 @@ impl Driver {
             let sent = self.stack.send(id, chunk.rest());
             changed |= !matches!(sent, Ok(0));
             match sent {
-                Ok(n) if n == chunk.rest().len() => {}
+                Ok(n) if n == chunk.rest().len() => shared.lock().spare.give(chunk.into_buffer()),
                 Ok(n) => {
                     chunk.consume(n);
                     shared.lock().outgoing.put_back(chunk);
@@ -416,13 +416,14 @@ impl Driver {
     }
 
     /// Up to `room` bytes that have arrived, and why there are not more. What a deaf application would get is dropped.
-    fn read_chunks(&mut self, id: StreamId, room: usize, deaf: bool) -> (Vec<Vec<u8>>, Recv) {
+    fn read_chunks(&mut self, id: StreamId, room: usize, deaf: bool, shared: &Shared) -> (Vec<Vec<u8>>, Recv) {
         let (mut chunks, mut left) = (Vec::new(), room);
         while left > 0 {
             let result = self.stack.recv_with(id, |bytes| {
                 let n = bytes.len().min(left).min(CHUNK_LEN);
                 if !deaf {
-                    chunks.push(bytes[..n].to_vec());
+                    let buffer = if n < CHUNK_LEN / 2 { None } else { shared.lock().spare.take() };
+                    chunks.push(Spare::fill(buffer, &bytes[..n]));
                 }
                 n
             });
