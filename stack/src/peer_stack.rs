@@ -157,6 +157,9 @@ impl PeerStack {
             (segment, bytes) = (next, Cow::Owned(held));
         }
         let after = flow.socket().state();
+        if after == tcp::State::Established && before != after {
+            flow.on_established();
+        }
         if is_reset && after == tcp::State::Closed && before != tcp::State::Closed && flow.end.is_none() {
             let refused = before == tcp::State::SynSent;
             flow.end = Some(if refused { StreamEnd::Refused } else { StreamEnd::Reset });
