@@ -1,15 +1,15 @@
 //! Measuring tools: a pair of stacks joined in memory, for the benches of the packet path.
 #![forbid(unsafe_code)]
 
+use pilot_core::Instant;
 use pilot_core::aead::AeadProvider;
 use pilot_core::endpoint::Transmit;
-use pilot_core::identity::Profile;
-use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
-use pilot_core::trust::{Me, Terms, TrustBook};
-use pilot_core::{Addr, Config, Identity, Instant, NodeRecord};
 use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
-use std::net::SocketAddr;
+use pilot_tests::lab::{befriended, underlay};
+
+/// Port of the receiving side.
+const PORT: u16 = 1000;
 
 /// Two stacks that trust each other, joined by nothing but memory, in virtual time.
 pub struct Pair {
@@ -17,13 +17,10 @@ pub struct Pair {
     pub stacks: [Stack; 2],
     /// Now.
     pub now: Instant,
-    /// The stream's ends.
-    pub streams: [StreamId; 2],
+    /// Both ends of every stream.
+    streams: Vec<[StreamId; 2]>,
+    next: usize,
     batch: Vec<u8>,
-}
-
-fn underlay(side: usize) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1 + side as u8], 4000))
 }
 
 impl Pair {
@@ -32,52 +29,57 @@ impl Pair {
     /// # Panics
     /// When the stream does not come up, which would be a bug.
     pub fn new(aead: &'static dyn AeadProvider) -> Self {
-        let identities = [1, 2].map(|n| Identity::from_seed([n; 32]));
-        let sign =
-            |side: usize| NodeRecord::sign(&identities[side], Addr::new(0, 1 + side as u32), &Profile::default(), 1);
-        let (records, mut rng) = ([sign(0), sign(1)], Rng::new([9; 32]));
-        let bytes = [records[0].emit(), records[1].emit()];
-        let me = |side: usize| Me { identity: &identities[side], record: &bytes[side], now_s: 1 };
-        let mut books = [TrustBook::default(), TrustBook::default()];
-        let request = books[0].request(&me(0), &records[1], &Terms::default(), &mut rng).expect("allowed");
-        books[1].receive(&me(1), &request);
-        let accept = books[1].approve(&me(1), &records[0].identity, &Terms::default(), &mut rng).expect("pending");
-        books[0].receive(&me(0), &accept);
-        books[0].note_endpoint(&records[1].identity, underlay(1));
-        let mut books = books.into_iter();
-        let mut side = 0;
-        let mut make = || {
-            let mut config = Config::new(Identity::from_seed([1 + side as u8; 32]), [50 + side as u8; 32]);
-            config.aead = aead;
-            config.addr = Addr::new(0, 1 + side as u32);
-            config.wall_at_zero_us = 1_000_000;
-            config.trust = books.next().expect("two books");
-            side += 1;
-            Stack::new(config, StackConfig::default())
-        };
-        let mut stacks = [make(), make()];
-        stacks[1].listen(1000).expect("free");
-        let peer = stacks[0].endpoint().peers().next().expect("pinned");
-        let ours = stacks[0].connect(Instant::ZERO, peer, 1000).expect("trusted");
-        let mut pair = Self { stacks, now: Instant::ZERO, streams: [ours, ours], batch: Vec::new() };
-        for _ in 0..1000 {
-            pair.step();
-            while let Some(event) = pair.stacks[1].poll_event() {
-                if let Event::Incoming { stream, .. } = event {
-                    pair.streams[1] = stream;
-                    return pair;
-                }
+        let mut stacks = befriended(aead, StackConfig::default(), 9);
+        stacks[1].listen(PORT).expect("free");
+        let mut pair = Self { stacks, now: Instant::ZERO, streams: Vec::new(), next: 0, batch: Vec::new() };
+        pair.open(1);
+        pair
+    }
+
+    /// Opens `count` more streams.
+    ///
+    /// # Panics
+    /// When one does not come up, which would be a bug.
+    pub fn open(&mut self, count: usize) {
+        let peer = self.stacks[0].endpoint().peers().next().expect("pinned");
+        for _ in 0..count {
+            let ours = self.stacks[0].connect(self.now, peer, PORT).expect("trusted");
+            let theirs = (0..1000).find_map(|_| {
+                self.step();
+                std::iter::from_fn(|| self.stacks[1].poll_event()).find_map(|event| match event {
+                    Event::Incoming { stream, .. } => Some(stream),
+                    _ => None,
+                })
+            });
+            self.streams.push([ours, theirs.expect("the stream comes up")]);
+        }
+    }
+
+    /// Writes `payload` once on each of the next `count` streams, in turn; how many had room.
+    pub fn send_on_each(&mut self, payload: &[u8], count: usize) -> usize {
+        let mut sent = 0;
+        for _ in 0..count {
+            self.next = (self.next + 1) % self.streams.len();
+            let [ours, _] = self.streams[self.next];
+            sent += usize::from(self.stacks[0].send(ours, payload).is_ok_and(|n| n == payload.len()));
+        }
+        sent
+    }
+
+    /// Reads everything that the receiver's streams have.
+    pub fn drain(&mut self) {
+        while let Some(event) = self.stacks[1].poll_event() {
+            if let Event::Stream(id) = event {
+                while let Recv::Data(_) = self.stacks[1].recv_with(id, |bytes| bytes.len()) {}
             }
         }
-        panic!("the stream did not come up")
+        while self.stacks[0].poll_event().is_some() {}
     }
 
     /// Lets a little time pass and delivers everything both sides have to say.
     pub fn exchange(&mut self) {
         self.step();
-        for stack in &mut self.stacks {
-            while stack.poll_event().is_some() {}
-        }
+        while self.stacks[0].poll_event().is_some() {}
     }
 
     fn step(&mut self) {
@@ -104,22 +106,19 @@ impl Pair {
 
     /// Takes a batch in on one side.
     pub fn deliver(&mut self, side: usize, transmit: Transmit, batch: &mut Vec<u8>) {
-        for datagram in batch.chunks_mut(transmit.segment_len) {
-            // Probes of sizes that the other side refuses are discarded; they are no part of what is measured.
-            let _ = self.stacks[side].handle_datagram(self.now, underlay(1 - side), datagram);
-        }
+        self.stacks[side].handle_batch(self.now, underlay(1 - side), batch, transmit.segment_len);
         self.batch = std::mem::take(batch);
     }
 
     /// Writes a chunk on the sending side; false when the window is full.
     pub fn send(&mut self, chunk: &[u8]) -> bool {
-        self.stacks[0].send(self.streams[0], chunk).is_ok_and(|n| n == chunk.len())
+        self.stacks[0].send(self.streams[0][0], chunk).is_ok_and(|n| n == chunk.len())
     }
 
     /// Reads everything on the receiving side.
     pub fn recv(&mut self, buffer: &mut [u8]) -> usize {
         let mut total = 0;
-        while let Recv::Data(n) = self.stacks[1].recv(self.streams[1], buffer) {
+        while let Recv::Data(n) = self.stacks[1].recv(self.streams[0][1], buffer) {
             total += n;
         }
         total
@@ -142,5 +141,27 @@ mod tests {
             received += pair.recv(&mut buffer);
         }
         assert_eq!(received, 1_000_000);
+    }
+
+    #[test]
+    fn many_streams_of_a_pair_all_carry_what_they_are_given() {
+        let mut pair = Pair::new(&PORTABLE);
+        pair.open(300);
+        let sent: usize = (0..10)
+            .map(|_| {
+                let sent = pair.send_on_each(&[7; 100], 301);
+                pair.exchange();
+                pair.exchange();
+                sent
+            })
+            .sum();
+        let unread: usize = pair.stacks[1]
+            .streams()
+            .collect::<Vec<_>>()
+            .into_iter()
+            .fold(0, |sum, id| sum + pair.stacks[1].stream_info(id).map_or(0, |info| info.readable));
+        assert_eq!((sent, unread), (3010, 301_000));
+        pair.drain();
+        assert!(pair.stacks[1].streams().all(|id| pair.stacks[1].stream_info(id).is_some_and(|i| i.readable == 0)));
     }
 }

@@ -1,7 +1,12 @@
 //! `pilot-bench`: what the link reaches on simulated paths, and how fast the packet path is beside others.
 #![forbid(unsafe_code)]
 
+mod compare;
 mod contest;
+mod link;
+mod plot;
+mod report;
+mod sizes;
 
 use argh::FromArgs;
 
@@ -15,12 +20,18 @@ struct Arguments {
 #[derive(FromArgs)]
 #[argh(subcommand)]
 enum Command {
+    Link(link::Link),
+    Compare(compare::Compare),
+    Report(report::Report),
     Contest(contest::Contest),
 }
 
 fn main() -> contest::Outcome<()> {
     let arguments: Arguments = argh::from_env();
     match arguments.command {
+        Command::Link(link) => link.run(),
+        Command::Compare(compare) => compare.run(),
+        Command::Report(report) => report.run(),
         Command::Contest(contest) => contest.run(),
     }
 }

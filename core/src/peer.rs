@@ -36,6 +36,8 @@ const EXCHANGE_SILENCE: Duration = Duration::from_secs(1);
 const ERASE_AFTER: Duration = Duration::from_secs(3 * REJECT_AFTER.as_secs());
 /// How long an exchange is tried when the rendezvous says that the peer is not connected.
 const AWAY_AFTER: Duration = Duration::from_secs(3);
+/// Full datagrams in flight from which on their size is worth probing.
+const LOADED_DATAGRAMS: u64 = 4;
 /// Datagrams of the exchange that may wait to be sent.
 const RAW_MAX: usize = 64;
 
@@ -173,6 +175,11 @@ impl Peer {
         !self.is_up(now) && self.exchange.is_none() && self.link.is_busy()
     }
 
+    /// Enough is under way that larger datagrams would make a difference.
+    fn is_loaded(&self) -> bool {
+        self.link.in_flight() >= LOADED_DATAGRAMS * self.paths.datagram_len() as u64
+    }
+
     fn is_unanswered(&self, now: Instant, probes: u32, silence: Duration) -> bool {
         let silent = self.last_received.is_none_or(|at| now.since(at) >= silence);
         self.link.unanswered_probes() >= probes && silent
@@ -193,7 +200,7 @@ impl Peer {
         }
     }
 
-    /// The next datagram of `poll_transmit` ends the tunnel for the peer.
+    /// The next datagram of `poll_transmit`, before all others, ends the tunnel for the peer.
     pub(crate) const fn close(&mut self, reason: u8) {
         self.close = Some(reason);
     }
@@ -205,14 +212,8 @@ impl Peer {
         };
         let pause = INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)];
         let resend_at = now + pause + Duration::from_millis(rng.below(333));
-        self.exchange = Some(ExchangeInProgress {
-            pending,
-            started,
-            sent_at: now,
-            attempts: attempts + 1,
-            resend_at,
-            give_up_at,
-        });
+        self.exchange =
+            Some(ExchangeInProgress { pending, started, sent_at: now, attempts: attempts + 1, resend_at, give_up_at });
         let targets: Vec<_> = self.paths.exchange_targets().collect();
         targets.into_iter().for_each(|to| self.send_init(to));
     }
@@ -408,7 +409,7 @@ impl Peer {
     /// Runs what is due; true when the exchange was given up.
     pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) -> bool {
         self.link.handle_timeout(now);
-        let loaded = self.link.in_flight() > 0;
+        let loaded = self.is_loaded();
         self.paths.handle_timeout(now, self.in_use, loaded, rng);
         if self.is_unanswered(now, SUSPECT_PROBES, SUSPECT_SILENCE) && !self.suspected {
             self.suspected = true;
@@ -462,6 +463,11 @@ impl Peer {
         relay_key: &[u8; 32],
         out: &mut Vec<u8>,
     ) -> Option<(PathAddr, usize)> {
+        if let (Some(reason), Some(to), true) = (self.close, self.paths.selected(), self.is_up(now)) {
+            self.close = None;
+            self.seal_close(now, to, reason, relay_key, out);
+            return Some((to, out.len()));
+        }
         if let Some((to, datagram)) = self.raw.pop_front() {
             self.wrap(to, relay_key, out, |out| out.put(&datagram));
             return Some((to, out.len()));
@@ -481,10 +487,6 @@ impl Peer {
             return Some((probe.to, out.len()));
         }
         let to = self.paths.selected()?;
-        if let Some(reason) = self.close.take() {
-            self.seal_close(now, to, reason, relay_key, out);
-            return Some((to, out.len()));
-        }
         self.seal_frames(now, to, relay_key, out).then(|| self.fill_batch(now, to, relay_key, out))
     }
 
@@ -584,7 +586,7 @@ impl Peer {
         let rekey = rekey.map(|s| s.created + crate::tunnel::REKEY_AFTER);
         // Without keys the link's timers have nothing to act on; the exchange's count instead.
         let link = if self.is_up(now) { self.link.poll_timeout() } else { None };
-        let loaded = self.is_up(now) && self.link.in_flight() > 0;
+        let loaded = self.is_up(now) && self.is_loaded();
         let all = [exchange, old, current, rekey, link, self.paths.poll_timeout(loaded), self.keepalive_at];
         all.into_iter().fold(None, earliest)
     }

@@ -148,7 +148,11 @@ mod tests {
         for i in 0..200u8 {
             let bytes = vec![i; usize::from(i % 7) * 30];
             expected.extend_from_slice(&bytes);
-            if i % 2 == 0 { queue.push(bytes) } else { queue.extend(&bytes) }
+            if i % 2 == 0 {
+                queue.push(bytes)
+            } else {
+                queue.extend(&bytes)
+            }
             let mut front = [0; 16];
             let peeked = queue.peek(&mut front);
             assert_eq!(front[..peeked], expected[got.len()..(got.len() + 16).min(expected.len())]);

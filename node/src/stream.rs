@@ -291,7 +291,11 @@ impl Owned {
         chunk.consume(n);
         {
             let mut queues = self.shared.lock();
-            if chunk.rest().is_empty() { queues.spare.give(chunk.into_buffer()) } else { queues.incoming.put_back(chunk) }
+            if chunk.rest().is_empty() {
+                queues.spare.give(chunk.into_buffer())
+            } else {
+                queues.incoming.put_back(chunk)
+            }
         }
         if has_room_again {
             self.tell(false)?;

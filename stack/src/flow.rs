@@ -1,5 +1,6 @@
 //! Owns one TCP connection: its socket in a set of its own, the order of what arrives, and how it ended.
 
+use crate::config::RING_LEN_USUAL;
 use crate::segment::Segment;
 use crate::stack::StreamId;
 use alloc::collections::BTreeMap;
@@ -9,8 +10,6 @@ use pilot_core::endpoint::ResetReason;
 use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp;
 
-/// Smallest ring while there is budget. Unit: bytes. Source: link.md, hazard 5.
-pub(crate) const RING_LEN_USUAL: usize = 1 << 20;
 /// How long TCP waits for something that its acknowledgement can travel with. Beneath it the link acknowledges by itself,
 /// and half a window or 64 KiB are acknowledged at once. Source: measured, a request and its answer then are two
 /// datagrams instead of four.
@@ -265,6 +264,13 @@ impl SocketPool {
     pub(crate) fn take(&mut self, ring_len: usize) -> tcp::Socket<'static> {
         let fitting = self.0.iter().position(|socket| socket.recv_capacity() == ring_len);
         fitting.map_or_else(|| socket(ring_len), |i| self.0.swap_remove(i))
+    }
+
+    /// Makes sure that a socket of the usual size is there, while there is time.
+    pub(crate) fn prepare(&mut self, ring_len_max: usize) {
+        if self.0.is_empty() {
+            self.0.push(socket(RING_LEN_USUAL.min(ring_len_max)));
+        }
     }
 
     /// Keeps a socket, unless its rings are larger than usual or there are enough.

@@ -19,14 +19,17 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod config;
 mod device;
 mod flow;
 mod peer_stack;
 mod segment;
+mod sink;
 mod stack;
 
+pub use config::StackConfig;
 pub use flow::{Recv, StreamEnd};
-pub use stack::{CommandError, Event, Stack, StackConfig, StreamId, StreamInfo};
+pub use stack::{CommandError, Event, Stack, StreamId, StreamInfo};
 
 /// First ephemeral port. Source: RFC 6335 §6.
 pub const EPHEMERAL_FIRST: u16 = 49_152;

@@ -109,7 +109,9 @@ impl PeerStack {
     /// the peer.
     pub(crate) fn connect_waiting(&mut self, pool: &mut SocketPool, ring_len: impl Fn(usize) -> usize) {
         for key in core::mem::take(&mut self.waiting) {
-            let Some(flow) = self.flows.get_mut(&key).filter(|f| f.linger.is_none() && f.end.is_none()) else { continue };
+            let Some(flow) = self.flows.get_mut(&key).filter(|f| f.linger.is_none() && f.end.is_none()) else {
+                continue;
+            };
             flow.set_socket(pool.take(ring_len(self.ring_bytes)));
             self.ring_bytes += 2 * flow.ring_len();
             let remote = Self::endpoint_of(self.remote, key.1);
@@ -187,7 +189,13 @@ impl PeerStack {
 
     /// Lets flows send in turn, one packet each, while the link has room; hands the packets to `outbox`.
     /// True when flows are left that only wait for room.
-    pub(crate) fn poll_egress(&mut self, now: Instant, segment_len_max: usize, outbox: &mut Outbox<'_>, pool: &mut SocketPool) -> bool {
+    pub(crate) fn poll_egress(
+        &mut self,
+        now: Instant,
+        segment_len_max: usize,
+        outbox: &mut Outbox<'_>,
+        pool: &mut SocketPool,
+    ) -> bool {
         self.follow_path(now, segment_len_max);
         self.flush(outbox);
         let mut room = outbox.room();

@@ -1,16 +1,18 @@
 //! The stack: streams and datagrams to every trusted peer, over the endpoint below.
 
-use crate::flow::{Flow, RING_LEN_USUAL, Recv, SocketPool, StreamEnd};
+use crate::config::StackConfig;
+use crate::flow::{Flow, Recv, SocketPool, StreamEnd};
 use crate::peer_stack::PeerStack;
 use crate::segment::{FlowKey, Segment};
+use crate::sink::{Slots, StackSink};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use pilot_core::endpoint::{Discard, Event as EndpointEvent, ResetReason, Sink, Timer, Transmit};
+use pilot_core::endpoint::{Discard, Event as EndpointEvent, ResetReason, Timer, Transmit};
 use pilot_core::identity::IdentityKey;
 use pilot_core::rng::Rng;
-use pilot_core::time::{Duration, earliest};
+use pilot_core::time::earliest;
 use pilot_core::{Config, Endpoint, Instant, PeerId};
 
 /// A stream; never reused while the stack lives.
@@ -26,51 +28,6 @@ impl StreamId {
     #[cfg(test)]
     pub(crate) const fn for_tests(n: u64) -> Self {
         Self(n)
-    }
-}
-
-/// Sizes and limits of a stack.
-#[derive(Clone, Copy, Debug)]
-pub struct StackConfig {
-    /// Largest send and receive ring of a stream. Unit: bytes. Bounds a stream's throughput to ring ÷ round-trip time;
-    /// streams of short paths get less.
-    pub ring_len_max: usize,
-    /// All rings together. Unit: bytes. The nearer it is, the smaller are the rings of new streams, down to 256 KiB.
-    pub ring_budget: usize,
-    /// Most streams to one peer.
-    pub streams_per_peer_max: usize,
-    /// Streams of one listener that wait to be accepted.
-    pub backlog_max: usize,
-    /// How long a closed stream may take to deliver what was written.
-    pub linger: Duration,
-}
-
-impl Default for StackConfig {
-    fn default() -> Self {
-        Self {
-            ring_len_max: 32 << 20,
-            ring_budget: 512 << 20,
-            streams_per_peer_max: 12_000,
-            backlog_max: 128,
-            linger: Duration::from_secs(60),
-        }
-    }
-}
-
-/// Smallest ring where the budget is spent. Unit: bytes.
-const RING_LEN_MIN: usize = 256 << 10;
-/// Ring per round-trip time: five times what 1 Gbit/s carries in it, since what is behind a lost packet waits in the ring
-/// until it was sent again. Unit: bytes per microsecond. Source: measured in `pilot_tests::lab` at 3 % loss.
-const RING_BYTES_PER_US: usize = 5 * 125;
-/// A new stream's ring takes at most this part of what is left of the budget.
-const RING_SHARE: usize = 16;
-
-impl StackConfig {
-    /// Ring of a new stream over a path with this round-trip time, while `used` bytes are taken.
-    fn ring_len(&self, rtt: Option<Duration>, used: usize) -> usize {
-        let wanted = rtt.map_or(usize::MAX, |rtt| RING_BYTES_PER_US.saturating_mul(rtt.as_micros() as usize));
-        let share = self.ring_budget.saturating_sub(used) / RING_SHARE;
-        wanted.max(RING_LEN_USUAL).min(share).max(RING_LEN_MIN).min(self.ring_len_max)
     }
 }
 
@@ -159,10 +116,11 @@ pub struct Stack {
     endpoint: Endpoint,
     config: StackConfig,
     rng: Rng,
-    /// `None` while a peer's stack is in use: should smoltcp panic, the slot stays empty and only that peer loses.
-    peers: BTreeMap<PeerId, Option<Box<PeerStack>>>,
+    peers: Slots,
     streams: BTreeMap<StreamId, (PeerId, FlowKey)>,
     pool: SocketPool,
+    /// A stream waits for a tunnel that was just asked for.
+    expects_tunnel: bool,
     listeners: BTreeMap<u16, Listener>,
     bound: BTreeSet<u16>,
     bound_all: bool,
@@ -185,6 +143,7 @@ impl Stack {
             peers: BTreeMap::new(),
             streams: BTreeMap::new(),
             pool: SocketPool::default(),
+            expects_tunnel: false,
             listeners: BTreeMap::new(),
             bound: BTreeSet::new(),
             bound_all: false,
@@ -444,14 +403,7 @@ impl Stack {
     }
 
     fn handle_input(&mut self, now: Instant, input: impl FnOnce(&mut Endpoint, &mut StackSink<'_>)) {
-        let mut sink = StackSink {
-            now,
-            peers: &mut self.peers,
-            active: &mut self.active,
-            taken: None,
-            unknown: Vec::new(),
-            loose: Vec::new(),
-        };
+        let mut sink = StackSink::new(now, &mut self.peers, &mut self.active);
         input(&mut self.endpoint, &mut sink);
         let (unknown, loose) = sink.finish();
         for (peer, datagram) in loose {
@@ -502,7 +454,13 @@ impl Stack {
     /// Fills `out` with the next batch; `None` when there is nothing to send. See [`Endpoint::poll_transmit`].
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
         self.poll_egress(now);
-        self.endpoint.poll_transmit(now, out)
+        let transmit = self.endpoint.poll_transmit(now, out);
+        if transmit.is_none() && self.expects_tunnel {
+            // The question is on its way; its answer needs a socket.
+            self.expects_tunnel = false;
+            self.pool.prepare(self.config.ring_len_max);
+        }
+        transmit
     }
 
     /// The next event.
@@ -541,7 +499,10 @@ impl Stack {
                         let (config, used) = (self.config, self.ring_bytes());
                         stack.connect_waiting(&mut self.pool, |here| config.ring_len(Some(rtt), used + here));
                     }
-                    None => self.endpoint.reach(now, peer),
+                    None => {
+                        self.expects_tunnel = true;
+                        self.endpoint.reach(now, peer);
+                    }
                 }
             }
             let len_max = self.endpoint.segment_len_max(peer);
@@ -725,58 +686,6 @@ impl Stack {
             stack.make_ready(key);
             self.active.insert(peer);
         }
-    }
-}
-
-/// Packets of a batch that somebody has to look at when it is over: who sent it, and its bytes.
-type Later = Vec<(PeerId, Vec<u8>)>;
-
-/// Hands inner packets to their flow while the endpoint is busy; what needs the endpoint waits until it is not.
-struct StackSink<'a> {
-    now: Instant,
-    peers: &'a mut BTreeMap<PeerId, Option<Box<PeerStack>>>,
-    active: &'a mut BTreeSet<PeerId>,
-    /// The stack in use, out of its slot: should smoltcp panic, only this peer's streams are lost (link.md, hazard 6).
-    taken: Option<(PeerId, Box<PeerStack>)>,
-    unknown: Later,
-    loose: Later,
-}
-
-impl StackSink<'_> {
-    fn stack(&mut self, peer: PeerId) -> Option<&mut PeerStack> {
-        if self.taken.as_ref().is_none_or(|(taken, _)| *taken != peer) {
-            self.put_back();
-            self.taken = self.peers.get_mut(&peer).and_then(Option::take).map(|stack| (peer, stack));
-        }
-        self.taken.as_mut().map(|(_, stack)| &mut **stack)
-    }
-
-    fn put_back(&mut self) {
-        if let Some((peer, stack)) = self.taken.take()
-            && let Some(slot) = self.peers.get_mut(&peer)
-        {
-            *slot = Some(stack);
-            self.active.insert(peer);
-        }
-    }
-
-    fn finish(mut self) -> (Later, Later) {
-        self.put_back();
-        (self.unknown, self.loose)
-    }
-}
-
-impl Sink for StackSink<'_> {
-    fn packet(&mut self, peer: PeerId, bytes: &[u8]) {
-        let Some(segment) = Segment::parse(bytes) else { return };
-        let now = self.now;
-        if !self.stack(peer).is_some_and(|stack| stack.handle_segment(now, &segment, bytes)) {
-            self.unknown.push((peer, bytes.to_vec()));
-        }
-    }
-
-    fn loose(&mut self, peer: PeerId, datagram: &[u8]) {
-        self.loose.push((peer, datagram.to_vec()));
     }
 }
 

@@ -53,12 +53,18 @@ pub struct World {
     trace: u64,
     /// Every datagram as it left its host, when recording.
     pub capture: Option<Vec<Vec<u8>>>,
+    sizes: StackConfig,
     rendezvous_key: StaticKey,
 }
 
 impl World {
     /// A world with a rendezvous and `nodes` nodes without NATs.
     pub fn new(seed: u64, nodes: usize) -> Self {
+        Self::with_config(seed, nodes, StackConfig::default())
+    }
+
+    /// The same, whose nodes have stacks of these sizes.
+    pub fn with_config(seed: u64, nodes: usize, sizes: StackConfig) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let mut rng = Rng::new(bytes);
@@ -77,6 +83,7 @@ impl World {
             turns: 0,
             trace: 0xcbf2_9ce4_8422_2325,
             capture: None,
+            sizes,
             rendezvous_key,
         };
         (0..nodes).for_each(|i| world.add_node(i));
@@ -100,7 +107,7 @@ impl World {
         config.trust = trust;
         config.addr = address;
         config.candidates = vec![addr];
-        Stack::new(config, StackConfig::default())
+        Stack::new(config, self.sizes)
     }
 
     // The world's knobs.

@@ -5,7 +5,7 @@ use pilot_core::endpoint::{Event as EndpointEvent, ResetReason};
 use pilot_core::path::PathAddr;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
-use pilot_stack::{Event, Recv, StreamEnd, StreamId};
+use pilot_stack::{Event, Recv, StackConfig, StreamEnd, StreamId};
 use pilot_tests::{Conditions, NatKind, World, seed};
 
 const MS: Duration = Duration::from_millis(1);
@@ -163,7 +163,10 @@ fn a_killed_peer_is_an_error_and_never_a_clean_end() {
 
 #[test]
 fn a_reader_that_stops_blocks_its_sender_and_nobody_else() {
-    let mut world = friends(seed(16));
+    let rings = StackConfig { ring_len_max: 1 << 20, ..StackConfig::default() };
+    let mut world = World::with_config(seed(16), 2, rings);
+    world.make_friends(0, 1);
+    world.nodes[1].stack.listen(1000).unwrap();
     let (stopped, _unread) = world.open(0, 1, 1000);
     let (a, b) = world.open(0, 1, 1000);
     let mut written = 0;
@@ -322,6 +325,22 @@ fn datagrams_arrive_or_are_lost_but_never_come_from_strangers() {
     world.run_for(Duration::from_secs(1));
     let count = world.nodes[1].events.iter().filter(|e| matches!(e, Event::Datagram { port: 1002, .. })).count();
     assert_eq!(count, 10);
+}
+
+/// Found with a node that ended soon after it had begun: it left the rendezvous first, and its farewell to a peer behind
+/// the relay went nowhere.
+#[test]
+fn a_farewell_reaches_peers_behind_the_relay() {
+    let mut world = World::new(seed(28), 2);
+    (0..2).for_each(|node| world.set_nat(node, NatKind::Symmetric));
+    world.make_friends(0, 1);
+    world.nodes[1].stack.listen(1000).unwrap();
+    let (a, _) = world.open(0, 1, 1000);
+    assert!(matches!(path(&world, 0, 1), Some(PathAddr::Relay(_))));
+    world.nodes[1].stack.endpoint_mut().close_all();
+    let start = world.now;
+    world.run_until("the stream ends", |w| read_all(w, 0, a).1 == Recv::Ended(StreamEnd::Tunnel(ResetReason::Closed)));
+    assert!(world.now.since(start) < 200 * MS);
 }
 
 /// Found on loopback: with data both ways, acknowledgements overtook data inside the link, TCP took a stale window for a

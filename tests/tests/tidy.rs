@@ -17,7 +17,7 @@ const RINGS: [(&str, &[&str]); 9] = [
     ("pilot-rendezvous", &["pilot-core"]),
     ("pilotctl", &["pilot-core", "pilot-node", "pilot-rendezvous"]),
     ("pilot-ffi", &["pilot-node"]),
-    ("pilot-bench", &["pilot-core", "pilot-stack", "pilot-node", "pilot-rendezvous"]),
+    ("pilot-bench", &["pilot-core", "pilot-stack", "pilot-node", "pilot-rendezvous", "pilot-tests"]),
     ("pilot-fuzz", &["pilot-core"]),
     ("pilot-tests", &["pilot-core", "pilot-stack", "pilot-rendezvous"]),
 ];

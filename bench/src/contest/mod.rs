@@ -8,6 +8,8 @@ mod pilot;
 mod tcp;
 mod udp;
 
+pub(crate) use pilot::Folder;
+
 use argh::FromArgs;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -65,9 +67,7 @@ impl Contest {
             ("tcp", _) => tcp::drive(&self.to, self.task()?, self.count, false),
             ("tls", _) => tcp::drive(&self.to, self.task()?, self.count, true),
             ("udp" | "limit", "serve") => udp::serve(self.bind, self.who == "limit"),
-            ("udp" | "limit", _) => {
-                udp::drive(&self.to, self.task()?, self.count, self.datagram, self.who == "limit")
-            }
+            ("udp" | "limit", _) => udp::drive(&self.to, self.task()?, self.count, self.datagram, self.who == "limit"),
             (who, _) => Err(format!("nobody here is called {who}").into()),
         }
     }
@@ -102,26 +102,34 @@ trait Connection: Read + Write {
     fn end_writing(&mut self) -> io::Result<()>;
 }
 
-/// Serves one connection to its end.
-fn serve_connection(connection: &mut impl Connection) -> io::Result<()> {
-    let mut task = [0];
-    connection.read_exact(&mut task)?;
-    match &task {
-        b"B" => {
-            let mut buffer = vec![0; CHUNK];
-            while connection.read(&mut buffer)? > 0 {}
-            connection.write_all(b".")?;
+/// Serves connections as they come, each to its end; those that take long on a thread of their own.
+fn serve_connections<C: Connection + Send + 'static>(connections: impl Iterator<Item = C>) {
+    for mut connection in connections {
+        let mut task = [0];
+        if connection.read_exact(&mut task).is_err() {
+            continue; // it has gone again
         }
-        b"P" => {
-            let mut ball = [0; BALL];
-            while connection.read_exact(&mut ball).is_ok() {
-                connection.write_all(&ball)?;
-                connection.flush()?;
-            }
+        if task == *b"O" {
+            // Whoever goes away early is not waited for.
+            let _ = connection.write_all(b".").and_then(|()| connection.end_writing());
+        } else {
+            std::thread::spawn(move || serve_connection(&mut connection, task[0]));
         }
-        _ => connection.write_all(b".")?,
     }
-    connection.flush()?;
+}
+
+fn serve_connection(connection: &mut impl Connection, task: u8) -> io::Result<()> {
+    if task == b'B' {
+        let mut buffer = vec![0; CHUNK];
+        while connection.read(&mut buffer)? > 0 {}
+        connection.write_all(b".")?;
+    } else {
+        let mut ball = [0; BALL];
+        while connection.read_exact(&mut ball).is_ok() {
+            connection.write_all(&ball)?;
+            connection.flush()?;
+        }
+    }
     connection.end_writing()
 }
 
@@ -210,10 +218,8 @@ fn exchange<F: FnOnce() -> Outcome<()>>(count: u64, mut prepare: impl FnMut() ->
 
 fn quantiles(histogram: &Histogram<u64>) -> Value {
     let us = |q: f64| histogram.value_at_quantile(q) as f64 / 1000.0;
-    let curve: Vec<_> = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999]
-        .iter()
-        .map(|q| json!([q, us(*q)]))
-        .collect();
+    let curve: Vec<_> =
+        [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999].iter().map(|q| json!([q, us(*q)])).collect();
     json!({"p50_us": us(0.5), "p99_us": us(0.99), "p999_us": us(0.999), "count": histogram.len(), "curve": curve})
 }
 

@@ -1,6 +1,6 @@
 //! Owns our own side of the contest: two nodes in two processes, through the public API.
 
-use super::{Connection, Outcome, Task, await_end, drive_connections, say_end, say_ready, serve_connection};
+use super::{Connection, Outcome, Task, await_end, drive_connections, say_end, say_ready, serve_connections};
 use pilot_node::{Config, Node, RendezvousConfig, Stream};
 use pilot_rendezvous::server::{Server, ServerConfig};
 use serde_json::{Value, json};
@@ -66,11 +66,7 @@ pub(super) fn serve(bind: IpAddr, datagram: usize) -> Outcome<()> {
     let node = start(&folder.0, SERVER, bind, RendezvousConfig::At(key, addr), datagram)?;
     until(&node, "info", |info| info["rendezvous"] == "ready")?;
     let listener = node.listen(PORT)?;
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            std::thread::spawn(move || serve_connection(&mut stream));
-        }
-    });
+    std::thread::spawn(move || serve_connections(listener.incoming().flatten()));
     let approving = node.clone();
     std::thread::spawn(move || {
         // Ends with the driver's approval, or with the process.

@@ -1,6 +1,6 @@
 //! Owns kernel TCP with CUBIC, plain and under TLS 1.3 with our cipher.
 
-use super::{Connection, Outcome, Task, await_end, drive_connections, say_end, say_ready, serve_connection};
+use super::{Connection, Outcome, Task, await_end, drive_connections, say_end, say_ready, serve_connections};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
@@ -43,18 +43,13 @@ pub(super) fn serve(bind: IpAddr, tls: bool) -> Outcome<()> {
     let config = if tls { Some(server_config()?) } else { None };
     say_ready(&listener.local_addr()?.to_string());
     std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let config = config.clone();
-            std::thread::spawn(move || -> io::Result<()> {
-                prepare(&stream)?;
-                match config {
-                    None => serve_connection(&mut stream),
-                    Some(config) => {
-                        let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-                        serve_connection(&mut StreamOwned::new(connection, stream))
-                    }
-                }
-            });
+        let streams = listener.incoming().flatten().filter(|stream| prepare(stream).is_ok());
+        match config {
+            None => serve_connections(streams),
+            Some(config) => serve_connections(
+                streams
+                    .filter_map(|stream| Some(StreamOwned::new(ServerConnection::new(config.clone()).ok()?, stream))),
+            ),
         }
     });
     await_end()

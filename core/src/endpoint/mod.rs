@@ -8,16 +8,19 @@
 
 mod directory;
 mod discard;
+mod outbox;
+mod output;
 
 pub use directory::{DirectoryState, TrustChange};
 pub use discard::{Discard, Discards};
+pub use outbox::Outbox;
+pub use output::{Event, PeerInfo, ResetReason, Timer, Transmit};
 
 use crate::addr::Addr;
 use crate::aead::{AeadProvider, PORTABLE};
-use crate::control::{Answer, Call, Control};
-use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
-use crate::link::{Link, LinkStats, Packet};
-use crate::path::{Path, PathAddr};
+use crate::control::{Answer, Control};
+use crate::identity::{Identity, IdentityKey, Profile, StaticKey};
+use crate::path::PathAddr;
 use crate::peer::{Effects, Peer, Role};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
@@ -103,135 +106,6 @@ impl Config {
             candidates: Vec::new(),
             datagram_len_max: crate::path::DATAGRAM_LEN_MAX,
         }
-    }
-}
-
-/// Why all streams to a peer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ResetReason {
-    /// The peer process ended in order.
-    Closed,
-    /// The peer is another process than before.
-    Restarted,
-    /// No answer on any path for the time allowed.
-    Unreachable,
-    /// The rendezvous does not have the peer connected, and no known address answers.
-    Away,
-    /// One side withdrew its trust.
-    Revoked,
-}
-
-/// What happened, for the owner of the endpoint.
-#[derive(Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A session with the peer exists.
-    Up(PeerId),
-    /// Whatever was in flight to and from the peer is lost.
-    Reset(PeerId, ResetReason),
-    /// Another path, or another datagram size, is in use.
-    PathChanged(PeerId),
-    /// A stranger or the rendezvous has said who it is.
-    Introduced(PeerId, NodeRecord),
-    /// Trust changed; put [`Endpoint::trust`] on disk.
-    Trust(TrustChange),
-    /// A stranger asks something (rendezvous only).
-    Call(PeerId, u32, Call),
-    /// The answer to a call of ours; `None` when there was none in time.
-    Answer(u32, Option<Answer>),
-    /// The rendezvous connection changed.
-    Directory(DirectoryState),
-}
-
-/// One batch to be sent: the datagrams lie one behind the other in the buffer given to [`Endpoint::poll_transmit`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transmit {
-    /// Where to.
-    pub to: SocketAddr,
-    /// Size of each datagram but the last, which may be smaller. Unit: bytes.
-    pub segment_len: usize,
-}
-
-/// Why an owner wakes up, for busy loops that explain themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Timer {
-    /// A peer's recovery, pacing, exchange, probing or keepalive.
-    Peer(PeerId),
-    /// A rendezvous call's time, or the next attempt to reach it.
-    Directory,
-}
-
-/// What is known of a peer, for `info` and `peers`.
-#[derive(Clone, Debug)]
-pub struct PeerInfo {
-    /// Identity key, once known.
-    pub identity: Option<IdentityKey>,
-    /// Data can be sealed now.
-    pub up: bool,
-    /// Age of the session.
-    pub session_age: Option<Duration>,
-    /// The path in use.
-    pub path: Option<PathAddr>,
-    /// All paths.
-    pub paths: Vec<Path>,
-    /// Datagram size on the path in use. Unit: bytes.
-    pub datagram_len: usize,
-    /// Smoothed and smallest round-trip time.
-    pub srtt: Option<Duration>,
-    /// Smallest round-trip time seen.
-    pub min_rtt: Duration,
-    /// Congestion window and bytes in flight.
-    pub window: u64,
-    /// Bytes in flight.
-    pub in_flight: u64,
-    /// Congestion controller.
-    pub controller: &'static str,
-    /// Underlay bytes.
-    pub bytes_sent: u64,
-    /// Underlay bytes.
-    pub bytes_received: u64,
-    /// Link counters.
-    pub link: LinkStats,
-    /// When something authentic last came.
-    pub last_received: Option<Instant>,
-}
-
-/// One peer's link, for whoever has packets for it.
-pub struct Outbox<'a> {
-    link: &'a mut Link,
-}
-
-impl Outbox<'_> {
-    /// How many more packets it takes now.
-    pub fn room(&self) -> usize {
-        self.link.room()
-    }
-
-    /// True while the link still carries a packet whose first four bytes (its ports) are these: what the link holds
-    /// arrives, and resending it above the link would only multiply it.
-    pub fn holds_flow(&self, ports: [u8; 4]) -> bool {
-        self.link.holds(ports)
-    }
-
-    /// Queues an inner segment. The caller respects [`Outbox::room`].
-    pub fn send_packet(&mut self, segment: Packet) {
-        self.link.enqueue_packet(segment);
-    }
-
-    /// Queues a segment without payload; only the newest of a flow matters.
-    pub fn send_pure_ack(&mut self, flow: u32, segment: Packet) {
-        self.link.enqueue_pure_ack(flow, segment);
-    }
-
-    /// Queues an inner datagram; the oldest waiting one may go.
-    pub fn send_loose(&mut self, datagram: Packet) {
-        self.link.enqueue_loose(datagram);
-    }
-
-    /// Buffers of packets that have arrived, to be used again.
-    pub const fn spare_buffers(&mut self) -> &mut Vec<Vec<u8>> {
-        self.link.spare()
     }
 }
 
@@ -410,12 +284,16 @@ impl Endpoint {
         }
     }
 
-    /// Ends every tunnel in order; drain `poll_transmit` once more afterwards.
+    /// Ends every tunnel in order; drain `poll_transmit` once more afterwards. The rendezvous comes last: it relays what is
+    /// said to others.
     pub fn close_all(&mut self) {
-        let ids: Vec<_> = self.peers.keys().copied().collect();
+        self.ready.clear();
+        let mut ids: Vec<_> = self.peers.keys().copied().collect();
+        ids.sort_by_key(|id| self.peers[id].peer.role == Role::Rendezvous);
         for id in ids {
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.close(ResetReason::Closed as u8);
+                entry.queued = false;
             }
             self.touch(id);
         }

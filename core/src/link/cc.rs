@@ -378,10 +378,59 @@ mod tests {
     #[test]
     fn slow_start_ends_when_the_delay_grows() {
         let mut cc = TolerantCubic::new(1200);
-        (0..5).for_each(|i| cc.on_ack(&ack(50 * i, 50, 10 * i)));
+        // Rounds of ten acknowledgements; only the first of each ends the round before.
+        let round = |cc: &mut TolerantCubic, i: u64, rtt_ms: u64, samples: u64| {
+            (0..samples).for_each(|n| cc.on_ack(&ack(50 * i + n, rtt_ms, 10 * i + u64::from(n > 0))));
+        };
+        (1..5).for_each(|i| round(&mut cc, i, 50, 10));
         assert!(cc.in_slow_start());
-        (5..8).for_each(|i| cc.on_ack(&ack(50 * i, 60 + 10 * i, 10 * i)));
+        round(&mut cc, 5, 70, DELAY_SAMPLES as u64 - 1);
+        assert!(cc.in_slow_start(), "too few samples to judge");
+        round(&mut cc, 5, 70, 4);
         assert!(!cc.in_slow_start());
+    }
+
+    /// A path of 1 MB/s and 50 ms, filled by `window` bytes: what exceeds 50 kB waits in the queue.
+    fn drive(cc: &mut TolerantCubic, from: u64, rounds: u64) {
+        for i in from..from + rounds {
+            let rtt_ms = 50.max(cc.window() / 1000);
+            let sample = AckSample { bytes: cc.window(), delivery_rate: 1_000_000, ..ack(60 * i, rtt_ms, 10 * i) };
+            cc.on_ack(&sample);
+        }
+    }
+
+    #[test]
+    fn a_cut_keeps_what_the_path_carries_and_growth_fills_it_and_stops() {
+        let mut cc = TolerantCubic::new(1200);
+        drive(&mut cc, 0, 40);
+        cc.threshold = 0.0;
+        drive(&mut cc, 40, 200);
+        let ceiling = (CEILING * 50_000.0 + cc.minimum()) as u64;
+        assert!(cc.window() > 55_000 && cc.window() <= ceiling, "{} of {ceiling}", cc.window());
+        // One loss with the queue visible cuts, a second one does not go below the floor.
+        cc.on_loss(&loss(2400));
+        cc.on_loss(&loss(2500));
+        assert!(cc.window() >= 47_499, "{}", cc.window());
+        // Heavy loss knows no floor.
+        (0..40).for_each(|i| cc.on_loss(&LossSample { bytes: 50_000, ..loss(2600 + 20 * i) }));
+        assert!(cc.window() < 30_000, "{}", cc.window());
+    }
+
+    #[test]
+    fn the_queue_is_drained_when_the_smallest_round_trip_was_not_seen_for_long() {
+        let mut cc = TolerantCubic::new(1200);
+        drive(&mut cc, 0, 3);
+        // Somebody else's queue hides it from now on.
+        let sample = |i: u64| AckSample { bytes: 50_000, delivery_rate: 1_000_000, ..ack(60 * i, 80, 10 * i) };
+        (3..100).for_each(|i| cc.on_ack(&sample(i)));
+        assert!(cc.window() > 50_000);
+        let rounds = (100..250).filter(|i| {
+            cc.on_ack(&sample(*i));
+            cc.window() < 50_000
+        });
+        let rounds = rounds.count();
+        assert!((1..=4).contains(&rounds), "drained for {rounds} acknowledgements");
+        assert!(cc.window() > 50_000, "and then as before");
     }
 
     #[test]

@@ -253,13 +253,8 @@ impl Link {
         let session = ack.session.unwrap_or(remote_index);
         let Some(&(_, base)) = self.epochs.iter().find(|(index, _)| *index == session) else { return };
         let is_current = self.epochs.last().is_some_and(|(index, _)| *index == session);
-        let (control_tx, newest, hello, hello_due, spare) = (
-            &mut self.control_tx,
-            &mut self.newest_pure_ack,
-            &mut self.hello,
-            &mut self.hello_due,
-            &mut self.spare,
-        );
+        let (control_tx, newest, hello, hello_due, spare) =
+            (&mut self.control_tx, &mut self.newest_pure_ack, &mut self.hello, &mut self.hello_due, &mut self.spare);
         // Counters from before this link began (the peer restarted) have negative numbers and are not ours.
         let number = |counter: u64| base.saturating_add(counter.min(i64::MAX as u64) as i64);
         let ranges = ack.ranges().map(|r| (number(*r.start()).max(0) as u64, number(*r.end())));

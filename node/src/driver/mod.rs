@@ -8,10 +8,10 @@ mod streams;
 
 use crate::aead;
 use crate::command::{Answer, COMMANDS_MAX, Command, Handle, stopped};
-use crate::helm::Helm;
 use crate::config::{Config, RendezvousConfig};
 use crate::courier::Courier;
 use crate::failure::{Code, Failure};
+use crate::helm::Helm;
 use crate::home::{Home, entropy};
 use crate::ipc::server::{ClientId, Ipc};
 use crate::store::{Done, Job, Saved, Worker, wall_s};

@@ -137,11 +137,8 @@ impl Lab {
     /// Sends what a host has to say and asks when it wants to be woken.
     fn settle(&mut self, pairs: &mut [Pair<'_>], i: usize, side: usize, deadlines: &mut [[Option<Instant>; 2]]) {
         let (now, now_ns) = (self.now(), self.now_ns);
-        let (way, slots, free) = (
-            if side == 0 { &mut self.forward } else { &mut self.backward },
-            &mut self.slots,
-            &mut self.free,
-        );
+        let (way, slots, free) =
+            (if side == 0 { &mut self.forward } else { &mut self.backward }, &mut self.slots, &mut self.free);
         let (arrivals, sequence) = (&mut self.arrivals, &mut self.sequence);
         pairs[i].ends[side].poll_transmit(now, &mut |datagram| {
             let Some(at) = way.send(now_ns, datagram.len()) else { return };

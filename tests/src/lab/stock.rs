@@ -48,7 +48,16 @@ pub fn stock_pair(ring_len: usize, seed: u64) -> [StockHost; 2] {
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
         let (received, chunk) = (vec![0], vec![7; 64 * 1024]);
-        StockHost { interface, device, sockets, handle, is_sender: side == 0, deadline: Some(Instant::ZERO), received, chunk }
+        StockHost {
+            interface,
+            device,
+            sockets,
+            handle,
+            is_sender: side == 0,
+            deadline: Some(Instant::ZERO),
+            received,
+            chunk,
+        }
     })
 }
 

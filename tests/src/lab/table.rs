@@ -1,9 +1,11 @@
 //! Owns the table of link.md: which paths, which losses, and how much of each path one bulk stream must reach.
 
-use super::{Host, Lab, Pair, Shape, Work, pilot_pair};
+use super::{Host, Lab, Pair, QuicController, Shape, Work, pilot_pair, quic_pair, stock_pair};
 use pilot_core::Instant;
 use pilot_core::time::Duration;
 use pilot_stack::StackConfig;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Length of a measurement, from the moment the stream stands.
 pub const SECONDS: u64 = 20;
@@ -68,6 +70,12 @@ pub struct Trouble {
     pub reorder_percent: f64,
 }
 
+impl Trouble {
+    fn is_chance(&self) -> bool {
+        self.loss_percent > 0.0 || self.reorder_percent > 0.0
+    }
+}
+
 /// The columns.
 pub const TROUBLES: [Trouble; 5] = [
     Trouble { loss_percent: 0.0, reorder_percent: 0.0 },
@@ -129,17 +137,91 @@ pub fn bulk(ends: [&mut dyn Host; 2], path: &Path, trouble: Trouble, seconds: u6
     Bulk { percent, streams, median_wait: lab.forward.wait_quantile(0.5) }
 }
 
-/// One seed of one cell, on our stack.
-pub fn pilot_cell(path: &Path, trouble: Trouble, seed: u64) -> f64 {
-    let [mut a, mut b] = pilot_pair(Work::BULK, StackConfig::default(), seed);
-    bulk([&mut a, &mut b], path, trouble, SECONDS, seed).percent
+/// Who sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Our stack over our link.
+    Pilot,
+    /// smoltcp with its own CUBIC, straight over UDP.
+    Stock,
+    /// quinn's QUIC.
+    Quic(QuicController),
+}
+
+impl Variant {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::Pilot, Self::Stock, Self::Quic(QuicController::Cubic), Self::Quic(QuicController::Bbr)];
+
+    /// Name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pilot => "pilot",
+            Self::Stock => "smoltcp-cubic",
+            Self::Quic(QuicController::Cubic) => "quic-cubic",
+            Self::Quic(QuicController::Bbr) => "quic-bbr",
+        }
+    }
+}
+
+/// One seed of one cell. Unit: per cent of [`Path::limit`].
+pub fn cell(variant: Variant, path: &Path, trouble: Trouble, seconds: u64, seed: u64) -> f64 {
+    let run = |a: &mut dyn Host, b: &mut dyn Host| bulk([a, b], path, trouble, seconds, seed).percent;
+    match variant {
+        Variant::Pilot => {
+            let [mut a, mut b] = pilot_pair(Work::BULK, StackConfig::default(), seed);
+            run(&mut a, &mut b)
+        }
+        Variant::Stock => {
+            // As much as ours gets on this path.
+            let ring_len = (path.mbit * path.rtt_ms * 625).next_power_of_two() as usize;
+            let [mut a, mut b] = stock_pair(ring_len.max(1 << 20), seed);
+            run(&mut a, &mut b)
+        }
+        Variant::Quic(controller) => {
+            let [mut a, mut b] = quic_pair(controller);
+            run(&mut a, &mut b)
+        }
+    }
+}
+
+/// The median of `seeds` seeds for each of `cells` (row and column), on every core. Where chance has no part, one does.
+pub fn medians(variant: Variant, cells: &[(usize, usize)], seconds: u64, seeds: u64) -> Vec<f64> {
+    let seeds_of = |column: usize| if TROUBLES[column].is_chance() { seeds } else { 1 };
+    let jobs: Vec<_> = cells.iter().flat_map(|at| (1..=seeds_of(at.1)).map(move |seed| (*at, seed))).collect();
+    let percents =
+        in_parallel(&jobs, |&((row, column), seed)| cell(variant, &ROWS[row].0, TROUBLES[column], seconds, seed));
+    let mut percents = percents.into_iter();
+    cells.iter().map(|at| median(percents.by_ref().take(seeds_of(at.1) as usize).collect())).collect()
+}
+
+/// Runs `work` over all `jobs` on every core; results in the jobs' order.
+///
+/// # Panics
+/// When `work` does.
+pub fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((i, job)) = jobs.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = work(job);
+                    results.lock().expect("no worker panicked").push((i, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().expect("no worker panicked");
+    results.sort_by_key(|(i, _)| *i);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The middle value.
 ///
 /// # Panics
 /// When there is none.
-pub fn median(mut values: Vec<f64>) -> f64 {
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

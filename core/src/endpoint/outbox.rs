@@ -1,0 +1,42 @@
+//! Owns the way of inner packets into a peer's link.
+
+use crate::link::{Link, Packet};
+use alloc::vec::Vec;
+
+/// One peer's link, for whoever has packets for it.
+pub struct Outbox<'a> {
+    pub(super) link: &'a mut Link,
+}
+
+impl Outbox<'_> {
+    /// How many more packets it takes now.
+    pub fn room(&self) -> usize {
+        self.link.room()
+    }
+
+    /// True while the link still carries a packet whose first four bytes (its ports) are these: what the link holds
+    /// arrives, and resending it above the link would only multiply it.
+    pub fn holds_flow(&self, ports: [u8; 4]) -> bool {
+        self.link.holds(ports)
+    }
+
+    /// Queues an inner segment. The caller respects [`Outbox::room`].
+    pub fn send_packet(&mut self, segment: Packet) {
+        self.link.enqueue_packet(segment);
+    }
+
+    /// Queues a segment without payload; only the newest of a flow matters.
+    pub fn send_pure_ack(&mut self, flow: u32, segment: Packet) {
+        self.link.enqueue_pure_ack(flow, segment);
+    }
+
+    /// Queues an inner datagram; the oldest waiting one may go.
+    pub fn send_loose(&mut self, datagram: Packet) {
+        self.link.enqueue_loose(datagram);
+    }
+
+    /// Buffers of packets that have arrived, to be used again.
+    pub const fn spare_buffers(&mut self) -> &mut Vec<Vec<u8>> {
+        self.link.spare()
+    }
+}
