@@ -1,35 +1,72 @@
-//! Criterion benches of the packet path: the cipher, and the whole way out and in through the stack.
+//! Criterion benches of the packet path: every step of a datagram by itself, and the whole way out and in.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pilot_bench::Pair;
+use pilot_core::Instant as Moment;
 use pilot_core::aead::{AeadProvider, PORTABLE, TAG_LEN};
+use pilot_core::link::cc::{AckSample, Controller as _, TolerantCubic};
+use pilot_core::link::frame::{Frame, Frames, emit_ack, emit_packet};
 use pilot_core::tunnel::replay::ReplayWindow;
+use pilot_core::wire::{Datagram, emit_data_header};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-fn cipher(c: &mut Criterion) {
-    let key = PORTABLE.key(&[7; 32]);
-    let mut group = c.benchmark_group("cipher_portable");
-    for len in [64usize, 512, 1200, 1400, 8192, 65_000] {
-        group.throughput(Throughput::Bytes(len as u64));
-        let mut buffer = vec![0u8; len + TAG_LEN];
-        group.bench_function(BenchmarkId::new("seal", len), |b| {
-            b.iter(|| key.seal(1, &[0; 16], black_box(&mut buffer)))
+fn codecs(c: &mut Criterion) {
+    let mut datagram = [0u8; 1400];
+    emit_data_header(&mut datagram[..16], 7, 99);
+    c.bench_function("datagram_emit_header", |b| b.iter(|| emit_data_header(black_box(&mut datagram[..16]), 7, 99)));
+    c.bench_function("datagram_parse", |b| b.iter(|| black_box(Datagram::parse(black_box(&datagram))).is_ok()));
+
+    let (segment, mut frames) = ([7u8; 1360], Vec::new());
+    let ranges: Vec<(u64, u64)> = (0..32).map(|i| (100_000 - 10 * i, 100_005 - 10 * i)).collect();
+    c.bench_function("frame_emit_packet", |b| {
+        b.iter(|| {
+            frames.clear();
+            emit_packet(&mut frames, true, true, black_box(&segment));
         });
-        key.seal(1, &[0; 16], &mut buffer);
-        let sealed = buffer.clone();
-        group.bench_function(BenchmarkId::new("open", len), |b| {
-            b.iter(|| {
-                buffer.copy_from_slice(&sealed);
-                assert!(key.open(1, &[0; 16], black_box(&mut buffer)));
-            });
+    });
+    let packet = frames.clone();
+    c.bench_function("frame_emit_ack_32_ranges", |b| {
+        b.iter(|| {
+            frames.clear();
+            emit_ack(&mut frames, None, 25, black_box(&ranges).iter().copied());
         });
-    }
-    group.finish();
+    });
+    c.bench_function("frame_parse_packet", |b| b.iter(|| Frames::new(black_box(&packet)).flatten().count()));
+    c.bench_function("frame_parse_ack_32_ranges", |b| {
+        b.iter(|| match Frames::new(black_box(&frames)).next() {
+            Some(Ok(Frame::Ack(ack))) => ack.ranges().map(|range| range.end() - range.start()).sum::<u64>(),
+            other => panic!("{other:?}"),
+        });
+    });
 }
 
-fn replay(c: &mut Criterion) {
+fn ciphers(c: &mut Criterion) {
+    let portable: &dyn AeadProvider = &PORTABLE;
+    for (which, provider) in [("portable", portable), ("node", pilot_node::fastest_aead())] {
+        let key = provider.key(&[7; 32]);
+        let mut group = c.benchmark_group(format!("cipher_{which}"));
+        for len in [64usize, 512, 1200, 1400, 8192, 65_000] {
+            group.throughput(Throughput::Bytes(len as u64));
+            let mut buffer = vec![0u8; len + TAG_LEN];
+            group.bench_function(BenchmarkId::new("seal", len), |b| {
+                b.iter(|| key.seal(1, &[0; 16], black_box(&mut buffer)))
+            });
+            key.seal(1, &[0; 16], &mut buffer);
+            let sealed = buffer.clone();
+            group.bench_function(BenchmarkId::new("open", len), |b| {
+                b.iter(|| {
+                    buffer.copy_from_slice(&sealed);
+                    assert!(key.open(1, &[0; 16], black_box(&mut buffer)));
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+fn bookkeeping(c: &mut Criterion) {
     c.bench_function("replay_window_accept", |b| {
         let (mut window, mut counter) = (ReplayWindow::default(), 0);
         b.iter(|| {
@@ -37,12 +74,31 @@ fn replay(c: &mut Criterion) {
             black_box(window.accept(counter))
         });
     });
+    c.bench_function("controller_on_ack", |b| {
+        let (mut controller, mut number) = (TolerantCubic::new(1400), 0);
+        b.iter(|| {
+            number += 2;
+            let rtt = Duration::from_micros(20_000 + number % 64 * 10);
+            controller.on_ack(&AckSample {
+                now: Moment::from_micros(number * 24),
+                bytes: 2800,
+                rtt,
+                srtt: rtt,
+                largest: number,
+                next: number + 800,
+                app_limited: false,
+                delivery_rate: 100_000_000,
+            });
+            black_box((controller.window(), controller.pacing_rate()))
+        });
+    });
 }
 
-/// Time spent on the way out (write, TCP, link, seal) or in (open, link, TCP, read) while a stream is kept full.
+/// Time spent on the way out (write, TCP, link, seal) or in (open, link, TCP, read) while a stream is kept full. The rest,
+/// acknowledgements among it, is not counted.
 fn stream(out: bool, bytes: u64) -> Duration {
     const CHUNK: usize = 64 * 1024;
-    let (mut pair, chunk, mut buffer) = (Pair::new(&PORTABLE), vec![7u8; CHUNK], vec![0u8; CHUNK]);
+    let (mut pair, chunk, mut buffer) = (Pair::new(pilot_node::fastest_aead()), vec![7u8; CHUNK], vec![0u8; CHUNK]);
     let (mut received, mut measured) = (0, Duration::ZERO);
     while received < bytes {
         let begin = Instant::now();
@@ -57,7 +113,7 @@ fn stream(out: bool, bytes: u64) -> Duration {
         }
         received += pair.recv(&mut buffer) as u64;
         measured += if out { middle - begin } else { middle.elapsed() };
-        pair.exchange(); // acknowledgements, unmeasured
+        pair.exchange();
     }
     measured
 }
@@ -71,5 +127,5 @@ fn paths(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, cipher, replay, paths);
+criterion_group!(benches, codecs, ciphers, bookkeeping, paths);
 criterion_main!(benches);

@@ -29,7 +29,15 @@ impl Pair {
     /// # Panics
     /// When the stream does not come up, which would be a bug.
     pub fn new(aead: &'static dyn AeadProvider) -> Self {
-        let mut stacks = befriended(aead, StackConfig::default(), 9);
+        Self::with_rings(aead, StackConfig::default().ring_len_max)
+    }
+
+    /// The same, whose streams have rings of at most `ring_len_max` bytes.
+    ///
+    /// # Panics
+    /// As [`Pair::new`].
+    pub fn with_rings(aead: &'static dyn AeadProvider, ring_len_max: usize) -> Self {
+        let mut stacks = befriended(aead, StackConfig { ring_len_max, ..StackConfig::default() }, 9);
         stacks[1].listen(PORT).expect("free");
         let mut pair = Self { stacks, now: Instant::ZERO, streams: Vec::new(), next: 0, batch: Vec::new() };
         pair.open(1);

@@ -4,6 +4,7 @@
 mod compare;
 mod contest;
 mod link;
+mod packets;
 mod plot;
 mod report;
 mod sizes;
@@ -23,6 +24,7 @@ enum Command {
     Link(link::Link),
     Compare(compare::Compare),
     Report(report::Report),
+    Packets(packets::Packets),
     Contest(contest::Contest),
 }
 
@@ -32,6 +34,7 @@ fn main() -> contest::Outcome<()> {
         Command::Link(link) => link.run(),
         Command::Compare(compare) => compare.run(),
         Command::Report(report) => report.run(),
+        Command::Packets(packets) => packets.run(),
         Command::Contest(contest) => contest.run(),
     }
 }

@@ -2,8 +2,8 @@
 
 use pilot_core::aead::AeadProvider;
 
-/// The fastest implementation of ChaCha20-Poly1305 in this build.
-pub(crate) fn fastest() -> &'static dyn AeadProvider {
+/// The implementation of ChaCha20-Poly1305 that nodes of this build use: the fastest that was built in.
+pub fn fastest() -> &'static dyn AeadProvider {
     #[cfg(feature = "ring")]
     return &ring_backend::Ring;
     #[cfg(not(feature = "ring"))]

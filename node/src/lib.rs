@@ -37,6 +37,7 @@ mod store;
 mod stream;
 mod udp;
 
+pub use aead::fastest as fastest_aead;
 pub use config::{Config, RendezvousConfig};
 pub use failure::{Code, Failure};
 pub use home::{Home, socket_path};

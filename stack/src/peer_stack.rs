@@ -243,9 +243,12 @@ impl PeerStack {
         // A deadline that has passed although nothing was sent would spin.
         let wanted = wanted.map(|at| at.max(now + core::time::Duration::from_millis(1)));
         let wanted = pilot_core::time::earliest(wanted, flow.linger);
-        if wanted != flow.timer {
-            self.moved_timers.push((flow.timer, wanted, key));
-            flow.timer = wanted;
+        // Only ever earlier: what is put off is found out when the old time has come, so that a packet moves no timer.
+        if let Some(wanted) = wanted
+            && flow.timer.is_none_or(|timer| wanted < timer)
+        {
+            self.moved_timers.push((flow.timer, Some(wanted), key));
+            flow.timer = Some(wanted);
         }
     }
 

@@ -37,7 +37,7 @@ pub enum Event {
     PathChanged(PeerId),
     /// A stranger or the rendezvous has said who it is.
     Introduced(PeerId, NodeRecord),
-    /// Trust changed; put [`Endpoint::trust`] on disk.
+    /// Trust changed; put [`Endpoint::trust`](super::Endpoint::trust) on disk.
     Trust(TrustChange),
     /// A stranger asks something (rendezvous only).
     Call(PeerId, u32, Call),
@@ -47,7 +47,7 @@ pub enum Event {
     Directory(DirectoryState),
 }
 
-/// One batch to be sent: the datagrams lie one behind the other in the buffer given to [`Endpoint::poll_transmit`].
+/// One batch to be sent: the datagrams lie one behind the other in the buffer given to [`Endpoint::poll_transmit`](super::Endpoint::poll_transmit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// Where to.

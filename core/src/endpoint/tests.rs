@@ -1,6 +1,7 @@
 //! Two endpoints that trust each other and a wire in memory, in virtual time.
 
 use super::*;
+use crate::identity::NodeRecord;
 use crate::trust::{Me, Terms};
 use std::boxed::Box;
 use std::vec;

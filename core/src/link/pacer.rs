@@ -40,8 +40,7 @@ impl Pacer {
     }
 
     pub(super) fn on_sent(&mut self, now: Instant, len: usize) {
-        if self.rate > 0 {
-            let cost_ns = len as u64 * 1_000_000_000 / self.rate;
+        if let Some(cost_ns) = (len as u64 * 1_000_000_000).checked_div(self.rate) {
             self.next_ns = self.next_ns.max(ns(now).saturating_sub(self.burst_ns)) + cost_ns;
         }
     }

@@ -22,7 +22,10 @@ const REQUEST_PAUSE: Duration = Duration::from_millis(23);
 
 /// A cipher for simulations only: it hides nothing, and its tag says just the counter. The lab measures what datagrams
 /// do on a path, and billions of bytes of real ciphertext would only take time.
-struct Transparent;
+pub struct Transparent;
+
+/// [`Transparent`]'s one value.
+pub static TRANSPARENT: Transparent = Transparent;
 
 struct TransparentKey;
 
@@ -123,7 +126,7 @@ pub struct PilotHost {
 /// A sender that does `work`, and its receiver.
 pub fn pilot_pair(work: Work, config: StackConfig, seed: u64) -> [PilotHost; 2] {
     let mut side = 0;
-    befriended(&Transparent, config, seed).map(|mut stack| {
+    befriended(&TRANSPARENT, config, seed).map(|mut stack| {
         if side == 1 {
             stack.listen(SINK_PORT).expect("free");
             stack.listen(ECHO_PORT).expect("free");
