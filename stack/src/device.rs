@@ -1,5 +1,6 @@
 //! Owns the smoltcp device of one peer: one packet in, any number out, and the IPv6 header that the tunnel implies.
 
+use crate::segment::Segment;
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use pilot_core::link::Packet;
@@ -8,6 +9,8 @@ use smoltcp::time::Instant;
 
 /// Bytes of an IPv6 header, which never travels.
 pub(crate) const IPV6_HEADER_LEN: usize = 40;
+/// Longest that a gathered segment gets. Unit: bytes; IPv6 counts to 65,535.
+const INCOMING_MAX: usize = 65_000;
 /// IPv6 next-header value of TCP.
 const TCP: u8 = 6;
 
@@ -49,6 +52,18 @@ impl PeerDevice {
         self.incoming.extend_from_slice(&destination.octets());
         self.incoming.extend_from_slice(segment);
         self.is_incoming = true;
+    }
+
+    /// True when the offered segment can grow by this one's payload.
+    pub(crate) fn has_room_for(&self, segment: &Segment) -> bool {
+        self.incoming.len() + segment.payload_len as usize <= INCOMING_MAX
+    }
+
+    /// Appends payload to the offered segment.
+    pub(crate) fn extend(&mut self, payload: &[u8]) {
+        self.incoming.extend_from_slice(payload);
+        let len = (self.incoming.len() - IPV6_HEADER_LEN) as u16;
+        self.incoming[4..6].copy_from_slice(&len.to_be_bytes());
     }
 
     /// Replaces acknowledgement and window of the offered segment.

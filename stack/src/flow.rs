@@ -153,6 +153,11 @@ impl Flow {
         true
     }
 
+    /// Segments wait for one before them.
+    pub(crate) fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Acknowledgement and window as smoltcp should see them in this segment; `None`: as they are.
     ///
     /// * The newest the peer said, whatever this segment says: inside the link acknowledgements overtake data, and smoltcp

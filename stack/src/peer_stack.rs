@@ -5,7 +5,7 @@
 
 use crate::device::PeerDevice;
 use crate::flow::{Flow, SocketPool, StreamEnd};
-use crate::segment::{FlowKey, Segment, raise_mss};
+use crate::segment::{FlowKey, Segment, TCP_HEADER_LEN, raise_mss};
 use crate::stack::StreamId;
 use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -17,6 +17,19 @@ use smoltcp::iface::{Interface, PollResult, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
+/// Data segments that follow each other, waiting in the device as one.
+struct Run {
+    key: FlowKey,
+    newest: Segment,
+}
+
+impl Run {
+    fn is_continued_by(&self, key: FlowKey, segment: &Segment) -> bool {
+        let next = self.newest.sequence.wrapping_add(self.newest.payload_len);
+        self.key == key && segment.sequence == next && segment.is_plain_data()
+    }
+}
+
 pub(crate) struct PeerStack {
     interface: Interface,
     seed: u64,
@@ -24,6 +37,7 @@ pub(crate) struct PeerStack {
     local: Ipv6Addr,
     remote: Ipv6Addr,
     pub(crate) flows: BTreeMap<FlowKey, Flow>,
+    gathered: Option<Run>,
     /// Flows that may have something to send, in turn.
     pub(crate) ready: VecDeque<FlowKey>,
     /// Flows the application should look at.
@@ -66,6 +80,7 @@ impl PeerStack {
             local,
             remote,
             flows: BTreeMap::new(),
+            gathered: None,
             ready: VecDeque::new(),
             changed: Vec::new(),
             moved_timers: Vec::new(),
@@ -133,39 +148,80 @@ impl PeerStack {
 
     /// Answers a segment that belongs to no flow: smoltcp resets what is not a reset itself (RFC 9293 §3.5.2).
     pub(crate) fn refuse(&mut self, now: Instant, bytes: &[u8]) {
+        self.deliver(now);
         self.device.offer(bytes, self.remote, self.local);
         let mut nobody = SocketSet::new(Vec::new());
         self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut nobody);
     }
 
-    /// Takes a segment of a known flow; false when there is no such flow.
+    /// Takes a segment of a known flow; false when there is no such flow. A run of data segments is gathered into one, which
+    /// costs TCP once; call [`PeerStack::deliver`] when no more segments come for now.
     pub(crate) fn handle_segment(&mut self, now: Instant, segment: &Segment, bytes: &[u8]) -> bool {
         let key = segment.incoming_key();
+        let continues = self.gathered.as_ref().is_some_and(|run| run.is_continued_by(key, segment));
+        if !(continues && self.device.has_room_for(segment)) {
+            self.deliver(now);
+        }
         let Some(flow) = self.flows.get_mut(&key) else { return false };
         if !flow.admit(segment, bytes) {
             return true;
         }
-        let (before, is_reset) = (flow.socket().state(), segment.rst);
-        let (mut bytes, mut segment) = (Cow::Borrowed(bytes), *segment);
+        match &mut self.gathered {
+            Some(run) => {
+                self.device.extend(bytes.get(TCP_HEADER_LEN..).unwrap_or_default());
+                run.newest = *segment;
+            }
+            None if segment.is_plain_data() && !flow.is_holding() => {
+                self.device.offer(bytes, self.remote, self.local);
+                self.gathered = Some(Run { key, newest: *segment });
+            }
+            None => self.process(now, segment, bytes),
+        }
+        true
+    }
+
+    /// Hands what was gathered to TCP.
+    pub(crate) fn deliver(&mut self, now: Instant) {
+        let Some(Run { key, newest }) = self.gathered.take() else { return };
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        if let Some(acknowledgement) = flow.acknowledgement(&newest) {
+            self.device.set_acknowledgement(acknowledgement);
+        }
+        self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut flow.set);
+        self.look_after(key);
+    }
+
+    /// Hands a segment to TCP, and behind it what was held back until it came.
+    fn process(&mut self, now: Instant, segment: &Segment, bytes: &[u8]) {
+        let key = segment.incoming_key();
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        let before = flow.socket().state();
+        let (mut bytes, mut next) = (Cow::Borrowed(bytes), *segment);
         loop {
             self.device.offer(&bytes, self.remote, self.local);
-            if let Some(acknowledgement) = flow.acknowledgement(&segment) {
+            if let Some(acknowledgement) = flow.acknowledgement(&next) {
                 self.device.set_acknowledgement(acknowledgement);
             }
             self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut flow.set);
-            let Some((next, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else {
+            let Some((after, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else {
                 break;
             };
-            (segment, bytes) = (next, Cow::Owned(held));
+            (next, bytes) = (after, Cow::Owned(held));
         }
         let after = flow.socket().state();
         if after == tcp::State::Established && before != after {
             flow.on_established();
         }
-        if is_reset && after == tcp::State::Closed && before != tcp::State::Closed && flow.end.is_none() {
+        if segment.rst && after == tcp::State::Closed && before != tcp::State::Closed && flow.end.is_none() {
             let refused = before == tcp::State::SynSent;
             flow.end = Some(if refused { StreamEnd::Refused } else { StreamEnd::Reset });
         }
+        self.look_after(key);
+    }
+
+    /// TCP has taken something in: the application looks, and there may be something to send.
+    fn look_after(&mut self, key: FlowKey) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
         if flow.linger.is_some() {
             // Nobody will read it; taking it keeps the window open for the FIN.
             while flow.socket_mut().recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|n| n > 0) {}
@@ -175,7 +231,6 @@ impl PeerStack {
             self.changed.push(flow.id);
         }
         self.make_ready(key);
-        true
     }
 
     pub(crate) fn make_ready(&mut self, key: FlowKey) {
@@ -196,6 +251,7 @@ impl PeerStack {
         outbox: &mut Outbox<'_>,
         pool: &mut SocketPool,
     ) -> bool {
+        self.deliver(now);
         self.follow_path(now, segment_len_max);
         self.flush(outbox);
         let mut room = outbox.room();

@@ -16,6 +16,8 @@ pub(crate) struct Segment {
     pub(crate) fin: bool,
     pub(crate) rst: bool,
     pub(crate) ack: bool,
+    /// Nothing but ACK and PSH is set, and there are no options.
+    plain: bool,
 }
 
 /// Bytes of a TCP header without options (RFC 9293 §3.1).
@@ -39,6 +41,7 @@ impl Segment {
             syn: flags & 0x02 != 0,
             rst: flags & 0x04 != 0,
             ack: flags & 0x10 != 0,
+            plain: flags & !0x08 == 0x10 && header_len == TCP_HEADER_LEN,
         })
     }
 
@@ -50,6 +53,11 @@ impl Segment {
     /// Sequence numbers that the segment takes (RFC 9293 §3.4).
     pub(crate) const fn sequence_len(&self) -> u32 {
         self.payload_len + self.syn as u32 + self.fin as u32
+    }
+
+    /// True for a segment that carries payload and no news but an acknowledgement.
+    pub(crate) const fn is_plain_data(&self) -> bool {
+        self.plain && self.payload_len > 0
     }
 
     /// True for a segment that only acknowledges or opens the window.

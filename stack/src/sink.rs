@@ -39,6 +39,9 @@ impl<'a> StackSink<'a> {
     }
 
     fn put_back(&mut self) {
+        if let Some((_, stack)) = &mut self.taken {
+            stack.deliver(self.now);
+        }
         if let Some((peer, stack)) = self.taken.take()
             && let Some(slot) = self.peers.get_mut(&peer)
         {

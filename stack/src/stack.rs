@@ -647,6 +647,7 @@ impl Stack {
         } else {
             stack.refuse(now, bytes);
         }
+        stack.deliver(now);
         if let Some(slot) = self.peers.get_mut(&peer) {
             *slot = Some(stack);
         }
