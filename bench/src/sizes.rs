@@ -3,12 +3,17 @@
 use crate::compare::Figures;
 use crate::contest::{Folder, Outcome};
 use pilot_bench::Pair;
+use pilot_core::Instant as Moment;
 use pilot_core::aead::PORTABLE;
 use pilot_node::{Config, Node};
+use pilot_stack::StackConfig;
+use pilot_tests::lab::{star, underlay};
 use std::time::Instant;
 
 /// Streams that are open in the larger measurement.
 const MANY: usize = 10_000;
+/// Peers of the measurement of idle ones.
+const PEERS: usize = 500;
 /// Packets of one measurement.
 const PACKETS: usize = 200_000;
 /// Rings of the streams then: all of them are touched, over and over.
@@ -23,6 +28,8 @@ pub(crate) fn measure(rounds: usize, figures: &mut Figures) -> Outcome<()> {
     std::thread::sleep(std::time::Duration::from_millis(300));
     figures.add_one("memory/node", (resident()? - before) / 1024.0, "KiB");
     drop(node);
+
+    figures.add_one("memory/idle-peer, with tunnel", idle_peer()?, "B");
 
     let mut pair = Pair::new(&PORTABLE);
     let before = resident()?;
@@ -44,6 +51,34 @@ pub(crate) fn measure(rounds: usize, figures: &mut Figures) -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// Bytes of a peer with an open tunnel and nothing to say: a stack makes tunnels with many others, and half of what they
+/// all take is its own.
+fn idle_peer() -> Outcome<f64> {
+    let (mut hub, mut others) = star(pilot_node::fastest_aead(), StackConfig::default(), PEERS, 5);
+    let mut batch = Vec::new();
+    let before = resident()?;
+    let peers: Vec<_> = hub.endpoint().peers().collect();
+    peers.into_iter().for_each(|peer| hub.endpoint_mut().reach(Moment::ZERO, peer));
+    for _ in 0..6 {
+        while let Some(transmit) = hub.poll_transmit(Moment::ZERO, &mut batch) {
+            let number = usize::from(transmit.to.port() - underlay(0).port());
+            others[number - 1].handle_batch(Moment::ZERO, underlay(0), &mut batch, transmit.segment_len);
+        }
+        for (i, other) in others.iter_mut().enumerate() {
+            while let Some(transmit) = other.poll_transmit(Moment::ZERO, &mut batch) {
+                hub.handle_batch(Moment::ZERO, underlay(i + 1), &mut batch, transmit.segment_len);
+            }
+            while other.poll_event().is_some() {}
+        }
+        while hub.poll_event().is_some() {}
+    }
+    let up = hub.endpoint().peers().filter(|peer| hub.endpoint().is_up(Moment::ZERO, *peer)).count();
+    if up < PEERS {
+        return Err(format!("{up} tunnels of {PEERS}").into());
+    }
+    Ok((resident()? - before) / (2 * PEERS) as f64)
 }
 
 /// Nanoseconds per packet, both sides together, when all streams send in turn.

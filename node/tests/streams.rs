@@ -142,3 +142,57 @@ fn a_node_that_ends_tells_its_peers_and_its_own_streams() {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "never a clean end");
     assert_eq!((&theirs).read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::NotConnected);
 }
+
+/// Threads that ask and answer run the loop in turns; nobody may be forgotten while they do, nor when they stop.
+#[test]
+fn many_threads_that_ask_and_answer_are_all_served() {
+    const THREADS: usize = 6;
+    let lab = Lab::new("helm");
+    let (a, b) = lab.nodes();
+    let listener = b.listen(5000).unwrap();
+    let serving = std::thread::spawn(move || {
+        let threads: Vec<_> = (0..=THREADS)
+            .map(|_| {
+                let mut stream = listener.accept().unwrap();
+                std::thread::spawn(move || {
+                    let mut ball = [0; 64];
+                    while stream.read_exact(&mut ball).is_ok() {
+                        stream.write_all(&ball).unwrap();
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    // One that waits all the time, for what comes only at the end.
+    let patient = a.connect("node-b", 5000).unwrap();
+    let waiter = std::thread::spawn({
+        let mut patient = patient.clone();
+        move || patient.read_exact(&mut [0; 64]).map(|()| Instant::now())
+    });
+    let begin = Instant::now();
+    let askers: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let mut stream = a.connect("node-b", 5000).unwrap();
+            std::thread::spawn(move || {
+                for i in 0..300usize {
+                    let mut ball = [i as u8; 64];
+                    stream.write_all(&ball).unwrap();
+                    stream.read_exact(&mut ball).unwrap();
+                    assert_eq!(ball, [i as u8; 64]);
+                    if i % 50 == thread {
+                        std::thread::sleep(Duration::from_millis(3)); // longer than anybody waits for us
+                    }
+                }
+            })
+        })
+        .collect();
+    askers.into_iter().for_each(|asker| asker.join().unwrap());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    let asked = Instant::now();
+    (&patient).write_all(&[9; 64]).unwrap();
+    let answered = waiter.join().unwrap().unwrap();
+    assert!(answered.duration_since(asked) < Duration::from_millis(200));
+    drop(patient);
+    serving.join().unwrap();
+}

@@ -48,9 +48,9 @@ impl AeadKey for TransparentKey {
     }
 }
 
-/// The underlay address of one side of [`befriended`].
-pub fn underlay(side: usize) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1 + side as u8], 4000))
+/// The underlay address of one side of [`befriended`], or of one stack of [`star`], whose hub is 0.
+pub fn underlay(number: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 4000 + number as u16))
 }
 
 /// Two stacks that trust each other and know each other's address, without a rendezvous.
@@ -58,29 +58,49 @@ pub fn underlay(side: usize) -> SocketAddr {
 /// # Panics
 /// When trust cannot be made, which would be a bug.
 pub fn befriended(aead: &'static dyn AeadProvider, config: StackConfig, seed: u64) -> [Stack; 2] {
-    let identities = [1, 2].map(|n| Identity::from_seed([n; 32]));
-    let sign = |side: usize| NodeRecord::sign(&identities[side], Addr::new(0, 1 + side as u32), &Profile::default(), 1);
+    let (hub, mut others) = star(aead, config, 1, seed);
+    [hub, others.remove(0)]
+}
+
+/// A stack that trusts `count` others, of which each trusts it alone; it knows their addresses.
+///
+/// # Panics
+/// When trust cannot be made, which would be a bug.
+pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, seed: u64) -> (Stack, Vec<Stack>) {
     let mut bytes = [9; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let (records, mut rng) = ([sign(0), sign(1)], Rng::new(bytes));
-    let bytes = [records[0].emit(), records[1].emit()];
-    let me = |side: usize| Me { identity: &identities[side], record: &bytes[side], now_s: 1 };
-    let mut books = [TrustBook::default(), TrustBook::default()];
-    let request = books[0].request(&me(0), &records[1], &Terms::default(), &mut rng).expect("allowed");
-    books[1].receive(&me(1), &request);
-    let accept = books[1].approve(&me(1), &records[0].identity, &Terms::default(), &mut rng).expect("pending");
-    books[0].receive(&me(0), &accept);
-    books[0].note_endpoint(&records[1].identity, underlay(1));
-    let mut side = 0;
-    books.map(|book| {
-        let mut core = Config::new(Identity::from_seed([1 + side as u8; 32]), rng.bytes());
+    let mut rng = Rng::new(bytes);
+    let identity = |number: usize| {
+        let mut seed = [1; 32];
+        seed[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        Identity::from_seed(seed)
+    };
+    let sign =
+        |number: usize| NodeRecord::sign(&identity(number), Addr::new(0, 1 + number as u32), &Profile::default(), 1);
+    let make = |number: usize, trust: TrustBook, rng: &mut Rng| {
+        let mut core = Config::new(identity(number), rng.bytes());
         core.aead = aead;
-        core.addr = Addr::new(0, 1 + side);
+        core.addr = Addr::new(0, 1 + number as u32);
         core.wall_at_zero_us = 1_000_000;
-        core.trust = book;
-        side += 1;
+        core.trust = trust;
         Stack::new(core, config)
-    })
+    };
+    let (hub, hub_record, mut hub_book) = (identity(0), sign(0), TrustBook::default());
+    let hub_bytes = hub_record.emit();
+    let others = (1..=count).map(|number| {
+        let (own, record, mut book) = (identity(number), sign(number), TrustBook::default());
+        let bytes = record.emit();
+        let hub_me = Me { identity: &hub, record: &hub_bytes, now_s: 1 };
+        let me = Me { identity: &own, record: &bytes, now_s: 1 };
+        let request = hub_book.request(&hub_me, &record, &Terms::default(), &mut rng).expect("allowed");
+        book.receive(&me, &request);
+        let accept = book.approve(&me, &hub_record.identity, &Terms::default(), &mut rng).expect("pending");
+        hub_book.receive(&hub_me, &accept);
+        hub_book.note_endpoint(&record.identity, underlay(number));
+        make(number, book, &mut rng)
+    });
+    let others = others.collect();
+    (make(0, hub_book, &mut rng), others)
 }
 
 /// What the application on a sender does.
