@@ -57,7 +57,8 @@ fn page(figures: &Figures, cells: &[Cell]) -> String {
          ![Round trips](latency.svg)\n\n\
          ## Simulated paths\n\nGoodput of one bulk stream, per cent of what the path can carry; queue of one \
          bandwidth-delay product, 20 s, median of five seeds. smoltcp is 0.13 with its CUBIC, QUIC is quinn-proto \
-         0.11.\n\n{}\n![Goodput](goodput.svg)\n",
+         0.11; where it has next to nothing, it has closed the connection after slow start («too many gaps in stream \
+         buffer»).\n\n{}\n![Goodput](goodput.svg)\n",
         word("cpu"),
         machine["cores"],
         word("kernel"),

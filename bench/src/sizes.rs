@@ -6,7 +6,7 @@ use pilot_bench::Pair;
 use pilot_core::Instant as Moment;
 use pilot_core::aead::PORTABLE;
 use pilot_node::{Config, Node};
-use pilot_stack::StackConfig;
+use pilot_stack::{Stack, StackConfig};
 use pilot_tests::lab::{star, underlay};
 use std::time::Instant;
 
@@ -53,11 +53,14 @@ pub(crate) fn measure(rounds: usize, figures: &mut Figures) -> Outcome<()> {
     Ok(())
 }
 
-/// Bytes of a peer with an open tunnel and nothing to say: a stack makes tunnels with many others, and half of what they
-/// all take is its own.
+/// Bytes of a peer with an open tunnel and nothing to say: what a stack takes that knows many others, and half of what it
+/// and they take when they all have a tunnel.
 fn idle_peer() -> Outcome<f64> {
-    let (mut hub, mut others) = star(pilot_node::fastest_aead(), StackConfig::default(), PEERS, 5);
-    let mut batch = Vec::new();
+    let config = StackConfig::default();
+    let (hub, mut others) = star(pilot_node::fastest_aead(), config, PEERS, 5);
+    let (mut batch, before) = (Vec::new(), resident()?);
+    let mut hub = Stack::new(hub, config);
+    let known = (resident()? - before) / PEERS as f64;
     let before = resident()?;
     let peers: Vec<_> = hub.endpoint().peers().collect();
     peers.into_iter().for_each(|peer| hub.endpoint_mut().reach(Moment::ZERO, peer));
@@ -78,7 +81,7 @@ fn idle_peer() -> Outcome<f64> {
     if up < PEERS {
         return Err(format!("{up} tunnels of {PEERS}").into());
     }
-    Ok((resident()? - before) / (2 * PEERS) as f64)
+    Ok(known + (resident()? - before) / (2 * PEERS) as f64)
 }
 
 /// Nanoseconds per packet, both sides together, when all streams send in turn.

@@ -17,6 +17,7 @@ use crate::tunnel::exchange::{Pending, Timestamp};
 use crate::tunnel::session::{OpenError, Session};
 use crate::tunnel::{GIVE_UP_AFTER, INIT_RESEND, REJECT_AFTER};
 use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, DATAGRAM_LEN_BASE, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -93,9 +94,9 @@ pub(crate) struct Peer {
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     raw: VecDeque<(PathAddr, Vec<u8>)>,
-    previous: Option<Session>,
-    current: Option<Session>,
-    next: Option<Session>,
+    previous: Option<Box<Session>>,
+    current: Option<Box<Session>>,
+    next: Option<Box<Session>>,
     /// Sessions under which the peer has said who it is.
     introduced: [Option<u32>; 3],
     hello: Vec<u8>,
@@ -231,7 +232,7 @@ impl Peer {
             self.link.on_exchanged(now.since(exchange.sent_at));
         }
         self.previous = self.current.take();
-        self.make_current(session);
+        self.make_current(Box::new(session));
         self.paths.select_working(from);
     }
 
@@ -243,10 +244,10 @@ impl Peer {
         indexes: (u32, u32),
         now: Instant,
     ) {
-        self.next = Some(Session::new(provider, keys, indexes, false, now));
+        self.next = Some(Box::new(Session::new(provider, keys, indexes, false, now)));
     }
 
-    fn make_current(&mut self, session: Session) {
+    fn make_current(&mut self, session: Box<Session>) {
         self.link.start_epoch(session.remote_index, session.next_counter(), self.hello.clone());
         self.current = Some(session);
         self.suspected = false;

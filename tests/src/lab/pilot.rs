@@ -59,14 +59,15 @@ pub fn underlay(number: usize) -> SocketAddr {
 /// When trust cannot be made, which would be a bug.
 pub fn befriended(aead: &'static dyn AeadProvider, config: StackConfig, seed: u64) -> [Stack; 2] {
     let (hub, mut others) = star(aead, config, 1, seed);
-    [hub, others.remove(0)]
+    [Stack::new(hub, config), others.remove(0)]
 }
 
-/// A stack that trusts `count` others, of which each trusts it alone; it knows their addresses.
+/// What a stack is made of that trusts `count` others and knows their addresses, and the others, each of which trusts it
+/// alone.
 ///
 /// # Panics
 /// When trust cannot be made, which would be a bug.
-pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, seed: u64) -> (Stack, Vec<Stack>) {
+pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, seed: u64) -> (Config, Vec<Stack>) {
     let mut bytes = [9; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut rng = Rng::new(bytes);
@@ -83,7 +84,7 @@ pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, 
         core.addr = Addr::new(0, 1 + number as u32);
         core.wall_at_zero_us = 1_000_000;
         core.trust = trust;
-        Stack::new(core, config)
+        core
     };
     let (hub, hub_record, mut hub_book) = (identity(0), sign(0), TrustBook::default());
     let hub_bytes = hub_record.emit();
@@ -97,7 +98,7 @@ pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, 
         let accept = book.approve(&me, &hub_record.identity, &Terms::default(), &mut rng).expect("pending");
         hub_book.receive(&hub_me, &accept);
         hub_book.note_endpoint(&record.identity, underlay(number));
-        make(number, book, &mut rng)
+        Stack::new(make(number, book, &mut rng), config)
     });
     let others = others.collect();
     (make(0, hub_book, &mut rng), others)
