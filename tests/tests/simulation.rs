@@ -343,6 +343,34 @@ fn a_farewell_reaches_peers_behind_the_relay() {
     assert!(world.now.since(start) < 200 * MS);
 }
 
+/// A full window whose reopening gets lost must not be the end: the link resends the newest acknowledgement.
+#[test]
+fn a_lost_window_update_never_stalls_a_stream() {
+    for n in 0..4 {
+        let rings = StackConfig { ring_len_max: 64 << 10, ..StackConfig::default() };
+        let mut world = World::with_config(seed(200 + n), 2, rings);
+        world.make_friends(0, 1);
+        world.nodes[1].stack.listen(1000).unwrap();
+        let (a, b) = world.open(0, 1, 1000);
+        world.set_conditions(Conditions { loss: 150, ..Conditions::default() });
+        for round in 0..8 {
+            // Nobody reads until nothing more can be written.
+            let mut quiet = 0;
+            while quiet < 40 {
+                let n = world.nodes[0].stack.send(a, &[7; 16384]).unwrap();
+                quiet = if n > 0 { 0 } else { quiet + 1 };
+                world.run_for(20 * MS);
+            }
+            let (read, _) = read_all(&mut world, 1, b);
+            assert!(read.len() > 30_000, "seed {n}: the window was full");
+            let start = world.now;
+            world.run_until("more comes", |w| w.nodes[1].stack.stream_info(b).unwrap().readable > 0);
+            let pause = world.now.since(start);
+            assert!(pause < Duration::from_secs(3), "seed {n}, round {round}: {pause:?}");
+        }
+    }
+}
+
 /// Found on loopback: with data both ways, acknowledgements overtook data inside the link, TCP took a stale window for a
 /// new one, sent beyond it, and both sides waited for ever.
 #[test]

@@ -126,6 +126,8 @@ pub struct Endpoint {
     timers: BTreeSet<(Instant, PeerId)>,
     stray: VecDeque<(PathAddr, Vec<u8>)>,
     last_stamp: Timestamp,
+    /// Ephemeral keys of the newest authentic INITs.
+    recent_inits: [[u8; 32]; INITS_REMEMBERED],
     events: VecDeque<Event>,
     discards: Discards,
     directory: Directory,
@@ -138,6 +140,8 @@ struct Entry {
     timer: Option<Instant>,
 }
 
+/// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
+const INITS_REMEMBERED: usize = 8;
 /// Datagrams outside any peer (cookies, farewells) that may wait.
 const STRAY_MAX: usize = 256;
 
@@ -159,6 +163,7 @@ impl Endpoint {
             timers: BTreeSet::new(),
             stray: VecDeque::new(),
             last_stamp: Timestamp::default(),
+            recent_inits: [[0; 32]; INITS_REMEMBERED],
             events: VecDeque::new(),
             discards: Discards::default(),
             directory: Directory::new(&config.identity, config.addr, config.profile, config.trust, config.candidates),
@@ -233,11 +238,6 @@ impl Endpoint {
     /// Smoothed round-trip time to the peer; `None` before the first exchange of keys.
     pub fn srtt(&self, peer: PeerId) -> Option<Duration> {
         self.peers.get(&peer)?.peer.link.srtt()
-    }
-
-    /// The congestion window to the peer: most bytes in flight. 0 for an unknown peer.
-    pub fn window(&self, peer: PeerId) -> u64 {
-        self.peers.get(&peer).map_or(0, |e| e.peer.link.window())
     }
 
     /// True when a session with the peer exists.
@@ -448,6 +448,11 @@ impl Endpoint {
                 return Err(Discard::CookieSent);
             }
         }
+        // It came by relay and directly, or somebody plays it again: known before any key is computed.
+        let ephemeral = *init[8..].first_chunk().ok_or(Discard::NotOurs)?;
+        if self.recent_inits.contains(&ephemeral) {
+            return Err(Discard::Replay);
+        }
         let received = InitReceived::read(&self.identity, init).map_err(|_| Discard::Tag)?;
         let id = match self.by_static.get(&received.static_key) {
             Some(id) => *id,
@@ -461,6 +466,8 @@ impl Endpoint {
         let (stamp, remote_index) = (received.stamp, received.remote_index);
         let (resp, keys) = received.respond(index, &entry.peer.secret, &mut self.rng).map_err(|_| Discard::Tag)?;
         entry.peer.last_stamp = Some(stamp);
+        self.recent_inits.rotate_right(1);
+        self.recent_inits[0] = ephemeral;
         entry.peer.install_next(self.aead, &keys, (index, remote_index), now);
         entry.peer.send_raw(from, resp);
         self.touch(id);
