@@ -189,31 +189,31 @@ fn await_begin<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<(T, Duration)> {
 
 /// Times `once` again and again; quantiles in microseconds.
 fn sample(count: u64, mut once: impl FnMut() -> Outcome<()>) -> Outcome<Value> {
-    let mut histogram = Histogram::<u64>::new(3)?;
-    await_begin(|| {
-        for _ in 0..count {
-            let begin = Instant::now();
-            once()?;
-            histogram.record(begin.elapsed().as_nanos() as u64)?;
-        }
-        Ok(())
-    })?;
-    Ok(quantiles(&histogram))
+    time_each(count, |clock| clock.time(&mut once))
 }
 
 /// Times what `prepare` makes, but not the preparation.
 fn exchange<F: FnOnce() -> Outcome<()>>(count: u64, mut prepare: impl FnMut() -> Outcome<F>) -> Outcome<Value> {
-    let mut histogram = Histogram::<u64>::new(3)?;
-    await_begin(|| {
-        for _ in 0..count {
-            let once = prepare()?;
-            let begin = Instant::now();
-            once()?;
-            histogram.record(begin.elapsed().as_nanos() as u64)?;
-        }
-        Ok(())
-    })?;
-    Ok(quantiles(&histogram))
+    time_each(count, |clock| {
+        let once = prepare()?;
+        clock.time(once)
+    })
+}
+
+struct Clock(Histogram<u64>);
+
+impl Clock {
+    fn time(&mut self, work: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
+        let begin = Instant::now();
+        work()?;
+        Ok(self.0.record(begin.elapsed().as_nanos() as u64)?)
+    }
+}
+
+fn time_each(count: u64, mut once: impl FnMut(&mut Clock) -> Outcome<()>) -> Outcome<Value> {
+    let mut clock = Clock(Histogram::new(3)?);
+    await_begin(|| (0..count).try_for_each(|_| once(&mut clock)))?;
+    Ok(quantiles(&clock.0))
 }
 
 fn quantiles(histogram: &Histogram<u64>) -> Value {

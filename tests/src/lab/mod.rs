@@ -16,7 +16,7 @@ pub mod table;
 
 pub use bottleneck::{Bottleneck, Dice, Shape};
 pub use pilot::{PilotHost, TRANSPARENT, Transparent, Work, befriended, pilot_pair, star, underlay};
-pub use quic::{QuicController, QuicHost, quic_pair};
+pub use quic::{AnyServer, QuicController, QuicHost, quic_pair};
 pub use stock::{StockHost, stock_pair};
 
 use pilot_core::Instant;
