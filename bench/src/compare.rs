@@ -230,7 +230,7 @@ impl Compare {
             run(&loopback, "open", &STREAMS, OPENS)?;
             run(&loopback, "exchange", &STREAMS, EXCHANGES)?;
         }
-        crate::sizes::measure(self.rounds, &mut figures)?;
+        crate::sizes::measure_apart(self.rounds, &mut figures)?;
         Ok(figures)
     }
 

@@ -25,6 +25,7 @@ enum Command {
     Compare(compare::Compare),
     Report(report::Report),
     Packets(packets::Packets),
+    Sizes(sizes::Sizes),
     Contest(contest::Contest),
 }
 
@@ -35,6 +36,7 @@ fn main() -> contest::Outcome<()> {
         Command::Compare(compare) => compare.run(),
         Command::Report(report) => report.run(),
         Command::Packets(packets) => packets.run(),
+        Command::Sizes(sizes) => sizes.run(),
         Command::Contest(contest) => contest.run(),
     }
 }

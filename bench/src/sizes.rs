@@ -2,12 +2,14 @@
 
 use crate::compare::Figures;
 use crate::contest::{Folder, Outcome};
+use argh::FromArgs;
 use pilot_bench::Pair;
 use pilot_core::Instant as Moment;
 use pilot_core::aead::PORTABLE;
 use pilot_node::{Config, Node};
 use pilot_stack::{Stack, StackConfig};
 use pilot_tests::lab::{star, underlay};
+use std::process::Command;
 use std::time::Instant;
 
 /// Streams that are open in the larger measurement.
@@ -21,20 +23,56 @@ const RING_LEN: usize = 8 * 1024;
 /// Payload of each. Unit: bytes.
 const PAYLOAD: usize = 512;
 
-pub(crate) fn measure(rounds: usize, figures: &mut Figures) -> Outcome<()> {
+/// Measure memory, and what a packet costs among many streams (started by `compare`).
+#[derive(FromArgs)]
+#[argh(subcommand, name = "sizes")]
+pub struct Sizes {
+    /// rounds of what is timed
+    #[argh(option, default = "5")]
+    rounds: usize,
+}
+
+impl Sizes {
+    /// Measures and prints a figure a line.
+    ///
+    /// # Errors
+    /// When a tunnel does not come up.
+    pub fn run(&self) -> Outcome<()> {
+        measure(self.rounds, &mut |name, value, unit| println!("{name}\t{value}\t{unit}"))
+    }
+}
+
+/// Has the figures measured by a process whose allocator is set as `pilotctl daemon start` sets the daemon's.
+pub(crate) fn measure_apart(rounds: usize, figures: &mut Figures) -> Outcome<()> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["sizes", "--rounds", &rounds.to_string()]).env("MALLOC_MMAP_THRESHOLD_", "131072");
+    let output = command.output()?;
+    let text = String::from_utf8(output.stdout)?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    for line in text.lines() {
+        let [name, value, unit] = line.split('\t').collect::<Vec<_>>()[..] else { return Err(line.into()) };
+        figures.add_one(name, value.parse()?, if unit == "ns" { "ns" } else { "KiB" });
+    }
+    Ok(())
+}
+
+fn measure(rounds: usize, add: &mut dyn FnMut(&str, f64, &str)) -> Outcome<()> {
     let before = resident()?;
     let folder = Folder::new("bench-memory");
     let node = Node::start(Config::new(folder.0.join("node")))?;
     std::thread::sleep(std::time::Duration::from_millis(300));
-    figures.add_one("memory/node", (resident()? - before) / 1024.0, "KiB");
+    add("memory/node", (resident()? - before) / 1024.0, "KiB");
     drop(node);
 
-    figures.add_one("memory/idle-peer, with tunnel", idle_peer()?, "B");
+    add("memory/idle-peer, with tunnel", idle_peer()? / 1024.0, "KiB");
 
     let mut pair = Pair::new(&PORTABLE);
     let before = resident()?;
     pair.open(MANY);
-    figures.add_one("memory/idle-stream, both ends", (resident()? - before) / MANY as f64, "B");
+    // Both ends are here.
+    add("memory/idle-stream", (resident()? - before) / (2 * MANY) as f64 / 1024.0, "KiB");
     drop(pair);
 
     let [mut many, mut few] = [MANY, 10].map(|count| {
@@ -46,8 +84,8 @@ pub(crate) fn measure(rounds: usize, figures: &mut Figures) -> Outcome<()> {
         let figure = [per_packet(&mut many), per_packet(&mut few)];
         // The first round fetches every ring from the system.
         if round > 0 {
-            figures.add_one("stack/per-packet/10000-streams", figure[0], "ns");
-            figures.add_one("stack/per-packet/10-streams", figure[1], "ns");
+            add("stack/per-packet/10000-streams", figure[0], "ns");
+            add("stack/per-packet/10-streams", figure[1], "ns");
         }
     }
     Ok(())
