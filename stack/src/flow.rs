@@ -16,6 +16,8 @@ use smoltcp::socket::tcp;
 const ACK_DELAY: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(5);
 /// Segments held back because one before them is missing. The link resends the missing one; TCP would have to guess.
 const HELD_MAX: usize = 32_768;
+/// Bytes held back, in rings: what the window allows, twice, since segments may overlap.
+const HELD_RINGS: usize = 2;
 
 /// Why a stream ended otherwise than by both sides' FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,8 @@ pub(crate) struct Flow {
     /// Next sequence number expected from the peer.
     next: Option<u32>,
     held: BTreeMap<u32, (u32, Vec<u8>)>,
+    /// Bytes in `held`.
+    held_len: usize,
     /// Sequence number after the last one given to the link.
     sent: Option<u32>,
     /// The newest acknowledgement and window that the peer sent.
@@ -87,6 +91,7 @@ impl Flow {
             linger: None,
             next: None,
             held: BTreeMap::new(),
+            held_len: 0,
             sent: None,
             newest: None,
         }
@@ -142,9 +147,7 @@ impl Flow {
         let Some(next) = self.next.filter(|_| segment.sequence_len() > 0) else { return true };
         let ahead = segment.sequence.wrapping_sub(next) as i32;
         if ahead > 0 {
-            if self.held.len() < HELD_MAX {
-                self.held.insert(segment.sequence, (segment.sequence_len(), bytes.to_vec()));
-            }
+            self.hold(segment, bytes);
             return false;
         }
         if end.wrapping_sub(next) as i32 > 0 {
@@ -156,6 +159,17 @@ impl Flow {
     /// Segments wait for one before them.
     pub(crate) fn is_holding(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// Keeps a segment until what is before it has come; one that the window cannot hold is no honest peer's.
+    fn hold(&mut self, segment: &Segment, bytes: &[u8]) {
+        if self.held.len() == HELD_MAX || self.held_len + bytes.len() > HELD_RINGS * self.ring_len {
+            return;
+        }
+        self.held_len += bytes.len();
+        if let Some((_, old)) = self.held.insert(segment.sequence, (segment.sequence_len(), bytes.to_vec())) {
+            self.held_len -= old.len();
+        }
     }
 
     /// Acknowledgement and window as smoltcp should see them in this segment; `None`: as they are.
@@ -179,13 +193,14 @@ impl Flow {
 
     /// A held segment whose turn has come.
     pub(crate) fn release(&mut self) -> Option<Vec<u8>> {
-        if self.held.is_empty() {
-            return None;
-        }
-        let next = self.next?;
-        // The map is in numeric order and sequence numbers wrap: what follows `next` may lie before the wrap.
-        let due = self.held.keys().copied().find(|s| s.wrapping_sub(next) as i32 <= 0)?;
+        let next = self.next.filter(|_| !self.held.is_empty())?;
+        // The map is in numeric order and sequence numbers wrap: what is due may lie on the other side of the wrap.
+        let is_due = |sequence: &u32| sequence.wrapping_sub(next) as i32 <= 0;
+        let here = self.held.range(..=next).next_back().map(|(sequence, _)| *sequence).filter(is_due);
+        let beyond = || self.held.range(next..).next_back().map(|(sequence, _)| *sequence).filter(is_due);
+        let due = here.or_else(beyond)?;
         let (len, bytes) = self.held.remove(&due)?;
+        self.held_len -= bytes.len();
         let end = due.wrapping_add(len);
         if end.wrapping_sub(next) as i32 > 0 {
             self.next = Some(end);
@@ -294,6 +309,12 @@ mod tests {
     use crate::segment::TCP_HEADER_LEN;
     use std::vec;
 
+    fn flow(ring_len: usize) -> Flow {
+        let mut flow = Flow::new(StreamId::for_tests(1));
+        flow.set_socket(socket(ring_len));
+        flow
+    }
+
     fn data(sequence: u32, len: usize) -> Vec<u8> {
         let mut bytes = vec![0u8; TCP_HEADER_LEN + len];
         bytes[4..8].copy_from_slice(&sequence.to_be_bytes());
@@ -304,7 +325,7 @@ mod tests {
 
     #[test]
     fn segments_reach_tcp_in_order_across_the_wrap() {
-        let mut flow = Flow::new(StreamId::for_tests(1));
+        let mut flow = flow(4096);
         flow.next = Some(u32::MAX - 99);
         let mut order = Vec::new();
         for sequence in [100, 0, u32::MAX - 99] {
@@ -333,12 +354,23 @@ mod tests {
 
     #[test]
     fn held_segments_have_a_maximum() {
-        let mut flow = Flow::new(StreamId::for_tests(1));
-        flow.next = Some(0);
+        let mut many = flow(32 << 20);
+        many.next = Some(0);
         for i in 0..HELD_MAX as u32 + 10 {
             let bytes = data(1 + i * 10, 10);
-            assert!(!flow.admit(&Segment::parse(&bytes).expect("header"), &bytes));
+            assert!(!many.admit(&Segment::parse(&bytes).expect("header"), &bytes));
         }
-        assert_eq!(flow.held.len(), HELD_MAX);
+        assert_eq!(many.held.len(), HELD_MAX);
+
+        let mut large = flow(100_000);
+        large.next = Some(0);
+        for i in 0..100 {
+            let bytes = data(1 + i, 10_000); // each covers nearly the same
+            assert!(!large.admit(&Segment::parse(&bytes).expect("header"), &bytes));
+        }
+        assert!(large.held_len <= HELD_RINGS * 100_000 && large.held.len() > 15, "{}", large.held_len);
+        large.next = Some(2);
+        while large.release().is_some() {}
+        assert_eq!((large.held_len, large.is_holding()), (0, false));
     }
 }
