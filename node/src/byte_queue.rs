@@ -19,6 +19,14 @@ pub(crate) struct Chunk {
     start: usize,
 }
 
+/// What [`ByteQueue::take`] gives.
+pub(crate) enum Taken {
+    /// A chunk that fits.
+    Whole(Chunk),
+    /// So many bytes, copied already.
+    Part(usize),
+}
+
 impl Chunk {
     pub(crate) fn rest(&self) -> &[u8] {
         &self.bytes[self.start..]
@@ -111,6 +119,19 @@ impl ByteQueue {
         }
     }
 
+    /// Takes what `buf` has room for: the oldest chunk where all of it fits, to be copied without the lock, or a copied part
+    /// of it. What is taken is the caller's at once, so that readers beside it never miss or reorder anything.
+    pub(crate) fn take(&mut self, buf: &mut [u8]) -> Option<Taken> {
+        let chunk = self.chunks.front_mut()?;
+        if chunk.rest().len() <= buf.len() {
+            return self.pop().map(Taken::Whole);
+        }
+        buf.copy_from_slice(&chunk.rest()[..buf.len()]);
+        chunk.consume(buf.len());
+        self.len -= buf.len();
+        Some(Taken::Part(buf.len()))
+    }
+
     /// Copies from the front without taking; how many bytes.
     pub(crate) fn peek(&self, buf: &mut [u8]) -> usize {
         let mut done = 0;
@@ -156,6 +177,12 @@ mod tests {
             let mut front = [0; 16];
             let peeked = queue.peek(&mut front);
             assert_eq!(front[..peeked], expected[got.len()..(got.len() + 16).min(expected.len())]);
+            let mut part = [0; 20];
+            match queue.take(&mut part) {
+                Some(Taken::Whole(chunk)) => got.extend_from_slice(chunk.rest()),
+                Some(Taken::Part(len)) => got.extend_from_slice(&part[..len]),
+                None => {}
+            }
             if let Some(mut chunk) = queue.pop() {
                 let len = chunk.rest().len().min(50);
                 got.extend_from_slice(&chunk.rest()[..len]);

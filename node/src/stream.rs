@@ -1,6 +1,6 @@
 //! Owns the application's end of a stream: two bounded byte queues between any thread and the loop.
 
-use crate::byte_queue::{ByteQueue, CHUNK_LEN, Spare};
+use crate::byte_queue::{ByteQueue, CHUNK_LEN, Spare, Taken};
 use crate::command::{Command, Handle};
 use crate::failure::Failure;
 use pilot_core::AddrPort;
@@ -273,7 +273,7 @@ impl Owned {
             return Ok(0);
         }
         let timeout = self.options().read_timeout;
-        let chunk = self.wait(timeout, |queues| {
+        let taken = self.wait(timeout, |queues| {
             if queues.deaf {
                 return Some(Ok(None));
             }
@@ -282,21 +282,19 @@ impl Owned {
                 return failure.or(queues.fin.then_some(Ok(None)));
             }
             let was_full = queues.incoming.len() >= QUEUE_MAX / 2;
-            let chunk = queues.incoming.pop();
-            Some(Ok(chunk.map(|chunk| (chunk, was_full && queues.incoming.len() < QUEUE_MAX / 2))))
+            let taken = queues.incoming.take(buf);
+            Some(Ok(taken.map(|taken| (taken, was_full && queues.incoming.len() < QUEUE_MAX / 2))))
         })??;
-        let Some((mut chunk, has_room_again)) = chunk else { return Ok(0) };
-        let n = chunk.rest().len().min(buf.len());
-        buf[..n].copy_from_slice(&chunk.rest()[..n]);
-        chunk.consume(n);
-        {
-            let mut queues = self.shared.lock();
-            if chunk.rest().is_empty() {
-                queues.spare.give(chunk.into_buffer())
-            } else {
-                queues.incoming.put_back(chunk)
+        let Some((taken, has_room_again)) = taken else { return Ok(0) };
+        let n = match taken {
+            Taken::Part(n) => n,
+            Taken::Whole(chunk) => {
+                let n = chunk.rest().len();
+                buf[..n].copy_from_slice(chunk.rest());
+                self.shared.lock().spare.give(chunk.into_buffer());
+                n
             }
-        }
+        };
         if has_room_again {
             self.tell(false)?;
         }

@@ -196,3 +196,33 @@ fn many_threads_that_ask_and_answer_are_all_served() {
     drop(patient);
     serving.join().unwrap();
 }
+
+#[test]
+fn two_readers_of_one_stream_get_every_byte_once_and_no_early_end() {
+    const TOTAL: usize = 4 << 20;
+    let lab = Lab::new("readers");
+    let (a, b) = lab.nodes();
+    let listener = b.listen(5000).unwrap();
+    let mut ours = a.connect("node-b", 5000).unwrap();
+    let theirs = listener.accept().unwrap();
+    let readers = [777, 70_000].map(|len| {
+        let mut stream = theirs.clone();
+        std::thread::spawn(move || {
+            let (mut sum, mut bytes, mut buffer) = (0u64, 0, vec![0; len]);
+            loop {
+                let n = stream.read(&mut buffer).unwrap();
+                if n == 0 {
+                    return (bytes, sum);
+                }
+                bytes += n;
+                sum += buffer[..n].iter().map(|byte| u64::from(*byte)).sum::<u64>();
+            }
+        })
+    });
+    let data: Vec<u8> = (0..TOTAL).map(|i| (i % 251) as u8).collect();
+    ours.write_all(&data).unwrap();
+    ours.shutdown(Shutdown::Write).unwrap();
+    let got = readers.map(|reader| reader.join().unwrap());
+    assert_eq!(got[0].0 + got[1].0, TOTAL);
+    assert_eq!(got[0].1 + got[1].1, data.iter().map(|byte| u64::from(*byte)).sum::<u64>());
+}

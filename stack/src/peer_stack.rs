@@ -1,7 +1,7 @@
 //! Owns the TCP/IP of one peer: a smoltcp interface, its flows by port pair, and which of them may have something to do.
 //!
 //! smoltcp looks at every socket of a set for every packet, so each flow has a set of its own and is found by its ports:
-//! the cost of a packet does not depend on how many streams there are.
+//! a packet costs one search among them, however many there are.
 
 use crate::device::PeerDevice;
 use crate::flow::{Flow, SocketPool, StreamEnd};
@@ -290,6 +290,9 @@ impl PeerStack {
         if flow.is_over() {
             self.moved_timers.push((flow.timer, None, key));
             self.ring_bytes -= 2 * flow.ring_len();
+            if flow.ring_len() == 0 {
+                self.waiting.retain(|waiting| *waiting != key); // it never got to ask
+            }
             if let Some(flow) = self.flows.remove(&key) {
                 pool.give(flow.into_socket());
             }
