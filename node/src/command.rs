@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Look(StreamId),
     /// The application dropped its handles.
     Close(StreamId),
+    /// Serve this socket as one that an IPC client has connected.
+    Attach(std::os::unix::net::UnixStream),
     /// End the loop.
     Stop,
 }

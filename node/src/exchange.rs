@@ -4,8 +4,10 @@ use crate::store::{Kind, MESSAGE_LEN_MAX};
 
 /// Frame type of text, which also carries the answers.
 const TEXT: u32 = 1;
-/// Frame type of a file (not served yet).
-const FILE: u32 = 4;
+/// Frame type of a whole file; see [`crate::services`].
+pub(crate) const FILE: u32 = 4;
+/// Frame type of a resumable file.
+pub(crate) const FILE_STREAM: u32 = 7;
 /// Frame type of a message with metadata: `metalen u16 | JSON | type u32 | body`.
 const TAGGED: u32 = 10;
 /// Longest metadata. Unit: bytes.
@@ -18,6 +20,8 @@ const FRAME_LEN_MAX: usize = MESSAGE_LEN_MAX + META_LEN_MAX + 16;
 pub(crate) enum Request {
     /// Accept this message; without an id the sender cannot resend it.
     Message { id: Option<[u8; 16]>, kind: Kind, body: Vec<u8> },
+    /// Part of a resumable transfer.
+    File(Vec<u8>),
     /// Cannot be served; the text is the answer.
     Refuse(String),
 }
@@ -46,7 +50,7 @@ pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u32, Vec<u8>)>,
 pub(crate) fn parse_request((kind, payload): (u32, Vec<u8>)) -> Request {
     match kind {
         TAGGED => parse_tagged(&payload).unwrap_or_else(|| Request::Refuse("ERR malformed message".into())),
-        FILE | 7 => Request::Refuse("ERR files are not served by this node".into()),
+        FILE_STREAM => Request::File(payload),
         _ => match Kind::from_number(kind) {
             Some(kind) => Request::Message { id: None, kind, body: payload },
             None => Request::Refuse(format!("ERR unknown frame type {kind}")),
@@ -67,22 +71,23 @@ fn parse_tagged(payload: &[u8]) -> Option<Request> {
 /// A message as a tagged frame.
 pub(crate) fn emit_tagged(id: &[u8; 16], kind: Kind, body: &[u8]) -> Vec<u8> {
     let meta = format!("{{\"message_id\":\"{}\"}}", id_text(id));
-    let mut out = Vec::with_capacity(16 + meta.len() + body.len());
-    out.extend_from_slice(&TAGGED.to_be_bytes());
-    out.extend_from_slice(&((2 + meta.len() + 4 + body.len()) as u32).to_be_bytes());
-    out.extend_from_slice(&(meta.len() as u16).to_be_bytes());
-    out.extend_from_slice(meta.as_bytes());
-    out.extend_from_slice(&(kind as u32).to_be_bytes());
-    out.extend_from_slice(body);
+    let meta_len = (meta.len() as u16).to_be_bytes();
+    emit_frame(TAGGED, &[&meta_len, meta.as_bytes(), &(kind as u32).to_be_bytes(), body])
+}
+
+/// A frame.
+pub(crate) fn emit_frame(kind: u32, payload: &[&[u8]]) -> Vec<u8> {
+    let len: usize = payload.iter().map(|p| p.len()).sum();
+    let mut out = Vec::with_capacity(8 + len);
+    out.extend_from_slice(&kind.to_be_bytes());
+    out.extend_from_slice(&(len as u32).to_be_bytes());
+    payload.iter().for_each(|p| out.extend_from_slice(p));
     out
 }
 
 /// An answer.
 pub(crate) fn emit_answer(text: &str) -> Vec<u8> {
-    let mut out = TEXT.to_be_bytes().to_vec();
-    out.extend_from_slice(&(text.len() as u32).to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
-    out
+    emit_frame(TEXT, &[text.as_bytes()])
 }
 
 /// The answer to an accepted message.

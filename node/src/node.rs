@@ -4,10 +4,13 @@ use crate::command::{ACCEPT_MAX, Accepted, Answer, Command, Handle, stopped};
 use crate::config::Config;
 use crate::driver;
 use crate::failure::{Code, Failure};
+use crate::ipc::client::Client;
 use crate::stream::Stream;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::{Value, json};
 use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -95,6 +98,17 @@ impl Node {
         self.0.send(Command::Listen(port, streams, reply))?;
         answer.recv().map_err(|_| stopped())??;
         Ok(Listener { node: self.clone(), port, accepted })
+    }
+
+    /// A connection to this node such as other programs have to a daemon: for descriptors, events, many operations at once.
+    ///
+    /// # Errors
+    /// `NotRunning` when the node has ended; `Full` when no file descriptors are left.
+    pub fn client(&self) -> Result<Client, Failure> {
+        let pair = UnixStream::pair();
+        let (ours, theirs) = pair.map_err(|_| Failure::new(Code::Full, "no file descriptors are left"))?;
+        self.0.send(Command::Attach(theirs))?;
+        Ok(Client::over(ours, Path::new("(this process)")))
     }
 
     /// Waits until the node ends by itself (an IPC client asked it to).

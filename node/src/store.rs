@@ -1,9 +1,10 @@
 //! Owns what must survive: trust, inbox, outbox, address. One redb file, one worker thread, commits in groups.
 //!
-//! The loop sends [`Job`]s and gets [`Done`]s back in the same order. A job's `Done` arrives only after its commit was
+//! The loop sends [`Job`]s and gets [`Done`]s back; those of the database in the same order, and those of files. A job's `Done` arrives only after its commit was
 //! synced (messages.md: an acknowledgement means it is on disk). A failed commit fails every job of its group and changes
 //! nothing.
 
+use crate::files::{FileDone, FileJob, Files};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 use pilot_core::Addr;
@@ -112,6 +113,8 @@ pub(crate) enum Job {
     Read(u64),
     /// The reader has taken these (or everything).
     Take(Option<Vec<u64>>),
+    /// Work on a received file; no part of any transaction.
+    File(FileJob),
 }
 
 /// A job's outcome.
@@ -128,6 +131,7 @@ pub(crate) enum Done {
     Listing(Listing),
     Message(Option<(u64, Message)>),
     Taken(usize),
+    File(FileDone),
     /// The job is against a limit.
     Full(&'static str),
     /// Nothing was changed.
@@ -165,7 +169,8 @@ impl Worker {
         let saved = store.saved().map_err(|e| format!("{}: {e}", path.display()))?;
         let (jobs, job_rx) = bounded(JOBS_MAX);
         let (done_tx, done) = bounded(2 * JOBS_MAX);
-        let body = move || work(store, &job_rx, &done_tx, &waker);
+        let files = Files::new(path.with_file_name("received"));
+        let body = move || work(store, files, &job_rx, &done_tx, &waker);
         let thread = std::thread::Builder::new().name("pilot-disk".into()).spawn(body).map_err(|e| e.to_string())?;
         Ok((Self { jobs: Some(jobs), done, thread: Some(thread), next: 1 }, saved))
     }
@@ -193,7 +198,7 @@ impl Worker {
     }
 }
 
-fn work(mut store: Store, jobs: &Receiver<(u64, Job)>, done: &Sender<(u64, Done)>, waker: &Waker) {
+fn work(mut store: Store, mut files: Files, jobs: &Receiver<(u64, Job)>, done: &Sender<(u64, Done)>, waker: &Waker) {
     while let Ok(first) = jobs.recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX
@@ -201,10 +206,21 @@ fn work(mut store: Store, jobs: &Receiver<(u64, Job)>, done: &Sender<(u64, Done)
         {
             group.push(job);
         }
-        let numbers: Vec<u64> = group.iter().map(|(n, _)| *n).collect();
-        let outcomes = store.commit(group.into_iter().map(|(_, job)| job));
-        let outcomes = outcomes.unwrap_or_else(|e| numbers.iter().map(|_| Done::Failed(e.to_string())).collect());
-        for outcome in numbers.into_iter().zip(outcomes) {
+        let (on_files, in_database): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|(_, job)| matches!(job, Job::File(_)));
+        let mut outcomes = Vec::new();
+        for (number, job) in on_files {
+            if let Job::File(job) = job {
+                outcomes.push((number, Done::File(files.run(job))));
+            }
+        }
+        if !in_database.is_empty() {
+            let numbers: Vec<u64> = in_database.iter().map(|(n, _)| *n).collect();
+            let done = store.commit(in_database.into_iter().map(|(_, job)| job));
+            let done = done.unwrap_or_else(|e| numbers.iter().map(|_| Done::Failed(e.to_string())).collect());
+            outcomes.extend(numbers.into_iter().zip(done));
+        }
+        for outcome in outcomes {
             if done.send(outcome).is_err() {
                 return;
             }
@@ -288,6 +304,7 @@ impl Store {
                 Ok(Done::Message(row.map(|m| (seq, m))))
             }
             Job::Take(which) => self.take(write, which),
+            Job::File(_) => Ok(Done::Written), // never here: the worker keeps them apart
         }
     }
 

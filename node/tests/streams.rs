@@ -1,65 +1,12 @@
 //! Two nodes in one process, through the public API.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use pilot_node::{Config, Node, RendezvousConfig};
-use pilot_rendezvous::server::{Server, ServerConfig, Stopper};
-use serde_json::json;
+mod lab;
+
+use lab::Lab;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
-use std::path::PathBuf;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-struct Lab {
-    folder: PathBuf,
-    stopper: Stopper,
-    server: Option<JoinHandle<std::io::Result<()>>>,
-    a: Option<Node>,
-    b: Option<Node>,
-}
-
-impl Lab {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("pilot-node-{name}-{}", std::process::id()));
-        let loopback = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(&ServerConfig { home: folder.join("r"), listen: loopback, idle_exit: None }).unwrap();
-        let ((key, addr), stopper) = (server.endpoint(), server.stopper());
-        let server = Some(std::thread::spawn(move || server.run()));
-        let start = |name: &str| {
-            let mut config = Config::new(folder.join(name));
-            (config.hostname, config.listen) = (Some(name.into()), loopback);
-            config.rendezvous = RendezvousConfig::At(key, addr);
-            Node::start(config).unwrap()
-        };
-        let (a, b) = (start("node-a"), start("node-b"));
-        let until = |node: &Node, op: &str, done: &dyn Fn(&serde_json::Value) -> bool| {
-            let end = Instant::now() + Duration::from_secs(10);
-            while !done(&node.call(json!({"op": op}), Vec::new()).unwrap().0) {
-                assert!(Instant::now() < end, "{op}");
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        };
-        [&a, &b].iter().for_each(|n| until(n, "info", &|i| i["rendezvous"] == "ready"));
-        a.call(json!({"op": "handshake", "node": "node-b"}), Vec::new()).unwrap();
-        until(&b, "pending", &|p| p["pending"].as_array().is_some_and(|l| !l.is_empty()));
-        b.call(json!({"op": "approve", "node": "node-a", "ports": "all"}), Vec::new()).unwrap();
-        until(&a, "trust", &|t| t["total"] == 1);
-        Self { folder, stopper, server, a: Some(a), b: Some(b) }
-    }
-
-    fn nodes(&self) -> (&Node, &Node) {
-        (self.a.as_ref().unwrap(), self.b.as_ref().unwrap())
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        drop((self.a.take(), self.b.take()));
-        self.stopper.stop();
-        self.server.take().unwrap().join().unwrap().unwrap();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
 
 #[test]
 fn streams_behave_like_tcp_streams() {

@@ -19,6 +19,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod asked;
 mod config;
 mod device;
 mod flow;

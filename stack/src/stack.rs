@@ -1,5 +1,6 @@
 //! The stack: streams and datagrams to every trusted peer, over the endpoint below.
 
+use crate::asked::Asked;
 use crate::config::StackConfig;
 use crate::flow::{Flow, Recv, SocketPool, StreamEnd};
 use crate::peer_stack::PeerStack;
@@ -124,6 +125,7 @@ pub struct Stack {
     listeners: BTreeMap<u16, Listener>,
     bound: BTreeSet<u16>,
     bound_all: bool,
+    asked: Asked,
     next_stream: u64,
     active: BTreeSet<PeerId>,
     timers: BTreeSet<(Instant, PeerId, FlowKey)>,
@@ -147,6 +149,7 @@ impl Stack {
             listeners: BTreeMap::new(),
             bound: BTreeSet::new(),
             bound_all: false,
+            asked: Asked::new(),
             next_stream: 1,
             active: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -243,6 +246,7 @@ impl Stack {
     /// Stops taking datagrams on `port`.
     pub fn unbind(&mut self, port: u16) {
         self.bound.remove(&port);
+        self.asked.forget(port);
     }
 
     // Verbs: streams.
@@ -355,7 +359,7 @@ impl Stack {
         self.streams.remove(&id);
     }
 
-    /// Sends a datagram to a trusted peer; it may be lost.
+    /// Sends a datagram to a trusted peer; it may be lost. From a bound port it lets the peer answer there.
     ///
     /// # Errors
     /// `UnknownPeer`, `TooLong`.
@@ -376,6 +380,7 @@ impl Stack {
         datagram.extend_from_slice(&port.to_be_bytes());
         datagram.extend_from_slice(payload);
         self.endpoint.outbox(peer, |outbox| outbox.send_loose(datagram.into()));
+        self.asked.note(peer, source);
         Ok(())
     }
 
@@ -604,7 +609,8 @@ impl Stack {
             (u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]));
         let Some(from) = self.endpoint.identity_of(peer) else { return };
         let wanted = self.bound_all || self.bound.contains(&port);
-        if wanted && self.is_granted(peer, port) && self.datagrams_waiting < DATAGRAMS_MAX {
+        let may = self.is_granted(peer, port) || (self.bound.contains(&port) && self.asked.contains(peer, port));
+        if wanted && may && self.datagrams_waiting < DATAGRAMS_MAX {
             self.datagrams_waiting += 1;
             self.events.push_back(Event::Datagram { from, source_port, port, payload: payload.to_vec() });
         }

@@ -3,8 +3,13 @@
 //! A turn: due timeouts → received batches (bounded) → commands (bounded) → disk outcomes → IPC → streams → output → new
 //! deadline. Nothing in a turn may end the loop: one bad peer, socket or client costs only itself.
 
+mod datagrams;
+mod directory;
+mod messages;
 mod ops;
+mod state;
 mod streams;
+mod watch;
 
 use crate::aead;
 use crate::command::{Answer, COMMANDS_MAX, Command, Handle, stopped};
@@ -26,7 +31,7 @@ use pilot_core::identity::{NodeRecord, Profile, valid_hostname};
 use pilot_core::trust::TrustBook;
 use pilot_core::{Instant, PeerId};
 use pilot_stack::{Event, Stack, StackConfig, StreamId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
@@ -73,13 +78,22 @@ pub(crate) struct Driver {
     owners: BTreeMap<StreamId, Owner>,
     connecting: BTreeMap<StreamId, Connecting>,
     listeners: BTreeMap<u16, ListenerOwner>,
-    lookups: BTreeMap<u32, ops::Lookup>,
+    lookups: BTreeMap<u32, directory::Lookup>,
     /// Handed-out descriptors by token.
     tokens: BTreeMap<Token, StreamId>,
     next_token: usize,
     pub(crate) ipc: Option<Ipc>,
     courier: Courier,
-    waiters: BTreeMap<u64, ops::Waiter>,
+    waiters: BTreeMap<u64, messages::Waiter>,
+    trust_waiters: Vec<watch::TrustWaiter>,
+    /// Streams that subscribe to the event stream.
+    subscribers: BTreeSet<StreamId>,
+    /// How handed-out streams ended, by inode; the newest [`streams::ENDS_MAX`].
+    ends: VecDeque<(u64, serde_json::Value)>,
+    datagrams: BTreeMap<u16, datagrams::DatagramPort>,
+    datagram_tokens: BTreeMap<Token, u16>,
+    /// Ports whose descriptors have more to say.
+    datagrams_left: BTreeSet<u16>,
     looked: BTreeSet<StreamId>,
     /// A change of our record that the rendezvous has not decided about: who waits, the answer, the profile before.
     profile_change: Option<(Reply, serde_json::Value, Profile)>,
@@ -119,8 +133,8 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
         .register(&mut SourceFd(&udp.as_raw_fd()), UDP, Interest::READABLE)
         .map_err(internal("UDP socket"))?;
     let ipc = match &config.socket {
-        Some(path) => Some(Ipc::bind(path, poll.registry())?),
-        None => None,
+        Some(path) => Ipc::bind(path, poll.registry())?,
+        None => Ipc::private(),
     };
     let core = core_config(identity, &saved, &config, &udp)?;
     let stack_config = StackConfig { ring_len_max: config.stream_ring_len_max, ..StackConfig::default() };
@@ -141,9 +155,15 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
         lookups: BTreeMap::new(),
         tokens: BTreeMap::new(),
         next_token: FIRST_FREE_TOKEN + 1,
-        ipc,
+        ipc: Some(ipc),
         courier: Courier::default(),
         waiters: BTreeMap::new(),
+        trust_waiters: Vec::new(),
+        subscribers: BTreeSet::new(),
+        ends: VecDeque::new(),
+        datagrams: BTreeMap::new(),
+        datagram_tokens: BTreeMap::new(),
+        datagrams_left: BTreeSet::new(),
         looked: BTreeSet::new(),
         profile_change: None,
         reread_at: None,
@@ -247,13 +267,13 @@ impl Driver {
 
     fn prepare(&mut self, saved: Saved) {
         if self.config.services {
-            for port in [crate::services::ECHO, crate::services::STDIO, crate::services::DATA_EXCHANGE] {
+            for port in crate::services::PORTS {
                 // Nobody else can have bound a port yet.
                 let _ = self.stack.listen(port);
                 self.listeners.insert(port, ListenerOwner::Service);
             }
         }
-        if self.ipc.is_some() {
+        if self.config.socket.is_some() {
             self.stack.bind_all();
         }
         let now_s = wall_s();
@@ -346,6 +366,7 @@ impl Driver {
             Command::Unlisten(port) => self.unlisten(port),
             Command::Look(id) => self.look(id),
             Command::Close(id) => self.close(id),
+            Command::Attach(socket) => self.attach(socket),
             Command::Stop => self.stopping = true,
         }
     }
@@ -390,6 +411,7 @@ impl Driver {
             Event::Stream(id) => self.look(id),
             Event::Datagram { from, source_port, port, payload } => {
                 let addr = self.stack.endpoint().trust().pin(&from).map(|p| p.addr).unwrap_or_default();
+                self.deliver_datagram(addr, source_port, port, &payload);
                 if let Some(ipc) = &mut self.ipc {
                     ipc.push_datagram(addr, source_port, port, &payload);
                 }
@@ -404,10 +426,16 @@ impl Driver {
             EndpointEvent::Trust(change) => {
                 let then = change.letter.map_or(Then::Nothing, Then::LetterTaken);
                 self.save_trust(then);
+                self.tell_trust(&change.outcome);
             }
             EndpointEvent::Directory(state) => self.directory_changed(state),
             EndpointEvent::Answer(ticket, answer) => self.lookup_answered(ticket, answer),
-            EndpointEvent::Up(peer) => self.encourage(peer),
+            EndpointEvent::Up(peer) => {
+                self.encourage(peer);
+                self.tell_peer(peer, "peer_up", None);
+            }
+            EndpointEvent::Reset(peer, reason) => self.tell_peer(peer, "peer_down", Some(reason)),
+            EndpointEvent::PathChanged(peer) => self.tell_peer(peer, "path", None),
             _ => {}
         }
     }
@@ -455,6 +483,8 @@ impl Driver {
         let (wall, now) = (std::time::Instant::now(), self.now());
         self.time_out_connects(wall);
         self.time_out_waiters(wall);
+        self.time_out_trust(wall);
+        self.serve_left_datagrams();
         self.run_courier(wall);
         if self.reread_at.is_some_and(|at| at <= wall) {
             self.reread_at = Some(wall + RENDEZVOUS_REREAD);
@@ -474,7 +504,8 @@ impl Driver {
     }
 
     fn deadline(&mut self) -> Option<Duration> {
-        if self.udp_readable || !self.commands.is_empty() || !self.looked.is_empty() || self.stopping {
+        let busy = self.udp_readable || !self.commands.is_empty() || !self.looked.is_empty();
+        if busy || !self.datagrams_left.is_empty() || self.stopping {
             return Some(Duration::ZERO);
         }
         if self.udp.is_blocked() {
@@ -485,6 +516,7 @@ impl Driver {
         let own = [
             self.connecting.values().map(|c| c.deadline).min(),
             self.waiters.values().map(|w| w.deadline).min(),
+            self.trust_waiters.iter().map(|w| w.deadline).min(),
             self.courier.next_deadline(),
             // Only a file can name another rendezvous later.
             self.reread_at.filter(|_| matches!(self.config.rendezvous, RendezvousConfig::File(_))),

@@ -6,8 +6,9 @@ use crate::command::Accepted;
 use crate::driver::ops::Then;
 use crate::failure::{Code, Failure};
 use crate::fd_stream::{FdStream, Pumped};
+use crate::files::FileJob;
 use crate::ipc::server::ClientId;
-use crate::services::{Receipt, Served, Service};
+use crate::services::{PORTS, Served, Service};
 use crate::store::{Job, Message, wall_s};
 use crate::stream::{QUEUE_MAX, Shared};
 use crossbeam_channel::Sender;
@@ -17,7 +18,7 @@ use pilot_core::identity::IdentityKey;
 use pilot_core::{Addr, AddrPort};
 use pilot_stack::{CommandError, Recv, StreamEnd, StreamId};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use std::time::Instant;
 
 /// Streams that wait for one IPC listener.
 const IPC_BACKLOG_MAX: usize = 128;
+/// Ends of handed-out streams that can still be asked for.
+pub(crate) const ENDS_MAX: usize = 4096;
 
 pub(crate) enum Owner {
     App(Arc<Shared>),
@@ -32,6 +35,8 @@ pub(crate) enum Owner {
         stream: FdStream,
         token: Token,
         client: ClientId,
+        /// Number of the client's end in the kernel's socket file system, by which its holder can ask for the stream.
+        inode: u64,
     },
     Service(Service),
     Courier(IdentityKey),
@@ -100,7 +105,7 @@ impl Driver {
                 self.stack.abort(now, id);
             }
         }
-        if self.config.services && Service::for_port(port).is_some() {
+        if self.config.services && PORTS.contains(&port) {
             self.listeners.insert(port, ListenerOwner::Service);
         } else {
             self.stack.unlisten(port);
@@ -133,7 +138,7 @@ impl Driver {
                     Err(_) => self.stack.abort(now, id), // more than it accepts
                 }
             }
-            Some(ListenerOwner::Service) => match Service::for_port(port) {
+            Some(ListenerOwner::Service) => match Service::for_port(port, id) {
                 Some(service) => drop(self.owners.insert(id, Owner::Service(service))),
                 None => self.stack.abort(now, id),
             },
@@ -165,10 +170,15 @@ impl Driver {
         }
     }
 
+    /// Binds `port` to a client.
+    pub(crate) fn listen_for(&mut self, client: ClientId, port: u16) -> Result<(), Failure> {
+        self.listen(port, ListenerOwner::Ipc { client, requests: VecDeque::new(), streams: VecDeque::new() })
+    }
+
     /// The next stream on `port` goes to this request.
     pub(crate) fn accept_for(&mut self, client: ClientId, request: u32, port: u16) -> Result<(), Failure> {
         if !matches!(self.listeners.get(&port), Some(ListenerOwner::Ipc { client: c, .. }) if *c == client) {
-            self.listen(port, ListenerOwner::Ipc { client, requests: VecDeque::new(), streams: VecDeque::new() })?;
+            self.listen_for(client, port)?;
         }
         let Some(ListenerOwner::Ipc { requests, streams, .. }) = self.listeners.get_mut(&port) else { return Ok(()) };
         match streams.pop_front() {
@@ -220,6 +230,24 @@ impl Driver {
             }
             ConnectReply::Courier(key) => self.courier_failed(&key, &failure),
         }
+    }
+
+    /// Gives up the connects of a client: that of one request, or all. Gives their number.
+    pub(crate) fn cancel_connects(&mut self, client: ClientId, request: Option<u32>) -> usize {
+        let its = |c: &Connecting| match &c.reply {
+            ConnectReply::Fd(of, number) => *of == client && request.is_none_or(|wanted| wanted == *number),
+            ConnectReply::Framed(of) => *of == client && request.is_none(),
+            _ => false,
+        };
+        let given_up: Vec<StreamId> = self.connecting.iter().filter(|(_, c)| its(c)).map(|(id, _)| *id).collect();
+        for id in &given_up {
+            let now = self.now();
+            self.stack.abort(now, *id);
+            if let Some(c) = self.connecting.remove(id) {
+                self.connect_failed(c.reply, Failure::new(Code::ConnectionReset, "the connect was cancelled"));
+            }
+        }
+        given_up.len()
     }
 
     pub(super) fn time_out_connects(&mut self, wall: Instant) {
@@ -283,19 +311,16 @@ impl Driver {
             let failure = Failure::new(Code::Full, "no file descriptors are left");
             return self.reply(Reply::Ipc(client, request), Err(failure));
         };
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        let registered = self.poll.registry().register(
-            &mut SourceFd(&ours.as_raw_fd()),
-            token,
-            Interest::READABLE | Interest::WRITABLE,
-        );
+        let token = self.new_token();
+        let inode = rustix::fs::fstat(&theirs).map_or(0, |stat| stat.st_ino);
+        let registered =
+            self.registry().register(&mut SourceFd(&ours.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE);
         if registered.is_err() {
             self.close(id);
             return self.reply(Reply::Ipc(client, request), Err(Failure::new(Code::Full, "too many streams")));
         }
         self.tokens.insert(token, id);
-        self.owners.insert(id, Owner::Fd { stream: FdStream::new(ours), token, client });
+        self.owners.insert(id, Owner::Fd { stream: FdStream::new(ours), token, client, inode });
         let hostname = self.hostname_of(peer.addr);
         let data =
             json!({"stream": id.number(), "local": local.to_string(), "peer": peer.to_string(), "hostname": hostname});
@@ -303,11 +328,27 @@ impl Driver {
         self.look(id);
     }
 
-    fn reply_with_fd(&mut self, client: ClientId, request: u32, data: serde_json::Value, fd: OwnedFd) {
+    pub(super) fn reply_with_fd(&mut self, client: ClientId, request: u32, data: Value, fd: OwnedFd) {
         // The other side blocks as its user expects of a socket; only our half is non-blocking.
         let _ = rustix::io::ioctl_fionbio(&fd, false);
         if let Some(ipc) = &mut self.ipc {
             ipc.reply_fd(client, request, &data, fd);
+        }
+    }
+
+    pub(super) fn new_token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    /// How a handed-out stream ended, by the number of its descriptor's inode.
+    pub(super) fn stream_end(&self, inode: u64) -> Result<Value, Failure> {
+        let open = self.owners.values().any(|owner| matches!(owner, Owner::Fd { inode: i, .. } if *i == inode));
+        let ended = self.ends.iter().rev().find(|(i, _)| *i == inode).map(|(_, end)| end.clone());
+        match ended {
+            _ if open => Ok(json!({"end": "open"})),
+            Some(end) => Ok(end),
+            None => Err(Failure::new(Code::NotFound, "that descriptor is no stream of this node")),
         }
     }
 
@@ -318,6 +359,8 @@ impl Driver {
                 stream.writable |= writable;
             }
             self.look(id);
+        } else if let Some(&port) = self.datagram_tokens.get(&token) {
+            self.datagrams_left.insert(port);
         } else if let Some(ipc) = &mut self.ipc {
             ipc.note_readiness(token, readable, writable);
         }
@@ -337,7 +380,7 @@ impl Driver {
                 let shared = shared.clone();
                 self.serve_app(id, &shared)
             }
-            Owner::Fd { stream, token, client } => self.serve_fd(id, stream, *token, *client),
+            Owner::Fd { stream, token, client, inode } => self.serve_fd(id, stream, (*token, *client, *inode)),
             Owner::Service(service) => self.serve_service(id, service),
             Owner::Courier(key) => {
                 let key = *key;
@@ -436,7 +479,8 @@ impl Driver {
         (chunks, Recv::Blocked)
     }
 
-    fn serve_fd(&mut self, id: StreamId, stream: &mut FdStream, token: Token, client: ClientId) -> bool {
+    fn serve_fd(&mut self, id: StreamId, stream: &mut FdStream, of: (Token, ClientId, u64)) -> bool {
+        let (token, client, inode) = of;
         let data = match stream.pump(&mut self.stack, id) {
             Pumped::Open => return true,
             Pumped::Finished | Pumped::Abandoned => json!({"stream": id.number(), "end": "fin"}),
@@ -446,24 +490,28 @@ impl Driver {
             }
         };
         // The descriptor is closed right after; a failure here leaves nothing behind.
-        let _ = self.poll.registry().deregister(&mut SourceFd(&stream.fd.as_raw_fd()));
+        let _ = self.registry().deregister(&mut SourceFd(&stream.fd.as_raw_fd()));
         self.tokens.remove(&token);
         let now = self.now();
         self.stack.close(now, id);
         if let Some(ipc) = &mut self.ipc {
             ipc.push_stream_end(client, &data);
         }
+        self.ends.push_back((inode, data));
+        if self.ends.len() > ENDS_MAX {
+            self.ends.pop_front();
+        }
         false
     }
 
     fn serve_service(&mut self, id: StreamId, service: &mut Service) -> bool {
-        let Served { deliveries, finished, broken } = service.serve(&mut self.stack, id);
-        if !deliveries.is_empty() {
+        let info = self.stack.stream_info(id);
+        let sender = info.and_then(|i| self.stack.endpoint().identity_of(i.peer));
+        let name = sender.map(|key| key.fingerprint()).unwrap_or_default();
+        let Served { deliveries, files, published, finished, broken } = service.serve(&mut self.stack, id, &name);
+        if let Some(sender) = sender {
             let (_, peer) = self.ends(id);
-            let info = self.stack.stream_info(id);
-            let sender = info.and_then(|i| self.stack.endpoint().identity_of(i.peer));
-            for delivery in deliveries {
-                let Some(sender) = sender else { continue };
+            for (ticket, delivery) in deliveries {
                 let (kind, len) = (delivery.kind, delivery.body.len());
                 let message = Message {
                     id: delivery.id.unwrap_or_else(crate::home::entropy),
@@ -473,28 +521,31 @@ impl Driver {
                     at: wall_s(),
                     body: delivery.body,
                 };
-                self.submit(Job::Deliver(message), Then::Delivered { stream: id, kind, len });
+                self.submit(Job::Deliver(message), Then::Delivered { stream: id, ticket, kind, len });
+            }
+        }
+        for job in files {
+            let then = match &job {
+                FileJob::Open { id: file, .. } | FileJob::End { id: file } => {
+                    Then::File { stream: id, file: *file, len: 0 }
+                }
+                FileJob::Data { id: file, bytes, .. } => Then::File { stream: id, file: *file, len: bytes.len() },
+                FileJob::Drop { .. } | FileJob::List => Then::Nothing,
+            };
+            self.submit(Job::File(job), then);
+        }
+        if service.is_subscriber() {
+            self.subscribers.insert(id);
+            for event in published {
+                self.publish(Some(id), &event);
             }
         }
         if finished || broken {
+            self.subscribers.remove(&id);
             let now = self.now();
             self.stack.close(now, id);
         }
         !(finished || broken)
-    }
-
-    /// The disk has decided about a delivery.
-    pub(super) fn delivered(
-        &mut self,
-        id: StreamId,
-        kind: crate::store::Kind,
-        len: usize,
-        outcome: Result<Receipt, String>,
-    ) {
-        if let Some(Owner::Service(service)) = self.owners.get_mut(&id) {
-            service.written(kind, len, outcome);
-            self.look(id);
-        }
     }
 
     fn serve_framed(&mut self, id: StreamId, client: ClientId, connection: u32) -> bool {

@@ -1,15 +1,19 @@
 //! Owns the other end: what a program needs to drive a daemon over its Unix socket. Blocking, for one thread at a time.
 
-use super::{ANSWER, REQUEST, STREAM_END, numbered, parse_numbered, take_frame};
+use super::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_numbered, take_frame};
 use crate::failure::{Code, Failure};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// How long the node may take to turn events on.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A daemon's answer.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub struct Reply {
     pub data: Value,
     /// Bytes beside it (a message's body).
     pub blob: Vec<u8>,
+    /// The descriptor of what was opened.
+    pub fd: Option<OwnedFd>,
 }
 
 /// A stream from the daemon: an ordinary socket, and what is known of the other end.
@@ -29,13 +35,24 @@ pub struct StreamReply {
     pub data: Value,
 }
 
-/// A connection to a daemon.
+/// Something that happened in the node; see [`Client::watch`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeEvent {
+    /// `{"event": KIND, …}`. Kinds: `trust_request`, `trusted`, `trust_rejected`, `untrusted`, `peer_up`, `peer_down`, `path`,
+    /// `message`, `file`, `published`, and `missed` (this client read too slowly; `count`).
+    pub data: Value,
+    /// The payload of what was published.
+    pub payload: Vec<u8>,
+}
+
+/// A connection to a daemon, or to a node of this process.
 pub struct Client {
     socket: UnixStream,
     path: PathBuf,
     incoming: Vec<u8>,
-    fds: Vec<OwnedFd>,
+    fds: VecDeque<OwnedFd>,
     ends: Vec<Value>,
+    events: VecDeque<NodeEvent>,
     next: u32,
 }
 
@@ -49,7 +66,20 @@ impl Client {
             Failure::new(Code::NotRunning, format!("no daemon answers at {} ({e})", path.display()))
                 .hint("pilotctl daemon start")
         })?;
-        Ok(Self { socket, path: path.into(), incoming: Vec::new(), fds: Vec::new(), ends: Vec::new(), next: 1 })
+        Ok(Self::over(socket, path))
+    }
+
+    /// Over a socket that the node serves already. `path` is for error texts.
+    pub(crate) fn over(socket: UnixStream, path: &Path) -> Self {
+        Self {
+            socket,
+            path: path.into(),
+            incoming: Vec::new(),
+            fds: VecDeque::new(),
+            ends: Vec::new(),
+            events: VecDeque::new(),
+            next: 1,
+        }
     }
 
     /// Runs one operation and waits for its answer, at most as long as `timeout` says.
@@ -57,25 +87,105 @@ impl Client {
     /// # Errors
     /// What the daemon answers; `NotRunning` when it ends meanwhile; `Timeout`.
     pub fn call(&mut self, op: &Value, blob: &[u8], timeout: Option<Duration>) -> Result<Reply, Failure> {
+        let number = self.send(op, blob)?;
+        let deadline = timeout.map(|t| Instant::now() + t);
+        self.answer(number, deadline)
+    }
+
+    /// Sends an operation without waiting; its number is for [`Client::answer`].
+    ///
+    /// # Errors
+    /// `NotRunning` when the daemon has ended.
+    pub fn send(&mut self, op: &Value, blob: &[u8]) -> Result<u32, Failure> {
         let number = self.next;
         self.next += 1;
         self.socket.write_all(&numbered(REQUEST, number, op, blob)).map_err(|e| self.lost(&e))?;
-        let deadline = timeout.map(|t| Instant::now() + t);
+        Ok(number)
+    }
+
+    /// Waits for the answer to an operation; answers of others that come before are dropped.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn answer(&mut self, number: u32, deadline: Option<Instant>) -> Result<Reply, Failure> {
         loop {
             let (command, payload) = self.next_frame(deadline)?;
-            let Some((answered, mut json, blob)) = parse_numbered(&payload) else { continue };
-            match command {
-                STREAM_END => self.ends.push(json),
-                ANSWER if answered == number => {
-                    if json["status"] == "ok" {
-                        return Ok(Reply { data: json["data"].take(), blob });
-                    }
-                    let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
-                    return Err(Failure::new(Code::from_name(&text("code")), text("message")).hint(text("hint")));
-                }
+            match self.sort(command, &payload) {
+                Some((answered, reply)) if answered == number => return reply,
                 _ => {}
             }
         }
+    }
+
+    /// The answer that has come, without waiting: to whichever operation, with its number.
+    ///
+    /// # Errors
+    /// `NotRunning` when the daemon has ended.
+    pub fn try_answer(&mut self) -> Result<Option<(u32, Result<Reply, Failure>)>, Failure> {
+        loop {
+            match self.buffered_frame()? {
+                Some((command, payload)) => {
+                    if let Some(answer) = self.sort(command, &payload) {
+                        return Ok(Some(answer));
+                    }
+                }
+                None if !self.receive(RecvFlags::DONTWAIT)? => return Ok(None),
+                None => {}
+            }
+        }
+    }
+
+    /// Asks for events from now on, and for what is published on the node's event stream under topics that match.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn watch(&mut self, topics: Option<&str>) -> Result<(), Failure> {
+        self.call(&json!({"op": "events", "topics": topics}), &[], Some(WATCH_TIMEOUT)).map(drop)
+    }
+
+    /// The next event, waiting at most `timeout`; `None`: none came.
+    ///
+    /// # Errors
+    /// `NotRunning` when the daemon has ended.
+    pub fn next_event(&mut self, timeout: Option<Duration>) -> Result<Option<NodeEvent>, Failure> {
+        let deadline = timeout.map(|t| Instant::now() + t);
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            if timeout == Some(Duration::ZERO) {
+                if self.try_answer()?.is_none() && self.events.is_empty() {
+                    return Ok(None);
+                }
+                continue;
+            }
+            match self.next_frame(deadline) {
+                Ok((command, payload)) => drop(self.sort(command, &payload)),
+                Err(failure) if failure.code == Code::Timeout => return Ok(None),
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Puts aside what is no answer; gives what is.
+    fn sort(&mut self, command: u8, payload: &[u8]) -> Option<(u32, Result<Reply, Failure>)> {
+        let (number, mut json, blob) = parse_numbered(payload)?;
+        match command {
+            ANSWER => {
+                // Descriptors come in the order of the answers that say so.
+                let fd = if json["fd"] == true { self.fds.pop_front() } else { None };
+                let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
+                let reply = match json["status"].as_str() {
+                    Some("ok") => Ok(Reply { data: json["data"].take(), blob, fd }),
+                    _ => Err(Failure::new(Code::from_name(&text("code")), text("message")).hint(text("hint"))),
+                };
+                return Some((number, reply));
+            }
+            STREAM_END => self.ends.push(json),
+            EVENT => self.events.push_back(NodeEvent { data: json, payload: blob }),
+            _ => {}
+        }
+        None
     }
 
     /// Runs an operation that gives a stream (`connect`, `accept`).
@@ -84,7 +194,7 @@ impl Client {
     /// As [`Client::call`].
     pub fn stream(&mut self, op: &Value, timeout: Option<Duration>) -> Result<StreamReply, Failure> {
         let reply = self.call(op, &[], timeout)?;
-        let fd = self.fds.pop().ok_or_else(|| Failure::new(Code::Internal, "the daemon sent no descriptor"))?;
+        let fd = reply.fd.ok_or_else(|| Failure::new(Code::Internal, "the daemon sent no descriptor"))?;
         Ok(StreamReply { socket: fd.into(), data: reply.data })
     }
 
@@ -112,11 +222,7 @@ impl Client {
                 return Err(Failure::new(Code::from_name(&text("code")), text("message")).hint(text("hint")));
             }
             let (command, payload) = self.next_frame(deadline)?;
-            if command == STREAM_END
-                && let Some((_, json, _)) = parse_numbered(&payload)
-            {
-                self.ends.push(json);
-            }
+            self.sort(command, &payload);
         }
     }
 
@@ -125,10 +231,14 @@ impl Client {
             .hint("pilotctl daemon status")
     }
 
+    fn buffered_frame(&mut self) -> Result<Option<(u8, Vec<u8>)>, Failure> {
+        let frame = take_frame(&mut self.incoming);
+        frame.map_err(|_| Failure::new(Code::Internal, "the daemon sent a malformed frame"))
+    }
+
     fn next_frame(&mut self, deadline: Option<Instant>) -> Result<(u8, Vec<u8>), Failure> {
         loop {
-            let frame = take_frame(&mut self.incoming);
-            if let Some(frame) = frame.map_err(|_| Failure::new(Code::Internal, "the daemon sent a malformed frame"))? {
+            if let Some(frame) = self.buffered_frame()? {
                 return Ok(frame);
             }
             let left = match deadline {
@@ -139,18 +249,20 @@ impl Client {
                 },
             };
             self.socket.set_read_timeout(left).map_err(|e| self.lost(&e))?;
-            self.receive()?;
+            self.receive(RecvFlags::empty())?;
         }
     }
 
-    fn receive(&mut self) -> Result<(), Failure> {
+    /// Takes what the socket has; false when it has nothing.
+    fn receive(&mut self, flags: RecvFlags) -> Result<bool, Failure> {
         let mut buffer = [0; 64 * 1024];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        let flags = flags | RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags) {
             Ok(message) if message.bytes == 0 => return Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
             Ok(message) => self.incoming.extend_from_slice(&buffer[..message.bytes]),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(()),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(false),
             Err(e) => return Err(self.lost(&e.into())),
         }
         for message in ancillary.drain() {
@@ -158,6 +270,13 @@ impl Client {
                 self.fds.extend(fds);
             }
         }
-        Ok(())
+        Ok(true)
+    }
+}
+
+impl std::os::fd::AsFd for Client {
+    /// Readable when an answer or event may have come.
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

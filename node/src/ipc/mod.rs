@@ -2,7 +2,8 @@
 //!
 //! A frame is `len u32 (big-endian) | command u8 | payload`. Our commands carry a request number, so that many may be
 //! under way at once, and streams are handed out as file descriptors (SCM_RIGHTS):
-//! `0x80 request: number u32 | JSON length u32 | JSON | bytes` — `0x81 answer: the same` — `0x82 a handed-out stream ended`.
+//! `0x80 request: number u32 | JSON length u32 | JSON | bytes` — `0x81 answer`, `0x82 a handed-out stream ended`, `0x83 event`:
+//! the same.
 
 pub(crate) mod client;
 pub(crate) mod official;
@@ -14,6 +15,8 @@ pub(crate) const REQUEST: u8 = 0x80;
 pub(crate) const ANSWER: u8 = 0x81;
 /// How a handed-out stream ended: `{"stream", "end": "fin"}` or `{"stream", "end": "error", "code", "message", "hint"}`.
 pub(crate) const STREAM_END: u8 = 0x82;
+/// Something happened that the client watches: `{"event": …}`, under the number of the request that asked for events.
+pub(crate) const EVENT: u8 = 0x83;
 /// Longest frame of the official commands. Unit: bytes.
 pub(crate) const OFFICIAL_LEN_MAX: usize = 1 << 20;
 /// Longest frame of ours: the longest message and its description. Unit: bytes.

@@ -27,10 +27,21 @@ pub(super) const HANDSHAKE: u8 = 0x0f;
 pub(super) const RESOLVE: u8 = 0x11;
 pub(super) const SET_HOSTNAME: u8 = 0x13;
 pub(super) const SET_VISIBILITY: u8 = 0x15;
+pub(super) const DEREGISTER: u8 = 0x17;
 pub(super) const SET_TAGS: u8 = 0x19;
+pub(super) const SET_WEBHOOK: u8 = 0x1b;
+pub(super) const NETWORK: u8 = 0x1f;
 pub(super) const HEALTH: u8 = 0x21;
+pub(super) const MANAGED: u8 = 0x23;
+pub(super) const ROTATE_KEY: u8 = 0x25;
+pub(super) const BROADCAST: u8 = 0x29;
+pub(super) const CANCEL: u8 = 0x2b;
+pub(super) const PREFER_DIRECT: u8 = 0x2d;
 pub(super) const UNBIND: u8 = 0x37;
 pub(super) const SEND_TO_CONFIRM: u8 = 0x39;
+
+/// Longest that an official client may wait for trust. Unit: ms. Source: official-abi.md.
+const WAIT_TRUST_MAX_MS: u32 = 30_000;
 
 /// An Error frame: code 1, then text.
 pub(super) fn error(text: &str) -> Vec<u8> {
@@ -140,21 +151,52 @@ impl Driver {
                 }
                 _ => Some(Err("set_tags: invalid tags JSON".into())),
             },
-            other => Some(Err(format!("unknown command: 0x{other:02X}"))),
+            DEREGISTER => {
+                // Nobody finds this node by name, tag or listing any more; peers that trust it still reach it.
+                let hidden = json!({"op": "profile", "hostname": "", "public": false, "tags": []});
+                self.op(&hidden, Vec::new(), later);
+                None
+            }
+            CANCEL => {
+                self.cancel_connects(client, None);
+                None
+            }
+            _ => Some(self.official_extra(command, payload)),
+        }
+    }
+
+    /// Commands of features that this daemon does without, and what is true of them here.
+    fn official_extra(&self, command: u8, payload: &[u8]) -> Result<Vec<u8>, String> {
+        let answer = |data: Value| Ok(frame(command + 1, &[data.to_string().as_bytes()]));
+        match command {
+            SET_WEBHOOK if payload.is_empty() => answer(json!({"webhook": ""})),
+            SET_WEBHOOK => Err("set_webhook: this daemon calls no URL; watch its events instead".into()),
+            NETWORK if payload.first() == Some(&1) => {
+                let members = self.stack.endpoint().trust().pins().count() + 1;
+                let backbone = json!({"id": 0, "name": "backbone", "join_rule": "trust", "members": members});
+                answer(json!({"networks": [backbone], "type": "list_networks_ok"}))
+            }
+            NETWORK => Err("network: this daemon knows the backbone network only".into()),
+            MANAGED => Err("managed: no active managed networks".into()),
+            ROTATE_KEY => Err("rotate_key: the key is this node's identity; a new one is a new node".into()),
+            BROADCAST => Err("broadcast: broadcast denied: daemon has no admin token configured".into()),
+            PREFER_DIRECT => {
+                let node = u32_at(payload, 0).ok_or("malformed request")?;
+                // It always does.
+                answer(json!({"node_id": node, "prefer_direct": true}))
+            }
+            other => Err(format!("unknown command: 0x{other:02X}")),
         }
     }
 
     fn official_send_to(&mut self, payload: &[u8]) -> Result<(), String> {
         let to = addr_port(payload).ok_or("malformed request")?;
         let bytes = payload.get(8..).unwrap_or_default();
-        let key = crate::resolve::pinned(self.stack.endpoint().trust(), &to.addr.to_string()).map(|p| p.identity);
-        let key = key.map_err(|f| f.message)?;
-        let peer = self.stack.endpoint().peer_by_identity(&key).ok_or("no such peer")?;
-        self.stack.send_datagram(peer, (to.port, to.port), bytes).map_err(|e| format!("{e:?}"))
+        self.send_one(&to.addr.to_string(), (to.port, to.port), bytes).map_err(|f| f.message)
     }
 
     /// `sub u8`, then its arguments: 1 send (node u32, text), 2 approve (u32), 3 reject (u32, text), 4 pending, 5 trusted,
-    /// 6 revoke (u32), 7 wait (node u32, ms u32; answered at once with what is known now).
+    /// 6 revoke (u32), 7 wait (node u32, ms u32).
     fn official_handshake(&mut self, payload: &[u8], later: Reply) -> Option<Result<Vec<u8>, String>> {
         let (sub, rest) = payload.split_first()?;
         let node = u32_at(rest, 0).unwrap_or(0);
@@ -173,8 +215,8 @@ impl Driver {
             }
             6 => json!({"op": "untrust", "node": node.to_string()}),
             7 => {
-                let trusted = self.stack.endpoint().trust().pins().any(|p| p.addr.node == node);
-                return now(json!({"node_id": node, "trusted": trusted}));
+                let ms = u32_at(rest, 4).unwrap_or(0);
+                json!({"op": "wait_trust", "node": node.to_string(), "timeout_ms": ms.min(WAIT_TRUST_MAX_MS)})
             }
             other => return Some(Err(format!("handshake: unknown subcommand {other}"))),
         };
@@ -211,6 +253,7 @@ pub(crate) fn answer(command: u8, answer: Result<Value, Failure>) -> Vec<u8> {
                 SET_HOSTNAME => "set_hostname_ok",
                 SET_VISIBILITY => "set_visibility_ok",
                 SET_TAGS => "set_tags_ok",
+                DEREGISTER => "deregister_ok",
                 _ => "",
             };
             if !kind.is_empty() {

@@ -1,6 +1,6 @@
 //! Owns the listening socket and the clients' connections: frames in, frames and descriptors out.
 
-use super::{ANSWER, REQUEST, STREAM_END, frame, numbered, official, parse_numbered, take_frame};
+use super::{ANSWER, EVENT, REQUEST, STREAM_END, frame, numbered, official, parse_numbered, take_frame};
 use crate::command::Answer;
 use crate::driver::{Driver, FIRST_FREE_TOKEN, Reply};
 use crate::failure::{Code, Failure};
@@ -31,12 +31,14 @@ const OUTGOING_MAX: usize = 64 << 20;
 const UNSENT_MAX: usize = 8 << 20;
 /// Received stream bytes are framed only while fewer than this wait for the client. Unit: bytes.
 const FRAMED_WAITING_MAX: usize = 1 << 20;
+/// Bytes that may wait for a client that watches events; what comes then it misses, and is told how much. Unit: bytes.
+const EVENTS_WAITING_MAX: usize = 4 << 20;
 /// Bytes read from one client in a turn. Unit: bytes.
 const READ_PER_TURN: usize = 4 << 20;
 
 pub(crate) struct Ipc {
-    listener: UnixListener,
-    path: PathBuf,
+    /// And where it is bound; `None`: clients come from this process only.
+    listener: Option<(UnixListener, PathBuf)>,
     listener_ready: bool,
     clients: BTreeMap<ClientId, Client>,
     next_client: usize,
@@ -59,6 +61,10 @@ struct Client {
     ended: Vec<u32>,
     /// Wants datagrams (every official client does).
     official: bool,
+    /// Under which request it watches events, and which topics of the event stream it wants.
+    watches: Option<(u32, Option<String>)>,
+    /// Events that it missed.
+    missed: u64,
     was_full: bool,
 }
 
@@ -83,19 +89,20 @@ impl Ipc {
         rustix::process::umask(mask);
         let mut listener = listener.map_err(error)?;
         registry.register(&mut listener, LISTENER, Interest::READABLE).map_err(error)?;
-        Ok(Self {
-            listener,
-            path: path.into(),
-            listener_ready: true,
-            clients: BTreeMap::new(),
-            next_client: FIRST_CLIENT,
-        })
+        Ok(Self { listener: Some((listener, path.into())), listener_ready: true, ..Self::private() })
+    }
+
+    /// Without a socket that others could find.
+    pub(crate) const fn private() -> Self {
+        Self { listener: None, listener_ready: false, clients: BTreeMap::new(), next_client: FIRST_CLIENT }
     }
 
     pub(crate) fn end(mut self) {
         self.flush();
-        // Somebody else may have removed it; then there is nothing to do.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some((_, path)) = &self.listener {
+            // Somebody else may have removed it; then there is nothing to do.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     pub(crate) fn note_readiness(&mut self, token: Token, readable: bool, writable: bool) {
@@ -109,21 +116,27 @@ impl Ipc {
 
     fn accept(&mut self, registry: &Registry) {
         while self.listener_ready {
-            match self.listener.accept() {
-                Ok((mut stream, _)) => {
-                    if self.clients.len() >= CLIENTS_MAX || !is_ours(&stream) {
-                        continue; // dropped, which closes it
-                    }
-                    let id = ClientId(self.next_client);
-                    self.next_client += 1;
-                    if registry.register(&mut stream, Token(id.0), Interest::READABLE | Interest::WRITABLE).is_ok() {
-                        self.clients.insert(id, Client::new(stream));
-                    }
-                }
+            let Some((listener, _)) = &self.listener else { return };
+            match listener.accept() {
+                // Dropping it closes it.
+                Ok((stream, _)) if is_ours(&stream) => self.add(stream, registry),
+                Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 // Out of descriptors counts as "none waits": the next client's arrival tells again.
                 Err(_) => self.listener_ready = false,
             }
+        }
+    }
+
+    /// Serves another client, unless there are [`CLIENTS_MAX`]; then its socket is closed.
+    pub(crate) fn add(&mut self, mut stream: UnixStream, registry: &Registry) {
+        if self.clients.len() >= CLIENTS_MAX {
+            return;
+        }
+        let id = ClientId(self.next_client);
+        self.next_client += 1;
+        if registry.register(&mut stream, Token(id.0), Interest::READABLE | Interest::WRITABLE).is_ok() {
+            self.clients.insert(id, Client::new(stream));
         }
     }
 
@@ -184,7 +197,7 @@ impl Ipc {
     }
 
     pub(crate) fn reply_fd(&mut self, client: ClientId, request: u32, data: &Value, fd: OwnedFd) {
-        let frame = numbered(ANSWER, request, &json!({"status": "ok", "data": data}), &[]);
+        let frame = numbered(ANSWER, request, &json!({"status": "ok", "data": data, "fd": true}), &[]);
         if let Some(client) = self.clients.get_mut(&client) {
             client.send(frame, Some(fd));
         }
@@ -193,6 +206,43 @@ impl Ipc {
     pub(crate) fn push_stream_end(&mut self, client: ClientId, data: &Value) {
         self.send(client, numbered(STREAM_END, 0, data, &[]));
     }
+
+    // Events.
+
+    pub(crate) fn watch(&mut self, client: ClientId, request: u32, topics: Option<String>) {
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.watches = Some((request, topics));
+        }
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        self.clients.values().any(|c| c.watches.is_some())
+    }
+
+    /// Sends an event to the clients that watch and whose topics `wants` accepts; gives their number.
+    pub(crate) fn push_event(&mut self, event: &Value, blob: &[u8], wants: impl Fn(Option<&str>) -> bool) -> usize {
+        let mut count = 0;
+        for client in self.clients.values_mut() {
+            let Some((request, topics)) = &client.watches else { continue };
+            if !wants(topics.as_deref()) {
+                continue;
+            }
+            let request = *request;
+            if client.outgoing_len + blob.len() > EVENTS_WAITING_MAX {
+                client.missed += 1;
+                continue;
+            }
+            if client.missed > 0 {
+                let note = json!({"event": "missed", "count": std::mem::take(&mut client.missed)});
+                client.send(numbered(EVENT, request, &note, &[]), None);
+            }
+            client.send(numbered(EVENT, request, event, blob), None);
+            count += 1;
+        }
+        count
+    }
+
+    // Official clients.
 
     pub(crate) fn push_error(&mut self, client: ClientId, text: &str) {
         self.send(client, official::error(text));
@@ -295,6 +345,8 @@ impl Client {
             unsent_len: 0,
             ended: Vec::new(),
             official: false,
+            watches: None,
+            missed: 0,
             was_full: false,
         }
     }
@@ -390,12 +442,24 @@ impl Driver {
             self.framed_streams_of(client).into_iter().for_each(|id| self.look(id));
         }
         for client in closed {
+            self.cancel_connects(client, None);
             for port in self.ports_of(client) {
                 self.unlisten(port);
             }
             for id in self.framed_streams_of(client) {
                 self.close(id);
             }
+        }
+    }
+
+    /// Serves a socket whose other end this process has.
+    pub(crate) fn attach(&mut self, socket: std::os::unix::net::UnixStream) {
+        if socket.set_nonblocking(true).is_err() {
+            return; // dropped, which its holder sees
+        }
+        if let Some(mut ipc) = self.ipc.take() {
+            ipc.add(UnixStream::from_std(socket), self.registry());
+            self.ipc = Some(ipc);
         }
     }
 

@@ -1,0 +1,293 @@
+//! Files, events and datagrams between two nodes, through the public API.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod lab;
+
+use lab::Lab;
+use pilot_node::{Client, Code, send_file};
+use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+const SECONDS_5: Option<Duration> = Some(Duration::from_secs(5));
+
+/// Bytes that repeat nowhere near.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(len)
+    .collect()
+}
+
+fn wait_event(client: &mut Client, kind: &str) -> Value {
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end {
+        if let Some(event) = client.next_event(SECONDS_5).unwrap()
+            && event.data["event"] == kind
+        {
+            return event.data;
+        }
+    }
+    panic!("no event {kind}");
+}
+
+#[test]
+fn a_file_arrives_whole_and_verified_and_a_broken_transfer_goes_on() {
+    let lab = Lab::new("files");
+    let (a, b) = lab.nodes();
+    let mut events = b.client().unwrap();
+    events.watch(None).unwrap();
+    let bytes = noise(5 << 20);
+    let path = lab.folder.join("report.bin");
+    std::fs::write(&path, &bytes).unwrap();
+
+    // The first attempt breaks in the middle: the stream is aborted once a megabyte is acknowledged.
+    let stream = a.connect("node-b", 1001).unwrap();
+    let broken = send_file(&mut stream.clone(), &path, |acknowledged, _| {
+        if acknowledged > 1 << 20 {
+            let rows = a.call(json!({"op": "connections"}), Vec::new()).unwrap().0;
+            let id = rows["connections"][0]["id"].clone();
+            let _ = a.call(json!({"op": "disconnect", "stream": id}), Vec::new());
+        }
+    });
+    assert_eq!(broken.unwrap_err().code, Code::ConnectionReset);
+    drop(stream);
+
+    let end = Instant::now() + Duration::from_secs(10);
+    let sent = loop {
+        // The receiver may not have noticed the end of the first attempt yet.
+        let mut stream = a.connect("node-b", 1001).unwrap();
+        let mut last = (0, 0);
+        match send_file(&mut stream, &path, |acknowledged, len| last = (acknowledged, len)) {
+            Ok(sent) => {
+                assert_eq!(last, (5 << 20, 5 << 20));
+                break sent;
+            }
+            Err(failure) => assert!(Instant::now() < end, "{failure}"),
+        }
+    };
+    assert!(sent.resumed > 1 << 20 && sent.resumed < sent.len, "{}", sent.resumed);
+    assert_eq!(std::fs::read(lab.folder.join("node-b/received/report.bin")).unwrap(), bytes);
+    assert_eq!(wait_event(&mut events, "file")["bytes"], 5 << 20);
+    let received = b.call(json!({"op": "received"}), Vec::new()).unwrap().0;
+    assert_eq!((&received["total"], &received["files"][0]["name"]), (&json!(1), &json!("report.bin")));
+}
+
+#[test]
+fn a_file_in_one_frame_and_messages_beside_it_are_answered_in_order() {
+    let lab = Lab::new("frames");
+    let (a, _) = lab.nodes();
+    let mut stream = a.connect("node-b", 1001).unwrap();
+    let frame = |kind: u32, payload: &[u8]| {
+        let mut out = kind.to_be_bytes().to_vec();
+        out.extend((payload.len() as u32).to_be_bytes());
+        out.extend(payload);
+        out
+    };
+    let data = noise(20 << 20);
+    let mut file = vec![0, 10];
+    file.extend(b"../../evil");
+    file.extend(&data);
+    stream.write_all(&frame(1, b"before")).unwrap();
+    stream.write_all(&frame(4, &file)).unwrap();
+    stream.write_all(&frame(2, b"after")).unwrap();
+    stream.write_all(&frame(4, &[0, 9, b'x'])).unwrap(); // its name is longer than the frame: the last answer
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).unwrap();
+    let text = String::from_utf8_lossy(&answers).into_owned();
+    let places: Vec<_> = ["ACK TEXT 6 bytes", "ACK FILE 20971532 bytes", "ACK BINARY 5 bytes", "ERR malformed"]
+        .iter()
+        .map(|ack| text.find(ack).unwrap_or_else(|| panic!("{ack} is missing in {text}")))
+        .collect();
+    assert!(places.is_sorted(), "{text}");
+    assert_eq!(std::fs::read(lab.folder.join("node-b/received/evil")).unwrap(), data);
+}
+
+#[test]
+fn subscribers_get_what_is_published_and_a_slow_one_holds_nobody_back() {
+    let lab = Lab::new("events");
+    let (a, b) = lab.nodes();
+    let event = |topic: &str, payload: &[u8]| {
+        let mut out = (topic.len() as u16).to_be_bytes().to_vec();
+        out.extend(topic.as_bytes());
+        out.extend((payload.len() as u32).to_be_bytes());
+        out.extend(payload);
+        out
+    };
+    let subscribe = |pattern: &str| {
+        let mut stream = a.connect("node-b", 1002).unwrap();
+        stream.write_all(&event(pattern, b"")).unwrap();
+        stream
+    };
+    let slow = subscribe("*");
+    let mut quick = subscribe("sensor.*");
+    let mut own = b.client().unwrap();
+    own.watch(Some("sensor.temperature")).unwrap();
+    let publish = |topic: &str, payload: &[u8]| {
+        b.call(json!({"op": "publish", "topic": topic}), payload.to_vec()).unwrap().0["subscribers"].as_u64().unwrap()
+    };
+    let end = Instant::now() + Duration::from_secs(5);
+    while publish("warm.up", b"x") < 1 {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut publisher = subscribe("unrelated");
+    publisher.write_all(&event("sensor.temperature", b"21.5")).unwrap();
+    let wanted = event("sensor.temperature", b"21.5");
+    let mut got = vec![0; wanted.len()];
+    quick.read_exact(&mut got).unwrap();
+    assert_eq!(got, wanted);
+    let published = wait_event(&mut own, "published");
+    assert_eq!((&published["topic"], &published["hostname"]), (&json!("sensor.temperature"), &json!("node-a")));
+
+    // 64 MB that the slow subscriber does not read: more than its rings and its queue.
+    let reader = std::thread::spawn(move || {
+        let (mut count, mut buffer) = (0, vec![0; 1 << 20]);
+        while count < 64 * (1 << 20) {
+            match quick.read(&mut buffer) {
+                Ok(n) if n > 0 => count += n,
+                other => panic!("{other:?} after {count}"),
+            }
+        }
+    });
+    let payload = noise(1 << 20);
+    for _ in 0..128 {
+        publish("sensor.bulk", &payload);
+        std::thread::sleep(Duration::from_millis(4));
+    }
+    reader.join().unwrap();
+    let failure = b.call(json!({"op": "publish", "topic": "x"}), vec![0; (1 << 20) + 1]).unwrap_err();
+    assert_eq!(failure.code, Code::InvalidArgument);
+    drop(slow);
+}
+
+fn datagram_socket(client: &mut Client, port: u16) -> Result<(u16, OwnedFd), Code> {
+    let reply = client.call(&json!({"op": "datagrams", "port": port}), &[], SECONDS_5).map_err(|f| f.code)?;
+    Ok((reply.data["port"].as_u64().unwrap() as u16, reply.fd.unwrap()))
+}
+
+#[test]
+fn datagrams_reach_the_port_they_are_for_and_can_be_answered() {
+    let lab = Lab::new("datagrams");
+    let (a, b) = lab.nodes();
+    let (mut client_a, mut client_b) = (a.client().unwrap(), b.client().unwrap());
+    let (port, theirs) = datagram_socket(&mut client_b, 5353).unwrap();
+    assert_eq!(port, 5353);
+    assert_eq!(datagram_socket(&mut client_b, 5353).unwrap_err(), Code::Conflict);
+    let (own, ours) = datagram_socket(&mut client_a, 0).unwrap();
+    assert!(own >= 49_152);
+
+    let peer = a.call(json!({"op": "find", "node": "node-b"}), Vec::new()).unwrap().0["address"].clone();
+    let addr: pilot_core::Addr = peer.as_str().unwrap().parse().unwrap();
+    let mut packet = addr.to_bytes().to_vec();
+    packet.extend(5353u16.to_be_bytes());
+    packet.extend(b"who is there?");
+    rustix::net::send(&ours, &packet, rustix::net::SendFlags::empty()).unwrap();
+    let mut buffer = [0; 2048];
+    let (_, n) = rustix::net::recv(&theirs, &mut buffer[..], rustix::net::RecvFlags::empty()).unwrap();
+    assert_eq!(&buffer[8..n], b"who is there?");
+    assert_eq!(u16::from_be_bytes([buffer[6], buffer[7]]), own);
+    // Its head is where the answer goes.
+    let answer = [&buffer[..8], b"node-b"].concat();
+    rustix::net::send(&theirs, &answer, rustix::net::SendFlags::empty()).unwrap();
+    let (_, n) = rustix::net::recv(&ours, &mut buffer[..], rustix::net::RecvFlags::empty()).unwrap();
+    assert_eq!(&buffer[8..n], b"node-b");
+
+    let too_long = a.call(json!({"op": "send_datagram", "node": "node-b", "port": 5353}), vec![0; 70_000]).unwrap_err();
+    assert_eq!(too_long.code, Code::InvalidArgument);
+    let unknown = a.call(json!({"op": "send_datagram", "node": "nobody", "port": 5353}), vec![0; 7]).unwrap_err();
+    assert_eq!(unknown.code, Code::TrustRequired);
+
+    // The port is free again once its descriptor is closed.
+    drop(theirs);
+    let end = Instant::now() + Duration::from_secs(5);
+    while datagram_socket(&mut client_b, 5353).is_err() {
+        assert!(Instant::now() < end);
+    }
+}
+
+#[test]
+fn waiting_for_trust_ends_when_it_is_there_or_in_time() {
+    let lab = Lab::new("wait");
+    let (a, b) = lab.nodes();
+    let wait = |ms: u64| a.call(json!({"op": "wait_trust", "node": "node-b", "timeout_ms": ms}), Vec::new()).unwrap().0;
+    assert_eq!(wait(5_000)["trusted"], true);
+    a.call(json!({"op": "untrust", "node": "node-b"}), Vec::new()).unwrap();
+    let begin = Instant::now();
+    assert_eq!(wait(50)["trusted"], false);
+    assert!(begin.elapsed() >= Duration::from_millis(50));
+
+    let mut events = b.client().unwrap();
+    events.watch(None).unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| wait(10_000));
+        a.call(json!({"op": "handshake", "node": "node-b", "note": "again"}), Vec::new()).unwrap();
+        let request = wait_event(&mut events, "trust_request");
+        assert_eq!((&request["hostname"], &request["justification"]), (&json!("node-a"), &json!("again")));
+        b.call(json!({"op": "approve", "node": "node-a"}), Vec::new()).unwrap();
+        assert_eq!(waiter.join().unwrap()["trusted"], true);
+    });
+}
+
+#[test]
+fn a_connect_can_be_given_up_and_ports_go_with_their_client() {
+    let lab = Lab::new("cancel");
+    let (a, b) = lab.nodes();
+    let mut client = b.client().unwrap();
+    client.call(&json!({"op": "listen", "port": 6000}), &[], SECONDS_5).unwrap();
+    let taken = b.client().unwrap().call(&json!({"op": "listen", "port": 6000}), &[], SECONDS_5).unwrap_err();
+    assert_eq!(taken.code, Code::Conflict);
+    let accept = client.send(&json!({"op": "accept", "port": 6000}), &[]).unwrap();
+    let mut dialer = a.client().unwrap();
+    let stream = dialer.open("node-b", 6000, SECONDS_5).unwrap();
+    let accepted = client.answer(accept, Some(Instant::now() + Duration::from_secs(5))).unwrap();
+    assert!(accepted.fd.is_some());
+    drop((stream, accepted));
+
+    // With the client gone, the port is free and its connects are given up.
+    drop(client);
+    let end = Instant::now() + Duration::from_secs(5);
+    while b.client().unwrap().call(&json!({"op": "listen", "port": 6000}), &[], SECONDS_5).is_err() {
+        assert!(Instant::now() < end);
+    }
+    let pending = dialer.send(&json!({"op": "connect", "node": "node-b", "port": 1000}), &[]).unwrap();
+    let cancelled = dialer.call(&json!({"op": "cancel", "request": pending}), &[], SECONDS_5).unwrap();
+    // It may have been faster than the change of mind.
+    assert!(cancelled.data["cancelled"].as_u64().unwrap() <= 1);
+}
+
+#[test]
+fn how_a_stream_ended_can_be_asked_by_its_descriptor() {
+    let lab = Lab::new("ends");
+    let (a, b) = lab.nodes();
+    let listener = b.listen(7000).unwrap();
+    let mut client = a.client().unwrap();
+    let end_of = |inode: u64| a.client().unwrap().call(&json!({"op": "stream_end", "inode": inode}), &[], SECONDS_5);
+    for broken in [false, true] {
+        let ours = client.open("node-b", 7000, SECONDS_5).unwrap().socket;
+        let theirs = listener.accept_timeout(Duration::from_secs(5)).unwrap();
+        let inode = rustix::fs::fstat(&ours).unwrap().st_ino;
+        assert_eq!(end_of(inode).unwrap().data["end"], "open");
+        if broken {
+            let rows = b.call(json!({"op": "connections"}), Vec::new()).unwrap().0;
+            b.call(json!({"op": "disconnect", "stream": rows["connections"][0]["id"]}), Vec::new()).unwrap();
+        }
+        drop(theirs);
+        ours.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!((&ours).read(&mut [0; 9]).unwrap(), 0);
+        let until = Instant::now() + Duration::from_secs(5);
+        let end = loop {
+            let end = end_of(inode).unwrap().data;
+            if end["end"] != "open" {
+                break end;
+            }
+            assert!(Instant::now() < until);
+        };
+        assert_eq!(end["end"], if broken { "error" } else { "fin" }, "{end}");
+    }
+    assert_eq!(end_of(1).unwrap_err().code, Code::NotFound);
+}

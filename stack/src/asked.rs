@@ -1,0 +1,56 @@
+//! Owns from which of our datagram ports we have asked which peers: they may answer there, whatever else they are granted.
+
+use alloc::collections::VecDeque;
+use pilot_core::PeerId;
+
+/// Questions that are remembered; the oldest is forgotten first.
+pub(crate) const ASKED_MAX: usize = 1024;
+
+/// The newest [`ASKED_MAX`] pairs of peer and port, each once.
+pub(crate) struct Asked<P = PeerId>(VecDeque<(P, u16)>);
+
+impl<P: Copy + PartialEq> Asked<P> {
+    pub(crate) const fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    /// We have sent from `port` to `peer`.
+    pub(crate) fn note(&mut self, peer: P, port: u16) {
+        if self.0.back() == Some(&(peer, port)) {
+            return; // the usual case: one conversation
+        }
+        self.0.retain(|pair| *pair != (peer, port));
+        if self.0.len() == ASKED_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((peer, port));
+    }
+
+    /// Whether `peer` may answer to `port`.
+    pub(crate) fn contains(&self, peer: P, port: u16) -> bool {
+        self.0.contains(&(peer, port))
+    }
+
+    /// The port is somebody else's from now on.
+    pub(crate) fn forget(&mut self, port: u16) {
+        self.0.retain(|(_, p)| *p != port);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_questions_are_remembered_up_to_the_maximum() {
+        let (mut asked, peer) = (Asked::new(), 'a');
+        for port in 0..=ASKED_MAX as u16 {
+            asked.note(peer, port);
+            asked.note(peer, port);
+        }
+        assert_eq!(asked.0.len(), ASKED_MAX);
+        assert!(!asked.contains(peer, 0) && asked.contains(peer, 1));
+        asked.forget(1);
+        assert!(!asked.contains(peer, 1));
+    }
+}
