@@ -45,5 +45,9 @@ pub use failure::{Code, Failure};
 pub use home::{Home, socket_path};
 pub use ipc::client::{Client, NodeEvent, Reply, StreamReply};
 pub use node::{Listener, Node};
+/// Well-known ports.
+pub mod ports {
+    pub use crate::services::{DATA_EXCHANGE, ECHO, EVENT_STREAM, STDIO};
+}
 pub use send_file::{SentFile, send_file};
 pub use stream::Stream;

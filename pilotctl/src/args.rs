@@ -23,7 +23,9 @@ pub(crate) enum Verb {
     Context(Context),
     Daemon(Daemon),
     Demo(Demo),
+    Dgram(Dgram),
     Disconnect(Disconnect),
+    Events(Events),
     Find(Find),
     Handshake(Handshake),
     Inbox(Inbox),
@@ -33,16 +35,20 @@ pub(crate) enum Verb {
     Peers(Peers),
     Pending(Pending),
     Ping(Ping),
+    Publish(Publish),
+    Received(Received),
     Recv(Recv),
     Reject(Reject),
     Rendezvous(Rendezvous),
     Search(Search),
     Send(Send),
+    SendFile(SendFile),
     SendMessage(SendMessage),
     SetHostname(SetHostname),
     SetPrivate(SetPrivate),
     SetPublic(SetPublic),
     SetTags(SetTags),
+    Subscribe(Subscribe),
     Trust(Trust),
     Untrust(Untrust),
     Version(Version),
@@ -353,6 +359,86 @@ pub(crate) struct SendMessage {
     /// how long to wait for the peer. Unit: seconds (or 5s, 2m)
     #[argh(option, default = "String::from(\"10\")")]
     pub(crate) timeout: String,
+}
+
+/// send a file to a peer; a transfer that broke goes on where it was
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "send-file")]
+pub(crate) struct SendFile {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// the file
+    #[argh(positional)]
+    pub(crate) path: PathBuf,
+    /// how long the peer may be silent. Unit: seconds (or 5s, 2m)
+    #[argh(option, default = "String::from(\"60\")")]
+    pub(crate) timeout: String,
+}
+
+/// files that peers sent
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "received")]
+pub(crate) struct Received {}
+
+/// publish an event to those who subscribed at a node
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "publish")]
+pub(crate) struct Publish {
+    /// hostname, address or node number; - is this node
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// topic
+    #[argh(positional)]
+    pub(crate) topic: String,
+    /// the payload
+    #[argh(option)]
+    pub(crate) data: String,
+}
+
+/// show what is published at a node, one JSON object a line
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "subscribe")]
+pub(crate) struct Subscribe {
+    /// hostname, address or node number; - is this node
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// topic; a final * stands for any rest
+    #[argh(positional)]
+    pub(crate) topic: String,
+    /// end after so many events
+    #[argh(option)]
+    pub(crate) count: Option<u64>,
+    /// end after this time. Unit: seconds (or 5s, 2m); default: never
+    #[argh(option)]
+    pub(crate) timeout: Option<String>,
+}
+
+/// show what happens at this node, one JSON object a line: trust requests, peers, paths, messages, files
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "events")]
+pub(crate) struct Events {
+    /// end after so many events
+    #[argh(option)]
+    pub(crate) count: Option<u64>,
+    /// end after this time. Unit: seconds (or 5s, 2m); default: never
+    #[argh(option)]
+    pub(crate) timeout: Option<String>,
+}
+
+/// send a datagram, which may be lost
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "dgram")]
+pub(crate) struct Dgram {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// port
+    #[argh(positional)]
+    pub(crate) port: u16,
+    /// the payload
+    #[argh(option)]
+    pub(crate) data: String,
 }
 
 /// messages that peers left: list, read one, or take them away

@@ -1,6 +1,7 @@
 //! Owns the commands that ask a running daemon.
 
 use crate::args::{self, Arguments, Verb};
+use crate::deliver;
 use crate::output::Output;
 use crate::pipe;
 use crate::rendezvous::write_whole;
@@ -12,7 +13,7 @@ use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// How long a plain question may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest answer that `--message`, `send` and `recv` show. Unit: bytes.
 const ANSWER_MAX: u64 = 16 << 20;
 /// Bytes of a ping.
@@ -36,6 +37,11 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Listen(args) => listen(&args, output),
         Verb::SendMessage(args) => send_message(&args, output),
         Verb::Inbox(args) => inbox(&args, output),
+        Verb::SendFile(args) => deliver::send_file(&args, output),
+        Verb::Publish(args) => deliver::publish(&args, output),
+        Verb::Subscribe(args) => deliver::subscribe(&args, output),
+        Verb::Events(args) => deliver::events(&args, output),
+        Verb::Dgram(args) => deliver::dgram(&args, output),
         Verb::Ping(args) => ping(&args, output),
         Verb::Bench(args) => bench(&args, output),
         Verb::Peers(args) => peers(args.search.as_deref(), output),
@@ -54,6 +60,7 @@ fn operation(verb: Verb) -> Value {
         Verb::Reject(a) => json!({"op": "reject", "node": a.node, "note": a.why}),
         Verb::Trust(_) => json!({"op": "trust"}),
         Verb::Untrust(a) => json!({"op": "untrust", "node": a.node}),
+        Verb::Received(_) => json!({"op": "received"}),
         Verb::Connections(_) => json!({"op": "connections"}),
         Verb::Disconnect(a) => json!({"op": "disconnect", "stream": a.id}),
         Verb::SetHostname(a) => json!({"op": "profile", "hostname": a.hostname}),
@@ -65,7 +72,7 @@ fn operation(verb: Verb) -> Value {
     }
 }
 
-fn daemon() -> Result<Client, Failure> {
+pub(crate) fn daemon() -> Result<Client, Failure> {
     Client::connect(&socket_path())
 }
 
@@ -86,7 +93,7 @@ fn ask(op: &Value, output: &Output) -> Result<(), Failure> {
 }
 
 /// `30`, `30s`, `2m`, `500ms`.
-fn duration(text: &str) -> Result<Duration, Failure> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let scale = match unit {

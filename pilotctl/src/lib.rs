@@ -8,6 +8,7 @@
 mod args;
 mod commands;
 mod daemon;
+mod deliver;
 mod demo;
 mod output;
 mod pipe;

@@ -77,9 +77,10 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns that people want first, in this order; long keys and details are for `--json`.
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 24] = [
     "id",
     "seq",
+    "name",
     "hostname",
     "address",
     "from",
@@ -100,6 +101,7 @@ const COLUMNS: [&str; 22] = [
     "remote_port",
     "state",
     "data",
+    "received_at",
 ];
 
 fn table(rows: &Value) -> Vec<String> {

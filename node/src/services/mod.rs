@@ -13,13 +13,13 @@ use std::collections::VecDeque;
 use transfer::{Say, Transfers};
 
 /// Echo (RFC 862).
-pub(crate) const ECHO: u16 = 7;
+pub const ECHO: u16 = 7;
 /// Text streams; what arrives while no program listens becomes a message.
-pub(crate) const STDIO: u16 = 1000;
+pub const STDIO: u16 = 1000;
 /// Messages and files.
-pub(crate) const DATA_EXCHANGE: u16 = 1001;
+pub const DATA_EXCHANGE: u16 = 1001;
 /// Events.
-pub(crate) const EVENT_STREAM: u16 = 1002;
+pub const EVENT_STREAM: u16 = 1002;
 /// Every port that is served.
 pub(crate) const PORTS: [u16; 4] = [ECHO, STDIO, DATA_EXCHANGE, EVENT_STREAM];
 /// Most messages of one stream that wait for the disk. Beyond it the stream is not read.

@@ -1,0 +1,189 @@
+//! Owns the commands for files, events and datagrams.
+
+use crate::args;
+use crate::commands::{CALL_TIMEOUT, daemon, duration};
+use crate::output::Output;
+use pilot_node::{Code, Failure, ports, send_file as send};
+use serde_json::{Value, json};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+/// Between two lines of progress.
+const PROGRESS: Duration = Duration::from_millis(200);
+
+pub(crate) fn send_file(args: &args::SendFile, output: &Output) -> Result<(), Failure> {
+    let timeout = duration(&args.timeout)?;
+    let stream = daemon()?.open(&args.node, ports::DATA_EXCHANGE, Some(timeout))?;
+    let local = |e: io::Error| Failure::new(Code::Internal, e.to_string());
+    stream.socket.set_read_timeout(Some(timeout)).map_err(local)?;
+    stream.socket.set_write_timeout(Some(timeout)).map_err(local)?;
+    let begin = Instant::now();
+    let (shows, mut shown) = (!output.json && io::stderr().is_terminal(), begin);
+    let sent = send(&mut &stream.socket, &args.path, |acknowledged, len| {
+        if shows && (shown.elapsed() >= PROGRESS || acknowledged == len) {
+            shown = Instant::now();
+            let percent = acknowledged * 100 / len.max(1);
+            // Progress is for people; a terminal that is gone needs none.
+            let _ = write!(io::stderr(), "\r{percent:3} %  {acknowledged} of {len} bytes");
+        }
+    });
+    if shows {
+        let _ = writeln!(io::stderr());
+    }
+    let sent = sent?;
+    let sha256: String = sent.sha256.iter().map(|b| format!("{b:02x}")).collect();
+    let seconds = begin.elapsed().as_secs_f64();
+    output.ok(&json!({
+        "filename": sent.name, "bytes": sent.len, "bytes_resumed": sent.resumed, "bytes_sent": sent.len - sent.resumed,
+        "destination": stream.data["peer"], "sha256": sha256, "verified": true, "elapsed_ms": (seconds * 1e3) as u64,
+        "throughput_mbps": (sent.len - sent.resumed) as f64 / 1e6 / seconds.max(1e-9),
+    }));
+    Ok(())
+}
+
+fn event(topic: &str, payload: &[u8]) -> Vec<u8> {
+    let mut out = (topic.len() as u16).to_be_bytes().to_vec();
+    out.extend_from_slice(topic.as_bytes());
+    out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+    out.extend_from_slice(payload);
+    out
+}
+
+pub(crate) fn publish(args: &args::Publish, output: &Output) -> Result<(), Failure> {
+    if args.node == "-" {
+        let op = json!({"op": "publish", "topic": args.topic});
+        output.ok(&daemon()?.call(&op, args.data.as_bytes(), Some(CALL_TIMEOUT))?.data);
+        return Ok(());
+    }
+    if args.topic.is_empty() || args.topic.len() > 4096 || args.data.is_empty() || args.data.len() > 1 << 20 {
+        return Err(Failure::new(Code::InvalidArgument, "a topic has 1 to 4096 bytes, a payload 1 to 1048576"));
+    }
+    let mut client = daemon()?;
+    let stream = client.open(&args.node, ports::EVENT_STREAM, Some(CALL_TIMEOUT))?;
+    let frames = [event(&args.topic, b""), event(&args.topic, args.data.as_bytes())].concat();
+    (&stream.socket).write_all(&frames).map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
+    // The other side has read everything when it ends its own half.
+    crate::pipe::finish_writing(&stream.socket);
+    crate::pipe::read_to_end(&mut client, &stream, 1 << 24, CALL_TIMEOUT)?;
+    output.ok(&json!({"status": "published", "topic": args.topic, "bytes": args.data.len()}));
+    Ok(())
+}
+
+/// How long and how much a listing goes on.
+struct Limit {
+    left: Option<u64>,
+    end: Option<Instant>,
+}
+
+impl Limit {
+    fn new(count: Option<u64>, timeout: Option<&str>) -> Result<Self, Failure> {
+        let timeout = timeout.map(duration).transpose()?;
+        Ok(Self { left: count, end: timeout.map(|t| Instant::now() + t) })
+    }
+
+    /// How long the next may take; `Err`: it is over.
+    fn wait(&self) -> Result<Option<Duration>, ()> {
+        let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+        if self.left == Some(0) || left == Some(Duration::ZERO) { Err(()) } else { Ok(left) }
+    }
+
+    fn count(&mut self) {
+        self.left = self.left.map(|n| n - 1);
+    }
+}
+
+pub(crate) fn events(args: &args::Events, output: &Output) -> Result<(), Failure> {
+    watch(None, Limit::new(args.count, args.timeout.as_deref())?, output)
+}
+
+/// Shows this node's events; with a topic, those that are published at it.
+fn watch(topic: Option<&str>, mut limit: Limit, output: &Output) -> Result<(), Failure> {
+    let mut client = daemon()?;
+    client.watch(topic)?;
+    while let Ok(left) = limit.wait() {
+        let Some(event) = client.next_event(left)? else { continue };
+        let published = ["published", "missed"].contains(&event.data["event"].as_str().unwrap_or_default());
+        if published == topic.is_some() {
+            let mut line = event.data;
+            if published {
+                line["data"] = String::from_utf8_lossy(&event.payload).into();
+            }
+            output.line(&line.to_string());
+            limit.count();
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn subscribe(args: &args::Subscribe, output: &Output) -> Result<(), Failure> {
+    let mut limit = Limit::new(args.count, args.timeout.as_deref())?;
+    if args.node == "-" {
+        return watch(Some(&args.topic), limit, output);
+    }
+    let mut client = daemon()?;
+    let stream = client.open(&args.node, ports::EVENT_STREAM, Some(CALL_TIMEOUT))?;
+    let lost = |e: io::Error| Failure::new(Code::ConnectionReset, e.to_string());
+    (&stream.socket).write_all(&event(&args.topic, b"")).map_err(lost)?;
+    output.note(&format!("subscribed to {} at {}", args.topic, args.node));
+    let mut reader = EventReader { socket: &stream.socket, buffer: Vec::new() };
+    while let Ok(left) = limit.wait() {
+        match reader.next(left).map_err(lost)? {
+            Next::Event(topic, payload) => {
+                output.line(&json!({"topic": topic, "data": String::from_utf8_lossy(&payload)}).to_string());
+                limit.count();
+            }
+            Next::Nothing => {}
+            Next::End => return client.stream_end(&stream.data, Some(CALL_TIMEOUT)),
+        }
+    }
+    Ok(())
+}
+
+struct EventReader<'a> {
+    socket: &'a std::os::unix::net::UnixStream,
+    buffer: Vec<u8>,
+}
+
+enum Next {
+    Event(String, Vec<u8>),
+    Nothing,
+    End,
+}
+
+impl EventReader<'_> {
+    fn next(&mut self, wait: Option<Duration>) -> io::Result<Next> {
+        use std::io::Read as _;
+        loop {
+            if let Some(event) = self.take() {
+                return Ok(event);
+            }
+            self.socket.set_read_timeout(wait)?;
+            let mut bytes = [0; 64 * 1024];
+            match self.socket.read(&mut bytes) {
+                Ok(0) => return Ok(Next::End),
+                Ok(n) => self.buffer.extend_from_slice(&bytes[..n]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Next::Nothing),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Next> {
+        let topic_len = usize::from(u16::from_be_bytes(*self.buffer.first_chunk()?));
+        let len = u32::from_be_bytes(*self.buffer.get(2 + topic_len..)?.first_chunk()?) as usize;
+        let payload = self.buffer.get(6 + topic_len..)?.get(..len)?.to_vec();
+        let topic = String::from_utf8_lossy(&self.buffer[2..2 + topic_len]).into_owned();
+        self.buffer.drain(..6 + topic_len + len);
+        Some(Next::Event(topic, payload))
+    }
+}
+
+pub(crate) fn dgram(args: &args::Dgram, output: &Output) -> Result<(), Failure> {
+    let op = json!({"op": "send_datagram", "node": args.node, "port": args.port});
+    let mut data: Value = daemon()?.call(&op, args.data.as_bytes(), Some(CALL_TIMEOUT))?.data;
+    data["target"] = args.node.clone().into();
+    data["port"] = args.port.into();
+    output.ok(&data);
+    Ok(())
+}
