@@ -1,83 +1,666 @@
-/* libpilot: a Pilot node for C programs. C99 and C++11.
+/* libpilot: a Pilot node for C programs. C99 and C++11. Made from the library's sources: do not edit.
  *
- * A stream is a file descriptor: read, write, poll, shutdown and close it like any socket. Strings are UTF-8 and
- * NUL-terminated. Functions that return int give a value >= 0, or a negative PILOT_E_ code with its text in *error
- * (which may be NULL). All functions may be called from any thread; a pilot_node may be used by several threads at once.
+ * Functions that give an int, an int64_t or a pilot_handle give a value >= 0, or a negative PILOT_E_ code with its text in
+ * *error, which may be NULL. Every function may be called from any thread, and a handle may be used by several threads at
+ * once. Strings are UTF-8 and NUL-terminated; nothing that is handed in is kept after the call. Time limits are in
+ * milliseconds: 0 does not wait, a negative one waits for ever. A handle that was closed, or is of another kind, is an error.
+ *
+ * A stream is a file descriptor (pilot_connect, pilot_accept), or a handle that moves bytes without the kernel
+ * (pilot_stream_connect, pilot_stream_accept). After fork() the child has the descriptors; the library is the parent's.
  */
+
 #ifndef PILOT_H
 #define PILOT_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+/*
+ Something inside went wrong.
+ */
+#define PILOT_E_INTERNAL -1
 
-typedef struct pilot_node pilot_node;
+/*
+ An argument makes no sense: NULL, not UTF-8, too long, malformed.
+ */
+#define PILOT_E_INVALID -2
 
-/* Stable codes. */
-#define PILOT_E_INTERNAL (-1)
-#define PILOT_E_INVALID (-2)
-#define PILOT_E_NOT_RUNNING (-3)
-#define PILOT_E_NOT_FOUND (-4)
-#define PILOT_E_NOT_TRUSTED (-5)
-#define PILOT_E_TIMEOUT (-6)
-#define PILOT_E_UNREACHABLE (-7)
-#define PILOT_E_CONFLICT (-8)
-#define PILOT_E_REFUSED (-9)
-#define PILOT_E_RESET (-10)
-#define PILOT_E_FULL (-11)
+/*
+ No daemon answers, or the node has ended.
+ */
+#define PILOT_E_NOT_RUNNING -3
 
-/* What went wrong; owned by the caller, always NUL-terminated. */
+/*
+ No such node, message or file.
+ */
+#define PILOT_E_NOT_FOUND -4
+
+/*
+ The peer's owner and ours have not approved each other.
+ */
+#define PILOT_E_NOT_TRUSTED -5
+
+/*
+ Nothing happened in time.
+ */
+#define PILOT_E_TIMEOUT -6
+
+/*
+ The peer cannot be reached.
+ */
+#define PILOT_E_UNREACHABLE -7
+
+/*
+ Something is in the way: a name or port is taken, a folder is in use.
+ */
+#define PILOT_E_CONFLICT -8
+
+/*
+ The peer has nobody on that port, or does not let us use it.
+ */
+#define PILOT_E_REFUSED -9
+
+/*
+ The stream broke.
+ */
+#define PILOT_E_RESET -10
+
+/*
+ A table, queue, buffer or disk is full, or no descriptors are left.
+ */
+#define PILOT_E_FULL -11
+
+/*
+ It would have to wait, and was told not to.
+ */
+#define PILOT_E_WOULD_BLOCK -12
+
+/*
+ The handle was closed, or never was one.
+ */
+#define PILOT_E_CLOSED -13
+
+/*
+ The handle is of another kind.
+ */
+#define PILOT_E_WRONG_KIND -14
+
+/*
+ This process was forked from the one that uses the library.
+ */
+#define PILOT_E_FORKED -15
+
+/*
+ A node asks for trust: pilot_approve, pilot_reject.
+ */
+#define PILOT_EVENT_TRUST_REQUEST 1
+
+/*
+ A node is trusted from now on.
+ */
+#define PILOT_EVENT_TRUSTED 2
+
+/*
+ A node has declined our request.
+ */
+#define PILOT_EVENT_TRUST_REJECTED 3
+
+/*
+ Trust with a node has ended.
+ */
+#define PILOT_EVENT_UNTRUSTED 4
+
+/*
+ A tunnel with a peer stands.
+ */
+#define PILOT_EVENT_PEER_UP 5
+
+/*
+ A tunnel has ended; its "reason" is in detail.
+ */
+#define PILOT_EVENT_PEER_DOWN 6
+
+/*
+ A peer is reached on another "path", or with larger datagrams.
+ */
+#define PILOT_EVENT_PATH 7
+
+/*
+ A message is in the inbox; its "id" is in detail.
+ */
+#define PILOT_EVENT_MESSAGE 8
+
+/*
+ A file has arrived; its "path" is in detail.
+ */
+#define PILOT_EVENT_FILE 9
+
+/*
+ Something was published on this node's event stream; its "topic" is in detail.
+ */
+#define PILOT_EVENT_PUBLISHED 10
+
+/*
+ Events were missed, because they were not taken fast enough; their "count" is in detail.
+ */
+#define PILOT_EVENT_MISSED 11
+
+/*
+ Text, JSON or bytes: the type of a message.
+ */
+#define PILOT_TEXT 1
+
+/*
+ Any bytes.
+ */
+#define PILOT_BINARY 2
+
+/*
+ JSON; checked before it is sent.
+ */
+#define PILOT_JSON 3
+
+/*
+ End reading: what arrives is dropped.
+ */
+#define PILOT_SHUT_READ 0
+
+/*
+ End writing: the peer reads the end after everything written.
+ */
+#define PILOT_SHUT_WRITE 1
+
+/*
+ Both.
+ */
+#define PILOT_SHUT_BOTH 2
+
+/*
+ pilot_stream_end: the stream has not ended.
+ */
+#define PILOT_STREAM_OPEN 1
+
+/*
+ A node, stream, listener or connect under way. Handles are numbers, never reused; 0 is never one. Close each once with
+ pilot_close.
+ */
+typedef int64_t pilot_handle;
+
+/*
+ What went wrong, for people; owned by the caller. Set struct_size to sizeof(pilot_error) before the call; the rest is
+ written when the call fails, and left as it is when it succeeds.
+ */
 typedef struct pilot_error {
+  /*
+   sizeof(pilot_error).
+   */
+  size_t struct_size;
+  /*
+   A PILOT_E_ code.
+   */
   int code;
+  /*
+   What happened; UTF-8, always NUL-terminated.
+   */
   char message[256];
+  /*
+   What to do next, or empty; UTF-8, always NUL-terminated.
+   */
   char hint[128];
 } pilot_error;
 
-/* What a node is started with. Set struct_size to sizeof(pilot_config), everything else may be zero. */
-typedef struct pilot_config {
+/*
+ A node's address, a port there, and what the node is called. Set struct_size to sizeof(pilot_peer).
+ */
+typedef struct pilot_peer {
+  /*
+   sizeof(pilot_peer).
+   */
   size_t struct_size;
-  const char *home;       /* folder for identity and database; required */
-  const char *hostname;   /* hostname to register, or NULL */
-  const char *rendezvous; /* KEY@host:port, or NULL for none */
-  int services;           /* not 0: answer on ports 7, 1000 and 1001 as the daemon does */
+  /*
+   Network part of the address; 0 is the common network.
+   */
+  uint16_t network;
+  /*
+   Port; 0 where there is none.
+   */
+  uint16_t port;
+  /*
+   Node part of the address.
+   */
+  uint32_t node;
+  /*
+   Hostname, or empty when unknown; NUL-terminated.
+   */
+  char hostname[64];
+} pilot_peer;
+
+/*
+ Something that happened. Set struct_size to sizeof(pilot_event), and payload and payload_size to a buffer or to zero.
+ */
+typedef struct pilot_event {
+  /*
+   sizeof(pilot_event).
+   */
+  size_t struct_size;
+  /*
+   Where the bytes of something published go.
+   */
+  uint8_t *payload;
+  /*
+   Room there.
+   */
+  size_t payload_size;
+  /*
+   Length of the bytes. At most 1048576.
+   */
+  size_t payload_len;
+  /*
+   A PILOT_EVENT_ constant; 0: of a later version.
+   */
+  int kind;
+  /*
+   Whom it is about.
+   */
+  struct pilot_peer peer;
+  /*
+   Everything that is known of it: a JSON object; NUL-terminated; cut when longer.
+   */
+  char detail[1024];
+} pilot_event;
+
+/*
+ What a node is started with. Set struct_size to sizeof(pilot_config); everything but home may be zero.
+ */
+typedef struct pilot_config {
+  /*
+   sizeof(pilot_config).
+   */
+  size_t struct_size;
+  /*
+   Folder for identity and database; made if missing; one node at a time. Needed.
+   */
+  const char *home;
+  /*
+   Hostname to register: 1-63 characters of a-z 0-9 -; NULL: none, or what it was.
+   */
+  const char *hostname;
+  /*
+   KEY@host:port; NULL: none, only peers known from before are reached, at their last addresses.
+   */
+  const char *rendezvous;
+  /*
+   Unix socket to serve for other programs, as a daemon does; NULL: none.
+   */
+  const char *socket;
+  /*
+   ADDRESS:PORT to bind for UDP; NULL: every address, any port.
+   */
+  const char *listen;
+  /*
+   Largest ring of a stream in each direction. Unit: bytes. 0: 33554432. Small devices want 262144 or less.
+   */
+  size_t stream_ring_len_max;
+  /*
+   Not 0: answer on ports 7 (echo), 1000 (text), 1001 (messages, files) and 1002 (events), as the daemon does.
+   */
+  int services;
 } pilot_config;
 
-/* Version of the library; static. */
-const char *pilot_version(void);
-
-/* Starts a node in this process. Blocks until it serves. Free with pilot_node_free. NULL on failure:
- * PILOT_E_INVALID, PILOT_E_CONFLICT (the folder is in use), PILOT_E_INTERNAL. */
-pilot_node *pilot_node_start(const pilot_config *config, pilot_error *error);
-
-/* Uses the daemon that serves this Unix socket (NULL: where it usually is). Free with pilot_node_free. NULL on failure:
- * PILOT_E_NOT_RUNNING. */
-pilot_node *pilot_attach(const char *socket, pilot_error *error);
-
-/* Ends a node that was started here, in order; its streams end with it. NULL is allowed. No other thread may be inside a
- * call with this node, and it must not be used afterwards. */
-void pilot_node_free(pilot_node *node);
-
-/* Opens a stream to a trusted peer and gives its descriptor, which the caller closes. Blocks at most timeout_ms
- * (negative: the node's own limit). PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND, PILOT_E_REFUSED, PILOT_E_TIMEOUT,
- * PILOT_E_UNREACHABLE. */
-int pilot_connect(pilot_node *node, const char *peer, uint16_t port, int timeout_ms, pilot_error *error);
-
-/* Waits for the next stream on a port and gives its descriptor, which the caller closes. Blocks at most timeout_ms
- * (negative: for ever). The port is bound while the call waits. PILOT_E_CONFLICT, PILOT_E_TIMEOUT. */
-int pilot_accept(pilot_node *node, uint16_t port, int timeout_ms, pilot_error *error);
-
-/* Runs one operation, given as JSON: {"op":"info"}, {"op":"handshake","node":"worker-node"}, {"op":"approve","node":...},
- * {"op":"send_message","node":...,"type":"json"} with its bytes in data, and the others of the daemon. Writes at most
- * answer_len bytes of the JSON answer, NUL-terminated, and gives its full length. data may be NULL when data_len is 0,
- * answer when answer_len is 0. */
-int pilot_call(pilot_node *node, const char *operation, const void *data, size_t data_len, char *answer, size_t answer_len,
-               pilot_error *error);
+/*
+ A message in the inbox. Set struct_size to sizeof(pilot_message).
+ */
+typedef struct pilot_message {
+  /*
+   sizeof(pilot_message).
+   */
+  size_t struct_size;
+  /*
+   Its number; grows with every message.
+   */
+  uint64_t id;
+  /*
+   When it arrived. Unit: seconds since 1970.
+   */
+  uint64_t received_at;
+  /*
+   Length of its body. Unit: bytes, at most 16777216.
+   */
+  size_t len;
+  /*
+   PILOT_TEXT, PILOT_BINARY or PILOT_JSON.
+   */
+  int kind;
+  /*
+   Who sent it.
+   */
+  struct pilot_peer from;
+} pilot_message;
 
 #ifdef __cplusplus
-}
-#endif
+extern "C" {
+#endif // __cplusplus
 
-#endif
+/*
+ Opens a port for datagrams (0: any free one) and gives its descriptor, which the caller closes; that frees the port. It is
+ a SOCK_SEQPACKET socket, blocking, close-on-exec, for poll, pilot_datagram_send and pilot_datagram_recv. *port_out (or NULL)
+ gets the port. Peers reach it when they were granted the port, or were sent something from it.
+ Any thread. PILOT_E_CONFLICT (the port is bound), PILOT_E_FULL.
+ */
+int pilot_datagram_open(pilot_handle node,
+                        uint16_t port,
+                        uint16_t *port_out,
+                        struct pilot_error *error);
+
+/*
+ Sends a datagram to the address and port in *to. It may be lost; what does not fit the path is lost: 1100 bytes always fit,
+ paths that carry more are found while streams move data. Blocks as the descriptor says, which is rare.
+ Any thread. PILOT_E_INVALID, PILOT_E_WOULD_BLOCK (a non-blocking descriptor), PILOT_E_CLOSED (no descriptor),
+ PILOT_E_RESET (the node has ended).
+ */
+int pilot_datagram_send(int fd,
+                        const struct pilot_peer *to,
+                        const uint8_t *data,
+                        size_t len,
+                        struct pilot_error *error);
+
+/*
+ Takes the next datagram and gives its length; what does not fit into the buffer is cut off. *from (or NULL) gets its sender
+ (without hostname). Blocks as the descriptor says.
+ Any thread. PILOT_E_WOULD_BLOCK (a non-blocking descriptor), PILOT_E_CLOSED (no descriptor), PILOT_E_NOT_RUNNING (the node
+ has ended).
+ */
+int64_t pilot_datagram_recv(int fd,
+                            struct pilot_peer *from,
+                            uint8_t *buffer,
+                            size_t len,
+                            struct pilot_error *error);
+
+/*
+ Version of the library; static, never NULL.
+ */
+const char *pilot_version(void);
+
+/*
+ The name of a code, for logs: "PILOT_E_TIMEOUT"; static, never NULL, "PILOT_E_UNKNOWN" for anything else.
+ */
+const char *pilot_code_name(int code);
+
+/*
+ Asks for a node's events from now on and gives a handle for pilot_next_event. topics: what is published on this node's event
+ stream is told too when its topic fits: the same, or anything behind what stands before a final *; NULL: nothing of it.
+ Any thread. PILOT_E_NOT_RUNNING.
+ */
+pilot_handle pilot_watch(pilot_handle node,
+                         const char *topics,
+                         struct pilot_error *error);
+
+/*
+ A descriptor that is readable when pilot_next_event may give something: call it until PILOT_E_WOULD_BLOCK. It belongs to
+ the handle.
+ */
+int pilot_event_fd(pilot_handle watch,
+                   struct pilot_error *error);
+
+/*
+ Takes the next event. Waits at most timeout_ms (0: not at all; negative: for ever). Any thread. Gives 0.
+ PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_FULL (payload_size is too small; payload_len says what is needed, and the
+ event stays), PILOT_E_CLOSED, PILOT_E_NOT_RUNNING.
+ */
+int pilot_next_event(pilot_handle watch, struct pilot_event *event, int timeout_ms, struct pilot_error *error);
+
+/*
+ Opens a stream to a port of a trusted peer (hostname, address, node number, key or fingerprint) and gives its
+ descriptor, which the caller closes: a Unix socket, blocking, close-on-exec, for read, write, poll, shutdown, sendfile and
+ close. Reading gives 0 at the end; pilot_stream_end tells whether that was in order. *at (or NULL) gets the other end.
+ Any thread; blocks at most timeout_ms (negative: the node's own limit, 30 s).
+ PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND, PILOT_E_REFUSED, PILOT_E_TIMEOUT, PILOT_E_UNREACHABLE, PILOT_E_FULL.
+ */
+int pilot_connect(pilot_handle node,
+                  const char *peer,
+                  uint16_t port,
+                  int timeout_ms,
+                  struct pilot_peer *at,
+                  struct pilot_error *error);
+
+/*
+ The same without waiting: gives the handle of a connect under way. Poll pilot_connect_fd for reading, then call
+ pilot_connect_finish; pilot_close gives the connect up. Any thread; does not wait for the network.
+ */
+pilot_handle pilot_connect_start(pilot_handle node, const char *peer, uint16_t port, struct pilot_error *error);
+
+/*
+ A descriptor that is readable when pilot_connect_finish has something to say. It belongs to the handle.
+ */
+int pilot_connect_fd(pilot_handle connect, struct pilot_error *error);
+
+/*
+ The outcome of a connect: the stream's descriptor as pilot_connect gives it, once, or why there is none. The handle is to
+ be closed in any case. Waits at most timeout_ms (0: not at all; negative: until it is known). Any thread.
+ PILOT_E_WOULD_BLOCK or PILOT_E_TIMEOUT: not known yet; otherwise as pilot_connect.
+ */
+int pilot_connect_finish(pilot_handle connect,
+                         int timeout_ms,
+                         struct pilot_peer *at,
+                         struct pilot_error *error);
+
+/*
+ Accepts streams on a port from peers that were granted it, from now until the handle is closed. A program takes the place
+ of the daemon's own service on a port.
+ Any thread; does not wait for the network. PILOT_E_CONFLICT (the port is bound).
+ */
+pilot_handle pilot_listen(pilot_handle node,
+                          uint16_t port,
+                          struct pilot_error *error);
+
+/*
+ A descriptor that is readable when pilot_accept may give a stream at once. It belongs to the handle.
+ */
+int pilot_listener_fd(pilot_handle listener, struct pilot_error *error);
+
+/*
+ Gives the descriptor of the next stream, as pilot_connect does, and who opened it in *from (or NULL). Waits at most
+ timeout_ms (0: not at all; negative: for ever). Any thread; several may wait at once.
+ PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_CLOSED (the handle was closed meanwhile), PILOT_E_NOT_RUNNING,
+ PILOT_E_FULL (no descriptors are left).
+ */
+int pilot_accept(pilot_handle listener, int timeout_ms, struct pilot_peer *from, struct pilot_error *error);
+
+/*
+ Starts a node in this process and gives its handle. Two threads are started: the loop, and a worker for the disk.
+ Any thread; blocks until the node serves, which takes milliseconds; the rendezvous is reached later.
+ PILOT_E_INVALID (an argument, or the identity file is damaged), PILOT_E_CONFLICT (the folder, the socket or the UDP
+ address is in use), PILOT_E_FULL, PILOT_E_INTERNAL.
+ */
+pilot_handle pilot_node_start(const struct pilot_config *config, struct pilot_error *error);
+
+/*
+ Gives a handle for the daemon that serves this Unix socket (NULL: where it usually is: $PILOT_SOCKET, else pilot.sock in
+ $PILOT_HOME or in $XDG_RUNTIME_DIR, else /tmp/pilot.sock). A daemon that is started again later is found again.
+ Any thread; does not wait. PILOT_E_NOT_RUNNING.
+ */
+pilot_handle pilot_attach(const char *socket,
+                          struct pilot_error *error);
+
+/*
+ Runs one operation, given as JSON, for everything that has no function of its own: {"op":"info"}, {"op":"peers"},
+ {"op":"trust"}, {"op":"pending"}, {"op":"find","node":"worker-node"}, {"op":"profile","hostname":"new-name"}, and the
+ others of the daemon. data (NULL when data_len is 0) goes beside it. Writes at most answer_len bytes of the JSON answer,
+ NUL-terminated, and gives its full length, so that a call with answer_len 0 tells how much is needed.
+ Any thread; blocks, at most a minute. PILOT_E_INVALID, and what the operation says.
+ */
+int64_t pilot_call(pilot_handle node,
+                   const char *operation,
+                   const uint8_t *data,
+                   size_t data_len,
+                   char *answer,
+                   size_t answer_len,
+                   struct pilot_error *error);
+
+/*
+ Looks a node up by hostname, address, node number, key or fingerprint, and writes its address (port 0) and hostname.
+ Any thread; blocks while the rendezvous is asked; for trusted peers it is not. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE (the
+ rendezvous does not answer), PILOT_E_INVALID.
+ */
+int pilot_find(pilot_handle node,
+               const char *name,
+               struct pilot_peer *found,
+               struct pilot_error *error);
+
+/*
+ Asks a node's owner for trust, with a note of at most 256 bytes (or NULL). Its approval arrives later:
+ pilot_wait_trust, or an event. When the peer has asked already, this approves it.
+ Any thread; blocks until the request is on our disk. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE, PILOT_E_INVALID.
+ */
+int pilot_handshake(pilot_handle node, const char *peer, const char *note, struct pilot_error *error);
+
+/*
+ Approves a request for trust. ports: what of ours the peer may reach, "1000,8080" or "all"; NULL: 7,1000,1001,1002.
+ Any thread; blocks until it is on our disk. PILOT_E_NOT_FOUND (it has not asked), PILOT_E_INVALID.
+ */
+int pilot_approve(pilot_handle node, const char *peer, const char *ports, struct pilot_error *error);
+
+/*
+ Declines a request for trust, with a reason (or NULL). Any thread; blocks until it is on our disk. PILOT_E_NOT_FOUND.
+ */
+int pilot_reject(pilot_handle node, const char *peer, const char *reason, struct pilot_error *error);
+
+/*
+ Withdraws trust: every stream with the peer ends at once. Any thread; blocks until it is on our disk.
+ PILOT_E_NOT_FOUND.
+ */
+int pilot_untrust(pilot_handle node, const char *peer, struct pilot_error *error);
+
+/*
+ Waits until a peer is trusted, at most timeout_ms (0: does not wait; negative: an hour). Gives 1 when it is, 0 when it is
+ not. Any thread.
+ */
+int pilot_wait_trust(pilot_handle node,
+                     const char *peer,
+                     int timeout_ms,
+                     struct pilot_error *error);
+
+/*
+ Puts a message into a peer's inbox. kind: PILOT_TEXT, PILOT_BINARY or PILOT_JSON; at most 16777216 bytes.
+ Gives 0 when the peer has it on its disk. When the peer does not answer within timeout_ms (negative: 10 s), the message
+ waits in the outbox and is delivered later: PILOT_E_UNREACHABLE.
+ Any thread; blocks. PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND, PILOT_E_INVALID, PILOT_E_FULL.
+ */
+int pilot_send_message(pilot_handle node,
+                       const char *peer,
+                       int kind,
+                       const uint8_t *data,
+                       size_t len,
+                       int timeout_ms,
+                       struct pilot_error *error);
+
+/*
+ Reads the oldest message of the inbox whose id is greater than after_id, without taking it away. Gives 1, or 0 when there
+ is none. PILOT_E_FULL: the body is longer than buffer_len; message->len says how long, and nothing else is lost.
+ Any thread; blocks for the disk.
+ */
+int pilot_read_message(pilot_handle node,
+                       uint64_t after_id,
+                       struct pilot_message *message,
+                       uint8_t *buffer,
+                       size_t buffer_len,
+                       struct pilot_error *error);
+
+/*
+ Takes a message out of the inbox. Gives 1, or 0 when there is no such message. Any thread; blocks for the disk.
+ */
+int pilot_take_message(pilot_handle node, uint64_t id, struct pilot_error *error);
+
+/*
+ Sends a file to a peer and waits until the peer has it synced and verified. A transfer that broke goes on where it was
+ when the same file is sent again. timeout_ms: how long the peer may be silent (negative: a minute). Gives the number of
+ bytes that had to be sent.
+ Any thread; blocks. PILOT_E_NOT_FOUND (no such file or node), PILOT_E_NOT_TRUSTED, PILOT_E_RESET, PILOT_E_TIMEOUT,
+ PILOT_E_FULL (the peer's disk).
+ */
+int64_t pilot_send_file(pilot_handle node,
+                        const char *peer,
+                        const char *path,
+                        int timeout_ms,
+                        struct pilot_error *error);
+
+/*
+ Publishes an event to the subscribers of this node's event stream (port 1002) and gives their number. topic: 1 to 4096
+ bytes; data: 1 to 1048576. To publish at another node, open a stream to its port 1002. Any thread.
+ */
+int pilot_publish(pilot_handle node, const char *topic, const uint8_t *data, size_t len, struct pilot_error *error);
+
+/*
+ How the stream behind a descriptor of pilot_connect or pilot_accept stands: PILOT_STREAM_OPEN, 0 (both sides ended in
+ order), or the code of what broke it. A descriptor at whose end reading gives 0 is asked about here: while it is
+ PILOT_STREAM_OPEN then, the peer has ended its side in order. The node remembers the last 4096 ends.
+ Any thread. PILOT_E_NOT_FOUND: no stream of this node; PILOT_E_CLOSED: no descriptor.
+ */
+int pilot_stream_end(pilot_handle node, int fd, struct pilot_error *error);
+
+/*
+ Opens a stream as pilot_connect does, and gives a handle for pilot_stream_read and pilot_stream_write instead of a
+ descriptor: with a node of this process, bytes go to and from the caller's buffer without the kernel.
+ */
+pilot_handle pilot_stream_connect(pilot_handle node,
+                                  const char *peer,
+                                  uint16_t port,
+                                  int timeout_ms,
+                                  struct pilot_error *error);
+
+/*
+ Accepts a stream as pilot_accept does, and gives a handle as pilot_stream_connect does.
+ */
+pilot_handle pilot_stream_accept(pilot_handle listener,
+                                 int timeout_ms,
+                                 struct pilot_peer *from,
+                                 struct pilot_error *error);
+
+/*
+ Reads at most len bytes and gives their number; 0 when the peer has ended its side in order. Waits at most timeout_ms (0:
+ not at all; negative: for ever). Any thread; one at a time per direction is sensible.
+ PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_RESET and others that say why the stream broke, PILOT_E_CLOSED.
+ */
+int64_t pilot_stream_read(pilot_handle stream,
+                          uint8_t *buffer,
+                          size_t len,
+                          int timeout_ms,
+                          struct pilot_error *error);
+
+/*
+ Writes at most len bytes and gives how many were taken, at least 1 unless len is 0. Waits for room at most timeout_ms (0:
+ not at all; negative: for ever). What was taken is delivered, also when the handle is closed right after.
+ Any thread; one at a time per direction is sensible. Codes as pilot_stream_read.
+ */
+int64_t pilot_stream_write(pilot_handle stream,
+                           const uint8_t *data,
+                           size_t len,
+                           int timeout_ms,
+                           struct pilot_error *error);
+
+/*
+ Ends one direction or both: PILOT_SHUT_READ, PILOT_SHUT_WRITE, PILOT_SHUT_BOTH. Any thread; does not wait.
+ */
+int pilot_stream_shutdown(pilot_handle stream, int how, struct pilot_error *error);
+
+/*
+ A descriptor that is readable when reading or writing may do something; made on first use. Poll it for reading, then read
+ and write with a time limit of 0 until PILOT_E_WOULD_BLOCK, which makes it unreadable again. It belongs to the handle.
+ */
+int pilot_stream_event_fd(pilot_handle stream,
+                          struct pilot_error *error);
+
+/*
+ Closes a handle of any kind. Threads inside a call with it come back with PILOT_E_CLOSED, PILOT_E_RESET or
+ PILOT_E_NOT_RUNNING; a stream delivers what was written; a node of this process ends in order, and its streams with it,
+ once the last call with it is over; a connect is given up. Descriptors that were handed out stay the caller's.
+ Any thread; does not wait for the network. Gives 0.
+ PILOT_E_CLOSED: the handle was closed before, or never was one.
+ */
+int pilot_close(pilot_handle handle);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* PILOT_H */

@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Op(Value, Vec<u8>, Sender<Answer>),
     /// Open a stream.
     Connect(String, u16, Sender<Result<Accepted, Failure>>),
+    /// A stream that a client of this process has accepted with `hold`.
+    Claim(u64, Sender<Result<Accepted, Failure>>),
     /// Accept streams on a port.
     Listen(u16, Sender<Accepted>, Sender<Result<(), Failure>>),
     /// Stop accepting.

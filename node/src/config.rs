@@ -31,10 +31,12 @@ pub struct Config {
     pub listen: SocketAddr,
     /// IPC socket for other programs; `None`: no IPC.
     pub socket: Option<PathBuf>,
-    /// Answer on ports 7, 1000 and 1001 as the daemon does.
+    /// Answer on ports 7, 1000, 1001 and 1002 as the daemon does.
     pub services: bool,
     /// Which of our ports a peer may reach when a request is approved without saying.
     pub default_ports: Ports,
+    /// Approve everybody who asks, for [`Config::default_ports`]. Only for closed networks and tests: it gives zero trust up.
+    pub approve_all: bool,
     /// Largest ring of a stream, in each direction. Unit: bytes. See `pilot_stack::StackConfig`.
     pub stream_ring_len_max: usize,
     /// Largest UDP datagram that is tried on any path. Unit: bytes of payload. Paths are probed up to it while data flows;
@@ -55,6 +57,7 @@ impl Config {
             socket: None,
             services: false,
             default_ports: Ports::default(),
+            approve_all: false,
             stream_ring_len_max: 32 << 20,
             datagram_len_max: pilot_core::path::DATAGRAM_LEN_MAX,
             connect_timeout: Duration::from_secs(30),

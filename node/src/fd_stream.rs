@@ -17,8 +17,6 @@ pub(crate) enum Pumped {
     Finished,
     /// The stream broke.
     Broken(StreamEnd),
-    /// The application closed its end.
-    Abandoned,
 }
 
 pub(crate) struct FdStream {
@@ -27,13 +25,15 @@ pub(crate) struct FdStream {
     pub(crate) writable: bool,
     /// The application has written its last byte.
     read_ended: bool,
-    /// The peer's FIN was passed on.
+    /// The peer's FIN was passed on, or nobody is there to take it.
     write_ended: bool,
+    /// The application closed its end: what it wrote before is still sent, what arrives is dropped.
+    deaf: bool,
 }
 
 impl FdStream {
     pub(crate) const fn new(fd: OwnedFd) -> Self {
-        Self { fd, readable: true, writable: true, read_ended: false, write_ended: false }
+        Self { fd, readable: true, writable: true, read_ended: false, write_ended: false, deaf: false }
     }
 
     /// Moves bytes in both directions until nothing moves.
@@ -41,7 +41,7 @@ impl FdStream {
         let outcome = self.read_application(stack, id).and_then(|()| self.write_application(stack, id));
         match outcome {
             Err(end) => end,
-            Ok(()) if self.read_ended && self.write_ended => Pumped::Finished,
+            Ok(()) if self.read_ended && (self.write_ended || self.deaf) => Pumped::Finished,
             Ok(()) => Pumped::Open,
         }
     }
@@ -77,24 +77,27 @@ impl FdStream {
     }
 
     fn write_application(&mut self, stack: &mut Stack, id: StreamId) -> Result<(), Pumped> {
-        while self.writable && !self.write_ended {
-            let (mut blocked, mut gone) = (false, false);
-            let result =
-                stack.recv_with(id, |bytes| match send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                    Ok(n) => n,
-                    Err(Errno::INTR) => 0,
-                    Err(Errno::AGAIN) => {
-                        blocked = true;
-                        0
+        while (self.writable || self.deaf) && !self.write_ended {
+            let (mut blocked, mut gone) = (false, self.deaf);
+            let result = stack.recv_with(id, |bytes| {
+                if gone {
+                    bytes.len()
+                } else {
+                    match send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                        Ok(n) => n,
+                        Err(Errno::INTR) => 0,
+                        Err(Errno::AGAIN) => {
+                            blocked = true;
+                            0
+                        }
+                        Err(_) => {
+                            gone = true;
+                            0
+                        }
                     }
-                    Err(_) => {
-                        gone = true;
-                        0
-                    }
-                });
-            if gone {
-                return Err(Pumped::Abandoned);
-            }
+                }
+            });
+            self.deaf = gone;
             self.writable = !blocked;
             match result {
                 Recv::Data(_) => {}

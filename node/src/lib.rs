@@ -45,6 +45,7 @@ pub use failure::{Code, Failure};
 pub use home::{Home, socket_path};
 pub use ipc::client::{Client, NodeEvent, Reply, StreamReply};
 pub use node::{Listener, Node};
+pub use pilot_core::{Addr, AddrPort};
 /// Well-known ports.
 pub mod ports {
     pub use crate::services::{DATA_EXCHANGE, ECHO, EVENT_STREAM, STDIO};

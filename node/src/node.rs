@@ -100,6 +100,16 @@ impl Node {
         Ok(Listener { node: self.clone(), port, accepted })
     }
 
+    /// The stream with this number, which a [`Client`] of this node has accepted with `"hold": true`.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, or it was taken already.
+    pub fn claim(&self, stream: u64) -> io::Result<Stream> {
+        let (reply, answer) = bounded(1);
+        self.0.send(Command::Claim(stream, reply))?;
+        Ok(self.stream(answer.recv().map_err(|_| stopped())??))
+    }
+
     /// A connection to this node such as other programs have to a daemon: for descriptors, events, many operations at once.
     ///
     /// # Errors

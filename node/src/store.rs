@@ -111,6 +111,8 @@ pub(crate) enum Job {
     List { limit: usize, before: Option<u64> },
     /// One whole message.
     Read(u64),
+    /// The oldest message behind this one.
+    Next(u64),
     /// The reader has taken these (or everything).
     Take(Option<Vec<u64>>),
     /// Work on a received file; no part of any transaction.
@@ -302,6 +304,12 @@ impl Store {
                 let inbox = write.open_table(INBOX)?;
                 let row = inbox.get(seq)?.and_then(|bytes| parse_message(bytes.value()).ok());
                 Ok(Done::Message(row.map(|m| (seq, m))))
+            }
+            Job::Next(after) => {
+                let inbox = write.open_table(INBOX)?;
+                let mut rows = inbox.range(after.saturating_add(1)..)?;
+                let row = rows.next().transpose()?;
+                Ok(Done::Message(row.and_then(|(seq, bytes)| Some((seq.value(), parse_message(bytes.value()).ok()?)))))
             }
             Job::Take(which) => self.take(write, which),
             Job::File(_) => Ok(Done::Written), // never here: the worker keeps them apart

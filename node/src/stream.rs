@@ -5,10 +5,12 @@ use crate::command::{Command, Handle};
 use crate::failure::Failure;
 use pilot_core::AddrPort;
 use pilot_stack::StreamId;
+use rustix::event::EventfdFlags;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Most bytes that wait in each direction between application and loop. Unit: bytes. A full queue closes the TCP window.
@@ -49,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) id: StreamId,
     queues: Mutex<Queues>,
     changed: Condvar,
+    /// Made readable by every change, once somebody has asked for it.
+    readiness: OnceLock<OwnedFd>,
     /// The loop has been told to look.
     told: AtomicBool,
 }
@@ -82,7 +86,13 @@ impl Queues {
 
 impl Shared {
     pub(crate) fn new(id: StreamId) -> Arc<Self> {
-        Arc::new(Self { id, queues: Mutex::default(), changed: Condvar::new(), told: AtomicBool::new(false) })
+        Arc::new(Self {
+            id,
+            queues: Mutex::default(),
+            changed: Condvar::new(),
+            readiness: OnceLock::new(),
+            told: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -92,6 +102,10 @@ impl Shared {
 
     pub(crate) fn notify(&self) {
         self.changed.notify_all();
+        if let Some(fd) = self.readiness.get() {
+            // A full counter is readable already.
+            let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
+        }
     }
 
     /// The loop looks now; what changes later must be told again.
@@ -183,13 +197,45 @@ impl Stream {
         Ok(self.0.options().write_timeout)
     }
 
+    /// Reads as [`Read::read`] does, waiting at most `timeout` (`None`: for ever; zero: not at all) whatever the options say.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing came in time; otherwise as reading.
+    pub fn read_within(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<usize> {
+        self.0.ready(timeout, |patience| self.0.read(buf, patience))
+    }
+
+    /// Writes as [`Write::write`] does, waiting at most `timeout` (`None`: for ever; zero: not at all).
+    ///
+    /// # Errors
+    /// `WouldBlock` when there was no room in time; otherwise as writing.
+    pub fn write_within(&self, buf: &[u8], timeout: Option<Duration>) -> io::Result<usize> {
+        self.0.ready(timeout, |patience| self.0.write(buf, patience))
+    }
+
+    /// A descriptor that is readable when reading or writing may do something. [`Stream::read_within`] and
+    /// [`Stream::write_within`] with a timeout of zero make it unreadable again when they give `WouldBlock`. It belongs to
+    /// the stream.
+    ///
+    /// # Errors
+    /// When no descriptors are left.
+    pub fn readiness(&self) -> io::Result<BorrowedFd<'_>> {
+        let shared = &self.0.shared;
+        if shared.readiness.get().is_none() {
+            // Readable at first: what has changed so far was not told.
+            let fd = rustix::event::eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            // Another thread may have been faster; its descriptor stays.
+            let _ = shared.readiness.set(fd);
+        }
+        shared.readiness.get().map(|fd| fd.as_fd()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+    }
+
     /// Reads without taking: the next read gives the same bytes. Blocks as a read does.
     ///
     /// # Errors
     /// As reading.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let timeout = self.0.options().read_timeout;
-        self.0.wait(timeout, |queues| {
+        self.0.wait(self.0.patience(|o| o.read_timeout), |queues| {
             if queues.incoming.is_empty() {
                 let failure = queues.failure.clone().map(|f| Err(f.into()));
                 return failure.or(queues.fin.then_some(Ok(0)));
@@ -214,7 +260,43 @@ fn check_timeout(timeout: Option<Duration>) -> io::Result<()> {
     }
 }
 
+/// How long an operation waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    Never,
+    AtMost(Duration),
+    ForEver,
+}
+
 impl Owned {
+    /// What the options say.
+    fn patience(&self, timeout: impl FnOnce(&Options) -> Option<Duration>) -> Patience {
+        let options = self.options();
+        match timeout(&options) {
+            _ if options.nonblocking => Patience::Never,
+            Some(timeout) => Patience::AtMost(timeout),
+            None => Patience::ForEver,
+        }
+    }
+
+    /// Runs `act`; when it may not wait and can do nothing, the readiness descriptor is made unreadable first.
+    fn ready<T>(&self, timeout: Option<Duration>, mut act: impl FnMut(Patience) -> io::Result<T>) -> io::Result<T> {
+        let patience = match timeout {
+            None => Patience::ForEver,
+            Some(Duration::ZERO) => Patience::Never,
+            Some(timeout) => Patience::AtMost(timeout),
+        };
+        let result = act(patience);
+        match (&result, self.shared.readiness.get()) {
+            (Err(e), Some(fd)) if patience == Patience::Never && e.kind() == io::ErrorKind::WouldBlock => {
+                // Empty as well when nothing changed meanwhile.
+                let _ = rustix::io::read(fd, &mut [0; 8]);
+                act(patience)
+            }
+            _ => result,
+        }
+    }
+
     fn options(&self) -> MutexGuard<'_, Options> {
         self.options.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -227,20 +309,22 @@ impl Owned {
         self.handle.look(self.shared.id, at_once)
     }
 
-    /// Waits until `ready` has a result, as the options say.
-    fn wait<T>(&self, timeout: Option<Duration>, mut ready: impl FnMut(&mut Queues) -> Option<T>) -> io::Result<T> {
+    /// Waits until `ready` has a result.
+    fn wait<T>(&self, patience: Patience, mut ready: impl FnMut(&mut Queues) -> Option<T>) -> io::Result<T> {
         if let Some(result) = ready(&mut self.shared.lock()) {
             return Ok(result);
         }
-        let (nonblocking, is_bulk, last_wait) = {
-            let options = self.options();
-            (options.nonblocking, options.is_bulk, options.last_wait)
+        let timeout = match patience {
+            Patience::Never => return Err(io::ErrorKind::WouldBlock.into()),
+            Patience::AtMost(timeout) => Some(timeout),
+            Patience::ForEver => None,
         };
-        if nonblocking {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
+        let (is_bulk, last_wait) = {
+            let options = self.options();
+            (options.is_bulk, options.last_wait)
+        };
         let begin = Instant::now();
-        let deadline = timeout.map(|t| begin + t);
+        let deadline = timeout.and_then(|t| begin.checked_add(t));
         if !is_bulk
             && last_wait.is_some_and(|at| begin.duration_since(at) < INTERACTIVE)
             && let Some(result) = self.handle.helm.visit(timeout, || ready(&mut self.shared.lock()))
@@ -268,12 +352,11 @@ impl Owned {
         }
     }
 
-    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+    fn read(&self, buf: &mut [u8], patience: Patience) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
-        let timeout = self.options().read_timeout;
-        let taken = self.wait(timeout, |queues| {
+        let taken = self.wait(patience, |queues| {
             if queues.deaf {
                 return Some(Ok(None));
             }
@@ -302,13 +385,12 @@ impl Owned {
         Ok(n)
     }
 
-    fn write(&self, buf: &[u8]) -> io::Result<usize> {
+    fn write(&self, buf: &[u8], patience: Patience) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
-        let timeout = self.options().write_timeout;
         self.options().is_bulk = buf.len() > SMALL_LEN;
-        let n = self.wait(timeout, |queues| {
+        let n = self.wait(patience, |queues| {
             let room = QUEUE_MAX.saturating_sub(queues.outgoing.len());
             match queues.writable() {
                 Ok(()) if room == 0 => None,
@@ -344,13 +426,13 @@ impl Drop for Owned {
 
 impl Read for &Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
+        self.0.read(buf, self.0.patience(|o| o.read_timeout))
     }
 }
 
 impl Write for &Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.write(buf)
+        self.0.write(buf, self.0.patience(|o| o.write_timeout))
     }
     /// Nothing is held back: what was written leaves as soon as it may.
     fn flush(&mut self) -> io::Result<()> {
@@ -360,13 +442,13 @@ impl Write for &Stream {
 
 impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
+        self.0.read(buf, self.0.patience(|o| o.read_timeout))
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.write(buf)
+        self.0.write(buf, self.0.patience(|o| o.write_timeout))
     }
     /// Nothing is held back: what was written leaves as soon as it may.
     fn flush(&mut self) -> io::Result<()> {

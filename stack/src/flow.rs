@@ -310,7 +310,7 @@ mod tests {
     use std::vec;
 
     fn flow(ring_len: usize) -> Flow {
-        let mut flow = Flow::new(StreamId::for_tests(1));
+        let mut flow = Flow::new(StreamId::from_number(1));
         flow.set_socket(socket(ring_len));
         flow
     }

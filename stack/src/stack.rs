@@ -21,14 +21,14 @@ use pilot_core::{Config, Endpoint, Instant, PeerId};
 pub struct StreamId(u64);
 
 impl StreamId {
+    /// The inverse of [`StreamId::number`]; it names no stream unless one has that number.
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The number, for logs and IPC.
     pub const fn number(self) -> u64 {
         self.0
-    }
-
-    #[cfg(test)]
-    pub(crate) const fn for_tests(n: u64) -> Self {
-        Self(n)
     }
 }
 

@@ -211,6 +211,13 @@ impl Driver {
         }
     }
 
+    /// As the configuration says: everybody is approved.
+    pub(super) fn approve_unasked(&mut self, key: &IdentityKey) {
+        if let Ok(terms) = self.terms(&Value::Null) {
+            self.approve_key(key, &terms, Reply::Nobody);
+        }
+    }
+
     pub(super) fn reject(&mut self, target: &str, note: &str, reply: Reply) {
         let now = self.now();
         let result = self

@@ -28,7 +28,7 @@ use ops::Then;
 use pilot_core::codec::{Put as _, Reader};
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
 use pilot_core::identity::{NodeRecord, Profile, valid_hostname};
-use pilot_core::trust::TrustBook;
+use pilot_core::trust::{Outcome, TrustBook};
 use pilot_core::{Instant, PeerId};
 use pilot_stack::{Event, Stack, StackConfig, StreamId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -61,6 +61,8 @@ pub(crate) enum Reply {
     Ipc(ClientId, u32),
     /// An official client, as this command.
     Official(ClientId, u8),
+    /// It is nobody's.
+    Nobody,
 }
 
 pub(crate) struct Driver {
@@ -363,6 +365,10 @@ impl Driver {
                 let result = self.listen(port, ListenerOwner::App(streams));
                 let _ = reply.send(result); // whoever asked may have gone
             }
+            Command::Claim(number, reply) => {
+                let claimed = self.claim_held(number);
+                let _ = reply.send(claimed); // whoever asked may have gone
+            }
             Command::Unlisten(port) => self.unlisten(port),
             Command::Look(id) => self.look(id),
             Command::Close(id) => self.close(id),
@@ -427,6 +433,9 @@ impl Driver {
                 let then = change.letter.map_or(Then::Nothing, Then::LetterTaken);
                 self.save_trust(then);
                 self.tell_trust(&change.outcome);
+                if let (Outcome::Pending(key), true) = (&change.outcome, self.config.approve_all) {
+                    self.approve_unasked(key);
+                }
             }
             EndpointEvent::Directory(state) => self.directory_changed(state),
             EndpointEvent::Answer(ticket, answer) => self.lookup_answered(ticket, answer),

@@ -8,20 +8,20 @@
 //! | approve, reject, untrust | node, ports, expires_s / note | status, after it is on disk |
 //! | profile | hostname, public, tags | status, after the registry agreed |
 //! | send_message | node, type, queue, timeout_ms + bytes | ack, after the recipient has it on disk |
-//! | inbox, inbox_read, inbox_take | limit, before / seq / seqs | messages |
+//! | inbox, inbox_read, inbox_next, inbox_take | limit, before / seq / after / seqs | messages |
 //! | received | | files that have arrived |
 //! | publish | topic + bytes | how many subscribers get the event |
 //! | wait_trust | node, timeout_ms | whether it is trusted, at once or when it becomes so |
 //! | send_datagram | node, port, source + bytes | status |
 //! | disconnect, stop, version | stream | |
 //!
-//! Over IPC only, because something stays with the client: `connect` (node, port), `accept` (port) and `datagrams` (port)
-//! give a descriptor, `listen` and `unlisten` bind a port to the client, `events` (topics) turns pushed events on, `cancel`
+//! Over IPC only, because something stays with the client: `connect` (node, port), `accept` (port, hold) and `datagrams`
+//! (port) give a descriptor, `take` (stream) gives that of a stream accepted with `hold`, `listen` and `unlisten` bind a port to the client, `events` (topics) turns pushed events on, `cancel`
 //! (request) gives a connect up, `stream_end` (inode) tells how a handed-out stream ended.
 
 use super::{Driver, Reply};
 use crate::command::Answer;
-use crate::driver::streams::ConnectReply;
+use crate::driver::streams::{ConnectReply, Hold};
 use crate::failure::{Code, Failure};
 use crate::files::FileJob;
 use crate::ipc::server::ClientId;
@@ -70,6 +70,7 @@ impl Driver {
 
     pub(super) fn reply_bytes(&mut self, reply: Reply, answer: Answer) {
         match reply {
+            Reply::Nobody => {}
             Reply::App(sender) => drop(sender.send(answer)), // whoever asked may have gone
             Reply::Ipc(client, request) => {
                 if let Some(ipc) = &mut self.ipc {
@@ -108,6 +109,7 @@ impl Driver {
                 return self.submit(Job::List { limit, before: op["before"].as_u64() }, Then::Inbox(reply));
             }
             "inbox_read" => return self.submit(Job::Read(op["seq"].as_u64().unwrap_or(0)), Then::Inbox(reply)),
+            "inbox_next" => return self.submit(Job::Next(op["after"].as_u64().unwrap_or(0)), Then::Inbox(reply)),
             "inbox_take" => {
                 let list = op["seqs"].as_array().map(|l| l.iter().filter_map(Value::as_u64).collect());
                 return self.submit(Job::Take(list), Then::Inbox(reply));
@@ -116,7 +118,8 @@ impl Driver {
             "publish" => self.publish_here(text("topic"), blob),
             "wait_trust" => return self.wait_trust(op, &node, reply),
             "send_datagram" => self.send_datagram(op, &node, &blob),
-            "connect" | "accept" | "listen" | "unlisten" | "datagrams" | "events" | "cancel" | "stream_end" => {
+            "connect" | "accept" | "listen" | "unlisten" | "datagrams" | "events" | "cancel" | "stream_end"
+            | "take" => {
                 let Reply::Ipc(client, request) = reply else {
                     let failure =
                         Failure::new(Code::InvalidArgument, "this operation belongs to a client of the socket");
@@ -154,6 +157,7 @@ impl Driver {
                 let cancelled = self.cancel_connects(client, op["request"].as_u64().map(|n| n as u32));
                 return Some(Ok(json!({"cancelled": cancelled})));
             }
+            "take" => return self.take_held(client, request, op["stream"].as_u64().unwrap_or(0)).err().map(Err),
             "stream_end" => return Some(self.stream_end(op["inode"].as_u64().unwrap_or(0))),
             _ => {}
         }
@@ -167,7 +171,10 @@ impl Driver {
                 self.connect(node, port, ConnectReply::Fd(client, request));
                 None
             }
-            "accept" => self.accept_for(client, request, port).err().map(Err),
+            "accept" => {
+                let hold = if op["hold"] == true { Hold::Yes } else { Hold::No };
+                self.accept_for(client, request, port, hold).err().map(Err)
+            }
             "listen" => Some(self.listen_for(client, port).map(|()| json!({"port": port}))),
             "unlisten" => {
                 if self.ports_of(client).contains(&port) {

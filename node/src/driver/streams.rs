@@ -47,6 +47,17 @@ pub(crate) enum Owner {
     },
     /// Taken by nobody yet.
     Waiting,
+    /// Accepted by a client that has not said yet how it wants the stream.
+    Held(ClientId),
+}
+
+/// How an accepted stream is given to its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// As a descriptor.
+    No,
+    /// By its number: the client takes or claims it later.
+    Yes,
 }
 
 pub(crate) enum ConnectReply {
@@ -69,7 +80,7 @@ pub(crate) enum ListenerOwner {
     /// Requests of a client that wait for a stream, or streams that wait for a request.
     Ipc {
         client: ClientId,
-        requests: VecDeque<u32>,
+        requests: VecDeque<(u32, Hold)>,
         streams: VecDeque<StreamId>,
     },
     Framed(ClientId),
@@ -143,9 +154,9 @@ impl Driver {
                 None => self.stack.abort(now, id),
             },
             Some(ListenerOwner::Ipc { client, requests, streams }) => match requests.pop_front() {
-                Some(request) => {
+                Some((request, hold)) => {
                     let client = *client;
-                    self.hand_out(id, client, request);
+                    self.hand_over(id, client, request, hold);
                 }
                 None if streams.len() < IPC_BACKLOG_MAX => {
                     streams.push_back(id);
@@ -176,16 +187,69 @@ impl Driver {
     }
 
     /// The next stream on `port` goes to this request.
-    pub(crate) fn accept_for(&mut self, client: ClientId, request: u32, port: u16) -> Result<(), Failure> {
+    pub(crate) fn accept_for(&mut self, client: ClientId, request: u32, port: u16, hold: Hold) -> Result<(), Failure> {
         if !matches!(self.listeners.get(&port), Some(ListenerOwner::Ipc { client: c, .. }) if *c == client) {
             self.listen_for(client, port)?;
         }
         let Some(ListenerOwner::Ipc { requests, streams, .. }) = self.listeners.get_mut(&port) else { return Ok(()) };
         match streams.pop_front() {
-            Some(id) => self.hand_out(id, client, request),
-            None => requests.push_back(request),
+            Some(id) => self.hand_over(id, client, request, hold),
+            None if requests.len() >= IPC_BACKLOG_MAX => {
+                return Err(Failure::new(Code::Full, "too many requests wait for streams on this port"));
+            }
+            None => requests.push_back((request, hold)),
         }
         Ok(())
+    }
+
+    fn hand_over(&mut self, id: StreamId, client: ClientId, request: u32, hold: Hold) {
+        if hold == Hold::No {
+            return self.hand_out(id, client, request);
+        }
+        self.owners.insert(id, Owner::Held(client));
+        let data = self.describe(id);
+        self.reply(Reply::Ipc(client, request), Ok(data));
+    }
+
+    /// Hands a held stream out.
+    pub(crate) fn take_held(&mut self, client: ClientId, request: u32, number: u64) -> Result<(), Failure> {
+        let id = StreamId::from_number(number);
+        match self.owners.get(&id) {
+            Some(Owner::Held(of)) if *of == client => Ok(self.hand_out(id, client, request)),
+            _ => Err(Failure::new(Code::NotFound, "no such stream is held for this client")),
+        }
+    }
+
+    /// A held stream for a thread of this process.
+    pub(super) fn claim_held(&mut self, number: u64) -> Result<Accepted, Failure> {
+        let id = StreamId::from_number(number);
+        if !matches!(self.owners.get(&id), Some(Owner::Held(_))) {
+            return Err(Failure::new(Code::NotFound, "no such stream is held"));
+        }
+        let (shared, (local, peer)) = (Shared::new(id), self.ends(id));
+        self.owners.insert(id, Owner::App(shared.clone()));
+        self.look(id);
+        Ok(Accepted { shared, local, peer })
+    }
+
+    /// Ends what a client has accepted and not taken.
+    pub(crate) fn drop_held(&mut self, client: ClientId) {
+        let held = |owner: &Owner| matches!(owner, Owner::Held(of) if *of == client);
+        let ids: Vec<StreamId> = self.owners.iter().filter(|(_, owner)| held(owner)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.owners.remove(&id);
+            let now = self.now();
+            self.stack.abort(now, id);
+        }
+    }
+
+    /// What a client is told of a stream.
+    fn describe(&self, id: StreamId) -> Value {
+        let (local, peer) = self.ends(id);
+        json!({
+            "stream": id.number(), "local": local.to_string(), "peer": peer.to_string(),
+            "hostname": self.hostname_of(peer.addr),
+        })
     }
 
     // Connecting.
@@ -303,7 +367,6 @@ impl Driver {
     // Handing out descriptors.
 
     fn hand_out(&mut self, id: StreamId, client: ClientId, request: u32) {
-        let (local, peer) = self.ends(id);
         let pair =
             socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None);
         let Ok((ours, theirs)) = pair else {
@@ -321,9 +384,7 @@ impl Driver {
         }
         self.tokens.insert(token, id);
         self.owners.insert(id, Owner::Fd { stream: FdStream::new(ours), token, client, inode });
-        let hostname = self.hostname_of(peer.addr);
-        let data =
-            json!({"stream": id.number(), "local": local.to_string(), "peer": peer.to_string(), "hostname": hostname});
+        let data = self.describe(id);
         self.reply_with_fd(client, request, data, theirs);
         self.look(id);
     }
@@ -387,7 +448,7 @@ impl Driver {
                 self.serve_courier(id, &key)
             }
             Owner::Framed { client, connection } => self.serve_framed(id, *client, *connection),
-            Owner::Waiting => true,
+            Owner::Waiting | Owner::Held(_) => true,
         };
         if keep {
             self.owners.insert(id, owner);
@@ -483,7 +544,7 @@ impl Driver {
         let (token, client, inode) = of;
         let data = match stream.pump(&mut self.stack, id) {
             Pumped::Open => return true,
-            Pumped::Finished | Pumped::Abandoned => json!({"stream": id.number(), "end": "fin"}),
+            Pumped::Finished => json!({"stream": id.number(), "end": "fin"}),
             Pumped::Broken(end) => {
                 let failure = self.failure_of(id, end);
                 json!({"stream": id.number(), "end": "error", "code": failure.code.name(), "message": failure.message, "hint": failure.hint})
@@ -558,9 +619,14 @@ impl Driver {
         !over
     }
 
-    /// Bytes that an official client wants to send; they wait in the client's own buffer when TCP is full.
+    /// The stream that an official client knows under this number.
     pub(crate) fn framed_stream(&self, client: ClientId, connection: u32) -> Option<StreamId> {
         let is = |owner: &Owner| matches!(owner, Owner::Framed { client: c, connection: n } if (*c, *n) == (client, connection));
+        // The number is that of the stream, until there have been more streams than numbers.
+        let likely = StreamId::from_number(connection.into());
+        if self.owners.get(&likely).is_some_and(is) {
+            return Some(likely);
+        }
         self.owners.iter().find(|(_, owner)| is(owner)).map(|(id, _)| *id)
     }
 

@@ -33,6 +33,8 @@ const UNSENT_MAX: usize = 8 << 20;
 const FRAMED_WAITING_MAX: usize = 1 << 20;
 /// Bytes that may wait for a client that watches events; what comes then it misses, and is told how much. Unit: bytes.
 const EVENTS_WAITING_MAX: usize = 4 << 20;
+/// Bytes that may wait for an official client before it misses datagrams. Unit: bytes.
+const DATAGRAMS_WAITING_MAX: usize = 1 << 20;
 /// Bytes read from one client in a turn. Unit: bytes.
 const READ_PER_TURN: usize = 4 << 20;
 
@@ -263,7 +265,10 @@ impl Ipc {
         let parts: [&[u8]; 4] = [&from.to_bytes(), &source_port.to_be_bytes(), &port.to_be_bytes(), payload];
         let bytes = frame(official::RECV_FROM, &parts);
         for client in self.clients.values_mut().filter(|c| c.official) {
-            client.send(bytes.clone(), None);
+            // One that does not read misses them, as on a full socket.
+            if client.outgoing_len < DATAGRAMS_WAITING_MAX {
+                client.send(bytes.clone(), None);
+            }
         }
     }
 
@@ -443,6 +448,7 @@ impl Driver {
         }
         for client in closed {
             self.cancel_connects(client, None);
+            self.drop_held(client);
             for port in self.ports_of(client) {
                 self.unlisten(port);
             }

@@ -1,0 +1,147 @@
+//! Owns what happens in a node, told to C.
+
+use crate::error::{Fault, PILOT_E_FULL, copy_text, guarded, pilot_error, room, text};
+use crate::listener::Answers;
+use crate::node::NodeObject;
+use crate::peer::pilot_peer;
+use crate::table::{Used, get, insert, pilot_handle};
+use pilot_node::{AddrPort, NodeEvent};
+use std::collections::VecDeque;
+use std::ffi::{c_char, c_int};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// A node asks for trust: pilot_approve, pilot_reject.
+pub const PILOT_EVENT_TRUST_REQUEST: c_int = 1;
+/// A node is trusted from now on.
+pub const PILOT_EVENT_TRUSTED: c_int = 2;
+/// A node has declined our request.
+pub const PILOT_EVENT_TRUST_REJECTED: c_int = 3;
+/// Trust with a node has ended.
+pub const PILOT_EVENT_UNTRUSTED: c_int = 4;
+/// A tunnel with a peer stands.
+pub const PILOT_EVENT_PEER_UP: c_int = 5;
+/// A tunnel has ended; its "reason" is in detail.
+pub const PILOT_EVENT_PEER_DOWN: c_int = 6;
+/// A peer is reached on another "path", or with larger datagrams.
+pub const PILOT_EVENT_PATH: c_int = 7;
+/// A message is in the inbox; its "id" is in detail.
+pub const PILOT_EVENT_MESSAGE: c_int = 8;
+/// A file has arrived; its "path" is in detail.
+pub const PILOT_EVENT_FILE: c_int = 9;
+/// Something was published on this node's event stream; its "topic" is in detail.
+pub const PILOT_EVENT_PUBLISHED: c_int = 10;
+/// Events were missed, because they were not taken fast enough; their "count" is in detail.
+pub const PILOT_EVENT_MISSED: c_int = 11;
+
+/// Something that happened. Set struct_size to sizeof(pilot_event), and payload and payload_size to a buffer or to zero.
+#[repr(C)]
+pub struct pilot_event {
+    /// sizeof(pilot_event).
+    pub struct_size: usize,
+    /// Where the bytes of something published go.
+    pub payload: *mut u8,
+    /// Room there.
+    pub payload_size: usize,
+    /// Length of the bytes. At most 1048576.
+    pub payload_len: usize,
+    /// A PILOT_EVENT_ constant; 0: of a later version.
+    pub kind: c_int,
+    /// Whom it is about.
+    pub peer: pilot_peer,
+    /// Everything that is known of it: a JSON object; NUL-terminated; cut when longer.
+    pub detail: [c_char; 1024],
+}
+
+pub(crate) struct Events {
+    answers: Answers,
+    waiting: Mutex<VecDeque<NodeEvent>>,
+}
+
+impl Events {
+    pub(crate) fn close(&self) {
+        self.answers.close();
+    }
+}
+
+/// Asks for a node's events from now on and gives a handle for pilot_next_event. topics: what is published on this node's event
+/// stream is told too when its topic fits: the same, or anything behind what stands before a final *; NULL: nothing of it.
+/// Any thread. PILOT_E_NOT_RUNNING.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_watch(
+    node: pilot_handle,
+    topics: *const c_char,
+    error: *mut pilot_error,
+) -> pilot_handle {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let topics = unsafe { text(topics)? };
+        let node: Used<NodeObject> = get(node)?;
+        let mut client = node.client()?;
+        client.watch(topics)?;
+        insert(Events { answers: Answers::new(client)?, waiting: Mutex::new(VecDeque::new()) })
+    })
+}
+
+/// A descriptor that is readable when pilot_next_event may give something: call it until PILOT_E_WOULD_BLOCK. It belongs to
+/// the handle.
+#[unsafe(no_mangle)]
+pub extern "C" fn pilot_event_fd(watch: pilot_handle, error: *mut pilot_error) -> c_int {
+    guarded(error, || Ok(get::<Events>(watch)?.answers.fd()))
+}
+
+/// Takes the next event. Waits at most timeout_ms (0: not at all; negative: for ever). Any thread. Gives 0.
+/// PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_FULL (payload_size is too small; payload_len says what is needed, and the
+/// event stays), PILOT_E_CLOSED, PILOT_E_NOT_RUNNING.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_next_event(
+    watch: pilot_handle,
+    event: *mut pilot_event,
+    timeout_ms: c_int,
+    error: *mut pilot_error,
+) -> c_int {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header; its size, which comes first, is looked at before anything else.
+        let out = unsafe { event.as_mut() }.ok_or_else(|| Fault::invalid("event is NULL"))?;
+        if out.struct_size < size_of::<pilot_event>() {
+            return Err(Fault::invalid("struct_size is not sizeof(pilot_event)"));
+        }
+        // SAFETY: NULL or valid, by the header.
+        let payload = unsafe { room(out.payload, out.payload_size)? };
+        let events: Used<Events> = get(watch)?;
+        let next = || events.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let event = match next() {
+            Some(event) => event,
+            None => events.answers.wait(timeout_ms, |client| client.next_event(Some(Duration::ZERO)))?,
+        };
+        out.payload_len = event.payload.len();
+        let Some(place) = payload.get_mut(..event.payload.len()) else {
+            let text = format!("the event has {} bytes", event.payload.len());
+            events.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_front(event);
+            return Err(Fault::new(PILOT_E_FULL, text));
+        };
+        place.copy_from_slice(&event.payload);
+        describe(&event, out);
+        Ok(0)
+    })
+}
+
+fn describe(event: &NodeEvent, out: &mut pilot_event) {
+    out.kind = match event.data["event"].as_str().unwrap_or_default() {
+        "trust_request" => PILOT_EVENT_TRUST_REQUEST,
+        "trusted" => PILOT_EVENT_TRUSTED,
+        "trust_rejected" => PILOT_EVENT_TRUST_REJECTED,
+        "untrusted" => PILOT_EVENT_UNTRUSTED,
+        "peer_up" => PILOT_EVENT_PEER_UP,
+        "peer_down" => PILOT_EVENT_PEER_DOWN,
+        "path" => PILOT_EVENT_PATH,
+        "message" => PILOT_EVENT_MESSAGE,
+        "file" => PILOT_EVENT_FILE,
+        "published" => PILOT_EVENT_PUBLISHED,
+        "missed" => PILOT_EVENT_MISSED,
+        _ => 0,
+    };
+    let addr = event.data["address"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default();
+    out.peer.set(AddrPort { addr, port: 0 }, event.data["hostname"].as_str().unwrap_or_default());
+    copy_text(&event.data.to_string(), &mut out.detail);
+}

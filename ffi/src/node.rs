@@ -1,0 +1,420 @@
+//! Owns nodes: one of this process, or a daemon; and the operations that are questions and answers.
+
+use crate::error::{Fault, PILOT_E_FULL, bytes, guarded, needed, pilot_error, text, timeout};
+use crate::peer::{out, pilot_peer};
+use crate::table::{Used, get, insert, pilot_handle};
+use pilot_node::{AddrPort, Client, Code, Config, Failure, Node, RendezvousConfig, ports, socket_path};
+use serde_json::{Value, json};
+use std::ffi::{c_char, c_int};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Longest that an operation without a time limit of its own may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Text, JSON or bytes: the type of a message.
+pub const PILOT_TEXT: c_int = 1;
+/// Any bytes.
+pub const PILOT_BINARY: c_int = 2;
+/// JSON; checked before it is sent.
+pub const PILOT_JSON: c_int = 3;
+
+/// What a node is started with. Set struct_size to sizeof(pilot_config); everything but home may be zero.
+#[repr(C)]
+pub struct pilot_config {
+    /// sizeof(pilot_config).
+    pub struct_size: usize,
+    /// Folder for identity and database; made if missing; one node at a time. Needed.
+    pub home: *const c_char,
+    /// Hostname to register: 1-63 characters of a-z 0-9 -; NULL: none, or what it was.
+    pub hostname: *const c_char,
+    /// KEY@host:port; NULL: none, only peers known from before are reached, at their last addresses.
+    pub rendezvous: *const c_char,
+    /// Unix socket to serve for other programs, as a daemon does; NULL: none.
+    pub socket: *const c_char,
+    /// ADDRESS:PORT to bind for UDP; NULL: every address, any port.
+    pub listen: *const c_char,
+    /// Largest ring of a stream in each direction. Unit: bytes. 0: 33554432. Small devices want 262144 or less.
+    pub stream_ring_len_max: usize,
+    /// Not 0: answer on ports 7 (echo), 1000 (text), 1001 (messages, files) and 1002 (events), as the daemon does.
+    pub services: c_int,
+}
+
+/// A message in the inbox. Set struct_size to sizeof(pilot_message).
+#[repr(C)]
+pub struct pilot_message {
+    /// sizeof(pilot_message).
+    pub struct_size: usize,
+    /// Its number; grows with every message.
+    pub id: u64,
+    /// When it arrived. Unit: seconds since 1970.
+    pub received_at: u64,
+    /// Length of its body. Unit: bytes, at most 16777216.
+    pub len: usize,
+    /// PILOT_TEXT, PILOT_BINARY or PILOT_JSON.
+    pub kind: c_int,
+    /// Who sent it.
+    pub from: pilot_peer,
+}
+
+pub(crate) struct NodeObject {
+    /// `None`: a daemon, or a node of this process that was closed.
+    node: Mutex<Option<Node>>,
+    /// Where the daemon serves; `None`: it is in this process.
+    socket: Option<PathBuf>,
+}
+
+impl NodeObject {
+    pub(crate) const fn attached(socket: PathBuf) -> Self {
+        Self { node: Mutex::new(None), socket: Some(socket) }
+    }
+
+    const fn own(node: Node) -> Self {
+        Self { node: Mutex::new(Some(node)), socket: None }
+    }
+
+    /// The node, when it lives in this process.
+    pub(crate) fn local(&self) -> Option<Node> {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A connection to the node, for one call or for longer.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        match (&self.socket, self.local()) {
+            (Some(path), _) => Client::connect(path),
+            (None, Some(node)) => node.client(),
+            (None, None) => Err(Failure::new(Code::NotRunning, "the node was closed")),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(node) = node {
+            node.stopper()();
+            node.wait();
+        }
+    }
+
+    fn call(&self, op: &Value, data: &[u8], limit: Duration) -> Result<(Value, Vec<u8>), Fault> {
+        let reply = self.client()?.call(op, data, Some(limit))?;
+        Ok((reply.data, reply.blob))
+    }
+}
+
+/// The operation of a call, made from its arguments.
+fn simple(node: pilot_handle, error: *mut pilot_error, op: impl FnOnce() -> Result<Value, Fault>) -> c_int {
+    guarded(error, || {
+        let node: Used<NodeObject> = get(node)?;
+        node.call(&op()?, &[], CALL_TIMEOUT)?;
+        Ok(0)
+    })
+}
+
+/// Starts a node in this process and gives its handle. Two threads are started: the loop, and a worker for the disk.
+/// Any thread; blocks until the node serves, which takes milliseconds; the rendezvous is reached later.
+/// PILOT_E_INVALID (an argument, or the identity file is damaged), PILOT_E_CONFLICT (the folder, the socket or the UDP
+/// address is in use), PILOT_E_FULL, PILOT_E_INTERNAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_node_start(config: *const pilot_config, error: *mut pilot_error) -> pilot_handle {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header; its size, which comes first, is looked at before anything else.
+        let given = unsafe { config.as_ref() }.ok_or_else(|| Fault::invalid("config is NULL"))?;
+        if given.struct_size < size_of::<pilot_config>() {
+            return Err(Fault::invalid("struct_size is not sizeof(pilot_config)"));
+        }
+        // SAFETY: the strings are NULL or valid, by the header.
+        let (home, hostname, rendezvous, socket, listen) = unsafe {
+            (
+                needed(given.home, "home")?,
+                text(given.hostname)?,
+                text(given.rendezvous)?,
+                text(given.socket)?,
+                text(given.listen)?,
+            )
+        };
+        let mut config = Config::new(home);
+        config.hostname = hostname.map(str::to_owned);
+        config.services = given.services != 0;
+        config.socket = socket.map(PathBuf::from);
+        if let Some(rendezvous) = rendezvous {
+            config.rendezvous = rendezvous.parse::<RendezvousConfig>().map_err(Fault::invalid)?;
+        }
+        if let Some(listen) = listen {
+            config.listen = listen.parse().map_err(|_| Fault::invalid("listen is not ADDRESS:PORT"))?;
+        }
+        if given.stream_ring_len_max > 0 {
+            config.stream_ring_len_max = given.stream_ring_len_max.max(4096);
+        }
+        insert(NodeObject::own(Node::start(config)?))
+    })
+}
+
+/// Gives a handle for the daemon that serves this Unix socket (NULL: where it usually is: $PILOT_SOCKET, else pilot.sock in
+/// $PILOT_HOME or in $XDG_RUNTIME_DIR, else /tmp/pilot.sock). A daemon that is started again later is found again.
+/// Any thread; does not wait. PILOT_E_NOT_RUNNING.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_attach(socket: *const c_char, error: *mut pilot_error) -> pilot_handle {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let socket = unsafe { text(socket)? }.map_or_else(socket_path, PathBuf::from);
+        Client::connect(&socket)?;
+        insert(NodeObject::attached(socket))
+    })
+}
+
+/// Runs one operation, given as JSON, for everything that has no function of its own: {"op":"info"}, {"op":"peers"},
+/// {"op":"trust"}, {"op":"pending"}, {"op":"find","node":"worker-node"}, {"op":"profile","hostname":"new-name"}, and the
+/// others of the daemon. data (NULL when data_len is 0) goes beside it. Writes at most answer_len bytes of the JSON answer,
+/// NUL-terminated, and gives its full length, so that a call with answer_len 0 tells how much is needed.
+/// Any thread; blocks, at most a minute. PILOT_E_INVALID, and what the operation says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_call(
+    node: pilot_handle,
+    operation: *const c_char,
+    data: *const u8,
+    data_len: usize,
+    answer: *mut c_char,
+    answer_len: usize,
+    error: *mut pilot_error,
+) -> i64 {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let (operation, data, answer) = unsafe {
+            (needed(operation, "operation")?, bytes(data, data_len)?, crate::error::room(answer.cast(), answer_len)?)
+        };
+        let node: Used<NodeObject> = get(node)?;
+        let operation: Value =
+            serde_json::from_str(operation).map_err(|e| Fault::invalid(format!("operation: {e}")))?;
+        let (reply, _) = node.call(&operation, data, CALL_TIMEOUT)?;
+        let json = reply.to_string();
+        if let Some(room) = answer.len().checked_sub(1) {
+            let len = json.len().min(room);
+            answer[..len].copy_from_slice(&json.as_bytes()[..len]);
+            answer[len] = 0;
+        }
+        Ok(json.len() as i64)
+    })
+}
+
+/// Looks a node up by hostname, address, node number, key or fingerprint, and writes its address (port 0) and hostname.
+/// Any thread; blocks while the rendezvous is asked; for trusted peers it is not. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE (the
+/// rendezvous does not answer), PILOT_E_INVALID.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_find(
+    node: pilot_handle,
+    name: *const c_char,
+    found: *mut pilot_peer,
+    error: *mut pilot_error,
+) -> c_int {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let (name, found) = unsafe { (needed(name, "name")?, out(found)?) };
+        let node: Used<NodeObject> = get(node)?;
+        let (data, _) = node.call(&json!({"op": "find", "node": name}), &[], CALL_TIMEOUT)?;
+        if let (Some(found), Some(Ok(addr))) = (found, data["address"].as_str().map(str::parse)) {
+            found.set(AddrPort { addr, port: 0 }, data["hostname"].as_str().unwrap_or_default());
+        }
+        Ok(0)
+    })
+}
+
+/// Asks a node's owner for trust, with a note of at most 256 bytes (or NULL). Its approval arrives later:
+/// pilot_wait_trust, or an event. When the peer has asked already, this approves it.
+/// Any thread; blocks until the request is on our disk. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE, PILOT_E_INVALID.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_handshake(
+    node: pilot_handle,
+    peer: *const c_char,
+    note: *const c_char,
+    error: *mut pilot_error,
+) -> c_int {
+    // SAFETY: NULL or valid, by the header.
+    simple(node, error, || unsafe {
+        Ok(json!({"op": "handshake", "node": needed(peer, "peer")?, "note": text(note)?}))
+    })
+}
+
+/// Approves a request for trust. ports: what of ours the peer may reach, "1000,8080" or "all"; NULL: 7,1000,1001,1002.
+/// Any thread; blocks until it is on our disk. PILOT_E_NOT_FOUND (it has not asked), PILOT_E_INVALID.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_approve(
+    node: pilot_handle,
+    peer: *const c_char,
+    ports: *const c_char,
+    error: *mut pilot_error,
+) -> c_int {
+    // SAFETY: NULL or valid, by the header.
+    simple(node, error, || unsafe {
+        Ok(json!({"op": "approve", "node": needed(peer, "peer")?, "ports": text(ports)?}))
+    })
+}
+
+/// Declines a request for trust, with a reason (or NULL). Any thread; blocks until it is on our disk. PILOT_E_NOT_FOUND.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_reject(
+    node: pilot_handle,
+    peer: *const c_char,
+    reason: *const c_char,
+    error: *mut pilot_error,
+) -> c_int {
+    // SAFETY: NULL or valid, by the header.
+    simple(node, error, || unsafe { Ok(json!({"op": "reject", "node": needed(peer, "peer")?, "note": text(reason)?})) })
+}
+
+/// Withdraws trust: every stream with the peer ends at once. Any thread; blocks until it is on our disk.
+/// PILOT_E_NOT_FOUND.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_untrust(node: pilot_handle, peer: *const c_char, error: *mut pilot_error) -> c_int {
+    // SAFETY: NULL or valid, by the header.
+    simple(node, error, || unsafe { Ok(json!({"op": "untrust", "node": needed(peer, "peer")?})) })
+}
+
+/// Waits until a peer is trusted, at most timeout_ms (0: does not wait; negative: an hour). Gives 1 when it is, 0 when it is
+/// not. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_wait_trust(
+    node: pilot_handle,
+    peer: *const c_char,
+    timeout_ms: c_int,
+    error: *mut pilot_error,
+) -> c_int {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let peer = unsafe { needed(peer, "peer")? };
+        let node: Used<NodeObject> = get(node)?;
+        let limit = timeout(timeout_ms).unwrap_or(Duration::from_secs(3600));
+        let op = json!({"op": "wait_trust", "node": peer, "timeout_ms": limit.as_millis() as u64});
+        let (data, _) = node.call(&op, &[], limit + CALL_TIMEOUT)?;
+        Ok(c_int::from(data["trusted"] == true))
+    })
+}
+
+/// Puts a message into a peer's inbox. kind: PILOT_TEXT, PILOT_BINARY or PILOT_JSON; at most 16777216 bytes.
+/// Gives 0 when the peer has it on its disk. When the peer does not answer within timeout_ms (negative: 10 s), the message
+/// waits in the outbox and is delivered later: PILOT_E_UNREACHABLE.
+/// Any thread; blocks. PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND, PILOT_E_INVALID, PILOT_E_FULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_send_message(
+    node: pilot_handle,
+    peer: *const c_char,
+    kind: c_int,
+    data: *const u8,
+    len: usize,
+    timeout_ms: c_int,
+    error: *mut pilot_error,
+) -> c_int {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let (peer, data) = unsafe { (needed(peer, "peer")?, bytes(data, len)?) };
+        let node: Used<NodeObject> = get(node)?;
+        let kind = match kind {
+            PILOT_TEXT => "text",
+            PILOT_BINARY => "binary",
+            PILOT_JSON => "json",
+            _ => return Err(Fault::invalid("a message is PILOT_TEXT, PILOT_BINARY or PILOT_JSON")),
+        };
+        let limit = timeout(timeout_ms).unwrap_or(Duration::from_secs(10)).min(Duration::from_secs(600));
+        let op = json!({"op": "send_message", "node": peer, "type": kind, "timeout_ms": limit.as_millis() as u64});
+        node.call(&op, data, limit + CALL_TIMEOUT)?;
+        Ok(0)
+    })
+}
+
+/// Reads the oldest message of the inbox whose id is greater than after_id, without taking it away. Gives 1, or 0 when there
+/// is none. PILOT_E_FULL: the body is longer than buffer_len; message->len says how long, and nothing else is lost.
+/// Any thread; blocks for the disk.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_read_message(
+    node: pilot_handle,
+    after_id: u64,
+    message: *mut pilot_message,
+    buffer: *mut u8,
+    buffer_len: usize,
+    error: *mut pilot_error,
+) -> c_int {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let (message, buffer) = unsafe { (message.as_mut(), crate::error::room(buffer, buffer_len)?) };
+        let message = message.ok_or_else(|| Fault::invalid("message is NULL"))?;
+        if message.struct_size < size_of::<pilot_message>() {
+            return Err(Fault::invalid("struct_size is not sizeof(pilot_message)"));
+        }
+        let node: Used<NodeObject> = get(node)?;
+        let reply = node.client()?.call(&json!({"op": "inbox_next", "after": after_id}), &[], Some(CALL_TIMEOUT));
+        let reply = match reply {
+            Err(failure) if failure.code == Code::NotFound => return Ok(0),
+            reply => reply?,
+        };
+        message.id = reply.data["id"].as_u64().unwrap_or(0);
+        message.received_at = reply.data["received_at"].as_u64().unwrap_or(0);
+        message.len = reply.blob.len();
+        message.kind = match reply.data["type"].as_str() {
+            Some("json") => PILOT_JSON,
+            Some("binary") => PILOT_BINARY,
+            _ => PILOT_TEXT,
+        };
+        let addr = reply.data["from"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default();
+        message.from.set(AddrPort { addr, port: 0 }, reply.data["hostname"].as_str().unwrap_or_default());
+        let Some(room) = buffer.get_mut(..reply.blob.len()) else {
+            return Err(Fault::new(PILOT_E_FULL, format!("the message has {} bytes", reply.blob.len())));
+        };
+        room.copy_from_slice(&reply.blob);
+        Ok(1)
+    })
+}
+
+/// Takes a message out of the inbox. Gives 1, or 0 when there is no such message. Any thread; blocks for the disk.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_take_message(node: pilot_handle, id: u64, error: *mut pilot_error) -> c_int {
+    guarded(error, || {
+        let node: Used<NodeObject> = get(node)?;
+        let (data, _) = node.call(&json!({"op": "inbox_take", "seqs": [id]}), &[], CALL_TIMEOUT)?;
+        Ok(c_int::from(data["cleared"] == 1))
+    })
+}
+
+/// Sends a file to a peer and waits until the peer has it synced and verified. A transfer that broke goes on where it was
+/// when the same file is sent again. timeout_ms: how long the peer may be silent (negative: a minute). Gives the number of
+/// bytes that had to be sent.
+/// Any thread; blocks. PILOT_E_NOT_FOUND (no such file or node), PILOT_E_NOT_TRUSTED, PILOT_E_RESET, PILOT_E_TIMEOUT,
+/// PILOT_E_FULL (the peer's disk).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_send_file(
+    node: pilot_handle,
+    peer: *const c_char,
+    path: *const c_char,
+    timeout_ms: c_int,
+    error: *mut pilot_error,
+) -> i64 {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let (peer, path) = unsafe { (needed(peer, "peer")?, needed(path, "path")?) };
+        let node: Used<NodeObject> = get(node)?;
+        let limit = timeout(timeout_ms).unwrap_or(CALL_TIMEOUT).max(Duration::from_millis(1));
+        let stream = node.client()?.open(peer, ports::DATA_EXCHANGE, Some(limit))?;
+        stream.socket.set_read_timeout(Some(limit))?;
+        stream.socket.set_write_timeout(Some(limit))?;
+        let sent = pilot_node::send_file(&mut &stream.socket, Path::new(path), |_, _| {})?;
+        Ok((sent.len - sent.resumed) as i64)
+    })
+}
+
+/// Publishes an event to the subscribers of this node's event stream (port 1002) and gives their number. topic: 1 to 4096
+/// bytes; data: 1 to 1048576. To publish at another node, open a stream to its port 1002. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_publish(
+    node: pilot_handle,
+    topic: *const c_char,
+    data: *const u8,
+    len: usize,
+    error: *mut pilot_error,
+) -> c_int {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let (topic, data) = unsafe { (needed(topic, "topic")?, bytes(data, len)?) };
+        let node: Used<NodeObject> = get(node)?;
+        let (data, _) = node.call(&json!({"op": "publish", "topic": topic}), data, CALL_TIMEOUT)?;
+        Ok(data["subscribers"].as_u64().and_then(|n| c_int::try_from(n).ok()).unwrap_or(c_int::MAX))
+    })
+}

@@ -1,0 +1,69 @@
+//! Owns the embedded node of the official interface: one in this process, serving a socket for [`super::PilotConnect`].
+#![allow(non_snake_case, reason = "official names")]
+
+use super::{Text, input, string};
+use base64ct::{Base64, Encoding as _};
+use pilot_node::{Config, Node, RendezvousConfig};
+use serde_json::{Value, json};
+use std::ffi::c_char;
+use std::sync::{Mutex, PoisonError};
+
+static NODE: Mutex<Option<Node>> = Mutex::new(None);
+
+/// Starts the node. configJSON: `data_dir` and `socket_path` (needed), `registry_addr` (KEY@host:port; "" for none),
+/// `trust_auto_approve`; `beacon_addr`, `keepalive_sec` and `version` are accepted and not needed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn PilotEmbeddedStart(configJSON: *const c_char) -> *mut c_char {
+    string(|| {
+        if configJSON.is_null() {
+            return Err("parse config: nil".into());
+        }
+        // SAFETY: not NULL, valid by the interface.
+        let config: Value =
+            serde_json::from_str(unsafe { input(configJSON)? }).map_err(|e| format!("parse config: {e}"))?;
+        start(&config).map(Some)
+    })
+}
+
+fn start(given: &Value) -> Result<Value, Text> {
+    let text = |key: &str| given[key].as_str().unwrap_or_default();
+    let needed = |key: &str| match text(key) {
+        "" => Err(format!("{key} required")),
+        value => Ok(value),
+    };
+    let mut config = Config::new(needed("data_dir")?);
+    let socket = needed("socket_path")?;
+    config.socket = Some(socket.into());
+    config.services = true;
+    config.approve_all = given["trust_auto_approve"] == true;
+    if !text("registry_addr").is_empty() {
+        config.rendezvous =
+            text("registry_addr").parse::<RendezvousConfig>().map_err(|e| format!("registry_addr: {e}"))?;
+    }
+    let mut slot = NODE.lock().unwrap_or_else(PoisonError::into_inner);
+    if slot.is_some() {
+        return Err("embedded daemon already started".into());
+    }
+    let node = Node::start(config).map_err(|e| format!("daemon start: {e}"))?;
+    crate::table::own();
+    let info = node.info().map_err(|e| format!("daemon start: {e}"))?;
+    *slot = Some(node);
+    let key = info["public_key"].as_str().unwrap_or_default();
+    let digit = |at: usize| key.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let key: Vec<u8> = (0..key.len()).step_by(2).filter_map(digit).collect();
+    Ok(json!({
+        "address": info["node_id"].to_string(), "node_id": info["node_id"], "public_key": Base64::encode_string(&key),
+        "socket": socket, "pilot_address": info["address"],
+    }))
+}
+
+/// Ends the node in order.
+#[unsafe(no_mangle)]
+pub extern "C" fn PilotEmbeddedStop() -> *mut c_char {
+    string(|| {
+        let node = NODE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let status = if node.is_some() { "stopped" } else { "not_started" };
+        drop(node);
+        Ok(Some(json!({"status": status})))
+    })
+}

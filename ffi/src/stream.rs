@@ -1,0 +1,318 @@
+//! Owns streams by handle: no kernel between a node of this process and the caller's buffer. And how descriptors ended.
+
+use crate::error::{
+    Fault, PILOT_E_CLOSED, PILOT_E_FULL, PILOT_E_RESET, PILOT_E_TIMEOUT, PILOT_E_WOULD_BLOCK, bytes, deadline, guarded,
+    needed, pilot_error, room, timeout, wait_readable,
+};
+use crate::listener::{Listener, Want};
+use crate::node::NodeObject;
+use crate::peer::{fill, out, pilot_peer};
+use crate::table::{Used, get, insert, pilot_handle};
+use pilot_node::{Code, Failure, Stream};
+use rustix::event::epoll;
+use serde_json::json;
+use std::ffi::{c_char, c_int};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// End reading: what arrives is dropped.
+pub const PILOT_SHUT_READ: c_int = 0;
+/// End writing: the peer reads the end after everything written.
+pub const PILOT_SHUT_WRITE: c_int = 1;
+/// Both.
+pub const PILOT_SHUT_BOTH: c_int = 2;
+/// pilot_stream_end: the stream has not ended.
+pub const PILOT_STREAM_OPEN: c_int = 1;
+
+/// How long the node may take to say how a stream ended.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(crate) struct StreamObject {
+    way: Way,
+    closed: AtomicBool,
+}
+
+enum Way {
+    /// Of a node in this process.
+    Local(Stream),
+    /// Of a daemon, by descriptor.
+    Socket { socket: UnixStream, readiness: OnceLock<OwnedFd>, node: Used<NodeObject> },
+}
+
+impl StreamObject {
+    const fn new(way: Way) -> Self {
+        Self { way, closed: AtomicBool::new(false) }
+    }
+
+    fn socket(fd: OwnedFd, node: Used<NodeObject>) -> Self {
+        Self::new(Way::Socket { socket: fd.into(), readiness: OnceLock::new(), node })
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // It may have ended already.
+        let _ = self.shutdown(Shutdown::Both);
+    }
+
+    fn shutdown(&self, how: Shutdown) -> Result<(), Fault> {
+        match &self.way {
+            Way::Local(stream) => stream.shutdown(how)?,
+            Way::Socket { socket, .. } => socket.shutdown(how)?,
+        }
+        Ok(())
+    }
+
+    fn read(&self, buffer: &mut [u8], ms: c_int) -> Result<i64, Fault> {
+        let result =
+            match &self.way {
+                Way::Local(stream) => stream.read_within(buffer, timeout(ms)).map_err(|e| in_time(e.into(), ms)),
+                Way::Socket { .. } if buffer.is_empty() => Ok(0),
+                Way::Socket { socket, node, .. } => self.on_socket(ms, epoll::EventFlags::IN, || {
+                    match rustix::net::recv(socket, &mut *buffer, rustix::net::RecvFlags::DONTWAIT)?.1 {
+                        0 => ended(node, socket).map(|_| 0),
+                        n => Ok(n),
+                    }
+                }),
+            };
+        self.outcome(result)
+    }
+
+    fn write(&self, data: &[u8], ms: c_int) -> Result<i64, Fault> {
+        let result = match &self.way {
+            Way::Local(stream) => stream.write_within(data, timeout(ms)).map_err(|e| in_time(e.into(), ms)),
+            Way::Socket { socket, .. } => self.on_socket(ms, epoll::EventFlags::OUT, || {
+                let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+                Ok(rustix::net::send(socket, data, flags)?)
+            }),
+        };
+        self.outcome(result)
+    }
+
+    fn outcome(&self, result: Result<usize, Fault>) -> Result<i64, Fault> {
+        match result {
+            Ok(0) | Err(_) if self.closed.load(Ordering::SeqCst) => {
+                Err(Fault::new(PILOT_E_CLOSED, "the stream was closed meanwhile"))
+            }
+            result => Ok(result? as i64),
+        }
+    }
+
+    /// Repeats `act` until it need not wait, for at most `ms`.
+    fn on_socket(
+        &self,
+        ms: c_int,
+        what: epoll::EventFlags,
+        mut act: impl FnMut() -> Result<usize, Fault>,
+    ) -> Result<usize, Fault> {
+        let Way::Socket { socket, readiness, .. } = &self.way else { return Ok(0) };
+        let until = deadline(ms);
+        loop {
+            match act() {
+                Err(fault) if fault.code == PILOT_E_WOULD_BLOCK => {}
+                result => return result,
+            }
+            if ms == 0 {
+                // What was told before is over now; what comes later is told again.
+                if let Some(epoll) = readiness.get() {
+                    let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+                    let mut events =
+                        [epoll::Event { flags: epoll::EventFlags::IN, data: epoll::EventData::new_u64(0) }];
+                    epoll::wait(epoll, &mut events[..], Some(&none))?;
+                }
+                return act();
+            }
+            match what {
+                epoll::EventFlags::IN => wait_readable(socket, until, PILOT_E_TIMEOUT)?,
+                _ => wait_writable(socket, until)?,
+            }
+        }
+    }
+
+    fn readiness(&self) -> Result<BorrowedFd<'_>, Fault> {
+        match &self.way {
+            Way::Local(stream) => Ok(stream.readiness()?),
+            Way::Socket { socket, readiness, .. } => {
+                if readiness.get().is_none() {
+                    let fd = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+                    let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+                    epoll::add(&fd, socket, epoll::EventData::new_u64(0), flags)?;
+                    // Another thread may have been faster; its descriptor stays.
+                    let _ = readiness.set(fd);
+                }
+                readiness.get().map(AsFd::as_fd).ok_or_else(|| Fault::invalid("no descriptor"))
+            }
+        }
+    }
+}
+
+/// A wait that was limited and ran out is a time-out.
+fn in_time(fault: Fault, ms: c_int) -> Fault {
+    match fault.code {
+        PILOT_E_WOULD_BLOCK if ms != 0 => Fault::new(PILOT_E_TIMEOUT, "nothing happened in time"),
+        _ => fault,
+    }
+}
+
+fn wait_writable(socket: &UnixStream, until: Option<std::time::Instant>) -> Result<(), Fault> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    loop {
+        let left = until.map(|at| at.saturating_duration_since(std::time::Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return Err(Fault::new(PILOT_E_TIMEOUT, "nothing happened in time"));
+        }
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut [PollFd::new(socket, PollFlags::OUT)], left.as_ref()) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// How a stream on a descriptor has ended: 0 in order, [`PILOT_STREAM_OPEN`] not yet, or a failure.
+pub(crate) fn ended(node: &NodeObject, fd: impl AsFd) -> Result<c_int, Fault> {
+    let inode = rustix::fs::fstat(&fd)?.st_ino;
+    let mut client = node.client()?;
+    let end = client.call(&json!({"op": "stream_end", "inode": inode}), &[], Some(END_TIMEOUT))?.data;
+    match end["end"].as_str() {
+        Some("open") => Ok(PILOT_STREAM_OPEN),
+        Some("error") => {
+            let text = |key: &str| end[key].as_str().unwrap_or_default().to_owned();
+            Err(Failure::new(Code::from_name(&text("code")), text("message")).hint(text("hint")).into())
+        }
+        _ => Ok(0),
+    }
+}
+
+/// How the stream behind a descriptor of pilot_connect or pilot_accept stands: PILOT_STREAM_OPEN, 0 (both sides ended in
+/// order), or the code of what broke it. A descriptor at whose end reading gives 0 is asked about here: while it is
+/// PILOT_STREAM_OPEN then, the peer has ended its side in order. The node remembers the last 4096 ends.
+/// Any thread. PILOT_E_NOT_FOUND: no stream of this node; PILOT_E_CLOSED: no descriptor.
+#[unsafe(no_mangle)]
+pub extern "C" fn pilot_stream_end(node: pilot_handle, fd: c_int, error: *mut pilot_error) -> c_int {
+    guarded(error, || {
+        if fd < 0 {
+            return Err(Fault::invalid("a descriptor is not negative"));
+        }
+        let node: Used<NodeObject> = get(node)?;
+        // SAFETY: not negative; only looked at by fstat, which fails for what is none.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        ended(&node, fd)
+    })
+}
+
+/// Opens a stream as pilot_connect does, and gives a handle for pilot_stream_read and pilot_stream_write instead of a
+/// descriptor: with a node of this process, bytes go to and from the caller's buffer without the kernel.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_stream_connect(
+    node: pilot_handle,
+    peer: *const c_char,
+    port: u16,
+    timeout_ms: c_int,
+    error: *mut pilot_error,
+) -> pilot_handle {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let peer = unsafe { needed(peer, "peer")? };
+        let node: Used<NodeObject> = get(node)?;
+        let limit = timeout(timeout_ms);
+        insert(match node.local() {
+            Some(local) => {
+                StreamObject::new(Way::Local(local.connect_timeout(peer, port, limit.unwrap_or(Duration::MAX))?))
+            }
+            None => StreamObject::socket(node.client()?.open(peer, port, limit)?.socket.into(), node),
+        })
+    })
+}
+
+/// Accepts a stream as pilot_accept does, and gives a handle as pilot_stream_connect does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_stream_accept(
+    listener: pilot_handle,
+    timeout_ms: c_int,
+    from: *mut pilot_peer,
+    error: *mut pilot_error,
+) -> pilot_handle {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let from = unsafe { out(from)? };
+        let listener: Used<Listener> = get(listener)?;
+        let node = listener.node.clone().ok_or_else(|| Fault::invalid("the listener has no node"))?;
+        let local = node.local();
+        let want = if local.is_some() { Want::Number } else { Want::Descriptor };
+        let (fd, data) = listener.accept(timeout_ms, want)?;
+        fill(from, &data);
+        insert(match (local, fd) {
+            (Some(local), _) => StreamObject::new(Way::Local(local.claim(data["stream"].as_u64().unwrap_or(0))?)),
+            (None, Some(fd)) => StreamObject::socket(fd, node),
+            (None, None) => return Err(Fault::new(PILOT_E_FULL, "no descriptors are left")),
+        })
+    })
+}
+
+/// Reads at most len bytes and gives their number; 0 when the peer has ended its side in order. Waits at most timeout_ms (0:
+/// not at all; negative: for ever). Any thread; one at a time per direction is sensible.
+/// PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_RESET and others that say why the stream broke, PILOT_E_CLOSED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_stream_read(
+    stream: pilot_handle,
+    buffer: *mut u8,
+    len: usize,
+    timeout_ms: c_int,
+    error: *mut pilot_error,
+) -> i64 {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let buffer = unsafe { room(buffer, len)? };
+        get::<StreamObject>(stream)?.read(buffer, timeout_ms)
+    })
+}
+
+/// Writes at most len bytes and gives how many were taken, at least 1 unless len is 0. Waits for room at most timeout_ms (0:
+/// not at all; negative: for ever). What was taken is delivered, also when the handle is closed right after.
+/// Any thread; one at a time per direction is sensible. Codes as pilot_stream_read.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_stream_write(
+    stream: pilot_handle,
+    data: *const u8,
+    len: usize,
+    timeout_ms: c_int,
+    error: *mut pilot_error,
+) -> i64 {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let data = unsafe { bytes(data, len)? };
+        let stream: Used<StreamObject> = get(stream)?;
+        if data.is_empty() { Ok(0) } else { stream.write(data, timeout_ms) }
+    })
+}
+
+/// Ends one direction or both: PILOT_SHUT_READ, PILOT_SHUT_WRITE, PILOT_SHUT_BOTH. Any thread; does not wait.
+#[unsafe(no_mangle)]
+pub extern "C" fn pilot_stream_shutdown(stream: pilot_handle, how: c_int, error: *mut pilot_error) -> c_int {
+    guarded(error, || {
+        let stream: Used<StreamObject> = get(stream)?;
+        let how = match how {
+            PILOT_SHUT_READ => Shutdown::Read,
+            PILOT_SHUT_WRITE => Shutdown::Write,
+            PILOT_SHUT_BOTH => Shutdown::Both,
+            _ => return Err(Fault::invalid("how is PILOT_SHUT_READ, PILOT_SHUT_WRITE or PILOT_SHUT_BOTH")),
+        };
+        match stream.shutdown(how) {
+            // It has ended already, which is what was wanted.
+            Err(fault) if fault.code == PILOT_E_RESET => Ok(0),
+            result => result.map(|()| 0),
+        }
+    })
+}
+
+/// A descriptor that is readable when reading or writing may do something; made on first use. Poll it for reading, then read
+/// and write with a time limit of 0 until PILOT_E_WOULD_BLOCK, which makes it unreadable again. It belongs to the handle.
+#[unsafe(no_mangle)]
+pub extern "C" fn pilot_stream_event_fd(stream: pilot_handle, error: *mut pilot_error) -> c_int {
+    guarded(error, || Ok(get::<StreamObject>(stream)?.readiness()?.as_raw_fd()))
+}

@@ -1,0 +1,175 @@
+//! What the tests of the library share: folders, tools, a rendezvous, nodes, C programs.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use pilot_node::{Config, Node, RendezvousConfig};
+use pilot_rendezvous::server::{Server, ServerConfig, Stopper};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+static FOLDERS: AtomicU32 = AtomicU32::new(0);
+
+/// The package's folder.
+pub fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where cargo puts the `libpilot.so` that belongs to this very test: beside its program.
+pub fn library_folder() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
+}
+
+/// A program of the system. Where it is missing the test says so, and fails in CI.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{name} is needed in CI");
+        println!("skipped: {name} is not installed");
+    }
+    found
+}
+
+/// A folder that is gone when the test is over.
+pub struct Folder {
+    pub path: PathBuf,
+}
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        let number = FOLDERS.fetch_add(1, Ordering::SeqCst);
+        let path = std::env::temp_dir().join(format!("pilot-ffi-{name}-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self { path }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A rendezvous of this process, and a folder for nodes.
+pub struct Lab {
+    pub folder: Folder,
+    pub endpoint: String,
+    stopper: Stopper,
+    server: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Lab {
+    pub fn new(name: &str) -> Self {
+        let folder = Folder::new(name);
+        let config = ServerConfig {
+            home: folder.path.join("rendezvous"),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            idle_exit: None,
+        };
+        let server = Server::bind(&config).unwrap();
+        let ((key, addr), stopper) = (server.endpoint(), server.stopper());
+        let server = Some(std::thread::spawn(move || server.run()));
+        Self { folder, endpoint: format!("{key}@{addr}"), stopper, server }
+    }
+
+    /// A node as the daemon is one, whose socket is `NAME.sock` in the folder.
+    pub fn daemon(&self, name: &str) -> Node {
+        let mut config = Config::daemon(self.folder.path.join(name));
+        config.hostname = Some(name.into());
+        config.listen = "127.0.0.1:0".parse().unwrap();
+        config.rendezvous = self.endpoint.parse::<RendezvousConfig>().unwrap();
+        config.socket = Some(self.socket(name));
+        let node = Node::start(config).unwrap();
+        until("it is registered", || call(&node, json!({"op": "info"}))["rendezvous"] == "ready");
+        node
+    }
+
+    pub fn socket(&self, name: &str) -> PathBuf {
+        self.folder.path.join(format!("{name}.sock"))
+    }
+
+    /// Two daemons whose owners have approved each other, for every port.
+    pub fn pair(&self) -> (Node, Node) {
+        let (a, b) = (self.daemon("node-a"), self.daemon("node-b"));
+        befriend(&a, &b, "node-b", "node-a");
+        (a, b)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        self.server.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+pub fn befriend(a: &Node, b: &Node, b_name: &str, a_name: &str) {
+    call(a, json!({"op": "handshake", "node": b_name, "ports": "all"}));
+    until("the request arrives", || !call(b, json!({"op": "pending"}))["pending"].as_array().unwrap().is_empty());
+    call(b, json!({"op": "approve", "node": a_name, "ports": "all"}));
+    until("the approval arrives", || call(a, json!({"op": "trust"}))["total"] == 1);
+}
+
+pub fn call(node: &Node, op: Value) -> Value {
+    node.call(op, Vec::new()).unwrap().0
+}
+
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < end, "until {what}: 20 s have passed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Compiles a C program of `examples/` or `tests/c/` as strictly as C allows.
+pub fn compile(source: &str, folder: &Path, flags: &[&str]) -> PathBuf {
+    let libraries = library_folder();
+    let source = here().join(source);
+    let program = folder.join(source.file_stem().unwrap());
+    let compiled = Command::new("cc")
+        .args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-O1", "-I"])
+        .arg(here().join("include"))
+        .args(flags)
+        .arg("-o")
+        .arg(&program)
+        .arg(&source)
+        .arg("-L")
+        .arg(&libraries)
+        .args(["-lpilot", "-lpthread", &format!("-Wl,-rpath,{}", libraries.display())])
+        .status()
+        .expect("a C compiler");
+    assert!(compiled.success(), "{}", source.display());
+    // Programs ask for the library by its SONAME.
+    let name = libraries.join("libpilot.so.0");
+    if !name.exists() {
+        let _ = std::os::unix::fs::symlink("libpilot.so", &name); // another test may have been faster
+    }
+    program
+}
+
+/// Runs a program that must succeed within a minute, and gives what it printed.
+pub fn run(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = run_any(command);
+    let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{status}\n{stdout}\n{stderr}");
+    stdout.into_owned()
+}
+
+pub fn run_any(command: &mut Command) -> Output {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let id = child.id().to_string();
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if wait.recv_timeout(Duration::from_secs(120)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let _ = Command::new("kill").args(["-9", &id]).status();
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(done);
+    watchdog.join().unwrap();
+    output
+}
