@@ -1,116 +1,100 @@
-/* Two nodes in one process approve each other and talk through a stream.
+/* Two nodes in one process approve each other and talk: a stream by handle, a message, a datagram, events.
  *
- *   cc -o talk talk.c -lpilot && ./talk KEY@host:port FOLDER
+ *   cc -o talk talk.c $(pkg-config --cflags --libs pilot) && ./talk KEY@host:port FOLDER
  */
-#define _POSIX_C_SOURCE 200809L
-#include "pilot.h"
+#include "common.h"
 
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
-static pilot_error error;
-
-static void die(const char *what) {
-  fprintf(stderr, "%s: %s (%s)\n", what, error.message, error.hint);
-  exit(1);
-}
-
-static pilot_node *start(const char *folder, const char *name, const char *rendezvous) {
-  char home[512];
-  pilot_config config;
-  pilot_node *node;
-  snprintf(home, sizeof home, "%s/%s", folder, name);
-  memset(&config, 0, sizeof config);
-  config.struct_size = sizeof config;
-  config.home = home;
-  config.hostname = name;
-  config.rendezvous = rendezvous;
-  node = pilot_node_start(&config, &error);
-  if (!node) die(name);
-  return node;
-}
-
-/* Repeats an operation until its answer contains what is waited for. */
-static void until(pilot_node *node, const char *operation, const char *wanted) {
-  char answer[8192];
-  struct timespec pause = {0, 10000000};
-  int tries;
-  for (tries = 0; tries < 1000; tries++) {
-    if (pilot_call(node, operation, NULL, 0, answer, sizeof answer, &error) < 0) die(operation);
-    if (strstr(answer, wanted)) return;
-    nanosleep(&pause, NULL);
-  }
-  fprintf(stderr, "%s never gave %s\n", operation, wanted);
-  exit(1);
+/* Waits for an event of one kind. */
+static void await(pilot_handle watch, int kind, pilot_event *event) {
+  do {
+    event->struct_size = sizeof *event;
+    event->payload = NULL;
+    event->payload_size = 0;
+    must("event", pilot_next_event(watch, event, 10000, &error));
+  } while (event->kind != kind);
 }
 
 /* Serves one stream: sends back what it reads, in order. */
-static void *serve(void *argument) {
-  char buffer[4096];
-  ssize_t n;
-  pilot_error failed;
-  int fd = pilot_accept((pilot_node *)argument, 1000, 10000, &failed);
-  if (fd < 0) {
-    fprintf(stderr, "accept: %s\n", failed.message);
-    exit(1);
+static void *serve(void *listener) {
+  unsigned char buffer[4096];
+  long long n;
+  pilot_peer from;
+  pilot_handle stream;
+  from.struct_size = sizeof from;
+  stream = must("accept", pilot_stream_accept(*(pilot_handle *)listener, 10000, &from, &error));
+  printf("stream from %s\n", from.hostname);
+  while ((n = must("read", pilot_stream_read(stream, buffer, sizeof buffer, -1, &error))) > 0) {
+    must("write", pilot_stream_write(stream, buffer, (size_t)n, -1, &error));
   }
-  while ((n = read(fd, buffer, sizeof buffer)) > 0) {
-    if (write(fd, buffer, (size_t)n) != n) exit(1);
-  }
-  close(fd);
+  pilot_close(stream);
   return NULL;
 }
 
 int main(int argc, char **argv) {
   static const char question[] = "{\"action\":\"execute_query\"}";
-  char answer[sizeof question];
+  unsigned char answer[256];
   size_t got = 0;
-  ssize_t n;
+  long long n;
   pthread_t server;
-  pilot_node *a, *b;
-  int fd, tries;
-  struct timespec pause = {0, 10000000};
+  pilot_handle a, b, watch, listener, stream;
+  pilot_event event;
+  pilot_message message;
+  pilot_peer peer;
+  uint16_t port = 0;
+  int sockets[2];
 
   if (argc != 3) return 2;
-  a = start(argv[2], "c-primary", argv[1]);
-  b = start(argv[2], "c-worker", argv[1]);
-  until(a, "{\"op\":\"info\"}", "\"rendezvous\":\"ready\"");
-  until(b, "{\"op\":\"info\"}", "\"rendezvous\":\"ready\"");
-
-  if (pilot_connect(a, "c-worker", 1000, 5000, &error) != PILOT_E_NOT_TRUSTED) return 1;
-  if (pilot_call(a, "{\"op\":\"handshake\",\"node\":\"c-worker\"}", NULL, 0, NULL, 0, &error) < 0) die("handshake");
-  until(b, "{\"op\":\"pending\"}", "c-primary");
-  if (pilot_call(b, "{\"op\":\"approve\",\"node\":\"c-primary\"}", NULL, 0, NULL, 0, &error) < 0) die("approve");
-  until(a, "{\"op\":\"trust\"}", "\"total\":1");
-
-  if (pthread_create(&server, NULL, serve, b) != 0) return 1;
-  for (tries = 0, fd = -1; fd < 0 && tries < 500; tries++) {
-    fd = pilot_connect(a, "c-worker", 1000, 5000, &error);
-    if (fd < 0) nanosleep(&pause, NULL); /* the server thread may not have bound its port yet */
+  a = start_node(argv[2], "c-primary", argv[1]);
+  b = start_node(argv[2], "c-worker", argv[1]);
+  watch = must("watch", pilot_watch(b, NULL, &error));
+  while ((n = pilot_handshake(a, "c-worker", "let us talk", &error)) < 0) {
+    if (n != PILOT_E_UNREACHABLE && n != PILOT_E_NOT_FOUND) must("handshake", n); /* not registered yet */
+    usleep(10000);
   }
-  if (fd < 0) die("connect");
-  if (write(fd, question, sizeof question) != (ssize_t)sizeof question) return 1;
-  shutdown(fd, SHUT_WR);
-  while (got < sizeof answer && (n = read(fd, answer + got, sizeof answer - got)) > 0) got += (size_t)n;
+  await(watch, PILOT_EVENT_TRUST_REQUEST, &event);
+  printf("request from %s\n", event.peer.hostname);
+  if (pilot_connect(a, "c-worker", 1000, 5000, NULL, &error) != PILOT_E_NOT_TRUSTED) return 1;
+  must("approve", pilot_approve(b, event.peer.hostname, "all", &error));
+  if (must("wait", pilot_wait_trust(a, "c-worker", 10000, &error)) != 1) return 1;
+
+  listener = must("listen", pilot_listen(b, 1000, &error));
+  if (pilot_listen(b, 1000, &error) != PILOT_E_CONFLICT) return 1;
+  if (pthread_create(&server, NULL, serve, &listener) != 0) return 1;
+  stream = must("connect", pilot_stream_connect(a, "c-worker", 1000, 5000, &error));
+  must("write", pilot_stream_write(stream, (const unsigned char *)question, sizeof question, -1, &error));
+  must("shutdown", pilot_stream_shutdown(stream, PILOT_SHUT_WRITE, &error));
+  while ((n = must("read", pilot_stream_read(stream, answer + got, sizeof answer - got, -1, &error))) > 0) got += (size_t)n;
   if (got != sizeof question || memcmp(question, answer, got) != 0) return 1;
-  close(fd);
   pthread_join(server, NULL);
+  printf("echo: %s\n", (const char *)answer);
 
-  /* Bad use gives codes, never crashes. */
-  if (pilot_connect(NULL, "x", 1, 0, &error) != PILOT_E_INVALID) return 1;
-  if (pilot_connect(a, NULL, 1, 0, NULL) != PILOT_E_INVALID) return 1;
-  if (pilot_call(a, "not json", NULL, 0, NULL, 0, &error) != PILOT_E_INVALID) return 1;
-  if (pilot_call(a, "{\"op\":\"info\"}", NULL, 5, NULL, 0, &error) != PILOT_E_INVALID) return 1;
-  if (pilot_node_start(NULL, &error) != NULL) return 1;
-  pilot_node_free(NULL);
+  /* A datagram there and back. */
+  peer.struct_size = sizeof peer;
+  sockets[0] = (int)must("datagrams", pilot_datagram_open(a, 0, &port, &error));
+  sockets[1] = (int)must("datagrams", pilot_datagram_open(b, 5353, NULL, &error));
+  must("find", pilot_find(a, "c-worker", &peer, &error));
+  peer.port = 5353;
+  must("send", pilot_datagram_send(sockets[0], &peer, (const unsigned char *)"ping", 4, &error));
+  if (must("receive", pilot_datagram_recv(sockets[1], &peer, answer, sizeof answer, &error)) != 4 || peer.port != port) return 1;
+  must("send", pilot_datagram_send(sockets[1], &peer, answer, 4, &error));
+  if (must("receive", pilot_datagram_recv(sockets[0], NULL, answer, sizeof answer, &error)) != 4) return 1;
+  if (memcmp(answer, "ping", 4) != 0) return 1;
 
-  printf("libpilot %s: %s\n", pilot_version(), answer);
-  pilot_node_free(a);
-  pilot_node_free(b);
+  /* A message waits in the inbox until it is taken. A node without services does not take any. */
+  if (pilot_send_message(a, "c-worker", PILOT_JSON, (const unsigned char *)"{", 1, 1000, &error) != PILOT_E_INVALID) return 1;
+  message.struct_size = sizeof message;
+  if (must("inbox", pilot_read_message(b, 0, &message, answer, sizeof answer, &error)) != 0) return 1;
+  if (pilot_call(a, "{\"op\":\"info\"}", NULL, 0, NULL, 0, &error) < 100) return 1;
+
+  close(sockets[0]);
+  close(sockets[1]);
+  must("close", pilot_close(stream));
+  must("close", pilot_close(watch));
+  must("close", pilot_close(listener));
+  must("close", pilot_close(a));
+  must("close", pilot_close(b));
+  printf("libpilot %s\n", pilot_version());
   return 0;
 }

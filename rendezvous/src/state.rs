@@ -50,6 +50,8 @@ impl Journal for NoJournal {
 struct Node {
     record: NodeRecord,
     grants: Vec<IdentityKey>,
+    /// The record was signed before its owner knew its address: nobody could verify it, so nobody gets it.
+    placeholder: bool,
 }
 
 #[derive(Clone)]
@@ -121,7 +123,7 @@ impl State {
         // The record must name the address it is bound to; one that does not is only a question for it.
         let grants = self.nodes.get(caller).map(|n| n.grants.clone()).unwrap_or_default();
         let placeholder = record.addr != addr;
-        let node = Node { record, grants };
+        let node = Node { record, grants, placeholder };
         let row = emit_node(&node, addr);
         journal.commit(&[Change::Node(caller.0, Some(row))]).map_err(|_| Refusal::Storage)?;
         if placeholder {
@@ -166,14 +168,15 @@ impl State {
             Query::Addr(addr) => self.addrs.get(addr),
             Query::Key(key) => Some(key),
         };
-        let node = key.and_then(|key| self.nodes.get(key)).ok_or(Refusal::NotFound)?;
+        let node = key.and_then(|key| self.nodes.get(key)).filter(|n| !n.placeholder).ok_or(Refusal::NotFound)?;
         let by_name = matches!(query, Query::Name(_));
         let allowed = by_name || node.record.public || node.grants.contains(caller) || node.record.identity == *caller;
         if allowed { Ok(node.record.emit()) } else { Err(Refusal::NotFound) }
     }
 
     pub(crate) fn search(&self, tag: &str) -> Vec<Vec<u8>> {
-        let matches = |n: &&Node| n.record.public && (tag.is_empty() || n.record.tags.iter().any(|t| t == tag));
+        let matches =
+            |n: &&Node| n.record.public && !n.placeholder && (tag.is_empty() || n.record.tags.iter().any(|t| t == tag));
         self.nodes.values().filter(matches).take(SEARCH_MAX).map(|n| n.record.emit()).collect()
     }
 
@@ -183,7 +186,7 @@ impl State {
         keys: Vec<IdentityKey>,
         journal: &mut dyn Journal,
     ) -> Result<(), Refusal> {
-        let node = self.nodes.get(caller).ok_or(Refusal::NotRegistered)?;
+        let node = self.nodes.get(caller).filter(|n| !n.placeholder).ok_or(Refusal::NotRegistered)?;
         if node.grants != keys {
             let node = Node { grants: keys, ..node.clone() };
             let row = emit_node(&node, node.record.addr);
@@ -255,9 +258,10 @@ fn parse_node(bytes: &[u8]) -> Result<Node, Malformed> {
     let addr = Addr::from_bytes(r.array()?);
     let grants = (0..r.varint()?).map(|_| Ok(IdentityKey(r.array()?))).collect::<Result<_, Malformed>>()?;
     let mut record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
+    let placeholder = record.addr != addr;
     record.addr = addr;
     r.finish()?;
-    Ok(Node { record, grants })
+    Ok(Node { record, grants, placeholder })
 }
 
 fn emit_letter(letter: &Letter) -> Vec<u8> {
@@ -293,15 +297,28 @@ mod tests {
 
     fn register(state: &mut State, n: u8, name: &str, sequence: u64) -> Result<Addr, Refusal> {
         let mut next = 100 + u32::from(n);
-        state.register(
-            &key(n),
-            record(n, Addr::default(), name, sequence),
-            || {
+        let mut register = |addr| {
+            let fresh = || {
                 next += 1;
                 next
-            },
-            &mut NoJournal,
-        )
+            };
+            state.register(&key(n), record(n, addr, name, sequence), fresh, &mut NoJournal)
+        };
+        // As nodes do: the second record names the address that the first one asked for.
+        let addr = register(Addr::default())?;
+        register(addr)
+    }
+
+    #[test]
+    fn a_record_that_nobody_could_verify_is_given_to_nobody() {
+        let mut state = State::default();
+        let asking = record(1, Addr::default(), "new", 1);
+        let addr = state.register(&key(1), asking, || 7, &mut NoJournal).expect("free");
+        assert_eq!(state.lookup(&key(2), &Query::Name("new".into())), Err(Refusal::NotFound));
+        assert_eq!(state.grant(&key(1), vec![key(2)], &mut NoJournal), Err(Refusal::NotRegistered));
+        assert_eq!(state.register(&key(1), record(1, addr, "new", 1), || 8, &mut NoJournal), Ok(addr));
+        let found = state.lookup(&key(2), &Query::Name("new".into())).expect("registered");
+        assert_eq!(NodeRecord::parse(&found).expect("signed").addr, addr);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// A connection of another program.
@@ -85,11 +86,9 @@ impl Ipc {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(error)?;
         }
-        // Born private: nobody else can connect between bind and chmod.
-        let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-        let listener = UnixListener::bind(path);
-        rustix::process::umask(mask);
-        let mut listener = listener.map_err(error)?;
+        let mut listener = UnixListener::bind(path).map_err(error)?;
+        // Whoever connects before this is refused by its credentials. (An umask would be every thread's.)
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(error)?;
         registry.register(&mut listener, LISTENER, Interest::READABLE).map_err(error)?;
         Ok(Self { listener: Some((listener, path.into())), listener_ready: true, ..Self::private() })
     }
