@@ -7,6 +7,10 @@ use pilot_node::{Config, Node, RendezvousConfig};
 use serde_json::{Value, json};
 use std::ffi::c_char;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the first registration may take.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 
 static NODE: Mutex<Option<Node>> = Mutex::new(None);
 
@@ -46,7 +50,7 @@ fn start(given: &Value) -> Result<Value, Text> {
     }
     let node = Node::start(config).map_err(|e| format!("daemon start: {e}"))?;
     crate::table::own();
-    let info = node.info().map_err(|e| format!("daemon start: {e}"))?;
+    let info = registered(&node)?;
     *slot = Some(node);
     let key = info["public_key"].as_str().unwrap_or_default();
     let digit = |at: usize| key.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
@@ -55,6 +59,23 @@ fn start(given: &Value) -> Result<Value, Text> {
         "address": info["node_id"].to_string(), "node_id": info["node_id"], "public_key": Base64::encode_string(&key),
         "socket": socket, "pilot_address": info["address"],
     }))
+}
+
+/// The node's state once it has an address, which a new node gets from the rendezvous.
+fn registered(node: &Node) -> Result<Value, Text> {
+    let end = Instant::now() + REGISTER_TIMEOUT;
+    loop {
+        let info = node.info().map_err(|e| format!("daemon start: {e}"))?;
+        let refusal = info["rendezvous_refusal"].as_str();
+        match info["rendezvous"].as_str() {
+            Some("ready" | "absent") => return Ok(info),
+            Some("refused") => return Err(format!("daemon start: register: {}", refusal.unwrap_or_default())),
+            // A node that has been registered once serves the peers it knows; registration goes on behind it.
+            _ if Instant::now() >= end && info["node_id"] != 0 => return Ok(info),
+            _ if Instant::now() >= end => return Err("daemon start: register: the rendezvous does not answer".into()),
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
 }
 
 /// Ends the node in order.

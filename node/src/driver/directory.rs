@@ -7,11 +7,14 @@ use super::{Driver, Reply, emit_profile};
 use crate::failure::{Code, Failure};
 use crate::resolve;
 use crate::store::{Job, wall_s};
-use pilot_core::control::{Answer as DirectoryAnswer, Refusal};
+use pilot_core::control::{Answer as DirectoryAnswer, Query, Refusal};
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::{IdentityKey, NodeRecord, valid_hostname};
 use pilot_core::trust::{Outcome, Terms, TrustError};
 use serde_json::{Value, json};
+
+/// Records that were found lately and are remembered.
+pub(super) const MET_MAX: usize = 256;
 
 /// What a question to the rendezvous was for.
 pub(crate) struct Lookup {
@@ -39,6 +42,12 @@ impl Driver {
             Ok(query) => query,
             Err(failure) => return self.lookup_failed(purpose, failure),
         };
+        // Private nodes are found by name only; who was found so may then be called by its address.
+        if let Query::Addr(addr) = &query
+            && let Some(record) = self.met.iter().rev().find(|r| r.addr == *addr).cloned()
+        {
+            return self.found(target, &record, purpose);
+        }
         match self.stack.endpoint_mut().lookup(now, query) {
             Some(ticket) => drop(self.lookups.insert(ticket, Lookup { target: target.into(), purpose })),
             None => self.lookup_failed(purpose, no_rendezvous(target)),
@@ -80,7 +89,14 @@ impl Driver {
         let Some(Lookup { target, purpose }) = self.lookups.remove(&ticket) else { return };
         match answer {
             Some(DirectoryAnswer::Found(bytes)) => match NodeRecord::parse(&bytes) {
-                Ok(record) => self.found(&target, &record, purpose),
+                Ok(record) => {
+                    self.met.retain(|r| r.identity != record.identity);
+                    self.met.push_back(record.clone());
+                    if self.met.len() > MET_MAX {
+                        self.met.pop_front();
+                    }
+                    self.found(&target, &record, purpose);
+                }
                 Err(_) => {
                     self.lookup_failed(purpose, Failure::new(Code::Internal, "the rendezvous sent a forged record"))
                 }

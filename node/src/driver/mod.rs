@@ -81,6 +81,8 @@ pub(crate) struct Driver {
     connecting: BTreeMap<StreamId, Connecting>,
     listeners: BTreeMap<u16, ListenerOwner>,
     lookups: BTreeMap<u32, directory::Lookup>,
+    /// The newest [`directory::MET_MAX`] records that were found.
+    met: VecDeque<NodeRecord>,
     /// Handed-out descriptors by token.
     tokens: BTreeMap<Token, StreamId>,
     next_token: usize,
@@ -155,6 +157,7 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
         connecting: BTreeMap::new(),
         listeners: BTreeMap::new(),
         lookups: BTreeMap::new(),
+        met: VecDeque::new(),
         tokens: BTreeMap::new(),
         next_token: FIRST_FREE_TOKEN + 1,
         ipc: Some(ipc),

@@ -203,8 +203,9 @@ impl Driver {
         let text = String::from_utf8_lossy(rest.get(4..).unwrap_or_default()).into_owned();
         let now = |data: Value| Some(Ok(frame(HANDSHAKE + 1, &[data.to_string().as_bytes()])));
         let op = match sub {
-            1 => json!({"op": "handshake", "node": node.to_string(), "note": text}),
-            2 => json!({"op": "approve", "node": node.to_string()}),
+            // Official clients know trust without ports: it opens all of them.
+            1 => json!({"op": "handshake", "node": node.to_string(), "note": text, "ports": "all"}),
+            2 => json!({"op": "approve", "node": node.to_string(), "ports": "all"}),
             3 => json!({"op": "reject", "node": node.to_string(), "note": text}),
             4 => return now(self.pending()),
             5 => {
