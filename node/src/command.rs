@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 /// Commands that may wait for the loop.
-pub(crate) const COMMANDS_MAX: usize = 4096;
+pub(crate) const COMMANDS_MAX: usize = 1024;
 /// Streams of one listener that may wait for `accept`.
 pub(crate) const ACCEPT_MAX: usize = 128;
 

@@ -5,7 +5,7 @@
 //! nothing.
 
 use crate::files::{FileDone, FileJob, Files};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 use pilot_core::Addr;
 use pilot_core::codec::{Malformed, Put, Reader};
@@ -156,9 +156,11 @@ pub(crate) struct Saved {
     pub(crate) outbox: Vec<(u64, Outgoing)>,
 }
 
-/// The loop's end of the worker.
+/// The loop's end of the worker. The channels have no bound of their own, whose room would be taken for ever: no more than
+/// [`JOBS_MAX`] jobs are between them.
 pub(crate) struct Worker {
     jobs: Option<Sender<(u64, Job)>>,
+    under_way: usize,
     done: Receiver<(u64, Done)>,
     thread: Option<JoinHandle<()>>,
     next: u64,
@@ -169,24 +171,30 @@ impl Worker {
     pub(crate) fn start(path: &Path, waker: Arc<Waker>) -> Result<(Self, Saved), String> {
         let store = Store::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let saved = store.saved().map_err(|e| format!("{}: {e}", path.display()))?;
-        let (jobs, job_rx) = bounded(JOBS_MAX);
-        let (done_tx, done) = bounded(2 * JOBS_MAX);
+        let (jobs, job_rx) = unbounded();
+        let (done_tx, done) = unbounded();
         let files = Files::new(path.with_file_name("received"));
         let body = move || work(store, files, &job_rx, &done_tx, &waker);
         let thread = std::thread::Builder::new().name("pilot-disk".into()).spawn(body).map_err(|e| e.to_string())?;
-        Ok((Self { jobs: Some(jobs), done, thread: Some(thread), next: 1 }, saved))
+        Ok((Self { jobs: Some(jobs), under_way: 0, done, thread: Some(thread), next: 1 }, saved))
     }
 
     /// Hands a job over; its outcome comes under the returned number. `None` when the disk is [`JOBS_MAX`] jobs behind.
     pub(crate) fn submit(&mut self, job: Job) -> Option<u64> {
+        if self.under_way >= JOBS_MAX {
+            return None;
+        }
         let number = self.next;
-        self.jobs.as_ref()?.try_send((number, job)).ok()?;
+        self.jobs.as_ref()?.send((number, job)).ok()?;
         self.next += 1;
+        self.under_way += 1;
         Some(number)
     }
 
-    pub(crate) fn poll(&self) -> Option<(u64, Done)> {
-        self.done.try_recv().ok()
+    pub(crate) fn poll(&mut self) -> Option<(u64, Done)> {
+        let done = self.done.try_recv().ok()?;
+        self.under_way -= 1;
+        Some(done)
     }
 
     /// Finishes what was handed over.

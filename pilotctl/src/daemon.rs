@@ -2,11 +2,12 @@
 
 use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
 use crate::output::Output;
-use crate::rendezvous::{ensure_local, on_signal};
+use crate::rendezvous::{ensure_local, local_endpoint};
 use pilot_node::{Client, Code, Config, Failure, Home, Node, RendezvousConfig, socket_path};
 use serde_json::{Map, Value, json};
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -28,7 +29,7 @@ const MMAP_THRESHOLD: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
 pub(crate) fn run(args: Daemon, output: &Output) -> Result<(), Failure> {
     match args.verb {
         DaemonVerb::Start(args) => start(args, output),
-        DaemonVerb::Run(args) => serve(args),
+        DaemonVerb::Run(args) => serve(args, ensure_local),
         DaemonVerb::Stop(_) => stop(output),
         DaemonVerb::Status(args) => status(args.check, output),
     }
@@ -73,7 +74,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     };
     let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen: args.listen };
     if args.foreground {
-        return serve(run);
+        return serve(run, ensure_local);
     }
     let home = Home::default_path();
     let failure = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
@@ -161,7 +162,18 @@ fn daemon_failure(said: &str) -> Failure {
     }
 }
 
-fn serve(args: DaemonRun) -> Result<(), Failure> {
+/// The daemon under the name that packagers expect: it takes the settings that `daemon start` takes, and starts nothing else.
+pub(crate) fn run_alone(mut args: DaemonRun) -> Result<(), Failure> {
+    let settings = settings()?;
+    args.hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname");
+    if args.rendezvous_file.is_none() {
+        args.rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous");
+    }
+    serve(args, || Ok(local_endpoint()))
+}
+
+/// `local` gives the file that names the rendezvous of this machine, for those who name none.
+fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> Result<(), Failure> {
     let mut config = Config::daemon(Home::default_path());
     config.hostname = args.hostname;
     if let Some(listen) = args.listen {
@@ -170,7 +182,7 @@ fn serve(args: DaemonRun) -> Result<(), Failure> {
     config.rendezvous = match (args.rendezvous, args.rendezvous_file) {
         (Some(text), _) => text.parse().map_err(|e: String| Failure::new(Code::InvalidArgument, e))?,
         (None, Some(file)) => RendezvousConfig::File(file),
-        (None, None) => RendezvousConfig::File(ensure_local()?),
+        (None, None) => RendezvousConfig::File(local()?),
     };
     let node = Node::start(config).map_err(|e| {
         let failure = e.get_ref().and_then(|e| e.downcast_ref::<Failure>()).cloned();
@@ -179,7 +191,23 @@ fn serve(args: DaemonRun) -> Result<(), Failure> {
         eprintln!("{}", json!({"code": failure.code.name(), "message": failure.message, "hint": failure.hint}));
         failure
     })?;
-    on_signal(node.stopper())?;
+    wait_for_end(&node)
+}
+
+/// Waits until the node ends, or until a signal asks for it: then the node ends in order. No thread is needed for that.
+fn wait_for_end(node: &Node) -> Result<(), Failure> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let failed = |e: io::Error| Failure::new(Code::Internal, format!("signals: {e}"));
+    let (signalled, writer) = UnixStream::pair().map_err(failed)?;
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        signal_hook::low_level::pipe::register(signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
+    }
+    // A connection to the node ends with it.
+    let client = node.client()?;
+    let mut fds = [PollFd::new(&signalled, PollFlags::IN), PollFd::new(&client, PollFlags::IN)];
+    while poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
+    node.stopper()();
     node.wait();
     Ok(())
 }

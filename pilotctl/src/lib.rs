@@ -15,7 +15,7 @@ mod pipe;
 mod rendezvous;
 
 use argh::FromArgs as _;
-use args::{Arguments, Verb};
+use args::{Arguments, DaemonRun, Verb};
 use output::Output;
 use pilot_node::{Code, Failure};
 use std::process::ExitCode;
@@ -36,6 +36,27 @@ pub fn run(words: Vec<String>) -> ExitCode {
     match dispatch(verb, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.fail(&failure),
+    }
+}
+
+/// Runs the daemon alone with these options: what `pilotctl daemon run` does, without the rest of the program.
+pub fn run_daemon(words: Vec<String>) -> ExitCode {
+    let (words, json) = prepare(words);
+    let output = Output { json };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match DaemonRun::from_args(&["pilot-daemon"], &words) {
+        Ok(args) => match daemon::run_alone(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => output.fail(&failure),
+        },
+        Err(exit) if exit.status.is_ok() => {
+            print!("{}", exit.output); // help
+            ExitCode::SUCCESS
+        }
+        Err(exit) => {
+            let line = exit.output.lines().find(|l| !l.trim().is_empty()).unwrap_or("nothing to do").trim();
+            output.fail(&Failure::new(Code::InvalidArgument, line).hint("pilot-daemon --help"))
+        }
     }
 }
 

@@ -53,12 +53,17 @@ fn local_home() -> PathBuf {
     }
 }
 
+/// The file that names the local rendezvous, whether it runs or not.
+pub(crate) fn local_endpoint() -> PathBuf {
+    local_home().join("endpoint")
+}
+
 /// Makes sure that the local rendezvous runs; gives the file that names it.
 pub(crate) fn ensure_local() -> Result<PathBuf, Failure> {
     let home = local_home();
     let file = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
     fs::create_dir_all(&home).map_err(file)?;
-    let endpoint = home.join("endpoint");
+    let endpoint = local_endpoint();
     // Two daemons that start at once must not both start one.
     let starting =
         OpenOptions::new().write(true).create(true).truncate(false).open(home.join("starting")).map_err(file)?;

@@ -1,0 +1,114 @@
+//! Owns the budgets for small devices: how large the installed files are, and how much memory and how many threads an idle
+//! daemon takes.
+
+use crate::{Outcome, build, target};
+use argh::FromArgs;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Size of libpilot.so. Unit: bytes. Wanted: 1.5 MB (interfaces.md).
+const LIBRARY_MAX: u64 = 2_750_000;
+/// Size of pilot-daemon. Unit: bytes. Wanted: 2 MB (interfaces.md).
+const DAEMON_MAX: u64 = 3_150_000;
+/// Memory of an idle daemon in RAM. Unit: KiB (5 MB). Source: interfaces.md.
+const IDLE_KIB_MAX: u64 = 5_000_000 / 1024;
+/// Threads of a daemon: the loop, the disk's worker, and the one that waits for signals and the end. Source: interfaces.md.
+const THREADS_MAX: u64 = 3;
+/// Times that an idle daemon wakes up in [`IDLE_TIME`]. Source: interfaces.md: none but keepalives.
+const WAKEUPS_MAX: u64 = 20;
+/// How long the daemon is watched.
+const IDLE_TIME: Duration = Duration::from_secs(10);
+
+/// measure what is installed against the budgets for small devices
+#[derive(FromArgs)]
+#[argh(subcommand, name = "sizes")]
+pub(crate) struct Sizes {
+    /// cargo's profile (default: dist)
+    #[argh(option, default = "String::from(\"dist\")")]
+    profile: String,
+}
+
+pub(crate) fn run(task: &Sizes) -> Outcome {
+    build(&task.profile, false)?;
+    let built = target(&task.profile);
+    let size = |name: &str| fs::metadata(built.join(name)).map(|m| m.len()).map_err(|e| format!("{name}: {e}"));
+    let idle = idle(&built.join("pilot-daemon"))?;
+    let rows = [
+        ("libpilot.so, bytes", size("libpilot.so")?, LIBRARY_MAX),
+        ("pilot-daemon, bytes", size("pilot-daemon")?, DAEMON_MAX),
+        ("idle daemon in RAM, KiB", idle.kib, IDLE_KIB_MAX),
+        ("idle daemon, threads", idle.threads, THREADS_MAX),
+        ("idle daemon, wake-ups in 10 s", idle.wakeups, WAKEUPS_MAX),
+    ];
+    println!("{:32} {:>12} {:>12}", "", "is", "may be");
+    let mut over = Vec::new();
+    for (what, is, may) in rows {
+        println!("{what:32} {is:>12} {may:>12}{}", if is > may { "  too much" } else { "" });
+        if is > may {
+            over.push(what);
+        }
+    }
+    if over.is_empty() { Ok(()) } else { Err(format!("over budget: {}", over.join(", "))) }
+}
+
+struct Idle {
+    kib: u64,
+    threads: u64,
+    wakeups: u64,
+}
+
+/// Ends the daemon whatever happens.
+struct Running(Child, PathBuf);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        let _ = fs::remove_dir_all(&self.1);
+    }
+}
+
+fn idle(daemon: &Path) -> Outcome<Idle> {
+    let home = std::env::temp_dir().join(format!("pilot-sizes-{}", std::process::id()));
+    let failed = |e: std::io::Error| format!("{}: {e}", daemon.display());
+    let mut command = Command::new(daemon);
+    command.env("PILOT_HOME", &home).env("PILOT_SOCKET", home.join("pilot.sock")).stdin(Stdio::null());
+    // As `pilotctl daemon start` does.
+    command.args(["--listen", "127.0.0.1:0"]).env("MALLOC_MMAP_THRESHOLD_", "131072");
+    let running = Running(command.spawn().map_err(failed)?, home.clone());
+    let end = Instant::now() + Duration::from_secs(10);
+    while !home.join("pilot.sock").exists() {
+        if Instant::now() >= end {
+            return Err("the daemon does not start".into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let id = running.0.id();
+    let before = wakeups(id)?;
+    std::thread::sleep(IDLE_TIME);
+    let status = status(&format!("/proc/{id}/status"))?;
+    Ok(Idle { kib: field(&status, "VmRSS:")?, threads: field(&status, "Threads:")?, wakeups: wakeups(id)? - before })
+}
+
+fn status(path: &str) -> Outcome<String> {
+    fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))
+}
+
+fn field(status: &str, name: &str) -> Outcome<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.ok_or_else(|| format!("/proc has no {name}"))
+}
+
+/// How often the threads of a process have begun to run of their own will.
+fn wakeups(id: u32) -> Outcome<u64> {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).map_err(|e| e.to_string())?;
+    let mut sum = 0;
+    for task in tasks.flatten() {
+        sum += field(&status(&task.path().join("status").display().to_string())?, "voluntary_ctxt_switches:")?;
+    }
+    Ok(sum)
+}
