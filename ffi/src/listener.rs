@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// How long a port may take to be free again before its listener is closed anyway.
+const FREE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a port may take to be bound.
 const BIND_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -49,7 +51,13 @@ impl Answers {
         let until = deadline(ms);
         loop {
             // The lock is not held while waiting: every thread keeps to its own time.
-            let taken = take(&mut self.client());
+            let taken = {
+                let mut client = self.client();
+                if self.closed.load(Ordering::SeqCst) {
+                    return Err(Fault::new(PILOT_E_CLOSED, "it was closed meanwhile"));
+                }
+                take(&mut client)
+            };
             match taken {
                 Ok(Some(value)) => return Ok(value),
                 Ok(None) if ms == 0 => return Err(Fault::would_block()),
@@ -103,7 +111,11 @@ impl Listener {
         })
     }
 
+    /// Frees the port, and ends the waiting of others.
     pub(crate) fn close(&self) {
+        self.answers.closed.store(true, Ordering::SeqCst);
+        // A node that has ended has no ports.
+        let _ = self.answers.client().call(&json!({"op": "unlisten", "port": self.port}), &[], Some(FREE_TIMEOUT));
         self.answers.close();
     }
 }

@@ -500,6 +500,24 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_is_too_far_behind_takes_no_more_jobs() {
+        let poll = mio::Poll::new().expect("poll");
+        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).expect("waker"));
+        let id: [u8; 8] = crate::home::entropy();
+        let path = std::env::temp_dir().join(format!("pilot-jobs-{:x}", u64::from_le_bytes(id)));
+        let (mut worker, _) = Worker::start(&path, waker).expect("a fresh file");
+        // Jobs count until their outcome was taken.
+        (0..JOBS_MAX).for_each(|n| assert!(worker.submit(Job::Read(n as u64)).is_some()));
+        assert!(worker.submit(Job::Read(0)).is_none());
+        while worker.poll().is_none() {
+            std::thread::yield_now();
+        }
+        assert!(worker.submit(Job::Read(0)).is_some());
+        worker.stop();
+        std::fs::remove_file(path).expect("made above");
+    }
+
+    #[test]
     fn messages_are_accepted_once_and_in_order_across_reopening() {
         let (mut store, path) = store();
         for n in 0..100 {

@@ -24,7 +24,7 @@ impl Default for StackConfig {
             ring_len_max: 32 << 20,
             ring_budget: 512 << 20,
             streams_per_peer_max: 12_000,
-            backlog_max: 128,
+            backlog_max: 1024,
             linger: Duration::from_secs(60),
         }
     }

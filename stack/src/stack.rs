@@ -631,8 +631,11 @@ impl Stack {
         let (port, id) = (segment.destination, StreamId(self.next_stream));
         let opens = segment.syn && !segment.ack && !segment.rst;
         let granted = opens && self.is_granted(peer, port);
-        let backlog = self.config.backlog_max;
-        let admitted = granted && self.listeners.get(&port).is_some_and(|l| l.waiting < backlog);
+        let listener = self.listeners.get(&port).filter(|_| granted);
+        if listener.is_some_and(|l| l.waiting >= self.config.backlog_max) {
+            return; // TCP asks again when there may be room
+        }
+        let admitted = listener.is_some();
         let (max, rtt) = (self.config.streams_per_peer_max, self.endpoint.srtt(peer));
         let ring_len = self.config.ring_len(rtt, self.ring_bytes());
         // Out of its slot for the call, as in the sink below.

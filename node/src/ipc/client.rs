@@ -2,6 +2,7 @@
 
 use super::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_numbered, take_frame};
 use crate::failure::{Code, Failure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -129,7 +130,7 @@ impl Client {
                         return Ok(Some(answer));
                     }
                 }
-                None if !self.receive(RecvFlags::DONTWAIT)? => return Ok(None),
+                None if !self.receive()? => return Ok(None),
                 None => {}
             }
         }
@@ -248,17 +249,24 @@ impl Client {
                     left => Some(left),
                 },
             };
-            self.socket.set_read_timeout(left).map_err(|e| self.lost(&e))?;
-            self.receive(RecvFlags::empty())?;
+            // Whether the socket itself waits is its holder's choice.
+            if !self.receive()? {
+                let limit = left.and_then(|left| Timespec::try_from(left).ok());
+                let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+                match poll(&mut fds, limit.as_ref()) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(e) => return Err(self.lost(&e.into())),
+                }
+            }
         }
     }
 
     /// Takes what the socket has; false when it has nothing.
-    fn receive(&mut self, flags: RecvFlags) -> Result<bool, Failure> {
+    fn receive(&mut self) -> Result<bool, Failure> {
         let mut buffer = [0; 64 * 1024];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let flags = flags | RecvFlags::CMSG_CLOEXEC;
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags) {
             Ok(message) if message.bytes == 0 => return Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
             Ok(message) => self.incoming.extend_from_slice(&buffer[..message.bytes]),

@@ -1,0 +1,130 @@
+package pilot
+
+/*
+#include <pilot.h>
+*/
+import "C"
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Conn is a stream. It is a [net.Conn], with CloseWrite and CloseRead as [net.TCPConn] has them.
+//
+// Read gives [io.EOF] only when the peer has ended its side in order; a stream that broke gives an [Error].
+type Conn struct {
+	socket        *net.UnixConn
+	node          *Node
+	local, remote *Addr
+}
+
+// duplicate puts a copy of a descriptor into Go's poller.
+func duplicate(fd int) (*os.File, error) {
+	copied, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_DUPFD_CLOEXEC, 0)
+	if errno != 0 {
+		return nil, os.NewSyscallError("fcntl", errno)
+	}
+	if err := syscall.SetNonblock(int(copied), true); err != nil {
+		syscall.Close(int(copied))
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(copied, "pilot"), nil
+}
+
+// socketOf takes a descriptor over.
+func socketOf(fd int) (*net.UnixConn, error) {
+	file := os.NewFile(uintptr(fd), "pilot")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UnixConn), nil
+}
+
+func (n *Node) newConn(fd int, remote *Addr, port uint16) (*Conn, error) {
+	socket, err := socketOf(fd)
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{socket: socket, node: n, local: n.local(port), remote: remote}, nil
+}
+
+func (c *Conn) fail(op string, err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	// The reason, without the name of the socket that carries the stream.
+	var inner *net.OpError
+	if errors.As(err, &inner) {
+		err = inner.Err
+	}
+	return &net.OpError{Op: op, Net: "pilot", Source: c.local, Addr: c.remote, Err: err}
+}
+
+// Read reads what has come; it waits for the first byte.
+func (c *Conn) Read(b []byte) (int, error) {
+	n, err := c.socket.Read(b)
+	if err == io.EOF {
+		err = c.ending()
+	}
+	return n, c.fail("read", err)
+}
+
+// ending tells the peer's orderly end from a stream that broke.
+func (c *Conn) ending() error {
+	raw, err := c.socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	e, end := newCall(), int64(0)
+	slow <- struct{}{}
+	defer func() { <-slow }()
+	if err := raw.Control(func(fd uintptr) { end = int64(C.pilot_stream_end(c.node.handle, C.int(fd), &e.c)) }); err != nil {
+		return err
+	}
+	if err := e.err(end); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// Write writes everything, waiting for room.
+func (c *Conn) Write(b []byte) (int, error) {
+	n, err := c.socket.Write(b)
+	return n, c.fail("write", err)
+}
+
+// Close closes the stream; what was written is delivered.
+func (c *Conn) Close() error { return c.fail("close", c.socket.Close()) }
+
+// CloseWrite ends our side: the peer reads the end after everything written.
+func (c *Conn) CloseWrite() error { return c.fail("close", c.socket.CloseWrite()) }
+
+// CloseRead ends reading.
+func (c *Conn) CloseRead() error { return c.fail("close", c.socket.CloseRead()) }
+
+// LocalAddr is ours.
+func (c *Conn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr is the peer's: an [Addr], with its hostname.
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+
+// SetDeadline is part of [net.Conn].
+func (c *Conn) SetDeadline(t time.Time) error { return c.fail("set", c.socket.SetDeadline(t)) }
+
+// SetReadDeadline is part of [net.Conn].
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.fail("set", c.socket.SetReadDeadline(t)) }
+
+// SetWriteDeadline is part of [net.Conn].
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	return c.fail("set", c.socket.SetWriteDeadline(t))
+}
+
+// SyscallConn gives the descriptor.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.socket.SyscallConn() }

@@ -1,0 +1,322 @@
+package pilot
+
+/*
+#include <stdlib.h>
+#include <pilot.h>
+*/
+import "C"
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// Config is what a node of this process is started with.
+type Config struct {
+	Home       string // folder for identity and database; needed
+	Hostname   string // hostname to register, or what it was
+	Rendezvous string // KEY@host:port; empty: none
+	Socket     string // Unix socket to serve for other programs; empty: none
+	Listen     string // ADDRESS:PORT for UDP; empty: any
+	RingLenMax int    // largest ring of a stream in each direction, in bytes; 0: 32 MiB
+	Services   bool   // answer on ports 7, 1000, 1001 and 1002 as the daemon does
+}
+
+// Node is a node of this process, or the daemon. Its methods may be called from any goroutine.
+type Node struct {
+	handle C.pilot_handle
+	addr   Addr
+	once   sync.Once
+	err    error
+}
+
+// slow bounds how many calls are in C at once: each that is not over in microseconds takes a thread while it lasts.
+var slow = make(chan struct{}, 8)
+
+// Start starts a node in this process.
+func Start(config Config) (*Node, error) {
+	var given C.pilot_config
+	given.struct_size = C.sizeof_pilot_config
+	var texts []*C.char
+	text := func(s string) *C.char {
+		if s == "" {
+			return nil
+		}
+		c := C.CString(s)
+		texts = append(texts, c)
+		return c
+	}
+	given.home, given.hostname, given.rendezvous = text(config.Home), text(config.Hostname), text(config.Rendezvous)
+	given.socket, given.listen = text(config.Socket), text(config.Listen)
+	given.stream_ring_len_max = C.size_t(config.RingLenMax)
+	if config.Services {
+		given.services = 1
+	}
+	e := newCall()
+	handle := C.pilot_node_start(&given, &e.c)
+	for _, c := range texts {
+		C.free(unsafe.Pointer(c))
+	}
+	return newNode(handle, e)
+}
+
+// Attach uses the daemon that serves this Unix socket; "": where it usually is.
+func Attach(socket string) (*Node, error) {
+	var path *C.char
+	if socket != "" {
+		path = C.CString(socket)
+		defer C.free(unsafe.Pointer(path))
+	}
+	e := newCall()
+	return newNode(C.pilot_attach(path, &e.c), e)
+}
+
+func newNode(handle C.pilot_handle, e *call) (*Node, error) {
+	if err := e.err(int64(handle)); err != nil {
+		return nil, err
+	}
+	n := &Node{handle: handle}
+	runtime.SetFinalizer(n, func(n *Node) { n.Close() })
+	return n, nil
+}
+
+// Close ends a node of this process in order, and its streams with it.
+func (n *Node) Close() error {
+	n.once.Do(func() {
+		runtime.SetFinalizer(n, nil)
+		if code := C.pilot_close(n.handle); code < 0 {
+			n.err = &Error{Code: Code(code), Message: "the node was closed before"}
+		}
+	})
+	return n.err
+}
+
+// Call runs one operation of the node, for everything that has no method of its own: op is marshalled to JSON, as in
+// map[string]any{"op": "info"}; data goes beside it; the answer is unmarshalled into answer, which may be nil.
+func (n *Node) Call(op any, data []byte, answer any) error {
+	operation, err := json.Marshal(op)
+	if err != nil {
+		return err
+	}
+	slow <- struct{}{}
+	defer func() { <-slow }()
+	c := C.CString(string(operation))
+	defer C.free(unsafe.Pointer(c))
+	for size := 64 << 10; ; {
+		e, room := newCall(), make([]byte, size)
+		var given *C.uint8_t
+		if len(data) > 0 {
+			given = (*C.uint8_t)(unsafe.Pointer(&data[0]))
+		}
+		len := int64(C.pilot_call(n.handle, c, given, C.size_t(len(data)), (*C.char)(unsafe.Pointer(&room[0])), C.size_t(size), &e.c))
+		if err := e.err(len); err != nil {
+			return err
+		}
+		if len < int64(size) {
+			if answer == nil {
+				return nil
+			}
+			return json.Unmarshal(room[:len], answer)
+		}
+		size = int(len) + 4096
+	}
+}
+
+// Info is what [Node.Info] tells.
+type Info struct {
+	Address     string `json:"address"`
+	NodeID      uint32 `json:"node_id"`
+	Hostname    string `json:"hostname"`
+	Fingerprint string `json:"fingerprint"`
+	Rendezvous  string `json:"rendezvous"`
+	Trusted     int    `json:"trusted"`
+	Version     string `json:"version"`
+}
+
+// Info tells the node's state.
+func (n *Node) Info() (info Info, err error) {
+	return info, n.Call(map[string]any{"op": "info"}, nil, &info)
+}
+
+// Handshake asks a node's owner for trust.
+func (n *Node) Handshake(peer, note string) error {
+	return n.Call(map[string]any{"op": "handshake", "node": peer, "note": note}, nil, nil)
+}
+
+// Approve approves a request for trust. ports says what of ours the peer may reach: "1000,8080", "all", or "" for the usual.
+func (n *Node) Approve(peer, ports string) error {
+	op := map[string]any{"op": "approve", "node": peer}
+	if ports != "" {
+		op["ports"] = ports
+	}
+	return n.Call(op, nil, nil)
+}
+
+// WaitTrust waits until a peer is trusted.
+func (n *Node) WaitTrust(ctx context.Context, peer string) error {
+	for {
+		var answer struct{ Trusted bool }
+		// In short pieces, so that the context is heard.
+		op := map[string]any{"op": "wait_trust", "node": peer, "timeout_ms": 200}
+		if err := n.Call(op, nil, &answer); err != nil || answer.Trusted {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// SendMessage puts a message into a peer's inbox and returns when the peer has it on its disk. kind is "text", "json" or
+// "binary". When the peer cannot be reached in time the message waits in the outbox, and the error's code is [Unreachable].
+func (n *Node) SendMessage(peer, kind string, data []byte, timeout time.Duration) error {
+	op := map[string]any{"op": "send_message", "node": peer, "type": kind, "timeout_ms": timeout.Milliseconds()}
+	return n.Call(op, data, nil)
+}
+
+// waiter is a handle of C whose descriptor says when to ask again.
+type waiter struct {
+	handle C.pilot_handle
+	file   *os.File // a duplicate of its descriptor, in Go's poller
+	once   sync.Once
+	closed atomic.Bool
+}
+
+func newWaiter(handle C.pilot_handle, fd C.int, e *call) (*waiter, error) {
+	if err := e.err(int64(fd)); err != nil {
+		C.pilot_close(handle)
+		return nil, err
+	}
+	file, err := duplicate(int(fd))
+	if err != nil {
+		C.pilot_close(handle)
+		return nil, err
+	}
+	return &waiter{handle: handle, file: file}, nil
+}
+
+func (w *waiter) close() {
+	w.once.Do(func() {
+		w.closed.Store(true)
+		slow <- struct{}{}
+		C.pilot_close(w.handle)
+		<-slow
+		w.file.Close()
+	})
+}
+
+// wait calls ask until it need not wait.
+func (w *waiter) wait(ask func() (int64, error)) (int64, error) {
+	raw, err := w.file.SyscallConn()
+	if err != nil {
+		return 0, net.ErrClosed
+	}
+	var value int64
+	var failure error
+	err = raw.Read(func(uintptr) bool {
+		slow <- struct{}{}
+		value, failure = ask()
+		<-slow
+		e, ok := failure.(*Error)
+		return !(ok && e.Code == WouldBlock)
+	})
+	if err != nil && w.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	if err != nil {
+		return 0, err
+	}
+	return value, failure
+}
+
+// Dial opens a stream to "NODE:PORT", where NODE is a hostname, an address, a node number or a key of a trusted peer.
+func (n *Node) Dial(ctx context.Context, addr string) (*Conn, error) {
+	conn, err := n.dial(ctx, addr)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: "pilot", Addr: name(addr), Err: err}
+	}
+	return conn, nil
+}
+
+// DialContext is [Node.Dial] in the form that net/http and gRPC want; the network is not looked at.
+func (n *Node) DialContext(ctx context.Context, _, addr string) (net.Conn, error) {
+	conn, err := n.Dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (n *Node) dial(ctx context.Context, addr string) (*Conn, error) {
+	host, port, err := splitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e, peer := newCall(), C.CString(host)
+	slow <- struct{}{}
+	handle := C.pilot_connect_start(n.handle, peer, C.uint16_t(port), &e.c)
+	<-slow
+	C.free(unsafe.Pointer(peer))
+	if err := e.err(int64(handle)); err != nil {
+		return nil, err
+	}
+	w, err := newWaiter(handle, C.pilot_connect_fd(handle, &e.c), e)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	stop := context.AfterFunc(ctx, func() { w.file.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	at := newPeer()
+	fd, err := w.wait(func() (int64, error) {
+		e := newCall()
+		fd := int64(C.pilot_connect_finish(handle, 0, &at, &e.c))
+		return fd, e.err(fd)
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, err
+	}
+	return n.newConn(int(fd), fromPeer(&at), 0)
+}
+
+// name is an address that is not resolved yet.
+type name string
+
+func (a name) Network() string { return "pilot" }
+func (a name) String() string  { return string(a) }
+
+// local is this node's address with a port.
+func (n *Node) local(port uint16) *Addr {
+	n.addrOnce()
+	a := n.addr
+	a.Port = port
+	return &a
+}
+
+var addrLock sync.Mutex
+
+func (n *Node) addrOnce() {
+	addrLock.Lock()
+	defer addrLock.Unlock()
+	if n.addr.Node != 0 {
+		return
+	}
+	if info, err := n.Info(); err == nil {
+		if a, err := ParseAddr(info.Address + ":0"); err == nil {
+			n.addr, n.addr.Hostname = *a, info.Hostname
+		}
+	}
+}
