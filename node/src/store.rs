@@ -11,7 +11,7 @@ use pilot_core::Addr;
 use pilot_core::codec::{Malformed, Put, Reader};
 use pilot_core::identity::IdentityKey;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
@@ -241,7 +241,9 @@ fn work(mut store: Store, mut files: Files, jobs: &Receiver<(u64, Job)>, done: &
 }
 
 struct Store {
-    db: Database,
+    path: PathBuf,
+    /// `None` after the disk failed: redb wants to be opened anew then.
+    db: Option<Database>,
     inbox_len: u64,
 }
 
@@ -260,11 +262,12 @@ impl Store {
             inbox_len += row?.1.value().len() as u64;
         }
         write.commit()?;
-        Ok(Self { db, inbox_len })
+        Ok(Self { path: path.into(), db: Some(db), inbox_len })
     }
 
     fn saved(&self) -> Result<Saved> {
-        let read = self.db.begin_read()?;
+        let db = self.db.as_ref().ok_or(redb::Error::PreviousIo)?;
+        let read = db.begin_read()?;
         let meta = read.open_table(META)?;
         let get = |key: &str| Ok::<_, redb::Error>(meta.get(key)?.map(|v| v.value().to_vec()));
         let addr = get("addr")?.and_then(|b| b.try_into().ok()).map(Addr::from_bytes).unwrap_or_default();
@@ -277,9 +280,21 @@ impl Store {
         Ok(Saved { trust: get("trust")?, addr, profile: get("profile")?, outbox })
     }
 
-    /// Runs a group of jobs in one transaction, synced once.
+    /// Runs a group of jobs in one transaction, synced once. After a failure the database is opened anew for the next group:
+    /// it then has what was committed, and works again when the disk does.
     fn commit(&mut self, jobs: impl Iterator<Item = Job>) -> Result<Vec<Done>> {
-        let write = self.db.begin_write()?;
+        let result = self.try_commit(jobs);
+        if result.is_err() {
+            self.db = None;
+        }
+        result
+    }
+
+    fn try_commit(&mut self, jobs: impl Iterator<Item = Job>) -> Result<Vec<Done>> {
+        if self.db.is_none() {
+            *self = Self::open(&self.path)?;
+        }
+        let write = self.db.as_ref().ok_or(redb::Error::PreviousIo)?.begin_write()?;
         let before = self.inbox_len;
         let mut outcomes = Vec::new();
         for job in jobs {

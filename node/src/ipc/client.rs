@@ -177,6 +177,10 @@ impl Client {
                 let fd = if json["fd"] == true { self.fds.pop_front() } else { None };
                 let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
                 let reply = match json["status"].as_str() {
+                    // The kernel had no room for it in our table.
+                    _ if json["fd"] == true && fd.is_none() => {
+                        Err(Failure::new(Code::Full, "no file descriptors are left"))
+                    }
                     Some("ok") => Ok(Reply { data: json["data"].take(), blob, fd }),
                     _ => Err(Failure::new(Code::from_name(&text("code")), text("message")).hint(text("hint"))),
                 };
