@@ -385,7 +385,7 @@ pub(crate) struct Received {}
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "publish")]
 pub(crate) struct Publish {
-    /// hostname, address or node number; - is this node
+    /// hostname, address or node number; . is this node
     #[argh(positional)]
     pub(crate) node: String,
     /// topic
@@ -400,7 +400,7 @@ pub(crate) struct Publish {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "subscribe")]
 pub(crate) struct Subscribe {
-    /// hostname, address or node number; - is this node
+    /// hostname, address or node number; . is this node
     #[argh(positional)]
     pub(crate) node: String,
     /// topic; a final * stands for any rest

@@ -50,7 +50,7 @@ fn event(topic: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn publish(args: &args::Publish, output: &Output) -> Result<(), Failure> {
-    if args.node == "-" {
+    if args.node == "." {
         let op = json!({"op": "publish", "topic": args.topic});
         output.ok(&daemon()?.call(&op, args.data.as_bytes(), Some(CALL_TIMEOUT))?.data);
         return Ok(());
@@ -117,7 +117,7 @@ fn watch(topic: Option<&str>, mut limit: Limit, output: &Output) -> Result<(), F
 
 pub(crate) fn subscribe(args: &args::Subscribe, output: &Output) -> Result<(), Failure> {
     let mut limit = Limit::new(args.count, args.timeout.as_deref())?;
-    if args.node == "-" {
+    if args.node == "." {
         return watch(Some(&args.topic), limit, output);
     }
     let mut client = daemon()?;

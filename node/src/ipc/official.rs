@@ -62,9 +62,6 @@ fn addr_port(bytes: &[u8]) -> Option<AddrPort> {
 
 impl Driver {
     pub(super) fn handle_official(&mut self, client: ClientId, command: u8, payload: &[u8]) {
-        if let Some(ipc) = &mut self.ipc {
-            ipc.mark_official(client);
-        }
         let answer = self.official(client, command, payload);
         let Some(ipc) = &mut self.ipc else { return };
         match answer {

@@ -62,7 +62,7 @@ struct Client {
     unsent_len: usize,
     /// Official connections whose end was told.
     ended: Vec<u32>,
-    /// Wants datagrams (every official client does).
+    /// Wants datagrams, as every official client does, also one that says nothing; ours ask for a port of their own.
     official: bool,
     /// Under which request it watches events, and which topics of the event stream it wants.
     watches: Option<(u32, Option<String>)>,
@@ -120,7 +120,7 @@ impl Ipc {
             let Some((listener, _)) = &self.listener else { return };
             match listener.accept() {
                 // Dropping it closes it.
-                Ok((stream, _)) if is_ours(&stream) => self.add(stream, registry),
+                Ok((stream, _)) if is_ours(&stream) => self.add(stream, registry, true),
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 // Out of descriptors counts as "none waits": the next client's arrival tells again.
@@ -129,15 +129,16 @@ impl Ipc {
         }
     }
 
-    /// Serves another client, unless there are [`CLIENTS_MAX`]; then its socket is closed.
-    pub(crate) fn add(&mut self, mut stream: UnixStream, registry: &Registry) {
+    /// Serves another client, unless there are [`CLIENTS_MAX`]; then its socket is closed. `may_be_official`: until it asks in
+    /// our way.
+    pub(crate) fn add(&mut self, mut stream: UnixStream, registry: &Registry, may_be_official: bool) {
         if self.clients.len() >= CLIENTS_MAX {
             return;
         }
         let id = ClientId(self.next_client);
         self.next_client += 1;
         if registry.register(&mut stream, Token(id.0), Interest::READABLE | Interest::WRITABLE).is_ok() {
-            self.clients.insert(id, Client::new(stream));
+            self.clients.insert(id, Client::new(stream, may_be_official));
         }
     }
 
@@ -271,9 +272,9 @@ impl Ipc {
         }
     }
 
-    pub(crate) fn mark_official(&mut self, client: ClientId) {
+    fn mark_ours(&mut self, client: ClientId) {
         if let Some(client) = self.clients.get_mut(&client) {
-            client.official = true;
+            client.official = false;
         }
     }
 
@@ -335,7 +336,7 @@ impl Ipc {
 }
 
 impl Client {
-    const fn new(stream: UnixStream) -> Self {
+    const fn new(stream: UnixStream, official: bool) -> Self {
         Self {
             stream,
             readable: true,
@@ -348,7 +349,7 @@ impl Client {
             unsent: BTreeMap::new(),
             unsent_len: 0,
             ended: Vec::new(),
-            official: false,
+            official,
             watches: None,
             missed: 0,
             was_full: false,
@@ -463,7 +464,7 @@ impl Driver {
             return; // dropped, which its holder sees
         }
         if let Some(mut ipc) = self.ipc.take() {
-            ipc.add(UnixStream::from_std(socket), self.registry());
+            ipc.add(UnixStream::from_std(socket), self.registry(), false);
             self.ipc = Some(ipc);
         }
     }
@@ -471,6 +472,9 @@ impl Driver {
     fn handle_frame(&mut self, client: ClientId, command: u8, payload: &[u8]) {
         if command != REQUEST {
             return self.handle_official(client, command, payload);
+        }
+        if let Some(ipc) = &mut self.ipc {
+            ipc.mark_ours(client);
         }
         match parse_numbered(payload) {
             Some((number, op, blob)) => self.op(&op, blob, Reply::Ipc(client, number)),
