@@ -10,8 +10,8 @@ use crate::stream::StreamObject;
 use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 /// A node, stream, listener or connect under way. Handles are numbers, never reused; 0 is never one. Close each once with
 /// pilot_close.
@@ -128,13 +128,17 @@ struct Table {
 }
 
 static TABLE: Mutex<Table> = Mutex::new(Table { objects: BTreeMap::new(), next: 1, max: HANDLES_MAX });
-/// The process that uses the library; 0: none yet.
-static OWNER: AtomicU32 = AtomicU32::new(0);
+/// This process was forked from the one that uses the library: its loop's thread is not here.
+static FORKED: AtomicBool = AtomicBool::new(false);
+static WATCH_FORKS: Once = Once::new();
 
-/// True in a process that was forked from the one that uses the library: its loop's thread is not here.
+/// True in a process that was forked from the one that uses the library.
 pub(crate) fn forked() -> bool {
-    let owner = OWNER.load(Ordering::Relaxed);
-    owner != 0 && owner != std::process::id()
+    FORKED.load(Ordering::Relaxed)
+}
+
+extern "C" fn in_child() {
+    FORKED.store(true, Ordering::Relaxed);
 }
 
 fn table() -> MutexGuard<'static, Table> {
@@ -154,9 +158,13 @@ impl Table {
     }
 }
 
-/// The library belongs to this process from now on.
+/// The library belongs to this process from now on, not to its children. (Asking for the process's number in every call
+/// would cost an echo a third of its time where system calls are slow.)
 pub(crate) fn own() {
-    OWNER.store(std::process::id(), Ordering::Relaxed);
+    WATCH_FORKS.call_once(|| {
+        // SAFETY: the handler only stores into an atomic, which is allowed in a child.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
 }
 
 /// Whether a handle is open.

@@ -357,6 +357,9 @@ impl Client {
     }
 
     fn read(&mut self) {
+        if !self.readable {
+            return; // most clients, most of the time
+        }
         let mut buffer = [0; 64 * 1024];
         let mut taken = 0;
         while self.readable && !self.closed && taken < READ_PER_TURN && self.unsent_len < UNSENT_MAX {
