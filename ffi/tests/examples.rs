@@ -28,7 +28,7 @@ fn finish(child: Child) -> String {
     text(&output.stdout)
 }
 
-fn attached<'a>(program: &Path, args: &[&str], socket: &'a Path) -> Command {
+fn attached(program: &Path, args: &[&str], socket: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(args).arg("attach").arg(socket);
     command

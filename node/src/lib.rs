@@ -43,7 +43,7 @@ pub use aead::fastest as fastest_aead;
 pub use config::{Config, RendezvousConfig};
 pub use failure::{Code, Failure};
 pub use home::{Home, socket_path};
-pub use ipc::client::{Client, NodeEvent, Reply, StreamReply};
+pub use ipc::client::{Client, NodeEvent, NumberedAnswer, Reply, StreamReply};
 pub use node::{Listener, Node};
 pub use pilot_core::{Addr, AddrPort};
 /// Well-known ports.

@@ -1,6 +1,6 @@
 //! Owns the installed tree: programs, library, header, `pilot.pc`.
 
-use crate::{Outcome, build, root, target};
+use crate::{Build, Outcome, root};
 use argh::FromArgs;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -25,6 +25,9 @@ pub(crate) struct Install {
     /// the portable cipher: needs no C compiler
     #[argh(switch)]
     portable: bool,
+    /// programs that need nothing of the system they run on; then there is no shared library
+    #[argh(switch, long = "static")]
+    fixed: bool,
 }
 
 pub(crate) fn run(task: &Install) -> Outcome {
@@ -38,17 +41,18 @@ pub(crate) fn run(task: &Install) -> Outcome {
         Ok(below) if !destdir.as_os_str().is_empty() => destdir.join(below),
         _ => prefix.clone(),
     };
-    build(&task.profile, task.portable)?;
-    let built = target(&task.profile);
+    let built = Build { profile: &task.profile, portable: task.portable, fixed: task.fixed }.run()?;
     let version = env!("CARGO_PKG_VERSION");
     for program in ["pilotctl", "pilot-daemon", "pilot-rendezvous"] {
         put(&built.join(program), &tree.join("bin").join(program), 0o755)?;
     }
     let lib = tree.join("lib");
-    let real = format!("libpilot.so.{version}");
-    put(&built.join("libpilot.so"), &lib.join(&real), 0o755)?;
-    link(&real, &lib.join("libpilot.so.0"))?;
-    link("libpilot.so.0", &lib.join("libpilot.so"))?;
+    if !task.fixed {
+        let real = format!("libpilot.so.{version}");
+        put(&built.join("libpilot.so"), &lib.join(&real), 0o755)?;
+        link(&real, &lib.join("libpilot.so.0"))?;
+        link("libpilot.so.0", &lib.join("libpilot.so"))?;
+    }
     put(&built.join("libpilot.a"), &lib.join("libpilot.a"), 0o644)?;
     put(&root().join("ffi/include/pilot.h"), &tree.join("include/pilot.h"), 0o644)?;
     for text in ["LICENSE-MIT", "LICENSE-APACHE"] {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run -p xtask -- install --prefix /usr/local      # also PREFIX and DESTDIR in the environment
+//! cargo run -p xtask -- install --static                 # programs that run on every Linux of this kind of machine
 //! cargo run -p xtask -- sizes                            # fails when something is larger than its budget
 //! ```
 
@@ -48,10 +49,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Where cargo puts what it builds with a profile.
-fn target(profile: &str) -> PathBuf {
+/// Where cargo puts what it builds.
+fn target(machine: Option<&str>, profile: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join(if profile == "dev" { "debug" } else { profile })
+    target.join(machine.unwrap_or_default()).join(if profile == "dev" { "debug" } else { profile })
 }
 
 /// Runs a program that must succeed.
@@ -60,21 +61,47 @@ fn run(command: &mut Command) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("{command:?} failed: {status}")) }
 }
 
-/// Builds everything that is installed. The library is built once for each of its forms, since only so it is optimised as
-/// a whole.
-fn build(profile: &str, portable: bool) -> Outcome {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let base = |verb: &str, package: &str| {
-        let mut command = Command::new(&cargo);
-        command.args([verb, "--quiet", "--locked", "--profile", profile, "--package", package]);
-        if portable {
-            command.arg("--no-default-features");
+/// What is built, and how.
+#[derive(Clone, Copy, Debug)]
+struct Build<'a> {
+    profile: &'a str,
+    /// The portable cipher: no C compiler.
+    portable: bool,
+    /// Programs that need nothing of the system they run on, and no shared library.
+    fixed: bool,
+}
+
+impl Build<'_> {
+    /// Builds everything that is installed, and says where it is. The library is built once for each of its forms, since
+    /// only so it is optimised as a whole.
+    fn run(self) -> Outcome<PathBuf> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let machine = if self.fixed { Some(machine()?) } else { None };
+        let base = |verb: &str, package: &str| {
+            let mut command = Command::new(&cargo);
+            command.args([verb, "--quiet", "--locked", "--profile", self.profile, "--package", package]);
+            if self.portable {
+                command.arg("--no-default-features");
+            }
+            if let Some(machine) = &machine {
+                // Named although it is this one, so that build scripts are not linked so.
+                command.args(["--target", machine]).env("RUSTFLAGS", "-C target-feature=+crt-static");
+            }
+            command
+        };
+        run(&mut base("build", "pilotctl"))?;
+        let forms: &[&str] = if self.fixed { &["staticlib"] } else { &["staticlib", "cdylib"] };
+        for form in forms {
+            run(base("rustc", "pilot-ffi").args(["--lib", "--crate-type", form]))?;
         }
-        command
-    };
-    run(&mut base("build", "pilotctl"))?;
-    for kind in ["staticlib", "cdylib"] {
-        run(base("rustc", "pilot-ffi").args(["--lib", "--crate-type", kind]))?;
+        Ok(target(machine.as_deref(), self.profile))
     }
-    Ok(())
+}
+
+/// The machine's name in cargo's words.
+fn machine() -> Outcome<String> {
+    let output = Command::new("rustc").arg("-vV").output().map_err(|e| format!("rustc: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| "rustc does not say what machine this is".into())
 }

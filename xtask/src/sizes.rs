@@ -1,7 +1,7 @@
 //! Owns the budgets for small devices: how large the installed files are, and how much memory and how many threads an idle
 //! daemon takes.
 
-use crate::{Outcome, build, target};
+use crate::{Build, Outcome};
 use argh::FromArgs;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const LIBRARY_MAX: u64 = 2_750_000;
 const DAEMON_MAX: u64 = 3_150_000;
 /// Memory of an idle daemon in RAM. Unit: KiB (5 MB). Source: interfaces.md.
 const IDLE_KIB_MAX: u64 = 5_000_000 / 1024;
-/// Threads of a daemon: the loop, the disk's worker, and the one that waits for signals and the end. Source: interfaces.md.
+/// Threads of a daemon: the loop, the disk's worker, and the main thread, which waits for signals. Source: interfaces.md.
 const THREADS_MAX: u64 = 3;
 /// Times that an idle daemon wakes up in [`IDLE_TIME`]. Source: interfaces.md: none but keepalives.
 const WAKEUPS_MAX: u64 = 20;
@@ -31,8 +31,7 @@ pub(crate) struct Sizes {
 }
 
 pub(crate) fn run(task: &Sizes) -> Outcome {
-    build(&task.profile, false)?;
-    let built = target(&task.profile);
+    let built = Build { profile: &task.profile, portable: false, fixed: false }.run()?;
     let size = |name: &str| fs::metadata(built.join(name)).map(|m| m.len()).map_err(|e| format!("{name}: {e}"));
     let idle = idle(&built.join("pilot-daemon"))?;
     let rows = [

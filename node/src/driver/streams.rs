@@ -215,7 +215,10 @@ impl Driver {
     pub(crate) fn take_held(&mut self, client: ClientId, request: u32, number: u64) -> Result<(), Failure> {
         let id = StreamId::from_number(number);
         match self.owners.get(&id) {
-            Some(Owner::Held(of)) if *of == client => Ok(self.hand_out(id, client, request)),
+            Some(Owner::Held(of)) if *of == client => {
+                self.hand_out(id, client, request);
+                Ok(())
+            }
             _ => Err(Failure::new(Code::NotFound, "no such stream is held for this client")),
         }
     }

@@ -27,6 +27,9 @@ pub struct Reply {
     pub fd: Option<OwnedFd>,
 }
 
+/// The answer to the operation with this number.
+pub type NumberedAnswer = (u32, Result<Reply, Failure>);
+
 /// A stream from the daemon: an ordinary socket, and what is known of the other end.
 #[derive(Debug)]
 pub struct StreamReply {
@@ -122,7 +125,7 @@ impl Client {
     ///
     /// # Errors
     /// `NotRunning` when the daemon has ended.
-    pub fn try_answer(&mut self) -> Result<Option<(u32, Result<Reply, Failure>)>, Failure> {
+    pub fn try_answer(&mut self) -> Result<Option<NumberedAnswer>, Failure> {
         loop {
             match self.buffered_frame()? {
                 Some((command, payload)) => {
@@ -169,7 +172,7 @@ impl Client {
     }
 
     /// Puts aside what is no answer; gives what is.
-    fn sort(&mut self, command: u8, payload: &[u8]) -> Option<(u32, Result<Reply, Failure>)> {
+    fn sort(&mut self, command: u8, payload: &[u8]) -> Option<NumberedAnswer> {
         let (number, mut json, blob) = parse_numbered(payload)?;
         match command {
             ANSWER => {

@@ -1,0 +1,80 @@
+//! What users have: an installed tree. Programs are made against it with pkg-config, and the Go package is tested on it.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod harness;
+
+use harness::{Lab, here, run, tool};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+
+fn xtask(args: &[&str]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["run", "--quiet", "-p", "xtask", "--"]).args(args).current_dir(here().parent().unwrap());
+    command.env_remove("DESTDIR").env_remove("PREFIX");
+    command
+}
+
+/// Without the optimisation of a release, whose size and speed are tested elsewhere. Always the same place: Go's cache does
+/// not notice when pkg-config answers otherwise.
+fn prefix() -> &'static Path {
+    PREFIX.get_or_init(|| {
+        let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("prefix");
+        run(&mut xtask(&["install", "--profile", "dev", "--prefix", prefix.to_str().unwrap()]));
+        prefix
+    })
+}
+
+#[test]
+fn the_go_package_passes_its_tests_under_the_race_detector() {
+    let (Some(go), Some(_)) = (tool("go"), tool("pkg-config")) else { return };
+    let lab = Lab::new("go");
+    let mut test = Command::new(go);
+    test.args(["test", "-race", "-count=1", "-timeout=200s", "./..."]).current_dir(here().join("go"));
+    test.env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig")).env("LD_LIBRARY_PATH", prefix().join("lib"));
+    test.env("CGO_ENABLED", "1").env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go"));
+    let text = run(test.env("PILOT_TEST_RENDEZVOUS", &lab.endpoint));
+    assert!(text.contains("ok"), "{text}");
+}
+
+#[test]
+fn examples_are_made_from_the_installed_tree_shared_and_static() {
+    let (Some(make), Some(_)) = (tool("make"), tool("pkg-config")) else { return };
+    let lab = Lab::new("make");
+    for (form, flags) in [("shared", None), ("static", Some("STATIC=1"))] {
+        let out = lab.folder.path.join(form);
+        std::fs::create_dir_all(&out).unwrap();
+        let mut command = Command::new(&make);
+        command.arg("-C").arg(here().join("examples")).arg(format!("OUT={}", out.display())).args(flags);
+        run(command.env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig")));
+        // Its dependencies say what form it is: the SONAME, or nothing at all.
+        let needed = Command::new("readelf").arg("-d").arg(out.join("talk")).output().unwrap();
+        let needed = String::from_utf8_lossy(&needed.stdout).into_owned();
+        assert_eq!(needed.contains("[libpilot.so.0]"), form == "shared", "{needed}");
+        assert_eq!(needed.contains("NEEDED"), form == "shared", "{needed}");
+        let text = run(Command::new(out.join("talk")).arg(&lab.endpoint).arg(out.join("nodes")));
+        assert!(text.contains("echo: {\"action\":\"execute_query\"}"), "{text}");
+    }
+}
+
+#[test]
+fn packagers_put_a_tree_together_elsewhere() {
+    let stage = harness::Folder::new("stage");
+    let stage_text = stage.path.to_str().unwrap();
+    let mut install = xtask(&["install", "--profile", "dev"]);
+    run(install.env("DESTDIR", stage_text).env("PREFIX", "/opt/pilot"));
+    let tree = stage.path.join("opt/pilot");
+    for file in ["bin/pilotctl", "bin/pilot-daemon", "bin/pilot-rendezvous", "include/pilot.h", "lib/libpilot.a"] {
+        assert!(tree.join(file).is_file(), "{file}");
+    }
+    assert_eq!(std::fs::read_link(tree.join("lib/libpilot.so")).unwrap(), Path::new("libpilot.so.0"));
+    let pc = std::fs::read_to_string(tree.join("lib/pkgconfig/pilot.pc")).unwrap();
+    assert!(pc.contains("prefix=/opt/pilot\n") && !pc.contains(stage_text), "{pc}");
+    let version = run(Command::new(tree.join("bin/pilotctl")).arg("version"));
+    assert!(version.contains(env!("CARGO_PKG_VERSION")));
+    let refused = xtask(&["install", "--profile", "dev", "--prefix", "relative"]).output().unwrap();
+    assert!(!refused.status.success());
+}
