@@ -43,8 +43,8 @@ fn the_go_package_passes_its_tests_under_the_race_detector() {
 #[test]
 fn examples_are_made_from_the_installed_tree_shared_and_static() {
     let (Some(make), Some(_)) = (tool("make"), tool("pkg-config")) else { return };
-    let lab = Lab::new("make");
     for (form, flags) in [("shared", None), ("static", Some("STATIC=1"))] {
+        let lab = Lab::new("make");
         let out = lab.folder.path.join(form);
         std::fs::create_dir_all(&out).unwrap();
         let mut command = Command::new(&make);

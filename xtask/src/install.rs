@@ -6,8 +6,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-/// Libraries of the system that the static library needs. Source: rustc --print native-static-libs.
-const STATIC_LIBS: &str = "-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc";
+/// Libraries of the system that the static library needs. Source: rustc --print native-static-libs, with the form of gcc's
+/// unwinder that can be linked into a static program.
+const STATIC_LIBS: &str = "-lgcc_eh -lutil -lrt -lpthread -lm -ldl -lc";
 
 /// build and install the programs, libpilot, its header and pilot.pc
 #[derive(FromArgs)]
