@@ -44,6 +44,7 @@ pub use config::{Config, RendezvousConfig};
 pub use failure::{Code, Failure};
 pub use home::{Home, socket_path};
 pub use ipc::client::{Client, NodeEvent, NumberedAnswer, Reply, StreamReply};
+pub use ipc::framing;
 pub use node::{Listener, Node};
 pub use pilot_core::{Addr, AddrPort};
 /// Well-known ports.
@@ -51,4 +52,5 @@ pub mod ports {
     pub use crate::services::{DATA_EXCHANGE, ECHO, EVENT_STREAM, STDIO};
 }
 pub use send_file::{SentFile, send_file};
+pub use services::events::{NotAnEvent, Published};
 pub use stream::Stream;

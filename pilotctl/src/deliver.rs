@@ -3,9 +3,10 @@
 use crate::args;
 use crate::commands::{CALL_TIMEOUT, daemon, duration};
 use crate::output::Output;
-use pilot_node::{Code, Failure, ports, send_file as send};
+use pilot_node::{Code, Failure, Published, ports, send_file as send};
 use serde_json::{Value, json};
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// Between two lines of progress.
@@ -41,14 +42,6 @@ pub(crate) fn send_file(args: &args::SendFile, output: &Output) -> Result<(), Fa
     Ok(())
 }
 
-fn event(topic: &str, payload: &[u8]) -> Vec<u8> {
-    let mut out = (topic.len() as u16).to_be_bytes().to_vec();
-    out.extend_from_slice(topic.as_bytes());
-    out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
-    out.extend_from_slice(payload);
-    out
-}
-
 pub(crate) fn publish(args: &args::Publish, output: &Output) -> Result<(), Failure> {
     if args.node == "." {
         let op = json!({"op": "publish", "topic": args.topic});
@@ -60,7 +53,7 @@ pub(crate) fn publish(args: &args::Publish, output: &Output) -> Result<(), Failu
     }
     let mut client = daemon()?;
     let stream = client.open(&args.node, ports::EVENT_STREAM, Some(CALL_TIMEOUT))?;
-    let frames = [event(&args.topic, b""), event(&args.topic, args.data.as_bytes())].concat();
+    let frames = [Published::emit(&args.topic, b""), Published::emit(&args.topic, args.data.as_bytes())].concat();
     (&stream.socket).write_all(&frames).map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
     // The other side has read everything when it ends its own half.
     crate::pipe::finish_writing(&stream.socket);
@@ -123,12 +116,12 @@ pub(crate) fn subscribe(args: &args::Subscribe, output: &Output) -> Result<(), F
     let mut client = daemon()?;
     let stream = client.open(&args.node, ports::EVENT_STREAM, Some(CALL_TIMEOUT))?;
     let lost = |e: io::Error| Failure::new(Code::ConnectionReset, e.to_string());
-    (&stream.socket).write_all(&event(&args.topic, b"")).map_err(lost)?;
+    (&stream.socket).write_all(&Published::emit(&args.topic, b"")).map_err(lost)?;
     output.note(&format!("subscribed to {} at {}", args.topic, args.node));
     let mut reader = EventReader { socket: &stream.socket, buffer: Vec::new() };
     while let Ok(left) = limit.wait() {
         match reader.next(left).map_err(lost)? {
-            Next::Event(topic, payload) => {
+            Next::Event(Published { topic, payload }) => {
                 output.line(&json!({"topic": topic, "data": String::from_utf8_lossy(&payload)}).to_string());
                 limit.count();
             }
@@ -140,22 +133,21 @@ pub(crate) fn subscribe(args: &args::Subscribe, output: &Output) -> Result<(), F
 }
 
 struct EventReader<'a> {
-    socket: &'a std::os::unix::net::UnixStream,
+    socket: &'a UnixStream,
     buffer: Vec<u8>,
 }
 
 enum Next {
-    Event(String, Vec<u8>),
+    Event(Published),
     Nothing,
     End,
 }
 
 impl EventReader<'_> {
     fn next(&mut self, wait: Option<Duration>) -> io::Result<Next> {
-        use std::io::Read as _;
         loop {
-            if let Some(event) = self.take() {
-                return Ok(event);
+            if let Some(event) = Published::take(&mut self.buffer).map_err(|_| io::ErrorKind::InvalidData)? {
+                return Ok(Next::Event(event));
             }
             self.socket.set_read_timeout(wait)?;
             let mut bytes = [0; 64 * 1024];
@@ -167,15 +159,6 @@ impl EventReader<'_> {
                 Err(e) => return Err(e),
             }
         }
-    }
-
-    fn take(&mut self) -> Option<Next> {
-        let topic_len = usize::from(u16::from_be_bytes(*self.buffer.first_chunk()?));
-        let len = u32::from_be_bytes(*self.buffer.get(2 + topic_len..)?.first_chunk()?) as usize;
-        let payload = self.buffer.get(6 + topic_len..)?.get(..len)?.to_vec();
-        let topic = String::from_utf8_lossy(&self.buffer[2..2 + topic_len]).into_owned();
-        self.buffer.drain(..6 + topic_len + len);
-        Some(Next::Event(topic, payload))
     }
 }
 

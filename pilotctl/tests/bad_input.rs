@@ -42,7 +42,7 @@ fn names_trust_and_ports_are_told_apart() {
     assert_eq!(b.json(&["inbox"])["total"], 0, "before approval nothing arrives");
     befriend(&a, &b);
     let begin = Instant::now();
-    a.fails(&["connect", "worker-node", "1002", "--message", "x"], 1, "connection_refused");
+    a.fails(&["connect", "worker-node", "1003", "--message", "x"], 1, "connection_refused");
     a.fails(&["connect", "worker-node", "22", "--message", "x"], 1, "connection_refused");
     assert!(begin.elapsed() < Duration::from_secs(2), "refused at once");
     b.ok(&["daemon", "stop"]);

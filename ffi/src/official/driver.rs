@@ -1,13 +1,14 @@
 //! Owns Drivers: what a program has of a daemon, and every question to it.
 #![allow(non_snake_case, reason = "official names")]
 
-use super::wire::{
-    self, BROADCAST, DEREGISTER, HANDSHAKE, HEALTH, INFO, MANAGED, NETWORK, RECV_FROM, RESOLVE, ROTATE_KEY, SEND_TO,
-    SET_HOSTNAME, SET_TAGS, SET_VISIBILITY, SET_WEBHOOK,
-};
+use super::wire;
 use super::{Conn, HandleErr, Text, get, handle, input, input_bytes, string};
 use crate::table::{Used, insert, remove};
 use base64ct::{Base64, Encoding as _};
+use pilot_node::framing::{
+    BROADCAST, DEREGISTER, HANDSHAKE, HEALTH, INFO, MANAGED, NETWORK, RECV_FROM, RESOLVE, ROTATE_KEY, SEND_TO,
+    SET_HOSTNAME, SET_TAGS, SET_VISIBILITY, SET_WEBHOOK, frame,
+};
 use pilot_node::{Addr, AddrPort, Client, Code};
 use serde_json::{Value, json};
 use std::ffi::{c_char, c_int, c_void};
@@ -33,7 +34,7 @@ impl Driver {
     fn connect(path: PathBuf) -> Result<Self, Text> {
         let mut datagrams = wire::connect(&path)?;
         // Any official command makes the daemon send datagrams here.
-        datagrams.write_all(&wire::emit_frame(INFO, &[])).map_err(|e| e.to_string())?;
+        datagrams.write_all(&frame(INFO, &[])).map_err(|e| e.to_string())?;
         Ok(Self { path, datagrams, reading: Mutex::new(()), owned: Mutex::new(Vec::new()) })
     }
 
@@ -312,7 +313,7 @@ pub unsafe extern "C" fn PilotSendTo(
         let driver: Used<Driver> = get(h, "driver ")?;
         // SAFETY: NULL or valid, by the interface.
         let (to, data) = unsafe { (socket_address(input(fullAddr)?)?, input_bytes(data, dataLen)?) };
-        let frame = wire::emit_frame(SEND_TO, &[&to.addr.to_bytes(), &to.port.to_be_bytes(), data]);
+        let frame = frame(SEND_TO, &[&to.addr.to_bytes(), &to.port.to_be_bytes(), data]);
         let mut socket = wire::connect(&driver.path)?;
         socket.write_all(&frame).map_err(|e| e.to_string())?;
         Ok(None)

@@ -2,30 +2,12 @@
 //! no call waits for another.
 
 use super::Text;
+use pilot_node::framing::{ERROR, FRAME_LEN_MAX, frame};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-pub(super) const SEND_TO: u8 = 0x0b;
-pub(super) const RECV_FROM: u8 = 0x0c;
-pub(super) const INFO: u8 = 0x0d;
-pub(super) const HANDSHAKE: u8 = 0x0f;
-pub(super) const RESOLVE: u8 = 0x11;
-pub(super) const SET_HOSTNAME: u8 = 0x13;
-pub(super) const SET_VISIBILITY: u8 = 0x15;
-pub(super) const DEREGISTER: u8 = 0x17;
-pub(super) const SET_TAGS: u8 = 0x19;
-pub(super) const SET_WEBHOOK: u8 = 0x1b;
-pub(super) const NETWORK: u8 = 0x1f;
-pub(super) const HEALTH: u8 = 0x21;
-pub(super) const MANAGED: u8 = 0x23;
-pub(super) const ROTATE_KEY: u8 = 0x25;
-pub(super) const BROADCAST: u8 = 0x29;
-const ERROR: u8 = 0x0a;
-
-/// Longest frame. Unit: bytes. Source: official-abi.md.
-const FRAME_LEN_MAX: usize = 1 << 20;
 /// How long an answer may take. Source: official-abi.md: waiting for trust takes at most 30 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 
@@ -40,14 +22,6 @@ pub(super) fn connect(path: &Path) -> Result<UnixStream, Text> {
         };
         format!("dial unix {}: connect: {why}", path.display())
     })
-}
-
-pub(super) fn emit_frame(command: u8, payload: &[&[u8]]) -> Vec<u8> {
-    let len: usize = 1 + payload.iter().map(|p| p.len()).sum::<usize>();
-    let mut out = (len as u32).to_be_bytes().to_vec();
-    out.push(command);
-    payload.iter().for_each(|p| out.extend_from_slice(p));
-    out
 }
 
 /// Reads one frame.
@@ -68,7 +42,7 @@ pub(super) fn ask(path: &Path, command: u8, payload: &[&[u8]]) -> Result<Vec<u8>
     let lost = |e: io::Error| format!("daemon connection lost: {e}");
     let mut socket = connect(path)?;
     socket.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(lost)?;
-    socket.write_all(&emit_frame(command, payload)).map_err(lost)?;
+    socket.write_all(&frame(command, payload)).map_err(lost)?;
     loop {
         match read_frame(&socket).map_err(lost)? {
             (ERROR, payload) => {

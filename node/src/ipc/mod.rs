@@ -6,6 +6,7 @@
 //! the same.
 
 pub(crate) mod client;
+pub mod framing;
 pub(crate) mod official;
 pub(crate) mod server;
 
@@ -17,26 +18,14 @@ pub(crate) const ANSWER: u8 = 0x81;
 pub(crate) const STREAM_END: u8 = 0x82;
 /// Something happened that the client watches: `{"event": …}`, under the number of the request that asked for events.
 pub(crate) const EVENT: u8 = 0x83;
-/// Longest frame of the official commands. Unit: bytes.
-pub(crate) const OFFICIAL_LEN_MAX: usize = 1 << 20;
 /// Longest frame of ours: the longest message and its description. Unit: bytes.
 pub(crate) const FRAME_LEN_MAX: usize = crate::store::MESSAGE_LEN_MAX + (1 << 20);
-
-/// A whole frame.
-pub(crate) fn frame(command: u8, payload: &[&[u8]]) -> Vec<u8> {
-    let len: usize = 1 + payload.iter().map(|p| p.len()).sum::<usize>();
-    let mut out = Vec::with_capacity(4 + len);
-    out.extend_from_slice(&(len as u32).to_be_bytes());
-    out.push(command);
-    payload.iter().for_each(|p| out.extend_from_slice(p));
-    out
-}
 
 /// Takes a whole frame from the front of `buffer`. `Err`: the length is impossible.
 pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u8, Vec<u8>)>, usize> {
     let Some(head) = buffer.first_chunk::<5>() else { return Ok(None) };
     let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    let max = if head[4] >= REQUEST { FRAME_LEN_MAX } else { OFFICIAL_LEN_MAX };
+    let max = if head[4] >= REQUEST { FRAME_LEN_MAX } else { framing::FRAME_LEN_MAX };
     if len == 0 || len > max {
         return Err(len);
     }
@@ -51,7 +40,7 @@ pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u8, Vec<u8>)>, 
 /// The payload of a request or answer.
 pub(crate) fn numbered(command: u8, number: u32, json: &serde_json::Value, blob: &[u8]) -> Vec<u8> {
     let json = json.to_string();
-    frame(command, &[&number.to_be_bytes(), &(json.len() as u32).to_be_bytes(), json.as_bytes(), blob])
+    framing::frame(command, &[&number.to_be_bytes(), &(json.len() as u32).to_be_bytes(), json.as_bytes(), blob])
 }
 
 /// The inverse of [`numbered`].

@@ -3,42 +3,16 @@
 //! Replies carry no number: a client has one request under way at a time. Addresses are six bytes, ports two, all
 //! big-endian. What is not served is answered with Error.
 
-use super::frame;
+use super::framing::{
+    BIND, BIND_OK, BROADCAST, CANCEL, CLOSE, CLOSE_OK, DEREGISTER, DIAL, ERROR, HANDSHAKE, HEALTH, INFO, MANAGED,
+    NETWORK, PREFER_DIRECT, RESOLVE, ROTATE_KEY, SEND, SEND_TO, SEND_TO_CONFIRM, SET_HOSTNAME, SET_TAGS,
+    SET_VISIBILITY, SET_WEBHOOK, UNBIND, frame,
+};
 use super::server::ClientId;
 use crate::driver::{ConnectReply, Driver, ListenerOwner, Reply};
 use crate::failure::{Code, Failure};
 use pilot_core::{Addr, AddrPort};
 use serde_json::{Value, json};
-
-pub(super) const BIND: u8 = 0x01;
-pub(super) const BIND_OK: u8 = 0x02;
-pub(super) const DIAL: u8 = 0x03;
-pub(super) const DIAL_OK: u8 = 0x04;
-pub(super) const ACCEPT: u8 = 0x05;
-pub(super) const SEND: u8 = 0x06;
-pub(super) const RECV: u8 = 0x07;
-pub(super) const CLOSE: u8 = 0x08;
-pub(super) const CLOSE_OK: u8 = 0x09;
-pub(super) const ERROR: u8 = 0x0a;
-pub(super) const SEND_TO: u8 = 0x0b;
-pub(super) const RECV_FROM: u8 = 0x0c;
-pub(super) const INFO: u8 = 0x0d;
-pub(super) const HANDSHAKE: u8 = 0x0f;
-pub(super) const RESOLVE: u8 = 0x11;
-pub(super) const SET_HOSTNAME: u8 = 0x13;
-pub(super) const SET_VISIBILITY: u8 = 0x15;
-pub(super) const DEREGISTER: u8 = 0x17;
-pub(super) const SET_TAGS: u8 = 0x19;
-pub(super) const SET_WEBHOOK: u8 = 0x1b;
-pub(super) const NETWORK: u8 = 0x1f;
-pub(super) const HEALTH: u8 = 0x21;
-pub(super) const MANAGED: u8 = 0x23;
-pub(super) const ROTATE_KEY: u8 = 0x25;
-pub(super) const BROADCAST: u8 = 0x29;
-pub(super) const CANCEL: u8 = 0x2b;
-pub(super) const PREFER_DIRECT: u8 = 0x2d;
-pub(super) const UNBIND: u8 = 0x37;
-pub(super) const SEND_TO_CONFIRM: u8 = 0x39;
 
 /// Longest that an official client may wait for trust. Unit: ms. Source: official-abi.md.
 const WAIT_TRUST_MAX_MS: u32 = 30_000;

@@ -1,6 +1,7 @@
 //! Owns the listening socket and the clients' connections: frames in, frames and descriptors out.
 
-use super::{ANSWER, EVENT, REQUEST, STREAM_END, frame, numbered, official, parse_numbered, take_frame};
+use super::framing::{self, frame};
+use super::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, official, parse_numbered, take_frame};
 use crate::command::Answer;
 use crate::driver::{Driver, FIRST_FREE_TOKEN, Reply};
 use crate::failure::{Code, Failure};
@@ -251,19 +252,19 @@ impl Ipc {
     }
 
     pub(crate) fn push_dialed(&mut self, client: ClientId, connection: u32) {
-        self.send(client, frame(official::DIAL_OK, &[&connection.to_be_bytes()]));
+        self.send(client, frame(framing::DIAL_OK, &[&connection.to_be_bytes()]));
     }
 
     pub(crate) fn push_accept(&mut self, client: ClientId, port: u16, connection: u32, peer: AddrPort) {
         let parts: [&[u8]; 4] =
             [&port.to_be_bytes(), &connection.to_be_bytes(), &peer.addr.to_bytes(), &peer.port.to_be_bytes()];
-        self.send(client, frame(official::ACCEPT, &parts));
+        self.send(client, frame(framing::ACCEPT, &parts));
     }
 
     /// Official clients all see every datagram. Source: official-abi.md.
     pub(crate) fn push_datagram(&mut self, from: Addr, source_port: u16, port: u16, payload: &[u8]) {
         let parts: [&[u8]; 4] = [&from.to_bytes(), &source_port.to_be_bytes(), &port.to_be_bytes(), payload];
-        let bytes = frame(official::RECV_FROM, &parts);
+        let bytes = frame(framing::RECV_FROM, &parts);
         for client in self.clients.values_mut().filter(|c| c.official) {
             // One that does not read misses them, as on a full socket.
             if client.outgoing_len < DATAGRAMS_WAITING_MAX {
@@ -312,12 +313,12 @@ impl Ipc {
                 return false;
             }
             match stack.recv(id, &mut buffer) {
-                Recv::Data(n) => client.send(frame(official::RECV, &[&connection.to_be_bytes(), &buffer[..n]]), None),
+                Recv::Data(n) => client.send(frame(framing::RECV, &[&connection.to_be_bytes(), &buffer[..n]]), None),
                 Recv::Blocked => return false,
                 end @ (Recv::Fin | Recv::Ended(_)) => {
                     if !client.ended.contains(&connection) {
                         client.ended.push(connection);
-                        client.send(frame(official::CLOSE_OK, &[&connection.to_be_bytes()]), None);
+                        client.send(frame(framing::CLOSE_OK, &[&connection.to_be_bytes()]), None);
                     }
                     return end != Recv::Fin;
                 }

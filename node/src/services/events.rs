@@ -12,11 +12,13 @@ pub(crate) const WAITING_MAX: usize = 2 << 20;
 /// Topic of the note that says how many events were missed.
 pub(crate) const MISSED_TOPIC: &str = "pilot.missed";
 
-/// Something published.
+/// Something published on an event stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Published {
-    pub(crate) topic: String,
-    pub(crate) payload: Vec<u8>,
+pub struct Published {
+    /// What it is about. At most 4096 bytes.
+    pub topic: String,
+    /// Any bytes. At most 1048576.
+    pub payload: Vec<u8>,
 }
 
 /// One stream's subscription.
@@ -28,13 +30,49 @@ pub(crate) struct Subscription {
 
 /// The stream does not speak this protocol; it must be closed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Broken;
+pub struct NotAnEvent;
+
+impl Published {
+    /// Takes a whole event from the front of `incoming`; `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// A length is impossible, or the topic is not UTF-8.
+    pub fn take(incoming: &mut Vec<u8>) -> Result<Option<Self>, NotAnEvent> {
+        let Some(len) = incoming.first_chunk::<2>() else { return Ok(None) };
+        let topic_len = usize::from(u16::from_be_bytes(*len));
+        if topic_len > TOPIC_LEN_MAX {
+            return Err(NotAnEvent);
+        }
+        let Some(len) = incoming.get(2 + topic_len..).and_then(|rest| rest.first_chunk::<4>()) else {
+            return Ok(None);
+        };
+        let (begin, len) = (6 + topic_len, u32::from_be_bytes(*len) as usize);
+        if len > PAYLOAD_LEN_MAX {
+            return Err(NotAnEvent);
+        }
+        let Some(payload) = incoming.get(begin..begin + len) else { return Ok(None) };
+        let topic = std::str::from_utf8(&incoming[2..2 + topic_len]).map_err(|_| NotAnEvent)?.to_owned();
+        let payload = payload.to_vec();
+        incoming.drain(..begin + len);
+        Ok(Some(Self { topic, payload }))
+    }
+
+    /// An event as bytes. An empty payload, as the first event of a stream, subscribes to the topic.
+    pub fn emit(topic: &str, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(6 + topic.len() + payload.len());
+        out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+        out.extend_from_slice(topic.as_bytes());
+        out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+        out.extend_from_slice(payload);
+        out
+    }
+}
 
 impl Subscription {
     /// Takes whole events from the front of `incoming`.
-    pub(crate) fn take(&mut self, incoming: &mut Vec<u8>) -> Result<Vec<Published>, Broken> {
+    pub(crate) fn take(&mut self, incoming: &mut Vec<u8>) -> Result<Vec<Published>, NotAnEvent> {
         let mut published = Vec::new();
-        while let Some(event) = take_event(incoming)? {
+        while let Some(event) = Published::take(incoming)? {
             match self.topic {
                 None => self.topic = Some(event.topic),
                 // An empty payload would look like the end to some readers.
@@ -50,14 +88,14 @@ impl Subscription {
         if !self.topic.as_deref().is_some_and(|pattern| matches(pattern, &event.topic)) {
             return false;
         }
-        let frame = emit_event(&event.topic, &event.payload);
+        let frame = Published::emit(&event.topic, &event.payload);
         if outgoing.len() + frame.len() > WAITING_MAX {
             self.missed += 1;
             return false;
         }
         if self.missed > 0 {
             let note = format!("{{\"missed\":{}}}", std::mem::take(&mut self.missed));
-            outgoing.extend(emit_event(MISSED_TOPIC, note.as_bytes()));
+            outgoing.extend(Published::emit(MISSED_TOPIC, note.as_bytes()));
         }
         outgoing.extend(frame);
         true
@@ -67,34 +105,6 @@ impl Subscription {
 /// True when `topic` is meant by `pattern`: the same, or anything behind what stands before a final `*`.
 pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
     pattern == topic || pattern.strip_suffix('*').is_some_and(|start| topic.starts_with(start))
-}
-
-fn take_event(incoming: &mut Vec<u8>) -> Result<Option<Published>, Broken> {
-    let Some(len) = incoming.first_chunk::<2>() else { return Ok(None) };
-    let topic_len = usize::from(u16::from_be_bytes(*len));
-    if topic_len > TOPIC_LEN_MAX {
-        return Err(Broken);
-    }
-    let Some(len) = incoming.get(2 + topic_len..).and_then(|rest| rest.first_chunk::<4>()) else { return Ok(None) };
-    let (begin, len) = (6 + topic_len, u32::from_be_bytes(*len) as usize);
-    if len > PAYLOAD_LEN_MAX {
-        return Err(Broken);
-    }
-    let Some(payload) = incoming.get(begin..begin + len) else { return Ok(None) };
-    let topic = std::str::from_utf8(&incoming[2..2 + topic_len]).map_err(|_| Broken)?.to_owned();
-    let payload = payload.to_vec();
-    incoming.drain(..begin + len);
-    Ok(Some(Published { topic, payload }))
-}
-
-/// An event as bytes.
-pub(crate) fn emit_event(topic: &str, payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(6 + topic.len() + payload.len());
-    out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
-    out.extend_from_slice(topic.as_bytes());
-    out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
-    out.extend_from_slice(payload);
-    out
 }
 
 #[cfg(test)]
@@ -107,9 +117,9 @@ mod tests {
 
     #[test]
     fn the_first_event_subscribes_and_later_ones_are_published() {
-        let mut bytes = emit_event("a.*", b"");
-        bytes.extend(emit_event("a.b", b"1"));
-        bytes.extend(emit_event("a.c", b""));
+        let mut bytes = Published::emit("a.*", b"");
+        bytes.extend(Published::emit("a.b", b"1"));
+        bytes.extend(Published::emit("a.c", b""));
         let (mut subscription, mut buffer, mut published) = (Subscription::default(), Vec::new(), Vec::new());
         for byte in bytes {
             buffer.push(byte);
@@ -119,7 +129,7 @@ mod tests {
         let mut outgoing = VecDeque::new();
         assert!(subscription.offer(&event("a.x", b"2"), &mut outgoing));
         assert!(!subscription.offer(&event("b.x", b"2"), &mut outgoing));
-        assert_eq!(Vec::from(outgoing), emit_event("a.x", b"2"));
+        assert_eq!(Vec::from(outgoing), Published::emit("a.x", b"2"));
     }
 
     #[test]
@@ -146,15 +156,15 @@ mod tests {
         assert!(!subscription.offer(&large, &mut outgoing));
         outgoing.clear();
         assert!(subscription.offer(&event("a", b"x"), &mut outgoing));
-        let mut expected = emit_event(MISSED_TOPIC, b"{\"missed\":2}");
-        expected.extend(emit_event("a", b"x"));
+        let mut expected = Published::emit(MISSED_TOPIC, b"{\"missed\":2}");
+        expected.extend(Published::emit("a", b"x"));
         assert_eq!(Vec::from(outgoing), expected);
     }
 
     #[test]
     fn impossible_lengths_and_text_end_the_stream() {
         for bytes in [&[0xff, 0xff][..], &[0, 1, b'a', 0xff, 0xff, 0xff, 0xff], &[0, 1, 0xff, 0, 0, 0, 0]] {
-            assert_eq!(Subscription::default().take(&mut bytes.to_vec()), Err(Broken));
+            assert_eq!(Subscription::default().take(&mut bytes.to_vec()), Err(NotAnEvent));
         }
     }
 }

@@ -138,7 +138,7 @@ impl Service {
                 self.incoming.extend_from_slice(bytes);
                 match self.subscription.take(&mut self.incoming) {
                     Ok(published) => served.published.extend(published),
-                    Err(events::Broken) => served.broken = true,
+                    Err(events::NotAnEvent) => served.broken = true,
                 }
             }
             ServiceKind::DataExchange => {
