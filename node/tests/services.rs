@@ -291,3 +291,58 @@ fn how_a_stream_ended_can_be_asked_by_its_descriptor() {
     }
     assert_eq!(end_of(1).unwrap_err().code, Code::NotFound);
 }
+
+#[test]
+fn what_clients_can_fill_has_a_maximum_that_goes_with_them() {
+    let lab = Lab::new("maxima");
+    let (a, _) = lab.nodes();
+    let answer = |client: &mut Client, number| client.answer(number, Some(Instant::now() + Duration::from_secs(10)));
+    let code = |client: &mut Client, number| answer(client, number).map(|reply| reply.data).map_err(|f| f.code);
+
+    // Waiting for trust.
+    let mut client = a.client().unwrap();
+    let wait = json!({"op": "wait_trust", "node": "stranger", "timeout_ms": 3_600_000});
+    (0..1024).for_each(|_| drop(client.send(&wait, &[]).unwrap()));
+    let one_more = client.send(&wait, &[]).unwrap();
+    assert_eq!(code(&mut client, one_more), Err(Code::Full));
+    drop(client);
+    let mut client = a.client().unwrap();
+    let end = Instant::now() + Duration::from_secs(5);
+    let short = json!({"op": "wait_trust", "node": "stranger", "timeout_ms": 1});
+    while client.call(&short, &[], SECONDS_5).is_err() {
+        assert!(Instant::now() < end, "the places of a client that is gone are free");
+    }
+
+    // Requests for streams of one port.
+    let accept = json!({"op": "accept", "port": 9000});
+    (0..128).for_each(|_| drop(client.send(&accept, &[]).unwrap()));
+    let one_more = client.send(&accept, &[]).unwrap();
+    assert_eq!(code(&mut client, one_more), Err(Code::Full));
+
+    // Datagram ports.
+    let mut sockets = Vec::new();
+    let failed = loop {
+        match datagram_socket(&mut client, 0) {
+            Ok(socket) => sockets.push(socket),
+            Err(code) => break code,
+        }
+    };
+    assert_eq!((failed, sockets.len()), (Code::Full, 256));
+    drop(sockets);
+
+    // Events of a client that does not read: it is told what it missed.
+    let mut watcher = a.client().unwrap();
+    watcher.watch(Some("*")).unwrap();
+    let payload = noise(1 << 20);
+    for _ in 0..32 {
+        a.call(json!({"op": "publish", "topic": "bulk"}), payload.clone()).unwrap();
+    }
+    let mut got = 0;
+    while watcher.next_event(Some(Duration::from_millis(500))).unwrap().is_some() {
+        got += 1;
+    }
+    assert!((1..32).contains(&got), "{got}");
+    a.call(json!({"op": "publish", "topic": "bulk"}), payload).unwrap();
+    let missed = wait_event(&mut watcher, "missed");
+    assert_eq!(missed["count"], 32 - got);
+}

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 /// Datagram ports that may be open at once.
-pub(crate) const DATAGRAM_PORTS_MAX: usize = 1024;
+pub(crate) const DATAGRAM_PORTS_MAX: usize = 256;
 /// Ports that are given when the client does not care (RFC 6335: dynamic).
 const FIRST_DYNAMIC_PORT: u16 = 49_152;
 /// Datagrams taken from one port in a row.

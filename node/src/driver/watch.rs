@@ -150,6 +150,12 @@ impl Driver {
         }
     }
 
+    /// The client is gone, and nobody waits for it.
+    pub(crate) fn forget_waiting(&mut self, client: ClientId) {
+        let its = |reply: &Reply| matches!(reply, Reply::Ipc(of, _) | Reply::Official(of, _) if *of == client);
+        self.trust_waiters.retain(|waiter| !its(&waiter.reply));
+    }
+
     pub(super) fn time_out_trust(&mut self, wall: Instant) {
         while let Some(at) = self.trust_waiters.iter().position(|w| w.deadline <= wall) {
             let waiter = self.trust_waiters.swap_remove(at);

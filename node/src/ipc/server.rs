@@ -25,8 +25,8 @@ pub(crate) struct ClientId(usize);
 const LISTENER: Token = Token(FIRST_FREE_TOKEN);
 /// Clients' tokens: far from those of handed-out descriptors.
 const FIRST_CLIENT: usize = 1 << 40;
-/// Most clients. Source: official-abi.md.
-const CLIENTS_MAX: usize = 1024;
+/// Most clients. The official daemon has 1024; here each connect under way is one.
+const CLIENTS_MAX: usize = 8192;
 /// Bytes that may wait for a client that does not read; beyond it the client is dropped. Unit: bytes.
 const OUTGOING_MAX: usize = 64 << 20;
 /// Bytes for official streams that may wait before its frames are not read any more. Unit: bytes.
@@ -453,6 +453,7 @@ impl Driver {
         for client in closed {
             self.cancel_connects(client, None);
             self.drop_held(client);
+            self.forget_waiting(client);
             for port in self.ports_of(client) {
                 self.unlisten(port);
             }

@@ -1,0 +1,181 @@
+/* The parts of libpilot that no example shows: readiness, connects that are not waited for, published events, messages, files.
+ *
+ *   ./whole own FOLDER KEY@host:port        two nodes of this process
+ *   ./whole attach FOLDER SOCKET SOCKET     two daemons, in FOLDER, that are called node-a and node-b
+ */
+#include "check.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/stat.h>
+
+static unsigned char buffer[2 << 20];
+
+static int ready(int fd, int ms) {
+  struct pollfd p;
+  p.fd = fd;
+  p.events = POLLIN;
+  p.revents = 0;
+  return poll(&p, 1, ms);
+}
+
+/* A handle's descriptor is readable exactly when there may be something to do. */
+static void readiness(pilot_handle a, pilot_handle b, const char *name_b) {
+  pilot_handle listener = must("listen", pilot_listen(b, 7000, &error));
+  pilot_handle ours, theirs;
+  int fd, total = 0, code;
+  long long n;
+  EXPECT(ready(pilot_listener_fd(listener, &error), 0), 0);
+  ours = must("connect", pilot_stream_connect(a, name_b, 7000, 10000, &error));
+  EXPECT(ready(pilot_listener_fd(listener, &error), 10000), 1);
+  theirs = must("accept", pilot_stream_accept(listener, 10000, NULL, &error));
+  fd = (int)must("event fd", pilot_stream_event_fd(ours, &error));
+  EXPECT(pilot_stream_event_fd(ours, &error), fd);
+  EXPECT(ready(fd, 1000), 1); /* nobody has looked yet */
+  EXPECT(pilot_stream_read(ours, buffer, 10, 0, &error), PILOT_E_WOULD_BLOCK);
+  EXPECT(ready(fd, 20), 0);
+  EXPECT(pilot_stream_write(theirs, (const unsigned char *)"hello", 5, -1, &error), 5);
+  EXPECT(ready(fd, 10000), 1);
+  EXPECT(pilot_stream_read(ours, buffer, 10, 0, &error), 5);
+  EXPECT(pilot_stream_read(ours, buffer, 10, 0, &error), PILOT_E_WOULD_BLOCK);
+  EXPECT(ready(fd, 20), 0);
+  /* Full, and then there is room again. */
+  do {
+    while ((n = pilot_stream_write(ours, buffer, sizeof buffer, 0, &error)) > 0) total += (int)n;
+    code = ready(fd, 200);
+  } while (n == PILOT_E_WOULD_BLOCK && code == 1);
+  EXPECT(n, PILOT_E_WOULD_BLOCK);
+  EXPECT(pilot_stream_write(ours, buffer, 1, 20, &error), PILOT_E_TIMEOUT);
+  while (total > 0) {
+    n = must("read", pilot_stream_read(theirs, buffer, sizeof buffer, 10000, &error));
+    total -= (int)n;
+  }
+  EXPECT(ready(fd, 10000), 1);
+  EXPECT(pilot_stream_write(ours, buffer, 1, 10000, &error), 1);
+  /* The end is told too. */
+  while (pilot_stream_read(ours, buffer, 10, 0, &error) == PILOT_E_WOULD_BLOCK && ready(fd, 50)) {
+  }
+  EXPECT(pilot_stream_shutdown(theirs, PILOT_SHUT_WRITE, &error), 0);
+  EXPECT(ready(fd, 10000), 1);
+  EXPECT(pilot_stream_read(ours, buffer, 10, 10000, &error), 0);
+  EXPECT(pilot_close(ours), 0);
+  EXPECT(pilot_close(theirs), 0);
+  EXPECT(pilot_close(listener), 0);
+}
+
+/* Connects that are started, and then finished, given up, or refused. */
+static void connects(pilot_handle a, pilot_handle b, const char *name_b) {
+  pilot_handle listener = must("listen", pilot_listen(b, 7100, &error));
+  pilot_handle connect = must("start", pilot_connect_start(a, name_b, 7100, &error));
+  pilot_peer at;
+  int fd, other, i;
+  at.struct_size = sizeof at;
+  EXPECT(ready(pilot_connect_fd(connect, &error), 10000), 1);
+  fd = (int)must("finish", pilot_connect_finish(connect, 0, &at, &error));
+  EXPECT(at.port, 7100);
+  EXPECT(strcmp(at.hostname, name_b), 0);
+  EXPECT(pilot_connect_finish(connect, 0, NULL, &error), PILOT_E_WOULD_BLOCK); /* it was given once */
+  EXPECT(pilot_close(connect), 0);
+  other = (int)must("accept", pilot_accept(listener, 10000, &at, &error));
+  EXPECT(pilot_stream_end(a, fd, &error), PILOT_STREAM_OPEN);
+  close(other);
+  EXPECT(read(fd, buffer, 1), 0);
+  EXPECT(pilot_stream_end(a, fd, &error), PILOT_STREAM_OPEN); /* in order, and we may still write */
+  close(fd);
+  connect = must("start", pilot_connect_start(a, name_b, 7999, &error));
+  EXPECT(pilot_connect_finish(connect, 10000, NULL, &error), PILOT_E_REFUSED);
+  EXPECT(pilot_close(connect), 0);
+  connect = must("start", pilot_connect_start(a, "nobody-at-all", 7999, &error));
+  EXPECT(pilot_connect_finish(connect, 10000, NULL, &error), PILOT_E_NOT_FOUND);
+  EXPECT(pilot_close(connect), 0);
+  for (i = 0; i < 50; i++) {
+    connect = must("start", pilot_connect_start(a, name_b, 7100, &error));
+    EXPECT(pilot_close(connect), 0);
+  }
+  EXPECT(pilot_close(listener), 0);
+}
+
+static void events(pilot_handle b) {
+  pilot_handle watch = must("watch", pilot_watch(b, "room.*", &error));
+  pilot_event event;
+  int fd = (int)must("event fd", pilot_event_fd(watch, &error));
+  memset(&event, 0, sizeof event);
+  event.struct_size = sizeof event;
+  EXPECT(pilot_publish(b, "other", (const unsigned char *)"x", 1, &error), 0);
+  EXPECT(pilot_publish(b, "room.heat", (const unsigned char *)"21.5", 4, &error), 1);
+  EXPECT(ready(fd, 10000), 1);
+  do {
+    EXPECT(pilot_next_event(watch, &event, 10000, &error), PILOT_E_FULL);
+    EXPECT(event.payload_len, 4);
+    event.payload = buffer;
+    event.payload_size = sizeof buffer;
+    EXPECT(pilot_next_event(watch, &event, 10000, &error), 0);
+  } while (event.kind != PILOT_EVENT_PUBLISHED);
+  EXPECT(memcmp(buffer, "21.5", 4), 0);
+  EXPECT(strstr(event.detail, "room.heat") != NULL, 1);
+  EXPECT(pilot_close(watch), 0);
+}
+
+static void messages(pilot_handle a, pilot_handle b, const char *name_a, const char *name_b) {
+  pilot_message message;
+  uint64_t first;
+  message.struct_size = sizeof message;
+  EXPECT(pilot_read_message(b, 0, &message, buffer, sizeof buffer, &error), 0);
+  EXPECT(pilot_send_message(a, name_b, PILOT_JSON, (const unsigned char *)"{\"n\":1}", 7, 10000, &error), 0);
+  EXPECT(pilot_send_message(a, name_b, PILOT_BINARY, buffer, 1 << 20, 10000, &error), 0);
+  EXPECT(pilot_read_message(b, 0, &message, buffer, sizeof buffer, &error), 1);
+  EXPECT(message.len, 7);
+  EXPECT(message.kind, PILOT_JSON);
+  EXPECT(strcmp(message.from.hostname, name_a), 0);
+  EXPECT(memcmp(buffer, "{\"n\":1}", 7), 0);
+  first = message.id;
+  EXPECT(pilot_read_message(b, first, &message, buffer, 10, &error), PILOT_E_FULL);
+  EXPECT(message.len, 1 << 20);
+  EXPECT(pilot_read_message(b, first, &message, buffer, sizeof buffer, &error), 1);
+  EXPECT(pilot_take_message(b, first, &error), 1);
+  EXPECT(pilot_take_message(b, first, &error), 0);
+  EXPECT(pilot_take_message(b, message.id, &error), 1);
+  EXPECT(pilot_read_message(b, 0, &message, buffer, sizeof buffer, &error), 0);
+}
+
+static void files(pilot_handle a, const char *folder, const char *name_b) {
+  char path[600], arrived[700];
+  FILE *file;
+  struct stat info;
+  snprintf(path, sizeof path, "%s/report.bin", folder);
+  snprintf(arrived, sizeof arrived, "%s/%s/received/report.bin", folder, name_b);
+  file = fopen(path, "w");
+  if (!file || fwrite(buffer, 1, sizeof buffer, file) != sizeof buffer || fclose(file)) exit(1);
+  EXPECT(pilot_send_file(a, name_b, path, -1, &error), sizeof buffer);
+  EXPECT(stat(arrived, &info), 0);
+  EXPECT(info.st_size, sizeof buffer);
+  EXPECT(pilot_send_file(a, name_b, "/nowhere/file", -1, &error), PILOT_E_NOT_FOUND);
+}
+
+int main(int argc, char **argv) {
+  pilot_handle a, b;
+  int own = argc == 4;
+  const char *name_a = own ? "bad-a" : "node-a", *name_b = own ? "bad-b" : "node-b";
+  if (own) {
+    char *pair_argv[4];
+    pair_argv[2] = argv[2];
+    pair_argv[3] = argv[3];
+    pair(pair_argv, &a, &b);
+  } else if (argc == 5) {
+    a = must("attach", pilot_attach(argv[3], &error));
+    b = must("attach", pilot_attach(argv[4], &error));
+  } else {
+    return 2;
+  }
+  readiness(a, b, name_b);
+  connects(a, b, name_b);
+  events(b);
+  if (!own) { /* these nodes have no services */
+    messages(a, b, name_a, name_b);
+    files(a, argv[2], name_b);
+  }
+  EXPECT(pilot_close(a), 0);
+  EXPECT(pilot_close(b), 0);
+  if (failures == 0) printf("ok\n");
+  return failures != 0;
+}
