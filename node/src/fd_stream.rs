@@ -38,12 +38,22 @@ impl FdStream {
 
     /// Moves bytes in both directions until nothing moves.
     pub(crate) fn pump(&mut self, stack: &mut Stack, id: StreamId) -> Pumped {
-        let outcome = self.read_application(stack, id).and_then(|()| self.write_application(stack, id));
+        let outcome = self.read_application(stack, id).and_then(|()| {
+            self.deaf |= self.is_closed();
+            self.write_application(stack, id)
+        });
         match outcome {
             Err(end) => end,
             Ok(()) if self.read_ended && (self.write_ended || self.deaf) => Pumped::Finished,
             Ok(()) => Pumped::Open,
         }
+    }
+
+    /// True when the application has closed its end, and not only ended its writing: then nobody will ever read what arrives,
+    /// and a peer that never ends its own side must not keep the stream.
+    fn is_closed(&self) -> bool {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        self.read_ended && !self.write_ended && send(&self.fd, &[], flags) == Err(Errno::PIPE)
     }
 
     fn read_application(&mut self, stack: &mut Stack, id: StreamId) -> Result<(), Pumped> {

@@ -293,6 +293,38 @@ fn how_a_stream_ended_can_be_asked_by_its_descriptor() {
 }
 
 #[test]
+fn a_closed_descriptor_frees_its_stream_even_if_the_peer_goes_on() {
+    let lab = Lab::new("closed");
+    let (a, b) = lab.nodes();
+    let listener = b.listen(7000).unwrap();
+    let mut client = a.client().unwrap();
+    let count = || a.call(json!({"op": "connections"}), Vec::new()).unwrap().0["total"].as_u64().unwrap();
+    let mut theirs = Vec::new();
+    for half_closed_before in [false, true] {
+        let ours = client.open("node-b", 7000, SECONDS_5).unwrap().socket;
+        theirs.push(listener.accept_timeout(Duration::from_secs(5)).unwrap());
+        (&ours).write_all(b"last words").unwrap();
+        if half_closed_before {
+            ours.shutdown(std::net::Shutdown::Write).unwrap();
+            // Half closed is not closed: the answer still comes.
+            theirs[1].write_all(b"answer").unwrap();
+            (&ours).read_exact(&mut [0; 6]).unwrap();
+        }
+        drop(ours);
+    }
+    let end = Instant::now() + Duration::from_secs(5);
+    while count() > 0 {
+        assert!(Instant::now() < end, "{} streams are left", count());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for mut stream in theirs {
+        let mut got = [0; 10];
+        stream.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"last words");
+    }
+}
+
+#[test]
 fn what_clients_can_fill_has_a_maximum_that_goes_with_them() {
     let lab = Lab::new("maxima");
     let (a, _) = lab.nodes();
@@ -302,7 +334,9 @@ fn what_clients_can_fill_has_a_maximum_that_goes_with_them() {
     // Waiting for trust.
     let mut client = a.client().unwrap();
     let wait = json!({"op": "wait_trust", "node": "stranger", "timeout_ms": 3_600_000});
-    (0..1024).for_each(|_| drop(client.send(&wait, &[]).unwrap()));
+    for _ in 0..1024 {
+        client.send(&wait, &[]).unwrap();
+    }
     let one_more = client.send(&wait, &[]).unwrap();
     assert_eq!(code(&mut client, one_more), Err(Code::Full));
     drop(client);
@@ -315,7 +349,9 @@ fn what_clients_can_fill_has_a_maximum_that_goes_with_them() {
 
     // Requests for streams of one port.
     let accept = json!({"op": "accept", "port": 9000});
-    (0..128).for_each(|_| drop(client.send(&accept, &[]).unwrap()));
+    for _ in 0..128 {
+        client.send(&accept, &[]).unwrap();
+    }
     let one_more = client.send(&accept, &[]).unwrap();
     assert_eq!(code(&mut client, one_more), Err(Code::Full));
 
