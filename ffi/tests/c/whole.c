@@ -23,7 +23,7 @@ static int ready(int fd, int ms) {
 static void readiness(pilot_handle a, pilot_handle b, const char *name_b) {
   pilot_handle listener = must("listen", pilot_listen(b, 7000, &error));
   pilot_handle ours, theirs;
-  int fd, total = 0, code;
+  int fd, total = 0;
   long long n;
   EXPECT(ready(pilot_listener_fd(listener, &error), 0), 0);
   ours = must("connect", pilot_stream_connect(a, name_b, 7000, 10000, &error));
@@ -39,13 +39,12 @@ static void readiness(pilot_handle a, pilot_handle b, const char *name_b) {
   EXPECT(pilot_stream_read(ours, buffer, 10, 0, &error), 5);
   EXPECT(pilot_stream_read(ours, buffer, 10, 0, &error), PILOT_E_WOULD_BLOCK);
   EXPECT(ready(fd, 20), 0);
-  /* Full, and then there is room again. */
-  do {
-    while ((n = pilot_stream_write(ours, buffer, sizeof buffer, 0, &error)) > 0) total += (int)n;
-    code = ready(fd, 200);
-  } while (n == PILOT_E_WOULD_BLOCK && code == 1);
+  /* Full, down to the last byte, and then there is room again. */
+  while ((n = pilot_stream_write(ours, buffer, sizeof buffer, 200, &error)) > 0) total += (int)n;
+  EXPECT(n, PILOT_E_TIMEOUT);
+  while ((n = pilot_stream_write(ours, buffer, 1, 0, &error)) > 0) total += (int)n;
   EXPECT(n, PILOT_E_WOULD_BLOCK);
-  EXPECT(pilot_stream_write(ours, buffer, 1, 20, &error), PILOT_E_TIMEOUT);
+  EXPECT(ready(fd, 20), 0);
   while (total > 0) {
     n = must("read", pilot_stream_read(theirs, buffer, sizeof buffer, 10000, &error));
     total -= (int)n;
