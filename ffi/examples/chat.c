@@ -16,11 +16,7 @@ static void talk(int fd) {
   for (;;) {
     ssize_t n;
     if (poll(fds, 2, -1) < 0) exit(1);
-    if (fds[1].revents) {
-      n = read(fd, line, sizeof line);
-      if (n <= 0) return;
-      write_all(STDOUT_FILENO, line, (size_t)n);
-    }
+    /* What was typed goes out before the other side's end is looked at. */
     if (fds[0].revents) {
       n = read(STDIN_FILENO, line, sizeof line);
       if (n <= 0) {
@@ -29,6 +25,11 @@ static void talk(int fd) {
       } else {
         write_all(fd, line, (size_t)n);
       }
+    }
+    if (fds[1].revents) {
+      n = read(fd, line, sizeof line);
+      if (n <= 0) return;
+      write_all(STDOUT_FILENO, line, (size_t)n);
     }
   }
 }
