@@ -3,7 +3,7 @@
 //
 // A [Node] lives in this process ([Start]) or in the daemon ([Attach]). Streams are [net.Conn], ports are [net.Listener],
 // datagrams are [net.PacketConn]; net/http, gRPC and everything else that takes these work over them. Each is a file
-// descriptor in Go's poller: deadlines, and ten thousand goroutines, cost no threads.
+// descriptor in Go's poller: goroutines that wait, with deadlines or without, take no threads.
 //
 // The package calls libpilot, which pkg-config finds: install it with `cargo run -p xtask -- install --prefix PREFIX` and set
 // PKG_CONFIG_PATH to PREFIX/lib/pkgconfig where that is not searched anyway.

@@ -1,6 +1,7 @@
 //! Owns the border: codes, the text of a failure, panics, and checked views of what C hands in.
 
 use pilot_node::{Code, Failure};
+use rustix::event::PollFlags;
 use std::ffi::{CStr, c_char, c_int};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -218,16 +219,16 @@ pub(crate) fn deadline(ms: c_int) -> Option<Instant> {
     timeout(ms).and_then(|t| Instant::now().checked_add(t))
 }
 
-/// Waits until a descriptor is readable; `Err`: the time is over.
-pub(crate) fn wait_readable(fd: impl std::os::fd::AsFd, until: Option<Instant>, late: c_int) -> Result<(), Fault> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+/// Waits until a descriptor is ready for `what`; [`PILOT_E_TIMEOUT`] when the time is over.
+pub(crate) fn wait_ready(fd: impl std::os::fd::AsFd, what: PollFlags, until: Option<Instant>) -> Result<(), Fault> {
+    use rustix::event::{PollFd, Timespec, poll};
     loop {
         let left = match until.map(|at| at.saturating_duration_since(Instant::now())) {
-            Some(Duration::ZERO) => return Err(Fault::new(late, "nothing happened in time")),
+            Some(Duration::ZERO) => return Err(Fault::new(PILOT_E_TIMEOUT, "nothing happened in time")),
             Some(left) => Timespec::try_from(left).ok(),
             None => None,
         };
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], left.as_ref()) {
+        match poll(&mut [PollFd::new(&fd, what)], left.as_ref()) {
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
             Ok(_) => return Ok(()),
             Err(e) => return Err(e.into()),

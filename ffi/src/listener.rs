@@ -1,13 +1,11 @@
 //! Owns ports that accept streams, and connects under way: both are answers that the node's socket will bring.
 
-use crate::error::{
-    Fault, PILOT_E_CLOSED, PILOT_E_FULL, PILOT_E_TIMEOUT, deadline, guarded, needed, pilot_error, timeout,
-    wait_readable,
-};
+use crate::error::{Fault, PILOT_E_CLOSED, PILOT_E_FULL, deadline, guarded, needed, pilot_error, timeout, wait_ready};
 use crate::node::NodeObject;
 use crate::peer::{fill, out, pilot_peer};
 use crate::table::{Used, get, insert, pilot_handle};
 use pilot_node::{Client, Failure, Reply};
+use rustix::event::PollFlags;
 use serde_json::{Value, json};
 use std::ffi::{c_char, c_int};
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
@@ -61,7 +59,7 @@ impl Answers {
             match taken {
                 Ok(Some(value)) => return Ok(value),
                 Ok(None) if ms == 0 => return Err(Fault::would_block()),
-                Ok(None) => wait_readable(&self.socket, until, PILOT_E_TIMEOUT)?,
+                Ok(None) => wait_ready(&self.socket, PollFlags::IN, until)?,
                 Err(_) if self.closed.load(Ordering::SeqCst) => {
                     return Err(Fault::new(PILOT_E_CLOSED, "it was closed meanwhile"));
                 }

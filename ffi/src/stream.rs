@@ -2,14 +2,14 @@
 
 use crate::error::{
     Fault, PILOT_E_CLOSED, PILOT_E_FULL, PILOT_E_RESET, PILOT_E_TIMEOUT, PILOT_E_WOULD_BLOCK, bytes, deadline, guarded,
-    needed, pilot_error, room, timeout, wait_readable,
+    needed, pilot_error, room, timeout, wait_ready,
 };
 use crate::listener::{Listener, Want};
 use crate::node::NodeObject;
 use crate::peer::{fill, out, pilot_peer};
 use crate::table::{Used, get, insert, pilot_handle};
 use pilot_node::{Code, Failure, Stream};
-use rustix::event::epoll;
+use rustix::event::{PollFlags, epoll};
 use serde_json::json;
 use std::ffi::{c_char, c_int};
 use std::net::Shutdown;
@@ -67,24 +67,23 @@ impl StreamObject {
     }
 
     fn read(&self, buffer: &mut [u8], ms: c_int) -> Result<i64, Fault> {
-        let result =
-            match &self.way {
-                Way::Local(stream) => stream.read_within(buffer, timeout(ms)).map_err(|e| in_time(e.into(), ms)),
-                Way::Socket { .. } if buffer.is_empty() => Ok(0),
-                Way::Socket { socket, node, .. } => self.on_socket(ms, epoll::EventFlags::IN, || {
-                    match rustix::net::recv(socket, &mut *buffer, rustix::net::RecvFlags::DONTWAIT)?.1 {
-                        0 => ended(node, socket).map(|_| 0),
-                        n => Ok(n),
-                    }
-                }),
-            };
+        let result = match &self.way {
+            Way::Local(stream) => stream.read_within(buffer, timeout(ms)).map_err(|e| in_time(e.into(), ms)),
+            Way::Socket { .. } if buffer.is_empty() => Ok(0),
+            Way::Socket { socket, node, .. } => self.on_socket(ms, PollFlags::IN, || {
+                match rustix::net::recv(socket, &mut *buffer, rustix::net::RecvFlags::DONTWAIT)?.1 {
+                    0 => ended(node, socket).map(|_| 0),
+                    n => Ok(n),
+                }
+            }),
+        };
         self.outcome(result)
     }
 
     fn write(&self, data: &[u8], ms: c_int) -> Result<i64, Fault> {
         let result = match &self.way {
             Way::Local(stream) => stream.write_within(data, timeout(ms)).map_err(|e| in_time(e.into(), ms)),
-            Way::Socket { socket, .. } => self.on_socket(ms, epoll::EventFlags::OUT, || {
+            Way::Socket { socket, .. } => self.on_socket(ms, PollFlags::OUT, || {
                 let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
                 Ok(rustix::net::send(socket, data, flags)?)
             }),
@@ -105,7 +104,7 @@ impl StreamObject {
     fn on_socket(
         &self,
         ms: c_int,
-        what: epoll::EventFlags,
+        what: PollFlags,
         mut act: impl FnMut() -> Result<usize, Fault>,
     ) -> Result<usize, Fault> {
         let Way::Socket { socket, readiness, .. } = &self.way else { return Ok(0) };
@@ -125,10 +124,7 @@ impl StreamObject {
                 }
                 return act();
             }
-            match what {
-                epoll::EventFlags::IN => wait_readable(socket, until, PILOT_E_TIMEOUT)?,
-                _ => wait_writable(socket, until)?,
-            }
+            wait_ready(socket, what, until)?;
         }
     }
 
@@ -154,22 +150,6 @@ fn in_time(fault: Fault, ms: c_int) -> Fault {
     match fault.code {
         PILOT_E_WOULD_BLOCK if ms != 0 => Fault::new(PILOT_E_TIMEOUT, "nothing happened in time"),
         _ => fault,
-    }
-}
-
-fn wait_writable(socket: &UnixStream, until: Option<std::time::Instant>) -> Result<(), Fault> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    loop {
-        let left = until.map(|at| at.saturating_duration_since(std::time::Instant::now()));
-        if left == Some(Duration::ZERO) {
-            return Err(Fault::new(PILOT_E_TIMEOUT, "nothing happened in time"));
-        }
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
-        match poll(&mut [PollFd::new(socket, PollFlags::OUT)], left.as_ref()) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) => return Ok(()),
-            Err(e) => return Err(e.into()),
-        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::exchange::{FILE_STREAM, take_frame};
 use crate::failure::{Code, Failure};
-use crate::home::entropy;
 use crate::services::transfer::sender::{CHUNK_LEN, FromReceiver, data, end, open, parse};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
@@ -48,7 +47,8 @@ pub fn send_file(
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let (len, sha256) = hash(&mut file).map_err(local)?;
     // The same file has the same name in the next attempt.
-    let transfer = *sha256.first_chunk().unwrap_or(&entropy());
+    let mut transfer = [0; 16];
+    transfer.copy_from_slice(&sha256[..16]);
 
     let mut replies = Replies { buffer: Vec::new() };
     stream.write_all(&open(&transfer, len, &sha256, &name)).map_err(|e| lost(&e))?;

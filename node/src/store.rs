@@ -181,7 +181,8 @@ impl Worker {
 
     /// Hands a job over; its outcome comes under the returned number. `None` when the disk is [`JOBS_MAX`] jobs behind.
     pub(crate) fn submit(&mut self, job: Job) -> Option<u64> {
-        if self.under_way >= JOBS_MAX {
+        // Giving a file up is always taken: there are no more of these than open files, and one that was lost would stay open.
+        if self.under_way >= JOBS_MAX && !matches!(job, Job::File(FileJob::Drop { .. })) {
             return None;
         }
         let number = self.next;

@@ -1,7 +1,7 @@
 //! Owns the datagram ports of clients: each is one end of a SOCK_SEQPACKET pair, whose other end a client has.
 //!
 //! A packet on the pair is `address 6 bytes | port u16 (big-endian) | payload`: on the way to the client the sender's, on the
-//! way from it the recipient's. What a client does not read is dropped, as a full socket does.
+//! way from it the recipient's. What a client does not read is dropped, as a full socket does, and counted (`info`).
 
 use super::Driver;
 use crate::failure::{Code, Failure};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 /// Datagram ports that may be open at once.
-pub(crate) const DATAGRAM_PORTS_MAX: usize = 256;
+const DATAGRAM_PORTS_MAX: usize = 256;
 /// Ports that are given when the client does not care (RFC 6335: dynamic).
 const FIRST_DYNAMIC_PORT: u16 = 49_152;
 /// Datagrams taken from one port in a row.
@@ -29,8 +29,6 @@ const HEAD_LEN: usize = 8;
 pub(crate) struct DatagramPort {
     fd: OwnedFd,
     token: Token,
-    /// Datagrams that the client did not make room for.
-    dropped: u64,
 }
 
 impl Driver {
@@ -49,31 +47,31 @@ impl Driver {
         let (ours, theirs) = pair.map_err(|_| Failure::new(Code::Full, "no file descriptors are left"))?;
         let token = self.new_token();
         self.registry()
-            .register(&mut SourceFd(&ours.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE)
+            .register(&mut SourceFd(&ours.as_raw_fd()), token, Interest::READABLE)
             .map_err(|e| Failure::new(Code::Full, e.to_string()))?;
         let _ = self.stack.bind(port); // the node may take every port already
         self.datagram_tokens.insert(token, port);
-        self.datagrams.insert(port, DatagramPort { fd: ours, token, dropped: 0 });
+        self.datagrams.insert(port, DatagramPort { fd: ours, token });
         self.reply_with_fd(client, request, json!({"port": port}), theirs);
         Ok(())
     }
 
     /// A datagram for a client's port.
     pub(super) fn deliver_datagram(&mut self, from: Addr, source_port: u16, port: u16, payload: &[u8]) {
-        let Some(open) = self.datagrams.get_mut(&port) else { return };
+        let Some(open) = self.datagrams.get(&port) else { return };
         let mut packet = Vec::with_capacity(HEAD_LEN + payload.len());
         packet.extend_from_slice(&from.to_bytes());
         packet.extend_from_slice(&source_port.to_be_bytes());
         packet.extend_from_slice(payload);
         match send(&open.fd, &packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(_) => {}
-            Err(Errno::AGAIN) => open.dropped += 1,
+            Err(Errno::AGAIN) => self.datagrams_dropped += 1,
             Err(_) => self.close_datagrams(port),
         }
     }
 
     /// Sends what the client has put into its end.
-    pub(super) fn serve_datagrams(&mut self, port: u16) {
+    fn serve_datagrams(&mut self, port: u16) {
         let mut packet = [0; 64 * 1024];
         for _ in 0..PER_LOOK {
             let Some(open) = self.datagrams.get(&port) else { return };

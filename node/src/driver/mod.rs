@@ -77,6 +77,8 @@ pub(crate) struct Driver {
     commands: Receiver<Command>,
     worker: Worker,
     then: BTreeMap<u64, Then>,
+    /// What waited for work that the disk did not take.
+    refused: Vec<Then>,
     owners: BTreeMap<StreamId, Owner>,
     connecting: BTreeMap<StreamId, Connecting>,
     listeners: BTreeMap<u16, ListenerOwner>,
@@ -96,6 +98,8 @@ pub(crate) struct Driver {
     ends: VecDeque<(u64, serde_json::Value)>,
     datagrams: BTreeMap<u16, datagrams::DatagramPort>,
     datagram_tokens: BTreeMap<Token, u16>,
+    /// Datagrams that clients did not make room for.
+    datagrams_dropped: u64,
     /// Ports whose descriptors have more to say.
     datagrams_left: BTreeSet<u16>,
     looked: BTreeSet<StreamId>,
@@ -153,6 +157,7 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
         commands,
         worker,
         then: BTreeMap::new(),
+        refused: Vec::new(),
         owners: BTreeMap::new(),
         connecting: BTreeMap::new(),
         listeners: BTreeMap::new(),
@@ -168,6 +173,7 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
         ends: VecDeque::new(),
         datagrams: BTreeMap::new(),
         datagram_tokens: BTreeMap::new(),
+        datagrams_dropped: 0,
         datagrams_left: BTreeSet::new(),
         looked: BTreeSet::new(),
         profile_change: None,
@@ -307,6 +313,9 @@ impl Driver {
         }
         while let Some((number, done)) = self.worker.poll() {
             self.done(number, done);
+        }
+        for then in std::mem::take(&mut self.refused) {
+            self.finish(then, Done::Full("the disk is too far behind"));
         }
         self.serve_ipc();
         self.housekeeping();
@@ -475,13 +484,14 @@ impl Driver {
         self.submit(Job::Put("trust", bytes), then);
     }
 
-    /// Hands work to the disk; when it is too far behind, `then` fails at once.
+    /// Hands work to the disk; when it is too far behind, `then` fails in this turn or the next, never inside this call: who
+    /// asks may be out of its table meanwhile.
     pub(crate) fn submit(&mut self, job: Job, then: Then) {
         match self.worker.submit(job) {
             Some(number) => {
                 self.then.insert(number, then);
             }
-            None => self.finish(then, Done::Full("the disk is too far behind")),
+            None => self.refused.push(then),
         }
     }
 
@@ -517,7 +527,7 @@ impl Driver {
 
     fn deadline(&mut self) -> Option<Duration> {
         let busy = self.udp_readable || !self.commands.is_empty() || !self.looked.is_empty();
-        if busy || !self.datagrams_left.is_empty() || self.stopping {
+        if busy || !self.datagrams_left.is_empty() || !self.refused.is_empty() || self.stopping {
             return Some(Duration::ZERO);
         }
         if self.udp.is_blocked() {

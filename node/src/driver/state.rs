@@ -46,6 +46,7 @@ impl Driver {
             "outbox": self.courier.len(),
             "version": env!("CARGO_PKG_VERSION"),
             "discards": discards,
+            "datagrams_dropped": self.datagrams_dropped,
         })
     }
 

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// Longest that a caller may wait for trust.
 const TRUST_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Callers that may wait for trust.
-pub(crate) const TRUST_WAITERS_MAX: usize = 1024;
+const TRUST_WAITERS_MAX: usize = 1024;
 
 /// Somebody waits until a node is trusted.
 pub(crate) struct TrustWaiter {

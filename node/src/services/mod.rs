@@ -75,7 +75,7 @@ pub(crate) struct Served {
 }
 
 impl Service {
-    /// The service of a port, for one stream of the peer with this fingerprint.
+    /// The service of a port, for one stream.
     pub(crate) fn for_port(port: u16, stream: StreamId) -> Option<Self> {
         let kind = match port {
             ECHO => ServiceKind::Echo,

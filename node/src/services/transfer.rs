@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Transfers at once on one stream.
 const TRANSFERS_MAX: usize = 8;
 /// Bytes of files that may wait for the disk; beyond it the stream is not read. Unit: bytes.
-pub(crate) const UNWRITTEN_LEN_MAX: usize = 4 << 20;
+const UNWRITTEN_LEN_MAX: usize = 4 << 20;
 
 const OPEN: u8 = 1;
 const DATA: u8 = 2;
