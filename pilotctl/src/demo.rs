@@ -148,15 +148,11 @@ fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
     until("the approval's arrival", || call(&mut primary, json!({"op": "trust"})).ok().filter(|t| t["total"] == 1))?;
 
     let line = "{\"action\":\"execute_query\"}\n";
-    let mut stream = None;
+    // Bound first: until then the daemon's own service has the port.
+    call(&mut worker, json!({"op": "listen", "port": 1000}))?;
     let answer = std::thread::scope(|scope| {
         let server = scope.spawn(|| serve_once(&mut worker));
-        // The listener is bound in the moment the request arrives at the other daemon.
-        let opened = until("the stream", || {
-            let s = primary.open("worker-node", 1000, Some(TIMEOUT)).ok()?;
-            stream = Some(s.data.clone());
-            Some(s)
-        })?;
+        let opened = primary.open("worker-node", 1000, Some(TIMEOUT))?;
         (&opened.socket).write_all(line.as_bytes()).map_err(lost)?;
         crate::pipe::finish_writing(&opened.socket);
         let mut answer = String::new();
@@ -228,6 +224,7 @@ fn serve_once(worker: &mut Client) -> Result<(), Failure> {
 /// Moves the transfer's bytes from one daemon to the other, checks each, and gives the time it took.
 fn transfer(primary: &mut Client, worker: &mut Client) -> Result<Duration, Failure> {
     let pattern = |i: usize| (i.wrapping_mul(2_654_435_761) >> 11) as u8;
+    call(worker, json!({"op": "listen", "port": 1002}))?;
     std::thread::scope(|scope| {
         let server = scope.spawn(move || {
             let stream = worker.stream(&json!({"op": "accept", "port": 1002}), Some(TIMEOUT))?;
@@ -246,7 +243,7 @@ fn transfer(primary: &mut Client, worker: &mut Client) -> Result<Duration, Failu
             worker.stream_end(&stream.data, Some(TIMEOUT))?;
             Ok(got)
         });
-        let stream = until("the stream", || primary.open("worker-node", 1002, Some(TIMEOUT)).ok())?;
+        let stream = primary.open("worker-node", 1002, Some(TIMEOUT))?;
         let bytes: Vec<u8> = (0..TRANSFER_LEN).map(pattern).collect();
         let begin = Instant::now();
         (&stream.socket).write_all(&bytes).map_err(lost)?;
