@@ -29,8 +29,8 @@ pub(crate) type Answer = Result<(Value, Vec<u8>), Failure>;
 pub(crate) enum Command {
     /// An operation of the JSON table (see `driver::ops`), with bytes beside it.
     Op(Value, Vec<u8>, Sender<Answer>),
-    /// Open a stream.
-    Connect(String, u16, Sender<Result<Accepted, Failure>>),
+    /// Open a stream; the bytes are its first ones, [`EARLY_LEN_MAX`](pilot_stack::EARLY_LEN_MAX) at most.
+    Connect(String, u16, Vec<u8>, Sender<Result<Accepted, Failure>>),
     /// A stream that a client of this process has accepted with `hold`.
     Claim(u64, Sender<Result<Accepted, Failure>>),
     /// Accept streams on a port.

@@ -6,8 +6,8 @@
 use crate::exchange;
 use crate::store::Outgoing;
 use pilot_core::identity::IdentityKey;
-use pilot_stack::{Recv, Stack, StreamId};
-use std::collections::{BTreeMap, VecDeque};
+use pilot_stack::{EARLY_LEN_MAX, Recv, Stack, StreamId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Messages in flight to one recipient.
@@ -41,6 +41,8 @@ pub(crate) struct Courier {
 struct Route {
     waiting: VecDeque<(u64, Outgoing)>,
     in_flight: VecDeque<(u64, Outgoing)>,
+    /// Of those in flight, what is not to be sent again.
+    given_up: BTreeSet<u64>,
     stream: Option<StreamId>,
     outgoing: VecDeque<u8>,
     incoming: Vec<u8>,
@@ -68,6 +70,10 @@ impl Courier {
                     self.waiting_len -= message.body.len();
                 }
                 return true;
+            }
+            if route.in_flight.iter().any(|(s, _)| *s == seq) {
+                route.given_up.insert(seq);
+                return false;
             }
         }
         false
@@ -114,6 +120,14 @@ impl Courier {
         self.routes.get(to)?.stream
     }
 
+    /// The first bytes for a recipient, to travel with the question for a stream. Their messages count as sent.
+    pub(crate) fn early(&mut self, to: &IdentityKey) -> Vec<u8> {
+        let Some(route) = self.routes.get_mut(to) else { return Vec::new() };
+        route.load();
+        let len = route.outgoing.len().min(EARLY_LEN_MAX);
+        route.outgoing.drain(..len).collect()
+    }
+
     pub(crate) fn opened(&mut self, to: &IdentityKey, stream: StreamId) {
         if let Some(route) = self.routes.get_mut(to) {
             route.stream = Some(stream);
@@ -123,8 +137,12 @@ impl Courier {
     /// The stream ended or could not be opened: everything unacknowledged waits again, in order.
     pub(crate) fn failed(&mut self, now: Instant, to: &IdentityKey) {
         let Some(route) = self.routes.get_mut(to) else { return };
-        while let Some(message) = route.in_flight.pop_back() {
-            route.waiting.push_front(message);
+        while let Some((seq, message)) = route.in_flight.pop_back() {
+            if route.given_up.remove(&seq) {
+                self.waiting_len -= message.body.len();
+            } else {
+                route.waiting.push_front((seq, message));
+            }
         }
         route.stream = None;
         route.idle_at = None;
@@ -158,6 +176,7 @@ impl Courier {
                 Ok(Some((_, text))) => {
                     let Some((seq, message)) = route.in_flight.pop_front() else { break };
                     self.waiting_len -= message.body.len();
+                    route.given_up.remove(&seq);
                     let text = String::from_utf8_lossy(&text).into_owned();
                     let fate = if text.starts_with("ACK") { Fate::Taken(text) } else { Fate::Refused(text) };
                     fates.push((seq, fate));
@@ -178,14 +197,19 @@ impl Courier {
 }
 
 impl Route {
+    /// Takes messages on their way, as many as may be.
+    fn load(&mut self) {
+        while self.outgoing.len() < BUFFER_MAX && self.in_flight.len() < IN_FLIGHT_MAX {
+            let Some((seq, message)) = self.waiting.pop_front() else { break };
+            self.outgoing.extend(exchange::emit_tagged(&message.id, message.kind, &message.body));
+            self.in_flight.push_back((seq, message));
+        }
+    }
+
     /// True when the stream is over.
     fn fill(&mut self, stack: &mut Stack, stream: StreamId) -> bool {
         loop {
-            while self.outgoing.len() < BUFFER_MAX && self.in_flight.len() < IN_FLIGHT_MAX {
-                let Some((seq, message)) = self.waiting.pop_front() else { break };
-                self.outgoing.extend(exchange::emit_tagged(&message.id, message.kind, &message.body));
-                self.in_flight.push_back((seq, message));
-            }
+            self.load();
             let (front, _) = self.outgoing.as_slices();
             if front.is_empty() {
                 return false;
@@ -196,5 +220,28 @@ impl Route {
                 Err(_) => return true,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Kind;
+
+    fn message(to: IdentityKey, len: usize) -> Outgoing {
+        Outgoing { id: [1; 16], to, kind: Kind::Binary, expires: 0, body: vec![7; len] }
+    }
+
+    #[test]
+    fn what_was_given_up_in_flight_is_not_sent_again() {
+        let (mut courier, to) = (Courier::default(), IdentityKey([2; 32]));
+        (1..=3).for_each(|seq| assert!(courier.add(seq, message(to, 2000))));
+        assert!(courier.cancel(3), "it waits");
+        assert_eq!(courier.early(&to).len(), EARLY_LEN_MAX);
+        assert!(!courier.cancel(1), "it may have arrived");
+        courier.failed(Instant::now(), &to);
+        assert_eq!((courier.len(), courier.waiting_len), (1, 2000));
+        assert_eq!(courier.routes[&to].waiting[0].0, 2);
+        assert!(courier.routes[&to].given_up.is_empty());
     }
 }

@@ -20,6 +20,9 @@ const GRACE: Duration = Duration::from_micros(500);
 /// Longest that a guest runs the loop without getting what it waits for.
 const GUEST_MAX: Duration = Duration::from_millis(5);
 
+/// A thread that waits again so soon after its last wait runs the loop itself meanwhile.
+pub(crate) const INTERACTIVE: Duration = Duration::from_millis(2);
+
 pub(crate) struct Helm {
     /// `None` once the node has ended.
     driver: Mutex<Option<Box<Driver>>>,

@@ -4,16 +4,18 @@ use crate::command::{ACCEPT_MAX, Accepted, Answer, Command, Handle, stopped};
 use crate::config::Config;
 use crate::driver;
 use crate::failure::{Code, Failure};
+use crate::helm::INTERACTIVE;
 use crate::ipc::client::Client;
 use crate::stream::Stream;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use pilot_stack::EARLY_LEN_MAX;
 use serde_json::{Value, json};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A running node. Clones share it; when the last one is dropped the node ends in order: tunnels are closed, the disk is
 /// synced, threads are joined.
@@ -60,7 +62,19 @@ impl Node {
     /// `PermissionDenied` (not trusted), `NotFound`, `ConnectionRefused` (nobody on the port, or not granted),
     /// `TimedOut`, `HostUnreachable`.
     pub fn connect(&self, node: &str, port: u16) -> io::Result<Stream> {
-        self.connect_timeout(node, port, Duration::MAX)
+        self.open(node, port, Duration::MAX, Vec::new())
+    }
+
+    /// Opens a stream and writes `first` into it. Up to [`EARLY_LEN_MAX`] bytes travel together with the question for the
+    /// stream, so a request and its answer take one round trip instead of two. Who refuses the stream never sees them.
+    ///
+    /// # Errors
+    /// As [`Node::connect`] and as writing.
+    pub fn connect_with(&self, node: &str, port: u16, first: &[u8]) -> io::Result<Stream> {
+        let (early, rest) = first.split_at(first.len().min(EARLY_LEN_MAX));
+        let mut stream = self.open(node, port, Duration::MAX, early.to_vec())?;
+        stream.write_all(rest)?;
+        Ok(stream)
     }
 
     /// The same, waiting at most `timeout`.
@@ -68,8 +82,12 @@ impl Node {
     /// # Errors
     /// As [`Node::connect`].
     pub fn connect_timeout(&self, node: &str, port: u16, timeout: Duration) -> io::Result<Stream> {
+        self.open(node, port, timeout, Vec::new())
+    }
+
+    fn open(&self, node: &str, port: u16, timeout: Duration, early: Vec<u8>) -> io::Result<Stream> {
         let (reply, answer) = bounded(1);
-        self.0.send(Command::Connect(node.into(), port, reply))?;
+        self.0.send(Command::Connect(node.into(), port, early, reply))?;
         // Dropping the receiver on the way out makes the loop close a stream that comes too late.
         let deadline = std::time::Instant::now().checked_add(timeout);
         // Whoever waits for a stream can just as well make it: no change of threads is on the way.
@@ -97,7 +115,7 @@ impl Node {
         let (reply, answer) = bounded(1);
         self.0.send(Command::Listen(port, streams, reply))?;
         answer.recv().map_err(|_| stopped())??;
-        Ok(Listener { node: self.clone(), port, accepted })
+        Ok(Listener { node: self.clone(), port, accepted, last: Mutex::new(None) })
     }
 
     /// The stream with this number, which a [`Client`] of this node has accepted with `"hold": true`.
@@ -162,6 +180,8 @@ pub struct Listener {
     node: Node,
     port: u16,
     accepted: Receiver<Accepted>,
+    /// When a stream was last accepted.
+    last: Mutex<Option<Instant>>,
 }
 
 impl Listener {
@@ -175,7 +195,7 @@ impl Listener {
     /// # Errors
     /// When the node has ended.
     pub fn accept(&self) -> io::Result<Stream> {
-        self.accepted.recv().map(|a| self.node.stream(a)).map_err(|_| stopped().into())
+        self.wait(None)
     }
 
     /// The same, waiting at most `timeout`.
@@ -183,11 +203,30 @@ impl Listener {
     /// # Errors
     /// `TimedOut`; when the node has ended.
     pub fn accept_timeout(&self, timeout: Duration) -> io::Result<Stream> {
-        match self.accepted.recv_timeout(timeout) {
+        self.wait(Some(timeout))
+    }
+
+    fn wait(&self, timeout: Option<Duration>) -> io::Result<Stream> {
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        let mut accepted = self.accepted.try_recv().ok();
+        if accepted.is_none() && self.last().is_some_and(|at| at.elapsed() < INTERACTIVE) {
+            accepted = self.node.0.handle.helm.visit(timeout, || self.accepted.try_recv().ok());
+        }
+        let accepted = match (accepted, deadline) {
+            (Some(accepted), _) => Ok(accepted),
+            (None, None) => self.accepted.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            (None, Some(at)) => self.accepted.recv_deadline(at),
+        };
+        *self.last() = Some(Instant::now());
+        match accepted {
             Ok(accepted) => Ok(self.node.stream(accepted)),
             Err(RecvTimeoutError::Timeout) => Err(Failure::new(Code::Timeout, "nobody connected in time").into()),
             Err(RecvTimeoutError::Disconnected) => Err(stopped().into()),
         }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Streams as they come, until the node ends.

@@ -3,6 +3,7 @@
 use crate::byte_queue::{ByteQueue, CHUNK_LEN, Spare, Taken};
 use crate::command::{Command, Handle};
 use crate::failure::Failure;
+use crate::helm::INTERACTIVE;
 use pilot_core::AddrPort;
 use pilot_stack::StreamId;
 use rustix::event::EventfdFlags;
@@ -17,8 +18,6 @@ use std::time::{Duration, Instant};
 pub(crate) const QUEUE_MAX: usize = 512 * 1024;
 /// Writes up to this size are copied under the lock and share a chunk. Unit: bytes.
 const SMALL_LEN: usize = 4096;
-/// A thread that waits again so soon after its last wait runs the loop itself meanwhile; see [`crate::helm`].
-const INTERACTIVE: Duration = Duration::from_millis(2);
 
 /// A byte stream to a peer, with the methods of `std::net::TcpStream`. Clones share one stream; the last one to go closes
 /// it, delivering what was written.

@@ -46,6 +46,35 @@ fn streams_behave_like_tcp_streams() {
 }
 
 #[test]
+fn what_is_written_with_the_question_is_read_first() {
+    const LENGTHS: [usize; 5] = [0, 1, 1024, 1025, 300_000];
+    let lab = Lab::new("early");
+    let (a, b) = lab.nodes();
+    let listener = b.listen(5000).unwrap();
+    assert_eq!(
+        a.connect_with("node-b", 5001, b"for nobody").err().map(|e| e.kind()),
+        Some(ErrorKind::ConnectionRefused)
+    );
+    let serving = std::thread::spawn(move || {
+        for stream in listener.incoming().flatten().take(LENGTHS.len()) {
+            let (mut reader, mut writer) = (stream.clone(), stream);
+            std::io::copy(&mut reader, &mut writer).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        }
+    });
+    for len in LENGTHS {
+        let first: Vec<u8> = (0..len).map(|i: usize| (i % 251) as u8).collect();
+        let mut stream = a.connect_with("node-b", 5000, &first).unwrap();
+        stream.write_all(b"and this").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).unwrap();
+        assert!(back.strip_suffix(b"and this") == Some(&first[..]), "{len}");
+    }
+    serving.join().unwrap();
+}
+
+#[test]
 fn a_reader_that_stops_blocks_its_writer_and_nobody_else() {
     let lab = Lab::new("slow");
     let (a, b) = lab.nodes();

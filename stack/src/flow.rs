@@ -1,6 +1,7 @@
 //! Owns one TCP connection: its socket in a set of its own, the order of what arrives, and how it ended.
 
 use crate::config::RING_LEN_USUAL;
+use crate::early::Early;
 use crate::segment::Segment;
 use crate::stack::StreamId;
 use alloc::collections::BTreeMap;
@@ -70,6 +71,7 @@ pub(crate) struct Flow {
     sent: Option<u32>,
     /// The newest acknowledgement and window that the peer sent.
     newest: Option<(u32, u16)>,
+    pub(crate) early: Early,
 }
 
 impl Flow {
@@ -94,6 +96,7 @@ impl Flow {
             held_len: 0,
             sent: None,
             newest: None,
+            early: Early::Nothing,
         }
     }
 
@@ -141,8 +144,16 @@ impl Flow {
     pub(crate) fn admit(&mut self, segment: &Segment, bytes: &[u8]) -> bool {
         let end = segment.sequence.wrapping_add(segment.sequence_len());
         if segment.syn {
-            self.next = Some(end);
-            return true;
+            // A second one is a late copy; taken for new it would ask for everything again that has come since.
+            let is_first = self.next.is_none();
+            self.next.get_or_insert(end);
+            return is_first;
+        }
+        if self.next.is_none() && !segment.rst {
+            // It has overtaken the SYN that answers ours, which the peer's early answers can. To TCP it would be nonsense.
+            self.acknowledgement(segment);
+            self.hold(segment, bytes);
+            return false;
         }
         let Some(next) = self.next.filter(|_| segment.sequence_len() > 0) else { return true };
         let ahead = segment.sequence.wrapping_sub(next) as i32;
@@ -163,7 +174,9 @@ impl Flow {
 
     /// Keeps a segment until what is before it has come; one that the window cannot hold is no honest peer's.
     fn hold(&mut self, segment: &Segment, bytes: &[u8]) {
-        if self.held.len() == HELD_MAX || self.held_len + bytes.len() > HELD_RINGS * self.ring_len {
+        let is_full = self.held.len() == HELD_MAX || self.held_len + bytes.len() > HELD_RINGS * self.ring_len;
+        let says_nothing_new = segment.sequence_len() == 0 && self.held.contains_key(&segment.sequence);
+        if is_full || says_nothing_new {
             return;
         }
         self.held_len += bytes.len();
@@ -248,9 +261,15 @@ impl Flow {
         sent.map(|()| used).map_err(|_| None)
     }
 
-    /// From now on acknowledgements may wait. Before, the handshake's own would, and the other side with it.
+    /// From now on acknowledgements may wait. Before, the handshake's own would, and the other side with it. What the peer
+    /// has had since our SYN is TCP's from now on.
     pub(crate) fn on_established(&mut self) {
         self.socket_mut().set_ack_delay(Some(ACK_DELAY));
+        if let Early::Ours(bytes) = core::mem::take(&mut self.early) {
+            let sent = self.socket_mut().send_slice(&bytes);
+            debug_assert_eq!(sent, Ok(bytes.len()), "a ring that is empty, and larger");
+            self.early = self.sent.map_or(Early::Nothing, Early::Arrived);
+        }
     }
 
     /// True when nothing of this flow needs to be remembered any more.

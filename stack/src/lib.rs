@@ -22,6 +22,7 @@ extern crate std;
 mod asked;
 mod config;
 mod device;
+mod early;
 mod flow;
 mod peer_stack;
 mod segment;
@@ -29,6 +30,7 @@ mod sink;
 mod stack;
 
 pub use config::StackConfig;
+pub use early::EARLY_LEN_MAX;
 pub use flow::{Recv, StreamEnd};
 pub use stack::{CommandError, Event, Stack, StreamId, StreamInfo};
 

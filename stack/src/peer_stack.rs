@@ -4,6 +4,7 @@
 //! a packet costs one search among them, however many there are.
 
 use crate::device::PeerDevice;
+use crate::early::Early;
 use crate::flow::{Flow, SocketPool, StreamEnd};
 use crate::segment::{FlowKey, Segment, TCP_HEADER_LEN, raise_mss};
 use crate::stack::StreamId;
@@ -141,14 +142,18 @@ impl PeerStack {
         let key = segment.incoming_key();
         if flow.socket_mut().listen(Self::endpoint_of(self.local, key.0)).is_ok() {
             self.ring_bytes += 2 * flow.ring_len();
+            let (segment, syn, early) = segment.split(bytes);
+            flow.early = Early::of_syn(&segment, syn, early);
             self.flows.insert(key, flow);
-            self.handle_segment(now, segment, bytes);
+            self.handle_segment(now, &segment, syn);
         }
     }
 
     /// Answers a segment that belongs to no flow: smoltcp resets what is not a reset itself (RFC 9293 §3.5.2).
-    pub(crate) fn refuse(&mut self, now: Instant, bytes: &[u8]) {
+    pub(crate) fn refuse(&mut self, now: Instant, segment: &Segment, bytes: &[u8]) {
         self.deliver(now);
+        // Of a SYN with early data the SYN alone is refused: its sender's TCP knows of nothing else.
+        let bytes = if segment.syn { segment.split(bytes).1 } else { bytes };
         self.device.offer(bytes, self.remote, self.local);
         let mut nobody = SocketSet::new(Vec::new());
         self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut nobody);
@@ -157,6 +162,11 @@ impl PeerStack {
     /// Takes a segment of a known flow; false when there is no such flow. A run of data segments is gathered into one, which
     /// costs TCP once; call [`PeerStack::deliver`] when no more segments come for now.
     pub(crate) fn handle_segment(&mut self, now: Instant, segment: &Segment, bytes: &[u8]) -> bool {
+        if segment.syn && segment.payload_len > 0 {
+            // Asked again, with the early data that is here since the first time.
+            let (segment, syn, _) = segment.split(bytes);
+            return self.handle_segment(now, &segment, syn);
+        }
         let key = segment.incoming_key();
         let continues = self.gathered.as_ref().is_some_and(|run| run.is_continued_by(key, segment));
         if !(continues && self.device.has_room_for(segment)) {
@@ -196,6 +206,7 @@ impl PeerStack {
         let key = segment.incoming_key();
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let before = flow.socket().state();
+        let mut is_asking = before != tcp::State::Established;
         let (mut bytes, mut next) = (Cow::Borrowed(bytes), *segment);
         loop {
             self.device.offer(&bytes, self.remote, self.local);
@@ -203,15 +214,16 @@ impl PeerStack {
                 self.device.set_acknowledgement(acknowledgement);
             }
             self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut flow.set);
+            if is_asking && flow.socket().state() == tcp::State::Established {
+                is_asking = false;
+                flow.on_established();
+            }
             let Some((after, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else {
                 break;
             };
             (next, bytes) = (after, Cow::Owned(held));
         }
         let after = flow.socket().state();
-        if after == tcp::State::Established && before != after {
-            flow.on_established();
-        }
         if segment.rst && after == tcp::State::Closed && before != tcp::State::Closed && flow.end.is_none() {
             let refused = before == tcp::State::SynSent;
             flow.end = Some(if refused { StreamEnd::Refused } else { StreamEnd::Reset });
@@ -253,7 +265,7 @@ impl PeerStack {
     ) -> bool {
         self.deliver(now);
         self.follow_path(now, segment_len_max);
-        self.flush(outbox);
+        self.flush(now, outbox);
         let mut room = outbox.room();
         while let Some(key) = self.ready.front().copied() {
             if room == 0 {
@@ -269,7 +281,7 @@ impl PeerStack {
                 continue;
             }
             self.ready.push_back(key);
-            self.flush(outbox);
+            self.flush(now, outbox);
             room = outbox.room();
         }
         false
@@ -311,18 +323,43 @@ impl PeerStack {
         }
     }
 
-    fn flush(&mut self, outbox: &mut Outbox<'_>) {
+    fn flush(&mut self, now: Instant, outbox: &mut Outbox<'_>) {
+        let mut came_early = None;
         for mut packet in self.device.outgoing.drain(..) {
-            let Some(segment) = Segment::parse(packet.bytes()) else { continue };
-            if segment.syn {
-                raise_mss(packet.bytes_mut());
-            }
+            let Some(mut segment) = Segment::parse(packet.bytes()) else { continue };
             let flow = self.flows.get_mut(&(segment.source, segment.destination));
             if segment.is_pure_ack() {
                 outbox.send_pure_ack(u32::from(segment.source) << 16 | u32::from(segment.destination), packet);
-            } else if !is_needless(flow, &segment, packet.bytes(), outbox) {
+                continue;
+            }
+            let Some(flow) = flow else {
+                outbox.send_packet(packet);
+                continue;
+            };
+            if segment.syn {
+                raise_mss(packet.bytes_mut());
+                if let Early::Ours(bytes) = &flow.early {
+                    packet.append(bytes);
+                    segment.payload_len = bytes.len() as u32;
+                }
+                came_early = came_early.or_else(|| flow.early.take_theirs(segment.sequence));
+            }
+            if !flow.early.is_repeated_by(&segment) && !is_needless(flow, &segment, packet.bytes(), outbox) {
                 outbox.send_packet(packet);
             }
+        }
+        if let Some(bytes) = came_early {
+            self.take_early(now, &bytes);
+        }
+    }
+
+    /// TCP has answered a SYN: it gets what came with it.
+    fn take_early(&mut self, now: Instant, bytes: &[u8]) {
+        if let Some(segment) = Segment::parse(bytes)
+            && let Some(flow) = self.flows.get_mut(&segment.incoming_key())
+            && flow.admit(&segment, bytes)
+        {
+            self.process(now, &segment, bytes);
         }
     }
 
@@ -333,7 +370,7 @@ impl PeerStack {
 
 /// True for a segment that TCP resends although the link still has this flow's packets and will deliver them. A long wait
 /// for the congestion window would otherwise look like loss to TCP, which then sends everything again.
-fn is_needless(flow: Option<&mut Flow>, segment: &Segment, bytes: &[u8], outbox: &Outbox<'_>) -> bool {
-    let resent = segment.sequence_len() > 0 && flow.is_some_and(|flow| flow.is_resent(segment));
+fn is_needless(flow: &mut Flow, segment: &Segment, bytes: &[u8], outbox: &Outbox<'_>) -> bool {
+    let resent = segment.sequence_len() > 0 && flow.is_resent(segment);
     resent && bytes.first_chunk().is_some_and(|ports| outbox.holds_flow(*ports))
 }

@@ -45,6 +45,12 @@ impl Segment {
         })
     }
 
+    /// The segment without its payload, its bytes, and the payload.
+    pub(crate) fn split<'a>(&self, bytes: &'a [u8]) -> (Self, &'a [u8], &'a [u8]) {
+        let (header, payload) = bytes.split_at(bytes.len().saturating_sub(self.payload_len as usize));
+        (Self { payload_len: 0, ..*self }, header, payload)
+    }
+
     /// The flow on the receiving side.
     pub(crate) const fn incoming_key(&self) -> FlowKey {
         (self.destination, self.source)
@@ -70,21 +76,32 @@ impl Segment {
 /// path at the moment they are sent, and the path may grow after the stream was opened.
 pub(crate) fn raise_mss(segment: &mut [u8]) {
     const MSS: u8 = 2;
-    let Some(header_len) = segment.get(12).map(|b| usize::from(b >> 4) * 4) else { return };
-    let Some(mut options) = segment.get_mut(TCP_HEADER_LEN..header_len) else { return };
-    while let [kind, rest @ ..] = options {
-        match (*kind, rest) {
-            (0, _) => return,
-            (1, rest) => options = rest,
-            (MSS, [4, high, low, ..]) => {
-                [*high, *low] = 65_475u16.to_be_bytes();
-                return;
-            }
-            (_, rest) => {
-                let skip = rest.first().map_or(0, |len| usize::from(*len)).saturating_sub(1).max(1);
-                let Some(next) = rest.get_mut(skip..) else { return };
-                options = next;
-            }
+    if let Some(at) = option(segment, MSS, 4)
+        && let Some(value) = segment.get_mut(at..at + 2)
+    {
+        value.copy_from_slice(&65_475u16.to_be_bytes());
+    }
+}
+
+/// By how much the windows are shifted that follow this SYN; 0 when it does not say (RFC 7323 §2.2).
+pub(crate) fn window_scale(syn: &[u8]) -> u32 {
+    const WINDOW_SCALE: u8 = 3;
+    const SHIFT_MAX: u8 = 14;
+    let shift = option(syn, WINDOW_SCALE, 3).and_then(|at| syn.get(at)).copied();
+    shift.map_or(0, |shift| shift.min(SHIFT_MAX).into())
+}
+
+/// Where the value of an option of this kind and length begins (RFC 9293 §3.1).
+fn option(segment: &[u8], kind: u8, len: u8) -> Option<usize> {
+    let end = usize::from(*segment.get(12)? >> 4) * 4;
+    let mut at = TCP_HEADER_LEN;
+    loop {
+        match segment.get(at..end)? {
+            [] | [0, ..] => return None,
+            [1, ..] => at += 1,
+            [k, l, ..] if *k == kind && *l == len => return Some(at + 2),
+            [_, l, ..] => at += usize::from(*l).max(2),
+            [_] => return None,
         }
     }
 }
@@ -115,11 +132,24 @@ mod tests {
             raise_mss(&mut bytes);
             assert!(bytes.windows(4).any(|w| w == [2, 4, 0xff, 0xc3]), "{options:?}");
         }
-        for broken in [&[9u8, 0, 0, 0][..], &[2, 4, 5], &[9, 200, 0, 0]] {
+        for broken in [&[9u8, 0, 0, 0][..], &[2, 4, 5], &[9, 200, 0, 0], &[1, 1, 2, 4], &[1, 1, 1, 3]] {
             let mut bytes = vec![0u8; TCP_HEADER_LEN];
             bytes[12] = 6 << 4;
             bytes.extend_from_slice(broken);
             raise_mss(&mut bytes); // must not panic
+            assert_eq!(window_scale(&bytes), 0, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn the_window_scale_is_found_and_has_a_maximum() {
+        for (options, shift) in
+            [(&[3u8, 3, 7, 1][..], 7), (&[1, 3, 3, 9], 9), (&[3, 3, 255, 0], 14), (&[0, 3, 3, 7], 0)]
+        {
+            let mut bytes = vec![0u8; TCP_HEADER_LEN];
+            bytes[12] = 6 << 4;
+            bytes.extend_from_slice(options);
+            assert_eq!(window_scale(&bytes), shift, "{options:?}");
         }
     }
 }

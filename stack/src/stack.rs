@@ -2,6 +2,7 @@
 
 use crate::asked::Asked;
 use crate::config::StackConfig;
+use crate::early::{EARLY_LEN_MAX, Early};
 use crate::flow::{Flow, Recv, SocketPool, StreamEnd};
 use crate::peer_stack::PeerStack;
 use crate::segment::{FlowKey, Segment};
@@ -47,7 +48,7 @@ pub enum CommandError {
     PortInUse,
     /// No free local port, or too many streams to this peer.
     TooMany,
-    /// The datagram does not fit the path.
+    /// The datagram does not fit the path, or the early data its maximum.
     TooLong,
     /// Our side of the stream is shut down.
     ShutDown,
@@ -256,6 +257,23 @@ impl Stack {
     /// # Errors
     /// `UnknownPeer`, `TooMany`.
     pub fn connect(&mut self, now: Instant, peer: PeerId, port: u16) -> Result<StreamId, CommandError> {
+        self.connect_with(now, peer, port, Vec::new())
+    }
+
+    /// The same, and the peer gets `early` together with the question: it is what was written first.
+    ///
+    /// # Errors
+    /// As [`Stack::connect`]; `TooLong` for more than [`EARLY_LEN_MAX`] bytes.
+    pub fn connect_with(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        port: u16,
+        early: Vec<u8>,
+    ) -> Result<StreamId, CommandError> {
+        if early.len() > EARLY_LEN_MAX {
+            return Err(CommandError::TooLong);
+        }
         self.ensure_peer(now, peer)?;
         let id = StreamId(self.next_stream);
         let max = self.config.streams_per_peer_max;
@@ -264,7 +282,11 @@ impl Stack {
             return Err(CommandError::TooMany);
         }
         let key = (stack.free_port(port).ok_or(CommandError::TooMany)?, port);
-        stack.connect(Flow::new(id), key);
+        let mut flow = Flow::new(id);
+        if !early.is_empty() {
+            flow.early = Early::Ours(early);
+        }
+        stack.connect(flow, key);
         self.next_stream += 1;
         self.streams.insert(id, (peer, key));
         self.active.insert(peer);
@@ -654,7 +676,7 @@ impl Stack {
             }
             self.endpoint.set_in_use(peer, true);
         } else {
-            stack.refuse(now, bytes);
+            stack.refuse(now, &segment, bytes);
         }
         stack.deliver(now);
         if let Some(slot) = self.peers.get_mut(&peer) {

@@ -197,8 +197,13 @@ impl World {
 
     /// Opens a stream and gives both ends once it stands. `b` must listen on `port`.
     pub fn open(&mut self, a: NodeIndex, b: NodeIndex, port: u16) -> (StreamId, StreamId) {
+        self.open_with(a, b, port, &[])
+    }
+
+    /// The same, with bytes that travel with the question.
+    pub fn open_with(&mut self, a: NodeIndex, b: NodeIndex, port: u16, early: &[u8]) -> (StreamId, StreamId) {
         let (peer, now) = (self.peer(a, b), self.now);
-        let ours = self.nodes[a].stack.connect(now, peer, port).expect("trusted");
+        let ours = self.nodes[a].stack.connect_with(now, peer, port, early.to_vec()).expect("trusted");
         let seen = self.nodes[b].events.len();
         let mut theirs = None;
         self.run_until("the stream stands", |w| {

@@ -5,7 +5,7 @@ use pilot_core::endpoint::{Event as EndpointEvent, ResetReason};
 use pilot_core::path::PathAddr;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
-use pilot_stack::{Event, Recv, StackConfig, StreamEnd, StreamId};
+use pilot_stack::{CommandError, EARLY_LEN_MAX, Event, Recv, StackConfig, StreamEnd, StreamId};
 use pilot_tests::{Conditions, NatKind, World, seed};
 
 const MS: Duration = Duration::from_millis(1);
@@ -139,6 +139,60 @@ fn a_port_without_listener_refuses_at_once_and_so_does_one_not_granted() {
         });
         assert!(world.now.since(now) < Duration::from_millis(500));
     }
+}
+
+#[test]
+fn a_request_that_travels_with_the_syn_is_answered_in_one_round_trip() {
+    let mut world = friends(seed(31));
+    world.set_conditions(Conditions { delay: 20 * MS, ..Conditions::default() });
+    world.open(0, 1, 1000); // the tunnel stands
+    let time_of = |world: &mut World, early: &[u8]| {
+        let start = world.now;
+        let (a, b) = world.open_with(0, 1, 1000, early);
+        if early.is_empty() {
+            world.run_until("the stream stands here", |w| w.nodes[0].stack.stream_info(a).unwrap().connected);
+            world.nodes[0].stack.send(a, b"?").unwrap();
+        }
+        world.run_until("the request is there", |w| read_all(w, 1, b).0 == b"?");
+        world.nodes[1].stack.send(b, b"!").unwrap();
+        world.run_until("the answer is there", |w| read_all(w, 0, a).0 == b"!");
+        world.now.since(start)
+    };
+    let (late, early) = (time_of(&mut world, b""), time_of(&mut world, b"?"));
+    assert!(late >= 80 * MS && early < 42 * MS, "two round trips of 40 ms {late:?}, one {early:?}");
+}
+
+#[test]
+fn what_travels_with_the_syn_arrives_once_and_first_whatever_the_path_does() {
+    for n in 0..20 {
+        let mut world = friends(seed(100 + n));
+        world.set_conditions(Conditions { loss: 200, reorder: 200, duplicate: 100, ..Conditions::default() });
+        let early: Vec<u8> = (0..EARLY_LEN_MAX >> (n % 4)).map(|i| i as u8 ^ n as u8).collect();
+        let (a, b) = world.open_with(0, 1, 1000, &early);
+        let mut got = Vec::new();
+        world.run_until("early data arrives", |w| {
+            got.extend(read_all(w, 1, b).0);
+            got.len() >= early.len()
+        });
+        assert_eq!(got, early);
+        world.run_until("the stream stands here", |w| w.nodes[0].stack.stream_info(a).unwrap().connected);
+        world.transfer((0, a), (1, b), 50_000);
+        world.transfer((1, b), (0, a), 50_000);
+        world.nodes[0].stack.shutdown_write(a);
+        world.run_until("the end arrives", |w| read_all(w, 1, b) == (Vec::new(), Recv::Fin));
+    }
+}
+
+#[test]
+fn early_data_is_refused_with_its_stream_and_has_a_maximum() {
+    let mut world = friends(seed(32));
+    let (peer, now) = (world.peer(0, 1), world.now);
+    let stack = &mut world.nodes[0].stack;
+    let stream = stack.connect_with(now, peer, 22, b"for nobody".to_vec()).unwrap();
+    let long = stack.connect_with(now, peer, 1000, vec![0; EARLY_LEN_MAX + 1]);
+    assert_eq!(long, Err(CommandError::TooLong));
+    world.run_until("it is refused", |w| w.nodes[0].stack.stream_info(stream).unwrap().end == Some(StreamEnd::Refused));
+    assert!(world.now.since(now) < Duration::from_millis(500));
 }
 
 #[test]

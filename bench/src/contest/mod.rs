@@ -133,12 +133,15 @@ fn serve_connection(connection: &mut impl Connection, task: u8) -> io::Result<()
     connection.end_writing()
 }
 
-/// Drives one task over connections that `connect` makes; gives what `end` prints.
-fn drive_connections<C: Connection>(task: Task, count: u64, mut connect: impl FnMut() -> Outcome<C>) -> Outcome<Value> {
+/// Drives one task over connections that `connect` makes, with their first bytes written; gives what `end` prints.
+fn drive_connections<C: Connection>(
+    task: Task,
+    count: u64,
+    mut connect: impl FnMut(&[u8]) -> Outcome<C>,
+) -> Outcome<Value> {
     match task {
         Task::Bulk => {
-            let (mut connection, chunk) = (connect()?, vec![7; CHUNK]);
-            connection.write_all(b"B")?;
+            let (mut connection, chunk) = (connect(b"B")?, vec![7; CHUNK]);
             // The path is explored and buffers grow before the clock starts.
             (0..CHUNK_WARMUP).try_for_each(|_| connection.write_all(&chunk))?;
             let bytes = await_begin(|| {
@@ -155,8 +158,7 @@ fn drive_connections<C: Connection>(task: Task, count: u64, mut connect: impl Fn
             Ok(json!({"seconds": bytes.1.as_secs_f64(), "bytes": bytes.0}))
         }
         Task::Ping => {
-            let mut connection = connect()?;
-            connection.write_all(b"P")?;
+            let mut connection = connect(b"P")?;
             let mut ball = [7; BALL];
             let mut bounce = |connection: &mut C| -> Outcome<()> {
                 connection.write_all(&ball)?;
@@ -167,8 +169,7 @@ fn drive_connections<C: Connection>(task: Task, count: u64, mut connect: impl Fn
             sample(count, || bounce(&mut connection))
         }
         Task::Open | Task::Exchange => sample(count, || {
-            let mut connection = connect()?;
-            connection.write_all(b"O")?;
+            let mut connection = connect(b"O")?;
             connection.flush()?;
             Ok(connection.read_exact(&mut [0])?)
         }),

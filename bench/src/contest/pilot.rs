@@ -107,7 +107,7 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
         })?
     } else {
         let node = node.as_ref().ok_or("just made")?;
-        let mut result = drive_connections(task, count, || Ok(node.connect(SERVER, PORT)?))?;
+        let mut result = drive_connections(task, count, |first| Ok(node.connect_with(SERVER, PORT, first)?))?;
         let peers = node.call(json!({"op": "peers"}), Vec::new())?.0;
         for name in ["datagram_len", "window", "datagrams_sent", "datagrams_lost", "srtt_ms", "path"] {
             result[name] = peers["peers"][0][name].clone();
@@ -120,8 +120,7 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
 
 /// A stream, a byte there and a byte back.
 fn serve_once(node: &Node) -> Outcome<()> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = node.connect(SERVER, PORT)?;
-    stream.write_all(b"O")?;
+    use std::io::Read as _;
+    let mut stream = node.connect_with(SERVER, PORT, b"O")?;
     Ok(stream.read_exact(&mut [0])?)
 }

@@ -59,14 +59,18 @@ pub(super) fn drive(to: &str, task: Task, count: u64, tls: bool) -> Outcome<()> 
         prepare(&stream)?;
         Ok(stream)
     };
+    fn begun<C: Connection>(mut connection: C, first: &[u8]) -> Outcome<C> {
+        connection.write_all(first)?;
+        Ok(connection)
+    }
     let result = if tls {
         let config = client_config()?;
-        drive_connections(task, count, || {
+        drive_connections(task, count, |first| {
             let connection = ClientConnection::new(config.clone(), ServerName::try_from("bench")?)?;
-            Ok(StreamOwned::new(connection, connect()?))
+            begun(StreamOwned::new(connection, connect()?), first)
         })?
     } else {
-        drive_connections(task, count, connect)?
+        drive_connections(task, count, |first| begun(connect()?, first))?
     };
     say_end(&result);
     Ok(())

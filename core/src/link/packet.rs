@@ -31,6 +31,11 @@ impl Packet {
         &mut self.buffer[self.start..]
     }
 
+    /// Puts bytes behind the packet.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.buffer.len() - self.start
     }

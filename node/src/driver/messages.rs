@@ -84,7 +84,13 @@ impl Driver {
         for key in self.courier.wanted(wall) {
             let who = self.stack.endpoint().trust().pin(&key).map(name_of);
             match who {
-                Some(who) => self.connect_to(&key, who, crate::services::DATA_EXCHANGE, ConnectReply::Courier(key)),
+                Some(who) => {
+                    let peer = self.stack.endpoint().peer_by_identity(&key);
+                    // Without a tunnel the question waits, and until it leaves its messages may be cancelled.
+                    let is_up = peer.is_some_and(|peer| self.stack.endpoint().is_up(now, peer));
+                    let early = if is_up { self.courier.early(&key) } else { Vec::new() };
+                    self.connect_to(&key, who, crate::services::DATA_EXCHANGE, early, ConnectReply::Courier(key));
+                }
                 None => self
                     .courier_failed(&key, &Failure::new(Code::TrustRequired, "the recipient is not trusted any more")),
             }

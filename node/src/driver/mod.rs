@@ -372,7 +372,9 @@ impl Driver {
     fn command(&mut self, command: Command) {
         match command {
             Command::Op(op, blob, reply) => self.op(&op, blob, Reply::App(reply)),
-            Command::Connect(target, port, reply) => self.connect(&target, port, streams::ConnectReply::App(reply)),
+            Command::Connect(target, port, early, reply) => {
+                self.connect(&target, port, early, streams::ConnectReply::App(reply));
+            }
             Command::Listen(port, streams, reply) => {
                 let result = self.listen(port, ListenerOwner::App(streams));
                 let _ = reply.send(result); // whoever asked may have gone

@@ -168,7 +168,7 @@ impl Driver {
         match name {
             "connect" => {
                 let node = op["node"].as_str().unwrap_or_default();
-                self.connect(node, port, ConnectReply::Fd(client, request));
+                self.connect(node, port, Vec::new(), ConnectReply::Fd(client, request));
                 None
             }
             "accept" => {

@@ -257,19 +257,27 @@ impl Driver {
 
     // Connecting.
 
-    pub(crate) fn connect(&mut self, target: &str, port: u16, reply: ConnectReply) {
+    /// `early` travels with the question.
+    pub(crate) fn connect(&mut self, target: &str, port: u16, early: Vec<u8>, reply: ConnectReply) {
         let pin = crate::resolve::pinned(self.stack.endpoint().trust(), target).map(|p| (p.identity, name_of(p)));
         match pin {
-            Ok((key, who)) => self.connect_to(&key, who, port, reply),
+            Ok((key, who)) => self.connect_to(&key, who, port, early, reply),
             Err(failure) if failure.code == Code::NotFound => self.explain_unknown(target, reply),
             Err(failure) => self.connect_failed(reply, failure),
         }
     }
 
-    pub(crate) fn connect_to(&mut self, key: &IdentityKey, who: String, port: u16, reply: ConnectReply) {
+    pub(crate) fn connect_to(
+        &mut self,
+        key: &IdentityKey,
+        who: String,
+        port: u16,
+        early: Vec<u8>,
+        reply: ConnectReply,
+    ) {
         let now = self.now();
-        let peer = self.stack.endpoint().peer_by_identity(key);
-        let result = peer.ok_or(CommandError::UnknownPeer).and_then(|peer| self.stack.connect(now, peer, port));
+        let peer = self.stack.endpoint().peer_by_identity(key).ok_or(CommandError::UnknownPeer);
+        let result = peer.and_then(|peer| self.stack.connect_with(now, peer, port, early));
         match result {
             Ok(id) => {
                 if let ConnectReply::Courier(key) = &reply {

@@ -64,7 +64,7 @@ impl Driver {
             }
             DIAL => {
                 let Some(to) = addr_port(payload) else { return malformed() };
-                self.connect(&to.addr.to_string(), to.port, ConnectReply::Framed(client));
+                self.connect(&to.addr.to_string(), to.port, Vec::new(), ConnectReply::Framed(client));
                 None
             }
             SEND => {

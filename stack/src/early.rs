@@ -1,0 +1,107 @@
+//! Owns data that travels with a SYN, so that a stream and its first request take one round trip.
+//!
+//! smoltcp neither sends nor takes such data, so it never sees any: on the way out the bytes are appended to the finished
+//! SYN; the receiver cuts them off, and hands them to TCP in a segment of its own as soon as TCP has answered the SYN. What
+//! makes this unsafe between strangers (RFC 7413 §4) is no concern inside a tunnel: nobody can forge or repeat a SYN there.
+
+use crate::segment::{Segment, TCP_HEADER_LEN, window_scale};
+use alloc::vec::Vec;
+use pilot_core::codec::Put as _;
+
+/// Most bytes that travel with a SYN: with its header they fit every datagram, so that the link never cuts it.
+pub const EARLY_LEN_MAX: usize = 1024;
+
+/// Early data of one flow.
+#[derive(Default)]
+pub(crate) enum Early {
+    #[default]
+    Nothing,
+    /// Ours, until the peer has answered; every SYN takes it along.
+    Ours(Vec<u8>),
+    /// The peer has it. TCP does not know and will send what ends at this sequence number once more.
+    Arrived(u32),
+    /// The peer's, as the segment that TCP gets once it has answered the SYN.
+    Theirs(Vec<u8>),
+}
+
+impl Early {
+    /// What came with a SYN. More than [`EARLY_LEN_MAX`] is not taken; its sender's TCP sends it again.
+    pub(crate) fn of_syn(syn: &Segment, bytes: &[u8], early: &[u8]) -> Self {
+        if early.is_empty() || early.len() > EARLY_LEN_MAX {
+            return Self::Nothing;
+        }
+        const ACK_PSH: u8 = 0x10 | 0x08;
+        let window = syn.window >> window_scale(bytes); // that of the SYN itself is not scaled (RFC 7323 §2.2)
+        let mut segment = Vec::with_capacity(TCP_HEADER_LEN + early.len());
+        segment.put(&syn.source.to_be_bytes());
+        segment.put(&syn.destination.to_be_bytes());
+        segment.put(&syn.sequence.wrapping_add(1).to_be_bytes());
+        segment.put(&[0; 4]); // the acknowledgement, known when TCP has answered
+        segment.put(&[(TCP_HEADER_LEN as u8 / 4) << 4, ACK_PSH]);
+        segment.put(&window.to_be_bytes());
+        segment.put(&[0; 4]);
+        segment.put(early);
+        Self::Theirs(segment)
+    }
+
+    /// The peer's early data, acknowledging the SYN that TCP sent with this sequence number.
+    pub(crate) fn take_theirs(&mut self, sequence: u32) -> Option<Vec<u8>> {
+        match core::mem::take(self) {
+            Self::Theirs(mut segment) => {
+                segment[8..12].copy_from_slice(&sequence.wrapping_add(1).to_be_bytes());
+                Some(segment)
+            }
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// True for the segment in which TCP sends what the peer has had since the SYN.
+    pub(crate) fn is_repeated_by(&mut self, segment: &Segment) -> bool {
+        let Self::Arrived(end) = *self else { return false };
+        if segment.payload_len == 0 {
+            return false;
+        }
+        *self = Self::Nothing; // asked once: if TCP sends it again after that, it knows why
+        segment.sequence.wrapping_add(segment.sequence_len()) == end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    fn syn(early: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0, 1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 6 << 4, 0x02, 0xff, 0xff, 0, 0, 0, 0];
+        bytes.extend_from_slice(&[3, 3, 4, 0]);
+        bytes.extend_from_slice(early);
+        bytes
+    }
+
+    fn early_of(bytes: &[u8]) -> Early {
+        let (segment, syn, early) = Segment::parse(bytes).expect("a header").split(bytes);
+        Early::of_syn(&segment, syn, early)
+    }
+
+    #[test]
+    fn tcp_gets_what_came_with_a_syn_as_a_segment_of_its_own() {
+        let mut early = early_of(&syn(b"first"));
+        let bytes = early.take_theirs(u32::MAX).expect("it came");
+        let segment = Segment::parse(&bytes).expect("a header");
+        assert!(segment.is_plain_data() && bytes.ends_with(b"first"));
+        assert_eq!((segment.source, segment.destination), (1, 2));
+        assert_eq!((segment.sequence, segment.acknowledged), (0, 0), "across the wrap");
+        assert_eq!(segment.window, 0xffff >> 4);
+        assert_eq!(early.take_theirs(0), None, "once");
+    }
+
+    #[test]
+    fn what_came_with_a_syn_has_a_maximum() {
+        assert!(matches!(early_of(&syn(&[7; EARLY_LEN_MAX])), Early::Theirs(_)));
+        assert!(matches!(early_of(&syn(&[7; EARLY_LEN_MAX + 1])), Early::Nothing));
+        assert!(matches!(early_of(&syn(&[])), Early::Nothing));
+    }
+}
