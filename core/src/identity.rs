@@ -58,6 +58,11 @@ impl Identity {
         &self.secret
     }
 
+    /// The static key, secret and public.
+    pub(crate) const fn static_pair(&self) -> (&StaticSecret, &[u8; 32]) {
+        (&self.secret, &self.static_key.0)
+    }
+
     /// An Ed25519 signature over `label` (which says what is signed) followed by `bytes`.
     pub fn sign(&self, label: &str, bytes: &[u8]) -> [u8; 64] {
         let mut message = Vec::from(label.as_bytes());
@@ -192,6 +197,13 @@ impl NodeRecord {
 
     /// Reads a record and verifies its signature; a forged or malformed record gives the same error.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let record = Self::parse_verified(bytes)?;
+        let signed = record.identity.verify(Self::LABEL, &record.body(), &record.signature);
+        if signed { Ok(record) } else { Err(Malformed) }
+    }
+
+    /// Reads a record whose very bytes were verified before.
+    pub(crate) fn parse_verified(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let addr = Addr::from_bytes(r.array()?);
         let (identity, static_key) = (IdentityKey(r.array()?), StaticKey(r.array()?));
@@ -211,9 +223,7 @@ impl NodeRecord {
         }
         let signature = r.array()?;
         r.finish()?;
-        let record = Self { addr, identity, static_key, hostname, public, tags, sequence, signature };
-        let signed = record.identity.verify(Self::LABEL, &record.body(), &record.signature);
-        if signed { Ok(record) } else { Err(Malformed) }
+        Ok(Self { addr, identity, static_key, hostname, public, tags, sequence, signature })
     }
 }
 

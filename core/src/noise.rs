@@ -37,6 +37,18 @@ impl Drop for TrafficKeys {
     }
 }
 
+/// A key pair for one exchange.
+pub struct Ephemeral {
+    secret: StaticSecret,
+    public: [u8; 32],
+}
+
+impl From<StaticSecret> for Ephemeral {
+    fn from(secret: StaticSecret) -> Self {
+        Self { public: PublicKey::from(&secret).to_bytes(), secret }
+    }
+}
+
 /// The initiator after its message, waiting for the answer.
 #[derive(Clone)]
 pub struct Initiation {
@@ -45,27 +57,27 @@ pub struct Initiation {
 }
 
 impl Initiation {
-    /// Writes the first message for the owner of `responder` and returns it with the waiting state.
+    /// Writes the first message for the owner of `responder` and returns it with the waiting state. `own` is our static
+    /// key, secret and public.
     ///
     /// # Errors
     /// When `responder` is a low-order point.
     pub fn write(
         prologue: &[u8],
-        secret: &StaticSecret,
+        own: (&StaticSecret, &[u8; 32]),
         responder: &[u8; 32],
-        ephemeral: StaticSecret,
+        ephemeral: Ephemeral,
         payload: &[u8],
     ) -> Result<(Self, Vec<u8>), ExchangeFailed> {
         let mut state = Symmetric::new(prologue, responder);
         let mut message = Vec::with_capacity(96 + payload.len() + TAG_LEN);
-        let public = PublicKey::from(&ephemeral).to_bytes();
-        state.mix_ephemeral(&public);
-        message.put(&public);
-        state.mix_dh(&ephemeral, responder)?; // es
-        state.seal(PublicKey::from(secret).as_bytes(), &mut message); // s
-        state.mix_dh(secret, responder)?; // ss
+        state.mix_ephemeral(&ephemeral.public);
+        message.put(&ephemeral.public);
+        state.mix_dh(&ephemeral.secret, responder)?; // es
+        state.seal(own.1, &mut message); // s
+        state.mix_dh(own.0, responder)?; // ss
         state.seal(payload, &mut message);
-        Ok((Self { state, ephemeral }, message))
+        Ok((Self { state, ephemeral: ephemeral.secret }, message))
     }
 
     /// Reads the answer. Takes `&self`: a forged answer must not end a pending exchange (wire.md, Rules).
@@ -102,19 +114,19 @@ pub struct Received {
 }
 
 impl Received {
-    /// Reads the first message.
+    /// Reads the first message. `own` is our static key, secret and public.
     ///
     /// # Errors
     /// When it was not made for our static key, or was changed.
-    pub fn read(prologue: &[u8], secret: &StaticSecret, message: &[u8]) -> Result<Self, ExchangeFailed> {
-        let mut state = Symmetric::new(prologue, PublicKey::from(secret).as_bytes());
+    pub fn read(prologue: &[u8], own: (&StaticSecret, &[u8; 32]), message: &[u8]) -> Result<Self, ExchangeFailed> {
+        let mut state = Symmetric::new(prologue, own.1);
         let mut r = Reader::new(message);
         let ephemeral: [u8; 32] = r.array().map_err(|_| ExchangeFailed)?;
         state.mix_ephemeral(&ephemeral);
-        state.mix_dh(secret, &ephemeral)?; // es
+        state.mix_dh(own.0, &ephemeral)?; // es
         let sealed = r.take(32 + TAG_LEN).map_err(|_| ExchangeFailed)?;
         let initiator: [u8; 32] = state.open(sealed)?.try_into().map_err(|_| ExchangeFailed)?;
-        state.mix_dh(secret, &initiator)?; // ss
+        state.mix_dh(own.0, &initiator)?; // ss
         let payload = state.open(r.rest())?;
         Ok(Self { state, ephemeral, initiator, payload })
     }
@@ -125,16 +137,15 @@ impl Received {
     /// When the initiator sent a low-order point.
     pub fn respond(
         mut self,
-        ephemeral: &StaticSecret,
+        ephemeral: &Ephemeral,
         psk: &[u8; 32],
         payload: &[u8],
     ) -> Result<(TrafficKeys, Vec<u8>), ExchangeFailed> {
         let mut message = Vec::with_capacity(32 + payload.len() + TAG_LEN);
-        let public = PublicKey::from(ephemeral).to_bytes();
-        self.state.mix_ephemeral(&public);
-        message.put(&public);
-        self.state.mix_dh(ephemeral, &self.ephemeral)?; // ee
-        self.state.mix_dh(ephemeral, &self.initiator)?; // se
+        self.state.mix_ephemeral(&ephemeral.public);
+        message.put(&ephemeral.public);
+        self.state.mix_dh(&ephemeral.secret, &self.ephemeral)?; // ee
+        self.state.mix_dh(&ephemeral.secret, &self.initiator)?; // se
         self.state.mix_psk(psk);
         self.state.seal(payload, &mut message);
         let (receive, send) = self.state.split();

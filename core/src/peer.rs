@@ -381,9 +381,11 @@ impl Peer {
         let instance = r.u64().map_err(|_| Discard::Malformed)?;
         let bytes = r.bytes(NodeRecord::LEN_MAX).map_err(|_| Discard::Malformed)?;
         let restarted = self.remote_instance.is_some_and(|before| before != instance);
+        let is_known = self.remote_record == bytes;
         // Another process is introduced anew, even if it says the same of itself.
-        if restarted || self.remote_record != bytes {
-            let record = NodeRecord::parse(bytes).map_err(|_| Discard::Malformed)?;
+        if restarted || !is_known {
+            let parse = if is_known { NodeRecord::parse_verified } else { NodeRecord::parse };
+            let record = parse(bytes).map_err(|_| Discard::Malformed)?;
             if record.static_key != self.static_key || self.identity.is_some_and(|known| known != record.identity) {
                 return Err(Discard::WrongIdentity);
             }

@@ -1,8 +1,9 @@
 //! The exchange agrees with the published cacophony vectors and, message by message, with `snow`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use pilot_core::noise::{Initiation, Received};
+use pilot_core::noise::{Ephemeral, Initiation, Received};
 use serde_json::Value;
+use x25519_dalek::{PublicKey, StaticSecret};
 
 const NAME: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 
@@ -27,18 +28,19 @@ fn published_vectors_agree() {
 
         let (waiting, first) = Initiation::write(
             &prologue,
-            &init_secret,
+            (&init_secret, &x25519_public(key(&v["init_static"]))),
             &remote,
-            key(&v["init_ephemeral"]).into(),
+            StaticSecret::from(key(&v["init_ephemeral"])).into(),
             &hex(&messages[0]["payload"]),
         )
         .unwrap();
         assert_eq!(first, hex(&messages[0]["ciphertext"]));
 
-        let received = Received::read(&prologue, &resp_secret, &first).unwrap();
+        let received = Received::read(&prologue, (&resp_secret, &remote), &first).unwrap();
         assert_eq!(received.payload, hex(&messages[0]["payload"]));
-        let (resp_keys, second) =
-            received.respond(&key(&v["resp_ephemeral"]).into(), &psk, &hex(&messages[1]["payload"])).unwrap();
+        let (resp_keys, second) = received
+            .respond(&StaticSecret::from(key(&v["resp_ephemeral"])).into(), &psk, &hex(&messages[1]["payload"]))
+            .unwrap();
         assert_eq!(second, hex(&messages[1]["ciphertext"]));
 
         let (init_keys, payload) = waiting.finish(&init_secret, &psk, &second).unwrap();
@@ -66,7 +68,8 @@ fn snow_understands_both_messages() {
                 .build_responder()
                 .unwrap();
             let (waiting, first) =
-                Initiation::write(b"p", &ours.into(), &public(theirs), [9; 32].into(), b"stamp").unwrap();
+                Initiation::write(b"p", (&ours.into(), &public(ours)), &public(theirs), ephemeral(9), b"stamp")
+                    .unwrap();
             let n = snow.read_message(&first, &mut buf).unwrap();
             assert_eq!(&buf[..n], b"stamp");
             let n = snow.write_message(b"", &mut buf).unwrap();
@@ -85,28 +88,37 @@ fn snow_understands_both_messages() {
                 .build_initiator()
                 .unwrap();
             let n = snow.write_message(b"stamp", &mut buf).unwrap();
-            let received = Received::read(b"p", &ours.into(), &buf[..n]).unwrap();
+            let received = Received::read(b"p", (&ours.into(), &public(ours)), &buf[..n]).unwrap();
             assert_eq!((received.initiator, &received.payload[..]), (public(theirs), &b"stamp"[..]));
-            let (keys, second) = received.respond(&[8; 32].into(), &psk, b"").unwrap();
+            let (keys, second) = received.respond(&ephemeral(8), &psk, b"").unwrap();
             snow.read_message(&second, &mut buf).unwrap();
             assert_eq!(snow.dangerously_get_raw_split(), (keys.receive, keys.send));
         }
     }
 }
 
+fn ephemeral(byte: u8) -> Ephemeral {
+    StaticSecret::from([byte; 32]).into()
+}
+
 fn x25519_public(secret: [u8; 32]) -> [u8; 32] {
-    x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(secret)).to_bytes()
+    PublicKey::from(&StaticSecret::from(secret)).to_bytes()
 }
 
 #[test]
 fn changed_messages_and_low_order_points_are_refused() {
     let (a, b): ([u8; 32], [u8; 32]) = ([1; 32], [2; 32]);
-    let (_, first) = Initiation::write(b"p", &a.into(), &x25519_public(b), [9; 32].into(), b"stamp").unwrap();
+    let own = (&b.into(), &x25519_public(b));
+    let (_, first) =
+        Initiation::write(b"p", (&a.into(), &x25519_public(a)), &x25519_public(b), ephemeral(9), b"stamp").unwrap();
     for i in 0..first.len() {
         let mut bad = first.clone();
         bad[i] ^= 0x10;
-        assert!(Received::read(b"p", &b.into(), &bad).is_err(), "byte {i}");
+        assert!(Received::read(b"p", own, &bad).is_err(), "byte {i}");
     }
-    assert!(Received::read(b"other", &b.into(), &first).is_err(), "another prologue");
-    assert!(Initiation::write(b"p", &a.into(), &[0; 32], [9; 32].into(), b"").is_err(), "low-order responder");
+    assert!(Received::read(b"other", own, &first).is_err(), "another prologue");
+    assert!(
+        Initiation::write(b"p", (&a.into(), &x25519_public(a)), &[0; 32], ephemeral(9), b"").is_err(),
+        "low-order responder"
+    );
 }

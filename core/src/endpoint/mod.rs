@@ -20,6 +20,7 @@ use crate::addr::Addr;
 use crate::aead::{AeadProvider, PORTABLE};
 use crate::control::{Answer, Control};
 use crate::identity::{Identity, IdentityKey, Profile, StaticKey};
+use crate::noise::Ephemeral;
 use crate::path::PathAddr;
 use crate::peer::{Effects, Peer, Role};
 use crate::rng::Rng;
@@ -114,6 +115,8 @@ pub struct Endpoint {
     identity: Identity,
     aead: &'static dyn AeadProvider,
     rng: Rng,
+    /// For the next exchange, made while there was time.
+    ephemeral: Option<Ephemeral>,
     strangers: Strangers,
     wall_at_zero_us: u64,
     datagram_len_max: usize,
@@ -152,6 +155,7 @@ impl Endpoint {
             door: Doorkeeper::new(&config.identity.static_key()),
             aead: config.aead,
             rng: Rng::new(config.seed),
+            ephemeral: None,
             strangers: config.strangers,
             wall_at_zero_us: config.wall_at_zero_us,
             datagram_len_max: config.datagram_len_max,
@@ -464,7 +468,8 @@ impl Endpoint {
             return Err(Discard::Replay);
         }
         let (stamp, remote_index) = (received.stamp, received.remote_index);
-        let (resp, keys) = received.respond(index, &entry.peer.secret, &mut self.rng).map_err(|_| Discard::Tag)?;
+        let own = self.ephemeral.take().unwrap_or_else(|| self.rng.secret().into());
+        let (resp, keys) = received.respond(index, &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
         entry.peer.last_stamp = Some(stamp);
         self.recent_inits.rotate_right(1);
         self.recent_inits[0] = ephemeral;
@@ -559,6 +564,8 @@ impl Endpoint {
                 None => out.clear(),
             }
         }
+        // Everything has left: the key that the next exchange begins with need not be made while somebody waits for it.
+        self.ephemeral.get_or_insert_with(|| self.rng.secret().into());
         None
     }
 
@@ -677,9 +684,8 @@ impl Endpoint {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         entry.peer.away &= entry.peer.exchange.is_some();
         let (key, cookie) = (entry.peer.static_key, entry.peer.cookie.take());
-        let Ok(pending) = Pending::start(&self.identity, &key, index, &stamp, cookie.as_ref(), &mut self.rng) else {
-            return;
-        };
+        let own = self.ephemeral.take().unwrap_or_else(|| self.rng.secret().into());
+        let Ok(pending) = Pending::start(&self.identity, &key, index, &stamp, cookie.as_ref(), own) else { return };
         entry.peer.begin_exchange(now, pending, &mut self.rng);
         self.ask_for_relay(now, id);
     }

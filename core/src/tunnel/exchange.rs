@@ -5,7 +5,7 @@
 use crate::aead::TAG_LEN;
 use crate::hash::{blake2s, equal, mac16};
 use crate::identity::{Identity, StaticKey};
-use crate::noise::{ExchangeFailed, Initiation, Received, TrafficKeys};
+use crate::noise::{Ephemeral, ExchangeFailed, Initiation, Received, TrafficKeys};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::tunnel::PROLOGUE;
@@ -45,9 +45,9 @@ impl Pending {
         local_index: u32,
         stamp: &Timestamp,
         cookie: Option<&[u8; 16]>,
-        rng: &mut Rng,
+        ephemeral: Ephemeral,
     ) -> Result<Self, ExchangeFailed> {
-        let (noise, message) = Initiation::write(PROLOGUE, identity.secret(), &responder.0, rng.secret(), stamp)?;
+        let (noise, message) = Initiation::write(PROLOGUE, identity.static_pair(), &responder.0, ephemeral, stamp)?;
         let mut datagram = Vec::with_capacity(INIT_LEN);
         datagram.extend_from_slice(&exchange_header(ExchangeKind::Init));
         datagram.extend_from_slice(&local_index.to_le_bytes());
@@ -89,7 +89,7 @@ pub(crate) struct InitReceived {
 
 impl InitReceived {
     pub(crate) fn read(identity: &Identity, init: &[u8; INIT_LEN]) -> Result<Self, ExchangeFailed> {
-        let noise = Received::read(PROLOGUE, identity.secret(), &init[8..INIT_LEN - 2 * MAC_LEN])?;
+        let noise = Received::read(PROLOGUE, identity.static_pair(), &init[8..INIT_LEN - 2 * MAC_LEN])?;
         let stamp = noise.payload.as_slice().try_into().map_err(|_| ExchangeFailed)?;
         Ok(Self { remote_index: u32_at(init, 4), static_key: StaticKey(noise.initiator), stamp, noise })
     }
@@ -98,10 +98,10 @@ impl InitReceived {
         self,
         local_index: u32,
         psk: &[u8; 32],
-        rng: &mut Rng,
+        ephemeral: &Ephemeral,
     ) -> Result<(Vec<u8>, TrafficKeys), ExchangeFailed> {
         let initiator = self.static_key;
-        let (keys, message) = self.noise.respond(&rng.secret(), psk, &[])?;
+        let (keys, message) = self.noise.respond(ephemeral, psk, &[])?;
         let mut datagram = Vec::with_capacity(RESP_LEN);
         datagram.extend_from_slice(&exchange_header(ExchangeKind::Resp));
         datagram.extend_from_slice(&local_index.to_le_bytes());
@@ -253,7 +253,8 @@ mod tests {
 
     fn init(rng: &mut Rng, responder: &Identity, cookie: Option<&[u8; 16]>) -> Pending {
         let initiator = Identity::from_seed([1; 32]);
-        Pending::start(&initiator, &responder.static_key(), 77, &tai64n(5), cookie, rng).expect("honest key")
+        Pending::start(&initiator, &responder.static_key(), 77, &tai64n(5), cookie, rng.secret().into())
+            .expect("honest key")
     }
 
     #[test]
@@ -263,7 +264,7 @@ mod tests {
         let datagram: [u8; INIT_LEN] = pending.datagram.clone().try_into().expect("148 bytes");
         let received = InitReceived::read(&b, &datagram).expect("valid");
         assert_eq!((received.static_key, received.remote_index, received.stamp), (a.static_key(), 77, tai64n(5)));
-        let (resp, keys) = received.respond(88, &NO_PSK, &mut rng).expect("valid");
+        let (resp, keys) = received.respond(88, &NO_PSK, &rng.secret().into()).expect("valid");
         let resp: [u8; RESP_LEN] = resp.try_into().expect("92 bytes");
         let (index, ours) = pending.finish(&a, &NO_PSK, &resp).expect("valid");
         assert_eq!((index, ours.send, ours.receive), (88, keys.receive, keys.send));
