@@ -2,7 +2,7 @@
 //!
 //! smoltcp neither sends nor takes such data, so it never sees any: on the way out the bytes are appended to the finished
 //! SYN; the receiver cuts them off, and hands them to TCP in a segment of its own as soon as TCP has answered the SYN. What
-//! makes this unsafe between strangers (RFC 7413 §4) is no concern inside a tunnel: nobody can forge or repeat a SYN there.
+//! makes this a risk between strangers (RFC 7413 §4) is none inside a tunnel: nobody can forge or repeat a SYN there.
 
 use crate::segment::{Segment, TCP_HEADER_LEN, window_scale};
 use alloc::vec::Vec;
