@@ -45,6 +45,9 @@ pub(crate) enum Command {
     Attach(std::os::unix::net::UnixStream),
     /// End the loop.
     Stop,
+    /// Panic where nothing may.
+    #[cfg(test)]
+    Break,
 }
 
 /// Sends commands and wakes the loop, or runs it.

@@ -48,8 +48,13 @@ impl Helm {
         })
     }
 
+    /// The loop's thread has panicked: nobody shall have the driver any more, and who waits for it is told.
+    pub(crate) fn abandon(&self) {
+        drop(self.lock());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Box<Driver>>> {
-        // A panic outside the guarded parts is a bug of ours; the node has ended then.
+        // A panic outside the guarded parts is a bug of ours; the node has ended then, and with the driver go its streams.
         self.driver.lock().unwrap_or_else(|poisoned| {
             let mut slot = poisoned.into_inner();
             *slot = None;
@@ -110,13 +115,21 @@ impl Helm {
     /// Runs the loop on this thread until `ready` gives something; `None` when another guest has it, or when it takes
     /// longer than a guest may stay. Never called on the loop's thread.
     pub(crate) fn visit<T>(&self, patience: Option<Duration>, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
-        if self.guests.fetch_add(1, Ordering::SeqCst) > 0 {
-            self.guests.fetch_sub(1, Ordering::SeqCst);
+        /// Counts while it lives, also when the loop panics under a guest.
+        struct Guest<'a>(&'a AtomicUsize);
+        impl Drop for Guest<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        let others = self.guests.fetch_add(1, Ordering::SeqCst);
+        let guest = Guest(&self.guests);
+        if others > 0 {
             return None;
         }
         let result = self.steer(Instant::now() + patience.map_or(GUEST_MAX, |p| p.min(GUEST_MAX)), &mut ready);
         self.visits.fetch_add(1, Ordering::SeqCst);
-        self.guests.fetch_sub(1, Ordering::SeqCst);
+        drop(guest);
         if result.is_none() {
             self.call_back(); // it will take longer
         }

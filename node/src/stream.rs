@@ -2,7 +2,7 @@
 
 use crate::byte_queue::{ByteQueue, CHUNK_LEN, Spare, Taken};
 use crate::command::{Command, Handle};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::helm::INTERACTIVE;
 use pilot_core::AddrPort;
 use pilot_stack::StreamId;
@@ -110,6 +110,30 @@ impl Shared {
     /// The loop looks now; what changes later must be told again.
     pub(crate) fn loop_looks(&self) {
         self.told.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The loop's end of a stream. When the loop lets go of it, however that comes, the application's threads are told: no
+/// more will arrive.
+pub(crate) struct LoopEnd(Arc<Shared>);
+
+impl LoopEnd {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+}
+
+impl Drop for LoopEnd {
+    fn drop(&mut self) {
+        self.0
+            .lock()
+            .failure
+            .get_or_insert_with(|| Failure::new(Code::Internal, "the node failed, and the stream with it"));
+        self.0.notify();
     }
 }
 

@@ -187,7 +187,12 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
     driver.prepare(saved);
     let helm = Helm::new(driver, waker.clone());
     let looped = helm.clone();
-    let thread = std::thread::Builder::new().name("pilot-loop".into()).spawn(move || looped.run());
+    let body = move || {
+        if catch_unwind(AssertUnwindSafe(|| looped.run())).is_err() {
+            looped.abandon();
+        }
+    };
+    let thread = std::thread::Builder::new().name("pilot-loop".into()).spawn(body);
     Ok((Handle { commands: commands_tx, waker, helm }, thread.map_err(internal("thread"))?))
 }
 
@@ -388,6 +393,8 @@ impl Driver {
             Command::Close(id) => self.close(id),
             Command::Attach(socket) => self.attach(socket),
             Command::Stop => self.stopping = true,
+            #[cfg(test)]
+            Command::Break => panic!("broken on purpose"),
         }
     }
 
@@ -559,11 +566,51 @@ impl Driver {
         if let Some(ipc) = self.ipc.take() {
             ipc.end();
         }
-        for (_, owner) in std::mem::take(&mut self.owners) {
-            if let Owner::App(shared) = owner {
-                shared.lock().failure.get_or_insert_with(stopped);
-                shared.notify();
+        for owner in self.owners.values() {
+            if let Owner::App(end) = owner {
+                end.shared().lock().failure.get_or_insert_with(stopped);
             }
+        }
+        // Those who wait are told as their streams go.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{LoopEnd, Shared, Stream};
+    use pilot_core::{Addr, AddrPort};
+    use std::io::Read as _;
+
+    /// A panic outside the guarded parts, on the loop's thread or under a guest, ends the node and leaves nobody waiting.
+    #[test]
+    fn when_the_loop_breaks_those_who_wait_are_told() {
+        for under_guest in [true, false] {
+            let home = std::env::temp_dir().join(format!("pilot-broken-{}-{under_guest}", std::process::id()));
+            let (handle, thread) = start(Config::new(&home)).expect("a fresh folder");
+            let (id, nobody) = (StreamId::from_number(u64::MAX), AddrPort { addr: Addr::default(), port: 0 });
+            let shared = Shared::new(id);
+            // The loop gives the driver away only to guests, so that somebody visits first.
+            let at_helm = |act: &mut dyn FnMut(&mut Driver)| loop {
+                handle.helm.visit(None, || Some(()));
+                if handle.helm.try_turn(&mut *act).expect("the node lives") {
+                    break;
+                }
+            };
+            at_helm(&mut |driver| drop(driver.owners.insert(id, Owner::App(LoopEnd::new(shared.clone())))));
+            let mut stream = Stream::new(shared.clone(), handle.clone(), nobody, nobody);
+            let waiting = std::thread::spawn(move || stream.read(&mut [0]));
+            std::thread::sleep(Duration::from_millis(30));
+            if under_guest {
+                let guest = catch_unwind(AssertUnwindSafe(|| at_helm(&mut |_| panic!("broken on purpose"))));
+                assert!(guest.is_err());
+            } else {
+                handle.send(Command::Break).expect("the node lives");
+            }
+            thread.join().expect("it ends in order");
+            assert!(waiting.join().expect("no panic there").is_err());
+            assert!(handle.send(Command::Stop).is_err(), "the node has ended");
+            std::fs::remove_dir_all(home).expect("made above");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::files::FileJob;
 use crate::ipc::server::ClientId;
 use crate::services::{PORTS, Served, Service};
 use crate::store::{Job, Message, wall_s};
-use crate::stream::{QUEUE_MAX, Shared};
+use crate::stream::{LoopEnd, QUEUE_MAX, Shared};
 use crossbeam_channel::Sender;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
@@ -21,7 +21,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Streams that wait for one IPC listener.
@@ -30,7 +29,7 @@ const IPC_BACKLOG_MAX: usize = 128;
 pub(crate) const ENDS_MAX: usize = 4096;
 
 pub(crate) enum Owner {
-    App(Arc<Shared>),
+    App(LoopEnd),
     Fd {
         stream: FdStream,
         token: Token,
@@ -145,7 +144,7 @@ impl Driver {
             Some(ListenerOwner::App(streams)) => {
                 let shared = Shared::new(id);
                 match streams.try_send(Accepted { shared: shared.clone(), local: ends.0, peer: ends.1 }) {
-                    Ok(()) => drop(self.owners.insert(id, Owner::App(shared))),
+                    Ok(()) => drop(self.owners.insert(id, Owner::App(LoopEnd::new(shared)))),
                     Err(_) => self.stack.abort(now, id), // more than it accepts
                 }
             }
@@ -230,7 +229,7 @@ impl Driver {
             return Err(Failure::new(Code::NotFound, "no such stream is held"));
         }
         let (shared, (local, peer)) = (Shared::new(id), self.ends(id));
-        self.owners.insert(id, Owner::App(shared.clone()));
+        self.owners.insert(id, Owner::App(LoopEnd::new(shared.clone())));
         self.look(id);
         Ok(Accepted { shared, local, peer })
     }
@@ -357,7 +356,7 @@ impl Driver {
             ConnectReply::App(sender) => {
                 let shared = Shared::new(id);
                 if sender.send(Ok(Accepted { shared: shared.clone(), local, peer })).is_ok() {
-                    self.owners.insert(id, Owner::App(shared));
+                    self.owners.insert(id, Owner::App(LoopEnd::new(shared)));
                 } else {
                     self.close(id); // nobody waits any more
                 }
@@ -448,8 +447,8 @@ impl Driver {
         // Out of the table while it is served, so that serving may use everything else.
         let Some(mut owner) = self.owners.remove(&id) else { return };
         let keep = match &mut owner {
-            Owner::App(shared) => {
-                let shared = shared.clone();
+            Owner::App(end) => {
+                let shared = end.shared().clone();
                 self.serve_app(id, &shared)
             }
             Owner::Fd { stream, token, client, inode } => self.serve_fd(id, stream, (*token, *client, *inode)),
@@ -643,8 +642,8 @@ impl Driver {
 
     /// The application is done with a stream; what it wrote last may still be in its queue.
     pub(crate) fn close(&mut self, id: StreamId) {
-        if let Some(Owner::App(shared)) = self.owners.get(&id) {
-            let mut queues = shared.lock();
+        if let Some(Owner::App(end)) = self.owners.get(&id) {
+            let mut queues = end.shared().lock();
             (queues.gone, queues.deaf) = (true, true);
             drop(queues);
             return self.look(id);
