@@ -59,6 +59,11 @@ impl Load {
         };
     }
 
+    /// False for acknowledgements alone, which no window holds back and which therefore fill none (RFC 9002 §2).
+    fn fills_window(&self) -> bool {
+        self.as_slice().iter().any(|carried| !matches!(carried, Carried::PureAck { .. }))
+    }
+
     fn as_slice(&self) -> &[Carried] {
         match self {
             Self::None => &[],
@@ -79,6 +84,7 @@ impl Load {
 /// One datagram in flight.
 pub(crate) struct Sent {
     pub(crate) at: Instant,
+    /// What it takes of the window. Unit: bytes.
     pub(crate) size: u32,
     pub(crate) carried: Load,
     delivery: Delivery,
@@ -154,6 +160,7 @@ impl SentLog {
         if self.in_flight == 0 {
             (self.delivery.at, self.delivery.sent_at) = (now, now);
         }
+        let size = if carried.fills_window() { size } else { 0 };
         self.in_flight += size as u64;
         self.last_sent_at = now;
         self.entries.push_back(Some(Sent { at: now, size: size as u32, carried, delivery: self.delivery }));
