@@ -3,6 +3,7 @@
 use crate::segment::Segment;
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
+use pilot_core::link::Packet;
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
@@ -13,9 +14,6 @@ const INCOMING_MAX: usize = 65_000;
 /// IPv6 next-header value of TCP.
 const TCP: u8 = 6;
 
-/// TCP is asked for segments of at least this size, and the link cuts them: TCP costs once what several datagrams share. A
-/// segment is what one stream sends before the next one's turn. Unit: bytes. Source: measured, `pilot-bench compare`.
-const SEGMENT_LEN: usize = 8 * 1024;
 /// Buffers kept for packets to come.
 const SPARE_MAX: usize = 64;
 
@@ -24,29 +22,17 @@ pub(crate) struct PeerDevice {
     /// The packet that the next `receive` hands over.
     incoming: Vec<u8>,
     is_incoming: bool,
-    /// Segments that smoltcp wrote, each behind an IPv6 header.
-    pub(crate) outgoing: Vec<Vec<u8>>,
+    /// Segments that smoltcp wrote.
+    pub(crate) outgoing: Vec<Packet>,
     /// Buffers to write them into.
     pub(crate) spare: Vec<Vec<u8>>,
-    /// Longest segment that TCP is asked for.
-    segment_len_max: usize,
+    /// Longest segment that fits a datagram now.
+    pub(crate) segment_len_max: usize,
 }
 
 impl PeerDevice {
-    pub(crate) fn new() -> Self {
-        Self {
-            incoming: Vec::new(),
-            is_incoming: false,
-            outgoing: Vec::new(),
-            spare: Vec::new(),
-            segment_len_max: SEGMENT_LEN,
-        }
-    }
-
-    /// Follows the size of segments that fit a datagram; true when it makes a difference to TCP.
-    pub(crate) fn follow_path(&mut self, fits: usize) -> bool {
-        let before = core::mem::replace(&mut self.segment_len_max, fits.max(SEGMENT_LEN));
-        before != self.segment_len_max
+    pub(crate) fn new(segment_len_max: usize) -> Self {
+        Self { incoming: Vec::new(), is_incoming: false, outgoing: Vec::new(), spare: Vec::new(), segment_len_max }
     }
 
     /// Takes some of the buffers that the link does not need any more.
@@ -124,7 +110,7 @@ impl RxToken for Incoming<'_> {
 }
 
 pub(crate) struct Outgoing<'a> {
-    packets: &'a mut Vec<Vec<u8>>,
+    packets: &'a mut Vec<Packet>,
     spare: &'a mut Vec<Vec<u8>>,
 }
 
@@ -135,7 +121,7 @@ impl TxToken for Outgoing<'_> {
         buffer.resize(len, 0);
         let result = f(&mut buffer);
         if buffer.len() > IPV6_HEADER_LEN && buffer[6] == TCP {
-            self.packets.push(buffer);
+            self.packets.push(Packet::new(buffer, IPV6_HEADER_LEN));
         }
         result
     }

@@ -3,7 +3,7 @@
 //! smoltcp looks at every socket of a set for every packet, so each flow has a set of its own and is found by its ports:
 //! a packet costs one search among them, however many there are.
 
-use crate::device::{IPV6_HEADER_LEN, PeerDevice};
+use crate::device::PeerDevice;
 use crate::early::Early;
 use crate::flow::{Flow, SocketPool, StreamEnd};
 use crate::segment::{FlowKey, Segment, TCP_HEADER_LEN, raise_mss};
@@ -14,7 +14,6 @@ use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use pilot_core::Instant;
 use pilot_core::endpoint::Outbox;
-use pilot_core::link::Packet;
 use smoltcp::iface::{Interface, PollResult, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
@@ -73,8 +72,8 @@ fn interface(now: Instant, device: &mut PeerDevice, local: Ipv6Addr, seed: u64) 
 }
 
 impl PeerStack {
-    pub(crate) fn new(now: Instant, local: Ipv6Addr, remote: Ipv6Addr, seed: u64) -> Self {
-        let mut device = PeerDevice::new();
+    pub(crate) fn new(now: Instant, local: Ipv6Addr, remote: Ipv6Addr, segment_len_max: usize, seed: u64) -> Self {
+        let mut device = PeerDevice::new(segment_len_max);
         Self {
             interface: interface(now, &mut device, local, seed),
             seed,
@@ -290,7 +289,8 @@ impl PeerStack {
 
     /// smoltcp asks for the size of packets once, when the interface is made; the interface itself has no state to lose.
     fn follow_path(&mut self, now: Instant, segment_len_max: usize) {
-        if self.device.follow_path(segment_len_max) {
+        if self.device.segment_len_max != segment_len_max {
+            self.device.segment_len_max = segment_len_max;
             self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); // new initial sequence numbers
             self.interface = interface(now, &mut self.device, self.local, self.seed);
         }
@@ -326,27 +326,26 @@ impl PeerStack {
     fn flush(&mut self, now: Instant, outbox: &mut Outbox<'_>) {
         let mut came_early = None;
         for mut packet in self.device.outgoing.drain(..) {
-            let Some(mut segment) = packet.get(IPV6_HEADER_LEN..).and_then(Segment::parse) else { continue };
+            let Some(mut segment) = Segment::parse(packet.bytes()) else { continue };
             let flow = self.flows.get_mut(&(segment.source, segment.destination));
             if segment.is_pure_ack() {
-                let flow = u32::from(segment.source) << 16 | u32::from(segment.destination);
-                outbox.send_pure_ack(flow, Packet::new(packet, IPV6_HEADER_LEN));
+                outbox.send_pure_ack(u32::from(segment.source) << 16 | u32::from(segment.destination), packet);
                 continue;
             }
             let Some(flow) = flow else {
-                outbox.send_packet(Packet::new(packet, IPV6_HEADER_LEN));
+                outbox.send_packet(packet);
                 continue;
             };
             if segment.syn {
-                raise_mss(&mut packet[IPV6_HEADER_LEN..]);
+                raise_mss(packet.bytes_mut());
                 if let Early::Ours(bytes) = &flow.early {
-                    packet.extend_from_slice(bytes);
+                    packet.append(bytes);
                     segment.payload_len = bytes.len() as u32;
                 }
                 came_early = came_early.or_else(|| flow.early.take_theirs(segment.sequence));
             }
-            if !flow.early.is_repeated_by(&segment) && !is_needless(flow, &segment, outbox) {
-                outbox.send_packet(Packet::new(packet, IPV6_HEADER_LEN));
+            if !flow.early.is_repeated_by(&segment) && !is_needless(flow, &segment, packet.bytes(), outbox) {
+                outbox.send_packet(packet);
             }
         }
         if let Some(bytes) = came_early {
@@ -371,8 +370,7 @@ impl PeerStack {
 
 /// True for a segment that TCP resends although the link still has this flow's packets and will deliver them. A long wait
 /// for the congestion window would otherwise look like loss to TCP, which then sends everything again.
-fn is_needless(flow: &mut Flow, segment: &Segment, outbox: &Outbox<'_>) -> bool {
+fn is_needless(flow: &mut Flow, segment: &Segment, bytes: &[u8], outbox: &Outbox<'_>) -> bool {
     let resent = segment.sequence_len() > 0 && flow.is_resent(segment);
-    let ([a, b], [c, d]) = (segment.source.to_be_bytes(), segment.destination.to_be_bytes());
-    resent && outbox.holds_flow([a, b, c, d])
+    resent && bytes.first_chunk().is_some_and(|ports| outbox.holds_flow(*ports))
 }

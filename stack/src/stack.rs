@@ -692,7 +692,7 @@ impl Stack {
         let key = self.endpoint.identity_of(peer).ok_or(CommandError::UnknownPeer)?;
         let pin = self.endpoint.trust().pin(&key).ok_or(CommandError::UnknownPeer)?;
         let (local, remote) = (self.endpoint.addr().to_ipv6(), pin.addr.to_ipv6());
-        let stack = PeerStack::new(now, local, remote, self.rng.u64());
+        let stack = PeerStack::new(now, local, remote, self.endpoint.segment_len_max(peer), self.rng.u64());
         self.peers.insert(peer, Some(Box::new(stack)));
         Ok(())
     }

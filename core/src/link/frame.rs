@@ -203,12 +203,6 @@ pub fn emit_ack(
 
 /// Writes a PACKET (`recovered`) or LOOSE frame; `last` says that nothing follows in the datagram.
 pub fn emit_packet(out: &mut Vec<u8>, recovered: bool, last: bool, bytes: &[u8]) {
-    emit_packet_head(out, recovered, last, bytes.len());
-    out.put(bytes);
-}
-
-/// The same without its bytes, `len` of which must follow.
-pub(crate) fn emit_packet_head(out: &mut Vec<u8>, recovered: bool, last: bool, len: usize) {
     match (recovered, last) {
         (true, true) => out.put_u8(PACKET_REST),
         (true, false) => out.put_u8(PACKET),
@@ -216,20 +210,15 @@ pub(crate) fn emit_packet_head(out: &mut Vec<u8>, recovered: bool, last: bool, l
         (false, false) => out.put_u8(LOOSE),
     }
     if !last {
-        out.put_varint(len as u64);
+        out.put_varint(bytes.len() as u64);
     }
+    out.put(bytes);
 }
 
 /// Writes a PURE_ACK frame.
 pub fn emit_pure_ack(out: &mut Vec<u8>, bytes: &[u8]) {
-    emit_pure_ack_head(out, bytes.len());
-    out.put(bytes);
-}
-
-/// The same without its bytes, `len` of which must follow.
-pub(crate) fn emit_pure_ack_head(out: &mut Vec<u8>, len: usize) {
     out.put_u8(PURE_ACK);
-    out.put_varint(len as u64);
+    out.put_bytes(bytes);
 }
 
 /// Writes a CONTROL frame.

@@ -32,13 +32,8 @@ use recovery::{Carried, Load, NewlyAcked, Rtt, Sent, SentLog};
 
 /// Packets that may wait in front of the congestion window. Source: link.md, hazard 1.
 pub const QUEUE_MAX: usize = 64;
-/// Bytes of packets behind which no other is taken: one or two batches, however large datagrams are. What waits here delays
-/// every stream.
-const QUEUE_LEN_MAX: usize = 80 * 1024;
-/// Room below which no packet is cut. Unit: bytes.
-const CUT_LEN_MIN: usize = 256;
-/// Bytes that a second packet in a datagram costs beside its own: its type, and the length of the first.
-const FRAME_HEADS_LEN: usize = 1 + 4;
+/// Bytes of packets that may wait there: two batches, however large datagrams are. What waits here delays every stream.
+const QUEUE_LEN_MAX: usize = 128 * 1024;
 /// Buffers of acknowledged packets kept for new ones.
 const SPARE_MAX: usize = 2048;
 /// Inner datagrams that may wait; the oldest goes when a new one comes.
@@ -65,7 +60,7 @@ pub struct LinkStats {
     pub lost: u64,
     /// Probe timeouts.
     pub probes: u64,
-    /// Packets dropped because no datagram takes them and they cannot be cut: loose ones, after the path shrank.
+    /// Packets too large for a path that shrank: TCP segments are split, loose datagrams dropped.
     pub oversized: u64,
 }
 
@@ -175,8 +170,8 @@ impl Link {
     /// True while a packet that begins with `ports` waits or is in flight: it will arrive, so TCP need not resend it.
     /// Work is bounded by the window; asked only when TCP wants to resend.
     pub(crate) fn holds(&self, ports: [u8; 4]) -> bool {
-        let waiting = self.packets.iter().chain(&self.resend).any(|p| p.starts_with(ports));
-        waiting || self.sent.any(|carried| matches!(carried, Carried::Packet(p) if p.starts_with(ports)))
+        let waiting = self.packets.iter().chain(&self.resend).any(|p| p.bytes().starts_with(&ports));
+        waiting || self.sent.any(|carried| matches!(carried, Carried::Packet(p) if p.bytes().starts_with(&ports)))
     }
 
     // Verbs.
@@ -265,7 +260,7 @@ impl Link {
         let ranges = ack.ranges().map(|r| (number(*r.start()).max(0) as u64, number(*r.end())));
         let ranges = ranges.filter(|(_, high)| *high >= 0).map(|(low, high)| (low, high as u64));
         let acked = self.sent.acknowledge(now, ranges, |number, carried| match carried {
-            Carried::Packet(packet) if spare.len() < SPARE_MAX => spare.extend(packet.into_buffer()),
+            Carried::Packet(packet) if spare.len() < SPARE_MAX => spare.push(packet.into_buffer()),
             Carried::Control { bytes, .. } => control_tx.on_ack(bytes.len()),
             Carried::PureAck { flow, .. } if newest.get(&flow) == Some(&number) => {
                 newest.remove(&flow);
@@ -442,8 +437,7 @@ impl Link {
                 break;
             }
             let Some((flow, bytes)) = self.pure_acks.pop_front() else { break };
-            frame::emit_pure_ack_head(out, bytes.len());
-            bytes.emit(out);
+            frame::emit_pure_ack(out, bytes.bytes());
             self.newest_pure_ack.insert(flow, self.sent.next());
             carried.push(Carried::PureAck { flow, bytes });
         }
@@ -456,22 +450,26 @@ impl Link {
     /// Packets until the datagram is full: resent ones first, then new ones, then loose datagrams.
     fn emit_packets(&mut self, start: usize, end: usize, out: &mut Vec<u8>, carried: &mut Load) -> bool {
         let before = out.len();
-        // Nothing is cut that fits a datagram: it waits for the next one. Nor is anything cut to stand behind an
-        // acknowledgement, which fits queues where a full datagram is dropped.
-        let cuts_above = if before == start { end - start - 1 } else { usize::MAX };
-        let part_of = |len: usize, room: usize| {
-            let cut = len > cuts_above && room >= CUT_LEN_MIN.min(cuts_above);
-            if len <= room { Some(len) } else { cut.then_some(room) }
-        };
         while let Some(len) = self.next_len() {
-            let room = end.saturating_sub(out.len() + 1);
-            let Some(part) = part_of(len, room) else { break };
-            let Some((packet, recovered)) = self.take_part(part) else { continue };
-            // Another frame behind this one has a head of its own, and makes this one say its length.
-            let left = room.saturating_sub(packet.len() + FRAME_HEADS_LEN);
-            let more_fits = self.next_len().is_some_and(|next| part_of(next, left).is_some());
-            frame::emit_packet_head(out, recovered, !more_fits, packet.len());
-            packet.emit(out);
+            if out.len() + 1 + len > end {
+                if out.len() == start {
+                    self.split_oversized(end - out.len() - 1);
+                    continue;
+                }
+                break;
+            }
+            let (packet, recovered) = if let Some(packet) = self.resend.pop_front() {
+                (packet, true)
+            } else if let Some(packet) = self.packets.pop_front() {
+                self.packets_len -= packet.len();
+                (packet, true)
+            } else if let Some(packet) = self.loose.pop_front() {
+                (packet, false)
+            } else {
+                break;
+            };
+            let more_fits = self.next_len().is_some_and(|next| out.len() + len + next + 8 <= end);
+            frame::emit_packet(out, recovered, !more_fits, packet.bytes());
             carried.push(if recovered { Carried::Packet(packet) } else { Carried::Ping });
             if !more_fits {
                 break;
@@ -480,29 +478,24 @@ impl Link {
         out.len() > before
     }
 
-    /// The next packet, or its first `part` bytes, and whether it is recovered when it gets lost. `None` when it could not be
-    /// cut: it is dropped, as it will never fit.
-    fn take_part(&mut self, part: usize) -> Option<(Packet, bool)> {
-        let (queue, is_new, recovered) = if !self.resend.is_empty() {
-            (&mut self.resend, false, true)
-        } else if !self.packets.is_empty() {
-            (&mut self.packets, true, true)
+    /// The path shrank after the front packet was made: a TCP segment becomes two, a loose datagram is dropped.
+    fn split_oversized(&mut self, room: usize) {
+        self.stats.oversized += 1;
+        if let Some(packet) = self.resend.pop_front() {
+            if let Some((first, rest)) = packet.split(room) {
+                self.resend.push_front(rest);
+                self.resend.push_front(first);
+            }
+        } else if let Some(packet) = self.packets.pop_front() {
+            self.packets_len -= packet.len();
+            if let Some((first, rest)) = packet.split(room) {
+                self.packets_len += first.len() + rest.len();
+                self.packets.push_front(rest);
+                self.packets.push_front(first);
+            }
         } else {
-            (&mut self.loose, false, false)
-        };
-        let front = queue.front_mut()?;
-        let (before, fits) = (front.len(), front.len() <= part);
-        let piece = if fits || !recovered { None } else { front.cut(part) };
-        let after = if piece.is_some() { front.len() } else { 0 };
-        let whole = if piece.is_none() { queue.pop_front() } else { None };
-        if is_new {
-            self.packets_len -= before - after;
+            self.loose.pop_front();
         }
-        if piece.is_none() && !fits {
-            self.stats.oversized += 1;
-            return None;
-        }
-        piece.or(whole).map(|packet| (packet, recovered))
     }
 
     /// Notes that what [`Link::poll_frames`] wrote was sealed into a datagram of `size` bytes. Every sealed datagram

@@ -136,9 +136,7 @@ fn the_queue_for_the_stack_and_the_loose_queue_have_their_maximum() {
     assert_eq!(other.room(), 0, "large packets fill it sooner");
     (0..2 * LOOSE_QUEUE_MAX).for_each(|i| link.enqueue_loose(vec![i as u8].into()));
     assert_eq!(link.loose.len(), LOOSE_QUEUE_MAX);
-    let mut newest = Vec::new();
-    link.loose.back().expect("not empty").emit(&mut newest);
-    assert_eq!(newest, [2 * LOOSE_QUEUE_MAX as u8 - 1], "the oldest went");
+    assert_eq!(link.loose.back().expect("not empty").bytes(), [2 * LOOSE_QUEUE_MAX as u8 - 1], "the oldest went");
 }
 
 #[test]
