@@ -47,6 +47,7 @@ pub use ipc::client::{Client, NodeEvent, NumberedAnswer, Reply, StreamReply};
 pub use ipc::framing;
 pub use node::{Listener, Node};
 pub use pilot_core::{Addr, AddrPort};
+pub use pilot_stack::EARLY_LEN_MAX;
 /// Well-known ports.
 pub mod ports {
     pub use crate::services::{DATA_EXCHANGE, ECHO, EVENT_STREAM, STDIO};

@@ -69,7 +69,8 @@ impl Node {
     /// stream, so a request and its answer take one round trip instead of two. Who refuses the stream never sees them.
     ///
     /// # Errors
-    /// As [`Node::connect`] and as writing.
+    /// As [`Node::connect`] and as writing. When the peer restarts meanwhile, an error says so: the peer before may have
+    /// read them already, so they are not given to the one after.
     pub fn connect_with(&self, node: &str, port: u16, first: &[u8]) -> io::Result<Stream> {
         let (early, rest) = first.split_at(first.len().min(EARLY_LEN_MAX));
         let mut stream = self.open(node, port, Duration::MAX, early.to_vec())?;

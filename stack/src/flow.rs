@@ -204,6 +204,11 @@ impl Flow {
         Some((newest.0, newest.1.saturating_sub(1)))
     }
 
+    /// A SYN has left, and data with it.
+    pub(crate) fn has_sent_early(&self) -> bool {
+        self.sent.is_some() && matches!(self.early, Early::Ours(_))
+    }
+
     /// A held segment whose turn has come.
     pub(crate) fn release(&mut self) -> Option<Vec<u8>> {
         let next = self.next.filter(|_| !self.held.is_empty())?;

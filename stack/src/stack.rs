@@ -604,8 +604,9 @@ impl Stack {
         let Some(stack) = slot.as_mut() else { return };
         for flow in stack.flows.values_mut() {
             let asking = flow.ring_len() == 0 || flow.socket().state() == smoltcp::socket::tcp::State::SynSent;
-            if asking && reason == ResetReason::Restarted {
-                continue; // nothing was lost: TCP asks the new process again
+            // Nothing was lost then: TCP asks the new process again. But the old one may have acted on early data.
+            if asking && reason == ResetReason::Restarted && !flow.has_sent_early() {
+                continue;
             }
             flow.end.get_or_insert(StreamEnd::Tunnel(reason));
             flow.socket_mut().abort();

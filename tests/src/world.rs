@@ -117,6 +117,11 @@ impl World {
         self.network.conditions = conditions;
     }
 
+    /// Every datagram that is under way is lost.
+    pub fn lose_what_is_under_way(&mut self) {
+        self.queue.clear();
+    }
+
     /// Puts a node behind a NAT.
     pub fn set_nat(&mut self, node: NodeIndex, kind: NatKind) {
         let public = std::net::IpAddr::from([203, 0, 113, node as u8 + 1]);

@@ -184,6 +184,27 @@ fn what_travels_with_the_syn_arrives_once_and_first_whatever_the_path_does() {
 }
 
 #[test]
+fn early_data_is_never_given_to_two_processes() {
+    let mut world = friends(seed(33));
+    world.open(0, 1, 1000);
+    let stream = {
+        let (peer, now) = (world.peer(0, 1), world.now);
+        world.nodes[0].stack.connect_with(now, peer, 1000, b"do it once".to_vec()).unwrap()
+    };
+    let before = world.nodes[1].events.len();
+    let is_incoming = |e: &Event| matches!(e, Event::Incoming { .. });
+    world.run_until("the peer has it", |w| w.nodes[1].events[before..].iter().any(is_incoming));
+    world.lose_what_is_under_way(); // its answer, too
+    world.restart(1);
+    world.nodes[1].stack.listen(1000).unwrap();
+    world.run_until("the stream ends", |w| {
+        w.nodes[0].stack.stream_info(stream).unwrap().end == Some(StreamEnd::Tunnel(ResetReason::Restarted))
+    });
+    world.run_for(Duration::from_secs(5));
+    assert!(!world.nodes[1].events.iter().any(is_incoming), "the new process has it too");
+}
+
+#[test]
 fn early_data_is_refused_with_its_stream_and_has_a_maximum() {
     let mut world = friends(seed(32));
     let (peer, now) = (world.peer(0, 1), world.now);
