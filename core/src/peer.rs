@@ -384,7 +384,7 @@ impl Peer {
         let is_known = self.remote_record == bytes;
         // Another process is introduced anew, even if it says the same of itself.
         if restarted || !is_known {
-            let parse = if is_known { NodeRecord::parse_verified } else { NodeRecord::parse };
+            let parse = if is_known { NodeRecord::parse_unverified } else { NodeRecord::parse };
             let record = parse(bytes).map_err(|_| Discard::Malformed)?;
             if record.static_key != self.static_key || self.identity.is_some_and(|known| known != record.identity) {
                 return Err(Discard::WrongIdentity);
