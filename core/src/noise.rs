@@ -37,10 +37,35 @@ impl Drop for TrafficKeys {
     }
 }
 
+/// What the static keys of a pair make together (`ss`). It is the same in every exchange of the pair, so that it is best
+/// computed while nobody waits for it, and kept.
+#[derive(Clone)]
+pub struct StaticShared([u8; 32]);
+
+impl StaticShared {
+    /// Of our static key and the peer's; `None` when the peer's is a low-order point.
+    pub fn new(own: &StaticSecret, peer: &[u8; 32]) -> Option<Self> {
+        dh(own, peer).map(Self)
+    }
+}
+
+impl Drop for StaticShared {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
 /// A key pair for one exchange.
 pub struct Ephemeral {
     secret: StaticSecret,
     public: [u8; 32],
+}
+
+impl Ephemeral {
+    /// The public half.
+    pub const fn public(&self) -> &[u8; 32] {
+        &self.public
+    }
 }
 
 impl From<StaticSecret> for Ephemeral {
@@ -57,15 +82,15 @@ pub struct Initiation {
 }
 
 impl Initiation {
-    /// Writes the first message for the owner of `responder` and returns it with the waiting state. `own` is our static
-    /// key, secret and public.
+    /// Writes the first message for the owner of `responder` and returns it with the waiting state. `own` is our public
+    /// static key, `shared` what it makes with `responder`.
     ///
     /// # Errors
     /// When `responder` is a low-order point.
     pub fn write(
         prologue: &[u8],
-        own: (&StaticSecret, &[u8; 32]),
-        responder: &[u8; 32],
+        own: &[u8; 32],
+        (responder, shared): (&[u8; 32], &StaticShared),
         ephemeral: Ephemeral,
         payload: &[u8],
     ) -> Result<(Self, Vec<u8>), ExchangeFailed> {
@@ -74,8 +99,8 @@ impl Initiation {
         state.mix_ephemeral(&ephemeral.public);
         message.put(&ephemeral.public);
         state.mix_dh(&ephemeral.secret, responder)?; // es
-        state.seal(own.1, &mut message); // s
-        state.mix_dh(own.0, responder)?; // ss
+        state.seal(own, &mut message); // s
+        state.mix_key(&shared.0); // ss
         state.seal(payload, &mut message);
         Ok((Self { state, ephemeral: ephemeral.secret }, message))
     }
@@ -109,16 +134,24 @@ pub struct Received {
     ephemeral: [u8; 32],
     /// The initiator's static key, authenticated.
     pub initiator: [u8; 32],
+    /// What its static key and ours make together.
+    pub shared: StaticShared,
     /// The first message's payload.
     pub payload: Vec<u8>,
 }
 
 impl Received {
-    /// Reads the first message. `own` is our static key, secret and public.
+    /// Reads the first message. `own` is our static key, secret and public; `known` gives what ours and an initiator's make
+    /// together, if that has been computed before.
     ///
     /// # Errors
     /// When it was not made for our static key, or was changed.
-    pub fn read(prologue: &[u8], own: (&StaticSecret, &[u8; 32]), message: &[u8]) -> Result<Self, ExchangeFailed> {
+    pub fn read(
+        prologue: &[u8],
+        own: (&StaticSecret, &[u8; 32]),
+        message: &[u8],
+        known: impl FnOnce(&[u8; 32]) -> Option<StaticShared>,
+    ) -> Result<Self, ExchangeFailed> {
         let mut state = Symmetric::new(prologue, own.1);
         let mut r = Reader::new(message);
         let ephemeral: [u8; 32] = r.array().map_err(|_| ExchangeFailed)?;
@@ -126,9 +159,10 @@ impl Received {
         state.mix_dh(own.0, &ephemeral)?; // es
         let sealed = r.take(32 + TAG_LEN).map_err(|_| ExchangeFailed)?;
         let initiator: [u8; 32] = state.open(sealed)?.try_into().map_err(|_| ExchangeFailed)?;
-        state.mix_dh(own.0, &initiator)?; // ss
+        let shared = known(&initiator).or_else(|| StaticShared::new(own.0, &initiator)).ok_or(ExchangeFailed)?;
+        state.mix_key(&shared.0); // ss
         let payload = state.open(r.rest())?;
-        Ok(Self { state, ephemeral, initiator, payload })
+        Ok(Self { state, ephemeral, initiator, shared, payload })
     }
 
     /// Writes the answer; `psk` is the pair secret set at approval, zero before.

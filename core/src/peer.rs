@@ -9,7 +9,7 @@ use crate::endpoint::{Discard, PeerId, Sink};
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
 use crate::link::frame::{Frame, Frames, emit_close};
 use crate::link::{Link, Outgoing, Urgency};
-use crate::noise::TrafficKeys;
+use crate::noise::{StaticShared, TrafficKeys};
 use crate::path::{PathAddr, Paths, Probe, emit_probe_frames};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
@@ -39,6 +39,9 @@ const ERASE_AFTER: Duration = Duration::from_secs(3 * REJECT_AFTER.as_secs());
 const AWAY_AFTER: Duration = Duration::from_secs(3);
 /// Full datagrams in flight from which on their size is worth probing.
 const LOADED_DATAGRAMS: u64 = 4;
+/// How long a peer whose address is known may take before the rendezvous is asked for a relay: on a local network it has
+/// answered by then, and its answer need not wait behind the question. Source: own choice.
+const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Datagrams of the exchange that may wait to be sent.
 const RAW_MAX: usize = 64;
 
@@ -69,6 +72,9 @@ pub(crate) struct Effects {
     pub(crate) control: Vec<Vec<u8>>,
     /// The peer is another process than before: whatever was in flight is gone.
     pub(crate) restarted: bool,
+    /// It is there for the first time since it or we started.
+    pub(crate) met: bool,
+    /// A verified record that is new to us, of somebody who is not pinned.
     pub(crate) introduced: Option<NodeRecord>,
     pub(crate) path_changed: bool,
     pub(crate) closed: Option<u8>,
@@ -81,6 +87,8 @@ pub(crate) struct Peer {
     pub(crate) static_key: StaticKey,
     pub(crate) identity: Option<IdentityKey>,
     pub(crate) secret: [u8; 32],
+    /// What its static key and ours make together, once that has been computed.
+    pub(crate) shared: Option<StaticShared>,
     pub(crate) link: Link,
     pub(crate) paths: Paths,
     pub(crate) exchange: Option<ExchangeInProgress>,
@@ -93,6 +101,8 @@ pub(crate) struct Peer {
     pub(crate) last_received: Option<Instant>,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
+    /// When the rendezvous is to be asked for a relay to it.
+    ask_relay_at: Option<Instant>,
     raw: VecDeque<(PathAddr, Vec<u8>)>,
     previous: Option<Box<Session>>,
     current: Option<Box<Session>>,
@@ -127,6 +137,7 @@ impl Peer {
             static_key,
             identity: None,
             secret,
+            shared: None,
             link: Link::new(DATAGRAM_LEN_BASE),
             paths: Paths::new(len_max),
             exchange: None,
@@ -137,6 +148,7 @@ impl Peer {
             last_received: None,
             bytes_sent: 0,
             bytes_received: 0,
+            ask_relay_at: None,
             raw: VecDeque::new(),
             previous: None,
             current: None,
@@ -213,8 +225,11 @@ impl Peer {
         };
         let pause = INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)];
         let resend_at = now + pause + Duration::from_millis(rng.below(333));
+        let knows_address = self.paths.list().iter().any(|path| matches!(path.addr, PathAddr::Direct(_)));
+        let patience = if attempts == 0 && knows_address { RELAY_PATIENCE } else { Duration::ZERO };
         self.exchange =
             Some(ExchangeInProgress { pending, started, sent_at: now, attempts: attempts + 1, resend_at, give_up_at });
+        self.ask_relay_at = Some(now + patience);
         let targets: Vec<_> = self.paths.exchange_targets().collect();
         targets.into_iter().for_each(|to| self.send_init(to));
     }
@@ -381,17 +396,22 @@ impl Peer {
         let instance = r.u64().map_err(|_| Discard::Malformed)?;
         let bytes = r.bytes(NodeRecord::LEN_MAX).map_err(|_| Discard::Malformed)?;
         let restarted = self.remote_instance.is_some_and(|before| before != instance);
-        let is_known = self.remote_record == bytes;
-        // Another process is introduced anew, even if it says the same of itself.
-        if restarted || !is_known {
+        // A pin binds both keys already, and the exchange has proven one: no signature says more. Records that were
+        // verified before need no second look either, but another process is introduced anew.
+        let is_pinned = self.role == Role::Trusted;
+        let is_known = is_pinned || self.remote_record == bytes;
+        if restarted || !is_known || self.remote_instance.is_none() {
             let parse = if is_known { NodeRecord::parse_unverified } else { NodeRecord::parse };
             let record = parse(bytes).map_err(|_| Discard::Malformed)?;
             if record.static_key != self.static_key || self.identity.is_some_and(|known| known != record.identity) {
                 return Err(Discard::WrongIdentity);
             }
             self.identity = Some(record.identity);
-            self.remote_record = bytes.into();
-            effects.introduced = Some(record);
+            if !is_pinned {
+                self.remote_record = bytes.into();
+                effects.introduced = Some(record);
+            }
+            effects.met = true;
         }
         self.remote_instance = Some(instance);
         if restarted {
@@ -455,6 +475,11 @@ impl Peer {
                 rekey || unanswered || self.wants_session(now)
             }
         }
+    }
+
+    /// True, once, when the rendezvous is to be asked for a relay.
+    pub(crate) fn take_relay_wish(&mut self, now: Instant) -> bool {
+        self.ask_relay_at.take_if(|at| *at <= now).is_some()
     }
 
     // Output.
@@ -590,7 +615,8 @@ impl Peer {
         // Without keys the link's timers have nothing to act on; the exchange's count instead.
         let link = if self.is_up(now) { self.link.poll_timeout() } else { None };
         let loaded = self.is_up(now) && self.is_loaded();
-        let all = [exchange, old, current, rekey, link, self.paths.poll_timeout(loaded), self.keepalive_at];
+        let paths = self.paths.poll_timeout(loaded);
+        let all = [exchange, old, current, rekey, link, paths, self.keepalive_at, self.ask_relay_at];
         all.into_iter().fold(None, earliest)
     }
 }

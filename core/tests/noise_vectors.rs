@@ -1,7 +1,7 @@
 //! The exchange agrees with the published cacophony vectors and, message by message, with `snow`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use pilot_core::noise::{Ephemeral, Initiation, Received};
+use pilot_core::noise::{Ephemeral, Initiation, Received, StaticShared};
 use serde_json::Value;
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -28,15 +28,15 @@ fn published_vectors_agree() {
 
         let (waiting, first) = Initiation::write(
             &prologue,
-            (&init_secret, &x25519_public(key(&v["init_static"]))),
-            &remote,
+            &x25519_public(key(&v["init_static"])),
+            (&remote, &StaticShared::new(&init_secret, &remote).unwrap()),
             StaticSecret::from(key(&v["init_ephemeral"])).into(),
             &hex(&messages[0]["payload"]),
         )
         .unwrap();
         assert_eq!(first, hex(&messages[0]["ciphertext"]));
 
-        let received = Received::read(&prologue, (&resp_secret, &remote), &first).unwrap();
+        let received = Received::read(&prologue, (&resp_secret, &remote), &first, |_| None).unwrap();
         assert_eq!(received.payload, hex(&messages[0]["payload"]));
         let (resp_keys, second) = received
             .respond(&StaticSecret::from(key(&v["resp_ephemeral"])).into(), &psk, &hex(&messages[1]["payload"]))
@@ -67,9 +67,14 @@ fn snow_understands_both_messages() {
                 .unwrap()
                 .build_responder()
                 .unwrap();
-            let (waiting, first) =
-                Initiation::write(b"p", (&ours.into(), &public(ours)), &public(theirs), ephemeral(9), b"stamp")
-                    .unwrap();
+            let (waiting, first) = Initiation::write(
+                b"p",
+                &public(ours),
+                (&public(theirs), &shared(ours, theirs)),
+                ephemeral(9),
+                b"stamp",
+            )
+            .unwrap();
             let n = snow.read_message(&first, &mut buf).unwrap();
             assert_eq!(&buf[..n], b"stamp");
             let n = snow.write_message(b"", &mut buf).unwrap();
@@ -88,7 +93,8 @@ fn snow_understands_both_messages() {
                 .build_initiator()
                 .unwrap();
             let n = snow.write_message(b"stamp", &mut buf).unwrap();
-            let received = Received::read(b"p", (&ours.into(), &public(ours)), &buf[..n]).unwrap();
+            let known = |key: &[u8; 32]| (*key == public(theirs)).then(|| shared(ours, theirs));
+            let received = Received::read(b"p", (&ours.into(), &public(ours)), &buf[..n], known).unwrap();
             assert_eq!((received.initiator, &received.payload[..]), (public(theirs), &b"stamp"[..]));
             let (keys, second) = received.respond(&ephemeral(8), &psk, b"").unwrap();
             snow.read_message(&second, &mut buf).unwrap();
@@ -105,20 +111,24 @@ fn x25519_public(secret: [u8; 32]) -> [u8; 32] {
     PublicKey::from(&StaticSecret::from(secret)).to_bytes()
 }
 
+fn shared(ours: [u8; 32], theirs: [u8; 32]) -> StaticShared {
+    StaticShared::new(&ours.into(), &x25519_public(theirs)).expect("honest keys")
+}
+
 #[test]
 fn changed_messages_and_low_order_points_are_refused() {
     let (a, b): ([u8; 32], [u8; 32]) = ([1; 32], [2; 32]);
     let own = (&b.into(), &x25519_public(b));
-    let (_, first) =
-        Initiation::write(b"p", (&a.into(), &x25519_public(a)), &x25519_public(b), ephemeral(9), b"stamp").unwrap();
+    let (from, to) = (x25519_public(a), x25519_public(b));
+    let (_, first) = Initiation::write(b"p", &from, (&to, &shared(a, b)), ephemeral(9), b"stamp").unwrap();
     for i in 0..first.len() {
         let mut bad = first.clone();
         bad[i] ^= 0x10;
-        assert!(Received::read(b"p", own, &bad).is_err(), "byte {i}");
+        assert!(Received::read(b"p", own, &bad, |_| None).is_err(), "byte {i}");
     }
-    assert!(Received::read(b"other", own, &first).is_err(), "another prologue");
-    assert!(
-        Initiation::write(b"p", (&a.into(), &x25519_public(a)), &[0; 32], ephemeral(9), b"").is_err(),
-        "low-order responder"
-    );
+    assert!(Received::read(b"p", own, &first, |_| Some(shared(b, [3; 32]))).is_err(), "another pair's");
+    assert!(Received::read(b"other", own, &first, |_| None).is_err(), "another prologue");
+    let low_order = [0; 32];
+    assert!(StaticShared::new(&a.into(), &low_order).is_none());
+    assert!(Initiation::write(b"p", &from, (&low_order, &shared(a, b)), ephemeral(9), b"").is_err());
 }

@@ -297,24 +297,21 @@ fn socket(ring_len: usize) -> tcp::Socket<'static> {
 
 /// Sockets of flows that are over, for flows to come: their rings need not be found and cleared again, which takes longer
 /// than all else about opening a stream.
-#[derive(Default)]
 pub(crate) struct SocketPool(Vec<tcp::Socket<'static>>);
 
 /// Sockets that are kept. Bounds the memory of a node without streams.
 const POOL_MAX: usize = 8;
 
 impl SocketPool {
+    /// With a socket of the usual size, so that the first stream need not wait for it either.
+    pub(crate) fn new(ring_len_max: usize) -> Self {
+        Self([socket(RING_LEN_USUAL.min(ring_len_max))].into())
+    }
+
     /// A socket with rings of this size.
     pub(crate) fn take(&mut self, ring_len: usize) -> tcp::Socket<'static> {
         let fitting = self.0.iter().position(|socket| socket.recv_capacity() == ring_len);
         fitting.map_or_else(|| socket(ring_len), |i| self.0.swap_remove(i))
-    }
-
-    /// Makes sure that a socket of the usual size is there, while there is time.
-    pub(crate) fn prepare(&mut self, ring_len_max: usize) {
-        if self.0.is_empty() {
-            self.0.push(socket(RING_LEN_USUAL.min(ring_len_max)));
-        }
     }
 
     /// Keeps a socket, unless its rings are larger than usual or there are enough.
@@ -367,7 +364,7 @@ mod tests {
 
     #[test]
     fn the_pool_has_a_maximum_and_gives_what_fits() {
-        let mut pool = SocketPool::default();
+        let mut pool = SocketPool::new(4096);
         (0..POOL_MAX + 5).for_each(|_| pool.give(socket(4096)));
         assert_eq!(pool.0.len(), POOL_MAX);
         assert_eq!((pool.take(8192).recv_capacity(), pool.0.len()), (8192, POOL_MAX));

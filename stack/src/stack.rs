@@ -121,8 +121,6 @@ pub struct Stack {
     peers: Slots,
     streams: BTreeMap<StreamId, (PeerId, FlowKey)>,
     pool: SocketPool,
-    /// A stream waits for a tunnel that was just asked for.
-    expects_tunnel: bool,
     listeners: BTreeMap<u16, Listener>,
     bound: BTreeSet<u16>,
     bound_all: bool,
@@ -145,8 +143,7 @@ impl Stack {
             rng,
             peers: BTreeMap::new(),
             streams: BTreeMap::new(),
-            pool: SocketPool::default(),
-            expects_tunnel: false,
+            pool: SocketPool::new(config.ring_len_max),
             listeners: BTreeMap::new(),
             bound: BTreeSet::new(),
             bound_all: false,
@@ -481,13 +478,7 @@ impl Stack {
     /// Fills `out` with the next batch; `None` when there is nothing to send. See [`Endpoint::poll_transmit`].
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
         self.poll_egress(now);
-        let transmit = self.endpoint.poll_transmit(now, out);
-        if transmit.is_none() && self.expects_tunnel {
-            // The question is on its way; its answer needs a socket.
-            self.expects_tunnel = false;
-            self.pool.prepare(self.config.ring_len_max);
-        }
-        transmit
+        self.endpoint.poll_transmit(now, out)
     }
 
     /// The next event.
@@ -526,10 +517,7 @@ impl Stack {
                         let (config, used) = (self.config, self.ring_bytes());
                         stack.connect_waiting(&mut self.pool, |here| config.ring_len(Some(rtt), used + here));
                     }
-                    None => {
-                        self.expects_tunnel = true;
-                        self.endpoint.reach(now, peer);
-                    }
+                    None => self.endpoint.reach(now, peer),
                 }
             }
             let len_max = self.endpoint.segment_len_max(peer);

@@ -471,14 +471,6 @@ impl Endpoint {
         waiting.into_iter().for_each(|id| self.ask_for_relay(now, id));
     }
 
-    pub(super) fn on_introduced(&mut self, id: PeerId, record: NodeRecord) {
-        let Some(role) = self.peers.get(&id).map(|e| e.peer.role) else { return };
-        if role == Role::Trusted {
-            self.send_candidates(id);
-        }
-        self.events.push_back(Event::Introduced(id, record));
-    }
-
     pub(super) fn on_established(&mut self, now: Instant, id: PeerId) {
         if self.directory.rendezvous.is_some_and(|(r, _)| r == id) && !self.directory.is_ready() {
             self.register(now);
@@ -574,7 +566,7 @@ impl Endpoint {
         }
     }
 
-    fn send_candidates(&mut self, id: PeerId) {
+    pub(super) fn send_candidates(&mut self, id: PeerId) {
         let is_trusted = self.peers.get(&id).is_some_and(|e| e.peer.role == Role::Trusted);
         if is_trusted {
             let mut list = self.directory.candidates.clone();

@@ -20,13 +20,15 @@ use crate::addr::Addr;
 use crate::aead::{AeadProvider, PORTABLE};
 use crate::control::{Answer, Control};
 use crate::identity::{Identity, IdentityKey, Profile, StaticKey};
-use crate::noise::Ephemeral;
+use crate::noise::StaticShared;
 use crate::path::PathAddr;
 use crate::peer::{Effects, Peer, Role};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::TrustBook;
-use crate::tunnel::exchange::{Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Timestamp, source_bytes, tai64n};
+use crate::tunnel::exchange::{
+    Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Reserve, Timestamp, source_bytes, tai64n,
+};
 use crate::wire::{Datagram, INIT_LEN, RESP_LEN, WireError, emit_relay_header, relay_tag};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -115,8 +117,7 @@ pub struct Endpoint {
     identity: Identity,
     aead: &'static dyn AeadProvider,
     rng: Rng,
-    /// For the next exchange, made while there was time.
-    ephemeral: Option<Ephemeral>,
+    reserve: Reserve,
     strangers: Strangers,
     wall_at_zero_us: u64,
     datagram_len_max: usize,
@@ -145,17 +146,21 @@ struct Entry {
 
 /// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
 const INITS_REMEMBERED: usize = 8;
+/// With more peers than this, what their static keys and ours make together is computed at the first exchange, not at once:
+/// it takes some 35 µs each, on a small device ten times that.
+const SHARED_AT_ONCE_MAX: usize = 256;
 /// Datagrams outside any peer (cookies, farewells) that may wait.
 const STRAY_MAX: usize = 256;
 
 impl Endpoint {
     /// An endpoint; its pinned peers exist from the start, its rendezvous is tried at the first `handle_timeout`.
     pub fn new(config: Config) -> Self {
+        let mut rng = Rng::new(config.seed);
         let mut endpoint = Self {
             door: Doorkeeper::new(&config.identity.static_key()),
             aead: config.aead,
-            rng: Rng::new(config.seed),
-            ephemeral: None,
+            reserve: Reserve::new(&mut rng),
+            rng,
             strangers: config.strangers,
             wall_at_zero_us: config.wall_at_zero_us,
             datagram_len_max: config.datagram_len_max,
@@ -413,8 +418,11 @@ impl Endpoint {
         if effects.established {
             self.events.push_back(Event::Up(id));
         }
+        if effects.met && !effects.restarted {
+            self.send_candidates(id);
+        }
         if let Some(record) = effects.introduced {
-            self.on_introduced(id, record);
+            self.events.push_back(Event::Introduced(id, record));
         }
         if effects.path_changed {
             self.on_path_changed(id);
@@ -457,7 +465,8 @@ impl Endpoint {
         if self.recent_inits.contains(&ephemeral) {
             return Err(Discard::Replay);
         }
-        let received = InitReceived::read(&self.identity, init).map_err(|_| Discard::Tag)?;
+        let known = |key: &StaticKey| self.peers.get(self.by_static.get(key)?)?.peer.shared.clone();
+        let received = InitReceived::read(&self.identity, init, known).map_err(|_| Discard::Tag)?;
         let id = match self.by_static.get(&received.static_key) {
             Some(id) => *id,
             None => self.add_stranger(received.static_key)?,
@@ -468,7 +477,8 @@ impl Endpoint {
             return Err(Discard::Replay);
         }
         let (stamp, remote_index) = (received.stamp, received.remote_index);
-        let own = self.ephemeral.take().unwrap_or_else(|| self.rng.secret().into());
+        entry.peer.shared.get_or_insert_with(|| received.shared().clone());
+        let own = self.reserve.take(now, &mut self.rng);
         let (resp, keys) = received.respond(index, &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
         entry.peer.last_stamp = Some(stamp);
         self.recent_inits.rotate_right(1);
@@ -519,13 +529,18 @@ impl Endpoint {
             let Some(entry) = self.peers.get_mut(&id) else { continue };
             entry.timer = None;
             let given_up = entry.peer.handle_timeout(now, &mut self.rng);
+            let wants_relay = entry.peer.take_relay_wish(now);
             if given_up {
                 let reason = if entry.peer.away { ResetReason::Away } else { ResetReason::Unreachable };
                 self.reset_peer(now, id, reason);
             }
+            if wants_relay {
+                self.ask_for_relay(now, id);
+            }
             self.touch(id);
         }
         self.handle_directory_timeout(now);
+        self.reserve.handle_timeout(now, &mut self.rng);
     }
 
     // Output.
@@ -564,8 +579,6 @@ impl Endpoint {
                 None => out.clear(),
             }
         }
-        // Everything has left: the key that the next exchange begins with need not be made while somebody waits for it.
-        self.ephemeral.get_or_insert_with(|| self.rng.secret().into());
         None
     }
 
@@ -585,7 +598,8 @@ impl Endpoint {
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
         let peer = self.timers.first().map(|(at, id)| (*at, Timer::Peer(*id)));
         let directory = self.directory.poll_timeout().map(|at| (at, Timer::Directory));
-        earliest(peer, directory)
+        let reserve = self.reserve.poll_timeout().map(|at| (at, Timer::Reserve));
+        earliest(earliest(peer, directory), reserve)
     }
 
     // Peers.
@@ -595,6 +609,9 @@ impl Endpoint {
         self.next_peer += 1;
         let mut peer = Peer::new((id, role), key, secret, self.datagram_len_max, &mut self.rng);
         peer.set_record(self.directory.record());
+        if role != Role::Client && self.peers.len() < SHARED_AT_ONCE_MAX {
+            peer.shared = StaticShared::new(self.identity.secret(), &key.0);
+        }
         self.peers.insert(id, Entry { peer, indexes: Vec::new(), queued: false, timer: None });
         self.by_static.insert(key, id);
         id
@@ -684,10 +701,16 @@ impl Endpoint {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         entry.peer.away &= entry.peer.exchange.is_some();
         let (key, cookie) = (entry.peer.static_key, entry.peer.cookie.take());
-        let own = self.ephemeral.take().unwrap_or_else(|| self.rng.secret().into());
-        let Ok(pending) = Pending::start(&self.identity, &key, index, &stamp, cookie.as_ref(), own) else { return };
+        let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.secret(), &key.0));
+        let Some(shared) = shared else { return };
+        let own = self.reserve.take(now, &mut self.rng);
+        let pending = Pending::start(&self.identity, (&key, &shared), index, &stamp, cookie.as_ref(), own);
+        entry.peer.shared = Some(shared);
+        let Ok(pending) = pending else { return };
         entry.peer.begin_exchange(now, pending, &mut self.rng);
-        self.ask_for_relay(now, id);
+        if entry.peer.take_relay_wish(now) {
+            self.ask_for_relay(now, id);
+        }
     }
 
     /// Strictly above every stamp sent before, whatever the wall clock does (wire.md, Rules).

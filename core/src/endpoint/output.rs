@@ -63,6 +63,8 @@ pub enum Timer {
     Peer(PeerId),
     /// A rendezvous call's time, or the next attempt to reach it.
     Directory,
+    /// The key for the next exchange is made in advance.
+    Reserve,
 }
 
 /// What is known of a peer, for `info` and `peers`.

@@ -188,6 +188,33 @@ fn the_wrong_pair_secret_makes_no_session() {
 }
 
 #[test]
+fn a_hello_that_names_somebody_else_introduces_nobody() {
+    let mut pair = Pair::new();
+    let somebody = NodeRecord::sign(&Identity::from_seed([9; 32]), Addr::new(0, 1), &Profile::default(), 1).emit();
+    pair.ends[0].peers.values_mut().for_each(|entry| entry.peer.set_record(&somebody));
+    pair.send(0, b"packet");
+    pair.run_for(Duration::from_secs(3));
+    assert!(pair.ends[1].discards().of(Discard::WrongIdentity) > 0);
+    assert!(pair.inboxes[1].0.is_empty());
+}
+
+#[test]
+fn the_relay_is_asked_for_after_a_moment_when_the_address_is_known() {
+    let mut pair = Pair::new();
+    let ids = [pair.peer(0), pair.peer(1)];
+    for side in 0..2 {
+        pair.send(side, b"packet"); // only side 0 knows where the other is
+        assert!(pair.ends[side].poll_transmit(Instant::ZERO, &mut Vec::new()).is_some() == (side == 0));
+    }
+    let mut wishes = |side: usize, ms| {
+        let peer = &mut pair.ends[side].peers.get_mut(&ids[side]).expect("pinned").peer;
+        peer.take_relay_wish(Instant::ZERO + Duration::from_millis(ms))
+    };
+    assert!(!wishes(1, 1000), "it was asked for at once");
+    assert!(!wishes(0, 4) && wishes(0, 5) && !wishes(0, 1000), "once");
+}
+
+#[test]
 fn a_forged_datagram_with_a_huge_counter_changes_nothing() {
     let mut pair = Pair::new();
     pair.send(0, b"one");
