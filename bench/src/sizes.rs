@@ -10,12 +10,14 @@ use pilot_node::{Config, Node};
 use pilot_stack::{Stack, StackConfig};
 use pilot_tests::lab::{star, underlay};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Streams that are open in the larger measurement.
 const MANY: usize = 10_000;
 /// Peers of the measurement of idle ones.
 const PEERS: usize = 500;
+/// Tenths of a second in which all of them are idle before memory is looked at.
+const PAUSE: usize = 300;
 /// Packets of one measurement.
 const PACKETS: usize = 200_000;
 /// Rings of the streams then: all of them are touched, over and over.
@@ -62,7 +64,7 @@ fn measure(rounds: usize, add: &mut dyn FnMut(&str, f64, &str)) -> Outcome<()> {
     let before = resident()?;
     let folder = Folder::new("bench-memory");
     let node = Node::start(Config::new(folder.0.join("node")))?;
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     add("memory/node", (resident()? - before) / 1024.0, "KiB");
     drop(node);
 
@@ -92,30 +94,37 @@ fn measure(rounds: usize, add: &mut dyn FnMut(&str, f64, &str)) -> Outcome<()> {
 }
 
 /// Bytes of a peer with an open tunnel and nothing to say: what a stack takes that knows many others, and half of what it
-/// and they take when they all have a tunnel.
+/// and they take when they all have a tunnel. Ten tunnels come up in a second.
 fn idle_peer() -> Outcome<f64> {
     let config = StackConfig::default();
     let (hub, mut others) = star(pilot_node::fastest_aead(), config, PEERS, 5);
-    let (mut batch, before) = (Vec::new(), resident()?);
+    let (mut batch, mut now, before) = (Vec::new(), Moment::ZERO, resident()?);
     let mut hub = Stack::new(hub, config);
     let known = (resident()? - before) / PEERS as f64;
     let before = resident()?;
     let peers: Vec<_> = hub.endpoint().peers().collect();
-    peers.into_iter().for_each(|peer| hub.endpoint_mut().reach(Moment::ZERO, peer));
-    for _ in 0..6 {
-        while let Some(transmit) = hub.poll_transmit(Moment::ZERO, &mut batch) {
-            let number = usize::from(transmit.to.port() - underlay(0).port());
-            others[number - 1].handle_batch(Moment::ZERO, underlay(0), &mut batch, transmit.segment_len);
+    for i in 0..PEERS + PAUSE {
+        if let Some(peer) = peers.get(i) {
+            hub.endpoint_mut().reach(now, *peer);
         }
-        for (i, other) in others.iter_mut().enumerate() {
-            while let Some(transmit) = other.poll_transmit(Moment::ZERO, &mut batch) {
-                hub.handle_batch(Moment::ZERO, underlay(i + 1), &mut batch, transmit.segment_len);
+        for _ in 0..10 {
+            while let Some(transmit) = hub.poll_transmit(now, &mut batch) {
+                let number = usize::from(transmit.to.port() - underlay(0).port());
+                others[number - 1].handle_batch(now, underlay(0), &mut batch, transmit.segment_len);
             }
-            while other.poll_event().is_some() {}
+            for (i, other) in others.iter_mut().enumerate() {
+                while let Some(transmit) = other.poll_transmit(now, &mut batch) {
+                    hub.handle_batch(now, underlay(i + 1), &mut batch, transmit.segment_len);
+                }
+                while other.poll_event().is_some() {}
+            }
+            while hub.poll_event().is_some() {}
+            now = now + Duration::from_millis(10);
+            hub.handle_timeout(now);
+            others.iter_mut().for_each(|other| other.handle_timeout(now));
         }
-        while hub.poll_event().is_some() {}
     }
-    let up = hub.endpoint().peers().filter(|peer| hub.endpoint().is_up(Moment::ZERO, *peer)).count();
+    let up = hub.endpoint().peers().filter(|peer| hub.endpoint().is_up(now, *peer)).count();
     if up < PEERS {
         return Err(format!("{up} tunnels of {PEERS}").into());
     }

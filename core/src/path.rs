@@ -137,6 +137,13 @@ impl Paths {
         }
     }
 
+    /// Frees room that only probing needs.
+    pub(crate) fn rest(&mut self) {
+        self.list.shrink_to_fit();
+        self.outstanding.shrink_to_fit();
+        self.ready.shrink_to_fit();
+    }
+
     pub(crate) fn list(&self) -> &[Path] {
         &self.list
     }
@@ -181,6 +188,9 @@ impl Paths {
                 .or(self.list.iter().position(|p| Some(p.addr) != self.selected));
             let Some(useless) = useless else { return };
             self.list.remove(useless);
+        }
+        if self.list.is_empty() {
+            self.list.reserve_exact(1); // most peers have one address, and most are not connected
         }
         self.list.push(Path { addr, validated: false, rtt: None, datagram_len: DATAGRAM_LEN_BASE });
     }

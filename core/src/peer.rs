@@ -19,6 +19,7 @@ use crate::tunnel::{GIVE_UP_AFTER, INIT_RESEND, REJECT_AFTER};
 use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, DATAGRAM_LEN_BASE, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Most datagrams in one batch. Source: Linux's limit for UDP segmentation offload.
@@ -42,6 +43,8 @@ const LOADED_DATAGRAMS: u64 = 4;
 /// How long a peer whose address is known may take before the rendezvous is asked for a relay: on a local network it has
 /// answered by then, and its answer need not wait behind the question. Source: own choice.
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
+/// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
+const REST_AFTER: Duration = Duration::from_secs(2);
 /// Datagrams of the exchange that may wait to be sent.
 const RAW_MAX: usize = 64;
 
@@ -91,7 +94,7 @@ pub(crate) struct Peer {
     pub(crate) shared: Option<StaticShared>,
     pub(crate) link: Link,
     pub(crate) paths: Paths,
-    pub(crate) exchange: Option<ExchangeInProgress>,
+    pub(crate) exchange: Option<Box<ExchangeInProgress>>,
     pub(crate) last_stamp: Option<Timestamp>,
     pub(crate) cookie: Option<[u8; 16]>,
     /// The application has streams or waiting data here.
@@ -109,17 +112,20 @@ pub(crate) struct Peer {
     next: Option<Box<Session>>,
     /// Sessions under which the peer has said who it is.
     introduced: [Option<u32>; 3],
-    hello: Vec<u8>,
+    /// Our own signed record, as all peers get it.
+    record: Arc<[u8]>,
     /// This side's and the other side's incarnation of the tunnel.
     instance: u64,
     remote_instance: Option<u64>,
     remote_record: Vec<u8>,
     close: Option<u8>,
     keepalive_at: Option<Instant>,
+    /// When to look whether there is anything to free; `None`: nothing has moved since.
+    rest_at: Option<Instant>,
     last_sent: Instant,
     suspected: bool,
     /// A datagram that was too large for the batch it was built for.
-    overflow: Option<(PathAddr, Vec<u8>)>,
+    overflow: Option<Box<(PathAddr, Vec<u8>)>>,
 }
 
 impl Peer {
@@ -154,12 +160,13 @@ impl Peer {
             current: None,
             next: None,
             introduced: [None; 3],
-            hello: Vec::new(),
+            record: Arc::default(),
             instance: rng.u64(),
             remote_instance: None,
             remote_record: Vec::new(),
             close: None,
             keepalive_at: None,
+            rest_at: None,
             last_sent: Instant::ZERO,
             suspected: false,
             overflow: None,
@@ -200,11 +207,17 @@ impl Peer {
 
     // Verbs.
 
-    /// Our part of the HELLO: incarnation, then signed record.
-    pub(crate) fn set_record(&mut self, record: &[u8]) {
-        self.hello.clear();
-        self.hello.put_u64(self.instance);
-        self.hello.put_bytes(record);
+    /// What we say of ourselves from the next session on.
+    pub(crate) fn set_record(&mut self, record: Arc<[u8]>) {
+        self.record = record;
+    }
+
+    /// Our HELLO: incarnation, then signed record.
+    fn hello(&self) -> Vec<u8> {
+        let mut hello = Vec::with_capacity(8 + 2 + self.record.len());
+        hello.put_u64(self.instance);
+        hello.put_bytes(&self.record);
+        hello
     }
 
     pub(crate) fn send_raw(&mut self, to: PathAddr, datagram: Vec<u8>) {
@@ -227,8 +240,9 @@ impl Peer {
         let resend_at = now + pause + Duration::from_millis(rng.below(333));
         let knows_address = self.paths.list().iter().any(|path| matches!(path.addr, PathAddr::Direct(_)));
         let patience = if attempts == 0 && knows_address { RELAY_PATIENCE } else { Duration::ZERO };
+        let attempts = attempts + 1;
         self.exchange =
-            Some(ExchangeInProgress { pending, started, sent_at: now, attempts: attempts + 1, resend_at, give_up_at });
+            Some(Box::new(ExchangeInProgress { pending, started, sent_at: now, attempts, resend_at, give_up_at }));
         self.ask_relay_at = Some(now + patience);
         let targets: Vec<_> = self.paths.exchange_targets().collect();
         targets.into_iter().for_each(|to| self.send_init(to));
@@ -254,7 +268,7 @@ impl Peer {
     /// We are the responder: the session waits in `next` until the initiator uses it.
     pub(crate) fn install_next(
         &mut self,
-        provider: &dyn AeadProvider,
+        provider: &'static dyn AeadProvider,
         keys: &TrafficKeys,
         indexes: (u32, u32),
         now: Instant,
@@ -263,7 +277,7 @@ impl Peer {
     }
 
     fn make_current(&mut self, session: Box<Session>) {
-        self.link.start_epoch(session.remote_index, session.next_counter(), self.hello.clone());
+        self.link.start_epoch(session.remote_index, session.next_counter(), self.hello());
         self.current = Some(session);
         self.suspected = false;
     }
@@ -302,6 +316,7 @@ impl Peer {
         let mut effects = Effects::default();
         self.bytes_received += len as u64;
         self.last_received = Some(now);
+        self.rest_at.get_or_insert(now + REST_AFTER);
         self.away = false;
         self.promote(now, receiver, from, &mut effects);
         if newest && self.paths.selected() != Some(from) {
@@ -418,8 +433,9 @@ impl Peer {
             // Another process speaks: the old link's numbers mean nothing to it.
             effects.restarted = true;
             self.link = Link::new(DATAGRAM_LEN_BASE);
+            let hello = self.hello();
             if let Some(session) = &self.current {
-                self.link.start_epoch(session.remote_index, session.next_counter(), self.hello.clone());
+                self.link.start_epoch(session.remote_index, session.next_counter(), hello);
             }
         }
         if !self.introduced.contains(&Some(local)) {
@@ -442,12 +458,28 @@ impl Peer {
         self.next.take_if(|s| now.since(s.created) >= REJECT_AFTER);
         self.current.take_if(|s| now.since(s.created) >= ERASE_AFTER);
         self.keep_alive(now, rng);
+        if self.rest_at.take_if(|at| *at <= now).is_some() {
+            self.rest(now);
+        }
         let given_up =
             self.exchange.as_ref().is_some_and(|e| now >= e.give_up_at || (self.away && now >= e.started + AWAY_AFTER));
         if given_up {
             self.exchange = None;
         }
         given_up
+    }
+
+    /// Frees what only traffic needs, unless there has been some.
+    fn rest(&mut self, now: Instant) {
+        let last = self.last_received.map_or(self.last_sent, |at| at.max(self.last_sent));
+        if now < last + REST_AFTER || self.link.is_busy() {
+            self.rest_at = Some(now + REST_AFTER);
+            return;
+        }
+        [&mut self.previous, &mut self.current, &mut self.next].into_iter().flatten().for_each(|s| s.rest());
+        self.link.rest();
+        self.paths.rest();
+        self.raw.shrink_to_fit();
     }
 
     fn keep_alive(&mut self, now: Instant, rng: &mut Rng) {
@@ -500,7 +532,7 @@ impl Peer {
             self.wrap(to, relay_key, out, |out| out.put(&datagram));
             return Some((to, out.len()));
         }
-        if let Some((to, datagram)) = self.overflow.take() {
+        if let Some((to, datagram)) = self.overflow.take().map(|overflow| *overflow) {
             out.put(&datagram);
             if self.paths.selected() != Some(to) {
                 return Some((to, out.len()));
@@ -530,7 +562,7 @@ impl Peer {
                 core::cmp::Ordering::Equal => {}
                 core::cmp::Ordering::Less => break,
                 core::cmp::Ordering::Greater => {
-                    self.overflow = Some((to, out.split_off(start)));
+                    self.overflow = Some(Box::new((to, out.split_off(start))));
                     break;
                 }
             }
@@ -591,6 +623,7 @@ impl Peer {
         self.link.on_sent(now, size, outgoing);
         self.bytes_sent += size as u64;
         self.last_sent = now;
+        self.rest_at.get_or_insert(now + REST_AFTER);
     }
 
     /// Puts a relay header in front of what `write` appends, where the path needs one.
@@ -616,7 +649,7 @@ impl Peer {
         let link = if self.is_up(now) { self.link.poll_timeout() } else { None };
         let loaded = self.is_up(now) && self.is_loaded();
         let paths = self.paths.poll_timeout(loaded);
-        let all = [exchange, old, current, rekey, link, paths, self.keepalive_at, self.ask_relay_at];
+        let all = [exchange, old, current, rekey, link, paths, self.keepalive_at, self.ask_relay_at, self.rest_at];
         all.into_iter().fold(None, earliest)
     }
 }

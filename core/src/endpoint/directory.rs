@@ -15,6 +15,7 @@ use crate::trust::{Me, Outcome, Pin, Terms, TrustBook, TrustError};
 use crate::tunnel::exchange::NO_PSK;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -65,7 +66,7 @@ pub(super) struct Directory {
     profile: Profile,
     addr: Addr,
     sequence: u64,
-    record: Vec<u8>,
+    record: Arc<[u8]>,
     candidates: Vec<SocketAddr>,
     reflexive: Option<SocketAddr>,
     rendezvous: Option<(PeerId, SocketAddr)>,
@@ -85,7 +86,7 @@ impl Directory {
         trust: TrustBook,
         candidates: Vec<SocketAddr>,
     ) -> Self {
-        let record = NodeRecord::sign(identity, addr, &profile, 0).emit();
+        let record = NodeRecord::sign(identity, addr, &profile, 0).emit().into();
         Self {
             trust,
             profile,
@@ -104,8 +105,8 @@ impl Directory {
         }
     }
 
-    pub(super) fn record(&self) -> &[u8] {
-        &self.record
+    pub(super) fn record(&self) -> Arc<[u8]> {
+        self.record.clone()
     }
 
     pub(super) fn relay_key(&self) -> &[u8; 32] {
@@ -531,16 +532,16 @@ impl Endpoint {
         let wall_ms = (self.wall_at_zero_us + now.as_micros()) / 1000;
         self.directory.sequence = wall_ms.max(self.directory.sequence + 1);
         let d = &mut self.directory;
-        d.record = NodeRecord::sign(&self.identity, d.addr, &d.profile, d.sequence).emit();
+        d.record = NodeRecord::sign(&self.identity, d.addr, &d.profile, d.sequence).emit().into();
         for entry in self.peers.values_mut() {
-            entry.peer.set_record(&self.directory.record);
+            entry.peer.set_record(self.directory.record.clone());
         }
     }
 
     fn register(&mut self, now: Instant) {
         self.sign_record(now);
         self.set_directory_state(DirectoryState::Registering);
-        let record = self.directory.record.clone();
+        let record = self.directory.record.to_vec();
         self.call(now, Call::Register(record), Purpose::Register);
     }
 

@@ -30,6 +30,7 @@ use crate::tunnel::exchange::{
     Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Reserve, Timestamp, source_bytes, tai64n,
 };
 use crate::wire::{Datagram, INIT_LEN, RESP_LEN, WireError, emit_relay_header, relay_tag};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -122,7 +123,8 @@ pub struct Endpoint {
     wall_at_zero_us: u64,
     datagram_len_max: usize,
     door: Doorkeeper,
-    peers: BTreeMap<PeerId, Entry>,
+    /// Boxed, since a tree keeps room for many more values than it has.
+    peers: BTreeMap<PeerId, Box<Entry>>,
     by_static: BTreeMap<StaticKey, PeerId>,
     by_index: BTreeMap<u32, PeerId>,
     next_peer: u32,
@@ -612,7 +614,7 @@ impl Endpoint {
         if role != Role::Client && self.peers.len() < SHARED_AT_ONCE_MAX {
             peer.shared = StaticShared::new(self.identity.secret(), &key.0);
         }
-        self.peers.insert(id, Entry { peer, indexes: Vec::new(), queued: false, timer: None });
+        self.peers.insert(id, Box::new(Entry { peer, indexes: Vec::new(), queued: false, timer: None }));
         self.by_static.insert(key, id);
         id
     }

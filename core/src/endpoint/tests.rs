@@ -1,8 +1,10 @@
 //! Two endpoints that trust each other and a wire in memory, in virtual time.
 
 use super::*;
+use crate::aead::AeadKey;
 use crate::identity::NodeRecord;
 use crate::trust::{Me, Terms};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::boxed::Box;
 use std::vec;
 
@@ -190,8 +192,9 @@ fn the_wrong_pair_secret_makes_no_session() {
 #[test]
 fn a_hello_that_names_somebody_else_introduces_nobody() {
     let mut pair = Pair::new();
-    let somebody = NodeRecord::sign(&Identity::from_seed([9; 32]), Addr::new(0, 1), &Profile::default(), 1).emit();
-    pair.ends[0].peers.values_mut().for_each(|entry| entry.peer.set_record(&somebody));
+    let somebody = NodeRecord::sign(&Identity::from_seed([9; 32]), Addr::new(0, 1), &Profile::default(), 1);
+    let peers = pair.ends[0].peers.values_mut();
+    peers.for_each(|entry| entry.peer.set_record(somebody.emit().into()));
     pair.send(0, b"packet");
     pair.run_for(Duration::from_secs(3));
     assert!(pair.ends[1].discards().of(Discard::WrongIdentity) > 0);
@@ -326,6 +329,58 @@ fn revoking_ends_the_session_at_once_on_both_sides() {
     assert_eq!(pair.ends[0].peers().count(), 0, "told directly");
     assert!(pair.events[0].iter().any(|e| matches!(e, Event::Reset(_, ResetReason::Revoked))));
     assert!(pair.events[0].iter().any(|e| matches!(e, Event::Trust(_))));
+}
+
+/// Keys of [`Counting`] that exist.
+static KEYS: AtomicUsize = AtomicUsize::new(0);
+
+/// The portable cipher, with its keys counted.
+struct Counting;
+
+struct CountedKey(Box<dyn AeadKey>);
+
+impl AeadProvider for Counting {
+    fn key(&self, key: &[u8; 32]) -> Box<dyn AeadKey> {
+        KEYS.fetch_add(1, Ordering::Relaxed);
+        Box::new(CountedKey(PORTABLE.key(key)))
+    }
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+}
+
+impl AeadKey for CountedKey {
+    fn seal(&self, counter: u64, aad: &[u8], buf: &mut [u8]) {
+        self.0.seal(counter, aad, buf);
+    }
+    fn open(&self, counter: u64, aad: &[u8], buf: &mut [u8]) -> bool {
+        self.0.open(counter, aad, buf)
+    }
+}
+
+impl Drop for CountedKey {
+    fn drop(&mut self) {
+        KEYS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn peers_at_rest_keep_no_keys_ready_and_no_buffers() {
+    let mut pair = Pair::new();
+    pair.ends.iter_mut().for_each(|end| end.aead = &Counting);
+    for _ in 0..3 {
+        let taken = pair.inboxes[1].0.len();
+        (0..100).for_each(|_| pair.send(0, &[7; 1000]));
+        pair.run_for(Duration::from_secs(1));
+        assert_eq!(pair.inboxes[1].0.len(), taken + 100, "the tunnel is as it was");
+        let spare = |pair: &mut Pair| {
+            let peer = pair.peer(0);
+            pair.ends[0].outbox(peer, |outbox| outbox.spare_buffers().capacity()).expect("known")
+        };
+        assert!(KEYS.load(Ordering::Relaxed) == 4 && spare(&mut pair) > 0);
+        pair.run_for(Duration::from_secs(4));
+        assert_eq!((KEYS.load(Ordering::Relaxed), spare(&mut pair)), (0, 0));
+    }
 }
 
 #[test]

@@ -27,6 +27,12 @@ pub(crate) struct ControlSender {
 }
 
 impl ControlSender {
+    /// Frees the room of what was sent.
+    pub(crate) fn rest(&mut self) {
+        self.waiting.shrink_to_fit();
+        self.resend.shrink_to_fit();
+    }
+
     pub(crate) fn push(&mut self, message: &[u8]) -> Result<(), BacklogFull> {
         debug_assert!(!message.is_empty() && message.len() <= MESSAGE_LEN_MAX);
         if self.waiting.len() + message.len() + LENGTH_LEN + self.in_flight as usize > BACKLOG_MAX {
@@ -79,6 +85,14 @@ pub(crate) struct ControlReceiver {
 }
 
 impl ControlReceiver {
+    /// Frees the room of what came out of order.
+    pub(crate) fn rest(&mut self) {
+        self.assembled.shrink_to_fit();
+        if self.held.is_empty() {
+            self.held = BTreeMap::new(); // an empty tree keeps its root
+        }
+    }
+
     /// Takes a piece and returns the messages it completes. Pieces beyond the window are ignored (a peer that obeys
     /// the window never sends them); `None` when the stream is broken beyond repair.
     pub(crate) fn receive(&mut self, offset: u64, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {

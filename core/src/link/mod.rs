@@ -202,6 +202,21 @@ impl Link {
         self.loose.push_back(datagram);
     }
 
+    /// Frees what only traffic needs; for a link that is not busy.
+    pub(crate) fn rest(&mut self) {
+        self.spare = Vec::new();
+        self.packets.shrink_to_fit();
+        self.resend.shrink_to_fit();
+        self.loose.shrink_to_fit();
+        self.pure_acks.shrink_to_fit();
+        self.epochs.shrink_to_fit();
+        self.received.shrink_to_fit();
+        self.received.iter_mut().for_each(Received::rest);
+        self.sent.rest();
+        self.control_tx.rest();
+        self.control_rx.rest();
+    }
+
     pub(crate) fn send_control(&mut self, message: &[u8]) -> Result<(), BacklogFull> {
         self.control_tx.push(message)
     }

@@ -45,6 +45,11 @@ impl Received {
         Self { index, ranges, newest_at: Instant::ZERO, waiting: 0, waiting_relaxed: 0, deadline: None }
     }
 
+    /// Frees the room of ranges that have become one.
+    pub(crate) fn rest(&mut self) {
+        self.ranges.shrink_to_fit();
+    }
+
     /// Notes a counter that the replay window accepted.
     pub(crate) fn note(&mut self, now: Instant, counter: u64, urgency: Urgency) {
         let in_order = self.ranges.front().is_none_or(|newest| counter == newest.1 + 1);

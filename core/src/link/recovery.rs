@@ -132,6 +132,11 @@ pub(crate) struct NewlyAcked {
 }
 
 impl SentLog {
+    /// Frees the room of what was in flight.
+    pub(crate) fn rest(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     /// The number of the next datagram.
     pub(crate) fn next(&self) -> u64 {
         self.first + self.entries.len() as u64

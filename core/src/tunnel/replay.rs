@@ -1,22 +1,21 @@
 //! Owns the replay window: which of the last 8192 counters have been seen (RFC 6479's ring of bit blocks).
 
+use alloc::vec::Vec;
+
 const BLOCK_BITS: u64 = 64;
 const BLOCKS: usize = 128;
 
 /// How far below the newest counter a datagram may still be accepted. One block is always being refilled.
 pub const WINDOW: u64 = (BLOCKS as u64 - 1) * BLOCK_BITS;
 
-/// Remembers which counters were accepted. 1 KiB; O(1) per datagram, at most 128 steps after a jump.
+/// Remembers which counters were accepted. O(1) per datagram, at most 128 steps after a jump. Its memory grows with the
+/// first counters, up to 1 KiB: most sessions of most peers see few.
+#[derive(Default)]
 pub struct ReplayWindow {
-    blocks: [u64; BLOCKS],
+    /// A ring of [`BLOCKS`] blocks, of which those that no counter has reached yet are not there.
+    blocks: Vec<u64>,
     /// One more than the newest accepted counter.
     next: u64,
-}
-
-impl Default for ReplayWindow {
-    fn default() -> Self {
-        Self { blocks: [0; BLOCKS], next: 0 }
-    }
 }
 
 impl ReplayWindow {
@@ -27,11 +26,13 @@ impl ReplayWindow {
             let (old, new) = (self.next / BLOCK_BITS, counter / BLOCK_BITS);
             let first = if self.next == 0 { 0 } else { (self.next - 1) / BLOCK_BITS + 1 };
             debug_assert!(first >= old);
+            if self.blocks.len() < BLOCKS && new >= self.blocks.len() as u64 {
+                let len = (new + 1).min(BLOCKS as u64).next_power_of_two() as usize;
+                self.blocks.reserve_exact(len - self.blocks.len());
+                self.blocks.resize(len, 0);
+            }
             for block in first..=new.min(first + BLOCKS as u64 - 1) {
                 self.blocks[block as usize % BLOCKS] = 0;
-            }
-            if new >= first + BLOCKS as u64 {
-                self.blocks = [0; BLOCKS];
             }
             self.next = counter + 1;
         } else if self.next - 1 - counter >= WINDOW {

@@ -7,6 +7,7 @@ use crate::noise::TrafficKeys;
 use crate::time::Instant;
 use crate::wire::{DATA_HEADER_LEN, emit_data_header};
 use alloc::boxed::Box;
+use zeroize::Zeroize as _;
 
 /// One finished exchange: what is needed to seal and open DATA datagrams.
 pub struct Session {
@@ -20,10 +21,33 @@ pub struct Session {
     pub created: Instant,
     /// A datagram has been opened under this session: the peer has the keys too.
     pub confirmed: bool,
-    send: Box<dyn AeadKey>,
-    receive: Box<dyn AeadKey>,
+    provider: &'static dyn AeadProvider,
+    send: Key,
+    receive: Key,
     counter: u64,
     window: ReplayWindow,
+}
+
+/// A traffic key, and the cipher's form of it while it is in use: that may be many times as large.
+struct Key {
+    bytes: [u8; 32],
+    ready: Option<Box<dyn AeadKey>>,
+}
+
+impl Key {
+    const fn new(bytes: [u8; 32]) -> Self {
+        Self { bytes, ready: None }
+    }
+
+    fn ready(&mut self, provider: &dyn AeadProvider) -> &dyn AeadKey {
+        &**self.ready.get_or_insert_with(|| provider.key(&self.bytes))
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
 }
 
 /// Why a DATA datagram did not open.
@@ -40,7 +64,7 @@ pub enum OpenError {
 impl Session {
     /// A session from a finished exchange. The keys are erased with `keys`.
     pub fn new(
-        provider: &dyn AeadProvider,
+        provider: &'static dyn AeadProvider,
         keys: &TrafficKeys,
         (local_index, remote_index): (u32, u32),
         initiator: bool,
@@ -52,8 +76,9 @@ impl Session {
             initiator,
             created: now,
             confirmed: false,
-            send: provider.key(&keys.send),
-            receive: provider.key(&keys.receive),
+            provider,
+            send: Key::new(keys.send),
+            receive: Key::new(keys.receive),
             counter: 0,
             window: ReplayWindow::default(),
         }
@@ -74,13 +99,18 @@ impl Session {
         self.initiator && (now.since(self.created) >= REKEY_AFTER || self.counter >= REKEY_AFTER_DATAGRAMS)
     }
 
+    /// Nothing has been sealed or opened for a while: frees what the next datagram can make again.
+    pub(crate) fn rest(&mut self) {
+        (self.send.ready, self.receive.ready) = (None, None);
+    }
+
     /// Seals `datagram` in place: 16 bytes of header room, frames, 16 bytes of tag room.
     pub fn seal(&mut self, datagram: &mut [u8]) -> u64 {
         let counter = self.counter;
         self.counter += 1; // a counter is never used twice under a key
         let (header, body) = datagram.split_at_mut(DATA_HEADER_LEN);
         emit_data_header(header, self.remote_index, counter);
-        self.send.seal(counter, header, body);
+        self.send.ready(self.provider).seal(counter, header, body);
         counter
     }
 
@@ -94,7 +124,7 @@ impl Session {
         }
         let (header, body) = datagram.split_at_mut(DATA_HEADER_LEN);
         // PN1: tag before window, so that a forged counter changes nothing.
-        if !self.receive.open(counter, header, body) {
+        if !self.receive.ready(self.provider).open(counter, header, body) {
             return Err(OpenError::Tag);
         }
         let newest = self.window.is_newest(counter);
