@@ -35,8 +35,10 @@ pub(crate) enum Command {
     Claim(u64, Sender<Result<Accepted, Failure>>),
     /// Accept streams on a port.
     Listen(u16, Sender<Accepted>, Sender<Result<(), Failure>>),
-    /// Stop accepting.
+    /// Stop accepting; the receiver of accepted streams is gone.
     Unlisten(u16),
+    /// A thread has stopped waiting for the stream it asked for; it may have been on its way.
+    GivenUp,
     /// A stream's queues have changed.
     Look(StreamId),
     /// The application dropped its handles.

@@ -89,7 +89,6 @@ impl Node {
     fn open(&self, node: &str, port: u16, timeout: Duration, early: Vec<u8>) -> io::Result<Stream> {
         let (reply, answer) = bounded(1);
         self.0.send(Command::Connect(node.into(), port, early, reply))?;
-        // Dropping the receiver on the way out makes the loop close a stream that comes too late.
         let deadline = std::time::Instant::now().checked_add(timeout);
         // Whoever waits for a stream can just as well make it: no change of threads is on the way.
         let made = self.0.handle.helm.visit(Some(timeout), || answer.try_recv().ok());
@@ -99,6 +98,8 @@ impl Node {
             Some(at) => match answer.recv_deadline(at) {
                 Ok(result) => result,
                 Err(RecvTimeoutError::Timeout) => {
+                    drop(answer);
+                    self.0.send(Command::GivenUp)?;
                     return Err(Failure::new(Code::Timeout, format!("{node} did not answer in time")).into());
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(stopped().into()),
@@ -176,7 +177,7 @@ impl Drop for Running {
     }
 }
 
-/// Accepts streams on one port; dropping it gives the port up.
+/// Accepts streams on one port. Dropping it gives the port up and resets streams that nobody has accepted.
 pub struct Listener {
     node: Node,
     port: u16,
@@ -238,6 +239,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        // Before the port: what is on its way to nobody is ended with it.
+        self.accepted = crossbeam_channel::never();
         // A node that has ended has no ports.
         let _ = self.node.0.handle.send(Command::Unlisten(self.port));
     }

@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     readiness: OnceLock<OwnedFd>,
     /// The loop has been told to look.
     told: AtomicBool,
+    /// A thread has got it.
+    taken: AtomicBool,
 }
 
 #[derive(Default)]
@@ -91,6 +93,7 @@ impl Shared {
             changed: Condvar::new(),
             readiness: OnceLock::new(),
             told: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
         })
     }
 
@@ -125,6 +128,11 @@ impl LoopEnd {
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.0
     }
+
+    /// It was on its way to a thread that has given up waiting.
+    pub(crate) fn is_orphan(&self) -> bool {
+        Arc::strong_count(&self.0) == 1 && !self.0.taken.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for LoopEnd {
@@ -139,6 +147,7 @@ impl Drop for LoopEnd {
 
 impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, handle: Handle, local: AddrPort, peer: AddrPort) -> Self {
+        shared.taken.store(true, Ordering::SeqCst);
         let options = Mutex::new(Options { last_wait: Some(Instant::now()), ..Options::default() });
         Self(Arc::new(Owned { shared, handle, local, peer, options }))
     }

@@ -46,6 +46,27 @@ fn streams_behave_like_tcp_streams() {
 }
 
 #[test]
+fn streams_that_nobody_accepts_end_with_their_listener() {
+    let lab = Lab::new("unaccepted");
+    let (a, b) = lab.nodes();
+    let listener = b.listen(5000).unwrap();
+    let mut taken = a.connect_with("node-b", 5000, b"!").unwrap();
+    let mut accepted = listener.accept_timeout(Duration::from_secs(5)).unwrap();
+    let left: Vec<_> = (0..3).map(|_| a.connect("node-b", 5000).unwrap()).collect();
+    drop(listener);
+    for mut stream in left {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(stream.read(&mut [0]).err().map(|e| e.kind()), Some(ErrorKind::ConnectionReset));
+    }
+    accepted.write_all(b"?").unwrap();
+    let mut one = [0];
+    taken.read_exact(&mut one).unwrap();
+    accepted.read_exact(&mut one).unwrap();
+    assert_eq!(one, *b"!", "what was accepted goes on");
+    assert_eq!(a.connect("node-b", 5000).err().map(|e| e.kind()), Some(ErrorKind::ConnectionRefused));
+}
+
+#[test]
 fn what_is_written_with_the_question_is_read_first() {
     const LENGTHS: [usize; 5] = [0, 1, 1024, 1025, 300_000];
     let lab = Lab::new("early");

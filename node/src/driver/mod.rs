@@ -389,6 +389,7 @@ impl Driver {
                 let _ = reply.send(claimed); // whoever asked may have gone
             }
             Command::Unlisten(port) => self.unlisten(port),
+            Command::GivenUp => self.abort_orphans(),
             Command::Look(id) => self.look(id),
             Command::Close(id) => self.close(id),
             Command::Attach(socket) => self.attach(socket),

@@ -108,18 +108,32 @@ impl Driver {
 
     pub(crate) fn unlisten(&mut self, port: u16) {
         let Some(owner) = self.listeners.remove(&port) else { return };
-        if let ListenerOwner::Ipc { streams, .. } = owner {
-            let now = self.now();
-            for id in streams {
-                self.owners.remove(&id);
-                self.stack.abort(now, id);
+        match owner {
+            ListenerOwner::Ipc { streams, .. } => streams.into_iter().for_each(|id| self.abort(id)),
+            ListenerOwner::App(streams) => {
+                drop(streams); // and with it those that nobody has received
+                self.abort_orphans();
             }
+            _ => {}
         }
         if self.config.services && PORTS.contains(&port) {
             self.listeners.insert(port, ListenerOwner::Service);
         } else {
             self.stack.unlisten(port);
         }
+    }
+
+    /// Ends streams that were on their way to a thread which has given up waiting for them.
+    pub(super) fn abort_orphans(&mut self) {
+        let is_orphan = |owner: &Owner| matches!(owner, Owner::App(end) if end.is_orphan());
+        let ids: Vec<StreamId> = self.owners.iter().filter(|(_, owner)| is_orphan(owner)).map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.abort(id));
+    }
+
+    fn abort(&mut self, id: StreamId) {
+        self.owners.remove(&id);
+        let now = self.now();
+        self.stack.abort(now, id);
     }
 
     /// Ports that a client has bound, to be given up with it.
@@ -238,11 +252,7 @@ impl Driver {
     pub(crate) fn drop_held(&mut self, client: ClientId) {
         let held = |owner: &Owner| matches!(owner, Owner::Held(of) if *of == client);
         let ids: Vec<StreamId> = self.owners.iter().filter(|(_, owner)| held(owner)).map(|(id, _)| *id).collect();
-        for id in ids {
-            self.owners.remove(&id);
-            let now = self.now();
-            self.stack.abort(now, id);
-        }
+        ids.into_iter().for_each(|id| self.abort(id));
     }
 
     /// What a client is told of a stream.
