@@ -132,6 +132,37 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
+func TestWhatIsWrittenWithTheQuestionIsReadFirst(t *testing.T) {
+	l, addr := listen(t)
+	defer l.Close()
+	for _, size := range []int{0, 1, 1024, 1025, 300_000} {
+		first := bytes.Repeat([]byte{'f'}, size)
+		go func() {
+			c, err := a.DialWith(context.Background(), addr, first)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			c.Write([]byte("!"))
+			c.CloseWrite()
+			io.Copy(io.Discard, c)
+		}()
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(c)
+		c.Close()
+		if err != nil || !bytes.Equal(got, append(first, '!')) {
+			t.Fatal(size, len(got), err)
+		}
+	}
+	if _, err := a.DialWith(context.Background(), "go-b:19999", []byte("x")); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Error(err)
+	}
+}
+
 func TestErrorsAreWhatProgramsCompareWith(t *testing.T) {
 	ctx := context.Background()
 	_, err := a.Dial(ctx, "go-b:19999")

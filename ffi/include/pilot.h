@@ -146,6 +146,11 @@
 #define PILOT_EVENT_MISSED 11
 
 /*
+ Most bytes that travel together with the question for a stream (pilot_connect_with).
+ */
+#define PILOT_FIRST_MAX 1024
+
+/*
  Text, JSON or bytes: the type of a message.
  */
 #define PILOT_TEXT 1
@@ -424,10 +429,39 @@ int pilot_connect(pilot_handle node,
                   struct pilot_error *error);
 
 /*
- The same without waiting: gives the handle of a connect under way. Poll pilot_connect_fd for reading, then call
+ Opens a stream as pilot_connect does and writes into it what is to be read first: at most PILOT_FIRST_MAX bytes, which
+ travel together with the question for the stream, so that a request and its answer take one round trip instead of two.
+ Who refuses the stream never sees them. When the peer restarts meanwhile the stream ends with an error: the peer before
+ may have read them, so they are not given to the one after.
+ Any thread; blocks as pilot_connect. PILOT_E_INVALID (too many bytes); otherwise as pilot_connect.
+ */
+int pilot_connect_with(pilot_handle node,
+                       const char *peer,
+                       uint16_t port,
+                       const uint8_t *first,
+                       size_t first_len,
+                       int timeout_ms,
+                       struct pilot_peer *at,
+                       struct pilot_error *error);
+
+/*
+ Does what pilot_connect does without waiting: gives the handle of a connect under way. Poll pilot_connect_fd for reading, then call
  pilot_connect_finish; pilot_close gives the connect up. Any thread; does not wait for the network.
  */
-pilot_handle pilot_connect_start(pilot_handle node, const char *peer, uint16_t port, struct pilot_error *error);
+pilot_handle pilot_connect_start(pilot_handle node,
+                                 const char *peer,
+                                 uint16_t port,
+                                 struct pilot_error *error);
+
+/*
+ Starts what pilot_connect_with does, as pilot_connect_start does.
+ */
+pilot_handle pilot_connect_start_with(pilot_handle node,
+                                      const char *peer,
+                                      uint16_t port,
+                                      const uint8_t *first,
+                                      size_t first_len,
+                                      struct pilot_error *error);
 
 /*
  A descriptor that is readable when pilot_connect_finish has something to say. It belongs to the handle.
@@ -607,6 +641,17 @@ pilot_handle pilot_stream_connect(pilot_handle node,
                                   uint16_t port,
                                   int timeout_ms,
                                   struct pilot_error *error);
+
+/*
+ Opens a stream as pilot_connect_with does, and gives a handle as pilot_stream_connect does.
+ */
+pilot_handle pilot_stream_connect_with(pilot_handle node,
+                                       const char *peer,
+                                       uint16_t port,
+                                       const uint8_t *first,
+                                       size_t first_len,
+                                       int timeout_ms,
+                                       struct pilot_error *error);
 
 /*
  Accepts a stream as pilot_accept does, and gives a handle as pilot_stream_connect does.

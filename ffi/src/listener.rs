@@ -1,6 +1,8 @@
 //! Owns ports that accept streams, and connects under way: both are answers that the node's socket will bring.
 
-use crate::error::{Fault, PILOT_E_CLOSED, PILOT_E_FULL, deadline, guarded, needed, pilot_error, timeout, wait_ready};
+use crate::error::{
+    Fault, PILOT_E_CLOSED, PILOT_E_FULL, bytes, deadline, guarded, needed, pilot_error, timeout, wait_ready,
+};
 use crate::node::NodeObject;
 use crate::peer::{fill, out, pilot_peer};
 use crate::table::{Used, get, insert, pilot_handle};
@@ -12,6 +14,10 @@ use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// Most bytes that travel together with the question for a stream (pilot_connect_with).
+pub const PILOT_FIRST_MAX: usize = 1024;
+const _: () = assert!(PILOT_FIRST_MAX == pilot_node::EARLY_LEN_MAX);
 
 /// How long a port may take to be free again before its listener is closed anyway.
 const FREE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -155,17 +161,49 @@ pub unsafe extern "C" fn pilot_connect(
     at: *mut pilot_peer,
     error: *mut pilot_error,
 ) -> c_int {
+    // SAFETY: the caller's promises are the same.
+    unsafe { pilot_connect_with(node, peer, port, std::ptr::null(), 0, timeout_ms, at, error) }
+}
+
+/// Opens a stream as pilot_connect does and writes into it what is to be read first: at most PILOT_FIRST_MAX bytes, which
+/// travel together with the question for the stream, so that a request and its answer take one round trip instead of two.
+/// Who refuses the stream never sees them. When the peer restarts meanwhile the stream ends with an error: the peer before
+/// may have read them, so they are not given to the one after.
+/// Any thread; blocks as pilot_connect. PILOT_E_INVALID (too many bytes); otherwise as pilot_connect.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_connect_with(
+    node: pilot_handle,
+    peer: *const c_char,
+    port: u16,
+    first: *const u8,
+    first_len: usize,
+    timeout_ms: c_int,
+    at: *mut pilot_peer,
+    error: *mut pilot_error,
+) -> c_int {
     guarded(error, || {
         // SAFETY: NULL or valid, by the header.
-        let (peer, at) = unsafe { (needed(peer, "peer")?, out(at)?) };
+        let (peer, first, at) = unsafe { (needed(peer, "peer")?, early(first, first_len)?, out(at)?) };
         let node: Used<NodeObject> = get(node)?;
-        let stream = node.client()?.open(peer, port, timeout(timeout_ms))?;
+        let stream = node.client()?.open_with(peer, port, first, timeout(timeout_ms))?;
         fill(at, &stream.data);
         Ok(stream.socket.into_raw_fd())
     })
 }
 
-/// The same without waiting: gives the handle of a connect under way. Poll pilot_connect_fd for reading, then call
+/// What a stream begins with.
+///
+/// # Safety
+/// As [`bytes`].
+pub(crate) unsafe fn early<'a>(first: *const u8, len: usize) -> Result<&'a [u8], Fault> {
+    if len > PILOT_FIRST_MAX {
+        return Err(Fault::invalid(format!("at most {PILOT_FIRST_MAX} bytes travel with the question for a stream")));
+    }
+    // SAFETY: passed on.
+    unsafe { bytes(first, len) }
+}
+
+/// Does what pilot_connect does without waiting: gives the handle of a connect under way. Poll pilot_connect_fd for reading, then call
 /// pilot_connect_finish; pilot_close gives the connect up. Any thread; does not wait for the network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_connect_start(
@@ -174,12 +212,26 @@ pub unsafe extern "C" fn pilot_connect_start(
     port: u16,
     error: *mut pilot_error,
 ) -> pilot_handle {
+    // SAFETY: the caller's promises are the same.
+    unsafe { pilot_connect_start_with(node, peer, port, std::ptr::null(), 0, error) }
+}
+
+/// Starts what pilot_connect_with does, as pilot_connect_start does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_connect_start_with(
+    node: pilot_handle,
+    peer: *const c_char,
+    port: u16,
+    first: *const u8,
+    first_len: usize,
+    error: *mut pilot_error,
+) -> pilot_handle {
     guarded(error, || {
         // SAFETY: NULL or valid, by the header.
-        let peer = unsafe { needed(peer, "peer")? };
+        let (peer, first) = unsafe { (needed(peer, "peer")?, early(first, first_len)?) };
         let node: Used<NodeObject> = get(node)?;
         let mut client = node.client()?;
-        client.send(&json!({"op": "connect", "node": peer, "port": port}), &[])?;
+        client.send(&json!({"op": "connect", "node": peer, "port": port}), first)?;
         insert(Dial { answers: Answers::new(client)? })
     })
 }

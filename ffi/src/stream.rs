@@ -4,7 +4,7 @@ use crate::error::{
     Fault, PILOT_E_CLOSED, PILOT_E_FULL, PILOT_E_RESET, PILOT_E_TIMEOUT, PILOT_E_WOULD_BLOCK, bytes, deadline, guarded,
     needed, pilot_error, room, timeout, wait_ready,
 };
-use crate::listener::{Listener, Want};
+use crate::listener::{Listener, Want, early};
 use crate::node::NodeObject;
 use crate::peer::{fill, out, pilot_peer};
 use crate::table::{Used, get, insert, pilot_handle};
@@ -195,16 +195,32 @@ pub unsafe extern "C" fn pilot_stream_connect(
     timeout_ms: c_int,
     error: *mut pilot_error,
 ) -> pilot_handle {
+    // SAFETY: the caller's promises are the same.
+    unsafe { pilot_stream_connect_with(node, peer, port, std::ptr::null(), 0, timeout_ms, error) }
+}
+
+/// Opens a stream as pilot_connect_with does, and gives a handle as pilot_stream_connect does.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_stream_connect_with(
+    node: pilot_handle,
+    peer: *const c_char,
+    port: u16,
+    first: *const u8,
+    first_len: usize,
+    timeout_ms: c_int,
+    error: *mut pilot_error,
+) -> pilot_handle {
     guarded(error, || {
         // SAFETY: NULL or valid, by the header.
-        let peer = unsafe { needed(peer, "peer")? };
+        let (peer, first) = unsafe { (needed(peer, "peer")?, early(first, first_len)?) };
         let node: Used<NodeObject> = get(node)?;
         let limit = timeout(timeout_ms);
         insert(match node.local() {
             Some(local) => {
-                StreamObject::new(Way::Local(local.connect_timeout(peer, port, limit.unwrap_or(Duration::MAX))?))
+                let limit = limit.unwrap_or(Duration::MAX);
+                StreamObject::new(Way::Local(local.connect_with_timeout(peer, port, first, limit)?))
             }
-            None => StreamObject::socket(node.client()?.open(peer, port, limit)?.socket.into(), node),
+            None => StreamObject::socket(node.client()?.open_with(peer, port, first, limit)?.socket.into(), node),
         })
     })
 }

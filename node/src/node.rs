@@ -72,18 +72,26 @@ impl Node {
     /// As [`Node::connect`] and as writing. When the peer restarts meanwhile, an error says so: the peer before may have
     /// read them already, so they are not given to the one after.
     pub fn connect_with(&self, node: &str, port: u16, first: &[u8]) -> io::Result<Stream> {
-        let (early, rest) = first.split_at(first.len().min(EARLY_LEN_MAX));
-        let mut stream = self.open(node, port, Duration::MAX, early.to_vec())?;
-        stream.write_all(rest)?;
-        Ok(stream)
+        self.connect_with_timeout(node, port, first, Duration::MAX)
     }
 
-    /// The same, waiting at most `timeout`.
+    /// As [`Node::connect`], waiting at most `timeout`.
     ///
     /// # Errors
     /// As [`Node::connect`].
     pub fn connect_timeout(&self, node: &str, port: u16, timeout: Duration) -> io::Result<Stream> {
         self.open(node, port, timeout, Vec::new())
+    }
+
+    /// As [`Node::connect_with`], waiting at most `timeout` for the stream.
+    ///
+    /// # Errors
+    /// As [`Node::connect_with`].
+    pub fn connect_with_timeout(&self, node: &str, port: u16, first: &[u8], timeout: Duration) -> io::Result<Stream> {
+        let (early, rest) = first.split_at(first.len().min(EARLY_LEN_MAX));
+        let mut stream = self.open(node, port, timeout, early.to_vec())?;
+        stream.write_all(rest)?;
+        Ok(stream)
     }
 
     fn open(&self, node: &str, port: u16, timeout: Duration, early: Vec<u8>) -> io::Result<Stream> {

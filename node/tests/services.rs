@@ -247,6 +247,8 @@ fn a_connect_can_be_given_up_and_ports_go_with_their_client() {
     let accepted = client.answer(accept, Some(Instant::now() + Duration::from_secs(5))).unwrap();
     assert!(accepted.fd.is_some());
     drop((stream, accepted));
+    let too_much = dialer.open_with("node-b", 6000, &[7; pilot_node::EARLY_LEN_MAX + 1], SECONDS_5);
+    assert_eq!(too_much.err().map(|e| e.code), Some(Code::InvalidArgument));
 
     // With the client gone, the port is free and its connects are given up.
     drop(client);

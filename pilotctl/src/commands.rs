@@ -6,7 +6,7 @@ use crate::output::Output;
 use crate::pipe;
 use crate::rendezvous::write_whole;
 use argh::ArgsInfo as _;
-use pilot_node::{Client, Code, Failure, RendezvousConfig, StreamReply, socket_path};
+use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, RendezvousConfig, StreamReply, socket_path};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -167,7 +167,8 @@ fn connect(args: &args::Connect, output: &Output) -> Result<(), Failure> {
         return exchange(&args.node, args.port, message, &args.timeout, output);
     }
     let mut client = daemon()?;
-    let stream = client.open(&args.node, args.port, Some(duration(&args.timeout)?))?;
+    let first = pipe::waiting_input(EARLY_LEN_MAX)?;
+    let stream = client.open_with(&args.node, args.port, &first, Some(duration(&args.timeout)?))?;
     pipe::join(&mut client, stream)
 }
 
@@ -178,8 +179,9 @@ fn exchange(node: &str, port: u16, text: &str, timeout: &str, output: &Output) -
 /// Sends bytes, ends our side, and shows what comes back.
 fn exchange_bytes(node: &str, port: u16, bytes: &[u8], timeout: Duration, output: &Output) -> Result<(), Failure> {
     let mut client = daemon()?;
-    let stream = client.open(node, port, Some(timeout))?;
-    let sent = (&stream.socket).write_all(bytes);
+    let (first, rest) = bytes.split_at(bytes.len().min(EARLY_LEN_MAX));
+    let stream = client.open_with(node, port, first, Some(timeout))?;
+    let sent = (&stream.socket).write_all(rest);
     pipe::finish_writing(&stream.socket);
     let answer = pipe::read_to_end(&mut client, &stream, ANSWER_MAX, timeout)?;
     sent.map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;

@@ -1,6 +1,7 @@
 //! Owns the joining of a stream with stdin and stdout.
 
 use pilot_node::{Client, Code, Failure, StreamReply};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -29,6 +30,19 @@ pub(crate) fn join(client: &mut Client, stream: StreamReply) -> Result<(), Failu
     }
     // The peer has said everything; we may still be sending, unless the stream broke.
     client.stream_end(&data, None)
+}
+
+/// What stdin has already, at most `max` bytes; nothing when it would have to be waited for.
+pub(crate) fn waiting_input(max: usize) -> Result<Vec<u8>, Failure> {
+    let local = |e: io::Error| Failure::new(Code::Internal, format!("stdin: {e}"));
+    let mut first = vec![0; max];
+    let stdin = io::stdin();
+    let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+    let polled = poll(&mut fds, Some(&Timespec::default()));
+    let readable = polled.is_ok() && fds[0].revents().contains(PollFlags::IN);
+    let len = if readable { stdin.lock().read(&mut first).map_err(local)? } else { 0 };
+    first.truncate(len);
+    Ok(first)
 }
 
 /// Reads a stream to its end, at most `max` bytes, and says how it ended.

@@ -85,6 +85,11 @@ static void nulls_and_nonsense(char **argv) {
   EXPECT(pilot_connect(node, not_utf8, 1, 0, NULL, NULL), PILOT_E_INVALID);
   EXPECT(pilot_connect_start(node, NULL, 1, NULL), PILOT_E_INVALID);
   EXPECT(pilot_stream_connect(node, NULL, 1, 0, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_connect_with(node, NULL, 1, NULL, 0, 0, NULL, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_connect_with(node, "x", 1, NULL, 1, 0, NULL, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_connect_with(node, "x", 1, buffer, PILOT_FIRST_MAX + 1, 0, NULL, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_connect_start_with(node, "x", 1, NULL, SIZE_MAX, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_stream_connect_with(node, "x", 1, NULL, 1, 0, NULL), PILOT_E_INVALID);
   EXPECT(pilot_stream_end(node, -1, NULL), PILOT_E_INVALID);
   EXPECT(pilot_stream_end(node, 0, NULL), PILOT_E_NOT_FOUND);
   EXPECT(pilot_stream_end(node, 9999, NULL), PILOT_E_CLOSED);

@@ -94,6 +94,43 @@ static void connects(pilot_handle a, pilot_handle b, const char *name_b) {
   EXPECT(pilot_close(listener), 0);
 }
 
+/* What is written with the question is read first, whichever way a stream is opened. */
+static void first_bytes(pilot_handle a, pilot_handle b, const char *name_b) {
+  pilot_handle listener = must("listen", pilot_listen(b, 7200, &error));
+  int way;
+  for (way = 0; way < 3; way++) {
+    const size_t len = way == 0 ? 5 : PILOT_FIRST_MAX;
+    pilot_handle stream = 0, theirs;
+    size_t done = 0;
+    int fd = -1;
+    memset(buffer, 'a' + way, len);
+    if (way == 0) {
+      fd = (int)must("connect", pilot_connect_with(a, name_b, 7200, buffer, len, 10000, NULL, &error));
+    } else if (way == 1) {
+      pilot_handle connect = must("start", pilot_connect_start_with(a, name_b, 7200, buffer, len, &error));
+      fd = (int)must("finish", pilot_connect_finish(connect, 10000, NULL, &error));
+      EXPECT(pilot_close(connect), 0);
+    } else {
+      stream = must("connect", pilot_stream_connect_with(a, name_b, 7200, buffer, len, 10000, &error));
+    }
+    if (fd >= 0) EXPECT(write(fd, "!", 1), 1);
+    if (stream > 0) EXPECT(pilot_stream_write(stream, (const unsigned char *)"!", 1, 10000, &error), 1);
+    theirs = must("accept", pilot_stream_accept(listener, 10000, NULL, &error));
+    memset(buffer, 0, sizeof buffer);
+    while (done < len + 1) {
+      done += (size_t)must("read", pilot_stream_read(theirs, buffer + done, len + 1 - done, 10000, &error));
+    }
+    EXPECT(buffer[0], 'a' + way);
+    EXPECT(buffer[len - 1], 'a' + way);
+    EXPECT(buffer[len], '!');
+    EXPECT(pilot_close(theirs), 0);
+    if (fd >= 0) close(fd);
+    if (stream > 0) EXPECT(pilot_close(stream), 0);
+  }
+  EXPECT(pilot_connect_with(a, name_b, 7999, buffer, 5, 10000, NULL, &error), PILOT_E_REFUSED);
+  EXPECT(pilot_close(listener), 0);
+}
+
 static void events(pilot_handle b) {
   pilot_handle watch = must("watch", pilot_watch(b, "room.*", &error));
   pilot_event event;
@@ -168,6 +205,7 @@ int main(int argc, char **argv) {
   }
   readiness(a, b, name_b);
   connects(a, b, name_b);
+  first_bytes(a, b, name_b);
   events(b);
   if (!own) { /* these nodes have no services */
     messages(a, b, name_a, name_b);

@@ -28,7 +28,7 @@ use crate::ipc::server::ClientId;
 use crate::services::Receipt;
 use crate::services::events::Published;
 use crate::store::{Done, Job, Kind, Outgoing};
-use pilot_stack::StreamId;
+use pilot_stack::{EARLY_LEN_MAX, StreamId};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -125,7 +125,7 @@ impl Driver {
                         Failure::new(Code::InvalidArgument, "this operation belongs to a client of the socket");
                     return self.reply(reply, Err(failure));
                 };
-                match self.client_op(op, client, request) {
+                match self.client_op(op, blob, client, request) {
                     Some(answer) => return self.reply(Reply::Ipc(client, request), answer),
                     None => return,
                 }
@@ -141,7 +141,13 @@ impl Driver {
     }
 
     /// Operations whose outcome stays with the client; `None`: the answer comes later, or with a descriptor.
-    fn client_op(&mut self, op: &Value, client: ClientId, request: u32) -> Option<Result<Value, Failure>> {
+    fn client_op(
+        &mut self,
+        op: &Value,
+        blob: Vec<u8>,
+        client: ClientId,
+        request: u32,
+    ) -> Option<Result<Value, Failure>> {
         let name = op["op"].as_str().unwrap_or_default();
         let port = || {
             let port = op["port"].as_u64().and_then(|p| u16::try_from(p).ok());
@@ -167,8 +173,12 @@ impl Driver {
         };
         match name {
             "connect" => {
+                if blob.len() > EARLY_LEN_MAX {
+                    let text = format!("at most {EARLY_LEN_MAX} bytes travel with a connect");
+                    return Some(Err(Failure::new(Code::InvalidArgument, text)));
+                }
                 let node = op["node"].as_str().unwrap_or_default();
-                self.connect(node, port, Vec::new(), ConnectReply::Fd(client, request));
+                self.connect(node, port, blob, ConnectReply::Fd(client, request));
                 None
             }
             "accept" => {

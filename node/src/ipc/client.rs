@@ -201,7 +201,11 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub fn stream(&mut self, op: &Value, timeout: Option<Duration>) -> Result<StreamReply, Failure> {
-        let reply = self.call(op, &[], timeout)?;
+        self.stream_with(op, &[], timeout)
+    }
+
+    fn stream_with(&mut self, op: &Value, blob: &[u8], timeout: Option<Duration>) -> Result<StreamReply, Failure> {
+        let reply = self.call(op, blob, timeout)?;
         let fd = reply.fd.ok_or_else(|| Failure::new(Code::Internal, "the daemon sent no descriptor"))?;
         Ok(StreamReply { socket: fd.into(), data: reply.data })
     }
@@ -211,7 +215,22 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub fn open(&mut self, node: &str, port: u16, timeout: Option<Duration>) -> Result<StreamReply, Failure> {
-        self.stream(&json!({"op": "connect", "node": node, "port": port}), timeout)
+        self.open_with(node, port, &[], timeout)
+    }
+
+    /// Opens a stream that begins with `first`, which travels with the question: at most
+    /// [`EARLY_LEN_MAX`](crate::EARLY_LEN_MAX) bytes. See [`Node::connect_with`](crate::Node::connect_with).
+    ///
+    /// # Errors
+    /// As [`Client::call`]; `InvalidArgument` for more bytes.
+    pub fn open_with(
+        &mut self,
+        node: &str,
+        port: u16,
+        first: &[u8],
+        timeout: Option<Duration>,
+    ) -> Result<StreamReply, Failure> {
+        self.stream_with(&json!({"op": "connect", "node": node, "port": port}), first, timeout)
     }
 
     /// How a stream ended, waiting for the daemon to say so: `Ok` for an orderly end.
