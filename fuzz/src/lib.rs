@@ -2,6 +2,10 @@
 //! under `fuzz_targets/` give them to libFuzzer. A body panics when an invariant breaks.
 #![forbid(unsafe_code)]
 
+mod segments;
+
+pub use segments::segments;
+
 use pilot_core::aead::{PORTABLE, TAG_LEN};
 use pilot_core::control::Control;
 use pilot_core::identity::{NodeRecord, valid_hostname};

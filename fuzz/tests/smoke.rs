@@ -42,6 +42,15 @@ fn parsers_survive_mutations() {
 }
 
 #[test]
+fn segments_of_a_hostile_peer_break_nothing() {
+    let mut rng = Rng::new([3; 32]);
+    for _ in 0..200 {
+        let steps: Vec<u8> = (0..8 * rng.below(200)).map(|_| rng.u32() as u8).collect();
+        pilot_fuzz::segments(&steps);
+    }
+}
+
+#[test]
 fn session_open_survives_random_schedules() {
     let mut rng = Rng::new([2; 32]);
     for _ in 0..100 {

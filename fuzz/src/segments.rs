@@ -1,0 +1,283 @@
+//! Owns a trusted peer that sends whatever inner segments it likes: it has the keys, so they reach the TCP stack.
+
+use pilot_core::aead::PORTABLE;
+use pilot_core::endpoint::Sink;
+use pilot_core::{Endpoint, Instant, PeerId};
+use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
+use pilot_tests::lab::{star, underlay};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::sync::Once;
+use std::time::Duration;
+
+/// A port that trusted peers may reach.
+const PORT: u16 = 1000;
+/// The hostile peer's first source port; it uses a few from here on.
+const SOURCE: u16 = 50_000;
+/// Flows that it keeps in mind, one a port.
+const FLOWS: usize = 4;
+/// Steps of one input.
+const STEPS_MAX: usize = 300;
+/// Rings of the victim's streams. Small, so that they fill.
+const RING_LEN: usize = 16 * 1024;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+thread_local! {
+    /// Where this thread last panicked.
+    static PANICKED_AT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// A victim's stack against a peer that has its trust and abuses it. smoltcp may panic on its arithmetic, which costs that
+/// peer its streams; our own code may not, and whatever came before, a stream that is opened in order works.
+///
+/// The input is a list of steps of eight bytes; see [`Hostile::step`].
+pub fn segments(bytes: &[u8]) {
+    let mut hostile = Hostile::new();
+    for step in bytes.chunks_exact(8).take(STEPS_MAX) {
+        hostile.step(step.try_into().expect("eight bytes"));
+    }
+    hostile.finish();
+}
+
+/// What the hostile peer knows of one of its flows.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// Its own next sequence number, if it keeps to the rules.
+    next: u32,
+    /// What it would acknowledge then.
+    theirs: u32,
+}
+
+/// Keeps what the victim's TCP says.
+#[derive(Default)]
+struct Heard(Vec<Vec<u8>>);
+
+impl Sink for Heard {
+    fn packet(&mut self, _: PeerId, segment: &[u8]) {
+        self.0.push(segment.to_vec());
+    }
+    fn loose(&mut self, _: PeerId, _: &[u8]) {}
+}
+
+struct Hostile {
+    attacker: Endpoint,
+    peer: PeerId,
+    heard: Heard,
+    victim: Stack,
+    streams: Vec<StreamId>,
+    flows: [Known; FLOWS + 1],
+    now: Instant,
+    batch: Vec<u8>,
+}
+
+impl Hostile {
+    fn new() -> Self {
+        note_panics();
+        let config = StackConfig { ring_len_max: RING_LEN, ..StackConfig::default() };
+        let (hub, mut others) = star(&PORTABLE, config, 1, 7);
+        let attacker = Endpoint::new(hub);
+        let mut victim = others.remove(0);
+        victim.listen(PORT).expect("a new stack");
+        let peer = attacker.peers().next().expect("one is pinned");
+        Self {
+            attacker,
+            peer,
+            heard: Heard::default(),
+            victim,
+            streams: Vec::new(),
+            flows: [Known::default(); FLOWS + 1],
+            now: Instant::ZERO,
+            batch: Vec::new(),
+        }
+    }
+
+    /// What to do, with which flow, and four more numbers.
+    fn step(&mut self, [what, flow, x, y, a0, a1, b0, b1]: [u8; 8]) {
+        let (index, a, b) = (usize::from(flow) % FLOWS, u16::from_le_bytes([a0, a1]), u16::from_le_bytes([b0, b1]));
+        let delta = i32::from(a as i16);
+        let len = usize::from(b) % 1300;
+        match what % 9 {
+            0 => self.ask(index, u32::from(a) << 16 | u32::from(b), len),
+            1 => {
+                let known = self.flows[index];
+                self.send(index, ACK, (known.next, known.theirs), 0xffff, &vec![y; len]);
+                self.flows[index].next = known.next.wrapping_add(len as u32);
+            }
+            2 => self.send_near(index, x, (delta, i32::from(y as i8)), b, y.into()),
+            3 => self.send_near(index, ACK | x & FIN, (delta, 0), b, len),
+            4 => {
+                let bytes: Vec<u8> = (0..usize::from(y)).map(|i| x.wrapping_mul(i as u8).wrapping_add(a0)).collect();
+                self.inject(bytes);
+            }
+            5 => drop(self.read_all()),
+            6 => {
+                if let Some(id) = self.stream(flow) {
+                    // It may be shut down, or gone: an answer as good as any.
+                    let _ = self.victim.send(id, &vec![x; usize::from(b) % (2 * RING_LEN)]);
+                }
+            }
+            7 => {
+                if let Some(id) = self.stream(flow) {
+                    match x % 3 {
+                        0 => self.victim.shutdown_write(id),
+                        1 => self.victim.close(self.now, id),
+                        _ => self.victim.abort(self.now, id),
+                    }
+                }
+            }
+            _ => self.now = self.now + Duration::from_millis(a.into()),
+        }
+        self.exchange();
+    }
+
+    fn stream(&self, which: u8) -> Option<StreamId> {
+        self.streams.get(usize::from(which) % self.streams.len().max(1)).copied()
+    }
+
+    /// A SYN, with early data.
+    fn ask(&mut self, index: usize, sequence: u32, early: usize) {
+        self.flows[index] = Known { next: sequence.wrapping_add(1 + early as u32), theirs: 0 };
+        let options = [2, 4, 5, 180, 3, 3, 7, 0]; // a segment size, a window scale
+        let bytes = segment(index, (SYN, 7), (sequence, 0), 0xffff, &[&options[..], &vec![1; early]].concat());
+        self.inject(bytes);
+    }
+
+    /// A segment that is off by a little.
+    fn send_near(&mut self, index: usize, flags: u8, (off, ack_off): (i32, i32), window: u16, len: usize) {
+        let Known { next, theirs } = self.flows[index];
+        let numbers = (next.wrapping_add_signed(off), theirs.wrapping_add_signed(ack_off));
+        self.send(index, flags, numbers, window, &vec![flags; len]);
+    }
+
+    fn send(&mut self, index: usize, flags: u8, numbers: (u32, u32), window: u16, payload: &[u8]) {
+        self.inject(segment(index, (flags, 5), numbers, window, payload));
+    }
+
+    fn inject(&mut self, bytes: Vec<u8>) {
+        self.attacker.outbox(self.peer, |outbox| outbox.send_packet(bytes.into()));
+    }
+
+    /// The application takes every stream and reads what there is.
+    fn read_all(&mut self) -> Vec<u8> {
+        let mut read = Vec::new();
+        while let Some(event) = self.victim.poll_event() {
+            if let Event::Incoming { stream, .. } = event {
+                self.victim.accepted(stream);
+                self.streams.push(stream);
+            }
+        }
+        for id in &self.streams {
+            let mut take = |bytes: &mut [u8]| {
+                read.extend_from_slice(bytes);
+                bytes.len()
+            };
+            while let Recv::Data(_) = self.victim.recv_with(*id, &mut take) {}
+        }
+        read
+    }
+
+    /// Delivers what both sides have to say, and lets a few milliseconds pass.
+    fn exchange(&mut self) {
+        for _ in 0..4 {
+            let (now, mut batch) = (self.now, std::mem::take(&mut self.batch));
+            while let Some(transmit) = self.attacker.poll_transmit(now, &mut batch) {
+                self.guarded(|victim| victim.handle_batch(now, underlay(0), &mut batch, transmit.segment_len));
+            }
+            while let Some(Some(transmit)) = self.guarded(|victim| victim.poll_transmit(now, &mut batch)) {
+                for datagram in batch.chunks_mut(transmit.segment_len) {
+                    // What is ignored is none of this target's business.
+                    let _ = self.attacker.handle_datagram(now, underlay(1), datagram, &mut self.heard);
+                }
+            }
+            self.batch = batch;
+            while self.attacker.poll_event().is_some() {}
+            self.listen();
+            self.now = now + Duration::from_millis(2);
+            self.attacker.handle_timeout(self.now);
+            let now = self.now;
+            self.guarded(|victim| victim.handle_timeout(now));
+        }
+    }
+
+    /// Learns from what the victim's TCP has said.
+    fn listen(&mut self) {
+        for bytes in std::mem::take(&mut self.heard.0) {
+            let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+            let (to, header, flags) = (word(0) as u16, usize::from(bytes[12] >> 4) * 4, bytes[13]);
+            let Some(known) = self.flows.get_mut(usize::from(to.wrapping_sub(SOURCE))) else { continue };
+            let len = bytes.len() - header + usize::from(flags & SYN > 0) + usize::from(flags & FIN > 0);
+            if flags & RST == 0 {
+                known.theirs = word(4).wrapping_add(len as u32);
+            }
+        }
+    }
+
+    /// Runs what drives smoltcp as a node does: its panics cost the peer its streams, ours are bugs.
+    fn guarded<R>(&mut self, f: impl FnOnce(&mut Stack) -> R) -> Option<R> {
+        match catch_unwind(AssertUnwindSafe(|| f(&mut self.victim))) {
+            Ok(result) => Some(result),
+            Err(panic) => {
+                let is_smoltcps = PANICKED_AT.with_borrow(|at| at.contains("smoltcp"));
+                if !is_smoltcps {
+                    resume_unwind(panic);
+                }
+                self.victim.recover();
+                None
+            }
+        }
+    }
+
+    /// Whatever came before: an orderly stream of the same peer works.
+    fn finish(mut self) {
+        let now = self.now;
+        self.read_all();
+        for id in std::mem::take(&mut self.streams) {
+            self.victim.abort(now, id);
+        }
+        for _ in 0..100 {
+            self.exchange(); // what is under way arrives
+        }
+        self.read_all();
+        self.ask(FLOWS, 77, 0);
+        self.exchange();
+        let Known { next, theirs } = self.flows[FLOWS];
+        assert_ne!(theirs, 0, "the SYN is answered");
+        self.send(FLOWS, ACK, (next, theirs), 0xffff, b"in order");
+        self.exchange();
+        assert!(self.read_all().ends_with(b"in order"));
+    }
+}
+
+/// A TCP segment of one of the hostile flows; its header has so many words.
+fn segment(index: usize, (flags, words): (u8, u8), numbers: (u32, u32), window: u16, rest: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(20 + rest.len());
+    bytes.extend_from_slice(&(SOURCE + index as u16).to_be_bytes());
+    bytes.extend_from_slice(&PORT.to_be_bytes());
+    bytes.extend_from_slice(&numbers.0.to_be_bytes());
+    bytes.extend_from_slice(&numbers.1.to_be_bytes());
+    bytes.extend_from_slice(&[words << 4, flags]);
+    bytes.extend_from_slice(&window.to_be_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(rest);
+    bytes
+}
+
+/// Panics are noted with their place instead of printed: smoltcp's are expected.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let at = info.location().map(Location::file).unwrap_or_default();
+            PANICKED_AT.with_borrow_mut(|place| at.clone_into(place));
+            // libFuzzer's own hook would end the program.
+            if !at.contains("smoltcp") {
+                usual(info);
+            }
+        }));
+    });
+}
