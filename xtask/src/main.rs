@@ -4,8 +4,10 @@
 //! cargo run -p xtask -- install --prefix /usr/local      # also PREFIX and DESTDIR in the environment
 //! cargo run -p xtask -- install --static                 # programs that run on every Linux of this kind of machine
 //! cargo run -p xtask -- sizes                            # fails when something is larger than its budget
+//! cargo run -p xtask -- fuzz segments --seconds 600      # libFuzzer; a failure is written into the folder `fuzz`
 //! ```
 
+mod fuzz;
 mod install;
 mod sizes;
 
@@ -23,6 +25,7 @@ struct Arguments {
 #[derive(FromArgs)]
 #[argh(subcommand)]
 enum Task {
+    Fuzz(fuzz::Fuzz),
     Install(install::Install),
     Sizes(sizes::Sizes),
 }
@@ -32,6 +35,7 @@ type Outcome<T = ()> = Result<T, String>;
 fn main() -> ExitCode {
     let arguments: Arguments = argh::from_env();
     let outcome = match arguments.task {
+        Task::Fuzz(task) => fuzz::run_target(&task),
         Task::Install(task) => install::run(&task),
         Task::Sizes(task) => sizes::run(&task),
     };
