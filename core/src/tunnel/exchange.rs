@@ -29,8 +29,8 @@ pub(crate) fn tai64n(wall_us: u64) -> Timestamp {
     out
 }
 
-/// How long after an exchange the key for the next one is made. Source: measured; computing it right away took 80 µs of the
-/// exchange that had just begun, whose answer was there already.
+/// How long after an exchange the key for the next one is made. Source: own choice; longer than most exchanges take, and
+/// made right away it would be made while the answer is awaited, or is there already.
 const REFILL_AFTER: Duration = Duration::from_millis(20);
 
 /// The key pair that the next exchange begins with, made while nobody waits for it.
