@@ -58,14 +58,7 @@ impl Drop for StaticShared {
 /// A key pair for one exchange.
 pub struct Ephemeral {
     secret: StaticSecret,
-    public: [u8; 32],
-}
-
-impl Ephemeral {
-    /// The public half.
-    pub const fn public(&self) -> &[u8; 32] {
-        &self.public
-    }
+    pub(crate) public: [u8; 32],
 }
 
 impl From<StaticSecret> for Ephemeral {

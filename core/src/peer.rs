@@ -75,7 +75,7 @@ pub(crate) struct Effects {
     pub(crate) control: Vec<Vec<u8>>,
     /// The peer is another process than before: whatever was in flight is gone.
     pub(crate) restarted: bool,
-    /// It is there for the first time since it or we started.
+    /// It is there for the first time since it or we started: it wants to know where we are.
     pub(crate) met: bool,
     /// A verified record that is new to us, of somebody who is not pinned.
     pub(crate) introduced: Option<NodeRecord>,

@@ -1,6 +1,6 @@
 //! Owns fuzzing with libFuzzer by the compiler that everything else is built with.
 
-use crate::{Outcome, root, run, target};
+use crate::{Outcome, run, target};
 use argh::FromArgs;
 use std::process::Command;
 
@@ -16,7 +16,7 @@ const COVERAGE: [&str; 8] = [
     "-Ccodegen-units=1",
 ];
 
-/// fuzz a target of the folder `fuzz` with libFuzzer; its corpus is kept beside what is built
+/// fuzz a target of the folder `fuzz` with libFuzzer; corpus and failures are kept beside what is built
 #[derive(FromArgs)]
 #[argh(subcommand, name = "fuzz")]
 pub(crate) struct Fuzz {
@@ -43,7 +43,7 @@ pub(crate) fn run_target(task: &Fuzz) -> Outcome {
     std::fs::create_dir_all(&corpus).map_err(|e| format!("{}: {e}", corpus.display()))?;
     let mut fuzzer = Command::new(folder.join(machine).join("release").join(&task.target));
     fuzzer.arg(&corpus).arg(format!("-max_total_time={}", task.seconds));
-    fuzzer.arg(format!("-artifact_prefix={}/", root().join("fuzz").display()));
+    fuzzer.arg(format!("-artifact_prefix={}/{}-", folder.display(), task.target));
     fuzzer.args(["-max_len=2400", "-len_control=0", "-timeout=20"]);
     run(&mut fuzzer)
 }

@@ -483,8 +483,6 @@ impl Endpoint {
         if self.directory.rendezvous.is_some_and(|(r, _)| r == id) {
             self.directory.calls.clear();
             self.register(now);
-        } else {
-            self.send_candidates(id);
         }
     }
 

@@ -319,7 +319,7 @@ mod tests {
         let (mut rng, now) = (Rng::new([3; 32]), Instant::from_micros(7));
         let mut reserve = Reserve::new(&mut rng);
         let (first, second) = (reserve.take(now, &mut rng), reserve.take(now, &mut rng));
-        assert_ne!(first.public(), second.public());
+        assert_ne!(first.public, second.public);
         let at = reserve.poll_timeout().expect("it waits");
         assert_eq!(at, now + REFILL_AFTER);
         reserve.handle_timeout(now, &mut rng);

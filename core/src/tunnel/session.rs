@@ -62,7 +62,7 @@ pub enum OpenError {
 }
 
 impl Session {
-    /// A session from a finished exchange. The keys are erased with `keys`.
+    /// A session from a finished exchange. It has a copy of the keys, which is erased with it.
     pub fn new(
         provider: &'static dyn AeadProvider,
         keys: &TrafficKeys,
