@@ -5,14 +5,14 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use pilot_bench::Pair;
 use pilot_core::Instant as Moment;
 use pilot_core::aead::{AeadProvider, PORTABLE, TAG_LEN};
+use pilot_core::agreement::{self, KeyAgreement, KeyPair};
 use pilot_core::link::cc::{AckSample, Controller as _, TolerantCubic};
 use pilot_core::link::frame::{Frame, Frames, emit_ack, emit_packet};
-use pilot_core::noise::{Ephemeral, Initiation, Received, StaticShared};
+use pilot_core::noise::{Initiation, Received, StaticShared};
 use pilot_core::tunnel::replay::ReplayWindow;
 use pilot_core::wire::{Datagram, emit_data_header};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use x25519_dalek::{PublicKey, StaticSecret};
 
 fn codecs(c: &mut Criterion) {
     let mut datagram = [0u8; 1400];
@@ -70,29 +70,34 @@ fn ciphers(c: &mut Criterion) {
 
 /// What each side computes while the other waits.
 fn exchange(c: &mut Criterion) {
-    let (ours, theirs) = (StaticSecret::from([1; 32]), StaticSecret::from([2; 32]));
-    let [our_key, their_key] = [&ours, &theirs].map(|secret| PublicKey::from(secret).to_bytes());
-    let shared = StaticShared::new(&ours, &their_key).expect("honest keys");
-    let ephemeral = |byte: u8| Ephemeral::from(StaticSecret::from([byte; 32]));
-    let (psk, stamp, own) = ([3; 32], [0; 12], (&theirs, &their_key));
-    let write = |e| Initiation::write(b"bench", &our_key, (&their_key, &shared), e, &stamp).expect("honest keys");
-    let (initiation, first) = write(ephemeral(4));
-    let read = || Received::read(b"bench", own, &first, |_| Some(shared.clone())).expect("valid");
-    let (_, second) = read().respond(&ephemeral(5), &psk, &[]).expect("valid");
+    let portable: &dyn KeyAgreement = &agreement::PORTABLE;
+    for (which, agreement) in [("portable", portable), ("node", pilot_node::fastest_agreement())] {
+        let pair = |byte: u8| KeyPair::new(agreement, [byte; 32]);
+        let (ours, theirs) = (pair(1), pair(2));
+        let shared = StaticShared::new(&ours, theirs.public()).expect("honest keys");
+        let (psk, stamp) = ([3; 32], [0; 12]);
+        let write = |ephemeral| {
+            Initiation::write(b"bench", ours.public(), (theirs.public(), &shared), ephemeral, &stamp)
+                .expect("honest keys")
+        };
+        let (initiation, first) = write(pair(4));
+        let read = || Received::read(b"bench", &theirs, &first, |_| Some(shared.clone())).expect("valid");
+        let (_, second) = read().respond(&pair(5), &psk, &[]).expect("valid");
 
-    let mut group = c.benchmark_group("exchange");
-    let make = || ephemeral(4);
-    group.bench_function("x25519", |b| b.iter(|| StaticShared::new(black_box(&ours), &their_key)));
-    group.bench_function("initiator_asks", |b| b.iter_batched(make, write, BatchSize::SmallInput));
-    group.bench_function("responder_reads", |b| b.iter(read));
-    group.bench_function("responder_answers", |b| {
-        let made = ephemeral(5);
-        b.iter_batched(read, |received| received.respond(&made, &psk, &[]).is_ok(), BatchSize::SmallInput)
-    });
-    group.bench_function("initiator_finishes", |b| {
-        b.iter(|| initiation.finish(&ours, &psk, black_box(&second)).is_ok())
-    });
-    group.finish();
+        let mut group = c.benchmark_group(format!("exchange_{which}"));
+        group.bench_function("x25519", |b| b.iter(|| ours.agree(black_box(theirs.public()))));
+        group.bench_function("key_pair", |b| b.iter(|| pair(black_box(4))));
+        group.bench_function("initiator_asks", |b| b.iter_batched(|| pair(4), write, BatchSize::SmallInput));
+        group.bench_function("responder_reads", |b| b.iter(read));
+        group.bench_function("responder_answers", |b| {
+            let made = pair(5);
+            b.iter_batched(read, |received| received.respond(&made, &psk, &[]).is_ok(), BatchSize::SmallInput)
+        });
+        group.bench_function("initiator_finishes", |b| {
+            b.iter(|| initiation.finish(&ours, &psk, black_box(&second)).is_ok())
+        });
+        group.finish();
+    }
 }
 
 fn bookkeeping(c: &mut Criterion) {

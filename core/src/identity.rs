@@ -3,6 +3,7 @@
 
 use crate::addr::Addr;
 use crate::aead::{AeadProvider as _, PORTABLE, TAG_LEN};
+use crate::agreement::{self, KeyAgreement, KeyPair};
 use crate::codec::{Malformed, Put, Reader};
 use crate::hash;
 use crate::rng::Rng;
@@ -10,7 +11,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use x25519_dalek::{PublicKey, StaticSecret};
 
 /// An Ed25519 public key: the only long-lived name of a node, and what trust pins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,9 +23,8 @@ pub struct StaticKey(pub [u8; 32]);
 /// A node's own keys. The seed is the only secret that must be kept.
 pub struct Identity {
     signing: SigningKey,
-    secret: StaticSecret,
     public: IdentityKey,
-    static_key: StaticKey,
+    static_pair: KeyPair,
 }
 
 impl Identity {
@@ -33,10 +32,14 @@ impl Identity {
     pub fn from_seed(seed: [u8; 32]) -> Self {
         let signing = SigningKey::from_bytes(&seed);
         // A label of its own, not the birational map: neither key says anything about the other (wire.md, Identity).
-        let secret = StaticSecret::from(hash::derive(&seed, &[b"pn1-x25519"]));
+        let static_pair = KeyPair::new(&agreement::PORTABLE, hash::derive(&seed, &[b"pn1-x25519"]));
         let public = IdentityKey(signing.verifying_key().to_bytes());
-        let static_key = StaticKey(PublicKey::from(&secret).to_bytes());
-        Self { signing, secret, public, static_key }
+        Self { signing, public, static_pair }
+    }
+
+    /// The same identity, whose exchanges another implementation of X25519 computes.
+    pub fn with_agreement(self, agreement: &'static dyn KeyAgreement) -> Self {
+        Self { static_pair: self.static_pair.with_agreement(agreement), ..self }
     }
 
     /// The secret seed, for writing the identity file.
@@ -51,16 +54,12 @@ impl Identity {
 
     /// The public static key.
     pub const fn static_key(&self) -> StaticKey {
-        self.static_key
-    }
-
-    pub(crate) const fn secret(&self) -> &StaticSecret {
-        &self.secret
+        StaticKey(*self.static_pair.public())
     }
 
     /// The static key, secret and public.
-    pub(crate) const fn static_pair(&self) -> (&StaticSecret, &[u8; 32]) {
-        (&self.secret, &self.static_key.0)
+    pub(crate) const fn static_pair(&self) -> &KeyPair {
+        &self.static_pair
     }
 
     /// An Ed25519 signature over `label` (which says what is signed) followed by `bytes`.
@@ -73,9 +72,9 @@ impl Identity {
     /// Opens what [`StaticKey::seal`] sealed to this node; `None` when it was not, or was changed.
     pub fn open_sealed(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         let (ephemeral, body) = sealed.split_first_chunk::<32>()?;
-        let shared = dh(&self.secret, ephemeral)?;
+        let shared = self.static_pair.agree(ephemeral)?;
         let mut body = body.to_vec();
-        let key = box_key(&shared, ephemeral, &self.static_key);
+        let key = box_key(&shared, ephemeral, &self.static_key());
         PORTABLE.key(&key).open(0, &[], &mut body).then(|| {
             body.truncate(body.len() - TAG_LEN);
             body
@@ -108,24 +107,17 @@ impl IdentityKey {
 impl StaticKey {
     /// Seals `bytes` so that only the owner of this key can read them: ephemeral key 32, ciphertext, tag 16.
     pub fn seal(&self, bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
-        let ephemeral = rng.secret();
-        let public = PublicKey::from(&ephemeral).to_bytes();
+        let ephemeral = KeyPair::new(&agreement::PORTABLE, rng.bytes());
         // A static key without an answer (low order) makes a box that nobody can open, which is what it deserves.
-        let shared = dh(&ephemeral, &self.0).unwrap_or_else(|| rng.bytes());
-        let mut out = Vec::from(public);
+        let shared = ephemeral.agree(&self.0).unwrap_or_else(|| rng.bytes());
+        let mut out = Vec::from(*ephemeral.public());
         let mut body = Vec::with_capacity(bytes.len() + TAG_LEN);
         body.put(bytes);
         body.put(&[0; TAG_LEN]);
-        PORTABLE.key(&box_key(&shared, &public, self)).seal(0, &[], &mut body);
+        PORTABLE.key(&box_key(&shared, ephemeral.public(), self)).seal(0, &[], &mut body);
         out.put(&body);
         out
     }
-}
-
-/// X25519; `None` for a result that the other side could have forced (all zero).
-pub(crate) fn dh(secret: &StaticSecret, public: &[u8; 32]) -> Option<[u8; 32]> {
-    let shared = secret.diffie_hellman(&PublicKey::from(*public));
-    shared.was_contributory().then(|| shared.to_bytes())
 }
 
 fn box_key(shared: &[u8; 32], ephemeral: &[u8; 32], recipient: &StaticKey) -> [u8; 32] {

@@ -26,6 +26,7 @@ extern crate std;
 
 pub mod addr;
 pub mod aead;
+pub mod agreement;
 pub mod codec;
 pub mod control;
 pub mod endpoint;

@@ -9,11 +9,10 @@
 //! Checked against the published cacophony vectors and against `snow` (see `tests/noise_vectors.rs`).
 
 use crate::aead::{AeadProvider as _, PORTABLE, TAG_LEN};
+use crate::agreement::KeyPair;
 use crate::codec::{Put, Reader};
 use crate::hash::{blake2s, hkdf};
-use crate::identity::dh;
 use alloc::vec::Vec;
-use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroize as _;
 
 const PROTOCOL: &[u8] = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
@@ -43,9 +42,9 @@ impl Drop for TrafficKeys {
 pub struct StaticShared([u8; 32]);
 
 impl StaticShared {
-    /// Of our static key and the peer's; `None` when the peer's is a low-order point.
-    pub fn new(own: &StaticSecret, peer: &[u8; 32]) -> Option<Self> {
-        dh(own, peer).map(Self)
+    /// Of our static keys and the peer's public one; `None` when that is a low-order point.
+    pub fn new(own: &KeyPair, peer: &[u8; 32]) -> Option<Self> {
+        own.agree(peer).map(Self)
     }
 }
 
@@ -55,28 +54,16 @@ impl Drop for StaticShared {
     }
 }
 
-/// A key pair for one exchange.
-pub struct Ephemeral {
-    secret: StaticSecret,
-    pub(crate) public: [u8; 32],
-}
-
-impl From<StaticSecret> for Ephemeral {
-    fn from(secret: StaticSecret) -> Self {
-        Self { public: PublicKey::from(&secret).to_bytes(), secret }
-    }
-}
-
 /// The initiator after its message, waiting for the answer.
 #[derive(Clone)]
 pub struct Initiation {
     state: Symmetric,
-    ephemeral: StaticSecret,
+    ephemeral: KeyPair,
 }
 
 impl Initiation {
     /// Writes the first message for the owner of `responder` and returns it with the waiting state. `own` is our public
-    /// static key, `shared` what it makes with `responder`.
+    /// static key, `shared` what it makes with `responder`, `ephemeral` a pair that no other exchange uses.
     ///
     /// # Errors
     /// When `responder` is a low-order point.
@@ -84,18 +71,18 @@ impl Initiation {
         prologue: &[u8],
         own: &[u8; 32],
         (responder, shared): (&[u8; 32], &StaticShared),
-        ephemeral: Ephemeral,
+        ephemeral: KeyPair,
         payload: &[u8],
     ) -> Result<(Self, Vec<u8>), ExchangeFailed> {
         let mut state = Symmetric::new(prologue, responder);
         let mut message = Vec::with_capacity(96 + payload.len() + TAG_LEN);
-        state.mix_ephemeral(&ephemeral.public);
-        message.put(&ephemeral.public);
-        state.mix_dh(&ephemeral.secret, responder)?; // es
+        state.mix_ephemeral(ephemeral.public());
+        message.put(ephemeral.public());
+        state.mix_dh(&ephemeral, responder)?; // es
         state.seal(own, &mut message); // s
         state.mix_key(&shared.0); // ss
         state.seal(payload, &mut message);
-        Ok((Self { state, ephemeral: ephemeral.secret }, message))
+        Ok((Self { state, ephemeral }, message))
     }
 
     /// Reads the answer. Takes `&self`: a forged answer must not end a pending exchange (wire.md, Rules).
@@ -104,7 +91,7 @@ impl Initiation {
     /// When the answer does not authenticate under our keys and `psk`.
     pub fn finish(
         &self,
-        secret: &StaticSecret,
+        own: &KeyPair,
         psk: &[u8; 32],
         message: &[u8],
     ) -> Result<(TrafficKeys, Vec<u8>), ExchangeFailed> {
@@ -113,7 +100,7 @@ impl Initiation {
         let theirs: [u8; 32] = r.array().map_err(|_| ExchangeFailed)?;
         state.mix_ephemeral(&theirs);
         state.mix_dh(&self.ephemeral, &theirs)?; // ee
-        state.mix_dh(secret, &theirs)?; // se
+        state.mix_dh(own, &theirs)?; // se
         state.mix_psk(psk);
         let payload = state.open(r.rest())?;
         let (send, receive) = state.split();
@@ -134,45 +121,45 @@ pub struct Received {
 }
 
 impl Received {
-    /// Reads the first message. `own` is our static key, secret and public; `known` gives what ours and an initiator's make
+    /// Reads the first message. `own` are our static keys; `known` gives what ours and an initiator's make
     /// together, if that has been computed before.
     ///
     /// # Errors
     /// When it was not made for our static key, or was changed.
     pub fn read(
         prologue: &[u8],
-        own: (&StaticSecret, &[u8; 32]),
+        own: &KeyPair,
         message: &[u8],
         known: impl FnOnce(&[u8; 32]) -> Option<StaticShared>,
     ) -> Result<Self, ExchangeFailed> {
-        let mut state = Symmetric::new(prologue, own.1);
+        let mut state = Symmetric::new(prologue, own.public());
         let mut r = Reader::new(message);
         let ephemeral: [u8; 32] = r.array().map_err(|_| ExchangeFailed)?;
         state.mix_ephemeral(&ephemeral);
-        state.mix_dh(own.0, &ephemeral)?; // es
+        state.mix_dh(own, &ephemeral)?; // es
         let sealed = r.take(32 + TAG_LEN).map_err(|_| ExchangeFailed)?;
         let initiator: [u8; 32] = state.open(sealed)?.try_into().map_err(|_| ExchangeFailed)?;
-        let shared = known(&initiator).or_else(|| StaticShared::new(own.0, &initiator)).ok_or(ExchangeFailed)?;
+        let shared = known(&initiator).or_else(|| StaticShared::new(own, &initiator)).ok_or(ExchangeFailed)?;
         state.mix_key(&shared.0); // ss
         let payload = state.open(r.rest())?;
         Ok(Self { state, ephemeral, initiator, shared, payload })
     }
 
-    /// Writes the answer; `psk` is the pair secret set at approval, zero before.
+    /// Writes the answer; `ephemeral` is a pair that no other exchange uses, `psk` the pair secret set at approval, zero before.
     ///
     /// # Errors
     /// When the initiator sent a low-order point.
     pub fn respond(
         mut self,
-        ephemeral: &Ephemeral,
+        ephemeral: &KeyPair,
         psk: &[u8; 32],
         payload: &[u8],
     ) -> Result<(TrafficKeys, Vec<u8>), ExchangeFailed> {
         let mut message = Vec::with_capacity(32 + payload.len() + TAG_LEN);
-        self.state.mix_ephemeral(&ephemeral.public);
-        message.put(&ephemeral.public);
-        self.state.mix_dh(&ephemeral.secret, &self.ephemeral)?; // ee
-        self.state.mix_dh(&ephemeral.secret, &self.initiator)?; // se
+        self.state.mix_ephemeral(ephemeral.public());
+        message.put(ephemeral.public());
+        self.state.mix_dh(ephemeral, &self.ephemeral)?; // ee
+        self.state.mix_dh(ephemeral, &self.initiator)?; // se
         self.state.mix_psk(psk);
         self.state.seal(payload, &mut message);
         let (receive, send) = self.state.split();
@@ -214,8 +201,8 @@ impl Symmetric {
         self.mix_key(public);
     }
 
-    fn mix_dh(&mut self, secret: &StaticSecret, public: &[u8; 32]) -> Result<(), ExchangeFailed> {
-        let mut shared = dh(secret, public).ok_or(ExchangeFailed)?;
+    fn mix_dh(&mut self, own: &KeyPair, public: &[u8; 32]) -> Result<(), ExchangeFailed> {
+        let mut shared = own.agree(public).ok_or(ExchangeFailed)?;
         self.mix_key(&shared);
         shared.zeroize();
         Ok(())

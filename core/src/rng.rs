@@ -3,7 +3,6 @@
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
 use core::time::Duration;
-use x25519_dalek::StaticSecret;
 
 /// A cryptographic generator; equal seeds give equal sequences, which is what makes simulations reproducible.
 pub struct Rng(ChaCha20Rng);
@@ -34,11 +33,6 @@ impl Rng {
         let mut out = [0; N];
         self.0.fill_bytes(&mut out);
         out
-    }
-
-    /// A fresh X25519 secret.
-    pub fn secret(&mut self) -> StaticSecret {
-        StaticSecret::from(self.bytes())
     }
 
     /// `base` plus or minus at most `percent` per cent.

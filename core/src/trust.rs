@@ -11,7 +11,7 @@
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put, Reader};
 use crate::hash;
-use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey, dh};
+use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -739,7 +739,7 @@ pub struct Terms {
 /// Known to exactly the two sides: their static keys' shared secret and both nonces, which travelled sealed.
 fn pair_secret(identity: &Identity, peer: &StaticKey, first: &[u8; 32], second: &[u8; 32]) -> [u8; 32] {
     // A low-order static key shares nothing; its owner then cannot finish any exchange, which hurts only itself.
-    let shared = dh(identity.secret(), &peer.0).unwrap_or([0; 32]);
+    let shared = identity.static_pair().agree(&peer.0).unwrap_or([0; 32]);
     hash::derive(&shared, &[b"pn1-pair", first, second])
 }
 

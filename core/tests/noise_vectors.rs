@@ -1,9 +1,9 @@
 //! The exchange agrees with the published cacophony vectors and, message by message, with `snow`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use pilot_core::noise::{Ephemeral, Initiation, Received, StaticShared};
+use pilot_core::agreement::{KeyPair, PORTABLE};
+use pilot_core::noise::{Initiation, Received, StaticShared};
 use serde_json::Value;
-use x25519_dalek::{PublicKey, StaticSecret};
 
 const NAME: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 
@@ -23,37 +23,35 @@ fn published_vectors_agree() {
     for v in &vectors {
         let prologue = hex(&v["init_prologue"]);
         let psk = key(&v["init_psks"][0]);
-        let (init_secret, resp_secret) = (key(&v["init_static"]).into(), key(&v["resp_static"]).into());
+        let (init_pair, resp_pair) = (pair(key(&v["init_static"])), pair(key(&v["resp_static"])));
         let (messages, remote) = (v["messages"].as_array().unwrap(), key(&v["init_remote_static"]));
 
         let (waiting, first) = Initiation::write(
             &prologue,
-            &x25519_public(key(&v["init_static"])),
-            (&remote, &StaticShared::new(&init_secret, &remote).unwrap()),
-            StaticSecret::from(key(&v["init_ephemeral"])).into(),
+            init_pair.public(),
+            (&remote, &StaticShared::new(&init_pair, &remote).unwrap()),
+            pair(key(&v["init_ephemeral"])),
             &hex(&messages[0]["payload"]),
         )
         .unwrap();
         assert_eq!(first, hex(&messages[0]["ciphertext"]));
 
-        let received = Received::read(&prologue, (&resp_secret, &remote), &first, |_| None).unwrap();
+        let received = Received::read(&prologue, &resp_pair, &first, |_| None).unwrap();
         assert_eq!(received.payload, hex(&messages[0]["payload"]));
-        let (resp_keys, second) = received
-            .respond(&StaticSecret::from(key(&v["resp_ephemeral"])).into(), &psk, &hex(&messages[1]["payload"]))
-            .unwrap();
+        let (resp_keys, second) =
+            received.respond(&pair(key(&v["resp_ephemeral"])), &psk, &hex(&messages[1]["payload"])).unwrap();
         assert_eq!(second, hex(&messages[1]["ciphertext"]));
 
-        let (init_keys, payload) = waiting.finish(&init_secret, &psk, &second).unwrap();
+        let (init_keys, payload) = waiting.finish(&init_pair, &psk, &second).unwrap();
         assert_eq!(payload, hex(&messages[1]["payload"]));
         assert_eq!((init_keys.send, init_keys.receive), (resp_keys.receive, resp_keys.send));
-        assert!(waiting.finish(&init_secret, &[0; 32], &second).is_err(), "another pair secret is refused");
+        assert!(waiting.finish(&init_pair, &[0; 32], &second).is_err(), "another pair secret is refused");
     }
 }
 
 #[test]
 fn snow_understands_both_messages() {
     let (ours, theirs, psk) = ([1u8; 32], [2u8; 32], [3u8; 32]);
-    let public = |secret: [u8; 32]| x25519_public(secret);
     for we_initiate in [true, false] {
         let builder = || snow::Builder::new(NAME.parse().unwrap());
         let mut buf = [0u8; 256];
@@ -69,22 +67,22 @@ fn snow_understands_both_messages() {
                 .unwrap();
             let (waiting, first) = Initiation::write(
                 b"p",
-                &public(ours),
-                (&public(theirs), &shared(ours, theirs)),
-                ephemeral(9),
+                pair(ours).public(),
+                (pair(theirs).public(), &shared(ours, theirs)),
+                pair([9; 32]),
                 b"stamp",
             )
             .unwrap();
             let n = snow.read_message(&first, &mut buf).unwrap();
             assert_eq!(&buf[..n], b"stamp");
             let n = snow.write_message(b"", &mut buf).unwrap();
-            let (keys, _) = waiting.finish(&ours.into(), &psk, &buf[..n]).unwrap();
+            let (keys, _) = waiting.finish(&pair(ours), &psk, &buf[..n]).unwrap();
             assert_eq!(snow.dangerously_get_raw_split(), (keys.send, keys.receive));
         } else {
             let mut snow = builder()
                 .local_private_key(&theirs)
                 .unwrap()
-                .remote_public_key(&public(ours))
+                .remote_public_key(pair(ours).public())
                 .unwrap()
                 .psk(2, &psk)
                 .unwrap()
@@ -93,42 +91,38 @@ fn snow_understands_both_messages() {
                 .build_initiator()
                 .unwrap();
             let n = snow.write_message(b"stamp", &mut buf).unwrap();
-            let known = |key: &[u8; 32]| (*key == public(theirs)).then(|| shared(ours, theirs));
-            let received = Received::read(b"p", (&ours.into(), &public(ours)), &buf[..n], known).unwrap();
-            assert_eq!((received.initiator, &received.payload[..]), (public(theirs), &b"stamp"[..]));
-            let (keys, second) = received.respond(&ephemeral(8), &psk, b"").unwrap();
+            let known = |key: &[u8; 32]| (*key == *pair(theirs).public()).then(|| shared(ours, theirs));
+            let received = Received::read(b"p", &pair(ours), &buf[..n], known).unwrap();
+            assert_eq!((received.initiator, &received.payload[..]), (*pair(theirs).public(), &b"stamp"[..]));
+            let (keys, second) = received.respond(&pair([8; 32]), &psk, b"").unwrap();
             snow.read_message(&second, &mut buf).unwrap();
             assert_eq!(snow.dangerously_get_raw_split(), (keys.receive, keys.send));
         }
     }
 }
 
-fn ephemeral(byte: u8) -> Ephemeral {
-    StaticSecret::from([byte; 32]).into()
-}
-
-fn x25519_public(secret: [u8; 32]) -> [u8; 32] {
-    PublicKey::from(&StaticSecret::from(secret)).to_bytes()
+fn pair(secret: [u8; 32]) -> KeyPair {
+    KeyPair::new(&PORTABLE, secret)
 }
 
 fn shared(ours: [u8; 32], theirs: [u8; 32]) -> StaticShared {
-    StaticShared::new(&ours.into(), &x25519_public(theirs)).expect("honest keys")
+    StaticShared::new(&pair(ours), pair(theirs).public()).expect("honest keys")
 }
 
 #[test]
 fn changed_messages_and_low_order_points_are_refused() {
     let (a, b): ([u8; 32], [u8; 32]) = ([1; 32], [2; 32]);
-    let own = (&b.into(), &x25519_public(b));
-    let (from, to) = (x25519_public(a), x25519_public(b));
-    let (_, first) = Initiation::write(b"p", &from, (&to, &shared(a, b)), ephemeral(9), b"stamp").unwrap();
+    let (from, own) = (pair(a), pair(b));
+    let (_, first) =
+        Initiation::write(b"p", from.public(), (own.public(), &shared(a, b)), pair([9; 32]), b"stamp").unwrap();
     for i in 0..first.len() {
         let mut bad = first.clone();
         bad[i] ^= 0x10;
-        assert!(Received::read(b"p", own, &bad, |_| None).is_err(), "byte {i}");
+        assert!(Received::read(b"p", &own, &bad, |_| None).is_err(), "byte {i}");
     }
-    assert!(Received::read(b"p", own, &first, |_| Some(shared(b, [3; 32]))).is_err(), "another pair's");
-    assert!(Received::read(b"other", own, &first, |_| None).is_err(), "another prologue");
+    assert!(Received::read(b"p", &own, &first, |_| Some(shared(b, [3; 32]))).is_err(), "another pair's");
+    assert!(Received::read(b"other", &own, &first, |_| None).is_err(), "another prologue");
     let low_order = [0; 32];
-    assert!(StaticShared::new(&a.into(), &low_order).is_none());
-    assert!(Initiation::write(b"p", &from, (&low_order, &shared(a, b)), ephemeral(9), b"").is_err());
+    assert!(StaticShared::new(&from, &low_order).is_none());
+    assert!(Initiation::write(b"p", from.public(), (&low_order, &shared(a, b)), pair([9; 32]), b"").is_err());
 }

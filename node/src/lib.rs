@@ -19,6 +19,7 @@
 #![deny(unsafe_code)]
 
 mod aead;
+mod agreement;
 mod byte_queue;
 mod command;
 mod config;
@@ -40,6 +41,7 @@ mod stream;
 mod udp;
 
 pub use aead::fastest as fastest_aead;
+pub use agreement::fastest as fastest_agreement;
 pub use config::{Config, RendezvousConfig};
 pub use failure::{Code, Failure};
 pub use home::{Home, socket_path};

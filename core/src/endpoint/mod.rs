@@ -17,7 +17,8 @@ pub use outbox::Outbox;
 pub use output::{Event, PeerInfo, ResetReason, Timer, Transmit};
 
 use crate::addr::Addr;
-use crate::aead::{AeadProvider, PORTABLE};
+use crate::aead::{self, AeadProvider};
+use crate::agreement::{self, KeyAgreement};
 use crate::control::{Answer, Control};
 use crate::identity::{Identity, IdentityKey, Profile, StaticKey};
 use crate::noise::StaticShared;
@@ -76,6 +77,8 @@ pub struct Config {
     pub seed: [u8; 32],
     /// The cipher's implementation on the data path.
     pub aead: &'static dyn AeadProvider,
+    /// X25519's implementation for exchanges.
+    pub agreement: &'static dyn KeyAgreement,
     /// Who else may speak.
     pub strangers: Strangers,
     /// Wall clock at `Instant::ZERO`. Unit: microseconds since 1970.
@@ -100,7 +103,8 @@ impl Config {
         Self {
             identity,
             seed,
-            aead: &PORTABLE,
+            aead: &aead::PORTABLE,
+            agreement: &agreement::PORTABLE,
             strangers: Strangers::Refuse,
             wall_at_zero_us: 0,
             addr: Addr::default(),
@@ -162,7 +166,7 @@ impl Endpoint {
         let mut endpoint = Self {
             door: Doorkeeper::new(&config.identity.static_key()),
             aead: config.aead,
-            reserve: Reserve::new(&mut rng),
+            reserve: Reserve::new(config.agreement, &mut rng),
             rng,
             strangers: config.strangers,
             wall_at_zero_us: config.wall_at_zero_us,
@@ -179,7 +183,7 @@ impl Endpoint {
             events: VecDeque::new(),
             discards: Discards::default(),
             directory: Directory::new(&config.identity, config.addr, config.profile, config.trust, config.candidates),
-            identity: config.identity,
+            identity: config.identity.with_agreement(config.agreement),
         };
         endpoint.sync_peers();
         if let Some((key, addr)) = config.rendezvous {
@@ -198,6 +202,11 @@ impl Endpoint {
     /// Name of the cipher's implementation.
     pub fn cipher(&self) -> &'static str {
         self.aead.name()
+    }
+
+    /// Name of the key agreement's implementation.
+    pub fn key_agreement(&self) -> &'static str {
+        self.identity.static_pair().agreement().name()
     }
 
     /// Counters of ignored input.
@@ -613,7 +622,7 @@ impl Endpoint {
         let mut peer = Peer::new((id, role), key, secret, self.datagram_len_max, &mut self.rng);
         peer.set_record(self.directory.record());
         if role != Role::Client && self.peers.len() < SHARED_AT_ONCE_MAX {
-            peer.shared = StaticShared::new(self.identity.secret(), &key.0);
+            peer.shared = StaticShared::new(self.identity.static_pair(), &key.0);
         }
         self.peers.insert(id, Box::new(Entry { peer, indexes: Vec::new(), queued: false, timer: None }));
         self.by_static.insert(key, id);
@@ -704,7 +713,7 @@ impl Endpoint {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         entry.peer.away &= entry.peer.exchange.is_some();
         let (key, cookie) = (entry.peer.static_key, entry.peer.cookie.take());
-        let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.secret(), &key.0));
+        let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
         let own = self.reserve.take(now, &mut self.rng);
         let pending = Pending::start(&self.identity, (&key, &shared), index, &stamp, cookie.as_ref(), own);

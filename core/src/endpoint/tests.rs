@@ -342,7 +342,7 @@ struct CountedKey(Box<dyn AeadKey>);
 impl AeadProvider for Counting {
     fn key(&self, key: &[u8; 32]) -> Box<dyn AeadKey> {
         KEYS.fetch_add(1, Ordering::Relaxed);
-        Box::new(CountedKey(PORTABLE.key(key)))
+        Box::new(CountedKey(aead::PORTABLE.key(key)))
     }
     fn name(&self) -> &'static str {
         "counting"

@@ -3,9 +3,10 @@
 //! The ladder an INIT climbs (wire.md, Rules): size and type → mac1 → under load a cookie (mac2) → X25519.
 
 use crate::aead::TAG_LEN;
+use crate::agreement::{KeyAgreement, KeyPair};
 use crate::hash::{blake2s, equal, mac16};
 use crate::identity::{Identity, StaticKey};
-use crate::noise::{Ephemeral, ExchangeFailed, Initiation, Received, StaticShared, TrafficKeys};
+use crate::noise::{ExchangeFailed, Initiation, Received, StaticShared, TrafficKeys};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::tunnel::PROLOGUE;
@@ -33,25 +34,26 @@ pub(crate) fn tai64n(wall_us: u64) -> Timestamp {
 /// made right away it would be made while the answer is awaited, or is there already.
 const REFILL_AFTER: Duration = Duration::from_millis(20);
 
-/// The key pair that the next exchange begins with, made while nobody waits for it.
+/// The ephemeral keys of the next exchange, made while nobody waits for them.
 pub(crate) struct Reserve {
-    ephemeral: Option<Ephemeral>,
+    agreement: &'static dyn KeyAgreement,
+    ephemeral: Option<KeyPair>,
     refill_at: Option<Instant>,
 }
 
 impl Reserve {
-    pub(crate) fn new(rng: &mut Rng) -> Self {
-        Self { ephemeral: Some(rng.secret().into()), refill_at: None }
+    pub(crate) fn new(agreement: &'static dyn KeyAgreement, rng: &mut Rng) -> Self {
+        Self { agreement, ephemeral: Some(KeyPair::new(agreement, rng.bytes())), refill_at: None }
     }
 
-    pub(crate) fn take(&mut self, now: Instant, rng: &mut Rng) -> Ephemeral {
+    pub(crate) fn take(&mut self, now: Instant, rng: &mut Rng) -> KeyPair {
         self.refill_at = Some(now + REFILL_AFTER);
-        self.ephemeral.take().unwrap_or_else(|| rng.secret().into())
+        self.ephemeral.take().unwrap_or_else(|| KeyPair::new(self.agreement, rng.bytes()))
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) {
         if self.refill_at.take_if(|at| *at <= now).is_some() {
-            self.ephemeral.get_or_insert_with(|| rng.secret().into());
+            self.ephemeral.get_or_insert_with(|| KeyPair::new(self.agreement, rng.bytes()));
         }
     }
 
@@ -76,7 +78,7 @@ impl Pending {
         local_index: u32,
         stamp: &Timestamp,
         cookie: Option<&[u8; 16]>,
-        ephemeral: Ephemeral,
+        ephemeral: KeyPair,
     ) -> Result<Self, ExchangeFailed> {
         let own = identity.static_key();
         let (noise, message) = Initiation::write(PROLOGUE, &own.0, (&responder.0, shared), ephemeral, stamp)?;
@@ -95,7 +97,7 @@ impl Pending {
         psk: &[u8; 32],
         resp: &[u8; RESP_LEN],
     ) -> Result<(u32, TrafficKeys), ExchangeFailed> {
-        let (keys, _) = self.noise.finish(identity.secret(), psk, &resp[12..12 + 32 + TAG_LEN])?;
+        let (keys, _) = self.noise.finish(identity.static_pair(), psk, &resp[12..12 + 32 + TAG_LEN])?;
         Ok((u32_at(resp, 4), keys))
     }
 
@@ -141,7 +143,7 @@ impl InitReceived {
         self,
         local_index: u32,
         psk: &[u8; 32],
-        ephemeral: &Ephemeral,
+        ephemeral: &KeyPair,
     ) -> Result<(Vec<u8>, TrafficKeys), ExchangeFailed> {
         let initiator = self.static_key;
         let (keys, message) = self.noise.respond(ephemeral, psk, &[])?;
@@ -293,12 +295,14 @@ pub(crate) const NO_PSK: [u8; 32] = [0; 32];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agreement::PORTABLE;
 
     fn init(rng: &mut Rng, responder: &Identity, cookie: Option<&[u8; 16]>) -> Pending {
         let initiator = Identity::from_seed([1; 32]);
         let key = responder.static_key();
-        let shared = StaticShared::new(initiator.secret(), &key.0).expect("an honest key");
-        Pending::start(&initiator, (&key, &shared), 77, &tai64n(5), cookie, rng.secret().into()).expect("an honest key")
+        let shared = StaticShared::new(initiator.static_pair(), &key.0).expect("an honest key");
+        let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
+        Pending::start(&initiator, (&key, &shared), 77, &tai64n(5), cookie, ephemeral).expect("an honest key")
     }
 
     #[test]
@@ -308,7 +312,8 @@ mod tests {
         let datagram: [u8; INIT_LEN] = pending.datagram.clone().try_into().expect("148 bytes");
         let received = InitReceived::read(&b, &datagram, |_| None).expect("valid");
         assert_eq!((received.static_key, received.remote_index, received.stamp), (a.static_key(), 77, tai64n(5)));
-        let (resp, keys) = received.respond(88, &NO_PSK, &rng.secret().into()).expect("valid");
+        let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
+        let (resp, keys) = received.respond(88, &NO_PSK, &ephemeral).expect("valid");
         let resp: [u8; RESP_LEN] = resp.try_into().expect("92 bytes");
         let (index, ours) = pending.finish(&a, &NO_PSK, &resp).expect("valid");
         assert_eq!((index, ours.send, ours.receive), (88, keys.receive, keys.send));
@@ -317,9 +322,9 @@ mod tests {
     #[test]
     fn the_key_for_the_next_exchange_is_made_a_moment_after_the_last() {
         let (mut rng, now) = (Rng::new([3; 32]), Instant::from_micros(7));
-        let mut reserve = Reserve::new(&mut rng);
+        let mut reserve = Reserve::new(&PORTABLE, &mut rng);
         let (first, second) = (reserve.take(now, &mut rng), reserve.take(now, &mut rng));
-        assert_ne!(first.public, second.public);
+        assert_ne!(first.public(), second.public());
         let at = reserve.poll_timeout().expect("it waits");
         assert_eq!(at, now + REFILL_AFTER);
         reserve.handle_timeout(now, &mut rng);

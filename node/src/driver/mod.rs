@@ -11,7 +11,6 @@ mod state;
 mod streams;
 mod watch;
 
-use crate::aead;
 use crate::command::{Answer, COMMANDS_MAX, Command, Handle, stopped};
 use crate::config::{Config, RendezvousConfig};
 use crate::courier::Courier;
@@ -21,6 +20,7 @@ use crate::home::{Home, entropy};
 use crate::ipc::server::{ClientId, Ipc};
 use crate::store::{Done, Job, Saved, Worker, wall_s};
 use crate::udp::Udp;
+use crate::{aead, agreement};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -208,6 +208,7 @@ fn core_config(
     };
     let mut core = pilot_core::Config::new(identity, entropy());
     core.aead = aead::fastest();
+    core.agreement = agreement::fastest();
     core.wall_at_zero_us = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);
     core.addr = saved.addr;
     core.datagram_len_max = config.datagram_len_max;

@@ -33,6 +33,7 @@ impl Driver {
             "home": self.home.path(),
             "udp": self.udp.local_addr().map(|a| a.to_string()).unwrap_or_default(),
             "cipher": endpoint.cipher(),
+            "key_agreement": endpoint.key_agreement(),
             "rendezvous": state,
             "rendezvous_refusal": why,
             "rendezvous_address": endpoint.rendezvous_address().map(|(key, addr)| format!("{key}@{addr}")),
