@@ -42,6 +42,12 @@ pub enum PathAddr {
     Relay(u32),
 }
 
+impl PathAddr {
+    pub(crate) const fn is_direct(self) -> bool {
+        matches!(self, Self::Direct(_))
+    }
+}
+
 impl fmt::Display for PathAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -153,18 +159,13 @@ impl Paths {
     }
 
     pub(crate) fn relay(&self) -> Option<PathAddr> {
-        self.list.iter().map(|p| p.addr).find(|a| matches!(a, PathAddr::Relay(_)))
+        self.list.iter().map(|p| p.addr).find(|a| !a.is_direct())
     }
 
     /// Size of the datagrams that may be sent on the selected path. Unit: bytes, without the relay leg's header.
     pub(crate) fn datagram_len(&self) -> usize {
         let path = self.selected.and_then(|addr| self.find(addr));
         path.map_or(DATAGRAM_LEN_BASE, |p| p.datagram_len)
-    }
-
-    /// Everywhere an exchange should be tried: all at once, the first valid answer wins.
-    pub(crate) fn exchange_targets(&self) -> impl Iterator<Item = PathAddr> + '_ {
-        self.list.iter().map(|p| p.addr)
     }
 
     fn find(&self, addr: PathAddr) -> Option<&Path> {
@@ -207,13 +208,21 @@ impl Paths {
         self.add(new);
     }
 
-    /// An exchange finished, or the peer spoke first, over this path: it works now.
-    pub(crate) fn select_working(&mut self, addr: PathAddr) {
+    /// The process at the other end is gone: where it might have been reached besides is worth nothing any more. The address
+    /// in use may come back.
+    pub(crate) fn forget_candidates(&mut self) {
+        let selected = self.selected;
+        self.list.retain(|p| !p.addr.is_direct() || Some(p.addr) == selected);
+    }
+
+    /// An exchange finished, or the peer spoke first, over this path: it works now. Within a tunnel that `stood` before, a
+    /// direct path is not given up because the relay was faster this time.
+    pub(crate) fn select_working(&mut self, addr: PathAddr, stood: bool) {
         self.add(addr);
         if let Some(path) = self.find_mut(addr) {
             path.validated = true;
         }
-        let keeps_direct = matches!(addr, PathAddr::Relay(_)) && matches!(self.selected, Some(PathAddr::Direct(_)));
+        let keeps_direct = stood && !addr.is_direct() && self.selected.is_some_and(|selected| selected.is_direct());
         if !keeps_direct {
             self.select(addr);
         }
@@ -422,7 +431,7 @@ mod tests {
     fn data_starts_on_the_relay_and_moves_to_a_direct_path_that_answers() {
         let (mut paths, mut rng, now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
         paths.set_relay(7);
-        paths.select_working(PathAddr::Relay(7));
+        paths.select_working(PathAddr::Relay(7), false);
         paths.add(direct(1));
         paths.start_round(now);
         paths.handle_timeout(now, true, true, &mut rng);
@@ -434,10 +443,32 @@ mod tests {
     }
 
     #[test]
+    fn a_new_tunnel_uses_the_path_that_answered_and_an_old_one_keeps_its_direct_path() {
+        let mut paths = Paths::default();
+        paths.set_relay(7);
+        paths.select_working(direct(1), false);
+        paths.select_working(PathAddr::Relay(7), true);
+        assert_eq!(paths.selected(), Some(direct(1)));
+        paths.select_working(PathAddr::Relay(7), false);
+        assert_eq!(paths.selected(), Some(PathAddr::Relay(7)), "the address may be another's by now");
+    }
+
+    #[test]
+    fn of_a_process_that_is_gone_only_the_relay_and_the_address_in_use_are_kept() {
+        let mut paths = Paths::default();
+        (1..9).for_each(|port| paths.add(direct(port)));
+        paths.set_relay(7);
+        paths.select_working(direct(4), false);
+        paths.forget_candidates();
+        let left: alloc::vec::Vec<_> = paths.list().iter().map(|path| path.addr).collect();
+        assert_eq!(left, [direct(4), PathAddr::Relay(7)]);
+    }
+
+    #[test]
     fn rounds_follow_the_schedule_and_stop_for_peers_out_of_use() {
         let (mut paths, mut rng, mut now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
         paths.set_relay(7);
-        paths.select_working(PathAddr::Relay(7));
+        paths.select_working(PathAddr::Relay(7), false);
         paths.add(direct(1));
         paths.start_round(now);
         let mut times = Vec::new();
@@ -457,7 +488,7 @@ mod tests {
     #[test]
     fn larger_datagrams_are_used_once_proven_and_given_up_when_refused() {
         let (mut paths, mut rng, mut now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
-        paths.select_working(direct(1));
+        paths.select_working(direct(1), false);
         assert_eq!(paths.datagram_len(), DATAGRAM_LEN_BASE);
         for size in [1452, 1472] {
             paths.handle_timeout(now, true, true, &mut rng);
@@ -481,7 +512,7 @@ mod tests {
     #[test]
     fn the_table_has_a_maximum_and_keeps_what_works() {
         let mut paths = Paths::default();
-        paths.select_working(direct(1));
+        paths.select_working(direct(1), false);
         (2..200).for_each(|port| paths.add(direct(port)));
         assert_eq!(paths.list().len(), PATHS_MAX);
         assert_eq!(paths.selected(), Some(direct(1)));
@@ -491,7 +522,7 @@ mod tests {
     #[test]
     fn a_moved_peer_is_followed_only_after_a_probe_round_trip() {
         let (mut paths, mut rng, now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
-        paths.select_working(direct(1));
+        paths.select_working(direct(1), false);
         paths.on_moved(now, direct(2), &mut rng);
         assert_eq!(paths.selected(), Some(direct(1)));
         assert!(answered(&mut paths, now, direct(2)));

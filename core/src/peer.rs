@@ -63,6 +63,8 @@ pub(crate) struct ExchangeInProgress {
     pub(crate) pending: Pending,
     pub(crate) started: Instant,
     sent_at: Instant,
+    /// When it went over the relay too, if later.
+    relayed_at: Option<Instant>,
     attempts: usize,
     resend_at: Instant,
     /// Somebody other than the path (a verb, a timer) still wants it.
@@ -238,31 +240,41 @@ impl Peer {
         };
         let pause = INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)];
         let resend_at = now + pause + Duration::from_millis(rng.below(333));
-        let knows_address = self.paths.list().iter().any(|path| matches!(path.addr, PathAddr::Direct(_)));
-        let patience = if attempts == 0 && knows_address { RELAY_PATIENCE } else { Duration::ZERO };
+        let knows_address = self.paths.list().iter().any(|path| path.addr.is_direct());
+        let patient = attempts == 0 && knows_address;
         let attempts = attempts + 1;
-        self.exchange =
-            Some(Box::new(ExchangeInProgress { pending, started, sent_at: now, attempts, resend_at, give_up_at }));
-        self.ask_relay_at = Some(now + patience);
-        let targets: Vec<_> = self.paths.exchange_targets().collect();
-        targets.into_iter().for_each(|to| self.send_init(to));
+        let exchange =
+            ExchangeInProgress { pending, started, sent_at: now, relayed_at: None, attempts, resend_at, give_up_at };
+        self.exchange = Some(Box::new(exchange));
+        self.ask_relay_at = Some(now + if patient { RELAY_PATIENCE } else { Duration::ZERO });
+        // All at once: the first valid answer wins.
+        let targets: Vec<_> = self.paths.list().iter().map(|path| path.addr).collect();
+        targets.into_iter().filter(|to| to.is_direct() || !patient).for_each(|to| self.send_init(to));
     }
 
-    /// Sends the INIT in progress over one more path.
-    pub(crate) fn send_init(&mut self, to: PathAddr) {
+    fn send_init(&mut self, to: PathAddr) {
         if let Some(datagram) = self.exchange.as_ref().map(|e| e.pending.datagram.clone()) {
             self.send_raw(to, datagram);
+        }
+    }
+
+    /// Sends the INIT in progress, if there is one, over the relay as well.
+    pub(crate) fn relay_init(&mut self, now: Instant) {
+        if let (Some(exchange), Some(relay)) = (&mut self.exchange, self.paths.relay()) {
+            exchange.relayed_at.get_or_insert(now);
+            self.send_init(relay);
         }
     }
 
     /// We are the initiator and the exchange is done: seal under the new session at once.
     pub(crate) fn install_current(&mut self, now: Instant, session: Session, from: PathAddr) {
         if let Some(exchange) = self.exchange.take() {
-            self.link.on_exchanged(now.since(exchange.sent_at));
+            let relayed_at = exchange.relayed_at.filter(|_| !from.is_direct());
+            self.link.on_exchanged(now.since(relayed_at.unwrap_or(exchange.sent_at)));
         }
+        self.paths.select_working(from, self.is_up(now));
         self.previous = self.current.take();
         self.make_current(Box::new(session));
-        self.paths.select_working(from);
     }
 
     /// We are the responder: the session waits in `next` until the initiator uses it.
@@ -334,9 +346,9 @@ impl Peer {
         if let Some(session) = self.next.take() {
             effects.established = self.current.is_none();
             self.link.on_exchanged(now.since(session.created));
+            self.paths.select_working(from, self.is_up(now));
             self.previous = self.current.take();
             self.make_current(session);
-            self.paths.select_working(from);
             // Our own attempt has become pointless, unless it was for a path that we wanted.
             if self.is_up(now) {
                 self.exchange = None;
@@ -432,6 +444,7 @@ impl Peer {
         if restarted {
             // Another process speaks: the old link's numbers mean nothing to it.
             effects.restarted = true;
+            self.paths.forget_candidates();
             self.link = Link::new(DATAGRAM_LEN_BASE);
             let hello = self.hello();
             if let Some(session) = &self.current {

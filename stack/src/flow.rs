@@ -34,6 +34,13 @@ pub enum StreamEnd {
     Tunnel(ResetReason),
 }
 
+impl StreamEnd {
+    /// Nobody at the other end knows of the stream any more.
+    pub(crate) const fn is_peer_gone(self) -> bool {
+        matches!(self, Self::Tunnel(reason) if !matches!(reason, ResetReason::Unreachable))
+    }
+}
+
 /// Result of reading from a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recv {

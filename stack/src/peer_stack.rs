@@ -328,6 +328,9 @@ impl PeerStack {
         for mut packet in self.device.outgoing.drain(..) {
             let Some(mut segment) = Segment::parse(packet.bytes()) else { continue };
             let flow = self.flows.get_mut(&(segment.source, segment.destination));
+            if flow.as_ref().is_some_and(|flow| flow.end.is_some_and(StreamEnd::is_peer_gone)) {
+                continue; // a reset for nobody, for which an exchange would begin
+            }
             if segment.is_pure_ack() {
                 outbox.send_pure_ack(u32::from(segment.source) << 16 | u32::from(segment.destination), packet);
                 continue;

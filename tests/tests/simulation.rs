@@ -418,6 +418,19 @@ fn a_farewell_reaches_peers_behind_the_relay() {
     assert!(world.now.since(start) < 200 * MS);
 }
 
+/// Found where a node ended with streams open: TCP's resets for them asked for a tunnel to whoever came next.
+#[test]
+fn a_peer_that_left_is_not_called_back_to_be_told_that_its_streams_are_over() {
+    let mut world = friends(seed(35));
+    let (a, _) = world.open(0, 1, 1000);
+    world.nodes[1].stack.endpoint_mut().close_all();
+    world.run_until("the stream ends", |w| read_all(w, 0, a).1 == Recv::Ended(StreamEnd::Tunnel(ResetReason::Closed)));
+    let before = world.nodes[0].events.len();
+    world.run_for(Duration::from_secs(5));
+    let news = &world.nodes[0].events[before..];
+    assert!(!news.iter().any(|e| matches!(e, Event::Endpoint(EndpointEvent::Up(_)))), "{news:?}");
+}
+
 /// A full window whose reopening gets lost must not be the end: the link resends the newest acknowledgement.
 #[test]
 fn a_lost_window_update_never_stalls_a_stream() {

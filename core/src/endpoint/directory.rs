@@ -438,7 +438,7 @@ impl Endpoint {
                 self.set_relay(peer, channel);
                 if let Some(entry) = self.peers.get_mut(&peer) {
                     entry.peer.away = !online;
-                    entry.peer.send_init(PathAddr::Relay(channel));
+                    entry.peer.relay_init(now);
                 }
                 self.touch(peer);
             }

@@ -542,6 +542,9 @@ impl Endpoint {
             entry.timer = None;
             let given_up = entry.peer.handle_timeout(now, &mut self.rng);
             let wants_relay = entry.peer.take_relay_wish(now);
+            if wants_relay {
+                entry.peer.relay_init(now);
+            }
             if given_up {
                 let reason = if entry.peer.away { ResetReason::Away } else { ResetReason::Unreachable };
                 self.reset_peer(now, id, reason);
@@ -644,6 +647,9 @@ impl Endpoint {
     fn reset_peer(&mut self, now: Instant, id: PeerId, reason: ResetReason) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         entry.peer.reset();
+        if reason == ResetReason::Closed {
+            entry.peer.paths.forget_candidates();
+        }
         let role = entry.peer.role;
         self.events.push_back(Event::Reset(id, reason));
         match role {

@@ -4,6 +4,7 @@ use super::*;
 use crate::aead::AeadKey;
 use crate::identity::NodeRecord;
 use crate::trust::{Me, Terms};
+use crate::wire::RELAY_HEADER_LEN;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::boxed::Box;
 use std::vec;
@@ -215,6 +216,39 @@ fn the_relay_is_asked_for_after_a_moment_when_the_address_is_known() {
     };
     assert!(!wishes(1, 1000), "it was asked for at once");
     assert!(!wishes(0, 4) && wishes(0, 5) && !wishes(0, 1000), "once");
+}
+
+/// Found where a peer was asked over the relay 5 ms after its old address: the answer passed for one that took that much
+/// longer, and streams got rings for such a path.
+#[test]
+fn a_relayed_exchange_waits_for_the_direct_one_and_does_not_count_that_as_delay() {
+    let mut pair = Pair::new();
+    let beacon: SocketAddr = SocketAddr::from(([192, 0, 2, 99], 4000));
+    let key = Identity::from_seed([9; 32]).static_key();
+    pair.ends.iter_mut().for_each(|end| end.set_rendezvous(Instant::ZERO, key, beacon));
+    let ids = [pair.peer(0), pair.peer(1)];
+    let paths = &mut pair.ends[0].peers.get_mut(&ids[0]).expect("pinned").peer.paths;
+    paths.set_relay(7);
+    paths.select_working(PathAddr::Direct(addr_of(1)), false);
+    let relayed = |end: &mut Endpoint, ms: u64, len| {
+        let (mut out, mut found) = (Vec::new(), None);
+        while let Some(transmit) = end.poll_transmit(Instant::from_micros(ms * 1000), &mut out) {
+            if transmit.to == beacon && out.len() == RELAY_HEADER_LEN + len {
+                found = Some(out[RELAY_HEADER_LEN..].to_vec());
+            }
+        }
+        found
+    };
+    pair.send(0, b"packet");
+    assert_eq!(relayed(&mut pair.ends[0], 0, INIT_LEN), None);
+    pair.ends[0].handle_timeout(Instant::from_micros(5000));
+    let init = relayed(&mut pair.ends[0], 5, INIT_LEN).expect("by now").try_into().expect("its length");
+    pair.ends[1].handle_init(Instant::from_micros(6000), PathAddr::Relay(8), &init).expect("valid");
+    let resp = relayed(&mut pair.ends[1], 6, RESP_LEN).expect("an answer").try_into().expect("its length");
+    pair.ends[0].handle_resp(Instant::from_micros(8000), PathAddr::Relay(7), &resp).expect("valid");
+    assert_eq!(pair.ends[0].srtt(ids[0]), Some(Duration::from_millis(3)));
+    let peer = &pair.ends[0].peers[&ids[0]].peer;
+    assert_eq!(peer.paths.selected(), Some(PathAddr::Relay(7)), "the way that is known to work");
 }
 
 #[test]
