@@ -15,14 +15,15 @@ pub fn fastest() -> &'static dyn KeyAgreement {
 #[cfg(all(feature = "graviola", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod graviola_backend {
     use graviola::key_agreement::x25519::{PublicKey, StaticPrivateKey};
-    use pilot_core::agreement::KeyAgreement;
+    use pilot_core::agreement::{KeyAgreement, PORTABLE};
 
     /// Only for processors with which `graviola::util::is_cpu_supported` agrees; it panics on others.
     pub(super) struct Graviola;
 
     impl KeyAgreement for Graviola {
+        /// Key pairs are made while nobody waits; graviola's tables for them would add 60 KB to the library.
         fn public(&self, secret: &[u8; 32]) -> [u8; 32] {
-            StaticPrivateKey::from_array(secret).public_key().as_bytes()
+            PORTABLE.public(secret)
         }
 
         fn agree(&self, secret: &[u8; 32], public: &[u8; 32]) -> Option<[u8; 32]> {
