@@ -215,8 +215,8 @@ impl Paths {
         self.list.retain(|p| !p.addr.is_direct() || Some(p.addr) == selected);
     }
 
-    /// An exchange finished, or the peer spoke first, over this path: it works now. Within a tunnel that `stood` before, a
-    /// direct path is not given up because the relay was faster this time.
+    /// An exchange finished, or the peer spoke first, over this path: it works now. Within a tunnel that `stood` and was
+    /// answered in before, a direct path is not given up because the relay was faster this time.
     pub(crate) fn select_working(&mut self, addr: PathAddr, stood: bool) {
         self.add(addr);
         if let Some(path) = self.find_mut(addr) {

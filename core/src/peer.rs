@@ -13,7 +13,7 @@ use crate::noise::{StaticShared, TrafficKeys};
 use crate::path::{PathAddr, Paths, Probe, emit_probe_frames};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
-use crate::tunnel::exchange::{Pending, Timestamp};
+use crate::tunnel::exchange::{Incarnation, Pending, Timestamp};
 use crate::tunnel::session::{OpenError, Session};
 use crate::tunnel::{GIVE_UP_AFTER, INIT_RESEND, REJECT_AFTER};
 use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, DATAGRAM_LEN_BASE, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
@@ -34,6 +34,9 @@ const SUSPECT_SILENCE: Duration = Duration::from_millis(300);
 /// The same after which new keys are asked for: the peer may have lost ours. A peer that still speaks under them has not.
 const EXCHANGE_PROBES: u32 = 3;
 const EXCHANGE_SILENCE: Duration = Duration::from_secs(1);
+/// After so long a silence one probe is enough: the peer may well have been replaced by another process meanwhile, and an
+/// exchange too many costs little. Source: own choice.
+const EXCHANGE_SILENCE_LONG: Duration = Duration::from_secs(5);
 /// All keys are erased after this time without an exchange. Source: wire.md.
 const ERASE_AFTER: Duration = Duration::from_secs(3 * REJECT_AFTER.as_secs());
 /// How long an exchange is tried when the rendezvous says that the peer is not connected.
@@ -116,9 +119,10 @@ pub(crate) struct Peer {
     introduced: [Option<u32>; 3],
     /// Our own signed record, as all peers get it.
     record: Arc<[u8]>,
-    /// This side's and the other side's incarnation of the tunnel.
-    instance: u64,
-    remote_instance: Option<u64>,
+    pub(crate) incarnation: Incarnation,
+    remote_incarnation: Option<Incarnation>,
+    /// The process at the other end has said who it is.
+    met: bool,
     remote_record: Vec<u8>,
     close: Option<u8>,
     keepalive_at: Option<Instant>,
@@ -163,8 +167,9 @@ impl Peer {
             next: None,
             introduced: [None; 3],
             record: Arc::default(),
-            instance: rng.u64(),
-            remote_instance: None,
+            incarnation: Incarnation(rng.bytes()),
+            remote_incarnation: None,
+            met: false,
             remote_record: Vec::new(),
             close: None,
             keepalive_at: None,
@@ -214,10 +219,9 @@ impl Peer {
         self.record = record;
     }
 
-    /// Our HELLO: incarnation, then signed record.
+    /// Our HELLO: our signed record.
     fn hello(&self) -> Vec<u8> {
-        let mut hello = Vec::with_capacity(8 + 2 + self.record.len());
-        hello.put_u64(self.instance);
+        let mut hello = Vec::with_capacity(2 + self.record.len());
         hello.put_bytes(&self.record);
         hello
     }
@@ -261,20 +265,21 @@ impl Peer {
     /// Sends the INIT in progress, if there is one, over the relay as well.
     pub(crate) fn relay_init(&mut self, now: Instant) {
         if let (Some(exchange), Some(relay)) = (&mut self.exchange, self.paths.relay()) {
-            exchange.relayed_at.get_or_insert(now);
+            exchange.relayed_at = Some(now); // too short a time at worst, which costs a probe too many
             self.send_init(relay);
         }
     }
 
-    /// We are the initiator and the exchange is done: seal under the new session at once.
-    pub(crate) fn install_current(&mut self, now: Instant, session: Session, from: PathAddr) {
+    /// We are the initiator and the exchange is done: seal under the new session at once. True when the peer is another
+    /// incarnation than before.
+    pub(crate) fn install_current(&mut self, now: Instant, session: Session, from: PathAddr) -> bool {
+        self.paths.select_working(from, self.is_up(now) && self.link.unanswered_probes() == 0);
+        let restarted = self.make_current(Box::new(session));
         if let Some(exchange) = self.exchange.take() {
             let relayed_at = exchange.relayed_at.filter(|_| !from.is_direct());
             self.link.on_exchanged(now.since(relayed_at.unwrap_or(exchange.sent_at)));
         }
-        self.paths.select_working(from, self.is_up(now));
-        self.previous = self.current.take();
-        self.make_current(Box::new(session));
+        restarted
     }
 
     /// We are the responder: the session waits in `next` until the initiator uses it.
@@ -283,28 +288,44 @@ impl Peer {
         provider: &'static dyn AeadProvider,
         keys: &TrafficKeys,
         indexes: (u32, u32),
+        incarnation: Incarnation,
         now: Instant,
     ) {
-        self.next = Some(Box::new(Session::new(provider, keys, indexes, false, now)));
+        self.next = Some(Box::new(Session::new(provider, keys, indexes, false, now).of(incarnation)));
     }
 
-    fn make_current(&mut self, session: Box<Session>) {
+    /// True when the peer is another incarnation than before: the old link's numbers mean nothing to it, and nothing that
+    /// was meant for the old one is given to it.
+    fn make_current(&mut self, session: Box<Session>) -> bool {
+        let restarted = self.remote_incarnation.is_some_and(|before| before != session.incarnation);
+        self.next.take_if(|next| next.incarnation != session.incarnation);
+        if restarted {
+            (self.current, self.met) = (None, false);
+            self.link = Link::new(DATAGRAM_LEN_BASE);
+            self.paths.forget_candidates();
+        }
+        self.remote_incarnation = Some(session.incarnation);
         self.link.start_epoch(session.remote_index, session.next_counter(), self.hello());
-        self.current = Some(session);
+        self.previous = self.current.replace(session);
         self.suspected = false;
+        restarted
     }
 
     /// Forgets the tunnel but not the peer: whatever was in flight is lost, paths stay as hints.
-    pub(crate) fn reset(&mut self) {
-        (self.previous, self.current, self.next) = (None, None, None);
-        (self.exchange, self.overflow, self.remote_instance) = (None, None, None);
+    pub(crate) fn reset(&mut self, rng: &mut Rng) {
+        // The peer may not have noticed; this tells it.
+        self.incarnation = Incarnation(rng.bytes());
         self.link = Link::new(DATAGRAM_LEN_BASE);
+        (self.previous, self.current, self.next) = (None, None, None);
+        (self.exchange, self.overflow, self.remote_incarnation, self.met) = (None, None, None, false);
         self.suspected = false;
     }
 
     // Input.
 
-    /// Opens a DATA datagram and handles its frames. PN1: nothing before the tag has verified.
+    /// Opens a DATA datagram and handles its frames. PN1: nothing before the tag has verified. What the endpoint must know
+    /// is noted in `effects`, of a datagram with a frame that is refused, too.
+    #[expect(clippy::too_many_arguments, reason = "one datagram's whole context, used in one place")]
     pub(crate) fn handle_data(
         &mut self,
         now: Instant,
@@ -313,7 +334,8 @@ impl Peer {
         datagram: &mut [u8],
         rng: &mut Rng,
         sink: &mut dyn Sink,
-    ) -> Result<Effects, Discard> {
+        effects: &mut Effects,
+    ) -> Result<(), Discard> {
         let len = datagram.len();
         let slots = [&mut self.previous, &mut self.current, &mut self.next];
         let session = slots.into_iter().flatten().find(|s| s.local_index == receiver).ok_or(Discard::UnknownIndex)?;
@@ -325,30 +347,30 @@ impl Peer {
             OpenError::Replay => Discard::Replay,
             OpenError::Tag | OpenError::Counter => Discard::Tag,
         })?;
-        let mut effects = Effects::default();
         self.bytes_received += len as u64;
         self.last_received = Some(now);
         self.rest_at.get_or_insert(now + REST_AFTER);
         self.away = false;
-        self.promote(now, receiver, from, &mut effects);
+        self.promote(now, (receiver, counter), from, effects);
         if newest && self.paths.selected() != Some(from) {
             self.paths.on_moved(now, from, rng);
         }
-        self.handle_frames(now, from, (receiver, remote_index), plaintext, counter, rng, sink, &mut effects)?;
-        Ok(effects)
+        self.handle_frames(now, from, (receiver, remote_index), plaintext, counter, rng, sink, effects)
     }
 
     /// The initiator has used the session in `next`: it becomes the one we seal under.
-    fn promote(&mut self, now: Instant, receiver: u32, from: PathAddr, effects: &mut Effects) {
+    fn promote(&mut self, now: Instant, (receiver, counter): (u32, u64), from: PathAddr, effects: &mut Effects) {
         if self.next.as_ref().is_none_or(|s| s.local_index != receiver) {
             return;
         }
         if let Some(session) = self.next.take() {
-            effects.established = self.current.is_none();
-            self.link.on_exchanged(now.since(session.created));
-            self.paths.select_working(from, self.is_up(now));
-            self.previous = self.current.take();
-            self.make_current(session);
+            let (was_up, created) = (self.current.is_some(), session.created);
+            self.paths.select_working(from, self.is_up(now) && self.link.unanswered_probes() == 0);
+            effects.restarted = self.make_current(session);
+            effects.established = !was_up || effects.restarted;
+            if counter == 0 {
+                self.link.on_exchanged(now.since(created)); // what comes later may have been lost before
+            }
             // Our own attempt has become pointless, unless it was for a path that we wanted.
             if self.is_up(now) {
                 self.exchange = None;
@@ -417,17 +439,14 @@ impl Peer {
         Ok(())
     }
 
-    /// HELLO: the peer's incarnation and its signed record, which binds its identity to the key of the exchange.
+    /// HELLO: the peer's signed record, which binds its identity to the key of the exchange.
     fn handle_hello(&mut self, local: u32, hello: &[u8], effects: &mut Effects) -> Result<(), Discard> {
-        let mut r = Reader::new(hello);
-        let instance = r.u64().map_err(|_| Discard::Malformed)?;
-        let bytes = r.bytes(NodeRecord::LEN_MAX).map_err(|_| Discard::Malformed)?;
-        let restarted = self.remote_instance.is_some_and(|before| before != instance);
+        let bytes = Reader::new(hello).bytes(NodeRecord::LEN_MAX).map_err(|_| Discard::Malformed)?;
         // A pin binds both keys already, and the exchange has proven one: no signature says more. Records that were
         // verified before need no second look either, but another process is introduced anew.
         let is_pinned = self.role == Role::Trusted;
         let is_known = is_pinned || self.remote_record == bytes;
-        if restarted || !is_known || self.remote_instance.is_none() {
+        if !(is_known && self.met) {
             let parse = if is_known { NodeRecord::parse_unverified } else { NodeRecord::parse };
             let record = parse(bytes).map_err(|_| Discard::Malformed)?;
             if record.static_key != self.static_key || self.identity.is_some_and(|known| known != record.identity) {
@@ -438,18 +457,7 @@ impl Peer {
                 self.remote_record = bytes.into();
                 effects.introduced = Some(record);
             }
-            effects.met = true;
-        }
-        self.remote_instance = Some(instance);
-        if restarted {
-            // Another process speaks: the old link's numbers mean nothing to it.
-            effects.restarted = true;
-            self.paths.forget_candidates();
-            self.link = Link::new(DATAGRAM_LEN_BASE);
-            let hello = self.hello();
-            if let Some(session) = &self.current {
-                self.link.start_epoch(session.remote_index, session.next_counter(), hello);
-            }
+            (self.met, effects.met) = (true, true);
         }
         if !self.introduced.contains(&Some(local)) {
             self.introduced.rotate_right(1);
@@ -516,7 +524,9 @@ impl Peer {
             None => {
                 let rekey =
                     self.current.as_ref().is_some_and(|s| s.wants_rekey(now)) && (self.in_use || self.link.is_busy());
-                let unanswered = self.current.is_some() && self.is_unanswered(now, EXCHANGE_PROBES, EXCHANGE_SILENCE);
+                let unanswered = self.is_unanswered(now, EXCHANGE_PROBES, EXCHANGE_SILENCE)
+                    || self.is_unanswered(now, 1, EXCHANGE_SILENCE_LONG);
+                let unanswered = self.current.is_some() && unanswered;
                 rekey || unanswered || self.wants_session(now)
             }
         }

@@ -1,20 +1,20 @@
 //! Owns the outside of every PN1 datagram: five types, told apart by their first byte.
 //!
 //! ```text
-//!  1 INIT   148  type ver flags2 | sender 4 | e 32 | static 48 | timestamp 28 | mac1 16 | mac2 16
-//!  2 RESP    92  type ver flags2 | sender 4 | receiver 4 | e 32 | empty 16 | mac1 16 | mac2 16
+//!  1 INIT   156  type ver flags2 | sender 4 | e 32 | static 48 | timestamp 12, incarnation 8, tag 16 | mac1 16 | mac2 16
+//!  2 RESP   100  type ver flags2 | sender 4 | receiver 4 | e 32 | incarnation 8, tag 16 | mac1 16 | mac2 16
 //!  3 COOKIE  64  type ver flags2 | receiver 4 | nonce 24 | cookie 32
 //!  4 DATA  32+n  type 0 0 0      | receiver 4 | counter 8 | n bytes of frames | tag 16
 //!  5 RELAY 16+n  type 0 0 0      | channel 4 | tag 8 | one of the datagrams above
 //! ```
-//! Integers are little-endian. Source: wire.md; the sizes of 1–4 are WireGuard's, deliberately.
+//! Integers are little-endian. Source: wire.md; the sizes of 1–4 are WireGuard's, deliberately, but for the incarnations.
 
 /// Protocol version in INIT, RESP and COOKIE.
 pub const VERSION: u8 = 1;
 /// Size of an INIT datagram. Unit: bytes.
-pub const INIT_LEN: usize = 148;
+pub const INIT_LEN: usize = 156;
 /// Size of a RESP datagram. Unit: bytes.
-pub const RESP_LEN: usize = 92;
+pub const RESP_LEN: usize = 100;
 /// Size of a COOKIE datagram. Unit: bytes.
 pub const COOKIE_LEN: usize = 64;
 /// Bytes in front of a DATA datagram's frames; they are the cipher's additional data.

@@ -30,6 +30,7 @@ use crate::trust::TrustBook;
 use crate::tunnel::exchange::{
     Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Reserve, Timestamp, source_bytes, tai64n,
 };
+use crate::tunnel::session::Session;
 use crate::wire::{Datagram, INIT_LEN, RESP_LEN, WireError, emit_relay_header, relay_tag};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -416,8 +417,9 @@ impl Endpoint {
         let mut no_sink = NoSink;
         // Gate: only a pinned peer's packets reach a stack.
         let sink: &mut dyn Sink = if entry.peer.role == Role::Trusted { sink } else { &mut no_sink };
-        let result = entry.peer.handle_data(now, from, (receiver, counter), datagram, &mut self.rng, sink);
-        let result = result.map(|effects| self.apply(now, id, effects));
+        let (rng, mut effects) = (&mut self.rng, Effects::default());
+        let result = entry.peer.handle_data(now, from, (receiver, counter), datagram, rng, sink, &mut effects);
+        self.apply(now, id, effects);
         self.touch(id);
         result
     }
@@ -488,14 +490,15 @@ impl Endpoint {
         if entry.peer.last_stamp.is_some_and(|last| received.stamp <= last) {
             return Err(Discard::Replay);
         }
-        let (stamp, remote_index) = (received.stamp, received.remote_index);
+        let (stamp, remote_index, incarnation) = (received.stamp, received.remote_index, received.incarnation);
         entry.peer.shared.get_or_insert_with(|| received.shared().clone());
         let own = self.reserve.take(now, &mut self.rng);
-        let (resp, keys) = received.respond(index, &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
+        let (resp, keys) =
+            received.respond((index, entry.peer.incarnation), &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
         entry.peer.last_stamp = Some(stamp);
         self.recent_inits.rotate_right(1);
         self.recent_inits[0] = ephemeral;
-        entry.peer.install_next(self.aead, &keys, (index, remote_index), now);
+        entry.peer.install_next(self.aead, &keys, (index, remote_index), incarnation, now);
         entry.peer.send_raw(from, resp);
         self.touch(id);
         Ok(())
@@ -519,11 +522,15 @@ impl Endpoint {
         let exchange =
             entry.peer.exchange.as_ref().filter(|e| e.pending.local_index == index).ok_or(Discard::Unexpected)?;
         let finished = exchange.pending.finish(&self.identity, &entry.peer.secret, resp);
-        let (remote_index, keys) = finished.map_err(|_| Discard::Tag)?;
-        let session = crate::tunnel::session::Session::new(self.aead, &keys, (index, remote_index), true, now);
+        let (remote_index, incarnation, keys) = finished.map_err(|_| Discard::Tag)?;
+        let session = Session::new(self.aead, &keys, (index, remote_index), true, now).of(incarnation);
         let was_up = entry.peer.is_up(now);
-        entry.peer.install_current(now, session, from);
-        if !was_up {
+        let restarted = entry.peer.install_current(now, session, from);
+        if restarted {
+            self.events.push_back(Event::Reset(id, ResetReason::Restarted));
+            self.on_restarted(now, id);
+        }
+        if !was_up || restarted {
             self.events.push_back(Event::Up(id));
         }
         self.on_established(now, id);
@@ -646,7 +653,7 @@ impl Endpoint {
     /// Forgets the tunnel with a peer and says so; a stranger is forgotten altogether.
     fn reset_peer(&mut self, now: Instant, id: PeerId, reason: ResetReason) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        entry.peer.reset();
+        entry.peer.reset(&mut self.rng);
         if reason == ResetReason::Closed {
             entry.peer.paths.forget_candidates();
         }
@@ -722,7 +729,14 @@ impl Endpoint {
         let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
         let own = self.reserve.take(now, &mut self.rng);
-        let pending = Pending::start(&self.identity, (&key, &shared), index, &stamp, cookie.as_ref(), own);
+        let pending = Pending::start(
+            &self.identity,
+            (&key, &shared),
+            index,
+            (&stamp, entry.peer.incarnation),
+            cookie.as_ref(),
+            own,
+        );
         entry.peer.shared = Some(shared);
         let Ok(pending) = pending else { return };
         entry.peer.begin_exchange(now, pending, &mut self.rng);

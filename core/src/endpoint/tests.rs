@@ -251,6 +251,27 @@ fn a_relayed_exchange_waits_for_the_direct_one_and_does_not_count_that_as_delay(
     assert_eq!(peer.paths.selected(), Some(PathAddr::Relay(7)), "the way that is known to work");
 }
 
+/// Found by `chaos`: one side had given its tunnel up and forgotten the link, the other had not, and held on to streams that
+/// nobody knew any more.
+#[test]
+fn a_side_that_gave_up_is_another_incarnation_to_the_other() {
+    for who_speaks_first in [0, 1] {
+        let mut pair = Pair::new();
+        pair.send(0, b"one");
+        pair.run_for(DELAY * 10);
+        let id = pair.peer(0);
+        pair.ends[0].reset_peer(pair.now, id, ResetReason::Unreachable);
+        pair.events[1].clear();
+        pair.send(who_speaks_first, b"lost or not");
+        pair.run_for(Duration::from_secs(5));
+        let id = pair.peer(1);
+        assert!(pair.events[1].contains(&Event::Reset(id, ResetReason::Restarted)), "{:?}", pair.events[1]);
+        [0, 1].into_iter().for_each(|side| pair.send(side, b"two"));
+        pair.run_for(DELAY * 10);
+        assert!([0, 1].iter().all(|side| pair.inboxes[*side].0.contains(&b"two".to_vec())));
+    }
+}
+
 #[test]
 fn a_forged_datagram_with_a_huge_counter_changes_nothing() {
     let mut pair = Pair::new();

@@ -347,11 +347,12 @@ impl Link {
         }
         let timeout = self.rtt.probe_timeout(self.probes);
         if self.sent.probe_deadline(timeout).is_some_and(|at| at <= now) {
-            self.probe();
+            self.probe(now);
         }
     }
 
-    fn probe(&mut self) {
+    fn probe(&mut self, now: Instant) {
+        self.sent.on_probe(now);
         self.probes += 1;
         self.stats.probes += 1;
         self.probe_credit = PROBES;

@@ -16,6 +16,8 @@ const GRANULARITY: Duration = Duration::from_millis(1);
 const RTT_INITIAL: Duration = Duration::from_millis(250);
 /// Doublings of the probe timeout.
 const BACKOFF_MAX: u32 = 6;
+/// Backing off ends here: whoever comes back is found soon. Source: own choice; a probe now and then costs nothing.
+const BACKOFF_TIMEOUT_MAX: Duration = Duration::from_secs(3);
 
 /// What a datagram carried that matters after it is sent.
 #[derive(Debug)]
@@ -120,6 +122,7 @@ pub(crate) struct SentLog {
     /// and not what it repeats.
     holes: BTreeSet<u64>,
     last_sent_at: Instant,
+    last_probed_at: Instant,
 }
 
 /// What an ACK frame acknowledged for the first time.
@@ -251,9 +254,17 @@ impl SentLog {
         (self.first < largest).then(|| oldest.at + allowance)
     }
 
-    /// When silence has lasted long enough to probe.
+    /// When silence has lasted long enough to probe: `timeout` after the newest datagram (RFC 9002 §6.2.1), but not much
+    /// later because new ones are sent again and again.
     pub(crate) fn probe_deadline(&self, timeout: Duration) -> Option<Instant> {
-        (!self.is_empty()).then(|| self.last_sent_at + timeout)
+        let oldest = self.entries.front()?.as_ref()?;
+        let silent_since = oldest.at.max(self.delivery.at).max(self.last_probed_at);
+        Some((self.last_sent_at + timeout).min(silent_since + timeout * 2))
+    }
+
+    /// Notes that [`SentLog::probe_deadline`] has come.
+    pub(crate) const fn on_probe(&mut self, now: Instant) {
+        self.last_probed_at = now;
     }
 
     /// The oldest datagram in flight, to be sent again.
@@ -336,7 +347,7 @@ impl Rtt {
             None => RTT_INITIAL,
             Some(smoothed) => smoothed + (self.variation * 4).max(GRANULARITY) + ACK_DELAY_RELAXED,
         };
-        base * (1 << probes.min(BACKOFF_MAX))
+        (base * (1 << probes.min(BACKOFF_MAX))).min(base.max(BACKOFF_TIMEOUT_MAX))
     }
 }
 
@@ -351,6 +362,33 @@ mod tests {
             log.push(Instant::ZERO + MS * i as u32, 100, Load::One(Carried::Ping));
         }
         log
+    }
+
+    /// Found by `chaos`: something small was sent again and again, and nobody noticed that the other side was silent.
+    #[test]
+    fn new_datagrams_do_not_put_probing_off_for_ever() {
+        let (mut log, timeout, mut now) = (SentLog::default(), MS * 100, Instant::ZERO);
+        log.push(now, 100, Load::One(Carried::Ping));
+        assert_eq!(log.probe_deadline(timeout), Some(now + timeout));
+        for _ in 0..10 {
+            now = now + MS * 60;
+            log.push(now, 100, Load::One(Carried::Ping));
+        }
+        assert_eq!(log.probe_deadline(timeout), Some(Instant::ZERO + timeout * 2));
+        log.on_probe(now);
+        assert_eq!(log.probe_deadline(timeout), Some(now + timeout));
+    }
+
+    #[test]
+    fn backing_off_has_a_maximum_but_never_undercuts_the_path() {
+        let mut rtt = Rtt::default();
+        rtt.update(MS * 100, Duration::ZERO);
+        assert_eq!(rtt.probe_timeout(1), rtt.probe_timeout(0) * 2);
+        assert_eq!(rtt.probe_timeout(30), BACKOFF_TIMEOUT_MAX);
+        let mut long = Rtt::default();
+        long.update(MS * 5000, Duration::ZERO);
+        assert!(long.probe_timeout(0) > BACKOFF_TIMEOUT_MAX);
+        assert_eq!(long.probe_timeout(30), long.probe_timeout(0));
     }
 
     #[test]

@@ -22,6 +22,11 @@ const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
 pub(crate) const TIMESTAMP_LEN: usize = 12;
 pub(crate) type Timestamp = [u8; TIMESTAMP_LEN];
 
+/// Names one side's state of the link between two peers: a number that changes whenever that begins anew. Whoever finishes
+/// an exchange knows with which state of the other side, before anything is sent to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Incarnation(pub(crate) [u8; 8]);
+
 /// TAI64N of a wall clock (TAI − UTC leap seconds are left out: only the order matters).
 pub(crate) fn tai64n(wall_us: u64) -> Timestamp {
     let mut out = [0; TIMESTAMP_LEN];
@@ -76,12 +81,14 @@ impl Pending {
         identity: &Identity,
         (responder, shared): (&StaticKey, &StaticShared),
         local_index: u32,
-        stamp: &Timestamp,
+        (stamp, incarnation): (&Timestamp, Incarnation),
         cookie: Option<&[u8; 16]>,
         ephemeral: KeyPair,
     ) -> Result<Self, ExchangeFailed> {
-        let own = identity.static_key();
-        let (noise, message) = Initiation::write(PROLOGUE, &own.0, (&responder.0, shared), ephemeral, stamp)?;
+        let (own, mut payload) = (identity.static_key(), [0; TIMESTAMP_LEN + 8]);
+        payload[..TIMESTAMP_LEN].copy_from_slice(stamp);
+        payload[TIMESTAMP_LEN..].copy_from_slice(&incarnation.0);
+        let (noise, message) = Initiation::write(PROLOGUE, &own.0, (&responder.0, shared), ephemeral, &payload)?;
         let mut datagram = Vec::with_capacity(INIT_LEN);
         datagram.extend_from_slice(&exchange_header(ExchangeKind::Init));
         datagram.extend_from_slice(&local_index.to_le_bytes());
@@ -90,15 +97,17 @@ impl Pending {
         Ok(Self { noise, local_index, datagram, mac1 })
     }
 
-    /// Finishes with the peer's RESP; gives its index and the keys.
+    /// Finishes with the peer's RESP; gives its index, its incarnation and the keys.
     pub(crate) fn finish(
         &self,
         identity: &Identity,
         psk: &[u8; 32],
         resp: &[u8; RESP_LEN],
-    ) -> Result<(u32, TrafficKeys), ExchangeFailed> {
-        let (keys, _) = self.noise.finish(identity.static_pair(), psk, &resp[12..12 + 32 + TAG_LEN])?;
-        Ok((u32_at(resp, 4), keys))
+    ) -> Result<(u32, Incarnation, TrafficKeys), ExchangeFailed> {
+        let message = &resp[12..RESP_LEN - 2 * MAC_LEN];
+        let (keys, payload) = self.noise.finish(identity.static_pair(), psk, message)?;
+        let incarnation = Incarnation(payload.try_into().map_err(|_| ExchangeFailed)?);
+        Ok((u32_at(resp, 4), incarnation, keys))
     }
 
     /// The cookie that a COOKIE datagram holds, when it answers exactly our last INIT.
@@ -119,6 +128,7 @@ pub(crate) struct InitReceived {
     pub(crate) remote_index: u32,
     pub(crate) static_key: StaticKey,
     pub(crate) stamp: Timestamp,
+    pub(crate) incarnation: Incarnation,
 }
 
 impl InitReceived {
@@ -130,8 +140,10 @@ impl InitReceived {
     ) -> Result<Self, ExchangeFailed> {
         let message = &init[8..INIT_LEN - 2 * MAC_LEN];
         let noise = Received::read(PROLOGUE, identity.static_pair(), message, |key| known(&StaticKey(*key)))?;
-        let stamp = noise.payload.as_slice().try_into().map_err(|_| ExchangeFailed)?;
-        Ok(Self { remote_index: u32_at(init, 4), static_key: StaticKey(noise.initiator), stamp, noise })
+        let (stamp, incarnation) = noise.payload.split_first_chunk().ok_or(ExchangeFailed)?;
+        let incarnation = Incarnation(incarnation.try_into().map_err(|_| ExchangeFailed)?);
+        let (static_key, stamp) = (StaticKey(noise.initiator), *stamp);
+        Ok(Self { remote_index: u32_at(init, 4), static_key, stamp, incarnation, noise })
     }
 
     /// What our static key and the initiator's make together.
@@ -141,12 +153,12 @@ impl InitReceived {
 
     pub(crate) fn respond(
         self,
-        local_index: u32,
+        (local_index, incarnation): (u32, Incarnation),
         psk: &[u8; 32],
         ephemeral: &KeyPair,
     ) -> Result<(Vec<u8>, TrafficKeys), ExchangeFailed> {
         let initiator = self.static_key;
-        let (keys, message) = self.noise.respond(ephemeral, psk, &[])?;
+        let (keys, message) = self.noise.respond(ephemeral, psk, &incarnation.0)?;
         let mut datagram = Vec::with_capacity(RESP_LEN);
         datagram.extend_from_slice(&exchange_header(ExchangeKind::Resp));
         datagram.extend_from_slice(&local_index.to_le_bytes());
@@ -302,21 +314,24 @@ mod tests {
         let key = responder.static_key();
         let shared = StaticShared::new(initiator.static_pair(), &key.0).expect("an honest key");
         let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
-        Pending::start(&initiator, (&key, &shared), 77, &tai64n(5), cookie, ephemeral).expect("an honest key")
+        Pending::start(&initiator, (&key, &shared), 77, (&tai64n(5), Incarnation([6; 8])), cookie, ephemeral)
+            .expect("an honest key")
     }
 
     #[test]
     fn exchange_datagrams_have_the_documented_sizes_and_give_equal_keys() {
         let (a, b, mut rng) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]), Rng::new([3; 32]));
         let pending = init(&mut rng, &b, None);
-        let datagram: [u8; INIT_LEN] = pending.datagram.clone().try_into().expect("148 bytes");
+        let datagram: [u8; INIT_LEN] = pending.datagram.clone().try_into().expect("its length");
         let received = InitReceived::read(&b, &datagram, |_| None).expect("valid");
         assert_eq!((received.static_key, received.remote_index, received.stamp), (a.static_key(), 77, tai64n(5)));
+        assert_eq!(received.incarnation, Incarnation([6; 8]));
         let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
-        let (resp, keys) = received.respond(88, &NO_PSK, &ephemeral).expect("valid");
-        let resp: [u8; RESP_LEN] = resp.try_into().expect("92 bytes");
-        let (index, ours) = pending.finish(&a, &NO_PSK, &resp).expect("valid");
-        assert_eq!((index, ours.send, ours.receive), (88, keys.receive, keys.send));
+        let (resp, keys) = received.respond((88, Incarnation([7; 8])), &NO_PSK, &ephemeral).expect("valid");
+        let resp: [u8; RESP_LEN] = resp.try_into().expect("its length");
+        let (index, incarnation, ours) = pending.finish(&a, &NO_PSK, &resp).expect("valid");
+        assert_eq!((index, incarnation), (88, Incarnation([7; 8])));
+        assert_eq!((ours.send, ours.receive), (keys.receive, keys.send));
     }
 
     #[test]
@@ -338,7 +353,7 @@ mod tests {
         let (b, mut rng) = (Identity::from_seed([2; 32]), Rng::new([3; 32]));
         let mut door = Doorkeeper::new(&b.static_key());
         let first = init(&mut rng, &b, None);
-        let datagram: [u8; INIT_LEN] = first.datagram.clone().try_into().expect("148 bytes");
+        let datagram: [u8; INIT_LEN] = first.datagram.clone().try_into().expect("its length");
         let mut answer = Admission::Go;
         for _ in 0..=Doorkeeper::BURST {
             answer = door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng);
@@ -346,7 +361,7 @@ mod tests {
         let Admission::Cookie(cookie) = answer else { panic!("expected a cookie, got {answer:?}") };
         let cookie = first.open_cookie(&b.static_key(), &cookie).expect("sealed for this very INIT");
         let second = init(&mut rng, &b, Some(&cookie));
-        let datagram: [u8; INIT_LEN] = second.datagram.clone().try_into().expect("148 bytes");
+        let datagram: [u8; INIT_LEN] = second.datagram.clone().try_into().expect("its length");
         assert_eq!(door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng), Admission::Go);
         let elsewhere = door.admit_init(Instant::ZERO, b"elsewhere", &datagram, &mut rng);
         assert!(matches!(elsewhere, Admission::Cookie(_)), "a cookie is bound to its source");
@@ -360,7 +375,7 @@ mod tests {
     fn a_wrong_mac1_is_refused_before_any_cryptography() {
         let (b, mut rng) = (Identity::from_seed([2; 32]), Rng::new([3; 32]));
         let mut door = Doorkeeper::new(&b.static_key());
-        let mut datagram: [u8; INIT_LEN] = init(&mut rng, &b, None).datagram.try_into().expect("148 bytes");
+        let mut datagram: [u8; INIT_LEN] = init(&mut rng, &b, None).datagram.try_into().expect("its length");
         datagram[20] ^= 1;
         assert_eq!(door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng), Admission::Refuse);
     }

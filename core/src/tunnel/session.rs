@@ -1,5 +1,6 @@
 //! Owns one key epoch with a peer: both traffic keys, the send counter and the replay window.
 
+use super::exchange::Incarnation;
 use super::replay::ReplayWindow;
 use super::{COUNTER_MAX, REJECT_AFTER, REKEY_AFTER, REKEY_AFTER_DATAGRAMS};
 use crate::aead::{AeadKey, AeadProvider, TAG_LEN};
@@ -19,6 +20,8 @@ pub struct Session {
     pub initiator: bool,
     /// When the exchange finished here.
     pub created: Instant,
+    /// The peer's state of the link that this session belongs to.
+    pub(crate) incarnation: Incarnation,
     /// A datagram has been opened under this session: the peer has the keys too.
     pub confirmed: bool,
     provider: &'static dyn AeadProvider,
@@ -75,6 +78,7 @@ impl Session {
             remote_index,
             initiator,
             created: now,
+            incarnation: Incarnation::default(),
             confirmed: false,
             provider,
             send: Key::new(keys.send),
@@ -82,6 +86,11 @@ impl Session {
             counter: 0,
             window: ReplayWindow::default(),
         }
+    }
+
+    /// The same session, with the peer's `incarnation`.
+    pub(crate) fn of(self, incarnation: Incarnation) -> Self {
+        Self { incarnation, ..self }
     }
 
     /// The counter that the next sealed datagram will have.
