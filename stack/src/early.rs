@@ -4,12 +4,51 @@
 //! SYN; the receiver cuts them off, and hands them to TCP in a segment of its own as soon as TCP has answered the SYN. What
 //! makes this a risk between strangers (RFC 7413 §4) is none inside a tunnel: nobody can forge or repeat a SYN there.
 
-use crate::segment::{Segment, TCP_HEADER_LEN, window_scale};
+use crate::segment::{FlowKey, Segment, TCP_HEADER_LEN, window_scale};
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::time::Duration;
 use pilot_core::codec::Put as _;
+use pilot_core::{Instant, PeerId};
 
 /// Most bytes that travel with a SYN: with its header they fit every datagram, so that the link never cuts it.
 pub const EARLY_LEN_MAX: usize = 1024;
+
+/// Streams whose SYN is remembered after their end.
+pub(crate) const SPENT_MAX: usize = 4096;
+/// For how long. Source: own choice; the link's late copies are rarely older than some seconds.
+const SPENT_FOR: Duration = Duration::from_secs(60);
+
+/// Streams that came with early data and are over: a late copy of such a SYN would be a stream of its own, and give the
+/// application the same request once more. Without early data TCP's handshake finds that out (RFC 7413 §2).
+pub(crate) struct Spent<P = PeerId> {
+    known: BTreeSet<(P, FlowKey, u32)>,
+    order: VecDeque<(Instant, (P, FlowKey, u32))>,
+}
+
+impl<P: Copy + Ord> Spent<P> {
+    pub(crate) const fn new() -> Self {
+        Self { known: BTreeSet::new(), order: VecDeque::new() }
+    }
+
+    /// The stream of this key is over, which `peer` opened with this sequence number.
+    pub(crate) fn note(&mut self, now: Instant, peer: P, key: FlowKey, sequence: u32) {
+        let is_old = |(at, _): &(Instant, _)| now.since(*at) > SPENT_FOR;
+        while self.order.len() == SPENT_MAX || self.order.front().is_some_and(is_old) {
+            if let Some((_, oldest)) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+        if self.known.insert((peer, key, sequence)) {
+            self.order.push_back((now, (peer, key, sequence)));
+        }
+    }
+
+    /// True for the SYN of a stream that is over.
+    pub(crate) fn contains(&self, peer: P, syn: &Segment) -> bool {
+        self.known.contains(&(peer, syn.incoming_key(), syn.sequence))
+    }
+}
 
 /// Early data of one flow.
 #[derive(Default)]
@@ -96,6 +135,22 @@ mod tests {
         assert_eq!((segment.sequence, segment.acknowledged), (0, 0), "across the wrap");
         assert_eq!(segment.window, 0xffff >> 4);
         assert_eq!(early.take_theirs(0), None, "once");
+    }
+
+    #[test]
+    fn the_newest_streams_that_are_over_are_remembered_for_a_while() {
+        let bytes = syn(b"first");
+        let late = Segment::parse(&bytes).expect("a header");
+        let mut spent = Spent::new();
+        spent.note(Instant::ZERO, 'a', late.incoming_key(), late.sequence);
+        assert!(spent.contains('a', &late) && !spent.contains('b', &late));
+        let other = Segment::parse(&[&bytes[..4], &[9; 4], &bytes[8..]].concat()).expect("a header");
+        assert!(!spent.contains('a', &other), "another stream of the same ports");
+        (0..SPENT_MAX as u32).for_each(|sequence| spent.note(Instant::ZERO, 'a', (1, 2), sequence));
+        assert!(!spent.contains('a', &late));
+        assert_eq!((spent.known.len(), spent.order.len()), (SPENT_MAX, SPENT_MAX));
+        spent.note(Instant::ZERO + SPENT_FOR * 2, 'a', (3, 4), 5);
+        assert_eq!((spent.known.len(), spent.order.len()), (1, 1), "it costs nothing for ever");
     }
 
     #[test]

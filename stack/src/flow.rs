@@ -67,6 +67,8 @@ pub(crate) struct Flow {
     /// The listener's port while the stream has not been handed out.
     pub(crate) accepting: Option<u16>,
     pub(crate) end: Option<StreamEnd>,
+    /// FIN goes out as soon as the peer has answered.
+    finishing: bool,
     /// The application dropped its handle; set to the moment at which patience ends.
     pub(crate) linger: Option<Instant>,
     /// Next sequence number expected from the peer.
@@ -79,6 +81,8 @@ pub(crate) struct Flow {
     /// The newest acknowledgement and window that the peer sent.
     newest: Option<(u32, u16)>,
     pub(crate) early: Early,
+    /// Sequence number of the peer's SYN, if early data came with it.
+    pub(crate) early_syn: Option<u32>,
 }
 
 impl Flow {
@@ -97,6 +101,7 @@ impl Flow {
             notified: false,
             accepting: None,
             end: None,
+            finishing: false,
             linger: None,
             next: None,
             held: BTreeMap::new(),
@@ -104,6 +109,7 @@ impl Flow {
             sent: None,
             newest: None,
             early: Early::Nothing,
+            early_syn: None,
         }
     }
 
@@ -111,6 +117,12 @@ impl Flow {
     pub(crate) fn set_socket(&mut self, socket: tcp::Socket<'static>) {
         self.ring_len = socket.recv_capacity();
         *self.socket_mut() = socket;
+    }
+
+    /// Takes the socket of a flow that asks; it is as it was before.
+    pub(crate) fn forget_question(&mut self) -> tcp::Socket<'static> {
+        (self.ring_len, self.sent, self.next, self.newest) = (0, None, None, None);
+        core::mem::replace(self.socket_mut(), socket(0))
     }
 
     /// Takes the socket back, for another flow.
@@ -121,6 +133,11 @@ impl Flow {
     /// Size of each ring; 0 until it is chosen. Unit: bytes.
     pub(crate) const fn ring_len(&self) -> usize {
         self.ring_len
+    }
+
+    /// The peer has not answered our question yet.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.ring_len == 0 || self.socket().state() == tcp::State::SynSent
     }
 
     /// Still on its way to being established.
@@ -273,6 +290,14 @@ impl Flow {
         sent.map(|()| used).map_err(|_| None)
     }
 
+    /// Sends FIN after everything written. TCP would give up a connection that asks still, and call that a clean end.
+    pub(crate) fn finish(&mut self) {
+        self.finishing = self.is_asking();
+        if !self.finishing {
+            self.socket_mut().close();
+        }
+    }
+
     /// From now on acknowledgements may wait. Before, the handshake's own would, and the other side with it. What the peer
     /// has had since our SYN is TCP's from now on.
     pub(crate) fn on_established(&mut self) {
@@ -281,6 +306,9 @@ impl Flow {
             let sent = self.socket_mut().send_slice(&bytes);
             debug_assert_eq!(sent, Ok(bytes.len()), "a ring that is empty, and larger");
             self.early = self.sent.map_or(Early::Nothing, Early::Arrived);
+        }
+        if self.finishing {
+            self.finish();
         }
     }
 

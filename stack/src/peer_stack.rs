@@ -45,6 +45,8 @@ pub(crate) struct PeerStack {
     pub(crate) changed: Vec<StreamId>,
     /// Timers that moved: old, new, flow.
     pub(crate) moved_timers: Vec<(Option<Instant>, Option<Instant>, FlowKey)>,
+    /// Flows that are over and had come with early data: key, sequence number of the SYN.
+    pub(crate) spent: Vec<(FlowKey, u32)>,
     /// Flows that connect as soon as the tunnel stands: its round trip decides the size of their rings.
     waiting: Vec<FlowKey>,
     /// Bytes of all rings.
@@ -85,6 +87,7 @@ impl PeerStack {
             ready: VecDeque::new(),
             changed: Vec::new(),
             moved_timers: Vec::new(),
+            spent: Vec::new(),
             waiting: Vec::new(),
             ring_bytes: 0,
             next_port: crate::EPHEMERAL_FIRST + (seed % 16_000) as u16,
@@ -137,6 +140,14 @@ impl PeerStack {
         }
     }
 
+    /// Another process is there than the one that was asked: the flow connects anew, and at once.
+    pub(crate) fn ask_again(&mut self, key: FlowKey, pool: &mut SocketPool) {
+        let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.ring_len() > 0) else { return };
+        self.ring_bytes -= 2 * flow.ring_len();
+        pool.give(flow.forget_question());
+        self.waiting.push(key);
+    }
+
     /// A SYN was admitted: listen for exactly this pair of ports, and let smoltcp see it.
     pub(crate) fn accept(&mut self, now: Instant, mut flow: Flow, segment: &Segment, bytes: &[u8]) {
         let key = segment.incoming_key();
@@ -144,6 +155,7 @@ impl PeerStack {
             self.ring_bytes += 2 * flow.ring_len();
             let (segment, syn, early) = segment.split(bytes);
             flow.early = Early::of_syn(&segment, syn, early);
+            flow.early_syn = matches!(flow.early, Early::Theirs(_)).then_some(segment.sequence);
             self.flows.insert(key, flow);
             self.handle_segment(now, &segment, syn);
         }
@@ -228,6 +240,11 @@ impl PeerStack {
             let refused = before == tcp::State::SynSent;
             flow.end = Some(if refused { StreamEnd::Refused } else { StreamEnd::Reset });
         }
+        if before == tcp::State::SynReceived && after == tcp::State::Listen {
+            // Given up by its opener. TCP would go on to listen for the next (RFC 9293 §3.10.7.4), which gets a flow of its own.
+            flow.end.get_or_insert(StreamEnd::Reset);
+            flow.socket_mut().abort();
+        }
         self.look_after(key);
     }
 
@@ -306,6 +323,7 @@ impl PeerStack {
                 self.waiting.retain(|waiting| *waiting != key); // it never got to ask
             }
             if let Some(flow) = self.flows.remove(&key) {
+                self.spent.extend(flow.early_syn.map(|sequence| (key, sequence)));
                 pool.give(flow.into_socket());
             }
             return;

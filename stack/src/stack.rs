@@ -2,7 +2,7 @@
 
 use crate::asked::Asked;
 use crate::config::StackConfig;
-use crate::early::{EARLY_LEN_MAX, Early};
+use crate::early::{EARLY_LEN_MAX, Early, Spent};
 use crate::flow::{Flow, Recv, SocketPool, StreamEnd};
 use crate::peer_stack::PeerStack;
 use crate::segment::{FlowKey, Segment};
@@ -16,6 +16,7 @@ use pilot_core::identity::IdentityKey;
 use pilot_core::rng::Rng;
 use pilot_core::time::earliest;
 use pilot_core::{Config, Endpoint, Instant, PeerId};
+use smoltcp::socket::tcp::State;
 
 /// A stream; never reused while the stack lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,6 +126,7 @@ pub struct Stack {
     bound: BTreeSet<u16>,
     bound_all: bool,
     asked: Asked,
+    spent: Spent,
     next_stream: u64,
     active: BTreeSet<PeerId>,
     timers: BTreeSet<(Instant, PeerId, FlowKey)>,
@@ -148,6 +150,7 @@ impl Stack {
             bound: BTreeSet::new(),
             bound_all: false,
             asked: Asked::new(),
+            spent: Spent::new(),
             next_stream: 1,
             active: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -180,7 +183,6 @@ impl Stack {
 
     /// What is known of a stream; `None` once it is forgotten.
     pub fn stream_info(&self, id: StreamId) -> Option<StreamInfo> {
-        use smoltcp::socket::tcp::State;
         let &(peer, key) = self.streams.get(&id)?;
         let flow = self.peers.get(&peer)?.as_ref()?.flows.get(&key)?;
         let socket = flow.socket();
@@ -345,16 +347,16 @@ impl Stack {
         Ok(used)
     }
 
-    /// Sends FIN after everything written; reading goes on.
+    /// Sends FIN after everything written, and once the stream stands; reading goes on.
     pub fn shutdown_write(&mut self, id: StreamId) {
         if let Some(flow) = self.flow_mut(id) {
-            flow.socket_mut().close();
+            flow.finish();
             self.wake(id);
         }
     }
 
     /// The application is done with the stream: what was written is still delivered (at most `linger` long), what
-    /// arrives is dropped.
+    /// arrives is dropped. A stream that does not stand yet is given up.
     pub fn close(&mut self, now: Instant, id: StreamId) {
         let linger = now + self.config.linger;
         self.accepted(id);
@@ -430,13 +432,17 @@ impl Stack {
         let mut sink = StackSink::new(now, &mut self.peers, &mut self.active);
         input(&mut self.endpoint, &mut sink);
         let (unknown, loose) = sink.finish();
+        // A peer that is another process by now loses its old streams before its new ones come.
+        self.drain_endpoint(now);
         for (peer, datagram) in loose {
             self.handle_loose(peer, &datagram);
         }
-        for (peer, bytes) in unknown {
-            self.handle_unknown(now, peer, &bytes);
+        if !unknown.is_empty() {
+            for (peer, bytes) in unknown {
+                self.handle_unknown(now, peer, &bytes);
+            }
+            self.drain_endpoint(now);
         }
-        self.drain_endpoint(now);
     }
 
     /// Runs everything that is due.
@@ -523,7 +529,7 @@ impl Stack {
             let len_max = self.endpoint.segment_len_max(peer);
             let waits = self.endpoint.outbox(peer, |outbox| stack.poll_egress(now, len_max, outbox, &mut self.pool));
             let waits = waits.unwrap_or(false) || stack.has_waiting();
-            self.after(peer, &mut stack);
+            self.after(now, peer, &mut stack);
             let idle = stack.flows.is_empty() && !stack.has_outgoing();
             if idle {
                 self.peers.remove(&peer);
@@ -538,7 +544,10 @@ impl Stack {
     }
 
     /// Takes over what a peer's stack noted.
-    fn after(&mut self, peer: PeerId, stack: &mut PeerStack) {
+    fn after(&mut self, now: Instant, peer: PeerId, stack: &mut PeerStack) {
+        for (key, sequence) in stack.spent.drain(..) {
+            self.spent.note(now, peer, key, sequence);
+        }
         for (old, new, key) in stack.moved_timers.drain(..) {
             if let Some(old) = old {
                 self.timers.remove(&(old, peer, key));
@@ -551,11 +560,11 @@ impl Stack {
             let accepting =
                 self.streams.get(&id).and_then(|(_, key)| stack.flows.get_mut(key)).filter(|f| f.accepting.is_some());
             match accepting {
+                Some(flow) if flow.end.is_some() => abandon(now, flow, &mut self.streams, &mut self.listeners),
                 // Handed out once the handshake is complete, and told about once.
+                Some(flow) if flow.socket().state() == State::SynReceived => flow.notified = false,
                 Some(flow) => {
-                    if flow.socket().state() == smoltcp::socket::tcp::State::SynReceived || flow.end.is_some() {
-                        flow.notified = false;
-                    } else if let Some(port) = flow.accepting.take() {
+                    if let Some(port) = flow.accepting.take() {
                         if let Some(listener) = self.listeners.get_mut(&port) {
                             listener.waiting = listener.waiting.saturating_sub(1);
                         }
@@ -572,7 +581,7 @@ impl Stack {
         let touched: Vec<PeerId> = self.active.iter().copied().collect();
         for peer in touched {
             if let Some(mut stack) = self.peers.get_mut(&peer).and_then(Option::take) {
-                self.after(peer, &mut stack);
+                self.after(now, peer, &mut stack);
                 if let Some(slot) = self.peers.get_mut(&peer) {
                     *slot = Some(stack);
                 }
@@ -590,25 +599,22 @@ impl Stack {
     fn end_streams(&mut self, now: Instant, peer: PeerId, reason: ResetReason) {
         let Some(slot) = self.peers.get_mut(&peer) else { return };
         let Some(stack) = slot.as_mut() else { return };
-        for flow in stack.flows.values_mut() {
-            let asking = flow.ring_len() == 0 || flow.socket().state() == smoltcp::socket::tcp::State::SynSent;
-            // Nothing was lost then: TCP asks the new process again. But the old one may have acted on early data.
-            if asking && reason == ResetReason::Restarted && !flow.has_sent_early() {
+        let mut asking = Vec::new();
+        for (key, flow) in &mut stack.flows {
+            // Nothing was lost then, and the new process is asked. But the old one may have acted on early data.
+            if flow.is_asking() && reason == ResetReason::Restarted && !flow.has_sent_early() {
+                asking.push(*key);
                 continue;
             }
             flow.end.get_or_insert(StreamEnd::Tunnel(reason));
             flow.socket_mut().abort();
-            if let Some(port) = flow.accepting.take() {
-                // Never handed out: nobody else will close it.
-                flow.linger = Some(now);
-                self.streams.remove(&flow.id);
-                if let Some(listener) = self.listeners.get_mut(&port) {
-                    listener.waiting = listener.waiting.saturating_sub(1);
-                }
+            if flow.accepting.is_some() {
+                abandon(now, flow, &mut self.streams, &mut self.listeners);
             } else if flow.linger.is_none() {
                 self.events.push_back(Event::Stream(flow.id));
             }
         }
+        asking.into_iter().for_each(|key| stack.ask_again(key, &mut self.pool));
         let keys: Vec<FlowKey> = stack.flows.keys().copied().collect();
         keys.into_iter().for_each(|key| stack.make_ready(key));
         self.active.insert(peer);
@@ -636,6 +642,9 @@ impl Stack {
     /// A segment without a flow: a new stream if a listener and the gate admit it, otherwise a reset.
     fn handle_unknown(&mut self, now: Instant, peer: PeerId, bytes: &[u8]) {
         let Some(segment) = Segment::parse(bytes) else { return };
+        if segment.syn && self.spent.contains(peer, &segment) {
+            return; // a late copy
+        }
         if self.ensure_peer(now, peer).is_err() {
             return;
         }
@@ -710,8 +719,22 @@ impl Stack {
     }
 }
 
+/// A stream is over that was never handed out: nobody else will close it, and nobody has seen what came early.
+fn abandon(
+    now: Instant,
+    flow: &mut Flow,
+    streams: &mut BTreeMap<StreamId, (PeerId, FlowKey)>,
+    listeners: &mut BTreeMap<u16, Listener>,
+) {
+    flow.linger = Some(now);
+    flow.early_syn = None;
+    streams.remove(&flow.id);
+    if let Some(listener) = flow.accepting.take().and_then(|port| listeners.get_mut(&port)) {
+        listener.waiting = listener.waiting.saturating_sub(1);
+    }
+}
+
 fn state_name(state: smoltcp::socket::tcp::State) -> &'static str {
-    use smoltcp::socket::tcp::State;
     match state {
         State::Closed => "CLOSED",
         State::Listen => "LISTEN",
