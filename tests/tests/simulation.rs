@@ -431,6 +431,54 @@ fn a_peer_that_left_is_not_called_back_to_be_told_that_its_streams_are_over() {
     assert!(!news.iter().any(|e| matches!(e, Event::Endpoint(EndpointEvent::Up(_)))), "{news:?}");
 }
 
+/// Found by `chaos`: the new process was heard of and had opened a stream in one datagram, and that stream was taken for one
+/// of the old process.
+#[test]
+fn the_first_stream_of_a_peer_that_was_killed_stands_at_once() {
+    let mut world = friends(seed(36));
+    world.nodes[0].stack.listen(1000).unwrap();
+    let (old, _) = world.open(1, 0, 1000);
+    world.restart(0);
+    world.run_until("it is registered again", |w| w.is_registered(0));
+    let start = world.now;
+    world.open_with(0, 1, 1000, b"early");
+    assert!(world.now.since(start) < 300 * MS, "{:?}", world.now.since(start));
+    assert_eq!(read_all(&mut world, 1, old).1, Recv::Ended(StreamEnd::Tunnel(ResetReason::Restarted)));
+}
+
+/// TCP asks again after one second, then two, then four; a new process is asked at once.
+#[test]
+fn a_stream_to_a_peer_that_was_killed_asks_the_new_process_at_once() {
+    let mut world = friends(seed(38));
+    world.open(0, 1, 1000);
+    world.restart(1);
+    world.nodes[1].stack.listen(1000).unwrap();
+    let start = world.now;
+    let (a, b) = world.open(0, 1, 1000);
+    assert!(world.now.since(start) < 1500 * MS, "{:?}", world.now.since(start));
+    world.transfer((0, a), (1, b), 10_000);
+}
+
+/// Such a stream stayed, and was handed out although nobody was at its other end, or took a place in the backlog for ever.
+#[test]
+fn streams_given_up_before_they_stand_leave_nothing_behind() {
+    let mut world = friends(seed(37));
+    world.open(0, 1, 1000);
+    let (before, max) = (world.nodes[1].events.len(), StackConfig::default().backlog_max);
+    for _ in 0..max + 10 {
+        let (peer, now) = (world.peer(0, 1), world.now);
+        let stream = world.nodes[0].stack.connect(now, peer, 1000).unwrap();
+        world.run_for(15 * MS); // the question has arrived, the answer has not
+        let now = world.now;
+        world.nodes[0].stack.abort(now, stream);
+        world.run_for(100 * MS);
+    }
+    let news = &world.nodes[1].events[before..];
+    assert!(!news.iter().any(|e| matches!(e, Event::Incoming { .. })), "{news:?}");
+    assert_eq!(world.nodes[1].stack.streams().count(), 1);
+    world.open(0, 1, 1000);
+}
+
 /// A full window whose reopening gets lost must not be the end: the link resends the newest acknowledgement.
 #[test]
 fn a_lost_window_update_never_stalls_a_stream() {
