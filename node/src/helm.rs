@@ -17,8 +17,11 @@ use std::time::{Duration, Instant};
 
 /// How long the loop's thread waits for another guest. Source: measured; a thread that asks and answers is back in 50 µs.
 const GRACE: Duration = Duration::from_micros(500);
-/// Longest that a guest runs the loop without getting what it waits for.
-const GUEST_MAX: Duration = Duration::from_millis(5);
+/// Longest that a guest runs the loop without getting what it waits for. Source: own choice; a server's next request comes
+/// without a change of threads when it comes within this time.
+const GUEST_MAX: Duration = Duration::from_millis(250);
+/// After so many [`GRACE`]s of the same visit the loop's thread no longer looks whether it is over, but is told.
+const GRACES_OF_A_VISIT: usize = 4;
 
 /// A thread that waits again so soon after its last wait runs the loop itself meanwhile.
 pub(crate) const INTERACTIVE: Duration = Duration::from_millis(2);
@@ -33,6 +36,8 @@ pub(crate) struct Helm {
     visits: AtomicU64,
     /// The loop's thread waits for guests, and nobody may be at the helm.
     gives_way: AtomicBool,
+    /// The loop's thread sleeps until a guest leaves.
+    dozes: AtomicBool,
     loop_thread: OnceLock<Thread>,
 }
 
@@ -44,6 +49,7 @@ impl Helm {
             guests: AtomicUsize::new(0),
             visits: AtomicU64::new(0),
             gives_way: AtomicBool::new(false),
+            dozes: AtomicBool::new(false),
             loop_thread: OnceLock::new(),
         })
     }
@@ -92,23 +98,43 @@ impl Helm {
     /// Waits until no guest has come for a while.
     fn give_way(&self) {
         self.gives_way.store(true, Ordering::SeqCst);
-        loop {
+        let mut graces = 0;
+        while self.gives_way.load(Ordering::SeqCst) {
             let visits = self.visits.load(Ordering::SeqCst);
-            std::thread::park_timeout(GRACE);
-            let quiet = self.guests.load(Ordering::SeqCst) == 0 && self.visits.load(Ordering::SeqCst) == visits;
-            if quiet || !self.gives_way.load(Ordering::SeqCst) {
+            if graces < GRACES_OF_A_VISIT {
+                std::thread::park_timeout(GRACE);
+            } else {
+                self.doze();
+            }
+            let unchanged = self.visits.load(Ordering::SeqCst) == visits;
+            if unchanged && self.guests.load(Ordering::SeqCst) == 0 {
                 break;
             }
+            graces = if unchanged { graces + 1 } else { 0 };
         }
         self.gives_way.store(false, Ordering::SeqCst);
     }
 
+    /// Sleeps until a guest leaves or somebody calls.
+    fn doze(&self) {
+        self.dozes.store(true, Ordering::SeqCst);
+        // Whoever leaves or calls from now on wakes this thread, also before it sleeps.
+        if self.guests.load(Ordering::SeqCst) > 0 && self.gives_way.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
+        self.dozes.store(false, Ordering::SeqCst);
+    }
+
+    fn wake_loop_thread(&self) {
+        if let Some(thread) = self.loop_thread.get() {
+            thread.unpark();
+        }
+    }
+
     /// Somebody needs the loop and will not run it: its thread takes the driver back now, not after the grace.
     pub(crate) fn call_back(&self) {
-        if self.gives_way.swap(false, Ordering::SeqCst)
-            && let Some(thread) = self.loop_thread.get()
-        {
-            thread.unpark();
+        if self.gives_way.swap(false, Ordering::SeqCst) {
+            self.wake_loop_thread();
         }
     }
 
@@ -116,14 +142,17 @@ impl Helm {
     /// longer than a guest may stay. Never called on the loop's thread.
     pub(crate) fn visit<T>(&self, patience: Option<Duration>, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
         /// Counts while it lives, also when the loop panics under a guest.
-        struct Guest<'a>(&'a AtomicUsize);
+        struct Guest<'a>(&'a Helm);
         impl Drop for Guest<'_> {
             fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::SeqCst);
+                self.0.guests.fetch_sub(1, Ordering::SeqCst);
+                if self.0.dozes.swap(false, Ordering::SeqCst) {
+                    self.0.wake_loop_thread();
+                }
             }
         }
         let others = self.guests.fetch_add(1, Ordering::SeqCst);
-        let guest = Guest(&self.guests);
+        let guest = Guest(self);
         if others > 0 {
             return None;
         }
