@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_micros(500);
 /// Longest that a guest runs the loop without getting what it waits for. Source: own choice; a server's next request comes
 /// without a change of threads when it comes within this time.
-const GUEST_MAX: Duration = Duration::from_millis(250);
+pub(crate) const GUEST_MAX: Duration = Duration::from_millis(250);
 /// After so many [`GRACE`]s of the same visit the loop's thread no longer looks whether it is over, but is told.
 const GRACES_OF_A_VISIT: usize = 4;
 

@@ -602,7 +602,7 @@ mod tests {
             at_helm(&mut |driver| drop(driver.owners.insert(id, Owner::App(LoopEnd::new(shared.clone())))));
             let mut stream = Stream::new(shared.clone(), handle.clone(), nobody, nobody);
             let waiting = std::thread::spawn(move || stream.read(&mut [0]));
-            std::thread::sleep(Duration::from_millis(30));
+            std::thread::sleep(crate::helm::GUEST_MAX + Duration::from_millis(50)); // it has left the helm
             if under_guest {
                 let guest = catch_unwind(AssertUnwindSafe(|| at_helm(&mut |_| panic!("broken on purpose"))));
                 assert!(guest.is_err());
