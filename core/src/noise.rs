@@ -145,7 +145,8 @@ impl Received {
         Ok(Self { state, ephemeral, initiator, shared, payload })
     }
 
-    /// Writes the answer; `ephemeral` is a pair that no other exchange uses, `psk` the pair secret set at approval, zero before.
+    /// Writes the answer; `ephemeral` is a pair that no other exchange uses, `psk` the pair secret set at approval, zero
+    /// before.
     ///
     /// # Errors
     /// When the initiator sent a low-order point.

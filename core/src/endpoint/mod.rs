@@ -529,11 +529,12 @@ impl Endpoint {
         if restarted {
             self.events.push_back(Event::Reset(id, ResetReason::Restarted));
             self.on_restarted(now, id);
+        } else {
+            self.on_established(now, id);
         }
         if !was_up || restarted {
             self.events.push_back(Event::Up(id));
         }
-        self.on_established(now, id);
         self.touch(id);
         Ok(())
     }
