@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Messages in flight to one recipient.
-const IN_FLIGHT_MAX: usize = 128;
+pub(crate) const IN_FLIGHT_MAX: usize = 128;
 /// Bytes in memory that wait to enter TCP's ring. Unit: bytes.
 const BUFFER_MAX: usize = 256 * 1024;
 /// Bounds of the pause before the next attempt.

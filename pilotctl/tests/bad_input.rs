@@ -99,6 +99,30 @@ fn one_home_takes_one_daemon_and_a_damaged_identity_is_never_replaced() {
 }
 
 #[test]
+fn a_damaged_log_and_one_of_an_earlier_version_are_told_and_never_replaced() {
+    let mut lab = Lab::new();
+    let (_, b) = lab.friends();
+    b.ok(&["daemon", "stop"]);
+    let endpoint = lab.endpoint().unwrap();
+    let start = ["daemon", "start", "--rendezvous", endpoint.as_str()];
+    let first = std::fs::read_dir(b.home.join("log")).unwrap().map(|e| e.unwrap().path()).min().unwrap();
+    let good = std::fs::read(&first).unwrap();
+    let mut bad = good.clone();
+    bad[100] ^= 1;
+    std::fs::write(&first, &bad).unwrap();
+    let error = b.fails(&start, 1, "internal");
+    assert!(error["message"].as_str().unwrap().contains("is damaged"), "{error}");
+    assert_eq!(std::fs::read(&first).unwrap(), bad);
+    std::fs::write(&first, &good).unwrap();
+    std::fs::write(b.home.join("node.redb"), b"").unwrap();
+    let error = b.fails(&start, 8, "already_exists");
+    assert!(error["hint"].as_str().unwrap().contains("move it away"), "{error}");
+    std::fs::remove_file(b.home.join("node.redb")).unwrap();
+    b.start();
+    assert_eq!(b.json(&["trust"])["total"], 1);
+}
+
+#[test]
 fn messages_are_checked_before_anything_is_sent() {
     let mut lab = Lab::new();
     let (a, b) = lab.friends();

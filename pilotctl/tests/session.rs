@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -152,6 +153,43 @@ fn what_was_acknowledged_survives_kill_minus_nine_of_the_receiver() {
         let expected: Vec<String> = (0..=n).map(|i| format!("message {i}")).collect();
         assert_eq!(previews, expected);
     }
+}
+
+#[test]
+fn kills_at_random_moments_lose_and_double_no_message() {
+    const KILLS: u64 = 15;
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    let sent = AtomicU64::new(0);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Four senders at once, so that some message is always on its way to the disk.
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let data = format!("message {}", sent.fetch_add(1, Ordering::Relaxed));
+                    // Whether it is acknowledged in time or waits in the outbox: it must arrive.
+                    a.run(&["send-message", "worker-node", "--data", &data, "--timeout", "5"]);
+                }
+            });
+        }
+        let mut pause = 1;
+        for _ in 0..KILLS {
+            // Some moment below 0.4 s (a generator of Lehmer's).
+            pause = pause * 48271 % 0x7fff_ffff;
+            std::thread::sleep(Duration::from_millis(pause % 400));
+            b.kill();
+            b.start();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    until("the outbox is empty", || a.json(&["info"])["outbox"] == 0);
+    let inbox = b.json(&["inbox", "--limit", "100000"]);
+    let rows = inbox["messages"].as_array().unwrap();
+    let mut arrived: Vec<u64> =
+        rows.iter().map(|row| row["preview"].as_str().unwrap()["message ".len()..].parse().unwrap()).collect();
+    arrived.sort_unstable();
+    assert!(arrived.iter().copied().eq(0..sent.into_inner()), "{arrived:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::streams::ConnectReply;
 use super::{Driver, Reply, emit_profile};
 use crate::failure::{Code, Failure};
 use crate::resolve;
-use crate::store::{Job, wall_s};
+use crate::store::{Job, Meta, wall_s};
 use pilot_core::control::{Answer as DirectoryAnswer, Query, Refusal};
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::{IdentityKey, NodeRecord, valid_hostname};
@@ -296,7 +296,7 @@ impl Driver {
             self.profile_change = Some((reply, data, before));
         } else {
             // Registered as soon as a rendezvous is reached.
-            self.submit(Job::Put("profile", emit_profile(&profile)), Then::Answer(reply, data));
+            self.submit(Job::Put(Meta::Profile, emit_profile(&profile)), Then::Answer(reply, data));
         }
     }
 
@@ -314,7 +314,7 @@ impl Driver {
             }
             _ => {
                 let profile = emit_profile(self.stack.endpoint().profile());
-                self.submit(Job::Put("profile", profile), Then::Answer(reply, data));
+                self.submit(Job::Put(Meta::Profile, profile), Then::Answer(reply, data));
             }
         }
     }

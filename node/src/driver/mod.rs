@@ -18,7 +18,7 @@ use crate::failure::{Code, Failure};
 use crate::helm::Helm;
 use crate::home::{Home, entropy};
 use crate::ipc::server::{ClientId, Ipc};
-use crate::store::{Done, Job, Saved, Worker, wall_s};
+use crate::store::{Done, Job, Meta, Saved, Worker, wall_s};
 use crate::udp::Udp;
 use crate::{aead, agreement};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -131,8 +131,8 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
     let poll = Poll::new().map_err(internal("poll"))?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(internal("waker"))?);
     let (commands_tx, commands) = bounded(COMMANDS_MAX);
-    let database = home.path().join("node.redb");
-    let (worker, saved) = Worker::start(&database, waker.clone()).map_err(|e| Failure::new(Code::Internal, e))?;
+    refuse_older(&home)?;
+    let (worker, saved) = Worker::start(home.path(), waker.clone()).map_err(|e| Failure::new(Code::Internal, e))?;
     let udp = Udp::bind(config.listen).map_err(|e| {
         Failure::new(Code::Conflict, format!("cannot bind UDP {}: {e}", config.listen))
             .hint("another --listen address or port")
@@ -196,6 +196,17 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
     Ok((Handle { commands: commands_tx, waker, helm }, thread.map_err(internal("thread"))?))
 }
 
+/// The database of versions before the log cannot be read here, and beginning without it would lose whom the node trusts.
+fn refuse_older(home: &Home) -> Result<(), Failure> {
+    let older = home.path().join("node.redb");
+    if !older.exists() {
+        return Ok(());
+    }
+    let text = format!("{} was written by an earlier version, which is needed to read it", older.display());
+    Err(Failure::new(Code::Conflict, text)
+        .hint("move it away to begin anew; the address stays, but every peer must be approved again"))
+}
+
 fn core_config(
     identity: pilot_core::Identity,
     saved: &Saved,
@@ -203,7 +214,7 @@ fn core_config(
     udp: &Udp,
 ) -> Result<pilot_core::Config, Failure> {
     let damaged = |what: &str| {
-        Failure::new(Code::Internal, format!("{}/node.redb: {what} is damaged", config.home.display()))
+        Failure::new(Code::Internal, format!("{}/log: {what} is damaged", config.home.display()))
             .hint("restore it from a backup; without it every peer must be approved again")
     };
     let mut core = pilot_core::Config::new(identity, entropy());
@@ -301,7 +312,7 @@ impl Driver {
             }
         }
         let profile = emit_profile(self.stack.endpoint().profile());
-        self.submit(Job::Put("profile", profile), Then::Nothing);
+        self.submit(Job::Put(Meta::Profile, profile), Then::Nothing);
     }
 
     /// Does everything there is to do, and says how long to [`Driver::sleep`] afterwards. Bounded work; never blocks.
@@ -481,7 +492,7 @@ impl Driver {
     fn directory_changed(&mut self, state: DirectoryState) {
         match state {
             DirectoryState::Ready(addr) => {
-                self.submit(Job::Put("addr", addr.to_bytes().to_vec()), Then::Nothing);
+                self.submit(Job::Put(Meta::Addr, addr.to_bytes().to_vec()), Then::Nothing);
                 self.reread_at = None;
             }
             DirectoryState::Connecting => self.reread_at = Some(std::time::Instant::now() + RENDEZVOUS_REREAD),
@@ -492,7 +503,7 @@ impl Driver {
 
     pub(crate) fn save_trust(&mut self, then: Then) {
         let bytes = self.stack.endpoint().trust().emit();
-        self.submit(Job::Put("trust", bytes), then);
+        self.submit(Job::Put(Meta::Trust, bytes), then);
     }
 
     /// Hands work to the disk; when it is too far behind, `then` fails in this turn or the next, never inside this call: who

@@ -1,0 +1,100 @@
+//! Owns the log's files: a folder with one file for each segment. The trait is where tests put a disk that loses its power.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+
+/// Append-only files with numbers for names. What was appended survives a power cut once its file was synced, and a file's
+/// existence once the folder was. Any error of the file system may come back.
+pub(super) trait Disk {
+    /// The numbers of all files, in any order.
+    fn list(&self) -> io::Result<Vec<u32>>;
+    /// Makes a file, to which [`Disk::append`] appends from now on. An error when it exists.
+    fn create(&mut self, number: u32) -> io::Result<()>;
+    /// Appends to the file made last; after an error any part of `bytes` may be there.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Everything appended to a file is on the disk when this returns.
+    fn sync(&mut self, number: u32) -> io::Result<()>;
+    /// Which files there are is on the disk when this returns.
+    fn sync_folder(&mut self) -> io::Result<()>;
+    /// Length of a file. Unit: bytes.
+    fn len(&self, number: u32) -> io::Result<u64>;
+    /// Fills `into` from `offset` on; an error when the file ends before.
+    fn read(&mut self, number: u32, offset: u64, into: &mut [u8]) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&mut self, number: u32) -> io::Result<()>;
+}
+
+/// A folder of a real file system. Two files are open at most: the one that grows, and the one read last.
+pub(super) struct Folder {
+    path: PathBuf,
+    growing: Option<(u32, File)>,
+    reading: Option<(u32, File)>,
+}
+
+impl Folder {
+    /// Makes the folder if need be.
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&path)?;
+        if let Some(parent) = path.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(Self { path, growing: None, reading: None })
+    }
+
+    fn name(&self, number: u32) -> PathBuf {
+        self.path.join(format!("{number:010}"))
+    }
+}
+
+impl Disk for Folder {
+    fn list(&self) -> io::Result<Vec<u32>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            // Files that are not ours have other names.
+            numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+        }
+        Ok(numbers)
+    }
+
+    fn create(&mut self, number: u32) -> io::Result<()> {
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(self.name(number))?;
+        self.growing = Some((number, file));
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (_, file) = self.growing.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        file.write_all(bytes)
+    }
+
+    fn sync(&mut self, number: u32) -> io::Result<()> {
+        match &self.growing {
+            Some((growing, file)) if *growing == number => file.sync_data(),
+            _ => File::open(self.name(number))?.sync_data(),
+        }
+    }
+
+    fn sync_folder(&mut self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    fn len(&self, number: u32) -> io::Result<u64> {
+        Ok(fs::metadata(self.name(number))?.len())
+    }
+
+    fn read(&mut self, number: u32, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        if self.reading.as_ref().is_none_or(|(n, _)| *n != number) {
+            self.reading = Some((number, File::open(self.name(number))?));
+        }
+        let (_, file) = self.reading.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        file.read_exact_at(into, offset)
+    }
+
+    fn remove(&mut self, number: u32) -> io::Result<()> {
+        // A removed file takes room on the disk as long as it is open.
+        self.reading.take_if(|(n, _)| *n == number);
+        fs::remove_file(self.name(number))
+    }
+}

@@ -1,0 +1,476 @@
+//! Owns the log: rows that survive crashes, in append-only segments, with an index in memory.
+//!
+//! ```text
+//! segment   head | batch | batch | …              one file; 16 MiB, then the next one begins
+//! head      magic 8 | number 4 | previous 4 | its end 8 | oldest 4 | hash 16
+//! batch     length 4 | its complement 4 | hash 16 | rows      written and synced as one: all of it counts, or nothing
+//! row       key 8 | length 4 | value               or length 0xffffffff, no value: the row is gone
+//! ```
+//! 1. A commit appends one batch and syncs it. Whatever fails there, nobody was told that it worked, and nothing is ever
+//!    appended behind it: the next commit begins a segment, whose head says where the previous one really ended.
+//! 2. Opening reads the newest segment's head, and the segments before it as far as `oldest`, in order. The newest one may end
+//!    with a torn batch, which counts as not there; anywhere else, what does not match its hash is damage and an error.
+//! 3. When more than half of the files is rows that are gone, the oldest segments' rows are copied to the end, and the next
+//!    head says that those segments are not needed; then they are removed (a log-structured store's cleaning, as in
+//!    Rosenblum and Ousterhout 1992, oldest first).
+
+use super::disk::Disk;
+use pilot_core::codec::{Malformed, Put as _, Reader};
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+
+const MAGIC: &[u8; 8] = b"PilotLg1";
+const HEAD_LEN: usize = 44;
+const BATCH_HEAD_LEN: usize = 24;
+const ROW_HEAD_LEN: usize = 12;
+/// Stands for the length of a row that is gone.
+const GONE: u32 = u32::MAX;
+/// Longest batch, without its head. Unit: bytes.
+pub(super) const BATCH_LEN_MAX: usize = 64 << 20;
+/// Places behind a torn batch that are looked at more closely, for whether a whole one begins there.
+const CANDIDATES_MAX: usize = 64;
+/// What cleaning copies in one batch. Unit: bytes.
+const COPY_LEN: usize = 1 << 20;
+
+/// When segments end, and when they are cleaned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Unit: bytes.
+    pub(super) segment_len: u64,
+    /// Room for rows that are gone, beside as much as there are others. Unit: bytes.
+    pub(super) slack: u64,
+    /// What a file costs beside its bytes, so that there are not many small ones. Unit: bytes.
+    pub(super) segment_cost: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { segment_len: 16 << 20, slack: 1 << 20, segment_cost: 64 << 10 }
+    }
+}
+
+/// What a row is known by: a table, and a number below 2^56 in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key(u64);
+
+impl Key {
+    const ID_BITS: u32 = 56;
+    /// The largest number in a table.
+    pub(super) const ID_MAX: u64 = (1 << Self::ID_BITS) - 1;
+
+    /// A number that is too large is the largest one, which no table reaches.
+    pub(super) fn new(table: u8, id: u64) -> Self {
+        Self(u64::from(table) << Self::ID_BITS | id.min(Self::ID_MAX))
+    }
+
+    pub(super) const fn id(self) -> u64 {
+        self.0 & Self::ID_MAX
+    }
+}
+
+/// Changes that are made together.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// With room for the head.
+    bytes: Vec<u8>,
+    /// Where in `bytes` the values are; `None` when the row is gone.
+    rows: Vec<(Key, Option<(u32, u32)>)>,
+}
+
+impl Batch {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The row has the value that the parts make together.
+    pub(super) fn put(&mut self, key: Key, parts: &[&[u8]]) {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        self.row(key, len as u32);
+        self.rows.push((key, Some((self.bytes.len() as u32, len as u32))));
+        parts.iter().for_each(|part| self.bytes.put(part));
+    }
+
+    /// The row is gone.
+    pub(super) fn remove(&mut self, key: Key) {
+        self.row(key, GONE);
+        self.rows.push((key, None));
+    }
+
+    fn row(&mut self, key: Key, len: u32) {
+        if self.bytes.is_empty() {
+            self.bytes.resize(BATCH_HEAD_LEN, 0);
+        }
+        self.bytes.put_u64(key.0);
+        self.bytes.put_u32(len);
+    }
+
+    /// Fills in the head, which names where the batch belongs.
+    fn finish(&mut self, segment: u32, offset: u64) -> io::Result<&[u8]> {
+        let (head, rows) = self.bytes.split_at_mut(BATCH_HEAD_LEN);
+        if rows.len() > BATCH_LEN_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than a log takes at once"));
+        }
+        let len = (rows.len() as u32).to_le_bytes();
+        head[..4].copy_from_slice(&len);
+        head[4..8].copy_from_slice(&len.map(|b| !b));
+        head[8..].copy_from_slice(&batch_hash(segment, offset, rows));
+        Ok(&self.bytes)
+    }
+}
+
+/// The beginning of a segment.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    number: u32,
+    /// The segment before it, and where its last batch ends.
+    previous: u32,
+    previous_end: u64,
+    /// The oldest segment that is still needed.
+    oldest: u32,
+}
+
+impl Head {
+    fn emit(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.put_u32(self.number);
+        out.put_u32(self.previous);
+        out.put_u64(self.previous_end);
+        out.put_u32(self.oldest);
+        let hash = hash(&[&out]);
+        out.put(&hash);
+        out
+    }
+
+    fn parse(bytes: &[u8; HEAD_LEN]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        r.take(MAGIC.len())?;
+        let head = Self { number: r.u32()?, previous: r.u32()?, previous_end: r.u64()?, oldest: r.u32()? };
+        if head.emit() == bytes { Ok(head) } else { Err(Malformed) }
+    }
+}
+
+/// Against torn writes and decay, not against people: who can write the file can write the hash.
+fn hash(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash.finalize()[..16]);
+    half
+}
+
+/// Where a row's value is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    segment: u32,
+    offset: u32,
+    len: u32,
+}
+
+impl Place {
+    const fn cost(self) -> u64 {
+        ROW_HEAD_LEN as u64 + self.len as u64
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    number: u32,
+    /// Up to the end of its last batch. Unit: bytes.
+    len: u64,
+}
+
+/// Rows on a disk. Everything here may block.
+pub(super) struct Log<D> {
+    disk: D,
+    limits: Limits,
+    index: BTreeMap<Key, Place>,
+    /// Oldest first.
+    segments: VecDeque<Segment>,
+    /// The last segment grows no more: an earlier process began it, or something failed.
+    sealed: bool,
+    next: u32,
+    /// What the rows take in the segments. Unit: bytes.
+    live: u64,
+}
+
+impl<D: Disk> Log<D> {
+    /// Reads the index.
+    ///
+    /// # Errors
+    /// `InvalidData` when a file is damaged or missing; otherwise what the disk says.
+    pub(super) fn open(mut disk: D, limits: Limits) -> io::Result<Self> {
+        let mut numbers = disk.list()?;
+        numbers.sort_unstable();
+        let next = numbers.last().map_or(1, |n| n.saturating_add(1));
+        let chain = chain(&mut disk, &numbers)?;
+        let mut log =
+            Self { disk, limits, index: BTreeMap::new(), segments: VecDeque::new(), sealed: true, next, live: 0 };
+        for (number, end) in chain {
+            log.replay(number, end)?;
+        }
+        if let Some(newest) = log.segments.back() {
+            // A process that was killed may have left its last batch to the system; from now on it counts as kept.
+            log.disk.sync(newest.number)?;
+        }
+        for number in numbers {
+            if log.segments.iter().all(|s| s.number != number) {
+                // It is not needed, and the next one who opens the log tries again.
+                let _ = log.disk.remove(number);
+            }
+        }
+        Ok(log)
+    }
+
+    /// Takes one segment's rows into the index. Its end is known unless it is the newest one.
+    fn replay(&mut self, number: u32, end: Option<u64>) -> io::Result<()> {
+        let file_len = self.disk.len(number)?;
+        let mut offset = HEAD_LEN as u64;
+        let mut rows = Vec::new();
+        while offset < end.unwrap_or(file_len) {
+            let mut head = [0; BATCH_HEAD_LEN];
+            if offset + BATCH_HEAD_LEN as u64 > file_len {
+                break;
+            }
+            self.disk.read(number, offset, &mut head)?;
+            let Ok((len, wanted)) = parse_batch_head(&head) else { break };
+            let batch_end = offset + BATCH_HEAD_LEN as u64 + u64::from(len);
+            if batch_end > file_len {
+                break;
+            }
+            rows.resize(len as usize, 0);
+            self.disk.read(number, offset + BATCH_HEAD_LEN as u64, &mut rows)?;
+            if batch_hash(number, offset, &rows) != wanted {
+                break;
+            }
+            self.take(&rows, number, offset + BATCH_HEAD_LEN as u64).map_err(|_| damaged(number, offset))?;
+            offset = batch_end;
+        }
+        let is_whole = match end {
+            Some(end) => end == offset,
+            // Nothing is appended behind a batch that may be torn.
+            None => !self.is_batch_behind(number, offset, file_len)?,
+        };
+        if !is_whole {
+            return Err(damaged(number, offset));
+        }
+        self.segments.push_back(Segment { number, len: offset });
+        Ok(())
+    }
+
+    /// True when a whole batch is somewhere behind `offset`.
+    fn is_batch_behind(&mut self, number: u32, offset: u64, file_len: u64) -> io::Result<bool> {
+        let mut rest = vec![0; (file_len - offset) as usize];
+        self.disk.read(number, offset, &mut rest)?;
+        let batch = |at: usize| {
+            let (head, behind) = rest[at..].split_first_chunk()?;
+            let (len, wanted) = parse_batch_head(head).ok().filter(|(len, _)| *len > 0)?;
+            Some((at, behind.get(..len as usize)?, wanted))
+        };
+        // A message can be made to look like many heads.
+        let mut candidates = (0..rest.len()).filter_map(batch).take(CANDIDATES_MAX);
+        Ok(candidates.any(|(at, rows, wanted)| batch_hash(number, offset + at as u64, rows) == wanted))
+    }
+
+    fn take(&mut self, rows: &[u8], segment: u32, offset: u64) -> Result<(), Malformed> {
+        let mut r = Reader::new(rows);
+        while !r.is_empty() {
+            let (key, len) = (Key(r.u64()?), r.u32()?);
+            let at = offset + (rows.len() - r.rest().len()) as u64;
+            let place = match len {
+                GONE => None,
+                len => {
+                    r.take(len as usize)?;
+                    Some(Place { segment, offset: u32::try_from(at).map_err(|_| Malformed)?, len })
+                }
+            };
+            self.enter(key, place);
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, key: Key, place: Option<Place>) {
+        let before = match place {
+            Some(place) => self.index.insert(key, place),
+            None => self.index.remove(&key),
+        };
+        self.live += place.map_or(0, Place::cost);
+        self.live -= before.map_or(0, Place::cost);
+    }
+
+    /// Keeps a batch: it is on the disk when this succeeds, and counts as not there otherwise. The batch is empty afterwards.
+    ///
+    /// # Errors
+    /// What the disk says; `InvalidInput` when the batch is longer than [`BATCH_LEN_MAX`]. The next commit may work again.
+    pub(super) fn commit(&mut self, batch: &mut Batch) -> io::Result<()> {
+        let mut batch = std::mem::take(batch);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let is_full = self.segments.back().is_none_or(|s| s.len >= self.limits.segment_len);
+        if self.sealed || is_full {
+            self.begin_segment(self.segments.front().map(|s| s.number))?;
+        }
+        let Segment { number, len: offset } = *self.segments.back().ok_or(io::ErrorKind::NotFound)?;
+        let bytes = batch.finish(number, offset)?;
+        if let Err(e) = self.disk.append(bytes).and_then(|()| self.disk.sync(number)) {
+            self.sealed = true;
+            return Err(e);
+        }
+        if let Some(last) = self.segments.back_mut() {
+            last.len += bytes.len() as u64;
+        }
+        for (key, value) in batch.rows {
+            // Segments are below 4 GiB: one ends when it is longer than its limit, and a batch has a longest length.
+            let place = value.map(|(at, len)| Place { segment: number, offset: offset as u32 + at, len });
+            self.enter(key, place);
+        }
+        Ok(())
+    }
+
+    /// Begins a segment; those before `oldest` are not needed any more.
+    fn begin_segment(&mut self, oldest: Option<u32>) -> io::Result<()> {
+        let number = self.next;
+        self.next = number.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
+        let (previous, previous_end) = self.segments.back().map_or((0, 0), |s| (s.number, s.len));
+        let oldest = oldest.unwrap_or(number);
+        let head = Head { number, previous, previous_end, oldest }.emit();
+        // Even if this fails now, its head may be found later, and then the segment before it has ended.
+        self.sealed = true;
+        self.disk.create(number)?;
+        let written = self.disk.append(&head).and_then(|()| self.disk.sync(number));
+        if let Err(e) = written.and_then(|()| self.disk.sync_folder()) {
+            // An empty segment does no harm.
+            let _ = self.disk.remove(number);
+            return Err(e);
+        }
+        self.sealed = false;
+        self.segments.push_back(Segment { number, len: head.len() as u64 });
+        while self.segments.front().is_some_and(|first| first.number < oldest) {
+            if let Some(first) = self.segments.pop_front() {
+                // It is not needed, and whoever opens the log tries again.
+                let _ = self.disk.remove(first.number);
+            }
+        }
+        Ok(())
+    }
+
+    /// What would be too much if there were so many bytes less in so many files less.
+    fn is_wasteful(&self, bytes: u64, files: u64) -> bool {
+        let total: u64 = self.segments.iter().map(|s| s.len).sum();
+        let cost = total - bytes + (self.segments.len() as u64 - files) * self.limits.segment_cost;
+        cost > 2 * self.live + self.limits.slack
+    }
+
+    /// Makes room when more than half of the files is rows that are gone. Copies a segment and a half at most.
+    ///
+    /// # Errors
+    /// What the disk says. Nothing is lost then, and nothing gained.
+    pub(super) fn clean(&mut self) -> io::Result<()> {
+        if !self.is_wasteful(0, 0) {
+            return Ok(());
+        }
+        if self.sealed || self.segments.len() == 1 {
+            self.begin_segment(self.segments.front().map(|s| s.number))?;
+        }
+        let old: Vec<Segment> = self.segments.iter().take(self.segments.len() - 1).copied().collect();
+        let (mut bytes, mut files, mut copied) = (0, 0, 0);
+        let mut batch = Batch::default();
+        for segment in old {
+            if copied >= self.limits.segment_len || !self.is_wasteful(bytes, files) {
+                break;
+            }
+            let rows: Vec<Key> =
+                self.index.iter().filter(|(_, place)| place.segment == segment.number).map(|(key, _)| *key).collect();
+            for key in rows {
+                let value = self.read(key, usize::MAX)?.unwrap_or_default();
+                batch.put(key, &[&value]);
+                copied += value.len() as u64;
+                if batch.bytes.len() >= COPY_LEN {
+                    self.commit(&mut batch)?;
+                }
+            }
+            bytes += segment.len;
+            files += 1;
+        }
+        self.commit(&mut batch)?;
+        let oldest = self.segments.get(files as usize).map(|s| s.number);
+        self.begin_segment(oldest)
+    }
+
+    /// A row's value, or its first `len_max` bytes.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) fn read(&mut self, key: Key, len_max: usize) -> io::Result<Option<Vec<u8>>> {
+        let Some(place) = self.index.get(&key) else { return Ok(None) };
+        let mut value = vec![0; len_max.min(place.len as usize)];
+        self.disk.read(place.segment, place.offset.into(), &mut value)?;
+        Ok(Some(value))
+    }
+
+    /// The length of a row's value. Unit: bytes.
+    pub(super) fn len_of(&self, key: Key) -> Option<u64> {
+        self.index.get(&key).map(|place| place.len.into())
+    }
+
+    /// A table's rows in a range of numbers, by number.
+    pub(super) fn rows(&self, table: u8, from: u64, to: u64) -> impl DoubleEndedIterator<Item = Key> {
+        // An empty range for what would be a backward one.
+        let to = to.max(from);
+        self.index.range(Key::new(table, from)..Key::new(table, to)).map(|(key, _)| *key)
+    }
+}
+
+/// The segments that are needed, oldest first, each with its end where another one says it.
+fn chain<D: Disk>(disk: &mut D, numbers: &[u32]) -> io::Result<Vec<(u32, Option<u64>)>> {
+    let mut newest = None;
+    for number in numbers.iter().rev() {
+        newest = read_head(disk, *number)?;
+        if newest.is_some() {
+            break;
+        }
+        // A head is synced before anything is appended behind it.
+        if disk.len(*number)? > HEAD_LEN as u64 {
+            return Err(damaged(*number, 0));
+        }
+    }
+    let Some(newest) = newest else { return Ok(Vec::new()) };
+    let mut chain = vec![(newest.number, None)];
+    let mut head = newest;
+    while head.number != newest.oldest {
+        let end = head.previous_end;
+        if head.previous >= head.number || !numbers.contains(&head.previous) {
+            return Err(damaged(head.number, 0));
+        }
+        head = read_head(disk, head.previous)?.ok_or_else(|| damaged(head.previous, 0))?;
+        chain.push((head.number, Some(end)));
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
+/// `None` when it is not whole.
+fn read_head<D: Disk>(disk: &mut D, number: u32) -> io::Result<Option<Head>> {
+    let mut bytes = [0; HEAD_LEN];
+    if disk.len(number)? < HEAD_LEN as u64 {
+        return Ok(None);
+    }
+    disk.read(number, 0, &mut bytes)?;
+    Ok(Head::parse(&bytes).ok().filter(|head| head.number == number))
+}
+
+/// The length of a batch's rows, and their hash.
+fn parse_batch_head(bytes: &[u8; BATCH_HEAD_LEN]) -> Result<(u32, [u8; 16]), Malformed> {
+    let mut r = Reader::new(bytes);
+    let (len, complement, hash) = (r.u32()?, r.u32()?, r.array()?);
+    if len == !complement && len as usize <= BATCH_LEN_MAX { Ok((len, hash)) } else { Err(Malformed) }
+}
+
+fn batch_hash(segment: u32, offset: u64, rows: &[u8]) -> [u8; 16] {
+    hash(&[&segment.to_le_bytes(), &offset.to_le_bytes(), rows])
+}
+
+fn damaged(number: u32, offset: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("segment {number:010} is damaged at byte {offset} or before"))
+}
