@@ -13,11 +13,11 @@ use crate::codec::{Malformed, Put, Reader};
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
+use litemap::LiteMap;
 
 /// Longest trust message. Unit: bytes. Source: trust.md.
 pub const MESSAGE_LEN_MAX: usize = 1024;
@@ -284,14 +284,14 @@ impl Message {
 /// that a crash never leaves half a change.
 #[derive(Default)]
 pub struct TrustBook {
-    pins: BTreeMap<IdentityKey, Pin>,
-    pending: BTreeMap<IdentityKey, PendingRequest>,
-    outgoing: BTreeMap<IdentityKey, Outgoing>,
+    pins: LiteMap<IdentityKey, Pin>,
+    pending: LiteMap<IdentityKey, PendingRequest>,
+    outgoing: LiteMap<IdentityKey, Outgoing>,
     /// The newest epoch received from each key: nothing older counts any more.
-    epochs: BTreeMap<IdentityKey, u64>,
+    epochs: LiteMap<IdentityKey, u64>,
     own_epoch: u64,
     /// Sealed messages that the rendezvous has not confirmed yet.
-    letters: BTreeMap<u64, (IdentityKey, Vec<u8>)>,
+    letters: LiteMap<u64, (IdentityKey, Vec<u8>)>,
     next_letter: u64,
 }
 

@@ -5,9 +5,10 @@
 
 use crate::exchange;
 use crate::store::Outgoing;
+use litemap::LiteMap;
 use pilot_core::identity::IdentityKey;
 use pilot_stack::{EARLY_LEN_MAX, Recv, Stack, StreamId};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Messages in flight to one recipient.
@@ -33,7 +34,7 @@ pub(crate) enum Fate {
 
 #[derive(Default)]
 pub(crate) struct Courier {
-    routes: BTreeMap<IdentityKey, Route>,
+    routes: LiteMap<IdentityKey, Route>,
     waiting_len: usize,
 }
 
@@ -64,7 +65,7 @@ impl Courier {
 
     /// Forgets a message that nobody waits for any more. False when it may have arrived already.
     pub(crate) fn cancel(&mut self, seq: u64) -> bool {
-        for route in self.routes.values_mut() {
+        for (_, route) in &mut self.routes {
             if let Some(i) = route.waiting.iter().position(|(s, _)| *s == seq) {
                 if let Some((_, message)) = route.waiting.remove(i) {
                     self.waiting_len -= message.body.len();
@@ -93,7 +94,7 @@ impl Courier {
     /// Streams that were idle for long enough to be closed.
     pub(crate) fn idle(&mut self, now: Instant) -> Vec<StreamId> {
         let mut idle = Vec::new();
-        for route in self.routes.values_mut() {
+        for (_, route) in &mut self.routes {
             if route.idle_at.is_some_and(|at| at <= now) {
                 route.idle_at = None;
                 idle.extend(route.stream.take());

@@ -3,8 +3,8 @@
 //! A file grows as `received/.part/…` and gets its name only when it is complete, verified and synced. The part of a
 //! resumable transfer stays when the stream breaks, and the next attempt goes on where it ended (messages.md).
 
+use litemap::LiteMap;
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -68,7 +68,7 @@ pub(crate) enum FileDone {
 /// The folder for received files.
 pub(crate) struct Files {
     folder: PathBuf,
-    open: BTreeMap<u64, Part>,
+    open: LiteMap<u64, Part>,
 }
 
 struct Part {
@@ -90,7 +90,7 @@ impl Files {
                 let _ = fs::remove_file(path);
             }
         }
-        Self { folder, open: BTreeMap::new() }
+        Self { folder, open: LiteMap::new() }
     }
 
     /// Does one job. After a failure the file is closed; the part of a resumable one is kept.

@@ -11,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use litemap::LiteMap;
 use pilot_core::endpoint::{Discard, Event as EndpointEvent, ResetReason, Timer, Transmit};
 use pilot_core::identity::IdentityKey;
 use pilot_core::rng::Rng;
@@ -122,7 +123,7 @@ pub struct Stack {
     peers: Slots,
     streams: BTreeMap<StreamId, (PeerId, FlowKey)>,
     pool: SocketPool,
-    listeners: BTreeMap<u16, Listener>,
+    listeners: LiteMap<u16, Listener>,
     bound: BTreeSet<u16>,
     bound_all: bool,
     asked: Asked,
@@ -146,7 +147,7 @@ impl Stack {
             peers: BTreeMap::new(),
             streams: BTreeMap::new(),
             pool: SocketPool::new(config.ring_len_max),
-            listeners: BTreeMap::new(),
+            listeners: LiteMap::new(),
             bound: BTreeSet::new(),
             bound_all: false,
             asked: Asked::new(),
@@ -724,7 +725,7 @@ fn abandon(
     now: Instant,
     flow: &mut Flow,
     streams: &mut BTreeMap<StreamId, (PeerId, FlowKey)>,
-    listeners: &mut BTreeMap<u16, Listener>,
+    listeners: &mut LiteMap<u16, Listener>,
 ) {
     flow.linger = Some(now);
     flow.early_syn = None;

@@ -29,6 +29,9 @@ pub(crate) struct Install {
     /// programs that need nothing of the system they run on; then there is no shared library
     #[argh(switch, long = "static")]
     fixed: bool,
+    /// a quarter smaller, for devices: builds the standard library along, without backtraces; needs rustup's component rust-src
+    #[argh(switch)]
+    small: bool,
 }
 
 pub(crate) fn run(task: &Install) -> Outcome {
@@ -42,7 +45,8 @@ pub(crate) fn run(task: &Install) -> Outcome {
         Ok(below) if !destdir.as_os_str().is_empty() => destdir.join(below),
         _ => prefix.clone(),
     };
-    let built = Build { profile: &task.profile, portable: task.portable, fixed: task.fixed }.run()?;
+    let built = Build { profile: &task.profile, portable: task.portable, fixed: task.fixed, small: task.small };
+    let built = built.run()?;
     let version = env!("CARGO_PKG_VERSION");
     for program in ["pilotctl", "pilot-daemon", "pilot-rendezvous"] {
         put(&built.join(program), &tree.join("bin").join(program), 0o755)?;

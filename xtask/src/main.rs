@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run -p xtask -- install --prefix /usr/local      # also PREFIX and DESTDIR in the environment
 //! cargo run -p xtask -- install --static                 # programs that run on every Linux of this kind of machine
+//! cargo run -p xtask -- install --small                  # a quarter smaller; needs the component rust-src
 //! cargo run -p xtask -- sizes                            # fails when something is larger than its budget
 //! cargo run -p xtask -- fuzz segments --seconds 600      # libFuzzer; failures go into the folder target/fuzz
 //! ```
@@ -73,6 +74,8 @@ struct Build<'a> {
     portable: bool,
     /// Programs that need nothing of the system they run on, and no shared library.
     fixed: bool,
+    /// The standard library is built along, for size and without what prints backtraces. Needs its sources.
+    small: bool,
 }
 
 impl Build<'_> {
@@ -80,7 +83,7 @@ impl Build<'_> {
     /// only so it is optimised as a whole.
     fn run(self) -> Outcome<PathBuf> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let machine = if self.fixed { Some(machine()?) } else { None };
+        let machine = if self.fixed || self.small { Some(machine()?) } else { None };
         let base = |verb: &str, package: &str| {
             let mut command = Command::new(&cargo);
             command.args([verb, "--quiet", "--locked", "--profile", self.profile, "--package", package]);
@@ -88,8 +91,16 @@ impl Build<'_> {
                 command.arg("--no-default-features");
             }
             if let Some(machine) = &machine {
-                // Named although it is this one, so that build scripts are not linked so.
-                command.args(["--target", machine]).env("RUSTFLAGS", "-C target-feature=+crt-static");
+                // Named although it is this one, so that build scripts are built as usual.
+                command.args(["--target", machine]);
+            }
+            if self.fixed {
+                command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+            }
+            if self.small {
+                // Cargo does not promise yet that these two stay as they are.
+                command.args(["-Zbuild-std=std,panic_unwind", "-Zbuild-std-features=optimize_for_size"]);
+                command.env("RUSTC_BOOTSTRAP", "1");
             }
             command
         };

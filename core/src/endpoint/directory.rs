@@ -13,11 +13,11 @@ use crate::peer::Role;
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::{Me, Outcome, Pin, Terms, TrustBook, TrustError};
 use crate::tunnel::exchange::NO_PSK;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use litemap::LiteMap;
 
 /// Calls that may wait for their answers.
 pub const CALLS_MAX: usize = 1024;
@@ -72,7 +72,7 @@ pub(super) struct Directory {
     rendezvous: Option<(PeerId, SocketAddr)>,
     relay_key: [u8; 32],
     state: DirectoryState,
-    calls: BTreeMap<u32, (Instant, Purpose)>,
+    calls: LiteMap<u32, (Instant, Purpose)>,
     next_call: u32,
     retry_at: Option<Instant>,
     retry_pause: Duration,
@@ -98,7 +98,7 @@ impl Directory {
             rendezvous: None,
             relay_key: [0; 32],
             state: DirectoryState::Absent,
-            calls: BTreeMap::new(),
+            calls: LiteMap::new(),
             next_call: 1,
             retry_at: None,
             retry_pause: RETRY_MIN,

@@ -22,6 +22,7 @@ use crate::store::{Done, Job, Meta, Saved, Worker, wall_s};
 use crate::udp::Udp;
 use crate::{aead, agreement};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use litemap::LiteMap;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use ops::Then;
@@ -81,8 +82,8 @@ pub(crate) struct Driver {
     refused: Vec<Then>,
     owners: BTreeMap<StreamId, Owner>,
     connecting: BTreeMap<StreamId, Connecting>,
-    listeners: BTreeMap<u16, ListenerOwner>,
-    lookups: BTreeMap<u32, directory::Lookup>,
+    listeners: LiteMap<u16, ListenerOwner>,
+    lookups: LiteMap<u32, directory::Lookup>,
     /// The newest [`directory::MET_MAX`] records that were found.
     met: VecDeque<NodeRecord>,
     /// Handed-out descriptors by token.
@@ -96,8 +97,8 @@ pub(crate) struct Driver {
     subscribers: BTreeSet<StreamId>,
     /// How handed-out streams ended, by inode; the newest [`streams::ENDS_MAX`].
     ends: VecDeque<(u64, serde_json::Value)>,
-    datagrams: BTreeMap<u16, datagrams::DatagramPort>,
-    datagram_tokens: BTreeMap<Token, u16>,
+    datagrams: LiteMap<u16, datagrams::DatagramPort>,
+    datagram_tokens: LiteMap<Token, u16>,
     /// Datagrams that clients did not make room for.
     datagrams_dropped: u64,
     /// Ports whose descriptors have more to say.
@@ -160,8 +161,8 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
         refused: Vec::new(),
         owners: BTreeMap::new(),
         connecting: BTreeMap::new(),
-        listeners: BTreeMap::new(),
-        lookups: BTreeMap::new(),
+        listeners: LiteMap::new(),
+        lookups: LiteMap::new(),
         met: VecDeque::new(),
         tokens: BTreeMap::new(),
         next_token: FIRST_FREE_TOKEN + 1,
@@ -171,8 +172,8 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
         trust_waiters: Vec::new(),
         subscribers: BTreeSet::new(),
         ends: VecDeque::new(),
-        datagrams: BTreeMap::new(),
-        datagram_tokens: BTreeMap::new(),
+        datagrams: LiteMap::new(),
+        datagram_tokens: LiteMap::new(),
         datagrams_dropped: 0,
         datagrams_left: BTreeSet::new(),
         looked: BTreeSet::new(),

@@ -5,13 +5,14 @@ use super::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, official, parse_number
 use crate::command::Answer;
 use crate::driver::{Driver, FIRST_FREE_TOKEN, Reply};
 use crate::failure::{Code, Failure};
+use litemap::LiteMap;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use pilot_core::{Addr, AddrPort};
 use pilot_stack::{Recv, Stack, StreamId};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -44,7 +45,7 @@ pub(crate) struct Ipc {
     /// And where it is bound; `None`: clients come from this process only.
     listener: Option<(UnixListener, PathBuf)>,
     listener_ready: bool,
-    clients: BTreeMap<ClientId, Client>,
+    clients: LiteMap<ClientId, Client>,
     next_client: usize,
 }
 
@@ -59,7 +60,7 @@ struct Client {
     sent: usize,
     outgoing_len: usize,
     /// Bytes that an official client wants to send, by connection.
-    unsent: BTreeMap<u32, VecDeque<u8>>,
+    unsent: LiteMap<u32, VecDeque<u8>>,
     unsent_len: usize,
     /// Official connections whose end was told.
     ended: Vec<u32>,
@@ -96,7 +97,7 @@ impl Ipc {
 
     /// Without a socket that others could find.
     pub(crate) const fn private() -> Self {
-        Self { listener: None, listener_ready: false, clients: BTreeMap::new(), next_client: FIRST_CLIENT }
+        Self { listener: None, listener_ready: false, clients: LiteMap::new(), next_client: FIRST_CLIENT }
     }
 
     pub(crate) fn end(mut self) {
@@ -165,7 +166,7 @@ impl Ipc {
     }
 
     fn flush(&mut self) {
-        self.clients.values_mut().for_each(Client::write);
+        self.clients.iter_mut().for_each(|(_, client)| client.write());
     }
 
     fn take_closed(&mut self) -> Vec<ClientId> {
@@ -225,7 +226,7 @@ impl Ipc {
     /// Sends an event to the clients that watch and whose topics `wants` accepts; gives their number.
     pub(crate) fn push_event(&mut self, event: &Value, blob: &[u8], wants: impl Fn(Option<&str>) -> bool) -> usize {
         let mut count = 0;
-        for client in self.clients.values_mut() {
+        for (_, client) in &mut self.clients {
             let Some((request, topics)) = &client.watches else { continue };
             if !wants(topics.as_deref()) {
                 continue;
@@ -265,7 +266,7 @@ impl Ipc {
     pub(crate) fn push_datagram(&mut self, from: Addr, source_port: u16, port: u16, payload: &[u8]) {
         let parts: [&[u8]; 4] = [&from.to_bytes(), &source_port.to_be_bytes(), &port.to_be_bytes(), payload];
         let bytes = frame(framing::RECV_FROM, &parts);
-        for client in self.clients.values_mut().filter(|c| c.official) {
+        for (_, client) in self.clients.iter_mut().filter(|(_, c)| c.official) {
             // One that does not read misses them, as on a full socket.
             if client.outgoing_len < DATAGRAMS_WAITING_MAX {
                 client.send(bytes.clone(), None);
@@ -347,7 +348,7 @@ impl Client {
             outgoing: VecDeque::new(),
             sent: 0,
             outgoing_len: 0,
-            unsent: BTreeMap::new(),
+            unsent: LiteMap::new(),
             unsent_len: 0,
             ended: Vec::new(),
             official,

@@ -8,7 +8,7 @@
 
 use crate::exchange::{FILE_STREAM, emit_frame};
 use crate::files::{FILE_LEN_MAX, FileDone, FileJob, Resume};
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 /// Transfers at once on one stream.
 const TRANSFERS_MAX: usize = 8;
@@ -42,7 +42,7 @@ pub(crate) enum Say {
 pub(crate) struct Transfers {
     next: u64,
     arriving: Option<Whole>,
-    files: BTreeMap<u64, Arriving>,
+    files: LiteMap<u64, Arriving>,
     unwritten: usize,
 }
 
@@ -65,7 +65,7 @@ struct Arriving {
 impl Transfers {
     /// `first`: the number of this stream's first file; the next [`u32::MAX`] are its own too.
     pub(crate) const fn new(first: u64) -> Self {
-        Self { next: first, arriving: None, files: BTreeMap::new(), unwritten: 0 }
+        Self { next: first, arriving: None, files: LiteMap::new(), unwritten: 0 }
     }
 
     /// The disk is so far behind that nothing more should be read.
@@ -193,7 +193,7 @@ impl Transfers {
     /// The stream is over: what is unfinished is given up.
     pub(crate) fn give_up(&mut self) -> Vec<FileJob> {
         self.arriving = None;
-        std::mem::take(&mut self.files).into_keys().map(|id| FileJob::Drop { id }).collect()
+        std::mem::take(&mut self.files).into_iter().map(|(id, _)| FileJob::Drop { id }).collect()
     }
 }
 

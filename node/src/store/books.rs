@@ -9,10 +9,11 @@ use super::disk::Disk;
 use super::log::{Batch, Key, Log};
 use super::{Done, Job, Kind, Listing, Message, Meta, Outgoing, PREVIEW_CHARS, Saved};
 use crate::courier::IN_FLIGHT_MAX;
+use litemap::LiteMap;
 use pilot_core::Addr;
 use pilot_core::codec::{Malformed, Put as _, Reader};
 use pilot_core::identity::IdentityKey;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 
 const META: u8 = 1;
@@ -61,7 +62,7 @@ pub(super) struct Books<D> {
     log: Log<D>,
     /// What the jobs have changed since the last commit.
     batch: Batch,
-    senders: BTreeMap<IdentityKey, Sender>,
+    senders: LiteMap<IdentityKey, Sender>,
     /// Messages that are known by their ids.
     recent_all: usize,
     inbox: BTreeSet<u64>,
@@ -78,7 +79,7 @@ impl<D: Disk> Books<D> {
         let mut books = Self {
             log,
             batch: Batch::default(),
-            senders: BTreeMap::new(),
+            senders: LiteMap::new(),
             recent_all: 0,
             inbox: BTreeSet::new(),
             inbox_len: 0,
@@ -94,7 +95,7 @@ impl<D: Disk> Books<D> {
     /// Brings what is in memory to what the log has.
     fn load(&mut self) -> io::Result<()> {
         self.is_stale = true;
-        (self.batch, self.senders, self.inbox_len) = (Batch::default(), BTreeMap::new(), 0);
+        (self.batch, self.senders, self.inbox_len) = (Batch::default(), LiteMap::new(), 0);
         let table = |table| self.log.rows(table, 0, Key::ID_MAX).map(Key::id);
         (self.outbox, self.inbox) = (table(OUTBOX).collect(), table(INBOX).collect());
         self.next_outbox = self.outbox.last().map_or(1, |seq| seq + 1);
