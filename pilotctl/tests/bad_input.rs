@@ -82,11 +82,12 @@ fn one_home_takes_one_daemon_and_a_damaged_identity_is_never_replaced() {
     let mut lab = Lab::new();
     let node = lab.node("single");
     node.fails(&["daemon", "start"], 8, "already_exists");
-    let output =
-        node.command(&["daemon", "run", "--json"]).env("PILOT_SOCKET", lab.folder.join("other.sock")).output().unwrap();
+    let endpoint = lab.endpoint().unwrap();
+    let mut second = node.command(&["daemon", "run", "--json", "--rendezvous", &endpoint]);
+    let output = second.env("PILOT_SOCKET", lab.folder.join("other.sock")).output().unwrap();
     assert_eq!(output.status.code(), Some(8), "the folder is locked, whatever the socket");
     node.ok(&["daemon", "stop"]);
-    let (identity, endpoint) = (node.home.join("identity"), lab.endpoint().unwrap());
+    let identity = node.home.join("identity");
     let start = ["daemon", "start", "--rendezvous", endpoint.as_str()];
     std::fs::set_permissions(&identity, std::fs::Permissions::from_mode(0o644)).unwrap();
     let error = node.fails(&start, 2, "invalid_argument");

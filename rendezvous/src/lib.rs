@@ -2,7 +2,7 @@
 //!
 //! [`Rendezvous`] is the pure machine: it speaks PN1 with its clients through a `pilot_core::Endpoint`, keeps its books in
 //! a [`State`], and hands every change to a [`Journal`] before it answers. [`server`] drives it with a UDP socket and a
-//! redb file. It is a phone book and a mailbox, not an authority: it can withhold, it cannot forge, read letters or
+//! log. It is a phone book and a mailbox, not an authority: it can withhold, it cannot forge, read letters or
 //! relayed traffic, or grant trust.
 #![forbid(unsafe_code)]
 
@@ -13,4 +13,4 @@ mod store;
 
 pub use machine::{RELAY_BYTES_PER_SECOND, Rendezvous};
 pub use state::{Change, Journal, LETTERS_PER_NODE_MAX, LETTERS_PER_SENDER_MAX, NoJournal, State, StorageFailed};
-pub use store::{OpenError, RedbJournal};
+pub use store::LogJournal;

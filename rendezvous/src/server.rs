@@ -1,10 +1,11 @@
 //! Drives a [`Rendezvous`] with a UDP socket, a clock and files.
 
-use crate::{OpenError, RedbJournal, Rendezvous};
+use crate::{LogJournal, Rendezvous};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pilot_core::identity::StaticKey;
 use pilot_core::{Config, Identity, Instant};
+use pilot_store::{Folder, Limits, Log};
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -23,7 +24,7 @@ const BATCH: usize = 256;
 
 /// What a rendezvous is started with.
 pub struct ServerConfig {
-    /// Folder for identity and database; made if missing.
+    /// Folder for identity and log; made if missing.
     pub home: PathBuf,
     /// UDP address to serve on.
     pub listen: SocketAddr,
@@ -38,8 +39,8 @@ pub enum ServerError {
     Io(PathBuf, io::Error),
     /// The socket address.
     Bind(SocketAddr, io::Error),
-    /// The database.
-    Store(PathBuf, OpenError),
+    /// The file of versions before the log, which cannot be read here.
+    Older(PathBuf),
     /// The identity file has the wrong size.
     Identity(PathBuf),
 }
@@ -49,7 +50,9 @@ impl std::fmt::Display for ServerError {
         match self {
             Self::Io(path, e) => write!(f, "{}: {e}", path.display()),
             Self::Bind(addr, e) => write!(f, "cannot serve on {addr}: {e}"),
-            Self::Store(path, e) => write!(f, "{}: {e}", path.display()),
+            Self::Older(path) => {
+                write!(f, "{} was written by an earlier version; move it away to begin anew", path.display())
+            }
             Self::Identity(path) => write!(f, "{}: not an identity file of 32 bytes", path.display()),
         }
     }
@@ -96,8 +99,13 @@ impl Server {
         fs::create_dir_all(&config.home).map_err(io_error(&config.home))?;
         let identity = load_identity(&config.home.join("identity"))?;
         let key = identity.static_key();
-        let database = config.home.join("rendezvous.redb");
-        let (journal, state) = RedbJournal::open(&database).map_err(|e| ServerError::Store(database, e))?;
+        let older = config.home.join("rendezvous.redb");
+        if older.exists() {
+            return Err(ServerError::Older(older));
+        }
+        let books = config.home.join("log");
+        let log = Folder::open(books.clone()).and_then(|folder| Log::open(folder, Limits::default()));
+        let (journal, state) = log.and_then(LogJournal::open).map_err(io_error(&books))?;
         let bind_error = |e| ServerError::Bind(config.listen, e);
         let mut socket = UdpSocket::bind(config.listen).map_err(bind_error)?;
         let local = socket.local_addr().map_err(bind_error)?;

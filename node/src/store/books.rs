@@ -5,14 +5,13 @@
 //! senders together have more than [`RECENT_ALL_MAX`], whoever has most gives up its oldest, so that nobody is left with fewer
 //! than it can have in flight.
 
-use super::disk::Disk;
-use super::log::{Batch, Key, Log};
 use super::{Done, Job, Kind, Listing, Message, Meta, Outgoing, PREVIEW_CHARS, Saved};
 use crate::courier::IN_FLIGHT_MAX;
 use litemap::LiteMap;
 use pilot_core::Addr;
 use pilot_core::codec::{Malformed, Put as _, Reader};
 use pilot_core::identity::IdentityKey;
+use pilot_store::{Batch, Disk, Key, Log};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 

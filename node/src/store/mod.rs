@@ -1,4 +1,4 @@
-//! Owns what must survive: trust, inbox, outbox, address. One worker thread, which keeps [`books`] in a [`log`], and commits
+//! Owns what must survive: trust, inbox, outbox, address. One worker thread, which keeps [`books`] in a [`Log`], and commits
 //! in groups.
 //!
 //! The loop sends [`Job`]s and gets [`Done`]s back; those of the books in the same order, and those of files. A job's `Done`
@@ -6,17 +6,14 @@
 //! every job of its group and changes nothing.
 
 mod books;
-mod disk;
-mod log;
 
 use self::books::Books;
-use self::disk::Folder;
-use self::log::{Limits, Log};
 use crate::files::{FileDone, FileJob, Files};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 use pilot_core::Addr;
 use pilot_core::identity::IdentityKey;
+use pilot_store::{Folder, Limits, Log};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

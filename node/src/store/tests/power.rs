@@ -1,10 +1,10 @@
 //! Random work on a disk that fails and loses its power, against a model. `PILOT_SEED=n` runs one seed alone.
 
-use super::disk::SimDisk;
 use super::{LIMITS, books, message};
 use crate::store::books::Books;
 use crate::store::{Done, Job, Kind, Meta, Outgoing};
 use pilot_core::identity::IdentityKey;
+use pilot_store::sim::SimDisk;
 
 const SEEDS: u64 = 10_000;
 const SENDERS: u64 = 3;

@@ -1,6 +1,6 @@
 //! A disk in memory that fails, and that loses its power.
 
-use crate::store::disk::Disk;
+use crate::Disk;
 use pilot_core::rng::Rng;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -34,10 +34,11 @@ struct Inner {
 
 /// Copies share the disk.
 #[derive(Clone)]
-pub(super) struct SimDisk(Rc<RefCell<Inner>>);
+pub struct SimDisk(Rc<RefCell<Inner>>);
 
 impl SimDisk {
-    pub(super) fn new(seed: u64) -> Self {
+    /// An empty disk; everything that happens by chance follows from the seed.
+    pub fn new(seed: u64) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         Self(Rc::new(RefCell::new(Inner {
@@ -50,29 +51,30 @@ impl SimDisk {
         })))
     }
 
-    pub(super) fn below(&self, bound: u64) -> u64 {
+    /// A random number below `bound`, for tests that have no other source.
+    pub fn below(&self, bound: u64) -> u64 {
         self.0.borrow_mut().rng.below(bound)
     }
 
     /// After so many operations one fails, or all do when the power goes.
-    pub(super) fn fail_after(&self, operations: u32, is_cut: bool) {
+    pub fn fail_after(&self, operations: u32, is_cut: bool) {
         let mut inner = self.0.borrow_mut();
         (inner.countdown, inner.is_cut) = (Some(operations), is_cut);
     }
 
     /// The power is gone.
-    pub(super) fn is_off(&self) -> bool {
+    pub fn is_off(&self) -> bool {
         let inner = self.0.borrow();
         inner.is_cut && inner.countdown == Some(0)
     }
 
     /// Nothing fails any more.
-    pub(super) fn heal(&self) {
+    pub fn heal(&self) {
         self.0.borrow_mut().countdown = None;
     }
 
     /// The power was gone. What was not synced is there, or not, sector by sector.
-    pub(super) fn restart(&self) {
+    pub fn restart(&self) {
         let inner = &mut *self.0.borrow_mut();
         let rng = &mut inner.rng;
         inner.countdown = None;
@@ -97,16 +99,19 @@ impl SimDisk {
     }
 
     /// Turns one byte of a file.
-    pub(super) fn damage(&self, number: u32, offset: usize) {
-        self.0.borrow_mut().files.get_mut(&number).expect("exists").seen[offset] ^= 1;
+    pub fn damage(&self, number: u32, offset: usize) {
+        if let Some(byte) = self.0.borrow_mut().files.get_mut(&number).and_then(|file| file.seen.get_mut(offset)) {
+            *byte ^= 1;
+        }
     }
 
-    pub(super) fn lose(&self, number: u32) {
-        self.0.borrow_mut().files.remove(&number).expect("exists");
+    /// A file is gone.
+    pub fn lose(&self, number: u32) {
+        self.0.borrow_mut().files.remove(&number);
     }
 
     /// Numbers and lengths of all files.
-    pub(super) fn files(&self) -> Vec<(u32, usize)> {
+    pub fn files(&self) -> Vec<(u32, usize)> {
         self.0.borrow().files.iter().map(|(number, file)| (*number, file.seen.len())).collect()
     }
 }

@@ -1,13 +1,13 @@
 //! Owns the log's files: a folder with one file for each segment. The trait is where tests put a disk that loses its power.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 /// Append-only files with numbers for names. What was appended survives a power cut once its file was synced, and a file's
 /// existence once the folder was. Any error of the file system may come back.
-pub(super) trait Disk {
+pub trait Disk {
     /// The numbers of all files, in any order.
     fn list(&self) -> io::Result<Vec<u32>>;
     /// Makes a file, to which [`Disk::append`] appends from now on. An error when it exists.
@@ -26,21 +26,32 @@ pub(super) trait Disk {
     fn remove(&mut self, number: u32) -> io::Result<()>;
 }
 
-/// A folder of a real file system. Two files are open at most: the one that grows, and the one read last.
-pub(super) struct Folder {
+/// A folder of a real file system, locked against other processes. Three files are open at most: the lock, the one that
+/// grows, and the one read last.
+#[derive(Debug)]
+pub struct Folder {
     path: PathBuf,
+    _lock: File,
     growing: Option<(u32, File)>,
     reading: Option<(u32, File)>,
 }
 
 impl Folder {
-    /// Makes the folder if need be.
-    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+    /// Makes the folder if need be, and locks it as long as this lives.
+    ///
+    /// # Errors
+    /// `ResourceBusy` when another process has it; otherwise what the file system says.
+    pub fn open(path: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&path)?;
         if let Some(parent) = path.parent() {
             File::open(parent)?.sync_all()?;
         }
-        Ok(Self { path, growing: None, reading: None })
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join("lock"))?;
+        lock.try_lock().map_err(|e| match e {
+            TryLockError::WouldBlock => io::Error::new(io::ErrorKind::ResourceBusy, "another process uses it"),
+            TryLockError::Error(e) => e,
+        })?;
+        Ok(Self { path, _lock: lock, growing: None, reading: None })
     }
 
     fn name(&self, number: u32) -> PathBuf {

@@ -14,7 +14,7 @@
 //!    head says that those segments are not needed; then they are removed (a log-structured store's cleaning, as in
 //!    Rosenblum and Ousterhout 1992, oldest first).
 
-use super::disk::Disk;
+use crate::disk::Disk;
 use pilot_core::codec::{Malformed, Put as _, Reader};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, VecDeque};
@@ -27,7 +27,7 @@ const ROW_HEAD_LEN: usize = 12;
 /// Stands for the length of a row that is gone.
 const GONE: u32 = u32::MAX;
 /// Longest batch, without its head. Unit: bytes.
-pub(super) const BATCH_LEN_MAX: usize = 64 << 20;
+pub const BATCH_LEN_MAX: usize = 64 << 20;
 /// Places behind a torn batch that are looked at more closely, for whether a whole one begins there.
 const CANDIDATES_MAX: usize = 64;
 /// What cleaning copies in one batch. Unit: bytes.
@@ -35,13 +35,13 @@ const COPY_LEN: usize = 1 << 20;
 
 /// When segments end, and when they are cleaned.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub struct Limits {
     /// Unit: bytes.
-    pub(super) segment_len: u64,
+    pub segment_len: u64,
     /// Room for rows that are gone, beside as much as there are others. Unit: bytes.
-    pub(super) slack: u64,
+    pub slack: u64,
     /// What a file costs beside its bytes, so that there are not many small ones. Unit: bytes.
-    pub(super) segment_cost: u64,
+    pub segment_cost: u64,
 }
 
 impl Default for Limits {
@@ -52,26 +52,27 @@ impl Default for Limits {
 
 /// What a row is known by: a table, and a number below 2^56 in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(u64);
+pub struct Key(u64);
 
 impl Key {
     const ID_BITS: u32 = 56;
     /// The largest number in a table.
-    pub(super) const ID_MAX: u64 = (1 << Self::ID_BITS) - 1;
+    pub const ID_MAX: u64 = (1 << Self::ID_BITS) - 1;
 
     /// A number that is too large is the largest one, which no table reaches.
-    pub(super) fn new(table: u8, id: u64) -> Self {
+    pub fn new(table: u8, id: u64) -> Self {
         Self(u64::from(table) << Self::ID_BITS | id.min(Self::ID_MAX))
     }
 
-    pub(super) const fn id(self) -> u64 {
+    /// The number in its table.
+    pub const fn id(self) -> u64 {
         self.0 & Self::ID_MAX
     }
 }
 
 /// Changes that are made together.
 #[derive(Default)]
-pub(super) struct Batch {
+pub struct Batch {
     /// With room for the head.
     bytes: Vec<u8>,
     /// Where in `bytes` the values are; `None` when the row is gone.
@@ -79,12 +80,13 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) const fn is_empty(&self) -> bool {
+    /// True when it changes nothing.
+    pub const fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// The row has the value that the parts make together.
-    pub(super) fn put(&mut self, key: Key, parts: &[&[u8]]) {
+    pub fn put(&mut self, key: Key, parts: &[&[u8]]) {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         self.row(key, len as u32);
         self.rows.push((key, Some((self.bytes.len() as u32, len as u32))));
@@ -92,7 +94,7 @@ impl Batch {
     }
 
     /// The row is gone.
-    pub(super) fn remove(&mut self, key: Key) {
+    pub fn remove(&mut self, key: Key) {
         self.row(key, GONE);
         self.rows.push((key, None));
     }
@@ -181,7 +183,7 @@ struct Segment {
 }
 
 /// Rows on a disk. Everything here may block.
-pub(super) struct Log<D> {
+pub struct Log<D> {
     disk: D,
     limits: Limits,
     index: BTreeMap<Key, Place>,
@@ -199,7 +201,7 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     /// `InvalidData` when a file is damaged or missing; otherwise what the disk says.
-    pub(super) fn open(mut disk: D, limits: Limits) -> io::Result<Self> {
+    pub fn open(mut disk: D, limits: Limits) -> io::Result<Self> {
         let mut numbers = disk.list()?;
         numbers.sort_unstable();
         let next = numbers.last().map_or(1, |n| n.saturating_add(1));
@@ -302,7 +304,7 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     /// What the disk says; `InvalidInput` when the batch is longer than [`BATCH_LEN_MAX`]. The next commit may work again.
-    pub(super) fn commit(&mut self, batch: &mut Batch) -> io::Result<()> {
+    pub fn commit(&mut self, batch: &mut Batch) -> io::Result<()> {
         let mut batch = std::mem::take(batch);
         if batch.is_empty() {
             return Ok(());
@@ -366,7 +368,7 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     /// What the disk says. Nothing is lost then, and nothing gained.
-    pub(super) fn clean(&mut self) -> io::Result<()> {
+    pub fn clean(&mut self) -> io::Result<()> {
         if !self.is_wasteful(0, 0) {
             return Ok(());
         }
@@ -402,7 +404,7 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     /// What the disk says.
-    pub(super) fn read(&mut self, key: Key, len_max: usize) -> io::Result<Option<Vec<u8>>> {
+    pub fn read(&mut self, key: Key, len_max: usize) -> io::Result<Option<Vec<u8>>> {
         let Some(place) = self.index.get(&key) else { return Ok(None) };
         let mut value = vec![0; len_max.min(place.len as usize)];
         self.disk.read(place.segment, place.offset.into(), &mut value)?;
@@ -410,12 +412,12 @@ impl<D: Disk> Log<D> {
     }
 
     /// The length of a row's value. Unit: bytes.
-    pub(super) fn len_of(&self, key: Key) -> Option<u64> {
+    pub fn len_of(&self, key: Key) -> Option<u64> {
         self.index.get(&key).map(|place| place.len.into())
     }
 
     /// A table's rows in a range of numbers, by number.
-    pub(super) fn rows(&self, table: u8, from: u64, to: u64) -> impl DoubleEndedIterator<Item = Key> {
+    pub fn rows(&self, table: u8, from: u64, to: u64) -> impl DoubleEndedIterator<Item = Key> {
         // An empty range for what would be a backward one.
         let to = to.max(from);
         self.index.range(Key::new(table, from)..Key::new(table, to)).map(|(key, _)| *key)
