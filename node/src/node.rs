@@ -32,7 +32,7 @@ impl Node {
     ///
     /// # Errors
     /// A [`Failure`] inside the `io::Error`: the folder is in use (`AddrInUse`), the identity file is damaged or readable
-    /// by others (`InvalidInput`), a socket cannot be bound, the database is damaged.
+    /// by others (`InvalidInput`), a socket cannot be bound, the log is damaged.
     pub fn start(config: Config) -> io::Result<Self> {
         let (handle, thread) = driver::start(config)?;
         Ok(Self(Arc::new(Running { handle, thread: Mutex::new(Some(thread)) })))

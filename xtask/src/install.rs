@@ -29,7 +29,7 @@ pub(crate) struct Install {
     /// programs that need nothing of the system they run on; then there is no shared library
     #[argh(switch, long = "static")]
     fixed: bool,
-    /// a quarter smaller, for devices: builds the standard library along, without backtraces; needs rustup's component rust-src
+    /// a fifth smaller, for devices: builds the standard library along, without backtraces; needs rustup's component rust-src
     #[argh(switch)]
     small: bool,
 }

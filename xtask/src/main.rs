@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run -p xtask -- install --prefix /usr/local      # also PREFIX and DESTDIR in the environment
 //! cargo run -p xtask -- install --static                 # programs that run on every Linux of this kind of machine
-//! cargo run -p xtask -- install --small                  # a quarter smaller; needs the component rust-src
+//! cargo run -p xtask -- install --small                  # a fifth smaller; needs the component rust-src
 //! cargo run -p xtask -- sizes                            # fails when something is larger than its budget
 //! cargo run -p xtask -- fuzz segments --seconds 600      # libFuzzer; failures go into the folder target/fuzz
 //! ```
