@@ -107,6 +107,8 @@ pub(crate) struct Paths {
     size_probe: Option<SizeProbe>,
     /// Sizes from this index on were refused by the selected path.
     size_limit: Option<usize>,
+    /// Where the peer's newest datagram came from.
+    newest_from: Option<PathAddr>,
 }
 
 struct PunchRound {
@@ -140,6 +142,7 @@ impl Paths {
             rounds: 0,
             size_probe: None,
             size_limit: None,
+            newest_from: None,
         }
     }
 
@@ -235,8 +238,30 @@ impl Paths {
         }
     }
 
-    /// An authenticated datagram, the newest so far, came from a path other than the selected one.
-    pub(crate) fn on_moved(&mut self, now: Instant, from: PathAddr, rng: &mut Rng) {
+    /// An authenticated datagram, the newest so far, came from there.
+    pub(crate) fn on_newest(&mut self, now: Instant, from: PathAddr, rng: &mut Rng) {
+        self.newest_from = Some(from);
+        if self.selected != Some(from) {
+            self.on_moved(now, from, rng);
+        }
+    }
+
+    /// The peer has said where it can be reached, which is among the paths now. When it says so over the relay although a
+    /// direct path is in use, it has left that one.
+    pub(crate) fn on_candidates(&mut self, now: Instant) {
+        match (self.selected, self.newest_from) {
+            (Some(PathAddr::Direct(_)), Some(PathAddr::Relay(_))) => self.on_suspect(now),
+            _ => self.start_round(now),
+        }
+    }
+
+    /// Where the peer's newest datagram came from; `None` before the first one.
+    pub(crate) const fn newest_from(&self) -> Option<PathAddr> {
+        self.newest_from
+    }
+
+    /// The peer speaks from a path other than the selected one.
+    fn on_moved(&mut self, now: Instant, from: PathAddr, rng: &mut Rng) {
         self.add(from);
         let asked = self.outstanding.iter().any(|o| o.to == from && now.since(o.at) < PROBE_LIFETIME);
         if !asked {
@@ -301,6 +326,15 @@ impl Paths {
         }
         self.rounds = 0;
         self.start_round(now);
+    }
+
+    /// Our own address changed. As when the path in use went silent; where there is no relay to fall back to, the peer's
+    /// address is asked, which shows the peer where we are now.
+    pub(crate) fn on_own_move(&mut self, now: Instant, rng: &mut Rng) {
+        self.on_suspect(now);
+        if let Some(selected @ PathAddr::Direct(_)) = self.selected {
+            self.probe(now, selected, None, rng);
+        }
     }
 
     /// Begins probing every direct candidate.

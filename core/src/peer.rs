@@ -352,8 +352,8 @@ impl Peer {
         self.rest_at.get_or_insert(now + REST_AFTER);
         self.away = false;
         self.promote(now, (receiver, counter), from, effects);
-        if newest && self.paths.selected() != Some(from) {
-            self.paths.on_moved(now, from, rng);
+        if newest {
+            self.paths.on_newest(now, from, rng);
         }
         self.handle_frames(now, from, (receiver, remote_index), plaintext, counter, rng, sink, effects)
     }

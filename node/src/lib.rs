@@ -32,6 +32,7 @@ mod files;
 mod helm;
 mod home;
 mod ipc;
+mod network;
 mod node;
 mod resolve;
 mod send_file;

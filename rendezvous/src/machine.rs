@@ -192,7 +192,7 @@ impl Rendezvous {
             Ok(addr) => addr,
             Err(why) => return Answer::Refused(why),
         };
-        let Some(reflexive) = self.endpoint.direct_address(peer) else { return Answer::Refused(Refusal::NotFound) };
+        let Some(reflexive) = self.endpoint.newest_address(peer) else { return Answer::Refused(Refusal::NotFound) };
         // The same key for the life of this process, so that channels survive a client's reconnect.
         let mut seed = self.relay_secret;
         seed.iter_mut().zip(caller.0).for_each(|(s, k)| *s ^= k);

@@ -135,7 +135,14 @@ impl World {
         }
     }
 
-    /// Moves a node to another underlay address, as roaming between networks does.
+    /// The same, and the node's system tells it.
+    pub fn roam_knowingly(&mut self, node: NodeIndex) {
+        self.roam(node);
+        let addr = self.nodes[node].addr;
+        self.nodes[node].stack.endpoint_mut().set_candidates(self.now, vec![addr]);
+    }
+
+    /// Moves a node to another underlay address, as roaming between networks does. It does not know.
     pub fn roam(&mut self, node: NodeIndex) {
         let SocketAddr::V4(old) = self.nodes[node].addr else { return };
         let [a, b, c, d] = old.ip().octets();

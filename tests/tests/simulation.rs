@@ -9,6 +9,8 @@ use pilot_stack::{CommandError, EARLY_LEN_MAX, Event, Recv, StackConfig, StreamE
 use pilot_tests::{Conditions, NatKind, World, seed};
 
 const MS: Duration = Duration::from_millis(1);
+/// Of links in their default condition.
+const ROUND_TRIP: Duration = Duration::from_millis(20);
 const MARKER: &[u8] = b"THIS-IS-PLAINTEXT";
 
 fn friends(seed: u64) -> World {
@@ -21,6 +23,10 @@ fn friends(seed: u64) -> World {
 
 fn path(world: &World, node: usize, other: usize) -> Option<PathAddr> {
     world.nodes[node].stack.endpoint().peer_info(world.now, world.peer(node, other)).and_then(|i| i.path)
+}
+
+fn is_direct(path: PathAddr) -> bool {
+    matches!(path, PathAddr::Direct(_))
 }
 
 fn read_all(world: &mut World, node: usize, stream: StreamId) -> (Vec<u8>, Recv) {
@@ -337,6 +343,33 @@ fn a_roaming_node_and_a_rebooting_nat_break_no_stream() {
     world.transfer((0, a), (1, b), 100_000);
     world.reboot_nat(0);
     world.transfer((0, a), (1, b), 100_000);
+}
+
+/// The goal of paths.md is a round trip and 50 ms.
+#[test]
+fn an_idle_node_that_is_told_of_its_move_is_found_at_once() {
+    for nat in [None, Some(NatKind::PortRestricted)] {
+        let mut world = World::new(seed(24), 2);
+        for node in [0, 1] {
+            nat.into_iter().for_each(|kind| world.set_nat(node, kind));
+        }
+        world.make_friends(0, 1);
+        world.nodes[1].stack.listen(1000).unwrap();
+        let (a, b) = world.open(0, 1, 1000);
+        world.transfer((0, a), (1, b), 100_000);
+        world.run_for(Duration::from_secs(10));
+        assert!(path(&world, 1, 0).is_some_and(is_direct));
+        world.roam_knowingly(0);
+        world.run_for(ROUND_TRIP + 50 * MS);
+        // The one that stayed speaks first.
+        let begin = world.now;
+        world.transfer((1, b), (0, a), 1000);
+        let took = world.now.since(begin);
+        assert!(took <= ROUND_TRIP, "{nat:?}: {took:?}");
+        world.run_for(Duration::from_secs(2));
+        assert!(path(&world, 1, 0).is_some_and(is_direct), "{nat:?}");
+        assert!(path(&world, 0, 1).is_some_and(is_direct), "{nat:?}");
+    }
 }
 
 #[test]

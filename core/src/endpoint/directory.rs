@@ -191,16 +191,25 @@ impl Endpoint {
         }
     }
 
-    /// Our own underlay addresses changed: tell every peer that is connected.
+    /// Our own underlay addresses changed: every path may be broken, peers and rendezvous learn at once where we are now.
+    /// Nothing happens when these are the addresses known before. Source: paths.md ("Roaming").
     pub fn set_candidates(&mut self, now: Instant, candidates: Vec<SocketAddr>) {
-        if self.directory.candidates != candidates {
-            self.directory.candidates = candidates;
-            let ids: Vec<_> = self.peers.keys().copied().collect();
-            ids.into_iter()
-                .filter(|id| self.is_up(now, *id))
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|id| self.send_candidates(id));
+        if self.directory.candidates == candidates {
+            return;
+        }
+        self.directory.candidates = candidates;
+        // What the rendezvous saw us send from was the old network's.
+        self.directory.reflexive = None;
+        let up: Vec<_> = self.peers.keys().copied().filter(|id| self.is_up(now, *id)).collect();
+        for id in up {
+            if let Some(entry) = self.peers.get_mut(&id) {
+                entry.peer.paths.on_own_move(now, &mut self.rng);
+            }
+            self.send_candidates(id);
+            self.touch(id);
+        }
+        if self.directory.is_ready() {
+            self.register(now);
         }
     }
 
@@ -420,7 +429,7 @@ impl Endpoint {
         list.iter()
             .filter(|addr| is_acceptable_candidate(addr, &own))
             .for_each(|addr| entry.peer.paths.add(PathAddr::Direct(*addr)));
-        entry.peer.paths.start_round(now);
+        entry.peer.paths.on_candidates(now);
         self.touch(from);
     }
 
@@ -430,8 +439,12 @@ impl Endpoint {
             (Purpose::Application, answer) => self.events.push_back(Event::Answer(id, Some(answer))),
             (Purpose::Register, Answer::Registered { addr, reflexive, relay_key }) => {
                 self.directory.relay_key = relay_key;
-                self.directory.reflexive = Some(reflexive);
+                let moved = self.directory.reflexive.replace(reflexive) != Some(reflexive);
                 self.on_registered(now, addr);
+                if moved {
+                    let up: Vec<_> = self.peers.keys().copied().filter(|id| self.is_up(now, *id)).collect();
+                    up.into_iter().for_each(|id| self.send_candidates(id));
+                }
             }
             (Purpose::Register, Answer::Refused(why)) => self.set_directory_state(DirectoryState::Refused(why)),
             (Purpose::Relay(peer), Answer::Relay { channel, online }) => {

@@ -346,6 +346,15 @@ impl Endpoint {
         }
     }
 
+    /// Where a peer's newest datagram came from: what it is told as its reflexive address. It may have moved there just now, and
+    /// nothing goes there before it has answered.
+    pub fn newest_address(&self, peer: PeerId) -> Option<SocketAddr> {
+        match self.peers.get(&peer)?.peer.paths.newest_from()? {
+            PathAddr::Direct(addr) => Some(addr),
+            PathAddr::Relay(_) => None,
+        }
+    }
+
     // Input.
 
     /// Takes a datagram from the network; it is opened in place. Inner packets go to `sink` before this returns.

@@ -18,6 +18,7 @@ use crate::failure::{Code, Failure};
 use crate::helm::Helm;
 use crate::home::{Home, entropy};
 use crate::ipc::server::{ClientId, Ipc};
+use crate::network::{self, NetworkWatch};
 use crate::store::{Done, Job, Meta, Saved, Worker, wall_s};
 use crate::udp::Udp;
 use crate::{aead, agreement};
@@ -45,8 +46,9 @@ use streams::{Connecting, Owner};
 
 const UDP: Token = Token(0);
 const WAKER: Token = Token(1);
+const NETWORK: Token = Token(2);
 /// Tokens from here on belong to IPC and handed-out descriptors.
-pub(crate) const FIRST_FREE_TOKEN: usize = 2;
+pub(crate) const FIRST_FREE_TOKEN: usize = 3;
 /// Receive calls per turn.
 const RECEIVES_PER_TURN: usize = 8;
 /// Commands per turn.
@@ -71,6 +73,10 @@ pub(crate) struct Driver {
     poll: Poll,
     udp: Udp,
     udp_readable: bool,
+    /// `None` where the system has no such thing.
+    network: Option<NetworkWatch>,
+    /// When to see which addresses there are now.
+    network_look_at: Option<std::time::Instant>,
     start: std::time::Instant,
     started_s: u64,
     home: Home,
@@ -141,6 +147,12 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
     poll.registry()
         .register(&mut SourceFd(&udp.as_raw_fd()), UDP, Interest::READABLE)
         .map_err(internal("UDP socket"))?;
+    // Without it a node that moved is found again with its next keepalive.
+    let network = NetworkWatch::open().ok();
+    if let Some(network) = &network {
+        let registered = poll.registry().register(&mut SourceFd(&network.as_raw_fd()), NETWORK, Interest::READABLE);
+        registered.map_err(internal("netlink socket"))?;
+    }
     let ipc = match &config.socket {
         Some(path) => Ipc::bind(path, poll.registry())?,
         None => Ipc::private(),
@@ -152,6 +164,8 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
         poll,
         udp,
         udp_readable: true,
+        network,
+        network_look_at: None,
         start: std::time::Instant::now(),
         started_s: wall_s(),
         home,
@@ -351,6 +365,11 @@ impl Driver {
             match event.token() {
                 UDP => self.udp_readable = true,
                 WAKER => {}
+                NETWORK => {
+                    if self.network.as_ref().is_some_and(NetworkWatch::drain) {
+                        self.network_look_at.get_or_insert(std::time::Instant::now() + network::SETTLING);
+                    }
+                }
                 token => self.note_readiness(token, event.is_readable(), event.is_writable()),
             }
         }
@@ -540,6 +559,14 @@ impl Driver {
                 self.stack.endpoint_mut().set_rendezvous(now, key, addr);
             }
         }
+        if self.network_look_at.take_if(|at| *at <= wall).is_some() {
+            let rendezvous = self.stack.endpoint().rendezvous_address().map(|(_, addr)| addr);
+            let own = candidates(&self.udp, rendezvous);
+            // Between two networks there is nothing to tell, and nobody to tell it to.
+            if !own.is_empty() {
+                self.stack.endpoint_mut().set_candidates(now, own);
+            }
+        }
         if wall >= self.pins_check_at {
             self.pins_check_at = wall + Duration::from_secs(60);
             if self.stack.endpoint_mut().expire_trust(now) {
@@ -563,6 +590,7 @@ impl Driver {
             self.waiters.values().map(|w| w.deadline).min(),
             self.trust_waiters.iter().map(|w| w.deadline).min(),
             self.courier.next_deadline(),
+            self.network_look_at,
             // Only a file can name another rendezvous later.
             self.reread_at.filter(|_| matches!(self.config.rendezvous, RendezvousConfig::File(_))),
             Some(self.pins_check_at),
