@@ -283,7 +283,7 @@ typedef struct pilot_config {
    */
   size_t struct_size;
   /*
-   Folder for identity and log; made if missing; one node at a time. Needed.
+   Folder for identity and books; made if missing; one node at a time. Needed.
    */
   const char *home;
   /*

@@ -25,7 +25,7 @@ pub const PILOT_JSON: c_int = 3;
 pub struct pilot_config {
     /// sizeof(pilot_config).
     pub struct_size: usize,
-    /// Folder for identity and log; made if missing; one node at a time. Needed.
+    /// Folder for identity and books; made if missing; one node at a time. Needed.
     pub home: *const c_char,
     /// Hostname to register: 1-63 characters of a-z 0-9 -; NULL: none, or what it was.
     pub hostname: *const c_char,

@@ -21,7 +21,7 @@ pub enum RendezvousConfig {
 /// Everything a node is started with. [`Config::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Folder with identity and log; made if missing.
+    /// Folder with identity and books; made if missing.
     pub home: PathBuf,
     /// Hostname to register, if it should change.
     pub hostname: Option<String>,

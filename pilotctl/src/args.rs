@@ -171,7 +171,7 @@ pub(crate) enum RendezvousVerb {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "run")]
 pub(crate) struct RendezvousRun {
-    /// folder for identity and log
+    /// folder for identity and books
     #[argh(option)]
     pub(crate) home: PathBuf,
     /// UDP address to serve on (default 0.0.0.0:9000)

@@ -106,13 +106,14 @@ fn a_damaged_log_and_one_of_an_earlier_version_are_told_and_never_replaced() {
     b.ok(&["daemon", "stop"]);
     let endpoint = lab.endpoint().unwrap();
     let start = ["daemon", "start", "--rendezvous", endpoint.as_str()];
-    let first = std::fs::read_dir(b.home.join("log")).unwrap().map(|e| e.unwrap().path()).min().unwrap();
+    let first = std::fs::read_dir(b.home.join("books")).unwrap().map(|e| e.unwrap().path()).min().unwrap();
     let good = std::fs::read(&first).unwrap();
     let mut bad = good.clone();
     bad[100] ^= 1;
     std::fs::write(&first, &bad).unwrap();
     let error = b.fails(&start, 1, "internal");
     assert!(error["message"].as_str().unwrap().contains("is damaged"), "{error}");
+    assert!(error["hint"].as_str().unwrap().contains("backup"), "{error}");
     assert_eq!(std::fs::read(&first).unwrap(), bad);
     std::fs::write(&first, &good).unwrap();
     std::fs::write(b.home.join("node.redb"), b"").unwrap();

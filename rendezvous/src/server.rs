@@ -24,7 +24,7 @@ const BATCH: usize = 256;
 
 /// What a rendezvous is started with.
 pub struct ServerConfig {
-    /// Folder for identity and log; made if missing.
+    /// Folder for identity and books; made if missing.
     pub home: PathBuf,
     /// UDP address to serve on.
     pub listen: SocketAddr,
@@ -103,7 +103,7 @@ impl Server {
         if older.exists() {
             return Err(ServerError::Older(older));
         }
-        let books = config.home.join("log");
+        let books = config.home.join("books");
         let log = Folder::open(books.clone()).and_then(|folder| Log::open(folder, Limits::default()));
         let (journal, state) = log.and_then(LogJournal::open).map_err(io_error(&books))?;
         let bind_error = |e| ServerError::Bind(config.listen, e);

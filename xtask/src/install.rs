@@ -1,6 +1,6 @@
 //! Owns the installed tree: programs, library, header, `pilot.pc`.
 
-use crate::{Build, Outcome, root};
+use crate::{Build, Outcome, PROGRAMS, root};
 use argh::FromArgs;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -48,7 +48,7 @@ pub(crate) fn run(task: &Install) -> Outcome {
     let built = Build { profile: &task.profile, portable: task.portable, fixed: task.fixed, small: task.small };
     let built = built.run()?;
     let version = env!("CARGO_PKG_VERSION");
-    for program in ["pilotctl", "pilot-daemon", "pilot-rendezvous"] {
+    for program in PROGRAMS {
         put(&built.join(program), &tree.join("bin").join(program), 0o755)?;
     }
     let lib = tree.join("lib");

@@ -66,6 +66,9 @@ fn run(command: &mut Command) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("{command:?} failed: {status}")) }
 }
 
+/// What is installed to be run.
+const PROGRAMS: [&str; 3] = ["pilotctl", "pilot-daemon", "pilot-rendezvous"];
+
 /// What is built, and how.
 #[derive(Clone, Copy, Debug)]
 struct Build<'a> {
@@ -79,9 +82,13 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    /// Builds everything that is installed, and says where it is. The library is built once for each of its forms, since
-    /// only so it is optimised as a whole.
+    /// Builds everything that is installed, and says where it is.
     fn run(self) -> Outcome<PathBuf> {
+        self.run_for(&PROGRAMS, if self.fixed { &["staticlib"] } else { &["staticlib", "cdylib"] })
+    }
+
+    /// Builds some programs and some forms of the library, once for each, since only so it is optimised as a whole.
+    fn run_for(self, programs: &[&str], forms: &[&str]) -> Outcome<PathBuf> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let machine = if self.fixed || self.small { Some(machine()?) } else { None };
         let base = |verb: &str, package: &str| {
@@ -104,8 +111,7 @@ impl Build<'_> {
             }
             command
         };
-        run(&mut base("build", "pilotctl"))?;
-        let forms: &[&str] = if self.fixed { &["staticlib"] } else { &["staticlib", "cdylib"] };
+        run(base("build", "pilotctl").args(programs.iter().flat_map(|program| ["--bin", program])))?;
         for form in forms {
             run(base("rustc", "pilot-ffi").args(["--lib", "--crate-type", form]))?;
         }

@@ -34,7 +34,7 @@ pub(crate) struct Sizes {
 
 pub(crate) fn run(task: &Sizes) -> Outcome {
     let build = Build { profile: &task.profile, portable: false, fixed: false, small: false };
-    let built = build.run()?;
+    let built = build.run_for(&["pilot-daemon"], &["cdylib"])?;
     let size = |name: PathBuf| fs::metadata(&name).map(|m| m.len()).map_err(|e| format!("{}: {e}", name.display()));
     let idle = idle(&built.join("pilot-daemon"))?;
     let mut rows = vec![
@@ -45,7 +45,7 @@ pub(crate) fn run(task: &Sizes) -> Outcome {
         ("idle daemon, wake-ups in 10 s", idle.wakeups, WAKEUPS_MAX),
     ];
     if has_std_sources()? {
-        let built = Build { small: true, ..build }.run()?;
+        let built = Build { small: true, ..build }.run_for(&["pilot-daemon"], &["cdylib"])?;
         rows.push(("small libpilot.so, bytes", size(built.join("libpilot.so"))?, SMALL_LIBRARY_MAX));
         rows.push(("small pilot-daemon, bytes", size(built.join("pilot-daemon"))?, DAEMON_MAX));
     } else {

@@ -19,7 +19,7 @@ use crate::helm::Helm;
 use crate::home::{Home, entropy};
 use crate::ipc::server::{ClientId, Ipc};
 use crate::network::{self, NetworkWatch};
-use crate::store::{Done, Job, Meta, Saved, Worker, wall_s};
+use crate::store::{DAMAGED_HINT, Done, Job, Meta, Saved, Worker, wall_s};
 use crate::udp::Udp;
 use crate::{aead, agreement};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -139,7 +139,7 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(internal("waker"))?);
     let (commands_tx, commands) = bounded(COMMANDS_MAX);
     refuse_older(&home)?;
-    let (worker, saved) = Worker::start(home.path(), waker.clone()).map_err(|e| Failure::new(Code::Internal, e))?;
+    let (worker, saved) = Worker::start(home.path(), waker.clone())?;
     let udp = Udp::bind(config.listen).map_err(|e| {
         Failure::new(Code::Conflict, format!("cannot bind UDP {}: {e}", config.listen))
             .hint("another --listen address or port")
@@ -229,8 +229,7 @@ fn core_config(
     udp: &Udp,
 ) -> Result<pilot_core::Config, Failure> {
     let damaged = |what: &str| {
-        Failure::new(Code::Internal, format!("{}/log: {what} is damaged", config.home.display()))
-            .hint("restore it from a backup; without it every peer must be approved again")
+        Failure::new(Code::Internal, format!("{}/books: {what} is damaged", config.home.display())).hint(DAMAGED_HINT)
     };
     let mut core = pilot_core::Config::new(identity, entropy());
     core.aead = aead::fastest();

@@ -8,6 +8,7 @@
 mod books;
 
 use self::books::Books;
+use crate::failure::{Code, Failure};
 use crate::files::{FileDone, FileJob, Files};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
@@ -30,6 +31,8 @@ const GROUP_MAX: usize = 64;
 const GROUP_LEN_MAX: usize = 1 << 20;
 /// Jobs that may wait for the worker.
 pub(crate) const JOBS_MAX: usize = 4096;
+/// What to do about damaged books.
+pub(crate) const DAMAGED_HINT: &str = "restore it from a backup; without it every peer must be approved again";
 /// Characters of a message that a listing shows.
 const PREVIEW_CHARS: usize = 120;
 
@@ -167,19 +170,23 @@ impl Worker {
     ///
     /// # Errors
     /// What the disk says, with the log's path; that something of it is damaged or missing.
-    pub(crate) fn start(home: &Path, waker: Arc<Waker>) -> Result<(Self, Saved), String> {
-        let path = home.join("log");
+    pub(crate) fn start(home: &Path, waker: Arc<Waker>) -> Result<(Self, Saved), Failure> {
+        let path = home.join("books");
         let open = || {
             let mut books = Books::open(Log::open(Folder::open(path.clone())?, Limits::default())?)?;
             let saved = books.saved()?;
             io::Result::Ok((books, saved))
         };
-        let (books, saved) = open().map_err(|e| format!("{}: {e}", path.display()))?;
+        let (books, saved) = open().map_err(|e| {
+            let failure = Failure::new(Code::Internal, format!("{}: {e}", path.display()));
+            if e.kind() == io::ErrorKind::InvalidData { failure.hint(DAMAGED_HINT) } else { failure }
+        })?;
         let (jobs, job_rx) = unbounded();
         let (done_tx, done) = unbounded();
         let files = Files::new(home.join("received"));
         let body = move || work(books, files, &job_rx, &done_tx, &waker);
-        let thread = std::thread::Builder::new().name("pilot-disk".into()).spawn(body).map_err(|e| e.to_string())?;
+        let thread = std::thread::Builder::new().name("pilot-disk".into()).spawn(body);
+        let thread = thread.map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
         Ok((Self { jobs: Some(jobs), under_way: 0, done, thread: Some(thread), next: 1 }, saved))
     }
 

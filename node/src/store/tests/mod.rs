@@ -221,7 +221,7 @@ fn the_sender_that_was_silent_for_longest_makes_place_for_a_new_one() {
 fn a_real_folder_keeps_what_was_written() {
     let scratch = Scratch::new();
     let open = || {
-        let folder = Folder::open(scratch.0.join("log")).expect("a folder");
+        let folder = Folder::open(scratch.0.join("books")).expect("a folder");
         Books::open(Log::open(folder, LIMITS).expect("not damaged")).expect("readable")
     };
     let mut books = open();
@@ -232,12 +232,12 @@ fn a_real_folder_keeps_what_was_written() {
         }
         books.clean();
     }
-    std::fs::write(scratch.0.join("log/of somebody else"), b"").expect("written");
+    std::fs::write(scratch.0.join("books/of somebody else"), b"").expect("written");
     drop(books);
     let mut books = open();
     assert_eq!(books.saved().expect("readable").profile, Some(vec![99; 50]));
     let done = books.run([Job::List { limit: 1000, before: None }, Job::Read(100)].into_iter());
     assert!(matches!(&done[0], Done::Listing(listing) if listing.total == 34));
     assert!(matches!(&done[1], Done::Message(Some((100, m))) if *m == message(99, 100)));
-    assert!(std::fs::read_dir(scratch.0.join("log")).expect("there").count() < 20);
+    assert!(std::fs::read_dir(scratch.0.join("books")).expect("there").count() < 20);
 }
