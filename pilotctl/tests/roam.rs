@@ -22,31 +22,38 @@ impl Net {
         std::fs::create_dir_all(&folder).unwrap();
         let names = std::iter::once(&"wire").chain(machines).map(|name| format!("pilot-{name}-{tag}")).collect();
         let net = Self { names, folder };
-        let wire = net.name("wire");
-        if !Command::new("ip").args(["netns", "add", &wire]).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
-            println!("skipped: network namespaces need root, and the program ip");
-            return None;
-        }
-        net.ip(&["-n", &wire, "link", "add", "bridge", "type", "bridge"]);
-        net.ip(&["-n", &wire, "link", "set", "bridge", "up"]);
-        for (i, machine) in machines.iter().enumerate() {
-            let (name, port) = (net.name(machine), format!("port{i}"));
-            net.ip(&["netns", "add", &name]);
-            net.ip(&["-n", &wire, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &name]);
-            net.ip(&["-n", &wire, "link", "set", &port, "master", "bridge", "up"]);
-            net.ip(&["-n", &name, "link", "set", "eth0", "up"]);
-            net.ip(&["-n", &name, "addr", "add", &format!("10.9.0.{}/24", i + 1), "dev", "eth0"]);
-        }
+        net.set_up(machines).map_err(|why| println!("skipped: no network of namespaces here: {why}")).ok()?;
         Some(net)
+    }
+
+    fn set_up(&self, machines: &[&str]) -> Result<(), String> {
+        let wire = self.name("wire");
+        self.try_ip(&["netns", "add", &wire])?;
+        self.try_ip(&["-n", &wire, "link", "add", "bridge", "type", "bridge"])?;
+        self.try_ip(&["-n", &wire, "link", "set", "bridge", "up"])?;
+        for (i, machine) in machines.iter().enumerate() {
+            let (name, port) = (self.name(machine), format!("port{i}"));
+            self.try_ip(&["netns", "add", &name])?;
+            self.try_ip(&["-n", &wire, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &name])?;
+            self.try_ip(&["-n", &wire, "link", "set", &port, "master", "bridge", "up"])?;
+            self.try_ip(&["-n", &name, "link", "set", "eth0", "up"])?;
+            self.try_ip(&["-n", &name, "addr", "add", &format!("10.9.0.{}/24", i + 1), "dev", "eth0"])?;
+        }
+        Ok(())
     }
 
     fn name(&self, machine: &str) -> String {
         format!("pilot-{machine}-{}", std::process::id())
     }
 
+    fn try_ip(&self, args: &[&str]) -> Result<(), String> {
+        let output = Command::new("ip").args(args).output().map_err(|e| format!("ip: {e}"))?;
+        let text = || format!("ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.status.success().then_some(()).ok_or_else(text)
+    }
+
     fn ip(&self, args: &[&str]) {
-        let output = Command::new("ip").args(args).output().unwrap();
-        assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        self.try_ip(args).unwrap();
     }
 
     fn command(&self, machine: &str, args: &[&str]) -> Command {
@@ -73,8 +80,8 @@ impl Net {
 impl Drop for Net {
     fn drop(&mut self) {
         for name in &self.names {
-            let pids = Command::new("ip").args(["netns", "pids", name]).output().unwrap();
-            let pids = String::from_utf8_lossy(&pids.stdout).into_owned();
+            let pids = Command::new("ip").args(["netns", "pids", name]).output().map(|o| o.stdout).unwrap_or_default();
+            let pids = String::from_utf8_lossy(&pids).into_owned();
             for pid in pids.split_whitespace() {
                 let _ = Command::new("kill").args(["-9", pid]).status();
             }
