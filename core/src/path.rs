@@ -338,7 +338,7 @@ impl Paths {
     }
 
     /// Begins probing every direct candidate.
-    pub(crate) fn start_round(&mut self, now: Instant) {
+    fn start_round(&mut self, now: Instant) {
         self.round = Some(PunchRound { start: now, step: 0 });
     }
 

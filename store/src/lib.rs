@@ -1,7 +1,7 @@
 //! Rows that survive crashes: an append-only [`Log`] with an index in memory, for the books of nodes and rendezvous.
 //!
 //! A row is a number of a table ([`Key`]) and some bytes. A [`Batch`] of changes is on the disk as a whole when
-//! [`Log::commit`] returns, or counts as not there. It is for what fits into an index of 24 bytes a row, is written in small
+//! [`Log::commit`] returns, or counts as not there. It is for what fits into an index of some 30 bytes a row, is written in small
 //! commits and read rarely; it is no database: there are no queries, no transactions beside each other, no types. A log does
 //! no work of its own: it has no thread, and everything it does may block.
 //!

@@ -135,18 +135,18 @@ impl World {
         }
     }
 
-    /// The same, and the node's system tells it.
-    pub fn roam_knowingly(&mut self, node: NodeIndex) {
-        self.roam(node);
-        let addr = self.nodes[node].addr;
-        self.nodes[node].stack.endpoint_mut().set_candidates(self.now, vec![addr]);
-    }
-
     /// Moves a node to another underlay address, as roaming between networks does. It does not know.
     pub fn roam(&mut self, node: NodeIndex) {
         let SocketAddr::V4(old) = self.nodes[node].addr else { return };
         let [a, b, c, d] = old.ip().octets();
         self.nodes[node].addr = SocketAddr::from(([a, b, c, d + 1], old.port()));
+    }
+
+    /// The same, and the node's system tells it.
+    pub fn roam_knowingly(&mut self, node: NodeIndex) {
+        self.roam(node);
+        let addr = self.nodes[node].addr;
+        self.nodes[node].stack.endpoint_mut().set_candidates(self.now, vec![addr]);
     }
 
     /// Kills a node's process and starts it again with what its disk holds: identity, address and trust.

@@ -200,8 +200,7 @@ impl Endpoint {
         self.directory.candidates = candidates;
         // What the rendezvous saw us send from was the old network's.
         self.directory.reflexive = None;
-        let up: Vec<_> = self.peers.keys().copied().filter(|id| self.is_up(now, *id)).collect();
-        for id in up {
+        for id in self.up_peers(now) {
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.paths.on_own_move(now, &mut self.rng);
             }
@@ -442,8 +441,7 @@ impl Endpoint {
                 let moved = self.directory.reflexive.replace(reflexive) != Some(reflexive);
                 self.on_registered(now, addr);
                 if moved {
-                    let up: Vec<_> = self.peers.keys().copied().filter(|id| self.is_up(now, *id)).collect();
-                    up.into_iter().for_each(|id| self.send_candidates(id));
+                    self.up_peers(now).into_iter().for_each(|id| self.send_candidates(id));
                 }
             }
             (Purpose::Register, Answer::Refused(why)) => self.set_directory_state(DirectoryState::Refused(why)),
@@ -576,6 +574,10 @@ impl Endpoint {
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.paths.set_relay(channel);
         }
+    }
+
+    fn up_peers(&self, now: Instant) -> Vec<PeerId> {
+        self.peers.keys().copied().filter(|id| self.is_up(now, *id)).collect()
     }
 
     pub(super) fn send_candidates(&mut self, id: PeerId) {

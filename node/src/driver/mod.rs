@@ -326,7 +326,9 @@ impl Driver {
             }
         }
         let profile = emit_profile(self.stack.endpoint().profile());
-        self.submit(Job::Put(Meta::Profile, profile), Then::Nothing);
+        if saved.profile.as_ref() != Some(&profile) {
+            self.submit(Job::Put(Meta::Profile, profile), Then::Nothing);
+        }
     }
 
     /// Does everything there is to do, and says how long to [`Driver::sleep`] afterwards. Bounded work; never blocks.
