@@ -18,34 +18,28 @@
 //! ```
 #![deny(unsafe_code)]
 
-mod aead;
-mod agreement;
-mod byte_queue;
+mod calls;
+mod clock;
 mod command;
 mod config;
-mod courier;
+mod crypto;
+mod disk;
 mod driver;
-mod exchange;
 mod failure;
-mod fd_stream;
-mod files;
 mod helm;
-mod home;
 mod ipc;
-mod network;
+mod mail;
 mod node;
-mod resolve;
-mod send_file;
 mod services;
-mod store;
 mod stream;
-mod udp;
+mod streams;
+mod underlay;
 
-pub use aead::fastest as fastest_aead;
-pub use agreement::fastest as fastest_agreement;
 pub use config::{Config, RendezvousConfig};
+pub use crypto::aead::fastest as fastest_aead;
+pub use crypto::agreement::fastest as fastest_agreement;
+pub use disk::home::{Home, socket_path};
 pub use failure::{Code, Failure};
-pub use home::{Home, socket_path};
 pub use ipc::client::{Client, NodeEvent, NumberedAnswer, Reply, StreamReply};
 pub use ipc::framing;
 pub use node::{Listener, Node};
@@ -55,6 +49,6 @@ pub use pilot_stack::EARLY_LEN_MAX;
 pub mod ports {
     pub use crate::services::{DATA_EXCHANGE, ECHO, EVENT_STREAM, STDIO};
 }
-pub use send_file::{SentFile, send_file};
+pub use mail::send_file::{SentFile, send_file};
 pub use services::events::{NotAnEvent, Published};
 pub use stream::Stream;

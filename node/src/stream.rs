@@ -1,9 +1,9 @@
 //! Owns the application's end of a stream: two bounded byte queues between any thread and the loop.
 
-use crate::byte_queue::{ByteQueue, CHUNK_LEN, Spare, Taken};
 use crate::command::{Command, Handle};
 use crate::failure::{Code, Failure};
 use crate::helm::INTERACTIVE;
+use crate::streams::byte_queue::{ByteQueue, CHUNK_LEN, Spare, Taken};
 use pilot_core::AddrPort;
 use pilot_stack::StreamId;
 use rustix::event::EventfdFlags;

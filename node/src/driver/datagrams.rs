@@ -4,9 +4,9 @@
 //! way from it the recipient's. What a client does not read is dropped, as a full socket does, and counted (`info`).
 
 use super::Driver;
+use crate::calls::resolve;
 use crate::failure::{Code, Failure};
 use crate::ipc::server::ClientId;
-use crate::resolve;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use pilot_core::Addr;

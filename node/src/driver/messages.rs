@@ -4,12 +4,13 @@ use super::directory::Purpose;
 use super::ops::Then;
 use super::streams::{ConnectReply, name_of};
 use super::{Driver, Reply};
-use crate::courier::Fate;
-use crate::exchange::id_text;
+use crate::calls::resolve;
+use crate::disk::files::FileDone;
+use crate::disk::job::{Done, Job};
 use crate::failure::{Code, Failure};
-use crate::files::FileDone;
-use crate::resolve;
-use crate::store::{Done, Job, Kind, MESSAGE_LEN_MAX, Message, Outgoing, outbox_expiry};
+use crate::mail::frame::id_text;
+use crate::mail::message::{Kind, MESSAGE_LEN_MAX, Message, Outgoing, outbox_expiry};
+use crate::mail::outbox::Fate;
 use pilot_core::identity::IdentityKey;
 use pilot_stack::StreamId;
 use serde_json::{Value, json};
@@ -69,7 +70,7 @@ impl Driver {
             Err(failure) => return self.reply(reply, Err(failure)),
         };
         let timeout = op["timeout_ms"].as_u64().map_or(SEND_TIMEOUT, Duration::from_millis).min(SEND_TIMEOUT_MAX);
-        let message = Outgoing { id: crate::home::entropy(), to, kind, expires: outbox_expiry(), body };
+        let message = Outgoing { id: crate::crypto::entropy(), to, kind, expires: outbox_expiry(), body };
         let keep = op["queue"].as_bool().unwrap_or(true);
         let then = Then::Queued { message: message.clone(), reply, deadline: Instant::now() + timeout, keep };
         self.submit(Job::Queue(message), then);

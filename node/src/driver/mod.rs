@@ -11,17 +11,20 @@ mod state;
 mod streams;
 mod watch;
 
+use crate::clock::wall_s;
 use crate::command::{Answer, COMMANDS_MAX, Command, Handle, stopped};
 use crate::config::{Config, RendezvousConfig};
-use crate::courier::Courier;
+use crate::crypto::entropy;
+use crate::crypto::{aead, agreement};
+use crate::disk::home::Home;
+use crate::disk::job::{Done, Job, Meta, Saved};
+use crate::disk::worker::{DAMAGED_HINT, Worker};
 use crate::failure::{Code, Failure};
 use crate::helm::Helm;
-use crate::home::{Home, entropy};
 use crate::ipc::server::{ClientId, Ipc};
-use crate::network::{self, NetworkWatch};
-use crate::store::{DAMAGED_HINT, Done, Job, Meta, Saved, Worker, wall_s};
-use crate::udp::Udp;
-use crate::{aead, agreement};
+use crate::mail::outbox::Courier;
+use crate::underlay::addresses::{self, NetworkWatch};
+use crate::underlay::udp::Udp;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use litemap::LiteMap;
 use mio::unix::SourceFd;
@@ -368,7 +371,7 @@ impl Driver {
                 WAKER => {}
                 NETWORK => {
                     if self.network.as_ref().is_some_and(NetworkWatch::drain) {
-                        self.network_look_at.get_or_insert(std::time::Instant::now() + network::SETTLING);
+                        self.network_look_at.get_or_insert(std::time::Instant::now() + addresses::SETTLING);
                     }
                 }
                 token => self.note_readiness(token, event.is_readable(), event.is_writable()),

@@ -21,13 +21,14 @@
 
 use super::{Driver, Reply};
 use crate::command::Answer;
+use crate::disk::files::FileJob;
+use crate::disk::job::{Done, Job};
 use crate::driver::streams::{ConnectReply, Hold};
 use crate::failure::{Code, Failure};
-use crate::files::FileJob;
 use crate::ipc::server::ClientId;
+use crate::mail::message::{Kind, Outgoing};
 use crate::services::Receipt;
 use crate::services::events::Published;
-use crate::store::{Done, Job, Kind, Outgoing};
 use pilot_stack::{EARLY_LEN_MAX, StreamId};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -239,7 +240,7 @@ impl Driver {
             }
             (Then::File { stream, file, len }, failure) => {
                 let done = match (failure, done) {
-                    (Some(failure), _) => crate::files::FileDone::Failed(failure.message),
+                    (Some(failure), _) => crate::disk::files::FileDone::Failed(failure.message),
                     (None, Done::File(done)) => done,
                     (None, _) => return,
                 };

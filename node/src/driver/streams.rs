@@ -1,16 +1,18 @@
 //! Owns who has which stream: application threads, handed-out descriptors, the daemon's services, the courier.
 
 use super::{Driver, Reply};
-use crate::byte_queue::{CHUNK_LEN, Spare};
+use crate::clock::wall_s;
 use crate::command::Accepted;
+use crate::disk::files::FileJob;
+use crate::disk::job::Job;
 use crate::driver::ops::Then;
 use crate::failure::{Code, Failure};
-use crate::fd_stream::{FdStream, Pumped};
-use crate::files::FileJob;
 use crate::ipc::server::ClientId;
+use crate::mail::message::Message;
 use crate::services::{PORTS, Served, Service};
-use crate::store::{Job, Message, wall_s};
 use crate::stream::{LoopEnd, QUEUE_MAX, Shared};
+use crate::streams::byte_queue::{CHUNK_LEN, Spare};
+use crate::streams::socket::{FdStream, Pumped};
 use crossbeam_channel::Sender;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
@@ -268,7 +270,8 @@ impl Driver {
 
     /// `early` travels with the question.
     pub(crate) fn connect(&mut self, target: &str, port: u16, early: Vec<u8>, reply: ConnectReply) {
-        let pin = crate::resolve::pinned(self.stack.endpoint().trust(), target).map(|p| (p.identity, name_of(p)));
+        let pin =
+            crate::calls::resolve::pinned(self.stack.endpoint().trust(), target).map(|p| (p.identity, name_of(p)));
         match pin {
             Ok((key, who)) => self.connect_to(&key, who, port, early, reply),
             Err(failure) if failure.code == Code::NotFound => self.explain_unknown(target, reply),
@@ -595,7 +598,7 @@ impl Driver {
             for (ticket, delivery) in deliveries {
                 let (kind, len) = (delivery.kind, delivery.body.len());
                 let message = Message {
-                    id: delivery.id.unwrap_or_else(crate::home::entropy),
+                    id: delivery.id.unwrap_or_else(crate::crypto::entropy),
                     sender,
                     addr: peer.addr,
                     kind,

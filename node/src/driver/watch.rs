@@ -3,13 +3,13 @@
 
 use super::streams::Owner;
 use super::{Driver, Reply};
+use crate::calls::resolve;
+use crate::disk::files::FileDone;
 use crate::failure::{Code, Failure};
-use crate::files::FileDone;
 use crate::ipc::server::ClientId;
-use crate::resolve;
+use crate::mail::message::Kind;
 use crate::services::Receipt;
 use crate::services::events::{Published, matches};
-use crate::store::Kind;
 use pilot_core::PeerId;
 use pilot_core::endpoint::ResetReason;
 use pilot_core::identity::IdentityKey;

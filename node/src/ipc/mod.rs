@@ -19,7 +19,7 @@ pub(crate) const STREAM_END: u8 = 0x82;
 /// Something happened that the client watches: `{"event": …}`, under the number of the request that asked for events.
 pub(crate) const EVENT: u8 = 0x83;
 /// Longest frame of ours: the longest message and its description. Unit: bytes.
-pub(crate) const FRAME_LEN_MAX: usize = crate::store::MESSAGE_LEN_MAX + (1 << 20);
+pub(crate) const FRAME_LEN_MAX: usize = crate::mail::message::MESSAGE_LEN_MAX + (1 << 20);
 
 /// Takes a whole frame from the front of `buffer`. `Err`: the length is impossible.
 pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u8, Vec<u8>)>, usize> {

@@ -1,16 +1,15 @@
 //! Owns what the daemon itself answers: echo on 7, stdio on 1000, messages and files on 1001, events on 1002.
 
 pub(crate) mod events;
-pub(crate) mod transfer;
 
-use crate::exchange::{self, Request, emit_answer};
-use crate::files::{FileDone, FileJob};
-use crate::store::{Kind, MESSAGE_LEN_MAX};
+use crate::disk::files::{FileDone, FileJob};
+use crate::mail::frame::{self, Request, emit_answer};
+use crate::mail::message::{Kind, MESSAGE_LEN_MAX};
+use crate::mail::receive_file::{Say, Transfers};
 use events::{Published, Subscription};
 use pilot_stack::{Recv, Stack, StreamId};
 use serde_json::json;
 use std::collections::VecDeque;
-use transfer::{Say, Transfers};
 
 /// Echo (RFC 862).
 pub const ECHO: u16 = 7;
@@ -156,7 +155,7 @@ impl Service {
                     return;
                 }
             }
-            if self.incoming.first_chunk() == Some(&exchange::FILE.to_be_bytes()) {
+            if self.incoming.first_chunk() == Some(&frame::FILE.to_be_bytes()) {
                 match self.transfers.begin(&mut self.incoming, self.next_ticket, &mut served.files) {
                     Some(true) => self.promise(),
                     Some(false) => {
@@ -168,10 +167,10 @@ impl Service {
                 };
                 continue;
             }
-            let request = match exchange::take_frame(&mut self.incoming) {
-                Ok(Some(frame)) => exchange::parse_request(frame),
+            let request = match frame::take_frame(&mut self.incoming) {
+                Ok(Some(frame)) => frame::parse_request(frame),
                 Ok(None) => return,
-                Err(exchange::Broken) => return served.broken = true,
+                Err(frame::Broken) => return served.broken = true,
             };
             match request {
                 Request::Message { id, kind, body } => {
@@ -224,7 +223,7 @@ impl Service {
                 format!("{data}\n").into_bytes()
             }
             Err(why) if stdio => format!("{}\n", json!({"status": "error", "message": why})).into_bytes(),
-            Ok(_) => emit_answer(&exchange::ack_text(kind, len)),
+            Ok(_) => emit_answer(&frame::ack_text(kind, len)),
             Err(why) => emit_answer(&format!("ERR {why}")),
         };
         self.answer(ticket, answer);

@@ -1,8 +1,9 @@
 //! Random work on a disk that fails and loses its power, against a model. `PILOT_SEED=n` runs one seed alone.
 
 use super::{LIMITS, books, message};
-use crate::store::books::Books;
-use crate::store::{Done, Job, Kind, Meta, Outgoing};
+use crate::disk::books::Books;
+use crate::disk::job::{Done, Job, Meta};
+use crate::mail::message::{Kind, Outgoing};
 use pilot_core::identity::IdentityKey;
 use pilot_store::sim::SimDisk;
 
@@ -65,7 +66,7 @@ fn outgoing(id: u64) -> Outgoing {
     Outgoing { id: bytes, to: IdentityKey([2; 32]), kind: Kind::Text, expires: 9, body: vec![b'o'; id as usize % 50] }
 }
 
-fn listed(books: &mut Books<SimDisk>) -> Vec<(u64, crate::store::Message, usize)> {
+fn listed(books: &mut Books<SimDisk>) -> Vec<(u64, crate::mail::message::Message, usize)> {
     let done = books.run(std::iter::once(Job::List { limit: usize::MAX, before: None })).remove(0);
     let Done::Listing(listing) = done else { panic!("{done:?}") };
     assert_eq!(listing.total as usize, listing.rows.len());

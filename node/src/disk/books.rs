@@ -5,8 +5,9 @@
 //! senders together have more than [`RECENT_ALL_MAX`], whoever has most gives up its oldest, so that nobody is left with fewer
 //! than it can have in flight.
 
-use super::{Done, Job, Kind, Listing, Message, Meta, Outgoing, PREVIEW_CHARS, Saved};
-use crate::courier::IN_FLIGHT_MAX;
+use crate::disk::job::{Done, Job, Listing, Meta, Saved};
+use crate::mail::message::{Kind, Message, Outgoing, PREVIEW_CHARS};
+use crate::mail::outbox::IN_FLIGHT_MAX;
 use litemap::LiteMap;
 use pilot_core::Addr;
 use pilot_core::codec::{Malformed, Put as _, Reader};

@@ -6,8 +6,8 @@
 //! bytes) and is acknowledged (3: offset u64), the sender ends (4), and the receiver gives the result (6: status u8, text).
 //! Source: messages.md, and the exchange of the official program as seen on the socket.
 
-use crate::exchange::{FILE_STREAM, emit_frame};
-use crate::files::{FILE_LEN_MAX, FileDone, FileJob, Resume};
+use crate::disk::files::{FILE_LEN_MAX, FileDone, FileJob, Resume};
+use crate::mail::frame::{FILE_STREAM, emit_frame};
 use litemap::LiteMap;
 
 /// Transfers at once on one stream.
@@ -175,7 +175,7 @@ impl Transfers {
             (FileDone::Kept { .. }, None) => {
                 let text = format!("ACK FILE {} bytes", file.frame_len);
                 self.files.remove(&id);
-                Say::Answer(ticket, crate::exchange::emit_answer(&text))
+                Say::Answer(ticket, crate::mail::frame::emit_answer(&text))
             }
             (FileDone::Failed(why), None) => {
                 let why = file.failure.get_or_insert(why).clone();
@@ -184,7 +184,7 @@ impl Transfers {
                     return Say::Nothing;
                 }
                 self.files.remove(&id);
-                Say::Answer(ticket, crate::exchange::emit_answer(&format!("ERR {why}")))
+                Say::Answer(ticket, crate::mail::frame::emit_answer(&format!("ERR {why}")))
             }
             _ => Say::Nothing,
         }

@@ -5,26 +5,18 @@
 //! arrives only after its commit was synced (messages.md: an acknowledgement means it is on disk). A failed commit fails
 //! every job of its group and changes nothing.
 
-mod books;
-
-use self::books::Books;
+use crate::disk::books::Books;
+use crate::disk::files::{FileJob, Files};
+use crate::disk::job::{Done, Job, Saved};
 use crate::failure::{Code, Failure};
-use crate::files::{FileDone, FileJob, Files};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
-use pilot_core::Addr;
-use pilot_core::identity::IdentityKey;
 use pilot_store::{Folder, Limits, Log};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
 
-/// Longest message. Unit: bytes. Source: messages.md.
-pub(crate) const MESSAGE_LEN_MAX: usize = 16 << 20;
-/// Lifetime of a message in the outbox. Unit: seconds (7 days). Source: messages.md.
-const OUTBOX_LIFETIME_S: u64 = 7 * 24 * 3600;
 /// Jobs of one commit. Source: messages.md.
 const GROUP_MAX: usize = 64;
 /// Bytes of one commit, beside its last job. Unit: bytes.
@@ -33,127 +25,6 @@ const GROUP_LEN_MAX: usize = 1 << 20;
 pub(crate) const JOBS_MAX: usize = 4096;
 /// What to do about damaged books.
 pub(crate) const DAMAGED_HINT: &str = "restore it from a backup; without it every peer must be approved again";
-/// Characters of a message that a listing shows.
-const PREVIEW_CHARS: usize = 120;
-
-/// What a message's bytes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Kind {
-    Text = 1,
-    Binary = 2,
-    Json = 3,
-}
-
-impl Kind {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Binary => "binary",
-            Self::Json => "json",
-        }
-    }
-
-    pub(crate) const fn from_number(n: u32) -> Option<Self> {
-        match n {
-            1 => Some(Self::Text),
-            2 => Some(Self::Binary),
-            3 => Some(Self::Json),
-            _ => None,
-        }
-    }
-}
-
-/// A message as the inbox holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Message {
-    pub(crate) id: [u8; 16],
-    pub(crate) sender: IdentityKey,
-    pub(crate) addr: Addr,
-    pub(crate) kind: Kind,
-    /// Seconds since 1970.
-    pub(crate) at: u64,
-    pub(crate) body: Vec<u8>,
-}
-
-/// A message that waits for its recipient to take it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outgoing {
-    pub(crate) id: [u8; 16],
-    pub(crate) to: IdentityKey,
-    pub(crate) kind: Kind,
-    /// Seconds since 1970.
-    pub(crate) expires: u64,
-    pub(crate) body: Vec<u8>,
-}
-
-/// What there is one of.
-#[derive(Clone, Copy, Debug)]
-#[repr(u64)]
-pub(crate) enum Meta {
-    Trust = 1,
-    Addr = 2,
-    Profile = 3,
-}
-
-/// Work for the disk.
-pub(crate) enum Job {
-    /// Remember this instead of what was there.
-    Put(Meta, Vec<u8>),
-    /// Accept a message into the inbox, unless it was accepted before.
-    Deliver(Message),
-    /// Remember a message to be sent.
-    Queue(Outgoing),
-    /// It was taken, or nobody waits for it any more.
-    Unqueue(u64),
-    /// List the inbox.
-    List { limit: usize, before: Option<u64> },
-    /// One whole message.
-    Read(u64),
-    /// The oldest message behind this one.
-    Next(u64),
-    /// The reader has taken these (or everything).
-    Take(Option<Vec<u64>>),
-    /// Work on a received file; no part of any transaction.
-    File(FileJob),
-}
-
-/// A job's outcome.
-#[derive(Debug)]
-pub(crate) enum Done {
-    Written,
-    /// The message is on disk; `fresh` unless it already was.
-    Delivered {
-        fresh: bool,
-        seq: u64,
-    },
-    /// The message has this number in the outbox.
-    Queued(u64),
-    Listing(Listing),
-    Message(Option<(u64, Message)>),
-    Taken(usize),
-    File(FileDone),
-    /// The job is against a limit.
-    Full(&'static str),
-    /// Nothing was changed.
-    Failed(String),
-}
-
-/// One page of the inbox.
-#[derive(Debug, Default)]
-pub(crate) struct Listing {
-    /// Number and message, its body cut to a preview; newest last.
-    pub(crate) rows: Vec<(u64, Message, usize)>,
-    pub(crate) total: u64,
-}
-
-/// What a node finds on its disk.
-pub(crate) struct Saved {
-    pub(crate) trust: Option<Vec<u8>>,
-    pub(crate) addr: Addr,
-    pub(crate) profile: Option<Vec<u8>>,
-    pub(crate) outbox: Vec<(u64, Outgoing)>,
-}
 
 /// The loop's end of the worker. The channels have no bound of their own, whose room would be taken for ever: no more than
 /// [`JOBS_MAX`] jobs are between them.
@@ -257,39 +128,3 @@ fn work(
         books.clean();
     }
 }
-
-impl Job {
-    /// What it adds to a commit. Unit: bytes.
-    const fn len(&self) -> usize {
-        match self {
-            Self::Put(_, value) => value.len(),
-            Self::Deliver(message) => message.body.len(),
-            Self::Queue(message) => message.body.len(),
-            _ => 0,
-        }
-    }
-}
-
-impl Message {
-    /// The beginning of the body as text.
-    pub(crate) fn preview(&self) -> String {
-        String::from_utf8_lossy(&self.body)
-            .chars()
-            .take(PREVIEW_CHARS)
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect()
-    }
-}
-
-/// The wall clock. Unit: seconds since 1970.
-pub(crate) fn wall_s() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs())
-}
-
-/// When a message queued now expires. Unit: seconds since 1970.
-pub(crate) fn outbox_expiry() -> u64 {
-    wall_s() + OUTBOX_LIFETIME_S
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,6 @@
 //! Owns a node's folder: the identity file, the lock against a second process, and where the IPC socket is.
 
+use crate::crypto::entropy;
 use crate::failure::{Code, Failure};
 use pilot_core::Identity;
 use rustix::fs::{FlockOperation, flock};
@@ -90,16 +91,6 @@ impl Home {
             Err(e) => Err(error(e)),
         }
     }
-}
-
-/// Bytes from the operating system.
-///
-/// # Panics
-/// When it has none to give, which leaves nothing safe to do.
-pub(crate) fn entropy<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system has no randomness");
-    bytes
 }
 
 /// Where the daemon's IPC socket is: `$PILOT_SOCKET`, else `pilot.sock` inside `$PILOT_HOME` when that is set, else

@@ -1,6 +1,6 @@
 //! Owns the frames of the data exchange on port 1001: `type u32 | len u32 | payload`, big-endian (messages.md).
 
-use crate::store::{Kind, MESSAGE_LEN_MAX};
+use crate::mail::message::{Kind, MESSAGE_LEN_MAX};
 
 /// Frame type of text, which also carries the answers.
 const TEXT: u32 = 1;

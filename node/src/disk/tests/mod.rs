@@ -2,9 +2,17 @@
 
 mod power;
 
-use super::books::{INBOX_LEN_MAX, OUTBOX_MAX, RECENT_ALL_MAX, RECENT_MAX, SENDERS_MAX};
-use super::*;
+use super::books;
+use super::books::{Books, INBOX_LEN_MAX, OUTBOX_MAX, RECENT_ALL_MAX, RECENT_MAX, SENDERS_MAX};
+use super::job::{Done, Job, Meta};
+use super::worker::{JOBS_MAX, Worker};
+use crate::mail::message::{Kind, MESSAGE_LEN_MAX, Message, Outgoing};
+use mio::Waker;
+use pilot_core::Addr;
+use pilot_core::identity::IdentityKey;
 use pilot_store::sim::SimDisk;
+use pilot_store::{Folder, Limits, Log};
+use std::sync::Arc;
 
 /// Small, so that segments end and are cleaned all the time.
 const LIMITS: Limits = Limits { segment_len: 2000, slack: 2000, segment_cost: 100 };
@@ -34,7 +42,7 @@ struct Scratch(std::path::PathBuf);
 
 impl Scratch {
     fn new() -> Self {
-        let id: [u8; 8] = crate::home::entropy();
+        let id: [u8; 8] = crate::crypto::entropy();
         let path = std::env::temp_dir().join(format!("pilot-store-{:x}", u64::from_le_bytes(id)));
         std::fs::create_dir(&path).expect("a new folder");
         Self(path)

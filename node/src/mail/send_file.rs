@@ -1,8 +1,8 @@
 //! Owns the sending of a file over a stream to a peer's port 1001: resumable, in acknowledged pieces, verified by hash.
 
-use crate::exchange::{FILE_STREAM, take_frame};
 use crate::failure::{Code, Failure};
-use crate::services::transfer::sender::{CHUNK_LEN, FromReceiver, data, end, open, parse};
+use crate::mail::frame::{FILE_STREAM, take_frame};
+use crate::mail::receive_file::sender::{CHUNK_LEN, FromReceiver, data, end, open, parse};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};

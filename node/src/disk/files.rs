@@ -126,7 +126,7 @@ impl Files {
         let parts = self.folder.join(".part");
         fs::create_dir_all(&parts).map_err(|e| explain(&e))?;
         let path = match &resume {
-            Some(r) => parts.join(format!("{}-{}", r.sender, crate::exchange::id_text(&r.transfer))),
+            Some(r) => parts.join(format!("{}-{}", r.sender, crate::mail::frame::id_text(&r.transfer))),
             None => parts.join(format!("{id}.once")),
         };
         if self.open.values().any(|part| part.path == path) {

@@ -3,8 +3,8 @@
 //! Messages leave in order, many at once; each stays in the outbox until its acknowledgement came. When the stream breaks
 //! everything unacknowledged is sent again, and the recipient recognises what it already has by its id.
 
-use crate::exchange;
-use crate::store::Outgoing;
+use crate::mail::frame;
+use crate::mail::message::Outgoing;
 use litemap::LiteMap;
 use pilot_core::identity::IdentityKey;
 use pilot_stack::{EARLY_LEN_MAX, Recv, Stack, StreamId};
@@ -173,7 +173,7 @@ impl Courier {
             }
         }
         loop {
-            match exchange::take_frame(&mut route.incoming) {
+            match frame::take_frame(&mut route.incoming) {
                 Ok(Some((_, text))) => {
                     let Some((seq, message)) = route.in_flight.pop_front() else { break };
                     self.waiting_len -= message.body.len();
@@ -184,7 +184,7 @@ impl Courier {
                     route.failures = 0;
                 }
                 Ok(None) => break,
-                Err(exchange::Broken) => {
+                Err(frame::Broken) => {
                     over = true;
                     break;
                 }
@@ -202,7 +202,7 @@ impl Route {
     fn load(&mut self) {
         while self.outgoing.len() < BUFFER_MAX && self.in_flight.len() < IN_FLIGHT_MAX {
             let Some((seq, message)) = self.waiting.pop_front() else { break };
-            self.outgoing.extend(exchange::emit_tagged(&message.id, message.kind, &message.body));
+            self.outgoing.extend(frame::emit_tagged(&message.id, message.kind, &message.body));
             self.in_flight.push_back((seq, message));
         }
     }
@@ -227,7 +227,7 @@ impl Route {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Kind;
+    use crate::mail::message::Kind;
 
     fn message(to: IdentityKey, len: usize) -> Outgoing {
         Outgoing { id: [1; 16], to, kind: Kind::Binary, expires: 0, body: vec![7; len] }

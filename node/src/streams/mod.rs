@@ -1,0 +1,4 @@
+//! Streams: their holders, and the movement of their bytes.
+
+pub(crate) mod byte_queue;
+pub(crate) mod socket;
