@@ -18,21 +18,26 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod call;
 mod calls;
 mod clock;
 mod command;
 mod config;
+mod context;
 mod crypto;
 mod disk;
-mod driver;
+mod effect;
+mod event_loop;
 mod failure;
-mod helm;
+mod handle;
 mod ipc;
 mod mail;
 mod node;
+mod request;
 mod services;
 mod stream;
 mod streams;
+mod token;
 mod underlay;
 
 pub use config::{Config, RendezvousConfig};
@@ -41,7 +46,7 @@ pub use crypto::agreement::fastest as fastest_agreement;
 pub use disk::home::{Home, socket_path};
 pub use failure::{Code, Failure};
 pub use ipc::client::{Client, NodeEvent, NumberedAnswer, Reply, StreamReply};
-pub use ipc::framing;
+pub use ipc::official_frame as framing;
 pub use node::{Listener, Node};
 pub use pilot_core::{Addr, AddrPort};
 pub use pilot_stack::EARLY_LEN_MAX;
@@ -50,5 +55,6 @@ pub mod ports {
     pub use crate::services::{DATA_EXCHANGE, ECHO, EVENT_STREAM, STDIO};
 }
 pub use mail::send_file::{SentFile, send_file};
-pub use services::events::{NotAnEvent, Published};
+pub use request::{MessageKind, Request};
+pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;

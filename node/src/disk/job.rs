@@ -14,6 +14,7 @@ pub(crate) enum Meta {
 }
 
 /// Work for the disk.
+#[derive(Debug)]
 pub(crate) enum Job {
     /// Remember this instead of what was there.
     Put(Meta, Vec<u8>),

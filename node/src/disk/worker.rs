@@ -8,6 +8,7 @@
 use crate::disk::books::Books;
 use crate::disk::files::{FileJob, Files};
 use crate::disk::job::{Done, Job, Saved};
+use crate::effect::Ticket;
 use crate::failure::{Code, Failure};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
@@ -29,11 +30,10 @@ pub(crate) const DAMAGED_HINT: &str = "restore it from a backup; without it ever
 /// The loop's end of the worker. The channels have no bound of their own, whose room would be taken for ever: no more than
 /// [`JOBS_MAX`] jobs are between them.
 pub(crate) struct Worker {
-    jobs: Option<Sender<(u64, Job)>>,
+    jobs: Option<Sender<(Ticket, Job)>>,
     under_way: usize,
-    done: Receiver<(u64, Done)>,
+    done: Receiver<(Ticket, Done)>,
     thread: Option<JoinHandle<()>>,
-    next: u64,
 }
 
 impl Worker {
@@ -58,23 +58,22 @@ impl Worker {
         let body = move || work(books, files, &job_rx, &done_tx, &waker);
         let thread = std::thread::Builder::new().name("pilot-disk".into()).spawn(body);
         let thread = thread.map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
-        Ok((Self { jobs: Some(jobs), under_way: 0, done, thread: Some(thread), next: 1 }, saved))
+        Ok((Self { jobs: Some(jobs), under_way: 0, done, thread: Some(thread) }, saved))
     }
 
-    /// Hands a job over; its outcome comes under the returned number. `None` when the disk is [`JOBS_MAX`] jobs behind.
-    pub(crate) fn submit(&mut self, job: Job) -> Option<u64> {
-        // Giving a file up is always taken: there are no more of these than open files, and one that was lost would stay open.
+    /// Hands a job over; its outcome comes with the ticket. False when the disk is [`JOBS_MAX`] jobs behind.
+    pub(crate) fn submit(&mut self, ticket: Ticket, job: Job) -> bool {
+        // Giving a file up is always taken: there are no more of these than open files, and a lost one would stay open.
         if self.under_way >= JOBS_MAX && !matches!(job, Job::File(FileJob::Drop { .. })) {
-            return None;
+            return false;
         }
-        let number = self.next;
-        self.jobs.as_ref()?.send((number, job)).ok()?;
-        self.next += 1;
-        self.under_way += 1;
-        Some(number)
+        let is_taken = self.jobs.as_ref().is_some_and(|jobs| jobs.send((ticket, job)).is_ok());
+        self.under_way += usize::from(is_taken);
+        is_taken
     }
 
-    pub(crate) fn poll(&mut self) -> Option<(u64, Done)> {
+    /// The next outcome.
+    pub(crate) fn poll(&mut self) -> Option<(Ticket, Done)> {
         let done = self.done.try_recv().ok()?;
         self.under_way -= 1;
         Some(done)
@@ -94,8 +93,8 @@ impl Worker {
 fn work(
     mut books: Books<Folder>,
     mut files: Files,
-    jobs: &Receiver<(u64, Job)>,
-    done: &Sender<(u64, Done)>,
+    jobs: &Receiver<(Ticket, Job)>,
+    done: &Sender<(Ticket, Done)>,
     waker: &Waker,
 ) {
     while let Ok(first) = jobs.recv() {
@@ -116,7 +115,7 @@ fn work(
                 outcomes.push((number, Done::File(files.run(job))));
             }
         }
-        let (numbers, in_books): (Vec<u64>, Vec<Job>) = in_books.into_iter().unzip();
+        let (numbers, in_books): (Vec<Ticket>, Vec<Job>) = in_books.into_iter().unzip();
         outcomes.extend(numbers.into_iter().zip(books.run(in_books.into_iter())));
         for outcome in outcomes {
             if done.send(outcome).is_err() {

@@ -1,13 +1,12 @@
 //! Owns what a message is, in the inbox and in the outbox.
 
-use crate::clock::wall_s;
 use pilot_core::Addr;
 use pilot_core::identity::IdentityKey;
 
 /// Longest message. Unit: bytes. Source: messages.md.
 pub(crate) const MESSAGE_LEN_MAX: usize = 16 << 20;
 /// Lifetime of a message in the outbox. Unit: seconds (7 days). Source: messages.md.
-const OUTBOX_LIFETIME_S: u64 = 7 * 24 * 3600;
+pub(crate) const OUTBOX_LIFETIME_S: u64 = 7 * 24 * 3600;
 /// Characters of a message that a listing shows.
 pub(crate) const PREVIEW_CHARS: usize = 120;
 
@@ -71,9 +70,4 @@ impl Message {
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect()
     }
-}
-
-/// When a message queued now expires. Unit: seconds since 1970.
-pub(crate) fn outbox_expiry() -> u64 {
-    wall_s() + OUTBOX_LIFETIME_S
 }

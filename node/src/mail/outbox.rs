@@ -1,15 +1,16 @@
 //! Owns the way of messages out: one stream to port 1001 for each recipient with something waiting.
 //!
-//! Messages leave in order, many at once; each stays in the outbox until its acknowledgement came. When the stream breaks
-//! everything unacknowledged is sent again, and the recipient recognises what it already has by its id.
+//! Messages leave in order, many at once; each stays in the outbox until its acknowledgement has come. When the stream breaks,
+//! every unacknowledged message is sent again, and the recipient knows by their ids the ones that it already has.
 
 use crate::mail::frame;
 use crate::mail::message::Outgoing;
 use litemap::LiteMap;
+use pilot_core::Instant;
 use pilot_core::identity::IdentityKey;
+use pilot_core::time::Duration;
 use pilot_stack::{EARLY_LEN_MAX, Recv, Stack, StreamId};
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
 
 /// Messages in flight to one recipient.
 pub(crate) const IN_FLIGHT_MAX: usize = 128;
@@ -23,17 +24,18 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Most bytes of all waiting messages in memory. Unit: bytes.
 pub(crate) const WAITING_LEN_MAX: usize = 256 << 20;
 
-/// What became of a message.
+/// The end of a message's way.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// The recipient has it on disk; its answer.
+    /// The recipient has the message on disk; its answer.
     Taken(String),
-    /// The recipient does not want it; its answer.
+    /// The recipient does not take the message; its answer.
     Refused(String),
 }
 
+/// The messages in the outbox, by recipient.
 #[derive(Default)]
-pub(crate) struct Courier {
+pub(crate) struct Outbox {
     routes: LiteMap<IdentityKey, Route>,
     waiting_len: usize,
 }
@@ -42,7 +44,7 @@ pub(crate) struct Courier {
 struct Route {
     waiting: VecDeque<(u64, Outgoing)>,
     in_flight: VecDeque<(u64, Outgoing)>,
-    /// Of those in flight, what is not to be sent again.
+    /// Messages in flight that are not to be sent again.
     given_up: BTreeSet<u64>,
     stream: Option<StreamId>,
     outgoing: VecDeque<u8>,
@@ -52,7 +54,7 @@ struct Route {
     idle_at: Option<Instant>,
 }
 
-impl Courier {
+impl Outbox {
     /// A message that is in the outbox under `seq`. False when memory for waiting messages is used up.
     pub(crate) fn add(&mut self, seq: u64, message: Outgoing) -> bool {
         if self.waiting_len + message.body.len() > WAITING_LEN_MAX {
@@ -63,7 +65,7 @@ impl Courier {
         true
     }
 
-    /// Forgets a message that nobody waits for any more. False when it may have arrived already.
+    /// Forgets a message. False when the recipient may have it already.
     pub(crate) fn cancel(&mut self, seq: u64) -> bool {
         for (_, route) in &mut self.routes {
             if let Some(i) = route.waiting.iter().position(|(s, _)| *s == seq) {
@@ -109,7 +111,7 @@ impl Courier {
         self.routes.values().flat_map(|r| [retry(r), r.idle_at]).flatten().min()
     }
 
-    /// Something speaks for trying again at once: the peer was heard of.
+    /// Tries again at once, because the peer was heard of.
     pub(crate) fn encourage(&mut self, to: &IdentityKey) {
         if let Some(route) = self.routes.get_mut(to) {
             (route.retry_at, route.failures) = (None, 0);
@@ -154,7 +156,7 @@ impl Courier {
         route.retry_at = Some(now + pause);
     }
 
-    /// Moves bytes; gives the fates that became known, and whether the stream is over.
+    /// Moves bytes; gives the fates that became known, and tells whether the stream is over.
     pub(crate) fn pump(&mut self, now: Instant, to: &IdentityKey, stack: &mut Stack) -> (Vec<(u64, Fate)>, bool) {
         let Some((route, stream)) = self.routes.get_mut(to).and_then(|r| r.stream.map(|s| (r, s))) else {
             return (Vec::new(), false);
@@ -234,15 +236,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_in_flight_is_not_sent_again() {
-        let (mut courier, to) = (Courier::default(), IdentityKey([2; 32]));
-        (1..=3).for_each(|seq| assert!(courier.add(seq, message(to, 2000))));
-        assert!(courier.cancel(3), "it waits");
-        assert_eq!(courier.early(&to).len(), EARLY_LEN_MAX);
-        assert!(!courier.cancel(1), "it may have arrived");
-        courier.failed(Instant::now(), &to);
-        assert_eq!((courier.len(), courier.waiting_len), (1, 2000));
-        assert_eq!(courier.routes[&to].waiting[0].0, 2);
-        assert!(courier.routes[&to].given_up.is_empty());
+    fn a_message_given_up_in_flight_is_not_sent_again() {
+        let (mut outbox, to) = (Outbox::default(), IdentityKey([2; 32]));
+        (1..=3).for_each(|seq| assert!(outbox.add(seq, message(to, 2000))));
+        assert!(outbox.cancel(3), "it waits");
+        assert_eq!(outbox.early(&to).len(), EARLY_LEN_MAX);
+        assert!(!outbox.cancel(1), "it may have arrived");
+        outbox.failed(Instant::ZERO, &to);
+        assert_eq!((outbox.len(), outbox.waiting_len), (1, 2000));
+        assert_eq!(outbox.routes[&to].waiting[0].0, 2);
+        assert!(outbox.routes[&to].given_up.is_empty());
     }
 }

@@ -1,62 +1,67 @@
-//! Owns the watch on this machine's addresses: Linux tells through a netlink socket when they change (rtnetlink(7)).
+//! The room of this machine's own addresses: which there are, and when to look again.
 
-use rustix::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
-use rustix::io::Errno;
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
-use std::io;
-use std::time::Duration;
+use crate::context::Context;
+use crate::underlay::netlink::NetworkWatch;
+use crate::underlay::udp::Udp;
+use pilot_core::Instant;
+use pilot_core::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-/// Groups of messages: an IPv4 address or route comes or goes. Source: linux/rtnetlink.h (RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE).
-const GROUPS: u32 = 0x10 | 0x40;
-/// An address and its routes come one after the other; what they are is looked at when they are there. Source: paths.md (a node
-/// that moved is reached after a round trip and 50 ms).
-pub(crate) const SETTLING: Duration = Duration::from_millis(20);
+/// Pause before a look: an address and its routes come one after the other. Source: docs/paths.md (a node that moved is reached
+/// after a round trip and 50 ms).
+const SETTLING: Duration = Duration::from_millis(20);
 
-/// A socket that is readable after addresses changed.
-#[derive(Debug)]
-pub(crate) struct NetworkWatch(OwnedFd);
+/// The watch on this machine's addresses.
+pub(crate) struct Addresses {
+    /// `None` where the system has no such thing; then a node that moved is found again with its next keepalive.
+    pub(crate) watch: Option<NetworkWatch>,
+    look_at: Option<Instant>,
+}
 
-impl NetworkWatch {
-    /// # Errors
-    /// What the system says: it has no netlink, or a sandbox forbids it.
-    pub(crate) fn open() -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-        bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
-        Ok(Self(socket))
+impl Addresses {
+    pub(crate) const fn new(watch: Option<NetworkWatch>) -> Self {
+        Self { watch, look_at: None }
     }
 
-    /// Takes what has been told; true when it was anything. What exactly does not matter, and some of it may be lost when much
-    /// happens at once. Bounded by the socket's buffer.
-    pub(crate) fn drain(&self) -> bool {
-        let (mut told, mut message) = (false, [0; 4096]);
-        loop {
-            match recv(self.0.as_fd(), &mut message, RecvFlags::empty()) {
-                // Longer messages are cut.
-                Ok(_) | Err(Errno::NOBUFS) => told = true,
-                Err(Errno::INTR) => {}
-                Err(_) => return told,
-            }
+    /// The watch is readable.
+    pub(crate) fn readiness(&mut self, now: Instant) {
+        if self.watch.as_ref().is_some_and(NetworkWatch::drain) {
+            self.look_at.get_or_insert(now + SETTLING);
         }
     }
-}
 
-impl AsRawFd for NetworkWatch {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+    pub(crate) fn handle_timeout(&mut self, cx: &mut Context, udp: &Udp) {
+        if self.look_at.take_if(|at| *at <= cx.now).is_none() {
+            return;
+        }
+        let rendezvous = cx.stack.endpoint().rendezvous_address().map(|(_, addr)| addr);
+        let own = own_addresses(udp, rendezvous);
+        // Between two networks there is no address to tell.
+        if !own.is_empty() {
+            cx.stack.endpoint_mut().set_candidates(cx.now, own);
+        }
+    }
+
+    pub(crate) const fn poll_timeout(&self) -> Option<Instant> {
+        self.look_at
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_told_when_nothing_happens() {
-        let watch = NetworkWatch::open().expect("Linux");
-        // What was under way when it was opened.
-        watch.drain();
-        assert!(!watch.drain());
+/// This machine's underlay addresses: the source addresses of datagrams to the rendezvous, and to anywhere.
+pub(crate) fn own_addresses(udp: &Udp, rendezvous: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let Ok(bound) = udp.local_addr() else { return Vec::new() };
+    if !bound.ip().is_unspecified() {
+        return vec![bound];
     }
+    // Connecting a UDP socket sends nothing; it only asks the routing table for our source address.
+    let source = |to: SocketAddr| {
+        let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        probe.connect(to).ok()?;
+        probe.local_addr().ok().map(|addr| addr.ip())
+    };
+    let anywhere = SocketAddr::from(([192, 0, 2, 1], 9)); // TEST-NET-1, RFC 5737
+    let mut ips: Vec<IpAddr> = rendezvous.into_iter().chain([anywhere]).filter_map(source).collect();
+    ips.retain(|ip| !ip.is_unspecified());
+    ips.dedup();
+    ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect()
 }

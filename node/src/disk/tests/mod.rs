@@ -6,6 +6,7 @@ use super::books;
 use super::books::{Books, INBOX_LEN_MAX, OUTBOX_MAX, RECENT_ALL_MAX, RECENT_MAX, SENDERS_MAX};
 use super::job::{Done, Job, Meta};
 use super::worker::{JOBS_MAX, Worker};
+use crate::effect::Ticket;
 use crate::mail::message::{Kind, MESSAGE_LEN_MAX, Message, Outgoing};
 use mio::Waker;
 use pilot_core::Addr;
@@ -62,12 +63,12 @@ fn a_disk_that_is_too_far_behind_takes_no_more_jobs() {
     let scratch = Scratch::new();
     let (mut worker, _) = Worker::start(&scratch.0, waker).expect("a fresh folder");
     // Jobs count until their outcome was taken.
-    (0..JOBS_MAX).for_each(|n| assert!(worker.submit(Job::Read(n as u64)).is_some()));
-    assert!(worker.submit(Job::Read(0)).is_none());
+    (0..JOBS_MAX).for_each(|n| assert!(worker.submit(Ticket(n as u64), Job::Read(n as u64))));
+    assert!(!worker.submit(Ticket(0), Job::Read(0)));
     while worker.poll().is_none() {
         std::thread::yield_now();
     }
-    assert!(worker.submit(Job::Read(0)).is_some());
+    assert!(worker.submit(Ticket(0), Job::Read(0)));
     worker.stop();
 }
 

@@ -1,6 +1,8 @@
-//! The official framing (official-abi.md): `length u32 (big-endian) | command u8 | payload`. The reply to a command has the next
+//! The official framing (docs/official-abi.md): `length u32 (big-endian) | command u8 | payload`. The reply to a command has the next
 //! number, or is an [`ERROR`]: `code u16 | text`. For programs that speak it themselves.
 #![allow(missing_docs, reason = "the commands have no more to them than their names")]
+
+use pilot_core::{Addr, AddrPort};
 
 pub const BIND: u8 = 0x01;
 pub const BIND_OK: u8 = 0x02;
@@ -43,4 +45,36 @@ pub fn frame(command: u8, payload: &[&[u8]]) -> Vec<u8> {
     out.push(command);
     payload.iter().for_each(|p| out.extend_from_slice(p));
     out
+}
+
+/// An Error frame: code 1, then text.
+pub(crate) fn error(text: &str) -> Vec<u8> {
+    frame(ERROR, &[&1u16.to_be_bytes(), text.as_bytes()])
+}
+
+/// The frame that tells a client of a stream which a peer has opened to its port.
+pub(crate) fn accepted(port: u16, connection: u32, peer: AddrPort) -> Vec<u8> {
+    let parts: [&[u8]; 4] =
+        [&port.to_be_bytes(), &connection.to_be_bytes(), &peer.addr.to_bytes(), &peer.port.to_be_bytes()];
+    frame(ACCEPT, &parts)
+}
+
+/// The frame that tells a client that its stream stands.
+pub(crate) fn dialed(connection: u32) -> Vec<u8> {
+    frame(DIAL_OK, &[&connection.to_be_bytes()])
+}
+
+/// The frame with bytes that have arrived on a stream.
+pub(crate) fn received(connection: u32, bytes: &[u8]) -> Vec<u8> {
+    frame(RECV, &[&connection.to_be_bytes(), bytes])
+}
+
+/// The frame that tells a client that its stream has ended.
+pub(crate) fn closed(connection: u32) -> Vec<u8> {
+    frame(CLOSE_OK, &[&connection.to_be_bytes()])
+}
+
+/// The frame with a datagram.
+pub(crate) fn datagram(from: Addr, source_port: u16, port: u16, payload: &[u8]) -> Vec<u8> {
+    frame(RECV_FROM, &[&from.to_bytes(), &source_port.to_be_bytes(), &port.to_be_bytes(), payload])
 }
