@@ -34,6 +34,7 @@ mod home;
 mod ipc;
 mod network;
 mod node;
+mod request;
 mod resolve;
 mod send_file;
 mod services;
@@ -55,6 +56,7 @@ pub use pilot_stack::EARLY_LEN_MAX;
 pub mod ports {
     pub use crate::services::{DATA_EXCHANGE, ECHO, EVENT_STREAM, STDIO};
 }
+pub use request::{MessageKind, Request};
 pub use send_file::{SentFile, send_file};
 pub use services::events::{NotAnEvent, Published};
 pub use stream::Stream;
