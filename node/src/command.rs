@@ -2,6 +2,7 @@
 
 use crate::failure::{Code, Failure};
 use crate::helm::Helm;
+use crate::request::Request;
 use crate::stream::Shared;
 use crossbeam_channel::Sender;
 use mio::Waker;
@@ -27,8 +28,8 @@ pub(crate) type Answer = Result<(Value, Vec<u8>), Failure>;
 
 /// What other threads ask.
 pub(crate) enum Command {
-    /// An operation of the JSON table (see `driver::ops`), with bytes beside it.
-    Op(Value, Vec<u8>, Sender<Answer>),
+    /// A request, with the bytes beside it.
+    Op(Request, Vec<u8>, Sender<Answer>),
     /// Open a stream; the bytes are its first ones, [`EARLY_LEN_MAX`](pilot_stack::EARLY_LEN_MAX) at most.
     Connect(String, u16, Vec<u8>, Sender<Result<Accepted, Failure>>),
     /// A stream that a client of this process has accepted with `hold`.

@@ -6,10 +6,11 @@ use crate::driver;
 use crate::failure::{Code, Failure};
 use crate::helm::INTERACTIVE;
 use crate::ipc::client::Client;
+use crate::request::Request;
 use crate::stream::Stream;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pilot_stack::EARLY_LEN_MAX;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -38,13 +39,21 @@ impl Node {
         Ok(Self(Arc::new(Running { handle, thread: Mutex::new(Some(thread)) })))
     }
 
-    /// Runs one operation of the JSON table and waits for its answer. Any thread; blocks.
+    /// Runs a request given as JSON; see [`Node::request`].
     ///
     /// # Errors
-    /// What the node answers.
+    /// As [`Node::request`]; `InvalidArgument` when the JSON is no request.
     pub fn call(&self, op: Value, blob: Vec<u8>) -> Result<(Value, Vec<u8>), Failure> {
+        self.request(Request::from_json(op.to_string().as_bytes())?, blob)
+    }
+
+    /// Runs a request and waits for its answer, and the bytes beside it. Any thread; blocks.
+    ///
+    /// # Errors
+    /// What the node answers; `InvalidArgument` for requests of clients only.
+    pub fn request(&self, request: Request, blob: Vec<u8>) -> Result<(Value, Vec<u8>), Failure> {
         let (reply, answer): (Sender<Answer>, _) = bounded(1);
-        self.0.send(Command::Op(op, blob, reply))?;
+        self.0.send(Command::Op(request, blob, reply))?;
         answer.recv().map_err(|_| stopped())?
     }
 
@@ -53,7 +62,7 @@ impl Node {
     /// # Errors
     /// When the node has ended.
     pub fn info(&self) -> Result<Value, Failure> {
-        Ok(self.call(json!({"op": "info"}), Vec::new())?.0)
+        Ok(self.request(Request::Info, Vec::new())?.0)
     }
 
     /// Opens a stream to a trusted peer, waiting as long as the configuration says.

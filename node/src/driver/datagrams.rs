@@ -13,7 +13,7 @@ use pilot_core::Addr;
 use pilot_stack::CommandError;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 /// Datagram ports that may be open at once.
@@ -104,14 +104,6 @@ impl Driver {
         let _ = self.registry().deregister(&mut SourceFd(&open.fd.as_raw_fd()));
         self.datagram_tokens.remove(&open.token);
         self.stack.unbind(port);
-    }
-
-    pub(super) fn send_datagram(&mut self, op: &Value, node: &str, payload: &[u8]) -> Result<Value, Failure> {
-        let port = |key: &str| op[key].as_u64().and_then(|p| u16::try_from(p).ok());
-        let to =
-            port("port").ok_or_else(|| Failure::new(Code::InvalidArgument, "a port is a number from 0 to 65535"))?;
-        self.send_one(node, (port("source").unwrap_or(to), to), payload)?;
-        Ok(json!({"status": "sent", "bytes": payload.len()}))
     }
 
     /// Sends a datagram to whoever `node` means.

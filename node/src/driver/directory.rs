@@ -165,8 +165,8 @@ impl Driver {
 
     // Trust.
 
-    pub(super) fn handshake(&mut self, op: &Value, target: String, reply: Reply) {
-        let terms = match self.terms(op) {
+    pub(super) fn handshake(&mut self, target: String, terms: Result<Terms, Failure>, reply: Reply) {
+        let terms = match terms {
             Ok(terms) => terms,
             Err(failure) => return self.reply(reply, Err(failure)),
         };
@@ -182,15 +182,21 @@ impl Driver {
         self.ask(&name, Purpose::Handshake { reply, terms, fingerprint });
     }
 
-    fn terms(&self, op: &Value) -> Result<Terms, Failure> {
-        let ports = match op["ports"].as_str() {
+    /// The terms of a trust; what is absent is as configured.
+    pub(super) fn terms(
+        &self,
+        note: Option<String>,
+        ports: Option<&str>,
+        expires_s: Option<u64>,
+    ) -> Result<Terms, Failure> {
+        let ports = match ports {
             None => self.config.default_ports.clone(),
             Some(text) => {
                 text.parse().map_err(|_| Failure::new(Code::InvalidArgument, "ports are given as 1000,1001 or all"))?
             }
         };
-        let not_after = op["expires_s"].as_u64().map(|s| wall_s() + s);
-        Ok(Terms { ports, note: op["note"].as_str().unwrap_or_default().into(), not_after, verified: false })
+        let not_after = expires_s.map(|s| wall_s().saturating_add(s));
+        Ok(Terms { ports, note: note.unwrap_or_default(), not_after, verified: false })
     }
 
     fn pending_key(&self, target: &str) -> Result<IdentityKey, Failure> {
@@ -206,8 +212,8 @@ impl Driver {
         }
     }
 
-    pub(super) fn approve(&mut self, op: &Value, target: &str, reply: Reply) {
-        let terms = self.terms(op).and_then(|terms| Ok((self.pending_key(target)?, terms)));
+    pub(super) fn approve(&mut self, target: &str, terms: Result<Terms, Failure>, reply: Reply) {
+        let terms = terms.and_then(|terms| Ok((self.pending_key(target)?, terms)));
         match terms {
             Ok((key, terms)) => self.approve_key(&key, &terms, reply),
             Err(failure) => self.reply(reply, Err(failure)),
@@ -229,7 +235,7 @@ impl Driver {
 
     /// As the configuration says: everybody is approved.
     pub(super) fn approve_unasked(&mut self, key: &IdentityKey) {
-        if let Ok(terms) = self.terms(&Value::Null) {
+        if let Ok(terms) = self.terms(None, None, None) {
             self.approve_key(key, &terms, Reply::Nobody);
         }
     }
@@ -262,24 +268,30 @@ impl Driver {
 
     // Profile.
 
-    pub(super) fn set_profile(&mut self, op: &Value, reply: Reply) {
+    pub(super) fn set_profile(
+        &mut self,
+        hostname: Option<String>,
+        public: Option<bool>,
+        tags: Option<Vec<String>>,
+        reply: Reply,
+    ) {
         if self.profile_change.is_some() {
             let failure = Failure::new(Code::Conflict, "another change of this node's record is under way");
             return self.reply(reply, Err(failure.hint("try again in a moment")));
         }
         let mut profile = self.stack.endpoint().profile().clone();
-        if let Some(hostname) = op["hostname"].as_str() {
-            if !hostname.is_empty() && !valid_hostname(hostname) {
+        if let Some(hostname) = hostname {
+            if !hostname.is_empty() && !valid_hostname(&hostname) {
                 let failure = Failure::new(Code::InvalidArgument, format!("{hostname:?} cannot be a hostname"));
                 return self.reply(reply, Err(failure.hint("1–63 characters of a–z 0–9 -, not only digits")));
             }
-            profile.hostname = hostname.into();
+            profile.hostname = hostname;
         }
-        if let Some(public) = op["public"].as_bool() {
+        if let Some(public) = public {
             profile.public = public;
         }
-        if let Some(tags) = op["tags"].as_array() {
-            profile.tags = tags.iter().filter_map(|t| t.as_str().map(str::to_owned)).collect();
+        if let Some(tags) = tags {
+            profile.tags = tags;
             if profile.tags.len() > NodeRecord::TAGS_MAX {
                 return self.reply(reply, Err(Failure::new(Code::InvalidArgument, "set_tags: maximum 3 tags allowed")));
             }

@@ -32,18 +32,16 @@ pub(crate) struct Waiter {
 }
 
 impl Driver {
-    pub(super) fn send_message(&mut self, op: &Value, target: &str, body: Vec<u8>, reply: Reply) {
-        let kind = match op["type"].as_str().unwrap_or("text") {
-            "text" => Kind::Text,
-            "binary" => Kind::Binary,
-            "json" => Kind::Json,
-            other => {
-                return self.reply(
-                    reply,
-                    Err(Failure::new(Code::InvalidArgument, format!("unknown type {other:?}; text, json or binary"))),
-                );
-            }
-        };
+    /// `terms`: whether the message stays in the outbox when it cannot be delivered in time, and that time in ms.
+    pub(super) fn send_message(
+        &mut self,
+        target: &str,
+        kind: Kind,
+        body: Vec<u8>,
+        terms: (bool, Option<u64>),
+        reply: Reply,
+    ) {
+        let (keep, timeout_ms) = terms;
         if body.len() > MESSAGE_LEN_MAX {
             let text = format!("a message may have at most 16 MiB, this one has {} bytes", body.len());
             return self.reply(
@@ -68,9 +66,8 @@ impl Driver {
             Err(failure) if failure.code == Code::NotFound => return self.ask(target, Purpose::ExplainOp(reply)),
             Err(failure) => return self.reply(reply, Err(failure)),
         };
-        let timeout = op["timeout_ms"].as_u64().map_or(SEND_TIMEOUT, Duration::from_millis).min(SEND_TIMEOUT_MAX);
+        let timeout = timeout_ms.map_or(SEND_TIMEOUT, Duration::from_millis).min(SEND_TIMEOUT_MAX);
         let message = Outgoing { id: crate::home::entropy(), to, kind, expires: outbox_expiry(), body };
-        let keep = op["queue"].as_bool().unwrap_or(true);
         let then = Then::Queued { message: message.clone(), reply, deadline: Instant::now() + timeout, keep };
         self.submit(Job::Queue(message), then);
     }

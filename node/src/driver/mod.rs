@@ -409,7 +409,7 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Op(op, blob, reply) => self.op(&op, blob, Reply::App(reply)),
+            Command::Op(request, blob, reply) => self.op(request, blob, Reply::App(reply)),
             Command::Connect(target, port, early, reply) => {
                 self.connect(&target, port, early, streams::ConnectReply::App(reply));
             }

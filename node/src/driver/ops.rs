@@ -1,30 +1,11 @@
-//! Owns the operations: what CLI, C and Rust callers ask in JSON, and what is answered.
-//!
-//! | op | arguments | answer |
-//! |---|---|---|
-//! | info, peers, connections, pending, trust | | state |
-//! | find, search | node / tag | record(s) |
-//! | handshake | node, note, ports, fingerprint | status |
-//! | approve, reject, untrust | node, ports, expires_s / note | status, after it is on disk |
-//! | profile | hostname, public, tags | status, after the registry agreed |
-//! | send_message | node, type, queue, timeout_ms + bytes | ack, after the recipient has it on disk |
-//! | inbox, inbox_read, inbox_next, inbox_take | limit, before / seq / after / seqs | messages |
-//! | received | | files that have arrived |
-//! | publish | topic + bytes | how many subscribers get the event |
-//! | wait_trust | node, timeout_ms | whether it is trusted, at once or when it becomes so |
-//! | send_datagram | node, port, source + bytes | status |
-//! | disconnect, stop, version | stream | |
-//!
-//! Over IPC only, because something stays with the client: `connect` (node, port), `accept` (port, hold) and `datagrams`
-//! (port) give a descriptor, `take` (stream) gives that of a stream accepted with `hold`, `listen` and `unlisten` bind a port to the client, `events` (topics) turns pushed events on, `cancel`
-//! (request) gives a connect up, `stream_end` (inode) tells how a handed-out stream ended.
+//! Runs the requests of CLI, C and Rust callers ([`Request`]) and gives their answers, some of them later.
 
 use super::{Driver, Reply};
 use crate::command::Answer;
 use crate::driver::streams::{ConnectReply, Hold};
 use crate::failure::{Code, Failure};
 use crate::files::FileJob;
-use crate::ipc::server::ClientId;
+use crate::request::Request;
 use crate::services::Receipt;
 use crate::services::events::Published;
 use crate::store::{Done, Job, Kind, Outgoing};
@@ -85,115 +66,110 @@ impl Driver {
         }
     }
 
-    /// Runs one operation; its answer may come later.
-    pub(crate) fn op(&mut self, op: &Value, blob: Vec<u8>, reply: Reply) {
-        let text = |key: &str| op[key].as_str().unwrap_or_default().to_owned();
-        let node = text("node");
-        let answer = match op["op"].as_str().unwrap_or_default() {
-            "info" => Ok(self.info()),
-            "version" => Ok(json!({"version": env!("CARGO_PKG_VERSION")})),
-            "peers" => Ok(self.peers()),
-            "connections" => Ok(self.connections()),
-            "pending" => Ok(self.pending()),
-            "trust" => Ok(self.trusted()),
-            "find" => return self.find(&node, reply),
-            "search" => return self.search(text("tag"), reply),
-            "handshake" => return self.handshake(op, node, reply),
-            "approve" => return self.approve(op, &node, reply),
-            "reject" => return self.reject(&node, &text("note"), reply),
-            "untrust" => return self.untrust(&node, reply),
-            "profile" => return self.set_profile(op, reply),
-            "send_message" => return self.send_message(op, &node, blob, reply),
-            "inbox" => {
-                let limit = op["limit"].as_u64().unwrap_or(PAGE).min(PAGE_MAX) as usize;
-                return self.submit(Job::List { limit, before: op["before"].as_u64() }, Then::Inbox(reply));
+    /// Runs one request; its answer may come later.
+    pub(crate) fn op(&mut self, request: Request, blob: Vec<u8>, reply: Reply) {
+        let answer = match request {
+            Request::Info => Ok(self.info()),
+            Request::Version => Ok(json!({"version": env!("CARGO_PKG_VERSION")})),
+            Request::Peers => Ok(self.peers()),
+            Request::Connections => Ok(self.connections()),
+            Request::Pending => Ok(self.pending()),
+            Request::Trust => Ok(self.trusted()),
+            Request::Find { node } => return self.find(&node, reply),
+            Request::Search { tag } => return self.search(tag, reply),
+            Request::Handshake { node, note, ports, expires_s } => {
+                let terms = self.terms(note, ports.as_deref(), expires_s);
+                return self.handshake(node, terms, reply);
             }
-            "inbox_read" => return self.submit(Job::Read(op["seq"].as_u64().unwrap_or(0)), Then::Inbox(reply)),
-            "inbox_next" => return self.submit(Job::Next(op["after"].as_u64().unwrap_or(0)), Then::Inbox(reply)),
-            "inbox_take" => {
-                let list = op["seqs"].as_array().map(|l| l.iter().filter_map(Value::as_u64).collect());
-                return self.submit(Job::Take(list), Then::Inbox(reply));
+            Request::Approve { node, note, ports, expires_s } => {
+                let terms = self.terms(note, ports.as_deref(), expires_s);
+                return self.approve(&node, terms, reply);
             }
-            "received" => return self.submit(Job::File(FileJob::List), Then::Inbox(reply)),
-            "publish" => self.publish_here(text("topic"), blob),
-            "wait_trust" => return self.wait_trust(op, &node, reply),
-            "send_datagram" => self.send_datagram(op, &node, &blob),
-            "connect" | "accept" | "listen" | "unlisten" | "datagrams" | "events" | "cancel" | "stream_end"
-            | "take" => {
-                let Reply::Ipc(client, request) = reply else {
-                    let failure =
-                        Failure::new(Code::InvalidArgument, "this operation belongs to a client of the socket");
-                    return self.reply(reply, Err(failure));
-                };
-                match self.client_op(op, blob, client, request) {
-                    Some(answer) => return self.reply(Reply::Ipc(client, request), answer),
-                    None => return,
-                }
+            Request::Reject { node, note } => return self.reject(&node, &note.unwrap_or_default(), reply),
+            Request::Untrust { node } => return self.untrust(&node, reply),
+            Request::WaitTrust { node, timeout_ms } => return self.wait_trust(&node, timeout_ms, reply),
+            Request::Profile { hostname, public, tags } => return self.set_profile(hostname, public, tags, reply),
+            Request::SendMessage { node, kind, queue, timeout_ms } => {
+                let kind = kind.map_or(Kind::Text, Kind::from);
+                return self.send_message(&node, kind, blob, (queue.unwrap_or(true), timeout_ms), reply);
             }
-            "disconnect" => self.disconnect(op["stream"].as_u64().unwrap_or(0)),
-            "stop" => {
+            Request::Inbox { limit, before } => {
+                let limit = limit.unwrap_or(PAGE).min(PAGE_MAX) as usize;
+                return self.submit(Job::List { limit, before }, Then::Inbox(reply));
+            }
+            Request::InboxRead { seq } => return self.submit(Job::Read(seq), Then::Inbox(reply)),
+            Request::InboxNext { after } => return self.submit(Job::Next(after.unwrap_or(0)), Then::Inbox(reply)),
+            Request::InboxTake { seqs } => return self.submit(Job::Take(seqs), Then::Inbox(reply)),
+            Request::Received => return self.submit(Job::File(FileJob::List), Then::Inbox(reply)),
+            Request::Publish { topic } => self.publish_here(topic, blob),
+            Request::SendDatagram { node, port, source } => {
+                let sent = self.send_one(&node, (source.unwrap_or(port), port), &blob);
+                sent.map(|()| json!({"status": "sent", "bytes": blob.len()}))
+            }
+            Request::Disconnect { stream } => self.disconnect(stream),
+            Request::Stop => {
                 self.stopping = true;
                 Ok(json!({"status": "stopping"}))
             }
-            other => Err(Failure::new(Code::InvalidArgument, format!("unknown operation {other:?}"))),
+            Request::Connect { .. }
+            | Request::Cancel { .. }
+            | Request::Listen { .. }
+            | Request::Unlisten { .. }
+            | Request::Accept { .. }
+            | Request::Take { .. }
+            | Request::StreamEnd { .. }
+            | Request::Datagrams { .. }
+            | Request::Events { .. } => return self.client_op(request, blob, reply),
         };
         self.reply(reply, answer);
     }
 
-    /// Operations whose outcome stays with the client; `None`: the answer comes later, or with a descriptor.
-    fn client_op(
-        &mut self,
-        op: &Value,
-        blob: Vec<u8>,
-        client: ClientId,
-        request: u32,
-    ) -> Option<Result<Value, Failure>> {
-        let name = op["op"].as_str().unwrap_or_default();
-        let port = || {
-            let port = op["port"].as_u64().and_then(|p| u16::try_from(p).ok());
-            port.ok_or_else(|| Failure::new(Code::InvalidArgument, "a port is a number from 0 to 65535"))
+    /// Runs a request whose outcome stays with the client; its answer may come later, or with a descriptor.
+    fn client_op(&mut self, request: Request, blob: Vec<u8>, reply: Reply) {
+        let Reply::Ipc(client, number) = reply else {
+            let failure = Failure::new(Code::InvalidArgument, "this operation belongs to a client of the socket");
+            return self.reply(reply, Err(failure));
         };
-        match name {
-            "events" => {
-                let topics = op["topics"].as_str().map(str::to_owned);
-                self.watch(client, request, topics);
-                return Some(Ok(json!({"status": "watching"})));
-            }
-            "cancel" => {
-                let cancelled = self.cancel_connects(client, op["request"].as_u64().map(|n| n as u32));
-                return Some(Ok(json!({"cancelled": cancelled})));
-            }
-            "take" => return self.take_held(client, request, op["stream"].as_u64().unwrap_or(0)).err().map(Err),
-            "stream_end" => return Some(self.stream_end(op["inode"].as_u64().unwrap_or(0))),
-            _ => {}
-        }
-        let port = match port() {
-            Ok(port) => port,
-            Err(failure) => return Some(Err(failure)),
-        };
-        match name {
-            "connect" => {
-                if blob.len() > EARLY_LEN_MAX {
-                    let text = format!("at most {EARLY_LEN_MAX} bytes travel with a connect");
-                    return Some(Err(Failure::new(Code::InvalidArgument, text)));
+        let answer = match request {
+            Request::Connect { node, port } => {
+                if blob.len() <= EARLY_LEN_MAX {
+                    return self.connect(&node, port, blob, ConnectReply::Fd(client, number));
                 }
-                let node = op["node"].as_str().unwrap_or_default();
-                self.connect(node, port, blob, ConnectReply::Fd(client, request));
-                None
+                let text = format!("at most {EARLY_LEN_MAX} bytes travel with a connect");
+                Err(Failure::new(Code::InvalidArgument, text))
             }
-            "accept" => {
-                let hold = if op["hold"] == true { Hold::Yes } else { Hold::No };
-                self.accept_for(client, request, port, hold).err().map(Err)
-            }
-            "listen" => Some(self.listen_for(client, port).map(|()| json!({"port": port}))),
-            "unlisten" => {
+            Request::Cancel { request } => Ok(json!({"cancelled": self.cancel_connects(client, request)})),
+            Request::Listen { port } => self.listen_for(client, port).map(|()| json!({"port": port})),
+            Request::Unlisten { port } => {
                 if self.ports_of(client).contains(&port) {
                     self.unlisten(port);
                 }
-                Some(Ok(json!({"port": port})))
+                Ok(json!({"port": port}))
             }
-            _ => self.open_datagrams(client, request, port).err().map(Err),
-        }
+            Request::Accept { port, hold } => {
+                let hold = if hold == Some(true) { Hold::Yes } else { Hold::No };
+                let Err(failure) = self.accept_for(client, number, port, hold) else { return };
+                Err(failure)
+            }
+            Request::Take { stream } => {
+                let Err(failure) = self.take_held(client, number, stream) else { return };
+                Err(failure)
+            }
+            Request::StreamEnd { inode } => self.stream_end(inode),
+            Request::Datagrams { port } => {
+                let Err(failure) = self.open_datagrams(client, number, port) else { return };
+                Err(failure)
+            }
+            Request::Events { topics } => {
+                self.watch(client, number, topics);
+                Ok(json!({"status": "watching"}))
+            }
+            other => {
+                debug_assert!(false, "{other:?} is no request of a client");
+                Err(Failure::new(Code::Internal, "no request of a client"))
+            }
+        };
+        self.reply(reply, answer);
     }
 
     /// Publishes to the subscribers of this node's event stream.

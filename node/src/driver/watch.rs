@@ -114,8 +114,8 @@ impl Driver {
     // Trust.
 
     /// Answers when the node is trusted, or in time that it is not.
-    pub(super) fn wait_trust(&mut self, op: &Value, node: &str, reply: Reply) {
-        let timeout = Duration::from_millis(op["timeout_ms"].as_u64().unwrap_or(0)).min(TRUST_WAIT_MAX);
+    pub(super) fn wait_trust(&mut self, node: &str, timeout_ms: Option<u64>, reply: Reply) {
+        let timeout = Duration::from_millis(timeout_ms.unwrap_or(0)).min(TRUST_WAIT_MAX);
         if self.is_trusted(node) || timeout.is_zero() {
             let answer = self.trust_answer(node);
             return self.reply(reply, Ok(answer));

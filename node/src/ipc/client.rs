@@ -173,7 +173,8 @@ impl Client {
 
     /// Puts aside what is no answer; gives what is.
     fn sort(&mut self, command: u8, payload: &[u8]) -> Option<NumberedAnswer> {
-        let (number, mut json, blob) = parse_numbered(payload)?;
+        let (number, json, blob) = parse_numbered(payload)?;
+        let (mut json, blob) = (serde_json::from_slice::<Value>(json).ok()?, blob.to_vec());
         match command {
             ANSWER => {
                 // Descriptors come in the order of the answers that say so.

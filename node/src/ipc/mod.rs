@@ -43,10 +43,10 @@ pub(crate) fn numbered(command: u8, number: u32, json: &serde_json::Value, blob:
     framing::frame(command, &[&number.to_be_bytes(), &(json.len() as u32).to_be_bytes(), json.as_bytes(), blob])
 }
 
-/// The inverse of [`numbered`].
-pub(crate) fn parse_numbered(payload: &[u8]) -> Option<(u32, serde_json::Value, Vec<u8>)> {
+/// The number, the JSON text and the bytes of a request or answer: the inverse of [`numbered`].
+pub(crate) fn parse_numbered(payload: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let (number, rest) = payload.split_first_chunk::<4>()?;
     let (len, rest) = rest.split_first_chunk::<4>()?;
     let (json, blob) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
-    Some((u32::from_be_bytes(*number), serde_json::from_slice(json).ok()?, blob.to_vec()))
+    Some((u32::from_be_bytes(*number), json, blob))
 }

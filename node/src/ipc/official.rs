@@ -11,6 +11,7 @@ use super::framing::{
 use super::server::ClientId;
 use crate::driver::{ConnectReply, Driver, ListenerOwner, Reply};
 use crate::failure::{Code, Failure};
+use crate::request::Request;
 use pilot_core::{Addr, AddrPort};
 use serde_json::{Value, json};
 
@@ -32,6 +33,10 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn addr_port(bytes: &[u8]) -> Option<AddrPort> {
     Some(AddrPort { addr: Addr::from_bytes(*bytes.first_chunk()?), port: u16_at(bytes, 6)? })
+}
+
+fn profile(hostname: Option<String>, public: Option<bool>, tags: Option<Vec<String>>) -> Request {
+    Request::Profile { hostname, public, tags }
 }
 
 impl Driver {
@@ -102,30 +107,31 @@ impl Driver {
             HANDSHAKE => self.official_handshake(payload, later),
             RESOLVE => {
                 let name = String::from_utf8_lossy(payload).into_owned();
-                self.op(&json!({"op": "find", "node": name}), Vec::new(), later);
+                self.op(Request::Find { node: name }, Vec::new(), later);
                 None
             }
             SET_HOSTNAME => {
                 let name = String::from_utf8_lossy(payload).into_owned();
-                self.op(&json!({"op": "profile", "hostname": name}), Vec::new(), later);
+                self.op(profile(Some(name), None, None), Vec::new(), later);
                 None
             }
             SET_VISIBILITY => {
                 let public = *payload.first()? != 0;
-                self.op(&json!({"op": "profile", "public": public}), Vec::new(), later);
+                self.op(profile(None, Some(public), None), Vec::new(), later);
                 None
             }
             SET_TAGS => match serde_json::from_slice::<Value>(payload) {
-                Ok(tags) if tags.is_array() => {
-                    self.op(&json!({"op": "profile", "tags": tags}), Vec::new(), later);
+                Ok(Value::Array(tags)) => {
+                    // Official clients may send other things beside the names, which count as nothing.
+                    let tags = tags.iter().filter_map(|tag| tag.as_str().map(str::to_owned)).collect();
+                    self.op(profile(None, None, Some(tags)), Vec::new(), later);
                     None
                 }
                 _ => Some(Err("set_tags: invalid tags JSON".into())),
             },
             DEREGISTER => {
                 // Nobody finds this node by name, tag or listing any more; peers that trust it still reach it.
-                let hidden = json!({"op": "profile", "hostname": "", "public": false, "tags": []});
-                self.op(&hidden, Vec::new(), later);
+                self.op(profile(Some(String::new()), Some(false), Some(Vec::new())), Vec::new(), later);
                 None
             }
             CANCEL => {
@@ -170,14 +176,15 @@ impl Driver {
     /// 6 revoke (u32), 7 wait (node u32, ms u32).
     fn official_handshake(&mut self, payload: &[u8], later: Reply) -> Option<Result<Vec<u8>, String>> {
         let (sub, rest) = payload.split_first()?;
-        let node = u32_at(rest, 0).unwrap_or(0);
+        let node = u32_at(rest, 0).unwrap_or(0).to_string();
         let text = String::from_utf8_lossy(rest.get(4..).unwrap_or_default()).into_owned();
         let now = |data: Value| Some(Ok(frame(HANDSHAKE + 1, &[data.to_string().as_bytes()])));
-        let op = match sub {
-            // Official clients know trust without ports: it opens all of them.
-            1 => json!({"op": "handshake", "node": node.to_string(), "note": text, "ports": "all"}),
-            2 => json!({"op": "approve", "node": node.to_string(), "ports": "all"}),
-            3 => json!({"op": "reject", "node": node.to_string(), "note": text}),
+        // Official clients know trust without ports: it opens all of them.
+        let ports = Some("all".to_owned());
+        let request = match sub {
+            1 => Request::Handshake { node, note: Some(text), ports, expires_s: None },
+            2 => Request::Approve { node, note: None, ports, expires_s: None },
+            3 => Request::Reject { node, note: Some(text) },
             4 => return now(self.pending()),
             5 => {
                 let mut data = self.trusted();
@@ -185,14 +192,14 @@ impl Driver {
                 data["peers"] = data["trusted"].clone();
                 return now(data);
             }
-            6 => json!({"op": "untrust", "node": node.to_string()}),
+            6 => Request::Untrust { node },
             7 => {
                 let ms = u32_at(rest, 4).unwrap_or(0);
-                json!({"op": "wait_trust", "node": node.to_string(), "timeout_ms": ms.min(WAIT_TRUST_MAX_MS)})
+                Request::WaitTrust { node, timeout_ms: Some(ms.min(WAIT_TRUST_MAX_MS).into()) }
             }
             other => return Some(Err(format!("handshake: unknown subcommand {other}"))),
         };
-        self.op(&op, Vec::new(), later);
+        self.op(request, Vec::new(), later);
         None
     }
 

@@ -5,6 +5,7 @@ use super::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, official, parse_number
 use crate::command::Answer;
 use crate::driver::{Driver, FIRST_FREE_TOKEN, Reply};
 use crate::failure::{Code, Failure};
+use crate::request::Request;
 use litemap::LiteMap;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
@@ -483,7 +484,13 @@ impl Driver {
             ipc.mark_ours(client);
         }
         match parse_numbered(payload) {
-            Some((number, op, blob)) => self.op(&op, blob, Reply::Ipc(client, number)),
+            Some((number, json, blob)) => {
+                let reply = Reply::Ipc(client, number);
+                match Request::from_json(json) {
+                    Ok(request) => self.op(request, blob.to_vec(), reply),
+                    Err(failure) => self.reply(reply, Err(failure)),
+                }
+            }
             None => {
                 if let Some(ipc) = &mut self.ipc {
                     ipc.push_error(client, "malformed request");
