@@ -1,0 +1,13 @@
+//! The rules that no compiler checks, each with a bad sample that it must find.
+//!
+//! | module | rule |
+//! |---|---|
+//! | `crates` | the direction of imports between crates; nothing impure below the wall; nothing async |
+//! | `pages` | every cited page, section, path and name exists |
+//! | `shape` | lengths of files and functions; where unsafe code and JSON requests may stand |
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod crates;
+mod pages;
+mod shape;
+mod source;
