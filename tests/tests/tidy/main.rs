@@ -5,6 +5,7 @@
 //! | `crates` | the direction of imports between crates; nothing impure below the wall; nothing async |
 //! | `rings` | no files of a crate import each other in a ring |
 //! | `pages` | every cited page, section, path and name exists |
+//! | `words` | comments have their subjects, the inner crates their assertions |
 //! | `shape` | lengths of files and functions; where unsafe code and JSON requests may stand |
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -14,3 +15,4 @@ mod pages;
 mod rings;
 mod shape;
 mod source;
+mod words;

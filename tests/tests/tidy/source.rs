@@ -83,6 +83,17 @@ impl Source {
         let mut parts = folders.map(|part| part.trim_end_matches(".rs"));
         parts.any(|part| part == "tests" || part == "benches")
     }
+
+    /// The lines of code, without those that are blank.
+    pub(crate) fn code_lines(&self) -> usize {
+        self.code.lines().filter(|line| !line.trim().is_empty()).count()
+    }
+
+    /// The lines that are comments and nothing else.
+    pub(crate) fn comment_lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate().map(|(i, line)| (i + 1, line.trim()));
+        lines.filter(|(_, line)| line.starts_with("//"))
+    }
 }
 
 /// Splits a file into code, comments and strings.
