@@ -25,14 +25,16 @@ mod device;
 mod early;
 mod flow;
 mod peer_stack;
+mod ports;
 mod segment;
 mod sink;
+mod slots;
 mod stack;
+mod stream_id;
 
 pub use config::StackConfig;
 pub use early::EARLY_LEN_MAX;
 pub use flow::{Recv, StreamEnd};
-pub use stack::{CommandError, Event, Stack, StreamId, StreamInfo};
-
-/// First ephemeral port. Source: RFC 6335 §6.
-pub const EPHEMERAL_FIRST: u16 = 49_152;
+pub use ports::EPHEMERAL_FIRST;
+pub use stack::{CommandError, Event, Stack, StreamInfo};
+pub use stream_id::StreamId;

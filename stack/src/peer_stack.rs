@@ -6,8 +6,9 @@
 use crate::device::PeerDevice;
 use crate::early::Early;
 use crate::flow::{Flow, SocketPool, StreamEnd};
+use crate::ports::EphemeralPorts;
 use crate::segment::{FlowKey, Segment, TCP_HEADER_LEN, raise_mss};
-use crate::stack::StreamId;
+use crate::stream_id::StreamId;
 use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -49,9 +50,7 @@ pub(crate) struct PeerStack {
     pub(crate) spent: Vec<(FlowKey, u32)>,
     /// Flows that connect as soon as the tunnel stands: its round trip decides the size of their rings.
     waiting: Vec<FlowKey>,
-    /// Bytes of all rings.
-    ring_bytes: usize,
-    next_port: u16,
+    ports: EphemeralPorts,
 }
 
 pub(crate) fn smol_time(now: Instant) -> smoltcp::time::Instant {
@@ -89,8 +88,7 @@ impl PeerStack {
             moved_timers: Vec::new(),
             spent: Vec::new(),
             waiting: Vec::new(),
-            ring_bytes: 0,
-            next_port: crate::EPHEMERAL_FIRST + (seed % 16_000) as u16,
+            ports: EphemeralPorts::new(seed),
         }
     }
 
@@ -100,17 +98,12 @@ impl PeerStack {
 
     /// An ephemeral port that is free towards `remote_port`.
     pub(crate) fn free_port(&mut self, remote_port: u16) -> Option<u16> {
-        let count = u16::MAX - crate::EPHEMERAL_FIRST;
-        (0..=count).find_map(|_| {
-            let port = self.next_port;
-            self.next_port = port.checked_add(1).unwrap_or(crate::EPHEMERAL_FIRST);
-            (!self.flows.contains_key(&(port, remote_port))).then_some(port)
-        })
+        self.ports.take(|port| self.flows.contains_key(&(port, remote_port)))
     }
 
     /// Bytes of all rings of this peer's streams.
-    pub(crate) const fn ring_bytes(&self) -> usize {
-        self.ring_bytes
+    pub(crate) fn ring_bytes(&self) -> usize {
+        self.flows.values().map(|flow| 2 * flow.ring_len()).sum()
     }
 
     /// True when flows wait for the tunnel.
@@ -124,15 +117,14 @@ impl PeerStack {
         self.waiting.push(key);
     }
 
-    /// The tunnel stands: waiting flows get rings of the size that `ring_len` finds, given what is in use here, and ask
+    /// The tunnel stands: waiting flows get rings of the size that `ring_len` finds, given the bytes of all rings, and ask
     /// the peer.
     pub(crate) fn connect_waiting(&mut self, pool: &mut SocketPool, ring_len: impl Fn(usize) -> usize) {
         for key in core::mem::take(&mut self.waiting) {
             let Some(flow) = self.flows.get_mut(&key).filter(|f| f.linger.is_none() && f.end.is_none()) else {
                 continue;
             };
-            flow.set_socket(pool.take(ring_len(self.ring_bytes)));
-            self.ring_bytes += 2 * flow.ring_len();
+            flow.set_socket(pool.take(ring_len(pool.ring_bytes())));
             let remote = Self::endpoint_of(self.remote, key.1);
             let connected = flow.socket_mut().connect(self.interface.context(), remote, key.0);
             debug_assert!(connected.is_ok(), "a closed socket and two ports that are not zero");
@@ -143,22 +135,23 @@ impl PeerStack {
     /// Another process is there than the one that was asked: the flow connects anew, and at once.
     pub(crate) fn ask_again(&mut self, key: FlowKey, pool: &mut SocketPool) {
         let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.ring_len() > 0) else { return };
-        self.ring_bytes -= 2 * flow.ring_len();
         pool.give(flow.forget_question());
         self.waiting.push(key);
     }
 
-    /// A SYN was admitted: listen for exactly this pair of ports, and let smoltcp see it.
-    pub(crate) fn accept(&mut self, now: Instant, mut flow: Flow, segment: &Segment, bytes: &[u8]) {
+    /// A SYN was admitted: listen for exactly this pair of ports, and let smoltcp see it. Gives the flow back when nothing
+    /// can listen on its port (0).
+    pub(crate) fn accept(&mut self, now: Instant, mut flow: Flow, segment: &Segment, bytes: &[u8]) -> Result<(), Flow> {
         let key = segment.incoming_key();
-        if flow.socket_mut().listen(Self::endpoint_of(self.local, key.0)).is_ok() {
-            self.ring_bytes += 2 * flow.ring_len();
-            let (segment, syn, early) = segment.split(bytes);
-            flow.early = Early::of_syn(&segment, syn, early);
-            flow.early_syn = matches!(flow.early, Early::Theirs(_)).then_some(segment.sequence);
-            self.flows.insert(key, flow);
-            self.handle_segment(now, &segment, syn);
+        if flow.socket_mut().listen(Self::endpoint_of(self.local, key.0)).is_err() {
+            return Err(flow);
         }
+        let (segment, syn, early) = segment.split(bytes);
+        flow.early = Early::of_syn(&segment, syn, early);
+        flow.early_syn = matches!(flow.early, Early::Theirs(_)).then_some(segment.sequence);
+        self.flows.insert(key, flow);
+        self.handle_segment(now, &segment, syn);
+        Ok(())
     }
 
     /// Answers a segment that belongs to no flow: smoltcp resets what is not a reset itself (RFC 9293 §3.5.2).
@@ -318,7 +311,6 @@ impl PeerStack {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         if flow.is_over() {
             self.moved_timers.push((flow.timer, None, key));
-            self.ring_bytes -= 2 * flow.ring_len();
             if flow.ring_len() == 0 {
                 self.waiting.retain(|waiting| *waiting != key); // it never got to ask
             }

@@ -1,39 +1,23 @@
 //! The stack: streams and datagrams to every trusted peer, over the endpoint below.
 
-use crate::asked::Asked;
 use crate::config::StackConfig;
 use crate::early::{EARLY_LEN_MAX, Early, Spent};
 use crate::flow::{Flow, Recv, SocketPool, StreamEnd};
 use crate::peer_stack::PeerStack;
+use crate::ports::PortTable;
 use crate::segment::{FlowKey, Segment};
-use crate::sink::{Slots, StackSink};
-use alloc::boxed::Box;
+use crate::sink::StackSink;
+use crate::slots::Slots;
+use crate::stream_id::StreamId;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use litemap::LiteMap;
 use pilot_core::endpoint::{Discard, Event as EndpointEvent, ResetReason, Timer, Transmit};
 use pilot_core::identity::IdentityKey;
 use pilot_core::rng::Rng;
 use pilot_core::time::earliest;
 use pilot_core::{Config, Endpoint, Instant, PeerId};
 use smoltcp::socket::tcp::State;
-
-/// A stream; never reused while the stack lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(u64);
-
-impl StreamId {
-    /// The inverse of [`StreamId::number`]; it names no stream unless one has that number.
-    pub const fn from_number(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The number, for logs and IPC.
-    pub const fn number(self) -> u64 {
-        self.0
-    }
-}
 
 /// Most inner datagrams that wait for the application.
 pub const DATAGRAMS_MAX: usize = 256;
@@ -111,24 +95,17 @@ pub struct StreamInfo {
     pub state: &'static str,
 }
 
-struct Listener {
-    waiting: usize,
-}
-
 /// TCP/IP over trusted tunnels. See the crate's documentation.
 pub struct Stack {
     endpoint: Endpoint,
     config: StackConfig,
     rng: Rng,
-    peers: Slots,
+    slots: Slots,
     streams: BTreeMap<StreamId, (PeerId, FlowKey)>,
     pool: SocketPool,
-    listeners: LiteMap<u16, Listener>,
-    bound: BTreeSet<u16>,
-    bound_all: bool,
-    asked: Asked,
+    ports: PortTable,
     spent: Spent,
-    next_stream: u64,
+    next_stream: StreamId,
     active: BTreeSet<PeerId>,
     timers: BTreeSet<(Instant, PeerId, FlowKey)>,
     events: VecDeque<Event>,
@@ -144,15 +121,12 @@ impl Stack {
             endpoint: Endpoint::new(endpoint),
             config,
             rng,
-            peers: BTreeMap::new(),
+            slots: Slots::default(),
             streams: BTreeMap::new(),
             pool: SocketPool::new(config.ring_len_max),
-            listeners: LiteMap::new(),
-            bound: BTreeSet::new(),
-            bound_all: false,
-            asked: Asked::new(),
+            ports: PortTable::new(),
             spent: Spent::new(),
-            next_stream: 1,
+            next_stream: StreamId::from_number(1),
             active: BTreeSet::new(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
@@ -179,13 +153,13 @@ impl Stack {
 
     /// Ports with a listener.
     pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
-        self.listeners.keys().copied()
+        self.ports.listening()
     }
 
     /// What is known of a stream; `None` once it is forgotten.
     pub fn stream_info(&self, id: StreamId) -> Option<StreamInfo> {
         let &(peer, key) = self.streams.get(&id)?;
-        let flow = self.peers.get(&peer)?.as_ref()?.flows.get(&key)?;
+        let flow = self.slots.get(peer)?.flows.get(&key)?;
         let socket = flow.socket();
         let connecting = flow.is_connecting();
         let over = flow.end.is_some() || (!connecting && matches!(socket.state(), State::Closed));
@@ -210,24 +184,18 @@ impl Stack {
     /// # Errors
     /// `PortInUse`.
     pub fn listen(&mut self, port: u16) -> Result<(), CommandError> {
-        if self.listeners.contains_key(&port) {
-            return Err(CommandError::PortInUse);
-        }
-        self.listeners.insert(port, Listener { waiting: 0 });
-        Ok(())
+        if self.ports.listen(port) { Ok(()) } else { Err(CommandError::PortInUse) }
     }
 
     /// Stops accepting streams on `port`. Streams that stand go on.
     pub fn unlisten(&mut self, port: u16) {
-        self.listeners.remove(&port);
+        self.ports.unlisten(port);
     }
 
     /// The application has taken an incoming stream over.
     pub fn accepted(&mut self, id: StreamId) {
-        if let Some(port) = self.flow_mut(id).and_then(|f| f.accepting.take())
-            && let Some(listener) = self.listeners.get_mut(&port)
-        {
-            listener.waiting = listener.waiting.saturating_sub(1);
+        if let Some(port) = self.flow_mut(id).and_then(|f| f.accepting.take()) {
+            self.ports.note_gone(port);
         }
     }
 
@@ -236,18 +204,17 @@ impl Stack {
     /// # Errors
     /// `PortInUse`.
     pub fn bind(&mut self, port: u16) -> Result<(), CommandError> {
-        if self.bound.insert(port) { Ok(()) } else { Err(CommandError::PortInUse) }
+        if self.ports.bind(port) { Ok(()) } else { Err(CommandError::PortInUse) }
     }
 
     /// Takes datagrams on every port from now on, as the daemon does for its clients.
     pub const fn bind_all(&mut self) {
-        self.bound_all = true;
+        self.ports.bind_all();
     }
 
     /// Stops taking datagrams on `port`.
     pub fn unbind(&mut self, port: u16) {
-        self.bound.remove(&port);
-        self.asked.forget(port);
+        self.ports.unbind(port);
     }
 
     // Verbs: streams.
@@ -275,9 +242,9 @@ impl Stack {
             return Err(CommandError::TooLong);
         }
         self.ensure_peer(now, peer)?;
-        let id = StreamId(self.next_stream);
+        let id = self.next_stream;
         let max = self.config.streams_per_peer_max;
-        let stack = self.peer_stack(peer).ok_or(CommandError::UnknownPeer)?;
+        let stack = self.slots.get_mut(peer).ok_or(CommandError::UnknownPeer)?;
         if stack.flows.len() >= max {
             return Err(CommandError::TooMany);
         }
@@ -287,7 +254,7 @@ impl Stack {
             flow.early = Early::Ours(early);
         }
         stack.connect(flow, key);
-        self.next_stream += 1;
+        self.next_stream = id.next();
         self.streams.insert(id, (peer, key));
         self.active.insert(peer);
         self.endpoint.set_in_use(peer, true);
@@ -402,7 +369,7 @@ impl Stack {
         datagram.extend_from_slice(&port.to_be_bytes());
         datagram.extend_from_slice(payload);
         self.endpoint.outbox(peer, |outbox| outbox.send_loose(datagram.into()));
-        self.asked.note(peer, source);
+        self.ports.note_asked(peer, source);
         Ok(())
     }
 
@@ -430,7 +397,7 @@ impl Stack {
     }
 
     fn handle_input(&mut self, now: Instant, input: impl FnOnce(&mut Endpoint, &mut StackSink<'_>)) {
-        let mut sink = StackSink::new(now, &mut self.peers, &mut self.active);
+        let mut sink = StackSink::new(now, &mut self.slots, &mut self.active);
         input(&mut self.endpoint, &mut sink);
         let (unknown, loose) = sink.finish();
         // A peer that is another process by now loses its old streams before its new ones come.
@@ -455,7 +422,7 @@ impl Stack {
                 break;
             }
             self.timers.pop_first();
-            let Some(stack) = self.peer_stack(peer) else { continue };
+            let Some(stack) = self.slots.get_mut(peer) else { continue };
             if let Some(flow) = stack.flows.get_mut(&key) {
                 flow.timer = None;
                 if flow.linger.is_some_and(|at| at <= now) && flow.end.is_none() {
@@ -471,13 +438,12 @@ impl Stack {
     /// The owner caught a panic in the middle of a call: the peer whose stack was in use has lost its streams, and they
     /// are told so.
     pub fn recover(&mut self) {
-        let lost: Vec<PeerId> = self.peers.iter().filter(|(_, slot)| slot.is_none()).map(|(id, _)| *id).collect();
-        for peer in lost {
-            self.peers.remove(&peer);
+        for peer in self.slots.take_lost() {
             self.timers.retain(|(_, owner, _)| *owner != peer);
             let ids = self.streams.iter().filter(|(_, (owner, _))| *owner == peer).map(|(id, _)| *id);
             self.events.extend(ids.map(Event::Stream));
         }
+        self.pool.recount(self.slots.ring_bytes());
     }
 
     // Output.
@@ -514,29 +480,23 @@ impl Stack {
     fn poll_egress(&mut self, now: Instant) {
         let active: Vec<PeerId> = self.active.iter().copied().collect();
         for peer in active {
-            let Some(mut stack) = self.peers.get_mut(&peer).and_then(Option::take) else {
-                self.active.remove(&peer);
-                continue;
-            };
-            if stack.has_waiting() {
-                match self.endpoint.srtt(peer) {
-                    Some(rtt) => {
-                        let (config, used) = (self.config, self.ring_bytes());
-                        stack.connect_waiting(&mut self.pool, |here| config.ring_len(Some(rtt), used + here));
+            let (config, endpoint, pool) = (self.config, &mut self.endpoint, &mut self.pool);
+            let polled = self.slots.with_stack(peer, |stack| {
+                if stack.has_waiting() {
+                    match endpoint.srtt(peer) {
+                        Some(rtt) => stack.connect_waiting(pool, |used| config.ring_len(Some(rtt), used)),
+                        None => endpoint.reach(now, peer),
                     }
-                    None => self.endpoint.reach(now, peer),
                 }
-            }
-            let len_max = self.endpoint.segment_len_max(peer);
-            let waits = self.endpoint.outbox(peer, |outbox| stack.poll_egress(now, len_max, outbox, &mut self.pool));
-            let waits = waits.unwrap_or(false) || stack.has_waiting();
-            self.after(now, peer, &mut stack);
-            let idle = stack.flows.is_empty() && !stack.has_outgoing();
-            if idle {
-                self.peers.remove(&peer);
+                let len_max = endpoint.segment_len_max(peer);
+                let waits = endpoint.outbox(peer, |outbox| stack.poll_egress(now, len_max, outbox, pool));
+                (waits.unwrap_or(false) || stack.has_waiting(), stack.flows.is_empty() && !stack.has_outgoing())
+            });
+            let (waits, is_idle) = polled.unwrap_or_default();
+            self.after(now, peer);
+            if is_idle {
+                self.slots.remove(peer);
                 self.endpoint.set_in_use(peer, false);
-            } else if let Some(slot) = self.peers.get_mut(&peer) {
-                *slot = Some(stack);
             }
             if !waits {
                 self.active.remove(&peer);
@@ -545,7 +505,8 @@ impl Stack {
     }
 
     /// Takes over what a peer's stack noted.
-    fn after(&mut self, now: Instant, peer: PeerId, stack: &mut PeerStack) {
+    fn after(&mut self, now: Instant, peer: PeerId) {
+        let Some(stack) = self.slots.get_mut(peer) else { return };
         for (key, sequence) in stack.spent.drain(..) {
             self.spent.note(now, peer, key, sequence);
         }
@@ -561,14 +522,12 @@ impl Stack {
             let accepting =
                 self.streams.get(&id).and_then(|(_, key)| stack.flows.get_mut(key)).filter(|f| f.accepting.is_some());
             match accepting {
-                Some(flow) if flow.end.is_some() => abandon(now, flow, &mut self.streams, &mut self.listeners),
+                Some(flow) if flow.end.is_some() => abandon(now, flow, &mut self.streams, &mut self.ports),
                 // Handed out once the handshake is complete, and told about once.
                 Some(flow) if flow.socket().state() == State::SynReceived => flow.notified = false,
                 Some(flow) => {
                     if let Some(port) = flow.accepting.take() {
-                        if let Some(listener) = self.listeners.get_mut(&port) {
-                            listener.waiting = listener.waiting.saturating_sub(1);
-                        }
+                        self.ports.note_gone(port);
                         self.events.push_back(Event::Incoming { port, stream: id });
                         self.events.push_back(Event::Stream(id));
                     }
@@ -581,12 +540,7 @@ impl Stack {
     fn drain_endpoint(&mut self, now: Instant) {
         let touched: Vec<PeerId> = self.active.iter().copied().collect();
         for peer in touched {
-            if let Some(mut stack) = self.peers.get_mut(&peer).and_then(Option::take) {
-                self.after(now, peer, &mut stack);
-                if let Some(slot) = self.peers.get_mut(&peer) {
-                    *slot = Some(stack);
-                }
-            }
+            self.after(now, peer);
         }
         while let Some(event) = self.endpoint.poll_event() {
             if let EndpointEvent::Reset(peer, reason) = &event {
@@ -598,8 +552,7 @@ impl Stack {
 
     /// The tunnel is gone, and with it everything in flight: every stream ends, what arrived can still be read.
     fn end_streams(&mut self, now: Instant, peer: PeerId, reason: ResetReason) {
-        let Some(slot) = self.peers.get_mut(&peer) else { return };
-        let Some(stack) = slot.as_mut() else { return };
+        let Some(stack) = self.slots.get_mut(peer) else { return };
         let mut asking = Vec::new();
         for (key, flow) in &mut stack.flows {
             // Nothing was lost then, and the new process is asked. But the old one may have acted on early data.
@@ -610,7 +563,7 @@ impl Stack {
             flow.end.get_or_insert(StreamEnd::Tunnel(reason));
             flow.socket_mut().abort();
             if flow.accepting.is_some() {
-                abandon(now, flow, &mut self.streams, &mut self.listeners);
+                abandon(now, flow, &mut self.streams, &mut self.ports);
             } else if flow.linger.is_none() {
                 self.events.push_back(Event::Stream(flow.id));
             }
@@ -626,9 +579,8 @@ impl Stack {
         let (source_port, port) =
             (u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]));
         let Some(from) = self.endpoint.identity_of(peer) else { return };
-        let wanted = self.bound_all || self.bound.contains(&port);
-        let may = self.is_granted(peer, port) || (self.bound.contains(&port) && self.asked.contains(peer, port));
-        if wanted && may && self.datagrams_waiting < DATAGRAMS_MAX {
+        let is_taken = self.ports.takes_datagram(peer, port, self.is_granted(peer, port));
+        if is_taken && self.datagrams_waiting < DATAGRAMS_MAX {
             self.datagrams_waiting += 1;
             self.events.push_back(Event::Datagram { from, source_port, port, payload: payload.to_vec() });
         }
@@ -649,70 +601,66 @@ impl Stack {
         if self.ensure_peer(now, peer).is_err() {
             return;
         }
-        let (port, id) = (segment.destination, StreamId(self.next_stream));
+        let (port, id) = (segment.destination, self.next_stream);
         let opens = segment.syn && !segment.ack && !segment.rst;
         let granted = opens && self.is_granted(peer, port);
-        let listener = self.listeners.get(&port).filter(|_| granted);
-        if listener.is_some_and(|l| l.waiting >= self.config.backlog_max) {
+        let backlog = self.ports.backlog(port).filter(|_| granted);
+        if backlog.is_some_and(|waiting| waiting >= self.config.backlog_max) {
             return; // TCP asks again when there may be room
         }
-        let admitted = listener.is_some();
         let (max, rtt) = (self.config.streams_per_peer_max, self.endpoint.srtt(peer));
-        let ring_len = self.config.ring_len(rtt, self.ring_bytes());
-        // Out of its slot for the call, as in the sink below.
-        let Some(mut stack) = self.peers.get_mut(&peer).and_then(Option::take) else { return };
-        if stack.handle_segment(now, &segment, bytes) {
-            // Its SYN came in the same batch.
-        } else if admitted && stack.flows.len() < max {
-            self.next_stream += 1;
-            let mut flow = Flow::new(id);
-            flow.accepting = Some(port);
-            flow.set_socket(self.pool.take(ring_len));
-            stack.accept(now, flow, &segment, bytes);
-            self.streams.insert(id, (peer, segment.incoming_key()));
-            if let Some(listener) = self.listeners.get_mut(&port) {
-                listener.waiting += 1;
+        let ring_len = self.config.ring_len(rtt, self.pool.ring_bytes());
+        let pool = &mut self.pool;
+        let is_accepted = self.slots.with_stack(peer, |stack| {
+            // It may be known by now: its SYN came in the same batch.
+            if stack.handle_segment(now, &segment, bytes) {
+                stack.deliver(now);
+                return false;
             }
+            let mut is_accepted = backlog.is_some() && stack.flows.len() < max;
+            if is_accepted {
+                let mut flow = Flow::new(id);
+                flow.accepting = Some(port);
+                flow.set_socket(pool.take(ring_len));
+                let refused = stack.accept(now, flow, &segment, bytes).err();
+                is_accepted = refused.is_none();
+                refused.into_iter().for_each(|flow| pool.give(flow.into_socket()));
+            }
+            if !is_accepted {
+                stack.refuse(now, &segment, bytes);
+            }
+            stack.deliver(now);
+            is_accepted
+        });
+        if is_accepted == Some(true) {
+            self.next_stream = id.next();
+            self.streams.insert(id, (peer, segment.incoming_key()));
+            self.ports.note_waiting(port);
             self.endpoint.set_in_use(peer, true);
-        } else {
-            stack.refuse(now, &segment, bytes);
-        }
-        stack.deliver(now);
-        if let Some(slot) = self.peers.get_mut(&peer) {
-            *slot = Some(stack);
         }
         self.active.insert(peer);
     }
 
     fn ensure_peer(&mut self, now: Instant, peer: PeerId) -> Result<(), CommandError> {
-        if self.peers.get(&peer).is_some_and(Option::is_some) {
+        if self.slots.get(peer).is_some() {
             return Ok(());
         }
         let key = self.endpoint.identity_of(peer).ok_or(CommandError::UnknownPeer)?;
         let pin = self.endpoint.trust().pin(&key).ok_or(CommandError::UnknownPeer)?;
         let (local, remote) = (self.endpoint.addr().to_ipv6(), pin.addr.to_ipv6());
         let stack = PeerStack::new(now, local, remote, self.endpoint.segment_len_max(peer), self.rng.u64());
-        self.peers.insert(peer, Some(Box::new(stack)));
+        self.slots.insert(peer, stack);
         Ok(())
-    }
-
-    /// Bytes of all rings, without those of a stack that is out of its slot.
-    fn ring_bytes(&self) -> usize {
-        self.peers.values().flatten().map(|stack| stack.ring_bytes()).sum()
-    }
-
-    fn peer_stack(&mut self, peer: PeerId) -> Option<&mut PeerStack> {
-        self.peers.get_mut(&peer)?.as_deref_mut()
     }
 
     fn flow_mut(&mut self, id: StreamId) -> Option<&mut Flow> {
         let &(peer, key) = self.streams.get(&id)?;
-        self.peer_stack(peer)?.flows.get_mut(&key)
+        self.slots.get_mut(peer)?.flows.get_mut(&key)
     }
 
     fn wake(&mut self, id: StreamId) {
         if let Some(&(peer, key)) = self.streams.get(&id)
-            && let Some(stack) = self.peer_stack(peer)
+            && let Some(stack) = self.slots.get_mut(peer)
         {
             stack.make_ready(key);
             self.active.insert(peer);
@@ -721,17 +669,12 @@ impl Stack {
 }
 
 /// A stream is over that was never handed out: nobody else will close it, and nobody has seen what came early.
-fn abandon(
-    now: Instant,
-    flow: &mut Flow,
-    streams: &mut BTreeMap<StreamId, (PeerId, FlowKey)>,
-    listeners: &mut LiteMap<u16, Listener>,
-) {
+fn abandon(now: Instant, flow: &mut Flow, streams: &mut BTreeMap<StreamId, (PeerId, FlowKey)>, ports: &mut PortTable) {
     flow.linger = Some(now);
     flow.early_syn = None;
     streams.remove(&flow.id);
-    if let Some(listener) = flow.accepting.take().and_then(|port| listeners.get_mut(&port)) {
-        listener.waiting = listener.waiting.saturating_sub(1);
+    if let Some(port) = flow.accepting.take() {
+        ports.note_gone(port);
     }
 }
 
