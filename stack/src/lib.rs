@@ -19,16 +19,22 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod agenda;
 mod asked;
 mod config;
 mod device;
 mod early;
 mod flow;
+mod interface;
+mod io;
 mod peer_stack;
 mod ports;
+mod reorder;
 mod segment;
+mod shared;
 mod sink;
 mod slots;
+mod socket_pool;
 mod stack;
 mod stream_id;
 
@@ -36,5 +42,5 @@ pub use config::StackConfig;
 pub use early::EARLY_LEN_MAX;
 pub use flow::{Recv, StreamEnd};
 pub use ports::EPHEMERAL_FIRST;
-pub use stack::{CommandError, Event, Stack, StreamInfo};
+pub use stack::{CommandError, Event, Reason, Stack, StreamInfo};
 pub use stream_id::StreamId;

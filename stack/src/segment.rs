@@ -51,6 +51,16 @@ impl Segment {
         (Self { payload_len: 0, ..*self }, header, payload)
     }
 
+    /// The flow on the sending side.
+    pub(crate) const fn outgoing_key(&self) -> FlowKey {
+        (self.source, self.destination)
+    }
+
+    /// The flow on the sending side, as one number.
+    pub(crate) const fn label(&self) -> u32 {
+        (self.source as u32) << 16 | self.destination as u32
+    }
+
     /// The flow on the receiving side.
     pub(crate) const fn incoming_key(&self) -> FlowKey {
         (self.destination, self.source)
@@ -59,6 +69,11 @@ impl Segment {
     /// Sequence numbers that the segment takes (RFC 9293 §3.4).
     pub(crate) const fn sequence_len(&self) -> u32 {
         self.payload_len + self.syn as u32 + self.fin as u32
+    }
+
+    /// Sequence number after the segment's last.
+    pub(crate) const fn end(&self) -> u32 {
+        self.sequence.wrapping_add(self.sequence_len())
     }
 
     /// True for a segment that carries payload and no news but an acknowledgement.

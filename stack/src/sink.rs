@@ -1,9 +1,9 @@
 //! Owns what a batch of datagrams brings while the endpoint opens them: segments go to their flows at once; what needs the
 //! endpoint waits until the batch is over.
 
+use crate::agenda::Agenda;
 use crate::segment::Segment;
 use crate::slots::Slots;
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use pilot_core::endpoint::Sink;
 use pilot_core::{Instant, PeerId};
@@ -15,7 +15,7 @@ pub(crate) type Later = Vec<(PeerId, Vec<u8>)>;
 pub(crate) struct StackSink<'a> {
     now: Instant,
     slots: &'a mut Slots,
-    active: &'a mut BTreeSet<PeerId>,
+    agenda: &'a mut Agenda,
     /// The sender of the last segment, in whose stack a run of segments may be gathered.
     last: Option<PeerId>,
     unknown: Later,
@@ -23,17 +23,14 @@ pub(crate) struct StackSink<'a> {
 }
 
 impl<'a> StackSink<'a> {
-    pub(crate) const fn new(now: Instant, slots: &'a mut Slots, active: &'a mut BTreeSet<PeerId>) -> Self {
-        Self { now, slots, active, last: None, unknown: Vec::new(), loose: Vec::new() }
+    pub(crate) const fn new(now: Instant, slots: &'a mut Slots, agenda: &'a mut Agenda) -> Self {
+        Self { now, slots, agenda, last: None, unknown: Vec::new(), loose: Vec::new() }
     }
 
     /// Hands the last sender's segments to TCP.
     fn deliver(&mut self) {
-        let now = self.now;
-        if let Some(peer) = self.last.take()
-            && self.slots.with_stack(peer, |stack| stack.deliver(now)).is_some()
-        {
-            self.active.insert(peer);
+        if let Some(peer) = self.last.take() {
+            self.slots.with_stack(peer, |stack| stack.deliver(self.now, self.agenda));
         }
     }
 
@@ -51,8 +48,8 @@ impl Sink for StackSink<'_> {
             self.deliver();
             self.last = Some(peer);
         }
-        let now = self.now;
-        let is_known = self.slots.with_stack(peer, |stack| stack.handle_segment(now, &segment, bytes));
+        let (now, agenda) = (self.now, &mut *self.agenda);
+        let is_known = self.slots.with_stack(peer, |stack| stack.handle_segment(now, &segment, bytes, agenda));
         if is_known != Some(true) {
             self.unknown.push((peer, bytes.to_vec()));
         }
