@@ -165,5 +165,5 @@ pub(crate) fn send_segment(
 /// for the congestion window would otherwise look like loss to TCP, which then sends everything again.
 fn is_needless(flow: &mut Flow, segment: &Segment, bytes: &[u8], outbox: &Outbox<'_>) -> bool {
     let resent = segment.sequence_len() > 0 && flow.is_resent(segment);
-    resent && bytes.first_chunk().is_some_and(|ports| outbox.holds_flow(*ports))
+    resent && bytes.first_chunk::<4>().is_some_and(|ports| outbox.holds(|held| held.starts_with(ports)))
 }

@@ -42,5 +42,6 @@ pub use config::StackConfig;
 pub use early::EARLY_LEN_MAX;
 pub use flow::{Recv, StreamEnd};
 pub use ports::EPHEMERAL_FIRST;
+pub use segment::SEGMENT;
 pub use stack::{CommandError, Event, Reason, Stack, StreamInfo};
 pub use stream_id::StreamId;
