@@ -16,7 +16,7 @@ mod packet;
 mod ranges;
 mod recovery;
 
-pub use packet::Packet;
+pub use packet::{Cut, Packet, PacketKind};
 pub use ranges::Urgency;
 
 use crate::time::{Duration, Instant, earliest};
@@ -60,7 +60,7 @@ pub struct LinkStats {
     pub lost: u64,
     /// Probe timeouts.
     pub probes: u64,
-    /// Packets too large for a path that shrank: TCP segments are split, loose datagrams dropped.
+    /// Packets too large for a path that shrank: cut, or dropped when they cannot be cut.
     pub oversized: u64,
 }
 
@@ -167,11 +167,10 @@ impl Link {
         !self.sent.is_empty() || self.has_data() || self.hello_due || self.ping_due || self.control_tx.is_ready()
     }
 
-    /// True while a packet that begins with `ports` waits or is in flight: it will arrive, so TCP need not resend it.
-    /// Work is bounded by the window; asked only when TCP wants to resend.
-    pub(crate) fn holds(&self, ports: [u8; 4]) -> bool {
-        let waiting = self.packets.iter().chain(&self.resend).any(|p| p.bytes().starts_with(&ports));
-        waiting || self.sent.any(|carried| matches!(carried, Carried::Packet(p) if p.bytes().starts_with(&ports)))
+    /// True while a packet waits or is in flight for which `is_wanted` is true. Work is bounded by the window.
+    pub(crate) fn holds(&self, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
+        let waiting = self.packets.iter().chain(&self.resend).any(|p| is_wanted(p.bytes()));
+        waiting || self.sent.any(|carried| matches!(carried, Carried::Packet(p) if is_wanted(p.bytes())))
     }
 
     // Verbs.
@@ -402,7 +401,7 @@ impl Link {
         let mut counts_for_pacing = false;
         let ack_due = self.received.iter().any(|r| r.deadline().is_some_and(|at| at <= now));
         let start = out.len();
-        // Packets are split only when they fit no datagram at all, not because something stands before them.
+        // Packets are cut only when they fit no datagram at all, not because something stands before them.
         if ack_due {
             self.emit_acks(now, local_index, end, out);
         }
@@ -469,7 +468,7 @@ impl Link {
         while let Some(len) = self.next_len() {
             if out.len() + 1 + len > end {
                 if out.len() == start {
-                    self.split_oversized(end - out.len() - 1);
+                    self.cut_oversized(end - out.len() - 1);
                     continue;
                 }
                 break;
@@ -494,17 +493,17 @@ impl Link {
         out.len() > before
     }
 
-    /// The path shrank after the front packet was made: a TCP segment becomes two, a loose datagram is dropped.
-    fn split_oversized(&mut self, room: usize) {
+    /// The path shrank after the front packet was made: it is cut in two, or dropped.
+    fn cut_oversized(&mut self, room: usize) {
         self.stats.oversized += 1;
         if let Some(packet) = self.resend.pop_front() {
-            if let Some((first, rest)) = packet.split(room) {
+            if let Some((first, rest)) = packet.cut(room) {
                 self.resend.push_front(rest);
                 self.resend.push_front(first);
             }
         } else if let Some(packet) = self.packets.pop_front() {
             self.packets_len -= packet.len();
-            if let Some((first, rest)) = packet.split(room) {
+            if let Some((first, rest)) = packet.cut(room) {
                 self.packets_len += first.len() + rest.len();
                 self.packets.push_front(rest);
                 self.packets.push_front(first);
