@@ -5,8 +5,9 @@
 
 use crate::aead::{AeadProvider, TAG_LEN};
 use crate::codec::{Put as _, Reader};
-use crate::endpoint::{Discard, PeerId, Sink};
+use crate::discard::Discard;
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
+use crate::inner::{PeerId, Sink};
 use crate::link::frame::{Frame, Frames, emit_close};
 use crate::link::{Link, Outgoing, Urgency};
 use crate::noise::{StaticShared, TrafficKeys};

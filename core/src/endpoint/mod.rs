@@ -7,14 +7,14 @@
 //! peers and decide which peers exist.
 
 mod directory;
-mod discard;
 mod outbox;
 mod output;
 
+pub use crate::discard::{Discard, Discards};
+pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
 pub use directory::{DirectoryState, TrustChange};
-pub use discard::{Discard, Discards};
 pub use outbox::Outbox;
-pub use output::{Event, PeerInfo, ResetReason, Timer, Transmit};
+pub use output::{Event, PeerInfo, Timer, Transmit};
 
 use crate::addr::Addr;
 use crate::aead::{self, AeadProvider};
@@ -37,26 +37,6 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use directory::Directory;
-
-/// A peer of one endpoint; never reused while the endpoint lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(u32);
-
-/// Where inner packets go while a datagram is handled. Called only for introduced peers that may send data.
-pub trait Sink {
-    /// An inner segment, as the peer's stack wrote it (no IPv6 header).
-    fn packet(&mut self, peer: PeerId, segment: &[u8]);
-    /// An inner datagram: source port 2, destination port 2 (big-endian), payload.
-    fn loose(&mut self, peer: PeerId, datagram: &[u8]);
-}
-
-/// A sink that ignores inner packets, for endpoints without a stack (a rendezvous).
-pub struct NoSink;
-
-impl Sink for NoSink {
-    fn packet(&mut self, _: PeerId, _: &[u8]) {}
-    fn loose(&mut self, _: PeerId, _: &[u8]) {}
-}
 
 /// Who may make sessions with this endpoint besides pinned peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,29 +1,14 @@
 //! Owns what an endpoint says: events, batches, timers, and what is known of a peer.
 
-use super::{DirectoryState, PeerId, TrustChange};
+use super::directory::{DirectoryState, TrustChange};
 use crate::control::{Answer, Call};
 use crate::identity::{IdentityKey, NodeRecord};
+use crate::inner::{PeerId, ResetReason};
 use crate::link::LinkStats;
 use crate::path::{Path, PathAddr};
 use crate::time::{Duration, Instant};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-
-/// Why all streams to a peer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ResetReason {
-    /// The peer process ended in order.
-    Closed,
-    /// The peer is another process than before.
-    Restarted,
-    /// No answer on any path for the time allowed.
-    Unreachable,
-    /// The rendezvous does not have the peer connected, and no known address answers.
-    Away,
-    /// One side withdrew its trust.
-    Revoked,
-}
 
 /// What happened, for the owner of the endpoint.
 #[derive(Debug, PartialEq, Eq)]
