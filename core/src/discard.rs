@@ -60,6 +60,11 @@ impl Discard {
         (Self::WrongIdentity, "wrong_identity"),
         (Self::Malformed, "malformed"),
     ];
+
+    /// Its name in logs and statistics: a stable word in snake_case.
+    pub const fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
 }
 
 /// How often each reason occurred.

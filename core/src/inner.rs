@@ -36,3 +36,16 @@ pub enum ResetReason {
     /// One side withdrew its trust.
     Revoked,
 }
+
+impl ResetReason {
+    /// Its name in logs: a stable word in snake_case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Restarted => "restarted",
+            Self::Unreachable => "unreachable",
+            Self::Away => "away",
+            Self::Revoked => "revoked",
+        }
+    }
+}

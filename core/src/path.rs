@@ -30,6 +30,8 @@ const SIZE_PROBE_WAIT: Duration = Duration::from_millis(500);
 const SIZE_PROBE_TRIES: u8 = 3;
 /// Probes whose answers are awaited at once.
 const OUTSTANDING_MAX: usize = 64;
+/// Decisions kept for the trace between two turns.
+const NEWS_MAX: usize = 8;
 /// Time after which a probe's answer is not awaited any more.
 const PROBE_LIFETIME: Duration = Duration::from_secs(3);
 
@@ -61,6 +63,43 @@ impl fmt::Debug for PathAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Why a path was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathReason {
+    /// The key handshake finished over it.
+    Handshake,
+    /// It answered a probe, and it is direct or the first one.
+    Answered,
+    /// The peer speaks from there now.
+    Followed,
+    /// The path before gave no answer.
+    Silence,
+    /// The beacon gave the relay channel another number.
+    Renumbered,
+}
+
+impl PathReason {
+    /// Its name in logs: a stable word in snake_case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Answered => "answered",
+            Self::Followed => "followed",
+            Self::Silence => "silence",
+            Self::Renumbered => "renumbered",
+        }
+    }
+}
+
+/// A decision of [`Paths`], for the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathNews {
+    Chosen { from: Option<PathAddr>, to: PathAddr, why: PathReason },
+    Silent(PathAddr),
+    Size(usize),
 }
 
 /// What is known of one path.
@@ -109,6 +148,8 @@ pub(crate) struct Paths {
     size_limit: Option<usize>,
     /// Where the peer's newest datagram came from.
     newest_from: Option<PathAddr>,
+    /// Newest decisions that the trace has not seen, at most [`NEWS_MAX`].
+    news: Vec<PathNews>,
 }
 
 struct PunchRound {
@@ -143,6 +184,7 @@ impl Paths {
             size_probe: None,
             size_limit: None,
             newest_from: None,
+            news: Vec::new(),
         }
     }
 
@@ -206,6 +248,7 @@ impl Paths {
             self.list.retain(|p| p.addr != old);
             if self.selected == Some(old) {
                 self.selected = Some(new);
+                self.note(PathNews::Chosen { from: Some(old), to: new, why: PathReason::Renumbered });
             }
         }
         self.add(new);
@@ -227,15 +270,27 @@ impl Paths {
         }
         let keeps_direct = stood && !addr.is_direct() && self.selected.is_some_and(|selected| selected.is_direct());
         if !keeps_direct {
-            self.select(addr);
+            self.select(addr, PathReason::Handshake);
         }
     }
 
-    fn select(&mut self, addr: PathAddr) {
-        if self.selected != Some(addr) {
-            self.selected = Some(addr);
+    fn select(&mut self, to: PathAddr, why: PathReason) {
+        if self.selected != Some(to) {
+            self.note(PathNews::Chosen { from: self.selected, to, why });
+            self.selected = Some(to);
             (self.size_probe, self.size_limit) = (None, None);
         }
+    }
+
+    fn note(&mut self, news: PathNews) {
+        if self.news.len() < NEWS_MAX {
+            self.news.push(news);
+        }
+    }
+
+    /// Decisions since the last call, oldest first.
+    pub(crate) fn take_news(&mut self) -> Vec<PathNews> {
+        core::mem::take(&mut self.news)
     }
 
     /// An authenticated datagram, the newest so far, came from there.
@@ -290,11 +345,13 @@ impl Paths {
         if let Some(len) = probe.len {
             path.datagram_len = path.datagram_len.max(len);
             self.size_probe = None;
+            self.note(PathNews::Size(len));
             return self.selected == Some(probe.to);
         }
         let before = self.selected;
         if self.is_better(probe.to, newest_from) {
-            self.select(probe.to);
+            let follows = before.is_some_and(PathAddr::is_direct);
+            self.select(probe.to, if follows { PathReason::Followed } else { PathReason::Answered });
             self.round = None;
         }
         before != self.selected
@@ -321,8 +378,9 @@ impl Paths {
             (path.validated, path.datagram_len) = (false, path.datagram_len.min(DATAGRAM_LEN_BASE));
         }
         (self.size_probe, self.size_limit) = (None, None);
+        self.note(PathNews::Silent(selected));
         if let (PathAddr::Direct(_), Some(relay)) = (selected, self.relay()) {
-            self.select(relay);
+            self.select(relay, PathReason::Silence);
         }
         self.rounds = 0;
         self.start_round(now);

@@ -14,6 +14,7 @@ pub use crate::discard::{Discard, Discards};
 pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
 pub use directory::{DirectoryState, TrustChange};
 pub use outbox::Outbox;
+use output::Events;
 pub use output::{Event, PeerInfo, Timer, Transmit};
 
 use crate::addr::Addr;
@@ -22,10 +23,11 @@ use crate::agreement::{self, KeyAgreement};
 use crate::control::{Answer, Control};
 use crate::identity::{Identity, IdentityKey, Profile, StaticKey};
 use crate::noise::StaticShared;
-use crate::path::PathAddr;
+use crate::path::{PathAddr, PathNews};
 use crate::peer::{Effects, Peer, Role};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
+use crate::trace::{HandshakeStep, Level, Trace};
 use crate::trust::TrustBook;
 use crate::tunnel::exchange::{
     Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Reserve, Timestamp, source_bytes, tai64n,
@@ -120,7 +122,7 @@ pub struct Endpoint {
     last_stamp: Timestamp,
     /// Ephemeral keys of the newest authentic INITs.
     recent_inits: [[u8; 32]; INITS_REMEMBERED],
-    events: VecDeque<Event>,
+    events: Events,
     discards: Discards,
     directory: Directory,
 }
@@ -161,7 +163,7 @@ impl Endpoint {
             stray: VecDeque::new(),
             last_stamp: Timestamp::default(),
             recent_inits: [[0; 32]; INITS_REMEMBERED],
-            events: VecDeque::new(),
+            events: Events::default(),
             discards: Discards::default(),
             directory: Directory::new(&config.identity, config.addr, config.profile, config.trust, config.candidates),
             identity: config.identity.with_agreement(config.agreement),
@@ -258,6 +260,23 @@ impl Endpoint {
         (self.wall_at_zero_us + now.as_micros()) / 1_000_000
     }
 
+    /// Notes of the trace that were lost because nothing read them in time.
+    pub const fn traces_lost(&self) -> u64 {
+        self.events.trace.lost()
+    }
+
+    // Verbs: the trace.
+
+    /// Keeps notes up to `level` for [`Endpoint::poll_trace`] from now on; `None`, as at the start, keeps none.
+    pub fn set_trace_level(&mut self, level: Option<Level>) {
+        self.events.trace.set_level(level);
+    }
+
+    /// Adds the note that `make` gives to the trace, if `level` is wanted; for the layers above.
+    pub fn trace(&mut self, level: Level, make: impl FnOnce() -> Trace) {
+        self.events.trace.push(level, make);
+    }
+
     // Verbs: packets.
 
     /// Makes a session with the peer now, so that it stands before the first packet is queued.
@@ -352,6 +371,7 @@ impl Endpoint {
         let result = self.dispatch(now, PathAddr::Direct(from), datagram, sink);
         if let Err(reason) = result {
             self.discards.count(reason);
+            self.trace(Level::Debug, || Trace::Discarded { from, reason });
         }
         result
     }
@@ -419,7 +439,7 @@ impl Endpoint {
             self.on_restarted(now, id);
         }
         if effects.established {
-            self.events.push_back(Event::Up(id));
+            self.on_up(id);
         }
         if effects.met {
             self.send_candidates(id);
@@ -489,6 +509,7 @@ impl Endpoint {
         self.recent_inits[0] = ephemeral;
         entry.peer.install_next(self.aead, &keys, (index, remote_index), incarnation, now);
         entry.peer.send_raw(from, resp);
+        self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Answered });
         self.touch(id);
         Ok(())
     }
@@ -521,11 +542,18 @@ impl Endpoint {
         } else {
             self.on_established(now, id);
         }
+        self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Finished });
         if !was_up || restarted {
-            self.events.push_back(Event::Up(id));
+            self.on_up(id);
         }
         self.touch(id);
         Ok(())
+    }
+
+    fn on_up(&mut self, id: PeerId) {
+        let path = self.peers.get(&id).and_then(|entry| entry.peer.paths.selected());
+        self.trace(Level::Info, || Trace::PeerUp { peer: id, path });
+        self.events.push_back(Event::Up(id));
     }
 
     /// Runs everything that is due by `now`.
@@ -543,6 +571,7 @@ impl Endpoint {
                 entry.peer.relay_init(now);
             }
             if given_up {
+                self.events.trace.push(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Failed });
                 let reason = if entry.peer.away { ResetReason::Away } else { ResetReason::Unreachable };
                 self.reset_peer(now, id, reason);
             }
@@ -604,6 +633,11 @@ impl Endpoint {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// The next note of the trace. Notes wait only while a level is set.
+    pub fn poll_trace(&mut self) -> Option<Trace> {
+        self.events.trace.pop()
     }
 
     /// When [`Endpoint::handle_timeout`] has something to do, and why. Drain the other outputs first.
@@ -686,6 +720,13 @@ impl Endpoint {
             self.begin_exchange(now, id);
         }
         let Some(entry) = self.peers.get_mut(&id) else { return };
+        for news in entry.peer.paths.take_news() {
+            self.events.trace.push(Level::Debug, || match news {
+                PathNews::Chosen { from, to, why } => Trace::PathChosen { peer: id, from, to, why },
+                PathNews::Silent(path) => Trace::PathSilent { peer: id, path },
+                PathNews::Size(len) => Trace::PathSize { peer: id, len },
+            });
+        }
         if !entry.peer.session_indexes().eq(entry.indexes.iter().copied()) {
             let current: Vec<u32> = entry.peer.session_indexes().collect();
             for index in entry.indexes.iter().filter(|i| !current.contains(i)) {
@@ -730,6 +771,7 @@ impl Endpoint {
         entry.peer.shared = Some(shared);
         let Ok(pending) = pending else { return };
         entry.peer.begin_exchange(now, pending, &mut self.rng);
+        self.events.trace.push(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Started });
         if entry.peer.take_relay_wish(now) {
             self.ask_for_relay(now, id);
         }

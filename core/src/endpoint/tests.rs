@@ -3,6 +3,7 @@
 use super::*;
 use crate::aead::AeadKey;
 use crate::identity::NodeRecord;
+use crate::path::PathReason;
 use crate::trust::{Me, Terms};
 use crate::wire::RELAY_HEADER_LEN;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -338,6 +339,41 @@ fn a_restarted_peer_is_noticed_and_reached_again() {
     pair.send(0, b"after");
     pair.run_for(DELAY * 20);
     assert_eq!(pair.inboxes[1].0.last().map(Vec::as_slice), Some(&b"after"[..]));
+}
+
+#[test]
+fn the_trace_tells_of_discards_silent_paths_and_restarts() {
+    let mut pair = Pair::new();
+    pair.ends[0].set_trace_level(Some(Level::Debug));
+    pair.send(0, b"one");
+    pair.run_for(DELAY * 10);
+    let _ = pair.deliver(0, &mut [9; 40]);
+    let (id, direct, relay) = (pair.peer(0), PathAddr::Direct(addr_of(1)), PathAddr::Relay(7));
+    pair.ends[0].peers.get_mut(&id).expect("pinned").peer.paths.set_relay(7);
+    pair.filter = Box::new(|_, _| false);
+    pair.send(0, b"lost");
+    pair.run_for(Duration::from_secs(2));
+    pair.filter = Box::new(|_, _| true);
+    pair.ends[1] = Endpoint::new(config(1, 21));
+    pair.run_for(Duration::from_secs(10));
+    let traces: Vec<_> = core::iter::from_fn(|| pair.ends[0].poll_trace()).collect();
+    let expected = [
+        Trace::Handshake { peer: id, step: HandshakeStep::Started },
+        Trace::Handshake { peer: id, step: HandshakeStep::Finished },
+        Trace::PeerUp { peer: id, path: Some(direct) },
+        Trace::PathChosen { peer: id, from: None, to: direct, why: PathReason::Handshake },
+        Trace::Discarded { from: addr_of(1), reason: Discard::NotOurs },
+        Trace::PathSilent { peer: id, path: direct },
+        Trace::PathChosen { peer: id, from: Some(direct), to: relay, why: PathReason::Silence },
+        Trace::PeerRestarted { peer: id },
+    ];
+    let mut rest = traces.iter();
+    for trace in &expected {
+        assert!(rest.any(|t| t == trace), "{trace} is missing or out of order in {traces:#?}");
+    }
+    pair.ends[0].set_trace_level(None);
+    let _ = pair.deliver(0, &mut [9; 40]);
+    assert_eq!((pair.ends[0].poll_trace(), pair.ends[0].traces_lost()), (None, 0));
 }
 
 #[test]
