@@ -19,9 +19,9 @@ pub enum Discard {
     Tag,
     /// Seen before.
     Replay,
-    /// No exchange of ours is waiting for this.
+    /// No key handshake of ours is waiting for this.
     Unexpected,
-    /// A valid exchange from a key that we do not trust.
+    /// A valid key handshake from a key that we do not trust.
     Stranger,
     /// A table is full.
     Full,

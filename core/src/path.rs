@@ -1,6 +1,6 @@
 //! Owns the ways to one peer: candidates, probes, the selected path and its datagram size.
 //!
-//! `Relayed (exchange by relay, data flows) → Probing → Direct (relay kept) → Suspect → Relayed`: data goes first over
+//! `Relayed (key handshake by relay, data flows) → Probing → Direct (relay kept) → Suspect → Relayed`: data goes first over
 //! whatever works; direct paths are an upgrade found by probing. Probes are sealed frames, so only the peer can answer
 //! one, and a path is used only after an answer came over it (paths.md).
 
@@ -261,7 +261,7 @@ impl Paths {
         self.list.retain(|p| !p.addr.is_direct() || Some(p.addr) == selected);
     }
 
-    /// An exchange finished, or the peer spoke first, over this path: it works now. Within a tunnel that `stood` and was
+    /// A key handshake finished, or the peer spoke first, over this path: it works now. Within a tunnel that `stood` and was
     /// answered in before, a direct path is not given up because the relay was faster this time.
     pub(crate) fn select_working(&mut self, addr: PathAddr, stood: bool) {
         self.add(addr);

@@ -38,7 +38,7 @@ const RELAY: u8 = 5;
 /// A datagram by type, borrowing its bytes. Nothing in it is authenticated yet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Datagram<'a> {
-    /// First message of an exchange.
+    /// First message of an handshake.
     Init(&'a [u8; INIT_LEN]),
     /// Answer to an INIT.
     Resp(&'a [u8; RESP_LEN]),
@@ -75,13 +75,13 @@ impl<'a> Datagram<'a> {
     /// Recognises a datagram by type, size and version. Bounded work; never panics.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
         let header: &[u8; 4] = bytes.first_chunk().ok_or(WireError::Length)?;
-        let exchange = match header {
+        let handshake = match header {
             [INIT..=COOKIE, VERSION, 0, 0] => true,
             [DATA | RELAY, 0, 0, 0] => false,
             [INIT..=RELAY, ..] => return Err(WireError::Version),
             _ => return Err(WireError::Type),
         };
-        if exchange {
+        if handshake {
             return match header[0] {
                 INIT => bytes.try_into().map(Self::Init),
                 RESP => bytes.try_into().map(Self::Resp),
@@ -125,17 +125,17 @@ pub fn relay_tag(key: &[u8; 32], channel: u32, payload: &[u8]) -> [u8; 8] {
     crate::hash::mac8(key, &[&channel.to_le_bytes(), &(payload.len() as u32).to_le_bytes(), head])
 }
 
-pub(crate) fn exchange_header(kind: ExchangeKind) -> [u8; 4] {
+pub(crate) fn handshake_header(kind: HandshakeKind) -> [u8; 4] {
     let byte = match kind {
-        ExchangeKind::Init => INIT,
-        ExchangeKind::Resp => RESP,
-        ExchangeKind::Cookie => COOKIE,
+        HandshakeKind::Init => INIT,
+        HandshakeKind::Resp => RESP,
+        HandshakeKind::Cookie => COOKIE,
     };
     [byte, VERSION, 0, 0]
 }
 
 #[derive(Clone, Copy)]
-pub(crate) enum ExchangeKind {
+pub(crate) enum HandshakeKind {
     Init,
     Resp,
     Cookie,
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn datagrams_are_told_apart_by_type_size_and_version() {
         let mut init = vec![0u8; INIT_LEN];
-        init[..4].copy_from_slice(&exchange_header(ExchangeKind::Init));
+        init[..4].copy_from_slice(&handshake_header(HandshakeKind::Init));
         assert!(matches!(Datagram::parse(&init), Ok(Datagram::Init(_))));
         assert_eq!(Datagram::parse(&init[..INIT_LEN - 1]), Err(WireError::Length));
         init[1] = 2;

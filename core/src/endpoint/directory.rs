@@ -12,7 +12,7 @@ use crate::path::{PathAddr, is_acceptable_candidate};
 use crate::peer::Role;
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::{Me, Outcome, Pin, Terms, TrustBook, TrustError};
-use crate::tunnel::exchange::NO_PSK;
+use crate::tunnel::handshake::NO_PSK;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -479,7 +479,8 @@ impl Endpoint {
         self.grant(now);
         let letters: Vec<u64> = self.directory.trust.letters().collect();
         letters.into_iter().for_each(|id| self.post(now, id));
-        let waiting: Vec<_> = self.peers.iter().filter(|(_, e)| e.peer.exchange.is_some()).map(|(id, _)| *id).collect();
+        let waiting: Vec<_> =
+            self.peers.iter().filter(|(_, e)| e.peer.handshake.is_some()).map(|(id, _)| *id).collect();
         waiting.into_iter().for_each(|id| self.ask_for_relay(now, id));
     }
 
@@ -513,7 +514,7 @@ impl Endpoint {
         if self.directory.retry_at.is_some_and(|at| at <= now) {
             self.directory.retry_at = None;
             if let Some((id, _)) = self.directory.rendezvous {
-                self.begin_exchange(now, id);
+                self.begin_handshake(now, id);
                 self.touch(id);
             }
         }

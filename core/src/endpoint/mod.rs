@@ -29,7 +29,7 @@ use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::trust::TrustBook;
-use crate::tunnel::exchange::{
+use crate::tunnel::handshake::{
     Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Reserve, Timestamp, source_bytes, tai64n,
 };
 use crate::tunnel::session::Session;
@@ -60,7 +60,7 @@ pub struct Config {
     pub seed: [u8; 32],
     /// The cipher's implementation on the data path.
     pub aead: &'static dyn AeadProvider,
-    /// X25519's implementation for exchanges.
+    /// X25519's implementation for key handshakes.
     pub agreement: &'static dyn KeyAgreement,
     /// Who else may speak.
     pub strangers: Strangers,
@@ -105,7 +105,7 @@ pub struct Endpoint {
     identity: Identity,
     aead: &'static dyn AeadProvider,
     rng: Rng,
-    /// For the next exchange.
+    /// For the next handshake.
     reserve: Reserve,
     strangers: Strangers,
     wall_at_zero_us: u64,
@@ -136,7 +136,7 @@ struct Entry {
 
 /// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
 const INITS_REMEMBERED: usize = 8;
-/// With more peers than this, what their static keys and ours make together is computed at the first exchange, not at once:
+/// With more peers than this, what their static keys and ours make together is computed at the first key handshake, not at once:
 /// one X25519 each would be felt at start. Source: own choice.
 const SHARED_AT_ONCE_MAX: usize = 256;
 /// Datagrams outside any peer (cookies, farewells) that may wait.
@@ -239,7 +239,7 @@ impl Endpoint {
         self.peers.get(&peer)?.peer.last_received
     }
 
-    /// Smoothed round-trip time to the peer; `None` before the first exchange of keys.
+    /// Smoothed round-trip time to the peer; `None` before the first key handshake.
     pub fn srtt(&self, peer: PeerId) -> Option<Duration> {
         self.peers.get(&peer)?.peer.link.srtt()
     }
@@ -393,8 +393,8 @@ impl Endpoint {
             Datagram::Cookie(cookie) => {
                 let id = *self.by_index.get(&crate::wire::u32_at(cookie, 4)).ok_or(Discard::UnknownIndex)?;
                 let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-                let exchange = entry.peer.exchange.as_ref().ok_or(Discard::Unexpected)?;
-                let cookie = exchange.pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
+                let handshake = entry.peer.handshake.as_ref().ok_or(Discard::Unexpected)?;
+                let cookie = handshake.pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
                 // Used by the next resend; resending at once would let a flood of cookies make a flood of INITs.
                 entry.peer.cookie = Some(cookie);
                 Ok(())
@@ -529,9 +529,9 @@ impl Endpoint {
             return Err(Discard::Mac1);
         }
         let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-        let exchange =
-            entry.peer.exchange.as_ref().filter(|e| e.pending.local_index == index).ok_or(Discard::Unexpected)?;
-        let finished = exchange.pending.finish(&self.identity, &entry.peer.secret, resp);
+        let handshake =
+            entry.peer.handshake.as_ref().filter(|e| e.pending.local_index == index).ok_or(Discard::Unexpected)?;
+        let finished = handshake.pending.finish(&self.identity, &entry.peer.secret, resp);
         let (remote_index, incarnation, keys) = finished.map_err(|_| Discard::Tag)?;
         let session = Session::new(self.aead, &keys, (index, remote_index), true, now).of(incarnation);
         let was_up = entry.peer.is_up(now);
@@ -709,15 +709,15 @@ impl Endpoint {
         }
     }
 
-    /// Before a peer sends: begin a due exchange, keep the indexes. Nobody learns an index before it was sent, so that is
+    /// Before a peer sends: begin a due key handshake, keep the indexes. Nobody learns an index before it was sent, so that is
     /// early enough.
     fn tend(&mut self, now: Instant, id: PeerId) {
         let Some(entry) = self.peers.get(&id) else { return };
         if entry.peer.role == Role::Client && entry.peer.session_indexes().next().is_none() {
             return self.remove_peer(id);
         }
-        if entry.peer.exchange_is_due(now) && entry.peer.role != Role::Client {
-            self.begin_exchange(now, id);
+        if entry.peer.handshake_is_due(now) && entry.peer.role != Role::Client {
+            self.begin_handshake(now, id);
         }
         let Some(entry) = self.peers.get_mut(&id) else { return };
         for news in entry.peer.paths.take_news() {
@@ -751,11 +751,11 @@ impl Endpoint {
         }
     }
 
-    fn begin_exchange(&mut self, now: Instant, id: PeerId) {
+    fn begin_handshake(&mut self, now: Instant, id: PeerId) {
         let index = self.fresh_index();
         let stamp = self.fresh_stamp(now);
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        entry.peer.away &= entry.peer.exchange.is_some();
+        entry.peer.away &= entry.peer.handshake.is_some();
         let (key, cookie) = (entry.peer.static_key, entry.peer.cookie.take());
         let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
@@ -770,7 +770,7 @@ impl Endpoint {
         );
         entry.peer.shared = Some(shared);
         let Ok(pending) = pending else { return };
-        entry.peer.begin_exchange(now, pending, &mut self.rng);
+        entry.peer.begin_handshake(now, pending, &mut self.rng);
         self.events.trace.push(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Started });
         if entry.peer.take_relay_wish(now) {
             self.ask_for_relay(now, id);

@@ -47,11 +47,11 @@ pub struct Transmit {
 /// Why an owner wakes up, for busy loops that explain themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
-    /// A peer's recovery, pacing, exchange, probing or keepalive.
+    /// A peer's recovery, pacing, key handshake, probing or keepalive.
     Peer(PeerId),
     /// A rendezvous call's time, or the next attempt to reach it.
     Directory,
-    /// The key for the next exchange is made in advance.
+    /// The key for the next key handshake is made in advance.
     Reserve,
 }
 

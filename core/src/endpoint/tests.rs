@@ -141,7 +141,7 @@ impl Pair {
 }
 
 #[test]
-fn trusted_peers_exchange_keys_and_packets() {
+fn trusted_peers_agree_on_keys_and_packets() {
     let mut pair = Pair::new();
     pair.send(0, b"ping");
     pair.run_for(DELAY * 10);
@@ -222,7 +222,7 @@ fn the_relay_is_asked_for_after_a_moment_when_the_address_is_known() {
 /// Found where a peer was asked over the relay 5 ms after its old address: the answer passed for one that took that much
 /// longer, and streams got rings for such a path.
 #[test]
-fn a_relayed_exchange_waits_for_the_direct_one_and_does_not_count_that_as_delay() {
+fn a_relayed_handshake_waits_for_the_direct_one_and_does_not_count_that_as_delay() {
     let mut pair = Pair::new();
     let beacon: SocketAddr = SocketAddr::from(([192, 0, 2, 99], 4000));
     let key = Identity::from_seed([9; 32]).static_key();
@@ -319,8 +319,8 @@ fn keys_are_replaced_after_two_minutes_without_loss() {
         pair.send((i % 2) as usize, &i.to_le_bytes());
         pair.run_for(Duration::from_secs(1));
     }
-    let exchanges = pair.capture.iter().filter(|(_, d)| d[0] == 2).count();
-    assert!((3..=6).contains(&exchanges), "{exchanges} exchanges in 400 s");
+    let handshakes = pair.capture.iter().filter(|(_, d)| d[0] == 2).count();
+    assert!((3..=6).contains(&handshakes), "{handshakes} handshakes in 400 s");
     for side in 0..2 {
         assert_eq!(pair.inboxes[side].0.len(), 200);
         assert!(pair.events[side].iter().all(|e| !matches!(e, Event::Reset(..))));
@@ -395,7 +395,7 @@ fn a_silent_peer_is_given_up_and_an_orderly_close_is_told_at_once() {
 }
 
 #[test]
-fn exchanges_finish_at_thirty_percent_loss() {
+fn handshakes_finish_at_thirty_percent_loss() {
     for seed in 0..20 {
         let mut pair = Pair::new();
         let mut rng = Rng::new([seed; 32]);

@@ -238,8 +238,8 @@ impl Link {
 
     // Input.
 
-    /// The exchange of keys took one round trip: so much is known before anything was acknowledged (RFC 9002 §6.2.2).
-    pub(crate) fn on_exchanged(&mut self, rtt: Duration) {
+    /// The key handshake took one round trip: so much is known before anything was acknowledged (RFC 9002 §6.2.2).
+    pub(crate) fn on_handshake(&mut self, rtt: Duration) {
         if self.rtt.smoothed().is_none() {
             self.rtt.update(rtt, Duration::ZERO);
         }

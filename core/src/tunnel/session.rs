@@ -1,6 +1,6 @@
 //! Owns one key epoch with a peer: both traffic keys, the send counter and the replay window.
 
-use super::exchange::Incarnation;
+use super::handshake::Incarnation;
 use super::replay::ReplayWindow;
 use super::{COUNTER_MAX, REJECT_AFTER, REKEY_AFTER, REKEY_AFTER_DATAGRAMS};
 use crate::aead::{AeadKey, AeadProvider, TAG_LEN};
@@ -10,15 +10,15 @@ use crate::wire::{DATA_HEADER_LEN, emit_data_header};
 use alloc::boxed::Box;
 use zeroize::Zeroize as _;
 
-/// One finished exchange: what is needed to seal and open DATA datagrams.
+/// One finished key handshake: what is needed to seal and open DATA datagrams.
 pub struct Session {
     /// Our number for this session; the peer puts it into every datagram.
     pub local_index: u32,
     /// The peer's number for it.
     pub remote_index: u32,
-    /// True on the side that sent the INIT; it alone starts the next exchange.
+    /// True on the side that sent the INIT; it alone starts the next handshake.
     pub initiator: bool,
-    /// When the exchange finished here.
+    /// When the key handshake finished here.
     pub created: Instant,
     /// The peer's state of the link that this session belongs to.
     pub(crate) incarnation: Incarnation,
@@ -65,7 +65,7 @@ pub enum OpenError {
 }
 
 impl Session {
-    /// A session from a finished exchange. It has a copy of the keys, which is erased with it.
+    /// A session from a finished handshake. It has a copy of the keys, which is erased with it.
     pub fn new(
         provider: &'static dyn AeadProvider,
         keys: &TrafficKeys,

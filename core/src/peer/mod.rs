@@ -1,6 +1,6 @@
-//! Owns one peer: sessions, link, paths, and the exchange in progress.
+//! Owns one peer: sessions, link, paths, and the key handshake in progress.
 //!
-//! A peer has three session slots. `current` seals; `previous` and `next` only open. The responder of an exchange keeps
+//! A peer has three session slots. `current` seals; `previous` and `next` only open. The responder of a key handshake keeps
 //! the new session in `next` until a datagram opened under it proves that the initiator has the keys as well.
 
 use crate::aead::{AeadProvider, TAG_LEN};
@@ -14,7 +14,7 @@ use crate::noise::{StaticShared, TrafficKeys};
 use crate::path::{PathAddr, Paths, Probe, emit_probe_frames};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
-use crate::tunnel::exchange::{Incarnation, Pending, Timestamp};
+use crate::tunnel::handshake::{Incarnation, Pending, Timestamp};
 use crate::tunnel::session::{OpenError, Session};
 use crate::tunnel::{GIVE_UP_AFTER, INIT_RESEND, REJECT_AFTER};
 use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, DATAGRAM_LEN_BASE, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
@@ -33,14 +33,14 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const SUSPECT_PROBES: u32 = 2;
 const SUSPECT_SILENCE: Duration = Duration::from_millis(300);
 /// The same after which new keys are asked for: the peer may have lost ours. A peer that still speaks under them has not.
-const EXCHANGE_PROBES: u32 = 3;
-const EXCHANGE_SILENCE: Duration = Duration::from_secs(1);
+const HANDSHAKE_PROBES: u32 = 3;
+const HANDSHAKE_SILENCE: Duration = Duration::from_secs(1);
 /// After so long a silence one probe is enough: the peer may well have been replaced by another process meanwhile, and an
-/// exchange too many costs little. Source: own choice.
-const EXCHANGE_SILENCE_LONG: Duration = Duration::from_secs(5);
-/// All keys are erased after this time without an exchange. Source: wire.md.
+/// key handshake too many costs little. Source: own choice.
+const HANDSHAKE_SILENCE_LONG: Duration = Duration::from_secs(5);
+/// All keys are erased after this time without an handshake. Source: wire.md.
 const ERASE_AFTER: Duration = Duration::from_secs(3 * REJECT_AFTER.as_secs());
-/// How long an exchange is tried when the rendezvous says that the peer is not connected.
+/// How long a key handshake is tried when the rendezvous says that the peer is not connected.
 const AWAY_AFTER: Duration = Duration::from_secs(3);
 /// Full datagrams in flight from which on their size is worth probing.
 const LOADED_DATAGRAMS: u64 = 4;
@@ -49,7 +49,7 @@ const LOADED_DATAGRAMS: u64 = 4;
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
 const REST_AFTER: Duration = Duration::from_secs(2);
-/// Datagrams of the exchange that may wait to be sent.
+/// Datagrams of the key handshake that may wait to be sent.
 const RAW_MAX: usize = 64;
 
 /// What a peer is to us; decides what it may do.
@@ -63,7 +63,7 @@ pub(crate) enum Role {
     Client,
 }
 
-pub(crate) struct ExchangeInProgress {
+pub(crate) struct Handshake {
     pub(crate) pending: Pending,
     pub(crate) started: Instant,
     sent_at: Instant,
@@ -100,7 +100,7 @@ pub(crate) struct Peer {
     pub(crate) shared: Option<StaticShared>,
     pub(crate) link: Link,
     pub(crate) paths: Paths,
-    pub(crate) exchange: Option<Box<ExchangeInProgress>>,
+    pub(crate) handshake: Option<Box<Handshake>>,
     pub(crate) last_stamp: Option<Timestamp>,
     pub(crate) cookie: Option<[u8; 16]>,
     /// The application has streams or waiting data here.
@@ -153,7 +153,7 @@ impl Peer {
             shared: None,
             link: Link::new(DATAGRAM_LEN_BASE),
             paths: Paths::new(len_max),
-            exchange: None,
+            handshake: None,
             last_stamp: None,
             cookie: None,
             in_use: false,
@@ -194,13 +194,13 @@ impl Peer {
 
     pub(crate) fn session_indexes(&self) -> impl Iterator<Item = u32> + '_ {
         let sessions = [&self.previous, &self.current, &self.next];
-        let pending = self.exchange.as_ref().map(|e| e.pending.local_index);
+        let pending = self.handshake.as_ref().map(|e| e.pending.local_index);
         sessions.into_iter().flatten().map(|s| s.local_index).chain(pending)
     }
 
     /// True when something waits for a session that does not exist.
     pub(crate) fn wants_session(&self, now: Instant) -> bool {
-        !self.is_up(now) && self.exchange.is_none() && self.link.is_busy()
+        !self.is_up(now) && self.handshake.is_none() && self.link.is_busy()
     }
 
     /// Enough is under way that larger datagrams would make a difference.
@@ -238,8 +238,8 @@ impl Peer {
         self.close = Some(reason);
     }
 
-    pub(crate) fn begin_exchange(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
-        let (started, attempts, give_up_at) = match &self.exchange {
+    pub(crate) fn begin_handshake(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
+        let (started, attempts, give_up_at) = match &self.handshake {
             Some(e) => (e.started, e.attempts, e.give_up_at),
             None => (now, 0, now + GIVE_UP_AFTER),
         };
@@ -248,9 +248,8 @@ impl Peer {
         let knows_address = self.paths.list().iter().any(|path| path.addr.is_direct());
         let patient = attempts == 0 && knows_address;
         let attempts = attempts + 1;
-        let exchange =
-            ExchangeInProgress { pending, started, sent_at: now, relayed_at: None, attempts, resend_at, give_up_at };
-        self.exchange = Some(Box::new(exchange));
+        let handshake = Handshake { pending, started, sent_at: now, relayed_at: None, attempts, resend_at, give_up_at };
+        self.handshake = Some(Box::new(handshake));
         self.ask_relay_at = Some(now + if patient { RELAY_PATIENCE } else { Duration::ZERO });
         // All at once: the first valid answer wins.
         let targets: Vec<_> = self.paths.list().iter().map(|path| path.addr).collect();
@@ -258,27 +257,27 @@ impl Peer {
     }
 
     fn send_init(&mut self, to: PathAddr) {
-        if let Some(datagram) = self.exchange.as_ref().map(|e| e.pending.datagram.clone()) {
+        if let Some(datagram) = self.handshake.as_ref().map(|e| e.pending.datagram.clone()) {
             self.send_raw(to, datagram);
         }
     }
 
     /// Sends the INIT in progress, if there is one, over the relay as well.
     pub(crate) fn relay_init(&mut self, now: Instant) {
-        if let (Some(exchange), Some(relay)) = (&mut self.exchange, self.paths.relay()) {
-            exchange.relayed_at = Some(now); // too short a time at worst, which costs a probe too many
+        if let (Some(handshake), Some(relay)) = (&mut self.handshake, self.paths.relay()) {
+            handshake.relayed_at = Some(now); // too short a time at worst, which costs a probe too many
             self.send_init(relay);
         }
     }
 
-    /// We are the initiator and the exchange is done: seal under the new session at once. True when the peer is another
+    /// We are the initiator and the key handshake is done: seal under the new session at once. True when the peer is another
     /// incarnation than before.
     pub(crate) fn install_current(&mut self, now: Instant, session: Session, from: PathAddr) -> bool {
         self.paths.select_working(from, self.is_up(now) && self.link.unanswered_probes() == 0);
         let restarted = self.make_current(Box::new(session));
-        if let Some(exchange) = self.exchange.take() {
-            let relayed_at = exchange.relayed_at.filter(|_| !from.is_direct());
-            self.link.on_exchanged(now.since(relayed_at.unwrap_or(exchange.sent_at)));
+        if let Some(handshake) = self.handshake.take() {
+            let relayed_at = handshake.relayed_at.filter(|_| !from.is_direct());
+            self.link.on_handshake(now.since(relayed_at.unwrap_or(handshake.sent_at)));
         }
         restarted
     }
@@ -318,7 +317,7 @@ impl Peer {
         self.incarnation = Incarnation(rng.bytes());
         self.link = Link::new(DATAGRAM_LEN_BASE);
         (self.previous, self.current, self.next) = (None, None, None);
-        (self.exchange, self.overflow, self.remote_incarnation, self.met) = (None, None, None, false);
+        (self.handshake, self.overflow, self.remote_incarnation, self.met) = (None, None, None, false);
         self.suspected = false;
     }
 
@@ -370,11 +369,11 @@ impl Peer {
             effects.restarted = self.make_current(session);
             effects.established = !was_up || effects.restarted;
             if counter == 0 {
-                self.link.on_exchanged(now.since(created)); // what comes later may have been lost before
+                self.link.on_handshake(now.since(created)); // what comes later may have been lost before
             }
             // Our own attempt has become pointless, unless it was for a path that we wanted.
             if self.is_up(now) {
-                self.exchange = None;
+                self.handshake = None;
             }
         }
     }
@@ -440,10 +439,10 @@ impl Peer {
         Ok(())
     }
 
-    /// HELLO: the peer's signed record, which binds its identity to the key of the exchange.
+    /// HELLO: the peer's signed record, which binds its identity to the key of the handshake.
     fn handle_hello(&mut self, local: u32, hello: &[u8], effects: &mut Effects) -> Result<(), Discard> {
         let bytes = Reader::new(hello).bytes(NodeRecord::LEN_MAX).map_err(|_| Discard::Malformed)?;
-        // A pin binds both keys already, and the exchange has proven one: no signature says more. Records that were
+        // A pin binds both keys already, and the key handshake has proven one: no signature says more. Records that were
         // verified before need no second look either, but another process is introduced anew.
         let is_pinned = self.role == Role::Trusted;
         let is_known = is_pinned || self.remote_record == bytes;
@@ -467,7 +466,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Runs what is due; true when the exchange was given up.
+    /// Runs what is due; true when the key handshake was given up.
     pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) -> bool {
         self.link.handle_timeout(now);
         let loaded = self.is_loaded();
@@ -483,10 +482,12 @@ impl Peer {
         if self.rest_at.take_if(|at| *at <= now).is_some() {
             self.rest(now);
         }
-        let given_up =
-            self.exchange.as_ref().is_some_and(|e| now >= e.give_up_at || (self.away && now >= e.started + AWAY_AFTER));
+        let given_up = self
+            .handshake
+            .as_ref()
+            .is_some_and(|e| now >= e.give_up_at || (self.away && now >= e.started + AWAY_AFTER));
         if given_up {
-            self.exchange = None;
+            self.handshake = None;
         }
         given_up
     }
@@ -518,15 +519,15 @@ impl Peer {
         }
     }
 
-    /// True when an exchange should be begun (again) now.
-    pub(crate) fn exchange_is_due(&self, now: Instant) -> bool {
-        match &self.exchange {
+    /// True when a key handshake should be begun (again) now.
+    pub(crate) fn handshake_is_due(&self, now: Instant) -> bool {
+        match &self.handshake {
             Some(e) => now >= e.resend_at,
             None => {
                 let rekey =
                     self.current.as_ref().is_some_and(|s| s.wants_rekey(now)) && (self.in_use || self.link.is_busy());
-                let unanswered = self.is_unanswered(now, EXCHANGE_PROBES, EXCHANGE_SILENCE)
-                    || self.is_unanswered(now, 1, EXCHANGE_SILENCE_LONG);
+                let unanswered = self.is_unanswered(now, HANDSHAKE_PROBES, HANDSHAKE_SILENCE)
+                    || self.is_unanswered(now, 1, HANDSHAKE_SILENCE_LONG);
                 let unanswered = self.current.is_some() && unanswered;
                 rekey || unanswered || self.wants_session(now)
             }
@@ -661,19 +662,19 @@ impl Peer {
     }
 
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let exchange = self.exchange.as_ref().map(|e| {
+        let handshake = self.handshake.as_ref().map(|e| {
             let away = if self.away { (e.started + AWAY_AFTER).min(e.give_up_at) } else { e.give_up_at };
             e.resend_at.min(away)
         });
         let old = [&self.previous, &self.next].into_iter().flatten().map(|s| s.created + REJECT_AFTER).min();
         let current = self.current.as_ref().map(|s| s.created + ERASE_AFTER);
-        let rekey = self.current.as_ref().filter(|s| self.in_use && s.initiator && self.exchange.is_none());
+        let rekey = self.current.as_ref().filter(|s| self.in_use && s.initiator && self.handshake.is_none());
         let rekey = rekey.map(|s| s.created + crate::tunnel::REKEY_AFTER);
-        // Without keys the link's timers have nothing to act on; the exchange's count instead.
+        // Without keys the link's timers have nothing to act on; the key handshake's count instead.
         let link = if self.is_up(now) { self.link.poll_timeout() } else { None };
         let loaded = self.is_up(now) && self.is_loaded();
         let paths = self.paths.poll_timeout(loaded);
-        let all = [exchange, old, current, rekey, link, paths, self.keepalive_at, self.ask_relay_at, self.rest_at];
+        let all = [handshake, old, current, rekey, link, paths, self.keepalive_at, self.ask_relay_at, self.rest_at];
         all.into_iter().fold(None, earliest)
     }
 }
