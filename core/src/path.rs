@@ -7,7 +7,7 @@
 use crate::codec::Put as _;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
-use crate::wire::DATAGRAM_LEN_BASE;
+use crate::wire::{Channel, DATAGRAM_LEN_BASE};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -41,7 +41,7 @@ pub enum PathAddr {
     /// Straight to this underlay address.
     Direct(SocketAddr),
     /// Through the beacon, on this channel.
-    Relay(u32),
+    Relay(Channel),
 }
 
 impl PathAddr {
@@ -54,7 +54,7 @@ impl fmt::Display for PathAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Direct(addr) => write!(f, "direct {addr}"),
-            Self::Relay(channel) => write!(f, "relay channel {channel:08x}"),
+            Self::Relay(channel) => write!(f, "relay channel {channel}"),
         }
     }
 }
@@ -242,7 +242,7 @@ impl Paths {
     }
 
     /// Replaces the relay channel (the beacon was restarted, or told a new number).
-    pub(crate) fn set_relay(&mut self, channel: u32) {
+    pub(crate) fn set_relay(&mut self, channel: Channel) {
         let new = PathAddr::Relay(channel);
         if let Some(old) = self.relay().filter(|old| *old != new) {
             self.list.retain(|p| p.addr != old);
@@ -522,45 +522,45 @@ mod tests {
     #[test]
     fn data_starts_on_the_relay_and_moves_to_a_direct_path_that_answers() {
         let (mut paths, mut rng, now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
-        paths.set_relay(7);
-        paths.select_working(PathAddr::Relay(7), false);
+        paths.set_relay(Channel(7));
+        paths.select_working(PathAddr::Relay(Channel(7)), false);
         paths.add(direct(1));
         paths.start_round(now);
         paths.handle_timeout(now, true, true, &mut rng);
-        assert_eq!(paths.selected(), Some(PathAddr::Relay(7)), "a candidate alone is not a path");
+        assert_eq!(paths.selected(), Some(PathAddr::Relay(Channel(7))), "a candidate alone is not a path");
         assert!(answered(&mut paths, now + Duration::from_millis(5), direct(1)));
         assert_eq!(paths.selected(), Some(direct(1)));
         paths.on_suspect(now);
-        assert_eq!(paths.selected(), Some(PathAddr::Relay(7)), "the relay was kept");
+        assert_eq!(paths.selected(), Some(PathAddr::Relay(Channel(7))), "the relay was kept");
     }
 
     #[test]
     fn a_new_tunnel_uses_the_path_that_answered_and_an_old_one_keeps_its_direct_path() {
         let mut paths = Paths::default();
-        paths.set_relay(7);
+        paths.set_relay(Channel(7));
         paths.select_working(direct(1), false);
-        paths.select_working(PathAddr::Relay(7), true);
+        paths.select_working(PathAddr::Relay(Channel(7)), true);
         assert_eq!(paths.selected(), Some(direct(1)));
-        paths.select_working(PathAddr::Relay(7), false);
-        assert_eq!(paths.selected(), Some(PathAddr::Relay(7)), "the address may be another's by now");
+        paths.select_working(PathAddr::Relay(Channel(7)), false);
+        assert_eq!(paths.selected(), Some(PathAddr::Relay(Channel(7))), "the address may be another's by now");
     }
 
     #[test]
     fn of_a_process_that_is_gone_only_the_relay_and_the_address_in_use_are_kept() {
         let mut paths = Paths::default();
         (1..9).for_each(|port| paths.add(direct(port)));
-        paths.set_relay(7);
+        paths.set_relay(Channel(7));
         paths.select_working(direct(4), false);
         paths.forget_candidates();
         let left: alloc::vec::Vec<_> = paths.list().iter().map(|path| path.addr).collect();
-        assert_eq!(left, [direct(4), PathAddr::Relay(7)]);
+        assert_eq!(left, [direct(4), PathAddr::Relay(Channel(7))]);
     }
 
     #[test]
     fn rounds_follow_the_schedule_and_stop_for_peers_out_of_use() {
         let (mut paths, mut rng, mut now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
-        paths.set_relay(7);
-        paths.select_working(PathAddr::Relay(7), false);
+        paths.set_relay(Channel(7));
+        paths.select_working(PathAddr::Relay(Channel(7)), false);
         paths.add(direct(1));
         paths.start_round(now);
         let mut times = Vec::new();

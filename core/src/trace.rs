@@ -423,7 +423,10 @@ mod tests {
     #[test]
     fn a_note_is_a_name_and_fields() {
         assert_eq!(discarded().to_string(), "discarded from=\"192.0.2.1:4000\" reason=mac1");
-        let (from, to) = (Some(PathAddr::Relay(7)), PathAddr::Direct(SocketAddr::from(([192, 0, 2, 1], 4000))));
+        let (from, to) = (
+            Some(PathAddr::Relay(crate::wire::Channel(7))),
+            PathAddr::Direct(SocketAddr::from(([192, 0, 2, 1], 4000))),
+        );
         let chosen = Trace::PathChosen { peer: PeerId(3), from, to, why: PathReason::Answered };
         let text = "path_chosen peer=3 from=\"relay channel 00000007\" to=\"direct 192.0.2.1:4000\" why=answered";
         assert_eq!(chosen.to_string(), text);

@@ -573,7 +573,7 @@ impl Endpoint {
 
     fn set_relay(&mut self, id: PeerId, channel: u32) {
         if let Some(entry) = self.peers.get_mut(&id) {
-            entry.peer.paths.set_relay(channel);
+            entry.peer.paths.set_relay(crate::wire::Channel(channel));
         }
     }
 

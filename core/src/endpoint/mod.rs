@@ -32,8 +32,8 @@ use crate::trust::TrustBook;
 use crate::tunnel::handshake::{
     Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Reserve, Timestamp, source_bytes, tai64n,
 };
-use crate::tunnel::session::Session;
-use crate::wire::{Datagram, INIT_LEN, RESP_LEN, WireError, emit_relay_header, relay_tag};
+use crate::tunnel::session::{Indexes, Session, Side};
+use crate::wire::{Counter, Datagram, INIT_LEN, LocalIndex, RESP_LEN, WireError, emit_relay_header, relay_tag};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -114,7 +114,7 @@ pub struct Endpoint {
     /// Boxed, since a tree keeps room for many more values than it has.
     peers: BTreeMap<PeerId, Box<Entry>>,
     by_static: BTreeMap<StaticKey, PeerId>,
-    by_index: BTreeMap<u32, PeerId>,
+    by_index: BTreeMap<LocalIndex, PeerId>,
     next_peer: u32,
     ready: VecDeque<PeerId>,
     timers: BTreeSet<(Instant, PeerId)>,
@@ -129,7 +129,7 @@ pub struct Endpoint {
 
 struct Entry {
     peer: Peer,
-    indexes: Vec<u32>,
+    indexes: Vec<LocalIndex>,
     queued: bool,
     timer: Option<Instant>,
 }
@@ -391,7 +391,8 @@ impl Endpoint {
             Datagram::Init(init) => self.handle_init(now, from, init),
             Datagram::Resp(resp) => self.handle_resp(now, from, resp),
             Datagram::Cookie(cookie) => {
-                let id = *self.by_index.get(&crate::wire::u32_at(cookie, 4)).ok_or(Discard::UnknownIndex)?;
+                let id =
+                    *self.by_index.get(&LocalIndex(crate::wire::u32_at(cookie, 4))).ok_or(Discard::UnknownIndex)?;
                 let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
                 let handshake = entry.peer.handshake.as_ref().ok_or(Discard::Unexpected)?;
                 let cookie = handshake.pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
@@ -417,7 +418,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         from: PathAddr,
-        (receiver, counter): (u32, u64),
+        (receiver, counter): (LocalIndex, Counter),
         datagram: &mut [u8],
         sink: &mut dyn Sink,
     ) -> Result<(), Discard> {
@@ -472,7 +473,7 @@ impl Endpoint {
     fn handle_init(&mut self, now: Instant, from: PathAddr, init: &[u8; INIT_LEN]) -> Result<(), Discard> {
         let source = match from {
             PathAddr::Direct(addr) => source_bytes(&addr),
-            PathAddr::Relay(channel) => channel.to_le_bytes().to_vec(),
+            PathAddr::Relay(channel) => channel.0.to_le_bytes().to_vec(),
         };
         match self.door.admit_init(now, &source, init, &mut self.rng) {
             Admission::Go => {}
@@ -507,7 +508,7 @@ impl Endpoint {
         entry.peer.last_stamp = Some(stamp);
         self.recent_inits.rotate_right(1);
         self.recent_inits[0] = ephemeral;
-        entry.peer.install_next(self.aead, &keys, (index, remote_index), incarnation, now);
+        entry.peer.install_next(self.aead, &keys, Indexes { local: index, remote: remote_index }, incarnation, now);
         entry.peer.send_raw(from, resp);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Answered });
         self.touch(id);
@@ -523,7 +524,7 @@ impl Endpoint {
     }
 
     fn handle_resp(&mut self, now: Instant, from: PathAddr, resp: &[u8; RESP_LEN]) -> Result<(), Discard> {
-        let index = crate::wire::u32_at(resp, 8);
+        let index = LocalIndex(crate::wire::u32_at(resp, 8));
         let id = *self.by_index.get(&index).ok_or(Discard::UnknownIndex)?;
         if !self.door.mac1_is_valid(resp) {
             return Err(Discard::Mac1);
@@ -533,7 +534,9 @@ impl Endpoint {
             entry.peer.handshake.as_ref().filter(|e| e.pending.local_index == index).ok_or(Discard::Unexpected)?;
         let finished = handshake.pending.finish(&self.identity, &entry.peer.secret, resp);
         let (remote_index, incarnation, keys) = finished.map_err(|_| Discard::Tag)?;
-        let session = Session::new(self.aead, &keys, (index, remote_index), true, now).of(incarnation);
+        let session =
+            Session::new(self.aead, &keys, Indexes { local: index, remote: remote_index }, Side::Initiator, now)
+                .of(incarnation);
         let was_up = entry.peer.is_up(now);
         let restarted = entry.peer.install_current(now, session, from);
         if restarted {
@@ -690,9 +693,9 @@ impl Endpoint {
         }
     }
 
-    fn fresh_index(&mut self) -> u32 {
+    fn fresh_index(&mut self) -> LocalIndex {
         loop {
-            let index = self.rng.u32();
+            let index = LocalIndex(self.rng.u32());
             if !self.by_index.contains_key(&index) {
                 return index;
             }
@@ -728,7 +731,7 @@ impl Endpoint {
             });
         }
         if !entry.peer.session_indexes().eq(entry.indexes.iter().copied()) {
-            let current: Vec<u32> = entry.peer.session_indexes().collect();
+            let current: Vec<LocalIndex> = entry.peer.session_indexes().collect();
             for index in entry.indexes.iter().filter(|i| !current.contains(i)) {
                 self.by_index.remove(index);
             }

@@ -5,7 +5,7 @@ use crate::aead::AeadKey;
 use crate::identity::NodeRecord;
 use crate::path::PathReason;
 use crate::trust::{Me, Terms};
-use crate::wire::RELAY_HEADER_LEN;
+use crate::wire::{Channel, RELAY_HEADER_LEN};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::boxed::Box;
 use std::vec;
@@ -229,7 +229,7 @@ fn a_relayed_handshake_waits_for_the_direct_one_and_does_not_count_that_as_delay
     pair.ends.iter_mut().for_each(|end| end.set_rendezvous(Instant::ZERO, key, beacon));
     let ids = [pair.peer(0), pair.peer(1)];
     let paths = &mut pair.ends[0].peers.get_mut(&ids[0]).expect("pinned").peer.paths;
-    paths.set_relay(7);
+    paths.set_relay(Channel(7));
     paths.select_working(PathAddr::Direct(addr_of(1)), false);
     let relayed = |end: &mut Endpoint, ms: u64, len| {
         let (mut out, mut found) = (Vec::new(), None);
@@ -244,12 +244,12 @@ fn a_relayed_handshake_waits_for_the_direct_one_and_does_not_count_that_as_delay
     assert_eq!(relayed(&mut pair.ends[0], 0, INIT_LEN), None);
     pair.ends[0].handle_timeout(Instant::from_micros(5000));
     let init = relayed(&mut pair.ends[0], 5, INIT_LEN).expect("by now").try_into().expect("its length");
-    pair.ends[1].handle_init(Instant::from_micros(6000), PathAddr::Relay(8), &init).expect("valid");
+    pair.ends[1].handle_init(Instant::from_micros(6000), PathAddr::Relay(Channel(8)), &init).expect("valid");
     let resp = relayed(&mut pair.ends[1], 6, RESP_LEN).expect("an answer").try_into().expect("its length");
-    pair.ends[0].handle_resp(Instant::from_micros(8000), PathAddr::Relay(7), &resp).expect("valid");
+    pair.ends[0].handle_resp(Instant::from_micros(8000), PathAddr::Relay(Channel(7)), &resp).expect("valid");
     assert_eq!(pair.ends[0].srtt(ids[0]), Some(Duration::from_millis(3)));
     let peer = &pair.ends[0].peers[&ids[0]].peer;
-    assert_eq!(peer.paths.selected(), Some(PathAddr::Relay(7)), "the way that is known to work");
+    assert_eq!(peer.paths.selected(), Some(PathAddr::Relay(Channel(7))), "the way that is known to work");
 }
 
 /// Found by `chaos`: one side had given its tunnel up and forgotten the link, the other had not, and held on to streams that
@@ -348,8 +348,8 @@ fn the_trace_tells_of_discards_silent_paths_and_restarts() {
     pair.send(0, b"one");
     pair.run_for(DELAY * 10);
     let _ = pair.deliver(0, &mut [9; 40]);
-    let (id, direct, relay) = (pair.peer(0), PathAddr::Direct(addr_of(1)), PathAddr::Relay(7));
-    pair.ends[0].peers.get_mut(&id).expect("pinned").peer.paths.set_relay(7);
+    let (id, direct, relay) = (pair.peer(0), PathAddr::Direct(addr_of(1)), PathAddr::Relay(Channel(7)));
+    pair.ends[0].peers.get_mut(&id).expect("pinned").peer.paths.set_relay(Channel(7));
     pair.filter = Box::new(|_, _| false);
     pair.send(0, b"lost");
     pair.run_for(Duration::from_secs(2));

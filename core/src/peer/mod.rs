@@ -15,9 +15,12 @@ use crate::path::{PathAddr, Paths, Probe, emit_probe_frames};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::tunnel::handshake::{Incarnation, Pending, Timestamp};
-use crate::tunnel::session::{OpenError, Session};
+use crate::tunnel::session::{Indexes, OpenError, Session, Side};
 use crate::tunnel::{GIVE_UP_AFTER, INIT_RESEND, REJECT_AFTER};
-use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, DATAGRAM_LEN_BASE, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
+use crate::wire::{
+    Counter, DATA_HEADER_LEN, DATA_OVERHEAD, DATAGRAM_LEN_BASE, LocalIndex, RELAY_HEADER_LEN, emit_relay_header,
+    relay_tag,
+};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -116,8 +119,6 @@ pub(crate) struct Peer {
     previous: Option<Box<Session>>,
     current: Option<Box<Session>>,
     next: Option<Box<Session>>,
-    /// Sessions under which the peer has said who it is.
-    introduced: [Option<u32>; 3],
     /// Our own signed record, as all peers get it.
     record: Arc<[u8]>,
     pub(crate) incarnation: Incarnation,
@@ -166,7 +167,6 @@ impl Peer {
             previous: None,
             current: None,
             next: None,
-            introduced: [None; 3],
             record: Arc::default(),
             incarnation: Incarnation(rng.bytes()),
             remote_incarnation: None,
@@ -192,10 +192,15 @@ impl Peer {
         self.current.as_ref().map(|s| now.since(s.created))
     }
 
-    pub(crate) fn session_indexes(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn session_indexes(&self) -> impl Iterator<Item = LocalIndex> + '_ {
         let sessions = [&self.previous, &self.current, &self.next];
         let pending = self.handshake.as_ref().map(|e| e.pending.local_index);
-        sessions.into_iter().flatten().map(|s| s.local_index).chain(pending)
+        sessions.into_iter().flatten().map(|s| s.indexes.local).chain(pending)
+    }
+
+    fn session_mut(&mut self, local: LocalIndex) -> Option<&mut Session> {
+        let slots = [&mut self.previous, &mut self.current, &mut self.next];
+        slots.into_iter().flatten().map(|session| &mut **session).find(|session| session.indexes.local == local)
     }
 
     /// True when something waits for a session that does not exist.
@@ -287,11 +292,11 @@ impl Peer {
         &mut self,
         provider: &'static dyn AeadProvider,
         keys: &TrafficKeys,
-        indexes: (u32, u32),
+        indexes: Indexes,
         incarnation: Incarnation,
         now: Instant,
     ) {
-        self.next = Some(Box::new(Session::new(provider, keys, indexes, false, now).of(incarnation)));
+        self.next = Some(Box::new(Session::new(provider, keys, indexes, Side::Responder, now).of(incarnation)));
     }
 
     /// True when the peer is another incarnation than before: the old link's numbers mean nothing to it, and nothing that
@@ -305,7 +310,7 @@ impl Peer {
             self.paths.forget_candidates();
         }
         self.remote_incarnation = Some(session.incarnation);
-        self.link.start_epoch(session.remote_index, session.next_counter(), self.hello());
+        self.link.start_epoch(session.indexes.remote, session.next_counter(), self.hello());
         self.previous = self.current.replace(session);
         self.suspected = false;
         restarted
@@ -330,19 +335,18 @@ impl Peer {
         &mut self,
         now: Instant,
         from: PathAddr,
-        (receiver, counter): (u32, u64),
+        (receiver, counter): (LocalIndex, Counter),
         datagram: &mut [u8],
         rng: &mut Rng,
         sink: &mut dyn Sink,
         effects: &mut Effects,
     ) -> Result<(), Discard> {
         let len = datagram.len();
-        let slots = [&mut self.previous, &mut self.current, &mut self.next];
-        let session = slots.into_iter().flatten().find(|s| s.local_index == receiver).ok_or(Discard::UnknownIndex)?;
+        let session = self.session_mut(receiver).ok_or(Discard::UnknownIndex)?;
         if now.since(session.created) >= REJECT_AFTER {
             return Err(Discard::ExpiredSession);
         }
-        let remote_index = session.remote_index;
+        let indexes = session.indexes;
         let (plaintext, newest) = session.open(counter, datagram).map_err(|e| match e {
             OpenError::Replay => Discard::Replay,
             OpenError::Tag | OpenError::Counter => Discard::Tag,
@@ -355,12 +359,18 @@ impl Peer {
         if newest {
             self.paths.on_newest(now, from, rng);
         }
-        self.handle_frames(now, from, (receiver, remote_index), plaintext, counter, rng, sink, effects)
+        self.handle_frames(now, from, indexes, plaintext, counter, rng, sink, effects)
     }
 
     /// The initiator has used the session in `next`: it becomes the one we seal under.
-    fn promote(&mut self, now: Instant, (receiver, counter): (u32, u64), from: PathAddr, effects: &mut Effects) {
-        if self.next.as_ref().is_none_or(|s| s.local_index != receiver) {
+    fn promote(
+        &mut self,
+        now: Instant,
+        (receiver, counter): (LocalIndex, Counter),
+        from: PathAddr,
+        effects: &mut Effects,
+    ) {
+        if self.next.as_ref().is_none_or(|s| s.indexes.local != receiver) {
             return;
         }
         if let Some(session) = self.next.take() {
@@ -368,7 +378,7 @@ impl Peer {
             self.paths.select_working(from, self.is_up(now) && self.link.unanswered_probes() == 0);
             effects.restarted = self.make_current(session);
             effects.established = !was_up || effects.restarted;
-            if counter == 0 {
+            if counter == Counter(0) {
                 self.link.on_handshake(now.since(created)); // what comes later may have been lost before
             }
             // Our own attempt has become pointless, unless it was for a path that we wanted.
@@ -383,14 +393,15 @@ impl Peer {
         &mut self,
         now: Instant,
         from: PathAddr,
-        (local, remote): (u32, u32),
+        Indexes { local, remote }: Indexes,
         plaintext: &[u8],
-        counter: u64,
+        counter: Counter,
         rng: &mut Rng,
         sink: &mut dyn Sink,
         effects: &mut Effects,
     ) -> Result<(), Discard> {
         let mut urgency = Urgency::None;
+        let mut introduced = self.session_mut(local).is_some_and(|session| session.introduced);
         for frame in Frames::new(plaintext) {
             let frame = frame.map_err(|_| Discard::Malformed)?;
             match frame {
@@ -410,10 +421,11 @@ impl Peer {
                 }
                 Frame::Hello(hello) => {
                     self.handle_hello(local, hello, effects)?;
+                    introduced = true;
                     urgency = Urgency::Normal;
                     continue;
                 }
-                _ if !self.introduced.contains(&Some(local)) => return Err(Discard::BeforeHello),
+                _ if !introduced => return Err(Discard::BeforeHello),
                 Frame::Packet(bytes) => {
                     urgency = Urgency::Normal;
                     sink.packet(self.id, bytes);
@@ -440,7 +452,7 @@ impl Peer {
     }
 
     /// HELLO: the peer's signed record, which binds its identity to the key of the handshake.
-    fn handle_hello(&mut self, local: u32, hello: &[u8], effects: &mut Effects) -> Result<(), Discard> {
+    fn handle_hello(&mut self, local: LocalIndex, hello: &[u8], effects: &mut Effects) -> Result<(), Discard> {
         let bytes = Reader::new(hello).bytes(NodeRecord::LEN_MAX).map_err(|_| Discard::Malformed)?;
         // A pin binds both keys already, and the key handshake has proven one: no signature says more. Records that were
         // verified before need no second look either, but another process is introduced anew.
@@ -459,9 +471,8 @@ impl Peer {
             }
             (self.met, effects.met) = (true, true);
         }
-        if !self.introduced.contains(&Some(local)) {
-            self.introduced.rotate_right(1);
-            self.introduced[0] = Some(local);
+        if let Some(session) = self.session_mut(local) {
+            session.introduced = true;
         }
         Ok(())
     }
@@ -599,7 +610,7 @@ impl Peer {
     fn seal_frames(&mut self, now: Instant, to: PathAddr, relay_key: &[u8; 32], out: &mut Vec<u8>) -> bool {
         let room = self.paths.datagram_len() - DATA_OVERHEAD;
         let Some(session) = self.current.as_ref().filter(|s| s.usable(now)) else { return false };
-        let local_index = session.local_index;
+        let local_index = session.indexes.local;
         let start = out.len();
         let head = if matches!(to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 };
         out.resize(start + head + DATA_HEADER_LEN, 0);
@@ -668,7 +679,8 @@ impl Peer {
         });
         let old = [&self.previous, &self.next].into_iter().flatten().map(|s| s.created + REJECT_AFTER).min();
         let current = self.current.as_ref().map(|s| s.created + ERASE_AFTER);
-        let rekey = self.current.as_ref().filter(|s| self.in_use && s.initiator && self.handshake.is_none());
+        let rekey =
+            self.current.as_ref().filter(|s| self.in_use && s.side == Side::Initiator && self.handshake.is_none());
         let rekey = rekey.map(|s| s.created + crate::tunnel::REKEY_AFTER);
         // Without keys the link's timers have nothing to act on; the key handshake's count instead.
         let link = if self.is_up(now) { self.link.poll_timeout() } else { None };

@@ -10,7 +10,9 @@ use crate::noise::{HandshakeFailed, Initiation, Received, StaticShared, TrafficK
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::tunnel::PROLOGUE;
-use crate::wire::{COOKIE_LEN, HandshakeKind, INIT_LEN, MAC_LEN, RESP_LEN, array_at, handshake_header, u32_at};
+use crate::wire::{
+    COOKIE_LEN, HandshakeKind, INIT_LEN, LocalIndex, MAC_LEN, RESP_LEN, RemoteIndex, array_at, handshake_header, u32_at,
+};
 use alloc::vec::Vec;
 use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -70,7 +72,7 @@ impl Reserve {
 /// A key handshake that we started and that has not been answered.
 pub(crate) struct Pending {
     noise: Initiation,
-    pub(crate) local_index: u32,
+    pub(crate) local_index: LocalIndex,
     /// The INIT as last sent; resending it unchanged would be refused as a replay, so each resend is a new one.
     pub(crate) datagram: Vec<u8>,
     mac1: [u8; MAC_LEN],
@@ -80,7 +82,7 @@ impl Pending {
     pub(crate) fn start(
         identity: &Identity,
         (responder, shared): (&StaticKey, &StaticShared),
-        local_index: u32,
+        local_index: LocalIndex,
         (stamp, incarnation): (&Timestamp, Incarnation),
         cookie: Option<&[u8; 16]>,
         ephemeral: KeyPair,
@@ -91,7 +93,7 @@ impl Pending {
         let (noise, message) = Initiation::write(PROLOGUE, &own.0, (&responder.0, shared), ephemeral, &payload)?;
         let mut datagram = Vec::with_capacity(INIT_LEN);
         datagram.extend_from_slice(&handshake_header(HandshakeKind::Init));
-        datagram.extend_from_slice(&local_index.to_le_bytes());
+        datagram.extend_from_slice(&local_index.0.to_le_bytes());
         datagram.extend_from_slice(&message);
         let mac1 = append_macs(&mut datagram, responder, cookie);
         Ok(Self { noise, local_index, datagram, mac1 })
@@ -103,11 +105,11 @@ impl Pending {
         identity: &Identity,
         psk: &[u8; 32],
         resp: &[u8; RESP_LEN],
-    ) -> Result<(u32, Incarnation, TrafficKeys), HandshakeFailed> {
+    ) -> Result<(RemoteIndex, Incarnation, TrafficKeys), HandshakeFailed> {
         let message = &resp[12..RESP_LEN - 2 * MAC_LEN];
         let (keys, payload) = self.noise.finish(identity.static_pair(), psk, message)?;
         let incarnation = Incarnation(payload.try_into().map_err(|_| HandshakeFailed)?);
-        Ok((u32_at(resp, 4), incarnation, keys))
+        Ok((RemoteIndex(u32_at(resp, 4)), incarnation, keys))
     }
 
     /// The cookie that a COOKIE datagram holds, when it answers exactly our last INIT.
@@ -125,7 +127,7 @@ impl Pending {
 /// The first message of a peer's key handshake, read and authenticated.
 pub(crate) struct InitReceived {
     noise: Received,
-    pub(crate) remote_index: u32,
+    pub(crate) remote_index: RemoteIndex,
     pub(crate) static_key: StaticKey,
     pub(crate) stamp: Timestamp,
     pub(crate) incarnation: Incarnation,
@@ -143,7 +145,7 @@ impl InitReceived {
         let (stamp, incarnation) = noise.payload.split_first_chunk().ok_or(HandshakeFailed)?;
         let incarnation = Incarnation(incarnation.try_into().map_err(|_| HandshakeFailed)?);
         let (static_key, stamp) = (StaticKey(noise.initiator), *stamp);
-        Ok(Self { remote_index: u32_at(init, 4), static_key, stamp, incarnation, noise })
+        Ok(Self { remote_index: RemoteIndex(u32_at(init, 4)), static_key, stamp, incarnation, noise })
     }
 
     /// What our static key and the initiator's make together.
@@ -153,7 +155,7 @@ impl InitReceived {
 
     pub(crate) fn respond(
         self,
-        (local_index, incarnation): (u32, Incarnation),
+        (local_index, incarnation): (LocalIndex, Incarnation),
         psk: &[u8; 32],
         ephemeral: &KeyPair,
     ) -> Result<(Vec<u8>, TrafficKeys), HandshakeFailed> {
@@ -161,8 +163,8 @@ impl InitReceived {
         let (keys, message) = self.noise.respond(ephemeral, psk, &incarnation.0)?;
         let mut datagram = Vec::with_capacity(RESP_LEN);
         datagram.extend_from_slice(&handshake_header(HandshakeKind::Resp));
-        datagram.extend_from_slice(&local_index.to_le_bytes());
-        datagram.extend_from_slice(&self.remote_index.to_le_bytes());
+        datagram.extend_from_slice(&local_index.0.to_le_bytes());
+        datagram.extend_from_slice(&self.remote_index.0.to_le_bytes());
         datagram.extend_from_slice(&message);
         append_macs(&mut datagram, &initiator, None);
         Ok((datagram, keys))
@@ -314,8 +316,15 @@ mod tests {
         let key = responder.static_key();
         let shared = StaticShared::new(initiator.static_pair(), &key.0).expect("an honest key");
         let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
-        Pending::start(&initiator, (&key, &shared), 77, (&tai64n(5), Incarnation([6; 8])), cookie, ephemeral)
-            .expect("an honest key")
+        Pending::start(
+            &initiator,
+            (&key, &shared),
+            LocalIndex(77),
+            (&tai64n(5), Incarnation([6; 8])),
+            cookie,
+            ephemeral,
+        )
+        .expect("an honest key")
     }
 
     #[test]
@@ -324,13 +333,16 @@ mod tests {
         let pending = init(&mut rng, &b, None);
         let datagram: [u8; INIT_LEN] = pending.datagram.clone().try_into().expect("its length");
         let received = InitReceived::read(&b, &datagram, |_| None).expect("valid");
-        assert_eq!((received.static_key, received.remote_index, received.stamp), (a.static_key(), 77, tai64n(5)));
+        assert_eq!(
+            (received.static_key, received.remote_index, received.stamp),
+            (a.static_key(), RemoteIndex(77), tai64n(5))
+        );
         assert_eq!(received.incarnation, Incarnation([6; 8]));
         let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
-        let (resp, keys) = received.respond((88, Incarnation([7; 8])), &NO_PSK, &ephemeral).expect("valid");
+        let (resp, keys) = received.respond((LocalIndex(88), Incarnation([7; 8])), &NO_PSK, &ephemeral).expect("valid");
         let resp: [u8; RESP_LEN] = resp.try_into().expect("its length");
         let (index, incarnation, ours) = pending.finish(&a, &NO_PSK, &resp).expect("valid");
-        assert_eq!((index, incarnation), (88, Incarnation([7; 8])));
+        assert_eq!((index, incarnation), (RemoteIndex(88), Incarnation([7; 8])));
         assert_eq!((ours.send, ours.receive), (keys.receive, keys.send));
     }
 
