@@ -38,6 +38,7 @@ pub mod link;
 pub mod noise;
 pub mod path;
 mod peer;
+mod relay;
 pub mod rng;
 pub mod time;
 pub mod trace;

@@ -9,7 +9,7 @@ use crate::addr::Addr;
 use crate::control::{Answer, CANDIDATES_MAX, Call, Control, GRANTS_MAX, Push, Query, Refusal};
 use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{PathAddr, is_acceptable_candidate};
-use crate::peer::Role;
+use crate::peer::{PacketBuilder, Role};
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::{Me, Outcome, Pin, Terms, TrustBook, TrustError};
 use crate::tunnel::handshake::NO_PSK;
@@ -342,7 +342,8 @@ impl Endpoint {
                     entry.peer.close(ResetReason::Revoked as u8);
                 }
                 let mut out = Vec::new();
-                if let Some((path, len)) = entry.peer.poll_transmit(now, &relay_key, &mut out) {
+                if let Some((path, len)) = entry.peer.poll_transmit(now, &mut PacketBuilder::new(&mut out, &relay_key))
+                {
                     out.truncate(len);
                     farewells.push((path, out));
                 }

@@ -24,7 +24,8 @@ use crate::control::{Answer, Control};
 use crate::identity::{Identity, IdentityKey, Profile, StaticKey};
 use crate::noise::StaticShared;
 use crate::path::{PathAddr, PathNews};
-use crate::peer::{Effects, Peer, Role};
+use crate::peer::{Effects, PacketBuilder, Peer, Role};
+use crate::relay;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
@@ -33,7 +34,7 @@ use crate::tunnel::handshake::{
     Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Reserve, Timestamp, source_bytes, tai64n,
 };
 use crate::tunnel::session::{Indexes, Session, Side};
-use crate::wire::{Counter, Datagram, INIT_LEN, LocalIndex, RESP_LEN, WireError, emit_relay_header, relay_tag};
+use crate::wire::{Counter, Datagram, INIT_LEN, LocalIndex, RESP_LEN, WireError};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -405,8 +406,7 @@ impl Endpoint {
                     return Err(Discard::ForeignRelay);
                 }
                 let inner = &mut datagram[crate::wire::RELAY_HEADER_LEN..];
-                let key = self.directory.relay_key();
-                if !crate::hash::equal(&relay_tag(key, channel, inner), &tag) {
+                if !relay::is_authentic(self.directory.relay_key(), channel, &tag, inner) {
                     return Err(Discard::ForeignRelay);
                 }
                 self.dispatch(now, PathAddr::Relay(channel), inner, sink)
@@ -593,11 +593,7 @@ impl Endpoint {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
         out.clear();
         while let Some((path, datagram)) = self.stray.pop_front() {
-            if let PathAddr::Relay(channel) = path {
-                let tag = relay_tag(self.directory.relay_key(), channel, &datagram);
-                out.extend_from_slice(&emit_relay_header(channel, tag));
-            }
-            out.extend_from_slice(&datagram);
+            PacketBuilder::new(out, self.directory.relay_key()).push(path, &datagram);
             if let Some(to) = self.resolve(path) {
                 return Some(Transmit { to, segment_len: out.len() });
             }
@@ -605,12 +601,12 @@ impl Endpoint {
         }
         while let Some(&id) = self.ready.front() {
             self.tend(now, id);
-            let relay_key = *self.directory.relay_key();
+            let mut batch = PacketBuilder::new(out, self.directory.relay_key());
             let Some(entry) = self.peers.get_mut(&id) else {
                 self.ready.pop_front();
                 continue;
             };
-            let Some((path, segment_len)) = entry.peer.poll_transmit(now, &relay_key, out) else {
+            let Some((path, segment_len)) = entry.peer.poll_transmit(now, &mut batch) else {
                 entry.queued = false;
                 self.ready.pop_front();
                 self.reschedule(now, id);

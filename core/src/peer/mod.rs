@@ -3,7 +3,11 @@
 //! A peer has three session slots. `current` seals; `previous` and `next` only open. The responder of a key handshake keeps
 //! the new session in `next` until a datagram opened under it proves that the initiator has the keys as well.
 
-use crate::aead::{AeadProvider, TAG_LEN};
+mod builder;
+
+pub(crate) use builder::PacketBuilder;
+
+use crate::aead::AeadProvider;
 use crate::codec::{Put as _, Reader};
 use crate::discard::Discard;
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
@@ -11,16 +15,13 @@ use crate::inner::{PeerId, Sink};
 use crate::link::frame::{Frame, Frames, emit_close};
 use crate::link::{Link, Outgoing, Urgency};
 use crate::noise::{StaticShared, TrafficKeys};
-use crate::path::{PathAddr, Paths, Probe, emit_probe_frames};
+use crate::path::{PathAddr, Paths, emit_probe_frames};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::tunnel::handshake::{Incarnation, Pending, Timestamp};
 use crate::tunnel::session::{Indexes, OpenError, Session, Side};
 use crate::tunnel::{GIVE_UP_AFTER, INIT_RESEND, REJECT_AFTER};
-use crate::wire::{
-    Counter, DATA_HEADER_LEN, DATA_OVERHEAD, DATAGRAM_LEN_BASE, LocalIndex, RELAY_HEADER_LEN, emit_relay_header,
-    relay_tag,
-};
+use crate::wire::{Counter, DATA_OVERHEAD, DATAGRAM_LEN_BASE, LocalIndex};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -552,53 +553,48 @@ impl Peer {
 
     // Output.
 
-    /// Appends datagrams for one destination to `out`; gives the destination and the size of each but the last.
-    pub(crate) fn poll_transmit(
-        &mut self,
-        now: Instant,
-        relay_key: &[u8; 32],
-        out: &mut Vec<u8>,
-    ) -> Option<(PathAddr, usize)> {
+    /// Appends datagrams for one destination to the batch; gives the destination and the size of each but the last.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut PacketBuilder<'_>) -> Option<(PathAddr, usize)> {
         if let (Some(reason), Some(to), true) = (self.close, self.paths.selected(), self.is_up(now)) {
             self.close = None;
-            self.seal_close(now, to, reason, relay_key, out);
-            return Some((to, out.len()));
+            self.seal_untracked(now, to, batch, |out| emit_close(out, reason));
+            return Some((to, batch.len()));
         }
         if let Some((to, datagram)) = self.raw.pop_front() {
-            self.wrap(to, relay_key, out, |out| out.put(&datagram));
-            return Some((to, out.len()));
+            batch.push(to, &datagram);
+            return Some((to, batch.len()));
         }
         if let Some((to, datagram)) = self.overflow.take().map(|overflow| *overflow) {
-            out.put(&datagram);
+            batch.push_finished(&datagram);
             if self.paths.selected() != Some(to) {
-                return Some((to, out.len()));
+                return Some((to, batch.len()));
             }
-            return Some(self.fill_batch(now, to, relay_key, out));
+            return Some(self.fill_batch(now, to, batch));
         }
         if !self.is_up(now) {
             return None;
         }
         if let Some(probe) = self.paths.poll_probe() {
-            self.seal_probe(now, &probe, relay_key, out);
-            return Some((probe.to, out.len()));
+            self.seal_untracked(now, probe.to, batch, |out| emit_probe_frames(&probe, DATA_OVERHEAD, out));
+            return Some((probe.to, batch.len()));
         }
         let to = self.paths.selected()?;
-        self.seal_frames(now, to, relay_key, out).then(|| self.fill_batch(now, to, relay_key, out))
+        self.seal_frames(now, to, batch).then(|| self.fill_batch(now, to, batch))
     }
 
     /// Goes on after a first datagram: equal sizes, the last may be smaller, a larger one waits for the next batch.
-    fn fill_batch(&mut self, now: Instant, to: PathAddr, relay_key: &[u8; 32], out: &mut Vec<u8>) -> (PathAddr, usize) {
-        let size = out.len();
+    fn fill_batch(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> (PathAddr, usize) {
+        let size = batch.len();
         for _ in 1..BATCH_SEGMENTS_MAX {
-            let start = out.len();
-            if start + size > BATCH_LEN_MAX || !self.seal_frames(now, to, relay_key, out) {
+            let start = batch.len();
+            if start + size > BATCH_LEN_MAX || !self.seal_frames(now, to, batch) {
                 break;
             }
-            match (out.len() - start).cmp(&size) {
+            match (batch.len() - start).cmp(&size) {
                 core::cmp::Ordering::Equal => {}
                 core::cmp::Ordering::Less => break,
                 core::cmp::Ordering::Greater => {
-                    self.overflow = Some(Box::new((to, out.split_off(start))));
+                    self.overflow = Some(Box::new((to, batch.split_off(start))));
                     break;
                 }
             }
@@ -606,70 +602,42 @@ impl Peer {
         (to, size)
     }
 
-    /// Seals one datagram of frames onto `out`; false when there is nothing to send.
-    fn seal_frames(&mut self, now: Instant, to: PathAddr, relay_key: &[u8; 32], out: &mut Vec<u8>) -> bool {
+    /// Seals one datagram of the link's frames; false when there is nothing to send.
+    fn seal_frames(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> bool {
         let room = self.paths.datagram_len() - DATA_OVERHEAD;
-        let Some(session) = self.current.as_ref().filter(|s| s.usable(now)) else { return false };
-        let local_index = session.indexes.local;
-        let start = out.len();
-        let head = if matches!(to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 };
-        out.resize(start + head + DATA_HEADER_LEN, 0);
-        let Some(outgoing) = self.link.poll_frames(now, local_index, room, out) else {
-            out.truncate(start);
-            return false;
-        };
-        self.seal_from(now, start, to, relay_key, outgoing, out);
-        true
+        let Some(session) = self.current.as_mut().filter(|s| s.usable(now)) else { return false };
+        let (local, link) = (session.indexes.local, &mut self.link);
+        let sealed = batch.seal(to, session, |out| link.poll_frames(now, local, room, out));
+        if let Some((size, outgoing)) = sealed {
+            self.on_sealed(now, size, outgoing);
+            return true;
+        }
+        false
     }
 
-    fn seal_probe(&mut self, now: Instant, probe: &Probe, relay_key: &[u8; 32], out: &mut Vec<u8>) {
-        let (start, head) = (out.len(), if matches!(probe.to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 });
-        out.resize(start + head + DATA_HEADER_LEN, 0);
-        emit_probe_frames(probe, DATA_OVERHEAD, out);
-        self.seal_from(now, start, probe.to, relay_key, Outgoing::untracked(), out);
-    }
-
-    fn seal_close(&mut self, now: Instant, to: PathAddr, reason: u8, relay_key: &[u8; 32], out: &mut Vec<u8>) {
-        let (start, head) = (out.len(), if matches!(to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 });
-        out.resize(start + head + DATA_HEADER_LEN, 0);
-        emit_close(out, reason);
-        self.seal_from(now, start, to, relay_key, Outgoing::untracked(), out);
-    }
-
-    /// Seals what lies in `out[start..]` (headroom, frames) and puts the relay header in front where one is needed.
-    fn seal_from(
+    /// Seals one datagram of frames that need no acknowledgement.
+    fn seal_untracked(
         &mut self,
         now: Instant,
-        start: usize,
         to: PathAddr,
-        relay_key: &[u8; 32],
-        outgoing: Outgoing,
-        out: &mut Vec<u8>,
+        batch: &mut PacketBuilder<'_>,
+        write: impl FnOnce(&mut Vec<u8>),
     ) {
         let Some(session) = &mut self.current else { return };
-        out.resize(out.len() + TAG_LEN, 0);
-        let head = if matches!(to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 };
-        let datagram = &mut out[start..];
-        session.seal(&mut datagram[head..]);
-        if let PathAddr::Relay(channel) = to {
-            let tag = relay_tag(relay_key, channel, &datagram[head..]);
-            datagram[..head].copy_from_slice(&emit_relay_header(channel, tag));
+        let sealed = batch.seal(to, session, |out| {
+            write(out);
+            Some(Outgoing::untracked())
+        });
+        if let Some((size, outgoing)) = sealed {
+            self.on_sealed(now, size, outgoing);
         }
-        let size = datagram.len();
+    }
+
+    fn on_sealed(&mut self, now: Instant, size: usize, outgoing: Outgoing) {
         self.link.on_sent(now, size, outgoing);
         self.bytes_sent += size as u64;
         self.last_sent = now;
         self.rest_at.get_or_insert(now + REST_AFTER);
-    }
-
-    /// Puts a relay header in front of what `write` appends, where the path needs one.
-    fn wrap(&mut self, to: PathAddr, relay_key: &[u8; 32], out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = out.len();
-        let PathAddr::Relay(channel) = to else { return write(out) };
-        out.resize(start + RELAY_HEADER_LEN, 0);
-        write(out);
-        let tag = relay_tag(relay_key, channel, &out[start + RELAY_HEADER_LEN..]);
-        out[start..start + RELAY_HEADER_LEN].copy_from_slice(&emit_relay_header(channel, tag));
     }
 
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
