@@ -9,10 +9,10 @@ use crate::addr::Addr;
 use crate::control::{Answer, CANDIDATES_MAX, Call, Control, GRANTS_MAX, Push, Query, Refusal};
 use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{PathAddr, is_acceptable_candidate};
-use crate::peer::Role;
+use crate::peer::{PacketBuilder, Role};
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::{Me, Outcome, Pin, Terms, TrustBook, TrustError};
-use crate::tunnel::exchange::NO_PSK;
+use crate::tunnel::handshake::NO_PSK;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -342,7 +342,8 @@ impl Endpoint {
                     entry.peer.close(ResetReason::Revoked as u8);
                 }
                 let mut out = Vec::new();
-                if let Some((path, len)) = entry.peer.poll_transmit(now, &relay_key, &mut out) {
+                if let Some((path, len)) = entry.peer.poll_transmit(now, &mut PacketBuilder::new(&mut out, &relay_key))
+                {
                     out.truncate(len);
                     farewells.push((path, out));
                 }
@@ -479,7 +480,8 @@ impl Endpoint {
         self.grant(now);
         let letters: Vec<u64> = self.directory.trust.letters().collect();
         letters.into_iter().for_each(|id| self.post(now, id));
-        let waiting: Vec<_> = self.peers.iter().filter(|(_, e)| e.peer.exchange.is_some()).map(|(id, _)| *id).collect();
+        let waiting: Vec<_> =
+            self.peers.iter().filter(|(_, e)| e.peer.handshake.is_some()).map(|(id, _)| *id).collect();
         waiting.into_iter().for_each(|id| self.ask_for_relay(now, id));
     }
 
@@ -513,7 +515,7 @@ impl Endpoint {
         if self.directory.retry_at.is_some_and(|at| at <= now) {
             self.directory.retry_at = None;
             if let Some((id, _)) = self.directory.rendezvous {
-                self.begin_exchange(now, id);
+                self.begin_handshake(now, id);
                 self.touch(id);
             }
         }
@@ -572,7 +574,7 @@ impl Endpoint {
 
     fn set_relay(&mut self, id: PeerId, channel: u32) {
         if let Some(entry) = self.peers.get_mut(&id) {
-            entry.peer.paths.set_relay(channel);
+            entry.peer.paths.set_relay(crate::wire::Channel(channel));
         }
     }
 

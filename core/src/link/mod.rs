@@ -20,6 +20,7 @@ pub use packet::{Cut, Packet, PacketKind};
 pub use ranges::Urgency;
 
 use crate::time::{Duration, Instant, earliest};
+use crate::wire::{Counter, LocalIndex, RemoteIndex};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -70,13 +71,20 @@ pub(crate) struct Outgoing {
     counts_for_pacing: bool,
 }
 
+/// A session that this side sends under.
+struct Epoch {
+    index: RemoteIndex,
+    /// The packet number of its counter 0; negative when the link is younger than the session.
+    base: i64,
+}
+
 /// Reliability and congestion control towards one peer.
 pub(crate) struct Link {
     controller: Box<dyn Controller>,
     rtt: Rtt,
     sent: SentLog,
-    /// Sessions we send under: the peer's index and the packet number of its counter 0 (negative for a young link).
-    epochs: Vec<(u32, i64)>,
+    /// The newest sessions that this side sends under, oldest first, at most [`SESSIONS_MAX`].
+    epochs: Vec<Epoch>,
     received: Vec<Received>,
     control_tx: ControlSender,
     control_rx: ControlReceiver,
@@ -225,11 +233,11 @@ impl Link {
     }
 
     /// A new session begins: its first datagrams say who we are, and its counter starts again.
-    pub(crate) fn start_epoch(&mut self, remote_index: u32, next_counter: u64, hello: Vec<u8>) {
+    pub(crate) fn start_epoch(&mut self, index: RemoteIndex, next_counter: Counter, hello: Vec<u8>) {
         if self.epochs.len() == SESSIONS_MAX {
             self.epochs.remove(0);
         }
-        self.epochs.push((remote_index, self.sent.next() as i64 - next_counter as i64));
+        self.epochs.push(Epoch { index, base: self.sent.next() as i64 - next_counter.0 as i64 });
         (self.hello, self.hello_due) = (Some(hello), true);
         // Silence under the old keys says nothing about the new ones.
         self.probes = 0;
@@ -237,15 +245,15 @@ impl Link {
 
     // Input.
 
-    /// The exchange of keys took one round trip: so much is known before anything was acknowledged (RFC 9002 §6.2.2).
-    pub(crate) fn on_exchanged(&mut self, rtt: Duration) {
+    /// The key handshake took one round trip: so much is known before anything was acknowledged (RFC 9002 §6.2.2).
+    pub(crate) fn on_handshake(&mut self, rtt: Duration) {
         if self.rtt.smoothed().is_none() {
             self.rtt.update(rtt, Duration::ZERO);
         }
     }
 
     /// Notes that a datagram of the session with our index `local_index` came and was understood.
-    pub(crate) fn on_received(&mut self, now: Instant, local_index: u32, counter: u64, urgency: Urgency) {
+    pub(crate) fn on_received(&mut self, now: Instant, local_index: LocalIndex, counter: Counter, urgency: Urgency) {
         if !self.received.iter().any(|r| r.index == local_index) {
             if self.received.len() == SESSIONS_MAX {
                 self.received.remove(0);
@@ -263,10 +271,10 @@ impl Link {
     }
 
     /// Takes an ACK frame that came in the session whose peer index is `remote_index`.
-    pub(crate) fn on_ack(&mut self, now: Instant, remote_index: u32, ack: &AckFrame<'_>) {
+    pub(crate) fn on_ack(&mut self, now: Instant, remote_index: RemoteIndex, ack: &AckFrame<'_>) {
         let session = ack.session.unwrap_or(remote_index);
-        let Some(&(_, base)) = self.epochs.iter().find(|(index, _)| *index == session) else { return };
-        let is_current = self.epochs.last().is_some_and(|(index, _)| *index == session);
+        let Some(&Epoch { base, .. }) = self.epochs.iter().find(|epoch| epoch.index == session) else { return };
+        let is_current = self.epochs.last().is_some_and(|epoch| epoch.index == session);
         let (control_tx, newest, hello, hello_due, spare) =
             (&mut self.control_tx, &mut self.newest_pure_ack, &mut self.hello, &mut self.hello_due, &mut self.spare);
         // Counters from before this link began (the peer restarted) have negative numbers and are not ours.
@@ -392,7 +400,7 @@ impl Link {
     pub(crate) fn poll_frames(
         &mut self,
         now: Instant,
-        local_index: u32,
+        local_index: LocalIndex,
         room: usize,
         out: &mut Vec<u8>,
     ) -> Option<Outgoing> {
@@ -422,7 +430,7 @@ impl Link {
         (out.len() > start).then_some(Outgoing { carried, counts_for_pacing })
     }
 
-    fn emit_acks(&mut self, now: Instant, local_index: u32, end: usize, out: &mut Vec<u8>) {
+    fn emit_acks(&mut self, now: Instant, local_index: LocalIndex, end: usize, out: &mut Vec<u8>) {
         for received in self.received.iter_mut().filter(|r| r.is_waiting()) {
             if out.len() + ACK_LEN_MAX <= end {
                 received.emit(now, local_index, out);

@@ -1,22 +1,27 @@
-//! Owns one peer: sessions, link, paths, and the exchange in progress.
+//! Owns one peer: sessions, link, paths, and the key handshake in progress.
 //!
-//! A peer has three session slots. `current` seals; `previous` and `next` only open. The responder of an exchange keeps
+//! A peer has three session slots. `current` seals; `previous` and `next` only open. The responder of a key handshake keeps
 //! the new session in `next` until a datagram opened under it proves that the initiator has the keys as well.
 
-use crate::aead::{AeadProvider, TAG_LEN};
+mod builder;
+
+pub(crate) use builder::PacketBuilder;
+
+use crate::aead::AeadProvider;
 use crate::codec::{Put as _, Reader};
-use crate::endpoint::{Discard, PeerId, Sink};
+use crate::discard::Discard;
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
+use crate::inner::{PeerId, Sink};
 use crate::link::frame::{Frame, Frames, emit_close};
 use crate::link::{Link, Outgoing, Urgency};
 use crate::noise::{StaticShared, TrafficKeys};
-use crate::path::{PathAddr, Paths, Probe, emit_probe_frames};
+use crate::path::{PathAddr, Paths, emit_probe_frames};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
-use crate::tunnel::exchange::{Incarnation, Pending, Timestamp};
-use crate::tunnel::session::{OpenError, Session};
+use crate::tunnel::handshake::{Incarnation, Pending, Timestamp};
+use crate::tunnel::session::{Indexes, OpenError, Session, Side};
 use crate::tunnel::{GIVE_UP_AFTER, INIT_RESEND, REJECT_AFTER};
-use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, DATAGRAM_LEN_BASE, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
+use crate::wire::{Counter, DATA_OVERHEAD, DATAGRAM_LEN_BASE, LocalIndex};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -32,14 +37,14 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const SUSPECT_PROBES: u32 = 2;
 const SUSPECT_SILENCE: Duration = Duration::from_millis(300);
 /// The same after which new keys are asked for: the peer may have lost ours. A peer that still speaks under them has not.
-const EXCHANGE_PROBES: u32 = 3;
-const EXCHANGE_SILENCE: Duration = Duration::from_secs(1);
+const HANDSHAKE_PROBES: u32 = 3;
+const HANDSHAKE_SILENCE: Duration = Duration::from_secs(1);
 /// After so long a silence one probe is enough: the peer may well have been replaced by another process meanwhile, and an
-/// exchange too many costs little. Source: own choice.
-const EXCHANGE_SILENCE_LONG: Duration = Duration::from_secs(5);
-/// All keys are erased after this time without an exchange. Source: wire.md.
+/// key handshake too many costs little. Source: own choice.
+const HANDSHAKE_SILENCE_LONG: Duration = Duration::from_secs(5);
+/// All keys are erased after this time without an handshake. Source: wire.md.
 const ERASE_AFTER: Duration = Duration::from_secs(3 * REJECT_AFTER.as_secs());
-/// How long an exchange is tried when the rendezvous says that the peer is not connected.
+/// How long a key handshake is tried when the rendezvous says that the peer is not connected.
 const AWAY_AFTER: Duration = Duration::from_secs(3);
 /// Full datagrams in flight from which on their size is worth probing.
 const LOADED_DATAGRAMS: u64 = 4;
@@ -48,7 +53,7 @@ const LOADED_DATAGRAMS: u64 = 4;
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
 const REST_AFTER: Duration = Duration::from_secs(2);
-/// Datagrams of the exchange that may wait to be sent.
+/// Datagrams of the key handshake that may wait to be sent.
 const RAW_MAX: usize = 64;
 
 /// What a peer is to us; decides what it may do.
@@ -62,7 +67,7 @@ pub(crate) enum Role {
     Client,
 }
 
-pub(crate) struct ExchangeInProgress {
+pub(crate) struct Handshake {
     pub(crate) pending: Pending,
     pub(crate) started: Instant,
     sent_at: Instant,
@@ -99,7 +104,7 @@ pub(crate) struct Peer {
     pub(crate) shared: Option<StaticShared>,
     pub(crate) link: Link,
     pub(crate) paths: Paths,
-    pub(crate) exchange: Option<Box<ExchangeInProgress>>,
+    pub(crate) handshake: Option<Box<Handshake>>,
     pub(crate) last_stamp: Option<Timestamp>,
     pub(crate) cookie: Option<[u8; 16]>,
     /// The application has streams or waiting data here.
@@ -115,8 +120,6 @@ pub(crate) struct Peer {
     previous: Option<Box<Session>>,
     current: Option<Box<Session>>,
     next: Option<Box<Session>>,
-    /// Sessions under which the peer has said who it is.
-    introduced: [Option<u32>; 3],
     /// Our own signed record, as all peers get it.
     record: Arc<[u8]>,
     pub(crate) incarnation: Incarnation,
@@ -152,7 +155,7 @@ impl Peer {
             shared: None,
             link: Link::new(DATAGRAM_LEN_BASE),
             paths: Paths::new(len_max),
-            exchange: None,
+            handshake: None,
             last_stamp: None,
             cookie: None,
             in_use: false,
@@ -165,7 +168,6 @@ impl Peer {
             previous: None,
             current: None,
             next: None,
-            introduced: [None; 3],
             record: Arc::default(),
             incarnation: Incarnation(rng.bytes()),
             remote_incarnation: None,
@@ -191,15 +193,20 @@ impl Peer {
         self.current.as_ref().map(|s| now.since(s.created))
     }
 
-    pub(crate) fn session_indexes(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn session_indexes(&self) -> impl Iterator<Item = LocalIndex> + '_ {
         let sessions = [&self.previous, &self.current, &self.next];
-        let pending = self.exchange.as_ref().map(|e| e.pending.local_index);
-        sessions.into_iter().flatten().map(|s| s.local_index).chain(pending)
+        let pending = self.handshake.as_ref().map(|e| e.pending.local_index);
+        sessions.into_iter().flatten().map(|s| s.indexes.local).chain(pending)
+    }
+
+    fn session_mut(&mut self, local: LocalIndex) -> Option<&mut Session> {
+        let slots = [&mut self.previous, &mut self.current, &mut self.next];
+        slots.into_iter().flatten().map(|session| &mut **session).find(|session| session.indexes.local == local)
     }
 
     /// True when something waits for a session that does not exist.
     pub(crate) fn wants_session(&self, now: Instant) -> bool {
-        !self.is_up(now) && self.exchange.is_none() && self.link.is_busy()
+        !self.is_up(now) && self.handshake.is_none() && self.link.is_busy()
     }
 
     /// Enough is under way that larger datagrams would make a difference.
@@ -237,8 +244,8 @@ impl Peer {
         self.close = Some(reason);
     }
 
-    pub(crate) fn begin_exchange(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
-        let (started, attempts, give_up_at) = match &self.exchange {
+    pub(crate) fn begin_handshake(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
+        let (started, attempts, give_up_at) = match &self.handshake {
             Some(e) => (e.started, e.attempts, e.give_up_at),
             None => (now, 0, now + GIVE_UP_AFTER),
         };
@@ -247,9 +254,8 @@ impl Peer {
         let knows_address = self.paths.list().iter().any(|path| path.addr.is_direct());
         let patient = attempts == 0 && knows_address;
         let attempts = attempts + 1;
-        let exchange =
-            ExchangeInProgress { pending, started, sent_at: now, relayed_at: None, attempts, resend_at, give_up_at };
-        self.exchange = Some(Box::new(exchange));
+        let handshake = Handshake { pending, started, sent_at: now, relayed_at: None, attempts, resend_at, give_up_at };
+        self.handshake = Some(Box::new(handshake));
         self.ask_relay_at = Some(now + if patient { RELAY_PATIENCE } else { Duration::ZERO });
         // All at once: the first valid answer wins.
         let targets: Vec<_> = self.paths.list().iter().map(|path| path.addr).collect();
@@ -257,27 +263,27 @@ impl Peer {
     }
 
     fn send_init(&mut self, to: PathAddr) {
-        if let Some(datagram) = self.exchange.as_ref().map(|e| e.pending.datagram.clone()) {
+        if let Some(datagram) = self.handshake.as_ref().map(|e| e.pending.datagram.clone()) {
             self.send_raw(to, datagram);
         }
     }
 
     /// Sends the INIT in progress, if there is one, over the relay as well.
     pub(crate) fn relay_init(&mut self, now: Instant) {
-        if let (Some(exchange), Some(relay)) = (&mut self.exchange, self.paths.relay()) {
-            exchange.relayed_at = Some(now); // too short a time at worst, which costs a probe too many
+        if let (Some(handshake), Some(relay)) = (&mut self.handshake, self.paths.relay()) {
+            handshake.relayed_at = Some(now); // too short a time at worst, which costs a probe too many
             self.send_init(relay);
         }
     }
 
-    /// We are the initiator and the exchange is done: seal under the new session at once. True when the peer is another
+    /// We are the initiator and the key handshake is done: seal under the new session at once. True when the peer is another
     /// incarnation than before.
     pub(crate) fn install_current(&mut self, now: Instant, session: Session, from: PathAddr) -> bool {
         self.paths.select_working(from, self.is_up(now) && self.link.unanswered_probes() == 0);
         let restarted = self.make_current(Box::new(session));
-        if let Some(exchange) = self.exchange.take() {
-            let relayed_at = exchange.relayed_at.filter(|_| !from.is_direct());
-            self.link.on_exchanged(now.since(relayed_at.unwrap_or(exchange.sent_at)));
+        if let Some(handshake) = self.handshake.take() {
+            let relayed_at = handshake.relayed_at.filter(|_| !from.is_direct());
+            self.link.on_handshake(now.since(relayed_at.unwrap_or(handshake.sent_at)));
         }
         restarted
     }
@@ -287,11 +293,11 @@ impl Peer {
         &mut self,
         provider: &'static dyn AeadProvider,
         keys: &TrafficKeys,
-        indexes: (u32, u32),
+        indexes: Indexes,
         incarnation: Incarnation,
         now: Instant,
     ) {
-        self.next = Some(Box::new(Session::new(provider, keys, indexes, false, now).of(incarnation)));
+        self.next = Some(Box::new(Session::new(provider, keys, indexes, Side::Responder, now).of(incarnation)));
     }
 
     /// True when the peer is another incarnation than before: the old link's numbers mean nothing to it, and nothing that
@@ -305,7 +311,7 @@ impl Peer {
             self.paths.forget_candidates();
         }
         self.remote_incarnation = Some(session.incarnation);
-        self.link.start_epoch(session.remote_index, session.next_counter(), self.hello());
+        self.link.start_epoch(session.indexes.remote, session.next_counter(), self.hello());
         self.previous = self.current.replace(session);
         self.suspected = false;
         restarted
@@ -317,7 +323,7 @@ impl Peer {
         self.incarnation = Incarnation(rng.bytes());
         self.link = Link::new(DATAGRAM_LEN_BASE);
         (self.previous, self.current, self.next) = (None, None, None);
-        (self.exchange, self.overflow, self.remote_incarnation, self.met) = (None, None, None, false);
+        (self.handshake, self.overflow, self.remote_incarnation, self.met) = (None, None, None, false);
         self.suspected = false;
     }
 
@@ -330,19 +336,18 @@ impl Peer {
         &mut self,
         now: Instant,
         from: PathAddr,
-        (receiver, counter): (u32, u64),
+        (receiver, counter): (LocalIndex, Counter),
         datagram: &mut [u8],
         rng: &mut Rng,
         sink: &mut dyn Sink,
         effects: &mut Effects,
     ) -> Result<(), Discard> {
         let len = datagram.len();
-        let slots = [&mut self.previous, &mut self.current, &mut self.next];
-        let session = slots.into_iter().flatten().find(|s| s.local_index == receiver).ok_or(Discard::UnknownIndex)?;
+        let session = self.session_mut(receiver).ok_or(Discard::UnknownIndex)?;
         if now.since(session.created) >= REJECT_AFTER {
             return Err(Discard::ExpiredSession);
         }
-        let remote_index = session.remote_index;
+        let indexes = session.indexes;
         let (plaintext, newest) = session.open(counter, datagram).map_err(|e| match e {
             OpenError::Replay => Discard::Replay,
             OpenError::Tag | OpenError::Counter => Discard::Tag,
@@ -355,12 +360,18 @@ impl Peer {
         if newest {
             self.paths.on_newest(now, from, rng);
         }
-        self.handle_frames(now, from, (receiver, remote_index), plaintext, counter, rng, sink, effects)
+        self.handle_frames(now, from, indexes, plaintext, counter, rng, sink, effects)
     }
 
     /// The initiator has used the session in `next`: it becomes the one we seal under.
-    fn promote(&mut self, now: Instant, (receiver, counter): (u32, u64), from: PathAddr, effects: &mut Effects) {
-        if self.next.as_ref().is_none_or(|s| s.local_index != receiver) {
+    fn promote(
+        &mut self,
+        now: Instant,
+        (receiver, counter): (LocalIndex, Counter),
+        from: PathAddr,
+        effects: &mut Effects,
+    ) {
+        if self.next.as_ref().is_none_or(|s| s.indexes.local != receiver) {
             return;
         }
         if let Some(session) = self.next.take() {
@@ -368,12 +379,12 @@ impl Peer {
             self.paths.select_working(from, self.is_up(now) && self.link.unanswered_probes() == 0);
             effects.restarted = self.make_current(session);
             effects.established = !was_up || effects.restarted;
-            if counter == 0 {
-                self.link.on_exchanged(now.since(created)); // what comes later may have been lost before
+            if counter == Counter(0) {
+                self.link.on_handshake(now.since(created)); // what comes later may have been lost before
             }
             // Our own attempt has become pointless, unless it was for a path that we wanted.
             if self.is_up(now) {
-                self.exchange = None;
+                self.handshake = None;
             }
         }
     }
@@ -383,14 +394,15 @@ impl Peer {
         &mut self,
         now: Instant,
         from: PathAddr,
-        (local, remote): (u32, u32),
+        Indexes { local, remote }: Indexes,
         plaintext: &[u8],
-        counter: u64,
+        counter: Counter,
         rng: &mut Rng,
         sink: &mut dyn Sink,
         effects: &mut Effects,
     ) -> Result<(), Discard> {
         let mut urgency = Urgency::None;
+        let mut introduced = self.session_mut(local).is_some_and(|session| session.introduced);
         for frame in Frames::new(plaintext) {
             let frame = frame.map_err(|_| Discard::Malformed)?;
             match frame {
@@ -410,10 +422,11 @@ impl Peer {
                 }
                 Frame::Hello(hello) => {
                     self.handle_hello(local, hello, effects)?;
+                    introduced = true;
                     urgency = Urgency::Normal;
                     continue;
                 }
-                _ if !self.introduced.contains(&Some(local)) => return Err(Discard::BeforeHello),
+                _ if !introduced => return Err(Discard::BeforeHello),
                 Frame::Packet(bytes) => {
                     urgency = Urgency::Normal;
                     sink.packet(self.id, bytes);
@@ -439,10 +452,10 @@ impl Peer {
         Ok(())
     }
 
-    /// HELLO: the peer's signed record, which binds its identity to the key of the exchange.
-    fn handle_hello(&mut self, local: u32, hello: &[u8], effects: &mut Effects) -> Result<(), Discard> {
+    /// HELLO: the peer's signed record, which binds its identity to the key of the handshake.
+    fn handle_hello(&mut self, local: LocalIndex, hello: &[u8], effects: &mut Effects) -> Result<(), Discard> {
         let bytes = Reader::new(hello).bytes(NodeRecord::LEN_MAX).map_err(|_| Discard::Malformed)?;
-        // A pin binds both keys already, and the exchange has proven one: no signature says more. Records that were
+        // A pin binds both keys already, and the key handshake has proven one: no signature says more. Records that were
         // verified before need no second look either, but another process is introduced anew.
         let is_pinned = self.role == Role::Trusted;
         let is_known = is_pinned || self.remote_record == bytes;
@@ -459,14 +472,13 @@ impl Peer {
             }
             (self.met, effects.met) = (true, true);
         }
-        if !self.introduced.contains(&Some(local)) {
-            self.introduced.rotate_right(1);
-            self.introduced[0] = Some(local);
+        if let Some(session) = self.session_mut(local) {
+            session.introduced = true;
         }
         Ok(())
     }
 
-    /// Runs what is due; true when the exchange was given up.
+    /// Runs what is due; true when the key handshake was given up.
     pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) -> bool {
         self.link.handle_timeout(now);
         let loaded = self.is_loaded();
@@ -482,10 +494,12 @@ impl Peer {
         if self.rest_at.take_if(|at| *at <= now).is_some() {
             self.rest(now);
         }
-        let given_up =
-            self.exchange.as_ref().is_some_and(|e| now >= e.give_up_at || (self.away && now >= e.started + AWAY_AFTER));
+        let given_up = self
+            .handshake
+            .as_ref()
+            .is_some_and(|e| now >= e.give_up_at || (self.away && now >= e.started + AWAY_AFTER));
         if given_up {
-            self.exchange = None;
+            self.handshake = None;
         }
         given_up
     }
@@ -517,15 +531,15 @@ impl Peer {
         }
     }
 
-    /// True when an exchange should be begun (again) now.
-    pub(crate) fn exchange_is_due(&self, now: Instant) -> bool {
-        match &self.exchange {
+    /// True when a key handshake should be begun (again) now.
+    pub(crate) fn handshake_is_due(&self, now: Instant) -> bool {
+        match &self.handshake {
             Some(e) => now >= e.resend_at,
             None => {
                 let rekey =
                     self.current.as_ref().is_some_and(|s| s.wants_rekey(now)) && (self.in_use || self.link.is_busy());
-                let unanswered = self.is_unanswered(now, EXCHANGE_PROBES, EXCHANGE_SILENCE)
-                    || self.is_unanswered(now, 1, EXCHANGE_SILENCE_LONG);
+                let unanswered = self.is_unanswered(now, HANDSHAKE_PROBES, HANDSHAKE_SILENCE)
+                    || self.is_unanswered(now, 1, HANDSHAKE_SILENCE_LONG);
                 let unanswered = self.current.is_some() && unanswered;
                 rekey || unanswered || self.wants_session(now)
             }
@@ -539,53 +553,48 @@ impl Peer {
 
     // Output.
 
-    /// Appends datagrams for one destination to `out`; gives the destination and the size of each but the last.
-    pub(crate) fn poll_transmit(
-        &mut self,
-        now: Instant,
-        relay_key: &[u8; 32],
-        out: &mut Vec<u8>,
-    ) -> Option<(PathAddr, usize)> {
+    /// Appends datagrams for one destination to the batch; gives the destination and the size of each but the last.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut PacketBuilder<'_>) -> Option<(PathAddr, usize)> {
         if let (Some(reason), Some(to), true) = (self.close, self.paths.selected(), self.is_up(now)) {
             self.close = None;
-            self.seal_close(now, to, reason, relay_key, out);
-            return Some((to, out.len()));
+            self.seal_untracked(now, to, batch, |out| emit_close(out, reason));
+            return Some((to, batch.len()));
         }
         if let Some((to, datagram)) = self.raw.pop_front() {
-            self.wrap(to, relay_key, out, |out| out.put(&datagram));
-            return Some((to, out.len()));
+            batch.push(to, &datagram);
+            return Some((to, batch.len()));
         }
         if let Some((to, datagram)) = self.overflow.take().map(|overflow| *overflow) {
-            out.put(&datagram);
+            batch.push_finished(&datagram);
             if self.paths.selected() != Some(to) {
-                return Some((to, out.len()));
+                return Some((to, batch.len()));
             }
-            return Some(self.fill_batch(now, to, relay_key, out));
+            return Some(self.fill_batch(now, to, batch));
         }
         if !self.is_up(now) {
             return None;
         }
         if let Some(probe) = self.paths.poll_probe() {
-            self.seal_probe(now, &probe, relay_key, out);
-            return Some((probe.to, out.len()));
+            self.seal_untracked(now, probe.to, batch, |out| emit_probe_frames(&probe, DATA_OVERHEAD, out));
+            return Some((probe.to, batch.len()));
         }
         let to = self.paths.selected()?;
-        self.seal_frames(now, to, relay_key, out).then(|| self.fill_batch(now, to, relay_key, out))
+        self.seal_frames(now, to, batch).then(|| self.fill_batch(now, to, batch))
     }
 
     /// Goes on after a first datagram: equal sizes, the last may be smaller, a larger one waits for the next batch.
-    fn fill_batch(&mut self, now: Instant, to: PathAddr, relay_key: &[u8; 32], out: &mut Vec<u8>) -> (PathAddr, usize) {
-        let size = out.len();
+    fn fill_batch(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> (PathAddr, usize) {
+        let size = batch.len();
         for _ in 1..BATCH_SEGMENTS_MAX {
-            let start = out.len();
-            if start + size > BATCH_LEN_MAX || !self.seal_frames(now, to, relay_key, out) {
+            let start = batch.len();
+            if start + size > BATCH_LEN_MAX || !self.seal_frames(now, to, batch) {
                 break;
             }
-            match (out.len() - start).cmp(&size) {
+            match (batch.len() - start).cmp(&size) {
                 core::cmp::Ordering::Equal => {}
                 core::cmp::Ordering::Less => break,
                 core::cmp::Ordering::Greater => {
-                    self.overflow = Some(Box::new((to, out.split_off(start))));
+                    self.overflow = Some(Box::new((to, batch.split_off(start))));
                     break;
                 }
             }
@@ -593,86 +602,59 @@ impl Peer {
         (to, size)
     }
 
-    /// Seals one datagram of frames onto `out`; false when there is nothing to send.
-    fn seal_frames(&mut self, now: Instant, to: PathAddr, relay_key: &[u8; 32], out: &mut Vec<u8>) -> bool {
+    /// Seals one datagram of the link's frames; false when there is nothing to send.
+    fn seal_frames(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> bool {
         let room = self.paths.datagram_len() - DATA_OVERHEAD;
-        let Some(session) = self.current.as_ref().filter(|s| s.usable(now)) else { return false };
-        let local_index = session.local_index;
-        let start = out.len();
-        let head = if matches!(to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 };
-        out.resize(start + head + DATA_HEADER_LEN, 0);
-        let Some(outgoing) = self.link.poll_frames(now, local_index, room, out) else {
-            out.truncate(start);
-            return false;
-        };
-        self.seal_from(now, start, to, relay_key, outgoing, out);
-        true
+        let Some(session) = self.current.as_mut().filter(|s| s.usable(now)) else { return false };
+        let (local, link) = (session.indexes.local, &mut self.link);
+        let sealed = batch.seal(to, session, |out| link.poll_frames(now, local, room, out));
+        if let Some((size, outgoing)) = sealed {
+            self.on_sealed(now, size, outgoing);
+            return true;
+        }
+        false
     }
 
-    fn seal_probe(&mut self, now: Instant, probe: &Probe, relay_key: &[u8; 32], out: &mut Vec<u8>) {
-        let (start, head) = (out.len(), if matches!(probe.to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 });
-        out.resize(start + head + DATA_HEADER_LEN, 0);
-        emit_probe_frames(probe, DATA_OVERHEAD, out);
-        self.seal_from(now, start, probe.to, relay_key, Outgoing::untracked(), out);
-    }
-
-    fn seal_close(&mut self, now: Instant, to: PathAddr, reason: u8, relay_key: &[u8; 32], out: &mut Vec<u8>) {
-        let (start, head) = (out.len(), if matches!(to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 });
-        out.resize(start + head + DATA_HEADER_LEN, 0);
-        emit_close(out, reason);
-        self.seal_from(now, start, to, relay_key, Outgoing::untracked(), out);
-    }
-
-    /// Seals what lies in `out[start..]` (headroom, frames) and puts the relay header in front where one is needed.
-    fn seal_from(
+    /// Seals one datagram of frames that need no acknowledgement.
+    fn seal_untracked(
         &mut self,
         now: Instant,
-        start: usize,
         to: PathAddr,
-        relay_key: &[u8; 32],
-        outgoing: Outgoing,
-        out: &mut Vec<u8>,
+        batch: &mut PacketBuilder<'_>,
+        write: impl FnOnce(&mut Vec<u8>),
     ) {
         let Some(session) = &mut self.current else { return };
-        out.resize(out.len() + TAG_LEN, 0);
-        let head = if matches!(to, PathAddr::Relay(_)) { RELAY_HEADER_LEN } else { 0 };
-        let datagram = &mut out[start..];
-        session.seal(&mut datagram[head..]);
-        if let PathAddr::Relay(channel) = to {
-            let tag = relay_tag(relay_key, channel, &datagram[head..]);
-            datagram[..head].copy_from_slice(&emit_relay_header(channel, tag));
+        let sealed = batch.seal(to, session, |out| {
+            write(out);
+            Some(Outgoing::untracked())
+        });
+        if let Some((size, outgoing)) = sealed {
+            self.on_sealed(now, size, outgoing);
         }
-        let size = datagram.len();
+    }
+
+    fn on_sealed(&mut self, now: Instant, size: usize, outgoing: Outgoing) {
         self.link.on_sent(now, size, outgoing);
         self.bytes_sent += size as u64;
         self.last_sent = now;
         self.rest_at.get_or_insert(now + REST_AFTER);
     }
 
-    /// Puts a relay header in front of what `write` appends, where the path needs one.
-    fn wrap(&mut self, to: PathAddr, relay_key: &[u8; 32], out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = out.len();
-        let PathAddr::Relay(channel) = to else { return write(out) };
-        out.resize(start + RELAY_HEADER_LEN, 0);
-        write(out);
-        let tag = relay_tag(relay_key, channel, &out[start + RELAY_HEADER_LEN..]);
-        out[start..start + RELAY_HEADER_LEN].copy_from_slice(&emit_relay_header(channel, tag));
-    }
-
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let exchange = self.exchange.as_ref().map(|e| {
+        let handshake = self.handshake.as_ref().map(|e| {
             let away = if self.away { (e.started + AWAY_AFTER).min(e.give_up_at) } else { e.give_up_at };
             e.resend_at.min(away)
         });
         let old = [&self.previous, &self.next].into_iter().flatten().map(|s| s.created + REJECT_AFTER).min();
         let current = self.current.as_ref().map(|s| s.created + ERASE_AFTER);
-        let rekey = self.current.as_ref().filter(|s| self.in_use && s.initiator && self.exchange.is_none());
+        let rekey =
+            self.current.as_ref().filter(|s| self.in_use && s.side == Side::Initiator && self.handshake.is_none());
         let rekey = rekey.map(|s| s.created + crate::tunnel::REKEY_AFTER);
-        // Without keys the link's timers have nothing to act on; the exchange's count instead.
+        // Without keys the link's timers have nothing to act on; the key handshake's count instead.
         let link = if self.is_up(now) { self.link.poll_timeout() } else { None };
         let loaded = self.is_up(now) && self.is_loaded();
         let paths = self.paths.poll_timeout(loaded);
-        let all = [exchange, old, current, rekey, link, paths, self.keepalive_at, self.ask_relay_at, self.rest_at];
+        let all = [handshake, old, current, rekey, link, paths, self.keepalive_at, self.ask_relay_at, self.rest_at];
         all.into_iter().fold(None, earliest)
     }
 }

@@ -19,9 +19,9 @@ pub enum Discard {
     Tag,
     /// Seen before.
     Replay,
-    /// No exchange of ours is waiting for this.
+    /// No key handshake of ours is waiting for this.
     Unexpected,
-    /// A valid exchange from a key that we do not trust.
+    /// A valid key handshake from a key that we do not trust.
     Stranger,
     /// A table is full.
     Full,
@@ -60,6 +60,11 @@ impl Discard {
         (Self::WrongIdentity, "wrong_identity"),
         (Self::Malformed, "malformed"),
     ];
+
+    /// Its name in logs and statistics: a stable word in snake_case.
+    pub const fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
 }
 
 /// How often each reason occurred.

@@ -6,11 +6,13 @@ use crate::aead::TAG_LEN;
 use crate::agreement::{KeyAgreement, KeyPair};
 use crate::hash::{blake2s, equal, mac16};
 use crate::identity::{Identity, StaticKey};
-use crate::noise::{ExchangeFailed, Initiation, Received, StaticShared, TrafficKeys};
+use crate::noise::{HandshakeFailed, Initiation, Received, StaticShared, TrafficKeys};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::tunnel::PROLOGUE;
-use crate::wire::{COOKIE_LEN, ExchangeKind, INIT_LEN, MAC_LEN, RESP_LEN, array_at, exchange_header, u32_at};
+use crate::wire::{
+    COOKIE_LEN, HandshakeKind, INIT_LEN, LocalIndex, MAC_LEN, RESP_LEN, RemoteIndex, array_at, handshake_header, u32_at,
+};
 use alloc::vec::Vec;
 use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -23,7 +25,7 @@ pub(crate) const TIMESTAMP_LEN: usize = 12;
 pub(crate) type Timestamp = [u8; TIMESTAMP_LEN];
 
 /// Names one side's state of the link between two peers: a number that changes whenever that begins anew. Whoever finishes
-/// an exchange knows with which state of the other side, before anything is sent to it.
+/// a key handshake knows with which state of the other side, before anything is sent to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Incarnation(pub(crate) [u8; 8]);
 
@@ -35,11 +37,11 @@ pub(crate) fn tai64n(wall_us: u64) -> Timestamp {
     out
 }
 
-/// How long after an exchange the key for the next one is made. Source: own choice; longer than most exchanges take, and
+/// How long after a key handshake the key for the next one is made. Source: own choice; longer than most key handshakes take, and
 /// made right away it would be made while the answer is awaited, or is there already.
 const REFILL_AFTER: Duration = Duration::from_millis(20);
 
-/// The ephemeral keys of the next exchange, made while nobody waits for them.
+/// The ephemeral keys of the next key handshake, made while nobody waits for them.
 pub(crate) struct Reserve {
     agreement: &'static dyn KeyAgreement,
     ephemeral: Option<KeyPair>,
@@ -67,10 +69,10 @@ impl Reserve {
     }
 }
 
-/// An exchange that we started and that has not been answered.
+/// A key handshake that we started and that has not been answered.
 pub(crate) struct Pending {
     noise: Initiation,
-    pub(crate) local_index: u32,
+    pub(crate) local_index: LocalIndex,
     /// The INIT as last sent; resending it unchanged would be refused as a replay, so each resend is a new one.
     pub(crate) datagram: Vec<u8>,
     mac1: [u8; MAC_LEN],
@@ -80,18 +82,18 @@ impl Pending {
     pub(crate) fn start(
         identity: &Identity,
         (responder, shared): (&StaticKey, &StaticShared),
-        local_index: u32,
+        local_index: LocalIndex,
         (stamp, incarnation): (&Timestamp, Incarnation),
         cookie: Option<&[u8; 16]>,
         ephemeral: KeyPair,
-    ) -> Result<Self, ExchangeFailed> {
+    ) -> Result<Self, HandshakeFailed> {
         let (own, mut payload) = (identity.static_key(), [0; TIMESTAMP_LEN + 8]);
         payload[..TIMESTAMP_LEN].copy_from_slice(stamp);
         payload[TIMESTAMP_LEN..].copy_from_slice(&incarnation.0);
         let (noise, message) = Initiation::write(PROLOGUE, &own.0, (&responder.0, shared), ephemeral, &payload)?;
         let mut datagram = Vec::with_capacity(INIT_LEN);
-        datagram.extend_from_slice(&exchange_header(ExchangeKind::Init));
-        datagram.extend_from_slice(&local_index.to_le_bytes());
+        datagram.extend_from_slice(&handshake_header(HandshakeKind::Init));
+        datagram.extend_from_slice(&local_index.0.to_le_bytes());
         datagram.extend_from_slice(&message);
         let mac1 = append_macs(&mut datagram, responder, cookie);
         Ok(Self { noise, local_index, datagram, mac1 })
@@ -103,11 +105,11 @@ impl Pending {
         identity: &Identity,
         psk: &[u8; 32],
         resp: &[u8; RESP_LEN],
-    ) -> Result<(u32, Incarnation, TrafficKeys), ExchangeFailed> {
+    ) -> Result<(RemoteIndex, Incarnation, TrafficKeys), HandshakeFailed> {
         let message = &resp[12..RESP_LEN - 2 * MAC_LEN];
         let (keys, payload) = self.noise.finish(identity.static_pair(), psk, message)?;
-        let incarnation = Incarnation(payload.try_into().map_err(|_| ExchangeFailed)?);
-        Ok((u32_at(resp, 4), incarnation, keys))
+        let incarnation = Incarnation(payload.try_into().map_err(|_| HandshakeFailed)?);
+        Ok((RemoteIndex(u32_at(resp, 4)), incarnation, keys))
     }
 
     /// The cookie that a COOKIE datagram holds, when it answers exactly our last INIT.
@@ -122,10 +124,10 @@ impl Pending {
     }
 }
 
-/// The first message of a peer's exchange, read and authenticated.
+/// The first message of a peer's key handshake, read and authenticated.
 pub(crate) struct InitReceived {
     noise: Received,
-    pub(crate) remote_index: u32,
+    pub(crate) remote_index: RemoteIndex,
     pub(crate) static_key: StaticKey,
     pub(crate) stamp: Timestamp,
     pub(crate) incarnation: Incarnation,
@@ -137,13 +139,13 @@ impl InitReceived {
         identity: &Identity,
         init: &[u8; INIT_LEN],
         known: impl FnOnce(&StaticKey) -> Option<StaticShared>,
-    ) -> Result<Self, ExchangeFailed> {
+    ) -> Result<Self, HandshakeFailed> {
         let message = &init[8..INIT_LEN - 2 * MAC_LEN];
         let noise = Received::read(PROLOGUE, identity.static_pair(), message, |key| known(&StaticKey(*key)))?;
-        let (stamp, incarnation) = noise.payload.split_first_chunk().ok_or(ExchangeFailed)?;
-        let incarnation = Incarnation(incarnation.try_into().map_err(|_| ExchangeFailed)?);
+        let (stamp, incarnation) = noise.payload.split_first_chunk().ok_or(HandshakeFailed)?;
+        let incarnation = Incarnation(incarnation.try_into().map_err(|_| HandshakeFailed)?);
         let (static_key, stamp) = (StaticKey(noise.initiator), *stamp);
-        Ok(Self { remote_index: u32_at(init, 4), static_key, stamp, incarnation, noise })
+        Ok(Self { remote_index: RemoteIndex(u32_at(init, 4)), static_key, stamp, incarnation, noise })
     }
 
     /// What our static key and the initiator's make together.
@@ -153,16 +155,16 @@ impl InitReceived {
 
     pub(crate) fn respond(
         self,
-        (local_index, incarnation): (u32, Incarnation),
+        (local_index, incarnation): (LocalIndex, Incarnation),
         psk: &[u8; 32],
         ephemeral: &KeyPair,
-    ) -> Result<(Vec<u8>, TrafficKeys), ExchangeFailed> {
+    ) -> Result<(Vec<u8>, TrafficKeys), HandshakeFailed> {
         let initiator = self.static_key;
         let (keys, message) = self.noise.respond(ephemeral, psk, &incarnation.0)?;
         let mut datagram = Vec::with_capacity(RESP_LEN);
-        datagram.extend_from_slice(&exchange_header(ExchangeKind::Resp));
-        datagram.extend_from_slice(&local_index.to_le_bytes());
-        datagram.extend_from_slice(&self.remote_index.to_le_bytes());
+        datagram.extend_from_slice(&handshake_header(HandshakeKind::Resp));
+        datagram.extend_from_slice(&local_index.0.to_le_bytes());
+        datagram.extend_from_slice(&self.remote_index.0.to_le_bytes());
         datagram.extend_from_slice(&message);
         append_macs(&mut datagram, &initiator, None);
         Ok((datagram, keys))
@@ -192,7 +194,7 @@ pub(crate) struct Doorkeeper {
     cookie_key: [u8; 32],
     secret: [u8; 32],
     secret_since: Option<Instant>,
-    /// Whole exchanges that may be begun now; refills over time.
+    /// Whole key handshakes that may be begun now; refills over time.
     tokens: u64,
     refilled: Instant,
 }
@@ -200,7 +202,7 @@ pub(crate) struct Doorkeeper {
 /// What to do with an INIT or RESP that passed no cryptography yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// Go on to the exchange.
+    /// Go on to the handshake.
     Go,
     /// mac1 is wrong: the sender does not know whom it talks to.
     Refuse,
@@ -281,7 +283,7 @@ impl Doorkeeper {
         let mac1: [u8; MAC_LEN] = array_at(init, INIT_LEN - 2 * MAC_LEN);
         let cipher = XChaCha20Poly1305::new(&self.cookie_key.into());
         let tag = cipher.encrypt_inout_detached(&XNonce::from(nonce), &mac1, (&mut cookie[..]).into());
-        out[..4].copy_from_slice(&exchange_header(ExchangeKind::Cookie));
+        out[..4].copy_from_slice(&handshake_header(HandshakeKind::Cookie));
         out[4..8].copy_from_slice(&init[4..8]); // the initiator's sender index is the receiver here
         out[8..32].copy_from_slice(&nonce);
         out[32..48].copy_from_slice(&cookie);
@@ -314,28 +316,38 @@ mod tests {
         let key = responder.static_key();
         let shared = StaticShared::new(initiator.static_pair(), &key.0).expect("an honest key");
         let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
-        Pending::start(&initiator, (&key, &shared), 77, (&tai64n(5), Incarnation([6; 8])), cookie, ephemeral)
-            .expect("an honest key")
+        Pending::start(
+            &initiator,
+            (&key, &shared),
+            LocalIndex(77),
+            (&tai64n(5), Incarnation([6; 8])),
+            cookie,
+            ephemeral,
+        )
+        .expect("an honest key")
     }
 
     #[test]
-    fn exchange_datagrams_have_the_documented_sizes_and_give_equal_keys() {
+    fn handshake_datagrams_have_the_documented_sizes_and_give_equal_keys() {
         let (a, b, mut rng) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]), Rng::new([3; 32]));
         let pending = init(&mut rng, &b, None);
         let datagram: [u8; INIT_LEN] = pending.datagram.clone().try_into().expect("its length");
         let received = InitReceived::read(&b, &datagram, |_| None).expect("valid");
-        assert_eq!((received.static_key, received.remote_index, received.stamp), (a.static_key(), 77, tai64n(5)));
+        assert_eq!(
+            (received.static_key, received.remote_index, received.stamp),
+            (a.static_key(), RemoteIndex(77), tai64n(5))
+        );
         assert_eq!(received.incarnation, Incarnation([6; 8]));
         let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
-        let (resp, keys) = received.respond((88, Incarnation([7; 8])), &NO_PSK, &ephemeral).expect("valid");
+        let (resp, keys) = received.respond((LocalIndex(88), Incarnation([7; 8])), &NO_PSK, &ephemeral).expect("valid");
         let resp: [u8; RESP_LEN] = resp.try_into().expect("its length");
         let (index, incarnation, ours) = pending.finish(&a, &NO_PSK, &resp).expect("valid");
-        assert_eq!((index, incarnation), (88, Incarnation([7; 8])));
+        assert_eq!((index, incarnation), (RemoteIndex(88), Incarnation([7; 8])));
         assert_eq!((ours.send, ours.receive), (keys.receive, keys.send));
     }
 
     #[test]
-    fn the_key_for_the_next_exchange_is_made_a_moment_after_the_last() {
+    fn the_key_for_the_next_handshake_is_made_a_moment_after_the_last() {
         let (mut rng, now) = (Rng::new([3; 32]), Instant::from_micros(7));
         let mut reserve = Reserve::new(&PORTABLE, &mut rng);
         let (first, second) = (reserve.take(now, &mut rng), reserve.take(now, &mut rng));
