@@ -4,16 +4,16 @@
 //! ([`MESSAGE_LEN_MAX`]).
 
 pub use crate::link::control::MESSAGE_LEN_MAX;
+pub use crate::trust::LETTER_LEN_MAX;
 
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put, Reader};
 use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord};
+use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::SocketAddr;
 
-/// Longest sealed letter in the mailbox. Unit: bytes.
-pub const LETTER_LEN_MAX: usize = 2048;
 /// Most candidates in one list. Source: paths.md.
 pub const CANDIDATES_MAX: usize = 16;
 /// Most keys in one grant list.
@@ -328,32 +328,6 @@ fn list<'a, T>(
         return Err(Malformed);
     }
     (0..count).map(|_| item(r)).collect()
-}
-
-/// Appends an optional underlay address: a family byte (0, 4 or 6), the address, the port.
-pub(crate) fn put_endpoint(out: &mut Vec<u8>, endpoint: Option<&SocketAddr>) {
-    let Some(endpoint) = endpoint else { return out.put_u8(0) };
-    match endpoint.ip() {
-        IpAddr::V4(ip) => {
-            out.put_u8(4);
-            out.put(&ip.octets());
-        }
-        IpAddr::V6(ip) => {
-            out.put_u8(6);
-            out.put(&ip.octets());
-        }
-    }
-    out.put_u16(endpoint.port());
-}
-
-pub(crate) fn parse_endpoint(r: &mut Reader<'_>) -> Result<Option<SocketAddr>, Malformed> {
-    let ip = match r.u8()? {
-        0 => return Ok(None),
-        4 => IpAddr::V4(Ipv4Addr::from(r.array::<4>()?)),
-        6 => IpAddr::V6(Ipv6Addr::from(r.array::<16>()?)),
-        _ => return Err(Malformed),
-    };
-    Ok(Some(SocketAddr::new(ip, r.u16()?)))
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ pub mod rng;
 pub mod time;
 pub mod trust;
 pub mod tunnel;
+mod underlay;
 pub mod wire;
 
 pub use addr::{Addr, AddrPort};

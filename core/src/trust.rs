@@ -13,6 +13,7 @@ use crate::codec::{Malformed, Put, Reader};
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
+use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -21,6 +22,8 @@ use litemap::LiteMap;
 
 /// Longest trust message. Unit: bytes. Source: trust.md.
 pub const MESSAGE_LEN_MAX: usize = 1024;
+/// Longest letter: a trust message under its seal. Unit: bytes.
+pub const LETTER_LEN_MAX: usize = 2048;
 /// Longest justification. Unit: bytes.
 pub const NOTE_LEN_MAX: usize = 256;
 /// Most requests that wait for this node's owner. Source: trust.md.
@@ -678,7 +681,7 @@ impl TrustBook {
         }
         for _ in 0..r.varint()? {
             let to = IdentityKey(r.array()?);
-            book.add_letter(to, r.bytes(crate::control::LETTER_LEN_MAX)?.into()).ok_or(Malformed)?;
+            book.add_letter(to, r.bytes(LETTER_LEN_MAX)?.into()).ok_or(Malformed)?;
         }
         r.finish()?;
         Ok(book)
@@ -695,7 +698,7 @@ fn emit_pin(pin: &Pin, out: &mut Vec<u8>) {
     out.put_u64(pin.approved_at);
     out.put_u64(pin.not_after.unwrap_or(u64::MAX));
     out.put_u8(pin.verified.into());
-    crate::control::put_endpoint(out, pin.last_endpoint.as_ref());
+    put_endpoint(out, pin.last_endpoint.as_ref());
 }
 
 fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
@@ -709,7 +712,7 @@ fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
         approved_at: r.u64()?,
         not_after: Some(r.u64()?).filter(|at| *at != u64::MAX),
         verified: r.u8()? != 0,
-        last_endpoint: crate::control::parse_endpoint(r)?,
+        last_endpoint: parse_endpoint(r)?,
     })
 }
 
