@@ -3,15 +3,16 @@
 //! A datagram's way in (wire.md, Rules): type and size → receiver index or mac1 → load → static key → pin → session →
 //! tag → window → frames. Whatever fails a step is counted as a [`Discard`] and changes nothing else.
 //!
-//! The rendezvous client and trust live in `directory`; they are part of this machine because both speak through its
-//! peers and decide which peers exist.
+//! Registration and trust are a machine of their own, [`directory`]; `relations` carries out what that machine asks for,
+//! because it speaks through the peers of the endpoint and decides which peers exist.
 
 mod directory;
 mod discard;
 mod outbox;
 mod output;
+mod relations;
 
-pub use directory::{DirectoryState, TrustChange};
+pub use directory::{CALLS_MAX, DirectoryState, TrustChange};
 pub use discard::{Discard, Discards};
 pub use outbox::Outbox;
 pub use output::{Event, PeerInfo, ResetReason, Timer, Transmit};
@@ -222,7 +223,9 @@ impl Endpoint {
 
     /// The peer with this identity.
     pub fn peer_by_identity(&self, key: &IdentityKey) -> Option<PeerId> {
-        self.peers.iter().find(|(_, e)| e.peer.identity == Some(*key)).map(|(id, _)| *id)
+        let has_identity = |id: &PeerId| self.peers.get(id).is_some_and(|e| e.peer.identity == Some(*key));
+        let pinned = self.trust().pin(key).and_then(|pin| self.by_static.get(&pin.static_key)).copied();
+        pinned.filter(has_identity).or_else(|| self.peers.keys().copied().find(has_identity))
     }
 
     /// The identity of a peer.
@@ -436,7 +439,7 @@ impl Endpoint {
     fn apply(&mut self, now: Instant, id: PeerId, effects: Effects) {
         if effects.restarted {
             self.events.push_back(Event::Reset(id, ResetReason::Restarted));
-            self.on_restarted(now, id);
+            self.on_session(now, id, true);
         }
         if effects.established {
             self.events.push_back(Event::Up(id));
@@ -465,7 +468,7 @@ impl Endpoint {
         self.events.push_back(Event::PathChanged(id));
         let Some(entry) = self.peers.get(&id) else { return };
         if let (Some(key), Some(PathAddr::Direct(addr))) = (entry.peer.identity, entry.peer.paths.selected()) {
-            self.directory.trust.note_endpoint(&key, addr);
+            self.directory.note_endpoint(&key, addr);
         }
     }
 
@@ -537,10 +540,8 @@ impl Endpoint {
         let restarted = entry.peer.install_current(now, session, from);
         if restarted {
             self.events.push_back(Event::Reset(id, ResetReason::Restarted));
-            self.on_restarted(now, id);
-        } else {
-            self.on_established(now, id);
         }
+        self.on_session(now, id, restarted);
         if !was_up || restarted {
             self.events.push_back(Event::Up(id));
         }
@@ -571,7 +572,7 @@ impl Endpoint {
             }
             self.touch(id);
         }
-        self.handle_directory_timeout(now);
+        self.with_directory(now, Directory::handle_timeout);
         self.reserve.handle_timeout(now, &mut self.rng);
     }
 
@@ -671,7 +672,7 @@ impl Endpoint {
         self.events.push_back(Event::Reset(id, reason));
         match role {
             Role::Client => self.remove_peer(id),
-            Role::Rendezvous => self.on_rendezvous_lost(now),
+            Role::Rendezvous => self.with_directory(now, Directory::on_lost),
             Role::Trusted => {}
         }
     }
