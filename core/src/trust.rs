@@ -283,6 +283,10 @@ impl Message {
     }
 }
 
+/// Number of a letter of ours that the rendezvous has not confirmed. Rises within one run; the book on disk has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LetterNumber(u64);
+
 /// Everything a node knows about trust. Held in memory; `emit` and `parse` carry it to and from disk as one value, so
 /// that a crash never leaves half a change.
 #[derive(Default)]
@@ -294,33 +298,33 @@ pub struct TrustBook {
     epochs: LiteMap<IdentityKey, u64>,
     own_epoch: u64,
     /// Sealed messages that the rendezvous has not confirmed yet.
-    letters: LiteMap<u64, (IdentityKey, Vec<u8>)>,
-    next_letter: u64,
+    letters: LiteMap<LetterNumber, (IdentityKey, Vec<u8>)>,
+    last_letter: LetterNumber,
 }
 
 impl TrustBook {
     // Letters.
 
     /// Keeps a sealed message until the rendezvous confirms it; `None` when [`LETTERS_MAX`] wait.
-    pub(crate) fn add_letter(&mut self, to: IdentityKey, sealed: Vec<u8>) -> Option<u64> {
+    pub(crate) fn add_letter(&mut self, to: IdentityKey, sealed: Vec<u8>) -> Option<LetterNumber> {
         if self.letters.len() >= LETTERS_MAX {
             return None;
         }
-        self.next_letter += 1;
-        self.letters.insert(self.next_letter, (to, sealed));
-        Some(self.next_letter)
+        self.last_letter = LetterNumber(self.last_letter.0 + 1);
+        self.letters.insert(self.last_letter, (to, sealed));
+        Some(self.last_letter)
     }
 
-    pub(crate) fn letter(&self, id: u64) -> Option<&(IdentityKey, Vec<u8>)> {
-        self.letters.get(&id)
+    pub(crate) fn letter(&self, number: LetterNumber) -> Option<&(IdentityKey, Vec<u8>)> {
+        self.letters.get(&number)
     }
 
-    pub(crate) fn letters(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn letters(&self) -> impl Iterator<Item = LetterNumber> {
         self.letters.keys().copied()
     }
 
-    pub(crate) fn remove_letter(&mut self, id: u64) {
-        self.letters.remove(&id);
+    pub(crate) fn remove_letter(&mut self, number: LetterNumber) {
+        self.letters.remove(&number);
     }
 
     // Getters.

@@ -10,11 +10,11 @@
 //! any of this (`docs/trust.md`, "When the rendezvous is away").
 
 use crate::addr::Addr;
-use crate::control::{Answer, CANDIDATES_MAX, Call, GRANTS_MAX, Query, Refusal};
+use crate::control::{Answer, CANDIDATES_MAX, Call, GRANTS_MAX, InboxNumber, Query, Refusal, Ticket};
 use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
-use crate::trust::{Me, Outcome, Pin, Terms, TrustBook, TrustError};
+use crate::trust::{LetterNumber, Me, Outcome, Pin, Terms, TrustBook, TrustError};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -54,7 +54,7 @@ pub struct TrustChange {
     pub outcome: Outcome,
     /// The letter that brought the change: call [`Endpoint::letter_taken`](super::Endpoint::letter_taken) once the change is
     /// on disk.
-    pub letter: Option<u64>,
+    pub letter: Option<InboxNumber>,
 }
 
 /// What the endpoint has to do for its directory, in this order.
@@ -63,7 +63,7 @@ pub(super) enum Effect {
     /// Begin a key handshake with the rendezvous.
     Reach,
     /// Send this call to the rendezvous; [`Directory::on_call_refused`] when its link has no room.
-    Call(u32, Call),
+    Call(Ticket, Call),
     /// Begin every session from now on with this record of ours.
     Record(Arc<[u8]>),
     /// Make the trusted peers equal to the pins.
@@ -90,7 +90,7 @@ pub(super) enum Effect {
     /// Tell the owner that the registration's state changed.
     State(DirectoryState),
     /// Tell the owner the answer to a call, or that none came in time.
-    Answer(u32, Option<Answer>),
+    Answer(Ticket, Option<Answer>),
     /// Tell the owner that a message changed trust.
     Trust(TrustChange),
 }
@@ -111,7 +111,7 @@ enum Purpose {
     Application,
     Register,
     Relay(IdentityKey),
-    Letter(u64),
+    Letter(LetterNumber),
     /// Nothing waits for the answer.
     Notice,
 }
@@ -129,8 +129,8 @@ pub(super) struct Directory {
     relay_key: [u8; 32],
     state: DirectoryState,
     /// Calls without an answer yet, and until when the answer is awaited.
-    calls: LiteMap<u32, (Instant, Purpose)>,
-    next_call: u32,
+    calls: LiteMap<Ticket, (Instant, Purpose)>,
+    next_ticket: Ticket,
     retry_at: Option<Instant>,
     retry_pause: Duration,
     effects: VecDeque<Effect>,
@@ -157,7 +157,7 @@ impl Directory {
             relay_key: [0; 32],
             state: DirectoryState::Absent,
             calls: LiteMap::new(),
-            next_call: 1,
+            next_ticket: Ticket(1),
             retry_at: None,
             retry_pause: RETRY_MIN,
             effects: VecDeque::new(),
@@ -221,7 +221,7 @@ impl Directory {
     }
 
     /// True while the call with this ticket waits for its answer.
-    pub(super) fn is_waiting(&self, ticket: u32) -> bool {
+    pub(super) fn is_waiting(&self, ticket: Ticket) -> bool {
         self.calls.contains_key(&ticket)
     }
 
@@ -265,11 +265,11 @@ impl Directory {
         }
     }
 
-    pub(super) fn lookup(&mut self, now: Instant, query: Query) -> Option<u32> {
+    pub(super) fn lookup(&mut self, now: Instant, query: Query) -> Option<Ticket> {
         self.call(now, Call::Lookup(query), Purpose::Application)
     }
 
-    pub(super) fn search(&mut self, now: Instant, tag: String) -> Option<u32> {
+    pub(super) fn search(&mut self, now: Instant, tag: String) -> Option<Ticket> {
         self.call(now, Call::Search(tag), Purpose::Application)
     }
 
@@ -281,13 +281,13 @@ impl Directory {
         }
     }
 
-    fn call(&mut self, now: Instant, call: Call, purpose: Purpose) -> Option<u32> {
+    fn call(&mut self, now: Instant, call: Call, purpose: Purpose) -> Option<Ticket> {
         let is_allowed = self.is_ready() || matches!(purpose, Purpose::Register);
         if self.rendezvous.is_none() || !is_allowed || self.calls.len() >= CALLS_MAX {
             return None;
         }
-        let ticket = self.next_call;
-        self.next_call = ticket.wrapping_add(1).max(1);
+        let ticket = self.next_ticket;
+        self.next_ticket = Ticket(ticket.0.wrapping_add(1).max(1));
         self.calls.insert(ticket, (now + CALL_TIMEOUT, purpose));
         self.effects.push_back(Effect::Call(ticket, call));
         Some(ticket)
@@ -341,8 +341,8 @@ impl Directory {
     }
 
     /// The change that a letter brought is on disk; the rendezvous may forget the letter.
-    pub(super) fn letter_taken(&mut self, now: Instant, id: u64) {
-        self.call(now, Call::Taken([id].into()), Purpose::Notice);
+    pub(super) fn letter_taken(&mut self, now: Instant, number: InboxNumber) {
+        self.call(now, Call::Taken([number].into()), Purpose::Notice);
     }
 
     fn pending_static_key(&self, key: &IdentityKey) -> Result<StaticKey, TrustError> {
@@ -368,33 +368,33 @@ impl Directory {
         message: &[u8],
     ) -> Result<(), TrustError> {
         let sealed = key.seal(message, cx.rng);
-        let id = self.trust.add_letter(to, sealed).ok_or(TrustError::Full)?;
-        self.post(cx.now, id);
+        let number = self.trust.add_letter(to, sealed).ok_or(TrustError::Full)?;
+        self.post(cx.now, number);
         Ok(())
     }
 
-    fn post(&mut self, now: Instant, id: u64) {
-        if let Some((to, sealed)) = self.trust.letter(id) {
+    fn post(&mut self, now: Instant, number: LetterNumber) {
+        if let Some((to, sealed)) = self.trust.letter(number) {
             let call = Call::Post(*to, sealed.clone());
-            self.call(now, call, Purpose::Letter(id));
+            self.call(now, call, Purpose::Letter(number));
         }
     }
 
     // Input.
 
     /// Takes a letter out of our mailbox.
-    pub(super) fn handle_letter(&mut self, cx: &mut Context<'_>, id: u64, sealed: &[u8]) {
+    pub(super) fn handle_letter(&mut self, cx: &mut Context<'_>, number: InboxNumber, sealed: &[u8]) {
         match cx.identity.open_sealed(sealed) {
-            Some(message) => self.handle_trust(cx, &message, Some(id)),
-            None => self.letter_taken(cx.now, id), // sealed to another key, and unreadable for ever
+            Some(message) => self.handle_trust(cx, &message, Some(number)),
+            None => self.letter_taken(cx.now, number), // sealed to another key, and unreadable for ever
         }
     }
 
     /// Takes a trust message, from a letter or from the peer itself.
-    pub(super) fn handle_trust(&mut self, cx: &mut Context<'_>, message: &[u8], letter: Option<u64>) {
+    pub(super) fn handle_trust(&mut self, cx: &mut Context<'_>, message: &[u8], letter: Option<InboxNumber>) {
         let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message));
         if let Outcome::Discarded(_) = outcome {
-            letter.into_iter().for_each(|id| self.letter_taken(cx.now, id));
+            letter.into_iter().for_each(|number| self.letter_taken(cx.now, number));
             return;
         }
         self.pins_changed(cx.now);
@@ -402,7 +402,7 @@ impl Directory {
     }
 
     /// Takes the rendezvous' answer to a call.
-    pub(super) fn handle_answer(&mut self, cx: &mut Context<'_>, ticket: u32, answer: Answer) {
+    pub(super) fn handle_answer(&mut self, cx: &mut Context<'_>, ticket: Ticket, answer: Answer) {
         let Some((_, purpose)) = self.calls.remove(&ticket) else { return };
         match (purpose, answer) {
             (Purpose::Application, answer) => self.effects.push_back(Effect::Answer(ticket, Some(answer))),
@@ -436,8 +436,8 @@ impl Directory {
         self.retry_pause = RETRY_MIN;
         self.set_state(DirectoryState::Ready(addr));
         self.grant(cx.now);
-        let letters: Vec<u64> = self.trust.letters().collect();
-        letters.into_iter().for_each(|id| self.post(cx.now, id));
+        let letters: Vec<LetterNumber> = self.trust.letters().collect();
+        letters.into_iter().for_each(|number| self.post(cx.now, number));
         self.effects.push_back(Effect::AskForRelays);
     }
 
@@ -470,7 +470,7 @@ impl Directory {
     }
 
     /// The link to the rendezvous had no room for a call: nothing was sent.
-    pub(super) fn on_call_refused(&mut self, ticket: u32) {
+    pub(super) fn on_call_refused(&mut self, ticket: Ticket) {
         if let Some((_, Purpose::Relay(to))) = self.calls.remove(&ticket) {
             self.effects.push_back(Effect::NoBeacon(to));
         }
@@ -480,7 +480,7 @@ impl Directory {
         if self.retry_at.take_if(|at| *at <= cx.now).is_some() {
             self.effects.push_back(Effect::Reach);
         }
-        let late: Vec<u32> = self.calls.iter().filter(|(_, (at, _))| *at <= cx.now).map(|(id, _)| *id).collect();
+        let late: Vec<Ticket> = self.calls.iter().filter(|(_, (at, _))| *at <= cx.now).map(|(id, _)| *id).collect();
         for ticket in late {
             match self.calls.remove(&ticket) {
                 Some((_, Purpose::Application)) => self.effects.push_back(Effect::Answer(ticket, None)),
@@ -529,4 +529,3 @@ impl Directory {
         self.call(now, Call::Grant(keys), Purpose::Notice);
     }
 }
-

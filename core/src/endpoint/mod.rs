@@ -20,7 +20,7 @@ pub use output::{Event, PeerInfo, ResetReason, Timer, Transmit};
 use crate::addr::Addr;
 use crate::aead::{self, AeadProvider};
 use crate::agreement::{self, KeyAgreement};
-use crate::control::{Answer, Control};
+use crate::control::{Answer, Control, Ticket};
 use crate::identity::{Identity, IdentityKey, Profile, StaticKey};
 use crate::noise::StaticShared;
 use crate::path::PathAddr;
@@ -325,8 +325,8 @@ impl Endpoint {
     }
 
     /// Answers a stranger's call (rendezvous). False when the stranger is gone or does not read.
-    pub fn answer(&mut self, peer: PeerId, id: u32, answer: Answer) -> bool {
-        self.send_control(peer, &Control::Answer(id, answer))
+    pub fn answer(&mut self, peer: PeerId, ticket: Ticket, answer: Answer) -> bool {
+        self.send_control(peer, &Control::Answer(ticket, answer))
     }
 
     pub(crate) fn send_control(&mut self, id: PeerId, message: &Control) -> bool {

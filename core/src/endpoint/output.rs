@@ -1,7 +1,8 @@
 //! Owns what an endpoint says: events, batches, timers, and what is known of a peer.
 
-use super::{DirectoryState, PeerId, TrustChange};
-use crate::control::{Answer, Call};
+use super::PeerId;
+use super::directory::{DirectoryState, TrustChange};
+use crate::control::{Answer, Call, Ticket};
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::link::LinkStats;
 use crate::path::{Path, PathAddr};
@@ -40,9 +41,9 @@ pub enum Event {
     /// Trust changed; put [`Endpoint::trust`](super::Endpoint::trust) on disk.
     Trust(TrustChange),
     /// A stranger asks something (rendezvous only).
-    Call(PeerId, u32, Call),
+    Call(PeerId, Ticket, Call),
     /// The answer to a call of ours; `None` when there was none in time.
-    Answer(u32, Option<Answer>),
+    Answer(Ticket, Option<Answer>),
     /// The rendezvous connection changed.
     Directory(DirectoryState),
 }

@@ -4,7 +4,7 @@
 use super::directory::{Context, Directory, DirectoryState, Effect};
 use super::{Discard, Endpoint, Event, PeerId, ResetReason};
 use crate::addr::Addr;
-use crate::control::{Control, Push, Query};
+use crate::control::{Control, InboxNumber, Push, Query, Ticket};
 use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{PathAddr, is_acceptable_candidate};
 use crate::peer::Role;
@@ -84,11 +84,11 @@ impl Endpoint {
         self.with_directory(now, Directory::register_again);
     }
 
-    /// Asks for a node's record; the answer arrives as [`Event::Answer`] with the returned number.
+    /// Asks for a node's record; the answer arrives as [`Event::Answer`] with the returned ticket.
     ///
     /// # Errors
     /// `None` when the rendezvous is not connected or [`CALLS_MAX`](super::CALLS_MAX) calls wait.
-    pub fn lookup(&mut self, now: Instant, query: Query) -> Option<u32> {
+    pub fn lookup(&mut self, now: Instant, query: Query) -> Option<Ticket> {
         let ticket = self.with_directory(now, |directory, cx| directory.lookup(cx.now, query));
         ticket.filter(|ticket| self.directory.is_waiting(*ticket))
     }
@@ -97,7 +97,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// As [`Endpoint::lookup`].
-    pub fn search(&mut self, now: Instant, tag: String) -> Option<u32> {
+    pub fn search(&mut self, now: Instant, tag: String) -> Option<Ticket> {
         let ticket = self.with_directory(now, |directory, cx| directory.search(cx.now, tag));
         ticket.filter(|ticket| self.directory.is_waiting(*ticket))
     }
@@ -142,8 +142,8 @@ impl Endpoint {
     }
 
     /// The change that a letter brought is on disk; the rendezvous may forget the letter.
-    pub fn letter_taken(&mut self, now: Instant, id: u64) {
-        self.with_directory(now, |directory, cx| directory.letter_taken(cx.now, id));
+    pub fn letter_taken(&mut self, now: Instant, number: InboxNumber) {
+        self.with_directory(now, |directory, cx| directory.letter_taken(cx.now, number));
     }
 
     // Input.
@@ -151,12 +151,12 @@ impl Endpoint {
     pub(super) fn handle_control(&mut self, now: Instant, from: PeerId, message: Control) {
         let Some(role) = self.peers.get(&from).map(|e| e.peer.role) else { return };
         match (role, message) {
-            (Role::Client, Control::Call(id, call)) => self.events.push_back(Event::Call(from, id, call)),
-            (Role::Rendezvous, Control::Answer(id, answer)) => {
-                self.with_directory(now, |directory, cx| directory.handle_answer(cx, id, answer));
+            (Role::Client, Control::Call(ticket, call)) => self.events.push_back(Event::Call(from, ticket, call)),
+            (Role::Rendezvous, Control::Answer(ticket, answer)) => {
+                self.with_directory(now, |directory, cx| directory.handle_answer(cx, ticket, answer));
             }
-            (Role::Rendezvous, Control::Push(Push::Letter(id, sealed))) => {
-                self.with_directory(now, |directory, cx| directory.handle_letter(cx, id, &sealed));
+            (Role::Rendezvous, Control::Push(Push::Letter(number, sealed))) => {
+                self.with_directory(now, |directory, cx| directory.handle_letter(cx, number, &sealed));
             }
             (Role::Rendezvous, Control::Push(Push::RelayOpened(channel, key))) => {
                 if let Some(id) = self.peer_by_identity(&key) {

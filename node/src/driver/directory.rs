@@ -7,7 +7,7 @@ use super::{Driver, Reply, emit_profile};
 use crate::failure::{Code, Failure};
 use crate::resolve;
 use crate::store::{Job, Meta, wall_s};
-use pilot_core::control::{Answer as DirectoryAnswer, Query, Refusal};
+use pilot_core::control::{Answer as DirectoryAnswer, Query, Refusal, Ticket};
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::{IdentityKey, NodeRecord, valid_hostname};
 use pilot_core::trust::{Outcome, Terms, TrustError};
@@ -85,7 +85,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn lookup_answered(&mut self, ticket: u32, answer: Option<DirectoryAnswer>) {
+    pub(super) fn lookup_answered(&mut self, ticket: Ticket, answer: Option<DirectoryAnswer>) {
         let Some(Lookup { target, purpose }) = self.lookups.remove(&ticket) else { return };
         match answer {
             Some(DirectoryAnswer::Found(bytes)) => match NodeRecord::parse(&bytes) {

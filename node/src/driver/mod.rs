@@ -28,6 +28,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use ops::Then;
 use pilot_core::codec::{Put as _, Reader};
+use pilot_core::control::Ticket;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
 use pilot_core::identity::{NodeRecord, Profile, valid_hostname};
 use pilot_core::trust::{Outcome, TrustBook};
@@ -89,7 +90,7 @@ pub(crate) struct Driver {
     owners: BTreeMap<StreamId, Owner>,
     connecting: BTreeMap<StreamId, Connecting>,
     listeners: LiteMap<u16, ListenerOwner>,
-    lookups: LiteMap<u32, directory::Lookup>,
+    lookups: LiteMap<Ticket, directory::Lookup>,
     /// The newest [`directory::MET_MAX`] records that were found.
     met: VecDeque<NodeRecord>,
     /// Handed-out descriptors by token.

@@ -28,6 +28,7 @@ use crate::ipc::server::ClientId;
 use crate::services::Receipt;
 use crate::services::events::Published;
 use crate::store::{Done, Job, Kind, Outgoing};
+use pilot_core::control::InboxNumber;
 use pilot_stack::{EARLY_LEN_MAX, StreamId};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -40,7 +41,7 @@ const PAGE_MAX: u64 = 10_000;
 pub(crate) enum Then {
     Nothing,
     Answer(Reply, Value),
-    LetterTaken(u64),
+    LetterTaken(InboxNumber),
     /// The answer under this ticket of the stream.
     Delivered {
         stream: StreamId,
