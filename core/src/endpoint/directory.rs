@@ -529,3 +529,6 @@ impl Directory {
         self.call(now, Call::Grant(keys), Purpose::Notice);
     }
 }
+
+#[cfg(test)]
+mod tests;
