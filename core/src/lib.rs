@@ -44,6 +44,7 @@ pub mod time;
 pub mod trace;
 pub mod trust;
 pub mod tunnel;
+mod underlay;
 pub mod wire;
 
 pub use addr::{Addr, AddrPort};

@@ -7,6 +7,7 @@ use crate::failure::{Code, Failure};
 use crate::mail::message::{Kind, Outgoing};
 use litemap::LiteMap;
 use pilot_core::Instant;
+use pilot_core::control::{InboxNumber, Ticket as Question};
 use pilot_core::identity::{IdentityKey, NodeRecord, Profile};
 use pilot_core::trust::Terms;
 use pilot_stack::StreamId;
@@ -21,7 +22,7 @@ pub(crate) enum Call {
     /// The answer is given once the books behind it are synced.
     Saved { caller: Caller, data: Value },
     /// A letter of the rendezvous is acknowledged once the trust book behind it is synced.
-    Letter(u64),
+    Letter(InboxNumber),
     /// A service learns that its message is in the inbox.
     Delivery(Delivery),
     /// A service learns what came of its work on a file.
@@ -131,7 +132,7 @@ pub(crate) const MET_MAX: usize = 256;
 #[derive(Default)]
 pub(crate) struct Lookups {
     /// By the endpoint's number of the question.
-    pub(crate) asked: LiteMap<u32, Ticket>,
+    pub(crate) asked: LiteMap<Question, Ticket>,
     /// The newest [`MET_MAX`] records that were found. Private nodes are found by name only; a node that was found so may be
     /// called by its address afterwards.
     pub(crate) met: VecDeque<NodeRecord>,

@@ -3,16 +3,17 @@
 //! A datagram's way in (wire.md, Rules): type and size → receiver index or mac1 → load → static key → pin → session →
 //! tag → window → frames. Whatever fails a step is counted as a [`Discard`] and changes nothing else.
 //!
-//! The rendezvous client and trust live in `directory`; they are part of this machine because both speak through its
-//! peers and decide which peers exist.
+//! Registration and trust are a machine of their own, [`directory`]; `relations` carries out what that machine asks for,
+//! because it speaks through the peers of the endpoint and decides which peers exist.
 
 mod directory;
 mod outbox;
 mod output;
+mod relations;
 
 pub use crate::discard::{Discard, Discards};
 pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
-pub use directory::{DirectoryState, TrustChange};
+pub use directory::{CALLS_MAX, DirectoryState, TrustChange};
 pub use outbox::Outbox;
 use output::Events;
 pub use output::{Event, PeerInfo, Timer, Transmit};
@@ -20,7 +21,7 @@ pub use output::{Event, PeerInfo, Timer, Transmit};
 use crate::addr::Addr;
 use crate::aead::{self, AeadProvider};
 use crate::agreement::{self, KeyAgreement};
-use crate::control::{Answer, Control};
+use crate::control::{Answer, Control, Ticket};
 use crate::identity::{Identity, IdentityKey, Profile, StaticKey};
 use crate::noise::StaticShared;
 use crate::path::{PathAddr, PathNews};
@@ -205,7 +206,9 @@ impl Endpoint {
 
     /// The peer with this identity.
     pub fn peer_by_identity(&self, key: &IdentityKey) -> Option<PeerId> {
-        self.peers.iter().find(|(_, e)| e.peer.identity == Some(*key)).map(|(id, _)| *id)
+        let has_identity = |id: &PeerId| self.peers.get(id).is_some_and(|e| e.peer.identity == Some(*key));
+        let pinned = self.trust().pin(key).and_then(|pin| self.by_static.get(&pin.static_key)).copied();
+        pinned.filter(has_identity).or_else(|| self.peers.keys().copied().find(has_identity))
     }
 
     /// The identity of a peer.
@@ -322,8 +325,8 @@ impl Endpoint {
     }
 
     /// Answers a stranger's call (rendezvous). False when the stranger is gone or does not read.
-    pub fn answer(&mut self, peer: PeerId, id: u32, answer: Answer) -> bool {
-        self.send_control(peer, &Control::Answer(id, answer))
+    pub fn answer(&mut self, peer: PeerId, ticket: Ticket, answer: Answer) -> bool {
+        self.send_control(peer, &Control::Answer(ticket, answer))
     }
 
     pub(crate) fn send_control(&mut self, id: PeerId, message: &Control) -> bool {
@@ -437,7 +440,7 @@ impl Endpoint {
     fn apply(&mut self, now: Instant, id: PeerId, effects: Effects) {
         if effects.restarted {
             self.events.push_back(Event::Reset(id, ResetReason::Restarted));
-            self.on_restarted(now, id);
+            self.on_session(now, id, true);
         }
         if effects.established {
             self.on_up(id);
@@ -466,7 +469,7 @@ impl Endpoint {
         self.events.push_back(Event::PathChanged(id));
         let Some(entry) = self.peers.get(&id) else { return };
         if let (Some(key), Some(PathAddr::Direct(addr))) = (entry.peer.identity, entry.peer.paths.selected()) {
-            self.directory.trust.note_endpoint(&key, addr);
+            self.directory.note_endpoint(&key, addr);
         }
     }
 
@@ -541,10 +544,8 @@ impl Endpoint {
         let restarted = entry.peer.install_current(now, session, from);
         if restarted {
             self.events.push_back(Event::Reset(id, ResetReason::Restarted));
-            self.on_restarted(now, id);
-        } else {
-            self.on_established(now, id);
         }
+        self.on_session(now, id, restarted);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Finished });
         if !was_up || restarted {
             self.on_up(id);
@@ -583,7 +584,7 @@ impl Endpoint {
             }
             self.touch(id);
         }
-        self.handle_directory_timeout(now);
+        self.with_directory(now, Directory::handle_timeout);
         self.reserve.handle_timeout(now, &mut self.rng);
     }
 
@@ -684,7 +685,7 @@ impl Endpoint {
         self.events.push_back(Event::Reset(id, reason));
         match role {
             Role::Client => self.remove_peer(id),
-            Role::Rendezvous => self.on_rendezvous_lost(now),
+            Role::Rendezvous => self.with_directory(now, Directory::on_lost),
             Role::Trusted => {}
         }
     }

@@ -1,7 +1,7 @@
 //! Owns what an endpoint says: events, batches, timers, and what is known of a peer.
 
 use super::directory::{DirectoryState, TrustChange};
-use crate::control::{Answer, Call};
+use crate::control::{Answer, Call, Ticket};
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::inner::{PeerId, ResetReason};
 use crate::link::LinkStats;
@@ -28,9 +28,9 @@ pub enum Event {
     /// Trust changed; put [`Endpoint::trust`](super::Endpoint::trust) on disk.
     Trust(TrustChange),
     /// A stranger asks something (rendezvous only).
-    Call(PeerId, u32, Call),
+    Call(PeerId, Ticket, Call),
     /// The answer to a call of ours; `None` when there was none in time.
-    Answer(u32, Option<Answer>),
+    Answer(Ticket, Option<Answer>),
     /// The rendezvous connection changed.
     Directory(DirectoryState),
 }

@@ -6,7 +6,7 @@ use crate::calls::{resolve, trust};
 use crate::context::Context;
 use crate::effect::{Caller, Effect};
 use crate::failure::{Code, Failure};
-use pilot_core::control::{Answer as DirectoryAnswer, Query, Refusal};
+use pilot_core::control::{Answer as DirectoryAnswer, Query, Refusal, Ticket as Question};
 use pilot_core::identity::NodeRecord;
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ pub(crate) fn search(cx: &mut Context, tag: &str, caller: Caller) {
     }
 }
 
-fn wait(cx: &mut Context, asked: Option<u32>, target: &str, purpose: Purpose) {
+fn wait(cx: &mut Context, asked: Option<Question>, target: &str, purpose: Purpose) {
     match asked {
         Some(number) => {
             let ticket = cx.calls.open(Call::Lookup(Lookup { target: target.into(), purpose }));
@@ -53,7 +53,7 @@ pub(crate) fn find(cx: &mut Context, target: &str, caller: Caller) {
 }
 
 /// The rendezvous has answered, or cannot be reached (`None`).
-pub(crate) fn answered(cx: &mut Context, number: u32, answer: Option<DirectoryAnswer>) {
+pub(crate) fn answered(cx: &mut Context, number: Question, answer: Option<DirectoryAnswer>) {
     let Some(ticket) = cx.calls.lookups.asked.remove(&number) else { return };
     let Some(Call::Lookup(Lookup { target, purpose })) = cx.calls.take(ticket) else { return };
     match answer {

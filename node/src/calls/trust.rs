@@ -8,6 +8,7 @@ use crate::disk::job::{Job, Meta};
 use crate::effect::Caller;
 use crate::failure::{Code, Failure};
 use pilot_core::Instant;
+use pilot_core::control::InboxNumber;
 use pilot_core::endpoint::TrustChange;
 use pilot_core::identity::{IdentityKey, NodeRecord};
 use pilot_core::time::Duration;
@@ -71,7 +72,7 @@ pub(crate) fn changed(cx: &mut Context, change: &TrustChange) {
 }
 
 /// A letter of the rendezvous is behind a synced trust book.
-pub(crate) fn letter_saved(cx: &mut Context, letter: u64) {
+pub(crate) fn letter_saved(cx: &mut Context, letter: InboxNumber) {
     cx.stack.endpoint_mut().letter_taken(cx.now, letter);
 }
 
