@@ -133,7 +133,7 @@ pub(crate) fn copy_text(text: &str, out: &mut [c_char]) {
 
 /// Runs `f`; a failure or panic becomes a code, and its text goes to `error`.
 pub(crate) fn guarded<T: From<c_int>>(error: *mut pilot_error, f: impl FnOnce() -> Result<T, Fault>) -> T {
-    let result = match crate::table::forked() {
+    let result = match crate::fork::forked() {
         true => {
             Err(Fault::new(PILOT_E_FORKED, "a forked process cannot use libpilot; only its descriptors go on working"))
         }

@@ -4,7 +4,7 @@ use crate::error::{Fault, PILOT_E_FULL, copy_text, guarded, pilot_error, room, t
 use crate::listener::Answers;
 use crate::node::NodeObject;
 use crate::peer::pilot_peer;
-use crate::table::{Used, get, insert, pilot_handle};
+use crate::table::{Kind, Used, get, insert, pilot_handle};
 use pilot_node::{AddrPort, NodeEvent};
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
@@ -58,8 +58,10 @@ pub(crate) struct Events {
     waiting: Mutex<VecDeque<NodeEvent>>,
 }
 
-impl Events {
-    pub(crate) fn close(&self) {
+impl Kind for Events {
+    const NAME: &'static str = "a source of events";
+
+    fn close(&self) {
         self.answers.close();
     }
 }

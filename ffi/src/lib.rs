@@ -13,6 +13,7 @@
 mod datagram;
 mod error;
 mod event;
+mod fork;
 mod listener;
 mod node;
 pub mod official;

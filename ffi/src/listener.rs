@@ -5,7 +5,7 @@ use crate::error::{
 };
 use crate::node::NodeObject;
 use crate::peer::{fill, out, pilot_peer};
-use crate::table::{Used, get, insert, pilot_handle};
+use crate::table::{Kind, Used, get, insert, pilot_handle};
 use pilot_node::{Client, Failure, Reply};
 use rustix::event::PollFlags;
 use serde_json::{Value, json};
@@ -114,9 +114,13 @@ impl Listener {
             Ok(Some((fd, data)))
         })
     }
+}
 
-    /// Frees the port, and ends the waiting of others.
-    pub(crate) fn close(&self) {
+impl Kind for Listener {
+    const NAME: &'static str = "a listener";
+
+    /// Frees the port and ends the waiting of other threads.
+    fn close(&self) {
         self.answers.closed.store(true, Ordering::SeqCst);
         // A node that has ended has no ports.
         let _ = self.answers.client().call(&json!({"op": "unlisten", "port": self.port}), &[], Some(FREE_TIMEOUT));
@@ -141,8 +145,10 @@ pub(crate) struct Dial {
     answers: Answers,
 }
 
-impl Dial {
-    pub(crate) fn close(&self) {
+impl Kind for Dial {
+    const NAME: &'static str = "a connect";
+
+    fn close(&self) {
         self.answers.close();
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Fault, PILOT_E_FULL, bytes, guarded, needed, pilot_error, text, timeout};
 use crate::peer::{out, pilot_peer};
-use crate::table::{Used, get, insert, pilot_handle};
+use crate::table::{Kind, Used, get, insert, pilot_handle};
 use pilot_node::{AddrPort, Client, Code, Config, Failure, Node, RendezvousConfig, ports, socket_path};
 use serde_json::{Value, json};
 use std::ffi::{c_char, c_int};
@@ -88,17 +88,21 @@ impl NodeObject {
         }
     }
 
-    pub(crate) fn close(&self) {
+    fn call(&self, op: &Value, data: &[u8], limit: Duration) -> Result<(Value, Vec<u8>), Fault> {
+        let reply = self.client()?.call(op, data, Some(limit))?;
+        Ok((reply.data, reply.blob))
+    }
+}
+
+impl Kind for NodeObject {
+    const NAME: &'static str = "a node";
+
+    fn close(&self) {
         let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(node) = node {
             node.stopper()();
             node.wait();
         }
-    }
-
-    fn call(&self, op: &Value, data: &[u8], limit: Duration) -> Result<(Value, Vec<u8>), Fault> {
-        let reply = self.client()?.call(op, data, Some(limit))?;
-        Ok((reply.data, reply.blob))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::{
 use crate::listener::{Listener, Want, early};
 use crate::node::NodeObject;
 use crate::peer::{fill, out, pilot_peer};
-use crate::table::{Used, get, insert, pilot_handle};
+use crate::table::{Kind, Used, get, insert, pilot_handle};
 use pilot_node::{Code, Failure, Stream};
 use rustix::event::{PollFlags, epoll};
 use serde_json::json;
@@ -50,12 +50,6 @@ impl StreamObject {
 
     fn socket(fd: OwnedFd, node: Used<NodeObject>) -> Self {
         Self::new(Way::Socket { socket: fd.into(), readiness: OnceLock::new(), node })
-    }
-
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        // It may have ended already.
-        let _ = self.shutdown(Shutdown::Both);
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<(), Fault> {
@@ -142,6 +136,16 @@ impl StreamObject {
                 readiness.get().map(AsFd::as_fd).ok_or_else(|| Fault::invalid("no descriptor"))
             }
         }
+    }
+}
+
+impl Kind for StreamObject {
+    const NAME: &'static str = "a stream";
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // It may have ended already.
+        let _ = self.shutdown(Shutdown::Both);
     }
 }
 

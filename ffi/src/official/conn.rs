@@ -3,7 +3,7 @@
 
 use super::{ReadResult, Text, WriteResult, allocate, emit_error, get, guarded, input_bytes, string};
 use crate::node::NodeObject;
-use crate::table::{Used, remove};
+use crate::table::{Kind, Used, remove};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use std::ffi::{c_char, c_int, c_void};
@@ -35,13 +35,6 @@ impl Conn {
         let changed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (deadline, reading, closed) = (AtomicI64::new(0), Mutex::new(()), AtomicBool::new(false));
         Ok(Self { socket, node: NodeObject::attached(daemon), deadline, changed, reading, closed })
-    }
-
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        // It may have ended already; what was written is delivered.
-        let _ = self.socket.shutdown(Shutdown::Both);
-        self.tell();
     }
 
     fn tell(&self) {
@@ -96,6 +89,17 @@ impl Conn {
             // The daemon that could tell has gone, and the stream with it.
             Err(fault) => fault.message,
         }
+    }
+}
+
+impl Kind for Conn {
+    const NAME: &'static str = "a Conn";
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // It may have ended already; what was written is delivered.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        self.tell();
     }
 }
 

@@ -1,9 +1,10 @@
 //! Owns Drivers: what a program has of a daemon, and every question to it.
 #![allow(non_snake_case, reason = "official names")]
 
+use super::conn::Conn;
 use super::wire;
-use super::{Conn, HandleErr, Text, get, handle, input, input_bytes, string};
-use crate::table::{Used, insert, remove};
+use super::{HandleErr, Text, get, handle, input, input_bytes, string};
+use crate::table::{Kind, Used, insert, remove};
 use base64ct::{Base64, Encoding as _};
 use pilot_node::framing::{
     BROADCAST, DEREGISTER, HANDSHAKE, HEALTH, INFO, MANAGED, NETWORK, RECV_FROM, RESOLVE, ROTATE_KEY, SEND_TO,
@@ -36,14 +37,6 @@ impl Driver {
         // Any official command makes the daemon send datagrams here.
         datagrams.write_all(&frame(INFO, &[])).map_err(|e| e.to_string())?;
         Ok(Self { path, datagrams, reading: Mutex::new(()), owned: Mutex::new(Vec::new()) })
-    }
-
-    pub(crate) fn close(&self) {
-        let _ = self.datagrams.shutdown(std::net::Shutdown::Both);
-        let owned = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
-        for handle in owned {
-            remove(handle as i64);
-        }
     }
 
     /// A handle that ends with this Driver.
@@ -90,6 +83,18 @@ impl Driver {
         let stream = client.open(&to.addr.to_string(), to.port, limit).map_err(failed)?;
         let conn = Conn::new(stream.socket, self.path.clone()).map_err(|e| format!("dial: {e}"))?;
         insert(conn).map(|handle| self.own(handle)).map_err(|fault| fault.message)
+    }
+}
+
+impl Kind for Driver {
+    const NAME: &'static str = "a Driver";
+
+    fn close(&self) {
+        let _ = self.datagrams.shutdown(std::net::Shutdown::Both);
+        let owned = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
+        for handle in owned {
+            remove(handle as i64);
+        }
     }
 }
 

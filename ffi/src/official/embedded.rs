@@ -49,7 +49,7 @@ fn start(given: &Value) -> Result<Value, Text> {
         return Err("embedded daemon already started".into());
     }
     let node = Node::start(config).map_err(|e| format!("daemon start: {e}"))?;
-    crate::table::own();
+    crate::fork::own();
     let info = registered(&node)?;
     *slot = Some(node);
     let key = info["public_key"].as_str().unwrap_or_default();

@@ -20,10 +20,6 @@ pub use driver::*;
 pub use embedded::*;
 pub use listener::*;
 
-pub(crate) use conn::Conn;
-pub(crate) use driver::Driver;
-pub(crate) use listener::OfficialListener;
-
 use crate::table::{Kind, Stale, Used, find};
 use serde_json::{Value, json};
 use std::ffi::{CStr, c_char, c_int};
@@ -86,7 +82,7 @@ fn emit_error(text: &str) -> *mut c_char {
 
 /// Runs `f`; a panic and the use after a fork become errors like others.
 fn guarded<T>(f: impl FnOnce() -> Result<T, Text>) -> Result<T, Text> {
-    if crate::table::forked() {
+    if crate::fork::forked() {
         return Err("a forked process cannot use libpilot".into());
     }
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Err("libpilot panicked; please report this".into()))
