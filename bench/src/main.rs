@@ -3,6 +3,7 @@
 
 mod compare;
 mod contest;
+mod figures;
 mod link;
 mod packets;
 mod plot;

@@ -1,7 +1,8 @@
 //! `pilot-bench report`: both measurements, written down as `bench/RESULTS.md` with two pictures.
 
-use crate::compare::{Compare, Figures, machine};
+use crate::compare::Compare;
 use crate::contest::Outcome;
+use crate::figures::{Figures, machine};
 use crate::link::{Cell, Link, markdown};
 use crate::plot::Plot;
 use argh::FromArgs;

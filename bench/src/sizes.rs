@@ -1,7 +1,7 @@
 //! Owns the figures that need no second process: memory, and what a packet costs among many streams.
 
-use crate::compare::Figures;
 use crate::contest::{Folder, Outcome};
+use crate::figures::Figures;
 use argh::FromArgs;
 use pilot_bench::Pair;
 use pilot_core::Instant as Moment;
