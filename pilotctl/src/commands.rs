@@ -1,6 +1,7 @@
 //! Owns the commands that ask a running daemon.
 
 use crate::args::{self, Arguments, Verb};
+use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::deliver;
 use crate::output::Output;
 use crate::pipe;
@@ -12,8 +13,6 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// How long a plain question may take.
-pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest answer that `--message`, `send` and `recv` show. Unit: bytes.
 const ANSWER_MAX: u64 = 16 << 20;
 /// Bytes of a ping.
@@ -72,10 +71,6 @@ fn operation(verb: Verb) -> Value {
     }
 }
 
-pub(crate) fn daemon() -> Result<Client, Failure> {
-    Client::connect(&socket_path())
-}
-
 fn ask(op: &Value, output: &Output) -> Result<(), Failure> {
     let reply = daemon()?.call(op, &[], Some(CALL_TIMEOUT))?;
     output.ok(&reply.data);
@@ -90,22 +85,6 @@ fn ask(op: &Value, output: &Output) -> Result<(), Failure> {
         _ => {}
     }
     Ok(())
-}
-
-/// `30`, `30s`, `2m`, `500ms`.
-pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let scale = match unit {
-        "" | "s" => 1.0,
-        "ms" => 1e-3,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => f64::NAN,
-    };
-    let seconds = number.parse::<f64>().unwrap_or(f64::NAN) * scale;
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| Failure::new(Code::InvalidArgument, format!("{text:?} is not a time; 30, 30s, 2m, 500ms")))
 }
 
 // Settings.
@@ -397,16 +376,6 @@ fn context() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_read_in_all_their_forms() {
-        assert_eq!(duration("30").ok(), Some(Duration::from_secs(30)));
-        assert_eq!(duration("2m").ok(), Some(Duration::from_secs(120)));
-        assert_eq!(duration("500ms").ok(), Some(Duration::from_millis(500)));
-        for bad in ["", "x", "-1", "5x", "1e400"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn context_names_every_command_and_code() {

@@ -1,7 +1,7 @@
 //! Owns the commands for files, events and datagrams.
 
 use crate::args;
-use crate::commands::{CALL_TIMEOUT, daemon, duration};
+use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::output::Output;
 use pilot_node::{Code, Failure, Published, ports, send_file as send};
 use serde_json::{Value, json};

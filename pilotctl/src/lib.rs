@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod client;
 mod commands;
 mod daemon;
 mod deliver;
