@@ -1,6 +1,6 @@
 //! `pilot-bench compare`: contestants side by side, in one run, on loopback and over a pair of virtual cards.
 //!
-//! Each round runs every contestant once, so that what else the machine does meets all of them; figures are medians of the
+//! Each round runs every contestant once, so that other load of the machine meets all of them; figures are medians of the
 //! rounds. CPU time is user and system time of both processes while the clock runs.
 
 use crate::contest::Outcome;
@@ -29,15 +29,15 @@ pub struct Compare {
     pub no_rivals: bool,
 }
 
-/// Where contestants meet.
+/// A network that contestants meet on.
 struct Field {
     name: &'static str,
-    /// Put before the driver's and the server's command.
+    /// Words before the command of the driver and of the server.
     prefixes: [Vec<String>; 2],
     bind: &'static str,
 }
 
-/// Name, program's own name, and arguments of who takes part in a task.
+/// Name of a contestant, its subcommand, and its arguments.
 type Contestant = (&'static str, &'static str, &'static [&'static str]);
 
 const BULK: [Contestant; 8] = [
@@ -64,7 +64,7 @@ const OPENS: u64 = 1000;
 const EXCHANGES: u64 = 25;
 
 impl Compare {
-    /// Measures and prints.
+    /// Measures and prints the figures.
     ///
     /// # Errors
     /// When a contestant fails.
@@ -116,7 +116,7 @@ impl Compare {
         Ok(figures)
     }
 
-    /// The program of the rivals, built if need be.
+    /// Builds the program of the rivals and returns its path; `None` when it is not built.
     fn rivals(&self, figures: &mut Figures) -> Option<PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rivals");
         let built = !self.no_rivals && {
@@ -132,7 +132,7 @@ impl Compare {
     }
 }
 
-/// One contest of one contestant: its server, its driver, and the figures of what they did.
+/// Runs the server and the driver of one contestant for one task, and adds its figures.
 fn meet(
     field: &Field,
     (program, subcommand): (&PathBuf, Option<&str>),
@@ -180,7 +180,7 @@ fn meet(
     Ok(())
 }
 
-/// A process of a contest; it ends when its standard input does.
+/// A process of a contest, which ends when its standard input does.
 struct Side {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -193,7 +193,7 @@ impl Side {
         Ok(Self { child, output })
     }
 
-    /// The rest of the next line, which must begin with `word`.
+    /// Returns the rest of the next line, which must begin with `word`.
     fn expect(&mut self, word: &str) -> Outcome<String> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
@@ -205,7 +205,8 @@ impl Side {
         Ok(writeln!(self.child.stdin.as_mut().ok_or("no input")?, "{line}")?)
     }
 
-    /// User and system time so far, of all threads, also those that ended. The kernel counts it in 1/100 s.
+    /// Returns the user and system time so far, of all threads, ended ones too. Unit: seconds, which the kernel counts in
+    /// steps of 1/100.
     fn cpu_s(&self) -> Outcome<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let fields = stat.rsplit_once(')').ok_or("a strange /proc/…/stat")?.1;
@@ -217,7 +218,7 @@ impl Side {
 impl Drop for Side {
     fn drop(&mut self) {
         self.child.stdin.take();
-        // A driver that failed has said so; a server that does not end is ended.
+        // The error of a driver was reported before; a server that does not end by itself is killed.
         for _ in 0..100 {
             if self.child.try_wait().is_ok_and(|status| status.is_some()) {
                 return;

@@ -1,16 +1,16 @@
-//! Owns what a run has measured: samples of each figure, their medians, and the quotients that the goals speak of.
+//! Owns the figures of a run: their samples, their medians, and the ratios that have goals.
 
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::process::Command;
 
-/// What the rounds gave: samples of each figure, its unit, and latency curves.
+/// Samples of each figure with its unit, and latency curves.
 #[derive(Default)]
 pub struct Figures {
     samples: BTreeMap<String, (Vec<f64>, &'static str)>,
     /// Quantiles and microseconds of the newest loopback ping of each contestant.
     pub curves: BTreeMap<String, Vec<(f64, f64)>>,
-    /// What could not be measured, and why.
+    /// Measurements that were not possible, with the reason.
     pub skipped: Vec<String>,
 }
 
@@ -29,7 +29,7 @@ impl Figures {
         values.get(values.len() / 2).copied()
     }
 
-    /// Quotients of medians that the goals speak of; those whose parts were measured.
+    /// Returns the ratios of medians that have goals, as far as both medians were measured.
     pub(crate) fn ratios(&self) -> Vec<(String, f64, &'static str)> {
         let mut ratios = Vec::new();
         let mut ratio = |name: String, over: String, under: String, goal: &'static str| {
@@ -89,7 +89,7 @@ impl Figures {
         json!({"machine": machine(), "figures": figures, "ratios": ratios, "skipped": self.skipped})
     }
 
-    /// A table for people.
+    /// Returns the figures as tables in Markdown.
     pub fn markdown(&self) -> String {
         let mut out = String::from("| figure | median | min | max | unit |\n|---|---|---|---|---|\n");
         for (name, (values, unit)) in &self.samples {
@@ -106,7 +106,7 @@ impl Figures {
     }
 }
 
-/// What the figures were measured on.
+/// Describes the machine and the build of the measurement.
 pub fn machine() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");

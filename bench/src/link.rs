@@ -1,4 +1,4 @@
-//! `pilot-bench link`: the table of link.md, simulated, beside other stacks on the same paths.
+//! `pilot-bench link`: the table of the link's goals, simulated, beside other stacks on the same paths.
 
 use crate::contest::Outcome;
 use argh::FromArgs;
@@ -33,7 +33,7 @@ pub struct Cell {
 }
 
 impl Link {
-    /// Simulates and prints.
+    /// Simulates and prints the table.
     ///
     /// # Errors
     /// When standard output is closed.
@@ -77,7 +77,7 @@ fn heading(trouble: Trouble) -> String {
     }
 }
 
-/// A table for people: a block for each path, a line for each variant.
+/// Formats the cells as a table: a block for each path, a line for each variant.
 pub fn markdown(cells: &[Cell]) -> String {
     let mut out = String::from("| path | who |");
     TROUBLES.iter().for_each(|trouble| out += &format!(" {} |", heading(*trouble)));

@@ -1,11 +1,11 @@
-//! `pilot-bench packets`: a number of packets through two stacks and nothing else, for tools that count instructions.
+//! `pilot-bench packets`: moves packets through two stacks and does nothing else, for tools that count instructions.
 
 use crate::contest::Outcome;
 use argh::FromArgs;
 use pilot_bench::Pair;
 use pilot_tests::lab::TRANSPARENT;
 
-/// Bytes of payload in each. Fits the smallest datagram.
+/// Payload of a packet, which fits the smallest datagram. Unit: bytes.
 const PAYLOAD: usize = 1100;
 /// Packets of one turn.
 const AT_ONCE: usize = 10;
@@ -20,10 +20,10 @@ pub struct Packets {
 }
 
 impl Packets {
-    /// Moves them.
+    /// Moves the packets.
     ///
     /// # Errors
-    /// When not all arrive.
+    /// When a packet does not arrive.
     pub fn run(&self) -> Outcome<()> {
         let (mut pair, mut buffer, mut sent, mut received) = (Pair::new(&TRANSPARENT), vec![0; 64 * 1024], 0, 0);
         while sent < self.count {

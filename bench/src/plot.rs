@@ -10,13 +10,13 @@ const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
 const COLOURS: [&str; 6] = ["#0b5fff", "#d9480f", "#2b8a3e", "#862e9c", "#495057", "#e0a800"];
 
-/// A picture to be.
+/// Content of a picture.
 pub struct Plot {
-    /// Above it.
+    /// Title above the picture.
     pub title: String,
-    /// Below it.
+    /// Label of the x axis.
     pub x_label: &'static str,
-    /// At its left.
+    /// Label of the y axis.
     pub y_label: &'static str,
     /// Names of equally spaced places along x.
     pub places: Vec<String>,
@@ -27,7 +27,7 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// The picture as an SVG document.
+    /// Returns the picture as an SVG document.
     pub fn svg(&self) -> String {
         let (inner_width, inner_height) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
         let x = |place: usize| LEFT + inner_width * place as f64 / (self.places.len().max(2) - 1) as f64;

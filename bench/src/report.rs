@@ -1,4 +1,4 @@
-//! `pilot-bench report`: both measurements, written down as `bench/RESULTS.md` with two pictures.
+//! `pilot-bench report`: runs both measurements and writes `bench/RESULTS.md` with two pictures.
 
 use crate::compare::Compare;
 use crate::contest::Outcome;
@@ -9,7 +9,7 @@ use argh::FromArgs;
 use pilot_tests::lab::table::{ROWS, TROUBLES, Variant};
 use std::path::Path;
 
-/// The row whose losses are drawn: 100 Mbit/s, 50 ms.
+/// Row of the table that the picture shows: 100 Mbit/s, 50 ms.
 const DRAWN_ROW: usize = 2;
 
 /// Run `link` and `compare` and write bench/RESULTS.md.
@@ -25,7 +25,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Measures and writes.
+    /// Measures and writes the files.
     ///
     /// # Errors
     /// When a contestant fails or a file cannot be written.

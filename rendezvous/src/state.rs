@@ -150,7 +150,7 @@ impl State {
         if self.nodes.len() >= NODES_MAX {
             return Err(Refusal::Full);
         }
-        // A node whose registry lost its books names the address it had, and gets that address back if it is free.
+        // After a loss of the books, nodes register with the addresses they had, and get them back if they are free.
         let wanted = Some(record.addr).filter(|a| !a.is_unassigned() && !self.addrs.contains_key(a));
         let mut random = || Addr::new(0, fresh_node());
         let free = |a: &Addr| !a.is_unassigned() && !self.addrs.contains_key(a);

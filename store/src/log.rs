@@ -7,7 +7,7 @@
 //! row       key 8 | length 4 | value               or length 0xffffffff, no value: the row is gone
 //! ```
 //! 1. A commit appends one batch and syncs it. When either fails, the commit fails and nothing is ever appended behind that
-//!    batch: the next commit begins a segment, whose head says where the last whole batch of the previous segment ends.
+//!    batch: the head of the segment that the next commit begins says where the last whole batch of this one ends.
 //! 2. Opening reads the newest segment's head, and the segments before it as far as `oldest`, in order. The newest segment may
 //!    end with a torn batch, which counts as not there; anywhere else, bytes that do not match their hash are damage and an
 //!    error.
@@ -423,7 +423,7 @@ impl<D: Disk> Log<D> {
         self.index.get(&key).map(|place| place.len.into())
     }
 
-    /// Iterates over a table's rows whose numbers are in `from..to`, by number.
+    /// Iterates over a table's rows with numbers in `from..to`, by number.
     pub fn rows(&self, table: u8, from: u64, to: u64) -> impl DoubleEndedIterator<Item = Key> {
         // A backward range is an empty one; `BTreeMap::range` would panic.
         let to = to.max(from);
