@@ -3,7 +3,7 @@
 use pilot_node::{Client, Code, Failure, socket_path};
 use std::time::Duration;
 
-/// How long a plain question may take.
+/// Longest time of a call to the daemon that has no limit of its own.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Connects to the daemon that `PILOT_SOCKET` or the usual place names.
@@ -11,7 +11,7 @@ pub(crate) fn daemon() -> Result<Client, Failure> {
     Client::connect(&socket_path())
 }
 
-/// `30`, `30s`, `2m`, `500ms`.
+/// Parses a time limit: `30`, `30s`, `2m`, `500ms`, `1h`. A bare number is in seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);

@@ -1,4 +1,4 @@
-//! Owns the commands that ask a running daemon.
+//! Owns the dispatch of commands, and the commands for settings, streams, messages and measurements.
 
 use crate::args::{self, Arguments, Verb};
 use crate::client::{CALL_TIMEOUT, daemon, duration};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Longest answer that `--message`, `send` and `recv` show. Unit: bytes.
 const ANSWER_MAX: u64 = 16 << 20;
-/// Bytes of a ping.
+/// Length of a ping. Unit: bytes.
 const PING_LEN: usize = 64;
 
 pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
@@ -155,7 +155,7 @@ fn exchange(node: &str, port: u16, text: &str, timeout: &str, output: &Output) -
     exchange_bytes(node, port, text.as_bytes(), duration(timeout)?, output)
 }
 
-/// Sends bytes, ends our side, and shows what comes back.
+/// Opens a stream, sends bytes, ends its own direction, and shows the answer.
 fn exchange_bytes(node: &str, port: u16, bytes: &[u8], timeout: Duration, output: &Output) -> Result<(), Failure> {
     let mut client = daemon()?;
     let (first, rest) = bytes.split_at(bytes.len().min(EARLY_LEN_MAX));
@@ -217,7 +217,7 @@ fn listen(args: &args::Listen, output: &Output) -> Result<(), Failure> {
 
 fn print_bytes(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
-    // A reader that went away is no failure.
+    // A closed standard output is no failure.
     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }
 
@@ -349,7 +349,7 @@ fn inbox(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// Everything an agent needs to use this program, from the same source as the help.
+/// Describes every command, flag and error code for agents, from the same source as the help.
 fn context() -> Value {
     let commands: serde_json::Map<String, Value> = Arguments::get_args_info()
         .commands

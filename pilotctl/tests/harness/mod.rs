@@ -1,4 +1,4 @@
-//! Real daemons with real sockets in temporary folders; everything is gone when the lab is dropped.
+//! Real daemons with real sockets in temporary folders; dropping the lab ends and removes all of them.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use serde_json::Value;
@@ -57,7 +57,7 @@ impl Lab {
         node
     }
 
-    /// Two nodes whose owners have approved each other.
+    /// Starts two nodes and lets their owners approve each other.
     pub fn friends(&mut self) -> (Node, Node) {
         let (a, b) = (self.node("primary-node"), self.node("worker-node"));
         befriend(&a, &b);
@@ -139,7 +139,7 @@ impl Node {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Its `data` in JSON.
+    /// Runs a command that must succeed with `--json`; returns its `data`.
     pub fn json(&self, args: &[&str]) -> Value {
         let text = self.ok(&[args, &["--json"]].concat());
         let value: Value = serde_json::from_str(&text).unwrap();
@@ -147,7 +147,7 @@ impl Node {
         value["data"].clone()
     }
 
-    /// Runs a command that must fail with this exit status and code; gives the error.
+    /// Runs a command that must fail with this exit status and code; returns the error.
     pub fn fails(&self, args: &[&str], status: i32, code: &str) -> Value {
         let output = self.run(&[args, &["--json"]].concat());
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -166,7 +166,7 @@ impl Node {
     pub fn kill(&self) {
         let pid = self.pid();
         assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-        // All its threads are gone when the folder's lock is free.
+        // All threads of the daemon are gone when the folder's lock is free.
         until("it is dead", || pilot_node::Home::open(&self.home).is_ok());
     }
 
