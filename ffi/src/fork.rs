@@ -1,4 +1,4 @@
-//! Owns the knowledge of the process that the library belongs to: after `fork` the threads of a node run in the parent only,
+//! Owns the mark of the process that the library belongs to: after `fork` the threads of a node run in the parent only,
 //! so every call in the child is an error.
 
 use std::sync::Once;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A node, stream, listener or connect under way. Handles are numbers, never reused; 0 is never one. Close each once with
-/// pilot_close.
+/// Handle of a node, stream, listener, watch or connect under way. Handles are positive numbers and never used again. Close
+/// each one once with pilot_close.
 pub type pilot_handle = i64;
 
 /// Objects that may be open at once.
@@ -41,7 +41,7 @@ impl<T: Kind> Object for T {
 /// An object in use; it lives until the last user is done, also when its handle is closed meanwhile.
 pub(crate) type Used<T> = Arc<T>;
 
-/// Why a handle means nothing.
+/// Reason why a handle has no object of the wanted kind.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stale {
     Unknown,
@@ -108,11 +108,11 @@ pub(crate) fn remove(handle: i64) -> bool {
     object.inspect(|object| object.close()).is_some()
 }
 
-/// Closes a handle of any kind. Threads inside a call with it come back with PILOT_E_CLOSED, PILOT_E_RESET or
-/// PILOT_E_NOT_RUNNING; a stream delivers what was written; a node of this process ends in order, and its streams with it,
+/// Closes a handle of any kind. Threads inside a call with the handle return PILOT_E_CLOSED, PILOT_E_RESET or
+/// PILOT_E_NOT_RUNNING; a stream delivers the written bytes; a node of this process ends in order, and its streams with it,
 /// once the last call with it is over; a connect is given up. Descriptors that were handed out stay the caller's.
-/// Any thread; does not wait for the network. Gives 0.
-/// PILOT_E_CLOSED: the handle was closed before, or never was one.
+/// Any thread; does not wait for the network. Returns 0.
+/// PILOT_E_CLOSED: the handle was closed before, or is unknown.
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_close(handle: pilot_handle) -> c_int {
     guarded(std::ptr::null_mut::<pilot_error>(), || match remove(handle) {
