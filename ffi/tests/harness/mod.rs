@@ -1,4 +1,4 @@
-//! What the tests of the library share: folders, tools, a rendezvous, nodes, C programs.
+//! Owns the shared parts of the library's tests: folders, tools, a rendezvous, nodes, C programs.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use pilot_node::{Config, Node, RendezvousConfig};
@@ -12,17 +12,17 @@ use std::time::{Duration, Instant};
 
 static FOLDERS: AtomicU32 = AtomicU32::new(0);
 
-/// The package's folder.
+/// Returns the package's folder.
 pub fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where cargo puts the `libpilot.so` that belongs to this very test: beside its program.
+/// Returns the folder with the `libpilot.so` of this build, which is the folder of the test's program.
 pub fn library_folder() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
-/// A program of the system. Where it is missing the test says so, and fails in CI.
+/// Finds a program of the system. Where it is missing, the test prints that and is skipped; in CI it fails.
 pub fn tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
@@ -33,7 +33,7 @@ pub fn tool(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A folder that is gone when the test is over.
+/// A temporary folder, removed when the value is dropped.
 pub struct Folder {
     pub path: PathBuf,
 }
@@ -75,7 +75,7 @@ impl Lab {
         Self { folder, endpoint: format!("{key}@{addr}"), stopper, server }
     }
 
-    /// A node as the daemon is one, whose socket is `NAME.sock` in the folder.
+    /// Starts a node with the services of the daemon and the socket `NAME.sock` in the folder.
     pub fn daemon(&self, name: &str) -> Node {
         let mut config = Config::daemon(self.folder.path.join(name));
         config.hostname = Some(name.into());
@@ -91,7 +91,7 @@ impl Lab {
         self.folder.path.join(format!("{name}.sock"))
     }
 
-    /// Two daemons whose owners have approved each other, for every port.
+    /// Starts two daemons and lets their owners approve each other, for every port.
     pub fn pair(&self) -> (Node, Node) {
         let (a, b) = (self.daemon("node-a"), self.daemon("node-b"));
         befriend(&a, &b, "node-b", "node-a");
@@ -125,7 +125,7 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Compiles a C program of `examples/` or `tests/c/` as strictly as C allows.
+/// Compiles a C program of `examples/` or `tests/c/` with every warning as an error.
 pub fn compile(source: &str, folder: &Path, flags: &[&str]) -> PathBuf {
     let libraries = library_folder();
     let source = here().join(source);
@@ -151,7 +151,7 @@ pub fn compile(source: &str, folder: &Path, flags: &[&str]) -> PathBuf {
     program
 }
 
-/// Runs a program that must succeed within five minutes, and gives what it printed.
+/// Runs a program that must succeed within five minutes; returns its output.
 pub fn run(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = run_any(command);
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
