@@ -14,19 +14,19 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 /// Contestants side by side: throughput, CPU time per byte, latency.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "compare")]
-pub struct Compare {
+pub(crate) struct Compare {
     /// JSON instead of a table
     #[argh(switch)]
     json: bool,
     /// rounds, of which the median counts (default 5)
     #[argh(option, default = "5")]
-    pub rounds: usize,
+    pub(crate) rounds: usize,
     /// megabytes of each bulk transfer (default 1000)
     #[argh(option, default = "1000")]
-    pub mb: u64,
+    pub(crate) mb: u64,
     /// without quinn and iroh, which take minutes to build the first time
     #[argh(switch)]
-    pub no_rivals: bool,
+    pub(crate) no_rivals: bool,
 }
 
 /// A network that contestants meet on.
@@ -68,7 +68,7 @@ impl Compare {
     ///
     /// # Errors
     /// When a contestant fails.
-    pub fn run(&self) -> Outcome<()> {
+    pub(crate) fn run(&self) -> Outcome<()> {
         let figures = self.measure()?;
         if self.json {
             println!("{}", figures.json());

@@ -6,12 +6,12 @@ use std::process::Command;
 
 /// Samples of each figure with its unit, and latency curves.
 #[derive(Default)]
-pub struct Figures {
+pub(crate) struct Figures {
     samples: BTreeMap<String, (Vec<f64>, &'static str)>,
     /// Quantiles and microseconds of the newest loopback ping of each contestant.
-    pub curves: BTreeMap<String, Vec<(f64, f64)>>,
+    pub(crate) curves: BTreeMap<String, Vec<(f64, f64)>>,
     /// Measurements that were not possible, with the reason.
-    pub skipped: Vec<String>,
+    pub(crate) skipped: Vec<String>,
 }
 
 impl Figures {
@@ -90,7 +90,7 @@ impl Figures {
     }
 
     /// Returns the figures as tables in Markdown.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let mut out = String::from("| figure | median | min | max | unit |\n|---|---|---|---|---|\n");
         for (name, (values, unit)) in &self.samples {
             let (min, max) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
@@ -107,7 +107,7 @@ impl Figures {
 }
 
 /// Describes the machine and the build of the measurement.
-pub fn machine() -> Value {
+pub(crate) fn machine() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, m)| m.trim()));

@@ -13,7 +13,7 @@ const AT_ONCE: usize = 10;
 /// Move packets through two stacks in memory, without a cipher.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "packets")]
-pub struct Packets {
+pub(crate) struct Packets {
     /// how many (default 10000)
     #[argh(option, default = "10_000")]
     count: usize,
@@ -24,7 +24,7 @@ impl Packets {
     ///
     /// # Errors
     /// When a packet does not arrive.
-    pub fn run(&self) -> Outcome<()> {
+    pub(crate) fn run(&self) -> Outcome<()> {
         let (mut pair, mut buffer, mut sent, mut received) = (Pair::new(&TRANSPARENT), vec![0; 64 * 1024], 0, 0);
         while sent < self.count {
             sent += (0..AT_ONCE).filter(|_| pair.send(&[7; PAYLOAD])).count();

@@ -15,7 +15,7 @@ const DRAWN_ROW: usize = 2;
 /// Run `link` and `compare` and write bench/RESULTS.md.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "report")]
-pub struct Report {
+pub(crate) struct Report {
     /// rounds of `compare` (default 5)
     #[argh(option, default = "5")]
     rounds: usize,
@@ -29,7 +29,7 @@ impl Report {
     ///
     /// # Errors
     /// When a contestant fails or a file cannot be written.
-    pub fn run(&self) -> Outcome<()> {
+    pub(crate) fn run(&self) -> Outcome<()> {
         let mut arguments = vec!["--rounds".to_owned(), self.rounds.to_string()];
         arguments.extend(self.no_rivals.then(|| "--no-rivals".to_owned()));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

@@ -28,7 +28,7 @@ const PAYLOAD: usize = 512;
 /// Measure memory, and what a packet costs among many streams (started by `compare`).
 #[derive(FromArgs)]
 #[argh(subcommand, name = "sizes")]
-pub struct Sizes {
+pub(crate) struct Sizes {
     /// rounds of what is timed
     #[argh(option, default = "5")]
     rounds: usize,
@@ -39,7 +39,7 @@ impl Sizes {
     ///
     /// # Errors
     /// When a tunnel does not come up.
-    pub fn run(&self) -> Outcome<()> {
+    pub(crate) fn run(&self) -> Outcome<()> {
         measure(self.rounds, &mut |name, value, unit| println!("{name}\t{value}\t{unit}"))
     }
 }

@@ -14,7 +14,7 @@ pub const LETTERS_PER_NODE_MAX: usize = 256;
 /// "Registry"`.
 pub const LETTERS_PER_SENDER_MAX: usize = 8;
 /// Most registered nodes. Source: `docs/trust.md, "Registry"`.
-pub const NODES_MAX: usize = 1 << 20;
+pub(crate) const NODES_MAX: usize = 1 << 20;
 
 /// One row to be written (`Some`) or removed (`None`).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Errors are only printed, so one type of error is enough.
-pub type Outcome<T> = Result<T, Box<dyn Error>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Length of one write. Unit: bytes.
 const CHUNK: usize = 256 * 1024;
@@ -29,7 +29,7 @@ const BALL: usize = 64;
 /// One side of a contest (started by `compare`).
 #[derive(FromArgs)]
 #[argh(subcommand, name = "contest")]
-pub struct Contest {
+pub(crate) struct Contest {
     /// pilot, tcp, tls, udp or limit (UDP with the cipher)
     #[argh(positional)]
     who: String,
@@ -58,7 +58,7 @@ impl Contest {
     ///
     /// # Errors
     /// Every error of the contestant; the parent shows it.
-    pub fn run(&self) -> Outcome<()> {
+    pub(crate) fn run(&self) -> Outcome<()> {
         match (self.who.as_str(), self.side.as_str()) {
             ("pilot", "serve") => pilot::serve(self.bind, self.datagram),
             ("pilot", _) => pilot::drive(&self.to, self.task()?, self.count, self.datagram),
