@@ -69,7 +69,7 @@ fn ciphers(c: &mut Criterion) {
     }
 }
 
-/// What each side computes while the other waits.
+/// Measures the work of each side of a key handshake that the other side waits for.
 fn exchange(c: &mut Criterion) {
     let portable: &dyn KeyAgreement = &agreement::PORTABLE;
     for (which, agreement) in [("portable", portable), ("node", pilot_node::fastest_agreement())] {
@@ -129,8 +129,8 @@ fn bookkeeping(c: &mut Criterion) {
     });
 }
 
-/// Time spent on the way out (write, TCP, link, seal) or in (open, link, TCP, read) while a stream is kept full. The rest,
-/// acknowledgements among it, is not counted.
+/// Measures the time of the way out (write, TCP, link, seal) or in (open, link, TCP, read) while a stream is kept full. The
+/// time of acknowledgements and other work is not counted.
 fn stream(out: bool, bytes: u64) -> Duration {
     const CHUNK: usize = 64 * 1024;
     let (mut pair, chunk, mut buffer) = (Pair::new(pilot_node::fastest_aead()), vec![7u8; CHUNK], vec![0u8; CHUNK]);

@@ -1,12 +1,12 @@
 //! `pilot-bench compare`: contestants side by side, in one run, on loopback and over a pair of virtual cards.
 //!
-//! Each round runs every contestant once, so that what else the machine does meets all of them; figures are medians of the
+//! Each round runs every contestant once, so that other load of the machine meets all of them; figures are medians of the
 //! rounds. CPU time is user and system time of both processes while the clock runs.
 
 use crate::contest::Outcome;
+use crate::figures::Figures;
 use argh::FromArgs;
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -14,30 +14,30 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 /// Contestants side by side: throughput, CPU time per byte, latency.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "compare")]
-pub struct Compare {
+pub(crate) struct Compare {
     /// JSON instead of a table
     #[argh(switch)]
     json: bool,
     /// rounds, of which the median counts (default 5)
     #[argh(option, default = "5")]
-    pub rounds: usize,
+    pub(crate) rounds: usize,
     /// megabytes of each bulk transfer (default 1000)
     #[argh(option, default = "1000")]
-    pub mb: u64,
+    pub(crate) mb: u64,
     /// without quinn and iroh, which take minutes to build the first time
     #[argh(switch)]
-    pub no_rivals: bool,
+    pub(crate) no_rivals: bool,
 }
 
-/// Where contestants meet.
+/// A network that contestants meet on.
 struct Field {
     name: &'static str,
-    /// Put before the driver's and the server's command.
+    /// Words before the command of the driver and of the server.
     prefixes: [Vec<String>; 2],
     bind: &'static str,
 }
 
-/// Name, program's own name, and arguments of who takes part in a task.
+/// Name of a contestant, its subcommand, and its arguments.
 type Contestant = (&'static str, &'static str, &'static [&'static str]);
 
 const BULK: [Contestant; 8] = [
@@ -63,130 +63,12 @@ const PINGS: u64 = 10_000;
 const OPENS: u64 = 1000;
 const EXCHANGES: u64 = 25;
 
-/// What the rounds gave: samples of each figure, its unit, and latency curves.
-#[derive(Default)]
-pub struct Figures {
-    samples: BTreeMap<String, (Vec<f64>, &'static str)>,
-    /// Quantiles and microseconds of the newest loopback ping of each contestant.
-    pub curves: BTreeMap<String, Vec<(f64, f64)>>,
-    /// What could not be measured, and why.
-    pub skipped: Vec<String>,
-}
-
-impl Figures {
-    fn add(&mut self, name: String, value: f64, unit: &'static str) {
-        self.samples.entry(name).or_insert_with(|| (Vec::new(), unit)).0.push(value);
-    }
-
-    pub(crate) fn add_one(&mut self, name: &str, value: f64, unit: &'static str) {
-        self.add(name.to_owned(), value, unit);
-    }
-
-    pub(crate) fn median(&self, name: &str) -> Option<f64> {
-        let mut values = self.samples.get(name)?.0.clone();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
-    }
-
-    /// Quotients of medians that the goals speak of; those whose parts were measured.
-    pub(crate) fn ratios(&self) -> Vec<(String, f64, &'static str)> {
-        let mut ratios = Vec::new();
-        let mut ratio = |name: String, over: String, under: String, goal: &'static str| {
-            if let (Some(over), Some(under)) = (self.median(&over), self.median(&under)) {
-                ratios.push((name, over / under, goal));
-            }
-        };
-        for field in ["loopback", "veth", "veth-plain"] {
-            let bulk = |who: &str| format!("{field}/bulk/{who}/throughput");
-            let cpu = |who: &str| format!("{field}/bulk/{who}/cpu");
-            for (who, than, goal) in [
-                ("pilot-1400", "limit-1400", "≥ 0.85"),
-                ("pilot-1400", "iroh", "≥ 2.5"),
-                ("pilot-1400", "quinn", "≥ 2.2"),
-                ("pilot-1400", "tls", "≥ 1.0"),
-                ("pilot", "tls", "≥ 1.3 on loopback"),
-            ] {
-                ratio(format!("{field}: throughput, {who} ÷ {than}"), bulk(who), bulk(than), goal);
-            }
-            ratio(format!("{field}: CPU, pilot-1400 ÷ limit-1400"), cpu("pilot-1400"), cpu("limit-1400"), "≤ 1.1");
-        }
-        for field in ["loopback", "one-core"] {
-            let ping = |who: &str| format!("{field}/ping/{who}/p50");
-            let goal = if field == "loopback" { "≤ 1.5" } else { "≤ 2" };
-            ratio(format!("{field}: ping, pilot ÷ udp"), ping("pilot"), ping("udp"), goal);
-            ratio(format!("{field}: ping, pilot ÷ quinn"), ping("pilot"), ping("quinn"), "");
-        }
-        let loopback = |name: &str| format!("loopback/{name}");
-        ratio("ping: p99 ÷ p50".into(), loopback("ping/pilot/p99"), loopback("ping/pilot/p50"), "≤ 3");
-        ratio("open ÷ ping".into(), loopback("open/pilot/p50"), loopback("ping/pilot/p50"), "≤ 1.6");
-        ratio(
-            "exchange, pilot ÷ quinn".into(),
-            loopback("exchange/pilot/p50"),
-            loopback("exchange/quinn/p50"),
-            "≤ 0.6",
-        );
-        ratio(
-            "per packet, 10,000 ÷ 10 streams".into(),
-            "stack/per-packet/10000-streams".into(),
-            "stack/per-packet/10-streams".into(),
-            "≤ 1.3",
-        );
-        ratios
-    }
-
-    fn json(&self) -> Value {
-        let mut figures = Map::new();
-        for (name, (values, unit)) in &self.samples {
-            let (min, max) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
-            figures.insert(name.clone(), json!({"median": self.median(name), "min": min, "max": max, "unit": unit}));
-        }
-        let ratios: Map<String, Value> = self
-            .ratios()
-            .into_iter()
-            .map(|(name, value, goal)| (name, json!({"value": value, "goal": goal})))
-            .collect();
-        json!({"machine": machine(), "figures": figures, "ratios": ratios, "skipped": self.skipped})
-    }
-
-    /// A table for people.
-    pub fn markdown(&self) -> String {
-        let mut out = String::from("| figure | median | min | max | unit |\n|---|---|---|---|---|\n");
-        for (name, (values, unit)) in &self.samples {
-            let (min, max) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
-            let median = self.median(name).unwrap_or_default();
-            out += &format!("| {name} | {median:.2} | {min:.2} | {max:.2} | {unit} |\n");
-        }
-        out += "\n| ratio of medians | value | goal |\n|---|---|---|\n";
-        for (name, value, goal) in self.ratios() {
-            out += &format!("| {name} | {value:.2} | {goal} |\n");
-        }
-        self.skipped.iter().for_each(|why| out += &format!("\nNot measured: {why}\n"));
-        out
-    }
-}
-
-/// What the figures were measured on.
-pub fn machine() -> Value {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo");
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, m)| m.trim()));
-    let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success());
-        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    json!({
-        "cpu": model, "cores": std::thread::available_parallelism().map_or(0, usize::from),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
-        "rustc": run("rustc", &["--version"]), "commit": run("git", &["rev-parse", "--short", "HEAD"]),
-    })
-}
-
 impl Compare {
-    /// Measures and prints.
+    /// Measures and prints the figures.
     ///
     /// # Errors
     /// When a contestant fails.
-    pub fn run(&self) -> Outcome<()> {
+    pub(crate) fn run(&self) -> Outcome<()> {
         let figures = self.measure()?;
         if self.json {
             println!("{}", figures.json());
@@ -234,7 +116,7 @@ impl Compare {
         Ok(figures)
     }
 
-    /// The program of the rivals, built if need be.
+    /// Builds the program of the rivals and returns its path; `None` when it is not built.
     fn rivals(&self, figures: &mut Figures) -> Option<PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rivals");
         let built = !self.no_rivals && {
@@ -250,7 +132,7 @@ impl Compare {
     }
 }
 
-/// One contest of one contestant: its server, its driver, and the figures of what they did.
+/// Runs the server and the driver of one contestant for one task, and adds its figures.
 fn meet(
     field: &Field,
     (program, subcommand): (&PathBuf, Option<&str>),
@@ -298,7 +180,7 @@ fn meet(
     Ok(())
 }
 
-/// A process of a contest; it ends when its standard input does.
+/// A process of a contest, which ends when its standard input does.
 struct Side {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -311,7 +193,7 @@ impl Side {
         Ok(Self { child, output })
     }
 
-    /// The rest of the next line, which must begin with `word`.
+    /// Returns the rest of the next line, which must begin with `word`.
     fn expect(&mut self, word: &str) -> Outcome<String> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
@@ -323,7 +205,8 @@ impl Side {
         Ok(writeln!(self.child.stdin.as_mut().ok_or("no input")?, "{line}")?)
     }
 
-    /// User and system time so far, of all threads, also those that ended. The kernel counts it in 1/100 s.
+    /// Returns the user and system time so far, of all threads, ended ones too. Unit: seconds, which the kernel counts in
+    /// steps of 1/100.
     fn cpu_s(&self) -> Outcome<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let fields = stat.rsplit_once(')').ok_or("a strange /proc/…/stat")?.1;
@@ -335,7 +218,7 @@ impl Side {
 impl Drop for Side {
     fn drop(&mut self) {
         self.child.stdin.take();
-        // A driver that failed has said so; a server that does not end is ended.
+        // The error of a driver was reported before; a server that does not end by itself is killed.
         for _ in 0..100 {
             if self.child.try_wait().is_ok_and(|status| status.is_some()) {
                 return;

@@ -11,11 +11,11 @@ use pilot_tests::lab::{befriended, underlay};
 /// Port of the receiving side.
 const PORT: u16 = 1000;
 
-/// Two stacks that trust each other, joined by nothing but memory, in virtual time.
+/// Two stacks that trust each other, joined in memory, in virtual time.
 pub struct Pair {
     /// The sender and the receiver.
     pub stacks: [Stack; 2],
-    /// Now.
+    /// The virtual time.
     pub now: Instant,
     /// Both ends of every stream.
     streams: Vec<[StreamId; 2]>,
@@ -24,7 +24,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// A pair with one open stream.
+    /// Makes a pair with one open stream.
     ///
     /// # Panics
     /// When the stream does not come up, which would be a bug.
@@ -32,7 +32,7 @@ impl Pair {
         Self::with_rings(aead, StackConfig::default().ring_len_max)
     }
 
-    /// The same, whose streams have rings of at most `ring_len_max` bytes.
+    /// Makes a pair with one open stream and rings of at most `ring_len_max` bytes.
     ///
     /// # Panics
     /// As [`Pair::new`].
@@ -47,7 +47,7 @@ impl Pair {
     /// Opens `count` more streams.
     ///
     /// # Panics
-    /// When one does not come up, which would be a bug.
+    /// When a stream does not come up, which would be a bug.
     pub fn open(&mut self, count: usize) {
         let peer = self.stacks[0].endpoint().peers().next().expect("pinned");
         for _ in 0..count {
@@ -63,7 +63,7 @@ impl Pair {
         }
     }
 
-    /// Writes `payload` once on each of the next `count` streams, in turn; how many had room.
+    /// Writes `payload` once on each of the next `count` streams, in turn; returns how many streams had room.
     pub fn send_on_each(&mut self, payload: &[u8], count: usize) -> usize {
         let mut sent = 0;
         for _ in 0..count {
@@ -84,7 +84,7 @@ impl Pair {
         while self.stacks[0].poll_event().is_some() {}
     }
 
-    /// Lets a little time pass and delivers everything both sides have to say.
+    /// Lets a little time pass and delivers every datagram of both sides.
     pub fn exchange(&mut self) {
         self.step();
         while self.stacks[0].poll_event().is_some() {}
@@ -100,7 +100,7 @@ impl Pair {
         }
     }
 
-    /// One batch of one side; give the buffer back through [`Pair::deliver`].
+    /// Returns one batch of one side, with the buffer that [`Pair::deliver`] takes back.
     pub fn poll_transmit(&mut self, side: usize) -> Option<(Transmit, Vec<u8>)> {
         let mut batch = std::mem::take(&mut self.batch);
         match self.stacks[side].poll_transmit(self.now, &mut batch) {
@@ -112,13 +112,13 @@ impl Pair {
         }
     }
 
-    /// Takes a batch in on one side.
+    /// Delivers a batch to one side.
     pub fn deliver(&mut self, side: usize, transmit: Transmit, batch: &mut Vec<u8>) {
         self.stacks[side].handle_batch(self.now, underlay(1 - side), batch, transmit.segment_len);
         self.batch = std::mem::take(batch);
     }
 
-    /// Writes a chunk on the sending side; false when the window is full.
+    /// Writes a chunk on the sending side; tells whether the window had room for all of it.
     pub fn send(&mut self, chunk: &[u8]) -> bool {
         self.stacks[0].send(self.streams[0][0], chunk).is_ok_and(|n| n == chunk.len())
     }

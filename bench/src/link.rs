@@ -1,4 +1,4 @@
-//! `pilot-bench link`: the table of link.md, simulated, beside other stacks on the same paths.
+//! `pilot-bench link`: the table of the link's goals, simulated, beside other stacks on the same paths.
 
 use crate::contest::Outcome;
 use argh::FromArgs;
@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 /// Goodput on simulated paths: ours, plain smoltcp, and quinn's QUIC.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "link")]
-pub struct Link {
+pub(crate) struct Link {
     /// rows as JSON instead of tables
     #[argh(switch)]
     json: bool,
@@ -25,19 +25,19 @@ pub struct Link {
 }
 
 /// One cell of one variant's table.
-pub struct Cell {
-    pub variant: Variant,
-    pub row: usize,
-    pub column: usize,
-    pub percent: f64,
+pub(crate) struct Cell {
+    pub(crate) variant: Variant,
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+    pub(crate) percent: f64,
 }
 
 impl Link {
-    /// Simulates and prints.
+    /// Simulates and prints the table.
     ///
     /// # Errors
     /// When standard output is closed.
-    pub fn run(&self) -> Outcome<()> {
+    pub(crate) fn run(&self) -> Outcome<()> {
         let cells = self.measure();
         if self.json {
             println!("{}", Value::from(cells.iter().map(Cell::json).collect::<Vec<_>>()));
@@ -77,8 +77,8 @@ fn heading(trouble: Trouble) -> String {
     }
 }
 
-/// A table for people: a block for each path, a line for each variant.
-pub fn markdown(cells: &[Cell]) -> String {
+/// Formats the cells as a table: a block for each path, a line for each variant.
+pub(crate) fn markdown(cells: &[Cell]) -> String {
     let mut out = String::from("| path | who |");
     TROUBLES.iter().for_each(|trouble| out += &format!(" {} |", heading(*trouble)));
     out += "\n|---|---|---|---|---|---|---|\n";

@@ -1,8 +1,9 @@
-//! `pilot-bench`: what the link reaches on simulated paths, and how fast the packet path is beside others.
+//! `pilot-bench`: goodput of the link on simulated paths, and speed of the packet path beside other transports.
 #![forbid(unsafe_code)]
 
 mod compare;
 mod contest;
+mod figures;
 mod link;
 mod packets;
 mod plot;

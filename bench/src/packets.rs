@@ -1,11 +1,11 @@
-//! `pilot-bench packets`: a number of packets through two stacks and nothing else, for tools that count instructions.
+//! `pilot-bench packets`: moves packets through two stacks and does nothing else, for tools that count instructions.
 
 use crate::contest::Outcome;
 use argh::FromArgs;
 use pilot_bench::Pair;
 use pilot_tests::lab::TRANSPARENT;
 
-/// Bytes of payload in each. Fits the smallest datagram.
+/// Payload of a packet, which fits the smallest datagram. Unit: bytes.
 const PAYLOAD: usize = 1100;
 /// Packets of one turn.
 const AT_ONCE: usize = 10;
@@ -13,18 +13,18 @@ const AT_ONCE: usize = 10;
 /// Move packets through two stacks in memory, without a cipher.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "packets")]
-pub struct Packets {
+pub(crate) struct Packets {
     /// how many (default 10000)
     #[argh(option, default = "10_000")]
     count: usize,
 }
 
 impl Packets {
-    /// Moves them.
+    /// Moves the packets.
     ///
     /// # Errors
-    /// When not all arrive.
-    pub fn run(&self) -> Outcome<()> {
+    /// When a packet does not arrive.
+    pub(crate) fn run(&self) -> Outcome<()> {
         let (mut pair, mut buffer, mut sent, mut received) = (Pair::new(&TRANSPARENT), vec![0; 64 * 1024], 0, 0);
         while sent < self.count {
             sent += (0..AT_ONCE).filter(|_| pair.send(&[7; PAYLOAD])).count();

@@ -10,25 +10,25 @@ const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
 const COLOURS: [&str; 6] = ["#0b5fff", "#d9480f", "#2b8a3e", "#862e9c", "#495057", "#e0a800"];
 
-/// A picture to be.
-pub struct Plot {
-    /// Above it.
-    pub title: String,
-    /// Below it.
-    pub x_label: &'static str,
-    /// At its left.
-    pub y_label: &'static str,
+/// Content of a picture.
+pub(crate) struct Plot {
+    /// Title above the picture.
+    pub(crate) title: String,
+    /// Label of the x axis.
+    pub(crate) x_label: &'static str,
+    /// Label of the y axis.
+    pub(crate) y_label: &'static str,
     /// Names of equally spaced places along x.
-    pub places: Vec<String>,
+    pub(crate) places: Vec<String>,
     /// Top of the y axis, which begins at 0.
-    pub y_max: f64,
+    pub(crate) y_max: f64,
     /// Name of each line and its value at each place.
-    pub lines: Vec<(String, Vec<f64>)>,
+    pub(crate) lines: Vec<(String, Vec<f64>)>,
 }
 
 impl Plot {
-    /// The picture as an SVG document.
-    pub fn svg(&self) -> String {
+    /// Returns the picture as an SVG document.
+    pub(crate) fn svg(&self) -> String {
         let (inner_width, inner_height) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
         let x = |place: usize| LEFT + inner_width * place as f64 / (self.places.len().max(2) - 1) as f64;
         let y = |value: f64| TOP + inner_height * (1.0 - (value / self.y_max).clamp(0.0, 1.0));

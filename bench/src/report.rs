@@ -1,20 +1,21 @@
-//! `pilot-bench report`: both measurements, written down as `bench/RESULTS.md` with two pictures.
+//! `pilot-bench report`: runs both measurements and writes `bench/RESULTS.md` with two pictures.
 
-use crate::compare::{Compare, Figures, machine};
+use crate::compare::Compare;
 use crate::contest::Outcome;
+use crate::figures::{Figures, machine};
 use crate::link::{Cell, Link, markdown};
 use crate::plot::Plot;
 use argh::FromArgs;
 use pilot_tests::lab::table::{ROWS, TROUBLES, Variant};
 use std::path::Path;
 
-/// The row whose losses are drawn: 100 Mbit/s, 50 ms.
+/// Row of the table that the picture shows: 100 Mbit/s, 50 ms.
 const DRAWN_ROW: usize = 2;
 
 /// Run `link` and `compare` and write bench/RESULTS.md.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "report")]
-pub struct Report {
+pub(crate) struct Report {
     /// rounds of `compare` (default 5)
     #[argh(option, default = "5")]
     rounds: usize,
@@ -24,11 +25,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Measures and writes.
+    /// Measures and writes the files.
     ///
     /// # Errors
     /// When a contestant fails or a file cannot be written.
-    pub fn run(&self) -> Outcome<()> {
+    pub(crate) fn run(&self) -> Outcome<()> {
         let mut arguments = vec!["--rounds".to_owned(), self.rounds.to_string()];
         arguments.extend(self.no_rivals.then(|| "--no-rivals".to_owned()));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

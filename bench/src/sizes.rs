@@ -1,7 +1,7 @@
-//! Owns the figures that need no second process: memory, and what a packet costs among many streams.
+//! Owns the figures that need no second process: memory, and the cost of a packet among many streams.
 
-use crate::compare::Figures;
 use crate::contest::{Folder, Outcome};
+use crate::figures::Figures;
 use argh::FromArgs;
 use pilot_bench::Pair;
 use pilot_core::Instant as Moment;
@@ -12,23 +12,23 @@ use pilot_tests::lab::{star, underlay};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Streams that are open in the larger measurement.
+/// Open streams of the larger measurement.
 const MANY: usize = 10_000;
-/// Peers of the measurement of idle ones.
+/// Peers of the measurement of idle peers.
 const PEERS: usize = 500;
-/// Tenths of a second in which all of them are idle before memory is looked at.
+/// Time in which all peers are idle before memory is measured. Unit: 0.1 s of virtual time.
 const PAUSE: usize = 300;
 /// Packets of one measurement.
 const PACKETS: usize = 200_000;
-/// Rings of the streams then: all of them are touched, over and over.
+/// Longest ring of the streams in the measurement of packets, which touches all rings again and again. Unit: bytes.
 const RING_LEN: usize = 8 * 1024;
-/// Payload of each. Unit: bytes.
+/// Payload of a packet. Unit: bytes.
 const PAYLOAD: usize = 512;
 
 /// Measure memory, and what a packet costs among many streams (started by `compare`).
 #[derive(FromArgs)]
 #[argh(subcommand, name = "sizes")]
-pub struct Sizes {
+pub(crate) struct Sizes {
     /// rounds of what is timed
     #[argh(option, default = "5")]
     rounds: usize,
@@ -39,12 +39,12 @@ impl Sizes {
     ///
     /// # Errors
     /// When a tunnel does not come up.
-    pub fn run(&self) -> Outcome<()> {
+    pub(crate) fn run(&self) -> Outcome<()> {
         measure(self.rounds, &mut |name, value, unit| println!("{name}\t{value}\t{unit}"))
     }
 }
 
-/// Has the figures measured by a process whose allocator is set as `pilotctl daemon start` sets the daemon's.
+/// Measures the figures in another process, with the allocator's settings that `pilotctl daemon start` gives the daemon.
 pub(crate) fn measure_apart(rounds: usize, figures: &mut Figures) -> Outcome<()> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["sizes", "--rounds", &rounds.to_string()]).env("MALLOC_MMAP_THRESHOLD_", "131072");
@@ -73,7 +73,7 @@ fn measure(rounds: usize, add: &mut dyn FnMut(&str, f64, &str)) -> Outcome<()> {
     let mut pair = Pair::new(&PORTABLE);
     let before = resident()?;
     pair.open(MANY);
-    // Both ends are here.
+    // The process has both ends of every stream.
     add("memory/idle-stream", (resident()? - before) / (2 * MANY) as f64 / 1024.0, "KiB");
     drop(pair);
 
@@ -93,8 +93,8 @@ fn measure(rounds: usize, add: &mut dyn FnMut(&str, f64, &str)) -> Outcome<()> {
     Ok(())
 }
 
-/// Bytes of a peer with an open tunnel and nothing to say: what a stack takes that knows many others, and half of what it
-/// and they take when they all have a tunnel. Ten tunnels come up in a second.
+/// Measures the memory of an idle peer with a tunnel: the growth of a stack for each peer it knows, and half of the growth of
+/// both stacks for their tunnel. Ten tunnels come up in a second. Unit: bytes.
 fn idle_peer() -> Outcome<f64> {
     let config = StackConfig::default();
     let (hub, mut others) = star(pilot_node::fastest_aead(), config, PEERS, 5);
@@ -131,7 +131,7 @@ fn idle_peer() -> Outcome<f64> {
     Ok(known + (resident()? - before) / (2 * PEERS) as f64)
 }
 
-/// Nanoseconds per packet, both sides together, when all streams send in turn.
+/// Measures the time per packet, both sides together, when all streams send in turn. Unit: nanoseconds.
 fn per_packet(pair: &mut Pair) -> f64 {
     let (payload, begin) = ([7; PAYLOAD], Instant::now());
     let mut sent = 0;
@@ -143,7 +143,7 @@ fn per_packet(pair: &mut Pair) -> f64 {
     begin.elapsed().as_nanos() as f64 / sent as f64
 }
 
-/// Bytes of this process that are in memory.
+/// Returns the resident memory of this process. Unit: bytes.
 fn resident() -> Outcome<f64> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
     let pages: f64 = statm.split_whitespace().nth(1).ok_or("a strange /proc/self/statm")?.parse()?;

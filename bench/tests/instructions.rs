@@ -1,12 +1,12 @@
-//! The cost of a packet in instructions, which no noise of a shared machine can hide.
+//! Checks the cost of a packet in instructions, which other load of the machine does not change.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::process::Command;
 
 /// Instructions of one packet of 1100 bytes with its share of acknowledgements, both sides together, without the cipher,
-/// as `cargo test` builds it. After a change for the better, take over what the test prints.
+/// as `cargo test` builds it. After an improvement, replace the figure by the one that the test prints.
 const PER_PACKET: u64 = 9_871;
-/// How much more fails. Other processors choose other routines for copying.
+/// Growth that fails the test. Other processors choose other routines for copying.
 const SLACK_PERCENT: u64 = 15;
 
 fn instructions(count: u64) -> u64 {
@@ -28,7 +28,7 @@ fn a_packet_costs_no_more_instructions_than_before() {
         println!("skipped: valgrind is not installed");
         return;
     }
-    // The difference leaves out start, exchange and size probes.
+    // The difference of two runs leaves out start, key handshake and size probes.
     let (few, many) = (2_000, 12_000);
     let per_packet = (instructions(many) - instructions(few)) / (many - few);
     println!("{per_packet} instructions per packet");

@@ -1,7 +1,7 @@
-//! What the ways into a node cost beside the Rust `Stream`, side by side in one run: `cargo bench -p pilot-ffi`.
+//! Measures each interface of a node beside the Rust `Stream`, in one run: `cargo bench -p pilot-ffi`.
 //!
-//! Bulk: one process writes 512 MiB through a node to another node in a second process, which reads by the same way. Echo: 64
-//! bytes there and back. Every way runs in rounds, one after the other, and the median round counts.
+//! Bulk: one process writes 512 MiB through a node to a node in a second process, which reads through the same interface.
+//! Echo: 64 bytes there and back. The interfaces run in rounds, one after the other; the median round counts.
 #![allow(clippy::unwrap_used, reason = "a program for developers")]
 
 use pilot::*;
@@ -31,7 +31,7 @@ enum Way {
     Handle,
     /// `pilot_connect`'s descriptor, with the node in the process.
     Descriptor,
-    /// The same, attached to a daemon in a process of its own.
+    /// `pilot_connect`'s descriptor, attached to a daemon in a process of its own.
     Daemon,
 }
 
@@ -41,7 +41,7 @@ impl Way {
     }
 }
 
-/// A stream by one of the ways.
+/// A stream of one of the interfaces.
 enum Stream {
     Rust(pilot_node::Stream),
     Handle(pilot_handle),
@@ -108,11 +108,11 @@ fn checked(value: i64) -> i64 {
 
 fn descriptor(fd: c_int) -> Stream {
     checked(fd.into());
-    // SAFETY: just handed out, and nobody else's.
+    // SAFETY: the library has just handed the descriptor out, and this is its only owner.
     Stream::Descriptor(unsafe { OwnedFd::from_raw_fd(fd) }.into())
 }
 
-/// A node, by one of the ways.
+/// A node behind one of the interfaces.
 struct Side {
     way: Way,
     node: Option<Node>,
@@ -222,7 +222,7 @@ impl Drop for Running {
 fn spawn(args: &[&str]) -> Running {
     let mut child = Command::new(std::env::current_exe().unwrap()).args(args).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = [0; 1];
-    child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap(); // it is ready
+    child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap(); // the process is ready
     Running(child)
 }
 
@@ -231,9 +231,9 @@ fn say_ready() {
 }
 
 struct Figures {
-    /// Unit: MB/s.
+    /// Throughput. Unit: MB/s.
     bulk: Vec<f64>,
-    /// Median of a round. Unit: µs.
+    /// Median round trip. Unit: µs.
     echo: Vec<f64>,
 }
 
@@ -264,7 +264,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Approval of each other, as nodes that are started only for that.
+/// Starts both nodes in this process and lets them approve each other; their books keep the approval.
 fn befriend(folder: &Path, rendezvous: &str) {
     let a = start(&folder.join("near"), "near", rendezvous, None);
     let b = start(&folder.join("far"), "far", rendezvous, None);
@@ -297,7 +297,7 @@ fn main() {
             say_ready();
             side.serve();
         }
-        // `cargo test` builds benches and runs them: a few bytes would prove nothing, the tests prove the rest.
+        // `cargo test` runs benches too; the library's own tests replace the measurement there.
         ["--test"] => {}
         _ => compare(),
     }

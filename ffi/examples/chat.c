@@ -1,4 +1,4 @@
-/* A chat of two processes: what one side types appears at the other. Ends when either side ends its input.
+/* A chat of two processes: lines typed at one side appear at the other. Ends when either side ends its input.
  *
  *   ./chat wait PORT NODE...          NODE: attach SOCKET, or FOLDER NAME KEY@host:port
  *   ./chat call PEER PORT NODE...
@@ -16,11 +16,11 @@ static void talk(int fd) {
   for (;;) {
     ssize_t n;
     if (poll(fds, 2, -1) < 0) exit(1);
-    /* What was typed goes out before the other side's end is looked at. */
+    /* Typed lines are sent before the end of the other side is handled. */
     if (fds[0].revents) {
       n = read(STDIN_FILENO, line, sizeof line);
       if (n <= 0) {
-        shutdown(fd, SHUT_WR); /* what the other side still says is shown */
+        shutdown(fd, SHUT_WR); /* the other side may still send */
         fds[0].fd = -1;
       } else {
         write_all(fd, line, (size_t)n);

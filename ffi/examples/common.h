@@ -1,4 +1,4 @@
-/* What the examples share: starting a node from the command line, and giving up with a reason. */
+/* Shared parts of the examples: starting a node from the command line, and ending with a reason. */
 #ifndef COMMON_H
 #define COMMON_H
 
@@ -15,14 +15,14 @@
 
 static pilot_error error = {sizeof(pilot_error), 0, {0}, {0}};
 
-/* Gives a value that is not negative back, and ends the program otherwise. */
+/* Returns a value that is not negative, and ends the program otherwise. */
 static inline long long must(const char *what, long long value) {
   if (value >= 0) return value;
   fprintf(stderr, "%s: %s: %s (%s)\n", what, pilot_code_name((int)value), error.message, error.hint);
   exit(1);
 }
 
-/* A node in this process, in FOLDER/NAME. */
+/* Starts a node in this process, in FOLDER/NAME. */
 static inline pilot_handle start_node(const char *folder, const char *name, const char *rendezvous) {
   char home[512];
   pilot_config config;
@@ -35,7 +35,7 @@ static inline pilot_handle start_node(const char *folder, const char *name, cons
   return must("node", pilot_node_start(&config, &error));
 }
 
-/* "attach" and a socket, or FOLDER, NAME and KEY@host:port: the two ways to be a node. */
+/* Makes a node from "attach" and a socket, or from FOLDER, NAME and KEY@host:port. */
 static inline pilot_handle node_of(char **argv) {
   if (strcmp(argv[0], "attach") == 0) return must("attach", pilot_attach(argv[1], &error));
   return start_node(argv[0], argv[1], argv[2]);

@@ -12,14 +12,14 @@
 #define STREAMS_MAX 64
 #define BUFFER_LEN 65536
 
-/* What was read from a stream and not yet written back. */
+/* Bytes read from a stream and not yet written back. */
 struct stream {
   size_t begin, end;
   int ended;
   char buffer[BUFFER_LEN];
 };
 
-/* Moves what can be moved without waiting; 0 when the stream is over. */
+/* Moves bytes as far as possible without waiting; returns 0 when the stream is over. */
 static int pump(int fd, struct stream *s) {
   for (;;) {
     ssize_t n;

@@ -22,7 +22,7 @@ int main(int argc, char **argv) {
   long used, most = 0, budget;
   int sent = 0;
   if (argc != 6) return 2;
-  mallopt(M_ARENA_MAX, 1); /* three threads need no more */
+  mallopt(M_ARENA_MAX, 1); /* three threads need one arena */
   budget = atol(argv[2]);
   snprintf(home, sizeof home, "%s/%s", argv[3], argv[4]);
   memset(&config, 0, sizeof config);

@@ -1,5 +1,5 @@
 /* One epoll loop that mixes Pilot and ordinary sockets: a proxy that lets local TCP clients reach a port of a peer. Connects
- * are started without waiting, so that a slow peer holds nobody back.
+ * are started without waiting, so that a slow peer holds no other client back.
  *
  *   ./loop TCP_PORT PEER PORT COUNT NODE...          ends after COUNT clients
  */
@@ -38,7 +38,7 @@ static void watch(int fd, int index, uint32_t events) {
   if (epoll_ctl(loop, EPOLL_CTL_ADD, fd, &event) < 0) exit(1);
 }
 
-/* Moves bytes one way until it would wait; -1 when the pair is broken. */
+/* Moves bytes one way until a call would wait; returns -1 when the pair is broken. */
 static int move(int from, int to, struct way *way) {
   for (;;) {
     ssize_t n;
@@ -61,7 +61,7 @@ static int move(int from, int to, struct way *way) {
   }
 }
 
-/* Goes on with a pair; 1 when it is over. */
+/* Goes on with a pair; returns 1 when the pair is over. */
 static int serve(struct pair *pair, int index) {
   if (pair->stream < 0) {
     int fd = pilot_connect_finish(pair->connect, 0, NULL, &error);

@@ -1,5 +1,5 @@
-/* A file through a stream with sendfile(2), which knows nothing of Pilot: a stream is a descriptor. For files that must arrive
- * whole, resumed and verified, there is pilot_send_file.
+/* A file through a stream with sendfile(2): a stream is a plain descriptor. For files that must arrive whole, resumed and
+ * verified, use pilot_send_file.
  *
  *   ./sendfile PEER PORT FILE NODE...          NODE: attach SOCKET, or FOLDER NAME KEY@host:port
  */

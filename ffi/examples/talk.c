@@ -16,7 +16,7 @@ static void await(pilot_handle watch, int kind, pilot_event *event) {
   } while (event->kind != kind);
 }
 
-/* Serves one stream: sends back what it reads, in order. */
+/* Serves one stream: sends back every byte, in order. */
 static void *serve(void *listener) {
   unsigned char buffer[4096];
   long long n;
@@ -82,7 +82,7 @@ int main(int argc, char **argv) {
   if (must("receive", pilot_datagram_recv(sockets[0], NULL, answer, sizeof answer, &error)) != 4) return 1;
   if (memcmp(answer, "ping", 4) != 0) return 1;
 
-  /* A message waits in the inbox until it is taken. A node without services does not take any. */
+  /* A message waits in the inbox until it is taken. A node without services takes no message from peers. */
   if (pilot_send_message(a, "c-worker", PILOT_JSON, (const unsigned char *)"{", 1, 1000, &error) != PILOT_E_INVALID) return 1;
   message.struct_size = sizeof message;
   if (must("inbox", pilot_read_message(b, 0, &message, answer, sizeof answer, &error)) != 0) return 1;

@@ -16,20 +16,20 @@ type Addr struct {
 	Net      uint16 // network; 0 is the common one
 	Node     uint32
 	Port     uint16
-	Hostname string // what the node is called, when that is known
+	Hostname string // hostname of the node; empty when unknown
 }
 
-// Network is "pilot".
+// Network returns "pilot".
 func (a *Addr) Network() string { return "pilot" }
 
-// String is "0:0000.0001.F00D:1000".
+// String returns the address in the form "0:0000.0001.F00D:1000".
 func (a *Addr) String() string { return fmt.Sprintf("%s:%d", a.host(), a.Port) }
 
 func (a *Addr) host() string {
 	return fmt.Sprintf("%d:%04X.%04X.%04X", a.Net, a.Net, a.Node>>16, a.Node&0xffff)
 }
 
-// ParseAddr reads what [Addr.String] writes.
+// ParseAddr parses the form that [Addr.String] returns.
 func ParseAddr(text string) (*Addr, error) {
 	a := new(Addr)
 	var network uint16
@@ -45,7 +45,7 @@ func ParseAddr(text string) (*Addr, error) {
 	return a, nil
 }
 
-// splitHostPort splits at the last colon, since addresses of nodes have one of their own.
+// splitHostPort splits at the last colon, since addresses of nodes contain a colon.
 func splitHostPort(text string) (string, uint16, error) {
 	at := strings.LastIndexByte(text, ':')
 	if at > 0 {

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// Conn is a stream. It is a [net.Conn], with CloseWrite and CloseRead as [net.TCPConn] has them.
+// Conn is a stream: a [net.Conn] with the methods CloseWrite and CloseRead of [net.TCPConn].
 //
-// Read gives [io.EOF] only when the peer has ended its side in order; a stream that broke gives an [Error].
+// Read returns [io.EOF] only when the peer has ended its side in order; a stream that broke returns an [Error].
 type Conn struct {
 	socket        *net.UnixConn
 	node          *Node
@@ -36,7 +36,7 @@ func duplicate(fd int) (*os.File, error) {
 	return os.NewFile(copied, "pilot"), nil
 }
 
-// socketOf takes a descriptor over.
+// socketOf takes ownership of a descriptor.
 func socketOf(fd int) (*net.UnixConn, error) {
 	file := os.NewFile(uintptr(fd), "pilot")
 	defer file.Close()
@@ -59,7 +59,7 @@ func (c *Conn) fail(op string, err error) error {
 	if err == nil || err == io.EOF {
 		return err
 	}
-	// The reason, without the name of the socket that carries the stream.
+	// The error is the reason alone, without the name of the socket below the stream.
 	var inner *net.OpError
 	if errors.As(err, &inner) {
 		err = inner.Err
@@ -67,7 +67,7 @@ func (c *Conn) fail(op string, err error) error {
 	return &net.OpError{Op: op, Net: "pilot", Source: c.local, Addr: c.remote, Err: err}
 }
 
-// Read reads what has come; it waits for the first byte.
+// Read reads the bytes that have arrived, and waits for the first one.
 func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.socket.Read(b)
 	if err == io.EOF {
@@ -94,37 +94,37 @@ func (c *Conn) ending() error {
 	return io.EOF
 }
 
-// Write writes everything, waiting for room.
+// Write writes all bytes and waits for room.
 func (c *Conn) Write(b []byte) (int, error) {
 	n, err := c.socket.Write(b)
 	return n, c.fail("write", err)
 }
 
-// Close closes the stream; what was written is delivered.
+// Close closes the stream; written bytes are delivered.
 func (c *Conn) Close() error { return c.fail("close", c.socket.Close()) }
 
-// CloseWrite ends our side: the peer reads the end after everything written.
+// CloseWrite ends this side: the peer reads the end after all written bytes.
 func (c *Conn) CloseWrite() error { return c.fail("close", c.socket.CloseWrite()) }
 
 // CloseRead ends reading.
 func (c *Conn) CloseRead() error { return c.fail("close", c.socket.CloseRead()) }
 
-// LocalAddr is ours.
+// LocalAddr returns the address of this node.
 func (c *Conn) LocalAddr() net.Addr { return c.local }
 
-// RemoteAddr is the peer's: an [Addr], with its hostname.
+// RemoteAddr returns the address of the peer: an [Addr] with its hostname.
 func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 
-// SetDeadline is part of [net.Conn].
+// SetDeadline implements [net.Conn].
 func (c *Conn) SetDeadline(t time.Time) error { return c.fail("set", c.socket.SetDeadline(t)) }
 
-// SetReadDeadline is part of [net.Conn].
+// SetReadDeadline implements [net.Conn].
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.fail("set", c.socket.SetReadDeadline(t)) }
 
-// SetWriteDeadline is part of [net.Conn].
+// SetWriteDeadline implements [net.Conn].
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return c.fail("set", c.socket.SetWriteDeadline(t))
 }
 
-// SyscallConn gives the descriptor.
+// SyscallConn returns access to the descriptor.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.socket.SyscallConn() }

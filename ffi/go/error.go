@@ -15,7 +15,7 @@ import (
 // Code is the kind of an [Error]: a PILOT_E_ constant of pilot.h.
 type Code int
 
-// The codes.
+// Codes of errors.
 const (
 	Internal    Code = C.PILOT_E_INTERNAL
 	Invalid     Code = C.PILOT_E_INVALID
@@ -34,13 +34,13 @@ const (
 	Forked      Code = C.PILOT_E_FORKED
 )
 
-// Error is a failure with its reason and what to do next. It is a [net.Error], and unwraps to what programs compare with:
+// Error is a failure with its reason and a hint. It is a [net.Error], and unwraps to the errors that programs compare with:
 // [os.ErrDeadlineExceeded], [net.ErrClosed], [os.ErrPermission], [os.ErrNotExist], ECONNREFUSED, ECONNRESET,
 // EHOSTUNREACH, EADDRINUSE.
 type Error struct {
 	Code    Code
-	Message string // what happened
-	Hint    string // what to do, or empty
+	Message string // the reason
+	Hint    string // advice for the next step, or empty
 }
 
 func (e *Error) Error() string {
@@ -50,10 +50,10 @@ func (e *Error) Error() string {
 	return "pilot: " + e.Message + " (" + e.Hint + ")"
 }
 
-// Timeout says whether nothing happened in time.
+// Timeout tells whether the time limit has passed.
 func (e *Error) Timeout() bool { return e.Code == TimedOut }
 
-// Temporary is part of [net.Error].
+// Temporary implements [net.Error].
 func (e *Error) Temporary() bool { return e.Code == TimedOut || e.Code == WouldBlock }
 
 func (e *Error) Unwrap() error {
@@ -87,7 +87,7 @@ func newCall() *call {
 	return e
 }
 
-// err is nil for a value that is not negative.
+// err returns the failure of a call; nil for a value that is not negative.
 func (e *call) err(value int64) error {
 	if value >= 0 {
 		return nil

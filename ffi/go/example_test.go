@@ -23,7 +23,7 @@ func ExampleNode_Listen() {
 	log.Fatal(http.Serve(listener, nil))
 }
 
-// A client of it, through the daemon.
+// A client of that server, through the daemon.
 func ExampleNode_DialContext() {
 	node, err := pilot.Attach("")
 	if err != nil {

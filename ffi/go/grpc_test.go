@@ -53,7 +53,7 @@ func TestGRPC(t *testing.T) {
 	go server.Serve(l)
 	defer server.Stop()
 
-	// The tunnel is encrypted and knows its peer; a second TLS would add nothing.
+	// The tunnel is encrypted and authenticates the peer, so TLS inside it would add nothing.
 	client, err := grpc.NewClient("passthrough:///"+addr,
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return a.Dial(ctx, addr) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))

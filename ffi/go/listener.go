@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Listener accepts streams on a port from peers that were granted it. It is a [net.Listener].
+// Listener accepts streams on a port from peers that were granted the port. It is a [net.Listener].
 type Listener struct {
 	node *Node
 	port uint16
@@ -56,7 +56,7 @@ func (l *Listener) AcceptPilot() (*Conn, error) {
 	return nil, &net.OpError{Op: "accept", Net: "pilot", Addr: l.Addr(), Err: err}
 }
 
-// SetDeadline bounds how long Accept waits.
+// SetDeadline sets the time at which a waiting Accept fails.
 func (l *Listener) SetDeadline(t time.Time) error { return l.w.file.SetReadDeadline(t) }
 
 // Close frees the port; an Accept that waits fails with [net.ErrClosed].
@@ -65,5 +65,5 @@ func (l *Listener) Close() error {
 	return nil
 }
 
-// Addr is this node's address with the port.
+// Addr returns this node's address with the port.
 func (l *Listener) Addr() net.Addr { return l.node.local(l.port) }

@@ -18,10 +18,10 @@ import (
 	"unsafe"
 )
 
-// Config is what a node of this process is started with.
+// Config has the settings of a node of this process.
 type Config struct {
-	Home       string // folder for identity and database; needed
-	Hostname   string // hostname to register, or what it was
+	Home       string // folder for identity and books; required
+	Hostname   string // hostname to register; empty: the one registered before, if any
 	Rendezvous string // KEY@host:port; empty: none
 	Socket     string // Unix socket to serve for other programs; empty: none
 	Listen     string // ADDRESS:PORT for UDP; empty: any
@@ -37,7 +37,7 @@ type Node struct {
 	err    error
 }
 
-// slow bounds how many calls are in C at once: each that is not over in microseconds takes a thread while it lasts.
+// slow bounds the number of concurrent calls to C: a call that takes longer than microseconds holds a thread.
 var slow = make(chan struct{}, 8)
 
 // Start starts a node in this process.
@@ -67,7 +67,7 @@ func Start(config Config) (*Node, error) {
 	return newNode(handle, e)
 }
 
-// Attach uses the daemon that serves this Unix socket; "": where it usually is.
+// Attach uses the daemon that serves this Unix socket; "": the socket at the usual place.
 func Attach(socket string) (*Node, error) {
 	var path *C.char
 	if socket != "" {
@@ -129,7 +129,7 @@ func (n *Node) Call(op any, data []byte, answer any) error {
 	}
 }
 
-// Info is what [Node.Info] tells.
+// Info is the state of a node, as [Node.Info] returns it.
 type Info struct {
 	Address     string `json:"address"`
 	NodeID      uint32 `json:"node_id"`
@@ -140,7 +140,7 @@ type Info struct {
 	Version     string `json:"version"`
 }
 
-// Info tells the node's state.
+// Info returns the node's state.
 func (n *Node) Info() (info Info, err error) {
 	return info, n.Call(map[string]any{"op": "info"}, nil, &info)
 }
@@ -150,7 +150,8 @@ func (n *Node) Handshake(peer, note string) error {
 	return n.Call(map[string]any{"op": "handshake", "node": peer, "note": note}, nil, nil)
 }
 
-// Approve approves a request for trust. ports says what of ours the peer may reach: "1000,8080", "all", or "" for the usual.
+// Approve approves a request for trust. ports are the ports of this node that the peer may reach: "1000,8080", "all", or
+// "" for 7,1000,1001,1002.
 func (n *Node) Approve(peer, ports string) error {
 	op := map[string]any{"op": "approve", "node": peer}
 	if ports != "" {
@@ -163,7 +164,7 @@ func (n *Node) Approve(peer, ports string) error {
 func (n *Node) WaitTrust(ctx context.Context, peer string) error {
 	for {
 		var answer struct{ Trusted bool }
-		// In short pieces, so that the context is heard.
+		// The wait is cut into short pieces, because C does not know the context.
 		op := map[string]any{"op": "wait_trust", "node": peer, "timeout_ms": 200}
 		if err := n.Call(op, nil, &answer); err != nil || answer.Trusted {
 			return err
@@ -181,10 +182,10 @@ func (n *Node) SendMessage(peer, kind string, data []byte, timeout time.Duration
 	return n.Call(op, data, nil)
 }
 
-// waiter is a handle of C whose descriptor says when to ask again.
+// waiter is a handle of C with a descriptor that is readable when a call may make progress.
 type waiter struct {
 	handle C.pilot_handle
-	file   *os.File // a duplicate of its descriptor, in Go's poller
+	file   *os.File // a duplicate of the descriptor, in Go's poller
 	once   sync.Once
 	closed atomic.Bool
 }
@@ -212,7 +213,7 @@ func (w *waiter) close() {
 	})
 }
 
-// wait calls ask until it need not wait.
+// wait calls ask until ask need not wait.
 func (w *waiter) wait(ask func() (int64, error)) (int64, error) {
 	raw, err := w.file.SyscallConn()
 	if err != nil {
@@ -241,9 +242,9 @@ func (n *Node) Dial(ctx context.Context, addr string) (*Conn, error) {
 	return n.DialWith(ctx, addr, nil)
 }
 
-// DialWith opens a stream as [Node.Dial] does and writes first into it. Up to 1024 bytes travel together with the question
-// for the stream, so a request and its answer take one round trip instead of two. Who refuses the stream never sees them.
-// When the peer restarts meanwhile the stream ends with an error: the peer before may have read them already.
+// DialWith opens a stream as [Node.Dial] does and writes first into it. Up to 1024 bytes travel with the request for the
+// stream, so a question and its answer take one round trip instead of two. A peer that refuses the stream never sees these
+// bytes. When the peer restarts meanwhile, the stream ends with an error: the process before may have read the bytes.
 func (n *Node) DialWith(ctx context.Context, addr string, first []byte) (*Conn, error) {
 	early := first[:min(len(first), C.PILOT_FIRST_MAX)]
 	conn, err := n.dial(ctx, addr, early)
@@ -258,7 +259,7 @@ func (n *Node) DialWith(ctx context.Context, addr string, first []byte) (*Conn, 
 	return conn, nil
 }
 
-// DialContext is [Node.Dial] in the form that net/http and gRPC want; the network is not looked at.
+// DialContext is [Node.Dial] in the form of net/http and gRPC; the network is ignored.
 func (n *Node) DialContext(ctx context.Context, _, addr string) (net.Conn, error) {
 	conn, err := n.Dial(ctx, addr)
 	if err != nil {
@@ -312,7 +313,7 @@ type name string
 func (a name) Network() string { return "pilot" }
 func (a name) String() string  { return string(a) }
 
-// local is this node's address with a port.
+// local returns this node's address with a port.
 func (n *Node) local(port uint16) *Addr {
 	n.addrOnce()
 	a := n.addr

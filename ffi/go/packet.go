@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// headLen is the address and port that each packet on the descriptor begins with.
+// headLen is the length of the address and port that each packet on the descriptor begins with, in bytes.
 const headLen = 8
 
-// packetLenMax is the longest datagram that any path carries, with its head.
+// packetLenMax is the length of the longest datagram that any path carries, with its head, in bytes.
 const packetLenMax = 64 << 10
 
 // PacketConn is a port for datagrams, which may be lost. It is a [net.PacketConn]; addresses are [Addr].
 //
-// 1100 bytes always fit into a datagram; what does not fit the path is lost.
+// 1100 bytes always fit into a datagram; a datagram too long for the path is lost.
 type PacketConn struct {
 	socket *net.UnixConn
 	local  *Addr
@@ -63,7 +63,7 @@ func (n *Node) Resolve(addr string) (*Addr, error) {
 	return a, nil
 }
 
-// ReadFrom takes the next datagram; what does not fit is cut off.
+// ReadFrom takes the next datagram; one longer than the buffer is cut off.
 func (p *PacketConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	room := packets.Get().(*[]byte)
 	defer packets.Put(room)
@@ -111,14 +111,14 @@ func (p *PacketConn) fail(op string, addr net.Addr, err error) error {
 // Close frees the port.
 func (p *PacketConn) Close() error { return p.socket.Close() }
 
-// LocalAddr is this node's address with the port.
+// LocalAddr returns this node's address with the port.
 func (p *PacketConn) LocalAddr() net.Addr { return p.local }
 
-// SetDeadline is part of [net.PacketConn].
+// SetDeadline implements [net.PacketConn].
 func (p *PacketConn) SetDeadline(t time.Time) error { return p.socket.SetDeadline(t) }
 
-// SetReadDeadline is part of [net.PacketConn].
+// SetReadDeadline implements [net.PacketConn].
 func (p *PacketConn) SetReadDeadline(t time.Time) error { return p.socket.SetReadDeadline(t) }
 
-// SetWriteDeadline is part of [net.PacketConn].
+// SetWriteDeadline implements [net.PacketConn].
 func (p *PacketConn) SetWriteDeadline(t time.Time) error { return p.socket.SetWriteDeadline(t) }

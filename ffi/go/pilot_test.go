@@ -77,7 +77,7 @@ func freePort() uint16 {
 	return ports
 }
 
-// listen gives a Listener of b, and how a dials it.
+// listen returns a Listener of b, and the address by which a dials it.
 func listen(t testing.TB) (*Listener, string) {
 	l, err := b.Listen(freePort())
 	if err != nil {
@@ -214,7 +214,7 @@ func TestContexts(t *testing.T) {
 	if time.Since(begin) > 2*time.Second {
 		t.Error("it took", time.Since(begin))
 	}
-	// Many dials at once, half of them given up: the others stand.
+	// Of many dials at once half are given up; the others stand.
 	var group sync.WaitGroup
 	for i := range 100 {
 		group.Go(func() {
@@ -277,7 +277,7 @@ func TestStreamsThatBreakSaySo(t *testing.T) {
 	if _, err = c.Read(got); !errors.Is(err, syscall.ECONNRESET) {
 		t.Error(err)
 	}
-	// In order it is io.EOF, and the other direction goes on.
+	// An orderly end is io.EOF, and the other direction goes on.
 	c, err = a.Dial(context.Background(), addr)
 	must(err)
 	other, err = l.AcceptPilot()

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 /*
- Something inside went wrong.
+ The library or the node failed inside.
  */
 #define PILOT_E_INTERNAL -1
 
@@ -36,12 +36,12 @@
 #define PILOT_E_NOT_FOUND -4
 
 /*
- The peer's owner and ours have not approved each other.
+ The owners of this node and of the peer have not approved each other.
  */
 #define PILOT_E_NOT_TRUSTED -5
 
 /*
- Nothing happened in time.
+ The time limit has passed.
  */
 #define PILOT_E_TIMEOUT -6
 
@@ -51,12 +51,12 @@
 #define PILOT_E_UNREACHABLE -7
 
 /*
- Something is in the way: a name or port is taken, a folder is in use.
+ A name or port is taken, or a folder is in use.
  */
 #define PILOT_E_CONFLICT -8
 
 /*
- The peer has nobody on that port, or does not let us use it.
+ No program listens on the peer's port, or the port is not granted.
  */
 #define PILOT_E_REFUSED -9
 
@@ -71,12 +71,12 @@
 #define PILOT_E_FULL -11
 
 /*
- It would have to wait, and was told not to.
+ The call would have to wait, and its time limit is 0.
  */
 #define PILOT_E_WOULD_BLOCK -12
 
 /*
- The handle was closed, or never was one.
+ The handle is closed or unknown.
  */
 #define PILOT_E_CLOSED -13
 
@@ -136,64 +136,64 @@
 #define PILOT_EVENT_FILE 9
 
 /*
- Something was published on this node's event stream; its "topic" is in detail.
+ An event was published on this node's event stream; its "topic" is in detail.
  */
 #define PILOT_EVENT_PUBLISHED 10
 
 /*
- Events were missed, because they were not taken fast enough; their "count" is in detail.
+ Events were lost because the program took them too slowly; their "count" is in detail.
  */
 #define PILOT_EVENT_MISSED 11
 
 /*
- Most bytes that travel together with the question for a stream (pilot_connect_with).
+ Most bytes of early data, which travel with the request for a stream (pilot_connect_with). Unit: bytes.
  */
 #define PILOT_FIRST_MAX 1024
 
 /*
- Text, JSON or bytes: the type of a message.
+ Type of a message: text.
  */
 #define PILOT_TEXT 1
 
 /*
- Any bytes.
+ Type of a message: any bytes.
  */
 #define PILOT_BINARY 2
 
 /*
- JSON; checked before it is sent.
+ Type of a message: JSON, which is checked before it is sent.
  */
 #define PILOT_JSON 3
 
 /*
- End reading: what arrives is dropped.
+ Ends reading: bytes that arrive are dropped.
  */
 #define PILOT_SHUT_READ 0
 
 /*
- End writing: the peer reads the end after everything written.
+ Ends writing: the peer reads the end after all written bytes.
  */
 #define PILOT_SHUT_WRITE 1
 
 /*
- Both.
+ Ends both directions.
  */
 #define PILOT_SHUT_BOTH 2
 
 /*
- pilot_stream_end: the stream has not ended.
+ Value of pilot_stream_end: the stream has not ended.
  */
 #define PILOT_STREAM_OPEN 1
 
 /*
- A node, stream, listener or connect under way. Handles are numbers, never reused; 0 is never one. Close each once with
- pilot_close.
+ Handle of a node, stream, listener, watch or connect under way. Handles are positive numbers and never used again. Close
+ each one once with pilot_close.
  */
 typedef int64_t pilot_handle;
 
 /*
- What went wrong, for people; owned by the caller. Set struct_size to sizeof(pilot_error) before the call; the rest is
- written when the call fails, and left as it is when it succeeds.
+ The reason of a failure; owned by the caller. Set struct_size to sizeof(pilot_error) before the call. A call that fails
+ writes the other fields; a call that succeeds leaves them as they are.
  */
 typedef struct pilot_error {
   /*
@@ -205,17 +205,17 @@ typedef struct pilot_error {
    */
   int code;
   /*
-   What happened; UTF-8, always NUL-terminated.
+   The reason; UTF-8, always NUL-terminated.
    */
   char message[256];
   /*
-   What to do next, or empty; UTF-8, always NUL-terminated.
+   Advice for the next step, or empty; UTF-8, always NUL-terminated.
    */
   char hint[128];
 } pilot_error;
 
 /*
- A node's address, a port there, and what the node is called. Set struct_size to sizeof(pilot_peer).
+ A node's address, a port there, and the node's hostname. Set struct_size to sizeof(pilot_peer).
  */
 typedef struct pilot_peer {
   /*
@@ -241,7 +241,7 @@ typedef struct pilot_peer {
 } pilot_peer;
 
 /*
- Something that happened. Set struct_size to sizeof(pilot_event), and payload and payload_size to a buffer or to zero.
+ An event of a node. Set struct_size to sizeof(pilot_event), and payload and payload_size to a buffer or to zero.
  */
 typedef struct pilot_event {
   /*
@@ -249,33 +249,33 @@ typedef struct pilot_event {
    */
   size_t struct_size;
   /*
-   Where the bytes of something published go.
+   Buffer for the bytes of a published event, or NULL.
    */
   uint8_t *payload;
   /*
-   Room there.
+   Length of the buffer. Unit: bytes.
    */
   size_t payload_size;
   /*
-   Length of the bytes. At most 1048576.
+   Length of the published bytes. Unit: bytes, at most 1048576.
    */
   size_t payload_len;
   /*
-   A PILOT_EVENT_ constant; 0: of a later version.
+   A PILOT_EVENT_ constant; 0: an event of a later version.
    */
   int kind;
   /*
-   Whom it is about.
+   The node that the event is about.
    */
   struct pilot_peer peer;
   /*
-   Everything that is known of it: a JSON object; NUL-terminated; cut when longer.
+   The whole event as a JSON object; NUL-terminated; cut when it is longer.
    */
   char detail[1024];
 } pilot_event;
 
 /*
- What a node is started with. Set struct_size to sizeof(pilot_config); everything but home may be zero.
+ Settings of a node. Set struct_size to sizeof(pilot_config); every other field but home may be zero.
  */
 typedef struct pilot_config {
   /*
@@ -283,11 +283,11 @@ typedef struct pilot_config {
    */
   size_t struct_size;
   /*
-   Folder for identity and books; made if missing; one node at a time. Needed.
+   Folder for identity and books, made when it is missing; one node at a time uses it. Required.
    */
   const char *home;
   /*
-   Hostname to register: 1-63 characters of a-z 0-9 -; NULL: none, or what it was.
+   Hostname to register: 1-63 characters of a-z 0-9 -; NULL: the one registered before, if any.
    */
   const char *hostname;
   /*
@@ -303,11 +303,11 @@ typedef struct pilot_config {
    */
   const char *listen;
   /*
-   Largest ring of a stream in each direction. Unit: bytes. 0: 33554432. Small devices want 262144 or less.
+   Longest ring of a stream in each direction. Unit: bytes. 0: 33554432. For small devices 262144 or less.
    */
   size_t stream_ring_len_max;
   /*
-   Not 0: answer on ports 7 (echo), 1000 (text), 1001 (messages, files) and 1002 (events), as the daemon does.
+   Not 0: the node answers on ports 7 (echo), 1000 (text), 1001 (messages, files) and 1002 (events), as the daemon does.
    */
   int services;
 } pilot_config;
@@ -321,15 +321,15 @@ typedef struct pilot_message {
    */
   size_t struct_size;
   /*
-   Its number; grows with every message.
+   Number of the message; grows with every message.
    */
   uint64_t id;
   /*
-   When it arrived. Unit: seconds since 1970.
+   Time of arrival. Unit: seconds since 1970.
    */
   uint64_t received_at;
   /*
-   Length of its body. Unit: bytes, at most 16777216.
+   Length of the body. Unit: bytes, at most 16777216.
    */
   size_t len;
   /*
@@ -337,7 +337,7 @@ typedef struct pilot_message {
    */
   int kind;
   /*
-   Who sent it.
+   The node that sent the message.
    */
   struct pilot_peer from;
 } pilot_message;
@@ -347,9 +347,10 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Opens a port for datagrams (0: any free one) and gives its descriptor, which the caller closes; that frees the port. It is
- a SOCK_SEQPACKET socket, blocking, close-on-exec, for poll, pilot_datagram_send and pilot_datagram_recv. *port_out (or NULL)
- gets the port. Peers reach it when they were granted the port, or were sent something from it.
+ Opens a port for datagrams (0: any free one) and returns its descriptor. The caller closes the descriptor, which frees the
+ port. The descriptor is a SOCK_SEQPACKET socket, blocking, close-on-exec, for poll, pilot_datagram_send and
+ pilot_datagram_recv. *port_out (or NULL) gets the port. A peer reaches the port when it was granted the port, or has been
+ sent a datagram from it.
  Any thread. PILOT_E_CONFLICT (the port is bound), PILOT_E_FULL.
  */
 int pilot_datagram_open(pilot_handle node,
@@ -358,8 +359,9 @@ int pilot_datagram_open(pilot_handle node,
                         struct pilot_error *error);
 
 /*
- Sends a datagram to the address and port in *to. It may be lost; what does not fit the path is lost: 1100 bytes always fit,
- paths that carry more are found while streams move data. Blocks as the descriptor says, which is rare.
+ Sends a datagram to the address and port in *to. Datagrams may be lost, and one too long for the path is lost: 1100 bytes
+ always fit; the node finds paths that carry more while streams move data. Blocks as the descriptor says, which is rare.
+ Returns 0.
  Any thread. PILOT_E_INVALID, PILOT_E_WOULD_BLOCK (a non-blocking descriptor), PILOT_E_CLOSED (no descriptor),
  PILOT_E_RESET (the node has ended).
  */
@@ -370,8 +372,8 @@ int pilot_datagram_send(int fd,
                         struct pilot_error *error);
 
 /*
- Takes the next datagram and gives its length; what does not fit into the buffer is cut off. *from (or NULL) gets its sender
- (without hostname). Blocks as the descriptor says.
+ Takes the next datagram and returns its length; a datagram longer than the buffer is cut off. *from (or NULL) gets its
+ sender (without hostname). Blocks as the descriptor says.
  Any thread. PILOT_E_WOULD_BLOCK (a non-blocking descriptor), PILOT_E_CLOSED (no descriptor), PILOT_E_NOT_RUNNING (the node
  has ended).
  */
@@ -382,42 +384,40 @@ int64_t pilot_datagram_recv(int fd,
                             struct pilot_error *error);
 
 /*
- Version of the library; static, never NULL.
+ Returns the version of the library; static, never NULL.
  */
 const char *pilot_version(void);
 
 /*
- The name of a code, for logs: "PILOT_E_TIMEOUT"; static, never NULL, "PILOT_E_UNKNOWN" for anything else.
+ Returns the name of a code, for logs: "PILOT_E_TIMEOUT"; "PILOT_E_UNKNOWN" for an unknown code. Static, never NULL.
  */
 const char *pilot_code_name(int code);
 
 /*
- Asks for a node's events from now on and gives a handle for pilot_next_event. topics: what is published on this node's event
- stream is told too when its topic fits: the same, or anything behind what stands before a final *; NULL: nothing of it.
+ Watches a node's events from now on and returns a handle for pilot_next_event. topics: events published on this node's
+ event stream are included when their topic is equal to topics, or begins with the part before a final *; NULL: none of
+ them.
  Any thread. PILOT_E_NOT_RUNNING.
  */
-pilot_handle pilot_watch(pilot_handle node,
-                         const char *topics,
-                         struct pilot_error *error);
+pilot_handle pilot_watch(pilot_handle node, const char *topics, struct pilot_error *error);
 
 /*
- A descriptor that is readable when pilot_next_event may give something: call it until PILOT_E_WOULD_BLOCK. It belongs to
- the handle.
+ Returns a descriptor that is readable when pilot_next_event may have an event: call that until PILOT_E_WOULD_BLOCK. The
+ descriptor belongs to the handle.
  */
-int pilot_event_fd(pilot_handle watch,
-                   struct pilot_error *error);
+int pilot_event_fd(pilot_handle watch, struct pilot_error *error);
 
 /*
- Takes the next event. Waits at most timeout_ms (0: not at all; negative: for ever). Any thread. Gives 0.
- PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_FULL (payload_size is too small; payload_len says what is needed, and the
- event stays), PILOT_E_CLOSED, PILOT_E_NOT_RUNNING.
+ Takes the next event. Waits at most timeout_ms (0: not at all; negative: for ever). Any thread. Returns 0.
+ PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_FULL (payload_size is below payload_len, which is set; the event stays),
+ PILOT_E_CLOSED, PILOT_E_NOT_RUNNING.
  */
 int pilot_next_event(pilot_handle watch, struct pilot_event *event, int timeout_ms, struct pilot_error *error);
 
 /*
- Opens a stream to a port of a trusted peer (hostname, address, node number, key or fingerprint) and gives its
+ Opens a stream to a port of a trusted peer (hostname, address, node number, key or fingerprint) and returns its
  descriptor, which the caller closes: a Unix socket, blocking, close-on-exec, for read, write, poll, shutdown, sendfile and
- close. Reading gives 0 at the end; pilot_stream_end tells whether that was in order. *at (or NULL) gets the other end.
+ close. Reading gives 0 at the end; pilot_stream_end tells whether that end was in order. *at (or NULL) gets the other end.
  Any thread; blocks at most timeout_ms (negative: the node's own limit, 30 s).
  PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND, PILOT_E_REFUSED, PILOT_E_TIMEOUT, PILOT_E_UNREACHABLE, PILOT_E_FULL.
  */
@@ -429,10 +429,10 @@ int pilot_connect(pilot_handle node,
                   struct pilot_error *error);
 
 /*
- Opens a stream as pilot_connect does and writes into it what is to be read first: at most PILOT_FIRST_MAX bytes, which
- travel together with the question for the stream, so that a request and its answer take one round trip instead of two.
- Who refuses the stream never sees them. When the peer restarts meanwhile the stream ends with an error: the peer before
- may have read them, so they are not given to the one after.
+ Opens a stream as pilot_connect does, with early data: at most PILOT_FIRST_MAX bytes that travel with the request for the
+ stream and are read first, so that a question and its answer take one round trip instead of two. A peer that refuses the
+ stream never sees the bytes. When the peer restarts meanwhile, the stream ends with an error: the process before may have
+ read the bytes, so the process after does not get them.
  Any thread; blocks as pilot_connect. PILOT_E_INVALID (too many bytes); otherwise as pilot_connect.
  */
 int pilot_connect_with(pilot_handle node,
@@ -445,16 +445,13 @@ int pilot_connect_with(pilot_handle node,
                        struct pilot_error *error);
 
 /*
- Does what pilot_connect does without waiting: gives the handle of a connect under way. Poll pilot_connect_fd for reading, then call
+ Starts a connect without waiting and returns its handle. Poll pilot_connect_fd for reading, then call
  pilot_connect_finish; pilot_close gives the connect up. Any thread; does not wait for the network.
  */
-pilot_handle pilot_connect_start(pilot_handle node,
-                                 const char *peer,
-                                 uint16_t port,
-                                 struct pilot_error *error);
+pilot_handle pilot_connect_start(pilot_handle node, const char *peer, uint16_t port, struct pilot_error *error);
 
 /*
- Starts what pilot_connect_with does, as pilot_connect_start does.
+ Starts a connect with early data, as pilot_connect_with and pilot_connect_start do.
  */
 pilot_handle pilot_connect_start_with(pilot_handle node,
                                       const char *peer,
@@ -464,44 +461,40 @@ pilot_handle pilot_connect_start_with(pilot_handle node,
                                       struct pilot_error *error);
 
 /*
- A descriptor that is readable when pilot_connect_finish has something to say. It belongs to the handle.
+ Returns a descriptor that is readable when pilot_connect_finish has an outcome. The descriptor belongs to the handle.
  */
 int pilot_connect_fd(pilot_handle connect, struct pilot_error *error);
 
 /*
- The outcome of a connect: the stream's descriptor as pilot_connect gives it, once, or why there is none. The handle is to
- be closed in any case. Waits at most timeout_ms (0: not at all; negative: until it is known). Any thread.
+ Returns the outcome of a connect: the stream's descriptor as pilot_connect returns it, once, or the failure. Close the
+ handle in any case. Waits at most timeout_ms (0: not at all; negative: until the outcome is known). Any thread.
  PILOT_E_WOULD_BLOCK or PILOT_E_TIMEOUT: not known yet; otherwise as pilot_connect.
  */
-int pilot_connect_finish(pilot_handle connect,
-                         int timeout_ms,
-                         struct pilot_peer *at,
-                         struct pilot_error *error);
+int pilot_connect_finish(pilot_handle connect, int timeout_ms, struct pilot_peer *at, struct pilot_error *error);
 
 /*
- Accepts streams on a port from peers that were granted it, from now until the handle is closed. A program takes the place
- of the daemon's own service on a port.
+ Accepts streams on a port from peers that were granted the port, from now until the handle is closed. A listener takes
+ the place of the daemon's own service on the port.
  Any thread; does not wait for the network. PILOT_E_CONFLICT (the port is bound).
  */
-pilot_handle pilot_listen(pilot_handle node,
-                          uint16_t port,
-                          struct pilot_error *error);
+pilot_handle pilot_listen(pilot_handle node, uint16_t port, struct pilot_error *error);
 
 /*
- A descriptor that is readable when pilot_accept may give a stream at once. It belongs to the handle.
+ Returns a descriptor that is readable when pilot_accept may have a stream at once. The descriptor belongs to the handle.
  */
-int pilot_listener_fd(pilot_handle listener, struct pilot_error *error);
+int pilot_listener_fd(pilot_handle listener,
+                      struct pilot_error *error);
 
 /*
- Gives the descriptor of the next stream, as pilot_connect does, and who opened it in *from (or NULL). Waits at most
- timeout_ms (0: not at all; negative: for ever). Any thread; several may wait at once.
+ Returns the descriptor of the next stream, as pilot_connect does. *from (or NULL) gets the node that opened the stream.
+ Waits at most timeout_ms (0: not at all; negative: for ever). Any thread; several may wait at once.
  PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_CLOSED (the handle was closed meanwhile), PILOT_E_NOT_RUNNING,
  PILOT_E_FULL (no descriptors are left).
  */
 int pilot_accept(pilot_handle listener, int timeout_ms, struct pilot_peer *from, struct pilot_error *error);
 
 /*
- Starts a node in this process and gives its handle. Two threads are started: the loop, and a worker for the disk.
+ Starts a node in this process and returns its handle. The node has two threads: the loop, and a worker for the disk.
  Any thread; blocks until the node serves, which takes milliseconds; the rendezvous is reached later.
  PILOT_E_INVALID (an argument, or the identity file is damaged), PILOT_E_CONFLICT (the folder, the socket or the UDP
  address is in use), PILOT_E_FULL, PILOT_E_INTERNAL.
@@ -509,19 +502,18 @@ int pilot_accept(pilot_handle listener, int timeout_ms, struct pilot_peer *from,
 pilot_handle pilot_node_start(const struct pilot_config *config, struct pilot_error *error);
 
 /*
- Gives a handle for the daemon that serves this Unix socket (NULL: where it usually is: $PILOT_SOCKET, else pilot.sock in
- $PILOT_HOME or in $XDG_RUNTIME_DIR, else /tmp/pilot.sock). A daemon that is started again later is found again.
+ Returns a handle for the daemon that serves this Unix socket (NULL: the usual place: $PILOT_SOCKET, else pilot.sock in
+ $PILOT_HOME or in $XDG_RUNTIME_DIR, else /tmp/pilot.sock). The handle stays valid when the daemon restarts.
  Any thread; does not wait. PILOT_E_NOT_RUNNING.
  */
-pilot_handle pilot_attach(const char *socket,
-                          struct pilot_error *error);
+pilot_handle pilot_attach(const char *socket, struct pilot_error *error);
 
 /*
- Runs one operation, given as JSON, for everything that has no function of its own: {"op":"info"}, {"op":"peers"},
+ Runs one operation that has no function of its own, given as JSON: {"op":"info"}, {"op":"peers"},
  {"op":"trust"}, {"op":"pending"}, {"op":"find","node":"worker-node"}, {"op":"profile","hostname":"new-name"}, and the
- others of the daemon. data (NULL when data_len is 0) goes beside it. Writes at most answer_len bytes of the JSON answer,
- NUL-terminated, and gives its full length, so that a call with answer_len 0 tells how much is needed.
- Any thread; blocks, at most a minute. PILOT_E_INVALID, and what the operation says.
+ others of the daemon. data (NULL when data_len is 0) goes with the operation. Writes at most answer_len bytes of the JSON
+ answer, NUL-terminated, and returns the full length of the answer, so that a call with answer_len 0 tells the size to
+ provide. Any thread; blocks, at most a minute. PILOT_E_INVALID, and the failures of the operation.
  */
 int64_t pilot_call(pilot_handle node,
                    const char *operation,
@@ -533,8 +525,8 @@ int64_t pilot_call(pilot_handle node,
 
 /*
  Looks a node up by hostname, address, node number, key or fingerprint, and writes its address (port 0) and hostname.
- Any thread; blocks while the rendezvous is asked; for trusted peers it is not. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE (the
- rendezvous does not answer), PILOT_E_INVALID.
+ Any thread; blocks while the rendezvous is asked, which trusted peers do not need. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE
+ (the rendezvous does not answer), PILOT_E_INVALID.
  */
 int pilot_find(pilot_handle node,
                const char *name,
@@ -542,42 +534,40 @@ int pilot_find(pilot_handle node,
                struct pilot_error *error);
 
 /*
- Asks a node's owner for trust, with a note of at most 256 bytes (or NULL). Its approval arrives later:
- pilot_wait_trust, or an event. When the peer has asked already, this approves it.
- Any thread; blocks until the request is on our disk. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE, PILOT_E_INVALID.
+ Asks a node's owner for trust, with a note of at most 256 bytes (or NULL). The approval arrives later: use
+ pilot_wait_trust, or an event. When the peer has asked already, the call approves that request.
+ Any thread; blocks until the request is on the disk. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE, PILOT_E_INVALID.
  */
 int pilot_handshake(pilot_handle node, const char *peer, const char *note, struct pilot_error *error);
 
 /*
- Approves a request for trust. ports: what of ours the peer may reach, "1000,8080" or "all"; NULL: 7,1000,1001,1002.
- Any thread; blocks until it is on our disk. PILOT_E_NOT_FOUND (it has not asked), PILOT_E_INVALID.
+ Approves a request for trust. ports: ports of this node that the peer may reach, "1000,8080" or "all"; NULL:
+ 7,1000,1001,1002. Any thread; blocks until the approval is on the disk. PILOT_E_NOT_FOUND (the peer has not asked),
+ PILOT_E_INVALID.
  */
 int pilot_approve(pilot_handle node, const char *peer, const char *ports, struct pilot_error *error);
 
 /*
- Declines a request for trust, with a reason (or NULL). Any thread; blocks until it is on our disk. PILOT_E_NOT_FOUND.
+ Declines a request for trust, with a reason (or NULL). Any thread; blocks until that is on the disk. PILOT_E_NOT_FOUND.
  */
 int pilot_reject(pilot_handle node, const char *peer, const char *reason, struct pilot_error *error);
 
 /*
- Withdraws trust: every stream with the peer ends at once. Any thread; blocks until it is on our disk.
+ Withdraws trust: every stream with the peer ends at once. Any thread; blocks until that is on the disk.
  PILOT_E_NOT_FOUND.
  */
 int pilot_untrust(pilot_handle node, const char *peer, struct pilot_error *error);
 
 /*
- Waits until a peer is trusted, at most timeout_ms (0: does not wait; negative: an hour). Gives 1 when it is, 0 when it is
- not. Any thread.
+ Waits until a peer is trusted, at most timeout_ms (0: does not wait; negative: an hour). Returns 1 when the peer is
+ trusted, 0 when not. Any thread.
  */
-int pilot_wait_trust(pilot_handle node,
-                     const char *peer,
-                     int timeout_ms,
-                     struct pilot_error *error);
+int pilot_wait_trust(pilot_handle node, const char *peer, int timeout_ms, struct pilot_error *error);
 
 /*
  Puts a message into a peer's inbox. kind: PILOT_TEXT, PILOT_BINARY or PILOT_JSON; at most 16777216 bytes.
- Gives 0 when the peer has it on its disk. When the peer does not answer within timeout_ms (negative: 10 s), the message
- waits in the outbox and is delivered later: PILOT_E_UNREACHABLE.
+ Returns 0 when the peer has the message on its disk. When the peer does not answer within timeout_ms (negative: 10 s), the
+ message waits in the outbox and is delivered later: PILOT_E_UNREACHABLE.
  Any thread; blocks. PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND, PILOT_E_INVALID, PILOT_E_FULL.
  */
 int pilot_send_message(pilot_handle node,
@@ -589,8 +579,8 @@ int pilot_send_message(pilot_handle node,
                        struct pilot_error *error);
 
 /*
- Reads the oldest message of the inbox whose id is greater than after_id, without taking it away. Gives 1, or 0 when there
- is none. PILOT_E_FULL: the body is longer than buffer_len; message->len says how long, and nothing else is lost.
+ Reads the oldest message of the inbox with an id greater than after_id, and leaves it there. Returns 1, or 0 when there is
+ none. PILOT_E_FULL: the body is longer than buffer_len; *message has its length, and the message stays.
  Any thread; blocks for the disk.
  */
 int pilot_read_message(pilot_handle node,
@@ -601,14 +591,14 @@ int pilot_read_message(pilot_handle node,
                        struct pilot_error *error);
 
 /*
- Takes a message out of the inbox. Gives 1, or 0 when there is no such message. Any thread; blocks for the disk.
+ Takes a message out of the inbox. Returns 1, or 0 when there is no such message. Any thread; blocks for the disk.
  */
 int pilot_take_message(pilot_handle node, uint64_t id, struct pilot_error *error);
 
 /*
- Sends a file to a peer and waits until the peer has it synced and verified. A transfer that broke goes on where it was
- when the same file is sent again. timeout_ms: how long the peer may be silent (negative: a minute). Gives the number of
- bytes that had to be sent.
+ Sends a file to a peer and waits until the peer has verified and synced the file. A transfer that broke goes on where it
+ ended when the same file is sent again. timeout_ms: longest silence of the peer (negative: a minute). Returns the number
+ of bytes that this call sent.
  Any thread; blocks. PILOT_E_NOT_FOUND (no such file or node), PILOT_E_NOT_TRUSTED, PILOT_E_RESET, PILOT_E_TIMEOUT,
  PILOT_E_FULL (the peer's disk).
  */
@@ -619,21 +609,27 @@ int64_t pilot_send_file(pilot_handle node,
                         struct pilot_error *error);
 
 /*
- Publishes an event to the subscribers of this node's event stream (port 1002) and gives their number. topic: 1 to 4096
+ Publishes an event to the subscribers of this node's event stream (port 1002) and returns their number. topic: 1 to 4096
  bytes; data: 1 to 1048576. To publish at another node, open a stream to its port 1002. Any thread.
  */
-int pilot_publish(pilot_handle node, const char *topic, const uint8_t *data, size_t len, struct pilot_error *error);
+int pilot_publish(pilot_handle node,
+                  const char *topic,
+                  const uint8_t *data,
+                  size_t len,
+                  struct pilot_error *error);
 
 /*
- How the stream behind a descriptor of pilot_connect or pilot_accept stands: PILOT_STREAM_OPEN, 0 (both sides ended in
- order), or the code of what broke it. A descriptor at whose end reading gives 0 is asked about here: while it is
- PILOT_STREAM_OPEN then, the peer has ended its side in order. The node remembers the last 4096 ends.
+ Returns the state of the stream behind a descriptor of pilot_connect or pilot_accept: PILOT_STREAM_OPEN, 0 (both sides
+ have ended in order), or the code of the failure that broke the stream. When reading the descriptor gives 0 and the state
+ is PILOT_STREAM_OPEN, the peer has ended its side in order. The node remembers the last 4096 ends.
  Any thread. PILOT_E_NOT_FOUND: no stream of this node; PILOT_E_CLOSED: no descriptor.
  */
-int pilot_stream_end(pilot_handle node, int fd, struct pilot_error *error);
+int pilot_stream_end(pilot_handle node,
+                     int fd,
+                     struct pilot_error *error);
 
 /*
- Opens a stream as pilot_connect does, and gives a handle for pilot_stream_read and pilot_stream_write instead of a
+ Opens a stream as pilot_connect does, and returns a handle for pilot_stream_read and pilot_stream_write instead of a
  descriptor: with a node of this process, bytes go to and from the caller's buffer without the kernel.
  */
 pilot_handle pilot_stream_connect(pilot_handle node,
@@ -643,7 +639,7 @@ pilot_handle pilot_stream_connect(pilot_handle node,
                                   struct pilot_error *error);
 
 /*
- Opens a stream as pilot_connect_with does, and gives a handle as pilot_stream_connect does.
+ Opens a stream as pilot_connect_with does, and returns a handle as pilot_stream_connect does.
  */
 pilot_handle pilot_stream_connect_with(pilot_handle node,
                                        const char *peer,
@@ -654,7 +650,7 @@ pilot_handle pilot_stream_connect_with(pilot_handle node,
                                        struct pilot_error *error);
 
 /*
- Accepts a stream as pilot_accept does, and gives a handle as pilot_stream_connect does.
+ Accepts a stream as pilot_accept does, and returns a handle as pilot_stream_connect does.
  */
 pilot_handle pilot_stream_accept(pilot_handle listener,
                                  int timeout_ms,
@@ -662,9 +658,9 @@ pilot_handle pilot_stream_accept(pilot_handle listener,
                                  struct pilot_error *error);
 
 /*
- Reads at most len bytes and gives their number; 0 when the peer has ended its side in order. Waits at most timeout_ms (0:
- not at all; negative: for ever). Any thread; one at a time per direction is sensible.
- PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_RESET and others that say why the stream broke, PILOT_E_CLOSED.
+ Reads at most len bytes and returns their number; 0 when the peer has ended its side in order. Waits at most timeout_ms (0:
+ not at all; negative: for ever). Any thread; use one thread at a time per direction.
+ PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_RESET and other codes for a stream that broke, PILOT_E_CLOSED.
  */
 int64_t pilot_stream_read(pilot_handle stream,
                           uint8_t *buffer,
@@ -673,9 +669,9 @@ int64_t pilot_stream_read(pilot_handle stream,
                           struct pilot_error *error);
 
 /*
- Writes at most len bytes and gives how many were taken, at least 1 unless len is 0. Waits for room at most timeout_ms (0:
- not at all; negative: for ever). What was taken is delivered, also when the handle is closed right after.
- Any thread; one at a time per direction is sensible. Codes as pilot_stream_read.
+ Writes at most len bytes and returns how many were taken, at least 1 unless len is 0. Waits for room at most timeout_ms (0:
+ not at all; negative: for ever). Bytes that were taken are delivered, also when the handle is closed right after.
+ Any thread; use one thread at a time per direction. Codes as pilot_stream_read.
  */
 int64_t pilot_stream_write(pilot_handle stream,
                            const uint8_t *data,
@@ -689,18 +685,19 @@ int64_t pilot_stream_write(pilot_handle stream,
 int pilot_stream_shutdown(pilot_handle stream, int how, struct pilot_error *error);
 
 /*
- A descriptor that is readable when reading or writing may do something; made on first use. Poll it for reading, then read
- and write with a time limit of 0 until PILOT_E_WOULD_BLOCK, which makes it unreadable again. It belongs to the handle.
+ Returns a descriptor that is readable when reading or writing may make progress; made on first use. Poll it for reading,
+ then read and write with a time limit of 0 until PILOT_E_WOULD_BLOCK, which makes it unreadable again. The descriptor
+ belongs to the handle.
  */
 int pilot_stream_event_fd(pilot_handle stream,
                           struct pilot_error *error);
 
 /*
- Closes a handle of any kind. Threads inside a call with it come back with PILOT_E_CLOSED, PILOT_E_RESET or
- PILOT_E_NOT_RUNNING; a stream delivers what was written; a node of this process ends in order, and its streams with it,
+ Closes a handle of any kind. Threads inside a call with the handle return PILOT_E_CLOSED, PILOT_E_RESET or
+ PILOT_E_NOT_RUNNING; a stream delivers the written bytes; a node of this process ends in order, and its streams with it,
  once the last call with it is over; a connect is given up. Descriptors that were handed out stay the caller's.
- Any thread; does not wait for the network. Gives 0.
- PILOT_E_CLOSED: the handle was closed before, or never was one.
+ Any thread; does not wait for the network. Returns 0.
+ PILOT_E_CLOSED: the handle was closed before, or is unknown.
  */
 int pilot_close(pilot_handle handle);
 

@@ -1,4 +1,4 @@
-//! Owns datagram ports: a SOCK_SEQPACKET descriptor on which each packet names the other end.
+//! Owns datagram ports: a SOCK_SEQPACKET descriptor on which each packet begins with the address of the other end.
 
 use crate::error::{Fault, bytes, guarded, pilot_error, room};
 use crate::node::NodeObject;
@@ -12,13 +12,14 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::time::Duration;
 
-/// Head of a packet: address and port of the other end. Unit: bytes.
+/// Length of a packet's head: address and port of the other end. Unit: bytes.
 const HEAD_LEN: usize = 8;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Opens a port for datagrams (0: any free one) and gives its descriptor, which the caller closes; that frees the port. It is
-/// a SOCK_SEQPACKET socket, blocking, close-on-exec, for poll, pilot_datagram_send and pilot_datagram_recv. *port_out (or NULL)
-/// gets the port. Peers reach it when they were granted the port, or were sent something from it.
+/// Opens a port for datagrams (0: any free one) and returns its descriptor. The caller closes the descriptor, which frees the
+/// port. The descriptor is a SOCK_SEQPACKET socket, blocking, close-on-exec, for poll, pilot_datagram_send and
+/// pilot_datagram_recv. *port_out (or NULL) gets the port. A peer reaches the port when it was granted the port, or has been
+/// sent a datagram from it.
 /// Any thread. PILOT_E_CONFLICT (the port is bound), PILOT_E_FULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_datagram_open(
@@ -49,8 +50,9 @@ unsafe fn borrow<'a>(fd: c_int) -> Result<BorrowedFd<'a>, Fault> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Sends a datagram to the address and port in *to. It may be lost; what does not fit the path is lost: 1100 bytes always fit,
-/// paths that carry more are found while streams move data. Blocks as the descriptor says, which is rare.
+/// Sends a datagram to the address and port in *to. Datagrams may be lost, and one too long for the path is lost: 1100 bytes
+/// always fit; the node finds paths that carry more while streams move data. Blocks as the descriptor says, which is rare.
+/// Returns 0.
 /// Any thread. PILOT_E_INVALID, PILOT_E_WOULD_BLOCK (a non-blocking descriptor), PILOT_E_CLOSED (no descriptor),
 /// PILOT_E_RESET (the node has ended).
 #[unsafe(no_mangle)]
@@ -73,8 +75,8 @@ pub unsafe extern "C" fn pilot_datagram_send(
     })
 }
 
-/// Takes the next datagram and gives its length; what does not fit into the buffer is cut off. *from (or NULL) gets its sender
-/// (without hostname). Blocks as the descriptor says.
+/// Takes the next datagram and returns its length; a datagram longer than the buffer is cut off. *from (or NULL) gets its
+/// sender (without hostname). Blocks as the descriptor says.
 /// Any thread. PILOT_E_WOULD_BLOCK (a non-blocking descriptor), PILOT_E_CLOSED (no descriptor), PILOT_E_NOT_RUNNING (the node
 /// has ended).
 #[unsafe(no_mangle)]

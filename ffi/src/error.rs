@@ -1,4 +1,4 @@
-//! Owns the border: codes, the text of a failure, panics, and checked views of what C hands in.
+//! Owns the border to C: codes, texts of failures, panics, and checked views of pointers.
 
 use pilot_node::{Code, Failure};
 use rustix::event::PollFlags;
@@ -7,7 +7,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// Something inside went wrong.
+/// The library or the node failed inside.
 pub const PILOT_E_INTERNAL: c_int = -1;
 /// An argument makes no sense: NULL, not UTF-8, too long, malformed.
 pub const PILOT_E_INVALID: c_int = -2;
@@ -15,44 +15,44 @@ pub const PILOT_E_INVALID: c_int = -2;
 pub const PILOT_E_NOT_RUNNING: c_int = -3;
 /// No such node, message or file.
 pub const PILOT_E_NOT_FOUND: c_int = -4;
-/// The peer's owner and ours have not approved each other.
+/// The owners of this node and of the peer have not approved each other.
 pub const PILOT_E_NOT_TRUSTED: c_int = -5;
-/// Nothing happened in time.
+/// The time limit has passed.
 pub const PILOT_E_TIMEOUT: c_int = -6;
 /// The peer cannot be reached.
 pub const PILOT_E_UNREACHABLE: c_int = -7;
-/// Something is in the way: a name or port is taken, a folder is in use.
+/// A name or port is taken, or a folder is in use.
 pub const PILOT_E_CONFLICT: c_int = -8;
-/// The peer has nobody on that port, or does not let us use it.
+/// No program listens on the peer's port, or the port is not granted.
 pub const PILOT_E_REFUSED: c_int = -9;
 /// The stream broke.
 pub const PILOT_E_RESET: c_int = -10;
 /// A table, queue, buffer or disk is full, or no descriptors are left.
 pub const PILOT_E_FULL: c_int = -11;
-/// It would have to wait, and was told not to.
+/// The call would have to wait, and its time limit is 0.
 pub const PILOT_E_WOULD_BLOCK: c_int = -12;
-/// The handle was closed, or never was one.
+/// The handle is closed or unknown.
 pub const PILOT_E_CLOSED: c_int = -13;
 /// The handle is of another kind.
 pub const PILOT_E_WRONG_KIND: c_int = -14;
 /// This process was forked from the one that uses the library.
 pub const PILOT_E_FORKED: c_int = -15;
 
-/// What went wrong, for people; owned by the caller. Set struct_size to sizeof(pilot_error) before the call; the rest is
-/// written when the call fails, and left as it is when it succeeds.
+/// The reason of a failure; owned by the caller. Set struct_size to sizeof(pilot_error) before the call. A call that fails
+/// writes the other fields; a call that succeeds leaves them as they are.
 #[repr(C)]
 pub struct pilot_error {
     /// sizeof(pilot_error).
     pub struct_size: usize,
     /// A PILOT_E_ code.
     pub code: c_int,
-    /// What happened; UTF-8, always NUL-terminated.
+    /// The reason; UTF-8, always NUL-terminated.
     pub message: [c_char; 256],
-    /// What to do next, or empty; UTF-8, always NUL-terminated.
+    /// Advice for the next step, or empty; UTF-8, always NUL-terminated.
     pub hint: [c_char; 128],
 }
 
-/// A failure on its way to C.
+/// A failure before it becomes a code and a text of C.
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub(crate) code: c_int,
@@ -120,8 +120,9 @@ impl From<rustix::io::Errno> for Fault {
     }
 }
 
-/// Copies `text` into a field of C, cut between characters where it does not fit.
+/// Copies `text` into a field of C, NUL-terminated, and cuts it between characters when it is too long.
 pub(crate) fn copy_text(text: &str, out: &mut [c_char]) {
+    debug_assert!(!out.is_empty(), "a field has room for its NUL");
     let mut len = text.len().min(out.len() - 1);
     while !text.is_char_boundary(len) {
         len -= 1;
@@ -133,11 +134,11 @@ pub(crate) fn copy_text(text: &str, out: &mut [c_char]) {
 
 /// Runs `f`; a failure or panic becomes a code, and its text goes to `error`.
 pub(crate) fn guarded<T: From<c_int>>(error: *mut pilot_error, f: impl FnOnce() -> Result<T, Fault>) -> T {
-    let result = match crate::table::forked() {
+    let result = match crate::fork::forked() {
         true => {
             Err(Fault::new(PILOT_E_FORKED, "a forked process cannot use libpilot; only its descriptors go on working"))
         }
-        // The table and every object survive a panic: nothing of ours is left half-changed across a call.
+        // The table and every object survive a panic: no call leaves them half-changed.
         false => catch_unwind(AssertUnwindSafe(f))
             .unwrap_or_else(|_| Err(Fault::new(PILOT_E_INTERNAL, "libpilot panicked; please report this"))),
     };
@@ -145,8 +146,8 @@ pub(crate) fn guarded<T: From<c_int>>(error: *mut pilot_error, f: impl FnOnce() 
         Ok(value) => return value,
         Err(fault) => fault,
     };
-    // SAFETY: the header requires NULL or a valid pilot_error that nobody else uses during the call; its size is looked at
-    // before anything else is touched.
+    // SAFETY: the header requires NULL or a valid pilot_error that no other thread uses during the call; its size is checked
+    // before any other field is touched.
     unsafe {
         if !error.is_null() && (*error).struct_size >= size_of::<pilot_error>() {
             (*error).code = fault.code;
@@ -154,10 +155,11 @@ pub(crate) fn guarded<T: From<c_int>>(error: *mut pilot_error, f: impl FnOnce() 
             copy_text(&fault.hint, &mut (*error).hint);
         }
     }
+    debug_assert!(fault.code < 0, "a failure has a negative code");
     T::from(fault.code)
 }
 
-/// A string of C; `None` for NULL.
+/// Views a string of C; `None` for NULL.
 ///
 /// # Safety
 /// `text` is NULL or a NUL-terminated string that lives for the call.
@@ -170,7 +172,7 @@ pub(crate) unsafe fn text<'a>(text: *const c_char) -> Result<Option<&'a str>, Fa
     text.map(Some).map_err(|_| Fault::invalid("a string is not UTF-8"))
 }
 
-/// A string of C that must be there.
+/// Views a string of C that must not be NULL; `what` names it in the failure.
 ///
 /// # Safety
 /// As [`text`].
@@ -179,7 +181,7 @@ pub(crate) unsafe fn needed<'a>(string: *const c_char, what: &str) -> Result<&'a
     unsafe { text(string)? }.ok_or_else(|| Fault::invalid(format!("{what} is NULL")))
 }
 
-/// Bytes of C.
+/// Views bytes of C.
 ///
 /// # Safety
 /// `data` is NULL or valid for `len` bytes during the call.
@@ -189,10 +191,10 @@ pub(crate) unsafe fn bytes<'a>(data: *const u8, len: usize) -> Result<&'a [u8], 
     Ok(if len == 0 { &[] } else { unsafe { std::slice::from_raw_parts(data, len) } })
 }
 
-/// Room of C.
+/// Views a buffer of C that is to be written.
 ///
 /// # Safety
-/// `data` is NULL or valid for `len` bytes during the call, and nobody else uses it meanwhile.
+/// `data` is NULL or valid for `len` bytes during the call, and no other thread uses it meanwhile.
 pub(crate) unsafe fn room<'a>(data: *mut u8, len: usize) -> Result<&'a mut [u8], Fault> {
     check(data, len)?;
     // SAFETY: not NULL unless empty, of a possible length, and valid by the caller's promise.
@@ -209,17 +211,17 @@ fn check(data: *const u8, len: usize) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A time limit of C: negative: none; 0: do not wait.
+/// Converts a time limit of C: negative: none; 0: do not wait.
 pub(crate) fn timeout(ms: c_int) -> Option<Duration> {
     u64::try_from(ms).ok().map(Duration::from_millis)
 }
 
-/// When a time limit ends; `None`: never.
+/// Returns the end of a time limit that begins now; `None`: never.
 pub(crate) fn deadline(ms: c_int) -> Option<Instant> {
     timeout(ms).and_then(|t| Instant::now().checked_add(t))
 }
 
-/// Waits until a descriptor is ready for `what`; [`PILOT_E_TIMEOUT`] when the time is over.
+/// Waits until a descriptor is ready for `what`; fails with [`PILOT_E_TIMEOUT`] at `until`.
 pub(crate) fn wait_ready(fd: impl std::os::fd::AsFd, what: PollFlags, until: Option<Instant>) -> Result<(), Fault> {
     use rustix::event::{PollFd, Timespec, poll};
     loop {
@@ -236,13 +238,13 @@ pub(crate) fn wait_ready(fd: impl std::os::fd::AsFd, what: PollFlags, until: Opt
     }
 }
 
-/// Version of the library; static, never NULL.
+/// Returns the version of the library; static, never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// The name of a code, for logs: "PILOT_E_TIMEOUT"; static, never NULL, "PILOT_E_UNKNOWN" for anything else.
+/// Returns the name of a code, for logs: "PILOT_E_TIMEOUT"; "PILOT_E_UNKNOWN" for an unknown code. Static, never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_code_name(code: c_int) -> *const c_char {
     let name = match code {

@@ -1,10 +1,10 @@
-//! Owns what happens in a node, told to C.
+//! Owns the events of a node, as C gets them.
 
 use crate::error::{Fault, PILOT_E_FULL, copy_text, guarded, pilot_error, room, text};
 use crate::listener::Answers;
 use crate::node::NodeObject;
 use crate::peer::pilot_peer;
-use crate::table::{Used, get, insert, pilot_handle};
+use crate::table::{Kind, Used, get, insert, pilot_handle};
 use pilot_node::{AddrPort, NodeEvent};
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
@@ -29,27 +29,27 @@ pub const PILOT_EVENT_PATH: c_int = 7;
 pub const PILOT_EVENT_MESSAGE: c_int = 8;
 /// A file has arrived; its "path" is in detail.
 pub const PILOT_EVENT_FILE: c_int = 9;
-/// Something was published on this node's event stream; its "topic" is in detail.
+/// An event was published on this node's event stream; its "topic" is in detail.
 pub const PILOT_EVENT_PUBLISHED: c_int = 10;
-/// Events were missed, because they were not taken fast enough; their "count" is in detail.
+/// Events were lost because the program took them too slowly; their "count" is in detail.
 pub const PILOT_EVENT_MISSED: c_int = 11;
 
-/// Something that happened. Set struct_size to sizeof(pilot_event), and payload and payload_size to a buffer or to zero.
+/// An event of a node. Set struct_size to sizeof(pilot_event), and payload and payload_size to a buffer or to zero.
 #[repr(C)]
 pub struct pilot_event {
     /// sizeof(pilot_event).
     pub struct_size: usize,
-    /// Where the bytes of something published go.
+    /// Buffer for the bytes of a published event, or NULL.
     pub payload: *mut u8,
-    /// Room there.
+    /// Length of the buffer. Unit: bytes.
     pub payload_size: usize,
-    /// Length of the bytes. At most 1048576.
+    /// Length of the published bytes. Unit: bytes, at most 1048576.
     pub payload_len: usize,
-    /// A PILOT_EVENT_ constant; 0: of a later version.
+    /// A PILOT_EVENT_ constant; 0: an event of a later version.
     pub kind: c_int,
-    /// Whom it is about.
+    /// The node that the event is about.
     pub peer: pilot_peer,
-    /// Everything that is known of it: a JSON object; NUL-terminated; cut when longer.
+    /// The whole event as a JSON object; NUL-terminated; cut when it is longer.
     pub detail: [c_char; 1024],
 }
 
@@ -58,14 +58,17 @@ pub(crate) struct Events {
     waiting: Mutex<VecDeque<NodeEvent>>,
 }
 
-impl Events {
-    pub(crate) fn close(&self) {
+impl Kind for Events {
+    const NAME: &'static str = "a source of events";
+
+    fn close(&self) {
         self.answers.close();
     }
 }
 
-/// Asks for a node's events from now on and gives a handle for pilot_next_event. topics: what is published on this node's event
-/// stream is told too when its topic fits: the same, or anything behind what stands before a final *; NULL: nothing of it.
+/// Watches a node's events from now on and returns a handle for pilot_next_event. topics: events published on this node's
+/// event stream are included when their topic is equal to topics, or begins with the part before a final *; NULL: none of
+/// them.
 /// Any thread. PILOT_E_NOT_RUNNING.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_watch(
@@ -83,16 +86,16 @@ pub unsafe extern "C" fn pilot_watch(
     })
 }
 
-/// A descriptor that is readable when pilot_next_event may give something: call it until PILOT_E_WOULD_BLOCK. It belongs to
-/// the handle.
+/// Returns a descriptor that is readable when pilot_next_event may have an event: call that until PILOT_E_WOULD_BLOCK. The
+/// descriptor belongs to the handle.
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_event_fd(watch: pilot_handle, error: *mut pilot_error) -> c_int {
     guarded(error, || Ok(get::<Events>(watch)?.answers.fd()))
 }
 
-/// Takes the next event. Waits at most timeout_ms (0: not at all; negative: for ever). Any thread. Gives 0.
-/// PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_FULL (payload_size is too small; payload_len says what is needed, and the
-/// event stays), PILOT_E_CLOSED, PILOT_E_NOT_RUNNING.
+/// Takes the next event. Waits at most timeout_ms (0: not at all; negative: for ever). Any thread. Returns 0.
+/// PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_FULL (payload_size is below payload_len, which is set; the event stays),
+/// PILOT_E_CLOSED, PILOT_E_NOT_RUNNING.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_next_event(
     watch: pilot_handle,

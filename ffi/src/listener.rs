@@ -1,11 +1,11 @@
-//! Owns ports that accept streams, and connects under way: both are answers that the node's socket will bring.
+//! Owns ports that accept streams, and connects under way: both wait for answers on a connection to the node.
 
 use crate::error::{
     Fault, PILOT_E_CLOSED, PILOT_E_FULL, bytes, deadline, guarded, needed, pilot_error, timeout, wait_ready,
 };
 use crate::node::NodeObject;
 use crate::peer::{fill, out, pilot_peer};
-use crate::table::{Used, get, insert, pilot_handle};
+use crate::table::{Kind, Used, get, insert, pilot_handle};
 use pilot_node::{Client, Failure, Reply};
 use rustix::event::PollFlags;
 use serde_json::{Value, json};
@@ -15,19 +15,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Most bytes that travel together with the question for a stream (pilot_connect_with).
+/// Most bytes of early data, which travel with the request for a stream (pilot_connect_with). Unit: bytes.
 pub const PILOT_FIRST_MAX: usize = 1024;
 const _: () = assert!(PILOT_FIRST_MAX == pilot_node::EARLY_LEN_MAX);
 
-/// How long a port may take to be free again before its listener is closed anyway.
+/// Longest time that closing a listener waits for its port to be free.
 const FREE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a port may take to be bound.
+/// Longest time until a port is bound.
 const BIND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A connection to the node whose answers several threads may wait for.
+/// A connection to the node that several threads may wait for answers on.
 pub(crate) struct Answers {
     client: Mutex<Client>,
-    /// The same socket, to be polled and shut down without the lock.
+    /// A duplicate of the client's socket, to be polled and shut down without the lock.
     socket: OwnedFd,
     closed: AtomicBool,
 }
@@ -46,7 +46,7 @@ impl Answers {
         self.socket.as_raw_fd()
     }
 
-    /// Runs `take` until it gives something, whenever something has come, for at most `ms` (0: once).
+    /// Runs `take` now, and again after each answer, until it gives a value; for at most `ms` (0: once).
     pub(crate) fn wait<T>(
         &self,
         ms: c_int,
@@ -54,7 +54,7 @@ impl Answers {
     ) -> Result<T, Fault> {
         let until = deadline(ms);
         loop {
-            // The lock is not held while waiting: every thread keeps to its own time.
+            // The lock is not held while waiting, so that every thread keeps to its own time limit.
             let taken = {
                 let mut client = self.client();
                 if self.closed.load(Ordering::SeqCst) {
@@ -76,7 +76,7 @@ impl Answers {
 
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        // The node may have closed it already.
+        // The node may have closed the connection already.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
     }
 }
@@ -85,7 +85,7 @@ impl Answers {
 pub(crate) struct Listener {
     answers: Answers,
     port: u16,
-    /// Whose it is; `None`: nobody asks.
+    /// The node that claims accepted streams; `None` for listeners of the official interface.
     pub(crate) node: Option<Used<NodeObject>>,
 }
 
@@ -98,7 +98,7 @@ impl Listener {
         Ok(Self { answers: Answers::new(client)?, port, node: None })
     }
 
-    /// The next stream: its descriptor, or its number for the node of this process to claim.
+    /// Waits for the next stream; returns its descriptor, or its number in `data` for a node of this process to claim.
     pub(crate) fn accept(&self, ms: c_int, want: Want) -> Result<(Option<OwnedFd>, Value), Fault> {
         self.answers.wait(ms, |client| {
             let Some((_, answer)) = client.try_answer()? else { return Ok(None) };
@@ -114,9 +114,13 @@ impl Listener {
             Ok(Some((fd, data)))
         })
     }
+}
 
-    /// Frees the port, and ends the waiting of others.
-    pub(crate) fn close(&self) {
+impl Kind for Listener {
+    const NAME: &'static str = "a listener";
+
+    /// Frees the port and ends the waiting of other threads.
+    fn close(&self) {
         self.answers.closed.store(true, Ordering::SeqCst);
         // A node that has ended has no ports.
         let _ = self.answers.client().call(&json!({"op": "unlisten", "port": self.port}), &[], Some(FREE_TIMEOUT));
@@ -124,12 +128,12 @@ impl Listener {
     }
 }
 
-/// Asks for the next stream of a port.
+/// Makes the request for the next stream of a port.
 fn accept(port: u16) -> Value {
     json!({"op": "accept", "port": port, "hold": true})
 }
 
-/// How an accepted stream is wanted.
+/// Form in which an accepted stream is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Want {
     Descriptor,
@@ -141,15 +145,17 @@ pub(crate) struct Dial {
     answers: Answers,
 }
 
-impl Dial {
-    pub(crate) fn close(&self) {
+impl Kind for Dial {
+    const NAME: &'static str = "a connect";
+
+    fn close(&self) {
         self.answers.close();
     }
 }
 
-/// Opens a stream to a port of a trusted peer (hostname, address, node number, key or fingerprint) and gives its
+/// Opens a stream to a port of a trusted peer (hostname, address, node number, key or fingerprint) and returns its
 /// descriptor, which the caller closes: a Unix socket, blocking, close-on-exec, for read, write, poll, shutdown, sendfile and
-/// close. Reading gives 0 at the end; pilot_stream_end tells whether that was in order. *at (or NULL) gets the other end.
+/// close. Reading gives 0 at the end; pilot_stream_end tells whether that end was in order. *at (or NULL) gets the other end.
 /// Any thread; blocks at most timeout_ms (negative: the node's own limit, 30 s).
 /// PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND, PILOT_E_REFUSED, PILOT_E_TIMEOUT, PILOT_E_UNREACHABLE, PILOT_E_FULL.
 #[unsafe(no_mangle)]
@@ -165,10 +171,10 @@ pub unsafe extern "C" fn pilot_connect(
     unsafe { pilot_connect_with(node, peer, port, std::ptr::null(), 0, timeout_ms, at, error) }
 }
 
-/// Opens a stream as pilot_connect does and writes into it what is to be read first: at most PILOT_FIRST_MAX bytes, which
-/// travel together with the question for the stream, so that a request and its answer take one round trip instead of two.
-/// Who refuses the stream never sees them. When the peer restarts meanwhile the stream ends with an error: the peer before
-/// may have read them, so they are not given to the one after.
+/// Opens a stream as pilot_connect does, with early data: at most PILOT_FIRST_MAX bytes that travel with the request for the
+/// stream and are read first, so that a question and its answer take one round trip instead of two. A peer that refuses the
+/// stream never sees the bytes. When the peer restarts meanwhile, the stream ends with an error: the process before may have
+/// read the bytes, so the process after does not get them.
 /// Any thread; blocks as pilot_connect. PILOT_E_INVALID (too many bytes); otherwise as pilot_connect.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_connect_with(
@@ -191,7 +197,7 @@ pub unsafe extern "C" fn pilot_connect_with(
     })
 }
 
-/// What a stream begins with.
+/// Views early data of C.
 ///
 /// # Safety
 /// As [`bytes`].
@@ -203,7 +209,7 @@ pub(crate) unsafe fn early<'a>(first: *const u8, len: usize) -> Result<&'a [u8],
     unsafe { bytes(first, len) }
 }
 
-/// Does what pilot_connect does without waiting: gives the handle of a connect under way. Poll pilot_connect_fd for reading, then call
+/// Starts a connect without waiting and returns its handle. Poll pilot_connect_fd for reading, then call
 /// pilot_connect_finish; pilot_close gives the connect up. Any thread; does not wait for the network.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_connect_start(
@@ -216,7 +222,7 @@ pub unsafe extern "C" fn pilot_connect_start(
     unsafe { pilot_connect_start_with(node, peer, port, std::ptr::null(), 0, error) }
 }
 
-/// Starts what pilot_connect_with does, as pilot_connect_start does.
+/// Starts a connect with early data, as pilot_connect_with and pilot_connect_start do.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_connect_start_with(
     node: pilot_handle,
@@ -236,14 +242,14 @@ pub unsafe extern "C" fn pilot_connect_start_with(
     })
 }
 
-/// A descriptor that is readable when pilot_connect_finish has something to say. It belongs to the handle.
+/// Returns a descriptor that is readable when pilot_connect_finish has an outcome. The descriptor belongs to the handle.
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_connect_fd(connect: pilot_handle, error: *mut pilot_error) -> c_int {
     guarded(error, || Ok(get::<Dial>(connect)?.answers.fd()))
 }
 
-/// The outcome of a connect: the stream's descriptor as pilot_connect gives it, once, or why there is none. The handle is to
-/// be closed in any case. Waits at most timeout_ms (0: not at all; negative: until it is known). Any thread.
+/// Returns the outcome of a connect: the stream's descriptor as pilot_connect returns it, once, or the failure. Close the
+/// handle in any case. Waits at most timeout_ms (0: not at all; negative: until the outcome is known). Any thread.
 /// PILOT_E_WOULD_BLOCK or PILOT_E_TIMEOUT: not known yet; otherwise as pilot_connect.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_connect_finish(
@@ -263,8 +269,8 @@ pub unsafe extern "C" fn pilot_connect_finish(
     })
 }
 
-/// Accepts streams on a port from peers that were granted it, from now until the handle is closed. A program takes the place
-/// of the daemon's own service on a port.
+/// Accepts streams on a port from peers that were granted the port, from now until the handle is closed. A listener takes
+/// the place of the daemon's own service on the port.
 /// Any thread; does not wait for the network. PILOT_E_CONFLICT (the port is bound).
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_listen(node: pilot_handle, port: u16, error: *mut pilot_error) -> pilot_handle {
@@ -274,14 +280,14 @@ pub extern "C" fn pilot_listen(node: pilot_handle, port: u16, error: *mut pilot_
     })
 }
 
-/// A descriptor that is readable when pilot_accept may give a stream at once. It belongs to the handle.
+/// Returns a descriptor that is readable when pilot_accept may have a stream at once. The descriptor belongs to the handle.
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_listener_fd(listener: pilot_handle, error: *mut pilot_error) -> c_int {
     guarded(error, || Ok(get::<Listener>(listener)?.answers.fd()))
 }
 
-/// Gives the descriptor of the next stream, as pilot_connect does, and who opened it in *from (or NULL). Waits at most
-/// timeout_ms (0: not at all; negative: for ever). Any thread; several may wait at once.
+/// Returns the descriptor of the next stream, as pilot_connect does. *from (or NULL) gets the node that opened the stream.
+/// Waits at most timeout_ms (0: not at all; negative: for ever). Any thread; several may wait at once.
 /// PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_CLOSED (the handle was closed meanwhile), PILOT_E_NOT_RUNNING,
 /// PILOT_E_FULL (no descriptors are left).
 #[unsafe(no_mangle)]

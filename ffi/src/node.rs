@@ -1,8 +1,8 @@
-//! Owns nodes: one of this process, or a daemon; and the operations that are questions and answers.
+//! Owns nodes, in this process or a daemon, and the operations that are one call and one answer.
 
 use crate::error::{Fault, PILOT_E_FULL, bytes, guarded, needed, pilot_error, text, timeout};
 use crate::peer::{out, pilot_peer};
-use crate::table::{Used, get, insert, pilot_handle};
+use crate::table::{Kind, Used, get, insert, pilot_handle};
 use pilot_node::{AddrPort, Client, Code, Config, Failure, Node, RendezvousConfig, ports, socket_path};
 use serde_json::{Value, json};
 use std::ffi::{c_char, c_int};
@@ -10,24 +10,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Longest that an operation without a time limit of its own may take.
+/// Longest time of an operation without a limit of its own.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Text, JSON or bytes: the type of a message.
+/// Type of a message: text.
 pub const PILOT_TEXT: c_int = 1;
-/// Any bytes.
+/// Type of a message: any bytes.
 pub const PILOT_BINARY: c_int = 2;
-/// JSON; checked before it is sent.
+/// Type of a message: JSON, which is checked before it is sent.
 pub const PILOT_JSON: c_int = 3;
 
-/// What a node is started with. Set struct_size to sizeof(pilot_config); everything but home may be zero.
+/// Settings of a node. Set struct_size to sizeof(pilot_config); every other field but home may be zero.
 #[repr(C)]
 pub struct pilot_config {
     /// sizeof(pilot_config).
     pub struct_size: usize,
-    /// Folder for identity and books; made if missing; one node at a time. Needed.
+    /// Folder for identity and books, made when it is missing; one node at a time uses it. Required.
     pub home: *const c_char,
-    /// Hostname to register: 1-63 characters of a-z 0-9 -; NULL: none, or what it was.
+    /// Hostname to register: 1-63 characters of a-z 0-9 -; NULL: the one registered before, if any.
     pub hostname: *const c_char,
     /// KEY@host:port; NULL: none, only peers known from before are reached, at their last addresses.
     pub rendezvous: *const c_char,
@@ -35,9 +35,9 @@ pub struct pilot_config {
     pub socket: *const c_char,
     /// ADDRESS:PORT to bind for UDP; NULL: every address, any port.
     pub listen: *const c_char,
-    /// Largest ring of a stream in each direction. Unit: bytes. 0: 33554432. Small devices want 262144 or less.
+    /// Longest ring of a stream in each direction. Unit: bytes. 0: 33554432. For small devices 262144 or less.
     pub stream_ring_len_max: usize,
-    /// Not 0: answer on ports 7 (echo), 1000 (text), 1001 (messages, files) and 1002 (events), as the daemon does.
+    /// Not 0: the node answers on ports 7 (echo), 1000 (text), 1001 (messages, files) and 1002 (events), as the daemon does.
     pub services: c_int,
 }
 
@@ -46,22 +46,22 @@ pub struct pilot_config {
 pub struct pilot_message {
     /// sizeof(pilot_message).
     pub struct_size: usize,
-    /// Its number; grows with every message.
+    /// Number of the message; grows with every message.
     pub id: u64,
-    /// When it arrived. Unit: seconds since 1970.
+    /// Time of arrival. Unit: seconds since 1970.
     pub received_at: u64,
-    /// Length of its body. Unit: bytes, at most 16777216.
+    /// Length of the body. Unit: bytes, at most 16777216.
     pub len: usize,
     /// PILOT_TEXT, PILOT_BINARY or PILOT_JSON.
     pub kind: c_int,
-    /// Who sent it.
+    /// The node that sent the message.
     pub from: pilot_peer,
 }
 
 pub(crate) struct NodeObject {
-    /// `None`: a daemon, or a node of this process that was closed.
+    /// `None` for a daemon, and for a node of this process that was closed.
     node: Mutex<Option<Node>>,
-    /// Where the daemon serves; `None`: it is in this process.
+    /// Socket of the daemon; `None` for a node of this process.
     socket: Option<PathBuf>,
 }
 
@@ -74,25 +74,17 @@ impl NodeObject {
         Self { node: Mutex::new(Some(node)), socket: None }
     }
 
-    /// The node, when it lives in this process.
+    /// Returns the node when it lives in this process.
     pub(crate) fn local(&self) -> Option<Node> {
         self.node.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A connection to the node, for one call or for longer.
+    /// Opens a connection to the node, for one call or for longer.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         match (&self.socket, self.local()) {
             (Some(path), _) => Client::connect(path),
             (None, Some(node)) => node.client(),
             (None, None) => Err(Failure::new(Code::NotRunning, "the node was closed")),
-        }
-    }
-
-    pub(crate) fn close(&self) {
-        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(node) = node {
-            node.stopper()();
-            node.wait();
         }
     }
 
@@ -102,7 +94,19 @@ impl NodeObject {
     }
 }
 
-/// The operation of a call, made from its arguments.
+impl Kind for NodeObject {
+    const NAME: &'static str = "a node";
+
+    fn close(&self) {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(node) = node {
+            node.stopper()();
+            node.wait();
+        }
+    }
+}
+
+/// Runs an operation that returns 0; `op` makes it from the arguments of the call.
 fn simple(node: pilot_handle, error: *mut pilot_error, op: impl FnOnce() -> Result<Value, Fault>) -> c_int {
     guarded(error, || {
         let node: Used<NodeObject> = get(node)?;
@@ -111,7 +115,7 @@ fn simple(node: pilot_handle, error: *mut pilot_error, op: impl FnOnce() -> Resu
     })
 }
 
-/// Starts a node in this process and gives its handle. Two threads are started: the loop, and a worker for the disk.
+/// Starts a node in this process and returns its handle. The node has two threads: the loop, and a worker for the disk.
 /// Any thread; blocks until the node serves, which takes milliseconds; the rendezvous is reached later.
 /// PILOT_E_INVALID (an argument, or the identity file is damaged), PILOT_E_CONFLICT (the folder, the socket or the UDP
 /// address is in use), PILOT_E_FULL, PILOT_E_INTERNAL.
@@ -150,8 +154,8 @@ pub unsafe extern "C" fn pilot_node_start(config: *const pilot_config, error: *m
     })
 }
 
-/// Gives a handle for the daemon that serves this Unix socket (NULL: where it usually is: $PILOT_SOCKET, else pilot.sock in
-/// $PILOT_HOME or in $XDG_RUNTIME_DIR, else /tmp/pilot.sock). A daemon that is started again later is found again.
+/// Returns a handle for the daemon that serves this Unix socket (NULL: the usual place: $PILOT_SOCKET, else pilot.sock in
+/// $PILOT_HOME or in $XDG_RUNTIME_DIR, else /tmp/pilot.sock). The handle stays valid when the daemon restarts.
 /// Any thread; does not wait. PILOT_E_NOT_RUNNING.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_attach(socket: *const c_char, error: *mut pilot_error) -> pilot_handle {
@@ -163,11 +167,11 @@ pub unsafe extern "C" fn pilot_attach(socket: *const c_char, error: *mut pilot_e
     })
 }
 
-/// Runs one operation, given as JSON, for everything that has no function of its own: {"op":"info"}, {"op":"peers"},
+/// Runs one operation that has no function of its own, given as JSON: {"op":"info"}, {"op":"peers"},
 /// {"op":"trust"}, {"op":"pending"}, {"op":"find","node":"worker-node"}, {"op":"profile","hostname":"new-name"}, and the
-/// others of the daemon. data (NULL when data_len is 0) goes beside it. Writes at most answer_len bytes of the JSON answer,
-/// NUL-terminated, and gives its full length, so that a call with answer_len 0 tells how much is needed.
-/// Any thread; blocks, at most a minute. PILOT_E_INVALID, and what the operation says.
+/// others of the daemon. data (NULL when data_len is 0) goes with the operation. Writes at most answer_len bytes of the JSON
+/// answer, NUL-terminated, and returns the full length of the answer, so that a call with answer_len 0 tells the size to
+/// provide. Any thread; blocks, at most a minute. PILOT_E_INVALID, and the failures of the operation.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_call(
     node: pilot_handle,
@@ -198,8 +202,8 @@ pub unsafe extern "C" fn pilot_call(
 }
 
 /// Looks a node up by hostname, address, node number, key or fingerprint, and writes its address (port 0) and hostname.
-/// Any thread; blocks while the rendezvous is asked; for trusted peers it is not. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE (the
-/// rendezvous does not answer), PILOT_E_INVALID.
+/// Any thread; blocks while the rendezvous is asked, which trusted peers do not need. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE
+/// (the rendezvous does not answer), PILOT_E_INVALID.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_find(
     node: pilot_handle,
@@ -219,9 +223,9 @@ pub unsafe extern "C" fn pilot_find(
     })
 }
 
-/// Asks a node's owner for trust, with a note of at most 256 bytes (or NULL). Its approval arrives later:
-/// pilot_wait_trust, or an event. When the peer has asked already, this approves it.
-/// Any thread; blocks until the request is on our disk. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE, PILOT_E_INVALID.
+/// Asks a node's owner for trust, with a note of at most 256 bytes (or NULL). The approval arrives later: use
+/// pilot_wait_trust, or an event. When the peer has asked already, the call approves that request.
+/// Any thread; blocks until the request is on the disk. PILOT_E_NOT_FOUND, PILOT_E_UNREACHABLE, PILOT_E_INVALID.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_handshake(
     node: pilot_handle,
@@ -235,8 +239,9 @@ pub unsafe extern "C" fn pilot_handshake(
     })
 }
 
-/// Approves a request for trust. ports: what of ours the peer may reach, "1000,8080" or "all"; NULL: 7,1000,1001,1002.
-/// Any thread; blocks until it is on our disk. PILOT_E_NOT_FOUND (it has not asked), PILOT_E_INVALID.
+/// Approves a request for trust. ports: ports of this node that the peer may reach, "1000,8080" or "all"; NULL:
+/// 7,1000,1001,1002. Any thread; blocks until the approval is on the disk. PILOT_E_NOT_FOUND (the peer has not asked),
+/// PILOT_E_INVALID.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_approve(
     node: pilot_handle,
@@ -250,7 +255,7 @@ pub unsafe extern "C" fn pilot_approve(
     })
 }
 
-/// Declines a request for trust, with a reason (or NULL). Any thread; blocks until it is on our disk. PILOT_E_NOT_FOUND.
+/// Declines a request for trust, with a reason (or NULL). Any thread; blocks until that is on the disk. PILOT_E_NOT_FOUND.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_reject(
     node: pilot_handle,
@@ -262,7 +267,7 @@ pub unsafe extern "C" fn pilot_reject(
     simple(node, error, || unsafe { Ok(json!({"op": "reject", "node": needed(peer, "peer")?, "note": text(reason)?})) })
 }
 
-/// Withdraws trust: every stream with the peer ends at once. Any thread; blocks until it is on our disk.
+/// Withdraws trust: every stream with the peer ends at once. Any thread; blocks until that is on the disk.
 /// PILOT_E_NOT_FOUND.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_untrust(node: pilot_handle, peer: *const c_char, error: *mut pilot_error) -> c_int {
@@ -270,8 +275,8 @@ pub unsafe extern "C" fn pilot_untrust(node: pilot_handle, peer: *const c_char, 
     simple(node, error, || unsafe { Ok(json!({"op": "untrust", "node": needed(peer, "peer")?})) })
 }
 
-/// Waits until a peer is trusted, at most timeout_ms (0: does not wait; negative: an hour). Gives 1 when it is, 0 when it is
-/// not. Any thread.
+/// Waits until a peer is trusted, at most timeout_ms (0: does not wait; negative: an hour). Returns 1 when the peer is
+/// trusted, 0 when not. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_wait_trust(
     node: pilot_handle,
@@ -291,8 +296,8 @@ pub unsafe extern "C" fn pilot_wait_trust(
 }
 
 /// Puts a message into a peer's inbox. kind: PILOT_TEXT, PILOT_BINARY or PILOT_JSON; at most 16777216 bytes.
-/// Gives 0 when the peer has it on its disk. When the peer does not answer within timeout_ms (negative: 10 s), the message
-/// waits in the outbox and is delivered later: PILOT_E_UNREACHABLE.
+/// Returns 0 when the peer has the message on its disk. When the peer does not answer within timeout_ms (negative: 10 s), the
+/// message waits in the outbox and is delivered later: PILOT_E_UNREACHABLE.
 /// Any thread; blocks. PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND, PILOT_E_INVALID, PILOT_E_FULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_send_message(
@@ -321,8 +326,8 @@ pub unsafe extern "C" fn pilot_send_message(
     })
 }
 
-/// Reads the oldest message of the inbox whose id is greater than after_id, without taking it away. Gives 1, or 0 when there
-/// is none. PILOT_E_FULL: the body is longer than buffer_len; message->len says how long, and nothing else is lost.
+/// Reads the oldest message of the inbox with an id greater than after_id, and leaves it there. Returns 1, or 0 when there is
+/// none. PILOT_E_FULL: the body is longer than buffer_len; *message has its length, and the message stays.
 /// Any thread; blocks for the disk.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_read_message(
@@ -364,7 +369,7 @@ pub unsafe extern "C" fn pilot_read_message(
     })
 }
 
-/// Takes a message out of the inbox. Gives 1, or 0 when there is no such message. Any thread; blocks for the disk.
+/// Takes a message out of the inbox. Returns 1, or 0 when there is no such message. Any thread; blocks for the disk.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_take_message(node: pilot_handle, id: u64, error: *mut pilot_error) -> c_int {
     guarded(error, || {
@@ -374,9 +379,9 @@ pub unsafe extern "C" fn pilot_take_message(node: pilot_handle, id: u64, error: 
     })
 }
 
-/// Sends a file to a peer and waits until the peer has it synced and verified. A transfer that broke goes on where it was
-/// when the same file is sent again. timeout_ms: how long the peer may be silent (negative: a minute). Gives the number of
-/// bytes that had to be sent.
+/// Sends a file to a peer and waits until the peer has verified and synced the file. A transfer that broke goes on where it
+/// ended when the same file is sent again. timeout_ms: longest silence of the peer (negative: a minute). Returns the number
+/// of bytes that this call sent.
 /// Any thread; blocks. PILOT_E_NOT_FOUND (no such file or node), PILOT_E_NOT_TRUSTED, PILOT_E_RESET, PILOT_E_TIMEOUT,
 /// PILOT_E_FULL (the peer's disk).
 #[unsafe(no_mangle)]
@@ -400,7 +405,7 @@ pub unsafe extern "C" fn pilot_send_file(
     })
 }
 
-/// Publishes an event to the subscribers of this node's event stream (port 1002) and gives their number. topic: 1 to 4096
+/// Publishes an event to the subscribers of this node's event stream (port 1002) and returns their number. topic: 1 to 4096
 /// bytes; data: 1 to 1048576. To publish at another node, open a stream to its port 1002. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_publish(

@@ -1,11 +1,11 @@
-//! Owns the struct that says who and where: the peer of a stream, of a datagram, of an event.
+//! Owns the struct for the peer of a stream, of a datagram, of an event.
 
 use crate::error::{Fault, copy_text};
 use pilot_node::{Addr, AddrPort};
 use serde_json::Value;
 use std::ffi::c_char;
 
-/// A node's address, a port there, and what the node is called. Set struct_size to sizeof(pilot_peer).
+/// A node's address, a port there, and the node's hostname. Set struct_size to sizeof(pilot_peer).
 #[repr(C)]
 pub struct pilot_peer {
     /// sizeof(pilot_peer).
@@ -31,10 +31,10 @@ impl pilot_peer {
     }
 }
 
-/// A struct of C that is to be filled, if there is one.
+/// Views a struct of C that is to be filled; `None` for NULL.
 ///
 /// # Safety
-/// `out` is NULL or a valid struct of its own size, which nobody else uses during the call.
+/// `out` is NULL or a valid struct of its own size, which no other thread uses during the call.
 pub(crate) unsafe fn out<'a>(out: *mut pilot_peer) -> Result<Option<&'a mut pilot_peer>, Fault> {
     if out.is_null() {
         return Ok(None);
@@ -48,7 +48,7 @@ pub(crate) unsafe fn out<'a>(out: *mut pilot_peer) -> Result<Option<&'a mut pilo
     }
 }
 
-/// A struct of C that says where.
+/// Views a struct of C that names a destination.
 ///
 /// # Safety
 /// `given` is NULL or a valid struct of its own size.
@@ -59,7 +59,7 @@ pub(crate) unsafe fn given<'a>(given: *const pilot_peer) -> Result<&'a pilot_pee
         .ok_or_else(|| Fault::invalid("an address is NULL, or its struct_size is not sizeof(pilot_peer)"))
 }
 
-/// Fills `peer` with what the node says of a stream's other end.
+/// Fills `peer` from the node's description of a stream's other end.
 pub(crate) fn fill(peer: Option<&mut pilot_peer>, data: &Value) {
     if let Some(peer) = peer {
         let at = data["peer"].as_str().and_then(|text| text.parse().ok());

@@ -1,4 +1,5 @@
-//! Owns streams by handle: no kernel between a node of this process and the caller's buffer. And how descriptors ended.
+//! Owns streams by handle, which move bytes between a node of this process and the caller's buffer without the kernel, and
+//! the ends of streams on descriptors.
 
 use crate::error::{
     Fault, PILOT_E_CLOSED, PILOT_E_FULL, PILOT_E_RESET, PILOT_E_TIMEOUT, PILOT_E_WOULD_BLOCK, bytes, deadline, guarded,
@@ -7,7 +8,7 @@ use crate::error::{
 use crate::listener::{Listener, Want, early};
 use crate::node::NodeObject;
 use crate::peer::{fill, out, pilot_peer};
-use crate::table::{Used, get, insert, pilot_handle};
+use crate::table::{Kind, Used, get, insert, pilot_handle};
 use pilot_node::{Code, Failure, Stream};
 use rustix::event::{PollFlags, epoll};
 use serde_json::json;
@@ -19,16 +20,16 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// End reading: what arrives is dropped.
+/// Ends reading: bytes that arrive are dropped.
 pub const PILOT_SHUT_READ: c_int = 0;
-/// End writing: the peer reads the end after everything written.
+/// Ends writing: the peer reads the end after all written bytes.
 pub const PILOT_SHUT_WRITE: c_int = 1;
-/// Both.
+/// Ends both directions.
 pub const PILOT_SHUT_BOTH: c_int = 2;
-/// pilot_stream_end: the stream has not ended.
+/// Value of pilot_stream_end: the stream has not ended.
 pub const PILOT_STREAM_OPEN: c_int = 1;
 
-/// How long the node may take to say how a stream ended.
+/// Longest time until the node tells how a stream ended.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct StreamObject {
@@ -37,9 +38,9 @@ pub(crate) struct StreamObject {
 }
 
 enum Way {
-    /// Of a node in this process.
+    /// A stream of a node in this process.
     Local(Stream),
-    /// Of a daemon, by descriptor.
+    /// A stream of a daemon, by descriptor.
     Socket { socket: UnixStream, readiness: OnceLock<OwnedFd>, node: Used<NodeObject> },
 }
 
@@ -50,12 +51,6 @@ impl StreamObject {
 
     fn socket(fd: OwnedFd, node: Used<NodeObject>) -> Self {
         Self::new(Way::Socket { socket: fd.into(), readiness: OnceLock::new(), node })
-    }
-
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        // It may have ended already.
-        let _ = self.shutdown(Shutdown::Both);
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<(), Fault> {
@@ -115,7 +110,7 @@ impl StreamObject {
                 result => return result,
             }
             if ms == 0 {
-                // What was told before is over now; what comes later is told again.
+                // Clears the edge-triggered readiness, so that the next change makes the descriptor readable.
                 if let Some(epoll) = readiness.get() {
                     let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
                     let mut events =
@@ -136,7 +131,7 @@ impl StreamObject {
                     let fd = epoll::create(epoll::CreateFlags::CLOEXEC)?;
                     let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
                     epoll::add(&fd, socket, epoll::EventData::new_u64(0), flags)?;
-                    // Another thread may have been faster; its descriptor stays.
+                    // When another thread was faster, its descriptor stays.
                     let _ = readiness.set(fd);
                 }
                 readiness.get().map(AsFd::as_fd).ok_or_else(|| Fault::invalid("no descriptor"))
@@ -145,7 +140,17 @@ impl StreamObject {
     }
 }
 
-/// A wait that was limited and ran out is a time-out.
+impl Kind for StreamObject {
+    const NAME: &'static str = "a stream";
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // The stream may have ended already.
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
+/// Turns the end of a limited wait into a time-out.
 fn in_time(fault: Fault, ms: c_int) -> Fault {
     match fault.code {
         PILOT_E_WOULD_BLOCK if ms != 0 => Fault::new(PILOT_E_TIMEOUT, "nothing happened in time"),
@@ -153,7 +158,7 @@ fn in_time(fault: Fault, ms: c_int) -> Fault {
     }
 }
 
-/// How a stream on a descriptor has ended: 0 in order, [`PILOT_STREAM_OPEN`] not yet, or a failure.
+/// Returns how a stream on a descriptor has ended: 0 in order, [`PILOT_STREAM_OPEN`] not yet, or a failure.
 pub(crate) fn ended(node: &NodeObject, fd: impl AsFd) -> Result<c_int, Fault> {
     let inode = rustix::fs::fstat(&fd)?.st_ino;
     let mut client = node.client()?;
@@ -168,9 +173,9 @@ pub(crate) fn ended(node: &NodeObject, fd: impl AsFd) -> Result<c_int, Fault> {
     }
 }
 
-/// How the stream behind a descriptor of pilot_connect or pilot_accept stands: PILOT_STREAM_OPEN, 0 (both sides ended in
-/// order), or the code of what broke it. A descriptor at whose end reading gives 0 is asked about here: while it is
-/// PILOT_STREAM_OPEN then, the peer has ended its side in order. The node remembers the last 4096 ends.
+/// Returns the state of the stream behind a descriptor of pilot_connect or pilot_accept: PILOT_STREAM_OPEN, 0 (both sides
+/// have ended in order), or the code of the failure that broke the stream. When reading the descriptor gives 0 and the state
+/// is PILOT_STREAM_OPEN, the peer has ended its side in order. The node remembers the last 4096 ends.
 /// Any thread. PILOT_E_NOT_FOUND: no stream of this node; PILOT_E_CLOSED: no descriptor.
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_stream_end(node: pilot_handle, fd: c_int, error: *mut pilot_error) -> c_int {
@@ -185,7 +190,7 @@ pub extern "C" fn pilot_stream_end(node: pilot_handle, fd: c_int, error: *mut pi
     })
 }
 
-/// Opens a stream as pilot_connect does, and gives a handle for pilot_stream_read and pilot_stream_write instead of a
+/// Opens a stream as pilot_connect does, and returns a handle for pilot_stream_read and pilot_stream_write instead of a
 /// descriptor: with a node of this process, bytes go to and from the caller's buffer without the kernel.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_stream_connect(
@@ -199,7 +204,7 @@ pub unsafe extern "C" fn pilot_stream_connect(
     unsafe { pilot_stream_connect_with(node, peer, port, std::ptr::null(), 0, timeout_ms, error) }
 }
 
-/// Opens a stream as pilot_connect_with does, and gives a handle as pilot_stream_connect does.
+/// Opens a stream as pilot_connect_with does, and returns a handle as pilot_stream_connect does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_stream_connect_with(
     node: pilot_handle,
@@ -225,7 +230,7 @@ pub unsafe extern "C" fn pilot_stream_connect_with(
     })
 }
 
-/// Accepts a stream as pilot_accept does, and gives a handle as pilot_stream_connect does.
+/// Accepts a stream as pilot_accept does, and returns a handle as pilot_stream_connect does.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_stream_accept(
     listener: pilot_handle,
@@ -250,9 +255,9 @@ pub unsafe extern "C" fn pilot_stream_accept(
     })
 }
 
-/// Reads at most len bytes and gives their number; 0 when the peer has ended its side in order. Waits at most timeout_ms (0:
-/// not at all; negative: for ever). Any thread; one at a time per direction is sensible.
-/// PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_RESET and others that say why the stream broke, PILOT_E_CLOSED.
+/// Reads at most len bytes and returns their number; 0 when the peer has ended its side in order. Waits at most timeout_ms (0:
+/// not at all; negative: for ever). Any thread; use one thread at a time per direction.
+/// PILOT_E_WOULD_BLOCK, PILOT_E_TIMEOUT, PILOT_E_RESET and other codes for a stream that broke, PILOT_E_CLOSED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_stream_read(
     stream: pilot_handle,
@@ -268,9 +273,9 @@ pub unsafe extern "C" fn pilot_stream_read(
     })
 }
 
-/// Writes at most len bytes and gives how many were taken, at least 1 unless len is 0. Waits for room at most timeout_ms (0:
-/// not at all; negative: for ever). What was taken is delivered, also when the handle is closed right after.
-/// Any thread; one at a time per direction is sensible. Codes as pilot_stream_read.
+/// Writes at most len bytes and returns how many were taken, at least 1 unless len is 0. Waits for room at most timeout_ms (0:
+/// not at all; negative: for ever). Bytes that were taken are delivered, also when the handle is closed right after.
+/// Any thread; use one thread at a time per direction. Codes as pilot_stream_read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_stream_write(
     stream: pilot_handle,
@@ -299,15 +304,16 @@ pub extern "C" fn pilot_stream_shutdown(stream: pilot_handle, how: c_int, error:
             _ => return Err(Fault::invalid("how is PILOT_SHUT_READ, PILOT_SHUT_WRITE or PILOT_SHUT_BOTH")),
         };
         match stream.shutdown(how) {
-            // It has ended already, which is what was wanted.
+            // The direction has ended already.
             Err(fault) if fault.code == PILOT_E_RESET => Ok(0),
             result => result.map(|()| 0),
         }
     })
 }
 
-/// A descriptor that is readable when reading or writing may do something; made on first use. Poll it for reading, then read
-/// and write with a time limit of 0 until PILOT_E_WOULD_BLOCK, which makes it unreadable again. It belongs to the handle.
+/// Returns a descriptor that is readable when reading or writing may make progress; made on first use. Poll it for reading,
+/// then read and write with a time limit of 0 until PILOT_E_WOULD_BLOCK, which makes it unreadable again. The descriptor
+/// belongs to the handle.
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_stream_event_fd(stream: pilot_handle, error: *mut pilot_error) -> c_int {
     guarded(error, || Ok(get::<StreamObject>(stream)?.readiness()?.as_raw_fd()))

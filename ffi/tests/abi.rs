@@ -1,5 +1,5 @@
-//! The interface is what the repository says: the header, the exported symbols, the SONAME. `PILOT_BLESS=1` writes header and
-//! list anew.
+//! Checks that the header, the exported symbols and the SONAME are those of the repository. `PILOT_BLESS=1` writes the header
+//! and the list of symbols anew.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;

@@ -1,5 +1,5 @@
-//! The C examples, compiled as strictly as C allows and run as a user runs them: in processes of their own, attached to
-//! daemons or with a node inside.
+//! Compiles the C examples with every warning as an error, and runs them as a user does: in processes of their own, attached
+//! to daemons or with a node inside.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
@@ -14,7 +14,7 @@ fn spawn(command: &mut Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Waits for the line with which a server says that it is ready.
+/// Waits for the line that a server prints when it is ready.
 fn ready(child: &mut Child) {
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -74,7 +74,7 @@ fn two_processes_chat() {
     line.clear();
     heard.read_line(&mut line).unwrap();
     assert_eq!(line, "are you there?\n");
-    waiting.stdin.take().unwrap().write_all(b"yes\n").unwrap(); // and no more input
+    waiting.stdin.take().unwrap().write_all(b"yes\n").unwrap(); // and the end of input
     calling.stdin.take();
     assert_eq!(finish(calling), "yes\n");
     finish(waiting);
@@ -134,7 +134,7 @@ fn a_small_device_stays_within_its_memory() {
     let lab = Lab::new("edge");
     let b = lab.daemon("node-b");
     let program = compile("examples/edge.c", &lab.folder.path, &[]);
-    // A build for tests is larger than what ships, whose size is checked by `xtask sizes`.
+    // A build for tests is larger than a release, which has its budget in `xtask sizes`.
     let mut device = Command::new(program);
     device.args(["node-b", "14000"]).arg(&lab.folder.path).args(["device", &lab.endpoint]);
     let mut device = spawn(&mut device);

@@ -1,4 +1,4 @@
-//! What users have: an installed tree. Programs are made against it with pkg-config, and the Go package is tested on it.
+//! Tests an installed tree, as users have it: programs built against it with pkg-config, and the Go package.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
@@ -18,8 +18,8 @@ fn xtask(args: &[&str]) -> Command {
     command
 }
 
-/// Without the optimisation of a release, whose size and speed are tested elsewhere. Always the same place: Go's cache does
-/// not notice when pkg-config answers otherwise.
+/// Installs without the optimisation of a release. The place is always the same, because Go's cache does not notice another
+/// answer of pkg-config.
 fn prefix() -> &'static Path {
     PREFIX.get_or_init(|| {
         let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("prefix");
@@ -50,7 +50,7 @@ fn examples_are_made_from_the_installed_tree_shared_and_static() {
         let mut command = Command::new(&make);
         command.arg("-C").arg(here().join("examples")).arg(format!("OUT={}", out.display())).args(flags);
         run(command.env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig")));
-        // Its dependencies say what form it is: the SONAME, or nothing at all.
+        // The dependencies of the program show the form of the library: the SONAME, or none for the static one.
         let needed = Command::new("readelf").arg("-d").arg(out.join("talk")).output().unwrap();
         let needed = String::from_utf8_lossy(&needed.stdout).into_owned();
         assert_eq!(needed.contains("[libpilot.so.0]"), form == "shared", "{needed}");

@@ -1,4 +1,4 @@
-//! Bad use of the C interface: plainly, under valgrind, and under the address sanitizer.
+//! Runs wrong uses of the C interface: plainly, under valgrind, and under the address sanitizer.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
@@ -44,7 +44,7 @@ fn few_descriptors_and_a_full_disk_are_survived() {
 #[test]
 fn bad_use_is_clean_under_valgrind() {
     let Some(_) = tool("valgrind") else { return };
-    // Threads that the end of a process cuts off leave what they had: that is "possibly" lost.
+    // Threads that the end of the process cuts off leave their memory, which counts as "possibly" lost.
     let valgrind =
         ["valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"];
     parts(&["nonsense", "streams", "killed"], &[], &[&valgrind[..], &["--child-silent-after-fork=yes"]].concat());

@@ -1,4 +1,5 @@
-//! The official Python package from PyPI, unmodified, on our library and our daemon; and clients that hold nobody back.
+//! Runs the official Python package from PyPI, unmodified, on our library and our daemon, and checks that slow clients hold no
+//! other client back.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
@@ -81,19 +82,19 @@ fn one_slow_client_or_stream_never_holds_back_another() {
     let (_a, b) = lab.pair();
     let (socket, to) = (lab.socket("node-a"), harness::call(&b, json!({"op": "info"}))["address"].clone());
     let to = to.as_str().unwrap();
-    // An official client that fills an echo and never reads, until nothing more is taken from it.
+    // An official client fills an echo and never reads, until the daemon takes no more from it.
     let (mut slow, connection) = Raw::dial(&socket, to, 7);
     slow.0.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let chunk = vec![1; 500_000];
     let taken = (0..1000).take_while(|_| slow.send(connection, &chunk).is_ok()).count();
     assert!(taken < 1000, "what waits for it is bounded");
-    // A stream by descriptor that does the same.
+    // A stream by descriptor does the same.
     let mut client = Client::connect(&socket).unwrap();
     let slow_stream = client.open("node-b", 7, None).unwrap().socket;
     slow_stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     while (&slow_stream).write_all(&chunk).is_ok() {}
 
-    // Others go on as if nothing were: another official client, another stream of the same client.
+    // Another official client and another stream of the same client go on as usual.
     let begin = Instant::now();
     let (mut quick, connection) = Raw::dial(&socket, to, 7);
     for round in 0..100u8 {

@@ -1,4 +1,4 @@
-//! Every part of the C interface that no example shows, with nodes of the process and with daemons.
+//! Runs the parts of the C interface that no example uses, with nodes of the process and with daemons.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;

@@ -1,5 +1,5 @@
-//! Fuzz targets whose bodies are plain functions: `cargo test` runs them over a corpus and seeded random input, the programs
-//! under `fuzz_targets/` give them to libFuzzer. A body panics when an invariant breaks.
+//! Fuzz targets as plain functions: `cargo test` runs them over a corpus and seeded random input, and the programs under
+//! `fuzz_targets/` give them to libFuzzer. A target panics when an invariant breaks.
 #![forbid(unsafe_code)]
 
 mod segments;
@@ -16,7 +16,7 @@ use pilot_core::tunnel::session::{Indexes, OpenError, Session, Side};
 use pilot_core::wire::{DATA_HEADER_LEN, Datagram, LocalIndex, RemoteIndex};
 use pilot_core::{Addr, AddrPort, Instant};
 
-/// Every parser of bytes from outside: none may panic, and what parses must mean the same after emitting it again.
+/// Runs every parser of bytes from outside: none may panic, and a parsed value must survive emitting and parsing again.
 pub fn parsers(bytes: &[u8]) {
     let _ = Datagram::parse(bytes);
     for frame in Frames::new(bytes) {
@@ -48,8 +48,8 @@ pub fn parsers(bytes: &[u8]) {
     }
 }
 
-/// A receiver against a model: it opens exactly what was sealed, once, whatever else arrives in between. The input is a
-/// list of steps of four bytes: what to do, which datagram, where to damage it, how.
+/// Runs a receiving session against a model: the session opens each sealed datagram exactly once, among replayed and damaged
+/// ones. The input is a list of steps of four bytes: the action, a datagram, the place of the damage, the damage.
 pub fn session_open(bytes: &[u8]) {
     let keys = |send: u8, receive: u8| TrafficKeys { send: [send; 32], receive: [receive; 32] };
     let indexes = |local, remote| Indexes { local: LocalIndex(local), remote: RemoteIndex(remote) };
@@ -75,7 +75,7 @@ pub fn session_open(bytes: &[u8]) {
         }
         let Ok(Datagram::Data { receiver: index, counter: named }) = Datagram::parse(&datagram) else { continue };
         if index != LocalIndex(20) {
-            continue; // another session's
+            continue; // the damage names another session
         }
         match receiver.open(named, &mut datagram) {
             Ok(_) => {

@@ -1,4 +1,4 @@
-//! Owns a trusted peer that sends whatever inner segments it likes: it has the keys, so they reach the TCP stack.
+//! Owns a trusted peer that sends arbitrary inner segments: the peer has the keys, so its segments reach the TCP stack.
 
 use pilot_core::aead::PORTABLE;
 use pilot_core::endpoint::Sink;
@@ -13,13 +13,13 @@ use std::time::Duration;
 
 /// A port that trusted peers may reach.
 const PORT: u16 = 1000;
-/// The hostile peer's first source port; it uses a few from here on.
+/// First source port of the hostile peer, which uses [`FLOWS`] and one more.
 const SOURCE: u16 = 50_000;
-/// Flows that it keeps in mind, one a port.
+/// Flows of the hostile peer, one for each source port.
 const FLOWS: usize = 4;
-/// Steps of one input.
+/// Most steps of one input.
 const STEPS_MAX: usize = 300;
-/// Rings of the victim's streams. Small, so that they fill.
+/// Longest ring of the victim's streams; short, so that rings fill. Unit: bytes.
 const RING_LEN: usize = 16 * 1024;
 
 const FIN: u8 = 0x01;
@@ -28,12 +28,12 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
 thread_local! {
-    /// Where this thread last panicked.
+    /// File in which this thread last panicked.
     static PANICKED_AT: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// A victim's stack against a peer that has its trust and abuses it. smoltcp may panic on its arithmetic, which costs that
-/// peer its streams; our own code may not, and whatever came before, a stream that is opened in order works.
+/// Runs a victim's stack against a trusted peer that is hostile. smoltcp may panic on its arithmetic, which costs that peer
+/// its streams; our own code may not panic, and after every input an orderly stream of the same peer works.
 ///
 /// The input is a list of steps of eight bytes; see [`Hostile::step`].
 pub fn segments(bytes: &[u8]) {
@@ -44,16 +44,16 @@ pub fn segments(bytes: &[u8]) {
     hostile.finish();
 }
 
-/// What the hostile peer knows of one of its flows.
+/// Sequence numbers of one flow, as the hostile peer knows them.
 #[derive(Clone, Copy, Default)]
 struct Known {
-    /// Its own next sequence number, if it keeps to the rules.
+    /// Next sequence number of the hostile peer, if it keeps to the rules.
     next: u32,
-    /// What it would acknowledge then.
+    /// Next sequence number of the victim.
     theirs: u32,
 }
 
-/// Keeps what the victim's TCP says.
+/// Keeps the segments of the victim's TCP.
 #[derive(Default)]
 struct Heard(Vec<Vec<u8>>);
 
@@ -96,7 +96,7 @@ impl Hostile {
         }
     }
 
-    /// What to do, with which flow, and four more numbers.
+    /// Runs one step: an action, a flow, and numbers for the action.
     fn step(&mut self, [what, flow, x, y, a0, a1, b0, b1]: [u8; 8]) {
         let (index, a, b) = (usize::from(flow) % FLOWS, u16::from_le_bytes([a0, a1]), u16::from_le_bytes([b0, b1]));
         let delta = i32::from(a as i16);
@@ -117,7 +117,7 @@ impl Hostile {
             5 => drop(self.read_all()),
             6 => {
                 if let Some(id) = self.stream(flow) {
-                    // It may be shut down, or gone: an answer as good as any.
+                    // A stream that is shut down or gone refuses the bytes, which is no fault.
                     let _ = self.victim.send(id, &vec![x; usize::from(b) % (2 * RING_LEN)]);
                 }
             }
@@ -139,7 +139,7 @@ impl Hostile {
         self.streams.get(usize::from(which) % self.streams.len().max(1)).copied()
     }
 
-    /// A SYN, with early data.
+    /// Sends a SYN with early data.
     fn ask(&mut self, index: usize, sequence: u32, early: usize) {
         self.flows[index] = Known { next: sequence.wrapping_add(1 + early as u32), theirs: 0 };
         let options = [2, 4, 5, 180, 3, 3, 7, 0]; // a segment size, a window scale
@@ -147,7 +147,7 @@ impl Hostile {
         self.inject(bytes);
     }
 
-    /// A segment that is off by a little.
+    /// Sends a segment with sequence numbers that are off by a little.
     fn send_near(&mut self, index: usize, flags: u8, (off, ack_off): (i32, i32), window: u16, len: usize) {
         let Known { next, theirs } = self.flows[index];
         let numbers = (next.wrapping_add_signed(off), theirs.wrapping_add_signed(ack_off));
@@ -163,7 +163,7 @@ impl Hostile {
         self.attacker.outbox(self.peer, |outbox| outbox.send_packet(packet));
     }
 
-    /// The application takes every stream and reads what there is.
+    /// Accepts every stream and reads all bytes that have arrived.
     fn read_all(&mut self) -> Vec<u8> {
         let mut read = Vec::new();
         while let Some(event) = self.victim.poll_event() {
@@ -182,7 +182,7 @@ impl Hostile {
         read
     }
 
-    /// Delivers what both sides have to say, and lets a few milliseconds pass.
+    /// Delivers the datagrams of both sides, and lets a few milliseconds pass.
     fn exchange(&mut self) {
         for _ in 0..4 {
             let (now, mut batch) = (self.now, std::mem::take(&mut self.batch));
@@ -191,7 +191,7 @@ impl Hostile {
             }
             while let Some(Some(transmit)) = self.guarded(|victim| victim.poll_transmit(now, &mut batch)) {
                 for datagram in batch.chunks_mut(transmit.segment_len) {
-                    // What is ignored is none of this target's business.
+                    // The attacker's own discards do not matter.
                     let _ = self.attacker.handle_datagram(now, underlay(1), datagram, &mut self.heard);
                 }
             }
@@ -205,7 +205,7 @@ impl Hostile {
         }
     }
 
-    /// Learns from what the victim's TCP has said.
+    /// Learns the victim's sequence numbers from its segments.
     fn listen(&mut self) {
         for bytes in std::mem::take(&mut self.heard.0) {
             let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
@@ -218,7 +218,7 @@ impl Hostile {
         }
     }
 
-    /// Runs what drives smoltcp as a node does: its panics cost the peer its streams, ours are bugs.
+    /// Calls the victim's stack as a node does: a panic of smoltcp costs the peer its streams, a panic of ours is a bug.
     fn guarded<R>(&mut self, f: impl FnOnce(&mut Stack) -> R) -> Option<R> {
         match catch_unwind(AssertUnwindSafe(|| f(&mut self.victim))) {
             Ok(result) => Some(result),
@@ -233,7 +233,7 @@ impl Hostile {
         }
     }
 
-    /// Whatever came before: an orderly stream of the same peer works.
+    /// Checks that an orderly stream of the same peer works.
     fn finish(mut self) {
         let now = self.now;
         self.read_all();
@@ -241,7 +241,7 @@ impl Hostile {
             self.victim.abort(now, id);
         }
         for _ in 0..100 {
-            self.exchange(); // what is under way arrives
+            self.exchange(); // datagrams under way arrive
         }
         self.read_all();
         self.ask(FLOWS, 77, 0);
@@ -251,7 +251,7 @@ impl Hostile {
         self.until("what was sent is read", |hostile| hostile.read_all().ends_with(b"in order"));
     }
 
-    /// The peer may have made its path look slow, so that answers are paced; ten seconds are enough for that.
+    /// Waits until `done`. The peer may have made its path look slow, so that answers are paced; ten seconds are enough.
     fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let arrived = (0..1250).any(|_| {
             self.exchange();
@@ -261,7 +261,7 @@ impl Hostile {
     }
 }
 
-/// A TCP segment of one of the hostile flows; its header has so many words.
+/// Makes a TCP segment of one of the hostile flows. Unit of `words`, the length of the header: 4 bytes.
 fn segment(index: usize, (flags, words): (u8, u8), numbers: (u32, u32), window: u16, rest: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(20 + rest.len());
     bytes.extend_from_slice(&(SOURCE + index as u16).to_be_bytes());
@@ -275,7 +275,7 @@ fn segment(index: usize, (flags, words): (u8, u8), numbers: (u32, u32), window: 
     bytes
 }
 
-/// Panics are noted with their place instead of printed: smoltcp's are expected.
+/// Notes the file of every panic, and prints only panics outside smoltcp, which are unexpected.
 fn note_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -283,7 +283,7 @@ fn note_panics() {
         std::panic::set_hook(Box::new(move |info| {
             let at = info.location().map(Location::file).unwrap_or_default();
             PANICKED_AT.with_borrow_mut(|place| at.clone_into(place));
-            // libFuzzer's own hook would end the program.
+            // libFuzzer's own hook ends the program, so smoltcp's panics do not reach it.
             if !at.contains("smoltcp") {
                 usual(info);
             }

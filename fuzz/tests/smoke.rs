@@ -1,4 +1,4 @@
-//! The fuzz bodies over seeded random and half-valid input, in every `cargo test`.
+//! Runs the fuzz targets over seeded random and half-valid input, in every `cargo test`.
 
 use pilot_core::control::{Call, Control, Query, Ticket};
 use pilot_core::identity::Profile;

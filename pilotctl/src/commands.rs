@@ -1,6 +1,7 @@
-//! Owns the commands that ask a running daemon.
+//! Owns the dispatch of commands, and the commands for settings, streams, messages and measurements.
 
 use crate::args::{self, Arguments, Verb};
+use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::deliver;
 use crate::output::Output;
 use crate::pipe;
@@ -12,11 +13,9 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// How long a plain question may take.
-pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest answer that `--message`, `send` and `recv` show. Unit: bytes.
 const ANSWER_MAX: u64 = 16 << 20;
-/// Bytes of a ping.
+/// Length of a ping. Unit: bytes.
 const PING_LEN: usize = 64;
 
 pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
@@ -72,10 +71,6 @@ fn operation(verb: Verb) -> Value {
     }
 }
 
-pub(crate) fn daemon() -> Result<Client, Failure> {
-    Client::connect(&socket_path())
-}
-
 fn ask(op: &Value, output: &Output) -> Result<(), Failure> {
     let reply = daemon()?.call(op, &[], Some(CALL_TIMEOUT))?;
     output.ok(&reply.data);
@@ -90,22 +85,6 @@ fn ask(op: &Value, output: &Output) -> Result<(), Failure> {
         _ => {}
     }
     Ok(())
-}
-
-/// `30`, `30s`, `2m`, `500ms`.
-pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let scale = match unit {
-        "" | "s" => 1.0,
-        "ms" => 1e-3,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => f64::NAN,
-    };
-    let seconds = number.parse::<f64>().unwrap_or(f64::NAN) * scale;
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| Failure::new(Code::InvalidArgument, format!("{text:?} is not a time; 30, 30s, 2m, 500ms")))
 }
 
 // Settings.
@@ -176,7 +155,7 @@ fn exchange(node: &str, port: u16, text: &str, timeout: &str, output: &Output) -
     exchange_bytes(node, port, text.as_bytes(), duration(timeout)?, output)
 }
 
-/// Sends bytes, ends our side, and shows what comes back.
+/// Opens a stream, sends bytes, ends its own direction, and shows the answer.
 fn exchange_bytes(node: &str, port: u16, bytes: &[u8], timeout: Duration, output: &Output) -> Result<(), Failure> {
     let mut client = daemon()?;
     let (first, rest) = bytes.split_at(bytes.len().min(EARLY_LEN_MAX));
@@ -238,7 +217,7 @@ fn listen(args: &args::Listen, output: &Output) -> Result<(), Failure> {
 
 fn print_bytes(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
-    // A reader that went away is no failure.
+    // A closed standard output is no failure.
     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }
 
@@ -370,7 +349,7 @@ fn inbox(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// Everything an agent needs to use this program, from the same source as the help.
+/// Describes every command, flag and error code for agents, from the same source as the help.
 fn context() -> Value {
     let commands: serde_json::Map<String, Value> = Arguments::get_args_info()
         .commands
@@ -397,16 +376,6 @@ fn context() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_read_in_all_their_forms() {
-        assert_eq!(duration("30").ok(), Some(Duration::from_secs(30)));
-        assert_eq!(duration("2m").ok(), Some(Duration::from_secs(120)));
-        assert_eq!(duration("500ms").ok(), Some(Duration::from_millis(500)));
-        for bad in ["", "x", "-1", "5x", "1e400"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn context_names_every_command_and_code() {

@@ -1,4 +1,4 @@
-//! Owns the daemon's life: start in the background, run, stop, status.
+//! Owns the daemon's life: starting it in the background, running it, stopping it, and its status.
 
 use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
 use crate::output::Output;
@@ -13,17 +13,17 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long the daemon may take until it serves its socket.
+/// Longest time until the daemon serves its socket.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long `start` waits for the registration; the daemon goes on trying.
+/// Time that `start` waits for the registration; the daemon goes on trying after it.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the daemon may take to end.
+/// Longest time that the daemon takes to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long an answer may take.
+/// Longest time of an answer of the daemon.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// glibc's allocator takes memory for a stream's rings from its heap once something as large was freed, and clears it;
-/// above this fixed size it asks the system, whose pages cost nothing until they are used. An idle stream then takes
-/// 10 KiB instead of 270. Unit: bytes. Source: measured, `pilot-bench compare`; mallopt(3).
+/// Size from which glibc's allocator takes memory from the system, where untouched pages cost nothing. Without a fixed size
+/// the allocator raises it when a large piece is freed, then takes rings of streams from its heap and clears them: an idle
+/// stream takes 270 KiB instead of 10. Unit: bytes. Source: measured, `pilot-bench compare`; mallopt(3).
 const MMAP_THRESHOLD: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
 
 pub(crate) fn run(args: Daemon, output: &Output) -> Result<(), Failure> {
@@ -35,7 +35,7 @@ pub(crate) fn run(args: Daemon, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// The settings file: an object with `rendezvous` and `hostname`.
+/// Reads the settings file: an object with `rendezvous` and `hostname`; empty when there is none.
 pub(crate) fn settings() -> Result<Map<String, Value>, Failure> {
     let path = settings_path();
     match fs::read_to_string(&path) {
@@ -66,7 +66,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous");
     let rendezvous_file = match &rendezvous {
         Some(text) => {
-            // A typing error is told here, not in a log.
+            // A malformed rendezvous fails here, and not only in the daemon's log.
             text.parse::<RendezvousConfig>().map_err(|e| Failure::new(Code::InvalidArgument, e))?;
             None
         }
@@ -123,7 +123,7 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn()
 }
 
-/// The daemon's state once it serves; when it ends instead, what it said last.
+/// Waits until the daemon serves and returns its state; when it ends instead, the failure in its log.
 fn wait_until_served(child: &mut Child, log: &PathBuf, log_start: u64) -> Result<Value, Failure> {
     let (socket, begin) = (socket_path(), Instant::now());
     let mut served_since = None;
@@ -150,7 +150,7 @@ fn wait_until_served(child: &mut Child, log: &PathBuf, log_start: u64) -> Result
     }
 }
 
-/// The daemon writes its failure as JSON, so that nothing of it is lost on the way here.
+/// Parses the failure that the daemon wrote into its log as JSON.
 fn daemon_failure(said: &str) -> Failure {
     let last = said.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
     match last {
@@ -162,7 +162,7 @@ fn daemon_failure(said: &str) -> Failure {
     }
 }
 
-/// The daemon under the name that packagers expect: it takes the settings that `daemon start` takes, and starts nothing else.
+/// Runs the daemon of the program `pilot-daemon`: it takes the settings that `daemon start` takes, and starts no other process.
 pub(crate) fn run_alone(mut args: DaemonRun) -> Result<(), Failure> {
     let settings = settings()?;
     args.hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname");
@@ -172,7 +172,7 @@ pub(crate) fn run_alone(mut args: DaemonRun) -> Result<(), Failure> {
     serve(args, || Ok(local_endpoint()))
 }
 
-/// `local` gives the file that names the rendezvous of this machine, for those who name none.
+/// Runs the daemon. `local` gives the file that names the rendezvous of this machine, for arguments that name none.
 fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> Result<(), Failure> {
     let mut config = Config::daemon(Home::default_path());
     config.hostname = args.hostname;
@@ -187,14 +187,14 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
     let node = Node::start(config).map_err(|e| {
         let failure = e.get_ref().and_then(|e| e.downcast_ref::<Failure>()).cloned();
         let failure = failure.unwrap_or_else(|| Failure::new(Code::Internal, e.to_string()));
-        // For whoever started us, through the log.
+        // `daemon start` reads the failure from the log.
         eprintln!("{}", json!({"code": failure.code.name(), "message": failure.message, "hint": failure.hint}));
         failure
     })?;
     wait_for_end(&node)
 }
 
-/// Waits until the node ends, or until a signal asks for it: then the node ends in order. No thread is needed for that.
+/// Waits until the node ends. A signal ends the node in order; the thread that waits here handles it.
 fn wait_for_end(node: &Node) -> Result<(), Failure> {
     use rustix::event::{PollFd, PollFlags, poll};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -203,7 +203,7 @@ fn wait_for_end(node: &Node) -> Result<(), Failure> {
     for signal in [SIGTERM, SIGINT, SIGHUP] {
         signal_hook::low_level::pipe::register(signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
     }
-    // A connection to the node ends with it.
+    // A connection to the node ends with the node, which wakes the poll.
     let client = node.client()?;
     let mut fds = [PollFd::new(&signalled, PollFlags::IN), PollFd::new(&client, PollFlags::IN)];
     while poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
@@ -221,7 +221,7 @@ fn stop(output: &Output) -> Result<(), Failure> {
     let end = Instant::now() + STOP_TIMEOUT;
     let lock = Home::default_path();
     while Instant::now() < end {
-        // The socket goes first, the lock last: only then may another daemon start.
+        // The daemon releases its socket first and its lock last: then another daemon may start.
         if Client::connect(&socket).is_err() && Home::open(&lock).is_ok() {
             output.ok(&json!({"status": "stopped", "pid": info["pid"]}));
             return Ok(());

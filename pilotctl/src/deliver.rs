@@ -1,7 +1,7 @@
 //! Owns the commands for files, events and datagrams.
 
 use crate::args;
-use crate::commands::{CALL_TIMEOUT, daemon, duration};
+use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::output::Output;
 use pilot_node::{Code, Failure, Published, ports, send_file as send};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// Between two lines of progress.
+/// Time between two lines of progress.
 const PROGRESS: Duration = Duration::from_millis(200);
 
 pub(crate) fn send_file(args: &args::SendFile, output: &Output) -> Result<(), Failure> {
@@ -24,7 +24,7 @@ pub(crate) fn send_file(args: &args::SendFile, output: &Output) -> Result<(), Fa
         if shows && (shown.elapsed() >= PROGRESS || acknowledged == len) {
             shown = Instant::now();
             let percent = acknowledged * 100 / len.max(1);
-            // Progress is for people; a terminal that is gone needs none.
+            // A terminal that is gone needs no progress.
             let _ = write!(io::stderr(), "\r{percent:3} %  {acknowledged} of {len} bytes");
         }
     });
@@ -55,14 +55,14 @@ pub(crate) fn publish(args: &args::Publish, output: &Output) -> Result<(), Failu
     let stream = client.open(&args.node, ports::EVENT_STREAM, Some(CALL_TIMEOUT))?;
     let frames = [Published::emit(&args.topic, b""), Published::emit(&args.topic, args.data.as_bytes())].concat();
     (&stream.socket).write_all(&frames).map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
-    // The other side has read everything when it ends its own half.
+    // The peer has read everything when it ends its own direction.
     crate::pipe::finish_writing(&stream.socket);
     crate::pipe::read_to_end(&mut client, &stream, 1 << 24, CALL_TIMEOUT)?;
     output.ok(&json!({"status": "published", "topic": args.topic, "bytes": args.data.len()}));
     Ok(())
 }
 
-/// How long and how much a listing goes on.
+/// Limits of a listing: a number of lines, a time.
 struct Limit {
     left: Option<u64>,
     end: Option<Instant>,
@@ -74,7 +74,7 @@ impl Limit {
         Ok(Self { left: count, end: timeout.map(|t| Instant::now() + t) })
     }
 
-    /// How long the next may take; `Err`: it is over.
+    /// Returns the time that the next line may take (`None`: any); `Err` when a limit is reached.
     fn wait(&self) -> Result<Option<Duration>, ()> {
         let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
         if self.left == Some(0) || left == Some(Duration::ZERO) { Err(()) } else { Ok(left) }
@@ -89,7 +89,7 @@ pub(crate) fn events(args: &args::Events, output: &Output) -> Result<(), Failure
     watch(None, Limit::new(args.count, args.timeout.as_deref())?, output)
 }
 
-/// Shows this node's events; with a topic, those that are published at it.
+/// Shows this node's events; with a topic, the events published at this node under that topic.
 fn watch(topic: Option<&str>, mut limit: Limit, output: &Output) -> Result<(), Failure> {
     let mut client = daemon()?;
     client.watch(topic)?;

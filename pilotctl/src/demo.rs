@@ -1,4 +1,4 @@
-//! Owns `demo`: the main job with real processes, in front of the user, in temporary folders.
+//! Owns `demo`: trust, a stream, a message and a transfer between two real daemons, in temporary folders.
 
 use crate::output::Output;
 use crate::rendezvous::on_signal;
@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Size of the transfer. Unit: bytes.
 const TRANSFER_LEN: usize = 64_000_000;
 
-/// What must not be left behind, whatever happens.
+/// Folder and processes of the demo; all of them end with the value.
 struct Stage {
     folder: PathBuf,
     children: Mutex<Vec<Child>>,
@@ -26,11 +26,11 @@ struct Stage {
 impl Stage {
     fn clear(&self) {
         for child in self.children.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
-            // It may have ended by itself.
+            // The process may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
         }
-        // Nothing of ours is left in it that anybody needs.
+        // The folder is temporary, so a failure to remove it does not matter.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 
@@ -45,7 +45,7 @@ impl Stage {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        // Ctrl-C must reach us only; we end the others.
+        // Ctrl-C must reach this process only, which then ends the others.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().map_err(error)?;
         self.children.lock().unwrap_or_else(PoisonError::into_inner).push(child);
@@ -65,7 +65,7 @@ pub(crate) fn run(output: &Output) -> Result<(), Failure> {
     })?;
     let result = play(&stage, output);
     while stage.ending.load(Ordering::SeqCst) {
-        std::thread::sleep(TIMEOUT); // the signal's thread cleans up and ends us; what failed meanwhile is its doing
+        std::thread::sleep(TIMEOUT); // the signal's thread cleans up and ends the process; its cleaning caused the failure
     }
     stage.clear();
     let data = result?;
@@ -77,7 +77,7 @@ pub(crate) fn run(output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until `f` gives something.
+/// Calls `f` until it gives a value.
 fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> Result<T, Failure> {
     let end = Instant::now() + TIMEOUT;
     while Instant::now() < end {
@@ -93,7 +93,7 @@ fn call(client: &mut Client, op: Value) -> Result<Value, Failure> {
     Ok(client.call(&op, &[], Some(TIMEOUT))?.data)
 }
 
-/// A daemon's client, once it is registered.
+/// Starts a daemon and waits for its registration; returns a connection to it, and its state.
 fn daemon(stage: &Stage, name: &str, rendezvous: &str) -> Result<(Client, Value), Failure> {
     let home = stage.folder.join(name);
     stage.run(&home, &["daemon", "run", "--hostname", name, "--rendezvous", rendezvous, "--listen", "127.0.0.1:0"])?;
@@ -148,7 +148,7 @@ fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
     until("the approval's arrival", || call(&mut primary, json!({"op": "trust"})).ok().filter(|t| t["total"] == 1))?;
 
     let line = "{\"action\":\"execute_query\"}\n";
-    // Bound first: until then the daemon's own service has the port.
+    // The port is bound first, because the daemon's own service has it until then.
     call(&mut worker, json!({"op": "listen", "port": 1000}))?;
     let answer = std::thread::scope(|scope| {
         let server = scope.spawn(|| serve_once(&mut worker));
@@ -221,7 +221,7 @@ fn serve_once(worker: &mut Client) -> Result<(), Failure> {
     worker.stream_end(&stream.data, Some(TIMEOUT))
 }
 
-/// Moves the transfer's bytes from one daemon to the other, checks each, and gives the time it took.
+/// Moves the transfer's bytes from one daemon to the other, checks each of them, and returns the time.
 fn transfer(primary: &mut Client, worker: &mut Client) -> Result<Duration, Failure> {
     let pattern = |i: usize| (i.wrapping_mul(2_654_435_761) >> 11) as u8;
     call(worker, json!({"op": "listen", "port": 1002}))?;
@@ -258,7 +258,7 @@ fn transfer(primary: &mut Client, worker: &mut Client) -> Result<Duration, Failu
     })
 }
 
-/// Turns "this must be refused" around.
+/// Expects a failure: a success becomes an error.
 trait MustFail {
     fn expect_err_code(self) -> Result<String, Failure>;
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod client;
 mod commands;
 mod daemon;
 mod deliver;
@@ -20,7 +21,7 @@ use output::Output;
 use pilot_node::{Code, Failure};
 use std::process::ExitCode;
 
-/// Runs the program with these words after its name.
+/// Runs the program; `words` are its arguments without its name. Blocks until the command is done.
 pub fn run(words: Vec<String>) -> ExitCode {
     let (words, json) = prepare(words);
     let output = Output { json };
@@ -39,7 +40,8 @@ pub fn run(words: Vec<String>) -> ExitCode {
     }
 }
 
-/// Runs the daemon alone with these options: what `pilotctl daemon run` does, without the rest of the program.
+/// Runs the daemon alone, as `pilotctl daemon run` does, without the rest of the program; `words` are its options. Blocks
+/// until the daemon ends.
 pub fn run_daemon(words: Vec<String>) -> ExitCode {
     let (words, json) = prepare(words);
     let output = Output { json };
@@ -69,7 +71,7 @@ fn dispatch(verb: Verb, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// Splits `--key=value`, which argh does not know, and takes `--json` out, wherever it stands.
+/// Splits `--key=value`, which argh does not know, and takes `--json` out from any place; tells whether it was there.
 fn prepare(words: Vec<String>) -> (Vec<String>, bool) {
     let (mut out, mut json, mut literal) = (Vec::new(), false, false);
     for word in words {
@@ -85,7 +87,7 @@ fn prepare(words: Vec<String>) -> (Vec<String>, bool) {
     (out, json)
 }
 
-/// One line and a suggestion instead of a page of help.
+/// Makes a failure of one line and a suggestion from argh's page of help.
 fn usage(words: &[&str], text: &str) -> Failure {
     let line = text.lines().find(|l| !l.trim().is_empty()).unwrap_or("nothing to do").trim().to_owned();
     let failure = Failure::new(Code::InvalidArgument, line);
@@ -103,7 +105,7 @@ fn usage(words: &[&str], text: &str) -> Failure {
     }
 }
 
-/// Levenshtein's distance, for suggestions.
+/// Returns Levenshtein's distance of two words, for suggestions.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, x) in a.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! `pilotctl`: the whole product in one program.
+//! `pilotctl`: daemon, rendezvous and every command in one program.
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {

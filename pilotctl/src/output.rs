@@ -1,4 +1,4 @@
-//! Owns how results and failures are shown: one JSON object, or lines for people.
+//! Owns the form of results and failures: one JSON object, or lines of text.
 
 use pilot_node::Failure;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ impl Output {
         }
     }
 
-    /// Shows a failure and gives the exit status that goes with it.
+    /// Shows a failure and returns its exit status.
     pub(crate) fn fail(&self, failure: &Failure) -> ExitCode {
         if self.json {
             let error = json!({"status": "error", "code": failure.code.name(), "message": failure.message, "hint": failure.hint});
@@ -33,13 +33,13 @@ impl Output {
         ExitCode::from(failure.code.exit_status())
     }
 
-    /// One line of data.
+    /// Writes one line of data.
     pub(crate) fn line(&self, text: &str) {
-        // A reader that went away (`| head`) is no failure.
+        // A closed standard output (`| head`) is no failure.
         let _ = writeln!(std::io::stdout(), "{text}");
     }
 
-    /// Progress and remarks, for people only.
+    /// Writes a remark, unless the output is JSON.
     pub(crate) fn note(&self, text: &str) {
         if !self.json {
             eprintln!("{text}");
@@ -47,7 +47,7 @@ impl Output {
     }
 }
 
-/// Objects as `name  value` lines, lists of objects as tables.
+/// Formats objects as `name  value` lines, and lists of objects as tables.
 pub(crate) fn human(data: &Value) -> String {
     let Some(object) = data.as_object() else { return plain(data) };
     let mut out = Vec::new();
@@ -76,7 +76,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Columns that people want first, in this order; long keys and details are for `--json`.
+/// Columns of tables, in this order; long keys and details are for `--json`.
 const COLUMNS: [&str; 24] = [
     "id",
     "seq",

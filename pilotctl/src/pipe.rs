@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 const BUFFER_LEN: usize = 256 * 1024;
-/// How long the daemon may take to say how a stream ended.
+/// Longest time until the daemon tells how a stream ended.
 const END_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Copies stdin to the stream and the stream to stdout until both are done; a stream that broke is a failure.
@@ -17,7 +17,7 @@ pub(crate) fn join(client: &mut Client, stream: StreamReply) -> Result<(), Failu
     let local = |e: io::Error| Failure::new(Code::Internal, e.to_string());
     let upstream = socket.try_clone().map_err(local)?;
     std::thread::spawn(move || {
-        // A stream that broke is told by the daemon below; stdin's own errors end what is sent.
+        // The daemon reports a broken stream below; an error of stdin ends sending.
         let _ = copy(&mut io::stdin().lock(), &mut &upstream);
         finish_writing(&upstream);
     });
@@ -26,13 +26,13 @@ pub(crate) fn join(client: &mut Client, stream: StreamReply) -> Result<(), Failu
     if let Err(e) = copied
         && e.kind() == io::ErrorKind::BrokenPipe
     {
-        return Ok(()); // whoever read our output has seen enough
+        return Ok(()); // stdout is closed, so nothing more is shown
     }
-    // The peer has said everything; we may still be sending, unless the stream broke.
+    // The peer has ended its direction; the thread may still be sending, unless the stream broke.
     client.stream_end(&data, None)
 }
 
-/// What stdin has already, at most `max` bytes; nothing when it would have to be waited for.
+/// Returns the bytes that stdin has already, at most `max`, without waiting.
 pub(crate) fn waiting_input(max: usize) -> Result<Vec<u8>, Failure> {
     let local = |e: io::Error| Failure::new(Code::Internal, format!("stdin: {e}"));
     let mut first = vec![0; max];
@@ -45,7 +45,7 @@ pub(crate) fn waiting_input(max: usize) -> Result<Vec<u8>, Failure> {
     Ok(first)
 }
 
-/// Reads a stream to its end, at most `max` bytes, and says how it ended.
+/// Reads a stream to its end; fails when it broke or has more than `max` bytes.
 pub(crate) fn read_to_end(
     client: &mut Client,
     stream: &StreamReply,
@@ -64,14 +64,14 @@ pub(crate) fn read_to_end(
             Failure::new(Code::Full, format!("more than {max} bytes were sent")).hint("pilotctl listen has no limit")
         );
     }
-    // Our own end is what the daemon waits for before it tells how the stream ended.
+    // The daemon tells how a stream ended once both directions have ended.
     finish_writing(&stream.socket);
     client.stream_end(&stream.data, Some(END_TIMEOUT))?;
     Ok(bytes)
 }
 
 pub(crate) fn finish_writing(socket: &UnixStream) {
-    // Already ended is as good.
+    // The direction may have ended already.
     let _ = socket.shutdown(Shutdown::Write);
 }
 

@@ -1,4 +1,4 @@
-//! Owns `rendezvous run`, and the rendezvous on this machine that daemons share when none was configured.
+//! Owns `rendezvous run`, and the local rendezvous that daemons of this machine share when none is configured.
 
 use crate::args::{Rendezvous, RendezvousRun, RendezvousVerb};
 use crate::output::Output;
@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A local rendezvous ends when no node was connected for this long. Unit: seconds.
+/// Time without a connected node after which a local rendezvous ends. Unit: seconds.
 const LOCAL_IDLE_EXIT_S: u64 = 120;
-/// How long a local rendezvous may take to start.
+/// Longest time until a local rendezvous serves.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: Rendezvous, output: &Output) -> Result<(), Failure> {
@@ -45,7 +45,7 @@ fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
     server.run().map_err(|e| Failure::new(Code::Internal, e.to_string()))
 }
 
-/// The folder of the rendezvous that daemons of this user share on this machine.
+/// Returns the folder of the local rendezvous, which daemons of one user share.
 fn local_home() -> PathBuf {
     match std::env::var_os("PILOT_LOCAL_RENDEZVOUS").filter(|v| !v.is_empty()) {
         Some(home) => home.into(),
@@ -53,28 +53,28 @@ fn local_home() -> PathBuf {
     }
 }
 
-/// The file that names the local rendezvous, whether it runs or not.
+/// Returns the file that names the local rendezvous, which need not run.
 pub(crate) fn local_endpoint() -> PathBuf {
     local_home().join("endpoint")
 }
 
-/// Makes sure that the local rendezvous runs; gives the file that names it.
+/// Starts the local rendezvous unless it runs; returns the file that names it.
 pub(crate) fn ensure_local() -> Result<PathBuf, Failure> {
     let home = local_home();
     let file = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
     fs::create_dir_all(&home).map_err(file)?;
     let endpoint = local_endpoint();
-    // Two daemons that start at once must not both start one.
+    // The lock lets one of two daemons that start at once start the rendezvous.
     let starting =
         OpenOptions::new().write(true).create(true).truncate(false).open(home.join("starting")).map_err(file)?;
     flock(&starting, FlockOperation::LockExclusive).map_err(|e| file(e.into()))?;
     if is_running(&home) && endpoint.exists() {
         return Ok(endpoint);
     }
-    // The same port as last time, if it is free: daemons that are still up find it again.
+    // The port of the last run is used if it is free, so that running daemons find the rendezvous again.
     let last = fs::read_to_string(&endpoint).ok().and_then(|text| Some(text.trim().split_once('@')?.1.to_owned()));
     for listen in last.into_iter().chain([String::from("127.0.0.1:0")]) {
-        // Missing is what it should be.
+        // The file may be missing already.
         let _ = fs::remove_file(&endpoint);
         if start_local(&home, &endpoint, &listen)? {
             return Ok(endpoint);
@@ -117,7 +117,7 @@ fn is_running(home: &Path) -> bool {
     flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err()
 }
 
-/// Writes a file that readers see whole or not at all.
+/// Writes a file so that readers see the old content or the new one, never a part.
 pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let partial = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&partial)?;

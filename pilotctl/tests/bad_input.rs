@@ -1,4 +1,4 @@
-//! Bad input gets a clear error, an exit status of its own, and harms nothing.
+//! Checks that bad input gets a clear error and an exit status of its own, and harms nothing.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
@@ -63,7 +63,7 @@ fn a_name_that_means_two_peers_is_refused() {
     befriend(&a, &b);
     b.ok(&["set-hostname", "renamed"]);
     c.ok(&["set-hostname", "worker"]);
-    // A knows the old worker by this name; it asks for the new one by its key.
+    // A knows the old worker by this name, so A names the new worker by its key.
     let key = c.json(&["info"])["address"].as_str().unwrap().to_owned();
     c.ok(&["set-public"]);
     a.ok(&["handshake", &key]);
@@ -224,7 +224,7 @@ fn malformed_ipc_frames_cost_only_their_client() {
         socket.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = Vec::new();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        // It may be answered with an error or just closed.
+        // The daemon may answer with an error, or close the connection.
         let _ = socket.read_to_end(&mut answer);
         assert!(answer.is_empty() || answer[4] == 0x0a, "{answer:?}");
     }
@@ -264,7 +264,7 @@ fn official_commands_drive_the_daemon() {
     let (reply, connection) = call(0x03, &[&[0, 0][..], &node, &7u16.to_be_bytes()].concat());
     assert_eq!(reply, 0x04);
     call(0x06, &[&connection[..], b"echo me"].concat());
-    let (reply, echoed) = call(0x77, &[]); // unknown, answered with Error; the echo may come first
+    let (reply, echoed) = call(0x77, &[]); // an unknown command gets an error; the echo may come first
     let texts =
         [String::from_utf8_lossy(&echoed).into_owned(), String::from_utf8_lossy(&call(0x0d, &[]).1).into_owned()];
     assert!(reply == 0x0a || reply == 0x07);

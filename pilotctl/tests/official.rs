@@ -1,4 +1,4 @@
-//! The official `pilotctl`, as it lies in the official Python package, drives our daemon.
+//! Drives our daemon with the official `pilotctl` of the official Python package.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
@@ -41,7 +41,7 @@ impl Official<'_> {
         command
     }
 
-    /// The data of a command that must succeed.
+    /// Runs a command that must succeed; returns its data.
     fn ok(&self, node: &Node, line: &[&str]) -> Value {
         let output = self.command(node, line).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -52,7 +52,7 @@ impl Official<'_> {
         answer["data"].clone()
     }
 
-    /// The message of a command that must fail.
+    /// Runs a command that must fail; returns its message.
     fn fails(&self, node: &Node, line: &[&str]) -> String {
         let output = self.command(node, line).output().unwrap();
         assert!(!output.status.success(), "{line:?}");
@@ -98,12 +98,12 @@ fn the_official_program_drives_our_daemon() {
     let mut sender = official.command(&a, &["send", "node-b", "5000", "--data", "to you"]).spawn().unwrap();
     let output = receiver.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("to you"), "{output:?}");
-    // It goes on waiting for an answer.
+    // The command waits for an answer.
     sender.kill().unwrap();
     sender.wait().unwrap();
     ok(&["disconnect", "12345"]);
 
-    // Datagrams, to a program that asks for nothing before it waits.
+    // Datagrams, to a program that sends no command before it waits.
     let mut listener = official.command(&b, &["listen", "5300", "--count", "1", "--timeout", "20s"]).spawn().unwrap();
     until("the datagram arrives", || {
         ok(&["dgram", "node-b", "5300", "--data", "ping"]);

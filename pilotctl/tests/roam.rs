@@ -1,4 +1,4 @@
-//! A machine changes its address while nobody speaks. Real processes in network namespaces, which only root may make.
+//! A machine changes its address while its streams are idle: real processes in network namespaces, which only root may make.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Namespaces joined by a bridge in one of their own, each with an interface `eth0`; gone afterwards.
+/// Namespaces joined by a bridge in one more namespace, each with an interface `eth0`; removed when the value is dropped.
 struct Net {
     names: Vec<String>,
     folder: PathBuf,
 }
 
 impl Net {
-    /// `None` where this is not allowed.
+    /// Makes the namespaces; `None` where this is not allowed.
     fn new(machines: &[&str]) -> Option<Self> {
         let tag = std::process::id();
         let folder = std::env::temp_dir().join(format!("pilot-roam-{tag}"));
@@ -126,7 +126,8 @@ fn an_idle_node_whose_machine_moves_is_found_at_once() {
     net.ip(&["-n", &mover, "addr", "del", "10.9.0.2/24", "dev", "eth0"]);
     net.ip(&["-n", &mover, "addr", "add", "10.9.0.77/24", "dev", "eth0"]);
     std::thread::sleep(Duration::from_millis(300));
-    // The one that stayed speaks first; it would find the other with the next keepalive, some ten seconds later.
+    // The node that stayed sends first. Without a notice it would learn the new address with the next keepalive, some ten
+    // seconds later.
     let begin = Instant::now();
     net.ok("stayer", &["ping", "mover", "--count", "1"]);
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());

@@ -1,4 +1,4 @@
-//! What a user does by hand, with real processes.
+//! Sessions of a user with real processes.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
@@ -122,7 +122,7 @@ fn a_thousand_messages_in_one_burst_are_in_the_inbox_in_order_and_once() {
         out
     };
     let burst: Vec<u8> = (0..1000).flat_map(frame).collect();
-    // Twice: the second time as a sender does that lost every acknowledgement.
+    // The burst is sent twice: the second time as a sender does that lost every acknowledgement.
     for _ in 0..2 {
         let mut client = a.client();
         let stream = client.open("worker-node", 1001, Some(Duration::from_secs(10))).unwrap();
@@ -168,14 +168,14 @@ fn kills_at_random_moments_lose_and_double_no_message() {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
                     let data = format!("message {}", sent.fetch_add(1, Ordering::Relaxed));
-                    // Whether it is acknowledged in time or waits in the outbox: it must arrive.
+                    // Acknowledged in time or left in the outbox, the message must arrive.
                     a.run(&["send-message", "worker-node", "--data", &data, "--timeout", "5"]);
                 }
             });
         }
         let mut pause = 1;
         for _ in 0..KILLS {
-            // Some moment below 0.4 s (a generator of Lehmer's).
+            // A time below 0.4 s, from Lehmer's generator.
             pause = pause * 48271 % 0x7fff_ffff;
             std::thread::sleep(Duration::from_millis(pause % 400));
             b.kill();
@@ -216,7 +216,7 @@ fn friends_need_no_rendezvous_and_daemons_start_without_one() {
     lab.kill_rendezvous();
     a.ok(&["daemon", "status", "--check"]);
     b.start();
-    // B's port is new, and nobody can tell A; B knows where A is.
+    // No rendezvous can tell A the new port of B; B knows the address of A.
     until("B reaches A", || b.run(&["ping", "primary-node", "--count", "1", "--timeout", "3"]).status.success());
     a.ok(&["ping", "worker-node", "--count", "1"]);
     let begin = Instant::now();

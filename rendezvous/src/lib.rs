@@ -2,8 +2,8 @@
 //!
 //! [`Rendezvous`] is the pure machine: it speaks PN1 with its clients through a `pilot_core::Endpoint`, keeps its books in
 //! a [`State`], and hands every change to a [`Journal`] before it answers. [`server`] drives it with a UDP socket and a
-//! log. It is a phone book and a mailbox, not an authority: it can withhold, it cannot forge, read letters or
-//! relayed traffic, or grant trust.
+//! log. A rendezvous is a phone book and a mailbox, not an authority: it can withhold, but it cannot forge, read letters or
+//! relayed traffic, or grant trust (`docs/trust.md, "Registry"`).
 #![forbid(unsafe_code)]
 
 mod machine;

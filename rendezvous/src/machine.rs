@@ -1,4 +1,4 @@
-//! The rendezvous as a pure machine: calls in, answers and pushes out, relayed datagrams through.
+//! Owns the rendezvous as a pure machine: takes calls, gives answers and pushes, and passes relayed datagrams on.
 
 use crate::state::{Journal, State};
 use pilot_core::control::{Answer, Call, Push, Refusal};
@@ -13,16 +13,17 @@ use std::net::SocketAddr;
 
 /// Most connected clients.
 const CLIENTS_MAX: usize = 100_000;
-/// A client silent for longer counts as away. Clients send a keepalive every 15 s ± 20 %.
+/// Silence after which a client counts as away. Clients send a keepalive every 15 s ± 20 %.
 const AWAY_AFTER: Duration = Duration::from_secs(45);
-/// Calls per second a client may make, and how many at once.
+/// Calls per second that a client may make.
 const CALLS_PER_SECOND: u64 = 50;
+/// Calls that a client may make at once.
 const CALLS_BURST: u64 = 200;
-/// Bytes per second a client may have relayed. Unit: bytes.
+/// Rate at which a client may have datagrams relayed, and its burst. Unit: bytes per second, of payload.
 pub const RELAY_BYTES_PER_SECOND: u64 = 64 << 20;
 /// Most relay channels (two for each pair).
 const CHANNELS_MAX: usize = 1 << 20;
-/// Relayed datagrams that may wait to be sent.
+/// Most relayed datagrams that wait to be sent.
 const FORWARD_MAX: usize = 4096;
 
 struct Client {
@@ -49,6 +50,7 @@ impl Bucket {
             self.tokens = self.tokens.saturating_add(earned).min(burst);
             self.at = now;
         }
+        debug_assert!(self.tokens <= burst, "a bucket holds at most its burst");
         let enough = self.tokens >= cost;
         if enough {
             self.tokens -= cost;
@@ -57,7 +59,10 @@ impl Bucket {
     }
 }
 
-/// Registry and beacon. See the crate's documentation.
+/// Registry and beacon; see the crate's documentation.
+///
+/// Feed it with the `handle_*` methods, then call [`Rendezvous::poll_transmit`] until it gives `None`, and
+/// [`Rendezvous::poll_timeout`] for the next deadline.
 pub struct Rendezvous {
     endpoint: Endpoint,
     state: State,
@@ -73,7 +78,7 @@ pub struct Rendezvous {
 }
 
 impl Rendezvous {
-    /// A rendezvous with these books.
+    /// Makes a rendezvous with the books in `state`. The journal gets every later change.
     pub fn new(mut config: Config, state: State, journal: Box<dyn Journal + Send>) -> Self {
         let mut rng = Rng::new(config.seed);
         config.seed = rng.bytes();
@@ -94,12 +99,12 @@ impl Rendezvous {
         }
     }
 
-    /// The books.
+    /// Returns the books.
     pub const fn state(&self) -> &State {
         &self.state
     }
 
-    /// Registered nodes that are connected.
+    /// Counts the registered nodes that are connected. Work grows with the number of clients.
     pub fn connected(&self, now: Instant) -> usize {
         self.clients.keys().filter(|key| self.is_online(now, key)).count()
     }
@@ -109,18 +114,18 @@ impl Rendezvous {
         if let Ok(Datagram::Relay { channel: wire::Channel(channel), tag }) = Datagram::parse(datagram) {
             return self.relay(now, channel, tag, &datagram[RELAY_HEADER_LEN..]);
         }
-        // Discards are counted by the endpoint.
+        // The endpoint counts discards.
         let _ = self.endpoint.handle_datagram(now, from, datagram, &mut NoSink);
         self.drain(now);
     }
 
-    /// Runs what is due.
+    /// Runs the timers that are due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.endpoint.handle_timeout(now);
         self.drain(now);
     }
 
-    /// Ends every tunnel in order; drain `poll_transmit` once more afterwards.
+    /// Closes every tunnel in order; call `poll_transmit` until it gives `None` afterwards.
     pub fn close_all(&mut self) {
         self.endpoint.close_all();
     }
@@ -135,7 +140,7 @@ impl Rendezvous {
         self.endpoint.poll_transmit(now, out)
     }
 
-    /// When something is due, and why.
+    /// Returns the next deadline and its reason; `None` when no timer runs.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
         self.endpoint.poll_timeout()
     }
@@ -193,7 +198,7 @@ impl Rendezvous {
             Err(why) => return Answer::Refused(why),
         };
         let Some(reflexive) = self.endpoint.newest_address(peer) else { return Answer::Refused(Refusal::NotFound) };
-        // The same key for the life of this process, so that channels survive a client's reconnect.
+        // A client's relay key stays the same for the life of this process, so that channels survive a reconnect.
         let mut seed = self.relay_secret;
         seed.iter_mut().zip(caller.0).for_each(|(s, k)| *s ^= k);
         let relay_key = Rng::new(seed).bytes();
@@ -225,7 +230,7 @@ impl Rendezvous {
         heard.is_some_and(|at| now.since(at) < AWAY_AFTER)
     }
 
-    /// Opens (or confirms) the pair of channels; only by grant of the destination.
+    /// Opens (or confirms) the pair of channels between two nodes, if the destination has granted the caller.
     fn open_relay(&mut self, now: Instant, from: IdentityKey, to: IdentityKey) -> Answer {
         if !self.state.may_relay(&from, &to) {
             return Answer::Refused(Refusal::NotFound);
@@ -238,7 +243,9 @@ impl Rendezvous {
         if self.channels.len() + 2 > CHANNELS_MAX {
             return Answer::Refused(Refusal::Full);
         }
-        let (a, b) = (self.fresh_channel(), self.fresh_channel());
+        let a = self.fresh_channel(None);
+        let b = self.fresh_channel(Some(a));
+        debug_assert!(a != b && !self.pairs.contains_key(&(to, from)), "channels are distinct and come in pairs");
         self.channels.insert(a, Channel { owner: from, other: b });
         self.channels.insert(b, Channel { owner: to, other: a });
         self.pairs.insert((from, to), a);
@@ -253,16 +260,17 @@ impl Rendezvous {
         }
     }
 
-    fn fresh_channel(&mut self) -> u32 {
+    /// Draws the number of a channel that is neither open nor `taken`.
+    fn fresh_channel(&mut self, taken: Option<u32>) -> u32 {
         loop {
             let channel = self.rng.u32();
-            if !self.channels.contains_key(&channel) {
+            if Some(channel) != taken && !self.channels.contains_key(&channel) {
                 return channel;
             }
         }
     }
 
-    /// Passes a datagram on: the tag says who sends, the channel says to whom. The payload stays sealed end to end.
+    /// Passes a datagram on: the tag proves the sender, the channel names the receiver. The payload stays sealed end to end.
     fn relay(&mut self, now: Instant, channel: u32, tag: [u8; 8], payload: &[u8]) {
         let Some(from) = self.channels.get(&channel) else { return };
         let other = from.other;

@@ -1,4 +1,4 @@
-//! Drives a [`Rendezvous`] with a UDP socket, a clock and files.
+//! Owns the loop that drives a [`Rendezvous`] with a UDP socket, a clock and files.
 
 use crate::{LogJournal, Rendezvous};
 use mio::net::UdpSocket;
@@ -17,29 +17,29 @@ use std::time::{Duration, SystemTime};
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
-/// Largest UDP payload.
+/// Largest UDP payload. Unit: bytes.
 const DATAGRAM_LEN_MAX: usize = 65_535;
-/// Datagrams taken per turn before timers and output get theirs.
+/// Datagrams that one turn takes before it runs timers and output.
 const BATCH: usize = 256;
 
-/// What a rendezvous is started with.
+/// Settings of a rendezvous.
 pub struct ServerConfig {
-    /// Folder for identity and books; made if missing.
+    /// Folder for identity and books; made when it is missing.
     pub home: PathBuf,
     /// UDP address to serve on.
     pub listen: SocketAddr,
-    /// End when no node has been connected for this long.
+    /// Time without a connected node after which the rendezvous ends; `None`: it never ends by itself.
     pub idle_exit: Option<Duration>,
 }
 
-/// Why a rendezvous cannot start or go on.
+/// Reason why a rendezvous cannot start.
 #[derive(Debug)]
 pub enum ServerError {
-    /// A file or the socket.
+    /// A file or folder cannot be read or written.
     Io(PathBuf, io::Error),
-    /// The socket address.
+    /// The UDP address cannot be served; most likely another process uses it.
     Bind(SocketAddr, io::Error),
-    /// The file of versions before the log, which cannot be read here.
+    /// The folder has the books of a version that kept them in another format.
     Older(PathBuf),
     /// The identity file has the wrong size.
     Identity(PathBuf),
@@ -81,13 +81,13 @@ impl Stopper {
     /// Asks the server to end; its `run` returns soon.
     pub fn stop(&self) {
         self.0.store(true, Ordering::SeqCst);
-        // A loop that cannot be woken notices at its next turn.
+        // A loop that cannot be woken sees the flag at its next turn.
         let _ = self.1.wake();
     }
 }
 
 impl Server {
-    /// Opens files and socket.
+    /// Opens the files and the socket.
     ///
     /// # Errors
     /// See [`ServerError`].
@@ -122,20 +122,20 @@ impl Server {
         Ok(Self { machine, socket, poll, start, key, local, idle_exit: config.idle_exit, stop, waker })
     }
 
-    /// The key that nodes pin, and the address they use.
+    /// Returns the key that nodes pin, and the bound address.
     pub const fn endpoint(&self) -> (StaticKey, SocketAddr) {
         (self.key, self.local)
     }
 
-    /// A handle that ends the server.
+    /// Returns a handle that ends the server from any thread.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.stop.clone(), self.waker.clone())
     }
 
-    /// Serves until stopped (or idle for long enough).
+    /// Serves until [`Stopper::stop`], or until no node has been connected for `idle_exit`. Blocks the calling thread.
     ///
     /// # Errors
-    /// When the operating system's poll fails.
+    /// When the operating system cannot wait for the socket.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(8);
         let mut buffer = vec![0; DATAGRAM_LEN_MAX];
@@ -175,7 +175,7 @@ impl Server {
         Instant::from_micros(self.start.elapsed().as_micros() as u64)
     }
 
-    /// Takes a bounded number of datagrams; true when more may wait.
+    /// Takes a bounded number of datagrams; tells whether more may wait.
     fn receive(&mut self, buffer: &mut [u8]) -> bool {
         for _ in 0..BATCH {
             match self.socket.recv_from(buffer) {
@@ -184,7 +184,7 @@ impl Server {
                     self.machine.handle_datagram(now, from, &mut buffer[..len]);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
-                // ICMP errors of earlier sends are nobody's fault here.
+                // An ICMP error belongs to an earlier datagram, which the link recovers.
                 Err(_) => {}
             }
         }
@@ -195,14 +195,14 @@ impl Server {
         let now = self.now();
         while let Some(transmit) = self.machine.poll_transmit(now, batch) {
             for datagram in batch.chunks(transmit.segment_len) {
-                // A full socket buffer is a lossy network; the link recovers.
+                // A datagram that the socket does not take counts as lost; the link recovers.
                 let _ = self.socket.send_to(datagram, transmit.to);
             }
         }
     }
 }
 
-/// Reads the seed, or makes one (mode 0600, complete before it has its name).
+/// Reads the seed of the identity, or makes one. The file has mode 0600 and is whole before it gets its name.
 fn load_identity(path: &Path) -> Result<Identity, ServerError> {
     let error = |e| ServerError::Io(path.to_owned(), e);
     match fs::read(path) {

@@ -1,6 +1,6 @@
-//! Owns the books: who has which address and name, who may relay to whom, and letters that wait.
+//! Owns the books: address, name and grants of each node, and the letters that wait.
 //!
-//! Every change goes to the journal first; memory follows only when the journal says that it is on disk.
+//! Every change goes to the journal first; memory follows only when the journal has put the change on the disk.
 
 use pilot_core::codec::{Malformed, Put, Reader};
 use pilot_core::control::{InboxNumber, LETTER_LEN_MAX, Query, Refusal, SEARCH_MAX};
@@ -8,12 +8,13 @@ use pilot_core::identity::IdentityKey;
 use pilot_core::{Addr, NodeRecord};
 use std::collections::BTreeMap;
 
-/// Most letters that wait for one node. Source: trust.md (pending ≤ 256).
+/// Most letters that wait for one node. Source: `docs/trust.md, "Registry"`.
 pub const LETTERS_PER_NODE_MAX: usize = 256;
-/// Most of them from one sender. Source: trust.md (≤ 4 per key; answers and revocations count as well here).
+/// Most letters from one sender that wait for one node: requests, answers and revocations together. Source: `docs/trust.md,
+/// "Registry"`.
 pub const LETTERS_PER_SENDER_MAX: usize = 8;
-/// Most nodes. Source: trust.md ("1 million nodes is the size to plan for").
-pub const NODES_MAX: usize = 1 << 20;
+/// Most registered nodes. Source: `docs/trust.md, "Registry"`.
+pub(crate) const NODES_MAX: usize = 1 << 20;
 
 /// One row to be written (`Some`) or removed (`None`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,20 +25,28 @@ pub enum Change {
     Letter(u64, Option<Vec<u8>>),
 }
 
-/// The journal could not write; nothing has changed.
+/// The journal could not write; neither the disk nor the books have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StorageFailed;
 
-/// Where changes are made durable.
+impl std::fmt::Display for StorageFailed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the journal could not write")
+    }
+}
+
+impl std::error::Error for StorageFailed {}
+
+/// Storage that makes changes durable.
 pub trait Journal {
-    /// Puts all of `changes` on disk, or none.
+    /// Puts all of `changes` on the disk, or none. May block.
     ///
     /// # Errors
-    /// When they are not on disk.
+    /// When the changes are not on the disk.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StorageFailed>;
 }
 
-/// A journal that forgets; for simulations.
+/// A journal that keeps nothing, for simulations.
 pub struct NoJournal;
 
 impl Journal for NoJournal {
@@ -50,7 +59,7 @@ impl Journal for NoJournal {
 struct Node {
     record: NodeRecord,
     grants: Vec<IdentityKey>,
-    /// The record was signed before its owner knew its address: nobody could verify it, so nobody gets it.
+    /// The record was signed before the node had its address. No node could verify such a record, so no look-up gives it.
     placeholder: bool,
 }
 
@@ -61,7 +70,7 @@ struct Letter {
     sealed: Vec<u8>,
 }
 
-/// The books.
+/// The books of a rendezvous.
 #[derive(Default)]
 pub struct State {
     nodes: BTreeMap<IdentityKey, Node>,
@@ -91,17 +100,17 @@ impl State {
         Ok(state)
     }
 
-    /// Registered nodes.
+    /// Counts the registered nodes.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// True when nobody has registered.
+    /// Tells whether no node has registered.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// Stores a record of `caller`'s and gives its address, the one it has had since its first registration.
+    /// Stores a record of `caller` and returns the address of `caller`, which stays the same from its first registration on.
     pub(crate) fn register(
         &mut self,
         caller: &IdentityKey,
@@ -120,7 +129,7 @@ impl State {
             Some(known) if !known.record.addr.is_unassigned() => known.record.addr,
             _ => self.assign(&record, fresh_node)?,
         };
-        // The record must name the address it is bound to; one that does not is only a question for it.
+        // A record that does not name the address of its node is a question for that address.
         let grants = self.nodes.get(caller).map(|n| n.grants.clone()).unwrap_or_default();
         let placeholder = record.addr != addr;
         let node = Node { record, grants, placeholder };
@@ -141,7 +150,7 @@ impl State {
         if self.nodes.len() >= NODES_MAX {
             return Err(Refusal::Full);
         }
-        // A node that lost its registry brings its address along: it gets it back unless somebody else has it.
+        // After a loss of the books, nodes register with the addresses they had, and get them back if they are free.
         let wanted = Some(record.addr).filter(|a| !a.is_unassigned() && !self.addrs.contains_key(a));
         let mut random = || Addr::new(0, fresh_node());
         let free = |a: &Addr| !a.is_unassigned() && !self.addrs.contains_key(a);
@@ -153,6 +162,7 @@ impl State {
         if let Some(old) = self.nodes.get(&key) {
             self.names.remove(&old.record.hostname);
         }
+        debug_assert!(!node.record.addr.is_unassigned(), "a registered node has an address");
         if !node.record.hostname.is_empty() {
             self.names.insert(node.record.hostname.clone(), key);
         }
@@ -160,8 +170,8 @@ impl State {
         self.nodes.insert(key, node);
     }
 
-    /// The record that `caller` may see. An exact name is an introduction; address and key only find public nodes, and
-    /// nodes that granted the caller something.
+    /// Returns the record that a query finds. An exact name finds any node; an address or key finds public nodes, and nodes
+    /// that have granted `caller`.
     pub(crate) fn lookup(&self, caller: &IdentityKey, query: &Query) -> Result<Vec<u8>, Refusal> {
         let key = match query {
             Query::Name(name) => self.names.get(name),
@@ -246,7 +256,7 @@ impl State {
     }
 }
 
-/// A node's row: address, grants, record. The address stands beside the record, which may still ask for one.
+/// Emits a node's row: address, grants, record. The address stands beside the record, which may not name it yet.
 fn emit_node(node: &Node, addr: Addr) -> Vec<u8> {
     let mut out = Vec::new();
     out.put(&addr.to_bytes());
@@ -307,13 +317,13 @@ mod tests {
             };
             state.register(&key(n), record(n, addr, name, sequence), fresh, &mut NoJournal)
         };
-        // As nodes do: the second record names the address that the first one asked for.
+        // As nodes do, registers twice: the second record names the address that the first one asked for.
         let addr = register(Addr::default())?;
         register(addr)
     }
 
     #[test]
-    fn a_record_that_nobody_could_verify_is_given_to_nobody() {
+    fn a_record_that_no_node_could_verify_is_not_given_out() {
         let mut state = State::default();
         let asking = record(1, Addr::default(), "new", 1);
         let addr = state.register(&key(1), asking, || 7, &mut NoJournal).expect("free");

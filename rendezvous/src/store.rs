@@ -1,4 +1,4 @@
-//! Owns the rendezvous' log: a table of nodes and a table of letters.
+//! Owns the log of the rendezvous: a table of nodes and a table of letters.
 
 use crate::state::{Change, Journal, State, StorageFailed};
 use pilot_store::{Batch, Disk, Key, Log};
@@ -7,22 +7,22 @@ use std::io;
 
 const NODES: u8 = 1;
 const LETTERS: u8 = 2;
-/// What stands before a node's row. Unit: bytes.
+/// Length of the identity key before a node's row. Unit: bytes.
 const KEY_LEN: usize = 32;
 
 /// A journal on a disk; each commit is synced before it returns.
 pub struct LogJournal<D> {
     log: Log<D>,
-    /// Each node's number in the table.
+    /// Number of each node's row in the table.
     numbers: BTreeMap<[u8; KEY_LEN], u64>,
     next: u64,
 }
 
 impl<D: Disk> LogJournal<D> {
-    /// Reads the books.
+    /// Reads the books from a log.
     ///
     /// # Errors
-    /// What the disk says; `InvalidData` when a row cannot be understood.
+    /// `InvalidData` when a row is damaged; otherwise the error of the disk.
     pub fn open(log: Log<D>) -> io::Result<(Self, State)> {
         let (journal, rows) = Self::read(log)?;
         Ok((journal, State::load(rows).map_err(|_| damaged())?))
@@ -49,9 +49,10 @@ impl<D: Disk> LogJournal<D> {
         for change in changes {
             match change {
                 Change::Node(node, Some(row)) => {
-                    // A number whose commit fails is the node's all the same.
+                    // The node keeps its number when the commit fails, and its next row uses that number.
                     let number = *self.numbers.entry(*node).or_insert(self.next);
                     self.next = self.next.max(number + 1);
+                    debug_assert!(number < Key::ID_MAX, "a table has fewer nodes than numbers");
                     batch.put(Key::new(NODES, number), &[node, row]);
                 }
                 Change::Node(node, None) => {
@@ -69,7 +70,8 @@ impl<D: Disk> LogJournal<D> {
                 self.numbers.remove(node);
             }
         }
-        // What this costs is paid before the next answer; whoever writes next hears of a disk that fails.
+        // Cleaning runs before the answer, so that its cost limits the rate of changes. A disk that fails here also fails
+        // the next commit, which reports the failure.
         let _ = self.log.clean();
         Ok(())
     }
@@ -106,7 +108,7 @@ mod tests {
         (journal, rows.collect())
     }
 
-    /// Some changes, and what the books are with them.
+    /// Makes some changes; returns them, and the books with the changes made.
     fn changes(disk: &SimDisk, books: &Books) -> (Vec<Change>, Books) {
         let mut after = books.clone();
         let change = |_| {

@@ -1,26 +1,27 @@
-//! Owns the log's files: a folder with one file for each segment. The trait is where tests put a disk that loses its power.
+//! Owns the log's files: a folder with one file for each segment. [`Disk`] is a trait so that tests can give the log a disk
+//! that fails and loses its power (`SimDisk`, with feature `sim`).
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
-/// Append-only files with numbers for names. What was appended survives a power cut once its file was synced, and a file's
-/// existence once the folder was. Any error of the file system may come back.
+/// Append-only files with numbers for names. Appended bytes survive a power cut once their file was synced, and a file's
+/// existence once the folder was. Every method may block, and may fail with any error of the file system.
 pub trait Disk {
-    /// The numbers of all files, in any order.
+    /// Returns the numbers of all files, in any order.
     fn list(&self) -> io::Result<Vec<u32>>;
-    /// Makes a file, to which [`Disk::append`] appends from now on. An error when it exists.
+    /// Makes an empty file, the one that [`Disk::append`] appends to from now on; fails when the file exists.
     fn create(&mut self, number: u32) -> io::Result<()>;
-    /// Appends to the file made last; after an error any part of `bytes` may be there.
+    /// Appends to the file made last. After an error the file may have any part of `bytes`.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Everything appended to a file is on the disk when this returns.
+    /// Puts everything appended to a file on the disk before it returns.
     fn sync(&mut self, number: u32) -> io::Result<()>;
-    /// Which files there are is on the disk when this returns.
+    /// Puts the list of files on the disk before it returns.
     fn sync_folder(&mut self) -> io::Result<()>;
-    /// Length of a file. Unit: bytes.
+    /// Returns the length of a file. Unit: bytes.
     fn len(&self, number: u32) -> io::Result<u64>;
-    /// Fills `into` from `offset` on; an error when the file ends before.
+    /// Fills `into` with the bytes from `offset` on; fails when the file ends before. Unit of `offset`: bytes.
     fn read(&mut self, number: u32, offset: u64, into: &mut [u8]) -> io::Result<()>;
     /// Removes a file.
     fn remove(&mut self, number: u32) -> io::Result<()>;
@@ -37,10 +38,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder if need be, and locks it as long as this lives.
+    /// Makes the folder if it is missing, and locks it for the lifetime of the value.
     ///
     /// # Errors
-    /// `ResourceBusy` when another process has it; otherwise what the file system says.
+    /// `ResourceBusy` when another process has the lock; otherwise the error of the file system.
     pub fn open(path: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&path)?;
         if let Some(parent) = path.parent() {
@@ -63,7 +64,7 @@ impl Disk for Folder {
     fn list(&self) -> io::Result<Vec<u32>> {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&self.path)? {
-            // Files that are not ours have other names.
+            // Only segments have numbers for names.
             numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
         }
         Ok(numbers)
@@ -104,7 +105,7 @@ impl Disk for Folder {
     }
 
     fn remove(&mut self, number: u32) -> io::Result<()> {
-        // A removed file takes room on the disk as long as it is open.
+        // A removed file takes space on the disk as long as it is open.
         self.reading.take_if(|(n, _)| *n == number);
         fs::remove_file(self.name(number))
     }

@@ -1,9 +1,9 @@
 //! Rows that survive crashes: an append-only [`Log`] with an index in memory, for the books of nodes and rendezvous.
 //!
 //! A row is a number of a table ([`Key`]) and some bytes. A [`Batch`] of changes is on the disk as a whole when
-//! [`Log::commit`] returns, or counts as not there. It is for what fits into an index of some 30 bytes a row, is written in small
-//! commits and read rarely; it is no database: there are no queries, no transactions beside each other, no types. A log does
-//! no work of its own: it has no thread, and everything it does may block.
+//! [`Log::commit`] returns, or counts as not there. The index takes about 30 bytes for each row. The log suits rows that are
+//! written in small commits and read rarely; it is no database: it has no queries, no concurrent transactions and no types.
+//! A log has no thread, and every call may block.
 //!
 //! ```
 //! use pilot_store::{Batch, Folder, Key, Limits, Log};

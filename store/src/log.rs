@@ -6,13 +6,14 @@
 //! batch     length 4 | its complement 4 | hash 16 | rows      written and synced as one: all of it counts, or nothing
 //! row       key 8 | length 4 | value               or length 0xffffffff, no value: the row is gone
 //! ```
-//! 1. A commit appends one batch and syncs it. Whatever fails there, nobody was told that it worked, and nothing is ever
-//!    appended behind it: the next commit begins a segment, whose head says where the previous one really ended.
-//! 2. Opening reads the newest segment's head, and the segments before it as far as `oldest`, in order. The newest one may end
-//!    with a torn batch, which counts as not there; anywhere else, what does not match its hash is damage and an error.
-//! 3. When more than half of the files is rows that are gone, the oldest segments' rows are copied to the end, and the next
-//!    head says that those segments are not needed; then they are removed (a log-structured store's cleaning, as in
-//!    Rosenblum and Ousterhout 1992, oldest first).
+//! 1. A commit appends one batch and syncs it. When either fails, the commit fails and nothing is ever appended behind that
+//!    batch: the head of the segment that the next commit begins says where the last whole batch of this one ends.
+//! 2. Opening reads the newest segment's head, and the segments before it as far as `oldest`, in order. The newest segment may
+//!    end with a torn batch, which counts as not there; anywhere else, bytes that do not match their hash are damage and an
+//!    error.
+//! 3. When rows that are gone take more than half of the files, cleaning copies the rows of the oldest segments to the end; the
+//!    next head says that those segments are not needed, and then their files are removed (cleaning of a log-structured
+//!    store, as in Rosenblum and Ousterhout 1992, oldest first).
 
 use crate::disk::Disk;
 use pilot_core::codec::{Malformed, Put as _, Reader};
@@ -24,23 +25,23 @@ const MAGIC: &[u8; 8] = b"PilotLg1";
 const HEAD_LEN: usize = 44;
 const BATCH_HEAD_LEN: usize = 24;
 const ROW_HEAD_LEN: usize = 12;
-/// Stands for the length of a row that is gone.
+/// Stands in the length of a row that is gone.
 const GONE: u32 = u32::MAX;
 /// Longest batch, without its head. Unit: bytes.
 pub const BATCH_LEN_MAX: usize = 64 << 20;
-/// Places behind a torn batch that are looked at more closely, for whether a whole one begins there.
+/// Places behind a torn batch where the hash of a possible batch is computed.
 const CANDIDATES_MAX: usize = 64;
-/// What cleaning copies in one batch. Unit: bytes.
+/// Length after which cleaning commits the rows it has copied. Unit: bytes.
 const COPY_LEN: usize = 1 << 20;
 
-/// When segments end, and when they are cleaned.
+/// Limits after which segments end and are cleaned.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Unit: bytes.
+    /// Length after which the next segment begins. Unit: bytes.
     pub segment_len: u64,
-    /// Room for rows that are gone, beside as much as there are others. Unit: bytes.
+    /// Bytes that rows that are gone may take beyond as many as live rows take. Unit: bytes.
     pub slack: u64,
-    /// What a file costs beside its bytes, so that there are not many small ones. Unit: bytes.
+    /// Cost of a file beside its bytes, so that many small files are cleaned too. Unit: bytes.
     pub segment_cost: u64,
 }
 
@@ -50,7 +51,7 @@ impl Default for Limits {
     }
 }
 
-/// What a row is known by: a table, and a number below 2^56 in it.
+/// Name of a row: a table, and a number below 2^56 in that table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(u64);
 
@@ -59,33 +60,33 @@ impl Key {
     /// The largest number in a table.
     pub const ID_MAX: u64 = (1 << Self::ID_BITS) - 1;
 
-    /// A number that is too large is the largest one, which no table reaches.
+    /// Makes a key. A number above [`Key::ID_MAX`] becomes `ID_MAX`, which no table reaches.
     pub fn new(table: u8, id: u64) -> Self {
         Self(u64::from(table) << Self::ID_BITS | id.min(Self::ID_MAX))
     }
 
-    /// The number in its table.
+    /// Returns the number in its table.
     pub const fn id(self) -> u64 {
         self.0 & Self::ID_MAX
     }
 }
 
-/// Changes that are made together.
+/// Changes that reach the disk together or not at all.
 #[derive(Default)]
 pub struct Batch {
-    /// With room for the head.
+    /// Room for the head, then the rows.
     bytes: Vec<u8>,
-    /// Where in `bytes` the values are; `None` when the row is gone.
+    /// Offset and length of each value in `bytes`; `None` when the row is gone.
     rows: Vec<(Key, Option<(u32, u32)>)>,
 }
 
 impl Batch {
-    /// True when it changes nothing.
+    /// Tells whether the batch changes nothing.
     pub const fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The row has the value that the parts make together.
+    /// Sets a row to the parts, one after the other.
     pub fn put(&mut self, key: Key, parts: &[&[u8]]) {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         self.row(key, len as u32);
@@ -93,7 +94,7 @@ impl Batch {
         parts.iter().for_each(|part| self.bytes.put(part));
     }
 
-    /// The row is gone.
+    /// Removes a row.
     pub fn remove(&mut self, key: Key) {
         self.row(key, GONE);
         self.rows.push((key, None));
@@ -107,7 +108,7 @@ impl Batch {
         self.bytes.put_u32(len);
     }
 
-    /// Fills in the head, which names where the batch belongs.
+    /// Fills in the head. Its hash covers the segment and the offset, so that a batch copied elsewhere does not count.
     fn finish(&mut self, segment: u32, offset: u64) -> io::Result<&[u8]> {
         let (head, rows) = self.bytes.split_at_mut(BATCH_HEAD_LEN);
         if rows.len() > BATCH_LEN_MAX {
@@ -125,7 +126,7 @@ impl Batch {
 #[derive(Clone, Copy, Debug)]
 struct Head {
     number: u32,
-    /// The segment before it, and where its last batch ends.
+    /// The segment before this one, and the end of its last batch.
     previous: u32,
     previous_end: u64,
     /// The oldest segment that is still needed.
@@ -152,7 +153,7 @@ impl Head {
     }
 }
 
-/// Against torn writes and decay, not against people: who can write the file can write the hash.
+/// Hashes against torn writes and decay, not against an attacker: a program that can write the file can write the hash.
 fn hash(parts: &[&[u8]]) -> [u8; 16] {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));
@@ -161,7 +162,7 @@ fn hash(parts: &[&[u8]]) -> [u8; 16] {
     half
 }
 
-/// Where a row's value is.
+/// Place of a row's value.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     segment: u32,
@@ -178,29 +179,29 @@ impl Place {
 #[derive(Clone, Copy, Debug)]
 struct Segment {
     number: u32,
-    /// Up to the end of its last batch. Unit: bytes.
+    /// Length up to the end of the last batch. Unit: bytes.
     len: u64,
 }
 
-/// Rows on a disk. Everything here may block.
+/// Rows on a disk. Every method may block.
 pub struct Log<D> {
     disk: D,
     limits: Limits,
     index: BTreeMap<Key, Place>,
     /// Oldest first.
     segments: VecDeque<Segment>,
-    /// The last segment grows no more: an earlier process began it, or something failed.
+    /// The last segment grows no more: an earlier process began it, or a write to it failed.
     sealed: bool,
     next: u32,
-    /// What the rows take in the segments. Unit: bytes.
+    /// Bytes that live rows take in the segments. Unit: bytes.
     live: u64,
 }
 
 impl<D: Disk> Log<D> {
-    /// Reads the index.
+    /// Reads every segment into the index, and removes segments that are not needed.
     ///
     /// # Errors
-    /// `InvalidData` when a file is damaged or missing; otherwise what the disk says.
+    /// `InvalidData` when a file is damaged or missing; otherwise the error of the disk.
     pub fn open(mut disk: D, limits: Limits) -> io::Result<Self> {
         let mut numbers = disk.list()?;
         numbers.sort_unstable();
@@ -212,19 +213,19 @@ impl<D: Disk> Log<D> {
             log.replay(number, end)?;
         }
         if let Some(newest) = log.segments.back() {
-            // A process that was killed may have left its last batch to the system; from now on it counts as kept.
+            // A process that was killed may have left its last batch in the system's cache; the batch counts from now on.
             log.disk.sync(newest.number)?;
         }
         for number in numbers {
             if log.segments.iter().all(|s| s.number != number) {
-                // It is not needed, and the next one who opens the log tries again.
+                // The file is not needed; the next opening tries again.
                 let _ = log.disk.remove(number);
             }
         }
         Ok(log)
     }
 
-    /// Takes one segment's rows into the index. Its end is known unless it is the newest one.
+    /// Takes one segment's rows into the index. `end` is known for every segment but the newest.
     fn replay(&mut self, number: u32, end: Option<u64>) -> io::Result<()> {
         let file_len = self.disk.len(number)?;
         let mut offset = HEAD_LEN as u64;
@@ -260,7 +261,7 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// True when a whole batch is somewhere behind `offset`.
+    /// Tells whether a whole batch is anywhere behind `offset`, which a torn last batch never is.
     fn is_batch_behind(&mut self, number: u32, offset: u64, file_len: u64) -> io::Result<bool> {
         let mut rest = vec![0; (file_len - offset) as usize];
         self.disk.read(number, offset, &mut rest)?;
@@ -269,7 +270,7 @@ impl<D: Disk> Log<D> {
             let (len, wanted) = parse_batch_head(head).ok().filter(|(len, _)| *len > 0)?;
             Some((at, behind.get(..len as usize)?, wanted))
         };
-        // A message can be made to look like many heads.
+        // A peer can send a message that looks like many heads, so the number of hashes is bounded.
         let mut candidates = (0..rest.len()).filter_map(batch).take(CANDIDATES_MAX);
         Ok(candidates.any(|(at, rows, wanted)| batch_hash(number, offset + at as u64, rows) == wanted))
     }
@@ -297,13 +298,17 @@ impl<D: Disk> Log<D> {
             None => self.index.remove(&key),
         };
         self.live += place.map_or(0, Place::cost);
-        self.live -= before.map_or(0, Place::cost);
+        let freed = before.map_or(0, Place::cost);
+        debug_assert!(freed <= self.live, "every row of the index is counted");
+        self.live -= freed;
     }
 
-    /// Keeps a batch: it is on the disk when this succeeds, and counts as not there otherwise. The batch is empty afterwards.
+    /// Writes and syncs a batch: it is on the disk when this succeeds, and counts as not there otherwise. The batch is empty
+    /// afterwards.
     ///
     /// # Errors
-    /// What the disk says; `InvalidInput` when the batch is longer than [`BATCH_LEN_MAX`]. The next commit may work again.
+    /// `InvalidInput` when the batch is longer than [`BATCH_LEN_MAX`]; otherwise the error of the disk. The next commit may
+    /// work again.
     pub fn commit(&mut self, batch: &mut Batch) -> io::Result<()> {
         let mut batch = std::mem::take(batch);
         if batch.is_empty() {
@@ -314,6 +319,7 @@ impl<D: Disk> Log<D> {
             self.begin_segment(self.segments.front().map(|s| s.number))?;
         }
         let Segment { number, len: offset } = *self.segments.back().ok_or(io::ErrorKind::NotFound)?;
+        debug_assert!(!self.sealed, "a sealed segment grows no more");
         let bytes = batch.finish(number, offset)?;
         if let Err(e) = self.disk.append(bytes).and_then(|()| self.disk.sync(number)) {
             self.sealed = true;
@@ -323,21 +329,22 @@ impl<D: Disk> Log<D> {
             last.len += bytes.len() as u64;
         }
         for (key, value) in batch.rows {
-            // Segments are below 4 GiB: one ends when it is longer than its limit, and a batch has a longest length.
+            // Offsets fit into 32 bits: a segment takes one batch at most beyond its limit, and a batch is bounded.
             let place = value.map(|(at, len)| Place { segment: number, offset: offset as u32 + at, len });
             self.enter(key, place);
         }
         Ok(())
     }
 
-    /// Begins a segment; those before `oldest` are not needed any more.
+    /// Begins a segment and removes the segments before `oldest`, which are not needed any more.
     fn begin_segment(&mut self, oldest: Option<u32>) -> io::Result<()> {
         let number = self.next;
         self.next = number.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
         let (previous, previous_end) = self.segments.back().map_or((0, 0), |s| (s.number, s.len));
         let oldest = oldest.unwrap_or(number);
+        debug_assert!(previous < number && oldest <= number, "numbers of segments grow");
         let head = Head { number, previous, previous_end, oldest }.emit();
-        // Even if this fails now, its head may be found later, and then the segment before it has ended.
+        // When this fails, the head may still be found at the next opening, and then the segment before it has ended.
         self.sealed = true;
         self.disk.create(number)?;
         let written = self.disk.append(&head).and_then(|()| self.disk.sync(number));
@@ -350,24 +357,24 @@ impl<D: Disk> Log<D> {
         self.segments.push_back(Segment { number, len: head.len() as u64 });
         while self.segments.front().is_some_and(|first| first.number < oldest) {
             if let Some(first) = self.segments.pop_front() {
-                // It is not needed, and whoever opens the log tries again.
+                // The file is not needed; the next opening tries again.
                 let _ = self.disk.remove(first.number);
             }
         }
         Ok(())
     }
 
-    /// What would be too much if there were so many bytes less in so many files less.
+    /// Tells whether rows that are gone take too much, were the files shorter by `bytes` and fewer by `files`.
     fn is_wasteful(&self, bytes: u64, files: u64) -> bool {
         let total: u64 = self.segments.iter().map(|s| s.len).sum();
         let cost = total - bytes + (self.segments.len() as u64 - files) * self.limits.segment_cost;
         cost > 2 * self.live + self.limits.slack
     }
 
-    /// Makes room when more than half of the files is rows that are gone. Copies a segment and a half at most.
+    /// Frees space when rows that are gone take more than half of the files. Copies a segment and a half at most.
     ///
     /// # Errors
-    /// What the disk says. Nothing is lost then, and nothing gained.
+    /// The error of the disk; every row is as before then.
     pub fn clean(&mut self) -> io::Result<()> {
         if !self.is_wasteful(0, 0) {
             return Ok(());
@@ -400,10 +407,10 @@ impl<D: Disk> Log<D> {
         self.begin_segment(oldest)
     }
 
-    /// A row's value, or its first `len_max` bytes.
+    /// Returns a row's value, or its first `len_max` bytes; `None` when there is no such row.
     ///
     /// # Errors
-    /// What the disk says.
+    /// The error of the disk.
     pub fn read(&mut self, key: Key, len_max: usize) -> io::Result<Option<Vec<u8>>> {
         let Some(place) = self.index.get(&key) else { return Ok(None) };
         let mut value = vec![0; len_max.min(place.len as usize)];
@@ -411,20 +418,20 @@ impl<D: Disk> Log<D> {
         Ok(Some(value))
     }
 
-    /// The length of a row's value. Unit: bytes.
+    /// Returns the length of a row's value. Unit: bytes.
     pub fn len_of(&self, key: Key) -> Option<u64> {
         self.index.get(&key).map(|place| place.len.into())
     }
 
-    /// A table's rows in a range of numbers, by number.
+    /// Iterates over a table's rows with numbers in `from..to`, by number.
     pub fn rows(&self, table: u8, from: u64, to: u64) -> impl DoubleEndedIterator<Item = Key> {
-        // An empty range for what would be a backward one.
+        // A backward range is an empty one; `BTreeMap::range` would panic.
         let to = to.max(from);
         self.index.range(Key::new(table, from)..Key::new(table, to)).map(|(key, _)| *key)
     }
 }
 
-/// The segments that are needed, oldest first, each with its end where another one says it.
+/// Returns the segments that are needed, oldest first, each with the end that the next segment's head names.
 fn chain<D: Disk>(disk: &mut D, numbers: &[u32]) -> io::Result<Vec<(u32, Option<u64>)>> {
     let mut newest = None;
     for number in numbers.iter().rev() {
@@ -432,7 +439,7 @@ fn chain<D: Disk>(disk: &mut D, numbers: &[u32]) -> io::Result<Vec<(u32, Option<
         if newest.is_some() {
             break;
         }
-        // A head is synced before anything is appended behind it.
+        // A head is synced before a batch is appended behind it, so a file with more than a torn head is damaged.
         if disk.len(*number)? > HEAD_LEN as u64 {
             return Err(damaged(*number, 0));
         }
@@ -452,7 +459,7 @@ fn chain<D: Disk>(disk: &mut D, numbers: &[u32]) -> io::Result<Vec<(u32, Option<
     Ok(chain)
 }
 
-/// `None` when it is not whole.
+/// Reads a segment's head; `None` when the head is not whole.
 fn read_head<D: Disk>(disk: &mut D, number: u32) -> io::Result<Option<Head>> {
     let mut bytes = [0; HEAD_LEN];
     if disk.len(number)? < HEAD_LEN as u64 {
@@ -462,7 +469,7 @@ fn read_head<D: Disk>(disk: &mut D, number: u32) -> io::Result<Option<Head>> {
     Ok(Head::parse(&bytes).ok().filter(|head| head.number == number))
 }
 
-/// The length of a batch's rows, and their hash.
+/// Parses the head of a batch: the length of its rows, and their hash.
 fn parse_batch_head(bytes: &[u8; BATCH_HEAD_LEN]) -> Result<(u32, [u8; 16]), Malformed> {
     let mut r = Reader::new(bytes);
     let (len, complement, hash) = (r.u32()?, r.u32()?, r.array()?);

@@ -1,4 +1,4 @@
-//! A disk in memory that fails, and that loses its power.
+//! Owns a disk in memory that fails, and that loses its power, for tests of books kept in a log.
 
 use crate::Disk;
 use pilot_core::rng::Rng;
@@ -7,37 +7,37 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-/// What is written as one or not at all. Small, so that there are many of them. Unit: bytes.
+/// Bytes that are written as one or not at all; few, so that a file has many sectors. Unit: bytes.
 const SECTOR_LEN: usize = 16;
 
 #[derive(Clone, Default)]
 struct File {
-    /// What a reader sees.
+    /// Bytes that a reader sees.
     seen: Vec<u8>,
-    /// How much of it was synced.
+    /// Length of the part that was synced. Unit: bytes.
     synced: usize,
-    /// That it exists was synced.
+    /// The folder was synced since the file was made.
     is_certain: bool,
 }
 
 struct Inner {
     files: BTreeMap<u32, File>,
-    /// Removed, which was not synced.
+    /// Files removed since the folder was synced.
     leaving: BTreeMap<u32, File>,
     growing: u32,
-    /// Operations until something happens.
+    /// Operations until one fails.
     countdown: Option<u32>,
-    /// The power goes then, and does not come back by itself.
+    /// The power goes at the failure, until [`SimDisk::restart`].
     is_cut: bool,
     rng: Rng,
 }
 
-/// Copies share the disk.
+/// A simulated disk; copies share it.
 #[derive(Clone)]
 pub struct SimDisk(Rc<RefCell<Inner>>);
 
 impl SimDisk {
-    /// An empty disk; everything that happens by chance follows from the seed.
+    /// Makes an empty disk; all chance follows from the seed.
     pub fn new(seed: u64) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -51,29 +51,29 @@ impl SimDisk {
         })))
     }
 
-    /// A random number below `bound`, for tests that have no other source.
+    /// Returns a random number below `bound`, for tests that have no other source of chance.
     pub fn below(&self, bound: u64) -> u64 {
         self.0.borrow_mut().rng.below(bound)
     }
 
-    /// After so many operations one fails, or all do when the power goes.
+    /// Lets one operation fail after `operations` more, or every one from then on when `is_cut`.
     pub fn fail_after(&self, operations: u32, is_cut: bool) {
         let mut inner = self.0.borrow_mut();
         (inner.countdown, inner.is_cut) = (Some(operations), is_cut);
     }
 
-    /// The power is gone.
+    /// Tells whether the power is gone.
     pub fn is_off(&self) -> bool {
         let inner = self.0.borrow();
         inner.is_cut && inner.countdown == Some(0)
     }
 
-    /// Nothing fails any more.
+    /// Ends the failures.
     pub fn heal(&self) {
         self.0.borrow_mut().countdown = None;
     }
 
-    /// The power was gone. What was not synced is there, or not, sector by sector.
+    /// Brings the power back. Bytes that were not synced are there or not, sector by sector, by chance.
     pub fn restart(&self) {
         let inner = &mut *self.0.borrow_mut();
         let rng = &mut inner.rng;
@@ -98,19 +98,19 @@ impl SimDisk {
         }
     }
 
-    /// Turns one byte of a file.
+    /// Turns one bit of a file's byte at `offset`.
     pub fn damage(&self, number: u32, offset: usize) {
         if let Some(byte) = self.0.borrow_mut().files.get_mut(&number).and_then(|file| file.seen.get_mut(offset)) {
             *byte ^= 1;
         }
     }
 
-    /// A file is gone.
+    /// Removes a file as a damaged file system does.
     pub fn lose(&self, number: u32) {
         self.0.borrow_mut().files.remove(&number);
     }
 
-    /// Numbers and lengths of all files.
+    /// Returns numbers and lengths of all files. Unit: bytes.
     pub fn files(&self) -> Vec<(u32, usize)> {
         self.0.borrow().files.iter().map(|(number, file)| (*number, file.seen.len())).collect()
     }
@@ -163,7 +163,7 @@ impl Disk for SimDisk {
     fn sync(&mut self, number: u32) -> io::Result<()> {
         let inner = &mut *self.0.borrow_mut();
         let result = inner.step();
-        // One that fails may have done its work.
+        // A sync that fails may have done its work.
         if result.is_ok() || inner.rng.below(2) == 0 {
             let file = inner.file(number)?;
             file.synced = file.seen.len();

@@ -1,18 +1,18 @@
-//! The log on a simulated disk. Power cuts are tried where the books are that are kept in it (`pilot-node`,
-//! `pilot-rendezvous`).
+//! Tests of the log on a simulated disk. Power cuts are tested beside the books that the log keeps, in `pilot-node` and
+//! `pilot-rendezvous`.
 
 use crate::sim::SimDisk;
 use crate::{BATCH_LEN_MAX, Batch, Folder, Key, Limits, Log};
 use std::io;
 
-/// Small, so that segments end and are cleaned all the time.
+/// Small limits, so that segments end and are cleaned all the time.
 const LIMITS: Limits = Limits { segment_len: 2000, slack: 2000, segment_cost: 100 };
 
 fn log(disk: &SimDisk) -> io::Result<Log<SimDisk>> {
     Log::open(disk.clone(), LIMITS)
 }
 
-/// Twelve batches of 500 bytes, which fill several segments.
+/// Commits twelve batches of 500 bytes, which fill several segments.
 fn filled(disk: &SimDisk) {
     let mut log = log(disk).expect("a fresh disk");
     for id in 0..12 {
@@ -30,7 +30,7 @@ fn what_decayed_is_an_error_and_never_a_silent_loss() {
     assert!(files.len() >= 3, "{files:?}");
     let (newest, newest_len) = files[files.len() - 1];
     for (number, len) in &files {
-        // The newest one's last batch cannot be told from one that was torn.
+        // A damaged last batch of the newest segment cannot be told from a torn one.
         let certain = if *number == newest { len - 600 } else { *len };
         for offset in (0..certain).step_by(7) {
             disk.damage(*number, offset);
@@ -65,7 +65,7 @@ fn what_is_gone_takes_no_room_for_long() {
         assert!(total < 6000, "{n}: {files:?}");
     }
     assert_eq!(log.read(Key::new(2, 7), 9).expect("readable"), Some(b"stays".to_vec()));
-    // Opened and written again and again, it does not get files without end either.
+    // The number of files stays bounded, too, when the log is opened and written again and again.
     for _ in 0..100 {
         log = self::log(&disk).expect("not damaged");
         batch.put(Key::new(2, 7), &[b"stays"]);

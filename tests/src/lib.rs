@@ -1,6 +1,6 @@
 //! The simulator: nodes, a rendezvous, NATs and a network of links, in one thread and in virtual time.
 //!
-//! Everything follows from one seed. `World::trace` is a hash over every datagram; two runs with one seed give one trace.
+//! All chance follows from one seed. `World::trace` is a hash over every datagram; two runs with one seed give one trace.
 //!
 //! ```text
 //!  node 1 (10.0.1.1) ── NAT 203.0.113.1 ──┐
@@ -18,7 +18,7 @@ pub use nat::{Nat, NatKind};
 pub use network::Conditions;
 pub use world::{NodeIndex, RENDEZVOUS_ADDR, SimNode, World};
 
-/// The seed of a simulation: `PILOT_SEED` when set, else `default`.
+/// Returns the seed of a simulation: `PILOT_SEED` when it is set, else `default`.
 pub fn seed(default: u64) -> u64 {
     std::env::var("PILOT_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(default)
 }

@@ -5,12 +5,12 @@ use pilot_core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// How a NAT behaves.
+/// Behaviour of a NAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NatKind {
     /// Endpoint-independent mapping, address-and-port-dependent filtering ("port-restricted cone").
     PortRestricted,
-    /// Address-and-port-dependent mapping and filtering ("symmetric"): ports cannot be foreseen.
+    /// Address-and-port-dependent mapping and filtering ("symmetric"): a peer cannot predict the port.
     Symmetric,
 }
 
@@ -23,25 +23,25 @@ pub struct Nat {
     public: IpAddr,
     next_port: u16,
     mappings: BTreeMap<(SocketAddr, Option<SocketAddr>), (u16, Instant)>,
-    /// External port → inner address.
+    /// Inner address of each external port.
     inner: BTreeMap<u16, SocketAddr>,
-    /// Who was spoken to from an external port.
+    /// Remote addresses that each external port has sent to.
     permitted: BTreeMap<(u16, SocketAddr), Instant>,
 }
 
 impl Nat {
-    /// A NAT with this outer address.
+    /// Makes a NAT with this outer address.
     pub fn new(kind: NatKind, public: IpAddr) -> Self {
         let (mappings, inner, permitted) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { kind, public, next_port: 20_000, mappings, inner, permitted }
     }
 
-    /// The outer address.
+    /// Returns the outer address.
     pub const fn public(&self) -> IpAddr {
         self.public
     }
 
-    /// The source that a datagram gets on its way out.
+    /// Returns the source address that an outgoing datagram gets.
     pub fn outbound(&mut self, now: Instant, from: SocketAddr, to: SocketAddr) -> SocketAddr {
         let key = (from, (self.kind == NatKind::Symmetric).then_some(to));
         let fresh = self.mappings.get(&key).filter(|(_, used)| now.since(*used) < LIFETIME).map(|(port, _)| *port);
@@ -55,13 +55,13 @@ impl Nat {
         SocketAddr::new(self.public, port)
     }
 
-    /// Where a datagram from outside goes; `None` when it is filtered.
+    /// Returns the inner destination of a datagram from outside; `None` when the NAT filters the datagram.
     pub fn inbound(&mut self, now: Instant, from: SocketAddr, port: u16) -> Option<SocketAddr> {
         let allowed = self.permitted.get(&(port, from)).is_some_and(|used| now.since(*used) < LIFETIME);
         allowed.then(|| self.inner.get(&port).copied()).flatten()
     }
 
-    /// Forgets everything, as a router does that is switched off and on.
+    /// Forgets every mapping, as a router does that is switched off and on.
     pub fn reboot(&mut self) {
         self.mappings.clear();
         self.inner.clear();

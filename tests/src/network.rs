@@ -1,4 +1,4 @@
-//! Owns the links: what happens to a datagram between two hosts.
+//! Owns the links between hosts: delay, loss, reordering, duplication and damage of datagrams.
 
 use pilot_core::Instant;
 use pilot_core::rng::Rng;
@@ -6,7 +6,7 @@ use pilot_core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// What links do to datagrams, in each direction.
+/// Conditions of every link, in each direction.
 #[derive(Clone, Debug)]
 pub struct Conditions {
     /// One-way delay.
@@ -15,7 +15,7 @@ pub struct Conditions {
     pub loss: u64,
     /// Datagrams that are late by up to `reorder_by`. Unit: per mille.
     pub reorder: u64,
-    /// How late.
+    /// Longest extra delay of a late datagram.
     pub reorder_by: Duration,
     /// Datagrams that arrive twice. Unit: per mille.
     pub duplicate: u64,
@@ -23,9 +23,9 @@ pub struct Conditions {
     pub corrupt: u64,
     /// Rate of each host's uplink. Unit: bits per second; `None`: unlimited.
     pub rate: Option<u64>,
-    /// Queue in front of it. Unit: bytes.
+    /// Queue in front of the uplink. Unit: bytes.
     pub queue: usize,
-    /// Larger datagrams vanish. Unit: bytes of UDP payload.
+    /// Longest datagram that arrives. Unit: bytes of UDP payload.
     pub mtu: usize,
 }
 
@@ -52,12 +52,12 @@ const HEADERS_LEN: usize = 28;
 #[derive(Default)]
 pub(crate) struct Network {
     pub(crate) conditions: Conditions,
-    /// When each host's uplink is free again.
+    /// Time at which each host's uplink is free again.
     free_at: BTreeMap<IpAddr, Instant>,
 }
 
 impl Network {
-    /// The arrivals of one datagram.
+    /// Returns the arrivals of one datagram: none, one or two.
     pub(crate) fn send(
         &mut self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! Owns the world: hosts, their clocks (one for all), and the queue of what happens next.
+//! Owns the world: the hosts, one clock for all of them, and the queue of datagrams under way.
 
 use crate::nat::{Nat, NatKind};
 use crate::network::{Conditions, Network};
@@ -16,20 +16,20 @@ use std::net::SocketAddr;
 /// Number of a node in its world.
 pub type NodeIndex = usize;
 
-/// Where the rendezvous is.
+/// Address of the rendezvous.
 pub const RENDEZVOUS_ADDR: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1)), 9000);
 const WALL_AT_ZERO_US: u64 = 1_700_000_000_000_000;
 /// Turns without progress in time that count as a spin.
 const SPIN_MAX: usize = 200_000;
 
-/// One node: the whole pure stack and what it reported.
+/// One node: the whole pure stack and the events it reported.
 pub struct SimNode {
     /// The machine.
     pub stack: Stack,
-    /// Everything that happened, oldest first.
+    /// Events of the machine, oldest first.
     pub events: Vec<Event>,
-    /// Inner address of its socket.
+    /// Inner address of the node's socket.
     pub addr: SocketAddr,
     nat: Option<Nat>,
     seed: u8,
@@ -38,7 +38,7 @@ pub struct SimNode {
 
 /// The simulated world.
 pub struct World {
-    /// Now, for everybody.
+    /// The one clock of all hosts.
     pub now: Instant,
     /// All nodes.
     pub nodes: Vec<SimNode>,
@@ -58,12 +58,12 @@ pub struct World {
 }
 
 impl World {
-    /// A world with a rendezvous and `nodes` nodes without NATs.
+    /// Makes a world with a rendezvous and `nodes` nodes without NATs.
     pub fn new(seed: u64, nodes: usize) -> Self {
         Self::with_config(seed, nodes, StackConfig::default())
     }
 
-    /// The same, whose nodes have stacks of these sizes.
+    /// Makes a world as [`World::new`] does; its stacks have the sizes of `config`.
     pub fn with_config(seed: u64, nodes: usize, sizes: StackConfig) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -110,14 +110,14 @@ impl World {
         Stack::new(config, self.sizes)
     }
 
-    // The world's knobs.
+    // Faults.
 
     /// Changes what every link does from now on.
     pub fn set_conditions(&mut self, conditions: Conditions) {
         self.network.conditions = conditions;
     }
 
-    /// Every datagram that is under way is lost.
+    /// Loses every datagram that is under way.
     pub fn lose_what_is_under_way(&mut self) {
         self.queue.clear();
     }
@@ -135,14 +135,14 @@ impl World {
         }
     }
 
-    /// Moves a node to another underlay address, as roaming between networks does. It does not know.
+    /// Moves a node to another underlay address, as roaming between networks does, without telling the node.
     pub fn roam(&mut self, node: NodeIndex) {
         let SocketAddr::V4(old) = self.nodes[node].addr else { return };
         let [a, b, c, d] = old.ip().octets();
         self.nodes[node].addr = SocketAddr::from(([a, b, c, d + 1], old.port()));
     }
 
-    /// The same, and the node's system tells it.
+    /// Moves a node as [`World::roam`] does and tells the node, as its operating system would.
     pub fn roam_knowingly(&mut self, node: NodeIndex) {
         self.roam(node);
         let addr = self.nodes[node].addr;
@@ -164,15 +164,15 @@ impl World {
         self.nodes[node].events.clear();
     }
 
-    // What a person does.
+    // Actions of applications and owners.
 
-    /// The peer of `node` that is node `other`.
+    /// Returns the peer of `node` that is node `other`.
     pub fn peer(&self, node: NodeIndex, other: NodeIndex) -> PeerId {
         let key = self.nodes[other].stack.endpoint().identity().public();
         self.nodes[node].stack.endpoint().peer_by_identity(&key).expect("they trust each other")
     }
 
-    /// A's owner asks, B's owner approves; both pins stand when this returns.
+    /// Lets the owner of `a` ask for trust and the owner of `b` approve; both pins stand when this returns.
     pub fn make_friends(&mut self, a: NodeIndex, b: NodeIndex) {
         let query = pilot_core::control::Query::Name(format!("node-{}", b + 1));
         self.run_until("both are registered", |w| [a, b].iter().all(|n| w.is_registered(*n)));
@@ -202,7 +202,7 @@ impl World {
         });
     }
 
-    /// True when the node has its address.
+    /// Tells whether the node has its address.
     pub fn is_registered(&self, node: NodeIndex) -> bool {
         matches!(self.nodes[node].stack.endpoint().directory_state(), pilot_core::endpoint::DirectoryState::Ready(_))
     }
@@ -212,7 +212,7 @@ impl World {
         self.open_with(a, b, port, &[])
     }
 
-    /// The same, with bytes that travel with the question.
+    /// Opens a stream as [`World::open`] does, with early data.
     pub fn open_with(&mut self, a: NodeIndex, b: NodeIndex, port: u16, early: &[u8]) -> (StreamId, StreamId) {
         let (peer, now) = (self.peer(a, b), self.now);
         let ours = self.nodes[a].stack.connect_with(now, peer, port, early.to_vec()).expect("trusted");
@@ -260,10 +260,10 @@ impl World {
 
     // Time.
 
-    /// Runs until `done`, which is asked after everything that happens at one moment.
+    /// Runs until `done`, which is called after all steps of one moment.
     ///
     /// # Panics
-    /// When it takes more than ten simulated minutes, or nothing ever happens again.
+    /// When `done` does not hold within ten simulated minutes, or no timer and no datagram is left.
     pub fn run_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let end = self.now + Duration::from_secs(600);
         loop {
@@ -287,7 +287,7 @@ impl World {
         self.now = end;
     }
 
-    /// Goes to the next moment at which something happens, if it is not after `end`.
+    /// Goes to the next arrival or timer, if it is not after `end`.
     fn step(&mut self, end: Instant) -> bool {
         let timers = self.nodes.iter().filter_map(|n| n.stack.poll_timeout().map(|(at, _)| at));
         let rendezvous = self.rendezvous.as_ref().and_then(|r| r.poll_timeout().map(|(at, _)| at));
@@ -332,14 +332,14 @@ impl World {
                 None => Some(to),
             };
             if inner == Some(node.addr) {
-                // Discards are what several tests are about; they are counted by the stack.
+                // The stack counts discards, and tests read its counters.
                 let _ = node.stack.handle_datagram(now, from, &mut datagram);
                 return;
             }
         }
     }
 
-    /// Takes everything that the machines want to say.
+    /// Sends every datagram that the machines have to send.
     fn drain(&mut self) {
         let (mut batch, now) = (Vec::new(), self.now);
         for i in 0..self.nodes.len() {
@@ -352,7 +352,7 @@ impl World {
                 }
                 self.nodes[i].events.push(event);
             }
-            // Events may have asked for more output.
+            // Handling an event may have made more output.
             self.transmit(i, &mut batch);
         }
         while let Some(transmit) = self.rendezvous.as_mut().and_then(|r| r.poll_transmit(now, &mut batch)) {
@@ -393,7 +393,7 @@ impl World {
         }
     }
 
-    /// A hash over every datagram that was sent, when, and by whom.
+    /// Returns a hash over the sender, time and bytes of every datagram.
     pub const fn trace(&self) -> u64 {
         self.trace
     }

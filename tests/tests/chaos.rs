@@ -1,5 +1,6 @@
-//! Random worlds: whatever nodes, NATs, links and the rendezvous do, a reader gets a prefix of what was written, and once the
-//! faults stop everything works again. A failure prints its seed; `PILOT_SEED` takes it back.
+//! Random worlds: under faults of nodes, NATs, links and the rendezvous a reader gets a prefix of the written bytes, and once
+//! the faults stop every stream works again. A failure prints its seed; `PILOT_SEED` repeats that seed.
+//! See `docs/testing.md, "Invariants of the random worlds"`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use pilot_core::rng::Rng;
@@ -14,15 +15,15 @@ const MS: Duration = Duration::from_millis(1);
 const NODES: usize = 3;
 const PAIRS: [(NodeIndex, NodeIndex); 3] = [(0, 1), (0, 2), (1, 2)];
 const PORT: u16 = 1000;
-/// Faults come for so long.
+/// Time of the faults.
 const CHAOS: Duration = Duration::from_secs(60);
-/// After them everything pending is delivered, and everybody knows what is over. Source: testing.md.
+/// Time after the faults in which everything pending is delivered and every end learns which streams are over.
 const CALM: Duration = Duration::from_secs(60);
-/// A node that moved unawares is found again with its next keepalive.
+/// Longest time until a node that moved without a notice is reached again: its next keepalive shows the new address.
 const FOUND_AGAIN: Duration = Duration::from_secs(25);
-/// Seeds that found something; see CHANGELOG.
+/// Seeds of worlds that have found faults.
 const FOUND: [u64; 10] = [1002, 1006, 1057, 1091, 1395, 2152, 2283, 2604, 3154, 3156];
-/// In worlds from this seed on, some nodes that roam are told so.
+/// First seed of the worlds where the system tells some nodes that they roam.
 const KNOWING: u64 = 10_000;
 /// Streams under way at once.
 const STREAMS_MAX: usize = 12;
@@ -34,13 +35,13 @@ struct End {
     id: StreamId,
     written: u64,
     read: u64,
-    /// It has said that no more comes.
+    /// The application has ended its own direction.
     finished: bool,
-    /// It has read the other's end.
+    /// The application has read the end of the other direction.
     saw_fin: bool,
-    /// The stream broke here, or its process did.
+    /// The stream broke at this end, or the process of this end was killed.
     broken: bool,
-    /// Its application has nothing to do with it any more.
+    /// The application has closed the stream.
     closed: bool,
 }
 
@@ -50,13 +51,13 @@ impl End {
     }
 }
 
-/// What both ends know of a stream. The opener names it in its first eight bytes.
+/// A stream, as its two ends know it. The opener sends the name of the talk in the first eight bytes.
 struct Talk {
     ends: [Option<End>; 2],
     opened: Instant,
 }
 
-/// A newcomer whose name is not complete.
+/// An accepted stream before its name has arrived whole.
 struct Newcomer {
     node: NodeIndex,
     id: StreamId,
@@ -64,12 +65,12 @@ struct Newcomer {
 }
 
 struct Chaos {
-    /// Of those that roam, some are told so by their system.
+    /// The system tells some of the nodes that roam.
     knows_moves: bool,
     world: World,
     rng: Rng,
     talks: BTreeMap<u64, Talk>,
-    /// Talks that reached the other side.
+    /// Names of talks that reached the other side.
     arrived: BTreeSet<u64>,
     newcomers: Vec<Newcomer>,
     next: u64,
@@ -77,7 +78,7 @@ struct Chaos {
     log: Vec<String>,
 }
 
-/// What side `side` of talk `name` writes at `position`.
+/// Returns the byte that side `side` of talk `name` writes at `position`.
 fn byte(name: u64, side: usize, position: u64) -> u8 {
     let x = (name * 2 + side as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(position);
     (x.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as u8
@@ -138,7 +139,7 @@ impl Chaos {
         name
     }
 
-    /// One fault.
+    /// Makes one fault.
     fn fault(&mut self) {
         let node = self.rng.below(NODES as u64) as usize;
         match self.rng.below(8) {
@@ -160,7 +161,7 @@ impl Chaos {
                 self.note("everything under way is lost".into());
             }
             4 => {
-                // Absent for a while: nothing that it knows is lost.
+                // The rendezvous is absent for a while and keeps its books.
                 match self.hidden.is_some() {
                     true => self.show_rendezvous(),
                     false => self.hidden = self.world.rendezvous.take(),
@@ -216,7 +217,7 @@ impl Chaos {
         }
     }
 
-    /// Lets newcomers say their names.
+    /// Reads the names of newcomers.
     fn introduce(&mut self) {
         let mut newcomers = std::mem::take(&mut self.newcomers);
         newcomers.retain_mut(|new| {
@@ -240,7 +241,7 @@ impl Chaos {
             let end = End { read: 8, ..End::new(new.node, new.id) };
             match self.talks.get_mut(&name) {
                 Some(talk) => talk.ends[1] = Some(end),
-                // Its opener has broken meanwhile.
+                // The opener's end has broken meanwhile.
                 None => self.world.nodes[new.node].stack.abort(self.world.now, new.id),
             }
             false
@@ -248,7 +249,7 @@ impl Chaos {
         self.newcomers.extend(newcomers);
     }
 
-    /// Every application reads what there is, and perhaps writes.
+    /// Lets every application read all bytes that have arrived, and write if `may_write`.
     fn talk(&mut self, may_write: bool) {
         self.look_at_events();
         self.introduce();
@@ -283,7 +284,7 @@ impl Chaos {
                         }
                     }
                 }
-                // The name goes first, whole.
+                // The name is written first and whole.
                 if side == 0 && end.written < 8 {
                     let rest = &name.to_be_bytes()[end.written as usize..];
                     end.written += stack.send(end.id, rest).unwrap_or(0) as u64;
@@ -302,7 +303,7 @@ impl Chaos {
         self.forget();
     }
 
-    /// Closes what is over, and forgets talks that are over on both sides.
+    /// Closes streams that are over, and forgets talks that are over on both sides.
     fn forget(&mut self) {
         let (now, world) = (self.world.now, &mut self.world);
         self.talks.retain(|_, talk| {
@@ -355,7 +356,7 @@ impl Chaos {
         self.talks.iter().map(|(name, talk)| format!("{name} of {:?}: {:#?}", talk.opened, ends(talk))).collect()
     }
 
-    /// What a person needs who is to find out why.
+    /// Prints the log of faults and the state of every peer, for the search for a failure's cause.
     fn explain(&self) {
         self.log.iter().for_each(|line| println!("{line}"));
         for (a, b) in PAIRS.into_iter().flat_map(|(a, b)| [(a, b), (b, a)]) {
@@ -364,7 +365,7 @@ impl Chaos {
         }
     }
 
-    /// Everybody reaches everybody.
+    /// Checks that every node reaches every other one.
     fn greet(&mut self) {
         for (a, b) in PAIRS.into_iter().flat_map(|(a, b)| [(a, b), (b, a)]) {
             let name = self.open(a, b, 0);

@@ -1,4 +1,4 @@
-//! What link.md promises, in the lab: goodput under loss, fairness, and no stalls.
+//! The goals of `docs/link.md`, in the lab: goodput under loss, fairness, and no stalls.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use pilot_core::Instant;
@@ -11,8 +11,8 @@ use pilot_tests::lab::{Host as _, Lab, Pair, PilotHost, QuicController, Shape, W
 
 const MS: Duration = Duration::from_millis(1);
 const CLEAN: Trouble = Trouble { loss_percent: 0.0, reorder_percent: 0.0 };
-/// Goodput of the committed state. Unit: per cent, rows and columns as in the table; a worse cell fails. After a change
-/// for the better, take over what the test prints.
+/// Goodput of the committed state. Unit: per cent, rows and columns as in the table; a worse cell fails. After an
+/// improvement, replace the figures by those that the test prints.
 const SNAPSHOT: [[f64; 5]; 6] = [
     [95.9, 96.2, 94.1, 91.5, 95.9],    // 10 Mbit/s, 200 ms
     [100.9, 100.9, 99.8, 97.5, 100.9], // 50 Mbit/s, 20 ms
@@ -21,7 +21,7 @@ const SNAPSHOT: [[f64; 5]; 6] = [
     [100.6, 100.5, 99.4, 95.7, 100.6], // 1000 Mbit/s, 20 ms
     [98.8, 95.8, 94.2, 90.2, 98.8],    // 1000 Mbit/s, 50 ms
 ];
-/// How much worse a cell may be before that counts. Unit: percentage points.
+/// Tolerance of a cell. Unit: percentage points.
 const SLACK: f64 = 1.5;
 
 const HUNDRED: Path = Path::new(100, 50);
@@ -53,7 +53,7 @@ fn the_table_is_reached_and_no_cell_gets_worse() {
     }
 }
 
-/// The share that our stream has of a path which it shares with one QUIC CUBIC stream, from 20 to 60 s.
+/// Measures the share of a path that our stream has beside one QUIC CUBIC stream, from 20 to 60 s.
 fn share_beside_quic(starts: [Instant; 2]) -> f64 {
     let shape = HUNDRED.shape(CLEAN);
     let mut lab = Lab::new(shape, shape, 1);
@@ -96,7 +96,7 @@ fn many_streams_carry_together_what_one_does_and_share_it_fairly() {
     }
 }
 
-/// From the request for a stream on a standing tunnel to the last of 1 MB.
+/// Measures the time from the request for a stream on a standing tunnel to the last byte of 1 MB.
 fn fetch(trouble: Trouble, seed: u64) -> Duration {
     let shape = HUNDRED.shape(trouble);
     let mut lab = Lab::new(shape, shape, seed);
@@ -148,7 +148,7 @@ fn a_second_connection_gets_its_share() {
     assert!(sorted[2] >= 0.35, "{shares:?}");
 }
 
-/// Runs a bulk stream for 20 s, with `change` made after five; the longest time without a byte after that.
+/// Runs a bulk stream for 20 s and makes `change` after five; returns the longest time without a byte after the change.
 fn longest_pause(forward: Shape, backward: Shape, seed: u64, change: impl FnOnce(&mut Lab)) -> (Duration, f64) {
     let mut lab = Lab::new(forward, backward, seed);
     let [mut a, mut b] = pilot(Work::BULK, seed);
@@ -164,7 +164,7 @@ fn longest_pause(forward: Shape, backward: Shape, seed: u64, change: impl FnOnce
 #[test]
 fn nothing_stalls_the_link_longer_than_it_must() {
     let clean = HUNDRED.shape(CLEAN);
-    // A round trip through the path with its queue: that is what an answer takes while the stream runs.
+    // While the stream runs, an answer takes a round trip through the path with its full queue.
     let rtt = HUNDRED.rtt() * 2;
     for seed in 1..=5 {
         let bursts = Shape { loss: 0.01, burst: 8.0, ..clean };
@@ -212,7 +212,7 @@ fn a_request_beside_a_bulk_stream_is_answered_in_time() {
         lab.run(&mut [Pair { ends: [&mut a, &mut b], start: Instant::ZERO }], at(30_000), |_| false);
         let mut answers = a.answers.clone();
         answers.sort();
-        // The path's own delay with that queue: its round trip, and the wait in a full queue.
+        // The round trip of the path, and the wait in its full queue.
         let own = path.rtt() * 2;
         let p99 = answers[answers.len() * 99 / 100];
         println!("{path}: {} answers, p50 {:?} p99 {p99:?}", answers.len(), answers[answers.len() / 2]);

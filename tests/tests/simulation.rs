@@ -1,4 +1,4 @@
-//! Scenarios in the simulator. A failure prints its seed; `PILOT_SEED` takes it back.
+//! Scenarios in the simulator. A failure prints its seed; `PILOT_SEED` repeats that seed.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use pilot_core::endpoint::{Event as EndpointEvent, ResetReason};
@@ -9,7 +9,7 @@ use pilot_stack::{CommandError, EARLY_LEN_MAX, Event, Recv, StackConfig, StreamE
 use pilot_tests::{Conditions, NatKind, World, seed};
 
 const MS: Duration = Duration::from_millis(1);
-/// Of links in their default condition.
+/// Round trip over links in their default condition.
 const ROUND_TRIP: Duration = Duration::from_millis(20);
 const MARKER: &[u8] = b"THIS-IS-PLAINTEXT";
 
@@ -278,7 +278,7 @@ fn strangers_reach_nothing_even_when_they_know_everything() {
     let mut world = World::new(seed(18), 3);
     world.make_friends(0, 1);
     world.nodes[1].stack.listen(1000).unwrap();
-    // Node 2 takes node 0's place in node 1's address book only on its own side.
+    // Node 2 replays every datagram between nodes 0 and 1 from its own address.
     let victim = world.nodes[1].addr;
     let datagrams: Vec<Vec<u8>> = {
         world.capture = Some(Vec::new());
@@ -345,7 +345,7 @@ fn a_roaming_node_and_a_rebooting_nat_break_no_stream() {
     world.transfer((0, a), (1, b), 100_000);
 }
 
-/// The goal of paths.md is a round trip and 50 ms.
+/// The goal is a round trip and 50 ms (`docs/paths.md, "Roaming"`).
 #[test]
 fn an_idle_node_that_is_told_of_its_move_is_found_at_once() {
     for nat in [None, Some(NatKind::PortRestricted)] {
@@ -361,7 +361,7 @@ fn an_idle_node_that_is_told_of_its_move_is_found_at_once() {
         assert!(path(&world, 1, 0).is_some_and(is_direct));
         world.roam_knowingly(0);
         world.run_for(ROUND_TRIP + 50 * MS);
-        // The one that stayed speaks first.
+        // The node that stayed sends first.
         let begin = world.now;
         world.transfer((1, b), (0, a), 1000);
         let took = world.now.since(begin);
@@ -435,8 +435,7 @@ fn datagrams_arrive_or_are_lost_but_never_come_from_strangers() {
     assert_eq!(count, 10);
 }
 
-/// Found with a node that ended soon after it had begun: it left the rendezvous first, and its farewell to a peer behind
-/// the relay went nowhere.
+/// A node that ends says farewell to peers behind the relay before it leaves the rendezvous, which relays the farewell.
 #[test]
 fn a_farewell_reaches_peers_behind_the_relay() {
     let mut world = World::new(seed(28), 2);
@@ -451,7 +450,7 @@ fn a_farewell_reaches_peers_behind_the_relay() {
     assert!(world.now.since(start) < 200 * MS);
 }
 
-/// Found where a node ended with streams open: TCP's resets for them asked for a tunnel to whoever came next.
+/// TCP's resets for streams of an ended tunnel do not open a tunnel to the peer that left.
 #[test]
 fn a_peer_that_left_is_not_called_back_to_be_told_that_its_streams_are_over() {
     let mut world = friends(seed(35));
@@ -464,8 +463,8 @@ fn a_peer_that_left_is_not_called_back_to_be_told_that_its_streams_are_over() {
     assert!(!news.iter().any(|e| matches!(e, Event::Endpoint(EndpointEvent::Up(_)))), "{news:?}");
 }
 
-/// Found by `chaos`: the new process was heard of and had opened a stream in one datagram, and that stream was taken for one
-/// of the old process.
+/// The first stream of a new process may arrive in the datagram that shows the restart; it is not a stream of the old
+/// process.
 #[test]
 fn the_first_stream_of_a_peer_that_was_killed_stands_at_once() {
     let mut world = friends(seed(36));
@@ -479,7 +478,7 @@ fn the_first_stream_of_a_peer_that_was_killed_stands_at_once() {
     assert_eq!(read_all(&mut world, 1, old).1, Recv::Ended(StreamEnd::Tunnel(ResetReason::Restarted)));
 }
 
-/// TCP asks again after one second, then two, then four; a new process is asked at once.
+/// TCP alone would resend its SYN after one second, then two, then four.
 #[test]
 fn a_stream_to_a_peer_that_was_killed_asks_the_new_process_at_once() {
     let mut world = friends(seed(38));
@@ -492,7 +491,7 @@ fn a_stream_to_a_peer_that_was_killed_asks_the_new_process_at_once() {
     world.transfer((0, a), (1, b), 10_000);
 }
 
-/// Such a stream stayed, and was handed out although nobody was at its other end, or took a place in the backlog for ever.
+/// Such a stream takes no place in the backlog and is never handed to an application.
 #[test]
 fn streams_given_up_before_they_stand_leave_nothing_behind() {
     let mut world = friends(seed(37));
@@ -501,7 +500,7 @@ fn streams_given_up_before_they_stand_leave_nothing_behind() {
     for _ in 0..max + 10 {
         let (peer, now) = (world.peer(0, 1), world.now);
         let stream = world.nodes[0].stack.connect(now, peer, 1000).unwrap();
-        world.run_for(15 * MS); // the question has arrived, the answer has not
+        world.run_for(15 * MS); // the SYN has arrived, the answer has not
         let now = world.now;
         world.nodes[0].stack.abort(now, stream);
         world.run_for(100 * MS);
@@ -512,7 +511,7 @@ fn streams_given_up_before_they_stand_leave_nothing_behind() {
     world.open(0, 1, 1000);
 }
 
-/// A full window whose reopening gets lost must not be the end: the link resends the newest acknowledgement.
+/// The link resends the newest acknowledgement, so that a stream goes on when the datagram that reopens its window is lost.
 #[test]
 fn a_lost_window_update_never_stalls_a_stream() {
     for n in 0..4 {
@@ -523,7 +522,7 @@ fn a_lost_window_update_never_stalls_a_stream() {
         let (a, b) = world.open(0, 1, 1000);
         world.set_conditions(Conditions { loss: 150, ..Conditions::default() });
         for round in 0..8 {
-            // Nobody reads until the window is closed, and for a while longer.
+            // The receiver does not read until the window is closed, and for a while longer.
             let mut full = 0;
             while full < 20 {
                 while world.nodes[0].stack.send(a, &[7; 16384]).unwrap() > 0 {}
@@ -539,8 +538,8 @@ fn a_lost_window_update_never_stalls_a_stream() {
     }
 }
 
-/// Found on loopback: with data both ways, acknowledgements overtook data inside the link, TCP took a stale window for a
-/// new one, sent beyond it, and both sides waited for ever.
+/// With data both ways, acknowledgements may overtake data inside the link; TCP must not take a stale window for a new one
+/// and send beyond it.
 #[test]
 fn an_echo_through_full_windows_never_stalls() {
     let mut world = friends(seed(26));
@@ -575,7 +574,7 @@ fn an_echo_through_full_windows_never_stalls() {
     });
 }
 
-/// Found with kill -9: a node that restarted twice said the same of itself both times, and was not introduced again.
+/// A node that restarts twice sends the same introduction twice, and is introduced both times.
 #[test]
 fn a_node_may_restart_any_number_of_times() {
     let mut world = friends(seed(27));
@@ -588,8 +587,8 @@ fn a_node_may_restart_any_number_of_times() {
     }
 }
 
-/// Found on loopback: window scaling rounds the advertised window down, its right edge moved back by some bytes, smoltcp's
-/// receiver cut them off, and the sender waited a second for its timer.
+/// Window scaling rounds the advertised window down, which must not move its right edge back: the receiver would cut off
+/// those bytes, and the sender would wait a second for its timer.
 #[test]
 fn echoes_through_full_windows_in_any_rhythm_never_pause() {
     for n in 0..6 {

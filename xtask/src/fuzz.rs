@@ -1,10 +1,10 @@
-//! Owns fuzzing with libFuzzer by the compiler that everything else is built with.
+//! Owns fuzzing with libFuzzer, built by the same compiler as everything else.
 
 use crate::{Outcome, run, target};
 use argh::FromArgs;
 use std::process::Command;
 
-/// What libFuzzer wants to see of a program: which edges ran, and what was compared with what.
+/// Flags that give libFuzzer its view of a program: the edges that ran, and the operands of comparisons.
 const COVERAGE: [&str; 8] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -33,7 +33,7 @@ pub(crate) fn run_target(task: &Fuzz) -> Outcome {
     let folder = target(None, "fuzz");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--package", "pilot-fuzz", "--features", "libfuzzer", "--bin", &task.target, "--release"]);
-    // With a machine named, only what runs there is instrumented, and not what runs while building.
+    // With `--target` the flags reach the program only, and not build scripts and macros.
     cargo.args(["--config", "profile.release.lto=false", "--target", machine, "--target-dir"]).arg(&folder);
     // Coverage passes are not stable yet.
     cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", COVERAGE.join(" "));

@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-/// Libraries of the system that the static library needs. Source: rustc --print native-static-libs, with the form of gcc's
-/// unwinder that can be linked into a static program.
+/// Libraries of the system that the static library needs. Source: rustc --print native-static-libs, with `gcc_eh`, the form
+/// of gcc's unwinder that can be linked into a static program.
 const STATIC_LIBS: &str = "-lgcc_eh -lutil -lrt -lpthread -lm -ldl -lc";
 
 /// build and install the programs, libpilot, its header and pilot.pc
@@ -79,7 +79,7 @@ fn put(from: &Path, to: &Path, mode: u32) -> Outcome {
     write(to, &bytes, mode)
 }
 
-/// Writes beside and renames, so that programs that run from the old file go on.
+/// Writes a new file and renames it, so that programs that run from the old file go on.
 fn write(to: &Path, bytes: &[u8], mode: u32) -> Outcome {
     let failed = |e: std::io::Error| format!("{}: {e}", to.display());
     if let Some(folder) = to.parent() {

@@ -1,4 +1,4 @@
-//! Work on the project that needs more than cargo: installing it, and checking that it stays small.
+//! Tasks that need more than cargo: installing, checking sizes against their budgets, and fuzzing.
 //!
 //! ```text
 //! cargo run -p xtask -- install --prefix /usr/local      # also PREFIX and DESTDIR in the environment
@@ -49,12 +49,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// The workspace's folder.
+/// Returns the workspace's folder.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Where cargo puts what it builds.
+/// Returns the folder of cargo's output for a machine (`None`: the host, without `--target`) and a profile.
 fn target(machine: Option<&str>, profile: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     target.join(machine.unwrap_or_default()).join(if profile == "dev" { "debug" } else { profile })
@@ -66,28 +66,28 @@ fn run(command: &mut Command) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("{command:?} failed: {status}")) }
 }
 
-/// What is installed to be run.
+/// Programs that are installed.
 const PROGRAMS: [&str; 3] = ["pilotctl", "pilot-daemon", "pilot-rendezvous"];
 
-/// What is built, and how.
+/// Options of a build.
 #[derive(Clone, Copy, Debug)]
 struct Build<'a> {
     profile: &'a str,
-    /// The portable cipher: no C compiler.
+    /// Uses the portable cipher, which needs no C compiler.
     portable: bool,
-    /// Programs that need nothing of the system they run on, and no shared library.
+    /// Builds programs that need no library of the system, and no shared library.
     fixed: bool,
-    /// The standard library is built along, for size and without what prints backtraces. Needs its sources.
+    /// Builds the standard library from its sources, for size and without backtraces.
     small: bool,
 }
 
 impl Build<'_> {
-    /// Builds everything that is installed, and says where it is.
+    /// Builds everything that is installed; returns the folder with it.
     fn run(self) -> Outcome<PathBuf> {
         self.run_for(&PROGRAMS, if self.fixed { &["staticlib"] } else { &["staticlib", "cdylib"] })
     }
 
-    /// Builds some programs and some forms of the library, once for each, since only so it is optimised as a whole.
+    /// Builds programs and forms of the library. Each form is a build of its own, so that it is optimised as a whole.
     fn run_for(self, programs: &[&str], forms: &[&str]) -> Outcome<PathBuf> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let machine = if self.fixed || self.small { Some(machine()?) } else { None };
@@ -98,14 +98,14 @@ impl Build<'_> {
                 command.arg("--no-default-features");
             }
             if let Some(machine) = &machine {
-                // Named although it is this one, so that build scripts are built as usual.
+                // The host is named too, so that RUSTFLAGS do not reach build scripts.
                 command.args(["--target", machine]);
             }
             if self.fixed {
                 command.env("RUSTFLAGS", "-C target-feature=+crt-static");
             }
             if self.small {
-                // Cargo does not promise yet that these two stay as they are.
+                // Both flags of cargo are unstable.
                 command.args(["-Zbuild-std=std,panic_unwind", "-Zbuild-std-features=optimize_for_size"]);
                 command.env("RUSTC_BOOTSTRAP", "1");
             }
@@ -119,7 +119,7 @@ impl Build<'_> {
     }
 }
 
-/// The machine's name in cargo's words.
+/// Returns the host's target triple.
 fn machine() -> Outcome<String> {
     let output = Command::new("rustc").arg("-vV").output().map_err(|e| format!("rustc: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,5 +1,5 @@
-//! Owns the budgets for small devices: how large the installed files are, and how much memory and how many threads an idle
-//! daemon takes.
+//! Owns the budgets for small devices (`docs/interfaces.md, "Small devices"`): sizes of the installed files, and memory,
+//! threads and wake-ups of an idle daemon.
 
 use crate::{Build, Outcome};
 use argh::FromArgs;
@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 /// Size of libpilot.so, built with the usual standard library. Unit: bytes.
 const LIBRARY_MAX: u64 = 1_800_000;
-/// Size of libpilot.so as `install --small` builds it. Unit: bytes. Source: interfaces.md.
+/// Size of libpilot.so as `install --small` builds it. Unit: bytes.
 const SMALL_LIBRARY_MAX: u64 = 1_500_000;
-/// Size of pilot-daemon, however it is built. Unit: bytes. Source: interfaces.md.
+/// Size of pilot-daemon, built either way. Unit: bytes.
 const DAEMON_MAX: u64 = 2_000_000;
-/// Memory of an idle daemon in RAM. Unit: KiB (5 MB). Source: interfaces.md.
+/// Memory of an idle daemon in RAM. Unit: KiB (5 MB).
 const IDLE_KIB_MAX: u64 = 5_000_000 / 1024;
-/// Threads of a daemon: the loop, the disk's worker, and the main thread, which waits for signals. Source: interfaces.md.
+/// Threads of a daemon: the loop, the disk's worker, and the main thread, which waits for signals.
 const THREADS_MAX: u64 = 3;
-/// Times that an idle daemon wakes up in [`IDLE_TIME`]. Source: interfaces.md: none but keepalives.
+/// Times that an idle daemon wakes up in [`IDLE_TIME`], for keepalives.
 const WAKEUPS_MAX: u64 = 20;
-/// How long the daemon is watched.
+/// Time of the measurement of an idle daemon.
 const IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// measure what is installed against the budgets for small devices
@@ -64,7 +64,7 @@ pub(crate) fn run(task: &Sizes) -> Outcome {
     if over.is_empty() { Ok(()) } else { Err(format!("over budget: {}", over.join(", "))) }
 }
 
-/// Whether the compiler has what `install --small` needs.
+/// Tells whether the compiler has the sources that `install --small` needs.
 fn has_std_sources() -> Outcome<bool> {
     let output = Command::new("rustc").args(["--print", "sysroot"]).output().map_err(|e| format!("rustc: {e}"))?;
     let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -77,7 +77,7 @@ struct Idle {
     wakeups: u64,
 }
 
-/// Ends the daemon whatever happens.
+/// A running daemon and its folder; dropping the value ends both.
 struct Running(Child, PathBuf);
 
 impl Drop for Running {
@@ -121,7 +121,7 @@ fn field(status: &str, name: &str) -> Outcome<u64> {
     number.ok_or_else(|| format!("/proc has no {name}"))
 }
 
-/// How often the threads of a process have begun to run of their own will.
+/// Counts how often the threads of a process have waited and then run again.
 fn wakeups(id: u32) -> Outcome<u64> {
     let tasks = fs::read_dir(format!("/proc/{id}/task")).map_err(|e| e.to_string())?;
     let mut sum = 0;

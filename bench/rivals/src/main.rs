@@ -39,7 +39,7 @@ struct Arguments {
     count: u64,
 }
 
-// One thread, as both need here: another one costs more in wake-ups than it brings.
+// One thread: a second one costs more in wake-ups than it saves.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Outcome<()> {
     let arguments: Arguments = argh::from_env();
@@ -229,7 +229,7 @@ mod quic {
         drive!(arguments, endpoint.connect(to, "bench")?.await?)
     }
 
-    /// The certificate is made anew for every measurement; whether to believe it is not what is measured.
+    /// The certificate is made anew for every measurement, so accepting it proves nothing and is not measured.
     #[derive(Debug)]
     struct AnyServer;
 

@@ -1,8 +1,8 @@
-//! The contestants: each is a process that serves and a process that drives, so that nobody shares a scheduler or a cache
-//! with the other side. The parent (`compare`) starts them, gives the word, and reads their CPU time.
+//! The contestants: each is a process that serves and a process that drives, so that the two sides share no scheduler and no
+//! cache. The parent (`compare`) starts them, gives the word, and reads their CPU time.
 //!
 //! A server prints `ready DETAILS` and ends with its standard input. A driver prepares, prints `begin`, waits for a line,
-//! works, and prints `end JSON`. A connection's first byte says what it is for ([`Task`]).
+//! works, and prints `end JSON`. A connection's first byte names its task ([`Task`]).
 
 mod pilot;
 mod tcp;
@@ -18,18 +18,18 @@ use std::io::{self, BufRead as _, Read, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// What fails here is reported to a person.
-pub type Outcome<T> = Result<T, Box<dyn Error>>;
+/// Errors are only printed, so one type of error is enough.
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Bytes of one write.
+/// Length of one write. Unit: bytes.
 const CHUNK: usize = 256 * 1024;
-/// Bytes of a ping.
+/// Length of a ping. Unit: bytes.
 const BALL: usize = 64;
 
 /// One side of a contest (started by `compare`).
 #[derive(FromArgs)]
 #[argh(subcommand, name = "contest")]
-pub struct Contest {
+pub(crate) struct Contest {
     /// pilot, tcp, tls, udp or limit (UDP with the cipher)
     #[argh(positional)]
     who: String,
@@ -57,8 +57,8 @@ impl Contest {
     /// Serves or drives until done.
     ///
     /// # Errors
-    /// Whatever goes wrong; the parent shows it.
-    pub fn run(&self) -> Outcome<()> {
+    /// Every error of the contestant; the parent shows it.
+    pub(crate) fn run(&self) -> Outcome<()> {
         match (self.who.as_str(), self.side.as_str()) {
             ("pilot", "serve") => pilot::serve(self.bind, self.datagram),
             ("pilot", _) => pilot::drive(&self.to, self.task()?, self.count, self.datagram),
@@ -83,34 +83,34 @@ impl Contest {
     }
 }
 
-/// What is measured.
+/// A task that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
-    /// Bytes one way, and one byte back at the end.
+    /// Sends bytes one way, and one byte back at the end.
     Bulk,
-    /// 64 bytes there and back.
+    /// Sends 64 bytes there and back.
     Ping,
-    /// A stream on a connection that stands, and one byte back.
+    /// Opens a stream on a connection that stands, and gets one byte back.
     Open,
-    /// A connection between two processes that have none, a stream, and one byte back.
+    /// Opens a connection between two processes that have none, and a stream, and gets one byte back.
     Exchange,
 }
 
 /// A byte stream of any contestant.
 trait Connection: Read + Write {
-    /// No more is written.
+    /// Ends writing.
     fn end_writing(&mut self) -> io::Result<()>;
 }
 
-/// Serves connections as they come, each to its end; those that take long on a thread of their own.
+/// Serves each connection to its end; connections of long tasks get a thread of their own.
 fn serve_connections<C: Connection + Send + 'static>(connections: impl Iterator<Item = C>) {
     for mut connection in connections {
         let mut task = [0];
         if connection.read_exact(&mut task).is_err() {
-            continue; // it has gone again
+            continue; // the connection has ended before its first byte
         }
         if task == *b"O" {
-            // Whoever goes away early is not waited for.
+            // A driver that ends early is no failure of the server.
             let _ = connection.write_all(b".").and_then(|()| connection.end_writing());
         } else {
             std::thread::spawn(move || serve_connection(&mut connection, task[0]));
@@ -133,7 +133,7 @@ fn serve_connection(connection: &mut impl Connection, task: u8) -> io::Result<()
     connection.end_writing()
 }
 
-/// Drives one task over connections that `connect` makes, with their first bytes written; gives what `end` prints.
+/// Drives one task over connections that `connect` makes, with their first bytes written; returns the object of `end`.
 fn drive_connections<C: Connection>(
     task: Task,
     count: u64,
@@ -142,7 +142,7 @@ fn drive_connections<C: Connection>(
     match task {
         Task::Bulk => {
             let (mut connection, chunk) = (connect(b"B")?, vec![7; CHUNK]);
-            // The path is explored and buffers grow before the clock starts.
+            // The link explores the path and grows its buffers before the clock starts.
             (0..CHUNK_WARMUP).try_for_each(|_| connection.write_all(&chunk))?;
             let bytes = await_begin(|| {
                 let mut left = count as usize;
@@ -179,7 +179,7 @@ fn drive_connections<C: Connection>(
 /// Chunks sent before a bulk transfer is timed.
 const CHUNK_WARMUP: usize = 256;
 
-/// Says that everything is prepared, waits for the parent's word, and times `work`.
+/// Prints `begin`, waits for the parent's word, and times `work`.
 fn await_begin<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<(T, Duration)> {
     println!("begin");
     io::stdin().lock().read_line(&mut String::new())?;
@@ -188,12 +188,12 @@ fn await_begin<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<(T, Duration)> {
     Ok((result, begin.elapsed()))
 }
 
-/// Times `once` again and again; quantiles in microseconds.
+/// Times `once` `count` times; returns quantiles. Unit: microseconds.
 fn sample(count: u64, mut once: impl FnMut() -> Outcome<()>) -> Outcome<Value> {
     time_each(count, |clock| clock.time(&mut once))
 }
 
-/// Times what `prepare` makes, but not the preparation.
+/// Times the closures that `prepare` makes, but not their preparation.
 fn exchange<F: FnOnce() -> Outcome<()>>(count: u64, mut prepare: impl FnMut() -> Outcome<F>) -> Outcome<Value> {
     time_each(count, |clock| {
         let once = prepare()?;

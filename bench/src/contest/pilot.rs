@@ -19,7 +19,7 @@ impl Connection for Stream {
     }
 }
 
-/// A folder that goes away with its owner.
+/// A temporary folder, removed when the value is dropped.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
@@ -30,7 +30,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // It may never have been made.
+        // The folder may never have been made.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -44,7 +44,7 @@ fn start(folder: &Path, name: &str, bind: IpAddr, rendezvous: RendezvousConfig, 
     Node::start(config)
 }
 
-/// Asks for an operation until its answer is as wanted.
+/// Repeats an operation until its answer is as wanted.
 pub(crate) fn until(node: &Node, op: &str, done: impl Fn(&Value) -> bool) -> Outcome<()> {
     let end = Instant::now() + Duration::from_secs(10);
     while !done(&node.call(json!({"op": op}), Vec::new())?.0) {
@@ -69,7 +69,7 @@ pub(super) fn serve(bind: IpAddr, datagram: usize) -> Outcome<()> {
     std::thread::spawn(move || serve_connections(listener.incoming().flatten()));
     let approving = node.clone();
     std::thread::spawn(move || {
-        // Ends with the driver's approval, or with the process.
+        // The loop ends with the driver's approval, or with the process.
         let _ = until(&approving, "pending", |p| p["pending"].as_array().is_some_and(|l| !l.is_empty()));
         let _ = approving.call(json!({"op": "approve", "node": DRIVER}), Vec::new());
     });
@@ -92,16 +92,16 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
         until(node, "info", |info| info["rendezvous"] == "ready")?;
         node.call(json!({"op": "handshake", "node": SERVER}), Vec::new())?;
         until(node, "trust", |trust| trust["total"] == 1)?;
-        // One stream makes the tunnel and finds the direct path.
+        // The first stream makes the tunnel and finds the direct path.
         serve_once(node)?;
     }
     let result = if task == Task::Exchange {
-        // A node that was just started has no tunnel; starting it is not what is measured.
+        // A node that was just started has no tunnel. The start itself is not measured.
         super::exchange(count, || {
             node = None;
             let fresh = begin()?;
             until(&fresh, "info", |info| info["rendezvous"] == "ready")?;
-            std::thread::sleep(Duration::from_millis(20)); // what follows registration is no part of the exchange
+            std::thread::sleep(Duration::from_millis(20)); // the rest of the registration is not measured either
             node = Some(fresh.clone());
             Ok(move || serve_once(&fresh))
         })?
@@ -118,7 +118,7 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
     Ok(())
 }
 
-/// A stream, a byte there and a byte back.
+/// Opens a stream, sends a byte and reads one.
 fn serve_once(node: &Node) -> Outcome<()> {
     use std::io::Read as _;
     let mut stream = node.connect_with(SERVER, PORT, b"O")?;

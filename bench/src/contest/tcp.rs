@@ -32,7 +32,7 @@ impl Connection for StreamOwned<ServerConnection, TcpStream> {
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    // The machine's default may be another one.
+    // The machine's default may be another controller.
     Ok(rustix::net::sockopt::set_tcp_congestion(stream, "cubic")?)
 }
 
@@ -93,7 +93,7 @@ fn client_config() -> Outcome<Arc<ClientConfig>> {
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer));
     let mut config = builder.with_no_client_auth();
-    // Every exchange is a whole one.
+    // No session is resumed: every exchange is a full TLS handshake.
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
 }

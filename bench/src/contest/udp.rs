@@ -1,5 +1,5 @@
-//! Owns the limit: UDP batches as large as the kernel takes them, without and with the cipher, and nothing else. A credit
-//! of a megabyte keeps the sender from overrunning the receiver.
+//! Owns the limit: UDP batches as large as the kernel takes them, without and with the cipher. A credit of a megabyte keeps
+//! the sender from overrunning the receiver.
 
 use super::{BALL, Outcome, Task, await_begin, await_end, sample, say_end, say_ready};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
@@ -9,18 +9,18 @@ use serde_json::json;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-/// Bytes in flight. Unit: bytes.
+/// Most bytes in flight. Unit: bytes.
 const CREDIT: u64 = 1 << 20;
-/// Bytes after which the receiver says how much came.
+/// Bytes after which the receiver reports how many have arrived. Unit: bytes.
 const REPORT_EVERY: u64 = 128 << 10;
-/// Header (counter) and tag of a datagram.
+/// Length of a datagram's counter and tag. Unit: bytes.
 const OVERHEAD: usize = 8 + 16;
 const SEGMENTS_MAX: usize = 64;
 const BATCH_LEN_MAX: usize = 65_000;
 const SLOTS: usize = 8;
 /// First byte of a datagram that is sent back.
 const PING: u8 = 1;
-/// First byte of a datagram that says how much is to come: the receiver starts counting anew.
+/// First byte of a datagram that announces the length of a transfer, for which the receiver starts counting anew.
 const START: u8 = 2;
 
 struct Socket {
@@ -45,7 +45,7 @@ impl Socket {
         Ok(Self { socket, state, key: sealed.then(|| LessSafeKey::new(key)) })
     }
 
-    /// Waits until something can be read; false after 200 ms.
+    /// Waits for a datagram; tells whether one came within 200 ms.
     fn wait(&self) -> Outcome<bool> {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
         Ok(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 200_000_000 }))? > 0)
@@ -61,7 +61,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Payload bytes of a datagram, opened in place.
+    /// Opens a datagram in place and returns the length of its payload. Unit: bytes.
     fn open(&self, datagram: &mut [u8]) -> Outcome<u64> {
         let (counter, body) = datagram.split_first_chunk_mut::<8>().ok_or("too short")?;
         let len = body.len() - 16;
@@ -146,10 +146,10 @@ fn send(socket: &Socket, to: SocketAddr, bytes: u64, datagram_len: usize) -> Out
     let mut batch = vec![7; segments * datagram_len];
     let source = vec![7; segments * datagram_len];
     let (mut sent, mut arrived, mut counter, mut report) = (0, 0, 0, [0; 8]);
-    // Whatever is lost (nothing, with the credit) is not waited for beyond the last report.
+    // With the credit nothing is lost; a loss would not be waited for beyond the last report.
     while arrived + REPORT_EVERY + segments as u64 * payload < bytes {
         while sent < bytes && sent - arrived < CREDIT {
-            // One copy, as from an application's buffer.
+            // The copy stands for the one from an application's buffer.
             batch.copy_from_slice(&source);
             for datagram in batch.chunks_mut(datagram_len) {
                 counter += 1;
@@ -165,7 +165,7 @@ fn send(socket: &Socket, to: SocketAddr, bytes: u64, datagram_len: usize) -> Out
         }
         match socket.socket.recv(&mut report) {
             Ok(_) => arrived = u64::from_le_bytes(report),
-            // A lost report or datagrams: go on as if everything had come.
+            // A report or datagrams are lost: the sender goes on as if everything had arrived.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 if !socket.wait()? {
                     arrived = sent;

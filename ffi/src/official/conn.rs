@@ -3,7 +3,7 @@
 
 use super::{ReadResult, Text, WriteResult, allocate, emit_error, get, guarded, input_bytes, string};
 use crate::node::NodeObject;
-use crate::table::{Used, remove};
+use crate::table::{Kind, Used, remove};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use std::ffi::{c_char, c_int, c_void};
@@ -16,13 +16,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// Most bytes of one read. Unit: bytes. Source: official-abi.md.
+/// Most bytes of one read. Unit: bytes. Source: `docs/official-abi.md, "C ABI"`.
 const READ_LEN_MAX: usize = 16 << 20;
 
 pub(crate) struct Conn {
     socket: UnixStream,
     node: NodeObject,
-    /// Unit: nanoseconds since 1970; 0: none.
+    /// End of reading. Unit: nanoseconds since 1970; 0: none.
     deadline: AtomicI64,
     /// Readable when the deadline has changed.
     changed: OwnedFd,
@@ -37,13 +37,6 @@ impl Conn {
         Ok(Self { socket, node: NodeObject::attached(daemon), deadline, changed, reading, closed })
     }
 
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        // It may have ended already; what was written is delivered.
-        let _ = self.socket.shutdown(Shutdown::Both);
-        self.tell();
-    }
-
     fn tell(&self) {
         // A full counter is readable already.
         let _ = rustix::io::write(&self.changed, &1u64.to_ne_bytes());
@@ -54,7 +47,7 @@ impl Conn {
         self.tell();
     }
 
-    /// Time until the deadline; `Err`: it is over.
+    /// Returns the time until the deadline (`None`: no deadline); fails when the deadline has passed.
     fn left(&self) -> Result<Option<Duration>, Text> {
         let deadline = self.deadline.load(Ordering::SeqCst);
         if deadline == 0 {
@@ -84,29 +77,40 @@ impl Conn {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(io::Error::from(e).to_string()),
             }
-            // The new deadline is looked at in the next round.
+            // The next round reads the new deadline.
             let _ = rustix::io::read(&self.changed, &mut [0; 8]);
         }
     }
 
-    /// Why nothing more comes.
+    /// Returns the reason of the end of reading.
     fn end(&self) -> Text {
         match crate::stream::ended(&self.node, &self.socket) {
             Ok(_) => "EOF".into(),
-            // The daemon that could tell has gone, and the stream with it.
+            // The stream broke, or the daemon has gone, and the stream with it.
             Err(fault) => fault.message,
         }
     }
 }
 
-/// Reads what is there, at most bufSize bytes; waits for the first.
+impl Kind for Conn {
+    const NAME: &'static str = "a Conn";
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // The stream may have ended already; written bytes are delivered.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        self.tell();
+    }
+}
+
+/// Reads the bytes that have arrived, at most bufSize; waits for the first one.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotConnRead(ch: u64, bufSize: c_int) -> ReadResult {
     let read = guarded(|| {
         let conn: Used<Conn> = get(ch, "conn ")?;
         let size = usize::try_from(bufSize).ok().filter(|size| *size > 0);
         let size = size.ok_or_else(|| format!("invalid read size: {bufSize}"))?.min(READ_LEN_MAX);
-        // What the daemon's socket holds at once is less than that.
+        // The daemon's socket holds less than that at once.
         let mut buffer = vec![0; size.min(256 * 1024)];
         let n = conn.read(&mut buffer)?;
         buffer.truncate(n);
@@ -119,7 +123,7 @@ pub extern "C" fn PilotConnRead(ch: u64, bufSize: c_int) -> ReadResult {
     }
 }
 
-/// Writes everything; waits for room.
+/// Writes all bytes; waits for room.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PilotConnWrite(ch: u64, data: *const c_void, dataLen: c_int) -> WriteResult {
     let written = guarded(|| {
@@ -138,7 +142,7 @@ pub unsafe extern "C" fn PilotConnWrite(ch: u64, data: *const c_void, dataLen: c
     }
 }
 
-/// Closes a stream; what was written is delivered.
+/// Closes a stream; written bytes are delivered.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotConnClose(ch: u64) -> *mut c_char {
     string(|| {
@@ -148,7 +152,7 @@ pub extern "C" fn PilotConnClose(ch: u64) -> *mut c_char {
     })
 }
 
-/// Until when reads may wait, in nanoseconds since 1970; 0: for ever. A read that waits sees the change at once.
+/// Sets the end of waiting reads. Unit: nanoseconds since 1970; 0: for ever. A read that waits sees the change at once.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotConnSetReadDeadline(ch: u64, deadlineUnixNanos: i64) -> *mut c_char {
     string(|| {

@@ -1,9 +1,10 @@
-//! Owns Drivers: what a program has of a daemon, and every question to it.
+//! Owns Drivers, a program's connections to a daemon, and every call of the official interface to the daemon.
 #![allow(non_snake_case, reason = "official names")]
 
+use super::conn::Conn;
 use super::wire;
-use super::{Conn, HandleErr, Text, get, handle, input, input_bytes, string};
-use crate::table::{Used, insert, remove};
+use super::{HandleErr, Text, get, handle, input, input_bytes, string};
+use crate::table::{Kind, Used, insert, remove};
 use base64ct::{Base64, Encoding as _};
 use pilot_node::framing::{
     BROADCAST, DEREGISTER, HANDSHAKE, HEALTH, INFO, MANAGED, NETWORK, RECV_FROM, RESOLVE, ROTATE_KEY, SEND_TO,
@@ -18,38 +19,31 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long a dial without limit of its own may take. Source: official-abi.md.
+/// Longest time of a dial without a limit of its own. Source: `docs/official-abi.md, "C ABI"`.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Driver {
     pub(super) path: PathBuf,
-    /// Gets datagrams; one thread at a time reads it.
+    /// Connection for received datagrams; one thread at a time reads it.
     datagrams: UnixStream,
     reading: Mutex<()>,
-    /// Handles that end with this Driver.
+    /// Handles that close with this Driver.
     owned: Mutex<Vec<u64>>,
 }
 
 impl Driver {
     fn connect(path: PathBuf) -> Result<Self, Text> {
         let mut datagrams = wire::connect(&path)?;
-        // Any official command makes the daemon send datagrams here.
+        // After any official command the daemon sends datagrams on this connection.
         datagrams.write_all(&frame(INFO, &[])).map_err(|e| e.to_string())?;
         Ok(Self { path, datagrams, reading: Mutex::new(()), owned: Mutex::new(Vec::new()) })
     }
 
-    pub(crate) fn close(&self) {
-        let _ = self.datagrams.shutdown(std::net::Shutdown::Both);
-        let owned = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
-        for handle in owned {
-            remove(handle as i64);
-        }
-    }
-
-    /// A handle that ends with this Driver.
+    /// Adds a handle that closes with this Driver, and returns it.
     pub(super) fn own(&self, handle: i64) -> i64 {
+        debug_assert!(handle > 0, "only open handles are owned");
         let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that were closed meanwhile are forgotten now and then, so that the list stays as long as it must be.
+        // Before the list grows it drops closed handles, so that its length follows the number of open ones.
         if owned.len() == owned.capacity() {
             owned.retain(|h| crate::table::is_open(*h as i64));
         }
@@ -93,7 +87,19 @@ impl Driver {
     }
 }
 
-/// `N:XXXX.YYYY.YYYY:PORT`.
+impl Kind for Driver {
+    const NAME: &'static str = "a Driver";
+
+    fn close(&self) {
+        let _ = self.datagrams.shutdown(std::net::Shutdown::Both);
+        let owned = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
+        for handle in owned {
+            remove(handle as i64);
+        }
+    }
+}
+
+/// Parses `N:XXXX.YYYY.YYYY:PORT`.
 fn socket_address(text: &str) -> Result<AddrPort, Text> {
     let Some((addr, port)) = text.rsplit_once(':').filter(|(addr, _)| addr.contains(':')) else {
         return Err(format!("invalid socket address: {text:?} (no port)"));
@@ -105,7 +111,7 @@ fn socket_address(text: &str) -> Result<AddrPort, Text> {
     Ok(AddrPort { addr, port })
 }
 
-/// A question whose answer is an object. `prefix` stands before an error, as in the official library.
+/// Runs a call that answers with an object. `prefix` stands before an error, as in the official library.
 fn question(h: u64, prefix: &str, ask: impl FnOnce(&Used<Driver>) -> Result<Value, Text>) -> *mut c_char {
     string(|| {
         let driver: Used<Driver> = get(h, "driver ")?;
@@ -117,7 +123,7 @@ fn question(h: u64, prefix: &str, ask: impl FnOnce(&Used<Driver>) -> Result<Valu
     })
 }
 
-/// Connects to the daemon at a Unix socket; "" is $XDG_RUNTIME_DIR/pilot.sock, else /tmp/pilot.sock.
+/// Connects to the daemon at a Unix socket; "": $XDG_RUNTIME_DIR/pilot.sock, else /tmp/pilot.sock.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PilotConnect(socketPath: *const c_char) -> HandleErr {
     handle(|| {
@@ -131,7 +137,7 @@ pub unsafe extern "C" fn PilotConnect(socketPath: *const c_char) -> HandleErr {
     })
 }
 
-/// Closes a Driver, and with it its streams and listeners.
+/// Closes a Driver with its streams and listeners.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotClose(h: u64) -> *mut c_char {
     string(|| {
@@ -141,25 +147,25 @@ pub extern "C" fn PilotClose(h: u64) -> *mut c_char {
     })
 }
 
-/// State of the daemon.
+/// Returns the state of the daemon.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotInfo(h: u64) -> *mut c_char {
     question(h, "info", |driver| driver.ask(INFO, &[]))
 }
 
-/// A short state of the daemon.
+/// Returns a short state of the daemon.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotHealth(h: u64) -> *mut c_char {
     question(h, "health", |driver| driver.ask(HEALTH, &[]))
 }
 
-/// A new key: an error here, where the key is the node's identity.
+/// Asks for a new key, which the daemon refuses: the key is the node's identity.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotRotateKey(h: u64) -> *mut c_char {
     question(h, "rotate_key", |driver| driver.ask(ROTATE_KEY, &[]))
 }
 
-/// Takes the node's hostname, tags and visibility back from the registry.
+/// Withdraws the node's hostname, tags and visibility from the registry.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotDeregister(h: u64) -> *mut c_char {
     question(h, "deregister", |driver| driver.ask(DEREGISTER, &[]))
@@ -203,13 +209,13 @@ pub unsafe extern "C" fn PilotRejectHandshake(h: u64, nodeID: u32, reason: *cons
     }
 }
 
-/// Requests that wait: `{"pending": [...]}`.
+/// Returns the requests that wait: `{"pending": [...]}`.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotPendingHandshakes(h: u64) -> *mut c_char {
     trust(h, "pending", 4, &[])
 }
 
-/// Trusted nodes, under "trusted" and under "peers".
+/// Returns the trusted nodes, under "trusted" and under "peers".
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotTrustedPeers(h: u64) -> *mut c_char {
     trust(h, "trusted", 5, &[])
@@ -242,7 +248,7 @@ pub unsafe extern "C" fn PilotSetHostname(h: u64, hostname: *const c_char) -> *m
     unsafe { with_text(h, "set_hostname", SET_HOSTNAME, hostname) }
 }
 
-/// Public (not 0) or private.
+/// Makes the node public (not 0) or private.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotSetVisibility(h: u64, public: c_int) -> *mut c_char {
     question(h, "set_visibility", |driver| driver.ask(SET_VISIBILITY, &[&[u8::from(public != 0)]]))
@@ -266,7 +272,7 @@ pub unsafe extern "C" fn PilotSetWebhook(h: u64, url: *const c_char) -> *mut c_c
     unsafe { with_text(h, "set_webhook", SET_WEBHOOK, url) }
 }
 
-/// Ends a stream by its number in the daemon; an unknown one is no failure.
+/// Ends a stream by its number in the daemon; an unknown number is no failure.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotDisconnect(h: u64, connID: u32) -> *mut c_char {
     string(|| {
@@ -290,7 +296,7 @@ pub unsafe extern "C" fn PilotDial(h: u64, addr: *const c_char) -> HandleErr {
     })
 }
 
-/// The same within a time limit; 0: none.
+/// Opens a stream as PilotDial does, within a time limit. Unit: milliseconds; 0: none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PilotDialTimeout(h: u64, addr: *const c_char, timeoutMs: u64) -> HandleErr {
     handle(|| {
@@ -301,7 +307,7 @@ pub unsafe extern "C" fn PilotDialTimeout(h: u64, addr: *const c_char, timeoutMs
     })
 }
 
-/// Sends a datagram; whether it arrives is not told.
+/// Sends a datagram, which may be lost.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PilotSendTo(
     h: u64,
@@ -320,13 +326,13 @@ pub unsafe extern "C" fn PilotSendTo(
     })
 }
 
-/// Waits for the next datagram to any port: `{"src_addr", "src_port", "dst_port", "data"}`, data in base64.
+/// Waits for the next datagram to any port and returns it: `{"src_addr", "src_port", "dst_port", "data"}`, data in base64.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotRecvFrom(h: u64) -> *mut c_char {
     question(h, "", |driver| driver.receive())
 }
 
-/// Sends a datagram to every member of a network: an error here.
+/// Sends a datagram to every member of a network, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PilotBroadcast(
     h: u64,
@@ -348,13 +354,13 @@ fn network(h: u64, prefix: &str, payload: &[&[u8]]) -> *mut c_char {
     question(h, prefix, |driver| driver.ask(NETWORK, payload))
 }
 
-/// Networks: the common one.
+/// Returns the networks: the common one.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotNetworkList(h: u64) -> *mut c_char {
     network(h, "network list", &[&[1]])
 }
 
-/// Joins a network: an error here.
+/// Joins a network, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PilotNetworkJoin(h: u64, networkID: u16, token: *const c_char) -> *mut c_char {
     // SAFETY: NULL or valid, by the interface.
@@ -364,31 +370,31 @@ pub unsafe extern "C" fn PilotNetworkJoin(h: u64, networkID: u16, token: *const 
     }
 }
 
-/// Leaves a network: an error here.
+/// Leaves a network, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotNetworkLeave(h: u64, networkID: u16) -> *mut c_char {
     network(h, "network leave", &[&[3], &networkID.to_be_bytes()])
 }
 
-/// Members of a network: an error here.
+/// Asks for the members of a network, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotNetworkMembers(h: u64, networkID: u16) -> *mut c_char {
     network(h, "network members", &[&[4], &networkID.to_be_bytes()])
 }
 
-/// Invites a node into a network: an error here.
+/// Invites a node into a network, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotNetworkInvite(h: u64, networkID: u16, targetNodeID: u32) -> *mut c_char {
     network(h, "network invite", &[&[5], &networkID.to_be_bytes(), &targetNodeID.to_be_bytes()])
 }
 
-/// Invitations: an error here.
+/// Asks for invitations, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotNetworkPollInvites(h: u64) -> *mut c_char {
     network(h, "network poll invites", &[&[6]])
 }
 
-/// Answers an invitation: an error here.
+/// Answers an invitation, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotNetworkRespondInvite(h: u64, networkID: u16, accept: c_int) -> *mut c_char {
     network(h, "network respond invite", &[&[7], &networkID.to_be_bytes(), &[u8::from(accept != 0)]])
@@ -398,31 +404,31 @@ fn managed(h: u64, payload: &[&[u8]]) -> *mut c_char {
     question(h, "", |driver| driver.ask(MANAGED, payload).map_err(|e| e.trim_start_matches("daemon: ").to_owned()))
 }
 
-/// State of a managed network: an error here.
+/// Asks for the state of a managed network, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotManagedStatus(h: u64, networkID: u16) -> *mut c_char {
     managed(h, &[&[2], &networkID.to_be_bytes()])
 }
 
-/// Runs a managed network's policy: an error here.
+/// Runs a managed network's policy, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotManagedForceCycle(h: u64, networkID: u16) -> *mut c_char {
     managed(h, &[&[4], &networkID.to_be_bytes()])
 }
 
-/// Refreshes a managed network's members: an error here.
+/// Refreshes a managed network's members, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotManagedReconcile(h: u64, networkID: u16) -> *mut c_char {
     managed(h, &[&[7], &networkID.to_be_bytes()])
 }
 
-/// A network's policy: an error here.
+/// Asks for a network's policy, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotPolicyGet(h: u64, networkID: u16) -> *mut c_char {
     managed(h, &[&[5, 0], &networkID.to_be_bytes()])
 }
 
-/// Sets a network's policy: an error here.
+/// Sets a network's policy, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PilotPolicySet(
     h: u64,
@@ -430,22 +436,22 @@ pub unsafe extern "C" fn PilotPolicySet(
     policyJSON: *const c_char,
     adminToken: *const c_char,
 ) -> *mut c_char {
-    // SAFETY: NULL or valid, by the interface. Some callers pass no token: then it is not looked at, and need not be there.
+    // Some callers pass no token, so the pointer is never read.
     let _ = adminToken;
-    // SAFETY: as above.
+    // SAFETY: NULL or valid, by the interface.
     match unsafe { input(policyJSON) } {
         Ok(policy) => managed(h, &[&[5, 1], &networkID.to_be_bytes(), &[0, 0], policy.as_bytes()]),
         Err(text) => super::emit_error(&text),
     }
 }
 
-/// A member's tags: an error here.
+/// Asks for a member's tags, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub extern "C" fn PilotMemberTagsGet(h: u64, networkID: u16, nodeID: u32) -> *mut c_char {
     managed(h, &[&[6, 0], &networkID.to_be_bytes(), &nodeID.to_be_bytes()])
 }
 
-/// Sets a member's tags: an error here.
+/// Sets a member's tags, which the daemon refuses.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PilotMemberTagsSet(
     h: u64,

@@ -9,13 +9,13 @@ use std::ffi::c_char;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the first registration may take.
+/// Longest time of the first registration.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 
 static NODE: Mutex<Option<Node>> = Mutex::new(None);
 
-/// Starts the node. configJSON: `data_dir` and `socket_path` (needed), `registry_addr` (KEY@host:port; "" for none),
-/// `trust_auto_approve`; `beacon_addr`, `keepalive_sec` and `version` are accepted and not needed.
+/// Starts the node. configJSON: `data_dir` and `socket_path` (required), `registry_addr` (KEY@host:port; "" for none),
+/// `trust_auto_approve`; `beacon_addr`, `keepalive_sec` and `version` are accepted and ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PilotEmbeddedStart(configJSON: *const c_char) -> *mut c_char {
     string(|| {
@@ -49,7 +49,7 @@ fn start(given: &Value) -> Result<Value, Text> {
         return Err("embedded daemon already started".into());
     }
     let node = Node::start(config).map_err(|e| format!("daemon start: {e}"))?;
-    crate::table::own();
+    crate::fork::own();
     let info = registered(&node)?;
     *slot = Some(node);
     let key = info["public_key"].as_str().unwrap_or_default();
@@ -61,7 +61,7 @@ fn start(given: &Value) -> Result<Value, Text> {
     }))
 }
 
-/// The node's state once it has an address, which a new node gets from the rendezvous.
+/// Waits until the node has an address, which a new node gets from the rendezvous; returns its state.
 fn registered(node: &Node) -> Result<Value, Text> {
     let end = Instant::now() + REGISTER_TIMEOUT;
     loop {
@@ -70,7 +70,7 @@ fn registered(node: &Node) -> Result<Value, Text> {
         match info["rendezvous"].as_str() {
             Some("ready" | "absent") => return Ok(info),
             Some("refused") => return Err(format!("daemon start: register: {}", refusal.unwrap_or_default())),
-            // A node that has been registered once serves the peers it knows; registration goes on behind it.
+            // A node that was registered before serves the peers it knows, while the registration goes on.
             _ if Instant::now() >= end && info["node_id"] != 0 => return Ok(info),
             _ if Instant::now() >= end => return Err("daemon start: register: the rendezvous does not answer".into()),
             _ => std::thread::sleep(Duration::from_millis(5)),

@@ -1,11 +1,13 @@
 //! Owns Listeners of the official interface.
 #![allow(non_snake_case, reason = "official names")]
 
-use super::{Conn, Driver, HandleErr, get, handle, string};
+use super::conn::Conn;
+use super::driver::Driver;
+use super::{HandleErr, get, handle, string};
 use crate::error::{PILOT_E_CLOSED, PILOT_E_CONFLICT};
 use crate::listener::{Listener, Want};
 use crate::node::NodeObject;
-use crate::table::{Used, insert, remove};
+use crate::table::{Kind, Used, insert, remove};
 use std::ffi::c_char;
 
 pub(crate) struct OfficialListener {
@@ -13,8 +15,10 @@ pub(crate) struct OfficialListener {
     driver: Used<Driver>,
 }
 
-impl OfficialListener {
-    pub(crate) fn close(&self) {
+impl Kind for OfficialListener {
+    const NAME: &'static str = "a Listener";
+
+    fn close(&self) {
         self.listener.close();
     }
 }

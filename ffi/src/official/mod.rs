@@ -1,13 +1,13 @@
-//! The official interface: the 48 symbols of the official library 1.18, with its behaviour (official-abi.md), so that programs
-//! and packages written for it run on this library and this daemon.
+//! The official interface: the 48 symbols of the official library 1.18, with its behaviour (`docs/official-abi.md`), so that
+//! programs and packages written for that library run on this library and this daemon.
 //!
 //! Strings in are NUL-terminated UTF-8, NULL is empty. Strings out come from malloc and are freed with [`FreeString`]. A
-//! function that gives a string gives NULL for success without a value, a JSON object, or `{"error": TEXT}`. Handles come from
-//! the same table as ours. Any thread may call any function.
+//! function that returns a string returns NULL for success without a value, a JSON object, or `{"error": TEXT}`. Handles come
+//! from the same table as ours. Any thread may call any function.
 //!
-//! Better than the official library, where that breaks nobody: a slow stream holds back no other one, calls of one Driver do
-//! not wait for each other, a closed listener frees its port, writing to a stream that broke is an error, and
-//! `PilotTrustedPeers` answers under both names that its callers look for.
+//! The behaviour differs from the official library where no caller depends on it: a slow stream holds back no other one, calls
+//! of one Driver do not wait for each other, a closed listener frees its port, writing to a stream that broke is an error, and
+//! `PilotTrustedPeers` answers under both names that its callers read.
 
 mod conn;
 mod driver;
@@ -19,10 +19,6 @@ pub use conn::*;
 pub use driver::*;
 pub use embedded::*;
 pub use listener::*;
-
-pub(crate) use conn::Conn;
-pub(crate) use driver::Driver;
-pub(crate) use listener::OfficialListener;
 
 use crate::table::{Kind, Stale, Used, find};
 use serde_json::{Value, json};
@@ -52,18 +48,18 @@ pub struct WriteResult {
 pub struct ReadResult {
     /// Length of data.
     pub n: c_int,
-    /// To be freed with FreeString, or NULL.
+    /// The bytes, which the caller frees with FreeString, or NULL.
     pub data: *mut c_char,
     /// JSON, or NULL.
     pub err: *mut c_char,
 }
 
-/// Why a call failed, in the official library's words.
+/// Text of a failure, in the official library's words.
 pub(crate) type Text = String;
 
-/// Memory of malloc with these bytes and a NUL behind them; NULL when there is none.
+/// Copies bytes into memory of malloc, with a NUL behind them; NULL when there is no memory.
 fn allocate(bytes: &[u8]) -> *mut c_char {
-    // SAFETY: malloc gives NULL or that much room, which is written whole.
+    // SAFETY: malloc gives NULL or memory of that length, which is written whole.
     unsafe {
         let memory = libc::malloc(bytes.len() + 1).cast::<u8>();
         if !memory.is_null() {
@@ -74,7 +70,7 @@ fn allocate(bytes: &[u8]) -> *mut c_char {
     }
 }
 
-/// JSON as the official library writes it: `<`, `>` and `&` are escaped.
+/// Emits JSON as the official library does: `<`, `>` and `&` are escaped.
 fn emit(value: &Value) -> *mut c_char {
     let text = value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
     allocate(text.as_bytes())
@@ -84,15 +80,15 @@ fn emit_error(text: &str) -> *mut c_char {
     emit(&json!({"error": text}))
 }
 
-/// Runs `f`; a panic and the use after a fork become errors like others.
+/// Runs `f`; a panic and the use after a fork become failures like others.
 fn guarded<T>(f: impl FnOnce() -> Result<T, Text>) -> Result<T, Text> {
-    if crate::table::forked() {
+    if crate::fork::forked() {
         return Err("a forked process cannot use libpilot".into());
     }
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Err("libpilot panicked; please report this".into()))
 }
 
-/// For functions that give a string: NULL, JSON, or an error.
+/// Runs a function that returns a string: NULL, JSON, or an error.
 fn string(f: impl FnOnce() -> Result<Option<Value>, Text>) -> *mut c_char {
     match guarded(f) {
         Ok(None) => std::ptr::null_mut(),
@@ -101,15 +97,18 @@ fn string(f: impl FnOnce() -> Result<Option<Value>, Text>) -> *mut c_char {
     }
 }
 
-/// For functions that give a handle.
+/// Runs a function that returns a handle.
 fn handle(f: impl FnOnce() -> Result<i64, Text>) -> HandleErr {
     match guarded(f) {
-        Ok(handle) => HandleErr { handle: handle as u64, err: std::ptr::null_mut() },
+        Ok(handle) => {
+            debug_assert!(handle > 0, "0 stands for a failure");
+            HandleErr { handle: handle as u64, err: std::ptr::null_mut() }
+        }
         Err(text) => HandleErr { handle: 0, err: emit_error(&text) },
     }
 }
 
-/// The object behind a handle. `what`: how the official library calls it in "invalid … handle".
+/// Returns the object behind a handle. `what`: the official library's word in "invalid … handle".
 fn get<T: Kind>(handle: u64, what: &str) -> Result<Used<T>, Text> {
     find(i64::try_from(handle).unwrap_or(0)).map_err(|stale| match stale {
         Stale::Unknown => format!("invalid {what}handle"),
@@ -135,7 +134,7 @@ unsafe fn input_bytes<'a>(data: *const libc::c_void, len: c_int) -> Result<&'a [
     unsafe { crate::error::bytes(data.cast(), len) }.map_err(|fault| fault.message)
 }
 
-/// Frees what this library gave. NULL is allowed.
+/// Frees a string or data that this library returned. NULL is allowed.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case, reason = "official name")]
 pub unsafe extern "C" fn FreeString(s: *mut c_char) {

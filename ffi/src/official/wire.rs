@@ -1,5 +1,5 @@
-//! Owns questions to a daemon in the official framing: `length u32 | command u8 | payload`, one connection for each, so that
-//! no call waits for another.
+//! Owns calls to a daemon in the official framing: `length u32 | command u8 | payload`. Each call has a connection of its own,
+//! so that no call waits for another.
 
 use super::Text;
 use pilot_node::framing::{ERROR, FRAME_LEN_MAX, frame};
@@ -8,10 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long an answer may take. Source: official-abi.md: waiting for trust takes at most 30 s.
+/// Longest time of an answer, above the 30 s that waiting for trust may take (`docs/official-abi.md, "C ABI"`).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Opens a connection.
+/// Opens a connection to the daemon.
 pub(super) fn connect(path: &Path) -> Result<UnixStream, Text> {
     UnixStream::connect(path).map_err(|e| {
         let why = match e.kind() {
@@ -37,7 +37,7 @@ pub(super) fn read_frame(mut socket: &UnixStream) -> io::Result<(u8, Vec<u8>)> {
     Ok((head[4], payload))
 }
 
-/// Asks and waits for the answer.
+/// Sends a command and waits for its answer; skips datagrams, which another connection receives too.
 pub(super) fn ask(path: &Path, command: u8, payload: &[&[u8]]) -> Result<Vec<u8>, Text> {
     let lost = |e: io::Error| format!("daemon connection lost: {e}");
     let mut socket = connect(path)?;
@@ -50,7 +50,7 @@ pub(super) fn ask(path: &Path, command: u8, payload: &[&[u8]]) -> Result<Vec<u8>
                 return Err(format!("daemon: {text}"));
             }
             (answered, payload) if answered == command + 1 => return Ok(payload),
-            // A datagram that came meanwhile is for whoever receives them.
+            // A datagram that came meanwhile: the Driver's own connection receives datagrams.
             _ => {}
         }
     }

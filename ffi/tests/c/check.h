@@ -1,4 +1,4 @@
-/* What the C tests share: expectations, and two nodes of one process. */
+/* Shared parts of the C tests: expectations, and two nodes of one process. */
 #ifndef CHECK_H
 #define CHECK_H
 

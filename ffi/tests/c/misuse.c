@@ -1,4 +1,4 @@
-/* Bad use of libpilot: everything must come back as a code. The first argument says which part; then FOLDER and
+/* Wrong uses of libpilot: each must return a code. The first argument names the part; then come FOLDER and
  * KEY@host:port.
  */
 #include "check.h"
@@ -213,7 +213,7 @@ static void forked(pilot_handle a, pilot_handle b) {
     EXPECT(pilot_close(a), PILOT_E_FORKED);
     EXPECT(pilot_call(a, "{\"op\":\"info\"}", NULL, 0, NULL, 0, &error), PILOT_E_FORKED);
     if (failures == 0 && write(ours, "x", 1) != 1) abort();
-    kill(getpid(), SIGKILL); /* nothing of the parent's is cleaned up here */
+    kill(getpid(), SIGKILL); /* ends the child without cleaning up objects of the parent */
   }
   if (read(theirs, &byte, 1) != 1 || byte != 'x') failures++;
   waitpid(child, NULL, 0);
@@ -262,10 +262,10 @@ static void cycles(pilot_handle a, pilot_handle b) {
       kib = resident_kib();
     }
   }
-  for (i = 0; i < 500 && open_descriptors() > before; i++) usleep(10000); /* the last ones still end */
+  for (i = 0; i < 500 && open_descriptors() > before; i++) usleep(10000); /* the last streams still end */
   after = open_descriptors();
   if (after > before) failures++;
-  /* Buffers that are kept for the next stream, not one for each. */
+  /* A few buffers are kept for the next streams, not one for each. */
   if (resident_kib() > kib + 16384) failures++;
   printf("descriptors %d to %d, memory %ld to %ld KiB\n", before, after, kib, resident_kib());
   pilot_close(listener);
@@ -283,7 +283,7 @@ static void few_descriptors(pilot_handle a, pilot_handle b) {
   EXPECT(fd, PILOT_E_FULL);
   if (count < 2) failures++;
   taken = count;
-  for (i = 0; i < 10; i++) { /* the loop's thread still closes what the refused call had */
+  for (i = 0; i < 10; i++) { /* the loop's thread still closes the descriptors of the refused call */
     while (taken < 4096 && (fd = dup(0)) >= 0) fds[taken++] = fd;
     usleep(20000);
   }
@@ -297,7 +297,7 @@ static void few_descriptors(pilot_handle a, pilot_handle b) {
   printf("%d streams with few descriptors\n", count);
 }
 
-/* No file may grow: what a full disk does to writes. */
+/* Stops every file from growing, which makes writes fail as on a full disk. */
 static void full_disk(pilot_handle a, pilot_handle b) {
   struct rlimit limit, none;
   pilot_handle listener = must("listen", pilot_listen(b, 6500, &error));

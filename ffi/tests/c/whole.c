@@ -1,7 +1,7 @@
-/* The parts of libpilot that no example shows: readiness, connects that are not waited for, published events, messages, files.
+/* The parts of libpilot that no example uses: readiness, connects without waiting, published events, messages, files.
  *
  *   ./whole own FOLDER KEY@host:port        two nodes of this process
- *   ./whole attach FOLDER SOCKET SOCKET     two daemons, in FOLDER, that are called node-a and node-b
+ *   ./whole attach FOLDER SOCKET SOCKET     two daemons in FOLDER, with the hostnames node-a and node-b
  */
 #include "check.h"
 
@@ -19,7 +19,7 @@ static int ready(int fd, int ms) {
   return poll(&p, 1, ms);
 }
 
-/* A handle's descriptor is readable exactly when there may be something to do. */
+/* A handle's descriptor is readable exactly when a call may make progress. */
 static void readiness(pilot_handle a, pilot_handle b, const char *name_b) {
   pilot_handle listener = must("listen", pilot_listen(b, 7000, &error));
   pilot_handle ours, theirs;
@@ -31,7 +31,7 @@ static void readiness(pilot_handle a, pilot_handle b, const char *name_b) {
   theirs = must("accept", pilot_stream_accept(listener, 10000, NULL, &error));
   fd = (int)must("event fd", pilot_stream_event_fd(ours, &error));
   EXPECT(pilot_stream_event_fd(ours, &error), fd);
-  EXPECT(ready(fd, 1000), 1); /* nobody has looked yet */
+  EXPECT(ready(fd, 1000), 1); /* readable until the first read */
   EXPECT(pilot_stream_read(ours, buffer, 10, 0, &error), PILOT_E_WOULD_BLOCK);
   EXPECT(ready(fd, 20), 0);
   EXPECT(pilot_stream_write(theirs, (const unsigned char *)"hello", 5, -1, &error), 5);
@@ -39,7 +39,7 @@ static void readiness(pilot_handle a, pilot_handle b, const char *name_b) {
   EXPECT(pilot_stream_read(ours, buffer, 10, 0, &error), 5);
   EXPECT(pilot_stream_read(ours, buffer, 10, 0, &error), PILOT_E_WOULD_BLOCK);
   EXPECT(ready(fd, 20), 0);
-  /* Full, down to the last byte, and then there is room again. */
+  /* The stream is filled to the last byte, and then has room again. */
   while ((n = pilot_stream_write(ours, buffer, sizeof buffer, 200, &error)) > 0) total += (int)n;
   EXPECT(n, PILOT_E_TIMEOUT);
   while ((n = pilot_stream_write(ours, buffer, 1, 0, &error)) > 0) total += (int)n;
@@ -51,7 +51,7 @@ static void readiness(pilot_handle a, pilot_handle b, const char *name_b) {
   }
   EXPECT(ready(fd, 10000), 1);
   EXPECT(pilot_stream_write(ours, buffer, 1, 10000, &error), 1);
-  /* The end is told too. */
+  /* The end makes the descriptor readable too. */
   while (pilot_stream_read(ours, buffer, 10, 0, &error) == PILOT_E_WOULD_BLOCK && ready(fd, 50)) {
   }
   EXPECT(pilot_stream_shutdown(theirs, PILOT_SHUT_WRITE, &error), 0);
@@ -73,13 +73,13 @@ static void connects(pilot_handle a, pilot_handle b, const char *name_b) {
   fd = (int)must("finish", pilot_connect_finish(connect, 0, &at, &error));
   EXPECT(at.port, 7100);
   EXPECT(strcmp(at.hostname, name_b), 0);
-  EXPECT(pilot_connect_finish(connect, 0, NULL, &error), PILOT_E_WOULD_BLOCK); /* it was given once */
+  EXPECT(pilot_connect_finish(connect, 0, NULL, &error), PILOT_E_WOULD_BLOCK); /* the descriptor is handed out once */
   EXPECT(pilot_close(connect), 0);
   other = (int)must("accept", pilot_accept(listener, 10000, &at, &error));
   EXPECT(pilot_stream_end(a, fd, &error), PILOT_STREAM_OPEN);
   close(other);
   EXPECT(read(fd, buffer, 1), 0);
-  EXPECT(pilot_stream_end(a, fd, &error), PILOT_STREAM_OPEN); /* in order, and we may still write */
+  EXPECT(pilot_stream_end(a, fd, &error), PILOT_STREAM_OPEN); /* the peer has ended in order, and this side may still write */
   close(fd);
   connect = must("start", pilot_connect_start(a, name_b, 7999, &error));
   EXPECT(pilot_connect_finish(connect, 10000, NULL, &error), PILOT_E_REFUSED);
@@ -94,7 +94,7 @@ static void connects(pilot_handle a, pilot_handle b, const char *name_b) {
   EXPECT(pilot_close(listener), 0);
 }
 
-/* What is written with the question is read first, whichever way a stream is opened. */
+/* Early data is read first, in every form of opening a stream. */
 static void first_bytes(pilot_handle a, pilot_handle b, const char *name_b) {
   pilot_handle listener = must("listen", pilot_listen(b, 7200, &error));
   int way;

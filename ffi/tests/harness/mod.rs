@@ -1,4 +1,4 @@
-//! What the tests of the library share: folders, tools, a rendezvous, nodes, C programs.
+//! Owns the shared parts of the library's tests: folders, tools, a rendezvous, nodes, C programs.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use pilot_node::{Config, Node, RendezvousConfig};
@@ -12,18 +12,18 @@ use std::time::{Duration, Instant};
 
 static FOLDERS: AtomicU32 = AtomicU32::new(0);
 
-/// The package's folder.
-pub fn here() -> &'static Path {
+/// Returns the package's folder.
+pub(crate) fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where cargo puts the `libpilot.so` that belongs to this very test: beside its program.
-pub fn library_folder() -> PathBuf {
+/// Returns the folder with the `libpilot.so` of this build, which is the folder of the test's program.
+pub(crate) fn library_folder() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
-/// A program of the system. Where it is missing the test says so, and fails in CI.
-pub fn tool(name: &str) -> Option<PathBuf> {
+/// Finds a program of the system. Where it is missing, the test prints that and is skipped; in CI it fails.
+pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
     if found.is_none() {
@@ -33,13 +33,13 @@ pub fn tool(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A folder that is gone when the test is over.
-pub struct Folder {
-    pub path: PathBuf,
+/// A temporary folder, removed when the value is dropped.
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
 }
 
 impl Folder {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let number = FOLDERS.fetch_add(1, Ordering::SeqCst);
         let path = std::env::temp_dir().join(format!("pilot-ffi-{name}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
@@ -54,15 +54,15 @@ impl Drop for Folder {
 }
 
 /// A rendezvous of this process, and a folder for nodes.
-pub struct Lab {
-    pub folder: Folder,
-    pub endpoint: String,
+pub(crate) struct Lab {
+    pub(crate) folder: Folder,
+    pub(crate) endpoint: String,
     stopper: Stopper,
     server: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl Lab {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let folder = Folder::new(name);
         let config = ServerConfig {
             home: folder.path.join("rendezvous"),
@@ -75,8 +75,8 @@ impl Lab {
         Self { folder, endpoint: format!("{key}@{addr}"), stopper, server }
     }
 
-    /// A node as the daemon is one, whose socket is `NAME.sock` in the folder.
-    pub fn daemon(&self, name: &str) -> Node {
+    /// Starts a node with the services of the daemon and the socket `NAME.sock` in the folder.
+    pub(crate) fn daemon(&self, name: &str) -> Node {
         let mut config = Config::daemon(self.folder.path.join(name));
         config.hostname = Some(name.into());
         config.listen = "127.0.0.1:0".parse().unwrap();
@@ -87,12 +87,12 @@ impl Lab {
         node
     }
 
-    pub fn socket(&self, name: &str) -> PathBuf {
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
         self.folder.path.join(format!("{name}.sock"))
     }
 
-    /// Two daemons whose owners have approved each other, for every port.
-    pub fn pair(&self) -> (Node, Node) {
+    /// Starts two daemons and lets their owners approve each other, for every port.
+    pub(crate) fn pair(&self) -> (Node, Node) {
         let (a, b) = (self.daemon("node-a"), self.daemon("node-b"));
         befriend(&a, &b, "node-b", "node-a");
         (a, b)
@@ -106,18 +106,18 @@ impl Drop for Lab {
     }
 }
 
-pub fn befriend(a: &Node, b: &Node, b_name: &str, a_name: &str) {
+pub(crate) fn befriend(a: &Node, b: &Node, b_name: &str, a_name: &str) {
     call(a, json!({"op": "handshake", "node": b_name, "ports": "all"}));
     until("the request arrives", || !call(b, json!({"op": "pending"}))["pending"].as_array().unwrap().is_empty());
     call(b, json!({"op": "approve", "node": a_name, "ports": "all"}));
     until("the approval arrives", || call(a, json!({"op": "trust"}))["total"] == 1);
 }
 
-pub fn call(node: &Node, op: Value) -> Value {
+pub(crate) fn call(node: &Node, op: Value) -> Value {
     node.call(op, Vec::new()).unwrap().0
 }
 
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < end, "until {what}: 20 s have passed");
@@ -125,8 +125,8 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Compiles a C program of `examples/` or `tests/c/` as strictly as C allows.
-pub fn compile(source: &str, folder: &Path, flags: &[&str]) -> PathBuf {
+/// Compiles a C program of `examples/` or `tests/c/` with every warning as an error.
+pub(crate) fn compile(source: &str, folder: &Path, flags: &[&str]) -> PathBuf {
     let libraries = library_folder();
     let source = here().join(source);
     let program = folder.join(source.file_stem().unwrap());
@@ -151,15 +151,15 @@ pub fn compile(source: &str, folder: &Path, flags: &[&str]) -> PathBuf {
     program
 }
 
-/// Runs a program that must succeed within five minutes, and gives what it printed.
-pub fn run(command: &mut Command) -> String {
+/// Runs a program that must succeed within five minutes; returns its output.
+pub(crate) fn run(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = run_any(command);
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.success(), "{status}\n{stdout}\n{stderr}");
     stdout.into_owned()
 }
 
-pub fn run_any(command: &mut Command) -> Output {
+pub(crate) fn run_any(command: &mut Command) -> Output {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let id = child.id().to_string();
     let (done, wait) = std::sync::mpsc::channel::<()>();

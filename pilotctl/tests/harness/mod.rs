@@ -1,4 +1,4 @@
-//! Real daemons with real sockets in temporary folders; everything is gone when the lab is dropped.
+//! Real daemons with real sockets in temporary folders; dropping the lab ends and removes all of them.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use serde_json::Value;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 static LABS: AtomicU32 = AtomicU32::new(0);
 
 /// A folder with a rendezvous and any number of nodes.
-pub struct Lab {
-    pub folder: PathBuf,
+pub(crate) struct Lab {
+    pub(crate) folder: PathBuf,
     rendezvous: Option<Child>,
     nodes: Vec<PathBuf>,
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let number = LABS.fetch_add(1, Ordering::SeqCst);
         let folder = std::env::temp_dir().join(format!("pilot-lab-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -27,7 +27,7 @@ impl Lab {
         lab
     }
 
-    pub fn start_rendezvous(&mut self) {
+    pub(crate) fn start_rendezvous(&mut self) {
         let home = self.folder.join("rendezvous");
         let listen = self.endpoint().map_or("127.0.0.1:0".into(), |e| e.split_once('@').unwrap().1.to_owned());
         let _ = std::fs::remove_file(home.join("endpoint"));
@@ -40,25 +40,25 @@ impl Lab {
         until("the rendezvous starts", || self.endpoint().is_some());
     }
 
-    pub fn kill_rendezvous(&mut self) {
+    pub(crate) fn kill_rendezvous(&mut self) {
         let mut child = self.rendezvous.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    pub fn endpoint(&self) -> Option<String> {
+    pub(crate) fn endpoint(&self) -> Option<String> {
         std::fs::read_to_string(self.folder.join("rendezvous/endpoint")).ok()
     }
 
-    pub fn node(&mut self, name: &str) -> Node {
+    pub(crate) fn node(&mut self, name: &str) -> Node {
         let node = Node { name: name.into(), home: self.folder.join(name), endpoint: self.endpoint().unwrap() };
         self.nodes.push(node.home.clone());
         node.start();
         node
     }
 
-    /// Two nodes whose owners have approved each other.
-    pub fn friends(&mut self) -> (Node, Node) {
+    /// Starts two nodes and lets their owners approve each other.
+    pub(crate) fn friends(&mut self) -> (Node, Node) {
         let (a, b) = (self.node("primary-node"), self.node("worker-node"));
         befriend(&a, &b);
         (a, b)
@@ -78,7 +78,7 @@ impl Drop for Lab {
     }
 }
 
-pub fn befriend(a: &Node, b: &Node) {
+pub(crate) fn befriend(a: &Node, b: &Node) {
     a.ok(&["handshake", &b.name]);
     until("the request arrives", || {
         b.json(&["pending"])["pending"].as_array().is_some_and(|p| p.iter().any(|p| p["hostname"] == a.name.as_str()))
@@ -89,14 +89,14 @@ pub fn befriend(a: &Node, b: &Node) {
     });
 }
 
-pub struct Node {
-    pub name: String,
-    pub home: PathBuf,
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) home: PathBuf,
     endpoint: String,
 }
 
 impl Node {
-    pub fn start(&self) {
+    pub(crate) fn start(&self) {
         let output = self.run(&[
             "daemon",
             "start",
@@ -110,19 +110,19 @@ impl Node {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = pilotctl(args);
         command.env("PILOT_HOME", &self.home);
         command
     }
 
     /// Runs a command without input.
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Runs a command with input.
-    pub fn feed(&self, args: &[&str], input: &[u8]) -> Output {
+    pub(crate) fn feed(&self, args: &[&str], input: &[u8]) -> Output {
         let mut child =
             self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
@@ -133,22 +133,22 @@ impl Node {
     }
 
     /// Runs a command that must succeed.
-    pub fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Its `data` in JSON.
-    pub fn json(&self, args: &[&str]) -> Value {
+    /// Runs a command that must succeed with `--json`; returns its `data`.
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         let text = self.ok(&[args, &["--json"]].concat());
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["status"], "ok");
         value["data"].clone()
     }
 
-    /// Runs a command that must fail with this exit status and code; gives the error.
-    pub fn fails(&self, args: &[&str], status: i32, code: &str) -> Value {
+    /// Runs a command that must fail with this exit status and code; returns the error.
+    pub(crate) fn fails(&self, args: &[&str], status: i32, code: &str) -> Value {
         let output = self.run(&[args, &["--json"]].concat());
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let error: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default();
@@ -158,24 +158,24 @@ impl Node {
         error
     }
 
-    pub fn pid(&self) -> String {
+    pub(crate) fn pid(&self) -> String {
         self.json(&["info"])["pid"].to_string()
     }
 
     /// Kills the daemon without warning.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let pid = self.pid();
         assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-        // All its threads are gone when the folder's lock is free.
+        // All threads of the daemon are gone when the folder's lock is free.
         until("it is dead", || pilot_node::Home::open(&self.home).is_ok());
     }
 
-    pub fn client(&self) -> pilot_node::Client {
+    pub(crate) fn client(&self) -> pilot_node::Client {
         pilot_node::Client::connect(&self.home.join("pilot.sock")).unwrap()
     }
 }
 
-pub fn pilotctl(args: &[&str]) -> Command {
+pub(crate) fn pilotctl(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pilotctl"));
     command.args(args);
     for variable in ["PILOT_SOCKET", "PILOT_RENDEZVOUS", "PILOT_HOSTNAME"] {
@@ -184,7 +184,7 @@ pub fn pilotctl(args: &[&str]) -> Command {
     command
 }
 
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < end, "until {what}: 20 s have passed");

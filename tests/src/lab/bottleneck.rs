@@ -4,19 +4,19 @@ use pilot_core::time::Duration;
 
 /// Bytes that IPv4 and UDP add on the wire.
 const HEADERS_LEN: usize = 28;
-/// Larger datagrams vanish: an Ethernet path. Unit: bytes of UDP payload.
+/// Longest datagram of an Ethernet path; longer ones are lost. Unit: bytes of UDP payload.
 const MTU: usize = 1500 - HEADERS_LEN;
 
 /// A small, fast generator (xorshift64*): millions of draws per simulated second need no cipher.
 pub struct Dice(u64);
 
 impl Dice {
-    /// A generator; equal seeds give equal sequences.
+    /// Makes a generator; equal seeds give equal sequences.
     pub const fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// A number in 0..1.
+    /// Returns the next number in 0..1.
     pub fn unit(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -25,16 +25,16 @@ impl Dice {
     }
 }
 
-/// What one direction does to datagrams.
+/// Properties of one direction.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Bits per second.
+    /// Rate. Unit: bits per second.
     pub rate: u64,
-    /// One way.
+    /// One-way delay behind the queue.
     pub delay: Duration,
-    /// Room in front of the rate; beyond it the newest is dropped. Unit: bytes.
+    /// Length of the drop-tail queue in front of the rate. Unit: bytes.
     pub queue: u64,
-    /// Share of datagrams that vanish, 0..1.
+    /// Share of datagrams that are lost, 0..1.
     pub loss: f64,
     /// Mean length of a run of losses; 1 is independent loss. The share stays `loss`.
     pub burst: f64,
@@ -44,21 +44,21 @@ pub struct Shape {
 
 /// One direction of the path. Times in nanoseconds, since a datagram takes 12 µs at 1 Gbit/s.
 pub struct Bottleneck {
-    /// What it does now; may be changed at any time.
+    /// Current properties; may be changed at any time.
     pub shape: Shape,
-    /// Until when nothing gets through.
+    /// End of the current outage.
     pub outage_until_ns: u64,
     free_at_ns: u64,
     in_burst: bool,
     dice: Dice,
-    /// Waiting time that each datagram met. Unit: microseconds.
+    /// Waiting time of each datagram in the queue. Unit: microseconds.
     waits_us: Vec<u32>,
-    /// Dropped by the full queue.
+    /// Datagrams that the full queue dropped.
     pub overflowed: u64,
 }
 
 impl Bottleneck {
-    /// An idle direction.
+    /// Makes an idle direction.
     pub const fn new(shape: Shape, seed: u64) -> Self {
         Self {
             shape,
@@ -71,7 +71,7 @@ impl Bottleneck {
         }
     }
 
-    /// When a datagram of `len` bytes that is sent now arrives; `None` when it does not.
+    /// Returns the arrival of a datagram of `len` bytes sent at `now`; `None` when the datagram is lost.
     pub fn send(&mut self, now_ns: u64, len: usize) -> Option<u64> {
         if len > MTU {
             return None;
@@ -80,7 +80,7 @@ impl Bottleneck {
         let takes = wire_ns((len + HEADERS_LEN) as u64);
         let start = self.free_at_ns.max(now_ns);
         let wait = start - now_ns;
-        // A queue holds two datagrams however small it is.
+        // The shortest queue holds two datagrams.
         if wait + takes > wire_ns(self.shape.queue).max(2 * takes) {
             self.overflowed += 1;
             return None;
@@ -94,7 +94,7 @@ impl Bottleneck {
         Some(self.free_at_ns + self.shape.delay.as_nanos() as u64 + late)
     }
 
-    /// Gilbert's two states: a run of losses begins so often that their share is `loss`.
+    /// Draws a loss from Gilbert's two states: runs of losses begin so often that their share is `loss`.
     fn is_lost(&mut self) -> bool {
         let Shape { loss, burst, .. } = self.shape;
         let draw = self.dice.unit();
@@ -102,7 +102,7 @@ impl Bottleneck {
         if burst <= 1.0 { draw < loss } else { self.in_burst }
     }
 
-    /// The waiting time that this share of datagrams did not exceed, and forgets all.
+    /// Returns the waiting time that a share `q` of the datagrams did not exceed, and forgets all waiting times.
     pub fn wait_quantile(&mut self, q: f64) -> Duration {
         let mut waits = std::mem::take(&mut self.waits_us);
         if waits.is_empty() {

@@ -5,8 +5,8 @@
 //!  sender 1 ─┼─ queue ─ rate ─ delay, loss, reordering ─┼─ receiver 1      (and the same on the way back)
 //!  …        ─┘                                          └─ …
 //! ```
-//! The scenarios of `table` are what link.md promises. Every transport is a [`Host`], so that other stacks can be put
-//! on the same path and next to ours.
+//! The scenarios of `table` are the goals of `docs/link.md`. Every transport is a [`Host`], so that other stacks run on the
+//! same path and beside ours.
 
 mod bottleneck;
 mod pilot;
@@ -26,33 +26,33 @@ use std::collections::BinaryHeap;
 
 /// One end of a simulated transport, with the application on it.
 pub trait Host {
-    /// A datagram arrives. It may be changed.
+    /// Takes a datagram, which may be changed in place.
     fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]);
-    /// Time has come to what [`Host::poll_timeout`] said.
+    /// Runs the timers that are due, at or after [`Host::poll_timeout`].
     fn handle_timeout(&mut self, now: Instant);
-    /// Gives everything that may leave now to `send`.
+    /// Gives every datagram that may leave now to `send`.
     fn poll_transmit(&mut self, now: Instant, send: &mut dyn FnMut(&[u8]));
-    /// When [`Host::handle_timeout`] has something to do.
+    /// Returns the next time at which [`Host::handle_timeout`] is due.
     fn poll_timeout(&self) -> Option<Instant>;
-    /// Bytes that the application has read, per stream.
+    /// Returns the bytes that the application has read, for each stream.
     fn received(&self) -> &[u64];
-    /// All streams of a sender stand.
+    /// Tells whether all streams of a sender stand.
     fn is_ready(&self) -> bool;
 }
 
-/// A sender and its receiver, and when it begins.
+/// A sender and its receiver.
 pub struct Pair<'a> {
     /// The two ends.
     pub ends: [&'a mut dyn Host; 2],
-    /// Nothing happens here before.
+    /// Time at which the pair begins.
     pub start: Instant,
 }
 
 /// A path under test.
 pub struct Lab {
-    /// To the receivers.
+    /// Direction to the receivers.
     pub forward: Bottleneck,
-    /// Back to the senders.
+    /// Direction back to the senders.
     pub backward: Bottleneck,
     now_ns: u64,
     arrivals: BinaryHeap<Reverse<(u64, u64, usize)>>,
@@ -62,7 +62,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A path with these two directions.
+    /// Makes a path of two directions.
     pub fn new(forward: Shape, backward: Shape, seed: u64) -> Self {
         Self {
             forward: Bottleneck::new(forward, 2 * seed + 1),
@@ -75,21 +75,21 @@ impl Lab {
         }
     }
 
-    /// Now.
+    /// Returns the virtual time.
     pub const fn now(&self) -> Instant {
         Instant::from_micros(self.now_ns / 1000)
     }
 
-    /// Nothing gets through, in either direction, for this long.
+    /// Loses every datagram of both directions for `span`.
     pub const fn interrupt(&mut self, span: Duration) {
         let until = self.now_ns + span.as_nanos() as u64;
         (self.forward.outage_until_ns, self.backward.outage_until_ns) = (until, until);
     }
 
-    /// Runs until `end`, or until `done` says so after something happened; true in that case.
+    /// Runs until `end`, or until `done` holds after a step; tells whether `done` held.
     pub fn run(&mut self, pairs: &mut [Pair<'_>], end: Instant, mut done: impl FnMut(&[Pair<'_>]) -> bool) -> bool {
         let mut deadlines: Vec<[Option<Instant>; 2]> = pairs.iter().map(|p| [Some(p.start); 2]).collect();
-        // Whatever the caller did in between may have made output.
+        // The caller may have made output since the last run.
         for i in 0..pairs.len() {
             for side in 0..2 {
                 if pairs[i].start <= self.now() {
@@ -134,7 +134,7 @@ impl Lab {
         }
     }
 
-    /// Sends what a host has to say and asks when it wants to be woken.
+    /// Sends the datagrams of a host and takes its next deadline.
     fn settle(&mut self, pairs: &mut [Pair<'_>], i: usize, side: usize, deadlines: &mut [[Option<Instant>; 2]]) {
         let (now, now_ns) = (self.now(), self.now_ns);
         let (way, slots, free) =

@@ -11,20 +11,20 @@ use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-/// Takes everything.
+/// Port that reads and drops every byte.
 const SINK_PORT: u16 = 1000;
-/// Sends everything back.
+/// Port that sends every byte back.
 const ECHO_PORT: u16 = 1001;
-/// One request, and its answer. Unit: bytes.
+/// Length of a request and of its answer. Unit: bytes.
 const REQUEST_LEN: usize = 200;
 /// Pause between an answer and the next request.
 const REQUEST_PAUSE: Duration = Duration::from_millis(23);
 
-/// A cipher for simulations only: it hides nothing, and its tag says just the counter. The lab measures what datagrams
-/// do on a path, and billions of bytes of real ciphertext would only take time.
+/// A cipher for simulations only: it hides nothing, and its tag is the counter. The lab measures a path, and billions of
+/// bytes of real ciphertext would only take time.
 pub struct Transparent;
 
-/// [`Transparent`]'s one value.
+/// The only value of [`Transparent`].
 pub static TRANSPARENT: Transparent = Transparent;
 
 struct TransparentKey;
@@ -48,12 +48,12 @@ impl AeadKey for TransparentKey {
     }
 }
 
-/// The underlay address of one side of [`befriended`], or of one stack of [`star`], whose hub is 0.
+/// Returns the underlay address of one side of [`befriended`], or of one stack of [`star`] (0: the hub).
 pub fn underlay(number: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 4000 + number as u16))
 }
 
-/// Two stacks that trust each other and know each other's address, without a rendezvous.
+/// Makes two stacks that trust each other and know each other's address, without a rendezvous.
 ///
 /// # Panics
 /// When trust cannot be made, which would be a bug.
@@ -62,8 +62,8 @@ pub fn befriended(aead: &'static dyn AeadProvider, config: StackConfig, seed: u6
     [Stack::new(hub, config), others.remove(0)]
 }
 
-/// What a stack is made of that trusts `count` others and knows their addresses, and the others, each of which trusts it
-/// alone.
+/// Makes a hub and `count` other stacks: the hub, returned as its configuration, trusts and knows the others, and each of
+/// them trusts the hub alone.
 ///
 /// # Panics
 /// When trust cannot be made, which would be a bug.
@@ -104,7 +104,7 @@ pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, 
     (make(0, hub_book, &mut rng), others)
 }
 
-/// What the application on a sender does.
+/// Work of the application on a sender.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     /// Streams that are kept full.
@@ -136,15 +136,15 @@ pub struct PilotHost {
     /// Round trips of the requests.
     pub answers: Vec<Duration>,
     received: Vec<u64>,
-    /// When a byte was last read.
+    /// Time of the last read byte.
     pub progress: Instant,
-    /// Longest time between two reads since it was last set to zero.
+    /// Longest time between two reads; a test sets it to zero to begin anew.
     pub longest_pause: Duration,
     batch: Vec<u8>,
     chunk: Vec<u8>,
 }
 
-/// A sender that does `work`, and its receiver.
+/// Makes a sender that does `work`, and its receiver.
 pub fn pilot_pair(work: Work, config: StackConfig, seed: u64) -> [PilotHost; 2] {
     let mut side = 0;
     befriended(&TRANSPARENT, config, seed).map(|mut stack| {
@@ -270,7 +270,7 @@ impl PilotHost {
 
 impl Host for PilotHost {
     fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
-        // Discards are the stack's business.
+        // The stack counts discards.
         let _ = self.stack.handle_datagram(now, underlay(1 - self.side), datagram);
     }
 

@@ -17,17 +17,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// UDP payload on an Ethernet path.
+/// Longest UDP payload on an Ethernet path. Unit: bytes.
 const DATAGRAM_LEN: u16 = 1472;
-/// Flow-control windows, so that they are never what limits it. Unit: bytes.
+/// Flow-control windows, large enough never to limit a stream. Unit: bytes.
 const WINDOW: u32 = 64 << 20;
 
-/// Which of quinn's controllers.
+/// One of quinn's congestion controllers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuicController {
-    /// Its default.
+    /// quinn's default, CUBIC.
     Cubic,
-    /// Its model of the path, version 1.
+    /// BBR, version 1.
     Bbr,
 }
 
@@ -37,7 +37,7 @@ pub struct QuicHost {
     server: Option<Arc<ServerConfig>>,
     connection: Option<(ConnectionHandle, Connection)>,
     peer: SocketAddr,
-    /// The machine wants the standard library's clock; it starts here.
+    /// Start of the standard library's clock, which quinn's machine requires.
     base: std::time::Instant,
     stream: Option<StreamId>,
     replies: Vec<Vec<u8>>,
@@ -47,7 +47,7 @@ pub struct QuicHost {
     deadline: Option<Instant>,
 }
 
-/// A sender and its receiver.
+/// Makes a sender and its receiver.
 ///
 /// # Panics
 /// When TLS cannot be set up, which would be a bug.
@@ -121,7 +121,7 @@ impl QuicHost {
         self.base + Duration::from_micros(now.as_micros())
     }
 
-    /// Handles events and the application until nothing changes; `true` when a datagram was made.
+    /// Handles events and the application until both rest; tells whether a datagram was made.
     fn turn(&mut self, at: std::time::Instant, send: &mut dyn FnMut(&[u8])) -> bool {
         let Some((handle, connection)) = &mut self.connection else { return false };
         while let Some(event) = connection.poll_endpoint_events() {
@@ -145,7 +145,7 @@ impl QuicHost {
                     while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
                         self.received[0] += chunk.bytes.len() as u64;
                     }
-                    let _ = chunks.finalize(); // what to send follows from the poll below
+                    let _ = chunks.finalize(); // the poll below sends
                 }
             }
             None => {}
@@ -169,7 +169,7 @@ impl Host for QuicHost {
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
-                // A refused one is a connection that never stands, which the table's readers notice.
+                // A refused connection never stands, and the caller panics for it.
                 self.connection = self.endpoint.accept(incoming, at, &mut buffer, self.server.clone()).ok();
             }
             Some(DatagramEvent::Response(transmit)) => self.replies.push(buffer[..transmit.size].to_vec()),
@@ -207,7 +207,7 @@ impl Host for QuicHost {
     }
 }
 
-/// Believes every certificate, but verifies that the server has its key: what that takes counts in measurements.
+/// Accepts every certificate, but verifies that the server has its key: that cost belongs to the measurement.
 #[derive(Debug)]
 pub struct AnyServer;
 

@@ -1,4 +1,4 @@
-//! Owns plain smoltcp over UDP with its own CUBIC as a [`Host`]: what streams would be without the link.
+//! Owns plain smoltcp over UDP with its own CUBIC as a [`Host`]: streams without the link.
 
 use super::Host;
 use pilot_core::Instant;
@@ -8,7 +8,7 @@ use smoltcp_stock::socket::tcp;
 use smoltcp_stock::time;
 use smoltcp_stock::wire::{HardwareAddress, IpAddress, IpCidr};
 
-/// Inner packets, so that datagram and tag of a tunnel around them would fill an Ethernet packet. Unit: bytes.
+/// Length of an inner packet that a tunnel's header and tag would extend to a full Ethernet packet. Unit: bytes.
 const MTU: usize = 1420;
 const PORT: u16 = 1000;
 
@@ -24,7 +24,7 @@ pub struct StockHost {
     chunk: Vec<u8>,
 }
 
-/// A sender and its receiver, with buffers of `ring_len` bytes.
+/// Makes a sender and its receiver, with buffers of `ring_len` bytes.
 ///
 /// # Panics
 /// When the sockets cannot be set up, which would be a bug.

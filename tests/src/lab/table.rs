@@ -1,4 +1,5 @@
-//! Owns the table of link.md: which paths, which losses, and how much of each path one bulk stream must reach.
+//! Owns the table of the link's goals: paths, losses, and the share of each path that one bulk stream must reach
+//! (`docs/link.md, "Why TCP alone is not enough"`).
 
 use super::{Host, Lab, Pair, QuicController, Shape, Work, pilot_pair, quic_pair, stock_pair};
 use pilot_core::Instant;
@@ -9,34 +10,34 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Length of a measurement, from the moment the stream stands.
 pub const SECONDS: u64 = 20;
-/// Seeds of one cell; its figure is their median.
+/// Number of seeds of one cell; the cell's figure is their median.
 pub const SEEDS: u64 = 5;
-/// Share of the rate that payload can have. Source: link.md, whose figures are relative to it.
+/// Share of the rate that payload can have; figures are relative to this limit.
 const PAYLOAD_SHARE: f64 = 1380.0 / 1480.0;
 
 /// A path of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Path {
-    /// Unit: Mbit/s, in both directions.
+    /// Rate of both directions. Unit: Mbit/s.
     pub mbit: u64,
-    /// Unit: ms.
+    /// Round-trip time without any queue. Unit: ms.
     pub rtt_ms: u64,
-    /// Drop-tail queue. Unit: bandwidth-delay products.
+    /// Length of the drop-tail queue. Unit: bandwidth-delay products.
     pub queue: f64,
 }
 
 impl Path {
-    /// A path with a queue of one bandwidth-delay product.
+    /// Makes a path with a queue of one bandwidth-delay product.
     pub const fn new(mbit: u64, rtt_ms: u64) -> Self {
         Self { mbit, rtt_ms, queue: 1.0 }
     }
 
-    /// Round-trip time without any queue.
+    /// Returns the round-trip time without any queue.
     pub const fn rtt(&self) -> Duration {
         Duration::from_millis(self.rtt_ms)
     }
 
-    /// Both directions' shape.
+    /// Returns the properties of each direction.
     pub fn shape(&self, trouble: Trouble) -> Shape {
         let bdp = self.mbit * 1_000_000 / 8 * self.rtt_ms / 1000;
         Shape {
@@ -49,7 +50,7 @@ impl Path {
         }
     }
 
-    /// Bytes per second of payload that the path can carry.
+    /// Returns the rate of payload that the path can carry. Unit: bytes per second.
     pub fn limit(&self) -> f64 {
         self.mbit as f64 * 1e6 / 8.0 * PAYLOAD_SHARE
     }
@@ -61,12 +62,12 @@ impl std::fmt::Display for Path {
     }
 }
 
-/// What the path does to datagrams besides being slow.
+/// Losses and reordering of a path.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trouble {
-    /// Random loss, both ways.
+    /// Share of random loss in both directions, 0..1.
     pub loss_percent: f64,
-    /// Datagrams that come 0.5–5 ms late.
+    /// Share of datagrams that come 0.5–5 ms late, 0..1.
     pub reorder_percent: f64,
 }
 
@@ -76,7 +77,7 @@ impl Trouble {
     }
 }
 
-/// The columns.
+/// Columns of the table.
 pub const TROUBLES: [Trouble; 5] = [
     Trouble { loss_percent: 0.0, reorder_percent: 0.0 },
     Trouble { loss_percent: 0.1, reorder_percent: 0.0 },
@@ -85,7 +86,7 @@ pub const TROUBLES: [Trouble; 5] = [
     Trouble { loss_percent: 0.0, reorder_percent: 1.0 },
 ];
 
-/// The rows, with the goodput to reach in each column. Unit: per cent of [`Path::limit`].
+/// Rows of the table, with the goodput to reach in each column. Unit: per cent of [`Path::limit`].
 pub const ROWS: [(Path, [f64; 5]); 6] = [
     (Path::new(10, 200), [95.0, 93.0, 88.0, 75.0, 95.0]),
     (Path::new(50, 20), [98.0, 95.0, 91.0, 87.0, 98.0]),
@@ -95,7 +96,7 @@ pub const ROWS: [(Path, [f64; 5]); 6] = [
     (Path::new(1000, 50), [95.0, 90.0, 88.0, 75.0, 95.0]),
 ];
 
-/// What a bulk transfer did.
+/// Figures of a bulk transfer.
 #[derive(Clone, Debug)]
 pub struct Bulk {
     /// Goodput of all streams. Unit: per cent of the path's limit.
@@ -107,7 +108,7 @@ pub struct Bulk {
 }
 
 impl Bulk {
-    /// Jain's fairness index of the streams: 1 is perfectly fair.
+    /// Returns Jain's fairness index of the streams; 1 is perfectly fair.
     pub fn jain(&self) -> f64 {
         let (sum, squares) =
             self.streams.iter().fold((0.0, 0.0), |(sum, squares), n| (sum + *n as f64, squares + (*n as f64).powi(2)));
@@ -118,7 +119,7 @@ impl Bulk {
 /// Keeps the streams of `ends` full for `seconds` from the moment they stand.
 ///
 /// # Panics
-/// When they do not stand within a minute.
+/// When the streams do not stand within a minute.
 pub fn bulk(ends: [&mut dyn Host; 2], path: &Path, trouble: Trouble, seconds: u64, seed: u64) -> Bulk {
     let shape = path.shape(trouble);
     let mut lab = Lab::new(shape, shape, seed);
@@ -137,7 +138,7 @@ pub fn bulk(ends: [&mut dyn Host; 2], path: &Path, trouble: Trouble, seconds: u6
     Bulk { percent, streams, median_wait: lab.forward.wait_quantile(0.5) }
 }
 
-/// Who sends.
+/// A transport that sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// Our stack over our link.
@@ -149,11 +150,11 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// All of them.
+    /// Every variant, in the order of the report.
     pub const ALL: [Self; 4] =
         [Self::Pilot, Self::Stock, Self::Quic(QuicController::Cubic), Self::Quic(QuicController::Bbr)];
 
-    /// Name in tables.
+    /// Returns the name in tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pilot => "pilot",
@@ -164,7 +165,7 @@ impl Variant {
     }
 }
 
-/// One seed of one cell. Unit: per cent of [`Path::limit`].
+/// Measures one seed of one cell. Unit: per cent of [`Path::limit`].
 pub fn cell(variant: Variant, path: &Path, trouble: Trouble, seconds: u64, seed: u64) -> f64 {
     let run = |a: &mut dyn Host, b: &mut dyn Host| bulk([a, b], path, trouble, seconds, seed).percent;
     match variant {
@@ -173,7 +174,7 @@ pub fn cell(variant: Variant, path: &Path, trouble: Trouble, seconds: u64, seed:
             run(&mut a, &mut b)
         }
         Variant::Stock => {
-            // As much as ours gets on this path.
+            // The same buffer as our own stack gets on this path.
             let ring_len = (path.mbit * path.rtt_ms * 625).next_power_of_two() as usize;
             let [mut a, mut b] = stock_pair(ring_len.max(1 << 20), seed);
             run(&mut a, &mut b)
@@ -185,7 +186,8 @@ pub fn cell(variant: Variant, path: &Path, trouble: Trouble, seconds: u64, seed:
     }
 }
 
-/// The median of `seeds` seeds for each of `cells` (row and column), on every core. Where chance has no part, one does.
+/// Measures the median of `seeds` seeds for each of `cells` (row and column), on every core. One seed is enough for a cell
+/// without loss and reordering.
 pub fn medians(variant: Variant, cells: &[(usize, usize)], seconds: u64, seeds: u64) -> Vec<f64> {
     let seeds_of = |column: usize| if TROUBLES[column].is_chance() { seeds } else { 1 };
     let jobs: Vec<_> = cells.iter().flat_map(|at| (1..=seeds_of(at.1)).map(move |seed| (*at, seed))).collect();
@@ -195,10 +197,10 @@ pub fn medians(variant: Variant, cells: &[(usize, usize)], seconds: u64, seeds: 
     cells.iter().map(|at| median(percents.by_ref().take(seeds_of(at.1) as usize).collect())).collect()
 }
 
-/// Runs `work` over all `jobs` on every core; results in the jobs' order.
+/// Runs `work` over all `jobs` on every core; results have the order of `jobs`.
 ///
 /// # Panics
-/// When `work` does.
+/// When `work` panics.
 pub fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -217,10 +219,10 @@ pub fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) 
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// The middle value.
+/// Returns the middle value.
 ///
 /// # Panics
-/// When there is none.
+/// When `values` is empty.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
