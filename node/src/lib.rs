@@ -44,6 +44,12 @@ pub use config::{Config, RendezvousConfig};
 pub use crypto::aead::fastest as fastest_aead;
 pub use crypto::agreement::fastest as fastest_agreement;
 pub use disk::home::{Home, socket_path};
+/// The parts of a node that other servers of the underlay use too: the rendezvous.
+pub mod parts {
+    pub use crate::crypto::entropy;
+    pub use crate::disk::identity_file::load_or_create as load_or_create_identity;
+    pub use crate::underlay::udp::Udp;
+}
 pub use failure::{Code, Failure};
 pub use ipc::client::{Client, NodeEvent, NumberedAnswer, Reply, StreamReply};
 pub use ipc::official_frame as framing;

@@ -1,7 +1,7 @@
 //! The call that asks the rendezvous for a node's record, and the uses of the answer.
 
 use crate::call::{Call, Lookup, Purpose};
-use crate::calls::report::record_json;
+use crate::calls::report::{pin_json, record_json, refusal_text};
 use crate::calls::{resolve, trust};
 use crate::context::Context;
 use crate::effect::{Caller, Effect};
@@ -46,7 +46,7 @@ fn wait(cx: &mut Context, asked: Option<Question>, target: &str, purpose: Purpos
 
 /// Finds a node: among the trusted peers, then at the rendezvous.
 pub(crate) fn find(cx: &mut Context, target: &str, caller: Caller) {
-    match resolve::pinned(cx.stack.endpoint().trust(), target).map(crate::calls::report::pin_json) {
+    match resolve::pinned(cx.stack.endpoint().trust(), target).map(pin_json) {
         Ok(data) => cx.reply(caller, data),
         Err(_) => ask(cx, target, Purpose::Find(caller)),
     }
@@ -125,17 +125,4 @@ fn no_rendezvous(target: &str) -> Failure {
         format!("{target} is not a trusted peer, and the rendezvous cannot be reached to look it up"),
     )
     .hint("pilotctl info shows the rendezvous; peers you trust already need none")
-}
-
-/// A refusal of the rendezvous in words.
-pub(crate) fn refusal_text(why: Refusal) -> &'static str {
-    match why {
-        Refusal::NameTaken => "the hostname belongs to another node",
-        Refusal::BadRecord => "the rendezvous refuses our record: it has a newer one (is the clock right?)",
-        Refusal::TooMany => "too many calls; try again in a second",
-        Refusal::Full => "the rendezvous has no room",
-        Refusal::NotRegistered => "not registered with the rendezvous yet",
-        Refusal::Storage => "the rendezvous cannot write to its disk",
-        _ => "no such node",
-    }
 }

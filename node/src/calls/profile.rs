@@ -1,7 +1,7 @@
 //! The call that changes this node's record: answered when the rendezvous has agreed to it, or at once where there is none.
 
 use crate::call::{Call, ProfileChange};
-use crate::calls::lookup::refusal_text;
+use crate::calls::report::refusal_text;
 use crate::context::Context;
 use crate::disk::job::{Job, Meta};
 use crate::effect::Caller;

@@ -1,8 +1,8 @@
 //! The node's state as JSON: what `info`, `peers`, `connections`, `pending` and `trust` answer.
 
-use crate::calls::lookup::refusal_text;
 use crate::context::Context;
 use crate::streams::names::{ends, hostname_of};
+use pilot_core::control::Refusal;
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::NodeRecord;
 use pilot_core::path::PathAddr;
@@ -164,4 +164,17 @@ pub(crate) fn record_json(record: &NodeRecord) -> Value {
         "node_id": record.addr.node, "address": record.addr.to_string(), "hostname": record.hostname, "public": record.public,
         "tags": record.tags, "public_key": record.identity.to_string(), "fingerprint": record.identity.fingerprint(),
     })
+}
+
+/// A refusal of the rendezvous in words.
+pub(crate) fn refusal_text(why: Refusal) -> &'static str {
+    match why {
+        Refusal::NameTaken => "the hostname belongs to another node",
+        Refusal::BadRecord => "the rendezvous refuses our record: it has a newer one (is the clock right?)",
+        Refusal::TooMany => "too many calls; try again in a second",
+        Refusal::Full => "the rendezvous has no room",
+        Refusal::NotRegistered => "not registered with the rendezvous yet",
+        Refusal::Storage => "the rendezvous cannot write to its disk",
+        _ => "no such node",
+    }
 }

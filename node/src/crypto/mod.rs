@@ -7,7 +7,7 @@ pub(crate) mod agreement;
 ///
 /// # Panics
 /// When it has none to give, which leaves nothing safe to do.
-pub(crate) fn entropy<const N: usize>() -> [u8; N] {
+pub fn entropy<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system has no randomness");
     bytes

@@ -1,12 +1,12 @@
 //! Owns a node's folder: the identity file, the lock against a second process, and where the IPC socket is.
 
-use crate::crypto::entropy;
+use crate::disk::identity_file;
 use crate::failure::{Code, Failure};
 use pilot_core::Identity;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// A node's folder, locked as long as this lives.
@@ -55,41 +55,9 @@ impl Home {
     /// Reads the identity, or makes one.
     ///
     /// # Errors
-    /// When the file is readable by others, has the wrong size, or cannot be read. A damaged identity is never replaced.
+    /// See [`identity_file::load_or_create`].
     pub fn identity(&self) -> Result<Identity, Failure> {
-        let path = self.path.join("identity");
-        let error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", path.display()));
-        match fs::metadata(&path) {
-            Ok(meta) if meta.mode() & 0o077 != 0 => {
-                let text = format!("{} can be read by others (mode {:o})", path.display(), meta.mode() & 0o777);
-                Err(Failure::new(Code::InvalidArgument, text).hint(format!("chmod 600 {}", path.display())))
-            }
-            Ok(_) => {
-                let bytes = fs::read(&path).map_err(error)?;
-                let seed = bytes.try_into().map_err(|bytes: Vec<u8>| {
-                    let text = format!("{} is damaged: {} bytes instead of 32", path.display(), bytes.len());
-                    Failure::new(Code::InvalidArgument, text)
-                        .hint("restore it from a backup; a new identity gets a new address")
-                })?;
-                Ok(Identity::from_seed(seed))
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let seed: [u8; 32] = entropy();
-                let partial = self.path.join("identity.new");
-                let mut file = OpenOptions::new()
-                    .write(true)
-                    .create(true)
-                    .truncate(true)
-                    .mode(0o600)
-                    .open(&partial)
-                    .map_err(error)?;
-                file.write_all(&seed).and_then(|()| file.sync_all()).map_err(error)?;
-                fs::rename(&partial, &path).map_err(error)?;
-                File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(error)?;
-                Ok(Identity::from_seed(seed))
-            }
-            Err(e) => Err(error(e)),
-        }
+        identity_file::load_or_create(&self.path)
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod books;
 pub(crate) mod files;
 pub(crate) mod home;
+pub(crate) mod identity_file;
 pub(crate) mod job;
 pub(crate) mod worker;
 

@@ -213,7 +213,8 @@ impl Rooms {
                 Some(Turn::Service) => self.services.serve(&mut self.cx, id),
                 Some(Turn::Mail(key)) => self.post.serve(&mut self.cx, id, &key),
                 Some(Turn::Framed { client, connection }) => {
-                    if self.ipc.serve_framed(&mut self.cx, id, client, connection) {
+                    let is_broken = self.ipc.serve_framed(&mut self.cx, id, client, connection);
+                    if is_broken {
                         self.streams.close(&mut self.cx, id);
                     }
                 }

@@ -13,7 +13,7 @@ const SLOT_LEN: usize = 65_535;
 const SLOTS: usize = if BATCH_SIZE < 8 { BATCH_SIZE } else { 8 };
 
 /// A non-blocking UDP socket that moves many datagrams per system call.
-pub(crate) struct Udp {
+pub struct Udp {
     socket: UdpSocket,
     state: UdpSocketState,
     buffers: Vec<Vec<u8>>,
@@ -24,7 +24,11 @@ pub(crate) struct Udp {
 }
 
 impl Udp {
-    pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
+    /// Binds a socket and asks the kernel for large buffers.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = UdpSocket::bind(addr)?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // More is better, less works.
@@ -35,13 +39,17 @@ impl Udp {
         Ok(Self { socket, state, buffers, meta: [RecvMeta::default(); SLOTS], blocked: None, gso })
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+    /// The bound address.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
     /// Takes one round of datagrams and gives them to `f` as they came: datagrams of one source behind each other, and the
     /// size of all but the last. False when none are left for now.
-    pub(crate) fn recv_batch(&mut self, mut f: impl FnMut(SocketAddr, &mut [u8], usize)) -> bool {
+    pub fn recv_batch(&mut self, mut f: impl FnMut(SocketAddr, &mut [u8], usize)) -> bool {
         let mut slices: Vec<IoSliceMut<'_>> = self.buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
         let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.meta) {
             Ok(count) => count,
@@ -58,7 +66,7 @@ impl Udp {
     }
 
     /// True when a batch waits for room in the kernel; more must not be sent before it left.
-    pub(crate) fn is_blocked(&mut self) -> bool {
+    pub fn is_blocked(&mut self) -> bool {
         if let Some((to, segment_len, batch)) = self.blocked.take() {
             self.send_batch(to, segment_len, &batch);
         }
@@ -66,7 +74,7 @@ impl Udp {
     }
 
     /// Sends a batch. What the kernel has no room for is kept; other errors are a lossy network.
-    pub(crate) fn send_batch(&mut self, to: SocketAddr, segment_len: usize, batch: &[u8]) {
+    pub fn send_batch(&mut self, to: SocketAddr, segment_len: usize, batch: &[u8]) {
         let chunk = if self.gso { batch.len() } else { segment_len };
         for part in batch.chunks(chunk.max(1)) {
             let segment_size = (part.len() > segment_len).then_some(segment_len);
