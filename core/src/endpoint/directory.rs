@@ -449,7 +449,7 @@ impl Endpoint {
             (Purpose::Relay(peer), Answer::Relay { channel, online }) => {
                 self.set_relay(peer, channel);
                 if let Some(entry) = self.peers.get_mut(&peer) {
-                    entry.peer.away = !online;
+                    entry.peer.set_away(!online);
                     entry.peer.relay_init(now);
                 }
                 self.touch(peer);
@@ -457,7 +457,7 @@ impl Endpoint {
             (Purpose::Relay(peer), Answer::Refused(Refusal::NotFound)) => {
                 // Not connected, or it has not granted us the relay: only direct paths are left.
                 if let Some(entry) = self.peers.get_mut(&peer) {
-                    entry.peer.away = true;
+                    entry.peer.set_away(true);
                 }
                 self.touch(peer);
             }
@@ -481,7 +481,7 @@ impl Endpoint {
         let letters: Vec<u64> = self.directory.trust.letters().collect();
         letters.into_iter().for_each(|id| self.post(now, id));
         let waiting: Vec<_> =
-            self.peers.iter().filter(|(_, e)| e.peer.handshake.is_some()).map(|(id, _)| *id).collect();
+            self.peers.iter().filter(|(_, e)| e.peer.handshake().is_some()).map(|(id, _)| *id).collect();
         waiting.into_iter().for_each(|id| self.ask_for_relay(now, id));
     }
 
@@ -568,7 +568,8 @@ impl Endpoint {
         let asked = pending || self.call(now, Call::OpenRelay(key), Purpose::Relay(id)).is_some();
         if !asked && let Some(entry) = self.peers.get_mut(&id) {
             // No beacon to help: without any known address the wait need not be long.
-            entry.peer.away = entry.peer.paths.list().is_empty();
+            let away = entry.peer.paths.list().is_empty();
+            entry.peer.set_away(away);
         }
     }
 

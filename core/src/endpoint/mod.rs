@@ -12,10 +12,11 @@ mod output;
 
 pub use crate::discard::{Discard, Discards};
 pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
+pub use crate::timer::{PeerTimer, Timer};
 pub use directory::{DirectoryState, TrustChange};
 pub use outbox::Outbox;
 use output::Events;
-pub use output::{Event, PeerInfo, Timer, Transmit};
+pub use output::{Event, PeerInfo, Transmit};
 
 use crate::addr::Addr;
 use crate::aead::{self, AeadProvider};
@@ -24,17 +25,17 @@ use crate::control::{Answer, Control};
 use crate::identity::{Identity, IdentityKey, Profile, StaticKey};
 use crate::noise::StaticShared;
 use crate::path::{PathAddr, PathNews};
-use crate::peer::{Effects, PacketBuilder, Peer, Role};
+use crate::peer::{Arrival, Effects, PacketBuilder, Peer, Role};
 use crate::relay;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::trust::TrustBook;
 use crate::tunnel::handshake::{
-    Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Reserve, Timestamp, source_bytes, tai64n,
+    Admission, Doorkeeper, InitReceived, NO_PSK, Opening, Pending, Reserve, Timestamp, source_bytes, tai64n,
 };
 use crate::tunnel::session::{Indexes, Session, Side};
-use crate::wire::{Counter, Datagram, INIT_LEN, LocalIndex, RESP_LEN, WireError};
+use crate::wire::{Datagram, INIT_LEN, LocalIndex, RESP_LEN, WireError};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -118,7 +119,7 @@ pub struct Endpoint {
     by_index: BTreeMap<LocalIndex, PeerId>,
     next_peer: u32,
     ready: VecDeque<PeerId>,
-    timers: BTreeSet<(Instant, PeerId)>,
+    timers: BTreeSet<(Instant, PeerId, PeerTimer)>,
     stray: VecDeque<(PathAddr, Vec<u8>)>,
     last_stamp: Timestamp,
     /// Ephemeral keys of the newest authentic INITs.
@@ -132,7 +133,7 @@ struct Entry {
     peer: Peer,
     indexes: Vec<LocalIndex>,
     queued: bool,
-    timer: Option<Instant>,
+    timer: Option<(Instant, PeerTimer)>,
 }
 
 /// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
@@ -388,15 +389,17 @@ impl Endpoint {
             WireError::Version => Discard::Version,
             WireError::Type | WireError::Length => Discard::NotOurs,
         })? {
-            Datagram::Data { receiver, counter } => self.handle_data(now, from, (receiver, counter), datagram, sink),
+            Datagram::Data { receiver, counter } => {
+                self.handle_data(Arrival { now, from, receiver, counter }, datagram, sink)
+            }
             Datagram::Init(init) => self.handle_init(now, from, init),
             Datagram::Resp(resp) => self.handle_resp(now, from, resp),
             Datagram::Cookie(cookie) => {
                 let id =
                     *self.by_index.get(&LocalIndex(crate::wire::u32_at(cookie, 4))).ok_or(Discard::UnknownIndex)?;
                 let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-                let handshake = entry.peer.handshake.as_ref().ok_or(Discard::Unexpected)?;
-                let cookie = handshake.pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
+                let pending = entry.peer.handshake().ok_or(Discard::Unexpected)?;
+                let cookie = pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
                 // Used by the next resend; resending at once would let a flood of cookies make a flood of INITs.
                 entry.peer.cookie = Some(cookie);
                 Ok(())
@@ -414,22 +417,15 @@ impl Endpoint {
         }
     }
 
-    fn handle_data(
-        &mut self,
-        now: Instant,
-        from: PathAddr,
-        (receiver, counter): (LocalIndex, Counter),
-        datagram: &mut [u8],
-        sink: &mut dyn Sink,
-    ) -> Result<(), Discard> {
-        let id = *self.by_index.get(&receiver).ok_or(Discard::UnknownIndex)?;
+    fn handle_data(&mut self, arrival: Arrival, datagram: &mut [u8], sink: &mut dyn Sink) -> Result<(), Discard> {
+        let id = *self.by_index.get(&arrival.receiver).ok_or(Discard::UnknownIndex)?;
         let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
         let mut no_sink = NoSink;
         // Gate: only a pinned peer's packets reach a stack.
         let sink: &mut dyn Sink = if entry.peer.role == Role::Trusted { sink } else { &mut no_sink };
         let (rng, mut effects) = (&mut self.rng, Effects::default());
-        let result = entry.peer.handle_data(now, from, (receiver, counter), datagram, rng, sink, &mut effects);
-        self.apply(now, id, effects);
+        let result = entry.peer.handle_data(arrival, datagram, rng, sink, &mut effects);
+        self.apply(arrival.now, id, effects);
         self.touch(id);
         result
     }
@@ -508,7 +504,8 @@ impl Endpoint {
         entry.peer.last_stamp = Some(stamp);
         self.recent_inits.rotate_right(1);
         self.recent_inits[0] = ephemeral;
-        entry.peer.install_next(self.aead, &keys, Indexes { local: index, remote: remote_index }, incarnation, now);
+        let indexes = Indexes { local: index, remote: remote_index };
+        entry.peer.install_next(Session::new(self.aead, &keys, indexes, Side::Responder, now).of(incarnation));
         entry.peer.send_raw(from, resp);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Answered });
         self.touch(id);
@@ -530,9 +527,8 @@ impl Endpoint {
             return Err(Discard::Mac1);
         }
         let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-        let handshake =
-            entry.peer.handshake.as_ref().filter(|e| e.pending.local_index == index).ok_or(Discard::Unexpected)?;
-        let finished = handshake.pending.finish(&self.identity, &entry.peer.secret, resp);
+        let pending = entry.peer.handshake().filter(|p| p.local_index == index).ok_or(Discard::Unexpected)?;
+        let finished = pending.finish(&self.identity, &entry.peer.secret, resp);
         let (remote_index, incarnation, keys) = finished.map_err(|_| Discard::Tag)?;
         let session =
             Session::new(self.aead, &keys, Indexes { local: index, remote: remote_index }, Side::Initiator, now)
@@ -561,7 +557,7 @@ impl Endpoint {
 
     /// Runs everything that is due by `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(&(at, id)) = self.timers.first() {
+        while let Some(&(at, id, _)) = self.timers.first() {
             if at > now {
                 break;
             }
@@ -573,9 +569,8 @@ impl Endpoint {
             if wants_relay {
                 entry.peer.relay_init(now);
             }
-            if given_up {
+            if let Some(reason) = given_up {
                 self.events.trace.push(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Failed });
-                let reason = if entry.peer.away { ResetReason::Away } else { ResetReason::Unreachable };
                 self.reset_peer(now, id, reason);
             }
             if wants_relay {
@@ -641,7 +636,7 @@ impl Endpoint {
 
     /// When [`Endpoint::handle_timeout`] has something to do, and why. Drain the other outputs first.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let peer = self.timers.first().map(|(at, id)| (*at, Timer::Peer(*id)));
+        let peer = self.timers.first().map(|(at, id, why)| (*at, Timer::Peer(*id, *why)));
         let directory = self.directory.poll_timeout().map(|at| (at, Timer::Directory));
         let reserve = self.reserve.poll_timeout().map(|at| (at, Timer::Reserve));
         earliest(earliest(peer, directory), reserve)
@@ -652,7 +647,7 @@ impl Endpoint {
     fn add_peer(&mut self, role: Role, key: StaticKey, secret: [u8; 32]) -> PeerId {
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
-        let mut peer = Peer::new((id, role), key, secret, self.datagram_len_max, &mut self.rng);
+        let mut peer = Peer::new(id, role, key, secret, self.datagram_len_max, &mut self.rng);
         peer.set_record(self.directory.record());
         if role != Role::Client && self.peers.len() < SHARED_AT_ONCE_MAX {
             peer.shared = StaticShared::new(self.identity.static_pair(), &key.0);
@@ -668,8 +663,8 @@ impl Endpoint {
         for index in &entry.indexes {
             self.by_index.remove(index);
         }
-        if let Some(at) = entry.timer {
-            self.timers.remove(&(at, id));
+        if let Some((at, why)) = entry.timer {
+            self.timers.remove(&(at, id, why));
         }
     }
 
@@ -740,12 +735,12 @@ impl Endpoint {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         let at = entry.peer.poll_timeout(now);
         if at != entry.timer {
-            if let Some(old) = entry.timer {
-                self.timers.remove(&(old, id));
+            if let Some((old, why)) = entry.timer {
+                self.timers.remove(&(old, id, why));
             }
             entry.timer = at;
-            if let Some(at) = at {
-                self.timers.insert((at, id));
+            if let Some((at, why)) = at {
+                self.timers.insert((at, id, why));
             }
         }
     }
@@ -754,19 +749,19 @@ impl Endpoint {
         let index = self.fresh_index();
         let stamp = self.fresh_stamp(now);
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        entry.peer.away &= entry.peer.handshake.is_some();
         let (key, cookie) = (entry.peer.static_key, entry.peer.cookie.take());
         let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
         let own = self.reserve.take(now, &mut self.rng);
-        let pending = Pending::start(
-            &self.identity,
-            (&key, &shared),
-            index,
-            (&stamp, entry.peer.incarnation),
-            cookie.as_ref(),
-            own,
-        );
+        let opening = Opening {
+            responder: &key,
+            shared: &shared,
+            local_index: index,
+            stamp: &stamp,
+            incarnation: entry.peer.incarnation,
+            cookie: cookie.as_ref(),
+        };
+        let pending = Pending::start(&self.identity, &opening, own);
         entry.peer.shared = Some(shared);
         let Ok(pending) = pending else { return };
         entry.peer.begin_handshake(now, pending, &mut self.rng);
