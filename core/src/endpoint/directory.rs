@@ -374,7 +374,7 @@ impl Endpoint {
             self.remove_peer(id);
         }
         for pin in pins {
-            if self.by_static.contains_key(&pin.static_key) {
+            if self.peers.by_static(&pin.static_key).is_some() {
                 continue;
             }
             let id = self.add_peer(Role::Trusted, pin.static_key, pin.secret);
