@@ -10,14 +10,15 @@ use pilot_core::link::cc::{AckSample, Controller as _, TolerantCubic};
 use pilot_core::link::frame::{Frame, Frames, emit_ack, emit_packet};
 use pilot_core::noise::{Initiation, Received, StaticShared};
 use pilot_core::tunnel::replay::ReplayWindow;
-use pilot_core::wire::{Datagram, emit_data_header};
+use pilot_core::wire::{Counter, Datagram, RemoteIndex, emit_data_header};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 fn codecs(c: &mut Criterion) {
     let mut datagram = [0u8; 1400];
-    emit_data_header(&mut datagram[..16], 7, 99);
-    c.bench_function("datagram_emit_header", |b| b.iter(|| emit_data_header(black_box(&mut datagram[..16]), 7, 99)));
+    let mut emit = || emit_data_header(black_box(&mut datagram[..16]), RemoteIndex(7), Counter(99));
+    emit();
+    c.bench_function("datagram_emit_header", |b| b.iter(&mut emit));
     c.bench_function("datagram_parse", |b| b.iter(|| black_box(Datagram::parse(black_box(&datagram))).is_ok()));
 
     let (segment, mut frames) = ([7u8; 1360], Vec::new());
@@ -105,7 +106,7 @@ fn bookkeeping(c: &mut Criterion) {
         let (mut window, mut counter) = (ReplayWindow::default(), 0);
         b.iter(|| {
             counter += 1;
-            black_box(window.accept(counter))
+            black_box(window.accept(Counter(counter)))
         });
     });
     c.bench_function("controller_on_ack", |b| {

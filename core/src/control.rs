@@ -4,16 +4,16 @@
 //! ([`MESSAGE_LEN_MAX`]).
 
 pub use crate::link::control::MESSAGE_LEN_MAX;
+pub use crate::trust::LETTER_LEN_MAX;
 
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put, Reader};
 use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord};
+use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::SocketAddr;
 
-/// Longest sealed letter in the mailbox. Unit: bytes.
-pub const LETTER_LEN_MAX: usize = 2048;
 /// Most candidates in one list. Source: paths.md.
 pub const CANDIDATES_MAX: usize = 16;
 /// Most keys in one grant list.
@@ -21,13 +21,23 @@ pub const GRANTS_MAX: usize = 1024;
 /// Most records in one search answer.
 pub const SEARCH_MAX: usize = 64;
 
+/// Number of a call among those that one node has made of late. Its answer repeats it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u32);
+
+/// Number of a letter in the mailbox of its recipient. The rendezvous keeps the letter until a [`Call::Taken`] names the
+/// number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[must_use = "the letter comes again and again until its number is among those taken"]
+pub struct InboxNumber(pub u64);
+
 /// One control message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     /// A node asks its rendezvous.
-    Call(u32, Call),
+    Call(Ticket, Call),
     /// The rendezvous answers the call with this id.
-    Answer(u32, Answer),
+    Answer(Ticket, Answer),
     /// The rendezvous tells a node something unasked.
     Push(Push),
     /// Where the sender may be reached directly (between trusted peers only).
@@ -48,7 +58,7 @@ pub enum Call {
     /// Keep this letter for the owner of a key until it takes it away.
     Post(IdentityKey, Vec<u8>),
     /// These letters are on my disk.
-    Taken(Vec<u64>),
+    Taken(Vec<InboxNumber>),
     /// Exactly these keys may open a relay channel to me.
     Grant(Vec<IdentityKey>),
     /// Open (or confirm) a relay channel to this node.
@@ -120,7 +130,7 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Push {
     /// A letter from the mailbox; it comes again until it is taken.
-    Letter(u64, Vec<u8>),
+    Letter(InboxNumber, Vec<u8>),
     /// Another node opened a relay channel to the caller.
     RelayOpened(u32, IdentityKey),
 }
@@ -132,17 +142,17 @@ impl Control {
         match self {
             Self::Call(id, call) => {
                 out.put_u8(1);
-                out.put_u32(*id);
+                out.put_u32(id.0);
                 call.emit(&mut out);
             }
             Self::Answer(id, answer) => {
                 out.put_u8(2);
-                out.put_u32(*id);
+                out.put_u32(id.0);
                 answer.emit(&mut out);
             }
             Self::Push(Push::Letter(id, letter)) => {
                 out.put_u8(3);
-                out.put_u64(*id);
+                out.put_u64(id.0);
                 out.put_bytes(letter);
             }
             Self::Push(Push::RelayOpened(channel, key)) => {
@@ -167,9 +177,9 @@ impl Control {
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let message = match r.u8()? {
-            1 => Self::Call(r.u32()?, Call::parse(&mut r)?),
-            2 => Self::Answer(r.u32()?, Answer::parse(&mut r)?),
-            3 => Self::Push(Push::Letter(r.u64()?, r.bytes(LETTER_LEN_MAX)?.into())),
+            1 => Self::Call(Ticket(r.u32()?), Call::parse(&mut r)?),
+            2 => Self::Answer(Ticket(r.u32()?), Answer::parse(&mut r)?),
+            3 => Self::Push(Push::Letter(InboxNumber(r.u64()?), r.bytes(LETTER_LEN_MAX)?.into())),
             4 => Self::Push(Push::RelayOpened(r.u32()?, IdentityKey(r.array()?))),
             5 => {
                 let count = usize::from(r.u8()?);
@@ -223,7 +233,7 @@ impl Call {
             Self::Taken(ids) => {
                 out.put_u8(5);
                 out.put_varint(ids.len() as u64);
-                ids.iter().for_each(|id| out.put_u64(*id));
+                ids.iter().for_each(|id| out.put_u64(id.0));
             }
             Self::Grant(keys) => {
                 out.put_u8(6);
@@ -248,7 +258,7 @@ impl Call {
             }),
             3 => Self::Search(r.str(HOSTNAME_MAX)?.into()),
             4 => Self::Post(IdentityKey(r.array()?), r.bytes(LETTER_LEN_MAX)?.into()),
-            5 => Self::Taken(list(r, GRANTS_MAX, Reader::u64)?),
+            5 => Self::Taken(list(r, GRANTS_MAX, |r| Ok(InboxNumber(r.u64()?)))?),
             6 => Self::Grant(list(r, GRANTS_MAX, |r| Ok(IdentityKey(r.array()?)))?),
             7 => Self::OpenRelay(IdentityKey(r.array()?)),
             _ => return Err(Malformed),
@@ -330,32 +340,6 @@ fn list<'a, T>(
     (0..count).map(|_| item(r)).collect()
 }
 
-/// Appends an optional underlay address: a family byte (0, 4 or 6), the address, the port.
-pub(crate) fn put_endpoint(out: &mut Vec<u8>, endpoint: Option<&SocketAddr>) {
-    let Some(endpoint) = endpoint else { return out.put_u8(0) };
-    match endpoint.ip() {
-        IpAddr::V4(ip) => {
-            out.put_u8(4);
-            out.put(&ip.octets());
-        }
-        IpAddr::V6(ip) => {
-            out.put_u8(6);
-            out.put(&ip.octets());
-        }
-    }
-    out.put_u16(endpoint.port());
-}
-
-pub(crate) fn parse_endpoint(r: &mut Reader<'_>) -> Result<Option<SocketAddr>, Malformed> {
-    let ip = match r.u8()? {
-        0 => return Ok(None),
-        4 => IpAddr::V4(Ipv4Addr::from(r.array::<4>()?)),
-        6 => IpAddr::V6(Ipv6Addr::from(r.array::<16>()?)),
-        _ => return Err(Malformed),
-    };
-    Ok(Some(SocketAddr::new(ip, r.u16()?)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,22 +350,22 @@ mod tests {
         let v4: SocketAddr = "192.0.2.1:9".parse().expect("address");
         let v6: SocketAddr = "[2001:db8::1]:9".parse().expect("address");
         vec![
-            Control::Call(1, Call::Register(vec![1, 2])),
-            Control::Call(2, Call::Lookup(Query::Name("a".into()))),
-            Control::Call(2, Call::Lookup(Query::Addr(addr))),
-            Control::Call(2, Call::Lookup(Query::Key(key))),
-            Control::Call(3, Call::Search("gpu".into())),
-            Control::Call(4, Call::Post(key, vec![9; LETTER_LEN_MAX])),
-            Control::Call(5, Call::Taken(vec![1, u64::MAX])),
-            Control::Call(6, Call::Grant(vec![key; GRANTS_MAX])),
-            Control::Call(7, Call::OpenRelay(key)),
-            Control::Answer(1, Answer::Registered { addr, reflexive: v4, relay_key: [4; 32] }),
-            Control::Answer(2, Answer::Found(vec![5])),
-            Control::Answer(3, Answer::List(vec![vec![5], vec![6]])),
-            Control::Answer(4, Answer::Relay { channel: 7, online: true }),
-            Control::Answer(5, Answer::Ok),
-            Control::Answer(6, Answer::Refused(Refusal::NameTaken)),
-            Control::Push(Push::Letter(8, vec![1])),
+            Control::Call(Ticket(1), Call::Register(vec![1, 2])),
+            Control::Call(Ticket(2), Call::Lookup(Query::Name("a".into()))),
+            Control::Call(Ticket(2), Call::Lookup(Query::Addr(addr))),
+            Control::Call(Ticket(2), Call::Lookup(Query::Key(key))),
+            Control::Call(Ticket(3), Call::Search("gpu".into())),
+            Control::Call(Ticket(4), Call::Post(key, vec![9; LETTER_LEN_MAX])),
+            Control::Call(Ticket(5), Call::Taken(vec![InboxNumber(1), InboxNumber(u64::MAX)])),
+            Control::Call(Ticket(6), Call::Grant(vec![key; GRANTS_MAX])),
+            Control::Call(Ticket(7), Call::OpenRelay(key)),
+            Control::Answer(Ticket(1), Answer::Registered { addr, reflexive: v4, relay_key: [4; 32] }),
+            Control::Answer(Ticket(2), Answer::Found(vec![5])),
+            Control::Answer(Ticket(3), Answer::List(vec![vec![5], vec![6]])),
+            Control::Answer(Ticket(4), Answer::Relay { channel: 7, online: true }),
+            Control::Answer(Ticket(5), Answer::Ok),
+            Control::Answer(Ticket(6), Answer::Refused(Refusal::NameTaken)),
+            Control::Push(Push::Letter(InboxNumber(8), vec![1])),
             Control::Push(Push::RelayOpened(9, key)),
             Control::Candidates(vec![v4, v6]),
             Control::Trust(vec![1; 100]),

@@ -1,4 +1,4 @@
-//! Owns the key exchange: Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s (Noise Protocol Framework, revision 34).
+//! Owns the key handshake: Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s (Noise Protocol Framework, revision 34).
 //!
 //! Two messages, each consumed by value so that no step runs twice:
 //! ```text
@@ -19,9 +19,9 @@ const PROTOCOL: &[u8] = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 
 /// The message is forged, damaged, or meant for somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExchangeFailed;
+pub struct HandshakeFailed;
 
-/// The two traffic keys of a finished exchange, from this side's point of view.
+/// The two traffic keys of a finished key handshake, from this side's point of view.
 pub struct TrafficKeys {
     /// Key for datagrams this side sends.
     pub send: [u8; 32],
@@ -36,7 +36,7 @@ impl Drop for TrafficKeys {
     }
 }
 
-/// What the static keys of a pair make together (`ss`). It is the same in every exchange of the pair, so that it is best
+/// What the static keys of a pair make together (`ss`). It is the same in every key handshake of the pair, so that it is best
 /// computed while nobody waits for it, and kept.
 #[derive(Clone)]
 pub struct StaticShared([u8; 32]);
@@ -63,7 +63,7 @@ pub struct Initiation {
 
 impl Initiation {
     /// Writes the first message for the owner of `responder` and returns it with the waiting state. `own` is our public
-    /// static key, `shared` what it makes with `responder`, `ephemeral` a pair that no other exchange uses.
+    /// static key, `shared` what it makes with `responder`, `ephemeral` a pair that no other key handshake uses.
     ///
     /// # Errors
     /// When `responder` is a low-order point.
@@ -73,7 +73,7 @@ impl Initiation {
         (responder, shared): (&[u8; 32], &StaticShared),
         ephemeral: KeyPair,
         payload: &[u8],
-    ) -> Result<(Self, Vec<u8>), ExchangeFailed> {
+    ) -> Result<(Self, Vec<u8>), HandshakeFailed> {
         let mut state = Symmetric::new(prologue, responder);
         let mut message = Vec::with_capacity(96 + payload.len() + TAG_LEN);
         state.mix_ephemeral(ephemeral.public());
@@ -85,7 +85,7 @@ impl Initiation {
         Ok((Self { state, ephemeral }, message))
     }
 
-    /// Reads the answer. Takes `&self`: a forged answer must not end a pending exchange (wire.md, Rules).
+    /// Reads the answer. Takes `&self`: a forged answer must not end a pending key handshake (wire.md, Rules).
     ///
     /// # Errors
     /// When the answer does not authenticate under our keys and `psk`.
@@ -94,10 +94,10 @@ impl Initiation {
         own: &KeyPair,
         psk: &[u8; 32],
         message: &[u8],
-    ) -> Result<(TrafficKeys, Vec<u8>), ExchangeFailed> {
+    ) -> Result<(TrafficKeys, Vec<u8>), HandshakeFailed> {
         let mut state = self.state.clone();
         let mut r = Reader::new(message);
-        let theirs: [u8; 32] = r.array().map_err(|_| ExchangeFailed)?;
+        let theirs: [u8; 32] = r.array().map_err(|_| HandshakeFailed)?;
         state.mix_ephemeral(&theirs);
         state.mix_dh(&self.ephemeral, &theirs)?; // ee
         state.mix_dh(own, &theirs)?; // se
@@ -131,21 +131,21 @@ impl Received {
         own: &KeyPair,
         message: &[u8],
         known: impl FnOnce(&[u8; 32]) -> Option<StaticShared>,
-    ) -> Result<Self, ExchangeFailed> {
+    ) -> Result<Self, HandshakeFailed> {
         let mut state = Symmetric::new(prologue, own.public());
         let mut r = Reader::new(message);
-        let ephemeral: [u8; 32] = r.array().map_err(|_| ExchangeFailed)?;
+        let ephemeral: [u8; 32] = r.array().map_err(|_| HandshakeFailed)?;
         state.mix_ephemeral(&ephemeral);
         state.mix_dh(own, &ephemeral)?; // es
-        let sealed = r.take(32 + TAG_LEN).map_err(|_| ExchangeFailed)?;
-        let initiator: [u8; 32] = state.open(sealed)?.try_into().map_err(|_| ExchangeFailed)?;
-        let shared = known(&initiator).or_else(|| StaticShared::new(own, &initiator)).ok_or(ExchangeFailed)?;
+        let sealed = r.take(32 + TAG_LEN).map_err(|_| HandshakeFailed)?;
+        let initiator: [u8; 32] = state.open(sealed)?.try_into().map_err(|_| HandshakeFailed)?;
+        let shared = known(&initiator).or_else(|| StaticShared::new(own, &initiator)).ok_or(HandshakeFailed)?;
         state.mix_key(&shared.0); // ss
         let payload = state.open(r.rest())?;
         Ok(Self { state, ephemeral, initiator, shared, payload })
     }
 
-    /// Writes the answer; `ephemeral` is a pair that no other exchange uses, `psk` the pair secret set at approval, zero
+    /// Writes the answer; `ephemeral` is a pair that no other key handshake uses, `psk` the pair secret set at approval, zero
     /// before.
     ///
     /// # Errors
@@ -155,7 +155,7 @@ impl Received {
         ephemeral: &KeyPair,
         psk: &[u8; 32],
         payload: &[u8],
-    ) -> Result<(TrafficKeys, Vec<u8>), ExchangeFailed> {
+    ) -> Result<(TrafficKeys, Vec<u8>), HandshakeFailed> {
         let mut message = Vec::with_capacity(32 + payload.len() + TAG_LEN);
         self.state.mix_ephemeral(ephemeral.public());
         message.put(ephemeral.public());
@@ -202,8 +202,8 @@ impl Symmetric {
         self.mix_key(public);
     }
 
-    fn mix_dh(&mut self, own: &KeyPair, public: &[u8; 32]) -> Result<(), ExchangeFailed> {
-        let mut shared = own.agree(public).ok_or(ExchangeFailed)?;
+    fn mix_dh(&mut self, own: &KeyPair, public: &[u8; 32]) -> Result<(), HandshakeFailed> {
+        let mut shared = own.agree(public).ok_or(HandshakeFailed)?;
         self.mix_key(&shared);
         shared.zeroize();
         Ok(())
@@ -225,10 +225,10 @@ impl Symmetric {
         self.hash = blake2s(&[&self.hash, sealed]);
     }
 
-    fn open(&mut self, sealed: &[u8]) -> Result<Vec<u8>, ExchangeFailed> {
+    fn open(&mut self, sealed: &[u8]) -> Result<Vec<u8>, HandshakeFailed> {
         let mut text = sealed.to_vec();
         if !PORTABLE.key(&self.key).open(self.counter, &self.hash, &mut text) {
-            return Err(ExchangeFailed);
+            return Err(HandshakeFailed);
         }
         self.counter += 1;
         self.mix_hash(sealed);

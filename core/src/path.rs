@@ -1,13 +1,13 @@
 //! Owns the ways to one peer: candidates, probes, the selected path and its datagram size.
 //!
-//! `Relayed (exchange by relay, data flows) → Probing → Direct (relay kept) → Suspect → Relayed`: data goes first over
+//! `Relayed (key handshake by relay, data flows) → Probing → Direct (relay kept) → Suspect → Relayed`: data goes first over
 //! whatever works; direct paths are an upgrade found by probing. Probes are sealed frames, so only the peer can answer
 //! one, and a path is used only after an answer came over it (paths.md).
 
 use crate::codec::Put as _;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
-use crate::wire::DATAGRAM_LEN_BASE;
+use crate::wire::{Channel, DATAGRAM_LEN_BASE};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -30,6 +30,8 @@ const SIZE_PROBE_WAIT: Duration = Duration::from_millis(500);
 const SIZE_PROBE_TRIES: u8 = 3;
 /// Probes whose answers are awaited at once.
 const OUTSTANDING_MAX: usize = 64;
+/// Decisions kept for the trace between two turns.
+const NEWS_MAX: usize = 8;
 /// Time after which a probe's answer is not awaited any more.
 const PROBE_LIFETIME: Duration = Duration::from_secs(3);
 
@@ -39,7 +41,7 @@ pub enum PathAddr {
     /// Straight to this underlay address.
     Direct(SocketAddr),
     /// Through the beacon, on this channel.
-    Relay(u32),
+    Relay(Channel),
 }
 
 impl PathAddr {
@@ -52,7 +54,7 @@ impl fmt::Display for PathAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Direct(addr) => write!(f, "direct {addr}"),
-            Self::Relay(channel) => write!(f, "relay channel {channel:08x}"),
+            Self::Relay(channel) => write!(f, "relay channel {channel}"),
         }
     }
 }
@@ -61,6 +63,43 @@ impl fmt::Debug for PathAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Why a path was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathReason {
+    /// The key handshake finished over it.
+    Handshake,
+    /// It answered a probe, and it is direct or the first one.
+    Answered,
+    /// The peer speaks from there now.
+    Followed,
+    /// The path before gave no answer.
+    Silence,
+    /// The beacon gave the relay channel another number.
+    Renumbered,
+}
+
+impl PathReason {
+    /// Its name in logs: a stable word in snake_case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Answered => "answered",
+            Self::Followed => "followed",
+            Self::Silence => "silence",
+            Self::Renumbered => "renumbered",
+        }
+    }
+}
+
+/// A decision of [`Paths`], for the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathNews {
+    Chosen { from: Option<PathAddr>, to: PathAddr, why: PathReason },
+    Silent(PathAddr),
+    Size(usize),
 }
 
 /// What is known of one path.
@@ -109,6 +148,8 @@ pub(crate) struct Paths {
     size_limit: Option<usize>,
     /// Where the peer's newest datagram came from.
     newest_from: Option<PathAddr>,
+    /// Newest decisions that the trace has not seen, at most [`NEWS_MAX`].
+    news: Vec<PathNews>,
 }
 
 struct PunchRound {
@@ -143,6 +184,7 @@ impl Paths {
             size_probe: None,
             size_limit: None,
             newest_from: None,
+            news: Vec::new(),
         }
     }
 
@@ -200,12 +242,13 @@ impl Paths {
     }
 
     /// Replaces the relay channel (the beacon was restarted, or told a new number).
-    pub(crate) fn set_relay(&mut self, channel: u32) {
+    pub(crate) fn set_relay(&mut self, channel: Channel) {
         let new = PathAddr::Relay(channel);
         if let Some(old) = self.relay().filter(|old| *old != new) {
             self.list.retain(|p| p.addr != old);
             if self.selected == Some(old) {
                 self.selected = Some(new);
+                self.note(PathNews::Chosen { from: Some(old), to: new, why: PathReason::Renumbered });
             }
         }
         self.add(new);
@@ -218,7 +261,7 @@ impl Paths {
         self.list.retain(|p| !p.addr.is_direct() || Some(p.addr) == selected);
     }
 
-    /// An exchange finished, or the peer spoke first, over this path: it works now. Within a tunnel that `stood` and was
+    /// A key handshake finished, or the peer spoke first, over this path: it works now. Within a tunnel that `stood` and was
     /// answered in before, a direct path is not given up because the relay was faster this time.
     pub(crate) fn select_working(&mut self, addr: PathAddr, stood: bool) {
         self.add(addr);
@@ -227,15 +270,27 @@ impl Paths {
         }
         let keeps_direct = stood && !addr.is_direct() && self.selected.is_some_and(|selected| selected.is_direct());
         if !keeps_direct {
-            self.select(addr);
+            self.select(addr, PathReason::Handshake);
         }
     }
 
-    fn select(&mut self, addr: PathAddr) {
-        if self.selected != Some(addr) {
-            self.selected = Some(addr);
+    fn select(&mut self, to: PathAddr, why: PathReason) {
+        if self.selected != Some(to) {
+            self.note(PathNews::Chosen { from: self.selected, to, why });
+            self.selected = Some(to);
             (self.size_probe, self.size_limit) = (None, None);
         }
+    }
+
+    fn note(&mut self, news: PathNews) {
+        if self.news.len() < NEWS_MAX {
+            self.news.push(news);
+        }
+    }
+
+    /// Decisions since the last call, oldest first.
+    pub(crate) fn take_news(&mut self) -> Vec<PathNews> {
+        core::mem::take(&mut self.news)
     }
 
     /// An authenticated datagram, the newest so far, came from there.
@@ -290,11 +345,13 @@ impl Paths {
         if let Some(len) = probe.len {
             path.datagram_len = path.datagram_len.max(len);
             self.size_probe = None;
+            self.note(PathNews::Size(len));
             return self.selected == Some(probe.to);
         }
         let before = self.selected;
         if self.is_better(probe.to, newest_from) {
-            self.select(probe.to);
+            let follows = before.is_some_and(PathAddr::is_direct);
+            self.select(probe.to, if follows { PathReason::Followed } else { PathReason::Answered });
             self.round = None;
         }
         before != self.selected
@@ -321,8 +378,9 @@ impl Paths {
             (path.validated, path.datagram_len) = (false, path.datagram_len.min(DATAGRAM_LEN_BASE));
         }
         (self.size_probe, self.size_limit) = (None, None);
+        self.note(PathNews::Silent(selected));
         if let (PathAddr::Direct(_), Some(relay)) = (selected, self.relay()) {
-            self.select(relay);
+            self.select(relay, PathReason::Silence);
         }
         self.rounds = 0;
         self.start_round(now);
@@ -464,45 +522,45 @@ mod tests {
     #[test]
     fn data_starts_on_the_relay_and_moves_to_a_direct_path_that_answers() {
         let (mut paths, mut rng, now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
-        paths.set_relay(7);
-        paths.select_working(PathAddr::Relay(7), false);
+        paths.set_relay(Channel(7));
+        paths.select_working(PathAddr::Relay(Channel(7)), false);
         paths.add(direct(1));
         paths.start_round(now);
         paths.handle_timeout(now, true, true, &mut rng);
-        assert_eq!(paths.selected(), Some(PathAddr::Relay(7)), "a candidate alone is not a path");
+        assert_eq!(paths.selected(), Some(PathAddr::Relay(Channel(7))), "a candidate alone is not a path");
         assert!(answered(&mut paths, now + Duration::from_millis(5), direct(1)));
         assert_eq!(paths.selected(), Some(direct(1)));
         paths.on_suspect(now);
-        assert_eq!(paths.selected(), Some(PathAddr::Relay(7)), "the relay was kept");
+        assert_eq!(paths.selected(), Some(PathAddr::Relay(Channel(7))), "the relay was kept");
     }
 
     #[test]
     fn a_new_tunnel_uses_the_path_that_answered_and_an_old_one_keeps_its_direct_path() {
         let mut paths = Paths::default();
-        paths.set_relay(7);
+        paths.set_relay(Channel(7));
         paths.select_working(direct(1), false);
-        paths.select_working(PathAddr::Relay(7), true);
+        paths.select_working(PathAddr::Relay(Channel(7)), true);
         assert_eq!(paths.selected(), Some(direct(1)));
-        paths.select_working(PathAddr::Relay(7), false);
-        assert_eq!(paths.selected(), Some(PathAddr::Relay(7)), "the address may be another's by now");
+        paths.select_working(PathAddr::Relay(Channel(7)), false);
+        assert_eq!(paths.selected(), Some(PathAddr::Relay(Channel(7))), "the address may be another's by now");
     }
 
     #[test]
     fn of_a_process_that_is_gone_only_the_relay_and_the_address_in_use_are_kept() {
         let mut paths = Paths::default();
         (1..9).for_each(|port| paths.add(direct(port)));
-        paths.set_relay(7);
+        paths.set_relay(Channel(7));
         paths.select_working(direct(4), false);
         paths.forget_candidates();
         let left: alloc::vec::Vec<_> = paths.list().iter().map(|path| path.addr).collect();
-        assert_eq!(left, [direct(4), PathAddr::Relay(7)]);
+        assert_eq!(left, [direct(4), PathAddr::Relay(Channel(7))]);
     }
 
     #[test]
     fn rounds_follow_the_schedule_and_stop_for_peers_out_of_use() {
         let (mut paths, mut rng, mut now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
-        paths.set_relay(7);
-        paths.select_working(PathAddr::Relay(7), false);
+        paths.set_relay(Channel(7));
+        paths.select_working(PathAddr::Relay(Channel(7)), false);
         paths.add(direct(1));
         paths.start_round(now);
         let mut times = Vec::new();

@@ -13,6 +13,7 @@ use crate::codec::{Malformed, Put, Reader};
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
+use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -21,6 +22,8 @@ use litemap::LiteMap;
 
 /// Longest trust message. Unit: bytes. Source: trust.md.
 pub const MESSAGE_LEN_MAX: usize = 1024;
+/// Longest letter: a trust message under its seal. Unit: bytes.
+pub const LETTER_LEN_MAX: usize = 2048;
 /// Longest justification. Unit: bytes.
 pub const NOTE_LEN_MAX: usize = 256;
 /// Most requests that wait for this node's owner. Source: trust.md.
@@ -280,6 +283,10 @@ impl Message {
     }
 }
 
+/// Number of a letter of ours that the rendezvous has not confirmed. Rises within one run; the book on disk has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LetterNumber(u64);
+
 /// Everything a node knows about trust. Held in memory; `emit` and `parse` carry it to and from disk as one value, so
 /// that a crash never leaves half a change.
 #[derive(Default)]
@@ -291,33 +298,33 @@ pub struct TrustBook {
     epochs: LiteMap<IdentityKey, u64>,
     own_epoch: u64,
     /// Sealed messages that the rendezvous has not confirmed yet.
-    letters: LiteMap<u64, (IdentityKey, Vec<u8>)>,
-    next_letter: u64,
+    letters: LiteMap<LetterNumber, (IdentityKey, Vec<u8>)>,
+    last_letter: LetterNumber,
 }
 
 impl TrustBook {
     // Letters.
 
     /// Keeps a sealed message until the rendezvous confirms it; `None` when [`LETTERS_MAX`] wait.
-    pub(crate) fn add_letter(&mut self, to: IdentityKey, sealed: Vec<u8>) -> Option<u64> {
+    pub(crate) fn add_letter(&mut self, to: IdentityKey, sealed: Vec<u8>) -> Option<LetterNumber> {
         if self.letters.len() >= LETTERS_MAX {
             return None;
         }
-        self.next_letter += 1;
-        self.letters.insert(self.next_letter, (to, sealed));
-        Some(self.next_letter)
+        self.last_letter = LetterNumber(self.last_letter.0 + 1);
+        self.letters.insert(self.last_letter, (to, sealed));
+        Some(self.last_letter)
     }
 
-    pub(crate) fn letter(&self, id: u64) -> Option<&(IdentityKey, Vec<u8>)> {
-        self.letters.get(&id)
+    pub(crate) fn letter(&self, number: LetterNumber) -> Option<&(IdentityKey, Vec<u8>)> {
+        self.letters.get(&number)
     }
 
-    pub(crate) fn letters(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn letters(&self) -> impl Iterator<Item = LetterNumber> {
         self.letters.keys().copied()
     }
 
-    pub(crate) fn remove_letter(&mut self, id: u64) {
-        self.letters.remove(&id);
+    pub(crate) fn remove_letter(&mut self, number: LetterNumber) {
+        self.letters.remove(&number);
     }
 
     // Getters.
@@ -678,7 +685,7 @@ impl TrustBook {
         }
         for _ in 0..r.varint()? {
             let to = IdentityKey(r.array()?);
-            book.add_letter(to, r.bytes(crate::control::LETTER_LEN_MAX)?.into()).ok_or(Malformed)?;
+            book.add_letter(to, r.bytes(LETTER_LEN_MAX)?.into()).ok_or(Malformed)?;
         }
         r.finish()?;
         Ok(book)
@@ -695,7 +702,7 @@ fn emit_pin(pin: &Pin, out: &mut Vec<u8>) {
     out.put_u64(pin.approved_at);
     out.put_u64(pin.not_after.unwrap_or(u64::MAX));
     out.put_u8(pin.verified.into());
-    crate::control::put_endpoint(out, pin.last_endpoint.as_ref());
+    put_endpoint(out, pin.last_endpoint.as_ref());
 }
 
 fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
@@ -709,7 +716,7 @@ fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
         approved_at: r.u64()?,
         not_after: Some(r.u64()?).filter(|at| *at != u64::MAX),
         verified: r.u8()? != 0,
-        last_endpoint: crate::control::parse_endpoint(r)?,
+        last_endpoint: parse_endpoint(r)?,
     })
 }
 

@@ -9,6 +9,8 @@
 //! ```
 //! Integers are little-endian. Source: wire.md; the sizes of 1–4 are WireGuard's, deliberately, but for the incarnations.
 
+use core::fmt;
+
 /// Protocol version in INIT, RESP and COOKIE.
 pub const VERSION: u8 = 1;
 /// Size of an INIT datagram. Unit: bytes.
@@ -29,6 +31,34 @@ pub const DATAGRAM_LEN_BASE: usize = 1232 - RELAY_HEADER_LEN;
 /// Bytes of each of mac1 and mac2.
 pub const MAC_LEN: usize = 16;
 
+/// A node's own number for a session: its peer puts it into every datagram of that session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LocalIndex(pub u32);
+
+/// The peer's number for a session: it goes into every datagram to that peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RemoteIndex(pub u32);
+
+/// The cipher's counter of a DATA datagram, which counts a session's datagrams in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Counter(pub u64);
+
+/// A relay channel: a node's own number for a pair of nodes that the beacon connects.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Channel(pub u32);
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 const INIT: u8 = 1;
 const RESP: u8 = 2;
 const COOKIE: u8 = 3;
@@ -38,7 +68,7 @@ const RELAY: u8 = 5;
 /// A datagram by type, borrowing its bytes. Nothing in it is authenticated yet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Datagram<'a> {
-    /// First message of an exchange.
+    /// First message of an handshake.
     Init(&'a [u8; INIT_LEN]),
     /// Answer to an INIT.
     Resp(&'a [u8; RESP_LEN]),
@@ -47,14 +77,14 @@ pub enum Datagram<'a> {
     /// Sealed frames for the session with this receiver index.
     Data {
         /// The session, as its receiver numbered it.
-        receiver: u32,
+        receiver: LocalIndex,
         /// The cipher's counter, which is the packet number.
-        counter: u64,
+        counter: Counter,
     },
     /// A datagram that came through the beacon.
     Relay {
         /// The receiver's number for the pair.
-        channel: u32,
+        channel: Channel,
         /// Short tag over header and payload under the receiver's relay key.
         tag: [u8; 8],
     },
@@ -75,13 +105,13 @@ impl<'a> Datagram<'a> {
     /// Recognises a datagram by type, size and version. Bounded work; never panics.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
         let header: &[u8; 4] = bytes.first_chunk().ok_or(WireError::Length)?;
-        let exchange = match header {
+        let handshake = match header {
             [INIT..=COOKIE, VERSION, 0, 0] => true,
             [DATA | RELAY, 0, 0, 0] => false,
             [INIT..=RELAY, ..] => return Err(WireError::Version),
             _ => return Err(WireError::Type),
         };
-        if exchange {
+        if handshake {
             return match header[0] {
                 INIT => bytes.try_into().map(Self::Init),
                 RESP => bytes.try_into().map(Self::Resp),
@@ -95,24 +125,26 @@ impl<'a> Datagram<'a> {
         }
         let index = u32_at(bytes, 4);
         Ok(match header[0] {
-            DATA => Self::Data { receiver: index, counter: u64::from_le_bytes(array_at(bytes, 8)) },
-            _ => Self::Relay { channel: index, tag: array_at(bytes, 8) },
+            DATA => {
+                Self::Data { receiver: LocalIndex(index), counter: Counter(u64::from_le_bytes(array_at(bytes, 8))) }
+            }
+            _ => Self::Relay { channel: Channel(index), tag: array_at(bytes, 8) },
         })
     }
 }
 
 /// Writes the header of a DATA datagram into the front of `out` (at least 16 bytes).
-pub fn emit_data_header(out: &mut [u8], receiver: u32, counter: u64) {
+pub fn emit_data_header(out: &mut [u8], receiver: RemoteIndex, counter: Counter) {
     out[..4].copy_from_slice(&[DATA, 0, 0, 0]);
-    out[4..8].copy_from_slice(&receiver.to_le_bytes());
-    out[8..16].copy_from_slice(&counter.to_le_bytes());
+    out[4..8].copy_from_slice(&receiver.0.to_le_bytes());
+    out[8..16].copy_from_slice(&counter.0.to_le_bytes());
 }
 
 /// The header of the relay leg.
-pub fn emit_relay_header(channel: u32, tag: [u8; 8]) -> [u8; RELAY_HEADER_LEN] {
+pub fn emit_relay_header(channel: Channel, tag: [u8; 8]) -> [u8; RELAY_HEADER_LEN] {
     let mut out = [0; RELAY_HEADER_LEN];
     out[0] = RELAY;
-    out[4..8].copy_from_slice(&channel.to_le_bytes());
+    out[4..8].copy_from_slice(&channel.0.to_le_bytes());
     out[8..].copy_from_slice(&tag);
     out
 }
@@ -120,22 +152,22 @@ pub fn emit_relay_header(channel: u32, tag: [u8; 8]) -> [u8; RELAY_HEADER_LEN] {
 /// The tag of a relay header: keyed with the node's relay key, over channel and payload's first 32 bytes and length.
 ///
 /// It tells a beacon which client speaks, and a client that its beacon does; the payload has a tag of its own.
-pub fn relay_tag(key: &[u8; 32], channel: u32, payload: &[u8]) -> [u8; 8] {
+pub fn relay_tag(key: &[u8; 32], channel: Channel, payload: &[u8]) -> [u8; 8] {
     let head = &payload[..payload.len().min(32)];
-    crate::hash::mac8(key, &[&channel.to_le_bytes(), &(payload.len() as u32).to_le_bytes(), head])
+    crate::hash::mac8(key, &[&channel.0.to_le_bytes(), &(payload.len() as u32).to_le_bytes(), head])
 }
 
-pub(crate) fn exchange_header(kind: ExchangeKind) -> [u8; 4] {
+pub(crate) fn handshake_header(kind: HandshakeKind) -> [u8; 4] {
     let byte = match kind {
-        ExchangeKind::Init => INIT,
-        ExchangeKind::Resp => RESP,
-        ExchangeKind::Cookie => COOKIE,
+        HandshakeKind::Init => INIT,
+        HandshakeKind::Resp => RESP,
+        HandshakeKind::Cookie => COOKIE,
     };
     [byte, VERSION, 0, 0]
 }
 
 #[derive(Clone, Copy)]
-pub(crate) enum ExchangeKind {
+pub(crate) enum HandshakeKind {
     Init,
     Resp,
     Cookie,
@@ -158,7 +190,7 @@ mod tests {
     #[test]
     fn datagrams_are_told_apart_by_type_size_and_version() {
         let mut init = vec![0u8; INIT_LEN];
-        init[..4].copy_from_slice(&exchange_header(ExchangeKind::Init));
+        init[..4].copy_from_slice(&handshake_header(HandshakeKind::Init));
         assert!(matches!(Datagram::parse(&init), Ok(Datagram::Init(_))));
         assert_eq!(Datagram::parse(&init[..INIT_LEN - 1]), Err(WireError::Length));
         init[1] = 2;
@@ -171,17 +203,17 @@ mod tests {
     #[test]
     fn data_and_relay_headers_have_their_frozen_bytes() {
         let mut data = vec![0u8; DATA_OVERHEAD];
-        emit_data_header(&mut data, 0x0403_0201, 0x0807_0605_0403_0201);
+        emit_data_header(&mut data, RemoteIndex(0x0403_0201), Counter(0x0807_0605_0403_0201));
         assert_eq!(&data[..16], &[4, 0, 0, 0, 1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(
             Datagram::parse(&data),
-            Ok(Datagram::Data { receiver: 0x0403_0201, counter: 0x0807_0605_0403_0201 })
+            Ok(Datagram::Data { receiver: LocalIndex(0x0403_0201), counter: Counter(0x0807_0605_0403_0201) })
         );
         assert_eq!(Datagram::parse(&data[..31]), Err(WireError::Length));
 
-        let mut relay = emit_relay_header(7, [9; 8]).to_vec();
+        let mut relay = emit_relay_header(Channel(7), [9; 8]).to_vec();
         relay.extend_from_slice(&data);
-        assert_eq!(Datagram::parse(&relay), Ok(Datagram::Relay { channel: 7, tag: [9; 8] }));
+        assert_eq!(Datagram::parse(&relay), Ok(Datagram::Relay { channel: Channel(7), tag: [9; 8] }));
         assert_eq!(Datagram::parse(&relay[..40]), Err(WireError::Length));
     }
 }

@@ -12,8 +12,8 @@ use pilot_core::identity::{NodeRecord, valid_hostname};
 use pilot_core::link::frame::{Frame, Frames};
 use pilot_core::noise::TrafficKeys;
 use pilot_core::trust::TrustBook;
-use pilot_core::tunnel::session::{OpenError, Session};
-use pilot_core::wire::{DATA_HEADER_LEN, Datagram};
+use pilot_core::tunnel::session::{Indexes, OpenError, Session, Side};
+use pilot_core::wire::{DATA_HEADER_LEN, Datagram, LocalIndex, RemoteIndex};
 use pilot_core::{Addr, AddrPort, Instant};
 
 /// Runs every parser of bytes from outside: none may panic, and a parsed value must survive emitting and parsing again.
@@ -52,16 +52,17 @@ pub fn parsers(bytes: &[u8]) {
 /// ones. The input is a list of steps of four bytes: the action, a datagram, the place of the damage, the damage.
 pub fn session_open(bytes: &[u8]) {
     let keys = |send: u8, receive: u8| TrafficKeys { send: [send; 32], receive: [receive; 32] };
-    let mut sender = Session::new(&PORTABLE, &keys(1, 2), (10, 20), true, Instant::ZERO);
-    let mut receiver = Session::new(&PORTABLE, &keys(2, 1), (20, 10), false, Instant::ZERO);
+    let indexes = |local, remote| Indexes { local: LocalIndex(local), remote: RemoteIndex(remote) };
+    let mut sender = Session::new(&PORTABLE, &keys(1, 2), indexes(10, 20), Side::Initiator, Instant::ZERO);
+    let mut receiver = Session::new(&PORTABLE, &keys(2, 1), indexes(20, 10), Side::Responder, Instant::ZERO);
     let mut sealed: Vec<Vec<u8>> = Vec::new();
     let mut opened = std::collections::BTreeSet::new();
     for step in bytes.chunks_exact(4).take(2000) {
         let [what, which, at, how] = [step[0], step[1], step[2], step[3]];
         if what % 4 == 0 || sealed.is_empty() {
             let mut datagram = vec![how; DATA_HEADER_LEN + usize::from(at) + TAG_LEN];
-            let counter = sender.seal(&mut datagram);
-            assert_eq!(counter as usize, sealed.len());
+            assert_eq!(sender.next_counter().0 as usize, sealed.len());
+            sender.seal(&mut datagram);
             sealed.push(datagram);
             continue;
         }
@@ -73,7 +74,7 @@ pub fn session_open(bytes: &[u8]) {
             datagram[at] ^= how;
         }
         let Ok(Datagram::Data { receiver: index, counter: named }) = Datagram::parse(&datagram) else { continue };
-        if index != 20 {
+        if index != LocalIndex(20) {
             continue; // the damage names another session
         }
         match receiver.open(named, &mut datagram) {

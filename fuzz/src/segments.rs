@@ -2,8 +2,9 @@
 
 use pilot_core::aead::PORTABLE;
 use pilot_core::endpoint::Sink;
+use pilot_core::link::Packet;
 use pilot_core::{Endpoint, Instant, PeerId};
-use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
+use pilot_stack::{Event, Recv, SEGMENT, Stack, StackConfig, StreamId};
 use pilot_tests::lab::{star, underlay};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
@@ -158,7 +159,8 @@ impl Hostile {
     }
 
     fn inject(&mut self, bytes: Vec<u8>) {
-        self.attacker.outbox(self.peer, |outbox| outbox.send_packet(bytes.into()));
+        let packet = Packet::new([vec![0; SEGMENT.hidden_len], bytes].concat(), &SEGMENT);
+        self.attacker.outbox(self.peer, |outbox| outbox.send_packet(packet));
     }
 
     /// Accepts every stream and reads all bytes that have arrived.

@@ -1,6 +1,6 @@
 //! Owns what a node is started with.
 
-use crate::home::socket_path;
+use crate::disk::home::socket_path;
 use pilot_core::identity::StaticKey;
 use pilot_core::trust::Ports;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -131,6 +131,11 @@ impl Failure {
         self
     }
 
+    /// The node has ended, and nothing more comes from it.
+    pub(crate) fn stopped() -> Self {
+        Self::new(Code::NotRunning, "the node has ended")
+    }
+
     pub(crate) fn from_end(end: StreamEnd, who: &str, port: u16) -> Self {
         match end {
             StreamEnd::Refused => Self::new(Code::ConnectionRefused, format!("{who} refuses port {port}"))

@@ -18,36 +18,41 @@
 //! ```
 #![deny(unsafe_code)]
 
-mod aead;
-mod agreement;
-mod byte_queue;
+mod call;
+mod calls;
+mod clock;
 mod command;
 mod config;
-mod courier;
-mod driver;
-mod exchange;
+mod context;
+mod crypto;
+mod disk;
+mod effect;
+mod event_loop;
 mod failure;
-mod fd_stream;
-mod files;
-mod helm;
-mod home;
+mod handle;
 mod ipc;
-mod network;
+mod mail;
 mod node;
-mod resolve;
-mod send_file;
+mod request;
 mod services;
-mod store;
 mod stream;
-mod udp;
+mod streams;
+mod token;
+mod underlay;
 
-pub use aead::fastest as fastest_aead;
-pub use agreement::fastest as fastest_agreement;
 pub use config::{Config, RendezvousConfig};
+pub use crypto::aead::fastest as fastest_aead;
+pub use crypto::agreement::fastest as fastest_agreement;
+pub use disk::home::{Home, socket_path};
+/// The parts of a node that other servers of the underlay use too: the rendezvous.
+pub mod parts {
+    pub use crate::crypto::entropy;
+    pub use crate::disk::identity_file::load_or_create as load_or_create_identity;
+    pub use crate::underlay::udp::Udp;
+}
 pub use failure::{Code, Failure};
-pub use home::{Home, socket_path};
 pub use ipc::client::{Client, NodeEvent, NumberedAnswer, Reply, StreamReply};
-pub use ipc::framing;
+pub use ipc::official_frame as framing;
 pub use node::{Listener, Node};
 pub use pilot_core::{Addr, AddrPort};
 pub use pilot_stack::EARLY_LEN_MAX;
@@ -55,6 +60,7 @@ pub use pilot_stack::EARLY_LEN_MAX;
 pub mod ports {
     pub use crate::services::{DATA_EXCHANGE, ECHO, EVENT_STREAM, STDIO};
 }
-pub use send_file::{SentFile, send_file};
-pub use services::events::{NotAnEvent, Published};
+pub use mail::send_file::{SentFile, send_file};
+pub use request::{MessageKind, Request};
+pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;

@@ -1,15 +1,18 @@
 //! The node as applications see it.
 
-use crate::command::{ACCEPT_MAX, Accepted, Answer, Command, Handle, stopped};
+use crate::command::{ACCEPT_MAX, Command};
 use crate::config::Config;
-use crate::driver;
+use crate::effect::{Accepted, Answer};
+use crate::event_loop;
+use crate::event_loop::handover::INTERACTIVE;
 use crate::failure::{Code, Failure};
-use crate::helm::INTERACTIVE;
+use crate::handle::Handle;
 use crate::ipc::client::Client;
+use crate::request::Request;
 use crate::stream::Stream;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use pilot_stack::EARLY_LEN_MAX;
-use serde_json::{Value, json};
+use pilot_stack::{EARLY_LEN_MAX, StreamId};
+use serde_json::Value;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -34,18 +37,27 @@ impl Node {
     /// A [`Failure`] inside the `io::Error`: the folder is in use (`AddrInUse`), the identity file is damaged or readable
     /// by others (`InvalidInput`), a socket cannot be bound, the log is damaged.
     pub fn start(config: Config) -> io::Result<Self> {
-        let (handle, thread) = driver::start(config)?;
-        Ok(Self(Arc::new(Running { handle, thread: Mutex::new(Some(thread)) })))
+        let started = event_loop::start(config)?;
+        let handle = Handle::new(started.commands, started.waker, started.handover);
+        Ok(Self(Arc::new(Running { handle, thread: Mutex::new(Some(started.thread)) })))
     }
 
-    /// Runs one operation of the JSON table and waits for its answer. Any thread; blocks.
+    /// Runs a request given as JSON; see [`Node::request`].
     ///
     /// # Errors
-    /// What the node answers.
+    /// As [`Node::request`]; `InvalidArgument` when the JSON is no request.
     pub fn call(&self, op: Value, blob: Vec<u8>) -> Result<(Value, Vec<u8>), Failure> {
+        self.request(Request::from_json(op.to_string().as_bytes())?, blob)
+    }
+
+    /// Runs a request and waits for its answer, and the bytes beside it. Any thread; blocks.
+    ///
+    /// # Errors
+    /// What the node answers; `InvalidArgument` for requests of clients only.
+    pub fn request(&self, request: Request, blob: Vec<u8>) -> Result<(Value, Vec<u8>), Failure> {
         let (reply, answer): (Sender<Answer>, _) = bounded(1);
-        self.0.send(Command::Op(op, blob, reply))?;
-        answer.recv().map_err(|_| stopped())?
+        self.0.send(Command::Request(request, blob, reply))?;
+        answer.recv().map_err(|_| Failure::stopped())?
     }
 
     /// State as in `pilotctl info`.
@@ -53,7 +65,7 @@ impl Node {
     /// # Errors
     /// When the node has ended.
     pub fn info(&self) -> Result<Value, Failure> {
-        Ok(self.call(json!({"op": "info"}), Vec::new())?.0)
+        Ok(self.request(Request::Info, Vec::new())?.0)
     }
 
     /// Opens a stream to a trusted peer, waiting as long as the configuration says.
@@ -99,10 +111,10 @@ impl Node {
         self.0.send(Command::Connect(node.into(), port, early, reply))?;
         let deadline = std::time::Instant::now().checked_add(timeout);
         // Whoever waits for a stream can just as well make it: no change of threads is on the way.
-        let made = self.0.handle.helm.visit(Some(timeout), || answer.try_recv().ok());
+        let made = self.0.handle.handover.visit(Some(timeout), || answer.try_recv().ok());
         let accepted = match deadline {
-            _ if made.is_some() => made.ok_or_else(stopped)?,
-            None => answer.recv().map_err(|_| stopped())?,
+            _ if made.is_some() => made.ok_or_else(Failure::stopped)?,
+            None => answer.recv().map_err(|_| Failure::stopped())?,
             Some(at) => match answer.recv_deadline(at) {
                 Ok(result) => result,
                 Err(RecvTimeoutError::Timeout) => {
@@ -110,7 +122,7 @@ impl Node {
                     self.0.send(Command::GivenUp)?;
                     return Err(Failure::new(Code::Timeout, format!("{node} did not answer in time")).into());
                 }
-                Err(RecvTimeoutError::Disconnected) => return Err(stopped().into()),
+                Err(RecvTimeoutError::Disconnected) => return Err(Failure::stopped().into()),
             },
         }?;
         Ok(self.stream(accepted))
@@ -124,7 +136,7 @@ impl Node {
         let (streams, accepted) = bounded(ACCEPT_MAX);
         let (reply, answer) = bounded(1);
         self.0.send(Command::Listen(port, streams, reply))?;
-        answer.recv().map_err(|_| stopped())??;
+        answer.recv().map_err(|_| Failure::stopped())??;
         Ok(Listener { node: self.clone(), port, accepted, last: Mutex::new(None) })
     }
 
@@ -134,8 +146,8 @@ impl Node {
     /// `NotFound` when there is none, or it was taken already.
     pub fn claim(&self, stream: u64) -> io::Result<Stream> {
         let (reply, answer) = bounded(1);
-        self.0.send(Command::Claim(stream, reply))?;
-        Ok(self.stream(answer.recv().map_err(|_| stopped())??))
+        self.0.send(Command::Claim(StreamId::from_number(stream), reply))?;
+        Ok(self.stream(answer.recv().map_err(|_| Failure::stopped())??))
     }
 
     /// A connection to this node such as other programs have to a daemon: for descriptors, events, many operations at once.
@@ -171,7 +183,7 @@ impl Node {
 
 impl Running {
     fn send(&self, command: Command) -> Result<(), Failure> {
-        self.handle.send(command).map_err(|_| stopped())
+        self.handle.send(command).map_err(|_| Failure::stopped())
     }
 }
 
@@ -220,7 +232,7 @@ impl Listener {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         let mut accepted = self.accepted.try_recv().ok();
         if accepted.is_none() && self.last().is_some_and(|at| at.elapsed() < INTERACTIVE) {
-            accepted = self.node.0.handle.helm.visit(timeout, || self.accepted.try_recv().ok());
+            accepted = self.node.0.handle.handover.visit(timeout, || self.accepted.try_recv().ok());
         }
         let accepted = match (accepted, deadline) {
             (Some(accepted), _) => Ok(accepted),
@@ -231,7 +243,7 @@ impl Listener {
         match accepted {
             Ok(accepted) => Ok(self.node.stream(accepted)),
             Err(RecvTimeoutError::Timeout) => Err(Failure::new(Code::Timeout, "nobody connected in time").into()),
-            Err(RecvTimeoutError::Disconnected) => Err(stopped().into()),
+            Err(RecvTimeoutError::Disconnected) => Err(Failure::stopped().into()),
         }
     }
 

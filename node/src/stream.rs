@@ -1,21 +1,19 @@
 //! Owns the application's end of a stream: two bounded byte queues between any thread and the loop.
 
-use crate::byte_queue::{ByteQueue, CHUNK_LEN, Spare, Taken};
-use crate::command::{Command, Handle};
-use crate::failure::{Code, Failure};
-use crate::helm::INTERACTIVE;
+use crate::command::Command;
+use crate::event_loop::handover::INTERACTIVE;
+use crate::handle::Handle;
+use crate::streams::byte_queue::{CHUNK_LEN, Spare, Taken};
+use crate::streams::queues::{QUEUE_MAX, Queues, Shared};
 use pilot_core::AddrPort;
-use pilot_stack::StreamId;
 use rustix::event::EventfdFlags;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Most bytes that wait in each direction between application and loop. Unit: bytes. A full queue closes the TCP window.
-pub(crate) const QUEUE_MAX: usize = 512 * 1024;
 /// Writes up to this size are copied under the lock and share a chunk. Unit: bytes.
 const SMALL_LEN: usize = 4096;
 
@@ -43,106 +41,6 @@ struct Options {
     last_wait: Option<Instant>,
     /// Many bytes move at once: then two threads, each at its own work, are better than one.
     is_bulk: bool,
-}
-
-/// What application and loop share.
-pub(crate) struct Shared {
-    pub(crate) id: StreamId,
-    queues: Mutex<Queues>,
-    changed: Condvar,
-    /// Made readable by every change, once somebody has asked for it.
-    readiness: OnceLock<OwnedFd>,
-    /// The loop has been told to look.
-    told: AtomicBool,
-    /// A thread has got it.
-    taken: AtomicBool,
-}
-
-#[derive(Default)]
-pub(crate) struct Queues {
-    pub(crate) incoming: ByteQueue,
-    pub(crate) outgoing: ByteQueue,
-    pub(crate) spare: Spare,
-    /// The peer's FIN has arrived.
-    pub(crate) fin: bool,
-    pub(crate) failure: Option<Failure>,
-    /// The application wants FIN to be sent after `outgoing`.
-    pub(crate) shut: bool,
-    /// The application does not read any more.
-    pub(crate) deaf: bool,
-    /// The application dropped its last handle: close once `outgoing` has left.
-    pub(crate) gone: bool,
-}
-
-impl Queues {
-    /// Whether more may be written.
-    fn writable(&self) -> io::Result<()> {
-        match &self.failure {
-            Some(failure) => Err(failure.clone().into()),
-            None if self.shut => Err(io::ErrorKind::BrokenPipe.into()),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Shared {
-    pub(crate) fn new(id: StreamId) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            queues: Mutex::default(),
-            changed: Condvar::new(),
-            readiness: OnceLock::new(),
-            told: AtomicBool::new(false),
-            taken: AtomicBool::new(false),
-        })
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Queues> {
-        // Nothing panics while holding it; if it did, the queues are still bytes.
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn notify(&self) {
-        self.changed.notify_all();
-        if let Some(fd) = self.readiness.get() {
-            // A full counter is readable already.
-            let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
-        }
-    }
-
-    /// The loop looks now; what changes later must be told again.
-    pub(crate) fn loop_looks(&self) {
-        self.told.store(false, Ordering::SeqCst);
-    }
-}
-
-/// The loop's end of a stream. When the loop lets go of it, however that comes, the application's threads are told: no
-/// more will arrive.
-pub(crate) struct LoopEnd(Arc<Shared>);
-
-impl LoopEnd {
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
-    }
-
-    pub(crate) const fn shared(&self) -> &Arc<Shared> {
-        &self.0
-    }
-
-    /// It was on its way to a thread that has given up waiting.
-    pub(crate) fn is_orphan(&self) -> bool {
-        Arc::strong_count(&self.0) == 1 && !self.0.taken.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for LoopEnd {
-    fn drop(&mut self) {
-        self.0
-            .lock()
-            .failure
-            .get_or_insert_with(|| Failure::new(Code::Internal, "the node failed, and the stream with it"));
-        self.0.notify();
-    }
 }
 
 impl Stream {
@@ -359,12 +257,12 @@ impl Owned {
         let deadline = timeout.and_then(|t| begin.checked_add(t));
         if !is_bulk
             && last_wait.is_some_and(|at| begin.duration_since(at) < INTERACTIVE)
-            && let Some(result) = self.handle.helm.visit(timeout, || ready(&mut self.shared.lock()))
+            && let Some(result) = self.handle.handover.visit(timeout, || ready(&mut self.shared.lock()))
         {
             self.options().last_wait = Some(Instant::now());
             return Ok(result);
         }
-        self.handle.helm.call_back();
+        self.handle.handover.call_back();
         let result = self.sleep(deadline, ready);
         self.options().last_wait = Some(Instant::now());
         result

@@ -6,7 +6,7 @@ use pilot_core::endpoint::{Event, NoSink, Strangers, Timer, Transmit};
 use pilot_core::identity::IdentityKey;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
-use pilot_core::wire::{Datagram, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
+use pilot_core::wire::{self, Datagram, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
 use pilot_core::{Config, Endpoint, Instant, NodeRecord, PeerId};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -115,7 +115,7 @@ impl Rendezvous {
 
     /// Takes a datagram from the network. Bounded work.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) {
-        if let Ok(Datagram::Relay { channel, tag }) = Datagram::parse(datagram) {
+        if let Ok(Datagram::Relay { channel: wire::Channel(channel), tag }) = Datagram::parse(datagram) {
             return self.relay(now, channel, tag, &datagram[RELAY_HEADER_LEN..]);
         }
         // The endpoint counts discards.
@@ -294,7 +294,7 @@ impl Rendezvous {
         let Some(from) = self.channels.get(&channel) else { return };
         let other = from.other;
         let Some(sender) = self.clients.get_mut(&from.owner) else { return };
-        if relay_tag(&sender.relay_key, channel, payload) != tag {
+        if relay_tag(&sender.relay_key, wire::Channel(channel), payload) != tag {
             return;
         }
         let size = payload.len() as u64;
@@ -305,7 +305,9 @@ impl Rendezvous {
         }
         let Some(receiver) = self.channels.get(&other).and_then(|c| self.clients.get(&c.owner)) else { return };
         let Some(to) = self.endpoint.direct_address(receiver.peer) else { return };
-        let mut datagram = emit_relay_header(other, relay_tag(&receiver.relay_key, other, payload)).to_vec();
+        let mut datagram =
+            emit_relay_header(wire::Channel(other), relay_tag(&receiver.relay_key, wire::Channel(other), payload))
+                .to_vec();
         datagram.extend_from_slice(payload);
         self.forward.push_back((to, datagram));
     }

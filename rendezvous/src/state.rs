@@ -3,7 +3,7 @@
 //! Every change goes to the journal first; memory follows only when the journal has put the change on the disk.
 
 use pilot_core::codec::{Malformed, Put, Reader};
-use pilot_core::control::{LETTER_LEN_MAX, Query, Refusal, SEARCH_MAX};
+use pilot_core::control::{InboxNumber, LETTER_LEN_MAX, Query, Refusal, SEARCH_MAX};
 use pilot_core::identity::IdentityKey;
 use pilot_core::{Addr, NodeRecord};
 use std::collections::BTreeMap;
@@ -216,7 +216,7 @@ impl State {
         to: &IdentityKey,
         sealed: Vec<u8>,
         journal: &mut dyn Journal,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<InboxNumber, Refusal> {
         if !self.nodes.contains_key(to) {
             return Err(Refusal::NotFound);
         }
@@ -229,21 +229,24 @@ impl State {
         journal.commit(&[Change::Letter(id, Some(emit_letter(&letter)))]).map_err(|_| Refusal::Storage)?;
         self.next_letter += 1;
         self.letters.insert(id, letter);
-        Ok(id)
+        Ok(InboxNumber(id))
     }
 
-    pub(crate) fn letters_for(&self, to: &IdentityKey) -> Vec<(u64, Vec<u8>)> {
-        self.letters.iter().filter(|(_, l)| l.to == *to).map(|(id, l)| (*id, l.sealed.clone())).collect()
+    pub(crate) fn letters_for(&self, to: &IdentityKey) -> Vec<(InboxNumber, Vec<u8>)> {
+        self.letters.iter().filter(|(_, l)| l.to == *to).map(|(id, l)| (InboxNumber(*id), l.sealed.clone())).collect()
     }
 
     pub(crate) fn taken(
         &mut self,
         caller: &IdentityKey,
-        ids: &[u64],
+        ids: &[InboxNumber],
         journal: &mut dyn Journal,
     ) -> Result<(), Refusal> {
-        let own: Vec<u64> =
-            ids.iter().copied().filter(|id| self.letters.get(id).is_some_and(|l| l.to == *caller)).collect();
+        let own: Vec<u64> = ids
+            .iter()
+            .map(|number| number.0)
+            .filter(|id| self.letters.get(id).is_some_and(|l| l.to == *caller))
+            .collect();
         let changes: Vec<_> = own.iter().map(|id| Change::Letter(*id, None)).collect();
         journal.commit(&changes).map_err(|_| Refusal::Storage)?;
         for id in own {
@@ -385,7 +388,7 @@ mod tests {
         .take_while(Result::is_ok)
         .count();
         assert_eq!(accepted, LETTERS_PER_NODE_MAX - LETTERS_PER_SENDER_MAX);
-        let ids: Vec<u64> = state.letters_for(&key(1)).iter().map(|l| l.0).collect();
+        let ids: Vec<InboxNumber> = state.letters_for(&key(1)).iter().map(|l| l.0).collect();
         state.taken(&key(2), &ids, &mut NoJournal).expect("works");
         assert_eq!(state.letters_for(&key(1)).len(), LETTERS_PER_NODE_MAX, "only their owner takes letters away");
         state.taken(&key(1), &ids, &mut NoJournal).expect("works");
@@ -421,7 +424,7 @@ mod tests {
         let (mut state, mut rows) = (State::default(), Rows::default());
         let addr = state.register(&key(1), record(1, Addr::default(), "a", 1), || 5, &mut rows).expect("free");
         state.register(&key(1), record(1, addr, "a", 2), || 6, &mut rows).expect("own");
-        state.post(&key(2), &key(1), vec![7], &mut rows).expect("room");
+        let _kept = state.post(&key(2), &key(1), vec![7], &mut rows).expect("room");
         let again = State::load(rows.0).expect("own rows");
         assert_eq!(again.lookup(&key(9), &Query::Name("a".into())), state.lookup(&key(9), &Query::Name("a".into())));
         assert_eq!(again.letters_for(&key(1)), state.letters_for(&key(1)));

@@ -1,14 +1,12 @@
 //! Owns the smoltcp device of one peer: one packet in, any number out, and the IPv6 header that the tunnel implies.
 
-use crate::segment::Segment;
+use crate::segment::{IPV6_HEADER_LEN, SEGMENT, Segment};
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use pilot_core::link::Packet;
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
-/// Bytes of an IPv6 header, which never travels.
-pub(crate) const IPV6_HEADER_LEN: usize = 40;
 /// Longest that a gathered segment gets. Unit: bytes; IPv6 counts to 65,535.
 const INCOMING_MAX: usize = 65_000;
 /// IPv6 next-header value of TCP.
@@ -121,7 +119,7 @@ impl TxToken for Outgoing<'_> {
         buffer.resize(len, 0);
         let result = f(&mut buffer);
         if buffer.len() > IPV6_HEADER_LEN && buffer[6] == TCP {
-            self.packets.push(Packet::new(buffer, IPV6_HEADER_LEN));
+            self.packets.push(Packet::new(buffer, &SEGMENT));
         }
         result
     }

@@ -19,20 +19,29 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod agenda;
 mod asked;
 mod config;
 mod device;
 mod early;
 mod flow;
+mod interface;
+mod io;
 mod peer_stack;
+mod ports;
+mod reorder;
 mod segment;
+mod shared;
 mod sink;
+mod slots;
+mod socket_pool;
 mod stack;
+mod stream_id;
 
 pub use config::StackConfig;
 pub use early::EARLY_LEN_MAX;
 pub use flow::{Recv, StreamEnd};
-pub use stack::{CommandError, Event, Stack, StreamId, StreamInfo};
-
-/// First ephemeral port. Source: RFC 6335 §6.
-pub const EPHEMERAL_FIRST: u16 = 49_152;
+pub use ports::EPHEMERAL_FIRST;
+pub use segment::SEGMENT;
+pub use stack::{CommandError, Event, Reason, Stack, StreamInfo};
+pub use stream_id::StreamId;

@@ -3,20 +3,22 @@
 //! smoltcp looks at every socket of a set for every packet, so each flow has a set of its own and is found by its ports:
 //! a packet costs one search among them, however many there are.
 
-use crate::device::PeerDevice;
+use crate::agenda::Agenda;
+use crate::config::StackConfig;
 use crate::early::Early;
-use crate::flow::{Flow, SocketPool, StreamEnd};
-use crate::segment::{FlowKey, Segment, TCP_HEADER_LEN, raise_mss};
-use crate::stack::StreamId;
-use alloc::borrow::Cow;
-use alloc::collections::{BTreeMap, VecDeque};
+use crate::flow::{Flow, StreamEnd};
+use crate::interface::PeerInterface;
+use crate::io::{PeerIo, send_segment};
+use crate::ports::EphemeralPorts;
+use crate::segment::{FlowKey, Segment, TCP_HEADER_LEN};
+use crate::shared::Shared;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
-use pilot_core::Instant;
+use core::time::Duration;
 use pilot_core::endpoint::Outbox;
-use smoltcp::iface::{Interface, PollResult, SocketSet};
-use smoltcp::socket::tcp;
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+use pilot_core::{Instant, PeerId};
+use smoltcp::iface::SocketSet;
 
 /// Data segments that follow each other, waiting in the device as one.
 struct Run {
@@ -31,86 +33,51 @@ impl Run {
     }
 }
 
+/// TCP/IP towards one peer.
 pub(crate) struct PeerStack {
-    interface: Interface,
-    seed: u64,
-    device: PeerDevice,
-    local: Ipv6Addr,
-    remote: Ipv6Addr,
     pub(crate) flows: BTreeMap<FlowKey, Flow>,
-    gathered: Option<Run>,
-    /// Flows that may have something to send, in turn.
-    pub(crate) ready: VecDeque<FlowKey>,
-    /// Flows the application should look at.
-    pub(crate) changed: Vec<StreamId>,
-    /// Timers that moved: old, new, flow.
-    pub(crate) moved_timers: Vec<(Option<Instant>, Option<Instant>, FlowKey)>,
-    /// Flows that are over and had come with early data: key, sequence number of the SYN.
-    pub(crate) spent: Vec<(FlowKey, u32)>,
     /// Flows that connect as soon as the tunnel stands: its round trip decides the size of their rings.
     waiting: Vec<FlowKey>,
-    /// Bytes of all rings.
-    ring_bytes: usize,
-    next_port: u16,
+    ports: EphemeralPorts,
+    gathered: Option<Run>,
+    io: PeerIo,
 }
 
-pub(crate) fn smol_time(now: Instant) -> smoltcp::time::Instant {
-    smoltcp::time::Instant::from_micros(now.as_micros() as i64)
-}
-
-fn core_time(at: smoltcp::time::Instant) -> Instant {
-    Instant::from_micros(at.total_micros().max(0) as u64)
-}
-
-fn interface(now: Instant, device: &mut PeerDevice, local: Ipv6Addr, seed: u64) -> Interface {
-    let mut config = smoltcp::iface::Config::new(HardwareAddress::Ip);
-    config.random_seed = seed;
-    let mut interface = Interface::new(config, device, smol_time(now));
-    interface.update_ip_addrs(|addrs| {
-        // The table starts empty and takes at least one.
-        let _ = addrs.push(IpCidr::new(IpAddress::from(local), 0));
-    });
-    interface
+/// How a peer's stack is left after it was asked for segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Egress {
+    /// Nothing is left to send.
+    Done,
+    /// Flows wait for the endpoint: for a session, or for room in the link.
+    Blocked,
+    /// There are no flows any more.
+    Idle,
 }
 
 impl PeerStack {
-    pub(crate) fn new(now: Instant, local: Ipv6Addr, remote: Ipv6Addr, segment_len_max: usize, seed: u64) -> Self {
-        let mut device = PeerDevice::new(segment_len_max);
+    /// A stack without flows; `seed` decides ports and initial sequence numbers.
+    pub(crate) fn new(
+        now: Instant,
+        peer: PeerId,
+        (local, remote): (Ipv6Addr, Ipv6Addr),
+        segment_len_max: usize,
+        seed: u64,
+    ) -> Self {
+        let interface = PeerInterface::new(now, local, remote, segment_len_max, seed);
         Self {
-            interface: interface(now, &mut device, local, seed),
-            seed,
-            device,
-            local,
-            remote,
             flows: BTreeMap::new(),
-            gathered: None,
-            ready: VecDeque::new(),
-            changed: Vec::new(),
-            moved_timers: Vec::new(),
-            spent: Vec::new(),
             waiting: Vec::new(),
-            ring_bytes: 0,
-            next_port: crate::EPHEMERAL_FIRST + (seed % 16_000) as u16,
+            ports: EphemeralPorts::new(seed),
+            gathered: None,
+            io: PeerIo::new(peer, interface),
         }
     }
 
-    fn endpoint_of(address: Ipv6Addr, port: u16) -> (IpAddress, u16) {
-        (IpAddress::from(address), port)
-    }
-
-    /// An ephemeral port that is free towards `remote_port`.
-    pub(crate) fn free_port(&mut self, remote_port: u16) -> Option<u16> {
-        let count = u16::MAX - crate::EPHEMERAL_FIRST;
-        (0..=count).find_map(|_| {
-            let port = self.next_port;
-            self.next_port = port.checked_add(1).unwrap_or(crate::EPHEMERAL_FIRST);
-            (!self.flows.contains_key(&(port, remote_port))).then_some(port)
-        })
-    }
+    // Getters.
 
     /// Bytes of all rings of this peer's streams.
-    pub(crate) const fn ring_bytes(&self) -> usize {
-        self.ring_bytes
+    pub(crate) fn ring_bytes(&self) -> usize {
+        self.flows.values().map(|flow| 2 * flow.ring_len()).sum()
     }
 
     /// True when flows wait for the tunnel.
@@ -118,71 +85,119 @@ impl PeerStack {
         !self.waiting.is_empty()
     }
 
-    /// Adds a flow that will connect; see [`PeerStack::connect_waiting`].
-    pub(crate) fn connect(&mut self, flow: Flow, key: FlowKey) {
-        self.flows.insert(key, flow);
-        self.waiting.push(key);
+    /// An ephemeral port that is free towards `remote_port`.
+    pub(crate) fn free_port(&mut self, remote_port: u16) -> Option<u16> {
+        self.ports.take(|port| self.flows.contains_key(&(port, remote_port)))
     }
 
-    /// The tunnel stands: waiting flows get rings of the size that `ring_len` finds, given what is in use here, and ask
-    /// the peer.
-    pub(crate) fn connect_waiting(&mut self, pool: &mut SocketPool, ring_len: impl Fn(usize) -> usize) {
+    // Flows.
+
+    /// Adds a flow that will connect; see [`PeerStack::connect_waiting`].
+    pub(crate) fn connect(&mut self, flow: Flow, agenda: &mut Agenda) {
+        self.waiting.push(flow.key);
+        self.flows.insert(flow.key, flow);
+        self.io.list(agenda);
+    }
+
+    /// The tunnel stands: waiting flows get rings that suit the round-trip time, and ask the peer.
+    pub(crate) fn connect_waiting(&mut self, config: &StackConfig, rtt: Duration, shared: &mut Shared) {
         for key in core::mem::take(&mut self.waiting) {
             let Some(flow) = self.flows.get_mut(&key).filter(|f| f.linger.is_none() && f.end.is_none()) else {
                 continue;
             };
-            flow.set_socket(pool.take(ring_len(self.ring_bytes)));
-            self.ring_bytes += 2 * flow.ring_len();
-            let remote = Self::endpoint_of(self.remote, key.1);
-            let connected = flow.socket_mut().connect(self.interface.context(), remote, key.0);
-            debug_assert!(connected.is_ok(), "a closed socket and two ports that are not zero");
-            self.make_ready(key);
+            flow.set_socket(shared.pool.take(config.ring_len(Some(rtt), shared.pool.ring_bytes())));
+            let connected = self.io.interface.connect(flow.socket_mut(), key);
+            debug_assert!(connected || key.1 == 0, "a closed socket and two ports");
+            self.io.wake(flow, &mut shared.agenda);
         }
     }
 
     /// Another process is there than the one that was asked: the flow connects anew, and at once.
-    pub(crate) fn ask_again(&mut self, key: FlowKey, pool: &mut SocketPool) {
+    pub(crate) fn ask_again(&mut self, key: FlowKey, shared: &mut Shared) {
         let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.ring_len() > 0) else { return };
-        self.ring_bytes -= 2 * flow.ring_len();
-        pool.give(flow.forget_question());
+        shared.pool.give(flow.forget_question());
         self.waiting.push(key);
     }
 
-    /// A SYN was admitted: listen for exactly this pair of ports, and let smoltcp see it.
-    pub(crate) fn accept(&mut self, now: Instant, mut flow: Flow, segment: &Segment, bytes: &[u8]) {
-        let key = segment.incoming_key();
-        if flow.socket_mut().listen(Self::endpoint_of(self.local, key.0)).is_ok() {
-            self.ring_bytes += 2 * flow.ring_len();
-            let (segment, syn, early) = segment.split(bytes);
-            flow.early = Early::of_syn(&segment, syn, early);
-            flow.early_syn = matches!(flow.early, Early::Theirs(_)).then_some(segment.sequence);
-            self.flows.insert(key, flow);
-            self.handle_segment(now, &segment, syn);
-        }
+    /// A SYN was admitted: the flow listens for exactly this pair of ports, and smoltcp sees the SYN.
+    pub(crate) fn accept(
+        &mut self,
+        now: Instant,
+        mut flow: Flow,
+        (syn, bytes): (&Segment, &[u8]),
+        agenda: &mut Agenda,
+    ) {
+        let key = flow.key;
+        let is_listening = self.io.interface.listen(flow.socket_mut(), key.0);
+        debug_assert!(is_listening, "a closed socket and a port that is not 0");
+        let (syn, bytes, early) = syn.split(bytes);
+        flow.early = Early::of_syn(&syn, bytes, early);
+        flow.early_syn = matches!(flow.early, Early::Theirs(_)).then_some(syn.sequence);
+        self.flows.insert(key, flow);
+        self.handle_segment(now, &syn, bytes, agenda);
     }
 
+    /// Runs `f` on a flow, which may have something to send when `f` says so. `None` for an unknown flow.
+    pub(crate) fn with_flow<R>(
+        &mut self,
+        key: FlowKey,
+        agenda: &mut Agenda,
+        f: impl FnOnce(&mut Flow) -> (R, bool),
+    ) -> Option<R> {
+        let flow = self.flows.get_mut(&key)?;
+        let (result, may_send) = f(flow);
+        if may_send {
+            self.io.wake(flow, agenda);
+        }
+        Some(result)
+    }
+
+    /// All flows may have something to send.
+    pub(crate) fn wake_all(&mut self, agenda: &mut Agenda) {
+        self.flows.values_mut().for_each(|flow| self.io.wake(flow, agenda));
+    }
+
+    /// A flow's deadline has come.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, key: FlowKey, agenda: &mut Agenda) {
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        flow.deadline = None;
+        if flow.linger.is_some_and(|at| at <= now) && flow.end.is_none() {
+            flow.end = Some(StreamEnd::Aborted);
+            flow.socket_mut().abort();
+        }
+        self.io.wake(flow, agenda);
+    }
+
+    // Segments in.
+
     /// Answers a segment that belongs to no flow: smoltcp resets what is not a reset itself (RFC 9293 §3.5.2).
-    pub(crate) fn refuse(&mut self, now: Instant, segment: &Segment, bytes: &[u8]) {
-        self.deliver(now);
+    pub(crate) fn refuse(&mut self, now: Instant, segment: &Segment, bytes: &[u8], agenda: &mut Agenda) {
+        self.deliver(now, agenda);
         // Of a SYN with early data the SYN alone is refused: its sender's TCP knows of nothing else.
         let bytes = if segment.syn { segment.split(bytes).1 } else { bytes };
-        self.device.offer(bytes, self.remote, self.local);
-        let mut nobody = SocketSet::new(Vec::new());
-        self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut nobody);
+        self.io.interface.offer(bytes);
+        self.io.interface.receive(now, &mut SocketSet::new(Vec::new()));
+        self.io.list(agenda);
     }
 
     /// Takes a segment of a known flow; false when there is no such flow. A run of data segments is gathered into one, which
     /// costs TCP once; call [`PeerStack::deliver`] when no more segments come for now.
-    pub(crate) fn handle_segment(&mut self, now: Instant, segment: &Segment, bytes: &[u8]) -> bool {
+    pub(crate) fn handle_segment(
+        &mut self,
+        now: Instant,
+        segment: &Segment,
+        bytes: &[u8],
+        agenda: &mut Agenda,
+    ) -> bool {
         if segment.syn && segment.payload_len > 0 {
             // Asked again, with the early data that is here since the first time.
             let (segment, syn, _) = segment.split(bytes);
-            return self.handle_segment(now, &segment, syn);
+            return self.handle_segment(now, &segment, syn, agenda);
         }
         let key = segment.incoming_key();
         let continues = self.gathered.as_ref().is_some_and(|run| run.is_continued_by(key, segment));
-        if !(continues && self.device.has_room_for(segment)) {
-            self.deliver(now);
+        if !(continues && self.io.interface.device.has_room_for(segment)) {
+            self.deliver(now, agenda);
         }
         let Some(flow) = self.flows.get_mut(&key) else { return false };
         if !flow.admit(segment, bytes) {
@@ -190,208 +205,119 @@ impl PeerStack {
         }
         match &mut self.gathered {
             Some(run) => {
-                self.device.extend(bytes.get(TCP_HEADER_LEN..).unwrap_or_default());
+                debug_assert_eq!(run.key, key, "a run of one flow");
+                self.io.interface.device.extend(bytes.get(TCP_HEADER_LEN..).unwrap_or_default());
                 run.newest = *segment;
             }
             None if segment.is_plain_data() && !flow.is_holding() => {
-                self.device.offer(bytes, self.remote, self.local);
+                self.io.interface.offer(bytes);
                 self.gathered = Some(Run { key, newest: *segment });
             }
-            None => self.process(now, segment, bytes),
+            None => self.io.process(now, flow, (segment, bytes), agenda),
         }
         true
     }
 
     /// Hands what was gathered to TCP.
-    pub(crate) fn deliver(&mut self, now: Instant) {
+    pub(crate) fn deliver(&mut self, now: Instant, agenda: &mut Agenda) {
         let Some(Run { key, newest }) = self.gathered.take() else { return };
         let Some(flow) = self.flows.get_mut(&key) else { return };
         if let Some(acknowledgement) = flow.acknowledgement(&newest) {
-            self.device.set_acknowledgement(acknowledgement);
+            self.io.interface.device.set_acknowledgement(acknowledgement);
         }
-        self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut flow.set);
-        self.look_after(key);
+        self.io.interface.receive(now, &mut flow.set);
+        self.io.look_after(flow, agenda);
     }
 
-    /// Hands a segment to TCP, and behind it what was held back until it came.
-    fn process(&mut self, now: Instant, segment: &Segment, bytes: &[u8]) {
-        let key = segment.incoming_key();
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        let before = flow.socket().state();
-        let mut is_asking = before != tcp::State::Established;
-        let (mut bytes, mut next) = (Cow::Borrowed(bytes), *segment);
-        loop {
-            self.device.offer(&bytes, self.remote, self.local);
-            if let Some(acknowledgement) = flow.acknowledgement(&next) {
-                self.device.set_acknowledgement(acknowledgement);
-            }
-            self.interface.poll_ingress_single(smol_time(now), &mut self.device, &mut flow.set);
-            if is_asking && flow.socket().state() == tcp::State::Established {
-                is_asking = false;
-                flow.on_established();
-            }
-            let Some((after, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else {
-                break;
-            };
-            (next, bytes) = (after, Cow::Owned(held));
-        }
-        let after = flow.socket().state();
-        if segment.rst && after == tcp::State::Closed && before != tcp::State::Closed && flow.end.is_none() {
-            let refused = before == tcp::State::SynSent;
-            flow.end = Some(if refused { StreamEnd::Refused } else { StreamEnd::Reset });
-        }
-        if before == tcp::State::SynReceived && after == tcp::State::Listen {
-            // Given up by its opener. TCP would go on to listen for the next (RFC 9293 §3.10.7.4), which gets a flow of its own.
-            flow.end.get_or_insert(StreamEnd::Reset);
-            flow.socket_mut().abort();
-        }
-        self.look_after(key);
-    }
-
-    /// TCP has taken something in: the application looks, and there may be something to send.
-    fn look_after(&mut self, key: FlowKey) {
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        if flow.linger.is_some() {
-            // Nobody will read it; taking it keeps the window open for the FIN.
-            while flow.socket_mut().recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|n| n > 0) {}
-        }
-        if !flow.notified {
-            flow.notified = true;
-            self.changed.push(flow.id);
-        }
-        self.make_ready(key);
-    }
-
-    pub(crate) fn make_ready(&mut self, key: FlowKey) {
-        if let Some(flow) = self.flows.get_mut(&key)
-            && !flow.queued
-        {
-            flow.queued = true;
-            self.ready.push_back(key);
-        }
-    }
+    // Segments out.
 
     /// Lets flows send in turn, one packet each, while the link has room; hands the packets to `outbox`.
-    /// True when flows are left that only wait for room.
     pub(crate) fn poll_egress(
         &mut self,
         now: Instant,
         segment_len_max: usize,
         outbox: &mut Outbox<'_>,
-        pool: &mut SocketPool,
-    ) -> bool {
-        self.deliver(now);
-        self.follow_path(now, segment_len_max);
-        self.flush(now, outbox);
+        shared: &mut Shared,
+    ) -> Egress {
+        self.deliver(now, &mut shared.agenda);
+        self.io.interface.set_segment_len_max(now, segment_len_max);
+        self.send_answers(now, outbox, &mut shared.agenda);
         let mut room = outbox.room();
-        while let Some(key) = self.ready.front().copied() {
+        while let Some(key) = self.io.sending.front().copied() {
             if room == 0 {
-                return true;
+                return Egress::Blocked;
             }
-            self.ready.pop_front();
+            self.io.sending.pop_front();
             let Some(flow) = self.flows.get_mut(&key) else { continue };
-            self.device.take_spare(outbox.spare_buffers());
-            let result = self.interface.poll_egress(smol_time(now), &mut self.device, &mut flow.set);
-            if result == PollResult::None && self.device.outgoing.is_empty() {
-                flow.queued = false;
-                self.settle(now, key, pool);
+            self.io.interface.device.take_spare(outbox.spare_buffers());
+            if self.io.interface.transmit(now, &mut flow.set) {
+                self.io.sending.push_back(key);
+                self.io.send(now, flow, outbox, &mut shared.agenda);
+                room = outbox.room();
                 continue;
             }
-            self.ready.push_back(key);
-            self.flush(now, outbox);
-            room = outbox.room();
+            flow.is_sending = false;
+            if flow.is_over() {
+                self.forget(now, key, shared);
+            } else {
+                self.io.settle(now, flow, &mut shared.agenda);
+            }
         }
-        false
+        self.state()
     }
 
-    /// smoltcp asks for the size of packets once, when the interface is made; the interface itself has no state to lose.
-    fn follow_path(&mut self, now: Instant, segment_len_max: usize) {
-        if self.device.segment_len_max != segment_len_max {
-            self.device.segment_len_max = segment_len_max;
-            self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); // new initial sequence numbers
-            self.interface = interface(now, &mut self.device, self.local, self.seed);
+    /// The endpoint does not know the peer any more: flows go as soon as the application is done with them.
+    pub(crate) fn poll_without_peer(&mut self, now: Instant, shared: &mut Shared) -> Egress {
+        while let Some(key) = self.io.sending.pop_front() {
+            let Some(flow) = self.flows.get_mut(&key) else { continue };
+            flow.is_sending = false;
+            if flow.is_over() {
+                self.forget(now, key, shared);
+            }
         }
+        if self.flows.is_empty() { Egress::Idle } else { Egress::Done }
     }
 
-    /// Nothing to send now: remember when smoltcp wants to be asked again, or forget the flow.
-    fn settle(&mut self, now: Instant, key: FlowKey, pool: &mut SocketPool) {
-        let Some(flow) = self.flows.get_mut(&key) else { return };
-        if flow.is_over() {
-            self.moved_timers.push((flow.timer, None, key));
-            self.ring_bytes -= 2 * flow.ring_len();
-            if flow.ring_len() == 0 {
-                self.waiting.retain(|waiting| *waiting != key); // it never got to ask
-            }
-            if let Some(flow) = self.flows.remove(&key) {
-                self.spent.extend(flow.early_syn.map(|sequence| (key, sequence)));
-                pool.give(flow.into_socket());
-            }
-            return;
-        }
-        let wanted = self.interface.poll_at(smol_time(now), &flow.set).map(core_time);
-        // A deadline that has passed although nothing was sent would spin.
-        let wanted = wanted.map(|at| at.max(now + core::time::Duration::from_millis(1)));
-        let wanted = pilot_core::time::earliest(wanted, flow.linger);
-        // Only ever earlier: what is put off is found out when the old time has come, so that a packet moves no timer.
-        if let Some(wanted) = wanted
-            && flow.timer.is_none_or(|timer| wanted < timer)
-        {
-            self.moved_timers.push((flow.timer, Some(wanted), key));
-            flow.timer = Some(wanted);
+    fn state(&self) -> Egress {
+        debug_assert!(self.io.interface.device.outgoing.is_empty(), "everything that TCP wrote has left");
+        match (self.waiting.is_empty(), self.flows.is_empty()) {
+            (false, _) => Egress::Blocked,
+            (true, false) => Egress::Done,
+            (true, true) => Egress::Idle,
         }
     }
 
-    fn flush(&mut self, now: Instant, outbox: &mut Outbox<'_>) {
-        let mut came_early = None;
-        for mut packet in self.device.outgoing.drain(..) {
-            let Some(mut segment) = Segment::parse(packet.bytes()) else { continue };
-            let flow = self.flows.get_mut(&(segment.source, segment.destination));
-            if flow.as_ref().is_some_and(|flow| flow.end.is_some_and(StreamEnd::is_peer_gone)) {
-                continue; // a reset for nobody, for which an exchange would begin
-            }
-            if segment.is_pure_ack() {
-                outbox.send_pure_ack(u32::from(segment.source) << 16 | u32::from(segment.destination), packet);
-                continue;
-            }
-            let Some(flow) = flow else {
-                outbox.send_packet(packet);
-                continue;
-            };
-            if segment.syn {
-                raise_mss(packet.bytes_mut());
-                if let Early::Ours(bytes) = &flow.early {
-                    packet.append(bytes);
-                    segment.payload_len = bytes.len() as u32;
+    /// Drops a flow that is over.
+    fn forget(&mut self, now: Instant, key: FlowKey, shared: &mut Shared) {
+        let Some(flow) = self.flows.remove(&key) else { return };
+        let peer = self.io.peer;
+        shared.agenda.move_deadline(flow.deadline, None, peer, key);
+        if flow.ring_len() == 0 {
+            self.waiting.retain(|waiting| *waiting != key); // it never got to ask
+        }
+        if let Some(sequence) = flow.early_syn {
+            shared.spent.note(now, peer, key, sequence);
+        }
+        shared.pool.give(flow.into_socket());
+    }
+
+    /// Sends what TCP answered at once to segments that came: resets, and acknowledgements that do not wait.
+    fn send_answers(&mut self, now: Instant, outbox: &mut Outbox<'_>, agenda: &mut Agenda) {
+        for packet in core::mem::take(&mut self.io.interface.device.outgoing) {
+            let Some(segment) = Segment::parse(packet.bytes()) else { continue };
+            match self.flows.get_mut(&segment.outgoing_key()) {
+                Some(flow) => {
+                    let early = send_segment(flow, segment, packet, outbox);
+                    self.io.take_early(now, flow, early, agenda);
                 }
-                came_early = came_early.or_else(|| flow.early.take_theirs(segment.sequence));
-            }
-            if !flow.early.is_repeated_by(&segment) && !is_needless(flow, &segment, packet.bytes(), outbox) {
-                outbox.send_packet(packet);
+                None if segment.is_pure_ack() => outbox.send_pure_ack(segment.label(), packet),
+                None => outbox.send_packet(packet),
             }
         }
-        if let Some(bytes) = came_early {
-            self.take_early(now, &bytes);
-        }
     }
 
-    /// TCP has answered a SYN: it gets what came with it.
-    fn take_early(&mut self, now: Instant, bytes: &[u8]) {
-        if let Some(segment) = Segment::parse(bytes)
-            && let Some(flow) = self.flows.get_mut(&segment.incoming_key())
-            && flow.admit(&segment, bytes)
-        {
-            self.process(now, &segment, bytes);
-        }
+    /// The peer is in none of the agenda's lists of peers from now on.
+    pub(crate) const fn note_unlisted(&mut self) {
+        self.io.is_listed = false;
     }
-
-    pub(crate) fn has_outgoing(&self) -> bool {
-        !self.device.outgoing.is_empty()
-    }
-}
-
-/// True for a segment that TCP resends although the link still has this flow's packets and will deliver them. A long wait
-/// for the congestion window would otherwise look like loss to TCP, which then sends everything again.
-fn is_needless(flow: &mut Flow, segment: &Segment, bytes: &[u8], outbox: &Outbox<'_>) -> bool {
-    let resent = segment.sequence_len() > 0 && flow.is_resent(segment);
-    resent && bytes.first_chunk().is_some_and(|ports| outbox.holds_flow(*ports))
 }

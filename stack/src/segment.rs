@@ -1,5 +1,11 @@
 //! Owns the few looks at a TCP header that happen outside smoltcp: which flow, in which order, with how large segments.
 
+use alloc::vec::Vec;
+use pilot_core::link::PacketKind;
+
+/// Bytes of an IPv6 header, which never travels.
+pub(crate) const IPV6_HEADER_LEN: usize = 40;
+
 /// A flow of one peer: our port, then the peer's.
 pub(crate) type FlowKey = (u16, u16);
 
@@ -51,6 +57,16 @@ impl Segment {
         (Self { payload_len: 0, ..*self }, header, payload)
     }
 
+    /// The flow on the sending side.
+    pub(crate) const fn outgoing_key(&self) -> FlowKey {
+        (self.source, self.destination)
+    }
+
+    /// The flow on the sending side, as one number.
+    pub(crate) const fn label(&self) -> u32 {
+        (self.source as u32) << 16 | self.destination as u32
+    }
+
     /// The flow on the receiving side.
     pub(crate) const fn incoming_key(&self) -> FlowKey {
         (self.destination, self.source)
@@ -59,6 +75,11 @@ impl Segment {
     /// Sequence numbers that the segment takes (RFC 9293 §3.4).
     pub(crate) const fn sequence_len(&self) -> u32 {
         self.payload_len + self.syn as u32 + self.fin as u32
+    }
+
+    /// Sequence number after the segment's last.
+    pub(crate) const fn end(&self) -> u32 {
+        self.sequence.wrapping_add(self.sequence_len())
     }
 
     /// True for a segment that carries payload and no news but an acknowledgement.
@@ -106,6 +127,25 @@ fn option(segment: &[u8], kind: u8, len: u8) -> Option<usize> {
     }
 }
 
+/// Segments as smoltcp writes them: behind an IPv6 header, which the tunnel implies.
+pub static SEGMENT: PacketKind = PacketKind { hidden_len: IPV6_HEADER_LEN, cut: Some(cut) };
+
+/// Cuts a segment in two; false when it has no payload to cut. Checksums are not in use inside a tunnel (the tag covers
+/// every byte).
+fn cut(first: &mut [u8], room: usize, rest: &mut Vec<u8>) -> bool {
+    const FIN_PSH: u8 = 0x01 | 0x08;
+    let Some(segment) = Segment::parse(first) else { return false };
+    let header_len = first.len() - segment.payload_len as usize;
+    let Some(payload) = first.get(room..).filter(|_| room > header_len) else { return false };
+    let start = rest.len();
+    rest.extend_from_slice(&first[..header_len]);
+    rest.extend_from_slice(payload);
+    let behind = segment.sequence.wrapping_add((room - header_len) as u32);
+    rest[start + 4..start + 8].copy_from_slice(&behind.to_be_bytes());
+    first[13] &= !FIN_PSH; // they belong to the last byte
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +190,29 @@ mod tests {
             bytes[12] = 6 << 4;
             bytes.extend_from_slice(options);
             assert_eq!(window_scale(&bytes), shift, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn segments_are_cut_without_loss_across_the_wrap() {
+        let mut segment: Vec<u8> = (0..3020).map(|i| (i % 251) as u8).collect();
+        segment[4..8].copy_from_slice(&(u32::MAX - 5).to_be_bytes());
+        (segment[12], segment[13]) = (5 << 4, 0x19);
+        let (mut payload, mut next, mut left) = (Vec::new(), u32::MAX - 5, segment.clone());
+        while !left.is_empty() {
+            let mut rest = Vec::new();
+            if cut(&mut left, 1200, &mut rest) {
+                left.truncate(1200);
+            }
+            assert_eq!(left[4..8], next.to_be_bytes());
+            payload.extend_from_slice(&left[20..]);
+            next = next.wrapping_add(left.len() as u32 - 20);
+            assert_eq!(left[13] & 1 == 1, payload.len() == 3000, "FIN only at the end");
+            left = rest;
+        }
+        assert_eq!(payload, segment[20..]);
+        for (mut broken, room) in [(vec![0; 2000], 1200), (segment.clone(), 20), (segment[..19].to_vec(), 10)] {
+            assert!(!cut(&mut broken, room, &mut Vec::new()), "no segment, or no room for payload");
         }
     }
 }

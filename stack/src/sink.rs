@@ -1,58 +1,42 @@
-//! Owns the moment in which the endpoint hands inner packets up: stacks are out of their slots, the endpoint is busy.
+//! Owns what a batch of datagrams brings while the endpoint opens them: segments go to their flows at once; what needs the
+//! endpoint waits until the batch is over.
 
-use crate::peer_stack::PeerStack;
+use crate::agenda::Agenda;
 use crate::segment::Segment;
-use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use crate::slots::Slots;
 use alloc::vec::Vec;
 use pilot_core::endpoint::Sink;
 use pilot_core::{Instant, PeerId};
 
-/// Each peer's stack; `None` while it is in use: should smoltcp panic, the slot stays empty and only that peer loses.
-pub(crate) type Slots = BTreeMap<PeerId, Option<Box<PeerStack>>>;
-
-/// Packets of a batch that somebody has to look at when it is over: who sent it, and its bytes.
+/// Packets that wait for the end of their batch: the sender, and the bytes.
 pub(crate) type Later = Vec<(PeerId, Vec<u8>)>;
 
-/// Hands inner packets to their flow while the endpoint is busy; what needs the endpoint waits until it is not.
+/// Takes the inner packets of one batch.
 pub(crate) struct StackSink<'a> {
     now: Instant,
-    peers: &'a mut Slots,
-    active: &'a mut BTreeSet<PeerId>,
-    /// The stack in use, out of its slot: should smoltcp panic, only this peer's streams are lost (link.md, hazard 6).
-    taken: Option<(PeerId, Box<PeerStack>)>,
+    slots: &'a mut Slots,
+    agenda: &'a mut Agenda,
+    /// The sender of the last segment, in whose stack a run of segments may be gathered.
+    last: Option<PeerId>,
     unknown: Later,
     loose: Later,
 }
 
 impl<'a> StackSink<'a> {
-    pub(crate) const fn new(now: Instant, peers: &'a mut Slots, active: &'a mut BTreeSet<PeerId>) -> Self {
-        Self { now, peers, active, taken: None, unknown: Vec::new(), loose: Vec::new() }
+    pub(crate) const fn new(now: Instant, slots: &'a mut Slots, agenda: &'a mut Agenda) -> Self {
+        Self { now, slots, agenda, last: None, unknown: Vec::new(), loose: Vec::new() }
     }
 
-    fn stack(&mut self, peer: PeerId) -> Option<&mut PeerStack> {
-        if self.taken.as_ref().is_none_or(|(taken, _)| *taken != peer) {
-            self.put_back();
-            self.taken = self.peers.get_mut(&peer).and_then(Option::take).map(|stack| (peer, stack));
-        }
-        self.taken.as_mut().map(|(_, stack)| &mut **stack)
-    }
-
-    fn put_back(&mut self) {
-        if let Some((_, stack)) = &mut self.taken {
-            stack.deliver(self.now);
-        }
-        if let Some((peer, stack)) = self.taken.take()
-            && let Some(slot) = self.peers.get_mut(&peer)
-        {
-            *slot = Some(stack);
-            self.active.insert(peer);
+    /// Hands the last sender's segments to TCP.
+    fn deliver(&mut self) {
+        if let Some(peer) = self.last.take() {
+            self.slots.with_stack(peer, |stack| stack.deliver(self.now, self.agenda));
         }
     }
 
-    /// Gives the stacks back, and what could not be handled meanwhile: packets without a flow, datagrams.
+    /// Ends the batch: segments without a flow, and datagrams.
     pub(crate) fn finish(mut self) -> (Later, Later) {
-        self.put_back();
+        self.deliver();
         (self.unknown, self.loose)
     }
 }
@@ -60,8 +44,13 @@ impl<'a> StackSink<'a> {
 impl Sink for StackSink<'_> {
     fn packet(&mut self, peer: PeerId, bytes: &[u8]) {
         let Some(segment) = Segment::parse(bytes) else { return };
-        let now = self.now;
-        if !self.stack(peer).is_some_and(|stack| stack.handle_segment(now, &segment, bytes)) {
+        if self.last != Some(peer) {
+            self.deliver();
+            self.last = Some(peer);
+        }
+        let (now, agenda) = (self.now, &mut *self.agenda);
+        let is_known = self.slots.with_stack(peer, |stack| stack.handle_segment(now, &segment, bytes, agenda));
+        if is_known != Some(true) {
             self.unknown.push((peer, bytes.to_vec()));
         }
     }

@@ -1,18 +1,21 @@
-//! Owns what an endpoint has to do with its rendezvous and with trust: registration, calls and their answers, letters,
-//! relay channels, and which peers exist.
+//! Owns the state of registration, of calls to the rendezvous, and of trust.
 //!
-//! `Absent → Connecting → Registering → Ready`, and back to Connecting with a growing random pause when it is lost.
-//! Nothing between nodes that know each other waits for any of this (trust.md, "When the rendezvous is away").
+//! ```text
+//!   Absent ─▶ Connecting ─▶ Registering ─▶ Ready        Refused: the rendezvous does not accept our record
+//!                 ▲─────── lost ◀──────────┘
+//! ```
+//! [`Directory`] is a machine of its own: inputs (verbs of the owner, messages of the rendezvous and of peers, the clock)
+//! change it, and what the endpoint has to do about them comes out of [`Directory::poll_effect`] as an [`Effect`]. Peers are
+//! named by their identity keys here; sessions and paths are unknown. Nothing between nodes that trust each other waits for
+//! any of this (`docs/trust.md`, "When the rendezvous is away").
 
-use super::{Endpoint, Event, PeerId, ResetReason};
 use crate::addr::Addr;
-use crate::control::{Answer, CANDIDATES_MAX, Call, Control, GRANTS_MAX, Push, Query, Refusal};
+use crate::control::{Answer, CANDIDATES_MAX, Call, GRANTS_MAX, InboxNumber, Query, Refusal, Ticket};
 use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
-use crate::path::{PathAddr, is_acceptable_candidate};
-use crate::peer::Role;
+use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
-use crate::trust::{Me, Outcome, Pin, Terms, TrustBook, TrustError};
-use crate::tunnel::exchange::NO_PSK;
+use crate::trust::{LetterNumber, Me, Outcome, Pin, Terms, TrustBook, TrustError};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,23 +26,24 @@ use litemap::LiteMap;
 pub const CALLS_MAX: usize = 1024;
 /// Time an answer may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
-/// Bounds of the pause before the next attempt to reach the rendezvous. Source: trust.md.
+/// Bounds of the pause before the next attempt to reach the rendezvous. Source: `docs/trust.md`, "When the rendezvous is
+/// away".
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// Where the relation with the rendezvous stands.
+/// State of the registration with the rendezvous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DirectoryState {
-    /// None is configured.
+    /// No rendezvous is configured.
     Absent,
-    /// Not reached yet, or lost.
+    /// The rendezvous has not been reached yet, or was lost.
     Connecting,
-    /// A tunnel exists, our record is not confirmed.
+    /// A tunnel to the rendezvous exists; our record is not confirmed.
     Registering,
-    /// Registered under our address.
+    /// Our record is registered under this address.
     Ready(Addr),
-    /// It refuses our record; the owner must change something.
+    /// The rendezvous refuses our record; the owner must change something.
     Refused(Refusal),
 }
 
@@ -48,34 +52,88 @@ pub enum DirectoryState {
 pub struct TrustChange {
     /// What changed.
     pub outcome: Outcome,
-    /// The letter that brought it: call [`Endpoint::letter_taken`] once the change is on disk.
-    pub letter: Option<u64>,
+    /// The letter that brought the change: call [`Endpoint::letter_taken`](super::Endpoint::letter_taken) once the change is
+    /// on disk.
+    pub letter: Option<InboxNumber>,
 }
 
-/// What a call was made for.
+/// What the endpoint has to do for its directory, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Begin a key handshake with the rendezvous.
+    Reach,
+    /// Send this call to the rendezvous; [`Directory::on_call_refused`] when its link has no room.
+    Call(Ticket, Call),
+    /// Begin every session from now on with this record of ours.
+    Record(Arc<[u8]>),
+    /// Make the trusted peers equal to the pins.
+    Peers,
+    /// Tell this peer, whose keys go with its pin, that trust is withdrawn.
+    Farewell(IdentityKey, Vec<u8>),
+    /// Tell every connected peer our underlay addresses.
+    Candidates,
+    /// Use this relay channel to a peer. `online`: the rendezvous has the peer connected.
+    Relay {
+        /// Identity of the peer.
+        to: IdentityKey,
+        /// Our number of the channel.
+        channel: u32,
+        /// The peer is connected to the rendezvous now.
+        online: bool,
+    },
+    /// The rendezvous does not have this peer connected, or the peer has not granted us the relay: only direct paths are left.
+    NoRelay(IdentityKey),
+    /// The rendezvous cannot be asked for a relay to this peer.
+    NoBeacon(IdentityKey),
+    /// Ask for relays to the peers with which a key handshake is under way.
+    AskForRelays,
+    /// Tell the owner that the registration's state changed.
+    State(DirectoryState),
+    /// Tell the owner the answer to a call, or that none came in time.
+    Answer(Ticket, Option<Answer>),
+    /// Tell the owner that a message changed trust.
+    Trust(TrustChange),
+}
+
+/// What an input borrows of the endpoint.
+pub(super) struct Context<'a> {
+    pub(super) now: Instant,
+    /// Wall clock at `now`. Unit: microseconds since 1970.
+    pub(super) wall_us: u64,
+    pub(super) identity: &'a Identity,
+    pub(super) rng: &'a mut Rng,
+}
+
+/// The reason for a call, which decides what its answer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
+    /// The owner asked.
     Application,
     Register,
-    Relay(PeerId),
-    Letter(u64),
-    Grant,
+    Relay(IdentityKey),
+    Letter(LetterNumber),
+    /// Nothing waits for the answer.
+    Notice,
 }
 
 pub(super) struct Directory {
-    pub(super) trust: TrustBook,
+    trust: TrustBook,
     profile: Profile,
     addr: Addr,
+    /// Sequence of the newest record of ours.
     sequence: u64,
     record: Arc<[u8]>,
     candidates: Vec<SocketAddr>,
     reflexive: Option<SocketAddr>,
-    rendezvous: Option<(PeerId, SocketAddr)>,
+    rendezvous: Option<(StaticKey, SocketAddr)>,
     relay_key: [u8; 32],
     state: DirectoryState,
-    calls: LiteMap<u32, (Instant, Purpose)>,
-    next_call: u32,
+    /// Calls without an answer yet, and until when the answer is awaited.
+    calls: LiteMap<Ticket, (Instant, Purpose)>,
+    next_ticket: Ticket,
     retry_at: Option<Instant>,
     retry_pause: Duration,
+    effects: VecDeque<Effect>,
 }
 
 impl Directory {
@@ -99,17 +157,44 @@ impl Directory {
             relay_key: [0; 32],
             state: DirectoryState::Absent,
             calls: LiteMap::new(),
-            next_call: 1,
+            next_ticket: Ticket(1),
             retry_at: None,
             retry_pause: RETRY_MIN,
+            effects: VecDeque::new(),
         }
+    }
+
+    // Getters.
+
+    pub(super) const fn trust(&self) -> &TrustBook {
+        &self.trust
+    }
+
+    pub(super) const fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    pub(super) const fn addr(&self) -> Addr {
+        self.addr
+    }
+
+    pub(super) const fn state(&self) -> DirectoryState {
+        self.state
+    }
+
+    pub(super) const fn reflexive(&self) -> Option<SocketAddr> {
+        self.reflexive
     }
 
     pub(super) fn record(&self) -> Arc<[u8]> {
         self.record.clone()
     }
 
-    pub(super) fn relay_key(&self) -> &[u8; 32] {
+    pub(super) const fn rendezvous(&self) -> Option<(StaticKey, SocketAddr)> {
+        self.rendezvous
+    }
+
+    pub(super) const fn relay_key(&self) -> &[u8; 32] {
         &self.relay_key
     }
 
@@ -118,475 +203,332 @@ impl Directory {
     }
 
     pub(super) fn is_rendezvous(&self, addr: &SocketAddr) -> bool {
-        self.rendezvous.is_some_and(|(_, known)| known == *addr)
+        self.beacon() == Some(*addr)
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        earliest(self.calls.values().map(|(at, _)| *at).min(), self.retry_at)
+    /// The underlay addresses at which this node may be reached: its own, and the one that the rendezvous sees.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let mut list = self.candidates.clone();
+        list.extend(self.reflexive.filter(|r| !list.contains(r)));
+        list
+    }
+
+    /// The part of [`Directory::addresses`] that one message tells a peer.
+    pub(super) fn candidates(&self) -> Vec<SocketAddr> {
+        let mut list = self.addresses();
+        list.truncate(CANDIDATES_MAX);
+        list
+    }
+
+    /// True while the call with this ticket waits for its answer.
+    pub(super) fn is_waiting(&self, ticket: Ticket) -> bool {
+        self.calls.contains_key(&ticket)
     }
 
     const fn is_ready(&self) -> bool {
         matches!(self.state, DirectoryState::Ready(_))
     }
-}
-
-impl Endpoint {
-    // Getters.
-
-    /// Our address; unassigned until the first registration.
-    pub const fn addr(&self) -> Addr {
-        self.directory.addr
-    }
-
-    /// Our hostname, visibility and tags.
-    pub const fn profile(&self) -> &Profile {
-        &self.directory.profile
-    }
-
-    /// Who is trusted, who asks, who was asked.
-    pub const fn trust(&self) -> &TrustBook {
-        &self.directory.trust
-    }
-
-    /// Where the relation with the rendezvous stands.
-    pub const fn directory_state(&self) -> DirectoryState {
-        self.directory.state
-    }
-
-    /// Our underlay address as the rendezvous sees it.
-    pub const fn reflexive(&self) -> Option<SocketAddr> {
-        self.directory.reflexive
-    }
-
-    /// Static key and underlay address of our rendezvous.
-    pub fn rendezvous_address(&self) -> Option<(StaticKey, SocketAddr)> {
-        let (id, addr) = self.directory.rendezvous?;
-        Some((self.peers.get(&id)?.peer.static_key, addr))
-    }
 
     // Verbs: rendezvous.
 
     /// Uses this rendezvous from now on.
-    pub fn set_rendezvous(&mut self, now: Instant, key: StaticKey, addr: SocketAddr) {
-        if let Some((id, _)) = self.directory.rendezvous.take() {
-            self.remove_peer(id);
-        }
-        let id = self.add_peer(Role::Rendezvous, key, NO_PSK);
-        self.directory.rendezvous = Some((id, addr));
-        if let Some(entry) = self.peers.get_mut(&id) {
-            entry.peer.paths.add(PathAddr::Direct(addr));
-            entry.peer.in_use = true;
-        }
-        self.directory.retry_at = Some(now);
-        self.set_directory_state(DirectoryState::Connecting);
+    pub(super) fn set_rendezvous(&mut self, now: Instant, key: StaticKey, addr: SocketAddr) {
+        self.rendezvous = Some((key, addr));
+        self.retry_at = Some(now);
+        self.set_state(DirectoryState::Connecting);
     }
 
-    /// Changes what our record says and registers it. The result arrives as [`Event::Directory`].
-    pub fn set_profile(&mut self, now: Instant, profile: Profile) {
-        self.directory.profile = profile;
-        if self.directory.rendezvous.is_some() && !matches!(self.directory.state, DirectoryState::Connecting) {
-            self.register(now);
+    /// Changes what our record says.
+    pub(super) fn set_profile(&mut self, cx: &mut Context<'_>, profile: Profile) {
+        self.profile = profile;
+        if self.rendezvous.is_some() && !matches!(self.state, DirectoryState::Connecting) {
+            self.register(cx);
         } else {
-            self.sign_record(now);
+            self.sign_record(cx);
         }
     }
 
-    /// Our own underlay addresses changed: every path may be broken, peers and rendezvous learn at once where we are now.
-    /// Nothing happens when these are the addresses known before. Source: paths.md ("Roaming").
-    pub fn set_candidates(&mut self, now: Instant, candidates: Vec<SocketAddr>) {
-        if self.directory.candidates == candidates {
-            return;
+    /// Replaces our own underlay addresses; false when they are the ones known before.
+    pub(super) fn set_candidates(&mut self, candidates: Vec<SocketAddr>) -> bool {
+        if self.candidates == candidates {
+            return false;
         }
-        self.directory.candidates = candidates;
-        // What the rendezvous saw us send from was the old network's.
-        self.directory.reflexive = None;
-        for id in self.up_peers(now) {
-            if let Some(entry) = self.peers.get_mut(&id) {
-                entry.peer.paths.on_own_move(now, &mut self.rng);
-            }
-            self.send_candidates(id);
-            self.touch(id);
-        }
-        if self.directory.is_ready() {
-            self.register(now);
+        self.candidates = candidates;
+        self.reflexive = None; // the rendezvous saw an address of the old network
+        true
+    }
+
+    /// Registers again, so that the rendezvous learns of a move.
+    pub(super) fn register_again(&mut self, cx: &mut Context<'_>) {
+        if self.is_ready() {
+            self.register(cx);
         }
     }
 
-    /// Asks for a node's record; the answer arrives as [`Event::Answer`] with the returned number.
-    ///
-    /// # Errors
-    /// `None` when the rendezvous is not connected or [`CALLS_MAX`] calls wait.
-    pub fn lookup(&mut self, now: Instant, query: Query) -> Option<u32> {
+    pub(super) fn lookup(&mut self, now: Instant, query: Query) -> Option<Ticket> {
         self.call(now, Call::Lookup(query), Purpose::Application)
     }
 
-    /// Asks for public nodes with a tag; like [`Endpoint::lookup`].
-    ///
-    /// # Errors
-    /// As [`Endpoint::lookup`].
-    pub fn search(&mut self, now: Instant, tag: String) -> Option<u32> {
+    pub(super) fn search(&mut self, now: Instant, tag: String) -> Option<Ticket> {
         self.call(now, Call::Search(tag), Purpose::Application)
     }
 
-    fn call(&mut self, now: Instant, call: Call, purpose: Purpose) -> Option<u32> {
-        let (rendezvous, _) = self.directory.rendezvous?;
-        let allowed = self.directory.is_ready() || matches!(purpose, Purpose::Register);
-        if !allowed || self.directory.calls.len() >= CALLS_MAX {
+    /// Asks for a relay channel to a peer, unless that is under way.
+    pub(super) fn ask_for_relay(&mut self, now: Instant, to: IdentityKey) {
+        let is_asked = self.calls.values().any(|(_, purpose)| *purpose == Purpose::Relay(to));
+        if !is_asked && self.call(now, Call::OpenRelay(to), Purpose::Relay(to)).is_none() {
+            self.effects.push_back(Effect::NoBeacon(to));
+        }
+    }
+
+    fn call(&mut self, now: Instant, call: Call, purpose: Purpose) -> Option<Ticket> {
+        let is_allowed = self.is_ready() || matches!(purpose, Purpose::Register);
+        if self.rendezvous.is_none() || !is_allowed || self.calls.len() >= CALLS_MAX {
             return None;
         }
-        let id = self.directory.next_call;
-        self.directory.next_call = id.wrapping_add(1).max(1);
-        if !self.send_control(rendezvous, &Control::Call(id, call)) {
-            return None;
-        }
-        self.directory.calls.insert(id, (now + CALL_TIMEOUT, purpose));
-        Some(id)
+        let ticket = self.next_ticket;
+        self.next_ticket = Ticket(ticket.0.wrapping_add(1).max(1));
+        self.calls.insert(ticket, (now + CALL_TIMEOUT, purpose));
+        self.effects.push_back(Effect::Call(ticket, call));
+        Some(ticket)
     }
 
     // Verbs: trust.
 
-    /// Asks the owner of `record` for trust. The letter leaves as soon as the rendezvous can be reached.
-    ///
-    /// # Errors
-    /// See [`TrustBook::request`]. When its owner has asked us before, approve that instead.
-    pub fn request_trust(&mut self, now: Instant, record: &NodeRecord, terms: &Terms) -> Result<(), TrustError> {
-        let message = self.with_trust(now, |book, me, rng| book.request(me, record, terms, rng))?;
-        self.post_letter(now, record.identity, record.static_key, &message)
+    pub(super) fn request_trust(
+        &mut self,
+        cx: &mut Context<'_>,
+        record: &NodeRecord,
+        terms: &Terms,
+    ) -> Result<(), TrustError> {
+        let message = self.with_trust(cx, |book, me, rng| book.request(me, record, terms, rng))?;
+        self.post_letter(cx, record.identity, record.static_key, &message)
     }
 
-    /// Approves a pending request.
-    ///
-    /// # Errors
-    /// See [`TrustBook::approve`].
-    pub fn approve(&mut self, now: Instant, key: &IdentityKey, terms: &Terms) -> Result<(), TrustError> {
+    pub(super) fn approve(&mut self, cx: &mut Context<'_>, key: &IdentityKey, terms: &Terms) -> Result<(), TrustError> {
         let static_key = self.pending_static_key(key)?;
-        let message = self.with_trust(now, |book, me, rng| book.approve(me, key, terms, rng))?;
-        self.sync_peers();
-        self.grant(now);
-        self.post_letter(now, *key, static_key, &message)
+        let message = self.with_trust(cx, |book, me, rng| book.approve(me, key, terms, rng))?;
+        self.pins_changed(cx.now);
+        self.post_letter(cx, *key, static_key, &message)
     }
 
-    /// Declines a pending request.
-    ///
-    /// # Errors
-    /// See [`TrustBook::reject`].
-    pub fn reject(&mut self, now: Instant, key: &IdentityKey, note: &str) -> Result<(), TrustError> {
+    pub(super) fn reject(&mut self, cx: &mut Context<'_>, key: &IdentityKey, note: &str) -> Result<(), TrustError> {
         let static_key = self.pending_static_key(key)?;
-        let message = self.with_trust(now, |book, me, rng| book.reject(me, key, note, rng))?;
-        self.post_letter(now, *key, static_key, &message)
+        let message = self.with_trust(cx, |book, me, rng| book.reject(me, key, note, rng))?;
+        self.post_letter(cx, *key, static_key, &message)
     }
 
-    /// Withdraws trust: the session's keys are gone when this returns; the peer is told directly and by letter.
-    ///
-    /// # Errors
-    /// `Unknown` when the peer is not trusted.
-    pub fn revoke(&mut self, now: Instant, key: &IdentityKey) -> Result<Pin, TrustError> {
-        let (pin, message) = self.with_trust(now, |book, me, rng| book.revoke(me, key, rng))?;
-        if let Some(id) = self.peer_by_identity(key) {
-            self.send_control(id, &Control::Trust(message.clone()));
-            self.say_farewell(now, id);
-        }
-        self.sync_peers();
-        self.grant(now);
-        self.post_letter(now, *key, pin.static_key, &message)?;
+    pub(super) fn revoke(&mut self, cx: &mut Context<'_>, key: &IdentityKey) -> Result<Pin, TrustError> {
+        let (pin, message) = self.with_trust(cx, |book, me, rng| book.revoke(me, key, rng))?;
+        self.effects.push_back(Effect::Farewell(*key, message.clone()));
+        self.pins_changed(cx.now);
+        self.post_letter(cx, *key, pin.static_key, &message)?;
         Ok(pin)
     }
 
-    /// Ends trust whose time is over; true when there was any. Put [`Endpoint::trust`] on disk then.
-    pub fn expire_trust(&mut self, now: Instant) -> bool {
-        let over = self.directory.trust.expire_pins(self.wall_s(now));
-        if !over.is_empty() {
-            self.sync_peers();
-            self.grant(now);
+    /// Ends trust whose time is over; true when there was any.
+    pub(super) fn expire_trust(&mut self, cx: &Context<'_>) -> bool {
+        let is_any = !self.trust.expire_pins(cx.wall_us / 1_000_000).is_empty();
+        if is_any {
+            self.pins_changed(cx.now);
         }
-        !over.is_empty()
+        is_any
     }
 
-    fn pending_static_key(&self, key: &IdentityKey) -> Result<StaticKey, TrustError> {
-        let request = self.directory.trust.pending().find(|p| p.record.identity == *key);
-        request.map(|p| p.record.static_key).ok_or(TrustError::Unknown)
+    /// Remembers where a peer was reached.
+    pub(super) fn note_endpoint(&mut self, key: &IdentityKey, addr: SocketAddr) {
+        self.trust.note_endpoint(key, addr);
     }
 
     /// The change that a letter brought is on disk; the rendezvous may forget the letter.
-    pub fn letter_taken(&mut self, now: Instant, id: u64) {
-        self.call(now, Call::Taken([id].into()), Purpose::Grant);
+    pub(super) fn letter_taken(&mut self, now: Instant, number: InboxNumber) {
+        self.call(now, Call::Taken([number].into()), Purpose::Notice);
     }
 
-    fn with_trust<R>(&mut self, now: Instant, f: impl FnOnce(&mut TrustBook, &Me<'_>, &mut crate::rng::Rng) -> R) -> R {
-        let now_s = self.wall_s(now);
-        let me = Me { identity: &self.identity, record: &self.directory.record, now_s };
-        f(&mut self.directory.trust, &me, &mut self.rng)
+    fn pending_static_key(&self, key: &IdentityKey) -> Result<StaticKey, TrustError> {
+        let request = self.trust.pending().find(|p| p.record.identity == *key);
+        request.map(|p| p.record.static_key).ok_or(TrustError::Unknown)
     }
 
-    fn post_letter(&mut self, now: Instant, to: IdentityKey, key: StaticKey, message: &[u8]) -> Result<(), TrustError> {
-        let sealed = key.seal(message, &mut self.rng);
-        let id = self.directory.trust.add_letter(to, sealed).ok_or(TrustError::Full)?;
-        self.post(now, id);
+    fn with_trust<R>(&mut self, cx: &mut Context<'_>, f: impl FnOnce(&mut TrustBook, &Me<'_>, &mut Rng) -> R) -> R {
+        let me = Me { identity: cx.identity, record: &self.record, now_s: cx.wall_us / 1_000_000 };
+        f(&mut self.trust, &me, cx.rng)
+    }
+
+    fn pins_changed(&mut self, now: Instant) {
+        self.effects.push_back(Effect::Peers);
+        self.grant(now);
+    }
+
+    fn post_letter(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: IdentityKey,
+        key: StaticKey,
+        message: &[u8],
+    ) -> Result<(), TrustError> {
+        let sealed = key.seal(message, cx.rng);
+        let number = self.trust.add_letter(to, sealed).ok_or(TrustError::Full)?;
+        self.post(cx.now, number);
         Ok(())
     }
 
-    fn post(&mut self, now: Instant, id: u64) {
-        if let Some((to, sealed)) = self.directory.trust.letter(id) {
+    fn post(&mut self, now: Instant, number: LetterNumber) {
+        if let Some((to, sealed)) = self.trust.letter(number) {
             let call = Call::Post(*to, sealed.clone());
-            self.call(now, call, Purpose::Letter(id));
-        }
-    }
-
-    /// Sends what the peer's link holds once more, without hope of recovery, before the keys go.
-    fn say_farewell(&mut self, now: Instant, id: PeerId) {
-        let relay_key = self.directory.relay_key;
-        let mut farewells = Vec::new();
-        if let Some(entry) = self.peers.get_mut(&id) {
-            for close in [false, true] {
-                if close {
-                    entry.peer.close(ResetReason::Revoked as u8);
-                }
-                let mut out = Vec::new();
-                if let Some((path, len)) = entry.peer.poll_transmit(now, &relay_key, &mut out) {
-                    out.truncate(len);
-                    farewells.push((path, out));
-                }
-            }
-        }
-        for (path, datagram) in farewells {
-            // The relay header is in the datagram already; it goes to the beacon as it is.
-            let to = match path {
-                PathAddr::Direct(_) => Some(path),
-                PathAddr::Relay(_) => self.directory.beacon().map(PathAddr::Direct),
-            };
-            to.into_iter().for_each(|to| self.send_stray(to, datagram.clone()));
-        }
-    }
-
-    /// Makes the set of peers equal to the set of pins (and the rendezvous, and strangers).
-    pub(super) fn sync_peers(&mut self) {
-        let pins: Vec<Pin> = self.directory.trust.pins().cloned().collect();
-        let gone: Vec<PeerId> = self
-            .peers
-            .iter()
-            .filter(|(_, e)| e.peer.role == Role::Trusted)
-            .filter(|(_, e)| !pins.iter().any(|p| Some(p.identity) == e.peer.identity && p.secret == e.peer.secret))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in gone {
-            self.events.push_back(Event::Reset(id, ResetReason::Revoked));
-            self.remove_peer(id);
-        }
-        for pin in pins {
-            if self.by_static.contains_key(&pin.static_key) {
-                continue;
-            }
-            let id = self.add_peer(Role::Trusted, pin.static_key, pin.secret);
-            if let Some(entry) = self.peers.get_mut(&id) {
-                entry.peer.identity = Some(pin.identity);
-                pin.last_endpoint.into_iter().for_each(|addr| entry.peer.paths.add(PathAddr::Direct(addr)));
-            }
+            self.call(now, call, Purpose::Letter(number));
         }
     }
 
     // Input.
 
-    pub(super) fn handle_control(&mut self, now: Instant, from: PeerId, message: Control) {
-        let Some(role) = self.peers.get(&from).map(|e| e.peer.role) else { return };
-        match (role, message) {
-            (Role::Client, Control::Call(id, call)) => self.events.push_back(Event::Call(from, id, call)),
-            (Role::Rendezvous, Control::Answer(id, answer)) => self.handle_answer(now, id, answer),
-            (Role::Rendezvous, Control::Push(Push::Letter(id, sealed))) => self.handle_letter(now, id, &sealed),
-            (Role::Rendezvous, Control::Push(Push::RelayOpened(channel, key))) => {
-                if let Some(id) = self.peer_by_identity(&key) {
-                    self.set_relay(id, channel);
-                }
-            }
-            (Role::Trusted, Control::Candidates(list)) => self.handle_candidates(now, from, &list),
-            (Role::Trusted, Control::Trust(message)) => self.handle_trust(now, &message, None),
-            _ => self.discards.count(super::Discard::Malformed),
+    /// Takes a letter out of our mailbox.
+    pub(super) fn handle_letter(&mut self, cx: &mut Context<'_>, number: InboxNumber, sealed: &[u8]) {
+        match cx.identity.open_sealed(sealed) {
+            Some(message) => self.handle_trust(cx, &message, Some(number)),
+            None => self.letter_taken(cx.now, number), // sealed to another key, and unreadable for ever
         }
     }
 
-    fn handle_letter(&mut self, now: Instant, id: u64, sealed: &[u8]) {
-        match self.identity.open_sealed(sealed) {
-            Some(message) => self.handle_trust(now, &message, Some(id)),
-            // Nobody will ever read it.
-            None => self.letter_taken(now, id),
-        }
-    }
-
-    fn handle_trust(&mut self, now: Instant, message: &[u8], letter: Option<u64>) {
-        let outcome = self.with_trust(now, |book, me, _| book.receive(me, message));
+    /// Takes a trust message, from a letter or from the peer itself.
+    pub(super) fn handle_trust(&mut self, cx: &mut Context<'_>, message: &[u8], letter: Option<InboxNumber>) {
+        let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message));
         if let Outcome::Discarded(_) = outcome {
-            letter.into_iter().for_each(|id| self.letter_taken(now, id));
+            letter.into_iter().for_each(|number| self.letter_taken(cx.now, number));
             return;
         }
-        self.sync_peers();
-        self.grant(now);
-        self.events.push_back(Event::Trust(TrustChange { outcome, letter }));
+        self.pins_changed(cx.now);
+        self.effects.push_back(Effect::Trust(TrustChange { outcome, letter }));
     }
 
-    fn handle_candidates(&mut self, now: Instant, from: PeerId, list: &[SocketAddr]) {
-        let own: Vec<_> = self.directory.candidates.iter().copied().chain(self.directory.reflexive).collect();
-        let Some(entry) = self.peers.get_mut(&from) else { return };
-        list.iter()
-            .filter(|addr| is_acceptable_candidate(addr, &own))
-            .for_each(|addr| entry.peer.paths.add(PathAddr::Direct(*addr)));
-        entry.peer.paths.on_candidates(now);
-        self.touch(from);
-    }
-
-    fn handle_answer(&mut self, now: Instant, id: u32, answer: Answer) {
-        let Some((_, purpose)) = self.directory.calls.remove(&id) else { return };
+    /// Takes the rendezvous' answer to a call.
+    pub(super) fn handle_answer(&mut self, cx: &mut Context<'_>, ticket: Ticket, answer: Answer) {
+        let Some((_, purpose)) = self.calls.remove(&ticket) else { return };
         match (purpose, answer) {
-            (Purpose::Application, answer) => self.events.push_back(Event::Answer(id, Some(answer))),
+            (Purpose::Application, answer) => self.effects.push_back(Effect::Answer(ticket, Some(answer))),
             (Purpose::Register, Answer::Registered { addr, reflexive, relay_key }) => {
-                self.directory.relay_key = relay_key;
-                let moved = self.directory.reflexive.replace(reflexive) != Some(reflexive);
-                self.on_registered(now, addr);
-                if moved {
-                    self.up_peers(now).into_iter().for_each(|id| self.send_candidates(id));
+                self.relay_key = relay_key;
+                let has_moved = self.reflexive.replace(reflexive) != Some(reflexive);
+                self.on_registered(cx, addr);
+                if has_moved {
+                    self.effects.push_back(Effect::Candidates);
                 }
             }
-            (Purpose::Register, Answer::Refused(why)) => self.set_directory_state(DirectoryState::Refused(why)),
-            (Purpose::Relay(peer), Answer::Relay { channel, online }) => {
-                self.set_relay(peer, channel);
-                if let Some(entry) = self.peers.get_mut(&peer) {
-                    entry.peer.away = !online;
-                    entry.peer.relay_init(now);
-                }
-                self.touch(peer);
+            (Purpose::Register, Answer::Refused(why)) => self.set_state(DirectoryState::Refused(why)),
+            (Purpose::Relay(to), Answer::Relay { channel, online }) => {
+                self.effects.push_back(Effect::Relay { to, channel, online });
             }
-            (Purpose::Relay(peer), Answer::Refused(Refusal::NotFound)) => {
-                // Not connected, or it has not granted us the relay: only direct paths are left.
-                if let Some(entry) = self.peers.get_mut(&peer) {
-                    entry.peer.away = true;
-                }
-                self.touch(peer);
-            }
+            (Purpose::Relay(to), Answer::Refused(Refusal::NotFound)) => self.effects.push_back(Effect::NoRelay(to)),
             (Purpose::Letter(letter), Answer::Ok | Answer::Refused(Refusal::NotFound)) => {
-                self.directory.trust.remove_letter(letter);
+                self.trust.remove_letter(letter);
             }
             _ => {}
         }
     }
 
-    fn on_registered(&mut self, now: Instant, addr: Addr) {
-        if addr != self.directory.addr {
+    fn on_registered(&mut self, cx: &mut Context<'_>, addr: Addr) {
+        if addr != self.addr {
             // The record must name the address it was given: sign again and register once more.
-            self.directory.addr = addr;
-            self.register(now);
+            self.addr = addr;
+            self.register(cx);
             return;
         }
-        self.directory.retry_pause = RETRY_MIN;
-        self.set_directory_state(DirectoryState::Ready(addr));
-        self.grant(now);
-        let letters: Vec<u64> = self.directory.trust.letters().collect();
-        letters.into_iter().for_each(|id| self.post(now, id));
-        let waiting: Vec<_> = self.peers.iter().filter(|(_, e)| e.peer.exchange.is_some()).map(|(id, _)| *id).collect();
-        waiting.into_iter().for_each(|id| self.ask_for_relay(now, id));
+        self.retry_pause = RETRY_MIN;
+        self.set_state(DirectoryState::Ready(addr));
+        self.grant(cx.now);
+        let letters: Vec<LetterNumber> = self.trust.letters().collect();
+        letters.into_iter().for_each(|number| self.post(cx.now, number));
+        self.effects.push_back(Effect::AskForRelays);
     }
 
-    pub(super) fn on_established(&mut self, now: Instant, id: PeerId) {
-        if self.directory.rendezvous.is_some_and(|(r, _)| r == id) && !self.directory.is_ready() {
-            self.register(now);
+    /// A session with the rendezvous exists.
+    pub(super) fn on_up(&mut self, cx: &mut Context<'_>) {
+        if !self.is_ready() {
+            self.register(cx);
         }
     }
 
-    /// The peer is another process now. A rendezvous that restarted must hear from us again.
-    pub(super) fn on_restarted(&mut self, now: Instant, id: PeerId) {
-        if self.directory.rendezvous.is_some_and(|(r, _)| r == id) {
-            self.directory.calls.clear();
-            self.register(now);
-        }
+    /// The rendezvous is another process now, which knows nothing of our calls.
+    pub(super) fn on_restarted(&mut self, cx: &mut Context<'_>) {
+        self.calls.clear();
+        self.register(cx);
     }
 
-    pub(super) fn on_rendezvous_lost(&mut self, now: Instant) {
-        let pause = self.directory.retry_pause;
-        // Full jitter (trust.md): a rendezvous that comes back is not met by everybody at once.
-        let wait = RETRY_MIN + Duration::from_micros(self.rng.below(pause.as_micros() as u64));
-        self.directory.retry_at = Some(now + wait);
-        self.directory.retry_pause = (pause * 2).min(RETRY_MAX);
-        let calls = core::mem::take(&mut self.directory.calls);
-        let lost = calls.into_iter().filter(|(_, (_, p))| matches!(p, Purpose::Application));
-        lost.for_each(|(id, _)| self.events.push_back(Event::Answer(id, None)));
-        self.set_directory_state(DirectoryState::Connecting);
-    }
-
-    pub(super) fn handle_directory_timeout(&mut self, now: Instant) {
-        if self.directory.retry_at.is_some_and(|at| at <= now) {
-            self.directory.retry_at = None;
-            if let Some((id, _)) = self.directory.rendezvous {
-                self.begin_exchange(now, id);
-                self.touch(id);
+    /// The tunnel to the rendezvous is gone.
+    pub(super) fn on_lost(&mut self, cx: &mut Context<'_>) {
+        let pause = self.retry_pause;
+        // Full jitter, so that the nodes do not meet a rendezvous that comes back all at once.
+        let wait = RETRY_MIN + Duration::from_micros(cx.rng.below(pause.as_micros() as u64));
+        self.retry_at = Some(cx.now + wait);
+        self.retry_pause = (pause * 2).min(RETRY_MAX);
+        for (ticket, (_, purpose)) in core::mem::take(&mut self.calls) {
+            if purpose == Purpose::Application {
+                self.effects.push_back(Effect::Answer(ticket, None));
             }
         }
-        let late: Vec<u32> = self.directory.calls.iter().filter(|(_, (at, _))| *at <= now).map(|(id, _)| *id).collect();
-        for id in late {
-            match self.directory.calls.remove(&id) {
-                Some((_, Purpose::Application)) => self.events.push_back(Event::Answer(id, None)),
-                Some((_, Purpose::Register)) => self.register(now),
+        self.set_state(DirectoryState::Connecting);
+    }
+
+    /// The link to the rendezvous had no room for a call: nothing was sent.
+    pub(super) fn on_call_refused(&mut self, ticket: Ticket) {
+        if let Some((_, Purpose::Relay(to))) = self.calls.remove(&ticket) {
+            self.effects.push_back(Effect::NoBeacon(to));
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        if self.retry_at.take_if(|at| *at <= cx.now).is_some() {
+            self.effects.push_back(Effect::Reach);
+        }
+        let late: Vec<Ticket> = self.calls.iter().filter(|(_, (at, _))| *at <= cx.now).map(|(id, _)| *id).collect();
+        for ticket in late {
+            match self.calls.remove(&ticket) {
+                Some((_, Purpose::Application)) => self.effects.push_back(Effect::Answer(ticket, None)),
+                Some((_, Purpose::Register)) => self.register(cx),
                 _ => {}
             }
         }
     }
 
+    // Output.
+
+    /// The next thing that the endpoint has to do.
+    pub(super) fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Directory::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        earliest(self.calls.values().map(|(at, _)| *at).min(), self.retry_at)
+    }
+
     // Helpers.
 
-    fn set_directory_state(&mut self, state: DirectoryState) {
-        if self.directory.state != state {
-            self.directory.state = state;
-            self.events.push_back(Event::Directory(state));
+    fn set_state(&mut self, state: DirectoryState) {
+        if self.state != state {
+            self.state = state;
+            self.effects.push_back(Effect::State(state));
         }
     }
 
-    fn sign_record(&mut self, now: Instant) {
-        // Rises across restarts with the wall clock and within one run by itself.
-        let wall_ms = (self.wall_at_zero_us + now.as_micros()) / 1000;
-        self.directory.sequence = wall_ms.max(self.directory.sequence + 1);
-        let d = &mut self.directory;
-        d.record = NodeRecord::sign(&self.identity, d.addr, &d.profile, d.sequence).emit().into();
-        for entry in self.peers.values_mut() {
-            entry.peer.set_record(self.directory.record.clone());
-        }
+    fn sign_record(&mut self, cx: &Context<'_>) {
+        // Rises across restarts with the wall clock, and within one run by itself.
+        self.sequence = (cx.wall_us / 1000).max(self.sequence + 1);
+        self.record = NodeRecord::sign(cx.identity, self.addr, &self.profile, self.sequence).emit().into();
+        self.effects.push_back(Effect::Record(self.record.clone()));
     }
 
-    fn register(&mut self, now: Instant) {
-        self.sign_record(now);
-        self.set_directory_state(DirectoryState::Registering);
-        let record = self.directory.record.to_vec();
-        self.call(now, Call::Register(record), Purpose::Register);
+    fn register(&mut self, cx: &Context<'_>) {
+        self.sign_record(cx);
+        self.set_state(DirectoryState::Registering);
+        self.call(cx.now, Call::Register(self.record.to_vec()), Purpose::Register);
     }
 
     fn grant(&mut self, now: Instant) {
-        let keys: Vec<_> = self.directory.trust.pins().map(|p| p.identity).take(GRANTS_MAX).collect();
-        self.call(now, Call::Grant(keys), Purpose::Grant);
-    }
-
-    pub(super) fn ask_for_relay(&mut self, now: Instant, id: PeerId) {
-        let Some(entry) = self.peers.get(&id).filter(|e| e.peer.role == Role::Trusted) else { return };
-        let Some(key) = entry.peer.identity else { return };
-        let pending = self.directory.calls.values().any(|(_, p)| matches!(p, Purpose::Relay(peer) if *peer == id));
-        let asked = pending || self.call(now, Call::OpenRelay(key), Purpose::Relay(id)).is_some();
-        if !asked && let Some(entry) = self.peers.get_mut(&id) {
-            // No beacon to help: without any known address the wait need not be long.
-            entry.peer.away = entry.peer.paths.list().is_empty();
-        }
-    }
-
-    fn set_relay(&mut self, id: PeerId, channel: u32) {
-        if let Some(entry) = self.peers.get_mut(&id) {
-            entry.peer.paths.set_relay(channel);
-        }
-    }
-
-    fn up_peers(&self, now: Instant) -> Vec<PeerId> {
-        self.peers.keys().copied().filter(|id| self.is_up(now, *id)).collect()
-    }
-
-    pub(super) fn send_candidates(&mut self, id: PeerId) {
-        let is_trusted = self.peers.get(&id).is_some_and(|e| e.peer.role == Role::Trusted);
-        if is_trusted {
-            let mut list = self.directory.candidates.clone();
-            list.extend(self.directory.reflexive.filter(|r| !list.contains(r)));
-            list.truncate(CANDIDATES_MAX);
-            self.send_control(id, &Control::Candidates(list));
-        }
+        let keys = self.trust.pins().map(|p| p.identity).take(GRANTS_MAX).collect();
+        self.call(now, Call::Grant(keys), Purpose::Notice);
     }
 }
+
+#[cfg(test)]
+mod tests;

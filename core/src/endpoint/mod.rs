@@ -3,60 +3,44 @@
 //! A datagram's way in (wire.md, Rules): type and size → receiver index or mac1 → load → static key → pin → session →
 //! tag → window → frames. Whatever fails a step is counted as a [`Discard`] and changes nothing else.
 //!
-//! The rendezvous client and trust live in `directory`; they are part of this machine because both speak through its
-//! peers and decide which peers exist.
+//! Registration and trust are a machine of their own, [`directory`]; `relations` carries out what that machine asks for,
+//! because it speaks through the peers of the endpoint and decides which peers exist.
 
 mod directory;
-mod discard;
 mod outbox;
 mod output;
+mod relations;
 
-pub use directory::{DirectoryState, TrustChange};
-pub use discard::{Discard, Discards};
+pub use crate::discard::{Discard, Discards};
+pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
+pub use directory::{CALLS_MAX, DirectoryState, TrustChange};
 pub use outbox::Outbox;
-pub use output::{Event, PeerInfo, ResetReason, Timer, Transmit};
+use output::Events;
+pub use output::{Event, PeerInfo, Timer, Transmit};
 
 use crate::addr::Addr;
 use crate::aead::{self, AeadProvider};
 use crate::agreement::{self, KeyAgreement};
-use crate::control::{Answer, Control};
+use crate::control::{Answer, Control, Ticket};
 use crate::identity::{Identity, IdentityKey, Profile, StaticKey};
 use crate::noise::StaticShared;
-use crate::path::PathAddr;
-use crate::peer::{Effects, Peer, Role};
+use crate::path::{PathAddr, PathNews};
+use crate::peer::{Effects, PacketBuilder, Peer, Role};
+use crate::relay;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
+use crate::trace::{HandshakeStep, Level, Trace};
 use crate::trust::TrustBook;
-use crate::tunnel::exchange::{
+use crate::tunnel::handshake::{
     Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Reserve, Timestamp, source_bytes, tai64n,
 };
-use crate::tunnel::session::Session;
-use crate::wire::{Datagram, INIT_LEN, RESP_LEN, WireError, emit_relay_header, relay_tag};
+use crate::tunnel::session::{Indexes, Session, Side};
+use crate::wire::{Counter, Datagram, INIT_LEN, LocalIndex, RESP_LEN, WireError};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use directory::Directory;
-
-/// A peer of one endpoint; never reused while the endpoint lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(u32);
-
-/// Where inner packets go while a datagram is handled. Called only for introduced peers that may send data.
-pub trait Sink {
-    /// An inner segment, as the peer's stack wrote it (no IPv6 header).
-    fn packet(&mut self, peer: PeerId, segment: &[u8]);
-    /// An inner datagram: source port 2, destination port 2 (big-endian), payload.
-    fn loose(&mut self, peer: PeerId, datagram: &[u8]);
-}
-
-/// A sink that ignores inner packets, for endpoints without a stack (a rendezvous).
-pub struct NoSink;
-
-impl Sink for NoSink {
-    fn packet(&mut self, _: PeerId, _: &[u8]) {}
-    fn loose(&mut self, _: PeerId, _: &[u8]) {}
-}
 
 /// Who may make sessions with this endpoint besides pinned peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +62,7 @@ pub struct Config {
     pub seed: [u8; 32],
     /// The cipher's implementation on the data path.
     pub aead: &'static dyn AeadProvider,
-    /// X25519's implementation for exchanges.
+    /// X25519's implementation for key handshakes.
     pub agreement: &'static dyn KeyAgreement,
     /// Who else may speak.
     pub strangers: Strangers,
@@ -123,7 +107,7 @@ pub struct Endpoint {
     identity: Identity,
     aead: &'static dyn AeadProvider,
     rng: Rng,
-    /// For the next exchange.
+    /// For the next handshake.
     reserve: Reserve,
     strangers: Strangers,
     wall_at_zero_us: u64,
@@ -132,7 +116,7 @@ pub struct Endpoint {
     /// Boxed, since a tree keeps room for many more values than it has.
     peers: BTreeMap<PeerId, Box<Entry>>,
     by_static: BTreeMap<StaticKey, PeerId>,
-    by_index: BTreeMap<u32, PeerId>,
+    by_index: BTreeMap<LocalIndex, PeerId>,
     next_peer: u32,
     ready: VecDeque<PeerId>,
     timers: BTreeSet<(Instant, PeerId)>,
@@ -140,21 +124,21 @@ pub struct Endpoint {
     last_stamp: Timestamp,
     /// Ephemeral keys of the newest authentic INITs.
     recent_inits: [[u8; 32]; INITS_REMEMBERED],
-    events: VecDeque<Event>,
+    events: Events,
     discards: Discards,
     directory: Directory,
 }
 
 struct Entry {
     peer: Peer,
-    indexes: Vec<u32>,
+    indexes: Vec<LocalIndex>,
     queued: bool,
     timer: Option<Instant>,
 }
 
 /// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
 const INITS_REMEMBERED: usize = 8;
-/// With more peers than this, what their static keys and ours make together is computed at the first exchange, not at once:
+/// With more peers than this, what their static keys and ours make together is computed at the first key handshake, not at once:
 /// one X25519 each would be felt at start. Source: own choice.
 const SHARED_AT_ONCE_MAX: usize = 256;
 /// Datagrams outside any peer (cookies, farewells) that may wait.
@@ -181,7 +165,7 @@ impl Endpoint {
             stray: VecDeque::new(),
             last_stamp: Timestamp::default(),
             recent_inits: [[0; 32]; INITS_REMEMBERED],
-            events: VecDeque::new(),
+            events: Events::default(),
             discards: Discards::default(),
             directory: Directory::new(&config.identity, config.addr, config.profile, config.trust, config.candidates),
             identity: config.identity.with_agreement(config.agreement),
@@ -222,7 +206,9 @@ impl Endpoint {
 
     /// The peer with this identity.
     pub fn peer_by_identity(&self, key: &IdentityKey) -> Option<PeerId> {
-        self.peers.iter().find(|(_, e)| e.peer.identity == Some(*key)).map(|(id, _)| *id)
+        let has_identity = |id: &PeerId| self.peers.get(id).is_some_and(|e| e.peer.identity == Some(*key));
+        let pinned = self.trust().pin(key).and_then(|pin| self.by_static.get(&pin.static_key)).copied();
+        pinned.filter(has_identity).or_else(|| self.peers.keys().copied().find(has_identity))
     }
 
     /// The identity of a peer.
@@ -257,7 +243,7 @@ impl Endpoint {
         self.peers.get(&peer)?.peer.last_received
     }
 
-    /// Smoothed round-trip time to the peer; `None` before the first exchange of keys.
+    /// Smoothed round-trip time to the peer; `None` before the first key handshake.
     pub fn srtt(&self, peer: PeerId) -> Option<Duration> {
         self.peers.get(&peer)?.peer.link.srtt()
     }
@@ -276,6 +262,23 @@ impl Endpoint {
     /// The wall clock at `now`. Unit: seconds since 1970.
     pub const fn wall_s(&self, now: Instant) -> u64 {
         (self.wall_at_zero_us + now.as_micros()) / 1_000_000
+    }
+
+    /// Notes of the trace that were lost because nothing read them in time.
+    pub const fn traces_lost(&self) -> u64 {
+        self.events.trace.lost()
+    }
+
+    // Verbs: the trace.
+
+    /// Keeps notes up to `level` for [`Endpoint::poll_trace`] from now on; `None`, as at the start, keeps none.
+    pub fn set_trace_level(&mut self, level: Option<Level>) {
+        self.events.trace.set_level(level);
+    }
+
+    /// Adds the note that `make` gives to the trace, if `level` is wanted; for the layers above.
+    pub fn trace(&mut self, level: Level, make: impl FnOnce() -> Trace) {
+        self.events.trace.push(level, make);
     }
 
     // Verbs: packets.
@@ -322,8 +325,8 @@ impl Endpoint {
     }
 
     /// Answers a stranger's call (rendezvous). False when the stranger is gone or does not read.
-    pub fn answer(&mut self, peer: PeerId, id: u32, answer: Answer) -> bool {
-        self.send_control(peer, &Control::Answer(id, answer))
+    pub fn answer(&mut self, peer: PeerId, ticket: Ticket, answer: Answer) -> bool {
+        self.send_control(peer, &Control::Answer(ticket, answer))
     }
 
     pub(crate) fn send_control(&mut self, id: PeerId, message: &Control) -> bool {
@@ -372,6 +375,7 @@ impl Endpoint {
         let result = self.dispatch(now, PathAddr::Direct(from), datagram, sink);
         if let Err(reason) = result {
             self.discards.count(reason);
+            self.trace(Level::Debug, || Trace::Discarded { from, reason });
         }
         result
     }
@@ -391,10 +395,11 @@ impl Endpoint {
             Datagram::Init(init) => self.handle_init(now, from, init),
             Datagram::Resp(resp) => self.handle_resp(now, from, resp),
             Datagram::Cookie(cookie) => {
-                let id = *self.by_index.get(&crate::wire::u32_at(cookie, 4)).ok_or(Discard::UnknownIndex)?;
+                let id =
+                    *self.by_index.get(&LocalIndex(crate::wire::u32_at(cookie, 4))).ok_or(Discard::UnknownIndex)?;
                 let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-                let exchange = entry.peer.exchange.as_ref().ok_or(Discard::Unexpected)?;
-                let cookie = exchange.pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
+                let handshake = entry.peer.handshake.as_ref().ok_or(Discard::Unexpected)?;
+                let cookie = handshake.pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
                 // Used by the next resend; resending at once would let a flood of cookies make a flood of INITs.
                 entry.peer.cookie = Some(cookie);
                 Ok(())
@@ -404,8 +409,7 @@ impl Endpoint {
                     return Err(Discard::ForeignRelay);
                 }
                 let inner = &mut datagram[crate::wire::RELAY_HEADER_LEN..];
-                let key = self.directory.relay_key();
-                if !crate::hash::equal(&relay_tag(key, channel, inner), &tag) {
+                if !relay::is_authentic(self.directory.relay_key(), channel, &tag, inner) {
                     return Err(Discard::ForeignRelay);
                 }
                 self.dispatch(now, PathAddr::Relay(channel), inner, sink)
@@ -417,7 +421,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         from: PathAddr,
-        (receiver, counter): (u32, u64),
+        (receiver, counter): (LocalIndex, Counter),
         datagram: &mut [u8],
         sink: &mut dyn Sink,
     ) -> Result<(), Discard> {
@@ -436,10 +440,10 @@ impl Endpoint {
     fn apply(&mut self, now: Instant, id: PeerId, effects: Effects) {
         if effects.restarted {
             self.events.push_back(Event::Reset(id, ResetReason::Restarted));
-            self.on_restarted(now, id);
+            self.on_session(now, id, true);
         }
         if effects.established {
-            self.events.push_back(Event::Up(id));
+            self.on_up(id);
         }
         if effects.met {
             self.send_candidates(id);
@@ -465,14 +469,14 @@ impl Endpoint {
         self.events.push_back(Event::PathChanged(id));
         let Some(entry) = self.peers.get(&id) else { return };
         if let (Some(key), Some(PathAddr::Direct(addr))) = (entry.peer.identity, entry.peer.paths.selected()) {
-            self.directory.trust.note_endpoint(&key, addr);
+            self.directory.note_endpoint(&key, addr);
         }
     }
 
     fn handle_init(&mut self, now: Instant, from: PathAddr, init: &[u8; INIT_LEN]) -> Result<(), Discard> {
         let source = match from {
             PathAddr::Direct(addr) => source_bytes(&addr),
-            PathAddr::Relay(channel) => channel.to_le_bytes().to_vec(),
+            PathAddr::Relay(channel) => channel.0.to_le_bytes().to_vec(),
         };
         match self.door.admit_init(now, &source, init, &mut self.rng) {
             Admission::Go => {}
@@ -507,8 +511,9 @@ impl Endpoint {
         entry.peer.last_stamp = Some(stamp);
         self.recent_inits.rotate_right(1);
         self.recent_inits[0] = ephemeral;
-        entry.peer.install_next(self.aead, &keys, (index, remote_index), incarnation, now);
+        entry.peer.install_next(self.aead, &keys, Indexes { local: index, remote: remote_index }, incarnation, now);
         entry.peer.send_raw(from, resp);
+        self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Answered });
         self.touch(id);
         Ok(())
     }
@@ -522,30 +527,37 @@ impl Endpoint {
     }
 
     fn handle_resp(&mut self, now: Instant, from: PathAddr, resp: &[u8; RESP_LEN]) -> Result<(), Discard> {
-        let index = crate::wire::u32_at(resp, 8);
+        let index = LocalIndex(crate::wire::u32_at(resp, 8));
         let id = *self.by_index.get(&index).ok_or(Discard::UnknownIndex)?;
         if !self.door.mac1_is_valid(resp) {
             return Err(Discard::Mac1);
         }
         let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-        let exchange =
-            entry.peer.exchange.as_ref().filter(|e| e.pending.local_index == index).ok_or(Discard::Unexpected)?;
-        let finished = exchange.pending.finish(&self.identity, &entry.peer.secret, resp);
+        let handshake =
+            entry.peer.handshake.as_ref().filter(|e| e.pending.local_index == index).ok_or(Discard::Unexpected)?;
+        let finished = handshake.pending.finish(&self.identity, &entry.peer.secret, resp);
         let (remote_index, incarnation, keys) = finished.map_err(|_| Discard::Tag)?;
-        let session = Session::new(self.aead, &keys, (index, remote_index), true, now).of(incarnation);
+        let session =
+            Session::new(self.aead, &keys, Indexes { local: index, remote: remote_index }, Side::Initiator, now)
+                .of(incarnation);
         let was_up = entry.peer.is_up(now);
         let restarted = entry.peer.install_current(now, session, from);
         if restarted {
             self.events.push_back(Event::Reset(id, ResetReason::Restarted));
-            self.on_restarted(now, id);
-        } else {
-            self.on_established(now, id);
         }
+        self.on_session(now, id, restarted);
+        self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Finished });
         if !was_up || restarted {
-            self.events.push_back(Event::Up(id));
+            self.on_up(id);
         }
         self.touch(id);
         Ok(())
+    }
+
+    fn on_up(&mut self, id: PeerId) {
+        let path = self.peers.get(&id).and_then(|entry| entry.peer.paths.selected());
+        self.trace(Level::Info, || Trace::PeerUp { peer: id, path });
+        self.events.push_back(Event::Up(id));
     }
 
     /// Runs everything that is due by `now`.
@@ -563,6 +575,7 @@ impl Endpoint {
                 entry.peer.relay_init(now);
             }
             if given_up {
+                self.events.trace.push(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Failed });
                 let reason = if entry.peer.away { ResetReason::Away } else { ResetReason::Unreachable };
                 self.reset_peer(now, id, reason);
             }
@@ -571,7 +584,7 @@ impl Endpoint {
             }
             self.touch(id);
         }
-        self.handle_directory_timeout(now);
+        self.with_directory(now, Directory::handle_timeout);
         self.reserve.handle_timeout(now, &mut self.rng);
     }
 
@@ -581,11 +594,7 @@ impl Endpoint {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
         out.clear();
         while let Some((path, datagram)) = self.stray.pop_front() {
-            if let PathAddr::Relay(channel) = path {
-                let tag = relay_tag(self.directory.relay_key(), channel, &datagram);
-                out.extend_from_slice(&emit_relay_header(channel, tag));
-            }
-            out.extend_from_slice(&datagram);
+            PacketBuilder::new(out, self.directory.relay_key()).push(path, &datagram);
             if let Some(to) = self.resolve(path) {
                 return Some(Transmit { to, segment_len: out.len() });
             }
@@ -593,12 +602,12 @@ impl Endpoint {
         }
         while let Some(&id) = self.ready.front() {
             self.tend(now, id);
-            let relay_key = *self.directory.relay_key();
+            let mut batch = PacketBuilder::new(out, self.directory.relay_key());
             let Some(entry) = self.peers.get_mut(&id) else {
                 self.ready.pop_front();
                 continue;
             };
-            let Some((path, segment_len)) = entry.peer.poll_transmit(now, &relay_key, out) else {
+            let Some((path, segment_len)) = entry.peer.poll_transmit(now, &mut batch) else {
                 entry.queued = false;
                 self.ready.pop_front();
                 self.reschedule(now, id);
@@ -624,6 +633,11 @@ impl Endpoint {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// The next note of the trace. Notes wait only while a level is set.
+    pub fn poll_trace(&mut self) -> Option<Trace> {
+        self.events.trace.pop()
     }
 
     /// When [`Endpoint::handle_timeout`] has something to do, and why. Drain the other outputs first.
@@ -671,14 +685,14 @@ impl Endpoint {
         self.events.push_back(Event::Reset(id, reason));
         match role {
             Role::Client => self.remove_peer(id),
-            Role::Rendezvous => self.on_rendezvous_lost(now),
+            Role::Rendezvous => self.with_directory(now, Directory::on_lost),
             Role::Trusted => {}
         }
     }
 
-    fn fresh_index(&mut self) -> u32 {
+    fn fresh_index(&mut self) -> LocalIndex {
         loop {
-            let index = self.rng.u32();
+            let index = LocalIndex(self.rng.u32());
             if !self.by_index.contains_key(&index) {
                 return index;
             }
@@ -695,19 +709,26 @@ impl Endpoint {
         }
     }
 
-    /// Before a peer sends: begin a due exchange, keep the indexes. Nobody learns an index before it was sent, so that is
+    /// Before a peer sends: begin a due key handshake, keep the indexes. Nobody learns an index before it was sent, so that is
     /// early enough.
     fn tend(&mut self, now: Instant, id: PeerId) {
         let Some(entry) = self.peers.get(&id) else { return };
         if entry.peer.role == Role::Client && entry.peer.session_indexes().next().is_none() {
             return self.remove_peer(id);
         }
-        if entry.peer.exchange_is_due(now) && entry.peer.role != Role::Client {
-            self.begin_exchange(now, id);
+        if entry.peer.handshake_is_due(now) && entry.peer.role != Role::Client {
+            self.begin_handshake(now, id);
         }
         let Some(entry) = self.peers.get_mut(&id) else { return };
+        for news in entry.peer.paths.take_news() {
+            self.events.trace.push(Level::Debug, || match news {
+                PathNews::Chosen { from, to, why } => Trace::PathChosen { peer: id, from, to, why },
+                PathNews::Silent(path) => Trace::PathSilent { peer: id, path },
+                PathNews::Size(len) => Trace::PathSize { peer: id, len },
+            });
+        }
         if !entry.peer.session_indexes().eq(entry.indexes.iter().copied()) {
-            let current: Vec<u32> = entry.peer.session_indexes().collect();
+            let current: Vec<LocalIndex> = entry.peer.session_indexes().collect();
             for index in entry.indexes.iter().filter(|i| !current.contains(i)) {
                 self.by_index.remove(index);
             }
@@ -730,11 +751,11 @@ impl Endpoint {
         }
     }
 
-    fn begin_exchange(&mut self, now: Instant, id: PeerId) {
+    fn begin_handshake(&mut self, now: Instant, id: PeerId) {
         let index = self.fresh_index();
         let stamp = self.fresh_stamp(now);
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        entry.peer.away &= entry.peer.exchange.is_some();
+        entry.peer.away &= entry.peer.handshake.is_some();
         let (key, cookie) = (entry.peer.static_key, entry.peer.cookie.take());
         let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
@@ -749,7 +770,8 @@ impl Endpoint {
         );
         entry.peer.shared = Some(shared);
         let Ok(pending) = pending else { return };
-        entry.peer.begin_exchange(now, pending, &mut self.rng);
+        entry.peer.begin_handshake(now, pending, &mut self.rng);
+        self.events.trace.push(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Started });
         if entry.peer.take_relay_wish(now) {
             self.ask_for_relay(now, id);
         }

@@ -14,10 +14,10 @@ impl Outbox<'_> {
         self.link.room()
     }
 
-    /// True while the link still carries a packet whose first four bytes (its ports) are these: what the link holds
-    /// arrives, and resending it above the link would only multiply it.
-    pub fn holds_flow(&self, ports: [u8; 4]) -> bool {
-        self.link.holds(ports)
+    /// True while the link carries a packet for which `is_wanted` is true: such a packet arrives, and sending it again
+    /// above the link would only multiply it. Work is bounded by the congestion window.
+    pub fn holds(&self, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
+        self.link.holds(is_wanted)
     }
 
     /// Queues an inner segment. The caller respects [`Outbox::room`].

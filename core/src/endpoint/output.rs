@@ -1,29 +1,17 @@
 //! Owns what an endpoint says: events, batches, timers, and what is known of a peer.
 
-use super::{DirectoryState, PeerId, TrustChange};
-use crate::control::{Answer, Call};
+use super::directory::{DirectoryState, TrustChange};
+use crate::control::{Answer, Call, Ticket};
 use crate::identity::{IdentityKey, NodeRecord};
+use crate::inner::{PeerId, ResetReason};
 use crate::link::LinkStats;
 use crate::path::{Path, PathAddr};
 use crate::time::{Duration, Instant};
+use crate::trace::{Trace, TraceQueue, TrustStep};
+use crate::trust::Outcome;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-
-/// Why all streams to a peer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ResetReason {
-    /// The peer process ended in order.
-    Closed,
-    /// The peer is another process than before.
-    Restarted,
-    /// No answer on any path for the time allowed.
-    Unreachable,
-    /// The rendezvous does not have the peer connected, and no known address answers.
-    Away,
-    /// One side withdrew its trust.
-    Revoked,
-}
 
 /// What happened, for the owner of the endpoint.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,9 +28,9 @@ pub enum Event {
     /// Trust changed; put [`Endpoint::trust`](super::Endpoint::trust) on disk.
     Trust(TrustChange),
     /// A stranger asks something (rendezvous only).
-    Call(PeerId, u32, Call),
+    Call(PeerId, Ticket, Call),
     /// The answer to a call of ours; `None` when there was none in time.
-    Answer(u32, Option<Answer>),
+    Answer(Ticket, Option<Answer>),
     /// The rendezvous connection changed.
     Directory(DirectoryState),
 }
@@ -59,11 +47,11 @@ pub struct Transmit {
 /// Why an owner wakes up, for busy loops that explain themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
-    /// A peer's recovery, pacing, exchange, probing or keepalive.
+    /// A peer's recovery, pacing, key handshake, probing or keepalive.
     Peer(PeerId),
     /// A rendezvous call's time, or the next attempt to reach it.
     Directory,
-    /// The key for the next exchange is made in advance.
+    /// The key for the next key handshake is made in advance.
     Reserve,
 }
 
@@ -100,4 +88,48 @@ pub struct PeerInfo {
     pub link: LinkStats,
     /// When something authentic last came.
     pub last_received: Option<Instant>,
+}
+
+/// Events that wait for the owner, and the trace, in which most of them leave a note as well.
+#[derive(Default)]
+pub(super) struct Events {
+    queue: VecDeque<Event>,
+    pub(super) trace: TraceQueue,
+}
+
+impl Events {
+    pub(super) fn push_back(&mut self, event: Event) {
+        if self.trace.is_on()
+            && let Some(trace) = trace_of(&event)
+        {
+            self.trace.keep(trace);
+        }
+        self.queue.push_back(event);
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Event> {
+        self.queue.pop_front()
+    }
+}
+
+/// The note of an event; `None` for one that is an application's own affair.
+fn trace_of(event: &Event) -> Option<Trace> {
+    Some(match event {
+        Event::Reset(peer, ResetReason::Restarted) => Trace::PeerRestarted { peer: *peer },
+        Event::Reset(peer, reason) => Trace::PeerDown { peer: *peer, reason: *reason },
+        Event::Directory(DirectoryState::Ready(addr)) => Trace::RendezvousUp { addr: *addr },
+        Event::Directory(DirectoryState::Connecting) => Trace::RendezvousDown { refusal: None },
+        Event::Directory(DirectoryState::Refused(why)) => Trace::RendezvousDown { refusal: Some(*why) },
+        Event::Trust(change) => {
+            let (key, step) = match change.outcome {
+                Outcome::Pending(key) => (key, TrustStep::Pending),
+                Outcome::Pinned(key) => (key, TrustStep::Pinned),
+                Outcome::Rejected(key) => (key, TrustStep::Rejected),
+                Outcome::Revoked(key) => (key, TrustStep::Revoked),
+                Outcome::Discarded(_) => return None,
+            };
+            Trace::Trust { key, step }
+        }
+        _ => return None,
+    })
 }

@@ -3,8 +3,9 @@
 use super::*;
 use crate::aead::AeadKey;
 use crate::identity::NodeRecord;
+use crate::path::PathReason;
 use crate::trust::{Me, Terms};
-use crate::wire::RELAY_HEADER_LEN;
+use crate::wire::{Channel, RELAY_HEADER_LEN};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::boxed::Box;
 use std::vec;
@@ -140,7 +141,7 @@ impl Pair {
 }
 
 #[test]
-fn trusted_peers_exchange_keys_and_packets() {
+fn trusted_peers_agree_on_keys_and_packets() {
     let mut pair = Pair::new();
     pair.send(0, b"ping");
     pair.run_for(DELAY * 10);
@@ -221,14 +222,14 @@ fn the_relay_is_asked_for_after_a_moment_when_the_address_is_known() {
 /// Found where a peer was asked over the relay 5 ms after its old address: the answer passed for one that took that much
 /// longer, and streams got rings for such a path.
 #[test]
-fn a_relayed_exchange_waits_for_the_direct_one_and_does_not_count_that_as_delay() {
+fn a_relayed_handshake_waits_for_the_direct_one_and_does_not_count_that_as_delay() {
     let mut pair = Pair::new();
     let beacon: SocketAddr = SocketAddr::from(([192, 0, 2, 99], 4000));
     let key = Identity::from_seed([9; 32]).static_key();
     pair.ends.iter_mut().for_each(|end| end.set_rendezvous(Instant::ZERO, key, beacon));
     let ids = [pair.peer(0), pair.peer(1)];
     let paths = &mut pair.ends[0].peers.get_mut(&ids[0]).expect("pinned").peer.paths;
-    paths.set_relay(7);
+    paths.set_relay(Channel(7));
     paths.select_working(PathAddr::Direct(addr_of(1)), false);
     let relayed = |end: &mut Endpoint, ms: u64, len| {
         let (mut out, mut found) = (Vec::new(), None);
@@ -243,12 +244,12 @@ fn a_relayed_exchange_waits_for_the_direct_one_and_does_not_count_that_as_delay(
     assert_eq!(relayed(&mut pair.ends[0], 0, INIT_LEN), None);
     pair.ends[0].handle_timeout(Instant::from_micros(5000));
     let init = relayed(&mut pair.ends[0], 5, INIT_LEN).expect("by now").try_into().expect("its length");
-    pair.ends[1].handle_init(Instant::from_micros(6000), PathAddr::Relay(8), &init).expect("valid");
+    pair.ends[1].handle_init(Instant::from_micros(6000), PathAddr::Relay(Channel(8)), &init).expect("valid");
     let resp = relayed(&mut pair.ends[1], 6, RESP_LEN).expect("an answer").try_into().expect("its length");
-    pair.ends[0].handle_resp(Instant::from_micros(8000), PathAddr::Relay(7), &resp).expect("valid");
+    pair.ends[0].handle_resp(Instant::from_micros(8000), PathAddr::Relay(Channel(7)), &resp).expect("valid");
     assert_eq!(pair.ends[0].srtt(ids[0]), Some(Duration::from_millis(3)));
     let peer = &pair.ends[0].peers[&ids[0]].peer;
-    assert_eq!(peer.paths.selected(), Some(PathAddr::Relay(7)), "the way that is known to work");
+    assert_eq!(peer.paths.selected(), Some(PathAddr::Relay(Channel(7))), "the way that is known to work");
 }
 
 /// Found by `chaos`: one side had given its tunnel up and forgotten the link, the other had not, and held on to streams that
@@ -318,8 +319,8 @@ fn keys_are_replaced_after_two_minutes_without_loss() {
         pair.send((i % 2) as usize, &i.to_le_bytes());
         pair.run_for(Duration::from_secs(1));
     }
-    let exchanges = pair.capture.iter().filter(|(_, d)| d[0] == 2).count();
-    assert!((3..=6).contains(&exchanges), "{exchanges} exchanges in 400 s");
+    let handshakes = pair.capture.iter().filter(|(_, d)| d[0] == 2).count();
+    assert!((3..=6).contains(&handshakes), "{handshakes} handshakes in 400 s");
     for side in 0..2 {
         assert_eq!(pair.inboxes[side].0.len(), 200);
         assert!(pair.events[side].iter().all(|e| !matches!(e, Event::Reset(..))));
@@ -341,6 +342,41 @@ fn a_restarted_peer_is_noticed_and_reached_again() {
 }
 
 #[test]
+fn the_trace_tells_of_discards_silent_paths_and_restarts() {
+    let mut pair = Pair::new();
+    pair.ends[0].set_trace_level(Some(Level::Debug));
+    pair.send(0, b"one");
+    pair.run_for(DELAY * 10);
+    let _ = pair.deliver(0, &mut [9; 40]);
+    let (id, direct, relay) = (pair.peer(0), PathAddr::Direct(addr_of(1)), PathAddr::Relay(Channel(7)));
+    pair.ends[0].peers.get_mut(&id).expect("pinned").peer.paths.set_relay(Channel(7));
+    pair.filter = Box::new(|_, _| false);
+    pair.send(0, b"lost");
+    pair.run_for(Duration::from_secs(2));
+    pair.filter = Box::new(|_, _| true);
+    pair.ends[1] = Endpoint::new(config(1, 21));
+    pair.run_for(Duration::from_secs(10));
+    let traces: Vec<_> = core::iter::from_fn(|| pair.ends[0].poll_trace()).collect();
+    let expected = [
+        Trace::Handshake { peer: id, step: HandshakeStep::Started },
+        Trace::Handshake { peer: id, step: HandshakeStep::Finished },
+        Trace::PeerUp { peer: id, path: Some(direct) },
+        Trace::PathChosen { peer: id, from: None, to: direct, why: PathReason::Handshake },
+        Trace::Discarded { from: addr_of(1), reason: Discard::NotOurs },
+        Trace::PathSilent { peer: id, path: direct },
+        Trace::PathChosen { peer: id, from: Some(direct), to: relay, why: PathReason::Silence },
+        Trace::PeerRestarted { peer: id },
+    ];
+    let mut rest = traces.iter();
+    for trace in &expected {
+        assert!(rest.any(|t| t == trace), "{trace} is missing or out of order in {traces:#?}");
+    }
+    pair.ends[0].set_trace_level(None);
+    let _ = pair.deliver(0, &mut [9; 40]);
+    assert_eq!((pair.ends[0].poll_trace(), pair.ends[0].traces_lost()), (None, 0));
+}
+
+#[test]
 fn a_silent_peer_is_given_up_and_an_orderly_close_is_told_at_once() {
     let mut pair = Pair::new();
     pair.filter = Box::new(|_, _| false);
@@ -359,7 +395,7 @@ fn a_silent_peer_is_given_up_and_an_orderly_close_is_told_at_once() {
 }
 
 #[test]
-fn exchanges_finish_at_thirty_percent_loss() {
+fn handshakes_finish_at_thirty_percent_loss() {
     for seed in 0..20 {
         let mut pair = Pair::new();
         let mut rng = Rng::new([seed; 32]);

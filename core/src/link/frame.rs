@@ -16,6 +16,7 @@
 //! Inner segments go without their IPv6 header: the session implies both addresses, the frame gives the length.
 
 use crate::codec::{Malformed, Put, Reader};
+use crate::wire::{LocalIndex, RemoteIndex};
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
@@ -107,7 +108,7 @@ fn parse<'a>(r: &mut Reader<'a>) -> Result<Frame<'a>, Malformed> {
         ACK => Frame::Ack(AckFrame::parse(None, r)?),
         ACK_OTHER => {
             let index = r.u32()?;
-            Frame::Ack(AckFrame::parse(Some(index), r)?)
+            Frame::Ack(AckFrame::parse(Some(RemoteIndex(index)), r)?)
         }
         PACKET => Frame::Packet(r.bytes(INNER_MAX)?),
         PACKET_REST => Frame::Packet(rest(r)?),
@@ -128,7 +129,7 @@ fn parse<'a>(r: &mut Reader<'a>) -> Result<Frame<'a>, Malformed> {
 #[derive(Debug)]
 pub struct AckFrame<'a> {
     /// The session it speaks of, by its receiver index; `None`: the one it came in.
-    pub session: Option<u32>,
+    pub session: Option<RemoteIndex>,
     /// How long the newest datagram waited for this acknowledgement. Unit: microseconds.
     pub delay_us: u64,
     largest: u64,
@@ -138,7 +139,7 @@ pub struct AckFrame<'a> {
 }
 
 impl<'a> AckFrame<'a> {
-    fn parse(session: Option<u32>, r: &mut Reader<'a>) -> Result<Self, Malformed> {
+    fn parse(session: Option<RemoteIndex>, r: &mut Reader<'a>) -> Result<Self, Malformed> {
         let (largest, delay_us, count, first_len) = (r.varint()?, r.varint()?, r.varint()?, r.varint()?);
         if count >= ACK_RANGES_MAX as u64 || first_len > largest {
             return Err(Malformed);
@@ -176,7 +177,7 @@ impl<'a> AckFrame<'a> {
 /// Writes an ACK frame; `ranges` newest first, not touching each other, at most [`ACK_RANGES_MAX`] are written.
 pub fn emit_ack(
     out: &mut Vec<u8>,
-    session: Option<u32>,
+    session: Option<LocalIndex>,
     delay_us: u64,
     ranges: impl ExactSizeIterator<Item = (u64, u64)>,
 ) {
@@ -185,7 +186,7 @@ pub fn emit_ack(
     let Some((mut low, high)) = ranges.next() else { return };
     match session {
         None => out.put_u8(ACK),
-        Some(index) => {
+        Some(LocalIndex(index)) => {
             out.put_u8(ACK_OTHER);
             out.put_u32(index);
         }
@@ -259,11 +260,11 @@ mod tests {
         let ranges = [(90, 100), (80, 80), (3, 50)];
         for session in [None, Some(7)] {
             let mut out = Vec::new();
-            emit_ack(&mut out, session, 1234, ranges.into_iter());
+            emit_ack(&mut out, session.map(LocalIndex), 1234, ranges.into_iter());
             emit_ping(&mut out);
             let mut frames = Frames::new(&out);
             let Some(Ok(Frame::Ack(ack))) = frames.next() else { panic!("an ACK comes first") };
-            assert_eq!((ack.session, ack.delay_us, ack.largest()), (session, 1234, 100));
+            assert_eq!((ack.session, ack.delay_us, ack.largest()), (session.map(RemoteIndex), 1234, 100));
             assert!(ack.ranges().eq([90..=100, 80..=80, 3..=50]));
             assert!(matches!(frames.next(), Some(Ok(Frame::Ping))));
             assert!(frames.next().is_none());

@@ -16,10 +16,11 @@ mod packet;
 mod ranges;
 mod recovery;
 
-pub use packet::Packet;
+pub use packet::{Cut, Packet, PacketKind};
 pub use ranges::Urgency;
 
 use crate::time::{Duration, Instant, earliest};
+use crate::wire::{Counter, LocalIndex, RemoteIndex};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -60,7 +61,7 @@ pub struct LinkStats {
     pub lost: u64,
     /// Probe timeouts.
     pub probes: u64,
-    /// Packets too large for a path that shrank: TCP segments are split, loose datagrams dropped.
+    /// Packets too large for a path that shrank: cut, or dropped when they cannot be cut.
     pub oversized: u64,
 }
 
@@ -70,13 +71,20 @@ pub(crate) struct Outgoing {
     counts_for_pacing: bool,
 }
 
+/// A session that this side sends under.
+struct Epoch {
+    index: RemoteIndex,
+    /// The packet number of its counter 0; negative when the link is younger than the session.
+    base: i64,
+}
+
 /// Reliability and congestion control towards one peer.
 pub(crate) struct Link {
     controller: Box<dyn Controller>,
     rtt: Rtt,
     sent: SentLog,
-    /// Sessions we send under: the peer's index and the packet number of its counter 0 (negative for a young link).
-    epochs: Vec<(u32, i64)>,
+    /// The newest sessions that this side sends under, oldest first, at most [`SESSIONS_MAX`].
+    epochs: Vec<Epoch>,
     received: Vec<Received>,
     control_tx: ControlSender,
     control_rx: ControlReceiver,
@@ -167,11 +175,10 @@ impl Link {
         !self.sent.is_empty() || self.has_data() || self.hello_due || self.ping_due || self.control_tx.is_ready()
     }
 
-    /// True while a packet that begins with `ports` waits or is in flight: it will arrive, so TCP need not resend it.
-    /// Work is bounded by the window; asked only when TCP wants to resend.
-    pub(crate) fn holds(&self, ports: [u8; 4]) -> bool {
-        let waiting = self.packets.iter().chain(&self.resend).any(|p| p.bytes().starts_with(&ports));
-        waiting || self.sent.any(|carried| matches!(carried, Carried::Packet(p) if p.bytes().starts_with(&ports)))
+    /// True while a packet waits or is in flight for which `is_wanted` is true. Work is bounded by the window.
+    pub(crate) fn holds(&self, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
+        let waiting = self.packets.iter().chain(&self.resend).any(|p| is_wanted(p.bytes()));
+        waiting || self.sent.any(|carried| matches!(carried, Carried::Packet(p) if is_wanted(p.bytes())))
     }
 
     // Verbs.
@@ -226,11 +233,11 @@ impl Link {
     }
 
     /// A new session begins: its first datagrams say who we are, and its counter starts again.
-    pub(crate) fn start_epoch(&mut self, remote_index: u32, next_counter: u64, hello: Vec<u8>) {
+    pub(crate) fn start_epoch(&mut self, index: RemoteIndex, next_counter: Counter, hello: Vec<u8>) {
         if self.epochs.len() == SESSIONS_MAX {
             self.epochs.remove(0);
         }
-        self.epochs.push((remote_index, self.sent.next() as i64 - next_counter as i64));
+        self.epochs.push(Epoch { index, base: self.sent.next() as i64 - next_counter.0 as i64 });
         (self.hello, self.hello_due) = (Some(hello), true);
         // Silence under the old keys says nothing about the new ones.
         self.probes = 0;
@@ -238,15 +245,15 @@ impl Link {
 
     // Input.
 
-    /// The exchange of keys took one round trip: so much is known before anything was acknowledged (RFC 9002 §6.2.2).
-    pub(crate) fn on_exchanged(&mut self, rtt: Duration) {
+    /// The key handshake took one round trip: so much is known before anything was acknowledged (RFC 9002 §6.2.2).
+    pub(crate) fn on_handshake(&mut self, rtt: Duration) {
         if self.rtt.smoothed().is_none() {
             self.rtt.update(rtt, Duration::ZERO);
         }
     }
 
     /// Notes that a datagram of the session with our index `local_index` came and was understood.
-    pub(crate) fn on_received(&mut self, now: Instant, local_index: u32, counter: u64, urgency: Urgency) {
+    pub(crate) fn on_received(&mut self, now: Instant, local_index: LocalIndex, counter: Counter, urgency: Urgency) {
         if !self.received.iter().any(|r| r.index == local_index) {
             if self.received.len() == SESSIONS_MAX {
                 self.received.remove(0);
@@ -264,10 +271,10 @@ impl Link {
     }
 
     /// Takes an ACK frame that came in the session whose peer index is `remote_index`.
-    pub(crate) fn on_ack(&mut self, now: Instant, remote_index: u32, ack: &AckFrame<'_>) {
+    pub(crate) fn on_ack(&mut self, now: Instant, remote_index: RemoteIndex, ack: &AckFrame<'_>) {
         let session = ack.session.unwrap_or(remote_index);
-        let Some(&(_, base)) = self.epochs.iter().find(|(index, _)| *index == session) else { return };
-        let is_current = self.epochs.last().is_some_and(|(index, _)| *index == session);
+        let Some(&Epoch { base, .. }) = self.epochs.iter().find(|epoch| epoch.index == session) else { return };
+        let is_current = self.epochs.last().is_some_and(|epoch| epoch.index == session);
         let (control_tx, newest, hello, hello_due, spare) =
             (&mut self.control_tx, &mut self.newest_pure_ack, &mut self.hello, &mut self.hello_due, &mut self.spare);
         // Counters from before this link began (the peer restarted) have negative numbers and are not ours.
@@ -393,7 +400,7 @@ impl Link {
     pub(crate) fn poll_frames(
         &mut self,
         now: Instant,
-        local_index: u32,
+        local_index: LocalIndex,
         room: usize,
         out: &mut Vec<u8>,
     ) -> Option<Outgoing> {
@@ -402,7 +409,7 @@ impl Link {
         let mut counts_for_pacing = false;
         let ack_due = self.received.iter().any(|r| r.deadline().is_some_and(|at| at <= now));
         let start = out.len();
-        // Packets are split only when they fit no datagram at all, not because something stands before them.
+        // Packets are cut only when they fit no datagram at all, not because something stands before them.
         if ack_due {
             self.emit_acks(now, local_index, end, out);
         }
@@ -423,7 +430,7 @@ impl Link {
         (out.len() > start).then_some(Outgoing { carried, counts_for_pacing })
     }
 
-    fn emit_acks(&mut self, now: Instant, local_index: u32, end: usize, out: &mut Vec<u8>) {
+    fn emit_acks(&mut self, now: Instant, local_index: LocalIndex, end: usize, out: &mut Vec<u8>) {
         for received in self.received.iter_mut().filter(|r| r.is_waiting()) {
             if out.len() + ACK_LEN_MAX <= end {
                 received.emit(now, local_index, out);
@@ -469,7 +476,7 @@ impl Link {
         while let Some(len) = self.next_len() {
             if out.len() + 1 + len > end {
                 if out.len() == start {
-                    self.split_oversized(end - out.len() - 1);
+                    self.cut_oversized(end - out.len() - 1);
                     continue;
                 }
                 break;
@@ -494,17 +501,17 @@ impl Link {
         out.len() > before
     }
 
-    /// The path shrank after the front packet was made: a TCP segment becomes two, a loose datagram is dropped.
-    fn split_oversized(&mut self, room: usize) {
+    /// The path shrank after the front packet was made: it is cut in two, or dropped.
+    fn cut_oversized(&mut self, room: usize) {
         self.stats.oversized += 1;
         if let Some(packet) = self.resend.pop_front() {
-            if let Some((first, rest)) = packet.split(room) {
+            if let Some((first, rest)) = packet.cut(room) {
                 self.resend.push_front(rest);
                 self.resend.push_front(first);
             }
         } else if let Some(packet) = self.packets.pop_front() {
             self.packets_len -= packet.len();
-            if let Some((first, rest)) = packet.split(room) {
+            if let Some((first, rest)) = packet.cut(room) {
                 self.packets_len += first.len() + rest.len();
                 self.packets.push_front(rest);
                 self.packets.push_front(first);

@@ -2,6 +2,7 @@
 
 use super::frame::{self, ACK_RANGES_MAX};
 use crate::time::{Duration, Instant};
+use crate::wire::{Counter, LocalIndex};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -30,7 +31,7 @@ pub enum Urgency {
 /// The counters received in one session.
 pub(crate) struct Received {
     /// The session, by our own index.
-    pub(crate) index: u32,
+    pub(crate) index: LocalIndex,
     /// Descending, disjoint, not touching.
     ranges: VecDeque<(u64, u64)>,
     newest_at: Instant,
@@ -40,7 +41,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    pub(crate) fn new(index: u32) -> Self {
+    pub(crate) fn new(index: LocalIndex) -> Self {
         let ranges = VecDeque::new();
         Self { index, ranges, newest_at: Instant::ZERO, waiting: 0, waiting_relaxed: 0, deadline: None }
     }
@@ -51,7 +52,7 @@ impl Received {
     }
 
     /// Notes a counter that the replay window accepted.
-    pub(crate) fn note(&mut self, now: Instant, counter: u64, urgency: Urgency) {
+    pub(crate) fn note(&mut self, now: Instant, Counter(counter): Counter, urgency: Urgency) {
         let in_order = self.ranges.front().is_none_or(|newest| counter == newest.1 + 1);
         if self.ranges.front().is_none_or(|newest| counter > newest.1) {
             self.newest_at = now;
@@ -109,7 +110,7 @@ impl Received {
     }
 
     /// Writes the ACK frame; `current` is the index of the session it will travel in.
-    pub(crate) fn emit(&mut self, now: Instant, current: u32, out: &mut Vec<u8>) {
+    pub(crate) fn emit(&mut self, now: Instant, current: LocalIndex, out: &mut Vec<u8>) {
         let session = (self.index != current).then_some(self.index);
         let delay_us = now.since(self.newest_at).as_micros() as u64;
         frame::emit_ack(out, session, delay_us, self.ranges.iter().copied());
@@ -126,12 +127,12 @@ mod tests {
     #[test]
     fn ranges_agree_with_a_set() {
         let mut rng = Rng::new([4; 32]);
-        let (mut received, mut set, mut next) = (Received::new(1), BTreeSet::new(), 0u64);
+        let (mut received, mut set, mut next) = (Received::new(LocalIndex(1)), BTreeSet::new(), 0u64);
         for _ in 0..2000 {
             next += rng.below(2);
             let counter = next.saturating_sub(rng.below(6));
             if set.insert(counter) {
-                received.note(Instant::ZERO, counter, Urgency::Normal);
+                received.note(Instant::ZERO, Counter(counter), Urgency::Normal);
             }
             next += 1;
             assert!(received.ranges.len() <= RANGES_MAX);
@@ -149,16 +150,16 @@ mod tests {
 
     #[test]
     fn acknowledgements_are_due_after_two_datagrams_a_gap_or_a_delay() {
-        let mut received = Received::new(1);
-        received.note(Instant::ZERO, 0, Urgency::None);
+        let mut received = Received::new(LocalIndex(1));
+        received.note(Instant::ZERO, Counter(0), Urgency::None);
         assert_eq!(received.deadline(), None);
-        received.note(Instant::ZERO, 1, Urgency::Normal);
+        received.note(Instant::ZERO, Counter(1), Urgency::Normal);
         assert_eq!(received.deadline(), Some(Instant::ZERO + ACK_DELAY));
-        received.note(Instant::from_micros(10), 2, Urgency::Normal);
+        received.note(Instant::from_micros(10), Counter(2), Urgency::Normal);
         assert_eq!(received.deadline(), Some(Instant::ZERO));
-        received.emit(Instant::ZERO, 1, &mut Vec::new());
+        received.emit(Instant::ZERO, LocalIndex(1), &mut Vec::new());
         assert!(!received.is_waiting());
-        received.note(Instant::from_micros(10), 9, Urgency::Normal);
+        received.note(Instant::from_micros(10), Counter(9), Urgency::Normal);
         assert_eq!(received.deadline(), Some(Instant::ZERO), "a gap");
     }
 }

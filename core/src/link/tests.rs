@@ -25,8 +25,8 @@ impl Pair {
     fn new(loss_percent: u64) -> Self {
         let mut links = [Link::new(1232), Link::new(1232)];
         // Each side's index of the session is its own number.
-        links[0].start_epoch(1, 0, vec![7; 50]);
-        links[1].start_epoch(0, 0, vec![8; 50]);
+        links[0].start_epoch(RemoteIndex(1), Counter(0), vec![7; 50]);
+        links[1].start_epoch(RemoteIndex(0), Counter(0), vec![8; 50]);
         Self {
             links,
             counters: [0; 2],
@@ -42,7 +42,7 @@ impl Pair {
     fn transmit(&mut self) {
         for side in 0..2 {
             let mut out = Vec::new();
-            while let Some(outgoing) = self.links[side].poll_frames(self.now, side as u32, ROOM, &mut out) {
+            while let Some(outgoing) = self.links[side].poll_frames(self.now, LocalIndex(side as u32), ROOM, &mut out) {
                 assert!(out.len() <= ROOM);
                 let counter = self.counters[side];
                 self.counters[side] += 1;
@@ -72,7 +72,7 @@ impl Pair {
         let mut urgency = Urgency::None;
         for frame in Frames::new(bytes) {
             match frame.expect("well-formed") {
-                Frame::Ack(ack) => self.links[side].on_ack(self.now, 1 - side as u32, &ack),
+                Frame::Ack(ack) => self.links[side].on_ack(self.now, RemoteIndex(1 - side as u32), &ack),
                 Frame::Packet(p) => {
                     self.got[side].push(p.to_vec());
                     urgency = Urgency::Normal;
@@ -84,7 +84,7 @@ impl Pair {
                 _ => urgency = Urgency::Normal,
             }
         }
-        self.links[side].on_received(self.now, side as u32, counter, urgency);
+        self.links[side].on_received(self.now, LocalIndex(side as u32), Counter(counter), urgency);
     }
 }
 
@@ -139,29 +139,37 @@ fn the_queue_for_the_stack_and_the_loose_queue_have_their_maximum() {
     assert_eq!(link.loose.back().expect("not empty").bytes(), [2 * LOOSE_QUEUE_MAX as u8 - 1], "the oldest went");
 }
 
+/// A kind whose packets begin with four bytes that say where their payload lies, behind ten hidden ones.
+static NUMBERED: PacketKind = PacketKind {
+    hidden_len: 10,
+    cut: Some(|first, room, rest| {
+        let Some(payload) = first.get(room..).filter(|_| room > 4) else { return false };
+        let at = u32::from_be_bytes(first[..4].try_into().expect("four bytes")) + (room - 4) as u32;
+        rest.extend_from_slice(&at.to_be_bytes());
+        rest.extend_from_slice(payload);
+        true
+    }),
+};
+
 #[test]
-fn segments_too_large_for_the_path_are_split_without_loss() {
+fn packets_too_large_for_the_path_are_cut_without_loss() {
     let mut link = Link::new(1232);
-    let mut segment: Vec<u8> = (0..3020).map(|i| (i % 251) as u8).collect();
-    segment[4..8].copy_from_slice(&(u32::MAX - 5).to_be_bytes());
-    (segment[12], segment[13]) = (5 << 4, 0x19);
-    link.enqueue_packet(segment.clone().into());
-    let (mut payload, mut next, mut out) = (Vec::new(), u32::MAX - 5, Vec::new());
-    while let Some(outgoing) = link.poll_frames(Instant::ZERO, 0, ROOM, &mut out) {
+    let payload: Vec<u8> = (0..3000).map(|i| (i % 251) as u8).collect();
+    link.enqueue_packet(Packet::new([&[9; 10][..], &[0; 4], &payload].concat(), &NUMBERED));
+    let (mut received, mut out) = (Vec::new(), Vec::new());
+    while let Some(outgoing) = link.poll_frames(Instant::ZERO, LocalIndex(0), ROOM, &mut out) {
         for frame in Frames::new(&out) {
             let Ok(Frame::Packet(part)) = frame else { continue };
-            assert_eq!(part[4..8], next.to_be_bytes());
-            payload.extend_from_slice(&part[20..]);
-            next = next.wrapping_add(part.len() as u32 - 20);
-            assert_eq!(part[13] & 1 == 1, payload.len() == 3000, "FIN only at the end");
+            assert_eq!(part[..4], (received.len() as u32).to_be_bytes());
+            received.extend_from_slice(&part[4..]);
         }
         link.on_sent(Instant::ZERO, out.len(), outgoing);
         out.clear();
     }
-    assert_eq!(payload, segment[20..]);
-    link.enqueue_packet(vec![0; 2000].into()); // not a segment: dropped, never stuck
+    assert_eq!(received, payload);
+    link.enqueue_packet(vec![0; 2000].into()); // cannot be cut: dropped, never stuck
     link.enqueue_packet(vec![1; 100].into());
-    assert!(link.poll_frames(Instant::ZERO, 0, ROOM, &mut out).is_some());
+    assert!(link.poll_frames(Instant::ZERO, LocalIndex(0), ROOM, &mut out).is_some());
     assert!(out.ends_with(&[1; 100]));
 }
 
@@ -199,12 +207,12 @@ fn acknowledgements_alone_fill_no_window() {
     let mut sent = 0;
     while sent <= link.window() {
         link.enqueue_pure_ack(sent as u32, vec![0; 20].into());
-        let outgoing = link.poll_frames(Instant::ZERO, 0, ROOM, &mut out).expect("no window holds it back");
+        let outgoing = link.poll_frames(Instant::ZERO, LocalIndex(0), ROOM, &mut out).expect("no window holds it back");
         sent += out.len() as u64;
         link.on_sent(Instant::ZERO, out.len(), outgoing);
         out.clear();
     }
     link.enqueue_packet(vec![1; 100].into());
-    assert!(link.poll_frames(Instant::ZERO, 0, ROOM, &mut out).is_some());
+    assert!(link.poll_frames(Instant::ZERO, LocalIndex(0), ROOM, &mut out).is_some());
     assert!(out.ends_with(&[1; 100]));
 }

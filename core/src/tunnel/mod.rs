@@ -1,7 +1,7 @@
-//! The tunnel: how two nodes get keys ([`exchange`]), what they seal with them ([`session`]), and how replays are
+//! The tunnel: how two nodes get keys ([`handshake`]), what they seal with them ([`session`]), and how replays are
 //! refused ([`replay`]).
 
-pub(crate) mod exchange;
+pub(crate) mod handshake;
 pub mod replay;
 pub mod session;
 
@@ -20,7 +20,7 @@ pub const COUNTER_MAX: u64 = u64::MAX - (1 << 13);
 /// Pauses between INITs; the last one repeats.
 pub const INIT_RESEND: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(5)];
-/// Time after which an unanswered exchange is given up.
+/// Time after which an unanswered key handshake is given up.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(90);
-/// Mixed into every exchange, so that no other protocol's messages can be taken for ours.
+/// Mixed into every key handshake, so that no other protocol's messages can be taken for ours.
 pub const PROLOGUE: &[u8] = b"pilot PN1 v1";

@@ -1,5 +1,6 @@
 //! Owns the replay window: which of the last 8192 counters have been seen (RFC 6479's ring of bit blocks).
 
+use crate::wire::Counter;
 use alloc::vec::Vec;
 
 const BLOCK_BITS: u64 = 64;
@@ -21,7 +22,7 @@ pub struct ReplayWindow {
 impl ReplayWindow {
     /// Accepts `counter` unless it was accepted before or lies below the window. Call it only after the tag verified
     /// (PN1: tag before window), or a forged counter would move the window.
-    pub fn accept(&mut self, counter: u64) -> bool {
+    pub fn accept(&mut self, Counter(counter): Counter) -> bool {
         if counter >= self.next {
             let (old, new) = (self.next / BLOCK_BITS, counter / BLOCK_BITS);
             let first = if self.next == 0 { 0 } else { (self.next - 1) / BLOCK_BITS + 1 };
@@ -45,8 +46,8 @@ impl ReplayWindow {
     }
 
     /// True when `counter` is newer than every accepted one; only such datagrams may move a path.
-    pub const fn is_newest(&self, counter: u64) -> bool {
-        counter >= self.next
+    pub const fn is_newest(&self, counter: Counter) -> bool {
+        counter.0 >= self.next
     }
 }
 
@@ -68,7 +69,7 @@ mod tests {
                     _ => newest.saturating_sub(8) + rng.below(20),
                 };
                 let expected = !seen.contains(&counter) && (counter > newest || newest - counter < WINDOW);
-                assert_eq!(window.accept(counter), expected, "seed {seed} counter {counter} newest {newest}");
+                assert_eq!(window.accept(Counter(counter)), expected, "seed {seed} counter {counter} newest {newest}");
                 if expected {
                     seen.insert(counter);
                 }

@@ -1,33 +1,49 @@
 //! Owns one key epoch with a peer: both traffic keys, the send counter and the replay window.
 
-use super::exchange::Incarnation;
+use super::handshake::Incarnation;
 use super::replay::ReplayWindow;
 use super::{COUNTER_MAX, REJECT_AFTER, REKEY_AFTER, REKEY_AFTER_DATAGRAMS};
 use crate::aead::{AeadKey, AeadProvider, TAG_LEN};
 use crate::noise::TrafficKeys;
 use crate::time::Instant;
-use crate::wire::{DATA_HEADER_LEN, emit_data_header};
+use crate::wire::{Counter, DATA_HEADER_LEN, LocalIndex, RemoteIndex, emit_data_header};
 use alloc::boxed::Box;
 use zeroize::Zeroize as _;
 
-/// One finished exchange: what is needed to seal and open DATA datagrams.
+/// The numbers that both ends gave to one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Indexes {
+    /// Ours.
+    pub local: LocalIndex,
+    /// The peer's.
+    pub remote: RemoteIndex,
+}
+
+/// The part of one end in the key handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// It sent the INIT; it alone starts the next key handshake.
+    Initiator,
+    /// It sent the RESP.
+    Responder,
+}
+
+/// One finished key handshake: what is needed to seal and open DATA datagrams.
 pub struct Session {
-    /// Our number for this session; the peer puts it into every datagram.
-    pub local_index: u32,
-    /// The peer's number for it.
-    pub remote_index: u32,
-    /// True on the side that sent the INIT; it alone starts the next exchange.
-    pub initiator: bool,
-    /// When the exchange finished here.
+    /// Its numbers.
+    pub indexes: Indexes,
+    /// True on the side that sent the INIT; it alone starts the next handshake.
+    pub side: Side,
+    /// When the key handshake finished here.
     pub created: Instant,
     /// The peer's state of the link that this session belongs to.
     pub(crate) incarnation: Incarnation,
-    /// A datagram has been opened under this session: the peer has the keys too.
-    pub confirmed: bool,
+    /// The peer has said under this session what it is: its frames may be handled.
+    pub(crate) introduced: bool,
     provider: &'static dyn AeadProvider,
     send: Key,
     receive: Key,
-    counter: u64,
+    counter: Counter,
     window: ReplayWindow,
 }
 
@@ -65,25 +81,24 @@ pub enum OpenError {
 }
 
 impl Session {
-    /// A session from a finished exchange. It has a copy of the keys, which is erased with it.
+    /// A session from a finished handshake. It has a copy of the keys, which is erased with it.
     pub fn new(
         provider: &'static dyn AeadProvider,
         keys: &TrafficKeys,
-        (local_index, remote_index): (u32, u32),
-        initiator: bool,
+        indexes: Indexes,
+        side: Side,
         now: Instant,
     ) -> Self {
         Self {
-            local_index,
-            remote_index,
-            initiator,
+            indexes,
+            side,
             created: now,
             incarnation: Incarnation::default(),
-            confirmed: false,
+            introduced: false,
             provider,
             send: Key::new(keys.send),
             receive: Key::new(keys.receive),
-            counter: 0,
+            counter: Counter(0),
             window: ReplayWindow::default(),
         }
     }
@@ -94,18 +109,19 @@ impl Session {
     }
 
     /// The counter that the next sealed datagram will have.
-    pub const fn next_counter(&self) -> u64 {
+    pub const fn next_counter(&self) -> Counter {
         self.counter
     }
 
     /// True while the session may still seal: young enough and its counter not exhausted.
     pub fn usable(&self, now: Instant) -> bool {
-        now.since(self.created) < REJECT_AFTER && self.counter < COUNTER_MAX
+        now.since(self.created) < REJECT_AFTER && self.counter.0 < COUNTER_MAX
     }
 
     /// True when a replacement should be negotiated.
     pub fn wants_rekey(&self, now: Instant) -> bool {
-        self.initiator && (now.since(self.created) >= REKEY_AFTER || self.counter >= REKEY_AFTER_DATAGRAMS)
+        self.side == Side::Initiator
+            && (now.since(self.created) >= REKEY_AFTER || self.counter.0 >= REKEY_AFTER_DATAGRAMS)
     }
 
     /// Nothing has been sealed or opened for a while: frees what the next datagram can make again.
@@ -114,33 +130,31 @@ impl Session {
     }
 
     /// Seals `datagram` in place: 16 bytes of header room, frames, 16 bytes of tag room.
-    pub fn seal(&mut self, datagram: &mut [u8]) -> u64 {
+    pub fn seal(&mut self, datagram: &mut [u8]) {
         let counter = self.counter;
-        self.counter += 1; // a counter is never used twice under a key
+        self.counter.0 += 1; // a counter is never used twice under a key
         let (header, body) = datagram.split_at_mut(DATA_HEADER_LEN);
-        emit_data_header(header, self.remote_index, counter);
-        self.send.ready(self.provider).seal(counter, header, body);
-        counter
+        emit_data_header(header, self.indexes.remote, counter);
+        self.send.ready(self.provider).seal(counter.0, header, body);
     }
 
     /// Opens a whole DATA datagram in place and returns its frames and whether it is the newest so far.
     ///
     /// # Errors
     /// See [`OpenError`]; nothing in the session has changed then.
-    pub fn open<'a>(&mut self, counter: u64, datagram: &'a mut [u8]) -> Result<(&'a mut [u8], bool), OpenError> {
-        if counter >= COUNTER_MAX {
+    pub fn open<'a>(&mut self, counter: Counter, datagram: &'a mut [u8]) -> Result<(&'a mut [u8], bool), OpenError> {
+        if counter.0 >= COUNTER_MAX {
             return Err(OpenError::Counter);
         }
         let (header, body) = datagram.split_at_mut(DATA_HEADER_LEN);
         // PN1: tag before window, so that a forged counter changes nothing.
-        if !self.receive.ready(self.provider).open(counter, header, body) {
+        if !self.receive.ready(self.provider).open(counter.0, header, body) {
             return Err(OpenError::Tag);
         }
         let newest = self.window.is_newest(counter);
         if !self.window.accept(counter) {
             return Err(OpenError::Replay);
         }
-        self.confirmed = true;
         let len = body.len() - TAG_LEN;
         Ok((&mut body[..len], newest))
     }

@@ -1,7 +1,7 @@
 //! Owns the other end: what a program needs to drive a daemon over its Unix socket. Blocking, for one thread at a time.
 
-use super::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_numbered, take_frame};
 use crate::failure::{Code, Failure};
+use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_numbered, take_frame};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
@@ -173,7 +173,8 @@ impl Client {
 
     /// Puts aside what is no answer; gives what is.
     fn sort(&mut self, command: u8, payload: &[u8]) -> Option<NumberedAnswer> {
-        let (number, mut json, blob) = parse_numbered(payload)?;
+        let (number, json, blob) = parse_numbered(payload)?;
+        let mut json: Value = serde_json::from_slice(json).ok()?;
         match command {
             ANSWER => {
                 // Descriptors come in the order of the answers that say so.

@@ -1,25 +1,56 @@
-//! Owns the official commands (official-abi.md), so that official clients can drive this daemon.
+//! Owns the translation of the official commands (docs/official-abi.md), so that official clients can drive this daemon.
 //!
 //! Replies carry no number: a client has one request under way at a time. Addresses are six bytes, ports two, all
-//! big-endian. What is not served is answered with Error.
+//! big-endian. A command that is not served is answered with Error.
 
-use super::framing::{
-    BIND, BIND_OK, BROADCAST, CANCEL, CLOSE, CLOSE_OK, DEREGISTER, DIAL, ERROR, HANDSHAKE, HEALTH, INFO, MANAGED,
-    NETWORK, PREFER_DIRECT, RESOLVE, ROTATE_KEY, SEND, SEND_TO, SEND_TO_CONFIRM, SET_HOSTNAME, SET_TAGS,
-    SET_VISIBILITY, SET_WEBHOOK, UNBIND, frame,
-};
-use super::server::ClientId;
-use crate::driver::{ConnectReply, Driver, ListenerOwner, Reply};
 use crate::failure::{Code, Failure};
+use crate::ipc::official_frame::{
+    BIND, BROADCAST, CANCEL, CLOSE, DEREGISTER, DIAL, HANDSHAKE, HEALTH, INFO, MANAGED, NETWORK, PREFER_DIRECT,
+    RESOLVE, ROTATE_KEY, SEND, SEND_TO, SEND_TO_CONFIRM, SET_HOSTNAME, SET_TAGS, SET_VISIBILITY, SET_WEBHOOK, UNBIND,
+    error, frame,
+};
+use crate::request::Request;
 use pilot_core::{Addr, AddrPort};
 use serde_json::{Value, json};
 
-/// Longest that an official client may wait for trust. Unit: ms. Source: official-abi.md.
+/// Longest that an official client may wait for trust. Unit: ms. Source: docs/official-abi.md.
 const WAIT_TRUST_MAX_MS: u32 = 30_000;
 
-/// An Error frame: code 1, then text.
-pub(super) fn error(text: &str) -> Vec<u8> {
-    frame(ERROR, &[&1u16.to_be_bytes(), text.as_bytes()])
+/// One official command.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Official {
+    /// Bind a port to the client.
+    Bind(u16),
+    Unbind(u16),
+    /// Open a stream.
+    Dial(AddrPort),
+    /// Bytes for a stream of the client.
+    Send {
+        connection: u32,
+        bytes: Vec<u8>,
+    },
+    Close {
+        connection: u32,
+    },
+    /// Send a datagram; the client may want to know whether that worked.
+    SendTo {
+        to: AddrPort,
+        bytes: Vec<u8>,
+        confirm: bool,
+    },
+    /// A request of ours means the same.
+    Request(Request),
+    /// The node's state in one answer.
+    Info,
+    Health,
+    /// The networks that this node belongs to.
+    Networks,
+    /// Give up the connects of the client.
+    Cancel,
+    /// The answer is known.
+    Reply(Vec<u8>),
+    /// The command needs no answer and means nothing here.
+    Nothing,
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -34,189 +65,128 @@ fn addr_port(bytes: &[u8]) -> Option<AddrPort> {
     Some(AddrPort { addr: Addr::from_bytes(*bytes.first_chunk()?), port: u16_at(bytes, 6)? })
 }
 
-impl Driver {
-    pub(super) fn handle_official(&mut self, client: ClientId, command: u8, payload: &[u8]) {
-        let answer = self.official(client, command, payload);
-        let Some(ipc) = &mut self.ipc else { return };
-        match answer {
-            Some(Ok(frame)) => ipc.send(client, frame),
-            Some(Err(text)) => ipc.push_error(client, &text),
-            None => {}
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Understands a command. An error is the text of the Error frame that answers it.
+pub(crate) fn translate(command: u8, payload: &[u8]) -> Result<Official, String> {
+    let malformed = || "malformed request".to_owned();
+    Ok(match command {
+        BIND => Official::Bind(u16_at(payload, 0).ok_or_else(malformed)?),
+        UNBIND => Official::Unbind(u16_at(payload, 0).ok_or_else(malformed)?),
+        DIAL => Official::Dial(addr_port(payload).ok_or_else(malformed)?),
+        SEND => match (u32_at(payload, 0), payload.get(4..)) {
+            (Some(connection), Some(bytes)) => Official::Send { connection, bytes: bytes.into() },
+            _ => Official::Nothing,
+        },
+        CLOSE => u32_at(payload, 0).map_or(Official::Nothing, |connection| Official::Close { connection }),
+        SEND_TO | SEND_TO_CONFIRM => match addr_port(payload) {
+            Some(to) => {
+                let bytes = payload.get(8..).unwrap_or_default().into();
+                Official::SendTo { to, bytes, confirm: command == SEND_TO_CONFIRM }
+            }
+            None if command == SEND_TO_CONFIRM => return Err("sendto: malformed request".into()),
+            None => Official::Nothing,
+        },
+        INFO => Official::Info,
+        HEALTH => Official::Health,
+        HANDSHAKE => return handshake(payload),
+        RESOLVE => Official::Request(Request::Find { node: text(payload) }),
+        SET_HOSTNAME => profile(Some(text(payload)), None, None),
+        SET_VISIBILITY => match payload.first() {
+            Some(public) => profile(None, Some(*public != 0), None),
+            None => Official::Nothing,
+        },
+        SET_TAGS => match serde_json::from_slice(payload) {
+            Ok(tags) => profile(None, None, Some(tags)),
+            Err(_) => return Err("set_tags: invalid tags JSON".into()),
+        },
+        // Afterwards the node is found by no name, tag or listing; peers that trust it still reach it.
+        DEREGISTER => profile(Some(String::new()), Some(false), Some(Vec::new())),
+        CANCEL => Official::Cancel,
+        _ => return extra(command, payload),
+    })
+}
+
+fn profile(hostname: Option<String>, public: Option<bool>, tags: Option<Vec<String>>) -> Official {
+    Official::Request(Request::Profile { hostname, public, tags })
+}
+
+/// `sub u8`, then its arguments: 1 send (node u32, text), 2 approve (u32), 3 reject (u32, text), 4 pending, 5 trusted,
+/// 6 revoke (u32), 7 wait (node u32, ms u32).
+fn handshake(payload: &[u8]) -> Result<Official, String> {
+    let Some((sub, rest)) = payload.split_first() else { return Ok(Official::Nothing) };
+    let node = u32_at(rest, 0).unwrap_or(0).to_string();
+    let note = Some(text(rest.get(4..).unwrap_or_default()));
+    // Official clients know trust without ports: theirs opens all of them.
+    let ports = Some("all".to_owned());
+    Ok(Official::Request(match sub {
+        1 => Request::Handshake { node, note, ports, expires_s: None },
+        2 => Request::Approve { node, note: None, ports, expires_s: None },
+        3 => Request::Reject { node, note },
+        4 => Request::Pending,
+        5 => Request::Trust,
+        6 => Request::Untrust { node },
+        7 => {
+            let ms = u32_at(rest, 4).unwrap_or(0).min(WAIT_TRUST_MAX_MS);
+            Request::WaitTrust { node, timeout_ms: Some(ms.into()) }
         }
-    }
+        other => return Err(format!("handshake: unknown subcommand {other}")),
+    }))
+}
 
-    /// The reply, if it is known at once.
-    fn official(&mut self, client: ClientId, command: u8, payload: &[u8]) -> Option<Result<Vec<u8>, String>> {
-        let malformed = || Some(Err("malformed request".to_owned()));
-        let later = Reply::Official(client, command + 1);
-        match command {
-            BIND => {
-                let Some(port) = u16_at(payload, 0) else { return malformed() };
-                let bound = self.listen(port, ListenerOwner::Framed(client));
-                Some(bound.map(|()| frame(BIND_OK, &[&port.to_be_bytes()])).map_err(|f| format!("bind: {}", f.message)))
-            }
-            UNBIND => {
-                let Some(port) = u16_at(payload, 0) else { return malformed() };
-                if self.ports_of(client).contains(&port) {
-                    self.unlisten(port);
-                }
-                Some(Ok(frame(UNBIND + 1, &[&port.to_be_bytes()])))
-            }
-            DIAL => {
-                let Some(to) = addr_port(payload) else { return malformed() };
-                self.connect(&to.addr.to_string(), to.port, Vec::new(), ConnectReply::Framed(client));
-                None
-            }
-            SEND => {
-                let (connection, bytes) = (u32_at(payload, 0)?, payload.get(4..)?);
-                let id = self.framed_stream(client, connection)?;
-                if let Some(ipc) = &mut self.ipc {
-                    ipc.keep_unsent(client, connection, bytes);
-                }
-                self.look(id);
-                None
-            }
-            CLOSE => {
-                let connection = u32_at(payload, 0)?;
-                if let Some(id) = self.framed_stream(client, connection) {
-                    // Everything sent before goes out first.
-                    if let Some(mut ipc) = self.ipc.take() {
-                        ipc.serve_framed(&mut self.stack, id, client, connection);
-                        ipc.forget_framed(client, connection);
-                        self.ipc = Some(ipc);
-                    }
-                    self.close(id);
-                }
-                Some(Ok(frame(CLOSE_OK, &[&connection.to_be_bytes()])))
-            }
-            SEND_TO | SEND_TO_CONFIRM => {
-                let sent = self.official_send_to(payload);
-                match (command, sent) {
-                    (SEND_TO_CONFIRM, Ok(())) => Some(Ok(frame(SEND_TO_CONFIRM + 1, &[]))),
-                    (SEND_TO_CONFIRM, Err(text)) => Some(Err(format!("sendto: {text}"))),
-                    _ => None, // fire and forget
-                }
-            }
-            INFO => Some(Ok(frame(INFO + 1, &[self.official_info().to_string().as_bytes()]))),
-            HEALTH => Some(Ok(frame(HEALTH + 1, &[self.official_health().to_string().as_bytes()]))),
-            HANDSHAKE => self.official_handshake(payload, later),
-            RESOLVE => {
-                let name = String::from_utf8_lossy(payload).into_owned();
-                self.op(&json!({"op": "find", "node": name}), Vec::new(), later);
-                None
-            }
-            SET_HOSTNAME => {
-                let name = String::from_utf8_lossy(payload).into_owned();
-                self.op(&json!({"op": "profile", "hostname": name}), Vec::new(), later);
-                None
-            }
-            SET_VISIBILITY => {
-                let public = *payload.first()? != 0;
-                self.op(&json!({"op": "profile", "public": public}), Vec::new(), later);
-                None
-            }
-            SET_TAGS => match serde_json::from_slice::<Value>(payload) {
-                Ok(tags) if tags.is_array() => {
-                    self.op(&json!({"op": "profile", "tags": tags}), Vec::new(), later);
-                    None
-                }
-                _ => Some(Err("set_tags: invalid tags JSON".into())),
-            },
-            DEREGISTER => {
-                // Nobody finds this node by name, tag or listing any more; peers that trust it still reach it.
-                let hidden = json!({"op": "profile", "hostname": "", "public": false, "tags": []});
-                self.op(&hidden, Vec::new(), later);
-                None
-            }
-            CANCEL => {
-                self.cancel_connects(client, None);
-                None
-            }
-            _ => Some(self.official_extra(command, payload)),
+/// Commands of features that this daemon does without, with the answers that are true here.
+fn extra(command: u8, payload: &[u8]) -> Result<Official, String> {
+    let answer = |data: Value| Ok(Official::Reply(reply(command + 1, &data)));
+    match command {
+        SET_WEBHOOK if payload.is_empty() => answer(json!({"webhook": ""})),
+        SET_WEBHOOK => Err("set_webhook: this daemon calls no URL; watch its events instead".into()),
+        NETWORK if payload.first() == Some(&1) => Ok(Official::Networks),
+        NETWORK => Err("network: this daemon knows the backbone network only".into()),
+        MANAGED => Err("managed: no active managed networks".into()),
+        ROTATE_KEY => Err("rotate_key: the key is this node's identity; a new one is a new node".into()),
+        BROADCAST => Err("broadcast: broadcast denied: daemon has no admin token configured".into()),
+        PREFER_DIRECT => {
+            let node = u32_at(payload, 0).ok_or("malformed request")?;
+            // This daemon always prefers direct paths.
+            answer(json!({"node_id": node, "prefer_direct": true}))
         }
-    }
-
-    /// Commands of features that this daemon does without, and what is true of them here.
-    fn official_extra(&self, command: u8, payload: &[u8]) -> Result<Vec<u8>, String> {
-        let answer = |data: Value| Ok(frame(command + 1, &[data.to_string().as_bytes()]));
-        match command {
-            SET_WEBHOOK if payload.is_empty() => answer(json!({"webhook": ""})),
-            SET_WEBHOOK => Err("set_webhook: this daemon calls no URL; watch its events instead".into()),
-            NETWORK if payload.first() == Some(&1) => {
-                let members = self.stack.endpoint().trust().pins().count() + 1;
-                let backbone = json!({"id": 0, "name": "backbone", "join_rule": "trust", "members": members});
-                answer(json!({"networks": [backbone], "type": "list_networks_ok"}))
-            }
-            NETWORK => Err("network: this daemon knows the backbone network only".into()),
-            MANAGED => Err("managed: no active managed networks".into()),
-            ROTATE_KEY => Err("rotate_key: the key is this node's identity; a new one is a new node".into()),
-            BROADCAST => Err("broadcast: broadcast denied: daemon has no admin token configured".into()),
-            PREFER_DIRECT => {
-                let node = u32_at(payload, 0).ok_or("malformed request")?;
-                // It always does.
-                answer(json!({"node_id": node, "prefer_direct": true}))
-            }
-            other => Err(format!("unknown command: 0x{other:02X}")),
-        }
-    }
-
-    fn official_send_to(&mut self, payload: &[u8]) -> Result<(), String> {
-        let to = addr_port(payload).ok_or("malformed request")?;
-        let bytes = payload.get(8..).unwrap_or_default();
-        self.send_one(&to.addr.to_string(), (to.port, to.port), bytes).map_err(|f| f.message)
-    }
-
-    /// `sub u8`, then its arguments: 1 send (node u32, text), 2 approve (u32), 3 reject (u32, text), 4 pending, 5 trusted,
-    /// 6 revoke (u32), 7 wait (node u32, ms u32).
-    fn official_handshake(&mut self, payload: &[u8], later: Reply) -> Option<Result<Vec<u8>, String>> {
-        let (sub, rest) = payload.split_first()?;
-        let node = u32_at(rest, 0).unwrap_or(0);
-        let text = String::from_utf8_lossy(rest.get(4..).unwrap_or_default()).into_owned();
-        let now = |data: Value| Some(Ok(frame(HANDSHAKE + 1, &[data.to_string().as_bytes()])));
-        let op = match sub {
-            // Official clients know trust without ports: it opens all of them.
-            1 => json!({"op": "handshake", "node": node.to_string(), "note": text, "ports": "all"}),
-            2 => json!({"op": "approve", "node": node.to_string(), "ports": "all"}),
-            3 => json!({"op": "reject", "node": node.to_string(), "note": text}),
-            4 => return now(self.pending()),
-            5 => {
-                let mut data = self.trusted();
-                // The official SDK waits for this name.
-                data["peers"] = data["trusted"].clone();
-                return now(data);
-            }
-            6 => json!({"op": "untrust", "node": node.to_string()}),
-            7 => {
-                let ms = u32_at(rest, 4).unwrap_or(0);
-                json!({"op": "wait_trust", "node": node.to_string(), "timeout_ms": ms.min(WAIT_TRUST_MAX_MS)})
-            }
-            other => return Some(Err(format!("handshake: unknown subcommand {other}"))),
-        };
-        self.op(&op, Vec::new(), later);
-        None
-    }
-
-    fn official_info(&self) -> Value {
-        let mut info = self.info();
-        let peers = self.peers();
-        info["features"] = json!(["dgram_confirm"]);
-        info["peers"] = peers["total"].clone();
-        info["encrypted_peers"] = peers["encrypted"].clone();
-        info["authenticated_peers"] = peers["encrypted"].clone();
-        info["peer_list"] = peers["peers"].clone();
-        info["conn_list"] = self.connections()["connections"].clone();
-        info["encrypt"] = true.into();
-        info["identity"] = true.into();
-        info
-    }
-
-    fn official_health(&self) -> Value {
-        let info = self.info();
-        json!({"status": "ok", "uptime_seconds": info["uptime_secs"], "connections": info["connections"], "peers": info["trusted"]})
+        other => Err(format!("unknown command: 0x{other:02X}")),
     }
 }
 
-/// The official form of an operation's answer.
+/// The state of the node as official clients read it. `info`, `peers`, `connections`: the answers to these requests.
+pub(crate) fn info(mut info: Value, mut peers: Value, mut connections: Value) -> Value {
+    info["features"] = json!(["dgram_confirm"]);
+    info["peers"] = peers["total"].clone();
+    info["encrypted_peers"] = peers["encrypted"].clone();
+    info["authenticated_peers"] = peers["encrypted"].clone();
+    info["peer_list"] = peers["peers"].take();
+    info["conn_list"] = connections["connections"].take();
+    info["encrypt"] = true.into();
+    info["identity"] = true.into();
+    info
+}
+
+/// The health of the node as official clients read it. `info`: the answer to that request.
+pub(crate) fn health(info: &Value) -> Value {
+    json!({"status": "ok", "uptime_seconds": info["uptime_secs"], "connections": info["connections"],
+        "peers": info["trusted"]})
+}
+
+/// The networks of the node as official clients read them: the trusted peers and the node itself are one.
+pub(crate) fn networks(trusted: usize) -> Value {
+    let backbone = json!({"id": 0, "name": "backbone", "join_rule": "trust", "members": trusted + 1});
+    json!({"networks": [backbone], "type": "list_networks_ok"})
+}
+
+/// A reply with JSON.
+pub(crate) fn reply(command: u8, data: &Value) -> Vec<u8> {
+    frame(command, &[data.to_string().as_bytes()])
+}
+
+/// The official form of a request's answer.
 pub(crate) fn answer(command: u8, answer: Result<Value, Failure>) -> Vec<u8> {
     match answer {
         Ok(mut data) => {
@@ -231,11 +201,47 @@ pub(crate) fn answer(command: u8, answer: Result<Value, Failure>) -> Vec<u8> {
             if !kind.is_empty() {
                 data["type"] = kind.into();
             }
-            frame(command, &[data.to_string().as_bytes()])
+            // The official SDK waits for this name of the trusted peers.
+            if command - 1 == HANDSHAKE && data["trusted"].is_array() {
+                data["peers"] = data["trusted"].clone();
+            }
+            reply(command, &data)
         }
         Err(failure) if failure.code == Code::NotFound && command - 1 == RESOLVE => {
             error(&format!("resolve_hostname: {}", failure.message))
         }
         Err(failure) => error(&failure.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_become_requests() {
+        let request = |command, payload: &[u8]| match translate(command, payload) {
+            Ok(Official::Request(request)) => request,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(request(RESOLVE, b"worker"), Request::Find { node: "worker".into() });
+        let approve = Request::Approve { node: "5".into(), note: None, ports: Some("all".into()), expires_s: None };
+        assert_eq!(request(HANDSHAKE, &[2, 0, 0, 0, 5]), approve);
+        let wait = Request::WaitTrust { node: "5".into(), timeout_ms: Some(30_000) };
+        assert_eq!(request(HANDSHAKE, &[7, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff]), wait);
+        let tags = Request::Profile { hostname: None, public: None, tags: Some(vec!["a".into()]) };
+        assert_eq!(request(SET_TAGS, b"[\"a\"]"), tags);
+    }
+
+    #[test]
+    fn short_and_unknown_commands_are_answered_or_ignored_and_never_panic() {
+        for command in 0..=0x7f {
+            for payload in [&[][..], &[1], &[0xff; 3], &[0xff; 9]] {
+                let _ = translate(command, payload);
+            }
+        }
+        assert_eq!(translate(BIND, &[1]), Err("malformed request".into()));
+        assert_eq!(translate(SEND, &[1]), Ok(Official::Nothing));
+        assert_eq!(translate(0x7e, &[]), Err("unknown command: 0x7E".into()));
     }
 }

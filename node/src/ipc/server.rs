@@ -1,52 +1,66 @@
-//! Owns the listening socket and the clients' connections: frames in, frames and descriptors out.
+//! The room of IPC clients: the listening socket, the clients' connections, frames in and out.
+//!
+//! 1. Readiness marks a client ([`Ipc::readiness`]).
+//! 2. [`Ipc::receive`] reads marked clients and gives the frames that are complete; the event loop runs what they ask.
+//! 3. Frames to clients leave at once while their sockets have room, and wait in bounded queues otherwise.
+//! 4. [`Ipc::take_closed`] and [`Ipc::take_drained`] name the clients that are gone, and those that read again.
 
-use super::framing::{self, frame};
-use super::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, official, parse_numbered, take_frame};
-use crate::command::Answer;
-use crate::driver::{Driver, FIRST_FREE_TOKEN, Reply};
+use crate::context::Context;
+use crate::effect::Answer;
 use crate::failure::{Code, Failure};
+use crate::ipc::client_id::{ClientId, RequestNumber};
+use crate::ipc::frame::{ANSWER, EVENT, numbered, take_frame};
+use crate::ipc::official_frame;
+use crate::token::{NUMBERS, Room};
 use litemap::LiteMap;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
-use pilot_core::{Addr, AddrPort};
-use pilot_stack::{Recv, Stack, StreamId};
+use pilot_core::Addr;
+use pilot_stack::{Recv, StreamId};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// A connection of another program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ClientId(usize);
-
-const LISTENER: Token = Token(FIRST_FREE_TOKEN);
-/// Clients' tokens: far from those of handed-out descriptors.
-const FIRST_CLIENT: usize = 1 << 40;
 /// Most clients. The official daemon has 1024; here each connect under way is one.
 const CLIENTS_MAX: usize = 8192;
-/// Bytes that may wait for a client that does not read; beyond it the client is dropped. Unit: bytes.
+/// Bytes that may wait for a client that does not read; beyond that the client is dropped. Unit: bytes.
 const OUTGOING_MAX: usize = 64 << 20;
-/// Bytes for official streams that may wait before its frames are not read any more. Unit: bytes.
+/// Bytes for official streams that may wait before a client's frames are not read any more. Unit: bytes.
 const UNSENT_MAX: usize = 8 << 20;
 /// Received stream bytes are framed only while fewer than this wait for the client. Unit: bytes.
 const FRAMED_WAITING_MAX: usize = 1 << 20;
-/// Bytes that may wait for a client that watches events; what comes then it misses, and is told how much. Unit: bytes.
+/// Bytes that may wait for a client that watches events; later events are missed, and their number is told. Unit: bytes.
 const EVENTS_WAITING_MAX: usize = 4 << 20;
 /// Bytes that may wait for an official client before it misses datagrams. Unit: bytes.
 const DATAGRAMS_WAITING_MAX: usize = 1 << 20;
 /// Bytes read from one client in a turn. Unit: bytes.
 const READ_PER_TURN: usize = 4 << 20;
 
+/// One frame of a client.
+pub(crate) struct Frame {
+    pub(crate) client: ClientId,
+    pub(crate) command: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// The clients of the node's socket.
 pub(crate) struct Ipc {
-    /// And where it is bound; `None`: clients come from this process only.
+    registry: Registry,
+    /// With its path; `None`: clients come from this process only.
     listener: Option<(UnixListener, PathBuf)>,
     listener_ready: bool,
-    clients: LiteMap<ClientId, Client>,
-    next_client: usize,
+    clients: LiteMap<ClientId, Box<Client>>,
+    last: usize,
+    /// Clients that may have frames to give.
+    ready: BTreeSet<ClientId>,
+    watchers: BTreeSet<ClientId>,
+    closed: BTreeSet<ClientId>,
+    drained: BTreeSet<ClientId>,
 }
 
 struct Client {
@@ -64,18 +78,23 @@ struct Client {
     unsent_len: usize,
     /// Official connections whose end was told.
     ended: Vec<u32>,
-    /// Wants datagrams, as every official client does, also one that says nothing; ours ask for a port of their own.
+    /// The client gets datagrams, as every official one does, also one that has said nothing yet; ours ask for a port of their
+    /// own.
     official: bool,
-    /// Under which request it watches events, and which topics of the event stream it wants.
-    watches: Option<(u32, Option<String>)>,
-    /// Events that it missed.
+    /// The request under which the client watches events, and the topics of the event stream that it wants.
+    watches: Option<(RequestNumber, Option<String>)>,
+    /// Events that the client has missed.
     missed: u64,
+    /// Stream bytes wait because the client did not read.
     was_full: bool,
 }
 
 impl Ipc {
-    /// Binds the socket (mode 0600), replacing one that nobody serves.
-    pub(crate) fn bind(path: &Path, registry: &Registry) -> Result<Self, Failure> {
+    /// Binds the socket (mode 0600), replacing one that no daemon serves.
+    ///
+    /// # Errors
+    /// `Conflict` when a daemon serves it; otherwise what the file system says.
+    pub(crate) fn bind(path: &Path, registry: Registry) -> Result<Self, Failure> {
         let error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", path.display()));
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(Failure::new(Code::Conflict, format!("a daemon already serves {}", path.display()))
@@ -89,41 +108,64 @@ impl Ipc {
             std::fs::create_dir_all(dir).map_err(error)?;
         }
         let mut listener = UnixListener::bind(path).map_err(error)?;
-        // Whoever connects before this is refused by its credentials. (An umask would be every thread's.)
+        // Credentials refuse the clients that connect before this. (An umask would be every thread's.)
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(error)?;
-        registry.register(&mut listener, LISTENER, Interest::READABLE).map_err(error)?;
-        Ok(Self { listener: Some((listener, path.into())), listener_ready: true, ..Self::private() })
+        registry.register(&mut listener, Room::Ipc.token(0), Interest::READABLE).map_err(error)?;
+        Ok(Self { listener: Some((listener, path.into())), listener_ready: true, ..Self::private(registry) })
     }
 
-    /// Without a socket that others could find.
-    pub(crate) const fn private() -> Self {
-        Self { listener: None, listener_ready: false, clients: LiteMap::new(), next_client: FIRST_CLIENT }
+    /// Without a socket that other processes could find.
+    pub(crate) const fn private(registry: Registry) -> Self {
+        Self {
+            registry,
+            listener: None,
+            listener_ready: false,
+            clients: LiteMap::new(),
+            last: 0,
+            ready: BTreeSet::new(),
+            watchers: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            drained: BTreeSet::new(),
+        }
     }
 
-    pub(crate) fn end(mut self) {
-        self.flush();
+    /// The node has ended: the socket's file goes.
+    pub(crate) fn end(self) {
         if let Some((_, path)) = &self.listener {
-            // Somebody else may have removed it; then there is nothing to do.
+            // Another process may have removed it; then there is nothing to do.
             let _ = std::fs::remove_file(path);
         }
     }
 
-    pub(crate) fn note_readiness(&mut self, token: Token, readable: bool, writable: bool) {
-        if token == LISTENER {
+    pub(crate) fn readiness(&mut self, token: Token, readable: bool, writable: bool) {
+        if token == Room::Ipc.token(0) {
             self.listener_ready = true;
-        } else if let Some(client) = self.clients.get_mut(&ClientId(token.0)) {
-            client.readable |= readable;
-            client.writable |= writable;
+            return;
+        }
+        let id = ClientId(Room::Ipc.number(token) as u64);
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.readable |= readable;
+        client.writable |= writable;
+        if readable {
+            self.ready.insert(id);
+        }
+        if writable {
+            client.write();
+            self.settle(id);
         }
     }
 
-    fn accept(&mut self, registry: &Registry) {
+    /// True while a client may have more to give without further readiness.
+    pub(crate) fn has_more(&self) -> bool {
+        self.listener_ready || !self.ready.is_empty()
+    }
+
+    fn accept(&mut self) {
         while self.listener_ready {
-            let Some((listener, _)) = &self.listener else { return };
+            let Some((listener, _)) = &self.listener else { return self.listener_ready = false };
             match listener.accept() {
-                // Dropping it closes it.
-                Ok((stream, _)) if is_ours(&stream) => self.add(stream, registry, true),
-                Ok(_) => {}
+                Ok((stream, _)) if is_ours(&stream) => self.add(stream, true),
+                Ok(_) => {} // dropping the stream closes it
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 // Out of descriptors counts as "none waits": the next client's arrival tells again.
                 Err(_) => self.listener_ready = false,
@@ -131,107 +173,138 @@ impl Ipc {
         }
     }
 
-    /// Serves another client, unless there are [`CLIENTS_MAX`]; then its socket is closed. `may_be_official`: until it asks in
-    /// our way.
-    pub(crate) fn add(&mut self, mut stream: UnixStream, registry: &Registry, may_be_official: bool) {
+    /// Serves another client, unless there are [`CLIENTS_MAX`]; then its socket is closed. `may_be_official`: until the client
+    /// asks in our framing.
+    pub(crate) fn add(&mut self, mut stream: UnixStream, may_be_official: bool) {
         if self.clients.len() >= CLIENTS_MAX {
             return;
         }
-        let id = ClientId(self.next_client);
-        self.next_client += 1;
-        if registry.register(&mut stream, Token(id.0), Interest::READABLE | Interest::WRITABLE).is_ok() {
-            self.clients.insert(id, Client::new(stream, may_be_official));
+        let id = loop {
+            self.last = self.last % (NUMBERS - 1) + 1; // 0 is the listener
+            let id = ClientId(self.last as u64);
+            if !self.clients.contains_key(&id) {
+                break id;
+            }
+        };
+        let token = Room::Ipc.token(self.last);
+        if self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_ok() {
+            self.clients.insert(id, Box::new(Client::new(stream, may_be_official)));
+            self.ready.insert(id);
         }
     }
 
-    /// The frames that have arrived.
-    fn frames(&mut self) -> Vec<(ClientId, u8, Vec<u8>)> {
+    /// Reads the clients that have something, and gives their complete frames, in the order of each client. At most
+    /// [`READ_PER_TURN`] bytes of each.
+    pub(crate) fn receive(&mut self) -> Vec<Frame> {
+        self.accept();
         let mut frames = Vec::new();
-        for (id, client) in &mut self.clients {
+        for id in std::mem::take(&mut self.ready) {
+            let Some(client) = self.clients.get_mut(&id) else { continue };
             client.read();
             while client.unsent_len < UNSENT_MAX {
                 match take_frame(&mut client.incoming) {
-                    Ok(Some((command, payload))) => frames.push((*id, command, payload)),
+                    Ok(Some((command, payload))) => frames.push(Frame { client: id, command, payload }),
                     Ok(None) => break,
                     Err(len) => {
-                        client.send(official::error(&format!("malformed frame: a length of {len} bytes")), None);
+                        let text = format!("malformed frame: a length of {len} bytes");
+                        client.send(official_frame::error(&text), None);
                         client.closed = true;
                         client.incoming.clear();
                         break;
                     }
                 }
             }
+            // A client whose official streams have too much to send is read again when they have sent some of it.
+            if client.readable && client.unsent_len < UNSENT_MAX {
+                self.ready.insert(id);
+            }
+            self.settle(id);
         }
         frames
     }
 
-    fn flush(&mut self) {
-        self.clients.iter_mut().for_each(|(_, client)| client.write());
+    /// Notes what an exchange of bytes with a client came to.
+    fn settle(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        if client.closed {
+            self.closed.insert(id);
+        }
+        if client.outgoing_len == 0 && std::mem::take(&mut client.was_full) {
+            self.drained.insert(id);
+        }
     }
 
-    fn take_closed(&mut self) -> Vec<ClientId> {
-        let closed: Vec<ClientId> = self.clients.iter().filter(|(_, c)| c.closed).map(|(id, _)| *id).collect();
+    /// The clients that are gone, which this forgets.
+    pub(crate) fn take_closed(&mut self) -> BTreeSet<ClientId> {
+        let closed = std::mem::take(&mut self.closed);
         for id in &closed {
             self.clients.remove(id);
+            self.ready.remove(id);
+            self.watchers.remove(id);
         }
         closed
     }
 
-    fn drained(&mut self) -> Vec<ClientId> {
-        let drained = |c: &mut Client| c.outgoing_len == 0 && std::mem::take(&mut c.was_full);
-        self.clients.iter_mut().filter_map(|(id, c)| drained(c).then_some(*id)).collect()
+    /// The official clients that have read everything after their streams had to wait.
+    pub(crate) fn take_drained(&mut self) -> BTreeSet<ClientId> {
+        std::mem::take(&mut self.drained)
     }
 
     // Output.
 
-    pub(crate) fn send(&mut self, client: ClientId, frame: Vec<u8>) {
-        if let Some(client) = self.clients.get_mut(&client) {
-            client.send(frame, None);
+    pub(crate) fn send(&mut self, id: ClientId, frame: Vec<u8>) {
+        self.send_with(id, frame, None);
+    }
+
+    fn send_with(&mut self, id: ClientId, frame: Vec<u8>, fd: Option<OwnedFd>) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.send(frame, fd);
+            self.settle(id);
         }
     }
 
-    pub(crate) fn reply(&mut self, client: ClientId, request: u32, answer: Answer) {
+    pub(crate) fn reply(&mut self, id: ClientId, request: RequestNumber, answer: Answer) {
         let (json, blob) = match answer {
             Ok((data, blob)) => (json!({"status": "ok", "data": data}), blob),
             Err(f) => {
                 (json!({"status": "error", "code": f.code.name(), "message": f.message, "hint": f.hint}), Vec::new())
             }
         };
-        self.send(client, numbered(ANSWER, request, &json, &blob));
+        self.send(id, numbered(ANSWER, request.0, &json, &blob));
     }
 
-    pub(crate) fn reply_fd(&mut self, client: ClientId, request: u32, data: &Value, fd: OwnedFd) {
-        let frame = numbered(ANSWER, request, &json!({"status": "ok", "data": data, "fd": true}), &[]);
-        if let Some(client) = self.clients.get_mut(&client) {
-            client.send(frame, Some(fd));
-        }
-    }
-
-    pub(crate) fn push_stream_end(&mut self, client: ClientId, data: &Value) {
-        self.send(client, numbered(STREAM_END, 0, data, &[]));
+    /// Answers with a descriptor, which blocks at the client's end as its user expects of a socket.
+    pub(crate) fn reply_descriptor(&mut self, id: ClientId, request: RequestNumber, data: &Value, fd: OwnedFd) {
+        // Only our half of the pair is non-blocking.
+        let _ = rustix::io::ioctl_fionbio(&fd, false);
+        let frame = numbered(ANSWER, request.0, &json!({"status": "ok", "data": data, "fd": true}), &[]);
+        self.send_with(id, frame, Some(fd));
     }
 
     // Events.
 
-    pub(crate) fn watch(&mut self, client: ClientId, request: u32, topics: Option<String>) {
-        if let Some(client) = self.clients.get_mut(&client) {
+    /// Tells a client of events from now on, and of published ones whose topic matches `topics`.
+    pub(crate) fn watch(&mut self, id: ClientId, request: RequestNumber, topics: Option<String>) {
+        if let Some(client) = self.clients.get_mut(&id) {
             client.watches = Some((request, topics));
+            self.watchers.insert(id);
         }
     }
 
     pub(crate) fn is_watched(&self) -> bool {
-        self.clients.values().any(|c| c.watches.is_some())
+        !self.watchers.is_empty()
     }
 
     /// Sends an event to the clients that watch and whose topics `wants` accepts; gives their number.
     pub(crate) fn push_event(&mut self, event: &Value, blob: &[u8], wants: impl Fn(Option<&str>) -> bool) -> usize {
         let mut count = 0;
-        for (_, client) in &mut self.clients {
+        for id in self.watchers.clone() {
+            let Some(client) = self.clients.get_mut(&id) else { continue };
             let Some((request, topics)) = &client.watches else { continue };
             if !wants(topics.as_deref()) {
                 continue;
             }
-            let request = *request;
+            let request = request.0;
             if client.outgoing_len + blob.len() > EVENTS_WAITING_MAX {
                 client.missed += 1;
                 continue;
@@ -242,97 +315,64 @@ impl Ipc {
             }
             client.send(numbered(EVENT, request, event, blob), None);
             count += 1;
+            self.settle(id);
         }
         count
     }
 
     // Official clients.
 
-    pub(crate) fn push_error(&mut self, client: ClientId, text: &str) {
-        self.send(client, official::error(text));
-    }
-
-    pub(crate) fn push_dialed(&mut self, client: ClientId, connection: u32) {
-        self.send(client, frame(framing::DIAL_OK, &[&connection.to_be_bytes()]));
-    }
-
-    pub(crate) fn push_accept(&mut self, client: ClientId, port: u16, connection: u32, peer: AddrPort) {
-        let parts: [&[u8]; 4] =
-            [&port.to_be_bytes(), &connection.to_be_bytes(), &peer.addr.to_bytes(), &peer.port.to_be_bytes()];
-        self.send(client, frame(framing::ACCEPT, &parts));
-    }
-
-    /// Official clients all see every datagram. Source: official-abi.md.
+    /// Gives a datagram to every official client. Source: docs/official-abi.md.
     pub(crate) fn push_datagram(&mut self, from: Addr, source_port: u16, port: u16, payload: &[u8]) {
-        let parts: [&[u8]; 4] = [&from.to_bytes(), &source_port.to_be_bytes(), &port.to_be_bytes(), payload];
-        let bytes = frame(framing::RECV_FROM, &parts);
-        for (_, client) in self.clients.iter_mut().filter(|(_, c)| c.official) {
-            // One that does not read misses them, as on a full socket.
-            if client.outgoing_len < DATAGRAMS_WAITING_MAX {
-                client.send(bytes.clone(), None);
+        let official: Vec<ClientId> = self.clients.iter().filter(|(_, c)| c.official).map(|(id, _)| *id).collect();
+        if official.is_empty() {
+            return;
+        }
+        let bytes = official_frame::datagram(from, source_port, port, payload);
+        for id in official {
+            // A client that does not read misses datagrams, as on a full socket.
+            if self.clients.get(&id).is_some_and(|c| c.outgoing_len < DATAGRAMS_WAITING_MAX) {
+                self.send(id, bytes.clone());
             }
         }
     }
 
-    fn mark_ours(&mut self, client: ClientId) {
-        if let Some(client) = self.clients.get_mut(&client) {
+    /// The client speaks our framing.
+    pub(crate) fn mark_ours(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(&id) {
             client.official = false;
         }
     }
 
     /// Keeps bytes for an official stream until TCP takes them.
-    pub(crate) fn keep_unsent(&mut self, client: ClientId, connection: u32, bytes: &[u8]) {
-        if let Some(client) = self.clients.get_mut(&client) {
+    pub(crate) fn keep_unsent(&mut self, id: ClientId, connection: u32, bytes: &[u8]) {
+        if let Some(client) = self.clients.get_mut(&id) {
             client.unsent_len += bytes.len();
             client.unsent.entry(connection).or_default().extend(bytes);
         }
     }
 
-    /// Moves an official stream's bytes; true when it broke.
-    pub(crate) fn serve_framed(&mut self, stack: &mut Stack, id: StreamId, client: ClientId, connection: u32) -> bool {
-        let Some(client) = self.clients.get_mut(&client) else { return true };
-        if let Some(unsent) = client.unsent.get_mut(&connection) {
-            while !unsent.is_empty() {
-                let (front, _) = unsent.as_slices();
-                match stack.send(id, front) {
-                    Ok(0) => break,
-                    Ok(n) => {
-                        unsent.drain(..n);
-                        client.unsent_len -= n;
-                    }
-                    Err(_) => {
-                        client.unsent_len -= unsent.len();
-                        unsent.clear();
-                    }
-                }
-            }
+    /// Moves an official stream's bytes; true when the stream broke.
+    pub(crate) fn serve_framed(&mut self, cx: &mut Context, stream: StreamId, id: ClientId, connection: u32) -> bool {
+        let Some(client) = self.clients.get_mut(&id) else { return true };
+        let was_stopped = client.unsent_len >= UNSENT_MAX;
+        client.send_unsent(cx, stream, connection);
+        if was_stopped && client.unsent_len < UNSENT_MAX {
+            self.ready.insert(id);
         }
-        let mut buffer = [0; 16 * 1024];
-        loop {
-            if client.outgoing_len > FRAMED_WAITING_MAX {
-                client.was_full = true;
-                return false;
-            }
-            match stack.recv(id, &mut buffer) {
-                Recv::Data(n) => client.send(frame(framing::RECV, &[&connection.to_be_bytes(), &buffer[..n]]), None),
-                Recv::Blocked => return false,
-                end @ (Recv::Fin | Recv::Ended(_)) => {
-                    if !client.ended.contains(&connection) {
-                        client.ended.push(connection);
-                        client.send(frame(framing::CLOSE_OK, &[&connection.to_be_bytes()]), None);
-                    }
-                    return end != Recv::Fin;
-                }
-            }
-        }
+        let is_broken = client.receive_framed(cx, stream, connection);
+        self.settle(id);
+        is_broken
     }
 
-    /// An official client closes a stream: what it wrote goes first.
-    pub(crate) fn forget_framed(&mut self, client: ClientId, connection: u32) {
-        if let Some(client) = self.clients.get_mut(&client) {
+    /// An official client has closed a stream.
+    pub(crate) fn forget_framed(&mut self, id: ClientId, connection: u32) {
+        if let Some(client) = self.clients.get_mut(&id) {
             let unsent = client.unsent.remove(&connection).map_or(0, |u| u.len());
+            debug_assert!(client.unsent_len >= unsent);
             client.unsent_len -= unsent;
             client.ended.retain(|c| *c != connection);
+            self.ready.insert(id);
         }
     }
 }
@@ -359,9 +399,6 @@ impl Client {
     }
 
     fn read(&mut self) {
-        if !self.readable {
-            return; // most clients, most of the time
-        }
         let mut buffer = [0; 64 * 1024];
         let mut taken = 0;
         while self.readable && !self.closed && taken < READ_PER_TURN && self.unsent_len < UNSENT_MAX {
@@ -381,7 +418,7 @@ impl Client {
     fn send(&mut self, frame: Vec<u8>, fd: Option<OwnedFd>) {
         self.outgoing_len += frame.len();
         self.outgoing.push_back((frame, fd));
-        // It does not read: it loses its connection, nobody else loses anything.
+        // A client that does not read loses its connection, and no other client loses anything.
         self.closed |= self.outgoing_len > OUTGOING_MAX;
         self.write();
     }
@@ -412,9 +449,47 @@ impl Client {
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable = false,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.closed = true,
+            }
+        }
+        debug_assert_eq!(self.outgoing.is_empty(), self.outgoing_len == 0);
+    }
+
+    fn send_unsent(&mut self, cx: &mut Context, stream: StreamId, connection: u32) {
+        let Some(unsent) = self.unsent.get_mut(&connection) else { return };
+        while !unsent.is_empty() {
+            let (front, _) = unsent.as_slices();
+            match cx.stack.send(stream, front) {
+                Ok(0) => break,
+                Ok(n) => {
+                    unsent.drain(..n);
+                    self.unsent_len -= n;
+                }
                 Err(_) => {
-                    self.closed = true;
-                    return;
+                    self.unsent_len -= unsent.len();
+                    unsent.clear();
+                }
+            }
+        }
+    }
+
+    /// Frames what has arrived; true when the stream broke.
+    fn receive_framed(&mut self, cx: &mut Context, stream: StreamId, connection: u32) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            if self.outgoing_len > FRAMED_WAITING_MAX {
+                self.was_full = true;
+                return false;
+            }
+            match cx.stack.recv(stream, &mut buffer) {
+                Recv::Data(n) => self.send(official_frame::received(connection, &buffer[..n]), None),
+                Recv::Blocked => return false,
+                end @ (Recv::Fin | Recv::Ended(_)) => {
+                    if !self.ended.contains(&connection) {
+                        self.ended.push(connection);
+                        self.send(official_frame::closed(connection), None);
+                    }
+                    return end != Recv::Fin;
                 }
             }
         }
@@ -429,66 +504,8 @@ fn send_with_fd(stream: &UnixStream, bytes: &[u8], fd: &OwnedFd) -> io::Result<u
     Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
 }
 
-/// The peer process runs as the same user (or as root). Source: interfaces.md (SO_PEERCRED).
+/// True when the peer process runs as the same user, or as root. Source: docs/interfaces.md (SO_PEERCRED).
 fn is_ours(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid();
     sockopt::socket_peercred(stream).is_ok_and(|cred| cred.uid == own || cred.uid.is_root())
-}
-
-impl Driver {
-    /// Takes what clients ask, sends what they are owed, and cleans up behind those who left.
-    pub(crate) fn serve_ipc(&mut self) {
-        let Some(mut ipc) = self.ipc.take() else { return };
-        ipc.accept(self.registry());
-        let frames = ipc.frames();
-        self.ipc = Some(ipc);
-        for (client, command, payload) in frames {
-            self.handle_frame(client, command, &payload);
-        }
-        let Some(ipc) = &mut self.ipc else { return };
-        ipc.flush();
-        let (closed, drained) = (ipc.take_closed(), ipc.drained());
-        for client in drained {
-            self.framed_streams_of(client).into_iter().for_each(|id| self.look(id));
-        }
-        for client in closed {
-            self.cancel_connects(client, None);
-            self.drop_held(client);
-            self.forget_waiting(client);
-            for port in self.ports_of(client) {
-                self.unlisten(port);
-            }
-            for id in self.framed_streams_of(client) {
-                self.close(id);
-            }
-        }
-    }
-
-    /// Serves a socket whose other end this process has.
-    pub(crate) fn attach(&mut self, socket: std::os::unix::net::UnixStream) {
-        if socket.set_nonblocking(true).is_err() {
-            return; // dropped, which its holder sees
-        }
-        if let Some(mut ipc) = self.ipc.take() {
-            ipc.add(UnixStream::from_std(socket), self.registry(), false);
-            self.ipc = Some(ipc);
-        }
-    }
-
-    fn handle_frame(&mut self, client: ClientId, command: u8, payload: &[u8]) {
-        if command != REQUEST {
-            return self.handle_official(client, command, payload);
-        }
-        if let Some(ipc) = &mut self.ipc {
-            ipc.mark_ours(client);
-        }
-        match parse_numbered(payload) {
-            Some((number, op, blob)) => self.op(&op, blob, Reply::Ipc(client, number)),
-            None => {
-                if let Some(ipc) = &mut self.ipc {
-                    ipc.push_error(client, "malformed request");
-                }
-            }
-        }
-    }
 }

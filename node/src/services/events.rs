@@ -1,25 +1,14 @@
-//! Owns the event stream on port 1002: `topic length u16 | topic | length u32 | payload`, big-endian. The first event of a
-//! stream subscribes it to its topic, every later one is published to the other subscribers (messages.md).
+//! The service on port 1002: the first event of a stream subscribes to its topic, every later one is published to the other
+//! subscribers (docs/messages.md).
 
+use crate::services::event::{NotAnEvent, Published, matches};
+use crate::services::io::Io;
 use std::collections::VecDeque;
 
-/// Longest topic. Unit: bytes.
-pub(crate) const TOPIC_LEN_MAX: usize = 4096;
-/// Longest payload. Unit: bytes.
-pub(crate) const PAYLOAD_LEN_MAX: usize = 1 << 20;
 /// Bytes that may wait for a subscriber that reads slowly; what comes then it misses, and is told how much.
 pub(crate) const WAITING_MAX: usize = 2 << 20;
 /// Topic of the note that says how many events were missed.
 pub(crate) const MISSED_TOPIC: &str = "pilot.missed";
-
-/// Something published on an event stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// What it is about. At most 4096 bytes.
-    pub topic: String,
-    /// Any bytes. At most 1048576.
-    pub payload: Vec<u8>,
-}
 
 /// One stream's subscription.
 #[derive(Default)]
@@ -28,43 +17,25 @@ pub(crate) struct Subscription {
     missed: u64,
 }
 
-/// The stream does not speak this protocol; it must be closed.
-#[derive(Debug, PartialEq, Eq)]
-pub struct NotAnEvent;
+/// One stream of the service.
+#[derive(Default)]
+pub(crate) struct Events {
+    incoming: Vec<u8>,
+    subscription: Subscription,
+}
 
-impl Published {
-    /// Takes a whole event from the front of `incoming`; `None` when more bytes are needed.
-    ///
-    /// # Errors
-    /// A length is impossible, or the topic is not UTF-8.
-    pub fn take(incoming: &mut Vec<u8>) -> Result<Option<Self>, NotAnEvent> {
-        let Some(len) = incoming.first_chunk::<2>() else { return Ok(None) };
-        let topic_len = usize::from(u16::from_be_bytes(*len));
-        if topic_len > TOPIC_LEN_MAX {
-            return Err(NotAnEvent);
+impl Events {
+    pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8]) {
+        self.incoming.extend_from_slice(bytes);
+        match self.subscription.take(&mut self.incoming) {
+            Ok(published) => io.published.extend(published),
+            Err(NotAnEvent) => io.is_broken = true,
         }
-        let Some(len) = incoming.get(2 + topic_len..).and_then(|rest| rest.first_chunk::<4>()) else {
-            return Ok(None);
-        };
-        let (begin, len) = (6 + topic_len, u32::from_be_bytes(*len) as usize);
-        if len > PAYLOAD_LEN_MAX {
-            return Err(NotAnEvent);
-        }
-        let Some(payload) = incoming.get(begin..begin + len) else { return Ok(None) };
-        let topic = std::str::from_utf8(&incoming[2..2 + topic_len]).map_err(|_| NotAnEvent)?.to_owned();
-        let payload = payload.to_vec();
-        incoming.drain(..begin + len);
-        Ok(Some(Self { topic, payload }))
     }
 
-    /// An event as bytes. An empty payload, as the first event of a stream, subscribes to the topic.
-    pub fn emit(topic: &str, payload: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(6 + topic.len() + payload.len());
-        out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
-        out.extend_from_slice(topic.as_bytes());
-        out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
-        out.extend_from_slice(payload);
-        out
+    /// Queues an event for the subscriber at the other end; true when there is something to send.
+    pub(crate) fn offer(&mut self, io: &mut Io, event: &Published) -> bool {
+        self.subscription.offer(event, &mut io.outgoing)
     }
 }
 
@@ -83,7 +54,7 @@ impl Subscription {
         Ok(published)
     }
 
-    /// Puts an event into the queue of this subscriber, if it wants it; true when something was queued.
+    /// Puts an event into the queue of this subscriber, if its topic is wanted; true when something was queued.
     pub(crate) fn offer(&mut self, event: &Published, outgoing: &mut VecDeque<u8>) -> bool {
         if !self.topic.as_deref().is_some_and(|pattern| matches(pattern, &event.topic)) {
             return false;
@@ -102,14 +73,10 @@ impl Subscription {
     }
 }
 
-/// True when `topic` is meant by `pattern`: the same, or anything behind what stands before a final `*`.
-pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
-    pattern == topic || pattern.strip_suffix('*').is_some_and(|start| topic.starts_with(start))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::event::PAYLOAD_LEN_MAX;
 
     fn event(topic: &str, payload: &[u8]) -> Published {
         Published { topic: topic.into(), payload: payload.to_vec() }
@@ -130,20 +97,6 @@ mod tests {
         assert!(subscription.offer(&event("a.x", b"2"), &mut outgoing));
         assert!(!subscription.offer(&event("b.x", b"2"), &mut outgoing));
         assert_eq!(Vec::from(outgoing), Published::emit("a.x", b"2"));
-    }
-
-    #[test]
-    fn topics_match_exactly_or_by_their_beginning() {
-        for (pattern, topic, fits) in [
-            ("a", "a", true),
-            ("a", "ab", false),
-            ("*", "anything", true),
-            ("a.*", "a.b.c", true),
-            ("a.*", "ab", false),
-            ("", "a", false),
-        ] {
-            assert_eq!(matches(pattern, topic), fits, "{pattern} {topic}");
-        }
     }
 
     #[test]

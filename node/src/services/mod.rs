@@ -1,275 +1,224 @@
-//! Owns what the daemon itself answers: echo on 7, stdio on 1000, messages and files on 1001, events on 1002.
+//! The room of services: what the node itself answers. Echo on 7, text on 1000, mail on 1001, events on 1002.
+//!
+//! A service is a struct with `take` (bytes have arrived) and, where it needs them, `has_room`, `end` and others; it says what
+//! it has to say into its [`Io`]. A new one is a file here, a variant of [`Service`], and its port in [`PORTS`].
 
-pub(crate) mod events;
-pub(crate) mod transfer;
+mod echo;
+pub(crate) mod event;
+mod events;
+pub(crate) mod io;
+mod stdio;
 
-use crate::exchange::{self, Request, emit_answer};
-use crate::files::{FileDone, FileJob};
-use crate::store::{Kind, MESSAGE_LEN_MAX};
-use events::{Published, Subscription};
-use pilot_stack::{Recv, Stack, StreamId};
+use crate::call::{Call, Delivery};
+use crate::calls::watch;
+use crate::context::Context;
+use crate::crypto::entropy;
+use crate::disk::files::{FileDone, FileJob};
+use crate::disk::job::Job;
+use crate::effect::Effect;
+use crate::mail::message::{Kind, Message};
+use crate::mail::post::MAIL_PORT;
+use crate::mail::receive::Receive;
+use crate::streams::names::ends;
+use echo::Echo;
+use event::Published;
+use events::Events;
+use io::{Io, Receipt};
+use pilot_core::identity::IdentityKey;
+use pilot_stack::{Recv, StreamId};
 use serde_json::json;
-use std::collections::VecDeque;
-use transfer::{Say, Transfers};
+use std::collections::{BTreeMap, BTreeSet};
+use stdio::Stdio;
 
 /// Echo (RFC 862).
 pub const ECHO: u16 = 7;
 /// Text streams; what arrives while no program listens becomes a message.
 pub const STDIO: u16 = 1000;
 /// Messages and files.
-pub const DATA_EXCHANGE: u16 = 1001;
+pub const DATA_EXCHANGE: u16 = MAIL_PORT;
 /// Events.
 pub const EVENT_STREAM: u16 = 1002;
 /// Every port that is served.
 pub(crate) const PORTS: [u16; 4] = [ECHO, STDIO, DATA_EXCHANGE, EVENT_STREAM];
-/// Most messages of one stream that wait for the disk. Beyond it the stream is not read.
-const UNWRITTEN_MAX: usize = 256;
-/// Echoed bytes that may wait. Unit: bytes.
-const ECHO_MAX: usize = 64 * 1024;
 
-/// Something to put into the inbox; the outcome comes back through [`Service::written`].
-pub(crate) struct Delivery {
-    pub(crate) id: Option<[u8; 16]>,
-    pub(crate) kind: Kind,
-    pub(crate) body: Vec<u8>,
-}
-
-/// Where a delivered message is.
-pub(crate) struct Receipt {
-    /// It was not there before.
-    pub(crate) fresh: bool,
-    /// Its number in the inbox.
-    pub(crate) seq: u64,
-}
-
-/// One stream that the daemon serves itself.
-pub(crate) struct Service {
-    kind: ServiceKind,
-    incoming: Vec<u8>,
-    outgoing: VecDeque<u8>,
-    /// Answers in order, by ticket; `None` while the disk is busy with it.
-    answers: VecDeque<(u64, Option<Vec<u8>>)>,
-    next_ticket: u64,
-    transfers: Transfers,
-    subscription: Subscription,
-    ended: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ServiceKind {
-    Echo,
-    Stdio,
-    DataExchange,
-    Events,
-}
-
-/// What serving a stream came to.
-#[derive(Default)]
-pub(crate) struct Served {
-    /// Each with the ticket of its answer.
-    pub(crate) deliveries: Vec<(u64, Delivery)>,
-    pub(crate) files: Vec<FileJob>,
-    pub(crate) published: Vec<Published>,
-    pub(crate) finished: bool,
-    pub(crate) broken: bool,
+enum Service {
+    Echo(Echo),
+    Stdio(Stdio),
+    Mail(Receive),
+    Events(Events),
 }
 
 impl Service {
-    /// The service of a port, for one stream.
-    pub(crate) fn for_port(port: u16, stream: StreamId) -> Option<Self> {
-        let kind = match port {
-            ECHO => ServiceKind::Echo,
-            STDIO => ServiceKind::Stdio,
-            DATA_EXCHANGE => ServiceKind::DataExchange,
-            EVENT_STREAM => ServiceKind::Events,
+    fn for_port(port: u16, stream: StreamId) -> Option<Self> {
+        Some(match port {
+            ECHO => Self::Echo(Echo),
+            STDIO => Self::Stdio(Stdio::default()),
+            DATA_EXCHANGE => Self::Mail(Receive::new(stream)),
+            EVENT_STREAM => Self::Events(Events::default()),
             _ => return None,
-        };
-        Some(Self {
-            kind,
-            incoming: Vec::new(),
-            outgoing: VecDeque::new(),
-            answers: VecDeque::new(),
-            next_ticket: 0,
-            transfers: Transfers::new(stream.number() << 32),
-            subscription: Subscription::default(),
-            ended: false,
         })
     }
 
-    /// Reads what arrived, answers what can be answered. Bounded by the stream's window. `sender`: the fingerprint of the
-    /// peer's key.
-    pub(crate) fn serve(&mut self, stack: &mut Stack, stream: StreamId, sender: &str) -> Served {
-        let mut served = Served::default();
-        self.flush(stack, stream, &mut served);
+    fn has_room(&self, io: &Io) -> bool {
+        io.has_room()
+            && match self {
+                Self::Echo(echo) => echo.has_room(io),
+                Self::Mail(mail) => mail.has_room(),
+                Self::Stdio(_) | Self::Events(_) => true,
+            }
+    }
+
+    fn take(&mut self, io: &mut Io, bytes: &[u8], sender: IdentityKey) {
+        match self {
+            Self::Echo(echo) => echo.take(io, bytes),
+            Self::Stdio(stdio) => stdio.take(io, bytes),
+            Self::Mail(mail) => mail.take(io, bytes, sender),
+            Self::Events(events) => events.take(io, bytes),
+        }
+    }
+
+    fn end(&mut self, io: &mut Io) {
+        match self {
+            Self::Stdio(stdio) => stdio.end(io),
+            Self::Mail(mail) => mail.end(io),
+            Self::Echo(_) | Self::Events(_) => {}
+        }
+    }
+
+    fn written(&self, kind: Kind, len: usize, outcome: Result<Receipt, String>) -> Vec<u8> {
+        match self {
+            Self::Stdio(stdio) => stdio.written(kind, len, outcome),
+            Self::Mail(mail) => mail.written(kind, len, outcome),
+            Self::Echo(_) | Self::Events(_) => Vec::new(), // they deliver no messages
+        }
+    }
+}
+
+struct Session {
+    service: Service,
+    io: Io,
+    sender: IdentityKey,
+}
+
+/// The streams that services hold.
+#[derive(Default)]
+pub(crate) struct Services {
+    sessions: BTreeMap<StreamId, Session>,
+    /// Streams that subscribe to the event stream.
+    subscribers: BTreeSet<StreamId>,
+}
+
+impl Services {
+    /// A peer has opened a stream to a service's port.
+    pub(crate) fn begin(&mut self, cx: &mut Context, stream: StreamId, port: u16) {
+        let info = cx.stack.stream_info(stream);
+        let sender = info.and_then(|i| cx.stack.endpoint().identity_of(i.peer));
+        match (Service::for_port(port, stream), sender) {
+            (Some(service), Some(sender)) => {
+                if matches!(service, Service::Events(_)) {
+                    self.subscribers.insert(stream);
+                }
+                self.sessions.insert(stream, Session { service, io: Io::default(), sender });
+            }
+            _ => cx.out.push(Effect::Abort(stream)),
+        }
+    }
+
+    /// Reads what has arrived and answers what can be answered. Bounded by the stream's window.
+    pub(crate) fn serve(&mut self, cx: &mut Context, stream: StreamId) {
+        let Some(Session { service, io, sender }) = self.sessions.get_mut(&stream) else { return };
+        io.flush(&mut cx.stack, stream);
         let mut buffer = [0; 16 * 1024];
-        while !self.ended && self.answers.len() < UNWRITTEN_MAX && !self.transfers.is_full() && !served.broken {
-            if self.kind == ServiceKind::Echo && self.outgoing.len() >= ECHO_MAX {
-                self.flush(stack, stream, &mut served);
-                if self.outgoing.len() >= ECHO_MAX {
-                    break; // the peer's acknowledgements will tell when to go on
+        while !io.has_ended && !io.is_broken {
+            if !service.has_room(io) {
+                io.flush(&mut cx.stack, stream);
+                if !service.has_room(io) {
+                    break; // the peer's or the disk's acknowledgements will tell when to go on
                 }
             }
-            match stack.recv(stream, &mut buffer) {
-                Recv::Data(n) => self.take(&buffer[..n], sender, &mut served),
+            match cx.stack.recv(stream, &mut buffer) {
+                Recv::Data(n) => service.take(io, &buffer[..n], *sender),
                 Recv::Blocked => break,
                 Recv::Fin => {
-                    self.ended = true;
-                    self.at_end(&mut served);
+                    io.has_ended = true;
+                    service.end(io);
                 }
-                Recv::Ended(_) => served.broken = true,
+                Recv::Ended(_) => io.is_broken = true,
             }
         }
-        self.flush(stack, stream, &mut served);
-        served.finished = self.ended && self.answers.is_empty() && self.outgoing.is_empty();
-        if served.finished || served.broken {
-            served.files.extend(self.transfers.give_up());
+        io.flush(&mut cx.stack, stream);
+        let is_over = io.is_broken || io.is_finished();
+        if let (true, Service::Mail(mail)) = (is_over, &mut *service) {
+            mail.give_up(io);
         }
-        served
-    }
-
-    fn take(&mut self, bytes: &[u8], sender: &str, served: &mut Served) {
-        match self.kind {
-            ServiceKind::Echo => self.outgoing.extend(bytes),
-            ServiceKind::Stdio => {
-                self.incoming.extend_from_slice(bytes);
-                served.broken |= self.incoming.len() > MESSAGE_LEN_MAX;
-            }
-            ServiceKind::Events => {
-                self.incoming.extend_from_slice(bytes);
-                match self.subscription.take(&mut self.incoming) {
-                    Ok(published) => served.published.extend(published),
-                    Err(events::NotAnEvent) => served.broken = true,
-                }
-            }
-            ServiceKind::DataExchange => {
-                self.incoming.extend_from_slice(bytes);
-                self.take_frames(sender, served);
-            }
+        hand_on(cx, stream, io, *sender);
+        if is_over {
+            self.sessions.remove(&stream);
+            self.subscribers.remove(&stream);
+            cx.out.push(Effect::Close(stream));
         }
     }
 
-    fn take_frames(&mut self, sender: &str, served: &mut Served) {
-        loop {
-            if self.transfers.is_inside() {
-                self.transfers.take(&mut self.incoming, &mut served.files);
-                if self.transfers.is_inside() {
-                    return;
-                }
-            }
-            if self.incoming.first_chunk() == Some(&exchange::FILE.to_be_bytes()) {
-                match self.transfers.begin(&mut self.incoming, self.next_ticket, &mut served.files) {
-                    Some(true) => self.promise(),
-                    Some(false) => {
-                        // Where the next frame begins is unknown: what came before is still answered.
-                        self.answers.push_back((u64::MAX, Some(emit_answer("ERR malformed file"))));
-                        return self.ended = true;
-                    }
-                    None => return,
-                };
-                continue;
-            }
-            let request = match exchange::take_frame(&mut self.incoming) {
-                Ok(Some(frame)) => exchange::parse_request(frame),
-                Ok(None) => return,
-                Err(exchange::Broken) => return served.broken = true,
-            };
-            match request {
-                Request::Message { id, kind, body } => {
-                    let ticket = self.promise();
-                    served.deliveries.push((ticket, Delivery { id, kind, body }));
-                }
-                Request::File(payload) => {
-                    match self.transfers.take_frame(&payload, sender, self.next_ticket, &mut served.files) {
-                        Ok(true) => drop(self.promise()),
-                        Ok(false) => {}
-                        Err(answer) => self.answers.push_back((u64::MAX, Some(answer))),
-                    }
-                }
-                Request::Refuse(text) => self.answers.push_back((u64::MAX, Some(emit_answer(&text)))),
-            }
+    /// The disk has decided about a message.
+    pub(crate) fn delivered(&mut self, cx: &mut Context, call: Delivery, outcome: Result<Receipt, String>) {
+        let Delivery { stream, slot, kind, len } = call;
+        if let Ok(Receipt { fresh: true, seq }) = &outcome {
+            let event = json!({"event": "message", "id": seq, "type": kind.name(), "bytes": len});
+            watch::tell_arrival(cx, stream, event);
         }
-    }
-
-    /// An answer will come; its place in the order is now.
-    fn promise(&mut self) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.answers.push_back((ticket, None));
-        ticket
-    }
-
-    /// The peer has said everything. A text stream that nobody here reads becomes a message.
-    fn at_end(&mut self, served: &mut Served) {
-        if self.kind == ServiceKind::Stdio && !self.incoming.is_empty() {
-            let body = std::mem::take(&mut self.incoming);
-            let kind = match std::str::from_utf8(&body) {
-                Ok(text) if serde_json::from_str::<serde_json::Value>(text.trim()).is_ok() => Kind::Json,
-                Ok(_) => Kind::Text,
-                Err(_) => Kind::Binary,
-            };
-            let ticket = self.promise();
-            served.deliveries.push((ticket, Delivery { id: None, kind, body }));
+        if let Some(session) = self.sessions.get_mut(&stream) {
+            let answer = session.service.written(kind, len, outcome);
+            session.io.answer(slot, answer);
+            cx.ready(stream);
         }
-        // A file that ends early will never get its answer.
-        served.broken |= self.transfers.is_inside();
-    }
-
-    /// A delivery is on disk, or was refused for the reason given.
-    pub(crate) fn written(&mut self, ticket: u64, kind: Kind, len: usize, outcome: Result<Receipt, String>) {
-        let stdio = self.kind == ServiceKind::Stdio;
-        let answer = match outcome {
-            Ok(Receipt { fresh, seq }) if stdio => {
-                let data =
-                    json!({"status": "stored", "id": seq, "bytes": len, "type": kind.name(), "duplicate": !fresh});
-                format!("{data}\n").into_bytes()
-            }
-            Err(why) if stdio => format!("{}\n", json!({"status": "error", "message": why})).into_bytes(),
-            Ok(_) => emit_answer(&exchange::ack_text(kind, len)),
-            Err(why) => emit_answer(&format!("ERR {why}")),
-        };
-        self.answer(ticket, answer);
     }
 
     /// The disk has done a job of `len` bytes for a file.
-    pub(crate) fn file_done(&mut self, id: u64, len: usize, done: FileDone) {
-        match self.transfers.done(id, len, done) {
-            Say::Nothing => {}
-            Say::Answer(ticket, answer) => self.answer(ticket, answer),
-            Say::Now(bytes) => self.outgoing.extend(bytes),
+    pub(crate) fn file_done(&mut self, cx: &mut Context, stream: StreamId, (file, len): (u64, usize), done: FileDone) {
+        if let FileDone::Kept { path, len } = &done {
+            watch::tell_arrival(cx, stream, json!({"event": "file", "path": path, "bytes": len}));
+        }
+        if let Some(Session { service: Service::Mail(mail), io, .. }) = self.sessions.get_mut(&stream) {
+            mail.file_done(io, file, len, done);
+            cx.ready(stream);
         }
     }
 
-    fn answer(&mut self, ticket: u64, answer: Vec<u8>) {
-        match self.answers.iter_mut().find(|(t, a)| *t == ticket && a.is_none()) {
-            Some((_, slot)) => *slot = Some(answer),
-            None => self.outgoing.extend(answer),
-        }
-    }
-
-    /// Whether this stream subscribes to events.
-    pub(crate) fn is_subscriber(&self) -> bool {
-        self.kind == ServiceKind::Events
-    }
-
-    /// Queues an event for the subscriber at the other end; true when there is something to send.
-    pub(crate) fn offer(&mut self, event: &Published) -> bool {
-        self.subscription.offer(event, &mut self.outgoing)
-    }
-
-    fn flush(&mut self, stack: &mut Stack, stream: StreamId, served: &mut Served) {
-        while let Some((_, Some(_))) = self.answers.front() {
-            self.outgoing.extend(self.answers.pop_front().and_then(|(_, answer)| answer).unwrap_or_default());
-        }
-        while !self.outgoing.is_empty() {
-            let (front, _) = self.outgoing.as_slices();
-            match stack.send(stream, front) {
-                Ok(0) => return,
-                Ok(n) => drop(self.outgoing.drain(..n)),
-                Err(_) => {
-                    served.broken = true;
-                    return;
-                }
+    /// Gives an event to every subscriber but the stream that published it; gives their number.
+    pub(crate) fn publish(&mut self, cx: &mut Context, from: Option<StreamId>, event: &Published) -> usize {
+        let mut count = 0;
+        for id in self.subscribers.iter().filter(|id| from != Some(**id)) {
+            if let Some(Session { service: Service::Events(events), io, .. }) = self.sessions.get_mut(id)
+                && events.offer(io, event)
+            {
+                count += 1;
+                cx.ready(*id);
             }
         }
+        count
+    }
+}
+
+/// Hands the work that a service wants done to the disk and to the event stream.
+fn hand_on(cx: &mut Context, stream: StreamId, io: &mut Io, sender: IdentityKey) {
+    if !io.deliveries.is_empty() {
+        let (_, peer) = ends(&cx.stack, stream);
+        for io::Delivery { slot, id, kind, body } in io.deliveries.drain(..) {
+            let call = Call::Delivery(Delivery { stream, slot, kind, len: body.len() });
+            let id = id.unwrap_or_else(entropy);
+            let message = Message { id, sender, addr: peer.addr, kind, at: (cx.wall)(), body };
+            cx.submit(Job::Deliver(message), call);
+        }
+    }
+    for job in io.files.drain(..) {
+        let call = match &job {
+            FileJob::Open { id, .. } | FileJob::End { id } => Call::File { stream, file: *id, len: 0 },
+            FileJob::Data { id, bytes, .. } => Call::File { stream, file: *id, len: bytes.len() },
+            FileJob::Drop { .. } | FileJob::List => Call::Forgotten,
+        };
+        cx.submit(Job::File(job), call);
+    }
+    for event in io.published.drain(..) {
+        cx.out.push(Effect::Publish(Some(stream), event));
     }
 }

@@ -1,0 +1,88 @@
+//! Owns the counters of ignored input.
+
+/// Why a datagram had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+#[non_exhaustive]
+pub enum Discard {
+    /// No type or size of ours.
+    NotOurs,
+    /// A version we do not speak.
+    Version,
+    /// No session with this receiver index.
+    UnknownIndex,
+    /// The session is too old to be used.
+    ExpiredSession,
+    /// mac1 is wrong: the sender does not know our key.
+    Mac1,
+    /// The authentication tag is wrong.
+    Tag,
+    /// Seen before.
+    Replay,
+    /// No key handshake of ours is waiting for this.
+    Unexpected,
+    /// A valid key handshake from a key that we do not trust.
+    Stranger,
+    /// A table is full.
+    Full,
+    /// Under load, a cookie was sent instead of an answer.
+    CookieSent,
+    /// Under load even from proven addresses.
+    Overload,
+    /// A relayed datagram that is not our beacon's.
+    ForeignRelay,
+    /// Frames of a session whose peer has not said who it is.
+    BeforeHello,
+    /// The record in the HELLO is not that of the pinned peer.
+    WrongIdentity,
+    /// An authentic datagram or message that makes no sense.
+    Malformed,
+}
+
+impl Discard {
+    const COUNT: usize = Self::Malformed as usize + 1;
+
+    const ALL: [(Self, &str); Self::COUNT] = [
+        (Self::NotOurs, "not_ours"),
+        (Self::Version, "version"),
+        (Self::UnknownIndex, "unknown_index"),
+        (Self::ExpiredSession, "expired_session"),
+        (Self::Mac1, "mac1"),
+        (Self::Tag, "tag"),
+        (Self::Replay, "replay"),
+        (Self::Unexpected, "unexpected"),
+        (Self::Stranger, "stranger"),
+        (Self::Full, "full"),
+        (Self::CookieSent, "cookie_sent"),
+        (Self::Overload, "overload"),
+        (Self::ForeignRelay, "foreign_relay"),
+        (Self::BeforeHello, "before_hello"),
+        (Self::WrongIdentity, "wrong_identity"),
+        (Self::Malformed, "malformed"),
+    ];
+
+    /// Its name in logs and statistics: a stable word in snake_case.
+    pub const fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
+/// How often each reason occurred.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Discards([u64; Discard::COUNT]);
+
+impl Discards {
+    pub(crate) const fn count(&mut self, reason: Discard) {
+        self.0[reason as usize] += 1;
+    }
+
+    /// Occurrences of one reason.
+    pub const fn of(&self, reason: Discard) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// Every reason that occurred, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Discard::ALL.iter().map(|(reason, name)| (*name, self.of(*reason))).filter(|(_, n)| *n > 0)
+    }
+}

@@ -1,0 +1,193 @@
+//! The directory alone: inputs in, effects out, without an endpoint.
+
+use super::*;
+use std::vec;
+
+const WALL_US: u64 = 1_700_000_000_000_000;
+
+fn at(ms: u64) -> Instant {
+    Instant::from_micros(ms * 1000)
+}
+
+fn addr_of(host: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, host], 4000))
+}
+
+/// A directory with what its endpoint would lend it.
+struct Node {
+    directory: Directory,
+    identity: Identity,
+    rng: Rng,
+}
+
+impl Node {
+    fn new(n: u8) -> Self {
+        let identity = Identity::from_seed([n; 32]);
+        let addr = Addr::new(0, n.into());
+        let directory = Directory::new(&identity, addr, Profile::default(), TrustBook::default(), vec![addr_of(n)]);
+        Self { directory, identity, rng: Rng::new([n; 32]) }
+    }
+
+    /// A node whose rendezvous has confirmed its record.
+    fn registered(n: u8) -> Self {
+        let mut node = Self::new(n);
+        let key = Identity::from_seed([99; 32]).static_key();
+        node.input(0, |d, cx| d.set_rendezvous(cx.now, key, addr_of(99)));
+        node.input(0, |d, cx| d.handle_timeout(cx));
+        let effects = node.input(0, |d, cx| d.on_up(cx)).1;
+        node.answer(0, last_ticket(&effects), registered(n));
+        node
+    }
+
+    /// Gives an input at `ms`, and takes all effects.
+    fn input<R>(&mut self, ms: u64, f: impl FnOnce(&mut Directory, &mut Context<'_>) -> R) -> (R, Vec<Effect>) {
+        let wall_us = WALL_US + ms * 1000;
+        let mut cx = Context { now: at(ms), wall_us, identity: &self.identity, rng: &mut self.rng };
+        let result = f(&mut self.directory, &mut cx);
+        (result, core::iter::from_fn(|| self.directory.poll_effect()).collect())
+    }
+
+    fn answer(&mut self, ms: u64, ticket: Ticket, answer: Answer) -> Vec<Effect> {
+        self.input(ms, |d, cx| d.handle_answer(cx, ticket, answer)).1
+    }
+
+    fn record(&self) -> NodeRecord {
+        NodeRecord::parse(&self.directory.record()).expect("own record")
+    }
+}
+
+fn registered(n: u8) -> Answer {
+    Answer::Registered { addr: Addr::new(0, n.into()), reflexive: addr_of(100 + n), relay_key: [n; 32] }
+}
+
+fn calls(effects: &[Effect]) -> Vec<(Ticket, &Call)> {
+    let call = |e| match e {
+        &Effect::Call(ticket, ref call) => Some((ticket, call)),
+        _ => None,
+    };
+    effects.iter().filter_map(call).collect()
+}
+
+fn last_ticket(effects: &[Effect]) -> Ticket {
+    calls(effects).last().expect("a call").0
+}
+
+#[test]
+fn a_node_registers_when_its_rendezvous_is_up() {
+    let mut node = Node::new(1);
+    assert_eq!(node.directory.state(), DirectoryState::Absent);
+    let key = Identity::from_seed([99; 32]).static_key();
+    let (_, effects) = node.input(5, |d, cx| d.set_rendezvous(cx.now, key, addr_of(99)));
+    assert_eq!(effects, [Effect::State(DirectoryState::Connecting)]);
+    assert_eq!(node.directory.poll_timeout(), Some(at(5)));
+    assert_eq!(node.input(5, |d, cx| d.handle_timeout(cx)).1, [Effect::Reach]);
+    assert_eq!(node.directory.poll_timeout(), None, "the handshake has timers of its own");
+    let (_, effects) = node.input(30, |d, cx| d.on_up(cx));
+    let [Effect::Record(record), Effect::State(DirectoryState::Registering), Effect::Call(ticket, call)] = &effects[..]
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(*call, Call::Register(record.to_vec()));
+    let effects = node.answer(50, *ticket, registered(1));
+    assert_eq!(effects[0], Effect::State(DirectoryState::Ready(Addr::new(0, 1))));
+    assert_eq!(calls(&effects)[0].1, &Call::Grant(vec![]));
+    assert_eq!(effects[2..], [Effect::AskForRelays, Effect::Candidates], "the rendezvous sees an address that is news");
+    assert_eq!(node.directory.candidates(), [addr_of(1), addr_of(101)]);
+    assert!(node.directory.is_rendezvous(&addr_of(99)) && *node.directory.relay_key() == [1; 32]);
+}
+
+#[test]
+fn a_record_is_signed_again_for_the_address_that_it_was_given() {
+    let mut node = Node::new(1);
+    node.input(0, |d, cx| d.set_rendezvous(cx.now, StaticKey([9; 32]), addr_of(99)));
+    let effects = node.input(0, |d, cx| d.on_up(cx)).1;
+    let before = node.record();
+    let effects = node.answer(10, last_ticket(&effects), registered(7));
+    assert!(matches!(calls(&effects)[..], [(_, Call::Register(_))]), "{effects:?}");
+    let after = node.record();
+    assert!(after.addr == Addr::new(0, 7) && after.sequence > before.sequence);
+    node.answer(20, last_ticket(&effects), registered(7));
+    assert_eq!(node.directory.state(), DirectoryState::Ready(Addr::new(0, 7)));
+}
+
+#[test]
+fn a_refused_record_is_told_and_a_new_profile_is_tried() {
+    let mut node = Node::registered(1);
+    let profile = Profile { hostname: "taken".into(), ..Profile::default() };
+    let effects = node.input(10, |d, cx| d.set_profile(cx, profile)).1;
+    let effects = node.answer(20, last_ticket(&effects), Answer::Refused(Refusal::NameTaken));
+    assert_eq!(effects, [Effect::State(DirectoryState::Refused(Refusal::NameTaken))]);
+    let effects = node.input(30, |d, cx| d.set_profile(cx, Profile::default())).1;
+    assert!(matches!(calls(&effects)[..], [(_, Call::Register(_))]), "{effects:?}");
+}
+
+#[test]
+fn a_call_ends_with_its_answer_or_its_time_or_the_tunnel() {
+    let mut node = Node::new(1);
+    let query = || Query::Name("worker".into());
+    assert_eq!(node.input(0, |d, cx| d.lookup(cx.now, query())), (None, vec![]), "there is no rendezvous");
+    let mut node = Node::registered(1);
+    let ask = |node: &mut Node| node.input(100, |d, cx| d.lookup(cx.now, query())).0.expect("registered");
+    let [first, second, third] = [0; 3].map(|_| ask(&mut node));
+    assert!(node.directory.is_waiting(first));
+    let found = Answer::Found(vec![1]);
+    assert_eq!(node.answer(110, first, found.clone()), [Effect::Answer(first, Some(found.clone()))]);
+    assert_eq!(node.answer(110, first, found), [], "an answer is taken once");
+    node.directory.on_call_refused(second);
+    assert!(!node.directory.is_waiting(second));
+    assert_eq!(node.input(4099, |d, cx| d.handle_timeout(cx)).1, []);
+    assert_eq!(node.input(4100, |d, cx| d.handle_timeout(cx)).1, [Effect::Answer(third, None)]);
+    let fourth = ask(&mut node);
+    let (_, effects) = node.input(5000, |d, cx| d.on_lost(cx));
+    assert_eq!(effects, [Effect::Answer(fourth, None), Effect::State(DirectoryState::Connecting)]);
+}
+
+#[test]
+fn calls_have_a_maximum() {
+    let mut node = Node::registered(1);
+    let mut ask = || node.input(10, |d, cx| d.search(cx.now, String::new())).0;
+    let asked = core::iter::from_fn(&mut ask).take(2 * CALLS_MAX).count();
+    assert!(asked < CALLS_MAX && asked > CALLS_MAX - 10, "{asked}, beside those of the directory itself");
+}
+
+#[test]
+fn a_lost_rendezvous_is_tried_again_after_a_growing_pause() {
+    let mut node = Node::registered(1);
+    let mut latest = Duration::ZERO;
+    for _ in 0..12 {
+        node.input(1000, |d, cx| d.on_lost(cx));
+        let at_ms = node.directory.poll_timeout().expect("a retry");
+        let pause = at_ms.since(at(1000));
+        assert!((RETRY_MIN..=RETRY_MIN + RETRY_MAX).contains(&pause), "{pause:?}");
+        latest = latest.max(pause);
+    }
+    assert!(latest > Duration::from_secs(5), "{latest:?}");
+}
+
+#[test]
+fn a_relay_is_asked_for_once_and_its_answer_names_the_peer() {
+    let mut node = Node::new(1);
+    let peer = IdentityKey([5; 32]);
+    assert_eq!(node.input(0, |d, cx| d.ask_for_relay(cx.now, peer)).1, [Effect::NoBeacon(peer)]);
+    let mut node = Node::registered(1);
+    let ask = |node: &mut Node| node.input(10, |d, cx| d.ask_for_relay(cx.now, peer)).1;
+    let effects = ask(&mut node);
+    assert_eq!(calls(&effects)[0].1, &Call::OpenRelay(peer));
+    assert_eq!(ask(&mut node), [], "it has been asked for");
+    let answer = Answer::Relay { channel: 7, online: true };
+    let relay = Effect::Relay { to: peer, channel: 7, online: true };
+    assert_eq!(node.answer(20, last_ticket(&effects), answer), [relay]);
+    let effects = ask(&mut node);
+    assert_eq!(node.answer(20, last_ticket(&effects), Answer::Refused(Refusal::NotFound)), [Effect::NoRelay(peer)]);
+    let effects = ask(&mut node);
+    assert_eq!(node.input(20, |d, _| d.on_call_refused(last_ticket(&effects))).1, [Effect::NoBeacon(peer)]);
+}
+
+#[test]
+fn a_letter_to_another_key_is_taken_away_unread() {
+    let mut node = Node::registered(1);
+    let sealed = Identity::from_seed([2; 32]).static_key().seal(b"not yours", &mut Rng::new([3; 32]));
+    let (_, effects) = node.input(10, |d, cx| d.handle_letter(cx, InboxNumber(8), &sealed));
+    assert_eq!(calls(&effects)[0].1, &Call::Taken(vec![InboxNumber(8)]));
+    assert_eq!(effects.len(), 1);
+}

@@ -1,0 +1,346 @@
+//! Owns how an endpoint serves its directory: verbs for rendezvous and trust, control messages in, and the effects that
+//! make the peers of the endpoint follow the trust book.
+
+use super::directory::{Context, Directory, DirectoryState, Effect};
+use super::{Discard, Endpoint, Event, PeerId, ResetReason};
+use crate::addr::Addr;
+use crate::control::{Control, InboxNumber, Push, Query, Ticket};
+use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
+use crate::path::{PathAddr, is_acceptable_candidate};
+use crate::peer::{PacketBuilder, Role};
+use crate::time::Instant;
+use crate::trust::{Pin, Terms, TrustBook, TrustError};
+use crate::tunnel::handshake::NO_PSK;
+use crate::wire::Channel;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+impl Endpoint {
+    // Getters.
+
+    /// The address of this node; unassigned until the first registration.
+    pub const fn addr(&self) -> Addr {
+        self.directory.addr()
+    }
+
+    /// The hostname, visibility and tags of this node.
+    pub const fn profile(&self) -> &Profile {
+        self.directory.profile()
+    }
+
+    /// The pins, and the requests in both directions.
+    pub const fn trust(&self) -> &TrustBook {
+        self.directory.trust()
+    }
+
+    /// The state of the registration with the rendezvous.
+    pub const fn directory_state(&self) -> DirectoryState {
+        self.directory.state()
+    }
+
+    /// The underlay address of this node as the rendezvous sees it.
+    pub const fn reflexive(&self) -> Option<SocketAddr> {
+        self.directory.reflexive()
+    }
+
+    /// Static key and underlay address of the rendezvous.
+    pub const fn rendezvous_address(&self) -> Option<(StaticKey, SocketAddr)> {
+        self.directory.rendezvous()
+    }
+
+    // Verbs: rendezvous.
+
+    /// Uses this rendezvous from now on.
+    pub fn set_rendezvous(&mut self, now: Instant, key: StaticKey, addr: SocketAddr) {
+        if let Some(id) = self.rendezvous_peer() {
+            self.remove_peer(id);
+        }
+        let id = self.add_peer(Role::Rendezvous, key, NO_PSK);
+        if let Some(entry) = self.peers.get_mut(&id) {
+            entry.peer.paths.add(PathAddr::Direct(addr));
+            entry.peer.in_use = true;
+        }
+        self.with_directory(now, |directory, cx| directory.set_rendezvous(cx.now, key, addr));
+    }
+
+    /// Changes what the record of this node says and registers it. The result arrives as [`Event::Directory`].
+    pub fn set_profile(&mut self, now: Instant, profile: Profile) {
+        self.with_directory(now, |directory, cx| directory.set_profile(cx, profile));
+    }
+
+    /// Replaces the underlay addresses of this node: every path may be broken, and peers and rendezvous learn the new
+    /// addresses at once. Nothing happens when these are the addresses known before. Source: `docs/paths.md`, "Roaming".
+    pub fn set_candidates(&mut self, now: Instant, candidates: Vec<SocketAddr>) {
+        if !self.directory.set_candidates(candidates) {
+            return;
+        }
+        for id in self.up_peers(now) {
+            if let Some(entry) = self.peers.get_mut(&id) {
+                entry.peer.paths.on_own_move(now, &mut self.rng);
+            }
+            self.send_candidates(id);
+            self.touch(id);
+        }
+        self.with_directory(now, Directory::register_again);
+    }
+
+    /// Asks for a node's record; the answer arrives as [`Event::Answer`] with the returned ticket.
+    ///
+    /// # Errors
+    /// `None` when the rendezvous is not connected or [`CALLS_MAX`](super::CALLS_MAX) calls wait.
+    pub fn lookup(&mut self, now: Instant, query: Query) -> Option<Ticket> {
+        let ticket = self.with_directory(now, |directory, cx| directory.lookup(cx.now, query));
+        ticket.filter(|ticket| self.directory.is_waiting(*ticket))
+    }
+
+    /// Asks for public nodes with a tag; like [`Endpoint::lookup`].
+    ///
+    /// # Errors
+    /// As [`Endpoint::lookup`].
+    pub fn search(&mut self, now: Instant, tag: String) -> Option<Ticket> {
+        let ticket = self.with_directory(now, |directory, cx| directory.search(cx.now, tag));
+        ticket.filter(|ticket| self.directory.is_waiting(*ticket))
+    }
+
+    // Verbs: trust.
+
+    /// Asks the owner of `record` for trust. The letter leaves as soon as the rendezvous can be reached.
+    ///
+    /// # Errors
+    /// See [`TrustBook::request`]. When its owner has asked this node before, approve that instead.
+    pub fn request_trust(&mut self, now: Instant, record: &NodeRecord, terms: &Terms) -> Result<(), TrustError> {
+        self.with_directory(now, |directory, cx| directory.request_trust(cx, record, terms))
+    }
+
+    /// Approves a pending request.
+    ///
+    /// # Errors
+    /// See [`TrustBook::approve`].
+    pub fn approve(&mut self, now: Instant, key: &IdentityKey, terms: &Terms) -> Result<(), TrustError> {
+        self.with_directory(now, |directory, cx| directory.approve(cx, key, terms))
+    }
+
+    /// Declines a pending request.
+    ///
+    /// # Errors
+    /// See [`TrustBook::reject`].
+    pub fn reject(&mut self, now: Instant, key: &IdentityKey, note: &str) -> Result<(), TrustError> {
+        self.with_directory(now, |directory, cx| directory.reject(cx, key, note))
+    }
+
+    /// Withdraws trust: the session's keys are gone when this returns; the peer is told directly and by letter.
+    ///
+    /// # Errors
+    /// `Unknown` when the peer is not trusted.
+    pub fn revoke(&mut self, now: Instant, key: &IdentityKey) -> Result<Pin, TrustError> {
+        self.with_directory(now, |directory, cx| directory.revoke(cx, key))
+    }
+
+    /// Ends trust whose time is over; true when there was any. Put [`Endpoint::trust`] on disk then.
+    pub fn expire_trust(&mut self, now: Instant) -> bool {
+        self.with_directory(now, |directory, cx| directory.expire_trust(cx))
+    }
+
+    /// The change that a letter brought is on disk; the rendezvous may forget the letter.
+    pub fn letter_taken(&mut self, now: Instant, number: InboxNumber) {
+        self.with_directory(now, |directory, cx| directory.letter_taken(cx.now, number));
+    }
+
+    // Input.
+
+    pub(super) fn handle_control(&mut self, now: Instant, from: PeerId, message: Control) {
+        let Some(role) = self.peers.get(&from).map(|e| e.peer.role) else { return };
+        match (role, message) {
+            (Role::Client, Control::Call(ticket, call)) => self.events.push_back(Event::Call(from, ticket, call)),
+            (Role::Rendezvous, Control::Answer(ticket, answer)) => {
+                self.with_directory(now, |directory, cx| directory.handle_answer(cx, ticket, answer));
+            }
+            (Role::Rendezvous, Control::Push(Push::Letter(number, sealed))) => {
+                self.with_directory(now, |directory, cx| directory.handle_letter(cx, number, &sealed));
+            }
+            (Role::Rendezvous, Control::Push(Push::RelayOpened(channel, key))) => {
+                if let Some(id) = self.peer_by_identity(&key) {
+                    self.set_relay(id, channel);
+                }
+            }
+            (Role::Trusted, Control::Candidates(list)) => self.handle_candidates(now, from, &list),
+            (Role::Trusted, Control::Trust(message)) => {
+                self.with_directory(now, |directory, cx| directory.handle_trust(cx, &message, None));
+            }
+            _ => self.discards.count(Discard::Malformed),
+        }
+    }
+
+    fn handle_candidates(&mut self, now: Instant, from: PeerId, list: &[SocketAddr]) {
+        let own = self.directory.addresses();
+        let Some(entry) = self.peers.get_mut(&from) else { return };
+        list.iter()
+            .filter(|addr| is_acceptable_candidate(addr, &own))
+            .for_each(|addr| entry.peer.paths.add(PathAddr::Direct(*addr)));
+        entry.peer.paths.on_candidates(now);
+        self.touch(from);
+    }
+
+    /// A session with a peer exists that did not before, or its process is another one.
+    pub(super) fn on_session(&mut self, now: Instant, id: PeerId, has_restarted: bool) {
+        if self.rendezvous_peer() == Some(id) {
+            self.with_directory(now, |directory, cx| match has_restarted {
+                true => directory.on_restarted(cx),
+                false => directory.on_up(cx),
+            });
+        }
+    }
+
+    // Effects.
+
+    /// Gives the directory an input, and does what it asks for.
+    pub(super) fn with_directory<R>(
+        &mut self,
+        now: Instant,
+        input: impl FnOnce(&mut Directory, &mut Context<'_>) -> R,
+    ) -> R {
+        let wall_us = self.wall_at_zero_us + now.as_micros();
+        let mut cx = Context { now, wall_us, identity: &self.identity, rng: &mut self.rng };
+        let result = input(&mut self.directory, &mut cx);
+        while let Some(effect) = self.directory.poll_effect() {
+            self.carry_out(now, effect);
+        }
+        result
+    }
+
+    fn carry_out(&mut self, now: Instant, effect: Effect) {
+        match effect {
+            Effect::Reach => {
+                if let Some(id) = self.rendezvous_peer() {
+                    self.begin_handshake(now, id);
+                    self.touch(id);
+                }
+            }
+            Effect::Call(ticket, call) => {
+                let rendezvous = self.rendezvous_peer();
+                if !rendezvous.is_some_and(|id| self.send_control(id, &Control::Call(ticket, call))) {
+                    self.directory.on_call_refused(ticket);
+                }
+            }
+            Effect::Record(record) => self.peers.values_mut().for_each(|e| e.peer.set_record(record.clone())),
+            Effect::Peers => self.sync_peers(),
+            Effect::Farewell(key, message) => self.say_farewell(now, &key, message),
+            Effect::Candidates => self.up_peers(now).into_iter().for_each(|id| self.send_candidates(id)),
+            Effect::Relay { to, channel, online } => {
+                let Some(id) = self.peer_by_identity(&to) else { return };
+                self.set_relay(id, channel);
+                if let Some(entry) = self.peers.get_mut(&id) {
+                    entry.peer.away = !online;
+                    entry.peer.relay_init(now);
+                }
+                self.touch(id);
+            }
+            Effect::NoRelay(key) => {
+                let Some(id) = self.peer_by_identity(&key) else { return };
+                if let Some(entry) = self.peers.get_mut(&id) {
+                    entry.peer.away = true;
+                }
+                self.touch(id);
+            }
+            Effect::NoBeacon(key) => {
+                let id = self.peer_by_identity(&key);
+                if let Some(entry) = id.and_then(|id| self.peers.get_mut(&id)) {
+                    // Without any known address either the wait need not be long.
+                    entry.peer.away = entry.peer.paths.list().is_empty();
+                }
+            }
+            Effect::AskForRelays => {
+                let waiting = self.peers.iter().filter(|(_, e)| e.peer.handshake.is_some());
+                let waiting: Vec<_> = waiting.map(|(id, _)| *id).collect();
+                waiting.into_iter().for_each(|id| self.ask_for_relay(now, id));
+            }
+            Effect::State(state) => self.events.push_back(Event::Directory(state)),
+            Effect::Answer(ticket, answer) => self.events.push_back(Event::Answer(ticket, answer)),
+            Effect::Trust(change) => self.events.push_back(Event::Trust(change)),
+        }
+    }
+
+    /// Makes the set of trusted peers equal to the set of pins.
+    pub(super) fn sync_peers(&mut self) {
+        let trust = self.directory.trust();
+        let is_pinned = |identity: Option<IdentityKey>, secret: &[u8; 32]| {
+            identity.and_then(|key| trust.pin(&key)).is_some_and(|pin| pin.secret == *secret)
+        };
+        let trusted = self.peers.iter().filter(|(_, e)| e.peer.role == Role::Trusted);
+        let gone = trusted.filter(|(_, e)| !is_pinned(e.peer.identity, &e.peer.secret)).map(|(id, _)| *id);
+        for id in gone.collect::<Vec<_>>() {
+            self.events.push_back(Event::Reset(id, ResetReason::Revoked));
+            self.remove_peer(id);
+        }
+        let new = self.directory.trust().pins().filter(|pin| !self.by_static.contains_key(&pin.static_key));
+        for pin in new.cloned().collect::<Vec<_>>() {
+            let id = self.add_peer(Role::Trusted, pin.static_key, pin.secret);
+            if let Some(entry) = self.peers.get_mut(&id) {
+                entry.peer.identity = Some(pin.identity);
+                pin.last_endpoint.into_iter().for_each(|addr| entry.peer.paths.add(PathAddr::Direct(addr)));
+            }
+        }
+    }
+
+    /// Sends a peer its last message, and what its link holds besides, without hope of recovery: the keys go now.
+    fn say_farewell(&mut self, now: Instant, key: &IdentityKey, message: Vec<u8>) {
+        let Some(id) = self.peer_by_identity(key) else { return };
+        self.send_control(id, &Control::Trust(message));
+        let relay_key = *self.directory.relay_key();
+        let mut farewells = Vec::new();
+        if let Some(entry) = self.peers.get_mut(&id) {
+            for close in [false, true] {
+                if close {
+                    entry.peer.close(ResetReason::Revoked as u8);
+                }
+                let mut out = Vec::new();
+                if let Some((path, len)) = entry.peer.poll_transmit(now, &mut PacketBuilder::new(&mut out, &relay_key))
+                {
+                    out.truncate(len);
+                    farewells.push((path, out));
+                }
+            }
+        }
+        for (path, datagram) in farewells {
+            // The relay header is in the datagram already; it goes to the beacon as it is.
+            let to = match path {
+                PathAddr::Direct(_) => Some(path),
+                PathAddr::Relay(_) => self.directory.beacon().map(PathAddr::Direct),
+            };
+            to.into_iter().for_each(|to| self.send_stray(to, datagram.clone()));
+        }
+    }
+
+    // Helpers.
+
+    fn rendezvous_peer(&self) -> Option<PeerId> {
+        let (key, _) = self.directory.rendezvous()?;
+        let id = *self.by_static.get(&key)?;
+        self.peers.get(&id).is_some_and(|e| e.peer.role == Role::Rendezvous).then_some(id)
+    }
+
+    pub(super) fn ask_for_relay(&mut self, now: Instant, id: PeerId) {
+        let peer = self.peers.get(&id).map(|e| &e.peer).filter(|peer| peer.role == Role::Trusted);
+        if let Some(key) = peer.and_then(|peer| peer.identity) {
+            self.with_directory(now, |directory, cx| directory.ask_for_relay(cx.now, key));
+        }
+    }
+
+    fn set_relay(&mut self, id: PeerId, channel: u32) {
+        if let Some(entry) = self.peers.get_mut(&id) {
+            entry.peer.paths.set_relay(Channel(channel));
+        }
+    }
+
+    fn up_peers(&self, now: Instant) -> Vec<PeerId> {
+        self.peers.keys().copied().filter(|id| self.is_up(now, *id)).collect()
+    }
+
+    pub(super) fn send_candidates(&mut self, id: PeerId) {
+        let is_trusted = self.peers.get(&id).is_some_and(|e| e.peer.role == Role::Trusted);
+        if is_trusted {
+            self.send_control(id, &Control::Candidates(self.directory.candidates()));
+        }
+    }
+}

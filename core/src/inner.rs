@@ -1,0 +1,51 @@
+//! Owns the vocabulary that the endpoint shares with its peers: names of peers, the way up for inner packets, and why a
+//! tunnel ends.
+
+/// A peer of one endpoint; never reused while the endpoint lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub(crate) u32);
+
+/// Takes inner packets while a datagram is handled. Called only for introduced peers that may send data.
+pub trait Sink {
+    /// Takes an inner segment, as the peer's stack wrote it (no IPv6 header).
+    fn packet(&mut self, peer: PeerId, segment: &[u8]);
+    /// Takes an inner datagram: source port 2, destination port 2 (big-endian), payload.
+    fn loose(&mut self, peer: PeerId, datagram: &[u8]);
+}
+
+/// A sink that ignores inner packets, for endpoints without a stack (a rendezvous).
+pub struct NoSink;
+
+impl Sink for NoSink {
+    fn packet(&mut self, _: PeerId, _: &[u8]) {}
+    fn loose(&mut self, _: PeerId, _: &[u8]) {}
+}
+
+/// Why all streams to a peer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResetReason {
+    /// The peer process ended in order.
+    Closed,
+    /// The peer is another process than before.
+    Restarted,
+    /// No answer on any path for the time allowed.
+    Unreachable,
+    /// The rendezvous does not have the peer connected, and no known address answers.
+    Away,
+    /// One side withdrew its trust.
+    Revoked,
+}
+
+impl ResetReason {
+    /// Its name in logs: a stable word in snake_case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Restarted => "restarted",
+            Self::Unreachable => "unreachable",
+            Self::Away => "away",
+            Self::Revoked => "revoked",
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! Owns the INIT, RESP and COOKIE datagrams: building them, and the checks in front of the expensive steps.
+//!
+//! The ladder an INIT climbs (wire.md, Rules): size and type → mac1 → under load a cookie (mac2) → X25519.
+
+use crate::aead::TAG_LEN;
+use crate::agreement::{KeyAgreement, KeyPair};
+use crate::hash::{blake2s, equal, mac16};
+use crate::identity::{Identity, StaticKey};
+use crate::noise::{HandshakeFailed, Initiation, Received, StaticShared, TrafficKeys};
+use crate::rng::Rng;
+use crate::time::{Duration, Instant};
+use crate::tunnel::PROLOGUE;
+use crate::wire::{
+    COOKIE_LEN, HandshakeKind, INIT_LEN, LocalIndex, MAC_LEN, RESP_LEN, RemoteIndex, array_at, handshake_header, u32_at,
+};
+use alloc::vec::Vec;
+use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+
+/// Lifetime of a cookie and of the secret it is made with.
+const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
+
+/// Bytes of the TAI64N timestamp that an INIT carries.
+pub(crate) const TIMESTAMP_LEN: usize = 12;
+pub(crate) type Timestamp = [u8; TIMESTAMP_LEN];
+
+/// Names one side's state of the link between two peers: a number that changes whenever that begins anew. Whoever finishes
+/// a key handshake knows with which state of the other side, before anything is sent to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Incarnation(pub(crate) [u8; 8]);
+
+/// TAI64N of a wall clock (TAI − UTC leap seconds are left out: only the order matters).
+pub(crate) fn tai64n(wall_us: u64) -> Timestamp {
+    let mut out = [0; TIMESTAMP_LEN];
+    out[..8].copy_from_slice(&((1 << 62) + wall_us / 1_000_000).to_be_bytes());
+    out[8..].copy_from_slice(&((wall_us % 1_000_000) as u32 * 1000).to_be_bytes());
+    out
+}
+
+/// How long after a key handshake the key for the next one is made. Source: own choice; longer than most key handshakes take, and
+/// made right away it would be made while the answer is awaited, or is there already.
+const REFILL_AFTER: Duration = Duration::from_millis(20);
+
+/// The ephemeral keys of the next key handshake, made while nobody waits for them.
+pub(crate) struct Reserve {
+    agreement: &'static dyn KeyAgreement,
+    ephemeral: Option<KeyPair>,
+    refill_at: Option<Instant>,
+}
+
+impl Reserve {
+    pub(crate) fn new(agreement: &'static dyn KeyAgreement, rng: &mut Rng) -> Self {
+        Self { agreement, ephemeral: Some(KeyPair::new(agreement, rng.bytes())), refill_at: None }
+    }
+
+    pub(crate) fn take(&mut self, now: Instant, rng: &mut Rng) -> KeyPair {
+        self.refill_at = Some(now + REFILL_AFTER);
+        self.ephemeral.take().unwrap_or_else(|| KeyPair::new(self.agreement, rng.bytes()))
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) {
+        if self.refill_at.take_if(|at| *at <= now).is_some() {
+            self.ephemeral.get_or_insert_with(|| KeyPair::new(self.agreement, rng.bytes()));
+        }
+    }
+
+    pub(crate) const fn poll_timeout(&self) -> Option<Instant> {
+        self.refill_at
+    }
+}
+
+/// A key handshake that we started and that has not been answered.
+pub(crate) struct Pending {
+    noise: Initiation,
+    pub(crate) local_index: LocalIndex,
+    /// The INIT as last sent; resending it unchanged would be refused as a replay, so each resend is a new one.
+    pub(crate) datagram: Vec<u8>,
+    mac1: [u8; MAC_LEN],
+}
+
+impl Pending {
+    pub(crate) fn start(
+        identity: &Identity,
+        (responder, shared): (&StaticKey, &StaticShared),
+        local_index: LocalIndex,
+        (stamp, incarnation): (&Timestamp, Incarnation),
+        cookie: Option<&[u8; 16]>,
+        ephemeral: KeyPair,
+    ) -> Result<Self, HandshakeFailed> {
+        let (own, mut payload) = (identity.static_key(), [0; TIMESTAMP_LEN + 8]);
+        payload[..TIMESTAMP_LEN].copy_from_slice(stamp);
+        payload[TIMESTAMP_LEN..].copy_from_slice(&incarnation.0);
+        let (noise, message) = Initiation::write(PROLOGUE, &own.0, (&responder.0, shared), ephemeral, &payload)?;
+        let mut datagram = Vec::with_capacity(INIT_LEN);
+        datagram.extend_from_slice(&handshake_header(HandshakeKind::Init));
+        datagram.extend_from_slice(&local_index.0.to_le_bytes());
+        datagram.extend_from_slice(&message);
+        let mac1 = append_macs(&mut datagram, responder, cookie);
+        Ok(Self { noise, local_index, datagram, mac1 })
+    }
+
+    /// Finishes with the peer's RESP; gives its index, its incarnation and the keys.
+    pub(crate) fn finish(
+        &self,
+        identity: &Identity,
+        psk: &[u8; 32],
+        resp: &[u8; RESP_LEN],
+    ) -> Result<(RemoteIndex, Incarnation, TrafficKeys), HandshakeFailed> {
+        let message = &resp[12..RESP_LEN - 2 * MAC_LEN];
+        let (keys, payload) = self.noise.finish(identity.static_pair(), psk, message)?;
+        let incarnation = Incarnation(payload.try_into().map_err(|_| HandshakeFailed)?);
+        Ok((RemoteIndex(u32_at(resp, 4)), incarnation, keys))
+    }
+
+    /// The cookie that a COOKIE datagram holds, when it answers exactly our last INIT.
+    pub(crate) fn open_cookie(&self, responder: &StaticKey, datagram: &[u8; COOKIE_LEN]) -> Option<[u8; 16]> {
+        let nonce: [u8; 24] = array_at(datagram, 8);
+        let mut cookie: [u8; 16] = array_at(datagram, 32);
+        let tag: [u8; TAG_LEN] = array_at(datagram, 48);
+        let cipher = XChaCha20Poly1305::new(&cookie_key(responder).into());
+        let opened =
+            cipher.decrypt_inout_detached(&XNonce::from(nonce), &self.mac1, (&mut cookie[..]).into(), &tag.into());
+        opened.is_ok().then_some(cookie)
+    }
+}
+
+/// The first message of a peer's key handshake, read and authenticated.
+pub(crate) struct InitReceived {
+    noise: Received,
+    pub(crate) remote_index: RemoteIndex,
+    pub(crate) static_key: StaticKey,
+    pub(crate) stamp: Timestamp,
+    pub(crate) incarnation: Incarnation,
+}
+
+impl InitReceived {
+    /// `known` gives what our static key and an initiator's make together, if that has been computed before.
+    pub(crate) fn read(
+        identity: &Identity,
+        init: &[u8; INIT_LEN],
+        known: impl FnOnce(&StaticKey) -> Option<StaticShared>,
+    ) -> Result<Self, HandshakeFailed> {
+        let message = &init[8..INIT_LEN - 2 * MAC_LEN];
+        let noise = Received::read(PROLOGUE, identity.static_pair(), message, |key| known(&StaticKey(*key)))?;
+        let (stamp, incarnation) = noise.payload.split_first_chunk().ok_or(HandshakeFailed)?;
+        let incarnation = Incarnation(incarnation.try_into().map_err(|_| HandshakeFailed)?);
+        let (static_key, stamp) = (StaticKey(noise.initiator), *stamp);
+        Ok(Self { remote_index: RemoteIndex(u32_at(init, 4)), static_key, stamp, incarnation, noise })
+    }
+
+    /// What our static key and the initiator's make together.
+    pub(crate) const fn shared(&self) -> &StaticShared {
+        &self.noise.shared
+    }
+
+    pub(crate) fn respond(
+        self,
+        (local_index, incarnation): (LocalIndex, Incarnation),
+        psk: &[u8; 32],
+        ephemeral: &KeyPair,
+    ) -> Result<(Vec<u8>, TrafficKeys), HandshakeFailed> {
+        let initiator = self.static_key;
+        let (keys, message) = self.noise.respond(ephemeral, psk, &incarnation.0)?;
+        let mut datagram = Vec::with_capacity(RESP_LEN);
+        datagram.extend_from_slice(&handshake_header(HandshakeKind::Resp));
+        datagram.extend_from_slice(&local_index.0.to_le_bytes());
+        datagram.extend_from_slice(&self.remote_index.0.to_le_bytes());
+        datagram.extend_from_slice(&message);
+        append_macs(&mut datagram, &initiator, None);
+        Ok((datagram, keys))
+    }
+}
+
+/// Appends mac1 and mac2 and returns mac1.
+fn append_macs(datagram: &mut Vec<u8>, receiver: &StaticKey, cookie: Option<&[u8; 16]>) -> [u8; MAC_LEN] {
+    let mac1 = mac16(&mac1_key(receiver), &[datagram]);
+    datagram.extend_from_slice(&mac1);
+    let mac2 = cookie.map_or([0; MAC_LEN], |cookie| mac16(cookie, &[datagram]));
+    datagram.extend_from_slice(&mac2);
+    mac1
+}
+
+fn mac1_key(receiver: &StaticKey) -> [u8; 32] {
+    blake2s(&[b"mac1----", &receiver.0])
+}
+
+fn cookie_key(receiver: &StaticKey) -> [u8; 32] {
+    blake2s(&[b"cookie--", &receiver.0])
+}
+
+/// What stands between the network and X25519: mac1 always, cookies under load.
+pub(crate) struct Doorkeeper {
+    mac1_key: [u8; 32],
+    cookie_key: [u8; 32],
+    secret: [u8; 32],
+    secret_since: Option<Instant>,
+    /// Whole key handshakes that may be begun now; refills over time.
+    tokens: u64,
+    refilled: Instant,
+}
+
+/// What to do with an INIT or RESP that passed no cryptography yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Go on to the handshake.
+    Go,
+    /// mac1 is wrong: the sender does not know whom it talks to.
+    Refuse,
+    /// We are under load: send this COOKIE and forget.
+    Cookie([u8; COOKIE_LEN]),
+    /// Under load, and the sender has proven its address but exceeds the rate all the same.
+    Overload,
+}
+
+impl Doorkeeper {
+    /// INITs per second that are served without asking for a cookie. Source: own choice; X25519 takes about 100 µs.
+    const RATE: u64 = 500;
+    /// How many of them may come at once.
+    const BURST: u64 = 200;
+    /// With a valid cookie this many more may be served.
+    const PROVEN_DEBT: u64 = 200;
+
+    pub(crate) fn new(own: &StaticKey) -> Self {
+        Self {
+            mac1_key: mac1_key(own),
+            cookie_key: cookie_key(own),
+            secret: [0; 32],
+            secret_since: None,
+            tokens: Self::BURST + Self::PROVEN_DEBT,
+            refilled: Instant::ZERO,
+        }
+    }
+
+    /// Checks mac1 of an INIT or RESP.
+    pub(crate) fn mac1_is_valid(&self, datagram: &[u8]) -> bool {
+        let (body, macs) = datagram.split_at(datagram.len() - 2 * MAC_LEN);
+        equal(&mac16(&self.mac1_key, &[body]), &macs[..MAC_LEN])
+    }
+
+    /// Decides about an INIT from `source` (the sender's address in bytes).
+    pub(crate) fn admit_init(
+        &mut self,
+        now: Instant,
+        source: &[u8],
+        init: &[u8; INIT_LEN],
+        rng: &mut Rng,
+    ) -> Admission {
+        if !self.mac1_is_valid(init) {
+            return Admission::Refuse;
+        }
+        let earned = now.since(self.refilled).as_micros() as u64 * Self::RATE / 1_000_000;
+        if earned > 0 {
+            self.tokens = (self.tokens + earned).min(Self::BURST + Self::PROVEN_DEBT);
+            self.refilled = now;
+        }
+        if self.tokens > Self::PROVEN_DEBT {
+            self.tokens -= 1;
+            return Admission::Go;
+        }
+        let cookie = self.cookie(now, source, rng);
+        let (body, mac2) = init.split_at(INIT_LEN - MAC_LEN);
+        if !equal(&mac16(&cookie, &[body]), mac2) {
+            return Admission::Cookie(self.seal_cookie(init, cookie, rng));
+        }
+        if self.tokens == 0 {
+            return Admission::Overload;
+        }
+        self.tokens -= 1;
+        Admission::Go
+    }
+
+    fn cookie(&mut self, now: Instant, source: &[u8], rng: &mut Rng) -> [u8; 16] {
+        if self.secret_since.is_none_or(|since| now.since(since) >= COOKIE_LIFETIME) {
+            self.secret = rng.bytes();
+            self.secret_since = Some(now);
+        }
+        mac16(&self.secret, &[source])
+    }
+
+    fn seal_cookie(&self, init: &[u8; INIT_LEN], mut cookie: [u8; 16], rng: &mut Rng) -> [u8; COOKIE_LEN] {
+        let mut out = [0; COOKIE_LEN];
+        let nonce: [u8; 24] = rng.bytes();
+        let mac1: [u8; MAC_LEN] = array_at(init, INIT_LEN - 2 * MAC_LEN);
+        let cipher = XChaCha20Poly1305::new(&self.cookie_key.into());
+        let tag = cipher.encrypt_inout_detached(&XNonce::from(nonce), &mac1, (&mut cookie[..]).into());
+        out[..4].copy_from_slice(&handshake_header(HandshakeKind::Cookie));
+        out[4..8].copy_from_slice(&init[4..8]); // the initiator's sender index is the receiver here
+        out[8..32].copy_from_slice(&nonce);
+        out[32..48].copy_from_slice(&cookie);
+        out[48..].copy_from_slice(&tag.expect("sixteen bytes are within the cipher's limits"));
+        out
+    }
+}
+
+/// The bytes a source address is known by in cookies.
+pub(crate) fn source_bytes(addr: &core::net::SocketAddr) -> Vec<u8> {
+    let mut out = Vec::with_capacity(18);
+    match addr.ip() {
+        core::net::IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+        core::net::IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+    }
+    out.extend_from_slice(&addr.port().to_le_bytes());
+    out
+}
+
+/// The psk of a pair that has none yet.
+pub(crate) const NO_PSK: [u8; 32] = [0; 32];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agreement::PORTABLE;
+
+    fn init(rng: &mut Rng, responder: &Identity, cookie: Option<&[u8; 16]>) -> Pending {
+        let initiator = Identity::from_seed([1; 32]);
+        let key = responder.static_key();
+        let shared = StaticShared::new(initiator.static_pair(), &key.0).expect("an honest key");
+        let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
+        Pending::start(
+            &initiator,
+            (&key, &shared),
+            LocalIndex(77),
+            (&tai64n(5), Incarnation([6; 8])),
+            cookie,
+            ephemeral,
+        )
+        .expect("an honest key")
+    }
+
+    #[test]
+    fn handshake_datagrams_have_the_documented_sizes_and_give_equal_keys() {
+        let (a, b, mut rng) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]), Rng::new([3; 32]));
+        let pending = init(&mut rng, &b, None);
+        let datagram: [u8; INIT_LEN] = pending.datagram.clone().try_into().expect("its length");
+        let received = InitReceived::read(&b, &datagram, |_| None).expect("valid");
+        assert_eq!(
+            (received.static_key, received.remote_index, received.stamp),
+            (a.static_key(), RemoteIndex(77), tai64n(5))
+        );
+        assert_eq!(received.incarnation, Incarnation([6; 8]));
+        let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
+        let (resp, keys) = received.respond((LocalIndex(88), Incarnation([7; 8])), &NO_PSK, &ephemeral).expect("valid");
+        let resp: [u8; RESP_LEN] = resp.try_into().expect("its length");
+        let (index, incarnation, ours) = pending.finish(&a, &NO_PSK, &resp).expect("valid");
+        assert_eq!((index, incarnation), (RemoteIndex(88), Incarnation([7; 8])));
+        assert_eq!((ours.send, ours.receive), (keys.receive, keys.send));
+    }
+
+    #[test]
+    fn the_key_for_the_next_handshake_is_made_a_moment_after_the_last() {
+        let (mut rng, now) = (Rng::new([3; 32]), Instant::from_micros(7));
+        let mut reserve = Reserve::new(&PORTABLE, &mut rng);
+        let (first, second) = (reserve.take(now, &mut rng), reserve.take(now, &mut rng));
+        assert_ne!(first.public(), second.public());
+        let at = reserve.poll_timeout().expect("it waits");
+        assert_eq!(at, now + REFILL_AFTER);
+        reserve.handle_timeout(now, &mut rng);
+        assert!(reserve.ephemeral.is_none());
+        reserve.handle_timeout(at, &mut rng);
+        assert!(reserve.ephemeral.is_some() && reserve.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn under_load_a_cookie_is_asked_for_and_then_accepted() {
+        let (b, mut rng) = (Identity::from_seed([2; 32]), Rng::new([3; 32]));
+        let mut door = Doorkeeper::new(&b.static_key());
+        let first = init(&mut rng, &b, None);
+        let datagram: [u8; INIT_LEN] = first.datagram.clone().try_into().expect("its length");
+        let mut answer = Admission::Go;
+        for _ in 0..=Doorkeeper::BURST {
+            answer = door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng);
+        }
+        let Admission::Cookie(cookie) = answer else { panic!("expected a cookie, got {answer:?}") };
+        let cookie = first.open_cookie(&b.static_key(), &cookie).expect("sealed for this very INIT");
+        let second = init(&mut rng, &b, Some(&cookie));
+        let datagram: [u8; INIT_LEN] = second.datagram.clone().try_into().expect("its length");
+        assert_eq!(door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng), Admission::Go);
+        let elsewhere = door.admit_init(Instant::ZERO, b"elsewhere", &datagram, &mut rng);
+        assert!(matches!(elsewhere, Admission::Cookie(_)), "a cookie is bound to its source");
+        for _ in 0..Doorkeeper::PROVEN_DEBT {
+            answer = door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng);
+        }
+        assert_eq!(answer, Admission::Overload, "cookies do not lift the maximum");
+    }
+
+    #[test]
+    fn a_wrong_mac1_is_refused_before_any_cryptography() {
+        let (b, mut rng) = (Identity::from_seed([2; 32]), Rng::new([3; 32]));
+        let mut door = Doorkeeper::new(&b.static_key());
+        let mut datagram: [u8; INIT_LEN] = init(&mut rng, &b, None).datagram.try_into().expect("its length");
+        datagram[20] ^= 1;
+        assert_eq!(door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng), Admission::Refuse);
+    }
+}

@@ -1,0 +1,274 @@
+//! Owns the table of calls that wait: one entry for each thing that was asked for and has not come yet, be it from the disk,
+//! the rendezvous or a peer. An entry says how its call goes on.
+
+use crate::disk::job::Done;
+use crate::effect::{Caller, Opener, Ticket};
+use crate::failure::{Code, Failure};
+use crate::mail::message::{Kind, Outgoing};
+use litemap::LiteMap;
+use pilot_core::Instant;
+use pilot_core::control::{InboxNumber, Ticket as Question};
+use pilot_core::identity::{IdentityKey, NodeRecord, Profile};
+use pilot_core::trust::Terms;
+use pilot_stack::StreamId;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How a call goes on.
+#[derive(Debug)]
+pub(crate) enum Call {
+    /// Nothing follows.
+    Forgotten,
+    /// The answer is given once the books behind it are synced.
+    Saved { caller: Caller, data: Value },
+    /// A letter of the rendezvous is acknowledged once the trust book behind it is synced.
+    Letter(InboxNumber),
+    /// A service learns that its message is in the inbox.
+    Delivery(Delivery),
+    /// A service learns what came of its work on a file.
+    File { stream: StreamId, file: u64, len: usize },
+    /// A message enters the outbox once it is on disk.
+    Queue(Queue),
+    /// A message waits for its recipient's acknowledgement.
+    Post(Post),
+    /// The answer is read from the disk.
+    Read(Caller),
+    /// A stream is being opened.
+    Connect(Connect),
+    /// The rendezvous was asked.
+    Lookup(Lookup),
+    /// A node is to become trusted.
+    AwaitTrust(AwaitTrust),
+    /// The rendezvous has not decided yet about a change of this node's record.
+    Profile(ProfileChange),
+}
+
+/// A message of a service on its way into the inbox.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) stream: StreamId,
+    /// The place of its answer among the stream's answers.
+    pub(crate) slot: u64,
+    pub(crate) kind: Kind,
+    /// Length of the body. Unit: bytes.
+    pub(crate) len: usize,
+}
+
+/// A message on its way into the outbox.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) message: Outgoing,
+    pub(crate) caller: Caller,
+    pub(crate) deadline: Instant,
+    /// The message stays in the outbox after the deadline.
+    pub(crate) keep: bool,
+}
+
+/// A message in the outbox whose caller waits for the acknowledgement.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) seq: u64,
+    pub(crate) caller: Caller,
+    pub(crate) keep: bool,
+    pub(crate) kind: Kind,
+    /// Length of the body. Unit: bytes.
+    pub(crate) len: usize,
+    pub(crate) to: IdentityKey,
+    pub(crate) id: [u8; 16],
+}
+
+/// A stream that is being opened.
+#[derive(Debug)]
+pub(crate) struct Connect {
+    pub(crate) stream: StreamId,
+    pub(crate) opener: Opener,
+    /// The name of the peer in error texts.
+    pub(crate) name: String,
+    pub(crate) port: u16,
+}
+
+/// A question to the rendezvous.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    /// The node or tag, in the caller's words.
+    pub(crate) target: String,
+    pub(crate) purpose: Purpose,
+}
+
+/// The use of a record that was asked for.
+#[derive(Debug)]
+pub(crate) enum Purpose {
+    /// To answer with the record.
+    Find(Caller),
+    /// To answer with all records of a tag.
+    Search(Caller),
+    /// To ask the node for trust.
+    Handshake { caller: Caller, terms: Terms, fingerprint: Option<String> },
+    /// To tell the opener of a stream whether an untrusted node exists.
+    ExplainStream(Opener),
+    /// To tell a caller whether an untrusted node exists.
+    Explain(Caller),
+}
+
+/// A caller that waits until a node is trusted.
+#[derive(Debug)]
+pub(crate) struct AwaitTrust {
+    pub(crate) node: String,
+    pub(crate) caller: Caller,
+}
+
+/// A change of this node's record that the rendezvous has not decided about.
+#[derive(Debug)]
+pub(crate) struct ProfileChange {
+    pub(crate) caller: Caller,
+    pub(crate) data: Value,
+    pub(crate) before: Profile,
+}
+
+/// Records that were found lately and are remembered.
+pub(crate) const MET_MAX: usize = 256;
+
+/// The questions under way, and what earlier ones found.
+#[derive(Default)]
+pub(crate) struct Lookups {
+    /// By the endpoint's number of the question.
+    pub(crate) asked: LiteMap<Question, Ticket>,
+    /// The newest [`MET_MAX`] records that were found. Private nodes are found by name only; a node that was found so may be
+    /// called by its address afterwards.
+    pub(crate) met: VecDeque<NodeRecord>,
+}
+
+impl Lookups {
+    /// Remembers a record, instead of an older one of the same node.
+    pub(crate) fn remember(&mut self, record: &NodeRecord) {
+        self.met.retain(|r| r.identity != record.identity);
+        self.met.push_back(record.clone());
+        if self.met.len() > MET_MAX {
+            self.met.pop_front();
+        }
+        debug_assert!(self.met.len() <= MET_MAX);
+    }
+}
+
+/// The waiting calls by ticket, and their deadlines in order.
+#[derive(Default)]
+pub(crate) struct Calls {
+    waiting: BTreeMap<Ticket, (Call, Option<Instant>)>,
+    deadlines: BTreeSet<(Instant, Ticket)>,
+    streams: BTreeMap<StreamId, Ticket>,
+    last: u64,
+    pub(crate) lookups: Lookups,
+}
+
+impl Calls {
+    /// Enters a call that waits without a limit.
+    pub(crate) fn open(&mut self, call: Call) -> Ticket {
+        self.enter(call, None)
+    }
+
+    /// Enters a call that is [`expired`](Self::expired) at `deadline`.
+    pub(crate) fn open_until(&mut self, call: Call, deadline: Instant) -> Ticket {
+        self.enter(call, Some(deadline))
+    }
+
+    fn enter(&mut self, call: Call, deadline: Option<Instant>) -> Ticket {
+        self.last += 1;
+        let ticket = Ticket(self.last);
+        if let Call::Connect(connect) = &call {
+            let before = self.streams.insert(connect.stream, ticket);
+            debug_assert!(before.is_none(), "a stream is opened once");
+        }
+        self.deadlines.extend(deadline.map(|at| (at, ticket)));
+        self.waiting.insert(ticket, (call, deadline));
+        ticket
+    }
+
+    /// Takes a call out of the table.
+    pub(crate) fn take(&mut self, ticket: Ticket) -> Option<Call> {
+        let (call, deadline) = self.waiting.remove(&ticket)?;
+        if let Some(at) = deadline {
+            let had = self.deadlines.remove(&(at, ticket));
+            debug_assert!(had, "a deadline stands in the order of deadlines");
+        }
+        if let Call::Connect(connect) = &call {
+            self.streams.remove(&connect.stream);
+        }
+        Some(call)
+    }
+
+    /// The call that opens this stream.
+    pub(crate) fn opening(&self, stream: StreamId) -> Option<Ticket> {
+        if self.streams.is_empty() { None } else { self.streams.get(&stream).copied() }
+    }
+
+    /// The tickets of the calls that `pick` wants. Looks at every call.
+    pub(crate) fn tickets(&self, pick: impl Fn(&Call) -> bool) -> Vec<Ticket> {
+        self.waiting.iter().filter(|(_, (call, _))| pick(call)).map(|(ticket, _)| *ticket).collect()
+    }
+
+    /// Takes the call with the earliest deadline, if that has come.
+    pub(crate) fn expired(&mut self, now: Instant) -> Option<Call> {
+        let (at, ticket) = *self.deadlines.first()?;
+        if at <= now { self.take(ticket) } else { None }
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        debug_assert!(self.deadlines.len() <= self.waiting.len());
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Calls that wait.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+/// The failure that a disk's outcome means, if it means one.
+pub(crate) fn disk_failure(done: &Done) -> Option<Failure> {
+    match done {
+        Done::Full(why) => Some(Failure::new(Code::Full, *why)),
+        Done::Failed(why) => Some(Failure::new(Code::Internal, format!("the disk failed: {why}"))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connect(stream: u64) -> Call {
+        let stream = StreamId::from_number(stream);
+        Call::Connect(Connect { stream, opener: Opener::Mail(IdentityKey([1; 32])), name: "peer".into(), port: 7 })
+    }
+
+    #[test]
+    fn calls_expire_in_the_order_of_their_deadlines_and_only_once() {
+        let mut calls = Calls::default();
+        let at = Instant::from_micros;
+        calls.open_until(connect(1), at(20));
+        let early = calls.open_until(connect(2), at(10));
+        calls.open(Call::Forgotten);
+        assert_eq!(calls.poll_timeout(), Some(at(10)));
+        assert!(calls.expired(at(9)).is_none());
+        assert_eq!(calls.opening(StreamId::from_number(2)), Some(early));
+        let streams = std::iter::from_fn(|| calls.expired(at(30))).map(|call| match call {
+            Call::Connect(connect) => connect.stream.number(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(streams.collect::<Vec<_>>(), [2, 1]);
+        assert_eq!((calls.poll_timeout(), calls.len()), (None, 1));
+        assert!(calls.opening(StreamId::from_number(2)).is_none());
+    }
+
+    #[test]
+    fn a_call_that_was_taken_neither_expires_nor_comes_again() {
+        let mut calls = Calls::default();
+        let ticket = calls.open_until(connect(1), Instant::from_micros(5));
+        assert!(matches!(calls.take(ticket), Some(Call::Connect(_))));
+        assert!(calls.take(ticket).is_none());
+        assert!(calls.expired(Instant::from_micros(9)).is_none());
+        assert_eq!(calls.len(), 0);
+    }
+}

@@ -1,0 +1,11 @@
+//! Calls that wait for something: a peer, the rendezvous, an owner's decision. Each file has one kind of call: how it begins,
+//! how it goes on, and how it ends.
+
+pub(crate) mod connect;
+pub(crate) mod handshake;
+pub(crate) mod lookup;
+pub(crate) mod profile;
+pub(crate) mod report;
+pub(crate) mod resolve;
+pub(crate) mod trust;
+pub(crate) mod watch;

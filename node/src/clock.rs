@@ -1,0 +1,8 @@
+//! Owns the wall clock of the operating system.
+
+use std::time::SystemTime;
+
+/// The wall clock. Unit: seconds since 1970.
+pub(crate) fn wall_s() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs())
+}

@@ -1,0 +1,365 @@
+//! Owns what a node keeps: its trust, address and profile, the inbox, the outbox, and which messages it has had.
+//!
+//! Of each sender the newest [`RECENT_MAX`] messages are known by their ids. Senders keep the order and send again only what
+//! nobody acknowledged, so whatever comes a second time is among these, however much others have sent meanwhile. When all
+//! senders together have more than [`RECENT_ALL_MAX`], whoever has most gives up its oldest, so that nobody is left with fewer
+//! than it can have in flight.
+
+use crate::disk::job::{Done, Job, Listing, Meta, Saved};
+use crate::mail::message::{Kind, Message, Outgoing, PREVIEW_CHARS};
+use crate::mail::outbox::IN_FLIGHT_MAX;
+use litemap::LiteMap;
+use pilot_core::Addr;
+use pilot_core::codec::{Malformed, Put as _, Reader};
+use pilot_core::identity::IdentityKey;
+use pilot_store::{Batch, Disk, Key, Log};
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+
+const META: u8 = 1;
+const OUTBOX: u8 = 2;
+const INBOX: u8 = 3;
+/// Sender and id of messages that were taken out of the inbox, under the number that they had there.
+const TAKEN: u8 = 4;
+
+/// Most messages in the inbox. Source: messages.md.
+pub(super) const INBOX_MAX: usize = 100_000;
+/// Most bytes in the inbox. Source: messages.md.
+pub(super) const INBOX_LEN_MAX: u64 = 1 << 30;
+/// Largest share of the inbox that one sender may fill. Unit: per cent. Source: messages.md.
+const SENDER_SHARE: u64 = 25;
+/// Messages of one sender that are known by their ids.
+pub(super) const RECENT_MAX: usize = 4096;
+/// Senders whose messages are known. A new one takes the place of the one that was silent for longest, unless messages of
+/// every one are in the inbox.
+pub(super) const SENDERS_MAX: usize = 4096;
+/// Messages of all senders that are known by their ids: for each sender as many as it can have in flight.
+pub(super) const RECENT_ALL_MAX: usize = SENDERS_MAX * IN_FLIGHT_MAX;
+/// Most messages in the outbox.
+pub(super) const OUTBOX_MAX: usize = 10_000;
+/// Of a message in the inbox, what stands before its body. Unit: bytes.
+const MESSAGE_HEAD_LEN: usize = 16 + 32 + 6 + 1 + 8;
+
+/// What is known of one sender.
+#[derive(Default)]
+struct Sender {
+    /// What its messages take in the inbox. Unit: bytes.
+    share: u64,
+    /// Its newest messages, oldest first.
+    recent: VecDeque<Recent>,
+}
+
+#[derive(Clone, Copy)]
+struct Recent {
+    id: [u8; 16],
+    seq: u64,
+    /// It is not in the inbox any more.
+    taken: bool,
+}
+
+/// The books, on a disk.
+pub(super) struct Books<D> {
+    log: Log<D>,
+    /// What the jobs have changed since the last commit.
+    batch: Batch,
+    senders: LiteMap<IdentityKey, Sender>,
+    /// Messages that are known by their ids.
+    recent_all: usize,
+    inbox: BTreeSet<u64>,
+    inbox_len: u64,
+    outbox: BTreeSet<u64>,
+    next_inbox: u64,
+    next_outbox: u64,
+    /// A commit failed, and reading what is on the disk did as well.
+    is_stale: bool,
+}
+
+impl<D: Disk> Books<D> {
+    pub(super) fn open(log: Log<D>) -> io::Result<Self> {
+        let mut books = Self {
+            log,
+            batch: Batch::default(),
+            senders: LiteMap::new(),
+            recent_all: 0,
+            inbox: BTreeSet::new(),
+            inbox_len: 0,
+            outbox: BTreeSet::new(),
+            next_inbox: 1,
+            next_outbox: 1,
+            is_stale: false,
+        };
+        books.load()?;
+        Ok(books)
+    }
+
+    /// Brings what is in memory to what the log has.
+    fn load(&mut self) -> io::Result<()> {
+        self.is_stale = true;
+        (self.batch, self.senders, self.inbox_len) = (Batch::default(), LiteMap::new(), 0);
+        let table = |table| self.log.rows(table, 0, Key::ID_MAX).map(Key::id);
+        (self.outbox, self.inbox) = (table(OUTBOX).collect(), table(INBOX).collect());
+        self.next_outbox = self.outbox.last().map_or(1, |seq| seq + 1);
+        let taken: BTreeSet<u64> = table(TAKEN).collect();
+        self.next_inbox = self.inbox.last().max(taken.last()).map_or(1, |seq| seq + 1);
+        let all: BTreeSet<u64> = self.inbox.union(&taken).copied().collect();
+        for seq in all {
+            let is_taken = taken.contains(&seq);
+            let key = Key::new(if is_taken { TAKEN } else { INBOX }, seq);
+            let Some((sender, id)) = self.log.read(key, 48)?.and_then(|head| parse_whose(&head).ok()) else {
+                continue; // never: it was written here, and its batch has the right hash
+            };
+            let len = if is_taken { 0 } else { self.log.len_of(key).unwrap_or(0) };
+            let known = self.senders.entry(sender).or_default();
+            known.share += len;
+            self.inbox_len += len;
+            known.recent.push_back(Recent { id, seq, taken: is_taken });
+            // What had left the list already is in the inbox still, so its row is needed.
+            if known.recent.len() > RECENT_MAX {
+                known.recent.pop_front();
+            }
+        }
+        self.recent_all = self.senders.values().map(|s| s.recent.len()).sum();
+        self.is_stale = false;
+        Ok(())
+    }
+
+    /// What a node needs when it starts.
+    pub(super) fn saved(&mut self) -> io::Result<Saved> {
+        let mut meta = |what: Meta| self.log.read(Key::new(META, what as u64), usize::MAX);
+        let (trust, addr, profile) = (meta(Meta::Trust)?, meta(Meta::Addr)?, meta(Meta::Profile)?);
+        let addr = addr.and_then(|b| b.try_into().ok()).map(Addr::from_bytes).unwrap_or_default();
+        let mut outbox = Vec::new();
+        for seq in &self.outbox {
+            let row = self.log.read(Key::new(OUTBOX, *seq), usize::MAX)?;
+            // One that cannot be read cannot be sent; it stays on the disk for whoever looks for it.
+            outbox.extend(row.and_then(|row| parse_outgoing(&row).ok()).map(|m| (*seq, m)));
+        }
+        Ok(Saved { trust, addr, profile, outbox })
+    }
+
+    /// Runs jobs in order, and commits what they change together. When a commit fails, so do its jobs, and nothing of them
+    /// has happened.
+    pub(super) fn run(&mut self, jobs: impl Iterator<Item = Job>) -> Vec<Done> {
+        let mut done = Vec::new();
+        let mut committed = 0;
+        for job in jobs {
+            // These look at the log, so it has to have what came before.
+            let looks = !matches!(job, Job::Put(..) | Job::Deliver(_) | Job::Queue(_) | Job::Unqueue(_));
+            if looks && !self.batch.is_empty() {
+                self.commit(&mut done[committed..]);
+                committed = done.len();
+            }
+            let outcome = if self.is_stale { self.load() } else { Ok(()) }.and_then(|()| self.job(job));
+            done.push(outcome.unwrap_or_else(|e| Done::Failed(e.to_string())));
+        }
+        self.commit(&mut done[committed..]);
+        done
+    }
+
+    fn commit(&mut self, done: &mut [Done]) {
+        if let Err(e) = self.log.commit(&mut self.batch) {
+            done.iter_mut().for_each(|done| *done = Done::Failed(e.to_string()));
+            // If that fails too, the next job tries again.
+            let _ = self.load();
+        }
+    }
+
+    /// Makes room on the disk, where that is worth its time.
+    pub(super) fn clean(&mut self) {
+        // Whoever writes next hears of a disk that fails.
+        let _ = self.log.clean();
+    }
+
+    fn job(&mut self, job: Job) -> io::Result<Done> {
+        match job {
+            Job::Put(what, value) => {
+                self.batch.put(Key::new(META, what as u64), &[&value]);
+                Ok(Done::Written)
+            }
+            Job::Deliver(message) => Ok(self.deliver(&message)),
+            Job::Queue(message) => Ok(self.queue(&message)),
+            Job::Unqueue(seq) => {
+                if self.outbox.remove(&seq) {
+                    self.batch.remove(Key::new(OUTBOX, seq));
+                }
+                Ok(Done::Written)
+            }
+            Job::List { limit, before } => self.list(limit, before.unwrap_or(Key::ID_MAX)),
+            Job::Read(seq) => self.read(Some(seq)),
+            Job::Next(after) => self.read(self.inbox.range(after.saturating_add(1)..).next().copied()),
+            Job::Take(which) => self.take(which),
+            Job::File(_) => Ok(Done::Written), // never here: the worker keeps them apart
+        }
+    }
+
+    fn deliver(&mut self, message: &Message) -> Done {
+        let known = self.senders.get(&message.sender);
+        if let Some(recent) = known.and_then(|s| s.recent.iter().find(|recent| recent.id == message.id)) {
+            return Done::Delivered { fresh: false, seq: recent.seq };
+        }
+        let len = (MESSAGE_HEAD_LEN + message.body.len()) as u64;
+        if self.inbox.len() >= INBOX_MAX {
+            return Done::Full("the inbox holds as many messages as it may");
+        }
+        if self.inbox_len + len > INBOX_LEN_MAX {
+            return Done::Full("the inbox holds as many bytes as it may");
+        }
+        // A little is taken of everybody.
+        let share = known.map_or(0, |s| s.share) + len;
+        if share > INBOX_LEN_MAX / 100 * SENDER_SHARE {
+            return Done::Full("this sender's share of the inbox is used up");
+        }
+        if known.is_none() && self.senders.len() >= SENDERS_MAX && !self.forget_a_sender() {
+            return Done::Full("the inbox holds messages of as many senders as it may");
+        }
+        let seq = self.next_inbox;
+        self.next_inbox += 1;
+        self.batch.put(Key::new(INBOX, seq), &[&emit_head(message), &message.body]);
+        self.inbox.insert(seq);
+        self.inbox_len += len;
+        let known = self.senders.entry(message.sender).or_default();
+        known.share = share;
+        known.recent.push_back(Recent { id: message.id, seq, taken: false });
+        let is_full = known.recent.len() > RECENT_MAX;
+        self.recent_all += 1;
+        if is_full {
+            self.forget_oldest(message.sender);
+        }
+        while self.recent_all > RECENT_ALL_MAX
+            && let Some((longest, _)) = self.senders.iter().max_by_key(|(_, s)| s.recent.len())
+        {
+            self.forget_oldest(*longest);
+        }
+        Done::Delivered { fresh: true, seq }
+    }
+
+    /// Forgets the id of a sender's oldest message.
+    fn forget_oldest(&mut self, sender: IdentityKey) {
+        let oldest = self.senders.get_mut(&sender).and_then(|s| s.recent.pop_front());
+        self.recent_all -= usize::from(oldest.is_some());
+        if let Some(Recent { seq, taken: true, .. }) = oldest {
+            self.batch.remove(Key::new(TAKEN, seq));
+        }
+    }
+
+    /// Forgets the sender that was silent for longest. False when the inbox has messages of everyone.
+    fn forget_a_sender(&mut self) -> bool {
+        let silent = self.senders.iter().filter(|(_, s)| s.share == 0);
+        let Some(key) = silent.min_by_key(|(_, s)| s.recent.back().map(|r| r.seq)).map(|(key, _)| *key) else {
+            return false;
+        };
+        let forgotten = self.senders.remove(&key).unwrap_or_default();
+        self.recent_all -= forgotten.recent.len();
+        forgotten.recent.iter().for_each(|recent| self.batch.remove(Key::new(TAKEN, recent.seq)));
+        true
+    }
+
+    fn queue(&mut self, message: &Outgoing) -> Done {
+        if self.outbox.len() >= OUTBOX_MAX {
+            return Done::Full("the outbox holds as many messages as it may");
+        }
+        let seq = self.next_outbox;
+        self.next_outbox += 1;
+        self.batch.put(Key::new(OUTBOX, seq), &[&emit_outgoing_head(message), &message.body]);
+        self.outbox.insert(seq);
+        Done::Queued(seq)
+    }
+
+    fn list(&mut self, limit: usize, before: u64) -> io::Result<Done> {
+        let shown: Vec<u64> = self.inbox.range(..before).rev().take(limit).copied().collect();
+        let mut rows = Vec::new();
+        for seq in shown.into_iter().rev() {
+            let key = Key::new(INBOX, seq);
+            // A character has four bytes at most.
+            let Some(row) = self.log.read(key, MESSAGE_HEAD_LEN + 4 * PREVIEW_CHARS)? else { continue };
+            let Ok(message) = parse_message(&row) else { continue };
+            let len = self.log.len_of(key).unwrap_or(0) as usize - MESSAGE_HEAD_LEN;
+            rows.push((seq, message, len));
+        }
+        Ok(Done::Listing(Listing { rows, total: self.inbox.len() as u64 }))
+    }
+
+    fn read(&mut self, seq: Option<u64>) -> io::Result<Done> {
+        let Some(seq) = seq else { return Ok(Done::Message(None)) };
+        let row = self.log.read(Key::new(INBOX, seq), usize::MAX)?;
+        Ok(Done::Message(row.and_then(|row| parse_message(&row).ok()).map(|message| (seq, message))))
+    }
+
+    fn take(&mut self, which: Option<Vec<u64>>) -> io::Result<Done> {
+        let which: BTreeSet<u64> = match which {
+            Some(list) => list.into_iter().filter(|seq| self.inbox.contains(seq)).collect(),
+            None => self.inbox.clone(),
+        };
+        let mut heads = Vec::with_capacity(which.len());
+        for seq in which {
+            let key = Key::new(INBOX, seq);
+            if let Some(head) = self.log.read(key, 48)? {
+                heads.push((seq, head, self.log.len_of(key).unwrap_or(0)));
+            }
+        }
+        let taken = heads.len();
+        for (seq, head, len) in heads {
+            self.inbox.remove(&seq);
+            self.inbox_len -= len;
+            self.batch.remove(Key::new(INBOX, seq));
+            let Some(known) = parse_whose(&head).ok().and_then(|(sender, _)| self.senders.get_mut(&sender)) else {
+                continue; // never: it is known while one of its messages is here
+            };
+            known.share -= len;
+            if let Ok(i) = known.recent.binary_search_by_key(&seq, |recent| recent.seq) {
+                known.recent[i].taken = true;
+                self.batch.put(Key::new(TAKEN, seq), &[&head]);
+            }
+        }
+        Ok(Done::Taken(taken))
+    }
+}
+
+fn emit_head(m: &Message) -> Vec<u8> {
+    let mut out = Vec::with_capacity(MESSAGE_HEAD_LEN);
+    out.put(&m.id);
+    out.put(&m.sender.0);
+    out.put(&m.addr.to_bytes());
+    out.put_u8(m.kind as u8);
+    out.put_u64(m.at);
+    out
+}
+
+/// The sender and the id of a message, which its head begins with.
+fn parse_whose(head: &[u8]) -> Result<(IdentityKey, [u8; 16]), Malformed> {
+    let mut r = Reader::new(head);
+    let id = r.array()?;
+    Ok((IdentityKey(r.array()?), id))
+}
+
+fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
+    let mut r = Reader::new(bytes);
+    Ok(Message {
+        id: r.array()?,
+        sender: IdentityKey(r.array()?),
+        addr: Addr::from_bytes(r.array()?),
+        kind: Kind::from_number(r.u8()?.into()).ok_or(Malformed)?,
+        at: r.u64()?,
+        body: r.rest().to_vec(),
+    })
+}
+
+fn emit_outgoing_head(m: &Outgoing) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    out.put(&m.id);
+    out.put(&m.to.0);
+    out.put_u8(m.kind as u8);
+    out.put_u64(m.expires);
+    out
+}
+
+fn parse_outgoing(bytes: &[u8]) -> Result<Outgoing, Malformed> {
+    let mut r = Reader::new(bytes);
+    Ok(Outgoing {
+        id: r.array()?,
+        to: IdentityKey(r.array()?),
+        kind: Kind::from_number(r.u8()?.into()).ok_or(Malformed)?,
+        expires: r.u64()?,
+        body: r.rest().to_vec(),
+    })
+}

@@ -1,0 +1,11 @@
+//! What survives a restart: the node's folder, its books, and received files. One worker thread does the work.
+
+pub(crate) mod books;
+pub(crate) mod files;
+pub(crate) mod home;
+pub(crate) mod identity_file;
+pub(crate) mod job;
+pub(crate) mod worker;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! What is asked of the node: one place that gives each command, request and official command to its room.
+
+use crate::call::Call;
+use crate::calls::profile::Change;
+use crate::calls::trust::Wanted;
+use crate::calls::{connect, handshake, lookup, profile, report, trust};
+use crate::command::Command;
+use crate::disk::files::FileJob;
+use crate::disk::job::Job;
+use crate::effect::{Caller, Opener};
+use crate::event_loop::rooms::Rooms;
+use crate::failure::{Code, Failure};
+use crate::ipc::client_id::{ClientId, RequestNumber};
+use crate::ipc::frame::{REQUEST, parse_numbered};
+use crate::ipc::official::{self, Official};
+use crate::ipc::official_frame::{self, BIND_OK, SEND_TO_CONFIRM, UNBIND};
+use crate::ipc::server::Frame;
+use crate::mail::inbox::{PAGE, PAGE_MAX};
+use crate::mail::message::Kind;
+use crate::mail::post::Letter;
+use crate::request::Request;
+use crate::services::event::{PAYLOAD_LEN_MAX, Published, TOPIC_LEN_MAX};
+use crate::streams::datagrams::send_datagram;
+use crate::streams::table::{Hold, Listener};
+use mio::net::UnixStream;
+use pilot_stack::{EARLY_LEN_MAX, StreamId};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Runs a command of a thread of this process.
+pub(crate) fn command(rooms: &mut Rooms, command: Command) {
+    let cx = &mut rooms.cx;
+    // A thread that has asked may have gone; then its answer is dropped.
+    match command {
+        Command::Request(r, bytes, reply) => request(rooms, r, bytes, Caller::Thread(reply)),
+        Command::Connect(target, port, early, reply) => {
+            connect::connect(cx, &target, port, early, Opener::Thread(reply));
+        }
+        Command::Listen(port, streams, reply) => {
+            drop(reply.send(rooms.streams.listen(cx, port, Listener::Thread(streams))))
+        }
+        Command::Claim(stream, reply) => drop(reply.send(rooms.streams.claim_held(cx, stream))),
+        Command::Unlisten(port) => rooms.streams.unlisten(cx, port),
+        Command::GivenUp => rooms.streams.abort_orphans(cx),
+        Command::Look(id) => rooms.ready.push(id),
+        Command::Close(id) => rooms.streams.finish(cx, id),
+        Command::Attach(socket) => {
+            // A socket that cannot be made non-blocking is dropped, which its holder sees.
+            if socket.set_nonblocking(true).is_ok() {
+                rooms.ipc.add(UnixStream::from_std(socket), false);
+            }
+        }
+        Command::Stop => rooms.is_stopping = true,
+        #[cfg(test)]
+        Command::Break => panic!("broken on purpose"),
+    }
+    rooms.carry_out();
+}
+
+/// Runs what a client of the socket asks.
+pub(crate) fn frame(rooms: &mut Rooms, frame: Frame) {
+    let Frame { client, command, payload } = frame;
+    if command == REQUEST {
+        rooms.ipc.mark_ours(client);
+        match parse_numbered(&payload) {
+            Some((number, json, bytes)) => {
+                let caller = Caller::Client(client, RequestNumber(number));
+                match Request::from_json(json) {
+                    Ok(r) => request(rooms, r, bytes, caller),
+                    Err(failure) => rooms.cx.fail(caller, failure),
+                }
+            }
+            None => rooms.ipc.send(client, official_frame::error("malformed request")),
+        }
+    } else {
+        match official::translate(command, &payload).and_then(|asked| run_official(rooms, client, command, asked)) {
+            Ok(None) => {}
+            Ok(Some(frame)) => rooms.ipc.send(client, frame),
+            Err(text) => rooms.ipc.send(client, official_frame::error(&text)),
+        }
+    }
+    rooms.carry_out();
+}
+
+/// Runs a request; the answer may come later.
+pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, caller: Caller) {
+    let cx = &mut rooms.cx;
+    let answer = match request {
+        Request::Info => Ok(info(rooms)),
+        Request::Version => Ok(json!({"version": env!("CARGO_PKG_VERSION")})),
+        Request::Peers => Ok(report::peers(cx)),
+        Request::Connections => Ok(report::connections(cx)),
+        Request::Pending => Ok(report::pending(cx)),
+        Request::Trust => Ok(report::trusted(cx)),
+        Request::Find { node } => return lookup::find(cx, &node, caller),
+        Request::Search { tag } => return lookup::search(cx, &tag, caller),
+        Request::Handshake { node, note, ports, expires_s } => {
+            return handshake::handshake(cx, &node, Wanted { ports, expires_s, note }, caller);
+        }
+        Request::Approve { node, note, ports, expires_s } => {
+            return trust::approve(cx, &node, Wanted { ports, expires_s, note }, caller);
+        }
+        Request::Reject { node, note } => return trust::reject(cx, &node, &note.unwrap_or_default(), caller),
+        Request::Untrust { node } => return trust::revoke(cx, &node, caller),
+        Request::WaitTrust { node, timeout_ms } => {
+            return trust::wait(cx, &node, Duration::from_millis(timeout_ms.unwrap_or(0)), caller);
+        }
+        Request::Profile { hostname, public, tags } => {
+            return profile::set(cx, Change { hostname, public, tags }, caller);
+        }
+        Request::SendMessage { node, kind, queue, timeout_ms } => {
+            let timeout = timeout_ms.map(Duration::from_millis);
+            let kind = kind.map_or(Kind::Text, Kind::from);
+            let letter = Letter { node, kind, keep: queue.unwrap_or(true), timeout, body: bytes };
+            return rooms.post.send(cx, letter, caller);
+        }
+        Request::Inbox { limit, before } => {
+            let limit = limit.unwrap_or(PAGE).min(PAGE_MAX) as usize;
+            return cx.submit(Job::List { limit, before }, Call::Read(caller));
+        }
+        Request::InboxRead { seq } => return cx.submit(Job::Read(seq), Call::Read(caller)),
+        Request::InboxNext { after } => return cx.submit(Job::Next(after.unwrap_or(0)), Call::Read(caller)),
+        Request::InboxTake { seqs } => return cx.submit(Job::Take(seqs), Call::Read(caller)),
+        Request::Received => return cx.submit(Job::File(FileJob::List), Call::Read(caller)),
+        Request::Publish { topic } => publish(rooms, topic, bytes),
+        Request::SendDatagram { node, port, source } => {
+            let sent = send_datagram(cx, &node, (source.unwrap_or(port), port), &bytes);
+            sent.map(|()| json!({"status": "sent", "bytes": bytes.len()}))
+        }
+        Request::Disconnect { stream } => disconnect(rooms, stream),
+        Request::Stop => {
+            rooms.is_stopping = true;
+            Ok(json!({"status": "stopping"}))
+        }
+        other => match caller {
+            Caller::Client(client, number) => match client_request(rooms, other, bytes, (client, number)) {
+                Some(answer) => answer,
+                None => return,
+            },
+            _ => Err(Failure::new(Code::InvalidArgument, "this operation belongs to a client of the socket")),
+        },
+    };
+    rooms.cx.answer(caller, answer.map(|data| (data, Vec::new())));
+}
+
+/// Runs a request whose outcome stays with its client; `None`: the answer comes later, or with a descriptor.
+fn client_request(
+    rooms: &mut Rooms,
+    request: Request,
+    bytes: Vec<u8>,
+    (client, number): (ClientId, RequestNumber),
+) -> Option<Result<Value, Failure>> {
+    let cx = &mut rooms.cx;
+    match request {
+        Request::Connect { .. } if bytes.len() > EARLY_LEN_MAX => {
+            let text = format!("at most {EARLY_LEN_MAX} bytes travel with a connect");
+            Some(Err(Failure::new(Code::InvalidArgument, text)))
+        }
+        Request::Connect { node, port } => {
+            connect::connect(cx, &node, port, bytes, Opener::Client(client, number));
+            None
+        }
+        Request::Cancel { request } => {
+            let cancelled = connect::cancel(cx, client, request.map(RequestNumber));
+            Some(Ok(json!({"cancelled": cancelled})))
+        }
+        Request::Listen { port } => Some(rooms.streams.listen_for(cx, client, port).map(|()| json!({"port": port}))),
+        Request::Unlisten { port } => {
+            rooms.streams.unlisten_for(cx, client, port);
+            Some(Ok(json!({"port": port})))
+        }
+        Request::Accept { port, hold } => {
+            let hold = if hold == Some(true) { Hold::Yes } else { Hold::No };
+            rooms.streams.accept_for(cx, client, number, (port, hold)).err().map(Err)
+        }
+        Request::Take { stream } => {
+            let stream = StreamId::from_number(stream);
+            rooms.streams.take_held(cx, client, number, stream).err().map(Err)
+        }
+        Request::StreamEnd { inode } => Some(rooms.streams.end_of(inode)),
+        Request::Datagrams { port } => rooms.datagrams.open(cx, client, number, port).err().map(Err),
+        Request::Events { topics } => {
+            rooms.ipc.watch(client, number, topics);
+            rooms.cx.is_watched = true;
+            Some(Ok(json!({"status": "watching"})))
+        }
+        _ => Some(Err(Failure::new(Code::Internal, "a request without a room"))),
+    }
+}
+
+fn info(rooms: &Rooms) -> Value {
+    let mut facts = rooms.facts.clone();
+    (facts.outbox, facts.datagrams_dropped) = (rooms.post.len(), rooms.datagrams.dropped);
+    report::info(&rooms.cx, &facts)
+}
+
+fn publish(rooms: &mut Rooms, topic: String, payload: Vec<u8>) -> Result<Value, Failure> {
+    if topic.is_empty() || topic.len() > TOPIC_LEN_MAX || payload.is_empty() || payload.len() > PAYLOAD_LEN_MAX {
+        let text = format!("a topic has 1 to {TOPIC_LEN_MAX} bytes, a payload 1 to {PAYLOAD_LEN_MAX}");
+        return Err(Failure::new(Code::InvalidArgument, text));
+    }
+    let (bytes, event) = (payload.len(), Published { topic, payload });
+    let subscribers = rooms.publish(None, &event);
+    Ok(json!({"status": "published", "topic": event.topic, "bytes": bytes, "subscribers": subscribers}))
+}
+
+fn disconnect(rooms: &mut Rooms, number: u64) -> Result<Value, Failure> {
+    let id = rooms.cx.stack.streams().find(|id| id.number() == number);
+    let id = id.ok_or_else(|| {
+        Failure::new(Code::NotFound, format!("there is no stream {number}")).hint("pilotctl connections")
+    })?;
+    rooms.cx.stack.abort(rooms.cx.now, id);
+    rooms.ready.push(id);
+    Ok(json!({"conn_id": number}))
+}
+
+/// Runs an official command; gives the reply, if that is known at once. An error is the text of an Error frame.
+fn run_official(rooms: &mut Rooms, client: ClientId, command: u8, asked: Official) -> Result<Option<Vec<u8>>, String> {
+    let cx = &mut rooms.cx;
+    let reply = |data: &Value| Ok(Some(official::reply(command + 1, data)));
+    match asked {
+        Official::Bind(port) => {
+            let bound = rooms.streams.listen(cx, port, Listener::Framed(client));
+            bound.map_err(|f| format!("bind: {}", f.message))?;
+            return Ok(Some(official_frame::frame(BIND_OK, &[&port.to_be_bytes()])));
+        }
+        Official::Unbind(port) => {
+            rooms.streams.unlisten_for(cx, client, port);
+            return Ok(Some(official_frame::frame(UNBIND + 1, &[&port.to_be_bytes()])));
+        }
+        Official::Dial(to) => {
+            connect::connect(cx, &to.addr.to_string(), to.port, Vec::new(), Opener::Framed(client));
+        }
+        Official::Send { connection, bytes } => {
+            if let Some(id) = rooms.streams.framed(client, connection) {
+                rooms.ipc.keep_unsent(client, connection, &bytes);
+                rooms.ready.push(id);
+            }
+        }
+        Official::Close { connection } => {
+            if let Some(id) = rooms.streams.framed(client, connection) {
+                // The bytes that were sent before go out first.
+                rooms.ipc.serve_framed(cx, id, client, connection);
+                rooms.ipc.forget_framed(client, connection);
+                rooms.streams.close(cx, id);
+            }
+            return Ok(Some(official_frame::closed(connection)));
+        }
+        Official::SendTo { to, bytes, confirm } => {
+            let sent = send_datagram(cx, &to.addr.to_string(), (to.port, to.port), &bytes);
+            if confirm {
+                sent.map_err(|f| format!("sendto: {}", f.message))?;
+                return Ok(Some(official_frame::frame(SEND_TO_CONFIRM + 1, &[])));
+            }
+        }
+        Official::Request(r) => request(rooms, r, Vec::new(), Caller::Official(client, command + 1)),
+        Official::Info => {
+            let (peers, connections) = (report::peers(cx), report::connections(cx));
+            return reply(&official::info(info(rooms), peers, connections));
+        }
+        Official::Health => return reply(&official::health(&info(rooms))),
+        Official::Networks => return reply(&official::networks(cx.stack.endpoint().trust().pins().count())),
+        Official::Cancel => drop(connect::cancel(cx, client, None)),
+        Official::Reply(frame) => return Ok(Some(frame)),
+        Official::Nothing => {}
+    }
+    Ok(None)
+}

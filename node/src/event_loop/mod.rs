@@ -1,0 +1,203 @@
+//! The loop: one thread that drives the rooms with sockets, a clock, commands and the disk.
+//!
+//! A turn, in this order: due timeouts → received batches (bounded) → commands (bounded) → outcomes of the disk → clients →
+//! streams and output, until nothing changes → new deadline. Nothing in a turn may end the loop: one bad peer, socket or
+//! client costs only itself.
+
+mod dispatch;
+pub(crate) mod handover;
+mod rooms;
+mod start;
+
+use crate::command::Command;
+use crate::context::Reason;
+use crate::disk::home::Home;
+use crate::failure::Failure;
+use crate::token::Room;
+use crate::underlay::addresses::Addresses;
+use crate::underlay::udp::Udp;
+use crossbeam_channel::Receiver;
+use handover::Turn;
+use mio::{Events, Poll};
+use pilot_core::Instant;
+use pilot_stack::StreamId;
+use rooms::Rooms;
+pub(crate) use start::start;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// Receive calls per turn.
+const RECEIVES_PER_TURN: usize = 8;
+/// Commands per turn.
+const COMMANDS_PER_TURN: usize = 256;
+/// Rounds of streams and output per turn: what serving causes to change is for the next round.
+const ROUNDS_PER_TURN: usize = 64;
+/// Pause while the kernel has no room for datagrams.
+const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
+
+/// The loop's state.
+pub(crate) struct EventLoop {
+    rooms: Rooms,
+    poll: Poll,
+    udp: Udp,
+    udp_readable: bool,
+    addresses: Addresses,
+    start: std::time::Instant,
+    commands: Receiver<Command>,
+    /// Locked as long as the loop lives.
+    _home: Home,
+    /// Room for the events of one poll.
+    polled: Events,
+    /// Room for one batch to be sent.
+    batch: Vec<u8>,
+}
+
+impl Turn for EventLoop {
+    fn turn(&mut self) -> Option<Duration> {
+        self.read_clock();
+        self.guarded(|l| l.rooms.cx.stack.handle_timeout(l.rooms.cx.now));
+        self.receive();
+        for _ in 0..COMMANDS_PER_TURN {
+            match self.commands.try_recv() {
+                Ok(command) => dispatch::command(&mut self.rooms, command),
+                Err(_) => break,
+            }
+        }
+        self.rooms.handle_disk();
+        self.serve_clients();
+        self.addresses.handle_timeout(&mut self.rooms.cx, &self.udp);
+        self.rooms.handle_timeout();
+        self.drain();
+        self.serve_clients();
+        self.deadline()
+    }
+
+    fn sleep(&mut self, timeout: Option<Duration>) -> bool {
+        let result = self.poll.poll(&mut self.polled, timeout);
+        let interrupted = result.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::Interrupted);
+        if result.is_ok() {
+            self.read_clock();
+            self.note_readiness();
+        }
+        result.is_ok() || interrupted
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.rooms.is_stopping
+    }
+
+    /// Says goodbye to peers, clients and applications, and waits for the disk.
+    fn end(mut self) {
+        self.rooms.cx.stack.endpoint_mut().close_all();
+        self.transmit();
+        crate::calls::trust::save(&mut self.rooms.cx, crate::call::Call::Forgotten);
+        self.rooms.carry_out();
+        self.rooms.worker.stop();
+        self.rooms.ipc.end();
+        // Threads that wait for a stream learn it as the streams are dropped.
+        self.rooms.streams.end(&Failure::stopped());
+    }
+}
+
+impl EventLoop {
+    /// A stream's queues have changed.
+    pub(crate) fn look(&mut self, id: StreamId) {
+        self.rooms.ready.push(id);
+    }
+
+    fn read_clock(&mut self) {
+        self.rooms.cx.now = Instant::from_micros(self.start.elapsed().as_micros() as u64);
+    }
+
+    /// Gives what poll has reported to the rooms that own it.
+    fn note_readiness(&mut self) {
+        let rooms = &mut self.rooms;
+        for event in &self.polled {
+            let (token, readable, writable) = (event.token(), event.is_readable(), event.is_writable());
+            match Room::of(token) {
+                Some(Room::Underlay) => self.udp_readable = true,
+                Some(Room::Addresses) => self.addresses.readiness(rooms.cx.now),
+                Some(Room::Ipc) => rooms.ipc.readiness(token, readable, writable),
+                Some(Room::Streams) => rooms.streams.readiness(&mut rooms.cx, token, readable, writable),
+                Some(Room::Datagrams) => rooms.datagrams.readiness(token),
+                Some(Room::Waker) | None => {}
+            }
+        }
+        rooms.carry_out();
+    }
+
+    /// Runs what drives smoltcp, which may panic on a peer's arithmetic (docs/link.md, "TCP on top"): that peer's streams are
+    /// lost, the loop is not. The stack takes what it works on out of its slot first, so nothing half-changed is used again.
+    fn guarded<R: Default>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        catch_unwind(AssertUnwindSafe(|| f(self))).unwrap_or_else(|_| {
+            eprintln!("pilot: a peer's packets broke its TCP stack; its streams are lost");
+            self.rooms.cx.stack.recover();
+            R::default()
+        })
+    }
+
+    fn receive(&mut self) {
+        for _ in 0..RECEIVES_PER_TURN {
+            if !self.udp_readable {
+                return;
+            }
+            // After a panic the rest of the batch is a lossy network's loss, and more may wait (edge-triggered).
+            let is_drained = self.guarded(|l| {
+                let (cx, udp) = (&mut l.rooms.cx, &mut l.udp);
+                !udp.recv_batch(|from, batch, segment_len| cx.stack.handle_batch(cx.now, from, batch, segment_len))
+            });
+            self.udp_readable = !is_drained;
+        }
+    }
+
+    /// Takes what clients ask, and cleans up behind those that left.
+    fn serve_clients(&mut self) {
+        for frame in self.rooms.ipc.receive() {
+            dispatch::frame(&mut self.rooms, frame);
+        }
+        self.rooms.handle_clients();
+    }
+
+    /// Serves streams, sends and handles events until nothing is left to do.
+    fn drain(&mut self) {
+        for _ in 0..ROUNDS_PER_TURN {
+            while let Some(event) = self.rooms.cx.stack.poll_event() {
+                self.rooms.handle_event(event);
+            }
+            let has_served = self.rooms.serve_ready();
+            let has_sent = self.guarded(Self::transmit);
+            if !has_served && !has_sent {
+                return;
+            }
+        }
+    }
+
+    /// Sends what may leave; true when there was something.
+    fn transmit(&mut self) -> bool {
+        let mut has_sent = false;
+        let cx = &mut self.rooms.cx;
+        while !self.udp.is_blocked()
+            && let Some(transmit) = cx.stack.poll_transmit(cx.now, &mut self.batch)
+        {
+            self.udp.send_batch(transmit.to, transmit.segment_len, &self.batch);
+            has_sent = true;
+        }
+        has_sent
+    }
+
+    /// How long the loop may sleep; `None`: until something happens.
+    fn deadline(&mut self) -> Option<Duration> {
+        if self.udp_readable || !self.commands.is_empty() || self.rooms.has_more() {
+            return Some(Duration::ZERO);
+        }
+        if self.udp.is_blocked() {
+            return Some(BLOCKED_PAUSE);
+        }
+        let addresses = self.addresses.poll_timeout().map(|at| (at, Reason::Addresses));
+        let next = self.rooms.poll_timeout().into_iter().chain(addresses).min_by_key(|(at, _)| *at);
+        next.map(|(at, _)| at.since(self.rooms.cx.now))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+//! The rooms of a node and the ways between them: events of the stack and outcomes of the disk go to the room that owns
+//! them, and the effects of the rooms are carried out.
+
+use crate::call::{Call, disk_failure};
+use crate::calls::report::Facts;
+use crate::calls::trust::Expiry;
+use crate::calls::{connect, lookup, profile, trust, watch};
+use crate::context::{Context, Reason};
+use crate::disk::files::FileDone;
+use crate::disk::job::{Done, Job, Meta};
+use crate::disk::worker::Worker;
+use crate::effect::{Caller, Effect, Opener, Ticket};
+use crate::failure::Failure;
+use crate::ipc::client_id::ClientId;
+use crate::ipc::server::Ipc;
+use crate::ipc::{official, official_frame};
+use crate::mail::inbox;
+use crate::mail::post::PostOffice;
+use crate::services::Services;
+use crate::services::event::{Published, matches};
+use crate::services::io::Receipt;
+use crate::streams::datagrams::Datagrams;
+use crate::streams::names::{ends, hostname_of};
+use crate::streams::table::{Streams, Turn};
+use crate::underlay::rendezvous::RendezvousFile;
+use pilot_core::Instant;
+use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
+use pilot_stack::{Event, StreamId};
+use serde_json::json;
+
+/// Every room, and what they share.
+pub(crate) struct Rooms {
+    pub(crate) cx: Context,
+    pub(crate) streams: Streams,
+    pub(crate) datagrams: Datagrams,
+    pub(crate) services: Services,
+    pub(crate) post: PostOffice,
+    pub(crate) ipc: Ipc,
+    pub(crate) expiry: Expiry,
+    pub(crate) rendezvous: RendezvousFile,
+    pub(crate) worker: Worker,
+    pub(crate) facts: Facts,
+    /// Streams that may have something to move; unordered, perhaps more than once.
+    pub(crate) ready: Vec<StreamId>,
+    /// Calls whose work the disk did not take.
+    pub(crate) refused: Vec<Ticket>,
+    pub(crate) is_stopping: bool,
+    /// Room for the effects that are being carried out.
+    pub(crate) effects: Vec<Effect>,
+}
+
+impl Rooms {
+    // Inputs.
+
+    pub(crate) fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Incoming { port, stream } => self.streams.incoming(&mut self.cx, port, stream),
+            Event::Stream(id) => self.ready.push(id),
+            Event::Datagram { from, source_port, port, payload } => {
+                let pin = self.cx.stack.endpoint().trust().pin(&from);
+                let from = pin.map(|p| p.addr).unwrap_or_default();
+                self.datagrams.deliver(&mut self.cx, from, source_port, port, &payload);
+                self.ipc.push_datagram(from, source_port, port, &payload);
+            }
+            Event::Endpoint(event) => self.endpoint_event(event),
+            _ => {}
+        }
+        self.carry_out();
+    }
+
+    fn endpoint_event(&mut self, event: EndpointEvent) {
+        let cx = &mut self.cx;
+        match event {
+            EndpointEvent::Trust(change) => trust::changed(cx, &change),
+            EndpointEvent::Directory(state) => {
+                if let DirectoryState::Ready(addr) = state {
+                    cx.submit(Job::Put(Meta::Addr, addr.to_bytes().to_vec()), Call::Forgotten);
+                }
+                self.rendezvous.directory_changed(cx.now, state);
+                profile::settled(cx, state);
+            }
+            EndpointEvent::Answer(number, answer) => lookup::answered(cx, number, answer),
+            EndpointEvent::Up(peer) => {
+                if let Some(key) = cx.stack.endpoint().identity_of(peer) {
+                    self.post.encourage(&key);
+                }
+                watch::tell_peer(cx, peer, "peer_up", None);
+            }
+            EndpointEvent::Reset(peer, reason) => watch::tell_peer(cx, peer, "peer_down", Some(reason)),
+            EndpointEvent::PathChanged(peer) => watch::tell_peer(cx, peer, "path", None),
+            _ => {}
+        }
+    }
+
+    /// Takes the outcomes of the disk.
+    pub(crate) fn handle_disk(&mut self) {
+        while let Some((ticket, done)) = self.worker.poll() {
+            self.done(ticket, done);
+        }
+        for ticket in std::mem::take(&mut self.refused) {
+            self.done(ticket, Done::Full("the disk is too far behind"));
+        }
+    }
+
+    /// The call goes on with the outcome of its work on the disk.
+    fn done(&mut self, ticket: Ticket, done: Done) {
+        let Some(call) = self.cx.calls.take(ticket) else { return };
+        let (cx, failure) = (&mut self.cx, disk_failure(&done));
+        match (call, failure) {
+            (Call::Saved { caller, data }, None) => cx.reply(caller, data),
+            (Call::Read(caller), None) => inbox::answer(cx, caller, done),
+            (Call::Saved { caller, .. } | Call::Read(caller), Some(failure)) => cx.fail(caller, failure),
+            (Call::Queue(queue), Some(failure)) => cx.fail(queue.caller, failure),
+            (Call::Queue(queue), None) => {
+                if let Done::Queued(seq) = done {
+                    self.post.queued(cx, seq, queue);
+                }
+            }
+            (Call::Letter(letter), None) => trust::letter_saved(cx, letter),
+            (Call::File { stream, file, len }, failure) => {
+                let done = match (failure, done) {
+                    (Some(failure), _) => FileDone::Failed(failure.message),
+                    (None, Done::File(done)) => done,
+                    (None, _) => return,
+                };
+                self.services.file_done(cx, stream, (file, len), done);
+            }
+            (Call::Delivery(delivery), failure) => {
+                let outcome = match (failure, done) {
+                    (Some(failure), _) => Err(failure.message),
+                    (None, Done::Delivered { fresh, seq }) => Ok(Receipt { fresh, seq }),
+                    (None, _) => return,
+                };
+                self.services.delivered(cx, delivery, outcome);
+            }
+            // The others wait for something else than the disk.
+            _ => {}
+        }
+        self.carry_out();
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self) {
+        let cx = &mut self.cx;
+        while let Some(call) = cx.calls.expired(cx.now) {
+            match call {
+                Call::Connect(call) => connect::expired(cx, call),
+                Call::AwaitTrust(call) => trust::expired(cx, call),
+                Call::Post(post) => self.post.expired(cx, post),
+                other => debug_assert!(false, "no deadline ends {other:?}"),
+            }
+        }
+        if self.post.poll_timeout().is_some_and(|at| at <= cx.now) {
+            self.post.handle_timeout(cx);
+        }
+        self.rendezvous.handle_timeout(cx);
+        self.expiry.handle_timeout(cx);
+        if self.datagrams.has_more() {
+            self.datagrams.serve(cx);
+        }
+        self.carry_out();
+    }
+
+    /// The earliest deadline of any room, and its reason.
+    pub(crate) fn poll_timeout(&self) -> Option<(Instant, Reason)> {
+        [
+            (self.cx.stack.poll_timeout().map(|(at, _)| at), Reason::Stack),
+            (self.cx.calls.poll_timeout(), Reason::Call),
+            (self.post.poll_timeout(), Reason::Mail),
+            (self.rendezvous.poll_timeout(), Reason::RendezvousFile),
+            (Some(self.expiry.poll_timeout()), Reason::Expiry),
+        ]
+        .into_iter()
+        .filter_map(|(at, reason)| Some((at?, reason)))
+        .min_by_key(|(at, _)| *at)
+    }
+
+    /// True while there is work that no deadline or readiness announces.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.ready.is_empty()
+            || self.datagrams.has_more()
+            || !self.refused.is_empty()
+            || self.ipc.has_more()
+            || self.is_stopping
+    }
+
+    // Streams.
+
+    /// Moves the bytes of every stream that may have some; true when there was any.
+    pub(crate) fn serve_ready(&mut self) -> bool {
+        if self.ready.is_empty() {
+            return false;
+        }
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.sort_unstable();
+        ready.dedup();
+        for id in ready.drain(..) {
+            self.serve(id);
+        }
+        // The larger buffer is kept.
+        if self.ready.is_empty() {
+            self.ready = ready;
+        }
+        true
+    }
+
+    fn serve(&mut self, id: StreamId) {
+        if let Some(ticket) = self.cx.calls.opening(id) {
+            connect::progressed(&mut self.cx, ticket, id);
+        } else {
+            match self.streams.serve(&mut self.cx, id) {
+                None => {}
+                Some(Turn::Service) => self.services.serve(&mut self.cx, id),
+                Some(Turn::Mail(key)) => self.post.serve(&mut self.cx, id, &key),
+                Some(Turn::Framed { client, connection }) => {
+                    let is_broken = self.ipc.serve_framed(&mut self.cx, id, client, connection);
+                    if is_broken {
+                        self.streams.close(&mut self.cx, id);
+                    }
+                }
+            }
+        }
+        self.carry_out();
+    }
+
+    // Effects.
+
+    /// Carries out the effects of the rooms, and those that follow from them.
+    pub(crate) fn carry_out(&mut self) {
+        while !self.cx.out.is_empty() {
+            let mut effects = std::mem::take(&mut self.effects);
+            std::mem::swap(&mut effects, &mut self.cx.out);
+            for effect in effects.drain(..) {
+                self.effect(effect);
+            }
+            self.effects = effects;
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        let cx = &mut self.cx;
+        match effect {
+            Effect::Ready(id) => self.ready.push(id),
+            Effect::Reply(Caller::Thread(sender), answer) => drop(sender.send(answer)), // the thread may have gone
+            Effect::Reply(Caller::Client(client, request), answer) => self.ipc.reply(client, request, answer),
+            Effect::Reply(Caller::Official(client, command), answer) => {
+                self.ipc.send(client, official::answer(command, answer.map(|(data, _)| data)));
+            }
+            Effect::Reply(Caller::Node, _) => {}
+            Effect::Submit(job, ticket) => {
+                // The call fails in this turn or the next, never inside the room that made it.
+                if !self.worker.submit(ticket, job) {
+                    self.refused.push(ticket);
+                }
+            }
+            Effect::Opened(id, opener) => self.streams.opened(cx, id, opener),
+            Effect::NotOpened(opener, failure) => self.not_opened(opener, failure),
+            Effect::Close(id) => self.streams.close(cx, id),
+            Effect::Abort(id) => self.streams.abort(cx, id),
+            Effect::Serve(id, port) => self.services.begin(cx, id, port),
+            Effect::Tell(event) => drop(self.ipc.push_event(&event, &[], |_| true)),
+            Effect::Publish(from, event) => drop(self.publish(from, &event)),
+            Effect::ReplyDescriptor(client, request, data, fd) => {
+                self.ipc.reply_descriptor(client, request, &data, fd);
+            }
+            Effect::Frame(client, frame) => self.ipc.send(client, frame),
+        }
+    }
+
+    fn not_opened(&mut self, opener: Opener, failure: Failure) {
+        match opener {
+            Opener::Thread(sender) => drop(sender.send(Err(failure))), // the thread may have gone
+            Opener::Client(client, request) => self.ipc.reply(client, request, Err(failure)),
+            Opener::Framed(client) => self.ipc.send(client, official_frame::error(&failure.message)),
+            Opener::Mail(key) => self.post.failed(&mut self.cx, &key, &failure),
+        }
+    }
+
+    /// Gives an event to every subscriber but the stream that it came from, and to clients that asked for its topic; gives
+    /// their number.
+    pub(crate) fn publish(&mut self, from: Option<StreamId>, event: &Published) -> usize {
+        let count = self.services.publish(&mut self.cx, from, event);
+        if !self.ipc.is_watched() {
+            return count;
+        }
+        let mut json = json!({"event": "published", "topic": event.topic});
+        if let Some(id) = from {
+            let (_, peer) = ends(&self.cx.stack, id);
+            json["address"] = peer.addr.to_string().into();
+            json["hostname"] = hostname_of(&self.cx.stack, peer.addr).into();
+        }
+        let wants = |topics: Option<&str>| topics.is_some_and(|pattern| matches(pattern, &event.topic));
+        count + self.ipc.push_event(&json, &event.payload, wants)
+    }
+
+    // Clients.
+
+    /// Ends what belonged to clients that are gone, and goes on with those that read again.
+    pub(crate) fn handle_clients(&mut self) {
+        for client in self.ipc.take_drained() {
+            self.ready.extend(self.streams.framed_of(client));
+        }
+        for client in self.ipc.take_closed() {
+            self.client_gone(client);
+        }
+        self.cx.is_watched = self.ipc.is_watched();
+        self.carry_out();
+    }
+
+    fn client_gone(&mut self, client: ClientId) {
+        let cx = &mut self.cx;
+        connect::cancel(cx, client, None);
+        let is_its = |call: &Call| matches!(call, Call::AwaitTrust(wait) if wait.caller.is(client));
+        for ticket in cx.calls.tickets(is_its) {
+            cx.calls.take(ticket);
+        }
+        self.streams.client_gone(cx, client);
+    }
+}

@@ -1,0 +1,205 @@
+//! The start of a node: opens the folder, the books and the sockets, and starts the loop's thread.
+
+use crate::call::{Call, Calls};
+use crate::calls::profile;
+use crate::calls::report::Facts;
+use crate::calls::trust::Expiry;
+use crate::clock::wall_s;
+use crate::command::{COMMANDS_MAX, Command};
+use crate::config::{Config, RendezvousConfig};
+use crate::context::Context;
+use crate::crypto::{aead, agreement, entropy};
+use crate::disk::home::Home;
+use crate::disk::job::{Job, Meta, Saved};
+use crate::disk::worker::{DAMAGED_HINT, Worker};
+use crate::event_loop::EventLoop;
+use crate::event_loop::handover::Handover;
+use crate::event_loop::rooms::Rooms;
+use crate::failure::{Code, Failure};
+use crate::ipc::server::Ipc;
+use crate::mail::post::PostOffice;
+use crate::services::{PORTS, Services};
+use crate::streams::datagrams::Datagrams;
+use crate::streams::table::Streams;
+use crate::token::Room;
+use crate::underlay::addresses::{Addresses, own_addresses};
+use crate::underlay::netlink::NetworkWatch;
+use crate::underlay::rendezvous::{self, RendezvousFile};
+use crate::underlay::udp::Udp;
+use crossbeam_channel::{Sender, bounded};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Waker};
+use pilot_core::Identity;
+use pilot_core::identity::valid_hostname;
+use pilot_core::trust::TrustBook;
+use pilot_stack::{Stack, StackConfig};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+/// Events of one poll.
+const EVENTS_MAX: usize = 256;
+
+/// A node that runs: its mailbox, and the ways to its loop.
+pub(crate) struct Started {
+    pub(crate) commands: Sender<Command>,
+    pub(crate) waker: Arc<Waker>,
+    pub(crate) handover: Arc<Handover<EventLoop>>,
+    pub(crate) thread: JoinHandle<()>,
+}
+
+/// Opens everything and starts the loop's thread.
+///
+/// # Errors
+/// See [`Node::start`](crate::Node::start).
+pub(crate) fn start(config: Config) -> Result<Started, Failure> {
+    if let Some(name) = &config.hostname
+        && !valid_hostname(name)
+    {
+        return Err(
+            Failure::new(Code::InvalidArgument, format!("{name:?} cannot be a hostname")).hint(profile::HOSTNAME_HINT)
+        );
+    }
+    let home = Home::open(&config.home)?;
+    let identity = home.identity()?;
+    let poll = Poll::new().map_err(internal("poll"))?;
+    let waker = Arc::new(Waker::new(poll.registry(), Room::Waker.token(0)).map_err(internal("waker"))?);
+    let (commands_tx, commands) = bounded(COMMANDS_MAX);
+    refuse_older(&home)?;
+    let (worker, saved) = Worker::start(home.path(), waker.clone())?;
+    let udp = Udp::bind(config.listen).map_err(|e| {
+        Failure::new(Code::Conflict, format!("cannot bind UDP {}: {e}", config.listen))
+            .hint("another --listen address or port")
+    })?;
+    register(poll.registry(), &udp, Room::Underlay)?;
+    let watch = NetworkWatch::open().ok();
+    if let Some(watch) = &watch {
+        register(poll.registry(), watch, Room::Addresses)?;
+    }
+    let core = core_config(identity, &saved, &config, &udp)?;
+    let rooms = rooms(poll.registry(), core, config, (worker, &udp))?;
+    let mut event_loop = EventLoop {
+        rooms,
+        poll,
+        udp,
+        udp_readable: true,
+        addresses: Addresses::new(watch),
+        start: std::time::Instant::now(),
+        commands,
+        _home: home,
+        polled: Events::with_capacity(EVENTS_MAX),
+        batch: Vec::new(),
+    };
+    prepare(&mut event_loop.rooms, saved);
+    let handover = Handover::new(event_loop, waker.clone());
+    let looped = handover.clone();
+    let body = move || {
+        if catch_unwind(AssertUnwindSafe(|| looped.run())).is_err() {
+            looped.abandon();
+        }
+    };
+    let thread = std::thread::Builder::new().name("pilot-loop".into()).spawn(body).map_err(internal("thread"))?;
+    Ok(Started { commands: commands_tx, waker, handover, thread })
+}
+
+fn internal(what: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |e| Failure::new(Code::Internal, format!("{what}: {e}"))
+}
+
+fn register(registry: &Registry, source: &impl AsRawFd, room: Room) -> Result<(), Failure> {
+    let registered = registry.register(&mut SourceFd(&source.as_raw_fd()), room.token(0), Interest::READABLE);
+    registered.map_err(internal("poll"))
+}
+
+fn rooms(
+    registry: &Registry,
+    core: pilot_core::Config,
+    config: Config,
+    (worker, udp): (Worker, &Udp),
+) -> Result<Rooms, Failure> {
+    let another = || registry.try_clone().map_err(internal("poll"));
+    let ipc = match &config.socket {
+        Some(path) => Ipc::bind(path, another()?)?,
+        None => Ipc::private(another()?),
+    };
+    let stack_config = StackConfig { ring_len_max: config.stream_ring_len_max, ..StackConfig::default() };
+    let rendezvous = RendezvousFile::new(&config.rendezvous);
+    let udp = udp.local_addr().map(|a| a.to_string()).unwrap_or_default();
+    Ok(Rooms {
+        cx: Context::new(Stack::new(core, stack_config), wall_s, Calls::default(), config),
+        streams: Streams::new(another()?),
+        datagrams: Datagrams::new(another()?),
+        services: Services::default(),
+        post: PostOffice::default(),
+        ipc,
+        expiry: Expiry::default(),
+        rendezvous,
+        worker,
+        facts: Facts { udp, started_s: wall_s(), ..Facts::default() },
+        ready: Vec::new(),
+        refused: Vec::new(),
+        is_stopping: false,
+        effects: Vec::new(),
+    })
+}
+
+/// Gives the rooms what they begin with.
+fn prepare(rooms: &mut Rooms, saved: Saved) {
+    let cx = &mut rooms.cx;
+    if cx.config.services {
+        rooms.streams.serve_ports(cx, &PORTS);
+    }
+    if cx.config.socket.is_some() {
+        cx.stack.bind_all();
+    }
+    for (seq, message) in saved.outbox {
+        rooms.post.restore(cx, seq, message);
+    }
+    let profile = profile::emit(cx.stack.endpoint().profile());
+    if saved.profile.as_ref() != Some(&profile) {
+        cx.submit(Job::Put(Meta::Profile, profile), Call::Forgotten);
+    }
+    rooms.carry_out();
+}
+
+/// The database of versions before the log cannot be read here, and beginning without it would lose all trust.
+fn refuse_older(home: &Home) -> Result<(), Failure> {
+    let older = home.path().join("node.redb");
+    if !older.exists() {
+        return Ok(());
+    }
+    let text = format!("{} was written by an earlier version, which is needed to read it", older.display());
+    Err(Failure::new(Code::Conflict, text)
+        .hint("move it away to begin anew; the address stays, but every peer must be approved again"))
+}
+
+fn core_config(identity: Identity, saved: &Saved, config: &Config, udp: &Udp) -> Result<pilot_core::Config, Failure> {
+    let damaged = |what: &str| {
+        Failure::new(Code::Internal, format!("{}/books: {what} is damaged", config.home.display())).hint(DAMAGED_HINT)
+    };
+    let mut core = pilot_core::Config::new(identity, entropy());
+    core.aead = aead::fastest();
+    core.agreement = agreement::fastest();
+    core.wall_at_zero_us = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);
+    core.addr = saved.addr;
+    core.datagram_len_max = config.datagram_len_max;
+    if let Some(bytes) = &saved.trust {
+        core.trust = TrustBook::parse(bytes).map_err(|_| damaged("the trust book"))?;
+    }
+    if let Some(bytes) = &saved.profile {
+        core.profile = profile::parse(bytes).ok_or_else(|| damaged("the profile"))?;
+    }
+    if let Some(hostname) = &config.hostname {
+        core.profile.hostname.clone_from(hostname);
+    }
+    core.rendezvous = match &config.rendezvous {
+        RendezvousConfig::At(key, addr) => Some((*key, *addr)),
+        RendezvousConfig::File(path) => rendezvous::read(path),
+        RendezvousConfig::None => None,
+    };
+    core.candidates = own_addresses(udp, core.rendezvous.map(|(_, addr)| addr));
+    Ok(core)
+}

@@ -1,0 +1,47 @@
+//! The loop with its threads.
+
+use super::*;
+use crate::config::Config;
+use crate::effect::Opener;
+use crate::event_loop::handover::VISIT_MAX;
+use crate::handle::Handle;
+use crate::stream::Stream;
+use pilot_core::{Addr, AddrPort};
+use std::io::Read as _;
+
+/// A panic outside the guarded parts, on the loop's thread or under a guest, ends the node and leaves no thread waiting.
+#[test]
+fn when_the_loop_breaks_those_who_wait_are_told() {
+    for under_guest in [true, false] {
+        let home = std::env::temp_dir().join(format!("pilot-broken-{}-{under_guest}", std::process::id()));
+        let started = start(Config::new(&home)).expect("a fresh folder");
+        let handle = Handle::new(started.commands, started.waker, started.handover);
+        let (id, no_one) = (StreamId::from_number(u64::MAX), AddrPort { addr: Addr::default(), port: 0 });
+        // The loop's thread gives the loop away only to guests, so that a guest comes first.
+        let as_guest = |act: &mut dyn FnMut(&mut EventLoop)| loop {
+            handle.handover.visit(None, || Some(()));
+            if handle.handover.try_turn(&mut *act).expect("the node lives") {
+                break;
+            }
+        };
+        let (sender, opened) = crossbeam_channel::bounded(1);
+        as_guest(&mut |l| {
+            let rooms = &mut l.rooms;
+            rooms.streams.opened(&mut rooms.cx, id, Opener::Thread(sender.clone()));
+        });
+        let accepted = opened.recv().expect("given").expect("opened");
+        let mut stream = Stream::new(accepted.shared, handle.clone(), no_one, no_one);
+        let waiting = std::thread::spawn(move || stream.read(&mut [0]));
+        std::thread::sleep(VISIT_MAX + Duration::from_millis(50)); // its visit is over
+        if under_guest {
+            let guest = catch_unwind(AssertUnwindSafe(|| as_guest(&mut |_| panic!("broken on purpose"))));
+            assert!(guest.is_err());
+        } else {
+            handle.send(Command::Break).expect("the node lives");
+        }
+        started.thread.join().expect("it ends in order");
+        assert!(waiting.join().expect("no panic there").is_err());
+        assert!(handle.send(Command::Stop).is_err(), "the node has ended");
+        std::fs::remove_dir_all(home).expect("made above");
+    }
+}

@@ -1,0 +1,135 @@
+//! Owns the frames of the data exchange on port 1001: `type u32 | len u32 | payload`, big-endian (messages.md).
+
+use crate::mail::message::{Kind, MESSAGE_LEN_MAX};
+
+/// Frame type of text, which also carries the answers.
+const TEXT: u32 = 1;
+/// Frame type of a whole file; see [`crate::services`].
+pub(crate) const FILE: u32 = 4;
+/// Frame type of a resumable file.
+pub(crate) const FILE_STREAM: u32 = 7;
+/// Frame type of a message with metadata: `metalen u16 | JSON | type u32 | body`.
+const TAGGED: u32 = 10;
+/// Longest metadata. Unit: bytes.
+const META_LEN_MAX: usize = 1024;
+/// Longest frame. Unit: bytes.
+const FRAME_LEN_MAX: usize = MESSAGE_LEN_MAX + META_LEN_MAX + 16;
+
+/// What a frame says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Accept this message; without an id the sender cannot resend it.
+    Message { id: Option<[u8; 16]>, kind: Kind, body: Vec<u8> },
+    /// Part of a resumable transfer.
+    File(Vec<u8>),
+    /// Cannot be served; the text is the answer.
+    Refuse(String),
+}
+
+/// The stream does not speak this protocol; it must be closed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Broken;
+
+/// Takes one complete frame from the front of `buffer`; `Ok(None)` when more bytes are needed.
+pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u32, Vec<u8>)>, Broken> {
+    let Some(head) = buffer.first_chunk::<8>() else { return Ok(None) };
+    let kind = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+    let len = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
+    if len > FRAME_LEN_MAX {
+        return Err(Broken);
+    }
+    if buffer.len() < 8 + len {
+        return Ok(None);
+    }
+    let payload = buffer[8..8 + len].to_vec();
+    buffer.drain(..8 + len);
+    Ok(Some((kind, payload)))
+}
+
+/// Understands a frame of a client.
+pub(crate) fn parse_request((kind, payload): (u32, Vec<u8>)) -> Request {
+    match kind {
+        TAGGED => parse_tagged(&payload).unwrap_or_else(|| Request::Refuse("ERR malformed message".into())),
+        FILE_STREAM => Request::File(payload),
+        _ => match Kind::from_number(kind) {
+            Some(kind) => Request::Message { id: None, kind, body: payload },
+            None => Request::Refuse(format!("ERR unknown frame type {kind}")),
+        },
+    }
+}
+
+fn parse_tagged(payload: &[u8]) -> Option<Request> {
+    let (len, rest) = payload.split_first_chunk::<2>()?;
+    let len = usize::from(u16::from_be_bytes(*len));
+    let (meta, rest) = rest.split_at_checked(len).filter(|_| len <= META_LEN_MAX)?;
+    let (kind, body) = rest.split_first_chunk::<4>()?;
+    let meta: serde_json::Value = serde_json::from_slice(meta).ok()?;
+    let id = parse_id(meta.get("message_id")?.as_str()?)?;
+    Some(Request::Message { id: Some(id), kind: Kind::from_number(u32::from_be_bytes(*kind))?, body: body.to_vec() })
+}
+
+/// A message as a tagged frame.
+pub(crate) fn emit_tagged(id: &[u8; 16], kind: Kind, body: &[u8]) -> Vec<u8> {
+    let meta = format!("{{\"message_id\":\"{}\"}}", id_text(id));
+    let meta_len = (meta.len() as u16).to_be_bytes();
+    emit_frame(TAGGED, &[&meta_len, meta.as_bytes(), &(kind as u32).to_be_bytes(), body])
+}
+
+/// A frame.
+pub(crate) fn emit_frame(kind: u32, payload: &[&[u8]]) -> Vec<u8> {
+    let len: usize = payload.iter().map(|p| p.len()).sum();
+    let mut out = Vec::with_capacity(8 + len);
+    out.extend_from_slice(&kind.to_be_bytes());
+    out.extend_from_slice(&(len as u32).to_be_bytes());
+    payload.iter().for_each(|p| out.extend_from_slice(p));
+    out
+}
+
+/// An answer.
+pub(crate) fn emit_answer(text: &str) -> Vec<u8> {
+    emit_frame(TEXT, &[text.as_bytes()])
+}
+
+/// The answer to an accepted message.
+pub(crate) fn ack_text(kind: Kind, len: usize) -> String {
+    format!("ACK {} {len} bytes", kind.name().to_uppercase())
+}
+
+pub(crate) fn id_text(id: &[u8; 16]) -> String {
+    id.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn parse_id(text: &str) -> Option<[u8; 16]> {
+    let value = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32)?;
+    Some(value.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tagged_messages_round_trip_in_any_pieces() {
+        let frame = emit_tagged(&[0xab; 16], Kind::Json, b"{}");
+        let mut buffer = Vec::new();
+        for (i, byte) in frame.iter().enumerate() {
+            assert_eq!(take_frame(&mut buffer), Ok(None), "at {i}");
+            buffer.push(*byte);
+        }
+        let frame = take_frame(&mut buffer).expect("well-formed").expect("complete");
+        let expected = Request::Message { id: Some([0xab; 16]), kind: Kind::Json, body: b"{}".to_vec() };
+        assert_eq!(parse_request(frame), expected);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn huge_frames_break_the_stream_and_unknown_ones_are_answered() {
+        let mut huge = [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff].to_vec();
+        assert_eq!(take_frame(&mut huge), Err(Broken));
+        for (kind, payload) in
+            [(99, vec![]), (FILE, vec![]), (TAGGED, vec![0xff, 0xff]), (TAGGED, vec![0, 2, b'{', b'}', 0, 0, 0, 1])]
+        {
+            assert!(matches!(parse_request((kind, payload)), Request::Refuse(text) if text.starts_with("ERR ")));
+        }
+    }
+}

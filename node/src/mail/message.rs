@@ -1,0 +1,73 @@
+//! Owns what a message is, in the inbox and in the outbox.
+
+use pilot_core::Addr;
+use pilot_core::identity::IdentityKey;
+
+/// Longest message. Unit: bytes. Source: messages.md.
+pub(crate) const MESSAGE_LEN_MAX: usize = 16 << 20;
+/// Lifetime of a message in the outbox. Unit: seconds (7 days). Source: messages.md.
+pub(crate) const OUTBOX_LIFETIME_S: u64 = 7 * 24 * 3600;
+/// Characters of a message that a listing shows.
+pub(crate) const PREVIEW_CHARS: usize = 120;
+
+/// What a message's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Text = 1,
+    Binary = 2,
+    Json = 3,
+}
+
+impl Kind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Binary => "binary",
+            Self::Json => "json",
+        }
+    }
+
+    pub(crate) const fn from_number(n: u32) -> Option<Self> {
+        match n {
+            1 => Some(Self::Text),
+            2 => Some(Self::Binary),
+            3 => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// A message as the inbox holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) id: [u8; 16],
+    pub(crate) sender: IdentityKey,
+    pub(crate) addr: Addr,
+    pub(crate) kind: Kind,
+    /// Seconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+/// A message that waits for its recipient to take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outgoing {
+    pub(crate) id: [u8; 16],
+    pub(crate) to: IdentityKey,
+    pub(crate) kind: Kind,
+    /// Seconds since 1970.
+    pub(crate) expires: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Message {
+    /// The beginning of the body as text.
+    pub(crate) fn preview(&self) -> String {
+        String::from_utf8_lossy(&self.body)
+            .chars()
+            .take(PREVIEW_CHARS)
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect()
+    }
+}

@@ -1,0 +1,250 @@
+//! Owns the way of messages out: one stream to port 1001 for each recipient with something waiting.
+//!
+//! Messages leave in order, many at once; each stays in the outbox until its acknowledgement has come. When the stream breaks,
+//! every unacknowledged message is sent again, and the recipient knows by their ids the ones that it already has.
+
+use crate::mail::frame;
+use crate::mail::message::Outgoing;
+use litemap::LiteMap;
+use pilot_core::Instant;
+use pilot_core::identity::IdentityKey;
+use pilot_core::time::Duration;
+use pilot_stack::{EARLY_LEN_MAX, Recv, Stack, StreamId};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Messages in flight to one recipient.
+pub(crate) const IN_FLIGHT_MAX: usize = 128;
+/// Bytes in memory that wait to enter TCP's ring. Unit: bytes.
+const BUFFER_MAX: usize = 256 * 1024;
+/// Bounds of the pause before the next attempt.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// How long an idle stream is kept for the next message.
+const IDLE: Duration = Duration::from_secs(10);
+/// Most bytes of all waiting messages in memory. Unit: bytes.
+pub(crate) const WAITING_LEN_MAX: usize = 256 << 20;
+
+/// The end of a message's way.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The recipient has the message on disk; its answer.
+    Taken(String),
+    /// The recipient does not take the message; its answer.
+    Refused(String),
+}
+
+/// The messages in the outbox, by recipient.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    routes: LiteMap<IdentityKey, Route>,
+    waiting_len: usize,
+}
+
+#[derive(Default)]
+struct Route {
+    waiting: VecDeque<(u64, Outgoing)>,
+    in_flight: VecDeque<(u64, Outgoing)>,
+    /// Messages in flight that are not to be sent again.
+    given_up: BTreeSet<u64>,
+    stream: Option<StreamId>,
+    outgoing: VecDeque<u8>,
+    incoming: Vec<u8>,
+    retry_at: Option<Instant>,
+    failures: u32,
+    idle_at: Option<Instant>,
+}
+
+impl Outbox {
+    /// A message that is in the outbox under `seq`. False when memory for waiting messages is used up.
+    pub(crate) fn add(&mut self, seq: u64, message: Outgoing) -> bool {
+        if self.waiting_len + message.body.len() > WAITING_LEN_MAX {
+            return false;
+        }
+        self.waiting_len += message.body.len();
+        self.routes.entry(message.to).or_default().waiting.push_back((seq, message));
+        true
+    }
+
+    /// Forgets a message. False when the recipient may have it already.
+    pub(crate) fn cancel(&mut self, seq: u64) -> bool {
+        for (_, route) in &mut self.routes {
+            if let Some(i) = route.waiting.iter().position(|(s, _)| *s == seq) {
+                if let Some((_, message)) = route.waiting.remove(i) {
+                    self.waiting_len -= message.body.len();
+                }
+                return true;
+            }
+            if route.in_flight.iter().any(|(s, _)| *s == seq) {
+                route.given_up.insert(seq);
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Messages that wait or are in flight.
+    pub(crate) fn len(&self) -> usize {
+        self.routes.values().map(|r| r.waiting.len() + r.in_flight.len()).sum()
+    }
+
+    /// Recipients to whom a stream should be opened now.
+    pub(crate) fn wanted(&self, now: Instant) -> Vec<IdentityKey> {
+        let due = |r: &Route| r.stream.is_none() && !r.waiting.is_empty() && r.retry_at.is_none_or(|at| at <= now);
+        self.routes.iter().filter(|(_, r)| due(r)).map(|(key, _)| *key).collect()
+    }
+
+    /// Streams that were idle for long enough to be closed.
+    pub(crate) fn idle(&mut self, now: Instant) -> Vec<StreamId> {
+        let mut idle = Vec::new();
+        for (_, route) in &mut self.routes {
+            if route.idle_at.is_some_and(|at| at <= now) {
+                route.idle_at = None;
+                idle.extend(route.stream.take());
+            }
+        }
+        self.routes.retain(|_, r| r.stream.is_some() || !r.waiting.is_empty() || !r.in_flight.is_empty());
+        idle
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let retry = |r: &Route| if r.stream.is_none() && !r.waiting.is_empty() { r.retry_at } else { None };
+        self.routes.values().flat_map(|r| [retry(r), r.idle_at]).flatten().min()
+    }
+
+    /// Tries again at once, because the peer was heard of.
+    pub(crate) fn encourage(&mut self, to: &IdentityKey) {
+        if let Some(route) = self.routes.get_mut(to) {
+            (route.retry_at, route.failures) = (None, 0);
+        }
+    }
+
+    /// The stream to a recipient, if one stands or is being opened.
+    pub(crate) fn stream_to(&self, to: &IdentityKey) -> Option<StreamId> {
+        self.routes.get(to)?.stream
+    }
+
+    /// The first bytes for a recipient, to travel with the question for a stream. Their messages count as sent.
+    pub(crate) fn early(&mut self, to: &IdentityKey) -> Vec<u8> {
+        let Some(route) = self.routes.get_mut(to) else { return Vec::new() };
+        route.load();
+        let len = route.outgoing.len().min(EARLY_LEN_MAX);
+        route.outgoing.drain(..len).collect()
+    }
+
+    pub(crate) fn opened(&mut self, to: &IdentityKey, stream: StreamId) {
+        if let Some(route) = self.routes.get_mut(to) {
+            route.stream = Some(stream);
+        }
+    }
+
+    /// The stream ended or could not be opened: everything unacknowledged waits again, in order.
+    pub(crate) fn failed(&mut self, now: Instant, to: &IdentityKey) {
+        let Some(route) = self.routes.get_mut(to) else { return };
+        while let Some((seq, message)) = route.in_flight.pop_back() {
+            if route.given_up.remove(&seq) {
+                self.waiting_len -= message.body.len();
+            } else {
+                route.waiting.push_front((seq, message));
+            }
+        }
+        route.stream = None;
+        route.idle_at = None;
+        route.outgoing.clear();
+        route.incoming.clear();
+        let pause = (RETRY_MIN * (1 << route.failures.min(6))).min(RETRY_MAX);
+        route.failures += 1;
+        route.retry_at = Some(now + pause);
+    }
+
+    /// Moves bytes; gives the fates that became known, and tells whether the stream is over.
+    pub(crate) fn pump(&mut self, now: Instant, to: &IdentityKey, stack: &mut Stack) -> (Vec<(u64, Fate)>, bool) {
+        let Some((route, stream)) = self.routes.get_mut(to).and_then(|r| r.stream.map(|s| (r, s))) else {
+            return (Vec::new(), false);
+        };
+        let mut fates = Vec::new();
+        let mut over = false;
+        let mut buffer = [0; 4096];
+        loop {
+            match stack.recv(stream, &mut buffer) {
+                Recv::Data(n) => route.incoming.extend_from_slice(&buffer[..n]),
+                Recv::Blocked => break,
+                Recv::Fin | Recv::Ended(_) => {
+                    over = true;
+                    break;
+                }
+            }
+        }
+        loop {
+            match frame::take_frame(&mut route.incoming) {
+                Ok(Some((_, text))) => {
+                    let Some((seq, message)) = route.in_flight.pop_front() else { break };
+                    self.waiting_len -= message.body.len();
+                    route.given_up.remove(&seq);
+                    let text = String::from_utf8_lossy(&text).into_owned();
+                    let fate = if text.starts_with("ACK") { Fate::Taken(text) } else { Fate::Refused(text) };
+                    fates.push((seq, fate));
+                    route.failures = 0;
+                }
+                Ok(None) => break,
+                Err(frame::Broken) => {
+                    over = true;
+                    break;
+                }
+            }
+        }
+        over |= route.fill(stack, stream);
+        let quiet = route.waiting.is_empty() && route.in_flight.is_empty();
+        route.idle_at = if quiet { route.idle_at.or(Some(now + IDLE)) } else { None };
+        (fates, over)
+    }
+}
+
+impl Route {
+    /// Takes messages on their way, as many as may be.
+    fn load(&mut self) {
+        while self.outgoing.len() < BUFFER_MAX && self.in_flight.len() < IN_FLIGHT_MAX {
+            let Some((seq, message)) = self.waiting.pop_front() else { break };
+            self.outgoing.extend(frame::emit_tagged(&message.id, message.kind, &message.body));
+            self.in_flight.push_back((seq, message));
+        }
+    }
+
+    /// True when the stream is over.
+    fn fill(&mut self, stack: &mut Stack, stream: StreamId) -> bool {
+        loop {
+            self.load();
+            let (front, _) = self.outgoing.as_slices();
+            if front.is_empty() {
+                return false;
+            }
+            match stack.send(stream, front) {
+                Ok(0) => return false,
+                Ok(n) => drop(self.outgoing.drain(..n)),
+                Err(_) => return true,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::message::Kind;
+
+    fn message(to: IdentityKey, len: usize) -> Outgoing {
+        Outgoing { id: [1; 16], to, kind: Kind::Binary, expires: 0, body: vec![7; len] }
+    }
+
+    #[test]
+    fn a_message_given_up_in_flight_is_not_sent_again() {
+        let (mut outbox, to) = (Outbox::default(), IdentityKey([2; 32]));
+        (1..=3).for_each(|seq| assert!(outbox.add(seq, message(to, 2000))));
+        assert!(outbox.cancel(3), "it waits");
+        assert_eq!(outbox.early(&to).len(), EARLY_LEN_MAX);
+        assert!(!outbox.cancel(1), "it may have arrived");
+        outbox.failed(Instant::ZERO, &to);
+        assert_eq!((outbox.len(), outbox.waiting_len), (1, 2000));
+        assert_eq!(outbox.routes[&to].waiting[0].0, 2);
+        assert!(outbox.routes[&to].given_up.is_empty());
+    }
+}

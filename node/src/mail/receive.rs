@@ -1,0 +1,159 @@
+//! The service on port 1001: takes messages and files, and answers each in its order once it is on disk.
+
+use crate::disk::files::FileDone;
+use crate::mail::frame::{self, Request, emit_answer};
+use crate::mail::message::Kind;
+use crate::mail::receive_file::{Say, Transfers};
+use crate::services::io::{Io, Receipt};
+use pilot_core::identity::IdentityKey;
+use pilot_stack::StreamId;
+
+/// One stream of the service.
+pub(crate) struct Receive {
+    incoming: Vec<u8>,
+    transfers: Transfers,
+}
+
+impl Receive {
+    pub(crate) const fn new(stream: StreamId) -> Self {
+        Self { incoming: Vec::new(), transfers: Transfers::new(stream.number() << 32) }
+    }
+
+    /// False while the disk is so far behind that the stream should not be read.
+    pub(crate) const fn has_room(&self) -> bool {
+        !self.transfers.is_full()
+    }
+
+    pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8], sender: IdentityKey) {
+        self.incoming.extend_from_slice(bytes);
+        while !io.has_ended && !io.is_broken && self.take_frame(io, sender) {}
+    }
+
+    /// Takes the next frame, or the next part of a file; false when more bytes are needed.
+    fn take_frame(&mut self, io: &mut Io, sender: IdentityKey) -> bool {
+        if self.transfers.is_inside() {
+            self.transfers.take(&mut self.incoming, &mut io.files);
+            if self.transfers.is_inside() {
+                return false;
+            }
+        }
+        if self.incoming.first_chunk() == Some(&frame::FILE.to_be_bytes()) {
+            return self.begin_file(io);
+        }
+        let request = match frame::take_frame(&mut self.incoming) {
+            Ok(Some(frame)) => frame::parse_request(frame),
+            Ok(None) => return false,
+            Err(frame::Broken) => {
+                io.is_broken = true;
+                return false;
+            }
+        };
+        match request {
+            Request::Message { id, kind, body } => io.deliver(id, kind, body),
+            Request::File(payload) => {
+                let slot = io.next_slot();
+                match self.transfers.take_frame(&payload, &sender.fingerprint(), slot, &mut io.files) {
+                    Ok(true) => drop(io.promise()),
+                    Ok(false) => {}
+                    Err(answer) => io.say(answer),
+                }
+            }
+            Request::Refuse(text) => io.say(emit_answer(&text)),
+        }
+        true
+    }
+
+    fn begin_file(&mut self, io: &mut Io) -> bool {
+        let slot = io.next_slot();
+        match self.transfers.begin(&mut self.incoming, slot, &mut io.files) {
+            Some(true) => {
+                io.promise();
+                true
+            }
+            Some(false) => {
+                // Where the next frame begins is unknown: the frames before are still answered.
+                io.say(emit_answer("ERR malformed file"));
+                io.has_ended = true;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// The peer has ended its side. A file that ends early never gets its answer.
+    pub(crate) const fn end(&mut self, io: &mut Io) {
+        io.is_broken |= self.transfers.is_inside();
+    }
+
+    /// The answer to the peer once a message is on disk.
+    pub(crate) fn written(&self, kind: Kind, len: usize, outcome: Result<Receipt, String>) -> Vec<u8> {
+        match outcome {
+            Ok(_) => emit_answer(&frame::ack_text(kind, len)),
+            Err(why) => emit_answer(&format!("ERR {why}")),
+        }
+    }
+
+    /// The disk has done a job of `len` bytes for a file.
+    pub(crate) fn file_done(&mut self, io: &mut Io, file: u64, len: usize, done: FileDone) {
+        match self.transfers.done(file, len, done) {
+            Say::Nothing => {}
+            Say::Answer(slot, answer) => io.answer(slot, answer),
+            Say::Now(bytes) => io.outgoing.extend(bytes),
+        }
+    }
+
+    /// The stream is over: unfinished files are given up.
+    pub(crate) fn give_up(&mut self, io: &mut Io) {
+        io.files.extend(self.transfers.give_up());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::files::FileJob;
+
+    const SENDER: IdentityKey = IdentityKey([7; 32]);
+
+    fn receive() -> (Receive, Io) {
+        (Receive::new(StreamId::from_number(3)), Io::default())
+    }
+
+    #[test]
+    fn messages_and_refusals_are_answered_in_their_order() {
+        let (mut receive, mut io) = receive();
+        let mut bytes = frame::emit_tagged(&[1; 16], Kind::Json, b"{}");
+        bytes.extend(frame::emit_frame(99, &[b"?"]));
+        for byte in bytes {
+            receive.take(&mut io, &[byte], SENDER);
+        }
+        assert_eq!(io.deliveries.len(), 1);
+        assert_eq!(io.deliveries[0].id, Some([1; 16]));
+        let ack = receive.written(Kind::Json, 2, Ok(Receipt { fresh: true, seq: 9 }));
+        assert_eq!(ack, emit_answer("ACK JSON 2 bytes"));
+        assert!(!io.is_finished() && !io.is_broken);
+    }
+
+    #[test]
+    fn a_file_in_one_frame_goes_to_the_disk_as_it_comes() {
+        let (mut receive, mut io) = receive();
+        let bytes = frame::emit_frame(frame::FILE, &[&3u16.to_be_bytes(), b"a.b", b"hello"]);
+        let (begin, rest) = bytes.split_at(15);
+        receive.take(&mut io, begin, SENDER);
+        assert!(
+            matches!(&io.files[..], [FileJob::Open { name, len: 5, .. }, FileJob::Data { offset: 0, .. }] if name == "a.b")
+        );
+        let mut ended = Io::default();
+        receive.end(&mut ended);
+        assert!(ended.is_broken, "in the middle of a file");
+        receive.take(&mut io, rest, SENDER);
+        assert!(matches!(io.files.last(), Some(FileJob::End { .. })));
+    }
+
+    #[test]
+    fn a_malformed_file_ends_the_stream_after_its_answer() {
+        let (mut receive, mut io) = receive();
+        receive.take(&mut io, &frame::emit_frame(frame::FILE, &[&[0xff, 0xff]]), SENDER);
+        assert!(io.has_ended && !io.is_broken);
+    }
+}

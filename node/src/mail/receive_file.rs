@@ -1,0 +1,274 @@
+//! Owns the files that arrive on one stream to port 1001: a whole file in one frame (type 4), and resumable transfers in
+//! many (type 7). Bytes go to the disk as they come; nothing here holds a whole file.
+//!
+//! Type 4: `name length u16 | name | data`. Type 7: `kind u8 | transfer 16 bytes | …`, where the sender opens (1: length
+//! u64, SHA-256, chunk u32, name length u16, name), the receiver accepts (5: offset u64), data follows (2: offset u64,
+//! bytes) and is acknowledged (3: offset u64), the sender ends (4), and the receiver gives the result (6: status u8, text).
+//! Source: messages.md, and the exchange of the official program as seen on the socket.
+
+use crate::disk::files::{FILE_LEN_MAX, FileDone, FileJob, Resume};
+use crate::mail::frame::{FILE_STREAM, emit_frame};
+use litemap::LiteMap;
+
+/// Transfers at once on one stream.
+const TRANSFERS_MAX: usize = 8;
+/// Bytes of files that may wait for the disk; beyond it the stream is not read. Unit: bytes.
+const UNWRITTEN_LEN_MAX: usize = 4 << 20;
+
+const OPEN: u8 = 1;
+const DATA: u8 = 2;
+const ACK: u8 = 3;
+const END: u8 = 4;
+const ACCEPT: u8 = 5;
+const RESULT: u8 = 6;
+
+/// A frame of type 7 from the sender.
+enum FromSender<'a> {
+    Open { len: u64, hash: [u8; 32], name: &'a str },
+    Data { offset: u64, bytes: &'a [u8] },
+    End,
+}
+
+/// What the stream says about a file, once it is known.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Say {
+    Nothing,
+    /// The answer that was promised under this ticket; when it was given already, at once.
+    Answer(u64, Vec<u8>),
+    /// At once.
+    Now(Vec<u8>),
+}
+
+pub(crate) struct Transfers {
+    next: u64,
+    arriving: Option<Whole>,
+    files: LiteMap<u64, Arriving>,
+    unwritten: usize,
+}
+
+/// A type 4 frame whose bytes are still coming.
+struct Whole {
+    id: u64,
+    offset: u64,
+    left: u64,
+}
+
+struct Arriving {
+    /// `None`: it comes in one frame.
+    transfer: Option<[u8; 16]>,
+    /// The answer that the sender waits for.
+    ticket: u64,
+    frame_len: u64,
+    failure: Option<String>,
+}
+
+impl Transfers {
+    /// `first`: the number of this stream's first file; the next [`u32::MAX`] are its own too.
+    pub(crate) const fn new(first: u64) -> Self {
+        Self { next: first, arriving: None, files: LiteMap::new(), unwritten: 0 }
+    }
+
+    /// The disk is so far behind that nothing more should be read.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.unwritten >= UNWRITTEN_LEN_MAX
+    }
+
+    /// True while the bytes that come belong to a file.
+    pub(crate) const fn is_inside(&self) -> bool {
+        self.arriving.is_some()
+    }
+
+    /// Begins a file in one frame when its head has arrived. `None`: more is needed; `Some(false)`: it is malformed.
+    pub(crate) fn begin(&mut self, incoming: &mut Vec<u8>, ticket: u64, jobs: &mut Vec<FileJob>) -> Option<bool> {
+        let head = incoming.first_chunk::<10>()?;
+        let frame_len = u64::from(u32::from_be_bytes([head[4], head[5], head[6], head[7]]));
+        let name_len = usize::from(u16::from_be_bytes([head[8], head[9]]));
+        let Some(len) = frame_len.checked_sub(2 + name_len as u64) else { return Some(false) };
+        let name = String::from_utf8_lossy(incoming.get(10..10 + name_len)?).into_owned();
+        incoming.drain(..10 + name_len);
+        let id = self.new_file(None, ticket, frame_len);
+        jobs.push(FileJob::Open { id, name, len, resume: None });
+        self.arriving = Some(Whole { id, offset: 0, left: len });
+        Some(true)
+    }
+
+    /// Takes the bytes of the file that is arriving.
+    pub(crate) fn take(&mut self, incoming: &mut Vec<u8>, jobs: &mut Vec<FileJob>) {
+        let Some(whole) = &mut self.arriving else { return };
+        let n = (incoming.len() as u64).min(whole.left) as usize;
+        if n > 0 {
+            let bytes = incoming.drain(..n).collect();
+            jobs.push(FileJob::Data { id: whole.id, offset: whole.offset, bytes });
+            (whole.offset, whole.left) = (whole.offset + n as u64, whole.left - n as u64);
+            self.unwritten += n;
+        }
+        if whole.left == 0 {
+            jobs.push(FileJob::End { id: whole.id });
+            self.arriving = None;
+        }
+    }
+
+    /// Takes a frame of type 7. `Ok(true)`: an answer will come under `ticket`. `Err`: the answer is known now.
+    pub(crate) fn take_frame(
+        &mut self,
+        payload: &[u8],
+        sender: &str,
+        ticket: u64,
+        jobs: &mut Vec<FileJob>,
+    ) -> Result<bool, Vec<u8>> {
+        let Some((transfer, frame)) = parse(payload) else { return Err(result(&[0; 16], "malformed frame")) };
+        let known = self.files.iter().find(|(_, f)| f.transfer == Some(transfer)).map(|(id, _)| *id);
+        match (frame, known) {
+            (FromSender::Open { len, hash, name }, None) => {
+                if self.files.len() >= TRANSFERS_MAX || len > FILE_LEN_MAX {
+                    let why = if len > FILE_LEN_MAX { "the file is too long" } else { "too many transfers at once" };
+                    return Err(result(&transfer, why));
+                }
+                let id = self.new_file(Some(transfer), ticket, 0);
+                let resume = Some(Resume { sender: sender.into(), transfer, hash });
+                jobs.push(FileJob::Open { id, name: name.into(), len, resume });
+                Ok(true)
+            }
+            (FromSender::Open { .. }, Some(_)) => Err(result(&transfer, "this transfer is under way already")),
+            (FromSender::Data { offset, bytes }, Some(id)) => {
+                self.unwritten += bytes.len();
+                jobs.push(FileJob::Data { id, offset, bytes: bytes.to_vec() });
+                Ok(false)
+            }
+            (FromSender::End, Some(id)) => {
+                jobs.push(FileJob::End { id });
+                if let Some(file) = self.files.get_mut(&id) {
+                    file.ticket = ticket;
+                }
+                Ok(true)
+            }
+            // It failed, which the sender was told.
+            (FromSender::Data { .. } | FromSender::End, None) => Ok(false),
+        }
+    }
+
+    fn new_file(&mut self, transfer: Option<[u8; 16]>, ticket: u64, frame_len: u64) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.files.insert(id, Arriving { transfer, ticket, frame_len, failure: None });
+        id
+    }
+
+    /// The disk has done a job of `len` bytes for file `id`.
+    pub(crate) fn done(&mut self, id: u64, len: usize, done: FileDone) -> Say {
+        self.unwritten = self.unwritten.saturating_sub(len);
+        let Some(file) = self.files.get_mut(&id) else { return Say::Nothing };
+        let ticket = file.ticket;
+        match (done, file.transfer) {
+            (FileDone::Opened { offset }, Some(transfer)) => {
+                Say::Answer(ticket, frame(ACCEPT, &transfer, &offset.to_be_bytes()))
+            }
+            (FileDone::Written { len }, Some(transfer)) => Say::Now(frame(ACK, &transfer, &len.to_be_bytes())),
+            (FileDone::Kept { .. }, Some(transfer)) => {
+                self.files.remove(&id);
+                Say::Answer(ticket, frame(RESULT, &transfer, &[0]))
+            }
+            (FileDone::Failed(why), Some(transfer)) => {
+                self.files.remove(&id);
+                Say::Answer(ticket, result(&transfer, &why))
+            }
+            (FileDone::Kept { .. }, None) => {
+                let text = format!("ACK FILE {} bytes", file.frame_len);
+                self.files.remove(&id);
+                Say::Answer(ticket, crate::mail::frame::emit_answer(&text))
+            }
+            (FileDone::Failed(why), None) => {
+                let why = file.failure.get_or_insert(why).clone();
+                // All of the frame is read first; the answer comes in its place.
+                if self.arriving.as_ref().is_some_and(|whole| whole.id == id) {
+                    return Say::Nothing;
+                }
+                self.files.remove(&id);
+                Say::Answer(ticket, crate::mail::frame::emit_answer(&format!("ERR {why}")))
+            }
+            _ => Say::Nothing,
+        }
+    }
+
+    /// The stream is over: what is unfinished is given up.
+    pub(crate) fn give_up(&mut self) -> Vec<FileJob> {
+        self.arriving = None;
+        std::mem::take(&mut self.files).into_iter().map(|(id, _)| FileJob::Drop { id }).collect()
+    }
+}
+
+fn parse(payload: &[u8]) -> Option<([u8; 16], FromSender<'_>)> {
+    let (kind, rest) = payload.split_first()?;
+    let (transfer, rest) = rest.split_first_chunk::<16>()?;
+    let frame = match *kind {
+        OPEN => {
+            let (len, rest) = rest.split_first_chunk::<8>()?;
+            let (hash, rest) = rest.split_first_chunk::<32>()?;
+            let (_chunk, rest) = rest.split_first_chunk::<4>()?;
+            let (name_len, rest) = rest.split_first_chunk::<2>()?;
+            let name = rest.get(..usize::from(u16::from_be_bytes(*name_len)))?;
+            FromSender::Open { len: u64::from_be_bytes(*len), hash: *hash, name: std::str::from_utf8(name).ok()? }
+        }
+        DATA => {
+            let (offset, bytes) = rest.split_first_chunk::<8>()?;
+            FromSender::Data { offset: u64::from_be_bytes(*offset), bytes }
+        }
+        END => FromSender::End,
+        _ => return None,
+    };
+    Some((*transfer, frame))
+}
+
+fn frame(kind: u8, transfer: &[u8; 16], rest: &[u8]) -> Vec<u8> {
+    emit_frame(FILE_STREAM, &[&[kind], transfer, rest])
+}
+
+fn result(transfer: &[u8; 16], why: &str) -> Vec<u8> {
+    frame(RESULT, transfer, &[&[1], why.as_bytes()].concat())
+}
+
+/// The sender's side.
+pub(crate) mod sender {
+    use super::{ACCEPT, ACK, DATA, END, OPEN, RESULT, frame};
+
+    /// Bytes of one data frame. Unit: bytes. Source: what the official program announces.
+    pub(crate) const CHUNK_LEN: usize = 48 * 1024;
+
+    pub(crate) fn open(transfer: &[u8; 16], len: u64, hash: &[u8; 32], name: &str) -> Vec<u8> {
+        let name_len = (name.len() as u16).to_be_bytes();
+        let chunk = (CHUNK_LEN as u32).to_be_bytes();
+        frame(OPEN, transfer, &[&len.to_be_bytes(), &hash[..], &chunk, &name_len, name.as_bytes()].concat())
+    }
+
+    pub(crate) fn data(transfer: &[u8; 16], offset: u64, bytes: &[u8]) -> Vec<u8> {
+        frame(DATA, transfer, &[&offset.to_be_bytes(), bytes].concat())
+    }
+
+    pub(crate) fn end(transfer: &[u8; 16]) -> Vec<u8> {
+        frame(END, transfer, &[])
+    }
+
+    /// What the receiver says in a frame of type 7.
+    #[derive(Debug, PartialEq, Eq)]
+    pub(crate) enum FromReceiver {
+        Accept(u64),
+        Ack(u64),
+        Kept,
+        Refused(String),
+    }
+
+    pub(crate) fn parse(payload: &[u8]) -> Option<FromReceiver> {
+        let (kind, rest) = payload.split_first()?;
+        let (_transfer, rest) = rest.split_first_chunk::<16>()?;
+        let offset = || rest.first_chunk().map(|b| u64::from_be_bytes(*b));
+        match *kind {
+            ACCEPT => offset().map(FromReceiver::Accept),
+            ACK => offset().map(FromReceiver::Ack),
+            RESULT => match rest.split_first()? {
+                (0, _) => Some(FromReceiver::Kept),
+                (_, why) => Some(FromReceiver::Refused(String::from_utf8_lossy(why).into_owned())),
+            },
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Owns the sending of a file over a stream to a peer's port 1001: resumable, in acknowledged pieces, verified by hash.
+
+use crate::failure::{Code, Failure};
+use crate::mail::frame::{FILE_STREAM, take_frame};
+use crate::mail::receive_file::sender::{CHUNK_LEN, FromReceiver, data, end, open, parse};
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::path::Path;
+
+/// Unacknowledged pieces. Source: what the official program keeps under way.
+const WINDOW: u64 = 16;
+
+/// What became of a file that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentFile {
+    /// Its name on the way.
+    pub name: String,
+    /// Length of the file. Unit: bytes.
+    pub len: u64,
+    /// Bytes that the receiver had from an earlier attempt.
+    pub resumed: u64,
+    /// SHA-256 of the whole file, which the receiver has verified.
+    pub sha256: [u8; 32],
+}
+
+/// Sends the file at `path` over `stream`, which leads to port 1001 of the receiver, and waits until the receiver has it
+/// synced and verified. A transfer that breaks goes on where it was when the same file is sent again. `progress` is told
+/// how many bytes of how many are acknowledged. Any thread; blocks.
+///
+/// # Errors
+/// `NotFound` (no such file), `InvalidArgument` (not a file, or changed meanwhile), `Full` and others as the receiver
+/// says, `ConnectionReset`.
+pub fn send_file(
+    stream: &mut (impl Read + Write),
+    path: &Path,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<SentFile, Failure> {
+    let local = |e: io::Error| match e.kind() {
+        io::ErrorKind::NotFound => Failure::new(Code::NotFound, format!("{}: {e}", path.display())),
+        _ => Failure::new(Code::InvalidArgument, format!("{}: {e}", path.display())),
+    };
+    let mut file = File::open(path).map_err(local)?;
+    if !file.metadata().map_err(local)?.is_file() {
+        return Err(Failure::new(Code::InvalidArgument, format!("{} is not a file", path.display())));
+    }
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let (len, sha256) = hash(&mut file).map_err(local)?;
+    // The same file has the same name in the next attempt.
+    let mut transfer = [0; 16];
+    transfer.copy_from_slice(&sha256[..16]);
+
+    let mut replies = Replies { buffer: Vec::new() };
+    stream.write_all(&open(&transfer, len, &sha256, &name)).map_err(|e| lost(&e))?;
+    let resumed = match replies.next(stream)? {
+        FromReceiver::Accept(offset) if offset <= len => offset,
+        other => return Err(unexpected(other)),
+    };
+    file.seek(SeekFrom::Start(resumed)).map_err(local)?;
+    let (mut sent, mut acknowledged) = (resumed, resumed);
+    let mut chunk = vec![0; CHUNK_LEN];
+    while acknowledged < len {
+        while sent < len && sent - acknowledged < WINDOW * CHUNK_LEN as u64 {
+            let n = chunk.len().min((len - sent) as usize);
+            file.read_exact(&mut chunk[..n]).map_err(local)?;
+            stream.write_all(&data(&transfer, sent, &chunk[..n])).map_err(|e| lost(&e))?;
+            sent += n as u64;
+        }
+        match replies.next(stream)? {
+            FromReceiver::Ack(offset) if offset <= sent => acknowledged = acknowledged.max(offset),
+            other => return Err(unexpected(other)),
+        }
+        progress(acknowledged, len);
+    }
+    stream.write_all(&end(&transfer)).map_err(|e| lost(&e))?;
+    match replies.next(stream)? {
+        FromReceiver::Kept => Ok(SentFile { name, len, resumed, sha256 }),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn hash(file: &mut File) -> io::Result<(u64, [u8; 32])> {
+    let (mut hasher, mut len, mut buffer) = (Sha256::new(), 0, vec![0; 256 * 1024]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((len, hasher.finalize().into())),
+            n => {
+                hasher.update(&buffer[..n]);
+                len += n as u64;
+            }
+        }
+    }
+}
+
+struct Replies {
+    buffer: Vec<u8>,
+}
+
+impl Replies {
+    fn next(&mut self, stream: &mut impl Read) -> Result<FromReceiver, Failure> {
+        let malformed = || Failure::new(Code::Internal, "the receiver's answer cannot be understood");
+        loop {
+            if let Some((kind, payload)) = take_frame(&mut self.buffer).map_err(|_| malformed())? {
+                if kind == FILE_STREAM {
+                    return parse(&payload).ok_or_else(malformed);
+                }
+                return Err(refused(String::from_utf8_lossy(&payload).into_owned()));
+            }
+            let mut bytes = [0; 4096];
+            match stream.read(&mut bytes) {
+                Ok(0) => return Err(lost(&io::ErrorKind::UnexpectedEof.into())),
+                Ok(n) => self.buffer.extend_from_slice(&bytes[..n]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(lost(&e)),
+            }
+        }
+    }
+}
+
+fn unexpected(reply: FromReceiver) -> Failure {
+    match reply {
+        FromReceiver::Refused(why) => refused(why),
+        other => Failure::new(Code::Internal, format!("the receiver's answer makes no sense here: {other:?}")),
+    }
+}
+
+fn refused(why: String) -> Failure {
+    let code = if why.contains("full") || why.contains("too ") { Code::Full } else { Code::Internal };
+    Failure::new(code, format!("the receiver refused the file: {why}"))
+}
+
+fn lost(e: &io::Error) -> Failure {
+    let code = if e.kind() == io::ErrorKind::WouldBlock { Code::Timeout } else { Code::ConnectionReset };
+    Failure::new(code, format!("the stream ended before the file was through: {e}"))
+        .hint("send it again: it goes on where it was")
+}

@@ -1,0 +1,523 @@
+//! Owns the verbs of a node: every request that a program may make of it, and the JSON that carries one.
+//!
+//! A request travels as one JSON object whose member `op` names the verb, such as `{"op":"connect","node":"worker-node",
+//! "port":1000}`, with any bytes beside it (`docs/interfaces.md`, "IPC"). This file is the only place that spells the
+//! names. The CLI, the C library, the translation of official commands and the tests build [`Request`] values; the Go
+//! package writes the same JSON, which a test compares with this file.
+//!
+//! A new verb is a new variant: the compiler then lists every place that must handle it.
+
+use crate::failure::{Code, Failure};
+use crate::mail::message::Kind;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+/// One request to a node.
+///
+/// `node` names another node in any of the ways that people name nodes: a hostname, an address such as
+/// `0:0000.0001.F00D`, a node number, a public key or its fingerprint. A *client* is one connection to the node's socket,
+/// or a [`Client`](crate::Client) of the same process.
+///
+/// ```
+/// use pilot_node::Request;
+///
+/// let request = Request::from_json(br#"{"op": "connect", "node": "worker-node", "port": 1000}"#)?;
+/// assert_eq!(request, Request::Connect { node: "worker-node".into(), port: 1000 });
+/// assert!(Request::from_json(br#"{"op": "connect", "node": "worker-node", "prot": 1000}"#).is_err());
+/// # Ok::<(), pilot_node::Failure>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Tells the node's own state.
+    #[serde(deserialize_with = "no_fields")]
+    Info,
+    /// Tells the version of the program.
+    #[serde(deserialize_with = "no_fields")]
+    Version,
+    /// Lists the trusted peers with their tunnels and paths.
+    #[serde(deserialize_with = "no_fields")]
+    Peers,
+    /// Lists the streams.
+    #[serde(deserialize_with = "no_fields")]
+    Connections,
+    /// Lists the requests for trust that wait for a decision of this node's owner.
+    #[serde(deserialize_with = "no_fields")]
+    Pending,
+    /// Lists the trusted peers with the terms of their trust, and the requests that this node has sent.
+    #[serde(deserialize_with = "no_fields")]
+    Trust,
+    /// Looks a node up: among the trusted peers, then at the rendezvous.
+    Find {
+        /// The node.
+        node: String,
+    },
+    /// Lists the public nodes that carry a tag.
+    Search {
+        /// The tag; 1 to 63 characters.
+        tag: String,
+    },
+    /// Asks for trust. When the other node has asked already, this approves its request.
+    Handshake {
+        /// The node; `NAME#FINGERPRINT` also checks that the node of that name has that key.
+        node: String,
+        /// Text for the other node's owner; at most 256 bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        /// Ports of this node that the other may reach, as `1000,1001` or `all`; absent: as configured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ports: Option<String>,
+        /// When the trust ends; absent: never. Unit: seconds from now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_s: Option<u64>,
+    },
+    /// Approves a request for trust; answered once the trust is on disk.
+    Approve {
+        /// The node that asked.
+        node: String,
+        /// Text for the other node's owner; at most 256 bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        /// Ports of this node that the other may reach, as `1000,1001` or `all`; absent: as configured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ports: Option<String>,
+        /// When the trust ends; absent: never. Unit: seconds from now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_s: Option<u64>,
+    },
+    /// Declines a request for trust; answered once that is on disk.
+    Reject {
+        /// The node that asked.
+        node: String,
+        /// The reason, for the other node's owner; at most 256 bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// Withdraws trust: every stream with the peer ends; answered once that is on disk.
+    Untrust {
+        /// The peer.
+        node: String,
+    },
+    /// Waits until a node is trusted, and tells whether it is.
+    WaitTrust {
+        /// The node.
+        node: String,
+        /// Longest wait, at most 3,600,000; absent or 0: none. Unit: milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u64>,
+    },
+    /// Changes what this node says of itself; absent members stay. Answered once the rendezvous agrees.
+    Profile {
+        /// The hostname, 1 to 63 characters of a–z, 0–9 and `-`; empty: none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hostname: Option<String>,
+        /// Whether other nodes find this one without knowing its name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        public: Option<bool>,
+        /// The tags, at most three, shaped like hostnames.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tags: Option<Vec<String>>,
+    },
+    /// Puts the bytes beside the request into a peer's inbox; answered once they are on the peer's disk.
+    SendMessage {
+        /// The peer.
+        node: String,
+        /// The kind of the bytes; absent: text.
+        #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+        kind: Option<MessageKind>,
+        /// Whether the message stays in the outbox when the peer does not answer in time; absent: it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue: Option<bool>,
+        /// Longest wait, at most 600,000; absent: 10,000. Unit: milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u64>,
+    },
+    /// Lists the newest messages of the inbox.
+    Inbox {
+        /// Most messages, up to 10,000; absent: 50.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+        /// Only messages whose number is less.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<u64>,
+    },
+    /// Reads one message; its bytes come beside the answer.
+    InboxRead {
+        /// The message's number.
+        seq: u64,
+    },
+    /// Reads the oldest message whose number is greater; its bytes come beside the answer.
+    InboxNext {
+        /// The number; absent: 0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<u64>,
+    },
+    /// Takes messages out of the inbox.
+    InboxTake {
+        /// Their numbers; absent: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seqs: Option<Vec<u64>>,
+    },
+    /// Lists the files that have arrived.
+    #[serde(deserialize_with = "no_fields")]
+    Received,
+    /// Gives the bytes beside the request, 1 to 1,048,576, to the subscribers of this node's event stream.
+    Publish {
+        /// The topic; 1 to 4096 bytes.
+        topic: String,
+    },
+    /// Sends the bytes beside the request as one datagram, which may be lost.
+    SendDatagram {
+        /// The peer.
+        node: String,
+        /// The peer's port.
+        port: u16,
+        /// The port that the datagram comes from; absent: the same as `port`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<u16>,
+    },
+    /// Aborts a stream.
+    Disconnect {
+        /// The stream's number, as [`Request::Connections`] tells it.
+        stream: u64,
+    },
+    /// Ends the node in order.
+    #[serde(deserialize_with = "no_fields")]
+    Stop,
+    /// Opens a stream to a peer and gives its descriptor. The bytes beside the request, at most
+    /// [`EARLY_LEN_MAX`](crate::EARLY_LEN_MAX), are the stream's first. Clients only.
+    Connect {
+        /// The peer.
+        node: String,
+        /// The peer's port.
+        port: u16,
+    },
+    /// Gives up a connect that the same client has under way. Clients only.
+    Cancel {
+        /// The number of the connect's request; absent: every connect of the client.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<u32>,
+    },
+    /// Binds a port to the client without accepting yet. Clients only.
+    Listen {
+        /// The port.
+        port: u16,
+    },
+    /// Gives a port of the client up and aborts the streams that it has not accepted. Clients only.
+    Unlisten {
+        /// The port.
+        port: u16,
+    },
+    /// Accepts the next stream on a port, which is bound to the client if it is not yet. Clients only.
+    Accept {
+        /// The port.
+        port: u16,
+        /// Whether the stream stays with the node, under its number, until the client takes or claims it; absent: its
+        /// descriptor comes with the answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<bool>,
+    },
+    /// Gives the descriptor of a stream that the client has accepted with `hold`. Clients only.
+    Take {
+        /// The stream's number, from the answer to [`Request::Accept`].
+        stream: u64,
+    },
+    /// Tells how a stream that was given as a descriptor has ended, or that it is open. Clients only.
+    StreamEnd {
+        /// The descriptor's inode (`st_ino` of `fstat`).
+        inode: u64,
+    },
+    /// Opens a port for datagrams and gives a descriptor that carries them. Clients only.
+    Datagrams {
+        /// The port; 0: any free one from 49152 up.
+        port: u16,
+    },
+    /// Sends the node's events to the client from now on. Clients only.
+    Events {
+        /// Also what is published on this node's event stream under this topic, or below a prefix such as `sensor.*`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        topics: Option<String>,
+    },
+}
+
+/// The kind of a message's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MessageKind {
+    /// UTF-8 text.
+    Text,
+    /// Any bytes.
+    Binary,
+    /// One JSON value.
+    Json,
+}
+
+impl From<MessageKind> for Kind {
+    fn from(kind: MessageKind) -> Self {
+        match kind {
+            MessageKind::Text => Self::Text,
+            MessageKind::Binary => Self::Binary,
+            MessageKind::Json => Self::Json,
+        }
+    }
+}
+
+impl std::str::FromStr for MessageKind {
+    type Err = Failure;
+
+    /// Reads `text`, `binary` or `json`.
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        match text {
+            "text" => Ok(Self::Text),
+            "binary" => Ok(Self::Binary),
+            "json" => Ok(Self::Json),
+            other => Err(Failure::new(Code::InvalidArgument, format!("unknown type {other:?}; text, json or binary"))),
+        }
+    }
+}
+
+impl Request {
+    /// Reads a request from JSON, which may come from anywhere.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, with a text that names the member at fault: the text is no JSON object, the verb is unknown, a
+    /// member is missing, unknown, given twice, or has the wrong type.
+    pub fn from_json(json: &[u8]) -> Result<Self, Failure> {
+        // Without this, serde would also read an array: the verb, then the members without their names.
+        if !json.trim_ascii_start().starts_with(b"{") {
+            return Err(Failure::new(Code::InvalidArgument, "a request is a JSON object"));
+        }
+        serde_json::from_slice(json).map_err(|e| explain(json, &e))
+    }
+
+    /// The request as JSON, on one line.
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and lists of them cannot fail to be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Reads the members of a verb that has none: derived code alone would ignore whatever stands there.
+fn no_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Empty {}
+    Empty::deserialize(deserializer).map(|Empty {}| ())
+}
+
+/// The failure for JSON that is no request. Serde names members that are missing or unknown, but not those with a wrong
+/// value: that one is found as the member that alone causes the same error.
+fn explain(json: &[u8], error: &serde_json::Error) -> Failure {
+    let invalid = |text: String| Failure::new(Code::InvalidArgument, text);
+    let Ok(Value::Object(mut members)) = serde_json::from_slice(json) else {
+        return invalid(format!("a request is a JSON object: {error}"));
+    };
+    let text = without_position(&error.to_string());
+    let Some((tag, verb)) = members.remove_entry("op") else { return invalid(text) };
+    let Some(name) = verb.as_str().map(str::to_owned) else { return invalid(format!("{tag}: {text}")) };
+    if text.starts_with(&format!("unknown variant `{name}`")) {
+        return invalid(format!("unknown operation {name:?}"));
+    }
+    for (key, value) in members {
+        let alone = Value::Object([(tag.clone(), verb.clone()), (key.clone(), value)].into_iter().collect());
+        if serde_json::from_value::<Request>(alone).is_err_and(|e| text == without_position(&e.to_string())) {
+            return invalid(format!("{name}: {key}: {text}"));
+        }
+    }
+    invalid(format!("{name}: {text}"))
+}
+
+/// An error's text without the place in the text, which means nothing to the caller.
+fn without_position(text: &str) -> String {
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The JSON of every verb, as the CLI, the C library, the Go package and the translation of official commands send it,
+    /// and the request that it means.
+    fn table() -> Vec<(&'static str, Request)> {
+        let node = || "worker-node".to_owned();
+        vec![
+            (r#"{"op":"info"}"#, Request::Info),
+            (r#"{"op":"version"}"#, Request::Version),
+            (r#"{"op":"peers"}"#, Request::Peers),
+            (r#"{"op":"connections"}"#, Request::Connections),
+            (r#"{"op":"pending"}"#, Request::Pending),
+            (r#"{"op":"trust"}"#, Request::Trust),
+            (r#"{"op":"received"}"#, Request::Received),
+            (r#"{"op":"stop"}"#, Request::Stop),
+            (r#"{"op":"find","node":"worker-node"}"#, Request::Find { node: node() }),
+            (r#"{"op":"search","tag":"gpu"}"#, Request::Search { tag: "gpu".into() }),
+            (
+                r#"{"op":"handshake","node":"worker-node"}"#,
+                Request::Handshake { node: node(), note: None, ports: None, expires_s: None },
+            ),
+            (
+                r#"{"op":"handshake","node":"worker-node","note":"demo","ports":"all","expires_s":60}"#,
+                Request::Handshake {
+                    node: node(),
+                    note: Some("demo".into()),
+                    ports: Some("all".into()),
+                    expires_s: Some(60),
+                },
+            ),
+            (
+                r#"{"op":"approve","node":"worker-node","ports":"1000,1001","expires_s":60}"#,
+                Request::Approve { node: node(), note: None, ports: Some("1000,1001".into()), expires_s: Some(60) },
+            ),
+            (r#"{"op":"reject","node":"worker-node"}"#, Request::Reject { node: node(), note: None }),
+            (
+                r#"{"op":"reject","node":"worker-node","note":"no"}"#,
+                Request::Reject { node: node(), note: Some("no".into()) },
+            ),
+            (r#"{"op":"untrust","node":"worker-node"}"#, Request::Untrust { node: node() }),
+            (
+                r#"{"op":"wait_trust","node":"worker-node","timeout_ms":200}"#,
+                Request::WaitTrust { node: node(), timeout_ms: Some(200) },
+            ),
+            (
+                r#"{"op":"profile","hostname":""}"#,
+                Request::Profile { hostname: Some(String::new()), public: None, tags: None },
+            ),
+            (
+                r#"{"op":"profile","hostname":"a","public":false,"tags":["x","y"]}"#,
+                Request::Profile {
+                    hostname: Some("a".into()),
+                    public: Some(false),
+                    tags: Some(vec!["x".into(), "y".into()]),
+                },
+            ),
+            (
+                r#"{"op":"send_message","node":"worker-node","type":"json","queue":false,"timeout_ms":10000}"#,
+                Request::SendMessage {
+                    node: node(),
+                    kind: Some(MessageKind::Json),
+                    queue: Some(false),
+                    timeout_ms: Some(10_000),
+                },
+            ),
+            (r#"{"op":"inbox"}"#, Request::Inbox { limit: None, before: None }),
+            (r#"{"op":"inbox","limit":20,"before":7}"#, Request::Inbox { limit: Some(20), before: Some(7) }),
+            (r#"{"op":"inbox_read","seq":7}"#, Request::InboxRead { seq: 7 }),
+            (r#"{"op":"inbox_next","after":7}"#, Request::InboxNext { after: Some(7) }),
+            (r#"{"op":"inbox_take"}"#, Request::InboxTake { seqs: None }),
+            (r#"{"op":"inbox_take","seqs":[1,2]}"#, Request::InboxTake { seqs: Some(vec![1, 2]) }),
+            (r#"{"op":"publish","topic":"a.b"}"#, Request::Publish { topic: "a.b".into() }),
+            (
+                r#"{"op":"send_datagram","node":"worker-node","port":5353}"#,
+                Request::SendDatagram { node: node(), port: 5353, source: None },
+            ),
+            (
+                r#"{"op":"send_datagram","node":"worker-node","port":5353,"source":65535}"#,
+                Request::SendDatagram { node: node(), port: 5353, source: Some(65_535) },
+            ),
+            (r#"{"op":"disconnect","stream":18446744073709551615}"#, Request::Disconnect { stream: u64::MAX }),
+            (r#"{"op":"connect","node":"worker-node","port":1000}"#, Request::Connect { node: node(), port: 1000 }),
+            (r#"{"op":"cancel"}"#, Request::Cancel { request: None }),
+            (r#"{"op":"cancel","request":3}"#, Request::Cancel { request: Some(3) }),
+            (r#"{"op":"listen","port":0}"#, Request::Listen { port: 0 }),
+            (r#"{"op":"unlisten","port":1000}"#, Request::Unlisten { port: 1000 }),
+            (r#"{"op":"accept","port":1000}"#, Request::Accept { port: 1000, hold: None }),
+            (r#"{"op":"accept","port":1000,"hold":true}"#, Request::Accept { port: 1000, hold: Some(true) }),
+            (r#"{"op":"take","stream":9}"#, Request::Take { stream: 9 }),
+            (r#"{"op":"stream_end","inode":123456}"#, Request::StreamEnd { inode: 123_456 }),
+            (r#"{"op":"datagrams","port":0}"#, Request::Datagrams { port: 0 }),
+            (r#"{"op":"events"}"#, Request::Events { topics: None }),
+            (r#"{"op":"events","topics":"sensor.*"}"#, Request::Events { topics: Some("sensor.*".into()) }),
+        ]
+    }
+
+    fn refused(json: &str) -> String {
+        let failure = Request::from_json(json.as_bytes()).expect_err(json);
+        assert_eq!(failure.code, Code::InvalidArgument, "{json}");
+        failure.message
+    }
+
+    #[test]
+    fn every_request_is_read_and_written_as_the_same_json() {
+        for (json, request) in table() {
+            assert_eq!(Request::from_json(json.as_bytes()).as_ref(), Ok(&request), "{json}");
+            assert_eq!(request.to_json(), json);
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_null_is_absent() {
+        let json = r#"{ "op": "approve", "node": "worker-node", "ports": null, "expires_s": null }"#;
+        let approve = Request::Approve { node: "worker-node".into(), note: None, ports: None, expires_s: None };
+        assert_eq!(Request::from_json(json.as_bytes()), Ok(approve));
+        assert_eq!(Request::from_json(br#"{"topics":null,"op":"events"}"#), Ok(Request::Events { topics: None }));
+    }
+
+    #[test]
+    fn no_verb_takes_an_unknown_member() {
+        for (json, _) in table() {
+            let more = json.replacen("{", r#"{"colour":"red","#, 1);
+            let text = refused(&more);
+            assert!(text.contains("unknown field `colour`"), "{more}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_missing_is_named() {
+        for (json, _) in table() {
+            let Ok(Value::Object(members)) = serde_json::from_str(json) else { panic!("{json}") };
+            for key in members.keys() {
+                let mut less = members.clone();
+                less.remove(key);
+                if let Err(failure) = Request::from_json(Value::Object(less).to_string().as_bytes()) {
+                    assert!(failure.message.contains(&format!("missing field `{key}`")), "{json}: {failure}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_with_a_wrong_type_is_named() {
+        for (json, _) in table() {
+            let Ok(Value::Object(members)) = serde_json::from_str(json) else { panic!("{json}") };
+            for key in members.keys() {
+                let mut wrong = members.clone();
+                wrong.insert(key.clone(), serde_json::json!({"not": "this"}));
+                let text = refused(&Value::Object(wrong).to_string());
+                assert!(text.contains(&format!("{key}: ")), "{json}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn bad_requests_are_explained() {
+        for (json, text) in [
+            ("", "a request is a JSON object"),
+            ("[\"info\"]", "a request is a JSON object"),
+            ("not json", "a request is a JSON object"),
+            ("{\"op\":\"info\"", "a request is a JSON object: EOF"),
+            ("{\"op\":\"info\"} {}", "a request is a JSON object: trailing characters"),
+            ("{}", "missing field `op`"),
+            (r#"{"op":7}"#, "op: "),
+            (r#"{"op":"fly"}"#, "unknown operation \"fly\""),
+            (r#"{"op":"info","op":"stop"}"#, "stop: duplicate field `op`"),
+            (r#"{"op":"listen","port":1,"port":2}"#, "listen: duplicate field `port`"),
+            (r#"{"op":"listen","port":65536}"#, "listen: port: invalid value: integer `65536`, expected u16"),
+            (r#"{"op":"listen","port":-1}"#, "listen: port: invalid value: integer `-1`, expected u16"),
+            (r#"{"op":"listen","port":"1000"}"#, "listen: port: invalid type: string \"1000\", expected u16"),
+            (r#"{"op":"send_message","node":"a","type":"xml"}"#, "send_message: type: unknown variant `xml`"),
+            (r#"{"op":"inbox_take","seqs":[1,"2"]}"#, "inbox_take: seqs: invalid type: string \"2\", expected u64"),
+        ] {
+            let message = refused(json);
+            assert!(message.starts_with(text), "{json}: {message}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_read_from_their_names() {
+        for (name, kind) in [("text", MessageKind::Text), ("binary", MessageKind::Binary), ("json", MessageKind::Json)]
+        {
+            assert_eq!((name.parse(), Kind::from(kind).name()), (Ok(kind), name));
+        }
+        assert_eq!("xml".parse::<MessageKind>().expect_err("no kind").code, Code::InvalidArgument);
+    }
+}

@@ -1,0 +1,86 @@
+//! Owns the events of port 1002 as bytes: `topic length u16 | topic | length u32 | payload`, big-endian (docs/messages.md).
+
+/// Longest topic. Unit: bytes.
+pub(crate) const TOPIC_LEN_MAX: usize = 4096;
+/// Longest payload. Unit: bytes.
+pub(crate) const PAYLOAD_LEN_MAX: usize = 1 << 20;
+/// One event of an event stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The topic. At most 4096 bytes.
+    pub topic: String,
+    /// Any bytes. At most 1048576.
+    pub payload: Vec<u8>,
+}
+
+/// The bytes of a stream are no events.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotAnEvent;
+
+impl std::fmt::Display for NotAnEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the bytes are no event: a length is impossible, or the topic is not UTF-8")
+    }
+}
+
+impl std::error::Error for NotAnEvent {}
+
+impl Published {
+    /// Takes a whole event from the front of `incoming`; `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// A length is impossible, or the topic is not UTF-8.
+    pub fn take(incoming: &mut Vec<u8>) -> Result<Option<Self>, NotAnEvent> {
+        let Some(len) = incoming.first_chunk::<2>() else { return Ok(None) };
+        let topic_len = usize::from(u16::from_be_bytes(*len));
+        if topic_len > TOPIC_LEN_MAX {
+            return Err(NotAnEvent);
+        }
+        let Some(len) = incoming.get(2 + topic_len..).and_then(|rest| rest.first_chunk::<4>()) else {
+            return Ok(None);
+        };
+        let (begin, len) = (6 + topic_len, u32::from_be_bytes(*len) as usize);
+        if len > PAYLOAD_LEN_MAX {
+            return Err(NotAnEvent);
+        }
+        let Some(payload) = incoming.get(begin..begin + len) else { return Ok(None) };
+        let topic = std::str::from_utf8(&incoming[2..2 + topic_len]).map_err(|_| NotAnEvent)?.to_owned();
+        let payload = payload.to_vec();
+        incoming.drain(..begin + len);
+        Ok(Some(Self { topic, payload }))
+    }
+
+    /// An event as bytes. An empty payload, as the first event of a stream, subscribes to the topic.
+    pub fn emit(topic: &str, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(6 + topic.len() + payload.len());
+        out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+        out.extend_from_slice(topic.as_bytes());
+        out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+        out.extend_from_slice(payload);
+        out
+    }
+}
+
+/// True when `pattern` selects `topic`: the same text, or any that begins as the pattern before its final `*`.
+pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
+    pattern == topic || pattern.strip_suffix('*').is_some_and(|start| topic.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_match_exactly_or_by_their_beginning() {
+        for (pattern, topic, fits) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "anything", true),
+            ("a.*", "a.b.c", true),
+            ("a.*", "ab", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(matches(pattern, topic), fits, "{pattern} {topic}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Owns what every service shares: the bytes that leave, the answers that wait for the disk in their order, and the work that
+//! a service wants done elsewhere.
+
+use crate::disk::files::FileJob;
+use crate::mail::message::Kind;
+use crate::services::event::Published;
+use pilot_stack::{Stack, StreamId};
+use std::collections::VecDeque;
+
+/// Answers of one stream that may wait for the disk; at the limit the stream is not read.
+const ANSWERS_MAX: usize = 256;
+
+/// A message for the inbox.
+pub(crate) struct Delivery {
+    /// The place of its answer.
+    pub(crate) slot: u64,
+    /// Without an id the sender cannot send the message again.
+    pub(crate) id: Option<[u8; 16]>,
+    pub(crate) kind: Kind,
+    pub(crate) body: Vec<u8>,
+}
+
+/// The place of a delivered message.
+pub(crate) struct Receipt {
+    /// The inbox did not have the message before.
+    pub(crate) fresh: bool,
+    /// Its number in the inbox.
+    pub(crate) seq: u64,
+}
+
+/// The output side of one stream of a service.
+#[derive(Default)]
+pub(crate) struct Io {
+    /// Bytes that leave as soon as the stream takes them.
+    pub(crate) outgoing: VecDeque<u8>,
+    /// Answers in order, by slot; `None` while the disk works on one.
+    answers: VecDeque<(u64, Option<Vec<u8>>)>,
+    next_slot: u64,
+    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) files: Vec<FileJob>,
+    pub(crate) published: Vec<Published>,
+    /// The stream is not read any more; it ends when everything was said.
+    pub(crate) has_ended: bool,
+    /// The stream ends now.
+    pub(crate) is_broken: bool,
+}
+
+impl Io {
+    /// True while another answer may be promised.
+    pub(crate) fn has_room(&self) -> bool {
+        self.answers.len() < ANSWERS_MAX
+    }
+
+    /// True when everything was said.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.has_ended && self.answers.is_empty() && self.outgoing.is_empty()
+    }
+
+    /// The slot that the next [`Io::promise`] gives.
+    pub(crate) const fn next_slot(&self) -> u64 {
+        self.next_slot
+    }
+
+    /// Reserves the next place in the order of answers.
+    pub(crate) fn promise(&mut self) -> u64 {
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        self.answers.push_back((slot, None));
+        slot
+    }
+
+    /// Gives an answer in its order, which is now.
+    pub(crate) fn say(&mut self, answer: Vec<u8>) {
+        self.answers.push_back((u64::MAX, Some(answer)));
+    }
+
+    /// Gives the answer that was promised under a slot; one that was given already is followed by this one at once.
+    pub(crate) fn answer(&mut self, slot: u64, answer: Vec<u8>) {
+        match self.answers.iter_mut().find(|(s, a)| *s == slot && a.is_none()) {
+            Some((_, place)) => *place = Some(answer),
+            None => self.outgoing.extend(answer),
+        }
+    }
+
+    /// Delivers a message under a promised answer.
+    pub(crate) fn deliver(&mut self, id: Option<[u8; 16]>, kind: Kind, body: Vec<u8>) {
+        let slot = self.promise();
+        self.deliveries.push(Delivery { slot, id, kind, body });
+    }
+
+    /// Moves what was said into the stream.
+    pub(crate) fn flush(&mut self, stack: &mut Stack, stream: StreamId) {
+        while let Some((_, Some(_))) = self.answers.front() {
+            self.outgoing.extend(self.answers.pop_front().and_then(|(_, answer)| answer).unwrap_or_default());
+        }
+        while !self.outgoing.is_empty() {
+            let (front, _) = self.outgoing.as_slices();
+            match stack.send(stream, front) {
+                Ok(0) => return,
+                Ok(n) => drop(self.outgoing.drain(..n)),
+                Err(_) => return self.is_broken = true,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_keep_their_order_and_have_a_maximum() {
+        let mut io = Io::default();
+        let (first, second) = (io.promise(), io.promise());
+        io.say(b"third".to_vec());
+        io.answer(second, b"second".to_vec());
+        assert!(io.answers.front().is_some_and(|(_, answer)| answer.is_none()), "the first is not known yet");
+        io.answer(first, b"first".to_vec());
+        let said: Vec<u8> = io.answers.iter().flat_map(|(_, answer)| answer.clone().unwrap_or_default()).collect();
+        assert_eq!(said, b"firstsecondthird");
+        while io.has_room() {
+            io.promise();
+        }
+        assert_eq!(io.answers.len(), ANSWERS_MAX);
+    }
+}

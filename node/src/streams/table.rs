@@ -1,0 +1,484 @@
+//! The room of streams: which application, client or room holds each stream, and who accepts on each port.
+//!
+//! 1. A stream comes from a peer ([`Streams::incoming`]) or stands because it was asked for ([`Streams::opened`]).
+//! 2. It gets a [`Holder`]: a thread's queues, a descriptor of a client, or another room.
+//! 3. When it may have something to move, [`Streams::serve`] moves the bytes of threads and descriptors, and says whose turn
+//!    it is for the others.
+//! 4. Its end is told to the holder, and the stream leaves the table.
+
+use crate::context::Context;
+use crate::effect::{Accepted, Caller, Effect, Opener};
+use crate::failure::{Code, Failure};
+use crate::ipc::client_id::{ClientId, RequestNumber};
+use crate::ipc::frame::stream_end;
+use crate::ipc::official_frame;
+use crate::streams::names::{describe, ends, failure_of};
+use crate::streams::queues::{LoopEnd, Shared};
+use crate::streams::socket::{FdStream, Pumped};
+use crate::token::{NUMBERS, Room};
+use crossbeam_channel::Sender;
+use litemap::LiteMap;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use pilot_core::identity::IdentityKey;
+use pilot_stack::StreamId;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::AsRawFd as _;
+
+/// Streams that wait for one IPC listener, and requests that wait for a stream.
+pub(crate) const IPC_BACKLOG_MAX: usize = 128;
+/// Ends of handed-out streams that can still be asked for.
+pub(crate) const ENDS_MAX: usize = 4096;
+
+/// The holder of a stream.
+enum Holder {
+    /// A thread of this process.
+    Thread(LoopEnd),
+    /// A client of the socket, which has a descriptor.
+    Descriptor(Box<Descriptor>),
+    /// A service.
+    Service,
+    /// The outbox, for this recipient.
+    Mail(IdentityKey),
+    /// A client of the official framing, whose bytes travel in frames under this number.
+    Framed { client: ClientId, connection: u32 },
+    /// An IPC listener that has not been asked for a stream.
+    Backlog,
+    /// A client that has accepted the stream and not said how it wants it.
+    Held(ClientId),
+}
+
+struct Descriptor {
+    stream: FdStream,
+    token: Token,
+    client: ClientId,
+    /// The number of the client's end in the kernel's socket file system, by which its owner can ask for the stream.
+    inode: u64,
+}
+
+/// The form in which an accepted stream is given to its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// As a descriptor.
+    No,
+    /// By its number: the client takes or claims the stream later.
+    Yes,
+}
+
+/// The acceptor of a port's streams.
+pub(crate) enum Listener {
+    /// Threads of this process.
+    Thread(Sender<Accepted>),
+    /// A service of this node.
+    Service,
+    /// A client of the socket: requests that wait for a stream, or streams that wait for a request.
+    Client { client: ClientId, requests: VecDeque<(RequestNumber, Hold)>, streams: VecDeque<StreamId> },
+    /// A client of the official framing.
+    Framed(ClientId),
+}
+
+/// The room whose turn it is to move a stream's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Service,
+    Mail(IdentityKey),
+    Framed { client: ClientId, connection: u32 },
+}
+
+/// Streams and listeners.
+pub(crate) struct Streams {
+    registry: Registry,
+    holders: BTreeMap<StreamId, Holder>,
+    listeners: LiteMap<u16, Listener>,
+    /// Ports that return to their service when a program gives them up.
+    served: &'static [u16],
+    tokens: BTreeMap<Token, StreamId>,
+    last_token: usize,
+    /// How handed-out streams ended, by inode; the newest [`ENDS_MAX`].
+    ends: VecDeque<(u64, Value)>,
+}
+
+impl Streams {
+    pub(crate) const fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            holders: BTreeMap::new(),
+            listeners: LiteMap::new(),
+            served: &[],
+            tokens: BTreeMap::new(),
+            last_token: 0,
+            ends: VecDeque::new(),
+        }
+    }
+
+    // Ports.
+
+    /// Gives `ports` to the services.
+    pub(crate) fn serve_ports(&mut self, cx: &mut Context, ports: &'static [u16]) {
+        self.served = ports;
+        for port in ports {
+            // No program can have bound a port before the node has started.
+            let _ = cx.stack.listen(*port);
+            self.listeners.insert(*port, Listener::Service);
+        }
+    }
+
+    /// Binds a port. A program may take the place of a service, which comes back when the program goes.
+    pub(crate) fn listen(&mut self, cx: &mut Context, port: u16, listener: Listener) -> Result<(), Failure> {
+        let taken = || Failure::new(Code::Conflict, format!("port {port} already bound"));
+        match self.listeners.get(&port) {
+            None => cx.stack.listen(port).map_err(|_| taken())?,
+            Some(Listener::Service) => {}
+            Some(_) => return Err(taken().hint("pilotctl connections")),
+        }
+        self.listeners.insert(port, listener);
+        Ok(())
+    }
+
+    /// Binds a port to a client of the socket.
+    pub(crate) fn listen_for(&mut self, cx: &mut Context, client: ClientId, port: u16) -> Result<(), Failure> {
+        self.listen(cx, port, Listener::Client { client, requests: VecDeque::new(), streams: VecDeque::new() })
+    }
+
+    /// Gives a port up. Streams that were not accepted are reset.
+    pub(crate) fn unlisten(&mut self, cx: &mut Context, port: u16) {
+        let Some(listener) = self.listeners.remove(&port) else { return };
+        match listener {
+            Listener::Client { streams, .. } => streams.into_iter().for_each(|id| self.abort(cx, id)),
+            Listener::Thread(streams) => {
+                drop(streams); // and with the channel the streams that no thread has received
+                self.abort_orphans(cx);
+            }
+            Listener::Service | Listener::Framed(_) => {}
+        }
+        if self.served.contains(&port) {
+            self.listeners.insert(port, Listener::Service);
+        } else {
+            cx.stack.unlisten(port);
+        }
+    }
+
+    /// Gives a port up, if this client has bound it.
+    pub(crate) fn unlisten_for(&mut self, cx: &mut Context, client: ClientId, port: u16) {
+        if self.ports_of(client).contains(&port) {
+            self.unlisten(cx, port);
+        }
+    }
+
+    fn ports_of(&self, client: ClientId) -> Vec<u16> {
+        let has = |listener: &Listener| match listener {
+            Listener::Client { client: c, .. } | Listener::Framed(c) => *c == client,
+            _ => false,
+        };
+        self.listeners.iter().filter(|(_, listener)| has(listener)).map(|(port, _)| *port).collect()
+    }
+
+    /// Gives the next stream on `port` to this request, now or when it comes.
+    pub(crate) fn accept_for(
+        &mut self,
+        cx: &mut Context,
+        client: ClientId,
+        request: RequestNumber,
+        (port, hold): (u16, Hold),
+    ) -> Result<(), Failure> {
+        if !matches!(self.listeners.get(&port), Some(Listener::Client { client: c, .. }) if *c == client) {
+            self.listen_for(cx, client, port)?;
+        }
+        let Some(Listener::Client { requests, streams, .. }) = self.listeners.get_mut(&port) else { return Ok(()) };
+        match streams.pop_front() {
+            Some(id) => self.hand_over(cx, id, client, request, hold),
+            None if requests.len() >= IPC_BACKLOG_MAX => {
+                return Err(Failure::new(Code::Full, "too many requests wait for streams on this port"));
+            }
+            None => requests.push_back((request, hold)),
+        }
+        Ok(())
+    }
+
+    // Streams that come.
+
+    /// A peer has opened a stream to a port of this node.
+    pub(crate) fn incoming(&mut self, cx: &mut Context, port: u16, id: StreamId) {
+        match self.listeners.get_mut(&port) {
+            Some(Listener::Thread(streams)) => {
+                let (local, peer) = ends(&cx.stack, id);
+                let shared = Shared::new(id);
+                match streams.try_send(Accepted { shared: shared.clone(), local, peer }) {
+                    Ok(()) => drop(self.holders.insert(id, Holder::Thread(LoopEnd::new(shared)))),
+                    Err(_) => cx.stack.abort(cx.now, id), // more than the listener accepts
+                }
+            }
+            Some(Listener::Service) => {
+                self.holders.insert(id, Holder::Service);
+                cx.out.push(Effect::Serve(id, port));
+            }
+            Some(Listener::Client { client, requests, streams }) => match requests.pop_front() {
+                Some((request, hold)) => {
+                    let client = *client;
+                    self.hand_over(cx, id, client, request, hold);
+                }
+                None if streams.len() < IPC_BACKLOG_MAX => {
+                    streams.push_back(id);
+                    self.holders.insert(id, Holder::Backlog);
+                }
+                None => cx.stack.abort(cx.now, id),
+            },
+            Some(Listener::Framed(client)) => {
+                let client = *client;
+                let (_, peer) = ends(&cx.stack, id);
+                let connection = self.hold_framed(id, client);
+                cx.out.push(Effect::Frame(client, official_frame::accepted(port, connection, peer)));
+            }
+            None => cx.stack.abort(cx.now, id),
+        }
+        cx.ready(id);
+    }
+
+    /// A stream of this node stands.
+    pub(crate) fn opened(&mut self, cx: &mut Context, id: StreamId, opener: Opener) {
+        match opener {
+            Opener::Thread(sender) => {
+                let (local, peer) = ends(&cx.stack, id);
+                let shared = Shared::new(id);
+                if sender.send(Ok(Accepted { shared: shared.clone(), local, peer })).is_ok() {
+                    self.holders.insert(id, Holder::Thread(LoopEnd::new(shared)));
+                } else {
+                    cx.stack.close(cx.now, id); // the thread has given up waiting
+                }
+            }
+            Opener::Client(client, request) => self.hand_out(cx, id, client, request),
+            Opener::Framed(client) => {
+                let connection = self.hold_framed(id, client);
+                cx.out.push(Effect::Frame(client, official_frame::dialed(connection)));
+            }
+            Opener::Mail(key) => drop(self.holders.insert(id, Holder::Mail(key))),
+        }
+        cx.ready(id);
+    }
+
+    fn hold_framed(&mut self, id: StreamId, client: ClientId) -> u32 {
+        let connection = id.number() as u32;
+        self.holders.insert(id, Holder::Framed { client, connection });
+        connection
+    }
+
+    fn hand_over(&mut self, cx: &mut Context, id: StreamId, client: ClientId, request: RequestNumber, hold: Hold) {
+        match hold {
+            Hold::No => self.hand_out(cx, id, client, request),
+            Hold::Yes => {
+                self.holders.insert(id, Holder::Held(client));
+                let data = describe(&cx.stack, id);
+                cx.reply(Caller::Client(client, request), data);
+            }
+        }
+    }
+
+    /// Gives a client a descriptor of the stream.
+    fn hand_out(&mut self, cx: &mut Context, id: StreamId, client: ClientId, request: RequestNumber) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let made = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(|_| Failure::new(Code::Full, "no file descriptors are left"))
+            .and_then(|(ours, theirs)| {
+                let token = self.new_token();
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                let registered = self.registry.register(&mut SourceFd(&ours.as_raw_fd()), token, interest);
+                registered.map_err(|_| Failure::new(Code::Full, "too many streams"))?;
+                Ok((ours, theirs, token))
+            });
+        let (ours, theirs, token) = match made {
+            Ok(made) => made,
+            Err(failure) => {
+                self.close(cx, id);
+                return cx.fail(Caller::Client(client, request), failure);
+            }
+        };
+        let inode = rustix::fs::fstat(&theirs).map_or(0, |stat| stat.st_ino);
+        self.tokens.insert(token, id);
+        let descriptor = Descriptor { stream: FdStream::new(ours), token, client, inode };
+        self.holders.insert(id, Holder::Descriptor(Box::new(descriptor)));
+        cx.out.push(Effect::ReplyDescriptor(client, request, describe(&cx.stack, id), theirs));
+        cx.ready(id);
+    }
+
+    fn new_token(&mut self) -> Token {
+        loop {
+            self.last_token = (self.last_token + 1) % NUMBERS;
+            let token = Room::Streams.token(self.last_token);
+            if !self.tokens.contains_key(&token) {
+                return token;
+            }
+        }
+    }
+
+    /// Hands a held stream out.
+    pub(crate) fn take_held(
+        &mut self,
+        cx: &mut Context,
+        client: ClientId,
+        request: RequestNumber,
+        id: StreamId,
+    ) -> Result<(), Failure> {
+        match self.holders.get(&id) {
+            Some(Holder::Held(of)) if *of == client => {
+                self.hand_out(cx, id, client, request);
+                Ok(())
+            }
+            _ => Err(Failure::new(Code::NotFound, "no such stream is held for this client")),
+        }
+    }
+
+    /// Gives a held stream to a thread of this process.
+    pub(crate) fn claim_held(&mut self, cx: &mut Context, id: StreamId) -> Result<Accepted, Failure> {
+        if !matches!(self.holders.get(&id), Some(Holder::Held(_))) {
+            return Err(Failure::new(Code::NotFound, "no such stream is held"));
+        }
+        let (shared, (local, peer)) = (Shared::new(id), ends(&cx.stack, id));
+        self.holders.insert(id, Holder::Thread(LoopEnd::new(shared.clone())));
+        cx.ready(id);
+        Ok(Accepted { shared, local, peer })
+    }
+
+    /// The end of a handed-out stream, by the inode of its descriptor.
+    pub(crate) fn end_of(&self, inode: u64) -> Result<Value, Failure> {
+        let is_it = |holder: &Holder| matches!(holder, Holder::Descriptor(d) if d.inode == inode);
+        let ended = self.ends.iter().rev().find(|(i, _)| *i == inode).map(|(_, end)| end.clone());
+        match ended {
+            _ if self.holders.values().any(is_it) => Ok(json!({"end": "open"})),
+            Some(end) => Ok(end),
+            None => Err(Failure::new(Code::NotFound, "that descriptor is no stream of this node")),
+        }
+    }
+
+    // Bytes.
+
+    /// A handed-out descriptor became readable or writable.
+    pub(crate) fn readiness(&mut self, cx: &mut Context, token: Token, readable: bool, writable: bool) {
+        let Some(&id) = self.tokens.get(&token) else { return };
+        if let Some(Holder::Descriptor(descriptor)) = self.holders.get_mut(&id) {
+            descriptor.stream.readable |= readable;
+            descriptor.stream.writable |= writable;
+        }
+        cx.ready(id);
+    }
+
+    /// Moves the bytes of a stream that a thread or a descriptor holds. For other holders, names the room whose turn it is.
+    pub(crate) fn serve(&mut self, cx: &mut Context, id: StreamId) -> Option<Turn> {
+        match self.holders.get_mut(&id)? {
+            Holder::Thread(end) => {
+                let ended = cx.stack.stream_info(id).and_then(|info| info.end);
+                let failure = ended.map(|end| failure_of(&cx.stack, id, end));
+                if !end.serve(&mut cx.stack, failure) {
+                    self.close(cx, id);
+                }
+            }
+            Holder::Descriptor(descriptor) => {
+                let data = match descriptor.stream.pump(&mut cx.stack, id) {
+                    Pumped::Open => return None,
+                    Pumped::Finished => json!({"stream": id.number(), "end": "fin"}),
+                    Pumped::Broken(end) => {
+                        let failure = failure_of(&cx.stack, id, end);
+                        json!({"stream": id.number(), "end": "error", "code": failure.code.name(),
+                            "message": failure.message, "hint": failure.hint})
+                    }
+                };
+                let (client, inode) = (descriptor.client, descriptor.inode);
+                self.close(cx, id);
+                cx.out.push(Effect::Frame(client, stream_end(&data)));
+                self.ends.push_back((inode, data));
+                if self.ends.len() > ENDS_MAX {
+                    self.ends.pop_front();
+                }
+            }
+            Holder::Service => return Some(Turn::Service),
+            Holder::Mail(key) => return Some(Turn::Mail(*key)),
+            Holder::Framed { client, connection } => {
+                return Some(Turn::Framed { client: *client, connection: *connection });
+            }
+            Holder::Backlog | Holder::Held(_) => {}
+        }
+        None
+    }
+
+    // Ends.
+
+    /// The application is done with a stream. The bytes that it wrote last may still be in its queue.
+    pub(crate) fn finish(&mut self, cx: &mut Context, id: StreamId) {
+        if let Some(Holder::Thread(end)) = self.holders.get(&id) {
+            let mut queues = end.shared().lock();
+            (queues.gone, queues.deaf) = (true, true);
+            drop(queues);
+            return cx.ready(id);
+        }
+        self.close(cx, id);
+    }
+
+    /// Ends a stream in order.
+    pub(crate) fn close(&mut self, cx: &mut Context, id: StreamId) {
+        self.forget(id);
+        cx.stack.close(cx.now, id);
+    }
+
+    /// Resets a stream.
+    pub(crate) fn abort(&mut self, cx: &mut Context, id: StreamId) {
+        self.forget(id);
+        cx.stack.abort(cx.now, id);
+    }
+
+    fn forget(&mut self, id: StreamId) {
+        if let Some(Holder::Descriptor(descriptor)) = self.holders.remove(&id) {
+            // The descriptor is closed right after; a failure here leaves nothing behind.
+            let _ = self.registry.deregister(&mut SourceFd(&descriptor.stream.fd.as_raw_fd()));
+            self.tokens.remove(&descriptor.token);
+        }
+    }
+
+    /// Resets streams that were on their way to a thread which has given up waiting for them.
+    pub(crate) fn abort_orphans(&mut self, cx: &mut Context) {
+        let is_orphan = |holder: &Holder| matches!(holder, Holder::Thread(end) if end.is_orphan());
+        self.abort_all(cx, is_orphan);
+    }
+
+    fn abort_all(&mut self, cx: &mut Context, pick: impl Fn(&Holder) -> bool) {
+        let ids: Vec<StreamId> = self.holders.iter().filter(|(_, h)| pick(h)).map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.abort(cx, id));
+    }
+
+    /// A client is gone: its ports are given up, and its streams end. Handed-out descriptors live on.
+    pub(crate) fn client_gone(&mut self, cx: &mut Context, client: ClientId) {
+        self.abort_all(cx, |holder| matches!(holder, Holder::Held(of) if *of == client));
+        for port in self.ports_of(client) {
+            self.unlisten(cx, port);
+        }
+        for id in self.framed_of(client) {
+            self.close(cx, id);
+        }
+    }
+
+    /// The streams of a client of the official framing.
+    pub(crate) fn framed_of(&self, client: ClientId) -> Vec<StreamId> {
+        let has = |holder: &Holder| matches!(holder, Holder::Framed { client: c, .. } if *c == client);
+        self.holders.iter().filter(|(_, holder)| has(holder)).map(|(id, _)| *id).collect()
+    }
+
+    /// The stream that a client of the official framing knows under this number.
+    pub(crate) fn framed(&self, client: ClientId, connection: u32) -> Option<StreamId> {
+        let is = |holder: &Holder| matches!(holder, Holder::Framed { client: c, connection: n } if (*c, *n) == (client, connection));
+        // The number is that of the stream, until there have been more streams than numbers.
+        let likely = StreamId::from_number(connection.into());
+        if self.holders.get(&likely).is_some_and(is) {
+            return Some(likely);
+        }
+        self.holders.iter().find(|(_, holder)| is(holder)).map(|(id, _)| *id)
+    }
+
+    /// The node has ended: threads that wait on their streams learn it.
+    pub(crate) fn end(&self, failure: &Failure) {
+        for holder in self.holders.values() {
+            if let Holder::Thread(end) = holder {
+                end.shared().lock().failure.get_or_insert_with(|| failure.clone());
+            }
+        }
+    }
+}

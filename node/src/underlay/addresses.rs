@@ -1,0 +1,67 @@
+//! The room of this machine's own addresses: which there are, and when to look again.
+
+use crate::context::Context;
+use crate::underlay::netlink::NetworkWatch;
+use crate::underlay::udp::Udp;
+use pilot_core::Instant;
+use pilot_core::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+
+/// Pause before a look: an address and its routes come one after the other. Source: docs/paths.md (a node that moved is reached
+/// after a round trip and 50 ms).
+const SETTLING: Duration = Duration::from_millis(20);
+
+/// The watch on this machine's addresses.
+pub(crate) struct Addresses {
+    /// `None` where the system has no such thing; then a node that moved is found again with its next keepalive.
+    pub(crate) watch: Option<NetworkWatch>,
+    look_at: Option<Instant>,
+}
+
+impl Addresses {
+    pub(crate) const fn new(watch: Option<NetworkWatch>) -> Self {
+        Self { watch, look_at: None }
+    }
+
+    /// The watch is readable.
+    pub(crate) fn readiness(&mut self, now: Instant) {
+        if self.watch.as_ref().is_some_and(NetworkWatch::drain) {
+            self.look_at.get_or_insert(now + SETTLING);
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, cx: &mut Context, udp: &Udp) {
+        if self.look_at.take_if(|at| *at <= cx.now).is_none() {
+            return;
+        }
+        let rendezvous = cx.stack.endpoint().rendezvous_address().map(|(_, addr)| addr);
+        let own = own_addresses(udp, rendezvous);
+        // Between two networks there is no address to tell.
+        if !own.is_empty() {
+            cx.stack.endpoint_mut().set_candidates(cx.now, own);
+        }
+    }
+
+    pub(crate) const fn poll_timeout(&self) -> Option<Instant> {
+        self.look_at
+    }
+}
+
+/// This machine's underlay addresses: the source addresses of datagrams to the rendezvous, and to anywhere.
+pub(crate) fn own_addresses(udp: &Udp, rendezvous: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let Ok(bound) = udp.local_addr() else { return Vec::new() };
+    if !bound.ip().is_unspecified() {
+        return vec![bound];
+    }
+    // Connecting a UDP socket sends nothing; it only asks the routing table for our source address.
+    let source = |to: SocketAddr| {
+        let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        probe.connect(to).ok()?;
+        probe.local_addr().ok().map(|addr| addr.ip())
+    };
+    let anywhere = SocketAddr::from(([192, 0, 2, 1], 9)); // TEST-NET-1, RFC 5737
+    let mut ips: Vec<IpAddr> = rendezvous.into_iter().chain([anywhere]).filter_map(source).collect();
+    ips.retain(|ip| !ip.is_unspecified());
+    ips.dedup();
+    ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect()
+}

@@ -1,0 +1,153 @@
+//! Owns what is to be done next: which peers may have something to send, which streams the application should look at,
+//! and when the time of which flow comes. A peer or stream in none of these lists costs nothing in a turn.
+
+use crate::segment::FlowKey;
+use crate::stream_id::StreamId;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use pilot_core::{Instant, PeerId};
+
+/// The lists of one stack. Flows and stacks of peers note themselves in which lists they are, so that each is there once.
+pub(crate) struct Agenda<P = PeerId> {
+    /// Peers with flows that may have something to send, in turn.
+    sending: VecDeque<P>,
+    /// Peers with flows that wait for the endpoint: for a session, or for room in the link.
+    blocked: Vec<P>,
+    /// Streams the application should look at.
+    streams: VecDeque<StreamId>,
+    /// Flows of listeners that can be handed out, or that ended before.
+    arrivals: VecDeque<(P, FlowKey)>,
+    deadlines: BTreeSet<(Instant, P, FlowKey)>,
+}
+
+impl<P: Copy + Ord> Agenda<P> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            sending: VecDeque::new(),
+            blocked: Vec::new(),
+            streams: VecDeque::new(),
+            arrivals: VecDeque::new(),
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    // Peers.
+
+    /// Adds a peer that is in neither list of peers.
+    pub(crate) fn add_sending(&mut self, peer: P) {
+        self.sending.push_back(peer);
+    }
+
+    /// The next peer that may have something to send.
+    pub(crate) fn next_sending(&mut self) -> Option<P> {
+        self.sending.pop_front()
+    }
+
+    /// Adds a peer that waits for the endpoint and is in neither list of peers.
+    pub(crate) fn add_blocked(&mut self, peer: P) {
+        self.blocked.push(peer);
+    }
+
+    /// The endpoint has sent or received: sessions may exist and links have room that blocked peers wait for.
+    pub(crate) fn unblock(&mut self) {
+        self.sending.extend(self.blocked.drain(..));
+    }
+
+    // Streams.
+
+    /// Adds a stream that is not in the list.
+    pub(crate) fn add_stream(&mut self, id: StreamId) {
+        self.streams.push_back(id);
+    }
+
+    /// The next stream to look at.
+    pub(crate) fn next_stream(&mut self) -> Option<StreamId> {
+        self.streams.pop_front()
+    }
+
+    /// Adds a flow that waits to be handed out.
+    pub(crate) fn add_arrival(&mut self, peer: P, key: FlowKey) {
+        self.arrivals.push_back((peer, key));
+    }
+
+    /// A flow that was added by [`Agenda::add_arrival`].
+    pub(crate) fn next_arrival(&mut self) -> Option<(P, FlowKey)> {
+        self.arrivals.pop_front()
+    }
+
+    // Deadlines.
+
+    /// Moves a flow's deadline; `None` is no deadline.
+    pub(crate) fn move_deadline(&mut self, old: Option<Instant>, new: Option<Instant>, peer: P, key: FlowKey) {
+        if let Some(old) = old {
+            let was_there = self.deadlines.remove(&(old, peer, key));
+            debug_assert!(was_there, "a flow knows its deadline");
+        }
+        if let Some(new) = new {
+            self.deadlines.insert((new, peer, key));
+        }
+    }
+
+    /// The first deadline, and the peer it belongs to.
+    pub(crate) fn first_deadline(&self) -> Option<(Instant, P)> {
+        self.deadlines.first().map(|(at, peer, _)| (*at, *peer))
+    }
+
+    /// Takes the first deadline that has come by `now`.
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<(P, FlowKey)> {
+        self.deadlines.first().filter(|(at, ..)| *at <= now)?;
+        self.deadlines.pop_first().map(|(_, peer, key)| (peer, key))
+    }
+
+    /// Forgets a peer whose flows are gone.
+    pub(crate) fn forget_peer(&mut self, peer: P) {
+        self.sending.retain(|p| *p != peer);
+        self.blocked.retain(|p| *p != peer);
+        self.arrivals.retain(|(p, _)| *p != peer);
+        self.deadlines.retain(|(_, p, _)| *p != peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::time::Duration;
+
+    #[test]
+    fn deadlines_come_in_order_and_move() {
+        let (mut agenda, at) = (Agenda::new(), |ms| Instant::ZERO + Duration::from_millis(ms));
+        agenda.move_deadline(None, Some(at(30)), 'a', (1, 1));
+        agenda.move_deadline(None, Some(at(20)), 'b', (1, 1));
+        agenda.move_deadline(Some(at(30)), Some(at(10)), 'a', (1, 1));
+        assert_eq!(agenda.first_deadline(), Some((at(10), 'a')));
+        assert_eq!(agenda.next_due(at(9)), None);
+        assert_eq!((agenda.next_due(at(20)), agenda.next_due(at(20))), (Some(('a', (1, 1))), Some(('b', (1, 1)))));
+        assert_eq!(agenda.first_deadline(), None);
+    }
+
+    #[test]
+    fn blocked_peers_wait_until_the_endpoint_moves() {
+        let mut agenda = Agenda::new();
+        agenda.add_blocked('a');
+        agenda.add_blocked('b');
+        assert_eq!(agenda.next_sending(), None);
+        agenda.unblock();
+        assert_eq!((agenda.next_sending(), agenda.next_sending(), agenda.next_sending()), (Some('a'), Some('b'), None));
+    }
+
+    #[test]
+    fn a_forgotten_peer_is_in_no_list() {
+        let mut agenda = Agenda::new();
+        for peer in ['a', 'b'] {
+            agenda.add_sending(peer);
+            agenda.add_blocked(peer);
+            agenda.add_arrival(peer, (1, 1));
+            agenda.move_deadline(None, Some(Instant::ZERO), peer, (1, 1));
+        }
+        agenda.forget_peer('a');
+        agenda.unblock();
+        assert_eq!((agenda.next_sending(), agenda.next_sending(), agenda.next_sending()), (Some('b'), Some('b'), None));
+        assert_eq!((agenda.next_arrival(), agenda.next_arrival()), (Some(('b', (1, 1))), None));
+        assert_eq!((agenda.next_due(Instant::ZERO), agenda.next_due(Instant::ZERO)), (Some(('b', (1, 1))), None));
+    }
+}

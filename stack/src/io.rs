@@ -1,0 +1,169 @@
+//! Owns the way of segments between a peer's flows, smoltcp and the link.
+
+use crate::agenda::Agenda;
+use crate::early::Early;
+use crate::flow::{Flow, StreamEnd};
+use crate::interface::PeerInterface;
+use crate::segment::{FlowKey, Segment, raise_mss};
+use alloc::borrow::Cow;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+use pilot_core::endpoint::Outbox;
+use pilot_core::link::Packet;
+use pilot_core::{Instant, PeerId};
+use smoltcp::socket::tcp;
+
+/// All of a peer's stack but its flows, so that a flow and the rest can be used at once.
+pub(crate) struct PeerIo {
+    pub(crate) peer: PeerId,
+    pub(crate) interface: PeerInterface,
+    /// Flows that may have something to send, in turn.
+    pub(crate) sending: VecDeque<FlowKey>,
+    /// The peer is in one of the agenda's lists of peers.
+    pub(crate) is_listed: bool,
+}
+
+impl PeerIo {
+    pub(crate) const fn new(peer: PeerId, interface: PeerInterface) -> Self {
+        Self { peer, interface, sending: VecDeque::new(), is_listed: false }
+    }
+
+    /// The peer may have something to send.
+    pub(crate) fn list(&mut self, agenda: &mut Agenda) {
+        if !core::mem::replace(&mut self.is_listed, true) {
+            agenda.add_sending(self.peer);
+        }
+    }
+
+    /// The flow may have something to send.
+    pub(crate) fn wake(&mut self, flow: &mut Flow, agenda: &mut Agenda) {
+        if !core::mem::replace(&mut flow.is_sending, true) {
+            self.sending.push_back(flow.key);
+        }
+        self.list(agenda);
+    }
+
+    /// Hands a segment to TCP, and behind it what was held back until it came.
+    pub(crate) fn process(
+        &mut self,
+        now: Instant,
+        flow: &mut Flow,
+        (segment, bytes): (&Segment, &[u8]),
+        agenda: &mut Agenda,
+    ) {
+        let before = flow.socket().state();
+        let mut is_asking = before != tcp::State::Established;
+        let (mut bytes, mut next) = (Cow::Borrowed(bytes), *segment);
+        loop {
+            self.interface.offer(&bytes);
+            if let Some(acknowledgement) = flow.acknowledgement(&next) {
+                self.interface.device.set_acknowledgement(acknowledgement);
+            }
+            self.interface.receive(now, &mut flow.set);
+            if is_asking && flow.socket().state() == tcp::State::Established {
+                is_asking = false;
+                flow.on_established();
+            }
+            let Some((after, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else {
+                break;
+            };
+            (next, bytes) = (after, Cow::Owned(held));
+        }
+        let after = flow.socket().state();
+        if segment.rst && after == tcp::State::Closed && before != tcp::State::Closed && flow.end.is_none() {
+            let refused = before == tcp::State::SynSent;
+            flow.end = Some(if refused { StreamEnd::Refused } else { StreamEnd::Reset });
+        }
+        if before == tcp::State::SynReceived && after == tcp::State::Listen {
+            // Given up by its opener. TCP would go on to listen for the next (RFC 9293 §3.10.7.4), which gets a flow of its own.
+            flow.end.get_or_insert(StreamEnd::Reset);
+            flow.socket_mut().abort();
+        }
+        self.look_after(flow, agenda);
+    }
+
+    /// TCP has taken something in: the application looks, and there may be something to send.
+    pub(crate) fn look_after(&mut self, flow: &mut Flow, agenda: &mut Agenda) {
+        if flow.linger.is_some() {
+            flow.discard_received();
+        } else if flow.accepting.is_none() {
+            flow.list(agenda);
+        } else if flow.end.is_some() || flow.socket().state() != tcp::State::SynReceived {
+            agenda.add_arrival(self.peer, flow.key);
+        }
+        self.wake(flow, agenda);
+    }
+
+    /// Sends what TCP wrote for this flow.
+    pub(crate) fn send(&mut self, now: Instant, flow: &mut Flow, outbox: &mut Outbox<'_>, agenda: &mut Agenda) {
+        let mut early = None;
+        for packet in self.interface.device.outgoing.drain(..) {
+            let Some(segment) = Segment::parse(packet.bytes()) else { continue };
+            debug_assert_eq!(segment.outgoing_key(), flow.key, "a set holds one socket");
+            early = early.or(send_segment(flow, segment, packet, outbox));
+        }
+        self.take_early(now, flow, early, agenda);
+    }
+
+    /// TCP has answered a SYN: it gets what came with it.
+    pub(crate) fn take_early(&mut self, now: Instant, flow: &mut Flow, early: Option<Vec<u8>>, agenda: &mut Agenda) {
+        if let Some(bytes) = early
+            && let Some(segment) = Segment::parse(&bytes)
+            && flow.admit(&segment, &bytes)
+        {
+            self.process(now, flow, (&segment, &bytes), agenda);
+        }
+    }
+
+    /// Nothing to send now: remember when TCP wants to be asked again.
+    pub(crate) fn settle(&mut self, now: Instant, flow: &mut Flow, agenda: &mut Agenda) {
+        let wanted = self.interface.poll_at(now, &flow.set);
+        // A deadline that has passed although nothing was sent would spin.
+        let wanted = wanted.map(|at| at.max(now + Duration::from_millis(1)));
+        let wanted = pilot_core::time::earliest(wanted, flow.linger);
+        // Only ever earlier: what is put off is found out when the old time has come, so that a packet moves no deadline.
+        if let Some(wanted) = wanted
+            && flow.deadline.is_none_or(|deadline| wanted < deadline)
+        {
+            agenda.move_deadline(flow.deadline, Some(wanted), self.peer, flow.key);
+            flow.deadline = Some(wanted);
+        }
+    }
+}
+
+/// Sends a segment of a flow; early data of the peer for which this segment is the answer that TCP waited for.
+pub(crate) fn send_segment(
+    flow: &mut Flow,
+    mut segment: Segment,
+    mut packet: Packet,
+    outbox: &mut Outbox<'_>,
+) -> Option<Vec<u8>> {
+    if flow.end.is_some_and(StreamEnd::is_peer_gone) {
+        return None; // a reset for a process that is gone, for which a key handshake would begin
+    }
+    if segment.is_pure_ack() {
+        outbox.send_pure_ack(segment.label(), packet);
+        return None;
+    }
+    let mut early = None;
+    if segment.syn {
+        raise_mss(packet.bytes_mut());
+        if let Early::Ours(bytes) = &flow.early {
+            packet.append(bytes);
+            segment.payload_len = bytes.len() as u32;
+        }
+        early = flow.early.take_theirs(segment.sequence);
+    }
+    if !flow.early.is_repeated_by(&segment) && !is_needless(flow, &segment, packet.bytes(), outbox) {
+        outbox.send_packet(packet);
+    }
+    early
+}
+
+/// True for a segment that TCP resends although the link still has this flow's packets and will deliver them. A long wait
+/// for the congestion window would otherwise look like loss to TCP, which then sends everything again.
+fn is_needless(flow: &mut Flow, segment: &Segment, bytes: &[u8], outbox: &Outbox<'_>) -> bool {
+    let resent = segment.sequence_len() > 0 && flow.is_resent(segment);
+    resent && bytes.first_chunk::<4>().is_some_and(|ports| outbox.holds(|held| held.starts_with(ports)))
+}

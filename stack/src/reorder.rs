@@ -1,0 +1,147 @@
+//! Owns the order in which one flow's segments reach TCP. The link resends what is lost, but delivers what comes first.
+
+use crate::segment::Segment;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// Segments held back at most.
+const HELD_MAX: usize = 32_768;
+/// Bytes held back, in rings: what the window allows, twice, since segments may overlap.
+const HELD_RINGS: usize = 2;
+
+/// Segments that wait for those before them. TCP would have to guess what the link knows: the missing one is resent.
+#[derive(Default)]
+pub(crate) struct Reorder {
+    /// Next sequence number expected from the peer; `None` before its SYN.
+    next: Option<u32>,
+    /// By sequence number: how many sequence numbers the segment takes, and its bytes.
+    held: BTreeMap<u32, (u32, Vec<u8>)>,
+    /// Bytes in `held`.
+    held_len: usize,
+}
+
+impl Reorder {
+    /// True before the peer's SYN has come.
+    pub(crate) const fn is_before_syn(&self) -> bool {
+        self.next.is_none()
+    }
+
+    /// Segments wait for one before them.
+    pub(crate) fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Decides when TCP may see a segment: `true` now, `false` when it was held back or is not wanted. The flow's rings
+    /// have `ring_len` bytes each.
+    pub(crate) fn admit(&mut self, segment: &Segment, bytes: &[u8], ring_len: usize) -> bool {
+        if segment.syn {
+            // A second one is a late copy; taken for new it would ask for everything again that has come since.
+            let is_first = self.next.is_none();
+            self.next.get_or_insert(segment.end());
+            return is_first;
+        }
+        if self.next.is_none() && !segment.rst {
+            // It has overtaken the SYN that answers ours, which the peer's early answers can. To TCP it would be nonsense.
+            self.hold(segment, bytes, ring_len);
+            return false;
+        }
+        let Some(next) = self.next.filter(|_| segment.sequence_len() > 0) else { return true };
+        if is_after(segment.sequence, next) {
+            self.hold(segment, bytes, ring_len);
+            return false;
+        }
+        self.advance(next, segment.end());
+        true
+    }
+
+    /// A held segment whose turn has come.
+    pub(crate) fn release(&mut self) -> Option<Vec<u8>> {
+        let next = self.next.filter(|_| !self.held.is_empty())?;
+        // The map is in numeric order and sequence numbers wrap: what is due may lie on the other side of the wrap.
+        let is_due = |sequence: &u32| !is_after(*sequence, next);
+        let here = self.held.range(..=next).next_back().map(|(sequence, _)| *sequence).filter(is_due);
+        let beyond = || self.held.range(next..).next_back().map(|(sequence, _)| *sequence).filter(is_due);
+        let due = here.or_else(beyond)?;
+        let (len, bytes) = self.held.remove(&due)?;
+        debug_assert!(self.held_len >= bytes.len(), "every held byte was counted");
+        self.held_len -= bytes.len();
+        self.advance(next, due.wrapping_add(len));
+        Some(bytes)
+    }
+
+    fn advance(&mut self, next: u32, end: u32) {
+        if is_after(end, next) {
+            self.next = Some(end);
+        }
+    }
+
+    /// Keeps a segment until what is before it has come; one that the window cannot hold is no honest peer's.
+    fn hold(&mut self, segment: &Segment, bytes: &[u8], ring_len: usize) {
+        let is_full = self.held.len() == HELD_MAX || self.held_len + bytes.len() > HELD_RINGS * ring_len;
+        let says_nothing_new = segment.sequence_len() == 0 && self.held.contains_key(&segment.sequence);
+        if is_full || says_nothing_new {
+            return;
+        }
+        self.held_len += bytes.len();
+        if let Some((_, old)) = self.held.insert(segment.sequence, (segment.sequence_len(), bytes.to_vec())) {
+            self.held_len -= old.len();
+        }
+    }
+}
+
+/// True when `a` comes after `b`, across the wrap (RFC 9293 §3.4).
+const fn is_after(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b) as i32 > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::TCP_HEADER_LEN;
+    use std::vec;
+
+    fn data(sequence: u32, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0u8; TCP_HEADER_LEN + len];
+        bytes[4..8].copy_from_slice(&sequence.to_be_bytes());
+        bytes[12] = 5 << 4;
+        bytes[13] = 0x10;
+        bytes
+    }
+
+    fn admit(order: &mut Reorder, bytes: &[u8], ring_len: usize) -> bool {
+        order.admit(&Segment::parse(bytes).expect("header"), bytes, ring_len)
+    }
+
+    #[test]
+    fn segments_reach_tcp_in_order_across_the_wrap() {
+        let mut reorder = Reorder { next: Some(u32::MAX - 99), ..Reorder::default() };
+        let mut order = Vec::new();
+        for sequence in [100, 0, u32::MAX - 99] {
+            if admit(&mut reorder, &data(sequence, 100), 4096) {
+                order.push(sequence);
+                while let Some(bytes) = reorder.release() {
+                    order.push(Segment::parse(&bytes).expect("header").sequence);
+                }
+            }
+        }
+        assert_eq!(order, [u32::MAX - 99, 0, 100]);
+    }
+
+    #[test]
+    fn held_segments_have_a_maximum() {
+        let mut many = Reorder { next: Some(0), ..Reorder::default() };
+        for i in 0..HELD_MAX as u32 + 10 {
+            assert!(!admit(&mut many, &data(1 + i * 10, 10), 32 << 20));
+        }
+        assert_eq!(many.held.len(), HELD_MAX);
+
+        let mut large = Reorder { next: Some(0), ..Reorder::default() };
+        for i in 0..100 {
+            assert!(!admit(&mut large, &data(1 + i, 10_000), 100_000)); // each covers nearly the same
+        }
+        assert!(large.held_len <= HELD_RINGS * 100_000 && large.held.len() > 15, "{}", large.held_len);
+        large.next = Some(2);
+        while large.release().is_some() {}
+        assert_eq!((large.held_len, large.is_holding()), (0, false));
+    }
+}

@@ -1,0 +1,18 @@
+//! Owns the things that the stacks of all peers share.
+
+use crate::agenda::Agenda;
+use crate::early::Spent;
+use crate::socket_pool::SocketPool;
+
+/// Lists, sockets and memories of one stack, lent to a peer's stack for each call.
+pub(crate) struct Shared {
+    pub(crate) agenda: Agenda,
+    pub(crate) pool: SocketPool,
+    pub(crate) spent: Spent,
+}
+
+impl Shared {
+    pub(crate) fn new(ring_len_max: usize) -> Self {
+        Self { agenda: Agenda::new(), pool: SocketPool::new(ring_len_max), spent: Spent::new() }
+    }
+}

@@ -1,0 +1,188 @@
+//! Owns what comes in: datagrams, deadlines, and what the endpoint says of its peers.
+
+use super::{Event, Stack};
+use crate::flow::{Flow, StreamEnd};
+use crate::ports::PortTable;
+use crate::segment::{FlowKey, Segment};
+use crate::sink::StackSink;
+use crate::stream_id::StreamId;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use pilot_core::endpoint::{Discard, Event as EndpointEvent, ResetReason};
+use pilot_core::{Endpoint, Instant, PeerId};
+
+/// Most inner datagrams that wait for the application.
+const DATAGRAMS_MAX: usize = 256;
+
+impl Stack {
+    /// Takes a datagram from the network. See [`Endpoint::handle_datagram`].
+    ///
+    /// # Errors
+    /// Why the datagram had no effect.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) -> Result<(), Discard> {
+        let mut result = Ok(());
+        self.handle_input(now, |endpoint, sink| result = endpoint.handle_datagram(now, from, datagram, sink));
+        result
+    }
+
+    /// Takes datagrams of one source that lie one behind the other, all but the last `segment_len` bytes long, as the
+    /// kernel hands them over. What is done once for all of them makes this several times cheaper than one by one.
+    /// Ignored ones are counted in [`Endpoint::discards`].
+    pub fn handle_batch(&mut self, now: Instant, from: SocketAddr, batch: &mut [u8], segment_len: usize) {
+        self.handle_input(now, |endpoint, sink| {
+            for datagram in batch.chunks_mut(segment_len.max(1)) {
+                let _ = endpoint.handle_datagram(now, from, datagram, sink); // counted there
+            }
+        });
+    }
+
+    fn handle_input(&mut self, now: Instant, input: impl FnOnce(&mut Endpoint, &mut StackSink<'_>)) {
+        let mut sink = StackSink::new(now, &mut self.slots, &mut self.shared.agenda);
+        input(&mut self.endpoint, &mut sink);
+        let (unknown, loose) = sink.finish();
+        self.shared.agenda.unblock();
+        // A peer that is another process by now loses its old streams before its new ones come.
+        self.settle_input(now);
+        for (peer, datagram) in loose {
+            self.handle_loose(peer, &datagram);
+        }
+        if !unknown.is_empty() {
+            for (peer, bytes) in unknown {
+                self.handle_unknown(now, peer, &bytes);
+            }
+            self.settle_input(now);
+        }
+    }
+
+    /// Runs everything that is due. Work is bounded by what is due; idle peers and streams are not looked at.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.endpoint.handle_timeout(now);
+        self.settle_input(now);
+        let agenda = &mut self.shared.agenda;
+        while let Some((peer, key)) = agenda.next_due(now) {
+            self.slots.with_stack(peer, |stack| stack.handle_timeout(now, key, agenda));
+        }
+    }
+
+    /// After anything that streams or the endpoint may have something to say about.
+    fn settle_input(&mut self, now: Instant) {
+        self.hand_out_arrivals(now);
+        while let Some(event) = self.endpoint.poll_event() {
+            if let EndpointEvent::Reset(peer, reason) = &event {
+                self.end_streams(now, *peer, *reason);
+            }
+            self.events.push_back(Event::Endpoint(event));
+        }
+    }
+
+    /// Hands streams out whose handshake is complete, each once.
+    pub(super) fn hand_out_arrivals(&mut self, now: Instant) {
+        while let Some((peer, key)) = self.shared.agenda.next_arrival() {
+            let flow = self.slots.get_mut(peer).and_then(|stack| stack.flows.get_mut(&key));
+            let Some(flow) = flow.filter(|flow| flow.accepting.is_some()) else { continue };
+            if flow.end.is_some() {
+                abandon(now, flow, &mut self.streams, &mut self.ports);
+            } else if let Some(port) = flow.accepting.take() {
+                self.ports.note_gone(port);
+                self.events.push_back(Event::Incoming { port, stream: flow.id });
+                flow.list(&mut self.shared.agenda);
+            }
+        }
+    }
+
+    /// The tunnel is gone, and with it everything in flight: every stream ends, what arrived can still be read.
+    fn end_streams(&mut self, now: Instant, peer: PeerId, reason: ResetReason) {
+        let Some(stack) = self.slots.get_mut(peer) else { return };
+        let mut asking = Vec::new();
+        for (key, flow) in &mut stack.flows {
+            // Nothing was lost then, and the new process is asked. But the old one may have acted on early data.
+            if flow.is_asking() && reason == ResetReason::Restarted && !flow.has_sent_early() {
+                asking.push(*key);
+                continue;
+            }
+            flow.end.get_or_insert(StreamEnd::Tunnel(reason));
+            flow.socket_mut().abort();
+            if flow.accepting.is_some() {
+                abandon(now, flow, &mut self.streams, &mut self.ports);
+            } else if flow.linger.is_none() {
+                flow.list(&mut self.shared.agenda);
+            }
+        }
+        asking.into_iter().for_each(|key| stack.ask_again(key, &mut self.shared));
+        stack.wake_all(&mut self.shared.agenda);
+    }
+
+    fn handle_loose(&mut self, peer: PeerId, datagram: &[u8]) {
+        let Some((header, payload)) = datagram.split_first_chunk::<4>() else { return };
+        let (source_port, port) =
+            (u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]));
+        let Some(from) = self.endpoint.identity_of(peer) else { return };
+        let is_taken = self.ports.takes_datagram(peer, port, self.is_granted(peer, port));
+        if is_taken && self.datagrams_waiting < DATAGRAMS_MAX {
+            self.datagrams_waiting += 1;
+            self.events.push_back(Event::Datagram { from, source_port, port, payload: payload.to_vec() });
+        }
+    }
+
+    /// Gate: the port must be granted to this peer by its pin.
+    fn is_granted(&self, peer: PeerId, port: u16) -> bool {
+        let pin = self.endpoint.identity_of(peer).and_then(|key| self.endpoint.trust().pin(&key).map(|p| &p.ports));
+        pin.is_some_and(|ports| ports.allow(port))
+    }
+
+    /// A segment without a flow: a new stream if a listener and the gate admit it, otherwise a reset.
+    fn handle_unknown(&mut self, now: Instant, peer: PeerId, bytes: &[u8]) {
+        let Some(segment) = Segment::parse(bytes) else { return };
+        if segment.syn && self.shared.spent.contains(peer, &segment) {
+            return; // a late copy
+        }
+        if self.ensure_peer(now, peer).is_err() {
+            return;
+        }
+        let (port, key, id) = (segment.destination, segment.incoming_key(), self.next_stream);
+        let opens = segment.syn && !segment.ack && !segment.rst && port != 0;
+        let granted = opens && self.is_granted(peer, port);
+        let backlog = self.ports.backlog(port).filter(|_| granted);
+        if backlog.is_some_and(|waiting| waiting >= self.config.backlog_max) {
+            return; // TCP asks again when there may be room
+        }
+        let (max, rtt) = (self.config.streams_per_peer_max, self.endpoint.srtt(peer));
+        let ring_len = self.config.ring_len(rtt, self.shared.pool.ring_bytes());
+        let shared = &mut self.shared;
+        let is_accepted = self.slots.with_stack(peer, |stack| {
+            // The flow may exist by now: its SYN came in the same batch.
+            if stack.handle_segment(now, &segment, bytes, &mut shared.agenda) {
+                stack.deliver(now, &mut shared.agenda);
+                return false;
+            }
+            let is_accepted = backlog.is_some() && stack.flows.len() < max;
+            if is_accepted {
+                let mut flow = Flow::new(id, key);
+                flow.accepting = Some(port);
+                flow.set_socket(shared.pool.take(ring_len));
+                stack.accept(now, flow, (&segment, bytes), &mut shared.agenda);
+            } else {
+                stack.refuse(now, &segment, bytes, &mut shared.agenda);
+            }
+            is_accepted
+        });
+        if is_accepted == Some(true) {
+            self.next_stream = id.next();
+            self.streams.insert(id, (peer, key));
+            self.ports.note_waiting(port);
+            self.endpoint.set_in_use(peer, true);
+        }
+    }
+}
+
+/// A stream is over that was never handed out: the application will not close it, and has not seen its early data.
+fn abandon(now: Instant, flow: &mut Flow, streams: &mut BTreeMap<StreamId, (PeerId, FlowKey)>, ports: &mut PortTable) {
+    debug_assert!(flow.linger.is_none(), "the application cannot have closed it");
+    flow.linger = Some(now);
+    flow.early_syn = None;
+    streams.remove(&flow.id);
+    if let Some(port) = flow.accepting.take() {
+        ports.note_gone(port);
+    }
+}

@@ -1,0 +1,75 @@
+//! Owns what goes out: batches of datagrams, events, and the next deadline.
+
+use super::{Event, Reason, Stack};
+use crate::peer_stack::Egress;
+use alloc::vec::Vec;
+use pilot_core::endpoint::Transmit;
+use pilot_core::time::earliest;
+use pilot_core::{Instant, PeerId};
+
+impl Stack {
+    /// Fills `out` with the next batch; `None` when there is nothing to send. See
+    /// [`Endpoint::poll_transmit`](pilot_core::Endpoint::poll_transmit). Idle peers are not looked at.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
+        while let Some(peer) = self.shared.agenda.next_sending() {
+            self.poll_egress(now, peer);
+        }
+        let transmit = self.endpoint.poll_transmit(now, out)?;
+        // The batch made room in its peer's link.
+        self.shared.agenda.unblock();
+        Some(transmit)
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            if matches!(event, Event::Datagram { .. }) {
+                debug_assert!(self.datagrams_waiting > 0, "every datagram was counted");
+                self.datagrams_waiting = self.datagrams_waiting.saturating_sub(1);
+            }
+            return Some(event);
+        }
+        let id = self.shared.agenda.next_stream()?;
+        if let Some((peer, key)) = self.streams.get(&id)
+            && let Some(flow) = self.slots.get_mut(*peer).and_then(|stack| stack.flows.get_mut(key))
+        {
+            flow.is_listed = false;
+        }
+        Some(Event::Stream(id))
+    }
+
+    /// When [`Stack::handle_timeout`] has something to do, and why. Drain the other outputs first.
+    pub fn poll_timeout(&self) -> Option<(Instant, Reason)> {
+        let tcp = self.shared.agenda.first_deadline().map(|(at, peer)| (at, Reason::Tcp(peer)));
+        earliest(tcp, self.endpoint.poll_timeout().map(|(at, why)| (at, Reason::Endpoint(why))))
+    }
+
+    /// Lets a peer's flows hand segments to its link.
+    fn poll_egress(&mut self, now: Instant, peer: PeerId) {
+        let (config, endpoint, shared) = (&self.config, &mut self.endpoint, &mut self.shared);
+        let egress = self.slots.with_stack(peer, |stack| {
+            if stack.has_waiting() {
+                match endpoint.srtt(peer) {
+                    Some(rtt) => stack.connect_waiting(config, rtt, shared),
+                    None => endpoint.reach(now, peer),
+                }
+            }
+            let len_max = endpoint.segment_len_max(peer);
+            let egress = endpoint.outbox(peer, |outbox| stack.poll_egress(now, len_max, outbox, shared));
+            let egress = egress.unwrap_or_else(|| stack.poll_without_peer(now, shared));
+            if egress == Egress::Done {
+                stack.note_unlisted();
+            }
+            egress
+        });
+        match egress {
+            Some(Egress::Blocked) => self.shared.agenda.add_blocked(peer),
+            Some(Egress::Idle) => {
+                self.slots.remove(peer);
+                self.endpoint.set_in_use(peer, false);
+            }
+            Some(Egress::Done) | None => {}
+        }
+        self.hand_out_arrivals(now);
+    }
+}

@@ -1,0 +1,194 @@
+//! Owns the verbs of streams.
+
+use super::{CommandError, Stack, StreamInfo};
+use crate::early::{EARLY_LEN_MAX, Early};
+use crate::flow::{Flow, Recv, StreamEnd};
+use crate::stream_id::StreamId;
+use alloc::vec::Vec;
+use pilot_core::{Instant, PeerId};
+use smoltcp::socket::tcp::State;
+
+impl Stack {
+    /// What is known of a stream; `None` once it is closed.
+    pub fn stream_info(&self, id: StreamId) -> Option<StreamInfo> {
+        let &(peer, key) = self.streams.get(&id)?;
+        let flow = self.slots.get(peer)?.flows.get(&key)?;
+        let socket = flow.socket();
+        let connecting = flow.is_connecting();
+        let over = flow.end.is_some() || (!connecting && matches!(socket.state(), State::Closed));
+        Some(StreamInfo {
+            peer,
+            local_port: key.0,
+            remote_port: key.1,
+            connected: !connecting && !over,
+            connecting: connecting && flow.end.is_none(),
+            writable: if socket.can_send() { socket.send_capacity() - socket.send_queue() } else { 0 },
+            readable: socket.recv_queue(),
+            unacknowledged: socket.send_queue(),
+            end: flow.end,
+            state: state_name(socket.state()),
+        })
+    }
+
+    /// Opens a stream to `port` of a trusted peer; an [`Event::Stream`](super::Event::Stream) tells when it stands or
+    /// failed.
+    ///
+    /// # Errors
+    /// `UnknownPeer`, `TooMany`.
+    pub fn connect(&mut self, now: Instant, peer: PeerId, port: u16) -> Result<StreamId, CommandError> {
+        self.connect_with(now, peer, port, Vec::new())
+    }
+
+    /// The same, and the peer gets `early` together with the SYN, as the first bytes of the stream.
+    ///
+    /// # Errors
+    /// As [`Stack::connect`]; `TooLong` for more than [`EARLY_LEN_MAX`] bytes.
+    pub fn connect_with(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        port: u16,
+        early: Vec<u8>,
+    ) -> Result<StreamId, CommandError> {
+        if early.len() > EARLY_LEN_MAX {
+            return Err(CommandError::TooLong);
+        }
+        self.ensure_peer(now, peer)?;
+        let id = self.next_stream;
+        let stack = self.slots.get_mut(peer).ok_or(CommandError::UnknownPeer)?;
+        if stack.flows.len() >= self.config.streams_per_peer_max {
+            return Err(CommandError::TooMany);
+        }
+        let key = (stack.free_port(port).ok_or(CommandError::TooMany)?, port);
+        let mut flow = Flow::new(id, key);
+        if !early.is_empty() {
+            flow.early = Early::Ours(early);
+        }
+        stack.connect(flow, &mut self.shared.agenda);
+        self.next_stream = id.next();
+        self.streams.insert(id, (peer, key));
+        self.endpoint.set_in_use(peer, true);
+        Ok(id)
+    }
+
+    /// The application has taken an incoming stream over.
+    pub fn accepted(&mut self, id: StreamId) {
+        if let Some(Some(port)) = self.with_flow(id, |flow| (flow.accepting.take(), false)) {
+            self.ports.note_gone(port);
+        }
+    }
+
+    /// Puts a stream among those for which an [`Event::Stream`](super::Event::Stream) comes: its owner has something to
+    /// do with it.
+    pub fn look(&mut self, id: StreamId) {
+        let agenda = &mut self.shared.agenda;
+        let flow = self.streams.get(&id).and_then(|(peer, key)| self.slots.get_mut(*peer)?.flows.get_mut(key));
+        match flow {
+            Some(flow) => flow.list(agenda),
+            None => agenda.add_stream(id),
+        }
+    }
+
+    /// Reads into `buf`.
+    pub fn recv(&mut self, id: StreamId, buf: &mut [u8]) -> Recv {
+        self.recv_with(id, |bytes| {
+            let len = bytes.len().min(buf.len());
+            buf[..len].copy_from_slice(&bytes[..len]);
+            len
+        })
+    }
+
+    /// Reads through `f`, which gets contiguous bytes of the ring and says how many it took.
+    pub fn recv_with(&mut self, id: StreamId, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
+        let result = self.with_flow(id, |flow| {
+            let result = flow.recv_with(f);
+            (result, matches!(result, Recv::Data(_))) // the window may have opened
+        });
+        // An unknown stream: whatever became of it, that was no orderly end.
+        result.unwrap_or(Recv::Ended(StreamEnd::Aborted))
+    }
+
+    /// Writes as much of `bytes` as fits; 0 when nothing does (an event tells when to go on).
+    ///
+    /// # Errors
+    /// `UnknownStream`, `ShutDown`, `Ended`.
+    pub fn send(&mut self, id: StreamId, bytes: &[u8]) -> Result<usize, CommandError> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let rest = &bytes[sent..];
+            let n = self.send_with(id, |room| {
+                let len = room.len().min(rest.len());
+                room[..len].copy_from_slice(&rest[..len]);
+                len
+            })?;
+            if n == 0 {
+                break;
+            }
+            sent += n;
+        }
+        Ok(sent)
+    }
+
+    /// Writes through `f`, which gets contiguous room of the ring and says how much it used.
+    ///
+    /// # Errors
+    /// As [`Stack::send`].
+    pub fn send_with(&mut self, id: StreamId, f: impl FnOnce(&mut [u8]) -> usize) -> Result<usize, CommandError> {
+        let sent = self.with_flow(id, |flow| {
+            let sent = flow.send_with(f);
+            (sent, sent.is_ok_and(|used| used > 0))
+        });
+        let sent = sent.ok_or(CommandError::UnknownStream)?;
+        sent.map_err(|end| end.map_or(CommandError::ShutDown, CommandError::Ended))
+    }
+
+    /// Sends FIN after everything written, and once the stream stands; reading goes on.
+    pub fn shutdown_write(&mut self, id: StreamId) {
+        self.with_flow(id, |flow| (flow.finish(), true));
+    }
+
+    /// The application is done with the stream: what was written is still delivered (at most `linger` long), what
+    /// arrives is dropped. A stream that does not stand yet is given up.
+    pub fn close(&mut self, now: Instant, id: StreamId) {
+        let linger = now + self.config.linger;
+        self.accepted(id);
+        self.with_flow(id, |flow| {
+            flow.linger = Some(linger);
+            (flow.socket_mut().close(), true)
+        });
+        self.streams.remove(&id);
+    }
+
+    /// Ends the stream at once; the peer sees a reset.
+    pub fn abort(&mut self, now: Instant, id: StreamId) {
+        self.accepted(id);
+        self.with_flow(id, |flow| {
+            flow.end.get_or_insert(StreamEnd::Aborted);
+            flow.linger = Some(now);
+            (flow.socket_mut().abort(), true)
+        });
+        self.streams.remove(&id);
+    }
+
+    /// Runs `f` on a stream's flow, which may have something to send when `f` says so.
+    fn with_flow<R>(&mut self, id: StreamId, f: impl FnOnce(&mut Flow) -> (R, bool)) -> Option<R> {
+        let &(peer, key) = self.streams.get(&id)?;
+        self.slots.get_mut(peer)?.with_flow(key, &mut self.shared.agenda, f)
+    }
+}
+
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Closed => "CLOSED",
+        State::Listen => "LISTEN",
+        State::SynSent => "SYN_SENT",
+        State::SynReceived => "SYN_RECEIVED",
+        State::Established => "ESTABLISHED",
+        State::FinWait1 => "FIN_WAIT_1",
+        State::FinWait2 => "FIN_WAIT_2",
+        State::CloseWait => "CLOSE_WAIT",
+        State::Closing => "CLOSING",
+        State::LastAck => "LAST_ACK",
+        State::TimeWait => "TIME_WAIT",
+    }
+}

@@ -1,0 +1,150 @@
+//! A hub and many peers, joined in memory.
+
+use super::*;
+use crate::flow::Recv;
+use core::net::SocketAddr;
+use core::time::Duration;
+use pilot_core::identity::{NodeRecord, Profile};
+use pilot_core::trust::{Me, Terms, TrustBook};
+use pilot_core::{Addr, Identity};
+use std::vec;
+
+const PORT: u16 = 1000;
+const MS: Duration = Duration::from_millis(1);
+
+/// Stacks that all trust the first and are trusted by it.
+struct Star {
+    stacks: Vec<Stack>,
+    now: Instant,
+}
+
+fn underlay(number: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 4000 + number as u16))
+}
+
+fn identity(number: usize) -> Identity {
+    let mut seed = [1; 32];
+    seed[..8].copy_from_slice(&(number as u64).to_le_bytes());
+    Identity::from_seed(seed)
+}
+
+impl Star {
+    fn new(peers: usize, ring_len_max: usize) -> Self {
+        let (mut rng, terms) = (Rng::new([9; 32]), Terms::default());
+        let addr = |number: usize| Addr::new(0, 1 + number as u32);
+        let sign = |number: usize| NodeRecord::sign(&identity(number), addr(number), &Profile::default(), 1);
+        let make = |number: usize, trust: TrustBook, rng: &mut Rng| {
+            let mut config = Config::new(identity(number), rng.bytes());
+            (config.addr, config.trust, config.wall_at_zero_us) = (addr(number), trust, 1_000_000);
+            Stack::new(config, StackConfig { ring_len_max, ..StackConfig::default() })
+        };
+        let (hub, hub_record, mut hub_book) = (identity(0), sign(0), TrustBook::default());
+        let hub_bytes = hub_record.emit();
+        let mut stacks = vec![];
+        for number in 1..=peers {
+            let (own, record, mut book) = (identity(number), sign(number), TrustBook::default());
+            let bytes = record.emit();
+            let hub_me = Me { identity: &hub, record: &hub_bytes, now_s: 1 };
+            let me = Me { identity: &own, record: &bytes, now_s: 1 };
+            let request = hub_book.request(&hub_me, &record, &terms, &mut rng).expect("allowed");
+            book.receive(&me, &request);
+            let accept = book.approve(&me, &hub_record.identity, &terms, &mut rng).expect("pending");
+            hub_book.receive(&hub_me, &accept);
+            hub_book.note_endpoint(&record.identity, underlay(number));
+            let mut stack = make(number, book, &mut rng);
+            stack.listen(PORT).expect("free");
+            stacks.push(stack);
+        }
+        stacks.insert(0, make(0, hub_book, &mut rng));
+        Self { stacks, now: Instant::ZERO }
+    }
+
+    /// Delivers what everyone has to say, then lets `pause` pass.
+    fn step(&mut self, pause: Duration) {
+        let mut batch = vec![];
+        for number in 0..self.stacks.len() {
+            self.stacks[number].handle_timeout(self.now);
+            while let Some(transmit) = self.stacks[number].poll_transmit(self.now, &mut batch) {
+                let to = usize::from(transmit.to.port()) - 4000;
+                self.stacks[to].handle_batch(self.now, underlay(number), &mut batch, transmit.segment_len);
+            }
+        }
+        self.now = self.now + pause;
+    }
+
+    /// One stream of the hub to every peer, in use once and quiet since.
+    fn connected(peers: usize, ring_len_max: usize) -> (Self, Vec<StreamId>) {
+        let mut star = Self::new(peers, ring_len_max);
+        let ids: Vec<PeerId> = star.stacks[0].endpoint().peers().collect();
+        let streams: Vec<StreamId> =
+            ids.iter().map(|peer| star.stacks[0].connect(star.now, *peer, PORT).expect("trusted")).collect();
+        (0..300).for_each(|_| star.step(MS * 20));
+        for stack in &mut star.stacks {
+            while stack.poll_event().is_some() {}
+        }
+        let info = |id: &StreamId| star.stacks[0].stream_info(*id).expect("open");
+        assert!(streams.iter().all(|id| info(id).connected));
+        (star, streams)
+    }
+
+    /// Stacks of peers that the hub looked at since the last call.
+    fn looks(&self) -> u64 {
+        self.stacks[0].slots.looks.take()
+    }
+}
+
+#[test]
+fn a_turn_in_which_nothing_happened_looks_at_no_peer() {
+    let (mut star, streams) = Star::connected(1000, 4096);
+    star.looks();
+    let now = star.now;
+    let hub = &mut star.stacks[0];
+    for _ in 0..10 {
+        hub.handle_timeout(now);
+        assert_eq!((hub.poll_event(), hub.poll_transmit(now, &mut vec![])), (None, None));
+        hub.poll_timeout();
+    }
+    assert_eq!(star.looks(), 0);
+
+    assert_eq!(star.stacks[0].send(streams[7], b"ping"), Ok(4));
+    star.stacks[0].poll_transmit(now, &mut vec![]).expect("a datagram");
+    assert!((1..10).contains(&star.looks()), "only at the peer it is for");
+}
+
+#[test]
+fn streams_are_listed_once_until_they_are_looked_at() {
+    let (mut star, streams) = Star::connected(1, 4096);
+    let [hub, peer] = &mut star.stacks[..] else { panic!("two") };
+    hub.look(streams[0]);
+    hub.look(streams[0]);
+    assert_eq!((hub.poll_event(), hub.poll_event()), (Some(Event::Stream(streams[0])), None));
+    let theirs = peer.streams().next().expect("accepted");
+    for _ in 0..3 {
+        assert_eq!(star.stacks[1].send(theirs, b"more"), Ok(4));
+        star.step(MS);
+    }
+    let hub = &mut star.stacks[0];
+    assert_eq!((hub.poll_event(), hub.poll_event()), (Some(Event::Stream(streams[0])), None));
+    assert_eq!(hub.recv(streams[0], &mut [0; 99]), Recv::Data(12));
+    let unknown = StreamId::from_number(99);
+    hub.look(unknown);
+    assert_eq!((hub.poll_event(), hub.poll_event()), (Some(Event::Stream(unknown)), None), "its owner knows why");
+}
+
+#[test]
+fn a_peer_whose_link_is_full_is_asked_again_when_there_is_room() {
+    let (mut star, streams) = Star::connected(1, 1 << 20);
+    let theirs = star.stacks[1].streams().next().expect("accepted");
+    let (mut sent, mut received, mut was_full) = (0, 0, false);
+    while received < 20 << 20 {
+        sent += star.stacks[0].send(streams[0], &[7; 1 << 20]).expect("open");
+        star.step(MS);
+        let info = star.stacks[0].stream_info(streams[0]).expect("open");
+        was_full |= info.unacknowledged > 512 * 1024;
+        while let Recv::Data(n) = star.stacks[1].recv_with(theirs, |bytes| bytes.len()) {
+            received += n;
+        }
+        assert!(star.now < Instant::ZERO + MS * 60_000, "{received} of {sent} bytes");
+    }
+    assert!(was_full, "more waits than a link takes");
+}

@@ -1,0 +1,18 @@
+//! The rules that no compiler checks, each with a bad sample that it must find.
+//!
+//! | module | rule |
+//! |---|---|
+//! | `crates` | the direction of imports between crates; nothing impure below the wall; nothing async |
+//! | `rings` | no files of a crate import each other in a ring |
+//! | `pages` | every cited page, section, path and name exists |
+//! | `words` | comments have their subjects, the inner crates their assertions |
+//! | `shape` | lengths of files and functions; where unsafe code and JSON requests may stand |
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod crates;
+mod modules;
+mod pages;
+mod rings;
+mod shape;
+mod source;
+mod words;
