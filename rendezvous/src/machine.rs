@@ -25,6 +25,10 @@ pub const RELAY_BYTES_PER_SECOND: u64 = 64 << 20;
 const CHANNELS_MAX: usize = 1 << 20;
 /// Most relayed datagrams that wait to be sent.
 const FORWARD_MAX: usize = 4096;
+/// Most datagrams of one batch. Source: UDP_MAX_SEGMENTS of Linux.
+const BATCH_SEGMENTS_MAX: usize = 64;
+/// Longest batch. Unit: bytes. Source: below 2^16 with headers.
+const BATCH_LEN_MAX: usize = 65_000;
 
 struct Client {
     peer: PeerId,
@@ -132,12 +136,27 @@ impl Rendezvous {
 
     /// Fills `out` with the next batch; see [`Endpoint::poll_transmit`].
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
-        if let Some((to, datagram)) = self.forward.pop_front() {
-            out.clear();
-            out.extend_from_slice(&datagram);
-            return Some(Transmit { to, segment_len: datagram.len() });
+        self.poll_forward(out).or_else(|| self.endpoint.poll_transmit(now, out))
+    }
+
+    /// Fills `out` with relayed datagrams to one address: the first one, and those behind it that make a batch with it.
+    fn poll_forward(&mut self, out: &mut Vec<u8>) -> Option<Transmit> {
+        let (to, first) = self.forward.pop_front()?;
+        let segment_len = first.len();
+        debug_assert!(segment_len >= RELAY_HEADER_LEN, "a relayed datagram has its header");
+        out.clear();
+        out.extend_from_slice(&first);
+        for _ in 1..BATCH_SEGMENTS_MAX {
+            let Some((_, next)) = self.forward.front().filter(|(next_to, _)| *next_to == to) else { break };
+            // Only the last datagram of a batch may be shorter than the others.
+            let is_open = out.len().is_multiple_of(segment_len);
+            if !is_open || next.len() > segment_len || out.len() + next.len() > BATCH_LEN_MAX {
+                break;
+            }
+            out.extend_from_slice(next);
+            self.forward.pop_front();
         }
-        self.endpoint.poll_transmit(now, out)
+        Some(Transmit { to, segment_len })
     }
 
     /// Returns the next deadline and its reason; `None` when no timer runs.
@@ -296,4 +315,29 @@ impl Rendezvous {
 
 fn done(result: Result<(), Refusal>) -> Answer {
     result.map_or_else(Answer::Refused, |()| Answer::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::NoJournal;
+    use pilot_core::Identity;
+
+    #[test]
+    fn relayed_datagrams_to_one_address_leave_in_batches() {
+        let config = Config::new(Identity::from_seed([1; 32]), [2; 32]);
+        let mut rendezvous = Rendezvous::new(config, State::default(), Box::new(NoJournal));
+        let [a, b] = ["192.0.2.1:9", "192.0.2.2:9"].map(|addr| addr.parse::<SocketAddr>().expect("an address"));
+        let lens = [(a, 100), (a, 100), (a, 60), (a, 100), (b, 100), (b, 120)].into_iter();
+        rendezvous.forward.extend(lens.chain([(a, 40_000); 2]).map(|(to, len)| (to, vec![7; len])));
+        let mut out = Vec::new();
+        let batches: Vec<_> = std::iter::from_fn(|| {
+            let transmit = rendezvous.poll_transmit(Instant::ZERO, &mut out)?;
+            Some((transmit.to, transmit.segment_len, out.len()))
+        })
+        .collect();
+        let expected =
+            [(a, 100, 260), (a, 100, 100), (b, 100, 100), (b, 120, 120), (a, 40_000, 40_000), (a, 40_000, 40_000)];
+        assert_eq!(batches, expected);
+    }
 }

@@ -1,15 +1,17 @@
 //! Owns the loop that drives a [`Rendezvous`] with a UDP socket, a clock and files.
 
 use crate::{LogJournal, Rendezvous};
-use mio::net::UdpSocket;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pilot_core::identity::StaticKey;
-use pilot_core::{Config, Identity, Instant};
+use pilot_core::{Config, Instant};
+use pilot_node::parts::{Udp, entropy, load_or_create_identity};
+use pilot_node::{Failure, fastest_aead, fastest_agreement};
 use pilot_store::{Folder, Limits, Log};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,10 +19,10 @@ use std::time::{Duration, SystemTime};
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
-/// Largest UDP payload. Unit: bytes.
-const DATAGRAM_LEN_MAX: usize = 65_535;
-/// Datagrams that one turn takes before it runs timers and output.
-const BATCH: usize = 256;
+/// Receive calls of one turn, each of many datagrams, before timers and output run.
+const RECEIVES_PER_TURN: usize = 8;
+/// Pause while the kernel has no room for datagrams.
+const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
 
 /// Settings of a rendezvous.
 pub struct ServerConfig {
@@ -41,8 +43,8 @@ pub enum ServerError {
     Bind(SocketAddr, io::Error),
     /// The folder has the books of a version that kept them in another format.
     Older(PathBuf),
-    /// The identity file has the wrong size.
-    Identity(PathBuf),
+    /// The identity file is damaged, other users can read it, or it cannot be made.
+    Identity(Failure),
 }
 
 impl std::fmt::Display for ServerError {
@@ -53,17 +55,25 @@ impl std::fmt::Display for ServerError {
             Self::Older(path) => {
                 write!(f, "{} was written by an earlier version; move it away to begin anew", path.display())
             }
-            Self::Identity(path) => write!(f, "{}: not an identity file of 32 bytes", path.display()),
+            Self::Identity(failure) => failure.fmt(f),
         }
     }
 }
 
-impl std::error::Error for ServerError {}
+impl std::error::Error for ServerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(_, e) | Self::Bind(_, e) => Some(e),
+            Self::Older(_) => None,
+            Self::Identity(failure) => Some(failure),
+        }
+    }
+}
 
 /// A bound rendezvous, ready to run.
 pub struct Server {
     machine: Rendezvous,
-    socket: UdpSocket,
+    udp: Udp,
     poll: Poll,
     start: std::time::Instant,
     key: StaticKey,
@@ -97,7 +107,7 @@ impl Server {
             move |e| ServerError::Io(path, e)
         };
         fs::create_dir_all(&config.home).map_err(io_error(&config.home))?;
-        let identity = load_identity(&config.home.join("identity"))?;
+        let identity = load_or_create_identity(&config.home).map_err(ServerError::Identity)?;
         let key = identity.static_key();
         let older = config.home.join("rendezvous.redb");
         if older.exists() {
@@ -107,19 +117,18 @@ impl Server {
         let log = Folder::open(books.clone()).and_then(|folder| Log::open(folder, Limits::default()));
         let (journal, state) = log.and_then(LogJournal::open).map_err(io_error(&books))?;
         let bind_error = |e| ServerError::Bind(config.listen, e);
-        let mut socket = UdpSocket::bind(config.listen).map_err(bind_error)?;
-        let local = socket.local_addr().map_err(bind_error)?;
+        let udp = Udp::bind(config.listen).map_err(bind_error)?;
+        let local = udp.local_addr().map_err(bind_error)?;
         let poll = Poll::new().map_err(bind_error)?;
-        poll.registry().register(&mut socket, SOCKET, Interest::READABLE).map_err(bind_error)?;
+        poll.registry().register(&mut SourceFd(&udp.as_raw_fd()), SOCKET, Interest::READABLE).map_err(bind_error)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(bind_error)?);
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|e| ServerError::Bind(config.listen, io::Error::other(e.to_string())))?;
-        let mut core = Config::new(identity, seed);
+        let mut core = Config::new(identity, entropy());
+        (core.aead, core.agreement) = (fastest_aead(), fastest_agreement());
         core.wall_at_zero_us = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);
         let machine = Rendezvous::new(core, state, Box::new(journal));
         let stop = Arc::new(AtomicBool::new(false));
         let start = std::time::Instant::now();
-        Ok(Self { machine, socket, poll, start, key, local, idle_exit: config.idle_exit, stop, waker })
+        Ok(Self { machine, udp, poll, start, key, local, idle_exit: config.idle_exit, stop, waker })
     }
 
     /// Returns the key that nodes pin, and the bound address.
@@ -138,14 +147,13 @@ impl Server {
     /// When the operating system cannot wait for the socket.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(8);
-        let mut buffer = vec![0; DATAGRAM_LEN_MAX];
         let mut batch = Vec::new();
         let mut last_connected = self.now();
         let mut readable = true;
         while !self.stop.load(Ordering::SeqCst) {
             let now = self.now();
             self.machine.handle_timeout(now);
-            readable = readable && self.receive(&mut buffer);
+            readable = readable && self.receive();
             self.transmit(&mut batch);
             let mut timeout = self.machine.poll_timeout().map(|(at, _)| at.since(self.now()));
             if let Some(patience) = self.idle_exit {
@@ -157,6 +165,9 @@ impl Server {
                     break;
                 }
                 timeout = Some(timeout.map_or(left, |t| t.min(left)));
+            }
+            if self.udp.is_blocked() {
+                timeout = Some(timeout.map_or(BLOCKED_PAUSE, |t| t.min(BLOCKED_PAUSE)));
             }
             if readable {
                 timeout = Some(Duration::ZERO);
@@ -176,55 +187,51 @@ impl Server {
     }
 
     /// Takes a bounded number of datagrams; tells whether more may wait.
-    fn receive(&mut self, buffer: &mut [u8]) -> bool {
-        for _ in 0..BATCH {
-            match self.socket.recv_from(buffer) {
-                Ok((len, from)) => {
-                    let now = self.now();
-                    self.machine.handle_datagram(now, from, &mut buffer[..len]);
+    fn receive(&mut self) -> bool {
+        for _ in 0..RECEIVES_PER_TURN {
+            let now = self.now();
+            let machine = &mut self.machine;
+            let may_have_more = self.udp.recv_batch(|from, batch, segment_len| {
+                for datagram in batch.chunks_mut(segment_len.max(1)) {
+                    machine.handle_datagram(now, from, datagram);
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
-                // An ICMP error belongs to an earlier datagram, which the link recovers.
-                Err(_) => {}
+            });
+            if !may_have_more {
+                return false;
             }
         }
         true
     }
 
+    /// Sends every datagram that the machine has, until the kernel has no room.
     fn transmit(&mut self, batch: &mut Vec<u8>) {
         let now = self.now();
-        while let Some(transmit) = self.machine.poll_transmit(now, batch) {
-            for datagram in batch.chunks(transmit.segment_len) {
-                // A datagram that the socket does not take counts as lost; the link recovers.
-                let _ = self.socket.send_to(datagram, transmit.to);
-            }
+        while !self.udp.is_blocked()
+            && let Some(transmit) = self.machine.poll_transmit(now, batch)
+        {
+            self.udp.send_batch(transmit.to, transmit.segment_len, batch);
         }
     }
 }
 
-/// Reads the seed of the identity, or makes one. The file has mode 0600 and is whole before it gets its name.
-fn load_identity(path: &Path) -> Result<Identity, ServerError> {
-    let error = |e| ServerError::Io(path.to_owned(), e);
-    match fs::read(path) {
-        Ok(bytes) => {
-            let seed = bytes.try_into().map_err(|_| ServerError::Identity(path.to_owned()))?;
-            Ok(Identity::from_seed(seed))
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let mut seed = [0; 32];
-            getrandom::fill(&mut seed).map_err(|e| error(io::Error::other(e.to_string())))?;
-            let partial = path.with_extension("new");
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&partial)
-                .map_err(error)?;
-            file.write_all(&seed).and_then(|()| file.sync_all()).map_err(error)?;
-            fs::rename(&partial, path).map_err(error)?;
-            Ok(Identity::from_seed(seed))
-        }
-        Err(e) => Err(error(e)),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_second_start_has_the_same_key_and_a_damaged_identity_is_never_replaced() {
+        let home = std::env::temp_dir().join(format!("pilot-rendezvous-{}", std::process::id()));
+        let config =
+            ServerConfig { home: home.clone(), listen: "127.0.0.1:0".parse().expect("valid"), idle_exit: None };
+        let key = || Server::bind(&config).map(|server| server.endpoint().0);
+        let first = key().expect("a fresh folder");
+        assert_eq!(key().expect("the same folder"), first);
+        let file = home.join("identity");
+        assert_eq!(fs::metadata(&file).expect("made").permissions().mode() & 0o777, 0o600);
+        fs::write(&file, [7; 31]).expect("writable");
+        assert!(matches!(key(), Err(ServerError::Identity(_))));
+        assert_eq!(fs::read(&file).expect("readable"), [7; 31]);
+        fs::remove_dir_all(home).expect("made above");
     }
 }
