@@ -37,6 +37,7 @@ mod request;
 mod services;
 mod stream;
 mod streams;
+mod sync;
 mod token;
 mod underlay;
 

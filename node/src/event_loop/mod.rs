@@ -44,6 +44,8 @@ pub(crate) struct EventLoop {
     addresses: Addresses,
     start: std::time::Instant,
     commands: Receiver<Command>,
+    /// Nothing has happened since the last turn, which wanted to sleep until the time in it (`None` in it: for ever).
+    settled: Option<Option<Instant>>,
     /// Locked as long as the loop lives.
     _home: Home,
     /// Room for the events of one poll.
@@ -55,6 +57,9 @@ pub(crate) struct EventLoop {
 impl Turn for EventLoop {
     fn turn(&mut self) -> Option<Duration> {
         self.read_clock();
+        if let Some(left) = self.is_settled() {
+            return left;
+        }
         self.guarded(|l| l.rooms.cx.stack.handle_timeout(l.rooms.cx.now));
         self.receive();
         for _ in 0..COMMANDS_PER_TURN {
@@ -69,14 +74,15 @@ impl Turn for EventLoop {
         self.rooms.handle_timeout();
         self.drain();
         self.serve_clients();
-        self.deadline()
+        let next = self.deadline();
+        self.settled = (next != Some(Duration::ZERO)).then(|| next.map(|left| self.rooms.cx.now + left));
+        next
     }
 
     fn sleep(&mut self, timeout: Option<Duration>) -> bool {
         let result = self.poll.poll(&mut self.polled, timeout);
         let interrupted = result.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::Interrupted);
         if result.is_ok() {
-            self.read_clock();
             self.note_readiness();
         }
         result.is_ok() || interrupted
@@ -102,7 +108,20 @@ impl Turn for EventLoop {
 impl EventLoop {
     /// A stream's queues have changed.
     pub(crate) fn look(&mut self, id: StreamId) {
+        self.settled = None;
         self.rooms.ready.push(id);
+    }
+
+    /// How long the loop may still sleep, when there is nothing to do before: a thread that takes the loop over right after
+    /// a turn need not make another one.
+    fn is_settled(&mut self) -> Option<Option<Duration>> {
+        let is_quiet = self.commands.is_empty() && self.rooms.cx.out.is_empty() && !self.rooms.has_more();
+        let deadline = self.settled.filter(|_| is_quiet)?;
+        match deadline {
+            Some(at) if at <= self.rooms.cx.now => None,
+            Some(at) => Some(Some(at.since(self.rooms.cx.now))),
+            None => Some(None),
+        }
     }
 
     fn read_clock(&mut self) {
@@ -112,11 +131,14 @@ impl EventLoop {
     /// Gives what poll has reported to the rooms that own it.
     fn note_readiness(&mut self) {
         let rooms = &mut self.rooms;
+        if !self.polled.is_empty() {
+            self.settled = None;
+        }
         for event in &self.polled {
             let (token, readable, writable) = (event.token(), event.is_readable(), event.is_writable());
             match Room::of(token) {
                 Some(Room::Underlay) => self.udp_readable = true,
-                Some(Room::Addresses) => self.addresses.readiness(rooms.cx.now),
+                Some(Room::Addresses) => self.addresses.readiness(),
                 Some(Room::Ipc) => rooms.ipc.readiness(token, readable, writable),
                 Some(Room::Streams) => rooms.streams.readiness(&mut rooms.cx, token, readable, writable),
                 Some(Room::Datagrams) => rooms.datagrams.readiness(token),

@@ -89,6 +89,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         addresses: Addresses::new(watch),
         start: std::time::Instant::now(),
         commands,
+        settled: None,
         _home: home,
         polled: Events::with_capacity(EVENTS_MAX),
         batch: Vec::new(),

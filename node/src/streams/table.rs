@@ -367,9 +367,7 @@ impl Streams {
     pub(crate) fn serve(&mut self, cx: &mut Context, id: StreamId) -> Option<Turn> {
         match self.holders.get_mut(&id)? {
             Holder::Thread(end) => {
-                let ended = cx.stack.stream_info(id).and_then(|info| info.end);
-                let failure = ended.map(|end| failure_of(&cx.stack, id, end));
-                if !end.serve(&mut cx.stack, failure) {
+                if !end.serve(&mut cx.stack) {
                     self.close(cx, id);
                 }
             }

@@ -16,7 +16,7 @@ const SLOTS: usize = if BATCH_SIZE < 8 { BATCH_SIZE } else { 8 };
 pub struct Udp {
     socket: UdpSocket,
     state: UdpSocketState,
-    buffers: Vec<Vec<u8>>,
+    buffers: [Vec<u8>; SLOTS],
     meta: [RecvMeta; SLOTS],
     /// A batch that the kernel had no room for.
     blocked: Option<(SocketAddr, usize, Vec<u8>)>,
@@ -34,7 +34,7 @@ impl Udp {
         // More is better, less works.
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_LEN);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_LEN);
-        let buffers = (0..SLOTS).map(|_| vec![0; SLOT_LEN]).collect();
+        let buffers = std::array::from_fn(|_| vec![0; SLOT_LEN]);
         let gso = state.max_gso_segments() > 1;
         Ok(Self { socket, state, buffers, meta: [RecvMeta::default(); SLOTS], blocked: None, gso })
     }
@@ -50,12 +50,11 @@ impl Udp {
     /// Takes one round of datagrams and gives them to `f` as they came: datagrams of one source behind each other, and the
     /// size of all but the last. False when none are left for now.
     pub fn recv_batch(&mut self, mut f: impl FnMut(SocketAddr, &mut [u8], usize)) -> bool {
-        let mut slices: Vec<IoSliceMut<'_>> = self.buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
+        let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
         let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.meta) {
             Ok(count) => count,
             Err(e) => return e.kind() != io::ErrorKind::WouldBlock,
         };
-        drop(slices);
         let mut len = 0;
         for (meta, buffer) in self.meta.iter().zip(&mut self.buffers).take(count) {
             len += meta.len;
