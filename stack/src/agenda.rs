@@ -56,7 +56,9 @@ impl<P: Copy + Ord> Agenda<P> {
 
     /// Lets blocked peers try again: the endpoint has sent or received, so that sessions may exist and links have room.
     pub(crate) fn unblock(&mut self) {
-        self.sending.extend(self.blocked.drain(..));
+        if !self.blocked.is_empty() {
+            self.sending.extend(self.blocked.drain(..));
+        }
     }
 
     // Streams.
