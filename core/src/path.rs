@@ -7,7 +7,7 @@
 use crate::codec::Put as _;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
-use crate::timer::PeerTimer;
+use crate::timer::{PeerTimer, Soonest};
 use crate::wire::{Channel, DATAGRAM_LEN_BASE};
 use alloc::vec::Vec;
 use core::fmt;
@@ -482,9 +482,10 @@ impl Paths {
     }
 
     /// When [`Paths::handle_timeout`] has something to do, and why; `loaded` as there.
-    pub(crate) fn deadlines(&self, loaded: bool) -> [(PeerTimer, Option<Instant>); 2] {
+    pub(crate) fn note_deadlines(&self, loaded: bool, soonest: &mut Soonest) {
         let step = |r: &PunchRound| r.start + Duration::from_millis(*ROUND_MS.get(r.step).unwrap_or(&0));
-        [(PeerTimer::Punch, self.round.as_ref().map(step)), (PeerTimer::Size, self.size_deadline(loaded))]
+        soonest.note(PeerTimer::Punch, self.round.as_ref().map(step));
+        soonest.note(PeerTimer::Size, self.size_deadline(loaded));
     }
 }
 
@@ -516,7 +517,9 @@ mod tests {
     }
 
     fn soonest(paths: &Paths, loaded: bool) -> Option<Instant> {
-        crate::timer::first_due(paths.deadlines(loaded)).map(|(at, _)| at)
+        let mut soonest = Soonest::default();
+        paths.note_deadlines(loaded, &mut soonest);
+        soonest.get().map(|(at, _)| at)
     }
 
     fn answered(paths: &mut Paths, now: Instant, to: PathAddr) -> bool {

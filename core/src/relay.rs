@@ -32,6 +32,7 @@ impl<'a> Route<'a> {
     }
 
     /// Writes the header into the room in front of the finished datagram, if this way has one.
+    #[inline]
     pub(crate) fn emit_header(self, datagram: &mut [u8]) {
         if let PathAddr::Relay(channel) = self.to
             && let Some((header, inner)) = datagram.split_first_chunk_mut::<RELAY_HEADER_LEN>()

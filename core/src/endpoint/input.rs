@@ -81,14 +81,13 @@ impl Endpoint {
 
     fn handle_data(&mut self, arrival: Arrival, datagram: &mut [u8], sink: &mut dyn Sink) -> Result<(), Discard> {
         let id = self.peers.by_index(arrival.receiver).ok_or(Discard::UnknownIndex)?;
-        let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
+        let peer = self.peers.touch(id).ok_or(Discard::UnknownIndex)?;
         let mut no_sink = NoSink;
         // Gate: only a pinned peer's packets reach a stack.
-        let sink: &mut dyn Sink = if entry.peer.role == Role::Trusted { sink } else { &mut no_sink };
-        let (rng, mut effects) = (&mut self.rng, Effects::default());
-        let result = entry.peer.handle_data(arrival, datagram, rng, sink, &mut effects);
+        let sink: &mut dyn Sink = if peer.role == Role::Trusted { sink } else { &mut no_sink };
+        let mut effects = Effects::default();
+        let result = peer.handle_data(arrival, datagram, &mut self.rng, sink, &mut effects);
         self.apply(arrival.now, id, effects);
-        self.touch(id);
         result
     }
 

@@ -20,7 +20,7 @@ pub use packet::Packet;
 pub use ranges::Urgency;
 
 use crate::time::{Duration, Instant};
-use crate::timer::PeerTimer;
+use crate::timer::{PeerTimer, Soonest};
 use crate::wire::{Counter, LocalIndex, RemoteIndex};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -538,13 +538,11 @@ impl Link {
     }
 
     /// When [`Link::handle_timeout`] or [`Link::poll_frames`] has something to do, and why.
-    pub(crate) fn deadlines(&self) -> [(PeerTimer, Option<Instant>); 4] {
-        [
-            (PeerTimer::Ack, self.received.iter().filter_map(Received::deadline).min()),
-            (PeerTimer::Probe, self.sent.probe_deadline(self.rtt.probe_timeout(self.probes))),
-            (PeerTimer::Loss, self.sent.loss_deadline(self.rtt.reordering_allowance())),
-            (PeerTimer::Pacing, self.pacing_deadline()),
-        ]
+    pub(crate) fn note_deadlines(&self, soonest: &mut Soonest) {
+        soonest.note(PeerTimer::Ack, self.received.iter().filter_map(Received::deadline).min());
+        soonest.note(PeerTimer::Probe, self.sent.probe_deadline(self.rtt.probe_timeout(self.probes)));
+        soonest.note(PeerTimer::Loss, self.sent.loss_deadline(self.rtt.reordering_allowance()));
+        soonest.note(PeerTimer::Pacing, self.pacing_deadline());
     }
 }
 

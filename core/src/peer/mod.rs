@@ -20,7 +20,7 @@ use crate::noise::StaticShared;
 use crate::path::{PathAddr, Paths};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
-use crate::timer::{PeerTimer, first_due};
+use crate::timer::{PeerTimer, Soonest};
 use crate::tunnel::handshake::{Incarnation, Pending, Timestamp};
 use crate::tunnel::session::Session;
 use crate::wire::{DATAGRAM_LEN_BASE, LocalIndex};
@@ -205,6 +205,11 @@ impl Peer {
     /// Our indexes under which the peer may answer.
     pub(crate) fn session_indexes(&self) -> impl Iterator<Item = LocalIndex> + '_ {
         self.sessions.indexes()
+    }
+
+    /// Another number whenever [`Peer::session_indexes`] may give something else.
+    pub(crate) const fn indexes_version(&self) -> u32 {
+        self.sessions.version()
     }
 
     /// The key handshake of this side that waits for its answer.
@@ -393,15 +398,16 @@ impl Peer {
 
     /// When [`Peer::handle_timeout`] has something to do, and why.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<(Instant, PeerTimer)> {
-        let own = [
-            (PeerTimer::KeepAlive, self.keepalive_at),
-            (PeerTimer::AskRelay, self.ask_relay_at),
-            (PeerTimer::Rest, self.rest_at),
-        ];
-        let (is_up, sessions) = (self.is_up(now), self.sessions.deadlines(self.in_use));
-        let paths = self.paths.deadlines(is_up && self.is_loaded());
-        let inner = own.into_iter().chain(sessions).chain(paths);
+        let (is_up, mut soonest) = (self.is_up(now), Soonest::default());
         // Without keys the link's timers have nothing to act on; those of the key handshake count instead.
-        if is_up { first_due(inner.chain(self.link.deadlines())) } else { first_due(inner) }
+        if is_up {
+            self.link.note_deadlines(&mut soonest);
+        }
+        self.paths.note_deadlines(is_up && self.is_loaded(), &mut soonest);
+        self.sessions.note_deadlines(self.in_use, &mut soonest);
+        soonest.note(PeerTimer::KeepAlive, self.keepalive_at);
+        soonest.note(PeerTimer::AskRelay, self.ask_relay_at);
+        soonest.note(PeerTimer::Rest, self.rest_at);
+        soonest.get()
     }
 }
