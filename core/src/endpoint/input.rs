@@ -15,7 +15,8 @@ use crate::peer::{Arrival, Effects, Role};
 use crate::relay;
 use crate::time::Instant;
 use crate::trace::{HandshakeStep, Level, Trace};
-use crate::tunnel::handshake::{Admission, InitReceived, NO_PSK, source_bytes};
+use crate::tunnel::door::{Admission, source_bytes};
+use crate::tunnel::handshake::{InitReceived, NO_PSK};
 use crate::tunnel::session::{Indexes, Session, Side};
 use crate::wire::{Datagram, INIT_LEN, LocalIndex, RELAY_HEADER_LEN, RESP_LEN, WireError, u32_at};
 use core::net::SocketAddr;
@@ -62,7 +63,7 @@ impl Endpoint {
                 let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
                 let pending = entry.peer.handshake().ok_or(Discard::Unexpected)?;
                 let cookie = pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
-                // Used by the next resend; resending at once would let a flood of cookies make a flood of INITs.
+                // The next INIT carries it. An INIT at once would let a flood of cookies make a flood of INITs.
                 entry.peer.cookie = Some(cookie);
                 Ok(())
             }
@@ -141,7 +142,7 @@ impl Endpoint {
                 return Err(Discard::CookieSent);
             }
         }
-        // It came by relay and directly, or somebody plays it again: known before any key is computed.
+        // A copy that came by another way, or a replay: recognised before any key is computed.
         let ephemeral = *init[8..].first_chunk().ok_or(Discard::NotOurs)?;
         if self.recent_inits.contains(&ephemeral) {
             return Err(Discard::Replay);

@@ -1,7 +1,7 @@
 //! Owns the table of peers: how one is found, which ones want to send, and when each wants to be woken.
 //!
-//! No question looks at all peers: the ready list and the timers hold exactly those that have something to do, so that a
-//! turn in which nothing is due costs nothing, however many peers rest.
+//! No question looks at all peers: the ready list and the timers hold exactly those that have something to do, so that
+//! a turn in which nothing is due costs nothing, however many peers rest.
 
 use crate::identity::StaticKey;
 use crate::inner::PeerId;
@@ -169,7 +169,7 @@ impl PeerTable {
         }
     }
 
-    /// The peer whose turn to send is next.
+    /// The peer that sends next.
     pub(super) fn front(&self) -> Option<PeerId> {
         self.ready.front().copied()
     }

@@ -36,15 +36,16 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Probe timeouts without an answer, and silence, after which the path is suspect. Source: `docs/paths.md`, "Rules".
 const SUSPECT_PROBES: u32 = 2;
 const SUSPECT_SILENCE: Duration = Duration::from_millis(300);
-/// The same after which new keys are asked for: the peer may have lost ours. A peer that still speaks under them has not.
+/// The same after which new keys are asked for: the peer may have lost ours. A peer that still speaks under them has
+/// not.
 const HANDSHAKE_PROBES: u32 = 3;
 const HANDSHAKE_SILENCE: Duration = Duration::from_secs(1);
-/// After so long a silence one probe is enough: the peer may well have been replaced by another process meanwhile, and a
-/// key handshake too many costs little. Source: own choice.
+/// After so long a silence one probe is enough: the peer may well have been replaced by another process meanwhile, and
+/// a key handshake too many costs little. Source: own choice.
 const HANDSHAKE_SILENCE_LONG: Duration = Duration::from_secs(5);
 /// Full datagrams in flight from which on their size is worth probing.
 const LOADED_DATAGRAMS: u64 = 4;
-/// How long a peer whose address is known may take before the rendezvous is asked for a relay: on a local network it has
+/// How long a peer with a known address may take before the rendezvous is asked for a relay: on a local network it has
 /// answered by then, and its answer need not wait behind the question. Source: own choice.
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
@@ -59,7 +60,7 @@ pub(crate) enum Role {
     Trusted,
     /// Our rendezvous.
     Rendezvous,
-    /// A stranger whose calls we serve (on a rendezvous).
+    /// A stranger with calls to be served (on a rendezvous).
     Client,
 }
 
@@ -273,7 +274,8 @@ impl Peer {
         }
     }
 
-    /// Sends the INIT of a key handshake, new or under way, to every known address at once: the first valid answer wins.
+    /// Sends the INIT of a key handshake, new or under way, to every known address at once: the first valid answer
+    /// wins.
     pub(crate) fn begin_handshake(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
         let handshake = Handshake::new(now, pending, self.sessions.handshake(), rng);
         let knows_address = self.paths.list().iter().any(|path| path.addr.is_direct());
@@ -298,7 +300,8 @@ impl Peer {
         }
     }
 
-    /// Seals under `session`, which this side initiated, at once. True when the peer is another incarnation than before.
+    /// Seals under `session`, which this side initiated, at once. True when the peer is another incarnation than
+    /// before.
     pub(crate) fn install_current(&mut self, now: Instant, session: Session, from: PathAddr) -> bool {
         self.select_working(now, from);
         let (handshake, restarted) = self.make_current(Box::new(session));
