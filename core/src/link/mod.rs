@@ -1,9 +1,9 @@
 //! The link: one per peer, inside the tunnel. It makes a lossy path look loss-free to the TCP stack above, and holds
 //! the one congestion controller that all streams to the peer share (`docs/link.md`).
 //!
-//! Flow of a packet out: [`Link::enqueue_packet`] → [`Link::poll_frames`] when window and pacing allow → sealed by the
-//! peer → [`Link::on_sent`], which keeps the bytes until they are acknowledged.
-//! Flow back: [`Link::on_ack`] frees them, measures the round trip, finds what is lost and queues it again.
+//! Flow of a packet out: `enqueue_packet` → `poll_frames` when window and pacing allow → sealed by the
+//! peer → `on_sent`, which keeps the bytes until they are acknowledged.
+//! Flow back: `on_ack` frees them, measures the round trip, finds what is lost and queues it again.
 //!
 //! Packets are handed up as they come; order is TCP's business, per flow, so that a hole in one stream never holds back
 //! another (see `pilot-stack`).

@@ -1,4 +1,4 @@
-//! The tunnel: how two nodes get keys ([`handshake`]), how they seal datagrams with them ([`session`]), and how replays
+//! The tunnel: how two nodes get keys (`handshake`), how they seal datagrams with them ([`session`]), and how replays
 //! are refused ([`replay`]).
 
 pub(crate) mod door;
