@@ -220,8 +220,8 @@ fn the_relay_is_asked_for_after_a_moment_when_the_address_is_known() {
     assert!(!wishes(0, 4) && wishes(0, 5) && !wishes(0, 1000), "once");
 }
 
-/// Found where a peer was asked over the relay 5 ms after its old address: the answer passed for one that took that much
-/// longer, and streams got rings for such a path.
+/// Found where a peer was asked over the relay 5 ms after its old address: the answer passed for one that took that
+/// much longer, and streams got rings for such a path.
 #[test]
 fn a_relayed_handshake_waits_for_the_direct_one_and_does_not_count_that_as_delay() {
     let mut pair = Pair::new();
@@ -253,8 +253,8 @@ fn a_relayed_handshake_waits_for_the_direct_one_and_does_not_count_that_as_delay
     assert_eq!(peer.paths.selected(), Some(PathAddr::Relay(Channel(7))), "the way that is known to work");
 }
 
-/// Found by `chaos`: one side had given its tunnel up and forgotten the link, the other had not, and held on to streams that
-/// nobody knew any more.
+/// Found by `chaos`: one side had given its tunnel up and forgotten the link, the other had not, and held on to streams
+/// that only it still knew.
 #[test]
 fn a_side_that_gave_up_is_another_incarnation_to_the_other() {
     for who_speaks_first in [0, 1] {
