@@ -1,12 +1,26 @@
-//! Owns who may talk to this node: pins, requests in both directions, and the signed messages that change them.
+//! Owns the trust of a node: pins, requests in both directions, and the signed messages that change them.
 //!
 //! ```text
 //!   A: request ──────────▶ B: pending ── approve ──▶ B: pin of A
 //!   A: pin of B ◀─────────── accept (quotes the request's hash)
 //!   two crossing requests approve each other          revoke: pin gone on both sides, older accepts are void
 //! ```
-//! Each message is signed over everything it says (type, both keys, nonce, times, epoch, capabilities, what it answers)
-//! and travels sealed to its recipient. A registry that carries it can withhold it and nothing else.
+//! Each message is signed over everything it says (type, both keys, nonce, times, epoch, the hash of what it answers, record,
+//! note) and travels sealed to its recipient. A registry that carries a message can withhold it and nothing else.
+//!
+//! # One pair secret
+//! The secret of a pair is made of both static keys and two nonces: those of the request and of its accept, or those of two
+//! crossing requests. Both sides must take the same two, whatever is lost, delayed or asked twice, and whichever side loses
+//! power when. The rules that see to this:
+//!
+//! * **Save, then post.** A message leaves once the book with its nonce is on disk, and a letter is acknowledged once the
+//!   book with its effect is. A power cut then only delays: nothing of what it undoes has been told, and what it makes a node
+//!   forget comes again and has the same effect again. A pin may therefore be used before it is saved.
+//! * Letters to one node arrive in the order in which they were written, except that a revocation may come directly and
+//!   overtake: its epoch voids what it has overtaken.
+//! * A request that is made again keeps its nonce. The request that crossed ours is recognised when it comes again, and
+//!   changes nothing.
+//! * A new request of a pinned node means that it has no pin any more: ours goes, and our owner decides anew.
 
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put, Reader};
@@ -20,13 +34,13 @@ use core::fmt;
 use core::net::SocketAddr;
 use litemap::LiteMap;
 
-/// Longest trust message. Unit: bytes. Source: trust.md.
+/// Longest trust message. Unit: bytes. Source: `docs/trust.md`.
 pub const MESSAGE_LEN_MAX: usize = 1024;
 /// Longest letter: a trust message under its seal. Unit: bytes.
 pub const LETTER_LEN_MAX: usize = 2048;
 /// Longest justification. Unit: bytes.
 pub const NOTE_LEN_MAX: usize = 256;
-/// Most requests that wait for this node's owner. Source: trust.md.
+/// Most requests that wait for this node's owner. Source: `docs/trust.md`.
 pub const PENDING_MAX: usize = 256;
 /// Most requests of this node that wait for an answer.
 pub const OUTGOING_MAX: usize = 256;
@@ -36,7 +50,7 @@ pub const LETTERS_MAX: usize = 512;
 pub const PINS_MAX: usize = 16_384;
 /// Most keys whose last epoch is remembered after they are gone.
 const EPOCHS_MAX: usize = 16_384;
-/// Lifetime of a request. Unit: seconds (30 days). Source: trust.md.
+/// Lifetime of a request. Unit: seconds (30 days). Source: `docs/trust.md`.
 pub const REQUEST_LIFETIME_S: u64 = 30 * 24 * 3600;
 /// How far a message's time of issue may lie in our future. Unit: seconds; clocks differ.
 const CLOCK_SKEW_S: u64 = 24 * 3600;
@@ -82,7 +96,7 @@ impl Ports {
 }
 
 impl Default for Ports {
-    /// Echo, stdio, messages and files, events. Source: trust.md.
+    /// Echo, stdio, messages and files, events. Source: `docs/trust.md`.
     fn default() -> Self {
         Self::List([7, 1000, 1001, 1002].into())
     }
@@ -111,44 +125,45 @@ impl core::str::FromStr for Ports {
     }
 }
 
-/// The only thing that lets data in: a peer whose owner and ours approved each other.
+/// The only thing that lets data in: a peer whose owner and ours have approved each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// Who it is. A changed key is another peer.
+    /// Identity key of the peer. A changed key is another peer.
     pub identity: IdentityKey,
-    /// Its key in exchanges.
+    /// The peer's key in key handshakes.
     pub static_key: StaticKey,
-    /// Its address when it was approved.
+    /// Address of the peer when it was approved.
     pub addr: Addr,
-    /// Its hostname when it was approved, or empty.
+    /// Hostname of the peer when it was approved, or empty.
     pub hostname: String,
-    /// Which of our ports it may reach.
+    /// Our ports that the peer may reach.
     pub ports: Ports,
-    /// Mixed into every exchange with it (psk2).
+    /// The pair secret, mixed into every key handshake with the peer (psk2).
     pub secret: [u8; 32],
-    /// When it was approved. Unit: seconds since 1970.
+    /// Time of the approval. Unit: seconds since 1970.
     pub approved_at: u64,
-    /// When approval ends. Unit: seconds since 1970.
+    /// End of the approval. Unit: seconds since 1970.
     pub not_after: Option<u64>,
-    /// Its fingerprint was compared by a person (or given with the request), not only taken from the registry.
+    /// A person compared the fingerprint, or gave it with the request; otherwise it was only taken from the registry.
     pub verified: bool,
-    /// Where it was last reached directly; only a hint.
+    /// Underlay address at which the peer was last reached directly; only a hint.
     pub last_endpoint: Option<SocketAddr>,
 }
 
 /// A request that waits for this node's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingRequest {
-    /// What the asker says of itself, signed.
+    /// The signed record of the node that asks.
     pub record: NodeRecord,
-    /// Why it asks, made safe for terminals.
+    /// The justification, made safe for terminals.
     pub note: String,
-    /// When it came. Unit: seconds since 1970.
+    /// Time of its arrival. Unit: seconds since 1970.
     pub received_at: u64,
     nonce: [u8; 32],
     hash: [u8; 32],
 }
 
+/// A request of ours without an answer yet, or one that crossed a request of its recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Outgoing {
     record: NodeRecord,
@@ -287,6 +302,17 @@ impl Message {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LetterNumber(u64);
 
+/// Counts the changes of a [`TrustBook`] in one run. [`Endpoint::trust_saved`](crate::Endpoint::trust_saved) takes the version
+/// that is on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrustVersion(u64);
+
+impl fmt::Display for TrustVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version {}", self.0)
+    }
+}
+
 /// Everything a node knows about trust. Held in memory; `emit` and `parse` carry it to and from disk as one value, so
 /// that a crash never leaves half a change.
 #[derive(Default)]
@@ -300,6 +326,7 @@ pub struct TrustBook {
     /// Sealed messages that the rendezvous has not confirmed yet.
     letters: LiteMap<LetterNumber, (IdentityKey, Vec<u8>)>,
     last_letter: LetterNumber,
+    version: TrustVersion,
 }
 
 impl TrustBook {
@@ -312,6 +339,7 @@ impl TrustBook {
         }
         self.last_letter = LetterNumber(self.last_letter.0 + 1);
         self.letters.insert(self.last_letter, (to, sealed));
+        self.changed();
         Some(self.last_letter)
     }
 
@@ -323,11 +351,18 @@ impl TrustBook {
         self.letters.keys().copied()
     }
 
-    pub(crate) fn remove_letter(&mut self, number: LetterNumber) {
-        self.letters.remove(&number);
+    /// Forgets a letter that has arrived; gives its recipient.
+    pub(crate) fn remove_letter(&mut self, number: LetterNumber) -> Option<IdentityKey> {
+        self.letters.remove(&number).map(|letter| letter.0)
     }
 
     // Getters.
+
+    /// The version of the book: it rises with every change that a power cut must not undo. Hints and letters that have
+    /// arrived are no such changes.
+    pub const fn version(&self) -> TrustVersion {
+        self.version
+    }
 
     /// All trusted peers, by key.
     pub fn pins(&self) -> impl Iterator<Item = &Pin> {
@@ -344,9 +379,10 @@ impl TrustBook {
         self.pending.values()
     }
 
-    /// Keys that were asked and have not answered.
+    /// Nodes that were asked and have not answered.
     pub fn outgoing(&self) -> impl Iterator<Item = &NodeRecord> {
-        self.outgoing.values().map(|o| &o.record)
+        let unanswered = self.outgoing.iter().filter(|(key, _)| !self.pins.contains_key(*key));
+        unanswered.map(|(_, o)| &o.record)
     }
 
     // Verbs.
@@ -374,9 +410,13 @@ impl TrustBook {
         }
         self.expire(me.now_s);
         if self.outgoing.len() >= OUTGOING_MAX && !self.outgoing.contains_key(&to) {
-            return Err(TrustError::Full);
+            // Crossed requests are kept only in case they are answered all the same.
+            let crossed = self.outgoing.keys().find(|key| self.pins.contains_key(*key)).copied();
+            self.outgoing.remove(&crossed.ok_or(TrustError::Full)?);
         }
-        let message = self.message(me, Kind::Request, to, [0; 32], &terms.note, rng);
+        let mut message = self.message(me, Kind::Request, to, [0; 32], &terms.note, rng);
+        // Asking again is the same question: an answer to either gives one secret.
+        message.nonce = self.outgoing.get(&to).map_or(message.nonce, |before| before.nonce);
         let bytes = message.emit(me.identity);
         let outgoing = Outgoing {
             record: record.clone(),
@@ -387,6 +427,7 @@ impl TrustBook {
             verified: terms.verified,
         };
         self.outgoing.insert(to, outgoing);
+        self.changed();
         Ok(bytes)
     }
 
@@ -408,6 +449,7 @@ impl TrustBook {
         self.pending.remove(key);
         self.outgoing.remove(key);
         self.insert_pin(&request.record, terms, secret, me.now_s);
+        self.changed();
         Ok(message.emit(me.identity))
     }
 
@@ -417,6 +459,7 @@ impl TrustBook {
     /// `Unknown`.
     pub fn reject(&mut self, me: &Me<'_>, key: &IdentityKey, note: &str, rng: &mut Rng) -> Result<Vec<u8>, TrustError> {
         let request = self.pending.remove(key).ok_or(TrustError::Unknown)?;
+        self.changed();
         Ok(self.message(me, Kind::Reject, *key, request.hash, note, rng).emit(me.identity))
     }
 
@@ -425,7 +468,8 @@ impl TrustBook {
     /// # Errors
     /// `Unknown`.
     pub fn revoke(&mut self, me: &Me<'_>, key: &IdentityKey, rng: &mut Rng) -> Result<(Pin, Vec<u8>), TrustError> {
-        let pin = self.pins.remove(key).ok_or(TrustError::Unknown)?;
+        let pin = self.remove_pin(key).ok_or(TrustError::Unknown)?;
+        self.changed();
         Ok((pin, self.message(me, Kind::Revoke, *key, [0; 32], "", rng).emit(me.identity)))
     }
 
@@ -440,7 +484,10 @@ impl TrustBook {
     pub fn expire_pins(&mut self, now_s: u64) -> Vec<IdentityKey> {
         let over: Vec<_> =
             self.pins.values().filter(|p| p.not_after.is_some_and(|at| at <= now_s)).map(|p| p.identity).collect();
-        over.iter().for_each(|key| drop(self.pins.remove(key)));
+        over.iter().for_each(|key| drop(self.remove_pin(key)));
+        if !over.is_empty() {
+            self.changed();
+        }
         over
     }
 
@@ -460,6 +507,7 @@ impl TrustBook {
                 };
                 if !matches!(outcome, Outcome::Discarded(_)) {
                     self.note_epoch(message.from, message.epoch);
+                    self.changed();
                 }
                 outcome
             }
@@ -484,33 +532,36 @@ impl TrustBook {
         if record.identity != message.from {
             return Outcome::Discarded(Discarded::Malformed);
         }
-        if self.pins.contains_key(&message.from) {
-            // The peer lost its pin of us (or revoked and thinks better of it): its owner asks anew, ours decides anew.
-            self.pins.remove(&message.from);
-        }
         self.expire(me.now_s);
+        let pinned = self.pins.get(&message.from).map(|pin| pin.secret);
         if let Some(ours) = self.outgoing.get(&message.from).cloned() {
-            return self.cross(me, &ours, message);
+            match pinned {
+                None => return self.cross(me, &ours, message),
+                Some(secret) if secret == crossed_secret(me, &ours, message) => {
+                    return Outcome::Discarded(Discarded::AlreadyTrusted); // the request that crossed ours, once more
+                }
+                Some(_) => {}
+            }
         }
         if self.pending.len() >= PENDING_MAX && !self.pending.contains_key(&message.from) {
             return Outcome::Discarded(Discarded::Full);
         }
+        // A pinned peer that asks has no pin of us any more: its owner asks anew, and ours decides anew.
+        self.remove_pin(&message.from);
         let request =
             PendingRequest { record, note: message.note.clone(), received_at: me.now_s, nonce: message.nonce, hash };
         self.pending.insert(message.from, request);
         Outcome::Pending(message.from)
     }
 
-    /// Two requests crossed: both owners have said yes, and both sides know both nonces.
+    /// Two requests crossed: both owners have said yes, and both sides know both nonces. Ours stays, so that theirs is
+    /// recognised when it comes again.
     fn cross(&mut self, me: &Me<'_>, ours: &Outgoing, theirs: &Message) -> Outcome {
         if let Err(reason) = self.check_new_pin(&ours.record) {
             let taken = if reason == TrustError::AddressTaken { Discarded::AddressTaken } else { Discarded::Full };
             return Outcome::Discarded(taken);
         }
-        let (first, second) =
-            if me.identity.public() < theirs.from { (ours.nonce, theirs.nonce) } else { (theirs.nonce, ours.nonce) };
-        let secret = pair_secret(me.identity, &ours.record.static_key, &first, &second);
-        self.outgoing.remove(&theirs.from);
+        let secret = crossed_secret(me, ours, theirs);
         let terms = Terms { ports: ours.ports.clone(), verified: ours.verified, ..Terms::default() };
         self.insert_pin(&ours.record, &terms, secret, me.now_s);
         Outcome::Pinned(theirs.from)
@@ -539,15 +590,27 @@ impl TrustBook {
             return Outcome::Discarded(Discarded::Unsolicited);
         }
         self.outgoing.remove(&message.from);
+        self.pins.remove(&message.from);
         Outcome::Rejected(message.from)
     }
 
     fn receive_revoke(&mut self, message: &Message) -> Outcome {
-        let known = self.pins.remove(&message.from).is_some() | self.pending.remove(&message.from).is_some();
+        let known = self.remove_pin(&message.from).is_some() | self.pending.remove(&message.from).is_some();
         if known { Outcome::Revoked(message.from) } else { Outcome::Discarded(Discarded::Unsolicited) }
     }
 
     // Helpers.
+
+    const fn changed(&mut self) {
+        self.version.0 += 1;
+    }
+
+    /// Ends trust in a key, and what was asked of it before.
+    fn remove_pin(&mut self, key: &IdentityKey) -> Option<Pin> {
+        let pin = self.pins.remove(key)?;
+        self.outgoing.remove(key);
+        Some(pin)
+    }
 
     fn message(
         &mut self,
@@ -600,7 +663,7 @@ impl TrustBook {
 
     fn note_epoch(&mut self, key: IdentityKey, epoch: u64) {
         if self.epochs.len() >= EPOCHS_MAX && !self.epochs.contains_key(&key) {
-            // Never forget the epoch of somebody who matters; the lowest of the others goes.
+            // The epochs of pinned peers stay; the lowest of the others goes.
             let goes = self.epochs.iter().filter(|(k, _)| !self.pins.contains_key(k)).min_by_key(|(_, e)| **e);
             if let Some(key) = goes.map(|(k, _)| *k) {
                 self.epochs.remove(&key);
@@ -720,34 +783,41 @@ fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
     })
 }
 
-/// Who this node is at the moment, for making and judging messages.
+/// This node as it is now, for making and judging messages.
 pub struct Me<'a> {
-    /// Our keys.
+    /// The keys of this node.
     pub identity: &'a Identity,
-    /// Our current signed record.
+    /// The current signed record of this node.
     pub record: &'a [u8],
     /// Wall clock. Unit: seconds since 1970.
     pub now_s: u64,
 }
 
-/// What the owner grants or says with a request or approval.
+/// The owner's part of a request or approval.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// Our ports that the peer may reach.
     pub ports: Ports,
     /// Justification shown to the other owner.
     pub note: String,
-    /// When approval ends. Unit: seconds since 1970.
+    /// End of the approval. Unit: seconds since 1970.
     pub not_after: Option<u64>,
     /// The peer's fingerprint was checked.
     pub verified: bool,
 }
 
-/// Known to exactly the two sides: their static keys' shared secret and both nonces, which travelled sealed.
+/// A secret that only the two sides know: made of what their static keys share and of both nonces, which travel sealed.
 fn pair_secret(identity: &Identity, peer: &StaticKey, first: &[u8; 32], second: &[u8; 32]) -> [u8; 32] {
-    // A low-order static key shares nothing; its owner then cannot finish any exchange, which hurts only itself.
+    // A static key of low order shares nothing; its node cannot finish any key handshake, which hurts only itself.
     let shared = identity.static_pair().agree(&peer.0).unwrap_or([0; 32]);
     hash::derive(&shared, &[b"pn1-pair", first, second])
+}
+
+/// The pair secret that two crossing requests make.
+fn crossed_secret(me: &Me<'_>, ours: &Outgoing, theirs: &Message) -> [u8; 32] {
+    let is_first = me.identity.public() < theirs.from;
+    let (first, second) = if is_first { (&ours.nonce, &theirs.nonce) } else { (&theirs.nonce, &ours.nonce) };
+    pair_secret(me.identity, &ours.record.static_key, first, second)
 }
 
 #[cfg(test)]

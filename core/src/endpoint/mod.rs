@@ -12,7 +12,7 @@ mod outbox;
 mod output;
 mod relations;
 
-pub use directory::{CALLS_MAX, DirectoryState, TrustChange};
+pub use directory::{CALLS_MAX, DirectoryState};
 pub use discard::{Discard, Discards};
 pub use outbox::Outbox;
 pub use output::{Event, PeerInfo, ResetReason, Timer, Transmit};

@@ -1,12 +1,13 @@
 //! Owns what an endpoint says: events, batches, timers, and what is known of a peer.
 
 use super::PeerId;
-use super::directory::{DirectoryState, TrustChange};
+use super::directory::DirectoryState;
 use crate::control::{Answer, Call, Ticket};
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::link::LinkStats;
 use crate::path::{Path, PathAddr};
 use crate::time::{Duration, Instant};
+use crate::trust::{Outcome, TrustVersion};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -38,8 +39,11 @@ pub enum Event {
     PathChanged(PeerId),
     /// A stranger or the rendezvous has said who it is.
     Introduced(PeerId, NodeRecord),
-    /// Trust changed; put [`Endpoint::trust`](super::Endpoint::trust) on disk.
-    Trust(TrustChange),
+    /// A message of another node changed trust.
+    Trust(Outcome),
+    /// Trust has changed: put [`Endpoint::trust`](super::Endpoint::trust) on disk, then call
+    /// [`Endpoint::trust_saved`](super::Endpoint::trust_saved) with the version that the book had.
+    SaveTrust(TrustVersion),
     /// A stranger asks something (rendezvous only).
     Call(PeerId, Ticket, Call),
     /// The answer to a call of ours; `None` when there was none in time.

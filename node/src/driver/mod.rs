@@ -31,7 +31,7 @@ use pilot_core::codec::{Put as _, Reader};
 use pilot_core::control::Ticket;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
 use pilot_core::identity::{NodeRecord, Profile, valid_hostname};
-use pilot_core::trust::{Outcome, TrustBook};
+use pilot_core::trust::{Outcome, TrustBook, TrustVersion};
 use pilot_core::{Instant, PeerId};
 use pilot_stack::{Event, Stack, StackConfig, StreamId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -111,6 +111,8 @@ pub(crate) struct Driver {
     /// Ports whose descriptors have more to say.
     datagrams_left: BTreeSet<u16>,
     looked: BTreeSet<StreamId>,
+    /// Newest version of the trust book that was given to the disk.
+    trust_submitted: TrustVersion,
     /// A change of our record that the rendezvous has not decided about: who waits, the answer, the profile before.
     profile_change: Option<(Reply, serde_json::Value, Profile)>,
     reread_at: Option<std::time::Instant>,
@@ -192,6 +194,7 @@ pub(crate) fn start(config: Config) -> Result<(Handle, JoinHandle<()>), Failure>
         datagrams_dropped: 0,
         datagrams_left: BTreeSet::new(),
         looked: BTreeSet::new(),
+        trust_submitted: TrustVersion::default(),
         profile_change: None,
         reread_at: None,
         pins_check_at: std::time::Instant::now(),
@@ -485,11 +488,15 @@ impl Driver {
 
     fn endpoint_event(&mut self, event: EndpointEvent) {
         match event {
-            EndpointEvent::Trust(change) => {
-                let then = change.letter.map_or(Then::Nothing, Then::LetterTaken);
-                self.save_trust(then);
-                self.tell_trust(&change.outcome);
-                if let (Outcome::Pending(key), true) = (&change.outcome, self.config.approve_all) {
+            EndpointEvent::SaveTrust(version) => {
+                // A verb of ours saves by itself, and answers when that is done.
+                if version > self.trust_submitted {
+                    self.save_trust(Then::Nothing);
+                }
+            }
+            EndpointEvent::Trust(outcome) => {
+                self.tell_trust(&outcome);
+                if let (Outcome::Pending(key), true) = (&outcome, self.config.approve_all) {
                     self.approve_unasked(key);
                 }
             }
@@ -524,8 +531,10 @@ impl Driver {
     }
 
     pub(crate) fn save_trust(&mut self, then: Then) {
-        let bytes = self.stack.endpoint().trust().emit();
-        self.submit(Job::Put(Meta::Trust, bytes), then);
+        let trust = self.stack.endpoint().trust();
+        let (version, bytes) = (trust.version(), trust.emit());
+        self.trust_submitted = version;
+        self.submit(Job::Put(Meta::Trust, bytes), Then::TrustSaved(version, Box::new(then)));
     }
 
     /// Hands work to the disk; when it is too far behind, `then` fails in this turn or the next, never inside this call: who
@@ -571,7 +580,9 @@ impl Driver {
         }
         if wall >= self.pins_check_at {
             self.pins_check_at = wall + Duration::from_secs(60);
-            if self.stack.endpoint_mut().expire_trust(now) {
+            self.stack.endpoint_mut().expire_trust(now);
+            // A save that failed is tried again.
+            if !self.stack.endpoint().trust_is_saved() {
                 self.save_trust(Then::Nothing);
             }
         }

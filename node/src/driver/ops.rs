@@ -28,7 +28,7 @@ use crate::ipc::server::ClientId;
 use crate::services::Receipt;
 use crate::services::events::Published;
 use crate::store::{Done, Job, Kind, Outgoing};
-use pilot_core::control::InboxNumber;
+use pilot_core::trust::TrustVersion;
 use pilot_stack::{EARLY_LEN_MAX, StreamId};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -41,7 +41,8 @@ const PAGE_MAX: u64 = 10_000;
 pub(crate) enum Then {
     Nothing,
     Answer(Reply, Value),
-    LetterTaken(InboxNumber),
+    /// The trust book with this version is on disk; what waits for that may leave.
+    TrustSaved(TrustVersion, Box<Then>),
     /// The answer under this ticket of the stream.
     Delivered {
         stream: StreamId,
@@ -229,14 +230,17 @@ impl Driver {
             _ => None,
         };
         match (then, failure) {
-            (Then::Nothing, _) | (Then::LetterTaken(_), Some(_)) => {}
+            (Then::Nothing, _) => {}
             (Then::Answer(reply, data), None) => self.reply(reply, Ok(data)),
             (Then::Answer(reply, _) | Then::Inbox(reply) | Then::Queued { reply, .. }, Some(failure)) => {
                 self.reply(reply, Err(failure))
             }
-            (Then::LetterTaken(id), None) => {
-                let now = self.now();
-                self.stack.endpoint_mut().letter_taken(now, id);
+            (Then::TrustSaved(version, then), failure) => {
+                if failure.is_none() {
+                    let now = self.now();
+                    self.stack.endpoint_mut().trust_saved(now, version);
+                }
+                self.finish(*then, done);
             }
             (Then::File { stream, file, len }, failure) => {
                 let done = match (failure, done) {

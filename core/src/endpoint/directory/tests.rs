@@ -3,6 +3,8 @@
 use super::*;
 use std::vec;
 
+mod power;
+
 const WALL_US: u64 = 1_700_000_000_000_000;
 
 fn at(ms: u64) -> Instant {
@@ -22,10 +24,14 @@ struct Node {
 
 impl Node {
     fn new(n: u8) -> Self {
+        Self::with_book(n, TrustBook::default(), [n; 32])
+    }
+
+    fn with_book(n: u8, book: TrustBook, seed: [u8; 32]) -> Self {
         let identity = Identity::from_seed([n; 32]);
         let addr = Addr::new(0, n.into());
-        let directory = Directory::new(&identity, addr, Profile::default(), TrustBook::default(), vec![addr_of(n)]);
-        Self { directory, identity, rng: Rng::new([n; 32]) }
+        let directory = Directory::new(&identity, addr, Profile::default(), book, vec![addr_of(n)]);
+        Self { directory, identity, rng: Rng::new(seed) }
     }
 
     /// A node whose rendezvous has confirmed its record.
