@@ -227,6 +227,21 @@ pub enum TrustError {
     Oneself,
 }
 
+impl fmt::Display for TrustError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "neither trusted nor waiting",
+            Self::AlreadyTrusted => "trusted already",
+            Self::Full => "too many requests, letters or peers",
+            Self::AddressTaken => "another trusted peer has this address",
+            Self::NoteTooLong => "the justification is too long",
+            Self::Oneself => "a node cannot ask itself",
+        })
+    }
+}
+
+impl core::error::Error for TrustError {}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Request,
@@ -266,6 +281,7 @@ impl Message {
         out.put_bytes(self.note.as_bytes());
         let signature = identity.sign(LABEL, &out);
         out.put(&signature);
+        debug_assert!(out.len() <= MESSAGE_LEN_MAX, "{} bytes", out.len());
         out
     }
 
@@ -334,13 +350,19 @@ impl TrustBook {
 
     /// Keeps a sealed message until the rendezvous confirms it; `None` when [`LETTERS_MAX`] wait.
     pub(crate) fn add_letter(&mut self, to: IdentityKey, sealed: Vec<u8>) -> Option<LetterNumber> {
-        if self.letters.len() >= LETTERS_MAX {
+        if !self.has_room_for_letter() {
             return None;
         }
+        debug_assert!(sealed.len() <= LETTER_LEN_MAX, "{} bytes", sealed.len());
         self.last_letter = LetterNumber(self.last_letter.0 + 1);
         self.letters.insert(self.last_letter, (to, sealed));
         self.changed();
         Some(self.last_letter)
+    }
+
+    /// True when fewer than [`LETTERS_MAX`] letters wait.
+    pub(crate) fn has_room_for_letter(&self) -> bool {
+        self.letters.len() < LETTERS_MAX
     }
 
     pub(crate) fn letter(&self, number: LetterNumber) -> Option<&(IdentityKey, Vec<u8>)> {
@@ -506,6 +528,7 @@ impl TrustBook {
                     Kind::Revoke => self.receive_revoke(&message),
                 };
                 if !matches!(outcome, Outcome::Discarded(_)) {
+                    debug_assert!(self.epochs.get(&message.from).is_none_or(|last| *last < message.epoch));
                     self.note_epoch(message.from, message.epoch);
                     self.changed();
                 }
@@ -658,6 +681,7 @@ impl TrustBook {
             verified: terms.verified,
             last_endpoint: None,
         };
+        debug_assert!(self.check_new_pin(record).is_ok(), "two pins with one address");
         self.pins.insert(record.identity, pin);
     }
 

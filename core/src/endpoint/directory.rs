@@ -310,6 +310,7 @@ impl Directory {
         let ticket = self.next_ticket;
         self.next_ticket = Ticket(ticket.0.wrapping_add(1).max(1));
         self.calls.insert(ticket, (now + CALL_TIMEOUT, purpose));
+        debug_assert!(self.calls.len() <= CALLS_MAX);
         self.effects.push_back(Effect::Call(ticket, call));
         Some(ticket)
     }
@@ -325,28 +326,34 @@ impl Directory {
         if self.trust.pending().any(|p| p.record.identity == record.identity) {
             return self.approve(cx, &record.identity, terms); // both owners have said yes
         }
+        self.check_room_for_letter()?;
         let message = self.with_trust(cx, |book, me, rng| book.request(me, record, terms, rng))?;
-        self.post_letter(cx, record.identity, record.static_key, &message)
+        self.write_letter(cx, record.identity, record.static_key, &message);
+        Ok(())
     }
 
     pub(super) fn approve(&mut self, cx: &mut Context<'_>, key: &IdentityKey, terms: &Terms) -> Result<(), TrustError> {
+        self.check_room_for_letter()?;
         let static_key = self.pending_static_key(key)?;
         let message = self.with_trust(cx, |book, me, rng| book.approve(me, key, terms, rng))?;
         self.pins_changed(cx.now);
-        self.post_letter(cx, *key, static_key, &message)
+        self.write_letter(cx, *key, static_key, &message);
+        Ok(())
     }
 
     pub(super) fn reject(&mut self, cx: &mut Context<'_>, key: &IdentityKey, note: &str) -> Result<(), TrustError> {
+        self.check_room_for_letter()?;
         let static_key = self.pending_static_key(key)?;
         let message = self.with_trust(cx, |book, me, rng| book.reject(me, key, note, rng))?;
-        self.post_letter(cx, *key, static_key, &message)
+        self.write_letter(cx, *key, static_key, &message);
+        Ok(())
     }
 
     pub(super) fn revoke(&mut self, cx: &mut Context<'_>, key: &IdentityKey) -> Result<Pin, TrustError> {
         let (pin, message) = self.with_trust(cx, |book, me, rng| book.revoke(me, key, rng))?;
         self.effects.push_back(Effect::Farewell(*key, message.clone()));
         self.pins_changed(cx.now);
-        self.post_letter(cx, *key, pin.static_key, &message)?;
+        self.write_letter(cx, *key, pin.static_key, &message);
         Ok(pin)
     }
 
@@ -404,7 +411,9 @@ impl Directory {
                 let to = self.trust.letter(number).map(|letter| letter.0);
                 to.into_iter().for_each(|to| self.post_next(now, to));
             }
-            Departure::Taken(number) => drop(self.call(now, Call::Taken([number].into()), Purpose::Notice)),
+            Departure::Taken(number) => {
+                self.call(now, Call::Taken([number].into()), Purpose::Notice);
+            }
             Departure::Farewell(to, datagram) => self.effects.push_back(Effect::Send(to, datagram)),
         }
     }
@@ -431,17 +440,18 @@ impl Directory {
         self.grant(now);
     }
 
-    fn post_letter(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: IdentityKey,
-        key: StaticKey,
-        message: &[u8],
-    ) -> Result<(), TrustError> {
+    /// Without room for the letter that tells the other side, a command must change nothing.
+    fn check_room_for_letter(&self) -> Result<(), TrustError> {
+        if self.trust.has_room_for_letter() { Ok(()) } else { Err(TrustError::Full) }
+    }
+
+    /// Seals a message and keeps it for the mailbox of its recipient. A revocation for which there is no room is only told
+    /// directly.
+    fn write_letter(&mut self, cx: &mut Context<'_>, to: IdentityKey, key: StaticKey, message: &[u8]) {
         let sealed = key.seal(message, cx.rng);
-        let number = self.trust.add_letter(to, sealed).ok_or(TrustError::Full)?;
-        self.depart_when_saved(cx.now, Departure::Letter(number));
-        Ok(())
+        if let Some(number) = self.trust.add_letter(to, sealed) {
+            self.depart_when_saved(cx.now, Departure::Letter(number));
+        }
     }
 
     /// Posts the oldest letter to a node, unless one is under way: letters to one node arrive in the order in which they

@@ -291,6 +291,10 @@ impl Endpoint {
                 pin.last_endpoint.into_iter().for_each(|addr| entry.peer.paths.add(PathAddr::Direct(addr)));
             }
         }
+        debug_assert!(
+            self.peers.values().filter(|e| e.peer.role == Role::Trusted).count() <= self.trust().pins().count(),
+            "a peer without a pin"
+        );
     }
 
     /// Seals the last message to a peer, and what its link holds besides, without hope of recovery: the keys go now, the
