@@ -202,7 +202,7 @@ impl Server {
     }
 }
 
-/// Reads the seed, or makes one: mode 0600, complete before it has its name, and on disk before this returns.
+/// Reads the seed, or makes one (mode 0600, complete before it has its name).
 fn load_identity(path: &Path) -> Result<Identity, ServerError> {
     let error = |e| ServerError::Io(path.to_owned(), e);
     match fs::read(path) {
@@ -223,31 +223,8 @@ fn load_identity(path: &Path) -> Result<Identity, ServerError> {
                 .map_err(error)?;
             file.write_all(&seed).and_then(|()| file.sync_all()).map_err(error)?;
             fs::rename(&partial, path).map_err(error)?;
-            // Every node pins this key: its name in the folder must survive a power cut as well as its bytes.
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(error)?;
             Ok(Identity::from_seed(seed))
         }
         Err(e) => Err(error(e)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
-
-    #[test]
-    fn the_key_is_made_once_and_only_its_owner_can_read_it() {
-        let folder = std::env::temp_dir().join(format!("pilot-rendezvous-key-{}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a temporary folder");
-        let path = folder.join("identity");
-        let made = load_identity(&path).expect("room on the disk");
-        assert_eq!(load_identity(&path).expect("just made").public(), made.public());
-        assert_eq!(fs::metadata(&path).expect("just made").permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(&folder).expect("just made").count(), 1, "nothing is left beside it");
-        fs::write(&path, [0; 31]).expect("room on the disk");
-        assert!(matches!(load_identity(&path), Err(ServerError::Identity(_))), "a damaged key is not replaced");
-        fs::remove_dir_all(folder).expect("made above");
     }
 }
