@@ -22,24 +22,26 @@
 //!   changes nothing.
 //! * A new request of a pinned node means that it has no pin any more: ours goes, and our owner decides anew.
 
+mod form;
+mod message;
+mod ports;
+
+pub use message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
+pub use ports::Ports;
+
 use crate::addr::Addr;
-use crate::codec::{Malformed, Put, Reader};
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
-use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 use litemap::LiteMap;
+use message::{Kind, Message};
 
-/// Longest trust message. Unit: bytes. Source: `docs/trust.md`.
-pub const MESSAGE_LEN_MAX: usize = 1024;
 /// Longest letter: a trust message under its seal. Unit: bytes.
 pub const LETTER_LEN_MAX: usize = 2048;
-/// Longest justification. Unit: bytes.
-pub const NOTE_LEN_MAX: usize = 256;
 /// Most requests that wait for this node's owner. Source: `docs/trust.md`.
 pub const PENDING_MAX: usize = 256;
 /// Most requests of this node that wait for an answer.
@@ -54,76 +56,6 @@ const EPOCHS_MAX: usize = 16_384;
 pub const REQUEST_LIFETIME_S: u64 = 30 * 24 * 3600;
 /// How far a message's time of issue may lie in our future. Unit: seconds; clocks differ.
 const CLOCK_SKEW_S: u64 = 24 * 3600;
-
-/// Which ports of ours a peer may reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ports {
-    /// Every port.
-    All,
-    /// These ports, at most [`Ports::LIST_MAX`].
-    List(Vec<u16>),
-}
-
-impl Ports {
-    /// Most ports that can be named one by one.
-    pub const LIST_MAX: usize = 64;
-
-    /// True when `port` is granted.
-    pub fn allow(&self, port: u16) -> bool {
-        match self {
-            Self::All => true,
-            Self::List(list) => list.contains(&port),
-        }
-    }
-
-    fn emit(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::All => out.put_u8(u8::MAX),
-            Self::List(list) => {
-                out.put_u8(list.len().min(Self::LIST_MAX) as u8);
-                list.iter().take(Self::LIST_MAX).for_each(|port| out.put_u16(*port));
-            }
-        }
-    }
-
-    fn parse(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match usize::from(r.u8()?) {
-            255 => Ok(Self::All),
-            count if count <= Self::LIST_MAX => Ok(Self::List((0..count).map(|_| r.u16()).collect::<Result<_, _>>()?)),
-            _ => Err(Malformed),
-        }
-    }
-}
-
-impl Default for Ports {
-    /// Echo, stdio, messages and files, events. Source: `docs/trust.md`.
-    fn default() -> Self {
-        Self::List([7, 1000, 1001, 1002].into())
-    }
-}
-
-impl fmt::Display for Ports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::List(list) = self else { return f.write_str("all") };
-        for (i, port) in list.iter().enumerate() {
-            write!(f, "{}{port}", if i > 0 { "," } else { "" })?;
-        }
-        Ok(())
-    }
-}
-
-impl core::str::FromStr for Ports {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        if text == "all" {
-            return Ok(Self::All);
-        }
-        let list: Vec<u16> =
-            text.split(',').map(|p| p.trim().parse().map_err(|_| Malformed)).collect::<Result<_, _>>()?;
-        if list.len() > Self::LIST_MAX { Err(Malformed) } else { Ok(Self::List(list)) }
-    }
-}
 
 /// The only thing that lets data in: a peer whose owner and ours have approved each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,78 +173,6 @@ impl fmt::Display for TrustError {
 }
 
 impl core::error::Error for TrustError {}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Request,
-    Accept,
-    Reject,
-    Revoke,
-}
-
-struct Message {
-    kind: Kind,
-    from: IdentityKey,
-    to: IdentityKey,
-    nonce: [u8; 32],
-    issued: u64,
-    expires: u64,
-    epoch: u64,
-    in_reply_to: [u8; 32],
-    /// The sender's record, in requests and accepts.
-    record: Vec<u8>,
-    note: String,
-}
-
-const LABEL: &str = "pn1-trust";
-
-impl Message {
-    fn emit(&self, identity: &Identity) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_u8(self.kind as u8);
-        out.put(&self.from.0);
-        out.put(&self.to.0);
-        out.put(&self.nonce);
-        out.put_u64(self.issued);
-        out.put_u64(self.expires);
-        out.put_u64(self.epoch);
-        out.put(&self.in_reply_to);
-        out.put_bytes(&self.record);
-        out.put_bytes(self.note.as_bytes());
-        let signature = identity.sign(LABEL, &out);
-        out.put(&signature);
-        debug_assert!(out.len() <= MESSAGE_LEN_MAX, "{} bytes", out.len());
-        out
-    }
-
-    fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let body = bytes.len().checked_sub(64).filter(|_| bytes.len() <= MESSAGE_LEN_MAX).ok_or(Malformed)?;
-        let (body, signature) = bytes.split_at(body);
-        let mut r = Reader::new(body);
-        let kind = match r.u8()? {
-            0 => Kind::Request,
-            1 => Kind::Accept,
-            2 => Kind::Reject,
-            3 => Kind::Revoke,
-            _ => return Err(Malformed),
-        };
-        let message = Self {
-            kind,
-            from: IdentityKey(r.array()?),
-            to: IdentityKey(r.array()?),
-            nonce: r.array()?,
-            issued: r.u64()?,
-            expires: r.u64()?,
-            epoch: r.u64()?,
-            in_reply_to: r.array()?,
-            record: r.bytes(NodeRecord::LEN_MAX)?.into(),
-            note: r.str(NOTE_LEN_MAX)?.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
-        };
-        r.finish()?;
-        let signature = signature.try_into().map_err(|_| Malformed)?;
-        if message.from.verify(LABEL, body, &signature) { Ok(message) } else { Err(Malformed) }
-    }
-}
 
 /// Number of a letter of ours that the rendezvous has not confirmed. Rises within one run; the book on disk has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -700,111 +560,6 @@ impl TrustBook {
         self.outgoing.retain(|_, o| o.expires > now_s);
         self.pending.retain(|_, p| p.received_at + REQUEST_LIFETIME_S > now_s);
     }
-
-    // Disk form.
-
-    /// All of it as bytes.
-    pub fn emit(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_u8(1); // version of this form
-        out.put_u64(self.own_epoch);
-        out.put_varint(self.pins.len() as u64);
-        self.pins.values().for_each(|pin| emit_pin(pin, &mut out));
-        out.put_varint(self.pending.len() as u64);
-        for p in self.pending.values() {
-            out.put_bytes(&p.record.emit());
-            out.put_bytes(p.note.as_bytes());
-            out.put_u64(p.received_at);
-            out.put(&p.nonce);
-            out.put(&p.hash);
-        }
-        out.put_varint(self.outgoing.len() as u64);
-        for o in self.outgoing.values() {
-            out.put_bytes(&o.record.emit());
-            o.ports.emit(&mut out);
-            out.put(&o.nonce);
-            out.put(&o.hash);
-            out.put_u64(o.expires);
-            out.put_u8(o.verified.into());
-        }
-        out.put_varint(self.epochs.len() as u64);
-        for (key, epoch) in &self.epochs {
-            out.put(&key.0);
-            out.put_u64(*epoch);
-        }
-        out.put_varint(self.letters.len() as u64);
-        for (to, sealed) in self.letters.values() {
-            out.put(&to.0);
-            out.put_bytes(sealed);
-        }
-        out
-    }
-
-    /// Reads what [`TrustBook::emit`] wrote.
-    ///
-    /// # Errors
-    /// When the bytes were damaged; the caller must not go on with an empty book.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut r = Reader::new(bytes);
-        if r.u8()? != 1 {
-            return Err(Malformed);
-        }
-        let mut book = Self { own_epoch: r.u64()?, ..Self::default() };
-        for _ in 0..r.varint()? {
-            let pin = parse_pin(&mut r)?;
-            book.pins.insert(pin.identity, pin);
-        }
-        for _ in 0..r.varint()? {
-            let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
-            let (note, received_at) = (r.str(4 * NOTE_LEN_MAX)?.into(), r.u64()?);
-            let request = PendingRequest { note, received_at, nonce: r.array()?, hash: r.array()?, record };
-            book.pending.insert(request.record.identity, request);
-        }
-        for _ in 0..r.varint()? {
-            let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
-            let ports = Ports::parse(&mut r)?;
-            let (nonce, hash) = (r.array()?, r.array()?);
-            let outgoing = Outgoing { ports, nonce, hash, expires: r.u64()?, verified: r.u8()? != 0, record };
-            book.outgoing.insert(outgoing.record.identity, outgoing);
-        }
-        for _ in 0..r.varint()? {
-            book.epochs.insert(IdentityKey(r.array()?), r.u64()?);
-        }
-        for _ in 0..r.varint()? {
-            let to = IdentityKey(r.array()?);
-            book.add_letter(to, r.bytes(LETTER_LEN_MAX)?.into()).ok_or(Malformed)?;
-        }
-        r.finish()?;
-        Ok(book)
-    }
-}
-
-fn emit_pin(pin: &Pin, out: &mut Vec<u8>) {
-    out.put(&pin.identity.0);
-    out.put(&pin.static_key.0);
-    out.put(&pin.addr.to_bytes());
-    out.put_bytes(pin.hostname.as_bytes());
-    pin.ports.emit(out);
-    out.put(&pin.secret);
-    out.put_u64(pin.approved_at);
-    out.put_u64(pin.not_after.unwrap_or(u64::MAX));
-    out.put_u8(pin.verified.into());
-    put_endpoint(out, pin.last_endpoint.as_ref());
-}
-
-fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
-    Ok(Pin {
-        identity: IdentityKey(r.array()?),
-        static_key: StaticKey(r.array()?),
-        addr: Addr::from_bytes(r.array()?),
-        hostname: r.str(crate::identity::HOSTNAME_MAX)?.into(),
-        ports: Ports::parse(r)?,
-        secret: r.array()?,
-        approved_at: r.u64()?,
-        not_after: Some(r.u64()?).filter(|at| *at != u64::MAX),
-        verified: r.u8()? != 0,
-        last_endpoint: parse_endpoint(r)?,
-    })
 }
 
 /// This node as it is now, for making and judging messages.
