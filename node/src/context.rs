@@ -7,6 +7,7 @@ use crate::disk::job::Job;
 use crate::effect::{Answer, Caller, Effect};
 use crate::failure::Failure;
 use pilot_core::Instant;
+use pilot_core::trust::TrustVersion;
 use pilot_stack::{Stack, StreamId};
 use serde_json::Value;
 
@@ -38,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) wall: WallClock,
     pub(crate) calls: Calls,
     pub(crate) config: Config,
+    /// The newest version of the trust book that was given to the disk.
+    pub(crate) trust_submitted: TrustVersion,
     /// At least one client watches events; otherwise none are made.
     pub(crate) is_watched: bool,
     /// In the order in which they are carried out.
@@ -45,8 +48,9 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) const fn new(stack: Stack, wall: WallClock, calls: Calls, config: Config) -> Self {
-        Self { stack, now: Instant::ZERO, wall, calls, config, is_watched: false, out: Vec::new() }
+    pub(crate) fn new(stack: Stack, wall: WallClock, calls: Calls, config: Config) -> Self {
+        let trust_submitted = stack.endpoint().trust().version();
+        Self { stack, now: Instant::ZERO, wall, calls, config, trust_submitted, is_watched: false, out: Vec::new() }
     }
 
     pub(crate) fn answer(&mut self, caller: Caller, answer: Answer) {

@@ -16,7 +16,7 @@ pub use crate::discard::{Discard, Discards};
 pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
 pub use crate::timer::{PeerTimer, Timer};
 pub use config::{Config, Strangers};
-pub use directory::{CALLS_MAX, DirectoryState, TrustChange};
+pub use directory::{CALLS_MAX, DirectoryState};
 pub use outbox::Outbox;
 pub use output::{Event, PeerInfo, Transmit};
 

@@ -1,6 +1,6 @@
 //! Owns the output of an endpoint: events, batches, and the description of a peer.
 
-use super::directory::{DirectoryState, TrustChange};
+use super::directory::DirectoryState;
 use crate::control::{Answer, Call, Ticket};
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::inner::{PeerId, ResetReason};
@@ -8,7 +8,7 @@ use crate::link::LinkStats;
 use crate::path::{Path, PathAddr};
 use crate::time::{Duration, Instant};
 use crate::trace::{Trace, TraceQueue, TrustStep};
-use crate::trust::Outcome;
+use crate::trust::{Outcome, TrustVersion};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -25,8 +25,11 @@ pub enum Event {
     PathChanged(PeerId),
     /// A stranger or the rendezvous has shown its record.
     Introduced(PeerId, NodeRecord),
-    /// Trust changed; put [`Endpoint::trust`](super::Endpoint::trust) on disk.
-    Trust(TrustChange),
+    /// A message of another node changed trust.
+    Trust(Outcome),
+    /// Trust has changed: put [`Endpoint::trust`](super::Endpoint::trust) on disk, then call
+    /// [`Endpoint::trust_saved`](super::Endpoint::trust_saved) with the version that the book had.
+    SaveTrust(TrustVersion),
     /// A stranger asks something (rendezvous only).
     Call(PeerId, Ticket, Call),
     /// The answer to a call of ours; `None` when there was none in time.
@@ -110,8 +113,8 @@ fn trace_of(event: &Event) -> Option<Trace> {
         Event::Directory(DirectoryState::Ready(addr)) => Trace::RendezvousUp { addr: *addr },
         Event::Directory(DirectoryState::Connecting) => Trace::RendezvousDown { refusal: None },
         Event::Directory(DirectoryState::Refused(why)) => Trace::RendezvousDown { refusal: Some(*why) },
-        Event::Trust(change) => {
-            let (key, step) = match change.outcome {
+        Event::Trust(outcome) => {
+            let (key, step) = match *outcome {
                 Outcome::Pending(key) => (key, TrustStep::Pending),
                 Outcome::Pinned(key) => (key, TrustStep::Pinned),
                 Outcome::Rejected(key) => (key, TrustStep::Rejected),

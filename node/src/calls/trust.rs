@@ -8,11 +8,9 @@ use crate::disk::job::{Job, Meta};
 use crate::effect::Caller;
 use crate::failure::{Code, Failure};
 use pilot_core::Instant;
-use pilot_core::control::InboxNumber;
-use pilot_core::endpoint::TrustChange;
 use pilot_core::identity::{IdentityKey, NodeRecord};
 use pilot_core::time::Duration;
-use pilot_core::trust::{Outcome, Terms, TrustError};
+use pilot_core::trust::{Outcome, Terms, TrustError, TrustVersion};
 use serde_json::{Value, json};
 
 /// Longest that a caller may wait for trust.
@@ -49,31 +47,52 @@ impl Wanted {
     }
 }
 
-/// Saves the trust book; `call` goes on after the sync.
-pub(crate) fn save(cx: &mut Context, call: Call) {
-    let bytes = cx.stack.endpoint().trust().emit();
-    cx.submit(Job::Put(Meta::Trust, bytes), call);
+/// Saves the trust book as it is now. The letters of its owner's decisions, and the answer to the caller, leave after the
+/// sync: a power cut before leaves neither the book nor a letter that tells of it.
+pub(crate) fn save(cx: &mut Context, answer: Option<(Caller, Value)>) {
+    let trust = cx.stack.endpoint().trust();
+    let (version, bytes) = (trust.version(), trust.emit());
+    cx.trust_submitted = version;
+    cx.submit(Job::Put(Meta::Trust, bytes), Call::TrustSaved { version, answer });
+}
+
+/// The trust book has changed: unless a verb of the owner has saved it already, it is saved.
+pub(crate) fn save_wanted(cx: &mut Context, version: TrustVersion) {
+    if version > cx.trust_submitted {
+        save(cx, None);
+    }
+}
+
+/// The disk has synced a version of the trust book, or failed.
+pub(crate) fn saved(
+    cx: &mut Context,
+    version: TrustVersion,
+    answer: Option<(Caller, Value)>,
+    failure: Option<Failure>,
+) {
+    if failure.is_none() {
+        cx.stack.endpoint_mut().trust_saved(cx.now, version);
+    }
+    match (answer, failure) {
+        (Some((caller, data)), None) => cx.reply(caller, data),
+        (Some((caller, _)), Some(failure)) => cx.fail(caller, failure),
+        (None, _) => {}
+    }
 }
 
 fn save_and_answer(cx: &mut Context, caller: Caller, data: Value) {
-    save(cx, Call::Saved { caller, data });
+    save(cx, Some((caller, data)));
 }
 
-/// The trust book has changed by what a peer's owner decided.
-pub(crate) fn changed(cx: &mut Context, change: &TrustChange) {
-    save(cx, change.letter.map_or(Call::Forgotten, Call::Letter));
-    announce(cx, &change.outcome);
-    if let (Outcome::Pending(key), true) = (&change.outcome, cx.config.approve_all) {
+/// A message of a peer's owner has changed the trust book.
+pub(crate) fn changed(cx: &mut Context, outcome: &Outcome) {
+    announce(cx, outcome);
+    if let (Outcome::Pending(key), true) = (outcome, cx.config.approve_all) {
         // As the configuration says: every request is approved.
         if let Ok(terms) = Wanted::default().terms(cx) {
             approve_key(cx, key, &terms, Caller::Node);
         }
     }
-}
-
-/// A letter of the rendezvous is behind a synced trust book.
-pub(crate) fn letter_saved(cx: &mut Context, letter: InboxNumber) {
-    cx.stack.endpoint_mut().letter_taken(cx.now, letter);
 }
 
 fn announce(cx: &mut Context, outcome: &Outcome) {
@@ -218,8 +237,10 @@ impl Expiry {
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context) {
         if cx.now >= self.due {
             self.due = cx.now + EXPIRY_PAUSE;
-            if cx.stack.endpoint_mut().expire_trust(cx.now) {
-                save(cx, Call::Forgotten);
+            cx.stack.endpoint_mut().expire_trust(cx.now);
+            // A save that failed is tried again.
+            if !cx.stack.endpoint().trust_is_saved() {
+                save(cx, None);
             }
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod handover;
 mod rooms;
 mod start;
 
+use crate::calls::trust;
 use crate::command::Command;
 use crate::context::Reason;
 use crate::disk::home::Home;
@@ -96,7 +97,7 @@ impl Turn for EventLoop {
     fn end(mut self) {
         self.rooms.cx.stack.endpoint_mut().close_all();
         self.transmit();
-        crate::calls::trust::save(&mut self.rooms.cx, crate::call::Call::Forgotten);
+        trust::save(&mut self.rooms.cx, None);
         self.rooms.carry_out();
         self.rooms.worker.stop();
         self.rooms.ipc.end();

@@ -71,7 +71,8 @@ impl Rooms {
     fn endpoint_event(&mut self, event: EndpointEvent) {
         let cx = &mut self.cx;
         match event {
-            EndpointEvent::Trust(change) => trust::changed(cx, &change),
+            EndpointEvent::Trust(outcome) => trust::changed(cx, &outcome),
+            EndpointEvent::SaveTrust(version) => trust::save_wanted(cx, version),
             EndpointEvent::Directory(state) => {
                 if let DirectoryState::Ready(addr) = state {
                     cx.submit(Job::Put(Meta::Addr, addr.to_bytes().to_vec()), Call::Forgotten);
@@ -116,7 +117,7 @@ impl Rooms {
                     self.post.queued(cx, seq, queue);
                 }
             }
-            (Call::Letter(letter), None) => trust::letter_saved(cx, letter),
+            (Call::TrustSaved { version, answer }, failure) => trust::saved(cx, version, answer, failure),
             (Call::File { stream, file, len }, failure) => {
                 let done = match (failure, done) {
                     (Some(failure), _) => FileDone::Failed(failure.message),
