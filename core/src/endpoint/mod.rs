@@ -375,7 +375,7 @@ impl Endpoint {
         let result = self.dispatch(now, PathAddr::Direct(from), datagram, sink);
         if let Err(reason) = result {
             self.discards.count(reason);
-            self.trace(Level::Debug, || Trace::Discarded { from, reason });
+            self.trace(Level::Info, || Trace::Discarded { from, reason });
         }
         result
     }
@@ -721,7 +721,7 @@ impl Endpoint {
         }
         let Some(entry) = self.peers.get_mut(&id) else { return };
         for news in entry.peer.paths.take_news() {
-            self.events.trace.push(Level::Debug, || match news {
+            self.events.trace.push(Level::Info, || match news {
                 PathNews::Chosen { from, to, why } => Trace::PathChosen { peer: id, from, to, why },
                 PathNews::Silent(path) => Trace::PathSilent { peer: id, path },
                 PathNews::Size(len) => Trace::PathSize { peer: id, len },

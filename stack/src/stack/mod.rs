@@ -152,14 +152,16 @@ impl Stack {
     }
 
     /// The owner caught a panic in the middle of a call: the peer whose stack was in use has lost its streams, and an
-    /// [`Event::Stream`] comes for each of them. Looks at all peers.
-    pub fn recover(&mut self) {
-        for peer in self.slots.take_lost() {
-            self.shared.agenda.forget_peer(peer);
-            let ids = self.streams.iter().filter(|(_, (owner, _))| *owner == peer).map(|(id, _)| *id);
+    /// [`Event::Stream`] comes for each of them. Gives these peers. Looks at all peers.
+    pub fn recover(&mut self) -> Vec<PeerId> {
+        let lost = self.slots.take_lost();
+        for peer in &lost {
+            self.shared.agenda.forget_peer(*peer);
+            let ids = self.streams.iter().filter(|(_, (owner, _))| owner == peer).map(|(id, _)| *id);
             ids.for_each(|id| self.shared.agenda.add_stream(id));
         }
         self.shared.pool.recount(self.slots.ring_bytes());
+        lost
     }
 }
 
