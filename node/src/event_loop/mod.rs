@@ -69,6 +69,7 @@ impl Turn for EventLoop {
         self.rooms.handle_timeout();
         self.drain();
         self.serve_clients();
+        self.rooms.log.handle_traces(&mut self.rooms.cx);
         self.deadline()
     }
 
@@ -88,6 +89,7 @@ impl Turn for EventLoop {
 
     /// Says goodbye to peers, clients and applications, and waits for the disk.
     fn end(mut self) {
+        self.rooms.log.note_stop(&mut self.rooms.cx);
         self.rooms.cx.stack.endpoint_mut().close_all();
         self.transmit();
         crate::calls::trust::save(&mut self.rooms.cx, crate::call::Call::Forgotten);
@@ -96,6 +98,7 @@ impl Turn for EventLoop {
         self.rooms.ipc.end();
         // Threads that wait for a stream learn it as the streams are dropped.
         self.rooms.streams.end(&Failure::stopped());
+        self.rooms.log.end();
     }
 }
 
@@ -130,8 +133,8 @@ impl EventLoop {
     /// lost, the loop is not. The stack takes what it works on out of its slot first, so nothing half-changed is used again.
     fn guarded<R: Default>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
         catch_unwind(AssertUnwindSafe(|| f(self))).unwrap_or_else(|_| {
-            eprintln!("pilot: a peer's packets broke its TCP stack; its streams are lost");
-            self.rooms.cx.stack.recover();
+            let lost = self.rooms.cx.stack.recover();
+            self.rooms.log.note_broken(&mut self.rooms.cx, &lost);
             R::default()
         })
     }
