@@ -6,6 +6,7 @@ use crate::log::sink::LogSink;
 use pilot_core::Level;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,9 @@ pub struct LogFile {
     /// `None` after a failure; the next line tries again.
     file: Option<File>,
     lost: u64,
-    takes_stderr: bool,
+    /// This process's standard error went to the file when it was opened first, so it follows the file: for the text of a
+    /// panic.
+    has_stderr: bool,
 }
 
 impl LogFile {
@@ -33,19 +36,9 @@ impl LogFile {
     }
 
     fn open_with_len(path: &Path, format: LogFormat, len_max: u64) -> io::Result<Self> {
-        let file = Some(append(path)?);
-        Ok(Self { path: path.into(), format, len_max, file, lost: 0, takes_stderr: false })
-    }
-
-    /// Makes this process's standard error go to the file as well, also after the file was opened anew: for the text of a
-    /// panic.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn take_stderr(mut self) -> io::Result<Self> {
-        self.takes_stderr = true;
-        self.file.as_ref().map_or(Ok(()), redirect_stderr)?;
-        Ok(self)
+        let file = append(path)?;
+        let has_stderr = is_same(&file, &io::stderr());
+        Ok(Self { path: path.into(), format, len_max, file: Some(file), lost: 0, has_stderr })
     }
 
     /// The name of the predecessor of the log at `path`.
@@ -73,8 +66,8 @@ impl LogFile {
 
     fn open_again(&self) -> io::Result<File> {
         let file = append(&self.path)?;
-        if self.takes_stderr {
-            redirect_stderr(&file)?;
+        if self.has_stderr {
+            rustix::stdio::dup2_stderr(&file)?;
         }
         Ok(file)
     }
@@ -116,8 +109,10 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-fn redirect_stderr(file: &File) -> io::Result<()> {
-    Ok(rustix::stdio::dup2_stderr(file)?)
+/// True when both descriptors are of one file.
+fn is_same(a: &impl AsFd, b: &impl AsFd) -> bool {
+    let place = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+    place(a.as_fd()).is_some_and(|place_of_a| place(b.as_fd()) == Some(place_of_a))
 }
 
 #[cfg(test)]

@@ -27,6 +27,14 @@ impl std::str::FromStr for LogFormat {
 }
 
 impl LogFormat {
+    /// Its name on command lines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
     /// The record as one line, with its end. Text has printable ASCII characters only, whatever a field holds.
     pub fn line(self, record: &Record) -> String {
         let mut line = match self {
