@@ -1,6 +1,7 @@
 //! Owns what a node is started with.
 
 use crate::disk::home::socket_path;
+use crate::log::sink::LogConfig;
 use pilot_core::identity::StaticKey;
 use pilot_core::trust::Ports;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -44,6 +45,8 @@ pub struct Config {
     pub datagram_len_max: usize,
     /// How long a connect may take.
     pub connect_timeout: Duration,
+    /// Where the node writes what it decides; `None`: nowhere.
+    pub log: Option<LogConfig>,
 }
 
 impl Config {
@@ -61,6 +64,7 @@ impl Config {
             stream_ring_len_max: 32 << 20,
             datagram_len_max: pilot_core::path::DATAGRAM_LEN_MAX,
             connect_timeout: Duration::from_secs(30),
+            log: None,
         }
     }
 

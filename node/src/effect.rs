@@ -3,6 +3,7 @@
 use crate::disk::job::Job;
 use crate::failure::Failure;
 use crate::ipc::client_id::{ClientId, RequestNumber};
+use crate::log::record::Record;
 use crate::services::event::Published;
 use crate::streams::queues::Shared;
 use crossbeam_channel::Sender;
@@ -87,4 +88,6 @@ pub(crate) enum Effect {
     ReplyDescriptor(ClientId, RequestNumber, Value, std::os::fd::OwnedFd),
     /// Send a frame to a client.
     Frame(ClientId, Vec<u8>),
+    /// Write a record into the log.
+    Trace(Record),
 }

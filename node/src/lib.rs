@@ -31,6 +31,7 @@ mod event_loop;
 mod failure;
 mod handle;
 mod ipc;
+mod log;
 mod mail;
 mod node;
 mod request;
@@ -55,12 +56,16 @@ pub use failure::{Code, Failure};
 pub use ipc::client::{Client, NodeEvent, NumberedAnswer, Reply, StreamReply};
 pub use ipc::official_frame as framing;
 pub use node::{Listener, Node};
-pub use pilot_core::{Addr, AddrPort};
+pub use pilot_core::{Addr, AddrPort, Level as LogLevel};
 pub use pilot_stack::EARLY_LEN_MAX;
 /// Well-known ports.
 pub mod ports {
     pub use crate::services::{DATA_EXCHANGE, ECHO, EVENT_STREAM, STDIO};
 }
+pub use log::file::{LOG_LEN_MAX, LogFile};
+pub use log::format::LogFormat;
+pub use log::record::{FieldValue, Record};
+pub use log::sink::{LogConfig, LogSink, MemoryLog, StderrLog};
 pub use mail::send_file::{SentFile, send_file};
 pub use request::{MessageKind, Request};
 pub use services::event::{NotAnEvent, Published};

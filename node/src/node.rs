@@ -170,6 +170,12 @@ impl Node {
         }
     }
 
+    /// Opens the file of the log anew, after it was moved away.
+    pub fn reopen_log(&self) {
+        // A node that has ended has no log.
+        let _ = self.0.handle.send(Command::ReopenLog);
+    }
+
     /// A function that ends the node, for signal handlers' threads.
     pub fn stopper(&self) -> impl Fn() + Send + 'static {
         let handle = self.0.handle.clone();

@@ -3,10 +3,12 @@
 use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
 use crate::output::Output;
 use crate::rendezvous::{ensure_local, local_endpoint};
-use pilot_node::{Client, Code, Config, Failure, Home, Node, RendezvousConfig, socket_path};
+use pilot_node::{
+    Client, Code, Config, Failure, Home, LogConfig, LogFile, Node, RendezvousConfig, StderrLog, socket_path,
+};
 use serde_json::{Map, Value, json};
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -46,6 +48,11 @@ pub(crate) fn settings() -> Result<Map<String, Value>, Failure> {
     }
 }
 
+/// Where a daemon in the background writes its log.
+pub(crate) fn log_path() -> PathBuf {
+    Home::default_path().join("pilot.log")
+}
+
 pub(crate) fn settings_path() -> PathBuf {
     Home::default_path().join("config.json")
 }
@@ -72,14 +79,16 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         }
         None => Some(ensure_local()?),
     };
-    let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen: args.listen };
+    let (log_level, log_format) = (args.log_level, args.log_format);
+    let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
+    let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen: args.listen, log_file, log_level, log_format };
     if args.foreground {
         return serve(run, ensure_local);
     }
     let home = Home::default_path();
     let failure = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
     fs::create_dir_all(&home).map_err(failure)?;
-    let log_path = args.log_file.unwrap_or_else(|| home.join("pilot.log"));
+    let log_path = run.log_file.clone().unwrap_or_else(log_path);
     let log_error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", log_path.display()));
     let log = OpenOptions::new().append(true).create(true).open(&log_path).map_err(log_error)?;
     let log_start = log.metadata().map_err(log_error)?.len();
@@ -120,6 +129,9 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     option("--rendezvous", run.rendezvous.clone());
     option("--rendezvous-file", run.rendezvous_file.as_ref().map(|p| p.display().to_string()));
     option("--listen", run.listen.map(|l| l.to_string()));
+    option("--log-file", run.log_file.as_ref().map(|p| p.display().to_string()));
+    option("--log-level", Some(run.log_level.name().into()));
+    option("--log-format", Some(run.log_format.name().into()));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn()
 }
 
@@ -152,7 +164,9 @@ fn wait_until_served(child: &mut Child, log: &PathBuf, log_start: u64) -> Result
 
 /// Parses the failure that the daemon wrote into its log as JSON.
 fn daemon_failure(said: &str) -> Failure {
-    let last = said.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let failures = said.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    // The log may have other lines of JSON.
+    let last = failures.into_iter().find(|line| line["code"].is_string());
     match last {
         Some(error) => {
             let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
@@ -184,29 +198,56 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
         (None, Some(file)) => RendezvousConfig::File(file),
         (None, None) => RendezvousConfig::File(local()?),
     };
-    let node = Node::start(config).map_err(|e| {
-        let failure = e.get_ref().and_then(|e| e.downcast_ref::<Failure>()).cloned();
-        let failure = failure.unwrap_or_else(|| Failure::new(Code::Internal, e.to_string()));
-        // `daemon start` reads the failure from the log.
+    // `daemon start` reads the failure from the log.
+    let tell = |failure: &Failure| {
         eprintln!("{}", json!({"code": failure.code.name(), "message": failure.message, "hint": failure.hint}));
-        failure
-    })?;
-    wait_for_end(&node)
+    };
+    let log_file = args.log_file;
+    config.log = Some(match &log_file {
+        None => LogConfig::new(args.log_level, StderrLog(args.log_format)),
+        Some(path) => {
+            let file = LogFile::open(path, args.log_format)
+                .map_err(|e| Failure::new(Code::Internal, format!("{}: {e}", path.display())));
+            LogConfig::new(args.log_level, file.inspect_err(tell)?)
+        }
+    });
+    let started = Node::start(config).map_err(|e| {
+        let failure = e.get_ref().and_then(|e| e.downcast_ref::<Failure>()).cloned();
+        failure.unwrap_or_else(|| Failure::new(Code::Internal, e.to_string()))
+    });
+    wait_for_end(&started.inspect_err(tell)?, log_file.is_some())
 }
 
-/// Waits until the node ends. A signal ends the node in order; the thread that waits here handles it.
-fn wait_for_end(node: &Node) -> Result<(), Failure> {
+/// Waits until the node ends. A signal ends the node in order; the thread that waits here handles it. A hang-up opens the
+/// log's file anew, if there is one: whatever rotates logs asks for that so.
+fn wait_for_end(node: &Node, has_file: bool) -> Result<(), Failure> {
     use rustix::event::{PollFd, PollFlags, poll};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let failed = |e: io::Error| Failure::new(Code::Internal, format!("signals: {e}"));
-    let (signalled, writer) = UnixStream::pair().map_err(failed)?;
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
+    let (ended, end) = UnixStream::pair().map_err(failed)?;
+    let (mut hung_up, hang_up) = UnixStream::pair().map_err(failed)?;
+    let hang_up = if has_file { &hang_up } else { &end };
+    for (signal, writer) in [(SIGTERM, &end), (SIGINT, &end), (SIGHUP, hang_up)] {
         signal_hook::low_level::pipe::register(signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
     }
     // A connection to the node ends with the node, which wakes the poll.
     let client = node.client()?;
-    let mut fds = [PollFd::new(&signalled, PollFlags::IN), PollFd::new(&client, PollFlags::IN)];
-    while poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
+    loop {
+        let mut fds = [
+            PollFd::new(&ended, PollFlags::IN),
+            PollFd::new(&client, PollFlags::IN),
+            PollFd::new(&hung_up, PollFlags::IN),
+        ];
+        if poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {
+            continue;
+        }
+        if !fds[0].revents().is_empty() || !fds[1].revents().is_empty() {
+            break;
+        }
+        // Several signals may have come; the file is opened once.
+        hung_up.read(&mut [0; 64]).map_err(failed)?;
+        node.reopen_log();
+    }
     node.stopper()();
     node.wait();
     Ok(())

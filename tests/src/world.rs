@@ -8,10 +8,10 @@ use pilot_core::identity::{Profile, StaticKey};
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_core::trust::{Terms, TrustBook};
-use pilot_core::{Addr, Config, Identity, Instant, NodeRecord, PeerId};
+use pilot_core::{Addr, Config, Identity, Instant, Level, NodeRecord, PeerId, Trace};
 use pilot_rendezvous::{NoJournal, Rendezvous, State};
 use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 /// Number of a node in its world.
@@ -23,6 +23,8 @@ pub const RENDEZVOUS_ADDR: SocketAddr =
 const WALL_AT_ZERO_US: u64 = 1_700_000_000_000_000;
 /// Turns without progress in time that count as a spin.
 const SPIN_MAX: usize = 200_000;
+/// Notes of the nodes' traces that are kept for a scenario that fails.
+const NOTES_MAX: usize = 400;
 
 /// One node: the whole pure stack and the events it reported.
 pub struct SimNode {
@@ -53,6 +55,8 @@ pub struct World {
     /// Steps since time last moved.
     turns: usize,
     trace: u64,
+    /// The newest notes of all nodes, printed when a scenario fails.
+    notes: VecDeque<(Instant, NodeIndex, Trace)>,
     /// Every datagram as it left its host, when recording.
     pub capture: Option<Vec<Vec<u8>>>,
     sizes: StackConfig,
@@ -84,6 +88,7 @@ impl World {
             sequence: 0,
             turns: 0,
             trace: 0xcbf2_9ce4_8422_2325,
+            notes: VecDeque::new(),
             capture: None,
             sizes,
             rendezvous_key,
@@ -110,7 +115,9 @@ impl World {
         config.trust = trust;
         config.addr = address;
         config.candidates = vec![addr];
-        Stack::new(config, self.sizes)
+        let mut stack = Stack::new(config, self.sizes);
+        stack.endpoint_mut().set_trace_level(Some(Level::Debug));
+        stack
     }
 
     // Faults.
@@ -394,6 +401,12 @@ impl World {
                 }
                 node.events.push(event);
             }
+            while let Some(note) = self.nodes[i].stack.endpoint_mut().poll_trace() {
+                if self.notes.len() >= NOTES_MAX {
+                    self.notes.pop_front();
+                }
+                self.notes.push_back((now, i, note));
+            }
             // Handling an event may have made more output.
             self.transmit(i, &mut batch);
         }
@@ -438,5 +451,16 @@ impl World {
     /// Returns a hash over the sender, time and bytes of every datagram.
     pub const fn trace(&self) -> u64 {
         self.trace
+    }
+}
+
+/// A scenario that fails shows what its nodes decided before.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (at, node, note) in &self.notes {
+                println!("{:>12.6} node-{} {note}", at.since(Instant::ZERO).as_secs_f64(), node + 1);
+            }
+        }
     }
 }

@@ -37,7 +37,7 @@ impl Endpoint {
         let result = self.dispatch(now, PathAddr::Direct(from), datagram, sink);
         if let Err(reason) = result {
             self.discards.count(reason);
-            self.trace(Level::Debug, || Trace::Discarded { from, reason });
+            self.trace(Level::Info, || Trace::Discarded { from, reason });
         }
         result
     }

@@ -411,7 +411,7 @@ impl Endpoint {
     fn tend(&mut self, now: Instant, id: PeerId) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         for news in entry.peer.paths.take_news() {
-            self.events.trace.push(Level::Debug, || match news {
+            self.events.trace.push(Level::Info, || match news {
                 PathNews::Chosen { from, to, why } => Trace::PathChosen { peer: id, from, to, why },
                 PathNews::Silent(path) => Trace::PathSilent { peer: id, path },
                 PathNews::Size(len) => Trace::PathSize { peer: id, len },

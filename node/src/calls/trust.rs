@@ -7,10 +7,12 @@ use crate::context::Context;
 use crate::disk::job::{Job, Meta};
 use crate::effect::Caller;
 use crate::failure::{Code, Failure};
-use pilot_core::Instant;
+use crate::log::notes::{decision, name_of_key};
+use crate::streams::names::name_of;
 use pilot_core::identity::{IdentityKey, NodeRecord};
 use pilot_core::time::Duration;
 use pilot_core::trust::{Outcome, Terms, TrustError, TrustVersion};
+use pilot_core::{Instant, Level};
 use serde_json::{Value, json};
 
 /// Longest that a caller may wait for trust.
@@ -80,6 +82,11 @@ pub(crate) fn saved(
     }
 }
 
+/// Writes a decision of this node's owner into the log.
+fn note_decision(cx: &mut Context, key: &IdentityKey, name: Option<String>, step: &'static str) {
+    cx.trace(Level::Info, |_| decision(key, name, step, "owner"));
+}
+
 fn save_and_answer(cx: &mut Context, caller: Caller, data: Value) {
     save(cx, Some((caller, data)));
 }
@@ -110,6 +117,7 @@ pub(crate) fn request(cx: &mut Context, target: &str, record: &NodeRecord, terms
         "hostname": record.hostname, "fingerprint": fingerprint});
     match cx.stack.endpoint_mut().request_trust(cx.now, record, terms) {
         Ok(()) => {
+            note_decision(cx, &record.identity, Some(record.hostname.clone()).filter(|name| !name.is_empty()), "asked");
             data["verified"] = terms.verified.into();
             save_and_answer(cx, caller, data);
         }
@@ -146,6 +154,8 @@ pub(crate) fn approve(cx: &mut Context, target: &str, wanted: Wanted, caller: Ca
 fn approve_key(cx: &mut Context, key: &IdentityKey, terms: &Terms, caller: Caller) {
     match cx.stack.endpoint_mut().approve(cx.now, key, terms) {
         Ok(()) => {
+            let name = name_of_key(&cx.stack, key);
+            note_decision(cx, key, name, "approved");
             let mut data = cx.stack.endpoint().trust().pin(key).map(pin_json).unwrap_or_default();
             data["status"] = "approved".into();
             save_and_answer(cx, caller, data);
@@ -157,9 +167,12 @@ fn approve_key(cx: &mut Context, key: &IdentityKey, terms: &Terms, caller: Calle
 
 /// Rejects the request of the node that `target` names.
 pub(crate) fn reject(cx: &mut Context, target: &str, note: &str, caller: Caller) {
-    let key = pending_key(cx, target);
-    let rejected =
-        key.and_then(|key| cx.stack.endpoint_mut().reject(cx.now, &key, note).map_err(|e| trust_failure(e, target)));
+    let rejected = pending_key(cx, target).and_then(|key| {
+        let name = name_of_key(&cx.stack, &key);
+        cx.stack.endpoint_mut().reject(cx.now, &key, note).map_err(|e| trust_failure(e, target))?;
+        note_decision(cx, &key, name, "rejected");
+        Ok(())
+    });
     match rejected {
         Ok(()) => save_and_answer(cx, caller, json!({"status": "rejected", "node": target})),
         Err(failure) => cx.fail(caller, failure),
@@ -173,6 +186,7 @@ pub(crate) fn revoke(cx: &mut Context, target: &str, caller: Caller) {
         key.and_then(|key| cx.stack.endpoint_mut().revoke(cx.now, &key).map_err(|e| trust_failure(e, target)));
     match revoked {
         Ok(pin) => {
+            note_decision(cx, &pin.identity, Some(name_of(&pin)), "revoked");
             let data = json!({"status": "revoked", "node_id": pin.addr.node, "address": pin.addr.to_string(),
                 "hostname": pin.hostname});
             save_and_answer(cx, caller, data);
@@ -237,6 +251,7 @@ impl Expiry {
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context) {
         if cx.now >= self.due {
             self.due = cx.now + EXPIRY_PAUSE;
+            note_expired(cx);
             cx.stack.endpoint_mut().expire_trust(cx.now);
             // A save that failed is tried again.
             if !cx.stack.endpoint().trust_is_saved() {
@@ -247,6 +262,19 @@ impl Expiry {
 
     pub(crate) const fn poll_timeout(&self) -> Instant {
         self.due
+    }
+}
+
+/// Writes the pins whose time is over into the log, before they go.
+fn note_expired(cx: &mut Context) {
+    if cx.trace_level < Some(Level::Info) {
+        return;
+    }
+    let (endpoint, now_s) = (cx.stack.endpoint(), cx.stack.endpoint().wall_s(cx.now));
+    let over = endpoint.trust().pins().filter(|pin| pin.not_after.is_some_and(|at| at <= now_s));
+    let over: Vec<_> = over.map(|pin| (pin.identity, name_of(pin))).collect();
+    for (key, name) in over {
+        cx.trace(Level::Info, |_| decision(&key, Some(name), "expired", "time"));
     }
 }
 

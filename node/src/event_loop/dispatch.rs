@@ -50,6 +50,7 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
                 rooms.ipc.add(UnixStream::from_std(socket), false);
             }
         }
+        Command::ReopenLog => rooms.log.reopen(cx),
         Command::Stop => rooms.is_stopping = true,
         #[cfg(test)]
         Command::Break => panic!("broken on purpose"),

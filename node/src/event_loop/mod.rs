@@ -75,6 +75,7 @@ impl Turn for EventLoop {
         self.rooms.handle_timeout();
         self.drain();
         self.serve_clients();
+        self.rooms.log.handle_traces(&mut self.rooms.cx);
         let next = self.deadline();
         self.settled = (next != Some(Duration::ZERO)).then(|| next.map(|left| self.rooms.cx.now + left));
         next
@@ -95,6 +96,7 @@ impl Turn for EventLoop {
 
     /// Says goodbye to peers, clients and applications, and waits for the disk.
     fn end(mut self) {
+        self.rooms.log.note_stop(&mut self.rooms.cx);
         self.rooms.cx.stack.endpoint_mut().close_all();
         self.transmit();
         trust::save(&mut self.rooms.cx, None);
@@ -103,6 +105,7 @@ impl Turn for EventLoop {
         self.rooms.ipc.end();
         // Threads that wait for a stream learn it as the streams are dropped.
         self.rooms.streams.end(&Failure::stopped());
+        self.rooms.log.end();
     }
 }
 
@@ -153,8 +156,8 @@ impl EventLoop {
     /// lost, the loop is not. The stack takes what it works on out of its slot first, so nothing half-changed is used again.
     fn guarded<R: Default>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
         catch_unwind(AssertUnwindSafe(|| f(self))).unwrap_or_else(|_| {
-            eprintln!("pilot: a peer's packets broke its TCP stack; its streams are lost");
-            self.rooms.cx.stack.recover();
+            let lost = self.rooms.cx.stack.recover();
+            self.rooms.log.note_broken(&mut self.rooms.cx, &lost);
             R::default()
         })
     }

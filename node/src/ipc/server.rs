@@ -38,6 +38,8 @@ const FRAMED_WAITING_MAX: usize = 1 << 20;
 const EVENTS_WAITING_MAX: usize = 4 << 20;
 /// Bytes that may wait for an official client before it misses datagrams. Unit: bytes.
 const DATAGRAMS_WAITING_MAX: usize = 1 << 20;
+/// Refusals of clients that are told in one turn.
+const REFUSALS_MAX: usize = 16;
 /// Bytes read from one client in a turn. Unit: bytes.
 const READ_PER_TURN: usize = 4 << 20;
 
@@ -61,6 +63,8 @@ pub(crate) struct Ipc {
     watchers: BTreeSet<ClientId>,
     closed: BTreeSet<ClientId>,
     drained: BTreeSet<ClientId>,
+    /// Why clients were refused or dropped, for the log; at most [`REFUSALS_MAX`].
+    refused: Vec<&'static str>,
 }
 
 struct Client {
@@ -126,6 +130,7 @@ impl Ipc {
             watchers: BTreeSet::new(),
             closed: BTreeSet::new(),
             drained: BTreeSet::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -165,19 +170,35 @@ impl Ipc {
             let Some((listener, _)) = &self.listener else { return self.listener_ready = false };
             match listener.accept() {
                 Ok((stream, _)) if is_ours(&stream) => self.add(stream, true),
-                Ok(_) => {} // dropping the stream closes it
+                Ok(_) => self.note_refusal("another_user"), // dropping the stream closes it
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 // Out of descriptors counts as "none waits": the next client's arrival tells again.
-                Err(_) => self.listener_ready = false,
+                Err(e) => {
+                    if e.kind() != io::ErrorKind::WouldBlock {
+                        self.note_refusal("no_descriptors");
+                    }
+                    self.listener_ready = false;
+                }
             }
         }
+    }
+
+    fn note_refusal(&mut self, reason: &'static str) {
+        if self.refused.len() < REFUSALS_MAX {
+            self.refused.push(reason);
+        }
+    }
+
+    /// Why clients were refused or dropped since the last call.
+    pub(crate) fn take_refused(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Serves another client, unless there are [`CLIENTS_MAX`]; then its socket is closed. `may_be_official`: until the client
     /// asks in our framing.
     pub(crate) fn add(&mut self, mut stream: UnixStream, may_be_official: bool) {
         if self.clients.len() >= CLIENTS_MAX {
-            return;
+            return self.note_refusal("too_many_clients");
         }
         let id = loop {
             self.last = self.last % (NUMBERS - 1) + 1; // 0 is the listener
@@ -226,11 +247,14 @@ impl Ipc {
     /// Notes what an exchange of bytes with a client came to.
     fn settle(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        if client.closed {
-            self.closed.insert(id);
-        }
         if client.outgoing_len == 0 && std::mem::take(&mut client.was_full) {
             self.drained.insert(id);
+        }
+        if client.closed {
+            let is_slow = client.outgoing_len > OUTGOING_MAX;
+            if self.closed.insert(id) && is_slow {
+                self.note_refusal("slow");
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! A rendezvous and two nodes that trust each other, in this process; `node-b` answers on the services' ports.
 
-use pilot_node::{Config, Node, RendezvousConfig};
+use pilot_node::{Config, LogConfig, LogLevel, MemoryLog, Node, RendezvousConfig};
 use pilot_rendezvous::server::{Server, ServerConfig, Stopper};
 use serde_json::json;
 use std::path::PathBuf;
@@ -13,6 +13,9 @@ pub struct Lab {
     server: Option<JoinHandle<std::io::Result<()>>>,
     pub a: Option<Node>,
     pub b: Option<Node>,
+    /// What the nodes have logged; printed when a test fails.
+    #[allow(dead_code, reason = "some test programs look at it")]
+    pub logs: [MemoryLog; 2],
 }
 
 impl Lab {
@@ -22,13 +25,15 @@ impl Lab {
         let server = Server::bind(&ServerConfig { home: folder.join("r"), listen: loopback, idle_exit: None }).unwrap();
         let ((key, addr), stopper) = (server.endpoint(), server.stopper());
         let server = Some(std::thread::spawn(move || server.run()));
-        let start = |name: &str| {
+        let logs = [MemoryLog::default(), MemoryLog::default()];
+        let start = |name: &str, log: &MemoryLog| {
             let mut config = Config::new(folder.join(name));
             (config.hostname, config.listen, config.services) = (Some(name.into()), loopback, name == "node-b");
             config.rendezvous = RendezvousConfig::At(key, addr);
+            config.log = Some(LogConfig::new(LogLevel::Debug, log.clone()));
             Node::start(config).unwrap()
         };
-        let (a, b) = (start("node-a"), start("node-b"));
+        let (a, b) = (start("node-a", &logs[0]), start("node-b", &logs[1]));
         let until = |node: &Node, op: &str, done: &dyn Fn(&serde_json::Value) -> bool| {
             let end = Instant::now() + Duration::from_secs(10);
             while !done(&node.call(json!({"op": op}), Vec::new()).unwrap().0) {
@@ -41,7 +46,7 @@ impl Lab {
         until(&b, "pending", &|p| p["pending"].as_array().is_some_and(|l| !l.is_empty()));
         b.call(json!({"op": "approve", "node": "node-a", "ports": "all"}), Vec::new()).unwrap();
         until(&a, "trust", &|t| t["total"] == 1);
-        Self { folder, stopper, server, a: Some(a), b: Some(b) }
+        Self { folder, stopper, server, a: Some(a), b: Some(b), logs }
     }
 
     pub fn nodes(&self) -> (&Node, &Node) {
@@ -55,5 +60,10 @@ impl Drop for Lab {
         self.stopper.stop();
         self.server.take().unwrap().join().unwrap().unwrap();
         let _ = std::fs::remove_dir_all(&self.folder);
+        if std::thread::panicking() {
+            for (name, log) in ["node-a", "node-b"].iter().zip(&self.logs) {
+                log.lines().iter().for_each(|line| println!("{name}: {line}"));
+            }
+        }
     }
 }

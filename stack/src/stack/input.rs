@@ -10,7 +10,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use pilot_core::endpoint::{Discard, Event as EndpointEvent, ResetReason};
-use pilot_core::{Endpoint, Instant, PeerId};
+use pilot_core::{Endpoint, Instant, Level, PeerId, Trace};
 
 /// Most inner datagrams that wait for the application.
 const DATAGRAMS_MAX: usize = 256;
@@ -121,10 +121,14 @@ impl Stack {
         let (source_port, port) =
             (u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]));
         let Some(from) = self.endpoint.identity_of(peer) else { return };
-        let is_taken = self.ports.takes_datagram(peer, port, self.is_granted(peer, port));
+        let granted = self.is_granted(peer, port);
+        let is_taken = self.ports.takes_datagram(peer, port, granted);
         if is_taken && self.datagrams_waiting < DATAGRAMS_MAX {
             self.datagrams_waiting += 1;
             self.events.push_back(Event::Datagram { from, source_port, port, payload: payload.to_vec() });
+        } else if !is_taken {
+            let reason = if granted { "no_listener" } else { "not_granted" };
+            self.endpoint.trace(Level::Warn, || Trace::Refused { peer, port, reason });
         }
     }
 
@@ -153,7 +157,7 @@ impl Stack {
         }
         let (max, rtt) = (self.config.streams_per_peer_max, self.endpoint.srtt(peer));
         let ring_len = self.config.ring_len(rtt, self.shared.pool.ring_bytes());
-        let shared = &mut self.shared;
+        let (shared, mut is_refused) = (&mut self.shared, false);
         let is_accepted = self.slots.with_stack(peer, |stack| {
             // The flow may exist by now: its SYN came in the same batch.
             if stack.handle_segment(now, &segment, bytes, &mut shared.agenda) {
@@ -168,9 +172,18 @@ impl Stack {
                 stack.accept(now, flow, (&segment, bytes), &mut shared.agenda);
             } else {
                 stack.refuse(now, &segment, bytes, &mut shared.agenda);
+                is_refused = opens;
             }
             is_accepted
         });
+        if is_refused {
+            let reason = match (granted, backlog) {
+                (false, _) => "not_granted",
+                (true, None) => "no_listener",
+                (true, Some(_)) => "too_many_streams",
+            };
+            self.endpoint.trace(Level::Warn, || Trace::Refused { peer, port, reason });
+        }
         if is_accepted == Some(true) {
             self.next_stream = id.next();
             self.streams.insert(id, (peer, key));

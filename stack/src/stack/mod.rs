@@ -153,14 +153,16 @@ impl Stack {
     }
 
     /// Cleans up after the owner caught a panic in the middle of a call: the stack in use and its peer's streams are
-    /// lost, and an [`Event::Stream`] comes for each of them. Work grows with the number of streams.
-    pub fn recover(&mut self) {
-        for peer in self.slots.take_lost() {
-            self.shared.agenda.forget_peer(peer);
-            let ids = self.streams.iter().filter(|(_, (owner, _))| *owner == peer).map(|(id, _)| *id);
+    /// lost, and an [`Event::Stream`] comes for each of them. Gives these peers. Work grows with the number of streams.
+    pub fn recover(&mut self) -> Vec<PeerId> {
+        let lost = self.slots.take_lost();
+        for peer in &lost {
+            self.shared.agenda.forget_peer(*peer);
+            let ids = self.streams.iter().filter(|(_, (owner, _))| owner == peer).map(|(id, _)| *id);
             ids.for_each(|id| self.shared.agenda.add_stream(id));
         }
         self.shared.pool.recount(self.slots.ring_bytes());
+        lost
     }
 }
 
