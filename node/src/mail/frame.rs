@@ -1,32 +1,33 @@
-//! Owns the frames of the data exchange on port 1001: `type u32 | len u32 | payload`, big-endian (messages.md).
+//! Owns the frames of mail on port 1001: `type u32 | len u32 | payload`, big-endian (`docs/messages.md`, "Services on
+//! well-known ports").
 
 use crate::mail::message::{Kind, MESSAGE_LEN_MAX};
 
 /// Frame type of text, which also carries the answers.
 const TEXT: u32 = 1;
-/// Frame type of a whole file; see [`crate::services`].
+/// Frame type of a whole file; see [`receive_file`](crate::mail::receive_file).
 pub(crate) const FILE: u32 = 4;
-/// Frame type of a resumable file.
+/// Frame type of one step of a resumable transfer.
 pub(crate) const FILE_STREAM: u32 = 7;
 /// Frame type of a message with metadata: `metalen u16 | JSON | type u32 | body`.
 const TAGGED: u32 = 10;
-/// Longest metadata. Unit: bytes.
+/// Longest metadata of a tagged message. Unit: bytes.
 const META_LEN_MAX: usize = 1024;
-/// Longest frame. Unit: bytes.
+/// Longest payload of a frame. Unit: bytes.
 const FRAME_LEN_MAX: usize = MESSAGE_LEN_MAX + META_LEN_MAX + 16;
 
-/// What a frame says.
+/// A frame of the sender, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Accept this message; without an id the sender cannot resend it.
+    /// Accept this message; without an id the sender cannot send it again.
     Message { id: Option<[u8; 16]>, kind: Kind, body: Vec<u8> },
-    /// Part of a resumable transfer.
+    /// Take this step of a resumable transfer.
     File(Vec<u8>),
-    /// Cannot be served; the text is the answer.
+    /// Answer with this text: the frame cannot be served.
     Refuse(String),
 }
 
-/// The stream does not speak this protocol; it must be closed.
+/// The length of a frame is impossible: the stream carries another protocol and must be closed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
@@ -46,7 +47,7 @@ pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u32, Vec<u8>)>,
     Ok(Some((kind, payload)))
 }
 
-/// Understands a frame of a client.
+/// Understands a frame of the sender.
 pub(crate) fn parse_request((kind, payload): (u32, Vec<u8>)) -> Request {
     match kind {
         TAGGED => parse_tagged(&payload).unwrap_or_else(|| Request::Refuse("ERR malformed message".into())),
@@ -85,12 +86,12 @@ pub(crate) fn emit_frame(kind: u32, payload: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// An answer.
+/// An answer as a frame.
 pub(crate) fn emit_answer(text: &str) -> Vec<u8> {
     emit_frame(TEXT, &[text.as_bytes()])
 }
 
-/// The answer to an accepted message.
+/// The text of the answer to an accepted message.
 pub(crate) fn ack_text(kind: Kind, len: usize) -> String {
     format!("ACK {} {len} bytes", kind.name().to_uppercase())
 }

@@ -19,11 +19,12 @@ impl Receive {
         Self { incoming: Vec::new(), transfers: Transfers::new(stream.number() << 32) }
     }
 
-    /// False while the disk is so far behind that the stream should not be read.
+    /// False while the stream should not be read, because too many bytes of files wait for the disk.
     pub(crate) const fn has_room(&self) -> bool {
         !self.transfers.is_full()
     }
 
+    /// Takes bytes that have arrived.
     pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8], sender: IdentityKey) {
         self.incoming.extend_from_slice(bytes);
         while !io.has_ended && !io.is_broken && self.take_frame(io, sender) {}
@@ -71,7 +72,7 @@ impl Receive {
                 true
             }
             Some(false) => {
-                // Where the next frame begins is unknown: the frames before are still answered.
+                // The beginning of the next frame is unknown. The frames before are still answered.
                 io.say(emit_answer("ERR malformed file"));
                 io.has_ended = true;
                 false
@@ -80,7 +81,7 @@ impl Receive {
         }
     }
 
-    /// The peer has ended its side. A file that ends early never gets its answer.
+    /// The peer has ended its side; in the middle of a file this breaks the stream.
     pub(crate) const fn end(&mut self, io: &mut Io) {
         io.is_broken |= self.transfers.is_inside();
     }

@@ -8,29 +8,29 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::path::Path;
 
-/// Unacknowledged pieces. Source: what the official program keeps under way.
+/// Most unacknowledged pieces. Source: the official program keeps as many under way.
 const WINDOW: u64 = 16;
 
-/// What became of a file that was sent.
+/// The facts of a file that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentFile {
-    /// Its name on the way.
+    /// The file's name at the receiver, before the receiver made it safe.
     pub name: String,
     /// Length of the file. Unit: bytes.
     pub len: u64,
-    /// Bytes that the receiver had from an earlier attempt.
+    /// Bytes that the receiver had from an earlier attempt. 0 to `len`.
     pub resumed: u64,
     /// SHA-256 of the whole file, which the receiver has verified.
     pub sha256: [u8; 32],
 }
 
-/// Sends the file at `path` over `stream`, which leads to port 1001 of the receiver, and waits until the receiver has it
-/// synced and verified. A transfer that breaks goes on where it was when the same file is sent again. `progress` is told
-/// how many bytes of how many are acknowledged. Any thread; blocks.
+/// Sends the file at `path` over `stream`, which leads to port 1001 of the receiver, and waits until the receiver has
+/// synced and verified the file. A transfer that broke continues when the same file is sent again. `progress` gets the
+/// number of acknowledged bytes and the length of the file. Any thread; blocks.
 ///
 /// # Errors
-/// `NotFound` (no such file), `InvalidArgument` (not a file, or changed meanwhile), `Full` and others as the receiver
-/// says, `ConnectionReset`.
+/// `NotFound` (no such file), `InvalidArgument` (not a file, or changed meanwhile), `Full` or `Internal` with the
+/// receiver's reason, `ConnectionReset` (the stream ended), `Timeout` (the stream's own).
 pub fn send_file(
     stream: &mut (impl Read + Write),
     path: &Path,
@@ -46,7 +46,7 @@ pub fn send_file(
     }
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let (len, sha256) = hash(&mut file).map_err(local)?;
-    // The same file has the same name in the next attempt.
+    // The next attempt to send the same file gives the transfer the same name.
     let mut transfer = [0; 16];
     transfer.copy_from_slice(&sha256[..16]);
 
