@@ -62,7 +62,7 @@ impl Home {
 }
 
 /// The path of the daemon's IPC socket: `$PILOT_SOCKET`, else `pilot.sock` inside `$PILOT_HOME` when that is set, else
-/// `$XDG_RUNTIME_DIR/pilot.sock`, else `/tmp/pilot.sock`. Source: `docs/interfaces.md`, "IPC".
+/// `$XDG_RUNTIME_DIR/pilot.sock`, else `/tmp/pilot.sock`. Source: `docs/interfaces.md`, "pilotctl".
 pub fn socket_path() -> PathBuf {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     var("PILOT_SOCKET")

@@ -1,4 +1,5 @@
-//! Owns the events of port 1002 as bytes: `topic length u16 | topic | length u32 | payload`, big-endian (docs/messages.md).
+//! Owns the events of port 1002 as bytes: `topic length u16 | topic | length u32 | payload`, big-endian
+//! (`docs/messages.md`, "Services on well-known ports").
 
 /// Longest topic. Unit: bytes.
 pub(crate) const TOPIC_LEN_MAX: usize = 4096;
@@ -7,13 +8,13 @@ pub(crate) const PAYLOAD_LEN_MAX: usize = 1 << 20;
 /// One event of an event stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The topic. At most 4096 bytes.
+    /// The topic. 1 to 4096 bytes.
     pub topic: String,
-    /// Any bytes. At most 1048576.
+    /// Any bytes; at most 1,048,576.
     pub payload: Vec<u8>,
 }
 
-/// The bytes of a stream are no events.
+/// The bytes of a stream are not events.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotAnEvent;
 
@@ -61,7 +62,7 @@ impl Published {
     }
 }
 
-/// True when `pattern` selects `topic`: the same text, or any that begins as the pattern before its final `*`.
+/// True when `pattern` selects `topic`: both are equal, or `pattern` ends in `*` and `topic` begins with the text before it.
 pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
     pattern == topic || pattern.strip_suffix('*').is_some_and(|start| topic.starts_with(start))
 }

@@ -1,16 +1,16 @@
 //! The service on port 1002: the first event of a stream subscribes to its topic, every later one is published to the other
-//! subscribers (docs/messages.md).
+//! subscribers (`docs/messages.md`, "Services on well-known ports").
 
 use crate::services::event::{NotAnEvent, Published, matches};
 use crate::services::io::Io;
 use std::collections::VecDeque;
 
-/// Bytes that may wait for a subscriber that reads slowly; what comes then it misses, and is told how much.
+/// Bytes that may wait for a subscriber; it misses further events, and is told their number. Unit: bytes.
 pub(crate) const WAITING_MAX: usize = 2 << 20;
-/// Topic of the note that says how many events were missed.
+/// Topic of the note that tells a subscriber the number of missed events.
 pub(crate) const MISSED_TOPIC: &str = "pilot.missed";
 
-/// One stream's subscription.
+/// The subscription of one stream.
 #[derive(Default)]
 pub(crate) struct Subscription {
     topic: Option<String>,
@@ -25,6 +25,7 @@ pub(crate) struct Events {
 }
 
 impl Events {
+    /// Takes bytes that have arrived.
     pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8]) {
         self.incoming.extend_from_slice(bytes);
         match self.subscription.take(&mut self.incoming) {
@@ -33,7 +34,7 @@ impl Events {
         }
     }
 
-    /// Queues an event for the subscriber at the other end; true when there is something to send.
+    /// Queues an event for the subscriber at the other end, unless it wants other topics or is too slow; true when queued.
     pub(crate) fn offer(&mut self, io: &mut Io, event: &Published) -> bool {
         self.subscription.offer(event, &mut io.outgoing)
     }
@@ -46,7 +47,7 @@ impl Subscription {
         while let Some(event) = Published::take(incoming)? {
             match self.topic {
                 None => self.topic = Some(event.topic),
-                // An empty payload would look like the end to some readers.
+                // Some readers take an empty payload for the end of the stream.
                 Some(_) if event.payload.is_empty() => {}
                 Some(_) => published.push(event),
             }
@@ -54,7 +55,7 @@ impl Subscription {
         Ok(published)
     }
 
-    /// Puts an event into the queue of this subscriber, if its topic is wanted; true when something was queued.
+    /// Puts an event into the subscriber's queue, unless it wants other topics or is too slow; true when queued.
     pub(crate) fn offer(&mut self, event: &Published, outgoing: &mut VecDeque<u8>) -> bool {
         if !self.topic.as_deref().is_some_and(|pattern| matches(pattern, &event.topic)) {
             return false;
