@@ -1,7 +1,8 @@
 //! Owns the client's end of the socket, with which a program drives a daemon. Blocking, for one thread at a time.
 
 use crate::failure::{Code, Failure};
-use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_numbered, take_frame};
+use crate::frame_reader::FrameReader;
+use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_frame, parse_numbered};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
@@ -53,7 +54,7 @@ pub struct NodeEvent {
 pub struct Client {
     socket: UnixStream,
     path: PathBuf,
-    incoming: Vec<u8>,
+    incoming: FrameReader,
     fds: VecDeque<OwnedFd>,
     ends: Vec<Value>,
     events: VecDeque<NodeEvent>,
@@ -78,7 +79,7 @@ impl Client {
         Self {
             socket,
             path: path.into(),
-            incoming: Vec::new(),
+            incoming: FrameReader::new(),
             fds: VecDeque::new(),
             ends: Vec::new(),
             events: VecDeque::new(),
@@ -261,7 +262,7 @@ impl Client {
     }
 
     fn buffered_frame(&mut self) -> Result<Option<(u8, Vec<u8>)>, Failure> {
-        let frame = take_frame(&mut self.incoming);
+        let frame = self.incoming.next(parse_frame);
         frame.map_err(|_| Failure::new(Code::Internal, "the daemon sent a malformed frame"))
     }
 
@@ -297,7 +298,7 @@ impl Client {
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags) {
             Ok(message) if message.bytes == 0 => return Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
-            Ok(message) => self.incoming.extend_from_slice(&buffer[..message.bytes]),
+            Ok(message) => self.incoming.extend(&buffer[..message.bytes]),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(false),
             Err(e) => return Err(self.lost(&e.into())),
         }

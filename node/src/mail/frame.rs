@@ -31,20 +31,15 @@ pub(crate) enum Request {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
-/// Takes one complete frame from the front of `buffer`; `Ok(None)` when more bytes are needed.
-pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u32, Vec<u8>)>, Broken> {
-    let Some(head) = buffer.first_chunk::<8>() else { return Ok(None) };
+/// Reads the frame at the front of `bytes`: its length, type and payload. `Ok(None)` when more bytes are needed.
+pub(crate) fn parse_frame(bytes: &[u8]) -> Result<Option<(usize, (u32, Vec<u8>))>, Broken> {
+    let Some(head) = bytes.first_chunk::<8>() else { return Ok(None) };
     let kind = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
     let len = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
     if len > FRAME_LEN_MAX {
         return Err(Broken);
     }
-    if buffer.len() < 8 + len {
-        return Ok(None);
-    }
-    let payload = buffer[8..8 + len].to_vec();
-    buffer.drain(..8 + len);
-    Ok(Some((kind, payload)))
+    Ok(bytes.get(8..8 + len).map(|payload| (8 + len, (kind, payload.to_vec()))))
 }
 
 /// Understands a frame of the sender.
@@ -108,25 +103,25 @@ fn parse_id(text: &str) -> Option<[u8; 16]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame_reader::FrameReader;
 
     #[test]
     fn tagged_messages_round_trip_in_any_pieces() {
         let frame = emit_tagged(&[0xab; 16], Kind::Json, b"{}");
-        let mut buffer = Vec::new();
+        let mut buffer = FrameReader::new();
         for (i, byte) in frame.iter().enumerate() {
-            assert_eq!(take_frame(&mut buffer), Ok(None), "at {i}");
-            buffer.push(*byte);
+            assert_eq!(buffer.next(parse_frame), Ok(None), "at {i}");
+            buffer.extend(&[*byte]);
         }
-        let frame = take_frame(&mut buffer).expect("well-formed").expect("complete");
+        let frame = buffer.next(parse_frame).expect("well-formed").expect("complete");
         let expected = Request::Message { id: Some([0xab; 16]), kind: Kind::Json, body: b"{}".to_vec() };
         assert_eq!(parse_request(frame), expected);
-        assert!(buffer.is_empty());
+        assert!(buffer.rest().is_empty());
     }
 
     #[test]
     fn huge_frames_break_the_stream_and_unknown_ones_are_answered() {
-        let mut huge = [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff].to_vec();
-        assert_eq!(take_frame(&mut huge), Err(Broken));
+        assert_eq!(parse_frame(&[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]), Err(Broken));
         for (kind, payload) in
             [(99, vec![]), (FILE, vec![]), (TAGGED, vec![0xff, 0xff]), (TAGGED, vec![0, 2, b'{', b'}', 0, 0, 0, 1])]
         {

@@ -3,6 +3,7 @@
 //! Messages leave in order, many at once; each stays in the outbox until its acknowledgement has arrived. When the stream
 //! breaks, every unacknowledged message is sent again, and the recipient recognizes by the ids those that it has.
 
+use crate::frame_reader::FrameReader;
 use crate::mail::frame;
 use crate::mail::message::Outgoing;
 use litemap::LiteMap;
@@ -49,7 +50,7 @@ struct Route {
     given_up: BTreeSet<u64>,
     stream: Option<StreamId>,
     outgoing: VecDeque<u8>,
-    incoming: Vec<u8>,
+    incoming: FrameReader,
     retry_at: Option<Instant>,
     failures: u32,
     idle_at: Option<Instant>,
@@ -170,7 +171,7 @@ impl Outbox {
         let mut buffer = [0; 4096];
         loop {
             match stack.recv(stream, &mut buffer) {
-                Recv::Data(n) => route.incoming.extend_from_slice(&buffer[..n]),
+                Recv::Data(n) => route.incoming.extend(&buffer[..n]),
                 Recv::Blocked => break,
                 Recv::Fin | Recv::Ended(_) => {
                     over = true;
@@ -179,7 +180,7 @@ impl Outbox {
             }
         }
         loop {
-            match frame::take_frame(&mut route.incoming) {
+            match route.incoming.next(frame::parse_frame) {
                 Ok(Some((_, text))) => {
                     let Some((seq, message)) = route.in_flight.pop_front() else { break };
                     self.waiting_len -= message.body.len();

@@ -1,6 +1,7 @@
 //! The service on port 1001: takes messages and files, and answers each in its order once it is on disk.
 
 use crate::disk::files::FileDone;
+use crate::frame_reader::FrameReader;
 use crate::mail::frame::{self, Request, emit_answer};
 use crate::mail::message::Kind;
 use crate::mail::receive_file::{Say, Transfers};
@@ -10,13 +11,13 @@ use pilot_stack::StreamId;
 
 /// One stream of the service.
 pub(crate) struct Receive {
-    incoming: Vec<u8>,
+    incoming: FrameReader,
     transfers: Transfers,
 }
 
 impl Receive {
     pub(crate) const fn new(stream: StreamId) -> Self {
-        Self { incoming: Vec::new(), transfers: Transfers::new(stream.number() << 32) }
+        Self { incoming: FrameReader::new(), transfers: Transfers::new(stream.number() << 32) }
     }
 
     /// False while the stream should not be read, because too many bytes of files wait for the disk.
@@ -26,7 +27,7 @@ impl Receive {
 
     /// Takes bytes that have arrived.
     pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8], sender: IdentityKey) {
-        self.incoming.extend_from_slice(bytes);
+        self.incoming.extend(bytes);
         while !io.has_ended && !io.is_broken && self.take_frame(io, sender) {}
     }
 
@@ -38,10 +39,10 @@ impl Receive {
                 return false;
             }
         }
-        if self.incoming.first_chunk() == Some(&frame::FILE.to_be_bytes()) {
+        if self.incoming.rest().first_chunk() == Some(&frame::FILE.to_be_bytes()) {
             return self.begin_file(io);
         }
-        let request = match frame::take_frame(&mut self.incoming) {
+        let request = match self.incoming.next(frame::parse_frame) {
             Ok(Some(frame)) => frame::parse_request(frame),
             Ok(None) => return false,
             Err(frame::Broken) => {

@@ -7,6 +7,7 @@
 //! Source: `docs/messages.md`, "Services on well-known ports", and the frames of the official program on the wire.
 
 use crate::disk::files::{FILE_LEN_MAX, FileDone, FileJob, Resume};
+use crate::frame_reader::FrameReader;
 use crate::mail::frame::{FILE_STREAM, emit_frame};
 use litemap::LiteMap;
 
@@ -85,13 +86,13 @@ impl Transfers {
 
     /// Begins a file in one frame when its head has arrived. `None`: more bytes are needed; `Some(false)`: the head is
     /// malformed.
-    pub(crate) fn begin(&mut self, incoming: &mut Vec<u8>, ticket: u64, jobs: &mut Vec<FileJob>) -> Option<bool> {
-        let head = incoming.first_chunk::<10>()?;
+    pub(crate) fn begin(&mut self, incoming: &mut FrameReader, ticket: u64, jobs: &mut Vec<FileJob>) -> Option<bool> {
+        let head = incoming.rest().first_chunk::<10>()?;
         let frame_len = u64::from(u32::from_be_bytes([head[4], head[5], head[6], head[7]]));
         let name_len = usize::from(u16::from_be_bytes([head[8], head[9]]));
         let Some(len) = frame_len.checked_sub(2 + name_len as u64) else { return Some(false) };
-        let name = String::from_utf8_lossy(incoming.get(10..10 + name_len)?).into_owned();
-        incoming.drain(..10 + name_len);
+        let name = String::from_utf8_lossy(incoming.rest().get(10..10 + name_len)?).into_owned();
+        incoming.consume(10 + name_len);
         let id = self.new_file(None, ticket, frame_len);
         jobs.push(FileJob::Open { id, name, len, resume: None });
         self.arriving = Some(Whole { id, offset: 0, left: len });
@@ -99,11 +100,12 @@ impl Transfers {
     }
 
     /// Takes the bytes of the file that is arriving.
-    pub(crate) fn take(&mut self, incoming: &mut Vec<u8>, jobs: &mut Vec<FileJob>) {
+    pub(crate) fn take(&mut self, incoming: &mut FrameReader, jobs: &mut Vec<FileJob>) {
         let Some(whole) = &mut self.arriving else { return };
-        let n = (incoming.len() as u64).min(whole.left) as usize;
+        let n = (incoming.rest().len() as u64).min(whole.left) as usize;
         if n > 0 {
-            let bytes = incoming.drain(..n).collect();
+            let bytes = incoming.rest()[..n].to_vec();
+            incoming.consume(n);
             jobs.push(FileJob::Data { id: whole.id, offset: whole.offset, bytes });
             (whole.offset, whole.left) = (whole.offset + n as u64, whole.left - n as u64);
             self.unwritten += n;

@@ -1,7 +1,8 @@
 //! Owns the sending of a file over a stream to a peer's port 1001: resumable, in acknowledged pieces, verified by hash.
 
 use crate::failure::{Code, Failure};
-use crate::mail::frame::{FILE_STREAM, take_frame};
+use crate::frame_reader::FrameReader;
+use crate::mail::frame::{FILE_STREAM, parse_frame};
 use crate::mail::receive_file::sender::{CHUNK_LEN, FromReceiver, data, end, open, parse};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
@@ -50,7 +51,7 @@ pub fn send_file(
     let mut transfer = [0; 16];
     transfer.copy_from_slice(&sha256[..16]);
 
-    let mut replies = Replies { buffer: Vec::new() };
+    let mut replies = Replies { buffer: FrameReader::new() };
     stream.write_all(&open(&transfer, len, &sha256, &name)).map_err(|e| lost(&e))?;
     let resumed = match replies.next(stream)? {
         FromReceiver::Accept(offset) if offset <= len => offset,
@@ -93,14 +94,14 @@ fn hash(file: &mut File) -> io::Result<(u64, [u8; 32])> {
 }
 
 struct Replies {
-    buffer: Vec<u8>,
+    buffer: FrameReader,
 }
 
 impl Replies {
     fn next(&mut self, stream: &mut impl Read) -> Result<FromReceiver, Failure> {
         let malformed = || Failure::new(Code::Internal, "the receiver's answer cannot be understood");
         loop {
-            if let Some((kind, payload)) = take_frame(&mut self.buffer).map_err(|_| malformed())? {
+            if let Some((kind, payload)) = self.buffer.next(parse_frame).map_err(|_| malformed())? {
                 if kind == FILE_STREAM {
                     return parse(&payload).ok_or_else(malformed);
                 }
@@ -109,7 +110,7 @@ impl Replies {
             let mut bytes = [0; 4096];
             match stream.read(&mut bytes) {
                 Ok(0) => return Err(lost(&io::ErrorKind::UnexpectedEof.into())),
-                Ok(n) => self.buffer.extend_from_slice(&bytes[..n]),
+                Ok(n) => self.buffer.extend(&bytes[..n]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(lost(&e)),
             }

@@ -30,8 +30,15 @@ impl Published {
     /// Takes a whole event from the front of `incoming`; `None` when more bytes are needed.
     ///
     /// # Errors
-    /// A length is impossible, or the topic is not UTF-8.
+    /// A length is impossible, or the topic is not UTF-8; `incoming` is unchanged then.
     pub fn take(incoming: &mut Vec<u8>) -> Result<Option<Self>, NotAnEvent> {
+        let Some((len, event)) = Self::parse(incoming)? else { return Ok(None) };
+        incoming.drain(..len);
+        Ok(Some(event))
+    }
+
+    /// Reads the event at the front of `incoming`: its length in bytes, and the event.
+    pub(crate) fn parse(incoming: &[u8]) -> Result<Option<(usize, Self)>, NotAnEvent> {
         let Some(len) = incoming.first_chunk::<2>() else { return Ok(None) };
         let topic_len = usize::from(u16::from_be_bytes(*len));
         if topic_len > TOPIC_LEN_MAX {
@@ -46,9 +53,7 @@ impl Published {
         }
         let Some(payload) = incoming.get(begin..begin + len) else { return Ok(None) };
         let topic = std::str::from_utf8(&incoming[2..2 + topic_len]).map_err(|_| NotAnEvent)?.to_owned();
-        let payload = payload.to_vec();
-        incoming.drain(..begin + len);
-        Ok(Some(Self { topic, payload }))
+        Ok(Some((begin + len, Self { topic, payload: payload.to_vec() })))
     }
 
     /// An event as bytes. An empty payload, as the first event of a stream, subscribes to the topic.

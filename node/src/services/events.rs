@@ -1,6 +1,7 @@
 //! The service on port 1002: the first event of a stream subscribes to its topic, every later one is published to the other
 //! subscribers (`docs/messages.md`, "Services on well-known ports").
 
+use crate::frame_reader::FrameReader;
 use crate::services::event::{NotAnEvent, Published, matches};
 use crate::services::io::Io;
 use std::collections::VecDeque;
@@ -20,14 +21,14 @@ pub(crate) struct Subscription {
 /// One stream of the service.
 #[derive(Default)]
 pub(crate) struct Events {
-    incoming: Vec<u8>,
+    incoming: FrameReader,
     subscription: Subscription,
 }
 
 impl Events {
     /// Takes bytes that have arrived.
     pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8]) {
-        self.incoming.extend_from_slice(bytes);
+        self.incoming.extend(bytes);
         match self.subscription.take(&mut self.incoming) {
             Ok(published) => io.published.extend(published),
             Err(NotAnEvent) => io.is_broken = true,
@@ -42,9 +43,9 @@ impl Events {
 
 impl Subscription {
     /// Takes whole events from the front of `incoming`.
-    pub(crate) fn take(&mut self, incoming: &mut Vec<u8>) -> Result<Vec<Published>, NotAnEvent> {
+    pub(crate) fn take(&mut self, incoming: &mut FrameReader) -> Result<Vec<Published>, NotAnEvent> {
         let mut published = Vec::new();
-        while let Some(event) = Published::take(incoming)? {
+        while let Some(event) = incoming.next(Published::parse)? {
             match self.topic {
                 None => self.topic = Some(event.topic),
                 // Some readers take an empty payload for the end of the stream.
@@ -88,9 +89,9 @@ mod tests {
         let mut bytes = Published::emit("a.*", b"");
         bytes.extend(Published::emit("a.b", b"1"));
         bytes.extend(Published::emit("a.c", b""));
-        let (mut subscription, mut buffer, mut published) = (Subscription::default(), Vec::new(), Vec::new());
+        let (mut subscription, mut buffer, mut published) = (Subscription::default(), FrameReader::new(), Vec::new());
         for byte in bytes {
-            buffer.push(byte);
+            buffer.extend(&[byte]);
             published.extend(subscription.take(&mut buffer).expect("well-formed"));
         }
         assert_eq!(published, [event("a.b", b"1")]);
@@ -118,7 +119,9 @@ mod tests {
     #[test]
     fn impossible_lengths_and_text_end_the_stream() {
         for bytes in [&[0xff, 0xff][..], &[0, 1, b'a', 0xff, 0xff, 0xff, 0xff], &[0, 1, 0xff, 0, 0, 0, 0]] {
-            assert_eq!(Subscription::default().take(&mut bytes.to_vec()), Err(NotAnEvent));
+            let mut buffer = FrameReader::new();
+            buffer.extend(bytes);
+            assert_eq!(Subscription::default().take(&mut buffer), Err(NotAnEvent));
         }
     }
 }
