@@ -1,5 +1,8 @@
 //! Owns bytes that arrive in any pieces, until they make whole frames. Each protocol brings its own parser.
 
+/// The result of a parser: the length of the frame at the front and its contents; `None` when bytes are missing.
+pub(crate) type Parsed<T, E> = Result<Option<(usize, T)>, E>;
+
 /// Bytes that have arrived; those before `start` are consumed.
 ///
 /// Consumed bytes stay in the buffer until they are at least as many as the others, so the cost of moving bytes to the front
@@ -46,14 +49,11 @@ impl FrameReader {
         debug_assert!(self.start <= self.bytes.len(), "no more is consumed than has arrived");
     }
 
-    /// Takes the frame at the front. `parse` gives the length of the frame and its contents, or `None` when bytes are missing.
+    /// Takes the frame at the front; `None` when bytes are missing.
     ///
     /// # Errors
     /// Those of `parse`; nothing is consumed then.
-    pub(crate) fn next<T, E>(
-        &mut self,
-        mut parse: impl FnMut(&[u8]) -> Result<Option<(usize, T)>, E>,
-    ) -> Result<Option<T>, E> {
+    pub(crate) fn next<T, E>(&mut self, mut parse: impl FnMut(&[u8]) -> Parsed<T, E>) -> Result<Option<T>, E> {
         let Some((len, frame)) = parse(self.rest())? else { return Ok(None) };
         debug_assert!(len > 0, "a frame has a head, so that reading frames ends");
         self.consume(len);
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     /// A frame is its length in one byte and as many bytes; 255 is no length.
-    fn parse(bytes: &[u8]) -> Result<Option<(usize, Vec<u8>)>, &'static str> {
+    fn parse(bytes: &[u8]) -> Parsed<Vec<u8>, &'static str> {
         match bytes.split_first() {
             Some((255, _)) => Err("no length"),
             Some((len, rest)) => Ok(rest.get(..(*len).into()).map(|body| (1 + body.len(), body.to_vec()))),

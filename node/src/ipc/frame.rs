@@ -4,6 +4,7 @@
 //! Our commands carry the number of a request, so that many may be under way at once, and a stream travels as a file descriptor
 //! (SCM_RIGHTS) beside its frame: `number u32 | JSON length u32 | JSON | bytes`.
 
+use crate::frame_reader::Parsed;
 use crate::ipc::official_frame;
 
 /// A request: JSON with bytes beside it.
@@ -18,7 +19,7 @@ pub(crate) const EVENT: u8 = 0x83;
 pub(crate) const FRAME_LEN_MAX: usize = crate::mail::message::MESSAGE_LEN_MAX + (1 << 20);
 
 /// Reads the frame at the front of `bytes`: its length, command and payload. `Err`: the length is impossible.
-pub(crate) fn parse_frame(bytes: &[u8]) -> Result<Option<(usize, (u8, Vec<u8>))>, usize> {
+pub(crate) fn parse_frame(bytes: &[u8]) -> Parsed<(u8, Vec<u8>), usize> {
     let Some(head) = bytes.first_chunk::<5>() else { return Ok(None) };
     let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
     let max = if head[4] >= REQUEST { FRAME_LEN_MAX } else { official_frame::FRAME_LEN_MAX };

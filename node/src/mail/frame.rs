@@ -1,6 +1,7 @@
 //! Owns the frames of mail on port 1001: `type u32 | len u32 | payload`, big-endian (`docs/messages.md`, "Services on
 //! well-known ports").
 
+use crate::frame_reader::Parsed;
 use crate::mail::message::{Kind, MESSAGE_LEN_MAX};
 
 /// Frame type of text, which also carries the answers.
@@ -32,7 +33,7 @@ pub(crate) enum Request {
 pub(crate) struct Broken;
 
 /// Reads the frame at the front of `bytes`: its length, type and payload. `Ok(None)` when more bytes are needed.
-pub(crate) fn parse_frame(bytes: &[u8]) -> Result<Option<(usize, (u32, Vec<u8>))>, Broken> {
+pub(crate) fn parse_frame(bytes: &[u8]) -> Parsed<(u32, Vec<u8>), Broken> {
     let Some(head) = bytes.first_chunk::<8>() else { return Ok(None) };
     let kind = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
     let len = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;

@@ -1,10 +1,13 @@
 //! Owns the events of port 1002 as bytes: `topic length u16 | topic | length u32 | payload`, big-endian
 //! (`docs/messages.md`, "Services on well-known ports").
 
+use crate::frame_reader::Parsed;
+
 /// Longest topic. Unit: bytes.
 pub(crate) const TOPIC_LEN_MAX: usize = 4096;
 /// Longest payload. Unit: bytes.
 pub(crate) const PAYLOAD_LEN_MAX: usize = 1 << 20;
+
 /// One event of an event stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
@@ -38,7 +41,7 @@ impl Published {
     }
 
     /// Reads the event at the front of `incoming`: its length in bytes, and the event.
-    pub(crate) fn parse(incoming: &[u8]) -> Result<Option<(usize, Self)>, NotAnEvent> {
+    pub(crate) fn parse(incoming: &[u8]) -> Parsed<Self, NotAnEvent> {
         let Some(len) = incoming.first_chunk::<2>() else { return Ok(None) };
         let topic_len = usize::from(u16::from_be_bytes(*len));
         if topic_len > TOPIC_LEN_MAX {
