@@ -64,7 +64,7 @@ pub(crate) struct Queue {
     pub(crate) keep: bool,
 }
 
-/// A message in the outbox whose caller waits for the acknowledgement.
+/// A message in the outbox, for which a caller waits for the acknowledgement.
 #[derive(Debug)]
 pub(crate) struct Post {
     pub(crate) seq: u64,

@@ -74,9 +74,9 @@ pub(crate) enum Effect {
     Opened(StreamId, Opener),
     /// Tell the opener of a stream why there is none.
     NotOpened(Opener, Failure),
-    /// End a stream in order; nobody holds it any more.
+    /// End a stream in order, and forget its holder.
     Close(StreamId),
-    /// Reset a stream; nobody holds it any more.
+    /// Reset a stream, and forget its holder.
     Abort(StreamId),
     /// Give a peer's stream on a served port to the services.
     Serve(StreamId, u16),

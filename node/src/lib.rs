@@ -29,6 +29,7 @@ mod disk;
 mod effect;
 mod event_loop;
 mod failure;
+mod frame_reader;
 mod handle;
 mod ipc;
 mod log;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const SECONDS_5: Option<Duration> = Some(Duration::from_secs(5));
 
-/// Bytes that repeat nowhere near.
+/// Bytes without a short period.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 1u64;
     std::iter::repeat_with(|| {
@@ -95,7 +95,7 @@ fn a_file_in_one_frame_and_messages_beside_it_are_answered_in_order() {
     stream.write_all(&frame(1, b"before")).unwrap();
     stream.write_all(&frame(4, &file)).unwrap();
     stream.write_all(&frame(2, b"after")).unwrap();
-    stream.write_all(&frame(4, &[0, 9, b'x'])).unwrap(); // its name is longer than the frame: the last answer
+    stream.write_all(&frame(4, &[0, 9, b'x'])).unwrap(); // the name is longer than the frame: the last answer
     let mut answers = Vec::new();
     stream.read_to_end(&mut answers).unwrap();
     let text = String::from_utf8_lossy(&answers).into_owned();
@@ -108,7 +108,7 @@ fn a_file_in_one_frame_and_messages_beside_it_are_answered_in_order() {
 }
 
 #[test]
-fn subscribers_get_what_is_published_and_a_slow_one_holds_nobody_back() {
+fn subscribers_get_published_events_and_a_slow_one_holds_no_other_back() {
     let lab = Lab::new("events");
     let (a, b) = lab.nodes();
     let event = |topic: &str, payload: &[u8]| {
@@ -144,7 +144,7 @@ fn subscribers_get_what_is_published_and_a_slow_one_holds_nobody_back() {
     let published = wait_event(&mut own, "published");
     assert_eq!((&published["topic"], &published["hostname"]), (&json!("sensor.temperature"), &json!("node-a")));
 
-    // 64 MB that the slow subscriber does not read: more than its rings and its queue.
+    // The slow subscriber does not read 64 MB: more than its rings and its queue.
     let reader = std::thread::spawn(move || {
         let (mut count, mut buffer) = (0, vec![0; 1 << 20]);
         while count < 64 * (1 << 20) {
@@ -191,7 +191,7 @@ fn datagrams_reach_the_port_they_are_for_and_can_be_answered() {
     let (_, n) = rustix::net::recv(&theirs, &mut buffer[..], rustix::net::RecvFlags::empty()).unwrap();
     assert_eq!(&buffer[8..n], b"who is there?");
     assert_eq!(u16::from_be_bytes([buffer[6], buffer[7]]), own);
-    // Its head is where the answer goes.
+    // The head of the packet is the address of the answer.
     let answer = [&buffer[..8], b"node-b"].concat();
     rustix::net::send(&theirs, &answer, rustix::net::SendFlags::empty()).unwrap();
     let (_, n) = rustix::net::recv(&ours, &mut buffer[..], rustix::net::RecvFlags::empty()).unwrap();
@@ -199,7 +199,7 @@ fn datagrams_reach_the_port_they_are_for_and_can_be_answered() {
 
     let too_long = a.call(json!({"op": "send_datagram", "node": "node-b", "port": 5353}), vec![0; 70_000]).unwrap_err();
     assert_eq!(too_long.code, Code::InvalidArgument);
-    let unknown = a.call(json!({"op": "send_datagram", "node": "nobody", "port": 5353}), vec![0; 7]).unwrap_err();
+    let unknown = a.call(json!({"op": "send_datagram", "node": "no-node", "port": 5353}), vec![0; 7]).unwrap_err();
     assert_eq!(unknown.code, Code::TrustRequired);
 
     // The port is free again once its descriptor is closed.
@@ -211,7 +211,7 @@ fn datagrams_reach_the_port_they_are_for_and_can_be_answered() {
 }
 
 #[test]
-fn waiting_for_trust_ends_when_it_is_there_or_in_time() {
+fn waiting_for_trust_ends_with_trust_or_in_time() {
     let lab = Lab::new("wait");
     let (a, b) = lab.nodes();
     let wait = |ms: u64| a.call(json!({"op": "wait_trust", "node": "node-b", "timeout_ms": ms}), Vec::new()).unwrap().0;
@@ -250,7 +250,7 @@ fn a_connect_can_be_given_up_and_ports_go_with_their_client() {
     let too_much = dialer.open_with("node-b", 6000, &[7; pilot_node::EARLY_LEN_MAX + 1], SECONDS_5);
     assert_eq!(too_much.err().map(|e| e.code), Some(Code::InvalidArgument));
 
-    // With the client gone, the port is free and its connects are given up.
+    // With the client gone, its port is free and its connects are given up.
     drop(client);
     let end = Instant::now() + Duration::from_secs(5);
     while b.client().unwrap().call(&json!({"op": "listen", "port": 6000}), &[], SECONDS_5).is_err() {
@@ -258,12 +258,12 @@ fn a_connect_can_be_given_up_and_ports_go_with_their_client() {
     }
     let pending = dialer.send(&json!({"op": "connect", "node": "node-b", "port": 1000}), &[]).unwrap();
     let cancelled = dialer.call(&json!({"op": "cancel", "request": pending}), &[], SECONDS_5).unwrap();
-    // It may have been faster than the change of mind.
+    // The stream may have stood before the cancel arrived.
     assert!(cancelled.data["cancelled"].as_u64().unwrap() <= 1);
 }
 
 #[test]
-fn how_a_stream_ended_can_be_asked_by_its_descriptor() {
+fn the_end_of_a_stream_can_be_asked_by_its_descriptor() {
     let lab = Lab::new("ends");
     let (a, b) = lab.nodes();
     let listener = b.listen(7000).unwrap();
@@ -308,7 +308,7 @@ fn a_closed_descriptor_frees_its_stream_even_if_the_peer_goes_on() {
         (&ours).write_all(b"last words").unwrap();
         if half_closed_before {
             ours.shutdown(std::net::Shutdown::Write).unwrap();
-            // Half closed is not closed: the answer still comes.
+            // A stream that is half closed still brings the answer.
             theirs[1].write_all(b"answer").unwrap();
             (&ours).read_exact(&mut [0; 6]).unwrap();
         }
@@ -327,13 +327,13 @@ fn a_closed_descriptor_frees_its_stream_even_if_the_peer_goes_on() {
 }
 
 #[test]
-fn what_clients_can_fill_has_a_maximum_that_goes_with_them() {
+fn the_tables_that_clients_fill_have_maxima_and_are_freed_with_the_client() {
     let lab = Lab::new("maxima");
     let (a, _) = lab.nodes();
     let answer = |client: &mut Client, number| client.answer(number, Some(Instant::now() + Duration::from_secs(10)));
     let code = |client: &mut Client, number| answer(client, number).map(|reply| reply.data).map_err(|f| f.code);
 
-    // Waiting for trust.
+    // Calls that wait for trust.
     let mut client = a.client().unwrap();
     let wait = json!({"op": "wait_trust", "node": "stranger", "timeout_ms": 3_600_000});
     for _ in 0..1024 {
@@ -368,7 +368,7 @@ fn what_clients_can_fill_has_a_maximum_that_goes_with_them() {
     assert_eq!((failed, sockets.len()), (Code::Full, 256));
     drop(sockets);
 
-    // Events of a client that does not read: it is told what it missed.
+    // Events for a client that does not read; it is told how many it missed.
     let mut watcher = a.client().unwrap();
     watcher.watch(Some("*")).unwrap();
     let payload = noise(1 << 20);

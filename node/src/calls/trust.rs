@@ -217,7 +217,7 @@ pub(crate) fn expired(cx: &mut Context, call: AwaitTrust) {
     cx.reply(call.caller, data);
 }
 
-/// Answers the callers whose node is trusted now.
+/// Answers the callers that wait for a node that is trusted now.
 fn answer_waiting(cx: &mut Context) {
     let trust = cx.stack.endpoint().trust();
     let is_over = |call: &Call| matches!(call, Call::AwaitTrust(a) if resolve::pinned(trust, &a.node).is_ok());
@@ -241,7 +241,7 @@ fn state_json(cx: &Context, node: &str) -> Value {
 
 // Expiry.
 
-/// The clockwork that ends pins whose time is over.
+/// The clockwork that ends pins after their time.
 #[derive(Default)]
 pub(crate) struct Expiry {
     due: Instant,

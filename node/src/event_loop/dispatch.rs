@@ -144,7 +144,7 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
     rooms.cx.answer(caller, answer.map(|data| (data, Vec::new())));
 }
 
-/// Runs a request whose outcome stays with its client; `None`: the answer comes later, or with a descriptor.
+/// Runs a request that leaves something with its client; `None`: the answer comes later, or with a descriptor.
 fn client_request(
     rooms: &mut Rooms,
     request: Request,

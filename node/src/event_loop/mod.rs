@@ -152,8 +152,9 @@ impl EventLoop {
         rooms.carry_out();
     }
 
-    /// Runs what drives smoltcp, which may panic on a peer's arithmetic (docs/link.md, "TCP on top"): that peer's streams are
-    /// lost, the loop is not. The stack takes what it works on out of its slot first, so nothing half-changed is used again.
+    /// Runs code that drives smoltcp, which may panic on a peer's arithmetic (`docs/link.md`, "Hazards met while
+    /// prototyping"): that peer's streams are lost, the loop is not. The stack takes the peer out of its slot first, so nothing
+    /// half-changed is used again.
     fn guarded<R: Default>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
         catch_unwind(AssertUnwindSafe(|| f(self))).unwrap_or_else(|_| {
             let lost = self.rooms.cx.stack.recover();

@@ -44,7 +44,7 @@ pub(crate) struct Rooms {
     pub(crate) log: LogRoom,
     /// Streams that may have something to move; unordered, perhaps more than once.
     pub(crate) ready: Vec<StreamId>,
-    /// Calls whose work the disk did not take.
+    /// Calls with a job that the disk did not take.
     pub(crate) refused: Vec<Ticket>,
     pub(crate) is_stopping: bool,
     /// Room for the effects that are being carried out.

@@ -8,8 +8,9 @@
 use crate::context::Context;
 use crate::effect::Answer;
 use crate::failure::{Code, Failure};
+use crate::frame_reader::FrameReader;
 use crate::ipc::client_id::{ClientId, RequestNumber};
-use crate::ipc::frame::{ANSWER, EVENT, numbered, take_frame};
+use crate::ipc::frame::{ANSWER, EVENT, numbered, parse_frame};
 use crate::ipc::official_frame;
 use crate::token::{NUMBERS, Room};
 use litemap::LiteMap;
@@ -72,7 +73,7 @@ struct Client {
     readable: bool,
     writable: bool,
     closed: bool,
-    incoming: Vec<u8>,
+    incoming: FrameReader,
     outgoing: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
     /// Bytes of the first outgoing frame that have left.
     sent: usize,
@@ -223,7 +224,7 @@ impl Ipc {
             let Some(client) = self.clients.get_mut(&id) else { continue };
             client.read();
             while client.unsent_len < UNSENT_MAX {
-                match take_frame(&mut client.incoming) {
+                match client.incoming.next(parse_frame) {
                     Ok(Some((command, payload))) => frames.push(Frame { client: id, command, payload }),
                     Ok(None) => break,
                     Err(len) => {
@@ -408,7 +409,7 @@ impl Client {
             readable: true,
             writable: true,
             closed: false,
-            incoming: Vec::new(),
+            incoming: FrameReader::new(),
             outgoing: VecDeque::new(),
             sent: 0,
             outgoing_len: 0,
@@ -429,7 +430,7 @@ impl Client {
             match self.stream.read(&mut buffer) {
                 Ok(0) => self.closed = true,
                 Ok(n) => {
-                    self.incoming.extend_from_slice(&buffer[..n]);
+                    self.incoming.extend(&buffer[..n]);
                     taken += n;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.readable = false,

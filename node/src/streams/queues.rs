@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Most bytes that wait in each direction between application and loop. Unit: bytes. A full queue closes the TCP window.
+/// Most bytes that wait in each direction between application and loop; a full queue closes TCP's window. Unit: bytes.
 pub(crate) const QUEUE_MAX: usize = 512 * 1024;
 /// A stream's queues and flags, shared by the application's handles and the loop.
 pub(crate) struct Shared {
