@@ -41,6 +41,7 @@ mod peer;
 mod relay;
 pub mod rng;
 pub mod time;
+pub mod timer;
 pub mod trace;
 pub mod trust;
 pub mod tunnel;

@@ -6,7 +6,8 @@
 
 use crate::codec::Put as _;
 use crate::rng::Rng;
-use crate::time::{Duration, Instant, earliest};
+use crate::time::{Duration, Instant};
+use crate::timer::PeerTimer;
 use crate::wire::{Channel, DATAGRAM_LEN_BASE};
 use alloc::vec::Vec;
 use core::fmt;
@@ -480,10 +481,10 @@ impl Paths {
         if self.ready.is_empty() { None } else { Some(self.ready.remove(0)) }
     }
 
-    /// When [`Paths::handle_timeout`] has something to do; `loaded` as there.
-    pub(crate) fn poll_timeout(&self, loaded: bool) -> Option<Instant> {
+    /// When [`Paths::handle_timeout`] has something to do, and why; `loaded` as there.
+    pub(crate) fn deadlines(&self, loaded: bool) -> [(PeerTimer, Option<Instant>); 2] {
         let step = |r: &PunchRound| r.start + Duration::from_millis(*ROUND_MS.get(r.step).unwrap_or(&0));
-        earliest(self.round.as_ref().map(step), self.size_deadline(loaded))
+        [(PeerTimer::Punch, self.round.as_ref().map(step)), (PeerTimer::Size, self.size_deadline(loaded))]
     }
 }
 
@@ -512,6 +513,10 @@ mod tests {
 
     fn direct(port: u16) -> PathAddr {
         PathAddr::Direct(SocketAddr::from(([192, 0, 2, 1], port)))
+    }
+
+    fn soonest(paths: &Paths, loaded: bool) -> Option<Instant> {
+        crate::timer::first_due(paths.deadlines(loaded)).map(|(at, _)| at)
     }
 
     fn answered(paths: &mut Paths, now: Instant, to: PathAddr) -> bool {
@@ -564,7 +569,7 @@ mod tests {
         paths.add(direct(1));
         paths.start_round(now);
         let mut times = Vec::new();
-        while let Some(at) = paths.poll_timeout(true).filter(|at| at.as_micros() < 4_000_000) {
+        while let Some(at) = soonest(&paths, true).filter(|at| at.as_micros() < 4_000_000) {
             now = at.max(now);
             paths.handle_timeout(now, true, false, &mut rng);
             if core::iter::from_fn(|| paths.poll_probe()).count() > 0 {
@@ -574,7 +579,7 @@ mod tests {
         assert_eq!(times, [0, 20, 60, 140, 300, 600, 1000, 3000, 3020, 3060, 3140, 3300, 3600]);
         now = now + Duration::from_secs(10);
         (0..3).for_each(|_| paths.handle_timeout(now, false, false, &mut rng));
-        assert_eq!(paths.poll_timeout(false), None);
+        assert_eq!(soonest(&paths, false), None);
     }
 
     #[test]
@@ -591,7 +596,7 @@ mod tests {
         }
         paths.handle_timeout(now, true, true, &mut rng);
         let mut tries = 0;
-        while let Some(at) = paths.poll_timeout(true) {
+        while let Some(at) = soonest(&paths, true) {
             tries += usize::from(paths.poll_probe().is_some());
             now = at;
             paths.handle_timeout(now, true, true, &mut rng);

@@ -13,8 +13,11 @@ pub(crate) struct Agenda<P = PeerId> {
     sending: VecDeque<P>,
     /// Peers with flows that wait for the endpoint: for a session, or for room in the link.
     blocked: Vec<P>,
-    /// Streams the application should look at.
+    /// Streams the application should look at: those it is told now, and those that come after them.
     streams: VecDeque<StreamId>,
+    next_streams: VecDeque<StreamId>,
+    /// Number of `next_streams`, which become `streams` when there are no more of those.
+    round: u64,
     /// Flows of listeners that can be handed out, or that ended before.
     arrivals: VecDeque<(P, FlowKey)>,
     deadlines: BTreeSet<(Instant, P, FlowKey)>,
@@ -26,6 +29,8 @@ impl<P: Copy + Ord> Agenda<P> {
             sending: VecDeque::new(),
             blocked: Vec::new(),
             streams: VecDeque::new(),
+            next_streams: VecDeque::new(),
+            round: 1,
             arrivals: VecDeque::new(),
             deadlines: BTreeSet::new(),
         }
@@ -55,13 +60,23 @@ impl<P: Copy + Ord> Agenda<P> {
 
     // Streams.
 
-    /// Adds a stream that is not in the list.
+    /// Number of the list that [`Agenda::add_stream`] adds to. A flow that notes it knows whether it is there, and nothing
+    /// need be looked up when the list is given out.
+    pub(crate) const fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// Adds a stream that was not added in this round.
     pub(crate) fn add_stream(&mut self, id: StreamId) {
-        self.streams.push_back(id);
+        self.next_streams.push_back(id);
     }
 
     /// The next stream to look at.
     pub(crate) fn next_stream(&mut self) -> Option<StreamId> {
+        if self.streams.is_empty() && !self.next_streams.is_empty() {
+            core::mem::swap(&mut self.streams, &mut self.next_streams);
+            self.round += 1;
+        }
         self.streams.pop_front()
     }
 

@@ -40,6 +40,11 @@ impl PeerDevice {
         }
     }
 
+    /// True when the last segment that smoltcp wrote is as long as one may be, or smoltcp wrote none.
+    pub(crate) fn is_last_full(&self) -> bool {
+        self.outgoing.last().is_none_or(|packet| packet.bytes().len() >= self.segment_len_max)
+    }
+
     /// Puts an IPv6 header in front of a segment and offers it to smoltcp.
     pub(crate) fn offer(&mut self, segment: &[u8], source: Ipv6Addr, destination: Ipv6Addr) {
         self.incoming.clear();

@@ -77,8 +77,8 @@ pub(crate) struct Flow {
     ring_len: usize,
     /// The flow is in its peer's list of flows that may have something to send.
     pub(crate) is_sending: bool,
-    /// The stream is in the agenda's list of streams to look at.
-    pub(crate) is_listed: bool,
+    /// The agenda's round in which the stream was last listed.
+    listed_in: u64,
     /// The flow's entry among the agenda's deadlines.
     pub(crate) deadline: Option<Instant>,
     /// The listener's port while the stream has not been handed out.
@@ -93,6 +93,8 @@ pub(crate) struct Flow {
     sent: Option<u32>,
     /// The newest acknowledgement and window that the peer sent.
     newest: Option<(u32, u16)>,
+    /// Bytes that the application has read since TCP last told the peer its window.
+    unannounced: usize,
     pub(crate) early: Early,
     /// Sequence number of the peer's SYN, if early data came with it.
     pub(crate) early_syn: Option<u32>,
@@ -111,7 +113,7 @@ impl Flow {
             handle,
             ring_len: 0,
             is_sending: false,
-            is_listed: false,
+            listed_in: 0,
             deadline: None,
             accepting: None,
             end: None,
@@ -120,6 +122,7 @@ impl Flow {
             order: Reorder::default(),
             sent: None,
             newest: None,
+            unannounced: 0,
             early: Early::Nothing,
             early_syn: None,
         }
@@ -187,7 +190,8 @@ impl Flow {
 
     /// The application should look at the stream.
     pub(crate) fn list(&mut self, agenda: &mut Agenda) {
-        if !core::mem::replace(&mut self.is_listed, true) {
+        if self.listed_in != agenda.round() {
+            self.listed_in = agenda.round();
             agenda.add_stream(self.id);
         }
     }
@@ -262,7 +266,10 @@ impl Flow {
             taken = if bytes.is_empty() { 0 } else { f(bytes) };
             (taken, ())
         }) {
-            Ok(()) if taken > 0 => Recv::Data(taken),
+            Ok(()) if taken > 0 => {
+                self.unannounced += taken;
+                Recv::Data(taken)
+            }
             Ok(()) => end.filter(|_| socket.recv_queue() == 0).map_or(Recv::Blocked, Recv::Ended),
             Err(_) if end.is_some() => Recv::Ended(end.unwrap_or(StreamEnd::Reset)),
             Err(tcp::RecvError::Finished) => Recv::Fin,
@@ -270,6 +277,19 @@ impl Flow {
             // Both FINs have passed and everything was read.
             Err(tcp::RecvError::InvalidState) => Recv::Fin,
         }
+    }
+
+    /// True when the peer may have to be told that the window has opened. TCP tells when it has doubled (RFC 9293
+    /// §3.8.6.2.2 asks for less); the window that the peer knows is the free part of the ring without what was read since.
+    pub(crate) fn may_announce(&self) -> bool {
+        let socket = self.socket();
+        let free = socket.recv_capacity().saturating_sub(socket.recv_queue());
+        self.unannounced >= free / 4 || free < socket.recv_capacity() / 16
+    }
+
+    /// TCP has sent a segment, and with it the window.
+    pub(crate) const fn note_announced(&mut self) {
+        self.unannounced = 0;
     }
 
     /// Writes through `f`, which gets contiguous room and says how much it used.

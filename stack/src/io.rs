@@ -80,11 +80,11 @@ impl PeerIo {
             flow.end.get_or_insert(StreamEnd::Reset);
             flow.socket_mut().abort();
         }
-        self.look_after(flow, agenda);
+        self.look_after(now, flow, agenda);
     }
 
-    /// TCP has taken something in: the application looks, and there may be something to send.
-    pub(crate) fn look_after(&mut self, flow: &mut Flow, agenda: &mut Agenda) {
+    /// TCP has taken something in: the application looks, and TCP may have something to send, now or later.
+    pub(crate) fn look_after(&mut self, now: Instant, flow: &mut Flow, agenda: &mut Agenda) {
         if flow.linger.is_some() {
             flow.discard_received();
         } else if flow.accepting.is_none() {
@@ -92,7 +92,16 @@ impl PeerIo {
         } else if flow.end.is_some() || flow.socket().state() != tcp::State::SynReceived {
             agenda.add_arrival(self.peer, flow.key);
         }
-        self.wake(flow, agenda);
+        let wanted = self.interface.poll_at(now, &flow.set);
+        let is_ending = flow.end.is_some() || flow.linger.is_some() || flow.accepting.is_some();
+        if is_ending || wanted.is_some_and(|at| at <= now) {
+            self.wake(flow, agenda);
+        } else {
+            self.note_deadline(now, flow, wanted, agenda);
+        }
+        if !self.interface.device.outgoing.is_empty() {
+            self.list(agenda); // TCP has answered at once
+        }
     }
 
     /// Sends what TCP wrote for this flow.
@@ -101,6 +110,7 @@ impl PeerIo {
         for packet in self.interface.device.outgoing.drain(..) {
             let Some(segment) = Segment::parse(packet.bytes()) else { continue };
             debug_assert_eq!(segment.outgoing_key(), flow.key, "a set holds one socket");
+            flow.note_announced();
             early = early.or(send_segment(flow, segment, packet, outbox));
         }
         self.take_early(now, flow, early, agenda);
@@ -116,9 +126,8 @@ impl PeerIo {
         }
     }
 
-    /// Nothing to send now: remember when TCP wants to be asked again.
-    pub(crate) fn settle(&mut self, now: Instant, flow: &mut Flow, agenda: &mut Agenda) {
-        let wanted = self.interface.poll_at(now, &flow.set);
+    /// Remembers when TCP wants to be asked again.
+    pub(crate) fn note_deadline(&self, now: Instant, flow: &mut Flow, wanted: Option<Instant>, agenda: &mut Agenda) {
         // A deadline that has passed although nothing was sent would spin.
         let wanted = wanted.map(|at| at.max(now + Duration::from_millis(1)));
         let wanted = pilot_core::time::earliest(wanted, flow.linger);

@@ -226,7 +226,7 @@ impl PeerStack {
             self.io.interface.device.set_acknowledgement(acknowledgement);
         }
         self.io.interface.receive(now, &mut flow.set);
-        self.io.look_after(flow, agenda);
+        self.io.look_after(now, flow, agenda);
     }
 
     // Segments out.
@@ -250,17 +250,27 @@ impl PeerStack {
             self.io.sending.pop_front();
             let Some(flow) = self.flows.get_mut(&key) else { continue };
             self.io.interface.device.take_spare(outbox.spare_buffers());
-            if self.io.interface.transmit(now, &mut flow.set) {
-                self.io.sending.push_back(key);
+            let sent = self.io.interface.transmit(now, &mut flow.set);
+            if sent {
+                // A full segment is hardly ever the last: TCP is asked for the next at once.
+                let is_full = self.io.interface.device.is_last_full();
                 self.io.send(now, flow, outbox, &mut shared.agenda);
                 room = outbox.room();
+                if is_full {
+                    self.io.sending.push_back(key);
+                    continue;
+                }
+            }
+            let wanted = self.io.interface.poll_at(now, &flow.set);
+            if sent && wanted.is_some_and(|at| at <= now) {
+                self.io.sending.push_back(key);
                 continue;
             }
             flow.is_sending = false;
             if flow.is_over() {
                 self.forget(now, key, shared);
             } else {
-                self.io.settle(now, flow, &mut shared.agenda);
+                self.io.note_deadline(now, flow, wanted, &mut shared.agenda);
             }
         }
         self.state()

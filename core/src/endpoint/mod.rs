@@ -6,101 +6,39 @@
 //! Registration and trust are a machine of their own, [`directory`]; `relations` carries out what that machine asks for,
 //! because it speaks through the peers of the endpoint and decides which peers exist.
 
+mod config;
 mod directory;
+mod input;
 mod outbox;
 mod output;
+mod peers;
 mod relations;
 
 pub use crate::discard::{Discard, Discards};
 pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
+pub use crate::timer::{PeerTimer, Timer};
+pub use config::{Config, Strangers};
 pub use directory::{CALLS_MAX, DirectoryState, TrustChange};
 pub use outbox::Outbox;
-use output::Events;
-pub use output::{Event, PeerInfo, Timer, Transmit};
+pub use output::{Event, PeerInfo, Transmit};
 
-use crate::addr::Addr;
-use crate::aead::{self, AeadProvider};
-use crate::agreement::{self, KeyAgreement};
-use crate::control::{Answer, Control, Ticket};
-use crate::identity::{Identity, IdentityKey, Profile, StaticKey};
+use crate::aead::AeadProvider;
+use crate::control::{Answer, Control, Push, Ticket};
+use crate::identity::{Identity, IdentityKey, StaticKey};
 use crate::noise::StaticShared;
 use crate::path::{PathAddr, PathNews};
-use crate::peer::{Effects, PacketBuilder, Peer, Role};
-use crate::relay;
+use crate::peer::{PacketBuilder, Peer, Role};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
-use crate::trust::TrustBook;
-use crate::tunnel::handshake::{
-    Admission, Doorkeeper, InitReceived, NO_PSK, Pending, Reserve, Timestamp, source_bytes, tai64n,
-};
-use crate::tunnel::session::{Indexes, Session, Side};
-use crate::wire::{Counter, Datagram, INIT_LEN, LocalIndex, RESP_LEN, WireError};
-use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::tunnel::handshake::{Doorkeeper, Opening, Pending, Reserve, Timestamp, tai64n};
+use crate::wire::LocalIndex;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use directory::Directory;
-
-/// Who may make sessions with this endpoint besides pinned peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strangers {
-    /// Nobody: silence, whatever they send.
-    Refuse,
-    /// Anybody, for control calls only. What a rendezvous does.
-    Serve {
-        /// Most strangers at once.
-        max: usize,
-    },
-}
-
-/// Everything an endpoint is made of.
-pub struct Config {
-    /// Our keys.
-    pub identity: Identity,
-    /// Fresh randomness; equal seeds make equal endpoints.
-    pub seed: [u8; 32],
-    /// The cipher's implementation on the data path.
-    pub aead: &'static dyn AeadProvider,
-    /// X25519's implementation for key handshakes.
-    pub agreement: &'static dyn KeyAgreement,
-    /// Who else may speak.
-    pub strangers: Strangers,
-    /// Wall clock at `Instant::ZERO`. Unit: microseconds since 1970.
-    pub wall_at_zero_us: u64,
-    /// Our address from an earlier run, or unassigned.
-    pub addr: Addr,
-    /// Hostname, visibility, tags.
-    pub profile: Profile,
-    /// Trust from an earlier run.
-    pub trust: TrustBook,
-    /// Static key and underlay address of our rendezvous.
-    pub rendezvous: Option<(StaticKey, SocketAddr)>,
-    /// Underlay addresses at which this node may be reached directly.
-    pub candidates: Vec<SocketAddr>,
-    /// Largest datagram that is tried on any path. Unit: bytes; at least 1216 is always used.
-    pub datagram_len_max: usize,
-}
-
-impl Config {
-    /// A node with these keys that knows nobody.
-    pub fn new(identity: Identity, seed: [u8; 32]) -> Self {
-        Self {
-            identity,
-            seed,
-            aead: &aead::PORTABLE,
-            agreement: &agreement::PORTABLE,
-            strangers: Strangers::Refuse,
-            wall_at_zero_us: 0,
-            addr: Addr::default(),
-            profile: Profile::default(),
-            trust: TrustBook::default(),
-            rendezvous: None,
-            candidates: Vec::new(),
-            datagram_len_max: crate::path::DATAGRAM_LEN_MAX,
-        }
-    }
-}
+use output::Events;
+use peers::PeerTable;
 
 /// The machine for all peers on one socket. See the module's documentation.
 pub struct Endpoint {
@@ -113,13 +51,7 @@ pub struct Endpoint {
     wall_at_zero_us: u64,
     datagram_len_max: usize,
     door: Doorkeeper,
-    /// Boxed, since a tree keeps room for many more values than it has.
-    peers: BTreeMap<PeerId, Box<Entry>>,
-    by_static: BTreeMap<StaticKey, PeerId>,
-    by_index: BTreeMap<LocalIndex, PeerId>,
-    next_peer: u32,
-    ready: VecDeque<PeerId>,
-    timers: BTreeSet<(Instant, PeerId)>,
+    peers: PeerTable,
     stray: VecDeque<(PathAddr, Vec<u8>)>,
     last_stamp: Timestamp,
     /// Ephemeral keys of the newest authentic INITs.
@@ -127,13 +59,6 @@ pub struct Endpoint {
     events: Events,
     discards: Discards,
     directory: Directory,
-}
-
-struct Entry {
-    peer: Peer,
-    indexes: Vec<LocalIndex>,
-    queued: bool,
-    timer: Option<Instant>,
 }
 
 /// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
@@ -156,12 +81,7 @@ impl Endpoint {
             strangers: config.strangers,
             wall_at_zero_us: config.wall_at_zero_us,
             datagram_len_max: config.datagram_len_max,
-            peers: BTreeMap::new(),
-            by_static: BTreeMap::new(),
-            by_index: BTreeMap::new(),
-            next_peer: 1,
-            ready: VecDeque::new(),
-            timers: BTreeSet::new(),
+            peers: PeerTable::new(),
             stray: VecDeque::new(),
             last_stamp: Timestamp::default(),
             recent_inits: [[0; 32]; INITS_REMEMBERED],
@@ -207,7 +127,7 @@ impl Endpoint {
     /// The peer with this identity.
     pub fn peer_by_identity(&self, key: &IdentityKey) -> Option<PeerId> {
         let has_identity = |id: &PeerId| self.peers.get(id).is_some_and(|e| e.peer.identity == Some(*key));
-        let pinned = self.trust().pin(key).and_then(|pin| self.by_static.get(&pin.static_key)).copied();
+        let pinned = self.trust().pin(key).and_then(|pin| self.peers.by_static(&pin.static_key));
         pinned.filter(has_identity).or_else(|| self.peers.keys().copied().find(has_identity))
     }
 
@@ -312,13 +232,12 @@ impl Endpoint {
     /// Ends every tunnel in order; drain `poll_transmit` once more afterwards. The rendezvous comes last: it relays what is
     /// said to others.
     pub fn close_all(&mut self) {
-        self.ready.clear();
-        let mut ids: Vec<_> = self.peers.keys().copied().collect();
-        ids.sort_by_key(|id| self.peers[id].peer.role == Role::Rendezvous);
-        for id in ids {
+        self.peers.clear_ready();
+        let mut ids: Vec<_> = self.peers.iter().map(|(id, entry)| (entry.peer.role == Role::Rendezvous, *id)).collect();
+        ids.sort();
+        for (_, id) in ids {
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.close(ResetReason::Closed as u8);
-                entry.queued = false;
             }
             self.touch(id);
         }
@@ -337,7 +256,7 @@ impl Endpoint {
     }
 
     /// Tells a stranger something unasked (rendezvous). False when it is gone or does not read.
-    pub fn push(&mut self, peer: PeerId, push: crate::control::Push) -> bool {
+    pub fn push(&mut self, peer: PeerId, push: Push) -> bool {
         self.send_control(peer, &Control::Push(push))
     }
 
@@ -358,225 +277,19 @@ impl Endpoint {
         }
     }
 
-    // Input.
-
-    /// Takes a datagram from the network; it is opened in place. Inner packets go to `sink` before this returns.
-    /// Bounded work. Ignored input is counted in [`Endpoint::discards`] and reported for tests.
-    ///
-    /// # Errors
-    /// Why the datagram had no effect.
-    pub fn handle_datagram(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        datagram: &mut [u8],
-        sink: &mut dyn Sink,
-    ) -> Result<(), Discard> {
-        let result = self.dispatch(now, PathAddr::Direct(from), datagram, sink);
-        if let Err(reason) = result {
-            self.discards.count(reason);
-            self.trace(Level::Debug, || Trace::Discarded { from, reason });
-        }
-        result
-    }
-
-    fn dispatch(
-        &mut self,
-        now: Instant,
-        from: PathAddr,
-        datagram: &mut [u8],
-        sink: &mut dyn Sink,
-    ) -> Result<(), Discard> {
-        match Datagram::parse(datagram).map_err(|e| match e {
-            WireError::Version => Discard::Version,
-            WireError::Type | WireError::Length => Discard::NotOurs,
-        })? {
-            Datagram::Data { receiver, counter } => self.handle_data(now, from, (receiver, counter), datagram, sink),
-            Datagram::Init(init) => self.handle_init(now, from, init),
-            Datagram::Resp(resp) => self.handle_resp(now, from, resp),
-            Datagram::Cookie(cookie) => {
-                let id =
-                    *self.by_index.get(&LocalIndex(crate::wire::u32_at(cookie, 4))).ok_or(Discard::UnknownIndex)?;
-                let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-                let handshake = entry.peer.handshake.as_ref().ok_or(Discard::Unexpected)?;
-                let cookie = handshake.pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
-                // Used by the next resend; resending at once would let a flood of cookies make a flood of INITs.
-                entry.peer.cookie = Some(cookie);
-                Ok(())
-            }
-            Datagram::Relay { channel, tag } => {
-                if !matches!(from, PathAddr::Direct(addr) if self.directory.is_rendezvous(&addr)) {
-                    return Err(Discard::ForeignRelay);
-                }
-                let inner = &mut datagram[crate::wire::RELAY_HEADER_LEN..];
-                if !relay::is_authentic(self.directory.relay_key(), channel, &tag, inner) {
-                    return Err(Discard::ForeignRelay);
-                }
-                self.dispatch(now, PathAddr::Relay(channel), inner, sink)
-            }
-        }
-    }
-
-    fn handle_data(
-        &mut self,
-        now: Instant,
-        from: PathAddr,
-        (receiver, counter): (LocalIndex, Counter),
-        datagram: &mut [u8],
-        sink: &mut dyn Sink,
-    ) -> Result<(), Discard> {
-        let id = *self.by_index.get(&receiver).ok_or(Discard::UnknownIndex)?;
-        let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-        let mut no_sink = NoSink;
-        // Gate: only a pinned peer's packets reach a stack.
-        let sink: &mut dyn Sink = if entry.peer.role == Role::Trusted { sink } else { &mut no_sink };
-        let (rng, mut effects) = (&mut self.rng, Effects::default());
-        let result = entry.peer.handle_data(now, from, (receiver, counter), datagram, rng, sink, &mut effects);
-        self.apply(now, id, effects);
-        self.touch(id);
-        result
-    }
-
-    fn apply(&mut self, now: Instant, id: PeerId, effects: Effects) {
-        if effects.restarted {
-            self.events.push_back(Event::Reset(id, ResetReason::Restarted));
-            self.on_session(now, id, true);
-        }
-        if effects.established {
-            self.on_up(id);
-        }
-        if effects.met {
-            self.send_candidates(id);
-        }
-        if let Some(record) = effects.introduced {
-            self.events.push_back(Event::Introduced(id, record));
-        }
-        if effects.path_changed {
-            self.on_path_changed(id);
-        }
-        for bytes in effects.control {
-            match Control::parse(&bytes) {
-                Ok(message) => self.handle_control(now, id, message),
-                Err(_) => self.discards.count(Discard::Malformed),
-            }
-        }
-        if effects.closed.is_some() {
-            self.reset_peer(now, id, ResetReason::Closed);
-        }
-    }
-
-    fn on_path_changed(&mut self, id: PeerId) {
-        self.events.push_back(Event::PathChanged(id));
-        let Some(entry) = self.peers.get(&id) else { return };
-        if let (Some(key), Some(PathAddr::Direct(addr))) = (entry.peer.identity, entry.peer.paths.selected()) {
-            self.directory.note_endpoint(&key, addr);
-        }
-    }
-
-    fn handle_init(&mut self, now: Instant, from: PathAddr, init: &[u8; INIT_LEN]) -> Result<(), Discard> {
-        let source = match from {
-            PathAddr::Direct(addr) => source_bytes(&addr),
-            PathAddr::Relay(channel) => channel.0.to_le_bytes().to_vec(),
-        };
-        match self.door.admit_init(now, &source, init, &mut self.rng) {
-            Admission::Go => {}
-            Admission::Refuse => return Err(Discard::Mac1),
-            Admission::Overload => return Err(Discard::Overload),
-            Admission::Cookie(cookie) => {
-                self.send_stray(from, cookie.to_vec());
-                return Err(Discard::CookieSent);
-            }
-        }
-        // It came by relay and directly, or somebody plays it again: known before any key is computed.
-        let ephemeral = *init[8..].first_chunk().ok_or(Discard::NotOurs)?;
-        if self.recent_inits.contains(&ephemeral) {
-            return Err(Discard::Replay);
-        }
-        let known = |key: &StaticKey| self.peers.get(self.by_static.get(key)?)?.peer.shared.clone();
-        let received = InitReceived::read(&self.identity, init, known).map_err(|_| Discard::Tag)?;
-        let id = match self.by_static.get(&received.static_key) {
-            Some(id) => *id,
-            None => self.add_stranger(received.static_key)?,
-        };
-        let index = self.fresh_index();
-        let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-        if entry.peer.last_stamp.is_some_and(|last| received.stamp <= last) {
-            return Err(Discard::Replay);
-        }
-        let (stamp, remote_index, incarnation) = (received.stamp, received.remote_index, received.incarnation);
-        entry.peer.shared.get_or_insert_with(|| received.shared().clone());
-        let own = self.reserve.take(now, &mut self.rng);
-        let (resp, keys) =
-            received.respond((index, entry.peer.incarnation), &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
-        entry.peer.last_stamp = Some(stamp);
-        self.recent_inits.rotate_right(1);
-        self.recent_inits[0] = ephemeral;
-        entry.peer.install_next(self.aead, &keys, Indexes { local: index, remote: remote_index }, incarnation, now);
-        entry.peer.send_raw(from, resp);
-        self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Answered });
-        self.touch(id);
-        Ok(())
-    }
-
-    fn add_stranger(&mut self, key: StaticKey) -> Result<PeerId, Discard> {
-        let Strangers::Serve { max } = self.strangers else { return Err(Discard::Stranger) };
-        if self.peers.len() >= max {
-            return Err(Discard::Full);
-        }
-        Ok(self.add_peer(Role::Client, key, NO_PSK))
-    }
-
-    fn handle_resp(&mut self, now: Instant, from: PathAddr, resp: &[u8; RESP_LEN]) -> Result<(), Discard> {
-        let index = LocalIndex(crate::wire::u32_at(resp, 8));
-        let id = *self.by_index.get(&index).ok_or(Discard::UnknownIndex)?;
-        if !self.door.mac1_is_valid(resp) {
-            return Err(Discard::Mac1);
-        }
-        let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-        let handshake =
-            entry.peer.handshake.as_ref().filter(|e| e.pending.local_index == index).ok_or(Discard::Unexpected)?;
-        let finished = handshake.pending.finish(&self.identity, &entry.peer.secret, resp);
-        let (remote_index, incarnation, keys) = finished.map_err(|_| Discard::Tag)?;
-        let session =
-            Session::new(self.aead, &keys, Indexes { local: index, remote: remote_index }, Side::Initiator, now)
-                .of(incarnation);
-        let was_up = entry.peer.is_up(now);
-        let restarted = entry.peer.install_current(now, session, from);
-        if restarted {
-            self.events.push_back(Event::Reset(id, ResetReason::Restarted));
-        }
-        self.on_session(now, id, restarted);
-        self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Finished });
-        if !was_up || restarted {
-            self.on_up(id);
-        }
-        self.touch(id);
-        Ok(())
-    }
-
-    fn on_up(&mut self, id: PeerId) {
-        let path = self.peers.get(&id).and_then(|entry| entry.peer.paths.selected());
-        self.trace(Level::Info, || Trace::PeerUp { peer: id, path });
-        self.events.push_back(Event::Up(id));
-    }
+    // Time.
 
     /// Runs everything that is due by `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(&(at, id)) = self.timers.first() {
-            if at > now {
-                break;
-            }
-            self.timers.pop_first();
+        while let Some(id) = self.peers.take_due(now) {
             let Some(entry) = self.peers.get_mut(&id) else { continue };
-            entry.timer = None;
             let given_up = entry.peer.handle_timeout(now, &mut self.rng);
             let wants_relay = entry.peer.take_relay_wish(now);
             if wants_relay {
                 entry.peer.relay_init(now);
             }
-            if given_up {
+            if let Some(reason) = given_up {
                 self.events.trace.push(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Failed });
-                let reason = if entry.peer.away { ResetReason::Away } else { ResetReason::Unreachable };
                 self.reset_peer(now, id, reason);
             }
             if wants_relay {
@@ -600,21 +313,15 @@ impl Endpoint {
             }
             out.clear();
         }
-        while let Some(&id) = self.ready.front() {
+        while let Some(id) = self.peers.front() {
             self.tend(now, id);
             let mut batch = PacketBuilder::new(out, self.directory.relay_key());
-            let Some(entry) = self.peers.get_mut(&id) else {
-                self.ready.pop_front();
+            let sent = self.peers.get_mut(&id).and_then(|entry| entry.peer.poll_transmit(now, &mut batch));
+            let Some((path, segment_len)) = sent else {
+                self.peers.retire_front(now);
                 continue;
             };
-            let Some((path, segment_len)) = entry.peer.poll_transmit(now, &mut batch) else {
-                entry.queued = false;
-                self.ready.pop_front();
-                self.reschedule(now, id);
-                continue;
-            };
-            // One batch each, in turn.
-            self.ready.rotate_left(1);
+            self.peers.rotate(); // one batch each, in turn
             match self.resolve(path) {
                 Some(to) => return Some(Transmit { to, segment_len }),
                 None => out.clear(),
@@ -642,7 +349,7 @@ impl Endpoint {
 
     /// When [`Endpoint::handle_timeout`] has something to do, and why. Drain the other outputs first.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        let peer = self.timers.first().map(|(at, id)| (*at, Timer::Peer(*id)));
+        let peer = self.peers.poll_timeout().map(|(at, id, why)| (at, Timer::Peer(id, why)));
         let directory = self.directory.poll_timeout().map(|at| (at, Timer::Directory));
         let reserve = self.reserve.poll_timeout().map(|at| (at, Timer::Reserve));
         earliest(earliest(peer, directory), reserve)
@@ -651,27 +358,19 @@ impl Endpoint {
     // Peers.
 
     fn add_peer(&mut self, role: Role, key: StaticKey, secret: [u8; 32]) -> PeerId {
-        let id = PeerId(self.next_peer);
-        self.next_peer += 1;
-        let mut peer = Peer::new((id, role), key, secret, self.datagram_len_max, &mut self.rng);
-        peer.set_record(self.directory.record());
-        if role != Role::Client && self.peers.len() < SHARED_AT_ONCE_MAX {
-            peer.shared = StaticShared::new(self.identity.static_pair(), &key.0);
-        }
-        self.peers.insert(id, Box::new(Entry { peer, indexes: Vec::new(), queued: false, timer: None }));
-        self.by_static.insert(key, id);
-        id
+        let computes_shared = role != Role::Client && self.peers.len() < SHARED_AT_ONCE_MAX;
+        self.peers.add(|id| {
+            let mut peer = Peer::new(id, role, key, secret, self.datagram_len_max, &mut self.rng);
+            peer.set_record(self.directory.record());
+            if computes_shared {
+                peer.shared = StaticShared::new(self.identity.static_pair(), &key.0);
+            }
+            peer
+        })
     }
 
     fn remove_peer(&mut self, id: PeerId) {
-        let Some(entry) = self.peers.remove(&id) else { return };
-        self.by_static.remove(&entry.peer.static_key);
-        for index in &entry.indexes {
-            self.by_index.remove(index);
-        }
-        if let Some(at) = entry.timer {
-            self.timers.remove(&(at, id));
-        }
+        self.peers.remove(id);
     }
 
     /// Forgets the tunnel with a peer and says so; a stranger is forgotten altogether.
@@ -693,32 +392,20 @@ impl Endpoint {
     fn fresh_index(&mut self) -> LocalIndex {
         loop {
             let index = LocalIndex(self.rng.u32());
-            if !self.by_index.contains_key(&index) {
+            if self.peers.by_index(index).is_none() {
                 return index;
             }
         }
     }
 
-    /// After anything that may have changed a peer: it is looked after at the next [`Endpoint::poll_transmit`].
+    /// Has the peer looked after at the next [`Endpoint::poll_transmit`]. Follows everything that may have changed a peer.
     fn touch(&mut self, id: PeerId) {
-        if let Some(entry) = self.peers.get_mut(&id)
-            && !entry.queued
-        {
-            entry.queued = true;
-            self.ready.push_back(id);
-        }
+        self.peers.touch(id);
     }
 
-    /// Before a peer sends: begin a due key handshake, keep the indexes. Nobody learns an index before it was sent, so that is
-    /// early enough.
+    /// Prepares a peer for sending: begins a due key handshake, and makes its indexes known. No peer learns an index before
+    /// it was sent, so that this is early enough.
     fn tend(&mut self, now: Instant, id: PeerId) {
-        let Some(entry) = self.peers.get(&id) else { return };
-        if entry.peer.role == Role::Client && entry.peer.session_indexes().next().is_none() {
-            return self.remove_peer(id);
-        }
-        if entry.peer.handshake_is_due(now) && entry.peer.role != Role::Client {
-            self.begin_handshake(now, id);
-        }
         let Some(entry) = self.peers.get_mut(&id) else { return };
         for news in entry.peer.paths.take_news() {
             self.events.trace.push(Level::Debug, || match news {
@@ -727,47 +414,33 @@ impl Endpoint {
                 PathNews::Size(len) => Trace::PathSize { peer: id, len },
             });
         }
-        if !entry.peer.session_indexes().eq(entry.indexes.iter().copied()) {
-            let current: Vec<LocalIndex> = entry.peer.session_indexes().collect();
-            for index in entry.indexes.iter().filter(|i| !current.contains(i)) {
-                self.by_index.remove(index);
+        if entry.peer.role == Role::Client {
+            if entry.peer.session_indexes().next().is_none() {
+                return self.remove_peer(id);
             }
-            self.by_index.extend(current.iter().map(|index| (*index, id)));
-            entry.indexes = current;
+        } else if entry.peer.handshake_is_due(now) {
+            self.begin_handshake(now, id);
         }
-    }
-
-    fn reschedule(&mut self, now: Instant, id: PeerId) {
-        let Some(entry) = self.peers.get_mut(&id) else { return };
-        let at = entry.peer.poll_timeout(now);
-        if at != entry.timer {
-            if let Some(old) = entry.timer {
-                self.timers.remove(&(old, id));
-            }
-            entry.timer = at;
-            if let Some(at) = at {
-                self.timers.insert((at, id));
-            }
-        }
+        self.peers.sync_indexes(id);
     }
 
     fn begin_handshake(&mut self, now: Instant, id: PeerId) {
         let index = self.fresh_index();
         let stamp = self.fresh_stamp(now);
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        entry.peer.away &= entry.peer.handshake.is_some();
         let (key, cookie) = (entry.peer.static_key, entry.peer.cookie.take());
         let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
         let own = self.reserve.take(now, &mut self.rng);
-        let pending = Pending::start(
-            &self.identity,
-            (&key, &shared),
-            index,
-            (&stamp, entry.peer.incarnation),
-            cookie.as_ref(),
-            own,
-        );
+        let opening = Opening {
+            responder: &key,
+            shared: &shared,
+            local_index: index,
+            stamp: &stamp,
+            incarnation: entry.peer.incarnation,
+            cookie: cookie.as_ref(),
+        };
+        let pending = Pending::start(&self.identity, &opening, own);
         entry.peer.shared = Some(shared);
         let Ok(pending) = pending else { return };
         entry.peer.begin_handshake(now, pending, &mut self.rng);

@@ -44,17 +44,6 @@ pub struct Transmit {
     pub segment_len: usize,
 }
 
-/// Why an owner wakes up, for busy loops that explain themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Timer {
-    /// A peer's recovery, pacing, key handshake, probing or keepalive.
-    Peer(PeerId),
-    /// A rendezvous call's time, or the next attempt to reach it.
-    Directory,
-    /// The key for the next key handshake is made in advance.
-    Reserve,
-}
-
 /// What is known of a peer, for `info` and `peers`.
 #[derive(Clone, Debug)]
 pub struct PeerInfo {

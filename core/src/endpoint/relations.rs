@@ -231,7 +231,7 @@ impl Endpoint {
                 let Some(id) = self.peer_by_identity(&to) else { return };
                 self.set_relay(id, channel);
                 if let Some(entry) = self.peers.get_mut(&id) {
-                    entry.peer.away = !online;
+                    entry.peer.set_away(!online);
                     entry.peer.relay_init(now);
                 }
                 self.touch(id);
@@ -239,7 +239,7 @@ impl Endpoint {
             Effect::NoRelay(key) => {
                 let Some(id) = self.peer_by_identity(&key) else { return };
                 if let Some(entry) = self.peers.get_mut(&id) {
-                    entry.peer.away = true;
+                    entry.peer.set_away(true);
                 }
                 self.touch(id);
             }
@@ -247,11 +247,12 @@ impl Endpoint {
                 let id = self.peer_by_identity(&key);
                 if let Some(entry) = id.and_then(|id| self.peers.get_mut(&id)) {
                     // Without any known address either the wait need not be long.
-                    entry.peer.away = entry.peer.paths.list().is_empty();
+                    let is_away = entry.peer.paths.list().is_empty();
+                    entry.peer.set_away(is_away);
                 }
             }
             Effect::AskForRelays => {
-                let waiting = self.peers.iter().filter(|(_, e)| e.peer.handshake.is_some());
+                let waiting = self.peers.iter().filter(|(_, e)| e.peer.handshake().is_some());
                 let waiting: Vec<_> = waiting.map(|(id, _)| *id).collect();
                 waiting.into_iter().for_each(|id| self.ask_for_relay(now, id));
             }
@@ -273,7 +274,7 @@ impl Endpoint {
             self.events.push_back(Event::Reset(id, ResetReason::Revoked));
             self.remove_peer(id);
         }
-        let new = self.directory.trust().pins().filter(|pin| !self.by_static.contains_key(&pin.static_key));
+        let new = self.directory.trust().pins().filter(|pin| self.peers.by_static(&pin.static_key).is_none());
         for pin in new.cloned().collect::<Vec<_>>() {
             let id = self.add_peer(Role::Trusted, pin.static_key, pin.secret);
             if let Some(entry) = self.peers.get_mut(&id) {
@@ -316,7 +317,7 @@ impl Endpoint {
 
     fn rendezvous_peer(&self) -> Option<PeerId> {
         let (key, _) = self.directory.rendezvous()?;
-        let id = *self.by_static.get(&key)?;
+        let id = self.peers.by_static(&key)?;
         self.peers.get(&id).is_some_and(|e| e.peer.role == Role::Rendezvous).then_some(id)
     }
 

@@ -1,11 +1,12 @@
 //! Two endpoints that trust each other and a wire in memory, in virtual time.
 
 use super::*;
-use crate::aead::AeadKey;
-use crate::identity::NodeRecord;
+use crate::addr::Addr;
+use crate::aead::{self, AeadKey};
+use crate::identity::{NodeRecord, Profile};
 use crate::path::PathReason;
-use crate::trust::{Me, Terms};
-use crate::wire::{Channel, RELAY_HEADER_LEN};
+use crate::trust::{Me, Terms, TrustBook};
+use crate::wire::{Channel, INIT_LEN, RELAY_HEADER_LEN, RESP_LEN};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::boxed::Box;
 use std::vec;
@@ -248,7 +249,7 @@ fn a_relayed_handshake_waits_for_the_direct_one_and_does_not_count_that_as_delay
     let resp = relayed(&mut pair.ends[1], 6, RESP_LEN).expect("an answer").try_into().expect("its length");
     pair.ends[0].handle_resp(Instant::from_micros(8000), PathAddr::Relay(Channel(7)), &resp).expect("valid");
     assert_eq!(pair.ends[0].srtt(ids[0]), Some(Duration::from_millis(3)));
-    let peer = &pair.ends[0].peers[&ids[0]].peer;
+    let peer = &pair.ends[0].peers.get(&ids[0]).expect("pinned").peer;
     assert_eq!(peer.paths.selected(), Some(PathAddr::Relay(Channel(7))), "the way that is known to work");
 }
 
@@ -493,4 +494,44 @@ fn an_idle_pair_sends_nothing_and_random_datagrams_have_no_effect() {
     }
     pair.drain();
     assert_eq!(pair.capture.len(), sent, "and no reply");
+}
+
+#[test]
+fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
+    let mut config = Config::new(Identity::from_seed([1; 32]), [2; 32]);
+    config.candidates = [addr_of(0)].into();
+    let mut endpoint = Endpoint::new(config);
+    let mut key = [9; 32];
+    let ids: Vec<PeerId> = (0..100u8)
+        .map(|i| {
+            key[0] = i;
+            endpoint.add_peer(Role::Trusted, StaticKey(key), [0; 32])
+        })
+        .collect();
+    let (mut now, mut out) = (Instant::ZERO, Vec::new());
+    for id in &ids[..3] {
+        endpoint.peers.get_mut(id).expect("added").peer.paths.add(PathAddr::Direct(addr_of(1)));
+        endpoint.reach(now, *id);
+    }
+    let mut turn = |now: Instant| {
+        let before = endpoint.peers.looks();
+        endpoint.handle_timeout(now);
+        let mut batches = 0;
+        while endpoint.poll_transmit(now, &mut out).is_some() {
+            batches += 1;
+        }
+        (batches, endpoint.poll_timeout(), endpoint.peers.looks() - before)
+    };
+    let (batches, mut due, looks) = turn(now);
+    assert!(batches == 3 && looks <= 15 * 3, "three peers want to send, {looks} looks");
+    let mut resends = 0;
+    for _ in 0..200 {
+        now = now + Duration::from_millis(10);
+        let (batches, next, looks) = turn(now);
+        let is_due = due.is_some_and(|(at, _)| at <= now);
+        assert!(is_due || (batches, looks) == (0, 0), "{looks} looks at {now:?} for {due:?}");
+        assert!(looks <= 15 * 3, "only peers that are due are looked at, {looks} looks for {due:?}");
+        (due, resends) = (next, resends + batches);
+    }
+    assert!(resends >= 3, "every INIT is repeated");
 }

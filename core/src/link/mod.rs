@@ -19,7 +19,8 @@ mod recovery;
 pub use packet::{Cut, Packet, PacketKind};
 pub use ranges::Urgency;
 
-use crate::time::{Duration, Instant, earliest};
+use crate::time::{Duration, Instant};
+use crate::timer::PeerTimer;
 use crate::wire::{Counter, LocalIndex, RemoteIndex};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -535,11 +536,14 @@ impl Link {
         }
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let ack = self.received.iter().filter_map(Received::deadline).min();
-        let probe = self.sent.probe_deadline(self.rtt.probe_timeout(self.probes));
-        let loss = self.sent.loss_deadline(self.rtt.reordering_allowance());
-        earliest(earliest(ack, probe), earliest(loss, self.pacing_deadline()))
+    /// When [`Link::handle_timeout`] or [`Link::poll_frames`] has something to do, and why.
+    pub(crate) fn deadlines(&self) -> [(PeerTimer, Option<Instant>); 4] {
+        [
+            (PeerTimer::Ack, self.received.iter().filter_map(Received::deadline).min()),
+            (PeerTimer::Probe, self.sent.probe_deadline(self.rtt.probe_timeout(self.probes))),
+            (PeerTimer::Loss, self.sent.loss_deadline(self.rtt.reordering_allowance())),
+            (PeerTimer::Pacing, self.pacing_deadline()),
+        ]
     }
 }
 

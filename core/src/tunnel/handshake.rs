@@ -69,6 +69,20 @@ impl Reserve {
     }
 }
 
+/// What an INIT is made of.
+pub(crate) struct Opening<'a> {
+    pub(crate) responder: &'a StaticKey,
+    /// What the responder's static key and ours make together.
+    pub(crate) shared: &'a StaticShared,
+    /// Our index of the session to come.
+    pub(crate) local_index: LocalIndex,
+    /// Above every timestamp sent before.
+    pub(crate) stamp: &'a Timestamp,
+    pub(crate) incarnation: Incarnation,
+    /// The responder's newest cookie, if it asked for one.
+    pub(crate) cookie: Option<&'a [u8; 16]>,
+}
+
 /// A key handshake that we started and that has not been answered.
 pub(crate) struct Pending {
     noise: Initiation,
@@ -81,10 +95,7 @@ pub(crate) struct Pending {
 impl Pending {
     pub(crate) fn start(
         identity: &Identity,
-        (responder, shared): (&StaticKey, &StaticShared),
-        local_index: LocalIndex,
-        (stamp, incarnation): (&Timestamp, Incarnation),
-        cookie: Option<&[u8; 16]>,
+        &Opening { responder, shared, local_index, stamp, incarnation, cookie }: &Opening<'_>,
         ephemeral: KeyPair,
     ) -> Result<Self, HandshakeFailed> {
         let (own, mut payload) = (identity.static_key(), [0; TIMESTAMP_LEN + 8]);
@@ -316,15 +327,15 @@ mod tests {
         let key = responder.static_key();
         let shared = StaticShared::new(initiator.static_pair(), &key.0).expect("an honest key");
         let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
-        Pending::start(
-            &initiator,
-            (&key, &shared),
-            LocalIndex(77),
-            (&tai64n(5), Incarnation([6; 8])),
+        let opening = Opening {
+            responder: &key,
+            shared: &shared,
+            local_index: LocalIndex(77),
+            stamp: &tai64n(5),
+            incarnation: Incarnation([6; 8]),
             cookie,
-            ephemeral,
-        )
-        .expect("an honest key")
+        };
+        Pending::start(&initiator, &opening, ephemeral).expect("an honest key")
     }
 
     #[test]

@@ -29,13 +29,7 @@ impl Stack {
             }
             return Some(event);
         }
-        let id = self.shared.agenda.next_stream()?;
-        if let Some((peer, key)) = self.streams.get(&id)
-            && let Some(flow) = self.slots.get_mut(*peer).and_then(|stack| stack.flows.get_mut(key))
-        {
-            flow.is_listed = false;
-        }
-        Some(Event::Stream(id))
+        self.shared.agenda.next_stream().map(Event::Stream)
     }
 
     /// When [`Stack::handle_timeout`] has something to do, and why. Drain the other outputs first.

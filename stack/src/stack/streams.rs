@@ -102,7 +102,7 @@ impl Stack {
     pub fn recv_with(&mut self, id: StreamId, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
         let result = self.with_flow(id, |flow| {
             let result = flow.recv_with(f);
-            (result, matches!(result, Recv::Data(_))) // the window may have opened
+            (result, matches!(result, Recv::Data(_)) && flow.may_announce())
         });
         // An unknown stream: whatever became of it, that was no orderly end.
         result.unwrap_or(Recv::Ended(StreamEnd::Aborted))

@@ -148,3 +148,32 @@ fn a_peer_whose_link_is_full_is_asked_again_when_there_is_room() {
     }
     assert!(was_full, "more waits than a link takes");
 }
+
+#[test]
+fn however_slowly_the_application_reads_the_window_opens_again() {
+    for (ring_len, step) in [(4096, 1), (4096, 1000), (1 << 20, 50_000)] {
+        let (mut star, streams) = Star::connected(1, ring_len);
+        let theirs = star.stacks[1].streams().next().expect("accepted");
+        let (mut received, total) = (0, ring_len * 3);
+        let mut left = total;
+        while received < total {
+            let n = star.stacks[0].send(streams[0], &vec![7; left.min(ring_len)]).expect("open");
+            left -= n;
+            for _ in 0..20 {
+                star.step(MS);
+            }
+            let mut taken = 1;
+            while taken > 0 && received < total {
+                taken = match star.stacks[1].recv_with(theirs, |bytes| bytes.len().min(step)) {
+                    Recv::Data(n) => n,
+                    _ => 0,
+                };
+                received += taken;
+                if step > 1 {
+                    star.step(MS);
+                }
+            }
+            assert!(star.now < Instant::ZERO + MS * 60_000, "{received} of {total} bytes by {step}");
+        }
+    }
+}

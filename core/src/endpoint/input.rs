@@ -1,0 +1,217 @@
+//! Owns the way of a datagram in.
+//!
+//! Type and size → relay header → receiver index, or mac1 → load → static key → pin → session → tag → window → frames
+//! (`docs/wire.md`, "Rules"). A datagram that fails a step is counted as a [`Discard`] and changes nothing else.
+
+use super::Endpoint;
+use super::config::Strangers;
+use super::output::Event;
+use crate::control::Control;
+use crate::discard::Discard;
+use crate::identity::StaticKey;
+use crate::inner::{NoSink, PeerId, ResetReason, Sink};
+use crate::path::PathAddr;
+use crate::peer::{Arrival, Effects, Role};
+use crate::relay;
+use crate::time::Instant;
+use crate::trace::{HandshakeStep, Level, Trace};
+use crate::tunnel::handshake::{Admission, InitReceived, NO_PSK, source_bytes};
+use crate::tunnel::session::{Indexes, Session, Side};
+use crate::wire::{Datagram, INIT_LEN, LocalIndex, RELAY_HEADER_LEN, RESP_LEN, WireError, u32_at};
+use core::net::SocketAddr;
+
+impl Endpoint {
+    /// Takes a datagram from the network; it is opened in place. Inner packets go to `sink` before this returns.
+    /// Bounded work. Ignored input is counted in [`Endpoint::discards`] and reported for tests.
+    ///
+    /// # Errors
+    /// Why the datagram had no effect.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        sink: &mut dyn Sink,
+    ) -> Result<(), Discard> {
+        let result = self.dispatch(now, PathAddr::Direct(from), datagram, sink);
+        if let Err(reason) = result {
+            self.discards.count(reason);
+            self.trace(Level::Debug, || Trace::Discarded { from, reason });
+        }
+        result
+    }
+
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        from: PathAddr,
+        datagram: &mut [u8],
+        sink: &mut dyn Sink,
+    ) -> Result<(), Discard> {
+        match Datagram::parse(datagram).map_err(|e| match e {
+            WireError::Version => Discard::Version,
+            WireError::Type | WireError::Length => Discard::NotOurs,
+        })? {
+            Datagram::Data { receiver, counter } => {
+                self.handle_data(Arrival { now, from, receiver, counter }, datagram, sink)
+            }
+            Datagram::Init(init) => self.handle_init(now, from, init),
+            Datagram::Resp(resp) => self.handle_resp(now, from, resp),
+            Datagram::Cookie(cookie) => {
+                let id = self.peers.by_index(LocalIndex(u32_at(cookie, 4))).ok_or(Discard::UnknownIndex)?;
+                let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
+                let pending = entry.peer.handshake().ok_or(Discard::Unexpected)?;
+                let cookie = pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
+                // Used by the next resend; resending at once would let a flood of cookies make a flood of INITs.
+                entry.peer.cookie = Some(cookie);
+                Ok(())
+            }
+            Datagram::Relay { channel, tag } => {
+                if !matches!(from, PathAddr::Direct(addr) if self.directory.is_rendezvous(&addr)) {
+                    return Err(Discard::ForeignRelay);
+                }
+                let inner = &mut datagram[RELAY_HEADER_LEN..];
+                if !relay::is_authentic(self.directory.relay_key(), channel, &tag, inner) {
+                    return Err(Discard::ForeignRelay);
+                }
+                self.dispatch(now, PathAddr::Relay(channel), inner, sink)
+            }
+        }
+    }
+
+    fn handle_data(&mut self, arrival: Arrival, datagram: &mut [u8], sink: &mut dyn Sink) -> Result<(), Discard> {
+        let id = self.peers.by_index(arrival.receiver).ok_or(Discard::UnknownIndex)?;
+        let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
+        let mut no_sink = NoSink;
+        // Gate: only a pinned peer's packets reach a stack.
+        let sink: &mut dyn Sink = if entry.peer.role == Role::Trusted { sink } else { &mut no_sink };
+        let (rng, mut effects) = (&mut self.rng, Effects::default());
+        let result = entry.peer.handle_data(arrival, datagram, rng, sink, &mut effects);
+        self.apply(arrival.now, id, effects);
+        self.touch(id);
+        result
+    }
+
+    fn apply(&mut self, now: Instant, id: PeerId, effects: Effects) {
+        if effects.restarted {
+            self.events.push_back(Event::Reset(id, ResetReason::Restarted));
+            self.on_session(now, id, true);
+        }
+        if effects.established {
+            self.on_up(id);
+        }
+        if effects.met {
+            self.send_candidates(id);
+        }
+        if let Some(record) = effects.introduced {
+            self.events.push_back(Event::Introduced(id, record));
+        }
+        if effects.path_changed {
+            self.on_path_changed(id);
+        }
+        for bytes in effects.control {
+            match Control::parse(&bytes) {
+                Ok(message) => self.handle_control(now, id, message),
+                Err(_) => self.discards.count(Discard::Malformed),
+            }
+        }
+        if effects.closed.is_some() {
+            self.reset_peer(now, id, ResetReason::Closed);
+        }
+    }
+
+    fn on_path_changed(&mut self, id: PeerId) {
+        self.events.push_back(Event::PathChanged(id));
+        let Some(entry) = self.peers.get(&id) else { return };
+        if let (Some(key), Some(PathAddr::Direct(addr))) = (entry.peer.identity, entry.peer.paths.selected()) {
+            self.directory.note_endpoint(&key, addr);
+        }
+    }
+
+    pub(super) fn handle_init(&mut self, now: Instant, from: PathAddr, init: &[u8; INIT_LEN]) -> Result<(), Discard> {
+        let source = match from {
+            PathAddr::Direct(addr) => source_bytes(&addr),
+            PathAddr::Relay(channel) => channel.0.to_le_bytes().to_vec(),
+        };
+        match self.door.admit_init(now, &source, init, &mut self.rng) {
+            Admission::Go => {}
+            Admission::Refuse => return Err(Discard::Mac1),
+            Admission::Overload => return Err(Discard::Overload),
+            Admission::Cookie(cookie) => {
+                self.send_stray(from, cookie.to_vec());
+                return Err(Discard::CookieSent);
+            }
+        }
+        // It came by relay and directly, or somebody plays it again: known before any key is computed.
+        let ephemeral = *init[8..].first_chunk().ok_or(Discard::NotOurs)?;
+        if self.recent_inits.contains(&ephemeral) {
+            return Err(Discard::Replay);
+        }
+        let known = |key: &StaticKey| self.peers.get(&self.peers.by_static(key)?)?.peer.shared.clone();
+        let received = InitReceived::read(&self.identity, init, known).map_err(|_| Discard::Tag)?;
+        let id = match self.peers.by_static(&received.static_key) {
+            Some(id) => id,
+            None => self.add_stranger(received.static_key)?,
+        };
+        let index = self.fresh_index();
+        let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
+        if entry.peer.last_stamp.is_some_and(|last| received.stamp <= last) {
+            return Err(Discard::Replay);
+        }
+        let (stamp, remote_index, incarnation) = (received.stamp, received.remote_index, received.incarnation);
+        entry.peer.shared.get_or_insert_with(|| received.shared().clone());
+        let own = self.reserve.take(now, &mut self.rng);
+        let (resp, keys) =
+            received.respond((index, entry.peer.incarnation), &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
+        entry.peer.last_stamp = Some(stamp);
+        self.recent_inits.rotate_right(1);
+        self.recent_inits[0] = ephemeral;
+        let indexes = Indexes { local: index, remote: remote_index };
+        entry.peer.install_next(Session::new(self.aead, &keys, indexes, Side::Responder, now).of(incarnation));
+        entry.peer.send_raw(from, resp);
+        self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Answered });
+        self.touch(id);
+        Ok(())
+    }
+
+    fn add_stranger(&mut self, key: StaticKey) -> Result<PeerId, Discard> {
+        let Strangers::Serve { max } = self.strangers else { return Err(Discard::Stranger) };
+        if self.peers.len() >= max {
+            return Err(Discard::Full);
+        }
+        Ok(self.add_peer(Role::Client, key, NO_PSK))
+    }
+
+    pub(super) fn handle_resp(&mut self, now: Instant, from: PathAddr, resp: &[u8; RESP_LEN]) -> Result<(), Discard> {
+        let index = LocalIndex(u32_at(resp, 8));
+        let id = self.peers.by_index(index).ok_or(Discard::UnknownIndex)?;
+        if !self.door.mac1_is_valid(resp) {
+            return Err(Discard::Mac1);
+        }
+        let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
+        let pending = entry.peer.handshake().filter(|p| p.local_index == index).ok_or(Discard::Unexpected)?;
+        let finished = pending.finish(&self.identity, &entry.peer.secret, resp);
+        let (remote_index, incarnation, keys) = finished.map_err(|_| Discard::Tag)?;
+        let session =
+            Session::new(self.aead, &keys, Indexes { local: index, remote: remote_index }, Side::Initiator, now)
+                .of(incarnation);
+        let was_up = entry.peer.is_up(now);
+        let restarted = entry.peer.install_current(now, session, from);
+        if restarted {
+            self.events.push_back(Event::Reset(id, ResetReason::Restarted));
+        }
+        self.on_session(now, id, restarted);
+        self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Finished });
+        if !was_up || restarted {
+            self.on_up(id);
+        }
+        self.touch(id);
+        Ok(())
+    }
+
+    fn on_up(&mut self, id: PeerId) {
+        let path = self.peers.get(&id).and_then(|entry| entry.peer.paths.selected());
+        self.trace(Level::Info, || Trace::PeerUp { peer: id, path });
+        self.events.push_back(Event::Up(id));
+    }
+}

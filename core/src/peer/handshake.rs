@@ -1,0 +1,100 @@
+//! Owns a key handshake that this side began: when its INIT is repeated, and when it is given up.
+
+use crate::inner::ResetReason;
+use crate::path::PathAddr;
+use crate::rng::Rng;
+use crate::time::{Duration, Instant};
+use crate::tunnel::handshake::Pending;
+use crate::tunnel::{GIVE_UP_AFTER, INIT_RESEND};
+
+/// How long a key handshake is tried when the rendezvous says that the peer is not connected.
+const AWAY_AFTER: Duration = Duration::from_secs(3);
+/// Most that is added to the pause before an INIT is repeated. Unit: ms. Source: as WireGuard's, which adds a third of a
+/// second so that two ends do not repeat theirs at the same time for ever.
+const RESEND_JITTER_MS: u64 = 333;
+
+/// What the rendezvous has said of the peer since the key handshake began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// Nothing that speaks against an answer.
+    Likely,
+    /// It does not have the peer connected.
+    Away,
+}
+
+/// A key handshake that waits for the peer's RESP.
+pub(crate) struct Handshake {
+    pending: Pending,
+    started: Instant,
+    sent_at: Instant,
+    /// When the INIT left over the relay, if that was after `sent_at`.
+    relayed_at: Option<Instant>,
+    /// INITs sent.
+    attempts: usize,
+    resend_at: Instant,
+    presence: Presence,
+}
+
+impl Handshake {
+    /// The key handshake whose newest INIT is `pending`; `before` is the same one, as it stood with the INIT before.
+    pub(super) fn new(now: Instant, pending: Pending, before: Option<&Self>, rng: &mut Rng) -> Self {
+        let attempts = before.map_or(0, |before| before.attempts);
+        let pause = INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)];
+        Self {
+            pending,
+            started: before.map_or(now, |before| before.started),
+            sent_at: now,
+            relayed_at: None,
+            attempts: attempts + 1,
+            resend_at: now + pause + Duration::from_millis(rng.below(RESEND_JITTER_MS)),
+            presence: before.map_or(Presence::Likely, |before| before.presence),
+        }
+    }
+
+    /// The INIT that was sent last, and what is needed to read its answer.
+    pub(crate) const fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    /// True while only one INIT was sent.
+    pub(super) const fn is_first_attempt(&self) -> bool {
+        self.attempts == 1
+    }
+
+    /// When the INIT is to be repeated.
+    pub(super) const fn resend_at(&self) -> Instant {
+        self.resend_at
+    }
+
+    /// When no answer is expected any more.
+    pub(super) fn give_up_at(&self) -> Instant {
+        match self.presence {
+            Presence::Likely => self.started + GIVE_UP_AFTER,
+            Presence::Away => self.started + AWAY_AFTER,
+        }
+    }
+
+    /// What the streams to the peer end with when the key handshake is given up.
+    pub(super) const fn give_up_reason(&self) -> ResetReason {
+        match self.presence {
+            Presence::Likely => ResetReason::Unreachable,
+            Presence::Away => ResetReason::Away,
+        }
+    }
+
+    /// Notes whether the rendezvous has the peer connected.
+    pub(super) const fn set_away(&mut self, away: bool) {
+        self.presence = if away { Presence::Away } else { Presence::Likely };
+    }
+
+    /// Notes that the INIT leaves over the relay as well.
+    pub(super) const fn on_relayed(&mut self, now: Instant) {
+        self.relayed_at = Some(now); // too short a round trip at worst, which costs a probe too many
+    }
+
+    /// The round trip that an answer from `from` at `now` shows.
+    pub(super) fn round_trip(&self, now: Instant, from: PathAddr) -> Duration {
+        let relayed_at = self.relayed_at.filter(|_| !from.is_direct());
+        now.since(relayed_at.unwrap_or(self.sent_at))
+    }
+}

@@ -1,0 +1,171 @@
+//! Owns the way in: a peer's DATA datagram from its tag to its frames.
+//!
+//! Index → age → tag → replay window → HELLO → frames. Nothing of a datagram counts before its tag has verified
+//! (`docs/wire.md`, "Rules").
+
+use super::{Counterpart, Liveness, Peer, REST_AFTER, Role};
+use crate::codec::Reader;
+use crate::discard::Discard;
+use crate::identity::NodeRecord;
+use crate::inner::Sink;
+use crate::link::Urgency;
+use crate::link::frame::{Frame, Frames};
+use crate::path::PathAddr;
+use crate::rng::Rng;
+use crate::time::Instant;
+use crate::tunnel::REJECT_AFTER;
+use crate::tunnel::session::{Indexes, OpenError};
+use crate::wire::{Counter, LocalIndex};
+use alloc::vec::Vec;
+
+/// Where and when a DATA datagram came, and what its header says.
+#[derive(Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) now: Instant,
+    pub(crate) from: PathAddr,
+    pub(crate) receiver: LocalIndex,
+    pub(crate) counter: Counter,
+}
+
+/// What a datagram told that the endpoint must know.
+#[derive(Default)]
+pub(crate) struct Effects {
+    /// Messages of the control stream.
+    pub(crate) control: Vec<Vec<u8>>,
+    /// The peer is another process than before: everything in flight is lost.
+    pub(crate) restarted: bool,
+    /// The peer is there for the first time since either side started: it wants to know where this node is.
+    pub(crate) met: bool,
+    /// A verified record, new to us, of a peer that is not pinned.
+    pub(crate) introduced: Option<NodeRecord>,
+    pub(crate) path_changed: bool,
+    /// The peer ends the tunnel, for this reason.
+    pub(crate) closed: Option<u8>,
+    /// A tunnel stands where none stood before.
+    pub(crate) established: bool,
+}
+
+impl Peer {
+    /// Opens a DATA datagram and handles its frames. `effects` are valid even when a frame is refused.
+    pub(crate) fn handle_data(
+        &mut self,
+        arrival: Arrival,
+        datagram: &mut [u8],
+        rng: &mut Rng,
+        sink: &mut dyn Sink,
+        effects: &mut Effects,
+    ) -> Result<(), Discard> {
+        let (Arrival { now, from, receiver, counter }, len) = (arrival, datagram.len());
+        let session = self.sessions.find_mut(receiver).ok_or(Discard::UnknownIndex)?;
+        if now.since(session.created) >= REJECT_AFTER {
+            return Err(Discard::ExpiredSession);
+        }
+        let (indexes, introduced) = (session.indexes, session.introduced);
+        let (plaintext, newest) = session.open(counter, datagram).map_err(|e| match e {
+            OpenError::Replay => Discard::Replay,
+            OpenError::Tag | OpenError::Counter => Discard::Tag,
+        })?;
+        self.bytes_received += len as u64;
+        self.last_received = Some(now);
+        self.rest_at.get_or_insert(now + REST_AFTER);
+        self.set_away(false);
+        self.promote(arrival, effects);
+        if newest {
+            self.paths.on_newest(now, from, rng);
+        }
+        let urgency = self.handle_frames(arrival, (indexes, introduced), plaintext, rng, sink, effects)?;
+        self.link.on_received(now, receiver, counter, urgency);
+        Ok(())
+    }
+
+    /// Seals under the session that waits in `next` from now on, if the initiator has used it.
+    fn promote(&mut self, Arrival { now, from, receiver, counter }: Arrival, effects: &mut Effects) {
+        let Some(session) = self.sessions.take_next(receiver) else { return };
+        let (had_keys, created) = (self.sessions.current().is_some(), session.created);
+        self.select_working(now, from);
+        effects.restarted = self.make_current(session).1;
+        effects.established = !had_keys || effects.restarted;
+        if counter == Counter(0) {
+            self.link.on_handshake(now.since(created)); // later datagrams may have been lost before
+        }
+        debug_assert!(self.is_up(now), "a session that just opened a datagram can seal");
+    }
+
+    fn handle_frames(
+        &mut self,
+        Arrival { now, from, .. }: Arrival,
+        (Indexes { local, remote }, mut introduced): (Indexes, bool),
+        plaintext: &[u8],
+        rng: &mut Rng,
+        sink: &mut dyn Sink,
+        effects: &mut Effects,
+    ) -> Result<Urgency, Discard> {
+        let mut urgency = Urgency::None;
+        for frame in Frames::new(plaintext) {
+            match frame.map_err(|_| Discard::Malformed)? {
+                Frame::Padding => {}
+                Frame::Ack(ack) => {
+                    self.link.on_ack(now, remote, &ack);
+                    if self.link.unanswered_probes() == 0 {
+                        self.liveness = Liveness::Answers;
+                    }
+                }
+                Frame::Probe(id) => self.paths.on_probe(now, from, id, rng),
+                Frame::ProbeOk(id) => effects.path_changed |= self.paths.on_probe_ok(now, id, from),
+                Frame::Hello(hello) => {
+                    self.handle_hello(local, hello, effects)?;
+                    (introduced, urgency) = (true, Urgency::Normal);
+                }
+                _ if !introduced => return Err(Discard::BeforeHello),
+                Frame::Packet(bytes) => {
+                    urgency = Urgency::Normal;
+                    sink.packet(self.id, bytes);
+                }
+                Frame::PureAck(bytes) => {
+                    urgency = urgency.max(Urgency::Relaxed);
+                    sink.packet(self.id, bytes);
+                }
+                Frame::Loose(bytes) => {
+                    urgency = Urgency::Normal;
+                    sink.loose(self.id, bytes);
+                }
+                Frame::Control { offset, bytes } => {
+                    urgency = Urgency::Normal;
+                    let messages = self.link.on_control(offset, bytes).ok_or(Discard::Malformed)?;
+                    effects.control.extend(messages);
+                }
+                Frame::Ping => urgency = Urgency::Normal,
+                Frame::Close(reason) => effects.closed = Some(reason),
+            }
+        }
+        Ok(urgency)
+    }
+
+    /// Takes a HELLO: the peer's signed record, which binds its identity to the key that the key handshake has proven.
+    fn handle_hello(&mut self, local: LocalIndex, hello: &[u8], effects: &mut Effects) -> Result<(), Discard> {
+        let bytes = Reader::new(hello).bytes(NodeRecord::LEN_MAX).map_err(|_| Discard::Malformed)?;
+        // A pin binds both keys already: no signature says more. A record that was verified before needs no second look
+        // either, but another process is introduced anew.
+        let is_pinned = self.role == Role::Trusted;
+        let is_known = is_pinned || self.remote_record == bytes;
+        let has_met = matches!(self.counterpart, Counterpart::Met(_));
+        if !(is_known && has_met) {
+            let parse = if is_known { NodeRecord::parse_unverified } else { NodeRecord::parse };
+            let record = parse(bytes).map_err(|_| Discard::Malformed)?;
+            if record.static_key != self.static_key || self.identity.is_some_and(|known| known != record.identity) {
+                return Err(Discard::WrongIdentity);
+            }
+            self.identity = Some(record.identity);
+            if !is_pinned {
+                self.remote_record = bytes.into();
+                effects.introduced = Some(record);
+            }
+            self.counterpart.move_to_met();
+            effects.met = true;
+        }
+        if let Some(session) = self.sessions.find_mut(local) {
+            session.introduced = true;
+        }
+        Ok(())
+    }
+}

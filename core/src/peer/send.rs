@@ -1,0 +1,107 @@
+//! Owns the way out: which datagrams a peer sends next, and how they make a batch.
+//!
+//! CLOSE → datagrams of the key handshake → the one that did not fit the batch before → probes → the link's frames.
+
+use super::builder::PacketBuilder;
+use super::{Peer, REST_AFTER};
+use crate::link::Outgoing;
+use crate::link::frame::emit_close;
+use crate::path::{PathAddr, emit_probe_frames};
+use crate::time::Instant;
+use crate::wire::DATA_OVERHEAD;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// Most datagrams in one batch. Source: Linux's limit for UDP segmentation offload.
+const BATCH_SEGMENTS_MAX: usize = 64;
+/// Most bytes in one batch.
+const BATCH_LEN_MAX: usize = 65_000;
+
+impl Peer {
+    /// Appends datagrams for one destination to the batch; gives the destination and the size of each but the last.
+    pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut PacketBuilder<'_>) -> Option<(PathAddr, usize)> {
+        if let (Some(reason), Some(to), true) = (self.close, self.paths.selected(), self.is_up(now)) {
+            self.close = None;
+            self.seal_untracked(now, to, batch, |out| emit_close(out, reason));
+            return Some((to, batch.len()));
+        }
+        if let Some((to, datagram)) = self.raw.pop_front() {
+            batch.push(to, &datagram);
+            return Some((to, batch.len()));
+        }
+        if let Some((to, datagram)) = self.overflow.take().map(|overflow| *overflow) {
+            batch.push_finished(&datagram);
+            if self.paths.selected() != Some(to) {
+                return Some((to, batch.len()));
+            }
+            return Some(self.fill_batch(now, to, batch));
+        }
+        if !self.is_up(now) {
+            return None;
+        }
+        if let Some(probe) = self.paths.poll_probe() {
+            self.seal_untracked(now, probe.to, batch, |out| emit_probe_frames(&probe, DATA_OVERHEAD, out));
+            return Some((probe.to, batch.len()));
+        }
+        let to = self.paths.selected()?;
+        self.seal_frames(now, to, batch).then(|| self.fill_batch(now, to, batch))
+    }
+
+    /// Goes on after a first datagram: equal sizes, the last may be smaller, a larger one waits for the next batch.
+    fn fill_batch(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> (PathAddr, usize) {
+        let size = batch.len();
+        for _ in 1..BATCH_SEGMENTS_MAX {
+            let start = batch.len();
+            if start + size > BATCH_LEN_MAX || !self.seal_frames(now, to, batch) {
+                break;
+            }
+            match (batch.len() - start).cmp(&size) {
+                core::cmp::Ordering::Equal => {}
+                core::cmp::Ordering::Less => break,
+                core::cmp::Ordering::Greater => {
+                    self.overflow = Some(Box::new((to, batch.split_off(start))));
+                    break;
+                }
+            }
+        }
+        (to, size)
+    }
+
+    /// Seals one datagram of the link's frames; false when there is nothing to send.
+    fn seal_frames(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> bool {
+        let room = self.paths.datagram_len() - DATA_OVERHEAD;
+        let Some(session) = self.sessions.current_mut().filter(|session| session.usable(now)) else { return false };
+        let (local, link) = (session.indexes.local, &mut self.link);
+        let sealed = batch.seal(to, session, |out| link.poll_frames(now, local, room, out));
+        if let Some((size, outgoing)) = sealed {
+            self.on_sealed(now, size, outgoing);
+            return true;
+        }
+        false
+    }
+
+    /// Seals one datagram of frames that need no acknowledgement.
+    fn seal_untracked(
+        &mut self,
+        now: Instant,
+        to: PathAddr,
+        batch: &mut PacketBuilder<'_>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let Some(session) = self.sessions.current_mut() else { return };
+        let sealed = batch.seal(to, session, |out| {
+            write(out);
+            Some(Outgoing::untracked())
+        });
+        if let Some((size, outgoing)) = sealed {
+            self.on_sealed(now, size, outgoing);
+        }
+    }
+
+    fn on_sealed(&mut self, now: Instant, size: usize, outgoing: Outgoing) {
+        self.link.on_sent(now, size, outgoing);
+        self.bytes_sent += size as u64;
+        self.last_sent = now;
+        self.rest_at.get_or_insert(now + REST_AFTER);
+    }
+}

@@ -1,0 +1,321 @@
+//! Owns the states of a tunnel: which keys exist, and whether a key handshake of this side is under way.
+//!
+//! | state | keys | key handshake of this side | left by |
+//! |---|---|---|---|
+//! | `Down` | none | none | `move_to_handshake`, `move_to_up` |
+//! | `Connecting` | none | waits for the RESP | `move_to_up`, `end_handshake` |
+//! | `Up` | current, for a while previous | none | `move_to_handshake`, age |
+//! | `Renewing` | current, for a while previous | waits for the RESP | `move_to_up`, `end_handshake`, age |
+//!
+//! `move_to_down` leads from everywhere to `Down`.
+//!
+//! An INIT of the peer changes no state: its session waits in `next` until a datagram opens under it, which proves that
+//! the initiator has the keys as well; then it moves the tunnel up.
+
+use super::handshake::Handshake;
+use crate::time::{Duration, Instant};
+use crate::timer::PeerTimer;
+use crate::tunnel::session::{Session, Side};
+use crate::tunnel::{REJECT_AFTER, REKEY_AFTER};
+use crate::wire::LocalIndex;
+use alloc::boxed::Box;
+
+/// All keys are erased after this time without a key handshake. Source: `docs/wire.md`, "Rules".
+const ERASE_AFTER: Duration = Duration::from_secs(3 * REJECT_AFTER.as_secs());
+
+/// The sessions that a tunnel in use has.
+struct Keys {
+    /// Seals and opens.
+    current: Box<Session>,
+    /// Opens what was on its way when `current` took its place.
+    previous: Option<Box<Session>>,
+}
+
+/// See the module's documentation.
+enum State {
+    /// There are no keys, and this side asks for none.
+    Down,
+    /// There are no keys yet; this side's INIT waits for its answer.
+    Connecting(Box<Handshake>),
+    /// There are keys.
+    Up(Keys),
+    /// There are keys, and this side's INIT asks for new ones.
+    Renewing(Keys, Box<Handshake>),
+}
+
+/// A tunnel's state, and the session that its peer has begun.
+pub(super) struct Sessions {
+    state: State,
+    next: Option<Box<Session>>,
+}
+
+impl Sessions {
+    pub(super) const fn new() -> Self {
+        Self { state: State::Down, next: None }
+    }
+
+    // Getters.
+
+    const fn keys(&self) -> Option<&Keys> {
+        match &self.state {
+            State::Down | State::Connecting(_) => None,
+            State::Up(keys) | State::Renewing(keys, _) => Some(keys),
+        }
+    }
+
+    const fn keys_mut(&mut self) -> Option<&mut Keys> {
+        match &mut self.state {
+            State::Down | State::Connecting(_) => None,
+            State::Up(keys) | State::Renewing(keys, _) => Some(keys),
+        }
+    }
+
+    /// The session that seals. It may be too old to be used.
+    pub(super) fn current(&self) -> Option<&Session> {
+        self.keys().map(|keys| &*keys.current)
+    }
+
+    pub(super) fn current_mut(&mut self) -> Option<&mut Session> {
+        self.keys_mut().map(|keys| &mut *keys.current)
+    }
+
+    pub(super) fn handshake(&self) -> Option<&Handshake> {
+        match &self.state {
+            State::Down | State::Up(_) => None,
+            State::Connecting(handshake) | State::Renewing(_, handshake) => Some(handshake),
+        }
+    }
+
+    pub(super) fn handshake_mut(&mut self) -> Option<&mut Handshake> {
+        match &mut self.state {
+            State::Down | State::Up(_) => None,
+            State::Connecting(handshake) | State::Renewing(_, handshake) => Some(handshake),
+        }
+    }
+
+    /// The session with our index `local`.
+    pub(super) fn find_mut(&mut self, local: LocalIndex) -> Option<&mut Session> {
+        let Self { state, next } = self;
+        let keys = match state {
+            State::Down | State::Connecting(_) => None,
+            State::Up(keys) | State::Renewing(keys, _) => Some(keys),
+        };
+        if let Some(keys) = keys {
+            if keys.current.indexes.local == local {
+                return Some(&mut keys.current);
+            }
+            if let Some(previous) = &mut keys.previous
+                && previous.indexes.local == local
+            {
+                return Some(previous);
+            }
+        }
+        next.as_deref_mut().filter(|next| next.indexes.local == local)
+    }
+
+    /// Our indexes under which the peer may answer.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = LocalIndex> + '_ {
+        let previous = self.keys().and_then(|keys| keys.previous.as_deref());
+        let sessions = [previous, self.current(), self.next.as_deref()];
+        let pending = self.handshake().map(|handshake| handshake.pending().local_index);
+        sessions.into_iter().flatten().map(|session| session.indexes.local).chain(pending)
+    }
+
+    // Transitions.
+
+    /// Begins a key handshake, or goes on with another INIT.
+    pub(super) fn move_to_handshake(&mut self, handshake: Handshake) {
+        let handshake = Box::new(handshake);
+        self.state = match self.take_state() {
+            State::Down | State::Connecting(_) => State::Connecting(handshake),
+            State::Up(keys) | State::Renewing(keys, _) => State::Renewing(keys, handshake),
+        };
+    }
+
+    /// Seals under `session` from now on and ends the key handshake of this side, which it gives back. The keys before
+    /// still open, unless they belong to another incarnation of the peer.
+    pub(super) fn move_to_up(&mut self, session: Box<Session>) -> Option<Box<Handshake>> {
+        let incarnation = session.incarnation;
+        self.next.take_if(|next| next.incarnation != incarnation);
+        let (keys, handshake) = match self.take_state() {
+            State::Down => (None, None),
+            State::Connecting(handshake) => (None, Some(handshake)),
+            State::Up(keys) => (Some(keys), None),
+            State::Renewing(keys, handshake) => (Some(keys), Some(handshake)),
+        };
+        let previous = keys.map(|keys| keys.current).filter(|current| current.incarnation == incarnation);
+        self.state = State::Up(Keys { current: session, previous });
+        handshake
+    }
+
+    /// Forgets all keys and every key handshake.
+    pub(super) fn move_to_down(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Stops waiting for the answer to this side's INIT.
+    pub(super) fn end_handshake(&mut self) {
+        self.state = match self.take_state() {
+            State::Down | State::Connecting(_) => State::Down,
+            State::Up(keys) | State::Renewing(keys, _) => State::Up(keys),
+        };
+    }
+
+    /// Leaves `Down` behind, for a transition that puts another state there at once.
+    const fn take_state(&mut self) -> State {
+        core::mem::replace(&mut self.state, State::Down)
+    }
+
+    /// Keeps a session that a peer's INIT began until the peer uses it.
+    pub(super) fn set_next(&mut self, session: Session) {
+        debug_assert!(session.side == Side::Responder, "an initiator's session is used at once");
+        self.next = Some(Box::new(session));
+    }
+
+    /// The waiting session, if `local` is our index of it.
+    pub(super) fn take_next(&mut self, local: LocalIndex) -> Option<Box<Session>> {
+        self.next.take_if(|next| next.indexes.local == local)
+    }
+
+    // Time.
+
+    /// Erases the keys that are too old.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        let is_older = |session: &Session, age| now.since(session.created) >= age;
+        self.next.take_if(|next| is_older(next, REJECT_AFTER));
+        let Some(keys) = self.keys_mut() else { return };
+        keys.previous.take_if(|previous| is_older(previous, REJECT_AFTER));
+        if is_older(&keys.current, ERASE_AFTER) {
+            self.state = match self.take_state() {
+                State::Down | State::Up(_) => State::Down,
+                State::Connecting(handshake) | State::Renewing(_, handshake) => State::Connecting(handshake),
+            };
+        }
+    }
+
+    /// Frees what the next datagram can make again.
+    pub(super) fn rest(&mut self) {
+        self.next.iter_mut().for_each(|session| session.rest());
+        if let Some(keys) = self.keys_mut() {
+            keys.current.rest();
+            keys.previous.iter_mut().for_each(|session| session.rest());
+        }
+    }
+
+    /// When keys are erased, an INIT is repeated or given up and, for a tunnel `in_use`, keys are replaced.
+    pub(super) fn deadlines(&self, in_use: bool) -> [(PeerTimer, Option<Instant>); 5] {
+        let handshake = self.handshake();
+        let previous = self.keys().and_then(|keys| keys.previous.as_deref());
+        let old = [previous, self.next.as_deref()].into_iter().flatten().map(|s| s.created + REJECT_AFTER).min();
+        let rekeys = |session: &&Session| in_use && session.side == Side::Initiator && handshake.is_none();
+        [
+            (PeerTimer::Resend, handshake.map(Handshake::resend_at)),
+            (PeerTimer::GiveUp, handshake.map(Handshake::give_up_at)),
+            (PeerTimer::EraseOld, old),
+            (PeerTimer::Erase, self.current().map(|session| session.created + ERASE_AFTER)),
+            (PeerTimer::Rekey, self.current().filter(rekeys).map(|session| session.created + REKEY_AFTER)),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aead::PORTABLE;
+    use crate::agreement::{self, KeyPair};
+    use crate::identity::Identity;
+    use crate::noise::{StaticShared, TrafficKeys};
+    use crate::rng::Rng;
+    use crate::timer::first_due;
+    use crate::tunnel::handshake::{Incarnation, Opening, Pending};
+    use crate::tunnel::session::Indexes;
+    use crate::wire::RemoteIndex;
+    use std::vec::Vec;
+
+    fn session(index: u32, side: Side, incarnation: u8, now: Instant) -> Session {
+        let indexes = Indexes { local: LocalIndex(index), remote: RemoteIndex(index) };
+        let keys = TrafficKeys { send: [1; 32], receive: [2; 32] };
+        Session::new(&PORTABLE, &keys, indexes, side, now).of(Incarnation([incarnation; 8]))
+    }
+
+    fn handshake(index: u32, now: Instant, before: Option<&Handshake>) -> Handshake {
+        let (own, peer, mut rng) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]), Rng::new([3; 32]));
+        let responder = peer.static_key();
+        let opening = Opening {
+            responder: &responder,
+            shared: &StaticShared::new(own.static_pair(), &responder.0).expect("an honest key"),
+            local_index: LocalIndex(index),
+            stamp: &[0; 12],
+            incarnation: Incarnation([1; 8]),
+            cookie: None,
+        };
+        let ephemeral = KeyPair::new(&agreement::PORTABLE, rng.bytes());
+        let pending = Pending::start(&own, &opening, ephemeral).expect("an honest key");
+        Handshake::new(now, pending, before, &mut rng)
+    }
+
+    fn indexes(sessions: &Sessions) -> Vec<u32> {
+        sessions.indexes().map(|index| index.0).collect()
+    }
+
+    const T: Instant = Instant::ZERO;
+
+    #[test]
+    fn new_keys_take_the_place_of_old_ones_and_end_the_handshake() {
+        let mut sessions = Sessions::new();
+        sessions.move_to_handshake(handshake(1, T, None));
+        assert!(sessions.handshake().is_some() && sessions.current().is_none());
+        assert!(sessions.move_to_up(Box::new(session(1, Side::Initiator, 7, T))).is_some());
+        assert!(sessions.handshake().is_none());
+        sessions.move_to_handshake(handshake(2, T, None));
+        assert_eq!(indexes(&sessions), [1, 2]);
+        sessions.end_handshake();
+        assert_eq!(indexes(&sessions), [1], "the keys stay");
+        sessions.move_to_up(Box::new(session(3, Side::Initiator, 7, T)));
+        assert_eq!(indexes(&sessions), [1, 3], "the keys before still open");
+        sessions.move_to_up(Box::new(session(4, Side::Initiator, 8, T)));
+        assert_eq!(indexes(&sessions), [4], "those of another process do not");
+        sessions.move_to_down();
+        assert!(indexes(&sessions).is_empty());
+    }
+
+    #[test]
+    fn a_session_that_the_peer_began_waits_until_it_is_used() {
+        let mut sessions = Sessions::new();
+        sessions.set_next(session(1, Side::Responder, 7, T));
+        assert!(sessions.current().is_none() && sessions.find_mut(LocalIndex(1)).is_some());
+        assert!(sessions.take_next(LocalIndex(2)).is_none());
+        let next = sessions.take_next(LocalIndex(1)).expect("it waited");
+        sessions.move_to_up(next);
+        sessions.set_next(session(2, Side::Responder, 7, T));
+        sessions.move_to_up(Box::new(session(3, Side::Initiator, 8, T)));
+        assert_eq!(indexes(&sessions), [3], "what a process that is gone has begun is forgotten");
+    }
+
+    #[test]
+    fn keys_are_erased_by_age_and_the_handshake_goes_on() {
+        let mut sessions = Sessions::new();
+        sessions.move_to_up(Box::new(session(1, Side::Initiator, 7, T)));
+        let later = T + Duration::from_secs(100);
+        sessions.move_to_up(Box::new(session(2, Side::Initiator, 7, later)));
+        assert_eq!(first_due(sessions.deadlines(true)), Some((T + REJECT_AFTER, PeerTimer::EraseOld)));
+        sessions.handle_timeout(T + REJECT_AFTER);
+        assert_eq!(first_due(sessions.deadlines(true)), Some((later + REKEY_AFTER, PeerTimer::Rekey)));
+        assert_eq!(first_due(sessions.deadlines(false)), Some((later + ERASE_AFTER, PeerTimer::Erase)));
+        sessions.move_to_handshake(handshake(3, later + ERASE_AFTER, None));
+        sessions.handle_timeout(later + ERASE_AFTER);
+        assert!(sessions.current().is_none() && sessions.handshake().is_some());
+    }
+
+    #[test]
+    fn a_handshake_is_given_up_sooner_when_the_peer_is_away() {
+        let mut first = handshake(1, T, None);
+        first.set_away(true);
+        let mut second = handshake(2, T + Duration::from_secs(1), Some(&first));
+        assert_eq!((first.is_first_attempt(), second.is_first_attempt()), (true, false));
+        assert_eq!(second.give_up_at(), first.give_up_at(), "it counts from the first INIT");
+        second.set_away(false);
+        assert_eq!(second.give_up_at(), T + crate::tunnel::GIVE_UP_AFTER);
+        assert!(second.resend_at() >= T + Duration::from_secs(3), "the second pause is longer");
+    }
+}
