@@ -1,6 +1,6 @@
 //! Owns fuzzing with libFuzzer, built by the same compiler as everything else.
 
-use crate::{Outcome, run, target};
+use crate::cargo::{Outcome, run, target};
 use argh::FromArgs;
 use std::process::Command;
 

@@ -1,6 +1,6 @@
 //! Owns the installed tree: programs, library, header, `pilot.pc`.
 
-use crate::{Build, Outcome, PROGRAMS, root};
+use crate::cargo::{Build, Outcome, PROGRAMS, root};
 use argh::FromArgs;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -1,7 +1,7 @@
 //! Owns the budgets for small devices (`docs/interfaces.md, "Small devices"`): sizes of the installed files, and memory,
 //! threads and wake-ups of an idle daemon.
 
-use crate::{Build, Outcome};
+use crate::cargo::{Build, Outcome};
 use argh::FromArgs;
 use std::fs;
 use std::path::{Path, PathBuf};

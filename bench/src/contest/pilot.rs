@@ -1,6 +1,6 @@
 //! Owns our own side of the contest: two nodes in two processes, through the public API.
 
-use super::{Connection, Outcome, Task, await_end, drive_connections, say_end, say_ready, serve_connections};
+use super::task::{Connection, Outcome, Task, await_end, drive_connections, say_end, say_ready, serve_connections};
 use pilot_node::{Config, Node, RendezvousConfig, Stream};
 use pilot_rendezvous::server::{Server, ServerConfig};
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
     }
     let result = if task == Task::Exchange {
         // A node that was just started has no tunnel. The start itself is not measured.
-        super::exchange(count, || {
+        super::task::exchange(count, || {
             node = None;
             let fresh = begin()?;
             until(&fresh, "info", |info| info["rendezvous"] == "ready")?;

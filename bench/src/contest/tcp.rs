@@ -1,6 +1,6 @@
 //! Owns kernel TCP with CUBIC, plain and under TLS 1.3 with our cipher.
 
-use super::{Connection, Outcome, Task, await_end, drive_connections, say_end, say_ready, serve_connections};
+use super::task::{Connection, Outcome, Task, await_end, drive_connections, say_end, say_ready, serve_connections};
 use pilot_tests::lab::AnyServer;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;

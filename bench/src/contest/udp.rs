@@ -1,7 +1,7 @@
 //! Owns the limit: UDP batches as large as the kernel takes them, without and with the cipher. A credit of a megabyte keeps
 //! the sender from overrunning the receiver.
 
-use super::{BALL, Outcome, Task, await_begin, await_end, sample, say_end, say_ready};
+use super::task::{BALL, Outcome, Task, await_begin, await_end, sample, say_end, say_ready};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -110,7 +110,11 @@ impl Outbox {
 
     /// The earliest time at which [`wanted`](Self::wanted) or [`idle`](Self::idle) gives something.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let retry = |r: &Route| if r.stream.is_none() && !r.waiting.is_empty() { r.retry_at } else { None };
+        // A route without a time to wait for is due at once.
+        let retry = |r: &Route| {
+            let is_wanted = r.stream.is_none() && !r.waiting.is_empty();
+            is_wanted.then(|| r.retry_at.unwrap_or(Instant::ZERO))
+        };
         self.routes.values().flat_map(|r| [retry(r), r.idle_at]).flatten().min()
     }
 
@@ -251,5 +255,16 @@ mod tests {
         assert_eq!((outbox.len(), outbox.waiting_len), (1, 2000));
         assert_eq!(outbox.routes[&to].waiting[0].0, 2);
         assert!(outbox.routes[&to].given_up.is_empty());
+    }
+    #[test]
+    fn an_encouraged_route_is_due_at_once() {
+        let (mut outbox, to) = (Outbox::default(), IdentityKey([2; 32]));
+        let now = Instant::ZERO + Duration::from_secs(100);
+        assert!(outbox.add(1, message(to, 10)));
+        outbox.failed(now, &to);
+        assert!(outbox.wanted(now).is_empty() && outbox.next_deadline().is_some_and(|at| at > now));
+        outbox.encourage(&to);
+        assert_eq!(outbox.wanted(now), [to]);
+        assert!(outbox.next_deadline().is_some_and(|at| at <= now), "the loop must not sleep");
     }
 }
