@@ -20,6 +20,7 @@
 
 mod aead;
 mod agreement;
+pub mod answer;
 mod byte_queue;
 mod command;
 mod config;

@@ -32,6 +32,14 @@ pub(crate) struct Subscription {
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotAnEvent;
 
+impl std::fmt::Display for NotAnEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the bytes are no event: a length is impossible, or the topic is not UTF-8")
+    }
+}
+
+impl std::error::Error for NotAnEvent {}
+
 impl Published {
     /// Takes a whole event from the front of `incoming`; `None` when more bytes are needed.
     ///
