@@ -29,7 +29,7 @@ pub(crate) fn join(client: &mut Client, stream: StreamReply) -> Result<(), Failu
         return Ok(()); // whoever read our output has seen enough
     }
     // The peer has said everything; we may still be sending, unless the stream broke.
-    client.stream_end(&data, None)
+    client.stream_end(data.stream, None)
 }
 
 /// What stdin has already, at most `max` bytes; nothing when it would have to be waited for.
@@ -66,7 +66,7 @@ pub(crate) fn read_to_end(
     }
     // Our own end is what the daemon waits for before it tells how the stream ended.
     finish_writing(&stream.socket);
-    client.stream_end(&stream.data, Some(END_TIMEOUT))?;
+    client.stream_end(stream.data.stream, Some(END_TIMEOUT))?;
     Ok(bytes)
 }
 

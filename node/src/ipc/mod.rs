@@ -10,6 +10,8 @@ pub mod framing;
 pub(crate) mod official;
 pub(crate) mod server;
 
+use serde::Serialize;
+
 /// A JSON operation.
 pub(crate) const REQUEST: u8 = 0x80;
 /// Its answer.
@@ -38,8 +40,9 @@ pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u8, Vec<u8>)>, 
 }
 
 /// The payload of a request or answer.
-pub(crate) fn numbered(command: u8, number: u32, json: &serde_json::Value, blob: &[u8]) -> Vec<u8> {
-    let json = json.to_string();
+pub(crate) fn numbered(command: u8, number: u32, json: &impl Serialize, blob: &[u8]) -> Vec<u8> {
+    // Requests, answers and events have nothing in them that JSON cannot carry.
+    let json = serde_json::to_string(json).unwrap_or_default();
     framing::frame(command, &[&number.to_be_bytes(), &(json.len() as u32).to_be_bytes(), json.as_bytes(), blob])
 }
 
