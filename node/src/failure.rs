@@ -2,11 +2,13 @@
 
 use pilot_core::endpoint::ResetReason;
 use pilot_stack::StreamEnd;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::io;
 
 /// The kind of a failure, with a stable name for JSON and a stable exit status for the CLI (`docs/interfaces.md`, "pilotctl").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Code {
     /// A fault of the disk, of the operating system, or of a program, which the caller cannot avoid.
@@ -30,6 +32,7 @@ pub enum Code {
     /// The stream broke.
     ConnectionReset,
     /// A name or port is taken, or a daemon runs already.
+    #[serde(rename = "already_exists")]
     Conflict,
     /// A table, queue or disk is full.
     Full,
@@ -107,14 +110,22 @@ impl Code {
     }
 }
 
+impl<'de> Deserialize<'de> for Code {
+    /// Reads a name as [`Code::from_name`] does.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|name| Self::from_name(&name))
+    }
+}
+
 /// A failure with its reason and a hint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The kind.
     pub code: Code,
     /// The reason, for people.
     pub message: String,
     /// A command or other remedy that helps, for people; may be empty.
+    #[serde(default)]
     pub hint: String,
 }
 
@@ -175,5 +186,47 @@ impl std::error::Error for Failure {}
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
         Self::new(failure.code.error_kind(), failure)
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Gives the failure inside the error, as the streams of this crate have it; otherwise one whose code fits.
+    fn from(error: io::Error) -> Self {
+        error.downcast().unwrap_or_else(|error| {
+            let code = match error.kind() {
+                io::ErrorKind::WouldBlock => Code::Timeout, // a socket's own time limit
+                kind => Code::ALL.into_iter().find(|code| code.error_kind() == kind).unwrap_or(Code::Internal),
+            };
+            Self::new(code, error.to_string())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_survives_being_an_io_error() {
+        for code in Code::ALL {
+            let failure = Failure::new(code, "text").hint("hint");
+            let error = io::Error::from(failure.clone());
+            assert_eq!(error.kind(), code.error_kind());
+            assert_eq!(Failure::from(error), failure);
+        }
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::WouldBlock)).code, Code::Timeout);
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::NotFound)).code, Code::NotFound);
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).code, Code::Internal);
+    }
+
+    #[test]
+    fn codes_are_written_and_read_by_their_names() {
+        for code in Code::ALL {
+            let json = serde_json::to_value(code).expect("a string");
+            assert_eq!(json, code.name());
+            assert_eq!(serde_json::from_value::<Code>(json).expect("a name"), code);
+            assert_eq!(Code::from_name(code.name()), code);
+        }
+        assert_eq!(serde_json::from_str::<Code>("\"of_a_later_version\"").expect("any name"), Code::Internal);
     }
 }

@@ -18,6 +18,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod answer;
 mod call;
 mod calls;
 mod clock;
@@ -35,6 +36,7 @@ mod ipc;
 mod log;
 mod mail;
 mod node;
+mod node_event;
 mod request;
 mod services;
 mod stream;
@@ -42,6 +44,7 @@ mod streams;
 mod sync;
 mod token;
 mod underlay;
+mod verbs;
 
 pub use config::{Config, RendezvousConfig};
 pub use crypto::aead::fastest as fastest_aead;
@@ -54,9 +57,10 @@ pub mod parts {
     pub use crate::underlay::udp::Udp;
 }
 pub use failure::{Code, Failure};
-pub use ipc::client::{Client, NodeEvent, NumberedAnswer, Reply, StreamReply};
+pub use ipc::client::{Client, NumberedAnswer, Reply, StreamReply};
 pub use ipc::official_frame as framing;
 pub use node::{Listener, Node};
+pub use node_event::{Event, NodeEvent, PathState, PeerEvent, Sender, Subject, TrustEvent};
 pub use pilot_core::{Addr, AddrPort, Level as LogLevel};
 pub use pilot_stack::EARLY_LEN_MAX;
 /// Well-known ports.
@@ -71,3 +75,4 @@ pub use mail::send_file::{SentFile, send_file};
 pub use request::{MessageKind, Request};
 pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;
+pub use verbs::{Events, Files, Messages, SendOptions, Terms, Trust};

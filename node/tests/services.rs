@@ -4,7 +4,8 @@
 mod lab;
 
 use lab::Lab;
-use pilot_node::{Client, Code, send_file};
+use pilot_node::answer::{Bound, Cancelled, StreamState};
+use pilot_node::{Client, Code, Request, Terms, send_file};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -49,9 +50,7 @@ fn a_file_arrives_whole_and_verified_and_a_broken_transfer_goes_on() {
     let stream = a.connect("node-b", 1001).unwrap();
     let broken = send_file(&mut stream.clone(), &path, |acknowledged, _| {
         if acknowledged > 1 << 20 {
-            let rows = a.call(json!({"op": "connections"}), Vec::new()).unwrap().0;
-            let id = rows["connections"][0]["id"].clone();
-            let _ = a.call(json!({"op": "disconnect", "stream": id}), Vec::new());
+            let _ = a.disconnect(a.connections().unwrap().connections[0].id);
         }
     });
     assert_eq!(broken.unwrap_err().code, Code::ConnectionReset);
@@ -73,8 +72,8 @@ fn a_file_arrives_whole_and_verified_and_a_broken_transfer_goes_on() {
     assert!(sent.resumed > 1 << 20 && sent.resumed < sent.len, "{}", sent.resumed);
     assert_eq!(std::fs::read(lab.folder.join("node-b/received/report.bin")).unwrap(), bytes);
     assert_eq!(wait_event(&mut events, "file")["bytes"], 5 << 20);
-    let received = b.call(json!({"op": "received"}), Vec::new()).unwrap().0;
-    assert_eq!((&received["total"], &received["files"][0]["name"]), (&json!(1), &json!("report.bin")));
+    let received = b.files().received().unwrap();
+    assert_eq!((received.total, received.files[0].name.as_str()), (1, "report.bin"));
 }
 
 #[test]
@@ -127,9 +126,7 @@ fn subscribers_get_published_events_and_a_slow_one_holds_no_other_back() {
     let mut quick = subscribe("sensor.*");
     let mut own = b.client().unwrap();
     own.watch(Some("sensor.temperature")).unwrap();
-    let publish = |topic: &str, payload: &[u8]| {
-        b.call(json!({"op": "publish", "topic": topic}), payload.to_vec()).unwrap().0["subscribers"].as_u64().unwrap()
-    };
+    let publish = |topic: &str, payload: &[u8]| b.publish(topic, payload).unwrap().subscribers;
     let end = Instant::now() + Duration::from_secs(5);
     while publish("warm.up", b"x") < 1 {
         assert!(Instant::now() < end);
@@ -160,14 +157,14 @@ fn subscribers_get_published_events_and_a_slow_one_holds_no_other_back() {
         std::thread::sleep(Duration::from_millis(4));
     }
     reader.join().unwrap();
-    let failure = b.call(json!({"op": "publish", "topic": "x"}), vec![0; (1 << 20) + 1]).unwrap_err();
+    let failure = b.publish("x", &vec![0; (1 << 20) + 1]).unwrap_err();
     assert_eq!(failure.code, Code::InvalidArgument);
     drop(slow);
 }
 
 fn datagram_socket(client: &mut Client, port: u16) -> Result<(u16, OwnedFd), Code> {
-    let reply = client.call(&json!({"op": "datagrams", "port": port}), &[], SECONDS_5).map_err(|f| f.code)?;
-    Ok((reply.data["port"].as_u64().unwrap() as u16, reply.fd.unwrap()))
+    let reply = client.request(&Request::Datagrams { port }, &[], SECONDS_5).map_err(|f| f.code)?;
+    Ok((reply.read::<Bound>().unwrap().port, reply.fd.unwrap()))
 }
 
 #[test]
@@ -181,8 +178,7 @@ fn datagrams_reach_the_port_they_are_for_and_can_be_answered() {
     let (own, ours) = datagram_socket(&mut client_a, 0).unwrap();
     assert!(own >= 49_152);
 
-    let peer = a.call(json!({"op": "find", "node": "node-b"}), Vec::new()).unwrap().0["address"].clone();
-    let addr: pilot_core::Addr = peer.as_str().unwrap().parse().unwrap();
+    let addr: pilot_core::Addr = a.find("node-b").unwrap().address().parse().unwrap();
     let mut packet = addr.to_bytes().to_vec();
     packet.extend(5353u16.to_be_bytes());
     packet.extend(b"who is there?");
@@ -197,9 +193,9 @@ fn datagrams_reach_the_port_they_are_for_and_can_be_answered() {
     let (_, n) = rustix::net::recv(&ours, &mut buffer[..], rustix::net::RecvFlags::empty()).unwrap();
     assert_eq!(&buffer[8..n], b"node-b");
 
-    let too_long = a.call(json!({"op": "send_datagram", "node": "node-b", "port": 5353}), vec![0; 70_000]).unwrap_err();
+    let too_long = a.send_datagram("node-b", 5353, &[0; 70_000]).unwrap_err();
     assert_eq!(too_long.code, Code::InvalidArgument);
-    let unknown = a.call(json!({"op": "send_datagram", "node": "no-node", "port": 5353}), vec![0; 7]).unwrap_err();
+    let unknown = a.send_datagram("no-node", 5353, &[0; 7]).unwrap_err();
     assert_eq!(unknown.code, Code::TrustRequired);
 
     // The port is free again once its descriptor is closed.
@@ -214,22 +210,22 @@ fn datagrams_reach_the_port_they_are_for_and_can_be_answered() {
 fn waiting_for_trust_ends_with_trust_or_in_time() {
     let lab = Lab::new("wait");
     let (a, b) = lab.nodes();
-    let wait = |ms: u64| a.call(json!({"op": "wait_trust", "node": "node-b", "timeout_ms": ms}), Vec::new()).unwrap().0;
-    assert_eq!(wait(5_000)["trusted"], true);
-    a.call(json!({"op": "untrust", "node": "node-b"}), Vec::new()).unwrap();
+    let wait = |ms: u64| a.trust().wait("node-b", Duration::from_millis(ms)).unwrap();
+    assert!(wait(5_000));
+    a.trust().untrust("node-b").unwrap();
     let begin = Instant::now();
-    assert_eq!(wait(50)["trusted"], false);
+    assert!(!wait(50));
     assert!(begin.elapsed() >= Duration::from_millis(50));
 
     let mut events = b.client().unwrap();
     events.watch(None).unwrap();
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| wait(10_000));
-        a.call(json!({"op": "handshake", "node": "node-b", "note": "again"}), Vec::new()).unwrap();
+        a.trust().handshake("node-b", Terms::default().note("again")).unwrap();
         let request = wait_event(&mut events, "trust_request");
         assert_eq!((&request["hostname"], &request["justification"]), (&json!("node-a"), &json!("again")));
-        b.call(json!({"op": "approve", "node": "node-a"}), Vec::new()).unwrap();
-        assert_eq!(waiter.join().unwrap()["trusted"], true);
+        b.trust().approve("node-a", Terms::default()).unwrap();
+        assert!(waiter.join().unwrap());
     });
 }
 
@@ -238,10 +234,11 @@ fn a_connect_can_be_given_up_and_ports_go_with_their_client() {
     let lab = Lab::new("cancel");
     let (a, b) = lab.nodes();
     let mut client = b.client().unwrap();
-    client.call(&json!({"op": "listen", "port": 6000}), &[], SECONDS_5).unwrap();
-    let taken = b.client().unwrap().call(&json!({"op": "listen", "port": 6000}), &[], SECONDS_5).unwrap_err();
+    let listen = Request::Listen { port: 6000 };
+    client.request(&listen, &[], SECONDS_5).unwrap();
+    let taken = b.client().unwrap().request(&listen, &[], SECONDS_5).unwrap_err();
     assert_eq!(taken.code, Code::Conflict);
-    let accept = client.send(&json!({"op": "accept", "port": 6000}), &[]).unwrap();
+    let accept = client.send(&Request::Accept { port: 6000, hold: None }, &[]).unwrap();
     let mut dialer = a.client().unwrap();
     let stream = dialer.open("node-b", 6000, SECONDS_5).unwrap();
     let accepted = client.answer(accept, Some(Instant::now() + Duration::from_secs(5))).unwrap();
@@ -253,13 +250,13 @@ fn a_connect_can_be_given_up_and_ports_go_with_their_client() {
     // With the client gone, its port is free and its connects are given up.
     drop(client);
     let end = Instant::now() + Duration::from_secs(5);
-    while b.client().unwrap().call(&json!({"op": "listen", "port": 6000}), &[], SECONDS_5).is_err() {
+    while b.client().unwrap().request(&listen, &[], SECONDS_5).is_err() {
         assert!(Instant::now() < end);
     }
-    let pending = dialer.send(&json!({"op": "connect", "node": "node-b", "port": 1000}), &[]).unwrap();
-    let cancelled = dialer.call(&json!({"op": "cancel", "request": pending}), &[], SECONDS_5).unwrap();
+    let pending = dialer.send(&Request::Connect { node: "node-b".into(), port: 1000 }, &[]).unwrap();
+    let cancelled = dialer.request(&Request::Cancel { request: Some(pending) }, &[], SECONDS_5).unwrap();
     // The stream may have stood before the cancel arrived.
-    assert!(cancelled.data["cancelled"].as_u64().unwrap() <= 1);
+    assert!(cancelled.read::<Cancelled>().unwrap().cancelled <= 1);
 }
 
 #[test]
@@ -268,28 +265,30 @@ fn the_end_of_a_stream_can_be_asked_by_its_descriptor() {
     let (a, b) = lab.nodes();
     let listener = b.listen(7000).unwrap();
     let mut client = a.client().unwrap();
-    let end_of = |inode: u64| a.client().unwrap().call(&json!({"op": "stream_end", "inode": inode}), &[], SECONDS_5);
+    let end_of = |inode: u64| {
+        let reply = a.client().unwrap().request(&Request::StreamEnd { inode }, &[], SECONDS_5)?;
+        reply.read::<StreamState>()
+    };
     for broken in [false, true] {
         let ours = client.open("node-b", 7000, SECONDS_5).unwrap().socket;
         let theirs = listener.accept_timeout(Duration::from_secs(5)).unwrap();
         let inode = rustix::fs::fstat(&ours).unwrap().st_ino;
-        assert_eq!(end_of(inode).unwrap().data["end"], "open");
+        assert_eq!(end_of(inode).unwrap(), StreamState::Open);
         if broken {
-            let rows = b.call(json!({"op": "connections"}), Vec::new()).unwrap().0;
-            b.call(json!({"op": "disconnect", "stream": rows["connections"][0]["id"]}), Vec::new()).unwrap();
+            b.disconnect(b.connections().unwrap().connections[0].id).unwrap();
         }
         drop(theirs);
         ours.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!((&ours).read(&mut [0; 9]).unwrap(), 0);
         let until = Instant::now() + Duration::from_secs(5);
         let end = loop {
-            let end = end_of(inode).unwrap().data;
-            if end["end"] != "open" {
+            let end = end_of(inode).unwrap();
+            if end != StreamState::Open {
                 break end;
             }
             assert!(Instant::now() < until);
         };
-        assert_eq!(end["end"], if broken { "error" } else { "fin" }, "{end}");
+        assert_eq!(matches!(end, StreamState::Error { .. }), broken, "{end:?}");
     }
     assert_eq!(end_of(1).unwrap_err().code, Code::NotFound);
 }
@@ -300,7 +299,7 @@ fn a_closed_descriptor_frees_its_stream_even_if_the_peer_goes_on() {
     let (a, b) = lab.nodes();
     let listener = b.listen(7000).unwrap();
     let mut client = a.client().unwrap();
-    let count = || a.call(json!({"op": "connections"}), Vec::new()).unwrap().0["total"].as_u64().unwrap();
+    let count = || a.connections().unwrap().total;
     let mut theirs = Vec::new();
     for half_closed_before in [false, true] {
         let ours = client.open("node-b", 7000, SECONDS_5).unwrap().socket;
@@ -335,7 +334,7 @@ fn the_tables_that_clients_fill_have_maxima_and_are_freed_with_the_client() {
 
     // Calls that wait for trust.
     let mut client = a.client().unwrap();
-    let wait = json!({"op": "wait_trust", "node": "stranger", "timeout_ms": 3_600_000});
+    let wait = Request::WaitTrust { node: "stranger".into(), timeout_ms: Some(3_600_000) };
     for _ in 0..1024 {
         client.send(&wait, &[]).unwrap();
     }
@@ -344,13 +343,13 @@ fn the_tables_that_clients_fill_have_maxima_and_are_freed_with_the_client() {
     drop(client);
     let mut client = a.client().unwrap();
     let end = Instant::now() + Duration::from_secs(5);
-    let short = json!({"op": "wait_trust", "node": "stranger", "timeout_ms": 1});
-    while client.call(&short, &[], SECONDS_5).is_err() {
+    let short = Request::WaitTrust { node: "stranger".into(), timeout_ms: Some(1) };
+    while client.request(&short, &[], SECONDS_5).is_err() {
         assert!(Instant::now() < end, "the places of a client that is gone are free");
     }
 
     // Requests for streams of one port.
-    let accept = json!({"op": "accept", "port": 9000});
+    let accept = Request::Accept { port: 9000, hold: None };
     for _ in 0..128 {
         client.send(&accept, &[]).unwrap();
     }
@@ -373,14 +372,14 @@ fn the_tables_that_clients_fill_have_maxima_and_are_freed_with_the_client() {
     watcher.watch(Some("*")).unwrap();
     let payload = noise(1 << 20);
     for _ in 0..32 {
-        a.call(json!({"op": "publish", "topic": "bulk"}), payload.clone()).unwrap();
+        a.publish("bulk", &payload).unwrap();
     }
     let mut got = 0;
     while watcher.next_event(Some(Duration::from_millis(500))).unwrap().is_some() {
         got += 1;
     }
     assert!((1..32).contains(&got), "{got}");
-    a.call(json!({"op": "publish", "topic": "bulk"}), payload).unwrap();
+    a.publish("bulk", &payload).unwrap();
     let missed = wait_event(&mut watcher, "missed");
     assert_eq!(missed["count"], 32 - got);
 }

@@ -3,8 +3,9 @@
 use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
 use crate::output::Output;
 use crate::rendezvous::{ensure_local, local_endpoint};
+use pilot_node::answer::{Info, RendezvousState};
 use pilot_node::{
-    Client, Code, Config, Failure, Home, LogConfig, LogFile, Node, RendezvousConfig, StderrLog, socket_path,
+    Client, Code, Config, Failure, Home, LogConfig, LogFile, Node, RendezvousConfig, Request, StderrLog, socket_path,
 };
 use serde_json::{Map, Value, json};
 use std::fs::{self, OpenOptions};
@@ -93,23 +94,22 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     let log = OpenOptions::new().append(true).create(true).open(&log_path).map_err(log_error)?;
     let log_start = log.metadata().map_err(log_error)?.len();
     let mut child = spawn(&run, log).map_err(failure)?;
-    let mut info = wait_until_served(&mut child, &log_path, log_start)?;
+    let info = wait_until_served(&mut child, &log_path, log_start)?;
     if args.public {
-        let mut client = Client::connect(&socket)?;
-        client.call(&json!({"op": "profile", "public": true}), &[], Some(CALL_TIMEOUT))?;
-        info["public"] = true.into();
+        let public = Request::Profile { hostname: None, public: Some(true), tags: None };
+        Client::connect(&socket)?.request(&public, &[], Some(CALL_TIMEOUT))?;
     }
-    match info["rendezvous"].as_str() {
-        Some("ready") => {}
-        Some("refused") => {
-            output.note(&format!("warning: {}", info["rendezvous_refusal"].as_str().unwrap_or_default()))
+    match info.rendezvous {
+        RendezvousState::Ready => {}
+        RendezvousState::Refused => {
+            output.note(&format!("warning: {}", info.rendezvous_refusal.as_deref().unwrap_or_default()))
         }
         _ => output
             .note("warning: the rendezvous does not answer; the daemon goes on trying and serves the peers it knows"),
     }
     output.ok(&json!({
-        "status": "started", "node_id": info["node_id"], "address": info["address"], "hostname": info["hostname"],
-        "fingerprint": info["fingerprint"], "pid": info["pid"], "socket": socket, "log_file": log_path, "rendezvous": info["rendezvous"],
+        "status": "started", "node_id": info.node_id, "address": info.address, "hostname": info.hostname,
+        "fingerprint": info.fingerprint, "pid": info.pid, "socket": socket, "log_file": log_path, "rendezvous": info.rendezvous,
     }));
     Ok(())
 }
@@ -136,17 +136,18 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
 }
 
 /// Waits until the daemon serves and returns its state; when it ends instead, the failure in its log.
-fn wait_until_served(child: &mut Child, log: &PathBuf, log_start: u64) -> Result<Value, Failure> {
+fn wait_until_served(child: &mut Child, log: &PathBuf, log_start: u64) -> Result<Info, Failure> {
     let (socket, begin) = (socket_path(), Instant::now());
     let mut served_since = None;
     loop {
         if let Ok(mut client) = Client::connect(&socket)
-            && let Ok(reply) = client.call(&json!({"op": "info"}), &[], Some(CALL_TIMEOUT))
+            && let Ok(info) = client.ask::<Info>(&Request::Info, Some(CALL_TIMEOUT))
         {
             let since = *served_since.get_or_insert_with(Instant::now);
-            let settled = matches!(reply.data["rendezvous"].as_str(), Some("ready" | "refused" | "absent"));
+            let settled =
+                matches!(info.rendezvous, RendezvousState::Ready | RendezvousState::Refused | RendezvousState::Absent);
             if settled || since.elapsed() > REGISTER_TIMEOUT {
-                return Ok(reply.data);
+                return Ok(info);
             }
         }
         if let Ok(Some(_)) = child.try_wait() {
@@ -164,16 +165,9 @@ fn wait_until_served(child: &mut Child, log: &PathBuf, log_start: u64) -> Result
 
 /// Parses the failure that the daemon wrote into its log as JSON.
 fn daemon_failure(said: &str) -> Failure {
-    let failures = said.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     // The log may have other lines of JSON.
-    let last = failures.into_iter().find(|line| line["code"].is_string());
-    match last {
-        Some(error) => {
-            let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
-            Failure::new(Code::from_name(&text("code")), text("message")).hint(text("hint"))
-        }
-        None => Failure::new(Code::Internal, format!("the daemon ended at once: {said}")),
-    }
+    let last = said.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    last.unwrap_or_else(|| Failure::new(Code::Internal, format!("the daemon ended at once: {said}")))
 }
 
 /// Runs the daemon of the program `pilot-daemon`: it takes the settings that `daemon start` takes, and starts no other process.
@@ -199,9 +193,7 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
         (None, None) => RendezvousConfig::File(local()?),
     };
     // `daemon start` reads the failure from the log.
-    let tell = |failure: &Failure| {
-        eprintln!("{}", json!({"code": failure.code.name(), "message": failure.message, "hint": failure.hint}));
-    };
+    let tell = |failure: &Failure| eprintln!("{}", json!(failure));
     let log_file = args.log_file;
     config.log = Some(match &log_file {
         None => LogConfig::new(args.log_level, StderrLog(args.log_format)),
@@ -211,11 +203,8 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
             LogConfig::new(args.log_level, file.inspect_err(tell)?)
         }
     });
-    let started = Node::start(config).map_err(|e| {
-        let failure = e.get_ref().and_then(|e| e.downcast_ref::<Failure>()).cloned();
-        failure.unwrap_or_else(|| Failure::new(Code::Internal, e.to_string()))
-    });
-    wait_for_end(&started.inspect_err(tell)?, log_file.is_some())
+    let node = Node::start(config).inspect_err(tell)?;
+    wait_for_end(&node, log_file.is_some())
 }
 
 /// Waits until the node ends. A signal ends the node in order; the thread that waits here handles it. A hang-up opens the
@@ -256,32 +245,31 @@ fn wait_for_end(node: &Node, has_file: bool) -> Result<(), Failure> {
 fn stop(output: &Output) -> Result<(), Failure> {
     let socket = socket_path();
     let mut client = Client::connect(&socket)?;
-    let info = client.call(&json!({"op": "info"}), &[], Some(CALL_TIMEOUT))?.data;
-    client.call(&json!({"op": "stop"}), &[], Some(CALL_TIMEOUT))?;
+    let pid = client.ask::<Info>(&Request::Info, Some(CALL_TIMEOUT))?.pid;
+    client.request(&Request::Stop, &[], Some(CALL_TIMEOUT))?;
     drop(client);
     let end = Instant::now() + STOP_TIMEOUT;
     let lock = Home::default_path();
     while Instant::now() < end {
         // The daemon releases its socket first and its lock last: then another daemon may start.
         if Client::connect(&socket).is_err() && Home::open(&lock).is_ok() {
-            output.ok(&json!({"status": "stopped", "pid": info["pid"]}));
+            output.ok(&json!({"status": "stopped", "pid": pid}));
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Err(Failure::new(Code::Timeout, format!("the daemon (pid {}) does not end", info["pid"])))
+    Err(Failure::new(Code::Timeout, format!("the daemon (pid {pid}) does not end")))
 }
 
 fn status(check: bool, output: &Output) -> Result<(), Failure> {
     let socket = socket_path();
-    let info = Client::connect(&socket).and_then(|mut c| c.call(&json!({"op": "info"}), &[], Some(CALL_TIMEOUT)));
+    let info = Client::connect(&socket).and_then(|mut c| c.ask::<Info>(&Request::Info, Some(CALL_TIMEOUT)));
     match info {
-        Ok(reply) => {
-            let i = reply.data;
+        Ok(i) => {
             output.ok(&json!({
-                "running": true, "responsive": true, "pid": i["pid"], "socket": socket, "node_id": i["node_id"], "address": i["address"],
-                "hostname": i["hostname"], "uptime_secs": i["uptime_secs"], "peers": i["trusted"], "connections": i["connections"],
-                "rendezvous": i["rendezvous"],
+                "running": true, "responsive": true, "pid": i.pid, "socket": socket, "node_id": i.node_id, "address": i.address,
+                "hostname": i.hostname, "uptime_secs": i.uptime_secs, "peers": i.trusted, "connections": i.connections,
+                "rendezvous": i.rendezvous,
             }));
             Ok(())
         }

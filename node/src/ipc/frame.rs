@@ -6,6 +6,7 @@
 
 use crate::frame_reader::Parsed;
 use crate::ipc::official_frame;
+use serde::Serialize;
 
 /// A request: JSON with bytes beside it.
 pub(crate) const REQUEST: u8 = 0x80;
@@ -30,8 +31,9 @@ pub(crate) fn parse_frame(bytes: &[u8]) -> Parsed<(u8, Vec<u8>), usize> {
 }
 
 /// The payload of a request or answer.
-pub(crate) fn numbered(command: u8, number: u32, json: &serde_json::Value, blob: &[u8]) -> Vec<u8> {
-    let json = json.to_string();
+pub(crate) fn numbered(command: u8, number: u32, json: &impl Serialize, blob: &[u8]) -> Vec<u8> {
+    // Requests, answers and events have nothing in them that JSON cannot carry.
+    let json = serde_json::to_string(json).unwrap_or_default();
     official_frame::frame(command, &[&number.to_be_bytes(), &(json.len() as u32).to_be_bytes(), json.as_bytes(), blob])
 }
 

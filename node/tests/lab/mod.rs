@@ -1,8 +1,8 @@
 //! A rendezvous and two nodes that trust each other, in this process; `node-b` answers on the services' ports.
 
-use pilot_node::{Config, LogConfig, LogLevel, MemoryLog, Node, RendezvousConfig};
+use pilot_node::answer::RendezvousState;
+use pilot_node::{Config, LogConfig, LogLevel, MemoryLog, Node, RendezvousConfig, Terms};
 use pilot_rendezvous::server::{Server, ServerConfig, Stopper};
-use serde_json::json;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -34,18 +34,20 @@ impl Lab {
             Node::start(config).unwrap()
         };
         let (a, b) = (start("node-a", &logs[0]), start("node-b", &logs[1]));
-        let until = |node: &Node, op: &str, done: &dyn Fn(&serde_json::Value) -> bool| {
+        let until = |what: &str, done: &dyn Fn() -> bool| {
             let end = Instant::now() + Duration::from_secs(10);
-            while !done(&node.call(json!({"op": op}), Vec::new()).unwrap().0) {
-                assert!(Instant::now() < end, "{op}");
+            while !done() {
+                assert!(Instant::now() < end, "{what}");
                 std::thread::sleep(Duration::from_millis(5));
             }
         };
-        [&a, &b].iter().for_each(|n| until(n, "info", &|i| i["rendezvous"] == "ready"));
-        a.call(json!({"op": "handshake", "node": "node-b"}), Vec::new()).unwrap();
-        until(&b, "pending", &|p| p["pending"].as_array().is_some_and(|l| !l.is_empty()));
-        b.call(json!({"op": "approve", "node": "node-a", "ports": "all"}), Vec::new()).unwrap();
-        until(&a, "trust", &|t| t["total"] == 1);
+        for node in [&a, &b] {
+            until("registration", &|| node.info().unwrap().rendezvous == RendezvousState::Ready);
+        }
+        a.trust().handshake("node-b", Terms::default()).unwrap();
+        until("request", &|| !b.trust().pending().unwrap().pending.is_empty());
+        b.trust().approve("node-a", Terms::default().ports("all")).unwrap();
+        until("approval", &|| a.trust().pins().unwrap().total == 1);
         Self { folder, stopper, server, a: Some(a), b: Some(b), logs }
     }
 
