@@ -1,6 +1,7 @@
 //! Owns the table of calls that wait: one entry for each thing that was asked for and has not come yet, be it from the disk,
 //! the rendezvous or a peer. An entry says how its call goes on.
 
+use crate::answer::Answer;
 use crate::disk::job::Done;
 use crate::effect::{Caller, Opener, Ticket};
 use crate::failure::{Code, Failure};
@@ -11,7 +12,6 @@ use pilot_core::control::Ticket as Question;
 use pilot_core::identity::{IdentityKey, NodeRecord, Profile};
 use pilot_core::trust::{Terms, TrustVersion};
 use pilot_stack::StreamId;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How a call goes on.
@@ -20,9 +20,9 @@ pub(crate) enum Call {
     /// Nothing follows.
     Forgotten,
     /// The answer is given once the books behind it are synced.
-    Saved { caller: Caller, data: Value },
+    Saved { caller: Caller, answer: Answer },
     /// The letters of this version of the trust book, and the answer to a verb, leave once the book is synced.
-    TrustSaved { version: TrustVersion, answer: Option<(Caller, Value)> },
+    TrustSaved { version: TrustVersion, answer: Option<(Caller, Answer)> },
     /// A service learns that its message is in the inbox.
     Delivery(Delivery),
     /// A service learns what came of its work on a file.
@@ -121,7 +121,7 @@ pub(crate) struct AwaitTrust {
 #[derive(Debug)]
 pub(crate) struct ProfileChange {
     pub(crate) caller: Caller,
-    pub(crate) data: Value,
+    pub(crate) answer: Answer,
     pub(crate) before: Profile,
 }
 

@@ -1,6 +1,6 @@
 //! Owns the messages from other threads to the loop.
 
-use crate::effect::{Accepted, Answer};
+use crate::effect::{Accepted, Answered};
 use crate::failure::Failure;
 use crate::request::Request;
 use crossbeam_channel::Sender;
@@ -15,7 +15,7 @@ pub(crate) const ACCEPT_MAX: usize = 128;
 /// One message to the loop.
 pub(crate) enum Command {
     /// Run a request, with the bytes beside it.
-    Request(Request, Vec<u8>, Sender<Answer>),
+    Request(Request, Vec<u8>, Sender<Answered>),
     /// Open a stream to a node's port. The bytes are its first, [`EARLY_LEN_MAX`](pilot_stack::EARLY_LEN_MAX) at most.
     Connect(String, u16, Vec<u8>, Sender<Result<Accepted, Failure>>),
     /// Give the stream that a client of this process has accepted with `hold`.

@@ -1,16 +1,17 @@
 //! Owns what every room works with: the protocol stack, the time of this turn, the waiting calls, and the effects that the
 //! event loop carries out afterwards.
 
+use crate::answer::Answer;
 use crate::call::{Call, Calls};
 use crate::config::Config;
 use crate::disk::job::Job;
-use crate::effect::{Answer, Caller, Effect};
+use crate::effect::{Answered, Caller, Effect};
 use crate::failure::Failure;
 use crate::log::record::Record;
+use crate::node_event::Event;
 use pilot_core::trust::TrustVersion;
 use pilot_core::{Instant, Level};
 use pilot_stack::{Stack, StreamId};
-use serde_json::Value;
 
 /// The wall clock as a function, so that tests bring their own. Unit: seconds since 1970.
 pub(crate) type WallClock = fn() -> u64;
@@ -69,14 +70,14 @@ impl Context {
         }
     }
 
-    pub(crate) fn answer(&mut self, caller: Caller, answer: Answer) {
+    pub(crate) fn answer(&mut self, caller: Caller, answer: Answered) {
         if !matches!(caller, Caller::Node) {
             self.out.push(Effect::Reply(caller, answer));
         }
     }
 
-    pub(crate) fn reply(&mut self, caller: Caller, data: Value) {
-        self.answer(caller, Ok((data, Vec::new())));
+    pub(crate) fn reply(&mut self, caller: Caller, answer: impl Into<Answer>) {
+        self.answer(caller, Ok((answer.into(), Vec::new())));
     }
 
     pub(crate) fn fail(&mut self, caller: Caller, failure: Failure) {
@@ -103,7 +104,7 @@ impl Context {
     }
 
     /// Tells the clients that watch events, if there are any.
-    pub(crate) fn tell(&mut self, event: impl FnOnce(&Self) -> Value) {
+    pub(crate) fn tell(&mut self, event: impl FnOnce(&Self) -> Event) {
         if self.is_watched {
             let event = event(self);
             self.out.push(Effect::Tell(event));

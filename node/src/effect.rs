@@ -1,30 +1,31 @@
 //! Owns the outputs of the node's rooms: what a room wants done elsewhere, as values that the event loop carries out.
 
+use crate::answer::Answer;
 use crate::disk::job::Job;
 use crate::failure::Failure;
 use crate::ipc::client_id::{ClientId, RequestNumber};
 use crate::log::record::Record;
+use crate::node_event::Event;
 use crate::services::event::Published;
 use crate::streams::queues::Shared;
 use crossbeam_channel::Sender;
 use pilot_core::AddrPort;
 use pilot_core::identity::IdentityKey;
 use pilot_stack::StreamId;
-use serde_json::Value;
 use std::sync::Arc;
 
 /// Names one waiting call in the node's table of calls ([`Calls`](crate::call::Calls)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(pub(crate) u64);
 
-/// The answer to a request: JSON with bytes beside it, or the reason of its failure.
-pub(crate) type Answer = Result<(Value, Vec<u8>), Failure>;
+/// The answer to a request with the bytes beside it, or the reason of its failure.
+pub(crate) type Answered = Result<(Answer, Vec<u8>), Failure>;
 
 /// The recipient of a request's answer.
 #[derive(Debug)]
 pub(crate) enum Caller {
     /// A thread of this process.
-    Thread(Sender<Answer>),
+    Thread(Sender<Answered>),
     /// An IPC client, under the number of its request.
     Client(ClientId, RequestNumber),
     /// A client of the official framing, as the reply with this command number.
@@ -65,7 +66,7 @@ pub(crate) enum Opener {
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Give the answer to its caller.
-    Reply(Caller, Answer),
+    Reply(Caller, Answered),
     /// Hand work to the disk. The ticket's call goes on with the outcome, after the sync.
     Submit(Job, Ticket),
     /// Move the bytes of a stream that may have something to move.
@@ -81,11 +82,11 @@ pub(crate) enum Effect {
     /// Give a peer's stream on a served port to the services.
     Serve(StreamId, u16),
     /// Tell the clients that watch events.
-    Tell(Value),
+    Tell(Event),
     /// Give an event of the event stream to its subscribers; the publishing stream, if any, is none of them.
     Publish(Option<StreamId>, Published),
     /// Answer a client's request with a descriptor.
-    ReplyDescriptor(ClientId, RequestNumber, Value, std::os::fd::OwnedFd),
+    ReplyDescriptor(ClientId, RequestNumber, Answer, std::os::fd::OwnedFd),
     /// Send a frame to a client.
     Frame(ClientId, Vec<u8>),
     /// Write a record into the log.

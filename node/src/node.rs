@@ -1,8 +1,9 @@
 //! The node as applications see it.
 
+use crate::answer::Answer;
 use crate::command::{ACCEPT_MAX, Command};
 use crate::config::Config;
-use crate::effect::{Accepted, Answer};
+use crate::effect::{Accepted, Answered};
 use crate::event_loop;
 use crate::event_loop::handover::INTERACTIVE;
 use crate::failure::{Code, Failure};
@@ -12,7 +13,6 @@ use crate::request::Request;
 use crate::stream::Stream;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pilot_stack::{EARLY_LEN_MAX, StreamId};
-use serde_json::Value;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -48,8 +48,8 @@ impl Node {
     ///
     /// # Errors
     /// What the node answers; `InvalidArgument` for requests of clients only.
-    pub fn request(&self, request: Request, blob: Vec<u8>) -> Result<(Value, Vec<u8>), Failure> {
-        let (reply, answer): (Sender<Answer>, _) = bounded(1);
+    pub fn request(&self, request: Request, blob: Vec<u8>) -> Result<(Answer, Vec<u8>), Failure> {
+        let (reply, answer): (Sender<Answered>, _) = bounded(1);
         self.0.send(Command::Request(request, blob, reply))?;
         answer.recv().map_err(|_| Failure::stopped())?
     }

@@ -262,6 +262,16 @@ impl From<MessageKind> for Kind {
     }
 }
 
+impl From<Kind> for MessageKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Text => Self::Text,
+            Kind::Binary => Self::Binary,
+            Kind::Json => Self::Json,
+        }
+    }
+}
+
 impl std::str::FromStr for MessageKind {
     type Err = Failure;
 

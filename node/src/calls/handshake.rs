@@ -1,7 +1,7 @@
 //! The verb `handshake`: asks the owner of another node for trust.
 
+use crate::answer::{Approved, Handshake, Pin, Status};
 use crate::call::Purpose;
-use crate::calls::report::pin_json;
 use crate::calls::trust::Wanted;
 use crate::calls::{lookup, resolve};
 use crate::context::Context;
@@ -17,11 +17,8 @@ pub(crate) fn handshake(cx: &mut Context, target: &str, wanted: Wanted, caller: 
         Some((name, fingerprint)) => (name, Some(fingerprint.to_owned())),
         None => (target, None),
     };
-    match resolve::pinned(cx.stack.endpoint().trust(), name).map(pin_json) {
-        Ok(mut data) => {
-            data["status"] = "trusted".into();
-            cx.reply(caller, data);
-        }
+    match resolve::pinned(cx.stack.endpoint().trust(), name).map(Pin::from) {
+        Ok(pin) => cx.reply(caller, Handshake::Trusted(Approved { status: Status::Trusted, pin })),
         Err(_) => lookup::ask(cx, name, Purpose::Handshake { caller, terms, fingerprint }),
     }
 }

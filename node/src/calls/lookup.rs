@@ -1,14 +1,14 @@
 //! The call that asks the rendezvous for a node's record, and the uses of the answer.
 
+use crate::answer::{Found, Nodes, Pin, Record};
 use crate::call::{Call, Lookup, Purpose};
-use crate::calls::report::{pin_json, record_json, refusal_text};
+use crate::calls::report::refusal_text;
 use crate::calls::{resolve, trust};
 use crate::context::Context;
 use crate::effect::{Caller, Effect};
 use crate::failure::{Code, Failure};
 use pilot_core::control::{Answer as DirectoryAnswer, Query, Refusal, Ticket as Question};
 use pilot_core::identity::NodeRecord;
-use serde_json::{Value, json};
 
 /// Asks for the node that `target` names.
 pub(crate) fn ask(cx: &mut Context, target: &str, purpose: Purpose) {
@@ -46,8 +46,8 @@ fn wait(cx: &mut Context, asked: Option<Question>, target: &str, purpose: Purpos
 
 /// Finds a node: among the trusted peers, then at the rendezvous.
 pub(crate) fn find(cx: &mut Context, target: &str, caller: Caller) {
-    match resolve::pinned(cx.stack.endpoint().trust(), target).map(pin_json) {
-        Ok(data) => cx.reply(caller, data),
+    match resolve::pinned(cx.stack.endpoint().trust(), target).map(Pin::from) {
+        Ok(pin) => cx.reply(caller, Found::Trusted(pin)),
         Err(_) => ask(cx, target, Purpose::Find(caller)),
     }
 }
@@ -65,10 +65,10 @@ pub(crate) fn answered(cx: &mut Context, number: Question, answer: Option<Direct
             Err(_) => failed(cx, purpose, Failure::new(Code::Internal, "the rendezvous sent a forged record")),
         },
         Some(DirectoryAnswer::List(list)) => {
-            let rows: Vec<Value> =
-                list.iter().filter_map(|b| NodeRecord::parse(b).ok()).map(|r| record_json(&r)).collect();
+            let nodes: Vec<Record> =
+                list.iter().filter_map(|b| NodeRecord::parse(b).ok()).map(|r| Record::from(&r)).collect();
             if let Purpose::Search(caller) = purpose {
-                cx.reply(caller, json!({"total": rows.len(), "nodes": rows}));
+                cx.reply(caller, Nodes { total: nodes.len() as u64, nodes });
             }
         }
         Some(DirectoryAnswer::Refused(Refusal::NotFound)) => {
@@ -97,7 +97,7 @@ fn found(cx: &mut Context, target: &str, record: &NodeRecord, purpose: Purpose) 
             .hint(format!("pilotctl handshake {target}"))
     };
     match purpose {
-        Purpose::Find(caller) => cx.reply(caller, record_json(record)),
+        Purpose::Find(caller) => cx.reply(caller, Found::Stranger(record.into())),
         Purpose::ExplainStream(opener) => cx.out.push(Effect::NotOpened(opener, untrusted())),
         Purpose::Explain(caller) => cx.fail(caller, untrusted()),
         Purpose::Search(caller) => {

@@ -1,5 +1,6 @@
 //! The call that changes this node's record: answered when the rendezvous has agreed to it, or at once where there is none.
 
+use crate::answer::{self, Answer};
 use crate::call::{Call, ProfileChange};
 use crate::calls::report::refusal_text;
 use crate::context::Context;
@@ -9,7 +10,6 @@ use crate::failure::{Code, Failure};
 use pilot_core::codec::{Put as _, Reader};
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::{NodeRecord, Profile, valid_hostname};
-use serde_json::json;
 
 /// A hint about names.
 pub(crate) const HOSTNAME_HINT: &str = "1–63 characters of a–z 0–9 -, not only digits";
@@ -35,13 +35,18 @@ pub(crate) fn set(cx: &mut Context, change: Change, caller: Caller) {
         Err(failure) => return cx.fail(caller, failure),
     };
     cx.stack.endpoint_mut().set_profile(cx.now, profile.clone());
-    let data = json!({"hostname": profile.hostname, "public": profile.public, "tags": profile.tags,
-        "node_id": cx.stack.endpoint().addr().node, "visibility": if profile.public { "public" } else { "private" }});
+    let answer = Answer::from(answer::Profile {
+        hostname: profile.hostname.clone(),
+        public: profile.public,
+        tags: profile.tags.clone(),
+        node_id: cx.stack.endpoint().addr().node,
+        visibility: if profile.public { "public" } else { "private" }.into(),
+    });
     if matches!(cx.stack.endpoint().directory_state(), DirectoryState::Registering) {
-        cx.calls.open(Call::Profile(ProfileChange { caller, data, before }));
+        cx.calls.open(Call::Profile(ProfileChange { caller, answer, before }));
     } else {
         // The record is registered as soon as a rendezvous is reached.
-        cx.submit(Job::Put(Meta::Profile, emit(&profile)), Call::Saved { caller, data });
+        cx.submit(Job::Put(Meta::Profile, emit(&profile)), Call::Saved { caller, answer });
     }
 }
 
@@ -72,7 +77,7 @@ pub(crate) fn settled(cx: &mut Context, state: DirectoryState) {
         return;
     }
     for ticket in cx.calls.tickets(|call| matches!(call, Call::Profile(_))) {
-        let Some(Call::Profile(ProfileChange { caller, data, before })) = cx.calls.take(ticket) else { continue };
+        let Some(Call::Profile(ProfileChange { caller, answer, before })) = cx.calls.take(ticket) else { continue };
         match state {
             DirectoryState::Refused(why) => {
                 cx.stack.endpoint_mut().set_profile(cx.now, before);
@@ -80,7 +85,7 @@ pub(crate) fn settled(cx: &mut Context, state: DirectoryState) {
             }
             _ => {
                 let profile = emit(cx.stack.endpoint().profile());
-                cx.submit(Job::Put(Meta::Profile, profile), Call::Saved { caller, data });
+                cx.submit(Job::Put(Meta::Profile, profile), Call::Saved { caller, answer });
             }
         }
     }

@@ -1,13 +1,15 @@
-//! The node's state as JSON: what `info`, `peers`, `connections`, `pending` and `trust` answer.
+//! The node's state: what `info`, `peers`, `connections`, `pending` and `trust` answer.
 
+use crate::answer::{
+    Asked, Connection, Connections, Info, Peer, PeerPath, Peers, Pending, PendingRequest, Pin, RendezvousState, Trust,
+};
 use crate::context::Context;
 use crate::streams::names::{ends, hostname_of};
 use pilot_core::control::Refusal;
 use pilot_core::endpoint::DirectoryState;
-use pilot_core::identity::NodeRecord;
 use pilot_core::path::PathAddr;
-use pilot_core::trust::{Pin, Ports};
-use serde_json::{Value, json};
+use pilot_core::time::Duration;
+use pilot_core::trust::Pin as CorePin;
 
 /// The part of the state that other rooms own.
 #[derive(Clone, Debug, Default)]
@@ -23,147 +25,133 @@ pub(crate) struct Facts {
 }
 
 /// The answer to `info`.
-pub(crate) fn info(cx: &Context, facts: &Facts) -> Value {
+pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
     let endpoint = cx.stack.endpoint();
-    let (state, why) = match endpoint.directory_state() {
-        DirectoryState::Absent => ("absent", None),
-        DirectoryState::Connecting => ("connecting", None),
-        DirectoryState::Registering => ("registering", None),
-        DirectoryState::Ready(_) => ("ready", None),
-        DirectoryState::Refused(why) => ("refused", Some(refusal_text(why))),
-        _ => ("unknown", None),
+    let (rendezvous, why) = match endpoint.directory_state() {
+        DirectoryState::Absent => (RendezvousState::Absent, None),
+        DirectoryState::Connecting => (RendezvousState::Connecting, None),
+        DirectoryState::Registering => (RendezvousState::Registering, None),
+        DirectoryState::Ready(_) => (RendezvousState::Ready, None),
+        DirectoryState::Refused(why) => (RendezvousState::Refused, Some(refusal_text(why))),
+        _ => (RendezvousState::Unknown, None),
     };
-    let discards: serde_json::Map<String, Value> =
-        endpoint.discards().iter().map(|(k, v)| (k.into(), v.into())).collect();
-    json!({
-        "node_id": endpoint.addr().node,
-        "address": endpoint.addr().to_string(),
-        "hostname": endpoint.profile().hostname,
-        "public": endpoint.profile().public,
-        "tags": endpoint.profile().tags,
-        "public_key": endpoint.identity().public().to_string(),
-        "fingerprint": endpoint.identity().public().fingerprint(),
-        "pid": std::process::id(),
-        "home": cx.config.home,
-        "udp": facts.udp,
-        "cipher": endpoint.cipher(),
-        "key_agreement": endpoint.key_agreement(),
-        "rendezvous": state,
-        "rendezvous_refusal": why,
-        "rendezvous_address": endpoint.rendezvous_address().map(|(key, addr)| format!("{key}@{addr}")),
-        "reflexive": endpoint.reflexive().map(|a| a.to_string()),
-        "uptime_secs": cx.now.as_micros() as f64 / 1e6,
-        "started_at": facts.started_s,
-        "trusted": endpoint.trust().pins().count(),
-        "pending": endpoint.trust().pending().count(),
-        "connections": cx.stack.streams().count(),
-        "ports": cx.stack.ports().collect::<Vec<_>>(),
-        "outbox": facts.outbox,
-        "version": env!("CARGO_PKG_VERSION"),
-        "discards": discards,
-        "datagrams_dropped": facts.datagrams_dropped,
-    })
+    let profile = endpoint.profile();
+    Info {
+        node_id: endpoint.addr().node,
+        address: endpoint.addr().to_string(),
+        hostname: profile.hostname.clone(),
+        public: profile.public,
+        tags: profile.tags.clone(),
+        public_key: endpoint.identity().public().to_string(),
+        fingerprint: endpoint.identity().public().fingerprint(),
+        pid: std::process::id(),
+        home: cx.config.home.to_string_lossy().into_owned(),
+        udp: facts.udp.clone(),
+        cipher: endpoint.cipher().into(),
+        key_agreement: endpoint.key_agreement().into(),
+        rendezvous,
+        rendezvous_refusal: why.map(str::to_owned),
+        rendezvous_address: endpoint.rendezvous_address().map(|(key, addr)| format!("{key}@{addr}")),
+        reflexive: endpoint.reflexive().map(|a| a.to_string()),
+        uptime_secs: cx.now.as_micros() as f64 / 1e6,
+        started_at: facts.started_s,
+        trusted: endpoint.trust().pins().count() as u64,
+        pending: endpoint.trust().pending().count() as u64,
+        connections: cx.stack.streams().count() as u64,
+        ports: cx.stack.ports().collect(),
+        outbox: facts.outbox as u64,
+        version: env!("CARGO_PKG_VERSION").into(),
+        discards: endpoint.discards().iter().map(|(name, count)| (name.into(), count)).collect(),
+        datagrams_dropped: facts.datagrams_dropped,
+    }
 }
 
 /// The answer to `peers`.
-pub(crate) fn peers(cx: &Context) -> Value {
-    let endpoint = cx.stack.endpoint();
-    let rows: Vec<Value> = endpoint.trust().pins().filter_map(|pin| peer_json(cx, pin)).collect();
-    let encrypted = rows.iter().filter(|r| r["encrypted"] == true).count();
-    json!({"total": rows.len(), "encrypted": encrypted, "peers": rows})
+pub(crate) fn peers(cx: &Context) -> Peers {
+    let peers: Vec<Peer> = cx.stack.endpoint().trust().pins().filter_map(|pin| peer(cx, pin)).collect();
+    let encrypted = peers.iter().filter(|peer| peer.encrypted).count() as u64;
+    Peers { total: peers.len() as u64, encrypted, peers }
 }
 
-fn peer_json(cx: &Context, pin: &Pin) -> Option<Value> {
+fn millis(time: Option<Duration>) -> Option<f64> {
+    time.map(|time| time.as_secs_f64() * 1e3)
+}
+
+fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
     let endpoint = cx.stack.endpoint();
     let info = endpoint.peer_info(cx.now, endpoint.peer_by_identity(&pin.identity)?)?;
-    let paths = info.paths.iter().map(|p| {
-        json!({
-            "path": p.addr.to_string(), "validated": p.validated,
-            "rtt_ms": p.rtt.map(|d| d.as_secs_f64() * 1e3), "datagram_len": p.datagram_len,
-        })
+    let paths = info.paths.iter().map(|p| PeerPath {
+        path: p.addr.to_string(),
+        validated: p.validated,
+        rtt_ms: millis(p.rtt),
+        datagram_len: p.datagram_len as u64,
     });
-    Some(json!({
-        "node_id": pin.addr.node, "address": pin.addr.to_string(), "hostname": pin.hostname,
-        "encrypted": info.up, "authenticated": info.up,
-        "relay": matches!(info.path, Some(PathAddr::Relay(_))),
-        "path": info.path.map(|p| p.to_string()),
-        "endpoint": info.path.map(|p| p.to_string()).unwrap_or_default(),
-        "datagram_len": info.datagram_len,
-        "srtt_ms": info.srtt.map(|d| d.as_secs_f64() * 1e3),
-        "session_age_secs": info.session_age.map(|d| d.as_secs()),
-        "congestion_control": info.controller, "window": info.window, "in_flight": info.in_flight,
-        "bytes_sent": info.bytes_sent, "bytes_received": info.bytes_received,
-        "datagrams_sent": info.link.sent, "datagrams_lost": info.link.lost, "cipher": endpoint.cipher(),
-        "paths": paths.collect::<Vec<_>>(),
-    }))
+    Some(Peer {
+        node_id: pin.addr.node,
+        address: pin.addr.to_string(),
+        hostname: pin.hostname.clone(),
+        encrypted: info.up,
+        authenticated: info.up,
+        relay: matches!(info.path, Some(PathAddr::Relay(_))),
+        path: info.path.map(|p| p.to_string()),
+        endpoint: info.path.map(|p| p.to_string()).unwrap_or_default(),
+        datagram_len: info.datagram_len as u64,
+        srtt_ms: millis(info.srtt),
+        session_age_secs: info.session_age.map(|d| d.as_secs()),
+        congestion_control: info.controller.into(),
+        window: info.window as u64,
+        in_flight: info.in_flight as u64,
+        bytes_sent: info.bytes_sent,
+        bytes_received: info.bytes_received,
+        datagrams_sent: info.link.sent,
+        datagrams_lost: info.link.lost,
+        cipher: endpoint.cipher().into(),
+        paths: paths.collect(),
+    })
 }
 
 /// The answer to `connections`.
-pub(crate) fn connections(cx: &Context) -> Value {
-    let rows: Vec<Value> = cx
+pub(crate) fn connections(cx: &Context) -> Connections {
+    let connections: Vec<Connection> = cx
         .stack
         .streams()
         .filter_map(|id| {
             let info = cx.stack.stream_info(id)?;
             let (_, peer) = ends(&cx.stack, id);
-            Some(json!({
-                "id": id.number(), "local_port": info.local_port, "remote_addr": peer.addr.to_string(),
-                "remote_port": info.remote_port, "state": info.state, "hostname": hostname_of(&cx.stack, peer.addr),
-                "unacked": info.unacknowledged, "readable": info.readable,
-            }))
-        })
-        .collect();
-    json!({"total": rows.len(), "connections": rows})
-}
-
-/// The answer to `pending`.
-pub(crate) fn pending(cx: &Context) -> Value {
-    let rows: Vec<Value> = cx
-        .stack
-        .endpoint()
-        .trust()
-        .pending()
-        .map(|p| {
-            json!({
-                "node_id": p.record.addr.node, "address": p.record.addr.to_string(), "hostname": p.record.hostname,
-                "public_key": p.record.identity.to_string(), "fingerprint": p.record.identity.fingerprint(),
-                "justification": p.note, "received_at": p.received_at,
+            Some(Connection {
+                id: id.number(),
+                local_port: info.local_port,
+                remote_addr: peer.addr.to_string(),
+                remote_port: info.remote_port,
+                state: info.state.into(),
+                hostname: hostname_of(&cx.stack, peer.addr),
+                unacked: info.unacknowledged as u64,
+                readable: info.readable as u64,
             })
         })
         .collect();
-    json!({"pending": rows})
+    Connections { total: connections.len() as u64, connections }
+}
+
+/// The answer to `pending`.
+pub(crate) fn pending(cx: &Context) -> Pending {
+    let pending = cx.stack.endpoint().trust().pending().map(|p| PendingRequest {
+        node_id: p.record.addr.node,
+        address: p.record.addr.to_string(),
+        hostname: p.record.hostname.clone(),
+        public_key: p.record.identity.to_string(),
+        fingerprint: p.record.identity.fingerprint(),
+        justification: p.note.clone(),
+        received_at: p.received_at,
+    });
+    Pending { pending: pending.collect() }
 }
 
 /// The answer to `trust`.
-pub(crate) fn trusted(cx: &Context) -> Value {
+pub(crate) fn trusted(cx: &Context) -> Trust {
     let trust = cx.stack.endpoint().trust();
-    let rows: Vec<Value> = trust.pins().map(pin_json).collect();
-    let asked: Vec<Value> = trust
-        .outgoing()
-        .map(|r| {
-            json!({"node_id": r.addr.node, "address": r.addr.to_string(), "hostname": r.hostname,
-                "fingerprint": r.identity.fingerprint()})
-        })
-        .collect();
-    json!({"total": rows.len(), "trusted": rows, "asked": asked})
-}
-
-/// A pin as JSON.
-pub(crate) fn pin_json(pin: &Pin) -> Value {
-    json!({
-        "node_id": pin.addr.node, "address": pin.addr.to_string(), "hostname": pin.hostname,
-        "public_key": pin.identity.to_string(), "fingerprint": pin.identity.fingerprint(), "verified": pin.verified,
-        "approved_at": pin.approved_at, "expires_at": pin.not_after, "ports": pin.ports.to_string(),
-        "all_ports": pin.ports == Ports::All, "mutual": true, "network": pin.addr.network,
-    })
-}
-
-/// A node's record as JSON.
-pub(crate) fn record_json(record: &NodeRecord) -> Value {
-    json!({
-        "node_id": record.addr.node, "address": record.addr.to_string(), "hostname": record.hostname, "public": record.public,
-        "tags": record.tags, "public_key": record.identity.to_string(), "fingerprint": record.identity.fingerprint(),
-    })
+    let trusted: Vec<Pin> = trust.pins().map(Pin::from).collect();
+    Trust { total: trusted.len() as u64, trusted, asked: trust.outgoing().map(Asked::from).collect() }
 }
 
 /// A refusal of the rendezvous in words.

@@ -1,7 +1,7 @@
 //! Trust requests and their answers: what this node's owner decides, and what the peers' owners have decided.
 
+use crate::answer::{Answer, Approved, Handshake, HandshakeSent, Pin, Rejected, Status, Trusted, Untrusted};
 use crate::call::{AwaitTrust, Call};
-use crate::calls::report::pin_json;
 use crate::calls::{resolve, watch};
 use crate::context::Context;
 use crate::disk::job::{Job, Meta};
@@ -13,7 +13,6 @@ use pilot_core::identity::{IdentityKey, NodeRecord};
 use pilot_core::time::Duration;
 use pilot_core::trust::{Outcome, Terms, TrustError, TrustVersion};
 use pilot_core::{Instant, Level};
-use serde_json::{Value, json};
 
 /// Longest that a caller may wait for trust.
 const TRUST_WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -51,7 +50,7 @@ impl Wanted {
 
 /// Saves the trust book as it is now. The letters of its owner's decisions, and the answer to the caller, leave after the
 /// sync: a power cut before leaves neither the book nor a letter that tells of it.
-pub(crate) fn save(cx: &mut Context, answer: Option<(Caller, Value)>) {
+pub(crate) fn save(cx: &mut Context, answer: Option<(Caller, Answer)>) {
     let trust = cx.stack.endpoint().trust();
     let (version, bytes) = (trust.version(), trust.emit());
     cx.trust_submitted = version;
@@ -69,14 +68,14 @@ pub(crate) fn save_wanted(cx: &mut Context, version: TrustVersion) {
 pub(crate) fn saved(
     cx: &mut Context,
     version: TrustVersion,
-    answer: Option<(Caller, Value)>,
+    answer: Option<(Caller, Answer)>,
     failure: Option<Failure>,
 ) {
     if failure.is_none() {
         cx.stack.endpoint_mut().trust_saved(cx.now, version);
     }
     match (answer, failure) {
-        (Some((caller, data)), None) => cx.reply(caller, data),
+        (Some((caller, answer)), None) => cx.reply(caller, answer),
         (Some((caller, _)), Some(failure)) => cx.fail(caller, failure),
         (None, _) => {}
     }
@@ -87,8 +86,8 @@ fn note_decision(cx: &mut Context, key: &IdentityKey, name: Option<String>, step
     cx.trace(Level::Info, |_| decision(key, name, step, "owner"));
 }
 
-fn save_and_answer(cx: &mut Context, caller: Caller, data: Value) {
-    save(cx, Some((caller, data)));
+fn save_and_answer(cx: &mut Context, caller: Caller, answer: impl Into<Answer>) {
+    save(cx, Some((caller, answer.into())));
 }
 
 /// A message of a peer's owner has changed the trust book.
@@ -97,7 +96,7 @@ pub(crate) fn changed(cx: &mut Context, outcome: &Outcome) {
     if let (Outcome::Pending(key), true) = (outcome, cx.config.approve_all) {
         // As the configuration says: every request is approved.
         if let Ok(terms) = Wanted::default().terms(cx) {
-            approve_key(cx, key, &terms, Caller::Node);
+            approve_key(cx, key, &terms, (Caller::Node, Answer::from));
         }
     }
 }
@@ -110,20 +109,17 @@ fn announce(cx: &mut Context, outcome: &Outcome) {
 /// Asks a node for trust; when it has asked already, its request is approved.
 pub(crate) fn request(cx: &mut Context, target: &str, record: &NodeRecord, terms: &Terms, caller: Caller) {
     if cx.stack.endpoint().trust().pending().any(|p| p.record.identity == record.identity) {
-        return approve_key(cx, &record.identity, terms, caller);
+        return approve_key(cx, &record.identity, terms, (caller, |approved| Handshake::Trusted(approved).into()));
     }
-    let fingerprint = record.identity.fingerprint();
-    let mut data = json!({"status": "sent", "node_id": record.addr.node, "address": record.addr.to_string(),
-        "hostname": record.hostname, "fingerprint": fingerprint});
+    let mut answer = HandshakeSent { status: Status::Sent, node: record.into(), verified: Some(terms.verified) };
     match cx.stack.endpoint_mut().request_trust(cx.now, record, terms) {
         Ok(()) => {
             note_decision(cx, &record.identity, Some(record.hostname.clone()).filter(|name| !name.is_empty()), "asked");
-            data["verified"] = terms.verified.into();
-            save_and_answer(cx, caller, data);
+            save_and_answer(cx, caller, Handshake::Asked(answer));
         }
         Err(TrustError::AlreadyTrusted) => {
-            data["status"] = "trusted".into();
-            cx.reply(caller, data);
+            (answer.status, answer.verified) = (Status::Trusted, None);
+            cx.reply(caller, Handshake::Asked(answer));
         }
         Err(e) => cx.fail(caller, trust_failure(e, target)),
     }
@@ -146,19 +142,21 @@ fn pending_key(cx: &Context, target: &str) -> Result<IdentityKey, Failure> {
 pub(crate) fn approve(cx: &mut Context, target: &str, wanted: Wanted, caller: Caller) {
     let terms = wanted.terms(cx).and_then(|terms| Ok((pending_key(cx, target)?, terms)));
     match terms {
-        Ok((key, terms)) => approve_key(cx, &key, &terms, caller),
+        Ok((key, terms)) => approve_key(cx, &key, &terms, (caller, Answer::from)),
         Err(failure) => cx.fail(caller, failure),
     }
 }
 
-fn approve_key(cx: &mut Context, key: &IdentityKey, terms: &Terms, caller: Caller) {
+/// `answer` puts the approval into the words of the verb that it answers.
+fn approve_key(cx: &mut Context, key: &IdentityKey, terms: &Terms, (caller, answer): (Caller, fn(Approved) -> Answer)) {
     match cx.stack.endpoint_mut().approve(cx.now, key, terms) {
         Ok(()) => {
             let name = name_of_key(&cx.stack, key);
             note_decision(cx, key, name, "approved");
-            let mut data = cx.stack.endpoint().trust().pin(key).map(pin_json).unwrap_or_default();
-            data["status"] = "approved".into();
-            save_and_answer(cx, caller, data);
+            let pin = cx.stack.endpoint().trust().pin(key).map(Pin::from);
+            debug_assert!(pin.is_some(), "an approval makes a pin");
+            let approved = pin.map(|pin| answer(Approved { status: Status::Approved, pin }));
+            save(cx, approved.map(|answer| (caller, answer)));
             announce(cx, &Outcome::Pinned(*key));
         }
         Err(e) => cx.fail(caller, trust_failure(e, &key.fingerprint())),
@@ -174,7 +172,7 @@ pub(crate) fn reject(cx: &mut Context, target: &str, note: &str, caller: Caller)
         Ok(())
     });
     match rejected {
-        Ok(()) => save_and_answer(cx, caller, json!({"status": "rejected", "node": target})),
+        Ok(()) => save_and_answer(cx, caller, Rejected { status: Status::Rejected, node: target.into() }),
         Err(failure) => cx.fail(caller, failure),
     }
 }
@@ -187,9 +185,13 @@ pub(crate) fn revoke(cx: &mut Context, target: &str, caller: Caller) {
     match revoked {
         Ok(pin) => {
             note_decision(cx, &pin.identity, Some(name_of(&pin)), "revoked");
-            let data = json!({"status": "revoked", "node_id": pin.addr.node, "address": pin.addr.to_string(),
-                "hostname": pin.hostname});
-            save_and_answer(cx, caller, data);
+            let answer = Untrusted {
+                status: Status::Revoked,
+                node_id: pin.addr.node,
+                address: pin.addr.to_string(),
+                hostname: pin.hostname.clone(),
+            };
+            save_and_answer(cx, caller, answer);
             announce(cx, &Outcome::Revoked(pin.identity));
         }
         Err(failure) => cx.fail(caller, failure),
@@ -201,8 +203,8 @@ pub(crate) fn revoke(cx: &mut Context, target: &str, caller: Caller) {
 /// Answers when the node is trusted, or after `timeout` that it is not.
 pub(crate) fn wait(cx: &mut Context, node: &str, timeout: Duration, caller: Caller) {
     if is_trusted(cx, node) || timeout.is_zero() {
-        let data = state_json(cx, node);
-        return cx.reply(caller, data);
+        let answer = state(cx, node);
+        return cx.reply(caller, answer);
     }
     if cx.calls.tickets(|call| matches!(call, Call::AwaitTrust(_))).len() >= TRUST_WAITERS_MAX {
         return cx.fail(caller, Failure::new(Code::Full, "too many callers wait for trust"));
@@ -213,8 +215,8 @@ pub(crate) fn wait(cx: &mut Context, node: &str, timeout: Duration, caller: Call
 
 /// The time of a caller that waits for trust is over.
 pub(crate) fn expired(cx: &mut Context, call: AwaitTrust) {
-    let data = state_json(cx, &call.node);
-    cx.reply(call.caller, data);
+    let answer = state(cx, &call.node);
+    cx.reply(call.caller, answer);
 }
 
 /// Answers the callers that wait for a node that is trusted now.
@@ -232,10 +234,10 @@ fn is_trusted(cx: &Context, node: &str) -> bool {
     resolve::pinned(cx.stack.endpoint().trust(), node).is_ok()
 }
 
-fn state_json(cx: &Context, node: &str) -> Value {
+fn state(cx: &Context, node: &str) -> Trusted {
     match resolve::pinned(cx.stack.endpoint().trust(), node) {
-        Ok(pin) => json!({"node_id": pin.addr.node, "trusted": true}),
-        Err(_) => json!({"node_id": node.parse::<u32>().unwrap_or(0), "trusted": false}),
+        Ok(pin) => Trusted { node_id: pin.addr.node, trusted: true },
+        Err(_) => Trusted { node_id: node.parse().unwrap_or(0), trusted: false },
     }
 }
 

@@ -1,7 +1,8 @@
-//! Events for clients that watch: what happened, as JSON.
+//! Events for clients that watch: what happened.
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::node_event::{Event, PathState, PeerEvent, Sender, Subject, TrustEvent};
 use crate::streams::names::{ends, hostname_of};
 use pilot_core::PeerId;
 use pilot_core::endpoint::ResetReason;
@@ -9,68 +10,59 @@ use pilot_core::identity::IdentityKey;
 use pilot_core::path::PathAddr;
 use pilot_core::trust::Outcome;
 use pilot_stack::StreamId;
-use serde_json::{Value, json};
 
-/// An event about the owner of a key, with the name under which people know it.
-fn about(cx: &Context, key: &IdentityKey, kind: &str) -> Value {
-    let mut event = json!({"event": kind});
+/// The owner of a key, with the name under which people know it.
+fn subject(cx: &Context, key: &IdentityKey) -> Subject {
     let trust = cx.stack.endpoint().trust();
-    let known = trust.pin(key).map(|p| (p.addr, p.hostname.clone())).or_else(|| {
-        trust.pending().find(|p| p.record.identity == *key).map(|p| (p.record.addr, p.record.hostname.clone()))
-    });
-    if let Some((addr, hostname)) = known {
-        event["node_id"] = addr.node.into();
-        event["address"] = addr.to_string().into();
-        event["hostname"] = hostname.into();
+    let known = trust
+        .pin(key)
+        .map(|p| (p.addr, &p.hostname))
+        .or_else(|| trust.pending().find(|p| p.record.identity == *key).map(|p| (p.record.addr, &p.record.hostname)));
+    Subject {
+        node_id: known.map(|(addr, _)| addr.node),
+        address: known.map(|(addr, _)| addr.to_string()),
+        hostname: known.map(|(_, hostname)| hostname.clone()),
+        fingerprint: key.fingerprint(),
     }
-    event["fingerprint"] = key.fingerprint().into();
-    event
 }
 
 /// Tells of a change of the trust book.
 pub(crate) fn tell_trust(cx: &mut Context, outcome: &Outcome) {
-    let (kind, key) = match outcome {
-        Outcome::Pending(key) => ("trust_request", key),
-        Outcome::Pinned(key) => ("trusted", key),
-        Outcome::Rejected(key) => ("trust_rejected", key),
-        Outcome::Revoked(key) => ("untrusted", key),
+    let (kind, key): (fn(TrustEvent) -> Event, _) = match outcome {
+        Outcome::Pending(key) => (Event::TrustRequest, key),
+        Outcome::Pinned(key) => (Event::Trusted, key),
+        Outcome::Rejected(key) => (Event::TrustRejected, key),
+        Outcome::Revoked(key) => (Event::Untrusted, key),
         Outcome::Discarded(_) => return,
     };
     cx.tell(|cx| {
-        let mut event = about(cx, key, kind);
-        if let Some(p) = cx.stack.endpoint().trust().pending().find(|p| p.record.identity == *key) {
-            event["justification"] = p.note.clone().into();
-        }
-        event
+        let pending = cx.stack.endpoint().trust().pending().find(|p| p.record.identity == *key);
+        kind(TrustEvent { node: subject(cx, key), justification: pending.map(|p| p.note.clone()) })
     });
 }
 
-/// Tells of a peer's tunnel or path.
-pub(crate) fn tell_peer(cx: &mut Context, peer: PeerId, kind: &str, reason: Option<ResetReason>) {
+/// Tells of a peer's tunnel or path, as the kind of event that `kind` makes.
+pub(crate) fn tell_peer(cx: &mut Context, peer: PeerId, kind: fn(PeerEvent) -> Event, reason: Option<ResetReason>) {
     let Some(key) = cx.stack.endpoint().identity_of(peer) else { return };
     cx.tell(|cx| {
-        let mut event = about(cx, &key, kind);
-        if let Some(info) = cx.stack.endpoint().peer_info(cx.now, peer) {
-            event["path"] = info.path.map(|p| p.to_string()).into();
-            event["relay"] = matches!(info.path, Some(PathAddr::Relay(_))).into();
-            event["datagram_len"] = info.datagram_len.into();
-            event["srtt_ms"] = info.srtt.map(|d| d.as_secs_f64() * 1e3).into();
-        }
-        if let Some(reason) = reason {
-            let name = event["hostname"].as_str().unwrap_or("the peer").to_owned();
-            event["reason"] = Failure::from_reset(reason, &name).message.into();
-        }
-        event
+        let node = subject(cx, &key);
+        let path = cx.stack.endpoint().peer_info(cx.now, peer).map(|info| PathState {
+            path: info.path.map(|p| p.to_string()),
+            relay: matches!(info.path, Some(PathAddr::Relay(_))),
+            datagram_len: info.datagram_len as u64,
+            srtt_ms: info.srtt.map(|d| d.as_secs_f64() * 1e3),
+        });
+        let name = node.hostname.as_deref().unwrap_or("the peer");
+        let reason = reason.map(|reason| Failure::from_reset(reason, name).message);
+        kind(PeerEvent { node, path, reason })
     });
 }
 
-/// Tells of a message or a file that is on disk now. `event`: its kind and own members.
-pub(crate) fn tell_arrival(cx: &mut Context, stream: StreamId, mut event: Value) {
+/// Tells of a message or a file that is on disk now.
+pub(crate) fn tell_arrival(cx: &mut Context, stream: StreamId, event: impl FnOnce(Sender) -> Event) {
     cx.tell(|cx| {
         let (_, peer) = ends(&cx.stack, stream);
-        event["address"] = peer.addr.to_string().into();
-        event["hostname"] = hostname_of(&cx.stack, peer.addr).into();
-        event["node_id"] = peer.addr.node.into();
-        event
+        let (address, hostname) = (peer.addr.to_string(), hostname_of(&cx.stack, peer.addr));
+        event(Sender { node_id: peer.addr.node, address, hostname })
     });
 }

@@ -1,5 +1,6 @@
 //! What is asked of the node: one place that gives each command, request and official command to its room.
 
+use crate::answer::{self, Accepted, Answer, Bound, Cancelled, Disconnected, Info, Sent, Status, Version};
 use crate::call::Call;
 use crate::calls::profile::Change;
 use crate::calls::trust::Wanted;
@@ -24,7 +25,7 @@ use crate::streams::datagrams::send_datagram;
 use crate::streams::table::{Hold, Listener};
 use mio::net::UnixStream;
 use pilot_stack::{EARLY_LEN_MAX, StreamId};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Duration;
 
 /// Runs a command of a thread of this process.
@@ -87,12 +88,12 @@ pub(crate) fn frame(rooms: &mut Rooms, frame: Frame) {
 pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, caller: Caller) {
     let cx = &mut rooms.cx;
     let answer = match request {
-        Request::Info => Ok(info(rooms)),
-        Request::Version => Ok(json!({"version": env!("CARGO_PKG_VERSION")})),
-        Request::Peers => Ok(report::peers(cx)),
-        Request::Connections => Ok(report::connections(cx)),
-        Request::Pending => Ok(report::pending(cx)),
-        Request::Trust => Ok(report::trusted(cx)),
+        Request::Info => Ok(info(rooms).into()),
+        Request::Version => Ok(Version { version: env!("CARGO_PKG_VERSION").into() }.into()),
+        Request::Peers => Ok(report::peers(cx).into()),
+        Request::Connections => Ok(report::connections(cx).into()),
+        Request::Pending => Ok(report::pending(cx).into()),
+        Request::Trust => Ok(report::trusted(cx).into()),
         Request::Find { node } => return lookup::find(cx, &node, caller),
         Request::Search { tag } => return lookup::search(cx, &tag, caller),
         Request::Handshake { node, note, ports, expires_s } => {
@@ -126,12 +127,12 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         Request::Publish { topic } => publish(rooms, topic, bytes),
         Request::SendDatagram { node, port, source } => {
             let sent = send_datagram(cx, &node, (source.unwrap_or(port), port), &bytes);
-            sent.map(|()| json!({"status": "sent", "bytes": bytes.len()}))
+            sent.map(|()| Sent { status: Status::Sent, bytes: bytes.len() as u64 }.into())
         }
         Request::Disconnect { stream } => disconnect(rooms, stream),
         Request::Stop => {
             rooms.is_stopping = true;
-            Ok(json!({"status": "stopping"}))
+            Ok(Accepted { status: Status::Stopping }.into())
         }
         other => match caller {
             Caller::Client(client, number) => match client_request(rooms, other, bytes, (client, number)) {
@@ -141,7 +142,7 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
             _ => Err(Failure::new(Code::InvalidArgument, "this operation belongs to a client of the socket")),
         },
     };
-    rooms.cx.answer(caller, answer.map(|data| (data, Vec::new())));
+    rooms.cx.answer(caller, answer.map(|answer| (answer, Vec::new())));
 }
 
 /// Runs a request that leaves something with its client; `None`: the answer comes later, or with a descriptor.
@@ -150,7 +151,7 @@ fn client_request(
     request: Request,
     bytes: Vec<u8>,
     (client, number): (ClientId, RequestNumber),
-) -> Option<Result<Value, Failure>> {
+) -> Option<Result<Answer, Failure>> {
     let cx = &mut rooms.cx;
     match request {
         Request::Connect { .. } if bytes.len() > EARLY_LEN_MAX => {
@@ -163,12 +164,12 @@ fn client_request(
         }
         Request::Cancel { request } => {
             let cancelled = connect::cancel(cx, client, request.map(RequestNumber));
-            Some(Ok(json!({"cancelled": cancelled})))
+            Some(Ok(Cancelled { cancelled: cancelled as u64 }.into()))
         }
-        Request::Listen { port } => Some(rooms.streams.listen_for(cx, client, port).map(|()| json!({"port": port}))),
+        Request::Listen { port } => Some(rooms.streams.listen_for(cx, client, port).map(|()| Bound { port }.into())),
         Request::Unlisten { port } => {
             rooms.streams.unlisten_for(cx, client, port);
-            Some(Ok(json!({"port": port})))
+            Some(Ok(Bound { port }.into()))
         }
         Request::Accept { port, hold } => {
             let hold = if hold == Some(true) { Hold::Yes } else { Hold::No };
@@ -178,41 +179,42 @@ fn client_request(
             let stream = StreamId::from_number(stream);
             rooms.streams.take_held(cx, client, number, stream).err().map(Err)
         }
-        Request::StreamEnd { inode } => Some(rooms.streams.end_of(inode)),
+        Request::StreamEnd { inode } => Some(rooms.streams.end_of(inode).map(Answer::from)),
         Request::Datagrams { port } => rooms.datagrams.open(cx, client, number, port).err().map(Err),
         Request::Events { topics } => {
             rooms.ipc.watch(client, number, topics);
             rooms.cx.is_watched = true;
-            Some(Ok(json!({"status": "watching"})))
+            Some(Ok(Accepted { status: Status::Watching }.into()))
         }
         _ => Some(Err(Failure::new(Code::Internal, "a request without a room"))),
     }
 }
 
-fn info(rooms: &Rooms) -> Value {
+fn info(rooms: &Rooms) -> Info {
     let mut facts = rooms.facts.clone();
     (facts.outbox, facts.datagrams_dropped) = (rooms.post.len(), rooms.datagrams.dropped);
     report::info(&rooms.cx, &facts)
 }
 
-fn publish(rooms: &mut Rooms, topic: String, payload: Vec<u8>) -> Result<Value, Failure> {
+fn publish(rooms: &mut Rooms, topic: String, payload: Vec<u8>) -> Result<Answer, Failure> {
     if topic.is_empty() || topic.len() > TOPIC_LEN_MAX || payload.is_empty() || payload.len() > PAYLOAD_LEN_MAX {
         let text = format!("a topic has 1 to {TOPIC_LEN_MAX} bytes, a payload 1 to {PAYLOAD_LEN_MAX}");
         return Err(Failure::new(Code::InvalidArgument, text));
     }
     let (bytes, event) = (payload.len(), Published { topic, payload });
     let subscribers = rooms.publish(None, &event);
-    Ok(json!({"status": "published", "topic": event.topic, "bytes": bytes, "subscribers": subscribers}))
+    let (bytes, subscribers) = (bytes as u64, subscribers as u64);
+    Ok(answer::Published { status: Status::Published, topic: event.topic, bytes, subscribers }.into())
 }
 
-fn disconnect(rooms: &mut Rooms, number: u64) -> Result<Value, Failure> {
+fn disconnect(rooms: &mut Rooms, number: u64) -> Result<Answer, Failure> {
     let id = rooms.cx.stack.streams().find(|id| id.number() == number);
     let id = id.ok_or_else(|| {
         Failure::new(Code::NotFound, format!("there is no stream {number}")).hint("pilotctl connections")
     })?;
     rooms.cx.stack.abort(rooms.cx.now, id);
     rooms.ready.push(id);
-    Ok(json!({"conn_id": number}))
+    Ok(Disconnected { conn_id: number }.into())
 }
 
 /// Runs an official command; gives the reply, if that is known at once. An error is the text of an Error frame.
@@ -256,10 +258,10 @@ fn run_official(rooms: &mut Rooms, client: ClientId, command: u8, asked: Officia
         }
         Official::Request(r) => request(rooms, r, Vec::new(), Caller::Official(client, command + 1)),
         Official::Info => {
-            let (peers, connections) = (report::peers(cx), report::connections(cx));
-            return reply(&official::info(info(rooms), peers, connections));
+            let (peers, connections) = (official::json(&report::peers(cx)), official::json(&report::connections(cx)));
+            return reply(&official::info(official::json(&info(rooms)), peers, connections));
         }
-        Official::Health => return reply(&official::health(&info(rooms))),
+        Official::Health => return reply(&official::health(&official::json(&info(rooms)))),
         Official::Networks => return reply(&official::networks(cx.stack.endpoint().trust().pins().count())),
         Official::Cancel => drop(connect::cancel(cx, client, None)),
         Official::Reply(frame) => return Ok(Some(frame)),

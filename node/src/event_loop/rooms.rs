@@ -17,6 +17,7 @@ use crate::ipc::{official, official_frame};
 use crate::log::room::LogRoom;
 use crate::mail::inbox;
 use crate::mail::post::PostOffice;
+use crate::node_event::Event;
 use crate::services::Services;
 use crate::services::event::{Published, matches};
 use crate::services::io::Receipt;
@@ -26,8 +27,7 @@ use crate::streams::table::{Streams, Turn};
 use crate::underlay::rendezvous::RendezvousFile;
 use pilot_core::Instant;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
-use pilot_stack::{Event, StreamId};
-use serde_json::json;
+use pilot_stack::{Event as StackEvent, StreamId};
 
 /// Every room, and what they share.
 pub(crate) struct Rooms {
@@ -54,17 +54,17 @@ pub(crate) struct Rooms {
 impl Rooms {
     // Inputs.
 
-    pub(crate) fn handle_event(&mut self, event: Event) {
+    pub(crate) fn handle_event(&mut self, event: StackEvent) {
         match event {
-            Event::Incoming { port, stream } => self.streams.incoming(&mut self.cx, port, stream),
-            Event::Stream(id) => self.ready.push(id),
-            Event::Datagram { from, source_port, port, payload } => {
+            StackEvent::Incoming { port, stream } => self.streams.incoming(&mut self.cx, port, stream),
+            StackEvent::Stream(id) => self.ready.push(id),
+            StackEvent::Datagram { from, source_port, port, payload } => {
                 let pin = self.cx.stack.endpoint().trust().pin(&from);
                 let from = pin.map(|p| p.addr).unwrap_or_default();
                 self.datagrams.deliver(&mut self.cx, from, source_port, port, &payload);
                 self.ipc.push_datagram(from, source_port, port, &payload);
             }
-            Event::Endpoint(event) => self.endpoint_event(event),
+            StackEvent::Endpoint(event) => self.endpoint_event(event),
             _ => {}
         }
         self.carry_out();
@@ -87,10 +87,10 @@ impl Rooms {
                 if let Some(key) = cx.stack.endpoint().identity_of(peer) {
                     self.post.encourage(&key);
                 }
-                watch::tell_peer(cx, peer, "peer_up", None);
+                watch::tell_peer(cx, peer, Event::PeerUp, None);
             }
-            EndpointEvent::Reset(peer, reason) => watch::tell_peer(cx, peer, "peer_down", Some(reason)),
-            EndpointEvent::PathChanged(peer) => watch::tell_peer(cx, peer, "path", None),
+            EndpointEvent::Reset(peer, reason) => watch::tell_peer(cx, peer, Event::PeerDown, Some(reason)),
+            EndpointEvent::PathChanged(peer) => watch::tell_peer(cx, peer, Event::Path, None),
             _ => {}
         }
     }
@@ -111,7 +111,7 @@ impl Rooms {
         let Some(call) = self.cx.calls.take(ticket) else { return };
         let (cx, failure) = (&mut self.cx, disk_failure(&done));
         match (call, failure) {
-            (Call::Saved { caller, data }, None) => cx.reply(caller, data),
+            (Call::Saved { caller, answer }, None) => cx.reply(caller, answer),
             (Call::Read(caller), None) => inbox::answer(cx, caller, done),
             (Call::Saved { caller, .. } | Call::Read(caller), Some(failure)) => cx.fail(caller, failure),
             (Call::Queue(queue), Some(failure)) => cx.fail(queue.caller, failure),
@@ -250,7 +250,7 @@ impl Rooms {
             Effect::Reply(Caller::Thread(sender), answer) => drop(sender.send(answer)), // the thread may have gone
             Effect::Reply(Caller::Client(client, request), answer) => self.ipc.reply(client, request, answer),
             Effect::Reply(Caller::Official(client, command), answer) => {
-                self.ipc.send(client, official::answer(command, answer.map(|(data, _)| data)));
+                self.ipc.send(client, official::answer(command, answer.map(|(answer, _)| official::json(&answer))));
             }
             Effect::Reply(Caller::Node, _) => {}
             Effect::Submit(job, ticket) => {
@@ -290,14 +290,15 @@ impl Rooms {
         if !self.ipc.is_watched() {
             return count;
         }
-        let mut json = json!({"event": "published", "topic": event.topic});
-        if let Some(id) = from {
-            let (_, peer) = ends(&self.cx.stack, id);
-            json["address"] = peer.addr.to_string().into();
-            json["hostname"] = hostname_of(&self.cx.stack, peer.addr).into();
-        }
+        let addr = from.map(|id| ends(&self.cx.stack, id).1.addr);
+        let told = Event::Published {
+            topic: event.topic.clone(),
+            address: addr.map(|addr| addr.to_string()),
+            hostname: addr.map(|addr| hostname_of(&self.cx.stack, addr)),
+            payload: Vec::new(), // travels beside
+        };
         let wants = |topics: Option<&str>| topics.is_some_and(|pattern| matches(pattern, &event.topic));
-        count + self.ipc.push_event(&json, &event.payload, wants)
+        count + self.ipc.push_event(&told, &event.payload, wants)
     }
 
     // Clients.

@@ -4,6 +4,7 @@
 //! Our commands carry the number of a request, so that many may be under way at once, and a stream travels as a file descriptor
 //! (SCM_RIGHTS) beside its frame: `number u32 | JSON length u32 | JSON | bytes`.
 
+use crate::answer::StreamState;
 use crate::frame_reader::Parsed;
 use crate::ipc::official_frame;
 use serde::Serialize;
@@ -46,6 +47,6 @@ pub(crate) fn parse_numbered(payload: &[u8]) -> Option<(u32, &[u8], Vec<u8>)> {
 }
 
 /// The frame that tells a client how a handed-out stream ended.
-pub(crate) fn stream_end(data: &serde_json::Value) -> Vec<u8> {
+pub(crate) fn stream_end(data: &StreamState) -> Vec<u8> {
     numbered(STREAM_END, 0, data, &[])
 }

@@ -12,6 +12,7 @@ use crate::ipc::official_frame::{
 };
 use crate::request::Request;
 use pilot_core::{Addr, AddrPort};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// Longest wait of an official client for trust. Unit: ms. Source: `docs/official-abi.md`, "IPC".
@@ -180,6 +181,12 @@ pub(crate) fn health(info: &Value) -> Value {
 pub(crate) fn networks(trusted: usize) -> Value {
     let backbone = json!({"id": 0, "name": "backbone", "join_rule": "trust", "members": trusted + 1});
     json!({"networks": [backbone], "type": "list_networks_ok"})
+}
+
+/// An answer as JSON.
+pub(crate) fn json(answer: &impl Serialize) -> Value {
+    // Answers have nothing in them that JSON cannot carry.
+    serde_json::to_value(answer).unwrap_or_default()
 }
 
 /// A reply with JSON.

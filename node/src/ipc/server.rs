@@ -5,13 +5,15 @@
 //! 3. Frames to clients leave at once while their sockets have room, and wait in bounded queues otherwise.
 //! 4. [`Ipc::take_closed`] and [`Ipc::take_drained`] name the clients that are gone, and those that read again.
 
+use crate::answer::Answer;
 use crate::context::Context;
-use crate::effect::Answer;
+use crate::effect::Answered;
 use crate::failure::{Code, Failure};
 use crate::frame_reader::FrameReader;
 use crate::ipc::client_id::{ClientId, RequestNumber};
 use crate::ipc::frame::{ANSWER, EVENT, numbered, parse_frame};
 use crate::ipc::official_frame;
+use crate::node_event::Event;
 use crate::token::{NUMBERS, Room};
 use litemap::LiteMap;
 use mio::net::{UnixListener, UnixStream};
@@ -19,7 +21,7 @@ use mio::{Interest, Registry, Token};
 use pilot_core::Addr;
 use pilot_stack::{Recv, StreamId};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -43,6 +45,19 @@ const DATAGRAMS_WAITING_MAX: usize = 1 << 20;
 const REFUSALS_MAX: usize = 16;
 /// Bytes read from one client in a turn. Unit: bytes.
 const READ_PER_TURN: usize = 4 << 20;
+
+/// An answer on its way to a client.
+#[derive(Serialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum Envelope<'a> {
+    Ok {
+        data: &'a Answer,
+        /// A descriptor travels beside the frame.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        fd: bool,
+    },
+    Error(&'a Failure),
+}
 
 /// One frame of a client.
 pub(crate) struct Frame {
@@ -288,21 +303,19 @@ impl Ipc {
         }
     }
 
-    pub(crate) fn reply(&mut self, id: ClientId, request: RequestNumber, answer: Answer) {
-        let (json, blob) = match answer {
-            Ok((data, blob)) => (json!({"status": "ok", "data": data}), blob),
-            Err(f) => {
-                (json!({"status": "error", "code": f.code.name(), "message": f.message, "hint": f.hint}), Vec::new())
-            }
+    pub(crate) fn reply(&mut self, id: ClientId, request: RequestNumber, answer: Answered) {
+        let (envelope, blob) = match &answer {
+            Ok((data, blob)) => (Envelope::Ok { data, fd: false }, &blob[..]),
+            Err(failure) => (Envelope::Error(failure), &[][..]),
         };
-        self.send(id, numbered(ANSWER, request.0, &json, &blob));
+        self.send(id, numbered(ANSWER, request.0, &envelope, blob));
     }
 
     /// Answers with a descriptor, which blocks at the client's end as its user expects of a socket.
-    pub(crate) fn reply_descriptor(&mut self, id: ClientId, request: RequestNumber, data: &Value, fd: OwnedFd) {
+    pub(crate) fn reply_descriptor(&mut self, id: ClientId, request: RequestNumber, data: &Answer, fd: OwnedFd) {
         // Only our half of the pair is non-blocking.
         let _ = rustix::io::ioctl_fionbio(&fd, false);
-        let frame = numbered(ANSWER, request.0, &json!({"status": "ok", "data": data, "fd": true}), &[]);
+        let frame = numbered(ANSWER, request.0, &Envelope::Ok { data, fd: true }, &[]);
         self.send_with(id, frame, Some(fd));
     }
 
@@ -321,7 +334,7 @@ impl Ipc {
     }
 
     /// Sends an event to the clients that watch and whose topics `wants` accepts; gives their number.
-    pub(crate) fn push_event(&mut self, event: &Value, blob: &[u8], wants: impl Fn(Option<&str>) -> bool) -> usize {
+    pub(crate) fn push_event(&mut self, event: &Event, blob: &[u8], wants: impl Fn(Option<&str>) -> bool) -> usize {
         let mut count = 0;
         for id in self.watchers.clone() {
             let Some(client) = self.clients.get_mut(&id) else { continue };
@@ -335,7 +348,7 @@ impl Ipc {
                 continue;
             }
             if client.missed > 0 {
-                let note = json!({"event": "missed", "count": std::mem::take(&mut client.missed)});
+                let note = Event::Missed { count: std::mem::take(&mut client.missed) };
                 client.send(numbered(EVENT, request, &note, &[]), None);
             }
             client.send(numbered(EVENT, request, event, blob), None);

@@ -1,5 +1,6 @@
 //! The room of outgoing messages: their callers, and the streams of the outbox.
 
+use crate::answer::Delivered;
 use crate::call::{Call, Post, Purpose, Queue};
 use crate::calls::connect::connect_to;
 use crate::calls::{lookup, resolve};
@@ -16,7 +17,6 @@ use pilot_core::Instant;
 use pilot_core::identity::IdentityKey;
 use pilot_core::time::Duration;
 use pilot_stack::StreamId;
-use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Port of messages and files.
@@ -149,9 +149,14 @@ impl PostOffice {
             let Some(Call::Post(post)) = waiting else { continue };
             match fate {
                 Fate::Taken(ack) => {
-                    let data = json!({"ack": ack, "type": post.kind.name(), "bytes": post.len,
-                        "message_id": id_text(&post.id), "delivered": true});
-                    cx.reply(post.caller, data);
+                    let delivered = Delivered {
+                        ack,
+                        kind: post.kind.into(),
+                        bytes: post.len as u64,
+                        message_id: id_text(&post.id),
+                        delivered: true,
+                    };
+                    cx.reply(post.caller, delivered);
                 }
                 Fate::Refused(text) => {
                     cx.fail(post.caller, Failure::new(Code::Full, format!("the recipient refused: {text}")))

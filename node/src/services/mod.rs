@@ -19,6 +19,7 @@ use crate::effect::Effect;
 use crate::mail::message::{Kind, Message};
 use crate::mail::post::MAIL_PORT;
 use crate::mail::receive::Receive;
+use crate::node_event::Event;
 use crate::streams::names::ends;
 use echo::Echo;
 use event::Published;
@@ -26,7 +27,6 @@ use events::Events;
 use io::{Io, Receipt};
 use pilot_core::identity::IdentityKey;
 use pilot_stack::{Recv, StreamId};
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use stdio::Stdio;
 
@@ -163,8 +163,8 @@ impl Services {
     pub(crate) fn delivered(&mut self, cx: &mut Context, call: Delivery, outcome: Result<Receipt, String>) {
         let Delivery { stream, slot, kind, len } = call;
         if let Ok(Receipt { fresh: true, seq }) = &outcome {
-            let event = json!({"event": "message", "id": seq, "type": kind.name(), "bytes": len});
-            watch::tell_arrival(cx, stream, event);
+            let (id, kind, bytes) = (*seq, kind.into(), len as u64);
+            watch::tell_arrival(cx, stream, |from| Event::Message { id, kind, bytes, from });
         }
         if let Some(session) = self.sessions.get_mut(&stream) {
             let answer = session.service.written(kind, len, outcome);
@@ -176,7 +176,8 @@ impl Services {
     /// The disk has done a job of `len` bytes for a file.
     pub(crate) fn file_done(&mut self, cx: &mut Context, stream: StreamId, (file, len): (u64, usize), done: FileDone) {
         if let FileDone::Kept { path, len } = &done {
-            watch::tell_arrival(cx, stream, json!({"event": "file", "path": path, "bytes": len}));
+            let (path, bytes) = (path.to_string_lossy().into_owned(), *len);
+            watch::tell_arrival(cx, stream, |from| Event::File { path, bytes, from });
         }
         if let Some(Session { service: Service::Mail(mail), io, .. }) = self.sessions.get_mut(&stream) {
             mail.file_done(io, file, len, done);

@@ -4,6 +4,7 @@
 //! way from the client the recipient's. A packet that the client does not make room for is dropped, as on a full socket, and
 //! counted (`info`).
 
+use crate::answer::Bound;
 use crate::calls::resolve;
 use crate::context::Context;
 use crate::effect::Effect;
@@ -17,7 +18,6 @@ use pilot_core::Addr;
 use pilot_stack::CommandError;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
-use serde_json::json;
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
@@ -70,7 +70,7 @@ impl Datagrams {
             .map_err(|e| Failure::new(Code::Full, e.to_string()))?;
         let _ = cx.stack.bind(port); // fails where the node has bound every port
         self.ports.insert(port, ours);
-        cx.out.push(Effect::ReplyDescriptor(client, request, json!({"port": port}), theirs));
+        cx.out.push(Effect::ReplyDescriptor(client, request, Bound { port }.into(), theirs));
         Ok(())
     }
 

@@ -1,10 +1,10 @@
 //! Owns the words for a stream's ends: addresses, hostnames, and the reason of a stream's end as its user reads it.
 
+use crate::answer::Opened;
 use crate::failure::Failure;
 use pilot_core::trust::Pin;
 use pilot_core::{Addr, AddrPort};
 use pilot_stack::{Stack, StreamEnd, StreamId};
-use serde_json::{Value, json};
 
 /// The local end and the peer's end of a stream.
 pub(crate) fn ends(stack: &Stack, id: StreamId) -> (AddrPort, AddrPort) {
@@ -29,12 +29,14 @@ pub(crate) fn failure_of(stack: &Stack, id: StreamId, end: StreamEnd) -> Failure
 }
 
 /// A stream as its client is told of it.
-pub(crate) fn describe(stack: &Stack, id: StreamId) -> Value {
+pub(crate) fn describe(stack: &Stack, id: StreamId) -> Opened {
     let (local, peer) = ends(stack, id);
-    json!({
-        "stream": id.number(), "local": local.to_string(), "peer": peer.to_string(),
-        "hostname": hostname_of(stack, peer.addr),
-    })
+    Opened {
+        stream: id.number(),
+        local: local.to_string(),
+        peer: peer.to_string(),
+        hostname: hostname_of(stack, peer.addr),
+    }
 }
 
 /// A pinned peer as people call it.

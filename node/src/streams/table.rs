@@ -6,6 +6,7 @@
 //!    that moves the others.
 //! 4. The holder learns the stream's end, and the stream leaves the table.
 
+use crate::answer::StreamState;
 use crate::context::Context;
 use crate::effect::{Accepted, Caller, Effect, Opener};
 use crate::failure::{Code, Failure};
@@ -23,7 +24,6 @@ use mio::{Interest, Registry, Token};
 use pilot_core::identity::IdentityKey;
 use pilot_stack::StreamId;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsRawFd as _;
 
@@ -97,7 +97,7 @@ pub(crate) struct Streams {
     tokens: BTreeMap<Token, StreamId>,
     last_token: usize,
     /// How handed-out streams ended, by inode; the newest [`ENDS_MAX`].
-    ends: VecDeque<(u64, Value)>,
+    ends: VecDeque<(u64, StreamState)>,
 }
 
 impl Streams {
@@ -298,7 +298,7 @@ impl Streams {
         self.tokens.insert(token, id);
         let descriptor = Descriptor { stream: FdStream::new(ours), token, client, inode };
         self.holders.insert(id, Holder::Descriptor(Box::new(descriptor)));
-        cx.out.push(Effect::ReplyDescriptor(client, request, describe(&cx.stack, id), theirs));
+        cx.out.push(Effect::ReplyDescriptor(client, request, describe(&cx.stack, id).into(), theirs));
         cx.ready(id);
     }
 
@@ -341,11 +341,11 @@ impl Streams {
     }
 
     /// The end of a handed-out stream, by the inode of its descriptor.
-    pub(crate) fn end_of(&self, inode: u64) -> Result<Value, Failure> {
+    pub(crate) fn end_of(&self, inode: u64) -> Result<StreamState, Failure> {
         let is_it = |holder: &Holder| matches!(holder, Holder::Descriptor(d) if d.inode == inode);
         let ended = self.ends.iter().rev().find(|(i, _)| *i == inode).map(|(_, end)| end.clone());
         match ended {
-            _ if self.holders.values().any(is_it) => Ok(json!({"end": "open"})),
+            _ if self.holders.values().any(is_it) => Ok(StreamState::Open),
             Some(end) => Ok(end),
             None => Err(Failure::new(Code::NotFound, "that descriptor is no stream of this node")),
         }
@@ -374,11 +374,9 @@ impl Streams {
             Holder::Descriptor(descriptor) => {
                 let data = match descriptor.stream.pump(&mut cx.stack, id) {
                     Pumped::Open => return None,
-                    Pumped::Finished => json!({"stream": id.number(), "end": "fin"}),
+                    Pumped::Finished => StreamState::Fin { stream: id.number() },
                     Pumped::Broken(end) => {
-                        let failure = failure_of(&cx.stack, id, end);
-                        json!({"stream": id.number(), "end": "error", "code": failure.code.name(),
-                            "message": failure.message, "hint": failure.hint})
+                        StreamState::Error { stream: id.number(), failure: failure_of(&cx.stack, id, end) }
                     }
                 };
                 let (client, inode) = (descriptor.client, descriptor.inode);

@@ -11,23 +11,24 @@ pub use files::Files;
 pub use messages::{Messages, SendOptions};
 pub use trust::{Terms, Trust};
 
-use crate::answer::{Connections, Disconnected, Found, Info, Nodes, Peers, Profile, Published, Sent};
-use crate::failure::{Code, Failure};
+use crate::answer::{Answer, Connections, Disconnected, Found, Info, Nodes, Peers, Profile, Published, Sent};
+use crate::failure::Failure;
 use crate::node::Node;
 use crate::request::Request;
-use serde::de::DeserializeOwned;
 
 impl Node {
     /// Makes a request without bytes beside it or its answer.
-    fn ask<T: DeserializeOwned>(&self, request: Request) -> Result<T, Failure> {
+    fn ask<T: TryFrom<Answer, Error = Failure>>(&self, request: Request) -> Result<T, Failure> {
         Ok(self.ask_with(request, Vec::new())?.0)
     }
 
-    fn ask_with<T: DeserializeOwned>(&self, request: Request, body: Vec<u8>) -> Result<(T, Vec<u8>), Failure> {
+    fn ask_with<T: TryFrom<Answer, Error = Failure>>(
+        &self,
+        request: Request,
+        body: Vec<u8>,
+    ) -> Result<(T, Vec<u8>), Failure> {
         let (answer, body) = self.request(request, body)?;
-        let answer = T::deserialize(answer)
-            .map_err(|e| Failure::new(Code::Internal, format!("the node's answer cannot be read: {e}")))?;
-        Ok((answer, body))
+        Ok((T::try_from(answer)?, body))
     }
 
     /// The verbs about trust: which nodes may reach this one, and on which ports.
