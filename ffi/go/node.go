@@ -98,10 +98,10 @@ func (n *Node) Close() error {
 	return n.err
 }
 
-// Call runs one operation of the node, for everything that has no method of its own: op is marshalled to JSON, as in
-// map[string]any{"op": "info"}; data goes beside it; the answer is unmarshalled into answer, which may be nil.
-func (n *Node) Call(op any, data []byte, answer any) error {
-	operation, err := json.Marshal(op)
+// Call makes one request of the node, for everything that has no method of its own; data goes beside it, and the JSON of the
+// answer is unmarshalled into answer, which may be nil.
+func (n *Node) Call(request Request, data []byte, answer any) error {
+	operation, err := encode(request)
 	if err != nil {
 		return err
 	}
@@ -142,22 +142,18 @@ type Info struct {
 
 // Info returns the node's state.
 func (n *Node) Info() (info Info, err error) {
-	return info, n.Call(map[string]any{"op": "info"}, nil, &info)
+	return info, n.Call(InfoRequest{}, nil, &info)
 }
 
 // Handshake asks a node's owner for trust.
 func (n *Node) Handshake(peer, note string) error {
-	return n.Call(map[string]any{"op": "handshake", "node": peer, "note": note}, nil, nil)
+	return n.Call(HandshakeRequest{Node: peer, Note: note}, nil, nil)
 }
 
 // Approve approves a request for trust. ports are the ports of this node that the peer may reach: "1000,8080", "all", or
 // "" for 7,1000,1001,1002.
 func (n *Node) Approve(peer, ports string) error {
-	op := map[string]any{"op": "approve", "node": peer}
-	if ports != "" {
-		op["ports"] = ports
-	}
-	return n.Call(op, nil, nil)
+	return n.Call(ApproveRequest{Node: peer, Ports: ports}, nil, nil)
 }
 
 // WaitTrust waits until a peer is trusted.
@@ -165,8 +161,7 @@ func (n *Node) WaitTrust(ctx context.Context, peer string) error {
 	for {
 		var answer struct{ Trusted bool }
 		// The wait is cut into short pieces, because C does not know the context.
-		op := map[string]any{"op": "wait_trust", "node": peer, "timeout_ms": 200}
-		if err := n.Call(op, nil, &answer); err != nil || answer.Trusted {
+		if err := n.Call(WaitTrustRequest{peer, 200}, nil, &answer); err != nil || answer.Trusted {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
@@ -178,8 +173,11 @@ func (n *Node) WaitTrust(ctx context.Context, peer string) error {
 // SendMessage puts a message into a peer's inbox and returns when the peer has it on its disk. kind is "text", "json" or
 // "binary". When the peer cannot be reached in time the message waits in the outbox, and the error's code is [Unreachable].
 func (n *Node) SendMessage(peer, kind string, data []byte, timeout time.Duration) error {
-	op := map[string]any{"op": "send_message", "node": peer, "type": kind, "timeout_ms": timeout.Milliseconds()}
-	return n.Call(op, data, nil)
+	ms := timeout.Milliseconds()
+	if ms == 0 {
+		ms = 1 // a zero field is absent, and means ten seconds
+	}
+	return n.Call(SendMessageRequest{Node: peer, Type: kind, TimeoutMs: uint64(max(ms, 0))}, data, nil)
 }
 
 // waiter is a handle of C with a descriptor that is readable when a call may make progress.

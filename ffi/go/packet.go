@@ -52,7 +52,7 @@ func (n *Node) Resolve(addr string) (*Addr, error) {
 		return nil, err
 	}
 	var found struct{ Address, Hostname string }
-	if err := n.Call(map[string]any{"op": "find", "node": host}, nil, &found); err != nil {
+	if err := n.Call(FindRequest{host}, nil, &found); err != nil {
 		return nil, err
 	}
 	a, err := ParseAddr(fmt.Sprintf("%s:%d", found.Address, port))

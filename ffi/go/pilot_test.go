@@ -51,7 +51,7 @@ func run(m *testing.M, rendezvous string) int {
 	a, b = start("go-a"), start("go-b")
 	defer a.Close()
 	defer b.Close()
-	must(a.Call(map[string]any{"op": "handshake", "node": "go-b", "ports": "all"}, nil, nil))
+	must(a.Call(HandshakeRequest{Node: "go-b", Ports: "all"}, nil, nil))
 	for b.Approve("go-a", "all") != nil {
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -268,10 +268,10 @@ func TestStreamsThatBreakSaySo(t *testing.T) {
 			LocalPort uint16 `json:"local_port"`
 		}
 	}
-	must(b.Call(map[string]any{"op": "connections"}, nil, &list))
+	must(b.Call(ConnectionsRequest{}, nil, &list))
 	for _, row := range list.Connections {
 		if row.LocalPort == l.port {
-			must(b.Call(map[string]any{"op": "disconnect", "stream": row.ID}, nil, nil))
+			must(b.Call(DisconnectRequest{row.ID}, nil, nil))
 		}
 	}
 	if _, err = c.Read(got); !errors.Is(err, syscall.ECONNRESET) {
@@ -378,7 +378,7 @@ func TestMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	var inbox struct{ Total int }
-	must(b.Call(map[string]any{"op": "inbox"}, nil, &inbox))
+	must(b.Call(InboxRequest{}, nil, &inbox))
 	if inbox.Total < 1 {
 		t.Error(inbox)
 	}

@@ -300,6 +300,45 @@ impl Request {
         serde_json::from_slice(json).map_err(|e| explain(json, &e))
     }
 
+    /// Whether only clients may make the request, because its outcome stays with the client: a descriptor, a port, events.
+    pub const fn is_of_client(&self) -> bool {
+        match self {
+            Self::Connect { .. }
+            | Self::Cancel { .. }
+            | Self::Listen { .. }
+            | Self::Unlisten { .. }
+            | Self::Accept { .. }
+            | Self::Take { .. }
+            | Self::StreamEnd { .. }
+            | Self::Datagrams { .. }
+            | Self::Events { .. } => true,
+            Self::Info
+            | Self::Version
+            | Self::Peers
+            | Self::Connections
+            | Self::Pending
+            | Self::Trust
+            | Self::Find { .. }
+            | Self::Search { .. }
+            | Self::Handshake { .. }
+            | Self::Approve { .. }
+            | Self::Reject { .. }
+            | Self::Untrust { .. }
+            | Self::WaitTrust { .. }
+            | Self::Profile { .. }
+            | Self::SendMessage { .. }
+            | Self::Inbox { .. }
+            | Self::InboxRead { .. }
+            | Self::InboxNext { .. }
+            | Self::InboxTake { .. }
+            | Self::Received
+            | Self::Publish { .. }
+            | Self::SendDatagram { .. }
+            | Self::Disconnect { .. }
+            | Self::Stop => false,
+        }
+    }
+
     /// The request as JSON, on one line.
     pub fn to_json(&self) -> String {
         // Strings, numbers and lists of them cannot fail to be written.
@@ -415,6 +454,7 @@ mod tests {
             (r#"{"op":"inbox_next","after":7}"#, Request::InboxNext { after: Some(7) }),
             (r#"{"op":"inbox_take"}"#, Request::InboxTake { seqs: None }),
             (r#"{"op":"inbox_take","seqs":[1,2]}"#, Request::InboxTake { seqs: Some(vec![1, 2]) }),
+            (r#"{"op":"inbox_take","seqs":[]}"#, Request::InboxTake { seqs: Some(Vec::new()) }),
             (r#"{"op":"publish","topic":"a.b"}"#, Request::Publish { topic: "a.b".into() }),
             (
                 r#"{"op":"send_datagram","node":"worker-node","port":5353}"#,
@@ -452,6 +492,20 @@ mod tests {
             assert_eq!(Request::from_json(json.as_bytes()).as_ref(), Ok(&request), "{json}");
             assert_eq!(request.to_json(), json);
         }
+    }
+
+    /// The Go package writes requests itself: its tests compare what it writes with this table of those that it may make.
+    #[test]
+    fn the_go_package_knows_every_request() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../ffi/go/testdata/requests.json");
+        let lines: Vec<&str> =
+            table().iter().filter(|(_, request)| !request.is_of_client()).map(|(json, _)| *json).collect();
+        let made = format!("[\n{}\n]\n", lines.join(",\n"));
+        if std::env::var_os("PILOT_BLESS").is_some() {
+            std::fs::write(path, &made).expect("a writable file");
+        }
+        let known = std::fs::read_to_string(path).expect("a file");
+        assert!(known == made, "requests.json is stale: PILOT_BLESS=1 cargo test -p pilot-node --lib request");
     }
 
     #[test]

@@ -1,0 +1,167 @@
+package pilot
+
+import "encoding/json"
+
+// Request is one request to a node: a value of one of the types of this file, which are those of the node. Node names a node
+// by hostname, address, node number, key or fingerprint. A field with its zero value is absent, unless it says otherwise.
+type Request interface {
+	verb() string
+}
+
+// InfoRequest asks for the node's own state.
+type InfoRequest struct{}
+
+// VersionRequest asks for the version of the program.
+type VersionRequest struct{}
+
+// PeersRequest asks for the trusted peers with their tunnels and paths.
+type PeersRequest struct{}
+
+// ConnectionsRequest asks for the streams.
+type ConnectionsRequest struct{}
+
+// PendingRequest asks for the requests for trust that wait for a decision.
+type PendingRequest struct{}
+
+// TrustRequest asks for the trusted peers, and for the nodes that this one has asked.
+type TrustRequest struct{}
+
+// ReceivedRequest asks for the files that have arrived.
+type ReceivedRequest struct{}
+
+// StopRequest ends the node in order.
+type StopRequest struct{}
+
+// FindRequest looks a node up.
+type FindRequest struct {
+	Node string `json:"node"`
+}
+
+// SearchRequest asks for the public nodes that carry a tag.
+type SearchRequest struct {
+	Tag string `json:"tag"`
+}
+
+// HandshakeRequest asks for trust.
+type HandshakeRequest struct {
+	Node     string `json:"node"`
+	Note     string `json:"note,omitzero"`      // at most 256 bytes, for the other node's owner
+	Ports    string `json:"ports,omitzero"`     // ports of this node that the other may reach: "1000,1001" or "all"
+	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the trust, in seconds from now
+}
+
+// ApproveRequest approves a request for trust. The fields are those of [HandshakeRequest].
+type ApproveRequest struct {
+	Node     string `json:"node"`
+	Note     string `json:"note,omitzero"`
+	Ports    string `json:"ports,omitzero"`
+	ExpiresS uint64 `json:"expires_s,omitzero"`
+}
+
+// RejectRequest declines a request for trust.
+type RejectRequest struct {
+	Node string `json:"node"`
+	Note string `json:"note,omitzero"` // at most 256 bytes, for the other node's owner
+}
+
+// UntrustRequest withdraws trust.
+type UntrustRequest struct {
+	Node string `json:"node"`
+}
+
+// WaitTrustRequest waits until a node is trusted, at most an hour.
+type WaitTrustRequest struct {
+	Node      string `json:"node"`
+	TimeoutMs uint64 `json:"timeout_ms,omitzero"`
+}
+
+// ProfileRequest changes what the node says of itself. Nil leaves a field as it is.
+type ProfileRequest struct {
+	Hostname *string  `json:"hostname,omitzero"` // empty: none
+	Public   *bool    `json:"public,omitzero"`
+	Tags     []string `json:"tags,omitzero"` // at most three; empty and not nil: none
+}
+
+// SendMessageRequest puts the data beside it into a peer's inbox.
+type SendMessageRequest struct {
+	Node      string `json:"node"`
+	Type      string `json:"type,omitzero"`  // "text", "json" or "binary"; empty: "text"
+	Queue     *bool  `json:"queue,omitzero"` // whether it waits in the outbox when the peer does not answer; nil: it does
+	TimeoutMs uint64 `json:"timeout_ms,omitzero"`
+}
+
+// InboxRequest asks for the newest messages of the inbox.
+type InboxRequest struct {
+	Limit  uint64 `json:"limit,omitzero"`  // 0: 50
+	Before uint64 `json:"before,omitzero"` // only messages whose number is less; 0: all
+}
+
+// InboxReadRequest reads a message.
+type InboxReadRequest struct {
+	Seq uint64 `json:"seq"`
+}
+
+// InboxNextRequest reads the oldest message whose number is greater.
+type InboxNextRequest struct {
+	After uint64 `json:"after,omitzero"`
+}
+
+// InboxTakeRequest takes messages out of the inbox.
+type InboxTakeRequest struct {
+	Seqs []uint64 `json:"seqs,omitzero"` // nil: all messages
+}
+
+// PublishRequest gives the data beside it to the subscribers of this node's event stream.
+type PublishRequest struct {
+	Topic string `json:"topic"`
+}
+
+// SendDatagramRequest sends the data beside it as one datagram, which may be lost.
+type SendDatagramRequest struct {
+	Node   string `json:"node"`
+	Port   uint16 `json:"port"`
+	Source uint16 `json:"source,omitzero"` // the port that it comes from; 0: the same as Port
+}
+
+// DisconnectRequest aborts a stream.
+type DisconnectRequest struct {
+	Stream uint64 `json:"stream"`
+}
+
+func (InfoRequest) verb() string         { return "info" }
+func (VersionRequest) verb() string      { return "version" }
+func (PeersRequest) verb() string        { return "peers" }
+func (ConnectionsRequest) verb() string  { return "connections" }
+func (PendingRequest) verb() string      { return "pending" }
+func (TrustRequest) verb() string        { return "trust" }
+func (ReceivedRequest) verb() string     { return "received" }
+func (StopRequest) verb() string         { return "stop" }
+func (FindRequest) verb() string         { return "find" }
+func (SearchRequest) verb() string       { return "search" }
+func (HandshakeRequest) verb() string    { return "handshake" }
+func (ApproveRequest) verb() string      { return "approve" }
+func (RejectRequest) verb() string       { return "reject" }
+func (UntrustRequest) verb() string      { return "untrust" }
+func (WaitTrustRequest) verb() string    { return "wait_trust" }
+func (ProfileRequest) verb() string      { return "profile" }
+func (SendMessageRequest) verb() string  { return "send_message" }
+func (InboxRequest) verb() string        { return "inbox" }
+func (InboxReadRequest) verb() string    { return "inbox_read" }
+func (InboxNextRequest) verb() string    { return "inbox_next" }
+func (InboxTakeRequest) verb() string    { return "inbox_take" }
+func (PublishRequest) verb() string      { return "publish" }
+func (SendDatagramRequest) verb() string { return "send_datagram" }
+func (DisconnectRequest) verb() string   { return "disconnect" }
+
+// encode gives a request as the node reads it: one JSON object that begins with the verb.
+func encode(request Request) ([]byte, error) {
+	fields, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	head := `{"op":"` + request.verb() + `"`
+	if len(fields) > len("{}") {
+		head += ","
+	}
+	return append([]byte(head), fields[1:]...), nil
+}

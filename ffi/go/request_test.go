@@ -1,0 +1,64 @@
+package pilot
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"testing"
+)
+
+// Every request is written as the node's own table has it, which the node's tests keep in testdata.
+func TestRequestsAreThoseOfTheNode(t *testing.T) {
+	no, hostname, empty, public := false, "a", "", false
+	const node = "worker-node"
+	requests := []Request{
+		InfoRequest{},
+		VersionRequest{},
+		PeersRequest{},
+		ConnectionsRequest{},
+		PendingRequest{},
+		TrustRequest{},
+		ReceivedRequest{},
+		StopRequest{},
+		FindRequest{node},
+		SearchRequest{"gpu"},
+		HandshakeRequest{Node: node},
+		HandshakeRequest{node, "demo", "all", 60},
+		ApproveRequest{Node: node, Ports: "1000,1001", ExpiresS: 60},
+		RejectRequest{Node: node},
+		RejectRequest{node, "no"},
+		UntrustRequest{node},
+		WaitTrustRequest{node, 200},
+		ProfileRequest{Hostname: &empty},
+		ProfileRequest{&hostname, &public, []string{"x", "y"}},
+		SendMessageRequest{node, "json", &no, 10_000},
+		InboxRequest{},
+		InboxRequest{20, 7},
+		InboxReadRequest{7},
+		InboxNextRequest{7},
+		InboxTakeRequest{},
+		InboxTakeRequest{[]uint64{1, 2}},
+		InboxTakeRequest{[]uint64{}},
+		PublishRequest{"a.b"},
+		SendDatagramRequest{Node: node, Port: 5353},
+		SendDatagramRequest{node, 5353, 65535},
+		DisconnectRequest{1<<64 - 1},
+	}
+	known, err := os.ReadFile("testdata/requests.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table []json.RawMessage
+	if err := json.Unmarshal(known, &table); err != nil {
+		t.Fatal(err)
+	}
+	if len(table) != len(requests) {
+		t.Fatalf("the node knows %d requests, this package %d", len(table), len(requests))
+	}
+	for i, request := range requests {
+		made, err := encode(request)
+		if err != nil || !bytes.Equal(made, table[i]) {
+			t.Errorf("%s became %s (%v)", table[i], made, err)
+		}
+	}
+}
