@@ -3,10 +3,10 @@
 use crate::command::Command;
 use crate::event_loop::handover::INTERACTIVE;
 use crate::handle::Handle;
+use crate::platform::Signal;
 use crate::streams::byte_queue::{CHUNK_LEN, Spare, Taken};
 use crate::streams::queues::{QUEUE_MAX, Queues, Shared};
 use pilot_core::AddrPort;
-use rustix::event::EventfdFlags;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -153,11 +153,12 @@ impl Stream {
         let shared = &self.0.shared;
         if shared.readiness.get().is_none() {
             // Readable at first: what has changed so far was not told.
-            let fd = rustix::event::eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            let signal = Signal::new()?;
+            signal.notify();
             // Another thread may have been faster; its descriptor stays.
-            let _ = shared.readiness.set(fd);
+            let _ = shared.readiness.set(signal);
         }
-        shared.readiness.get().map(|fd| fd.as_fd()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+        shared.readiness.get().map(|signal| signal.as_fd()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
     /// Reads without taking: the next read gives the same bytes. Blocks as a read does.
@@ -218,9 +219,8 @@ impl Owned {
         };
         let result = act(patience);
         match (&result, self.shared.readiness.get()) {
-            (Err(e), Some(fd)) if patience == Patience::Never && e.kind() == io::ErrorKind::WouldBlock => {
-                // Empty as well when nothing changed meanwhile.
-                let _ = rustix::io::read(fd, &mut [0; 8]);
+            (Err(e), Some(readiness)) if patience == Patience::Never && e.kind() == io::ErrorKind::WouldBlock => {
+                readiness.drain();
                 act(patience)
             }
             _ => result,

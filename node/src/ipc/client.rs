@@ -2,12 +2,11 @@
 
 use crate::failure::{Code, Failure};
 use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_numbered, take_frame};
+use crate::platform::{keep_quiet, recv_with_fds};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::io::{self, IoSliceMut, Write as _};
-use std::mem::MaybeUninit;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -75,6 +74,7 @@ impl Client {
 
     /// Over a socket that the node serves already. `path` is for error texts.
     pub(crate) fn over(socket: UnixStream, path: &Path) -> Self {
+        keep_quiet(&socket);
         Self {
             socket,
             path: path.into(),
@@ -291,21 +291,15 @@ impl Client {
     /// Takes what the socket has; false when it has nothing.
     fn receive(&mut self) -> Result<bool, Failure> {
         let mut buffer = [0; 64 * 1024];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags) {
-            Ok(message) if message.bytes == 0 => return Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
-            Ok(message) => self.incoming.extend_from_slice(&buffer[..message.bytes]),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(false),
-            Err(e) => return Err(self.lost(&e.into())),
-        }
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                self.fds.extend(fds);
+        match recv_with_fds(&self.socket, &mut buffer, &mut self.fds) {
+            Ok(0) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
+            Ok(n) => {
+                self.incoming.extend_from_slice(&buffer[..n]);
+                Ok(true)
             }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
+            Err(e) => Err(self.lost(&e.into())),
         }
-        Ok(true)
     }
 }
 

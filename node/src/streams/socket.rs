@@ -3,9 +3,10 @@
 //! Bytes go straight between the descriptor and TCP's rings. The descriptor is edge-triggered: "readable" and "writable"
 //! are remembered until `WouldBlock`.
 
+use crate::platform::send_now;
 use pilot_stack::{CommandError, Recv, Stack, StreamEnd, StreamId};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use std::os::fd::OwnedFd;
 
 /// How a handed-out stream stands after some pumping.
@@ -52,8 +53,7 @@ impl FdStream {
     /// True when the application has closed its end, and not only ended its writing: then nobody will ever read what arrives,
     /// and a peer that never ends its own side must not keep the stream.
     fn is_closed(&self) -> bool {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        self.read_ended && !self.write_ended && send(&self.fd, &[], flags) == Err(Errno::PIPE)
+        self.read_ended && !self.write_ended && send_now(&self.fd, &[]) == Err(Errno::PIPE)
     }
 
     fn read_application(&mut self, stack: &mut Stack, id: StreamId) -> Result<(), Pumped> {
@@ -93,7 +93,7 @@ impl FdStream {
                 if gone {
                     bytes.len()
                 } else {
-                    match send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                    match send_now(&self.fd, bytes) {
                         Ok(n) => n,
                         Err(Errno::INTR) => 0,
                         Err(Errno::AGAIN) => {
