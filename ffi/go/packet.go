@@ -8,6 +8,7 @@ import "C"
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -17,14 +18,16 @@ import (
 const headLen = 8
 
 // packetLenMax is the length of the longest datagram that any path carries, with its head, in bytes.
-const packetLenMax = 64 << 10
+const packetLenMax = 1<<16 - 1
 
 // PacketConn is a port for datagrams, which may be lost. It is a [net.PacketConn]; addresses are [Addr].
 //
 // 1100 bytes always fit into a datagram; a datagram too long for the path is lost.
 type PacketConn struct {
 	socket *net.UnixConn
-	local  *Addr
+	// packets keeps packets apart, as the socket itself does where the system can.
+	packets io.ReadWriter
+	local   *Addr
 }
 
 var packets = sync.Pool{New: func() any { b := make([]byte, packetLenMax); return &b }}
@@ -39,7 +42,7 @@ func (n *Node) ListenPacket(port uint16) (*PacketConn, error) {
 	if err == nil {
 		var socket *net.UnixConn
 		if socket, err = socketOf(int(fd)); err == nil {
-			return &PacketConn{socket: socket, local: n.local(uint16(bound))}, nil
+			return &PacketConn{socket: socket, packets: packetsOf(socket), local: n.local(uint16(bound))}, nil
 		}
 	}
 	return nil, &net.OpError{Op: "listen", Net: "pilot", Addr: &Addr{Port: port}, Err: err}
@@ -67,7 +70,7 @@ func (n *Node) Resolve(addr string) (*Addr, error) {
 func (p *PacketConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	room := packets.Get().(*[]byte)
 	defer packets.Put(room)
-	n, err := p.socket.Read(*room)
+	n, err := p.packets.Read(*room)
 	if err != nil {
 		return 0, nil, p.fail("read", nil, err)
 	}
@@ -95,7 +98,7 @@ func (p *PacketConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	binary.BigEndian.PutUint32(packet[2:], to.Node)
 	binary.BigEndian.PutUint16(packet[6:], to.Port)
 	copy(packet[headLen:], b)
-	if _, err := p.socket.Write(packet); err != nil {
+	if _, err := p.packets.Write(packet); err != nil {
 		return 0, p.fail("write", addr, err)
 	}
 	return len(b), nil

@@ -349,8 +349,9 @@ extern "C" {
 /*
  Opens a port for datagrams (0: any free one) and returns its descriptor. The caller closes the descriptor, which frees the
  port. The descriptor is a SOCK_SEQPACKET socket, blocking, close-on-exec, for poll, pilot_datagram_send and
- pilot_datagram_recv. *port_out (or NULL) gets the port. A peer reaches the port when it was granted the port, or has been
- sent a datagram from it.
+ pilot_datagram_recv. (Systems without such sockets, as macOS, have a SOCK_STREAM socket, on which each packet follows its
+ length of two bytes, the high one first; the two functions know that.) *port_out (or NULL) gets the port. A peer reaches
+ the port when it was granted the port, or has been sent a datagram from it.
  Any thread. PILOT_E_CONFLICT (the port is bound), PILOT_E_FULL.
  */
 int pilot_datagram_open(pilot_handle node,

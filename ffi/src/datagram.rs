@@ -1,12 +1,12 @@
-//! Owns datagram ports: a SOCK_SEQPACKET descriptor on which each packet begins with the address of the other end.
+//! Owns datagram ports: a descriptor of packets, each of which begins with the address of the other end.
 
 use crate::error::{Fault, bytes, guarded, pilot_error, room};
 use crate::node::NodeObject;
 use crate::peer::{given, out, pilot_peer};
 use crate::table::{Used, get, pilot_handle};
 use pilot_node::answer::Bound;
+use pilot_node::system::{recv_packet, send_packet};
 use pilot_node::{Addr, AddrPort, Request};
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg};
 use std::ffi::c_int;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, IntoRawFd as _, OwnedFd};
@@ -18,8 +18,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Opens a port for datagrams (0: any free one) and returns its descriptor. The caller closes the descriptor, which frees the
 /// port. The descriptor is a SOCK_SEQPACKET socket, blocking, close-on-exec, for poll, pilot_datagram_send and
-/// pilot_datagram_recv. *port_out (or NULL) gets the port. A peer reaches the port when it was granted the port, or has been
-/// sent a datagram from it.
+/// pilot_datagram_recv. (Systems without such sockets, as macOS, have a SOCK_STREAM socket, on which each packet follows its
+/// length of two bytes, the high one first; the two functions know that.) *port_out (or NULL) gets the port. A peer reaches
+/// the port when it was granted the port, or has been sent a datagram from it.
 /// Any thread. PILOT_E_CONFLICT (the port is bound), PILOT_E_FULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_datagram_open(
@@ -70,8 +71,7 @@ pub unsafe extern "C" fn pilot_datagram_send(
         let mut head = [0; HEAD_LEN];
         head[..6].copy_from_slice(&to.addr.to_bytes());
         head[6..].copy_from_slice(&to.port.to_be_bytes());
-        let parts = [IoSlice::new(&head), IoSlice::new(data)];
-        sendmsg(fd, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?;
+        send_packet(fd, &[IoSlice::new(&head), IoSlice::new(data)])?;
         Ok(0)
     })
 }
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn pilot_datagram_recv(
         let (fd, from, buffer) = unsafe { (borrow(fd)?, out(from)?, room(buffer, len)?) };
         let mut head = [0; HEAD_LEN];
         let mut parts = [IoSliceMut::new(&mut head), IoSliceMut::new(buffer)];
-        let n = recvmsg(fd, &mut parts, &mut RecvAncillaryBuffer::default(), RecvFlags::empty())?.bytes;
+        let n = recv_packet(fd, &mut parts)?;
         let Some(n) = n.checked_sub(HEAD_LEN) else {
             return Err(Fault::new(crate::error::PILOT_E_NOT_RUNNING, "the node has ended"));
         };

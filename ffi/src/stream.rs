@@ -10,11 +10,12 @@ use crate::node::NodeObject;
 use crate::peer::{fill, out, pilot_peer};
 use crate::table::{Kind, Used, get, insert, pilot_handle};
 use pilot_node::answer::StreamState;
+use pilot_node::system::{Edges, send_now};
 use pilot_node::{Request, Stream};
-use rustix::event::{PollFlags, epoll};
+use rustix::event::PollFlags;
 use std::ffi::{c_char, c_int};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +42,7 @@ enum Way {
     /// A stream of a node in this process.
     Local(Stream),
     /// A stream of a daemon, by descriptor.
-    Socket { socket: UnixStream, readiness: OnceLock<OwnedFd>, node: Used<NodeObject> },
+    Socket { socket: UnixStream, readiness: OnceLock<Edges>, node: Used<NodeObject> },
 }
 
 impl StreamObject {
@@ -78,10 +79,7 @@ impl StreamObject {
     fn write(&self, data: &[u8], ms: c_int) -> Result<i64, Fault> {
         let result = match &self.way {
             Way::Local(stream) => stream.write_within(data, timeout(ms)).map_err(|e| in_time(e.into(), ms)),
-            Way::Socket { socket, .. } => self.on_socket(ms, PollFlags::OUT, || {
-                let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
-                Ok(rustix::net::send(socket, data, flags)?)
-            }),
+            Way::Socket { socket, .. } => self.on_socket(ms, PollFlags::OUT, || Ok(send_now(socket, data)?)),
         };
         self.outcome(result)
     }
@@ -111,11 +109,8 @@ impl StreamObject {
             }
             if ms == 0 {
                 // Clears the edge-triggered readiness, so that the next change makes the descriptor readable.
-                if let Some(epoll) = readiness.get() {
-                    let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-                    let mut events =
-                        [epoll::Event { flags: epoll::EventFlags::IN, data: epoll::EventData::new_u64(0) }];
-                    epoll::wait(epoll, &mut events[..], Some(&none))?;
+                if let Some(edges) = readiness.get() {
+                    edges.clear()?;
                 }
                 return act();
             }
@@ -123,18 +118,15 @@ impl StreamObject {
         }
     }
 
-    fn readiness(&self) -> Result<BorrowedFd<'_>, Fault> {
+    fn readiness(&self) -> Result<RawFd, Fault> {
         match &self.way {
-            Way::Local(stream) => Ok(stream.readiness()?),
+            Way::Local(stream) => Ok(stream.readiness()?.as_raw_fd()),
             Way::Socket { socket, readiness, .. } => {
                 if readiness.get().is_none() {
-                    let fd = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-                    let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-                    epoll::add(&fd, socket, epoll::EventData::new_u64(0), flags)?;
                     // When another thread was faster, its descriptor stays.
-                    let _ = readiness.set(fd);
+                    let _ = readiness.set(Edges::new(socket)?);
                 }
-                readiness.get().map(AsFd::as_fd).ok_or_else(|| Fault::invalid("no descriptor"))
+                readiness.get().map(Edges::as_raw_fd).ok_or_else(|| Fault::invalid("no descriptor"))
             }
         }
     }
@@ -312,5 +304,5 @@ pub extern "C" fn pilot_stream_shutdown(stream: pilot_handle, how: c_int, error:
 /// belongs to the handle.
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_stream_event_fd(stream: pilot_handle, error: *mut pilot_error) -> c_int {
-    guarded(error, || Ok(get::<StreamObject>(stream)?.readiness()?.as_raw_fd()))
+    guarded(error, || get::<StreamObject>(stream)?.readiness())
 }

@@ -37,6 +37,7 @@ mod log;
 mod mail;
 mod node;
 mod node_event;
+mod platform;
 mod request;
 mod services;
 mod stream;
@@ -55,6 +56,10 @@ pub mod parts {
     pub use crate::crypto::entropy;
     pub use crate::disk::identity_file::load_or_create as load_or_create_identity;
     pub use crate::underlay::udp::Udp;
+}
+/// What differs by system, for programs that use a node's descriptors.
+pub mod system {
+    pub use crate::platform::{Edges, Signal, recv_packet, send_now, send_packet};
 }
 pub use failure::{Code, Failure};
 pub use ipc::client::{Client, NumberedAnswer, Reply, StreamReply};

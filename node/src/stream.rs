@@ -3,10 +3,10 @@
 use crate::command::Command;
 use crate::event_loop::handover::INTERACTIVE;
 use crate::handle::Handle;
+use crate::platform::Signal;
 use crate::streams::byte_queue::{CHUNK_LEN, Spare, Taken};
 use crate::streams::queues::{QUEUE_MAX, Queues, Shared};
 use pilot_core::AddrPort;
-use rustix::event::EventfdFlags;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -155,11 +155,12 @@ impl Stream {
         let shared = &self.0.shared;
         if shared.readiness.get().is_none() {
             // Readable at first, since earlier changes did not make it readable.
-            let fd = rustix::event::eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            let signal = Signal::new()?;
+            signal.notify();
             // When another thread has set a descriptor meanwhile, that one stays.
-            let _ = shared.readiness.set(fd);
+            let _ = shared.readiness.set(signal);
         }
-        shared.readiness.get().map(|fd| fd.as_fd()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+        shared.readiness.get().map(|signal| signal.as_fd()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
     /// Reads without taking: the next read gives the same bytes. Blocks as a read does.
@@ -220,9 +221,8 @@ impl Owned {
         };
         let result = act(patience);
         match (&result, self.shared.readiness.get()) {
-            (Err(e), Some(fd)) if patience == Patience::Never && e.kind() == io::ErrorKind::WouldBlock => {
-                // This read fails when the descriptor was unreadable already.
-                let _ = rustix::io::read(fd, &mut [0; 8]);
+            (Err(e), Some(readiness)) if patience == Patience::Never && e.kind() == io::ErrorKind::WouldBlock => {
+                readiness.drain();
                 act(patience)
             }
             _ => result,

@@ -5,9 +5,10 @@ mod lab;
 
 use lab::Lab;
 use pilot_node::answer::{Bound, Cancelled, StreamState};
+use pilot_node::system::{recv_packet, send_packet};
 use pilot_node::{Client, Code, Request, Terms, send_file};
 use serde_json::{Value, json};
-use std::io::{Read as _, Write as _};
+use std::io::{IoSlice, IoSliceMut, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -182,15 +183,15 @@ fn datagrams_reach_the_port_they_are_for_and_can_be_answered() {
     let mut packet = addr.to_bytes().to_vec();
     packet.extend(5353u16.to_be_bytes());
     packet.extend(b"who is there?");
-    rustix::net::send(&ours, &packet, rustix::net::SendFlags::empty()).unwrap();
+    send_packet(&ours, &[IoSlice::new(&packet)]).unwrap();
     let mut buffer = [0; 2048];
-    let (_, n) = rustix::net::recv(&theirs, &mut buffer[..], rustix::net::RecvFlags::empty()).unwrap();
+    let n = recv_packet(&theirs, &mut [IoSliceMut::new(&mut buffer)]).unwrap();
     assert_eq!(&buffer[8..n], b"who is there?");
     assert_eq!(u16::from_be_bytes([buffer[6], buffer[7]]), own);
     // The head of the packet is the address of the answer.
     let answer = [&buffer[..8], b"node-b"].concat();
-    rustix::net::send(&theirs, &answer, rustix::net::SendFlags::empty()).unwrap();
-    let (_, n) = rustix::net::recv(&ours, &mut buffer[..], rustix::net::RecvFlags::empty()).unwrap();
+    send_packet(&theirs, &[IoSlice::new(&answer)]).unwrap();
+    let n = recv_packet(&ours, &mut [IoSliceMut::new(&mut buffer)]).unwrap();
     assert_eq!(&buffer[8..n], b"node-b");
 
     let too_long = a.send_datagram("node-b", 5353, &[0; 70_000]).unwrap_err();

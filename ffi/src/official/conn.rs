@@ -4,12 +4,12 @@
 use super::{ReadResult, Text, WriteResult, allocate, emit_error, get, guarded, input_bytes, string};
 use crate::node::NodeObject;
 use crate::table::{Kind, Used, remove};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use pilot_node::system::Signal;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::ffi::{c_char, c_int, c_void};
 use std::io::{self, Write as _};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -25,26 +25,21 @@ pub(crate) struct Conn {
     /// End of reading. Unit: nanoseconds since 1970; 0: none.
     deadline: AtomicI64,
     /// Readable when the deadline has changed.
-    changed: OwnedFd,
+    changed: Signal,
     reading: Mutex<()>,
     closed: AtomicBool,
 }
 
 impl Conn {
     pub(super) fn new(socket: UnixStream, daemon: PathBuf) -> io::Result<Self> {
-        let changed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let changed = Signal::new()?;
         let (deadline, reading, closed) = (AtomicI64::new(0), Mutex::new(()), AtomicBool::new(false));
         Ok(Self { socket, node: NodeObject::attached(daemon), deadline, changed, reading, closed })
     }
 
-    fn tell(&self) {
-        // A full counter is readable already.
-        let _ = rustix::io::write(&self.changed, &1u64.to_ne_bytes());
-    }
-
     fn set_deadline(&self, unix_nanos: i64) {
         self.deadline.store(unix_nanos, Ordering::SeqCst);
-        self.tell();
+        self.changed.notify();
     }
 
     /// Returns the time until the deadline (`None`: no deadline); fails when the deadline has passed.
@@ -78,7 +73,7 @@ impl Conn {
                 Err(e) => return Err(io::Error::from(e).to_string()),
             }
             // The next round reads the new deadline.
-            let _ = rustix::io::read(&self.changed, &mut [0; 8]);
+            self.changed.drain();
         }
     }
 
@@ -99,7 +94,7 @@ impl Kind for Conn {
         self.closed.store(true, Ordering::SeqCst);
         // The stream may have ended already; written bytes are delivered.
         let _ = self.socket.shutdown(Shutdown::Both);
-        self.tell();
+        self.changed.notify();
     }
 }
 

@@ -19,12 +19,12 @@ use crate::failure::{Code, Failure};
 use crate::ipc::server::Ipc;
 use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
+use crate::platform::AddressWatch;
 use crate::services::{PORTS, Services};
 use crate::streams::datagrams::Datagrams;
 use crate::streams::table::Streams;
 use crate::token::Room;
 use crate::underlay::addresses::{Addresses, own_addresses};
-use crate::underlay::netlink::NetworkWatch;
 use crate::underlay::rendezvous::{self, RendezvousFile};
 use crate::underlay::udp::Udp;
 use crossbeam_channel::{Sender, bounded};
@@ -76,9 +76,9 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
             .hint("another --listen address or port")
     })?;
     register(poll.registry(), &udp, Room::Underlay)?;
-    let watch = NetworkWatch::open().ok();
-    if let Some(watch) = &watch {
-        register(poll.registry(), watch, Room::Addresses)?;
+    let watch = AddressWatch::open().ok();
+    if let Some(descriptor) = watch.as_ref().and_then(AddressWatch::descriptor) {
+        register(poll.registry(), &descriptor, Room::Addresses)?;
     }
     let core = core_config(identity, &saved, &config, &udp)?;
     let rooms = rooms(poll.registry(), core, config, (worker, &udp))?;

@@ -5,14 +5,13 @@ use crate::failure::{Code, Failure};
 use crate::frame_reader::FrameReader;
 use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_frame, parse_numbered};
 use crate::node_event::NodeEvent;
+use crate::platform::{keep_quiet, recv_with_fds};
 use crate::request::Request;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::io::{self, IoSliceMut, Write as _};
-use std::mem::MaybeUninit;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -84,6 +83,7 @@ impl Client {
 
     /// Makes a client of a socket that the node serves already. `path` is for error texts.
     pub(crate) fn over(socket: UnixStream, path: &Path) -> Self {
+        keep_quiet(&socket);
         Self {
             socket,
             path: path.into(),
@@ -316,21 +316,15 @@ impl Client {
     /// Takes the bytes and descriptors that the socket has; false when it has none.
     fn receive(&mut self) -> Result<bool, Failure> {
         let mut buffer = [0; 64 * 1024];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags) {
-            Ok(message) if message.bytes == 0 => return Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
-            Ok(message) => self.incoming.extend(&buffer[..message.bytes]),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(false),
-            Err(e) => return Err(self.lost(&e.into())),
-        }
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                self.fds.extend(fds);
+        match recv_with_fds(&self.socket, &mut buffer, &mut self.fds) {
+            Ok(0) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
+            Ok(n) => {
+                self.incoming.extend(&buffer[..n]);
+                Ok(true)
             }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
+            Err(e) => Err(self.lost(&e.into())),
         }
-        Ok(true)
     }
 }
 

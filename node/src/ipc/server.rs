@@ -14,13 +14,14 @@ use crate::ipc::client_id::{ClientId, RequestNumber};
 use crate::ipc::frame::{ANSWER, EVENT, numbered, parse_frame};
 use crate::ipc::official_frame;
 use crate::node_event::Event;
+use crate::platform::{QUIET, keep_quiet, peer_is_ours};
 use crate::token::{NUMBERS, Room};
 use litemap::LiteMap;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use pilot_core::Addr;
 use pilot_stack::{Recv, StreamId};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
 use serde::Serialize;
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -185,7 +186,7 @@ impl Ipc {
         while self.listener_ready {
             let Some((listener, _)) = &self.listener else { return self.listener_ready = false };
             match listener.accept() {
-                Ok((stream, _)) if is_ours(&stream) => self.add(stream, true),
+                Ok((stream, _)) if peer_is_ours(&stream) => self.add(stream, true),
                 Ok(_) => self.note_refusal("another_user"), // dropping the stream closes it
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 // Out of descriptors counts as "none waits": the next client's arrival tells again.
@@ -223,6 +224,7 @@ impl Ipc {
                 break id;
             }
         };
+        keep_quiet(&stream);
         let token = Room::Ipc.token(self.last);
         if self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_ok() {
             self.clients.insert(id, Box::new(Client::new(stream, may_be_official)));
@@ -539,11 +541,5 @@ fn send_with_fd(stream: &UnixStream, bytes: &[u8], fd: &OwnedFd) -> io::Result<u
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let fds = [fd.as_fd()];
     ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
-}
-
-/// True when the peer process runs as the same user, or as root. Source: docs/interfaces.md (SO_PEERCRED).
-fn is_ours(stream: &UnixStream) -> bool {
-    let own = rustix::process::geteuid();
-    sockopt::socket_peercred(stream).is_ok_and(|cred| cred.uid == own || cred.uid.is_root())
+    Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, QUIET)?)
 }

@@ -1,4 +1,4 @@
-//! The room of datagram ports: each is one end of a SOCK_SEQPACKET pair; a client has the other end.
+//! The room of datagram ports: each is one end of a pair of sockets that carries packets; a client has the other end.
 //!
 //! A packet on the pair is `address 6 bytes | port u16 (big-endian) | payload`: on the way to the client the sender's, on the
 //! way from the client the recipient's. A packet that the client does not make room for is dropped, as on a full socket, and
@@ -10,16 +10,16 @@ use crate::context::Context;
 use crate::effect::Effect;
 use crate::failure::{Code, Failure};
 use crate::ipc::client_id::{ClientId, RequestNumber};
+use crate::platform::PacketSocket;
 use crate::token::Room;
 use litemap::LiteMap;
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 use pilot_core::Addr;
 use pilot_stack::CommandError;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use std::collections::BTreeSet;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 /// Most datagram ports that are open at once.
 const DATAGRAM_PORTS_MAX: usize = 256;
@@ -33,7 +33,7 @@ const HEAD_LEN: usize = 8;
 /// The datagram ports of clients.
 pub(crate) struct Datagrams {
     registry: Registry,
-    ports: LiteMap<u16, OwnedFd>,
+    ports: LiteMap<u16, PacketSocket>,
     /// Datagrams that clients did not make room for.
     pub(crate) dropped: u64,
     /// Ports with descriptors that may have datagrams.
@@ -61,12 +61,11 @@ impl Datagrams {
             port => Some(port).filter(|p| !self.ports.contains_key(p)),
         };
         let port = port.ok_or_else(|| Failure::new(Code::Conflict, "the port is bound for datagrams already"))?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
-        let (ours, theirs) = pair.map_err(|_| Failure::new(Code::Full, "no file descriptors are left"))?;
+        let (ours, theirs) =
+            PacketSocket::pair().map_err(|_| Failure::new(Code::Full, "no file descriptors are left"))?;
         let token = Room::Datagrams.token(port.into());
         self.registry
-            .register(&mut SourceFd(&ours.as_raw_fd()), token, Interest::READABLE)
+            .register(&mut SourceFd(&ours.as_fd().as_raw_fd()), token, PacketSocket::INTEREST)
             .map_err(|e| Failure::new(Code::Full, e.to_string()))?;
         let _ = cx.stack.bind(port); // fails where the node has bound every port
         self.ports.insert(port, ours);
@@ -82,13 +81,13 @@ impl Datagrams {
 
     /// A datagram has arrived for a client's port.
     pub(crate) fn deliver(&mut self, cx: &mut Context, from: Addr, source_port: u16, port: u16, payload: &[u8]) {
-        let Some(fd) = self.ports.get(&port) else { return };
+        let Some(socket) = self.ports.get_mut(&port) else { return };
         let mut packet = Vec::with_capacity(HEAD_LEN + payload.len());
         packet.extend_from_slice(&from.to_bytes());
         packet.extend_from_slice(&source_port.to_be_bytes());
         packet.extend_from_slice(payload);
-        match send(fd, &packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(_) => {}
+        match socket.send(&packet) {
+            Ok(()) => {}
             Err(Errno::AGAIN) => self.dropped += 1,
             Err(_) => self.close(cx, port),
         }
@@ -109,10 +108,10 @@ impl Datagrams {
     fn serve_port(&mut self, cx: &mut Context, port: u16) {
         let mut packet = [0; 64 * 1024];
         for _ in 0..PER_TURN {
-            let Some(fd) = self.ports.get(&port) else { return };
-            match recv(fd, &mut packet[..], RecvFlags::DONTWAIT) {
-                Ok((_, 0)) | Err(Errno::CONNRESET) => return self.close(cx, port),
-                Ok((_, n)) => {
+            let Some(socket) = self.ports.get_mut(&port) else { return };
+            match socket.recv(&mut packet) {
+                Ok(0) => return self.close(cx, port),
+                Ok(n) => {
                     let Some((head, payload)) = packet[..n].split_first_chunk::<HEAD_LEN>() else { continue };
                     let [a, b, c, d, e, f, high, low] = *head;
                     let (to, to_port) = (Addr::from_bytes([a, b, c, d, e, f]), u16::from_be_bytes([high, low]));
@@ -127,9 +126,9 @@ impl Datagrams {
     }
 
     fn close(&mut self, cx: &mut Context, port: u16) {
-        let Some(fd) = self.ports.remove(&port) else { return };
+        let Some(socket) = self.ports.remove(&port) else { return };
         // The descriptor is closed right after; a failure here leaves nothing behind.
-        let _ = self.registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        let _ = self.registry.deregister(&mut SourceFd(&socket.as_fd().as_raw_fd()));
         cx.stack.unbind(port);
     }
 }

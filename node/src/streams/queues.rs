@@ -1,11 +1,11 @@
 //! Owns the two bounded byte queues between an application's thread and the loop, and the loop's end of them.
 
 use crate::failure::{Code, Failure};
+use crate::platform::Signal;
 use crate::streams::byte_queue::{ByteQueue, CHUNK_LEN, Spare};
 use crate::streams::names::failure_of;
 use pilot_stack::{Recv, Stack, StreamId};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -17,7 +17,7 @@ pub(crate) struct Shared {
     queues: Mutex<Queues>,
     pub(crate) changed: Condvar,
     /// Made readable by every change, from the first call of `Stream::readiness` on.
-    pub(crate) readiness: OnceLock<OwnedFd>,
+    pub(crate) readiness: OnceLock<Signal>,
     /// The loop has been told to serve the stream and has not begun.
     pub(crate) told: AtomicBool,
     /// A `Stream` of the application exists or existed.
@@ -79,9 +79,8 @@ impl Shared {
 
     pub(crate) fn notify(&self) {
         self.changed.notify_all();
-        if let Some(fd) = self.readiness.get() {
-            // A full counter is readable already.
-            let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
+        if let Some(readiness) = self.readiness.get() {
+            readiness.notify();
         }
     }
 

@@ -3,9 +3,10 @@
 //! Bytes go straight between the descriptor and TCP's rings. The descriptor is edge-triggered: `readable` and `writable` stay
 //! set until a call says `WouldBlock`.
 
+use crate::platform::send_now;
 use pilot_stack::{CommandError, Recv, Stack, StreamEnd, StreamId};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use std::os::fd::OwnedFd;
 
 /// The state of a handed-out stream after its bytes were moved.
@@ -53,8 +54,7 @@ impl FdStream {
     /// True when the application has closed its end, and not only ended its writing. Then arriving bytes will never be read,
     /// and a peer that does not end its own side must not keep the stream.
     fn is_closed(&self) -> bool {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        self.read_ended && !self.write_ended && send(&self.fd, &[], flags) == Err(Errno::PIPE)
+        self.read_ended && !self.write_ended && send_now(&self.fd, &[]) == Err(Errno::PIPE)
     }
 
     fn read_application(&mut self, stack: &mut Stack, id: StreamId) -> Result<(), Pumped> {
@@ -94,7 +94,7 @@ impl FdStream {
                 if gone {
                     bytes.len()
                 } else {
-                    match send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                    match send_now(&self.fd, bytes) {
                         Ok(n) => n,
                         Err(Errno::INTR) => 0,
                         Err(Errno::AGAIN) => {

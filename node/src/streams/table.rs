@@ -13,6 +13,7 @@ use crate::failure::{Code, Failure};
 use crate::ipc::client_id::{ClientId, RequestNumber};
 use crate::ipc::frame::stream_end;
 use crate::ipc::official_frame;
+use crate::platform::socket_pair_stream;
 use crate::streams::names::{describe, ends, failure_of};
 use crate::streams::queues::{LoopEnd, Shared};
 use crate::streams::socket::{FdStream, Pumped};
@@ -23,7 +24,6 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use pilot_core::identity::IdentityKey;
 use pilot_stack::StreamId;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsRawFd as _;
 
@@ -277,16 +277,15 @@ impl Streams {
 
     /// Gives a client a descriptor of the stream.
     fn hand_out(&mut self, cx: &mut Context, id: StreamId, client: ClientId, request: RequestNumber) {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let made = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-            .map_err(|_| Failure::new(Code::Full, "no file descriptors are left"))
-            .and_then(|(ours, theirs)| {
+        let made = socket_pair_stream().map_err(|_| Failure::new(Code::Full, "no file descriptors are left")).and_then(
+            |(ours, theirs)| {
                 let token = self.new_token();
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 let registered = self.registry.register(&mut SourceFd(&ours.as_raw_fd()), token, interest);
                 registered.map_err(|_| Failure::new(Code::Full, "too many streams"))?;
                 Ok((ours, theirs, token))
-            });
+            },
+        );
         let (ours, theirs, token) = match made {
             Ok(made) => made,
             Err(failure) => {

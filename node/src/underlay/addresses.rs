@@ -1,7 +1,7 @@
 //! The room of this machine's own addresses: which there are, and when to look again.
 
 use crate::context::Context;
-use crate::underlay::netlink::NetworkWatch;
+use crate::platform::AddressWatch;
 use crate::underlay::udp::Udp;
 use pilot_core::Instant;
 use pilot_core::time::Duration;
@@ -14,19 +14,27 @@ const SETTLING: Duration = Duration::from_millis(20);
 /// The watch on this machine's addresses.
 pub(crate) struct Addresses {
     /// `None` where the system has no such thing; then a node that moved is found again with its next keepalive.
-    pub(crate) watch: Option<NetworkWatch>,
+    watch: Option<AddressWatch>,
     has_changed: bool,
     look_at: Option<Instant>,
 }
 
 impl Addresses {
-    pub(crate) const fn new(watch: Option<NetworkWatch>) -> Self {
-        Self { watch, has_changed: false, look_at: None }
+    /// Begins at the loop's time 0.
+    pub(crate) fn new(watch: Option<AddressWatch>) -> Self {
+        let mut addresses = Self { watch, has_changed: false, look_at: None };
+        addresses.look_again(Instant::ZERO);
+        addresses
+    }
+
+    /// Where the system does not tell of changes, they are looked for.
+    fn look_again(&mut self, now: Instant) {
+        self.look_at = self.watch.as_ref().and_then(AddressWatch::look_every).map(|pause| now + pause);
     }
 
     /// The watch is readable.
     pub(crate) fn readiness(&mut self) {
-        self.has_changed |= self.watch.as_ref().is_some_and(NetworkWatch::drain);
+        self.has_changed |= self.watch.as_ref().is_some_and(AddressWatch::drain);
     }
 
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context, udp: &Udp) {
@@ -36,6 +44,7 @@ impl Addresses {
         if self.look_at.take_if(|at| *at <= cx.now).is_none() {
             return;
         }
+        self.look_again(cx.now);
         let rendezvous = cx.stack.endpoint().rendezvous_address().map(|(_, addr)| addr);
         let own = own_addresses(udp, rendezvous);
         // Between two networks there is no address to tell.

@@ -1,6 +1,5 @@
 //! What carries datagrams below the tunnels: sockets, this machine's own addresses, and the address of the rendezvous.
 
 pub(crate) mod addresses;
-pub(crate) mod netlink;
 pub(crate) mod rendezvous;
 pub(crate) mod udp;

@@ -1,0 +1,54 @@
+//! What the implementations share.
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Result;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::Uid;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+
+/// Descriptors that one call takes.
+const FDS_MAX: usize = 4;
+
+/// Takes what a socket has, and appends the descriptors that came along to `fds`. Gives 0 at the end.
+pub(super) fn recv_with_fds(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    fds: &mut impl Extend<OwnedFd>,
+    flags: RecvFlags,
+) -> Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let n = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)?.bytes;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
+        }
+    }
+    Ok(n)
+}
+
+/// True when the peer process runs as the same user, or as root. Source: docs/interfaces.md, "IPC".
+pub(crate) fn peer_is_ours(stream: impl AsFd) -> bool {
+    peer_uid(stream).is_some_and(|uid| uid == rustix::process::geteuid() || uid.is_root())
+}
+
+#[cfg(target_os = "linux")]
+fn peer_uid(stream: impl AsFd) -> Option<Uid> {
+    rustix::net::sockopt::socket_peercred(stream).ok().map(|credentials| credentials.uid)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn peer_uid(stream: impl AsFd) -> Option<Uid> {
+    nix::unistd::getpeereid(stream).ok().map(|(uid, _)| Uid::from_raw(uid.as_raw()))
+}
+
+/// Makes writing to a socket whose other end is closed an error, never a signal, where that is a property of the socket.
+/// Elsewhere the calls that write say so.
+pub(crate) fn keep_quiet(socket: impl AsFd) {
+    #[cfg(target_vendor = "apple")]
+    // A socket that is closed at both ends refuses; then nothing is written to it either.
+    let _ = rustix::net::sockopt::set_socket_nosigpipe(socket, true);
+    #[cfg(not(target_vendor = "apple"))]
+    let _ = socket;
+}

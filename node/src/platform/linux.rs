@@ -1,0 +1,166 @@
+//! Linux: eventfd, SOCK_SEQPACKET, and netlink, which tells when addresses change (rtnetlink(7)).
+
+use super::common;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::{Errno, Result};
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, bind, recv,
+    recvmsg, send, sendmsg, socket_with, socketpair,
+};
+use std::io::{IoSlice, IoSliceMut};
+use std::time::Duration;
+
+/// The flag with which writing to a closed socket is an error, never a signal.
+pub(crate) const QUIET: SendFlags = SendFlags::NOSIGNAL;
+/// Sockets go to no program that is started, and do not wait.
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+/// Groups of messages: an IPv4 address or route comes or goes. Source: linux/rtnetlink.h (RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE).
+const GROUPS: u32 = 0x10 | 0x40;
+
+/// Makes a pair of stream sockets; neither waits, and no started program inherits them.
+pub(crate) fn socket_pair_stream() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
+}
+
+/// Takes what a socket has without waiting, and appends the descriptors that came along to `fds`. Gives 0 at the end.
+pub(crate) fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8], fds: &mut impl Extend<OwnedFd>) -> Result<usize> {
+    common::recv_with_fds(socket, buffer, fds, RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC)
+}
+
+/// Writes what a stream socket has room for, without waiting.
+///
+/// # Errors
+/// `AGAIN` when there is no room; `PIPE` when the other end is closed, without a signal.
+pub fn send_now(socket: impl AsFd, bytes: &[u8]) -> Result<usize> {
+    send(socket, bytes, SendFlags::DONTWAIT | QUIET)
+}
+
+/// A flag between threads with a descriptor that is readable while it is raised.
+#[derive(Debug)]
+pub struct Signal(OwnedFd);
+
+impl Signal {
+    /// Makes a signal that is not raised.
+    ///
+    /// # Errors
+    /// When no descriptors are left.
+    pub fn new() -> Result<Self> {
+        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(Self)
+    }
+
+    /// Raises the signal. Any thread; does not wait.
+    pub fn notify(&self) {
+        // A full counter is readable already.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Takes the signal back. Any thread; does not wait.
+    pub fn drain(&self) {
+        // Empty as well when the signal was not raised.
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Signal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The node's end of a pair that carries packets; a client has the other end.
+#[derive(Debug)]
+pub(crate) struct PacketSocket(OwnedFd);
+
+impl PacketSocket {
+    /// Readiness for writing means nothing to a socket that sends a packet whole or not at all.
+    pub(crate) const INTEREST: mio::Interest = mio::Interest::READABLE;
+
+    /// Makes a pair; neither end waits, and no started program inherits them.
+    pub(crate) fn pair() -> Result<(Self, OwnedFd)> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, FLAGS, None)?;
+        Ok((Self(ours), theirs))
+    }
+
+    /// Sends a packet whole.
+    ///
+    /// # Errors
+    /// `AGAIN` when there is no room; otherwise the client has closed its end.
+    pub(crate) fn send(&mut self, packet: &[u8]) -> Result<()> {
+        send_now(&self.0, packet).map(drop)
+    }
+
+    /// Takes the next packet, cut to the buffer. Gives 0 when the client has closed its end.
+    ///
+    /// # Errors
+    /// `AGAIN` when there is none.
+    pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        match recv(&self.0, buffer, RecvFlags::DONTWAIT) {
+            Ok((_, n)) => Ok(n),
+            Err(Errno::CONNRESET) => Ok(0),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Sends a packet from the client's end of a port for datagrams. Any thread; blocks as the descriptor says.
+///
+/// # Errors
+/// `AGAIN` for a descriptor that does not wait; `PIPE` when the node has ended; `MSGSIZE` for a packet that no path carries.
+pub fn send_packet(fd: impl AsFd, parts: &[IoSlice<'_>]) -> Result<()> {
+    sendmsg(fd, parts, &mut SendAncillaryBuffer::default(), QUIET).map(drop)
+}
+
+/// Takes the next packet at the client's end of a port for datagrams, cut to the parts. Gives 0 when the node has ended. Any
+/// thread; blocks as the descriptor says.
+///
+/// # Errors
+/// `AGAIN` for a descriptor that does not wait, when there is no packet.
+pub fn recv_packet(fd: impl AsFd, parts: &mut [IoSliceMut<'_>]) -> Result<usize> {
+    Ok(recvmsg(fd, parts, &mut RecvAncillaryBuffer::default(), RecvFlags::empty())?.bytes)
+}
+
+/// A socket that is readable after addresses changed.
+#[derive(Debug)]
+pub(crate) struct AddressWatch(OwnedFd);
+
+impl AddressWatch {
+    /// # Errors
+    /// What the system says: it has no netlink, or a sandbox forbids it.
+    pub(crate) fn open() -> Result<Self> {
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, FLAGS, None)?;
+        bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
+        Ok(Self(socket))
+    }
+
+    /// The descriptor that becomes readable.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    /// The system tells of changes.
+    pub(crate) const fn look_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Takes the news; true when there was any. The contents do not matter, and some news may be lost when much happens at
+    /// once. Bounded by the socket's buffer.
+    pub(crate) fn drain(&self) -> bool {
+        let (mut told, mut message) = (false, [0; 4096]);
+        loop {
+            match recv(&self.0, &mut message, RecvFlags::empty()) {
+                // Longer messages are cut.
+                Ok(_) | Err(Errno::NOBUFS) => told = true,
+                Err(Errno::INTR) => {}
+                Err(_) => return told,
+            }
+        }
+    }
+}

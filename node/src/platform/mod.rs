@@ -1,0 +1,33 @@
+//! What differs by system: pairs of sockets, packets on them, signals between threads, credentials, and news of addresses.
+//!
+//! | | `linux` | `portable` |
+//! |---|---|---|
+//! | [`Signal`] | eventfd | pipe |
+//! | [`PacketSocket`] and the client's end | SOCK_SEQPACKET | a stream; each packet follows its length |
+//! | [`AddressWatch`] | netlink tells | the addresses are looked at again at intervals |
+//! | flags of descriptors | with the call that makes them | by fcntl, after it |
+//! | writing to a closed socket | MSG_NOSIGNAL | the same, or SO_NOSIGPIPE where the system lacks it |
+//!
+//! Linux takes `linux`, and `portable` with the feature `portable-platform`; every other system takes `portable`. Tests of
+//! units check both.
+
+mod common;
+mod edges;
+#[cfg(any(test, not(target_os = "linux"), feature = "portable-platform"))]
+mod framed;
+#[cfg(all(target_os = "linux", any(test, not(feature = "portable-platform"))))]
+mod linux;
+#[cfg(any(test, not(target_os = "linux"), feature = "portable-platform"))]
+mod portable;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
+#[cfg(all(target_os = "linux", not(feature = "portable-platform")))]
+use linux as chosen;
+#[cfg(any(not(target_os = "linux"), feature = "portable-platform"))]
+use portable as chosen;
+
+pub(crate) use chosen::{AddressWatch, PacketSocket, QUIET, recv_with_fds, socket_pair_stream};
+pub use chosen::{Signal, recv_packet, send_now, send_packet};
+pub(crate) use common::{keep_quiet, peer_is_ours};
+pub use edges::Edges;

@@ -1,0 +1,184 @@
+//! Systems with no more than POSIX and descriptors over sockets: pipes, flags by fcntl, and looking again.
+
+use super::{common, framed};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{FdFlags, Result, fcntl_setfd};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, send, socketpair, sockopt};
+use std::io::{IoSlice, IoSliceMut};
+use std::time::Duration;
+
+/// The flag with which writing to a closed socket is an error, never a signal.
+#[cfg(not(target_vendor = "apple"))]
+pub(crate) const QUIET: SendFlags = SendFlags::NOSIGNAL;
+/// No flag: [`common::keep_quiet`] makes writing to a closed socket an error.
+#[cfg(target_vendor = "apple")]
+pub(crate) const QUIET: SendFlags = SendFlags::empty();
+/// Wanted size of a pair's buffers; what Linux gives by itself. Unit: bytes. Other systems give 8 KiB, which is no burst.
+const BUFFER_LEN: usize = 208 * 1024;
+/// Pause between two looks at the addresses. Own choice: an idle node wakes up once a second anyway while it looks for a
+/// rendezvous, and a node that moved is found within a second.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Makes a pair of stream sockets; neither waits, and no started program inherits them.
+pub(crate) fn socket_pair_stream() -> Result<(OwnedFd, OwnedFd)> {
+    let (a, b) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)?;
+    for socket in [&a, &b] {
+        set_flags(socket)?;
+        common::keep_quiet(socket);
+        // Smaller buffers work, and are slower.
+        let _ = sockopt::set_socket_send_buffer_size(socket, BUFFER_LEN);
+        let _ = sockopt::set_socket_recv_buffer_size(socket, BUFFER_LEN);
+    }
+    Ok((a, b))
+}
+
+/// Makes a descriptor that no started program inherits and that does not wait. A program that another thread starts right
+/// now may inherit the descriptor.
+fn set_flags(fd: &OwnedFd) -> Result<()> {
+    fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+    fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)
+}
+
+/// Takes what a socket has without waiting, and appends the descriptors that came along to `fds`. Gives 0 at the end.
+pub(crate) fn recv_with_fds(socket: impl AsFd, buffer: &mut [u8], fds: &mut impl Extend<OwnedFd>) -> Result<usize> {
+    let mut received = Vec::new();
+    let n = common::recv_with_fds(socket, buffer, &mut received, RecvFlags::DONTWAIT)?;
+    for fd in &received {
+        fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+    }
+    fds.extend(received);
+    Ok(n)
+}
+
+/// Writes what a stream socket has room for, without waiting.
+///
+/// # Errors
+/// `AGAIN` when there is no room; `PIPE` when the other end is closed, without a signal.
+pub fn send_now(socket: impl AsFd, bytes: &[u8]) -> Result<usize> {
+    send(socket, bytes, SendFlags::DONTWAIT | QUIET)
+}
+
+/// A flag between threads with a descriptor that is readable while it is raised: a pipe that is not empty.
+#[derive(Debug)]
+pub struct Signal {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Signal {
+    /// Makes a signal that is not raised.
+    ///
+    /// # Errors
+    /// When no descriptors are left.
+    pub fn new() -> Result<Self> {
+        let (reader, writer) = rustix::pipe::pipe()?;
+        set_flags(&reader)?;
+        set_flags(&writer)?;
+        Ok(Self { reader, writer })
+    }
+
+    /// Raises the signal. Any thread; does not wait.
+    pub fn notify(&self) {
+        // A full pipe is readable already.
+        let _ = rustix::io::write(&self.writer, &[1]);
+    }
+
+    /// Takes the signal back. Any thread; does not wait.
+    pub fn drain(&self) {
+        // Bounded: a pipe holds 64 KiB, and a signal raised meanwhile may stay.
+        while rustix::io::read(&self.reader, &mut [0; 4096]).is_ok_and(|n| n == 4096) {}
+    }
+}
+
+impl AsFd for Signal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+/// The node's end of a pair that carries packets; a client has the other end.
+#[derive(Debug)]
+pub(crate) struct PacketSocket {
+    socket: OwnedFd,
+    packets: framed::Packets,
+}
+
+impl PacketSocket {
+    /// A packet may have left in part; its rest leaves once there is room.
+    pub(crate) const INTEREST: mio::Interest = mio::Interest::READABLE.add(mio::Interest::WRITABLE);
+
+    /// Makes a pair; neither end waits, and no started program inherits them.
+    pub(crate) fn pair() -> Result<(Self, OwnedFd)> {
+        let (socket, theirs) = socket_pair_stream()?;
+        Ok((Self { socket, packets: framed::Packets::default() }, theirs))
+    }
+
+    /// Sends a packet whole.
+    ///
+    /// # Errors
+    /// `AGAIN` when there is no room; otherwise the client has closed its end.
+    pub(crate) fn send(&mut self, packet: &[u8]) -> Result<()> {
+        self.packets.send(&self.socket, packet, QUIET)
+    }
+
+    /// Takes the next packet, cut to the buffer. Gives 0 when the client has closed its end.
+    ///
+    /// # Errors
+    /// `AGAIN` when there is none.
+    pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        // Readiness for writing is told as a reason to read.
+        let _ = self.packets.flush(&self.socket, QUIET);
+        self.packets.recv(&self.socket, buffer)
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Sends a packet from the client's end of a port for datagrams. Any thread; blocks as the descriptor says.
+///
+/// # Errors
+/// `AGAIN` for a descriptor that does not wait; `PIPE` when the node has ended; `MSGSIZE` for a packet that no path carries.
+pub fn send_packet(fd: impl AsFd, parts: &[IoSlice<'_>]) -> Result<()> {
+    framed::send(fd.as_fd(), parts, QUIET)
+}
+
+/// Takes the next packet at the client's end of a port for datagrams, cut to the parts. Gives 0 when the node has ended. Any
+/// thread; blocks as the descriptor says.
+///
+/// # Errors
+/// `AGAIN` for a descriptor that does not wait, when there is no packet.
+pub fn recv_packet(fd: impl AsFd, parts: &mut [IoSliceMut<'_>]) -> Result<usize> {
+    framed::recv(fd.as_fd(), parts)
+}
+
+/// A reason to look at the addresses from time to time.
+#[derive(Debug)]
+pub(crate) struct AddressWatch;
+
+impl AddressWatch {
+    /// # Errors
+    /// Never; other systems have something to open.
+    pub(crate) fn open() -> Result<Self> {
+        Ok(Self)
+    }
+
+    /// No descriptor becomes readable.
+    pub(crate) const fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// The pause between two looks at the addresses.
+    pub(crate) const fn look_every(&self) -> Option<Duration> {
+        Some(LOOK_EVERY)
+    }
+
+    /// There is no news.
+    pub(crate) const fn drain(&self) -> bool {
+        false
+    }
+}

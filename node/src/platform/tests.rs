@@ -1,0 +1,279 @@
+//! One contract, checked on both implementations.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::{Edges, peer_is_ours};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use std::io::{IoSlice, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd as _, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// True when a descriptor is readable within `limit`.
+fn readable(fd: impl AsFd, limit: Duration) -> bool {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let limit = Timespec::try_from(limit).unwrap();
+    poll(&mut fds, Some(&limit)).unwrap() == 1 && fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP)
+}
+
+macro_rules! contract {
+    ($implementation:ident) => {
+        mod $implementation {
+            use super::readable;
+            use crate::platform::$implementation::{
+                AddressWatch, PacketSocket, Signal, recv_packet, recv_with_fds, send_now, send_packet,
+                socket_pair_stream,
+            };
+            use rustix::fs::{OFlags, fcntl_getfl};
+            use rustix::io::{Errno, FdFlags, fcntl_getfd, ioctl_fionbio};
+            use std::collections::VecDeque;
+            use std::io::{IoSlice, IoSliceMut, Read as _, Write as _};
+            use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+            use std::os::unix::net::UnixStream;
+            use std::time::Duration;
+
+            const SOON: Duration = Duration::from_secs(10);
+
+            fn is_private(fd: impl AsFd) -> bool {
+                fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC)
+            }
+
+            fn does_not_wait(fd: impl AsFd) -> bool {
+                fcntl_getfl(fd).unwrap().contains(OFlags::NONBLOCK)
+            }
+
+            /// A pair whose client's end waits, as clients get it.
+            fn packet_pair() -> (PacketSocket, OwnedFd) {
+                let (ours, theirs) = PacketSocket::pair().unwrap();
+                ioctl_fionbio(&theirs, false).unwrap();
+                (ours, theirs)
+            }
+
+            #[test]
+            fn stream_pairs_do_not_wait_and_are_not_inherited() {
+                let (a, b) = socket_pair_stream().unwrap();
+                assert!(is_private(&a) && is_private(&b) && does_not_wait(&a) && does_not_wait(&b));
+                assert_eq!(send_now(&a, b"hello"), Ok(5));
+                let mut buffer = [0; 9];
+                assert_eq!(UnixStream::from(b).read(&mut buffer).unwrap(), 5);
+                assert_eq!(send_now(&a, b"hello"), Err(Errno::PIPE), "and no signal ended this test");
+            }
+
+            #[test]
+            fn a_signal_is_readable_from_its_notice_until_it_is_taken() {
+                let signal = Signal::new().unwrap();
+                assert!(is_private(&signal) && !readable(&signal, Duration::ZERO));
+                signal.drain();
+                for _ in 0..3 {
+                    signal.notify();
+                }
+                assert!(readable(&signal, Duration::ZERO));
+                signal.drain();
+                assert!(!readable(&signal, Duration::ZERO));
+                std::thread::scope(|scope| {
+                    scope.spawn(|| signal.notify());
+                    assert!(readable(&signal, SOON));
+                });
+            }
+
+            #[test]
+            fn a_signal_that_is_never_taken_does_not_block_its_threads() {
+                let signal = Signal::new().unwrap();
+                for _ in 0..100_000 {
+                    signal.notify();
+                }
+                assert!(readable(&signal, Duration::ZERO));
+                signal.drain();
+                assert!(!readable(&signal, Duration::ZERO));
+            }
+
+            #[test]
+            fn packets_keep_their_boundaries_in_both_directions() {
+                let (mut ours, theirs) = packet_pair();
+                assert!(is_private(&theirs) && is_private(&ours) && PacketSocket::INTEREST.is_readable());
+                for packet in [&b"one"[..], b"three", &[7; 60_000]] {
+                    ours.send(packet).unwrap();
+                }
+                let (mut head, mut rest) = ([0; 2], vec![0; 70_000]);
+                for expected in [&b"one"[..], b"three", &[7; 60_000]] {
+                    let mut parts = [IoSliceMut::new(&mut head), IoSliceMut::new(&mut rest)];
+                    assert_eq!(recv_packet(&theirs, &mut parts), Ok(expected.len()));
+                    assert_eq!((&head[..], &rest[..expected.len() - 2]), expected.split_at(2));
+                }
+                send_packet(&theirs, &[IoSlice::new(b"fo"), IoSlice::new(b"ur")]).unwrap();
+                send_packet(&theirs, &[IoSlice::new(b"five")]).unwrap();
+                for expected in [b"four", b"five"] {
+                    assert_eq!(ours.recv(&mut rest), Ok(4));
+                    assert_eq!(&rest[..4], expected);
+                }
+                assert_eq!(ours.recv(&mut rest), Err(Errno::AGAIN));
+            }
+
+            #[test]
+            fn a_packet_longer_than_the_buffer_is_cut_and_the_next_one_is_whole() {
+                let (mut ours, theirs) = packet_pair();
+                for packet in [&b"too long"[..], b"fits"] {
+                    ours.send(packet).unwrap();
+                    send_packet(&theirs, &[IoSlice::new(packet)]).unwrap();
+                }
+                let mut buffer = [0; 4];
+                for expected in [b"too ", b"fits"] {
+                    assert_eq!(recv_packet(&theirs, &mut [IoSliceMut::new(&mut buffer)]), Ok(4));
+                    assert_eq!(&buffer, expected);
+                    buffer.fill(0);
+                    assert_eq!(ours.recv(&mut buffer), Ok(4));
+                    assert_eq!(&buffer, expected);
+                }
+            }
+
+            #[test]
+            fn a_full_pair_takes_no_packet_and_goes_on_where_it_was() {
+                let (mut ours, theirs) = packet_pair();
+                let packet = |number: u32| [&number.to_be_bytes()[..], &[number as u8; 5000]].concat();
+                let mut sent = 0;
+                while ours.send(&packet(sent)).is_ok() {
+                    sent += 1;
+                }
+                assert!(sent > 1 && ours.send(&packet(sent)) == Err(Errno::AGAIN));
+                let mut buffer = vec![0; 9000];
+                let receive = |buffer: &mut [u8]| recv_packet(&theirs, &mut [IoSliceMut::new(buffer)]);
+                for number in 0..sent {
+                    assert_eq!(receive(&mut buffer), Ok(5004));
+                    assert_eq!(buffer[..5004], packet(number));
+                    // The loop reads when the socket has room again; a rest of a packet leaves then.
+                    assert_eq!(ours.recv(&mut [0; 9]), Err(Errno::AGAIN));
+                }
+                ours.send(b"and on").unwrap();
+                assert_eq!(receive(&mut buffer), Ok(6));
+            }
+
+            #[test]
+            fn packets_of_many_threads_are_not_mixed() {
+                let (mut ours, theirs) = packet_pair();
+                std::thread::scope(|scope| {
+                    for thread in 0..4_u8 {
+                        let theirs = &theirs;
+                        scope.spawn(move || {
+                            for n in 0..200_usize {
+                                let bytes = vec![thread; 1 + n * 37 % 3000];
+                                send_packet(theirs, &[IoSlice::new(&bytes)]).unwrap();
+                            }
+                        });
+                    }
+                    let (mut received, mut buffer) = (0, vec![0; 4000]);
+                    while received < 800 {
+                        match ours.recv(&mut buffer) {
+                            Ok(n) => {
+                                assert!(n > 0 && buffer[..n].iter().all(|b| *b == buffer[0]));
+                                received += 1;
+                            }
+                            Err(e) => {
+                                assert_eq!(e, Errno::AGAIN);
+                                assert!(readable(&ours, SOON));
+                            }
+                        }
+                    }
+                });
+            }
+
+            #[test]
+            fn either_end_sees_that_the_other_is_closed() {
+                let (mut ours, theirs) = packet_pair();
+                send_packet(&theirs, &[IoSlice::new(b"last")]).unwrap();
+                drop(theirs);
+                let mut buffer = [0; 9];
+                assert!(readable(&ours, SOON));
+                assert_eq!((ours.recv(&mut buffer), ours.recv(&mut buffer)), (Ok(4), Ok(0)));
+                assert!(matches!(ours.send(b"late"), Err(Errno::PIPE | Errno::CONNRESET)));
+
+                let (ours, theirs) = packet_pair();
+                std::thread::scope(|scope| {
+                    let waiting = scope.spawn(|| recv_packet(&theirs, &mut [IoSliceMut::new(&mut [0; 9])]));
+                    drop(ours);
+                    assert_eq!(waiting.join().unwrap(), Ok(0));
+                });
+                assert!(readable(&theirs, SOON));
+                assert!(matches!(send_packet(&theirs, &[IoSlice::new(b"late")]), Err(Errno::PIPE | Errno::CONNRESET)));
+            }
+
+            #[test]
+            fn a_client_that_must_not_wait_is_told_so() {
+                let (mut ours, theirs) = PacketSocket::pair().unwrap();
+                let mut buffer = [0; 9];
+                assert_eq!(recv_packet(&theirs, &mut [IoSliceMut::new(&mut buffer)]), Err(Errno::AGAIN));
+                ours.send(b"now").unwrap();
+                assert_eq!(recv_packet(&theirs, &mut [IoSliceMut::new(&mut buffer)]), Ok(3));
+                assert!(send_packet(&theirs, &[IoSlice::new(&vec![0; 4 << 20])]) == Err(Errno::MSGSIZE));
+            }
+
+            #[test]
+            fn a_descriptor_that_came_along_is_not_inherited() {
+                let (a, b) = UnixStream::pair().unwrap();
+                let (mut fds, mut buffer) = (VecDeque::new(), [0; 9]);
+                assert_eq!(recv_with_fds(&b, &mut buffer, &mut fds), Err(Errno::AGAIN));
+                let (passed, mut other) = UnixStream::pair().unwrap();
+                crate::platform::tests::pass(&a, b"here", &passed);
+                assert_eq!(recv_with_fds(&b, &mut buffer, &mut fds), Ok(4));
+                let fd = fds.pop_front().unwrap();
+                assert!(fds.is_empty() && is_private(&fd) && fd.as_raw_fd() != passed.as_raw_fd());
+                UnixStream::from(fd).write_all(b"x").unwrap();
+                other.read_exact(&mut buffer[..1]).unwrap();
+                drop(a);
+                assert_eq!(recv_with_fds(&b, &mut buffer, &mut fds), Ok(0));
+            }
+
+            #[test]
+            fn addresses_are_told_or_looked_at() {
+                let watch = AddressWatch::open().unwrap();
+                assert!(watch.descriptor().is_some() != watch.look_every().is_some());
+                // News that was under way when the watch was opened.
+                watch.drain();
+                assert!(!watch.drain(), "nothing is told when nothing happens");
+            }
+        }
+    };
+}
+
+contract!(linux);
+contract!(portable);
+
+/// Sends bytes with a descriptor.
+fn pass(to: &UnixStream, bytes: &[u8], fd: &UnixStream) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd.as_fd()];
+    assert!(ancillary.push(SendAncillaryMessage::ScmRights(&fds)));
+    sendmsg(to, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::empty()).unwrap();
+}
+
+#[test]
+fn this_process_is_ours() {
+    let (a, _b) = UnixStream::pair().unwrap();
+    assert!(peer_is_ours(&a));
+}
+
+/// True when a descriptor known by its number is readable within `limit`.
+fn readable_by_number(fd: RawFd, limit: Duration) -> bool {
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(1));
+    poll.registry().register(&mut SourceFd(&fd), Token(0), Interest::READABLE).unwrap();
+    poll.poll(&mut events, Some(limit)).unwrap();
+    !events.is_empty()
+}
+
+#[test]
+fn edges_are_readable_after_changes_only() {
+    let (mut a, b) = UnixStream::pair().unwrap();
+    let edges = Edges::new(&b).unwrap();
+    let watched = |limit| readable_by_number(edges.as_raw_fd(), limit);
+    assert!(watched(Duration::ZERO), "the socket has room");
+    edges.clear().unwrap();
+    assert!(!watched(Duration::ZERO));
+    a.write_all(b"x").unwrap();
+    assert!(watched(Duration::from_secs(10)));
+    edges.clear().unwrap();
+    assert!(!watched(Duration::ZERO), "nothing changed since");
+}
