@@ -1,4 +1,4 @@
-//! Owns the 48-bit virtual address: its text form, its six bytes, and its place inside an IPv6 address.
+//! Owns the 48-bit virtual address: its text form, its six bytes, and the IPv6 address made of it.
 //!
 //! Text form: `N:NNNN.HHHH.LLLL[:port]` — the network in decimal, then the network and the two halves of the node
 //! number as four hexadecimal digits each. `0:0000.0001.F00D` is node 0x1F00D of network 0.
@@ -7,7 +7,7 @@ use core::fmt;
 use core::net::Ipv6Addr;
 use core::str::FromStr;
 
-/// A permanent 48-bit address: a 16-bit network and a 32-bit node. A label, never an authority (see `trust`).
+/// A permanent 48-bit address: a 16-bit network and a 32-bit node. It is a label, never an authority (see `trust`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Addr {
     /// Network number; 0 is the global network.
@@ -52,16 +52,10 @@ impl Addr {
         Self { network: u16::from_be_bytes([b[0], b[1]]), node: u32::from_be_bytes([b[2], b[3], b[4], b[5]]) }
     }
 
-    /// The unique local IPv6 address that carries this address inside a tunnel.
+    /// The unique local IPv6 address that stands for this address inside a tunnel.
     pub const fn to_ipv6(self) -> Ipv6Addr {
         let [a, b, c] = ULA;
         Ipv6Addr::new(a, b, c, 0, 0, self.network, (self.node >> 16) as u16, self.node as u16)
-    }
-
-    /// The address inside a tunnel's IPv6 address; `None` for any other IPv6 address.
-    pub fn from_ipv6(ip: Ipv6Addr) -> Option<Self> {
-        let [a, b, c, 0, 0, network, high, low] = ip.segments() else { return None };
-        ([a, b, c] == ULA).then(|| Self { network, node: u32::from(high) << 16 | u32::from(low) })
     }
 
     /// True for the address of a node that has not been given one.
@@ -152,7 +146,8 @@ mod tests {
         for addr in [Addr::new(0, 3), Addr::new(7, 0x1f00d), Addr::new(u16::MAX, u32::MAX)] {
             assert_eq!(addr.to_string().parse(), Ok(addr));
             assert_eq!(Addr::from_bytes(addr.to_bytes()), addr);
-            assert_eq!(Addr::from_ipv6(addr.to_ipv6()), Some(addr));
+            let [.., 0, 0, network, high, low] = addr.to_ipv6().segments() else { panic!("{:?}", addr.to_ipv6()) };
+            assert_eq!((network, u32::from(high) << 16 | u32::from(low)), (addr.network, addr.node));
             let with_port = AddrPort { addr, port: 1000 };
             assert_eq!(with_port.to_string().parse(), Ok(with_port));
         }

@@ -1,7 +1,7 @@
 //! Owns the cipher of the data path: ChaCha20-Poly1305 behind one small trait.
 //!
-//! [`PORTABLE`] is the pure-Rust implementation that is always there. A node may bring a faster backend of the *same*
-//! cipher; both are tested against each other and against RFC 8439.
+//! [`PORTABLE`] is the implementation in Rust that is always there. A node may bring a faster one of the *same* cipher;
+//! both are tested against each other and against RFC 8439.
 
 use alloc::boxed::Box;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};

@@ -1,7 +1,7 @@
 //! Owns X25519 (RFC 7748), the only key agreement there is, behind one small trait.
 //!
-//! As with the cipher, [`PORTABLE`] is the pure-Rust implementation that is always there, and a node may bring a faster
-//! one of the *same* function; both are tested against each other and against RFC 7748.
+//! [`PORTABLE`] is the implementation in Rust that is always there. A node may bring a faster one of the *same*
+//! function; both are tested against each other and against RFC 7748.
 
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
@@ -11,8 +11,8 @@ pub trait KeyAgreement: Send + Sync {
     /// The public key that belongs to `secret`.
     fn public(&self, secret: &[u8; 32]) -> [u8; 32];
 
-    /// What `secret` and a peer's `public` key make together; `None` for a low-order point, with which every secret makes
-    /// the same (RFC 7748 §6.1).
+    /// The secret that `secret` and a peer's `public` key share; `None` for a low-order point, which shares the same
+    /// one with every key (RFC 7748 §6.1).
     fn agree(&self, secret: &[u8; 32], public: &[u8; 32]) -> Option<[u8; 32]>;
 
     /// Name for `info` and benchmarks, such as `x25519-dalek`.
@@ -54,7 +54,7 @@ impl KeyPair {
         Self { agreement, public: agreement.public(&secret), secret: Zeroizing::new(secret) }
     }
 
-    /// The same pair, computed with by another implementation.
+    /// The same pair, used by another implementation.
     pub fn with_agreement(self, agreement: &'static dyn KeyAgreement) -> Self {
         Self { agreement, ..self }
     }
@@ -69,7 +69,7 @@ impl KeyPair {
         &self.public
     }
 
-    /// What this pair and a peer's public key make together; `None` for a low-order point.
+    /// The secret that this pair and a peer's public key share; `None` for a low-order point.
     pub fn agree(&self, public: &[u8; 32]) -> Option<[u8; 32]> {
         self.agreement.agree(&self.secret, public)
     }

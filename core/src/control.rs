@@ -1,6 +1,6 @@
-//! Owns the control messages: what a node and its rendezvous, or two nodes, say on the control stream of a tunnel.
+//! Owns the control messages that a node and its rendezvous, or two nodes, exchange on the control stream of a tunnel.
 //!
-//! A call carries an id that its answer repeats. Everything is bounded: strings, lists, and the message as a whole
+//! A call carries a [`Ticket`] that its answer repeats. Everything is bounded: strings, lists, and the message as a whole
 //! ([`MESSAGE_LEN_MAX`]).
 
 pub use crate::link::control::MESSAGE_LEN_MAX;
@@ -14,7 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-/// Most candidates in one list. Source: paths.md.
+/// Most candidates in one list. Source: `docs/paths.md`.
 pub const CANDIDATES_MAX: usize = 16;
 /// Most keys in one grant list.
 pub const GRANTS_MAX: usize = 1024;
@@ -34,38 +34,38 @@ pub struct InboxNumber(pub u64);
 /// One control message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// A node asks its rendezvous.
+    /// A node calls its rendezvous.
     Call(Ticket, Call),
-    /// The rendezvous answers the call with this id.
+    /// The rendezvous answers the call with this ticket.
     Answer(Ticket, Answer),
-    /// The rendezvous tells a node something unasked.
+    /// The rendezvous tells a node something without having been called.
     Push(Push),
-    /// Where the sender may be reached directly (between trusted peers only).
+    /// Underlay addresses of the sender, for direct paths. Only between trusted peers.
     Candidates(Vec<SocketAddr>),
     /// A trust message for the recipient, delivered directly.
     Trust(Vec<u8>),
 }
 
-/// What a node asks.
+/// A call of a node to its rendezvous.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Store this record and tell me my address; a record without an address asks for one.
+    /// Stores this record and answers the caller's address; a record without an address asks for one.
     Register(Vec<u8>),
-    /// The record of one node.
+    /// Answers the record of one node.
     Lookup(Query),
-    /// Public nodes with a tag, or all public nodes when it is empty.
+    /// Answers public nodes with this tag, or all public nodes when the tag is empty.
     Search(String),
-    /// Keep this letter for the owner of a key until it takes it away.
+    /// Keeps this letter in the mailbox of an identity until its node has taken it.
     Post(IdentityKey, Vec<u8>),
-    /// These letters are on my disk.
+    /// Forgets these letters: their effect is on the caller's disk.
     Taken(Vec<InboxNumber>),
-    /// Exactly these keys may open a relay channel to me.
+    /// Lets exactly these identities open a relay channel to the caller.
     Grant(Vec<IdentityKey>),
-    /// Open (or confirm) a relay channel to this node.
+    /// Opens, or confirms, a relay channel to this node.
     OpenRelay(IdentityKey),
 }
 
-/// By what a record is looked up.
+/// The key by which a record is looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// Exact hostname.
@@ -76,16 +76,16 @@ pub enum Query {
     Key(IdentityKey),
 }
 
-/// What the rendezvous answers.
+/// An answer of the rendezvous.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// To `Register`.
     Registered {
         /// The caller's address, for life.
         addr: Addr,
-        /// Where its datagrams come from.
+        /// Underlay address from which the caller's datagrams come.
         reflexive: SocketAddr,
-        /// Key of the tags on its relay leg.
+        /// Key of the tags on the caller's relay leg.
         relay_key: [u8; 32],
     },
     /// To `Lookup`: the signed record.
@@ -99,13 +99,13 @@ pub enum Answer {
         /// The other node is connected now.
         online: bool,
     },
-    /// Done.
+    /// The call has had its effect.
     Ok,
-    /// Not done.
+    /// The call has had no effect.
     Refused(Refusal),
 }
 
-/// Why the rendezvous refuses. The same answer for "no such node" and "not for you".
+/// Reason of a refusal. An unknown node and one that the caller may not know of give the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -126,14 +126,30 @@ pub enum Refusal {
     Storage = 7,
 }
 
-/// What the rendezvous says unasked.
+/// A message of the rendezvous that answers no call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Push {
-    /// A letter from the mailbox; it comes again until it is taken.
+    /// A letter of the mailbox. Comes again after each registration until the letter is taken.
     Letter(InboxNumber, Vec<u8>),
     /// Another node opened a relay channel to the caller.
     RelayOpened(u32, IdentityKey),
 }
+
+impl core::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "no such node",
+            Self::NameTaken => "the hostname belongs to another key",
+            Self::BadRecord => "the record is malformed, foreign, or older than the stored one",
+            Self::TooMany => "too many calls in a second",
+            Self::Full => "no room",
+            Self::NotRegistered => "not registered",
+            Self::Storage => "the storage failed",
+        })
+    }
+}
+
+impl core::error::Error for Refusal {}
 
 impl Control {
     /// The message's bytes.
@@ -170,10 +186,14 @@ impl Control {
                 out.put_bytes(message);
             }
         }
+        debug_assert!(out.len() <= MESSAGE_LEN_MAX, "{} bytes", out.len());
         out
     }
 
     /// Reads a message.
+    ///
+    /// # Errors
+    /// When the bytes are no message, or something in them is longer than it may be.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let message = match r.u8()? {

@@ -1,43 +1,53 @@
-//! Owns the counters of ignored input.
+//! Owns the reasons for which input is ignored, and how often each occurred.
+
+use core::fmt;
 
 /// Why a datagram had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 #[non_exhaustive]
 pub enum Discard {
-    /// No type or size of ours.
+    /// The type or size is none of PN1's.
     NotOurs,
-    /// A version we do not speak.
+    /// The version, or a reserved bit, is not spoken here.
     Version,
-    /// No session with this receiver index.
+    /// No session has this receiver index.
     UnknownIndex,
     /// The session is too old to be used.
     ExpiredSession,
-    /// mac1 is wrong: the sender does not know our key.
+    /// mac1 is wrong: the sender does not know our static key.
     Mac1,
     /// The authentication tag is wrong.
     Tag,
-    /// Seen before.
+    /// The datagram was seen before.
     Replay,
-    /// No key handshake of ours is waiting for this.
+    /// No key handshake of ours waits for this.
     Unexpected,
-    /// A valid key handshake from a key that we do not trust.
+    /// A valid INIT of a static key that is not trusted.
     Stranger,
     /// A table is full.
     Full,
     /// Under load, a cookie was sent instead of an answer.
     CookieSent,
-    /// Under load even from proven addresses.
+    /// Under load even from addresses that have proven themselves.
     Overload,
-    /// A relayed datagram that is not our beacon's.
+    /// A relayed datagram that is not from our beacon.
     ForeignRelay,
-    /// Frames of a session whose peer has not said who it is.
+    /// Frames of a session before the peer's HELLO.
     BeforeHello,
     /// The record in the HELLO is not that of the pinned peer.
     WrongIdentity,
     /// An authentic datagram or message that makes no sense.
     Malformed,
 }
+
+impl fmt::Display for Discard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the datagram was ignored: {}", self.name())
+    }
+}
+
+impl core::error::Error for Discard {}
 
 impl Discard {
     const COUNT: usize = Self::Malformed as usize + 1;
@@ -81,7 +91,7 @@ impl Discards {
         self.0[reason as usize]
     }
 
-    /// Every reason that occurred, by name.
+    /// Every reason that occurred, by its name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Discard::ALL.iter().map(|(reason, name)| (*name, self.of(*reason))).filter(|(_, n)| *n > 0)
     }

@@ -53,7 +53,7 @@ pub(crate) fn derive(secret: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// Equality whose time does not depend on where the slices differ.
+/// Compares in a time that does not depend on where the slices differ.
 pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }

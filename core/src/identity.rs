@@ -1,5 +1,5 @@
-//! Owns who a node is: its Ed25519 identity, the X25519 static key derived from it, and the record that binds both
-//! to an address and a name.
+//! Owns the keys of a node: its Ed25519 identity, the X25519 static key derived from that, and the record that binds both to
+//! an address and a name.
 
 use crate::addr::Addr;
 use crate::aead::{AeadProvider as _, PORTABLE, TAG_LEN};
@@ -12,11 +12,11 @@ use alloc::vec::Vec;
 use core::fmt;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
-/// An Ed25519 public key: the only long-lived name of a node, and what trust pins.
+/// An Ed25519 public key: the only long-lived name of a node, and the one that trust pins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdentityKey(pub [u8; 32]);
 
-/// An X25519 public key: who a node is inside the exchange.
+/// An X25519 public key: the name of a node in key handshakes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StaticKey(pub [u8; 32]);
 
@@ -28,16 +28,16 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity that follows from a 32-byte secret seed.
+    /// Derives the identity from a 32-byte secret seed.
     pub fn from_seed(seed: [u8; 32]) -> Self {
         let signing = SigningKey::from_bytes(&seed);
-        // A label of its own, not the birational map: neither key says anything about the other (wire.md, Identity).
+        // A label of its own, not the birational map: neither key says anything about the other. Source: `docs/wire.md`.
         let static_pair = KeyPair::new(&agreement::PORTABLE, hash::derive(&seed, &[b"pn1-x25519"]));
         let public = IdentityKey(signing.verifying_key().to_bytes());
         Self { signing, public, static_pair }
     }
 
-    /// The same identity, whose exchanges another implementation of X25519 computes.
+    /// The same identity, whose key handshakes another implementation of X25519 computes.
     pub fn with_agreement(self, agreement: &'static dyn KeyAgreement) -> Self {
         Self { static_pair: self.static_pair.with_agreement(agreement), ..self }
     }
@@ -57,19 +57,19 @@ impl Identity {
         StaticKey(*self.static_pair.public())
     }
 
-    /// The static key, secret and public.
+    /// Both halves of the static key.
     pub(crate) const fn static_pair(&self) -> &KeyPair {
         &self.static_pair
     }
 
-    /// An Ed25519 signature over `label` (which says what is signed) followed by `bytes`.
+    /// Signs `label`, which names the kind of `bytes`, followed by `bytes`.
     pub fn sign(&self, label: &str, bytes: &[u8]) -> [u8; 64] {
         let mut message = Vec::from(label.as_bytes());
         message.put(bytes);
         self.signing.sign(&message).to_bytes()
     }
 
-    /// Opens what [`StaticKey::seal`] sealed to this node; `None` when it was not, or was changed.
+    /// Opens a box that [`StaticKey::seal`] made for this node; `None` when it was made for another key, or changed.
     pub fn open_sealed(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         let (ephemeral, body) = sealed.split_first_chunk::<32>()?;
         let shared = self.static_pair.agree(ephemeral)?;
@@ -83,7 +83,7 @@ impl Identity {
 }
 
 impl IdentityKey {
-    /// True when `signature` is this key's over `label` and `bytes` (strict verification, no malleable encodings).
+    /// True when `signature` was made by this key over `label` and `bytes`. Strict: no malleable encodings.
     pub fn verify(&self, label: &str, bytes: &[u8], signature: &[u8; 64]) -> bool {
         let Ok(key) = VerifyingKey::from_bytes(&self.0) else { return false };
         let mut message = Vec::from(label.as_bytes());
@@ -91,7 +91,7 @@ impl IdentityKey {
         key.verify_strict(&message, &Signature::from_bytes(signature)).is_ok()
     }
 
-    /// What two people compare: 64 bits of the key's hash as four groups of hexadecimal digits.
+    /// The text that two people compare: 64 bits of the key's hash as four groups of hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         let hash = hash::blake2s(&[b"pn1-fingerprint", &self.0]);
         let mut text = String::new();
@@ -108,7 +108,7 @@ impl StaticKey {
     /// Seals `bytes` so that only the owner of this key can read them: ephemeral key 32, ciphertext, tag 16.
     pub fn seal(&self, bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
         let ephemeral = KeyPair::new(&agreement::PORTABLE, rng.bytes());
-        // A static key without an answer (low order) makes a box that nobody can open, which is what it deserves.
+        // A static key of low order shares nothing: the box gets a random key, and cannot be opened.
         let shared = ephemeral.agree(&self.0).unwrap_or_else(|| rng.bytes());
         let mut out = Vec::from(*ephemeral.public());
         let mut body = Vec::with_capacity(bytes.len() + TAG_LEN);
@@ -124,20 +124,20 @@ fn box_key(shared: &[u8; 32], ephemeral: &[u8; 32], recipient: &StaticKey) -> [u
     hash::derive(shared, &[b"pn1-box", ephemeral, &recipient.0])
 }
 
-/// What a node says of itself, signed with its identity key: who may be reached at which address under which name.
+/// Address, keys, name and tags of a node, signed with its identity key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRecord {
-    /// The virtual address the node was assigned.
+    /// The virtual address that was assigned to the node.
     pub addr: Addr,
     /// Identity key; the signer.
     pub identity: IdentityKey,
-    /// Static key for the exchange.
+    /// Static key, for key handshakes.
     pub static_key: StaticKey,
     /// Hostname, or empty. See [`valid_hostname`].
     pub hostname: String,
-    /// True when the node may be found by search; never means "may be reached".
+    /// True when the node may be found by search. Never means that the node may be reached.
     pub public: bool,
-    /// At most [`NodeRecord::TAGS_MAX`] search tags, each shaped like a hostname.
+    /// Search tags, each shaped like a hostname; at most [`NodeRecord::TAGS_MAX`].
     pub tags: Vec<String>,
     /// Rises with every record of this identity. Unit: milliseconds of wall clock, or one more than the last.
     pub sequence: u64,
@@ -145,13 +145,13 @@ pub struct NodeRecord {
 }
 
 impl NodeRecord {
-    /// Most tags in a record. Source: trust.md.
+    /// Most tags in a record. Source: `docs/trust.md`.
     pub const TAGS_MAX: usize = 3;
     /// Longest encoding of a record. Unit: bytes.
     pub const LEN_MAX: usize = 512;
     const LABEL: &'static str = "pn1-record";
 
-    /// A record of `identity`'s own, signed.
+    /// Makes and signs the record of `identity`.
     pub fn sign(identity: &Identity, addr: Addr, profile: &Profile, sequence: u64) -> Self {
         let mut record = Self {
             addr,
@@ -163,7 +163,9 @@ impl NodeRecord {
             sequence,
             signature: [0; 64],
         };
-        record.signature = identity.sign(Self::LABEL, &record.body());
+        let body = record.body();
+        debug_assert!(body.len() + record.signature.len() <= Self::LEN_MAX, "{} bytes", body.len());
+        record.signature = identity.sign(Self::LABEL, &body);
         record
     }
 
@@ -187,14 +189,20 @@ impl NodeRecord {
         out
     }
 
-    /// Reads a record and verifies its signature; a forged or malformed record gives the same error.
+    /// Reads a record and verifies its signature.
+    ///
+    /// # Errors
+    /// The same for a forged record as for a malformed one.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let record = Self::parse_unverified(bytes)?;
         let signed = record.identity.verify(Self::LABEL, &record.body(), &record.signature);
         if signed { Ok(record) } else { Err(Malformed) }
     }
 
-    /// Reads a record and does not look at its signature: for the very bytes that were verified before.
+    /// Reads a record without looking at its signature: for the very bytes that were verified before.
+    ///
+    /// # Errors
+    /// When the record is malformed.
     pub(crate) fn parse_unverified(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let addr = Addr::from_bytes(r.array()?);
@@ -219,21 +227,21 @@ impl NodeRecord {
     }
 }
 
-/// What a node's owner chooses about its record.
+/// The part of a node's record that its owner chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
     /// Hostname, or empty.
     pub hostname: String,
-    /// May be found by search.
+    /// True when the node may be found by search.
     pub public: bool,
     /// Search tags, at most [`NodeRecord::TAGS_MAX`].
     pub tags: Vec<String>,
 }
 
-/// Longest hostname. Unit: bytes. Source: trust.md.
+/// Longest hostname. Unit: bytes. Source: `docs/trust.md`.
 pub const HOSTNAME_MAX: usize = 63;
 
-/// Hostnames that could be mistaken for something else. Source: trust.md ("reserved names refused").
+/// Hostnames that could be mistaken for something else. Source: `docs/trust.md`.
 const RESERVED: [&str; 6] = ["localhost", "pilot", "registry", "beacon", "rendezvous", "self"];
 
 /// True for 1–63 characters of `a–z 0–9 -` that neither begin nor end with a dash, are not only digits (those are node

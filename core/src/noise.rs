@@ -13,13 +13,22 @@ use crate::agreement::KeyPair;
 use crate::codec::{Put, Reader};
 use crate::hash::{blake2s, hkdf};
 use alloc::vec::Vec;
+use core::fmt;
 use zeroize::Zeroize as _;
 
 const PROTOCOL: &[u8] = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 
-/// The message is forged, damaged, or meant for somebody else.
+/// The message is forged, damaged, or meant for another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandshakeFailed;
+
+impl fmt::Display for HandshakeFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the message of the key handshake is forged, damaged, or meant for another node")
+    }
+}
+
+impl core::error::Error for HandshakeFailed {}
 
 /// The two traffic keys of a finished key handshake, from this side's point of view.
 pub struct TrafficKeys {
@@ -36,13 +45,13 @@ impl Drop for TrafficKeys {
     }
 }
 
-/// What the static keys of a pair make together (`ss`). It is the same in every key handshake of the pair, so that it is best
-/// computed while nobody waits for it, and kept.
+/// The secret that the static keys of a pair share (`ss`). It is the same in every key handshake of the pair, so that
+/// it is best computed in advance and kept.
 #[derive(Clone)]
 pub struct StaticShared([u8; 32]);
 
 impl StaticShared {
-    /// Of our static keys and the peer's public one; `None` when that is a low-order point.
+    /// Computes it of our static keys and the peer's public one; `None` when that is a low-order point.
     pub fn new(own: &KeyPair, peer: &[u8; 32]) -> Option<Self> {
         own.agree(peer).map(Self)
     }
@@ -63,7 +72,8 @@ pub struct Initiation {
 
 impl Initiation {
     /// Writes the first message for the owner of `responder` and returns it with the waiting state. `own` is our public
-    /// static key, `shared` what it makes with `responder`, `ephemeral` a pair that no other key handshake uses.
+    /// static key, `shared` the secret that it shares with `responder`, `ephemeral` a pair that no other key handshake
+    /// uses.
     ///
     /// # Errors
     /// When `responder` is a low-order point.
@@ -85,7 +95,7 @@ impl Initiation {
         Ok((Self { state, ephemeral }, message))
     }
 
-    /// Reads the answer. Takes `&self`: a forged answer must not end a pending key handshake (wire.md, Rules).
+    /// Reads the answer. Takes `&self`: a forged answer must not end a pending key handshake (`docs/wire.md`, "Rules").
     ///
     /// # Errors
     /// When the answer does not authenticate under our keys and `psk`.
@@ -108,21 +118,21 @@ impl Initiation {
     }
 }
 
-/// The responder after reading the first message: it knows who asks, and has promised nothing yet.
+/// The responder after the first message: the initiator's key is known, and nothing has been sent yet.
 pub struct Received {
     state: Symmetric,
     ephemeral: [u8; 32],
     /// The initiator's static key, authenticated.
     pub initiator: [u8; 32],
-    /// What its static key and ours make together.
+    /// The secret that its static key and ours share.
     pub shared: StaticShared,
     /// The first message's payload.
     pub payload: Vec<u8>,
 }
 
 impl Received {
-    /// Reads the first message. `own` are our static keys; `known` gives what ours and an initiator's make
-    /// together, if that has been computed before.
+    /// Reads the first message. `own` are our static keys; `known` gives the secret that ours and an initiator's share,
+    /// if it has been computed before.
     ///
     /// # Errors
     /// When it was not made for our static key, or was changed.
@@ -145,8 +155,8 @@ impl Received {
         Ok(Self { state, ephemeral, initiator, shared, payload })
     }
 
-    /// Writes the answer; `ephemeral` is a pair that no other key handshake uses, `psk` the pair secret set at approval, zero
-    /// before.
+    /// Writes the answer. `ephemeral` is a pair that no other key handshake uses, `psk` the pair secret that both sides
+    /// got at approval, or zero towards a rendezvous.
     ///
     /// # Errors
     /// When the initiator sent a low-order point.

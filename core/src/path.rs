@@ -1,25 +1,25 @@
 //! Owns the ways to one peer: candidates, probes, the selected path and its datagram size.
 //!
-//! `Relayed (key handshake by relay, data flows) → Probing → Direct (relay kept) → Suspect → Relayed`: data goes first over
-//! whatever works; direct paths are an upgrade found by probing. Probes are sealed frames, so only the peer can answer
-//! one, and a path is used only after an answer came over it (paths.md).
+//! `Relayed (key handshake by relay, data flows) → Probing → Direct (relay kept) → Suspect → Relayed`: data goes first
+//! over the path that works; a direct path is an upgrade found by probing. Probes are sealed frames, so that only the
+//! peer can answer one, and a path is used only after an answer came over it (`docs/paths.md`, "Shape").
 
 use crate::codec::Put as _;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
-use crate::timer::PeerTimer;
+use crate::timer::{PeerTimer, Soonest};
 use crate::wire::{Channel, DATAGRAM_LEN_BASE};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
-/// Most paths per peer: 16 candidates of the peer's and 8 found otherwise. Source: paths.md.
+/// Most paths per peer: 16 candidates of the peer's and 8 found otherwise. Source: `docs/paths.md`, "Rules".
 pub const PATHS_MAX: usize = 24;
-/// When the probes of one punch round leave, after its start. Unit: ms. Source: paths.md.
+/// When the probes of one punch round leave, after its start. Unit: ms. Source: as above.
 const ROUND_MS: [u64; 7] = [0, 20, 60, 140, 300, 600, 1000];
-/// Pauses between rounds; the last one repeats. Unit: s. Source: paths.md.
+/// Pauses between rounds; the last one repeats. Unit: s. Source: as above.
 const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
-/// How much slower than the relay a direct path may be and still be preferred. Source: paths.md.
+/// How much slower than the relay a direct path may be and still be preferred. Source: as above.
 const DIRECT_BONUS: Duration = Duration::from_millis(10);
 /// Datagram sizes tried one after the other. Unit: bytes. 1452 and 1472 fill a 1500-byte MTU under IPv6 and IPv4, the
 /// larger ones a jumbo frame and loopback.
@@ -29,11 +29,11 @@ pub const DATAGRAM_LEN_MAX: usize = 65_000;
 /// Time a size probe is given, and how often it is sent.
 const SIZE_PROBE_WAIT: Duration = Duration::from_millis(500);
 const SIZE_PROBE_TRIES: u8 = 3;
-/// Probes whose answers are awaited at once.
+/// Most probes that wait for an answer.
 const OUTSTANDING_MAX: usize = 64;
 /// Decisions kept for the trace between two turns.
 const NEWS_MAX: usize = 8;
-/// Time after which a probe's answer is not awaited any more.
+/// Time after which an answer to a probe is ignored.
 const PROBE_LIFETIME: Duration = Duration::from_secs(3);
 
 /// One way to send a datagram to a peer.
@@ -103,7 +103,7 @@ pub(crate) enum PathNews {
     Size(usize),
 }
 
-/// What is known of one path.
+/// One path, and the results of probing it.
 #[derive(Clone, Debug)]
 pub struct Path {
     /// Where it leads.
@@ -121,7 +121,7 @@ pub struct Path {
 pub(crate) struct Probe {
     pub(crate) to: PathAddr,
     pub(crate) id: u64,
-    /// It is the answer to the peer's probe.
+    /// True for the answer to the peer's probe.
     pub(crate) is_answer: bool,
     /// Size of the whole datagram, reached by padding.
     pub(crate) len: Option<usize>,
@@ -136,7 +136,7 @@ struct Outstanding {
 
 /// All paths to one peer.
 pub(crate) struct Paths {
-    /// Larger datagrams are not tried. Unit: bytes.
+    /// Largest datagram that is tried. Unit: bytes.
     len_max: usize,
     list: Vec<Path>,
     selected: Option<PathAddr>,
@@ -161,7 +161,7 @@ struct PunchRound {
 struct SizeProbe {
     index: usize,
     tries: u8,
-    /// When the answer is overdue; `None` once that has been noticed.
+    /// When the answer is overdue; `None` after that.
     deadline: Option<Instant>,
 }
 
@@ -172,7 +172,7 @@ impl Default for Paths {
 }
 
 impl Paths {
-    /// No paths yet; none will carry datagrams of more than `len_max` bytes.
+    /// An empty table of paths that will carry datagrams of at most `len_max` bytes.
     pub(crate) const fn new(len_max: usize) -> Self {
         Self {
             len_max,
@@ -189,7 +189,7 @@ impl Paths {
         }
     }
 
-    /// Frees room that only probing needs.
+    /// Frees memory that only probing needs.
     pub(crate) fn rest(&mut self) {
         self.list.shrink_to_fit();
         self.outstanding.shrink_to_fit();
@@ -222,7 +222,7 @@ impl Paths {
         self.list.iter_mut().find(|p| p.addr == addr)
     }
 
-    /// Notes a way that might work. A full table forgets the oldest way that never did.
+    /// Adds a path that might work. A full table forgets the oldest path that never did.
     pub(crate) fn add(&mut self, addr: PathAddr) {
         if self.find(addr).is_some() {
             return;
@@ -240,6 +240,7 @@ impl Paths {
             self.list.reserve_exact(1); // most peers have one address, and most are not connected
         }
         self.list.push(Path { addr, validated: false, rtt: None, datagram_len: DATAGRAM_LEN_BASE });
+        debug_assert!(self.list.len() <= PATHS_MAX);
     }
 
     /// Replaces the relay channel (the beacon was restarted, or told a new number).
@@ -255,15 +256,14 @@ impl Paths {
         self.add(new);
     }
 
-    /// The process at the other end is gone: where it might have been reached besides is worth nothing any more. The address
-    /// in use may come back.
+    /// Forgets the candidates of a process that is gone. The address in use stays: it may come back.
     pub(crate) fn forget_candidates(&mut self) {
         let selected = self.selected;
         self.list.retain(|p| !p.addr.is_direct() || Some(p.addr) == selected);
     }
 
-    /// A key handshake finished, or the peer spoke first, over this path: it works now. Within a tunnel that `stood` and was
-    /// answered in before, a direct path is not given up because the relay was faster this time.
+    /// A key handshake finished over this path: it works now. Within a tunnel that `stood` and was answered in before,
+    /// a direct path is not given up because the relay was faster this time.
     pub(crate) fn select_working(&mut self, addr: PathAddr, stood: bool) {
         self.add(addr);
         if let Some(path) = self.find_mut(addr) {
@@ -294,7 +294,7 @@ impl Paths {
         core::mem::take(&mut self.news)
     }
 
-    /// An authenticated datagram, the newest so far, came from there.
+    /// An authenticated datagram, the newest so far, came from `from`.
     pub(crate) fn on_newest(&mut self, now: Instant, from: PathAddr, rng: &mut Rng) {
         self.newest_from = Some(from);
         if self.selected != Some(from) {
@@ -302,8 +302,8 @@ impl Paths {
         }
     }
 
-    /// The peer has said where it can be reached, which is among the paths now. When it says so over the relay although a
-    /// direct path is in use, it has left that one.
+    /// The peer's candidates have come and are among the paths now. When they came over the relay although a direct
+    /// path is in use, the peer has left that path.
     pub(crate) fn on_candidates(&mut self, now: Instant) {
         match (self.selected, self.newest_from) {
             (Some(PathAddr::Direct(_)), Some(PathAddr::Relay(_))) => self.on_suspect(now),
@@ -325,7 +325,7 @@ impl Paths {
         }
     }
 
-    /// The peer probes: answer on the same path, and try it ourselves if it is new.
+    /// The peer probes: answers on the same path, and probes that path itself if it is new.
     pub(crate) fn on_probe(&mut self, now: Instant, from: PathAddr, id: u64, rng: &mut Rng) {
         if self.ready.len() < OUTSTANDING_MAX {
             self.ready.push(Probe { to: from, id, is_answer: true, len: None });
@@ -366,7 +366,7 @@ impl Paths {
                 let rtt = self.find(addr).and_then(|p| p.rtt);
                 relay_rtt.zip(rtt).is_none_or(|(relay, direct)| direct <= relay + DIRECT_BONUS)
             }
-            // The peer speaks from there now: follow it.
+            // The peer speaks from there now: the path follows it.
             (Some(PathAddr::Direct(_)), PathAddr::Direct(_)) => addr == newest_from,
             (Some(_), PathAddr::Relay(_)) => false,
         }
@@ -387,8 +387,8 @@ impl Paths {
         self.start_round(now);
     }
 
-    /// Our own address changed. As when the path in use went silent; where there is no relay to fall back to, the peer's
-    /// address is asked, which shows the peer where we are now.
+    /// Our own address changed. The path in use counts as silent; where there is no relay to fall back to, the peer's
+    /// address is probed, which shows the peer our new one.
     pub(crate) fn on_own_move(&mut self, now: Instant, rng: &mut Rng) {
         self.on_suspect(now);
         if let Some(selected @ PathAddr::Direct(_)) = self.selected {
@@ -410,7 +410,7 @@ impl Paths {
         self.ready.push(Probe { to, id, is_answer: false, len });
     }
 
-    /// Runs what is due. `in_use`: the application has business with the peer; `loaded`: data is in flight.
+    /// Runs everything that is due. `in_use`: the application has business with the peer; `loaded`: data is in flight.
     pub(crate) fn handle_timeout(&mut self, now: Instant, in_use: bool, loaded: bool, rng: &mut Rng) {
         self.outstanding.retain(|o| now.since(o.at) < PROBE_LIFETIME);
         self.punch(now, in_use, rng);
@@ -426,7 +426,7 @@ impl Paths {
             let Some(offset) = ROUND_MS.get(round.step) else {
                 let pause = ROUND_PAUSE_S[self.rounds.min(ROUND_PAUSE_S.len() - 1)];
                 self.rounds += 1;
-                // A peer nobody talks to is not worth waking the radio for.
+                // A peer out of use is not worth waking the radio for.
                 self.round = in_use.then(|| PunchRound { start: now + Duration::from_secs(pause), step: 0 });
                 return;
             };
@@ -482,14 +482,15 @@ impl Paths {
     }
 
     /// When [`Paths::handle_timeout`] has something to do, and why; `loaded` as there.
-    pub(crate) fn deadlines(&self, loaded: bool) -> [(PeerTimer, Option<Instant>); 2] {
+    pub(crate) fn note_deadlines(&self, loaded: bool, soonest: &mut Soonest) {
         let step = |r: &PunchRound| r.start + Duration::from_millis(*ROUND_MS.get(r.step).unwrap_or(&0));
-        [(PeerTimer::Punch, self.round.as_ref().map(step)), (PeerTimer::Size, self.size_deadline(loaded))]
+        soonest.note(PeerTimer::Punch, self.round.as_ref().map(step));
+        soonest.note(PeerTimer::Size, self.size_deadline(loaded));
     }
 }
 
-/// True for an address that a peer may name as its own: no multicast, nothing unspecified, loopback only when we share
-/// the host (we are reachable on loopback ourselves).
+/// True for an address that a peer may name as its own: no multicast, nothing unspecified, and loopback only when this
+/// node is reachable on loopback itself, that is, on the same host.
 pub(crate) fn is_acceptable_candidate(addr: &SocketAddr, own: &[SocketAddr]) -> bool {
     let ip = addr.ip();
     let loopback_here = own.iter().any(|a| a.ip().is_loopback());
@@ -508,134 +509,4 @@ pub(crate) fn emit_probe_frames(probe: &Probe, overhead: usize, out: &mut Vec<u8
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn direct(port: u16) -> PathAddr {
-        PathAddr::Direct(SocketAddr::from(([192, 0, 2, 1], port)))
-    }
-
-    fn soonest(paths: &Paths, loaded: bool) -> Option<Instant> {
-        crate::timer::first_due(paths.deadlines(loaded)).map(|(at, _)| at)
-    }
-
-    fn answered(paths: &mut Paths, now: Instant, to: PathAddr) -> bool {
-        let probe = core::iter::from_fn(|| paths.poll_probe()).find(|p| p.to == to && !p.is_answer).expect("a probe");
-        paths.on_probe_ok(now, probe.id, to)
-    }
-
-    #[test]
-    fn data_starts_on_the_relay_and_moves_to_a_direct_path_that_answers() {
-        let (mut paths, mut rng, now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
-        paths.set_relay(Channel(7));
-        paths.select_working(PathAddr::Relay(Channel(7)), false);
-        paths.add(direct(1));
-        paths.start_round(now);
-        paths.handle_timeout(now, true, true, &mut rng);
-        assert_eq!(paths.selected(), Some(PathAddr::Relay(Channel(7))), "a candidate alone is not a path");
-        assert!(answered(&mut paths, now + Duration::from_millis(5), direct(1)));
-        assert_eq!(paths.selected(), Some(direct(1)));
-        paths.on_suspect(now);
-        assert_eq!(paths.selected(), Some(PathAddr::Relay(Channel(7))), "the relay was kept");
-    }
-
-    #[test]
-    fn a_new_tunnel_uses_the_path_that_answered_and_an_old_one_keeps_its_direct_path() {
-        let mut paths = Paths::default();
-        paths.set_relay(Channel(7));
-        paths.select_working(direct(1), false);
-        paths.select_working(PathAddr::Relay(Channel(7)), true);
-        assert_eq!(paths.selected(), Some(direct(1)));
-        paths.select_working(PathAddr::Relay(Channel(7)), false);
-        assert_eq!(paths.selected(), Some(PathAddr::Relay(Channel(7))), "the address may be another's by now");
-    }
-
-    #[test]
-    fn of_a_process_that_is_gone_only_the_relay_and_the_address_in_use_are_kept() {
-        let mut paths = Paths::default();
-        (1..9).for_each(|port| paths.add(direct(port)));
-        paths.set_relay(Channel(7));
-        paths.select_working(direct(4), false);
-        paths.forget_candidates();
-        let left: alloc::vec::Vec<_> = paths.list().iter().map(|path| path.addr).collect();
-        assert_eq!(left, [direct(4), PathAddr::Relay(Channel(7))]);
-    }
-
-    #[test]
-    fn rounds_follow_the_schedule_and_stop_for_peers_out_of_use() {
-        let (mut paths, mut rng, mut now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
-        paths.set_relay(Channel(7));
-        paths.select_working(PathAddr::Relay(Channel(7)), false);
-        paths.add(direct(1));
-        paths.start_round(now);
-        let mut times = Vec::new();
-        while let Some(at) = soonest(&paths, true).filter(|at| at.as_micros() < 4_000_000) {
-            now = at.max(now);
-            paths.handle_timeout(now, true, false, &mut rng);
-            if core::iter::from_fn(|| paths.poll_probe()).count() > 0 {
-                times.push(now.as_micros() / 1000);
-            }
-        }
-        assert_eq!(times, [0, 20, 60, 140, 300, 600, 1000, 3000, 3020, 3060, 3140, 3300, 3600]);
-        now = now + Duration::from_secs(10);
-        (0..3).for_each(|_| paths.handle_timeout(now, false, false, &mut rng));
-        assert_eq!(soonest(&paths, false), None);
-    }
-
-    #[test]
-    fn larger_datagrams_are_used_once_proven_and_given_up_when_refused() {
-        let (mut paths, mut rng, mut now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
-        paths.select_working(direct(1), false);
-        assert_eq!(paths.datagram_len(), DATAGRAM_LEN_BASE);
-        for size in [1452, 1472] {
-            paths.handle_timeout(now, true, true, &mut rng);
-            let probe = paths.poll_probe().expect("a size probe");
-            assert_eq!(probe.len, Some(size));
-            paths.on_probe_ok(now, probe.id, direct(1));
-            assert_eq!(paths.datagram_len(), size);
-        }
-        paths.handle_timeout(now, true, true, &mut rng);
-        let mut tries = 0;
-        while let Some(at) = soonest(&paths, true) {
-            tries += usize::from(paths.poll_probe().is_some());
-            now = at;
-            paths.handle_timeout(now, true, true, &mut rng);
-        }
-        assert_eq!((tries, paths.datagram_len()), (usize::from(SIZE_PROBE_TRIES), 1472));
-        paths.handle_timeout(now, true, true, &mut rng);
-        assert!(paths.poll_probe().is_none(), "refused sizes are not tried again on this path");
-    }
-
-    #[test]
-    fn the_table_has_a_maximum_and_keeps_what_works() {
-        let mut paths = Paths::default();
-        paths.select_working(direct(1), false);
-        (2..200).for_each(|port| paths.add(direct(port)));
-        assert_eq!(paths.list().len(), PATHS_MAX);
-        assert_eq!(paths.selected(), Some(direct(1)));
-        assert!(paths.find(direct(1)).is_some());
-    }
-
-    #[test]
-    fn a_moved_peer_is_followed_only_after_a_probe_round_trip() {
-        let (mut paths, mut rng, now) = (Paths::default(), Rng::new([1; 32]), Instant::ZERO);
-        paths.select_working(direct(1), false);
-        paths.on_moved(now, direct(2), &mut rng);
-        assert_eq!(paths.selected(), Some(direct(1)));
-        assert!(answered(&mut paths, now, direct(2)));
-        assert_eq!(paths.selected(), Some(direct(2)));
-    }
-
-    #[test]
-    fn harmful_candidates_are_refused() {
-        let own = ["192.0.2.9:5".parse().expect("address")];
-        for bad in ["224.0.0.1:5", "0.0.0.0:5", "192.0.2.1:0", "255.255.255.255:5", "127.0.0.1:5", "[ff02::1]:5"] {
-            assert!(!is_acceptable_candidate(&bad.parse().expect("address"), &own), "{bad}");
-        }
-        assert!(is_acceptable_candidate(&"198.51.100.1:5".parse().expect("address"), &own));
-        assert!(is_acceptable_candidate(
-            &"127.0.0.1:5".parse().expect("address"),
-            &["127.0.0.1:6".parse().expect("address")]
-        ));
-    }
-}
+mod tests;

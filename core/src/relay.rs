@@ -1,7 +1,7 @@
 //! Owns the relay leg: the header that stands in front of every datagram between a node and its beacon.
 //!
-//! Its tag tells the beacon which client speaks, and a client that its beacon does. The datagram behind it is sealed end
-//! to end, and the beacon holds no key for it.
+//! Its tag tells the beacon which client speaks, and a client that its beacon does. The datagram behind it is sealed
+//! end to end, and the beacon holds no key for it.
 
 use crate::hash::equal;
 use crate::path::PathAddr;
@@ -32,7 +32,9 @@ impl<'a> Route<'a> {
     }
 
     /// Writes the header into the room in front of the finished datagram, if this way has one.
+    #[inline]
     pub(crate) fn emit_header(self, datagram: &mut [u8]) {
+        debug_assert!(datagram.len() > self.header_len(), "a header stands before a datagram");
         if let PathAddr::Relay(channel) = self.to
             && let Some((header, inner)) = datagram.split_first_chunk_mut::<RELAY_HEADER_LEN>()
         {

@@ -4,11 +4,11 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
 use core::time::Duration;
 
-/// A cryptographic generator; equal seeds give equal sequences, which is what makes simulations reproducible.
+/// A cryptographic generator. Equal seeds give equal sequences, so that simulations are reproducible.
 pub struct Rng(ChaCha20Rng);
 
 impl Rng {
-    /// A generator whose whole output follows from `seed`. Use 32 bytes of operating-system entropy in production.
+    /// A generator that is determined by `seed`. In production the seed is 32 bytes of the operating system's entropy.
     pub fn new(seed: [u8; 32]) -> Self {
         Self(ChaCha20Rng::from_seed(seed))
     }
@@ -23,7 +23,7 @@ impl Rng {
         self.0.next_u64()
     }
 
-    /// A number in `0..bound` (slightly biased, which is fine for jitter and ports); 0 when `bound` is 0.
+    /// A number in `0..bound`, or 0 when `bound` is 0. It is slightly biased: good for jitter and ports, not for keys.
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.u64() % bound }
     }

@@ -1,4 +1,4 @@
-//! Owns the clock type of the pure rings: a moment is a number that the caller brings along.
+//! Owns the moment in time of the pure crates: a number that the caller brings along.
 
 use core::ops::{Add, Sub};
 pub use core::time::Duration;
@@ -21,7 +21,7 @@ impl Instant {
         self.0
     }
 
-    /// How long ago `earlier` was; zero when it lies in the future.
+    /// The time that has passed since `earlier`; zero when `earlier` lies in the future.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }

@@ -48,11 +48,24 @@ pub enum Timer {
     Reserve,
 }
 
-/// The first of some deadlines, with its reason.
-pub(crate) fn first_due<R: Copy + Ord>(
-    deadlines: impl IntoIterator<Item = (R, Option<Instant>)>,
-) -> Option<(Instant, R)> {
-    deadlines.into_iter().filter_map(|(reason, at)| Some((at?, reason))).min()
+/// The first of the deadlines that were noted, with its reason.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Soonest(Option<(Instant, PeerTimer)>);
+
+impl Soonest {
+    /// Takes one more deadline into account. Of equal ones the first noted wins.
+    pub(crate) fn note(&mut self, why: PeerTimer, at: Option<Instant>) {
+        if let Some(at) = at
+            && self.0.is_none_or(|(first, _)| at < first)
+        {
+            self.0 = Some((at, why));
+        }
+    }
+
+    /// The first deadline and its reason.
+    pub(crate) const fn get(self) -> Option<(Instant, PeerTimer)> {
+        self.0
+    }
 }
 
 #[cfg(test)]
@@ -62,8 +75,12 @@ mod tests {
     #[test]
     fn the_first_deadline_wins_and_brings_its_reason() {
         let at = |ms: u64| Some(Instant::from_micros(1000 * ms));
-        let deadlines = [(PeerTimer::Erase, at(9)), (PeerTimer::Ack, None), (PeerTimer::Punch, at(3))];
-        assert_eq!(first_due(deadlines), Some((Instant::from_micros(3000), PeerTimer::Punch)));
-        assert_eq!(first_due([(PeerTimer::Ack, None)]), None);
+        let mut soonest = Soonest::default();
+        assert_eq!(soonest.get(), None);
+        soonest.note(PeerTimer::Erase, at(9));
+        soonest.note(PeerTimer::Ack, None);
+        soonest.note(PeerTimer::Punch, at(3));
+        soonest.note(PeerTimer::Rest, at(3));
+        assert_eq!(soonest.get(), Some((Instant::from_micros(3000), PeerTimer::Punch)));
     }
 }

@@ -17,6 +17,8 @@ use core::net::SocketAddr;
 
 /// Most notes that wait to be read. Later ones are lost and counted.
 pub const TRACES_MAX: usize = 1024;
+/// Most notes of ignored datagrams among them: strangers cause these, and must not push other notes out.
+pub const DISCARDS_MAX: usize = 64;
 
 /// How much a note matters; a level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +32,36 @@ pub enum Level {
     Info,
     /// Single steps and decisions: key handshakes, paths, ignored datagrams.
     Debug,
+}
+
+impl Level {
+    const ALL: [(Self, &str); 4] =
+        [(Self::Error, "error"), (Self::Warn, "warn"), (Self::Info, "info"), (Self::Debug, "debug")];
+
+    /// Its name in logs and on command lines.
+    pub const fn name(self) -> &'static str {
+        Self::ALL[self as usize - 1].1
+    }
+}
+
+/// A word that names no [`Level`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotALevel;
+
+impl fmt::Display for NotALevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a level is error, warn, info or debug")
+    }
+}
+
+impl core::error::Error for NotALevel {}
+
+impl core::str::FromStr for Level {
+    type Err = NotALevel;
+
+    fn from_str(text: &str) -> Result<Self, NotALevel> {
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(level, _)| *level).ok_or(NotALevel)
+    }
 }
 
 /// How far a key handshake has come.
@@ -47,7 +79,8 @@ pub enum HandshakeStep {
 }
 
 impl HandshakeStep {
-    const fn name(self) -> &'static str {
+    /// Its name in logs: a stable word in snake_case.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Started => "started",
             Self::Answered => "answered",
@@ -72,7 +105,8 @@ pub enum TrustStep {
 }
 
 impl TrustStep {
-    const fn name(self) -> &'static str {
+    /// Its name in logs: a stable word in snake_case.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Pinned => "pinned",
@@ -206,17 +240,19 @@ impl Trace {
             Self::RendezvousDown { refusal: Some(_) } => Level::Error,
             Self::RendezvousDown { refusal: None }
             | Self::PeerDown { reason: ResetReason::Unreachable, .. }
+            | Self::Refused { .. }
             | Self::ClockStep { .. } => Level::Warn,
             Self::PeerUp { .. }
             | Self::PeerDown { .. }
             | Self::PeerRestarted { .. }
+            | Self::PathChosen { from: Some(_), .. }
+            | Self::Discarded { reason: Discard::Stranger | Discard::WrongIdentity, .. }
             | Self::Trust { .. }
             | Self::RendezvousUp { .. } => Level::Info,
             Self::Handshake { .. }
             | Self::PathChosen { .. }
             | Self::PathSilent { .. }
             | Self::PathSize { .. }
-            | Self::Refused { .. }
             | Self::Discarded { .. } => Level::Debug,
         }
     }
@@ -336,6 +372,8 @@ pub(crate) struct TraceQueue {
     /// The least important level wanted; 0 is off.
     threshold: u8,
     queue: VecDeque<Trace>,
+    /// Notes of ignored datagrams in the queue.
+    discards: usize,
     lost: u64,
 }
 
@@ -344,7 +382,7 @@ impl TraceQueue {
     pub(crate) fn set_level(&mut self, level: Option<Level>) {
         self.threshold = level.map_or(0, |level| level as u8);
         if level.is_none() {
-            self.queue = VecDeque::new();
+            (self.queue, self.discards) = (VecDeque::new(), 0);
         }
     }
 
@@ -371,8 +409,10 @@ impl TraceQueue {
         if !self.wants(trace.level()) {
             return;
         }
-        if self.queue.len() < TRACES_MAX {
+        let is_discard = matches!(trace, Trace::Discarded { .. });
+        if self.queue.len() < TRACES_MAX && (!is_discard || self.discards < DISCARDS_MAX) {
             self.queue.push_back(trace);
+            self.discards += usize::from(is_discard);
         } else {
             self.lost += 1;
         }
@@ -380,7 +420,10 @@ impl TraceQueue {
     }
 
     pub(crate) fn pop(&mut self) -> Option<Trace> {
-        self.queue.pop_front()
+        let trace = self.queue.pop_front()?;
+        self.discards -= usize::from(matches!(trace, Trace::Discarded { .. }));
+        debug_assert!(!self.queue.is_empty() || self.discards == 0, "an empty queue holds no discards");
+        Some(trace)
     }
 
     /// Notes that found the queue full.
@@ -414,10 +457,31 @@ mod tests {
     fn a_full_queue_counts_what_it_loses() {
         let mut queue = TraceQueue::default();
         queue.set_level(Some(Level::Debug));
-        (0..TRACES_MAX + 3).for_each(|_| queue.push(Level::Debug, discarded));
+        let restarted = || Trace::PeerRestarted { peer: PeerId(7) };
+        (0..TRACES_MAX + 3).for_each(|_| queue.push(Level::Debug, restarted));
         assert_eq!((queue.queue.len(), queue.lost()), (TRACES_MAX, 3));
         queue.set_level(None);
-        assert_eq!(queue.pop(), None, "what nobody reads is not kept");
+        assert_eq!(queue.pop(), None, "notes without a reader are not kept");
+    }
+
+    #[test]
+    fn ignored_datagrams_leave_room_for_other_notes() {
+        let mut queue = TraceQueue::default();
+        queue.set_level(Some(Level::Debug));
+        (0..TRACES_MAX).for_each(|_| queue.push(Level::Debug, discarded));
+        queue.push(Level::Info, || Trace::PeerRestarted { peer: PeerId(7) });
+        assert_eq!((queue.queue.len(), queue.lost()), (DISCARDS_MAX + 1, (TRACES_MAX - DISCARDS_MAX) as u64));
+        assert_eq!(core::iter::from_fn(|| queue.pop()).last(), Some(Trace::PeerRestarted { peer: PeerId(7) }));
+        queue.push(Level::Debug, discarded);
+        assert_eq!(queue.pop(), Some(discarded()), "there is room again");
+    }
+
+    #[test]
+    fn levels_have_names() {
+        for (level, name) in Level::ALL {
+            assert_eq!((level.name(), name.parse()), (name, Ok(level)));
+        }
+        assert_eq!("loud".parse::<Level>(), Err(NotALevel));
     }
 
     #[test]

@@ -1,32 +1,48 @@
-//! Owns who may talk to this node: pins, requests in both directions, and the signed messages that change them.
+//! Owns the trust of a node: pins, requests in both directions, and the signed messages that change them.
 //!
 //! ```text
 //!   A: request ──────────▶ B: pending ── approve ──▶ B: pin of A
 //!   A: pin of B ◀─────────── accept (quotes the request's hash)
 //!   two crossing requests approve each other          revoke: pin gone on both sides, older accepts are void
 //! ```
-//! Each message is signed over everything it says (type, both keys, nonce, times, epoch, capabilities, what it answers)
-//! and travels sealed to its recipient. A registry that carries it can withhold it and nothing else.
+//! Each message is signed over everything it says (type, both keys, nonce, times, epoch, the hash of what it answers, record,
+//! note) and travels sealed to its recipient. A registry that carries a message can withhold it and nothing else.
+//!
+//! # One pair secret
+//! The secret of a pair is made of both static keys and two nonces: those of the request and of its accept, or those of two
+//! crossing requests. Both sides must take the same two, whatever is lost, delayed or asked twice, and whichever side loses
+//! power when. The rules that see to this:
+//!
+//! * **Save, then post.** A message leaves once the book with its nonce is on disk, and a letter is acknowledged once the
+//!   book with its effect is. A power cut then only delays: nothing of what it undoes has been told, and what it makes a node
+//!   forget comes again and has the same effect again. A pin may therefore be used before it is saved.
+//! * Letters to one node arrive in the order in which they were written, except that a revocation may come directly and
+//!   overtake: its epoch voids what it has overtaken.
+//! * A request that is made again keeps its nonce. The request that crossed ours is recognised when it comes again, and
+//!   changes nothing.
+//! * A new request of a pinned node means that it has no pin any more: ours goes, and our owner decides anew.
+
+mod form;
+mod message;
+mod ports;
+
+pub use message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
+pub use ports::Ports;
 
 use crate::addr::Addr;
-use crate::codec::{Malformed, Put, Reader};
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
-use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 use litemap::LiteMap;
+use message::{Kind, Message};
 
-/// Longest trust message. Unit: bytes. Source: trust.md.
-pub const MESSAGE_LEN_MAX: usize = 1024;
 /// Longest letter: a trust message under its seal. Unit: bytes.
 pub const LETTER_LEN_MAX: usize = 2048;
-/// Longest justification. Unit: bytes.
-pub const NOTE_LEN_MAX: usize = 256;
-/// Most requests that wait for this node's owner. Source: trust.md.
+/// Most requests that wait for this node's owner. Source: `docs/trust.md`.
 pub const PENDING_MAX: usize = 256;
 /// Most requests of this node that wait for an answer.
 pub const OUTGOING_MAX: usize = 256;
@@ -36,119 +52,50 @@ pub const LETTERS_MAX: usize = 512;
 pub const PINS_MAX: usize = 16_384;
 /// Most keys whose last epoch is remembered after they are gone.
 const EPOCHS_MAX: usize = 16_384;
-/// Lifetime of a request. Unit: seconds (30 days). Source: trust.md.
+/// Lifetime of a request. Unit: seconds (30 days). Source: `docs/trust.md`.
 pub const REQUEST_LIFETIME_S: u64 = 30 * 24 * 3600;
 /// How far a message's time of issue may lie in our future. Unit: seconds; clocks differ.
 const CLOCK_SKEW_S: u64 = 24 * 3600;
 
-/// Which ports of ours a peer may reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ports {
-    /// Every port.
-    All,
-    /// These ports, at most [`Ports::LIST_MAX`].
-    List(Vec<u16>),
-}
-
-impl Ports {
-    /// Most ports that can be named one by one.
-    pub const LIST_MAX: usize = 64;
-
-    /// True when `port` is granted.
-    pub fn allow(&self, port: u16) -> bool {
-        match self {
-            Self::All => true,
-            Self::List(list) => list.contains(&port),
-        }
-    }
-
-    fn emit(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::All => out.put_u8(u8::MAX),
-            Self::List(list) => {
-                out.put_u8(list.len().min(Self::LIST_MAX) as u8);
-                list.iter().take(Self::LIST_MAX).for_each(|port| out.put_u16(*port));
-            }
-        }
-    }
-
-    fn parse(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match usize::from(r.u8()?) {
-            255 => Ok(Self::All),
-            count if count <= Self::LIST_MAX => Ok(Self::List((0..count).map(|_| r.u16()).collect::<Result<_, _>>()?)),
-            _ => Err(Malformed),
-        }
-    }
-}
-
-impl Default for Ports {
-    /// Echo, stdio, messages and files, events. Source: trust.md.
-    fn default() -> Self {
-        Self::List([7, 1000, 1001, 1002].into())
-    }
-}
-
-impl fmt::Display for Ports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::List(list) = self else { return f.write_str("all") };
-        for (i, port) in list.iter().enumerate() {
-            write!(f, "{}{port}", if i > 0 { "," } else { "" })?;
-        }
-        Ok(())
-    }
-}
-
-impl core::str::FromStr for Ports {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        if text == "all" {
-            return Ok(Self::All);
-        }
-        let list: Vec<u16> =
-            text.split(',').map(|p| p.trim().parse().map_err(|_| Malformed)).collect::<Result<_, _>>()?;
-        if list.len() > Self::LIST_MAX { Err(Malformed) } else { Ok(Self::List(list)) }
-    }
-}
-
-/// The only thing that lets data in: a peer whose owner and ours approved each other.
+/// The only thing that lets data in: a peer whose owner and ours have approved each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// Who it is. A changed key is another peer.
+    /// Identity key of the peer. A changed key is another peer.
     pub identity: IdentityKey,
-    /// Its key in exchanges.
+    /// The peer's key in key handshakes.
     pub static_key: StaticKey,
-    /// Its address when it was approved.
+    /// Address of the peer when it was approved.
     pub addr: Addr,
-    /// Its hostname when it was approved, or empty.
+    /// Hostname of the peer when it was approved, or empty.
     pub hostname: String,
-    /// Which of our ports it may reach.
+    /// Our ports that the peer may reach.
     pub ports: Ports,
-    /// Mixed into every exchange with it (psk2).
+    /// The pair secret, mixed into every key handshake with the peer (psk2).
     pub secret: [u8; 32],
-    /// When it was approved. Unit: seconds since 1970.
+    /// Time of the approval. Unit: seconds since 1970.
     pub approved_at: u64,
-    /// When approval ends. Unit: seconds since 1970.
+    /// End of the approval. Unit: seconds since 1970.
     pub not_after: Option<u64>,
-    /// Its fingerprint was compared by a person (or given with the request), not only taken from the registry.
+    /// A person compared the fingerprint, or gave it with the request; otherwise it was only taken from the registry.
     pub verified: bool,
-    /// Where it was last reached directly; only a hint.
+    /// Underlay address at which the peer was last reached directly; only a hint.
     pub last_endpoint: Option<SocketAddr>,
 }
 
 /// A request that waits for this node's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingRequest {
-    /// What the asker says of itself, signed.
+    /// The signed record of the node that asks.
     pub record: NodeRecord,
-    /// Why it asks, made safe for terminals.
+    /// The justification, made safe for terminals.
     pub note: String,
-    /// When it came. Unit: seconds since 1970.
+    /// Time of its arrival. Unit: seconds since 1970.
     pub received_at: u64,
     nonce: [u8; 32],
     hash: [u8; 32],
 }
 
+/// A request of ours without an answer yet, or one that crossed a request of its recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Outgoing {
     record: NodeRecord,
@@ -212,80 +159,35 @@ pub enum TrustError {
     Oneself,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Request,
-    Accept,
-    Reject,
-    Revoke,
-}
-
-struct Message {
-    kind: Kind,
-    from: IdentityKey,
-    to: IdentityKey,
-    nonce: [u8; 32],
-    issued: u64,
-    expires: u64,
-    epoch: u64,
-    in_reply_to: [u8; 32],
-    /// The sender's record, in requests and accepts.
-    record: Vec<u8>,
-    note: String,
-}
-
-const LABEL: &str = "pn1-trust";
-
-impl Message {
-    fn emit(&self, identity: &Identity) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_u8(self.kind as u8);
-        out.put(&self.from.0);
-        out.put(&self.to.0);
-        out.put(&self.nonce);
-        out.put_u64(self.issued);
-        out.put_u64(self.expires);
-        out.put_u64(self.epoch);
-        out.put(&self.in_reply_to);
-        out.put_bytes(&self.record);
-        out.put_bytes(self.note.as_bytes());
-        let signature = identity.sign(LABEL, &out);
-        out.put(&signature);
-        out
-    }
-
-    fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let body = bytes.len().checked_sub(64).filter(|_| bytes.len() <= MESSAGE_LEN_MAX).ok_or(Malformed)?;
-        let (body, signature) = bytes.split_at(body);
-        let mut r = Reader::new(body);
-        let kind = match r.u8()? {
-            0 => Kind::Request,
-            1 => Kind::Accept,
-            2 => Kind::Reject,
-            3 => Kind::Revoke,
-            _ => return Err(Malformed),
-        };
-        let message = Self {
-            kind,
-            from: IdentityKey(r.array()?),
-            to: IdentityKey(r.array()?),
-            nonce: r.array()?,
-            issued: r.u64()?,
-            expires: r.u64()?,
-            epoch: r.u64()?,
-            in_reply_to: r.array()?,
-            record: r.bytes(NodeRecord::LEN_MAX)?.into(),
-            note: r.str(NOTE_LEN_MAX)?.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
-        };
-        r.finish()?;
-        let signature = signature.try_into().map_err(|_| Malformed)?;
-        if message.from.verify(LABEL, body, &signature) { Ok(message) } else { Err(Malformed) }
+impl fmt::Display for TrustError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "neither trusted nor waiting",
+            Self::AlreadyTrusted => "trusted already",
+            Self::Full => "too many requests, letters or peers",
+            Self::AddressTaken => "another trusted peer has this address",
+            Self::NoteTooLong => "the justification is too long",
+            Self::Oneself => "a node cannot ask itself",
+        })
     }
 }
+
+impl core::error::Error for TrustError {}
 
 /// Number of a letter of ours that the rendezvous has not confirmed. Rises within one run; the book on disk has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LetterNumber(u64);
+
+/// Counts the changes of a [`TrustBook`] in one run. [`Endpoint::trust_saved`](crate::Endpoint::trust_saved) takes the version
+/// that is on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrustVersion(u64);
+
+impl fmt::Display for TrustVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version {}", self.0)
+    }
+}
 
 /// Everything a node knows about trust. Held in memory; `emit` and `parse` carry it to and from disk as one value, so
 /// that a crash never leaves half a change.
@@ -300,6 +202,7 @@ pub struct TrustBook {
     /// Sealed messages that the rendezvous has not confirmed yet.
     letters: LiteMap<LetterNumber, (IdentityKey, Vec<u8>)>,
     last_letter: LetterNumber,
+    version: TrustVersion,
 }
 
 impl TrustBook {
@@ -307,12 +210,19 @@ impl TrustBook {
 
     /// Keeps a sealed message until the rendezvous confirms it; `None` when [`LETTERS_MAX`] wait.
     pub(crate) fn add_letter(&mut self, to: IdentityKey, sealed: Vec<u8>) -> Option<LetterNumber> {
-        if self.letters.len() >= LETTERS_MAX {
+        if !self.has_room_for_letter() {
             return None;
         }
+        debug_assert!(sealed.len() <= LETTER_LEN_MAX, "{} bytes", sealed.len());
         self.last_letter = LetterNumber(self.last_letter.0 + 1);
         self.letters.insert(self.last_letter, (to, sealed));
+        self.changed();
         Some(self.last_letter)
+    }
+
+    /// True when fewer than [`LETTERS_MAX`] letters wait.
+    pub(crate) fn has_room_for_letter(&self) -> bool {
+        self.letters.len() < LETTERS_MAX
     }
 
     pub(crate) fn letter(&self, number: LetterNumber) -> Option<&(IdentityKey, Vec<u8>)> {
@@ -323,11 +233,18 @@ impl TrustBook {
         self.letters.keys().copied()
     }
 
-    pub(crate) fn remove_letter(&mut self, number: LetterNumber) {
-        self.letters.remove(&number);
+    /// Forgets a letter that has arrived; gives its recipient.
+    pub(crate) fn remove_letter(&mut self, number: LetterNumber) -> Option<IdentityKey> {
+        self.letters.remove(&number).map(|letter| letter.0)
     }
 
     // Getters.
+
+    /// The version of the book: it rises with every change that a power cut must not undo. Hints and letters that have
+    /// arrived are no such changes.
+    pub const fn version(&self) -> TrustVersion {
+        self.version
+    }
 
     /// All trusted peers, by key.
     pub fn pins(&self) -> impl Iterator<Item = &Pin> {
@@ -344,9 +261,10 @@ impl TrustBook {
         self.pending.values()
     }
 
-    /// Keys that were asked and have not answered.
+    /// Nodes that were asked and have not answered.
     pub fn outgoing(&self) -> impl Iterator<Item = &NodeRecord> {
-        self.outgoing.values().map(|o| &o.record)
+        let unanswered = self.outgoing.iter().filter(|(key, _)| !self.pins.contains_key(*key));
+        unanswered.map(|(_, o)| &o.record)
     }
 
     // Verbs.
@@ -374,9 +292,13 @@ impl TrustBook {
         }
         self.expire(me.now_s);
         if self.outgoing.len() >= OUTGOING_MAX && !self.outgoing.contains_key(&to) {
-            return Err(TrustError::Full);
+            // Crossed requests are kept only in case they are answered all the same.
+            let crossed = self.outgoing.keys().find(|key| self.pins.contains_key(*key)).copied();
+            self.outgoing.remove(&crossed.ok_or(TrustError::Full)?);
         }
-        let message = self.message(me, Kind::Request, to, [0; 32], &terms.note, rng);
+        let mut message = self.message(me, Kind::Request, to, [0; 32], &terms.note, rng);
+        // Asking again is the same question: an answer to either gives one secret.
+        message.nonce = self.outgoing.get(&to).map_or(message.nonce, |before| before.nonce);
         let bytes = message.emit(me.identity);
         let outgoing = Outgoing {
             record: record.clone(),
@@ -387,6 +309,7 @@ impl TrustBook {
             verified: terms.verified,
         };
         self.outgoing.insert(to, outgoing);
+        self.changed();
         Ok(bytes)
     }
 
@@ -408,6 +331,7 @@ impl TrustBook {
         self.pending.remove(key);
         self.outgoing.remove(key);
         self.insert_pin(&request.record, terms, secret, me.now_s);
+        self.changed();
         Ok(message.emit(me.identity))
     }
 
@@ -417,6 +341,7 @@ impl TrustBook {
     /// `Unknown`.
     pub fn reject(&mut self, me: &Me<'_>, key: &IdentityKey, note: &str, rng: &mut Rng) -> Result<Vec<u8>, TrustError> {
         let request = self.pending.remove(key).ok_or(TrustError::Unknown)?;
+        self.changed();
         Ok(self.message(me, Kind::Reject, *key, request.hash, note, rng).emit(me.identity))
     }
 
@@ -425,7 +350,8 @@ impl TrustBook {
     /// # Errors
     /// `Unknown`.
     pub fn revoke(&mut self, me: &Me<'_>, key: &IdentityKey, rng: &mut Rng) -> Result<(Pin, Vec<u8>), TrustError> {
-        let pin = self.pins.remove(key).ok_or(TrustError::Unknown)?;
+        let pin = self.remove_pin(key).ok_or(TrustError::Unknown)?;
+        self.changed();
         Ok((pin, self.message(me, Kind::Revoke, *key, [0; 32], "", rng).emit(me.identity)))
     }
 
@@ -440,7 +366,10 @@ impl TrustBook {
     pub fn expire_pins(&mut self, now_s: u64) -> Vec<IdentityKey> {
         let over: Vec<_> =
             self.pins.values().filter(|p| p.not_after.is_some_and(|at| at <= now_s)).map(|p| p.identity).collect();
-        over.iter().for_each(|key| drop(self.pins.remove(key)));
+        over.iter().for_each(|key| drop(self.remove_pin(key)));
+        if !over.is_empty() {
+            self.changed();
+        }
         over
     }
 
@@ -459,7 +388,9 @@ impl TrustBook {
                     Kind::Revoke => self.receive_revoke(&message),
                 };
                 if !matches!(outcome, Outcome::Discarded(_)) {
+                    debug_assert!(self.epochs.get(&message.from).is_none_or(|last| *last < message.epoch));
                     self.note_epoch(message.from, message.epoch);
+                    self.changed();
                 }
                 outcome
             }
@@ -484,33 +415,36 @@ impl TrustBook {
         if record.identity != message.from {
             return Outcome::Discarded(Discarded::Malformed);
         }
-        if self.pins.contains_key(&message.from) {
-            // The peer lost its pin of us (or revoked and thinks better of it): its owner asks anew, ours decides anew.
-            self.pins.remove(&message.from);
-        }
         self.expire(me.now_s);
+        let pinned = self.pins.get(&message.from).map(|pin| pin.secret);
         if let Some(ours) = self.outgoing.get(&message.from).cloned() {
-            return self.cross(me, &ours, message);
+            match pinned {
+                None => return self.cross(me, &ours, message),
+                Some(secret) if secret == crossed_secret(me, &ours, message) => {
+                    return Outcome::Discarded(Discarded::AlreadyTrusted); // the request that crossed ours, once more
+                }
+                Some(_) => {}
+            }
         }
         if self.pending.len() >= PENDING_MAX && !self.pending.contains_key(&message.from) {
             return Outcome::Discarded(Discarded::Full);
         }
+        // A pinned peer that asks has no pin of us any more: its owner asks anew, and ours decides anew.
+        self.remove_pin(&message.from);
         let request =
             PendingRequest { record, note: message.note.clone(), received_at: me.now_s, nonce: message.nonce, hash };
         self.pending.insert(message.from, request);
         Outcome::Pending(message.from)
     }
 
-    /// Two requests crossed: both owners have said yes, and both sides know both nonces.
+    /// Two requests crossed: both owners have said yes, and both sides know both nonces. Ours stays, so that theirs is
+    /// recognised when it comes again.
     fn cross(&mut self, me: &Me<'_>, ours: &Outgoing, theirs: &Message) -> Outcome {
         if let Err(reason) = self.check_new_pin(&ours.record) {
             let taken = if reason == TrustError::AddressTaken { Discarded::AddressTaken } else { Discarded::Full };
             return Outcome::Discarded(taken);
         }
-        let (first, second) =
-            if me.identity.public() < theirs.from { (ours.nonce, theirs.nonce) } else { (theirs.nonce, ours.nonce) };
-        let secret = pair_secret(me.identity, &ours.record.static_key, &first, &second);
-        self.outgoing.remove(&theirs.from);
+        let secret = crossed_secret(me, ours, theirs);
         let terms = Terms { ports: ours.ports.clone(), verified: ours.verified, ..Terms::default() };
         self.insert_pin(&ours.record, &terms, secret, me.now_s);
         Outcome::Pinned(theirs.from)
@@ -539,15 +473,27 @@ impl TrustBook {
             return Outcome::Discarded(Discarded::Unsolicited);
         }
         self.outgoing.remove(&message.from);
+        self.pins.remove(&message.from);
         Outcome::Rejected(message.from)
     }
 
     fn receive_revoke(&mut self, message: &Message) -> Outcome {
-        let known = self.pins.remove(&message.from).is_some() | self.pending.remove(&message.from).is_some();
+        let known = self.remove_pin(&message.from).is_some() | self.pending.remove(&message.from).is_some();
         if known { Outcome::Revoked(message.from) } else { Outcome::Discarded(Discarded::Unsolicited) }
     }
 
     // Helpers.
+
+    const fn changed(&mut self) {
+        self.version.0 += 1;
+    }
+
+    /// Ends trust in a key, and what was asked of it before.
+    fn remove_pin(&mut self, key: &IdentityKey) -> Option<Pin> {
+        let pin = self.pins.remove(key)?;
+        self.outgoing.remove(key);
+        Some(pin)
+    }
 
     fn message(
         &mut self,
@@ -595,12 +541,13 @@ impl TrustBook {
             verified: terms.verified,
             last_endpoint: None,
         };
+        debug_assert!(self.check_new_pin(record).is_ok(), "two pins with one address");
         self.pins.insert(record.identity, pin);
     }
 
     fn note_epoch(&mut self, key: IdentityKey, epoch: u64) {
         if self.epochs.len() >= EPOCHS_MAX && !self.epochs.contains_key(&key) {
-            // Never forget the epoch of somebody who matters; the lowest of the others goes.
+            // The epochs of pinned peers stay; the lowest of the others goes.
             let goes = self.epochs.iter().filter(|(k, _)| !self.pins.contains_key(k)).min_by_key(|(_, e)| **e);
             if let Some(key) = goes.map(|(k, _)| *k) {
                 self.epochs.remove(&key);
@@ -613,141 +560,43 @@ impl TrustBook {
         self.outgoing.retain(|_, o| o.expires > now_s);
         self.pending.retain(|_, p| p.received_at + REQUEST_LIFETIME_S > now_s);
     }
-
-    // Disk form.
-
-    /// All of it as bytes.
-    pub fn emit(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_u8(1); // version of this form
-        out.put_u64(self.own_epoch);
-        out.put_varint(self.pins.len() as u64);
-        self.pins.values().for_each(|pin| emit_pin(pin, &mut out));
-        out.put_varint(self.pending.len() as u64);
-        for p in self.pending.values() {
-            out.put_bytes(&p.record.emit());
-            out.put_bytes(p.note.as_bytes());
-            out.put_u64(p.received_at);
-            out.put(&p.nonce);
-            out.put(&p.hash);
-        }
-        out.put_varint(self.outgoing.len() as u64);
-        for o in self.outgoing.values() {
-            out.put_bytes(&o.record.emit());
-            o.ports.emit(&mut out);
-            out.put(&o.nonce);
-            out.put(&o.hash);
-            out.put_u64(o.expires);
-            out.put_u8(o.verified.into());
-        }
-        out.put_varint(self.epochs.len() as u64);
-        for (key, epoch) in &self.epochs {
-            out.put(&key.0);
-            out.put_u64(*epoch);
-        }
-        out.put_varint(self.letters.len() as u64);
-        for (to, sealed) in self.letters.values() {
-            out.put(&to.0);
-            out.put_bytes(sealed);
-        }
-        out
-    }
-
-    /// Reads what [`TrustBook::emit`] wrote.
-    ///
-    /// # Errors
-    /// When the bytes were damaged; the caller must not go on with an empty book.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut r = Reader::new(bytes);
-        if r.u8()? != 1 {
-            return Err(Malformed);
-        }
-        let mut book = Self { own_epoch: r.u64()?, ..Self::default() };
-        for _ in 0..r.varint()? {
-            let pin = parse_pin(&mut r)?;
-            book.pins.insert(pin.identity, pin);
-        }
-        for _ in 0..r.varint()? {
-            let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
-            let (note, received_at) = (r.str(4 * NOTE_LEN_MAX)?.into(), r.u64()?);
-            let request = PendingRequest { note, received_at, nonce: r.array()?, hash: r.array()?, record };
-            book.pending.insert(request.record.identity, request);
-        }
-        for _ in 0..r.varint()? {
-            let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
-            let ports = Ports::parse(&mut r)?;
-            let (nonce, hash) = (r.array()?, r.array()?);
-            let outgoing = Outgoing { ports, nonce, hash, expires: r.u64()?, verified: r.u8()? != 0, record };
-            book.outgoing.insert(outgoing.record.identity, outgoing);
-        }
-        for _ in 0..r.varint()? {
-            book.epochs.insert(IdentityKey(r.array()?), r.u64()?);
-        }
-        for _ in 0..r.varint()? {
-            let to = IdentityKey(r.array()?);
-            book.add_letter(to, r.bytes(LETTER_LEN_MAX)?.into()).ok_or(Malformed)?;
-        }
-        r.finish()?;
-        Ok(book)
-    }
 }
 
-fn emit_pin(pin: &Pin, out: &mut Vec<u8>) {
-    out.put(&pin.identity.0);
-    out.put(&pin.static_key.0);
-    out.put(&pin.addr.to_bytes());
-    out.put_bytes(pin.hostname.as_bytes());
-    pin.ports.emit(out);
-    out.put(&pin.secret);
-    out.put_u64(pin.approved_at);
-    out.put_u64(pin.not_after.unwrap_or(u64::MAX));
-    out.put_u8(pin.verified.into());
-    put_endpoint(out, pin.last_endpoint.as_ref());
-}
-
-fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
-    Ok(Pin {
-        identity: IdentityKey(r.array()?),
-        static_key: StaticKey(r.array()?),
-        addr: Addr::from_bytes(r.array()?),
-        hostname: r.str(crate::identity::HOSTNAME_MAX)?.into(),
-        ports: Ports::parse(r)?,
-        secret: r.array()?,
-        approved_at: r.u64()?,
-        not_after: Some(r.u64()?).filter(|at| *at != u64::MAX),
-        verified: r.u8()? != 0,
-        last_endpoint: parse_endpoint(r)?,
-    })
-}
-
-/// Who this node is at the moment, for making and judging messages.
+/// This node as it is now, for making and judging messages.
 pub struct Me<'a> {
-    /// Our keys.
+    /// The keys of this node.
     pub identity: &'a Identity,
-    /// Our current signed record.
+    /// The current signed record of this node.
     pub record: &'a [u8],
     /// Wall clock. Unit: seconds since 1970.
     pub now_s: u64,
 }
 
-/// What the owner grants or says with a request or approval.
+/// The owner's part of a request or approval.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// Our ports that the peer may reach.
     pub ports: Ports,
     /// Justification shown to the other owner.
     pub note: String,
-    /// When approval ends. Unit: seconds since 1970.
+    /// End of the approval. Unit: seconds since 1970.
     pub not_after: Option<u64>,
     /// The peer's fingerprint was checked.
     pub verified: bool,
 }
 
-/// Known to exactly the two sides: their static keys' shared secret and both nonces, which travelled sealed.
+/// A secret that only the two sides know: made of what their static keys share and of both nonces, which travel sealed.
 fn pair_secret(identity: &Identity, peer: &StaticKey, first: &[u8; 32], second: &[u8; 32]) -> [u8; 32] {
-    // A low-order static key shares nothing; its owner then cannot finish any exchange, which hurts only itself.
+    // A static key of low order shares nothing; its node cannot finish any key handshake, which hurts only itself.
     let shared = identity.static_pair().agree(&peer.0).unwrap_or([0; 32]);
     hash::derive(&shared, &[b"pn1-pair", first, second])
+}
+
+/// The pair secret that two crossing requests make.
+fn crossed_secret(me: &Me<'_>, ours: &Outgoing, theirs: &Message) -> [u8; 32] {
+    let is_first = me.identity.public() < theirs.from;
+    let (first, second) = if is_first { (&ours.nonce, &theirs.nonce) } else { (&theirs.nonce, &ours.nonce) };
+    pair_secret(me.identity, &ours.record.static_key, first, second)
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //!  4 DATA  32+n  type 0 0 0      | receiver 4 | counter 8 | n bytes of frames | tag 16
 //!  5 RELAY 16+n  type 0 0 0      | channel 4 | tag 8 | one of the datagrams above
 //! ```
-//! Integers are little-endian. Source: wire.md; the sizes of 1–4 are WireGuard's, deliberately, but for the incarnations.
+//! Integers are little-endian. Source: `docs/wire.md`, "Datagrams". But for the incarnations, the sizes of 1–4 are
+//! WireGuard's, so that what is known about its amplification holds here too.
 
 use core::fmt;
 
@@ -72,7 +73,7 @@ pub enum Datagram<'a> {
     Init(&'a [u8; INIT_LEN]),
     /// Answer to an INIT.
     Resp(&'a [u8; RESP_LEN]),
-    /// "Prove your address first."
+    /// Asks for a proof of the sender's address.
     Cookie(&'a [u8; COOKIE_LEN]),
     /// Sealed frames for the session with this receiver index.
     Data {
@@ -93,13 +94,25 @@ pub enum Datagram<'a> {
 /// Why bytes are not a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireError {
-    /// No such type.
+    /// There is no such type.
     Type,
     /// The size does not fit the type.
     Length,
-    /// A version or reserved bits that we do not speak.
+    /// The version, or a reserved bit, is not spoken here.
     Version,
 }
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Type => "no datagram has this type",
+            Self::Length => "the size does not fit the datagram's type",
+            Self::Version => "the datagram's version is not spoken here",
+        })
+    }
+}
+
+impl core::error::Error for WireError {}
 
 impl<'a> Datagram<'a> {
     /// Recognises a datagram by type, size and version. Bounded work; never panics.
@@ -135,6 +148,7 @@ impl<'a> Datagram<'a> {
 
 /// Writes the header of a DATA datagram into the front of `out` (at least 16 bytes).
 pub fn emit_data_header(out: &mut [u8], receiver: RemoteIndex, counter: Counter) {
+    debug_assert!(out.len() >= DATA_HEADER_LEN);
     out[..4].copy_from_slice(&[DATA, 0, 0, 0]);
     out[4..8].copy_from_slice(&receiver.0.to_le_bytes());
     out[8..16].copy_from_slice(&counter.0.to_le_bytes());
@@ -151,7 +165,7 @@ pub fn emit_relay_header(channel: Channel, tag: [u8; 8]) -> [u8; RELAY_HEADER_LE
 
 /// The tag of a relay header: keyed with the node's relay key, over channel and payload's first 32 bytes and length.
 ///
-/// It tells a beacon which client speaks, and a client that its beacon does; the payload has a tag of its own.
+/// The tag tells a beacon which client speaks, and a client that its beacon does; the payload has a tag of its own.
 pub fn relay_tag(key: &[u8; 32], channel: Channel, payload: &[u8]) -> [u8; 8] {
     let head = &payload[..payload.len().min(32)];
     crate::hash::mac8(key, &[&channel.0.to_le_bytes(), &(payload.len() as u32).to_le_bytes(), head])
@@ -177,7 +191,7 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(array_at(bytes, at))
 }
 
-/// `N` bytes at a fixed place in a datagram whose length `parse` has checked.
+/// `N` bytes at a fixed place in a datagram, after `parse` has checked its length.
 pub(crate) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("length checked by parse")
 }

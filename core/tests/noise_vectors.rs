@@ -1,4 +1,4 @@
-//! The exchange agrees with the published cacophony vectors and, message by message, with `snow`.
+//! The key handshake agrees with the published cacophony vectors and, message by message, with `snow`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use pilot_core::agreement::{KeyPair, PORTABLE};

@@ -5,9 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a program for developers")]
 
 use pilot::*;
-use pilot_node::{Config, Node, RendezvousConfig};
+use pilot_node::answer::RendezvousState;
+use pilot_node::{Config, Node, RendezvousConfig, Terms};
 use pilot_rendezvous::server::{Server, ServerConfig};
-use serde_json::json;
 use std::ffi::{CString, c_int};
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -268,18 +268,17 @@ fn median(values: &mut [f64]) -> f64 {
 fn befriend(folder: &Path, rendezvous: &str) {
     let a = start(&folder.join("near"), "near", rendezvous, None);
     let b = start(&folder.join("far"), "far", rendezvous, None);
-    let call = |node: &Node, op: serde_json::Value| node.call(op, Vec::new());
-    let until = |node: &Node, op: serde_json::Value, done: &dyn Fn(&serde_json::Value) -> bool| {
-        while !call(node, op.clone()).is_ok_and(|(answer, _)| done(&answer)) {
+    let until = |done: &dyn Fn() -> bool| {
+        while !done() {
             std::thread::sleep(Duration::from_millis(5));
         }
     };
     for node in [&a, &b] {
-        until(node, json!({"op": "info"}), &|info| info["rendezvous"] == "ready");
+        until(&|| node.info().is_ok_and(|info| info.rendezvous == RendezvousState::Ready));
     }
-    until(&a, json!({"op": "handshake", "node": "far", "ports": "all"}), &|_| true);
-    until(&b, json!({"op": "approve", "node": "near", "ports": "all"}), &|_| true);
-    until(&a, json!({"op": "trust"}), &|trust| trust["total"] == 1);
+    until(&|| a.trust().handshake("far", Terms::default().ports("all")).is_ok());
+    until(&|| b.trust().approve("near", Terms::default().ports("all")).is_ok());
+    until(&|| a.trust().pins().is_ok_and(|pins| pins.total == 1));
 }
 
 fn main() {

@@ -4,9 +4,9 @@ use crate::error::{Fault, bytes, guarded, pilot_error, room};
 use crate::node::NodeObject;
 use crate::peer::{given, out, pilot_peer};
 use crate::table::{Used, get, pilot_handle};
-use pilot_node::{Addr, AddrPort};
+use pilot_node::answer::Bound;
+use pilot_node::{Addr, AddrPort, Request};
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg};
-use serde_json::json;
 use std::ffi::c_int;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, IntoRawFd as _, OwnedFd};
@@ -30,11 +30,12 @@ pub unsafe extern "C" fn pilot_datagram_open(
 ) -> c_int {
     guarded(error, || {
         let node: Used<NodeObject> = get(node)?;
-        let reply = node.client()?.call(&json!({"op": "datagrams", "port": port}), &[], Some(OPEN_TIMEOUT))?;
+        let reply = node.client()?.request(&Request::Datagrams { port }, &[], Some(OPEN_TIMEOUT))?;
+        let bound: Bound = reply.read()?;
         let fd = reply.fd.ok_or_else(|| Fault::invalid("the node gave no descriptor"))?;
         // SAFETY: NULL or valid, by the header.
         if let Some(out) = unsafe { port_out.as_mut() } {
-            *out = reply.data["port"].as_u64().and_then(|p| u16::try_from(p).ok()).unwrap_or(0);
+            *out = bound.port;
         }
         Ok(OwnedFd::into_raw_fd(fd))
     })

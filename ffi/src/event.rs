@@ -5,7 +5,7 @@ use crate::listener::Answers;
 use crate::node::NodeObject;
 use crate::peer::pilot_peer;
 use crate::table::{Kind, Used, get, insert, pilot_handle};
-use pilot_node::{AddrPort, NodeEvent};
+use pilot_node::{AddrPort, Event, NodeEvent};
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
 use std::sync::{Mutex, PoisonError};
@@ -130,21 +130,23 @@ pub unsafe extern "C" fn pilot_next_event(
 }
 
 fn describe(event: &NodeEvent, out: &mut pilot_event) {
-    out.kind = match event.data["event"].as_str().unwrap_or_default() {
-        "trust_request" => PILOT_EVENT_TRUST_REQUEST,
-        "trusted" => PILOT_EVENT_TRUSTED,
-        "trust_rejected" => PILOT_EVENT_TRUST_REJECTED,
-        "untrusted" => PILOT_EVENT_UNTRUSTED,
-        "peer_up" => PILOT_EVENT_PEER_UP,
-        "peer_down" => PILOT_EVENT_PEER_DOWN,
-        "path" => PILOT_EVENT_PATH,
-        "message" => PILOT_EVENT_MESSAGE,
-        "file" => PILOT_EVENT_FILE,
-        "published" => PILOT_EVENT_PUBLISHED,
-        "missed" => PILOT_EVENT_MISSED,
+    let read = event.read().unwrap_or(Event::Unknown);
+    out.kind = match &read {
+        Event::TrustRequest(_) => PILOT_EVENT_TRUST_REQUEST,
+        Event::Trusted(_) => PILOT_EVENT_TRUSTED,
+        Event::TrustRejected(_) => PILOT_EVENT_TRUST_REJECTED,
+        Event::Untrusted(_) => PILOT_EVENT_UNTRUSTED,
+        Event::PeerUp(_) => PILOT_EVENT_PEER_UP,
+        Event::PeerDown(_) => PILOT_EVENT_PEER_DOWN,
+        Event::Path(_) => PILOT_EVENT_PATH,
+        Event::Message { .. } => PILOT_EVENT_MESSAGE,
+        Event::File { .. } => PILOT_EVENT_FILE,
+        Event::Published { .. } => PILOT_EVENT_PUBLISHED,
+        Event::Missed { .. } => PILOT_EVENT_MISSED,
         _ => 0,
     };
-    let addr = event.data["address"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default();
-    out.peer.set(AddrPort { addr, port: 0 }, event.data["hostname"].as_str().unwrap_or_default());
+    let (address, hostname) = read.about();
+    let addr = address.and_then(|text| text.parse().ok()).unwrap_or_default();
+    out.peer.set(AddrPort { addr, port: 0 }, hostname.unwrap_or_default());
     copy_text(&event.data.to_string(), &mut out.detail);
 }

@@ -6,9 +6,9 @@ use crate::error::{
 use crate::node::NodeObject;
 use crate::peer::{fill, out, pilot_peer};
 use crate::table::{Kind, Used, get, insert, pilot_handle};
-use pilot_node::{Client, Failure, Reply};
+use pilot_node::answer::Opened;
+use pilot_node::{Client, Failure, Request};
 use rustix::event::PollFlags;
-use serde_json::{Value, json};
 use std::ffi::{c_char, c_int};
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,22 +93,19 @@ impl Listener {
     /// Binds the port and asks for the first stream, so that its arrival makes the socket readable.
     pub(crate) fn bind_on(node: &NodeObject, port: u16) -> Result<Self, Fault> {
         let mut client = node.client()?;
-        client.call(&json!({"op": "listen", "port": port}), &[], Some(BIND_TIMEOUT))?;
+        client.request(&Request::Listen { port }, &[], Some(BIND_TIMEOUT))?;
         client.send(&accept(port), &[])?;
         Ok(Self { answers: Answers::new(client)?, port, node: None })
     }
 
-    /// Waits for the next stream; returns its descriptor, or its number in `data` for a node of this process to claim.
-    pub(crate) fn accept(&self, ms: c_int, want: Want) -> Result<(Option<OwnedFd>, Value), Fault> {
+    /// Waits for the next stream; returns its descriptor, or its number for a node of this process to claim.
+    pub(crate) fn accept(&self, ms: c_int, want: Want) -> Result<(Option<OwnedFd>, Opened), Fault> {
         self.answers.wait(ms, |client| {
             let Some((_, answer)) = client.try_answer()? else { return Ok(None) };
-            let data = answer?.data;
+            let data: Opened = answer?.read()?;
             let fd = match want {
                 Want::Number => None,
-                Want::Descriptor => {
-                    let take = json!({"op": "take", "stream": data["stream"]});
-                    client.call(&take, &[], Some(BIND_TIMEOUT))?.fd
-                }
+                Want::Descriptor => client.request(&Request::Take { stream: data.stream }, &[], Some(BIND_TIMEOUT))?.fd,
             };
             client.send(&accept(self.port), &[])?;
             Ok(Some((fd, data)))
@@ -123,14 +120,14 @@ impl Kind for Listener {
     fn close(&self) {
         self.answers.closed.store(true, Ordering::SeqCst);
         // A node that has ended has no ports.
-        let _ = self.answers.client().call(&json!({"op": "unlisten", "port": self.port}), &[], Some(FREE_TIMEOUT));
+        let _ = self.answers.client().request(&Request::Unlisten { port: self.port }, &[], Some(FREE_TIMEOUT));
         self.answers.close();
     }
 }
 
 /// Makes the request for the next stream of a port.
-fn accept(port: u16) -> Value {
-    json!({"op": "accept", "port": port, "hold": true})
+const fn accept(port: u16) -> Request {
+    Request::Accept { port, hold: Some(true) }
 }
 
 /// Form in which an accepted stream is wanted.
@@ -237,7 +234,7 @@ pub unsafe extern "C" fn pilot_connect_start_with(
         let (peer, first) = unsafe { (needed(peer, "peer")?, early(first, first_len)?) };
         let node: Used<NodeObject> = get(node)?;
         let mut client = node.client()?;
-        client.send(&json!({"op": "connect", "node": peer, "port": port}), first)?;
+        client.send(&Request::Connect { node: peer.into(), port }, first)?;
         insert(Dial { answers: Answers::new(client)? })
     })
 }
@@ -263,9 +260,9 @@ pub unsafe extern "C" fn pilot_connect_finish(
         let at = unsafe { out(at)? };
         let dial: Used<Dial> = get(connect)?;
         let answer = dial.answers.wait(timeout_ms, |client| client.try_answer())?;
-        let Reply { data, fd, .. } = answer.1?;
-        fill(at, &data);
-        fd.map(OwnedFd::into_raw_fd).ok_or_else(|| Fault::invalid("the descriptor was taken already"))
+        let reply = answer.1?;
+        fill(at, &reply.read()?);
+        reply.fd.map(OwnedFd::into_raw_fd).ok_or_else(|| Fault::invalid("the descriptor was taken already"))
     })
 }
 

@@ -3,8 +3,10 @@
 use crate::error::{Fault, PILOT_E_FULL, bytes, guarded, needed, pilot_error, text, timeout};
 use crate::peer::{out, pilot_peer};
 use crate::table::{Kind, Used, get, insert, pilot_handle};
-use pilot_node::{AddrPort, Client, Code, Config, Failure, Node, RendezvousConfig, ports, socket_path};
-use serde_json::{Value, json};
+use pilot_node::answer::{Found, Message, Published, Taken, Trusted};
+use pilot_node::{
+    AddrPort, Client, Code, Config, Failure, MessageKind, Node, RendezvousConfig, Reply, Request, ports, socket_path,
+};
 use std::ffi::{c_char, c_int};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -88,9 +90,8 @@ impl NodeObject {
         }
     }
 
-    fn call(&self, op: &Value, data: &[u8], limit: Duration) -> Result<(Value, Vec<u8>), Fault> {
-        let reply = self.client()?.call(op, data, Some(limit))?;
-        Ok((reply.data, reply.blob))
+    fn request(&self, request: &Request, data: &[u8], limit: Duration) -> Result<Reply, Fault> {
+        Ok(self.client()?.request(request, data, Some(limit))?)
     }
 }
 
@@ -106,11 +107,11 @@ impl Kind for NodeObject {
     }
 }
 
-/// Runs an operation that returns 0; `op` makes it from the arguments of the call.
-fn simple(node: pilot_handle, error: *mut pilot_error, op: impl FnOnce() -> Result<Value, Fault>) -> c_int {
+/// Makes a request that returns 0; `request` makes it from the arguments of the call.
+fn simple(node: pilot_handle, error: *mut pilot_error, request: impl FnOnce() -> Result<Request, Fault>) -> c_int {
     guarded(error, || {
         let node: Used<NodeObject> = get(node)?;
-        node.call(&op()?, &[], CALL_TIMEOUT)?;
+        node.request(&request()?, &[], CALL_TIMEOUT)?;
         Ok(0)
     })
 }
@@ -188,10 +189,8 @@ pub unsafe extern "C" fn pilot_call(
             (needed(operation, "operation")?, bytes(data, data_len)?, crate::error::room(answer.cast(), answer_len)?)
         };
         let node: Used<NodeObject> = get(node)?;
-        let operation: Value =
-            serde_json::from_str(operation).map_err(|e| Fault::invalid(format!("operation: {e}")))?;
-        let (reply, _) = node.call(&operation, data, CALL_TIMEOUT)?;
-        let json = reply.to_string();
+        let request = Request::from_json(operation.as_bytes())?;
+        let json = node.request(&request, data, CALL_TIMEOUT)?.data.to_string();
         if let Some(room) = answer.len().checked_sub(1) {
             let len = json.len().min(room);
             answer[..len].copy_from_slice(&json.as_bytes()[..len]);
@@ -215,9 +214,9 @@ pub unsafe extern "C" fn pilot_find(
         // SAFETY: NULL or valid, by the header.
         let (name, found) = unsafe { (needed(name, "name")?, out(found)?) };
         let node: Used<NodeObject> = get(node)?;
-        let (data, _) = node.call(&json!({"op": "find", "node": name}), &[], CALL_TIMEOUT)?;
-        if let (Some(found), Some(Ok(addr))) = (found, data["address"].as_str().map(str::parse)) {
-            found.set(AddrPort { addr, port: 0 }, data["hostname"].as_str().unwrap_or_default());
+        let answer: Found = node.request(&Request::Find { node: name.into() }, &[], CALL_TIMEOUT)?.read()?;
+        if let (Some(found), Ok(addr)) = (found, answer.address().parse()) {
+            found.set(AddrPort { addr, port: 0 }, answer.hostname());
         }
         Ok(0)
     })
@@ -235,7 +234,8 @@ pub unsafe extern "C" fn pilot_handshake(
 ) -> c_int {
     // SAFETY: NULL or valid, by the header.
     simple(node, error, || unsafe {
-        Ok(json!({"op": "handshake", "node": needed(peer, "peer")?, "note": text(note)?}))
+        let (node, note) = (needed(peer, "peer")?.into(), text(note)?.map(str::to_owned));
+        Ok(Request::Handshake { node, note, ports: None, expires_s: None })
     })
 }
 
@@ -251,7 +251,8 @@ pub unsafe extern "C" fn pilot_approve(
 ) -> c_int {
     // SAFETY: NULL or valid, by the header.
     simple(node, error, || unsafe {
-        Ok(json!({"op": "approve", "node": needed(peer, "peer")?, "ports": text(ports)?}))
+        let (node, ports) = (needed(peer, "peer")?.into(), text(ports)?.map(str::to_owned));
+        Ok(Request::Approve { node, note: None, ports, expires_s: None })
     })
 }
 
@@ -264,7 +265,9 @@ pub unsafe extern "C" fn pilot_reject(
     error: *mut pilot_error,
 ) -> c_int {
     // SAFETY: NULL or valid, by the header.
-    simple(node, error, || unsafe { Ok(json!({"op": "reject", "node": needed(peer, "peer")?, "note": text(reason)?})) })
+    simple(node, error, || unsafe {
+        Ok(Request::Reject { node: needed(peer, "peer")?.into(), note: text(reason)?.map(str::to_owned) })
+    })
 }
 
 /// Withdraws trust: every stream with the peer ends at once. Any thread; blocks until that is on the disk.
@@ -272,7 +275,7 @@ pub unsafe extern "C" fn pilot_reject(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_untrust(node: pilot_handle, peer: *const c_char, error: *mut pilot_error) -> c_int {
     // SAFETY: NULL or valid, by the header.
-    simple(node, error, || unsafe { Ok(json!({"op": "untrust", "node": needed(peer, "peer")?})) })
+    simple(node, error, || unsafe { Ok(Request::Untrust { node: needed(peer, "peer")?.into() }) })
 }
 
 /// Waits until a peer is trusted, at most timeout_ms (0: does not wait; negative: an hour). Returns 1 when the peer is
@@ -289,9 +292,9 @@ pub unsafe extern "C" fn pilot_wait_trust(
         let peer = unsafe { needed(peer, "peer")? };
         let node: Used<NodeObject> = get(node)?;
         let limit = timeout(timeout_ms).unwrap_or(Duration::from_secs(3600));
-        let op = json!({"op": "wait_trust", "node": peer, "timeout_ms": limit.as_millis() as u64});
-        let (data, _) = node.call(&op, &[], limit + CALL_TIMEOUT)?;
-        Ok(c_int::from(data["trusted"] == true))
+        let request = Request::WaitTrust { node: peer.into(), timeout_ms: Some(limit.as_millis() as u64) };
+        let answer: Trusted = node.request(&request, &[], limit + CALL_TIMEOUT)?.read()?;
+        Ok(c_int::from(answer.trusted))
     })
 }
 
@@ -314,14 +317,15 @@ pub unsafe extern "C" fn pilot_send_message(
         let (peer, data) = unsafe { (needed(peer, "peer")?, bytes(data, len)?) };
         let node: Used<NodeObject> = get(node)?;
         let kind = match kind {
-            PILOT_TEXT => "text",
-            PILOT_BINARY => "binary",
-            PILOT_JSON => "json",
+            PILOT_TEXT => MessageKind::Text,
+            PILOT_BINARY => MessageKind::Binary,
+            PILOT_JSON => MessageKind::Json,
             _ => return Err(Fault::invalid("a message is PILOT_TEXT, PILOT_BINARY or PILOT_JSON")),
         };
         let limit = timeout(timeout_ms).unwrap_or(Duration::from_secs(10)).min(Duration::from_secs(600));
-        let op = json!({"op": "send_message", "node": peer, "type": kind, "timeout_ms": limit.as_millis() as u64});
-        node.call(&op, data, limit + CALL_TIMEOUT)?;
+        let timeout_ms = Some(limit.as_millis() as u64);
+        let request = Request::SendMessage { node: peer.into(), kind: Some(kind), queue: None, timeout_ms };
+        node.request(&request, data, limit + CALL_TIMEOUT)?;
         Ok(0)
     })
 }
@@ -346,21 +350,20 @@ pub unsafe extern "C" fn pilot_read_message(
             return Err(Fault::invalid("struct_size is not sizeof(pilot_message)"));
         }
         let node: Used<NodeObject> = get(node)?;
-        let reply = node.client()?.call(&json!({"op": "inbox_next", "after": after_id}), &[], Some(CALL_TIMEOUT));
+        let next = Request::InboxNext { after: Some(after_id) };
+        let reply = node.client()?.request(&next, &[], Some(CALL_TIMEOUT));
         let reply = match reply {
             Err(failure) if failure.code == Code::NotFound => return Ok(0),
             reply => reply?,
         };
-        message.id = reply.data["id"].as_u64().unwrap_or(0);
-        message.received_at = reply.data["received_at"].as_u64().unwrap_or(0);
-        message.len = reply.blob.len();
-        message.kind = match reply.data["type"].as_str() {
-            Some("json") => PILOT_JSON,
-            Some("binary") => PILOT_BINARY,
-            _ => PILOT_TEXT,
+        let answer: Message = reply.read()?;
+        (message.id, message.received_at, message.len) = (answer.id, answer.received_at, reply.blob.len());
+        message.kind = match answer.kind {
+            MessageKind::Json => PILOT_JSON,
+            MessageKind::Binary => PILOT_BINARY,
+            MessageKind::Text => PILOT_TEXT,
         };
-        let addr = reply.data["from"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default();
-        message.from.set(AddrPort { addr, port: 0 }, reply.data["hostname"].as_str().unwrap_or_default());
+        message.from.set(AddrPort { addr: answer.from.parse().unwrap_or_default(), port: 0 }, &answer.hostname);
         let Some(room) = buffer.get_mut(..reply.blob.len()) else {
             return Err(Fault::new(PILOT_E_FULL, format!("the message has {} bytes", reply.blob.len())));
         };
@@ -374,8 +377,8 @@ pub unsafe extern "C" fn pilot_read_message(
 pub unsafe extern "C" fn pilot_take_message(node: pilot_handle, id: u64, error: *mut pilot_error) -> c_int {
     guarded(error, || {
         let node: Used<NodeObject> = get(node)?;
-        let (data, _) = node.call(&json!({"op": "inbox_take", "seqs": [id]}), &[], CALL_TIMEOUT)?;
-        Ok(c_int::from(data["cleared"] == 1))
+        let taken: Taken = node.request(&Request::InboxTake { seqs: Some(vec![id]) }, &[], CALL_TIMEOUT)?.read()?;
+        Ok(c_int::from(taken.cleared == 1))
     })
 }
 
@@ -419,7 +422,8 @@ pub unsafe extern "C" fn pilot_publish(
         // SAFETY: NULL or valid, by the header.
         let (topic, data) = unsafe { (needed(topic, "topic")?, bytes(data, len)?) };
         let node: Used<NodeObject> = get(node)?;
-        let (data, _) = node.call(&json!({"op": "publish", "topic": topic}), data, CALL_TIMEOUT)?;
-        Ok(data["subscribers"].as_u64().and_then(|n| c_int::try_from(n).ok()).unwrap_or(c_int::MAX))
+        let request = Request::Publish { topic: topic.into() };
+        let published: Published = node.request(&request, data, CALL_TIMEOUT)?.read()?;
+        Ok(c_int::try_from(published.subscribers).unwrap_or(c_int::MAX))
     })
 }

@@ -1,8 +1,8 @@
 //! Owns the struct for the peer of a stream, of a datagram, of an event.
 
 use crate::error::{Fault, copy_text};
+use pilot_node::answer::Opened;
 use pilot_node::{Addr, AddrPort};
-use serde_json::Value;
 use std::ffi::c_char;
 
 /// A node's address, a port there, and the node's hostname. Set struct_size to sizeof(pilot_peer).
@@ -60,12 +60,9 @@ pub(crate) unsafe fn given<'a>(given: *const pilot_peer) -> Result<&'a pilot_pee
 }
 
 /// Fills `peer` from the node's description of a stream's other end.
-pub(crate) fn fill(peer: Option<&mut pilot_peer>, data: &Value) {
+pub(crate) fn fill(peer: Option<&mut pilot_peer>, data: &Opened) {
     if let Some(peer) = peer {
-        let at = data["peer"].as_str().and_then(|text| text.parse().ok());
-        peer.set(
-            at.unwrap_or(AddrPort { addr: Addr::default(), port: 0 }),
-            data["hostname"].as_str().unwrap_or_default(),
-        );
+        let at = data.peer.parse().unwrap_or(AddrPort { addr: Addr::default(), port: 0 });
+        peer.set(at, &data.hostname);
     }
 }

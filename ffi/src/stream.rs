@@ -9,9 +9,9 @@ use crate::listener::{Listener, Want, early};
 use crate::node::NodeObject;
 use crate::peer::{fill, out, pilot_peer};
 use crate::table::{Kind, Used, get, insert, pilot_handle};
-use pilot_node::{Code, Failure, Stream};
+use pilot_node::answer::StreamState;
+use pilot_node::{Request, Stream};
 use rustix::event::{PollFlags, epoll};
-use serde_json::json;
 use std::ffi::{c_char, c_int};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -162,14 +162,10 @@ fn in_time(fault: Fault, ms: c_int) -> Fault {
 pub(crate) fn ended(node: &NodeObject, fd: impl AsFd) -> Result<c_int, Fault> {
     let inode = rustix::fs::fstat(&fd)?.st_ino;
     let mut client = node.client()?;
-    let end = client.call(&json!({"op": "stream_end", "inode": inode}), &[], Some(END_TIMEOUT))?.data;
-    match end["end"].as_str() {
-        Some("open") => Ok(PILOT_STREAM_OPEN),
-        Some("error") => {
-            let text = |key: &str| end[key].as_str().unwrap_or_default().to_owned();
-            Err(Failure::new(Code::from_name(&text("code")), text("message")).hint(text("hint")).into())
-        }
-        _ => Ok(0),
+    match client.ask(&Request::StreamEnd { inode }, Some(END_TIMEOUT))? {
+        StreamState::Open => Ok(PILOT_STREAM_OPEN),
+        StreamState::Error { failure, .. } => Err(failure.into()),
+        StreamState::Fin { .. } => Ok(0),
     }
 }
 
@@ -248,7 +244,7 @@ pub unsafe extern "C" fn pilot_stream_accept(
         let (fd, data) = listener.accept(timeout_ms, want)?;
         fill(from, &data);
         insert(match (local, fd) {
-            (Some(local), _) => StreamObject::new(Way::Local(local.claim(data["stream"].as_u64().unwrap_or(0))?)),
+            (Some(local), _) => StreamObject::new(Way::Local(local.claim(data.stream)?)),
             (None, Some(fd)) => StreamObject::socket(fd, node),
             (None, None) => return Err(Fault::new(PILOT_E_FULL, "no descriptors are left")),
         })

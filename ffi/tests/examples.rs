@@ -5,6 +5,7 @@
 mod harness;
 
 use harness::{Lab, compile, run, until};
+use pilot_node::Terms;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
@@ -138,13 +139,11 @@ fn a_small_device_stays_within_its_memory() {
     let mut device = Command::new(program);
     device.args(["node-b", "14000"]).arg(&lab.folder.path).args(["device", &lab.endpoint]);
     let mut device = spawn(&mut device);
-    until("the request arrives", || {
-        !harness::call(&b, serde_json::json!({"op": "pending"}))["pending"].as_array().unwrap().is_empty()
-    });
-    harness::call(&b, serde_json::json!({"op": "approve", "node": "device"}));
+    until("the request arrives", || !b.trust().pending().unwrap().pending.is_empty());
+    b.trust().approve("device", Terms::default()).unwrap();
     let lines: String = (0..200).map(|i| format!("temperature {i}\n")).collect();
     device.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
     let text = finish(device);
     assert!(text.starts_with("200 reports"), "{text}");
-    assert_eq!(harness::call(&b, serde_json::json!({"op": "inbox"}))["total"], 200);
+    assert_eq!(b.messages().inbox(1).unwrap().total, 200);
 }

@@ -7,7 +7,6 @@ mod harness;
 use harness::{Lab, here, library_folder, run, tool};
 use pilot_node::Client;
 use pilot_node::framing::{self, frame};
-use serde_json::json;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -80,8 +79,8 @@ impl Raw {
 fn one_slow_client_or_stream_never_holds_back_another() {
     let lab = Lab::new("slow");
     let (_a, b) = lab.pair();
-    let (socket, to) = (lab.socket("node-a"), harness::call(&b, json!({"op": "info"}))["address"].clone());
-    let to = to.as_str().unwrap();
+    let (socket, to) = (lab.socket("node-a"), b.info().unwrap().address);
+    let to = to.as_str();
     // An official client fills an echo and never reads, until the daemon takes no more from it.
     let (mut slow, connection) = Raw::dial(&socket, to, 7);
     slow.0.set_write_timeout(Some(Duration::from_millis(300))).unwrap();

@@ -7,9 +7,9 @@ use crate::failure::{Code, Failure};
 use crate::mail::message::{Kind, Outgoing};
 use litemap::LiteMap;
 use pilot_core::Instant;
-use pilot_core::control::{InboxNumber, Ticket as Question};
+use pilot_core::control::Ticket as Question;
 use pilot_core::identity::{IdentityKey, NodeRecord, Profile};
-use pilot_core::trust::Terms;
+use pilot_core::trust::{Terms, TrustVersion};
 use pilot_stack::StreamId;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,8 +21,8 @@ pub(crate) enum Call {
     Forgotten,
     /// The answer is given once the books behind it are synced.
     Saved { caller: Caller, data: Value },
-    /// A letter of the rendezvous is acknowledged once the trust book behind it is synced.
-    Letter(InboxNumber),
+    /// The letters of this version of the trust book, and the answer to a verb, leave once the book is synced.
+    TrustSaved { version: TrustVersion, answer: Option<(Caller, Value)> },
     /// A service learns that its message is in the inbox.
     Delivery(Delivery),
     /// A service learns what came of its work on a file.
@@ -64,7 +64,7 @@ pub(crate) struct Queue {
     pub(crate) keep: bool,
 }
 
-/// A message in the outbox whose caller waits for the acknowledgement.
+/// A message in the outbox, for which a caller waits for the acknowledgement.
 #[derive(Debug)]
 pub(crate) struct Post {
     pub(crate) seq: u64,

@@ -4,5 +4,10 @@ use std::time::SystemTime;
 
 /// The wall clock. Unit: seconds since 1970.
 pub(crate) fn wall_s() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs())
+    wall_ms() / 1000
+}
+
+/// The wall clock. Unit: milliseconds since 1970.
+pub(crate) fn wall_ms() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_millis() as u64)
 }

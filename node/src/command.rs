@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Close(StreamId),
     /// Serve this socket as one that an IPC client has connected.
     Attach(UnixStream),
+    /// The log's file may have been moved away.
+    ReopenLog,
     /// End the loop.
     Stop,
     /// Panic outside the guarded parts.

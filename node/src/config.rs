@@ -1,29 +1,30 @@
-//! Owns what a node is started with.
+//! Owns the settings with which a node is started.
 
 use crate::disk::home::socket_path;
+use crate::log::sink::LogConfig;
 use pilot_core::identity::StaticKey;
 use pilot_core::trust::Ports;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the rendezvous is.
+/// The place of the rendezvous.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RendezvousConfig {
-    /// None: only peers known from before, at their last addresses.
+    /// No rendezvous: the node reaches only peers that it trusts already, at their last addresses.
     None,
-    /// This one.
+    /// The rendezvous with this key at this address.
     At(StaticKey, SocketAddr),
-    /// The one that this file names (`KEY@host:port`); the file is read again whenever it cannot be reached.
+    /// The rendezvous that this file names (`KEY@host:port`). The file is read again while the rendezvous cannot be reached.
     File(PathBuf),
 }
 
-/// Everything a node is started with. [`Config::new`] has the defaults.
+/// The settings of a node. [`Config::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Folder with identity and books; made if missing.
     pub home: PathBuf,
-    /// Hostname to register, if it should change.
+    /// Hostname to register, 1 to 63 characters of a–z, 0–9 and `-`; `None`: the one of the last run.
     pub hostname: Option<String>,
     /// The rendezvous.
     pub rendezvous: RendezvousConfig,
@@ -31,23 +32,26 @@ pub struct Config {
     pub listen: SocketAddr,
     /// IPC socket for other programs; `None`: no IPC.
     pub socket: Option<PathBuf>,
-    /// Answer on ports 7, 1000, 1001 and 1002 as the daemon does.
+    /// Whether the node answers on ports 7, 1000, 1001 and 1002 as the daemon does.
     pub services: bool,
-    /// Which of our ports a peer may reach when a request is approved without saying.
+    /// Ports of this node that a peer may reach when its request is approved without a list of ports.
     pub default_ports: Ports,
-    /// Approve everybody who asks, for [`Config::default_ports`]. Only for closed networks and tests: it gives zero trust up.
+    /// Whether every request for trust is approved, for [`Config::default_ports`]. Only for closed networks and tests: trust
+    /// then means nothing.
     pub approve_all: bool,
     /// Largest ring of a stream, in each direction. Unit: bytes. See `pilot_stack::StackConfig`.
     pub stream_ring_len_max: usize,
-    /// Largest UDP datagram that is tried on any path. Unit: bytes of payload. Paths are probed up to it while data flows;
-    /// 1216 bytes are always used.
+    /// Largest UDP datagram that is tried on any path. Unit: bytes of payload. Datagrams of 1216 bytes are always used; longer
+    /// ones are probed while data flows.
     pub datagram_len_max: usize,
-    /// How long a connect may take.
+    /// Longest time that a connect takes.
     pub connect_timeout: Duration,
+    /// Where the node writes what it decides; `None`: nowhere.
+    pub log: Option<LogConfig>,
 }
 
 impl Config {
-    /// A node in this folder without rendezvous and IPC.
+    /// A node in this folder without rendezvous, services and IPC.
     pub fn new(home: impl Into<PathBuf>) -> Self {
         Self {
             home: home.into(),
@@ -61,10 +65,11 @@ impl Config {
             stream_ring_len_max: 32 << 20,
             datagram_len_max: pilot_core::path::DATAGRAM_LEN_MAX,
             connect_timeout: Duration::from_secs(30),
+            log: None,
         }
     }
 
-    /// The daemon: services and the IPC socket where users expect it.
+    /// The daemon: with services, and with the IPC socket at its usual path.
     pub fn daemon(home: impl Into<PathBuf>) -> Self {
         Self { services: true, socket: Some(socket_path()), ..Self::new(home) }
     }

@@ -6,7 +6,9 @@ use crate::config::Config;
 use crate::disk::job::Job;
 use crate::effect::{Answer, Caller, Effect};
 use crate::failure::Failure;
-use pilot_core::Instant;
+use crate::log::record::Record;
+use pilot_core::trust::TrustVersion;
+use pilot_core::{Instant, Level};
 use pilot_stack::{Stack, StreamId};
 use serde_json::Value;
 
@@ -28,6 +30,8 @@ pub(crate) enum Reason {
     Addresses,
     /// The protocol stack has a timer of its own.
     Stack,
+    /// The number of suppressed lines of the log is told.
+    Log,
 }
 
 /// The surroundings of a room while it handles one input.
@@ -38,15 +42,31 @@ pub(crate) struct Context {
     pub(crate) wall: WallClock,
     pub(crate) calls: Calls,
     pub(crate) config: Config,
+    /// The newest version of the trust book that was given to the disk.
+    pub(crate) trust_submitted: TrustVersion,
     /// At least one client watches events; otherwise none are made.
     pub(crate) is_watched: bool,
+    /// The least important level that the log takes; `None` without a log.
+    pub(crate) trace_level: Option<Level>,
     /// In the order in which they are carried out.
     pub(crate) out: Vec<Effect>,
 }
 
 impl Context {
-    pub(crate) const fn new(stack: Stack, wall: WallClock, calls: Calls, config: Config) -> Self {
-        Self { stack, now: Instant::ZERO, wall, calls, config, is_watched: false, out: Vec::new() }
+    pub(crate) fn new(mut stack: Stack, wall: WallClock, calls: Calls, config: Config) -> Self {
+        let trace_level = config.log.as_ref().map(|log| log.level);
+        stack.endpoint_mut().set_trace_level(trace_level);
+        Self {
+            trust_submitted: stack.endpoint().trust().version(),
+            stack,
+            now: Instant::ZERO,
+            wall,
+            calls,
+            config,
+            is_watched: false,
+            trace_level,
+            out: Vec::new(),
+        }
     }
 
     pub(crate) fn answer(&mut self, caller: Caller, answer: Answer) {
@@ -71,6 +91,15 @@ impl Context {
 
     pub(crate) fn ready(&mut self, stream: StreamId) {
         self.out.push(Effect::Ready(stream));
+    }
+
+    /// Writes the record that `make` gives into the log, if the log takes its level. One comparison when it does not.
+    pub(crate) fn trace(&mut self, level: Level, make: impl FnOnce(&Self) -> Record) {
+        if self.trace_level >= Some(level) {
+            let record = make(self);
+            debug_assert_eq!(record.level(), level, "the level of {}", record.kind());
+            self.out.push(Effect::Trace(record));
+        }
     }
 
     /// Tells the clients that watch events, if there are any.

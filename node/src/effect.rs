@@ -3,6 +3,7 @@
 use crate::disk::job::Job;
 use crate::failure::Failure;
 use crate::ipc::client_id::{ClientId, RequestNumber};
+use crate::log::record::Record;
 use crate::services::event::Published;
 use crate::streams::queues::Shared;
 use crossbeam_channel::Sender;
@@ -73,9 +74,9 @@ pub(crate) enum Effect {
     Opened(StreamId, Opener),
     /// Tell the opener of a stream why there is none.
     NotOpened(Opener, Failure),
-    /// End a stream in order; nobody holds it any more.
+    /// End a stream in order, and forget its holder.
     Close(StreamId),
-    /// Reset a stream; nobody holds it any more.
+    /// Reset a stream, and forget its holder.
     Abort(StreamId),
     /// Give a peer's stream on a served port to the services.
     Serve(StreamId, u16),
@@ -87,4 +88,6 @@ pub(crate) enum Effect {
     ReplyDescriptor(ClientId, RequestNumber, Value, std::os::fd::OwnedFd),
     /// Send a frame to a client.
     Frame(ClientId, Vec<u8>),
+    /// Write a record into the log.
+    Trace(Record),
 }

@@ -1,35 +1,38 @@
-//! Owns what a command's failure looks like to people and programs: one table of codes for CLI, IPC and C.
+//! Owns the form of a command's failure for people and programs: one table of codes for CLI, IPC and C.
 
 use pilot_core::endpoint::ResetReason;
 use pilot_stack::StreamEnd;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::io;
 
-/// The kind of a failure; stable text for JSON and a stable exit status for the CLI (interfaces.md).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kind of a failure, with a stable name for JSON and a stable exit status for the CLI (`docs/interfaces.md`, "pilotctl").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Code {
-    /// Something inside went wrong.
+    /// A fault of the disk, of the operating system, or of a program, which the caller cannot avoid.
     Internal,
-    /// The command makes no sense.
+    /// The command, or a value in it, is not valid.
     InvalidArgument,
     /// No daemon answers.
     NotRunning,
-    /// No such node, message, or stream.
+    /// There is no such node, message, or stream.
     NotFound,
     /// The name means several peers.
     Ambiguous,
-    /// The peer's owner and ours have not approved each other.
+    /// The owners of the two nodes have not approved each other.
     TrustRequired,
-    /// No answer in time.
+    /// No answer came in time.
     Timeout,
     /// The peer cannot be reached.
     Unreachable,
-    /// The peer has nobody on that port, or does not let us use it.
+    /// The peer does not listen on that port, or has not granted it to this node.
     ConnectionRefused,
     /// The stream broke.
     ConnectionReset,
-    /// Something is in the way: a name or port is taken, a daemon runs already.
+    /// A name or port is taken, or a daemon runs already.
+    #[serde(rename = "already_exists")]
     Conflict,
     /// A table, queue or disk is full.
     Full,
@@ -52,7 +55,7 @@ impl Code {
         Self::Full,
     ];
 
-    /// The code as JSON has it.
+    /// The code's name in JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Internal => "internal",
@@ -70,12 +73,12 @@ impl Code {
         }
     }
 
-    /// The inverse of [`Code::name`]; anything unknown is internal.
+    /// The code with this name; [`Code::Internal`] for a name that no code has.
     pub fn from_name(name: &str) -> Self {
         Self::ALL.into_iter().find(|code| code.name() == name).unwrap_or(Self::Internal)
     }
 
-    /// Exit status of the CLI.
+    /// The exit status of the CLI. 1 to 8.
     pub const fn exit_status(self) -> u8 {
         match self {
             Self::Internal | Self::ConnectionRefused | Self::ConnectionReset | Self::Full => 1,
@@ -89,7 +92,7 @@ impl Code {
         }
     }
 
-    /// What `std::net` would call it.
+    /// The kind that an error of `std::net` has in the same case.
     pub const fn error_kind(self) -> io::ErrorKind {
         match self {
             Self::InvalidArgument | Self::Ambiguous => io::ErrorKind::InvalidInput,
@@ -107,14 +110,22 @@ impl Code {
     }
 }
 
-/// A failure with its reason and what to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl<'de> Deserialize<'de> for Code {
+    /// Reads a name as [`Code::from_name`] does.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|name| Self::from_name(&name))
+    }
+}
+
+/// A failure with its reason and a hint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The kind.
     pub code: Code,
-    /// What happened, for people.
+    /// The reason, for people.
     pub message: String,
-    /// The next command, or empty.
+    /// A command or other remedy that helps, for people; may be empty.
+    #[serde(default)]
     pub hint: String,
 }
 
@@ -131,32 +142,34 @@ impl Failure {
         self
     }
 
-    /// The node has ended, and nothing more comes from it.
+    /// The failure of a call to a node that has ended.
     pub(crate) fn stopped() -> Self {
         Self::new(Code::NotRunning, "the node has ended")
     }
 
-    pub(crate) fn from_end(end: StreamEnd, who: &str, port: u16) -> Self {
+    /// The failure that the end of a stream to the peer called `name` means.
+    pub(crate) fn from_end(end: StreamEnd, name: &str, port: u16) -> Self {
         match end {
-            StreamEnd::Refused => Self::new(Code::ConnectionRefused, format!("{who} refuses port {port}"))
+            StreamEnd::Refused => Self::new(Code::ConnectionRefused, format!("{name} refuses port {port}"))
                 .hint(format!("on the other side: pilotctl listen {port}, or approve with --ports")),
             StreamEnd::Aborted => Self::new(Code::ConnectionReset, "the stream was aborted here"),
-            StreamEnd::Reset => Self::new(Code::ConnectionReset, format!("{who} aborted the stream")),
-            StreamEnd::Tunnel(reason) => Self::from_reset(reason, who),
+            StreamEnd::Reset => Self::new(Code::ConnectionReset, format!("{name} aborted the stream")),
+            StreamEnd::Tunnel(reason) => Self::from_reset(reason, name),
             _ => Self::new(Code::ConnectionReset, "the stream broke"),
         }
     }
 
-    pub(crate) fn from_reset(reason: ResetReason, who: &str) -> Self {
+    /// The failure that the end of the tunnel to the peer called `name` means.
+    pub(crate) fn from_reset(reason: ResetReason, name: &str) -> Self {
         match reason {
-            ResetReason::Closed => Self::new(Code::ConnectionReset, format!("{who} was shut down")),
-            ResetReason::Restarted => Self::new(Code::ConnectionReset, format!("{who} was restarted")),
-            ResetReason::Away => Self::new(Code::Unreachable, format!("{who} is not connected"))
+            ResetReason::Closed => Self::new(Code::ConnectionReset, format!("{name} was shut down")),
+            ResetReason::Restarted => Self::new(Code::ConnectionReset, format!("{name} was restarted")),
+            ResetReason::Away => Self::new(Code::Unreachable, format!("{name} is not connected"))
                 .hint("messages wait for it: pilotctl send-message"),
-            ResetReason::Revoked => Self::new(Code::TrustRequired, format!("trust with {who} was withdrawn"))
-                .hint(format!("pilotctl handshake {who}")),
-            _ => Self::new(Code::Unreachable, format!("{who} does not answer on any path"))
-                .hint(format!("pilotctl peers; is {who} running?")),
+            ResetReason::Revoked => Self::new(Code::TrustRequired, format!("trust with {name} was withdrawn"))
+                .hint(format!("pilotctl handshake {name}")),
+            _ => Self::new(Code::Unreachable, format!("{name} does not answer on any path"))
+                .hint(format!("pilotctl peers; is {name} running?")),
         }
     }
 }
@@ -173,5 +186,47 @@ impl std::error::Error for Failure {}
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
         Self::new(failure.code.error_kind(), failure)
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Gives the failure inside the error, as the streams of this crate have it; otherwise one whose code fits.
+    fn from(error: io::Error) -> Self {
+        error.downcast().unwrap_or_else(|error| {
+            let code = match error.kind() {
+                io::ErrorKind::WouldBlock => Code::Timeout, // a socket's own time limit
+                kind => Code::ALL.into_iter().find(|code| code.error_kind() == kind).unwrap_or(Code::Internal),
+            };
+            Self::new(code, error.to_string())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_survives_being_an_io_error() {
+        for code in Code::ALL {
+            let failure = Failure::new(code, "text").hint("hint");
+            let error = io::Error::from(failure.clone());
+            assert_eq!(error.kind(), code.error_kind());
+            assert_eq!(Failure::from(error), failure);
+        }
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::WouldBlock)).code, Code::Timeout);
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::NotFound)).code, Code::NotFound);
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).code, Code::Internal);
+    }
+
+    #[test]
+    fn codes_are_written_and_read_by_their_names() {
+        for code in Code::ALL {
+            let json = serde_json::to_value(code).expect("a string");
+            assert_eq!(json, code.name());
+            assert_eq!(serde_json::from_value::<Code>(json).expect("a name"), code);
+            assert_eq!(Code::from_name(code.name()), code);
+        }
+        assert_eq!(serde_json::from_str::<Code>("\"of_a_later_version\"").expect("any name"), Code::Internal);
     }
 }

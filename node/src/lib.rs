@@ -18,6 +18,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod answer;
 mod call;
 mod calls;
 mod clock;
@@ -29,16 +30,21 @@ mod disk;
 mod effect;
 mod event_loop;
 mod failure;
+mod frame_reader;
 mod handle;
 mod ipc;
+mod log;
 mod mail;
 mod node;
+mod node_event;
 mod request;
 mod services;
 mod stream;
 mod streams;
+mod sync;
 mod token;
 mod underlay;
+mod verbs;
 
 pub use config::{Config, RendezvousConfig};
 pub use crypto::aead::fastest as fastest_aead;
@@ -51,16 +57,22 @@ pub mod parts {
     pub use crate::underlay::udp::Udp;
 }
 pub use failure::{Code, Failure};
-pub use ipc::client::{Client, NodeEvent, NumberedAnswer, Reply, StreamReply};
+pub use ipc::client::{Client, NumberedAnswer, Reply, StreamReply};
 pub use ipc::official_frame as framing;
 pub use node::{Listener, Node};
-pub use pilot_core::{Addr, AddrPort};
+pub use node_event::{Event, NodeEvent, PathState, PeerEvent, Sender, Subject, TrustEvent};
+pub use pilot_core::{Addr, AddrPort, Level as LogLevel};
 pub use pilot_stack::EARLY_LEN_MAX;
 /// Well-known ports.
 pub mod ports {
     pub use crate::services::{DATA_EXCHANGE, ECHO, EVENT_STREAM, STDIO};
 }
+pub use log::file::{LOG_LEN_MAX, LogFile};
+pub use log::format::LogFormat;
+pub use log::record::{FieldValue, Record};
+pub use log::sink::{LogConfig, LogSink, MemoryLog, StderrLog};
 pub use mail::send_file::{SentFile, send_file};
 pub use request::{MessageKind, Request};
 pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;
+pub use verbs::{Events, Files, Messages, SendOptions, Terms, Trust};

@@ -34,23 +34,17 @@ impl Node {
     /// Opens the folder, binds the sockets and starts the threads.
     ///
     /// # Errors
-    /// A [`Failure`] inside the `io::Error`: the folder is in use (`AddrInUse`), the identity file is damaged or readable
-    /// by others (`InvalidInput`), a socket cannot be bound, the log is damaged.
-    pub fn start(config: Config) -> io::Result<Self> {
+    /// `Conflict` when another node has the folder or the socket, or the UDP address cannot be bound; `InvalidArgument` when
+    /// the identity file is damaged or readable by others, or the hostname cannot be one; `Internal` when the books are
+    /// damaged.
+    pub fn start(config: Config) -> Result<Self, Failure> {
         let started = event_loop::start(config)?;
         let handle = Handle::new(started.commands, started.waker, started.handover);
         Ok(Self(Arc::new(Running { handle, thread: Mutex::new(Some(started.thread)) })))
     }
 
-    /// Runs a request given as JSON; see [`Node::request`].
-    ///
-    /// # Errors
-    /// As [`Node::request`]; `InvalidArgument` when the JSON is no request.
-    pub fn call(&self, op: Value, blob: Vec<u8>) -> Result<(Value, Vec<u8>), Failure> {
-        self.request(Request::from_json(op.to_string().as_bytes())?, blob)
-    }
-
-    /// Runs a request and waits for its answer, and the bytes beside it. Any thread; blocks.
+    /// Makes a request, with the bytes beside it, and waits for its answer and the bytes beside that. The typed verbs do
+    /// this for programs that know what they ask. Any thread; blocks.
     ///
     /// # Errors
     /// What the node answers; `InvalidArgument` for requests of clients only.
@@ -58,14 +52,6 @@ impl Node {
         let (reply, answer): (Sender<Answer>, _) = bounded(1);
         self.0.send(Command::Request(request, blob, reply))?;
         answer.recv().map_err(|_| Failure::stopped())?
-    }
-
-    /// State as in `pilotctl info`.
-    ///
-    /// # Errors
-    /// When the node has ended.
-    pub fn info(&self) -> Result<Value, Failure> {
-        Ok(self.request(Request::Info, Vec::new())?.0)
     }
 
     /// Opens a stream to a trusted peer, waiting as long as the configuration says.
@@ -168,6 +154,12 @@ impl Node {
             // A loop that panicked has ended as well.
             let _ = thread.join();
         }
+    }
+
+    /// Opens the file of the log anew, after it was moved away.
+    pub fn reopen_log(&self) {
+        // A node that has ended has no log.
+        let _ = self.0.handle.send(Command::ReopenLog);
     }
 
     /// A function that ends the node, for signal handlers' threads.

@@ -1,4 +1,4 @@
-//! Owns the application's end of a stream: two bounded byte queues between any thread and the loop.
+//! Owns the application's end of a stream: reads and writes of any thread, over two bounded byte queues to the loop.
 
 use crate::command::Command;
 use crate::event_loop::handover::INTERACTIVE;
@@ -14,11 +14,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Writes up to this size are copied under the lock and share a chunk. Unit: bytes.
+/// Longest write that is copied under the queue's lock and shares a chunk with others. Unit: bytes.
 const SMALL_LEN: usize = 4096;
 
-/// A byte stream to a peer, with the methods of `std::net::TcpStream`. Clones share one stream; the last one to go closes
-/// it, delivering what was written.
+/// A byte stream to a peer, with the methods of `std::net::TcpStream`. Clones share one stream. When the last clone is
+/// dropped, the stream is closed, and the bytes that were written before are still delivered.
 ///
 /// Reading gives `Ok(0)` only after the peer's FIN; a stream that broke gives an error.
 #[derive(Clone)]
@@ -37,9 +37,9 @@ struct Options {
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     nonblocking: bool,
-    /// When a thread last got what it waited for on this stream; at first, when it was made.
+    /// The time at which the last wait of a thread on this stream ended; at first, the time at which the stream was made.
     last_wait: Option<Instant>,
-    /// Many bytes move at once: then two threads, each at its own work, are better than one.
+    /// The last read or write was longer than [`SMALL_LEN`]: the application and the loop then run on two threads.
     is_bulk: bool,
 }
 
@@ -55,12 +55,12 @@ impl Stream {
         self.0.peer
     }
 
-    /// Our address and port.
+    /// This node's address and port.
     pub fn local_addr(&self) -> AddrPort {
         self.0.local
     }
 
-    /// Another handle to the same stream.
+    /// Makes another handle to the same stream.
     ///
     /// # Errors
     /// Never; the signature is `TcpStream`'s.
@@ -68,10 +68,10 @@ impl Stream {
         Ok(self.clone())
     }
 
-    /// Ends reading, writing, or both. Ending writing sends FIN after everything written.
+    /// Ends reading, writing, or both. The end of writing sends FIN after the bytes that were written.
     ///
     /// # Errors
-    /// When the node has ended.
+    /// `NotConnected` when the node has ended.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         {
             let mut queues = self.0.shared.lock();
@@ -82,7 +82,7 @@ impl Stream {
         self.0.tell(false)
     }
 
-    /// How long a read may block; `None`: for ever.
+    /// Sets the time for which a read blocks; `None`: for ever.
     ///
     /// # Errors
     /// `InvalidInput` for a zero duration, as `TcpStream`.
@@ -92,7 +92,7 @@ impl Stream {
         Ok(())
     }
 
-    /// How long a write may block; `None`: for ever.
+    /// Sets the time for which a write blocks; `None`: for ever.
     ///
     /// # Errors
     /// `InvalidInput` for a zero duration, as `TcpStream`.
@@ -102,7 +102,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether reads and writes give `WouldBlock` instead of waiting.
+    /// Sets whether reads and writes give `WouldBlock` instead of waiting.
     ///
     /// # Errors
     /// Never; the signature is `TcpStream`'s.
@@ -111,7 +111,7 @@ impl Stream {
         Ok(())
     }
 
-    /// What [`Stream::set_read_timeout`] set.
+    /// The value of [`Stream::set_read_timeout`].
     ///
     /// # Errors
     /// Never; the signature is `TcpStream`'s.
@@ -119,7 +119,7 @@ impl Stream {
         Ok(self.0.options().read_timeout)
     }
 
-    /// What [`Stream::set_write_timeout`] set.
+    /// The value of [`Stream::set_write_timeout`].
     ///
     /// # Errors
     /// Never; the signature is `TcpStream`'s.
@@ -127,15 +127,17 @@ impl Stream {
         Ok(self.0.options().write_timeout)
     }
 
-    /// Reads as [`Read::read`] does, waiting at most `timeout` (`None`: for ever; zero: not at all) whatever the options say.
+    /// Reads as [`Read::read`] does, but waits at most `timeout` (`None`: for ever; zero: not at all). The stream's own
+    /// options do not count.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing came in time; otherwise as reading.
+    /// `WouldBlock` when no byte arrived in time; otherwise as reading.
     pub fn read_within(&self, buf: &mut [u8], timeout: Option<Duration>) -> io::Result<usize> {
         self.0.ready(timeout, |patience| self.0.read(buf, patience))
     }
 
-    /// Writes as [`Write::write`] does, waiting at most `timeout` (`None`: for ever; zero: not at all).
+    /// Writes as [`Write::write`] does, but waits at most `timeout` (`None`: for ever; zero: not at all). The stream's own
+    /// options do not count.
     ///
     /// # Errors
     /// `WouldBlock` when there was no room in time; otherwise as writing.
@@ -143,18 +145,18 @@ impl Stream {
         self.0.ready(timeout, |patience| self.0.write(buf, patience))
     }
 
-    /// A descriptor that is readable when reading or writing may do something. [`Stream::read_within`] and
-    /// [`Stream::write_within`] with a timeout of zero make it unreadable again when they give `WouldBlock`. It belongs to
-    /// the stream.
+    /// A descriptor that is readable when a read or a write may succeed. [`Stream::read_within`] and
+    /// [`Stream::write_within`] with a timeout of zero make it unreadable again when they give `WouldBlock`. The descriptor
+    /// belongs to the stream, which closes it.
     ///
     /// # Errors
-    /// When no descriptors are left.
+    /// The text of the operating system when no descriptors are left.
     pub fn readiness(&self) -> io::Result<BorrowedFd<'_>> {
         let shared = &self.0.shared;
         if shared.readiness.get().is_none() {
-            // Readable at first: what has changed so far was not told.
+            // Readable at first, since earlier changes did not make it readable.
             let fd = rustix::event::eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-            // Another thread may have been faster; its descriptor stays.
+            // When another thread has set a descriptor meanwhile, that one stays.
             let _ = shared.readiness.set(fd);
         }
         shared.readiness.get().map(|fd| fd.as_fd()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
@@ -174,7 +176,7 @@ impl Stream {
         })?
     }
 
-    /// Small writes leave at once in any case.
+    /// Changes nothing: small writes leave at once in any case.
     ///
     /// # Errors
     /// Never; the signature is `TcpStream`'s.
@@ -190,7 +192,7 @@ fn check_timeout(timeout: Option<Duration>) -> io::Result<()> {
     }
 }
 
-/// How long an operation waits.
+/// The time for which an operation waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Patience {
     Never,
@@ -199,7 +201,7 @@ enum Patience {
 }
 
 impl Owned {
-    /// What the options say.
+    /// The patience that the options ask for.
     fn patience(&self, timeout: impl FnOnce(&Options) -> Option<Duration>) -> Patience {
         let options = self.options();
         match timeout(&options) {
@@ -209,7 +211,7 @@ impl Owned {
         }
     }
 
-    /// Runs `act`; when it may not wait and can do nothing, the readiness descriptor is made unreadable first.
+    /// Runs `act`. When `act` may not wait and would block, makes the readiness descriptor unreadable and runs `act` again.
     fn ready<T>(&self, timeout: Option<Duration>, mut act: impl FnMut(Patience) -> io::Result<T>) -> io::Result<T> {
         let patience = match timeout {
             None => Patience::ForEver,
@@ -219,7 +221,7 @@ impl Owned {
         let result = act(patience);
         match (&result, self.shared.readiness.get()) {
             (Err(e), Some(fd)) if patience == Patience::Never && e.kind() == io::ErrorKind::WouldBlock => {
-                // Empty as well when nothing changed meanwhile.
+                // This read fails when the descriptor was unreadable already.
                 let _ = rustix::io::read(fd, &mut [0; 8]);
                 act(patience)
             }
@@ -231,7 +233,7 @@ impl Owned {
         self.options.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the loop to look at the queues, once until it does.
+    /// Tells the loop to look at the queues, unless the loop was told and has not looked yet.
     fn tell(&self, at_once: bool) -> io::Result<()> {
         if self.shared.told.swap(true, Ordering::SeqCst) {
             return Ok(());
@@ -239,7 +241,7 @@ impl Owned {
         self.handle.look(self.shared.id, at_once)
     }
 
-    /// Waits until `ready` has a result.
+    /// Waits until `ready` has a result: runs the loop meanwhile, or sleeps.
     fn wait<T>(&self, patience: Patience, mut ready: impl FnMut(&mut Queues) -> Option<T>) -> io::Result<T> {
         if let Some(result) = ready(&mut self.shared.lock()) {
             return Ok(result);
@@ -335,7 +337,7 @@ impl Owned {
             }
         })??;
         if n > SMALL_LEN {
-            // Copied without the lock: meanwhile the loop goes on, and the stream may have ended.
+            // The copy is made without the lock. The loop goes on meanwhile, and the stream may end.
             let buffer = self.shared.lock().spare.take();
             let chunk = Spare::fill(buffer, &buf[..n]);
             let mut queues = self.shared.lock();
@@ -349,7 +351,7 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // When the node has ended there is nobody left to tell.
+        // A node that has ended has closed its streams.
         let _ = self.handle.send(Command::Close(self.shared.id));
     }
 }
@@ -364,7 +366,7 @@ impl Write for &Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.0.write(buf, self.0.patience(|o| o.write_timeout))
     }
-    /// Nothing is held back: what was written leaves as soon as it may.
+    /// Does nothing: a write leaves as soon as TCP allows.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -380,7 +382,7 @@ impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.0.write(buf, self.0.patience(|o| o.write_timeout))
     }
-    /// Nothing is held back: what was written leaves as soon as it may.
+    /// Does nothing: a write leaves as soon as TCP allows.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -19,7 +19,7 @@ pub(crate) enum Room {
     Addresses,
     /// The IPC listener and its clients.
     Ipc,
-    /// Streams whose application end is a descriptor.
+    /// Descriptors of handed-out streams.
     Streams,
     /// Datagram ports of clients.
     Datagrams,

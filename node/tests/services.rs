@@ -4,7 +4,8 @@
 mod lab;
 
 use lab::Lab;
-use pilot_node::{Client, Code, send_file};
+use pilot_node::answer::{Bound, Cancelled, StreamState};
+use pilot_node::{Client, Code, Request, Terms, send_file};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const SECONDS_5: Option<Duration> = Some(Duration::from_secs(5));
 
-/// Bytes that repeat nowhere near.
+/// Bytes without a short period.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 1u64;
     std::iter::repeat_with(|| {
@@ -49,9 +50,7 @@ fn a_file_arrives_whole_and_verified_and_a_broken_transfer_goes_on() {
     let stream = a.connect("node-b", 1001).unwrap();
     let broken = send_file(&mut stream.clone(), &path, |acknowledged, _| {
         if acknowledged > 1 << 20 {
-            let rows = a.call(json!({"op": "connections"}), Vec::new()).unwrap().0;
-            let id = rows["connections"][0]["id"].clone();
-            let _ = a.call(json!({"op": "disconnect", "stream": id}), Vec::new());
+            let _ = a.disconnect(a.connections().unwrap().connections[0].id);
         }
     });
     assert_eq!(broken.unwrap_err().code, Code::ConnectionReset);
@@ -73,8 +72,8 @@ fn a_file_arrives_whole_and_verified_and_a_broken_transfer_goes_on() {
     assert!(sent.resumed > 1 << 20 && sent.resumed < sent.len, "{}", sent.resumed);
     assert_eq!(std::fs::read(lab.folder.join("node-b/received/report.bin")).unwrap(), bytes);
     assert_eq!(wait_event(&mut events, "file")["bytes"], 5 << 20);
-    let received = b.call(json!({"op": "received"}), Vec::new()).unwrap().0;
-    assert_eq!((&received["total"], &received["files"][0]["name"]), (&json!(1), &json!("report.bin")));
+    let received = b.files().received().unwrap();
+    assert_eq!((received.total, received.files[0].name.as_str()), (1, "report.bin"));
 }
 
 #[test]
@@ -95,7 +94,7 @@ fn a_file_in_one_frame_and_messages_beside_it_are_answered_in_order() {
     stream.write_all(&frame(1, b"before")).unwrap();
     stream.write_all(&frame(4, &file)).unwrap();
     stream.write_all(&frame(2, b"after")).unwrap();
-    stream.write_all(&frame(4, &[0, 9, b'x'])).unwrap(); // its name is longer than the frame: the last answer
+    stream.write_all(&frame(4, &[0, 9, b'x'])).unwrap(); // the name is longer than the frame: the last answer
     let mut answers = Vec::new();
     stream.read_to_end(&mut answers).unwrap();
     let text = String::from_utf8_lossy(&answers).into_owned();
@@ -108,7 +107,7 @@ fn a_file_in_one_frame_and_messages_beside_it_are_answered_in_order() {
 }
 
 #[test]
-fn subscribers_get_what_is_published_and_a_slow_one_holds_nobody_back() {
+fn subscribers_get_published_events_and_a_slow_one_holds_no_other_back() {
     let lab = Lab::new("events");
     let (a, b) = lab.nodes();
     let event = |topic: &str, payload: &[u8]| {
@@ -127,9 +126,7 @@ fn subscribers_get_what_is_published_and_a_slow_one_holds_nobody_back() {
     let mut quick = subscribe("sensor.*");
     let mut own = b.client().unwrap();
     own.watch(Some("sensor.temperature")).unwrap();
-    let publish = |topic: &str, payload: &[u8]| {
-        b.call(json!({"op": "publish", "topic": topic}), payload.to_vec()).unwrap().0["subscribers"].as_u64().unwrap()
-    };
+    let publish = |topic: &str, payload: &[u8]| b.publish(topic, payload).unwrap().subscribers;
     let end = Instant::now() + Duration::from_secs(5);
     while publish("warm.up", b"x") < 1 {
         assert!(Instant::now() < end);
@@ -144,7 +141,7 @@ fn subscribers_get_what_is_published_and_a_slow_one_holds_nobody_back() {
     let published = wait_event(&mut own, "published");
     assert_eq!((&published["topic"], &published["hostname"]), (&json!("sensor.temperature"), &json!("node-a")));
 
-    // 64 MB that the slow subscriber does not read: more than its rings and its queue.
+    // The slow subscriber does not read 64 MB: more than its rings and its queue.
     let reader = std::thread::spawn(move || {
         let (mut count, mut buffer) = (0, vec![0; 1 << 20]);
         while count < 64 * (1 << 20) {
@@ -160,14 +157,14 @@ fn subscribers_get_what_is_published_and_a_slow_one_holds_nobody_back() {
         std::thread::sleep(Duration::from_millis(4));
     }
     reader.join().unwrap();
-    let failure = b.call(json!({"op": "publish", "topic": "x"}), vec![0; (1 << 20) + 1]).unwrap_err();
+    let failure = b.publish("x", &vec![0; (1 << 20) + 1]).unwrap_err();
     assert_eq!(failure.code, Code::InvalidArgument);
     drop(slow);
 }
 
 fn datagram_socket(client: &mut Client, port: u16) -> Result<(u16, OwnedFd), Code> {
-    let reply = client.call(&json!({"op": "datagrams", "port": port}), &[], SECONDS_5).map_err(|f| f.code)?;
-    Ok((reply.data["port"].as_u64().unwrap() as u16, reply.fd.unwrap()))
+    let reply = client.request(&Request::Datagrams { port }, &[], SECONDS_5).map_err(|f| f.code)?;
+    Ok((reply.read::<Bound>().unwrap().port, reply.fd.unwrap()))
 }
 
 #[test]
@@ -181,8 +178,7 @@ fn datagrams_reach_the_port_they_are_for_and_can_be_answered() {
     let (own, ours) = datagram_socket(&mut client_a, 0).unwrap();
     assert!(own >= 49_152);
 
-    let peer = a.call(json!({"op": "find", "node": "node-b"}), Vec::new()).unwrap().0["address"].clone();
-    let addr: pilot_core::Addr = peer.as_str().unwrap().parse().unwrap();
+    let addr: pilot_core::Addr = a.find("node-b").unwrap().address().parse().unwrap();
     let mut packet = addr.to_bytes().to_vec();
     packet.extend(5353u16.to_be_bytes());
     packet.extend(b"who is there?");
@@ -191,15 +187,15 @@ fn datagrams_reach_the_port_they_are_for_and_can_be_answered() {
     let (_, n) = rustix::net::recv(&theirs, &mut buffer[..], rustix::net::RecvFlags::empty()).unwrap();
     assert_eq!(&buffer[8..n], b"who is there?");
     assert_eq!(u16::from_be_bytes([buffer[6], buffer[7]]), own);
-    // Its head is where the answer goes.
+    // The head of the packet is the address of the answer.
     let answer = [&buffer[..8], b"node-b"].concat();
     rustix::net::send(&theirs, &answer, rustix::net::SendFlags::empty()).unwrap();
     let (_, n) = rustix::net::recv(&ours, &mut buffer[..], rustix::net::RecvFlags::empty()).unwrap();
     assert_eq!(&buffer[8..n], b"node-b");
 
-    let too_long = a.call(json!({"op": "send_datagram", "node": "node-b", "port": 5353}), vec![0; 70_000]).unwrap_err();
+    let too_long = a.send_datagram("node-b", 5353, &[0; 70_000]).unwrap_err();
     assert_eq!(too_long.code, Code::InvalidArgument);
-    let unknown = a.call(json!({"op": "send_datagram", "node": "nobody", "port": 5353}), vec![0; 7]).unwrap_err();
+    let unknown = a.send_datagram("no-node", 5353, &[0; 7]).unwrap_err();
     assert_eq!(unknown.code, Code::TrustRequired);
 
     // The port is free again once its descriptor is closed.
@@ -211,25 +207,25 @@ fn datagrams_reach_the_port_they_are_for_and_can_be_answered() {
 }
 
 #[test]
-fn waiting_for_trust_ends_when_it_is_there_or_in_time() {
+fn waiting_for_trust_ends_with_trust_or_in_time() {
     let lab = Lab::new("wait");
     let (a, b) = lab.nodes();
-    let wait = |ms: u64| a.call(json!({"op": "wait_trust", "node": "node-b", "timeout_ms": ms}), Vec::new()).unwrap().0;
-    assert_eq!(wait(5_000)["trusted"], true);
-    a.call(json!({"op": "untrust", "node": "node-b"}), Vec::new()).unwrap();
+    let wait = |ms: u64| a.trust().wait("node-b", Duration::from_millis(ms)).unwrap();
+    assert!(wait(5_000));
+    a.trust().untrust("node-b").unwrap();
     let begin = Instant::now();
-    assert_eq!(wait(50)["trusted"], false);
+    assert!(!wait(50));
     assert!(begin.elapsed() >= Duration::from_millis(50));
 
     let mut events = b.client().unwrap();
     events.watch(None).unwrap();
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| wait(10_000));
-        a.call(json!({"op": "handshake", "node": "node-b", "note": "again"}), Vec::new()).unwrap();
+        a.trust().handshake("node-b", Terms::default().note("again")).unwrap();
         let request = wait_event(&mut events, "trust_request");
         assert_eq!((&request["hostname"], &request["justification"]), (&json!("node-a"), &json!("again")));
-        b.call(json!({"op": "approve", "node": "node-a"}), Vec::new()).unwrap();
-        assert_eq!(waiter.join().unwrap()["trusted"], true);
+        b.trust().approve("node-a", Terms::default()).unwrap();
+        assert!(waiter.join().unwrap());
     });
 }
 
@@ -238,10 +234,11 @@ fn a_connect_can_be_given_up_and_ports_go_with_their_client() {
     let lab = Lab::new("cancel");
     let (a, b) = lab.nodes();
     let mut client = b.client().unwrap();
-    client.call(&json!({"op": "listen", "port": 6000}), &[], SECONDS_5).unwrap();
-    let taken = b.client().unwrap().call(&json!({"op": "listen", "port": 6000}), &[], SECONDS_5).unwrap_err();
+    let listen = Request::Listen { port: 6000 };
+    client.request(&listen, &[], SECONDS_5).unwrap();
+    let taken = b.client().unwrap().request(&listen, &[], SECONDS_5).unwrap_err();
     assert_eq!(taken.code, Code::Conflict);
-    let accept = client.send(&json!({"op": "accept", "port": 6000}), &[]).unwrap();
+    let accept = client.send(&Request::Accept { port: 6000, hold: None }, &[]).unwrap();
     let mut dialer = a.client().unwrap();
     let stream = dialer.open("node-b", 6000, SECONDS_5).unwrap();
     let accepted = client.answer(accept, Some(Instant::now() + Duration::from_secs(5))).unwrap();
@@ -250,46 +247,48 @@ fn a_connect_can_be_given_up_and_ports_go_with_their_client() {
     let too_much = dialer.open_with("node-b", 6000, &[7; pilot_node::EARLY_LEN_MAX + 1], SECONDS_5);
     assert_eq!(too_much.err().map(|e| e.code), Some(Code::InvalidArgument));
 
-    // With the client gone, the port is free and its connects are given up.
+    // With the client gone, its port is free and its connects are given up.
     drop(client);
     let end = Instant::now() + Duration::from_secs(5);
-    while b.client().unwrap().call(&json!({"op": "listen", "port": 6000}), &[], SECONDS_5).is_err() {
+    while b.client().unwrap().request(&listen, &[], SECONDS_5).is_err() {
         assert!(Instant::now() < end);
     }
-    let pending = dialer.send(&json!({"op": "connect", "node": "node-b", "port": 1000}), &[]).unwrap();
-    let cancelled = dialer.call(&json!({"op": "cancel", "request": pending}), &[], SECONDS_5).unwrap();
-    // It may have been faster than the change of mind.
-    assert!(cancelled.data["cancelled"].as_u64().unwrap() <= 1);
+    let pending = dialer.send(&Request::Connect { node: "node-b".into(), port: 1000 }, &[]).unwrap();
+    let cancelled = dialer.request(&Request::Cancel { request: Some(pending) }, &[], SECONDS_5).unwrap();
+    // The stream may have stood before the cancel arrived.
+    assert!(cancelled.read::<Cancelled>().unwrap().cancelled <= 1);
 }
 
 #[test]
-fn how_a_stream_ended_can_be_asked_by_its_descriptor() {
+fn the_end_of_a_stream_can_be_asked_by_its_descriptor() {
     let lab = Lab::new("ends");
     let (a, b) = lab.nodes();
     let listener = b.listen(7000).unwrap();
     let mut client = a.client().unwrap();
-    let end_of = |inode: u64| a.client().unwrap().call(&json!({"op": "stream_end", "inode": inode}), &[], SECONDS_5);
+    let end_of = |inode: u64| {
+        let reply = a.client().unwrap().request(&Request::StreamEnd { inode }, &[], SECONDS_5)?;
+        reply.read::<StreamState>()
+    };
     for broken in [false, true] {
         let ours = client.open("node-b", 7000, SECONDS_5).unwrap().socket;
         let theirs = listener.accept_timeout(Duration::from_secs(5)).unwrap();
         let inode = rustix::fs::fstat(&ours).unwrap().st_ino;
-        assert_eq!(end_of(inode).unwrap().data["end"], "open");
+        assert_eq!(end_of(inode).unwrap(), StreamState::Open);
         if broken {
-            let rows = b.call(json!({"op": "connections"}), Vec::new()).unwrap().0;
-            b.call(json!({"op": "disconnect", "stream": rows["connections"][0]["id"]}), Vec::new()).unwrap();
+            b.disconnect(b.connections().unwrap().connections[0].id).unwrap();
         }
         drop(theirs);
         ours.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!((&ours).read(&mut [0; 9]).unwrap(), 0);
         let until = Instant::now() + Duration::from_secs(5);
         let end = loop {
-            let end = end_of(inode).unwrap().data;
-            if end["end"] != "open" {
+            let end = end_of(inode).unwrap();
+            if end != StreamState::Open {
                 break end;
             }
             assert!(Instant::now() < until);
         };
-        assert_eq!(end["end"], if broken { "error" } else { "fin" }, "{end}");
+        assert_eq!(matches!(end, StreamState::Error { .. }), broken, "{end:?}");
     }
     assert_eq!(end_of(1).unwrap_err().code, Code::NotFound);
 }
@@ -300,7 +299,7 @@ fn a_closed_descriptor_frees_its_stream_even_if_the_peer_goes_on() {
     let (a, b) = lab.nodes();
     let listener = b.listen(7000).unwrap();
     let mut client = a.client().unwrap();
-    let count = || a.call(json!({"op": "connections"}), Vec::new()).unwrap().0["total"].as_u64().unwrap();
+    let count = || a.connections().unwrap().total;
     let mut theirs = Vec::new();
     for half_closed_before in [false, true] {
         let ours = client.open("node-b", 7000, SECONDS_5).unwrap().socket;
@@ -308,7 +307,7 @@ fn a_closed_descriptor_frees_its_stream_even_if_the_peer_goes_on() {
         (&ours).write_all(b"last words").unwrap();
         if half_closed_before {
             ours.shutdown(std::net::Shutdown::Write).unwrap();
-            // Half closed is not closed: the answer still comes.
+            // A stream that is half closed still brings the answer.
             theirs[1].write_all(b"answer").unwrap();
             (&ours).read_exact(&mut [0; 6]).unwrap();
         }
@@ -327,15 +326,15 @@ fn a_closed_descriptor_frees_its_stream_even_if_the_peer_goes_on() {
 }
 
 #[test]
-fn what_clients_can_fill_has_a_maximum_that_goes_with_them() {
+fn the_tables_that_clients_fill_have_maxima_and_are_freed_with_the_client() {
     let lab = Lab::new("maxima");
     let (a, _) = lab.nodes();
     let answer = |client: &mut Client, number| client.answer(number, Some(Instant::now() + Duration::from_secs(10)));
     let code = |client: &mut Client, number| answer(client, number).map(|reply| reply.data).map_err(|f| f.code);
 
-    // Waiting for trust.
+    // Calls that wait for trust.
     let mut client = a.client().unwrap();
-    let wait = json!({"op": "wait_trust", "node": "stranger", "timeout_ms": 3_600_000});
+    let wait = Request::WaitTrust { node: "stranger".into(), timeout_ms: Some(3_600_000) };
     for _ in 0..1024 {
         client.send(&wait, &[]).unwrap();
     }
@@ -344,13 +343,13 @@ fn what_clients_can_fill_has_a_maximum_that_goes_with_them() {
     drop(client);
     let mut client = a.client().unwrap();
     let end = Instant::now() + Duration::from_secs(5);
-    let short = json!({"op": "wait_trust", "node": "stranger", "timeout_ms": 1});
-    while client.call(&short, &[], SECONDS_5).is_err() {
+    let short = Request::WaitTrust { node: "stranger".into(), timeout_ms: Some(1) };
+    while client.request(&short, &[], SECONDS_5).is_err() {
         assert!(Instant::now() < end, "the places of a client that is gone are free");
     }
 
     // Requests for streams of one port.
-    let accept = json!({"op": "accept", "port": 9000});
+    let accept = Request::Accept { port: 9000, hold: None };
     for _ in 0..128 {
         client.send(&accept, &[]).unwrap();
     }
@@ -368,19 +367,19 @@ fn what_clients_can_fill_has_a_maximum_that_goes_with_them() {
     assert_eq!((failed, sockets.len()), (Code::Full, 256));
     drop(sockets);
 
-    // Events of a client that does not read: it is told what it missed.
+    // Events for a client that does not read; it is told how many it missed.
     let mut watcher = a.client().unwrap();
     watcher.watch(Some("*")).unwrap();
     let payload = noise(1 << 20);
     for _ in 0..32 {
-        a.call(json!({"op": "publish", "topic": "bulk"}), payload.clone()).unwrap();
+        a.publish("bulk", &payload).unwrap();
     }
     let mut got = 0;
     while watcher.next_event(Some(Duration::from_millis(500))).unwrap().is_some() {
         got += 1;
     }
     assert!((1..32).contains(&got), "{got}");
-    a.call(json!({"op": "publish", "topic": "bulk"}), payload).unwrap();
+    a.publish("bulk", &payload).unwrap();
     let missed = wait_event(&mut watcher, "missed");
     assert_eq!(missed["count"], 32 - got);
 }

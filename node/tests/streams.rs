@@ -15,7 +15,7 @@ fn streams_behave_like_tcp_streams() {
     let listener = b.listen(5000).unwrap();
     assert_eq!(b.listen(5000).err().map(|e| e.kind()), Some(ErrorKind::AddrInUse));
     assert_eq!(a.connect("node-b", 5001).err().map(|e| e.kind()), Some(ErrorKind::ConnectionRefused));
-    assert_eq!(a.connect("nobody", 5000).err().map(|e| e.kind()), Some(ErrorKind::NotFound));
+    assert_eq!(a.connect("no-node", 5000).err().map(|e| e.kind()), Some(ErrorKind::NotFound));
     let mut ours = a.connect("node-b", 5000).unwrap();
     let mut theirs = listener.accept_timeout(Duration::from_secs(5)).unwrap();
     assert_eq!((ours.peer_addr(), ours.local_addr()), (theirs.local_addr(), theirs.peer_addr()));
@@ -46,7 +46,7 @@ fn streams_behave_like_tcp_streams() {
 }
 
 #[test]
-fn streams_that_nobody_accepts_end_with_their_listener() {
+fn unaccepted_streams_end_with_their_listener() {
     let lab = Lab::new("unaccepted");
     let (a, b) = lab.nodes();
     let listener = b.listen(5000).unwrap();
@@ -62,18 +62,18 @@ fn streams_that_nobody_accepts_end_with_their_listener() {
     let mut one = [0];
     taken.read_exact(&mut one).unwrap();
     accepted.read_exact(&mut one).unwrap();
-    assert_eq!(one, *b"!", "what was accepted goes on");
+    assert_eq!(one, *b"!", "an accepted stream goes on");
     assert_eq!(a.connect("node-b", 5000).err().map(|e| e.kind()), Some(ErrorKind::ConnectionRefused));
 }
 
 #[test]
-fn what_is_written_with_the_question_is_read_first() {
+fn early_data_is_read_first() {
     const LENGTHS: [usize; 5] = [0, 1, 1024, 1025, 300_000];
     let lab = Lab::new("early");
     let (a, b) = lab.nodes();
     let listener = b.listen(5000).unwrap();
     assert_eq!(
-        a.connect_with("node-b", 5001, b"for nobody").err().map(|e| e.kind()),
+        a.connect_with("node-b", 5001, b"never read").err().map(|e| e.kind()),
         Some(ErrorKind::ConnectionRefused)
     );
     let serving = std::thread::spawn(move || {
@@ -96,7 +96,7 @@ fn what_is_written_with_the_question_is_read_first() {
 }
 
 #[test]
-fn a_reader_that_stops_blocks_its_writer_and_nobody_else() {
+fn a_reader_that_stops_blocks_its_writer_and_no_other_stream() {
     let lab = Lab::new("slow");
     let (a, b) = lab.nodes();
     let listener = b.listen(5000).unwrap();
@@ -110,7 +110,7 @@ fn a_reader_that_stops_blocks_its_writer_and_nobody_else() {
             Ok(n) => written += n,
             Err(e) => break e,
         }
-        assert!(written < 8 << 20, "nobody reads, and still everything is taken");
+        assert!(written < 8 << 20, "every byte is taken although none is read");
     };
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     let mut other = a.connect("node-b", 5000).unwrap();
@@ -121,7 +121,7 @@ fn a_reader_that_stops_blocks_its_writer_and_nobody_else() {
         bytes.len()
     });
     other.write_all(&vec![1; 4 << 20]).unwrap();
-    drop(other); // what was written is still delivered
+    drop(other); // written bytes are still delivered
     assert_eq!(echo.join().unwrap(), 4 << 20);
     drop(unread);
 }
@@ -140,11 +140,11 @@ fn a_node_that_ends_tells_its_peers_and_its_own_streams() {
     assert_eq!((&theirs).read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::NotConnected);
 }
 
-/// Threads that ask and answer run the loop in turns; nobody may be forgotten while they do, nor when they stop.
+/// Threads that ask and answer run the loop in turns; no thread may be forgotten while they do, nor when they stop.
 #[test]
 fn many_threads_that_ask_and_answer_are_all_served() {
     const THREADS: usize = 6;
-    let lab = Lab::new("helm");
+    let lab = Lab::new("handover");
     let (a, b) = lab.nodes();
     let listener = b.listen(5000).unwrap();
     let serving = std::thread::spawn(move || {
@@ -161,7 +161,7 @@ fn many_threads_that_ask_and_answer_are_all_served() {
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
-    // One that waits all the time, for what comes only at the end.
+    // One thread waits all the time, for bytes that come only at the end.
     let patient = a.connect("node-b", 5000).unwrap();
     let waiter = std::thread::spawn({
         let mut patient = patient.clone();
@@ -178,7 +178,7 @@ fn many_threads_that_ask_and_answer_are_all_served() {
                     stream.read_exact(&mut ball).unwrap();
                     assert_eq!(ball, [i as u8; 64]);
                     if i % 50 == thread {
-                        std::thread::sleep(Duration::from_millis(3)); // longer than anybody waits for us
+                        std::thread::sleep(Duration::from_millis(3)); // longer than a guest waits for this thread
                     }
                 }
             })

@@ -1,6 +1,7 @@
 //! Owns the command line: every command once, as argh's structs. Help and `context` come from here.
 
 use argh::{ArgsInfo, FromArgs};
+use pilot_node::{LogFormat, LogLevel};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -32,6 +33,7 @@ pub(crate) enum Verb {
     Info(Info),
     Init(Init),
     Listen(Listen),
+    Log(Log),
     Peers(Peers),
     Pending(Pending),
     Ping(Ping),
@@ -116,9 +118,15 @@ pub(crate) struct DaemonStart {
     /// stay in the foreground
     #[argh(switch)]
     pub(crate) foreground: bool,
-    /// where the daemon writes its log (default: pilot.log in its folder)
+    /// where the daemon writes its log (default: pilot.log in its folder; in the foreground standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
+    /// least important level that is logged: error, warn, info or debug (default info)
+    #[argh(option, default = "LogLevel::Info")]
+    pub(crate) log_level: LogLevel,
+    /// form of the log's lines: text or json (default text)
+    #[argh(option, default = "LogFormat::Text")]
+    pub(crate) log_format: LogFormat,
 }
 
 /// be the daemon, in the foreground
@@ -137,6 +145,15 @@ pub(crate) struct DaemonRun {
     /// UDP address to bind (default 0.0.0.0:0)
     #[argh(option)]
     pub(crate) listen: Option<SocketAddr>,
+    /// where the daemon writes its log (default: standard error)
+    #[argh(option)]
+    pub(crate) log_file: Option<PathBuf>,
+    /// least important level that is logged: error, warn, info or debug (default info)
+    #[argh(option, default = "LogLevel::Info")]
+    pub(crate) log_level: LogLevel,
+    /// form of the log's lines: text or json (default text)
+    #[argh(option, default = "LogFormat::Text")]
+    pub(crate) log_format: LogFormat,
 }
 
 /// end the daemon in order
@@ -335,6 +352,24 @@ pub(crate) struct Listen {
     /// unit: seconds (or 5s, 2m); default: for ever
     #[argh(option)]
     pub(crate) timeout: Option<String>,
+}
+
+/// show the daemon's log: what it refused, paths, trust, peers and the rendezvous that come and go, trouble with the disk
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "log")]
+pub(crate) struct Log {
+    /// go on with new lines as they come
+    #[argh(switch)]
+    pub(crate) follow: bool,
+    /// least important level that is shown: error, warn, info or debug (default debug)
+    #[argh(option, default = "LogLevel::Debug")]
+    pub(crate) level: LogLevel,
+    /// how many lines to show, newest last (default 50)
+    #[argh(option, default = "50")]
+    pub(crate) lines: usize,
+    /// the log to read (default: pilot.log in the daemon's folder)
+    #[argh(option)]
+    pub(crate) log_file: Option<PathBuf>,
 }
 
 /// put a message into a peer's inbox; succeeds when it is on the peer's disk

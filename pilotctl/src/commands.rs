@@ -7,7 +7,8 @@ use crate::output::Output;
 use crate::pipe;
 use crate::rendezvous::write_whole;
 use argh::ArgsInfo as _;
-use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, RendezvousConfig, StreamReply, socket_path};
+use pilot_node::answer::{Handshake, Peers, Pending, Status, Trust};
+use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, RendezvousConfig, Request, StreamReply, socket_path};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -44,44 +45,45 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Ping(args) => ping(&args, output),
         Verb::Bench(args) => bench(&args, output),
         Verb::Peers(args) => peers(args.search.as_deref(), output),
-        verb => ask(&operation(verb), output),
+        verb => ask(&request(verb), output),
     }
 }
 
-/// Commands that are one operation of the daemon.
-fn operation(verb: Verb) -> Value {
+/// The request of a command that makes one and shows its answer.
+fn request(verb: Verb) -> Request {
+    let profile = |hostname, public, tags| Request::Profile { hostname, public, tags };
     match verb {
-        Verb::Find(a) => json!({"op": "find", "node": a.node}),
-        Verb::Search(a) => json!({"op": "search", "tag": a.tag}),
-        Verb::Handshake(a) => json!({"op": "handshake", "node": a.node, "note": a.why, "ports": a.ports}),
-        Verb::Pending(_) => json!({"op": "pending"}),
-        Verb::Approve(a) => json!({"op": "approve", "node": a.node, "ports": a.ports, "expires_s": a.expires}),
-        Verb::Reject(a) => json!({"op": "reject", "node": a.node, "note": a.why}),
-        Verb::Trust(_) => json!({"op": "trust"}),
-        Verb::Untrust(a) => json!({"op": "untrust", "node": a.node}),
-        Verb::Received(_) => json!({"op": "received"}),
-        Verb::Connections(_) => json!({"op": "connections"}),
-        Verb::Disconnect(a) => json!({"op": "disconnect", "stream": a.id}),
-        Verb::SetHostname(a) => json!({"op": "profile", "hostname": a.hostname}),
-        Verb::ClearHostname(_) => json!({"op": "profile", "hostname": ""}),
-        Verb::SetPublic(_) => json!({"op": "profile", "public": true}),
-        Verb::SetPrivate(_) => json!({"op": "profile", "public": false}),
-        Verb::SetTags(a) => json!({"op": "profile", "tags": a.tags}),
-        _ => json!({"op": "info"}),
+        Verb::Find(a) => Request::Find { node: a.node },
+        Verb::Search(a) => Request::Search { tag: a.tag },
+        Verb::Handshake(a) => Request::Handshake { node: a.node, note: Some(a.why), ports: a.ports, expires_s: None },
+        Verb::Pending(_) => Request::Pending,
+        Verb::Approve(a) => Request::Approve { node: a.node, note: None, ports: a.ports, expires_s: a.expires },
+        Verb::Reject(a) => Request::Reject { node: a.node, note: Some(a.why) },
+        Verb::Trust(_) => Request::Trust,
+        Verb::Untrust(a) => Request::Untrust { node: a.node },
+        Verb::Received(_) => Request::Received,
+        Verb::Connections(_) => Request::Connections,
+        Verb::Disconnect(a) => Request::Disconnect { stream: a.id },
+        Verb::SetHostname(a) => profile(Some(a.hostname), None, None),
+        Verb::ClearHostname(_) => profile(Some(String::new()), None, None),
+        Verb::SetPublic(_) => profile(None, Some(true), None),
+        Verb::SetPrivate(_) => profile(None, Some(false), None),
+        Verb::SetTags(a) => profile(None, None, Some(a.tags)),
+        _ => Request::Info,
     }
 }
 
-fn ask(op: &Value, output: &Output) -> Result<(), Failure> {
-    let reply = daemon()?.call(op, &[], Some(CALL_TIMEOUT))?;
+fn ask(request: &Request, output: &Output) -> Result<(), Failure> {
+    let reply = daemon()?.request(request, &[], Some(CALL_TIMEOUT))?;
     output.ok(&reply.data);
-    match (op["op"].as_str(), reply.data["status"].as_str()) {
-        (Some("handshake"), Some("sent")) => {
+    match request {
+        Request::Handshake { .. } if reply.read::<Handshake>()?.status() == Status::Sent => {
             output.note("asked; on the other side: pilotctl pending, pilotctl approve")
         }
-        (Some("pending"), _) if reply.data["pending"].as_array().is_some_and(Vec::is_empty) => {
-            output.note("nobody waits")
+        Request::Pending if reply.read::<Pending>()?.pending.is_empty() => output.note("nobody waits"),
+        Request::Trust if reply.read::<Trust>()?.total == 0 => {
+            output.note("nobody is trusted; pilotctl handshake NAME")
         }
-        (Some("trust"), _) if reply.data["total"] == 0 => output.note("nobody is trusted; pilotctl handshake NAME"),
         _ => {}
     }
     Ok(())
@@ -166,7 +168,7 @@ fn exchange_bytes(node: &str, port: u16, bytes: &[u8], timeout: Duration, output
     sent.map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
     let text = String::from_utf8_lossy(&answer);
     if output.json {
-        output.ok(&json!({"target": stream.data["peer"], "port": port, "sent": bytes.len(), "bytes": answer.len(), "response": text}));
+        output.ok(&json!({"target": stream.data.peer, "port": port, "sent": bytes.len(), "bytes": answer.len(), "response": text}));
     } else {
         print_bytes(&answer);
     }
@@ -188,7 +190,7 @@ fn recv(args: &args::Recv, output: &Output) -> Result<(), Failure> {
         if output.json {
             let text = String::from_utf8_lossy(&bytes);
             messages.push(
-                json!({"seq": seq, "port": args.port, "from": stream.data["peer"], "data": text, "bytes": bytes.len()}),
+                json!({"seq": seq, "port": args.port, "from": stream.data.peer, "data": text, "bytes": bytes.len()}),
             );
         } else {
             print_bytes(&bytes);
@@ -201,7 +203,7 @@ fn recv(args: &args::Recv, output: &Output) -> Result<(), Failure> {
 }
 
 fn accept(client: &mut Client, port: u16, timeout: Option<Duration>) -> Result<StreamReply, Failure> {
-    client.stream(&json!({"op": "accept", "port": port}), timeout).map_err(|f| match f.code {
+    client.stream(&Request::Accept { port, hold: None }, timeout).map_err(|f| match f.code {
         Code::Timeout => Failure::new(Code::Timeout, format!("nobody connected to port {port} in time")),
         _ => f,
     })
@@ -211,7 +213,7 @@ fn listen(args: &args::Listen, output: &Output) -> Result<(), Failure> {
     let timeout = args.timeout.as_deref().map(duration).transpose()?;
     let mut client = daemon()?;
     let stream = accept(&mut client, args.port, timeout)?;
-    output.note(&format!("stream from {}", stream.data["peer"].as_str().unwrap_or_default()));
+    output.note(&format!("stream from {}", stream.data.peer));
     pipe::join(&mut client, stream)
 }
 
@@ -243,7 +245,7 @@ fn ping(args: &args::Ping, output: &Output) -> Result<(), Failure> {
         if !output.json {
             output.line(&format!(
                 "{PING_LEN} bytes from {}: seq={seq} time={rtt_ms:.3} ms (open {dial_ms:.3} ms)",
-                stream.data["peer"].as_str().unwrap_or_default()
+                stream.data.peer
             ));
         }
         results.push(json!({"seq": seq, "bytes": PING_LEN, "rtt_ms": rtt_ms, "dial_ms": dial_ms}));
@@ -275,7 +277,7 @@ fn bench(args: &args::Bench, output: &Output) -> Result<(), Failure> {
     let received = io::copy(&mut &stream.socket, &mut io::sink()).map_err(lost)?;
     let total_time = begin.elapsed();
     let send_time = sender.join().map_err(|_| Failure::new(Code::Internal, "sending failed"))?.map_err(lost)?;
-    client.stream_end(&stream.data, Some(CALL_TIMEOUT))?;
+    client.stream_end(stream.data.stream, Some(CALL_TIMEOUT))?;
     if received != total {
         return Err(Failure::new(Code::Internal, format!("{received} bytes came back of {total}")));
     }
@@ -288,12 +290,15 @@ fn bench(args: &args::Bench, output: &Output) -> Result<(), Failure> {
 }
 
 fn peers(search: Option<&str>, output: &Output) -> Result<(), Failure> {
-    let mut data = daemon()?.call(&json!({"op": "peers"}), &[], Some(CALL_TIMEOUT))?.data;
-    if let (Some(search), Some(rows)) = (search, data["peers"].as_array_mut()) {
-        rows.retain(|r| ["hostname", "address"].iter().any(|k| r[*k].as_str().is_some_and(|v| v.contains(search))));
-        data["total"] = data["peers"].as_array().map_or(0, Vec::len).into();
-    }
-    output.ok(&data);
+    let reply = daemon()?.request(&Request::Peers, &[], Some(CALL_TIMEOUT))?;
+    let Some(search) = search else {
+        output.ok(&reply.data);
+        return Ok(());
+    };
+    let mut peers: Peers = reply.read()?;
+    peers.peers.retain(|peer| peer.hostname.contains(search) || peer.address.contains(search));
+    peers.total = peers.peers.len() as u64;
+    output.ok(&json!(peers));
     Ok(())
 }
 
@@ -313,8 +318,13 @@ fn send_message(args: &args::SendMessage, output: &Output) -> Result<(), Failure
         _ => return Err(Failure::new(Code::InvalidArgument, "either --data or --data-file is needed")),
     };
     let timeout = duration(&args.timeout)?;
-    let op = json!({"op": "send_message", "node": args.node, "type": args.kind, "queue": !args.no_queue, "timeout_ms": timeout.as_millis() as u64});
-    let mut reply = daemon()?.call(&op, &bytes, Some(timeout + CALL_TIMEOUT))?;
+    let request = Request::SendMessage {
+        node: args.node.clone(),
+        kind: Some(args.kind.parse()?),
+        queue: Some(!args.no_queue),
+        timeout_ms: Some(timeout.as_millis() as u64),
+    };
+    let mut reply = daemon()?.request(&request, &bytes, Some(timeout + CALL_TIMEOUT))?;
     reply.data["target"] = args.node.clone().into();
     output.ok(&reply.data);
     Ok(())
@@ -328,10 +338,10 @@ fn inbox(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
         })
     };
     match words.as_slice() {
-        [] if args.clear => ask(&json!({"op": "inbox_take"}), output),
-        [] => ask(&json!({"op": "inbox", "limit": args.limit, "before": args.before}), output),
+        [] if args.clear => ask(&Request::InboxTake { seqs: None }, output),
+        [] => ask(&Request::Inbox { limit: Some(args.limit), before: args.before }, output),
         ["read", id] => {
-            let reply = daemon()?.call(&json!({"op": "inbox_read", "seq": number(id)?}), &[], Some(CALL_TIMEOUT))?;
+            let reply = daemon()?.request(&Request::InboxRead { seq: number(id)? }, &[], Some(CALL_TIMEOUT))?;
             if output.json {
                 let mut data = reply.data;
                 data["data"] = String::from_utf8_lossy(&reply.blob).into();
@@ -343,7 +353,7 @@ fn inbox(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
         }
         ["ack", ids @ ..] if !ids.is_empty() => {
             let ids: Vec<u64> = ids.iter().map(|id| number(id)).collect::<Result<_, _>>()?;
-            ask(&json!({"op": "inbox_take", "seqs": ids}), output)
+            ask(&Request::InboxTake { seqs: Some(ids) }, output)
         }
         _ => Err(Failure::new(Code::InvalidArgument, "inbox, inbox read ID, inbox ack ID…, inbox --clear")),
     }

@@ -3,10 +3,13 @@
 use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
 use crate::output::Output;
 use crate::rendezvous::{ensure_local, local_endpoint};
-use pilot_node::{Client, Code, Config, Failure, Home, Node, RendezvousConfig, socket_path};
+use pilot_node::answer::{Info, RendezvousState};
+use pilot_node::{
+    Client, Code, Config, Failure, Home, LogConfig, LogFile, Node, RendezvousConfig, Request, StderrLog, socket_path,
+};
 use serde_json::{Map, Value, json};
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -46,6 +49,11 @@ pub(crate) fn settings() -> Result<Map<String, Value>, Failure> {
     }
 }
 
+/// Where a daemon in the background writes its log.
+pub(crate) fn log_path() -> PathBuf {
+    Home::default_path().join("pilot.log")
+}
+
 pub(crate) fn settings_path() -> PathBuf {
     Home::default_path().join("config.json")
 }
@@ -72,35 +80,36 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         }
         None => Some(ensure_local()?),
     };
-    let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen: args.listen };
+    let (log_level, log_format) = (args.log_level, args.log_format);
+    let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
+    let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen: args.listen, log_file, log_level, log_format };
     if args.foreground {
         return serve(run, ensure_local);
     }
     let home = Home::default_path();
     let failure = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
     fs::create_dir_all(&home).map_err(failure)?;
-    let log_path = args.log_file.unwrap_or_else(|| home.join("pilot.log"));
+    let log_path = run.log_file.clone().unwrap_or_else(log_path);
     let log_error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", log_path.display()));
     let log = OpenOptions::new().append(true).create(true).open(&log_path).map_err(log_error)?;
     let log_start = log.metadata().map_err(log_error)?.len();
     let mut child = spawn(&run, log).map_err(failure)?;
-    let mut info = wait_until_served(&mut child, &log_path, log_start)?;
+    let info = wait_until_served(&mut child, &log_path, log_start)?;
     if args.public {
-        let mut client = Client::connect(&socket)?;
-        client.call(&json!({"op": "profile", "public": true}), &[], Some(CALL_TIMEOUT))?;
-        info["public"] = true.into();
+        let public = Request::Profile { hostname: None, public: Some(true), tags: None };
+        Client::connect(&socket)?.request(&public, &[], Some(CALL_TIMEOUT))?;
     }
-    match info["rendezvous"].as_str() {
-        Some("ready") => {}
-        Some("refused") => {
-            output.note(&format!("warning: {}", info["rendezvous_refusal"].as_str().unwrap_or_default()))
+    match info.rendezvous {
+        RendezvousState::Ready => {}
+        RendezvousState::Refused => {
+            output.note(&format!("warning: {}", info.rendezvous_refusal.as_deref().unwrap_or_default()))
         }
         _ => output
             .note("warning: the rendezvous does not answer; the daemon goes on trying and serves the peers it knows"),
     }
     output.ok(&json!({
-        "status": "started", "node_id": info["node_id"], "address": info["address"], "hostname": info["hostname"],
-        "fingerprint": info["fingerprint"], "pid": info["pid"], "socket": socket, "log_file": log_path, "rendezvous": info["rendezvous"],
+        "status": "started", "node_id": info.node_id, "address": info.address, "hostname": info.hostname,
+        "fingerprint": info.fingerprint, "pid": info.pid, "socket": socket, "log_file": log_path, "rendezvous": info.rendezvous,
     }));
     Ok(())
 }
@@ -120,21 +129,25 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     option("--rendezvous", run.rendezvous.clone());
     option("--rendezvous-file", run.rendezvous_file.as_ref().map(|p| p.display().to_string()));
     option("--listen", run.listen.map(|l| l.to_string()));
+    option("--log-file", run.log_file.as_ref().map(|p| p.display().to_string()));
+    option("--log-level", Some(run.log_level.name().into()));
+    option("--log-format", Some(run.log_format.name().into()));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn()
 }
 
 /// Waits until the daemon serves and returns its state; when it ends instead, the failure in its log.
-fn wait_until_served(child: &mut Child, log: &PathBuf, log_start: u64) -> Result<Value, Failure> {
+fn wait_until_served(child: &mut Child, log: &PathBuf, log_start: u64) -> Result<Info, Failure> {
     let (socket, begin) = (socket_path(), Instant::now());
     let mut served_since = None;
     loop {
         if let Ok(mut client) = Client::connect(&socket)
-            && let Ok(reply) = client.call(&json!({"op": "info"}), &[], Some(CALL_TIMEOUT))
+            && let Ok(info) = client.ask::<Info>(&Request::Info, Some(CALL_TIMEOUT))
         {
             let since = *served_since.get_or_insert_with(Instant::now);
-            let settled = matches!(reply.data["rendezvous"].as_str(), Some("ready" | "refused" | "absent"));
+            let settled =
+                matches!(info.rendezvous, RendezvousState::Ready | RendezvousState::Refused | RendezvousState::Absent);
             if settled || since.elapsed() > REGISTER_TIMEOUT {
-                return Ok(reply.data);
+                return Ok(info);
             }
         }
         if let Ok(Some(_)) = child.try_wait() {
@@ -152,14 +165,9 @@ fn wait_until_served(child: &mut Child, log: &PathBuf, log_start: u64) -> Result
 
 /// Parses the failure that the daemon wrote into its log as JSON.
 fn daemon_failure(said: &str) -> Failure {
-    let last = said.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
-    match last {
-        Some(error) => {
-            let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
-            Failure::new(Code::from_name(&text("code")), text("message")).hint(text("hint"))
-        }
-        None => Failure::new(Code::Internal, format!("the daemon ended at once: {said}")),
-    }
+    // The log may have other lines of JSON.
+    let last = said.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    last.unwrap_or_else(|| Failure::new(Code::Internal, format!("the daemon ended at once: {said}")))
 }
 
 /// Runs the daemon of the program `pilot-daemon`: it takes the settings that `daemon start` takes, and starts no other process.
@@ -184,29 +192,51 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
         (None, Some(file)) => RendezvousConfig::File(file),
         (None, None) => RendezvousConfig::File(local()?),
     };
-    let node = Node::start(config).map_err(|e| {
-        let failure = e.get_ref().and_then(|e| e.downcast_ref::<Failure>()).cloned();
-        let failure = failure.unwrap_or_else(|| Failure::new(Code::Internal, e.to_string()));
-        // `daemon start` reads the failure from the log.
-        eprintln!("{}", json!({"code": failure.code.name(), "message": failure.message, "hint": failure.hint}));
-        failure
-    })?;
-    wait_for_end(&node)
+    // `daemon start` reads the failure from the log.
+    let tell = |failure: &Failure| eprintln!("{}", json!(failure));
+    let log_file = args.log_file;
+    config.log = Some(match &log_file {
+        None => LogConfig::new(args.log_level, StderrLog(args.log_format)),
+        Some(path) => {
+            let file = LogFile::open(path, args.log_format)
+                .map_err(|e| Failure::new(Code::Internal, format!("{}: {e}", path.display())));
+            LogConfig::new(args.log_level, file.inspect_err(tell)?)
+        }
+    });
+    let node = Node::start(config).inspect_err(tell)?;
+    wait_for_end(&node, log_file.is_some())
 }
 
-/// Waits until the node ends. A signal ends the node in order; the thread that waits here handles it.
-fn wait_for_end(node: &Node) -> Result<(), Failure> {
+/// Waits until the node ends. A signal ends the node in order; the thread that waits here handles it. A hang-up opens the
+/// log's file anew, if there is one: whatever rotates logs asks for that so.
+fn wait_for_end(node: &Node, has_file: bool) -> Result<(), Failure> {
     use rustix::event::{PollFd, PollFlags, poll};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let failed = |e: io::Error| Failure::new(Code::Internal, format!("signals: {e}"));
-    let (signalled, writer) = UnixStream::pair().map_err(failed)?;
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
+    let (ended, end) = UnixStream::pair().map_err(failed)?;
+    let (mut hung_up, hang_up) = UnixStream::pair().map_err(failed)?;
+    let hang_up = if has_file { &hang_up } else { &end };
+    for (signal, writer) in [(SIGTERM, &end), (SIGINT, &end), (SIGHUP, hang_up)] {
         signal_hook::low_level::pipe::register(signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
     }
     // A connection to the node ends with the node, which wakes the poll.
     let client = node.client()?;
-    let mut fds = [PollFd::new(&signalled, PollFlags::IN), PollFd::new(&client, PollFlags::IN)];
-    while poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
+    loop {
+        let mut fds = [
+            PollFd::new(&ended, PollFlags::IN),
+            PollFd::new(&client, PollFlags::IN),
+            PollFd::new(&hung_up, PollFlags::IN),
+        ];
+        if poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {
+            continue;
+        }
+        if !fds[0].revents().is_empty() || !fds[1].revents().is_empty() {
+            break;
+        }
+        // Several signals may have come; the file is opened once.
+        hung_up.read(&mut [0; 64]).map_err(failed)?;
+        node.reopen_log();
+    }
     node.stopper()();
     node.wait();
     Ok(())
@@ -215,32 +245,31 @@ fn wait_for_end(node: &Node) -> Result<(), Failure> {
 fn stop(output: &Output) -> Result<(), Failure> {
     let socket = socket_path();
     let mut client = Client::connect(&socket)?;
-    let info = client.call(&json!({"op": "info"}), &[], Some(CALL_TIMEOUT))?.data;
-    client.call(&json!({"op": "stop"}), &[], Some(CALL_TIMEOUT))?;
+    let pid = client.ask::<Info>(&Request::Info, Some(CALL_TIMEOUT))?.pid;
+    client.request(&Request::Stop, &[], Some(CALL_TIMEOUT))?;
     drop(client);
     let end = Instant::now() + STOP_TIMEOUT;
     let lock = Home::default_path();
     while Instant::now() < end {
         // The daemon releases its socket first and its lock last: then another daemon may start.
         if Client::connect(&socket).is_err() && Home::open(&lock).is_ok() {
-            output.ok(&json!({"status": "stopped", "pid": info["pid"]}));
+            output.ok(&json!({"status": "stopped", "pid": pid}));
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Err(Failure::new(Code::Timeout, format!("the daemon (pid {}) does not end", info["pid"])))
+    Err(Failure::new(Code::Timeout, format!("the daemon (pid {pid}) does not end")))
 }
 
 fn status(check: bool, output: &Output) -> Result<(), Failure> {
     let socket = socket_path();
-    let info = Client::connect(&socket).and_then(|mut c| c.call(&json!({"op": "info"}), &[], Some(CALL_TIMEOUT)));
+    let info = Client::connect(&socket).and_then(|mut c| c.ask::<Info>(&Request::Info, Some(CALL_TIMEOUT)));
     match info {
-        Ok(reply) => {
-            let i = reply.data;
+        Ok(i) => {
             output.ok(&json!({
-                "running": true, "responsive": true, "pid": i["pid"], "socket": socket, "node_id": i["node_id"], "address": i["address"],
-                "hostname": i["hostname"], "uptime_secs": i["uptime_secs"], "peers": i["trusted"], "connections": i["connections"],
-                "rendezvous": i["rendezvous"],
+                "running": true, "responsive": true, "pid": i.pid, "socket": socket, "node_id": i.node_id, "address": i.address,
+                "hostname": i.hostname, "uptime_secs": i.uptime_secs, "peers": i.trusted, "connections": i.connections,
+                "rendezvous": i.rendezvous,
             }));
             Ok(())
         }

@@ -3,8 +3,8 @@
 use crate::args;
 use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::output::Output;
-use pilot_node::{Code, Failure, Published, ports, send_file as send};
-use serde_json::{Value, json};
+use pilot_node::{Code, Event, Failure, Published, Request, ports, send_file as send};
+use serde_json::json;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ pub(crate) fn send_file(args: &args::SendFile, output: &Output) -> Result<(), Fa
     let seconds = begin.elapsed().as_secs_f64();
     output.ok(&json!({
         "filename": sent.name, "bytes": sent.len, "bytes_resumed": sent.resumed, "bytes_sent": sent.len - sent.resumed,
-        "destination": stream.data["peer"], "sha256": sha256, "verified": true, "elapsed_ms": (seconds * 1e3) as u64,
+        "destination": stream.data.peer, "sha256": sha256, "verified": true, "elapsed_ms": (seconds * 1e3) as u64,
         "throughput_mbps": (sent.len - sent.resumed) as f64 / 1e6 / seconds.max(1e-9),
     }));
     Ok(())
@@ -44,8 +44,8 @@ pub(crate) fn send_file(args: &args::SendFile, output: &Output) -> Result<(), Fa
 
 pub(crate) fn publish(args: &args::Publish, output: &Output) -> Result<(), Failure> {
     if args.node == "." {
-        let op = json!({"op": "publish", "topic": args.topic});
-        output.ok(&daemon()?.call(&op, args.data.as_bytes(), Some(CALL_TIMEOUT))?.data);
+        let request = Request::Publish { topic: args.topic.clone() };
+        output.ok(&daemon()?.request(&request, args.data.as_bytes(), Some(CALL_TIMEOUT))?.data);
         return Ok(());
     }
     if args.topic.is_empty() || args.topic.len() > 4096 || args.data.is_empty() || args.data.len() > 1 << 20 {
@@ -95,7 +95,7 @@ fn watch(topic: Option<&str>, mut limit: Limit, output: &Output) -> Result<(), F
     client.watch(topic)?;
     while let Ok(left) = limit.wait() {
         let Some(event) = client.next_event(left)? else { continue };
-        let published = ["published", "missed"].contains(&event.data["event"].as_str().unwrap_or_default());
+        let published = matches!(event.read()?, Event::Published { .. } | Event::Missed { .. });
         if published == topic.is_some() {
             let mut line = event.data;
             if published {
@@ -126,7 +126,7 @@ pub(crate) fn subscribe(args: &args::Subscribe, output: &Output) -> Result<(), F
                 limit.count();
             }
             Next::Nothing => {}
-            Next::End => return client.stream_end(&stream.data, Some(CALL_TIMEOUT)),
+            Next::End => return client.stream_end(stream.data.stream, Some(CALL_TIMEOUT)),
         }
     }
     Ok(())
@@ -163,8 +163,8 @@ impl EventReader<'_> {
 }
 
 pub(crate) fn dgram(args: &args::Dgram, output: &Output) -> Result<(), Failure> {
-    let op = json!({"op": "send_datagram", "node": args.node, "port": args.port});
-    let mut data: Value = daemon()?.call(&op, args.data.as_bytes(), Some(CALL_TIMEOUT))?.data;
+    let request = Request::SendDatagram { node: args.node.clone(), port: args.port, source: None };
+    let mut data = daemon()?.request(&request, args.data.as_bytes(), Some(CALL_TIMEOUT))?.data;
     data["target"] = args.node.clone().into();
     data["port"] = args.port.into();
     output.ok(&data);

@@ -2,7 +2,8 @@
 
 use crate::output::Output;
 use crate::rendezvous::on_signal;
-use pilot_node::{Client, Code, Failure};
+use pilot_node::answer::{Approved, Bound, Delivered, Handshake, Inbox, Info, Peers, Pending, RendezvousState, Trust};
+use pilot_node::{Client, Code, Failure, MessageKind, Request};
 use serde_json::{Value, json};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -89,23 +90,16 @@ fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> Result<T, Failure> 
     Err(Failure::new(Code::Timeout, format!("{what} did not happen in time")))
 }
 
-fn call(client: &mut Client, op: Value) -> Result<Value, Failure> {
-    Ok(client.call(&op, &[], Some(TIMEOUT))?.data)
-}
-
 /// Starts a daemon and waits for its registration; returns a connection to it, and its state.
-fn daemon(stage: &Stage, name: &str, rendezvous: &str) -> Result<(Client, Value), Failure> {
+fn daemon(stage: &Stage, name: &str, rendezvous: &str) -> Result<(Client, Info), Failure> {
     let home = stage.folder.join(name);
     stage.run(&home, &["daemon", "run", "--hostname", name, "--rendezvous", rendezvous, "--listen", "127.0.0.1:0"])?;
     let socket = home.join("pilot.sock");
     let mut client = until("the daemon's start", || Client::connect(&socket).ok())?;
-    let info =
-        until("registration", || call(&mut client, json!({"op": "info"})).ok().filter(|i| i["rendezvous"] == "ready"))?;
+    let info = until("registration", || {
+        client.ask::<Info>(&Request::Info, Some(TIMEOUT)).ok().filter(|info| info.rendezvous == RendezvousState::Ready)
+    })?;
     Ok((client, info))
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_default()
 }
 
 fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
@@ -122,34 +116,27 @@ fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
     let (mut primary, a) = daemon(stage, "primary-node", &rendezvous)?;
     let (mut worker, b) = daemon(stage, "worker-node", &rendezvous)?;
     for info in [&a, &b] {
-        say(format!(
-            "{:13} {}  fingerprint {}",
-            text(info, "hostname"),
-            text(info, "address"),
-            text(info, "fingerprint")
-        ));
+        say(format!("{:13} {}  fingerprint {}", info.hostname, info.address, info.fingerprint));
     }
 
     let refusal = primary.open("worker-node", 1000, Some(TIMEOUT)).map(drop).expect_err_code()?;
     say(format!("before trust  {refusal}"));
-    call(&mut primary, json!({"op": "handshake", "node": "worker-node", "note": "demo"}))?;
-    let request = until("the trust request", || {
-        let pending = call(&mut worker, json!({"op": "pending"})).ok()?;
-        pending["pending"].get(0).cloned()
-    })?;
-    say(format!(
-        "request       from {} ({}): {}",
-        text(&request, "hostname"),
-        text(&request, "fingerprint"),
-        text(&request, "justification")
-    ));
+    let node = || "worker-node".to_owned();
+    let handshake = Request::Handshake { node: node(), note: Some("demo".into()), ports: None, expires_s: None };
+    primary.ask::<Handshake>(&handshake, Some(TIMEOUT))?;
+    let request =
+        until("the trust request", || worker.ask::<Pending>(&Request::Pending, Some(TIMEOUT)).ok()?.pending.pop())?;
+    say(format!("request       from {} ({}): {}", request.hostname, request.fingerprint, request.justification));
     let approved = Instant::now();
-    call(&mut worker, json!({"op": "approve", "node": "primary-node"}))?;
-    until("the approval's arrival", || call(&mut primary, json!({"op": "trust"})).ok().filter(|t| t["total"] == 1))?;
+    let approve = Request::Approve { node: "primary-node".into(), note: None, ports: None, expires_s: None };
+    worker.ask::<Approved>(&approve, Some(TIMEOUT))?;
+    until("the approval's arrival", || {
+        primary.ask::<Trust>(&Request::Trust, Some(TIMEOUT)).ok().filter(|t| t.total == 1)
+    })?;
 
     let line = "{\"action\":\"execute_query\"}\n";
     // The port is bound first, because the daemon's own service has it until then.
-    call(&mut worker, json!({"op": "listen", "port": 1000}))?;
+    worker.ask::<Bound>(&Request::Listen { port: 1000 }, Some(TIMEOUT))?;
     let answer = std::thread::scope(|scope| {
         let server = scope.spawn(|| serve_once(&mut worker));
         let opened = primary.open("worker-node", 1000, Some(TIMEOUT))?;
@@ -157,7 +144,7 @@ fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
         crate::pipe::finish_writing(&opened.socket);
         let mut answer = String::new();
         (&opened.socket).read_to_string(&mut answer).map_err(lost)?;
-        primary.stream_end(&opened.data, Some(TIMEOUT))?;
+        primary.stream_end(opened.data.stream, Some(TIMEOUT))?;
         server.join().map_err(|_| Failure::new(Code::Internal, "the server failed"))??;
         Ok::<_, Failure>(answer)
     })?;
@@ -169,39 +156,32 @@ fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
         first_byte.as_secs_f64() * 1e3
     ));
 
-    let sent = primary.call(
-        &json!({"op": "send_message", "node": "worker-node", "type": "json"}),
-        b"{\"status\":\"complete\"}",
-        Some(TIMEOUT),
-    )?;
-    let inbox = call(&mut worker, json!({"op": "inbox"}))?;
-    let message = inbox["messages"].as_array().and_then(|m| m.last()).cloned().unwrap_or_default();
-    say(format!(
-        "message       {} → inbox of worker-node: {} from {}",
-        text(&sent.data, "ack"),
-        text(&message, "preview"),
-        text(&message, "hostname")
-    ));
+    let send = Request::SendMessage { node: node(), kind: Some(MessageKind::Json), queue: None, timeout_ms: None };
+    let sent: Delivered = primary.request(&send, b"{\"status\":\"complete\"}", Some(TIMEOUT))?.read()?;
+    let missing = || Failure::new(Code::Internal, "the message is not in the inbox");
+    let inbox: Inbox = worker.ask(&Request::Inbox { limit: None, before: None }, Some(TIMEOUT))?;
+    let message = inbox.messages.last().ok_or_else(missing)?;
+    say(format!("message       {} → inbox of worker-node: {} from {}", sent.ack, message.preview, message.hostname));
 
     let took = transfer(&mut primary, &mut worker)?;
     let rate = TRANSFER_LEN as f64 / 1e6 / took.as_secs_f64();
-    let peers = call(&mut primary, json!({"op": "peers"}))?;
-    let peer = peers["peers"].get(0).cloned().unwrap_or_default();
+    let gone = || Failure::new(Code::Internal, "the peer is gone");
+    let peer = primary.ask::<Peers>(&Request::Peers, Some(TIMEOUT))?.peers.pop().ok_or_else(gone)?;
     say(format!("transfer      64 MB in {:.2} s: {rate:.0} MB/s, every byte checked", took.as_secs_f64()));
     say(format!(
         "path          {}, datagrams of {} bytes, ChaCha20-Poly1305 by {}",
-        text(&peer, "path"),
-        peer["datagram_len"],
-        text(&peer, "cipher")
+        peer.path.as_deref().unwrap_or_default(),
+        peer.datagram_len,
+        peer.cipher
     ));
     Ok(json!({
         "rendezvous": rendezvous, "nodes": [
-            {"hostname": a["hostname"], "address": a["address"], "fingerprint": a["fingerprint"]},
-            {"hostname": b["hostname"], "address": b["address"], "fingerprint": b["fingerprint"]}],
-        "refused_before_trust": refusal, "request": request["justification"], "stream_answer": answer.trim(),
-        "approval_to_answer_ms": first_byte.as_secs_f64() * 1e3, "message_ack": sent.data["ack"], "message": message["preview"],
+            {"hostname": a.hostname, "address": a.address, "fingerprint": a.fingerprint},
+            {"hostname": b.hostname, "address": b.address, "fingerprint": b.fingerprint}],
+        "refused_before_trust": refusal, "request": request.justification, "stream_answer": answer.trim(),
+        "approval_to_answer_ms": first_byte.as_secs_f64() * 1e3, "message_ack": sent.ack, "message": message.preview,
         "transfer_bytes": TRANSFER_LEN, "transfer_seconds": took.as_secs_f64(), "transfer_mb_per_second": rate,
-        "path": peer["path"], "datagram_len": peer["datagram_len"], "cipher": peer["cipher"],
+        "path": peer.path, "datagram_len": peer.datagram_len, "cipher": peer.cipher,
     }))
 }
 
@@ -211,23 +191,23 @@ fn lost(e: io::Error) -> Failure {
 
 /// Takes one stream on port 1000 and answers its line.
 fn serve_once(worker: &mut Client) -> Result<(), Failure> {
-    let stream = worker.stream(&json!({"op": "accept", "port": 1000}), Some(TIMEOUT))?;
+    let stream = worker.stream(&Request::Accept { port: 1000, hold: None }, Some(TIMEOUT))?;
     let mut line = String::new();
     (&stream.socket).read_to_string(&mut line).map_err(lost)?;
     let action: Value = serde_json::from_str(&line).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
     let answer = json!({"status": "done", "action": action["action"]});
     writeln!(&stream.socket, "{answer}").map_err(lost)?;
     crate::pipe::finish_writing(&stream.socket);
-    worker.stream_end(&stream.data, Some(TIMEOUT))
+    worker.stream_end(stream.data.stream, Some(TIMEOUT))
 }
 
 /// Moves the transfer's bytes from one daemon to the other, checks each of them, and returns the time.
 fn transfer(primary: &mut Client, worker: &mut Client) -> Result<Duration, Failure> {
     let pattern = |i: usize| (i.wrapping_mul(2_654_435_761) >> 11) as u8;
-    call(worker, json!({"op": "listen", "port": 1002}))?;
+    worker.ask::<Bound>(&Request::Listen { port: 1002 }, Some(TIMEOUT))?;
     std::thread::scope(|scope| {
         let server = scope.spawn(move || {
-            let stream = worker.stream(&json!({"op": "accept", "port": 1002}), Some(TIMEOUT))?;
+            let stream = worker.stream(&Request::Accept { port: 1002, hold: None }, Some(TIMEOUT))?;
             let (mut buffer, mut got) = (vec![0; 1 << 18], 0);
             loop {
                 let n = (&stream.socket).read(&mut buffer).map_err(lost)?;
@@ -240,7 +220,7 @@ fn transfer(primary: &mut Client, worker: &mut Client) -> Result<Duration, Failu
                 got += n;
             }
             crate::pipe::finish_writing(&stream.socket);
-            worker.stream_end(&stream.data, Some(TIMEOUT))?;
+            worker.stream_end(stream.data.stream, Some(TIMEOUT))?;
             Ok(got)
         });
         let stream = primary.open("worker-node", 1002, Some(TIMEOUT))?;
@@ -253,7 +233,7 @@ fn transfer(primary: &mut Client, worker: &mut Client) -> Result<Duration, Failu
         if got != TRANSFER_LEN {
             return Err(Failure::new(Code::Internal, format!("{got} bytes arrived of {TRANSFER_LEN}")));
         }
-        primary.stream_end(&stream.data, Some(TIMEOUT))?;
+        primary.stream_end(stream.data.stream, Some(TIMEOUT))?;
         Ok(took)
     })
 }

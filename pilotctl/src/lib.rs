@@ -11,6 +11,7 @@ mod commands;
 mod daemon;
 mod deliver;
 mod demo;
+mod log;
 mod output;
 mod pipe;
 mod rendezvous;
@@ -67,6 +68,7 @@ fn dispatch(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Daemon(daemon) => daemon::run(daemon, output),
         Verb::Rendezvous(rendezvous) => rendezvous::run(rendezvous, output),
         Verb::Demo(_) => demo::run(output),
+        Verb::Log(args) => log::run(&args, output),
         verb => commands::run(verb, output),
     }
 }

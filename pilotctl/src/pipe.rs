@@ -29,7 +29,7 @@ pub(crate) fn join(client: &mut Client, stream: StreamReply) -> Result<(), Failu
         return Ok(()); // stdout is closed, so nothing more is shown
     }
     // The peer has ended its direction; the thread may still be sending, unless the stream broke.
-    client.stream_end(&data, None)
+    client.stream_end(data.stream, None)
 }
 
 /// Returns the bytes that stdin has already, at most `max`, without waiting.
@@ -66,7 +66,7 @@ pub(crate) fn read_to_end(
     }
     // The daemon tells how a stream ended once both directions have ended.
     finish_writing(&stream.socket);
-    client.stream_end(&stream.data, Some(END_TIMEOUT))?;
+    client.stream_end(stream.data.stream, Some(END_TIMEOUT))?;
     Ok(bytes)
 }
 

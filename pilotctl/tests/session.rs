@@ -4,7 +4,8 @@
 mod harness;
 
 use harness::{Lab, pilotctl, until};
-use serde_json::{Value, json};
+use pilot_node::Request;
+use serde_json::Value;
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::process::Stdio;
@@ -90,13 +91,13 @@ fn pipes_carry_any_bytes_and_half_close_works() {
         let port = 1002;
         let expected = input.clone();
         let server = std::thread::spawn(move || {
-            let stream = client.stream(&json!({"op": "accept", "port": port}), Some(Duration::from_secs(20))).unwrap();
+            let stream = client.stream(&Request::Accept { port, hold: None }, Some(Duration::from_secs(20))).unwrap();
             let mut got = Vec::new();
             (&stream.socket).read_to_end(&mut got).unwrap();
             assert!(got == expected, "{} bytes arrived of {}", got.len(), expected.len());
             (&stream.socket).write_all(back).unwrap();
             stream.socket.shutdown(Shutdown::Write).unwrap();
-            client.stream_end(&stream.data, Some(Duration::from_secs(20))).unwrap();
+            client.stream_end(stream.data.stream, Some(Duration::from_secs(20))).unwrap();
         });
         until("the port is bound", || {
             // A refused attempt sends nothing.

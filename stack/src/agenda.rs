@@ -1,5 +1,5 @@
-//! Owns what is to be done next: which peers may have something to send, which streams the application should look at,
-//! and when the time of which flow comes. A peer or stream in none of these lists costs nothing in a turn.
+//! Owns the lists of work: peers that may have something to send, streams the application should look at, deadlines of
+//! flows. A peer or stream in none of these lists costs nothing in a turn.
 
 use crate::segment::FlowKey;
 use crate::stream_id::StreamId;
@@ -7,16 +7,17 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use pilot_core::{Instant, PeerId};
 
-/// The lists of one stack. Flows and stacks of peers note themselves in which lists they are, so that each is there once.
+/// The lists of one stack. Every flow and every peer's stack notes in which lists it is, so that each is listed once.
 pub(crate) struct Agenda<P = PeerId> {
     /// Peers with flows that may have something to send, in turn.
     sending: VecDeque<P>,
     /// Peers with flows that wait for the endpoint: for a session, or for room in the link.
     blocked: Vec<P>,
-    /// Streams the application should look at: those it is told now, and those that come after them.
+    /// Streams that the application is told of next.
     streams: VecDeque<StreamId>,
+    /// Streams that become `streams` when those are given out.
     next_streams: VecDeque<StreamId>,
-    /// Number of `next_streams`, which become `streams` when there are no more of those.
+    /// Number of `next_streams`, from 1.
     round: u64,
     /// Flows of listeners that can be handed out, or that ended before.
     arrivals: VecDeque<(P, FlowKey)>,
@@ -53,15 +54,17 @@ impl<P: Copy + Ord> Agenda<P> {
         self.blocked.push(peer);
     }
 
-    /// The endpoint has sent or received: sessions may exist and links have room that blocked peers wait for.
+    /// Lets blocked peers try again: the endpoint has sent or received, so that sessions may exist and links have room.
     pub(crate) fn unblock(&mut self) {
-        self.sending.extend(self.blocked.drain(..));
+        if !self.blocked.is_empty() {
+            self.sending.extend(self.blocked.drain(..));
+        }
     }
 
     // Streams.
 
-    /// Number of the list that [`Agenda::add_stream`] adds to. A flow that notes it knows whether it is there, and nothing
-    /// need be looked up when the list is given out.
+    /// Number of the list that [`Agenda::add_stream`] adds to. A flow keeps the number of the list it is in, so that no
+    /// flow needs to be looked up when the list is given out.
     pub(crate) const fn round(&self) -> u64 {
         self.round
     }
@@ -71,7 +74,7 @@ impl<P: Copy + Ord> Agenda<P> {
         self.next_streams.push_back(id);
     }
 
-    /// The next stream to look at.
+    /// The next stream that the application should look at.
     pub(crate) fn next_stream(&mut self) -> Option<StreamId> {
         if self.streams.is_empty() && !self.next_streams.is_empty() {
             core::mem::swap(&mut self.streams, &mut self.next_streams);
@@ -85,21 +88,22 @@ impl<P: Copy + Ord> Agenda<P> {
         self.arrivals.push_back((peer, key));
     }
 
-    /// A flow that was added by [`Agenda::add_arrival`].
+    /// The next flow that [`Agenda::add_arrival`] added.
     pub(crate) fn next_arrival(&mut self) -> Option<(P, FlowKey)> {
         self.arrivals.pop_front()
     }
 
     // Deadlines.
 
-    /// Moves a flow's deadline; `None` is no deadline.
+    /// Moves a flow's deadline from `old` to `new`; `None` is no deadline.
     pub(crate) fn move_deadline(&mut self, old: Option<Instant>, new: Option<Instant>, peer: P, key: FlowKey) {
         if let Some(old) = old {
             let was_there = self.deadlines.remove(&(old, peer, key));
             debug_assert!(was_there, "a flow knows its deadline");
         }
         if let Some(new) = new {
-            self.deadlines.insert((new, peer, key));
+            let is_new = self.deadlines.insert((new, peer, key));
+            debug_assert!(is_new, "a flow has one deadline");
         }
     }
 
@@ -114,7 +118,7 @@ impl<P: Copy + Ord> Agenda<P> {
         self.deadlines.pop_first().map(|(_, peer, key)| (peer, key))
     }
 
-    /// Forgets a peer whose flows are gone.
+    /// Forgets a peer that has lost its flows.
     pub(crate) fn forget_peer(&mut self, peer: P) {
         self.sending.retain(|p| *p != peer);
         self.blocked.retain(|p| *p != peer);

@@ -1,9 +1,9 @@
-//! Owns from which of our datagram ports we have asked which peers: they may answer there, whatever else they are granted.
+//! Owns the questions that left bound datagram ports: the peer that was asked may answer there without a grant.
 
 use alloc::collections::VecDeque;
 use pilot_core::PeerId;
 
-/// Questions that are remembered; the oldest is forgotten first.
+/// Most questions that are remembered; the oldest is forgotten first.
 pub(crate) const ASKED_MAX: usize = 1024;
 
 /// The newest [`ASKED_MAX`] pairs of peer and port, each once.
@@ -14,24 +14,25 @@ impl<P: Copy + PartialEq> Asked<P> {
         Self(VecDeque::new())
     }
 
-    /// We have sent from `port` to `peer`.
+    /// Remembers that a datagram went from `port` to `peer`.
     pub(crate) fn note(&mut self, peer: P, port: u16) {
         if self.0.back() == Some(&(peer, port)) {
-            return; // the usual case: one conversation
+            return; // one conversation, as usual
         }
         self.0.retain(|pair| *pair != (peer, port));
         if self.0.len() == ASKED_MAX {
             self.0.pop_front();
         }
         self.0.push_back((peer, port));
+        debug_assert!(self.0.len() <= ASKED_MAX, "the oldest question made room");
     }
 
-    /// Whether `peer` may answer to `port`.
+    /// True when `peer` may answer to `port`.
     pub(crate) fn contains(&self, peer: P, port: u16) -> bool {
         self.0.contains(&(peer, port))
     }
 
-    /// The port is somebody else's from now on.
+    /// Forgets the questions of `port`, which gets another owner.
     pub(crate) fn forget(&mut self, port: u16) {
         self.0.retain(|(_, p)| *p != port);
     }

@@ -1,20 +1,21 @@
-//! Owns the sizes of a stack: how large streams' rings are, and how many of everything there may be.
+//! Owns the sizes and limits of a stack.
 
 use pilot_core::time::Duration;
 
-/// Sizes and limits of a stack.
+/// Sizes and limits of a [`Stack`](crate::Stack).
 #[derive(Clone, Copy, Debug)]
 pub struct StackConfig {
-    /// Largest send and receive ring of a stream. Unit: bytes. Bounds a stream's throughput to ring ÷ round-trip time;
-    /// streams of short paths get less.
+    /// Largest send ring and largest receive ring of a stream. Unit: bytes. Streams of short paths get smaller ones. A
+    /// stream moves at most one ring in a round-trip time.
     pub ring_len_max: usize,
-    /// All rings together. Unit: bytes. The nearer it is, the smaller are the rings of new streams, down to 256 KiB.
+    /// Bytes of all rings together. The nearer the rings come to the budget, the smaller are those of new streams, down
+    /// to 256 KiB.
     pub ring_budget: usize,
     /// Most streams to one peer.
     pub streams_per_peer_max: usize,
-    /// Streams of one listener that wait to be accepted.
+    /// Most streams of one listener that wait for the end of their handshake.
     pub backlog_max: usize,
-    /// How long a closed stream may take to deliver what was written.
+    /// Longest time in which a closed stream delivers what was written.
     pub linger: Duration,
 }
 
@@ -30,18 +31,21 @@ impl Default for StackConfig {
     }
 }
 
-/// Smallest ring while there is budget. Unit: bytes. Source: link.md, hazard 5.
+/// Smallest ring while there is budget. Unit: bytes. Source: `docs/link.md`, "Hazards met while
+/// prototyping".
 pub(crate) const RING_LEN_USUAL: usize = 1 << 20;
 /// Smallest ring where the budget is spent. Unit: bytes.
 const RING_LEN_MIN: usize = 256 << 10;
-/// Ring per round-trip time: five times what 1 Gbit/s carries in it, since what is behind a lost packet waits in the ring
-/// until it was sent again. Unit: bytes per microsecond. Source: measured in `pilot_tests::lab` at 3 % loss.
+/// Ring per round-trip time: five times what 1 Gbit/s carries in it, since the bytes behind a lost packet wait in the
+/// ring until the packet was sent again. Unit: bytes per microsecond. Source: measured in `pilot_tests::lab` at 3 %
+/// loss.
 const RING_BYTES_PER_US: usize = 5 * 125;
-/// A new stream's ring takes at most this part of what is left of the budget.
+/// A new stream's ring takes at most the 16th part of the rest of the budget.
 const RING_SHARE: usize = 16;
 
 impl StackConfig {
-    /// Ring of a new stream over a path with this round-trip time, while `used` bytes are taken.
+    /// Size of each ring of a new stream over a path with this round-trip time, while all rings together have `used`
+    /// bytes.
     pub(crate) fn ring_len(&self, rtt: Option<Duration>, used: usize) -> usize {
         let wanted = rtt.map_or(usize::MAX, |rtt| RING_BYTES_PER_US.saturating_mul(rtt.as_micros() as usize));
         let share = self.ring_budget.saturating_sub(used) / RING_SHARE;

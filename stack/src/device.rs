@@ -1,4 +1,5 @@
-//! Owns the smoltcp device of one peer: one packet in, any number out, and the IPv6 header that the tunnel implies.
+//! Owns the smoltcp device of one peer: one packet in, any number out, each behind the IPv6 header that the tunnel
+//! implies.
 
 use crate::segment::{IPV6_HEADER_LEN, SEGMENT, Segment};
 use alloc::vec::Vec;
@@ -7,24 +8,25 @@ use pilot_core::link::Packet;
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
-/// Longest that a gathered segment gets. Unit: bytes; IPv6 counts to 65,535.
+/// Longest gathered packet. Unit: bytes; the length field of IPv6 ends at 65,535.
 const INCOMING_MAX: usize = 65_000;
 /// IPv6 next-header value of TCP.
 const TCP: u8 = 6;
 
-/// Buffers kept for packets to come.
+/// Most buffers that are kept for packets to come.
 const SPARE_MAX: usize = 64;
 
-/// What smoltcp sends and receives through.
+/// The network card that smoltcp believes it has.
 pub(crate) struct PeerDevice {
     /// The packet that the next `receive` hands over.
     incoming: Vec<u8>,
+    /// `incoming` was not handed over yet.
     is_incoming: bool,
     /// Segments that smoltcp wrote.
     pub(crate) outgoing: Vec<Packet>,
-    /// Buffers to write them into.
+    /// Buffers for segments to come.
     pub(crate) spare: Vec<Vec<u8>>,
-    /// Longest segment that fits a datagram now.
+    /// Longest segment that fits a datagram on the path in use. Unit: bytes.
     pub(crate) segment_len_max: usize,
 }
 
@@ -64,12 +66,14 @@ impl PeerDevice {
 
     /// Appends payload to the offered segment.
     pub(crate) fn extend(&mut self, payload: &[u8]) {
+        debug_assert!(self.is_incoming && self.incoming.len() >= IPV6_HEADER_LEN, "a segment was offered");
         self.incoming.extend_from_slice(payload);
+        debug_assert!(self.incoming.len() <= INCOMING_MAX, "the caller asked for room");
         let len = (self.incoming.len() - IPV6_HEADER_LEN) as u16;
         self.incoming[4..6].copy_from_slice(&len.to_be_bytes());
     }
 
-    /// Replaces acknowledgement and window of the offered segment.
+    /// Replaces the acknowledgement and the window of the offered segment.
     pub(crate) fn set_acknowledgement(&mut self, (acknowledged, window): (u32, u16)) {
         if let Some(header) = self.incoming.get_mut(IPV6_HEADER_LEN..IPV6_HEADER_LEN + 16) {
             header[8..12].copy_from_slice(&acknowledged.to_be_bytes());
@@ -88,8 +92,8 @@ impl Device for PeerDevice {
         offered.then_some((Incoming(&self.incoming), outgoing))
     }
 
-    // Never `None`: smoltcp would begin the next pass at the first socket again and starve the others (link.md, hazard
-    // 1). The stack asks only while the link has room.
+    // Never `None`: smoltcp would begin the next pass at the first socket again and starve the others (`docs/link.md`,
+    // "Hazards met while prototyping"). The stack asks only while the link has room.
     fn transmit(&mut self, _: Instant) -> Option<Outgoing<'_>> {
         Some(Outgoing { packets: &mut self.outgoing, spare: &mut self.spare })
     }
@@ -104,6 +108,7 @@ impl Device for PeerDevice {
     }
 }
 
+/// The offered packet.
 pub(crate) struct Incoming<'a>(&'a [u8]);
 
 impl RxToken for Incoming<'_> {
@@ -112,6 +117,7 @@ impl RxToken for Incoming<'_> {
     }
 }
 
+/// Room for one packet.
 pub(crate) struct Outgoing<'a> {
     packets: &'a mut Vec<Packet>,
     spare: &'a mut Vec<Vec<u8>>,
@@ -120,7 +126,7 @@ pub(crate) struct Outgoing<'a> {
 impl TxToken for Outgoing<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let mut buffer = self.spare.pop().unwrap_or_default();
-        // smoltcp writes every byte, so what a used buffer holds need not be cleared.
+        // smoltcp writes every byte, so a used buffer need not be cleared.
         buffer.resize(len, 0);
         let result = f(&mut buffer);
         if buffer.len() > IPV6_HEADER_LEN && buffer[6] == TCP {

@@ -1,8 +1,9 @@
-//! Owns data that travels with a SYN, so that a stream and its first request take one round trip.
+//! Owns early data: bytes that travel with a SYN, so that a stream and its first request take one round trip
+//! (`docs/link.md`, "Data with a SYN").
 //!
-//! smoltcp neither sends nor takes such data, so it never sees any: on the way out the bytes are appended to the finished
-//! SYN; the receiver cuts them off, and hands them to TCP in a segment of its own as soon as TCP has answered the SYN. What
-//! makes this a risk between strangers (RFC 7413 §4) is none inside a tunnel: nobody can forge or repeat a SYN there.
+//! smoltcp neither sends nor takes data with a SYN. On the way out the bytes are appended to the SYN that smoltcp
+//! wrote; the receiver cuts them off, and hands them to TCP in a segment of its own as soon as TCP has answered the
+//! SYN. Forged and repeated SYNs, the risk of such data between strangers (RFC 7413 §4), do not pass a tunnel.
 
 use crate::segment::{FlowKey, Segment, TCP_HEADER_LEN, window_scale};
 use alloc::collections::{BTreeSet, VecDeque};
@@ -11,16 +12,16 @@ use core::time::Duration;
 use pilot_core::codec::Put as _;
 use pilot_core::{Instant, PeerId};
 
-/// Most bytes that travel with a SYN: with its header they fit every datagram, so that the link never cuts it.
+/// Most bytes of early data. With the SYN's header they fit every datagram, so that the link never cuts a SYN.
 pub const EARLY_LEN_MAX: usize = 1024;
 
-/// Streams whose SYN is remembered after their end.
+/// Most streams that are remembered after their end, by their SYN.
 pub(crate) const SPENT_MAX: usize = 4096;
-/// For how long. Source: own choice; the link's late copies are rarely older than some seconds.
+/// How long a SYN is remembered. Source: own choice; late copies in the link are rarely older than some seconds.
 const SPENT_FOR: Duration = Duration::from_secs(60);
 
-/// Streams that came with early data and are over: a late copy of such a SYN would be a stream of its own, and give the
-/// application the same request once more. Without early data TCP's handshake finds that out (RFC 7413 §2).
+/// Streams that began with early data and are over. A late copy of their SYN would open another stream and give the
+/// application the same request once more; without early data TCP's handshake recognises the copy (RFC 7413 §2).
 pub(crate) struct Spent<P = PeerId> {
     known: BTreeSet<(P, FlowKey, u32)>,
     order: VecDeque<(Instant, (P, FlowKey, u32))>,
@@ -31,7 +32,7 @@ impl<P: Copy + Ord> Spent<P> {
         Self { known: BTreeSet::new(), order: VecDeque::new() }
     }
 
-    /// The stream of this key is over, which `peer` opened with this sequence number.
+    /// Remembers the SYN of a stream that is over: the peer, the ports, and the sequence number.
     pub(crate) fn note(&mut self, now: Instant, peer: P, key: FlowKey, sequence: u32) {
         let is_old = |(at, _): &(Instant, _)| now.since(*at) > SPENT_FOR;
         while self.order.len() == SPENT_MAX || self.order.front().is_some_and(is_old) {
@@ -42,6 +43,10 @@ impl<P: Copy + Ord> Spent<P> {
         if self.known.insert((peer, key, sequence)) {
             self.order.push_back((now, (peer, key, sequence)));
         }
+        debug_assert!(
+            self.known.len() == self.order.len() && self.order.len() <= SPENT_MAX,
+            "both hold the same streams"
+        );
     }
 
     /// True for the SYN of a stream that is over.
@@ -55,27 +60,28 @@ impl<P: Copy + Ord> Spent<P> {
 pub(crate) enum Early {
     #[default]
     Nothing,
-    /// Ours, until the peer has answered; every SYN takes it along.
+    /// Bytes to the peer, until the peer has answered; every SYN takes them along.
     Ours(Vec<u8>),
-    /// The peer has it. TCP does not know and will send what ends at this sequence number once more.
+    /// The peer has the bytes, which end at this sequence number. TCP does not know that and sends them once more.
     Arrived(u32),
-    /// The peer's, as the segment that TCP gets once it has answered the SYN.
+    /// Bytes of the peer, as a segment for TCP once TCP has answered the SYN.
     Theirs(Vec<u8>),
 }
 
 impl Early {
-    /// What came with a SYN. More than [`EARLY_LEN_MAX`] is not taken; its sender's TCP sends it again.
+    /// The bytes that came with a SYN. More than [`EARLY_LEN_MAX`] are not taken; the TCP of the sender sends them
+    /// again.
     pub(crate) fn of_syn(syn: &Segment, bytes: &[u8], early: &[u8]) -> Self {
         if early.is_empty() || early.len() > EARLY_LEN_MAX {
             return Self::Nothing;
         }
         const ACK_PSH: u8 = 0x10 | 0x08;
-        let window = syn.window >> window_scale(bytes); // that of the SYN itself is not scaled (RFC 7323 §2.2)
+        let window = syn.window >> window_scale(bytes); // a SYN's own window is not scaled (RFC 7323 §2.2)
         let mut segment = Vec::with_capacity(TCP_HEADER_LEN + early.len());
         segment.put(&syn.source.to_be_bytes());
         segment.put(&syn.destination.to_be_bytes());
         segment.put(&syn.sequence.wrapping_add(1).to_be_bytes());
-        segment.put(&[0; 4]); // the acknowledgement, known when TCP has answered
+        segment.put(&[0; 4]); // the acknowledgement: see `take_theirs`
         segment.put(&[(TCP_HEADER_LEN as u8 / 4) << 4, ACK_PSH]);
         segment.put(&window.to_be_bytes());
         segment.put(&[0; 4]);
@@ -97,13 +103,14 @@ impl Early {
         }
     }
 
-    /// True for the segment in which TCP sends what the peer has had since the SYN.
+    /// True for the segment in which TCP sends the bytes that went with the SYN.
     pub(crate) fn is_repeated_by(&mut self, segment: &Segment) -> bool {
         let Self::Arrived(end) = *self else { return false };
         if segment.payload_len == 0 {
             return false;
         }
-        *self = Self::Nothing; // asked once: if TCP sends it again after that, it knows why
+        // Only the first time: a TCP that sends the bytes once more has learned that the peer lacks them.
+        *self = Self::Nothing;
         segment.sequence.wrapping_add(segment.sequence_len()) == end
     }
 }

@@ -12,16 +12,16 @@ use pilot_core::endpoint::ResetReason;
 use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp;
 
-/// How long TCP waits for something that its acknowledgement can travel with. Beneath it the link acknowledges by itself,
-/// and half a window or 64 KiB are acknowledged at once. Source: measured, a request and its answer then are two
-/// datagrams instead of four.
+/// Longest time in which an acknowledgement waits for data to travel with. The link below acknowledges on its own, and
+/// TCP acknowledges half a window or 64 KiB at once. Source: measured, a request and its answer then are two datagrams
+/// instead of four.
 const ACK_DELAY: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(5);
 
 /// Why a stream ended otherwise than by both sides' FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamEnd {
-    /// The peer has no listener on the port, or did not grant it to this node.
+    /// The peer has no listener on the port, or did not grant the port to this node.
     Refused,
     /// The peer aborted the stream.
     Reset,
@@ -32,7 +32,7 @@ pub enum StreamEnd {
 }
 
 impl StreamEnd {
-    /// The peer knows nothing of the stream any more.
+    /// True when the peer knows nothing of the stream any more.
     pub(crate) const fn is_peer_gone(self) -> bool {
         matches!(self, Self::Tunnel(reason) if !matches!(reason, ResetReason::Unreachable))
     }
@@ -62,7 +62,7 @@ pub enum Recv {
     Data(usize),
     /// Nothing has arrived; an event tells when something has.
     Blocked,
-    /// The peer has sent everything it wanted to.
+    /// The peer has shut its side down, and everything it wrote was read.
     Fin,
     /// The stream broke; the bytes read before are a prefix of those that the peer wrote.
     Ended(StreamEnd),
@@ -86,7 +86,7 @@ pub(crate) struct Flow {
     pub(crate) end: Option<StreamEnd>,
     /// FIN goes out as soon as the peer has answered.
     finishing: bool,
-    /// The application has dropped the stream; at this moment the flow is given up.
+    /// When the flow is given up, once the application has dropped the stream.
     pub(crate) linger: Option<Instant>,
     order: Reorder,
     /// Sequence number after the last one given to the link.
@@ -153,12 +153,12 @@ impl Flow {
         self.ring_len
     }
 
-    /// The peer has not answered the flow's SYN yet.
+    /// True while the peer has not answered the flow's SYN.
     pub(crate) fn is_asking(&self) -> bool {
         self.ring_len == 0 || self.socket().state() == tcp::State::SynSent
     }
 
-    /// The connection is not established yet.
+    /// True while the connection is not established.
     pub(crate) fn is_connecting(&self) -> bool {
         let state = self.socket().state();
         self.ring_len == 0 || matches!(state, tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen)
@@ -172,23 +172,23 @@ impl Flow {
         self.set.get_mut(self.handle)
     }
 
-    /// A SYN has left, and data with it.
+    /// True when a SYN has left with early data.
     pub(crate) fn has_sent_early(&self) -> bool {
         self.sent.is_some() && matches!(self.early, Early::Ours(_))
     }
 
-    /// Segments wait for one before them.
+    /// True while segments wait for one before them.
     pub(crate) fn is_holding(&self) -> bool {
         self.order.is_holding()
     }
 
-    /// True when nothing of this flow needs to be remembered any more.
+    /// True when the flow can be forgotten.
     pub(crate) fn is_over(&self) -> bool {
         let closed = matches!(self.socket().state(), tcp::State::Closed | tcp::State::TimeWait);
         self.linger.is_some() && (closed || self.end.is_some())
     }
 
-    /// The application should look at the stream.
+    /// Lets the application look at the stream.
     pub(crate) fn list(&mut self, agenda: &mut Agenda) {
         if self.listed_in != agenda.round() {
             self.listed_in = agenda.round();
@@ -211,24 +211,24 @@ impl Flow {
     /// Decides when smoltcp may see a segment: `true` now, `false` when it was held back or is not wanted.
     pub(crate) fn admit(&mut self, segment: &Segment, bytes: &[u8]) -> bool {
         if self.order.is_before_syn() && !segment.rst {
-            // What it says of acknowledgement and window counts even while it is held back.
+            // A segment that is held back acknowledges all the same.
             self.acknowledgement(segment);
         }
         self.order.admit(segment, bytes, self.ring_len)
     }
 
-    /// A held segment whose turn has come.
+    /// The next held segment that TCP may see.
     pub(crate) fn release(&mut self) -> Option<Vec<u8>> {
         self.order.release()
     }
 
-    /// Acknowledgement and window as smoltcp should see them in this segment; `None`: as they are.
+    /// The acknowledgement and the window that smoltcp should see in this segment; `None`: those of the segment.
     ///
-    /// * The newest the peer said, whatever this segment says: inside the link acknowledgements overtake data, and smoltcp
-    ///   would take a stale window for a new one (it has no SND.WL1 and SND.WL2, RFC 9293 §3.10.7.4).
-    /// * One unit of the window less: a scaled window is rounded down, so its right edge may move back by less than a
-    ///   unit, and smoltcp's receiver cuts off what lies beyond the edge it advertised last (RFC 7323 §2.4 warns of it).
-    ///   A sender that stays a unit below never sends what will be cut off.
+    /// * The newest pair that the peer sent replaces the segment's: inside the link acknowledgements overtake data, and
+    ///   smoltcp would take a stale window for a new one (it lacks SND.WL1 and SND.WL2, RFC 9293 §3.10.7.4).
+    /// * The window is one unit smaller: a scaled window is rounded down, so its right edge may move back by less than
+    ///   a unit, and smoltcp's receiver cuts off the bytes beyond the edge it advertised last (RFC 7323 §2.4). A sender
+    ///   that stays a unit below never sends such bytes.
     pub(crate) fn acknowledgement(&mut self, segment: &Segment) -> Option<(u32, u16)> {
         if segment.syn || segment.rst || !segment.ack {
             return None; // the window of a SYN has another scale
@@ -241,8 +241,8 @@ impl Flow {
         Some((newest.0, newest.1.saturating_sub(1)))
     }
 
-    /// From now on acknowledgements may wait. Before, the handshake's own would, and the other side with it. What the peer
-    /// has had since the flow's SYN is TCP's from now on.
+    /// Lets acknowledgements wait from now on (before, that of the handshake would wait, and the peer with it), and
+    /// hands early data that has arrived to TCP.
     pub(crate) fn on_established(&mut self) {
         self.socket_mut().set_ack_delay(Some(ACK_DELAY));
         if let Early::Ours(bytes) = core::mem::take(&mut self.early) {
@@ -279,15 +279,15 @@ impl Flow {
         }
     }
 
-    /// True when the peer may have to be told that the window has opened. TCP tells when it has doubled (RFC 9293
-    /// §3.8.6.2.2 asks for less); the window that the peer knows is the free part of the ring without what was read since.
+    /// True when the window may have opened so far that TCP tells the peer, which smoltcp does when it has doubled. The
+    /// window that the peer knows is the free part of the ring without the bytes read since it was told.
     pub(crate) fn may_announce(&self) -> bool {
         let socket = self.socket();
         let free = socket.recv_capacity().saturating_sub(socket.recv_queue());
         self.unannounced >= free / 4 || free < socket.recv_capacity() / 16
     }
 
-    /// TCP has sent a segment, and with it the window.
+    /// Notes that TCP has sent a segment, and with it the window.
     pub(crate) const fn note_announced(&mut self) {
         self.unannounced = 0;
     }
@@ -311,7 +311,8 @@ impl Flow {
         sent.map(|()| used).map_err(|_| None)
     }
 
-    /// Sends FIN after everything written. TCP would give up a connection that asks still, and call that a clean end.
+    /// Sends FIN after everything written, and not before the peer has answered: TCP would give up a connection that
+    /// still asks, and call that a clean end.
     pub(crate) fn finish(&mut self) {
         self.finishing = self.is_asking();
         if !self.finishing {
@@ -319,7 +320,7 @@ impl Flow {
         }
     }
 
-    /// Drops what the application no longer reads, so that the window stays open for the FIN.
+    /// Drops received bytes that the application will not read, so that the window stays open for the FIN.
     pub(crate) fn discard_received(&mut self) {
         while self.socket_mut().recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|n| n > 0) {}
     }

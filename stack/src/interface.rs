@@ -1,4 +1,4 @@
-//! Owns smoltcp's interface for one peer: one segment in, segments out, between two fixed addresses.
+//! Owns smoltcp's interface for one peer: segments in and out, one at a time, between two fixed addresses.
 
 use crate::device::PeerDevice;
 use core::net::Ipv6Addr;
@@ -43,8 +43,8 @@ impl PeerInterface {
         Self { smoltcp, device, seed, local, remote }
     }
 
-    /// Follows the path's datagram size. smoltcp asks for the size of packets once, when the interface is made; the
-    /// interface itself has no state to lose.
+    /// Follows the path's datagram size. smoltcp reads the size of packets when an interface is made, so a new one is
+    /// made; the connections live in their sockets.
     pub(crate) fn set_segment_len_max(&mut self, now: Instant, len: usize) {
         if self.device.segment_len_max != len {
             self.device.segment_len_max = len;
@@ -53,7 +53,7 @@ impl PeerInterface {
         }
     }
 
-    /// Lets a closed socket ask the peer; false for a port of 0.
+    /// Lets a closed socket send a SYN to the peer; false for a port of 0.
     pub(crate) fn connect(&mut self, socket: &mut tcp::Socket<'static>, (local, remote): (u16, u16)) -> bool {
         socket.connect(self.smoltcp.context(), (IpAddress::from(self.remote), remote), local).is_ok()
     }
@@ -79,7 +79,7 @@ impl PeerInterface {
         result != PollResult::None || !self.device.outgoing.is_empty()
     }
 
-    /// When TCP wants to be asked again.
+    /// When TCP wants to be asked for a segment again; not after `now` when it has one to send.
     pub(crate) fn poll_at(&mut self, now: Instant, sockets: &SocketSet<'static>) -> Option<Instant> {
         self.smoltcp.poll_at(smol_time(now), sockets).map(core_time)
     }

@@ -29,14 +29,14 @@ impl PeerIo {
         Self { peer, interface, sending: VecDeque::new(), is_listed: false }
     }
 
-    /// The peer may have something to send.
+    /// Lists the peer among those that may have something to send.
     pub(crate) fn list(&mut self, agenda: &mut Agenda) {
         if !core::mem::replace(&mut self.is_listed, true) {
             agenda.add_sending(self.peer);
         }
     }
 
-    /// The flow may have something to send.
+    /// Lists the flow among those that may have something to send, and its peer.
     pub(crate) fn wake(&mut self, flow: &mut Flow, agenda: &mut Agenda) {
         if !core::mem::replace(&mut flow.is_sending, true) {
             self.sending.push_back(flow.key);
@@ -44,7 +44,7 @@ impl PeerIo {
         self.list(agenda);
     }
 
-    /// Hands a segment to TCP, and behind it what was held back until it came.
+    /// Hands a segment to TCP, and behind it the segments that waited for it.
     pub(crate) fn process(
         &mut self,
         now: Instant,
@@ -76,14 +76,15 @@ impl PeerIo {
             flow.end = Some(if refused { StreamEnd::Refused } else { StreamEnd::Reset });
         }
         if before == tcp::State::SynReceived && after == tcp::State::Listen {
-            // Given up by its opener. TCP would go on to listen for the next (RFC 9293 §3.10.7.4), which gets a flow of its own.
+            // The peer gave the stream up. TCP would go on to listen for another SYN (RFC 9293 §3.10.7.4), which gets a
+            // flow of its own.
             flow.end.get_or_insert(StreamEnd::Reset);
             flow.socket_mut().abort();
         }
         self.look_after(now, flow, agenda);
     }
 
-    /// TCP has taken something in: the application looks, and TCP may have something to send, now or later.
+    /// After TCP has taken a segment in: lets the application look, and TCP send now or later.
     pub(crate) fn look_after(&mut self, now: Instant, flow: &mut Flow, agenda: &mut Agenda) {
         if flow.linger.is_some() {
             flow.discard_received();
@@ -100,11 +101,11 @@ impl PeerIo {
             self.note_deadline(now, flow, wanted, agenda);
         }
         if !self.interface.device.outgoing.is_empty() {
-            self.list(agenda); // TCP has answered at once
+            self.list(agenda); // TCP wrote an answer at once
         }
     }
 
-    /// Sends what TCP wrote for this flow.
+    /// Sends the segments that TCP wrote for this flow.
     pub(crate) fn send(&mut self, now: Instant, flow: &mut Flow, outbox: &mut Outbox<'_>, agenda: &mut Agenda) {
         let mut early = None;
         for packet in self.interface.device.outgoing.drain(..) {
@@ -116,7 +117,7 @@ impl PeerIo {
         self.take_early(now, flow, early, agenda);
     }
 
-    /// TCP has answered a SYN: it gets what came with it.
+    /// Hands the peer's early data to TCP, once TCP has answered the SYN that brought them.
     pub(crate) fn take_early(&mut self, now: Instant, flow: &mut Flow, early: Option<Vec<u8>>, agenda: &mut Agenda) {
         if let Some(bytes) = early
             && let Some(segment) = Segment::parse(&bytes)
@@ -126,12 +127,13 @@ impl PeerIo {
         }
     }
 
-    /// Remembers when TCP wants to be asked again.
+    /// Notes when TCP wants to be asked for a segment again.
     pub(crate) fn note_deadline(&self, now: Instant, flow: &mut Flow, wanted: Option<Instant>, agenda: &mut Agenda) {
-        // A deadline that has passed although nothing was sent would spin.
+        // A deadline in the past would spin when nothing can be sent.
         let wanted = wanted.map(|at| at.max(now + Duration::from_millis(1)));
         let wanted = pilot_core::time::earliest(wanted, flow.linger);
-        // Only ever earlier: what is put off is found out when the old time has come, so that a packet moves no deadline.
+        // A deadline only moves to an earlier time. When the old time has come, TCP says the new one; so a packet moves
+        // no deadline.
         if let Some(wanted) = wanted
             && flow.deadline.is_none_or(|deadline| wanted < deadline)
         {
@@ -141,7 +143,7 @@ impl PeerIo {
     }
 }
 
-/// Sends a segment of a flow; early data of the peer for which this segment is the answer that TCP waited for.
+/// Sends a segment of a flow. The result is the peer's early data, when this segment answers the SYN that brought them.
 pub(crate) fn send_segment(
     flow: &mut Flow,
     mut segment: Segment,
@@ -149,7 +151,7 @@ pub(crate) fn send_segment(
     outbox: &mut Outbox<'_>,
 ) -> Option<Vec<u8>> {
     if flow.end.is_some_and(StreamEnd::is_peer_gone) {
-        return None; // a reset for a process that is gone, for which a key handshake would begin
+        return None; // a reset for a process that is gone would begin a key handshake
     }
     if segment.is_pure_ack() {
         outbox.send_pure_ack(segment.label(), packet);
@@ -170,8 +172,8 @@ pub(crate) fn send_segment(
     early
 }
 
-/// True for a segment that TCP resends although the link still has this flow's packets and will deliver them. A long wait
-/// for the congestion window would otherwise look like loss to TCP, which then sends everything again.
+/// True for a segment that TCP resends while the link still carries packets of this flow, which will arrive. A long
+/// wait for the congestion window looks like loss to TCP, which then sends everything again.
 fn is_needless(flow: &mut Flow, segment: &Segment, bytes: &[u8], outbox: &Outbox<'_>) -> bool {
     let resent = segment.sequence_len() > 0 && flow.is_resent(segment);
     resent && bytes.first_chunk::<4>().is_some_and(|ports| outbox.holds(|held| held.starts_with(ports)))

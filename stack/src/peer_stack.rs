@@ -1,7 +1,7 @@
-//! Owns the TCP/IP of one peer: a smoltcp interface, its flows by port pair, and which of them may have something to do.
+//! Owns the TCP/IP of one peer: its flows by port pair, and the order in which they send.
 //!
-//! smoltcp looks at every socket of a set for every packet, so each flow has a set of its own and is found by its ports:
-//! a packet costs one search among them, however many there are.
+//! smoltcp looks at every socket of a set for every packet, so each flow has a set of its own and is found by its
+//! ports: a packet costs one search in a tree, however many flows there are.
 
 use crate::agenda::Agenda;
 use crate::config::StackConfig;
@@ -20,7 +20,7 @@ use pilot_core::endpoint::Outbox;
 use pilot_core::{Instant, PeerId};
 use smoltcp::iface::SocketSet;
 
-/// Data segments that follow each other, waiting in the device as one.
+/// Data segments of one flow that follow each other and wait in the device as one.
 struct Run {
     key: FlowKey,
     newest: Segment,
@@ -36,7 +36,7 @@ impl Run {
 /// TCP/IP towards one peer.
 pub(crate) struct PeerStack {
     pub(crate) flows: BTreeMap<FlowKey, Flow>,
-    /// Flows that connect as soon as the tunnel stands: its round trip decides the size of their rings.
+    /// Flows that connect as soon as the tunnel stands; its round-trip time decides the size of their rings.
     waiting: Vec<FlowKey>,
     ports: EphemeralPorts,
     gathered: Option<Run>,
@@ -80,7 +80,7 @@ impl PeerStack {
         self.flows.values().map(|flow| 2 * flow.ring_len()).sum()
     }
 
-    /// True when flows wait for the tunnel.
+    /// True while flows wait for the tunnel.
     pub(crate) const fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -92,14 +92,14 @@ impl PeerStack {
 
     // Flows.
 
-    /// Adds a flow that will connect; see [`PeerStack::connect_waiting`].
+    /// Adds a flow that connects as soon as the tunnel stands; see [`PeerStack::connect_waiting`].
     pub(crate) fn connect(&mut self, flow: Flow, agenda: &mut Agenda) {
         self.waiting.push(flow.key);
         self.flows.insert(flow.key, flow);
         self.io.list(agenda);
     }
 
-    /// The tunnel stands: waiting flows get rings that suit the round-trip time, and ask the peer.
+    /// Gives waiting flows rings that suit the round-trip time, and lets them send their SYN: the tunnel stands.
     pub(crate) fn connect_waiting(&mut self, config: &StackConfig, rtt: Duration, shared: &mut Shared) {
         for key in core::mem::take(&mut self.waiting) {
             let Some(flow) = self.flows.get_mut(&key).filter(|f| f.linger.is_none() && f.end.is_none()) else {
@@ -112,14 +112,14 @@ impl PeerStack {
         }
     }
 
-    /// Another process is there than the one that was asked: the flow connects anew, and at once.
+    /// Lets a flow connect anew: another process than the one that got its SYN is at the peer's.
     pub(crate) fn ask_again(&mut self, key: FlowKey, shared: &mut Shared) {
         let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.ring_len() > 0) else { return };
         shared.pool.give(flow.forget_question());
         self.waiting.push(key);
     }
 
-    /// A SYN was admitted: the flow listens for exactly this pair of ports, and smoltcp sees the SYN.
+    /// Adds a flow for an admitted SYN: the flow listens for exactly this pair of ports, and smoltcp sees the SYN.
     pub(crate) fn accept(
         &mut self,
         now: Instant,
@@ -137,7 +137,8 @@ impl PeerStack {
         self.handle_segment(now, &syn, bytes, agenda);
     }
 
-    /// Runs `f` on a flow, which may have something to send when `f` says so. `None` for an unknown flow.
+    /// Runs `f` on a flow; `None` for an unknown one. The flow is asked for segments when the second part of the result
+    /// is true.
     pub(crate) fn with_flow<R>(
         &mut self,
         key: FlowKey,
@@ -152,12 +153,12 @@ impl PeerStack {
         Some(result)
     }
 
-    /// All flows may have something to send.
+    /// Lists all flows among those that may have something to send.
     pub(crate) fn wake_all(&mut self, agenda: &mut Agenda) {
         self.flows.values_mut().for_each(|flow| self.io.wake(flow, agenda));
     }
 
-    /// A flow's deadline has come.
+    /// Asks a flow's TCP for a segment, since its deadline has come, and gives the flow up when its time is over.
     pub(crate) fn handle_timeout(&mut self, now: Instant, key: FlowKey, agenda: &mut Agenda) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         flow.deadline = None;
@@ -173,15 +174,15 @@ impl PeerStack {
     /// Answers a segment that belongs to no flow: smoltcp resets what is not a reset itself (RFC 9293 §3.5.2).
     pub(crate) fn refuse(&mut self, now: Instant, segment: &Segment, bytes: &[u8], agenda: &mut Agenda) {
         self.deliver(now, agenda);
-        // Of a SYN with early data the SYN alone is refused: its sender's TCP knows of nothing else.
+        // A SYN is refused without its early data, of which the sender's TCP knows nothing.
         let bytes = if segment.syn { segment.split(bytes).1 } else { bytes };
         self.io.interface.offer(bytes);
         self.io.interface.receive(now, &mut SocketSet::new(Vec::new()));
         self.io.list(agenda);
     }
 
-    /// Takes a segment of a known flow; false when there is no such flow. A run of data segments is gathered into one, which
-    /// costs TCP once; call [`PeerStack::deliver`] when no more segments come for now.
+    /// Takes a segment of a known flow; false when there is no such flow. Data segments that follow each other are
+    /// gathered into one, which costs TCP once; call [`PeerStack::deliver`] when no more segments come for now.
     pub(crate) fn handle_segment(
         &mut self,
         now: Instant,
@@ -190,7 +191,7 @@ impl PeerStack {
         agenda: &mut Agenda,
     ) -> bool {
         if segment.syn && segment.payload_len > 0 {
-            // Asked again, with the early data that is here since the first time.
+            // A SYN sent again, with early data that came the first time.
             let (segment, syn, _) = segment.split(bytes);
             return self.handle_segment(now, &segment, syn, agenda);
         }
@@ -218,7 +219,7 @@ impl PeerStack {
         true
     }
 
-    /// Hands what was gathered to TCP.
+    /// Hands the gathered segments to TCP.
     pub(crate) fn deliver(&mut self, now: Instant, agenda: &mut Agenda) {
         let Some(Run { key, newest }) = self.gathered.take() else { return };
         let Some(flow) = self.flows.get_mut(&key) else { return };
@@ -252,7 +253,8 @@ impl PeerStack {
             self.io.interface.device.take_spare(outbox.spare_buffers());
             let sent = self.io.interface.transmit(now, &mut flow.set);
             if sent {
-                // A full segment is hardly ever the last: TCP is asked for the next at once.
+                // A full segment is rarely the last: TCP is asked for the next one without looking whether there is
+                // one.
                 let is_full = self.io.interface.device.is_last_full();
                 self.io.send(now, flow, outbox, &mut shared.agenda);
                 room = outbox.room();
@@ -276,7 +278,7 @@ impl PeerStack {
         self.state()
     }
 
-    /// The endpoint does not know the peer any more: flows go as soon as the application is done with them.
+    /// Forgets flows the application is done with, for a peer that the endpoint does not know any more.
     pub(crate) fn poll_without_peer(&mut self, now: Instant, shared: &mut Shared) -> Egress {
         while let Some(key) = self.io.sending.pop_front() {
             let Some(flow) = self.flows.get_mut(&key) else { continue };
@@ -303,7 +305,7 @@ impl PeerStack {
         let peer = self.io.peer;
         shared.agenda.move_deadline(flow.deadline, None, peer, key);
         if flow.ring_len() == 0 {
-            self.waiting.retain(|waiting| *waiting != key); // it never got to ask
+            self.waiting.retain(|waiting| *waiting != key); // its SYN was never sent
         }
         if let Some(sequence) = flow.early_syn {
             shared.spent.note(now, peer, key, sequence);
@@ -311,7 +313,7 @@ impl PeerStack {
         shared.pool.give(flow.into_socket());
     }
 
-    /// Sends what TCP answered at once to segments that came: resets, and acknowledgements that do not wait.
+    /// Sends the segments with which TCP answered at once: resets, and acknowledgements that do not wait.
     fn send_answers(&mut self, now: Instant, outbox: &mut Outbox<'_>, agenda: &mut Agenda) {
         for packet in core::mem::take(&mut self.io.interface.device.outgoing) {
             let Some(segment) = Segment::parse(packet.bytes()) else { continue };
@@ -326,7 +328,7 @@ impl PeerStack {
         }
     }
 
-    /// The peer is in none of the agenda's lists of peers from now on.
+    /// Notes that the peer is in none of the agenda's lists of peers.
     pub(crate) const fn note_unlisted(&mut self) {
         self.io.is_listed = false;
     }

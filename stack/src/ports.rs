@@ -1,5 +1,4 @@
-//! Owns the ports of this node: listeners and what waits for them, ports for datagrams, and ports for streams that are
-//! opened here.
+//! Owns the ports of this node: listeners and their backlog, ports for datagrams, and ephemeral ports.
 
 use crate::asked::Asked;
 use alloc::collections::BTreeSet;
@@ -8,16 +7,18 @@ use pilot_core::PeerId;
 
 /// First ephemeral port. Source: RFC 6335 §6.
 pub const EPHEMERAL_FIRST: u16 = 49_152;
-/// The first port of a peer's streams is drawn from this many. Source: own choice.
+/// Number of ports among which a peer's first is drawn. Source: own choice.
 const EPHEMERAL_STARTS: u64 = 16_000;
 
 /// Listeners and datagram ports of one stack.
 pub(crate) struct PortTable<P = PeerId> {
     /// Streams that wait to be handed out, by the port of their listener.
     listeners: LiteMap<u16, usize>,
+    /// Ports that take datagrams.
     bound: BTreeSet<u16>,
     /// Every port takes datagrams.
     is_bound_all: bool,
+    /// Questions that left bound ports.
     asked: Asked<P>,
 }
 
@@ -46,7 +47,7 @@ impl<P: Copy + PartialEq> PortTable<P> {
         self.listeners.keys().copied()
     }
 
-    /// How many streams wait for the listener of `port`; `None` without a listener.
+    /// Number of streams that wait for the listener of `port`; `None` without a listener.
     pub(crate) fn backlog(&self, port: u16) -> Option<usize> {
         self.listeners.get(&port).copied()
     }
@@ -58,8 +59,8 @@ impl<P: Copy + PartialEq> PortTable<P> {
         }
     }
 
-    /// Counts a stream that was handed out or ended while it waited. Its listener may be a later one, which it never
-    /// waited for.
+    /// Counts a stream that was handed out or ended while it waited. The port may have another listener by now, for
+    /// which it was never counted.
     pub(crate) fn note_gone(&mut self, port: u16) {
         if let Some(waiting) = self.listeners.get_mut(&port) {
             *waiting = waiting.saturating_sub(1);
@@ -82,12 +83,12 @@ impl<P: Copy + PartialEq> PortTable<P> {
         self.asked.forget(port);
     }
 
-    /// A datagram went from `port` to `peer`, which may answer there.
+    /// Notes that a datagram went from `port` to `peer`, which may answer there.
     pub(crate) fn note_asked(&mut self, peer: P, port: u16) {
         self.asked.note(peer, port);
     }
 
-    /// True when a datagram of `peer` for `port` is taken; `is_granted`: the peer's pin grants it the port.
+    /// True when a datagram of `peer` for `port` is taken. `is_granted` says that the peer's pin grants the port.
     pub(crate) fn takes_datagram(&self, peer: P, port: u16, is_granted: bool) -> bool {
         let is_bound = self.bound.contains(&port);
         let is_answer = is_bound && self.asked.contains(peer, port);
@@ -95,13 +96,14 @@ impl<P: Copy + PartialEq> PortTable<P> {
     }
 }
 
-/// Local ports for the streams that are opened to one peer, in turn.
+/// Local ports of the streams that this node opens to one peer, in turn.
 pub(crate) struct EphemeralPorts {
     next: u16,
 }
 
 impl EphemeralPorts {
-    /// Begins somewhere that follows from `seed`, so that a new process does not reuse the ports of the last one.
+    /// Begins with a port that follows from `seed`, so that a new process does not begin with the ports of the last
+    /// one.
     pub(crate) const fn new(seed: u64) -> Self {
         Self { next: EPHEMERAL_FIRST + (seed % EPHEMERAL_STARTS) as u16 }
     }

@@ -4,29 +4,29 @@ use crate::segment::Segment;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-/// Segments held back at most.
+/// Most segments that are held back.
 const HELD_MAX: usize = 32_768;
-/// Bytes held back, in rings: what the window allows, twice, since segments may overlap.
+/// Most bytes that are held back. Unit: rings; the window allows one, and segments may overlap.
 const HELD_RINGS: usize = 2;
 
-/// Segments that wait for those before them. TCP would have to guess what the link knows: the missing one is resent.
+/// Segments that wait for those before them. TCP would have to guess that the link resends the missing one.
 #[derive(Default)]
 pub(crate) struct Reorder {
     /// Next sequence number expected from the peer; `None` before its SYN.
     next: Option<u32>,
-    /// By sequence number: how many sequence numbers the segment takes, and its bytes.
+    /// By sequence number: the count of sequence numbers that the segment takes, and its bytes.
     held: BTreeMap<u32, (u32, Vec<u8>)>,
     /// Bytes in `held`.
     held_len: usize,
 }
 
 impl Reorder {
-    /// True before the peer's SYN has come.
+    /// True until the peer's SYN has come.
     pub(crate) const fn is_before_syn(&self) -> bool {
         self.next.is_none()
     }
 
-    /// Segments wait for one before them.
+    /// True while segments wait for one before them.
     pub(crate) fn is_holding(&self) -> bool {
         !self.held.is_empty()
     }
@@ -35,13 +35,13 @@ impl Reorder {
     /// have `ring_len` bytes each.
     pub(crate) fn admit(&mut self, segment: &Segment, bytes: &[u8], ring_len: usize) -> bool {
         if segment.syn {
-            // A second one is a late copy; taken for new it would ask for everything again that has come since.
+            // A second SYN is a late copy. As a new one it would ask for everything again that has come since.
             let is_first = self.next.is_none();
             self.next.get_or_insert(segment.end());
             return is_first;
         }
         if self.next.is_none() && !segment.rst {
-            // It has overtaken the SYN that answers ours, which the peer's early answers can. To TCP it would be nonsense.
+            // The segment has overtaken the peer's SYN, as an early answer can. TCP could not make sense of it.
             self.hold(segment, bytes, ring_len);
             return false;
         }
@@ -54,10 +54,10 @@ impl Reorder {
         true
     }
 
-    /// A held segment whose turn has come.
+    /// The next held segment that TCP may see.
     pub(crate) fn release(&mut self) -> Option<Vec<u8>> {
         let next = self.next.filter(|_| !self.held.is_empty())?;
-        // The map is in numeric order and sequence numbers wrap: what is due may lie on the other side of the wrap.
+        // The map is in numeric order and sequence numbers wrap: a due segment may lie on the other side of the wrap.
         let is_due = |sequence: &u32| !is_after(*sequence, next);
         let here = self.held.range(..=next).next_back().map(|(sequence, _)| *sequence).filter(is_due);
         let beyond = || self.held.range(next..).next_back().map(|(sequence, _)| *sequence).filter(is_due);
@@ -75,7 +75,8 @@ impl Reorder {
         }
     }
 
-    /// Keeps a segment until what is before it has come; one that the window cannot hold is no honest peer's.
+    /// Keeps a segment until those before it have come. A segment beyond the maxima, which no honest peer sends, is
+    /// dropped.
     fn hold(&mut self, segment: &Segment, bytes: &[u8], ring_len: usize) {
         let is_full = self.held.len() == HELD_MAX || self.held_len + bytes.len() > HELD_RINGS * ring_len;
         let says_nothing_new = segment.sequence_len() == 0 && self.held.contains_key(&segment.sequence);

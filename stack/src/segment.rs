@@ -1,4 +1,5 @@
-//! Owns the few looks at a TCP header that happen outside smoltcp: which flow, in which order, with how large segments.
+//! Owns the reading and changing of TCP headers outside smoltcp: ports, order, the size of segments, and how segments
+//! are cut.
 
 use alloc::vec::Vec;
 use pilot_core::link::PacketKind;
@@ -6,10 +7,10 @@ use pilot_core::link::PacketKind;
 /// Bytes of an IPv6 header, which never travels.
 pub(crate) const IPV6_HEADER_LEN: usize = 40;
 
-/// A flow of one peer: our port, then the peer's.
+/// A flow of one peer: the local port, then the peer's.
 pub(crate) type FlowKey = (u16, u16);
 
-/// What the stack needs to know of a segment before smoltcp sees it.
+/// The fields of a TCP header that the stack reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) source: u16,
@@ -51,7 +52,7 @@ impl Segment {
         })
     }
 
-    /// The segment without its payload, its bytes, and the payload.
+    /// The segment without its payload, the bytes of its header, and the payload.
     pub(crate) fn split<'a>(&self, bytes: &'a [u8]) -> (Self, &'a [u8], &'a [u8]) {
         let (header, payload) = bytes.split_at(bytes.len().saturating_sub(self.payload_len as usize));
         (Self { payload_len: 0, ..*self }, header, payload)
@@ -93,8 +94,8 @@ impl Segment {
     }
 }
 
-/// Raises the maximum segment size in a SYN to what any path could carry: how large segments really are follows from the
-/// path at the moment they are sent, and the path may grow after the stream was opened.
+/// Raises the maximum segment size in a SYN to the most that any path could carry. The path at the moment of sending
+/// decides how large segments are, and may grow after the stream was opened.
 pub(crate) fn raise_mss(segment: &mut [u8]) {
     const MSS: u8 = 2;
     if let Some(at) = option(segment, MSS, 4)
@@ -104,7 +105,7 @@ pub(crate) fn raise_mss(segment: &mut [u8]) {
     }
 }
 
-/// By how much the windows are shifted that follow this SYN; 0 when it does not say (RFC 7323 §2.2).
+/// The shift of the windows that follow this SYN; 0 without the option (RFC 7323 §2.2). Unit: bits.
 pub(crate) fn window_scale(syn: &[u8]) -> u32 {
     const WINDOW_SCALE: u8 = 3;
     const SHIFT_MAX: u8 = 14;
@@ -112,7 +113,7 @@ pub(crate) fn window_scale(syn: &[u8]) -> u32 {
     shift.map_or(0, |shift| shift.min(SHIFT_MAX).into())
 }
 
-/// Where the value of an option of this kind and length begins (RFC 9293 §3.1).
+/// The offset of the value of an option of this kind and length (RFC 9293 §3.1).
 fn option(segment: &[u8], kind: u8, len: u8) -> Option<usize> {
     let end = usize::from(*segment.get(12)? >> 4) * 4;
     let mut at = TCP_HEADER_LEN;
@@ -142,7 +143,7 @@ fn cut(first: &mut [u8], room: usize, rest: &mut Vec<u8>) -> bool {
     rest.extend_from_slice(payload);
     let behind = segment.sequence.wrapping_add((room - header_len) as u32);
     rest[start + 4..start + 8].copy_from_slice(&behind.to_be_bytes());
-    first[13] &= !FIN_PSH; // they belong to the last byte
+    first[13] &= !FIN_PSH; // both belong to the last byte
     true
 }
 

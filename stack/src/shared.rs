@@ -1,10 +1,10 @@
-//! Owns the things that the stacks of all peers share.
+//! Owns the state that the stacks of all peers share.
 
 use crate::agenda::Agenda;
 use crate::early::Spent;
 use crate::socket_pool::SocketPool;
 
-/// Lists, sockets and memories of one stack, lent to a peer's stack for each call.
+/// State of one stack that is lent to a peer's stack for each call.
 pub(crate) struct Shared {
     pub(crate) agenda: Agenda,
     pub(crate) pool: SocketPool,

@@ -1,5 +1,5 @@
-//! Owns what a batch of datagrams brings while the endpoint opens them: segments go to their flows at once; what needs the
-//! endpoint waits until the batch is over.
+//! Owns the inner packets of one batch of datagrams: segments go to their flows while the endpoint opens the batch;
+//! packets that need the endpoint wait until the batch is over.
 
 use crate::agenda::Agenda;
 use crate::segment::Segment;
@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use pilot_core::endpoint::Sink;
 use pilot_core::{Instant, PeerId};
 
-/// Packets that wait for the end of their batch: the sender, and the bytes.
+/// Packets that wait for the end of their batch: sender and bytes of each.
 pub(crate) type Later = Vec<(PeerId, Vec<u8>)>;
 
 /// Takes the inner packets of one batch.
@@ -16,9 +16,11 @@ pub(crate) struct StackSink<'a> {
     now: Instant,
     slots: &'a mut Slots,
     agenda: &'a mut Agenda,
-    /// The sender of the last segment, in whose stack a run of segments may be gathered.
+    /// The sender of the last segment. A run of segments may be gathered in its stack.
     last: Option<PeerId>,
+    /// Segments without a flow.
     unknown: Later,
+    /// Inner datagrams.
     loose: Later,
 }
 
@@ -27,14 +29,14 @@ impl<'a> StackSink<'a> {
         Self { now, slots, agenda, last: None, unknown: Vec::new(), loose: Vec::new() }
     }
 
-    /// Hands the last sender's segments to TCP.
+    /// Hands the segments of the last sender to TCP.
     fn deliver(&mut self) {
         if let Some(peer) = self.last.take() {
             self.slots.with_stack(peer, |stack| stack.deliver(self.now, self.agenda));
         }
     }
 
-    /// Ends the batch: segments without a flow, and datagrams.
+    /// Ends the batch; gives the segments without a flow, and the inner datagrams.
     pub(crate) fn finish(mut self) -> (Later, Later) {
         self.deliver();
         (self.unknown, self.loose)

@@ -10,14 +10,14 @@ use pilot_core::PeerId;
 #[derive(Default)]
 pub(crate) struct Slots {
     slots: BTreeMap<PeerId, Option<Box<PeerStack>>>,
-    /// How often a stack was looked at. A turn in which nothing happened looks at none.
+    /// Looks at a peer's stack so far. A turn in which nothing happened adds none.
     #[cfg(test)]
     pub(crate) looks: core::cell::Cell<u64>,
 }
 
 impl Slots {
-    /// Runs `f` on a peer's stack, out of its slot for that time: when smoltcp panics on a peer's arithmetic, the slot
-    /// stays empty and nothing half-changed is used again (`docs/link.md`, "Hazards met while prototyping").
+    /// Runs `f` on a peer's stack, which is out of its slot for that time: when smoltcp panics on a peer's arithmetic,
+    /// the slot stays empty and nothing half-changed is used again (`docs/link.md`, "Hazards met while prototyping").
     /// `None` for a peer without a stack.
     pub(crate) fn with_stack<R>(&mut self, peer: PeerId, f: impl FnOnce(&mut PeerStack) -> R) -> Option<R> {
         self.note_look();
@@ -28,7 +28,7 @@ impl Slots {
         Some(result)
     }
 
-    /// A peer's stack in its slot, for what cannot panic.
+    /// A peer's stack, in its slot.
     pub(crate) fn get(&self, peer: PeerId) -> Option<&PeerStack> {
         self.note_look();
         self.slots.get(&peer)?.as_deref()
@@ -47,7 +47,8 @@ impl Slots {
 
     /// Fills a peer's slot.
     pub(crate) fn insert(&mut self, peer: PeerId, stack: PeerStack) {
-        self.slots.insert(peer, Some(Box::new(stack)));
+        let old = self.slots.insert(peer, Some(Box::new(stack)));
+        debug_assert!(old.is_none_or(|old| old.is_none()), "streams of a stack that is replaced would be lost");
     }
 
     /// Drops a peer's stack and its slot.
@@ -55,7 +56,7 @@ impl Slots {
         self.slots.remove(&peer);
     }
 
-    /// Removes the slots that a panic left empty; the peers they belonged to.
+    /// Removes the slots that a panic left empty, and names their peers.
     pub(crate) fn take_lost(&mut self) -> Vec<PeerId> {
         let lost: Vec<PeerId> = self.slots.iter().filter(|(_, slot)| slot.is_none()).map(|(peer, _)| *peer).collect();
         self.slots.retain(|_, slot| slot.is_some());

@@ -1,12 +1,12 @@
-//! Owns how a flow's socket is set up, and sockets whose flows are over.
+//! Owns the set-up of sockets, and sockets that flows have left behind.
 
 use crate::config::RING_LEN_USUAL;
 use alloc::vec::Vec;
 use smoltcp::socket::tcp;
 
-/// A socket as the link wants it: no timer or controller of its own second-guesses what the link does.
+/// A socket that leaves recovery and congestion control to the link.
 pub(crate) fn socket(ring_len: usize) -> tcp::Socket<'static> {
-    // Zeroed pages cost nothing until they are touched, and smoltcp restarts an empty ring at its beginning.
+    // Zeroed pages cost nothing until they are touched, and smoltcp lets an empty ring start at its beginning again.
     let ring = || tcp::SocketBuffer::new(alloc::vec![0; ring_len]);
     let mut socket = tcp::Socket::new(ring(), ring());
     socket.set_ack_delay(None);
@@ -15,19 +15,19 @@ pub(crate) fn socket(ring_len: usize) -> tcp::Socket<'static> {
     socket
 }
 
-/// Sockets of flows that are over, for flows to come: their rings need not be found and cleared again, which takes longer
-/// than all else about opening a stream.
+/// Sockets of flows that are over, for flows to come. Finding and clearing rings takes longer than the rest of opening
+/// a stream.
 pub(crate) struct SocketPool {
     kept: Vec<tcp::Socket<'static>>,
     /// Bytes of the rings of all sockets that were taken and not given back.
     ring_bytes: usize,
 }
 
-/// Sockets that are kept. Bounds the memory of a node without streams.
+/// Most sockets that are kept. Bounds the memory of a node without streams.
 const POOL_MAX: usize = 8;
 
 impl SocketPool {
-    /// With a socket of the usual size, so that the first stream need not wait for it either.
+    /// A pool with one socket of the usual size, for the first stream.
     pub(crate) fn new(ring_len_max: usize) -> Self {
         Self { kept: [socket(RING_LEN_USUAL.min(ring_len_max))].into(), ring_bytes: 0 }
     }
@@ -44,19 +44,20 @@ impl SocketPool {
         fitting.map_or_else(|| socket(ring_len), |i| self.kept.swap_remove(i))
     }
 
-    /// Takes a socket back, or one without rings. It is kept unless its rings are larger than usual or there are enough.
+    /// Takes a socket back; a socket without rings may come from elsewhere. The pool keeps it unless its rings are
+    /// larger than usual or the pool is full.
     pub(crate) fn give(&mut self, mut socket: tcp::Socket<'static>) {
         let ring_len = socket.recv_capacity();
         debug_assert!(self.ring_bytes >= 2 * ring_len, "a socket is given back once");
         self.ring_bytes = self.ring_bytes.saturating_sub(2 * ring_len);
         if self.kept.len() < POOL_MAX && (1..=RING_LEN_USUAL).contains(&ring_len) {
-            socket.abort(); // nothing leaves: it is in no set any more
+            socket.abort(); // sends nothing: the socket is in no set
             socket.set_ack_delay(None);
             self.kept.push(socket);
         }
     }
 
-    /// Takes note of sockets that were lost in a panic: `ring_bytes` are left in use.
+    /// Counts anew after sockets were lost in a panic: `ring_bytes` are in use.
     pub(crate) const fn recount(&mut self, ring_bytes: usize) {
         self.ring_bytes = ring_bytes;
     }

@@ -9,6 +9,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod disk;
 pub mod lab;
 mod nat;
 mod network;

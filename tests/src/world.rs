@@ -1,5 +1,6 @@
 //! Owns the world: the hosts, one clock for all of them, and the queue of datagrams under way.
 
+use crate::disk::Disk;
 use crate::nat::{Nat, NatKind};
 use crate::network::{Conditions, Network};
 use pilot_core::endpoint::Event as EndpointEvent;
@@ -7,10 +8,10 @@ use pilot_core::identity::{Profile, StaticKey};
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_core::trust::{Terms, TrustBook};
-use pilot_core::{Addr, Config, Identity, Instant, NodeRecord, PeerId};
+use pilot_core::{Addr, Config, Identity, Instant, Level, NodeRecord, PeerId, Trace};
 use pilot_rendezvous::{NoJournal, Rendezvous, State};
 use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 /// Number of a node in its world.
@@ -22,6 +23,8 @@ pub const RENDEZVOUS_ADDR: SocketAddr =
 const WALL_AT_ZERO_US: u64 = 1_700_000_000_000_000;
 /// Turns without progress in time that count as a spin.
 const SPIN_MAX: usize = 200_000;
+/// Notes of the nodes' traces that are kept for a scenario that fails.
+const NOTES_MAX: usize = 400;
 
 /// One node: the whole pure stack and the events it reported.
 pub struct SimNode {
@@ -32,6 +35,7 @@ pub struct SimNode {
     /// Inner address of the node's socket.
     pub addr: SocketAddr,
     nat: Option<Nat>,
+    disk: Disk,
     seed: u8,
     incarnation: u8,
 }
@@ -51,6 +55,8 @@ pub struct World {
     /// Steps since time last moved.
     turns: usize,
     trace: u64,
+    /// The newest notes of all nodes, printed when a scenario fails.
+    notes: VecDeque<(Instant, NodeIndex, Trace)>,
     /// Every datagram as it left its host, when recording.
     pub capture: Option<Vec<Vec<u8>>>,
     sizes: StackConfig,
@@ -82,6 +88,7 @@ impl World {
             sequence: 0,
             turns: 0,
             trace: 0xcbf2_9ce4_8422_2325,
+            notes: VecDeque::new(),
             capture: None,
             sizes,
             rendezvous_key,
@@ -94,7 +101,8 @@ impl World {
         let number = index as u8 + 1;
         let addr = SocketAddr::from(([10, 0, number, 1], 4000));
         let stack = self.make_stack(number, 0, TrustBook::default(), Addr::default(), addr);
-        self.nodes.push(SimNode { stack, events: Vec::new(), addr, nat: None, seed: number, incarnation: 0 });
+        let disk = Disk::new(&TrustBook::default());
+        self.nodes.push(SimNode { stack, events: Vec::new(), addr, nat: None, disk, seed: number, incarnation: 0 });
     }
 
     fn make_stack(&mut self, number: u8, incarnation: u8, trust: TrustBook, address: Addr, addr: SocketAddr) -> Stack {
@@ -107,7 +115,9 @@ impl World {
         config.trust = trust;
         config.addr = address;
         config.candidates = vec![addr];
-        Stack::new(config, self.sizes)
+        let mut stack = Stack::new(config, self.sizes);
+        stack.endpoint_mut().set_trace_level(Some(Level::Debug));
+        stack
     }
 
     // Faults.
@@ -149,12 +159,28 @@ impl World {
         self.nodes[node].stack.endpoint_mut().set_candidates(self.now, vec![addr]);
     }
 
-    /// Kills a node's process and starts it again with what its disk holds: identity, address and trust.
+    /// Makes a node's disk take a random time for each save of its trust book. Unit: microseconds.
+    pub fn set_disk_delay(&mut self, node: NodeIndex, delay_us: std::ops::Range<u64>) {
+        self.nodes[node].disk.delay_us = delay_us;
+    }
+
+    /// Kills a node's process and starts it again with its identity, its address, and its trust, which is saved first.
     pub fn restart(&mut self, node: NodeIndex) {
-        let (trust, address) = {
-            let endpoint = self.nodes[node].stack.endpoint();
-            (TrustBook::parse(&endpoint.trust().emit()).expect("own form"), endpoint.addr())
-        };
+        let book = self.nodes[node].stack.endpoint().trust().emit();
+        self.boot(node, TrustBook::parse(&book).expect("own form"));
+    }
+
+    /// Cuts a node's power and starts it again with its identity, its address, and the trust that its disk holds.
+    pub fn cut_power(&mut self, node: NodeIndex) {
+        let trust = self.nodes[node].disk.cut_power();
+        self.boot(node, trust);
+    }
+
+    fn boot(&mut self, node: NodeIndex, trust: TrustBook) {
+        let address = self.nodes[node].stack.endpoint().addr();
+        let disk = Disk::new(&trust);
+        let old = std::mem::replace(&mut self.nodes[node].disk, disk);
+        self.nodes[node].disk.delay_us = old.delay_us;
         let (number, incarnation, addr) =
             (self.nodes[node].seed, self.nodes[node].incarnation + 1, self.nodes[node].addr);
         let mut stack = self.make_stack(number, incarnation, trust, address, addr);
@@ -174,8 +200,22 @@ impl World {
 
     /// Lets the owner of `a` ask for trust and the owner of `b` approve; both pins stand when this returns.
     pub fn make_friends(&mut self, a: NodeIndex, b: NodeIndex) {
-        let query = pilot_core::control::Query::Name(format!("node-{}", b + 1));
         self.run_until("both are registered", |w| [a, b].iter().all(|n| w.is_registered(*n)));
+        let record = self.find(a, b);
+        let now = self.now;
+        self.nodes[a].stack.endpoint_mut().request_trust(now, &record, &Terms::default()).expect("allowed");
+        let asker = self.nodes[a].stack.endpoint().identity().public();
+        self.run_until("the request arrives", |w| w.nodes[b].stack.endpoint().trust().pending().count() > 0);
+        let now = self.now;
+        self.nodes[b].stack.endpoint_mut().approve(now, &asker, &Terms::default()).expect("pending");
+        self.run_until("the answer arrives", |w| {
+            w.nodes[a].stack.endpoint().trust().pins().any(|p| p.identity == record.identity)
+        });
+    }
+
+    /// Looks a node up by its name. Both must be registered.
+    pub fn find(&mut self, a: NodeIndex, b: NodeIndex) -> NodeRecord {
+        let query = pilot_core::control::Query::Name(format!("node-{}", b + 1));
         let now = self.now;
         let ticket = self.nodes[a].stack.endpoint_mut().lookup(now, query).expect("connected");
         let mut found = None;
@@ -190,16 +230,7 @@ impl World {
             });
             found.is_some()
         });
-        let record = found.expect("just found");
-        let now = self.now;
-        self.nodes[a].stack.endpoint_mut().request_trust(now, &record, &Terms::default()).expect("allowed");
-        let asker = self.nodes[a].stack.endpoint().identity().public();
-        self.run_until("the request arrives", |w| w.nodes[b].stack.endpoint().trust().pending().count() > 0);
-        let now = self.now;
-        self.nodes[b].stack.endpoint_mut().approve(now, &asker, &Terms::default()).expect("pending");
-        self.run_until("the answer arrives", |w| {
-            w.nodes[a].stack.endpoint().trust().pins().any(|p| p.identity == record.identity)
-        });
+        found.expect("just found")
     }
 
     /// Tells whether the node has its address.
@@ -287,12 +318,23 @@ impl World {
         self.now = end;
     }
 
+    /// Goes to the next arrival or timer; false when there is none within ten minutes.
+    pub fn turn(&mut self) -> bool {
+        self.drain();
+        let has_moved = self.step(self.now + Duration::from_secs(600));
+        self.drain();
+        has_moved
+    }
+
     /// Goes to the next arrival or timer, if it is not after `end`.
     fn step(&mut self, end: Instant) -> bool {
         let timers = self.nodes.iter().filter_map(|n| n.stack.poll_timeout().map(|(at, _)| at));
         let rendezvous = self.rendezvous.as_ref().and_then(|r| r.poll_timeout().map(|(at, _)| at));
         let arrival = self.queue.keys().next().map(|(at, _)| *at);
-        let Some(next) = timers.chain(rendezvous).chain(arrival).min().filter(|at| *at <= end) else { return false };
+        let disks = self.nodes.iter().filter_map(|n| n.disk.next_done());
+        let Some(next) = timers.chain(rendezvous).chain(arrival).chain(disks).min().filter(|at| *at <= end) else {
+            return false;
+        };
         if next > self.now {
             self.now = next;
             self.turns = 0;
@@ -310,7 +352,12 @@ impl World {
             self.arrive(from, to, datagram);
         }
         let now = self.now;
-        self.nodes.iter_mut().for_each(|n| n.stack.handle_timeout(now));
+        for node in &mut self.nodes {
+            while let Some(version) = node.disk.finish(now) {
+                node.stack.endpoint_mut().trust_saved(now, version);
+            }
+            node.stack.handle_timeout(now);
+        }
         if let Some(rendezvous) = &mut self.rendezvous {
             rendezvous.handle_timeout(now);
         }
@@ -345,12 +392,20 @@ impl World {
         for i in 0..self.nodes.len() {
             self.transmit(i, &mut batch);
             while let Some(event) = self.nodes[i].stack.poll_event() {
-                if let Event::Endpoint(EndpointEvent::Trust(change)) = &event
-                    && let Some(letter) = change.letter
-                {
-                    self.nodes[i].stack.endpoint_mut().letter_taken(now, letter);
+                let node = &mut self.nodes[i];
+                if let Event::Endpoint(EndpointEvent::SaveTrust(_)) = event {
+                    node.disk.save(now, node.stack.endpoint().trust(), &mut self.rng);
+                    while let Some(version) = node.disk.finish(now) {
+                        node.stack.endpoint_mut().trust_saved(now, version);
+                    }
                 }
-                self.nodes[i].events.push(event);
+                node.events.push(event);
+            }
+            while let Some(note) = self.nodes[i].stack.endpoint_mut().poll_trace() {
+                if self.notes.len() >= NOTES_MAX {
+                    self.notes.pop_front();
+                }
+                self.notes.push_back((now, i, note));
             }
             // Handling an event may have made more output.
             self.transmit(i, &mut batch);
@@ -396,5 +451,16 @@ impl World {
     /// Returns a hash over the sender, time and bytes of every datagram.
     pub const fn trace(&self) -> u64 {
         self.trace
+    }
+}
+
+/// A scenario that fails shows what its nodes decided before.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (at, node, note) in &self.notes {
+                println!("{:>12.6} node-{} {note}", at.since(Instant::ZERO).as_secs_f64(), node + 1);
+            }
+        }
     }
 }

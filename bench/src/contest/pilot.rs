@@ -1,9 +1,9 @@
 //! Owns our own side of the contest: two nodes in two processes, through the public API.
 
 use super::task::{Connection, Outcome, Task, await_end, drive_connections, say_end, say_ready, serve_connections};
-use pilot_node::{Config, Node, RendezvousConfig, Stream};
+use pilot_node::answer::RendezvousState;
+use pilot_node::{Config, Failure, Node, RendezvousConfig, Stream, Terms};
 use pilot_rendezvous::server::{Server, ServerConfig};
-use serde_json::{Value, json};
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -35,7 +35,13 @@ impl Drop for Folder {
     }
 }
 
-fn start(folder: &Path, name: &str, bind: IpAddr, rendezvous: RendezvousConfig, datagram: usize) -> io::Result<Node> {
+fn start(
+    folder: &Path,
+    name: &str,
+    bind: IpAddr,
+    rendezvous: RendezvousConfig,
+    datagram: usize,
+) -> Result<Node, Failure> {
     let mut config = Config::new(folder.join(name));
     config.hostname = Some(name.into());
     config.listen = SocketAddr::new(bind, 0);
@@ -44,16 +50,21 @@ fn start(folder: &Path, name: &str, bind: IpAddr, rendezvous: RendezvousConfig, 
     Node::start(config)
 }
 
-/// Repeats an operation until its answer is as wanted.
-pub(crate) fn until(node: &Node, op: &str, done: impl Fn(&Value) -> bool) -> Outcome<()> {
+/// Repeats a question until its answer is as wanted.
+pub(crate) fn until(what: &str, done: impl Fn() -> Outcome<bool>) -> Outcome<()> {
     let end = Instant::now() + Duration::from_secs(10);
-    while !done(&node.call(json!({"op": op}), Vec::new())?.0) {
+    while !done()? {
         if Instant::now() > end {
-            return Err(format!("{op}: no progress in ten seconds").into());
+            return Err(format!("{what}: no progress in ten seconds").into());
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+/// Waits until a node is registered.
+pub(crate) fn until_registered(node: &Node) -> Outcome<()> {
+    until("registration", || Ok(node.info()?.rendezvous == RendezvousState::Ready))
 }
 
 pub(super) fn serve(bind: IpAddr, datagram: usize) -> Outcome<()> {
@@ -64,14 +75,14 @@ pub(super) fn serve(bind: IpAddr, datagram: usize) -> Outcome<()> {
     let stopper = server.stopper();
     let serving = std::thread::spawn(move || server.run());
     let node = start(&folder.0, SERVER, bind, RendezvousConfig::At(key, addr), datagram)?;
-    until(&node, "info", |info| info["rendezvous"] == "ready")?;
+    until_registered(&node)?;
     let listener = node.listen(PORT)?;
     std::thread::spawn(move || serve_connections(listener.incoming().flatten()));
     let approving = node.clone();
     std::thread::spawn(move || {
         // The loop ends with the driver's approval, or with the process.
-        let _ = until(&approving, "pending", |p| p["pending"].as_array().is_some_and(|l| !l.is_empty()));
-        let _ = approving.call(json!({"op": "approve", "node": DRIVER}), Vec::new());
+        let _ = until("a request", || Ok(!approving.trust().pending()?.pending.is_empty()));
+        let _ = approving.trust().approve(DRIVER, Terms::default());
     });
     say_ready(&format!("{key}@{addr}"));
     await_end()?;
@@ -89,9 +100,9 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
     let begin = || start(&folder.0, DRIVER, bind, rendezvous.clone(), datagram);
     let mut node = Some(begin()?);
     if let Some(node) = &node {
-        until(node, "info", |info| info["rendezvous"] == "ready")?;
-        node.call(json!({"op": "handshake", "node": SERVER}), Vec::new())?;
-        until(node, "trust", |trust| trust["total"] == 1)?;
+        until_registered(node)?;
+        node.trust().handshake(SERVER, Terms::default())?;
+        until("trust", || Ok(node.trust().pins()?.total == 1))?;
         // The first stream makes the tunnel and finds the direct path.
         serve_once(node)?;
     }
@@ -100,7 +111,7 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
         super::task::exchange(count, || {
             node = None;
             let fresh = begin()?;
-            until(&fresh, "info", |info| info["rendezvous"] == "ready")?;
+            until_registered(&fresh)?;
             std::thread::sleep(Duration::from_millis(20)); // the rest of the registration is not measured either
             node = Some(fresh.clone());
             Ok(move || serve_once(&fresh))
@@ -108,10 +119,13 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
     } else {
         let node = node.as_ref().ok_or("just made")?;
         let mut result = drive_connections(task, count, |first| Ok(node.connect_with(SERVER, PORT, first)?))?;
-        let peers = node.call(json!({"op": "peers"}), Vec::new())?.0;
-        for name in ["datagram_len", "window", "datagrams_sent", "datagrams_lost", "srtt_ms", "path"] {
-            result[name] = peers["peers"][0][name].clone();
-        }
+        let peer = node.peers()?.peers.pop().ok_or("the peer is gone")?;
+        result["datagram_len"] = peer.datagram_len.into();
+        result["window"] = peer.window.into();
+        result["datagrams_sent"] = peer.datagrams_sent.into();
+        result["datagrams_lost"] = peer.datagrams_lost.into();
+        result["srtt_ms"] = peer.srtt_ms.into();
+        result["path"] = peer.path.into();
         result
     };
     say_end(&result);

@@ -1,4 +1,4 @@
-//! Owns the state of registration, of calls to the rendezvous, and of trust.
+//! Owns the state of registration, of calls to the rendezvous, and of trust, and what waits for the disk.
 //!
 //! ```text
 //!   Absent ─▶ Connecting ─▶ Registering ─▶ Ready        Refused: the rendezvous does not accept our record
@@ -8,14 +8,19 @@
 //! change it, and what the endpoint has to do about them comes out of [`Directory::poll_effect`] as an [`Effect`]. Peers are
 //! named by their identity keys here; sessions and paths are unknown. Nothing between nodes that trust each other waits for
 //! any of this (`docs/trust.md`, "When the rendezvous is away").
+//!
+//! **Save, then post.** Whatever tells others of a change of trust (letters, the word that a letter was taken, farewells) is
+//! a [`Departure`] and leaves once the trust book with that change is on disk: the owner learns by [`Effect::SaveTrust`] that
+//! a save is wanted, and says [`Directory::trust_saved`] when it is done.
 
 use crate::addr::Addr;
 use crate::control::{Answer, CANDIDATES_MAX, Call, GRANTS_MAX, InboxNumber, Query, Refusal, Ticket};
 use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
+use crate::path::PathAddr;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
-use crate::trust::{LetterNumber, Me, Outcome, Pin, Terms, TrustBook, TrustError};
-use alloc::collections::VecDeque;
+use crate::trust::{LetterNumber, Me, Outcome, Pin, Terms, TrustBook, TrustError, TrustVersion};
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -30,6 +35,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// away".
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Most departures that wait for the disk, beside letters. Source: own choice; those beyond are lost, and made up for.
+const HELD_MAX: usize = 1024;
 
 /// State of the registration with the rendezvous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,16 +54,6 @@ pub enum DirectoryState {
     Refused(Refusal),
 }
 
-/// A change of trust, to be put on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustChange {
-    /// What changed.
-    pub outcome: Outcome,
-    /// The letter that brought the change: call [`Endpoint::letter_taken`](super::Endpoint::letter_taken) once the change is
-    /// on disk.
-    pub letter: Option<InboxNumber>,
-}
-
 /// What the endpoint has to do for its directory, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -68,8 +65,10 @@ pub(super) enum Effect {
     Record(Arc<[u8]>),
     /// Make the trusted peers equal to the pins.
     Peers,
-    /// Tell this peer, whose keys go with its pin, that trust is withdrawn.
+    /// Seal this message, that trust is withdrawn, while the keys for the peer are there: [`Directory::hold_farewell`].
     Farewell(IdentityKey, Vec<u8>),
+    /// Send this datagram as it is.
+    Send(PathAddr, Vec<u8>),
     /// Tell every connected peer our underlay addresses.
     Candidates,
     /// Use this relay channel to a peer. `online`: the rendezvous has the peer connected.
@@ -91,8 +90,10 @@ pub(super) enum Effect {
     State(DirectoryState),
     /// Tell the owner the answer to a call, or that none came in time.
     Answer(Ticket, Option<Answer>),
-    /// Tell the owner that a message changed trust.
-    Trust(TrustChange),
+    /// Tell the owner that a message of another node changed trust.
+    Trust(Outcome),
+    /// Tell the owner to put the trust book, which has this version now, on disk.
+    SaveTrust(TrustVersion),
 }
 
 /// What an input borrows of the endpoint.
@@ -116,8 +117,24 @@ enum Purpose {
     Notice,
 }
 
+/// What leaves this node only once the trust book behind it is on disk.
+#[derive(Debug)]
+enum Departure {
+    /// A letter of ours, for the mailbox of its recipient.
+    Letter(LetterNumber),
+    /// The word that a letter of our mailbox has had its effect, so that the rendezvous may forget it.
+    Taken(InboxNumber),
+    /// The last datagrams of a session that ended with trust.
+    Farewell(PathAddr, Vec<u8>),
+}
+
 pub(super) struct Directory {
     trust: TrustBook,
+    /// Newest version of the book that is on disk, and the newest that the owner was told of.
+    saved: TrustVersion,
+    told: TrustVersion,
+    /// Departures by the version that has to be on disk before them, oldest first.
+    held: VecDeque<(TrustVersion, Departure)>,
     profile: Profile,
     addr: Addr,
     /// Sequence of the newest record of ours.
@@ -146,7 +163,10 @@ impl Directory {
     ) -> Self {
         let record = NodeRecord::sign(identity, addr, &profile, 0).emit().into();
         Self {
+            saved: trust.version(),
+            told: trust.version(),
             trust,
+            held: VecDeque::new(),
             profile,
             addr,
             sequence: 0,
@@ -234,6 +254,7 @@ impl Directory {
     /// Uses this rendezvous from now on.
     pub(super) fn set_rendezvous(&mut self, now: Instant, key: StaticKey, addr: SocketAddr) {
         self.rendezvous = Some((key, addr));
+        self.forget_taken();
         self.retry_at = Some(now);
         self.set_state(DirectoryState::Connecting);
     }
@@ -289,6 +310,7 @@ impl Directory {
         let ticket = self.next_ticket;
         self.next_ticket = Ticket(ticket.0.wrapping_add(1).max(1));
         self.calls.insert(ticket, (now + CALL_TIMEOUT, purpose));
+        debug_assert!(self.calls.len() <= CALLS_MAX);
         self.effects.push_back(Effect::Call(ticket, call));
         Some(ticket)
     }
@@ -301,28 +323,37 @@ impl Directory {
         record: &NodeRecord,
         terms: &Terms,
     ) -> Result<(), TrustError> {
+        if self.trust.pending().any(|p| p.record.identity == record.identity) {
+            return self.approve(cx, &record.identity, terms); // both owners have said yes
+        }
+        self.check_room_for_letter()?;
         let message = self.with_trust(cx, |book, me, rng| book.request(me, record, terms, rng))?;
-        self.post_letter(cx, record.identity, record.static_key, &message)
+        self.write_letter(cx, record.identity, record.static_key, &message);
+        Ok(())
     }
 
     pub(super) fn approve(&mut self, cx: &mut Context<'_>, key: &IdentityKey, terms: &Terms) -> Result<(), TrustError> {
+        self.check_room_for_letter()?;
         let static_key = self.pending_static_key(key)?;
         let message = self.with_trust(cx, |book, me, rng| book.approve(me, key, terms, rng))?;
         self.pins_changed(cx.now);
-        self.post_letter(cx, *key, static_key, &message)
+        self.write_letter(cx, *key, static_key, &message);
+        Ok(())
     }
 
     pub(super) fn reject(&mut self, cx: &mut Context<'_>, key: &IdentityKey, note: &str) -> Result<(), TrustError> {
+        self.check_room_for_letter()?;
         let static_key = self.pending_static_key(key)?;
         let message = self.with_trust(cx, |book, me, rng| book.reject(me, key, note, rng))?;
-        self.post_letter(cx, *key, static_key, &message)
+        self.write_letter(cx, *key, static_key, &message);
+        Ok(())
     }
 
     pub(super) fn revoke(&mut self, cx: &mut Context<'_>, key: &IdentityKey) -> Result<Pin, TrustError> {
         let (pin, message) = self.with_trust(cx, |book, me, rng| book.revoke(me, key, rng))?;
         self.effects.push_back(Effect::Farewell(*key, message.clone()));
         self.pins_changed(cx.now);
-        self.post_letter(cx, *key, pin.static_key, &message)?;
+        self.write_letter(cx, *key, pin.static_key, &message);
         Ok(pin)
     }
 
@@ -340,10 +371,59 @@ impl Directory {
         self.trust.note_endpoint(key, addr);
     }
 
-    /// The change that a letter brought is on disk; the rendezvous may forget the letter.
-    pub(super) fn letter_taken(&mut self, now: Instant, number: InboxNumber) {
-        self.call(now, Call::Taken([number].into()), Purpose::Notice);
+    // Save, then post.
+
+    /// The trust book with this version is on disk: what waited for it leaves.
+    pub(super) fn trust_saved(&mut self, now: Instant, version: TrustVersion) {
+        debug_assert!(version <= self.trust.version(), "no book with {version} has been there to be saved");
+        self.saved = self.saved.max(version);
+        while self.held.front().is_some_and(|(version, _)| *version <= self.saved) {
+            if let Some((_, departure)) = self.held.pop_front() {
+                self.depart(now, departure);
+            }
+        }
     }
+
+    pub(super) fn trust_is_saved(&self) -> bool {
+        self.trust.version() <= self.saved
+    }
+
+    /// Takes what [`Effect::Farewell`] asked for.
+    pub(super) fn hold_farewell(&mut self, now: Instant, to: PathAddr, datagram: Vec<u8>) {
+        self.depart_when_saved(now, Departure::Farewell(to, datagram));
+    }
+
+    /// Lets something leave once the book as it is now is on disk, which may be so already.
+    fn depart_when_saved(&mut self, now: Instant, departure: Departure) {
+        let version = self.trust.version();
+        debug_assert!(self.held.back().is_none_or(|(last, _)| *last <= version), "versions only rise");
+        if self.trust_is_saved() {
+            self.depart(now, departure);
+        } else if self.held.len() < HELD_MAX || matches!(departure, Departure::Letter(_)) {
+            self.held.push_back((version, departure));
+        }
+        // A letter of the mailbox that is not said to be taken comes again; a farewell only hastens a letter.
+    }
+
+    fn depart(&mut self, now: Instant, departure: Departure) {
+        match departure {
+            Departure::Letter(number) => {
+                let to = self.trust.letter(number).map(|letter| letter.0);
+                to.into_iter().for_each(|to| self.post_next(now, to));
+            }
+            Departure::Taken(number) => {
+                self.call(now, Call::Taken([number].into()), Purpose::Notice);
+            }
+            Departure::Farewell(to, datagram) => self.effects.push_back(Effect::Send(to, datagram)),
+        }
+    }
+
+    /// Forgets which letters were taken: the rendezvous will deliver them again, perhaps under other numbers.
+    fn forget_taken(&mut self) {
+        self.held.retain(|(_, departure)| !matches!(departure, Departure::Taken(_)));
+    }
+
+    // Helpers of trust.
 
     fn pending_static_key(&self, key: &IdentityKey) -> Result<StaticKey, TrustError> {
         let request = self.trust.pending().find(|p| p.record.identity == *key);
@@ -360,24 +440,39 @@ impl Directory {
         self.grant(now);
     }
 
-    fn post_letter(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: IdentityKey,
-        key: StaticKey,
-        message: &[u8],
-    ) -> Result<(), TrustError> {
-        let sealed = key.seal(message, cx.rng);
-        let number = self.trust.add_letter(to, sealed).ok_or(TrustError::Full)?;
-        self.post(cx.now, number);
-        Ok(())
+    /// Without room for the letter that tells the other side, a command must change nothing.
+    fn check_room_for_letter(&self) -> Result<(), TrustError> {
+        if self.trust.has_room_for_letter() { Ok(()) } else { Err(TrustError::Full) }
     }
 
-    fn post(&mut self, now: Instant, number: LetterNumber) {
-        if let Some((to, sealed)) = self.trust.letter(number) {
-            let call = Call::Post(*to, sealed.clone());
+    /// Seals a message and keeps it for the mailbox of its recipient. A revocation for which there is no room is only told
+    /// directly.
+    fn write_letter(&mut self, cx: &mut Context<'_>, to: IdentityKey, key: StaticKey, message: &[u8]) {
+        let sealed = key.seal(message, cx.rng);
+        if let Some(number) = self.trust.add_letter(to, sealed) {
+            self.depart_when_saved(cx.now, Departure::Letter(number));
+        }
+    }
+
+    /// Posts the oldest letter to a node, unless one is under way: letters to one node arrive in the order in which they
+    /// were written, whatever the rendezvous refuses.
+    fn post_next(&mut self, now: Instant, to: IdentityKey) {
+        let is_to = |number| self.trust.letter(number).is_some_and(|letter| letter.0 == to);
+        let is_under_way = |purpose: &Purpose| matches!(*purpose, Purpose::Letter(number) if is_to(number));
+        if self.calls.values().any(|(_, purpose)| is_under_way(purpose)) {
+            return;
+        }
+        let oldest = self.trust.letters().find(|number| is_to(*number));
+        if let Some(number) = oldest.filter(|number| !self.is_held(*number))
+            && let Some((_, sealed)) = self.trust.letter(number)
+        {
+            let call = Call::Post(to, sealed.clone());
             self.call(now, call, Purpose::Letter(number));
         }
+    }
+
+    fn is_held(&self, number: LetterNumber) -> bool {
+        self.held.iter().any(|(_, departure)| matches!(departure, Departure::Letter(held) if *held == number))
     }
 
     // Input.
@@ -386,19 +481,19 @@ impl Directory {
     pub(super) fn handle_letter(&mut self, cx: &mut Context<'_>, number: InboxNumber, sealed: &[u8]) {
         match cx.identity.open_sealed(sealed) {
             Some(message) => self.handle_trust(cx, &message, Some(number)),
-            None => self.letter_taken(cx.now, number), // sealed to another key, and unreadable for ever
+            None => self.depart_when_saved(cx.now, Departure::Taken(number)), // sealed to another key, and unreadable for ever
         }
     }
 
     /// Takes a trust message, from a letter or from the peer itself.
     pub(super) fn handle_trust(&mut self, cx: &mut Context<'_>, message: &[u8], letter: Option<InboxNumber>) {
         let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message));
-        if let Outcome::Discarded(_) = outcome {
-            letter.into_iter().for_each(|number| self.letter_taken(cx.now, number));
-            return;
+        // A letter without effect may be the copy of one whose effect is not on disk yet.
+        letter.into_iter().for_each(|number| self.depart_when_saved(cx.now, Departure::Taken(number)));
+        if !matches!(outcome, Outcome::Discarded(_)) {
+            self.pins_changed(cx.now);
+            self.effects.push_back(Effect::Trust(outcome));
         }
-        self.pins_changed(cx.now);
-        self.effects.push_back(Effect::Trust(TrustChange { outcome, letter }));
     }
 
     /// Takes the rendezvous' answer to a call.
@@ -420,7 +515,8 @@ impl Directory {
             }
             (Purpose::Relay(to), Answer::Refused(Refusal::NotFound)) => self.effects.push_back(Effect::NoRelay(to)),
             (Purpose::Letter(letter), Answer::Ok | Answer::Refused(Refusal::NotFound)) => {
-                self.trust.remove_letter(letter);
+                let to = self.trust.remove_letter(letter);
+                to.into_iter().for_each(|to| self.post_next(cx.now, to));
             }
             _ => {}
         }
@@ -436,8 +532,9 @@ impl Directory {
         self.retry_pause = RETRY_MIN;
         self.set_state(DirectoryState::Ready(addr));
         self.grant(cx.now);
-        let letters: Vec<LetterNumber> = self.trust.letters().collect();
-        letters.into_iter().for_each(|number| self.post(cx.now, number));
+        let recipients: BTreeSet<IdentityKey> =
+            self.trust.letters().filter_map(|n| Some(self.trust.letter(n)?.0)).collect();
+        recipients.into_iter().for_each(|to| self.post_next(cx.now, to));
         self.effects.push_back(Effect::AskForRelays);
     }
 
@@ -451,6 +548,7 @@ impl Directory {
     /// The rendezvous is another process now, which knows nothing of our calls.
     pub(super) fn on_restarted(&mut self, cx: &mut Context<'_>) {
         self.calls.clear();
+        self.forget_taken();
         self.register(cx);
     }
 
@@ -461,6 +559,7 @@ impl Directory {
         let wait = RETRY_MIN + Duration::from_micros(cx.rng.below(pause.as_micros() as u64));
         self.retry_at = Some(cx.now + wait);
         self.retry_pause = (pause * 2).min(RETRY_MAX);
+        self.forget_taken();
         for (ticket, (_, purpose)) in core::mem::take(&mut self.calls) {
             if purpose == Purpose::Application {
                 self.effects.push_back(Effect::Answer(ticket, None));
@@ -494,7 +593,13 @@ impl Directory {
 
     /// The next thing that the endpoint has to do.
     pub(super) fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.effects.pop_front().or_else(|| {
+            let version = self.trust.version();
+            (version > self.told).then(|| {
+                self.told = version;
+                Effect::SaveTrust(version)
+            })
+        })
     }
 
     /// When [`Directory::handle_timeout`] has something to do.

@@ -15,7 +15,8 @@ use crate::peer::{Arrival, Effects, Role};
 use crate::relay;
 use crate::time::Instant;
 use crate::trace::{HandshakeStep, Level, Trace};
-use crate::tunnel::handshake::{Admission, InitReceived, NO_PSK, source_bytes};
+use crate::tunnel::door::{Admission, source_bytes};
+use crate::tunnel::handshake::{InitReceived, NO_PSK};
 use crate::tunnel::session::{Indexes, Session, Side};
 use crate::wire::{Datagram, INIT_LEN, LocalIndex, RELAY_HEADER_LEN, RESP_LEN, WireError, u32_at};
 use core::net::SocketAddr;
@@ -36,7 +37,7 @@ impl Endpoint {
         let result = self.dispatch(now, PathAddr::Direct(from), datagram, sink);
         if let Err(reason) = result {
             self.discards.count(reason);
-            self.trace(Level::Debug, || Trace::Discarded { from, reason });
+            self.trace(Level::Info, || Trace::Discarded { from, reason });
         }
         result
     }
@@ -62,7 +63,7 @@ impl Endpoint {
                 let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
                 let pending = entry.peer.handshake().ok_or(Discard::Unexpected)?;
                 let cookie = pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
-                // Used by the next resend; resending at once would let a flood of cookies make a flood of INITs.
+                // The next INIT carries it. An INIT at once would let a flood of cookies make a flood of INITs.
                 entry.peer.cookie = Some(cookie);
                 Ok(())
             }
@@ -81,14 +82,13 @@ impl Endpoint {
 
     fn handle_data(&mut self, arrival: Arrival, datagram: &mut [u8], sink: &mut dyn Sink) -> Result<(), Discard> {
         let id = self.peers.by_index(arrival.receiver).ok_or(Discard::UnknownIndex)?;
-        let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
+        let peer = self.peers.touch(id).ok_or(Discard::UnknownIndex)?;
         let mut no_sink = NoSink;
         // Gate: only a pinned peer's packets reach a stack.
-        let sink: &mut dyn Sink = if entry.peer.role == Role::Trusted { sink } else { &mut no_sink };
-        let (rng, mut effects) = (&mut self.rng, Effects::default());
-        let result = entry.peer.handle_data(arrival, datagram, rng, sink, &mut effects);
+        let sink: &mut dyn Sink = if peer.role == Role::Trusted { sink } else { &mut no_sink };
+        let mut effects = Effects::default();
+        let result = peer.handle_data(arrival, datagram, &mut self.rng, sink, &mut effects);
         self.apply(arrival.now, id, effects);
-        self.touch(id);
         result
     }
 
@@ -142,7 +142,7 @@ impl Endpoint {
                 return Err(Discard::CookieSent);
             }
         }
-        // It came by relay and directly, or somebody plays it again: known before any key is computed.
+        // A copy that came by another way, or a replay: recognised before any key is computed.
         let ephemeral = *init[8..].first_chunk().ok_or(Discard::NotOurs)?;
         if self.recent_inits.contains(&ephemeral) {
             return Err(Discard::Replay);

@@ -1,10 +1,8 @@
 //! The endpoint: all peers on one UDP socket.
 //!
-//! A datagram's way in (wire.md, Rules): type and size → receiver index or mac1 → load → static key → pin → session →
-//! tag → window → frames. Whatever fails a step is counted as a [`Discard`] and changes nothing else.
-//!
-//! Registration and trust are a machine of their own, [`directory`]; `relations` carries out what that machine asks for,
-//! because it speaks through the peers of the endpoint and decides which peers exist.
+//! `input` holds the way of a datagram in, `peers` the table of peers with its ready list and timers, `output` the events and
+//! the trace. Registration and trust are a machine of their own, `directory`; `relations` carries out what that machine asks
+//! for, because it speaks through the peers of the endpoint and decides which peers exist.
 
 mod config;
 mod directory;
@@ -18,7 +16,7 @@ pub use crate::discard::{Discard, Discards};
 pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
 pub use crate::timer::{PeerTimer, Timer};
 pub use config::{Config, Strangers};
-pub use directory::{CALLS_MAX, DirectoryState, TrustChange};
+pub use directory::{CALLS_MAX, DirectoryState};
 pub use outbox::Outbox;
 pub use output::{Event, PeerInfo, Transmit};
 
@@ -31,7 +29,8 @@ use crate::peer::{PacketBuilder, Peer, Role};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
-use crate::tunnel::handshake::{Doorkeeper, Opening, Pending, Reserve, Timestamp, tai64n};
+use crate::tunnel::door::Doorkeeper;
+use crate::tunnel::handshake::{Opening, Pending, Reserve, Timestamp, tai64n};
 use crate::wire::LocalIndex;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -40,12 +39,15 @@ use directory::Directory;
 use output::Events;
 use peers::PeerTable;
 
-/// The machine for all peers on one socket. See the module's documentation.
+/// The machine for all peers on one socket.
+///
+/// After every `handle_*` or verb, drain [`Endpoint::poll_transmit`], [`Endpoint::poll_event`] and
+/// [`Endpoint::poll_trace`]; then [`Endpoint::poll_timeout`] says when to call [`Endpoint::handle_timeout`].
 pub struct Endpoint {
     identity: Identity,
     aead: &'static dyn AeadProvider,
     rng: Rng,
-    /// For the next handshake.
+    /// The key for the next key handshake.
     reserve: Reserve,
     strangers: Strangers,
     wall_at_zero_us: u64,
@@ -63,8 +65,8 @@ pub struct Endpoint {
 
 /// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
 const INITS_REMEMBERED: usize = 8;
-/// With more peers than this, what their static keys and ours make together is computed at the first key handshake, not at once:
-/// one X25519 each would be felt at start. Source: own choice.
+/// Peers up to this number get the secret that their static key and ours share at once; others at their first key
+/// handshake, since one X25519 each would be felt at start. Source: own choice.
 const SHARED_AT_ONCE_MAX: usize = 256;
 /// Datagrams outside any peer (cookies, farewells) that may wait.
 const STRAY_MAX: usize = 256;
@@ -136,7 +138,7 @@ impl Endpoint {
         self.peers.get(&peer)?.peer.identity
     }
 
-    /// What is known of a peer.
+    /// A description of the peer.
     pub fn peer_info(&self, now: Instant, peer: PeerId) -> Option<PeerInfo> {
         let peer = &self.peers.get(&peer)?.peer;
         Some(PeerInfo {
@@ -158,7 +160,7 @@ impl Endpoint {
         })
     }
 
-    /// When something authentic last came from the peer.
+    /// When an authentic datagram last came from the peer.
     pub fn last_received(&self, peer: PeerId) -> Option<Instant> {
         self.peers.get(&peer)?.peer.last_received
     }
@@ -229,8 +231,8 @@ impl Endpoint {
         }
     }
 
-    /// Ends every tunnel in order; drain `poll_transmit` once more afterwards. The rendezvous comes last: it relays what is
-    /// said to others.
+    /// Ends every tunnel in order; drain `poll_transmit` once more afterwards. The rendezvous comes last: it relays the
+    /// farewells to others.
     pub fn close_all(&mut self) {
         self.peers.clear_ready();
         let mut ids: Vec<_> = self.peers.iter().map(|(id, entry)| (entry.peer.role == Role::Rendezvous, *id)).collect();
@@ -260,7 +262,7 @@ impl Endpoint {
         self.send_control(peer, &Control::Push(push))
     }
 
-    /// Where a peer's datagrams go now; for the beacon's forwarding.
+    /// The underlay address in use for a peer, for the beacon's forwarding; `None` when there is none or it is relayed.
     pub fn direct_address(&self, peer: PeerId) -> Option<SocketAddr> {
         match self.peers.get(&peer)?.peer.paths.selected()? {
             PathAddr::Direct(addr) => Some(addr),
@@ -268,7 +270,7 @@ impl Endpoint {
         }
     }
 
-    /// Where a peer's newest datagram came from: what it is told as its reflexive address. It may have moved there just now, and
+    /// Where a peer's newest datagram came from: its reflexive address. The peer may have moved there just now, and
     /// nothing goes there before it has answered.
     pub fn newest_address(&self, peer: PeerId) -> Option<SocketAddr> {
         match self.peers.get(&peer)?.peer.paths.newest_from()? {
@@ -398,17 +400,18 @@ impl Endpoint {
         }
     }
 
-    /// Has the peer looked after at the next [`Endpoint::poll_transmit`]. Follows everything that may have changed a peer.
+    /// Has the peer looked after at the next [`Endpoint::poll_transmit`]. Follows everything that may have changed a
+    /// peer.
     fn touch(&mut self, id: PeerId) {
         self.peers.touch(id);
     }
 
-    /// Prepares a peer for sending: begins a due key handshake, and makes its indexes known. No peer learns an index before
-    /// it was sent, so that this is early enough.
+    /// Prepares a peer for sending: begins a due key handshake, and makes its indexes known. No peer learns an index
+    /// before it was sent, so that this is early enough.
     fn tend(&mut self, now: Instant, id: PeerId) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         for news in entry.peer.paths.take_news() {
-            self.events.trace.push(Level::Debug, || match news {
+            self.events.trace.push(Level::Info, || match news {
                 PathNews::Chosen { from, to, why } => Trace::PathChosen { peer: id, from, to, why },
                 PathNews::Silent(path) => Trace::PathSilent { peer: id, path },
                 PathNews::Size(len) => Trace::PathSize { peer: id, len },
@@ -450,7 +453,8 @@ impl Endpoint {
         }
     }
 
-    /// Strictly above every stamp sent before, whatever the wall clock does (wire.md, Rules).
+    /// A timestamp strictly above every one sent before, whatever the wall clock does (`docs/wire.md`, "Key
+    /// handshake").
     fn fresh_stamp(&mut self, now: Instant) -> Timestamp {
         let mut stamp = tai64n(self.wall_at_zero_us + now.as_micros());
         if stamp <= self.last_stamp {
@@ -462,6 +466,7 @@ impl Endpoint {
                 }
             }
         }
+        debug_assert!(stamp > self.last_stamp, "a responder refuses a timestamp that it has seen");
         self.last_stamp = stamp;
         stamp
     }

@@ -3,7 +3,7 @@
 use crate::link::{Link, Packet};
 use alloc::vec::Vec;
 
-/// One peer's link, for whoever has packets for it.
+/// One peer's link, for the layer above that has packets for the peer.
 pub struct Outbox<'a> {
     pub(super) link: &'a mut Link,
 }

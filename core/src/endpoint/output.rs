@@ -1,6 +1,6 @@
-//! Owns what an endpoint says: events, batches, timers, and what is known of a peer.
+//! Owns the output of an endpoint: events, batches, and the description of a peer.
 
-use super::directory::{DirectoryState, TrustChange};
+use super::directory::DirectoryState;
 use crate::control::{Answer, Call, Ticket};
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::inner::{PeerId, ResetReason};
@@ -8,25 +8,28 @@ use crate::link::LinkStats;
 use crate::path::{Path, PathAddr};
 use crate::time::{Duration, Instant};
 use crate::trace::{Trace, TraceQueue, TrustStep};
-use crate::trust::Outcome;
+use crate::trust::{Outcome, TrustVersion};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-/// What happened, for the owner of the endpoint.
+/// News for the owner of the endpoint.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A session with the peer exists.
     Up(PeerId),
-    /// Whatever was in flight to and from the peer is lost.
+    /// Everything in flight to and from the peer is lost.
     Reset(PeerId, ResetReason),
     /// Another path, or another datagram size, is in use.
     PathChanged(PeerId),
-    /// A stranger or the rendezvous has said who it is.
+    /// A stranger or the rendezvous has shown its record.
     Introduced(PeerId, NodeRecord),
-    /// Trust changed; put [`Endpoint::trust`](super::Endpoint::trust) on disk.
-    Trust(TrustChange),
+    /// A message of another node changed trust.
+    Trust(Outcome),
+    /// Trust has changed: put [`Endpoint::trust`](super::Endpoint::trust) on disk, then call
+    /// [`Endpoint::trust_saved`](super::Endpoint::trust_saved) with the version that the book had.
+    SaveTrust(TrustVersion),
     /// A stranger asks something (rendezvous only).
     Call(PeerId, Ticket, Call),
     /// The answer to a call of ours; `None` when there was none in time.
@@ -35,7 +38,8 @@ pub enum Event {
     Directory(DirectoryState),
 }
 
-/// One batch to be sent: the datagrams lie one behind the other in the buffer given to [`Endpoint::poll_transmit`](super::Endpoint::poll_transmit).
+/// One batch to be sent: the datagrams lie one behind the other in the buffer given to
+/// [`Endpoint::poll_transmit`](super::Endpoint::poll_transmit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// Where to.
@@ -44,12 +48,12 @@ pub struct Transmit {
     pub segment_len: usize,
 }
 
-/// What is known of a peer, for `info` and `peers`.
+/// A description of a peer, for `info` and `peers`.
 #[derive(Clone, Debug)]
 pub struct PeerInfo {
     /// Identity key, once known.
     pub identity: Option<IdentityKey>,
-    /// Data can be sealed now.
+    /// True when data can be sealed now.
     pub up: bool,
     /// Age of the session.
     pub session_age: Option<Duration>,
@@ -59,23 +63,23 @@ pub struct PeerInfo {
     pub paths: Vec<Path>,
     /// Datagram size on the path in use. Unit: bytes.
     pub datagram_len: usize,
-    /// Smoothed and smallest round-trip time.
+    /// Smoothed round-trip time.
     pub srtt: Option<Duration>,
     /// Smallest round-trip time seen.
     pub min_rtt: Duration,
-    /// Congestion window and bytes in flight.
+    /// Congestion window. Unit: bytes.
     pub window: u64,
-    /// Bytes in flight.
+    /// In flight. Unit: bytes.
     pub in_flight: u64,
     /// Congestion controller.
     pub controller: &'static str,
-    /// Underlay bytes.
+    /// Datagrams sent, relay headers included. Unit: bytes.
     pub bytes_sent: u64,
-    /// Underlay bytes.
+    /// Datagrams received, without relay headers. Unit: bytes.
     pub bytes_received: u64,
     /// Link counters.
     pub link: LinkStats,
-    /// When something authentic last came.
+    /// When an authentic datagram last came.
     pub last_received: Option<Instant>,
 }
 
@@ -109,8 +113,8 @@ fn trace_of(event: &Event) -> Option<Trace> {
         Event::Directory(DirectoryState::Ready(addr)) => Trace::RendezvousUp { addr: *addr },
         Event::Directory(DirectoryState::Connecting) => Trace::RendezvousDown { refusal: None },
         Event::Directory(DirectoryState::Refused(why)) => Trace::RendezvousDown { refusal: Some(*why) },
-        Event::Trust(change) => {
-            let (key, step) = match change.outcome {
+        Event::Trust(outcome) => {
+            let (key, step) = match *outcome {
                 Outcome::Pending(key) => (key, TrustStep::Pending),
                 Outcome::Pinned(key) => (key, TrustStep::Pinned),
                 Outcome::Rejected(key) => (key, TrustStep::Rejected),

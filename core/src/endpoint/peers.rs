@@ -1,7 +1,7 @@
 //! Owns the table of peers: how one is found, which ones want to send, and when each wants to be woken.
 //!
-//! No question looks at all peers: the ready list and the timers hold exactly those that have something to do, so that a
-//! turn in which nothing is due costs nothing, however many peers rest.
+//! No question looks at all peers: the ready list and the timers hold exactly those that have something to do, so that
+//! a turn in which nothing is due costs nothing, however many peers rest.
 
 use crate::identity::StaticKey;
 use crate::inner::PeerId;
@@ -16,8 +16,9 @@ use alloc::vec::Vec;
 /// One peer, and what the table keeps about it.
 pub(super) struct Entry {
     pub(super) peer: Peer,
-    /// The indexes under which `by_index` finds the peer.
+    /// The indexes under which `by_index` finds the peer, and the version of the peer's that they are.
     indexes: Vec<LocalIndex>,
+    indexes_version: u32,
     /// The peer is in the ready list.
     queued: bool,
     /// What `timers` holds of the peer.
@@ -106,7 +107,16 @@ impl PeerTable {
         let peer = make(id);
         let before = self.by_static.insert(peer.static_key, id);
         debug_assert!(before.is_none(), "a static key belongs to one peer");
-        self.entries.insert(id, Box::new(Entry { peer, indexes: Vec::new(), queued: false, timer: None }));
+        self.entries.insert(
+            id,
+            Box::new(Entry {
+                indexes_version: peer.indexes_version(),
+                peer,
+                indexes: Vec::new(),
+                queued: false,
+                timer: None,
+            }),
+        );
         id
     }
 
@@ -124,7 +134,7 @@ impl PeerTable {
     /// Makes the table find the peer under the indexes that it has now, and under no others.
     pub(super) fn sync_indexes(&mut self, id: PeerId) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        if entry.peer.session_indexes().eq(entry.indexes.iter().copied()) {
+        if entry.indexes_version == entry.peer.indexes_version() {
             return;
         }
         let current: Vec<LocalIndex> = entry.peer.session_indexes().collect();
@@ -132,20 +142,22 @@ impl PeerTable {
             self.by_index.remove(index);
         }
         self.by_index.extend(current.iter().map(|index| (*index, id)));
-        entry.indexes = current;
-        debug_assert!(self.by_index.len() >= entry.indexes.len());
+        (entry.indexes, entry.indexes_version) = (current, entry.peer.indexes_version());
+        debug_assert!(self.by_index.len() >= entry.indexes.len(), "indexes are unique");
     }
 
     // The ready list.
 
-    /// Puts the peer into the ready list.
-    pub(super) fn touch(&mut self, id: PeerId) {
-        if let Some(entry) = self.get_mut(&id)
-            && !entry.queued
-        {
+    /// Puts the peer into the ready list and gives it, to be changed.
+    pub(super) fn touch(&mut self, id: PeerId) -> Option<&mut Peer> {
+        #[cfg(test)]
+        self.looks.set(self.looks.get() + 1);
+        let entry = self.entries.get_mut(&id)?;
+        if !entry.queued {
             entry.queued = true;
             self.ready.push_back(id);
         }
+        Some(&mut entry.peer)
     }
 
     /// Empties the ready list.
@@ -157,7 +169,7 @@ impl PeerTable {
         }
     }
 
-    /// The peer whose turn to send is next.
+    /// The peer that sends next.
     pub(super) fn front(&self) -> Option<PeerId> {
         self.ready.front().copied()
     }

@@ -4,12 +4,12 @@
 use super::directory::{Context, Directory, DirectoryState, Effect};
 use super::{Discard, Endpoint, Event, PeerId, ResetReason};
 use crate::addr::Addr;
-use crate::control::{Control, InboxNumber, Push, Query, Ticket};
+use crate::control::{Control, Push, Query, Ticket};
 use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Role};
 use crate::time::Instant;
-use crate::trust::{Pin, Terms, TrustBook, TrustError};
+use crate::trust::{Pin, Terms, TrustBook, TrustError, TrustVersion};
 use crate::tunnel::handshake::NO_PSK;
 use crate::wire::Channel;
 use alloc::string::String;
@@ -105,7 +105,8 @@ impl Endpoint {
 
     // Verbs: trust.
 
-    /// Asks the owner of `record` for trust. The letter leaves as soon as the rendezvous can be reached.
+    /// Asks the owner of `record` for trust. The letter leaves as soon as the request is on disk
+    /// ([`Endpoint::trust_saved`]) and the rendezvous can be reached; so do all other letters.
     ///
     /// # Errors
     /// See [`TrustBook::request`]. When its owner has asked this node before, approve that instead.
@@ -129,7 +130,8 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.reject(cx, key, note))
     }
 
-    /// Withdraws trust: the session's keys are gone when this returns; the peer is told directly and by letter.
+    /// Withdraws trust: the session's keys are gone when this returns. Once that is on disk, the peer is told directly and by
+    /// letter.
     ///
     /// # Errors
     /// `Unknown` when the peer is not trusted.
@@ -137,14 +139,21 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.revoke(cx, key))
     }
 
-    /// Ends trust whose time is over; true when there was any. Put [`Endpoint::trust`] on disk then.
+    /// Ends trust whose time is over; true when there was any.
     pub fn expire_trust(&mut self, now: Instant) -> bool {
         self.with_directory(now, |directory, cx| directory.expire_trust(cx))
     }
 
-    /// The change that a letter brought is on disk; the rendezvous may forget the letter.
-    pub fn letter_taken(&mut self, now: Instant, number: InboxNumber) {
-        self.with_directory(now, |directory, cx| directory.letter_taken(cx.now, number));
+    /// Takes the word that [`Endpoint::trust`], as it was with this version, is on disk and survives a power cut. Letters that
+    /// tell others of a change of trust, and acknowledgements of letters that brought one, wait for this; without it they
+    /// never leave. [`Event::SaveTrust`] says when a save is wanted.
+    pub fn trust_saved(&mut self, now: Instant, version: TrustVersion) {
+        self.with_directory(now, |directory, cx| directory.trust_saved(cx.now, version));
+    }
+
+    /// True when [`Endpoint::trust`] as it is now is on disk, as far as [`Endpoint::trust_saved`] has said.
+    pub fn trust_is_saved(&self) -> bool {
+        self.directory.trust_is_saved()
     }
 
     // Input.
@@ -225,7 +234,8 @@ impl Endpoint {
             }
             Effect::Record(record) => self.peers.values_mut().for_each(|e| e.peer.set_record(record.clone())),
             Effect::Peers => self.sync_peers(),
-            Effect::Farewell(key, message) => self.say_farewell(now, &key, message),
+            Effect::Farewell(key, message) => self.seal_farewell(now, &key, message),
+            Effect::Send(to, datagram) => self.send_stray(to, datagram),
             Effect::Candidates => self.up_peers(now).into_iter().for_each(|id| self.send_candidates(id)),
             Effect::Relay { to, channel, online } => {
                 let Some(id) = self.peer_by_identity(&to) else { return };
@@ -258,7 +268,8 @@ impl Endpoint {
             }
             Effect::State(state) => self.events.push_back(Event::Directory(state)),
             Effect::Answer(ticket, answer) => self.events.push_back(Event::Answer(ticket, answer)),
-            Effect::Trust(change) => self.events.push_back(Event::Trust(change)),
+            Effect::Trust(outcome) => self.events.push_back(Event::Trust(outcome)),
+            Effect::SaveTrust(version) => self.events.push_back(Event::SaveTrust(version)),
         }
     }
 
@@ -282,10 +293,15 @@ impl Endpoint {
                 pin.last_endpoint.into_iter().for_each(|addr| entry.peer.paths.add(PathAddr::Direct(addr)));
             }
         }
+        debug_assert!(
+            self.peers.iter().filter(|(_, e)| e.peer.role == Role::Trusted).count() <= self.trust().pins().count(),
+            "a peer without a pin"
+        );
     }
 
-    /// Sends a peer its last message, and what its link holds besides, without hope of recovery: the keys go now.
-    fn say_farewell(&mut self, now: Instant, key: &IdentityKey, message: Vec<u8>) {
+    /// Seals the last message to a peer, and what its link holds besides, without hope of recovery: the keys go now, the
+    /// datagrams when the trust book is on disk.
+    fn seal_farewell(&mut self, now: Instant, key: &IdentityKey, message: Vec<u8>) {
         let Some(id) = self.peer_by_identity(key) else { return };
         self.send_control(id, &Control::Trust(message));
         let relay_key = *self.directory.relay_key();
@@ -309,7 +325,9 @@ impl Endpoint {
                 PathAddr::Direct(_) => Some(path),
                 PathAddr::Relay(_) => self.directory.beacon().map(PathAddr::Direct),
             };
-            to.into_iter().for_each(|to| self.send_stray(to, datagram.clone()));
+            if let Some(to) = to {
+                self.directory.hold_farewell(now, to, datagram);
+            }
         }
     }
 

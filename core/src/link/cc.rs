@@ -15,7 +15,7 @@
 
 use crate::time::{Duration, Instant};
 
-/// What one ACK frame told.
+/// The news of one ACK frame.
 #[derive(Clone, Copy, Debug)]
 pub struct AckSample {
     /// When it arrived.
@@ -83,9 +83,10 @@ const DELAY_SAMPLES: u32 = 8;
 
 // Our choices, judged by the table in `pilot_tests::lab`.
 
-/// A queue is visible when srtt exceeds the minimum by this much, or by an eighth. Source: link.md.
+/// A queue is visible when srtt exceeds the minimum by this much, or by an eighth. Source: `docs/link.md`, "Congestion
+/// control and pacing".
 const QUEUE_VISIBLE: Duration = Duration::from_millis(3);
-/// Loss above this share of recent bytes is congestion whatever the delay says. Source: link.md.
+/// Loss above this share of recent bytes is congestion, whatever the delay. Source: as above.
 const HEAVY_LOSS: f64 = 0.08;
 /// A minimum of the round-trip time older than this is measured anew.
 const MIN_RTT_LIFETIME: Duration = Duration::from_secs(10);
@@ -110,7 +111,7 @@ pub struct TolerantCubic {
     /// Seconds from the cut to the plateau.
     k: f64,
     epoch: Option<Instant>,
-    /// What Reno would have; CUBIC is never slower.
+    /// The window that Reno would have; CUBIC's is never smaller.
     reno: f64,
     srtt: Duration,
     min_rtt: Option<Duration>,
@@ -162,7 +163,7 @@ impl TolerantCubic {
         self.window < self.threshold
     }
 
-    /// What the path holds without a queue, as far as it has shown. Unit: bytes; 0 while nothing is known.
+    /// The bytes that the path holds without a queue, as far as it has shown; 0 while nothing is known.
     fn bdp(&self) -> f64 {
         let rate = self.rates.iter().max().copied().unwrap_or_default();
         rate as f64 * self.min_rtt.unwrap_or_default().as_secs_f64()
@@ -234,7 +235,7 @@ impl TolerantCubic {
         if let Some(until) = self.drain_until
             && now >= until
         {
-            // What the drained path showed is the truth now, even if it is more than before.
+            // The round trip of the drained path is the smallest one now, even if it is more than before.
             self.drain_until = None;
             (self.min_rtt, self.min_rtt_at) = (self.round.last_min_rtt.or(self.round.min_rtt), now);
         }
@@ -288,6 +289,7 @@ impl Controller for TolerantCubic {
             return;
         }
         self.recovery_until = sample.next;
+        debug_assert!(self.window >= self.minimum(), "a cut has a floor");
     }
 
     fn on_collapse(&mut self) {
@@ -420,7 +422,7 @@ mod tests {
     fn the_queue_is_drained_when_the_smallest_round_trip_was_not_seen_for_long() {
         let mut cc = TolerantCubic::new(1200);
         drive(&mut cc, 0, 3);
-        // Somebody else's queue hides it from now on.
+        // Another flow's queue hides it from now on.
         let sample = |i: u64| AckSample { bytes: 50_000, delivery_rate: 1_000_000, ..ack(60 * i, 80, 10 * i) };
         (3..100).for_each(|i| cc.on_ack(&sample(i)));
         assert!(cc.window() > 50_000);

@@ -3,19 +3,28 @@
 use crate::codec::Put as _;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::fmt;
 
-/// Longest control message. Unit: bytes. Source: trust.md (bodies ≤ 64 KiB, plus their heads).
+/// Longest control message. Unit: bytes. Source: `docs/trust.md` (bodies of at most 64 KiB, and their heads).
 pub const MESSAGE_LEN_MAX: usize = 66_000;
 /// Most bytes waiting or in flight on the sending side; beyond it the message is refused.
 pub const BACKLOG_MAX: usize = 512 * 1024;
-/// Most bytes in flight, and so the most the receiver ever holds out of order.
+/// Most bytes in flight, and so the most that the receiver ever holds out of order.
 const WINDOW: u64 = 128 * 1024;
 /// Bytes of the length in front of each message.
 const LENGTH_LEN: usize = 4;
 
-/// The backlog is full: the peer does not acknowledge what it was sent.
+/// The backlog is full: the peer does not acknowledge its control stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BacklogFull;
+
+impl fmt::Display for BacklogFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the peer does not acknowledge its control stream")
+    }
+}
+
+impl core::error::Error for BacklogFull {}
 
 /// The sending half.
 #[derive(Default)]
@@ -27,7 +36,7 @@ pub(crate) struct ControlSender {
 }
 
 impl ControlSender {
-    /// Frees the room of what was sent.
+    /// Frees the room of sent messages.
     pub(crate) fn rest(&mut self) {
         self.waiting.shrink_to_fit();
         self.resend.shrink_to_fit();
@@ -64,6 +73,7 @@ impl ControlSender {
         let offset = self.next;
         self.next += len as u64;
         self.in_flight += len as u64;
+        debug_assert!(self.in_flight <= WINDOW, "the window bounds what is in flight");
         Some((offset, bytes))
     }
 
@@ -85,7 +95,7 @@ pub(crate) struct ControlReceiver {
 }
 
 impl ControlReceiver {
-    /// Frees the room of what came out of order.
+    /// Frees the room of pieces that came out of order.
     pub(crate) fn rest(&mut self) {
         self.assembled.shrink_to_fit();
         if self.held.is_empty() {
@@ -130,6 +140,7 @@ impl ControlReceiver {
             at += LENGTH_LEN + len;
         }
         self.assembled.drain(..at);
+        debug_assert!(self.assembled.len() < LENGTH_LEN + MESSAGE_LEN_MAX, "only an incomplete message is left");
         Some(out)
     }
 }

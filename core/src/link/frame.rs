@@ -1,4 +1,4 @@
-//! Owns the frames: what is inside a DATA datagram once it is open.
+//! Owns the frames: the contents of a DATA datagram.
 //!
 //! | type | frame | recovered |
 //! |---|---|---|
@@ -8,7 +8,7 @@
 //! | 5, 6 | LOOSE: inner datagram (ports 2 + 2, payload), same two forms | never |
 //! | 7 | CONTROL: offset, length, bytes of the control stream | yes |
 //! | 8, 9 | PROBE, PROBE_OK: 8 bytes that the answer repeats | by the path machine |
-//! | 10 | HELLO: who speaks (see `Hello`) | yes |
+//! | 10 | HELLO: the sender's signed record | yes |
 //! | 11 | PING | elicits an ACK |
 //! | 12 | CLOSE: reason | |
 //! | 13 | PURE_ACK: inner TCP segment without payload; only the newest of a flow is resent | newest |
@@ -35,15 +35,15 @@ const PING: u8 = 11;
 const CLOSE: u8 = 12;
 const PURE_ACK: u8 = 13;
 
-/// Most ranges in one ACK. Source: link.md.
+/// Most ranges in one ACK. Source: `docs/link.md`, "Frames".
 pub const ACK_RANGES_MAX: usize = 32;
 
 /// One frame, borrowing its datagram.
 #[derive(Debug)]
 pub enum Frame<'a> {
-    /// Nothing.
+    /// Bytes without meaning.
     Padding,
-    /// What the other side received.
+    /// The datagrams that the other side has received.
     Ack(AckFrame<'a>),
     /// A recovered inner segment.
     Packet(&'a [u8]),
@@ -62,9 +62,9 @@ pub enum Frame<'a> {
     Probe(u64),
     /// The answer.
     ProbeOk(u64),
-    /// Who speaks.
+    /// The sender's signed record, with its length in front.
     Hello(&'a [u8]),
-    /// Acknowledge me.
+    /// Asks for an acknowledgement.
     Ping,
     /// The tunnel ends.
     Close(u8),
@@ -93,7 +93,7 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// Longest inner segment or datagram in a frame: whatever a UDP datagram can carry.
+/// Longest inner segment or datagram in a frame: that of UDP.
 const INNER_MAX: usize = 65_535;
 
 fn parse<'a>(r: &mut Reader<'a>) -> Result<Frame<'a>, Malformed> {
@@ -125,10 +125,10 @@ fn parse<'a>(r: &mut Reader<'a>) -> Result<Frame<'a>, Malformed> {
     })
 }
 
-/// An acknowledgement: the newest number, how long ago it came, and descending ranges.
+/// An acknowledgement: the newest counter, how long ago it came, and descending ranges.
 #[derive(Debug)]
 pub struct AckFrame<'a> {
-    /// The session it speaks of, by its receiver index; `None`: the one it came in.
+    /// The session that it acknowledges, by the index that its receiver put there; `None` for the session it came in.
     pub session: Option<RemoteIndex>,
     /// How long the newest datagram waited for this acknowledgement. Unit: microseconds.
     pub delay_us: u64,

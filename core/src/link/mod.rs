@@ -1,9 +1,9 @@
-//! The link: one per peer, inside the tunnel. It makes a lossy path look loss-free to the TCP stack above, and holds the
-//! one congestion controller that all streams to the peer share.
+//! The link: one per peer, inside the tunnel. It makes a lossy path look loss-free to the TCP stack above, and holds
+//! the one congestion controller that all streams to the peer share (`docs/link.md`).
 //!
-//! Flow of a packet out: [`Link::enqueue_packet`] → [`Link::poll_frames`] when window and pacing allow → sealed by the
-//! peer → [`Link::on_sent`], which keeps the bytes until they are acknowledged.
-//! Flow back: [`Link::on_ack`] frees them, measures the round trip, finds what is lost and queues it again.
+//! Flow of a packet out: `enqueue_packet` → `poll_frames` when window and pacing allow → sealed by the
+//! peer → `on_sent`, which keeps the bytes until they are acknowledged.
+//! Flow back: `on_ack` frees them, measures the round trip, finds what is lost and queues it again.
 //!
 //! Packets are handed up as they come; order is TCP's business, per flow, so that a hole in one stream never holds back
 //! another (see `pilot-stack`).
@@ -20,7 +20,7 @@ pub use packet::{Cut, Packet, PacketKind};
 pub use ranges::Urgency;
 
 use crate::time::{Duration, Instant};
-use crate::timer::PeerTimer;
+use crate::timer::{PeerTimer, Soonest};
 use crate::wire::{Counter, LocalIndex, RemoteIndex};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -32,9 +32,9 @@ use pacer::Pacer;
 use ranges::Received;
 use recovery::{Carried, Load, NewlyAcked, Rtt, Sent, SentLog};
 
-/// Packets that may wait in front of the congestion window. Source: link.md, hazard 1.
+/// Packets that may wait in front of the congestion window. Source: `docs/link.md`, "Hazards met while prototyping".
 pub const QUEUE_MAX: usize = 64;
-/// Bytes of packets that may wait there: two batches, however large datagrams are. What waits here delays every stream.
+/// Bytes of packets that may wait there: two batches, however large datagrams are. A longer queue delays every stream.
 const QUEUE_LEN_MAX: usize = 128 * 1024;
 /// Buffers of acknowledged packets kept for new ones.
 const SPARE_MAX: usize = 2048;
@@ -42,7 +42,7 @@ const SPARE_MAX: usize = 2048;
 pub const LOOSE_QUEUE_MAX: usize = 64;
 /// Pure acknowledgements that may wait, one per flow.
 const PURE_ACKS_MAX: usize = 16_384;
-/// Sessions whose datagrams can still be acknowledged, in each direction.
+/// Sessions with datagrams that can still be acknowledged, in each direction.
 const SESSIONS_MAX: usize = 4;
 /// Datagrams sent without regard to the window when a probe timeout expires. Source: RFC 9002 §6.2.4.
 const PROBES: u32 = 2;
@@ -66,7 +66,7 @@ pub struct LinkStats {
     pub oversized: u64,
 }
 
-/// What [`Link::poll_frames`] wrote; hand it back through [`Link::on_sent`].
+/// The contents of a datagram that [`Link::poll_frames`] wrote; [`Link::on_sent`] takes it back.
 pub(crate) struct Outgoing {
     carried: Load,
     counts_for_pacing: bool,
@@ -210,8 +210,9 @@ impl Link {
         self.loose.push_back(datagram);
     }
 
-    /// Frees what only traffic needs; for a link that is not busy.
+    /// Frees memory that only traffic needs; for a link that is not busy.
     pub(crate) fn rest(&mut self) {
+        debug_assert!(!self.is_busy(), "a busy link needs its buffers");
         self.spare = Vec::new();
         self.packets.shrink_to_fit();
         self.resend.shrink_to_fit();
@@ -233,27 +234,28 @@ impl Link {
         self.ping_due = true;
     }
 
-    /// A new session begins: its first datagrams say who we are, and its counter starts again.
+    /// Begins a session: its first datagrams carry `hello`, and its counter starts again.
     pub(crate) fn start_epoch(&mut self, index: RemoteIndex, next_counter: Counter, hello: Vec<u8>) {
         if self.epochs.len() == SESSIONS_MAX {
             self.epochs.remove(0);
         }
         self.epochs.push(Epoch { index, base: self.sent.next() as i64 - next_counter.0 as i64 });
         (self.hello, self.hello_due) = (Some(hello), true);
+        debug_assert!(self.epochs.len() <= SESSIONS_MAX);
         // Silence under the old keys says nothing about the new ones.
         self.probes = 0;
     }
 
     // Input.
 
-    /// The key handshake took one round trip: so much is known before anything was acknowledged (RFC 9002 §6.2.2).
+    /// Takes the round trip of the key handshake for the first estimate (RFC 9002 §6.2.2).
     pub(crate) fn on_handshake(&mut self, rtt: Duration) {
         if self.rtt.smoothed().is_none() {
             self.rtt.update(rtt, Duration::ZERO);
         }
     }
 
-    /// Notes that a datagram of the session with our index `local_index` came and was understood.
+    /// Notes that a datagram of the session with our index `local_index` was opened and its frames handled.
     pub(crate) fn on_received(&mut self, now: Instant, local_index: LocalIndex, counter: Counter, urgency: Urgency) {
         if !self.received.iter().any(|r| r.index == local_index) {
             if self.received.len() == SESSIONS_MAX {
@@ -271,14 +273,14 @@ impl Link {
         self.control_rx.receive(offset, bytes)
     }
 
-    /// Takes an ACK frame that came in the session whose peer index is `remote_index`.
+    /// Takes an ACK frame that came in the session with the peer's index `remote_index`.
     pub(crate) fn on_ack(&mut self, now: Instant, remote_index: RemoteIndex, ack: &AckFrame<'_>) {
         let session = ack.session.unwrap_or(remote_index);
         let Some(&Epoch { base, .. }) = self.epochs.iter().find(|epoch| epoch.index == session) else { return };
         let is_current = self.epochs.last().is_some_and(|epoch| epoch.index == session);
         let (control_tx, newest, hello, hello_due, spare) =
             (&mut self.control_tx, &mut self.newest_pure_ack, &mut self.hello, &mut self.hello_due, &mut self.spare);
-        // Counters from before this link began (the peer restarted) have negative numbers and are not ours.
+        // Counters from before this link began (the peer restarted) have negative numbers and mean nothing here.
         let number = |counter: u64| base.saturating_add(counter.min(i64::MAX as u64) as i64);
         let ranges = ack.ranges().map(|r| (number(*r.start()).max(0) as u64, number(*r.end())));
         let ranges = ranges.filter(|(_, high)| *high >= 0).map(|(low, high)| (low, high as u64));
@@ -331,6 +333,7 @@ impl Link {
     }
 
     fn requeue(&mut self, number: u64, sent: Sent) {
+        debug_assert!(number < self.sent.next(), "only datagrams that were sent are lost");
         sent.carried.for_each(|carried| match carried {
             Carried::Packet(segment) => self.resend.push_back(segment),
             Carried::PureAck { flow, bytes } => {
@@ -351,7 +354,7 @@ impl Link {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.detect_lost(now);
         if self.sent.is_empty() {
-            self.spare = Vec::new(); // a quiet peer costs no memory
+            self.spare = Vec::new(); // a quiet peer keeps no buffers
         }
         let timeout = self.rtt.probe_timeout(self.probes);
         if self.sent.probe_deadline(timeout).is_some_and(|at| at <= now) {
@@ -372,7 +375,7 @@ impl Link {
             let Some((number, sent)) = self.sent.take_oldest() else { break };
             self.requeue(number, sent);
         }
-        // A probe needs something that elicits an answer.
+        // A probe carries at least a PING, which elicits an answer.
         self.ping_due = true;
     }
 
@@ -428,6 +431,7 @@ impl Link {
             frame::emit_ping(out);
             carried.push(Carried::Ping);
         }
+        debug_assert!(out.len() <= end, "the frames fit the datagram");
         (out.len() > start).then_some(Outgoing { carried, counts_for_pacing })
     }
 
@@ -522,8 +526,9 @@ impl Link {
         }
     }
 
-    /// Notes that what [`Link::poll_frames`] wrote was sealed into a datagram of `size` bytes. Every sealed datagram
-    /// must be noted, probes too (with an empty `Outgoing`), so that numbers stay in step with the cipher's counter.
+    /// Notes that the frames of [`Link::poll_frames`] were sealed into a datagram of `size` bytes. Every sealed
+    /// datagram is noted, probes too (with an empty `Outgoing`), so that numbers stay in step with the cipher's
+    /// counter.
     pub(crate) fn on_sent(&mut self, now: Instant, size: usize, outgoing: Outgoing) {
         let elicits = !outgoing.carried.is_empty();
         self.sent.push(now, size, outgoing.carried);
@@ -537,13 +542,11 @@ impl Link {
     }
 
     /// When [`Link::handle_timeout`] or [`Link::poll_frames`] has something to do, and why.
-    pub(crate) fn deadlines(&self) -> [(PeerTimer, Option<Instant>); 4] {
-        [
-            (PeerTimer::Ack, self.received.iter().filter_map(Received::deadline).min()),
-            (PeerTimer::Probe, self.sent.probe_deadline(self.rtt.probe_timeout(self.probes))),
-            (PeerTimer::Loss, self.sent.loss_deadline(self.rtt.reordering_allowance())),
-            (PeerTimer::Pacing, self.pacing_deadline()),
-        ]
+    pub(crate) fn note_deadlines(&self, soonest: &mut Soonest) {
+        soonest.note(PeerTimer::Ack, self.received.iter().filter_map(Received::deadline).min());
+        soonest.note(PeerTimer::Probe, self.sent.probe_deadline(self.rtt.probe_timeout(self.probes)));
+        soonest.note(PeerTimer::Loss, self.sent.loss_deadline(self.rtt.reordering_allowance()));
+        soonest.note(PeerTimer::Pacing, self.pacing_deadline());
     }
 }
 

@@ -1,4 +1,5 @@
-//! Owns an inner packet on its way out: a buffer whose first bytes (the IPv6 header that the tunnel implies) are not sent.
+//! Owns an inner packet on its way out. The first bytes of its buffer (an IPv6 header, which the tunnel implies) may be
+//! hidden, that is, not sent.
 
 use alloc::vec::Vec;
 

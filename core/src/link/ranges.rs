@@ -1,4 +1,4 @@
-//! Owns the receive side of acknowledgement: which counters of a session came, and when to say so.
+//! Owns the receive side of acknowledgement: which counters of a session came, and when they are acknowledged.
 
 use super::frame::{self, ACK_RANGES_MAX};
 use crate::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use crate::wire::{Counter, LocalIndex};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// Longest a datagram that asks for it waits for its acknowledgement. Source: measured prototype, link.md.
+/// Longest time that a datagram waits for its acknowledgement. Source: measured with a prototype.
 const ACK_DELAY: Duration = Duration::from_millis(2);
 /// The same for datagrams that only carry inner acknowledgements.
 pub(crate) const ACK_DELAY_RELAXED: Duration = Duration::from_millis(25);
@@ -102,6 +102,7 @@ impl Received {
     /// When an acknowledgement is due; `None` when nothing waits for one.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let at_once = self.waiting >= ACK_EVERY || self.waiting_relaxed >= ACK_EVERY_RELAXED;
+        debug_assert!(!at_once || self.deadline.is_some(), "what waits has a deadline");
         if at_once { Some(Instant::ZERO) } else { self.deadline }
     }
 

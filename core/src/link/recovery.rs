@@ -12,14 +12,15 @@ use alloc::vec::Vec;
 
 /// Timer granularity. Source: RFC 9002 §6.1.2.
 const GRANULARITY: Duration = Duration::from_millis(1);
-/// Round-trip time assumed before one was measured. Source: prototype, link.md.
+/// Round-trip time assumed before one was measured. Source: measured with a prototype.
 const RTT_INITIAL: Duration = Duration::from_millis(250);
 /// Doublings of the probe timeout.
 const BACKOFF_MAX: u32 = 6;
-/// Backing off ends here: whoever comes back is found soon. Source: own choice; a probe now and then costs nothing.
+/// Longest pause between probes, so that a peer that comes back is found soon. Source: own choice; a probe now and then
+/// costs nothing.
 const BACKOFF_TIMEOUT_MAX: Duration = Duration::from_secs(3);
 
-/// What a datagram carried that matters after it is sent.
+/// One thing in a datagram that matters until it is acknowledged.
 #[derive(Debug)]
 pub(crate) enum Carried {
     Packet(Packet),
@@ -36,7 +37,7 @@ pub(crate) enum Carried {
     Ping,
 }
 
-/// All that one datagram carried; nearly always one thing, which then needs no allocation.
+/// Everything in a datagram that matters until it is acknowledged: nearly always one thing, which needs no allocation.
 #[derive(Debug, Default)]
 pub(crate) enum Load {
     #[default]
@@ -86,18 +87,18 @@ impl Load {
 /// One datagram in flight.
 pub(crate) struct Sent {
     pub(crate) at: Instant,
-    /// What it takes of the window. Unit: bytes.
+    /// Its share of the window. Unit: bytes.
     pub(crate) size: u32,
     pub(crate) carried: Load,
     delivery: Delivery,
 }
 
-/// What had been delivered when a datagram was sent, for delivery-rate samples.
+/// The state of delivery when a datagram was sent, for delivery-rate samples.
 #[derive(Clone, Copy, Default)]
 struct Delivery {
-    /// Everything acknowledged so far.
+    /// Bytes acknowledged so far.
     bytes: u64,
-    /// When that was.
+    /// When the newest of them were acknowledged.
     at: Instant,
     /// When the newest acknowledged datagram had been sent.
     sent_at: Instant,
@@ -118,14 +119,14 @@ pub(crate) struct SentLog {
     in_flight: u64,
     delivery: Delivery,
     largest_acked: Option<u64>,
-    /// In flight below `largest_acked`: late or lost. Kept apart, so that an acknowledgement costs what it acknowledges
-    /// and not what it repeats.
+    /// In flight below `largest_acked`: late or lost. They are kept apart, so that the cost of an acknowledgement
+    /// depends on what it acknowledges for the first time, not on what it repeats.
     holes: BTreeSet<u64>,
     last_sent_at: Instant,
     last_probed_at: Instant,
 }
 
-/// What an ACK frame acknowledged for the first time.
+/// The datagrams that an ACK frame acknowledged for the first time.
 pub(crate) struct NewlyAcked {
     pub(crate) bytes: u64,
     pub(crate) largest: u64,
@@ -135,7 +136,7 @@ pub(crate) struct NewlyAcked {
 }
 
 impl SentLog {
-    /// Frees the room of what was in flight.
+    /// Frees the room of datagrams that were in flight.
     pub(crate) fn rest(&mut self) {
         self.entries.shrink_to_fit();
     }
@@ -174,8 +175,8 @@ impl SentLog {
         self.entries.push_back(Some(Sent { at: now, size: size as u32, carried, delivery: self.delivery }));
     }
 
-    /// Takes the datagrams with these numbers out; `on_acked` gets what each carried. `ranges` come newest first. Work is
-    /// bounded by what is acknowledged for the first time and by the number of ranges.
+    /// Takes the datagrams with these numbers out; `on_acked` gets the contents of each. `ranges` come newest first.
+    /// Work is bounded by the datagrams that are acknowledged for the first time and by the number of ranges.
     pub(crate) fn acknowledge(
         &mut self,
         now: Instant,
@@ -210,6 +211,7 @@ impl SentLog {
         }
         self.note_holes(fresh..above.unwrap_or(0));
         let Snapshot { number, at, delivery } = newest?;
+        debug_assert!(number < end && bytes <= in_flight_before, "only datagrams in flight are acknowledged");
         self.delivery = Delivery { bytes: self.delivery.bytes + bytes, at: now, sent_at: at };
         self.largest_acked = self.largest_acked.max(Some(number));
         self.trim();
@@ -232,7 +234,7 @@ impl SentLog {
         }
     }
 
-    /// Takes out what is lost by now: sent before something acknowledged, and longer ago than `allowance`.
+    /// Takes out the datagrams that are lost by now: sent before an acknowledged one, and longer ago than `allowance`.
     pub(crate) fn detect_lost(&mut self, now: Instant, allowance: Duration, mut on_lost: impl FnMut(u64, Sent)) {
         let Some(largest) = self.largest_acked else { return };
         while let Some(Some(oldest)) = self.entries.front() {
@@ -254,8 +256,8 @@ impl SentLog {
         (self.first < largest).then(|| oldest.at + allowance)
     }
 
-    /// When silence has lasted long enough to probe: `timeout` after the newest datagram (RFC 9002 §6.2.1), but not much
-    /// later because new ones are sent again and again.
+    /// When silence has lasted long enough to probe: `timeout` after the newest datagram (RFC 9002 §6.2.1), but not
+    /// much later because new ones are sent again and again.
     pub(crate) fn probe_deadline(&self, timeout: Duration) -> Option<Instant> {
         let oldest = self.entries.front()?.as_ref()?;
         let silent_since = oldest.at.max(self.delivery.at).max(self.last_probed_at);
@@ -335,7 +337,7 @@ impl Rtt {
         self.min
     }
 
-    /// RFC 8985 with the reordering window of link.md: srtt + srtt/4.
+    /// RFC 8985 with a reordering window of a quarter of srtt (`docs/link.md`, "Recovery").
     pub(crate) fn reordering_allowance(&self) -> Duration {
         let rtt = self.smoothed.unwrap_or(RTT_INITIAL).max(self.latest);
         rtt + (rtt / 4).max(GRANULARITY)
@@ -364,7 +366,7 @@ mod tests {
         log
     }
 
-    /// Found by `chaos`: something small was sent again and again, and nobody noticed that the other side was silent.
+    /// Found by `chaos`: small datagrams were sent again and again, and the other side's silence went unnoticed.
     #[test]
     fn new_datagrams_do_not_put_probing_off_for_ever() {
         let (mut log, timeout, mut now) = (SentLog::default(), MS * 100, Instant::ZERO);

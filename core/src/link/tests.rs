@@ -22,7 +22,9 @@ const DELAY: Duration = Duration::from_millis(10);
 const ROOM: usize = 1200;
 
 fn soonest(link: &Link) -> Option<Instant> {
-    crate::timer::first_due(link.deadlines()).map(|(at, _)| at)
+    let mut soonest = Soonest::default();
+    link.note_deadlines(&mut soonest);
+    soonest.get().map(|(at, _)| at)
 }
 
 impl Pair {

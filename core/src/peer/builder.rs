@@ -12,6 +12,16 @@ use crate::tunnel::session::Session;
 use crate::wire::DATA_HEADER_LEN;
 use alloc::vec::Vec;
 
+/// A datagram that was begun: room for its headers is there, its tag is not.
+#[must_use = "a begun datagram is sealed or cancelled"]
+pub(crate) struct Draft<'a> {
+    route: Route<'a>,
+    /// Where the datagram begins in the batch.
+    start: usize,
+    /// Where its frames begin.
+    frames: usize,
+}
+
 /// Appends datagrams to a batch, one behind the other.
 pub(crate) struct PacketBuilder<'a> {
     out: &'a mut Vec<u8>,
@@ -42,27 +52,32 @@ impl<'a> PacketBuilder<'a> {
         self.out.extend_from_slice(datagram);
     }
 
-    /// Appends a datagram of the frames that `write` appends, sealed under `session`; gives its size and what `write`
-    /// gave. `None` leaves the batch as it was.
-    pub(crate) fn seal<T>(
-        &mut self,
-        to: PathAddr,
-        session: &mut Session,
-        write: impl FnOnce(&mut Vec<u8>) -> Option<T>,
-    ) -> Option<(usize, T)> {
+    /// Begins a datagram: append its frames to [`PacketBuilder::frames`], then seal or cancel it.
+    pub(crate) fn begin(&mut self, to: PathAddr) -> Draft<'a> {
         let (route, start) = (Route::new(to, self.relay_key), self.out.len());
-        let head = route.header_len();
-        self.out.resize(start + head + DATA_HEADER_LEN, 0);
-        let Some(written) = write(self.out) else {
-            self.out.truncate(start);
-            return None;
-        };
-        debug_assert!(self.out.len() > start + head + DATA_HEADER_LEN, "a datagram without frames says nothing");
+        let frames = start + route.header_len() + DATA_HEADER_LEN;
+        self.out.resize(frames, 0);
+        Draft { route, start, frames }
+    }
+
+    /// Where the frames of the begun datagram go: behind everything that is there.
+    pub(crate) const fn frames(&mut self) -> &mut Vec<u8> {
+        self.out
+    }
+
+    /// Leaves the batch as it was before the datagram was begun.
+    pub(crate) fn cancel(&mut self, draft: Draft<'a>) {
+        self.out.truncate(draft.start);
+    }
+
+    /// Seals the begun datagram under `session`; gives its size.
+    pub(crate) fn seal(&mut self, Draft { route, start, frames }: Draft<'a>, session: &mut Session) -> usize {
+        debug_assert!(self.out.len() > frames, "a datagram without frames says nothing");
         self.out.resize(self.out.len() + TAG_LEN, 0);
         let datagram = &mut self.out[start..];
-        session.seal(&mut datagram[head..]);
+        session.seal(&mut datagram[frames - start - DATA_HEADER_LEN..]);
         route.emit_header(datagram);
-        Some((datagram.len(), written))
+        datagram.len()
     }
 
     /// Takes the bytes from `start` on out of the batch.

@@ -9,8 +9,8 @@ use crate::tunnel::{GIVE_UP_AFTER, INIT_RESEND};
 
 /// How long a key handshake is tried when the rendezvous says that the peer is not connected.
 const AWAY_AFTER: Duration = Duration::from_secs(3);
-/// Most that is added to the pause before an INIT is repeated. Unit: ms. Source: as WireGuard's, which adds a third of a
-/// second so that two ends do not repeat theirs at the same time for ever.
+/// Most that is added to the pause before an INIT is repeated, so that two ends do not repeat theirs at the same time
+/// for ever. Unit: ms. Source: WireGuard's third of a second.
 const RESEND_JITTER_MS: u64 = 333;
 
 /// What the rendezvous has said of the peer since the key handshake began.
@@ -36,7 +36,7 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
-    /// The key handshake whose newest INIT is `pending`; `before` is the same one, as it stood with the INIT before.
+    /// A key handshake with the INIT `pending`; `before` is its state with the INIT before that one.
     pub(super) fn new(now: Instant, pending: Pending, before: Option<&Self>, rng: &mut Rng) -> Self {
         let attempts = before.map_or(0, |before| before.attempts);
         let pause = INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)];

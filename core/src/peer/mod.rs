@@ -20,7 +20,7 @@ use crate::noise::StaticShared;
 use crate::path::{PathAddr, Paths};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
-use crate::timer::{PeerTimer, first_due};
+use crate::timer::{PeerTimer, Soonest};
 use crate::tunnel::handshake::{Incarnation, Pending, Timestamp};
 use crate::tunnel::session::Session;
 use crate::wire::{DATAGRAM_LEN_BASE, LocalIndex};
@@ -36,15 +36,16 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Probe timeouts without an answer, and silence, after which the path is suspect. Source: `docs/paths.md`, "Rules".
 const SUSPECT_PROBES: u32 = 2;
 const SUSPECT_SILENCE: Duration = Duration::from_millis(300);
-/// The same after which new keys are asked for: the peer may have lost ours. A peer that still speaks under them has not.
+/// The same after which new keys are asked for: the peer may have lost ours. A peer that still speaks under them has
+/// not.
 const HANDSHAKE_PROBES: u32 = 3;
 const HANDSHAKE_SILENCE: Duration = Duration::from_secs(1);
-/// After so long a silence one probe is enough: the peer may well have been replaced by another process meanwhile, and a
-/// key handshake too many costs little. Source: own choice.
+/// After so long a silence one probe is enough: the peer may well have been replaced by another process meanwhile, and
+/// a key handshake too many costs little. Source: own choice.
 const HANDSHAKE_SILENCE_LONG: Duration = Duration::from_secs(5);
 /// Full datagrams in flight from which on their size is worth probing.
 const LOADED_DATAGRAMS: u64 = 4;
-/// How long a peer whose address is known may take before the rendezvous is asked for a relay: on a local network it has
+/// How long a peer with a known address may take before the rendezvous is asked for a relay: on a local network it has
 /// answered by then, and its answer need not wait behind the question. Source: own choice.
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
@@ -59,7 +60,7 @@ pub(crate) enum Role {
     Trusted,
     /// Our rendezvous.
     Rendezvous,
-    /// A stranger whose calls we serve (on a rendezvous).
+    /// A stranger with calls to be served (on a rendezvous).
     Client,
 }
 
@@ -207,6 +208,11 @@ impl Peer {
         self.sessions.indexes()
     }
 
+    /// Another number whenever [`Peer::session_indexes`] may give something else.
+    pub(crate) const fn indexes_version(&self) -> u32 {
+        self.sessions.version()
+    }
+
     /// The key handshake of this side that waits for its answer.
     pub(crate) fn handshake(&self) -> Option<&Pending> {
         self.sessions.handshake().map(Handshake::pending)
@@ -268,7 +274,8 @@ impl Peer {
         }
     }
 
-    /// Sends the INIT of a key handshake, new or under way, to every known address at once: the first valid answer wins.
+    /// Sends the INIT of a key handshake, new or under way, to every known address at once: the first valid answer
+    /// wins.
     pub(crate) fn begin_handshake(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
         let handshake = Handshake::new(now, pending, self.sessions.handshake(), rng);
         let knows_address = self.paths.list().iter().any(|path| path.addr.is_direct());
@@ -293,7 +300,8 @@ impl Peer {
         }
     }
 
-    /// Seals under `session`, which this side initiated, at once. True when the peer is another incarnation than before.
+    /// Seals under `session`, which this side initiated, at once. True when the peer is another incarnation than
+    /// before.
     pub(crate) fn install_current(&mut self, now: Instant, session: Session, from: PathAddr) -> bool {
         self.select_working(now, from);
         let (handshake, restarted) = self.make_current(Box::new(session));
@@ -393,15 +401,16 @@ impl Peer {
 
     /// When [`Peer::handle_timeout`] has something to do, and why.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<(Instant, PeerTimer)> {
-        let own = [
-            (PeerTimer::KeepAlive, self.keepalive_at),
-            (PeerTimer::AskRelay, self.ask_relay_at),
-            (PeerTimer::Rest, self.rest_at),
-        ];
-        let (is_up, sessions) = (self.is_up(now), self.sessions.deadlines(self.in_use));
-        let paths = self.paths.deadlines(is_up && self.is_loaded());
-        let inner = own.into_iter().chain(sessions).chain(paths);
+        let (is_up, mut soonest) = (self.is_up(now), Soonest::default());
         // Without keys the link's timers have nothing to act on; those of the key handshake count instead.
-        if is_up { first_due(inner.chain(self.link.deadlines())) } else { first_due(inner) }
+        if is_up {
+            self.link.note_deadlines(&mut soonest);
+        }
+        self.paths.note_deadlines(is_up && self.is_loaded(), &mut soonest);
+        self.sessions.note_deadlines(self.in_use, &mut soonest);
+        soonest.note(PeerTimer::KeepAlive, self.keepalive_at);
+        soonest.note(PeerTimer::AskRelay, self.ask_relay_at);
+        soonest.note(PeerTimer::Rest, self.rest_at);
+        soonest.get()
     }
 }

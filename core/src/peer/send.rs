@@ -71,13 +71,14 @@ impl Peer {
     fn seal_frames(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> bool {
         let room = self.paths.datagram_len() - DATA_OVERHEAD;
         let Some(session) = self.sessions.current_mut().filter(|session| session.usable(now)) else { return false };
-        let (local, link) = (session.indexes.local, &mut self.link);
-        let sealed = batch.seal(to, session, |out| link.poll_frames(now, local, room, out));
-        if let Some((size, outgoing)) = sealed {
-            self.on_sealed(now, size, outgoing);
-            return true;
-        }
-        false
+        let draft = batch.begin(to);
+        let Some(outgoing) = self.link.poll_frames(now, session.indexes.local, room, batch.frames()) else {
+            batch.cancel(draft);
+            return false;
+        };
+        let size = batch.seal(draft, session);
+        self.on_sealed(now, size, outgoing);
+        true
     }
 
     /// Seals one datagram of frames that need no acknowledgement.
@@ -89,13 +90,10 @@ impl Peer {
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let Some(session) = self.sessions.current_mut() else { return };
-        let sealed = batch.seal(to, session, |out| {
-            write(out);
-            Some(Outgoing::untracked())
-        });
-        if let Some((size, outgoing)) = sealed {
-            self.on_sealed(now, size, outgoing);
-        }
+        let draft = batch.begin(to);
+        write(batch.frames());
+        let size = batch.seal(draft, session);
+        self.on_sealed(now, size, Outgoing::untracked());
     }
 
     fn on_sealed(&mut self, now: Instant, size: usize, outgoing: Outgoing) {

@@ -14,7 +14,7 @@
 
 use super::handshake::Handshake;
 use crate::time::{Duration, Instant};
-use crate::timer::PeerTimer;
+use crate::timer::{PeerTimer, Soonest};
 use crate::tunnel::session::{Session, Side};
 use crate::tunnel::{REJECT_AFTER, REKEY_AFTER};
 use crate::wire::LocalIndex;
@@ -47,11 +47,13 @@ enum State {
 pub(super) struct Sessions {
     state: State,
     next: Option<Box<Session>>,
+    /// Counts the changes of what [`Sessions::indexes`] gives.
+    version: u32,
 }
 
 impl Sessions {
     pub(super) const fn new() -> Self {
-        Self { state: State::Down, next: None }
+        Self { state: State::Down, next: None, version: 0 }
     }
 
     // Getters.
@@ -95,7 +97,7 @@ impl Sessions {
 
     /// The session with our index `local`.
     pub(super) fn find_mut(&mut self, local: LocalIndex) -> Option<&mut Session> {
-        let Self { state, next } = self;
+        let Self { state, next, .. } = self;
         let keys = match state {
             State::Down | State::Connecting(_) => None,
             State::Up(keys) | State::Renewing(keys, _) => Some(keys),
@@ -119,6 +121,15 @@ impl Sessions {
         let sessions = [previous, self.current(), self.next.as_deref()];
         let pending = self.handshake().map(|handshake| handshake.pending().local_index);
         sessions.into_iter().flatten().map(|session| session.indexes.local).chain(pending)
+    }
+
+    /// Another number whenever [`Sessions::indexes`] may give something else.
+    pub(super) const fn version(&self) -> u32 {
+        self.version
+    }
+
+    const fn changed(&mut self) {
+        self.version = self.version.wrapping_add(1);
     }
 
     // Transitions.
@@ -150,7 +161,8 @@ impl Sessions {
 
     /// Forgets all keys and every key handshake.
     pub(super) fn move_to_down(&mut self) {
-        *self = Self::new();
+        (self.state, self.next) = (State::Down, None);
+        self.changed();
     }
 
     /// Stops waiting for the answer to this side's INIT.
@@ -163,6 +175,7 @@ impl Sessions {
 
     /// Leaves `Down` behind, for a transition that puts another state there at once.
     const fn take_state(&mut self) -> State {
+        self.changed();
         core::mem::replace(&mut self.state, State::Down)
     }
 
@@ -170,11 +183,14 @@ impl Sessions {
     pub(super) fn set_next(&mut self, session: Session) {
         debug_assert!(session.side == Side::Responder, "an initiator's session is used at once");
         self.next = Some(Box::new(session));
+        self.changed();
     }
 
     /// The waiting session, if `local` is our index of it.
     pub(super) fn take_next(&mut self, local: LocalIndex) -> Option<Box<Session>> {
-        self.next.take_if(|next| next.indexes.local == local)
+        let next = self.next.take_if(|next| next.indexes.local == local)?;
+        self.changed();
+        Some(next)
     }
 
     // Time.
@@ -182,9 +198,14 @@ impl Sessions {
     /// Erases the keys that are too old.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         let is_older = |session: &Session, age| now.since(session.created) >= age;
-        self.next.take_if(|next| is_older(next, REJECT_AFTER));
+        if self.next.take_if(|next| is_older(next, REJECT_AFTER)).is_some() {
+            self.changed();
+        }
         let Some(keys) = self.keys_mut() else { return };
-        keys.previous.take_if(|previous| is_older(previous, REJECT_AFTER));
+        if keys.previous.take_if(|previous| is_older(previous, REJECT_AFTER)).is_some() {
+            self.changed();
+        }
+        let Some(keys) = self.keys() else { return };
         if is_older(&keys.current, ERASE_AFTER) {
             self.state = match self.take_state() {
                 State::Down | State::Up(_) => State::Down,
@@ -202,19 +223,23 @@ impl Sessions {
         }
     }
 
-    /// When keys are erased, an INIT is repeated or given up and, for a tunnel `in_use`, keys are replaced.
-    pub(super) fn deadlines(&self, in_use: bool) -> [(PeerTimer, Option<Instant>); 5] {
-        let handshake = self.handshake();
-        let previous = self.keys().and_then(|keys| keys.previous.as_deref());
-        let old = [previous, self.next.as_deref()].into_iter().flatten().map(|s| s.created + REJECT_AFTER).min();
-        let rekeys = |session: &&Session| in_use && session.side == Side::Initiator && handshake.is_none();
-        [
-            (PeerTimer::Resend, handshake.map(Handshake::resend_at)),
-            (PeerTimer::GiveUp, handshake.map(Handshake::give_up_at)),
-            (PeerTimer::EraseOld, old),
-            (PeerTimer::Erase, self.current().map(|session| session.created + ERASE_AFTER)),
-            (PeerTimer::Rekey, self.current().filter(rekeys).map(|session| session.created + REKEY_AFTER)),
-        ]
+    /// Notes when keys are erased, an INIT is repeated or given up and, for a tunnel `in_use`, keys are replaced.
+    pub(super) fn note_deadlines(&self, in_use: bool, soonest: &mut Soonest) {
+        if let Some(handshake) = self.handshake() {
+            soonest.note(PeerTimer::Resend, Some(handshake.resend_at()));
+            soonest.note(PeerTimer::GiveUp, Some(handshake.give_up_at()));
+        }
+        if let Some(next) = &self.next {
+            soonest.note(PeerTimer::EraseOld, Some(next.created + REJECT_AFTER));
+        }
+        let Some(Keys { current, previous }) = self.keys() else { return };
+        if let Some(previous) = previous {
+            soonest.note(PeerTimer::EraseOld, Some(previous.created + REJECT_AFTER));
+        }
+        soonest.note(PeerTimer::Erase, Some(current.created + ERASE_AFTER));
+        if in_use && current.side == Side::Initiator && self.handshake().is_none() {
+            soonest.note(PeerTimer::Rekey, Some(current.created + REKEY_AFTER));
+        }
     }
 }
 
@@ -226,7 +251,6 @@ mod tests {
     use crate::identity::Identity;
     use crate::noise::{StaticShared, TrafficKeys};
     use crate::rng::Rng;
-    use crate::timer::first_due;
     use crate::tunnel::handshake::{Incarnation, Opening, Pending};
     use crate::tunnel::session::Indexes;
     use crate::wire::RemoteIndex;
@@ -252,6 +276,12 @@ mod tests {
         let ephemeral = KeyPair::new(&agreement::PORTABLE, rng.bytes());
         let pending = Pending::start(&own, &opening, ephemeral).expect("an honest key");
         Handshake::new(now, pending, before, &mut rng)
+    }
+
+    fn soonest(sessions: &Sessions, in_use: bool) -> Option<(Instant, PeerTimer)> {
+        let mut soonest = Soonest::default();
+        sessions.note_deadlines(in_use, &mut soonest);
+        soonest.get()
     }
 
     fn indexes(sessions: &Sessions) -> Vec<u32> {
@@ -298,10 +328,10 @@ mod tests {
         sessions.move_to_up(Box::new(session(1, Side::Initiator, 7, T)));
         let later = T + Duration::from_secs(100);
         sessions.move_to_up(Box::new(session(2, Side::Initiator, 7, later)));
-        assert_eq!(first_due(sessions.deadlines(true)), Some((T + REJECT_AFTER, PeerTimer::EraseOld)));
+        assert_eq!(soonest(&sessions, true), Some((T + REJECT_AFTER, PeerTimer::EraseOld)));
         sessions.handle_timeout(T + REJECT_AFTER);
-        assert_eq!(first_due(sessions.deadlines(true)), Some((later + REKEY_AFTER, PeerTimer::Rekey)));
-        assert_eq!(first_due(sessions.deadlines(false)), Some((later + ERASE_AFTER, PeerTimer::Erase)));
+        assert_eq!(soonest(&sessions, true), Some((later + REKEY_AFTER, PeerTimer::Rekey)));
+        assert_eq!(soonest(&sessions, false), Some((later + ERASE_AFTER, PeerTimer::Erase)));
         sessions.move_to_handshake(handshake(3, later + ERASE_AFTER, None));
         sessions.handle_timeout(later + ERASE_AFTER);
         assert!(sessions.current().is_none() && sessions.handshake().is_some());

@@ -188,3 +188,43 @@ fn the_book_survives_its_disk_form_and_damage_is_noticed() {
     assert_eq!(again.emit(), bytes);
     assert!((0..bytes.len()).all(|len| TrustBook::parse(&bytes[..len]).is_err()));
 }
+
+#[test]
+fn requests_that_cross_more_than_once_give_one_secret() {
+    let (mut a, mut b) = (Owner::new(1), Owner::new(2));
+    let from_a = [a.request(&b), a.request(&b)];
+    let from_b = [b.request(&a), b.request(&a)];
+    assert_eq!(a.receive(&from_b[0]), Outcome::Pinned(b.key()));
+    assert_eq!(b.receive(&from_a[0]), Outcome::Pinned(a.key()));
+    let before = a.book.version();
+    for (owner, again) in [(&mut a, &from_b[1]), (&mut b, &from_a[1])] {
+        assert_eq!(owner.receive(again), Outcome::Discarded(Discarded::AlreadyTrusted));
+    }
+    assert_eq!(a.book.version(), before, "there is nothing to save");
+    assert_eq!(a.book.pin(&b.key()).map(|p| p.secret), b.book.pin(&a.key()).map(|p| p.secret));
+    assert_eq!((a.book.outgoing().count(), b.book.outgoing().count()), (0, 0));
+    // Trust that ended takes the crossed request with it: asking anew is decided anew.
+    let (_, revoke) = a.at(NOW + 1, |book, me, rng| book.revoke(me, &b.key(), rng)).expect("pinned");
+    assert_eq!(b.receive(&revoke), Outcome::Revoked(a.key()));
+    let request = a.request(&b);
+    assert_eq!(b.receive(&request), Outcome::Pending(a.key()));
+}
+
+#[test]
+fn a_request_for_which_there_is_no_room_leaves_the_pin() {
+    let (mut a, mut b) = trusting_pair();
+    for i in 0..PENDING_MAX {
+        let mut seed = [7; 32];
+        seed[..8].copy_from_slice(&(i as u64).to_le_bytes());
+        let identity = Identity::from_seed(seed);
+        let record = NodeRecord::sign(&identity, Addr::new(0, 9), &Profile::default(), 1).emit();
+        let me = Me { identity: &identity, record: &record, now_s: NOW };
+        let request = TrustBook::default().request(&me, &a.public_record(), &Terms::default(), &mut Rng::new(seed));
+        assert!(matches!(a.receive(&request.expect("allowed")), Outcome::Pending(_)));
+    }
+    let before = a.book.version();
+    b.book = TrustBook::default();
+    let request = b.at(NOW + 60, |book, me, rng| book.request(me, &a.public_record(), &Terms::default(), rng));
+    assert_eq!(a.receive(&request.expect("allowed")), Outcome::Discarded(Discarded::Full));
+    assert!(a.book.pin(&b.key()).is_some() && a.book.version() == before);
+}

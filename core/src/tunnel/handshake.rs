@@ -1,10 +1,9 @@
-//! Owns the INIT, RESP and COOKIE datagrams: building them, and the checks in front of the expensive steps.
-//!
-//! The ladder an INIT climbs (wire.md, Rules): size and type → mac1 → under load a cookie (mac2) → X25519.
+//! Owns the contents of the INIT, RESP and COOKIE datagrams: building and reading them. `door` checks them first.
 
+use super::door::{cookie_key, mac1_key};
 use crate::aead::TAG_LEN;
 use crate::agreement::{KeyAgreement, KeyPair};
-use crate::hash::{blake2s, equal, mac16};
+use crate::hash::mac16;
 use crate::identity::{Identity, StaticKey};
 use crate::noise::{HandshakeFailed, Initiation, Received, StaticShared, TrafficKeys};
 use crate::rng::Rng;
@@ -17,15 +16,12 @@ use alloc::vec::Vec;
 use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 
-/// Lifetime of a cookie and of the secret it is made with.
-const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
-
 /// Bytes of the TAI64N timestamp that an INIT carries.
 pub(crate) const TIMESTAMP_LEN: usize = 12;
 pub(crate) type Timestamp = [u8; TIMESTAMP_LEN];
 
-/// Names one side's state of the link between two peers: a number that changes whenever that begins anew. Whoever finishes
-/// a key handshake knows with which state of the other side, before anything is sent to it.
+/// Names one side's state of the link between two peers: a number that changes whenever the link begins anew. When a
+/// key handshake is finished, each side knows with which state of the other, before anything is sent to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Incarnation(pub(crate) [u8; 8]);
 
@@ -37,11 +33,11 @@ pub(crate) fn tai64n(wall_us: u64) -> Timestamp {
     out
 }
 
-/// How long after a key handshake the key for the next one is made. Source: own choice; longer than most key handshakes take, and
-/// made right away it would be made while the answer is awaited, or is there already.
+/// How long after a key handshake the key for the next one is made. Source: own choice; most key handshakes are over by
+/// then, so that making the key delays no answer.
 const REFILL_AFTER: Duration = Duration::from_millis(20);
 
-/// The ephemeral keys of the next key handshake, made while nobody waits for them.
+/// The ephemeral keys of the next key handshake, made in advance.
 pub(crate) struct Reserve {
     agreement: &'static dyn KeyAgreement,
     ephemeral: Option<KeyPair>,
@@ -69,10 +65,10 @@ impl Reserve {
     }
 }
 
-/// What an INIT is made of.
+/// The contents of an INIT.
 pub(crate) struct Opening<'a> {
     pub(crate) responder: &'a StaticKey,
-    /// What the responder's static key and ours make together.
+    /// The secret that the responder's static key and ours share.
     pub(crate) shared: &'a StaticShared,
     /// Our index of the session to come.
     pub(crate) local_index: LocalIndex,
@@ -83,11 +79,11 @@ pub(crate) struct Opening<'a> {
     pub(crate) cookie: Option<&'a [u8; 16]>,
 }
 
-/// A key handshake that we started and that has not been answered.
+/// A key handshake that this side began and that has not been answered.
 pub(crate) struct Pending {
     noise: Initiation,
     pub(crate) local_index: LocalIndex,
-    /// The INIT as last sent; resending it unchanged would be refused as a replay, so each resend is a new one.
+    /// The INIT. Each repetition is a new one: the same one again would be refused as a replay.
     pub(crate) datagram: Vec<u8>,
     mac1: [u8; MAC_LEN],
 }
@@ -110,7 +106,7 @@ impl Pending {
         Ok(Self { noise, local_index, datagram, mac1 })
     }
 
-    /// Finishes with the peer's RESP; gives its index, its incarnation and the keys.
+    /// Reads the peer's RESP; gives the peer's index, its incarnation and the keys.
     pub(crate) fn finish(
         &self,
         identity: &Identity,
@@ -145,7 +141,8 @@ pub(crate) struct InitReceived {
 }
 
 impl InitReceived {
-    /// `known` gives what our static key and an initiator's make together, if that has been computed before.
+    /// Reads an INIT. `known` gives the secret that our static key and an initiator's share, if it has been computed
+    /// before.
     pub(crate) fn read(
         identity: &Identity,
         init: &[u8; INIT_LEN],
@@ -159,7 +156,7 @@ impl InitReceived {
         Ok(Self { remote_index: RemoteIndex(u32_at(init, 4)), static_key, stamp, incarnation, noise })
     }
 
-    /// What our static key and the initiator's make together.
+    /// The secret that our static key and the initiator's share.
     pub(crate) const fn shared(&self) -> &StaticShared {
         &self.noise.shared
     }
@@ -182,7 +179,7 @@ impl InitReceived {
     }
 }
 
-/// Appends mac1 and mac2 and returns mac1.
+/// Appends mac1 and mac2; gives mac1.
 fn append_macs(datagram: &mut Vec<u8>, receiver: &StaticKey, cookie: Option<&[u8; 16]>) -> [u8; MAC_LEN] {
     let mac1 = mac16(&mac1_key(receiver), &[datagram]);
     datagram.extend_from_slice(&mac1);
@@ -191,136 +188,14 @@ fn append_macs(datagram: &mut Vec<u8>, receiver: &StaticKey, cookie: Option<&[u8
     mac1
 }
 
-fn mac1_key(receiver: &StaticKey) -> [u8; 32] {
-    blake2s(&[b"mac1----", &receiver.0])
-}
-
-fn cookie_key(receiver: &StaticKey) -> [u8; 32] {
-    blake2s(&[b"cookie--", &receiver.0])
-}
-
-/// What stands between the network and X25519: mac1 always, cookies under load.
-pub(crate) struct Doorkeeper {
-    mac1_key: [u8; 32],
-    cookie_key: [u8; 32],
-    secret: [u8; 32],
-    secret_since: Option<Instant>,
-    /// Whole key handshakes that may be begun now; refills over time.
-    tokens: u64,
-    refilled: Instant,
-}
-
-/// What to do with an INIT or RESP that passed no cryptography yet.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
-    /// Go on to the handshake.
-    Go,
-    /// mac1 is wrong: the sender does not know whom it talks to.
-    Refuse,
-    /// We are under load: send this COOKIE and forget.
-    Cookie([u8; COOKIE_LEN]),
-    /// Under load, and the sender has proven its address but exceeds the rate all the same.
-    Overload,
-}
-
-impl Doorkeeper {
-    /// INITs per second that are served without asking for a cookie. Source: own choice; X25519 takes about 100 µs.
-    const RATE: u64 = 500;
-    /// How many of them may come at once.
-    const BURST: u64 = 200;
-    /// With a valid cookie this many more may be served.
-    const PROVEN_DEBT: u64 = 200;
-
-    pub(crate) fn new(own: &StaticKey) -> Self {
-        Self {
-            mac1_key: mac1_key(own),
-            cookie_key: cookie_key(own),
-            secret: [0; 32],
-            secret_since: None,
-            tokens: Self::BURST + Self::PROVEN_DEBT,
-            refilled: Instant::ZERO,
-        }
-    }
-
-    /// Checks mac1 of an INIT or RESP.
-    pub(crate) fn mac1_is_valid(&self, datagram: &[u8]) -> bool {
-        let (body, macs) = datagram.split_at(datagram.len() - 2 * MAC_LEN);
-        equal(&mac16(&self.mac1_key, &[body]), &macs[..MAC_LEN])
-    }
-
-    /// Decides about an INIT from `source` (the sender's address in bytes).
-    pub(crate) fn admit_init(
-        &mut self,
-        now: Instant,
-        source: &[u8],
-        init: &[u8; INIT_LEN],
-        rng: &mut Rng,
-    ) -> Admission {
-        if !self.mac1_is_valid(init) {
-            return Admission::Refuse;
-        }
-        let earned = now.since(self.refilled).as_micros() as u64 * Self::RATE / 1_000_000;
-        if earned > 0 {
-            self.tokens = (self.tokens + earned).min(Self::BURST + Self::PROVEN_DEBT);
-            self.refilled = now;
-        }
-        if self.tokens > Self::PROVEN_DEBT {
-            self.tokens -= 1;
-            return Admission::Go;
-        }
-        let cookie = self.cookie(now, source, rng);
-        let (body, mac2) = init.split_at(INIT_LEN - MAC_LEN);
-        if !equal(&mac16(&cookie, &[body]), mac2) {
-            return Admission::Cookie(self.seal_cookie(init, cookie, rng));
-        }
-        if self.tokens == 0 {
-            return Admission::Overload;
-        }
-        self.tokens -= 1;
-        Admission::Go
-    }
-
-    fn cookie(&mut self, now: Instant, source: &[u8], rng: &mut Rng) -> [u8; 16] {
-        if self.secret_since.is_none_or(|since| now.since(since) >= COOKIE_LIFETIME) {
-            self.secret = rng.bytes();
-            self.secret_since = Some(now);
-        }
-        mac16(&self.secret, &[source])
-    }
-
-    fn seal_cookie(&self, init: &[u8; INIT_LEN], mut cookie: [u8; 16], rng: &mut Rng) -> [u8; COOKIE_LEN] {
-        let mut out = [0; COOKIE_LEN];
-        let nonce: [u8; 24] = rng.bytes();
-        let mac1: [u8; MAC_LEN] = array_at(init, INIT_LEN - 2 * MAC_LEN);
-        let cipher = XChaCha20Poly1305::new(&self.cookie_key.into());
-        let tag = cipher.encrypt_inout_detached(&XNonce::from(nonce), &mac1, (&mut cookie[..]).into());
-        out[..4].copy_from_slice(&handshake_header(HandshakeKind::Cookie));
-        out[4..8].copy_from_slice(&init[4..8]); // the initiator's sender index is the receiver here
-        out[8..32].copy_from_slice(&nonce);
-        out[32..48].copy_from_slice(&cookie);
-        out[48..].copy_from_slice(&tag.expect("sixteen bytes are within the cipher's limits"));
-        out
-    }
-}
-
-/// The bytes a source address is known by in cookies.
-pub(crate) fn source_bytes(addr: &core::net::SocketAddr) -> Vec<u8> {
-    let mut out = Vec::with_capacity(18);
-    match addr.ip() {
-        core::net::IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
-        core::net::IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
-    }
-    out.extend_from_slice(&addr.port().to_le_bytes());
-    out
-}
-
-/// The psk of a pair that has none yet.
+/// The psk of a pair that has no secret.
 pub(crate) const NO_PSK: [u8; 32] = [0; 32];
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::agreement::PORTABLE;
+    use crate::tunnel::door::{Admission, Doorkeeper};
 
     fn init(rng: &mut Rng, responder: &Identity, cookie: Option<&[u8; 16]>) -> Pending {
         let initiator = Identity::from_seed([1; 32]);

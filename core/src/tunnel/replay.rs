@@ -9,11 +9,11 @@ const BLOCKS: usize = 128;
 /// How far below the newest counter a datagram may still be accepted. One block is always being refilled.
 pub const WINDOW: u64 = (BLOCKS as u64 - 1) * BLOCK_BITS;
 
-/// Remembers which counters were accepted. O(1) per datagram, at most 128 steps after a jump. Its memory grows with the
-/// first counters, up to 1 KiB: most sessions of most peers see few.
+/// Remembers which counters were accepted. Work is O(1) per datagram, at most 128 steps after a jump. Memory grows with
+/// the first counters, up to 1 KiB: most sessions of most peers see few.
 #[derive(Default)]
 pub struct ReplayWindow {
-    /// A ring of [`BLOCKS`] blocks, of which those that no counter has reached yet are not there.
+    /// A ring of [`BLOCKS`] blocks. Blocks that no counter has reached yet are missing.
     blocks: Vec<u64>,
     /// One more than the newest accepted counter.
     next: u64,

@@ -8,6 +8,7 @@ use crate::noise::TrafficKeys;
 use crate::time::Instant;
 use crate::wire::{Counter, DATA_HEADER_LEN, LocalIndex, RemoteIndex, emit_data_header};
 use alloc::boxed::Box;
+use core::fmt;
 use zeroize::Zeroize as _;
 
 /// The numbers that both ends gave to one session.
@@ -38,7 +39,7 @@ pub struct Session {
     pub created: Instant,
     /// The peer's state of the link that this session belongs to.
     pub(crate) incarnation: Incarnation,
-    /// The peer has said under this session what it is: its frames may be handled.
+    /// The peer's HELLO has come under this session: its other frames may be handled.
     pub(crate) introduced: bool,
     provider: &'static dyn AeadProvider,
     send: Key,
@@ -47,7 +48,7 @@ pub struct Session {
     window: ReplayWindow,
 }
 
-/// A traffic key, and the cipher's form of it while it is in use: that may be many times as large.
+/// A traffic key, and the cipher's form of it while it is in use, which may be many times as large.
 struct Key {
     bytes: [u8; 32],
     ready: Option<Box<dyn AeadKey>>,
@@ -79,6 +80,18 @@ pub enum OpenError {
     /// The counter lies beyond what a session may use.
     Counter,
 }
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tag => "the datagram does not open under the session's key",
+            Self::Replay => "the datagram was opened before, or is too old to tell",
+            Self::Counter => "the counter lies beyond a session's last",
+        })
+    }
+}
+
+impl core::error::Error for OpenError {}
 
 impl Session {
     /// A session from a finished handshake. It has a copy of the keys, which is erased with it.
@@ -124,13 +137,14 @@ impl Session {
             && (now.since(self.created) >= REKEY_AFTER || self.counter.0 >= REKEY_AFTER_DATAGRAMS)
     }
 
-    /// Nothing has been sealed or opened for a while: frees what the next datagram can make again.
+    /// Frees the cipher's form of the keys, which the next datagram makes again.
     pub(crate) fn rest(&mut self) {
         (self.send.ready, self.receive.ready) = (None, None);
     }
 
     /// Seals `datagram` in place: 16 bytes of header room, frames, 16 bytes of tag room.
     pub fn seal(&mut self, datagram: &mut [u8]) {
+        debug_assert!(self.counter.0 < COUNTER_MAX, "callers ask `usable` first");
         let counter = self.counter;
         self.counter.0 += 1; // a counter is never used twice under a key
         let (header, body) = datagram.split_at_mut(DATA_HEADER_LEN);

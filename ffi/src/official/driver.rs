@@ -10,7 +10,7 @@ use pilot_node::framing::{
     BROADCAST, DEREGISTER, HANDSHAKE, HEALTH, INFO, MANAGED, NETWORK, RECV_FROM, RESOLVE, ROTATE_KEY, SEND_TO,
     SET_HOSTNAME, SET_TAGS, SET_VISIBILITY, SET_WEBHOOK, frame,
 };
-use pilot_node::{Addr, AddrPort, Client, Code};
+use pilot_node::{Addr, AddrPort, Client, Code, Request};
 use serde_json::{Value, json};
 use std::ffi::{c_char, c_int, c_void};
 use std::io::Write as _;
@@ -277,8 +277,8 @@ pub unsafe extern "C" fn PilotSetWebhook(h: u64, url: *const c_char) -> *mut c_c
 pub extern "C" fn PilotDisconnect(h: u64, connID: u32) -> *mut c_char {
     string(|| {
         let driver: Used<Driver> = get(h, "driver ")?;
-        let op = json!({"op": "disconnect", "stream": connID});
-        match Client::connect(&driver.path).and_then(|mut c| c.call(&op, &[], Some(DIAL_TIMEOUT))) {
+        let request = Request::Disconnect { stream: connID.into() };
+        match Client::connect(&driver.path).and_then(|mut c| c.request(&request, &[], Some(DIAL_TIMEOUT))) {
             Err(failure) if failure.code != Code::NotFound => Err(failure.message),
             _ => Ok(None),
         }

@@ -3,6 +3,7 @@
 
 use super::{Text, input, string};
 use base64ct::{Base64, Encoding as _};
+use pilot_node::answer::{Info, RendezvousState};
 use pilot_node::{Config, Node, RendezvousConfig};
 use serde_json::{Value, json};
 use std::ffi::c_char;
@@ -52,26 +53,27 @@ fn start(given: &Value) -> Result<Value, Text> {
     crate::fork::own();
     let info = registered(&node)?;
     *slot = Some(node);
-    let key = info["public_key"].as_str().unwrap_or_default();
+    let key = &info.public_key;
     let digit = |at: usize| key.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
     let key: Vec<u8> = (0..key.len()).step_by(2).filter_map(digit).collect();
     Ok(json!({
-        "address": info["node_id"].to_string(), "node_id": info["node_id"], "public_key": Base64::encode_string(&key),
-        "socket": socket, "pilot_address": info["address"],
+        "address": info.node_id.to_string(), "node_id": info.node_id, "public_key": Base64::encode_string(&key),
+        "socket": socket, "pilot_address": info.address,
     }))
 }
 
 /// Waits until the node has an address, which a new node gets from the rendezvous; returns its state.
-fn registered(node: &Node) -> Result<Value, Text> {
+fn registered(node: &Node) -> Result<Info, Text> {
     let end = Instant::now() + REGISTER_TIMEOUT;
     loop {
         let info = node.info().map_err(|e| format!("daemon start: {e}"))?;
-        let refusal = info["rendezvous_refusal"].as_str();
-        match info["rendezvous"].as_str() {
-            Some("ready" | "absent") => return Ok(info),
-            Some("refused") => return Err(format!("daemon start: register: {}", refusal.unwrap_or_default())),
+        match info.rendezvous {
+            RendezvousState::Ready | RendezvousState::Absent => return Ok(info),
+            RendezvousState::Refused => {
+                return Err(format!("daemon start: register: {}", info.rendezvous_refusal.unwrap_or_default()));
+            }
             // A node that was registered before serves the peers it knows, while the registration goes on.
-            _ if Instant::now() >= end && info["node_id"] != 0 => return Ok(info),
+            _ if Instant::now() >= end && info.node_id != 0 => return Ok(info),
             _ if Instant::now() >= end => return Err("daemon start: register: the rendezvous does not answer".into()),
             _ => std::thread::sleep(Duration::from_millis(5)),
         }

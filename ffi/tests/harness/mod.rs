@@ -1,9 +1,9 @@
 //! Owns the shared parts of the library's tests: folders, tools, a rendezvous, nodes, C programs.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use pilot_node::{Config, Node, RendezvousConfig};
+use pilot_node::answer::RendezvousState;
+use pilot_node::{Config, Node, RendezvousConfig, Terms};
 use pilot_rendezvous::server::{Server, ServerConfig, Stopper};
-use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -83,7 +83,7 @@ impl Lab {
         config.rendezvous = self.endpoint.parse::<RendezvousConfig>().unwrap();
         config.socket = Some(self.socket(name));
         let node = Node::start(config).unwrap();
-        until("it is registered", || call(&node, json!({"op": "info"}))["rendezvous"] == "ready");
+        until("it is registered", || node.info().unwrap().rendezvous == RendezvousState::Ready);
         node
     }
 
@@ -107,14 +107,10 @@ impl Drop for Lab {
 }
 
 pub(crate) fn befriend(a: &Node, b: &Node, b_name: &str, a_name: &str) {
-    call(a, json!({"op": "handshake", "node": b_name, "ports": "all"}));
-    until("the request arrives", || !call(b, json!({"op": "pending"}))["pending"].as_array().unwrap().is_empty());
-    call(b, json!({"op": "approve", "node": a_name, "ports": "all"}));
-    until("the approval arrives", || call(a, json!({"op": "trust"}))["total"] == 1);
-}
-
-pub(crate) fn call(node: &Node, op: Value) -> Value {
-    node.call(op, Vec::new()).unwrap().0
+    a.trust().handshake(b_name, Terms::default().ports("all")).unwrap();
+    until("the request arrives", || !b.trust().pending().unwrap().pending.is_empty());
+    b.trust().approve(a_name, Terms::default().ports("all")).unwrap();
+    until("the approval arrives", || a.trust().pins().unwrap().total == 1);
 }
 
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {

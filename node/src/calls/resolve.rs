@@ -1,4 +1,4 @@
-//! Owns what a person may call a peer: an address, a node number, a hostname, a key or its fingerprint.
+//! Owns the ways in which people name a node: an address, a node number, a hostname, a key or its fingerprint.
 
 use crate::failure::{Code, Failure};
 use pilot_core::Addr;
@@ -9,7 +9,7 @@ use pilot_core::trust::{Pin, TrustBook};
 /// The trusted peer that `text` means.
 ///
 /// # Errors
-/// `Ambiguous` when several peers fit; `NotFound` when none does (it may exist and not be trusted).
+/// `Ambiguous` when several peers fit; `NotFound` when none does, though an untrusted node may have that name.
 pub(crate) fn pinned<'a>(book: &'a TrustBook, text: &str) -> Result<&'a Pin, Failure> {
     let fits: Vec<&Pin> = book.pins().filter(|p| is_called(text, p.addr, &p.hostname, &p.identity)).collect();
     match fits.as_slice() {
@@ -32,10 +32,10 @@ pub(crate) fn is_called(text: &str, addr: Addr, hostname: &str, key: &IdentityKe
         || key.fingerprint() == text
 }
 
-/// How the rendezvous is asked for `text`.
+/// The question to the rendezvous that asks for `text`.
 ///
 /// # Errors
-/// `InvalidArgument` when it is none of the forms.
+/// `InvalidArgument` when `text` has none of the forms.
 pub(crate) fn query(text: &str) -> Result<Query, Failure> {
     if let Ok(addr) = text.parse() {
         return Ok(Query::Addr(addr));

@@ -7,12 +7,12 @@ use crate::context::Context;
 use crate::disk::job::{Job, Meta};
 use crate::effect::Caller;
 use crate::failure::{Code, Failure};
-use pilot_core::Instant;
-use pilot_core::control::InboxNumber;
-use pilot_core::endpoint::TrustChange;
+use crate::log::notes::{decision, name_of_key};
+use crate::streams::names::name_of;
 use pilot_core::identity::{IdentityKey, NodeRecord};
 use pilot_core::time::Duration;
-use pilot_core::trust::{Outcome, Terms, TrustError};
+use pilot_core::trust::{Outcome, Terms, TrustError, TrustVersion};
+use pilot_core::{Instant, Level};
 use serde_json::{Value, json};
 
 /// Longest that a caller may wait for trust.
@@ -49,31 +49,57 @@ impl Wanted {
     }
 }
 
-/// Saves the trust book; `call` goes on after the sync.
-pub(crate) fn save(cx: &mut Context, call: Call) {
-    let bytes = cx.stack.endpoint().trust().emit();
-    cx.submit(Job::Put(Meta::Trust, bytes), call);
+/// Saves the trust book as it is now. The letters of its owner's decisions, and the answer to the caller, leave after the
+/// sync: a power cut before leaves neither the book nor a letter that tells of it.
+pub(crate) fn save(cx: &mut Context, answer: Option<(Caller, Value)>) {
+    let trust = cx.stack.endpoint().trust();
+    let (version, bytes) = (trust.version(), trust.emit());
+    cx.trust_submitted = version;
+    cx.submit(Job::Put(Meta::Trust, bytes), Call::TrustSaved { version, answer });
+}
+
+/// The trust book has changed: unless a verb of the owner has saved it already, it is saved.
+pub(crate) fn save_wanted(cx: &mut Context, version: TrustVersion) {
+    if version > cx.trust_submitted {
+        save(cx, None);
+    }
+}
+
+/// The disk has synced a version of the trust book, or failed.
+pub(crate) fn saved(
+    cx: &mut Context,
+    version: TrustVersion,
+    answer: Option<(Caller, Value)>,
+    failure: Option<Failure>,
+) {
+    if failure.is_none() {
+        cx.stack.endpoint_mut().trust_saved(cx.now, version);
+    }
+    match (answer, failure) {
+        (Some((caller, data)), None) => cx.reply(caller, data),
+        (Some((caller, _)), Some(failure)) => cx.fail(caller, failure),
+        (None, _) => {}
+    }
+}
+
+/// Writes a decision of this node's owner into the log.
+fn note_decision(cx: &mut Context, key: &IdentityKey, name: Option<String>, step: &'static str) {
+    cx.trace(Level::Info, |_| decision(key, name, step, "owner"));
 }
 
 fn save_and_answer(cx: &mut Context, caller: Caller, data: Value) {
-    save(cx, Call::Saved { caller, data });
+    save(cx, Some((caller, data)));
 }
 
-/// The trust book has changed by what a peer's owner decided.
-pub(crate) fn changed(cx: &mut Context, change: &TrustChange) {
-    save(cx, change.letter.map_or(Call::Forgotten, Call::Letter));
-    announce(cx, &change.outcome);
-    if let (Outcome::Pending(key), true) = (&change.outcome, cx.config.approve_all) {
+/// A message of a peer's owner has changed the trust book.
+pub(crate) fn changed(cx: &mut Context, outcome: &Outcome) {
+    announce(cx, outcome);
+    if let (Outcome::Pending(key), true) = (outcome, cx.config.approve_all) {
         // As the configuration says: every request is approved.
         if let Ok(terms) = Wanted::default().terms(cx) {
             approve_key(cx, key, &terms, Caller::Node);
         }
     }
-}
-
-/// A letter of the rendezvous is behind a synced trust book.
-pub(crate) fn letter_saved(cx: &mut Context, letter: InboxNumber) {
-    cx.stack.endpoint_mut().letter_taken(cx.now, letter);
 }
 
 fn announce(cx: &mut Context, outcome: &Outcome) {
@@ -91,6 +117,7 @@ pub(crate) fn request(cx: &mut Context, target: &str, record: &NodeRecord, terms
         "hostname": record.hostname, "fingerprint": fingerprint});
     match cx.stack.endpoint_mut().request_trust(cx.now, record, terms) {
         Ok(()) => {
+            note_decision(cx, &record.identity, Some(record.hostname.clone()).filter(|name| !name.is_empty()), "asked");
             data["verified"] = terms.verified.into();
             save_and_answer(cx, caller, data);
         }
@@ -127,6 +154,8 @@ pub(crate) fn approve(cx: &mut Context, target: &str, wanted: Wanted, caller: Ca
 fn approve_key(cx: &mut Context, key: &IdentityKey, terms: &Terms, caller: Caller) {
     match cx.stack.endpoint_mut().approve(cx.now, key, terms) {
         Ok(()) => {
+            let name = name_of_key(&cx.stack, key);
+            note_decision(cx, key, name, "approved");
             let mut data = cx.stack.endpoint().trust().pin(key).map(pin_json).unwrap_or_default();
             data["status"] = "approved".into();
             save_and_answer(cx, caller, data);
@@ -138,9 +167,12 @@ fn approve_key(cx: &mut Context, key: &IdentityKey, terms: &Terms, caller: Calle
 
 /// Rejects the request of the node that `target` names.
 pub(crate) fn reject(cx: &mut Context, target: &str, note: &str, caller: Caller) {
-    let key = pending_key(cx, target);
-    let rejected =
-        key.and_then(|key| cx.stack.endpoint_mut().reject(cx.now, &key, note).map_err(|e| trust_failure(e, target)));
+    let rejected = pending_key(cx, target).and_then(|key| {
+        let name = name_of_key(&cx.stack, &key);
+        cx.stack.endpoint_mut().reject(cx.now, &key, note).map_err(|e| trust_failure(e, target))?;
+        note_decision(cx, &key, name, "rejected");
+        Ok(())
+    });
     match rejected {
         Ok(()) => save_and_answer(cx, caller, json!({"status": "rejected", "node": target})),
         Err(failure) => cx.fail(caller, failure),
@@ -154,6 +186,7 @@ pub(crate) fn revoke(cx: &mut Context, target: &str, caller: Caller) {
         key.and_then(|key| cx.stack.endpoint_mut().revoke(cx.now, &key).map_err(|e| trust_failure(e, target)));
     match revoked {
         Ok(pin) => {
+            note_decision(cx, &pin.identity, Some(name_of(&pin)), "revoked");
             let data = json!({"status": "revoked", "node_id": pin.addr.node, "address": pin.addr.to_string(),
                 "hostname": pin.hostname});
             save_and_answer(cx, caller, data);
@@ -184,7 +217,7 @@ pub(crate) fn expired(cx: &mut Context, call: AwaitTrust) {
     cx.reply(call.caller, data);
 }
 
-/// Answers the callers whose node is trusted now.
+/// Answers the callers that wait for a node that is trusted now.
 fn answer_waiting(cx: &mut Context) {
     let trust = cx.stack.endpoint().trust();
     let is_over = |call: &Call| matches!(call, Call::AwaitTrust(a) if resolve::pinned(trust, &a.node).is_ok());
@@ -208,7 +241,7 @@ fn state_json(cx: &Context, node: &str) -> Value {
 
 // Expiry.
 
-/// The clockwork that ends pins whose time is over.
+/// The clockwork that ends pins after their time.
 #[derive(Default)]
 pub(crate) struct Expiry {
     due: Instant,
@@ -218,14 +251,30 @@ impl Expiry {
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context) {
         if cx.now >= self.due {
             self.due = cx.now + EXPIRY_PAUSE;
-            if cx.stack.endpoint_mut().expire_trust(cx.now) {
-                save(cx, Call::Forgotten);
+            note_expired(cx);
+            cx.stack.endpoint_mut().expire_trust(cx.now);
+            // A save that failed is tried again.
+            if !cx.stack.endpoint().trust_is_saved() {
+                save(cx, None);
             }
         }
     }
 
     pub(crate) const fn poll_timeout(&self) -> Instant {
         self.due
+    }
+}
+
+/// Writes the pins whose time is over into the log, before they go.
+fn note_expired(cx: &mut Context) {
+    if cx.trace_level < Some(Level::Info) {
+        return;
+    }
+    let (endpoint, now_s) = (cx.stack.endpoint(), cx.stack.endpoint().wall_s(cx.now));
+    let over = endpoint.trust().pins().filter(|pin| pin.not_after.is_some_and(|at| at <= now_s));
+    let over: Vec<_> = over.map(|pin| (pin.identity, name_of(pin))).collect();
+    for (key, name) in over {
+        cx.trace(Level::Info, |_| decision(&key, Some(name), "expired", "time"));
     }
 }
 

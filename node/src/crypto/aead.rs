@@ -15,6 +15,7 @@ mod ring_backend {
     use pilot_core::aead::{AeadKey, AeadProvider, TAG_LEN};
     use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
+    /// The implementation of ring.
     pub(super) struct Ring;
 
     struct RingKey(LessSafeKey);

@@ -1,5 +1,5 @@
-//! Owns the choice of X25519's implementation: graviola's where it was built in and the processor has what it needs, the
-//! portable one otherwise.
+//! Owns the choice of X25519's implementation: graviola's where it was built in and knows the processor, the portable one
+//! otherwise.
 
 use pilot_core::agreement::{KeyAgreement, PORTABLE};
 
@@ -17,11 +17,12 @@ mod graviola_backend {
     use graviola::key_agreement::x25519::{PublicKey, StaticPrivateKey};
     use pilot_core::agreement::{KeyAgreement, PORTABLE};
 
-    /// Only for processors with which `graviola::util::is_cpu_supported` agrees; it panics on others.
+    /// Graviola's implementation. It panics on processors for which `graviola::util::is_cpu_supported` is false.
     pub(super) struct Graviola;
 
     impl KeyAgreement for Graviola {
-        /// Key pairs are made while nobody waits; graviola's tables for them would add 60 KB to the library.
+        /// Makes a public key with the portable implementation: key pairs are made ahead, and graviola's tables for them would
+        /// add 60 KB to the library.
         fn public(&self, secret: &[u8; 32]) -> [u8; 32] {
             PORTABLE.public(secret)
         }
@@ -41,7 +42,7 @@ mod graviola_backend {
 mod tests {
     use super::*;
 
-    /// A test on a processor that graviola does not know compares the portable implementation with itself.
+    /// On a processor that graviola does not know, this compares the portable implementation with itself.
     #[test]
     fn both_implementations_agree() {
         let (ours, mut points) = (fastest(), Vec::new());

@@ -1,9 +1,9 @@
-//! Owns what a node keeps: its trust, address and profile, the inbox, the outbox, and which messages it has had.
+//! Owns what a node keeps: its trust, address and profile, the inbox, the outbox, and the ids of messages that have arrived.
 //!
-//! Of each sender the newest [`RECENT_MAX`] messages are known by their ids. Senders keep the order and send again only what
-//! nobody acknowledged, so whatever comes a second time is among these, however much others have sent meanwhile. When all
-//! senders together have more than [`RECENT_ALL_MAX`], whoever has most gives up its oldest, so that nobody is left with fewer
-//! than it can have in flight.
+//! The ids of the newest [`RECENT_MAX`] messages of each sender are known. A sender keeps its messages in order and sends only
+//! unacknowledged ones again, so a message that arrives a second time is among these, however much other senders have sent
+//! meanwhile. When more than [`RECENT_ALL_MAX`] ids are known, the sender with the most loses its oldest one, so that each
+//! sender keeps at least as many ids as it can have messages in flight.
 
 use crate::disk::job::{Done, Job, Listing, Meta, Saved};
 use crate::mail::message::{Kind, Message, Outgoing, PREVIEW_CHARS};
@@ -22,30 +22,30 @@ const INBOX: u8 = 3;
 /// Sender and id of messages that were taken out of the inbox, under the number that they had there.
 const TAKEN: u8 = 4;
 
-/// Most messages in the inbox. Source: messages.md.
+/// Most messages in the inbox. Source: `docs/messages.md`, "How".
 pub(super) const INBOX_MAX: usize = 100_000;
-/// Most bytes in the inbox. Source: messages.md.
+/// Most bytes in the inbox. Unit: bytes. Source: `docs/messages.md`, "How".
 pub(super) const INBOX_LEN_MAX: u64 = 1 << 30;
-/// Largest share of the inbox that one sender may fill. Unit: per cent. Source: messages.md.
+/// Largest share of the inbox's bytes that one sender may fill. Unit: per cent. Source: `docs/messages.md`, "How".
 const SENDER_SHARE: u64 = 25;
-/// Messages of one sender that are known by their ids.
+/// Most messages of one sender that are known by their ids.
 pub(super) const RECENT_MAX: usize = 4096;
-/// Senders whose messages are known. A new one takes the place of the one that was silent for longest, unless messages of
-/// every one are in the inbox.
+/// Most senders with known messages. A new sender takes the place of the one that was silent for longest and has no message
+/// in the inbox.
 pub(super) const SENDERS_MAX: usize = 4096;
-/// Messages of all senders that are known by their ids: for each sender as many as it can have in flight.
+/// Most messages of all senders that are known by their ids: for each sender as many as it can have in flight.
 pub(super) const RECENT_ALL_MAX: usize = SENDERS_MAX * IN_FLIGHT_MAX;
 /// Most messages in the outbox.
 pub(super) const OUTBOX_MAX: usize = 10_000;
-/// Of a message in the inbox, what stands before its body. Unit: bytes.
+/// Length of the head before the body of a message in the inbox. Unit: bytes.
 const MESSAGE_HEAD_LEN: usize = 16 + 32 + 6 + 1 + 8;
 
 /// What is known of one sender.
 #[derive(Default)]
 struct Sender {
-    /// What its messages take in the inbox. Unit: bytes.
+    /// Bytes of the inbox that the sender's messages fill.
     share: u64,
-    /// Its newest messages, oldest first.
+    /// The sender's newest messages, oldest first.
     recent: VecDeque<Recent>,
 }
 
@@ -53,14 +53,14 @@ struct Sender {
 struct Recent {
     id: [u8; 16],
     seq: u64,
-    /// It is not in the inbox any more.
+    /// The message was taken out of the inbox.
     taken: bool,
 }
 
 /// The books, on a disk.
 pub(super) struct Books<D> {
     log: Log<D>,
-    /// What the jobs have changed since the last commit.
+    /// The changes of the jobs since the last commit.
     batch: Batch,
     senders: LiteMap<IdentityKey, Sender>,
     /// Messages that are known by their ids.
@@ -70,7 +70,7 @@ pub(super) struct Books<D> {
     outbox: BTreeSet<u64>,
     next_inbox: u64,
     next_outbox: u64,
-    /// A commit failed, and reading what is on the disk did as well.
+    /// A commit failed, and so did the reading of the disk after it: memory differs from the disk.
     is_stale: bool,
 }
 
@@ -92,7 +92,7 @@ impl<D: Disk> Books<D> {
         Ok(books)
     }
 
-    /// Brings what is in memory to what the log has.
+    /// Replaces the tables in memory by those of the log.
     fn load(&mut self) -> io::Result<()> {
         self.is_stale = true;
         (self.batch, self.senders, self.inbox_len) = (Batch::default(), LiteMap::new(), 0);
@@ -105,15 +105,15 @@ impl<D: Disk> Books<D> {
         for seq in all {
             let is_taken = taken.contains(&seq);
             let key = Key::new(if is_taken { TAKEN } else { INBOX }, seq);
-            let Some((sender, id)) = self.log.read(key, 48)?.and_then(|head| parse_whose(&head).ok()) else {
-                continue; // never: it was written here, and its batch has the right hash
+            let Some((sender, id)) = self.log.read(key, 48)?.and_then(|head| parse_sender_and_id(&head).ok()) else {
+                continue; // never: this file has written the row, and the hash of its batch is right
             };
             let len = if is_taken { 0 } else { self.log.len_of(key).unwrap_or(0) };
             let known = self.senders.entry(sender).or_default();
             known.share += len;
             self.inbox_len += len;
             known.recent.push_back(Recent { id, seq, taken: is_taken });
-            // What had left the list already is in the inbox still, so its row is needed.
+            // A message that leaves the list here had left it before as well; its row stays, since it is in the inbox.
             if known.recent.len() > RECENT_MAX {
                 known.recent.pop_front();
             }
@@ -123,7 +123,7 @@ impl<D: Disk> Books<D> {
         Ok(())
     }
 
-    /// What a node needs when it starts.
+    /// The part of the books that a node needs when it starts.
     pub(super) fn saved(&mut self) -> io::Result<Saved> {
         let mut meta = |what: Meta| self.log.read(Key::new(META, what as u64), usize::MAX);
         let (trust, addr, profile) = (meta(Meta::Trust)?, meta(Meta::Addr)?, meta(Meta::Profile)?);
@@ -131,19 +131,18 @@ impl<D: Disk> Books<D> {
         let mut outbox = Vec::new();
         for seq in &self.outbox {
             let row = self.log.read(Key::new(OUTBOX, *seq), usize::MAX)?;
-            // One that cannot be read cannot be sent; it stays on the disk for whoever looks for it.
+            // A message that cannot be parsed cannot be sent; its row stays on the disk for a later version.
             outbox.extend(row.and_then(|row| parse_outgoing(&row).ok()).map(|m| (*seq, m)));
         }
         Ok(Saved { trust, addr, profile, outbox })
     }
 
-    /// Runs jobs in order, and commits what they change together. When a commit fails, so do its jobs, and nothing of them
-    /// has happened.
+    /// Runs jobs in order, and commits their changes together. When a commit fails, all of its jobs fail and change nothing.
     pub(super) fn run(&mut self, jobs: impl Iterator<Item = Job>) -> Vec<Done> {
         let mut done = Vec::new();
         let mut committed = 0;
         for job in jobs {
-            // These look at the log, so it has to have what came before.
+            // The other jobs read the log, so the changes of the jobs before must be in it.
             let looks = !matches!(job, Job::Put(..) | Job::Deliver(_) | Job::Queue(_) | Job::Unqueue(_));
             if looks && !self.batch.is_empty() {
                 self.commit(&mut done[committed..]);
@@ -159,14 +158,14 @@ impl<D: Disk> Books<D> {
     fn commit(&mut self, done: &mut [Done]) {
         if let Err(e) = self.log.commit(&mut self.batch) {
             done.iter_mut().for_each(|done| *done = Done::Failed(e.to_string()));
-            // If that fails too, the next job tries again.
+            // When the reading fails too, the next job tries again.
             let _ = self.load();
         }
     }
 
-    /// Makes room on the disk, where that is worth its time.
+    /// Frees room on the disk, where the gain is worth the time.
     pub(super) fn clean(&mut self) {
-        // Whoever writes next hears of a disk that fails.
+        // The next commit reports a disk that fails.
         let _ = self.log.clean();
     }
 
@@ -188,7 +187,7 @@ impl<D: Disk> Books<D> {
             Job::Read(seq) => self.read(Some(seq)),
             Job::Next(after) => self.read(self.inbox.range(after.saturating_add(1)..).next().copied()),
             Job::Take(which) => self.take(which),
-            Job::File(_) => Ok(Done::Written), // never here: the worker keeps them apart
+            Job::File(_) => Ok(Done::Written), // never: the worker gives these to `Files`
         }
     }
 
@@ -204,7 +203,7 @@ impl<D: Disk> Books<D> {
         if self.inbox_len + len > INBOX_LEN_MAX {
             return Done::Full("the inbox holds as many bytes as it may");
         }
-        // A little is taken of everybody.
+        // Each sender may fill a quarter of the inbox, so that one sender cannot fill it alone.
         let share = known.map_or(0, |s| s.share) + len;
         if share > INBOX_LEN_MAX / 100 * SENDER_SHARE {
             return Done::Full("this sender's share of the inbox is used up");
@@ -242,7 +241,7 @@ impl<D: Disk> Books<D> {
         }
     }
 
-    /// Forgets the sender that was silent for longest. False when the inbox has messages of everyone.
+    /// Forgets the sender that was silent for longest. False when the inbox has messages of every sender.
     fn forget_a_sender(&mut self) -> bool {
         let silent = self.senders.iter().filter(|(_, s)| s.share == 0);
         let Some(key) = silent.min_by_key(|(_, s)| s.recent.back().map(|r| r.seq)).map(|(key, _)| *key) else {
@@ -302,8 +301,9 @@ impl<D: Disk> Books<D> {
             self.inbox.remove(&seq);
             self.inbox_len -= len;
             self.batch.remove(Key::new(INBOX, seq));
-            let Some(known) = parse_whose(&head).ok().and_then(|(sender, _)| self.senders.get_mut(&sender)) else {
-                continue; // never: it is known while one of its messages is here
+            let sender = parse_sender_and_id(&head).ok().map(|(sender, _)| sender);
+            let Some(known) = sender.and_then(|sender| self.senders.get_mut(&sender)) else {
+                continue; // never: a sender is known while one of its messages is in the inbox
             };
             known.share -= len;
             if let Ok(i) = known.recent.binary_search_by_key(&seq, |recent| recent.seq) {
@@ -325,8 +325,8 @@ fn emit_head(m: &Message) -> Vec<u8> {
     out
 }
 
-/// The sender and the id of a message, which its head begins with.
-fn parse_whose(head: &[u8]) -> Result<(IdentityKey, [u8; 16]), Malformed> {
+/// The sender and the id of a message, from the beginning of its head.
+fn parse_sender_and_id(head: &[u8]) -> Result<(IdentityKey, [u8; 16]), Malformed> {
     let mut r = Reader::new(head);
     let id = r.array()?;
     Ok((IdentityKey(r.array()?), id))

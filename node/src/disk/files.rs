@@ -1,7 +1,8 @@
 //! Owns received files: their parts on disk, their hashes, and the folder they end in. Runs on the disk's thread.
 //!
 //! A file grows as `received/.part/…` and gets its name only when it is complete, verified and synced. The part of a
-//! resumable transfer stays when the stream breaks, and the next attempt goes on where it ended (messages.md).
+//! resumable transfer stays when the stream breaks, and the next attempt continues it (`docs/messages.md`, "Services on
+//! well-known ports").
 
 use litemap::LiteMap;
 use sha2::{Digest as _, Sha256};
@@ -13,16 +14,16 @@ use std::time::SystemTime;
 
 /// Longest file. Unit: bytes (64 GiB).
 pub(crate) const FILE_LEN_MAX: u64 = 64 << 30;
-/// Files that arrive at once.
+/// Most files that arrive at once.
 pub(crate) const OPEN_MAX: usize = 64;
-/// Parts of broken transfers that are kept; the oldest goes first.
+/// Most parts of broken transfers that are kept; the oldest is removed first.
 pub(crate) const PARTS_MAX: usize = 64;
-/// Longest name that is kept. Unit: bytes. Source: the usual limit of file systems, less room for a number.
+/// Longest name of a kept file. Unit: bytes. Source: the usual limit of file systems, less room for a number.
 const NAME_LEN_MAX: usize = 240;
-/// Bytes between two syncs, so that the last one is short. Unit: bytes.
+/// Bytes of a file between two syncs, so that the last sync is short. Unit: bytes.
 const SYNC_EVERY: u64 = 64 << 20;
 
-/// Which transfer of whom: another attempt of the same one goes on with its part.
+/// The name of a resumable transfer: another attempt under the same name continues its part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resume {
     /// Fingerprint of the sender's key.
@@ -36,28 +37,28 @@ pub(crate) struct Resume {
 /// Work on one file; `id` is the loop's number for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FileJob {
-    /// Begin, or go on with the part of an earlier attempt.
+    /// Begin a file, or continue the part of an earlier attempt.
     Open { id: u64, name: String, len: u64, resume: Option<Resume> },
-    /// The next bytes.
+    /// Append the next bytes.
     Data { id: u64, offset: u64, bytes: Vec<u8> },
-    /// It is complete.
+    /// Verify, sync and name the file: its last byte has arrived.
     End { id: u64 },
-    /// The stream is gone.
+    /// Close the file: its stream is gone.
     Drop { id: u64 },
-    /// What the folder holds.
+    /// List the folder.
     List,
 }
 
-/// What came of it.
+/// The outcome of a [`FileJob`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FileDone {
-    /// The sender goes on from here. Unit: bytes.
+    /// The file is open; the sender continues at `offset`. Unit: bytes.
     Opened { offset: u64 },
-    /// On its way to the disk up to here. Unit: bytes.
+    /// The first `len` bytes are written, not yet synced.
     Written { len: u64 },
-    /// Complete, verified and synced under this path.
+    /// The file is complete, verified and synced under this path.
     Kept { path: PathBuf, len: u64 },
-    /// Nothing to say.
+    /// The file is closed.
     Dropped,
     /// Name, length and time of change (seconds since 1970), newest last.
     Listed(Vec<(String, u64, u64)>),
@@ -84,7 +85,7 @@ struct Part {
 
 impl Files {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        // What was not resumable died with the process that received it.
+        // Parts that cannot be resumed are left from a process that ended in the middle.
         for (path, _) in entries(&folder.join(".part")) {
             if path.extension().is_some_and(|e| e == "once") {
                 let _ = fs::remove_file(path);
@@ -93,7 +94,7 @@ impl Files {
         Self { folder, open: LiteMap::new() }
     }
 
-    /// Does one job. After a failure the file is closed; the part of a resumable one is kept.
+    /// Does one job. After a failure the file is closed; the part of a resumable transfer is kept.
     pub(crate) fn run(&mut self, job: FileJob) -> FileDone {
         let id = match &job {
             FileJob::Data { id, .. } | FileJob::End { id } => Some(*id),
@@ -177,7 +178,7 @@ impl Files {
         }
         let part = self.open.remove(&id).ok_or("no such transfer")?;
         if part.wanted.is_some_and(|wanted| wanted != *part.hash.finalize()) {
-            // Going on with it could never succeed.
+            // Another attempt that continued this part could never succeed.
             let _ = fs::remove_file(&part.path);
             return Err("the hash differs from what was announced".into());
         }
@@ -201,7 +202,7 @@ impl Files {
         let open = |path: &PathBuf| self.open.values().any(|part| part.path == *path);
         let surplus = (kept.len() + 1).saturating_sub(PARTS_MAX + self.open.len());
         for (path, _) in kept.iter().filter(|(path, _)| !open(path)).take(surplus) {
-            let _ = fs::remove_file(path); // somebody else may have been faster
+            let _ = fs::remove_file(path); // another program may have removed the part already
         }
     }
 
@@ -219,13 +220,13 @@ impl Files {
     }
 }
 
-/// What a folder holds, with the time of change; nothing when it cannot be read.
+/// The files of a folder with their times of change; none when the folder cannot be read.
 fn entries(folder: &Path) -> Vec<(PathBuf, SystemTime)> {
     let Ok(list) = fs::read_dir(folder) else { return Vec::new() };
     list.flatten().filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.modified().ok()?))).collect()
 }
 
-/// The last component of `name`, without what could surprise a shell or a reader; `None` when nothing is left.
+/// The last component of `name` without control characters, leading dots and spaces around; `None` when nothing is left.
 fn safe_name(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let mut safe: String = last.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
@@ -236,7 +237,7 @@ fn safe_name(name: &str) -> Option<String> {
     (!safe.is_empty()).then(|| safe.to_owned())
 }
 
-/// Gives the part its name in the folder; what has that name already stays, and the new one gets a number.
+/// Gives the part its name in the folder. A file with that name stays, and the new one gets a number.
 fn place(part: &Path, folder: &Path, name: &str) -> io::Result<PathBuf> {
     let (stem, end) = match name.rfind('.') {
         Some(at) if at > 0 => name.split_at(at),
@@ -376,7 +377,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_told_as_such() {
         assert!(explain(&io::ErrorKind::StorageFull.into()).contains("full"));
-        // /dev/full answers every write as a full disk does.
+        // A write to /dev/full fails as one to a full disk does.
         let mut files = Files::new(folder("full"));
         let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let part = Part {

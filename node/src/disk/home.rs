@@ -1,4 +1,4 @@
-//! Owns a node's folder: the identity file, the lock against a second process, and where the IPC socket is.
+//! Owns a node's folder: its place, the lock against a second process, and the place of the IPC socket.
 
 use crate::disk::identity_file;
 use crate::failure::{Code, Failure};
@@ -25,10 +25,10 @@ impl Home {
         }
     }
 
-    /// Makes the folder if need be (mode 0700) and locks it.
+    /// Makes the folder (mode 0700) unless it exists, and locks it.
     ///
     /// # Errors
-    /// `Conflict` when another process has it; otherwise what the file system says.
+    /// `Conflict` when another process has locked the folder; `Internal` with the text of the file system.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", path.display()));
         fs::create_dir_all(path).map_err(error)?;
@@ -61,8 +61,8 @@ impl Home {
     }
 }
 
-/// Where the daemon's IPC socket is: `$PILOT_SOCKET`, else `pilot.sock` inside `$PILOT_HOME` when that is set, else
-/// `$XDG_RUNTIME_DIR/pilot.sock`, else `/tmp/pilot.sock`. Source: interfaces.md.
+/// The path of the daemon's IPC socket: `$PILOT_SOCKET`, else `pilot.sock` inside `$PILOT_HOME` when that is set, else
+/// `$XDG_RUNTIME_DIR/pilot.sock`, else `/tmp/pilot.sock`. Source: `docs/interfaces.md`, "pilotctl".
 pub fn socket_path() -> PathBuf {
     let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     var("PILOT_SOCKET")

@@ -1,10 +1,10 @@
-//! Owns what the loop asks of the disk, and what comes of it.
+//! Owns the vocabulary between the loop and the disk: jobs, and their outcomes.
 
 use crate::disk::files::{FileDone, FileJob};
 use crate::mail::message::{Message, Outgoing};
 use pilot_core::Addr;
 
-/// What there is one of.
+/// A value of which the books hold one.
 #[derive(Clone, Copy, Debug)]
 #[repr(u64)]
 pub(crate) enum Meta {
@@ -16,23 +16,23 @@ pub(crate) enum Meta {
 /// Work for the disk.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// Remember this instead of what was there.
+    /// Put this value in the place of the one before.
     Put(Meta, Vec<u8>),
     /// Accept a message into the inbox, unless it was accepted before.
     Deliver(Message),
-    /// Remember a message to be sent.
+    /// Put a message into the outbox.
     Queue(Outgoing),
-    /// It was taken, or nobody waits for it any more.
+    /// Remove a message from the outbox: its recipient has taken or refused it, or its sender has given it up.
     Unqueue(u64),
-    /// List the inbox.
+    /// List the newest `limit` messages of the inbox with numbers less than `before`.
     List { limit: usize, before: Option<u64> },
-    /// One whole message.
+    /// Read the message with this number.
     Read(u64),
-    /// The oldest message behind this one.
+    /// Read the oldest message with a greater number.
     Next(u64),
-    /// The reader has taken these (or everything).
+    /// Take the messages with these numbers out of the inbox; `None`: all.
     Take(Option<Vec<u64>>),
-    /// Work on a received file; no part of any transaction.
+    /// Work on a received file, which is no part of a commit.
     File(FileJob),
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) enum Done {
     Written,
-    /// The message is on disk; `fresh` unless it already was.
+    /// The message is on disk; `fresh`: it was not there before.
     Delivered {
         fresh: bool,
         seq: u64,
@@ -51,21 +51,22 @@ pub(crate) enum Done {
     Message(Option<(u64, Message)>),
     Taken(usize),
     File(FileDone),
-    /// The job is against a limit.
+    /// The job would go beyond a maximum; nothing was changed.
     Full(&'static str),
-    /// Nothing was changed.
+    /// The disk failed; nothing was changed.
     Failed(String),
 }
 
 /// One page of the inbox.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    /// Number and message, its body cut to a preview; newest last.
+    /// Number, message with its body cut to a preview, and length of the whole body in bytes; newest last.
     pub(crate) rows: Vec<(u64, Message, usize)>,
+    /// Messages in the whole inbox.
     pub(crate) total: u64,
 }
 
-/// What a node finds on its disk.
+/// The part of the books that a node reads when it starts.
 pub(crate) struct Saved {
     pub(crate) trust: Option<Vec<u8>>,
     pub(crate) addr: Addr,
@@ -74,7 +75,7 @@ pub(crate) struct Saved {
 }
 
 impl Job {
-    /// What it adds to a commit. Unit: bytes.
+    /// Bytes that the job adds to a commit.
     pub(crate) const fn len(&self) -> usize {
         match self {
             Self::Put(_, value) => value.len(),

@@ -1,9 +1,8 @@
-//! Owns what must survive: trust, inbox, outbox, address. One worker thread, which keeps [`books`] in a [`Log`], and commits
-//! in groups.
+//! Owns the disk's thread: one worker keeps the [`Books`] in a [`Log`], writes received [`Files`], and commits in groups.
 //!
-//! The loop sends [`Job`]s and gets [`Done`]s back; those of the books in the same order, and those of files. A job's `Done`
-//! arrives only after its commit was synced (messages.md: an acknowledgement means it is on disk). A failed commit fails
-//! every job of its group and changes nothing.
+//! The loop sends [`Job`]s and gets [`Done`]s back, those of the books in the order of their jobs. A job's `Done` arrives only
+//! after its commit was synced, since an acknowledgement means that a message is on disk (`docs/messages.md`, "The promise").
+//! A failed commit fails every job of its group and changes nothing.
 
 use crate::disk::books::Books;
 use crate::disk::files::{FileJob, Files};
@@ -18,29 +17,30 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Jobs of one commit. Source: messages.md.
+/// Most jobs of one commit. Source: `docs/messages.md`, "How".
 const GROUP_MAX: usize = 64;
-/// Bytes of one commit, beside its last job. Unit: bytes.
+/// Most bytes of one commit without those of its last job. Unit: bytes.
 const GROUP_LEN_MAX: usize = 1 << 20;
-/// Jobs that may wait for the worker.
+/// Most jobs between the loop and the worker, their outcomes included.
 pub(crate) const JOBS_MAX: usize = 4096;
-/// What to do about damaged books.
+/// The hint of a failure to read damaged books.
 pub(crate) const DAMAGED_HINT: &str = "restore it from a backup; without it every peer must be approved again";
 
-/// The loop's end of the worker. The channels have no bound of their own, whose room would be taken for ever: no more than
-/// [`JOBS_MAX`] jobs are between them.
+/// The loop's end of the worker. At most [`JOBS_MAX`] jobs are under way, so the channels need no bound of their own, for
+/// which they would keep memory for ever.
 pub(crate) struct Worker {
     jobs: Option<Sender<(Ticket, Job)>>,
+    /// Jobs with outcomes that the loop has not taken.
     under_way: usize,
     done: Receiver<(Ticket, Done)>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
-    /// Opens the log in a node's folder, reads what the loop needs, and starts the thread.
+    /// Opens the log in a node's folder, reads the part that the loop needs, and starts the thread.
     ///
     /// # Errors
-    /// What the disk says, with the log's path; that something of it is damaged or missing.
+    /// `Internal` with the log's path and the text of the file system, or of the damage.
     pub(crate) fn start(home: &Path, waker: Arc<Waker>) -> Result<(Self, Saved), Failure> {
         let path = home.join("books");
         let open = || {
@@ -61,9 +61,9 @@ impl Worker {
         Ok((Self { jobs: Some(jobs), under_way: 0, done, thread: Some(thread) }, saved))
     }
 
-    /// Hands a job over; its outcome comes with the ticket. False when the disk is [`JOBS_MAX`] jobs behind.
+    /// Hands a job to the worker; its outcome comes with the ticket. False when the disk is [`JOBS_MAX`] jobs behind.
     pub(crate) fn submit(&mut self, ticket: Ticket, job: Job) -> bool {
-        // Giving a file up is always taken: there are no more of these than open files, and a lost one would stay open.
+        // `FileJob::Drop` is always taken: there are no more of these than open files, and without it a file would stay open.
         if self.under_way >= JOBS_MAX && !matches!(job, Job::File(FileJob::Drop { .. })) {
             return false;
         }
@@ -79,7 +79,7 @@ impl Worker {
         Some(done)
     }
 
-    /// Finishes what was handed over.
+    /// Waits until every job was done, and ends the thread.
     pub(crate) fn stop(&mut self) {
         self.jobs = None;
         while self.done.recv().is_ok() {}
@@ -122,7 +122,7 @@ fn work(
                 return;
             }
         }
-        // The loop may be gone already; then nobody needs to wake.
+        // A loop that has ended needs no waking.
         let _ = waker.wake();
         books.clean();
     }

@@ -50,6 +50,7 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
                 rooms.ipc.add(UnixStream::from_std(socket), false);
             }
         }
+        Command::ReopenLog => rooms.log.reopen(cx),
         Command::Stop => rooms.is_stopping = true,
         #[cfg(test)]
         Command::Break => panic!("broken on purpose"),
@@ -143,7 +144,7 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
     rooms.cx.answer(caller, answer.map(|data| (data, Vec::new())));
 }
 
-/// Runs a request whose outcome stays with its client; `None`: the answer comes later, or with a descriptor.
+/// Runs a request that leaves something with its client; `None`: the answer comes later, or with a descriptor.
 fn client_request(
     rooms: &mut Rooms,
     request: Request,

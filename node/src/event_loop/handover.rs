@@ -7,10 +7,11 @@
 //!   and answer come back at once. Sockets and timers are not looked at for that long, which is the price.
 
 use crate::failure::Failure;
-use mio::Waker;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
-use std::thread::Thread;
+use crate::sync::thread::{Thread, current, park, park_timeout};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard};
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{OnceLock, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How long the loop's thread waits for another guest. Source: measured; a thread that asks and answers is back in 50 µs.
@@ -36,11 +37,24 @@ pub(crate) trait Turn {
     fn end(self);
 }
 
+/// Wakes a loop out of its sleep.
+pub(crate) trait Wake {
+    /// # Errors
+    /// What the operating system says.
+    fn wake(&self) -> io::Result<()>;
+}
+
+impl Wake for mio::Waker {
+    fn wake(&self) -> io::Result<()> {
+        mio::Waker::wake(self)
+    }
+}
+
 /// The loop, and the threads that run it in turns.
-pub(crate) struct Handover<T> {
+pub(crate) struct Handover<T, W = mio::Waker> {
     /// `None` once the node has ended.
     event_loop: Mutex<Option<Box<T>>>,
-    waker: Arc<Waker>,
+    waker: Arc<W>,
     /// Guests that have the loop or want it.
     guests: AtomicUsize,
     /// Counts the visits that are over.
@@ -52,8 +66,8 @@ pub(crate) struct Handover<T> {
     loop_thread: OnceLock<Thread>,
 }
 
-impl<T: Turn> Handover<T> {
-    pub(crate) fn new(event_loop: T, waker: Arc<Waker>) -> Arc<Self> {
+impl<T: Turn, W: Wake> Handover<T, W> {
+    pub(crate) fn new(event_loop: T, waker: Arc<W>) -> Arc<Self> {
         Arc::new(Self {
             event_loop: Mutex::new(Some(Box::new(event_loop))),
             waker,
@@ -81,7 +95,7 @@ impl<T: Turn> Handover<T> {
 
     /// The loop's own thread, until the node ends.
     pub(crate) fn run(&self) {
-        self.loop_thread.get_or_init(std::thread::current);
+        self.loop_thread.get_or_init(current);
         loop {
             let mut slot = self.lock();
             let Some(event_loop) = slot.as_mut() else { return };
@@ -108,12 +122,12 @@ impl<T: Turn> Handover<T> {
 
     /// Waits until no guest has come for a while.
     fn give_way(&self) {
-        self.gives_way.store(true, Ordering::SeqCst);
+        self.gives_way.swap(true, Ordering::SeqCst);
         let mut graces = 0;
         while self.gives_way.load(Ordering::SeqCst) {
             let visits = self.visits.load(Ordering::SeqCst);
             if graces < GRACES_OF_A_VISIT {
-                std::thread::park_timeout(GRACE);
+                park_timeout(GRACE);
             } else {
                 self.sleep_through_the_visit();
             }
@@ -128,10 +142,10 @@ impl<T: Turn> Handover<T> {
 
     /// Sleeps until a guest leaves or another thread calls the loop back.
     fn sleep_through_the_visit(&self) {
-        self.sleeps.store(true, Ordering::SeqCst);
+        self.sleeps.swap(true, Ordering::SeqCst);
         // A thread that leaves or calls from now on wakes this one, also before it sleeps.
         if self.guests.load(Ordering::SeqCst) > 0 && self.gives_way.load(Ordering::SeqCst) {
-            std::thread::park();
+            park();
         }
         self.sleeps.store(false, Ordering::SeqCst);
     }
@@ -153,8 +167,8 @@ impl<T: Turn> Handover<T> {
     /// [`VISIT_MAX`]. Never called on the loop's thread.
     pub(crate) fn visit<R>(&self, patience: Option<Duration>, mut ready: impl FnMut() -> Option<R>) -> Option<R> {
         /// Counts while it lives, also when the loop panics under a guest.
-        struct Guest<'a, T: Turn>(&'a Handover<T>);
-        impl<T: Turn> Drop for Guest<'_, T> {
+        struct Guest<'a, T: Turn, W: Wake>(&'a Handover<T, W>);
+        impl<T: Turn, W: Wake> Drop for Guest<'_, T, W> {
             fn drop(&mut self) {
                 self.0.guests.fetch_sub(1, Ordering::SeqCst);
                 if self.0.sleeps.swap(false, Ordering::SeqCst) {
@@ -163,6 +177,7 @@ impl<T: Turn> Handover<T> {
             }
         }
         let others = self.guests.fetch_add(1, Ordering::SeqCst);
+        debug_assert!(others < usize::MAX / 2, "every guest that came has left once");
         let guest = Guest(self);
         if others > 0 {
             return None;

@@ -9,6 +9,7 @@ pub(crate) mod handover;
 mod rooms;
 mod start;
 
+use crate::calls::trust;
 use crate::command::Command;
 use crate::context::Reason;
 use crate::disk::home::Home;
@@ -44,6 +45,8 @@ pub(crate) struct EventLoop {
     addresses: Addresses,
     start: std::time::Instant,
     commands: Receiver<Command>,
+    /// Nothing has happened since the last turn, which wanted to sleep until the time in it (`None` in it: for ever).
+    settled: Option<Option<Instant>>,
     /// Locked as long as the loop lives.
     _home: Home,
     /// Room for the events of one poll.
@@ -55,6 +58,9 @@ pub(crate) struct EventLoop {
 impl Turn for EventLoop {
     fn turn(&mut self) -> Option<Duration> {
         self.read_clock();
+        if let Some(left) = self.is_settled() {
+            return left;
+        }
         self.guarded(|l| l.rooms.cx.stack.handle_timeout(l.rooms.cx.now));
         self.receive();
         for _ in 0..COMMANDS_PER_TURN {
@@ -69,14 +75,16 @@ impl Turn for EventLoop {
         self.rooms.handle_timeout();
         self.drain();
         self.serve_clients();
-        self.deadline()
+        self.rooms.log.handle_traces(&mut self.rooms.cx);
+        let next = self.deadline();
+        self.settled = (next != Some(Duration::ZERO)).then(|| next.map(|left| self.rooms.cx.now + left));
+        next
     }
 
     fn sleep(&mut self, timeout: Option<Duration>) -> bool {
         let result = self.poll.poll(&mut self.polled, timeout);
         let interrupted = result.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::Interrupted);
         if result.is_ok() {
-            self.read_clock();
             self.note_readiness();
         }
         result.is_ok() || interrupted
@@ -88,21 +96,36 @@ impl Turn for EventLoop {
 
     /// Says goodbye to peers, clients and applications, and waits for the disk.
     fn end(mut self) {
+        self.rooms.log.note_stop(&mut self.rooms.cx);
         self.rooms.cx.stack.endpoint_mut().close_all();
         self.transmit();
-        crate::calls::trust::save(&mut self.rooms.cx, crate::call::Call::Forgotten);
+        trust::save(&mut self.rooms.cx, None);
         self.rooms.carry_out();
         self.rooms.worker.stop();
         self.rooms.ipc.end();
         // Threads that wait for a stream learn it as the streams are dropped.
         self.rooms.streams.end(&Failure::stopped());
+        self.rooms.log.end();
     }
 }
 
 impl EventLoop {
     /// A stream's queues have changed.
     pub(crate) fn look(&mut self, id: StreamId) {
+        self.settled = None;
         self.rooms.ready.push(id);
+    }
+
+    /// How long the loop may still sleep, when there is nothing to do before: a thread that takes the loop over right after
+    /// a turn need not make another one.
+    fn is_settled(&mut self) -> Option<Option<Duration>> {
+        let is_quiet = self.commands.is_empty() && self.rooms.cx.out.is_empty() && !self.rooms.has_more();
+        let deadline = self.settled.filter(|_| is_quiet)?;
+        match deadline {
+            Some(at) if at <= self.rooms.cx.now => None,
+            Some(at) => Some(Some(at.since(self.rooms.cx.now))),
+            None => Some(None),
+        }
     }
 
     fn read_clock(&mut self) {
@@ -112,11 +135,14 @@ impl EventLoop {
     /// Gives what poll has reported to the rooms that own it.
     fn note_readiness(&mut self) {
         let rooms = &mut self.rooms;
+        if !self.polled.is_empty() {
+            self.settled = None;
+        }
         for event in &self.polled {
             let (token, readable, writable) = (event.token(), event.is_readable(), event.is_writable());
             match Room::of(token) {
                 Some(Room::Underlay) => self.udp_readable = true,
-                Some(Room::Addresses) => self.addresses.readiness(rooms.cx.now),
+                Some(Room::Addresses) => self.addresses.readiness(),
                 Some(Room::Ipc) => rooms.ipc.readiness(token, readable, writable),
                 Some(Room::Streams) => rooms.streams.readiness(&mut rooms.cx, token, readable, writable),
                 Some(Room::Datagrams) => rooms.datagrams.readiness(token),
@@ -126,12 +152,13 @@ impl EventLoop {
         rooms.carry_out();
     }
 
-    /// Runs what drives smoltcp, which may panic on a peer's arithmetic (docs/link.md, "TCP on top"): that peer's streams are
-    /// lost, the loop is not. The stack takes what it works on out of its slot first, so nothing half-changed is used again.
+    /// Runs code that drives smoltcp, which may panic on a peer's arithmetic (`docs/link.md`, "Hazards met while
+    /// prototyping"): that peer's streams are lost, the loop is not. The stack takes the peer out of its slot first, so nothing
+    /// half-changed is used again.
     fn guarded<R: Default>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
         catch_unwind(AssertUnwindSafe(|| f(self))).unwrap_or_else(|_| {
-            eprintln!("pilot: a peer's packets broke its TCP stack; its streams are lost");
-            self.rooms.cx.stack.recover();
+            let lost = self.rooms.cx.stack.recover();
+            self.rooms.log.note_broken(&mut self.rooms.cx, &lost);
             R::default()
         })
     }

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::ipc::client_id::ClientId;
 use crate::ipc::server::Ipc;
 use crate::ipc::{official, official_frame};
+use crate::log::room::LogRoom;
 use crate::mail::inbox;
 use crate::mail::post::PostOffice;
 use crate::services::Services;
@@ -40,9 +41,10 @@ pub(crate) struct Rooms {
     pub(crate) rendezvous: RendezvousFile,
     pub(crate) worker: Worker,
     pub(crate) facts: Facts,
+    pub(crate) log: LogRoom,
     /// Streams that may have something to move; unordered, perhaps more than once.
     pub(crate) ready: Vec<StreamId>,
-    /// Calls whose work the disk did not take.
+    /// Calls with a job that the disk did not take.
     pub(crate) refused: Vec<Ticket>,
     pub(crate) is_stopping: bool,
     /// Room for the effects that are being carried out.
@@ -71,7 +73,8 @@ impl Rooms {
     fn endpoint_event(&mut self, event: EndpointEvent) {
         let cx = &mut self.cx;
         match event {
-            EndpointEvent::Trust(change) => trust::changed(cx, &change),
+            EndpointEvent::Trust(outcome) => trust::changed(cx, &outcome),
+            EndpointEvent::SaveTrust(version) => trust::save_wanted(cx, version),
             EndpointEvent::Directory(state) => {
                 if let DirectoryState::Ready(addr) = state {
                     cx.submit(Job::Put(Meta::Addr, addr.to_bytes().to_vec()), Call::Forgotten);
@@ -104,6 +107,7 @@ impl Rooms {
 
     /// The call goes on with the outcome of its work on the disk.
     fn done(&mut self, ticket: Ticket, done: Done) {
+        self.log.note_disk(&mut self.cx, &done);
         let Some(call) = self.cx.calls.take(ticket) else { return };
         let (cx, failure) = (&mut self.cx, disk_failure(&done));
         match (call, failure) {
@@ -116,7 +120,7 @@ impl Rooms {
                     self.post.queued(cx, seq, queue);
                 }
             }
-            (Call::Letter(letter), None) => trust::letter_saved(cx, letter),
+            (Call::TrustSaved { version, answer }, failure) => trust::saved(cx, version, answer, failure),
             (Call::File { stream, file, len }, failure) => {
                 let done = match (failure, done) {
                     (Some(failure), _) => FileDone::Failed(failure.message),
@@ -158,6 +162,7 @@ impl Rooms {
         if self.datagrams.has_more() {
             self.datagrams.serve(cx);
         }
+        self.log.handle_timeout(cx);
         self.carry_out();
     }
 
@@ -169,6 +174,7 @@ impl Rooms {
             (self.post.poll_timeout(), Reason::Mail),
             (self.rendezvous.poll_timeout(), Reason::RendezvousFile),
             (Some(self.expiry.poll_timeout()), Reason::Expiry),
+            (self.log.poll_timeout(), Reason::Log),
         ]
         .into_iter()
         .filter_map(|(at, reason)| Some((at?, reason)))
@@ -264,6 +270,7 @@ impl Rooms {
                 self.ipc.reply_descriptor(client, request, &data, fd);
             }
             Effect::Frame(client, frame) => self.ipc.send(client, frame),
+            Effect::Trace(record) => self.log.write(cx.now, record),
         }
     }
 
@@ -302,6 +309,9 @@ impl Rooms {
         }
         for client in self.ipc.take_closed() {
             self.client_gone(client);
+        }
+        for reason in self.ipc.take_refused() {
+            self.log.note_client(&mut self.cx, reason);
         }
         self.cx.is_watched = self.ipc.is_watched();
         self.carry_out();

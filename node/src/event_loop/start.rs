@@ -17,6 +17,7 @@ use crate::event_loop::handover::Handover;
 use crate::event_loop::rooms::Rooms;
 use crate::failure::{Code, Failure};
 use crate::ipc::server::Ipc;
+use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
 use crate::services::{PORTS, Services};
 use crate::streams::datagrams::Datagrams;
@@ -89,6 +90,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         addresses: Addresses::new(watch),
         start: std::time::Instant::now(),
         commands,
+        settled: None,
         _home: home,
         polled: Events::with_capacity(EVENTS_MAX),
         batch: Vec::new(),
@@ -128,6 +130,7 @@ fn rooms(
     let stack_config = StackConfig { ring_len_max: config.stream_ring_len_max, ..StackConfig::default() };
     let rendezvous = RendezvousFile::new(&config.rendezvous);
     let udp = udp.local_addr().map(|a| a.to_string()).unwrap_or_default();
+    let log = LogRoom::start(config.log.as_ref()).map_err(internal("log"))?;
     Ok(Rooms {
         cx: Context::new(Stack::new(core, stack_config), wall_s, Calls::default(), config),
         streams: Streams::new(another()?),
@@ -138,6 +141,7 @@ fn rooms(
         expiry: Expiry::default(),
         rendezvous,
         worker,
+        log,
         facts: Facts { udp, started_s: wall_s(), ..Facts::default() },
         ready: Vec::new(),
         refused: Vec::new(),
@@ -149,6 +153,7 @@ fn rooms(
 /// Gives the rooms what they begin with.
 fn prepare(rooms: &mut Rooms, saved: Saved) {
     let cx = &mut rooms.cx;
+    LogRoom::note_start(cx, &rooms.facts.udp);
     if cx.config.services {
         rooms.streams.serve_ports(cx, &PORTS);
     }

@@ -11,7 +11,7 @@ use std::io::Read as _;
 
 /// A panic outside the guarded parts, on the loop's thread or under a guest, ends the node and leaves no thread waiting.
 #[test]
-fn when_the_loop_breaks_those_who_wait_are_told() {
+fn when_the_loop_breaks_waiting_threads_are_told() {
     for under_guest in [true, false] {
         let home = std::env::temp_dir().join(format!("pilot-broken-{}-{under_guest}", std::process::id()));
         let started = start(Config::new(&home)).expect("a fresh folder");

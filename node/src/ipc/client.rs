@@ -1,10 +1,15 @@
-//! Owns the other end: what a program needs to drive a daemon over its Unix socket. Blocking, for one thread at a time.
+//! Owns the client's end of the socket, with which a program drives a daemon. Blocking, for one thread at a time.
 
+use crate::answer::{Opened, StreamState};
 use crate::failure::{Code, Failure};
-use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_numbered, take_frame};
+use crate::frame_reader::FrameReader;
+use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_frame, parse_numbered};
+use crate::node_event::NodeEvent;
+use crate::request::Request;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
@@ -13,49 +18,53 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long the node may take to turn events on.
+/// Longest wait for the answer to the request for events.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A daemon's answer.
 #[derive(Debug)]
 pub struct Reply {
-    /// What it says.
+    /// The answer as JSON, of which [`Reply::read`] gives the typed form.
     pub data: Value,
-    /// Bytes beside it (a message's body).
+    /// Bytes beside the JSON, such as a message's body.
     pub blob: Vec<u8>,
-    /// The descriptor of what was opened.
+    /// The descriptor of the stream or datagram port that was opened.
     pub fd: Option<OwnedFd>,
 }
 
-/// The answer to the operation with this number.
-pub type NumberedAnswer = (u32, Result<Reply, Failure>);
-
-/// A stream from the daemon: an ordinary socket, and what is known of the other end.
-#[derive(Debug)]
-pub struct StreamReply {
-    /// Read, write, shut down, poll.
-    pub socket: UnixStream,
-    /// `stream`, `local`, `peer`, `hostname`.
-    pub data: Value,
+impl Reply {
+    /// The typed form: for each request, the type in [`answer`](crate::answer) that [`Answer`](crate::answer::Answer) names.
+    ///
+    /// # Errors
+    /// `Internal` when the daemon sent something else.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        read(&self.data)
+    }
 }
 
-/// Something that happened in the node; see [`Client::watch`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct NodeEvent {
-    /// `{"event": KIND, …}`. Kinds: `trust_request`, `trusted`, `trust_rejected`, `untrusted`, `peer_up`, `peer_down`, `path`,
-    /// `message`, `file`, `published`, and `missed` (this client read too slowly; `count`).
-    pub data: Value,
-    /// The payload of what was published.
-    pub payload: Vec<u8>,
+fn read<T: DeserializeOwned>(data: &Value) -> Result<T, Failure> {
+    T::deserialize(data).map_err(|e| Failure::new(Code::Internal, format!("the daemon's answer cannot be read: {e}")))
+}
+
+/// The answer to the request with this number.
+pub type NumberedAnswer = (u32, Result<Reply, Failure>);
+
+/// A stream from the daemon: an ordinary socket, and a description of both ends.
+#[derive(Debug)]
+pub struct StreamReply {
+    /// The stream as a socket, to read, write, shut down and poll.
+    pub socket: UnixStream,
+    /// The number of the stream, and both ends.
+    pub data: Opened,
 }
 
 /// A connection to a daemon, or to a node of this process.
 pub struct Client {
     socket: UnixStream,
     path: PathBuf,
-    incoming: Vec<u8>,
+    incoming: FrameReader,
     fds: VecDeque<OwnedFd>,
-    ends: Vec<Value>,
+    ends: Vec<StreamState>,
     events: VecDeque<NodeEvent>,
     next: u32,
 }
@@ -64,7 +73,7 @@ impl Client {
     /// Connects to the daemon that serves `path`.
     ///
     /// # Errors
-    /// `NotRunning` when nobody does.
+    /// `NotRunning` when no daemon serves it.
     pub fn connect(path: &Path) -> Result<Self, Failure> {
         let socket = UnixStream::connect(path).map_err(|e| {
             Failure::new(Code::NotRunning, format!("no daemon answers at {} ({e})", path.display()))
@@ -73,12 +82,12 @@ impl Client {
         Ok(Self::over(socket, path))
     }
 
-    /// Over a socket that the node serves already. `path` is for error texts.
+    /// Makes a client of a socket that the node serves already. `path` is for error texts.
     pub(crate) fn over(socket: UnixStream, path: &Path) -> Self {
         Self {
             socket,
             path: path.into(),
-            incoming: Vec::new(),
+            incoming: FrameReader::new(),
             fds: VecDeque::new(),
             ends: Vec::new(),
             events: VecDeque::new(),
@@ -86,31 +95,39 @@ impl Client {
         }
     }
 
-    /// Runs one operation and waits for its answer, at most as long as `timeout` says.
+    /// Makes a request, with the bytes beside it, and waits for its answer, at most `timeout` (`None`: for ever).
     ///
     /// # Errors
-    /// What the daemon answers; `NotRunning` when it ends meanwhile; `Timeout`.
-    pub fn call(&mut self, op: &Value, blob: &[u8], timeout: Option<Duration>) -> Result<Reply, Failure> {
-        let number = self.send(op, blob)?;
+    /// The failure that the daemon answers; `NotRunning` when the daemon ends meanwhile; `Timeout`.
+    pub fn request(&mut self, request: &Request, blob: &[u8], timeout: Option<Duration>) -> Result<Reply, Failure> {
+        let number = self.send(request, blob)?;
         let deadline = timeout.map(|t| Instant::now() + t);
         self.answer(number, deadline)
     }
 
-    /// Sends an operation without waiting; its number is for [`Client::answer`].
+    /// Makes a request without bytes beside it, and reads its answer as the type that [`Reply::read`] tells of.
+    ///
+    /// # Errors
+    /// As [`Client::request`] and [`Reply::read`].
+    pub fn ask<T: DeserializeOwned>(&mut self, request: &Request, timeout: Option<Duration>) -> Result<T, Failure> {
+        self.request(request, &[], timeout)?.read()
+    }
+
+    /// Sends a request without waiting; gives its number, for [`Client::answer`].
     ///
     /// # Errors
     /// `NotRunning` when the daemon has ended.
-    pub fn send(&mut self, op: &Value, blob: &[u8]) -> Result<u32, Failure> {
+    pub fn send(&mut self, request: &Request, blob: &[u8]) -> Result<u32, Failure> {
         let number = self.next;
         self.next += 1;
-        self.socket.write_all(&numbered(REQUEST, number, op, blob)).map_err(|e| self.lost(&e))?;
+        self.socket.write_all(&numbered(REQUEST, number, request, blob)).map_err(|e| self.lost(&e))?;
         Ok(number)
     }
 
-    /// Waits for the answer to an operation; answers of others that come before are dropped.
+    /// Waits for the answer to a request. Answers to other requests that arrive before are dropped.
     ///
     /// # Errors
-    /// As [`Client::call`].
+    /// As [`Client::request`].
     pub fn answer(&mut self, number: u32, deadline: Option<Instant>) -> Result<Reply, Failure> {
         loop {
             let (command, payload) = self.next_frame(deadline)?;
@@ -121,7 +138,7 @@ impl Client {
         }
     }
 
-    /// The answer that has come, without waiting: to whichever operation, with its number.
+    /// The next answer that has arrived, with the number of its request. Does not wait.
     ///
     /// # Errors
     /// `NotRunning` when the daemon has ended.
@@ -139,15 +156,16 @@ impl Client {
         }
     }
 
-    /// Asks for events from now on, and for what is published on the node's event stream under topics that match.
+    /// Asks for the node's events from now on, and for events of its event stream with topics that match `topics`.
     ///
     /// # Errors
-    /// As [`Client::call`].
+    /// As [`Client::request`].
     pub fn watch(&mut self, topics: Option<&str>) -> Result<(), Failure> {
-        self.call(&json!({"op": "events", "topics": topics}), &[], Some(WATCH_TIMEOUT)).map(drop)
+        let request = Request::Events { topics: topics.map(str::to_owned) };
+        self.request(&request, &[], Some(WATCH_TIMEOUT)).map(drop)
     }
 
-    /// The next event, waiting at most `timeout`; `None`: none came.
+    /// The next event, waiting at most `timeout` (`None`: for ever); `None` when no event arrived in time.
     ///
     /// # Errors
     /// `NotRunning` when the daemon has ended.
@@ -171,50 +189,55 @@ impl Client {
         }
     }
 
-    /// Puts aside what is no answer; gives what is.
+    /// Keeps a frame that is no answer for later; gives an answer with its number.
     fn sort(&mut self, command: u8, payload: &[u8]) -> Option<NumberedAnswer> {
         let (number, json, blob) = parse_numbered(payload)?;
         let mut json: Value = serde_json::from_slice(json).ok()?;
         match command {
             ANSWER => {
-                // Descriptors come in the order of the answers that say so.
+                // Descriptors arrive in the order of the answers that announce them.
                 let fd = if json["fd"] == true { self.fds.pop_front() } else { None };
-                let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
                 let reply = match json["status"].as_str() {
-                    // The kernel had no room for it in our table.
+                    // The kernel has dropped the descriptor, since this process may have no more.
                     _ if json["fd"] == true && fd.is_none() => {
                         Err(Failure::new(Code::Full, "no file descriptors are left"))
                     }
                     Some("ok") => Ok(Reply { data: json["data"].take(), blob, fd }),
-                    _ => Err(Failure::new(Code::from_name(&text("code")), text("message")).hint(text("hint"))),
+                    _ => Err(read(&json).unwrap_or_else(|failure| failure)),
                 };
                 return Some((number, reply));
             }
-            STREAM_END => self.ends.push(json),
+            STREAM_END => self.ends.extend(read(&json)),
             EVENT => self.events.push_back(NodeEvent { data: json, payload: blob }),
             _ => {}
         }
         None
     }
 
-    /// Runs an operation that gives a stream (`connect`, `accept`).
+    /// Makes a request that gives a stream: [`Request::Connect`], [`Request::Accept`] without `hold`, [`Request::Take`].
     ///
     /// # Errors
-    /// As [`Client::call`].
-    pub fn stream(&mut self, op: &Value, timeout: Option<Duration>) -> Result<StreamReply, Failure> {
-        self.stream_with(op, &[], timeout)
+    /// As [`Client::request`].
+    pub fn stream(&mut self, request: &Request, timeout: Option<Duration>) -> Result<StreamReply, Failure> {
+        self.stream_with(request, &[], timeout)
     }
 
-    fn stream_with(&mut self, op: &Value, blob: &[u8], timeout: Option<Duration>) -> Result<StreamReply, Failure> {
-        let reply = self.call(op, blob, timeout)?;
+    fn stream_with(
+        &mut self,
+        request: &Request,
+        blob: &[u8],
+        timeout: Option<Duration>,
+    ) -> Result<StreamReply, Failure> {
+        let reply = self.request(request, blob, timeout)?;
+        let data = reply.read()?;
         let fd = reply.fd.ok_or_else(|| Failure::new(Code::Internal, "the daemon sent no descriptor"))?;
-        Ok(StreamReply { socket: fd.into(), data: reply.data })
+        Ok(StreamReply { socket: fd.into(), data })
     }
 
     /// Opens a stream to a node's port.
     ///
     /// # Errors
-    /// As [`Client::call`].
+    /// As [`Client::request`].
     pub fn open(&mut self, node: &str, port: u16, timeout: Option<Duration>) -> Result<StreamReply, Failure> {
         self.open_with(node, port, &[], timeout)
     }
@@ -223,7 +246,7 @@ impl Client {
     /// [`EARLY_LEN_MAX`](crate::EARLY_LEN_MAX) bytes. See [`Node::connect_with`](crate::Node::connect_with).
     ///
     /// # Errors
-    /// As [`Client::call`]; `InvalidArgument` for more bytes.
+    /// As [`Client::request`]; `InvalidArgument` for more bytes.
     pub fn open_with(
         &mut self,
         node: &str,
@@ -231,23 +254,25 @@ impl Client {
         first: &[u8],
         timeout: Option<Duration>,
     ) -> Result<StreamReply, Failure> {
-        self.stream_with(&json!({"op": "connect", "node": node, "port": port}), first, timeout)
+        self.stream_with(&Request::Connect { node: node.into(), port }, first, timeout)
     }
 
-    /// How a stream ended, waiting for the daemon to say so: `Ok` for an orderly end.
+    /// Waits for the end of the stream with this number, at most `timeout` (`None`: for ever). `Ok`: both sides ended in order.
     ///
     /// # Errors
-    /// Why it broke; a stream never ends silently.
-    pub fn stream_end(&mut self, stream: &Value, timeout: Option<Duration>) -> Result<(), Failure> {
+    /// The reason for which the stream broke; `Timeout`; `NotRunning` when the daemon ends meanwhile.
+    pub fn stream_end(&mut self, stream: u64, timeout: Option<Duration>) -> Result<(), Failure> {
         let deadline = timeout.map(|t| Instant::now() + t);
+        let is_its = |end: &StreamState| match end {
+            StreamState::Open => false,
+            StreamState::Fin { stream: of } | StreamState::Error { stream: of, .. } => *of == stream,
+        };
         loop {
-            if let Some(i) = self.ends.iter().position(|e| e["stream"] == stream["stream"]) {
-                let end = self.ends.swap_remove(i);
-                if end["end"] == "fin" {
-                    return Ok(());
-                }
-                let text = |key: &str| end[key].as_str().unwrap_or_default().to_owned();
-                return Err(Failure::new(Code::from_name(&text("code")), text("message")).hint(text("hint")));
+            if let Some(i) = self.ends.iter().position(is_its) {
+                return match self.ends.swap_remove(i) {
+                    StreamState::Error { failure, .. } => Err(failure),
+                    StreamState::Fin { .. } | StreamState::Open => Ok(()),
+                };
             }
             let (command, payload) = self.next_frame(deadline)?;
             self.sort(command, &payload);
@@ -260,7 +285,7 @@ impl Client {
     }
 
     fn buffered_frame(&mut self) -> Result<Option<(u8, Vec<u8>)>, Failure> {
-        let frame = take_frame(&mut self.incoming);
+        let frame = self.incoming.next(parse_frame);
         frame.map_err(|_| Failure::new(Code::Internal, "the daemon sent a malformed frame"))
     }
 
@@ -276,7 +301,7 @@ impl Client {
                     left => Some(left),
                 },
             };
-            // Whether the socket itself waits is its holder's choice.
+            // The socket may be non-blocking, so the wait is a poll.
             if !self.receive()? {
                 let limit = left.and_then(|left| Timespec::try_from(left).ok());
                 let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
@@ -288,7 +313,7 @@ impl Client {
         }
     }
 
-    /// Takes what the socket has; false when it has nothing.
+    /// Takes the bytes and descriptors that the socket has; false when it has none.
     fn receive(&mut self) -> Result<bool, Failure> {
         let mut buffer = [0; 64 * 1024];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -296,7 +321,7 @@ impl Client {
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, flags) {
             Ok(message) if message.bytes == 0 => return Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
-            Ok(message) => self.incoming.extend_from_slice(&buffer[..message.bytes]),
+            Ok(message) => self.incoming.extend(&buffer[..message.bytes]),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(false),
             Err(e) => return Err(self.lost(&e.into())),
         }
@@ -310,7 +335,7 @@ impl Client {
 }
 
 impl std::os::fd::AsFd for Client {
-    /// Readable when an answer or event may have come.
+    /// A descriptor that is readable when an answer or event may have arrived.
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -4,7 +4,9 @@
 //! Our commands carry the number of a request, so that many may be under way at once, and a stream travels as a file descriptor
 //! (SCM_RIGHTS) beside its frame: `number u32 | JSON length u32 | JSON | bytes`.
 
+use crate::frame_reader::Parsed;
 use crate::ipc::official_frame;
+use serde::Serialize;
 
 /// A request: JSON with bytes beside it.
 pub(crate) const REQUEST: u8 = 0x80;
@@ -17,25 +19,21 @@ pub(crate) const EVENT: u8 = 0x83;
 /// Longest frame of ours: the longest message and its description. Unit: bytes.
 pub(crate) const FRAME_LEN_MAX: usize = crate::mail::message::MESSAGE_LEN_MAX + (1 << 20);
 
-/// Takes a whole frame from the front of `buffer`. `Err`: the length is impossible.
-pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u8, Vec<u8>)>, usize> {
-    let Some(head) = buffer.first_chunk::<5>() else { return Ok(None) };
+/// Reads the frame at the front of `bytes`: its length, command and payload. `Err`: the length is impossible.
+pub(crate) fn parse_frame(bytes: &[u8]) -> Parsed<(u8, Vec<u8>), usize> {
+    let Some(head) = bytes.first_chunk::<5>() else { return Ok(None) };
     let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
     let max = if head[4] >= REQUEST { FRAME_LEN_MAX } else { official_frame::FRAME_LEN_MAX };
     if len == 0 || len > max {
         return Err(len);
     }
-    if buffer.len() < 4 + len {
-        return Ok(None);
-    }
-    let (command, payload) = (head[4], buffer[5..4 + len].to_vec());
-    buffer.drain(..4 + len);
-    Ok(Some((command, payload)))
+    Ok(bytes.get(5..4 + len).map(|payload| (4 + len, (head[4], payload.to_vec()))))
 }
 
 /// The payload of a request or answer.
-pub(crate) fn numbered(command: u8, number: u32, json: &serde_json::Value, blob: &[u8]) -> Vec<u8> {
-    let json = json.to_string();
+pub(crate) fn numbered(command: u8, number: u32, json: &impl Serialize, blob: &[u8]) -> Vec<u8> {
+    // Requests, answers and events have nothing in them that JSON cannot carry.
+    let json = serde_json::to_string(json).unwrap_or_default();
     official_frame::frame(command, &[&number.to_be_bytes(), &(json.len() as u32).to_be_bytes(), json.as_bytes(), blob])
 }
 

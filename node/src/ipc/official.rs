@@ -1,4 +1,5 @@
-//! Owns the translation of the official commands (docs/official-abi.md), so that official clients can drive this daemon.
+//! Owns the translation of the official commands (`docs/official-abi.md`, "IPC"), with which official clients drive this
+//! daemon.
 //!
 //! Replies carry no number: a client has one request under way at a time. Addresses are six bytes, ports two, all
 //! big-endian. A command that is not served is answered with Error.
@@ -13,7 +14,7 @@ use crate::request::Request;
 use pilot_core::{Addr, AddrPort};
 use serde_json::{Value, json};
 
-/// Longest that an official client may wait for trust. Unit: ms. Source: docs/official-abi.md.
+/// Longest wait of an official client for trust. Unit: ms. Source: `docs/official-abi.md`, "IPC".
 const WAIT_TRUST_MAX_MS: u32 = 30_000;
 
 /// One official command.
@@ -32,24 +33,24 @@ pub(crate) enum Official {
     Close {
         connection: u32,
     },
-    /// Send a datagram; the client may want to know whether that worked.
+    /// Send a datagram; `confirm`: the client waits for the outcome.
     SendTo {
         to: AddrPort,
         bytes: Vec<u8>,
         confirm: bool,
     },
-    /// A request of ours means the same.
+    /// Run the request that means the same.
     Request(Request),
-    /// The node's state in one answer.
+    /// Tell the node's state in one answer.
     Info,
     Health,
-    /// The networks that this node belongs to.
+    /// Tell the networks to which this node belongs.
     Networks,
     /// Give up the connects of the client.
     Cancel,
-    /// The answer is known.
+    /// Answer with this frame, which is known already.
     Reply(Vec<u8>),
-    /// The command needs no answer and means nothing here.
+    /// Do nothing: the command has no answer and no meaning here.
     Nothing,
 }
 

@@ -1,5 +1,5 @@
-//! The official framing (docs/official-abi.md): `length u32 (big-endian) | command u8 | payload`. The reply to a command has the next
-//! number, or is an [`ERROR`]: `code u16 | text`. For programs that speak it themselves.
+//! The official framing (`docs/official-abi.md`, "IPC"): `length u32 (big-endian) | command u8 | payload`. The reply to a
+//! command has the next number, or is an [`ERROR`]: `code u16 | text`. Public for programs that speak this framing themselves.
 #![allow(missing_docs, reason = "the commands have no more to them than their names")]
 
 use pilot_core::{Addr, AddrPort};
@@ -37,7 +37,7 @@ pub const SEND_TO_CONFIRM: u8 = 0x39;
 /// Longest frame of the official commands. Unit: bytes.
 pub const FRAME_LEN_MAX: usize = 1 << 20;
 
-/// A whole frame.
+/// Makes a whole frame; `payload` in pieces, which are joined.
 pub fn frame(command: u8, payload: &[&[u8]]) -> Vec<u8> {
     let len: usize = 1 + payload.iter().map(|p| p.len()).sum::<usize>();
     let mut out = Vec::with_capacity(4 + len);
@@ -47,7 +47,7 @@ pub fn frame(command: u8, payload: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// An Error frame: code 1, then text.
+/// Makes an Error frame: code 1, then text.
 pub(crate) fn error(text: &str) -> Vec<u8> {
     frame(ERROR, &[&1u16.to_be_bytes(), text.as_bytes()])
 }

@@ -8,8 +8,9 @@
 use crate::context::Context;
 use crate::effect::Answer;
 use crate::failure::{Code, Failure};
+use crate::frame_reader::FrameReader;
 use crate::ipc::client_id::{ClientId, RequestNumber};
-use crate::ipc::frame::{ANSWER, EVENT, numbered, take_frame};
+use crate::ipc::frame::{ANSWER, EVENT, numbered, parse_frame};
 use crate::ipc::official_frame;
 use crate::token::{NUMBERS, Room};
 use litemap::LiteMap;
@@ -38,6 +39,8 @@ const FRAMED_WAITING_MAX: usize = 1 << 20;
 const EVENTS_WAITING_MAX: usize = 4 << 20;
 /// Bytes that may wait for an official client before it misses datagrams. Unit: bytes.
 const DATAGRAMS_WAITING_MAX: usize = 1 << 20;
+/// Refusals of clients that are told in one turn.
+const REFUSALS_MAX: usize = 16;
 /// Bytes read from one client in a turn. Unit: bytes.
 const READ_PER_TURN: usize = 4 << 20;
 
@@ -61,6 +64,8 @@ pub(crate) struct Ipc {
     watchers: BTreeSet<ClientId>,
     closed: BTreeSet<ClientId>,
     drained: BTreeSet<ClientId>,
+    /// Why clients were refused or dropped, for the log; at most [`REFUSALS_MAX`].
+    refused: Vec<&'static str>,
 }
 
 struct Client {
@@ -68,7 +73,7 @@ struct Client {
     readable: bool,
     writable: bool,
     closed: bool,
-    incoming: Vec<u8>,
+    incoming: FrameReader,
     outgoing: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
     /// Bytes of the first outgoing frame that have left.
     sent: usize,
@@ -126,6 +131,7 @@ impl Ipc {
             watchers: BTreeSet::new(),
             closed: BTreeSet::new(),
             drained: BTreeSet::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -165,19 +171,35 @@ impl Ipc {
             let Some((listener, _)) = &self.listener else { return self.listener_ready = false };
             match listener.accept() {
                 Ok((stream, _)) if is_ours(&stream) => self.add(stream, true),
-                Ok(_) => {} // dropping the stream closes it
+                Ok(_) => self.note_refusal("another_user"), // dropping the stream closes it
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 // Out of descriptors counts as "none waits": the next client's arrival tells again.
-                Err(_) => self.listener_ready = false,
+                Err(e) => {
+                    if e.kind() != io::ErrorKind::WouldBlock {
+                        self.note_refusal("no_descriptors");
+                    }
+                    self.listener_ready = false;
+                }
             }
         }
+    }
+
+    fn note_refusal(&mut self, reason: &'static str) {
+        if self.refused.len() < REFUSALS_MAX {
+            self.refused.push(reason);
+        }
+    }
+
+    /// Why clients were refused or dropped since the last call.
+    pub(crate) fn take_refused(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Serves another client, unless there are [`CLIENTS_MAX`]; then its socket is closed. `may_be_official`: until the client
     /// asks in our framing.
     pub(crate) fn add(&mut self, mut stream: UnixStream, may_be_official: bool) {
         if self.clients.len() >= CLIENTS_MAX {
-            return;
+            return self.note_refusal("too_many_clients");
         }
         let id = loop {
             self.last = self.last % (NUMBERS - 1) + 1; // 0 is the listener
@@ -202,7 +224,7 @@ impl Ipc {
             let Some(client) = self.clients.get_mut(&id) else { continue };
             client.read();
             while client.unsent_len < UNSENT_MAX {
-                match take_frame(&mut client.incoming) {
+                match client.incoming.next(parse_frame) {
                     Ok(Some((command, payload))) => frames.push(Frame { client: id, command, payload }),
                     Ok(None) => break,
                     Err(len) => {
@@ -226,11 +248,14 @@ impl Ipc {
     /// Notes what an exchange of bytes with a client came to.
     fn settle(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        if client.closed {
-            self.closed.insert(id);
-        }
         if client.outgoing_len == 0 && std::mem::take(&mut client.was_full) {
             self.drained.insert(id);
+        }
+        if client.closed {
+            let is_slow = client.outgoing_len > OUTGOING_MAX;
+            if self.closed.insert(id) && is_slow {
+                self.note_refusal("slow");
+            }
         }
     }
 
@@ -384,7 +409,7 @@ impl Client {
             readable: true,
             writable: true,
             closed: false,
-            incoming: Vec::new(),
+            incoming: FrameReader::new(),
             outgoing: VecDeque::new(),
             sent: 0,
             outgoing_len: 0,
@@ -405,7 +430,7 @@ impl Client {
             match self.stream.read(&mut buffer) {
                 Ok(0) => self.closed = true,
                 Ok(n) => {
-                    self.incoming.extend_from_slice(&buffer[..n]);
+                    self.incoming.extend(&buffer[..n]);
                     taken += n;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.readable = false,

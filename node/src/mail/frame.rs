@@ -1,52 +1,49 @@
-//! Owns the frames of the data exchange on port 1001: `type u32 | len u32 | payload`, big-endian (messages.md).
+//! Owns the frames of mail on port 1001: `type u32 | len u32 | payload`, big-endian (`docs/messages.md`, "Services on
+//! well-known ports").
 
+use crate::frame_reader::Parsed;
 use crate::mail::message::{Kind, MESSAGE_LEN_MAX};
 
 /// Frame type of text, which also carries the answers.
 const TEXT: u32 = 1;
-/// Frame type of a whole file; see [`crate::services`].
+/// Frame type of a whole file; see [`receive_file`](crate::mail::receive_file).
 pub(crate) const FILE: u32 = 4;
-/// Frame type of a resumable file.
+/// Frame type of one step of a resumable transfer.
 pub(crate) const FILE_STREAM: u32 = 7;
 /// Frame type of a message with metadata: `metalen u16 | JSON | type u32 | body`.
 const TAGGED: u32 = 10;
-/// Longest metadata. Unit: bytes.
+/// Longest metadata of a tagged message. Unit: bytes.
 const META_LEN_MAX: usize = 1024;
-/// Longest frame. Unit: bytes.
+/// Longest payload of a frame. Unit: bytes.
 const FRAME_LEN_MAX: usize = MESSAGE_LEN_MAX + META_LEN_MAX + 16;
 
-/// What a frame says.
+/// A frame of the sender, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Accept this message; without an id the sender cannot resend it.
+    /// Accept this message; without an id the sender cannot send it again.
     Message { id: Option<[u8; 16]>, kind: Kind, body: Vec<u8> },
-    /// Part of a resumable transfer.
+    /// Take this step of a resumable transfer.
     File(Vec<u8>),
-    /// Cannot be served; the text is the answer.
+    /// Answer with this text: the frame cannot be served.
     Refuse(String),
 }
 
-/// The stream does not speak this protocol; it must be closed.
+/// The length of a frame is impossible: the stream carries another protocol and must be closed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
-/// Takes one complete frame from the front of `buffer`; `Ok(None)` when more bytes are needed.
-pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u32, Vec<u8>)>, Broken> {
-    let Some(head) = buffer.first_chunk::<8>() else { return Ok(None) };
+/// Reads the frame at the front of `bytes`: its length, type and payload. `Ok(None)` when more bytes are needed.
+pub(crate) fn parse_frame(bytes: &[u8]) -> Parsed<(u32, Vec<u8>), Broken> {
+    let Some(head) = bytes.first_chunk::<8>() else { return Ok(None) };
     let kind = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
     let len = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
     if len > FRAME_LEN_MAX {
         return Err(Broken);
     }
-    if buffer.len() < 8 + len {
-        return Ok(None);
-    }
-    let payload = buffer[8..8 + len].to_vec();
-    buffer.drain(..8 + len);
-    Ok(Some((kind, payload)))
+    Ok(bytes.get(8..8 + len).map(|payload| (8 + len, (kind, payload.to_vec()))))
 }
 
-/// Understands a frame of a client.
+/// Understands a frame of the sender.
 pub(crate) fn parse_request((kind, payload): (u32, Vec<u8>)) -> Request {
     match kind {
         TAGGED => parse_tagged(&payload).unwrap_or_else(|| Request::Refuse("ERR malformed message".into())),
@@ -85,12 +82,12 @@ pub(crate) fn emit_frame(kind: u32, payload: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// An answer.
+/// An answer as a frame.
 pub(crate) fn emit_answer(text: &str) -> Vec<u8> {
     emit_frame(TEXT, &[text.as_bytes()])
 }
 
-/// The answer to an accepted message.
+/// The text of the answer to an accepted message.
 pub(crate) fn ack_text(kind: Kind, len: usize) -> String {
     format!("ACK {} {len} bytes", kind.name().to_uppercase())
 }
@@ -107,25 +104,25 @@ fn parse_id(text: &str) -> Option<[u8; 16]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame_reader::FrameReader;
 
     #[test]
     fn tagged_messages_round_trip_in_any_pieces() {
         let frame = emit_tagged(&[0xab; 16], Kind::Json, b"{}");
-        let mut buffer = Vec::new();
+        let mut buffer = FrameReader::new();
         for (i, byte) in frame.iter().enumerate() {
-            assert_eq!(take_frame(&mut buffer), Ok(None), "at {i}");
-            buffer.push(*byte);
+            assert_eq!(buffer.next(parse_frame), Ok(None), "at {i}");
+            buffer.extend(&[*byte]);
         }
-        let frame = take_frame(&mut buffer).expect("well-formed").expect("complete");
+        let frame = buffer.next(parse_frame).expect("well-formed").expect("complete");
         let expected = Request::Message { id: Some([0xab; 16]), kind: Kind::Json, body: b"{}".to_vec() };
         assert_eq!(parse_request(frame), expected);
-        assert!(buffer.is_empty());
+        assert!(buffer.rest().is_empty());
     }
 
     #[test]
     fn huge_frames_break_the_stream_and_unknown_ones_are_answered() {
-        let mut huge = [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff].to_vec();
-        assert_eq!(take_frame(&mut huge), Err(Broken));
+        assert_eq!(parse_frame(&[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]), Err(Broken));
         for (kind, payload) in
             [(99, vec![]), (FILE, vec![]), (TAGGED, vec![0xff, 0xff]), (TAGGED, vec![0, 2, b'{', b'}', 0, 0, 0, 1])]
         {

@@ -10,12 +10,12 @@ use crate::mail::message::Message;
 use crate::streams::names::hostname_of;
 use serde_json::{Value, json};
 
-/// Messages on one page of the inbox when the caller does not say.
+/// Messages on one page of the inbox when the caller names no number.
 pub(crate) const PAGE: u64 = 50;
-/// Messages on one page of the inbox.
+/// Most messages on one page of the inbox.
 pub(crate) const PAGE_MAX: u64 = 10_000;
 
-/// Answers a caller with what was read from the disk.
+/// Answers a caller with the outcome of a reading job.
 pub(crate) fn answer(cx: &mut Context, caller: Caller, done: Done) {
     let answer = to_json(cx, done);
     cx.answer(caller, answer);

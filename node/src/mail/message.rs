@@ -1,16 +1,16 @@
-//! Owns what a message is, in the inbox and in the outbox.
+//! Owns the form of a message in the inbox and in the outbox.
 
 use pilot_core::Addr;
 use pilot_core::identity::IdentityKey;
 
-/// Longest message. Unit: bytes. Source: messages.md.
+/// Longest body of a message. Unit: bytes. Source: `docs/messages.md`, "How".
 pub(crate) const MESSAGE_LEN_MAX: usize = 16 << 20;
-/// Lifetime of a message in the outbox. Unit: seconds (7 days). Source: messages.md.
+/// Lifetime of a message in the outbox. Unit: seconds (7 days). Source: `docs/messages.md`, "The promise".
 pub(crate) const OUTBOX_LIFETIME_S: u64 = 7 * 24 * 3600;
-/// Characters of a message that a listing shows.
+/// Characters of a body that a listing shows.
 pub(crate) const PREVIEW_CHARS: usize = 120;
 
-/// What a message's bytes are.
+/// The kind of a message's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -45,7 +45,7 @@ pub(crate) struct Message {
     pub(crate) sender: IdentityKey,
     pub(crate) addr: Addr,
     pub(crate) kind: Kind,
-    /// Seconds since 1970.
+    /// Time of arrival. Unit: seconds since 1970.
     pub(crate) at: u64,
     pub(crate) body: Vec<u8>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Outgoing {
     pub(crate) id: [u8; 16],
     pub(crate) to: IdentityKey,
     pub(crate) kind: Kind,
-    /// Seconds since 1970.
+    /// End of the message's lifetime in the outbox. Unit: seconds since 1970.
     pub(crate) expires: u64,
     pub(crate) body: Vec<u8>,
 }

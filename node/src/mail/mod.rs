@@ -1,8 +1,8 @@
-//! Mail: messages and files on port 1001, both directions (docs/messages.md).
+//! Mail: messages and files on port 1001, both directions (`docs/messages.md`).
 //!
 //! [`post`] is the room of outgoing messages: a message enters the books, then the [`outbox`], travels over one stream to its
 //! recipient, and leaves the books with the acknowledgement. [`receive`] is the service that takes messages and files, and
-//! [`inbox`] answers what its owner asks about them.
+//! [`inbox`] answers the owner's questions about them.
 
 pub(crate) mod frame;
 pub(crate) mod inbox;

@@ -1,8 +1,9 @@
-//! Owns the way of messages out: one stream to port 1001 for each recipient with something waiting.
+//! Owns the messages that leave: one stream to port 1001 of each recipient for which a message waits.
 //!
-//! Messages leave in order, many at once; each stays in the outbox until its acknowledgement has come. When the stream breaks,
-//! every unacknowledged message is sent again, and the recipient knows by their ids the ones that it already has.
+//! Messages leave in order, many at once; each stays in the outbox until its acknowledgement has arrived. When the stream
+//! breaks, every unacknowledged message is sent again, and the recipient recognizes by the ids those that it has.
 
+use crate::frame_reader::FrameReader;
 use crate::mail::frame;
 use crate::mail::message::Outgoing;
 use litemap::LiteMap;
@@ -12,24 +13,25 @@ use pilot_core::time::Duration;
 use pilot_stack::{EARLY_LEN_MAX, Recv, Stack, StreamId};
 use std::collections::{BTreeSet, VecDeque};
 
-/// Messages in flight to one recipient.
+/// Most messages in flight to one recipient.
 pub(crate) const IN_FLIGHT_MAX: usize = 128;
-/// Bytes in memory that wait to enter TCP's ring. Unit: bytes.
+/// Bytes for one recipient that wait for room in TCP's ring; at the limit no further message joins them. Unit: bytes.
 const BUFFER_MAX: usize = 256 * 1024;
-/// Bounds of the pause before the next attempt.
+/// Shortest pause before the next attempt; each failure doubles it.
 const RETRY_MIN: Duration = Duration::from_secs(1);
+/// Longest pause before the next attempt.
 const RETRY_MAX: Duration = Duration::from_secs(60);
-/// How long an idle stream is kept for the next message.
+/// Time for which an idle stream is kept for the next message.
 const IDLE: Duration = Duration::from_secs(10);
 /// Most bytes of all waiting messages in memory. Unit: bytes.
 pub(crate) const WAITING_LEN_MAX: usize = 256 << 20;
 
-/// The end of a message's way.
+/// The recipient's answer to a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// The recipient has the message on disk; its answer.
+    /// The recipient has the message on disk. The text is the answer.
     Taken(String),
-    /// The recipient does not take the message; its answer.
+    /// The recipient does not take the message. The text is the answer.
     Refused(String),
 }
 
@@ -48,14 +50,14 @@ struct Route {
     given_up: BTreeSet<u64>,
     stream: Option<StreamId>,
     outgoing: VecDeque<u8>,
-    incoming: Vec<u8>,
+    incoming: FrameReader,
     retry_at: Option<Instant>,
     failures: u32,
     idle_at: Option<Instant>,
 }
 
 impl Outbox {
-    /// A message that is in the outbox under `seq`. False when memory for waiting messages is used up.
+    /// Adds a message that the books hold under `seq`. False when [`WAITING_LEN_MAX`] is reached.
     pub(crate) fn add(&mut self, seq: u64, message: Outgoing) -> bool {
         if self.waiting_len + message.body.len() > WAITING_LEN_MAX {
             return false;
@@ -65,7 +67,7 @@ impl Outbox {
         true
     }
 
-    /// Forgets a message. False when the recipient may have it already.
+    /// Forgets a message. False when the recipient may have the message already.
     pub(crate) fn cancel(&mut self, seq: u64) -> bool {
         for (_, route) in &mut self.routes {
             if let Some(i) = route.waiting.iter().position(|(s, _)| *s == seq) {
@@ -87,13 +89,13 @@ impl Outbox {
         self.routes.values().map(|r| r.waiting.len() + r.in_flight.len()).sum()
     }
 
-    /// Recipients to whom a stream should be opened now.
+    /// The recipients to which a stream is to be opened now.
     pub(crate) fn wanted(&self, now: Instant) -> Vec<IdentityKey> {
         let due = |r: &Route| r.stream.is_none() && !r.waiting.is_empty() && r.retry_at.is_none_or(|at| at <= now);
         self.routes.iter().filter(|(_, r)| due(r)).map(|(key, _)| *key).collect()
     }
 
-    /// Streams that were idle for long enough to be closed.
+    /// Takes the streams that were idle for [`IDLE`], for the caller to close.
     pub(crate) fn idle(&mut self, now: Instant) -> Vec<StreamId> {
         let mut idle = Vec::new();
         for (_, route) in &mut self.routes {
@@ -106,6 +108,7 @@ impl Outbox {
         idle
     }
 
+    /// The earliest time at which [`wanted`](Self::wanted) or [`idle`](Self::idle) gives something.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         // A route without a time to wait for is due at once.
         let retry = |r: &Route| {
@@ -115,7 +118,7 @@ impl Outbox {
         self.routes.values().flat_map(|r| [retry(r), r.idle_at]).flatten().min()
     }
 
-    /// Tries again at once, because the peer was heard of.
+    /// Ends the pause before the next attempt, because the recipient has sent something.
     pub(crate) fn encourage(&mut self, to: &IdentityKey) {
         if let Some(route) = self.routes.get_mut(to) {
             (route.retry_at, route.failures) = (None, 0);
@@ -127,7 +130,7 @@ impl Outbox {
         self.routes.get(to)?.stream
     }
 
-    /// The first bytes for a recipient, to travel with the question for a stream. Their messages count as sent.
+    /// The first bytes for a recipient, which travel with the question for a stream. Their messages count as in flight.
     pub(crate) fn early(&mut self, to: &IdentityKey) -> Vec<u8> {
         let Some(route) = self.routes.get_mut(to) else { return Vec::new() };
         route.load();
@@ -135,13 +138,14 @@ impl Outbox {
         route.outgoing.drain(..len).collect()
     }
 
+    /// A stream to the recipient is being opened.
     pub(crate) fn opened(&mut self, to: &IdentityKey, stream: StreamId) {
         if let Some(route) = self.routes.get_mut(to) {
             route.stream = Some(stream);
         }
     }
 
-    /// The stream ended or could not be opened: everything unacknowledged waits again, in order.
+    /// The stream ended or could not be opened: every unacknowledged message waits again, in order.
     pub(crate) fn failed(&mut self, now: Instant, to: &IdentityKey) {
         let Some(route) = self.routes.get_mut(to) else { return };
         while let Some((seq, message)) = route.in_flight.pop_back() {
@@ -160,7 +164,8 @@ impl Outbox {
         route.retry_at = Some(now + pause);
     }
 
-    /// Moves bytes; gives the fates that became known, and tells whether the stream is over.
+    /// Moves bytes in both directions; gives the answers that have arrived, by the messages' numbers, and whether the stream
+    /// is over.
     pub(crate) fn pump(&mut self, now: Instant, to: &IdentityKey, stack: &mut Stack) -> (Vec<(u64, Fate)>, bool) {
         let Some((route, stream)) = self.routes.get_mut(to).and_then(|r| r.stream.map(|s| (r, s))) else {
             return (Vec::new(), false);
@@ -170,7 +175,7 @@ impl Outbox {
         let mut buffer = [0; 4096];
         loop {
             match stack.recv(stream, &mut buffer) {
-                Recv::Data(n) => route.incoming.extend_from_slice(&buffer[..n]),
+                Recv::Data(n) => route.incoming.extend(&buffer[..n]),
                 Recv::Blocked => break,
                 Recv::Fin | Recv::Ended(_) => {
                     over = true;
@@ -179,7 +184,7 @@ impl Outbox {
             }
         }
         loop {
-            match frame::take_frame(&mut route.incoming) {
+            match route.incoming.next(frame::parse_frame) {
                 Ok(Some((_, text))) => {
                     let Some((seq, message)) = route.in_flight.pop_front() else { break };
                     self.waiting_len -= message.body.len();
@@ -204,7 +209,7 @@ impl Outbox {
 }
 
 impl Route {
-    /// Takes messages on their way, as many as may be.
+    /// Puts waiting messages in flight, up to [`IN_FLIGHT_MAX`] and [`BUFFER_MAX`].
     fn load(&mut self) {
         while self.outgoing.len() < BUFFER_MAX && self.in_flight.len() < IN_FLIGHT_MAX {
             let Some((seq, message)) = self.waiting.pop_front() else { break };
@@ -213,7 +218,7 @@ impl Route {
         }
     }
 
-    /// True when the stream is over.
+    /// Writes into the stream until it has no room; true when the stream is over.
     fn fill(&mut self, stack: &mut Stack, stream: StreamId) -> bool {
         loop {
             self.load();
@@ -243,9 +248,9 @@ mod tests {
     fn a_message_given_up_in_flight_is_not_sent_again() {
         let (mut outbox, to) = (Outbox::default(), IdentityKey([2; 32]));
         (1..=3).for_each(|seq| assert!(outbox.add(seq, message(to, 2000))));
-        assert!(outbox.cancel(3), "it waits");
+        assert!(outbox.cancel(3), "the message waits");
         assert_eq!(outbox.early(&to).len(), EARLY_LEN_MAX);
-        assert!(!outbox.cancel(1), "it may have arrived");
+        assert!(!outbox.cancel(1), "the message may have arrived");
         outbox.failed(Instant::ZERO, &to);
         assert_eq!((outbox.len(), outbox.waiting_len), (1, 2000));
         assert_eq!(outbox.routes[&to].waiting[0].0, 2);

@@ -21,9 +21,9 @@ use std::collections::BTreeMap;
 
 /// Port of messages and files.
 pub(crate) const MAIL_PORT: u16 = 1001;
-/// Longest that a caller may wait for a message's acknowledgement.
+/// Longest wait of a caller for a message's acknowledgement.
 const SEND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
-/// The wait of a caller that does not say.
+/// Wait of a caller that names no time.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A message in its sender's words.
@@ -31,9 +31,9 @@ pub(crate) struct Letter {
     /// The recipient.
     pub(crate) node: String,
     pub(crate) kind: Kind,
-    /// The message waits in the outbox when the recipient cannot be reached.
+    /// The message stays in the outbox when the recipient does not answer in time.
     pub(crate) keep: bool,
-    /// How long the caller waits; absent: 10 s.
+    /// Longest wait of the caller, at most 600 s; absent: 10 s.
     pub(crate) timeout: Option<Duration>,
     pub(crate) body: Vec<u8>,
 }
@@ -52,7 +52,7 @@ impl PostOffice {
         self.outbox.len()
     }
 
-    /// Takes over a message that the books hold since before the node started.
+    /// Takes over a message that was in the books when the node started, unless its lifetime is over.
     pub(crate) fn restore(&mut self, cx: &mut Context, seq: u64, message: Outgoing) {
         let keep = message.expires > (cx.wall)() && self.outbox.add(seq, message);
         if !keep {
@@ -60,7 +60,7 @@ impl PostOffice {
         }
     }
 
-    /// Sends a message; the caller is answered when the recipient has it on disk, or cannot be reached in time.
+    /// Sends a message. The caller is answered when the recipient has the message on disk, or cannot be reached in time.
     pub(crate) fn send(&mut self, cx: &mut Context, letter: Letter, caller: Caller) {
         if let Err(failure) = check(&letter) {
             return cx.fail(caller, failure);
@@ -79,7 +79,7 @@ impl PostOffice {
         cx.submit(Job::Queue(message), Call::Queue(call));
     }
 
-    /// A message is in the books under `seq`: it may leave.
+    /// A message is in the books under `seq`, and may leave now.
     pub(crate) fn queued(&mut self, cx: &mut Context, seq: u64, call: Queue) {
         let Queue { message, caller, deadline, keep } = call;
         let (kind, len, to, id) = (message.kind, message.body.len(), message.to, message.id);
@@ -107,7 +107,7 @@ impl PostOffice {
                 continue;
             };
             let peer = cx.stack.endpoint().peer_by_identity(&key);
-            // Without a tunnel the question waits, and until it leaves its messages may be cancelled.
+            // Without a tunnel the question would wait, and messages that travel with it could not be cancelled meanwhile.
             let is_up = peer.is_some_and(|peer| cx.stack.endpoint().is_up(cx.now, peer));
             let early = if is_up { self.outbox.early(&key) } else { Vec::new() };
             if let Some(stream) = connect_to(cx, &key, (name, MAIL_PORT), early, Opener::Mail(key)) {
@@ -116,7 +116,7 @@ impl PostOffice {
         }
     }
 
-    /// When [`PostOffice::handle_timeout`] has something to do.
+    /// The time at which [`PostOffice::handle_timeout`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.outbox.next_deadline()
     }
@@ -124,7 +124,7 @@ impl PostOffice {
     /// The stream to a recipient ended or could not be opened.
     pub(crate) fn failed(&mut self, cx: &mut Context, key: &IdentityKey, failure: &Failure) {
         self.outbox.failed(cx.now, key);
-        // Callers that do not want to wait learn at once.
+        // Callers that do not let their messages wait are told at once.
         let is_impatient = |call: &Call| matches!(call, Call::Post(p) if p.to == *key && !p.keep);
         for ticket in cx.calls.tickets(is_impatient) {
             let Some(Call::Post(post)) = cx.calls.take(ticket) else { continue };
@@ -135,7 +135,7 @@ impl PostOffice {
         }
     }
 
-    /// A peer was heard of: its messages are tried at once.
+    /// A peer has sent something: the messages for it are tried at once.
     pub(crate) fn encourage(&mut self, key: &IdentityKey) {
         self.outbox.encourage(key);
     }

@@ -1,6 +1,7 @@
 //! The service on port 1001: takes messages and files, and answers each in its order once it is on disk.
 
 use crate::disk::files::FileDone;
+use crate::frame_reader::FrameReader;
 use crate::mail::frame::{self, Request, emit_answer};
 use crate::mail::message::Kind;
 use crate::mail::receive_file::{Say, Transfers};
@@ -10,22 +11,23 @@ use pilot_stack::StreamId;
 
 /// One stream of the service.
 pub(crate) struct Receive {
-    incoming: Vec<u8>,
+    incoming: FrameReader,
     transfers: Transfers,
 }
 
 impl Receive {
     pub(crate) const fn new(stream: StreamId) -> Self {
-        Self { incoming: Vec::new(), transfers: Transfers::new(stream.number() << 32) }
+        Self { incoming: FrameReader::new(), transfers: Transfers::new(stream.number() << 32) }
     }
 
-    /// False while the disk is so far behind that the stream should not be read.
+    /// False while the stream should not be read, because too many bytes of files wait for the disk.
     pub(crate) const fn has_room(&self) -> bool {
         !self.transfers.is_full()
     }
 
+    /// Takes bytes that have arrived.
     pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8], sender: IdentityKey) {
-        self.incoming.extend_from_slice(bytes);
+        self.incoming.extend(bytes);
         while !io.has_ended && !io.is_broken && self.take_frame(io, sender) {}
     }
 
@@ -37,10 +39,10 @@ impl Receive {
                 return false;
             }
         }
-        if self.incoming.first_chunk() == Some(&frame::FILE.to_be_bytes()) {
+        if self.incoming.rest().first_chunk() == Some(&frame::FILE.to_be_bytes()) {
             return self.begin_file(io);
         }
-        let request = match frame::take_frame(&mut self.incoming) {
+        let request = match self.incoming.next(frame::parse_frame) {
             Ok(Some(frame)) => frame::parse_request(frame),
             Ok(None) => return false,
             Err(frame::Broken) => {
@@ -71,7 +73,7 @@ impl Receive {
                 true
             }
             Some(false) => {
-                // Where the next frame begins is unknown: the frames before are still answered.
+                // The beginning of the next frame is unknown. The frames before are still answered.
                 io.say(emit_answer("ERR malformed file"));
                 io.has_ended = true;
                 false
@@ -80,7 +82,7 @@ impl Receive {
         }
     }
 
-    /// The peer has ended its side. A file that ends early never gets its answer.
+    /// The peer has ended its side; in the middle of a file this breaks the stream.
     pub(crate) const fn end(&mut self, io: &mut Io) {
         io.is_broken |= self.transfers.is_inside();
     }

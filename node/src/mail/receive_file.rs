@@ -1,18 +1,19 @@
 //! Owns the files that arrive on one stream to port 1001: a whole file in one frame (type 4), and resumable transfers in
-//! many (type 7). Bytes go to the disk as they come; nothing here holds a whole file.
+//! many frames (type 7). Bytes go to the disk as they arrive; memory never holds a whole file.
 //!
 //! Type 4: `name length u16 | name | data`. Type 7: `kind u8 | transfer 16 bytes | …`, where the sender opens (1: length
 //! u64, SHA-256, chunk u32, name length u16, name), the receiver accepts (5: offset u64), data follows (2: offset u64,
 //! bytes) and is acknowledged (3: offset u64), the sender ends (4), and the receiver gives the result (6: status u8, text).
-//! Source: messages.md, and the exchange of the official program as seen on the socket.
+//! Source: `docs/messages.md`, "Services on well-known ports", and the frames of the official program on the wire.
 
 use crate::disk::files::{FILE_LEN_MAX, FileDone, FileJob, Resume};
+use crate::frame_reader::FrameReader;
 use crate::mail::frame::{FILE_STREAM, emit_frame};
 use litemap::LiteMap;
 
-/// Transfers at once on one stream.
+/// Most resumable transfers at once on one stream.
 const TRANSFERS_MAX: usize = 8;
-/// Bytes of files that may wait for the disk; beyond it the stream is not read. Unit: bytes.
+/// Bytes of one stream's files that may wait for the disk; at the limit the stream is not read. Unit: bytes.
 const UNWRITTEN_LEN_MAX: usize = 4 << 20;
 
 const OPEN: u8 = 1;
@@ -29,46 +30,51 @@ enum FromSender<'a> {
     End,
 }
 
-/// What the stream says about a file, once it is known.
+/// The frame that a stream owes its sender after a job of the disk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Say {
     Nothing,
-    /// The answer that was promised under this ticket; when it was given already, at once.
+    /// The answer that was promised under this ticket. A second answer under the same ticket leaves at once.
     Answer(u64, Vec<u8>),
-    /// At once.
+    /// A frame that leaves at once.
     Now(Vec<u8>),
 }
 
+/// The files that are arriving on one stream.
 pub(crate) struct Transfers {
+    /// The number of the next file.
     next: u64,
     arriving: Option<Whole>,
     files: LiteMap<u64, Arriving>,
+    /// Bytes that were given to the disk and are not written. Unit: bytes.
     unwritten: usize,
 }
 
-/// A type 4 frame whose bytes are still coming.
+/// A frame of type 4 of which bytes are missing.
 struct Whole {
     id: u64,
+    /// Bytes of the file that have arrived.
     offset: u64,
+    /// Bytes of the file that are missing.
     left: u64,
 }
 
 struct Arriving {
-    /// `None`: it comes in one frame.
+    /// The sender's name for the transfer; `None`: the file comes in one frame.
     transfer: Option<[u8; 16]>,
-    /// The answer that the sender waits for.
+    /// The ticket of the answer for which the sender waits.
     ticket: u64,
     frame_len: u64,
     failure: Option<String>,
 }
 
 impl Transfers {
-    /// `first`: the number of this stream's first file; the next [`u32::MAX`] are its own too.
+    /// `first`: the number of this stream's first file; the next [`u32::MAX`] numbers are this stream's too.
     pub(crate) const fn new(first: u64) -> Self {
         Self { next: first, arriving: None, files: LiteMap::new(), unwritten: 0 }
     }
 
-    /// The disk is so far behind that nothing more should be read.
+    /// True while the stream should not be read.
     pub(crate) const fn is_full(&self) -> bool {
         self.unwritten >= UNWRITTEN_LEN_MAX
     }
@@ -78,14 +84,15 @@ impl Transfers {
         self.arriving.is_some()
     }
 
-    /// Begins a file in one frame when its head has arrived. `None`: more is needed; `Some(false)`: it is malformed.
-    pub(crate) fn begin(&mut self, incoming: &mut Vec<u8>, ticket: u64, jobs: &mut Vec<FileJob>) -> Option<bool> {
-        let head = incoming.first_chunk::<10>()?;
+    /// Begins a file in one frame when its head has arrived. `None`: more bytes are needed; `Some(false)`: the head is
+    /// malformed.
+    pub(crate) fn begin(&mut self, incoming: &mut FrameReader, ticket: u64, jobs: &mut Vec<FileJob>) -> Option<bool> {
+        let head = incoming.rest().first_chunk::<10>()?;
         let frame_len = u64::from(u32::from_be_bytes([head[4], head[5], head[6], head[7]]));
         let name_len = usize::from(u16::from_be_bytes([head[8], head[9]]));
         let Some(len) = frame_len.checked_sub(2 + name_len as u64) else { return Some(false) };
-        let name = String::from_utf8_lossy(incoming.get(10..10 + name_len)?).into_owned();
-        incoming.drain(..10 + name_len);
+        let name = String::from_utf8_lossy(incoming.rest().get(10..10 + name_len)?).into_owned();
+        incoming.consume(10 + name_len);
         let id = self.new_file(None, ticket, frame_len);
         jobs.push(FileJob::Open { id, name, len, resume: None });
         self.arriving = Some(Whole { id, offset: 0, left: len });
@@ -93,11 +100,12 @@ impl Transfers {
     }
 
     /// Takes the bytes of the file that is arriving.
-    pub(crate) fn take(&mut self, incoming: &mut Vec<u8>, jobs: &mut Vec<FileJob>) {
+    pub(crate) fn take(&mut self, incoming: &mut FrameReader, jobs: &mut Vec<FileJob>) {
         let Some(whole) = &mut self.arriving else { return };
-        let n = (incoming.len() as u64).min(whole.left) as usize;
+        let n = (incoming.rest().len() as u64).min(whole.left) as usize;
         if n > 0 {
-            let bytes = incoming.drain(..n).collect();
+            let bytes = incoming.rest()[..n].to_vec();
+            incoming.consume(n);
             jobs.push(FileJob::Data { id: whole.id, offset: whole.offset, bytes });
             (whole.offset, whole.left) = (whole.offset + n as u64, whole.left - n as u64);
             self.unwritten += n;
@@ -108,7 +116,7 @@ impl Transfers {
         }
     }
 
-    /// Takes a frame of type 7. `Ok(true)`: an answer will come under `ticket`. `Err`: the answer is known now.
+    /// Takes a frame of type 7. `Ok(true)`: an answer follows under `ticket`. `Err`: the frame that answers it now.
     pub(crate) fn take_frame(
         &mut self,
         payload: &[u8],
@@ -142,7 +150,7 @@ impl Transfers {
                 }
                 Ok(true)
             }
-            // It failed, which the sender was told.
+            // The transfer failed before, and the sender was told.
             (FromSender::Data { .. } | FromSender::End, None) => Ok(false),
         }
     }
@@ -179,7 +187,7 @@ impl Transfers {
             }
             (FileDone::Failed(why), None) => {
                 let why = file.failure.get_or_insert(why).clone();
-                // All of the frame is read first; the answer comes in its place.
+                // The whole frame is read before its answer is given.
                 if self.arriving.as_ref().is_some_and(|whole| whole.id == id) {
                     return Say::Nothing;
                 }
@@ -190,7 +198,7 @@ impl Transfers {
         }
     }
 
-    /// The stream is over: what is unfinished is given up.
+    /// The stream is over: gives the jobs that close its unfinished files.
     pub(crate) fn give_up(&mut self) -> Vec<FileJob> {
         self.arriving = None;
         std::mem::take(&mut self.files).into_iter().map(|(id, _)| FileJob::Drop { id }).collect()
@@ -248,7 +256,7 @@ pub(crate) mod sender {
         frame(END, transfer, &[])
     }
 
-    /// What the receiver says in a frame of type 7.
+    /// A frame of type 7 from the receiver.
     #[derive(Debug, PartialEq, Eq)]
     pub(crate) enum FromReceiver {
         Accept(u64),

@@ -1,36 +1,37 @@
 //! Owns the sending of a file over a stream to a peer's port 1001: resumable, in acknowledged pieces, verified by hash.
 
 use crate::failure::{Code, Failure};
-use crate::mail::frame::{FILE_STREAM, take_frame};
+use crate::frame_reader::FrameReader;
+use crate::mail::frame::{FILE_STREAM, parse_frame};
 use crate::mail::receive_file::sender::{CHUNK_LEN, FromReceiver, data, end, open, parse};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::path::Path;
 
-/// Unacknowledged pieces. Source: what the official program keeps under way.
+/// Most unacknowledged pieces. Source: the official program keeps as many under way.
 const WINDOW: u64 = 16;
 
-/// What became of a file that was sent.
+/// The facts of a file that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentFile {
-    /// Its name on the way.
+    /// The file's name at the receiver, before the receiver made it safe.
     pub name: String,
     /// Length of the file. Unit: bytes.
     pub len: u64,
-    /// Bytes that the receiver had from an earlier attempt.
+    /// Bytes that the receiver had from an earlier attempt. 0 to `len`.
     pub resumed: u64,
     /// SHA-256 of the whole file, which the receiver has verified.
     pub sha256: [u8; 32],
 }
 
-/// Sends the file at `path` over `stream`, which leads to port 1001 of the receiver, and waits until the receiver has it
-/// synced and verified. A transfer that breaks goes on where it was when the same file is sent again. `progress` is told
-/// how many bytes of how many are acknowledged. Any thread; blocks.
+/// Sends the file at `path` over `stream`, which leads to port 1001 of the receiver, and waits until the receiver has
+/// synced and verified the file. A transfer that broke continues when the same file is sent again. `progress` gets the
+/// number of acknowledged bytes and the length of the file. Any thread; blocks.
 ///
 /// # Errors
-/// `NotFound` (no such file), `InvalidArgument` (not a file, or changed meanwhile), `Full` and others as the receiver
-/// says, `ConnectionReset`.
+/// `NotFound` (no such file), `InvalidArgument` (not a file, or changed meanwhile), `Full` or `Internal` with the
+/// receiver's reason, `ConnectionReset` (the stream ended), `Timeout` (the stream's own).
 pub fn send_file(
     stream: &mut (impl Read + Write),
     path: &Path,
@@ -46,11 +47,11 @@ pub fn send_file(
     }
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let (len, sha256) = hash(&mut file).map_err(local)?;
-    // The same file has the same name in the next attempt.
+    // The next attempt to send the same file gives the transfer the same name.
     let mut transfer = [0; 16];
     transfer.copy_from_slice(&sha256[..16]);
 
-    let mut replies = Replies { buffer: Vec::new() };
+    let mut replies = Replies { buffer: FrameReader::new() };
     stream.write_all(&open(&transfer, len, &sha256, &name)).map_err(|e| lost(&e))?;
     let resumed = match replies.next(stream)? {
         FromReceiver::Accept(offset) if offset <= len => offset,
@@ -93,14 +94,14 @@ fn hash(file: &mut File) -> io::Result<(u64, [u8; 32])> {
 }
 
 struct Replies {
-    buffer: Vec<u8>,
+    buffer: FrameReader,
 }
 
 impl Replies {
     fn next(&mut self, stream: &mut impl Read) -> Result<FromReceiver, Failure> {
         let malformed = || Failure::new(Code::Internal, "the receiver's answer cannot be understood");
         loop {
-            if let Some((kind, payload)) = take_frame(&mut self.buffer).map_err(|_| malformed())? {
+            if let Some((kind, payload)) = self.buffer.next(parse_frame).map_err(|_| malformed())? {
                 if kind == FILE_STREAM {
                     return parse(&payload).ok_or_else(malformed);
                 }
@@ -109,7 +110,7 @@ impl Replies {
             let mut bytes = [0; 4096];
             match stream.read(&mut bytes) {
                 Ok(0) => return Err(lost(&io::ErrorKind::UnexpectedEof.into())),
-                Ok(n) => self.buffer.extend_from_slice(&bytes[..n]),
+                Ok(n) => self.buffer.extend(&bytes[..n]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(lost(&e)),
             }

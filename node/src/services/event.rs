@@ -1,19 +1,23 @@
-//! Owns the events of port 1002 as bytes: `topic length u16 | topic | length u32 | payload`, big-endian (docs/messages.md).
+//! Owns the events of port 1002 as bytes: `topic length u16 | topic | length u32 | payload`, big-endian
+//! (`docs/messages.md`, "Services on well-known ports").
+
+use crate::frame_reader::Parsed;
 
 /// Longest topic. Unit: bytes.
 pub(crate) const TOPIC_LEN_MAX: usize = 4096;
 /// Longest payload. Unit: bytes.
 pub(crate) const PAYLOAD_LEN_MAX: usize = 1 << 20;
+
 /// One event of an event stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The topic. At most 4096 bytes.
+    /// The topic. 1 to 4096 bytes.
     pub topic: String,
-    /// Any bytes. At most 1048576.
+    /// Any bytes; at most 1,048,576.
     pub payload: Vec<u8>,
 }
 
-/// The bytes of a stream are no events.
+/// The bytes of a stream are not events.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotAnEvent;
 
@@ -29,8 +33,15 @@ impl Published {
     /// Takes a whole event from the front of `incoming`; `None` when more bytes are needed.
     ///
     /// # Errors
-    /// A length is impossible, or the topic is not UTF-8.
+    /// A length is impossible, or the topic is not UTF-8; `incoming` is unchanged then.
     pub fn take(incoming: &mut Vec<u8>) -> Result<Option<Self>, NotAnEvent> {
+        let Some((len, event)) = Self::parse(incoming)? else { return Ok(None) };
+        incoming.drain(..len);
+        Ok(Some(event))
+    }
+
+    /// Reads the event at the front of `incoming`: its length in bytes, and the event.
+    pub(crate) fn parse(incoming: &[u8]) -> Parsed<Self, NotAnEvent> {
         let Some(len) = incoming.first_chunk::<2>() else { return Ok(None) };
         let topic_len = usize::from(u16::from_be_bytes(*len));
         if topic_len > TOPIC_LEN_MAX {
@@ -45,9 +56,7 @@ impl Published {
         }
         let Some(payload) = incoming.get(begin..begin + len) else { return Ok(None) };
         let topic = std::str::from_utf8(&incoming[2..2 + topic_len]).map_err(|_| NotAnEvent)?.to_owned();
-        let payload = payload.to_vec();
-        incoming.drain(..begin + len);
-        Ok(Some(Self { topic, payload }))
+        Ok(Some((begin + len, Self { topic, payload: payload.to_vec() })))
     }
 
     /// An event as bytes. An empty payload, as the first event of a stream, subscribes to the topic.
@@ -61,7 +70,7 @@ impl Published {
     }
 }
 
-/// True when `pattern` selects `topic`: the same text, or any that begins as the pattern before its final `*`.
+/// True when `pattern` selects `topic`: both are equal, or `pattern` ends in `*` and `topic` begins with the text before it.
 pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
     pattern == topic || pattern.strip_suffix('*').is_some_and(|start| topic.starts_with(start))
 }

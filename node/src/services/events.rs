@@ -1,16 +1,17 @@
 //! The service on port 1002: the first event of a stream subscribes to its topic, every later one is published to the other
-//! subscribers (docs/messages.md).
+//! subscribers (`docs/messages.md`, "Services on well-known ports").
 
+use crate::frame_reader::FrameReader;
 use crate::services::event::{NotAnEvent, Published, matches};
 use crate::services::io::Io;
 use std::collections::VecDeque;
 
-/// Bytes that may wait for a subscriber that reads slowly; what comes then it misses, and is told how much.
+/// Bytes that may wait for a subscriber; it misses further events, and is told their number. Unit: bytes.
 pub(crate) const WAITING_MAX: usize = 2 << 20;
-/// Topic of the note that says how many events were missed.
+/// Topic of the note that tells a subscriber the number of missed events.
 pub(crate) const MISSED_TOPIC: &str = "pilot.missed";
 
-/// One stream's subscription.
+/// The subscription of one stream.
 #[derive(Default)]
 pub(crate) struct Subscription {
     topic: Option<String>,
@@ -20,20 +21,21 @@ pub(crate) struct Subscription {
 /// One stream of the service.
 #[derive(Default)]
 pub(crate) struct Events {
-    incoming: Vec<u8>,
+    incoming: FrameReader,
     subscription: Subscription,
 }
 
 impl Events {
+    /// Takes bytes that have arrived.
     pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8]) {
-        self.incoming.extend_from_slice(bytes);
+        self.incoming.extend(bytes);
         match self.subscription.take(&mut self.incoming) {
             Ok(published) => io.published.extend(published),
             Err(NotAnEvent) => io.is_broken = true,
         }
     }
 
-    /// Queues an event for the subscriber at the other end; true when there is something to send.
+    /// Queues an event for the subscriber at the other end, unless it wants other topics or is too slow; true when queued.
     pub(crate) fn offer(&mut self, io: &mut Io, event: &Published) -> bool {
         self.subscription.offer(event, &mut io.outgoing)
     }
@@ -41,12 +43,12 @@ impl Events {
 
 impl Subscription {
     /// Takes whole events from the front of `incoming`.
-    pub(crate) fn take(&mut self, incoming: &mut Vec<u8>) -> Result<Vec<Published>, NotAnEvent> {
+    pub(crate) fn take(&mut self, incoming: &mut FrameReader) -> Result<Vec<Published>, NotAnEvent> {
         let mut published = Vec::new();
-        while let Some(event) = Published::take(incoming)? {
+        while let Some(event) = incoming.next(Published::parse)? {
             match self.topic {
                 None => self.topic = Some(event.topic),
-                // An empty payload would look like the end to some readers.
+                // Some readers take an empty payload for the end of the stream.
                 Some(_) if event.payload.is_empty() => {}
                 Some(_) => published.push(event),
             }
@@ -54,7 +56,7 @@ impl Subscription {
         Ok(published)
     }
 
-    /// Puts an event into the queue of this subscriber, if its topic is wanted; true when something was queued.
+    /// Puts an event into the subscriber's queue, unless it wants other topics or is too slow; true when queued.
     pub(crate) fn offer(&mut self, event: &Published, outgoing: &mut VecDeque<u8>) -> bool {
         if !self.topic.as_deref().is_some_and(|pattern| matches(pattern, &event.topic)) {
             return false;
@@ -87,9 +89,9 @@ mod tests {
         let mut bytes = Published::emit("a.*", b"");
         bytes.extend(Published::emit("a.b", b"1"));
         bytes.extend(Published::emit("a.c", b""));
-        let (mut subscription, mut buffer, mut published) = (Subscription::default(), Vec::new(), Vec::new());
+        let (mut subscription, mut buffer, mut published) = (Subscription::default(), FrameReader::new(), Vec::new());
         for byte in bytes {
-            buffer.push(byte);
+            buffer.extend(&[byte]);
             published.extend(subscription.take(&mut buffer).expect("well-formed"));
         }
         assert_eq!(published, [event("a.b", b"1")]);
@@ -117,7 +119,9 @@ mod tests {
     #[test]
     fn impossible_lengths_and_text_end_the_stream() {
         for bytes in [&[0xff, 0xff][..], &[0, 1, b'a', 0xff, 0xff, 0xff, 0xff], &[0, 1, 0xff, 0, 0, 0, 0]] {
-            assert_eq!(Subscription::default().take(&mut bytes.to_vec()), Err(NotAnEvent));
+            let mut buffer = FrameReader::new();
+            buffer.extend(bytes);
+            assert_eq!(Subscription::default().take(&mut buffer), Err(NotAnEvent));
         }
     }
 }

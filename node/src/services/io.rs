@@ -1,5 +1,5 @@
-//! Owns what every service shares: the bytes that leave, the answers that wait for the disk in their order, and the work that
-//! a service wants done elsewhere.
+//! Owns the output side that all services share: bytes that leave, answers that wait for the disk in their order, and work for
+//! the disk and the event stream.
 
 use crate::disk::files::FileJob;
 use crate::mail::message::Kind;
@@ -7,14 +7,14 @@ use crate::services::event::Published;
 use pilot_stack::{Stack, StreamId};
 use std::collections::VecDeque;
 
-/// Answers of one stream that may wait for the disk; at the limit the stream is not read.
+/// Most answers of one stream that wait for the disk; at the limit the stream is not read.
 const ANSWERS_MAX: usize = 256;
 
 /// A message for the inbox.
 pub(crate) struct Delivery {
-    /// The place of its answer.
+    /// The slot of the answer.
     pub(crate) slot: u64,
-    /// Without an id the sender cannot send the message again.
+    /// The sender's id; `None`: the sender cannot send the message again.
     pub(crate) id: Option<[u8; 16]>,
     pub(crate) kind: Kind,
     pub(crate) body: Vec<u8>,
@@ -24,7 +24,7 @@ pub(crate) struct Delivery {
 pub(crate) struct Receipt {
     /// The inbox did not have the message before.
     pub(crate) fresh: bool,
-    /// Its number in the inbox.
+    /// The message's number in the inbox.
     pub(crate) seq: u64,
 }
 
@@ -33,13 +33,13 @@ pub(crate) struct Receipt {
 pub(crate) struct Io {
     /// Bytes that leave as soon as the stream takes them.
     pub(crate) outgoing: VecDeque<u8>,
-    /// Answers in order, by slot; `None` while the disk works on one.
+    /// Answers in order, by slot; `None` while the disk works on the answer.
     answers: VecDeque<(u64, Option<Vec<u8>>)>,
     next_slot: u64,
     pub(crate) deliveries: Vec<Delivery>,
     pub(crate) files: Vec<FileJob>,
     pub(crate) published: Vec<Published>,
-    /// The stream is not read any more; it ends when everything was said.
+    /// The stream is not read any more, and ends after its last answer.
     pub(crate) has_ended: bool,
     /// The stream ends now.
     pub(crate) is_broken: bool,
@@ -51,7 +51,7 @@ impl Io {
         self.answers.len() < ANSWERS_MAX
     }
 
-    /// True when everything was said.
+    /// True when the last answer has left for the stream, and no other follows.
     pub(crate) fn is_finished(&self) -> bool {
         self.has_ended && self.answers.is_empty() && self.outgoing.is_empty()
     }
@@ -69,12 +69,12 @@ impl Io {
         slot
     }
 
-    /// Gives an answer in its order, which is now.
+    /// Gives an answer that was not promised, after those that were promised before.
     pub(crate) fn say(&mut self, answer: Vec<u8>) {
         self.answers.push_back((u64::MAX, Some(answer)));
     }
 
-    /// Gives the answer that was promised under a slot; one that was given already is followed by this one at once.
+    /// Gives the answer that was promised under a slot. A second answer under the same slot leaves at once.
     pub(crate) fn answer(&mut self, slot: u64, answer: Vec<u8>) {
         match self.answers.iter_mut().find(|(s, a)| *s == slot && a.is_none()) {
             Some((_, place)) => *place = Some(answer),
@@ -88,7 +88,7 @@ impl Io {
         self.deliveries.push(Delivery { slot, id, kind, body });
     }
 
-    /// Moves what was said into the stream.
+    /// Moves answers and bytes into the stream, while it has room.
     pub(crate) fn flush(&mut self, stack: &mut Stack, stream: StreamId) {
         while let Some((_, Some(_))) = self.answers.front() {
             self.outgoing.extend(self.answers.pop_front().and_then(|(_, answer)| answer).unwrap_or_default());

@@ -1,7 +1,7 @@
-//! The room of services: what the node itself answers. Echo on 7, text on 1000, mail on 1001, events on 1002.
+//! The room of services, which the node itself provides to its peers: echo on 7, text on 1000, mail on 1001, events on 1002.
 //!
-//! A service is a struct with `take` (bytes have arrived) and, where it needs them, `has_room`, `end` and others; it says what
-//! it has to say into its [`Io`]. A new one is a file here, a variant of [`Service`], and its port in [`PORTS`].
+//! A service is a struct with `take` (bytes have arrived) and, where it needs them, `has_room`, `end` and others; it puts its
+//! output into its [`Io`]. A new service is a file here, a variant of [`Service`], and its port in [`PORTS`].
 
 mod echo;
 pub(crate) mod event;
@@ -32,7 +32,7 @@ use stdio::Stdio;
 
 /// Echo (RFC 862).
 pub const ECHO: u16 = 7;
-/// Text streams; what arrives while no program listens becomes a message.
+/// Text streams; a stream that arrives while no program listens becomes a message.
 pub const STDIO: u16 = 1000;
 /// Messages and files.
 pub const DATA_EXCHANGE: u16 = MAIL_PORT;
@@ -124,7 +124,7 @@ impl Services {
         }
     }
 
-    /// Reads what has arrived and answers what can be answered. Bounded by the stream's window.
+    /// Reads the bytes that have arrived, and sends the answers that are known. Bounded by the stream's window.
     pub(crate) fn serve(&mut self, cx: &mut Context, stream: StreamId) {
         let Some(Session { service, io, sender }) = self.sessions.get_mut(&stream) else { return };
         io.flush(&mut cx.stack, stream);
@@ -133,7 +133,7 @@ impl Services {
             if !service.has_room(io) {
                 io.flush(&mut cx.stack, stream);
                 if !service.has_room(io) {
-                    break; // the peer's or the disk's acknowledgements will tell when to go on
+                    break; // an acknowledgement of the peer or of the disk serves the stream again
                 }
             }
             match cx.stack.recv(stream, &mut buffer) {

@@ -16,7 +16,7 @@ impl Stdio {
         io.is_broken |= self.text.len() > MESSAGE_LEN_MAX;
     }
 
-    /// The peer has ended its side: the message is complete.
+    /// The peer has ended its side: the text is complete, and becomes a message unless it is empty.
     pub(crate) fn end(&mut self, io: &mut Io) {
         if self.text.is_empty() {
             return;

@@ -1,9 +1,9 @@
-//! Owns a queue of bytes in chunks, so that whoever copies does not hold the lock meanwhile: a chunk is taken out, copied,
-//! and what is left of it put back.
+//! Owns a queue of bytes in chunks, so that a thread that copies does not hold the queue's lock meanwhile: it takes a chunk
+//! out, copies, and puts the rest back.
 
 use std::collections::VecDeque;
 
-/// Largest chunk that is made at once. Unit: bytes.
+/// Largest chunk. Unit: bytes.
 pub(crate) const CHUNK_LEN: usize = 64 * 1024;
 
 /// Bytes in the order in which they were pushed.
@@ -13,27 +13,30 @@ pub(crate) struct ByteQueue {
     len: usize,
 }
 
-/// Some bytes of a queue, partly used.
+/// Some bytes of a queue; those before `start` are consumed.
 pub(crate) struct Chunk {
     bytes: Vec<u8>,
     start: usize,
 }
 
-/// What [`ByteQueue::take`] gives.
+/// The result of [`ByteQueue::take`].
 pub(crate) enum Taken {
-    /// A chunk that fits.
+    /// A chunk that fits into the caller's buffer, for the caller to copy.
     Whole(Chunk),
-    /// So many bytes, copied already.
+    /// The number of bytes that were copied into the caller's buffer.
     Part(usize),
 }
 
 impl Chunk {
+    /// The bytes that are not consumed.
     pub(crate) fn rest(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
+    /// Consumes the first `len` bytes of the rest.
     pub(crate) const fn consume(&mut self, len: usize) {
         self.start += len;
+        debug_assert!(self.start <= self.bytes.len(), "no more is consumed than there is");
     }
 
     pub(crate) fn into_buffer(self) -> Vec<u8> {
@@ -41,15 +44,15 @@ impl Chunk {
     }
 }
 
-/// Buffers of chunks that were used up, for chunks to come: large ones cost the kernel a page fault per page otherwise.
+/// Buffers of consumed chunks, for later chunks: a new large buffer costs the kernel one page fault per page.
 #[derive(Default)]
 pub(crate) struct Spare(Vec<Vec<u8>>);
 
-/// Buffers that are kept.
+/// Most buffers that are kept.
 const SPARE_MAX: usize = 8;
 
 impl Spare {
-    /// A chunk with a copy of `bytes`.
+    /// A copy of `bytes`, in `buffer` where there is one.
     pub(crate) fn fill(buffer: Option<Vec<u8>>, bytes: &[u8]) -> Vec<u8> {
         let mut buffer = buffer.unwrap_or_else(|| Vec::with_capacity(bytes.len()));
         buffer.clear();
@@ -57,12 +60,12 @@ impl Spare {
         buffer
     }
 
-    /// A buffer for a large chunk, if there is one.
+    /// A buffer for a large chunk, if one is kept.
     pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
         self.0.pop()
     }
 
-    /// Keeps a buffer, unless it is small or there are enough.
+    /// Keeps a buffer, unless the buffer is small or [`SPARE_MAX`] are kept.
     pub(crate) fn give(&mut self, buffer: Vec<u8>) {
         if buffer.capacity() >= CHUNK_LEN / 2 && self.0.len() < SPARE_MAX {
             self.0.push(buffer);
@@ -85,7 +88,7 @@ impl ByteQueue {
         self.len == 0
     }
 
-    /// Appends a chunk as it is.
+    /// Appends `bytes` as a chunk of their own.
     pub(crate) fn push(&mut self, bytes: Vec<u8>) {
         if !bytes.is_empty() {
             self.len += bytes.len();
@@ -93,7 +96,7 @@ impl ByteQueue {
         }
     }
 
-    /// Appends a copy of a few bytes, to the last chunk if it has room.
+    /// Appends a copy of a few bytes, to the last chunk if its buffer has room.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         match self.chunks.back_mut().filter(|last| last.bytes.len() + bytes.len() <= last.bytes.capacity()) {
             Some(last) => {
@@ -111,7 +114,7 @@ impl ByteQueue {
         Some(chunk)
     }
 
-    /// Puts back what is left of a chunk that was popped.
+    /// Puts the rest of a popped chunk back to the front.
     pub(crate) fn put_back(&mut self, chunk: Chunk) {
         if !chunk.rest().is_empty() {
             self.len += chunk.rest().len();
@@ -119,8 +122,8 @@ impl ByteQueue {
         }
     }
 
-    /// Takes what `buf` has room for: the oldest chunk where all of it fits, to be copied without the lock, or a copied part
-    /// of it. What is taken is the caller's at once, so that readers beside it never miss or reorder anything.
+    /// Takes as many bytes as `buf` has room for: the oldest chunk when all of it fits, to be copied without the lock, or a
+    /// copied part of the chunk. Taken bytes leave the queue at once, so that other readers neither miss nor reorder any.
     pub(crate) fn take(&mut self, buf: &mut [u8]) -> Option<Taken> {
         let chunk = self.chunks.front_mut()?;
         if chunk.rest().len() <= buf.len() {
@@ -132,7 +135,7 @@ impl ByteQueue {
         Some(Taken::Part(buf.len()))
     }
 
-    /// Copies from the front without taking; how many bytes.
+    /// Copies from the front without taking; gives the number of copied bytes.
     pub(crate) fn peek(&self, buf: &mut [u8]) -> usize {
         let mut done = 0;
         for chunk in &self.chunks {
@@ -143,7 +146,7 @@ impl ByteQueue {
         done
     }
 
-    /// Forgets everything.
+    /// Drops all bytes.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }

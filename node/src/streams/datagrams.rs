@@ -1,4 +1,4 @@
-//! The room of datagram ports: each is one end of a SOCK_SEQPACKET pair, whose other end a client has.
+//! The room of datagram ports: each is one end of a SOCK_SEQPACKET pair; a client has the other end.
 //!
 //! A packet on the pair is `address 6 bytes | port u16 (big-endian) | payload`: on the way to the client the sender's, on the
 //! way from the client the recipient's. A packet that the client does not make room for is dropped, as on a full socket, and
@@ -21,13 +21,13 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-/// Datagram ports that may be open at once.
+/// Most datagram ports that are open at once.
 const DATAGRAM_PORTS_MAX: usize = 256;
-/// First port that is given when the client does not care (RFC 6335: dynamic).
+/// First port that a client gets that asks for any port. Source: RFC 6335 §6 (dynamic ports).
 const FIRST_DYNAMIC_PORT: u16 = 49_152;
-/// Datagrams taken from one port in a row.
+/// Most datagrams that are taken from one port in a turn.
 const PER_TURN: usize = 64;
-/// Head of a packet on the pair. Unit: bytes.
+/// Length of the head of a packet on the pair. Unit: bytes.
 const HEAD_LEN: usize = 8;
 
 /// The datagram ports of clients.
@@ -36,7 +36,7 @@ pub(crate) struct Datagrams {
     ports: LiteMap<u16, OwnedFd>,
     /// Datagrams that clients did not make room for.
     pub(crate) dropped: u64,
-    /// Ports whose descriptors may have more to say.
+    /// Ports with descriptors that may have datagrams.
     readable: BTreeSet<u16>,
 }
 
@@ -45,7 +45,7 @@ impl Datagrams {
         Self { registry, ports: LiteMap::new(), dropped: 0, readable: BTreeSet::new() }
     }
 
-    /// Opens a port (0: any) and hands the other end of its pair out.
+    /// Opens a port (0: any free one) and gives the other end of its pair to the client.
     pub(crate) fn open(
         &mut self,
         cx: &mut Context,
@@ -68,7 +68,7 @@ impl Datagrams {
         self.registry
             .register(&mut SourceFd(&ours.as_raw_fd()), token, Interest::READABLE)
             .map_err(|e| Failure::new(Code::Full, e.to_string()))?;
-        let _ = cx.stack.bind(port); // the node may take every port already
+        let _ = cx.stack.bind(port); // fails where the node has bound every port
         self.ports.insert(port, ours);
         cx.out.push(Effect::ReplyDescriptor(client, request, json!({"port": port}), theirs));
         Ok(())
@@ -94,12 +94,12 @@ impl Datagrams {
         }
     }
 
-    /// True while a port may have more to say.
+    /// True while a port may have more datagrams.
     pub(crate) fn has_more(&self) -> bool {
         !self.readable.is_empty()
     }
 
-    /// Sends what clients have put into their ends. At most [`PER_TURN`] datagrams of each port.
+    /// Sends the datagrams that clients have put into their ends. At most [`PER_TURN`] of each port.
     pub(crate) fn serve(&mut self, cx: &mut Context) {
         for port in std::mem::take(&mut self.readable) {
             self.serve_port(cx, port);
@@ -116,7 +116,7 @@ impl Datagrams {
                     let Some((head, payload)) = packet[..n].split_first_chunk::<HEAD_LEN>() else { continue };
                     let [a, b, c, d, e, f, high, low] = *head;
                     let (to, to_port) = (Addr::from_bytes([a, b, c, d, e, f]), u16::from_be_bytes([high, low]));
-                    // A datagram may be lost; a client that wants to know why sends it by request.
+                    // A datagram may be lost; a client that needs the reason sends it by request.
                     let _ = send_datagram(cx, &to.to_string(), (port, to_port), payload);
                 }
                 Err(Errno::INTR) => {}

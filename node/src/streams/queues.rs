@@ -2,13 +2,14 @@
 
 use crate::failure::{Code, Failure};
 use crate::streams::byte_queue::{ByteQueue, CHUNK_LEN, Spare};
+use crate::streams::names::failure_of;
 use pilot_stack::{Recv, Stack, StreamId};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Most bytes that wait in each direction between application and loop. Unit: bytes. A full queue closes the TCP window.
+/// Most bytes that wait in each direction between application and loop; a full queue closes TCP's window. Unit: bytes.
 pub(crate) const QUEUE_MAX: usize = 512 * 1024;
 /// A stream's queues and flags, shared by the application's handles and the loop.
 pub(crate) struct Shared {
@@ -108,8 +109,8 @@ impl LoopEnd {
     }
 
     /// Moves bytes between the application and its stream. False when the application is gone and everything that it wrote
-    /// has left. `failure`: the reason of the stream's end, if it has ended, in words for the application.
-    pub(crate) fn serve(&self, stack: &mut Stack, failure: Option<Failure>) -> bool {
+    /// has left.
+    pub(crate) fn serve(&self, stack: &mut Stack) -> bool {
         let shared = &*self.0;
         shared.loop_looks();
         let mut changed = take_outgoing(stack, shared);
@@ -130,7 +131,7 @@ impl LoopEnd {
             }
             Recv::Ended(end) if queues.failure.is_none() => {
                 changed = true;
-                queues.failure = Some(failure.unwrap_or_else(|| Failure::from_end(end, "the peer", 0)));
+                queues.failure = Some(failure_of(stack, shared.id, end));
             }
             _ => {}
         }

@@ -1,17 +1,17 @@
-//! Owns a stream whose application end is a file descriptor: one half of a socket pair, the other half was handed away.
+//! Owns the bytes between a stream and a file descriptor, which is one end of a socket pair; the application has the other.
 //!
-//! Bytes go straight between the descriptor and TCP's rings. The descriptor is edge-triggered: "readable" and "writable"
-//! are remembered until `WouldBlock`.
+//! Bytes go straight between the descriptor and TCP's rings. The descriptor is edge-triggered: `readable` and `writable` stay
+//! set until a call says `WouldBlock`.
 
 use pilot_stack::{CommandError, Recv, Stack, StreamEnd, StreamId};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use std::os::fd::OwnedFd;
 
-/// How a handed-out stream stands after some pumping.
+/// The state of a handed-out stream after its bytes were moved.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pumped {
-    /// It goes on.
+    /// At least one direction goes on.
     Open,
     /// Both directions ended in order.
     Finished,
@@ -19,15 +19,16 @@ pub(crate) enum Pumped {
     Broken(StreamEnd),
 }
 
+/// A stream's descriptor, and the state of both directions.
 pub(crate) struct FdStream {
     pub(crate) fd: OwnedFd,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
     /// The application has written its last byte.
     read_ended: bool,
-    /// The peer's FIN was passed on, or nobody is there to take it.
+    /// The peer's FIN was passed on to the application.
     write_ended: bool,
-    /// The application closed its end: what it wrote before is still sent, what arrives is dropped.
+    /// The application has closed its end: the bytes that it wrote before are still sent, arriving bytes are dropped.
     deaf: bool,
 }
 
@@ -36,7 +37,7 @@ impl FdStream {
         Self { fd, readable: true, writable: true, read_ended: false, write_ended: false, deaf: false }
     }
 
-    /// Moves bytes in both directions until nothing moves.
+    /// Moves bytes in both directions until none can be moved. Bounded by the rings of TCP.
     pub(crate) fn pump(&mut self, stack: &mut Stack, id: StreamId) -> Pumped {
         let outcome = self.read_application(stack, id).and_then(|()| {
             self.deaf |= self.is_closed();
@@ -49,8 +50,8 @@ impl FdStream {
         }
     }
 
-    /// True when the application has closed its end, and not only ended its writing: then nobody will ever read what arrives,
-    /// and a peer that never ends its own side must not keep the stream.
+    /// True when the application has closed its end, and not only ended its writing. Then arriving bytes will never be read,
+    /// and a peer that does not end its own side must not keep the stream.
     fn is_closed(&self) -> bool {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         self.read_ended && !self.write_ended && send(&self.fd, &[], flags) == Err(Errno::PIPE)
@@ -79,7 +80,7 @@ impl FdStream {
             match result {
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(CommandError::Ended(_)) => break, // reading tells, after everything that arrived before
+                Err(CommandError::Ended(_)) => break, // `write_application` reports the end, after the bytes before it
                 Err(_) => self.read_ended = true,
             }
         }
@@ -114,7 +115,7 @@ impl FdStream {
                 Recv::Blocked => break,
                 Recv::Fin => {
                     self.write_ended = true;
-                    // The application may have closed already.
+                    // A descriptor that the application has closed cannot be shut down.
                     let _ = shutdown(&self.fd, Shutdown::Write);
                 }
                 Recv::Ended(end) => return Err(Pumped::Broken(end)),

@@ -1,10 +1,10 @@
-//! The room of streams: which application, client or room holds each stream, and who accepts on each port.
+//! The room of streams: the holder of each stream, and the acceptor of each port's streams.
 //!
 //! 1. A stream comes from a peer ([`Streams::incoming`]) or stands because it was asked for ([`Streams::opened`]).
 //! 2. It gets a [`Holder`]: a thread's queues, a descriptor of a client, or another room.
-//! 3. When it may have something to move, [`Streams::serve`] moves the bytes of threads and descriptors, and says whose turn
-//!    it is for the others.
-//! 4. Its end is told to the holder, and the stream leaves the table.
+//! 3. When the stream may have bytes to move, [`Streams::serve`] moves those of threads and descriptors, and names the room
+//!    that moves the others.
+//! 4. The holder learns the stream's end, and the stream leaves the table.
 
 use crate::context::Context;
 use crate::effect::{Accepted, Caller, Effect, Opener};
@@ -27,9 +27,9 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsRawFd as _;
 
-/// Streams that wait for one IPC listener, and requests that wait for a stream.
+/// Most streams that wait for one IPC listener, and most requests that wait for its streams.
 pub(crate) const IPC_BACKLOG_MAX: usize = 128;
-/// Ends of handed-out streams that can still be asked for.
+/// Most ends of handed-out streams that are remembered; the oldest is forgotten first.
 pub(crate) const ENDS_MAX: usize = 4096;
 
 /// The holder of a stream.
@@ -42,7 +42,7 @@ enum Holder {
     Service,
     /// The outbox, for this recipient.
     Mail(IdentityKey),
-    /// A client of the official framing, whose bytes travel in frames under this number.
+    /// A client of the official framing; the stream's bytes travel in frames under this number.
     Framed { client: ClientId, connection: u32 },
     /// An IPC listener that has not been asked for a stream.
     Backlog,
@@ -79,7 +79,7 @@ pub(crate) enum Listener {
     Framed(ClientId),
 }
 
-/// The room whose turn it is to move a stream's bytes.
+/// The room that moves a stream's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     Service,
@@ -148,7 +148,7 @@ impl Streams {
         match listener {
             Listener::Client { streams, .. } => streams.into_iter().for_each(|id| self.abort(cx, id)),
             Listener::Thread(streams) => {
-                drop(streams); // and with the channel the streams that no thread has received
+                drop(streams); // and with the channel the streams that no thread has accepted
                 self.abort_orphans(cx);
             }
             Listener::Service | Listener::Framed(_) => {}
@@ -363,13 +363,11 @@ impl Streams {
         cx.ready(id);
     }
 
-    /// Moves the bytes of a stream that a thread or a descriptor holds. For other holders, names the room whose turn it is.
+    /// Moves the bytes of a stream that a thread or a descriptor holds. For other holders, names the room that moves them.
     pub(crate) fn serve(&mut self, cx: &mut Context, id: StreamId) -> Option<Turn> {
         match self.holders.get_mut(&id)? {
             Holder::Thread(end) => {
-                let ended = cx.stack.stream_info(id).and_then(|info| info.end);
-                let failure = ended.map(|end| failure_of(&cx.stack, id, end));
-                if !end.serve(&mut cx.stack, failure) {
+                if !end.serve(&mut cx.stack) {
                     self.close(cx, id);
                 }
             }

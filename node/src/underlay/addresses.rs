@@ -15,22 +15,24 @@ const SETTLING: Duration = Duration::from_millis(20);
 pub(crate) struct Addresses {
     /// `None` where the system has no such thing; then a node that moved is found again with its next keepalive.
     pub(crate) watch: Option<NetworkWatch>,
+    has_changed: bool,
     look_at: Option<Instant>,
 }
 
 impl Addresses {
     pub(crate) const fn new(watch: Option<NetworkWatch>) -> Self {
-        Self { watch, look_at: None }
+        Self { watch, has_changed: false, look_at: None }
     }
 
     /// The watch is readable.
-    pub(crate) fn readiness(&mut self, now: Instant) {
-        if self.watch.as_ref().is_some_and(NetworkWatch::drain) {
-            self.look_at.get_or_insert(now + SETTLING);
-        }
+    pub(crate) fn readiness(&mut self) {
+        self.has_changed |= self.watch.as_ref().is_some_and(NetworkWatch::drain);
     }
 
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context, udp: &Udp) {
+        if std::mem::take(&mut self.has_changed) {
+            self.look_at.get_or_insert(cx.now + SETTLING);
+        }
         if self.look_at.take_if(|at| *at <= cx.now).is_none() {
             return;
         }

@@ -1,8 +1,8 @@
 //! A rendezvous and two nodes that trust each other, in this process; `node-b` answers on the services' ports.
 
-use pilot_node::{Config, Node, RendezvousConfig};
+use pilot_node::answer::RendezvousState;
+use pilot_node::{Config, LogConfig, LogLevel, MemoryLog, Node, RendezvousConfig, Terms};
 use pilot_rendezvous::server::{Server, ServerConfig, Stopper};
-use serde_json::json;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,6 +13,9 @@ pub struct Lab {
     server: Option<JoinHandle<std::io::Result<()>>>,
     pub a: Option<Node>,
     pub b: Option<Node>,
+    /// What the nodes have logged; printed when a test fails.
+    #[allow(dead_code, reason = "some test programs look at it")]
+    pub logs: [MemoryLog; 2],
 }
 
 impl Lab {
@@ -22,26 +25,30 @@ impl Lab {
         let server = Server::bind(&ServerConfig { home: folder.join("r"), listen: loopback, idle_exit: None }).unwrap();
         let ((key, addr), stopper) = (server.endpoint(), server.stopper());
         let server = Some(std::thread::spawn(move || server.run()));
-        let start = |name: &str| {
+        let logs = [MemoryLog::default(), MemoryLog::default()];
+        let start = |name: &str, log: &MemoryLog| {
             let mut config = Config::new(folder.join(name));
             (config.hostname, config.listen, config.services) = (Some(name.into()), loopback, name == "node-b");
             config.rendezvous = RendezvousConfig::At(key, addr);
+            config.log = Some(LogConfig::new(LogLevel::Debug, log.clone()));
             Node::start(config).unwrap()
         };
-        let (a, b) = (start("node-a"), start("node-b"));
-        let until = |node: &Node, op: &str, done: &dyn Fn(&serde_json::Value) -> bool| {
+        let (a, b) = (start("node-a", &logs[0]), start("node-b", &logs[1]));
+        let until = |what: &str, done: &dyn Fn() -> bool| {
             let end = Instant::now() + Duration::from_secs(10);
-            while !done(&node.call(json!({"op": op}), Vec::new()).unwrap().0) {
-                assert!(Instant::now() < end, "{op}");
+            while !done() {
+                assert!(Instant::now() < end, "{what}");
                 std::thread::sleep(Duration::from_millis(5));
             }
         };
-        [&a, &b].iter().for_each(|n| until(n, "info", &|i| i["rendezvous"] == "ready"));
-        a.call(json!({"op": "handshake", "node": "node-b"}), Vec::new()).unwrap();
-        until(&b, "pending", &|p| p["pending"].as_array().is_some_and(|l| !l.is_empty()));
-        b.call(json!({"op": "approve", "node": "node-a", "ports": "all"}), Vec::new()).unwrap();
-        until(&a, "trust", &|t| t["total"] == 1);
-        Self { folder, stopper, server, a: Some(a), b: Some(b) }
+        for node in [&a, &b] {
+            until("registration", &|| node.info().unwrap().rendezvous == RendezvousState::Ready);
+        }
+        a.trust().handshake("node-b", Terms::default()).unwrap();
+        until("request", &|| !b.trust().pending().unwrap().pending.is_empty());
+        b.trust().approve("node-a", Terms::default().ports("all")).unwrap();
+        until("approval", &|| a.trust().pins().unwrap().total == 1);
+        Self { folder, stopper, server, a: Some(a), b: Some(b), logs }
     }
 
     pub fn nodes(&self) -> (&Node, &Node) {
@@ -55,5 +62,10 @@ impl Drop for Lab {
         self.stopper.stop();
         self.server.take().unwrap().join().unwrap().unwrap();
         let _ = std::fs::remove_dir_all(&self.folder);
+        if std::thread::panicking() {
+            for (name, log) in ["node-a", "node-b"].iter().zip(&self.logs) {
+                log.lines().iter().for_each(|line| println!("{name}: {line}"));
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Owns what a stack says: events, refusals, reasons to wake up, and what is known of a stream.
+//! Owns the values that a stack hands out: events, refusals, reasons to wake up, and facts of a stream.
 
 use crate::flow::StreamEnd;
 use crate::stream_id::StreamId;
@@ -44,7 +44,7 @@ impl fmt::Display for CommandError {
 
 impl core::error::Error for CommandError {}
 
-/// What happened.
+/// Tells the application of a change.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -55,7 +55,10 @@ pub enum Event {
         /// The stream, open for reading and writing.
         stream: StreamId,
     },
-    /// A stream connected, became readable or writable, or ended: look. May come without a cause.
+    /// A stream connected, became readable or writable, or ended: read it, write it, or ask [`Stack::stream_info`]. May
+    /// come without a cause.
+    ///
+    /// [`Stack::stream_info`]: super::Stack::stream_info
     Stream(StreamId),
     /// A datagram arrived for a bound port.
     Datagram {
@@ -72,7 +75,7 @@ pub enum Event {
     Endpoint(EndpointEvent),
 }
 
-/// Why a stack wants to be woken, for busy loops that explain themselves.
+/// Why a stack wants to be woken, so that a busy loop explains itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// TCP of a stream to this peer: an acknowledgement that waited, a retransmission, or the end of patience with a
@@ -82,7 +85,7 @@ pub enum Reason {
     Endpoint(Timer),
 }
 
-/// What is known of a stream.
+/// Facts of a stream at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
     /// The peer at the other end.
@@ -91,7 +94,7 @@ pub struct StreamInfo {
     pub local_port: u16,
     /// The port at the peer's end.
     pub remote_port: u16,
-    /// The connection stands (it may be half closed).
+    /// The connection stands, or is half closed.
     pub connected: bool,
     /// The peer has not answered yet.
     pub connecting: bool,

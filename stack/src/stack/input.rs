@@ -1,4 +1,4 @@
-//! Owns what comes in: datagrams, deadlines, and what the endpoint says of its peers.
+//! Owns the input of a stack: datagrams, deadlines, and the endpoint's events.
 
 use super::{Event, Stack};
 use crate::flow::{Flow, StreamEnd};
@@ -10,7 +10,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use pilot_core::endpoint::{Discard, Event as EndpointEvent, ResetReason};
-use pilot_core::{Endpoint, Instant, PeerId};
+use pilot_core::{Endpoint, Instant, Level, PeerId, Trace};
 
 /// Most inner datagrams that wait for the application.
 const DATAGRAMS_MAX: usize = 256;
@@ -19,7 +19,7 @@ impl Stack {
     /// Takes a datagram from the network. See [`Endpoint::handle_datagram`].
     ///
     /// # Errors
-    /// Why the datagram had no effect.
+    /// The reason for which the datagram had no effect.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &mut [u8]) -> Result<(), Discard> {
         let mut result = Ok(());
         self.handle_input(now, |endpoint, sink| result = endpoint.handle_datagram(now, from, datagram, sink));
@@ -27,12 +27,12 @@ impl Stack {
     }
 
     /// Takes datagrams of one source that lie one behind the other, all but the last `segment_len` bytes long, as the
-    /// kernel hands them over. What is done once for all of them makes this several times cheaper than one by one.
-    /// Ignored ones are counted in [`Endpoint::discards`].
+    /// kernel hands them over. A batch is several times cheaper than its datagrams one by one. Ignored datagrams are
+    /// counted in [`Endpoint::discards`].
     pub fn handle_batch(&mut self, now: Instant, from: SocketAddr, batch: &mut [u8], segment_len: usize) {
         self.handle_input(now, |endpoint, sink| {
             for datagram in batch.chunks_mut(segment_len.max(1)) {
-                let _ = endpoint.handle_datagram(now, from, datagram, sink); // counted there
+                let _ = endpoint.handle_datagram(now, from, datagram, sink); // the endpoint counts it
             }
         });
     }
@@ -42,7 +42,7 @@ impl Stack {
         input(&mut self.endpoint, &mut sink);
         let (unknown, loose) = sink.finish();
         self.shared.agenda.unblock();
-        // A peer that is another process by now loses its old streams before its new ones come.
+        // A peer that was restarted loses its old streams before its new ones come.
         self.settle_input(now);
         for (peer, datagram) in loose {
             self.handle_loose(peer, &datagram);
@@ -55,7 +55,8 @@ impl Stack {
         }
     }
 
-    /// Runs everything that is due. Work is bounded by what is due; idle peers and streams are not looked at.
+    /// Runs everything that is due by `now`. Work is bounded by the number of due deadlines; idle peers and streams are
+    /// not looked at.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.endpoint.handle_timeout(now);
         self.settle_input(now);
@@ -65,7 +66,7 @@ impl Stack {
         }
     }
 
-    /// After anything that streams or the endpoint may have something to say about.
+    /// Hands streams out and takes the endpoint's events over.
     fn settle_input(&mut self, now: Instant) {
         self.hand_out_arrivals(now);
         while let Some(event) = self.endpoint.poll_event() {
@@ -76,7 +77,7 @@ impl Stack {
         }
     }
 
-    /// Hands streams out whose handshake is complete, each once.
+    /// Hands out streams that have completed their handshake, each once.
     pub(super) fn hand_out_arrivals(&mut self, now: Instant) {
         while let Some((peer, key)) = self.shared.agenda.next_arrival() {
             let flow = self.slots.get_mut(peer).and_then(|stack| stack.flows.get_mut(&key));
@@ -91,12 +92,14 @@ impl Stack {
         }
     }
 
-    /// The tunnel is gone, and with it everything in flight: every stream ends, what arrived can still be read.
+    /// Ends every stream of a peer: the tunnel is gone, and with it everything in flight. Bytes that have arrived can
+    /// still be read.
     fn end_streams(&mut self, now: Instant, peer: PeerId, reason: ResetReason) {
         let Some(stack) = self.slots.get_mut(peer) else { return };
         let mut asking = Vec::new();
         for (key, flow) in &mut stack.flows {
-            // Nothing was lost then, and the new process is asked. But the old one may have acted on early data.
+            // A flow without an answer has lost nothing and asks the new process; unless the old one may have acted on
+            // early data.
             if flow.is_asking() && reason == ResetReason::Restarted && !flow.has_sent_early() {
                 asking.push(*key);
                 continue;
@@ -118,20 +121,25 @@ impl Stack {
         let (source_port, port) =
             (u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]));
         let Some(from) = self.endpoint.identity_of(peer) else { return };
-        let is_taken = self.ports.takes_datagram(peer, port, self.is_granted(peer, port));
+        let granted = self.is_granted(peer, port);
+        let is_taken = self.ports.takes_datagram(peer, port, granted);
         if is_taken && self.datagrams_waiting < DATAGRAMS_MAX {
             self.datagrams_waiting += 1;
             self.events.push_back(Event::Datagram { from, source_port, port, payload: payload.to_vec() });
+        } else if !is_taken {
+            let reason = if granted { "no_listener" } else { "not_granted" };
+            self.endpoint.trace(Level::Warn, || Trace::Refused { peer, port, reason });
         }
     }
 
-    /// Gate: the port must be granted to this peer by its pin.
+    /// The gate: true when the peer's pin grants the port.
     fn is_granted(&self, peer: PeerId, port: u16) -> bool {
         let pin = self.endpoint.identity_of(peer).and_then(|key| self.endpoint.trust().pin(&key).map(|p| &p.ports));
         pin.is_some_and(|ports| ports.allow(port))
     }
 
-    /// A segment without a flow: a new stream if a listener and the gate admit it, otherwise a reset.
+    /// Takes a segment without a flow: opens a stream if a listener and the gate admit that, otherwise answers with a
+    /// reset.
     fn handle_unknown(&mut self, now: Instant, peer: PeerId, bytes: &[u8]) {
         let Some(segment) = Segment::parse(bytes) else { return };
         if segment.syn && self.shared.spent.contains(peer, &segment) {
@@ -145,11 +153,11 @@ impl Stack {
         let granted = opens && self.is_granted(peer, port);
         let backlog = self.ports.backlog(port).filter(|_| granted);
         if backlog.is_some_and(|waiting| waiting >= self.config.backlog_max) {
-            return; // TCP asks again when there may be room
+            return; // the peer's TCP asks again, when there may be room
         }
         let (max, rtt) = (self.config.streams_per_peer_max, self.endpoint.srtt(peer));
         let ring_len = self.config.ring_len(rtt, self.shared.pool.ring_bytes());
-        let shared = &mut self.shared;
+        let (shared, mut is_refused) = (&mut self.shared, false);
         let is_accepted = self.slots.with_stack(peer, |stack| {
             // The flow may exist by now: its SYN came in the same batch.
             if stack.handle_segment(now, &segment, bytes, &mut shared.agenda) {
@@ -164,9 +172,18 @@ impl Stack {
                 stack.accept(now, flow, (&segment, bytes), &mut shared.agenda);
             } else {
                 stack.refuse(now, &segment, bytes, &mut shared.agenda);
+                is_refused = opens;
             }
             is_accepted
         });
+        if is_refused {
+            let reason = match (granted, backlog) {
+                (false, _) => "not_granted",
+                (true, None) => "no_listener",
+                (true, Some(_)) => "too_many_streams",
+            };
+            self.endpoint.trace(Level::Warn, || Trace::Refused { peer, port, reason });
+        }
         if is_accepted == Some(true) {
             self.next_stream = id.next();
             self.streams.insert(id, (peer, key));
@@ -176,7 +193,8 @@ impl Stack {
     }
 }
 
-/// A stream is over that was never handed out: the application will not close it, and has not seen its early data.
+/// Lets go of a stream that ended before it was handed out: the application will not close it, and has not seen its
+/// early data.
 fn abandon(now: Instant, flow: &mut Flow, streams: &mut BTreeMap<StreamId, (PeerId, FlowKey)>, ports: &mut PortTable) {
     debug_assert!(flow.linger.is_none(), "the application cannot have closed it");
     flow.linger = Some(now);

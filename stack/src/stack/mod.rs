@@ -1,6 +1,6 @@
 //! The stack: streams and datagrams to every trusted peer, over the endpoint below.
 //!
-//! Verbs of streams are in `streams`, what comes in is in `input`, what goes out is in `output`.
+//! `streams` has the verbs of streams, `input` the handling of datagrams and deadlines, `output` the polling.
 
 mod event;
 mod input;
@@ -21,13 +21,13 @@ use alloc::vec::Vec;
 use pilot_core::rng::Rng;
 use pilot_core::{Config, Endpoint, Instant, PeerId};
 
-/// TCP/IP over trusted tunnels. See the crate's documentation.
+/// TCP/IP over trusted tunnels, for one thread. See the [crate's documentation](crate).
 pub struct Stack {
     endpoint: Endpoint,
     config: StackConfig,
     rng: Rng,
     slots: Slots,
-    /// Where the flow of each stream is that the application has not closed.
+    /// The place of each stream's flow, until the application closes the stream.
     streams: BTreeMap<StreamId, (PeerId, FlowKey)>,
     next_stream: StreamId,
     ports: PortTable,
@@ -81,10 +81,10 @@ impl Stack {
 
     // Verbs: ports.
 
-    /// Accepts streams on `port` from now on.
+    /// Accepts streams on `port` from now on, of peers that are granted the port.
     ///
     /// # Errors
-    /// `PortInUse`.
+    /// `PortInUse` when the port has a listener.
     pub fn listen(&mut self, port: u16) -> Result<(), CommandError> {
         if self.ports.listen(port) { Ok(()) } else { Err(CommandError::PortInUse) }
     }
@@ -97,7 +97,7 @@ impl Stack {
     /// Takes datagrams on `port` from now on.
     ///
     /// # Errors
-    /// `PortInUse`.
+    /// `PortInUse` when the port is bound.
     pub fn bind(&mut self, port: u16) -> Result<(), CommandError> {
         if self.ports.bind(port) { Ok(()) } else { Err(CommandError::PortInUse) }
     }
@@ -112,10 +112,11 @@ impl Stack {
         self.ports.unbind(port);
     }
 
-    /// Sends a datagram to a trusted peer; it may be lost. From a bound port it lets the peer answer there.
+    /// Sends a datagram to a trusted peer, from a source port to a port of the peer. The datagram may be lost. The peer
+    /// may answer to the source port if that is bound.
     ///
     /// # Errors
-    /// `UnknownPeer`, `TooLong`.
+    /// `UnknownPeer` for a peer that is not trusted; `TooLong` for more bytes than a datagram to the peer carries.
     pub fn send_datagram(
         &mut self,
         peer: PeerId,
@@ -151,15 +152,17 @@ impl Stack {
         Ok(())
     }
 
-    /// The owner caught a panic in the middle of a call: the peer whose stack was in use has lost its streams, and an
-    /// [`Event::Stream`] comes for each of them. Looks at all peers.
-    pub fn recover(&mut self) {
-        for peer in self.slots.take_lost() {
-            self.shared.agenda.forget_peer(peer);
-            let ids = self.streams.iter().filter(|(_, (owner, _))| *owner == peer).map(|(id, _)| *id);
+    /// Cleans up after the owner caught a panic in the middle of a call: the stack in use and its peer's streams are
+    /// lost, and an [`Event::Stream`] comes for each of them. Gives these peers. Work grows with the number of streams.
+    pub fn recover(&mut self) -> Vec<PeerId> {
+        let lost = self.slots.take_lost();
+        for peer in &lost {
+            self.shared.agenda.forget_peer(*peer);
+            let ids = self.streams.iter().filter(|(_, (owner, _))| owner == peer).map(|(id, _)| *id);
             ids.for_each(|id| self.shared.agenda.add_stream(id));
         }
         self.shared.pool.recount(self.slots.ring_bytes());
+        lost
     }
 }
 

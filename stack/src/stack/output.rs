@@ -1,4 +1,4 @@
-//! Owns what goes out: batches of datagrams, events, and the next deadline.
+//! Owns the output of a stack: batches of datagrams, events, and the next deadline.
 
 use super::{Event, Reason, Stack};
 use crate::peer_stack::Egress;
@@ -8,8 +8,8 @@ use pilot_core::time::earliest;
 use pilot_core::{Instant, PeerId};
 
 impl Stack {
-    /// Fills `out` with the next batch; `None` when there is nothing to send. See
-    /// [`Endpoint::poll_transmit`](pilot_core::Endpoint::poll_transmit). Idle peers are not looked at.
+    /// Fills `out` with the next batch of datagrams for one destination; `None` when there is nothing to send. Work is
+    /// bounded by the room in the links of peers with something to send; idle peers are not looked at.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
         while let Some(peer) = self.shared.agenda.next_sending() {
             self.poll_egress(now, peer);
@@ -20,7 +20,7 @@ impl Stack {
         Some(transmit)
     }
 
-    /// The next event.
+    /// The next event; `None` when there is none.
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {
             if matches!(event, Event::Datagram { .. }) {

@@ -1,4 +1,4 @@
-//! Owns the verbs of streams.
+//! Owns the verbs of streams: opening, reading, writing, ending.
 
 use super::{CommandError, Stack, StreamInfo};
 use crate::early::{EARLY_LEN_MAX, Early};
@@ -9,7 +9,7 @@ use pilot_core::{Instant, PeerId};
 use smoltcp::socket::tcp::State;
 
 impl Stack {
-    /// What is known of a stream; `None` once it is closed.
+    /// Facts of a stream; `None` once the application has closed it.
     pub fn stream_info(&self, id: StreamId) -> Option<StreamInfo> {
         let &(peer, key) = self.streams.get(&id)?;
         let flow = self.slots.get(peer)?.flows.get(&key)?;
@@ -34,12 +34,13 @@ impl Stack {
     /// failed.
     ///
     /// # Errors
-    /// `UnknownPeer`, `TooMany`.
+    /// `UnknownPeer` for a peer that is not trusted; `TooMany` when no local port is free or the peer has too many
+    /// streams.
     pub fn connect(&mut self, now: Instant, peer: PeerId, port: u16) -> Result<StreamId, CommandError> {
         self.connect_with(now, peer, port, Vec::new())
     }
 
-    /// The same, and the peer gets `early` together with the SYN, as the first bytes of the stream.
+    /// The same as [`Stack::connect`]; the peer gets `early` together with the SYN, as the first bytes of the stream.
     ///
     /// # Errors
     /// As [`Stack::connect`]; `TooLong` for more than [`EARLY_LEN_MAX`] bytes.
@@ -71,15 +72,15 @@ impl Stack {
         Ok(id)
     }
 
-    /// The application has taken an incoming stream over.
+    /// Notes that the application has taken an incoming stream over.
     pub fn accepted(&mut self, id: StreamId) {
         if let Some(Some(port)) = self.with_flow(id, |flow| (flow.accepting.take(), false)) {
             self.ports.note_gone(port);
         }
     }
 
-    /// Puts a stream among those for which an [`Event::Stream`](super::Event::Stream) comes: its owner has something to
-    /// do with it.
+    /// Lets an [`Event::Stream`](super::Event::Stream) come for this stream. An owner with something to do for a stream
+    /// needs no list of its own then.
     pub fn look(&mut self, id: StreamId) {
         let agenda = &mut self.shared.agenda;
         let flow = self.streams.get(&id).and_then(|(peer, key)| self.slots.get_mut(*peer)?.flows.get_mut(key));
@@ -89,7 +90,7 @@ impl Stack {
         }
     }
 
-    /// Reads into `buf`.
+    /// Reads into `buf`, which is not empty.
     pub fn recv(&mut self, id: StreamId, buf: &mut [u8]) -> Recv {
         self.recv_with(id, |bytes| {
             let len = bytes.len().min(buf.len());
@@ -104,14 +105,15 @@ impl Stack {
             let result = flow.recv_with(f);
             (result, matches!(result, Recv::Data(_)) && flow.may_announce())
         });
-        // An unknown stream: whatever became of it, that was no orderly end.
+        // A stream that is unknown did not end in order.
         result.unwrap_or(Recv::Ended(StreamEnd::Aborted))
     }
 
     /// Writes as much of `bytes` as fits; 0 when nothing does (an event tells when to go on).
     ///
     /// # Errors
-    /// `UnknownStream`, `ShutDown`, `Ended`.
+    /// `UnknownStream` after [`Stack::close`]; `ShutDown` after [`Stack::shutdown_write`]; `Ended` when the stream
+    /// broke.
     pub fn send(&mut self, id: StreamId, bytes: &[u8]) -> Result<usize, CommandError> {
         let mut sent = 0;
         while sent < bytes.len() {
@@ -147,8 +149,10 @@ impl Stack {
         self.with_flow(id, |flow| (flow.finish(), true));
     }
 
-    /// The application is done with the stream: what was written is still delivered (at most `linger` long), what
-    /// arrives is dropped. A stream that does not stand yet is given up.
+    /// Lets go of a stream. Bytes that were written are still delivered, for at most [`StackConfig::linger`]; bytes
+    /// that arrive are dropped. A stream that does not stand yet is given up.
+    ///
+    /// [`StackConfig::linger`]: crate::StackConfig::linger
     pub fn close(&mut self, now: Instant, id: StreamId) {
         let linger = now + self.config.linger;
         self.accepted(id);
@@ -170,7 +174,7 @@ impl Stack {
         self.streams.remove(&id);
     }
 
-    /// Runs `f` on a stream's flow, which may have something to send when `f` says so.
+    /// Runs `f` on a stream's flow. The flow is asked for segments when the second part of the result is true.
     fn with_flow<R>(&mut self, id: StreamId, f: impl FnOnce(&mut Flow) -> (R, bool)) -> Option<R> {
         let &(peer, key) = self.streams.get(&id)?;
         self.slots.get_mut(peer)?.with_flow(key, &mut self.shared.agenda, f)

@@ -59,7 +59,7 @@ impl Star {
         Self { stacks, now: Instant::ZERO }
     }
 
-    /// Delivers what everyone has to say, then lets `pause` pass.
+    /// Delivers all datagrams of all stacks, then lets `pause` pass.
     fn step(&mut self, pause: Duration) {
         let mut batch = vec![];
         for number in 0..self.stacks.len() {

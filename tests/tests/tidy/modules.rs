@@ -67,6 +67,8 @@ impl Modules {
         while at < tokens.len() {
             let here = inside.last().unwrap().0.clone();
             match &tokens[at..] {
+                // A file of another target, which that target's own root leads to.
+                ["mod", _, ";", ..] if tokens[..at].iter().rev().take(6).any(|t| *t == "path") => at += 3,
                 ["mod", name, ";", ..] => {
                     children.push([&here[..], &[(*name).to_owned()]].concat());
                     at += 3;

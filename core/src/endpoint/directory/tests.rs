@@ -3,6 +3,8 @@
 use super::*;
 use std::vec;
 
+mod power;
+
 const WALL_US: u64 = 1_700_000_000_000_000;
 
 fn at(ms: u64) -> Instant {
@@ -22,10 +24,14 @@ struct Node {
 
 impl Node {
     fn new(n: u8) -> Self {
+        Self::with_book(n, TrustBook::default(), [n; 32])
+    }
+
+    fn with_book(n: u8, book: TrustBook, seed: [u8; 32]) -> Self {
         let identity = Identity::from_seed([n; 32]);
         let addr = Addr::new(0, n.into());
-        let directory = Directory::new(&identity, addr, Profile::default(), TrustBook::default(), vec![addr_of(n)]);
-        Self { directory, identity, rng: Rng::new([n; 32]) }
+        let directory = Directory::new(&identity, addr, Profile::default(), book, vec![addr_of(n)]);
+        Self { directory, identity, rng: Rng::new(seed) }
     }
 
     /// A node whose rendezvous has confirmed its record.
@@ -190,4 +196,107 @@ fn a_letter_to_another_key_is_taken_away_unread() {
     let (_, effects) = node.input(10, |d, cx| d.handle_letter(cx, InboxNumber(8), &sealed));
     assert_eq!(calls(&effects)[0].1, &Call::Taken(vec![InboxNumber(8)]));
     assert_eq!(effects.len(), 1);
+}
+
+/// The version that the owner was told to save, which comes last.
+fn version(effects: &[Effect]) -> TrustVersion {
+    let Some(Effect::SaveTrust(version)) = effects.last() else { panic!("nothing to save: {effects:?}") };
+    *version
+}
+
+/// `from` asks `to`; gives the letter once the request is saved.
+fn ask(from: &mut Node, to: &Node) -> Vec<u8> {
+    let record = to.record();
+    let (result, effects) = from.input(100, |d, cx| d.request_trust(cx, &record, &Terms::default()));
+    assert_eq!(result, Ok(()));
+    assert_eq!(effects, [Effect::SaveTrust(version(&effects))], "nothing leaves before it is saved");
+    assert!(!from.directory.trust_is_saved());
+    let (_, effects) = from.input(120, |d, cx| d.trust_saved(cx.now, version(&effects)));
+    let [(ticket, Call::Post(recipient, sealed))] = calls(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!(*recipient, to.identity.public());
+    assert_eq!(from.answer(140, ticket, Answer::Ok), []);
+    sealed.clone()
+}
+
+#[test]
+fn letters_leave_when_their_change_is_saved_and_are_taken_when_their_effect_is() {
+    let (mut a, mut b) = (Node::registered(1), Node::registered(2));
+    let letter = ask(&mut a, &b);
+    let (_, effects) = b.input(150, |d, cx| d.handle_letter(cx, InboxNumber(7), &letter));
+    assert!(effects.contains(&Effect::Trust(Outcome::Pending(a.identity.public()))));
+    assert!(!calls(&effects).iter().any(|(_, call)| matches!(call, Call::Taken(_))));
+    assert_eq!(
+        b.input(151, |d, cx| d.handle_letter(cx, InboxNumber(8), &letter)).1,
+        [],
+        "a copy waits for the same save"
+    );
+    let (_, effects) = b.input(160, |d, cx| d.trust_saved(cx.now, version(&effects)));
+    let taken = [7, 8].map(|number| Call::Taken(vec![InboxNumber(number)]));
+    assert_eq!(calls(&effects).iter().map(|(_, call)| (*call).clone()).collect::<Vec<_>>(), taken);
+    let (_, effects) = b.input(170, |d, cx| d.handle_letter(cx, InboxNumber(9), &letter));
+    assert_eq!(calls(&effects)[0].1, &Call::Taken(vec![InboxNumber(9)]), "nothing is unsaved now");
+}
+
+#[test]
+fn a_save_lets_go_what_it_holds_and_nothing_newer() {
+    let (mut a, b, c) = (Node::registered(1), Node::registered(2), Node::registered(3));
+    let [first, second] = [&b, &c].map(|to| {
+        let record = to.record();
+        version(&a.input(100, |d, cx| d.request_trust(cx, &record, &Terms::default())).1)
+    });
+    let recipients = |effects: &[Effect]| -> Vec<IdentityKey> {
+        let post = |(_, call): &(Ticket, &Call)| if let Call::Post(to, _) = call { Some(*to) } else { None };
+        calls(effects).iter().filter_map(post).collect()
+    };
+    let (_, effects) = a.input(110, |d, cx| d.trust_saved(cx.now, first));
+    assert_eq!(recipients(&effects), [b.identity.public()]);
+    // Registering anew posts what was not answered, but not what is unsaved.
+    let effects = a.input(120, |d, cx| d.on_restarted(cx)).1;
+    let effects = a.answer(130, last_ticket(&effects), registered(1));
+    assert_eq!(recipients(&effects), [b.identity.public()]);
+    let (_, effects) = a.input(140, |d, cx| d.trust_saved(cx.now, second));
+    assert_eq!(recipients(&effects), [c.identity.public()]);
+}
+
+#[test]
+fn letters_to_one_node_are_posted_one_after_the_other() {
+    let (mut a, b) = (Node::registered(1), Node::registered(2));
+    let record = b.record();
+    let mut again = |ms| {
+        let effects = a.input(ms, |d, cx| d.request_trust(cx, &record, &Terms::default())).1;
+        a.input(ms, |d, cx| d.trust_saved(cx.now, version(&effects))).1
+    };
+    let (first, second) = (again(100), again(200));
+    assert_eq!((calls(&first).len(), second.len()), (1, 0));
+    let refused = a.answer(210, last_ticket(&first), Answer::Refused(Refusal::Full));
+    assert_eq!(refused, [], "until the rendezvous or a new letter gives a reason to try again");
+    let effects = a.input(220, |d, cx| d.on_restarted(cx)).1;
+    let effects = a.answer(230, last_ticket(&effects), registered(1));
+    let post = |effects: &[Effect]| calls(effects).iter().find(|(_, c)| matches!(c, Call::Post(..))).map(|c| c.0);
+    let next = a.answer(240, post(&effects).expect("the older letter"), Answer::Ok);
+    assert!(post(&next).is_some() && a.answer(250, last_ticket(&next), Answer::Ok).is_empty());
+    assert_eq!(a.directory.trust.letters().count(), 0);
+}
+
+#[test]
+fn without_room_for_a_letter_only_a_revocation_has_an_effect() {
+    let (mut a, mut b) = (Node::registered(1), Node::registered(2));
+    let of_a = a.identity.public();
+    let letter = ask(&mut a, &b);
+    b.input(150, |d, cx| d.handle_letter(cx, InboxNumber(1), &letter));
+    let fill = |node: &mut Node| while node.directory.trust.add_letter(of_a, vec![]).is_some() {};
+    fill(&mut b);
+    let approved = b.input(160, |d, cx| d.approve(cx, &of_a, &Terms::default())).0;
+    let rejected = b.input(160, |d, cx| d.reject(cx, &of_a, "no")).0;
+    assert_eq!([approved, rejected], [Err(TrustError::Full); 2]);
+    assert!(b.directory.trust().pin(&of_a).is_none() && b.directory.trust().pending().count() == 1);
+    let numbers: Vec<_> = b.directory.trust.letters().collect();
+    for number in numbers {
+        b.directory.trust.remove_letter(number);
+    }
+    b.input(170, |d, cx| d.approve(cx, &of_a, &Terms::default())).0.expect("room");
+    fill(&mut b);
+    let (pin, effects) = b.input(180, |d, cx| d.revoke(cx, &of_a));
+    assert_eq!(pin.expect("trusted").identity, of_a);
+    assert!(matches!(&effects[..2], [Effect::Farewell(key, _), Effect::Peers] if *key == of_a), "{effects:?}");
 }

@@ -15,7 +15,7 @@ use pilot_store::sim::SimDisk;
 use pilot_store::{Folder, Limits, Log};
 use std::sync::Arc;
 
-/// Small, so that segments end and are cleaned all the time.
+/// Small segments, so that they end and are cleaned all the time.
 const LIMITS: Limits = Limits { segment_len: 2000, slack: 2000, segment_cost: 100 };
 
 fn books(disk: &SimDisk, limits: Limits) -> Books<SimDisk> {
@@ -173,7 +173,7 @@ fn a_senders_newest_messages_are_known_however_many_others_send() {
     let mut before = books(&disk, Limits::default());
     let known = RECENT_MAX as u64;
     before.run((0..=known).map(|n| Job::Deliver(of(1, n))));
-    // Many more than any table could keep, of others.
+    // Many more messages of other senders than any table could keep.
     before.run((0..50 * known).flat_map(|n| {
         let taken = (n % 1000 == 0).then_some(Job::Take(None));
         std::iter::once(Job::Deliver(of(2 + (n % 9) as u32, n))).chain(taken)
@@ -188,7 +188,7 @@ fn a_senders_newest_messages_are_known_however_many_others_send() {
 }
 
 #[test]
-fn whoever_has_most_known_messages_gives_up_its_oldest() {
+fn the_sender_with_most_known_messages_loses_its_oldest() {
     let disk = SimDisk::new(1);
     let mut before = books(&disk, Limits::default());
     let full = (RECENT_ALL_MAX / RECENT_MAX) as u32;
@@ -216,7 +216,7 @@ fn the_sender_that_was_silent_for_longest_makes_place_for_a_new_one() {
     books.run((0..max).map(|sender| Job::Deliver(of(sender, 1))));
     assert!(
         matches!(one(&mut books, Job::Deliver(of(max, 1))), Done::Full(why) if why.contains("senders")),
-        "messages of everybody are in the inbox"
+        "messages of every sender are in the inbox"
     );
     assert!(matches!(one(&mut books, Job::Take(None)), Done::Taken(n) if n == SENDERS_MAX));
     books.run([Job::Deliver(of(0, 2)), Job::Deliver(of(max, 1))].into_iter());

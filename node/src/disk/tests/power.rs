@@ -9,17 +9,17 @@ use pilot_store::sim::SimDisk;
 
 const SEEDS: u64 = 10_000;
 const SENDERS: u64 = 3;
-/// A sender sends again nothing older. Source: `courier::IN_FLIGHT_MAX`, made small.
+/// A sender sends none but its newest messages again. Source: `outbox::IN_FLIGHT_MAX`, made small.
 const AGAIN: usize = 8;
 
-/// What the books should hold.
+/// The expected contents of the books.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Model {
     /// Sender, id, length, in the order of arrival.
     inbox: Vec<(u64, u64, usize)>,
     outbox: Vec<u64>,
     meta: [Option<Vec<u8>>; 3],
-    /// What each sender has brought.
+    /// Ids of the messages that have arrived from each sender.
     had: [Vec<u64>; SENDERS as usize],
 }
 
@@ -73,7 +73,7 @@ fn listed(books: &mut Books<SimDisk>) -> Vec<(u64, crate::mail::message::Message
     listing.rows
 }
 
-/// Everything that the books say, but for what they have had.
+/// The contents of the books as their jobs tell them; the ids that have arrived come from `had`.
 fn look(books: &mut Books<SimDisk>, had: &Model) -> Model {
     let inbox = listed(books).iter().map(|(_, m, len)| (u64::from(m.sender.0[0]), number(m.id), *len)).collect();
     let saved = books.saved().expect("readable");
@@ -93,9 +93,9 @@ struct World {
     seed: u64,
     disk: SimDisk,
     next_id: u64,
-    /// What was confirmed.
+    /// The contents after the last confirmed group.
     model: Model,
-    /// What may be there instead: groups that failed since.
+    /// Contents that a later, failed group may have left on the disk.
     unsure: Vec<Model>,
 }
 
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// The books are what was confirmed, or that and one group that was not refused for certain.
+    /// Checks that the books hold the confirmed contents, or these and one group that failed.
     fn check(&mut self, books: &mut Books<SimDisk>) {
         let seen = look(books, &self.model);
         let same = |model: &Model| Model { had: seen.had.clone(), ..model.clone() } == seen;
@@ -193,7 +193,7 @@ impl World {
         let after = self.model.with(&steps);
         if done.iter().all(|done| !matches!(done, Done::Failed(_))) {
             if after != self.model {
-                // Something was written, behind which a group that failed cannot come back.
+                // After this commit, a group that failed before cannot come back.
                 self.unsure.clear();
             }
             self.model = after;
@@ -214,11 +214,11 @@ fn run(seed: u64) -> usize {
             world.disk.restart();
             cuts += 1;
         } else if world.disk.below(8) == 0 {
-            // Killed: the system keeps what was written.
+            // The process is killed: the system keeps the written bytes.
             world.disk.heal();
         } else {
             world.disk.heal();
-            // While it runs, a group that failed has not happened.
+            // While the process runs, a group that failed has changed nothing.
             let confirmed = world.model.clone();
             assert_eq!(look(&mut books, &confirmed), confirmed, "PILOT_SEED={seed}");
             continue;

@@ -1,4 +1,4 @@
-//! What a thread costs that stays at the helm. Alone in its process, since it counts what all loops do.
+//! The cost of a guest that keeps the loop. Alone in its process, since it counts the sleeps of all loops.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod lab;
@@ -6,7 +6,7 @@ mod lab;
 use lab::Lab;
 use std::time::{Duration, Instant};
 
-/// How often the threads of all loops have slept.
+/// The number of times that the threads of all loops have slept.
 fn sleeps() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let loops =
@@ -24,7 +24,7 @@ fn a_guest_that_stays_lets_the_loops_thread_sleep_and_is_followed_by_it() {
     let lab = Lab::new("guest");
     let (a, b) = lab.nodes();
     let listener = b.listen(5000).unwrap();
-    std::thread::sleep(Duration::from_millis(300)); // what follows a start
+    std::thread::sleep(Duration::from_millis(300)); // the work that follows a start is done
     let before = sleeps();
     for span in [1, 200, 200, 200] {
         let begin = Instant::now();
@@ -33,7 +33,7 @@ fn a_guest_that_stays_lets_the_loops_thread_sleep_and_is_followed_by_it() {
     }
     let during = sleeps() - before;
     assert!(during < 150, "{during} times in 600 ms; every half millisecond would be 1200");
-    // Nobody is at the helm now but the loop's own thread.
+    // The loop's own thread has the loop again.
     let begin = Instant::now();
     let stream = a.connect("node-b", 5000).unwrap();
     assert!(begin.elapsed() < Duration::from_millis(200), "{:?}", begin.elapsed());

@@ -1,0 +1,115 @@
+//! Owns the form of the trust book on disk.
+
+use super::message::NOTE_LEN_MAX;
+use super::ports::Ports;
+use super::{LETTER_LEN_MAX, Outgoing, PendingRequest, Pin, TrustBook};
+use crate::addr::Addr;
+use crate::codec::{Malformed, Put as _, Reader};
+use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord, StaticKey};
+use crate::underlay::{parse_endpoint, put_endpoint};
+use alloc::vec::Vec;
+
+impl TrustBook {
+    /// All of it as bytes.
+    pub fn emit(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u8(1); // version of this form
+        out.put_u64(self.own_epoch);
+        out.put_varint(self.pins.len() as u64);
+        self.pins.values().for_each(|pin| emit_pin(pin, &mut out));
+        out.put_varint(self.pending.len() as u64);
+        for p in self.pending.values() {
+            out.put_bytes(&p.record.emit());
+            out.put_bytes(p.note.as_bytes());
+            out.put_u64(p.received_at);
+            out.put(&p.nonce);
+            out.put(&p.hash);
+        }
+        out.put_varint(self.outgoing.len() as u64);
+        for o in self.outgoing.values() {
+            out.put_bytes(&o.record.emit());
+            o.ports.emit(&mut out);
+            out.put(&o.nonce);
+            out.put(&o.hash);
+            out.put_u64(o.expires);
+            out.put_u8(o.verified.into());
+        }
+        out.put_varint(self.epochs.len() as u64);
+        for (key, epoch) in &self.epochs {
+            out.put(&key.0);
+            out.put_u64(*epoch);
+        }
+        out.put_varint(self.letters.len() as u64);
+        for (to, sealed) in self.letters.values() {
+            out.put(&to.0);
+            out.put_bytes(sealed);
+        }
+        out
+    }
+
+    /// Reads what [`TrustBook::emit`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes were damaged; the caller must not go on with an empty book.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        if r.u8()? != 1 {
+            return Err(Malformed);
+        }
+        let mut book = Self { own_epoch: r.u64()?, ..Self::default() };
+        for _ in 0..r.varint()? {
+            let pin = parse_pin(&mut r)?;
+            book.pins.insert(pin.identity, pin);
+        }
+        for _ in 0..r.varint()? {
+            let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
+            let (note, received_at) = (r.str(4 * NOTE_LEN_MAX)?.into(), r.u64()?);
+            let request = PendingRequest { note, received_at, nonce: r.array()?, hash: r.array()?, record };
+            book.pending.insert(request.record.identity, request);
+        }
+        for _ in 0..r.varint()? {
+            let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
+            let ports = Ports::parse(&mut r)?;
+            let (nonce, hash) = (r.array()?, r.array()?);
+            let outgoing = Outgoing { ports, nonce, hash, expires: r.u64()?, verified: r.u8()? != 0, record };
+            book.outgoing.insert(outgoing.record.identity, outgoing);
+        }
+        for _ in 0..r.varint()? {
+            book.epochs.insert(IdentityKey(r.array()?), r.u64()?);
+        }
+        for _ in 0..r.varint()? {
+            let to = IdentityKey(r.array()?);
+            book.add_letter(to, r.bytes(LETTER_LEN_MAX)?.into()).ok_or(Malformed)?;
+        }
+        r.finish()?;
+        Ok(book)
+    }
+}
+
+fn emit_pin(pin: &Pin, out: &mut Vec<u8>) {
+    out.put(&pin.identity.0);
+    out.put(&pin.static_key.0);
+    out.put(&pin.addr.to_bytes());
+    out.put_bytes(pin.hostname.as_bytes());
+    pin.ports.emit(out);
+    out.put(&pin.secret);
+    out.put_u64(pin.approved_at);
+    out.put_u64(pin.not_after.unwrap_or(u64::MAX));
+    out.put_u8(pin.verified.into());
+    put_endpoint(out, pin.last_endpoint.as_ref());
+}
+
+fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
+    Ok(Pin {
+        identity: IdentityKey(r.array()?),
+        static_key: StaticKey(r.array()?),
+        addr: Addr::from_bytes(r.array()?),
+        hostname: r.str(HOSTNAME_MAX)?.into(),
+        ports: Ports::parse(r)?,
+        secret: r.array()?,
+        approved_at: r.u64()?,
+        not_after: Some(r.u64()?).filter(|at| *at != u64::MAX),
+        verified: r.u8()? != 0,
+        last_endpoint: parse_endpoint(r)?,
+    })
+}

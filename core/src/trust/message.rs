@@ -1,0 +1,86 @@
+//! Owns the form of trust messages: what is signed, and its bounds.
+
+use crate::codec::{Malformed, Put as _, Reader};
+use crate::identity::{Identity, IdentityKey, NodeRecord};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Longest trust message. Unit: bytes. Source: `docs/trust.md`.
+pub const MESSAGE_LEN_MAX: usize = 1024;
+/// Longest justification. Unit: bytes.
+pub const NOTE_LEN_MAX: usize = 256;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Request,
+    Accept,
+    Reject,
+    Revoke,
+}
+
+/// One trust message, signed by its sender.
+pub(super) struct Message {
+    pub(super) kind: Kind,
+    pub(super) from: IdentityKey,
+    pub(super) to: IdentityKey,
+    pub(super) nonce: [u8; 32],
+    pub(super) issued: u64,
+    pub(super) expires: u64,
+    pub(super) epoch: u64,
+    pub(super) in_reply_to: [u8; 32],
+    /// The sender's record, in requests and accepts.
+    pub(super) record: Vec<u8>,
+    pub(super) note: String,
+}
+
+const LABEL: &str = "pn1-trust";
+
+impl Message {
+    /// The bytes of the message, signed with `identity`.
+    pub(super) fn emit(&self, identity: &Identity) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u8(self.kind as u8);
+        out.put(&self.from.0);
+        out.put(&self.to.0);
+        out.put(&self.nonce);
+        out.put_u64(self.issued);
+        out.put_u64(self.expires);
+        out.put_u64(self.epoch);
+        out.put(&self.in_reply_to);
+        out.put_bytes(&self.record);
+        out.put_bytes(self.note.as_bytes());
+        let signature = identity.sign(LABEL, &out);
+        out.put(&signature);
+        debug_assert!(out.len() <= MESSAGE_LEN_MAX, "{} bytes", out.len());
+        out
+    }
+
+    /// Reads a message and verifies its signature.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let body = bytes.len().checked_sub(64).filter(|_| bytes.len() <= MESSAGE_LEN_MAX).ok_or(Malformed)?;
+        let (body, signature) = bytes.split_at(body);
+        let mut r = Reader::new(body);
+        let kind = match r.u8()? {
+            0 => Kind::Request,
+            1 => Kind::Accept,
+            2 => Kind::Reject,
+            3 => Kind::Revoke,
+            _ => return Err(Malformed),
+        };
+        let message = Self {
+            kind,
+            from: IdentityKey(r.array()?),
+            to: IdentityKey(r.array()?),
+            nonce: r.array()?,
+            issued: r.u64()?,
+            expires: r.u64()?,
+            epoch: r.u64()?,
+            in_reply_to: r.array()?,
+            record: r.bytes(NodeRecord::LEN_MAX)?.into(),
+            note: r.str(NOTE_LEN_MAX)?.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        };
+        r.finish()?;
+        let signature = signature.try_into().map_err(|_| Malformed)?;
+        if message.from.verify(LABEL, body, &signature) { Ok(message) } else { Err(Malformed) }
+    }
+}

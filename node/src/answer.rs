@@ -1,0 +1,742 @@
+//! Owns the answers to [`Request`](crate::Request)s, one type for each, and their JSON.
+//!
+//! The node builds an [`Answer`]; a program in another process reads the same type from the JSON with
+//! [`Reply::read`](crate::Reply::read). The names of the fields are the names of the JSON's members. A member that is
+//! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
+
+use crate::failure::{Code, Failure};
+use crate::request::MessageKind;
+use pilot_core::identity::NodeRecord;
+use pilot_core::trust::{Pin as CorePin, Ports};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Declares [`Answer`] and its conversions: each variant holds the answer of the same name.
+macro_rules! answers {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The answer to any request.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        #[serde(untagged)]
+        pub enum Answer {
+            $($(#[$doc])* $name(Box<$name>),)*
+        }
+
+        $(impl From<$name> for Answer {
+            fn from(answer: $name) -> Self {
+                Self::$name(Box::new(answer))
+            }
+        }
+
+        impl TryFrom<Answer> for $name {
+            type Error = Failure;
+
+            fn try_from(answer: Answer) -> Result<Self, Failure> {
+                match answer {
+                    Answer::$name(answer) => Ok(*answer),
+                    other => Err(Failure::new(Code::Internal, format!("an answer to another request: {other:?}"))),
+                }
+            }
+        })*
+    };
+}
+
+answers! {
+    /// To `Info`.
+    Info,
+    /// To `Version`.
+    Version,
+    /// To `Peers`.
+    Peers,
+    /// To `Connections`.
+    Connections,
+    /// To `Pending`.
+    Pending,
+    /// To `Trust`.
+    Trust,
+    /// To `Find`.
+    Found,
+    /// To `Search`.
+    Nodes,
+    /// To `Handshake`.
+    Handshake,
+    /// To `Approve`.
+    Approved,
+    /// To `Reject`.
+    Rejected,
+    /// To `Untrust`.
+    Untrusted,
+    /// To `WaitTrust`.
+    Trusted,
+    /// To `Profile`.
+    Profile,
+    /// To `SendMessage`.
+    Delivered,
+    /// To `Inbox`.
+    Inbox,
+    /// To `InboxRead` and `InboxNext`; the bytes come beside it.
+    Message,
+    /// To `InboxTake`.
+    Taken,
+    /// To `Received`.
+    Received,
+    /// To `Publish`.
+    Published,
+    /// To `SendDatagram`.
+    Sent,
+    /// To `Disconnect`.
+    Disconnected,
+    /// To `Stop` and `Events`.
+    Accepted,
+    /// To `Connect`, `Accept` and `Take`.
+    Opened,
+    /// To `Cancel`.
+    Cancelled,
+    /// To `Listen`, `Unlisten` and `Datagrams`.
+    Bound,
+    /// To `StreamEnd`.
+    StreamState,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It is on its way to the other node.
+    Sent,
+    /// The node is trusted already.
+    Trusted,
+    /// The node is trusted from now on.
+    Approved,
+    /// The node's request is declined.
+    Rejected,
+    /// The node is no longer trusted.
+    Revoked,
+    /// The subscribers get it.
+    Published,
+    /// The client gets the node's events.
+    Watching,
+    /// The node ends.
+    Stopping,
+}
+
+/// How a node stands with its rendezvous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RendezvousState {
+    /// None is configured.
+    Absent,
+    /// It has not answered yet, or not lately.
+    Connecting,
+    /// It answers, and this node's record is being registered.
+    Registering,
+    /// This node is registered.
+    Ready,
+    /// It refuses this node's record.
+    Refused,
+    /// A state that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A node's own state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Info {
+    /// Node number; 0 until the rendezvous has given one.
+    pub node_id: u32,
+    /// Address.
+    pub address: String,
+    /// Hostname, or empty.
+    pub hostname: String,
+    /// Whether other nodes find it without knowing its name.
+    pub public: bool,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Identity key, 64 hexadecimal digits.
+    pub public_key: String,
+    /// Fingerprint of the identity key, for people to compare.
+    pub fingerprint: String,
+    /// Process.
+    pub pid: u32,
+    /// Folder with identity and books.
+    pub home: String,
+    /// Where the UDP socket is bound, or empty.
+    pub udp: String,
+    /// The cipher of tunnels, and which implementation.
+    pub cipher: String,
+    /// The key agreement, and which implementation.
+    pub key_agreement: String,
+    /// How the node stands with its rendezvous.
+    pub rendezvous: RendezvousState,
+    /// Why the rendezvous refuses the node's record.
+    pub rendezvous_refusal: Option<String>,
+    /// The rendezvous, as `KEY@ADDRESS:PORT`.
+    pub rendezvous_address: Option<String>,
+    /// The node's address as the rendezvous sees it.
+    pub reflexive: Option<String>,
+    /// How long the node runs. Unit: seconds.
+    pub uptime_secs: f64,
+    /// When it was started.
+    pub started_at: u64,
+    /// Trusted peers.
+    pub trusted: u64,
+    /// Requests for trust that wait for a decision.
+    pub pending: u64,
+    /// Streams.
+    pub connections: u64,
+    /// Ports on which streams or datagrams are accepted.
+    pub ports: Vec<u16>,
+    /// Messages that wait for their recipients.
+    pub outbox: u64,
+    /// Version of the program.
+    pub version: String,
+    /// Datagrams that were ignored, by reason.
+    pub discards: BTreeMap<String, u64>,
+    /// Datagrams that were dropped because a client did not read them.
+    pub datagrams_dropped: u64,
+}
+
+/// The version of the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// As in `Cargo.toml`.
+    pub version: String,
+}
+
+/// The trusted peers with their tunnels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peers {
+    /// How many there are.
+    pub total: u64,
+    /// How many have a tunnel that is up.
+    pub encrypted: u64,
+    /// Each of them.
+    pub peers: Vec<Peer>,
+}
+
+/// A trusted peer and its tunnel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Node number.
+    pub node_id: u32,
+    /// Address.
+    pub address: String,
+    /// Hostname when it was approved, or empty.
+    pub hostname: String,
+    /// Whether the tunnel is up.
+    pub encrypted: bool,
+    /// The same: a tunnel that is up is authenticated.
+    pub authenticated: bool,
+    /// Whether the path in use goes through the beacon.
+    pub relay: bool,
+    /// The path in use.
+    pub path: Option<String>,
+    /// The same, or empty.
+    pub endpoint: String,
+    /// Largest datagram on the path in use. Unit: bytes.
+    pub datagram_len: u64,
+    /// Smoothed round-trip time. Unit: milliseconds.
+    pub srtt_ms: Option<f64>,
+    /// Age of the session. Unit: seconds.
+    pub session_age_secs: Option<u64>,
+    /// The congestion controller.
+    pub congestion_control: String,
+    /// The congestion window. Unit: bytes.
+    pub window: u64,
+    /// Bytes sent and neither acknowledged nor lost.
+    pub in_flight: u64,
+    /// Bytes sent in UDP datagrams.
+    pub bytes_sent: u64,
+    /// Bytes received in UDP datagrams.
+    pub bytes_received: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Datagrams lost.
+    pub datagrams_lost: u64,
+    /// The cipher.
+    pub cipher: String,
+    /// Every path that is known.
+    pub paths: Vec<PeerPath>,
+}
+
+/// One path to a peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerPath {
+    /// The address, or the relay.
+    pub path: String,
+    /// Whether the peer has answered on it.
+    pub validated: bool,
+    /// Round-trip time of the last probe. Unit: milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Largest datagram that has passed. Unit: bytes.
+    pub datagram_len: u64,
+}
+
+/// The streams of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// How many there are.
+    pub total: u64,
+    /// Each of them.
+    pub connections: Vec<Connection>,
+}
+
+/// One stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Its number.
+    pub id: u64,
+    /// This node's port.
+    pub local_port: u16,
+    /// The peer's address.
+    pub remote_addr: String,
+    /// The peer's port.
+    pub remote_port: u16,
+    /// State of the TCP connection (RFC 9293).
+    pub state: String,
+    /// The peer's hostname, or empty.
+    pub hostname: String,
+    /// Bytes sent that the peer has not acknowledged.
+    pub unacked: u64,
+    /// Bytes received that nobody has read.
+    pub readable: u64,
+}
+
+/// The requests for trust that wait for a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Each of them.
+    pub pending: Vec<PendingRequest>,
+}
+
+/// A request for trust that waits for a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingRequest {
+    /// Node number of the node that asks.
+    pub node_id: u32,
+    /// Its address.
+    pub address: String,
+    /// Its hostname, or empty.
+    pub hostname: String,
+    /// Its identity key.
+    pub public_key: String,
+    /// Fingerprint of the key.
+    pub fingerprint: String,
+    /// The note of the node's owner.
+    pub justification: String,
+    /// When the request came.
+    pub received_at: u64,
+}
+
+/// The trusted peers, and the requests that this node has sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// How many peers are trusted.
+    pub total: u64,
+    /// Each of them.
+    pub trusted: Vec<Pin>,
+    /// Nodes that were asked and have not answered.
+    pub asked: Vec<Asked>,
+}
+
+/// A trusted peer, and on which terms.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Node number.
+    pub node_id: u32,
+    /// Address when it was approved.
+    pub address: String,
+    /// Hostname when it was approved, or empty.
+    pub hostname: String,
+    /// Identity key.
+    pub public_key: String,
+    /// Fingerprint of the key.
+    pub fingerprint: String,
+    /// Whether the fingerprint was compared when trust was asked for.
+    pub verified: bool,
+    /// When it was approved.
+    pub approved_at: u64,
+    /// When the trust ends.
+    pub expires_at: Option<u64>,
+    /// Ports of this node that it may reach, as `1000,1001` or `all`.
+    pub ports: String,
+    /// Whether it may reach every port.
+    pub all_ports: bool,
+    /// True: both owners have approved.
+    pub mutual: bool,
+    /// Network of the address.
+    pub network: u16,
+}
+
+impl From<&CorePin> for Pin {
+    fn from(pin: &CorePin) -> Self {
+        Self {
+            node_id: pin.addr.node,
+            address: pin.addr.to_string(),
+            hostname: pin.hostname.clone(),
+            public_key: pin.identity.to_string(),
+            fingerprint: pin.identity.fingerprint(),
+            verified: pin.verified,
+            approved_at: pin.approved_at,
+            expires_at: pin.not_after,
+            ports: pin.ports.to_string(),
+            all_ports: pin.ports == Ports::All,
+            mutual: true,
+            network: pin.addr.network,
+        }
+    }
+}
+
+/// A node that was asked for trust and has not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Node number.
+    pub node_id: u32,
+    /// Address.
+    pub address: String,
+    /// Hostname, or empty.
+    pub hostname: String,
+    /// Fingerprint of its identity key.
+    pub fingerprint: String,
+}
+
+impl From<&NodeRecord> for Asked {
+    fn from(record: &NodeRecord) -> Self {
+        Self {
+            node_id: record.addr.node,
+            address: record.addr.to_string(),
+            hostname: record.hostname.clone(),
+            fingerprint: record.identity.fingerprint(),
+        }
+    }
+}
+
+/// A node as the rendezvous knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Node number.
+    pub node_id: u32,
+    /// Address.
+    pub address: String,
+    /// Hostname, or empty.
+    pub hostname: String,
+    /// Whether it is found without its name being known.
+    pub public: bool,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Identity key.
+    pub public_key: String,
+    /// Fingerprint of the key.
+    pub fingerprint: String,
+}
+
+impl From<&NodeRecord> for Record {
+    fn from(record: &NodeRecord) -> Self {
+        Self {
+            node_id: record.addr.node,
+            address: record.addr.to_string(),
+            hostname: record.hostname.clone(),
+            public: record.public,
+            tags: record.tags.clone(),
+            public_key: record.identity.to_string(),
+            fingerprint: record.identity.fingerprint(),
+        }
+    }
+}
+
+/// The node that was looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Found {
+    /// A trusted peer.
+    Trusted(Pin),
+    /// A node that is not trusted.
+    Stranger(Record),
+}
+
+impl Found {
+    /// Node number.
+    pub const fn node_id(&self) -> u32 {
+        match self {
+            Self::Trusted(pin) => pin.node_id,
+            Self::Stranger(record) => record.node_id,
+        }
+    }
+
+    /// Address.
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Trusted(pin) => &pin.address,
+            Self::Stranger(record) => &record.address,
+        }
+    }
+
+    /// Hostname, or empty.
+    pub fn hostname(&self) -> &str {
+        match self {
+            Self::Trusted(pin) => &pin.hostname,
+            Self::Stranger(record) => &record.hostname,
+        }
+    }
+}
+
+/// The nodes that carry a tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nodes {
+    /// How many there are.
+    pub total: u64,
+    /// Each of them.
+    pub nodes: Vec<Record>,
+}
+
+/// What a request for trust has led to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Handshake {
+    /// The node is a trusted peer, from now on or already.
+    Trusted(Approved),
+    /// The request is on its way, or the key belongs to a trusted peer of another name.
+    Asked(HandshakeSent),
+}
+
+impl Handshake {
+    /// Whether the request is on its way, or the node is trusted.
+    pub const fn status(&self) -> Status {
+        match self {
+            Self::Trusted(approved) => approved.status,
+            Self::Asked(sent) => sent.status,
+        }
+    }
+}
+
+/// A request for trust that is on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandshakeSent {
+    /// Sent, or trusted.
+    pub status: Status,
+    /// The node that was asked.
+    #[serde(flatten)]
+    pub node: Asked,
+    /// Whether its fingerprint was given with the request; absent when it is trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
+}
+
+/// A peer that is trusted from now on, or already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// Approved, or trusted.
+    pub status: Status,
+    /// The peer.
+    #[serde(flatten)]
+    pub pin: Pin,
+}
+
+/// A request for trust that was declined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// Rejected.
+    pub status: Status,
+    /// The node, as the request named it.
+    pub node: String,
+}
+
+/// A peer that is no longer trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untrusted {
+    /// Revoked.
+    pub status: Status,
+    /// Its node number.
+    pub node_id: u32,
+    /// Its address.
+    pub address: String,
+    /// Its hostname, or empty.
+    pub hostname: String,
+}
+
+/// Whether a node is trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trusted {
+    /// Its node number; 0 when only a trusted peer's would be known.
+    pub node_id: u32,
+    /// Whether it is trusted.
+    pub trusted: bool,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Hostname, or empty.
+    pub hostname: String,
+    /// Whether other nodes find it without knowing its name.
+    pub public: bool,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Node number.
+    pub node_id: u32,
+    /// `public` or `private`.
+    pub visibility: String,
+}
+
+/// A message that is on its recipient's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// The recipient's acknowledgement, as text.
+    pub ack: String,
+    /// Kind of the message's bytes.
+    #[serde(rename = "type")]
+    pub kind: MessageKind,
+    /// Length of the message.
+    pub bytes: u64,
+    /// Identity of the message, 32 hexadecimal digits.
+    pub message_id: String,
+    /// True.
+    pub delivered: bool,
+}
+
+/// Messages of the inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inbox {
+    /// How many the inbox holds.
+    pub total: u64,
+    /// How many are listed.
+    pub shown: u64,
+    /// Each listed one, the newest last.
+    pub messages: Vec<Message>,
+}
+
+/// A message of the inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Its number in this inbox.
+    pub id: u64,
+    /// Its identity, 32 hexadecimal digits, the same at sender and recipient.
+    pub message_id: String,
+    /// Kind of its bytes.
+    #[serde(rename = "type")]
+    pub kind: MessageKind,
+    /// The sender's address.
+    pub from: String,
+    /// The sender's hostname, or empty.
+    pub hostname: String,
+    /// The sender's identity key.
+    pub sender_key: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it came.
+    pub received_at: u64,
+    /// Its beginning, for people.
+    pub preview: String,
+}
+
+/// How many messages were taken out of the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Their number.
+    pub cleared: u64,
+}
+
+/// The files that have arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Received {
+    /// How many there are.
+    pub total: u64,
+    /// Where they are.
+    pub folder: String,
+    /// Each of them.
+    pub files: Vec<ReceivedFile>,
+}
+
+/// A file that has arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceivedFile {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was complete.
+    pub received_at: u64,
+}
+
+/// An event that the subscribers get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Published.
+    pub status: Status,
+    /// Its topic.
+    pub topic: String,
+    /// Length of its payload.
+    pub bytes: u64,
+    /// How many subscribers get it.
+    pub subscribers: u64,
+}
+
+/// A datagram that was handed to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Sent.
+    pub status: Status,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// A stream that was aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disconnected {
+    /// Its number.
+    pub conn_id: u64,
+}
+
+/// A request that has no more to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// What became of it.
+    pub status: Status,
+}
+
+/// A stream that a client has opened or accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// Its number.
+    pub stream: u64,
+    /// This node's address and port.
+    pub local: String,
+    /// The peer's address and port.
+    pub peer: String,
+    /// The peer's hostname, or empty.
+    pub hostname: String,
+}
+
+/// How many connects were given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancelled {
+    /// Their number.
+    pub cancelled: u64,
+}
+
+/// A port that was bound, or given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The port.
+    pub port: u16,
+}
+
+/// Whether a stream that was given as a descriptor has ended, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "lowercase")]
+pub enum StreamState {
+    /// It has not.
+    Open,
+    /// In order: both sides had ended their halves.
+    Fin {
+        /// Its number.
+        stream: u64,
+    },
+    /// It broke.
+    Error {
+        /// Its number.
+        stream: u64,
+        /// Why.
+        #[serde(flatten)]
+        failure: Failure,
+    },
+}

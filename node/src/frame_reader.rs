@@ -1,0 +1,124 @@
+//! Owns bytes that arrive in any pieces, until they make whole frames. Each protocol brings its own parser.
+
+/// The result of a parser: the length of the frame at the front and its contents; `None` when bytes are missing.
+pub(crate) type Parsed<T, E> = Result<Option<(usize, T)>, E>;
+
+/// Bytes that have arrived; those before `start` are consumed.
+///
+/// Consumed bytes stay in the buffer until they are at least as many as the others, so the cost of moving bytes to the front
+/// is at most one move for each byte that arrives, however short the frames are.
+#[derive(Debug, Default)]
+pub(crate) struct FrameReader {
+    bytes: Vec<u8>,
+    start: usize,
+    /// Bytes that were moved to the front.
+    #[cfg(test)]
+    moved: usize,
+}
+
+impl FrameReader {
+    pub(crate) const fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+            #[cfg(test)]
+            moved: 0,
+        }
+    }
+
+    /// The bytes that are not consumed.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Appends bytes that have arrived.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        let rest = self.rest().len();
+        if self.start >= rest {
+            #[cfg(test)]
+            (self.moved += rest);
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Consumes the first `len` bytes of the rest.
+    pub(crate) fn consume(&mut self, len: usize) {
+        self.start += len;
+        debug_assert!(self.start <= self.bytes.len(), "no more is consumed than has arrived");
+    }
+
+    /// Takes the frame at the front; `None` when bytes are missing.
+    ///
+    /// # Errors
+    /// Those of `parse`; nothing is consumed then.
+    pub(crate) fn next<T, E>(&mut self, mut parse: impl FnMut(&[u8]) -> Parsed<T, E>) -> Result<Option<T>, E> {
+        let Some((len, frame)) = parse(self.rest())? else { return Ok(None) };
+        debug_assert!(len > 0, "a frame has a head, so that reading frames ends");
+        self.consume(len);
+        Ok(Some(frame))
+    }
+
+    /// Drops all bytes.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.start = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame is its length in one byte and as many bytes; 255 is no length.
+    fn parse(bytes: &[u8]) -> Parsed<Vec<u8>, &'static str> {
+        match bytes.split_first() {
+            Some((255, _)) => Err("no length"),
+            Some((len, rest)) => Ok(rest.get(..(*len).into()).map(|body| (1 + body.len(), body.to_vec()))),
+            None => Ok(None),
+        }
+    }
+
+    #[test]
+    fn frames_in_any_pieces_come_out_whole_and_in_order() {
+        let frames: Vec<Vec<u8>> = (0..250u8).map(|i| vec![i; usize::from(i) * 7 % 240]).collect();
+        let bytes: Vec<u8> = frames.iter().flat_map(|f| [&[f.len() as u8], &f[..]].concat()).collect();
+        for piece in [1, 2, 3, 100, 1000, bytes.len()] {
+            let (mut reader, mut got) = (FrameReader::new(), Vec::new());
+            for piece in bytes.chunks(piece) {
+                reader.extend(piece);
+                while let Some(frame) = reader.next(parse).expect("well-formed") {
+                    got.push(frame);
+                }
+            }
+            assert!(got == frames, "pieces of {piece}");
+            assert_eq!(reader.rest(), b"");
+            assert!(reader.moved <= bytes.len(), "{} of {} in pieces of {piece}", reader.moved, bytes.len());
+        }
+    }
+
+    #[test]
+    fn many_short_frames_that_arrive_at_once_are_not_moved_one_by_one() {
+        let mut reader = FrameReader::new();
+        let many = [1, b'x'].repeat(500_000);
+        for _ in 0..4 {
+            reader.extend(&many);
+            // The reader is far behind: it takes a part of the frames only.
+            (0..400_000).for_each(|_| assert_eq!(reader.next(parse), Ok(Some(b"x".to_vec()))));
+        }
+        assert!(reader.moved <= 4 * many.len(), "{} bytes", reader.moved);
+        assert!(reader.bytes.len() <= 3 * many.len(), "consumed bytes do not stay for ever");
+    }
+
+    #[test]
+    fn a_malformed_frame_is_an_error_that_stays_until_the_bytes_are_dropped() {
+        let mut reader = FrameReader::new();
+        reader.extend(&[1, b'x', 255, 1, b'y']);
+        assert_eq!(reader.next(parse), Ok(Some(b"x".to_vec())));
+        assert_eq!((reader.next(parse), reader.next(parse)), (Err("no length"), Err("no length")));
+        assert_eq!(reader.rest(), [255, 1, b'y']);
+        reader.clear();
+        assert_eq!(reader.next(parse), Ok(None));
+    }
+}

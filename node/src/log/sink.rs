@@ -1,0 +1,77 @@
+//! Owns the sinks: where a node's records go.
+
+use crate::log::format::LogFormat;
+use crate::log::record::Record;
+use pilot_core::Level;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Most lines that a [`MemoryLog`] keeps.
+const MEMORY_LINES_MAX: usize = 4096;
+
+/// Takes records. Called on a thread of its own, one record after the other; it may block.
+pub trait LogSink: Send {
+    /// Takes one record.
+    fn line(&mut self, record: &Record);
+
+    /// The file behind the sink may have been moved away: opens it again.
+    fn reopen(&mut self) {}
+}
+
+/// Which records a node makes, and where they go. Clones share the sink.
+#[derive(Clone)]
+pub struct LogConfig {
+    pub(crate) level: Level,
+    pub(crate) sink: Arc<Mutex<dyn LogSink>>,
+}
+
+impl LogConfig {
+    /// Records up to `level` go to `sink`.
+    pub fn new(level: Level, sink: impl LogSink + 'static) -> Self {
+        Self { level, sink: Arc::new(Mutex::new(sink)) }
+    }
+}
+
+impl fmt::Debug for LogConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogConfig").field("level", &self.level).finish_non_exhaustive()
+    }
+}
+
+/// Writes to standard error, for a supervisor that collects it.
+pub struct StderrLog(pub LogFormat);
+
+impl LogSink for StderrLog {
+    fn line(&mut self, record: &Record) {
+        // A closed standard error takes nothing, and there is no other place to say so.
+        let _ = std::io::stderr().write_all(self.0.line(record).as_bytes());
+    }
+}
+
+/// Keeps the newest 4096 lines in memory, as text. Clones share them.
+#[derive(Clone, Default)]
+pub struct MemoryLog(Arc<Mutex<VecDeque<String>>>);
+
+impl MemoryLog {
+    /// The lines, oldest first, without their ends.
+    pub fn lines(&self) -> Vec<String> {
+        self.queue().iter().cloned().collect()
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogSink for MemoryLog {
+    fn line(&mut self, record: &Record) {
+        let mut lines = self.queue();
+        if lines.len() >= MEMORY_LINES_MAX {
+            lines.pop_front();
+        }
+        lines.push_back(LogFormat::Text.line(record).trim_end().to_owned());
+        debug_assert!(lines.len() <= MEMORY_LINES_MAX);
+    }
+}

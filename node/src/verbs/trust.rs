@@ -1,0 +1,117 @@
+//! Owns the verbs about trust.
+
+use crate::answer::{Approved, Handshake, Pending, Rejected, Trust as Book, Trusted, Untrusted};
+use crate::failure::Failure;
+use crate::node::Node;
+use crate::request::Request;
+use std::time::Duration;
+
+/// The verbs about trust; see [`Node::trust`].
+///
+/// ```no_run
+/// # fn with(alice: &pilot_node::Node, bob: &pilot_node::Node) -> Result<(), pilot_node::Failure> {
+/// use pilot_node::Terms;
+/// use std::time::Duration;
+///
+/// alice.trust().handshake("bob", Terms::default().note("it is me"))?;
+/// // Meanwhile Bob, once the request has come:
+/// bob.trust().approve("alice", Terms::default().ports("1000,8080"))?;
+/// assert!(alice.trust().wait("bob", Duration::from_secs(30))?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy)]
+pub struct Trust<'a>(pub(super) &'a Node);
+
+/// The terms on which this node trusts another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    note: Option<String>,
+    ports: Option<String>,
+    expires_s: Option<u64>,
+}
+
+impl Terms {
+    /// With a text for the other node's owner, at most 256 bytes.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+
+    /// With the ports of this node that the other may reach, as `1000,1001` or `all`. Otherwise as configured.
+    #[must_use]
+    pub fn ports(mut self, ports: impl Into<String>) -> Self {
+        self.ports = Some(ports.into());
+        self
+    }
+
+    /// With an end, so long after now, in whole seconds. Otherwise there is none.
+    #[must_use]
+    pub const fn expires_in(mut self, after: Duration) -> Self {
+        self.expires_s = Some(after.as_secs());
+        self
+    }
+}
+
+impl Trust<'_> {
+    /// Asks for trust; when the other node has asked already, this approves its request. `NAME#FINGERPRINT` also checks
+    /// that the node of that name has that key. Returns once the request is on disk.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unreachable` when the rendezvous does not answer; `InvalidArgument`; `Full`.
+    pub fn handshake(&self, node: &str, terms: Terms) -> Result<Handshake, Failure> {
+        let Terms { note, ports, expires_s } = terms;
+        self.0.ask(Request::Handshake { node: node.into(), note, ports, expires_s })
+    }
+
+    /// Approves a request; returns once the trust is on disk.
+    ///
+    /// # Errors
+    /// `NotFound` when the node has not asked; `Ambiguous`; `InvalidArgument`; `Full`.
+    pub fn approve(&self, node: &str, terms: Terms) -> Result<Approved, Failure> {
+        let Terms { note, ports, expires_s } = terms;
+        self.0.ask(Request::Approve { node: node.into(), note, ports, expires_s })
+    }
+
+    /// Declines a request, with a reason for the other node's owner of at most 256 bytes.
+    ///
+    /// # Errors
+    /// `NotFound` when the node has not asked; `Ambiguous`.
+    pub fn reject(&self, node: &str, reason: &str) -> Result<Rejected, Failure> {
+        self.0.ask(Request::Reject { node: node.into(), note: Some(reason.into()) })
+    }
+
+    /// Withdraws trust: every stream with the peer ends.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not trusted; `Ambiguous`.
+    pub fn untrust(&self, node: &str) -> Result<Untrusted, Failure> {
+        self.0.ask(Request::Untrust { node: node.into() })
+    }
+
+    /// The requests that wait for a decision.
+    ///
+    /// # Errors
+    /// When the node has ended.
+    pub fn pending(&self) -> Result<Pending, Failure> {
+        self.0.ask(Request::Pending)
+    }
+
+    /// The trusted peers, and the nodes that this one has asked.
+    ///
+    /// # Errors
+    /// When the node has ended.
+    pub fn pins(&self) -> Result<Book, Failure> {
+        self.0.ask(Request::Trust)
+    }
+
+    /// Waits until a node is trusted, at most an hour, and tells whether it is.
+    ///
+    /// # Errors
+    /// `Full` when too many callers wait; when the node has ended.
+    pub fn wait(&self, node: &str, timeout: Duration) -> Result<bool, Failure> {
+        let timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        Ok(self.0.ask::<Trusted>(Request::WaitTrust { node: node.into(), timeout_ms })?.trusted)
+    }
+}

@@ -1,0 +1,230 @@
+//! Power cuts while trust is made and ended: whichever node loses power at whichever moment, both sides agree afterwards, and
+//! their owners can talk, or approve again and then talk. A failure prints its seed; `PILOT_SEED` takes it back.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use pilot_core::NodeRecord;
+use pilot_core::identity::IdentityKey;
+use pilot_core::time::Duration;
+use pilot_core::trust::{Terms, TrustBook};
+use pilot_tests::{NodeIndex, World, seed};
+
+/// Which nodes lose their power, at once.
+const TARGETS: [&[NodeIndex]; 3] = [&[0], &[1], &[0, 1]];
+const SEEDS: u64 = 2;
+/// Moments of one story. All take far fewer.
+const TURNS_MAX: usize = 2000;
+/// Both nodes are registered again, and letters have arrived.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// Two nodes with slow disks, and what their owners want.
+struct Story {
+    world: World,
+    records: [NodeRecord; 2],
+}
+
+impl Story {
+    fn new(seed: u64) -> Self {
+        let mut world = World::new(seed, 2);
+        world.run_until("both are registered", |w| [0, 1].iter().all(|n| w.is_registered(*n)));
+        let records = [world.find(1, 0), world.find(0, 1)];
+        (0..2).for_each(|node| world.set_disk_delay(node, 500..25_000));
+        Self { world, records }
+    }
+
+    /// The same, of two nodes that trust each other and have a tunnel.
+    fn of_friends(seed: u64) -> Self {
+        let mut story = Self::new(seed);
+        story.world.make_friends(0, 1);
+        story.talk();
+        story
+    }
+
+    fn trust(&self, node: NodeIndex) -> &TrustBook {
+        self.world.nodes[node].stack.endpoint().trust()
+    }
+
+    fn key(&self, node: NodeIndex) -> IdentityKey {
+        self.records[node].identity
+    }
+
+    fn trusts(&self, node: NodeIndex) -> bool {
+        self.trust(node).pin(&self.key(1 - node)).is_some()
+    }
+
+    fn asks(&self, node: NodeIndex) -> bool {
+        self.trust(node).outgoing().count() > 0
+    }
+
+    fn is_asked(&self, node: NodeIndex) -> bool {
+        self.trust(node).pending().count() > 0
+    }
+
+    fn is_saved(&self, node: NodeIndex) -> bool {
+        self.world.nodes[node].stack.endpoint().trust_is_saved()
+    }
+
+    // Owners.
+
+    fn ask(&mut self, node: NodeIndex) {
+        let (now, record) = (self.world.now, self.records[1 - node].clone());
+        self.world.nodes[node].stack.endpoint_mut().request_trust(now, &record, &Terms::default()).unwrap();
+    }
+
+    fn approve(&mut self, node: NodeIndex) {
+        let (now, key) = (self.world.now, self.key(1 - node));
+        self.world.nodes[node].stack.endpoint_mut().approve(now, &key, &Terms::default()).unwrap();
+    }
+
+    /// An owner whose command was lost gives it again; one that is asked approves.
+    fn insist(&mut self, askers: &[NodeIndex]) {
+        for node in 0..2 {
+            if self.is_asked(node) {
+                self.approve(node);
+            } else if askers.contains(&node) && !self.trusts(node) && !self.asks(node) {
+                self.ask(node);
+            }
+        }
+    }
+
+    /// Goes on from moment to moment until `done`, cuts the power of `targets` at the given one, and tells the number of
+    /// moments.
+    fn run(
+        &mut self,
+        cut: Option<(usize, &[NodeIndex])>,
+        mut owners: impl FnMut(&mut Self),
+        done: impl Fn(&Self) -> bool,
+    ) -> usize {
+        for turn in 0..TURNS_MAX {
+            owners(self);
+            if let Some((_, targets)) = cut.filter(|(at, _)| *at == turn) {
+                targets.iter().for_each(|node| self.world.cut_power(*node));
+            } else if done(self) && cut.is_none_or(|(at, _)| at < turn) {
+                return turn;
+            }
+            assert!(self.world.turn(), "nothing happens any more");
+        }
+        panic!("no end after {TURNS_MAX} moments");
+    }
+
+    /// A stream carries bytes, whichever side opens it.
+    fn talk(&mut self) {
+        for (a, b) in [(0, 1), (1, 0)] {
+            assert!(self.trusts(a) && self.trusts(b));
+            // It is bound already when the power stayed.
+            let _ = self.world.nodes[b].stack.listen(1000);
+            let start = self.world.now;
+            let (ours, theirs) = self.world.open(a, b, 1000);
+            self.world.transfer((a, ours), (b, theirs), 5000);
+            let took = self.world.now.since(start);
+            assert!(took < Duration::from_secs(30), "{took:?}");
+        }
+    }
+}
+
+/// Tells a story once for its length, and then with a power cut at each of its moments.
+fn at_every_moment(first_seed: u64, tell: impl Fn(u64, Option<(usize, &[NodeIndex])>) -> usize) {
+    for seed in (0..SEEDS).map(|n| seed(first_seed) + n) {
+        let moments = tell(seed, None);
+        println!("seed {seed}: {moments} moments");
+        assert!(moments > 5, "{moments}");
+        for targets in TARGETS {
+            for at in 0..=moments {
+                println!("seed {seed}, {targets:?} at {at}");
+                tell(seed, Some((at, targets)));
+            }
+        }
+    }
+}
+
+fn both_trust(story: &Story) -> bool {
+    (0..2).all(|node| story.trusts(node) && story.is_saved(node))
+}
+
+#[test]
+fn approval_survives_a_power_cut_at_every_moment() {
+    at_every_moment(300, |seed, cut| {
+        let mut story = Story::new(seed);
+        let moments = story.run(cut, |story| story.insist(&[0]), both_trust);
+        story.talk();
+        moments
+    });
+}
+
+#[test]
+fn crossing_requests_survive_a_power_cut_at_every_moment() {
+    at_every_moment(400, |seed, cut| {
+        let mut story = Story::new(seed);
+        let moments = story.run(cut, |story| story.insist(&[0, 1]), both_trust);
+        story.talk();
+        moments
+    });
+}
+
+#[test]
+fn an_owner_who_is_away_after_a_power_cut_can_approve_again_later() {
+    at_every_moment(500, |seed, cut| {
+        let mut story = Story::new(seed);
+        let mut is_over = false;
+        story.ask(0);
+        let moments = story.run(
+            cut,
+            |story| {
+                if story.is_asked(1) && !is_over {
+                    is_over = true;
+                    story.approve(1);
+                }
+            },
+            |story| both_trust(story) || cut.is_some(),
+        );
+        story.world.run_for(SETTLED);
+        if !both_trust(&story) {
+            story.run(None, |story| story.insist(&[0]), both_trust);
+        }
+        story.talk();
+        moments
+    });
+}
+
+#[test]
+fn a_revocation_that_its_owner_was_told_of_survives_a_power_cut_at_every_moment() {
+    at_every_moment(600, |seed, cut| {
+        let mut story = Story::of_friends(seed);
+        let (now, key) = (story.world.now, story.key(0));
+        story.world.nodes[1].stack.endpoint_mut().revoke(now, &key).unwrap();
+        let mut told = false;
+        let moments = story.run(
+            cut,
+            |story| told |= !story.trusts(1) && story.is_saved(1),
+            |story| cut.is_some() || (0..2).all(|node| !story.trusts(node) && story.is_saved(node)),
+        );
+        story.world.run_for(SETTLED);
+        assert_eq!(story.trusts(0), story.trusts(1), "the two do not agree");
+        assert!(!(told && story.trusts(1)), "it came back");
+        story.run(None, |story| story.insist(&[0]), both_trust);
+        story.talk();
+        moments
+    });
+}
+
+#[test]
+fn a_rejection_that_its_owner_was_told_of_survives_a_power_cut_at_every_moment() {
+    at_every_moment(700, |seed, cut| {
+        let mut story = Story::new(seed);
+        story.ask(0);
+        story.run(None, |_| (), |story| story.is_asked(1) && story.is_saved(0) && story.is_saved(1));
+        let (now, key) = (story.world.now, story.key(0));
+        story.world.nodes[1].stack.endpoint_mut().reject(now, &key, "no").unwrap();
+        let mut told = false;
+        let moments = story.run(
+            cut,
+            |story| told |= !story.is_asked(1) && story.is_saved(1),
+            |story| cut.is_some() || (!story.asks(0) && story.is_saved(0)),
+        );
+        story.world.run_for(SETTLED);
+        assert_eq!(story.asks(0), story.is_asked(1), "the two do not agree");
+        assert!(!(told && story.asks(0)), "it came back");
+        story.run(None, |story| story.insist(&[0]), both_trust);
+        story.talk();
+        moments
+    });
+}
