@@ -2,7 +2,9 @@
 
 use crate::output::Output;
 use crate::rendezvous::on_signal;
-use pilot_node::answer::{Approved, Bound, Delivered, Handshake, Inbox, Info, Peers, Pending, RendezvousState, Trust};
+use pilot_node::answer::{
+    Approved, Bound, Delivered, Handshake, Inbox, Info, Peer, Peers, Pending, RendezvousState, Trust,
+};
 use pilot_node::{Client, Code, Failure, MessageKind, Request};
 use serde_json::{Value, json};
 use std::io::{self, Read as _, Write as _};
@@ -12,7 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Longest time of each step.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Hostname of the node that asks.
+const PRIMARY: &str = "primary-node";
+/// Hostname of the node that answers.
+const WORKER: &str = "worker-node";
 /// Size of the transfer. Unit: bytes.
 const TRANSFER_LEN: usize = 64_000_000;
 
@@ -102,87 +109,126 @@ fn daemon(stage: &Stage, name: &str, rendezvous: &str) -> Result<(Client, Info),
     Ok((client, info))
 }
 
+/// Starts a rendezvous and two daemons, plays every scene, and returns the figures.
 fn play(stage: &Stage, output: &Output) -> Result<Value, Failure> {
-    let say = |line: String| {
-        if !output.json {
-            output.line(&line)
-        }
-    };
     let home = stage.folder.join("rendezvous");
     let home_text = home.display().to_string();
     stage.run(&home, &["rendezvous", "run", "--home", &home_text, "--listen", "127.0.0.1:0"])?;
     let rendezvous = until("the rendezvous' start", || std::fs::read_to_string(home.join("endpoint")).ok())?;
-    say(format!("rendezvous    {rendezvous}"));
-    let (mut primary, a) = daemon(stage, "primary-node", &rendezvous)?;
-    let (mut worker, b) = daemon(stage, "worker-node", &rendezvous)?;
+    say(output, &format!("rendezvous    {rendezvous}"));
+    let (primary, a) = daemon(stage, PRIMARY, &rendezvous)?;
+    let (worker, b) = daemon(stage, WORKER, &rendezvous)?;
     for info in [&a, &b] {
-        say(format!("{:13} {}  fingerprint {}", info.hostname, info.address, info.fingerprint));
+        say(output, &format!("{:13} {}  fingerprint {}", info.hostname, info.address, info.fingerprint));
     }
-
-    let refusal = primary.open("worker-node", 1000, Some(TIMEOUT)).map(drop).expect_err_code()?;
-    say(format!("before trust  {refusal}"));
-    let node = || "worker-node".to_owned();
-    let handshake = Request::Handshake { node: node(), note: Some("demo".into()), ports: None, expires_s: None };
-    primary.ask::<Handshake>(&handshake, Some(TIMEOUT))?;
-    let request =
-        until("the trust request", || worker.ask::<Pending>(&Request::Pending, Some(TIMEOUT)).ok()?.pending.pop())?;
-    say(format!("request       from {} ({}): {}", request.hostname, request.fingerprint, request.justification));
-    let approved = Instant::now();
-    let approve = Request::Approve { node: "primary-node".into(), note: None, ports: None, expires_s: None };
-    worker.ask::<Approved>(&approve, Some(TIMEOUT))?;
-    until("the approval's arrival", || {
-        primary.ask::<Trust>(&Request::Trust, Some(TIMEOUT)).ok().filter(|t| t.total == 1)
-    })?;
-
-    let line = "{\"action\":\"execute_query\"}\n";
-    // The port is bound first, because the daemon's own service has it until then.
-    worker.ask::<Bound>(&Request::Listen { port: 1000 }, Some(TIMEOUT))?;
-    let answer = std::thread::scope(|scope| {
-        let server = scope.spawn(|| serve_once(&mut worker));
-        let opened = primary.open("worker-node", 1000, Some(TIMEOUT))?;
-        (&opened.socket).write_all(line.as_bytes()).map_err(lost)?;
-        crate::pipe::finish_writing(&opened.socket);
-        let mut answer = String::new();
-        (&opened.socket).read_to_string(&mut answer).map_err(lost)?;
-        primary.stream_end(opened.data.stream, Some(TIMEOUT))?;
-        server.join().map_err(|_| Failure::new(Code::Internal, "the server failed"))??;
-        Ok::<_, Failure>(answer)
-    })?;
-    let first_byte = approved.elapsed();
-    say(format!(
-        "stream        {} → {} ({:.0} ms after approval)",
-        line.trim(),
-        answer.trim(),
-        first_byte.as_secs_f64() * 1e3
-    ));
-
-    let send = Request::SendMessage { node: node(), kind: Some(MessageKind::Json), queue: None, timeout_ms: None };
-    let sent: Delivered = primary.request(&send, b"{\"status\":\"complete\"}", Some(TIMEOUT))?.read()?;
-    let missing = || Failure::new(Code::Internal, "the message is not in the inbox");
-    let inbox: Inbox = worker.ask(&Request::Inbox { limit: None, before: None }, Some(TIMEOUT))?;
-    let message = inbox.messages.last().ok_or_else(missing)?;
-    say(format!("message       {} → inbox of worker-node: {} from {}", sent.ack, message.preview, message.hostname));
-
-    let took = transfer(&mut primary, &mut worker)?;
-    let rate = TRANSFER_LEN as f64 / 1e6 / took.as_secs_f64();
-    let gone = || Failure::new(Code::Internal, "the peer is gone");
-    let peer = primary.ask::<Peers>(&Request::Peers, Some(TIMEOUT))?.peers.pop().ok_or_else(gone)?;
-    say(format!("transfer      64 MB in {:.2} s: {rate:.0} MB/s, every byte checked", took.as_secs_f64()));
-    say(format!(
-        "path          {}, datagrams of {} bytes, ChaCha20-Poly1305 by {}",
-        peer.path.as_deref().unwrap_or_default(),
-        peer.datagram_len,
-        peer.cipher
-    ));
+    let mut scenes = Scenes { output, primary, worker };
+    let (refusal, request, approved) = scenes.trust()?;
+    let (answer, first_byte) = scenes.stream(approved)?;
+    let (ack, message) = scenes.message()?;
+    let (took, rate) = scenes.transfer()?;
+    let peer = scenes.path()?;
     Ok(json!({
         "rendezvous": rendezvous, "nodes": [
             {"hostname": a.hostname, "address": a.address, "fingerprint": a.fingerprint},
             {"hostname": b.hostname, "address": b.address, "fingerprint": b.fingerprint}],
-        "refused_before_trust": refusal, "request": request.justification, "stream_answer": answer.trim(),
-        "approval_to_answer_ms": first_byte.as_secs_f64() * 1e3, "message_ack": sent.ack, "message": message.preview,
+        "refused_before_trust": refusal, "request": request, "stream_answer": answer,
+        "approval_to_answer_ms": first_byte.as_secs_f64() * 1e3, "message_ack": ack, "message": message,
         "transfer_bytes": TRANSFER_LEN, "transfer_seconds": took.as_secs_f64(), "transfer_mb_per_second": rate,
         "path": peer.path, "datagram_len": peer.datagram_len, "cipher": peer.cipher,
     }))
+}
+
+/// Shows a line, unless the output is JSON.
+fn say(output: &Output, line: &str) {
+    if !output.json {
+        output.line(line);
+    }
+}
+
+/// The scenes of the demo, each between the two daemons and shown in one or two lines.
+struct Scenes<'a> {
+    output: &'a Output,
+    primary: Client,
+    worker: Client,
+}
+
+impl Scenes<'_> {
+    /// Refuses a stream before trust, and approves a request. Returns the refusal, the note of the request, and the time of
+    /// the approval.
+    fn trust(&mut self) -> Result<(String, String, Instant), Failure> {
+        let refusal = self.primary.open(WORKER, 1000, Some(TIMEOUT)).map(drop).expect_err_code()?;
+        say(self.output, &format!("before trust  {refusal}"));
+        let handshake =
+            Request::Handshake { node: WORKER.into(), note: Some("demo".into()), ports: None, expires_s: None };
+        self.primary.ask::<Handshake>(&handshake, Some(TIMEOUT))?;
+        let request = until("the trust request", || {
+            self.worker.ask::<Pending>(&Request::Pending, Some(TIMEOUT)).ok()?.pending.pop()
+        })?;
+        let from = format!("{} ({})", request.hostname, request.fingerprint);
+        say(self.output, &format!("request       from {from}: {}", request.justification));
+        let approved = Instant::now();
+        let approve = Request::Approve { node: PRIMARY.into(), note: None, ports: None, expires_s: None };
+        self.worker.ask::<Approved>(&approve, Some(TIMEOUT))?;
+        until("the approval's arrival", || {
+            self.primary.ask::<Trust>(&Request::Trust, Some(TIMEOUT)).ok().filter(|t| t.total == 1)
+        })?;
+        Ok((refusal, request.justification, approved))
+    }
+
+    /// Sends a line through a stream. Returns the answer, and the time from the approval to the answer.
+    fn stream(&mut self, approved: Instant) -> Result<(String, Duration), Failure> {
+        let line = "{\"action\":\"execute_query\"}\n";
+        // The port is bound first, because the daemon's own service has it until then.
+        self.worker.ask::<Bound>(&Request::Listen { port: 1000 }, Some(TIMEOUT))?;
+        let (primary, worker) = (&mut self.primary, &mut self.worker);
+        let answer = std::thread::scope(|scope| {
+            let server = scope.spawn(|| serve_once(worker));
+            let opened = primary.open(WORKER, 1000, Some(TIMEOUT))?;
+            (&opened.socket).write_all(line.as_bytes()).map_err(lost)?;
+            crate::pipe::finish_writing(&opened.socket);
+            let mut answer = String::new();
+            (&opened.socket).read_to_string(&mut answer).map_err(lost)?;
+            primary.stream_end(opened.data.stream, Some(TIMEOUT))?;
+            server.join().map_err(|_| Failure::new(Code::Internal, "the server failed"))??;
+            Ok::<_, Failure>(answer.trim().to_owned())
+        })?;
+        let first_byte = approved.elapsed();
+        let ms = first_byte.as_secs_f64() * 1e3;
+        say(self.output, &format!("stream        {} → {answer} ({ms:.0} ms after approval)", line.trim()));
+        Ok((answer, first_byte))
+    }
+
+    /// Sends a message. Returns its acknowledgement, and its text in the inbox.
+    fn message(&mut self) -> Result<(String, String), Failure> {
+        let kind = Some(MessageKind::Json);
+        let send = Request::SendMessage { node: WORKER.into(), kind, queue: None, timeout_ms: None };
+        let sent: Delivered = self.primary.request(&send, b"{\"status\":\"complete\"}", Some(TIMEOUT))?.read()?;
+        let missing = || Failure::new(Code::Internal, "the message is not in the inbox");
+        let mut inbox: Inbox = self.worker.ask(&Request::Inbox { limit: None, before: None }, Some(TIMEOUT))?;
+        let message = inbox.messages.pop().ok_or_else(missing)?;
+        let arrived = format!("{} from {}", message.preview, message.hostname);
+        say(self.output, &format!("message       {} → inbox of worker-node: {arrived}", sent.ack));
+        Ok((sent.ack, message.preview))
+    }
+
+    /// Moves the bytes of the transfer. Returns its time, and its rate in MB/s.
+    fn transfer(&mut self) -> Result<(Duration, f64), Failure> {
+        let took = transfer(&mut self.primary, &mut self.worker)?;
+        let rate = TRANSFER_LEN as f64 / 1e6 / took.as_secs_f64();
+        let seconds = took.as_secs_f64();
+        say(self.output, &format!("transfer      64 MB in {seconds:.2} s: {rate:.0} MB/s, every byte checked"));
+        Ok((took, rate))
+    }
+
+    /// Shows the path that the bytes took; returns its peer.
+    fn path(&mut self) -> Result<Peer, Failure> {
+        let gone = || Failure::new(Code::Internal, "the peer is gone");
+        let peer = self.primary.ask::<Peers>(&Request::Peers, Some(TIMEOUT))?.peers.pop().ok_or_else(gone)?;
+        let (path, len) = (peer.path.as_deref().unwrap_or_default(), peer.datagram_len);
+        let cipher = &peer.cipher;
+        say(self.output, &format!("path          {path}, datagrams of {len} bytes, ChaCha20-Poly1305 by {cipher}"));
+        Ok(peer)
+    }
 }
 
 fn lost(e: io::Error) -> Failure {
@@ -223,7 +269,7 @@ fn transfer(primary: &mut Client, worker: &mut Client) -> Result<Duration, Failu
             worker.stream_end(stream.data.stream, Some(TIMEOUT))?;
             Ok(got)
         });
-        let stream = primary.open("worker-node", 1002, Some(TIMEOUT))?;
+        let stream = primary.open(WORKER, 1002, Some(TIMEOUT))?;
         let bytes: Vec<u8> = (0..TRANSFER_LEN).map(pattern).collect();
         let begin = Instant::now();
         (&stream.socket).write_all(&bytes).map_err(lost)?;

@@ -67,86 +67,129 @@ fn the_official_program_drives_our_daemon() {
     let home = lab.folder.join("official-home");
     std::fs::create_dir_all(&home).unwrap();
     let (a, b) = (lab.node("node-a"), lab.node("node-b"));
-    let official = Official { program: &program, home };
-    let ok = |line: &[&str]| official.ok(&a, line);
+    let pair = Pair { official: Official { program: &program, home }, a, b };
+    pair.trust();
+    pair.state();
+    pair.streams();
+    pair.datagrams();
+    pair.mail_and_events(&lab.folder);
+    pair.settings();
+}
 
-    // Trust.
-    assert_eq!(ok(&["find", "node-b"])["hostname"], "node-b");
-    assert!(official.fails(&a, &["ping", "node-b", "--timeout", "2s"]).contains("trust"));
-    ok(&["handshake", "node-b", "hello there"]);
-    until("the request arrives", || official.ok(&b, &["pending"])["pending"].as_array().is_some_and(|p| !p.is_empty()));
-    let number = ok(&["info"])["node_id"].to_string();
-    official.ok(&b, &["approve", &number]);
-    until("the approval arrives", || ok(&["trust"])["trusted"].as_array().is_some_and(|t| t.len() == 1));
+/// Two nodes that the official program drives.
+struct Pair<'a> {
+    official: Official<'a>,
+    a: Node,
+    b: Node,
+}
 
-    // State.
-    assert_eq!(ok(&["info"])["hostname"], "node-a");
-    assert_eq!(ok(&["health"])["status"], "ok");
-    assert_eq!(ok(&["daemon", "status"])["running"], true);
-    ok(&["peers"]);
-    ok(&["connections"]);
+impl Pair<'_> {
+    /// Makes the two nodes trust each other.
+    fn trust(&self) {
+        let Self { official, a, b } = self;
+        let ok = |line: &[&str]| official.ok(a, line);
+        assert_eq!(ok(&["find", "node-b"])["hostname"], "node-b");
+        assert!(official.fails(a, &["ping", "node-b", "--timeout", "2s"]).contains("trust"));
+        ok(&["handshake", "node-b", "hello there"]);
+        until("the request arrives", || {
+            official.ok(b, &["pending"])["pending"].as_array().is_some_and(|p| !p.is_empty())
+        });
+        let number = ok(&["info"])["node_id"].to_string();
+        official.ok(b, &["approve", &number]);
+        until("the approval arrives", || ok(&["trust"])["trusted"].as_array().is_some_and(|t| t.len() == 1));
+    }
 
-    // Streams.
-    assert_eq!(ok(&["ping", "node-b"])["timeout"], false);
-    let address = ok(&["find", "node-b"])["address"].as_str().unwrap().to_owned();
-    ok(&["traceroute", &address]);
-    assert_eq!(ok(&["bench", "node-b"])["recv_bytes"], 1 << 20);
-    assert_eq!(ok(&["connect", "node-b", "7", "--message", "hello"])["response"], "hello");
-    assert_eq!(ok(&["send", "node-b", "7", "--data", "hello"])["response"], "hello");
-    let receiver = official.command(&b, &["recv", "5000", "--count", "1", "--timeout", "20s"]).spawn().unwrap();
-    until("the port is bound", || b.json(&["info"])["ports"].as_array().unwrap().contains(&5000.into()));
-    let mut sender = official.command(&a, &["send", "node-b", "5000", "--data", "to you"]).spawn().unwrap();
-    let output = receiver.wait_with_output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("to you"), "{output:?}");
-    // The command waits for an answer.
-    sender.kill().unwrap();
-    sender.wait().unwrap();
-    ok(&["disconnect", "12345"]);
+    /// Asks for the state of the daemon.
+    fn state(&self) {
+        let Self { official, a, .. } = self;
+        let ok = |line: &[&str]| official.ok(a, line);
+        assert_eq!(ok(&["info"])["hostname"], "node-a");
+        assert_eq!(ok(&["health"])["status"], "ok");
+        assert_eq!(ok(&["daemon", "status"])["running"], true);
+        ok(&["peers"]);
+        ok(&["connections"]);
+    }
 
-    // Datagrams, to a program that sends no command before it waits.
-    let mut listener = official.command(&b, &["listen", "5300", "--count", "1", "--timeout", "20s"]).spawn().unwrap();
-    until("the datagram arrives", || {
-        ok(&["dgram", "node-b", "5300", "--data", "ping"]);
-        listener.try_wait().unwrap().is_some()
-    });
-    let output = listener.wait_with_output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("ping"), "{output:?}");
+    /// Opens streams.
+    fn streams(&self) {
+        let Self { official, a, b } = self;
+        let ok = |line: &[&str]| official.ok(a, line);
+        assert_eq!(ok(&["ping", "node-b"])["timeout"], false);
+        let address = ok(&["find", "node-b"])["address"].as_str().unwrap().to_owned();
+        ok(&["traceroute", &address]);
+        assert_eq!(ok(&["bench", "node-b"])["recv_bytes"], 1 << 20);
+        assert_eq!(ok(&["connect", "node-b", "7", "--message", "hello"])["response"], "hello");
+        assert_eq!(ok(&["send", "node-b", "7", "--data", "hello"])["response"], "hello");
+        let receiver = official.command(b, &["recv", "5000", "--count", "1", "--timeout", "20s"]).spawn().unwrap();
+        until("the port is bound", || b.json(&["info"])["ports"].as_array().unwrap().contains(&5000.into()));
+        let mut sender = official.command(a, &["send", "node-b", "5000", "--data", "to you"]).spawn().unwrap();
+        let output = receiver.wait_with_output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("to you"), "{output:?}");
+        // The command waits for an answer.
+        sender.kill().unwrap();
+        sender.wait().unwrap();
+        ok(&["disconnect", "12345"]);
+    }
 
-    // Messages, files, events.
-    assert_eq!(ok(&["send-message", "node-b", "--data", "hello"])["ack"], "ACK TEXT 5 bytes");
-    assert_eq!(ok(&["send-message", "node-b", "--data", "{}", "--type", "json"])["ack"], "ACK JSON 2 bytes");
-    assert_eq!(b.json(&["inbox"])["total"], 2);
-    let (file, bytes) = (lab.folder.join("report.bin"), vec![7; 3_000_000]);
-    std::fs::write(&file, &bytes).unwrap();
-    let sent = ok(&["send-file", "node-b", file.to_str().unwrap()]);
-    assert_eq!((&sent["verified"], &sent["transport"]), (&true.into(), &"filestream".into()));
-    assert!(std::fs::read(b.home.join("received/report.bin")).unwrap() == bytes);
-    let mut subscriber =
-        official.command(&a, &["subscribe", "node-b", "sensor", "--count", "1", "--timeout", "20s"]).spawn().unwrap();
-    until("the event arrives", || {
-        ok(&["publish", "node-b", "sensor", "--data", "21.5"]);
-        subscriber.try_wait().unwrap().is_some()
-    });
-    let output = subscriber.wait_with_output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("21.5"), "{output:?}");
+    /// Sends datagrams to a program that sends no command before it waits.
+    fn datagrams(&self) {
+        let Self { official, a, b } = self;
+        let ok = |line: &[&str]| official.ok(a, line);
+        let mut listener =
+            official.command(b, &["listen", "5300", "--count", "1", "--timeout", "20s"]).spawn().unwrap();
+        until("the datagram arrives", || {
+            ok(&["dgram", "node-b", "5300", "--data", "ping"]);
+            listener.try_wait().unwrap().is_some()
+        });
+        let output = listener.wait_with_output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("ping"), "{output:?}");
+    }
 
-    // Settings.
-    assert_eq!(ok(&["set-hostname", "renamed"])["hostname"], "renamed");
-    ok(&["clear-hostname"]);
-    assert_eq!(ok(&["set-public"])["visibility"], "public");
-    assert_eq!(ok(&["set-private"])["visibility"], "private");
-    assert_eq!(ok(&["extras", "set-tags", "x", "y"])["tags"], serde_json::json!(["x", "y"]));
-    ok(&["extras", "clear-tags"]);
-    ok(&["clear-webhook"]);
-    ok(&["network", "list"]);
-    ok(&["prefer-direct", "node-b"]);
-    ok(&["deregister"]);
-    assert!(official.fails(&a, &["rotate-key"]).contains("identity"));
-    assert!(official.fails(&a, &["managed", "status", "0"]).contains("no active managed networks"));
-    let number = b.json(&["info"])["node_id"].to_string();
-    ok(&["untrust", &number]);
-    assert!(official.fails(&a, &["untrust", &number]).contains("revoke"));
-    assert!(official.fails(&a, &["reject", "77"]).contains("77"));
+    /// Sends messages, a file and events.
+    fn mail_and_events(&self, folder: &Path) {
+        let Self { official, a, b } = self;
+        let ok = |line: &[&str]| official.ok(a, line);
+        assert_eq!(ok(&["send-message", "node-b", "--data", "hello"])["ack"], "ACK TEXT 5 bytes");
+        assert_eq!(ok(&["send-message", "node-b", "--data", "{}", "--type", "json"])["ack"], "ACK JSON 2 bytes");
+        assert_eq!(b.json(&["inbox"])["total"], 2);
+        let (file, bytes) = (folder.join("report.bin"), vec![7; 3_000_000]);
+        std::fs::write(&file, &bytes).unwrap();
+        let sent = ok(&["send-file", "node-b", file.to_str().unwrap()]);
+        assert_eq!((&sent["verified"], &sent["transport"]), (&true.into(), &"filestream".into()));
+        assert!(std::fs::read(b.home.join("received/report.bin")).unwrap() == bytes);
+        let mut subscriber = official
+            .command(a, &["subscribe", "node-b", "sensor", "--count", "1", "--timeout", "20s"])
+            .spawn()
+            .unwrap();
+        until("the event arrives", || {
+            ok(&["publish", "node-b", "sensor", "--data", "21.5"]);
+            subscriber.try_wait().unwrap().is_some()
+        });
+        let output = subscriber.wait_with_output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("21.5"), "{output:?}");
+    }
+
+    /// Changes settings, and withdraws trust.
+    fn settings(&self) {
+        let Self { official, a, b } = self;
+        let ok = |line: &[&str]| official.ok(a, line);
+        assert_eq!(ok(&["set-hostname", "renamed"])["hostname"], "renamed");
+        ok(&["clear-hostname"]);
+        assert_eq!(ok(&["set-public"])["visibility"], "public");
+        assert_eq!(ok(&["set-private"])["visibility"], "private");
+        assert_eq!(ok(&["extras", "set-tags", "x", "y"])["tags"], serde_json::json!(["x", "y"]));
+        ok(&["extras", "clear-tags"]);
+        ok(&["clear-webhook"]);
+        ok(&["network", "list"]);
+        ok(&["prefer-direct", "node-b"]);
+        ok(&["deregister"]);
+        assert!(official.fails(a, &["rotate-key"]).contains("identity"));
+        assert!(official.fails(a, &["managed", "status", "0"]).contains("no active managed networks"));
+        let number = b.json(&["info"])["node_id"].to_string();
+        ok(&["untrust", &number]);
+        assert!(official.fails(a, &["untrust", &number]).contains("revoke"));
+        assert!(official.fails(a, &["reject", "77"]).contains("77"));
+    }
 }
 
 #[test]
