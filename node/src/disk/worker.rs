@@ -1,5 +1,7 @@
 //! Owns the disk's thread: one worker keeps the [`Books`] in a [`Log`], writes received [`Files`], and commits in groups.
 //!
+//! The same thread writes the log's lines, between two groups.
+//!
 //! The loop sends [`Job`]s and gets [`Done`]s back, those of the books in the order of their jobs. A job's `Done` arrives only
 //! after its commit was synced, since an acknowledgement means that a message is on disk (`docs/messages.md`, "The promise").
 //! A failed commit fails every job of its group and changes nothing.
@@ -9,7 +11,8 @@ use crate::disk::files::{FileJob, Files};
 use crate::disk::job::{Done, Job, Saved};
 use crate::effect::Ticket;
 use crate::failure::{Code, Failure};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crate::log::writer::Lines;
+use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use mio::Waker;
 use pilot_store::{Folder, Limits, Log};
 use std::io;
@@ -41,7 +44,7 @@ impl Worker {
     ///
     /// # Errors
     /// `Internal` with the log's path and the text of the file system, or of the damage.
-    pub(crate) fn start(home: &Path, waker: Arc<Waker>) -> Result<(Self, Saved), Failure> {
+    pub(crate) fn start(home: &Path, waker: Arc<Waker>, lines: Lines) -> Result<(Self, Saved), Failure> {
         let path = home.join("books");
         let open = || {
             let mut books = Books::open(Log::open(Folder::open(path.clone())?, Limits::default())?)?;
@@ -55,7 +58,7 @@ impl Worker {
         let (jobs, job_rx) = unbounded();
         let (done_tx, done) = unbounded();
         let files = Files::new(home.join("received"));
-        let body = move || work(books, files, &job_rx, &done_tx, &waker);
+        let body = move || work((books, files, lines), &job_rx, &done_tx, &waker);
         let thread = std::thread::Builder::new().name("pilot-disk".into()).spawn(body);
         let thread = thread.map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
         Ok((Self { jobs: Some(jobs), under_way: 0, done, thread: Some(thread) }, saved))
@@ -91,13 +94,12 @@ impl Worker {
 }
 
 fn work(
-    mut books: Books<Folder>,
-    mut files: Files,
+    (mut books, mut files, lines): (Books<Folder>, Files, Lines),
     jobs: &Receiver<(Ticket, Job)>,
     done: &Sender<(Ticket, Done)>,
     waker: &Waker,
 ) {
-    while let Ok(first) = jobs.recv() {
+    while let Some(first) = next(jobs, &lines) {
         let mut len = first.1.len();
         let mut group = vec![first];
         while group.len() < GROUP_MAX
@@ -119,11 +121,25 @@ fn work(
         outcomes.extend(numbers.into_iter().zip(books.run(in_books.into_iter())));
         for outcome in outcomes {
             if done.send(outcome).is_err() {
-                return;
+                return lines.finish();
             }
         }
         // A loop that has ended needs no waking.
         let _ = waker.wake();
         books.clean();
+    }
+    lines.finish();
+}
+
+/// The next job; lines of the log are written meanwhile. `None` when the loop has ended.
+fn next(jobs: &Receiver<(Ticket, Job)>, lines: &Lines) -> Option<(Ticket, Job)> {
+    loop {
+        select! {
+            recv(jobs) -> job => return job.ok(),
+            recv(lines.orders) -> order => match order {
+                Ok(order) => lines.write(order),
+                Err(_) => return jobs.recv().ok(), // the loop has no more lines, and soon no more jobs
+            },
+        }
     }
 }

@@ -105,7 +105,6 @@ impl Turn for EventLoop {
         self.rooms.ipc.end();
         // Threads that wait for a stream learn it as the streams are dropped.
         self.rooms.streams.end(&Failure::stopped());
-        self.rooms.log.end();
     }
 }
 

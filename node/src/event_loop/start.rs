@@ -70,7 +70,8 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     let waker = Arc::new(Waker::new(poll.registry(), Room::Waker.token(0)).map_err(internal("waker"))?);
     let (commands_tx, commands) = bounded(COMMANDS_MAX);
     refuse_older(&home)?;
-    let (worker, saved) = Worker::start(home.path(), waker.clone())?;
+    let (log, lines) = LogRoom::new(config.log.as_ref());
+    let (worker, saved) = Worker::start(home.path(), waker.clone(), lines)?;
     let udp = Udp::bind(config.listen).map_err(|e| {
         Failure::new(Code::Conflict, format!("cannot bind UDP {}: {e}", config.listen))
             .hint("another --listen address or port")
@@ -81,7 +82,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         register(poll.registry(), &descriptor, Room::Addresses)?;
     }
     let core = core_config(identity, &saved, &config, &udp)?;
-    let rooms = rooms(poll.registry(), core, config, (worker, &udp))?;
+    let rooms = rooms(poll.registry(), core, config, (worker, log, &udp))?;
     let mut event_loop = EventLoop {
         rooms,
         poll,
@@ -120,7 +121,7 @@ fn rooms(
     registry: &Registry,
     core: pilot_core::Config,
     config: Config,
-    (worker, udp): (Worker, &Udp),
+    (worker, log, udp): (Worker, LogRoom, &Udp),
 ) -> Result<Rooms, Failure> {
     let another = || registry.try_clone().map_err(internal("poll"));
     let ipc = match &config.socket {
@@ -130,7 +131,6 @@ fn rooms(
     let stack_config = StackConfig { ring_len_max: config.stream_ring_len_max, ..StackConfig::default() };
     let rendezvous = RendezvousFile::new(&config.rendezvous);
     let udp = udp.local_addr().map(|a| a.to_string()).unwrap_or_default();
-    let log = LogRoom::start(config.log.as_ref()).map_err(internal("log"))?;
     Ok(Rooms {
         cx: Context::new(Stack::new(core, stack_config), wall_s, Calls::default(), config),
         streams: Streams::new(another()?),

@@ -1,4 +1,4 @@
-//! Owns the watch on the wall clock, which somebody may set while the node runs.
+//! Owns the watch on the wall clock, which may be set while the node runs.
 
 use pilot_core::Instant;
 use pilot_core::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) struct ClockWatch {
 
 impl ClockWatch {
     /// Compares the clocks, at most once in five seconds. A machine that slept looks as one whose clock was set forwards.
-    /// `wall_ms` is called only then. Unit of what it gives: milliseconds since 1970.
+    /// `wall_ms` is called only then and gives milliseconds since 1970.
     pub(crate) fn look(&mut self, now: Instant, wall_ms: impl FnOnce() -> u64) -> Option<ClockStep> {
         let (at, wall_before) = match self.last {
             Some(last) if now < last.0 + PAUSE => return None,

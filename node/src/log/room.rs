@@ -8,9 +8,8 @@ use crate::log::clock_watch::ClockWatch;
 use crate::log::notes::Names;
 use crate::log::record::{Cause, Record, Source};
 use crate::log::sink::LogConfig;
-use crate::log::writer::Writer;
+use crate::log::writer::{Lines, Writer};
 use pilot_core::{Instant, Level, PeerId, Trace};
-use std::io;
 
 /// The log, and what is known for it.
 pub(crate) struct LogRoom {
@@ -22,23 +21,15 @@ pub(crate) struct LogRoom {
 }
 
 impl LogRoom {
-    /// Starts the log's thread, if there is a log.
-    ///
-    /// # Errors
-    /// The operating system has no thread to give.
-    pub(crate) fn start(config: Option<&LogConfig>) -> io::Result<Self> {
-        let writer = Writer::start(config)?;
-        Ok(Self { writer, names: Names::default(), clock: ClockWatch::default(), disk_failures: 0 })
+    /// The log of a node, and the end of it for the thread that writes.
+    pub(crate) fn new(config: Option<&LogConfig>) -> (Self, Lines) {
+        let (writer, lines) = Writer::new(config);
+        (Self { writer, names: Names::default(), clock: ClockWatch::default(), disk_failures: 0 }, lines)
     }
 
     /// Writes a record.
     pub(crate) fn write(&mut self, now: Instant, record: Record) {
         self.writer.write(now, record);
-    }
-
-    /// The node has ended: writes what waits.
-    pub(crate) fn end(&mut self) {
-        self.writer.end();
     }
 
     /// The file of the log may have been moved away.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Most lines that a [`MemoryLog`] keeps.
 const MEMORY_LINES_MAX: usize = 4096;
 
-/// Takes records. Called on a thread of its own, one record after the other; it may block.
+/// Takes records. Called on the disk's thread, one record after the other; the disk waits for it.
 pub trait LogSink: Send {
     /// Takes one record.
     fn line(&mut self, record: &Record);

@@ -1,21 +1,45 @@
-//! Owns the way from the loop to the sink: limits, the wall clock's time, and the thread that writes.
+//! Owns the way from the loop to the sink: limits, the wall clock's time, and the queue to the thread that writes.
 
 use crate::clock::wall_ms;
 use crate::log::limit::Limit;
 use crate::log::record::Record;
 use crate::log::sink::{LogConfig, LogSink};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never};
 use pilot_core::{Instant, Level};
-use std::io;
-use std::sync::{Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most records that wait for the writing thread. Later ones are lost and counted.
 const WAITING_MAX: usize = 1024;
 
-enum Order {
+/// One thing for the thread that writes.
+pub(crate) enum Order {
+    /// Give the record to the sink.
     Line(Record),
+    /// Let the sink open its file anew.
     Reopen,
+}
+
+/// The writing thread's end of the log.
+pub(crate) struct Lines {
+    pub(crate) orders: Receiver<Order>,
+    sink: Option<Arc<Mutex<dyn LogSink>>>,
+}
+
+impl Lines {
+    /// Carries an order out.
+    pub(crate) fn write(&self, order: Order) {
+        let Some(sink) = &self.sink else { return };
+        let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
+        match order {
+            Order::Line(record) => sink.line(&record),
+            Order::Reopen => sink.reopen(),
+        }
+    }
+
+    /// Carries out what waits, after the loop has ended.
+    pub(crate) fn finish(&self) {
+        self.orders.try_iter().for_each(|order| self.write(order));
+    }
 }
 
 /// The loop's end of the log.
@@ -23,7 +47,6 @@ pub(crate) struct Writer {
     limit: Limit,
     /// `None` without a log.
     orders: Option<Sender<Order>>,
-    thread: Option<JoinHandle<()>>,
     /// Records that found no room before the writing thread.
     lost: u64,
     /// Notes that the core's trace had lost at the last look.
@@ -31,20 +54,11 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the writing thread, if there is a sink.
-    ///
-    /// # Errors
-    /// The operating system has no thread to give.
-    pub(crate) fn start(config: Option<&LogConfig>) -> io::Result<Self> {
-        let mut log = Self { limit: Limit::default(), orders: None, thread: None, lost: 0, trace_lost: 0 };
-        if let Some(config) = config {
-            let (orders, taken) = bounded(WAITING_MAX);
-            let sink = config.sink.clone();
-            let body = move || write(&taken, &sink);
-            log.thread = Some(std::thread::Builder::new().name("pilot-log".into()).spawn(body)?);
-            log.orders = Some(orders);
-        }
-        Ok(log)
+    /// Makes both ends; without a sink no order ever comes.
+    pub(crate) fn new(config: Option<&LogConfig>) -> (Self, Lines) {
+        let (orders, taken) = config.map(|_| bounded(WAITING_MAX)).unzip();
+        let lines = Lines { orders: taken.unwrap_or_else(never), sink: config.map(|config| config.sink.clone()) };
+        (Self { limit: Limit::default(), orders, lost: 0, trace_lost: 0 }, lines)
     }
 
     /// Writes a record, unless there are too many of its kind and source.
@@ -94,25 +108,6 @@ impl Writer {
         record.set_time(at_ms);
         self.lost += u64::from(orders.try_send(Order::Line(record)).is_err());
     }
-
-    /// Writes what waits, and ends the thread.
-    pub(crate) fn end(&mut self) {
-        self.orders = None;
-        if let Some(thread) = self.thread.take() {
-            // A sink that panicked takes nothing more.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn write(orders: &Receiver<Order>, sink: &Mutex<dyn LogSink>) {
-    for order in orders {
-        let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-        match order {
-            Order::Line(record) => sink.line(&record),
-            Order::Reopen => sink.reopen(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -134,7 +129,9 @@ mod tests {
     fn a_slow_sink_holds_nothing_up_and_losses_are_told() {
         let (open, gate) = bounded(0);
         let memory = MemoryLog::default();
-        let mut log = Writer::start(Some(&LogConfig::new(Level::Info, Gate(gate, memory.clone())))).expect("a thread");
+        let sink = Gate(gate, memory.clone());
+        let (mut log, lines) = Writer::new(Some(&LogConfig::new(Level::Info, sink)));
+        let writing = std::thread::spawn(move || lines.orders.iter().for_each(|order| lines.write(order)));
         let kinds = (0..WAITING_MAX as u64 + 10).map(|n| Record::new(Level::Info, "test").with("number", n));
         kinds.for_each(|record| log.send(record));
         assert!(log.lost > 0, "more than fit");
@@ -144,18 +141,19 @@ mod tests {
             std::thread::yield_now();
         }
         log.send(Record::new(Level::Info, "after"));
-        log.end();
+        drop(log);
+        writing.join().expect("no panic there");
         let lines = memory.lines();
         let [.., note, last] = lines.as_slice() else { panic!("{lines:?}") };
         assert!(note.contains(&format!("log_lost count={lost}")) && last.ends_with("after"), "{note} {last}");
     }
 
     #[test]
-    fn without_a_sink_there_is_no_thread() {
-        let mut log = Writer::start(None).expect("nothing to start");
+    fn without_a_sink_nothing_is_queued() {
+        let (mut log, lines) = Writer::new(None);
         log.write(Instant::ZERO, Record::new(Level::Error, "test"));
         log.reopen();
-        assert!(log.thread.is_none());
-        log.end();
+        assert!(lines.orders.is_empty());
+        lines.finish();
     }
 }

@@ -7,6 +7,7 @@ use super::books::{Books, INBOX_LEN_MAX, OUTBOX_MAX, RECENT_ALL_MAX, RECENT_MAX,
 use super::job::{Done, Job, Meta};
 use super::worker::{JOBS_MAX, Worker};
 use crate::effect::Ticket;
+use crate::log::writer::Writer;
 use crate::mail::message::{Kind, MESSAGE_LEN_MAX, Message, Outgoing};
 use mio::Waker;
 use pilot_core::Addr;
@@ -61,7 +62,7 @@ fn a_disk_that_is_too_far_behind_takes_no_more_jobs() {
     let poll = mio::Poll::new().expect("poll");
     let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).expect("waker"));
     let scratch = Scratch::new();
-    let (mut worker, _) = Worker::start(&scratch.0, waker).expect("a fresh folder");
+    let (mut worker, _) = Worker::start(&scratch.0, waker, Writer::new(None).1).expect("a fresh folder");
     // Jobs count until their outcome was taken.
     (0..JOBS_MAX).for_each(|n| assert!(worker.submit(Ticket(n as u64), Job::Read(n as u64))));
     assert!(!worker.submit(Ticket(0), Job::Read(0)));
