@@ -38,6 +38,8 @@ mod request;
 mod services;
 mod stream;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod token;
 mod underlay;
 

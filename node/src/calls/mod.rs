@@ -9,3 +9,6 @@ pub(crate) mod report;
 pub(crate) mod resolve;
 pub(crate) mod trust;
 pub(crate) mod watch;
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 /// Longest that a caller may wait for trust.
 const TRUST_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Callers that may wait for trust.
-const TRUST_WAITERS_MAX: usize = 1024;
+pub(super) const TRUST_WAITERS_MAX: usize = 1024;
 /// Pause between two looks for pins that have expired.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
 
