@@ -244,6 +244,22 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_records_are_remembered_once_each() {
+        let mut lookups = Lookups::default();
+        let record = |node: usize, sequence| {
+            let mut seed = [0; 32];
+            seed[..8].copy_from_slice(&(node as u64).to_le_bytes());
+            NodeRecord::sign(&pilot_core::Identity::from_seed(seed), Default::default(), &Profile::default(), sequence)
+        };
+        (0..MET_MAX + 2).for_each(|node| lookups.remember(&record(node, 1)));
+        lookups.remember(&record(5, 2));
+        assert_eq!(lookups.met.len(), MET_MAX);
+        assert_eq!(lookups.met.back().map(|r| r.identity), Some(record(5, 2).identity));
+        assert!(!lookups.met.iter().any(|r| r.identity == record(1, 1).identity), "the oldest is forgotten");
+        assert_eq!(lookups.met.iter().filter(|r| r.identity == record(5, 1).identity).count(), 1);
+    }
+
+    #[test]
     fn calls_expire_in_the_order_of_their_deadlines_and_only_once() {
         let mut calls = Calls::default();
         let at = Instant::from_micros;

@@ -36,7 +36,22 @@ pub(crate) struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The disk's end of a worker that has neither thread nor disk: a test takes the jobs and gives their outcomes.
+#[cfg(test)]
+pub(crate) struct Paper {
+    pub(crate) jobs: Receiver<(Ticket, Job)>,
+    pub(crate) done: Sender<(Ticket, Done)>,
+}
+
 impl Worker {
+    /// A worker that a test plays.
+    #[cfg(test)]
+    pub(crate) fn on_paper() -> (Self, Paper) {
+        let (jobs, job_rx) = unbounded();
+        let (done_tx, done) = unbounded();
+        (Self { jobs: Some(jobs), under_way: 0, done, thread: None }, Paper { jobs: job_rx, done: done_tx })
+    }
+
     /// Opens the log in a node's folder, reads the part that the loop needs, and starts the thread.
     ///
     /// # Errors

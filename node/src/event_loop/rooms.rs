@@ -317,3 +317,6 @@ impl Rooms {
         self.streams.client_gone(cx, client);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,7 +224,7 @@ impl Ipc {
         frames
     }
 
-    /// Notes what an exchange of bytes with a client came to.
+    /// Notes that a client is gone, or has read everything, after bytes went either way.
     fn settle(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.closed {
@@ -510,3 +510,6 @@ fn is_ours(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid();
     sockopt::socket_peercred(stream).is_ok_and(|cred| cred.uid == own || cred.uid.is_root())
 }
+
+#[cfg(test)]
+mod tests;

@@ -252,4 +252,33 @@ mod tests {
         assert_eq!(outbox.routes[&to].waiting[0].0, 2);
         assert!(outbox.routes[&to].given_up.is_empty());
     }
+
+    #[test]
+    fn messages_and_bytes_in_flight_have_maxima() {
+        for (len, in_flight) in [(1, IN_FLIGHT_MAX), (BUFFER_MAX, 1)] {
+            let (mut outbox, to) = (Outbox::default(), IdentityKey([2; 32]));
+            (0..2 * IN_FLIGHT_MAX as u64).for_each(|seq| assert!(outbox.add(seq, message(to, len))));
+            outbox.early(&to);
+            assert_eq!(outbox.routes[&to].in_flight.len(), in_flight);
+            assert_eq!(outbox.len(), 2 * IN_FLIGHT_MAX);
+            outbox.failed(Instant::ZERO, &to);
+            assert!(outbox.routes[&to].waiting.iter().map(|(seq, _)| *seq).eq(0..2 * IN_FLIGHT_MAX as u64), "in order");
+        }
+    }
+
+    #[test]
+    fn pauses_between_attempts_double_up_to_a_maximum() {
+        let (mut outbox, to, now) = (Outbox::default(), IdentityKey([2; 32]), Instant::from_micros(5));
+        assert!(outbox.add(1, message(to, 1)));
+        assert_eq!(outbox.wanted(now), [to]);
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            outbox.failed(now, &to);
+            assert_eq!(outbox.wanted(now), []);
+            pauses.push(outbox.next_deadline().expect("another attempt").since(now).as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        outbox.encourage(&to);
+        assert_eq!(outbox.wanted(now), [to]);
+    }
 }

@@ -201,3 +201,6 @@ fn check(letter: &Letter) -> Result<(), Failure> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

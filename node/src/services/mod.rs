@@ -222,3 +222,6 @@ fn hand_on(cx: &mut Context, stream: StreamId, io: &mut Io, sender: IdentityKey)
         cx.out.push(Effect::Publish(Some(stream), event));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -482,3 +482,6 @@ impl Streams {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
