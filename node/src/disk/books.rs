@@ -216,6 +216,7 @@ impl<D: Disk> Books<D> {
         self.batch.put(Key::new(INBOX, seq), &[&emit_head(message), &message.body]);
         self.inbox.insert(seq);
         self.inbox_len += len;
+        debug_assert!(self.inbox.len() <= INBOX_MAX && self.inbox_len <= INBOX_LEN_MAX);
         let known = self.senders.entry(message.sender).or_default();
         known.share = share;
         known.recent.push_back(Recent { id: message.id, seq, taken: false });
@@ -260,7 +261,8 @@ impl<D: Disk> Books<D> {
         let seq = self.next_outbox;
         self.next_outbox += 1;
         self.batch.put(Key::new(OUTBOX, seq), &[&emit_outgoing_head(message), &message.body]);
-        self.outbox.insert(seq);
+        let is_new = self.outbox.insert(seq);
+        debug_assert!(is_new, "numbers are given once");
         Done::Queued(seq)
     }
 

@@ -243,6 +243,7 @@ impl Ipc {
             self.ready.remove(id);
             self.watchers.remove(id);
         }
+        debug_assert!(self.watchers.len() <= self.clients.len(), "a watcher is a client");
         closed
     }
 

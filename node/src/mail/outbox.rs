@@ -63,6 +63,7 @@ impl Outbox {
             return false;
         }
         self.waiting_len += message.body.len();
+        debug_assert!(self.waiting_len <= WAITING_LEN_MAX);
         self.routes.entry(message.to).or_default().waiting.push_back((seq, message));
         true
     }
@@ -151,6 +152,7 @@ impl Outbox {
                 route.waiting.push_front((seq, message));
             }
         }
+        debug_assert!(route.given_up.is_empty(), "only messages in flight are given up");
         route.stream = None;
         route.idle_at = None;
         route.outgoing.clear();
@@ -212,6 +214,7 @@ impl Route {
             self.outgoing.extend(frame::emit_tagged(&message.id, message.kind, &message.body));
             self.in_flight.push_back((seq, message));
         }
+        debug_assert!(self.in_flight.len() <= IN_FLIGHT_MAX);
     }
 
     /// Writes into the stream until it has no room; true when the stream is over.

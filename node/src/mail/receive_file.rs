@@ -102,6 +102,7 @@ impl Transfers {
     /// Takes the bytes of the file that is arriving.
     pub(crate) fn take(&mut self, incoming: &mut FrameReader, jobs: &mut Vec<FileJob>) {
         let Some(whole) = &mut self.arriving else { return };
+        debug_assert!(self.files.contains_key(&whole.id), "a file is known until its answer is given");
         let n = (incoming.rest().len() as u64).min(whole.left) as usize;
         if n > 0 {
             let bytes = incoming.rest()[..n].to_vec();
