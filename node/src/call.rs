@@ -1,5 +1,6 @@
 //! Owns the table of calls that wait: one entry for each thing that was asked for and has not come yet, be it from the disk,
-//! the rendezvous or a peer. An entry says how its call goes on.
+//! the rendezvous or a peer. An entry holds the state with
+//! which its call goes on.
 
 use crate::disk::job::Done;
 use crate::effect::{Caller, Opener, Ticket};
@@ -14,7 +15,7 @@ use pilot_stack::StreamId;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// How a call goes on.
+/// The state of a waiting call.
 #[derive(Debug)]
 pub(crate) enum Call {
     /// Nothing follows.
@@ -25,7 +26,7 @@ pub(crate) enum Call {
     Letter(InboxNumber),
     /// A service learns that its message is in the inbox.
     Delivery(Delivery),
-    /// A service learns what came of its work on a file.
+    /// A service learns the outcome of its work on a file.
     File { stream: StreamId, file: u64, len: usize },
     /// A message enters the outbox once it is on disk.
     Queue(Queue),
@@ -128,7 +129,7 @@ pub(crate) struct ProfileChange {
 /// Records that were found lately and are remembered.
 pub(crate) const MET_MAX: usize = 256;
 
-/// The questions under way, and what earlier ones found.
+/// The questions under way, and the records that earlier ones found.
 #[derive(Default)]
 pub(crate) struct Lookups {
     /// By the endpoint's number of the question.

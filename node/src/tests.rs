@@ -188,7 +188,7 @@ impl Lab {
         panic!("nothing more happens after {:?}", self.now);
     }
 
-    /// Lets time pass until `take` finds what it looks for among the events of a node. Other events are lost.
+    /// Lets time pass until `take` accepts an event of a node. The events before are lost.
     pub(crate) fn event<R>(&mut self, node: usize, mut take: impl FnMut(&mut Context, Event) -> Option<R>) -> R {
         let mut found = None;
         self.run_until(|lab| {

@@ -1,4 +1,4 @@
-//! The node's state as JSON: what `info`, `peers`, `connections`, `pending` and `trust` answer.
+//! The node's state as JSON: the answers to `info`, `peers`, `connections`, `pending` and `trust`.
 
 use crate::context::Context;
 use crate::streams::names::{ends, hostname_of};
@@ -18,7 +18,7 @@ pub(crate) struct Facts {
     pub(crate) outbox: usize,
     /// Datagrams that clients did not make room for.
     pub(crate) datagrams_dropped: u64,
-    /// When the node started. Unit: seconds since 1970.
+    /// Time of the node's start. Unit: seconds since 1970.
     pub(crate) started_s: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Trust requests and their answers: what this node's owner decides, and what the peers' owners have decided.
+//! Requests for trust and their answers: the decisions of this node's owner, and those of the peers' owners.
 
 use crate::call::{AwaitTrust, Call};
 use crate::calls::report::pin_json;
@@ -15,9 +15,9 @@ use pilot_core::time::Duration;
 use pilot_core::trust::{Outcome, Terms, TrustError};
 use serde_json::{Value, json};
 
-/// Longest that a caller may wait for trust.
+/// Longest wait of a caller for trust.
 const TRUST_WAIT_MAX: Duration = Duration::from_secs(3600);
-/// Callers that may wait for trust.
+/// Most callers that wait for trust.
 pub(super) const TRUST_WAITERS_MAX: usize = 1024;
 /// Pause between two looks for pins that have expired.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
@@ -59,12 +59,12 @@ fn save_and_answer(cx: &mut Context, caller: Caller, data: Value) {
     save(cx, Call::Saved { caller, data });
 }
 
-/// The trust book has changed by what a peer's owner decided.
+/// The trust book has changed by a decision of a peer's owner.
 pub(crate) fn changed(cx: &mut Context, change: &TrustChange) {
     save(cx, change.letter.map_or(Call::Forgotten, Call::Letter));
     announce(cx, &change.outcome);
     if let (Outcome::Pending(key), true) = (&change.outcome, cx.config.approve_all) {
-        // As the configuration says: every request is approved.
+        // The configuration approves every request.
         if let Ok(terms) = Wanted::default().terms(cx) {
             approve_key(cx, key, &terms, Caller::Node);
         }
@@ -81,7 +81,7 @@ fn announce(cx: &mut Context, outcome: &Outcome) {
     answer_waiting(cx);
 }
 
-/// Asks a node for trust; when it has asked already, its request is approved.
+/// Asks a node for trust; a request that this node has sent before is approved instead.
 pub(crate) fn request(cx: &mut Context, target: &str, record: &NodeRecord, terms: &Terms, caller: Caller) {
     if cx.stack.endpoint().trust().pending().any(|p| p.record.identity == record.identity) {
         return approve_key(cx, &record.identity, terms, caller);

@@ -240,7 +240,7 @@ fn result(transfer: &[u8; 16], why: &str) -> Vec<u8> {
 pub(crate) mod sender {
     use super::{ACCEPT, ACK, DATA, END, OPEN, RESULT, frame};
 
-    /// Bytes of one data frame. Unit: bytes. Source: what the official program announces.
+    /// Bytes of a file in one data frame. Unit: bytes. Source: the official program announces the same.
     pub(crate) const CHUNK_LEN: usize = 48 * 1024;
 
     pub(crate) fn open(transfer: &[u8; 16], len: u64, hash: &[u8; 32], name: &str) -> Vec<u8> {

@@ -46,7 +46,7 @@ enum Holder {
     Framed { client: ClientId, connection: u32 },
     /// An IPC listener that has not been asked for a stream.
     Backlog,
-    /// A client that has accepted the stream and not said how it wants it.
+    /// A client that has accepted the stream with `hold`, and takes or claims it later.
     Held(ClientId),
 }
 
@@ -96,7 +96,7 @@ pub(crate) struct Streams {
     served: &'static [u16],
     tokens: BTreeMap<Token, StreamId>,
     last_token: usize,
-    /// How handed-out streams ended, by inode; the newest [`ENDS_MAX`].
+    /// The newest [`ENDS_MAX`] ends of handed-out streams, by inode.
     ends: VecDeque<(u64, Value)>,
 }
 
