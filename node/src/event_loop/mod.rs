@@ -42,7 +42,8 @@ pub(crate) struct EventLoop {
     udp: Udp,
     udp_readable: bool,
     addresses: Addresses,
-    start: std::time::Instant,
+    /// The moment at which the loop's clock is zero.
+    zero: std::time::Instant,
     commands: Receiver<Command>,
     /// Locked as long as the loop lives.
     _home: Home,
@@ -106,7 +107,7 @@ impl EventLoop {
     }
 
     fn read_clock(&mut self) {
-        self.rooms.cx.now = Instant::from_micros(self.start.elapsed().as_micros() as u64);
+        self.rooms.cx.now = Instant::from_micros(self.zero.elapsed().as_micros() as u64);
     }
 
     /// Gives what poll has reported to the rooms that own it.
