@@ -112,16 +112,7 @@ fn work(
     done: &Sender<(Ticket, Done)>,
     waker: &Waker,
 ) {
-    while let Ok(first) = jobs.recv() {
-        let mut len = first.1.len();
-        let mut group = vec![first];
-        while group.len() < GROUP_MAX
-            && len < GROUP_LEN_MAX
-            && let Ok(job) = jobs.try_recv()
-        {
-            len += job.1.len();
-            group.push(job);
-        }
+    while let Some(group) = next_group(jobs) {
         let (on_files, in_books): (Vec<_>, Vec<_>) =
             group.into_iter().partition(|(_, job)| matches!(job, Job::File(_)));
         let mut outcomes = Vec::new();
@@ -140,5 +131,40 @@ fn work(
         // A loop that has ended needs no waking.
         let _ = waker.wake();
         books.clean();
+    }
+}
+
+/// Waits for a job, and takes those that wait behind it, up to [`GROUP_MAX`] and [`GROUP_LEN_MAX`]. `None`: the loop has ended.
+fn next_group(jobs: &Receiver<(Ticket, Job)>) -> Option<Vec<(Ticket, Job)>> {
+    let first = jobs.recv().ok()?;
+    let mut len = first.1.len();
+    let mut group = vec![first];
+    while group.len() < GROUP_MAX
+        && len < GROUP_LEN_MAX
+        && let Ok(job) = jobs.try_recv()
+    {
+        len += job.1.len();
+        group.push(job);
+    }
+    debug_assert!(group.len() <= GROUP_MAX);
+    Some(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::job::Meta;
+
+    #[test]
+    fn groups_have_a_maximum_of_jobs_and_of_bytes() {
+        let (sender, jobs) = unbounded();
+        (0..GROUP_MAX as u64 + 1).for_each(|n| sender.send((Ticket(n), Job::Read(n))).expect("a receiver"));
+        let put = |len| (Ticket(0), Job::Put(Meta::Trust, vec![0; len]));
+        for len in [GROUP_LEN_MAX - 1, 5, 1] {
+            sender.send(put(len)).expect("a receiver");
+        }
+        drop(sender);
+        let groups = std::iter::from_fn(|| next_group(&jobs).map(|group| group.len()));
+        assert_eq!(groups.collect::<Vec<_>>(), [GROUP_MAX, 3, 1]);
     }
 }
