@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::ipc::frame::{REQUEST, parse_frame};
+use crate::tests::{Lab, key};
+use pilot_stack::Event;
 use std::os::unix::net::UnixStream as StdStream;
 
 const MIB: usize = 1 << 20;
@@ -142,6 +144,41 @@ fn a_client_with_too_many_unsent_bytes_is_read_again_once_they_are_gone() {
     ipc.forget_framed(id, 5);
     assert!(ipc.has_more());
     assert_eq!(ipc.receive().len(), 1);
+}
+
+#[test]
+fn streams_of_an_official_client_wait_while_it_does_not_read() {
+    let (mut lab, mut ipc) = (Lab::friends(2), room());
+    let (id, theirs) = join(&mut ipc, true);
+    lab.nodes[1].stack.listen(5000).expect("free");
+    let cx = &mut lab.nodes[0];
+    let peer = cx.stack.endpoint().peer_by_identity(&key(1)).expect("trusted");
+    let ours = cx.stack.connect(cx.now, peer, 5000).expect("trusted");
+    let peers = lab.event(1, |_, event| match event {
+        Event::Incoming { stream, .. } => Some(stream),
+        _ => None,
+    });
+    lab.run_until(|lab| {
+        let sent = lab.nodes[1].stack.send(peers, &[7; 4096]);
+        assert!(!ipc.serve_framed(&mut lab.nodes[0], ours, id, 5));
+        // The kernel's buffer is full, then the client's queue, then the rings of TCP.
+        sent == Ok(0) && ipc.clients[&id].was_full
+    });
+    let waiting = ipc.clients[&id].outgoing_len;
+    assert!((FRAMED_WAITING_MAX..FRAMED_WAITING_MAX + 20_000).contains(&waiting), "{waiting}");
+    assert!(ipc.take_drained().is_empty());
+    assert!(read_all(&mut ipc, id, &theirs).iter().all(|(command, _)| *command == official_frame::RECV));
+    assert!(ipc.take_drained().into_iter().eq([id]), "its streams are served again");
+    assert!(!ipc.serve_framed(&mut lab.nodes[0], ours, id, 5));
+    assert!(!read_all(&mut ipc, id, &theirs).is_empty());
+
+    let cx = &mut lab.nodes[0];
+    cx.stack.abort(cx.now, ours);
+    for _ in 0..2 {
+        assert!(ipc.serve_framed(cx, ours, id, 5), "the stream broke");
+    }
+    let frames = read_all(&mut ipc, id, &theirs);
+    assert!(matches!(&frames[..], [(official_frame::CLOSE_OK, _)]), "its end is told once");
 }
 
 #[test]

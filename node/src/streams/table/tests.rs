@@ -1,6 +1,7 @@
 //! Ports, holders and ends of streams. Most streams are numbers that the stack does not know: they have ended.
 
 use super::*;
+use crate::command::ACCEPT_MAX;
 use crate::tests::Lab;
 use std::os::fd::OwnedFd;
 
@@ -159,25 +160,25 @@ fn the_ends_of_descriptors_can_be_asked_for_until_there_are_too_many() {
 fn a_thread_that_does_not_accept_and_one_that_gave_up_keep_no_stream() {
     let (mut lab, mut streams) = room();
     let cx = &mut lab.nodes[0];
-    let (sender, accepted) = crossbeam_channel::bounded(2);
+    let (sender, accepted) = crossbeam_channel::bounded(ACCEPT_MAX);
     streams.listen(cx, 5000, Listener::Thread(sender)).expect("free");
-    (0..3).for_each(|number| streams.incoming(cx, 5000, id(number)));
-    assert_eq!(streams.holders.len(), 2, "one more than the listener takes is reset");
+    (0..ACCEPT_MAX as u64 + 1).for_each(|number| streams.incoming(cx, 5000, id(number)));
+    assert_eq!(streams.holders.len(), ACCEPT_MAX, "one more than the listener takes is reset");
     drop(accepted);
     streams.unlisten(cx, 5000);
     assert_eq!(streams.holders.len(), 0);
 
     // A thread gives up after the stream was given to it, and another one before.
     let (sender, opened) = crossbeam_channel::bounded(1);
-    streams.opened(cx, id(4), Opener::Thread(sender));
+    streams.opened(cx, id(900), Opener::Thread(sender));
     assert_eq!(streams.holders.len(), 1);
     drop(opened);
     streams.abort_orphans(cx);
     assert_eq!(streams.holders.len(), 0);
     let (sender, opened) = crossbeam_channel::bounded(1);
     drop(opened);
-    streams.opened(cx, id(5), Opener::Thread(sender));
+    streams.opened(cx, id(901), Opener::Thread(sender));
     assert_eq!(streams.holders.len(), 0);
-    streams.incoming(cx, 6000, id(6));
+    streams.incoming(cx, 6000, id(902));
     assert_eq!(streams.holders.len(), 0, "no port without a listener");
 }
