@@ -38,8 +38,6 @@ mod request;
 mod services;
 mod stream;
 mod streams;
-#[cfg(test)]
-mod tests;
 mod token;
 mod underlay;
 
@@ -67,3 +65,6 @@ pub use mail::send_file::{SentFile, send_file};
 pub use request::{MessageKind, Request};
 pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;
+
+#[cfg(test)]
+mod tests;

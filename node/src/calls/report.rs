@@ -1,4 +1,4 @@
-//! The node's state as JSON: the answers to `info`, `peers`, `connections`, `pending` and `trust`.
+//! The node's state: what `info`, `peers`, `connections`, `pending` and `trust` answer.
 
 use crate::context::Context;
 use crate::streams::names::{ends, hostname_of};

@@ -59,12 +59,12 @@ fn save_and_answer(cx: &mut Context, caller: Caller, data: Value) {
     save(cx, Call::Saved { caller, data });
 }
 
-/// The trust book has changed by a decision of a peer's owner.
+/// The trust book has changed by what a peer's owner decided.
 pub(crate) fn changed(cx: &mut Context, change: &TrustChange) {
     save(cx, change.letter.map_or(Call::Forgotten, Call::Letter));
     announce(cx, &change.outcome);
     if let (Outcome::Pending(key), true) = (&change.outcome, cx.config.approve_all) {
-        // The configuration approves every request.
+        // As the configuration says: every request is approved.
         if let Ok(terms) = Wanted::default().terms(cx) {
             approve_key(cx, key, &terms, Caller::Node);
         }

@@ -1,4 +1,4 @@
-//! Events for clients that watch, as JSON.
+//! Events for clients that watch: what happened.
 
 use crate::context::Context;
 use crate::failure::Failure;

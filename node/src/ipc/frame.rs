@@ -43,7 +43,7 @@ pub(crate) fn parse_numbered(payload: &[u8]) -> Option<(u32, &[u8], Vec<u8>)> {
     Some((u32::from_be_bytes(*number), json, blob.to_vec()))
 }
 
-/// The frame that tells a client the end of a handed-out stream.
+/// The frame that tells a client how a handed-out stream ended.
 pub(crate) fn stream_end(data: &serde_json::Value) -> Vec<u8> {
     numbered(STREAM_END, 0, data, &[])
 }

@@ -39,7 +39,7 @@ const FRAMED_WAITING_MAX: usize = 1 << 20;
 const EVENTS_WAITING_MAX: usize = 4 << 20;
 /// Bytes that wait for an official client; at the limit it misses datagrams. Unit: bytes.
 const DATAGRAMS_WAITING_MAX: usize = 1 << 20;
-/// Bytes after which no more is read from one client in a turn. Unit: bytes.
+/// Bytes read from one client in a turn. Unit: bytes.
 const READ_PER_TURN: usize = 4 << 20;
 
 /// One frame of a client.
@@ -297,7 +297,7 @@ impl Ipc {
         !self.watchers.is_empty()
     }
 
-    /// Sends an event to the clients that watch and have topics that `wants` accepts; gives their number.
+    /// Sends an event to the clients that watch and whose topics `wants` accepts; gives their number.
     pub(crate) fn push_event(&mut self, event: &Value, blob: &[u8], wants: impl Fn(Option<&str>) -> bool) -> usize {
         let mut count = 0;
         for id in self.watchers.clone() {
@@ -506,7 +506,7 @@ fn send_with_fd(stream: &UnixStream, bytes: &[u8], fd: &OwnedFd) -> io::Result<u
     Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
 }
 
-/// True when the peer process runs as the same user, or as root. Source: `docs/interfaces.md`, "IPC".
+/// True when the peer process runs as the same user, or as root. Source: docs/interfaces.md (SO_PEERCRED).
 fn is_ours(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid();
     sockopt::socket_peercred(stream).is_ok_and(|cred| cred.uid == own || cred.uid.is_root())

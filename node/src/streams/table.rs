@@ -96,7 +96,7 @@ pub(crate) struct Streams {
     served: &'static [u16],
     tokens: BTreeMap<Token, StreamId>,
     last_token: usize,
-    /// The newest [`ENDS_MAX`] ends of handed-out streams, by inode.
+    /// How handed-out streams ended, by inode; the newest [`ENDS_MAX`].
     ends: VecDeque<(u64, Value)>,
 }
 

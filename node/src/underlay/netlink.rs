@@ -14,7 +14,7 @@ pub(crate) struct NetworkWatch(OwnedFd);
 
 impl NetworkWatch {
     /// # Errors
-    /// The error of the operating system, which has no netlink, or of a sandbox that forbids it.
+    /// What the system says: it has no netlink, or a sandbox forbids it.
     pub(crate) fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
@@ -22,13 +22,13 @@ impl NetworkWatch {
         Ok(Self(socket))
     }
 
-    /// Takes the messages that have arrived; true when there was one. Their contents do not matter, so some may be lost when many
-    /// arrive at once. Bounded by the socket's buffer.
+    /// Takes what has been told; true when it was anything. What exactly does not matter, and some of it may be lost when much
+    /// happens at once. Bounded by the socket's buffer.
     pub(crate) fn drain(&self) -> bool {
         let (mut told, mut message) = (false, [0; 4096]);
         loop {
             match recv(self.0.as_fd(), &mut message, RecvFlags::empty()) {
-                // A longer message is cut, which does not matter.
+                // Longer messages are cut.
                 Ok(_) | Err(Errno::NOBUFS) => told = true,
                 Err(Errno::INTR) => {}
                 Err(_) => return told,
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn nothing_is_told_when_nothing_happens() {
         let watch = NetworkWatch::open().expect("Linux");
-        // Messages that were under way when the socket was opened.
+        // What was under way when it was opened.
         watch.drain();
         assert!(!watch.drain());
     }
