@@ -5,7 +5,7 @@ use crate::call::Calls;
 use crate::config::Config;
 use crate::context::Context;
 use crate::disk::job::Job;
-use crate::effect::{Answer, Caller, Effect, Ticket};
+use crate::effect::{Caller, Effect, Ticket};
 use crate::failure::{Code, Failure};
 use crate::ipc::client_id::{ClientId, RequestNumber};
 use pilot_core::endpoint::DirectoryState;
@@ -16,6 +16,7 @@ use pilot_core::trust::{Me, Ports, Terms, TrustBook};
 use pilot_core::{Addr, Identity, Instant};
 use pilot_rendezvous::{NoJournal, Rendezvous, State};
 use pilot_stack::{Event, Stack, StackConfig};
+use serde::Serialize;
 use serde_json::Value;
 use std::net::SocketAddr;
 
@@ -209,18 +210,23 @@ pub(crate) fn caller(number: u32) -> Caller {
     Caller::Client(ClientId(1), RequestNumber(number))
 }
 
+/// An answer or event as JSON.
+pub(crate) fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).expect("answers and events are JSON")
+}
+
 impl Context {
     /// Takes the effects.
     pub(crate) fn effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.out)
     }
 
-    /// Takes the answers among the effects, by the number of the request. The other effects stay.
-    pub(crate) fn answers(&mut self) -> Vec<(u32, Answer)> {
+    /// Takes the answers among the effects as JSON, by the number of the request. The other effects stay.
+    pub(crate) fn answers(&mut self) -> Vec<(u32, Result<Value, Failure>)> {
         let (replies, others) = self.effects().into_iter().partition(|effect| matches!(effect, Effect::Reply(..)));
         self.out = others;
         let of = |effect| match effect {
-            Effect::Reply(Caller::Client(_, number), answer) => (number.0, answer),
+            Effect::Reply(Caller::Client(_, number), answer) => (number.0, answer.map(|(data, _)| json(&data))),
             other => panic!("{other:?}"),
         };
         Vec::into_iter(replies).map(of).collect()
@@ -230,7 +236,7 @@ impl Context {
     pub(crate) fn answer_of_one(&mut self) -> Result<Value, Failure> {
         let mut answers = self.answers();
         assert_eq!((answers.len(), answers[0].0), (1, 1));
-        answers.remove(0).1.map(|(data, _)| data)
+        answers.remove(0).1
     }
 
     /// Takes the code of the only failure, which is the answer to request 1.

@@ -8,7 +8,7 @@ use crate::disk::job::{Job, Meta};
 use crate::effect::{Effect, Opener, Ticket};
 use crate::failure::Code;
 use crate::ipc::client_id::{ClientId, RequestNumber};
-use crate::tests::{Lab, WALL_S, addr, caller, key};
+use crate::tests::{Lab, WALL_S, addr, caller, json, key};
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
 use pilot_core::time::Duration;
 use pilot_core::trust::Ports;
@@ -64,7 +64,7 @@ fn saves(cx: &mut Context, what: Meta) -> Ticket {
 /// The disk has done the job under `ticket`: the answer that its caller gets.
 fn saved(cx: &mut Context, ticket: Ticket) -> Value {
     match cx.calls.take(ticket) {
-        Some(Call::Saved { data, .. }) => data,
+        Some(Call::Saved { data, .. }) => json(&data),
         other => panic!("{other:?}"),
     }
 }
@@ -214,7 +214,7 @@ fn an_approval_is_answered_after_the_disks_outcome() {
     let cx = &mut lab.nodes[1];
     let ticket = saves(cx, Meta::Trust);
     assert!(matches!(cx.calls.take(ticket), Some(Call::Letter(_))), "the letter goes once the request is on disk");
-    assert!(matches!(&cx.effects()[..], [Effect::Tell(event)] if event["event"] == "trust_request"));
+    assert!(matches!(&cx.effects()[..], [Effect::Tell(event)] if json(event)["event"] == "trust_request"));
 
     trust::wait(cx, "node-0", HOUR, caller(7));
     assert_eq!(cx.answers().len(), 0);
@@ -222,9 +222,9 @@ fn an_approval_is_answered_after_the_disks_outcome() {
     trust::approve(cx, "node-0", wanted.clone(), caller(1));
     let ticket = saves(cx, Meta::Trust);
     let answers = cx.answers();
-    let [(7, Ok((waited, _)))] = &answers[..] else { panic!("{answers:?}") };
+    let [(7, Ok(waited))] = &answers[..] else { panic!("{answers:?}") };
     assert_eq!(waited["trusted"], true);
-    assert!(matches!(&cx.effects()[..], [Effect::Tell(event)] if event["event"] == "trusted"));
+    assert!(matches!(&cx.effects()[..], [Effect::Tell(event)] if json(event)["event"] == "trusted"));
     assert_eq!(saved(cx, ticket)["status"], "approved");
     let pin = cx.stack.endpoint().trust().pin(&key(0)).expect("pinned");
     assert!(pin.ports.allow(1000) && !pin.ports.allow(7));
@@ -289,7 +289,7 @@ fn callers_that_wait_for_trust_have_a_maximum_and_a_deadline() {
     }
     let answers = cx.answers();
     assert_eq!(answers.len(), trust::TRUST_WAITERS_MAX);
-    assert!(answers.iter().all(|(_, answer)| answer.as_ref().is_ok_and(|(data, _)| data["trusted"] == false)));
+    assert!(answers.iter().all(|(_, answer)| answer.as_ref().is_ok_and(|data| data["trusted"] == false)));
 }
 
 #[test]

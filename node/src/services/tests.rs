@@ -1,7 +1,7 @@
 //! Services of one node, for a peer in memory.
 
 use super::*;
-use crate::tests::{Lab, WALL_S, key};
+use crate::tests::{Lab, WALL_S, json, key};
 use pilot_stack::Event;
 
 /// Node 0 with its services, and node 1, which opens streams.
@@ -131,7 +131,7 @@ fn a_text_stream_is_answered_once_its_message_is_on_disk() {
     served.services.delivered(cx, delivery, Ok(Receipt { fresh: true, seq: 4 }));
     let answer = served.read(id, 10);
     assert!(answer.starts_with(b"{"), "{answer:?}");
-    let is_told = |effect: &Effect| matches!(effect, Effect::Tell(event) if event["event"] == "message");
+    let is_told = |effect: &Effect| matches!(effect, Effect::Tell(event) if json(event)["event"] == "message");
     assert!(served.effects.iter().any(is_told));
     served.run_until(|served| served.services.sessions.is_empty());
 }

@@ -1,7 +1,7 @@
 //! Datagram ports of clients, and datagrams between two nodes in memory.
 
 use super::*;
-use crate::tests::{Lab, addr, key};
+use crate::tests::{Lab, addr, json, key};
 use pilot_stack::Event;
 
 fn room() -> Datagrams {
@@ -13,7 +13,7 @@ fn room() -> Datagrams {
 fn open(room: &mut Datagrams, cx: &mut Context, port: u16) -> Result<(u16, OwnedFd), Code> {
     room.open(cx, ClientId(1), RequestNumber(1), port).map_err(|f| f.code)?;
     match cx.effects().remove(0) {
-        Effect::ReplyDescriptor(_, _, data, fd) => Ok((data["port"].as_u64().expect("a number") as u16, fd)),
+        Effect::ReplyDescriptor(_, _, data, fd) => Ok((json(&data)["port"].as_u64().expect("a number") as u16, fd)),
         other => panic!("{other:?}"),
     }
 }

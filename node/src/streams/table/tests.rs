@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::ACCEPT_MAX;
-use crate::tests::Lab;
+use crate::tests::{Lab, json};
 use std::os::fd::OwnedFd;
 
 const CLIENT: ClientId = ClientId(1);
@@ -145,8 +145,8 @@ fn the_ends_of_descriptors_can_be_asked_for_until_there_are_too_many() {
         let inode = rustix::fs::fstat(&descriptors(cx)[0].1).expect("a socket").st_ino;
         let first = *first.get_or_insert(inode);
         if number == 1 {
-            assert_eq!(streams.end_of(first).expect("known")["end"], "error");
-            assert_eq!(streams.end_of(inode).expect("known")["end"], "open");
+            assert_eq!(json(&streams.end_of(first).expect("known"))["end"], "error");
+            assert_eq!(json(&streams.end_of(inode).expect("known"))["end"], "open");
         }
         streams.serve(cx, id(number));
         assert!(matches!(cx.effects()[..], [Effect::Frame(CLIENT, _)]), "its client is told");
