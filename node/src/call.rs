@@ -1,5 +1,6 @@
 //! Owns the table of calls that wait: one entry for each thing that was asked for and has not come yet, be it from the disk,
-//! the rendezvous or a peer. An entry says how its call goes on.
+//! the rendezvous or a peer. An entry holds the state with
+//! which its call goes on.
 
 use crate::answer::Answer;
 use crate::disk::job::Done;
@@ -14,7 +15,7 @@ use pilot_core::trust::{Terms, TrustVersion};
 use pilot_stack::StreamId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// How a call goes on.
+/// The state of a waiting call.
 #[derive(Debug)]
 pub(crate) enum Call {
     /// Nothing follows.
@@ -25,7 +26,7 @@ pub(crate) enum Call {
     TrustSaved { version: TrustVersion, answer: Option<(Caller, Answer)> },
     /// A service learns that its message is in the inbox.
     Delivery(Delivery),
-    /// A service learns what came of its work on a file.
+    /// A service learns the outcome of its work on a file.
     File { stream: StreamId, file: u64, len: usize },
     /// A message enters the outbox once it is on disk.
     Queue(Queue),
@@ -128,7 +129,7 @@ pub(crate) struct ProfileChange {
 /// Records that were found lately and are remembered.
 pub(crate) const MET_MAX: usize = 256;
 
-/// The questions under way, and what earlier ones found.
+/// The questions under way, and the records that earlier ones found.
 #[derive(Default)]
 pub(crate) struct Lookups {
     /// By the endpoint's number of the question.
@@ -241,6 +242,22 @@ mod tests {
     fn connect(stream: u64) -> Call {
         let stream = StreamId::from_number(stream);
         Call::Connect(Connect { stream, opener: Opener::Mail(IdentityKey([1; 32])), name: "peer".into(), port: 7 })
+    }
+
+    #[test]
+    fn the_newest_records_are_remembered_once_each() {
+        let mut lookups = Lookups::default();
+        let record = |node: usize, sequence| {
+            let mut seed = [0; 32];
+            seed[..8].copy_from_slice(&(node as u64).to_le_bytes());
+            NodeRecord::sign(&pilot_core::Identity::from_seed(seed), Default::default(), &Profile::default(), sequence)
+        };
+        (0..MET_MAX + 2).for_each(|node| lookups.remember(&record(node, 1)));
+        lookups.remember(&record(5, 2));
+        assert_eq!(lookups.met.len(), MET_MAX);
+        assert_eq!(lookups.met.back().map(|r| r.identity), Some(record(5, 2).identity));
+        assert!(!lookups.met.iter().any(|r| r.identity == record(1, 1).identity), "the oldest is forgotten");
+        assert_eq!(lookups.met.iter().filter(|r| r.identity == record(5, 1).identity).count(), 1);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Owns what every room works with: the protocol stack, the time of this turn, the waiting calls, and the effects that the
+//! Owns the surroundings of every room: the protocol stack, the time of this turn, the waiting calls, and the effects that the
 //! event loop carries out afterwards.
 
 use crate::answer::Answer;

@@ -1,4 +1,4 @@
-//! Owns the outputs of the node's rooms: what a room wants done elsewhere, as values that the event loop carries out.
+//! Owns the outputs of the node's rooms: work for other rooms, as values that the event loop carries out.
 
 use crate::answer::Answer;
 use crate::disk::job::Job;

@@ -51,6 +51,8 @@ pub use config::{Config, RendezvousConfig};
 pub use crypto::aead::fastest as fastest_aead;
 pub use crypto::agreement::fastest as fastest_agreement;
 pub use disk::home::{Home, socket_path};
+#[cfg(test)]
+mod tests;
 /// The parts of a node that other servers of the underlay use too: the rendezvous.
 pub mod parts {
     pub use crate::crypto::entropy;

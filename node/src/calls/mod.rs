@@ -1,5 +1,5 @@
-//! Calls that wait for something: a peer, the rendezvous, an owner's decision. Each file has one kind of call: how it begins,
-//! how it goes on, and how it ends.
+//! Calls that wait for something: a peer, the rendezvous, an owner's decision. Each file has one kind of call: its
+//! beginning, its steps, and its end.
 
 pub(crate) mod connect;
 pub(crate) mod handshake;
@@ -9,3 +9,6 @@ pub(crate) mod report;
 pub(crate) mod resolve;
 pub(crate) mod trust;
 pub(crate) mod watch;
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ pub(crate) struct Facts {
     pub(crate) outbox: usize,
     /// Datagrams that clients did not make room for.
     pub(crate) datagrams_dropped: u64,
-    /// When the node started. Unit: seconds since 1970.
+    /// Time of the node's start. Unit: seconds since 1970.
     pub(crate) started_s: u64,
 }
 

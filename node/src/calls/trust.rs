@@ -1,4 +1,4 @@
-//! Trust requests and their answers: what this node's owner decides, and what the peers' owners have decided.
+//! Requests for trust and their answers: the decisions of this node's owner, and those of the peers' owners.
 
 use crate::answer::{Answer, Approved, Handshake, HandshakeSent, Pin, Rejected, Status, Trusted, Untrusted};
 use crate::call::{AwaitTrust, Call};
@@ -14,10 +14,10 @@ use pilot_core::time::Duration;
 use pilot_core::trust::{Outcome, Terms, TrustError, TrustVersion};
 use pilot_core::{Instant, Level};
 
-/// Longest that a caller may wait for trust.
+/// Longest wait of a caller for trust.
 const TRUST_WAIT_MAX: Duration = Duration::from_secs(3600);
-/// Callers that may wait for trust.
-const TRUST_WAITERS_MAX: usize = 1024;
+/// Most callers that wait for trust.
+pub(super) const TRUST_WAITERS_MAX: usize = 1024;
 /// Pause between two looks for pins that have expired.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
 
@@ -106,7 +106,7 @@ fn announce(cx: &mut Context, outcome: &Outcome) {
     answer_waiting(cx);
 }
 
-/// Asks a node for trust; when it has asked already, its request is approved.
+/// Asks a node for trust; a request that this node has sent before is approved instead.
 pub(crate) fn request(cx: &mut Context, target: &str, record: &NodeRecord, terms: &Terms, caller: Caller) {
     if cx.stack.endpoint().trust().pending().any(|p| p.record.identity == record.identity) {
         return approve_key(cx, &record.identity, terms, (caller, |approved| Handshake::Trusted(approved).into()));

@@ -1,4 +1,4 @@
-//! Owns what a node keeps: its trust, address and profile, the inbox, the outbox, and the ids of messages that have arrived.
+//! Owns the state that a node keeps: its trust, address and profile, the inbox, the outbox, and the ids of messages that have arrived.
 //!
 //! The ids of the newest [`RECENT_MAX`] messages of each sender are known. A sender keeps its messages in order and sends only
 //! unacknowledged ones again, so a message that arrives a second time is among these, however much other senders have sent
@@ -40,7 +40,7 @@ pub(super) const OUTBOX_MAX: usize = 10_000;
 /// Length of the head before the body of a message in the inbox. Unit: bytes.
 const MESSAGE_HEAD_LEN: usize = 16 + 32 + 6 + 1 + 8;
 
-/// What is known of one sender.
+/// The known facts of one sender.
 #[derive(Default)]
 struct Sender {
     /// Bytes of the inbox that the sender's messages fill.
@@ -216,6 +216,7 @@ impl<D: Disk> Books<D> {
         self.batch.put(Key::new(INBOX, seq), &[&emit_head(message), &message.body]);
         self.inbox.insert(seq);
         self.inbox_len += len;
+        debug_assert!(self.inbox.len() <= INBOX_MAX && self.inbox_len <= INBOX_LEN_MAX);
         let known = self.senders.entry(message.sender).or_default();
         known.share = share;
         known.recent.push_back(Recent { id: message.id, seq, taken: false });
@@ -260,7 +261,8 @@ impl<D: Disk> Books<D> {
         let seq = self.next_outbox;
         self.next_outbox += 1;
         self.batch.put(Key::new(OUTBOX, seq), &[&emit_outgoing_head(message), &message.body]);
-        self.outbox.insert(seq);
+        let is_new = self.outbox.insert(seq);
+        debug_assert!(is_new, "numbers are given once");
         Done::Queued(seq)
     }
 

@@ -1,4 +1,4 @@
-//! What survives a restart: the node's folder, its books, and received files. One worker thread does the work.
+//! The state that survives a restart: the node's folder, its books, and received files. One worker thread does the work.
 
 pub(crate) mod books;
 pub(crate) mod files;

@@ -39,7 +39,22 @@ pub(crate) struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The disk's end of a worker that has neither thread nor disk: a test takes the jobs and gives their outcomes.
+#[cfg(test)]
+pub(crate) struct Paper {
+    pub(crate) jobs: Receiver<(Ticket, Job)>,
+    pub(crate) done: Sender<(Ticket, Done)>,
+}
+
 impl Worker {
+    /// A worker that a test plays.
+    #[cfg(test)]
+    pub(crate) fn on_paper() -> (Self, Paper) {
+        let (jobs, job_rx) = unbounded();
+        let (done_tx, done) = unbounded();
+        (Self { jobs: Some(jobs), under_way: 0, done, thread: None }, Paper { jobs: job_rx, done: done_tx })
+    }
+
     /// Opens the log in a node's folder, reads the part that the loop needs, and starts the thread.
     ///
     /// # Errors
@@ -100,15 +115,7 @@ fn work(
     waker: &Waker,
 ) {
     while let Some(first) = next(jobs, &lines) {
-        let mut len = first.1.len();
-        let mut group = vec![first];
-        while group.len() < GROUP_MAX
-            && len < GROUP_LEN_MAX
-            && let Ok(job) = jobs.try_recv()
-        {
-            len += job.1.len();
-            group.push(job);
-        }
+        let group = group_with(first, jobs);
         let (on_files, in_books): (Vec<_>, Vec<_>) =
             group.into_iter().partition(|(_, job)| matches!(job, Job::File(_)));
         let mut outcomes = Vec::new();
@@ -141,5 +148,39 @@ fn next(jobs: &Receiver<(Ticket, Job)>, lines: &Lines) -> Option<(Ticket, Job)> 
                 Err(_) => return jobs.recv().ok(), // the loop has no more lines, and soon no more jobs
             },
         }
+    }
+}
+
+/// Takes the jobs that wait behind a first one, up to [`GROUP_MAX`] and [`GROUP_LEN_MAX`] in all.
+fn group_with(first: (Ticket, Job), jobs: &Receiver<(Ticket, Job)>) -> Vec<(Ticket, Job)> {
+    let mut len = first.1.len();
+    let mut group = vec![first];
+    while group.len() < GROUP_MAX
+        && len < GROUP_LEN_MAX
+        && let Ok(job) = jobs.try_recv()
+    {
+        len += job.1.len();
+        group.push(job);
+    }
+    debug_assert!(group.len() <= GROUP_MAX);
+    group
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::job::Meta;
+
+    #[test]
+    fn groups_have_a_maximum_of_jobs_and_of_bytes() {
+        let (sender, jobs) = unbounded();
+        (0..GROUP_MAX as u64 + 1).for_each(|n| sender.send((Ticket(n), Job::Read(n))).expect("a receiver"));
+        let put = |len| (Ticket(0), Job::Put(Meta::Trust, vec![0; len]));
+        for len in [GROUP_LEN_MAX - 1, 5, 1] {
+            sender.send(put(len)).expect("a receiver");
+        }
+        drop(sender);
+        let groups = std::iter::from_fn(|| Some(group_with(jobs.recv().ok()?, &jobs).len()));
+        assert_eq!(groups.collect::<Vec<_>>(), [GROUP_MAX, 3, 1]);
     }
 }

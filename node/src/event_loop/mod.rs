@@ -43,7 +43,8 @@ pub(crate) struct EventLoop {
     udp: Udp,
     udp_readable: bool,
     addresses: Addresses,
-    start: std::time::Instant,
+    /// The moment at which the loop's clock is zero.
+    zero: std::time::Instant,
     commands: Receiver<Command>,
     /// Nothing has happened since the last turn, which wanted to sleep until the time in it (`None` in it: for ever).
     settled: Option<Option<Instant>>,
@@ -128,7 +129,7 @@ impl EventLoop {
     }
 
     fn read_clock(&mut self) {
-        self.rooms.cx.now = Instant::from_micros(self.start.elapsed().as_micros() as u64);
+        self.rooms.cx.now = Instant::from_micros(self.zero.elapsed().as_micros() as u64);
     }
 
     /// Gives what poll has reported to the rooms that own it.

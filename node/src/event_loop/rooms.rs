@@ -328,3 +328,6 @@ impl Rooms {
         self.streams.client_gone(cx, client);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         udp,
         udp_readable: true,
         addresses: Addresses::new(watch),
-        start: std::time::Instant::now(),
+        zero: std::time::Instant::now(),
         commands,
         settled: None,
         _home: home,

@@ -1,4 +1,4 @@
-//! The node's Unix socket: the official framing and commands, and our own from 0x80 up. The server gives what clients ask as
+//! The node's Unix socket: the official framing and commands, and our own from 0x80 up. The server gives the requests of clients as
 //! values and runs nothing itself.
 
 pub(crate) mod client;

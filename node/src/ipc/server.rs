@@ -1,7 +1,7 @@
 //! The room of IPC clients: the listening socket, the clients' connections, frames in and out.
 //!
 //! 1. Readiness marks a client ([`Ipc::readiness`]).
-//! 2. [`Ipc::receive`] reads marked clients and gives the frames that are complete; the event loop runs what they ask.
+//! 2. [`Ipc::receive`] reads marked clients and gives the frames that are complete; the event loop runs their requests.
 //! 3. Frames to clients leave at once while their sockets have room, and wait in bounded queues otherwise.
 //! 4. [`Ipc::take_closed`] and [`Ipc::take_drained`] name the clients that are gone, and those that read again.
 
@@ -30,17 +30,17 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Most clients. The official daemon has 1024; here each connect under way is one.
+/// Most clients. The official daemon serves 1024; here each program that waits for a connect is one.
 const CLIENTS_MAX: usize = 8192;
-/// Bytes that may wait for a client that does not read; beyond that the client is dropped. Unit: bytes.
+/// Most bytes that wait for a client; a client that lets more wait is dropped. Unit: bytes.
 const OUTGOING_MAX: usize = 64 << 20;
-/// Bytes for official streams that may wait before a client's frames are not read any more. Unit: bytes.
+/// Bytes of one client that wait for its official streams; at the limit its frames are not read. Unit: bytes.
 const UNSENT_MAX: usize = 8 << 20;
-/// Received stream bytes are framed only while fewer than this wait for the client. Unit: bytes.
+/// Bytes that wait for an official client; above the limit its streams are not read. Unit: bytes.
 const FRAMED_WAITING_MAX: usize = 1 << 20;
-/// Bytes that may wait for a client that watches events; later events are missed, and their number is told. Unit: bytes.
+/// Most bytes that wait for a client that watches; further events are missed, and their number is told. Unit: bytes.
 const EVENTS_WAITING_MAX: usize = 4 << 20;
-/// Bytes that may wait for an official client before it misses datagrams. Unit: bytes.
+/// Bytes that wait for an official client; at the limit it misses datagrams. Unit: bytes.
 const DATAGRAMS_WAITING_MAX: usize = 1 << 20;
 /// Refusals of clients that are told in one turn.
 const REFUSALS_MAX: usize = 16;
@@ -97,7 +97,7 @@ struct Client {
     /// Bytes that an official client wants to send, by connection.
     unsent: LiteMap<u32, VecDeque<u8>>,
     unsent_len: usize,
-    /// Official connections whose end was told.
+    /// Official connections of which the client was told the end.
     ended: Vec<u32>,
     /// The client gets datagrams, as every official one does, also one that has said nothing yet; ours ask for a port of their
     /// own.
@@ -114,7 +114,7 @@ impl Ipc {
     /// Binds the socket (mode 0600), replacing one that no daemon serves.
     ///
     /// # Errors
-    /// `Conflict` when a daemon serves it; otherwise what the file system says.
+    /// `Conflict` when a daemon serves it; `Internal` with the text of the file system.
     pub(crate) fn bind(path: &Path, registry: Registry) -> Result<Self, Failure> {
         let error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", path.display()));
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
@@ -253,7 +253,7 @@ impl Ipc {
                     }
                 }
             }
-            // A client whose official streams have too much to send is read again when they have sent some of it.
+            // A client at `UNSENT_MAX` is read again when its official streams have sent some bytes.
             if client.readable && client.unsent_len < UNSENT_MAX {
                 self.ready.insert(id);
             }
@@ -262,7 +262,7 @@ impl Ipc {
         frames
     }
 
-    /// Notes what an exchange of bytes with a client came to.
+    /// Notes that a client is gone, or has read everything, after bytes went either way.
     fn settle(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.outgoing_len == 0 && std::mem::take(&mut client.was_full) {
@@ -284,6 +284,7 @@ impl Ipc {
             self.ready.remove(id);
             self.watchers.remove(id);
         }
+        debug_assert!(self.watchers.len() <= self.clients.len(), "a watcher is a client");
         closed
     }
 
@@ -323,7 +324,7 @@ impl Ipc {
 
     // Events.
 
-    /// Tells a client of events from now on, and of published ones whose topic matches `topics`.
+    /// Tells a client of events from now on, and of published ones with a topic that matches `topics`.
     pub(crate) fn watch(&mut self, id: ClientId, request: RequestNumber, topics: Option<String>) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.watches = Some((request, topics));
@@ -362,7 +363,7 @@ impl Ipc {
 
     // Official clients.
 
-    /// Gives a datagram to every official client. Source: docs/official-abi.md.
+    /// Gives a datagram to every official client. Source: `docs/official-abi.md`, "IPC".
     pub(crate) fn push_datagram(&mut self, from: Addr, source_port: u16, port: u16, payload: &[u8]) {
         let official: Vec<ClientId> = self.clients.iter().filter(|(_, c)| c.official).map(|(id, _)| *id).collect();
         if official.is_empty() {
@@ -513,7 +514,7 @@ impl Client {
         }
     }
 
-    /// Frames what has arrived; true when the stream broke.
+    /// Frames the bytes that have arrived; true when the stream broke.
     fn receive_framed(&mut self, cx: &mut Context, stream: StreamId, connection: u32) -> bool {
         let mut buffer = [0; 16 * 1024];
         loop {
@@ -543,3 +544,6 @@ fn send_with_fd(stream: &UnixStream, bytes: &[u8], fd: &OwnedFd) -> io::Result<u
     ancillary.push(SendAncillaryMessage::ScmRights(&fds));
     Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, QUIET)?)
 }
+
+#[cfg(test)]
+mod tests;

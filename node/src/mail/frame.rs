@@ -121,6 +121,16 @@ mod tests {
     }
 
     #[test]
+    fn metadata_has_a_longest_length() {
+        for (len, is_message) in [(META_LEN_MAX, true), (META_LEN_MAX + 1, false)] {
+            let meta = format!("{{\"message_id\":\"{}\"}}", id_text(&[1; 16]));
+            let meta = format!("{meta}{}", " ".repeat(len - meta.len()));
+            let frame = [&(len as u16).to_be_bytes(), meta.as_bytes(), &1u32.to_be_bytes(), b"hi"].concat();
+            assert_eq!(matches!(parse_request((TAGGED, frame)), Request::Message { .. }), is_message, "{len} bytes");
+        }
+    }
+
+    #[test]
     fn huge_frames_break_the_stream_and_unknown_ones_are_answered() {
         assert_eq!(parse_frame(&[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]), Err(Broken));
         for (kind, payload) in

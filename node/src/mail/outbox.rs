@@ -63,6 +63,7 @@ impl Outbox {
             return false;
         }
         self.waiting_len += message.body.len();
+        debug_assert!(self.waiting_len <= WAITING_LEN_MAX);
         self.routes.entry(message.to).or_default().waiting.push_back((seq, message));
         true
     }
@@ -155,6 +156,7 @@ impl Outbox {
                 route.waiting.push_front((seq, message));
             }
         }
+        debug_assert!(route.given_up.is_empty(), "only messages in flight are given up");
         route.stream = None;
         route.idle_at = None;
         route.outgoing.clear();
@@ -216,6 +218,7 @@ impl Route {
             self.outgoing.extend(frame::emit_tagged(&message.id, message.kind, &message.body));
             self.in_flight.push_back((seq, message));
         }
+        debug_assert!(self.in_flight.len() <= IN_FLIGHT_MAX);
     }
 
     /// Writes into the stream until it has no room; true when the stream is over.
@@ -242,6 +245,35 @@ mod tests {
 
     fn message(to: IdentityKey, len: usize) -> Outgoing {
         Outgoing { id: [1; 16], to, kind: Kind::Binary, expires: 0, body: vec![7; len] }
+    }
+
+    #[test]
+    fn messages_and_bytes_in_flight_have_maxima() {
+        for (len, in_flight) in [(1, IN_FLIGHT_MAX), (BUFFER_MAX, 1)] {
+            let (mut outbox, to) = (Outbox::default(), IdentityKey([2; 32]));
+            (0..2 * IN_FLIGHT_MAX as u64).for_each(|seq| assert!(outbox.add(seq, message(to, len))));
+            outbox.early(&to);
+            assert_eq!(outbox.routes[&to].in_flight.len(), in_flight);
+            assert_eq!(outbox.len(), 2 * IN_FLIGHT_MAX);
+            outbox.failed(Instant::ZERO, &to);
+            assert!(outbox.routes[&to].waiting.iter().map(|(seq, _)| *seq).eq(0..2 * IN_FLIGHT_MAX as u64), "in order");
+        }
+    }
+
+    #[test]
+    fn pauses_between_attempts_double_up_to_a_maximum() {
+        let (mut outbox, to, now) = (Outbox::default(), IdentityKey([2; 32]), Instant::from_micros(5));
+        assert!(outbox.add(1, message(to, 1)));
+        assert_eq!(outbox.wanted(now), [to]);
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            outbox.failed(now, &to);
+            assert_eq!(outbox.wanted(now), []);
+            pauses.push(outbox.next_deadline().expect("another attempt").since(now).as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        outbox.encourage(&to);
+        assert_eq!(outbox.wanted(now), [to]);
     }
 
     #[test]

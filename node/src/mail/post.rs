@@ -89,7 +89,8 @@ impl PostOffice {
         }
         let post = Post { seq, caller, keep, kind, len, to, id };
         let ticket = cx.calls.open_until(Call::Post(post), deadline);
-        self.waiting.insert(seq, ticket);
+        let before = self.waiting.insert(seq, ticket);
+        debug_assert!(before.is_none(), "a number in the outbox means one message");
         if let Some(stream) = self.outbox.stream_to(&to) {
             cx.ready(stream);
         }
@@ -206,3 +207,6 @@ fn check(letter: &Letter) -> Result<(), Failure> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,6 +102,7 @@ impl Transfers {
     /// Takes the bytes of the file that is arriving.
     pub(crate) fn take(&mut self, incoming: &mut FrameReader, jobs: &mut Vec<FileJob>) {
         let Some(whole) = &mut self.arriving else { return };
+        debug_assert!(self.files.contains_key(&whole.id), "a file is known until its answer is given");
         let n = (incoming.rest().len() as u64).min(whole.left) as usize;
         if n > 0 {
             let bytes = incoming.rest()[..n].to_vec();
@@ -239,7 +240,7 @@ fn result(transfer: &[u8; 16], why: &str) -> Vec<u8> {
 pub(crate) mod sender {
     use super::{ACCEPT, ACK, DATA, END, OPEN, RESULT, frame};
 
-    /// Bytes of one data frame. Unit: bytes. Source: what the official program announces.
+    /// Bytes of a file in one data frame. Unit: bytes. Source: the official program announces the same.
     pub(crate) const CHUNK_LEN: usize = 48 * 1024;
 
     pub(crate) fn open(transfer: &[u8; 16], len: u64, hash: &[u8; 32], name: &str) -> Vec<u8> {
@@ -278,5 +279,43 @@ pub(crate) mod sender {
             },
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(transfers: &mut Transfers, transfer: u8, len: u64) -> Result<bool, Vec<u8>> {
+        let frame = sender::open(&[transfer; 16], len, &[0; 32], "a");
+        transfers.take_frame(&frame[8..], "peer", transfer.into(), &mut Vec::new())
+    }
+
+    #[test]
+    fn transfers_of_one_stream_have_a_maximum() {
+        let mut transfers = Transfers::new(1 << 32);
+        (0..TRANSFERS_MAX as u8).for_each(|n| assert_eq!(open(&mut transfers, n, 9), Ok(true)));
+        assert_eq!(open(&mut transfers, 99, 9), Err(result(&[99; 16], "too many transfers at once")));
+        assert_eq!(open(&mut transfers, 0, 9), Err(result(&[0; 16], "this transfer is under way already")));
+        assert_eq!(transfers.done(1 << 32, 0, FileDone::Failed("no".into())), Say::Answer(0, result(&[0; 16], "no")));
+        assert_eq!(open(&mut transfers, 99, FILE_LEN_MAX + 1), Err(result(&[99; 16], "the file is too long")));
+        assert_eq!(open(&mut transfers, 99, 9), Ok(true), "a place is free");
+        assert_eq!(transfers.give_up().len(), TRANSFERS_MAX);
+    }
+
+    #[test]
+    fn a_stream_is_not_read_while_too_many_bytes_wait_for_the_disk() {
+        let (mut transfers, mut jobs) = (Transfers::new(0), Vec::new());
+        open(&mut transfers, 1, FILE_LEN_MAX).expect("room");
+        let piece = vec![0; UNWRITTEN_LEN_MAX / 4];
+        for n in 0..4 {
+            assert!(!transfers.is_full());
+            let frame = sender::data(&[1; 16], n, &piece);
+            assert_eq!(transfers.take_frame(&frame[8..], "peer", 2, &mut jobs), Ok(false));
+        }
+        assert!(transfers.is_full());
+        let written = transfers.done(0, piece.len(), FileDone::Written { len: 9 });
+        assert_eq!(written, Say::Now(frame(ACK, &[1; 16], &9u64.to_be_bytes())));
+        assert!(!transfers.is_full());
     }
 }

@@ -80,6 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn topics_and_payloads_have_longest_lengths() {
+        for (topic, payload, is_event) in
+            [(TOPIC_LEN_MAX, PAYLOAD_LEN_MAX, true), (TOPIC_LEN_MAX + 1, 0, false), (0, PAYLOAD_LEN_MAX + 1, false)]
+        {
+            let mut bytes = Published::emit(&"a".repeat(topic), &vec![7; payload]);
+            assert_eq!(Published::take(&mut bytes).is_ok_and(|event| event.is_some()), is_event);
+            assert_eq!(bytes.is_empty(), is_event, "what is no event is left");
+        }
+    }
+
+    #[test]
     fn topics_match_exactly_or_by_their_beginning() {
         for (pattern, topic, fits) in [
             ("a", "a", true),

@@ -76,6 +76,7 @@ impl Io {
 
     /// Gives the answer that was promised under a slot. A second answer under the same slot leaves at once.
     pub(crate) fn answer(&mut self, slot: u64, answer: Vec<u8>) {
+        debug_assert!(slot < self.next_slot, "an answer was promised before");
         match self.answers.iter_mut().find(|(s, a)| *s == slot && a.is_none()) {
             Some((_, place)) => *place = Some(answer),
             None => self.outgoing.extend(answer),

@@ -157,6 +157,7 @@ impl Services {
             self.subscribers.remove(&stream);
             cx.out.push(Effect::Close(stream));
         }
+        debug_assert!(self.subscribers.len() <= self.sessions.len(), "a subscriber is a stream of the event service");
     }
 
     /// The disk has decided about a message.
@@ -223,3 +224,6 @@ fn hand_on(cx: &mut Context, stream: StreamId, io: &mut Io, sender: IdentityKey)
         cx.out.push(Effect::Publish(Some(stream), event));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,3 +150,6 @@ pub(crate) fn send_datagram(cx: &mut Context, node: &str, ports: (u16, u16), pay
         _ => Failure::new(Code::Unreachable, format!("{node} cannot be reached now")),
     })
 }
+
+#[cfg(test)]
+mod tests;

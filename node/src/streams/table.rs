@@ -46,7 +46,7 @@ enum Holder {
     Framed { client: ClientId, connection: u32 },
     /// An IPC listener that has not been asked for a stream.
     Backlog,
-    /// A client that has accepted the stream and not said how it wants it.
+    /// A client that has accepted the stream with `hold`, and takes or claims it later.
     Held(ClientId),
 }
 
@@ -194,7 +194,14 @@ impl Streams {
             }
             None => requests.push_back((request, hold)),
         }
+        debug_assert!(!self.has_missed(port), "a request and a stream that wait meet at once");
         Ok(())
+    }
+
+    /// True when a request waits on this port and a stream does too.
+    fn has_missed(&self, port: u16) -> bool {
+        let listener = self.listeners.get(&port);
+        matches!(listener, Some(Listener::Client { requests, streams, .. }) if !requests.is_empty() && !streams.is_empty())
     }
 
     // Streams that come.
@@ -233,6 +240,7 @@ impl Streams {
             }
             None => cx.stack.abort(cx.now, id),
         }
+        debug_assert!(!self.has_missed(port), "a request and a stream that wait meet at once");
         cx.ready(id);
     }
 
@@ -425,7 +433,8 @@ impl Streams {
         if let Some(Holder::Descriptor(descriptor)) = self.holders.remove(&id) {
             // The descriptor is closed right after; a failure here leaves nothing behind.
             let _ = self.registry.deregister(&mut SourceFd(&descriptor.stream.fd.as_raw_fd()));
-            self.tokens.remove(&descriptor.token);
+            let known = self.tokens.remove(&descriptor.token);
+            debug_assert_eq!(known, Some(id), "a descriptor's token names its stream");
         }
     }
 
@@ -477,3 +486,6 @@ impl Streams {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

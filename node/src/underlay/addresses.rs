@@ -1,4 +1,4 @@
-//! The room of this machine's own addresses: which there are, and when to look again.
+//! The room of this machine's own addresses.
 
 use crate::context::Context;
 use crate::platform::AddressWatch;
@@ -7,8 +7,7 @@ use pilot_core::Instant;
 use pilot_core::time::Duration;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-/// Pause before a look: an address and its routes come one after the other. Source: docs/paths.md (a node that moved is reached
-/// after a round trip and 50 ms).
+/// Pause before a look: an address and its routes come one after the other. Source: `docs/paths.md`, "Roaming".
 const SETTLING: Duration = Duration::from_millis(20);
 
 /// The watch on this machine's addresses.

@@ -1,4 +1,4 @@
-//! What carries datagrams below the tunnels: sockets, this machine's own addresses, and the address of the rendezvous.
+//! The carriers of datagrams below the tunnels: sockets, this machine's own addresses, and the address of the rendezvous.
 
 pub(crate) mod addresses;
 pub(crate) mod rendezvous;

@@ -1,0 +1,194 @@
+//! Clients of the socket, each the other half of a pair.
+
+use super::*;
+use crate::ipc::frame::{REQUEST, parse_frame};
+use crate::tests::{Lab, key};
+use pilot_stack::Event;
+use std::os::unix::net::UnixStream as StdStream;
+
+const MIB: usize = 1 << 20;
+
+fn room() -> Ipc {
+    let poll = mio::Poll::new().expect("poll");
+    Ipc::private(poll.registry().try_clone().expect("registry"))
+}
+
+/// Another client; gives its half of the pair.
+fn join(ipc: &mut Ipc, may_be_official: bool) -> (ClientId, StdStream) {
+    let (ours, theirs) = StdStream::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("a socket");
+    theirs.set_nonblocking(true).expect("a socket");
+    ipc.add(UnixStream::from_std(ours), may_be_official);
+    let id = ClientId(ipc.last as u64);
+    assert_eq!(ipc.receive().len(), 0);
+    (id, theirs)
+}
+
+fn readable(ipc: &mut Ipc, id: ClientId) -> Vec<Frame> {
+    ipc.readiness(Room::Ipc.token(id.0 as usize), true, false);
+    ipc.receive()
+}
+
+/// Reads everything that the node has sent, while the node goes on sending.
+fn read_all(ipc: &mut Ipc, id: ClientId, mut theirs: &StdStream) -> Vec<(u8, Vec<u8>)> {
+    let (mut reader, mut buffer) = (FrameReader::new(), vec![0; MIB]);
+    loop {
+        match theirs.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => reader.extend(&buffer[..n]),
+            Err(_) if ipc.clients.get(&id).is_none_or(|c| c.outgoing_len == 0) => break,
+            Err(_) => ipc.readiness(Room::Ipc.token(id.0 as usize), false, true),
+        }
+    }
+    std::iter::from_fn(|| reader.next(parse_frame).expect("well-formed")).collect()
+}
+
+#[test]
+fn frames_come_in_any_pieces_and_nothing_is_read_without_readiness() {
+    let mut ipc = room();
+    let (id, mut theirs) = join(&mut ipc, true);
+    let frame = numbered(REQUEST, 7, &json!({"any": "JSON"}), b"bytes");
+    for (i, byte) in frame.iter().enumerate() {
+        theirs.write_all(&[*byte]).expect("room");
+        assert!(!ipc.has_more());
+        assert_eq!(ipc.receive().len(), 0, "no client is looked at that was not reported");
+        let frames = readable(&mut ipc, id);
+        assert_eq!(frames.len(), usize::from(i + 1 == frame.len()), "at {i}");
+    }
+    theirs.write_all(&[frame.clone(), frame].concat()).expect("room");
+    let frames = readable(&mut ipc, id);
+    assert!(frames.iter().all(|frame| frame.client == id && frame.command == REQUEST));
+    assert_eq!(frames.len(), 2);
+    drop(theirs);
+    assert_eq!(readable(&mut ipc, id).len(), 0);
+    assert!(ipc.take_closed().contains(&id));
+    assert!(ipc.clients.is_empty() && ipc.take_closed().is_empty());
+}
+
+#[test]
+fn an_impossible_length_is_told_and_ends_the_client() {
+    for head in [[0, 0, 0, 0, REQUEST], [0xff, 0xff, 0xff, 0xff, REQUEST], [0, 0x10, 0, 1, 0x01]] {
+        let mut ipc = room();
+        let (id, mut theirs) = join(&mut ipc, true);
+        theirs.write_all(&head).expect("room");
+        assert_eq!(readable(&mut ipc, id).len(), 0);
+        let frames = read_all(&mut ipc, id, &theirs);
+        assert!(matches!(&frames[..], [(official_frame::ERROR, text)] if text.ends_with(b"bytes")), "{frames:?}");
+        assert!(ipc.take_closed().contains(&id));
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_dropped_and_no_other() {
+    let mut ipc = room();
+    let ((slow, _slow), (quick, _quick)) = (join(&mut ipc, false), join(&mut ipc, false));
+    for _ in 0..OUTGOING_MAX / MIB {
+        ipc.send(slow, vec![0; MIB]);
+    }
+    assert!(ipc.take_closed().is_empty(), "the kernel's buffer has some of it");
+    ipc.send(slow, vec![0; MIB]);
+    ipc.send(quick, vec![0; 10]);
+    assert!(ipc.take_closed().into_iter().eq([slow]));
+    assert!(ipc.clients.contains_key(&quick));
+}
+
+#[test]
+fn a_watcher_that_does_not_read_misses_events_and_is_told_how_many() {
+    let mut ipc = room();
+    let ((slow, theirs), (other, _other)) = (join(&mut ipc, false), join(&mut ipc, false));
+    assert!(!ipc.is_watched());
+    ipc.watch(slow, RequestNumber(9), Some("a.*".into()));
+    let event = |n: usize| json!({"event": "published", "n": n});
+    let blob = vec![7; MIB];
+    assert_eq!(ipc.push_event(&event(0), &blob, |topics| topics == Some("b")), 0, "another topic");
+    let told: usize = (0..8).map(|n| ipc.push_event(&event(n), &blob, |topics| topics == Some("a.*"))).sum();
+    let waiting = ipc.clients[&slow].outgoing_len;
+    assert!((1..8).contains(&told) && waiting <= EVENTS_WAITING_MAX + 1024, "{told} events, {waiting} bytes");
+    assert_eq!(ipc.clients[&other].outgoing_len, 0);
+    assert_eq!(read_all(&mut ipc, slow, &theirs).len(), told);
+    assert_eq!(ipc.push_event(&event(8), b"", |_| true), 1);
+    let frames = read_all(&mut ipc, slow, &theirs);
+    let texts: Vec<String> =
+        frames.iter().map(|(_, payload)| String::from_utf8_lossy(&payload[8..]).into_owned()).collect();
+    assert!(matches!(&texts[..], [note, _] if note.contains(&format!("\"count\":{}", 8 - told))), "{texts:?}");
+    assert!(frames.iter().all(|(command, payload)| *command == EVENT && payload[..4] == 9u32.to_be_bytes()));
+    drop(theirs);
+    readable(&mut ipc, slow);
+    ipc.take_closed();
+    assert!(!ipc.is_watched());
+}
+
+#[test]
+fn official_clients_miss_datagrams_that_they_do_not_read_and_others_get_none() {
+    let mut ipc = room();
+    let ((official, theirs), (ours, _ours)) = (join(&mut ipc, true), join(&mut ipc, true));
+    ipc.mark_ours(ours);
+    let payload = vec![7; 60_000];
+    for _ in 0..100 {
+        ipc.push_datagram(Addr::new(0, 1), 5, 6, &payload);
+    }
+    let waiting = ipc.clients[&official].outgoing_len;
+    assert!((DATAGRAMS_WAITING_MAX..DATAGRAMS_WAITING_MAX + 61_000).contains(&waiting), "{waiting}");
+    assert_eq!(ipc.clients[&ours].outgoing_len, 0);
+    assert!((1..100).contains(&read_all(&mut ipc, official, &theirs).len()));
+}
+
+#[test]
+fn a_client_with_too_many_unsent_bytes_is_read_again_once_they_are_gone() {
+    let mut ipc = room();
+    let (id, mut theirs) = join(&mut ipc, true);
+    theirs.write_all(&official_frame::frame(official_frame::INFO, &[])).expect("room");
+    ipc.keep_unsent(id, 5, &vec![0; UNSENT_MAX]);
+    assert_eq!(readable(&mut ipc, id).len(), 0);
+    assert!(!ipc.has_more(), "the loop sleeps meanwhile");
+    ipc.forget_framed(id, 5);
+    assert!(ipc.has_more());
+    assert_eq!(ipc.receive().len(), 1);
+}
+
+#[test]
+fn streams_of_an_official_client_wait_while_it_does_not_read() {
+    let (mut lab, mut ipc) = (Lab::friends(2), room());
+    let (id, theirs) = join(&mut ipc, true);
+    lab.nodes[1].stack.listen(5000).expect("free");
+    let cx = &mut lab.nodes[0];
+    let peer = cx.stack.endpoint().peer_by_identity(&key(1)).expect("trusted");
+    let ours = cx.stack.connect(cx.now, peer, 5000).expect("trusted");
+    let peers = lab.event(1, |_, event| match event {
+        Event::Incoming { stream, .. } => Some(stream),
+        _ => None,
+    });
+    lab.run_until(|lab| {
+        let sent = lab.nodes[1].stack.send(peers, &[7; 4096]);
+        assert!(!ipc.serve_framed(&mut lab.nodes[0], ours, id, 5));
+        // The kernel's buffer is full, then the client's queue, then the rings of TCP.
+        sent == Ok(0) && ipc.clients[&id].was_full
+    });
+    let waiting = ipc.clients[&id].outgoing_len;
+    assert!((FRAMED_WAITING_MAX..FRAMED_WAITING_MAX + 20_000).contains(&waiting), "{waiting}");
+    assert!(ipc.take_drained().is_empty());
+    assert!(read_all(&mut ipc, id, &theirs).iter().all(|(command, _)| *command == official_frame::RECV));
+    assert!(ipc.take_drained().into_iter().eq([id]), "its streams are served again");
+    assert!(!ipc.serve_framed(&mut lab.nodes[0], ours, id, 5));
+    assert!(!read_all(&mut ipc, id, &theirs).is_empty());
+
+    let cx = &mut lab.nodes[0];
+    cx.stack.abort(cx.now, ours);
+    for _ in 0..2 {
+        assert!(ipc.serve_framed(cx, ours, id, 5), "the stream broke");
+    }
+    let frames = read_all(&mut ipc, id, &theirs);
+    assert!(matches!(&frames[..], [(official_frame::CLOSE_OK, _)]), "its end is told once");
+}
+
+#[test]
+fn a_descriptor_arrives_with_its_answer_behind_frames_that_wait() {
+    let mut ipc = room();
+    let (id, theirs) = join(&mut ipc, false);
+    (0..8).for_each(|_| ipc.send(id, official_frame::frame(ANSWER, &[&vec![0; MIB / 4]])));
+    let (passed, _kept) = StdStream::pair().expect("a pair");
+    ipc.reply_descriptor(id, RequestNumber(3), &json!({"port": 7}), passed.into());
+    let frames = read_all(&mut ipc, id, &theirs);
+    assert_eq!((frames.len(), &frames[8].1[..4]), (9, &3u32.to_be_bytes()[..]));
+    assert!(String::from_utf8_lossy(&frames[8].1).contains("\"fd\":true"));
+}

@@ -1,0 +1,229 @@
+//! Messages between two nodes in memory; the tests play the disk and the recipient.
+
+use super::*;
+use crate::calls::connect;
+use crate::frame_reader::FrameReader;
+use crate::mail::frame::{emit_answer, parse_frame};
+use crate::mail::outbox::WAITING_LEN_MAX;
+use crate::tests::{Lab, WALL_S, caller, key};
+use pilot_stack::{Event, Recv};
+
+fn letter(keep: bool, body: &[u8]) -> Letter {
+    Letter { node: "node-1".into(), kind: Kind::Text, keep, timeout: None, body: body.to_vec() }
+}
+
+/// The disk has put the message into the books under `seq`.
+fn put_on_disk(post: &mut PostOffice, cx: &mut Context, seq: u64) {
+    let mut jobs = cx.jobs();
+    let (job, ticket) = jobs.pop().expect("a job");
+    assert!(jobs.is_empty() && matches!(job, Job::Queue(_)));
+    let Some(Call::Queue(queue)) = cx.calls.take(ticket) else { panic!("no message") };
+    post.queued(cx, seq, queue);
+}
+
+/// The numbers of the messages that the disk is to forget.
+fn unqueued(cx: &mut Context) -> Vec<u64> {
+    let of = |(job, _)| match job {
+        Job::Unqueue(seq) => seq,
+        other => panic!("{other:?}"),
+    };
+    cx.jobs().into_iter().map(of).collect()
+}
+
+/// Runs the sender's rooms for its events, and gives its effects to the next room.
+fn run_sender(post: &mut PostOffice, cx: &mut Context) {
+    if post.poll_timeout().is_some_and(|at| at <= cx.now) || cx.stack.streams().count() == 0 {
+        post.handle_timeout(cx);
+    }
+    while let Some(event) = cx.stack.poll_event() {
+        let Event::Stream(id) = event else { continue };
+        match cx.calls.opening(id) {
+            Some(ticket) => connect::progressed(cx, ticket, id),
+            None => post.serve(cx, id, &key(1)),
+        }
+    }
+    for effect in cx.effects() {
+        match effect {
+            Effect::Opened(id, Opener::Mail(to)) => post.serve(cx, id, &to),
+            Effect::NotOpened(Opener::Mail(to), failure) => post.failed(cx, &to, &failure),
+            Effect::Close(id) => cx.stack.close(cx.now, id),
+            Effect::Ready(_) => {}
+            other => cx.out.push(other),
+        }
+    }
+}
+
+/// Runs both nodes until the recipient has `count` messages, each of which it answers with `answer`. Gives their bodies.
+fn receive(lab: &mut Lab, post: &mut PostOffice, count: usize, answer: &str) -> Vec<String> {
+    let (mut stream, mut reader, mut got) = (None, FrameReader::new(), Vec::new());
+    lab.run_until(|lab| {
+        run_sender(post, &mut lab.nodes[0]);
+        let cx = &mut lab.nodes[1];
+        while let Some(event) = cx.stack.poll_event() {
+            if let Event::Incoming { stream: id, .. } = event {
+                stream = Some(id);
+            }
+        }
+        let Some(id) = stream else { return false };
+        let mut buffer = [0; 4096];
+        while let Recv::Data(n) = cx.stack.recv(id, &mut buffer) {
+            reader.extend(&buffer[..n]);
+        }
+        while let Some((_, payload)) = reader.next(parse_frame).expect("well-formed") {
+            got.push(String::from_utf8_lossy(&payload).into_owned());
+            let answer = emit_answer(answer);
+            assert_eq!(cx.stack.send(id, &answer), Ok(answer.len()));
+        }
+        got.len() >= count
+    });
+    got
+}
+
+fn friends() -> (Lab, PostOffice) {
+    let mut lab = Lab::friends(2);
+    lab.nodes[1].stack.listen(MAIL_PORT).expect("free");
+    (lab, PostOffice::default())
+}
+
+#[test]
+fn bad_bodies_are_refused_and_reach_no_disk() {
+    let (mut lab, mut post) = friends();
+    let cx = &mut lab.nodes[0];
+    let long = vec![b'x'; MESSAGE_LEN_MAX + 1];
+    for (kind, body) in [(Kind::Text, &long[..]), (Kind::Json, b"{"), (Kind::Text, &[0xff]), (Kind::Binary, &long)] {
+        post.send(cx, Letter { kind, ..letter(true, body) }, caller(1));
+        assert_eq!(cx.failure_of_one(), Code::InvalidArgument);
+    }
+    assert_eq!((cx.effects().len(), cx.calls.len(), post.len()), (0, 0, 0));
+    post.send(cx, letter(true, &long[1..]), caller(1));
+    assert_eq!(cx.jobs().len(), 1, "the longest message is queued");
+    post.send(cx, Letter { node: "node-9".into(), ..letter(true, b"hi") }, caller(1));
+    assert_eq!(cx.failure_of_one(), Code::Unreachable, "no rendezvous says whether it exists");
+}
+
+#[test]
+fn a_message_leaves_after_it_is_on_disk_and_the_acknowledgement_answers() {
+    let (mut lab, mut post) = friends();
+    post.send(&mut lab.nodes[0], letter(true, b"hello"), caller(1));
+    let cx = &mut lab.nodes[0];
+    post.handle_timeout(cx);
+    assert_eq!((post.len(), cx.stack.streams().count(), post.poll_timeout()), (0, 0, None), "nothing leaves");
+    put_on_disk(&mut post, cx, 7);
+    assert_eq!(post.len(), 1);
+    let got = receive(&mut lab, &mut post, 1, "ACK TEXT 5 bytes");
+    assert!(got[0].ends_with("hello"), "{got:?}");
+    lab.run_until(|lab| {
+        run_sender(&mut post, &mut lab.nodes[0]);
+        post.len() == 0
+    });
+    let cx = &mut lab.nodes[0];
+    let data = cx.answer_of_one().expect("taken");
+    assert_eq!((&data["delivered"], &data["ack"]), (&true.into(), &"ACK TEXT 5 bytes".into()));
+    assert_eq!(unqueued(cx), [7]);
+
+    // A second message takes the same stream, which is closed once it was idle for some time.
+    post.send(cx, letter(true, b"again"), caller(1));
+    put_on_disk(&mut post, cx, 8);
+    assert!(matches!(cx.effects()[..], [Effect::Ready(_)]), "the stream that stands");
+    assert_eq!(cx.stack.streams().count(), 1);
+}
+
+#[test]
+fn an_answer_that_is_no_acknowledgement_is_a_failure() {
+    let (mut lab, mut post) = friends();
+    post.send(&mut lab.nodes[0], letter(true, b"hello"), caller(1));
+    put_on_disk(&mut post, &mut lab.nodes[0], 7);
+    receive(&mut lab, &mut post, 1, "ERR the inbox holds as many bytes as it may");
+    lab.run_until(|lab| {
+        run_sender(&mut post, &mut lab.nodes[0]);
+        post.len() == 0
+    });
+    let failure = lab.nodes[0].answer_of_one().expect_err("refused");
+    assert_eq!((failure.code, failure.message.contains("the inbox holds")), (Code::Full, true));
+    assert_eq!(unqueued(&mut lab.nodes[0]), [7], "a refused message is not sent again");
+}
+
+#[test]
+fn at_the_deadline_a_kept_message_stays_and_another_is_forgotten() {
+    let (mut lab, mut post) = friends();
+    lab.is_cut = true;
+    let cx = &mut lab.nodes[0];
+    for (seq, keep) in [(1, true), (2, false)] {
+        let timeout = Some(Duration::from_secs(seq * 1000)); // the second is cut to the longest wait
+        post.send(cx, Letter { timeout, ..letter(keep, b"hello") }, caller(seq as u32));
+        put_on_disk(&mut post, cx, seq);
+    }
+    assert_eq!(cx.calls.poll_timeout(), Some(cx.now + SEND_TIMEOUT_MAX));
+    cx.now = cx.now + SEND_TIMEOUT_MAX;
+    while let Some(call) = cx.calls.expired(cx.now) {
+        let Call::Post(call) = call else { panic!("{call:?}") };
+        post.expired(cx, call);
+    }
+    let codes: Vec<_> = cx.answers().into_iter().map(|(n, answer)| (n, answer.map_err(|f| f.code).err())).collect();
+    assert_eq!(codes, [(1, Some(Code::Unreachable)), (2, Some(Code::Timeout))]);
+    assert_eq!((unqueued(cx), post.len()), (vec![2], 1));
+}
+
+#[test]
+fn a_caller_that_does_not_queue_is_told_at_once_that_no_stream_opens() {
+    let (mut lab, mut post) = friends();
+    lab.nodes[1].stack.unlisten(MAIL_PORT);
+    for (seq, keep) in [(1, true), (2, false)] {
+        post.send(&mut lab.nodes[0], letter(keep, b"hello"), caller(seq as u32));
+        put_on_disk(&mut post, &mut lab.nodes[0], seq);
+    }
+    let mut answers = Vec::new();
+    lab.run_until(|lab| {
+        run_sender(&mut post, &mut lab.nodes[0]);
+        answers.extend(lab.nodes[0].answers());
+        !answers.is_empty()
+    });
+    assert!(matches!(&answers[..], [(2, Err(failure))] if failure.code == Code::ConnectionRefused));
+    let cx = &mut lab.nodes[0];
+    assert_eq!((unqueued(cx), post.len()), (vec![2], 1));
+    // The other message waits for the next attempt, or for the peer.
+    assert_eq!(post.poll_timeout(), Some(cx.now + Duration::from_secs(1)));
+    post.encourage(&key(1));
+    assert_eq!(post.poll_timeout(), None, "at once");
+}
+
+#[test]
+fn messages_for_a_recipient_that_is_not_trusted_any_more_do_not_leave() {
+    let (mut lab, mut post) = friends();
+    let cx = &mut lab.nodes[0];
+    for (seq, keep) in [(1, true), (2, false)] {
+        post.send(cx, letter(keep, b"hello"), caller(seq as u32));
+        put_on_disk(&mut post, cx, seq);
+    }
+    cx.stack.endpoint_mut().revoke(cx.now, &key(1)).expect("trusted");
+    post.handle_timeout(cx);
+    assert!(matches!(&cx.answers()[..], [(2, Err(failure))] if failure.code == Code::TrustRequired));
+    assert_eq!((cx.stack.streams().count(), unqueued(cx), post.len()), (0, vec![2], 1));
+}
+
+#[test]
+fn the_bytes_that_wait_in_memory_have_a_maximum() {
+    let (mut lab, mut post) = friends();
+    let cx = &mut lab.nodes[0];
+    let message = |len| Outgoing { id: [1; 16], to: key(1), kind: Kind::Binary, expires: u64::MAX, body: vec![0; len] };
+    let queue = |cx: &Context, len| Queue { message: message(len), caller: caller(1), deadline: cx.now, keep: true };
+    let fit = (WAITING_LEN_MAX / MESSAGE_LEN_MAX) as u64;
+    for seq in 1..=fit {
+        let queue = queue(cx, MESSAGE_LEN_MAX);
+        post.queued(cx, seq, queue);
+    }
+    assert_eq!(cx.answers().len(), 0);
+    let more = queue(cx, 1);
+    post.queued(cx, fit + 1, more);
+    assert_eq!((cx.failure_of_one(), unqueued(cx), post.len()), (Code::Full, vec![fit + 1], fit as usize));
+}
+
+#[test]
+fn messages_from_before_the_start_wait_until_their_lifetime_is_over() {
+    let (mut lab, mut post) = friends();
+    let cx = &mut lab.nodes[0];
+    let message = |expires| Outgoing { id: [1; 16], to: key(1), kind: Kind::Text, expires, body: b"hi".to_vec() };
+    post.restore(cx, 1, message(WALL_S));
+    post.restore(cx, 2, message(WALL_S + 1));
+    assert_eq!((unqueued(cx), post.len()), (vec![1], 1));
+}

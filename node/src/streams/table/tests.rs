@@ -1,0 +1,184 @@
+//! Ports, holders and ends of streams. Most streams are numbers that the stack does not know: they have ended.
+
+use super::*;
+use crate::command::ACCEPT_MAX;
+use crate::tests::{Lab, json};
+use std::os::fd::OwnedFd;
+
+const CLIENT: ClientId = ClientId(1);
+const OTHER: ClientId = ClientId(2);
+
+fn room() -> (Lab, Streams) {
+    let poll = mio::Poll::new().expect("poll");
+    (Lab::alone(), Streams::new(poll.registry().try_clone().expect("registry")))
+}
+
+fn id(number: u64) -> StreamId {
+    StreamId::from_number(number)
+}
+
+/// The descriptors among the effects, and the rest.
+fn descriptors(cx: &mut Context) -> Vec<(RequestNumber, OwnedFd)> {
+    let of = |effect| match effect {
+        Effect::ReplyDescriptor(_, request, _, fd) => Some((request, fd)),
+        _ => None,
+    };
+    cx.effects().into_iter().filter_map(of).collect()
+}
+
+fn held_for(streams: &Streams, client: ClientId) -> usize {
+    streams.holders.values().filter(|holder| matches!(holder, Holder::Held(of) if *of == client)).count()
+}
+
+#[test]
+fn a_port_has_one_listener() {
+    let (mut lab, mut streams) = room();
+    let cx = &mut lab.nodes[0];
+    streams.listen_for(cx, CLIENT, 5000).expect("free");
+    for client in [CLIENT, OTHER] {
+        assert_eq!(streams.listen_for(cx, client, 5000).map_err(|f| f.code), Err(Code::Conflict));
+    }
+    assert_eq!(streams.listen(cx, 5000, Listener::Framed(OTHER)).map_err(|f| f.code), Err(Code::Conflict));
+    streams.unlisten_for(cx, OTHER, 5000);
+    assert!(cx.stack.ports().eq([5000]), "only its owner gives a port up");
+    streams.unlisten_for(cx, CLIENT, 5000);
+    assert_eq!(cx.stack.ports().count(), 0);
+    streams.listen_for(cx, OTHER, 5000).expect("free again");
+}
+
+#[test]
+fn a_programs_port_returns_to_its_service() {
+    let (mut lab, mut streams) = room();
+    let cx = &mut lab.nodes[0];
+    streams.serve_ports(cx, &[7, 1000]);
+    let is_served = |streams: &mut Streams, cx: &mut Context, number| {
+        streams.incoming(cx, 7, id(number));
+        cx.effects().iter().any(|effect| matches!(effect, Effect::Serve(..)))
+    };
+    assert!(is_served(&mut streams, cx, 1));
+    streams.listen_for(cx, CLIENT, 7).expect("a program may take a service's port");
+    assert!(!is_served(&mut streams, cx, 2));
+    assert_eq!(streams.listen_for(cx, OTHER, 7).map_err(|f| f.code), Err(Code::Conflict));
+    streams.client_gone(cx, CLIENT);
+    assert!(is_served(&mut streams, cx, 3));
+    assert!(cx.stack.ports().eq([7, 1000]));
+    assert_eq!(streams.serve(cx, id(3)), Some(Turn::Service));
+}
+
+#[test]
+fn streams_and_requests_that_wait_for_each_other_have_maxima() {
+    let (mut lab, mut streams) = room();
+    let cx = &mut lab.nodes[0];
+    streams.listen_for(cx, CLIENT, 5000).expect("free");
+    (0..IPC_BACKLOG_MAX as u64 + 1).for_each(|number| streams.incoming(cx, 5000, id(number)));
+    assert_eq!(streams.holders.len(), IPC_BACKLOG_MAX, "one more is reset");
+    cx.effects();
+
+    let accept = |streams: &mut Streams, cx: &mut Context, number| {
+        streams.accept_for(cx, CLIENT, RequestNumber(number), (5000, Hold::Yes)).map_err(|f| f.code)
+    };
+    for number in 0..2 * IPC_BACKLOG_MAX as u32 {
+        assert_eq!(accept(&mut streams, cx, number), Ok(()));
+    }
+    let answers = cx.answers();
+    assert!(answers.iter().map(|(number, _)| *number).eq(0..IPC_BACKLOG_MAX as u32), "the oldest requests");
+    assert_eq!(accept(&mut streams, cx, 0), Err(Code::Full));
+    streams.incoming(cx, 5000, id(900));
+    assert_eq!(cx.answers()[0].0, IPC_BACKLOG_MAX as u32, "the request that waits for longest");
+    let other = streams.accept_for(cx, OTHER, RequestNumber(1), (5000, Hold::No));
+    assert_eq!(other.map_err(|f| f.code), Err(Code::Conflict));
+}
+
+#[test]
+fn a_held_stream_is_given_to_its_client_or_claimed_once() {
+    let (mut lab, mut streams) = room();
+    let cx = &mut lab.nodes[0];
+    for number in [1, 2] {
+        streams.accept_for(cx, CLIENT, RequestNumber(number), (5000, Hold::Yes)).expect("bound");
+        streams.incoming(cx, 5000, id(number.into()));
+    }
+    assert_eq!((cx.answers().len(), held_for(&streams, CLIENT)), (2, 2));
+    assert_eq!(streams.serve(cx, id(1)), None, "it waits");
+    let take = |streams: &mut Streams, cx: &mut Context, client| {
+        streams.take_held(cx, client, RequestNumber(9), id(1)).map_err(|f| f.code)
+    };
+    assert_eq!(take(&mut streams, cx, OTHER), Err(Code::NotFound));
+    assert_eq!(take(&mut streams, cx, CLIENT), Ok(()));
+    assert_eq!(take(&mut streams, cx, CLIENT), Err(Code::NotFound), "once");
+    assert!(matches!(descriptors(cx)[..], [(RequestNumber(9), _)]));
+    assert_eq!(streams.claim_held(cx, id(1)).map(|_| ()).map_err(|f| f.code), Err(Code::NotFound));
+    let claimed = streams.claim_held(cx, id(2)).expect("held");
+    assert_eq!(claimed.shared.id, id(2));
+    assert!(matches!(streams.holders[&id(2)], Holder::Thread(_)));
+}
+
+#[test]
+fn a_client_that_is_gone_leaves_its_descriptors_only() {
+    let (mut lab, mut streams) = room();
+    let cx = &mut lab.nodes[0];
+    for client in [CLIENT, OTHER] {
+        let port = 5000 + client.0 as u16;
+        let number = |n: u64| id(10 * client.0 + n);
+        streams.accept_for(cx, client, RequestNumber(1), (port, Hold::Yes)).expect("bound");
+        streams.incoming(cx, port, number(0)); // held
+        streams.incoming(cx, port, number(1)); // waits
+        streams.opened(cx, number(2), Opener::Client(client, RequestNumber(2)));
+        streams.opened(cx, number(3), Opener::Framed(client));
+    }
+    let theirs = descriptors(cx);
+    assert_eq!((streams.framed(CLIENT, 13), streams.framed(OTHER, 13)), (Some(id(13)), None));
+    assert_eq!(streams.framed_of(CLIENT), [id(13)]);
+    streams.client_gone(cx, CLIENT);
+    let left: Vec<u64> = streams.holders.keys().map(|id| id.number()).collect();
+    assert_eq!(left, [12, 20, 21, 22, 23]);
+    assert!(cx.stack.ports().eq([5002]));
+    drop(theirs);
+}
+
+#[test]
+fn the_ends_of_descriptors_can_be_asked_for_until_there_are_too_many() {
+    let (mut lab, mut streams) = room();
+    let cx = &mut lab.nodes[0];
+    let mut first = None;
+    for number in 0..=ENDS_MAX as u64 {
+        streams.opened(cx, id(number), Opener::Client(CLIENT, RequestNumber(1)));
+        let inode = rustix::fs::fstat(&descriptors(cx)[0].1).expect("a socket").st_ino;
+        let first = *first.get_or_insert(inode);
+        if number == 1 {
+            assert_eq!(json(&streams.end_of(first).expect("known"))["end"], "error");
+            assert_eq!(json(&streams.end_of(inode).expect("known"))["end"], "open");
+        }
+        streams.serve(cx, id(number));
+        assert!(matches!(cx.effects()[..], [Effect::Frame(CLIENT, _)]), "its client is told");
+    }
+    assert_eq!((streams.ends.len(), streams.holders.len(), streams.tokens.len()), (ENDS_MAX, 0, 0));
+    let forgotten = streams.end_of(first.expect("made above"));
+    assert_eq!(forgotten.map_err(|f| f.code), Err(Code::NotFound));
+}
+
+#[test]
+fn a_thread_that_does_not_accept_and_one_that_gave_up_keep_no_stream() {
+    let (mut lab, mut streams) = room();
+    let cx = &mut lab.nodes[0];
+    let (sender, accepted) = crossbeam_channel::bounded(ACCEPT_MAX);
+    streams.listen(cx, 5000, Listener::Thread(sender)).expect("free");
+    (0..ACCEPT_MAX as u64 + 1).for_each(|number| streams.incoming(cx, 5000, id(number)));
+    assert_eq!(streams.holders.len(), ACCEPT_MAX, "one more than the listener takes is reset");
+    drop(accepted);
+    streams.unlisten(cx, 5000);
+    assert_eq!(streams.holders.len(), 0);
+
+    // A thread gives up after the stream was given to it, and another one before.
+    let (sender, opened) = crossbeam_channel::bounded(1);
+    streams.opened(cx, id(900), Opener::Thread(sender));
+    assert_eq!(streams.holders.len(), 1);
+    drop(opened);
+    streams.abort_orphans(cx);
+    assert_eq!(streams.holders.len(), 0);
+    let (sender, opened) = crossbeam_channel::bounded(1);
+    drop(opened);
+    streams.opened(cx, id(901), Opener::Thread(sender));
+    assert_eq!(streams.holders.len(), 0);
+    streams.incoming(cx, 6000, id(902));
+    assert_eq!(streams.holders.len(), 0, "no port without a listener");
+}
