@@ -23,6 +23,7 @@ mod asked;
 mod config;
 mod device;
 mod early;
+mod error;
 mod flow;
 mod peer_stack;
 mod segment;
