@@ -93,6 +93,7 @@ pub mod codec;
 pub mod control;
 mod discard;
 pub mod endpoint;
+mod error;
 mod hash;
 pub mod identity;
 mod inner;

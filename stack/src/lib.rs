@@ -96,6 +96,7 @@ mod asked;
 mod config;
 mod device;
 mod early;
+mod error;
 mod flow;
 mod interface;
 mod io;
