@@ -93,7 +93,6 @@ pub mod codec;
 pub mod control;
 mod discard;
 pub mod endpoint;
-mod error;
 mod hash;
 pub mod identity;
 mod inner;

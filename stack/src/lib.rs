@@ -96,7 +96,6 @@ mod asked;
 mod config;
 mod device;
 mod early;
-mod error;
 mod flow;
 mod interface;
 mod io;
