@@ -481,6 +481,11 @@ impl Paths {
         if self.ready.is_empty() { None } else { Some(self.ready.remove(0)) }
     }
 
+    /// True when [`Paths::poll_probe`] has one to give.
+    pub(crate) const fn has_probe(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// When [`Paths::handle_timeout`] has something to do, and why; `loaded` as there.
     pub(crate) fn note_deadlines(&self, loaded: bool, soonest: &mut Soonest) {
         let step = |r: &PunchRound| r.start + Duration::from_millis(*ROUND_MS.get(r.step).unwrap_or(&0));

@@ -299,7 +299,9 @@ impl Endpoint {
             }
             self.touch(id);
         }
-        self.with_directory(now, Directory::handle_timeout);
+        if self.directory.poll_timeout().is_some_and(|at| at <= now) {
+            self.with_directory(now, Directory::handle_timeout);
+        }
         self.reserve.handle_timeout(now, &mut self.rng);
     }
 
@@ -323,7 +325,12 @@ impl Endpoint {
                 self.peers.retire_front(now);
                 continue;
             };
-            self.peers.rotate(); // one batch each, in turn
+            let is_silent = out.len() <= segment_len && self.peers.get(&id).is_some_and(|e| e.peer.is_silent(now));
+            if is_silent {
+                self.peers.retire_front(now);
+            } else {
+                self.peers.rotate(); // one batch each, in turn
+            }
             match self.resolve(path) {
                 Some(to) => return Some(Transmit { to, segment_len }),
                 None => out.clear(),

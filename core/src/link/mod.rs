@@ -385,6 +385,15 @@ impl Link {
         !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty() && self.pure_acks.is_empty())
     }
 
+    /// False when [`Link::poll_frames`] has nothing to write.
+    pub(crate) fn has_output(&self, now: Instant) -> bool {
+        let is_due = self.hello_due || self.ping_due || !self.pure_acks.is_empty() || self.control_tx.is_ready();
+        let has_packets = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
+        is_due
+            || (has_packets && self.may_send_data(now))
+            || self.received.iter().any(|r| r.deadline().is_some_and(|at| at <= now))
+    }
+
     fn is_window_full(&self) -> bool {
         self.sent.in_flight() >= self.controller.window()
     }

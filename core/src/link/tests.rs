@@ -48,7 +48,9 @@ impl Pair {
     fn transmit(&mut self) {
         for side in 0..2 {
             let mut out = Vec::new();
+            let mut has_output = self.links[side].has_output(self.now);
             while let Some(outgoing) = self.links[side].poll_frames(self.now, LocalIndex(side as u32), ROOM, &mut out) {
+                assert!(has_output, "only a link that says so has something to send");
                 assert!(out.len() <= ROOM);
                 let counter = self.counters[side];
                 self.counters[side] += 1;
@@ -57,6 +59,7 @@ impl Pair {
                     self.wire.push((self.now + DELAY, 1 - side, counter, core::mem::take(&mut out)));
                 }
                 out.clear();
+                has_output = self.links[side].has_output(self.now);
             }
         }
     }

@@ -47,6 +47,13 @@ impl Peer {
         self.seal_frames(now, to, batch).then(|| self.fill_batch(now, to, batch))
     }
 
+    /// True when [`Peer::poll_transmit`] has nothing to send right after a batch of one datagram: the usual case of a
+    /// request or an answer, for which looking twice would cost as much as sending once.
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
+        let is_waiting = self.close.is_some() || !self.raw.is_empty() || self.overflow.is_some();
+        !is_waiting && !self.paths.has_probe() && !self.link.has_output(now)
+    }
+
     /// Goes on after a first datagram: equal sizes, the last may be smaller, a larger one waits for the next batch.
     fn fill_batch(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> (PathAddr, usize) {
         let size = batch.len();
@@ -69,6 +76,9 @@ impl Peer {
 
     /// Seals one datagram of the link's frames; false when there is nothing to send.
     fn seal_frames(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> bool {
+        if !self.link.has_output(now) {
+            return false;
+        }
         let room = self.paths.datagram_len() - DATA_OVERHEAD;
         let Some(session) = self.sessions.current_mut().filter(|session| session.usable(now)) else { return false };
         let draft = batch.begin(to);
