@@ -1,9 +1,12 @@
 //! Clients of the socket, each the other half of a pair.
 
 use super::*;
+use crate::answer::Bound;
 use crate::ipc::frame::{REQUEST, parse_frame};
+use crate::node_event::Event as Told;
 use crate::tests::{Lab, key};
 use pilot_stack::Event;
+use serde_json::json;
 use std::os::unix::net::UnixStream as StdStream;
 
 const MIB: usize = 1 << 20;
@@ -98,7 +101,7 @@ fn a_watcher_that_does_not_read_misses_events_and_is_told_how_many() {
     let ((slow, theirs), (other, _other)) = (join(&mut ipc, false), join(&mut ipc, false));
     assert!(!ipc.is_watched());
     ipc.watch(slow, RequestNumber(9), Some("a.*".into()));
-    let event = |n: usize| json!({"event": "published", "n": n});
+    let event = |n: usize| Told::Published { topic: n.to_string(), address: None, hostname: None, payload: Vec::new() };
     let blob = vec![7; MIB];
     assert_eq!(ipc.push_event(&event(0), &blob, |topics| topics == Some("b")), 0, "another topic");
     let told: usize = (0..8).map(|n| ipc.push_event(&event(n), &blob, |topics| topics == Some("a.*"))).sum();
@@ -187,7 +190,7 @@ fn a_descriptor_arrives_with_its_answer_behind_frames_that_wait() {
     let (id, theirs) = join(&mut ipc, false);
     (0..8).for_each(|_| ipc.send(id, official_frame::frame(ANSWER, &[&vec![0; MIB / 4]])));
     let (passed, _kept) = StdStream::pair().expect("a pair");
-    ipc.reply_descriptor(id, RequestNumber(3), &json!({"port": 7}), passed.into());
+    ipc.reply_descriptor(id, RequestNumber(3), &Bound { port: 7 }.into(), passed.into());
     let frames = read_all(&mut ipc, id, &theirs);
     assert_eq!((frames.len(), &frames[8].1[..4]), (9, &3u32.to_be_bytes()[..]));
     assert!(String::from_utf8_lossy(&frames[8].1).contains("\"fd\":true"));

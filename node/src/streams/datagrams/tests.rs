@@ -1,8 +1,11 @@
 //! Datagram ports of clients, and datagrams between two nodes in memory.
 
 use super::*;
+use crate::platform::{recv_packet, send_packet};
 use crate::tests::{Lab, addr, json, key};
 use pilot_stack::Event;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::OwnedFd;
 
 fn room() -> Datagrams {
     let poll = mio::Poll::new().expect("poll");
@@ -49,7 +52,7 @@ fn a_client_that_does_not_read_misses_datagrams_which_are_counted() {
     assert_eq!(room.dropped, 1);
     let mut packet = [0; 64];
     for _ in 1..delivered {
-        let (_, n) = recv(&theirs, &mut packet[..], RecvFlags::DONTWAIT).expect("a datagram");
+        let n = recv_packet(&theirs, &mut [IoSliceMut::new(&mut packet)]).expect("a datagram");
         assert_eq!(packet[..n], [&addr(1).to_bytes()[..], &[0, 7], b"hello"].concat());
     }
 }
@@ -62,7 +65,7 @@ fn packets_of_a_client_reach_the_peer_that_they_name_some_in_each_turn() {
     let packet = |node: usize| [&addr(node).to_bytes()[..], &5353u16.to_be_bytes(), b"hello"].concat();
     // The head is cut, and there is no node 9: both are lost.
     for bytes in [&b"short"[..], &packet(9), &packet(1)] {
-        send(&theirs, bytes, SendFlags::DONTWAIT).expect("room");
+        send_packet(&theirs, &[IoSlice::new(bytes)]).expect("room");
     }
     lab.nodes[1].stack.bind(5353).expect("free");
     room.readiness(Room::Datagrams.token(port.into()));
@@ -76,7 +79,7 @@ fn packets_of_a_client_reach_the_peer_that_they_name_some_in_each_turn() {
 
     let cx = &mut lab.nodes[0];
     for _ in 0..PER_TURN {
-        send(&theirs, &packet(9), SendFlags::DONTWAIT).expect("room");
+        send_packet(&theirs, &[IoSlice::new(&packet(9))]).expect("room");
     }
     room.readiness(Room::Datagrams.token(port.into()));
     room.serve(cx);
