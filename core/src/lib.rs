@@ -30,7 +30,6 @@ pub mod agreement;
 pub mod codec;
 pub mod control;
 pub mod endpoint;
-mod error;
 mod hash;
 pub mod identity;
 pub mod link;

@@ -23,7 +23,6 @@ mod asked;
 mod config;
 mod device;
 mod early;
-mod error;
 mod flow;
 mod peer_stack;
 mod segment;
