@@ -93,7 +93,7 @@ type SendMessageRequest struct {
 // InboxRequest asks for the newest messages of the inbox.
 type InboxRequest struct {
 	Limit  uint64 `json:"limit,omitzero"`  // 0: 50
-	Before uint64 `json:"before,omitzero"` // only messages whose number is less; 0: all
+	Before uint64 `json:"before,omitzero"` // only messages with a smaller number; 0: all
 }
 
 // InboxReadRequest reads a message.
@@ -101,7 +101,7 @@ type InboxReadRequest struct {
 	Seq uint64 `json:"seq"`
 }
 
-// InboxNextRequest reads the oldest message whose number is greater.
+// InboxNextRequest reads the oldest message with a greater number.
 type InboxNextRequest struct {
 	After uint64 `json:"after,omitzero"`
 }

@@ -1,4 +1,4 @@
-//! Two people who type at the same time: lines go both ways over one stream, and each side ends its half when it is done.
+//! Two people type at the same time: lines go both ways over one stream, and each side ends its half after its last line.
 //!
 //! `cargo run -p pilot-node --example chat`
 

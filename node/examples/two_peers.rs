@@ -22,7 +22,7 @@ pub fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 fn run(folder: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
-    // Nodes find each other by a rendezvous. It has a key, which its address includes, so that nobody can take its place.
+    // Nodes find each other by a rendezvous. Its address includes its key, so that no other server can take its place.
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let rendezvous = Server::bind(&ServerConfig { home: folder.join("rendezvous"), listen, idle_exit: None })?;
     let ((key, addr), stopper) = (rendezvous.endpoint(), rendezvous.stopper());

@@ -73,7 +73,7 @@ answers! {
     Delivered,
     /// To `Inbox`.
     Inbox,
-    /// To `InboxRead` and `InboxNext`; the bytes come beside it.
+    /// To `InboxRead` and `InboxNext`; the message's bytes come beside the answer.
     Message,
     /// To `InboxTake`.
     Taken,
@@ -97,11 +97,11 @@ answers! {
     StreamState,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It is on its way to the other node.
+    /// The request or datagram is on its way to the other node.
     Sent,
     /// The node is trusted already.
     Trusted,
@@ -111,7 +111,7 @@ pub enum Status {
     Rejected,
     /// The node is no longer trusted.
     Revoked,
-    /// The subscribers get it.
+    /// The subscribers get the event.
     Published,
     /// The client gets the node's events.
     Watching,
@@ -123,15 +123,15 @@ pub enum Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RendezvousState {
-    /// None is configured.
+    /// No rendezvous is configured.
     Absent,
-    /// It has not answered yet, or not lately.
+    /// The rendezvous has not answered yet, or not lately.
     Connecting,
-    /// It answers, and this node's record is being registered.
+    /// The rendezvous answers, and this node's record is being registered.
     Registering,
     /// This node is registered.
     Ready,
-    /// It refuses this node's record.
+    /// The rendezvous refuses this node's record.
     Refused,
     /// A state that this version does not know.
     #[serde(other)]
@@ -147,7 +147,7 @@ pub struct Info {
     pub address: String,
     /// Hostname, or empty.
     pub hostname: String,
-    /// Whether other nodes find it without knowing its name.
+    /// Whether other nodes find the node without knowing its name.
     pub public: bool,
     /// Tags.
     pub tags: Vec<String>,
@@ -175,7 +175,7 @@ pub struct Info {
     pub reflexive: Option<String>,
     /// How long the node runs. Unit: seconds.
     pub uptime_secs: f64,
-    /// When it was started.
+    /// When the node was started.
     pub started_at: u64,
     /// Trusted peers.
     pub trusted: u64,
@@ -220,7 +220,7 @@ pub struct Peer {
     pub node_id: u32,
     /// Address.
     pub address: String,
-    /// Hostname when it was approved, or empty.
+    /// Hostname at the time of the approval, or empty.
     pub hostname: String,
     /// Whether the tunnel is up.
     pub encrypted: bool,
@@ -297,7 +297,7 @@ pub struct Connection {
     pub hostname: String,
     /// Bytes sent that the peer has not acknowledged.
     pub unacked: u64,
-    /// Bytes received that nobody has read.
+    /// Bytes received that are not read yet.
     pub readable: u64,
 }
 
@@ -343,9 +343,9 @@ pub struct Trust {
 pub struct Pin {
     /// Node number.
     pub node_id: u32,
-    /// Address when it was approved.
+    /// Address at the time of the approval.
     pub address: String,
-    /// Hostname when it was approved, or empty.
+    /// Hostname at the time of the approval, or empty.
     pub hostname: String,
     /// Identity key.
     pub public_key: String,
@@ -353,13 +353,13 @@ pub struct Pin {
     pub fingerprint: String,
     /// Whether the fingerprint was compared when trust was asked for.
     pub verified: bool,
-    /// When it was approved.
+    /// Time of the approval.
     pub approved_at: u64,
     /// When the trust ends.
     pub expires_at: Option<u64>,
-    /// Ports of this node that it may reach, as `1000,1001` or `all`.
+    /// Ports of this node that the peer may reach, as `1000,1001` or `all`.
     pub ports: String,
-    /// Whether it may reach every port.
+    /// Whether the peer may reach every port.
     pub all_ports: bool,
     /// True: both owners have approved.
     pub mutual: bool,
@@ -419,7 +419,7 @@ pub struct Record {
     pub address: String,
     /// Hostname, or empty.
     pub hostname: String,
-    /// Whether it is found without its name being known.
+    /// Whether other nodes find the node without knowing its name.
     pub public: bool,
     /// Tags.
     pub tags: Vec<String>,
@@ -488,7 +488,7 @@ pub struct Nodes {
     pub nodes: Vec<Record>,
 }
 
-/// What a request for trust has led to.
+/// The outcome of a request for trust.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Handshake {
@@ -516,7 +516,7 @@ pub struct HandshakeSent {
     /// The node that was asked.
     #[serde(flatten)]
     pub node: Asked,
-    /// Whether its fingerprint was given with the request; absent when it is trusted.
+    /// Whether the fingerprint was given with the request; absent when the node is trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<bool>,
 }
@@ -556,18 +556,18 @@ pub struct Untrusted {
 /// Whether a node is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trusted {
-    /// Its node number; 0 when only a trusted peer's would be known.
+    /// Node number; 0 for a node that is not trusted and was not named by its number.
     pub node_id: u32,
-    /// Whether it is trusted.
+    /// Whether the node is trusted.
     pub trusted: bool,
 }
 
-/// What a node says of itself.
+/// The public description of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// Hostname, or empty.
     pub hostname: String,
-    /// Whether other nodes find it without knowing its name.
+    /// Whether other nodes find the node without knowing its name.
     pub public: bool,
     /// Tags.
     pub tags: Vec<String>,
@@ -689,7 +689,7 @@ pub struct Disconnected {
 /// A request that has no more to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// What became of it.
+    /// The outcome.
     pub status: Status,
 }
 
@@ -724,18 +724,18 @@ pub struct Bound {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "end", rename_all = "lowercase")]
 pub enum StreamState {
-    /// It has not.
+    /// The stream has not ended.
     Open,
-    /// In order: both sides had ended their halves.
+    /// The stream has ended in order: both sides had ended their halves.
     Fin {
         /// Its number.
         stream: u64,
     },
-    /// It broke.
+    /// The stream broke.
     Error {
         /// Its number.
         stream: u64,
-        /// Why.
+        /// The reason.
         #[serde(flatten)]
         failure: Failure,
     },

@@ -57,7 +57,7 @@ impl Node {
     /// Opens a stream to a trusted peer, waiting as long as the configuration says.
     ///
     /// # Errors
-    /// `PermissionDenied` (not trusted), `NotFound`, `ConnectionRefused` (nobody on the port, or not granted),
+    /// `PermissionDenied` (not trusted), `NotFound`, `ConnectionRefused` (no listener on the port, or not granted),
     /// `TimedOut`, `HostUnreachable`.
     pub fn connect(&self, node: &str, port: u16) -> io::Result<Stream> {
         self.open(node, port, Duration::MAX, Vec::new())
@@ -189,7 +189,7 @@ impl Drop for Running {
     }
 }
 
-/// Accepts streams on one port. Dropping it gives the port up and resets streams that nobody has accepted.
+/// Accepts streams on one port. Dropping the listener gives the port up and resets streams that were not accepted.
 pub struct Listener {
     node: Node,
     port: u16,
@@ -251,7 +251,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Before the port: what is on its way to nobody is ended with it.
+        // First the queue: giving up the port ends the streams that wait in it.
         self.accepted = crossbeam_channel::never();
         // A node that has ended has no ports.
         let _ = self.node.0.handle.send(Command::Unlisten(self.port));

@@ -1,4 +1,4 @@
-//! Owns the events of a node, typed, and their JSON: one object whose member `event` names the kind.
+//! Owns the events of a node, typed, and their JSON: one object with a member `event` that names the kind.
 
 use crate::failure::{Code, Failure};
 use crate::request::MessageKind;
@@ -113,7 +113,7 @@ impl Event {
     }
 }
 
-/// Which node an event is about. What the node does not know of it is absent.
+/// The node that an event is about. Members that are not known are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// Node number.

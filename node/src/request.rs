@@ -1,6 +1,6 @@
 //! Owns the verbs of a node: every request that a program may make of it, and the JSON that carries one.
 //!
-//! A request travels as one JSON object whose member `op` names the verb, such as `{"op":"connect","node":"worker-node",
+//! A request travels as one JSON object with a member `op` that names the verb, such as `{"op":"connect","node":"worker-node",
 //! "port":1000}`, with any bytes beside it (`docs/interfaces.md`, "IPC"). This file is the only place that spells the
 //! names. The CLI, the C library, the translation of official commands and the tests build [`Request`] values; the Go
 //! package writes the same JSON, which a test compares with this file.
@@ -137,7 +137,7 @@ pub enum Request {
         /// Most messages, up to 10,000; absent: 50.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u64>,
-        /// Only messages whose number is less.
+        /// Only messages with a smaller number.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<u64>,
     },
@@ -146,7 +146,7 @@ pub enum Request {
         /// The message's number.
         seq: u64,
     },
-    /// Reads the oldest message whose number is greater; its bytes come beside the answer.
+    /// Reads the oldest message with a greater number; its bytes come beside the answer.
     InboxNext {
         /// The number; absent: 0.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -341,12 +341,13 @@ impl Request {
 
     /// The request as JSON, on one line.
     pub fn to_json(&self) -> String {
-        // Strings, numbers and lists of them cannot fail to be written.
-        serde_json::to_string(self).unwrap_or_default()
+        let json = serde_json::to_string(self);
+        debug_assert!(json.is_ok(), "strings, numbers and lists of them can always be written");
+        json.unwrap_or_default()
     }
 }
 
-/// Reads the members of a verb that has none: derived code alone would ignore whatever stands there.
+/// Reads the members of a verb that has none: derived code alone would ignore any that are there.
 fn no_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -354,8 +355,8 @@ fn no_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error>
     Empty::deserialize(deserializer).map(|Empty {}| ())
 }
 
-/// The failure for JSON that is no request. Serde names members that are missing or unknown, but not those with a wrong
-/// value: that one is found as the member that alone causes the same error.
+/// The failure for JSON that is no request. Serde names a member that is missing or unknown, but not one with a wrong
+/// value, which is found as the member that alone causes the same error.
 fn explain(json: &[u8], error: &serde_json::Error) -> Failure {
     let invalid = |text: String| Failure::new(Code::InvalidArgument, text);
     let Ok(Value::Object(mut members)) = serde_json::from_slice(json) else {
@@ -573,6 +574,22 @@ mod tests {
         ] {
             let message = refused(json);
             assert!(message.starts_with(text), "{json}: {message}");
+        }
+    }
+
+    #[test]
+    fn damaged_json_is_refused_or_is_another_request() {
+        for (json, _) in table() {
+            for at in 0..json.len() {
+                assert!(Request::from_json(&json.as_bytes()[..at]).is_err(), "{json} up to {at}");
+                for flip in [1, 2, 16, 32, 128] {
+                    let mut damaged = json.as_bytes().to_vec();
+                    damaged[at] ^= flip;
+                    if let Ok(request) = Request::from_json(&damaged) {
+                        assert_eq!(Request::from_json(request.to_json().as_bytes()), Ok(request));
+                    }
+                }
+            }
         }
     }
 

@@ -47,7 +47,7 @@ fn fits(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// A client whose answers are checked and collected.
+/// A client that checks and collects its answers.
 struct Asker {
     client: Client,
     shapes: Map<String, Value>,

@@ -1,4 +1,4 @@
-//! What the examples begin with: two nodes in this process whose owners trust each other. `two_peers` shows each step.
+//! The start of most examples: two nodes in this process that trust each other. `two_peers` shows each step.
 
 use pilot_node::answer::RendezvousState;
 use pilot_node::{Config, Node, RendezvousConfig, Terms};
@@ -63,7 +63,7 @@ impl Network {
 }
 
 impl Drop for Network {
-    /// Ends the nodes although threads of the example may still have clones of them, whose streams and listeners end so too.
+    /// Ends the nodes and thereby the streams and listeners of threads that still have clones of them.
     fn drop(&mut self) {
         for node in [&self.alice, &self.bob] {
             node.stopper()();
@@ -84,7 +84,7 @@ impl Drop for Rendezvous {
     }
 }
 
-/// Waits until something is so, for at most ten seconds.
+/// Waits until `done` gives true, for at most ten seconds.
 pub fn until(what: &str, done: impl Fn() -> Outcome<bool>) -> Outcome<()> {
     let end = Instant::now() + Duration::from_secs(10);
     while !done()? {

@@ -86,7 +86,7 @@ impl Messages<'_> {
         self.0.ask_with(Request::InboxRead { seq: id }, Vec::new())
     }
 
-    /// The oldest message whose number is greater, and its bytes; `None` when there is none.
+    /// The oldest message with a greater number, and its bytes; `None` when there is none.
     ///
     /// # Errors
     /// When the disk fails, or the node has ended.
