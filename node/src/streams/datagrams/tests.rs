@@ -3,6 +3,8 @@
 use super::*;
 use crate::tests::{Lab, addr, json, key};
 use pilot_stack::Event;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use std::os::fd::OwnedFd;
 
 fn room() -> Datagrams {
     let poll = mio::Poll::new().expect("poll");
