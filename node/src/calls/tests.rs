@@ -44,9 +44,13 @@ fn answer_lookup(lab: &mut Lab, node: usize) {
 /// Hands the next change of trust to the room of trust.
 fn change_trust(lab: &mut Lab, node: usize) {
     lab.event(node, |cx, event| match event {
-        Event::Endpoint(EndpointEvent::Trust(change)) => {
-            trust::changed(cx, &change);
+        Event::Endpoint(EndpointEvent::Trust(outcome)) => {
+            trust::changed(cx, &outcome);
             Some(())
+        }
+        Event::Endpoint(EndpointEvent::SaveTrust(version)) => {
+            trust::save_wanted(cx, version);
+            None
         }
         _ => None,
     });
@@ -64,7 +68,7 @@ fn saves(cx: &mut Context, what: Meta) -> Ticket {
 /// The disk has done the job under `ticket`: the answer that its caller gets.
 fn saved(cx: &mut Context, ticket: Ticket) -> Value {
     match cx.calls.take(ticket) {
-        Some(Call::Saved { data, .. }) => json(&data),
+        Some(Call::Saved { answer, .. } | Call::TrustSaved { answer: Some((_, answer)), .. }) => json(&answer),
         other => panic!("{other:?}"),
     }
 }
@@ -213,7 +217,8 @@ fn an_approval_is_answered_after_the_disks_outcome() {
     change_trust(&mut lab, 1);
     let cx = &mut lab.nodes[1];
     let ticket = saves(cx, Meta::Trust);
-    assert!(matches!(cx.calls.take(ticket), Some(Call::Letter(_))), "the letter goes once the request is on disk");
+    let call = cx.calls.take(ticket);
+    assert!(matches!(call, Some(Call::TrustSaved { answer: None, .. })), "the acknowledgement waits for the disk");
     assert!(matches!(&cx.effects()[..], [Effect::Tell(event)] if json(event)["event"] == "trust_request"));
 
     trust::wait(cx, "node-0", HOUR, caller(7));

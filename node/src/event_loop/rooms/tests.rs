@@ -26,6 +26,7 @@ fn rooms(lab: Lab) -> (Rooms, Paper) {
         expiry: Expiry::default(),
         rendezvous,
         worker,
+        log: LogRoom::new(None).0,
         facts: Facts::default(),
         ready: Vec::new(),
         refused: Vec::new(),

@@ -5,7 +5,7 @@ use crate::answer::Bound;
 use crate::ipc::frame::{REQUEST, parse_frame};
 use crate::node_event::Event as Told;
 use crate::tests::{Lab, key};
-use pilot_stack::Event;
+use pilot_stack::Event as StackEvent;
 use serde_json::json;
 use std::os::unix::net::UnixStream as StdStream;
 
@@ -158,7 +158,7 @@ fn streams_of_an_official_client_wait_while_it_does_not_read() {
     let peer = cx.stack.endpoint().peer_by_identity(&key(1)).expect("trusted");
     let ours = cx.stack.connect(cx.now, peer, 5000).expect("trusted");
     let peers = lab.event(1, |_, event| match event {
-        Event::Incoming { stream, .. } => Some(stream),
+        StackEvent::Incoming { stream, .. } => Some(stream),
         _ => None,
     });
     lab.run_until(|lab| {
