@@ -1,6 +1,8 @@
 //! Owns what must survive: trust, inbox, outbox, address. One worker thread, which keeps [`books`] in a [`Log`], and commits
 //! in groups.
 //!
+//! The same thread writes the log's lines, between two groups.
+//!
 //! The loop sends [`Job`]s and gets [`Done`]s back; those of the books in the same order, and those of files. A job's `Done`
 //! arrives only after its commit was synced (messages.md: an acknowledgement means it is on disk). A failed commit fails
 //! every job of its group and changes nothing.
