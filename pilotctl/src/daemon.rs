@@ -10,6 +10,7 @@ use pilot_node::{
 use serde_json::{Map, Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -91,7 +92,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     fs::create_dir_all(&home).map_err(failure)?;
     let log_path = run.log_file.clone().unwrap_or_else(log_path);
     let log_error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", log_path.display()));
-    let log = OpenOptions::new().append(true).create(true).open(&log_path).map_err(log_error)?;
+    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&log_path).map_err(log_error)?;
     let log_start = log.metadata().map_err(log_error)?.len();
     let mut child = spawn(&run, log).map_err(failure)?;
     let info = wait_until_served(&mut child, &log_path, log_start)?;

@@ -51,8 +51,8 @@ fn refusals_trust_and_restarts_are_told_with_peer_and_reason() {
     assert!(warnings.contains("refused") && !warnings.contains(" info "), "{warnings}");
     assert_eq!(b.ok(&["log", "--lines", "1"]).lines().count(), 1);
     let text = b.ok(&["log", "--json", "--level", "warn"]);
-    let objects = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let refused = objects.filter(|o| o["kind"] == "refused").next_back().unwrap();
+    let mut objects = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let refused = objects.rfind(|o| o["kind"] == "refused").unwrap();
     assert_eq!((&refused["port"], &refused["reason"]), (&22.into(), &"not_granted".into()), "{refused}");
     b.ok(&["daemon", "stop"]);
     line_with(&b, &["stopped uptime_s="]);

@@ -129,3 +129,69 @@ impl LogRoom {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Calls;
+    use crate::config::Config;
+    use crate::effect::Effect;
+    use crate::log::format::LogFormat;
+    use crate::log::sink::MemoryLog;
+    use pilot_core::Identity;
+    use pilot_stack::{Stack, StackConfig};
+
+    fn context(level: Option<Level>) -> Context {
+        let mut config = Config::new("unused");
+        config.log = level.map(|level| LogConfig::new(level, MemoryLog::default()));
+        let stack = Stack::new(pilot_core::Config::new(Identity::from_seed([1; 32]), [0; 32]), StackConfig::default());
+        Context::new(stack, || 0, Calls::default(), config)
+    }
+
+    /// The records among the effects, as text without their time.
+    fn told(cx: &mut Context) -> Vec<String> {
+        let records = std::mem::take(&mut cx.out).into_iter().filter_map(|effect| match effect {
+            Effect::Trace(record) => Some(LogFormat::Text.line(&record)),
+            _ => None,
+        });
+        records.filter_map(|line| Some(line.trim_end().split_once(' ')?.1.to_owned())).collect()
+    }
+
+    #[test]
+    fn nothing_is_made_that_no_log_takes() {
+        context(None).trace(Level::Error, |_| unreachable!("there is no log"));
+        let mut cx = context(Some(Level::Warn));
+        cx.trace(Level::Info, |_| unreachable!("only more important records are wanted"));
+        cx.trace(Level::Warn, |_| Record::new(Level::Warn, "test"));
+        assert_eq!(told(&mut cx), ["warn test"]);
+    }
+
+    #[test]
+    fn a_disk_that_fails_and_recovers_is_told() {
+        let (mut cx, (mut log, _lines)) = (context(Some(Level::Info)), LogRoom::new(None));
+        log.note_disk(&mut cx, &Done::Written);
+        let failed = || Done::Failed("No space left on device".into());
+        (0..2).for_each(|_| log.note_disk(&mut cx, &failed()));
+        log.note_disk(&mut cx, &Done::Full("the inbox holds as many messages as it may"));
+        (0..2).for_each(|_| log.note_disk(&mut cx, &Done::Written));
+        let failure = "error disk_failed reason=\"No space left on device\"";
+        let limit = "warn disk_limit reason=\"the inbox holds as many messages as it may\"";
+        assert_eq!(told(&mut cx), [failure, failure, limit, "info disk_recovered failures=2"]);
+    }
+
+    #[test]
+    fn start_end_and_refused_clients_are_told() {
+        let (mut cx, (mut log, _lines)) = (context(Some(Level::Info)), LogRoom::new(None));
+        log.note_client(&mut cx, "another_user");
+        LogRoom::note_start(&mut cx, "127.0.0.1:7");
+        log.note_stop(&mut cx);
+        let lines = told(&mut cx);
+        assert_eq!(lines[0], "warn client_refused reason=another_user");
+        assert!(
+            lines[1].starts_with("info started version=") && lines[1].contains(" udp=127.0.0.1:7 "),
+            "{}",
+            lines[1]
+        );
+        assert_eq!(lines[2], "info stopped uptime_s=0");
+    }
+}
