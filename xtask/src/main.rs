@@ -75,6 +75,8 @@ struct Build<'a> {
     profile: &'a str,
     /// Uses the portable cipher, which needs no C compiler.
     portable: bool,
+    /// Features beside the usual ones; empty for none.
+    features: &'a str,
     /// Builds programs that need no library of the system, and no shared library.
     fixed: bool,
     /// Builds the standard library from its sources, for size and without backtraces.
@@ -96,6 +98,9 @@ impl Build<'_> {
             command.args([verb, "--quiet", "--locked", "--profile", self.profile, "--package", package]);
             if self.portable {
                 command.arg("--no-default-features");
+            }
+            if !self.features.is_empty() {
+                command.args(["--features", self.features]);
             }
             if let Some(machine) = &machine {
                 // The host is named too, so that RUSTFLAGS do not reach build scripts.
