@@ -179,6 +179,9 @@ impl EventLoop {
 
     /// Takes what clients ask, and cleans up behind those that left.
     fn serve_clients(&mut self) {
+        if !self.rooms.ipc.has_news() {
+            return;
+        }
         for frame in self.rooms.ipc.receive() {
             dispatch::frame(&mut self.rooms, frame);
         }

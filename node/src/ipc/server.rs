@@ -177,6 +177,11 @@ impl Ipc {
         }
     }
 
+    /// False in most turns of a busy node: no client has done anything, and none is owed anything.
+    pub(crate) fn has_news(&self) -> bool {
+        self.has_more() || !self.closed.is_empty() || !self.drained.is_empty() || !self.refused.is_empty()
+    }
+
     /// True while a client may have more to give without further readiness.
     pub(crate) fn has_more(&self) -> bool {
         self.listener_ready || !self.ready.is_empty()

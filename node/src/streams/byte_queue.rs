@@ -65,9 +65,14 @@ impl Spare {
         self.0.pop()
     }
 
+    /// True for a buffer that is worth keeping.
+    pub(crate) const fn wants(buffer: &Vec<u8>) -> bool {
+        buffer.capacity() >= CHUNK_LEN / 2
+    }
+
     /// Keeps a buffer, unless the buffer is small or [`SPARE_MAX`] are kept.
     pub(crate) fn give(&mut self, buffer: Vec<u8>) {
-        if buffer.capacity() >= CHUNK_LEN / 2 && self.0.len() < SPARE_MAX {
+        if Self::wants(&buffer) && self.0.len() < SPARE_MAX {
             self.0.push(buffer);
         }
     }

@@ -112,11 +112,7 @@ impl LoopEnd {
     pub(crate) fn serve(&self, stack: &mut Stack) -> bool {
         let shared = &*self.0;
         shared.loop_looks();
-        let mut changed = take_outgoing(stack, shared);
-        let (deaf, room) = {
-            let queues = shared.lock();
-            (queues.deaf, QUEUE_MAX.saturating_sub(queues.incoming.len()))
-        };
+        let Outgoing { mut changed, deaf, room } = take_outgoing(stack, shared);
         // Read without the lock, handed over at once.
         let (chunks, end) = read_chunks(stack, room, deaf, shared);
         let mut queues = shared.lock();
@@ -143,30 +139,54 @@ impl LoopEnd {
     }
 }
 
-/// Moves what the application wrote into the stream; true when there is room again.
-fn take_outgoing(stack: &mut Stack, shared: &Shared) -> bool {
+/// The state of a stream's queues after the bytes of the application have moved.
+struct Outgoing {
+    /// There is room again, or nothing will be sent any more.
+    changed: bool,
+    /// The application does not read.
+    deaf: bool,
+    /// Room for bytes that arrive. Unit: bytes.
+    room: usize,
+}
+
+/// Moves the bytes that the application wrote into the stream.
+fn take_outgoing(stack: &mut Stack, shared: &Shared) -> Outgoing {
     let mut changed = false;
     loop {
         let mut queues = shared.lock();
-        let Some(mut chunk) = queues.outgoing.pop() else {
+        let chunk = queues.outgoing.pop();
+        let Some(mut chunk) = chunk else {
             if queues.shut {
                 stack.shutdown_write(shared.id);
             }
-            return changed;
+            return Outgoing { changed, ..Outgoing::of(&queues) };
         };
         drop(queues);
         let sent = stack.send(shared.id, chunk.rest());
         changed |= !matches!(sent, Ok(0));
         match sent {
-            Ok(n) if n == chunk.rest().len() => shared.lock().spare.give(chunk.into_buffer()),
+            Ok(n) if n == chunk.rest().len() => {
+                let buffer = chunk.into_buffer();
+                if Spare::wants(&buffer) {
+                    shared.lock().spare.give(buffer);
+                }
+            }
             Ok(n) => {
                 chunk.consume(n);
-                shared.lock().outgoing.put_back(chunk);
-                return changed;
+                let mut queues = shared.lock();
+                queues.outgoing.put_back(chunk);
+                return Outgoing { changed, ..Outgoing::of(&queues) };
             }
             // Nothing will be sent any more; the reason is told with the stream's end.
             Err(_) => shared.lock().outgoing.clear(),
         }
+    }
+}
+
+impl Outgoing {
+    fn of(queues: &Queues) -> Self {
+        let room = QUEUE_MAX.saturating_sub(queues.incoming.len());
+        Self { changed: false, deaf: queues.deaf, room }
     }
 }
 
