@@ -297,8 +297,10 @@ fn pins_end_with_their_time() {
     let mut lab = asked();
     change_trust(&mut lab, 1);
     let cx = &mut lab.nodes[1];
-    trust::approve(cx, "node-0", Wanted { expires_s: Some(60), ..Wanted::default() }, caller(1));
     cx.effects();
+    trust::approve(cx, "node-0", Wanted { expires_s: Some(60), ..Wanted::default() }, caller(1));
+    let ticket = saves(cx, Meta::Trust);
+    saved(cx, ticket);
     let mut expiry = Expiry::default();
     expiry.handle_timeout(cx);
     assert_eq!(cx.jobs().len(), 0);
