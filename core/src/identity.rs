@@ -37,7 +37,7 @@ impl Identity {
         Self { signing, public, static_pair }
     }
 
-    /// The same identity, whose key handshakes another implementation of X25519 computes.
+    /// The same identity with another implementation of X25519 for its key handshakes.
     pub fn with_agreement(self, agreement: &'static dyn KeyAgreement) -> Self {
         Self { static_pair: self.static_pair.with_agreement(agreement), ..self }
     }

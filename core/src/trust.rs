@@ -50,14 +50,14 @@ pub const OUTGOING_MAX: usize = 256;
 pub const LETTERS_MAX: usize = 512;
 /// Most peers a node trusts.
 pub const PINS_MAX: usize = 16_384;
-/// Most keys whose last epoch is remembered after they are gone.
+/// Most keys that are gone and have their last epoch remembered.
 const EPOCHS_MAX: usize = 16_384;
 /// Lifetime of a request. Unit: seconds (30 days). Source: `docs/trust.md`.
 pub const REQUEST_LIFETIME_S: u64 = 30 * 24 * 3600;
 /// How far a message's time of issue may lie in our future. Unit: seconds; clocks differ.
 const CLOCK_SKEW_S: u64 = 24 * 3600;
 
-/// The only thing that lets data in: a peer whose owner and ours have approved each other.
+/// The only thing that lets data in: a peer, after its owner and ours have approved each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
     /// Identity key of the peer. A changed key is another peer.
@@ -362,7 +362,7 @@ impl TrustBook {
         }
     }
 
-    /// Removes pins whose time is over and returns their keys.
+    /// Removes expired pins and returns their keys.
     pub fn expire_pins(&mut self, now_s: u64) -> Vec<IdentityKey> {
         let over: Vec<_> =
             self.pins.values().filter(|p| p.not_after.is_some_and(|at| at <= now_s)).map(|p| p.identity).collect();

@@ -190,7 +190,7 @@ impl From<Failure> for io::Error {
 }
 
 impl From<io::Error> for Failure {
-    /// Gives the failure inside the error, as the streams of this crate have it; otherwise one whose code fits.
+    /// Gives the failure inside the error, as the streams of this crate have it; otherwise one with a code that fits.
     fn from(error: io::Error) -> Self {
         error.downcast().unwrap_or_else(|error| {
             let code = match error.kind() {

@@ -64,7 +64,7 @@ impl Node {
     }
 
     /// Opens a stream and writes `first` into it. Up to [`EARLY_LEN_MAX`] bytes travel together with the question for the
-    /// stream, so a request and its answer take one round trip instead of two. Who refuses the stream never sees them.
+    /// stream, so a request and its answer take one round trip instead of two. A peer that refuses the stream never sees them.
     ///
     /// # Errors
     /// As [`Node::connect`] and as writing. When the peer restarts meanwhile, an error says so: the peer before may have
@@ -96,7 +96,7 @@ impl Node {
         let (reply, answer) = bounded(1);
         self.0.send(Command::Connect(node.into(), port, early, reply))?;
         let deadline = std::time::Instant::now().checked_add(timeout);
-        // Whoever waits for a stream can just as well make it: no change of threads is on the way.
+        // This thread waits for the stream, so it may as well run the loop: no change of threads is on the way.
         let made = self.0.handle.handover.visit(Some(timeout), || answer.try_recv().ok());
         let accepted = match deadline {
             _ if made.is_some() => made.ok_or_else(Failure::stopped)?,

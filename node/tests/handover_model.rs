@@ -23,7 +23,7 @@ mod sync {
     use std::ops::{Deref, DerefMut};
     use std::sync::{LockResult, TryLockError, TryLockResult};
 
-    /// A mutex whose `try_lock` returns at once; loom's own waits for the holder.
+    /// A mutex with a `try_lock` that returns at once; loom's own waits for the holder.
     pub(crate) struct Mutex<T> {
         held: loom::sync::Mutex<bool>,
         released: Condvar,

@@ -75,7 +75,7 @@ impl Story {
         self.world.nodes[node].stack.endpoint_mut().approve(now, &key, &Terms::default()).unwrap();
     }
 
-    /// An owner whose command was lost gives it again; one that is asked approves.
+    /// An owner gives a lost command again; one that is asked approves.
     fn insist(&mut self, askers: &[NodeIndex]) {
         for node in 0..2 {
             if self.is_asked(node) {

@@ -357,7 +357,7 @@ impl Directory {
         Ok(pin)
     }
 
-    /// Ends trust whose time is over; true when there was any.
+    /// Ends expired trust; true when there was any.
     pub(super) fn expire_trust(&mut self, cx: &Context<'_>) -> bool {
         let is_any = !self.trust.expire_pins(cx.wall_us / 1_000_000).is_empty();
         if is_any {
@@ -488,7 +488,7 @@ impl Directory {
     /// Takes a trust message, from a letter or from the peer itself.
     pub(super) fn handle_trust(&mut self, cx: &mut Context<'_>, message: &[u8], letter: Option<InboxNumber>) {
         let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message));
-        // A letter without effect may be the copy of one whose effect is not on disk yet.
+        // A letter without effect may be the copy of one with an effect that is not on disk yet.
         letter.into_iter().for_each(|number| self.depart_when_saved(cx.now, Departure::Taken(number)));
         if !matches!(outcome, Outcome::Discarded(_)) {
             self.pins_changed(cx.now);

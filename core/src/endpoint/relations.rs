@@ -139,7 +139,7 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.revoke(cx, key))
     }
 
-    /// Ends trust whose time is over; true when there was any.
+    /// Ends expired trust; true when there was any.
     pub fn expire_trust(&mut self, now: Instant) -> bool {
         self.with_directory(now, |directory, cx| directory.expire_trust(cx))
     }

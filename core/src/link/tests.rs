@@ -148,7 +148,7 @@ fn the_queue_for_the_stack_and_the_loose_queue_have_their_maximum() {
     assert_eq!(link.loose.back().expect("not empty").bytes(), [2 * LOOSE_QUEUE_MAX as u8 - 1], "the oldest went");
 }
 
-/// A kind whose packets begin with four bytes that say where their payload lies, behind ten hidden ones.
+/// A kind of packets that begin with four bytes that say where their payload lies, behind ten hidden ones.
 static NUMBERED: PacketKind = PacketKind {
     hidden_len: 10,
     cut: Some(|first, room, rest| {

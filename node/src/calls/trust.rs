@@ -267,7 +267,7 @@ impl Expiry {
     }
 }
 
-/// Writes the pins whose time is over into the log, before they go.
+/// Writes the expired pins into the log, before they go.
 fn note_expired(cx: &mut Context) {
     if cx.trace_level < Some(Level::Info) {
         return;

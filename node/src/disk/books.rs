@@ -98,9 +98,10 @@ impl<D: Disk> Books<D> {
         (self.batch, self.senders, self.inbox_len) = (Batch::default(), LiteMap::new(), 0);
         let table = |table| self.log.rows(table, 0, Key::ID_MAX).map(Key::id);
         (self.outbox, self.inbox) = (table(OUTBOX).collect(), table(INBOX).collect());
-        self.next_outbox = self.outbox.last().map_or(1, |seq| seq + 1);
+        // Numbers are not given twice, also when a commit failed: the outbox in memory may still know the last ones.
+        self.next_outbox = self.outbox.last().map_or(1, |seq| seq + 1).max(self.next_outbox);
         let taken: BTreeSet<u64> = table(TAKEN).collect();
-        self.next_inbox = self.inbox.last().max(taken.last()).map_or(1, |seq| seq + 1);
+        self.next_inbox = self.inbox.last().max(taken.last()).map_or(1, |seq| seq + 1).max(self.next_inbox);
         let all: BTreeSet<u64> = self.inbox.union(&taken).copied().collect();
         for seq in all {
             let is_taken = taken.contains(&seq);

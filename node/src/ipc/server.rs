@@ -341,7 +341,7 @@ impl Ipc {
         !self.watchers.is_empty()
     }
 
-    /// Sends an event to the clients that watch and whose topics `wants` accepts; gives their number.
+    /// Sends an event to the clients that watch, if `wants` accepts their topics; gives their number.
     pub(crate) fn push_event(&mut self, event: &Event, blob: &[u8], wants: impl Fn(Option<&str>) -> bool) -> usize {
         let mut count = 0;
         for id in self.watchers.clone() {

@@ -22,7 +22,7 @@ pub(crate) struct ClockWatch {
 }
 
 impl ClockWatch {
-    /// Compares the clocks, at most once in five seconds. A machine that slept looks as one whose clock was set forwards.
+    /// Compares the clocks, at most once in five seconds. A machine that slept looks as one with a clock that was set forwards.
     /// `wall_ms` is called only then and gives milliseconds since 1970.
     pub(crate) fn look(&mut self, now: Instant, wall_ms: impl FnOnce() -> u64) -> Option<ClockStep> {
         let (at, wall_before) = match self.last {

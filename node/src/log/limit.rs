@@ -118,7 +118,7 @@ impl Limit {
         self.due
     }
 
-    /// The numbers of suppressed records whose buckets were open for [`QUIET`].
+    /// The numbers of suppressed records with buckets that were open for [`QUIET`].
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Vec<Record> {
         let mut told = Vec::new();
         if self.due.take_if(|due| *due <= now).is_none() {

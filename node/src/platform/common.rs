@@ -43,7 +43,7 @@ fn peer_uid(stream: impl AsFd) -> Option<Uid> {
     nix::unistd::getpeereid(stream).ok().map(|(uid, _)| Uid::from_raw(uid.as_raw()))
 }
 
-/// Makes writing to a socket whose other end is closed an error, never a signal, where that is a property of the socket.
+/// Makes writing to a socket with a closed other end an error, never a signal, where that is a property of the socket.
 /// Elsewhere the calls that write say so.
 pub(crate) fn keep_quiet(socket: impl AsFd) {
     #[cfg(target_vendor = "apple")]

@@ -1,4 +1,4 @@
-//! Owns packets on a stream socket, for systems whose Unix sockets have no SOCK_SEQPACKET: each packet follows its length, a
+//! Owns packets on a stream socket, for systems without SOCK_SEQPACKET: each packet follows its length, a
 //! u16 (big-endian).
 //!
 //! A system may take a part of what is written. The node keeps the rest of a packet and sends it once there is room. A
@@ -218,7 +218,7 @@ mod tests {
 
     const QUIET: SendFlags = SendFlags::empty();
 
-    /// A pair whose sockets take a small part of a long packet at once.
+    /// A pair of sockets that take a small part of a long packet at once.
     fn small_pair() -> (UnixStream, UnixStream) {
         let (a, b) = UnixStream::pair().unwrap();
         for socket in [&a, &b] {

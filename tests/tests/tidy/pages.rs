@@ -94,7 +94,7 @@ fn wrong_citations(sources: &[Source]) -> Vec<String> {
     wrong
 }
 
-/// Pages whose names and paths must exist. Entries of docs/decisions.md tell of their day.
+/// Pages that name only what exists. Entries of docs/decisions.md tell of their day.
 fn is_kept(page: &Source) -> bool {
     let is_doc = page.name.starts_with("docs/") && page.name != "docs/decisions.md";
     page.is("md") && (is_doc || ["ARCHITECTURE.md", "CONTRIBUTING.md"].contains(&page.name.as_str()))

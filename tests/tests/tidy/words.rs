@@ -6,7 +6,7 @@ use crate::source::{self, Source};
 const NAMELESS: [&str; 5] = ["who", "whoever", "whose", "nobody", "somebody"];
 /// Lines with one of them, of a thousand lines of comments.
 const NAMELESS_MAX: f64 = 3.0;
-/// Crates whose machines have assertions.
+/// Crates of machines with assertions.
 const ASSERTING: [&str; 3] = ["core", "stack", "node"];
 /// Assertions in a thousand lines of their code.
 const ASSERTIONS_MIN: f64 = 2.0;

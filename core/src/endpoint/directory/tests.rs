@@ -34,7 +34,7 @@ impl Node {
         Self { directory, identity, rng: Rng::new(seed) }
     }
 
-    /// A node whose rendezvous has confirmed its record.
+    /// A node with a record that the rendezvous has confirmed.
     fn registered(n: u8) -> Self {
         let mut node = Self::new(n);
         let key = Identity::from_seed([99; 32]).static_key();
