@@ -160,7 +160,7 @@ impl Hostile {
 
     fn inject(&mut self, bytes: Vec<u8>) {
         let packet = Packet::new([vec![0; SEGMENT.hidden_len], bytes].concat(), &SEGMENT);
-        self.attacker.outbox(self.peer, |outbox| outbox.send_packet(packet));
+        self.attacker.with_link(self.peer, |link| link.send_packet(packet));
     }
 
     /// Accepts every stream and reads all bytes that have arrived.

@@ -14,7 +14,7 @@ use std::time::Duration;
 const TASKS: u64 = 3;
 
 /// Runs the agent until it has done every task.
-pub fn main() -> Outcome<()> {
+pub(crate) fn main() -> Outcome<()> {
     let network = Network::start("agent")?;
     let agent = network.bob.clone();
     let working = thread::spawn(move || work(&agent));

@@ -13,7 +13,7 @@ use std::thread;
 const PORT: u16 = 4010;
 
 /// Lets both sides talk until both are done.
-pub fn main() -> Outcome<()> {
+pub(crate) fn main() -> Outcome<()> {
     let network = Network::start("chat")?;
     let listener = network.bob.listen(PORT)?;
     let called = thread::spawn(move || chat(listener.accept()?, "bob", &["Hello Alice.", "All well here.", "Bye."]));

@@ -13,7 +13,7 @@ use std::thread;
 const PORT: u16 = 4007;
 
 /// Runs server and client until the client has its echo.
-pub fn main() -> Outcome<()> {
+pub(crate) fn main() -> Outcome<()> {
     let network = Network::start("echo")?;
     let listener = network.bob.listen(PORT)?;
     thread::spawn(move || {

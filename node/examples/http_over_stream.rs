@@ -14,7 +14,7 @@ const PORT: u16 = 80;
 const HEAD_LEN_MAX: usize = 8 * 1024;
 
 /// Serves until the client has asked for both paths.
-pub fn main() -> Outcome<()> {
+pub(crate) fn main() -> Outcome<()> {
     let network = Network::start("http")?;
     let listener = network.bob.listen(PORT)?;
     let bob = network.bob.clone();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const PORT: u16 = 4000;
 
 /// Starts both nodes, lets their owners trust each other, and asks one from the other.
-pub fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let folder = std::env::temp_dir().join(format!("pilot-example-two-peers-{}", std::process::id()));
     let outcome = run(&folder);
     std::fs::remove_dir_all(&folder)?;

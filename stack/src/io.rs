@@ -9,7 +9,7 @@ use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
-use pilot_core::endpoint::Outbox;
+use pilot_core::endpoint::LinkHandle;
 use pilot_core::link::Packet;
 use pilot_core::{Instant, PeerId};
 use smoltcp::socket::tcp;
@@ -106,13 +106,13 @@ impl PeerIo {
     }
 
     /// Sends the segments that TCP wrote for this flow.
-    pub(crate) fn send(&mut self, now: Instant, flow: &mut Flow, outbox: &mut Outbox<'_>, agenda: &mut Agenda) {
+    pub(crate) fn send(&mut self, now: Instant, flow: &mut Flow, link: &mut LinkHandle<'_>, agenda: &mut Agenda) {
         let mut early = None;
         for packet in self.interface.device.outgoing.drain(..) {
             let Some(segment) = Segment::parse(packet.bytes()) else { continue };
             debug_assert_eq!(segment.outgoing_key(), flow.key, "a set holds one socket");
             flow.note_announced();
-            early = early.or(send_segment(flow, segment, packet, outbox));
+            early = early.or(send_segment(flow, segment, packet, link));
         }
         self.take_early(now, flow, early, agenda);
     }
@@ -148,13 +148,13 @@ pub(crate) fn send_segment(
     flow: &mut Flow,
     mut segment: Segment,
     mut packet: Packet,
-    outbox: &mut Outbox<'_>,
+    link: &mut LinkHandle<'_>,
 ) -> Option<Vec<u8>> {
     if flow.end.is_some_and(StreamEnd::is_peer_gone) {
         return None; // a reset for a process that is gone would begin a key handshake
     }
     if segment.is_pure_ack() {
-        outbox.send_pure_ack(segment.label(), packet);
+        link.send_pure_ack(segment.label(), packet);
         return None;
     }
     let mut early = None;
@@ -166,15 +166,15 @@ pub(crate) fn send_segment(
         }
         early = flow.early.take_theirs(segment.sequence);
     }
-    if !flow.early.is_repeated_by(&segment) && !is_needless(flow, &segment, packet.bytes(), outbox) {
-        outbox.send_packet(packet);
+    if !flow.early.is_repeated_by(&segment) && !is_needless(flow, &segment, packet.bytes(), link) {
+        link.send_packet(packet);
     }
     early
 }
 
 /// True for a segment that TCP resends while the link still carries packets of this flow, which will arrive. A long
 /// wait for the congestion window looks like loss to TCP, which then sends everything again.
-fn is_needless(flow: &mut Flow, segment: &Segment, bytes: &[u8], outbox: &Outbox<'_>) -> bool {
+fn is_needless(flow: &mut Flow, segment: &Segment, bytes: &[u8], link: &LinkHandle<'_>) -> bool {
     let resent = segment.sequence_len() > 0 && flow.is_resent(segment);
-    resent && bytes.first_chunk::<4>().is_some_and(|ports| outbox.holds(|held| held.starts_with(ports)))
+    resent && bytes.first_chunk::<4>().is_some_and(|ports| link.holds(|held| held.starts_with(ports)))
 }

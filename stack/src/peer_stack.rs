@@ -16,7 +16,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use core::time::Duration;
-use pilot_core::endpoint::Outbox;
+use pilot_core::endpoint::LinkHandle;
 use pilot_core::{Instant, PeerId};
 use smoltcp::iface::SocketSet;
 
@@ -232,32 +232,32 @@ impl PeerStack {
 
     // Segments out.
 
-    /// Lets flows send in turn, one packet each, while the link has room; hands the packets to `outbox`.
+    /// Lets flows send in turn, one packet each, while the link has room; hands the packets to `link`.
     pub(crate) fn poll_egress(
         &mut self,
         now: Instant,
         segment_len_max: usize,
-        outbox: &mut Outbox<'_>,
+        link: &mut LinkHandle<'_>,
         shared: &mut Shared,
     ) -> Egress {
         self.deliver(now, &mut shared.agenda);
         self.io.interface.set_segment_len_max(now, segment_len_max);
-        self.send_answers(now, outbox, &mut shared.agenda);
-        let mut room = outbox.room();
+        self.send_answers(now, link, &mut shared.agenda);
+        let mut room = link.room();
         while let Some(key) = self.io.sending.front().copied() {
             if room == 0 {
                 return Egress::Blocked;
             }
             self.io.sending.pop_front();
             let Some(flow) = self.flows.get_mut(&key) else { continue };
-            self.io.interface.device.take_spare(outbox.spare_buffers());
+            self.io.interface.device.take_spare(link.spare_buffers());
             let sent = self.io.interface.transmit(now, &mut flow.set);
             if sent {
                 // A full segment is rarely the last: TCP is asked for the next one without looking whether there is
                 // one.
                 let is_full = self.io.interface.device.is_last_full();
-                self.io.send(now, flow, outbox, &mut shared.agenda);
-                room = outbox.room();
+                self.io.send(now, flow, link, &mut shared.agenda);
+                room = link.room();
                 if is_full {
                     self.io.sending.push_back(key);
                     continue;
@@ -314,16 +314,16 @@ impl PeerStack {
     }
 
     /// Sends the segments with which TCP answered at once: resets, and acknowledgements that do not wait.
-    fn send_answers(&mut self, now: Instant, outbox: &mut Outbox<'_>, agenda: &mut Agenda) {
+    fn send_answers(&mut self, now: Instant, link: &mut LinkHandle<'_>, agenda: &mut Agenda) {
         for packet in core::mem::take(&mut self.io.interface.device.outgoing) {
             let Some(segment) = Segment::parse(packet.bytes()) else { continue };
             match self.flows.get_mut(&segment.outgoing_key()) {
                 Some(flow) => {
-                    let early = send_segment(flow, segment, packet, outbox);
+                    let early = send_segment(flow, segment, packet, link);
                     self.io.take_early(now, flow, early, agenda);
                 }
-                None if segment.is_pure_ack() => outbox.send_pure_ack(segment.label(), packet),
-                None => outbox.send_packet(packet),
+                None if segment.is_pure_ack() => link.send_pure_ack(segment.label(), packet),
+                None => link.send_packet(packet),
             }
         }
     }

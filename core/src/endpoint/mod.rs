@@ -7,7 +7,7 @@
 mod config;
 mod directory;
 mod input;
-mod outbox;
+mod link_handle;
 mod output;
 mod peers;
 mod relations;
@@ -17,7 +17,7 @@ pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
 pub use crate::timer::{PeerTimer, Timer};
 pub use config::{Config, Strangers};
 pub use directory::{CALLS_MAX, DirectoryState};
-pub use outbox::Outbox;
+pub use link_handle::LinkHandle;
 pub use output::{Event, PeerInfo, Transmit};
 
 use crate::aead::AeadProvider;
@@ -214,9 +214,9 @@ impl Endpoint {
     }
 
     /// Lets `f` queue packets for the peer; `None` for an unknown one.
-    pub fn outbox<R>(&mut self, id: PeerId, f: impl FnOnce(&mut Outbox<'_>) -> R) -> Option<R> {
+    pub fn with_link<R>(&mut self, id: PeerId, f: impl FnOnce(&mut LinkHandle<'_>) -> R) -> Option<R> {
         let entry = self.peers.get_mut(&id)?;
-        let result = f(&mut Outbox { link: &mut entry.peer.link });
+        let result = f(&mut LinkHandle { link: &mut entry.peer.link });
         self.touch(id);
         Some(result)
     }

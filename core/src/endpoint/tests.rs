@@ -87,7 +87,7 @@ impl Pair {
 
     fn send(&mut self, side: usize, bytes: &[u8]) {
         let peer = self.peer(side);
-        self.ends[side].outbox(peer, |outbox| outbox.send_packet(bytes.to_vec().into()));
+        self.ends[side].with_link(peer, |link| link.send_packet(bytes.to_vec().into()));
     }
 
     fn drain(&mut self) {
@@ -475,7 +475,7 @@ fn peers_at_rest_keep_no_keys_ready_and_no_buffers() {
         assert_eq!(pair.inboxes[1].0.len(), taken + 100, "the tunnel is as it was");
         let spare = |pair: &mut Pair| {
             let peer = pair.peer(0);
-            pair.ends[0].outbox(peer, |outbox| outbox.spare_buffers().capacity()).expect("known")
+            pair.ends[0].with_link(peer, |link| link.spare_buffers().capacity()).expect("known")
         };
         assert!(KEYS.load(Ordering::Relaxed) == 4 && spare(&mut pair) > 0);
         pair.run_for(Duration::from_secs(4));

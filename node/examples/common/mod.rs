@@ -10,15 +10,15 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// The outcome of an example.
-pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// The nodes `alice` and `bob`, and the rendezvous by which they have found each other. Dropping it ends all three and removes
 /// their folder.
-pub struct Network {
+pub(crate) struct Network {
     /// A node that has no services of its own.
-    pub alice: Node,
+    pub(crate) alice: Node,
     /// A node that also answers on the well-known ports: echo, messages, files and events.
-    pub bob: Node,
+    pub(crate) bob: Node,
     _rendezvous: Rendezvous,
 }
 
@@ -30,7 +30,7 @@ struct Rendezvous {
 
 impl Network {
     /// Starts everything on the loopback interface.
-    pub fn start(name: &str) -> Outcome<Self> {
+    pub(crate) fn start(name: &str) -> Outcome<Self> {
         let folder = std::env::temp_dir().join(format!("pilot-example-{name}-{}", std::process::id()));
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = Server::bind(&ServerConfig { home: folder.join("rendezvous"), listen, idle_exit: None })?;
@@ -85,7 +85,7 @@ impl Drop for Rendezvous {
 }
 
 /// Waits until `done` gives true, for at most ten seconds.
-pub fn until(what: &str, done: impl Fn() -> Outcome<bool>) -> Outcome<()> {
+pub(crate) fn until(what: &str, done: impl Fn() -> Outcome<bool>) -> Outcome<()> {
     let end = Instant::now() + Duration::from_secs(10);
     while !done()? {
         if Instant::now() > end {

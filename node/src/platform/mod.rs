@@ -16,8 +16,10 @@ mod edges;
 #[cfg(any(test, not(target_os = "linux"), feature = "portable-platform"))]
 mod framed;
 #[cfg(all(target_os = "linux", any(test, not(feature = "portable-platform"))))]
+#[allow(unreachable_pub, reason = "reachable where this one is chosen")]
 mod linux;
 #[cfg(any(test, not(target_os = "linux"), feature = "portable-platform"))]
+#[allow(unreachable_pub, reason = "reachable where this one is chosen")]
 mod portable;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;

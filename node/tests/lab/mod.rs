@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub struct Lab {
+pub(crate) struct Lab {
     pub folder: PathBuf,
     stopper: Stopper,
     server: Option<JoinHandle<std::io::Result<()>>>,
@@ -19,7 +19,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("pilot-node-{name}-{}", std::process::id()));
         let loopback = "127.0.0.1:0".parse().unwrap();
         let server = Server::bind(&ServerConfig { home: folder.join("r"), listen: loopback, idle_exit: None }).unwrap();
@@ -51,7 +51,7 @@ impl Lab {
         Self { folder, stopper, server, a: Some(a), b: Some(b), logs }
     }
 
-    pub fn nodes(&self) -> (&Node, &Node) {
+    pub(crate) fn nodes(&self) -> (&Node, &Node) {
         (self.a.as_ref().unwrap(), self.b.as_ref().unwrap())
     }
 }

@@ -133,7 +133,7 @@ impl Stack {
         datagram.extend_from_slice(&source.to_be_bytes());
         datagram.extend_from_slice(&port.to_be_bytes());
         datagram.extend_from_slice(payload);
-        self.endpoint.outbox(peer, |outbox| outbox.send_loose(datagram.into()));
+        self.endpoint.with_link(peer, |link| link.send_loose(datagram.into()));
         self.ports.note_asked(peer, source);
         Ok(())
     }

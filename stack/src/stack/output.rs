@@ -49,7 +49,7 @@ impl Stack {
                 }
             }
             let len_max = endpoint.segment_len_max(peer);
-            let egress = endpoint.outbox(peer, |outbox| stack.poll_egress(now, len_max, outbox, shared));
+            let egress = endpoint.with_link(peer, |link| stack.poll_egress(now, len_max, link, shared));
             let egress = egress.unwrap_or_else(|| stack.poll_without_peer(now, shared));
             if egress == Egress::Done {
                 stack.note_unlisted();

@@ -4,11 +4,11 @@ use crate::link::{Link, Packet};
 use alloc::vec::Vec;
 
 /// One peer's link, for the layer above that has packets for the peer.
-pub struct Outbox<'a> {
+pub struct LinkHandle<'a> {
     pub(super) link: &'a mut Link,
 }
 
-impl Outbox<'_> {
+impl LinkHandle<'_> {
     /// How many more packets it takes now.
     pub fn room(&self) -> usize {
         self.link.room()
@@ -20,7 +20,7 @@ impl Outbox<'_> {
         self.link.holds(is_wanted)
     }
 
-    /// Queues an inner segment. The caller respects [`Outbox::room`].
+    /// Queues an inner segment. The caller respects [`LinkHandle::room`].
     pub fn send_packet(&mut self, segment: Packet) {
         self.link.enqueue_packet(segment);
     }
