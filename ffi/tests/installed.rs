@@ -10,20 +10,23 @@ use std::sync::OnceLock;
 
 static PREFIX: OnceLock<PathBuf> = OnceLock::new();
 
-fn xtask(args: &[&str]) -> Command {
+/// Installs with the features that this test was built with, and without the optimisation of a release.
+fn install(args: &[&str]) -> Command {
+    let features: &[&str] =
+        if cfg!(feature = "portable-platform") { &["--features", "portable-platform"] } else { &[] };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "-p", "xtask", "--"]).args(args).current_dir(here().parent().unwrap());
-    command.env_remove("DESTDIR").env_remove("PREFIX");
+    command.args(["run", "--quiet", "-p", "xtask", "--", "install", "--profile", "dev"]).args(features).args(args);
+    command.env_remove("DESTDIR").env_remove("PREFIX").current_dir(here().parent().unwrap());
     command
 }
 
-/// Installs without the optimisation of a release. The place is always the same, because Go's cache does not notice another
+/// Installs for the tests. The place is always the same, because Go's cache does not notice another
 /// answer of pkg-config.
 fn prefix() -> &'static Path {
     PREFIX.get_or_init(|| {
         let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("prefix");
-        run(&mut xtask(&["install", "--profile", "dev", "--prefix", prefix.to_str().unwrap()]));
+        run(&mut install(&["--prefix", prefix.to_str().unwrap()]));
         prefix
     })
 }
@@ -64,8 +67,7 @@ fn examples_are_made_from_the_installed_tree_shared_and_static() {
 fn packagers_put_a_tree_together_elsewhere() {
     let stage = harness::Folder::new("stage");
     let stage_text = stage.path.to_str().unwrap();
-    let mut install = xtask(&["install", "--profile", "dev"]);
-    run(install.env("DESTDIR", stage_text).env("PREFIX", "/opt/pilot"));
+    run(install(&[]).env("DESTDIR", stage_text).env("PREFIX", "/opt/pilot"));
     let tree = stage.path.join("opt/pilot");
     for file in ["bin/pilotctl", "bin/pilot-daemon", "bin/pilot-rendezvous", "include/pilot.h", "lib/libpilot.a"] {
         assert!(tree.join(file).is_file(), "{file}");
@@ -75,6 +77,6 @@ fn packagers_put_a_tree_together_elsewhere() {
     assert!(pc.contains("prefix=/opt/pilot\n") && !pc.contains(stage_text), "{pc}");
     let version = run(Command::new(tree.join("bin/pilotctl")).arg("version"));
     assert!(version.contains(env!("CARGO_PKG_VERSION")));
-    let refused = xtask(&["install", "--profile", "dev", "--prefix", "relative"]).output().unwrap();
+    let refused = install(&["--prefix", "relative"]).output().unwrap();
     assert!(!refused.status.success());
 }

@@ -32,6 +32,8 @@ pub(crate) struct Build<'a> {
     pub(crate) profile: &'a str,
     /// Uses the portable cipher, which needs no C compiler.
     pub(crate) portable: bool,
+    /// Features beside the usual ones; empty for none.
+    pub(crate) features: &'a str,
     /// Builds programs that need no library of the system, and no shared library.
     pub(crate) fixed: bool,
     /// Builds the standard library from its sources, for size and without backtraces.
@@ -53,6 +55,9 @@ impl Build<'_> {
             command.args([verb, "--quiet", "--locked", "--profile", self.profile, "--package", package]);
             if self.portable {
                 command.arg("--no-default-features");
+            }
+            if !self.features.is_empty() {
+                command.args(["--features", self.features]);
             }
             if let Some(machine) = &machine {
                 // The host is named too, so that RUSTFLAGS do not reach build scripts.

@@ -26,6 +26,9 @@ pub(crate) struct Install {
     /// the portable cipher: needs no C compiler
     #[argh(switch)]
     portable: bool,
+    /// cargo's features of programs and library beside the usual ones
+    #[argh(option, default = "String::new()")]
+    features: String,
     /// programs that need nothing of the system they run on; then there is no shared library
     #[argh(switch, long = "static")]
     fixed: bool,
@@ -45,8 +48,8 @@ pub(crate) fn run(task: &Install) -> Outcome {
         Ok(below) if !destdir.as_os_str().is_empty() => destdir.join(below),
         _ => prefix.clone(),
     };
-    let built = Build { profile: &task.profile, portable: task.portable, fixed: task.fixed, small: task.small };
-    let built = built.run()?;
+    let (profile, features) = (&task.profile, &task.features);
+    let built = Build { profile, portable: task.portable, features, fixed: task.fixed, small: task.small }.run()?;
     let version = env!("CARGO_PKG_VERSION");
     for program in PROGRAMS {
         put(&built.join(program), &tree.join("bin").join(program), 0o755)?;

@@ -33,7 +33,7 @@ pub(crate) struct Sizes {
 }
 
 pub(crate) fn run(task: &Sizes) -> Outcome {
-    let build = Build { profile: &task.profile, portable: false, fixed: false, small: false };
+    let build = Build { profile: &task.profile, portable: false, features: "", fixed: false, small: false };
     let built = build.run_for(&["pilot-daemon"], &["cdylib"])?;
     let size = |name: PathBuf| fs::metadata(&name).map(|m| m.len()).map_err(|e| format!("{}: {e}", name.display()));
     let idle = idle(&built.join("pilot-daemon"))?;
