@@ -1,4 +1,4 @@
-//! What the implementations share.
+//! Owns the parts that both implementations share.
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Result;
@@ -47,7 +47,7 @@ fn peer_uid(stream: impl AsFd) -> Option<Uid> {
 /// Elsewhere the calls that write say so.
 pub(crate) fn keep_quiet(socket: impl AsFd) {
     #[cfg(target_vendor = "apple")]
-    // A socket that is closed at both ends refuses; then nothing is written to it either.
+    // A socket that is closed at both ends refuses, and no bytes are written to such a socket.
     let _ = rustix::net::sockopt::set_socket_nosigpipe(socket, true);
     #[cfg(not(target_vendor = "apple"))]
     let _ = socket;

@@ -29,7 +29,7 @@ impl Edges {
     /// Makes the descriptor unreadable until the next change. Any thread; does not wait.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The operating system's.
     pub fn clear(&self) -> io::Result<()> {
         let mut poll = self.poll.lock().unwrap_or_else(PoisonError::into_inner);
         match poll.poll(&mut Events::with_capacity(1), Some(Duration::ZERO)) {

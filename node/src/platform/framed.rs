@@ -1,8 +1,8 @@
-//! Owns packets on a stream socket, for systems without SOCK_SEQPACKET: each packet follows its length, a
+//! Owns packets on a stream socket, for systems without SOCK_SEQPACKET among Unix sockets: each packet follows its length, a
 //! u16 (big-endian).
 //!
-//! A system may take a part of what is written. The node keeps the rest of a packet and sends it once there is room. A
-//! client's end has no memory between two calls, so a call finishes the packet that it began: it waits for the node, which
+//! A system may take a part of the bytes. The node keeps the rest of a packet and sends it once there is room. A
+//! client's end has no memory between two calls, so a call finishes the packet that was begun, and waits for the node, which
 //! reads and completes packets whenever its loop turns.
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -32,7 +32,7 @@ impl Packets {
     /// Sends a packet, of which the socket may keep a rest back.
     ///
     /// # Errors
-    /// `AGAIN` when there is no room, also for the rest of the packet before; `MSGSIZE`; what the socket says.
+    /// `AGAIN` when there is no room, also for the rest of the packet before; `MSGSIZE`; the socket's error.
     pub(super) fn send(&mut self, socket: impl AsFd, packet: &[u8], quiet: SendFlags) -> Result<()> {
         self.flush(&socket, quiet)?;
         let prefix = prefix(packet.len())?;
@@ -47,7 +47,7 @@ impl Packets {
     /// Sends the rest of a packet, if there is one.
     ///
     /// # Errors
-    /// `AGAIN` while a rest stays; what the socket says.
+    /// `AGAIN` while a rest stays; the socket's error.
     pub(super) fn flush(&mut self, socket: impl AsFd, quiet: SendFlags) -> Result<()> {
         while !self.rest.is_empty() {
             let n = rustix::net::send(&socket, &self.rest, SendFlags::DONTWAIT | quiet)?;
@@ -59,7 +59,7 @@ impl Packets {
     /// Takes the next packet, cut to the buffer; 0 at the end of the stream. Packets of no bytes are passed over.
     ///
     /// # Errors
-    /// `AGAIN` when no packet is complete; what the socket says.
+    /// `AGAIN` when no packet is complete; the socket's error.
     pub(super) fn recv(&mut self, socket: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
         loop {
             if let Some((packet, len)) = complete(&self.incoming[self.taken..]) {
@@ -109,7 +109,7 @@ fn lock(direction: &'static Mutex<()>) -> MutexGuard<'static, ()> {
 /// Sends a packet; waits for room if the descriptor says so.
 ///
 /// # Errors
-/// `AGAIN` when there is no room; `MSGSIZE`; what the socket says.
+/// `AGAIN` when there is no room; `MSGSIZE`; the socket's error.
 pub(super) fn send(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], quiet: SendFlags) -> Result<()> {
     let prefix = prefix(parts.iter().map(|part| part.len()).sum())?;
     let packet: Vec<u8> =
@@ -141,7 +141,7 @@ pub(super) fn send(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], quiet: SendFlags) 
 /// Takes the next packet, cut to the parts; 0 at the end of the stream. Waits for a packet if the descriptor says so.
 ///
 /// # Errors
-/// `AGAIN` when there is no packet; what the socket says.
+/// `AGAIN` when there is no packet; the socket's error.
 pub(super) fn recv(fd: BorrowedFd<'_>, parts: &mut [IoSliceMut<'_>]) -> Result<usize> {
     loop {
         let guard = lock(&RECEIVING);

@@ -133,7 +133,7 @@ pub(crate) struct AddressWatch(OwnedFd);
 
 impl AddressWatch {
     /// # Errors
-    /// What the system says: it has no netlink, or a sandbox forbids it.
+    /// The system has no netlink, or a sandbox forbids it.
     pub(crate) fn open() -> Result<Self> {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, FLAGS, None)?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;

@@ -14,10 +14,10 @@ pub(crate) const QUIET: SendFlags = SendFlags::NOSIGNAL;
 /// No flag: [`common::keep_quiet`] makes writing to a closed socket an error.
 #[cfg(target_vendor = "apple")]
 pub(crate) const QUIET: SendFlags = SendFlags::empty();
-/// Wanted size of a pair's buffers; what Linux gives by itself. Unit: bytes. Other systems give 8 KiB, which is no burst.
+/// Wanted size of a pair's buffers, as Linux has it. Unit: bytes. Other systems give 8 KiB, which is no burst.
 const BUFFER_LEN: usize = 208 * 1024;
-/// Pause between two looks at the addresses. Own choice: an idle node wakes up once a second anyway while it looks for a
-/// rendezvous, and a node that moved is found within a second.
+/// Pause between two looks at the addresses. Own choice: a node that moved is found within about a second, and an idle
+/// node wakes up once more in each second.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Makes a pair of stream sockets; neither waits, and no started program inherits them.

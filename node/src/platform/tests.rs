@@ -46,7 +46,7 @@ macro_rules! contract {
                 fcntl_getfl(fd).unwrap().contains(OFlags::NONBLOCK)
             }
 
-            /// A pair as clients get it: their end waits.
+            /// A pair with a waiting end for the client, as clients get it.
             fn packet_pair() -> (PacketSocket, OwnedFd) {
                 let (ours, theirs) = PacketSocket::pair().unwrap();
                 ioctl_fionbio(&theirs, false).unwrap();
