@@ -5,6 +5,17 @@
 //! from any thread; they talk to the loop through bounded queues. There is no async runtime and no global state, and
 //! several nodes may live in one process.
 //!
+//! # Layers
+//! | layer | what it does | its users |
+//! |---|---|---|
+//! | [`Node`], [`Stream`], [`Listener`] | verbs and `Read`/`Write`, blocking, from any thread | applications |
+//! | [`Client`] | the same node over its socket: requests, events, descriptors | `pilotctl`, C, Go |
+//! | [`Request`], [`answer`], [`Event`] | the words between both sides, typed, with their JSON | both of the above |
+//! | the loop | drives the rooms with sockets, a clock and the disk | this crate |
+//! | rooms: streams, calls, mail, services, clients | state machines: an input comes, effects go | the loop |
+//! | [`pilot_stack::Stack`] | TCP/IP for each peer on top of encrypted tunnels | the rooms |
+//!
+//! # Example
 //! ```no_run
 //! use pilot_node::{Config, Node};
 //! use std::io::{Read, Write};
@@ -43,6 +54,8 @@ mod services;
 mod stream;
 mod streams;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod token;
 mod underlay;
 mod verbs;
@@ -51,8 +64,6 @@ pub use config::{Config, RendezvousConfig};
 pub use crypto::aead::fastest as fastest_aead;
 pub use crypto::agreement::fastest as fastest_agreement;
 pub use disk::home::{Home, socket_path};
-#[cfg(test)]
-mod tests;
 /// The parts of a node that other servers of the underlay use too: the rendezvous.
 pub mod parts {
     pub use crate::crypto::entropy;
