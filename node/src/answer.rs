@@ -33,7 +33,7 @@ macro_rules! answers {
             fn try_from(answer: Answer) -> Result<Self, Failure> {
                 match answer {
                     Answer::$name(answer) => Ok(*answer),
-                    other => Err(Failure::new(Code::Internal, format!("an answer to another request: {other:?}"))),
+                    _ => Err(Failure::new(Code::Internal, "the answer is to another request")),
                 }
             }
         })*

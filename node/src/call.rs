@@ -13,7 +13,7 @@ use pilot_core::control::Ticket as Question;
 use pilot_core::identity::{IdentityKey, NodeRecord, Profile};
 use pilot_core::trust::{Terms, TrustVersion};
 use pilot_stack::StreamId;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 /// The state of a waiting call.
 #[derive(Debug)]
@@ -154,9 +154,9 @@ impl Lookups {
 /// The waiting calls by ticket, and their deadlines in order.
 #[derive(Default)]
 pub(crate) struct Calls {
-    waiting: BTreeMap<Ticket, (Call, Option<Instant>)>,
-    deadlines: BTreeSet<(Instant, Ticket)>,
-    streams: BTreeMap<StreamId, Ticket>,
+    waiting: LiteMap<Ticket, Box<(Call, Option<Instant>)>>,
+    deadlines: LiteMap<(Instant, Ticket), ()>,
+    streams: LiteMap<StreamId, Ticket>,
     last: u64,
     pub(crate) lookups: Lookups,
 }
@@ -179,17 +179,19 @@ impl Calls {
             let before = self.streams.insert(connect.stream, ticket);
             debug_assert!(before.is_none(), "a stream is opened once");
         }
-        self.deadlines.extend(deadline.map(|at| (at, ticket)));
-        self.waiting.insert(ticket, (call, deadline));
+        if let Some(at) = deadline {
+            self.deadlines.insert((at, ticket), ());
+        }
+        self.waiting.insert(ticket, Box::new((call, deadline)));
         ticket
     }
 
     /// Takes a call out of the table.
     pub(crate) fn take(&mut self, ticket: Ticket) -> Option<Call> {
-        let (call, deadline) = self.waiting.remove(&ticket)?;
+        let (call, deadline) = *self.waiting.remove(&ticket)?;
         if let Some(at) = deadline {
             let had = self.deadlines.remove(&(at, ticket));
-            debug_assert!(had, "a deadline stands in the order of deadlines");
+            debug_assert!(had.is_some(), "a deadline stands in the order of deadlines");
         }
         if let Call::Connect(connect) = &call {
             self.streams.remove(&connect.stream);
@@ -204,19 +206,19 @@ impl Calls {
 
     /// The tickets of the calls that `pick` wants. Looks at every call.
     pub(crate) fn tickets(&self, pick: impl Fn(&Call) -> bool) -> Vec<Ticket> {
-        self.waiting.iter().filter(|(_, (call, _))| pick(call)).map(|(ticket, _)| *ticket).collect()
+        self.waiting.iter().filter(|(_, waiting)| pick(&waiting.0)).map(|(ticket, _)| *ticket).collect()
     }
 
     /// Takes the call with the earliest deadline, if that has come.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<Call> {
-        let (at, ticket) = *self.deadlines.first()?;
+        let (&(at, ticket), ()) = self.deadlines.first()?;
         if at <= now { self.take(ticket) } else { None }
     }
 
     /// The earliest deadline.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         debug_assert!(self.deadlines.len() <= self.waiting.len());
-        self.deadlines.first().map(|(at, _)| *at)
+        self.deadlines.first().map(|((at, _), ())| *at)
     }
 
     /// Calls that wait.

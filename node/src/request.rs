@@ -370,7 +370,9 @@ fn explain(json: &[u8], error: &serde_json::Error) -> Failure {
     }
     for (key, value) in members {
         let alone = Value::Object([(tag.clone(), verb.clone()), (key.clone(), value)].into_iter().collect());
-        if serde_json::from_value::<Request>(alone).is_err_and(|e| text == without_position(&e.to_string())) {
+        if serde_json::from_slice::<Request>(alone.to_string().as_bytes())
+            .is_err_and(|e| text == without_position(&e.to_string()))
+        {
             return invalid(format!("{name}: {key}: {text}"));
         }
     }

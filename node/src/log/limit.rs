@@ -4,9 +4,9 @@
 //! by a record of its own once the bucket was open for [`QUIET`].
 
 use crate::log::record::{Cause, FieldValue, Record, Source};
+use litemap::LiteMap;
 use pilot_core::time::Duration;
 use pilot_core::{Instant, Level};
-use std::collections::BTreeMap;
 
 /// How fast a bucket's tokens come back, and how many it holds.
 #[derive(Clone, Copy)]
@@ -56,7 +56,7 @@ impl Bucket {
 /// The buckets.
 #[derive(Default)]
 pub(super) struct Limit {
-    buckets: BTreeMap<(&'static str, Source), Bucket>,
+    buckets: LiteMap<(&'static str, Source), Bucket>,
     strangers: Bucket,
     discards: Bucket,
     /// When the number of suppressed records of a bucket may have to be told.

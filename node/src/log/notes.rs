@@ -2,11 +2,11 @@
 
 use crate::log::record::{Cause, Record, Source};
 use crate::streams::names::name_of;
+use litemap::LiteMap;
 use pilot_core::identity::IdentityKey;
 use pilot_core::trace::{Field, TrustStep};
 use pilot_core::{Level, PeerId, Trace};
 use pilot_stack::Stack;
-use std::collections::BTreeMap;
 
 /// Most names of peers that are remembered.
 const NAMES_MAX: usize = 1024;
@@ -14,8 +14,8 @@ const NAMES_MAX: usize = 1024;
 /// The names of peers that the log has told of, for what is told after their pins are gone.
 #[derive(Default)]
 pub(crate) struct Names {
-    peers: BTreeMap<PeerId, String>,
-    keys: BTreeMap<IdentityKey, String>,
+    peers: LiteMap<PeerId, String>,
+    keys: LiteMap<IdentityKey, String>,
 }
 
 impl Names {
@@ -69,12 +69,14 @@ impl Names {
     }
 }
 
-fn remember<K: Ord + Copy>(names: &mut BTreeMap<K, String>, key: K, name: &str) {
+fn remember<K: Ord + Copy>(names: &mut LiteMap<K, String>, key: K, name: &str) {
     if names.get(&key).is_some_and(|known| known == name) {
         return;
     }
     if names.len() >= NAMES_MAX {
-        names.pop_first();
+        if let Some(oldest) = names.first().map(|(key, _)| *key) {
+            names.remove(&oldest);
+        }
     }
     names.insert(key, name.into());
     debug_assert!(names.len() <= NAMES_MAX);

@@ -13,11 +13,11 @@ use crate::mail::frame::id_text;
 use crate::mail::message::{Kind, MESSAGE_LEN_MAX, OUTBOX_LIFETIME_S, Outgoing};
 use crate::mail::outbox::{Fate, Outbox};
 use crate::streams::names::name_of;
+use litemap::LiteMap;
 use pilot_core::Instant;
 use pilot_core::identity::IdentityKey;
 use pilot_core::time::Duration;
 use pilot_stack::StreamId;
-use std::collections::BTreeMap;
 
 /// Port of messages and files.
 pub(crate) const MAIL_PORT: u16 = 1001;
@@ -43,7 +43,7 @@ pub(crate) struct Letter {
 pub(crate) struct PostOffice {
     outbox: Outbox,
     /// By the message's number in the outbox.
-    waiting: BTreeMap<u64, Ticket>,
+    waiting: LiteMap<u64, Ticket>,
 }
 
 impl PostOffice {

@@ -25,9 +25,9 @@ use echo::Echo;
 use event::Published;
 use events::Events;
 use io::{Io, Receipt};
+use litemap::LiteMap;
 use pilot_core::identity::IdentityKey;
 use pilot_stack::{Recv, StreamId};
-use std::collections::{BTreeMap, BTreeSet};
 use stdio::Stdio;
 
 /// Echo (RFC 862).
@@ -103,9 +103,9 @@ struct Session {
 /// The streams that services hold.
 #[derive(Default)]
 pub(crate) struct Services {
-    sessions: BTreeMap<StreamId, Session>,
+    sessions: LiteMap<StreamId, Box<Session>>,
     /// Streams that subscribe to the event stream.
-    subscribers: BTreeSet<StreamId>,
+    subscribers: LiteMap<StreamId, ()>,
 }
 
 impl Services {
@@ -116,9 +116,9 @@ impl Services {
         match (Service::for_port(port, stream), sender) {
             (Some(service), Some(sender)) => {
                 if matches!(service, Service::Events(_)) {
-                    self.subscribers.insert(stream);
+                    self.subscribers.insert(stream, ());
                 }
-                self.sessions.insert(stream, Session { service, io: Io::default(), sender });
+                self.sessions.insert(stream, Box::new(Session { service, io: Io::default(), sender }));
             }
             _ => cx.out.push(Effect::Abort(stream)),
         }
@@ -126,7 +126,9 @@ impl Services {
 
     /// Reads the bytes that have arrived, and sends the answers that are known. Bounded by the stream's window.
     pub(crate) fn serve(&mut self, cx: &mut Context, stream: StreamId) {
-        let Some(Session { service, io, sender }) = self.sessions.get_mut(&stream) else { return };
+        let Some(Session { service, io, sender }) = self.sessions.get_mut(&stream).map(|session| &mut **session) else {
+            return;
+        };
         io.flush(&mut cx.stack, stream);
         let mut buffer = [0; 16 * 1024];
         while !io.has_ended && !io.is_broken {
@@ -180,7 +182,9 @@ impl Services {
             let (path, bytes) = (path.to_string_lossy().into_owned(), *len);
             watch::tell_arrival(cx, stream, |from| Event::File { path, bytes, from });
         }
-        if let Some(Session { service: Service::Mail(mail), io, .. }) = self.sessions.get_mut(&stream) {
+        if let Some(Session { service: Service::Mail(mail), io, .. }) =
+            self.sessions.get_mut(&stream).map(|session| &mut **session)
+        {
             mail.file_done(io, file, len, done);
             cx.ready(stream);
         }
@@ -189,8 +193,9 @@ impl Services {
     /// Gives an event to every subscriber but the stream that published it; gives their number.
     pub(crate) fn publish(&mut self, cx: &mut Context, from: Option<StreamId>, event: &Published) -> usize {
         let mut count = 0;
-        for id in self.subscribers.iter().filter(|id| from != Some(**id)) {
-            if let Some(Session { service: Service::Events(events), io, .. }) = self.sessions.get_mut(id)
+        for id in self.subscribers.keys().filter(|id| from != Some(**id)) {
+            if let Some(Session { service: Service::Events(events), io, .. }) =
+                self.sessions.get_mut(id).map(|session| &mut **session)
                 && events.offer(io, event)
             {
                 count += 1;

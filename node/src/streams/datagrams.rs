@@ -18,7 +18,6 @@ use mio::{Registry, Token};
 use pilot_core::Addr;
 use pilot_stack::CommandError;
 use rustix::io::Errno;
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 /// Most datagram ports that are open at once.
@@ -37,12 +36,12 @@ pub(crate) struct Datagrams {
     /// Datagrams that clients did not make room for.
     pub(crate) dropped: u64,
     /// Ports with descriptors that may have datagrams.
-    readable: BTreeSet<u16>,
+    readable: LiteMap<u16, ()>,
 }
 
 impl Datagrams {
     pub(crate) const fn new(registry: Registry) -> Self {
-        Self { registry, ports: LiteMap::new(), dropped: 0, readable: BTreeSet::new() }
+        Self { registry, ports: LiteMap::new(), dropped: 0, readable: LiteMap::new() }
     }
 
     /// Opens a port (0: any free one) and gives the other end of its pair to the client.
@@ -76,7 +75,9 @@ impl Datagrams {
     /// A port's descriptor became readable.
     pub(crate) fn readiness(&mut self, token: Token) {
         let port = self.ports.iter().map(|(port, _)| *port).find(|p| Room::Datagrams.token((*p).into()) == token);
-        self.readable.extend(port);
+        if let Some(port) = port {
+            self.readable.insert(port, ());
+        }
     }
 
     /// A datagram has arrived for a client's port.
@@ -100,7 +101,7 @@ impl Datagrams {
 
     /// Sends the datagrams that clients have put into their ends. At most [`PER_TURN`] of each port.
     pub(crate) fn serve(&mut self, cx: &mut Context) {
-        for port in std::mem::take(&mut self.readable) {
+        for (port, ()) in std::mem::take(&mut self.readable) {
             self.serve_port(cx, port);
         }
     }
@@ -122,7 +123,7 @@ impl Datagrams {
                 Err(_) => return,
             }
         }
-        self.readable.insert(port);
+        self.readable.insert(port, ());
     }
 
     fn close(&mut self, cx: &mut Context, port: u16) {

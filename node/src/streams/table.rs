@@ -94,7 +94,7 @@ pub(crate) struct Streams {
     listeners: LiteMap<u16, Listener>,
     /// Ports that return to their service when a program gives them up.
     served: &'static [u16],
-    tokens: BTreeMap<Token, StreamId>,
+    tokens: LiteMap<Token, StreamId>,
     last_token: usize,
     /// How handed-out streams ended, by inode; the newest [`ENDS_MAX`].
     ends: VecDeque<(u64, StreamState)>,
@@ -107,7 +107,7 @@ impl Streams {
             holders: BTreeMap::new(),
             listeners: LiteMap::new(),
             served: &[],
-            tokens: BTreeMap::new(),
+            tokens: LiteMap::new(),
             last_token: 0,
             ends: VecDeque::new(),
         }
