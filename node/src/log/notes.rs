@@ -73,10 +73,10 @@ fn remember<K: Ord + Copy>(names: &mut LiteMap<K, String>, key: K, name: &str) {
     if names.get(&key).is_some_and(|known| known == name) {
         return;
     }
-    if names.len() >= NAMES_MAX {
-        if let Some(oldest) = names.first().map(|(key, _)| *key) {
-            names.remove(&oldest);
-        }
+    if names.len() >= NAMES_MAX
+        && let Some(oldest) = names.first().map(|(key, _)| *key)
+    {
+        names.remove(&oldest);
     }
     names.insert(key, name.into());
     debug_assert!(names.len() <= NAMES_MAX);
