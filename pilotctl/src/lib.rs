@@ -12,6 +12,7 @@ mod daemon;
 mod deliver;
 mod demo;
 mod log;
+mod mcp;
 mod output;
 mod pipe;
 mod rendezvous;
@@ -69,6 +70,7 @@ fn dispatch(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Rendezvous(rendezvous) => rendezvous::run(rendezvous, output),
         Verb::Demo(_) => demo::run(output),
         Verb::Log(args) => log::run(&args, output),
+        Verb::Mcp(args) => mcp::run(&args, output),
         verb => commands::run(verb, output),
     }
 }
