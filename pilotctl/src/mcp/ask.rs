@@ -1,10 +1,11 @@
 //! Owns the tool that opens a stream to a peer, says something and returns the answer.
 
+use crate::client::CALL_TIMEOUT;
 use crate::mcp::arguments::{Arguments, invalid};
 use crate::mcp::bytes;
 use crate::mcp::calls::Call;
 use crate::pipe::finish_writing;
-use pilot_node::{Code, EARLY_LEN_MAX, Failure};
+use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, Request, socket_path};
 use serde_json::{Map, Value};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -52,8 +53,9 @@ pub(super) fn run(call: &Call, mut arguments: Arguments) -> Result<Value, Failur
             }
         });
         let read = read(&stream.socket, limit, deadline);
-        if !matches!(read, Ok((_, Stop::End))) {
+        if call.is_cancelled() || !matches!(read, Ok((_, Stop::End))) {
             // The thread above waits no longer.
+            abort(stream.data.stream);
             let _ = stream.socket.shutdown(std::net::Shutdown::Both);
         }
         read
@@ -81,6 +83,13 @@ pub(super) fn run(call: &Call, mut arguments: Arguments) -> Result<Value, Failur
         result.insert("why_incomplete".into(), why.into());
     }
     Ok(Value::Object(result))
+}
+
+/// Aborts a stream whose rest is not wanted, over a connection of its own, since that of a cancelled call has ended.
+fn abort(stream: u64) {
+    // A daemon that has gone has no streams.
+    let client = Client::connect(&socket_path());
+    let _ = client.and_then(|mut client| client.request(&Request::Disconnect { stream }, &[], Some(CALL_TIMEOUT)));
 }
 
 /// Reads up to the end, the limit or the deadline.
