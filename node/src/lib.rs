@@ -58,6 +58,7 @@ mod sync;
 mod tests;
 mod token;
 mod underlay;
+mod verb_json;
 mod verbs;
 
 pub use config::{Config, RendezvousConfig};
