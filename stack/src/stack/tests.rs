@@ -184,7 +184,8 @@ fn a_listener_that_takes_no_streams_loses_none_above_its_backlog() {
     let max = star.stacks[1].config.backlog_max;
     star.stacks[1].streams().collect::<Vec<_>>().into_iter().for_each(|id| star.stacks[1].accepted(id));
     let peer = star.stacks[0].endpoint().peers().next().expect("trusted");
-    let all: Vec<StreamId> = (0..max + 76).map(|_| star.stacks[0].connect(star.now, peer, PORT).expect("few")).collect();
+    let all: Vec<StreamId> =
+        (0..max + 76).map(|_| star.stacks[0].connect(star.now, peer, PORT).expect("few")).collect();
     let incoming = |star: &mut Star| -> Vec<StreamId> {
         let events = core::iter::from_fn(|| star.stacks[1].poll_event());
         events.filter_map(|e| if let Event::Incoming { stream, .. } = e { Some(stream) } else { None }).collect()
