@@ -11,6 +11,7 @@ use crate::failure::{Code, Failure};
 use crate::mail::message::Kind;
 use crate::verb_json::{self, Members};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// One request to a node.
 ///
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 /// # Ok::<(), pilot_node::Failure>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(tag = "op"))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Tells the node's own state.
@@ -236,6 +238,7 @@ pub enum Request {
 
 /// The kind of a message's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MessageKind {
     /// UTF-8 text.
@@ -293,6 +296,17 @@ impl Request {
         members.clone().read().map_err(|e| invalid(members.explain::<Self>(&e)))
     }
 
+    /// Reads the request of one verb from its members, which may come from anywhere.
+    ///
+    /// # Errors
+    /// As [`Request::from_json`]; `InvalidArgument` also for a member that would name another verb.
+    pub fn from_members(verb: &str, mut members: Map<String, Value>) -> Result<Self, Failure> {
+        if members.insert("op".into(), verb.into()).is_some() {
+            return Err(Failure::new(Code::InvalidArgument, format!("{verb}: unknown field `op`")));
+        }
+        Self::from_json(Value::Object(members).to_string().as_bytes())
+    }
+
     /// Whether only clients may make the request, because its outcome stays with the client: a descriptor, a port, events.
     pub const fn is_of_client(&self) -> bool {
         match self {
@@ -341,7 +355,6 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
     /// The JSON of every verb, as the CLI, the C library, the Go package and the translation of official commands send it,
     /// and the request that it means.
@@ -464,6 +477,89 @@ mod tests {
         }
         let known = std::fs::read_to_string(path).expect("a file");
         assert!(known == made, "requests.json is stale: PILOT_BLESS=1 cargo test -p pilot-node --lib request");
+    }
+
+    /// The members of every verb, for `pilotctl mcp`, which describes its tools by them: JSON schemas as small as they can be.
+    fn schemas() -> Map<String, Value> {
+        let settings = schemars::generate::SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+        let mut schema = settings.into_generator().into_root_schema_for::<Request>().to_value();
+        let verbs = schema["oneOf"].as_array_mut().expect("a list of verbs");
+        verbs
+            .iter_mut()
+            .map(|verb| {
+                let Some(tag) = verb["properties"].as_object_mut().and_then(|p| p.remove("op")) else {
+                    panic!("{verb}")
+                };
+                let name = tag["const"].as_str().expect("a name").to_owned();
+                let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+                let required: Vec<Value> = list(&verb["required"]).into_iter().filter(|key| key != "op").collect();
+                for member in verb["properties"].as_object_mut().expect("members").values_mut() {
+                    simplify(member);
+                }
+                let text = one_line(&verb["description"]);
+                (name, serde_json::json!({"description": text, "properties": verb["properties"], "required": required}))
+            })
+            .collect()
+    }
+
+    /// Takes away what the description of one member need not say: formats that only Rust knows, and null beside a type.
+    fn simplify(member: &mut Value) {
+        if let Some(kinds) = member["anyOf"].as_array() {
+            let (kind, text) = (kinds[0].clone(), member["description"].clone());
+            *member = kind;
+            member["description"] = text;
+        }
+        // The kinds of a message, each with its own description.
+        if let Some(kinds) = member["oneOf"].as_array() {
+            let names: Vec<Value> = kinds.iter().map(|kind| kind["const"].clone()).collect();
+            *member = serde_json::json!({"type": "string", "enum": names, "description": member["description"]});
+        }
+        let text = one_line(&member["description"]);
+        let object = member.as_object_mut().expect("a schema");
+        object.insert("description".into(), text.into());
+        object.retain(|key, _| !["format", "default"].contains(&key.as_str()));
+        if let Some(kind) = object.get_mut("type").filter(|kind| kind.is_array()) {
+            *kind = kind[0].take();
+        }
+        if let Some(items) = object.get_mut("items").and_then(Value::as_object_mut) {
+            items.remove("format");
+        }
+    }
+
+    fn one_line(text: &Value) -> String {
+        text.as_str().expect("a description").split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_schemas_of_all_requests_are_written_down() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../pilotctl/src/mcp/schemas.json");
+        let schemas = schemas();
+        for (json, request) in table() {
+            let members = serde_json::from_str::<Value>(json).expect("JSON");
+            let name = members["op"].as_str().expect("a verb");
+            let schema = &schemas[name];
+            let known = |key: &str| key == "op" || schema["properties"].get(key).is_some();
+            assert!(members.as_object().is_some_and(|m| m.keys().all(|key| known(key))), "{request:?}: {schema}");
+        }
+        let lines: Vec<String> = schemas.iter().map(|(name, schema)| format!("\"{name}\":{schema}")).collect();
+        let made = format!("{{\n{}\n}}\n", lines.join(",\n"));
+        if std::env::var_os("PILOT_BLESS").is_some() {
+            std::fs::write(path, &made).expect("a writable file");
+        }
+        let known = std::fs::read_to_string(path).expect("a file");
+        assert!(known == made, "schemas.json is stale: PILOT_BLESS=1 cargo test -p pilot-node --lib request");
+    }
+
+    #[test]
+    fn the_request_of_a_verb_is_read_from_its_members() {
+        for (json, request) in table() {
+            let Ok(Value::Object(mut members)) = serde_json::from_str(json) else { panic!("{json}") };
+            let again = Request::from_members(request.to_json().split('"').nth(3).expect("a verb"), members.clone());
+            assert!(again.is_err_and(|f| f.message.contains("unknown field `op`")), "{json}");
+            let verb = members.remove("op").expect("a verb");
+            assert_eq!(Request::from_members(verb.as_str().expect("text"), members), Ok(request));
+        }
+        assert!(Request::from_members("fly", Map::new()).is_err());
     }
 
     #[test]
