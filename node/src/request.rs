@@ -9,7 +9,8 @@
 
 use crate::failure::{Code, Failure};
 use crate::mail::message::Kind;
-use serde::{Deserialize, Deserializer, Serialize};
+use crate::verb_json::{self, Members};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// One request to a node.
@@ -17,6 +18,8 @@ use serde_json::{Map, Value};
 /// `node` names another node in any of the ways that people name nodes: a hostname, an address such as
 /// `0:0000.0001.F00D`, a node number, a public key or its fingerprint. A *client* is one connection to the node's socket,
 /// or a [`Client`](crate::Client) of the same process.
+///
+/// [`Request::to_json`] and [`Request::from_json`] are the form of the wire; serde's own form of this type is another.
 ///
 /// ```
 /// use pilot_node::Request;
@@ -27,26 +30,20 @@ use serde_json::{Map, Value};
 /// # Ok::<(), pilot_node::Failure>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(tag = "op"))]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Tells the node's own state.
-    #[serde(deserialize_with = "no_fields")]
     Info,
     /// Tells the version of the program.
-    #[serde(deserialize_with = "no_fields")]
     Version,
     /// Lists the trusted peers with their tunnels and paths.
-    #[serde(deserialize_with = "no_fields")]
     Peers,
     /// Lists the streams.
-    #[serde(deserialize_with = "no_fields")]
     Connections,
     /// Lists the requests for trust that wait for a decision of this node's owner.
-    #[serde(deserialize_with = "no_fields")]
     Pending,
     /// Lists the trusted peers with the terms of their trust, and the requests that this node has sent.
-    #[serde(deserialize_with = "no_fields")]
     Trust,
     /// Looks a node up: among the trusted peers, then at the rendezvous.
     Find {
@@ -160,7 +157,6 @@ pub enum Request {
         seqs: Option<Vec<u64>>,
     },
     /// Lists the files that have arrived.
-    #[serde(deserialize_with = "no_fields")]
     Received,
     /// Gives the bytes beside the request, 1 to 1,048,576, to the subscribers of this node's event stream.
     Publish {
@@ -183,7 +179,6 @@ pub enum Request {
         stream: u64,
     },
     /// Ends the node in order.
-    #[serde(deserialize_with = "no_fields")]
     Stop,
     /// Opens a stream to a peer and gives its descriptor. The bytes beside the request, at most
     /// [`EARLY_LEN_MAX`](crate::EARLY_LEN_MAX), are the stream's first. Clients only.
@@ -295,11 +290,10 @@ impl Request {
     /// `InvalidArgument`, with a text that names the member at fault: the text is no JSON object, the verb is unknown, a
     /// member is missing, unknown, given twice, or has the wrong type.
     pub fn from_json(json: &[u8]) -> Result<Self, Failure> {
-        // Without this, serde would also read an array: the verb, then the members without their names.
-        if !json.trim_ascii_start().starts_with(b"{") {
-            return Err(Failure::new(Code::InvalidArgument, "a request is a JSON object"));
-        }
-        serde_json::from_slice(json).map_err(|e| explain(json, &e))
+        let invalid = |text: String| Failure::new(Code::InvalidArgument, text);
+        let members = serde_json::from_slice::<Members>(json);
+        let members = members.map_err(|e| invalid(format!("a request is a JSON object: {e}")))?;
+        members.clone().read().map_err(|e| invalid(members.explain::<Self>(&e)))
     }
 
     /// Reads the request of one verb from its members, which may come from anywhere.
@@ -354,47 +348,8 @@ impl Request {
 
     /// The request as JSON, on one line.
     pub fn to_json(&self) -> String {
-        let json = serde_json::to_string(self);
-        debug_assert!(json.is_ok(), "strings, numbers and lists of them can always be written");
-        json.unwrap_or_default()
+        verb_json::write(self)
     }
-}
-
-/// Reads the members of a verb that has none: derived code alone would ignore any that are there.
-fn no_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Empty {}
-    Empty::deserialize(deserializer).map(|Empty {}| ())
-}
-
-/// The failure for JSON that is no request. Serde names a member that is missing or unknown, but not one with a wrong
-/// value, which is found as the member that alone causes the same error.
-fn explain(json: &[u8], error: &serde_json::Error) -> Failure {
-    let invalid = |text: String| Failure::new(Code::InvalidArgument, text);
-    let Ok(Value::Object(mut members)) = serde_json::from_slice(json) else {
-        return invalid(format!("a request is a JSON object: {error}"));
-    };
-    let text = without_position(&error.to_string());
-    let Some((tag, verb)) = members.remove_entry("op") else { return invalid(text) };
-    let Some(name) = verb.as_str().map(str::to_owned) else { return invalid(format!("{tag}: {text}")) };
-    if text.starts_with(&format!("unknown variant `{name}`")) {
-        return invalid(format!("unknown operation {name:?}"));
-    }
-    for (key, value) in members {
-        let alone = Value::Object([(tag.clone(), verb.clone()), (key.clone(), value)].into_iter().collect());
-        if serde_json::from_slice::<Request>(alone.to_string().as_bytes())
-            .is_err_and(|e| text == without_position(&e.to_string()))
-        {
-            return invalid(format!("{name}: {key}: {text}"));
-        }
-    }
-    invalid(format!("{name}: {text}"))
-}
-
-/// An error's text without the place in the text, which means nothing to the caller.
-fn without_position(text: &str) -> String {
-    text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
