@@ -704,6 +704,8 @@ pub struct Opened {
     pub peer: String,
     /// The peer's hostname, or empty.
     pub hostname: String,
+    /// Fingerprint of the peer's identity key, or empty when the peer is gone already.
+    pub fingerprint: String,
 }
 
 /// How many connects were given up.

@@ -342,16 +342,28 @@ pub(crate) struct Recv {
     pub(crate) timeout: String,
 }
 
-/// wait for one stream on a port and join it with stdin and stdout
+/// wait for one stream on a port and join it with stdin and stdout; or run a program for each stream
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "listen")]
 pub(crate) struct Listen {
     /// port
     #[argh(positional)]
     pub(crate) port: u16,
+    /// run a program for each stream, which is its stdin and stdout: --exec CMD ARG…, last on the line
+    #[argh(switch)]
+    pub(crate) exec: bool,
+    /// with --exec: how many programs may run at once; further streams wait (default 256)
+    #[argh(option, default = "256")]
+    pub(crate) max: usize,
+    /// with --exec: end after so many streams
+    #[argh(option)]
+    pub(crate) count: Option<u64>,
     /// unit: seconds (or 5s, 2m); default: for ever
     #[argh(option)]
     pub(crate) timeout: Option<String>,
+    /// the program of --exec, with its arguments
+    #[argh(positional)]
+    pub(crate) command: Vec<String>,
 }
 
 /// show the daemon's log: what it refused, paths, trust, peers and the rendezvous that come and go, trouble with the disk
