@@ -88,6 +88,8 @@ pub(crate) struct Flow {
     pub(crate) is_granted: bool,
     /// The listener's port while the stream has not been handed out.
     pub(crate) accepting: Option<u16>,
+    /// The listener's port while the stream counts towards its backlog: until the application has taken the stream.
+    pub(crate) waiting: Option<u16>,
     pub(crate) end: Option<StreamEnd>,
     /// FIN goes out as soon as the peer has answered.
     finishing: bool,
@@ -122,6 +124,7 @@ impl Flow {
             deadline: None,
             is_granted: false,
             accepting: None,
+            waiting: None,
             end: None,
             finishing: false,
             linger: None,
