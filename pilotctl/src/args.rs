@@ -35,6 +35,7 @@ pub(crate) enum Verb {
     Init(Init),
     Listen(Listen),
     Log(Log),
+    Mcp(Mcp),
     Peers(Peers),
     Pending(Pending),
     Ping(Ping),
@@ -384,6 +385,24 @@ pub(crate) struct Log {
     /// the log to read (default: pilot.log in the daemon's folder)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
+}
+
+/// serve an agent on stdin and stdout by the Model Context Protocol: tools for trust, messages, streams, files and peers
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "mcp")]
+pub(crate) struct Mcp {
+    /// let the agent approve requests for trust (default: the owner does)
+    #[argh(switch)]
+    pub(crate) allow_approve: bool,
+    /// let the agent send only files below this folder (default: any that you can read)
+    #[argh(option)]
+    pub(crate) files: Option<PathBuf>,
+    /// print the entry with which PROGRAM starts this server, and end
+    #[argh(switch)]
+    pub(crate) print_config: bool,
+    /// with --print-config: generic (the default), claude, cursor, vscode, gemini, codex or zed
+    #[argh(positional)]
+    pub(crate) program: Option<String>,
 }
 
 /// put a message into a peer's inbox; succeeds when it is on the peer's disk

@@ -13,6 +13,7 @@ mod deliver;
 mod demo;
 mod exec;
 mod log;
+mod mcp;
 mod output;
 mod pipe;
 mod rendezvous;
@@ -74,6 +75,7 @@ fn dispatch(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Rendezvous(rendezvous) => rendezvous::run(rendezvous, output),
         Verb::Demo(_) => demo::run(output),
         Verb::Log(args) => log::run(&args, output),
+        Verb::Mcp(args) => mcp::run(&args, output),
         verb => commands::run(verb, output),
     }
 }
