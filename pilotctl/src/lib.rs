@@ -17,7 +17,10 @@ mod mcp;
 mod output;
 mod pipe;
 mod rendezvous;
+mod set_webhook;
 mod signals;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use argh::FromArgs as _;
 use args::{Arguments, DaemonRun, Verb};
