@@ -49,6 +49,7 @@ mod mail;
 mod node;
 mod node_event;
 mod platform;
+mod programs;
 mod request;
 mod services;
 mod stream;
