@@ -43,6 +43,15 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		SendDatagramRequest{Node: node, Port: 5353},
 		SendDatagramRequest{node, 5353, 65535},
 		DisconnectRequest{1<<64 - 1},
+		ForwardRequest{Node: node, Port: 22, Listen: "2222"},
+		ForwardRequest{node, 22, "unix:/run/x", true},
+		ForwardsRequest{},
+		UnforwardRequest{"2222"},
+		ExposeRequest{Port: 80, Target: "8080"},
+		ExposeRequest{80, "8080", true, true, false, []string{node}, true},
+		ExposesRequest{},
+		UnexposeRequest{80},
+		WhoisRequest{"127.0.0.1:40000"},
 	}
 	known, err := os.ReadFile("testdata/requests.json")
 	if err != nil {
