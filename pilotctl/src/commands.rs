@@ -3,6 +3,7 @@
 use crate::args::{self, Arguments, Verb};
 use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::deliver;
+use crate::exec;
 use crate::output::Output;
 use crate::pipe;
 use crate::rendezvous::write_whole;
@@ -34,6 +35,7 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Connect(args) => connect(&args, output),
         Verb::Send(args) => exchange(&args.node, args.port, &args.data, &args.timeout, output),
         Verb::Recv(args) => recv(&args, output),
+        Verb::Listen(args) if args.exec => exec::serve(&args, output),
         Verb::Listen(args) => listen(&args, output),
         Verb::SendMessage(args) => send_message(&args, output),
         Verb::Inbox(args) => inbox(&args, output),
@@ -210,6 +212,10 @@ fn accept(client: &mut Client, port: u16, timeout: Option<Duration>) -> Result<S
 }
 
 fn listen(args: &args::Listen, output: &Output) -> Result<(), Failure> {
+    if !args.command.is_empty() {
+        return Err(Failure::new(Code::InvalidArgument, format!("{:?} is no argument of listen", args.command[0]))
+            .hint("pilotctl listen PORT --exec CMD ARG…"));
+    }
     let timeout = args.timeout.as_deref().map(duration).transpose()?;
     let mut client = daemon()?;
     let stream = accept(&mut client, args.port, timeout)?;

@@ -39,9 +39,10 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
             connect::connect(cx, &target, port, early, Opener::Thread(reply));
         }
         Command::Listen(port, streams, reply) => {
-            drop(reply.send(rooms.streams.listen(cx, port, Listener::Thread(streams))))
+            drop(reply.send(rooms.streams.listen(cx, port, Listener::thread(streams))))
         }
         Command::Claim(stream, reply) => drop(reply.send(rooms.streams.claim_held(cx, stream))),
+        Command::Taken(port) => rooms.streams.note_taken(cx, port),
         Command::Unlisten(port) => rooms.streams.unlisten(cx, port),
         Command::GivenUp => rooms.streams.abort_orphans(cx),
         Command::Look(id) => rooms.ready.push(id),

@@ -1,6 +1,7 @@
 //! Real daemons with real sockets in temporary folders; dropping the lab ends and removes all of them.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod agent;
 pub(crate) mod net;
 
 use serde_json::Value;
