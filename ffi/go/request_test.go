@@ -51,7 +51,13 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		ExposeRequest{80, "8080", true, true, false, []string{node}, true},
 		ExposesRequest{},
 		UnexposeRequest{80},
+		ProxyRequest{Listen: "1080"},
+		ProxyRequest{"0.0.0.0:1080", true, "/etc/users", true},
+		ProxiesRequest{},
+		UnproxyRequest{"1080"},
 		WhoisRequest{"127.0.0.1:40000"},
+		SetWebhookRequest{},
+		SetWebhookRequest{"http://a/", true, "0123456789abcdef"},
 	}
 	known, err := os.ReadFile("testdata/requests.json")
 	if err != nil {

@@ -93,8 +93,14 @@ answers! {
     Exposed,
     /// To `Exposes`.
     Exposes,
+    /// To `Proxy` and `Unproxy`.
+    Proxy,
+    /// To `Proxies`.
+    Proxies,
     /// To `Whois`.
     Whois,
+    /// To `SetWebhook`.
+    WebhookSet,
     /// To `Stop` and `Events`.
     Accepted,
     /// To `Connect`, `Accept` and `Take`.
@@ -203,6 +209,25 @@ pub struct Info {
     pub discards: BTreeMap<String, u64>,
     /// Datagrams that were dropped because a client did not read them.
     pub datagrams_dropped: u64,
+    /// The webhook; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookState>,
+}
+
+/// A webhook, and how it fares since it was set or the daemon was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookState {
+    /// The URL to which events are posted.
+    pub url: String,
+    /// Events that wait.
+    pub waiting: u64,
+    /// Events that the server has taken.
+    pub delivered: u64,
+    /// Events that were given up: the server refused them, was away too long, or too many waited.
+    pub lost: u64,
+    /// Why the last attempt failed; absent when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// The version of the program.
@@ -762,6 +787,36 @@ pub struct Exposes {
     pub exposes: Vec<Exposed>,
 }
 
+/// A listener on this machine at which programs say which node they want.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proxy {
+    /// The listener's address that is bound, as `ADDRESS:PORT` or `unix:PATH`.
+    pub listen: String,
+    /// Whether hosts that are no nodes are reached too.
+    pub direct: bool,
+    /// The file of users with their passwords.
+    pub auth_file: Option<String>,
+    /// Whether it ends with the client that asked for it, or with the node.
+    pub temporary: bool,
+    /// Connections at this moment.
+    pub connections: u64,
+    /// Connections since the node's start.
+    pub total: u64,
+    /// Why the listener is not bound, and is tried again.
+    pub error: Option<String>,
+    /// Why the last connection failed that did.
+    pub last_error: Option<String>,
+}
+
+/// The proxies of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proxies {
+    /// How many there are.
+    pub total: u64,
+    /// Each of them.
+    pub proxies: Vec<Proxy>,
+}
+
 /// The peer behind a connection that a program has accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whois {
@@ -775,6 +830,20 @@ pub struct Whois {
     pub port: u16,
     /// The peer's own port.
     pub peer_port: u16,
+}
+
+/// The webhook that is set from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookSet {
+    /// The URL; empty: none.
+    pub webhook: String,
+    /// Whether plain http may leave this machine.
+    pub insecure: bool,
+    /// Whether this node posts events at all.
+    pub applied: bool,
+    /// The key of the signatures, if it was made; it is told only here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 /// A request that has no more to tell.
@@ -795,6 +864,8 @@ pub struct Opened {
     pub peer: String,
     /// The peer's hostname, or empty.
     pub hostname: String,
+    /// Fingerprint of the peer's identity key, or empty when the peer is gone already.
+    pub fingerprint: String,
 }
 
 /// How many connects were given up.

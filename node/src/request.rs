@@ -226,10 +226,42 @@ pub enum Request {
         /// Its port.
         port: u16,
     },
+    /// Lets programs of this machine say which peer they want: a listener speaks SOCKS 5 and the forms of HTTP for proxies.
+    Proxy {
+        /// The listener, as [`Request::Forward`] has it; other than on loopback addresses only with `auth_file`.
+        listen: String,
+        /// Whether hosts that are no nodes are reached too; absent: they are refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        direct: Option<bool>,
+        /// A file of mode 0600 with lines `user:password`, one of which clients must know; absent: none is asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        auth_file: Option<String>,
+        /// Whether it ends with the client that asks, or else with the node; absent: it is kept on disk.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        temporary: Option<bool>,
+    },
+    /// Lists the proxies.
+    Proxies,
+    /// Removes a proxy; connections that stand go on.
+    Unproxy {
+        /// Its listener.
+        listen: String,
+    },
     /// Tells which peer is behind a connection that a program behind an exposed port has accepted.
     Whois {
         /// The address of the connection's client as that program sees it, as `ADDRESS:PORT`.
         local: String,
+    },
+    /// Posts what happens at this node to a URL, signed; only a daemon does so. Answered once that is on disk.
+    SetWebhook {
+        /// The URL: https, or http to this machine; empty: none.
+        url: String,
+        /// Whether plain http may leave this machine; absent: it may not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        insecure: Option<bool>,
+        /// The key of the signatures, 16 to 256 bytes; absent: one is made and told with the answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<String>,
     },
     /// Ends the node in order.
     Stop,
@@ -401,7 +433,11 @@ impl Request {
             | Self::Expose { .. }
             | Self::Exposes
             | Self::Unexpose { .. }
+            | Self::Proxy { .. }
+            | Self::Proxies
+            | Self::Unproxy { .. }
             | Self::Whois { .. }
+            | Self::SetWebhook { .. }
             | Self::Stop => false,
         }
     }
@@ -496,6 +532,18 @@ mod tests {
                 Request::SendDatagram { node: node(), port: 5353, source: Some(65_535) },
             ),
             (r#"{"op":"disconnect","stream":18446744073709551615}"#, Request::Disconnect { stream: u64::MAX }),
+            (
+                r#"{"op":"set_webhook","url":""}"#,
+                Request::SetWebhook { url: String::new(), insecure: None, secret: None },
+            ),
+            (
+                r#"{"op":"set_webhook","url":"http://a/","insecure":true,"secret":"0123456789abcdef"}"#,
+                Request::SetWebhook {
+                    url: "http://a/".into(),
+                    insecure: Some(true),
+                    secret: Some("0123456789abcdef".into()),
+                },
+            ),
             (r#"{"op":"connect","node":"worker-node","port":1000}"#, Request::Connect { node: node(), port: 1000 }),
             (
                 r#"{"op":"forward","node":"worker-node","port":22,"listen":"2222"}"#,
@@ -533,6 +581,21 @@ mod tests {
             ),
             (r#"{"op":"exposes"}"#, Request::Exposes),
             (r#"{"op":"unexpose","port":80}"#, Request::Unexpose { port: 80 }),
+            (
+                r#"{"op":"proxy","listen":"1080"}"#,
+                Request::Proxy { listen: "1080".into(), direct: None, auth_file: None, temporary: None },
+            ),
+            (
+                r#"{"op":"proxy","listen":"0.0.0.0:1080","direct":true,"auth_file":"/etc/users","temporary":true}"#,
+                Request::Proxy {
+                    listen: "0.0.0.0:1080".into(),
+                    direct: Some(true),
+                    auth_file: Some("/etc/users".into()),
+                    temporary: Some(true),
+                },
+            ),
+            (r#"{"op":"proxies"}"#, Request::Proxies),
+            (r#"{"op":"unproxy","listen":"1080"}"#, Request::Unproxy { listen: "1080".into() }),
             (r#"{"op":"whois","local":"127.0.0.1:40000"}"#, Request::Whois { local: "127.0.0.1:40000".into() }),
             (r#"{"op":"cancel"}"#, Request::Cancel { request: None }),
             (r#"{"op":"cancel","request":3}"#, Request::Cancel { request: Some(3) }),

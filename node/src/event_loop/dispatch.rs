@@ -4,7 +4,7 @@ use crate::answer::{self, Accepted, Answer, Bound, Cancelled, Disconnected, Info
 use crate::call::Call;
 use crate::calls::profile::Change;
 use crate::calls::trust::Wanted;
-use crate::calls::{connect, handshake, lookup, profile, report, trust};
+use crate::calls::{connect, handshake, lookup, profile, report, trust, webhook};
 use crate::command::Command;
 use crate::disk::files::FileJob;
 use crate::disk::job::Job;
@@ -19,7 +19,7 @@ use crate::ipc::server::Frame;
 use crate::mail::inbox::{PAGE, PAGE_MAX};
 use crate::mail::message::Kind;
 use crate::mail::post::Letter;
-use crate::programs::{ExposeTerms, ForwardTerms, Life};
+use crate::programs::{ExposeTerms, ForwardTerms, Life, ProxyTerms};
 use crate::request::Request;
 use crate::services::event::{PAYLOAD_LEN_MAX, Published, TOPIC_LEN_MAX};
 use crate::streams::datagrams::send_datagram;
@@ -54,6 +54,7 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
             }
         }
         Command::ReopenLog => rooms.log.reopen(cx),
+        Command::NoteWebhook(reason, lost) => rooms.log.note_webhook(cx, &reason, lost),
         Command::Stop => rooms.is_stopping = true,
         #[cfg(test)]
         Command::Break => panic!("broken on purpose"),
@@ -149,7 +150,16 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
             rooms.streams.unlisten(cx, port);
             exposed.into()
         }),
+        Request::Proxy { listen, direct, auth_file, temporary } => {
+            let terms = ProxyTerms { listen, direct: direct == Some(true), auth_file };
+            rooms.programs.proxy(cx, terms, Life::of(temporary, &caller)).map(Answer::from)
+        }
+        Request::Proxies => Ok(rooms.programs.proxies().into()),
+        Request::Unproxy { listen } => rooms.programs.unproxy(&listen).map(Answer::from),
         Request::Whois { local } => rooms.programs.whois(cx, &local).map(Answer::from),
+        Request::SetWebhook { url, insecure, secret } => {
+            return webhook::set(cx, &url, insecure.unwrap_or(false), secret, caller);
+        }
         Request::Stop => {
             rooms.is_stopping = true;
             Ok(Accepted { status: Status::Stopping }.into())

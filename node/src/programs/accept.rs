@@ -4,9 +4,11 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::log::record::Record;
 use crate::platform::keep_quiet;
-use crate::programs::entry::Listener;
+use crate::programs::entry::{Kind, Listener};
+use crate::programs::filter::Filter;
 use crate::programs::joint::{Joint, Phase, reset_on_close, send_at_once};
 use crate::programs::listen::{Came, Door};
+use crate::programs::relay::{End, Relay, Server};
 use crate::programs::room::Programs;
 use crate::streams::socket::FdStream;
 use mio::unix::SourceFd;
@@ -110,6 +112,12 @@ impl Programs {
         let interest = Interest::READABLE | Interest::WRITABLE;
         if self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest).is_err() {
             return reset_on_close(&socket);
+        }
+        if let Some(Kind::Proxy(proxy)) = self.entry_mut(number).map(|entry| &entry.kind) {
+            let filter = Filter::proxy(proxy.access.clone());
+            let relay = Relay::new(filter, End::socket(socket), Server::Nowhere);
+            let id = self.add(Joint::new(number, Phase::Relayed(Box::new(relay)), None));
+            return self.move_relay(cx, id);
         }
         let id = self.add(Joint::new(number, Phase::Early(FdStream::new(socket)), None));
         self.ask_peer(cx, id);

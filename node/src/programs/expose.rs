@@ -9,6 +9,8 @@ use crate::programs::dial::{Address, Dial, Dialed};
 use crate::programs::entry::{Entry, Expose, Kind, Life};
 use crate::programs::joint::{Joint, Phase, local_address};
 use crate::programs::joint_id::JointId;
+use crate::programs::relay::{End, Relay, Server};
+use crate::programs::relays::introduce;
 use crate::programs::room::{ENTRIES_MAX, Programs};
 use crate::programs::target::Target;
 use crate::streams::names::{ends, name_of};
@@ -87,6 +89,7 @@ impl Programs {
         match outcome {
             Ok(id) => {
                 self.dial(cx, id);
+                self.dial_server(cx, id);
                 Some(id)
             }
             Err(why) => {
@@ -118,7 +121,16 @@ impl Programs {
         if self.joints.len() >= self.connections_max {
             return Err("too many connections".into());
         }
-        Ok(self.add(Joint::new(number, Phase::Dialing(Dial::new(addresses, cx.now)), Some(stream))))
+        let dial = Dial::new(addresses, cx.now);
+        let phase = match introduce(cx, expose, stream, &peer) {
+            None => Phase::Dialing(dial),
+            Some((filter, first)) => {
+                let mut relay = Relay::new(filter, End::Stream(stream), Server::Dialing(dial));
+                relay.lead_in(&first);
+                Phase::Relayed(Box::new(relay))
+            }
+        };
+        Ok(self.add(Joint::new(number, phase, Some(stream))))
     }
 
     /// Goes on with the call of a program.

@@ -1,6 +1,7 @@
 //! Owns one connection between a program's socket and a peer's stream.
 
 use crate::programs::dial::Dial;
+use crate::programs::relay::Relay;
 use crate::streams::socket::FdStream;
 use pilot_core::Instant;
 use pilot_stack::StreamId;
@@ -19,6 +20,8 @@ pub(super) enum Phase {
     Dialing(Dial),
     /// Bytes move.
     Joined(FdStream),
+    /// Bytes move through a filter, which may still look for the server.
+    Relayed(Box<Relay>),
     /// The connection goes from one phase to another, or leaves the table.
     Between,
 }
@@ -44,11 +47,12 @@ impl Joint {
     }
 
     /// Descriptors that are registered under the connection's token.
-    pub(super) fn descriptors(&self) -> &[OwnedFd] {
+    pub(super) fn descriptors(&self) -> Vec<&OwnedFd> {
         match &self.phase {
-            Phase::Early(socket) | Phase::Opening(socket) | Phase::Joined(socket) => std::slice::from_ref(&socket.fd),
-            Phase::Dialing(dial) => dial.descriptors(),
-            Phase::Between => &[],
+            Phase::Early(socket) | Phase::Opening(socket) | Phase::Joined(socket) => vec![&socket.fd],
+            Phase::Dialing(dial) => dial.descriptors().iter().collect(),
+            Phase::Relayed(relay) => relay.descriptors(),
+            Phase::Between => Vec::new(),
         }
     }
 }
