@@ -175,7 +175,7 @@ fn an_upgrade_leaves_bytes_both_ways() {
 fn bodies_of_megabytes_pass_the_filter_whole() {
     let lab = Lab::new("proxy-bulk");
     let (a, b) = lab.nodes();
-    let body: Vec<u8> = (0..3_000_000u32).map(|at| (at * 7 >> 3) as u8).collect();
+    let body: Vec<u8> = (0..3_000_000u32).map(|at| ((at * 7) >> 3) as u8).collect();
     let expected = body.clone();
     let port = serve(move |mut stream| {
         let (_, got) = message(&mut stream);

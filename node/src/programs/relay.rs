@@ -208,6 +208,12 @@ impl Relay {
         all
     }
 
+    /// Bytes that wait, in both directions together.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.unread.len() + self.out.to_server.len() + self.out.to_client.len()
+    }
+
     /// The kernel has reported readiness of one of the sockets.
     pub(super) fn note(&mut self, readable: bool, writable: bool) {
         self.client.note(readable, writable);

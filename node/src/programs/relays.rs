@@ -224,3 +224,132 @@ impl Programs {
         self.go_on(cx, id, Err(moved));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::programs::entry::Life;
+    use crate::programs::proxy::ProxyTerms;
+    use crate::programs::relay::RELAY_MAX;
+    use crate::tests::Lab;
+    use mio::{Events, Poll};
+    use std::io::{ErrorKind, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    /// A node with one proxy, whose loop the test plays.
+    struct Proxied {
+        lab: Lab,
+        poll: Poll,
+        programs: Programs,
+        listen: String,
+    }
+
+    impl Proxied {
+        fn new() -> Self {
+            let (mut lab, poll) = (Lab::alone(), Poll::new().expect("poll"));
+            let mut programs = Programs::new(poll.registry().try_clone().expect("registry"));
+            let terms = ProxyTerms { listen: "0".into(), direct: true, auth_file: None };
+            let listen = programs.proxy(&lab.nodes[0], terms, Life::Run).expect("a proxy").listen;
+            lab.nodes[0].now = pilot_core::Instant::from_micros(1);
+            Self { lab, poll, programs, listen }
+        }
+
+        /// A client that has said this, and was accepted.
+        fn client(&mut self, says: &[u8]) -> TcpStream {
+            let mut client = TcpStream::connect(&self.listen).expect("the proxy listens");
+            client.write_all(says).expect("room");
+            client.set_nonblocking(true).expect("a socket");
+            while self.programs.joints.len() == 0 {
+                self.turn();
+            }
+            client
+        }
+
+        fn turn(&mut self) {
+            let mut events = Events::with_capacity(16);
+            self.poll.poll(&mut events, Some(Duration::from_millis(5))).expect("events");
+            let cx = &mut self.lab.nodes[0];
+            for event in &events {
+                let readiness = (event.is_readable(), event.is_writable(), event.is_error());
+                self.programs.readiness(cx, event.token(), readiness);
+            }
+            self.programs.handle_timeout(cx);
+        }
+
+        /// Lets time pass.
+        fn pass(&mut self, time: Duration) {
+            self.lab.nodes[0].now = self.lab.nodes[0].now + time;
+            self.programs.handle_timeout(&mut self.lab.nodes[0]);
+        }
+    }
+
+    fn read(mut client: &TcpStream) -> Result<String, ErrorKind> {
+        let mut bytes = [0; 1024];
+        let len = client.read(&mut bytes).map_err(|e| e.kind())?;
+        Ok(String::from_utf8_lossy(&bytes[..len]).into_owned())
+    }
+
+    #[test]
+    fn a_client_has_ten_seconds_for_a_head_and_two_to_read_why() {
+        let mut proxied = Proxied::new();
+        let client = proxied.client(b"GET http://a/ HTTP/1.1\r\nHost: a\r\nX");
+        proxied.pass(HEAD_TIME - Duration::from_millis(1));
+        assert_eq!(read(&client), Err(ErrorKind::WouldBlock));
+        proxied.pass(Duration::from_millis(1));
+        assert!(read(&client).is_ok_and(|text| text.starts_with("HTTP/1.1 408 ")), "the head has taken too long");
+        assert_eq!(read(&client), Ok(String::new()));
+        assert_eq!(proxied.programs.joints.len(), 1, "the client may still speak");
+        proxied.pass(CLOSING_TIME);
+        assert_eq!((proxied.programs.joints.len(), proxied.programs.poll_timeout()), (0, None));
+    }
+
+    #[test]
+    fn a_client_of_socks_that_says_nothing_is_sent_away() {
+        let mut proxied = Proxied::new();
+        let client = proxied.client(b"\x05");
+        proxied.pass(HEAD_TIME);
+        assert_eq!(read(&client), Ok(String::new()));
+        drop(client);
+        proxied.turn();
+        assert_eq!(proxied.programs.joints.len(), 0, "the end of the client ends the connection");
+    }
+
+    #[test]
+    fn a_reader_that_stops_stops_the_writer() {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let to = server.local_addr().expect("an address");
+        let mut proxied = Proxied::new();
+        let client = proxied.client(format!("CONNECT {to} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let (mut writer, _) = server.accept().expect("the proxy's call");
+        writer.set_nonblocking(true).expect("a socket");
+        let mut is_full = 0;
+        // The kernel's own buffers take some megabytes at most.
+        while is_full < 20 {
+            match writer.write(&[7; 65_536]) {
+                Ok(_) => is_full = 0,
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::WouldBlock);
+                    is_full += 1;
+                }
+            }
+            proxied.turn();
+            let id = proxied.programs.joints.at(0).expect("a connection");
+            let held = proxied.programs.relay(id).map(|relay| relay.held()).expect("a filter");
+            assert!(held <= RELAY_MAX, "{held} bytes");
+        }
+        drop(client);
+    }
+
+    #[test]
+    fn a_dead_server_is_told_at_once() {
+        let dead = TcpListener::bind("127.0.0.1:0").and_then(|server| server.local_addr()).expect("an address");
+        let mut proxied = Proxied::new();
+        let client = proxied.client(format!("CONNECT {dead} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let mut answer = read(&client);
+        while answer == Err(ErrorKind::WouldBlock) {
+            proxied.turn();
+            answer = read(&client);
+        }
+        assert!(answer.is_ok_and(|text| text.starts_with("HTTP/1.1 502 ")), "the reason comes before the end");
+    }
+}
