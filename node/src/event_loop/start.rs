@@ -147,6 +147,7 @@ fn rooms(
         ready: Vec::new(),
         refused: Vec::new(),
         is_stopping: false,
+        beside: None,
         effects: Vec::new(),
     })
 }

@@ -31,6 +31,7 @@ fn rooms(lab: Lab) -> (Rooms, Paper) {
         ready: Vec::new(),
         refused: Vec::new(),
         is_stopping: false,
+        beside: None,
         effects: Vec::new(),
     };
     (rooms, disk)
