@@ -21,6 +21,7 @@ use crate::ipc::server::Ipc;
 use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
 use crate::platform::AddressWatch;
+use crate::programs::Programs;
 use crate::services::{PORTS, Services};
 use crate::streams::datagrams::Datagrams;
 use crate::streams::table::Streams;
@@ -138,6 +139,7 @@ fn rooms(
         datagrams: Datagrams::new(another()?),
         services: Services::default(),
         post: PostOffice::default(),
+        programs: Programs::new(another()?),
         ipc,
         expiry: Expiry::default(),
         rendezvous,

@@ -22,6 +22,7 @@ fn rooms(lab: Lab) -> (Rooms, Paper) {
         datagrams: Datagrams::new(registry()),
         services: Services::default(),
         post: PostOffice::default(),
+        programs: Programs::new(registry()),
         ipc: Ipc::private(registry()),
         expiry: Expiry::default(),
         rendezvous,
