@@ -149,6 +149,7 @@ fn rooms(
         ready: Vec::new(),
         refused: Vec::new(),
         is_stopping: false,
+        beside: None,
         effects: Vec::new(),
     })
 }
