@@ -46,6 +46,8 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		SendDatagramRequest{Node: node, Port: 5353},
 		SendDatagramRequest{node, 5353, 65535},
 		DisconnectRequest{1<<64 - 1},
+		SetWebhookRequest{},
+		SetWebhookRequest{"http://a/", true, "0123456789abcdef"},
 	}
 	known, err := os.ReadFile("testdata/requests.json")
 	if err != nil {

@@ -85,6 +85,8 @@ answers! {
     Sent,
     /// To `Disconnect`.
     Disconnected,
+    /// To `SetWebhook`.
+    WebhookSet,
     /// To `Stop` and `Events`.
     Accepted,
     /// To `Connect`, `Accept` and `Take`.
@@ -199,6 +201,25 @@ pub struct Info {
     pub discards: BTreeMap<String, u64>,
     /// Datagrams that were dropped because a client did not read them.
     pub datagrams_dropped: u64,
+    /// The webhook; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookState>,
+}
+
+/// A webhook, and how it fares since it was set or the daemon was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookState {
+    /// The URL to which events are posted.
+    pub url: String,
+    /// Events that wait.
+    pub waiting: u64,
+    /// Events that the server has taken.
+    pub delivered: u64,
+    /// Events that were given up: the server refused them, was away too long, or too many waited.
+    pub lost: u64,
+    /// Why the last attempt failed; absent when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// Messages that wait for one recipient.
@@ -752,6 +773,20 @@ pub struct Disconnected {
     pub conn_id: u64,
 }
 
+/// The webhook that is set from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookSet {
+    /// The URL; empty: none.
+    pub webhook: String,
+    /// Whether plain http may leave this machine.
+    pub insecure: bool,
+    /// Whether this node posts events at all.
+    pub applied: bool,
+    /// The key of the signatures, if it was made; it is told only here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+}
+
 /// A request that has no more to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
@@ -770,6 +805,8 @@ pub struct Opened {
     pub peer: String,
     /// The peer's hostname, or empty.
     pub hostname: String,
+    /// Fingerprint of the peer's identity key, or empty when the peer is gone already.
+    pub fingerprint: String,
 }
 
 /// How many connects were given up.

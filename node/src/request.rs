@@ -198,6 +198,17 @@ pub enum Request {
         /// The stream's number, as [`Request::Connections`] tells it.
         stream: u64,
     },
+    /// Posts what happens at this node to a URL, signed; only a daemon does so. Answered once that is on disk.
+    SetWebhook {
+        /// The URL: https, or http to this machine; empty: none.
+        url: String,
+        /// Whether plain http may leave this machine; absent: it may not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        insecure: Option<bool>,
+        /// The key of the signatures, 16 to 256 bytes; absent: one is made and told with the answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<String>,
+    },
     /// Ends the node in order.
     Stop,
     /// Opens a stream to a peer and gives its descriptor. The bytes beside the request, at most
@@ -364,6 +375,7 @@ impl Request {
             | Self::Publish { .. }
             | Self::SendDatagram { .. }
             | Self::Disconnect { .. }
+            | Self::SetWebhook { .. }
             | Self::Stop => false,
         }
     }
@@ -470,6 +482,18 @@ mod tests {
                 Request::SendDatagram { node: node(), port: 5353, source: Some(65_535) },
             ),
             (r#"{"op":"disconnect","stream":18446744073709551615}"#, Request::Disconnect { stream: u64::MAX }),
+            (
+                r#"{"op":"set_webhook","url":""}"#,
+                Request::SetWebhook { url: String::new(), insecure: None, secret: None },
+            ),
+            (
+                r#"{"op":"set_webhook","url":"http://a/","insecure":true,"secret":"0123456789abcdef"}"#,
+                Request::SetWebhook {
+                    url: "http://a/".into(),
+                    insecure: Some(true),
+                    secret: Some("0123456789abcdef".into()),
+                },
+            ),
             (r#"{"op":"connect","node":"worker-node","port":1000}"#, Request::Connect { node: node(), port: 1000 }),
             (r#"{"op":"cancel"}"#, Request::Cancel { request: None }),
             (r#"{"op":"cancel","request":3}"#, Request::Cancel { request: Some(3) }),

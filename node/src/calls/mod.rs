@@ -10,6 +10,7 @@ pub(crate) mod report;
 pub(crate) mod resolve;
 pub(crate) mod trust;
 pub(crate) mod watch;
+pub(crate) mod webhook;
 
 #[cfg(test)]
 mod tests;

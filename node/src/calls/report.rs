@@ -7,6 +7,7 @@ use crate::answer::{
 use crate::calls::resolve;
 use crate::context::Context;
 use crate::streams::names::{ends, hostname_of};
+use crate::webhook::Webhook;
 use pilot_core::control::Refusal;
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::path::PathAddr;
@@ -67,6 +68,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         version: env!("CARGO_PKG_VERSION").into(),
         discards: endpoint.discards().iter().map(|(name, count)| (name.into(), count)).collect(),
         datagrams_dropped: facts.datagrams_dropped,
+        webhook: cx.config.webhook.as_ref().and_then(Webhook::state),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::answer::{self, Accepted, Answer, Bound, Cancelled, Disconnected, Info
 use crate::call::Call;
 use crate::calls::profile::Change;
 use crate::calls::trust::Wanted;
-use crate::calls::{connect, grants, handshake, lookup, profile, report, trust};
+use crate::calls::{connect, grants, handshake, lookup, profile, report, trust, webhook};
 use crate::command::Command;
 use crate::disk::files::FileJob;
 use crate::disk::job::Job;
@@ -52,6 +52,7 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
             }
         }
         Command::ReopenLog => rooms.log.reopen(cx),
+        Command::NoteWebhook(reason, lost) => rooms.log.note_webhook(cx, &reason, lost),
         Command::Stop => rooms.is_stopping = true,
         #[cfg(test)]
         Command::Break => panic!("broken on purpose"),
@@ -134,6 +135,9 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
             sent.map(|()| Sent { status: Status::Sent, bytes: bytes.len() as u64 }.into())
         }
         Request::Disconnect { stream } => disconnect(rooms, stream),
+        Request::SetWebhook { url, insecure, secret } => {
+            return webhook::set(cx, &url, insecure.unwrap_or(false), secret, caller);
+        }
         Request::Stop => {
             rooms.is_stopping = true;
             Ok(Accepted { status: Status::Stopping }.into())

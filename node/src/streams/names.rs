@@ -35,11 +35,13 @@ pub(crate) fn failure_of(stack: &Stack, id: StreamId, end: StreamEnd) -> Failure
 /// A stream as its client is told of it.
 pub(crate) fn describe(stack: &Stack, id: StreamId) -> Opened {
     let (local, peer) = ends(stack, id);
+    let key = stack.stream_info(id).and_then(|info| stack.endpoint().identity_of(info.peer));
     Opened {
         stream: id.number(),
         local: local.to_string(),
         peer: peer.to_string(),
         hostname: hostname_of(stack, peer.addr),
+        fingerprint: key.map(|key| key.fingerprint()).unwrap_or_default(),
     }
 }
 
