@@ -67,7 +67,7 @@ impl Stack {
     }
 
     /// Hands streams out and takes the endpoint's events over.
-    fn settle_input(&mut self, now: Instant) {
+    pub(super) fn settle_input(&mut self, now: Instant) {
         self.hand_out_arrivals(now);
         while let Some(event) = self.endpoint.poll_event() {
             if let EndpointEvent::Reset(peer, reason) = &event {
