@@ -104,7 +104,7 @@ impl Stack {
                 continue;
             }
             flow.end.get_or_insert(StreamEnd::Tunnel(reason));
-            flow.socket_mut().abort();
+            flow.tcp.with_mut(|socket| socket.abort());
             if flow.accepting.is_some() {
                 abandon(now, flow, &mut self.streams, &mut self.ports);
             } else if flow.linger.is_none() {
@@ -165,9 +165,8 @@ impl Stack {
             }
             let is_accepted = backlog.is_some() && stack.flows.len() < max;
             if is_accepted {
-                let mut flow = Flow::new(id, key);
+                let mut flow = Flow::new(id, key, shared.pool.take(ring_len));
                 (flow.accepting, flow.waiting) = (Some(port), Some(port));
-                flow.set_socket(shared.pool.take(ring_len));
                 stack.accept(now, flow, (&segment, bytes), &mut shared.agenda);
             } else {
                 stack.refuse(now, &segment, bytes, &mut shared.agenda);
