@@ -62,34 +62,54 @@ pub enum Request {
         /// Text for the other node's owner; at most 256 bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
-        /// Ports of this node that the other may reach, as `1000,1001` or `all`; absent: as configured.
+        /// Of a node that is not trusted yet: ports of this node that the other may reach; absent: as configured. Of a
+        /// trusted peer: ports of the peer for which its owner is asked. Written as `messages,80,8000-8010` or `all`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ports: Option<String>,
-        /// When the trust ends; absent: never. Unit: seconds from now.
+        /// When the trust ends; absent: never. From 1. Unit: seconds from now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_s: Option<u64>,
     },
-    /// Approves a request for trust; answered once the trust is on disk.
+    /// Approves a request for trust, or a trusted peer's request for more ports; answered once that is on disk.
     Approve {
         /// The node that asked.
         node: String,
         /// Text for the other node's owner; at most 256 bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
-        /// Ports of this node that the other may reach, as `1000,1001` or `all`; absent: as configured.
+        /// Ports of this node that the other may reach, as `messages,80,8000-8010` or `all`; absent: as configured, or what a
+        /// trusted peer asks for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ports: Option<String>,
-        /// When the trust ends; absent: never. Unit: seconds from now.
+        /// When the trust ends, or what a trusted peer is granted now; absent: never. From 1. Unit: seconds from now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_s: Option<u64>,
     },
-    /// Declines a request for trust; answered once that is on disk.
+    /// Declines a request for trust or for more ports; answered once that is on disk.
     Reject {
         /// The node that asked.
         node: String,
         /// The reason, for the other node's owner; at most 256 bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
+    },
+    /// Lets a trusted peer reach more ports of this node; answered once that is on disk.
+    Grant {
+        /// The peer.
+        node: String,
+        /// The ports, as `messages,80,8000-8010` or `all`. Services: `echo`, `stdio`, `messages`, `events`.
+        ports: String,
+        /// When the grant of these ports ends; absent: with the trust. From 1. Unit: seconds from now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_s: Option<u64>,
+    },
+    /// Lets a trusted peer reach fewer ports of this node: its streams on the others are reset at once. Answered once that is
+    /// on disk.
+    Revoke {
+        /// The peer.
+        node: String,
+        /// The ports, as `messages,80,8000-8010` or `all`.
+        ports: String,
     },
     /// Withdraws trust: every stream with the peer ends; answered once that is on disk.
     Untrust {
@@ -415,6 +435,8 @@ impl Request {
             | Self::Handshake { .. }
             | Self::Approve { .. }
             | Self::Reject { .. }
+            | Self::Grant { .. }
+            | Self::Revoke { .. }
             | Self::Untrust { .. }
             | Self::WaitTrust { .. }
             | Self::Profile { .. }
@@ -488,6 +510,18 @@ mod tests {
             (
                 r#"{"op":"reject","node":"worker-node","note":"no"}"#,
                 Request::Reject { node: node(), note: Some("no".into()) },
+            ),
+            (
+                r#"{"op":"grant","node":"worker-node","ports":"messages,80,8000-8010"}"#,
+                Request::Grant { node: node(), ports: "messages,80,8000-8010".into(), expires_s: None },
+            ),
+            (
+                r#"{"op":"grant","node":"worker-node","ports":"all","expires_s":86400}"#,
+                Request::Grant { node: node(), ports: "all".into(), expires_s: Some(86_400) },
+            ),
+            (
+                r#"{"op":"revoke","node":"worker-node","ports":"80"}"#,
+                Request::Revoke { node: node(), ports: "80".into() },
             ),
             (r#"{"op":"untrust","node":"worker-node"}"#, Request::Untrust { node: node() }),
             (

@@ -18,6 +18,7 @@ pub(crate) enum Verb {
     Approve(Approve),
     Bench(Bench),
     ClearHostname(ClearHostname),
+    ClearWebhook(ClearWebhook),
     Config(Config),
     Connect(Connect),
     Connections(Connections),
@@ -52,6 +53,7 @@ pub(crate) enum Verb {
     SetPrivate(SetPrivate),
     SetPublic(SetPublic),
     SetTags(SetTags),
+    SetWebhook(SetWebhook),
     Subscribe(Subscribe),
     Trust(Trust),
     Untrust(Untrust),
@@ -613,6 +615,26 @@ pub(crate) struct SetHostname {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "clear-hostname")]
 pub(crate) struct ClearHostname {}
+
+/// post what happens at this node to a URL, signed; shows the secret of the signatures, once
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "set-webhook")]
+pub(crate) struct SetWebhook {
+    /// where to: https://…, or http://… to this machine
+    #[argh(positional)]
+    pub(crate) url: String,
+    /// http:// may also go to other machines, which shows every event to the network
+    #[argh(switch)]
+    pub(crate) insecure: bool,
+    /// file with the secret of the signatures, 16 to 256 bytes on one line (default: a secret is made)
+    #[argh(option)]
+    pub(crate) secret_file: Option<PathBuf>,
+}
+
+/// post events no longer
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "clear-webhook")]
+pub(crate) struct ClearWebhook {}
 
 /// let this node be found by search
 #[derive(FromArgs, ArgsInfo)]

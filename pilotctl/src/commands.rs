@@ -8,6 +8,7 @@ use crate::output::Output;
 use crate::pipe;
 use crate::proxy;
 use crate::rendezvous::write_whole;
+use crate::set_webhook;
 use argh::ArgsInfo as _;
 use pilot_node::answer::{Handshake, Peers, Pending, Status, Trust};
 use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, RendezvousConfig, Request, StreamReply, socket_path};
@@ -48,6 +49,7 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Dgram(args) => deliver::dgram(&args, output),
         Verb::Ping(args) => ping(&args, output),
         Verb::Bench(args) => bench(&args, output),
+        Verb::SetWebhook(args) => set_webhook::run(args, output),
         Verb::Peers(args) => peers(args.search.as_deref(), output),
         verb => ask(&request(verb), output),
     }
@@ -69,6 +71,7 @@ fn request(verb: Verb) -> Request {
         Verb::Connections(_) => Request::Connections,
         Verb::Disconnect(a) => Request::Disconnect { stream: a.id },
         Verb::SetHostname(a) => profile(Some(a.hostname), None, None),
+        Verb::ClearWebhook(_) => Request::SetWebhook { url: String::new(), insecure: None, secret: None },
         Verb::ClearHostname(_) => profile(Some(String::new()), None, None),
         Verb::SetPublic(_) => profile(None, Some(true), None),
         Verb::SetPrivate(_) => profile(None, Some(false), None),

@@ -18,7 +18,10 @@ mod output;
 mod pipe;
 mod proxy;
 mod rendezvous;
+mod set_webhook;
 mod signals;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use argh::FromArgs as _;
 use args::{Arguments, DaemonRun, Verb};

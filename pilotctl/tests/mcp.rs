@@ -227,6 +227,12 @@ fn calls_have_a_maximum_and_a_cancelled_call_makes_room_without_an_answer() {
     assert_eq!(full["code"], "full", "{full}");
     let full = agent.ask("resources/read", json!({"uri": "pilot://inbox"}));
     assert_eq!(full["error"]["data"]["code"], "full");
+    let mut states = || {
+        let data = client.request(&Request::Connections, &[], Some(Duration::from_secs(20))).unwrap().data;
+        let streams = data["connections"].as_array().unwrap().iter();
+        streams.map(|stream| stream["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until("everything was asked", || states().iter().filter(|state| *state == "CLOSE_WAIT").count() == CALLS_MAX);
     for id in &calls {
         agent.write(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}));
     }
@@ -236,9 +242,7 @@ fn calls_have_a_maximum_and_a_cancelled_call_makes_room_without_an_answer() {
     });
     assert!(!calls.iter().any(|id| agent.has_answer(*id)));
     until("the streams are gone", || a.json(&["connections"])["total"] == 0);
-    let left = client.request(&Request::Connections, &[], Some(Duration::from_secs(20))).unwrap().data;
-    let is_aborted = |stream: &Value| stream["state"] == "CLOSED";
-    assert!(left["connections"].as_array().unwrap().iter().all(is_aborted), "the peer knows it: {left}");
+    until("the peer knows it", || states().iter().all(|state| state == "CLOSED"));
     // The end of the input ends a call that waits.
     agent.begin("connect_and_ask", ask);
     let begin = Instant::now();

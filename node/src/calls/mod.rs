@@ -2,6 +2,7 @@
 //! beginning, its steps, and its end.
 
 pub(crate) mod connect;
+pub(crate) mod grants;
 pub(crate) mod handshake;
 pub(crate) mod lookup;
 pub(crate) mod profile;

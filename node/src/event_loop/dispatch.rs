@@ -4,7 +4,7 @@ use crate::answer::{self, Accepted, Answer, Bound, Cancelled, Disconnected, Info
 use crate::call::Call;
 use crate::calls::profile::Change;
 use crate::calls::trust::Wanted;
-use crate::calls::{connect, handshake, lookup, profile, report, trust, webhook};
+use crate::calls::{connect, grants, handshake, lookup, profile, report, trust, webhook};
 use crate::command::Command;
 use crate::disk::files::FileJob;
 use crate::disk::job::Job;
@@ -17,8 +17,7 @@ use crate::ipc::official::{self, Official};
 use crate::ipc::official_frame::{self, BIND_OK, SEND_TO_CONFIRM, UNBIND};
 use crate::ipc::server::Frame;
 use crate::mail::inbox::{PAGE, PAGE_MAX};
-use crate::mail::message::Kind;
-use crate::mail::post::Letter;
+use crate::mail::message::{Kind, Letter};
 use crate::programs::{ExposeTerms, ForwardTerms, Life, ProxyTerms};
 use crate::request::Request;
 use crate::services::event::{PAYLOAD_LEN_MAX, Published, TOPIC_LEN_MAX};
@@ -103,9 +102,13 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
             return handshake::handshake(cx, &node, Wanted { ports, expires_s, note }, caller);
         }
         Request::Approve { node, note, ports, expires_s } => {
-            return trust::approve(cx, &node, Wanted { ports, expires_s, note }, caller);
+            return grants::approve(cx, &node, Wanted { ports, expires_s, note }, caller);
         }
-        Request::Reject { node, note } => return trust::reject(cx, &node, &note.unwrap_or_default(), caller),
+        Request::Reject { node, note } => return grants::reject(cx, &node, &note.unwrap_or_default(), caller),
+        Request::Grant { node, ports, expires_s } => {
+            return grants::grant(cx, &node, (&ports, expires_s), caller);
+        }
+        Request::Revoke { node, ports } => return grants::revoke(cx, &node, &ports, caller),
         Request::Untrust { node } => return trust::revoke(cx, &node, caller),
         Request::WaitTrust { node, timeout_ms } => {
             return trust::wait(cx, &node, Duration::from_millis(timeout_ms.unwrap_or(0)), caller);
@@ -223,6 +226,7 @@ fn client_request(
 fn info(rooms: &Rooms) -> Info {
     let mut facts = rooms.facts.clone();
     (facts.outbox, facts.datagrams_dropped) = (rooms.post.len(), rooms.datagrams.dropped);
+    facts.outbox_waiting = rooms.post.waiting(&rooms.cx);
     report::info(&rooms.cx, &facts)
 }
 

@@ -25,6 +25,10 @@ pub(crate) fn failure_of(stack: &Stack, id: StreamId, end: StreamEnd) -> Failure
     let (_, peer) = ends(stack, id);
     let hostname = hostname_of(stack, peer.addr);
     let name = if hostname.is_empty() { peer.addr.to_string() } else { hostname };
+    let pin = stack.endpoint().trust().pins().find(|p| p.addr == peer.addr);
+    if matches!(end, StreamEnd::Reset | StreamEnd::Refused) && pin.is_some_and(|pin| pin.is_denied(peer.port)) {
+        return Failure::not_granted(&name, peer.port);
+    }
     Failure::from_end(end, &name, peer.port)
 }
 

@@ -6,6 +6,7 @@ use crate::mcp::bytes;
 use crate::mcp::calls::Call;
 use crate::pipe::finish_writing;
 use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, Request, socket_path};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Map, Value};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -17,7 +18,7 @@ pub(super) const ANSWER_MAX: u64 = 1 << 20;
 const ANSWER_LEN: u64 = 64 << 10;
 /// The port of texts, where a message is kept when no program listens.
 const PORT: u64 = 1000;
-/// Shortest time that the end of the stream is waited for.
+/// How long the end of the stream is waited for at a time.
 const END_WAIT: Duration = Duration::from_secs(1);
 
 /// Why reading stopped.
@@ -27,7 +28,7 @@ enum Stop {
     End,
     /// The answer is longer than was asked for.
     Limit,
-    /// The time is over.
+    /// The time is over, or the call was cancelled.
     Timeout,
 }
 
@@ -43,7 +44,9 @@ pub(super) fn run(call: &Call, mut arguments: Arguments) -> Result<Value, Failur
     let mut client = call.client()?;
     let (first, rest) = asked.split_at(asked.len().min(EARLY_LEN_MAX));
     let stream = client.open_with(&node, port, first, Some(timeout))?;
-    call.ends(&stream.socket)?;
+    // The daemon ends a stream in order whose socket or client has gone, but one of a cancelled call is aborted.
+    let (told, ending) = UnixStream::pair()?;
+    call.ends_only(&told).inspect_err(|_| abort(stream.data.stream))?;
     // The peer may answer before it has read everything, so both directions move at once.
     let (answer, stop) = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -52,7 +55,7 @@ pub(super) fn run(call: &Call, mut arguments: Arguments) -> Result<Value, Failur
                 finish_writing(&stream.socket);
             }
         });
-        let read = read(&stream.socket, limit, deadline);
+        let read = read(&stream.socket, &ending, limit, deadline);
         if call.is_cancelled() || !matches!(read, Ok((_, Stop::End))) {
             // The thread above waits no longer.
             abort(stream.data.stream);
@@ -61,12 +64,7 @@ pub(super) fn run(call: &Call, mut arguments: Arguments) -> Result<Value, Failur
         read
     })?;
     if stop == Stop::End {
-        let left = deadline.saturating_duration_since(Instant::now()).max(END_WAIT);
-        match client.stream_end(stream.data.stream, Some(left)) {
-            // The answer is whole, although the peer has not acknowledged everything.
-            Err(failure) if failure.code == Code::Timeout => {}
-            ended => ended?,
-        }
+        await_end(call, &mut client, stream.data.stream, deadline)?;
     }
     if stop == Stop::Timeout && answer.is_empty() {
         return Err(Failure::new(Code::Timeout, format!("{node} sent no answer in time")));
@@ -85,6 +83,20 @@ pub(super) fn run(call: &Call, mut arguments: Arguments) -> Result<Value, Failur
     Ok(Value::Object(result))
 }
 
+/// Waits until the daemon tells how the stream ended, or the time is over: then the answer is whole, although the peer has not
+/// acknowledged everything.
+fn await_end(call: &Call, client: &mut Client, stream: u64, deadline: Instant) -> Result<(), Failure> {
+    loop {
+        match client.stream_end(stream, Some(END_WAIT)) {
+            Err(failure) if failure.code == Code::Timeout => {}
+            ended => return ended,
+        }
+        if call.is_cancelled() || Instant::now() >= deadline {
+            return Ok(());
+        }
+    }
+}
+
 /// Aborts a stream whose rest is not wanted, over a connection of its own, since that of a cancelled call has ended.
 fn abort(stream: u64) {
     // A daemon that has gone has no streams.
@@ -92,17 +104,25 @@ fn abort(stream: u64) {
     let _ = client.and_then(|mut client| client.request(&Request::Disconnect { stream }, &[], Some(CALL_TIMEOUT)));
 }
 
-/// Reads up to the end, the limit or the deadline.
-fn read(socket: &UnixStream, limit: u64, deadline: Instant) -> Result<(Vec<u8>, Stop), Failure> {
+/// Reads up to the end, the limit or the deadline, or until `ending` ends.
+fn read(
+    mut socket: &UnixStream,
+    ending: &UnixStream,
+    limit: u64,
+    deadline: Instant,
+) -> Result<(Vec<u8>, Stop), Failure> {
     let lost = |e: io::Error| Failure::new(Code::ConnectionReset, e.to_string());
     let (mut answer, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok((answer, Stop::Timeout));
+        let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(ending, PollFlags::IN)];
+        match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
+            Ok(0) => return Ok((answer, Stop::Timeout)),
+            Ok(_) if !fds[1].revents().is_empty() => return Ok((answer, Stop::Timeout)),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(e) => return Err(lost(e.into())),
         }
-        socket.set_read_timeout(Some(left)).map_err(lost)?;
-        let mut socket = socket;
         match socket.read(&mut buffer) {
             Ok(0) => return Ok((answer, Stop::End)),
             Ok(n) => answer.extend_from_slice(&buffer[..n]),
@@ -131,8 +151,10 @@ mod tests {
     fn read_of(sent: &[u8], ends: bool, limit: u64, timeout_ms: u64) -> (Vec<u8>, Stop) {
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
         theirs.write_all(sent).expect("room");
+        let (_told, ending) = UnixStream::pair().expect("a pair");
         let kept = (!ends).then_some(theirs);
-        let read = read(&ours, limit, Instant::now() + Duration::from_millis(timeout_ms)).expect("no error");
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+        let read = read(&ours, &ending, limit, deadline).expect("no error");
         drop(kept);
         read
     }

@@ -77,7 +77,7 @@ impl Cancel {
     fn fire(&mut self) {
         self.is_cancelled = true;
         for socket in self.sockets.drain(..) {
-            // Whatever waits for the socket sees its end.
+            // What waits for the socket sees its end.
             let _ = shutdown(&socket, Shutdown::Both);
         }
     }
@@ -100,6 +100,12 @@ impl Call {
         }
         cancel.sockets.push(copy);
         Ok(())
+    }
+
+    /// Makes this socket end, and nothing else, when the call is cancelled: then the call itself sees to what it holds.
+    pub(super) fn ends_only(&self, socket: &impl AsFd) -> Result<(), Failure> {
+        locked(&self.cancel).sockets.clear();
+        self.ends(socket)
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
@@ -131,7 +137,7 @@ impl Drop for Call {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
+    use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 
     #[test]
@@ -153,12 +159,15 @@ mod tests {
         let (calls, out) = (Calls::default(), Outgoing::new(std::io::sink()));
         let call = calls.begin(&json!("a"), None, &out).expect("room");
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
-        call.ends(&ours).expect("not cancelled");
+        let (kept, mut other) = UnixStream::pair().expect("a pair");
+        call.ends(&kept).expect("not cancelled");
+        call.ends_only(&ours).expect("not cancelled");
         calls.cancel(&json!("b"));
         assert!(!call.is_cancelled());
         let reader = std::thread::spawn(move || ours.read(&mut [0]).expect("an end"));
         calls.cancel(&json!("a"));
         assert_eq!(reader.join().expect("a thread"), 0);
         assert!(call.is_cancelled() && call.ends(&theirs).is_err());
+        other.write_all(b"x").expect("the other socket goes on");
     }
 }
