@@ -59,6 +59,7 @@ mod sync;
 mod tests;
 mod token;
 mod underlay;
+mod verb_json;
 mod verbs;
 
 pub use config::{Config, RendezvousConfig};
@@ -70,6 +71,10 @@ pub mod parts {
     pub use crate::crypto::entropy;
     pub use crate::disk::identity_file::load_or_create as load_or_create_identity;
     pub use crate::underlay::udp::Udp;
+}
+/// The filters of programs' connections, for fuzzing.
+pub mod probe {
+    pub use crate::programs::probe::{Filtered, filter};
 }
 /// What differs by system, for programs that use a node's descriptors.
 pub mod system {

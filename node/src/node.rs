@@ -232,6 +232,10 @@ impl Listener {
             (None, Some(at)) => self.accepted.recv_deadline(at),
         };
         *self.last() = Some(Instant::now());
+        if self.accepted.len() >= ACCEPT_MAX / 2 {
+            // The next stream that comes would tell the loop; but none comes while the backlog is full.
+            self.node.0.send(Command::Taken(self.port))?;
+        }
         match accepted {
             Ok(accepted) => Ok(self.node.stream(accepted)),
             Err(RecvTimeoutError::Timeout) => Err(Failure::new(Code::Timeout, "nobody connected in time").into()),

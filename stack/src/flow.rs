@@ -83,6 +83,8 @@ pub(crate) struct Flow {
     pub(crate) deadline: Option<Instant>,
     /// The listener's port while the stream has not been handed out.
     pub(crate) accepting: Option<u16>,
+    /// The listener's port while the stream counts towards its backlog: until the application has taken the stream.
+    pub(crate) waiting: Option<u16>,
     pub(crate) end: Option<StreamEnd>,
     /// FIN goes out as soon as the peer has answered.
     finishing: bool,
@@ -116,6 +118,7 @@ impl Flow {
             listed_in: 0,
             deadline: None,
             accepting: None,
+            waiting: None,
             end: None,
             finishing: false,
             linger: None,

@@ -3,7 +3,7 @@
 use crate::answer::{Opened, StreamState};
 use crate::failure::{Code, Failure};
 use crate::frame_reader::FrameReader;
-use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_frame, parse_numbered};
+use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered_text, parse_frame, parse_numbered};
 use crate::node_event::NodeEvent;
 use crate::platform::{keep_quiet, recv_with_fds};
 use crate::request::Request;
@@ -120,7 +120,7 @@ impl Client {
     pub fn send(&mut self, request: &Request, blob: &[u8]) -> Result<u32, Failure> {
         let number = self.next;
         self.next += 1;
-        self.socket.write_all(&numbered(REQUEST, number, request, blob)).map_err(|e| self.lost(&e))?;
+        self.socket.write_all(&numbered_text(REQUEST, number, &request.to_json(), blob)).map_err(|e| self.lost(&e))?;
         Ok(number)
     }
 

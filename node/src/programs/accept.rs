@@ -8,7 +8,7 @@ use crate::programs::entry::Listener;
 use crate::programs::joint::{Joint, Phase, reset_on_close, send_at_once};
 use crate::programs::listen::{Came, Door};
 use crate::programs::room::Programs;
-use crate::streams::socket::FdStream;
+use crate::programs::wire::Wire;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use pilot_core::{Instant, Level};
@@ -48,6 +48,12 @@ impl Programs {
         if !self.knocked.contains(&number) {
             self.knocked.push(number);
         }
+    }
+
+    /// A listener is not bound, and will be tried again.
+    pub(super) fn note_closed(&mut self, listener: &Listener) {
+        let again_at = listener.closed.as_ref().map(|(_, at)| *at);
+        self.retry_at = self.retry_at.into_iter().chain(again_at).min();
     }
 
     /// Binds listeners that could not be bound before, and whose pause is over.
@@ -111,7 +117,7 @@ impl Programs {
         if self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest).is_err() {
             return reset_on_close(&socket);
         }
-        let id = self.add(Joint::new(number, Phase::Early(FdStream::new(socket)), None));
+        let id = self.add(Joint::new(number, Phase::Early(Wire::new(socket)), None));
         self.ask_peer(cx, id);
     }
 }

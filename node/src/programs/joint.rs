@@ -1,7 +1,7 @@
 //! Owns one connection between a program's socket and a peer's stream.
 
 use crate::programs::dial::Dial;
-use crate::streams::socket::FdStream;
+use crate::programs::wire::Wire;
 use pilot_core::Instant;
 use pilot_stack::StreamId;
 use rustix::net::{SocketAddrAny, sockopt};
@@ -12,13 +12,15 @@ use std::time::Duration;
 /// The stage of a connection.
 pub(super) enum Phase {
     /// A program has connected, and its first bytes are awaited for a moment, so that they travel with the question.
-    Early(FdStream),
+    Early(Wire),
     /// The stream to the peer is being opened.
-    Opening(FdStream),
+    Opening(Wire),
+    /// A peer's stream stands, and the host of the program behind the port is being looked up.
+    Naming,
     /// A peer's stream stands, and the program behind the port is being called.
     Dialing(Dial),
     /// Bytes move.
-    Joined(FdStream),
+    Joined(Wire),
     /// The connection goes from one phase to another, or leaves the table.
     Between,
 }
@@ -46,9 +48,9 @@ impl Joint {
     /// Descriptors that are registered under the connection's token.
     pub(super) fn descriptors(&self) -> &[OwnedFd] {
         match &self.phase {
-            Phase::Early(socket) | Phase::Opening(socket) | Phase::Joined(socket) => std::slice::from_ref(&socket.fd),
+            Phase::Early(wire) | Phase::Opening(wire) | Phase::Joined(wire) => std::slice::from_ref(&wire.socket),
             Phase::Dialing(dial) => dial.descriptors(),
-            Phase::Between => &[],
+            Phase::Naming | Phase::Between => &[],
         }
     }
 }

@@ -8,18 +8,28 @@
 //! 3. An end of one side is passed on to the other as what it was: an ended half, or a reset.
 
 mod accept;
+mod authority;
 mod dial;
 mod entry;
 mod expose;
+mod filter;
 mod forward;
+mod http;
 mod joint;
 pub(crate) mod joint_id;
 mod joints;
 mod listen;
+pub(crate) mod probe;
+mod proxy_protocol;
+mod resolver;
 mod room;
+mod settings;
+mod socks;
 mod target;
+mod wire;
 
 pub(crate) use entry::Life;
 pub(crate) use expose::ExposeTerms;
 pub(crate) use forward::ForwardTerms;
 pub(crate) use room::Programs;
+pub(crate) use wire::Readiness;

@@ -85,7 +85,6 @@ impl Stack {
             if flow.end.is_some() {
                 abandon(now, flow, &mut self.streams, &mut self.ports);
             } else if let Some(port) = flow.accepting.take() {
-                self.ports.note_gone(port);
                 self.events.push_back(Event::Incoming { port, stream: flow.id });
                 flow.list(&mut self.shared.agenda);
             }
@@ -167,7 +166,7 @@ impl Stack {
             let is_accepted = backlog.is_some() && stack.flows.len() < max;
             if is_accepted {
                 let mut flow = Flow::new(id, key);
-                flow.accepting = Some(port);
+                (flow.accepting, flow.waiting) = (Some(port), Some(port));
                 flow.set_socket(shared.pool.take(ring_len));
                 stack.accept(now, flow, (&segment, bytes), &mut shared.agenda);
             } else {
@@ -200,7 +199,8 @@ fn abandon(now: Instant, flow: &mut Flow, streams: &mut BTreeMap<StreamId, (Peer
     flow.linger = Some(now);
     flow.early_syn = None;
     streams.remove(&flow.id);
-    if let Some(port) = flow.accepting.take() {
+    flow.accepting = None;
+    if let Some(port) = flow.waiting.take() {
         ports.note_gone(port);
     }
 }
