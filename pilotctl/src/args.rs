@@ -40,6 +40,7 @@ pub(crate) enum Verb {
     Peers(Peers),
     Pending(Pending),
     Ping(Ping),
+    Proxy(Proxy),
     Publish(Publish),
     Received(Received),
     Recv(Recv),
@@ -514,6 +515,30 @@ pub(crate) struct Subscribe {
     /// end after this time. Unit: seconds (or 5s, 2m); default: never
     #[argh(option)]
     pub(crate) timeout: Option<String>,
+}
+
+/// let programs of this machine reach peers by name: SOCKS 5, CONNECT and HTTP on one port
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "proxy")]
+pub(crate) struct Proxy {
+    /// where to listen, as [HOST:]PORT or unix:PATH
+    #[argh(option, default = "String::from(\"127.0.0.1:1080\")")]
+    pub(crate) listen: String,
+    /// reach hosts that are no nodes too
+    #[argh(switch)]
+    pub(crate) direct: bool,
+    /// file of mode 0600 with lines user:password; needed for other addresses than those of this machine
+    #[argh(option)]
+    pub(crate) auth: Option<PathBuf>,
+    /// end with this command
+    #[argh(switch)]
+    pub(crate) foreground: bool,
+    /// list the proxies
+    #[argh(switch)]
+    pub(crate) list: bool,
+    /// remove the proxy that listens there
+    #[argh(option)]
+    pub(crate) remove: Option<String>,
 }
 
 /// show what happens at this node, one JSON object a line: trust requests, peers, paths, messages, files

@@ -7,6 +7,7 @@ use crate::exec;
 use crate::grants;
 use crate::output::Output;
 use crate::pipe;
+use crate::proxy;
 use crate::rendezvous::write_whole;
 use crate::set_webhook;
 use argh::ArgsInfo as _;
@@ -42,6 +43,7 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::SendMessage(args) => send_message(&args, output),
         Verb::Inbox(args) => inbox(&args, output),
         Verb::SendFile(args) => deliver::send_file(&args, output),
+        Verb::Proxy(args) => proxy::proxy(args, output),
         Verb::Publish(args) => deliver::publish(&args, output),
         Verb::Subscribe(args) => deliver::subscribe(&args, output),
         Verb::Events(args) => deliver::events(&args, output),

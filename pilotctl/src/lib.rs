@@ -17,6 +17,7 @@ mod log;
 mod mcp;
 mod output;
 mod pipe;
+mod proxy;
 mod rendezvous;
 mod set_webhook;
 mod signals;
