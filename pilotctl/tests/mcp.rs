@@ -355,6 +355,12 @@ fn entries_for_agent_programs_start_this_server() {
         let started = command.arg("mcp").stdin(Stdio::null()).output().unwrap();
         assert!(started.status.success() && started.stdout.is_empty());
     }
+    let mut command = harness::pilotctl(&["mcp", "--print-config", "--json"]);
+    let output = command.env_remove("PILOT_HOME").env("XDG_RUNTIME_DIR", "/run/user/7").output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let entry: Value = serde_json::from_str(answer["data"]["entry"].as_str().unwrap()).unwrap();
+    let socket = &entry["mcpServers"]["pilot"]["env"]["PILOT_SOCKET"];
+    assert_eq!(socket, "/run/user/7/pilot.sock", "agent programs do not hand XDG_RUNTIME_DIR on");
     assert_eq!(print(&["emacs"]).status.code(), Some(2));
     let alone = harness::pilotctl(&["mcp", "claude"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(alone.status.code(), Some(2));
