@@ -33,6 +33,8 @@ pub(crate) enum Reason {
     Stack,
     /// The number of suppressed lines of the log is told.
     Log,
+    /// A program's connection waits no longer, or a listener is tried again.
+    Programs,
 }
 
 /// The surroundings of a room while it handles one input.

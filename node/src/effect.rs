@@ -7,6 +7,7 @@ use crate::ipc::client_id::{ClientId, RequestNumber};
 use crate::log::record::Record;
 use crate::mail::message::Letter;
 use crate::node_event::Event;
+use crate::programs::joint_id::JointId;
 use crate::services::event::Published;
 use crate::streams::queues::Shared;
 use crossbeam_channel::Sender;
@@ -61,6 +62,8 @@ pub(crate) enum Opener {
     Framed(ClientId),
     /// The outbox, for its messages to this recipient.
     Mail(IdentityKey),
+    /// A connection of a program.
+    Program(JointId),
 }
 
 /// One thing to be done by another room or by the event loop.
@@ -86,6 +89,8 @@ pub(crate) enum Effect {
     Abort(StreamId),
     /// Give a peer's stream on a served port to the services.
     Serve(StreamId, u16),
+    /// Give a peer's stream on an exposed port to the program behind the port.
+    Expose(StreamId, u16),
     /// Tell the clients that watch events.
     Tell(Event),
     /// Give an event of the event stream to its subscribers; the publishing stream, if any, is none of them.

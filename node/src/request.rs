@@ -198,6 +198,80 @@ pub enum Request {
         /// The stream's number, as [`Request::Connections`] tells it.
         stream: u64,
     },
+    /// Lets programs of this machine reach a peer's port: each connection to a local listener becomes a stream.
+    Forward {
+        /// The peer.
+        node: String,
+        /// The peer's port.
+        port: u16,
+        /// The listener, as `[HOST:]PORT` or `unix:PATH`; the loopback address without a host, any free port with port 0.
+        listen: String,
+        /// Whether it ends with the client that asks, or else with the node; absent: it is kept on disk.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        temporary: Option<bool>,
+    },
+    /// Lists the forwards.
+    Forwards,
+    /// Removes a forward; connections that stand go on.
+    Unforward {
+        /// Its listener.
+        listen: String,
+    },
+    /// Lets peers reach a program of this machine: each stream to a port of this node becomes a connection.
+    Expose {
+        /// The port.
+        port: u16,
+        /// The program's own listener, as `PORT` on this machine, `HOST:PORT` or `unix:PATH`.
+        target: String,
+        /// Whether the program speaks HTTP/1, and is told the peer in headers; absent: it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        http: Option<bool>,
+        /// Whether the addresses in an A2A agent's card become the ones that the caller used; with `http`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        a2a: Option<bool>,
+        /// Whether the program is told the peer by a header of the PROXY protocol, version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proxy_protocol: Option<bool>,
+        /// The only peers that may come, besides what trust says; absent: all that trust lets in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nodes: Option<Vec<String>>,
+        /// Whether it ends with the client that asks, or else with the node; absent: it is kept on disk.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        temporary: Option<bool>,
+    },
+    /// Lists the exposed ports.
+    Exposes,
+    /// Ends an expose; connections that stand go on.
+    Unexpose {
+        /// Its port.
+        port: u16,
+    },
+    /// Lets programs of this machine say which peer they want: a listener speaks SOCKS 5 and the forms of HTTP for proxies.
+    Proxy {
+        /// The listener, as [`Request::Forward`] has it; other than on loopback addresses only with `auth_file`.
+        listen: String,
+        /// Whether hosts that are no nodes are reached too; absent: they are refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        direct: Option<bool>,
+        /// A file of mode 0600 with lines `user:password`, one of which clients must know; absent: none is asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        auth_file: Option<String>,
+        /// Whether it ends with the client that asks, or else with the node; absent: it is kept on disk.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        temporary: Option<bool>,
+    },
+    /// Lists the proxies.
+    Proxies,
+    /// Removes a proxy; connections that stand go on.
+    Unproxy {
+        /// Its listener.
+        listen: String,
+    },
+    /// Tells which peer is behind a connection that a program behind an exposed port has accepted.
+    Whois {
+        /// The address of the connection's client as that program sees it, as `ADDRESS:PORT`.
+        local: String,
+    },
     /// Posts what happens at this node to a URL, signed; only a daemon does so. Answered once that is on disk.
     SetWebhook {
         /// The URL: https, or http to this machine; empty: none.
@@ -375,6 +449,16 @@ impl Request {
             | Self::Publish { .. }
             | Self::SendDatagram { .. }
             | Self::Disconnect { .. }
+            | Self::Forward { .. }
+            | Self::Forwards
+            | Self::Unforward { .. }
+            | Self::Expose { .. }
+            | Self::Exposes
+            | Self::Unexpose { .. }
+            | Self::Proxy { .. }
+            | Self::Proxies
+            | Self::Unproxy { .. }
+            | Self::Whois { .. }
             | Self::SetWebhook { .. }
             | Self::Stop => false,
         }
@@ -495,6 +579,58 @@ mod tests {
                 },
             ),
             (r#"{"op":"connect","node":"worker-node","port":1000}"#, Request::Connect { node: node(), port: 1000 }),
+            (
+                r#"{"op":"forward","node":"worker-node","port":22,"listen":"2222"}"#,
+                Request::Forward { node: node(), port: 22, listen: "2222".into(), temporary: None },
+            ),
+            (
+                r#"{"op":"forward","node":"worker-node","port":22,"listen":"unix:/run/x","temporary":true}"#,
+                Request::Forward { node: node(), port: 22, listen: "unix:/run/x".into(), temporary: Some(true) },
+            ),
+            (r#"{"op":"forwards"}"#, Request::Forwards),
+            (r#"{"op":"unforward","listen":"2222"}"#, Request::Unforward { listen: "2222".into() }),
+            (
+                r#"{"op":"expose","port":80,"target":"8080"}"#,
+                Request::Expose {
+                    port: 80,
+                    target: "8080".into(),
+                    http: None,
+                    a2a: None,
+                    proxy_protocol: None,
+                    nodes: None,
+                    temporary: None,
+                },
+            ),
+            (
+                r#"{"op":"expose","port":80,"target":"8080","http":true,"a2a":true,"nodes":["worker-node"],"temporary":true}"#,
+                Request::Expose {
+                    port: 80,
+                    target: "8080".into(),
+                    http: Some(true),
+                    a2a: Some(true),
+                    proxy_protocol: None,
+                    nodes: Some(vec![node()]),
+                    temporary: Some(true),
+                },
+            ),
+            (r#"{"op":"exposes"}"#, Request::Exposes),
+            (r#"{"op":"unexpose","port":80}"#, Request::Unexpose { port: 80 }),
+            (
+                r#"{"op":"proxy","listen":"1080"}"#,
+                Request::Proxy { listen: "1080".into(), direct: None, auth_file: None, temporary: None },
+            ),
+            (
+                r#"{"op":"proxy","listen":"0.0.0.0:1080","direct":true,"auth_file":"/etc/users","temporary":true}"#,
+                Request::Proxy {
+                    listen: "0.0.0.0:1080".into(),
+                    direct: Some(true),
+                    auth_file: Some("/etc/users".into()),
+                    temporary: Some(true),
+                },
+            ),
+            (r#"{"op":"proxies"}"#, Request::Proxies),
+            (r#"{"op":"unproxy","listen":"1080"}"#, Request::Unproxy { listen: "1080".into() }),
+            (r#"{"op":"whois","local":"127.0.0.1:40000"}"#, Request::Whois { local: "127.0.0.1:40000".into() }),
             (r#"{"op":"cancel"}"#, Request::Cancel { request: None }),
             (r#"{"op":"cancel","request":3}"#, Request::Cancel { request: Some(3) }),
             (r#"{"op":"listen","port":0}"#, Request::Listen { port: 0 }),

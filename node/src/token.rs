@@ -23,10 +23,13 @@ pub(crate) enum Room {
     Streams,
     /// Datagram ports of clients.
     Datagrams,
+    /// Sockets of programs, and the listeners that they connect to.
+    Programs,
 }
 
 impl Room {
-    const ALL: [Self; 6] = [Self::Underlay, Self::Waker, Self::Addresses, Self::Ipc, Self::Streams, Self::Datagrams];
+    const ALL: [Self; 7] =
+        [Self::Underlay, Self::Waker, Self::Addresses, Self::Ipc, Self::Streams, Self::Datagrams, Self::Programs];
 
     /// The token of descriptor `number` of this room.
     pub(crate) const fn token(self, number: usize) -> Token {

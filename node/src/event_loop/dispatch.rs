@@ -12,12 +12,13 @@ use crate::effect::{Caller, Opener};
 use crate::event_loop::rooms::Rooms;
 use crate::failure::{Code, Failure};
 use crate::ipc::client_id::{ClientId, RequestNumber};
-use crate::ipc::frame::{REQUEST, parse_numbered};
+use crate::ipc::frame::{REQUEST, REQUEST_WITH_FD, parse_numbered};
 use crate::ipc::official::{self, Official};
 use crate::ipc::official_frame::{self, BIND_OK, SEND_TO_CONFIRM, UNBIND};
 use crate::ipc::server::Frame;
 use crate::mail::inbox::{PAGE, PAGE_MAX};
 use crate::mail::message::{Kind, Letter};
+use crate::programs::{ExposeTerms, ForwardTerms, Life, ProxyTerms};
 use crate::request::Request;
 use crate::services::event::{PAYLOAD_LEN_MAX, Published, TOPIC_LEN_MAX};
 use crate::streams::datagrams::send_datagram;
@@ -62,9 +63,10 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
 
 /// Runs what a client of the socket asks.
 pub(crate) fn frame(rooms: &mut Rooms, frame: Frame) {
-    let Frame { client, command, payload } = frame;
-    if command == REQUEST {
+    let Frame { client, command, payload, fd } = frame;
+    if command == REQUEST || command == REQUEST_WITH_FD {
         rooms.ipc.mark_ours(client);
+        rooms.beside = fd;
         match parse_numbered(&payload) {
             Some((number, json, bytes)) => {
                 let caller = Caller::Client(client, RequestNumber(number));
@@ -75,6 +77,7 @@ pub(crate) fn frame(rooms: &mut Rooms, frame: Frame) {
             }
             None => rooms.ipc.send(client, official_frame::error("malformed request")),
         }
+        rooms.beside = None; // what the request has not taken is closed
     } else {
         match official::translate(command, &payload).and_then(|asked| run_official(rooms, client, command, asked)) {
             Ok(None) => {}
@@ -135,6 +138,30 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
             sent.map(|()| Sent { status: Status::Sent, bytes: bytes.len() as u64 }.into())
         }
         Request::Disconnect { stream } => disconnect(rooms, stream),
+        Request::Forward { node, port, listen, temporary } => {
+            let life = Life::of(temporary, &caller);
+            rooms.programs.forward(cx, ForwardTerms { listen, node, port }, life).map(Answer::from)
+        }
+        Request::Forwards => Ok(rooms.programs.forwards().into()),
+        Request::Unforward { listen } => rooms.programs.unforward(&listen).map(Answer::from),
+        Request::Expose { port, target, http, a2a, proxy_protocol, nodes, temporary } => {
+            let [http, a2a, proxy_protocol] = [http, a2a, proxy_protocol].map(|flag| flag == Some(true));
+            let nodes = nodes.unwrap_or_default();
+            let terms = ExposeTerms { port, target, http, a2a, proxy_protocol, nodes };
+            expose(rooms, terms, Life::of(temporary, &caller))
+        }
+        Request::Exposes => Ok(rooms.programs.exposes(cx).into()),
+        Request::Unexpose { port } => rooms.programs.unexpose(cx, port).map(|exposed| {
+            rooms.streams.unlisten(cx, port);
+            exposed.into()
+        }),
+        Request::Proxy { listen, direct, auth_file, temporary } => {
+            let terms = ProxyTerms { listen, direct: direct == Some(true), auth_file };
+            rooms.programs.proxy(cx, terms, Life::of(temporary, &caller)).map(Answer::from)
+        }
+        Request::Proxies => Ok(rooms.programs.proxies().into()),
+        Request::Unproxy { listen } => rooms.programs.unproxy(&listen).map(Answer::from),
+        Request::Whois { local } => rooms.programs.whois(cx, &local).map(Answer::from),
         Request::SetWebhook { url, insecure, secret } => {
             return webhook::set(cx, &url, insecure.unwrap_or(false), secret, caller);
         }
@@ -214,6 +241,17 @@ fn publish(rooms: &mut Rooms, topic: String, payload: Vec<u8>) -> Result<Answer,
     let subscribers = rooms.publish(None, &event);
     let (bytes, subscribers) = (bytes as u64, subscribers as u64);
     Ok(answer::Published { status: Status::Published, topic: event.topic, bytes, subscribers }.into())
+}
+
+/// Enters an expose, and binds its port.
+fn expose(rooms: &mut Rooms, terms: ExposeTerms, life: Life) -> Result<Answer, Failure> {
+    let (cx, port) = (&mut rooms.cx, terms.port);
+    let exposed = rooms.programs.expose(cx, terms, life)?;
+    rooms.streams.listen(cx, port, Listener::Program).inspect_err(|_| {
+        // It was entered just now.
+        let _ = rooms.programs.unexpose(cx, port);
+    })?;
+    Ok(exposed.into())
 }
 
 fn disconnect(rooms: &mut Rooms, number: u64) -> Result<Answer, Failure> {

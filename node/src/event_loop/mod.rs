@@ -146,6 +146,9 @@ impl EventLoop {
                 Some(Room::Ipc) => rooms.ipc.readiness(token, readable, writable),
                 Some(Room::Streams) => rooms.streams.readiness(&mut rooms.cx, token, readable, writable),
                 Some(Room::Datagrams) => rooms.datagrams.readiness(token),
+                Some(Room::Programs) => {
+                    rooms.programs.readiness(&mut rooms.cx, token, (readable, writable, event.is_error()));
+                }
                 Some(Room::Waker) | None => {}
             }
         }

@@ -18,6 +18,7 @@ use crate::log::room::LogRoom;
 use crate::mail::inbox;
 use crate::mail::post::PostOffice;
 use crate::node_event::Event;
+use crate::programs::Programs;
 use crate::services::Services;
 use crate::services::event::{Published, matches};
 use crate::services::io::Receipt;
@@ -29,6 +30,7 @@ use pilot_core::Instant;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
 use pilot_core::trust::Outcome;
 use pilot_stack::{Event as StackEvent, StreamId};
+use std::os::fd::OwnedFd;
 
 /// Every room, and what they share.
 pub(crate) struct Rooms {
@@ -37,6 +39,7 @@ pub(crate) struct Rooms {
     pub(crate) datagrams: Datagrams,
     pub(crate) services: Services,
     pub(crate) post: PostOffice,
+    pub(crate) programs: Programs,
     pub(crate) ipc: Ipc,
     pub(crate) expiry: Expiry,
     pub(crate) rendezvous: RendezvousFile,
@@ -48,6 +51,8 @@ pub(crate) struct Rooms {
     /// Calls with a job that the disk did not take.
     pub(crate) refused: Vec<Ticket>,
     pub(crate) is_stopping: bool,
+    /// The descriptor beside the request that is being run.
+    pub(crate) beside: Option<OwnedFd>,
     /// Room for the effects that are being carried out.
     pub(crate) effects: Vec<Effect>,
 }
@@ -168,6 +173,7 @@ impl Rooms {
         if self.datagrams.has_more() {
             self.datagrams.serve(cx);
         }
+        self.programs.handle_timeout(cx);
         self.log.handle_timeout(cx);
         self.carry_out();
     }
@@ -181,6 +187,7 @@ impl Rooms {
             (self.rendezvous.poll_timeout(), Reason::RendezvousFile),
             (Some(self.expiry.poll_timeout(&self.cx)), Reason::Expiry),
             (self.log.poll_timeout(), Reason::Log),
+            (self.programs.poll_timeout(), Reason::Programs),
         ]
         .into_iter()
         .filter_map(|(at, reason)| Some((at?, reason)))
@@ -191,6 +198,7 @@ impl Rooms {
     pub(crate) fn has_more(&self) -> bool {
         !self.ready.is_empty()
             || self.datagrams.has_more()
+            || self.programs.has_more()
             || !self.refused.is_empty()
             || self.ipc.has_more()
             || self.is_stopping
@@ -224,6 +232,7 @@ impl Rooms {
                 None => {}
                 Some(Turn::Service) => self.services.serve(&mut self.cx, id),
                 Some(Turn::Mail(key)) => self.post.serve(&mut self.cx, id, &key),
+                Some(Turn::Program(joint)) => self.programs.serve(&mut self.cx, joint, id),
                 Some(Turn::Framed { client, connection }) => {
                     let is_broken = self.ipc.serve_framed(&mut self.cx, id, client, connection);
                     if is_broken {
@@ -272,6 +281,11 @@ impl Rooms {
             Effect::Close(id) => self.streams.close(cx, id),
             Effect::Abort(id) => self.streams.abort(cx, id),
             Effect::Serve(id, port) => self.services.begin(cx, id, port),
+            Effect::Expose(id, port) => {
+                if let Some(joint) = self.programs.incoming(cx, id, port) {
+                    self.streams.hold(id, joint);
+                }
+            }
             Effect::Tell(event) => drop(self.ipc.push_event(&event, &[], |_| true)),
             Effect::Publish(from, event) => drop(self.publish(from, &event)),
             Effect::ReplyDescriptor(client, request, data, fd) => {
@@ -288,6 +302,7 @@ impl Rooms {
             Opener::Client(client, request) => self.ipc.reply(client, request, Err(failure)),
             Opener::Framed(client) => self.ipc.send(client, official_frame::error(&failure.message)),
             Opener::Mail(key) => self.post.failed(&mut self.cx, &key, &failure),
+            Opener::Program(joint) => self.programs.not_opened(&mut self.cx, joint, &failure),
         }
     }
 
@@ -334,6 +349,9 @@ impl Rooms {
             cx.calls.take(ticket);
         }
         self.streams.client_gone(cx, client);
+        for port in self.programs.client_gone(client) {
+            self.streams.unlisten(&mut self.cx, port);
+        }
     }
 }
 

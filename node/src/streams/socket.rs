@@ -31,11 +31,13 @@ pub(crate) struct FdStream {
     write_ended: bool,
     /// The application has closed its end: the bytes that it wrote before are still sent, arriving bytes are dropped.
     deaf: bool,
+    /// The application's end was reset, or refuses what the peer sent.
+    pub(crate) is_reset: bool,
 }
 
 impl FdStream {
     pub(crate) const fn new(fd: OwnedFd) -> Self {
-        Self { fd, readable: true, writable: true, read_ended: false, write_ended: false, deaf: false }
+        Self { fd, readable: true, writable: true, read_ended: false, write_ended: false, deaf: false, is_reset: false }
     }
 
     /// Moves bytes in both directions until none can be moved. Bounded by the rings of TCP.
@@ -61,11 +63,15 @@ impl FdStream {
         while self.readable && !self.read_ended {
             let (mut ended, mut blocked) = (false, false);
             let result = stack.send_with(id, |room| match recv(&self.fd, &mut *room, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) | Err(Errno::CONNRESET) => {
+                Ok((_, 0)) => {
                     ended = true;
                     0
                 }
                 Ok((_, n)) => n,
+                Err(Errno::CONNRESET) => {
+                    (ended, self.is_reset) = (true, true);
+                    0
+                }
                 Err(Errno::INTR) => 0,
                 Err(_) => {
                     blocked = true;
@@ -102,7 +108,7 @@ impl FdStream {
                             0
                         }
                         Err(_) => {
-                            gone = true;
+                            (gone, self.is_reset) = (true, true);
                             0
                         }
                     }

@@ -14,6 +14,7 @@ use crate::ipc::client_id::{ClientId, RequestNumber};
 use crate::ipc::frame::stream_end;
 use crate::ipc::official_frame;
 use crate::platform::socket_pair_stream;
+use crate::programs::joint_id::JointId;
 use crate::streams::names::{describe, ends, failure_of};
 use crate::streams::queues::{LoopEnd, Shared};
 use crate::streams::socket::{FdStream, Pumped};
@@ -48,6 +49,8 @@ enum Holder {
     Backlog,
     /// A client that has accepted the stream with `hold`, and takes or claims it later.
     Held(ClientId),
+    /// A connection of a program.
+    Program(JointId),
 }
 
 struct Descriptor {
@@ -78,6 +81,8 @@ pub(crate) enum Listener {
     Client { client: ClientId, requests: VecDeque<(RequestNumber, Hold)>, streams: VecDeque<StreamId> },
     /// A client of the official framing.
     Framed(ClientId),
+    /// A program that knows nothing of this node.
+    Program,
 }
 
 impl Listener {
@@ -93,6 +98,7 @@ pub(crate) enum Turn {
     Service,
     Mail(IdentityKey),
     Framed { client: ClientId, connection: u32 },
+    Program(JointId),
 }
 
 /// Streams and listeners.
@@ -159,7 +165,7 @@ impl Streams {
                 drop(sender); // and with the channel the streams that no thread has accepted
                 self.abort_orphans(cx);
             }
-            Listener::Service | Listener::Framed(_) => {}
+            Listener::Service | Listener::Framed(_) | Listener::Program => {}
         }
         if self.served.contains(&port) {
             self.listeners.insert(port, Listener::Service);
@@ -251,6 +257,7 @@ impl Streams {
                 let connection = self.hold_framed(id, client);
                 cx.out.push(Effect::Frame(client, official_frame::accepted(port, connection, peer)));
             }
+            Some(Listener::Program) => cx.out.push(Effect::Expose(id, port)),
             None => cx.stack.abort(cx.now, id),
         }
         debug_assert!(!self.has_missed(port), "a request and a stream that wait meet at once");
@@ -286,8 +293,14 @@ impl Streams {
                 cx.out.push(Effect::Frame(client, official_frame::dialed(connection)));
             }
             Opener::Mail(key) => drop(self.holders.insert(id, Holder::Mail(key))),
+            Opener::Program(joint) => self.hold(id, joint),
         }
         cx.ready(id);
+    }
+
+    /// Gives a stream to a connection of a program.
+    pub(crate) fn hold(&mut self, id: StreamId, joint: JointId) {
+        self.holders.insert(id, Holder::Program(joint));
     }
 
     fn hold_framed(&mut self, id: StreamId, client: ClientId) -> u32 {
@@ -424,6 +437,7 @@ impl Streams {
             Holder::Framed { client, connection } => {
                 return Some(Turn::Framed { client: *client, connection: *connection });
             }
+            Holder::Program(joint) => return Some(Turn::Program(*joint)),
             Holder::Backlog | Holder::Held(_) => {}
         }
         None

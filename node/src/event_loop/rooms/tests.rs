@@ -22,6 +22,7 @@ fn rooms(lab: Lab) -> (Rooms, Paper) {
         datagrams: Datagrams::new(registry()),
         services: Services::default(),
         post: PostOffice::default(),
+        programs: Programs::new(registry()),
         ipc: Ipc::private(registry()),
         expiry: Expiry::default(),
         rendezvous,
@@ -31,6 +32,7 @@ fn rooms(lab: Lab) -> (Rooms, Paper) {
         ready: Vec::new(),
         refused: Vec::new(),
         is_stopping: false,
+        beside: None,
         effects: Vec::new(),
     };
     (rooms, disk)

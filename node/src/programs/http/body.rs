@@ -89,7 +89,7 @@ impl Body {
     }
 
     /// Bytes that may go on unseen from here. Unit: bytes.
-    pub(super) const fn free(&self) -> u64 {
+    const fn free(&self) -> u64 {
         match self {
             Self::Length(left) | Self::Chunked(Chunks::Data(left)) => *left,
             Self::Close => u64::MAX,
@@ -98,7 +98,7 @@ impl Body {
     }
 
     /// So many of the free bytes have gone on.
-    pub(super) fn pass(&mut self, len: u64) {
+    fn pass(&mut self, len: u64) {
         debug_assert!(len <= self.free(), "only free bytes go on unseen");
         match self {
             Self::Length(left) if *left == len => *self = Self::Over,
