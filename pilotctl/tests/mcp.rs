@@ -324,6 +324,21 @@ fn subscribers_hear_of_messages_and_files() {
 }
 
 #[test]
+fn a_server_is_reached_across_pilot_with_connect_as_its_command() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    let mut listener = b.command(&["listen", "1000", "--count", "1", "--exec", env!("CARGO_BIN_EXE_pilotctl"), "mcp"]);
+    let mut listener = listener.stdin(Stdio::null()).spawn().unwrap();
+    until("the port is bound", || b.json(&["info"])["ports"].as_array().unwrap().contains(&1000.into()));
+    let mut agent = Agent::over(a.command(&["connect", "worker-node", "1000"])).initialized();
+    assert_eq!(agent.call("info", json!({}))["hostname"], "worker-node");
+    assert_eq!(agent.call("send_message", json!({"node": "primary-node", "text": "back"}))["delivered"], true);
+    assert!(agent.close().success());
+    until("the listener ends", || listener.try_wait().unwrap().is_some());
+    assert!(listener.wait().unwrap().success());
+}
+
+#[test]
 fn the_server_ends_when_its_output_is_closed() {
     let mut lab = Lab::new();
     let a = lab.node("primary-node");
