@@ -327,10 +327,11 @@ fn subscribers_hear_of_messages_and_files() {
 fn a_server_is_reached_across_pilot_with_connect_as_its_command() {
     let mut lab = Lab::new();
     let (a, b) = lab.friends();
-    let mut listener = b.command(&["listen", "1000", "--count", "1", "--exec", env!("CARGO_BIN_EXE_pilotctl"), "mcp"]);
+    b.ok(&["grant", "primary-node", "--ports", "4000"]);
+    let mut listener = b.command(&["listen", "4000", "--count", "1", "--exec", env!("CARGO_BIN_EXE_pilotctl"), "mcp"]);
     let mut listener = listener.stdin(Stdio::null()).spawn().unwrap();
-    until("the port is bound", || b.json(&["info"])["ports"].as_array().unwrap().contains(&1000.into()));
-    let mut agent = Agent::over(a.command(&["connect", "worker-node", "1000"])).initialized();
+    until("the port is bound", || b.json(&["info"])["ports"].as_array().unwrap().contains(&4000.into()));
+    let mut agent = Agent::over(a.command(&["connect", "worker-node", "4000"])).initialized();
     assert_eq!(agent.call("info", json!({}))["hostname"], "worker-node");
     assert_eq!(agent.call("send_message", json!({"node": "primary-node", "text": "back"}))["delivered"], true);
     assert!(agent.close().success());
