@@ -140,7 +140,8 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         Request::Disconnect { stream } => disconnect(rooms, stream),
         Request::Forward { node, port, listen, temporary } => {
             let life = Life::of(temporary, &caller);
-            rooms.programs.forward(cx, ForwardTerms { listen, node, port }, life).map(Answer::from)
+            let terms = ForwardTerms { listen, fd: rooms.beside.take(), node, port };
+            rooms.programs.forward(cx, terms, life).map(Answer::from)
         }
         Request::Forwards => Ok(rooms.programs.forwards().into()),
         Request::Unforward { listen } => rooms.programs.unforward(&listen).map(Answer::from),
@@ -156,7 +157,7 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
             exposed.into()
         }),
         Request::Proxy { listen, direct, auth_file, temporary } => {
-            let terms = ProxyTerms { listen, direct: direct == Some(true), auth_file };
+            let terms = ProxyTerms { listen, fd: rooms.beside.take(), direct: direct == Some(true), auth_file };
             rooms.programs.proxy(cx, terms, Life::of(temporary, &caller)).map(Answer::from)
         }
         Request::Proxies => Ok(rooms.programs.proxies().into()),

@@ -7,7 +7,7 @@ use crate::platform::keep_quiet;
 use crate::programs::entry::{Kind, Listener};
 use crate::programs::filter::Filter;
 use crate::programs::joint::{Joint, Phase, reset_on_close, send_at_once};
-use crate::programs::listen::{Came, Door};
+use crate::programs::listen::{Came, Door, Listen};
 use crate::programs::relay::{End, Relay, Server};
 use crate::programs::room::Programs;
 use crate::streams::socket::FdStream;
@@ -26,6 +26,26 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 impl Listener {
+    /// A listener that is open: bound now, or handed over by a client.
+    ///
+    /// # Errors
+    /// As [`Door::open`] and [`Door::take`].
+    pub(super) fn begin(
+        listen: Listen,
+        fd: Option<OwnedFd>,
+        (now, registry, number): (Instant, &Registry, u32),
+    ) -> Result<Self, Failure> {
+        let mut listener = Self { listen, door: None, closed: None, tries: 0 };
+        match fd {
+            Some(fd) => {
+                listener.door = Some(Door::take(&listener.listen, fd, registry, Programs::listener_token(number))?);
+            }
+            None => listener.open(now, registry, number)?,
+        }
+        debug_assert!(listener.door.is_some());
+        Ok(listener)
+    }
+
     /// Binds the address; after a failure [`closed`](Self::closed) tells when to try again.
     pub(super) fn open(&mut self, now: Instant, registry: &Registry, number: u32) -> Result<(), Failure> {
         match Door::open(&self.listen, registry, Programs::listener_token(number)) {

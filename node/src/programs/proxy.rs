@@ -16,6 +16,7 @@ use crate::programs::relay::{Moved, Server};
 use crate::programs::room::{ENTRIES_MAX, Programs};
 use pilot_stack::EARLY_LEN_MAX;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ const AUTH_FILE_LEN_MAX: u64 = 256 * 1024;
 /// A proxy as it was asked for.
 pub(crate) struct ProxyTerms {
     pub(crate) listen: String,
+    /// The socket beside the request.
+    pub(crate) fd: Option<OwnedFd>,
     pub(crate) direct: bool,
     pub(crate) auth_file: Option<String>,
 }
@@ -37,8 +40,8 @@ impl Programs {
     /// `InvalidArgument`, also for an address that other machines reach without a file of users, and for a file of users that
     /// others may read; `Conflict` when the address is taken; `Full`.
     pub(crate) fn proxy(&mut self, cx: &Context, terms: ProxyTerms, life: Life) -> Result<ProxyAnswer, Failure> {
-        let ProxyTerms { listen, direct, auth_file } = terms;
-        let listen = Listen::parse(&listen)?;
+        let ProxyTerms { listen, fd, direct, auth_file } = terms;
+        let listen = Listen::asked(&listen, fd.as_ref(), life == Life::Kept)?;
         if listen.warning().is_some() && auth_file.is_none() {
             let text = format!("other machines would reach the proxy at {listen} without a password");
             return Err(Failure::new(Code::InvalidArgument, text).hint("--auth FILE, or a loopback address"));
@@ -48,8 +51,7 @@ impl Programs {
             return Err(Failure::new(Code::Full, format!("there are {ENTRIES_MAX} proxies")));
         }
         let number = self.next_number();
-        let mut listener = Listener { listen, door: None, closed: None, tries: 0 };
-        listener.open(cx.now, &self.registry, number)?;
+        let listener = Listener::begin(listen, fd, (cx.now, &self.registry, number))?;
         let kind = Kind::Proxy(Proxy { listener, direct, auth_file, access: Arc::new(Access::new(passwords)) });
         let entry = Entry::new(number, life, kind);
         let answer = entry.as_proxy();

@@ -248,7 +248,7 @@ mod tests {
         fn new() -> Self {
             let (mut lab, poll) = (Lab::alone(), Poll::new().expect("poll"));
             let mut programs = Programs::new(poll.registry().try_clone().expect("registry"));
-            let terms = ProxyTerms { listen: "0".into(), direct: true, auth_file: None };
+            let terms = ProxyTerms { listen: "0".into(), fd: None, direct: true, auth_file: None };
             let listen = programs.proxy(&lab.nodes[0], terms, Life::Run).expect("a proxy").listen;
             lab.nodes[0].now = pilot_core::Instant::from_micros(1);
             Self { lab, poll, programs, listen }
