@@ -47,6 +47,7 @@ pub(crate) enum Verb {
     Reject(Reject),
     Rendezvous(Rendezvous),
     Revoke(Revoke),
+    Run(Run),
     Search(Search),
     Send(Send),
     SendFile(SendFile),
@@ -400,6 +401,21 @@ pub(crate) struct Listen {
     #[argh(option)]
     pub(crate) timeout: Option<String>,
     /// the program of --exec, with its arguments
+    #[argh(positional)]
+    pub(crate) command: Vec<String>,
+}
+
+/// run a program that reaches peers by name, through a proxy that its environment names: run -- CMD ARG…
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "run")]
+pub(crate) struct Run {
+    /// the program reaches peers and nothing else: it gets a network of its own
+    #[argh(switch)]
+    pub(crate) only: bool,
+    /// a peer's port at 127.0.0.1:PORT, for programs that know no proxy: PORT=NODE:PORT; any number of times
+    #[argh(option)]
+    pub(crate) forward: Vec<String>,
+    /// the program, with its arguments
     #[argh(positional)]
     pub(crate) command: Vec<String>,
 }
