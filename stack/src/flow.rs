@@ -84,6 +84,14 @@ pub(crate) struct Flow {
     /// The listener's port while the stream has not been handed out.
     pub(crate) accepting: Option<u16>,
     pub(crate) end: Option<StreamEnd>,
+    /// The stream broke after the peer's FIN: reading still ends in order.
+    has_fin: bool,
+    /// The application has let go of bytes that it did not read: a reset follows what it wrote.
+    is_lossy: bool,
+    /// Bytes that TCP has taken from the application.
+    written: u64,
+    /// Bytes that the peer's reset acknowledged, of which TCP takes no notice.
+    reset_acknowledged: usize,
     /// FIN goes out as soon as the peer has answered.
     finishing: bool,
     /// When the flow is given up, once the application has dropped the stream.
@@ -93,6 +101,8 @@ pub(crate) struct Flow {
     sent: Option<u32>,
     /// The newest acknowledgement and window that the peer sent.
     newest: Option<(u32, u16)>,
+    /// The acknowledgement of this side's SYN that came with the peer's.
+    syn_acknowledged: Option<u32>,
     /// Bytes that the application has read since TCP last told the peer its window.
     unannounced: usize,
     pub(crate) early: Early,
@@ -117,11 +127,16 @@ impl Flow {
             deadline: None,
             accepting: None,
             end: None,
+            has_fin: false,
+            is_lossy: false,
+            written: 0,
+            reset_acknowledged: 0,
             finishing: false,
             linger: None,
             order: Reorder::default(),
             sent: None,
             newest: None,
+            syn_acknowledged: None,
             unannounced: 0,
             early: Early::Nothing,
             early_syn: None,
@@ -182,6 +197,12 @@ impl Flow {
         self.order.is_holding()
     }
 
+    /// Bytes that the application wrote and the peer's TCP has acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        let waiting = self.socket().send_queue().saturating_sub(self.reset_acknowledged);
+        self.written.saturating_sub(waiting as u64)
+    }
+
     /// True when the flow can be forgotten.
     pub(crate) fn is_over(&self) -> bool {
         let closed = matches!(self.socket().state(), tcp::State::Closed | tcp::State::TimeWait);
@@ -230,6 +251,9 @@ impl Flow {
     ///   a unit, and smoltcp's receiver cuts off the bytes beyond the edge it advertised last (RFC 7323 §2.4). A sender
     ///   that stays a unit below never sends such bytes.
     pub(crate) fn acknowledgement(&mut self, segment: &Segment) -> Option<(u32, u16)> {
+        if segment.syn && segment.ack {
+            self.syn_acknowledged = Some(segment.acknowledged);
+        }
         if segment.syn || segment.rst || !segment.ack {
             return None; // the window of a SYN has another scale
         }
@@ -247,6 +271,7 @@ impl Flow {
         self.socket_mut().set_ack_delay(Some(ACK_DELAY));
         if let Early::Ours(bytes) = core::mem::take(&mut self.early) {
             let sent = self.socket_mut().send_slice(&bytes);
+            self.written += bytes.len() as u64;
             debug_assert_eq!(sent, Ok(bytes.len()), "a ring that is empty, and larger");
             self.early = self.sent.map_or(Early::Nothing, Early::Arrived);
         }
@@ -259,7 +284,8 @@ impl Flow {
 
     /// Reads through `f`, which gets contiguous bytes and says how many it took.
     pub(crate) fn recv_with(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
-        let (end, connecting) = (self.end, self.is_connecting());
+        let connecting = self.is_connecting();
+        let end = self.end.map(|end| if self.has_fin { Recv::Fin } else { Recv::Ended(end) });
         let socket = self.socket_mut();
         let mut taken = 0;
         match socket.recv(|bytes| {
@@ -270,12 +296,10 @@ impl Flow {
                 self.unannounced += taken;
                 Recv::Data(taken)
             }
-            Ok(()) => end.filter(|_| socket.recv_queue() == 0).map_or(Recv::Blocked, Recv::Ended),
-            Err(_) if end.is_some() => Recv::Ended(end.unwrap_or(StreamEnd::Reset)),
-            Err(tcp::RecvError::Finished) => Recv::Fin,
-            Err(tcp::RecvError::InvalidState) if connecting => Recv::Blocked,
-            // Both FINs have passed and everything was read.
-            Err(tcp::RecvError::InvalidState) => Recv::Fin,
+            Ok(()) => end.filter(|_| socket.recv_queue() == 0).unwrap_or(Recv::Blocked),
+            Err(tcp::RecvError::InvalidState) if connecting && end.is_none() => Recv::Blocked,
+            // Without a break both FINs have passed, and everything was read.
+            Err(_) => end.unwrap_or(Recv::Fin),
         }
     }
 
@@ -308,6 +332,7 @@ impl Flow {
             used = if room.is_empty() { 0 } else { f(room) };
             (used, ())
         });
+        self.written += used as u64;
         sent.map(|()| used).map_err(|_| None)
     }
 
@@ -320,8 +345,52 @@ impl Flow {
         }
     }
 
-    /// Drops received bytes that the application will not read, so that the window stays open for the FIN.
-    pub(crate) fn discard_received(&mut self) {
-        while self.socket_mut().recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|n| n > 0) {}
+    // Ends.
+
+    /// The peer has reset the stream, in this state of TCP.
+    pub(crate) fn note_reset(&mut self, reset: &Segment, state: tcp::State) {
+        self.break_off(if state == tcp::State::SynSent { StreamEnd::Refused } else { StreamEnd::Reset }, state);
+        let newest = self.newest.map(|(newest, _)| newest).or(self.syn_acknowledged);
+        if let Some(newest) = newest.filter(|_| reset.ack) {
+            let more = reset.acknowledged.wrapping_sub(newest) as usize;
+            self.reset_acknowledged = if more <= self.socket().send_queue() { more } else { 0 };
+        }
+    }
+
+    /// Notes that the stream broke in this state of TCP, unless both sides had ended in order.
+    pub(crate) fn break_off(&mut self, end: StreamEnd, state: tcp::State) {
+        use tcp::State;
+        let is_finished = state == State::TimeWait || state == State::Closed && self.ring_len > 0;
+        if self.end.is_none() && !is_finished {
+            self.end = Some(end);
+            self.has_fin = matches!(state, State::CloseWait | State::Closing | State::LastAck);
+        }
+    }
+
+    /// Lets the application go, which `has_lost` bytes elsewhere that it did not read. TCP delivers what was written until
+    /// `linger`, then sends FIN; or a reset, when bytes were not read.
+    pub(crate) fn let_go(&mut self, linger: Instant, has_lost: bool) {
+        self.linger = Some(linger);
+        self.is_lossy = has_lost || self.socket().recv_queue() > 0;
+        if !self.is_lossy || self.is_asking() {
+            self.socket_mut().close();
+        }
+        self.reset_lossy();
+    }
+
+    /// Resets the stream of an application that has gone, when bytes of the peer were or will not be read (RFC 1122
+    /// §4.2.2.13); not before everything that was written is acknowledged, so that the reset overtakes nothing. Until then
+    /// the window closes as the ring fills.
+    pub(crate) fn reset_lossy(&mut self) {
+        use tcp::State;
+        let socket = self.socket();
+        let is_lossy = self.is_lossy || socket.recv_queue() > 0;
+        let has_fin_waiting = matches!(socket.state(), State::FinWait1 | State::Closing | State::LastAck);
+        let has_arrived = socket.send_queue() == 0 && !has_fin_waiting;
+        self.is_lossy = is_lossy;
+        if is_lossy && has_arrived && self.end.is_none() {
+            self.end = Some(StreamEnd::Aborted);
+            self.socket_mut().abort();
+        }
     }
 }

@@ -104,8 +104,10 @@ impl Stack {
                 asking.push(*key);
                 continue;
             }
-            flow.end.get_or_insert(StreamEnd::Tunnel(reason));
-            flow.socket_mut().abort();
+            flow.break_off(StreamEnd::Tunnel(reason), flow.socket().state());
+            if flow.end.is_some() {
+                flow.socket_mut().abort();
+            }
             if flow.accepting.is_some() {
                 abandon(now, flow, &mut self.streams, &mut self.ports);
             } else if flow.linger.is_none() {
