@@ -93,7 +93,7 @@ answers! {
     Cancelled,
     /// To `Listen`, `Unlisten` and `Datagrams`.
     Bound,
-    /// To `StreamEnd`.
+    /// To `StreamEnd` and `Finish`.
     StreamState,
 }
 
@@ -115,6 +115,8 @@ pub enum Status {
     Published,
     /// The client gets the node's events.
     Watching,
+    /// The request is in force.
+    Accepted,
     /// The node ends.
     Stopping,
 }
