@@ -56,7 +56,7 @@ pub(crate) fn publish(args: &args::Publish, output: &Output) -> Result<(), Failu
     let frames = [Published::emit(&args.topic, b""), Published::emit(&args.topic, args.data.as_bytes())].concat();
     (&stream.socket).write_all(&frames).map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
     // The peer has read everything when it ends its own direction.
-    crate::pipe::finish_writing(&stream.socket);
+    crate::pipe::end_writing(&mut client, &stream).map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
     crate::pipe::read_to_end(&mut client, &stream, 1 << 24, CALL_TIMEOUT)?;
     output.ok(&json!({"status": "published", "topic": args.topic, "bytes": args.data.len()}));
     Ok(())
@@ -101,7 +101,9 @@ fn watch(topic: Option<&str>, mut limit: Limit, output: &Output) -> Result<(), F
             if published {
                 line["data"] = String::from_utf8_lossy(&event.payload).into();
             }
-            output.line(&line.to_string());
+            if output.next_line(&line.to_string()).is_err() {
+                break; // `| head` has its lines
+            }
             limit.count();
         }
     }
@@ -122,7 +124,10 @@ pub(crate) fn subscribe(args: &args::Subscribe, output: &Output) -> Result<(), F
     while let Ok(left) = limit.wait() {
         match reader.next(left).map_err(lost)? {
             Next::Event(Published { topic, payload }) => {
-                output.line(&json!({"topic": topic, "data": String::from_utf8_lossy(&payload)}).to_string());
+                let line = json!({"topic": topic, "data": String::from_utf8_lossy(&payload)});
+                if output.next_line(&line.to_string()).is_err() {
+                    break; // `| head` has its lines
+                }
                 limit.count();
             }
             Next::Nothing => {}
