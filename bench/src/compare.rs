@@ -181,20 +181,20 @@ fn meet(
 }
 
 /// A process of a contest, which ends when its standard input does.
-struct Side {
+pub(crate) struct Side {
     child: Child,
     output: BufReader<ChildStdout>,
 }
 
 impl Side {
-    fn start(mut command: Command) -> Outcome<Self> {
+    pub(crate) fn start(mut command: Command) -> Outcome<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let output = BufReader::new(child.stdout.take().ok_or("no output")?);
         Ok(Self { child, output })
     }
 
     /// Returns the rest of the next line, which must begin with `word`.
-    fn expect(&mut self, word: &str) -> Outcome<String> {
+    pub(crate) fn expect(&mut self, word: &str) -> Outcome<String> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         let rest = line.trim_end().strip_prefix(word).ok_or_else(|| format!("{line:?} instead of {word}"))?;

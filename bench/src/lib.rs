@@ -59,7 +59,9 @@ impl Pair {
                     _ => None,
                 })
             });
-            self.streams.push([ours, theirs.expect("the stream comes up")]);
+            let theirs = theirs.expect("the stream comes up");
+            self.stacks[1].accepted(theirs);
+            self.streams.push([ours, theirs]);
         }
     }
 

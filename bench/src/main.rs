@@ -1,6 +1,7 @@
 //! `pilot-bench`: goodput of the link on simulated paths, and speed of the packet path beside other transports.
 #![forbid(unsafe_code)]
 
+mod clients;
 mod compare;
 mod contest;
 mod figures;
@@ -23,6 +24,7 @@ struct Arguments {
 #[argh(subcommand)]
 enum Command {
     Link(link::Link),
+    Clients(clients::Clients),
     Compare(compare::Compare),
     Report(report::Report),
     Packets(packets::Packets),
@@ -34,6 +36,7 @@ fn main() -> contest::Outcome<()> {
     let arguments: Arguments = argh::from_env();
     match arguments.command {
         Command::Link(link) => link.run(),
+        Command::Clients(clients) => clients.run(),
         Command::Compare(compare) => compare.run(),
         Command::Report(report) => report.run(),
         Command::Packets(packets) => packets.run(),

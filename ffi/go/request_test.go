@@ -27,6 +27,9 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		ApproveRequest{Node: node, Ports: "1000,1001", ExpiresS: 60},
 		RejectRequest{Node: node},
 		RejectRequest{node, "no"},
+		GrantRequest{Node: node, Ports: "messages,80,8000-8010"},
+		GrantRequest{node, "all", 86400},
+		RevokeRequest{node, "80"},
 		UntrustRequest{node},
 		WaitTrustRequest{node, 200},
 		ProfileRequest{Hostname: &empty},
@@ -43,6 +46,8 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		SendDatagramRequest{Node: node, Port: 5353},
 		SendDatagramRequest{node, 5353, 65535},
 		DisconnectRequest{1<<64 - 1},
+		SetWebhookRequest{},
+		SetWebhookRequest{"http://a/", true, "0123456789abcdef"},
 	}
 	known, err := os.ReadFile("testdata/requests.json")
 	if err != nil {

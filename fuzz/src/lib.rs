@@ -2,8 +2,10 @@
 //! `fuzz_targets/` give them to libFuzzer. A target panics when an invariant breaks.
 #![forbid(unsafe_code)]
 
+mod filters;
 mod segments;
 
+pub use filters::filters;
 pub use segments::segments;
 
 use pilot_core::aead::{PORTABLE, TAG_LEN};

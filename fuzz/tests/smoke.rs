@@ -58,3 +58,28 @@ fn session_open_survives_random_schedules() {
         pilot_fuzz::session_open(&steps);
     }
 }
+
+/// Requests of clients and attackers, behind the byte that cuts them.
+fn requests() -> Vec<Vec<u8>> {
+    let texts = [
+        "GET /a HTTP/1.1\r\nHost: b\r\nPilot-Peer: x\r\nPilot_Peer_Address: y\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: b\r\nContent-Length: 5\r\n\r\nabcdeGET / HTTP/1.1\r\nHost: b\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nPilot-Peer: x\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+        "GET http://a:1/x HTTP/1.1\r\nHost: b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET http://c/ HTTP/1.1\r\nHost: c\r\n\r\n",
+        "CONNECT worker-node.pilot:443 HTTP/1.1\r\nHost: a\r\n\r\n\u{16}\u{3}\u{1}",
+        "\u{5}\u{1}\0\u{5}\u{1}\0\u{3}\u{2}ab\0\u{50}bytes",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ];
+    texts.iter().enumerate().map(|(at, text)| [&[at as u8 * 9], text.as_bytes()].concat()).collect()
+}
+
+#[test]
+fn filters_let_no_forged_header_through() {
+    let (corpus, mut rng) = (requests(), Rng::new([4; 32]));
+    corpus.iter().for_each(|bytes| pilot_fuzz::filters(bytes));
+    for _ in 0..5_000 {
+        pilot_fuzz::filters(&mutated(&corpus, &mut rng));
+        let (a, b) = (mutated(&corpus, &mut rng), mutated(&corpus, &mut rng));
+        pilot_fuzz::filters(&[a, b].concat());
+    }
+}

@@ -9,8 +9,9 @@ use std::os::unix::net::UnixStream;
 
 /// Commands that may wait for the loop.
 pub(crate) const COMMANDS_MAX: usize = 1024;
-/// Streams of one listener that may wait for `accept`.
-pub(crate) const ACCEPT_MAX: usize = 128;
+/// Streams of one listener that may wait for `accept`. Source: `StackConfig::backlog_max`, above which the stack lets peers
+/// ask again.
+pub(crate) const ACCEPT_MAX: usize = 1024;
 
 /// One message to the loop.
 pub(crate) enum Command {
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Claim(StreamId, Sender<Result<Accepted, Failure>>),
     /// Accept streams on a port.
     Listen(u16, Sender<Accepted>, Sender<Result<(), Failure>>),
+    /// Threads have taken streams of a port whose queue was rather full.
+    Taken(u16),
     /// Stop accepting; the receiver of accepted streams is gone.
     Unlisten(u16),
     /// A thread has stopped waiting for the stream it asked for, which may have been on its way.
@@ -34,6 +37,8 @@ pub(crate) enum Command {
     Attach(UnixStream),
     /// The log's file may have been moved away.
     ReopenLog,
+    /// The webhook's server does not take events, for this reason; so many are lost.
+    NoteWebhook(String, u64),
     /// End the loop.
     Stop,
     /// Panic outside the guarded parts.

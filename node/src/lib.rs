@@ -49,6 +49,7 @@ mod mail;
 mod node;
 mod node_event;
 mod platform;
+mod programs;
 mod request;
 mod services;
 mod stream;
@@ -58,7 +59,9 @@ mod sync;
 mod tests;
 mod token;
 mod underlay;
+mod verb_json;
 mod verbs;
+mod webhook;
 
 pub use config::{Config, RendezvousConfig};
 pub use crypto::aead::fastest as fastest_aead;
@@ -69,6 +72,10 @@ pub mod parts {
     pub use crate::crypto::entropy;
     pub use crate::disk::identity_file::load_or_create as load_or_create_identity;
     pub use crate::underlay::udp::Udp;
+}
+/// The filters of programs' connections, for fuzzing.
+pub mod probe {
+    pub use crate::programs::probe::{Filtered, filter};
 }
 /// What differs by system, for programs that use a node's descriptors.
 pub mod system {
@@ -94,3 +101,4 @@ pub use request::{MessageKind, Request};
 pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;
 pub use verbs::{Events, Files, Messages, SendOptions, Terms, Trust};
+pub use webhook::{Webhook, WebhookSetting};

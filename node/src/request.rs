@@ -9,14 +9,17 @@
 
 use crate::failure::{Code, Failure};
 use crate::mail::message::Kind;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use crate::verb_json::{self, Members};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// One request to a node.
 ///
 /// `node` names another node in any of the ways that people name nodes: a hostname, an address such as
 /// `0:0000.0001.F00D`, a node number, a public key or its fingerprint. A *client* is one connection to the node's socket,
 /// or a [`Client`](crate::Client) of the same process.
+///
+/// [`Request::to_json`] and [`Request::from_json`] are the form of the wire; serde's own form of this type is another.
 ///
 /// ```
 /// use pilot_node::Request;
@@ -27,25 +30,20 @@ use serde_json::Value;
 /// # Ok::<(), pilot_node::Failure>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(tag = "op"))]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Tells the node's own state.
-    #[serde(deserialize_with = "no_fields")]
     Info,
     /// Tells the version of the program.
-    #[serde(deserialize_with = "no_fields")]
     Version,
     /// Lists the trusted peers with their tunnels and paths.
-    #[serde(deserialize_with = "no_fields")]
     Peers,
     /// Lists the streams.
-    #[serde(deserialize_with = "no_fields")]
     Connections,
     /// Lists the requests for trust that wait for a decision of this node's owner.
-    #[serde(deserialize_with = "no_fields")]
     Pending,
     /// Lists the trusted peers with the terms of their trust, and the requests that this node has sent.
-    #[serde(deserialize_with = "no_fields")]
     Trust,
     /// Looks a node up: among the trusted peers, then at the rendezvous.
     Find {
@@ -64,34 +62,54 @@ pub enum Request {
         /// Text for the other node's owner; at most 256 bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
-        /// Ports of this node that the other may reach, as `1000,1001` or `all`; absent: as configured.
+        /// Of a node that is not trusted yet: ports of this node that the other may reach; absent: as configured. Of a
+        /// trusted peer: ports of the peer for which its owner is asked. Written as `messages,80,8000-8010` or `all`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ports: Option<String>,
-        /// When the trust ends; absent: never. Unit: seconds from now.
+        /// When the trust ends; absent: never. From 1. Unit: seconds from now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_s: Option<u64>,
     },
-    /// Approves a request for trust; answered once the trust is on disk.
+    /// Approves a request for trust, or a trusted peer's request for more ports; answered once that is on disk.
     Approve {
         /// The node that asked.
         node: String,
         /// Text for the other node's owner; at most 256 bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
-        /// Ports of this node that the other may reach, as `1000,1001` or `all`; absent: as configured.
+        /// Ports of this node that the other may reach, as `messages,80,8000-8010` or `all`; absent: as configured, or what a
+        /// trusted peer asks for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ports: Option<String>,
-        /// When the trust ends; absent: never. Unit: seconds from now.
+        /// When the trust ends, or what a trusted peer is granted now; absent: never. From 1. Unit: seconds from now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_s: Option<u64>,
     },
-    /// Declines a request for trust; answered once that is on disk.
+    /// Declines a request for trust or for more ports; answered once that is on disk.
     Reject {
         /// The node that asked.
         node: String,
         /// The reason, for the other node's owner; at most 256 bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
+    },
+    /// Lets a trusted peer reach more ports of this node; answered once that is on disk.
+    Grant {
+        /// The peer.
+        node: String,
+        /// The ports, as `messages,80,8000-8010` or `all`. Services: `echo`, `stdio`, `messages`, `events`.
+        ports: String,
+        /// When the grant of these ports ends; absent: with the trust. From 1. Unit: seconds from now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_s: Option<u64>,
+    },
+    /// Lets a trusted peer reach fewer ports of this node: its streams on the others are reset at once. Answered once that is
+    /// on disk.
+    Revoke {
+        /// The peer.
+        node: String,
+        /// The ports, as `messages,80,8000-8010` or `all`.
+        ports: String,
     },
     /// Withdraws trust: every stream with the peer ends; answered once that is on disk.
     Untrust {
@@ -159,7 +177,6 @@ pub enum Request {
         seqs: Option<Vec<u64>>,
     },
     /// Lists the files that have arrived.
-    #[serde(deserialize_with = "no_fields")]
     Received,
     /// Gives the bytes beside the request, 1 to 1,048,576, to the subscribers of this node's event stream.
     Publish {
@@ -181,8 +198,18 @@ pub enum Request {
         /// The stream's number, as [`Request::Connections`] tells it.
         stream: u64,
     },
+    /// Posts what happens at this node to a URL, signed; only a daemon does so. Answered once that is on disk.
+    SetWebhook {
+        /// The URL: https, or http to this machine; empty: none.
+        url: String,
+        /// Whether plain http may leave this machine; absent: it may not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        insecure: Option<bool>,
+        /// The key of the signatures, 16 to 256 bytes; absent: one is made and told with the answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<String>,
+    },
     /// Ends the node in order.
-    #[serde(deserialize_with = "no_fields")]
     Stop,
     /// Opens a stream to a peer and gives its descriptor. The bytes beside the request, at most
     /// [`EARLY_LEN_MAX`](crate::EARLY_LEN_MAX), are the stream's first. Clients only.
@@ -258,6 +285,7 @@ pub enum Request {
 
 /// The kind of a message's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MessageKind {
     /// UTF-8 text.
@@ -309,11 +337,21 @@ impl Request {
     /// `InvalidArgument`, with a text that names the member at fault: the text is no JSON object, the verb is unknown, a
     /// member is missing, unknown, given twice, or has the wrong type.
     pub fn from_json(json: &[u8]) -> Result<Self, Failure> {
-        // Without this, serde would also read an array: the verb, then the members without their names.
-        if !json.trim_ascii_start().starts_with(b"{") {
-            return Err(Failure::new(Code::InvalidArgument, "a request is a JSON object"));
+        let invalid = |text: String| Failure::new(Code::InvalidArgument, text);
+        let members = serde_json::from_slice::<Members>(json);
+        let members = members.map_err(|e| invalid(format!("a request is a JSON object: {e}")))?;
+        members.clone().read().map_err(|e| invalid(members.explain::<Self>(&e)))
+    }
+
+    /// Reads the request of one verb from its members, which may come from anywhere.
+    ///
+    /// # Errors
+    /// As [`Request::from_json`]; `InvalidArgument` also for a member that would name another verb.
+    pub fn from_members(verb: &str, mut members: Map<String, Value>) -> Result<Self, Failure> {
+        if members.insert("op".into(), verb.into()).is_some() {
+            return Err(Failure::new(Code::InvalidArgument, format!("{verb}: unknown field `op`")));
         }
-        serde_json::from_slice(json).map_err(|e| explain(json, &e))
+        Self::from_json(Value::Object(members).to_string().as_bytes())
     }
 
     /// Whether only clients may make the request, because its outcome stays with the client: a descriptor, a port, events.
@@ -341,6 +379,8 @@ impl Request {
             | Self::Handshake { .. }
             | Self::Approve { .. }
             | Self::Reject { .. }
+            | Self::Grant { .. }
+            | Self::Revoke { .. }
             | Self::Untrust { .. }
             | Self::WaitTrust { .. }
             | Self::Profile { .. }
@@ -353,53 +393,15 @@ impl Request {
             | Self::Publish { .. }
             | Self::SendDatagram { .. }
             | Self::Disconnect { .. }
+            | Self::SetWebhook { .. }
             | Self::Stop => false,
         }
     }
 
     /// The request as JSON, on one line.
     pub fn to_json(&self) -> String {
-        let json = serde_json::to_string(self);
-        debug_assert!(json.is_ok(), "strings, numbers and lists of them can always be written");
-        json.unwrap_or_default()
+        verb_json::write(self)
     }
-}
-
-/// Reads the members of a verb that has none: derived code alone would ignore any that are there.
-fn no_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Empty {}
-    Empty::deserialize(deserializer).map(|Empty {}| ())
-}
-
-/// The failure for JSON that is no request. Serde names a member that is missing or unknown, but not one with a wrong
-/// value, which is found as the member that alone causes the same error.
-fn explain(json: &[u8], error: &serde_json::Error) -> Failure {
-    let invalid = |text: String| Failure::new(Code::InvalidArgument, text);
-    let Ok(Value::Object(mut members)) = serde_json::from_slice(json) else {
-        return invalid(format!("a request is a JSON object: {error}"));
-    };
-    let text = without_position(&error.to_string());
-    let Some((tag, verb)) = members.remove_entry("op") else { return invalid(text) };
-    let Some(name) = verb.as_str().map(str::to_owned) else { return invalid(format!("{tag}: {text}")) };
-    if text.starts_with(&format!("unknown variant `{name}`")) {
-        return invalid(format!("unknown operation {name:?}"));
-    }
-    for (key, value) in members {
-        let alone = Value::Object([(tag.clone(), verb.clone()), (key.clone(), value)].into_iter().collect());
-        if serde_json::from_slice::<Request>(alone.to_string().as_bytes())
-            .is_err_and(|e| text == without_position(&e.to_string()))
-        {
-            return invalid(format!("{name}: {key}: {text}"));
-        }
-    }
-    invalid(format!("{name}: {text}"))
-}
-
-/// An error's text without the place in the text, which means nothing to the caller.
-fn without_position(text: &str) -> String {
-    text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -442,6 +444,18 @@ mod tests {
             (
                 r#"{"op":"reject","node":"worker-node","note":"no"}"#,
                 Request::Reject { node: node(), note: Some("no".into()) },
+            ),
+            (
+                r#"{"op":"grant","node":"worker-node","ports":"messages,80,8000-8010"}"#,
+                Request::Grant { node: node(), ports: "messages,80,8000-8010".into(), expires_s: None },
+            ),
+            (
+                r#"{"op":"grant","node":"worker-node","ports":"all","expires_s":86400}"#,
+                Request::Grant { node: node(), ports: "all".into(), expires_s: Some(86_400) },
+            ),
+            (
+                r#"{"op":"revoke","node":"worker-node","ports":"80"}"#,
+                Request::Revoke { node: node(), ports: "80".into() },
             ),
             (r#"{"op":"untrust","node":"worker-node"}"#, Request::Untrust { node: node() }),
             (
@@ -486,6 +500,18 @@ mod tests {
                 Request::SendDatagram { node: node(), port: 5353, source: Some(65_535) },
             ),
             (r#"{"op":"disconnect","stream":18446744073709551615}"#, Request::Disconnect { stream: u64::MAX }),
+            (
+                r#"{"op":"set_webhook","url":""}"#,
+                Request::SetWebhook { url: String::new(), insecure: None, secret: None },
+            ),
+            (
+                r#"{"op":"set_webhook","url":"http://a/","insecure":true,"secret":"0123456789abcdef"}"#,
+                Request::SetWebhook {
+                    url: "http://a/".into(),
+                    insecure: Some(true),
+                    secret: Some("0123456789abcdef".into()),
+                },
+            ),
             (r#"{"op":"connect","node":"worker-node","port":1000}"#, Request::Connect { node: node(), port: 1000 }),
             (r#"{"op":"cancel"}"#, Request::Cancel { request: None }),
             (r#"{"op":"cancel","request":3}"#, Request::Cancel { request: Some(3) }),
@@ -531,6 +557,89 @@ mod tests {
         }
         let known = std::fs::read_to_string(path).expect("a file");
         assert!(known == made, "requests.json is stale: PILOT_BLESS=1 cargo test -p pilot-node --lib request");
+    }
+
+    /// The members of every verb, for `pilotctl mcp`, which describes its tools by them: JSON schemas as small as they can be.
+    fn schemas() -> Map<String, Value> {
+        let settings = schemars::generate::SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+        let mut schema = settings.into_generator().into_root_schema_for::<Request>().to_value();
+        let verbs = schema["oneOf"].as_array_mut().expect("a list of verbs");
+        verbs
+            .iter_mut()
+            .map(|verb| {
+                let Some(tag) = verb["properties"].as_object_mut().and_then(|p| p.remove("op")) else {
+                    panic!("{verb}")
+                };
+                let name = tag["const"].as_str().expect("a name").to_owned();
+                let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+                let required: Vec<Value> = list(&verb["required"]).into_iter().filter(|key| key != "op").collect();
+                for member in verb["properties"].as_object_mut().expect("members").values_mut() {
+                    simplify(member);
+                }
+                let text = one_line(&verb["description"]);
+                (name, serde_json::json!({"description": text, "properties": verb["properties"], "required": required}))
+            })
+            .collect()
+    }
+
+    /// Takes away what the description of one member need not say: formats that only Rust knows, and null beside a type.
+    fn simplify(member: &mut Value) {
+        if let Some(kinds) = member["anyOf"].as_array() {
+            let (kind, text) = (kinds[0].clone(), member["description"].clone());
+            *member = kind;
+            member["description"] = text;
+        }
+        // The kinds of a message, each with its own description.
+        if let Some(kinds) = member["oneOf"].as_array() {
+            let names: Vec<Value> = kinds.iter().map(|kind| kind["const"].clone()).collect();
+            *member = serde_json::json!({"type": "string", "enum": names, "description": member["description"]});
+        }
+        let text = one_line(&member["description"]);
+        let object = member.as_object_mut().expect("a schema");
+        object.insert("description".into(), text.into());
+        object.retain(|key, _| !["format", "default"].contains(&key.as_str()));
+        if let Some(kind) = object.get_mut("type").filter(|kind| kind.is_array()) {
+            *kind = kind[0].take();
+        }
+        if let Some(items) = object.get_mut("items").and_then(Value::as_object_mut) {
+            items.remove("format");
+        }
+    }
+
+    fn one_line(text: &Value) -> String {
+        text.as_str().expect("a description").split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_schemas_of_all_requests_are_written_down() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../pilotctl/src/mcp/schemas.json");
+        let schemas = schemas();
+        for (json, request) in table() {
+            let members = serde_json::from_str::<Value>(json).expect("JSON");
+            let name = members["op"].as_str().expect("a verb");
+            let schema = &schemas[name];
+            let known = |key: &str| key == "op" || schema["properties"].get(key).is_some();
+            assert!(members.as_object().is_some_and(|m| m.keys().all(|key| known(key))), "{request:?}: {schema}");
+        }
+        let lines: Vec<String> = schemas.iter().map(|(name, schema)| format!("\"{name}\":{schema}")).collect();
+        let made = format!("{{\n{}\n}}\n", lines.join(",\n"));
+        if std::env::var_os("PILOT_BLESS").is_some() {
+            std::fs::write(path, &made).expect("a writable file");
+        }
+        let known = std::fs::read_to_string(path).expect("a file");
+        assert!(known == made, "schemas.json is stale: PILOT_BLESS=1 cargo test -p pilot-node --lib request");
+    }
+
+    #[test]
+    fn the_request_of_a_verb_is_read_from_its_members() {
+        for (json, request) in table() {
+            let Ok(Value::Object(mut members)) = serde_json::from_str(json) else { panic!("{json}") };
+            let again = Request::from_members(request.to_json().split('"').nth(3).expect("a verb"), members.clone());
+            assert!(again.is_err_and(|f| f.message.contains("unknown field `op`")), "{json}");
+            let verb = members.remove("op").expect("a verb");
+            assert_eq!(Request::from_members(verb.as_str().expect("text"), members), Ok(request));
+        }
+        assert!(Request::from_members("fly", Map::new()).is_err());
     }
 
     #[test]

@@ -67,6 +67,35 @@ fn unaccepted_streams_end_with_their_listener() {
 }
 
 #[test]
+fn streams_above_the_backlog_wait_until_threads_accept() {
+    const MORE: usize = 76;
+    let lab = Lab::new("backlog");
+    let (a, b) = lab.nodes();
+    let listener = b.listen(5000).unwrap();
+    let (count, standing) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for number in 0..1024 + MORE as u16 {
+                let stream = a.connect_with("node-b", 5000, &number.to_be_bytes()).unwrap();
+                count.send(stream).unwrap();
+            }
+        });
+        let mut asking: Vec<_> = standing.iter().take(1024).collect();
+        assert!(standing.recv_timeout(Duration::from_millis(300)).is_err(), "one more is not answered");
+        for number in 0..1024 + MORE as u16 {
+            let mut stream = listener.accept_timeout(Duration::from_secs(20)).unwrap();
+            let mut first = [0; 2];
+            stream.read_exact(&mut first).unwrap();
+            assert_eq!(u16::from_be_bytes(first), number, "none is lost, and they come in turn");
+        }
+        asking.extend(standing.iter().take(MORE));
+        for mut stream in asking {
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "none is reset");
+        }
+    });
+}
+
+#[test]
 fn early_data_is_read_first() {
     const LENGTHS: [usize; 5] = [0, 1, 1024, 1025, 300_000];
     let lab = Lab::new("early");

@@ -13,7 +13,10 @@ pub struct StackConfig {
     pub ring_budget: usize,
     /// Most streams to one peer.
     pub streams_per_peer_max: usize,
-    /// Most streams of one listener that wait for the end of their handshake.
+    /// Most streams of one listener that wait, for the end of their handshake or for [`Stack::accepted`]. A peer that
+    /// asks for one more gets no answer, and its TCP asks again.
+    ///
+    /// [`Stack::accepted`]: crate::Stack::accepted
     pub backlog_max: usize,
     /// Longest time in which a closed stream delivers what was written.
     pub linger: Duration,

@@ -12,7 +12,7 @@ const EPHEMERAL_STARTS: u64 = 16_000;
 
 /// Listeners and datagram ports of one stack.
 pub(crate) struct PortTable<P = PeerId> {
-    /// Streams that wait to be handed out, by the port of their listener.
+    /// Streams that wait to be taken, by the port of their listener.
     listeners: LiteMap<u16, usize>,
     /// Ports that take datagrams.
     bound: BTreeSet<u16>,
@@ -59,12 +59,17 @@ impl<P: Copy + PartialEq> PortTable<P> {
         }
     }
 
-    /// Counts a stream that was handed out or ended while it waited. The port may have another listener by now, for
+    /// Counts a stream that was taken or ended while it waited. The port may have another listener by now, for
     /// which it was never counted.
     pub(crate) fn note_gone(&mut self, port: u16) {
         if let Some(waiting) = self.listeners.get_mut(&port) {
             *waiting = waiting.saturating_sub(1);
         }
+    }
+
+    /// Forgets all waiting streams, before those that are left are counted anew.
+    pub(crate) fn forget_waiting(&mut self) {
+        self.listeners.iter_mut().for_each(|(_, waiting)| *waiting = 0);
     }
 
     // Datagrams.

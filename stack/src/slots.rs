@@ -63,6 +63,11 @@ impl Slots {
         lost
     }
 
+    /// The listeners' ports of the streams that wait, one for each stream. Looks at every stream.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u16> + '_ {
+        self.slots.values().flatten().flat_map(|stack| stack.flows.values().filter_map(|flow| flow.waiting))
+    }
+
     /// Bytes of all rings. Looks at every stream.
     pub(crate) fn ring_bytes(&self) -> usize {
         self.slots.values().flatten().map(|stack| stack.ring_bytes()).sum()

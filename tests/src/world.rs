@@ -256,7 +256,9 @@ impl World {
             });
             theirs.is_some()
         });
-        (ours, theirs.expect("just seen"))
+        let theirs = theirs.expect("just seen");
+        self.nodes[b].stack.accepted(theirs);
+        (ours, theirs)
     }
 
     /// Sends `total` bytes of a known pattern from one end to the other, checks every byte, and gives the time it took.

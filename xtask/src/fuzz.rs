@@ -20,7 +20,7 @@ const COVERAGE: [&str; 8] = [
 #[derive(FromArgs)]
 #[argh(subcommand, name = "fuzz")]
 pub(crate) struct Fuzz {
-    /// parsers, segments or session_open
+    /// parsers, segments, session_open or filters
     #[argh(positional)]
     target: String,
     /// how long. Unit: seconds

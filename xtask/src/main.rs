@@ -5,12 +5,14 @@
 //! cargo run -p xtask -- install --static                 # programs that run on every Linux of this kind of machine
 //! cargo run -p xtask -- install --small                  # a fifth smaller; needs the component rust-src
 //! cargo run -p xtask -- sizes                            # fails when something is larger than its budget
+//! cargo run -p xtask -- programs curl                    # real clients across Pilot, in namespaces; needs root
 //! cargo run -p xtask -- fuzz segments --seconds 600      # libFuzzer; failures go into the folder target/fuzz
 //! ```
 
 mod cargo;
 mod fuzz;
 mod install;
+mod programs;
 mod sizes;
 
 use argh::FromArgs;
@@ -28,6 +30,7 @@ struct Arguments {
 enum Task {
     Fuzz(fuzz::Fuzz),
     Install(install::Install),
+    Programs(programs::Programs),
     Sizes(sizes::Sizes),
 }
 
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.task {
         Task::Fuzz(task) => fuzz::run_target(&task),
         Task::Install(task) => install::run(&task),
+        Task::Programs(task) => programs::run_lab(&task),
         Task::Sizes(task) => sizes::run(&task),
     };
     match outcome {

@@ -9,8 +9,8 @@ mod task;
 mod tcp;
 mod udp;
 
-pub(crate) use pilot::Folder;
-pub(crate) use task::Outcome;
+pub(crate) use pilot::{DRIVER, Folder, PORT, SERVER, befriend, start, until_registered};
+pub(crate) use task::{Outcome, REQUEST_LEN};
 
 use argh::FromArgs;
 use std::net::IpAddr;

@@ -9,9 +9,9 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const PORT: u16 = 1000;
-const SERVER: &str = "bench-server";
-const DRIVER: &str = "bench-driver";
+pub(crate) const PORT: u16 = 1000;
+pub(crate) const SERVER: &str = "bench-server";
+pub(crate) const DRIVER: &str = "bench-driver";
 
 impl Connection for Stream {
     fn end_writing(&mut self) -> io::Result<()> {
@@ -35,18 +35,21 @@ impl Drop for Folder {
     }
 }
 
-fn start(
+/// Starts a node with a folder of its own in `folder`, and with an IPC socket where one is named.
+pub(crate) fn start(
     folder: &Path,
     name: &str,
     bind: IpAddr,
     rendezvous: RendezvousConfig,
     datagram: usize,
+    socket: Option<PathBuf>,
 ) -> Result<Node, Failure> {
     let mut config = Config::new(folder.join(name));
     config.hostname = Some(name.into());
     config.listen = SocketAddr::new(bind, 0);
     config.rendezvous = rendezvous;
     config.datagram_len_max = datagram;
+    config.socket = socket;
     Node::start(config)
 }
 
@@ -74,7 +77,7 @@ pub(super) fn serve(bind: IpAddr, datagram: usize) -> Outcome<()> {
     let (key, addr) = server.endpoint();
     let stopper = server.stopper();
     let serving = std::thread::spawn(move || server.run());
-    let node = start(&folder.0, SERVER, bind, RendezvousConfig::At(key, addr), datagram)?;
+    let node = start(&folder.0, SERVER, bind, RendezvousConfig::At(key, addr), datagram, None)?;
     until_registered(&node)?;
     let listener = node.listen(PORT)?;
     std::thread::spawn(move || serve_connections(listener.incoming().flatten()));
@@ -97,14 +100,11 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
     let rendezvous: RendezvousConfig = to.parse()?;
     let loopback = matches!(&rendezvous, RendezvousConfig::At(_, addr) if addr.ip().is_loopback());
     let bind = IpAddr::from(if loopback { [127, 0, 0, 1] } else { [0, 0, 0, 0] });
-    let begin = || start(&folder.0, DRIVER, bind, rendezvous.clone(), datagram);
+    let begin = || start(&folder.0, DRIVER, bind, rendezvous.clone(), datagram, None);
     let mut node = Some(begin()?);
     if let Some(node) = &node {
         until_registered(node)?;
-        node.trust().handshake(SERVER, Terms::default())?;
-        until("trust", || Ok(node.trust().pins()?.total == 1))?;
-        // The first stream makes the tunnel and finds the direct path.
-        serve_once(node)?;
+        befriend(node)?;
     }
     let result = if task == Task::Exchange {
         // A node that was just started has no tunnel. The start itself is not measured.
@@ -130,6 +130,13 @@ pub(super) fn drive(to: &str, task: Task, count: u64, datagram: usize) -> Outcom
     };
     say_end(&result);
     Ok(())
+}
+
+/// Makes the server trust a node, and opens a first stream, which makes the tunnel and finds the direct path.
+pub(crate) fn befriend(node: &Node) -> Outcome<()> {
+    node.trust().handshake(SERVER, Terms::default())?;
+    until("trust", || Ok(node.trust().pins()?.total == 1))?;
+    serve_once(node)
 }
 
 /// Opens a stream, sends a byte and reads one.

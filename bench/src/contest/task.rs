@@ -17,6 +17,11 @@ const CHUNK_WARMUP: usize = 256;
 /// Length of a ping. Unit: bytes.
 pub(crate) const BALL: usize = 64;
 
+/// Length of a request of `pilot-bench clients`, whose answer is [`ANSWER_LEN`] long. Unit: bytes.
+pub(crate) const REQUEST_LEN: usize = 200;
+/// Unit: bytes.
+const ANSWER_LEN: usize = 1024;
+
 /// A task that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
@@ -71,6 +76,9 @@ fn serve_connection(connection: &mut impl Connection, task: u8) -> io::Result<()
         let mut buffer = vec![0; CHUNK];
         while connection.read(&mut buffer)? > 0 {}
         connection.write_all(b".")?;
+    } else if task == b'H' {
+        connection.read_exact(&mut [0; REQUEST_LEN - 1])?;
+        connection.write_all(&[7; ANSWER_LEN])?;
     } else {
         let mut ball = [0; BALL];
         while connection.read_exact(&mut ball).is_ok() {

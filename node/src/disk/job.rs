@@ -11,6 +11,7 @@ pub(crate) enum Meta {
     Trust = 1,
     Addr = 2,
     Profile = 3,
+    Webhook = 5,
 }
 
 /// Work for the disk.
@@ -71,6 +72,7 @@ pub(crate) struct Saved {
     pub(crate) trust: Option<Vec<u8>>,
     pub(crate) addr: Addr,
     pub(crate) profile: Option<Vec<u8>>,
+    pub(crate) webhook: Option<Vec<u8>>,
     pub(crate) outbox: Vec<(u64, Outgoing)>,
 }
 

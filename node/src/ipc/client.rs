@@ -3,7 +3,7 @@
 use crate::answer::{Opened, StreamState};
 use crate::failure::{Code, Failure};
 use crate::frame_reader::FrameReader;
-use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered, parse_frame, parse_numbered};
+use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered_text, parse_frame, parse_numbered};
 use crate::node_event::NodeEvent;
 use crate::platform::{keep_quiet, recv_with_fds};
 use crate::request::Request;
@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for the answer to the request for events.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most ends of streams that wait for [`Client::stream_end`]; the oldest is forgotten first. Own choice: as many as the node
+/// remembers ([`ENDS_MAX`](crate::streams::table::ENDS_MAX)).
+const ENDS_MAX: usize = 4096;
 
 /// A daemon's answer.
 #[derive(Debug)]
@@ -81,7 +85,7 @@ pub struct Client {
     path: PathBuf,
     incoming: FrameReader,
     fds: VecDeque<OwnedFd>,
-    ends: Vec<StreamState>,
+    ends: VecDeque<StreamState>,
     events: VecDeque<NodeEvent>,
     next: u32,
 }
@@ -107,7 +111,7 @@ impl Client {
             path: path.into(),
             incoming: FrameReader::new(),
             fds: VecDeque::new(),
-            ends: Vec::new(),
+            ends: VecDeque::new(),
             events: VecDeque::new(),
             next: 1,
         }
@@ -138,7 +142,7 @@ impl Client {
     pub fn send(&mut self, request: &Request, blob: &[u8]) -> Result<u32, Failure> {
         let number = self.next;
         self.next += 1;
-        self.socket.write_all(&numbered(REQUEST, number, request, blob)).map_err(|e| self.lost(&e))?;
+        self.socket.write_all(&numbered_text(REQUEST, number, &request.to_json(), blob)).map_err(|e| self.lost(&e))?;
         Ok(number)
     }
 
@@ -225,7 +229,12 @@ impl Client {
                 };
                 return Some((number, reply));
             }
-            STREAM_END => self.ends.extend(read(&json)),
+            STREAM_END => {
+                self.ends.extend(read(&json));
+                if self.ends.len() > ENDS_MAX {
+                    self.ends.pop_front();
+                }
+            }
             EVENT => self.events.push_back(NodeEvent { data: json, payload: blob }),
             _ => {}
         }
@@ -287,9 +296,9 @@ impl Client {
         };
         loop {
             if let Some(i) = self.ends.iter().position(is_its) {
-                return match self.ends.swap_remove(i) {
-                    StreamState::Error { failure, .. } => Err(failure),
-                    StreamState::Fin { .. } | StreamState::Open => Ok(()),
+                return match self.ends.remove(i) {
+                    Some(StreamState::Error { failure, .. }) => Err(failure),
+                    Some(StreamState::Fin { .. } | StreamState::Open) | None => Ok(()),
                 };
             }
             let (command, payload) = self.next_frame(deadline)?;
@@ -315,7 +324,7 @@ impl Client {
         let inode = rustix::fs::fstat(&stream.socket)?.st_ino;
         let number = self.next;
         self.next += 1;
-        let word = numbered(REQUEST, number, &Request::Finish { inode, reset: None }, &[]);
+        let word = numbered_text(REQUEST, number, &Request::Finish { inode, reset: None }.to_json(), &[]);
         Ok(Finisher { socket: self.socket.try_clone()?, word })
     }
 
@@ -372,5 +381,29 @@ impl std::os::fd::AsFd for Client {
     /// A descriptor that is readable when an answer or event may have arrived.
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::frame::stream_end;
+
+    #[test]
+    fn the_oldest_end_is_forgotten_when_too_many_wait() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let mut client = Client::over(ours, Path::new("test"));
+        let last = ENDS_MAX as u64;
+        let daemon = std::thread::spawn(move || {
+            for stream in 0..=last {
+                theirs.write_all(&stream_end(&StreamState::Fin { stream })).expect("a client that reads");
+            }
+            theirs
+        });
+        assert_eq!(client.stream_end(last, Some(WATCH_TIMEOUT)), Ok(()));
+        assert_eq!(client.stream_end(1, Some(WATCH_TIMEOUT)), Ok(()));
+        let forgotten = client.stream_end(0, Some(Duration::ZERO)).expect_err("forgotten");
+        assert_eq!(forgotten.code, Code::Timeout);
+        drop(daemon.join());
     }
 }

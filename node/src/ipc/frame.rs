@@ -34,7 +34,11 @@ pub(crate) fn parse_frame(bytes: &[u8]) -> Parsed<(u8, Vec<u8>), usize> {
 /// The payload of a request or answer.
 pub(crate) fn numbered(command: u8, number: u32, json: &impl Serialize, blob: &[u8]) -> Vec<u8> {
     // Requests, answers and events have nothing in them that JSON cannot carry.
-    let json = serde_json::to_string(json).unwrap_or_default();
+    numbered_text(command, number, &serde_json::to_string(json).unwrap_or_default(), blob)
+}
+
+/// The payload of a request or answer whose JSON is written already.
+pub(crate) fn numbered_text(command: u8, number: u32, json: &str, blob: &[u8]) -> Vec<u8> {
     official_frame::frame(command, &[&number.to_be_bytes(), &(json.len() as u32).to_be_bytes(), json.as_bytes(), blob])
 }
 

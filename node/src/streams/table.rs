@@ -27,8 +27,8 @@ use pilot_stack::{StreamEnd, StreamId};
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-/// Most streams that wait for one IPC listener, and most requests that wait for its streams.
-pub(crate) const IPC_BACKLOG_MAX: usize = 128;
+/// Most requests that wait for the streams of one IPC listener.
+const REQUESTS_MAX: usize = 128;
 /// Most ends of handed-out streams that are remembered; the oldest is forgotten first.
 pub(crate) const ENDS_MAX: usize = 4096;
 
@@ -69,14 +69,22 @@ pub(crate) enum Hold {
 
 /// The acceptor of a port's streams.
 pub(crate) enum Listener {
-    /// Threads of this process.
-    Thread(Sender<Accepted>),
+    /// Threads of this process; the streams that they have not taken, as far as is known.
+    Thread(Sender<Accepted>, VecDeque<StreamId>),
     /// A service of this node.
     Service,
-    /// A client of the socket: requests that wait for a stream, or streams that wait for a request.
+    /// A client of the socket: requests that wait for a stream, or streams that wait for a request. The stack bounds the
+    /// streams (`StackConfig::backlog_max`).
     Client { client: ClientId, requests: VecDeque<(RequestNumber, Hold)>, streams: VecDeque<StreamId> },
     /// A client of the official framing.
     Framed(ClientId),
+}
+
+impl Listener {
+    /// The acceptor whose threads take streams from this channel.
+    pub(crate) const fn thread(sender: Sender<Accepted>) -> Self {
+        Self::Thread(sender, VecDeque::new())
+    }
 }
 
 /// The room that moves a stream's bytes.
@@ -163,8 +171,8 @@ impl Streams {
         let Some(listener) = self.listeners.remove(&port) else { return };
         match listener {
             Listener::Client { streams, .. } => streams.into_iter().for_each(|id| self.abort(cx, id)),
-            Listener::Thread(streams) => {
-                drop(streams); // and with the channel the streams that no thread has accepted
+            Listener::Thread(sender, _) => {
+                drop(sender); // and with the channel the streams that no thread has accepted
                 self.abort_orphans(cx);
             }
             Listener::Service | Listener::Framed(_) => {}
@@ -205,7 +213,7 @@ impl Streams {
         let Some(Listener::Client { requests, streams, .. }) = self.listeners.get_mut(&port) else { return Ok(()) };
         match streams.pop_front() {
             Some(id) => self.hand_over(cx, id, client, request, hold),
-            None if requests.len() >= IPC_BACKLOG_MAX => {
+            None if requests.len() >= REQUESTS_MAX => {
                 return Err(Failure::new(Code::Full, "too many requests wait for streams on this port"));
             }
             None => requests.push_back((request, hold)),
@@ -225,15 +233,20 @@ impl Streams {
     /// A peer has opened a stream to a port of this node.
     pub(crate) fn incoming(&mut self, cx: &mut Context, port: u16, id: StreamId) {
         match self.listeners.get_mut(&port) {
-            Some(Listener::Thread(streams)) => {
+            Some(Listener::Thread(sender, waiting)) => {
                 let (local, peer) = ends(&cx.stack, id);
                 let shared = Shared::new(id);
-                match streams.try_send(Accepted { shared: shared.clone(), local, peer }) {
-                    Ok(()) => drop(self.holders.insert(id, Holder::Thread(LoopEnd::new(shared)))),
-                    Err(_) => cx.stack.abort(cx.now, id), // more than the listener accepts
+                match sender.try_send(Accepted { shared: shared.clone(), local, peer }) {
+                    Ok(()) => {
+                        waiting.push_back(id);
+                        self.holders.insert(id, Holder::Thread(LoopEnd::new(shared)));
+                        self.note_taken(cx, port);
+                    }
+                    Err(_) => cx.stack.abort(cx.now, id), // the listener is gone
                 }
             }
             Some(Listener::Service) => {
+                cx.stack.accepted(id);
                 self.holders.insert(id, Holder::Service);
                 cx.out.push(Effect::Serve(id, port));
             }
@@ -242,14 +255,14 @@ impl Streams {
                     let client = *client;
                     self.hand_over(cx, id, client, request, hold);
                 }
-                None if streams.len() < IPC_BACKLOG_MAX => {
+                None => {
                     streams.push_back(id);
                     self.holders.insert(id, Holder::Backlog);
                 }
-                None => cx.stack.abort(cx.now, id),
             },
             Some(Listener::Framed(client)) => {
                 let client = *client;
+                cx.stack.accepted(id);
                 let (_, peer) = ends(&cx.stack, id);
                 let connection = self.hold_framed(id, client);
                 cx.out.push(Effect::Frame(client, official_frame::accepted(port, connection, peer)));
@@ -258,6 +271,17 @@ impl Streams {
         }
         debug_assert!(!self.has_missed(port), "a request and a stream that wait meet at once");
         cx.ready(id);
+    }
+
+    /// Tells the stack which streams of a port the threads have taken: the oldest, until as many are left as wait in the
+    /// channel.
+    pub(crate) fn note_taken(&mut self, cx: &mut Context, port: u16) {
+        let Some(Listener::Thread(sender, waiting)) = self.listeners.get_mut(&port) else { return };
+        while waiting.len() > sender.len()
+            && let Some(id) = waiting.pop_front()
+        {
+            cx.stack.accepted(id);
+        }
     }
 
     /// A stream of this node stands.
@@ -289,6 +313,7 @@ impl Streams {
     }
 
     fn hand_over(&mut self, cx: &mut Context, id: StreamId, client: ClientId, request: RequestNumber, hold: Hold) {
+        cx.stack.accepted(id);
         match hold {
             Hold::No => self.hand_out(cx, id, client, request),
             Hold::Yes => {

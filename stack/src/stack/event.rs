@@ -52,7 +52,12 @@ pub enum Event {
     Incoming {
         /// The listener's port.
         port: u16,
-        /// The stream, open for reading and writing.
+        /// The stream, open for reading and writing. Counts towards the listener's backlog until [`Stack::accepted`],
+        /// [`Stack::close`] or [`Stack::abort`].
+        ///
+        /// [`Stack::accepted`]: super::Stack::accepted
+        /// [`Stack::close`]: super::Stack::close
+        /// [`Stack::abort`]: super::Stack::abort
         stream: StreamId,
     },
     /// A stream connected, became readable or writable, or ended: read it, write it, or ask [`Stack::stream_info`]. May

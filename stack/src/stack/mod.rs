@@ -162,6 +162,8 @@ impl Stack {
             ids.for_each(|id| self.shared.agenda.add_stream(id));
         }
         self.shared.pool.recount(self.slots.ring_bytes());
+        self.ports.forget_waiting();
+        self.slots.waiting().for_each(|port| self.ports.note_waiting(port));
         lost
     }
 }

@@ -73,9 +73,9 @@ impl Stack {
         Ok(id)
     }
 
-    /// Notes that the application has taken an incoming stream over.
+    /// Notes that the application has taken an incoming stream, which counts towards its listener's backlog until then.
     pub fn accepted(&mut self, id: StreamId) {
-        if let Some(Some(port)) = self.with_flow(id, |flow| (flow.accepting.take(), false)) {
+        if let Some(Some(port)) = self.with_flow(id, |flow| (flow.waiting.take(), false)) {
             self.ports.note_gone(port);
         }
     }

@@ -177,3 +177,32 @@ fn however_slowly_the_application_reads_the_window_opens_again() {
         }
     }
 }
+
+#[test]
+fn a_listener_that_takes_no_streams_loses_none_above_its_backlog() {
+    let mut star = Star::connected(1, 4096).0;
+    let max = star.stacks[1].config.backlog_max;
+    star.stacks[1].streams().collect::<Vec<_>>().into_iter().for_each(|id| star.stacks[1].accepted(id));
+    let peer = star.stacks[0].endpoint().peers().next().expect("trusted");
+    let all: Vec<StreamId> =
+        (0..max + 76).map(|_| star.stacks[0].connect(star.now, peer, PORT).expect("few")).collect();
+    let incoming = |star: &mut Star| -> Vec<StreamId> {
+        let events = core::iter::from_fn(|| star.stacks[1].poll_event());
+        events.filter_map(|e| if let Event::Incoming { stream, .. } = e { Some(stream) } else { None }).collect()
+    };
+    (0..500).for_each(|_| star.step(MS * 20));
+    let waiting = incoming(&mut star);
+    assert_eq!((waiting.len(), star.stacks[1].ports.backlog(PORT)), (max, Some(max)));
+    let info = |star: &Star, id: &StreamId| star.stacks[0].stream_info(*id).expect("open");
+    let standing = all.iter().filter(|id| info(&star, id).connected).count();
+    assert_eq!(standing, max, "the others have no answer yet");
+    assert!(all.iter().all(|id| info(&star, id).end.is_none()), "none is reset");
+
+    // Streams that end while they wait make room, as those do that are taken.
+    star.stacks[1].abort(star.now, waiting[0]);
+    star.stacks[1].close(star.now, waiting[1]);
+    waiting[2..].iter().for_each(|id| star.stacks[1].accepted(*id));
+    assert_eq!(star.stacks[1].ports.backlog(PORT), Some(0));
+    (0..500).for_each(|_| star.step(MS * 20));
+    assert_eq!(incoming(&mut star).len(), 76, "their TCP has asked again");
+}

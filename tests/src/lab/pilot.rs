@@ -191,8 +191,12 @@ impl PilotHost {
     fn handle_events(&mut self, now: Instant) {
         while let Some(event) = self.stack.poll_event() {
             match event {
-                Event::Incoming { port: ECHO_PORT, stream } => drop(self.echoes.insert(stream, Vec::new())),
+                Event::Incoming { port: ECHO_PORT, stream } => {
+                    self.stack.accepted(stream);
+                    self.echoes.insert(stream, Vec::new());
+                }
                 Event::Incoming { stream, .. } => {
+                    self.stack.accepted(stream);
                     self.streams.insert(stream, (self.received.len(), 0));
                     self.received.push(0);
                 }

@@ -80,23 +80,68 @@ fn streams_and_requests_that_wait_for_each_other_have_maxima() {
     let (mut lab, mut streams) = room();
     let cx = &mut lab.nodes[0];
     streams.listen_for(cx, CLIENT, 5000).expect("free");
-    (0..IPC_BACKLOG_MAX as u64 + 1).for_each(|number| streams.incoming(cx, 5000, id(number)));
-    assert_eq!(streams.holders.len(), IPC_BACKLOG_MAX, "one more is reset");
+    (0..REQUESTS_MAX as u64).for_each(|number| streams.incoming(cx, 5000, id(number)));
+    assert_eq!(streams.holders.len(), REQUESTS_MAX);
     cx.effects();
 
     let accept = |streams: &mut Streams, cx: &mut Context, number| {
         streams.accept_for(cx, CLIENT, RequestNumber(number), (5000, Hold::Yes)).map_err(|f| f.code)
     };
-    for number in 0..2 * IPC_BACKLOG_MAX as u32 {
+    for number in 0..2 * REQUESTS_MAX as u32 {
         assert_eq!(accept(&mut streams, cx, number), Ok(()));
     }
     let answers = cx.answers();
-    assert!(answers.iter().map(|(number, _)| *number).eq(0..IPC_BACKLOG_MAX as u32), "the oldest requests");
+    assert!(answers.iter().map(|(number, _)| *number).eq(0..REQUESTS_MAX as u32), "the oldest requests");
     assert_eq!(accept(&mut streams, cx, 0), Err(Code::Full));
     streams.incoming(cx, 5000, id(900));
-    assert_eq!(cx.answers()[0].0, IPC_BACKLOG_MAX as u32, "the request that waits for longest");
+    assert_eq!(cx.answers()[0].0, REQUESTS_MAX as u32, "the request that waits for longest");
     let other = streams.accept_for(cx, OTHER, RequestNumber(1), (5000, Hold::No));
     assert_eq!(other.map_err(|f| f.code), Err(Code::Conflict));
+}
+
+/// Opens streams of node 0 to port 5000 of node 1, and runs both until `count` of them were given to the room.
+fn arrive(lab: &mut Lab, streams: &mut Streams, opened: usize, count: usize) {
+    let peer = lab.nodes[0].stack.endpoint().peers().next().expect("a friend");
+    let now = lab.nodes[0].now;
+    for _ in 0..opened {
+        lab.nodes[0].stack.connect(now, peer, 5000).expect("within limits");
+    }
+    let mut come = 0;
+    lab.run_until(|lab| {
+        let cx = &mut lab.nodes[1];
+        while let Some(event) = cx.stack.poll_event() {
+            if let pilot_stack::Event::Incoming { port, stream } = event {
+                streams.incoming(cx, port, stream);
+                come += 1;
+            }
+        }
+        come == count
+    });
+}
+
+#[test]
+fn streams_above_the_backlog_of_a_client_come_when_others_were_accepted() {
+    let (mut lab, mut streams) = (Lab::friends(2), room().1);
+    streams.listen_for(&mut lab.nodes[1], CLIENT, 5000).expect("free");
+    arrive(&mut lab, &mut streams, ACCEPT_MAX + 76, ACCEPT_MAX);
+    (0..ACCEPT_MAX as u32).for_each(|number| {
+        let accepted = streams.accept_for(&mut lab.nodes[1], CLIENT, RequestNumber(number), (5000, Hold::Yes));
+        accepted.expect("a stream waits");
+    });
+    arrive(&mut lab, &mut streams, 0, 76);
+    assert_eq!(streams.holders.len(), ACCEPT_MAX + 76, "their peer has asked again");
+}
+
+#[test]
+fn the_stack_learns_which_streams_the_threads_have_taken() {
+    let (mut lab, mut streams) = (Lab::friends(2), room().1);
+    let (sender, accepted) = crossbeam_channel::bounded(ACCEPT_MAX);
+    streams.listen(&mut lab.nodes[1], 5000, Listener::thread(sender)).expect("free");
+    arrive(&mut lab, &mut streams, ACCEPT_MAX + 76, ACCEPT_MAX);
+    accepted.try_iter().take(76).for_each(drop);
+    streams.note_taken(&mut lab.nodes[1], 5000);
+    arrive(&mut lab, &mut streams, 0, 76);
+    assert_eq!(accepted.len(), ACCEPT_MAX);
 }
 
 #[test]
@@ -171,9 +216,9 @@ fn a_thread_that_does_not_accept_and_one_that_gave_up_keep_no_stream() {
     let (mut lab, mut streams) = room();
     let cx = &mut lab.nodes[0];
     let (sender, accepted) = crossbeam_channel::bounded(ACCEPT_MAX);
-    streams.listen(cx, 5000, Listener::Thread(sender)).expect("free");
-    (0..ACCEPT_MAX as u64 + 1).for_each(|number| streams.incoming(cx, 5000, id(number)));
-    assert_eq!(streams.holders.len(), ACCEPT_MAX, "one more than the listener takes is reset");
+    streams.listen(cx, 5000, Listener::thread(sender)).expect("free");
+    (0..ACCEPT_MAX as u64).for_each(|number| streams.incoming(cx, 5000, id(number)));
+    assert_eq!(streams.holders.len(), ACCEPT_MAX);
     drop(accepted);
     streams.unlisten(cx, 5000);
     assert_eq!(streams.holders.len(), 0);
