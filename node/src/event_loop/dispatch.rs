@@ -205,6 +205,13 @@ fn client_request(
             rooms.streams.take_held(cx, client, number, stream).err().map(Err)
         }
         Request::StreamEnd { inode } => Some(rooms.streams.end_of(inode).map(Answer::from)),
+        Request::EndExplicitly { inode } => {
+            rooms.streams.end_explicitly(client, inode);
+            Some(Ok(Accepted { status: Status::Accepted }.into()))
+        }
+        Request::Finish { inode, reset } => {
+            Some(rooms.streams.finish_of(cx, inode, reset == Some(true)).map(Answer::from))
+        }
         Request::Datagrams { port } => rooms.datagrams.open(cx, client, number, port).err().map(Err),
         Request::Events { topics } => {
             rooms.ipc.watch(client, number, topics);
