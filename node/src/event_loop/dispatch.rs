@@ -12,7 +12,7 @@ use crate::effect::{Caller, Opener};
 use crate::event_loop::rooms::Rooms;
 use crate::failure::{Code, Failure};
 use crate::ipc::client_id::{ClientId, RequestNumber};
-use crate::ipc::frame::{REQUEST, parse_numbered};
+use crate::ipc::frame::{REQUEST, REQUEST_WITH_FD, parse_numbered};
 use crate::ipc::official::{self, Official};
 use crate::ipc::official_frame::{self, BIND_OK, SEND_TO_CONFIRM, UNBIND};
 use crate::ipc::server::Frame;
@@ -65,9 +65,10 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
 
 /// Runs what a client of the socket asks.
 pub(crate) fn frame(rooms: &mut Rooms, frame: Frame) {
-    let Frame { client, command, payload } = frame;
-    if command == REQUEST {
+    let Frame { client, command, payload, fd } = frame;
+    if command == REQUEST || command == REQUEST_WITH_FD {
         rooms.ipc.mark_ours(client);
+        rooms.beside = fd;
         match parse_numbered(&payload) {
             Some((number, json, bytes)) => {
                 let caller = Caller::Client(client, RequestNumber(number));
@@ -78,6 +79,7 @@ pub(crate) fn frame(rooms: &mut Rooms, frame: Frame) {
             }
             None => rooms.ipc.send(client, official_frame::error("malformed request")),
         }
+        rooms.beside = None; // what the request has not taken is closed
     } else {
         match official::translate(command, &payload).and_then(|asked| run_official(rooms, client, command, asked)) {
             Ok(None) => {}

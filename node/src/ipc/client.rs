@@ -3,7 +3,10 @@
 use crate::answer::{Opened, StreamState};
 use crate::failure::{Code, Failure};
 use crate::frame_reader::FrameReader;
-use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered_text, parse_frame, parse_numbered};
+use crate::ipc::frame::{
+    ANSWER, EVENT, REQUEST, REQUEST_WITH_FD, STREAM_END, numbered_text, parse_frame, parse_numbered,
+};
+use crate::ipc::passing::send_with_fd;
 use crate::node_event::NodeEvent;
 use crate::platform::{keep_quiet, recv_with_fds};
 use crate::request::Request;
@@ -12,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -105,6 +108,26 @@ impl Client {
     /// The failure that the daemon answers; `NotRunning` when the daemon ends meanwhile; `Timeout`.
     pub fn request(&mut self, request: &Request, blob: &[u8], timeout: Option<Duration>) -> Result<Reply, Failure> {
         let number = self.send(request, blob)?;
+        let deadline = timeout.map(|t| Instant::now() + t);
+        self.answer(number, deadline)
+    }
+
+    /// Makes a request with a descriptor beside it, of which the daemon gets a copy, and waits for its answer. For
+    /// [`Request::Forward`] and [`Request::Proxy`] that listen on `fd`: on this socket.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub fn request_with_fd(
+        &mut self,
+        request: &Request,
+        fd: BorrowedFd<'_>,
+        timeout: Option<Duration>,
+    ) -> Result<Reply, Failure> {
+        let number = self.next;
+        self.next += 1;
+        let frame = numbered_text(REQUEST_WITH_FD, number, &request.to_json(), &[]);
+        let sent = send_with_fd(&self.socket, &frame, fd).and_then(|sent| self.socket.write_all(&frame[sent..]));
+        sent.map_err(|e| self.lost(&e))?;
         let deadline = timeout.map(|t| Instant::now() + t);
         self.answer(number, deadline)
     }
