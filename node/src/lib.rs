@@ -79,7 +79,7 @@ pub mod probe {
 }
 /// What differs by system, for programs that use a node's descriptors.
 pub mod system {
-    pub use crate::platform::{Edges, Signal, recv_packet, send_now, send_packet};
+    pub use crate::platform::{Edges, Signal, map_rings, recv_packet, send_now, send_packet};
 }
 pub use failure::{Code, Failure};
 pub use ipc::client::{Client, NumberedAnswer, Reply, StreamReply};

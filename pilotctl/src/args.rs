@@ -29,6 +29,7 @@ pub(crate) enum Verb {
     Disconnect(Disconnect),
     Events(Events),
     Find(Find),
+    Grant(Grant),
     Handshake(Handshake),
     Inbox(Inbox),
     Info(Info),
@@ -46,6 +47,7 @@ pub(crate) enum Verb {
     Reject(Reject),
     Rendezvous(Rendezvous),
     Run(Run),
+    Revoke(Revoke),
     Search(Search),
     Send(Send),
     SendFile(SendFile),
@@ -232,7 +234,7 @@ pub(crate) struct Search {
     pub(crate) tag: String,
 }
 
-/// ask a node's owner for trust (or accept, if it asked first)
+/// ask a node's owner for trust (or accept, if it asked first); with --ports, a trusted peer's owner for those ports
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "handshake")]
 pub(crate) struct Handshake {
@@ -242,7 +244,8 @@ pub(crate) struct Handshake {
     /// why, shown to the other owner
     #[argh(positional, default = "String::new()")]
     pub(crate) why: String,
-    /// our ports that it may reach: 1000,1001 or all
+    /// our ports that it may reach (default: the four services); of a peer that is trusted already, its ports for which its
+    /// owner is asked. Services and ports: messages,80,8000-8010; or all
     #[argh(option)]
     pub(crate) ports: Option<String>,
 }
@@ -252,19 +255,50 @@ pub(crate) struct Handshake {
 #[argh(subcommand, name = "pending")]
 pub(crate) struct Pending {}
 
-/// accept a request
+/// accept a request for trust, or for more ports
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "approve")]
 pub(crate) struct Approve {
     /// hostname, address or node number
     #[argh(positional)]
     pub(crate) node: String,
-    /// our ports that it may reach: 1000,1001 or all (default 7,1000,1001,1002)
+    /// exactly our ports that it may reach: echo,stdio,messages,events,80,8000-8010 or all (default: the four services, or
+    /// what a trusted peer asks for)
     #[argh(option)]
     pub(crate) ports: Option<String>,
-    /// when approval ends. Unit: seconds from now
+    /// when that ends. Unit: seconds from now (or 30m, 24h)
     #[argh(option)]
-    pub(crate) expires: Option<u64>,
+    pub(crate) expires: Option<String>,
+}
+
+/// let a trusted peer reach more of our ports
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "grant")]
+pub(crate) struct Grant {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// the ports: echo,stdio,messages,events,80,8000-8010 or all
+    #[argh(option)]
+    pub(crate) ports: Option<String>,
+    /// when the grant of these ports ends. Unit: seconds from now (or 30m, 24h); default: with the trust
+    #[argh(option)]
+    pub(crate) expires: Option<String>,
+    /// show what the peer can reach, and what we can reach at the peer
+    #[argh(switch)]
+    pub(crate) list: bool,
+}
+
+/// let a trusted peer reach fewer of our ports; its streams on the others end at once
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "revoke")]
+pub(crate) struct Revoke {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// the ports: messages,80,8000-8010 or all
+    #[argh(option)]
+    pub(crate) ports: String,
 }
 
 /// decline a request

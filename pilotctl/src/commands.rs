@@ -4,6 +4,7 @@ use crate::args::{self, Arguments, Verb};
 use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::deliver;
 use crate::exec;
+use crate::grants;
 use crate::output::Output;
 use crate::pipe;
 use crate::proxy;
@@ -50,6 +51,9 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Ping(args) => ping(&args, output),
         Verb::Bench(args) => bench(&args, output),
         Verb::SetWebhook(args) => set_webhook::run(args, output),
+        Verb::Approve(args) => grants::approve(args, output),
+        Verb::Grant(args) => grants::grant(args, output),
+        Verb::Revoke(args) => grants::revoke(args, output),
         Verb::Peers(args) => peers(args.search.as_deref(), output),
         verb => ask(&request(verb), output),
     }
@@ -63,7 +67,6 @@ fn request(verb: Verb) -> Request {
         Verb::Search(a) => Request::Search { tag: a.tag },
         Verb::Handshake(a) => Request::Handshake { node: a.node, note: Some(a.why), ports: a.ports, expires_s: None },
         Verb::Pending(_) => Request::Pending,
-        Verb::Approve(a) => Request::Approve { node: a.node, note: None, ports: a.ports, expires_s: a.expires },
         Verb::Reject(a) => Request::Reject { node: a.node, note: Some(a.why) },
         Verb::Trust(_) => Request::Trust,
         Verb::Untrust(a) => Request::Untrust { node: a.node },

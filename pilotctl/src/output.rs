@@ -77,7 +77,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns of tables, in this order; long keys and details are for `--json`.
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 29] = [
     "id",
     "seq",
     "name",
@@ -89,7 +89,12 @@ const COLUMNS: [&str; 24] = [
     "preview",
     "fingerprint",
     "justification",
+    "warning",
+    "asks_for",
+    "granted",
+    "granted_to_us",
     "ports",
+    "expires_at",
     "verified",
     "path",
     "srtt_ms",
@@ -106,7 +111,9 @@ const COLUMNS: [&str; 24] = [
 
 fn table(rows: &Value) -> Vec<String> {
     let rows: Vec<&Value> = rows.as_array().into_iter().flatten().collect();
-    let columns: Vec<&str> = COLUMNS.into_iter().filter(|c| rows.iter().any(|r| !r[*c].is_null())).collect();
+    let has = |column: &str| rows.iter().any(|row| !row[column].is_null());
+    // Ports by name need no column with their numbers.
+    let columns: Vec<&str> = COLUMNS.into_iter().filter(|c| has(c) && !(*c == "ports" && has("granted"))).collect();
     let cells: Vec<Vec<String>> =
         rows.iter().map(|r| columns.iter().map(|c| plain(&r[*c]).replace("null", "-")).collect()).collect();
     let width = |i: usize| cells.iter().map(|r| r[i].chars().count()).chain([columns[i].len()]).max().unwrap_or(0);

@@ -3,13 +3,12 @@
 use crate::agenda::Agenda;
 use crate::early::Early;
 use crate::reorder::Reorder;
+use crate::ring_socket::RingSocket;
 use crate::segment::{FlowKey, Segment};
-use crate::socket_pool::socket;
 use crate::stream_id::StreamId;
 use alloc::vec::Vec;
 use pilot_core::Instant;
 use pilot_core::endpoint::ResetReason;
-use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp;
 
 /// Longest time in which an acknowledgement waits for data to travel with. The link below acknowledges on its own, and
@@ -75,9 +74,8 @@ pub enum Recv {
 pub(crate) struct Flow {
     pub(crate) id: StreamId,
     pub(crate) key: FlowKey,
-    pub(crate) set: SocketSet<'static>,
-    handle: SocketHandle,
-    ring_len: usize,
+    /// Has no rings until the flow connects or listens.
+    pub(crate) tcp: RingSocket,
     /// The flow is in its peer's list of flows that may have something to send.
     pub(crate) is_sending: bool,
     /// The agenda's round in which the stream was last listed.
@@ -108,17 +106,12 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// A flow that listens or connects once it has a socket with rings; see [`Flow::set_socket`].
-    pub(crate) fn new(id: StreamId, key: FlowKey) -> Self {
-        let storage: Vec<SocketStorage<'static>> = Vec::with_capacity(1);
-        let mut set = SocketSet::new(storage);
-        let handle = set.add(socket(0));
+    /// A flow that listens with this socket; or connects, once it has a socket with rings ([`Flow::set_socket`]).
+    pub(crate) fn new(id: StreamId, key: FlowKey, tcp: RingSocket) -> Self {
         Self {
             id,
             key,
-            set,
-            handle,
-            ring_len: 0,
+            tcp,
             is_sending: false,
             listed_in: 0,
             deadline: None,
@@ -138,47 +131,33 @@ impl Flow {
     }
 
     /// Gives the flow its socket, before it connects or listens: the size of rings cannot change afterwards.
-    pub(crate) fn set_socket(&mut self, socket: tcp::Socket<'static>) {
-        debug_assert_eq!(self.ring_len, 0, "a flow gets its rings once");
-        self.ring_len = socket.recv_capacity();
-        *self.socket_mut() = socket;
+    pub(crate) fn set_socket(&mut self, socket: RingSocket) {
+        debug_assert_eq!(self.ring_len(), 0, "a flow gets its rings once");
+        self.tcp = socket;
     }
 
     /// Takes the socket of a flow that asks; afterwards the flow is as before it asked.
-    pub(crate) fn forget_question(&mut self) -> tcp::Socket<'static> {
-        (self.ring_len, self.sent, self.order, self.newest) = (0, None, Reorder::default(), None);
-        core::mem::replace(self.socket_mut(), socket(0))
-    }
-
-    /// Takes the socket back, for another flow.
-    pub(crate) fn into_socket(mut self) -> tcp::Socket<'static> {
-        core::mem::replace(self.socket_mut(), socket(0))
+    pub(crate) fn forget_question(&mut self) -> RingSocket {
+        (self.sent, self.order, self.newest) = (None, Reorder::default(), None);
+        core::mem::replace(&mut self.tcp, RingSocket::without_rings())
     }
 
     // Getters.
 
     /// Size of each ring; 0 until it is chosen. Unit: bytes.
     pub(crate) const fn ring_len(&self) -> usize {
-        self.ring_len
+        self.tcp.ring_len()
     }
 
     /// True while the peer has not answered the flow's SYN.
     pub(crate) fn is_asking(&self) -> bool {
-        self.ring_len == 0 || self.socket().state() == tcp::State::SynSent
+        self.ring_len() == 0 || self.tcp.state() == tcp::State::SynSent
     }
 
     /// True while the connection is not established.
     pub(crate) fn is_connecting(&self) -> bool {
-        let state = self.socket().state();
-        self.ring_len == 0 || matches!(state, tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen)
-    }
-
-    pub(crate) fn socket(&self) -> &tcp::Socket<'static> {
-        self.set.get(self.handle)
-    }
-
-    pub(crate) fn socket_mut(&mut self) -> &mut tcp::Socket<'static> {
-        self.set.get_mut(self.handle)
+        let state = self.tcp.state();
+        self.ring_len() == 0 || matches!(state, tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen)
     }
 
     /// True when a SYN has left with early data.
@@ -193,7 +172,7 @@ impl Flow {
 
     /// True when the flow can be forgotten.
     pub(crate) fn is_over(&self) -> bool {
-        let closed = matches!(self.socket().state(), tcp::State::Closed | tcp::State::TimeWait);
+        let closed = matches!(self.tcp.state(), tcp::State::Closed | tcp::State::TimeWait);
         self.linger.is_some() && (closed || self.end.is_some())
     }
 
@@ -223,7 +202,7 @@ impl Flow {
             // A segment that is held back acknowledges all the same.
             self.acknowledgement(segment);
         }
-        self.order.admit(segment, bytes, self.ring_len)
+        self.order.admit(segment, bytes, self.ring_len())
     }
 
     /// The next held segment that TCP may see.
@@ -253,9 +232,10 @@ impl Flow {
     /// Lets acknowledgements wait from now on (before, that of the handshake would wait, and the peer with it), and
     /// hands early data that has arrived to TCP.
     pub(crate) fn on_established(&mut self) {
-        self.socket_mut().set_ack_delay(Some(ACK_DELAY));
+        self.tcp.with_mut(|socket| socket.set_ack_delay(Some(ACK_DELAY)));
         if let Early::Ours(bytes) = core::mem::take(&mut self.early) {
-            let sent = self.socket_mut().send_slice(&bytes);
+            let sent = self.tcp.with_mut(|socket| socket.send_slice(&bytes));
+            self.tcp.note_sent(bytes.len());
             debug_assert_eq!(sent, Ok(bytes.len()), "a ring that is empty, and larger");
             self.early = self.sent.map_or(Early::Nothing, Early::Arrived);
         }
@@ -269,17 +249,21 @@ impl Flow {
     /// Reads through `f`, which gets contiguous bytes and says how many it took.
     pub(crate) fn recv_with(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
         let (end, connecting) = (self.end, self.is_connecting());
-        let socket = self.socket_mut();
         let mut taken = 0;
-        match socket.recv(|bytes| {
-            taken = if bytes.is_empty() { 0 } else { f(bytes) };
-            (taken, ())
-        }) {
+        let (result, unread) = self.tcp.with_mut(|socket| {
+            let result = socket.recv(|bytes| {
+                taken = if bytes.is_empty() { 0 } else { f(bytes) };
+                (taken, ())
+            });
+            (result, socket.recv_queue())
+        });
+        match result {
             Ok(()) if taken > 0 => {
                 self.unannounced += taken;
+                self.tcp.note_received(taken);
                 Recv::Data(taken)
             }
-            Ok(()) => end.filter(|_| socket.recv_queue() == 0).map_or(Recv::Blocked, Recv::Ended),
+            Ok(()) => end.filter(|_| unread == 0).map_or(Recv::Blocked, Recv::Ended),
             Err(_) if end.is_some() => Recv::Ended(end.unwrap_or(StreamEnd::Reset)),
             Err(tcp::RecvError::Finished) => Recv::Fin,
             Err(tcp::RecvError::InvalidState) if connecting => Recv::Blocked,
@@ -291,9 +275,8 @@ impl Flow {
     /// True when the window may have opened so far that TCP tells the peer, which smoltcp does when it has doubled. The
     /// window that the peer knows is the free part of the ring without the bytes read since it was told.
     pub(crate) fn may_announce(&self) -> bool {
-        let socket = self.socket();
-        let free = socket.recv_capacity().saturating_sub(socket.recv_queue());
-        self.unannounced >= free / 4 || free < socket.recv_capacity() / 16
+        let free = self.ring_len().saturating_sub(self.tcp.with(|socket| socket.recv_queue()));
+        self.unannounced >= free / 4 || free < self.ring_len() / 16
     }
 
     /// Notes that TCP has sent a segment, and with it the window.
@@ -313,10 +296,13 @@ impl Flow {
             return Ok(0);
         }
         let mut used = 0;
-        let sent = self.socket_mut().send(|room| {
-            used = if room.is_empty() { 0 } else { f(room) };
-            (used, ())
+        let sent = self.tcp.with_mut(|socket| {
+            socket.send(|room| {
+                used = if room.is_empty() { 0 } else { f(room) };
+                (used, ())
+            })
         });
+        self.tcp.note_sent(used);
         sent.map(|()| used).map_err(|_| None)
     }
 
@@ -325,12 +311,14 @@ impl Flow {
     pub(crate) fn finish(&mut self) {
         self.finishing = self.is_asking();
         if !self.finishing {
-            self.socket_mut().close();
+            self.tcp.with_mut(|socket| socket.close());
         }
     }
 
     /// Drops received bytes that the application will not read, so that the window stays open for the FIN.
     pub(crate) fn discard_received(&mut self) {
-        while self.socket_mut().recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|n| n > 0) {}
+        while let Ok(n @ 1..) = self.tcp.with_mut(|socket| socket.recv(|bytes| (bytes.len(), bytes.len()))) {
+            self.tcp.note_received(n);
+        }
     }
 }

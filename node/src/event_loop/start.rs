@@ -20,7 +20,7 @@ use crate::failure::{Code, Failure};
 use crate::ipc::server::Ipc;
 use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
-use crate::platform::AddressWatch;
+use crate::platform::{AddressWatch, map_rings};
 use crate::programs::Programs;
 use crate::services::{PORTS, Services};
 use crate::streams::datagrams::Datagrams;
@@ -130,7 +130,8 @@ fn rooms(
         Some(path) => Ipc::bind(path, another()?)?,
         None => Ipc::private(another()?),
     };
-    let stack_config = StackConfig { ring_len_max: config.stream_ring_len_max, ..StackConfig::default() };
+    let stack_config =
+        StackConfig { ring_len_max: config.stream_ring_len_max, ring_memory: map_rings, ..StackConfig::default() };
     let rendezvous = RendezvousFile::new(&config.rendezvous);
     let udp = udp.local_addr().map(|a| a.to_string()).unwrap_or_default();
     Ok(Rooms {

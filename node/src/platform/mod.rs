@@ -21,6 +21,8 @@ mod linux;
 #[cfg(any(test, not(target_os = "linux"), feature = "portable-platform"))]
 #[allow(unreachable_pub, reason = "reachable where this one is chosen")]
 mod portable;
+#[allow(unsafe_code, reason = "pages are mapped and given back by system calls")]
+mod ring_memory;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 
@@ -33,3 +35,4 @@ pub(crate) use chosen::{AddressWatch, PacketSocket, QUIET, recv_with_fds, socket
 pub use chosen::{Signal, recv_packet, send_now, send_packet};
 pub(crate) use common::{keep_quiet, peer_is_ours};
 pub use edges::Edges;
+pub use ring_memory::map_rings;

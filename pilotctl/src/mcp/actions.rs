@@ -107,7 +107,7 @@ pub(super) fn path(call: &Call, mut arguments: Arguments) -> Result<Value, Failu
     })
 }
 
-/// Lists the trusted peers, all or those whose names contain a text.
+/// Lists the trusted peers: all, or those with a text in their names.
 pub(super) fn peers(call: &Call, mut arguments: Arguments) -> Result<Value, Failure> {
     let search = arguments.text("search")?.unwrap_or_default();
     let mut peers: Peers = call.client()?.ask(&arguments.request("peers")?, Some(CALL_TIMEOUT))?;

@@ -44,7 +44,7 @@ pub(super) fn run(call: &Call, mut arguments: Arguments) -> Result<Value, Failur
     let mut client = call.client()?;
     let (first, rest) = asked.split_at(asked.len().min(EARLY_LEN_MAX));
     let stream = client.open_with(&node, port, first, Some(timeout))?;
-    // The daemon ends a stream in order whose socket or client has gone, but one of a cancelled call is aborted.
+    // The daemon ends a stream in order when its socket or client has gone, but that of a cancelled call is aborted.
     let (told, ending) = UnixStream::pair()?;
     call.ends_only(&told).inspect_err(|_| abort(stream.data.stream))?;
     // The peer may answer before it has read everything, so both directions move at once.
@@ -97,7 +97,7 @@ fn await_end(call: &Call, client: &mut Client, stream: u64, deadline: Instant) -
     }
 }
 
-/// Aborts a stream whose rest is not wanted, over a connection of its own, since that of a cancelled call has ended.
+/// Aborts a stream of which no more is wanted, over a connection of its own, since that of a cancelled call has ended.
 fn abort(stream: u64) {
     // A daemon that has gone has no streams.
     let client = Client::connect(&socket_path());

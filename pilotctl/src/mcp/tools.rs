@@ -361,6 +361,7 @@ fn shown(mut result: Value, is_error: bool) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::arguments::WAIT_MAX_S;
     use crate::mcp::calls::Calls;
     use crate::mcp::rpc::Outgoing;
 
@@ -408,6 +409,8 @@ mod tests {
             ("ack", json!({})),
             ("handshake", json!({"node": "a", "ports": "all"})),
             ("connect_and_ask", json!({"node": "a", "port": 65_536, "text": ""})),
+            ("connect_and_ask", json!({"node": "a", "text": "", "timeout_s": WAIT_MAX_S + 1})),
+            ("connect_and_ask", json!({"node": "a", "text": "", "limit": ask::ANSWER_MAX + 1})),
             ("send_message", json!({"node": "a"})),
             ("send_file", json!({"node": "a", "path": "relative"})),
             ("approve", json!({"node": "a"})),

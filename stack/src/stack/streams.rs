@@ -3,6 +3,7 @@
 use super::{CommandError, Stack, StreamInfo};
 use crate::early::{EARLY_LEN_MAX, Early};
 use crate::flow::{Flow, Recv, StreamEnd};
+use crate::ring_socket::RingSocket;
 use crate::stream_id::StreamId;
 use alloc::vec::Vec;
 use pilot_core::{Instant, PeerId};
@@ -13,10 +14,9 @@ impl Stack {
     pub fn stream_info(&self, id: StreamId) -> Option<StreamInfo> {
         let &(peer, key) = self.streams.get(&id)?;
         let flow = self.slots.get(peer)?.flows.get(&key)?;
-        let socket = flow.socket();
         let connecting = flow.is_connecting();
-        let over = flow.end.is_some() || (!connecting && matches!(socket.state(), State::Closed));
-        Some(StreamInfo {
+        let over = flow.end.is_some() || (!connecting && matches!(flow.tcp.state(), State::Closed));
+        Some(flow.tcp.with(|socket| StreamInfo {
             peer,
             local_port: key.0,
             remote_port: key.1,
@@ -27,7 +27,7 @@ impl Stack {
             unacknowledged: socket.send_queue(),
             end: flow.end,
             state: state_name(socket.state()),
-        })
+        }))
     }
 
     /// Opens a stream to `port` of a trusted peer; an [`Event::Stream`](super::Event::Stream) tells when it stands or
@@ -61,7 +61,7 @@ impl Stack {
             return Err(CommandError::TooMany);
         }
         let key = (stack.free_port(port).ok_or(CommandError::TooMany)?, port);
-        let mut flow = Flow::new(id, key);
+        let mut flow = Flow::new(id, key, RingSocket::without_rings());
         if !early.is_empty() {
             flow.early = Early::Ours(early);
         }
@@ -158,7 +158,7 @@ impl Stack {
         self.accepted(id);
         self.with_flow(id, |flow| {
             flow.linger = Some(linger);
-            (flow.socket_mut().close(), true)
+            (flow.tcp.with_mut(|socket| socket.close()), true)
         });
         self.streams.remove(&id);
     }
@@ -169,7 +169,7 @@ impl Stack {
         self.with_flow(id, |flow| {
             flow.end.get_or_insert(StreamEnd::Aborted);
             flow.linger = Some(now);
-            (flow.socket_mut().abort(), true)
+            (flow.tcp.with_mut(|socket| socket.abort()), true)
         });
         self.streams.remove(&id);
     }
