@@ -149,7 +149,8 @@ fn a_peer_that_renames_itself_is_found_under_its_new_name() {
     a.ok(&["send-message", "third-name", "--data", "hello"]);
     assert_eq!(a.json(&["trust"])["trusted"][0]["hostname"], "third-name");
     // Another node takes the freed name: it is not the peer.
-    let c = lab.node("worker-node");
+    let c = lab.node("other-node");
+    c.ok(&["set-hostname", "worker-node"]);
     c.ok(&["handshake", "primary-node"]);
     a.fails(&["send-message", "worker-node", "--data", "not for you"], 5, "trust_required");
     until("the request arrives", || !a.json(&["pending"])["pending"].as_array().unwrap().is_empty());

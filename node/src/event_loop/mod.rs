@@ -14,6 +14,7 @@ use crate::command::Command;
 use crate::context::Reason;
 use crate::disk::home::Home;
 use crate::failure::Failure;
+use crate::programs::Readiness;
 use crate::token::Room;
 use crate::underlay::addresses::Addresses;
 use crate::underlay::udp::Udp;
@@ -147,7 +148,9 @@ impl EventLoop {
                 Some(Room::Streams) => rooms.streams.readiness(&mut rooms.cx, token, readable, writable),
                 Some(Room::Datagrams) => rooms.datagrams.readiness(token),
                 Some(Room::Programs) => {
-                    rooms.programs.readiness(&mut rooms.cx, token, (readable, writable, event.is_error()));
+                    let (is_ended, is_broken) = (event.is_read_closed(), event.is_error());
+                    let news = Readiness { readable, writable, is_ended, is_broken };
+                    rooms.programs.readiness(&mut rooms.cx, token, news);
                 }
                 Some(Room::Waker) | None => {}
             }
