@@ -324,6 +324,22 @@ fn subscribers_hear_of_messages_and_files() {
 }
 
 #[test]
+fn a_server_is_reached_across_pilot_with_connect_as_its_command() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    b.ok(&["grant", "primary-node", "--ports", "4000"]);
+    let mut listener = b.command(&["listen", "4000", "--count", "1", "--exec", env!("CARGO_BIN_EXE_pilotctl"), "mcp"]);
+    let mut listener = listener.stdin(Stdio::null()).spawn().unwrap();
+    until("the port is bound", || b.json(&["info"])["ports"].as_array().unwrap().contains(&4000.into()));
+    let mut agent = Agent::over(a.command(&["connect", "worker-node", "4000"])).initialized();
+    assert_eq!(agent.call("info", json!({}))["hostname"], "worker-node");
+    assert_eq!(agent.call("send_message", json!({"node": "primary-node", "text": "back"}))["delivered"], true);
+    assert!(agent.close().success());
+    until("the listener ends", || listener.try_wait().unwrap().is_some());
+    assert!(listener.wait().unwrap().success());
+}
+
+#[test]
 fn the_server_ends_when_its_output_is_closed() {
     let mut lab = Lab::new();
     let a = lab.node("primary-node");
@@ -355,6 +371,12 @@ fn entries_for_agent_programs_start_this_server() {
         let started = command.arg("mcp").stdin(Stdio::null()).output().unwrap();
         assert!(started.status.success() && started.stdout.is_empty());
     }
+    let mut command = harness::pilotctl(&["mcp", "--print-config", "--json"]);
+    let output = command.env_remove("PILOT_HOME").env("XDG_RUNTIME_DIR", "/run/user/7").output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let entry: Value = serde_json::from_str(answer["data"]["entry"].as_str().unwrap()).unwrap();
+    let socket = &entry["mcpServers"]["pilot"]["env"]["PILOT_SOCKET"];
+    assert_eq!(socket, "/run/user/7/pilot.sock", "agent programs do not hand XDG_RUNTIME_DIR on");
     assert_eq!(print(&["emacs"]).status.code(), Some(2));
     let alone = harness::pilotctl(&["mcp", "claude"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(alone.status.code(), Some(2));

@@ -16,6 +16,7 @@ use crate::ipc::frame::{REQUEST, REQUEST_WITH_FD, parse_numbered};
 use crate::ipc::official::{self, Official};
 use crate::ipc::official_frame::{self, BIND_OK, SEND_TO_CONFIRM, UNBIND};
 use crate::ipc::server::Frame;
+use crate::log::record::Record;
 use crate::mail::inbox::{PAGE, PAGE_MAX};
 use crate::mail::message::{Kind, Letter};
 use crate::programs::{ExposeTerms, ForwardTerms, Life, ProxyTerms};
@@ -24,6 +25,7 @@ use crate::services::event::{PAYLOAD_LEN_MAX, Published, TOPIC_LEN_MAX};
 use crate::streams::datagrams::send_datagram;
 use crate::streams::table::{Hold, Listener};
 use mio::net::UnixStream;
+use pilot_core::Level;
 use pilot_stack::{EARLY_LEN_MAX, StreamId};
 use serde_json::Value;
 use std::time::Duration;
@@ -138,29 +140,17 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
             sent.map(|()| Sent { status: Status::Sent, bytes: bytes.len() as u64 }.into())
         }
         Request::Disconnect { stream } => disconnect(rooms, stream),
-        Request::Forward { node, port, listen, temporary } => {
-            let life = Life::of(temporary, &caller);
-            rooms.programs.forward(cx, ForwardTerms { listen, node, port }, life).map(Answer::from)
+        Request::Forward { .. }
+        | Request::Unforward { .. }
+        | Request::Expose { .. }
+        | Request::Unexpose { .. }
+        | Request::Proxy { .. }
+        | Request::Unproxy { .. } => {
+            return programs(rooms, request, caller);
         }
         Request::Forwards => Ok(rooms.programs.forwards().into()),
-        Request::Unforward { listen } => rooms.programs.unforward(&listen).map(Answer::from),
-        Request::Expose { port, target, http, a2a, proxy_protocol, nodes, temporary } => {
-            let [http, a2a, proxy_protocol] = [http, a2a, proxy_protocol].map(|flag| flag == Some(true));
-            let nodes = nodes.unwrap_or_default();
-            let terms = ExposeTerms { port, target, http, a2a, proxy_protocol, nodes };
-            expose(rooms, terms, Life::of(temporary, &caller))
-        }
         Request::Exposes => Ok(rooms.programs.exposes(cx).into()),
-        Request::Unexpose { port } => rooms.programs.unexpose(cx, port).map(|exposed| {
-            rooms.streams.unlisten(cx, port);
-            exposed.into()
-        }),
-        Request::Proxy { listen, direct, auth_file, temporary } => {
-            let terms = ProxyTerms { listen, direct: direct == Some(true), auth_file };
-            rooms.programs.proxy(cx, terms, Life::of(temporary, &caller)).map(Answer::from)
-        }
         Request::Proxies => Ok(rooms.programs.proxies().into()),
-        Request::Unproxy { listen } => rooms.programs.unproxy(&listen).map(Answer::from),
         Request::Whois { local } => rooms.programs.whois(cx, &local).map(Answer::from),
         Request::SetWebhook { url, insecure, secret } => {
             return webhook::set(cx, &url, insecure.unwrap_or(false), secret, caller);
@@ -215,6 +205,13 @@ fn client_request(
             rooms.streams.take_held(cx, client, number, stream).err().map(Err)
         }
         Request::StreamEnd { inode } => Some(rooms.streams.end_of(inode).map(Answer::from)),
+        Request::EndExplicitly { inode } => {
+            rooms.streams.end_explicitly(client, inode);
+            Some(Ok(Accepted { status: Status::Accepted }.into()))
+        }
+        Request::Finish { inode, reset } => {
+            Some(rooms.streams.finish_of(cx, inode, reset == Some(true)).map(Answer::from))
+        }
         Request::Datagrams { port } => rooms.datagrams.open(cx, client, number, port).err().map(Err),
         Request::Events { topics } => {
             rooms.ipc.watch(client, number, topics);
@@ -243,15 +240,69 @@ fn publish(rooms: &mut Rooms, topic: String, payload: Vec<u8>) -> Result<Answer,
     Ok(answer::Published { status: Status::Published, topic: event.topic, bytes, subscribers }.into())
 }
 
+/// Runs a request that changes what is set up for programs; the answer comes once that is on disk.
+fn programs(rooms: &mut Rooms, request: Request, caller: Caller) {
+    match set_up(rooms, request, &caller) {
+        Ok((answer, life)) => rooms.programs.answer(&mut rooms.cx, caller, life == Life::Kept, answer),
+        Err(failure) => rooms.cx.fail(caller, failure),
+    }
+}
+
+/// Changes what is set up for programs. The second part of the result tells whether the books must have it.
+fn set_up(rooms: &mut Rooms, request: Request, caller: &Caller) -> Result<(Answer, Life), Failure> {
+    let cx = &mut rooms.cx;
+    match request {
+        Request::Forward { node, port, listen, temporary } => {
+            let (life, is_new) = (Life::of(temporary, caller), !matches!(caller, Caller::Node));
+            let terms = ForwardTerms { listen, fd: rooms.beside.take(), node, port };
+            let forward = rooms.programs.forward(cx, terms, life, is_new);
+            forward.map(|forward| (Answer::from(forward), life))
+        }
+        Request::Unforward { listen } => {
+            rooms.programs.unforward(&listen).map(|(forward, life)| (forward.into(), life))
+        }
+        Request::Expose { port, target, http, a2a, proxy_protocol, nodes, temporary } => {
+            let [http, a2a, proxy_protocol] = [http, a2a, proxy_protocol].map(|flag| flag == Some(true));
+            let nodes = nodes.unwrap_or_default();
+            let terms = ExposeTerms { port, target, http, a2a, proxy_protocol, nodes };
+            let life = Life::of(temporary, caller);
+            expose(rooms, terms, life).map(|answer| (answer, life))
+        }
+        Request::Unexpose { port } => rooms.programs.unexpose(cx, port).map(|(exposed, life)| {
+            rooms.streams.unlisten(cx, port);
+            (exposed.into(), life)
+        }),
+        Request::Proxy { listen, direct, auth_file, temporary } => {
+            let (life, is_new) = (Life::of(temporary, caller), !matches!(caller, Caller::Node));
+            let terms = ProxyTerms { listen, fd: rooms.beside.take(), direct: direct == Some(true), auth_file };
+            rooms.programs.proxy(cx, terms, life, is_new).map(|proxy| (proxy.into(), life))
+        }
+        Request::Unproxy { listen } => rooms.programs.unproxy(&listen).map(|(proxy, life)| (proxy.into(), life)),
+        _ => Err(Failure::new(Code::Internal, "a request without a room")),
+    }
+}
+
 /// Enters an expose, and binds its port.
 fn expose(rooms: &mut Rooms, terms: ExposeTerms, life: Life) -> Result<Answer, Failure> {
     let (cx, port) = (&mut rooms.cx, terms.port);
     let exposed = rooms.programs.expose(cx, terms, life)?;
-    rooms.streams.listen(cx, port, Listener::Program).inspect_err(|_| {
-        // It was entered just now.
-        let _ = rooms.programs.unexpose(cx, port);
-    })?;
+    if let Err(failure) = rooms.streams.listen(cx, port, Listener::Program) {
+        rooms.programs.unexpose(cx, port)?;
+        return Err(failure);
+    }
     Ok(exposed.into())
+}
+
+/// Runs a request that the books have kept. One that fails is kept for another start.
+pub(crate) fn restore(rooms: &mut Rooms, line: &[u8]) {
+    let done = Request::from_json(line).and_then(|request| set_up(rooms, request, &Caller::Node));
+    if let Err(failure) = done {
+        let line = String::from_utf8_lossy(line);
+        let record = Record::new(Level::Warn, "not_restored").with("what", &*line).with("reason", failure.message);
+        rooms.cx.trace(Level::Warn, |_| record);
+        rooms.programs.keep_unread(&line);
+    }
+    rooms.carry_out();
 }
 
 fn disconnect(rooms: &mut Rooms, number: u64) -> Result<Answer, Failure> {

@@ -14,6 +14,7 @@ use crate::disk::home::Home;
 use crate::disk::job::{Job, Meta, Saved};
 use crate::disk::worker::{DAMAGED_HINT, Worker};
 use crate::event_loop::EventLoop;
+use crate::event_loop::dispatch;
 use crate::event_loop::handover::Handover;
 use crate::event_loop::rooms::Rooms;
 use crate::failure::{Code, Failure};
@@ -22,7 +23,7 @@ use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
 use crate::platform::{AddressWatch, map_rings};
 use crate::programs::Programs;
-use crate::services::{PORTS, Services};
+use crate::services::{PORTS, STDIO, Services};
 use crate::streams::datagrams::Datagrams;
 use crate::streams::table::Streams;
 use crate::token::Room;
@@ -84,7 +85,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         register(poll.registry(), &descriptor, Room::Addresses)?;
     }
     let core = core_config(identity, &saved, &config, &udp)?;
-    let rooms = rooms(poll.registry(), core, config, (worker, log, &udp))?;
+    let rooms = rooms((poll.registry(), waker.clone()), core, config, (worker, log, &udp))?;
     let mut event_loop = EventLoop {
         rooms,
         poll,
@@ -120,7 +121,7 @@ fn register(registry: &Registry, source: &impl AsRawFd, room: Room) -> Result<()
 }
 
 fn rooms(
-    registry: &Registry,
+    (registry, waker): (&Registry, Arc<Waker>),
     core: pilot_core::Config,
     config: Config,
     (worker, log, udp): (Worker, LogRoom, &Udp),
@@ -140,7 +141,7 @@ fn rooms(
         datagrams: Datagrams::new(another()?),
         services: Services::default(),
         post: PostOffice::default(),
-        programs: Programs::new(another()?),
+        programs: Programs::new(another()?, waker),
         ipc,
         expiry: Expiry::default(),
         rendezvous,
@@ -160,7 +161,7 @@ fn prepare(rooms: &mut Rooms, saved: Saved) {
     let cx = &mut rooms.cx;
     LogRoom::note_start(cx, &rooms.facts.udp);
     if cx.config.services {
-        rooms.streams.serve_ports(cx, &PORTS);
+        rooms.streams.serve_ports(cx, &PORTS, STDIO);
     }
     if cx.config.socket.is_some() {
         cx.stack.bind_all();
@@ -176,6 +177,9 @@ fn prepare(rooms: &mut Rooms, saved: Saved) {
         cx.submit(Job::Put(Meta::Profile, profile), Call::Forgotten);
     }
     rooms.carry_out();
+    for line in saved.programs.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+        dispatch::restore(rooms, line);
+    }
 }
 
 /// The database of versions before the log cannot be read here, and beginning without it would lose all trust.

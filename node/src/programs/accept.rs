@@ -6,11 +6,12 @@ use crate::log::record::Record;
 use crate::platform::keep_quiet;
 use crate::programs::entry::{Kind, Listener};
 use crate::programs::filter::Filter;
-use crate::programs::joint::{Joint, Phase, reset_on_close, send_at_once};
-use crate::programs::listen::{Came, Door};
-use crate::programs::relay::{End, Relay, Server};
+use crate::programs::joint::{Joint, Phase};
+use crate::programs::listen::{Came, Door, Listen};
+use crate::programs::relay::{End, Relay};
 use crate::programs::room::Programs;
-use crate::streams::socket::FdStream;
+use crate::programs::sockets::{reset_on_close, send_at_once};
+use crate::programs::wire::Wire;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use pilot_core::{Instant, Level};
@@ -26,6 +27,31 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 impl Listener {
+    /// A listener that is bound now, or was handed over by a client. Unless `must_listen`, an address that cannot be bound
+    /// is tried again.
+    ///
+    /// # Errors
+    /// As [`Door::open`] and [`Door::take`].
+    pub(super) fn begin(
+        listen: Listen,
+        fd: Option<OwnedFd>,
+        must_listen: bool,
+        (now, registry, number): (Instant, &Registry, u32),
+    ) -> Result<Self, Failure> {
+        let mut listener = Self { listen, door: None, closed: None, tries: 0 };
+        match fd {
+            Some(fd) => {
+                listener.door = Some(Door::take(&listener.listen, fd, registry, Programs::listener_token(number))?);
+            }
+            None => match listener.open(now, registry, number) {
+                Err(failure) if must_listen => return Err(failure),
+                Ok(()) | Err(_) => {}
+            },
+        }
+        debug_assert!(listener.door.is_some() || listener.closed.is_some());
+        Ok(listener)
+    }
+
     /// Binds the address; after a failure [`closed`](Self::closed) tells when to try again.
     pub(super) fn open(&mut self, now: Instant, registry: &Registry, number: u32) -> Result<(), Failure> {
         match Door::open(&self.listen, registry, Programs::listener_token(number)) {
@@ -50,6 +76,12 @@ impl Programs {
         if !self.knocked.contains(&number) {
             self.knocked.push(number);
         }
+    }
+
+    /// A listener is not bound, and will be tried again.
+    pub(super) fn note_closed(&mut self, listener: &Listener) {
+        let again_at = listener.closed.as_ref().map(|(_, at)| *at);
+        self.retry_at = self.retry_at.into_iter().chain(again_at).min();
     }
 
     /// Binds listeners that could not be bound before, and whose pause is over.
@@ -115,11 +147,11 @@ impl Programs {
         }
         if let Some(Kind::Proxy(proxy)) = self.entry_mut(number).map(|entry| &entry.kind) {
             let filter = Filter::proxy(proxy.access.clone());
-            let relay = Relay::new(filter, End::socket(socket), Server::Nowhere);
+            let relay = Relay::new(filter, End::socket(socket));
             let id = self.add(Joint::new(number, Phase::Relayed(Box::new(relay)), None));
             return self.move_relay(cx, id);
         }
-        let id = self.add(Joint::new(number, Phase::Early(FdStream::new(socket)), None));
+        let id = self.add(Joint::new(number, Phase::Early(Wire::new(socket)), None));
         self.ask_peer(cx, id);
     }
 }

@@ -5,13 +5,13 @@ use crate::calls::resolve;
 use crate::context::Context;
 use crate::effect::Effect;
 use crate::failure::{Code, Failure};
-use crate::programs::dial::{Address, Dial, Dialed};
+use crate::programs::dial::{Address, CONNECT_TIMEOUT, Dial, Dialed};
 use crate::programs::entry::{Entry, Expose, Kind, Life};
-use crate::programs::joint::{Joint, Phase, local_address};
+use crate::programs::joint::{Joint, Phase};
 use crate::programs::joint_id::JointId;
-use crate::programs::relay::{End, Relay, Server};
 use crate::programs::relays::introduce;
 use crate::programs::room::{ENTRIES_MAX, Programs};
+use crate::programs::sockets::local_address;
 use crate::programs::target::Target;
 use crate::streams::names::{ends, name_of};
 use pilot_core::identity::IdentityKey;
@@ -62,10 +62,11 @@ impl Programs {
     ///
     /// # Errors
     /// `NotFound`.
-    pub(crate) fn unexpose(&mut self, cx: &Context, port: u16) -> Result<Exposed, Failure> {
+    pub(crate) fn unexpose(&mut self, cx: &Context, port: u16) -> Result<(Exposed, Life), Failure> {
         let number = self.exposing(port).map(|entry| entry.number);
         let removed = number.and_then(|number| self.remove_entry(number));
-        let removed = removed.and_then(|entry| entry.as_exposed(cx.stack.endpoint().trust()));
+        let trust = cx.stack.endpoint().trust();
+        let removed = removed.and_then(|entry| Some((entry.as_exposed(trust)?, entry.life)));
         removed.ok_or_else(|| {
             Failure::new(Code::NotFound, format!("port {port} is not exposed")).hint("pilotctl expose --list")
         })
@@ -88,8 +89,8 @@ impl Programs {
         let outcome = number.ok_or(String::new()).and_then(|number| self.admit(cx, stream, number));
         match outcome {
             Ok(id) => {
-                self.dial(cx, id);
-                self.dial_server(cx, id);
+                cx.stack.accepted(stream);
+                self.call(cx, id);
                 Some(id)
             }
             Err(why) => {
@@ -111,45 +112,78 @@ impl Programs {
             let pin = cx.stack.endpoint().trust().pin(&peer);
             return Err(format!("{} is not among the peers of this port", pin.map(name_of).unwrap_or_default()));
         }
-        let addresses = match &expose.target {
-            Target::Unix(path) => vec![Address::Unix(path.clone())],
-            Target::Tcp(host, port) => {
-                let ip = host.parse().map_err(|_| format!("{host} is no address"))?;
-                vec![Address::Tcp(SocketAddr::new(ip, *port))]
-            }
-        };
         if self.joints.len() >= self.connections_max {
             return Err("too many connections".into());
         }
-        let dial = Dial::new(addresses, cx.now);
-        let phase = match introduce(cx, expose, stream, &peer) {
-            None => Phase::Dialing(dial),
-            Some((filter, first)) => {
-                let mut relay = Relay::new(filter, End::Stream(stream), Server::Dialing(dial));
-                relay.lead_in(&first);
-                Phase::Relayed(Box::new(relay))
+        Ok(self.add(Joint::new(number, Phase::Naming, Some(stream))))
+    }
+
+    /// Calls the program behind a connection's port, once the addresses of its host are known.
+    fn call(&mut self, cx: &mut Context, id: JointId) {
+        let Some(joint) = self.joints.get_mut(id) else { return };
+        let Phase::Naming = joint.phase else { return };
+        let number = joint.entry;
+        let expose = self.entries.iter().find(|entry| entry.number == number).and_then(Entry::expose);
+        let addresses = match expose.map(|expose| &expose.target) {
+            Some(Target::Unix(path)) => Some(Ok(vec![Address::Unix(path.clone())])),
+            Some(Target::Tcp(host, port)) => {
+                let told = self.resolver.addresses(cx.now, host);
+                let with_port = |ip| Address::Tcp(SocketAddr::new(ip, *port));
+                told.map(|told| told.map(|ips| ips.into_iter().map(with_port).collect()))
             }
+            None => Some(Err("the port is not exposed any more".into())),
         };
-        Ok(self.add(Joint::new(number, phase, Some(stream))))
+        match addresses {
+            Some(Ok(addresses)) => {
+                let (dial, stream) = (Dial::new(addresses, cx.now), joint.stream);
+                match expose.zip(stream).and_then(|(expose, stream)| introduce(cx, expose, stream)) {
+                    None => {
+                        joint.phase = Phase::Dialing(dial);
+                        self.dial(cx, id);
+                    }
+                    Some(relay) => {
+                        joint.phase = Phase::Relayed(Box::new(relay));
+                        self.call_server(cx, id, dial);
+                    }
+                }
+            }
+            Some(Err(why)) => self.refuse(cx, id, &why),
+            None => {
+                self.named.push(id);
+                self.joints.set_deadline(id, Some(cx.now + CONNECT_TIMEOUT));
+            }
+        }
+    }
+
+    /// Goes on with the connections whose hosts are known now.
+    pub(super) fn hosts_are_known(&mut self, cx: &mut Context) {
+        for id in std::mem::take(&mut self.named) {
+            self.call(cx, id);
+            self.name_server(cx, id);
+        }
+    }
+
+    /// Ends a connection of which the program could not be reached.
+    pub(super) fn refuse(&mut self, cx: &mut Context, id: JointId, why: &str) {
+        let Some(joint) = self.joints.get_mut(id) else { return };
+        let (number, stream) = (joint.entry, joint.stream);
+        let target = self.entry_mut(number).and_then(|e| e.expose()).map(|e| e.target.to_string());
+        self.note_failure(cx, number, &format!("{}: {why}", target.unwrap_or_default()));
+        self.end(id, true);
+        cx.out.extend(stream.map(Effect::Abort));
     }
 
     /// Goes on with the call of a program.
     pub(super) fn dial(&mut self, cx: &mut Context, id: JointId) {
         let Some(joint) = self.joints.get_mut(id) else { return };
         let Phase::Dialing(dial) = &mut joint.phase else { return };
-        let (entry, stream) = (joint.entry, joint.stream);
         match dial.progress(cx.now, &self.registry, Self::joint_token(id)) {
             Dialed::Waits(until) => self.joints.set_deadline(id, Some(until)),
             Dialed::Connected(socket) => {
                 joint.local = local_address(&socket);
                 self.join(cx, id, socket);
             }
-            Dialed::Failed(why) => {
-                let target = self.entry_mut(entry).and_then(|e| e.expose()).map(|e| e.target.to_string());
-                self.note_failure(cx, entry, &format!("{}: {why}", target.unwrap_or_default()));
-                self.end(id, true);
-                cx.out.extend(stream.map(Effect::Abort));
-            }
+            Dialed::Failed(why) => self.refuse(cx, id, &why),
         }
     }
 

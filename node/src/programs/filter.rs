@@ -182,7 +182,7 @@ impl Filter {
         }
     }
 
-    /// The refusal of a client whose server was not reached.
+    /// The refusal of a client that cannot have its server.
     pub(crate) fn unreached(&self, failure: &Failure) -> Refusal {
         match self {
             Self::Http(http) => unanswered(http, Reject::unreached(failure)),
@@ -213,7 +213,7 @@ fn refused(http: &Http, reject: &Reject) -> Refusal {
     Refusal { bytes: http.farewell(reject), text: reject.text.clone() }
 }
 
-/// The refusal of a client whose server has not answered.
+/// The refusal of a client because of its server.
 fn unanswered(http: &Http, reject: Reject) -> Refusal {
     Refusal { bytes: http.farewell_of_server(&reject), text: reject.text }
 }

@@ -15,6 +15,7 @@ use pilot_core::identity::IdentityKey;
 use pilot_stack::EARLY_LEN_MAX;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// How long a program's first bytes are waited for, so that they travel with the question for the stream. Own choice: most
@@ -26,29 +27,44 @@ const EARLY_RTT_MIN: Duration = Duration::from_millis(5);
 /// A forward as it was asked for.
 pub(crate) struct ForwardTerms {
     pub(crate) listen: String,
+    /// The socket beside the request.
+    pub(crate) fd: Option<OwnedFd>,
     pub(crate) node: String,
     pub(crate) port: u16,
 }
 
 impl Programs {
-    /// Sets up a forward, which listens from now on.
+    /// Sets up a forward, which listens from now on. `must_listen`: otherwise an address that cannot be bound is tried again.
     ///
     /// # Errors
     /// `InvalidArgument`, `Conflict` when the address is taken, `Full`.
-    pub(crate) fn forward(&mut self, cx: &Context, terms: ForwardTerms, life: Life) -> Result<Forward, Failure> {
-        let ForwardTerms { listen, node, port } = terms;
+    pub(crate) fn forward(
+        &mut self,
+        cx: &Context,
+        terms: ForwardTerms,
+        life: Life,
+        must_listen: bool,
+    ) -> Result<Forward, Failure> {
+        let ForwardTerms { listen, fd, node, port } = terms;
         if port == 0 {
             return Err(Failure::new(Code::InvalidArgument, "port 0 belongs to no program"));
         }
         resolve::query(&node)?;
-        let listen = Listen::parse(&listen)?;
+        let listen = Listen::asked(&listen, fd.as_ref(), life == Life::Kept)?;
         let forwards = self.entries.iter().filter(|e| matches!(e.kind, Kind::Forward { .. })).count();
         if forwards >= ENTRIES_MAX {
             return Err(Failure::new(Code::Full, format!("there are {ENTRIES_MAX} forwards")));
         }
+        let is_same = |e: &Entry| matches!(&e.kind, Kind::Forward { listener, .. } if listener.listen == listen);
+        if self.entries.iter().any(is_same) {
+            let failure = Failure::new(Code::Conflict, format!("{listen} is forwarded already"));
+            return Err(failure.hint(format!("pilotctl forward --remove {listen}")));
+        }
         let number = self.next_number();
-        let mut listener = Listener { listen, door: None, closed: None, tries: 0 };
-        listener.open(cx.now, &self.registry, number)?;
+        let listener = Listener::begin(listen, fd, must_listen, (cx.now, &self.registry, number))?;
+        if listener.door.is_none() {
+            self.note_closed(&listener);
+        }
         let entry = Entry::new(number, life, Kind::Forward { listener, node, port });
         let answer = entry.as_forward();
         self.entries.push(entry);
@@ -59,11 +75,12 @@ impl Programs {
     ///
     /// # Errors
     /// `NotFound`; `InvalidArgument`.
-    pub(crate) fn unforward(&mut self, listen: &str) -> Result<Forward, Failure> {
+    pub(crate) fn unforward(&mut self, listen: &str) -> Result<(Forward, Life), Failure> {
         let listen = Listen::parse(listen)?;
         let is_it = |e: &&Entry| matches!(&e.kind, Kind::Forward { listener, .. } if listener.listen == listen);
         let number = self.entries.iter().find(is_it).map(|e| e.number);
-        let removed = number.and_then(|number| self.remove_entry(number)).and_then(|entry| entry.as_forward());
+        let removed = number.and_then(|number| self.remove_entry(number));
+        let removed = removed.and_then(|entry| Some((entry.as_forward()?, entry.life)));
         removed.ok_or_else(|| {
             Failure::new(Code::NotFound, format!("nothing is forwarded at {listen}")).hint("pilotctl forward --list")
         })
@@ -80,9 +97,9 @@ impl Programs {
     pub(super) fn ask_peer(&mut self, cx: &mut Context, id: JointId) {
         let Some(joint) = self.joints.get_mut(id) else { return };
         let (number, has_waited) = (joint.entry, joint.has_waited);
-        let Phase::Early(socket) = &joint.phase else { return };
+        let Phase::Early(wire) = &joint.phase else { return };
         let mut early = vec![0; EARLY_LEN_MAX];
-        match recv(&socket.fd, &mut early[..], RecvFlags::DONTWAIT) {
+        match recv(&wire.socket, &mut early[..], RecvFlags::DONTWAIT) {
             Ok((_, len)) => early.truncate(len),
             Err(Errno::AGAIN | Errno::INTR) => early.clear(),
             Err(_) => return self.end(id, true), // the program has gone
@@ -101,9 +118,9 @@ impl Programs {
         }
         self.joints.set_deadline(id, None);
         if let Some(joint) = self.joints.get_mut(id)
-            && let Phase::Early(socket) = std::mem::replace(&mut joint.phase, Phase::Between)
+            && let Phase::Early(wire) = std::mem::replace(&mut joint.phase, Phase::Between)
         {
-            joint.phase = Phase::Opening(socket);
+            joint.phase = Phase::Opening(wire);
         }
         match pin {
             Some((key, name)) => drop(connect::connect_to(cx, &key, (name, port), early, Opener::Program(id))),

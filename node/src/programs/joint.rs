@@ -2,24 +2,24 @@
 
 use crate::programs::dial::Dial;
 use crate::programs::relay::Relay;
-use crate::streams::socket::FdStream;
+use crate::programs::wire::Wire;
 use pilot_core::Instant;
 use pilot_stack::StreamId;
-use rustix::net::{SocketAddrAny, sockopt};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 /// The stage of a connection.
 pub(super) enum Phase {
     /// A program has connected, and its first bytes are awaited for a moment, so that they travel with the question.
-    Early(FdStream),
+    Early(Wire),
     /// The stream to the peer is being opened.
-    Opening(FdStream),
+    Opening(Wire),
+    /// A peer's stream stands, and the host of the program behind the port is being looked up.
+    Naming,
     /// A peer's stream stands, and the program behind the port is being called.
     Dialing(Dial),
     /// Bytes move.
-    Joined(FdStream),
+    Joined(Wire),
     /// Bytes move through a filter, which may still look for the server.
     Relayed(Box<Relay>),
     /// The connection goes from one phase to another, or leaves the table.
@@ -49,27 +49,10 @@ impl Joint {
     /// Descriptors that are registered under the connection's token.
     pub(super) fn descriptors(&self) -> Vec<&OwnedFd> {
         match &self.phase {
-            Phase::Early(socket) | Phase::Opening(socket) | Phase::Joined(socket) => vec![&socket.fd],
+            Phase::Early(wire) | Phase::Opening(wire) | Phase::Joined(wire) => vec![&wire.socket],
             Phase::Dialing(dial) => dial.descriptors().iter().collect(),
             Phase::Relayed(relay) => relay.descriptors(),
-            Phase::Between => Vec::new(),
+            Phase::Naming | Phase::Between => Vec::new(),
         }
     }
-}
-
-/// Lets closing the socket send a reset where the socket is a TCP one. The end of another socket is only an end.
-pub(super) fn reset_on_close(socket: &OwnedFd) {
-    // A socket without lingering says so, and is closed as it is.
-    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
-}
-
-/// Sets a TCP socket to send small writes at once, as the stream behind it does.
-pub(super) fn send_at_once(socket: &OwnedFd) {
-    // A socket of another kind needs no such setting.
-    let _ = sockopt::set_tcp_nodelay(socket, true);
-}
-
-/// The address of this node's end of a socket; `None` unless the socket is an IP one.
-pub(super) fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
-    rustix::net::getsockname(socket).ok().and_then(|addr: SocketAddrAny| SocketAddr::try_from(addr).ok())
 }

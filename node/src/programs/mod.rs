@@ -24,12 +24,17 @@ mod proxy;
 mod proxy_protocol;
 mod relay;
 mod relays;
+mod resolver;
 mod room;
+mod settings;
+mod sockets;
 mod socks;
 mod target;
+mod wire;
 
 pub(crate) use entry::Life;
 pub(crate) use expose::ExposeTerms;
 pub(crate) use forward::ForwardTerms;
 pub(crate) use proxy::ProxyTerms;
 pub(crate) use room::Programs;
+pub(crate) use wire::Readiness;

@@ -6,7 +6,6 @@ use crate::context::Context;
 use crate::effect::{Effect, Opener};
 use crate::failure::{Code, Failure};
 use crate::programs::authority::{Authority, pilot_name};
-use crate::programs::dial::{Address, Dial};
 use crate::programs::entry::{Entry, Kind, Life, Listener, Proxy};
 use crate::programs::filter::Access;
 use crate::programs::joint::Phase;
@@ -15,7 +14,7 @@ use crate::programs::listen::Listen;
 use crate::programs::relay::{Moved, Server};
 use crate::programs::room::{ENTRIES_MAX, Programs};
 use pilot_stack::EARLY_LEN_MAX;
-use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,19 +25,27 @@ const AUTH_FILE_LEN_MAX: u64 = 256 * 1024;
 /// A proxy as it was asked for.
 pub(crate) struct ProxyTerms {
     pub(crate) listen: String,
+    /// The socket beside the request.
+    pub(crate) fd: Option<OwnedFd>,
     pub(crate) direct: bool,
     pub(crate) auth_file: Option<String>,
 }
 
 impl Programs {
-    /// Sets up a proxy, which listens from now on.
+    /// Sets up a proxy, which listens from now on, or later when it need not at once.
     ///
     /// # Errors
     /// `InvalidArgument`, also for an address that other machines reach without a file of users, and for a file of users that
     /// others may read; `Conflict` when the address is taken; `Full`.
-    pub(crate) fn proxy(&mut self, cx: &Context, terms: ProxyTerms, life: Life) -> Result<ProxyAnswer, Failure> {
-        let ProxyTerms { listen, direct, auth_file } = terms;
-        let listen = Listen::parse(&listen)?;
+    pub(crate) fn proxy(
+        &mut self,
+        cx: &Context,
+        terms: ProxyTerms,
+        life: Life,
+        must_listen: bool,
+    ) -> Result<ProxyAnswer, Failure> {
+        let ProxyTerms { listen, fd, direct, auth_file } = terms;
+        let listen = Listen::asked(&listen, fd.as_ref(), life == Life::Kept)?;
         if listen.warning().is_some() && auth_file.is_none() {
             let text = format!("other machines would reach the proxy at {listen} without a password");
             return Err(Failure::new(Code::InvalidArgument, text).hint("--auth FILE, or a loopback address"));
@@ -47,9 +54,16 @@ impl Programs {
         if self.entries.iter().filter(|entry| entry.as_proxy().is_some()).count() >= ENTRIES_MAX {
             return Err(Failure::new(Code::Full, format!("there are {ENTRIES_MAX} proxies")));
         }
+        let mut listeners = self.entries.iter_mut().filter_map(Entry::listener_mut);
+        if listeners.any(|listener| listener.listen == listen) {
+            let text = format!("{listen} is a forward's or a proxy's already");
+            return Err(Failure::new(Code::Conflict, text).hint("pilotctl forward --list; pilotctl proxy --list"));
+        }
         let number = self.next_number();
-        let mut listener = Listener { listen, door: None, closed: None, tries: 0 };
-        listener.open(cx.now, &self.registry, number)?;
+        let listener = Listener::begin(listen, fd, must_listen, (cx.now, &self.registry, number))?;
+        if listener.door.is_none() {
+            self.note_closed(&listener);
+        }
         let kind = Kind::Proxy(Proxy { listener, direct, auth_file, access: Arc::new(Access::new(passwords)) });
         let entry = Entry::new(number, life, kind);
         let answer = entry.as_proxy();
@@ -61,11 +75,12 @@ impl Programs {
     ///
     /// # Errors
     /// `NotFound`; `InvalidArgument`.
-    pub(crate) fn unproxy(&mut self, listen: &str) -> Result<ProxyAnswer, Failure> {
+    pub(crate) fn unproxy(&mut self, listen: &str) -> Result<(ProxyAnswer, Life), Failure> {
         let listen = Listen::parse(listen)?;
         let is_it = |e: &&Entry| matches!(&e.kind, Kind::Proxy(proxy) if proxy.listener.listen == listen);
         let number = self.entries.iter().find(is_it).map(|e| e.number);
-        let removed = number.and_then(|number| self.remove_entry(number)).and_then(|entry| entry.as_proxy());
+        let removed =
+            number.and_then(|number| self.remove_entry(number)).and_then(|entry| Some((entry.as_proxy()?, entry.life)));
         removed.ok_or_else(|| {
             Failure::new(Code::NotFound, format!("there is no proxy at {listen}")).hint("pilotctl proxy --list")
         })
@@ -101,9 +116,9 @@ impl Programs {
                 let early = relay.take_early(EARLY_LEN_MAX);
                 connect::connect(cx, &name, to.port, early, Opener::Program(id));
             }
-            Place::Host(addresses) => {
-                relay.server = Server::Dialing(Dial::new(addresses, cx.now));
-                self.dial_server(cx, id);
+            Place::Host => {
+                relay.server = Server::Naming(to.clone());
+                self.name_server(cx, id);
             }
         }
         Moved::On(false)
@@ -115,7 +130,7 @@ enum Place {
     /// A node of this name.
     Node(String),
     /// A host that is no node.
-    Host(Vec<Address>),
+    Host,
 }
 
 fn place(cx: &Context, to: &Authority, is_direct: bool) -> Result<Place, Failure> {
@@ -126,10 +141,7 @@ fn place(cx: &Context, to: &Authority, is_direct: bool) -> Result<Place, Failure
         Some((name, is_sure)) if is_sure || !is_direct || resolve::pinned(trust, &name).is_ok() => {
             Ok(Place::Node(name))
         }
-        _ if is_direct => {
-            let ip = to.host.parse().map_err(|_| Failure::new(Code::NotFound, format!("{} is no address", to.host)))?;
-            Ok(Place::Host(vec![Address::Tcp(SocketAddr::new(ip, to.port))]))
-        }
+        _ if is_direct => Ok(Place::Host),
         _ => Err(Failure::new(Code::NotFound, format!("{} is no Pilot name", to.host))
             .hint("this proxy reaches nodes: worker-node, worker-node.pilot")),
     }

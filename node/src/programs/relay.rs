@@ -1,4 +1,4 @@
-//! Owns one connection whose bytes pass a filter: its client, its server once there is one, and the bytes on the way.
+//! Owns one connection with a filter: its client, its server once there is one, and the bytes on the way.
 //!
 //! 1. What the client says goes to the filter, which may want a server ([`Moved::Wants`]).
 //! 2. When both stand, bytes go both ways through the filter. Each way reads no more while what was read before waits.
@@ -11,6 +11,7 @@ use crate::platform::send_now;
 use crate::programs::authority::Authority;
 use crate::programs::dial::Dial;
 use crate::programs::filter::{Filter, Out, Refusal};
+use crate::programs::wire::Readiness;
 use crate::streams::names::failure_of;
 use pilot_core::Instant;
 use pilot_stack::{CommandError, Recv, Stack, StreamId};
@@ -47,6 +48,8 @@ pub(super) enum Server {
     Nowhere,
     /// A stream to it is being opened.
     Opening,
+    /// A host that is no node, of which the addresses are looked up.
+    Naming(Authority),
     /// A connection to it is being opened.
     Dialing(Dial),
     Joined(End),
@@ -82,10 +85,10 @@ impl End {
         Self::Socket(Plug { fd, readable: true, writable: true })
     }
 
-    fn note(&mut self, readable: bool, writable: bool) {
+    fn note(&mut self, news: Readiness) {
         if let Self::Socket(plug) = self {
-            plug.readable |= readable;
-            plug.writable |= writable;
+            plug.readable |= news.readable || news.is_ended || news.is_broken;
+            plug.writable |= news.writable;
         }
     }
 
@@ -175,11 +178,11 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    pub(super) fn new(filter: Filter, client: End, server: Server) -> Self {
+    pub(super) fn new(filter: Filter, client: End) -> Self {
         Self {
             filter,
             client,
-            server,
+            server: Server::Nowhere,
             unread: Vec::new(),
             out: Out::default(),
             from_client: Ends::default(),
@@ -215,10 +218,10 @@ impl Relay {
     }
 
     /// The kernel has reported readiness of one of the sockets.
-    pub(super) fn note(&mut self, readable: bool, writable: bool) {
-        self.client.note(readable, writable);
+    pub(super) fn note(&mut self, news: Readiness) {
+        self.client.note(news);
         if let Server::Joined(end) = &mut self.server {
-            end.note(readable, writable);
+            end.note(news);
         }
     }
 
@@ -299,7 +302,9 @@ impl Relay {
                 && !self.is_closing
             {
                 // The client has gone, or its last server is told first.
-                if matches!(self.server, Server::Opening | Server::Dialing(_)) || !self.out.to_server.is_empty() {
+                if matches!(self.server, Server::Opening | Server::Naming(_) | Server::Dialing(_))
+                    || !self.out.to_server.is_empty()
+                {
                     return Moved::On(false);
                 }
                 return Moved::Wants(to.clone(), waits);

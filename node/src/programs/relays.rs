@@ -3,20 +3,21 @@
 use crate::context::Context;
 use crate::effect::Effect;
 use crate::failure::{Code, Failure};
-use crate::programs::dial::Dialed;
+use crate::programs::dial::{Address, CONNECT_TIMEOUT, Dial, Dialed};
 use crate::programs::entry::Expose;
 use crate::programs::filter::Filter;
 use crate::programs::http::{Exposed, HEAD_TIME, Peer};
-use crate::programs::joint::{Phase, local_address};
+use crate::programs::joint::Phase;
 use crate::programs::joint_id::JointId;
 use crate::programs::proxy_protocol;
 use crate::programs::relay::{End, Moved, Relay, Server};
 use crate::programs::room::Programs;
+use crate::programs::sockets::local_address;
 use crate::programs::target::Target;
+use crate::programs::wire::{Readiness, Wire};
 use crate::streams::names::{ends, name_of};
-use crate::streams::socket::FdStream;
-use pilot_core::identity::IdentityKey;
 use pilot_stack::StreamId;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long a refused client may still speak, so that the last bytes to it arrive. Own choice.
@@ -24,33 +25,27 @@ const CLOSING_TIME: Duration = Duration::from_secs(2);
 /// Steps of one call before the loop goes on with others. Own choice.
 const STEPS_MAX: usize = 16;
 
-/// The filter between a peer's stream and the program behind an exposed port, and the bytes that the program gets first;
-/// `None` when the program wants neither.
-pub(super) fn introduce(
-    cx: &Context,
-    expose: &Expose,
-    stream: StreamId,
-    key: &IdentityKey,
-) -> Option<(Filter, Vec<u8>)> {
+/// The connection of a peer's stream to the program behind an exposed port, if that wants to learn the peer; `None` when
+/// bytes pass unseen.
+pub(super) fn introduce(cx: &Context, expose: &Expose, stream: StreamId) -> Option<Relay> {
     if !expose.http && !expose.proxy_protocol {
         return None;
     }
+    let key = cx.stack.stream_info(stream).and_then(|info| cx.stack.endpoint().identity_of(info.peer));
     let (ours, theirs) = ends(&cx.stack, stream);
-    let name = cx.stack.endpoint().trust().pin(key).map(name_of).unwrap_or_default();
-    let (address, fingerprint) = (theirs.addr.to_string(), key.fingerprint());
-    let first = match expose.proxy_protocol {
-        true => proxy_protocol::header(theirs, ours, &fingerprint, &name),
-        false => Vec::new(),
-    };
-    if !expose.http {
-        return Some((Filter::Raw, first));
-    }
+    let name = key.and_then(|key| cx.stack.endpoint().trust().pin(&key)).map(name_of).unwrap_or_default();
+    let (address, fingerprint) = (theirs.addr.to_string(), key.map(|key| key.fingerprint()).unwrap_or_default());
+    let peer = Peer { name: &name, address: &address, fingerprint: &fingerprint };
     let host = match &expose.target {
         Target::Unix(_) => "localhost".to_owned(),
         target => target.to_string(),
     };
-    let peer = Peer { name: &name, address: &address, fingerprint: &fingerprint };
-    Some((Filter::exposed(Exposed::new(host, &peer, expose.a2a)), first))
+    let filter = if expose.http { Filter::exposed(Exposed::new(host, &peer, expose.a2a)) } else { Filter::Raw };
+    let mut relay = Relay::new(filter, End::Stream(stream));
+    if expose.proxy_protocol {
+        relay.lead_in(&proxy_protocol::header(theirs, ours, &fingerprint, &name));
+    }
+    Some(relay)
 }
 
 impl Programs {
@@ -145,7 +140,7 @@ impl Programs {
         let Some(joint) = self.joints.get_mut(id) else { return };
         let Phase::Relayed(relay) = std::mem::replace(&mut joint.phase, Phase::Between) else { return };
         if let Some(socket) = relay.into_socket() {
-            joint.phase = Phase::Joined(FdStream::new(socket));
+            joint.phase = Phase::Joined(Wire::new(socket));
         }
         debug_assert!(matches!(joint.phase, Phase::Joined(_)), "one end is a socket and the other a stream");
         cx.out.extend(joint.stream.map(Effect::Ready));
@@ -155,7 +150,7 @@ impl Programs {
     /// Sets the end of the patience with a client, and with a server that is called.
     fn set_patience(&mut self, cx: &Context, id: JointId) {
         let Some(relay) = self.relay(id) else { return };
-        if relay.is_closing() || matches!(relay.server, Server::Dialing(_)) {
+        if relay.is_closing() || matches!(relay.server, Server::Dialing(_) | Server::Naming(_)) {
             return;
         }
         let due = relay.awaited_since(cx.now).map(|since| since + HEAD_TIME);
@@ -163,12 +158,35 @@ impl Programs {
     }
 
     /// The kernel has reported readiness of one of the sockets.
-    pub(super) fn relay_ready(&mut self, cx: &mut Context, id: JointId, (readable, writable): (bool, bool)) {
+    pub(super) fn relay_ready(&mut self, cx: &mut Context, id: JointId, news: Readiness) {
         let Some(relay) = self.relay(id) else { return };
-        relay.note(readable, writable);
+        relay.note(news);
         match relay.server {
             Server::Dialing(_) => self.dial_server(cx, id),
             _ => self.move_relay(cx, id),
+        }
+    }
+
+    /// Calls the server of a connection.
+    pub(super) fn call_server(&mut self, cx: &mut Context, id: JointId, dial: Dial) {
+        if let Some(relay) = self.relay(id) {
+            relay.server = Server::Dialing(dial);
+            self.dial_server(cx, id);
+        }
+    }
+
+    /// Calls a host that is no node, once its addresses are known.
+    pub(super) fn name_server(&mut self, cx: &mut Context, id: JointId) {
+        let Some(Server::Naming(to)) = self.relay(id).map(|relay| &relay.server) else { return };
+        let to = to.clone();
+        let with_port = |ip| Address::Tcp(SocketAddr::new(ip, to.port));
+        match self.resolver.addresses(cx.now, &to.host) {
+            Some(Ok(ips)) => self.call_server(cx, id, Dial::new(ips.into_iter().map(with_port).collect(), cx.now)),
+            Some(Err(why)) => self.relay_not_opened(cx, id, &Failure::new(Code::Unreachable, why)),
+            None => {
+                self.named.push(id);
+                self.joints.set_deadline(id, Some(cx.now + CONNECT_TIMEOUT));
+            }
         }
     }
 
@@ -220,7 +238,10 @@ impl Programs {
         if matches!(relay.server, Server::Dialing(_)) {
             return self.dial_server(cx, id);
         }
-        let moved = relay.too_slow();
+        let moved = match relay.server {
+            Server::Naming(_) => relay.unreached(&Failure::new(Code::Timeout, "the host is not found in time")),
+            _ => relay.too_slow(),
+        };
         self.go_on(cx, id, Err(moved));
     }
 }
@@ -232,11 +253,13 @@ mod tests {
     use crate::programs::proxy::ProxyTerms;
     use crate::programs::relay::RELAY_MAX;
     use crate::tests::Lab;
-    use mio::{Events, Poll};
+    use crate::token::Room;
+    use mio::{Events, Poll, Waker};
     use std::io::{ErrorKind, Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
 
-    /// A node with one proxy, whose loop the test plays.
+    /// A node with one proxy; the test plays its loop.
     struct Proxied {
         lab: Lab,
         poll: Poll,
@@ -247,9 +270,10 @@ mod tests {
     impl Proxied {
         fn new() -> Self {
             let (mut lab, poll) = (Lab::alone(), Poll::new().expect("poll"));
-            let mut programs = Programs::new(poll.registry().try_clone().expect("registry"));
-            let terms = ProxyTerms { listen: "0".into(), direct: true, auth_file: None };
-            let listen = programs.proxy(&lab.nodes[0], terms, Life::Run).expect("a proxy").listen;
+            let waker = Waker::new(poll.registry(), Room::Waker.token(0)).expect("waker");
+            let mut programs = Programs::new(poll.registry().try_clone().expect("registry"), Arc::new(waker));
+            let terms = ProxyTerms { listen: "0".into(), fd: None, direct: true, auth_file: None };
+            let listen = programs.proxy(&lab.nodes[0], terms, Life::Run, true).expect("a proxy").listen;
             lab.nodes[0].now = pilot_core::Instant::from_micros(1);
             Self { lab, poll, programs, listen }
         }
@@ -270,8 +294,9 @@ mod tests {
             self.poll.poll(&mut events, Some(Duration::from_millis(5))).expect("events");
             let cx = &mut self.lab.nodes[0];
             for event in &events {
-                let readiness = (event.is_readable(), event.is_writable(), event.is_error());
-                self.programs.readiness(cx, event.token(), readiness);
+                let (readable, writable, is_broken) = (event.is_readable(), event.is_writable(), event.is_error());
+                let news = Readiness { readable, writable, is_broken, ..Readiness::default() };
+                self.programs.readiness(cx, event.token(), news);
             }
             self.programs.handle_timeout(cx);
         }

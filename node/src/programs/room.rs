@@ -6,16 +6,19 @@ use crate::failure::Failure;
 use crate::ipc::client_id::ClientId;
 use crate::log::record::Record;
 use crate::programs::entry::{Entry, Kind, Life};
-use crate::programs::joint::{Joint, Phase, reset_on_close};
+use crate::programs::joint::{Joint, Phase};
 use crate::programs::joint_id::JointId;
 use crate::programs::joints::Joints;
+use crate::programs::resolver::Resolver;
+use crate::programs::sockets::reset_on_close;
+use crate::programs::wire::{Moved, Readiness, Wire};
 use crate::streams::names::failure_of;
-use crate::streams::socket::{FdStream, Pumped};
 use crate::token::Room;
-use mio::{Registry, Token};
+use mio::{Registry, Token, Waker};
 use pilot_core::{Instant, Level};
 use pilot_stack::StreamId;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// Most connections of programs at one time, in both directions together. Source: own choice, `docs/programs.md`, "Limits".
 pub(crate) const CONNECTIONS_MAX: usize = 10_000;
@@ -39,10 +42,15 @@ pub(crate) struct Programs {
     pub(super) retry_at: Option<Instant>,
     /// Connections with a filter that have more to move.
     pub(super) again: Vec<JointId>,
+    pub(super) resolver: Resolver,
+    /// Connections that wait for the addresses of a host.
+    pub(super) named: Vec<JointId>,
+    /// Lines of the books that could not be carried out.
+    pub(super) unread: Vec<String>,
 }
 
 impl Programs {
-    pub(crate) fn new(registry: Registry) -> Self {
+    pub(crate) fn new(registry: Registry, waker: Arc<Waker>) -> Self {
         Self {
             registry,
             entries: Vec::new(),
@@ -53,6 +61,9 @@ impl Programs {
             paused_until: None,
             retry_at: None,
             again: Vec::new(),
+            resolver: Resolver::new(waker),
+            named: Vec::new(),
+            unread: Vec::new(),
         }
     }
 
@@ -138,13 +149,8 @@ impl Programs {
         self.paused_until = None;
     }
 
-    /// A socket of a connection or a listener has become readable or writable, or has failed.
-    pub(crate) fn readiness(
-        &mut self,
-        cx: &mut Context,
-        token: Token,
-        (readable, writable, failed): (bool, bool, bool),
-    ) {
+    /// The loop has news of a socket of a connection, or of a listener.
+    pub(crate) fn readiness(&mut self, cx: &mut Context, token: Token, news: Readiness) {
         let number = Room::Programs.number(token);
         if number % 2 == 1 {
             return self.note_knock(number as u32 / 2);
@@ -153,25 +159,21 @@ impl Programs {
         let Some(joint) = self.joints.get_mut(id) else { return };
         match &mut joint.phase {
             Phase::Early(_) => self.ask_peer(cx, id),
-            Phase::Opening(socket) => {
-                socket.readable |= readable;
-                socket.writable |= writable;
-                if failed {
+            Phase::Opening(wire) => {
+                if !wire.note(news) {
                     // The stream that may still come finds no connection, and is reset.
                     self.end(id, true);
                 }
             }
             Phase::Dialing(_) => self.dial(cx, id),
-            Phase::Relayed(_) => self.relay_ready(cx, id, (readable, writable)),
-            Phase::Joined(socket) => {
-                socket.readable |= readable;
-                socket.writable |= writable;
-                socket.is_reset |= failed;
+            Phase::Relayed(_) => self.relay_ready(cx, id, news),
+            Phase::Joined(wire) => {
+                wire.note(news);
                 if let Some(stream) = joint.stream {
                     cx.ready(stream);
                 }
             }
-            Phase::Between => debug_assert!(false, "a connection in the table is in a phase"),
+            Phase::Naming | Phase::Between => {} // news of a socket that had the place before
         }
     }
 
@@ -188,35 +190,31 @@ impl Programs {
         }
         if let Phase::Opening(_) = joint.phase {
             joint.stream = Some(stream);
-            if let Phase::Opening(socket) = std::mem::replace(&mut joint.phase, Phase::Between) {
-                joint.phase = Phase::Joined(socket);
+            if let Phase::Opening(wire) = std::mem::replace(&mut joint.phase, Phase::Between) {
+                joint.phase = Phase::Joined(wire);
             }
         }
         debug_assert_eq!(joint.stream, Some(stream));
         match &mut joint.phase {
-            Phase::Joined(socket) => {
-                let outcome = if socket.is_reset { Pumped::Finished } else { socket.pump(&mut cx.stack, stream) };
-                let was_reset = socket.is_reset;
-                match outcome {
-                    Pumped::Open if !was_reset => {}
-                    Pumped::Finished if !was_reset => {
-                        self.end(id, false);
-                        cx.out.push(Effect::Close(stream));
-                    }
-                    Pumped::Broken(why) => {
-                        let (entry, why) = (joint.entry, failure_of(&cx.stack, stream, why));
-                        self.note_failure(cx, entry, &why.message);
-                        self.end(id, true);
-                        cx.out.push(Effect::Close(stream));
-                    }
-                    _ => {
-                        self.end(id, true);
-                        cx.out.push(Effect::Abort(stream));
-                    }
+            Phase::Joined(wire) => match wire.pump(&mut cx.stack, stream) {
+                Moved::On => {}
+                Moved::Finished => {
+                    self.end(id, false);
+                    cx.out.push(Effect::Close(stream));
                 }
-            }
+                Moved::ProgramReset => {
+                    self.end(id, true);
+                    cx.out.push(Effect::Abort(stream));
+                }
+                Moved::StreamBroke(why) => {
+                    let (entry, why) = (joint.entry, failure_of(&cx.stack, stream, why));
+                    self.note_failure(cx, entry, &why.message);
+                    self.end(id, true);
+                    cx.out.push(Effect::Close(stream));
+                }
+            },
             // The peer may have gone meanwhile.
-            Phase::Dialing(_) if cx.stack.stream_info(stream).is_none_or(|info| info.end.is_some()) => {
+            Phase::Naming | Phase::Dialing(_) if cx.stack.stream_info(stream).is_none_or(|i| i.end.is_some()) => {
                 self.end(id, true);
                 cx.out.push(Effect::Close(stream));
             }
@@ -238,7 +236,7 @@ impl Programs {
     /// A connection's socket stands, and so does its stream.
     pub(super) fn join(&mut self, cx: &mut Context, id: JointId, socket: OwnedFd) {
         let Some(joint) = self.joints.get_mut(id) else { return };
-        joint.phase = Phase::Joined(FdStream::new(socket));
+        joint.phase = Phase::Joined(Wire::new(socket));
         if let Some(stream) = joint.stream {
             cx.ready(stream);
         }
@@ -267,8 +265,12 @@ impl Programs {
                 Some(Phase::Early(_)) => self.ask_peer(cx, id),
                 Some(Phase::Dialing(_)) => self.dial(cx, id),
                 Some(Phase::Relayed(_)) => self.relay_due(cx, id),
+                Some(Phase::Naming) => self.refuse(cx, id, "its host is not found in time"),
                 _ => debug_assert!(false, "no other phase has a deadline"),
             }
+        }
+        if !self.named.is_empty() && self.resolver.poll(cx.now) {
+            self.hosts_are_known(cx);
         }
         if self.retry_at.is_some_and(|at| at <= cx.now) {
             self.open_listeners(cx);

@@ -13,6 +13,7 @@ use serde_json::Value;
 fn rooms(lab: Lab) -> (Rooms, Paper) {
     let poll = mio::Poll::new().expect("poll");
     let registry = || poll.registry().try_clone().expect("registry");
+    let waker = std::sync::Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker"));
     let (worker, disk) = Worker::on_paper();
     let cx = lab.nodes.into_iter().next().expect("a node");
     let rendezvous = RendezvousFile::new(&cx.config.rendezvous);
@@ -22,7 +23,7 @@ fn rooms(lab: Lab) -> (Rooms, Paper) {
         datagrams: Datagrams::new(registry()),
         services: Services::default(),
         post: PostOffice::default(),
-        programs: Programs::new(registry()),
+        programs: Programs::new(registry(), waker),
         ipc: Ipc::private(registry()),
         expiry: Expiry::default(),
         rendezvous,

@@ -67,7 +67,7 @@ impl Body {
         }
     }
 
-    /// The body after the head of a response whose status allows one.
+    /// The body after the head of a response with a status that allows one.
     pub(super) fn after_response(response: &Response) -> Result<Self, Reject> {
         if let Some(coding) = head::tokens(response.headers, "transfer-encoding").last() {
             return Ok(if coding.eq_ignore_ascii_case(b"chunked") { Self::chunked() } else { Self::Close });

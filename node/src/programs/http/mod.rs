@@ -50,13 +50,13 @@ enum Mode {
 enum State {
     /// In a head, or before it.
     Head,
-    /// Behind a head whose server is wanted.
+    /// Behind a head, while its server is wanted.
     Wanted {
         to: Authority,
         is_connect: bool,
     },
     Body(Body),
-    /// Behind a request whose answer decides how the next bytes are read.
+    /// Behind a request, while its answer decides how the next bytes are read.
     Held,
     /// The connection is no HTTP any more.
     Raw,
@@ -178,7 +178,7 @@ impl Http {
         if self.waiting.len() == own { self.farewell_of_server(reject) } else { Vec::new() }
     }
 
-    /// The same for a client whose server does not answer.
+    /// The same when the reason is the server.
     pub(crate) fn farewell_of_server(&self, reject: &Reject) -> Vec<u8> {
         if self.responses.is_between() { reject.answer() } else { Vec::new() }
     }
