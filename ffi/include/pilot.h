@@ -146,6 +146,11 @@
 #define PILOT_EVENT_MISSED 11
 
 /*
+ What a trusted peer and this node may reach at each other has changed, or the peer's name; the "reason" is in detail.
+ */
+#define PILOT_EVENT_TRUST_CHANGED 12
+
+/*
  Most bytes of early data, which travel with the request for a stream (pilot_connect_with). Unit: bytes.
  */
 #define PILOT_FIRST_MAX 1024
