@@ -114,7 +114,7 @@ answers! {
     Cancelled,
     /// To `Listen`, `Unlisten` and `Datagrams`.
     Bound,
-    /// To `StreamEnd`.
+    /// To `StreamEnd` and `Finish`.
     StreamState,
 }
 
@@ -140,6 +140,8 @@ pub enum Status {
     Published,
     /// The client gets the node's events.
     Watching,
+    /// The request is in force.
+    Accepted,
     /// The node ends.
     Stopping,
 }

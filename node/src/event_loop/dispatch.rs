@@ -205,6 +205,13 @@ fn client_request(
             rooms.streams.take_held(cx, client, number, stream).err().map(Err)
         }
         Request::StreamEnd { inode } => Some(rooms.streams.end_of(inode).map(Answer::from)),
+        Request::EndExplicitly { inode } => {
+            rooms.streams.end_explicitly(client, inode);
+            Some(Ok(Accepted { status: Status::Accepted }.into()))
+        }
+        Request::Finish { inode, reset } => {
+            Some(rooms.streams.finish_of(cx, inode, reset == Some(true)).map(Answer::from))
+        }
         Request::Datagrams { port } => rooms.datagrams.open(cx, client, number, port).err().map(Err),
         Request::Events { topics } => {
             rooms.ipc.watch(client, number, topics);
@@ -247,7 +254,8 @@ fn set_up(rooms: &mut Rooms, request: Request, caller: &Caller) -> Result<(Answe
     match request {
         Request::Forward { node, port, listen, temporary } => {
             let (life, is_new) = (Life::of(temporary, caller), !matches!(caller, Caller::Node));
-            let forward = rooms.programs.forward(cx, ForwardTerms { listen, node, port }, life, is_new);
+            let terms = ForwardTerms { listen, fd: rooms.beside.take(), node, port };
+            let forward = rooms.programs.forward(cx, terms, life, is_new);
             forward.map(|forward| (Answer::from(forward), life))
         }
         Request::Unforward { listen } => {
@@ -266,7 +274,7 @@ fn set_up(rooms: &mut Rooms, request: Request, caller: &Caller) -> Result<(Answe
         }),
         Request::Proxy { listen, direct, auth_file, temporary } => {
             let (life, is_new) = (Life::of(temporary, caller), !matches!(caller, Caller::Node));
-            let terms = ProxyTerms { listen, direct: direct == Some(true), auth_file };
+            let terms = ProxyTerms { listen, fd: rooms.beside.take(), direct: direct == Some(true), auth_file };
             rooms.programs.proxy(cx, terms, life, is_new).map(|proxy| (proxy.into(), life))
         }
         Request::Unproxy { listen } => rooms.programs.unproxy(&listen).map(|(proxy, life)| (proxy.into(), life)),
