@@ -102,6 +102,16 @@ pub enum TrustStep {
     Rejected,
     /// The key is not trusted any more.
     Revoked,
+    /// The key's owner has changed what this node may reach.
+    Granted,
+    /// The key's owner asks for more ports.
+    Wished,
+    /// The key's owner grants none of the ports that it was asked for.
+    Declined,
+    /// The key's owner has another name.
+    Renamed,
+    /// The key's owner wants the name of another trusted peer, and is called by its address instead.
+    NameRefused,
 }
 
 impl TrustStep {
@@ -112,6 +122,11 @@ impl TrustStep {
             Self::Pinned => "pinned",
             Self::Rejected => "rejected",
             Self::Revoked => "revoked",
+            Self::Granted => "granted_to_us",
+            Self::Wished => "asks_for_ports",
+            Self::Declined => "ports_declined",
+            Self::Renamed => "renamed",
+            Self::NameRefused => "name_refused",
         }
     }
 }
@@ -241,6 +256,7 @@ impl Trace {
             Self::RendezvousDown { refusal: None }
             | Self::PeerDown { reason: ResetReason::Unreachable, .. }
             | Self::Refused { .. }
+            | Self::Trust { step: TrustStep::NameRefused, .. }
             | Self::ClockStep { .. } => Level::Warn,
             Self::PeerUp { .. }
             | Self::PeerDown { .. }

@@ -23,13 +23,15 @@
 //! * A new request of a pinned node means that it has no pin any more: ours goes, and our owner decides anew.
 
 mod form;
+mod grant;
 mod message;
+mod pin;
 mod ports;
 
 pub use message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
+pub use pin::{Asked, Pin, Regrant, Wish};
 pub use ports::Ports;
 
-use crate::addr::Addr;
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
@@ -39,6 +41,7 @@ use core::fmt;
 use core::net::SocketAddr;
 use litemap::LiteMap;
 use message::{Kind, Message};
+use pin::Marks;
 
 /// Longest letter: a trust message under its seal. Unit: bytes.
 pub const LETTER_LEN_MAX: usize = 2048;
@@ -56,31 +59,6 @@ const EPOCHS_MAX: usize = 16_384;
 pub const REQUEST_LIFETIME_S: u64 = 30 * 24 * 3600;
 /// How far a message's time of issue may lie in our future. Unit: seconds; clocks differ.
 const CLOCK_SKEW_S: u64 = 24 * 3600;
-
-/// The only thing that lets data in: a peer, after its owner and ours have approved each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pin {
-    /// Identity key of the peer. A changed key is another peer.
-    pub identity: IdentityKey,
-    /// The peer's key in key handshakes.
-    pub static_key: StaticKey,
-    /// Address of the peer when it was approved.
-    pub addr: Addr,
-    /// Hostname of the peer when it was approved, or empty.
-    pub hostname: String,
-    /// Our ports that the peer may reach.
-    pub ports: Ports,
-    /// The pair secret, mixed into every key handshake with the peer (psk2).
-    pub secret: [u8; 32],
-    /// Time of the approval. Unit: seconds since 1970.
-    pub approved_at: u64,
-    /// End of the approval. Unit: seconds since 1970.
-    pub not_after: Option<u64>,
-    /// A person compared the fingerprint, or gave it with the request; otherwise it was only taken from the registry.
-    pub verified: bool,
-    /// Underlay address at which the peer was last reached directly; only a hint.
-    pub last_endpoint: Option<SocketAddr>,
-}
 
 /// A request that waits for this node's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,8 +95,27 @@ pub enum Outcome {
     Rejected(IdentityKey),
     /// The peer withdrew; it is not trusted any more.
     Revoked(IdentityKey),
+    /// A trusted peer has said what this node may reach, and that is news.
+    Granted(IdentityKey),
+    /// A trusted peer asks for more ports, which waits for the owner.
+    Wished(IdentityKey),
+    /// A trusted peer grants none of the ports that it was asked for.
+    Declined(IdentityKey),
+    /// A trusted peer has another name. What this node may reach may have changed with it.
+    Renamed(IdentityKey, Renaming),
     /// Nothing changed.
     Discarded(Discarded),
+}
+
+/// How the name of a trusted peer changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renaming {
+    /// The name before, or empty.
+    pub former: String,
+    /// The name that the peer's record has, or empty.
+    pub wanted: String,
+    /// Another trusted peer has that name, so that this one has none: its address names it.
+    pub is_refused: bool,
 }
 
 /// Why a trust message had no effect.
@@ -157,6 +154,8 @@ pub enum TrustError {
     NoteTooLong,
     /// A node need not ask itself.
     Oneself,
+    /// None of the ports is granted.
+    NotGranted,
 }
 
 impl fmt::Display for TrustError {
@@ -168,6 +167,7 @@ impl fmt::Display for TrustError {
             Self::AddressTaken => "another trusted peer has this address",
             Self::NoteTooLong => "the justification is too long",
             Self::Oneself => "a node cannot ask itself",
+            Self::NotGranted => "none of these ports is granted",
         })
     }
 }
@@ -330,7 +330,10 @@ impl TrustBook {
         let secret = pair_secret(me.identity, &request.record.static_key, &request.nonce, &message.nonce);
         self.pending.remove(key);
         self.outgoing.remove(key);
-        self.insert_pin(&request.record, terms, secret, me.now_s);
+        // The owner has seen this node's name just now, and means this node by it from now on.
+        self.take_name_away(&request.record);
+        let since = self.epochs.get(key).copied().unwrap_or_default();
+        self.insert_pin(me, &request.record, terms, (secret, since));
         self.changed();
         Ok(message.emit(me.identity))
     }
@@ -386,6 +389,9 @@ impl TrustBook {
                     Kind::Accept => self.receive_accept(me, &message),
                     Kind::Reject => self.receive_reject(&message),
                     Kind::Revoke => self.receive_revoke(&message),
+                    // These have marks of their own in the pin.
+                    Kind::Statement => return self.receive_statement(&message),
+                    Kind::Wish => return self.receive_wish(me, &message, bytes),
                 };
                 if !matches!(outcome, Outcome::Discarded(_)) {
                     debug_assert!(self.epochs.get(&message.from).is_none_or(|last| *last < message.epoch));
@@ -404,7 +410,8 @@ impl TrustBook {
         if message.issued > me.now_s + CLOCK_SKEW_S || message.expires < me.now_s {
             return Err(Discarded::Expired);
         }
-        if self.epochs.get(&message.from).is_some_and(|last| message.epoch <= *last) {
+        let has_mark = matches!(message.kind, Kind::Statement | Kind::Wish);
+        if !has_mark && self.epochs.get(&message.from).is_some_and(|last| message.epoch <= *last) {
             return Err(Discarded::Replayed);
         }
         Ok(())
@@ -426,7 +433,7 @@ impl TrustBook {
                 Some(_) => {}
             }
         }
-        if self.pending.len() >= PENDING_MAX && !self.pending.contains_key(&message.from) {
+        if self.waiting() >= PENDING_MAX && !self.pending.contains_key(&message.from) {
             return Outcome::Discarded(Discarded::Full);
         }
         // A pinned peer that asks has no pin of us any more: its owner asks anew, and ours decides anew.
@@ -446,7 +453,8 @@ impl TrustBook {
         }
         let secret = crossed_secret(me, ours, theirs);
         let terms = Terms { ports: ours.ports.clone(), verified: ours.verified, ..Terms::default() };
-        self.insert_pin(&ours.record, &terms, secret, me.now_s);
+        self.take_name_away(&ours.record);
+        self.insert_pin(me, &ours.record, &terms, (secret, theirs.epoch));
         Outcome::Pinned(theirs.from)
     }
 
@@ -464,7 +472,10 @@ impl TrustBook {
         self.outgoing.remove(&message.from);
         self.pending.remove(&message.from);
         let terms = Terms { ports: ours.ports, verified: ours.verified, ..Terms::default() };
-        self.insert_pin(&record, &terms, secret, me.now_s);
+        if record.hostname == ours.record.hostname {
+            self.take_name_away(&record); // the owner has asked the node of this name
+        }
+        self.insert_pin(me, &record, &terms, (secret, message.epoch));
         Outcome::Pinned(message.from)
     }
 
@@ -504,8 +515,7 @@ impl TrustBook {
         note: &str,
         rng: &mut Rng,
     ) -> Message {
-        // Rises even when the wall clock goes back.
-        self.own_epoch = (me.now_s * 1000).max(self.own_epoch + 1);
+        let epoch = self.next_epoch(me.now_s);
         Message {
             kind,
             from: me.identity.public(),
@@ -513,10 +523,11 @@ impl TrustBook {
             nonce: rng.bytes(),
             issued: me.now_s,
             expires: me.now_s + REQUEST_LIFETIME_S,
-            epoch: self.own_epoch,
+            epoch,
             in_reply_to,
-            record: if matches!(kind, Kind::Request | Kind::Accept) { me.record.into() } else { Vec::new() },
+            record: if kind.has_record() { me.record.into() } else { Vec::new() },
             note: note.chars().take(NOTE_LEN_MAX / 4).collect(),
+            ports: Ports::NONE,
         }
     }
 
@@ -528,21 +539,54 @@ impl TrustBook {
         if taken { Err(TrustError::AddressTaken) } else { Ok(()) }
     }
 
-    fn insert_pin(&mut self, record: &NodeRecord, terms: &Terms, secret: [u8; 32], now_s: u64) {
+    /// Lets the newest record have its name: another pin of that name is called by its address from now on.
+    fn take_name_away(&mut self, record: &NodeRecord) {
+        for (_, pin) in &mut self.pins {
+            if pin.identity != record.identity
+                && pin.hostname == record.hostname
+                && pin.marks.sequence <= record.sequence
+            {
+                pin.hostname.clear();
+            }
+        }
+    }
+
+    /// `since`: the epoch of the message that makes the pin; what the peer says of grants has greater ones.
+    fn insert_pin(&mut self, me: &Me<'_>, record: &NodeRecord, terms: &Terms, (secret, since): ([u8; 32], u64)) {
+        let is_taken = self.is_name_taken(record);
+        let stated = self.next_epoch(me.now_s);
         let pin = Pin {
             identity: record.identity,
             static_key: record.static_key,
             addr: record.addr,
-            hostname: record.hostname.clone(),
+            hostname: if is_taken { String::new() } else { record.hostname.clone() },
             ports: terms.ports.clone(),
+            temporary: Vec::new(),
+            granted: None,
+            wish: None,
+            asked: None,
             secret,
-            approved_at: now_s,
+            approved_at: me.now_s,
             not_after: terms.not_after,
             verified: terms.verified,
             last_endpoint: None,
+            marks: Marks {
+                stated,
+                heard: since,
+                wished: since,
+                sequence: if is_taken { 0 } else { record.sequence },
+                answered: [0; 32],
+            },
         };
         debug_assert!(self.check_new_pin(record).is_ok(), "two pins with one address");
         self.pins.insert(record.identity, pin);
+    }
+
+    /// An epoch above every one before, even when the wall clock goes back.
+    const fn next_epoch(&mut self, now_s: u64) -> u64 {
+        let (wall, next) = (now_s.saturating_mul(1000), self.own_epoch + 1);
+        self.own_epoch = if wall > next { wall } else { next };
+        self.own_epoch
     }
 
     fn note_epoch(&mut self, key: IdentityKey, epoch: u64) {

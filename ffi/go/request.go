@@ -46,7 +46,7 @@ type SearchRequest struct {
 type HandshakeRequest struct {
 	Node     string `json:"node"`
 	Note     string `json:"note,omitzero"`      // at most 256 bytes, for the other node's owner
-	Ports    string `json:"ports,omitzero"`     // ports of this node that the other may reach: "1000,1001" or "all"
+	Ports    string `json:"ports,omitzero"`     // of this node: "messages,80,8000-8010" or "all"; of a trusted peer: to ask for
 	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the trust, in seconds from now
 }
 
@@ -62,6 +62,19 @@ type ApproveRequest struct {
 type RejectRequest struct {
 	Node string `json:"node"`
 	Note string `json:"note,omitzero"` // at most 256 bytes, for the other node's owner
+}
+
+// GrantRequest lets a trusted peer reach more ports of this node.
+type GrantRequest struct {
+	Node     string `json:"node"`
+	Ports    string `json:"ports"`              // "messages,80,8000-8010" or "all"
+	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the grant, in seconds from now; 0: none
+}
+
+// RevokeRequest lets a trusted peer reach fewer ports of this node, whose streams it resets.
+type RevokeRequest struct {
+	Node  string `json:"node"`
+	Ports string `json:"ports"`
 }
 
 // UntrustRequest withdraws trust.
@@ -128,6 +141,13 @@ type DisconnectRequest struct {
 	Stream uint64 `json:"stream"`
 }
 
+// SetWebhookRequest makes a daemon post what happens to a URL.
+type SetWebhookRequest struct {
+	URL      string `json:"url"`               // https, or http to this machine; empty: none
+	Insecure bool   `json:"insecure,omitzero"` // whether plain http may leave this machine
+	Secret   string `json:"secret,omitzero"`   // key of the signatures, 16 to 256 bytes; empty: one is made
+}
+
 // ForwardRequest lets programs of this machine reach a peer's port through a listener.
 type ForwardRequest struct {
 	Node      string `json:"node"`
@@ -181,6 +201,8 @@ func (SearchRequest) verb() string       { return "search" }
 func (HandshakeRequest) verb() string    { return "handshake" }
 func (ApproveRequest) verb() string      { return "approve" }
 func (RejectRequest) verb() string       { return "reject" }
+func (GrantRequest) verb() string        { return "grant" }
+func (RevokeRequest) verb() string       { return "revoke" }
 func (UntrustRequest) verb() string      { return "untrust" }
 func (WaitTrustRequest) verb() string    { return "wait_trust" }
 func (ProfileRequest) verb() string      { return "profile" }
@@ -192,6 +214,7 @@ func (InboxTakeRequest) verb() string    { return "inbox_take" }
 func (PublishRequest) verb() string      { return "publish" }
 func (SendDatagramRequest) verb() string { return "send_datagram" }
 func (DisconnectRequest) verb() string   { return "disconnect" }
+func (SetWebhookRequest) verb() string   { return "set_webhook" }
 func (ForwardRequest) verb() string      { return "forward" }
 func (ForwardsRequest) verb() string     { return "forwards" }
 func (UnforwardRequest) verb() string    { return "unforward" }

@@ -4,10 +4,12 @@
 //! [`Reply::read`](crate::Reply::read). The names of the fields are the names of the JSON's members. A member that is
 //! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
 
+mod mail;
 mod programs;
 
 use crate::failure::{Code, Failure};
 use crate::request::MessageKind;
+pub use mail::{Delivered, Inbox, Message, Received, ReceivedFile, Taken};
 use pilot_core::identity::NodeRecord;
 use pilot_core::trust::{Pin as CorePin, Ports};
 pub use programs::{Exposed, Exposes, Forward, Forwards, Whois};
@@ -62,7 +64,7 @@ answers! {
     Nodes,
     /// To `Handshake`.
     Handshake,
-    /// To `Approve`.
+    /// To `Approve`, `Grant` and `Revoke`.
     Approved,
     /// To `Reject`.
     Rejected,
@@ -88,6 +90,8 @@ answers! {
     Sent,
     /// To `Disconnect`.
     Disconnected,
+    /// To `SetWebhook`.
+    WebhookSet,
     /// To `Forward` and `Unforward`.
     Forward,
     /// To `Forwards`.
@@ -120,6 +124,10 @@ pub enum Status {
     Trusted,
     /// The node is trusted from now on.
     Approved,
+    /// The peer may reach more ports than before.
+    Granted,
+    /// The peer may reach fewer ports than before.
+    Withdrawn,
     /// The node's request is declined.
     Rejected,
     /// The node is no longer trusted.
@@ -200,12 +208,45 @@ pub struct Info {
     pub ports: Vec<u16>,
     /// Messages that wait for their recipients.
     pub outbox: u64,
+    /// For whom they wait, and why; at most 100 recipients.
+    pub outbox_waiting: Vec<Waiting>,
     /// Version of the program.
     pub version: String,
     /// Datagrams that were ignored, by reason.
     pub discards: BTreeMap<String, u64>,
     /// Datagrams that were dropped because a client did not read them.
     pub datagrams_dropped: u64,
+    /// The webhook; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookState>,
+}
+
+/// A webhook, and how it fares since it was set or the daemon was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookState {
+    /// The URL to which events are posted.
+    pub url: String,
+    /// Events that wait.
+    pub waiting: u64,
+    /// Events that the server has taken.
+    pub delivered: u64,
+    /// Events that were given up: the server refused them, was away too long, or too many waited.
+    pub lost: u64,
+    /// Why the last attempt failed; absent when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// Messages that wait for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The recipient's hostname, or its address.
+    pub node: String,
+    /// How many messages wait.
+    pub messages: u64,
+    /// Why the last attempt failed; absent: there was none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The version of the program.
@@ -233,8 +274,12 @@ pub struct Peer {
     pub node_id: u32,
     /// Address.
     pub address: String,
-    /// Hostname at the time of the approval, or empty.
+    /// Hostname, or empty.
     pub hostname: String,
+    /// What the peer may reach at this node: services by name, other ports by number.
+    pub granted: Vec<String>,
+    /// What this node may reach at the peer, as the peer has said.
+    pub granted_to_us: Option<Vec<String>>,
     /// Whether the tunnel is up.
     pub encrypted: bool,
     /// The same: a tunnel that is up is authenticated.
@@ -338,6 +383,15 @@ pub struct PendingRequest {
     pub justification: String,
     /// When the request came.
     pub received_at: u64,
+    /// What a peer that is trusted already asks for; absent: the node asks for trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks_for: Option<Vec<String>>,
+    /// What that peer may reach now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<Vec<String>>,
+    /// What the owner should know before approving.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// The trusted peers, and the requests that this node has sent.
@@ -358,7 +412,7 @@ pub struct Pin {
     pub node_id: u32,
     /// Address at the time of the approval.
     pub address: String,
-    /// Hostname at the time of the approval, or empty.
+    /// Hostname, or empty.
     pub hostname: String,
     /// Identity key.
     pub public_key: String,
@@ -370,8 +424,19 @@ pub struct Pin {
     pub approved_at: u64,
     /// When the trust ends.
     pub expires_at: Option<u64>,
-    /// Ports of this node that the peer may reach, as `1000,1001` or `all`.
+    /// Ports of this node that the peer may reach, as `1000,1001,8000-8010` or `all`.
     pub ports: String,
+    /// The same: services by name, other ports by number.
+    pub granted: Vec<String>,
+    /// Services of this node that the peer may not reach.
+    pub withheld: Vec<String>,
+    /// Ports among them that end before the trust does.
+    pub temporary: Vec<Temporary>,
+    /// What this node may reach at the peer, as the peer has said.
+    pub granted_to_us: Option<Vec<String>>,
+    /// What this node has asked the peer for and has no answer to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_for: Option<Vec<String>>,
     /// Whether the peer may reach every port.
     pub all_ports: bool,
     /// True: both owners have approved.
@@ -382,6 +447,7 @@ pub struct Pin {
 
 impl From<&CorePin> for Pin {
     fn from(pin: &CorePin) -> Self {
+        let reach = pin.reach();
         Self {
             node_id: pin.addr.node,
             address: pin.addr.to_string(),
@@ -391,11 +457,31 @@ impl From<&CorePin> for Pin {
             verified: pin.verified,
             approved_at: pin.approved_at,
             expires_at: pin.not_after,
-            ports: pin.ports.to_string(),
-            all_ports: pin.ports == Ports::All,
+            ports: reach.to_string(),
+            granted: reach.names(),
+            withheld: reach.withheld(),
+            temporary: pin.temporary.iter().map(Temporary::from).collect(),
+            granted_to_us: pin.granted.as_ref().map(Ports::names),
+            asked_for: pin.asked.as_ref().map(|asked| asked.ports.names()),
+            all_ports: reach == Ports::All,
             mutual: true,
             network: pin.addr.network,
         }
+    }
+}
+
+/// Ports that are granted until a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Temporary {
+    /// The ports: services by name, others by number.
+    pub ports: Vec<String>,
+    /// When the grant ends.
+    pub expires_at: u64,
+}
+
+impl From<&(u64, Ports)> for Temporary {
+    fn from((at, ports): &(u64, Ports)) -> Self {
+        Self { ports: ports.names(), expires_at: *at }
     }
 }
 
@@ -532,12 +618,15 @@ pub struct HandshakeSent {
     /// Whether the fingerprint was given with the request; absent when the node is trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<bool>,
+    /// What a trusted peer was asked for; absent: the node was asked for trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_for: Option<Vec<String>>,
 }
 
-/// A peer that is trusted from now on, or already.
+/// A peer that is trusted from now on, or already, perhaps on other terms than before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approved {
-    /// Approved, or trusted.
+    /// Approved, trusted, granted or withdrawn.
     pub status: Status,
     /// The peer.
     #[serde(flatten)]
@@ -590,86 +679,6 @@ pub struct Profile {
     pub visibility: String,
 }
 
-/// A message that is on its recipient's disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivered {
-    /// The recipient's acknowledgement, as text.
-    pub ack: String,
-    /// Kind of the message's bytes.
-    #[serde(rename = "type")]
-    pub kind: MessageKind,
-    /// Length of the message.
-    pub bytes: u64,
-    /// Identity of the message, 32 hexadecimal digits.
-    pub message_id: String,
-    /// True.
-    pub delivered: bool,
-}
-
-/// Messages of the inbox.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inbox {
-    /// How many the inbox holds.
-    pub total: u64,
-    /// How many are listed.
-    pub shown: u64,
-    /// Each listed one, the newest last.
-    pub messages: Vec<Message>,
-}
-
-/// A message of the inbox.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// Its number in this inbox.
-    pub id: u64,
-    /// Its identity, 32 hexadecimal digits, the same at sender and recipient.
-    pub message_id: String,
-    /// Kind of its bytes.
-    #[serde(rename = "type")]
-    pub kind: MessageKind,
-    /// The sender's address.
-    pub from: String,
-    /// The sender's hostname, or empty.
-    pub hostname: String,
-    /// The sender's identity key.
-    pub sender_key: String,
-    /// Its length.
-    pub bytes: u64,
-    /// When it came.
-    pub received_at: u64,
-    /// Its beginning, for people.
-    pub preview: String,
-}
-
-/// How many messages were taken out of the inbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Taken {
-    /// Their number.
-    pub cleared: u64,
-}
-
-/// The files that have arrived.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Received {
-    /// How many there are.
-    pub total: u64,
-    /// Where they are.
-    pub folder: String,
-    /// Each of them.
-    pub files: Vec<ReceivedFile>,
-}
-
-/// A file that has arrived.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReceivedFile {
-    /// Its name in the folder.
-    pub name: String,
-    /// Its length.
-    pub bytes: u64,
-    /// When it was complete.
-    pub received_at: u64,
-}
-
 /// An event that the subscribers get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
@@ -699,6 +708,20 @@ pub struct Disconnected {
     pub conn_id: u64,
 }
 
+/// The webhook that is set from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookSet {
+    /// The URL; empty: none.
+    pub webhook: String,
+    /// Whether plain http may leave this machine.
+    pub insecure: bool,
+    /// Whether this node posts events at all.
+    pub applied: bool,
+    /// The key of the signatures, if it was made; it is told only here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+}
+
 /// A request that has no more to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
@@ -717,6 +740,8 @@ pub struct Opened {
     pub peer: String,
     /// The peer's hostname, or empty.
     pub hostname: String,
+    /// Fingerprint of the peer's identity key, or empty when the peer is gone already.
+    pub fingerprint: String,
 }
 
 /// How many connects were given up.

@@ -6,7 +6,7 @@ use crate::answer::Answer;
 use crate::disk::job::Done;
 use crate::effect::{Caller, Opener, Ticket};
 use crate::failure::{Code, Failure};
-use crate::mail::message::{Kind, Outgoing};
+use crate::mail::message::{Kind, Letter, Outgoing};
 use litemap::LiteMap;
 use pilot_core::Instant;
 use pilot_core::control::Ticket as Question;
@@ -103,12 +103,12 @@ pub(crate) enum Purpose {
     Find(Caller),
     /// To answer with all records of a tag.
     Search(Caller),
-    /// To ask the node for trust.
-    Handshake { caller: Caller, terms: Terms, fingerprint: Option<String> },
-    /// To tell the opener of a stream whether an untrusted node exists.
-    ExplainStream(Opener),
-    /// To tell a caller whether an untrusted node exists.
-    Explain(Caller),
+    /// To ask the node for trust, or for the ports that the caller names if it is a trusted peer with a new name.
+    Handshake { caller: Caller, terms: Terms, fingerprint: Option<String>, names_ports: bool },
+    /// To open a stream if the node is a trusted peer with a new name, and otherwise to tell why not.
+    Connect { port: u16, early: Vec<u8>, opener: Opener },
+    /// To send a message if the node is a trusted peer with a new name, and otherwise to tell why not.
+    Send(Caller, Letter),
 }
 
 /// A caller that waits until a node is trusted.

@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Attach(UnixStream),
     /// The log's file may have been moved away.
     ReopenLog,
+    /// The webhook's server does not take events, for this reason; so many are lost.
+    NoteWebhook(String, u64),
     /// End the loop.
     Stop,
     /// Panic outside the guarded parts.

@@ -2,6 +2,7 @@
 
 use crate::disk::home::socket_path;
 use crate::log::sink::LogConfig;
+use crate::webhook::Webhook;
 use pilot_core::identity::StaticKey;
 use pilot_core::trust::Ports;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -48,6 +49,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Where the node writes what it decides; `None`: nowhere.
     pub log: Option<LogConfig>,
+    /// Where the node writes its webhook for a worker that posts; `None`: the node has no worker, and refuses to set one.
+    pub webhook: Option<Webhook>,
 }
 
 impl Config {
@@ -66,6 +69,7 @@ impl Config {
             datagram_len_max: pilot_core::path::DATAGRAM_LEN_MAX,
             connect_timeout: Duration::from_secs(30),
             log: None,
+            webhook: None,
         }
     }
 

@@ -5,6 +5,7 @@ use crate::disk::job::Job;
 use crate::failure::Failure;
 use crate::ipc::client_id::{ClientId, RequestNumber};
 use crate::log::record::Record;
+use crate::mail::message::Letter;
 use crate::node_event::Event;
 use crate::programs::joint_id::JointId;
 use crate::services::event::Published;
@@ -72,6 +73,10 @@ pub(crate) enum Effect {
     Reply(Caller, Answered),
     /// Hand work to the disk. The ticket's call goes on with the outcome, after the sync.
     Submit(Job, Ticket),
+    /// Open a stream to the node of this name, with first bytes: the name means a trusted peer now.
+    Connect(String, u16, Vec<u8>, Opener),
+    /// Send a message: the name of its recipient means a trusted peer now.
+    Send(Letter, Caller),
     /// Move the bytes of a stream that may have something to move.
     Ready(StreamId),
     /// Give a stream that stands to its opener.

@@ -1,6 +1,7 @@
 //! Owns the form of a command's failure for people and programs: one table of codes for CLI, IPC and C.
 
 use pilot_core::endpoint::ResetReason;
+use pilot_core::trust::Ports;
 use pilot_stack::StreamEnd;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
@@ -147,6 +148,16 @@ impl Failure {
         Self::new(Code::NotRunning, "the node has ended")
     }
 
+    /// The failure of reaching a port that the peer called `name` does not grant to this node.
+    pub(crate) fn not_granted(name: &str, port: u16) -> Self {
+        let service = Ports::name_of(port);
+        let is_many = service.ends_with('s');
+        let (what, is) =
+            if service.parse::<u16>().is_ok() { ("port ", "is") } else { ("", if is_many { "are" } else { "is" }) };
+        Self::new(Code::TrustRequired, format!("{what}{service} {is} not granted by {name}"))
+            .hint(format!("ask: pilotctl handshake {name} --ports {service}"))
+    }
+
     /// The failure that the end of a stream to the peer called `name` means.
     pub(crate) fn from_end(end: StreamEnd, name: &str, port: u16) -> Self {
         match end {
@@ -155,6 +166,10 @@ impl Failure {
             StreamEnd::Aborted => Self::new(Code::ConnectionReset, "the stream was aborted here"),
             StreamEnd::Reset => Self::new(Code::ConnectionReset, format!("{name} aborted the stream")),
             StreamEnd::Tunnel(reason) => Self::from_reset(reason, name),
+            StreamEnd::Withdrawn => {
+                Self::new(Code::ConnectionReset, format!("the port is not granted to {name} any more"))
+                    .hint(format!("pilotctl grant {name} --list"))
+            }
             _ => Self::new(Code::ConnectionReset, "the stream broke"),
         }
     }

@@ -61,6 +61,7 @@ mod token;
 mod underlay;
 mod verb_json;
 mod verbs;
+mod webhook;
 
 pub use config::{Config, RendezvousConfig};
 pub use crypto::aead::fastest as fastest_aead;
@@ -100,3 +101,4 @@ pub use request::{MessageKind, Request};
 pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;
 pub use verbs::{Events, Files, Messages, SendOptions, Terms, Trust};
+pub use webhook::{Webhook, WebhookSetting};

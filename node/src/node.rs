@@ -162,6 +162,12 @@ impl Node {
         let _ = self.0.handle.send(Command::ReopenLog);
     }
 
+    /// Tells the log that the webhook's server does not take events, and how many are lost. For the worker that posts.
+    pub fn note_webhook(&self, reason: &str, lost: u64) {
+        // A node that has ended has no log.
+        let _ = self.0.handle.send(Command::NoteWebhook(reason.into(), lost));
+    }
+
     /// A function that ends the node, for signal handlers' threads.
     pub fn stopper(&self) -> impl Fn() + Send + 'static {
         let handle = self.0.handle.clone();

@@ -42,6 +42,8 @@ pub enum Event {
     TrustRejected(TrustEvent),
     /// Trust with a node has ended.
     Untrusted(TrustEvent),
+    /// What a trusted peer and this node may reach at each other has changed, or the peer's name.
+    TrustChanged(TrustChange),
     /// A tunnel with a peer is up.
     PeerUp(PeerEvent),
     /// A tunnel with a peer has ended.
@@ -103,6 +105,7 @@ impl Event {
             | Self::Trusted(TrustEvent { node, .. })
             | Self::TrustRejected(TrustEvent { node, .. })
             | Self::Untrusted(TrustEvent { node, .. })
+            | Self::TrustChanged(TrustChange { node, .. })
             | Self::PeerUp(PeerEvent { node, .. })
             | Self::PeerDown(PeerEvent { node, .. })
             | Self::Path(PeerEvent { node, .. }) => (node.address.as_deref(), node.hostname.as_deref()),
@@ -138,6 +141,28 @@ pub struct TrustEvent {
     /// The note of a node that asks; absent when it does not ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub justification: Option<String>,
+}
+
+/// A change of grants or of a peer's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustChange {
+    /// With which peer.
+    #[serde(flatten)]
+    pub node: Subject,
+    /// What has changed: `granted` or `withdrawn` by this node's owner, `expired`, `granted_to_us` (by the peer's owner, who
+    /// may also have withdrawn something), `asks_for_ports` (the peer, which waits for this node's owner),
+    /// `ports_declined` (by the peer's owner), `renamed`, or `name_refused` (another peer has that name).
+    pub reason: String,
+    /// What the peer may reach: services by name, other ports by number.
+    pub granted: Vec<String>,
+    /// What this node may reach at the peer, as the peer has said.
+    pub granted_to_us: Option<Vec<String>>,
+    /// What the peer asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks_for: Option<Vec<String>>,
+    /// The peer's name before; with `name_refused` the name that it wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// A change of a tunnel or its path.
@@ -200,6 +225,13 @@ mod tests {
             with(json!({"event": "trusted"})),
             json!({"event": "trust_rejected", "fingerprint": "ABCD"}),
             with(json!({"event": "untrusted"})),
+            with(
+                json!({"event": "trust_changed", "reason": "granted", "granted": ["messages"], "granted_to_us": null}),
+            ),
+            with(json!({"event": "trust_changed", "reason": "asks_for_ports", "granted": [], "granted_to_us": ["80"],
+                "asks_for": ["81"]})),
+            with(json!({"event": "trust_changed", "reason": "renamed", "granted": ["all"], "granted_to_us": ["80"],
+                "name": "node-z"})),
             with(json!({"event": "peer_up", "path": null, "relay": false, "datagram_len": 1216, "srtt_ms": null})),
             with(down),
             json!({"event": "peer_down", "fingerprint": "ABCD", "reason": "trust was withdrawn"}),

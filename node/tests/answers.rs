@@ -7,7 +7,7 @@ use lab::Lab;
 use pilot_node::answer::{
     Accepted, Approved, Bound, Cancelled, Connections, Delivered, Disconnected, Found, Handshake, Inbox, Info, Message,
     Nodes, Opened, Peers, Pending, Profile, Published, Received, Rejected, RendezvousState, Sent, StreamState, Taken,
-    Trust, Trusted, Untrusted, Version,
+    Trust, Trusted, Untrusted, Version, WebhookSet,
 };
 use pilot_node::{Client, Code, Config, MessageKind, Node, RendezvousConfig, Request, send_file};
 use serde::Serialize;
@@ -95,6 +95,8 @@ fn trust(lab: &Lab, asker: &mut Asker) {
     asker.ask::<Trusted>("wait_trust", Request::WaitTrust { node: b(), timeout_ms: None }, b"");
     let profile = Request::Profile { hostname: None, public: Some(true), tags: Some(vec!["gpu".into()]) };
     asker.ask::<Profile>("profile", profile, b"");
+    let webhook = Request::SetWebhook { url: String::new(), insecure: None, secret: None };
+    asker.ask::<WebhookSet>("set_webhook", webhook, b"");
 
     let mut config = Config::new(lab.folder.join("node-c"));
     (config.hostname, config.listen) = (Some("node-c".into()), "127.0.0.1:0".parse().unwrap());

@@ -18,6 +18,7 @@ pub(crate) enum Verb {
     Approve(Approve),
     Bench(Bench),
     ClearHostname(ClearHostname),
+    ClearWebhook(ClearWebhook),
     Config(Config),
     Connect(Connect),
     Connections(Connections),
@@ -27,13 +28,16 @@ pub(crate) enum Verb {
     Dgram(Dgram),
     Disconnect(Disconnect),
     Events(Events),
+    Expose(Expose),
     Find(Find),
+    Forward(Forward),
     Handshake(Handshake),
     Inbox(Inbox),
     Info(Info),
     Init(Init),
     Listen(Listen),
     Log(Log),
+    Mcp(Mcp),
     Peers(Peers),
     Pending(Pending),
     Ping(Ping),
@@ -50,10 +54,12 @@ pub(crate) enum Verb {
     SetPrivate(SetPrivate),
     SetPublic(SetPublic),
     SetTags(SetTags),
+    SetWebhook(SetWebhook),
     Subscribe(Subscribe),
     Trust(Trust),
     Untrust(Untrust),
     Version(Version),
+    Whois(Whois),
 }
 
 /// The names of all commands.
@@ -342,16 +348,28 @@ pub(crate) struct Recv {
     pub(crate) timeout: String,
 }
 
-/// wait for one stream on a port and join it with stdin and stdout
+/// wait for one stream on a port and join it with stdin and stdout; or run a program for each stream
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "listen")]
 pub(crate) struct Listen {
     /// port
     #[argh(positional)]
     pub(crate) port: u16,
+    /// run a program for each stream, which is its stdin and stdout: --exec CMD ARG…, last on the line
+    #[argh(switch)]
+    pub(crate) exec: bool,
+    /// with --exec: how many programs may run at once; further streams wait (default 256)
+    #[argh(option, default = "256")]
+    pub(crate) max: usize,
+    /// with --exec: end after so many streams
+    #[argh(option)]
+    pub(crate) count: Option<u64>,
     /// unit: seconds (or 5s, 2m); default: for ever
     #[argh(option)]
     pub(crate) timeout: Option<String>,
+    /// the program of --exec, with its arguments
+    #[argh(positional)]
+    pub(crate) command: Vec<String>,
 }
 
 /// show the daemon's log: what it refused, paths, trust, peers and the rendezvous that come and go, trouble with the disk
@@ -370,6 +388,24 @@ pub(crate) struct Log {
     /// the log to read (default: pilot.log in the daemon's folder)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
+}
+
+/// serve an agent on stdin and stdout by the Model Context Protocol: tools for trust, messages, streams, files and peers
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "mcp")]
+pub(crate) struct Mcp {
+    /// let the agent approve requests for trust (default: the owner does)
+    #[argh(switch)]
+    pub(crate) allow_approve: bool,
+    /// let the agent send only files below this folder (default: any that you can read)
+    #[argh(option)]
+    pub(crate) files: Option<PathBuf>,
+    /// print the entry with which PROGRAM starts this server, and end
+    #[argh(switch)]
+    pub(crate) print_config: bool,
+    /// with --print-config: generic (the default), claude, cursor, vscode, gemini, codex or zed
+    #[argh(positional)]
+    pub(crate) program: Option<String>,
 }
 
 /// put a message into a peer's inbox; succeeds when it is on the peer's disk
@@ -558,6 +594,26 @@ pub(crate) struct SetHostname {
 #[argh(subcommand, name = "clear-hostname")]
 pub(crate) struct ClearHostname {}
 
+/// post what happens at this node to a URL, signed; shows the secret of the signatures, once
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "set-webhook")]
+pub(crate) struct SetWebhook {
+    /// where to: https://…, or http://… to this machine
+    #[argh(positional)]
+    pub(crate) url: String,
+    /// http:// may also go to other machines, which shows every event to the network
+    #[argh(switch)]
+    pub(crate) insecure: bool,
+    /// file with the secret of the signatures, 16 to 256 bytes on one line (default: a secret is made)
+    #[argh(option)]
+    pub(crate) secret_file: Option<PathBuf>,
+}
+
+/// post events no longer
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "clear-webhook")]
+pub(crate) struct ClearWebhook {}
+
 /// let this node be found by search
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "set-public")]
@@ -586,3 +642,60 @@ pub(crate) struct Version {}
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "context")]
 pub(crate) struct Context {}
+
+/// let programs of this machine reach a peer's port: each connection to a local listener becomes a stream
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "forward")]
+pub(crate) struct Forward {
+    /// list the forwards
+    #[argh(switch)]
+    pub(crate) list: bool,
+    /// remove the forward with this listener; connections that stand go on
+    #[argh(option)]
+    pub(crate) remove: Option<String>,
+    /// end the forward with this command
+    #[argh(switch)]
+    pub(crate) foreground: bool,
+    /// LISTENER NODE:PORT; a listener is [HOST:]PORT (loopback without a host; any free port with 0) or unix:PATH
+    #[argh(positional)]
+    pub(crate) from_to: Vec<String>,
+}
+
+/// let peers reach a program of this machine: each stream to a port becomes a connection to the program
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "expose")]
+pub(crate) struct Expose {
+    /// the program speaks HTTP/1: tell it the peer in headers
+    #[argh(switch)]
+    pub(crate) http: bool,
+    /// with --http: an A2A agent's card names the address that its caller used
+    #[argh(switch)]
+    pub(crate) a2a: bool,
+    /// tell the program the peer by the PROXY protocol of this version: v2
+    #[argh(option)]
+    pub(crate) proxy_protocol: Option<String>,
+    /// only this peer may come, besides what trust says; may be given more than once
+    #[argh(option)]
+    pub(crate) ports_for: Vec<String>,
+    /// list the exposed ports
+    #[argh(switch)]
+    pub(crate) list: bool,
+    /// end the expose of this port; connections that stand go on
+    #[argh(option)]
+    pub(crate) remove: Option<u16>,
+    /// end the expose with this command
+    #[argh(switch)]
+    pub(crate) foreground: bool,
+    /// PORT TARGET: the port that peers reach, and where the program listens: PORT on this machine, HOST:PORT or unix:PATH
+    #[argh(positional)]
+    pub(crate) from_to: Vec<String>,
+}
+
+/// show which peer is behind a connection that a program behind an exposed port has accepted
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "whois")]
+pub(crate) struct Whois {
+    /// the address of the connection's client as that program sees it, as ADDRESS:PORT
+    #[argh(option)]
+    pub(crate) local: String,
+}

@@ -3,9 +3,12 @@
 use crate::args::{self, Arguments, Verb};
 use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::deliver;
+use crate::exec;
+use crate::forward;
 use crate::output::Output;
 use crate::pipe;
 use crate::rendezvous::write_whole;
+use crate::set_webhook;
 use argh::ArgsInfo as _;
 use pilot_node::answer::{Handshake, Peers, Pending, Status, Trust};
 use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, RendezvousConfig, Request, StreamReply, socket_path};
@@ -34,6 +37,7 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Connect(args) => connect(&args, output),
         Verb::Send(args) => exchange(&args.node, args.port, &args.data, &args.timeout, output),
         Verb::Recv(args) => recv(&args, output),
+        Verb::Listen(args) if args.exec => exec::serve(&args, output),
         Verb::Listen(args) => listen(&args, output),
         Verb::SendMessage(args) => send_message(&args, output),
         Verb::Inbox(args) => inbox(&args, output),
@@ -44,6 +48,10 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Dgram(args) => deliver::dgram(&args, output),
         Verb::Ping(args) => ping(&args, output),
         Verb::Bench(args) => bench(&args, output),
+        Verb::SetWebhook(args) => set_webhook::run(args, output),
+        Verb::Forward(args) => forward::forward(args, output),
+        Verb::Expose(args) => forward::expose(args, output),
+        Verb::Whois(args) => forward::whois(args, output),
         Verb::Peers(args) => peers(args.search.as_deref(), output),
         verb => ask(&request(verb), output),
     }
@@ -65,6 +73,7 @@ fn request(verb: Verb) -> Request {
         Verb::Connections(_) => Request::Connections,
         Verb::Disconnect(a) => Request::Disconnect { stream: a.id },
         Verb::SetHostname(a) => profile(Some(a.hostname), None, None),
+        Verb::ClearWebhook(_) => Request::SetWebhook { url: String::new(), insecure: None, secret: None },
         Verb::ClearHostname(_) => profile(Some(String::new()), None, None),
         Verb::SetPublic(_) => profile(None, Some(true), None),
         Verb::SetPrivate(_) => profile(None, Some(false), None),
@@ -210,6 +219,10 @@ fn accept(client: &mut Client, port: u16, timeout: Option<Duration>) -> Result<S
 }
 
 fn listen(args: &args::Listen, output: &Output) -> Result<(), Failure> {
+    if !args.command.is_empty() {
+        return Err(Failure::new(Code::InvalidArgument, format!("{:?} is no argument of listen", args.command[0]))
+            .hint("pilotctl listen PORT --exec CMD ARG…"));
+    }
     let timeout = args.timeout.as_deref().map(duration).transpose()?;
     let mut client = daemon()?;
     let stream = accept(&mut client, args.port, timeout)?;

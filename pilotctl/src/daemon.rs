@@ -5,7 +5,8 @@ use crate::output::Output;
 use crate::rendezvous::{ensure_local, local_endpoint};
 use pilot_node::answer::{Info, RendezvousState};
 use pilot_node::{
-    Client, Code, Config, Failure, Home, LogConfig, LogFile, Node, RendezvousConfig, Request, StderrLog, socket_path,
+    Client, Code, Config, Failure, Home, LogConfig, LogFile, Node, RendezvousConfig, Request, StderrLog, Webhook,
+    socket_path,
 };
 use serde_json::{Map, Value, json};
 use std::fs::{self, OpenOptions};
@@ -204,13 +205,35 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
             LogConfig::new(args.log_level, file.inspect_err(tell)?)
         }
     });
+    let webhook = webhook().inspect_err(tell)?;
+    config.webhook.clone_from(&webhook);
     let node = Node::start(config).inspect_err(tell)?;
-    wait_for_end(&node, log_file.is_some())
+    wait_for_end(&node, log_file.is_some(), webhook)
+}
+
+/// The place of the webhook, in a program that can post.
+#[cfg(feature = "webhook")]
+fn webhook() -> Result<Option<Webhook>, Failure> {
+    Webhook::new().map(Some).map_err(|e| Failure::new(Code::Internal, format!("webhook: {e}")))
+}
+
+#[cfg(not(feature = "webhook"))]
+fn webhook() -> Result<Option<Webhook>, Failure> {
+    Ok(None)
+}
+
+/// Starts the thread that posts, when a webhook has been set; then `waiting` is `None`.
+fn start_webhook(node: &Node, waiting: &mut Option<Webhook>) {
+    let Some(webhook) = waiting.take_if(|webhook| webhook.setting().is_some()) else { return };
+    #[cfg(feature = "webhook")]
+    crate::webhook::start(node.clone(), webhook);
+    #[cfg(not(feature = "webhook"))]
+    let _ = (node, webhook); // there is none
 }
 
 /// Waits until the node ends. A signal ends the node in order; the thread that waits here handles it. A hang-up opens the
 /// log's file anew, if there is one: whatever rotates logs asks for that so.
-fn wait_for_end(node: &Node, has_file: bool) -> Result<(), Failure> {
+fn wait_for_end(node: &Node, has_file: bool, mut webhook: Option<Webhook>) -> Result<(), Failure> {
     use rustix::event::{PollFd, PollFlags, poll};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let failed = |e: io::Error| Failure::new(Code::Internal, format!("signals: {e}"));
@@ -223,20 +246,28 @@ fn wait_for_end(node: &Node, has_file: bool) -> Result<(), Failure> {
     // A connection to the node ends with the node, which wakes the poll.
     let client = node.client()?;
     loop {
-        let mut fds = [
+        start_webhook(node, &mut webhook);
+        let mut fds = vec![
             PollFd::new(&ended, PollFlags::IN),
             PollFd::new(&client, PollFlags::IN),
             PollFd::new(&hung_up, PollFlags::IN),
         ];
+        fds.extend(webhook.as_ref().map(|webhook| PollFd::new(webhook.changed(), PollFlags::IN)));
         if poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {
             continue;
         }
         if !fds[0].revents().is_empty() || !fds[1].revents().is_empty() {
             break;
         }
-        // Several signals may have come; the file is opened once.
-        hung_up.read(&mut [0; 64]).map_err(failed)?;
-        node.reopen_log();
+        let is_hung_up = !fds[2].revents().is_empty();
+        if let Some(webhook) = &webhook {
+            webhook.changed().drain();
+        }
+        if is_hung_up {
+            // Several signals may have come; the file is opened once.
+            hung_up.read(&mut [0; 64]).map_err(failed)?;
+            node.reopen_log();
+        }
     }
     node.stopper()();
     node.wait();

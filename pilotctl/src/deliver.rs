@@ -3,24 +3,20 @@
 use crate::args;
 use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::output::Output;
-use pilot_node::{Code, Event, Failure, Published, Request, ports, send_file as send};
-use serde_json::json;
+use pilot_node::{Client, Code, Event, Failure, Published, Request, StreamReply, ports, send_file as send};
+use serde_json::{Value, json};
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time between two lines of progress.
 const PROGRESS: Duration = Duration::from_millis(200);
 
 pub(crate) fn send_file(args: &args::SendFile, output: &Output) -> Result<(), Failure> {
-    let timeout = duration(&args.timeout)?;
-    let stream = daemon()?.open(&args.node, ports::DATA_EXCHANGE, Some(timeout))?;
-    let local = |e: io::Error| Failure::new(Code::Internal, e.to_string());
-    stream.socket.set_read_timeout(Some(timeout)).map_err(local)?;
-    stream.socket.set_write_timeout(Some(timeout)).map_err(local)?;
-    let begin = Instant::now();
-    let (shows, mut shown) = (!output.json && io::stderr().is_terminal(), begin);
-    let sent = send(&mut &stream.socket, &args.path, |acknowledged, len| {
+    let stream = open_transfer(&mut daemon()?, &args.node, duration(&args.timeout)?)?;
+    let (shows, mut shown) = (!output.json && io::stderr().is_terminal(), Instant::now());
+    let sent = transfer(&stream, &args.path, |acknowledged, len| {
         if shows && (shown.elapsed() >= PROGRESS || acknowledged == len) {
             shown = Instant::now();
             let percent = acknowledged * 100 / len.max(1);
@@ -31,35 +27,66 @@ pub(crate) fn send_file(args: &args::SendFile, output: &Output) -> Result<(), Fa
     if shows {
         let _ = writeln!(io::stderr());
     }
-    let sent = sent?;
-    let sha256: String = sent.sha256.iter().map(|b| format!("{b:02x}")).collect();
-    let seconds = begin.elapsed().as_secs_f64();
-    output.ok(&json!({
-        "filename": sent.name, "bytes": sent.len, "bytes_resumed": sent.resumed, "bytes_sent": sent.len - sent.resumed,
-        "destination": stream.data.peer, "sha256": sha256, "verified": true, "elapsed_ms": (seconds * 1e3) as u64,
-        "throughput_mbps": (sent.len - sent.resumed) as f64 / 1e6 / seconds.max(1e-9),
-    }));
+    output.ok(&sent?);
     Ok(())
 }
 
+/// Opens the stream of a transfer, on which the peer may be silent for `timeout`.
+pub(crate) fn open_transfer(client: &mut Client, node: &str, timeout: Duration) -> Result<StreamReply, Failure> {
+    let stream = client.open(node, ports::DATA_EXCHANGE, Some(timeout))?;
+    let local = |e: io::Error| Failure::new(Code::Internal, e.to_string());
+    stream.socket.set_read_timeout(Some(timeout)).map_err(local)?;
+    stream.socket.set_write_timeout(Some(timeout)).map_err(local)?;
+    Ok(stream)
+}
+
+/// Sends a file; `progress` gets the acknowledged bytes and all bytes.
+pub(crate) fn transfer(stream: &StreamReply, path: &Path, progress: impl FnMut(u64, u64)) -> Result<Value, Failure> {
+    let begin = Instant::now();
+    let sent = send(&mut &stream.socket, path, progress)?;
+    let sha256: String = sent.sha256.iter().map(|b| format!("{b:02x}")).collect();
+    let seconds = begin.elapsed().as_secs_f64();
+    Ok(json!({
+        "filename": sent.name, "bytes": sent.len, "bytes_resumed": sent.resumed, "bytes_sent": sent.len - sent.resumed,
+        "destination": stream.data.peer, "sha256": sha256, "verified": true, "elapsed_ms": (seconds * 1e3) as u64,
+        "throughput_mbps": (sent.len - sent.resumed) as f64 / 1e6 / seconds.max(1e-9),
+    }))
+}
+
 pub(crate) fn publish(args: &args::Publish, output: &Output) -> Result<(), Failure> {
-    if args.node == "." {
+    let mut client = daemon()?;
+    let data = if args.node == "." {
         let request = Request::Publish { topic: args.topic.clone() };
-        output.ok(&daemon()?.request(&request, args.data.as_bytes(), Some(CALL_TIMEOUT))?.data);
-        return Ok(());
-    }
-    if args.topic.is_empty() || args.topic.len() > 4096 || args.data.is_empty() || args.data.len() > 1 << 20 {
+        client.request(&request, args.data.as_bytes(), Some(CALL_TIMEOUT))?.data
+    } else {
+        let stream = open_events(&mut client, &args.node, &args.topic, args.data.as_bytes())?;
+        emit(&mut client, &stream, &args.topic, args.data.as_bytes())?
+    };
+    output.ok(&data);
+    Ok(())
+}
+
+/// Opens a peer's event stream for one event.
+pub(crate) fn open_events(
+    client: &mut Client,
+    node: &str,
+    topic: &str,
+    payload: &[u8],
+) -> Result<StreamReply, Failure> {
+    if topic.is_empty() || topic.len() > 4096 || payload.is_empty() || payload.len() > 1 << 20 {
         return Err(Failure::new(Code::InvalidArgument, "a topic has 1 to 4096 bytes, a payload 1 to 1048576"));
     }
-    let mut client = daemon()?;
-    let stream = client.open(&args.node, ports::EVENT_STREAM, Some(CALL_TIMEOUT))?;
-    let frames = [Published::emit(&args.topic, b""), Published::emit(&args.topic, args.data.as_bytes())].concat();
+    client.open(node, ports::EVENT_STREAM, Some(CALL_TIMEOUT))
+}
+
+/// Publishes one event at a peer; returns once the peer has read it.
+pub(crate) fn emit(client: &mut Client, stream: &StreamReply, topic: &str, payload: &[u8]) -> Result<Value, Failure> {
+    let frames = [Published::emit(topic, b""), Published::emit(topic, payload)].concat();
     (&stream.socket).write_all(&frames).map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
     // The peer has read everything when it ends its own direction.
     crate::pipe::finish_writing(&stream.socket);
-    crate::pipe::read_to_end(&mut client, &stream, 1 << 24, CALL_TIMEOUT)?;
-    output.ok(&json!({"status": "published", "topic": args.topic, "bytes": args.data.len()}));
-    Ok(())
+    crate::pipe::read_to_end(client, stream, 1 << 24, CALL_TIMEOUT)?;
+    Ok(json!({"status": "published", "topic": topic, "bytes": payload.len()}))
 }
 
 /// Limits of a listing: a number of lines, a time.

@@ -11,10 +11,17 @@ mod commands;
 mod daemon;
 mod deliver;
 mod demo;
+mod exec;
+mod forward;
 mod log;
+mod mcp;
 mod output;
 mod pipe;
 mod rendezvous;
+mod set_webhook;
+mod signals;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use argh::FromArgs as _;
 use args::{Arguments, DaemonRun, Verb};
@@ -69,14 +76,21 @@ fn dispatch(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Rendezvous(rendezvous) => rendezvous::run(rendezvous, output),
         Verb::Demo(_) => demo::run(output),
         Verb::Log(args) => log::run(&args, output),
+        Verb::Mcp(args) => mcp::run(&args, output),
         verb => commands::run(verb, output),
     }
 }
 
-/// Splits `--key=value`, which argh does not know, and takes `--json` out from any place; tells whether it was there.
+/// Splits `--key=value`, which argh does not know, and takes `--json` out from any place; tells whether it was there. The words
+/// of another program stay as they are.
 fn prepare(words: Vec<String>) -> (Vec<String>, bool) {
     let (mut out, mut json, mut literal) = (Vec::new(), false, false);
-    for word in words {
+    let program = program_begin(&words);
+    for (i, word) in words.into_iter().enumerate() {
+        if !literal && program == Some(i) && word != "--" {
+            out.push("--".into());
+            literal = true;
+        }
         literal |= word == "--";
         if !literal && word == "--json" {
             json = true;
@@ -87,6 +101,17 @@ fn prepare(words: Vec<String>) -> (Vec<String>, bool) {
         }
     }
     (out, json)
+}
+
+/// Where the words of another program begin, for a command that runs one.
+fn program_begin(words: &[String]) -> Option<usize> {
+    let verb = words.iter().position(|word| word != "--json")?;
+    let rest = &words[verb + 1..];
+    let begin = match &*words[verb] {
+        "listen" => rest.iter().position(|word| word == "--exec")? + 1,
+        _ => return None,
+    };
+    Some(verb + 1 + begin)
 }
 
 /// Makes a failure of one line and a suggestion from argh's page of help.
@@ -131,6 +156,20 @@ mod tests {
         let (words, json) = prepare(words);
         assert!(json);
         assert_eq!(words, ["send-message", "x", "--type", "json", "--", "--json", "a=b"]);
+    }
+
+    #[test]
+    fn the_words_of_another_program_stay_as_they_are() {
+        for (line, wanted, is_json) in [
+            ("listen 22 --exec sh -c --json --a=b", "listen 22 --exec -- sh -c --json --a=b", false),
+            ("--json listen 22 --max=3 --exec sh", "listen 22 --max 3 --exec -- sh", true),
+            ("listen 22 --exec -- sh --json", "listen 22 --exec -- sh --json", false),
+            ("listen 22 --exec", "listen 22 --exec", false),
+            ("connect 22 --exec --json", "connect 22 --exec", true),
+        ] {
+            let (words, json) = prepare(line.split(' ').map(String::from).collect());
+            assert_eq!((words.join(" "), json), (wanted.to_owned(), is_json), "{line}");
+        }
     }
 
     #[test]

@@ -77,7 +77,11 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns of tables, in this order; long keys and details are for `--json`.
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 32] = [
+    "listen",
+    "node",
+    "port",
+    "target",
     "id",
     "seq",
     "name",
@@ -102,6 +106,10 @@ const COLUMNS: [&str; 24] = [
     "state",
     "data",
     "received_at",
+    "temporary",
+    "connections",
+    "error",
+    "last_error",
 ];
 
 fn table(rows: &Value) -> Vec<String> {

@@ -29,6 +29,8 @@ pub enum StreamEnd {
     Aborted,
     /// The peer's tunnel ended.
     Tunnel(ResetReason),
+    /// This node does not grant the port to the peer any more.
+    Withdrawn,
 }
 
 impl StreamEnd {
@@ -49,6 +51,7 @@ impl core::fmt::Display for StreamEnd {
             Self::Tunnel(ResetReason::Restarted) => "the peer was restarted",
             Self::Tunnel(ResetReason::Revoked) => "trust was withdrawn",
             Self::Tunnel(_) => "the peer ended its tunnel",
+            Self::Withdrawn => "the port is not granted to the peer any more",
         })
     }
 }
@@ -81,6 +84,8 @@ pub(crate) struct Flow {
     listed_in: u64,
     /// The flow's entry among the agenda's deadlines.
     pub(crate) deadline: Option<Instant>,
+    /// The peer opened the stream, to a port that it was granted.
+    pub(crate) is_granted: bool,
     /// The listener's port while the stream has not been handed out.
     pub(crate) accepting: Option<u16>,
     /// The listener's port while the stream counts towards its backlog: until the application has taken the stream.
@@ -117,6 +122,7 @@ impl Flow {
             is_sending: false,
             listed_in: 0,
             deadline: None,
+            is_granted: false,
             accepting: None,
             waiting: None,
             end: None,

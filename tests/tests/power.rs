@@ -5,7 +5,7 @@
 use pilot_core::NodeRecord;
 use pilot_core::identity::IdentityKey;
 use pilot_core::time::Duration;
-use pilot_core::trust::{Terms, TrustBook};
+use pilot_core::trust::{Ports, Regrant, Terms, TrustBook};
 use pilot_tests::{NodeIndex, World, seed};
 
 /// Which nodes lose their power, at once.
@@ -225,6 +225,66 @@ fn a_rejection_that_its_owner_was_told_of_survives_a_power_cut_at_every_moment()
         assert!(!(told && story.asks(0)), "it came back");
         story.run(None, |story| story.insist(&[0]), both_trust);
         story.talk();
+        moments
+    });
+}
+
+/// What node 0 may reach at node 1, as either has it.
+fn grants(story: &Story) -> (Option<Ports>, Option<Ports>) {
+    let theirs = story.trust(1).pin(&story.key(0)).map(|pin| pin.reach());
+    (theirs, story.trust(0).pin(&story.key(1)).and_then(|pin| pin.granted.clone()))
+}
+
+#[test]
+fn a_change_of_grants_survives_a_power_cut_at_every_moment() {
+    at_every_moment(800, |seed, cut| {
+        let mut story = Story::of_friends(seed);
+        let before = grants(&story).0;
+        let (now, key, port) = (story.world.now, story.key(0), Ports::one(1001));
+        story.world.nodes[1].stack.endpoint_mut().regrant(now, &key, &Regrant::Withdraw(port)).unwrap();
+        let after = grants(&story).0;
+        let mut told = false;
+        let moments = story.run(
+            cut,
+            |story| told |= grants(story).0 == after && story.is_saved(1),
+            |story| cut.is_some() || (grants(story).1 == after && story.is_saved(0)),
+        );
+        story.world.run_for(SETTLED);
+        story.talk(); // a tunnel stands in any case
+        let (theirs, ours) = grants(&story);
+        assert_eq!(theirs, ours, "the two do not agree");
+        assert!(theirs == after || (theirs == before && !told), "it came back");
+        moments
+    });
+}
+
+#[test]
+fn a_wish_and_its_answer_survive_a_power_cut_at_every_moment() {
+    at_every_moment(850, |seed, cut| {
+        let mut story = Story::of_friends(seed);
+        let (port, keys) = (Ports::one(80), [story.key(0), story.key(1)]);
+        let is_granted = |story: &Story| grants(story).1.is_some_and(|ports| ports.allow(80)) && story.is_saved(0);
+        let moments = story.run(
+            cut,
+            |story| {
+                let now = story.world.now;
+                // An owner gives a lost command again; the other, who is asked, approves.
+                let has_asked = story.trust(0).pin(&keys[1]).is_some_and(|pin| pin.asked.is_some());
+                if !has_asked && !is_granted(story) {
+                    // The other may have granted it before.
+                    let _ = story.world.nodes[0].stack.endpoint_mut().wish(now, &keys[1], &port, "");
+                }
+                if story.trust(1).pin(&keys[0]).is_some_and(|pin| pin.wish.is_some()) {
+                    let change = Regrant::Approve(port.clone(), None);
+                    story.world.nodes[1].stack.endpoint_mut().regrant(now, &keys[0], &change).unwrap();
+                }
+            },
+            is_granted,
+        );
+        story.world.run_for(SETTLED);
+        story.talk();
+        assert_eq!(grants(&story).0, grants(&story).1);
+        assert!(is_granted(&story) && story.trust(0).pin(&keys[1]).is_some_and(|pin| pin.asked.is_none()));
         moments
     });
 }

@@ -19,7 +19,9 @@ use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::PathAddr;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
-use crate::trust::{LetterNumber, Me, Outcome, Pin, Terms, TrustBook, TrustError, TrustVersion};
+use crate::trust::{
+    LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Regrant, Terms, TrustBook, TrustError, TrustVersion,
+};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -69,6 +71,13 @@ pub(super) enum Effect {
     Farewell(IdentityKey, Vec<u8>),
     /// Send this datagram as it is.
     Send(PathAddr, Vec<u8>),
+    /// Send this trust message over the tunnel to a peer, or, when there is none, as a letter:
+    /// [`Directory::write_to_peer`].
+    Tell(IdentityKey, Vec<u8>),
+    /// Our record is confirmed and has another name: tell the peers whose tunnels are up.
+    Renamed,
+    /// This node grants the peer other ports than before.
+    Regranted(IdentityKey),
     /// Tell every connected peer our underlay addresses.
     Candidates,
     /// Use this relay channel to a peer. `online`: the rendezvous has the peer connected.
@@ -126,6 +135,8 @@ enum Departure {
     Taken(InboxNumber),
     /// The last datagrams of a session that ended with trust.
     Farewell(PathAddr, Vec<u8>),
+    /// A message for a trusted peer, for the tunnel.
+    Direct(IdentityKey, Vec<u8>),
 }
 
 pub(super) struct Directory {
@@ -135,7 +146,11 @@ pub(super) struct Directory {
     told: TrustVersion,
     /// Departures by the version that has to be on disk before them, oldest first.
     held: VecDeque<(TrustVersion, Departure)>,
+    /// The newest letter with a statement for each peer that was not connected, instead of which a newer one is sent.
+    statements: Vec<(IdentityKey, LetterNumber)>,
     profile: Profile,
+    /// The hostname that the connected peers know.
+    announced: String,
     addr: Addr,
     /// Sequence of the newest record of ours.
     sequence: u64,
@@ -167,6 +182,8 @@ impl Directory {
             told: trust.version(),
             trust,
             held: VecDeque::new(),
+            statements: Vec::new(),
+            announced: profile.hostname.clone(),
             profile,
             addr,
             sequence: 0,
@@ -266,6 +283,7 @@ impl Directory {
             self.register(cx);
         } else {
             self.sign_record(cx);
+            self.announce_name();
         }
     }
 
@@ -357,13 +375,103 @@ impl Directory {
         Ok(pin)
     }
 
-    /// Ends expired trust; true when there was any.
-    pub(super) fn expire_trust(&mut self, cx: &Context<'_>) -> bool {
-        let is_any = !self.trust.expire_pins(cx.wall_us / 1_000_000).is_empty();
+    /// Ends expired trust and expired grants; true when there was any.
+    pub(super) fn expire_trust(&mut self, cx: &mut Context<'_>, is_up: impl Fn(&IdentityKey) -> bool) -> bool {
+        let now_s = cx.wall_us / 1_000_000;
+        let is_any = !self.trust.expire_pins(now_s).is_empty();
         if is_any {
             self.pins_changed(cx.now);
         }
-        is_any
+        let regranted = self.trust.expire_grants(now_s);
+        for key in &regranted {
+            self.effects.push_back(Effect::Regranted(*key));
+            self.tell_standing(cx, key, is_up(key));
+        }
+        is_any || !regranted.is_empty()
+    }
+
+    // Verbs: grants.
+
+    /// Changes what a peer may reach. `is_up`: there is a tunnel, over which the peer is told.
+    pub(super) fn regrant(
+        &mut self,
+        cx: &mut Context<'_>,
+        key: &IdentityKey,
+        change: &Regrant,
+        is_up: bool,
+    ) -> Result<(), TrustError> {
+        let message = self.with_trust(cx, |book, me, rng| book.regrant(me, key, change, rng))?;
+        self.effects.push_back(Effect::Regranted(*key));
+        self.tell_statement(cx, key, message, is_up);
+        Ok(())
+    }
+
+    /// Asks a peer for ports of its node.
+    pub(super) fn wish(
+        &mut self,
+        cx: &mut Context<'_>,
+        key: &IdentityKey,
+        (ports, note): (&Ports, &str),
+        is_up: bool,
+    ) -> Result<(), TrustError> {
+        if !is_up {
+            self.check_room_for_letter()?;
+        }
+        let message = self.with_trust(cx, |book, me, rng| book.wish(me, key, (ports, note), rng))?;
+        if is_up {
+            self.depart_when_saved(cx.now, Departure::Direct(*key, message));
+        } else {
+            self.write_to_peer(cx, key, &message);
+        }
+        Ok(())
+    }
+
+    /// Tells a peer, with which a tunnel has come up, all that it may reach, and what this node asks of it.
+    pub(super) fn on_peer_up(&mut self, cx: &mut Context<'_>, key: &IdentityKey) {
+        for message in self.with_trust(cx, |book, me, rng| book.standing(me, key, rng)) {
+            self.depart_when_saved(cx.now, Departure::Direct(*key, message));
+        }
+    }
+
+    fn tell_standing(&mut self, cx: &mut Context<'_>, key: &IdentityKey, is_up: bool) {
+        let standing = self.with_trust(cx, |book, me, rng| book.standing(me, key, rng));
+        standing.into_iter().take(1).for_each(|statement| self.tell_statement(cx, key, statement, is_up));
+    }
+
+    /// Tells a peer a new statement, and no older one besides. Without room for the letter the peer learns it when a tunnel
+    /// comes up.
+    fn tell_statement(&mut self, cx: &mut Context<'_>, key: &IdentityKey, message: Vec<u8>, is_up: bool) {
+        if let Some(i) = self.statements.iter().position(|(to, _)| to == key) {
+            let (_, number) = self.statements.swap_remove(i);
+            let is_posted = self.calls.values().any(|(_, purpose)| *purpose == Purpose::Letter(number));
+            if !is_posted {
+                self.trust.remove_letter(number);
+            }
+        }
+        if is_up {
+            self.depart_when_saved(cx.now, Departure::Direct(*key, message));
+        } else if let Some(number) = self.write_to_peer(cx, key, &message) {
+            self.statements.push((*key, number));
+            debug_assert!(self.statements.len() <= PINS_MAX, "one for each peer");
+        }
+    }
+
+    /// Writes a letter to a trusted peer; gives its number.
+    pub(super) fn write_to_peer(
+        &mut self,
+        cx: &mut Context<'_>,
+        key: &IdentityKey,
+        message: &[u8],
+    ) -> Option<LetterNumber> {
+        let static_key = self.trust.pin(key)?.static_key;
+        self.write_letter(cx, *key, static_key, message)
+    }
+
+    /// Takes a record of a node, which may be a trusted peer with another name.
+    pub(super) fn refresh(&mut self, record: &NodeRecord) {
+        if let Some(outcome) = self.trust.refresh(record) {
+            self.effects.push_back(Effect::Trust(outcome));
+        }
     }
 
     /// Remembers where a peer was reached.
@@ -415,6 +523,7 @@ impl Directory {
                 self.call(now, Call::Taken([number].into()), Purpose::Notice);
             }
             Departure::Farewell(to, datagram) => self.effects.push_back(Effect::Send(to, datagram)),
+            Departure::Direct(to, message) => self.effects.push_back(Effect::Tell(to, message)),
         }
     }
 
@@ -447,11 +556,17 @@ impl Directory {
 
     /// Seals a message and keeps it for the mailbox of its recipient. A revocation for which there is no room is only told
     /// directly.
-    fn write_letter(&mut self, cx: &mut Context<'_>, to: IdentityKey, key: StaticKey, message: &[u8]) {
+    fn write_letter(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: IdentityKey,
+        key: StaticKey,
+        message: &[u8],
+    ) -> Option<LetterNumber> {
         let sealed = key.seal(message, cx.rng);
-        if let Some(number) = self.trust.add_letter(to, sealed) {
-            self.depart_when_saved(cx.now, Departure::Letter(number));
-        }
+        let number = self.trust.add_letter(to, sealed)?;
+        self.depart_when_saved(cx.now, Departure::Letter(number));
+        Some(number)
     }
 
     /// Posts the oldest letter to a node, unless one is under way: letters to one node arrive in the order in which they
@@ -490,9 +605,15 @@ impl Directory {
         let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message));
         // A letter without effect may be the copy of one with an effect that is not on disk yet.
         letter.into_iter().for_each(|number| self.depart_when_saved(cx.now, Departure::Taken(number)));
-        if !matches!(outcome, Outcome::Discarded(_)) {
-            self.pins_changed(cx.now);
-            self.effects.push_back(Effect::Trust(outcome));
+        match outcome {
+            Outcome::Discarded(_) => {}
+            Outcome::Pending(_) | Outcome::Pinned(_) | Outcome::Rejected(_) | Outcome::Revoked(_) => {
+                self.pins_changed(cx.now);
+                self.effects.push_back(Effect::Trust(outcome));
+            }
+            Outcome::Granted(_) | Outcome::Wished(_) | Outcome::Declined(_) | Outcome::Renamed(..) => {
+                self.effects.push_back(Effect::Trust(outcome));
+            }
         }
     }
 
@@ -531,6 +652,7 @@ impl Directory {
         }
         self.retry_pause = RETRY_MIN;
         self.set_state(DirectoryState::Ready(addr));
+        self.announce_name();
         self.grant(cx.now);
         let recipients: BTreeSet<IdentityKey> =
             self.trust.letters().filter_map(|n| Some(self.trust.letter(n)?.0)).collect();
@@ -621,6 +743,13 @@ impl Directory {
         self.sequence = (cx.wall_us / 1000).max(self.sequence + 1);
         self.record = NodeRecord::sign(cx.identity, self.addr, &self.profile, self.sequence).emit().into();
         self.effects.push_back(Effect::Record(self.record.clone()));
+    }
+
+    fn announce_name(&mut self) {
+        if self.announced != self.profile.hostname {
+            self.announced.clone_from(&self.profile.hostname);
+            self.effects.push_back(Effect::Renamed);
+        }
     }
 
     fn register(&mut self, cx: &Context<'_>) {

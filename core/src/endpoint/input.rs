@@ -98,7 +98,7 @@ impl Endpoint {
             self.on_session(now, id, true);
         }
         if effects.established {
-            self.on_up(id);
+            self.on_up(now, id);
         }
         if effects.met {
             self.send_candidates(id);
@@ -203,15 +203,16 @@ impl Endpoint {
         self.on_session(now, id, restarted);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Finished });
         if !was_up || restarted {
-            self.on_up(id);
+            self.on_up(now, id);
         }
         self.touch(id);
         Ok(())
     }
 
-    fn on_up(&mut self, id: PeerId) {
+    fn on_up(&mut self, now: Instant, id: PeerId) {
         let path = self.peers.get(&id).and_then(|entry| entry.peer.paths.selected());
         self.trace(Level::Info, || Trace::PeerUp { peer: id, path });
         self.events.push_back(Event::Up(id));
+        self.on_trusted_up(now, id);
     }
 }

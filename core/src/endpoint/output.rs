@@ -27,6 +27,8 @@ pub enum Event {
     Introduced(PeerId, NodeRecord),
     /// A message of another node changed trust.
     Trust(Outcome),
+    /// This node grants the peer other ports than before: streams on ports that are not granted any more must end.
+    Regranted(PeerId),
     /// Trust has changed: put [`Endpoint::trust`](super::Endpoint::trust) on disk, then call
     /// [`Endpoint::trust_saved`](super::Endpoint::trust_saved) with the version that the book had.
     SaveTrust(TrustVersion),
@@ -114,14 +116,19 @@ fn trace_of(event: &Event) -> Option<Trace> {
         Event::Directory(DirectoryState::Connecting) => Trace::RendezvousDown { refusal: None },
         Event::Directory(DirectoryState::Refused(why)) => Trace::RendezvousDown { refusal: Some(*why) },
         Event::Trust(outcome) => {
-            let (key, step) = match *outcome {
+            let (key, step) = match outcome {
                 Outcome::Pending(key) => (key, TrustStep::Pending),
                 Outcome::Pinned(key) => (key, TrustStep::Pinned),
                 Outcome::Rejected(key) => (key, TrustStep::Rejected),
                 Outcome::Revoked(key) => (key, TrustStep::Revoked),
+                Outcome::Granted(key) => (key, TrustStep::Granted),
+                Outcome::Wished(key) => (key, TrustStep::Wished),
+                Outcome::Declined(key) => (key, TrustStep::Declined),
+                Outcome::Renamed(key, how) if how.is_refused => (key, TrustStep::NameRefused),
+                Outcome::Renamed(key, _) => (key, TrustStep::Renamed),
                 Outcome::Discarded(_) => return None,
             };
-            Trace::Trust { key, step }
+            Trace::Trust { key: *key, step }
         }
         _ => return None,
     })

@@ -9,7 +9,7 @@ use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Role};
 use crate::time::Instant;
-use crate::trust::{Pin, Terms, TrustBook, TrustError, TrustVersion};
+use crate::trust::{Pin, Ports, Regrant, Terms, TrustBook, TrustError, TrustVersion};
 use crate::tunnel::handshake::NO_PSK;
 use crate::wire::Channel;
 use alloc::string::String;
@@ -139,9 +139,34 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.revoke(cx, key))
     }
 
-    /// Ends expired trust; true when there was any.
+    /// Ends expired trust and expired grants; true when there was any. [`TrustBook::next_end`] says when to call this.
     pub fn expire_trust(&mut self, now: Instant) -> bool {
-        self.with_directory(now, |directory, cx| directory.expire_trust(cx))
+        let up: Vec<_> = self.up_peers(now).into_iter().filter_map(|id| self.identity_of(id)).collect();
+        self.with_directory(now, |directory, cx| directory.expire_trust(cx, |key| up.contains(key)))
+    }
+
+    /// Changes what a trusted peer may reach, at once. Once that is on disk, the peer is told.
+    ///
+    /// # Errors
+    /// See [`TrustBook::regrant`].
+    pub fn regrant(&mut self, now: Instant, key: &IdentityKey, change: &Regrant) -> Result<(), TrustError> {
+        let is_up = self.is_tunnel_up(now, key);
+        self.with_directory(now, |directory, cx| directory.regrant(cx, key, change, is_up))
+    }
+
+    /// Asks a trusted peer for ports of its node, with a justification for its owner.
+    ///
+    /// # Errors
+    /// See [`TrustBook::wish`]; `Full` without room for a letter to a peer that is not connected.
+    pub fn wish(&mut self, now: Instant, key: &IdentityKey, ports: &Ports, note: &str) -> Result<(), TrustError> {
+        let is_up = self.is_tunnel_up(now, key);
+        self.with_directory(now, |directory, cx| directory.wish(cx, key, (ports, note), is_up))
+    }
+
+    /// Takes a verified record of any node. A trusted peer with another name is found under that from now on, which
+    /// [`Event::Trust`] tells.
+    pub fn refresh(&mut self, now: Instant, record: &NodeRecord) {
+        self.with_directory(now, |directory, _| directory.refresh(record));
     }
 
     /// Takes the word that [`Endpoint::trust`], as it was with this version, is on disk and survives a power cut. Letters that
@@ -191,6 +216,14 @@ impl Endpoint {
         self.touch(from);
     }
 
+    /// A tunnel stands where none stood before, or with another process: the peer is told what it may reach.
+    pub(super) fn on_trusted_up(&mut self, now: Instant, id: PeerId) {
+        let peer = self.peers.get(&id).map(|e| &e.peer).filter(|peer| peer.role == Role::Trusted);
+        if let Some(key) = peer.and_then(|peer| peer.identity) {
+            self.with_directory(now, |directory, cx| directory.on_peer_up(cx, &key));
+        }
+    }
+
     /// A session with a peer exists that did not before, or its process is another one.
     pub(super) fn on_session(&mut self, now: Instant, id: PeerId, has_restarted: bool) {
         if self.rendezvous_peer() == Some(id) {
@@ -236,6 +269,12 @@ impl Endpoint {
             Effect::Peers => self.sync_peers(),
             Effect::Farewell(key, message) => self.seal_farewell(now, &key, message),
             Effect::Send(to, datagram) => self.send_stray(to, datagram),
+            Effect::Tell(key, message) => self.tell(now, &key, message),
+            Effect::Renamed => self.up_peers(now).into_iter().for_each(|id| self.on_trusted_up(now, id)),
+            Effect::Regranted(key) => {
+                let id = self.peer_by_identity(&key);
+                id.into_iter().for_each(|id| self.events.push_back(Event::Regranted(id)));
+            }
             Effect::Candidates => self.up_peers(now).into_iter().for_each(|id| self.send_candidates(id)),
             Effect::Relay { to, channel, online } => {
                 let Some(id) = self.peer_by_identity(&to) else { return };
@@ -331,7 +370,23 @@ impl Endpoint {
         }
     }
 
+    /// Tells a peer something over its tunnel, or by letter when that is gone.
+    fn tell(&mut self, now: Instant, key: &IdentityKey, message: Vec<u8>) {
+        let id = self.peer_by_identity(key).filter(|id| self.is_up(now, *id));
+        match id {
+            Some(id) => drop(self.send_control(id, &Control::Trust(message))),
+            None => {
+                // Without room for the letter, the peer is told when a tunnel comes up.
+                let _ = self.with_directory(now, |directory, cx| directory.write_to_peer(cx, key, &message));
+            }
+        }
+    }
+
     // Helpers.
+
+    fn is_tunnel_up(&self, now: Instant, key: &IdentityKey) -> bool {
+        self.peer_by_identity(key).is_some_and(|id| self.is_up(now, id))
+    }
 
     fn rendezvous_peer(&self) -> Option<PeerId> {
         let (key, _) = self.directory.rendezvous()?;

@@ -1,22 +1,30 @@
 //! Owns the form of the trust book on disk.
 
-use super::message::NOTE_LEN_MAX;
+use super::message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
+use super::pin::{Asked, Marks, Pin, Wish};
 use super::ports::Ports;
-use super::{LETTER_LEN_MAX, Outgoing, PendingRequest, Pin, TrustBook};
+use super::{LETTER_LEN_MAX, Outgoing, PendingRequest, TrustBook};
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put as _, Reader};
 use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord, StaticKey};
 use crate::underlay::{parse_endpoint, put_endpoint};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+
+/// The newest version of the form. Version 1 has pins without what `emit_grants` writes.
+const VERSION: u8 = 2;
 
 impl TrustBook {
     /// All of it as bytes.
     pub fn emit(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        out.put_u8(1); // version of this form
+        out.put_u8(VERSION);
         out.put_u64(self.own_epoch);
         out.put_varint(self.pins.len() as u64);
-        self.pins.values().for_each(|pin| emit_pin(pin, &mut out));
+        for pin in self.pins.values() {
+            emit_pin(pin, &mut out);
+            emit_grants(pin, &mut out);
+        }
         out.put_varint(self.pending.len() as u64);
         for p in self.pending.values() {
             out.put_bytes(&p.record.emit());
@@ -53,12 +61,16 @@ impl TrustBook {
     /// When the bytes were damaged; the caller must not go on with an empty book.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
-        if r.u8()? != 1 {
+        let version = r.u8()?;
+        if !(1..=VERSION).contains(&version) {
             return Err(Malformed);
         }
         let mut book = Self { own_epoch: r.u64()?, ..Self::default() };
         for _ in 0..r.varint()? {
-            let pin = parse_pin(&mut r)?;
+            let mut pin = parse_pin(&mut r)?;
+            if version > 1 {
+                parse_grants(&mut pin, &mut r)?;
+            }
             book.pins.insert(pin.identity, pin);
         }
         for _ in 0..r.varint()? {
@@ -111,5 +123,64 @@ fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
         not_after: Some(r.u64()?).filter(|at| *at != u64::MAX),
         verified: r.u8()? != 0,
         last_endpoint: parse_endpoint(r)?,
+        temporary: Vec::new(),
+        granted: None,
+        wish: None,
+        asked: None,
+        marks: Marks::default(),
     })
+}
+
+/// Which parts of the grants follow.
+const GRANTED: u8 = 1;
+const WISH: u8 = 2;
+const ASKED: u8 = 4;
+
+fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
+    let marks = &pin.marks;
+    [marks.stated, marks.heard, marks.wished, marks.sequence].into_iter().for_each(|mark| out.put_u64(mark));
+    out.put(&marks.answered);
+    out.put_u8(pin.temporary.len() as u8);
+    for (at, ports) in &pin.temporary {
+        out.put_u64(*at);
+        ports.emit(out);
+    }
+    let parts = [(pin.granted.is_some(), GRANTED), (pin.wish.is_some(), WISH), (pin.asked.is_some(), ASKED)];
+    out.put_u8(parts.iter().filter(|(is_there, _)| *is_there).map(|(_, part)| part).sum());
+    pin.granted.iter().for_each(|ports| ports.emit(out));
+    if let Some(wish) = &pin.wish {
+        wish.ports.emit(out);
+        out.put_bytes(wish.note.as_bytes());
+        out.put_u64(wish.received_at);
+        out.put(&wish.hash);
+    }
+    if let Some(asked) = &pin.asked {
+        asked.ports.emit(out);
+        out.put_u64(asked.asked_at);
+        out.put_bytes(&asked.message);
+    }
+}
+
+fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
+    pin.marks = Marks { stated: r.u64()?, heard: r.u64()?, wished: r.u64()?, sequence: r.u64()?, answered: r.array()? };
+    let count = usize::from(r.u8()?);
+    if count > Pin::TEMPORARY_MAX {
+        return Err(Malformed);
+    }
+    for _ in 0..count {
+        pin.temporary.push((r.u64()?, Ports::parse(r)?));
+    }
+    let parts = r.u8()?;
+    if parts & GRANTED != 0 {
+        pin.granted = Some(Ports::parse(r)?);
+    }
+    if parts & WISH != 0 {
+        let (ports, note) = (Ports::parse(r)?, r.str(4 * NOTE_LEN_MAX)?.into());
+        pin.wish = Some(Box::new(Wish { ports, note, received_at: r.u64()?, hash: r.array()? }));
+    }
+    if parts & ASKED != 0 {
+        let (ports, asked_at) = (Ports::parse(r)?, r.u64()?);
+        pin.asked = Some(Box::new(Asked { ports, asked_at, message: r.bytes(MESSAGE_LEN_MAX)?.into() }));
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Owns the form of trust messages: what is signed, and its bounds.
 
+use super::ports::Ports;
 use crate::codec::{Malformed, Put as _, Reader};
 use crate::identity::{Identity, IdentityKey, NodeRecord};
 use alloc::string::String;
@@ -16,6 +17,22 @@ pub(super) enum Kind {
     Accept,
     Reject,
     Revoke,
+    /// What the recipient may reach at the sender, and the sender's newest record. Between nodes that trust each other.
+    Statement,
+    /// The sender asks for more ports. Between nodes that trust each other.
+    Wish,
+}
+
+impl Kind {
+    /// True for the kinds whose messages carry the sender's record.
+    pub(super) const fn has_record(self) -> bool {
+        matches!(self, Self::Request | Self::Accept | Self::Statement)
+    }
+
+    /// True for the kinds whose messages end in a set of ports.
+    const fn has_ports(self) -> bool {
+        matches!(self, Self::Statement | Self::Wish)
+    }
 }
 
 /// One trust message, signed by its sender.
@@ -28,9 +45,11 @@ pub(super) struct Message {
     pub(super) expires: u64,
     pub(super) epoch: u64,
     pub(super) in_reply_to: [u8; 32],
-    /// The sender's record, in requests and accepts.
+    /// The sender's record, in requests, accepts and statements.
     pub(super) record: Vec<u8>,
     pub(super) note: String,
+    /// Ports of the sender in a statement, ports of the recipient in a wish; nothing in the other kinds.
+    pub(super) ports: Ports,
 }
 
 const LABEL: &str = "pn1-trust";
@@ -49,6 +68,9 @@ impl Message {
         out.put(&self.in_reply_to);
         out.put_bytes(&self.record);
         out.put_bytes(self.note.as_bytes());
+        if self.kind.has_ports() {
+            self.ports.emit(&mut out);
+        }
         let signature = identity.sign(LABEL, &out);
         out.put(&signature);
         debug_assert!(out.len() <= MESSAGE_LEN_MAX, "{} bytes", out.len());
@@ -65,6 +87,8 @@ impl Message {
             1 => Kind::Accept,
             2 => Kind::Reject,
             3 => Kind::Revoke,
+            4 => Kind::Statement,
+            5 => Kind::Wish,
             _ => return Err(Malformed),
         };
         let message = Self {
@@ -78,6 +102,7 @@ impl Message {
             in_reply_to: r.array()?,
             record: r.bytes(NodeRecord::LEN_MAX)?.into(),
             note: r.str(NOTE_LEN_MAX)?.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+            ports: if kind.has_ports() { Ports::parse(&mut r)? } else { Ports::NONE },
         };
         r.finish()?;
         let signature = signature.try_into().map_err(|_| Malformed)?;

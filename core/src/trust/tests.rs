@@ -1,6 +1,9 @@
 use super::*;
+use crate::addr::Addr;
 use crate::identity::Profile;
 use std::format;
+
+mod grants;
 
 const NOW: u64 = 1_700_000_000;
 

@@ -12,12 +12,24 @@ use pilot_stack::{CommandError, StreamEnd, StreamId};
 
 /// Opens a stream to the node that `target` names. `early`: first bytes, which travel with the question.
 pub(crate) fn connect(cx: &mut Context, target: &str, port: u16, early: Vec<u8>, opener: Opener) {
-    let pin = resolve::pinned(cx.stack.endpoint().trust(), target).map(|p| (p.identity, name_of(p)));
-    match pin {
-        Ok((key, name)) => drop(connect_to(cx, &key, (name, port), early, opener)),
-        Err(failure) if failure.code == Code::NotFound => lookup::ask(cx, target, Purpose::ExplainStream(opener)),
+    let pin = resolve::pinned(cx.stack.endpoint().trust(), target);
+    match pin.map(|p| (p.identity, name_of(p), p.is_denied(port))) {
+        // A peer that has a tunnel has said what this node may reach; another may have changed its mind.
+        Ok((key, name, true)) if is_up(cx, &key) => {
+            cx.out.push(Effect::NotOpened(opener, Failure::not_granted(&name, port)));
+        }
+        Ok((key, name, _)) => drop(connect_to(cx, &key, (name, port), early, opener)),
+        Err(failure) if failure.code == Code::NotFound => {
+            lookup::ask(cx, target, Purpose::Connect { port, early, opener });
+        }
         Err(failure) => cx.out.push(Effect::NotOpened(opener, failure)),
     }
+}
+
+/// True when there is a tunnel to the peer.
+pub(crate) fn is_up(cx: &Context, key: &IdentityKey) -> bool {
+    let endpoint = cx.stack.endpoint();
+    endpoint.peer_by_identity(key).is_some_and(|peer| endpoint.is_up(cx.now, peer))
 }
 
 /// Opens a stream to a trusted peer; gives the stream that is being opened. `to`: the peer's name for error texts, and the
@@ -61,7 +73,15 @@ pub(crate) fn progressed(cx: &mut Context, ticket: Ticket, stream: StreamId) {
     if connected {
         cx.out.push(Effect::Opened(stream, call.opener));
     } else {
-        let failure = Failure::from_end(ended.unwrap_or(StreamEnd::Reset), &call.name, call.port);
+        let key = info.and_then(|info| cx.stack.endpoint().identity_of(info.peer));
+        let pin = key.and_then(|key| cx.stack.endpoint().trust().pin(&key));
+        let failure = match ended {
+            // The peer has told the reason meanwhile.
+            Some(StreamEnd::Refused) if pin.is_some_and(|pin| pin.is_denied(call.port)) => {
+                Failure::not_granted(&call.name, call.port)
+            }
+            _ => Failure::from_end(ended.unwrap_or(StreamEnd::Reset), &call.name, call.port),
+        };
         cx.stack.close(cx.now, stream);
         cx.out.push(Effect::NotOpened(call.opener, failure));
     }

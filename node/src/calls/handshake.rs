@@ -1,14 +1,16 @@
-//! The verb `handshake`: asks the owner of another node for trust.
+//! The verb `handshake`: asks the owner of another node for trust, or the owner of a trusted peer for ports.
 
 use crate::answer::{Approved, Handshake, Pin, Status};
 use crate::call::Purpose;
 use crate::calls::trust::Wanted;
-use crate::calls::{lookup, resolve};
+use crate::calls::{grants, lookup, resolve};
 use crate::context::Context;
 use crate::effect::Caller;
 
-/// Asks the node that `target` names (`NAME`, or `NAME#FINGERPRINT` to check its key) for trust.
+/// Asks the node that `target` names (`NAME`, or `NAME#FINGERPRINT` to check its key) for trust; a trusted peer for ports, if
+/// some are named.
 pub(crate) fn handshake(cx: &mut Context, target: &str, wanted: Wanted, caller: Caller) {
+    let names_ports = wanted.ports.is_some();
     let terms = match wanted.terms(cx) {
         Ok(terms) => terms,
         Err(failure) => return cx.fail(caller, failure),
@@ -17,8 +19,9 @@ pub(crate) fn handshake(cx: &mut Context, target: &str, wanted: Wanted, caller: 
         Some((name, fingerprint)) => (name, Some(fingerprint.to_owned())),
         None => (target, None),
     };
-    match resolve::pinned(cx.stack.endpoint().trust(), name).map(Pin::from) {
-        Ok(pin) => cx.reply(caller, Handshake::Trusted(Approved { status: Status::Trusted, pin })),
-        Err(_) => lookup::ask(cx, name, Purpose::Handshake { caller, terms, fingerprint }),
+    match resolve::pinned(cx.stack.endpoint().trust(), name).map(|pin| (pin.identity, Pin::from(pin))) {
+        Ok((key, _)) if names_ports => grants::ask(cx, &key, (&terms.ports, &terms.note), caller),
+        Ok((_, pin)) => cx.reply(caller, Handshake::Trusted(Approved { status: Status::Trusted, pin })),
+        Err(_) => lookup::ask(cx, name, Purpose::Handshake { caller, terms, fingerprint, names_ports }),
     }
 }

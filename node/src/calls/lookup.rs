@@ -1,12 +1,13 @@
 //! The call that asks the rendezvous for a node's record, and the uses of the answer.
 
-use crate::answer::{Found, Nodes, Pin, Record};
+use crate::answer::{Approved, Found, Handshake, Nodes, Pin, Record, Status};
 use crate::call::{Call, Lookup, Purpose};
 use crate::calls::report::refusal_text;
-use crate::calls::{resolve, trust};
+use crate::calls::{grants, resolve, trust};
 use crate::context::Context;
 use crate::effect::{Caller, Effect};
 use crate::failure::{Code, Failure};
+use crate::streams::names::name_of;
 use pilot_core::control::{Answer as DirectoryAnswer, Query, Refusal, Ticket as Question};
 use pilot_core::identity::NodeRecord;
 
@@ -60,6 +61,7 @@ pub(crate) fn answered(cx: &mut Context, number: Question, answer: Option<Direct
         Some(DirectoryAnswer::Found(bytes)) => match NodeRecord::parse(&bytes) {
             Ok(record) => {
                 cx.calls.lookups.remember(&record);
+                cx.stack.endpoint_mut().refresh(cx.now, &record);
                 found(cx, &target, &record, purpose);
             }
             Err(_) => failed(cx, purpose, Failure::new(Code::Internal, "the rendezvous sent a forged record")),
@@ -86,24 +88,27 @@ fn failed(cx: &mut Context, purpose: Purpose, failure: Failure) {
         Purpose::Find(caller)
         | Purpose::Search(caller)
         | Purpose::Handshake { caller, .. }
-        | Purpose::Explain(caller) => cx.fail(caller, failure),
-        Purpose::ExplainStream(opener) => cx.out.push(Effect::NotOpened(opener, failure)),
+        | Purpose::Send(caller, _) => cx.fail(caller, failure),
+        Purpose::Connect { opener, .. } => cx.out.push(Effect::NotOpened(opener, failure)),
     }
 }
 
 fn found(cx: &mut Context, target: &str, record: &NodeRecord, purpose: Purpose) {
+    if cx.stack.endpoint().trust().pin(&record.identity).is_some() {
+        return found_peer(cx, target, record, purpose);
+    }
     let untrusted = || {
         Failure::new(Code::TrustRequired, format!("{target} is not trusted: nothing was sent"))
             .hint(format!("pilotctl handshake {target}"))
     };
     match purpose {
         Purpose::Find(caller) => cx.reply(caller, Found::Stranger(record.into())),
-        Purpose::ExplainStream(opener) => cx.out.push(Effect::NotOpened(opener, untrusted())),
-        Purpose::Explain(caller) => cx.fail(caller, untrusted()),
+        Purpose::Connect { opener, .. } => cx.out.push(Effect::NotOpened(opener, untrusted())),
+        Purpose::Send(caller, _) => cx.fail(caller, untrusted()),
         Purpose::Search(caller) => {
             cx.fail(caller, Failure::new(Code::Internal, "the rendezvous answered another question"))
         }
-        Purpose::Handshake { caller, mut terms, fingerprint } => {
+        Purpose::Handshake { caller, mut terms, fingerprint, .. } => {
             let actual = record.identity.fingerprint();
             if let Some(wanted) = fingerprint {
                 if wanted != actual {
@@ -115,6 +120,32 @@ fn found(cx: &mut Context, target: &str, record: &NodeRecord, purpose: Purpose) 
                 terms.verified = true;
             }
             trust::request(cx, target, record, &terms, caller);
+        }
+    }
+}
+
+/// The node that was looked up is a trusted peer: under a new name, if the trust book did not know `target`.
+fn found_peer(cx: &mut Context, target: &str, record: &NodeRecord, purpose: Purpose) {
+    let trust = cx.stack.endpoint().trust();
+    let Some(pin) = trust.pin(&record.identity) else { return };
+    if resolve::pinned(trust, target).is_err() {
+        // The rendezvous has an old record, or the name is refused.
+        let text = format!("the node called {target} is the trusted peer {}", name_of(pin));
+        return failed(cx, purpose, Failure::new(Code::Conflict, text).hint("use that name; pilotctl trust"));
+    }
+    match purpose {
+        Purpose::Find(caller) => cx.reply(caller, Found::Trusted(Pin::from(pin))),
+        Purpose::Connect { port, early, opener } => cx.out.push(Effect::Connect(target.into(), port, early, opener)),
+        Purpose::Send(caller, letter) => cx.out.push(Effect::Send(letter, caller)),
+        Purpose::Handshake { caller, terms, names_ports: true, .. } => {
+            grants::ask(cx, &record.identity, (&terms.ports, &terms.note), caller);
+        }
+        Purpose::Handshake { caller, .. } => {
+            let pin = Pin::from(pin);
+            cx.reply(caller, Handshake::Trusted(Approved { status: Status::Trusted, pin }));
+        }
+        Purpose::Search(caller) => {
+            cx.fail(caller, Failure::new(Code::Internal, "the rendezvous answered another question"))
         }
     }
 }

@@ -2,6 +2,7 @@
 //! beginning, its steps, and its end.
 
 pub(crate) mod connect;
+pub(crate) mod grants;
 pub(crate) mod handshake;
 pub(crate) mod lookup;
 pub(crate) mod profile;
@@ -9,6 +10,7 @@ pub(crate) mod report;
 pub(crate) mod resolve;
 pub(crate) mod trust;
 pub(crate) mod watch;
+pub(crate) mod webhook;
 
 #[cfg(test)]
 mod tests;

@@ -2,14 +2,17 @@
 
 use crate::answer::{
     Asked, Connection, Connections, Info, Peer, PeerPath, Peers, Pending, PendingRequest, Pin, RendezvousState, Trust,
+    Waiting,
 };
+use crate::calls::resolve;
 use crate::context::Context;
 use crate::streams::names::{ends, hostname_of};
+use crate::webhook::Webhook;
 use pilot_core::control::Refusal;
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::path::PathAddr;
 use pilot_core::time::Duration;
-use pilot_core::trust::Pin as CorePin;
+use pilot_core::trust::{Pin as CorePin, Ports};
 
 /// The part of the state that other rooms own.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +21,7 @@ pub(crate) struct Facts {
     pub(crate) udp: String,
     /// Messages in the outbox.
     pub(crate) outbox: usize,
+    pub(crate) outbox_waiting: Vec<Waiting>,
     /// Datagrams that clients did not make room for.
     pub(crate) datagrams_dropped: u64,
     /// Time of the node's start. Unit: seconds since 1970.
@@ -60,9 +64,11 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         connections: cx.stack.streams().count() as u64,
         ports: cx.stack.ports().collect(),
         outbox: facts.outbox as u64,
+        outbox_waiting: facts.outbox_waiting.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         discards: endpoint.discards().iter().map(|(name, count)| (name.into(), count)).collect(),
         datagrams_dropped: facts.datagrams_dropped,
+        webhook: cx.config.webhook.as_ref().and_then(Webhook::state),
     }
 }
 
@@ -90,6 +96,8 @@ fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
         node_id: pin.addr.node,
         address: pin.addr.to_string(),
         hostname: pin.hostname.clone(),
+        granted: pin.reach().names(),
+        granted_to_us: pin.granted.as_ref().map(Ports::names),
         encrypted: info.up,
         authenticated: info.up,
         relay: matches!(info.path, Some(PathAddr::Relay(_))),
@@ -135,7 +143,8 @@ pub(crate) fn connections(cx: &Context) -> Connections {
 
 /// The answer to `pending`.
 pub(crate) fn pending(cx: &Context) -> Pending {
-    let pending = cx.stack.endpoint().trust().pending().map(|p| PendingRequest {
+    let trust = cx.stack.endpoint().trust();
+    let strangers = trust.pending().map(|p| PendingRequest {
         node_id: p.record.addr.node,
         address: p.record.addr.to_string(),
         hostname: p.record.hostname.clone(),
@@ -143,8 +152,27 @@ pub(crate) fn pending(cx: &Context) -> Pending {
         fingerprint: p.record.identity.fingerprint(),
         justification: p.note.clone(),
         received_at: p.received_at,
+        asks_for: None,
+        granted: None,
+        warning: resolve::is_taken(trust, &p.record)
+            .then(|| "a trusted peer with another key has this name: compare the fingerprints".into()),
     });
-    Pending { pending: pending.collect() }
+    let peers = trust.pins().filter_map(|pin| {
+        let wish = pin.wish.as_ref()?;
+        Some(PendingRequest {
+            node_id: pin.addr.node,
+            address: pin.addr.to_string(),
+            hostname: pin.hostname.clone(),
+            public_key: pin.identity.to_string(),
+            fingerprint: pin.identity.fingerprint(),
+            justification: wish.note.clone(),
+            received_at: wish.received_at,
+            asks_for: Some(wish.ports.names()),
+            granted: Some(pin.reach().names()),
+            warning: None,
+        })
+    });
+    Pending { pending: strangers.chain(peers).collect() }
 }
 
 /// The answer to `trust`.

@@ -3,7 +3,7 @@
 use crate::failure::{Code, Failure};
 use pilot_core::Addr;
 use pilot_core::control::Query;
-use pilot_core::identity::{IdentityKey, valid_hostname};
+use pilot_core::identity::{IdentityKey, NodeRecord, valid_hostname};
 use pilot_core::trust::{Pin, TrustBook};
 
 /// The trusted peer that `text` means.
@@ -21,6 +21,11 @@ pub(crate) fn pinned<'a>(book: &'a TrustBook, text: &str) -> Result<&'a Pin, Fai
             Err(Failure::new(Code::Ambiguous, text).hint("use the address"))
         }
     }
+}
+
+/// True when a trusted peer with another key has the hostname of `record`.
+pub(crate) fn is_taken(book: &TrustBook, record: &NodeRecord) -> bool {
+    !record.hostname.is_empty() && book.pins().any(|p| p.hostname == record.hostname && p.identity != record.identity)
 }
 
 /// True when a node with these properties may be called `text`.

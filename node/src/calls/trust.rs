@@ -11,7 +11,7 @@ use crate::log::notes::{decision, name_of_key};
 use crate::streams::names::name_of;
 use pilot_core::identity::{IdentityKey, NodeRecord};
 use pilot_core::time::Duration;
-use pilot_core::trust::{Outcome, Terms, TrustError, TrustVersion};
+use pilot_core::trust::{Outcome, Ports, Terms, TrustError, TrustVersion};
 use pilot_core::{Instant, Level};
 
 /// Longest wait of a caller for trust.
@@ -24,7 +24,7 @@ const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
 /// The terms of a trust in a caller's words.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
-    /// `1000,1001` or `all`; absent: as configured.
+    /// `messages,80,8000-8010` or `all`; absent: as configured.
     pub(crate) ports: Option<String>,
     /// Unit: seconds from now.
     pub(crate) expires_s: Option<u64>,
@@ -39,12 +39,33 @@ impl Wanted {
     pub(crate) fn terms(self, cx: &Context) -> Result<Terms, Failure> {
         let ports = match self.ports {
             None => cx.config.default_ports.clone(),
-            Some(text) => {
-                text.parse().map_err(|_| Failure::new(Code::InvalidArgument, "ports are given as 1000,1001 or all"))?
-            }
+            Some(text) => parse_ports(&text)?,
         };
-        let not_after = self.expires_s.map(|s| (cx.wall)().saturating_add(s));
+        let not_after = end_of(cx, self.expires_s)?;
         Ok(Terms { ports, note: self.note.unwrap_or_default(), not_after, verified: false })
+    }
+}
+
+/// Reads ports in a caller's words.
+///
+/// # Errors
+/// `InvalidArgument` for ports in another form.
+pub(super) fn parse_ports(text: &str) -> Result<Ports, Failure> {
+    text.parse().map_err(|_| {
+        let most = Ports::LIST_MAX;
+        Failure::new(Code::InvalidArgument, format!("{text:?} names no ports, or more than {most} ranges"))
+            .hint("echo, stdio, messages, events, numbers and ranges, such as messages,80,8000-8010; or all")
+    })
+}
+
+/// The end of a trust or a grant, so many seconds from now.
+///
+/// # Errors
+/// `InvalidArgument` for 0.
+pub(super) fn end_of(cx: &Context, expires_s: Option<u64>) -> Result<Option<u64>, Failure> {
+    match expires_s {
+        Some(0) => Err(Failure::new(Code::InvalidArgument, "a trust or grant ends after 1 second at the earliest")),
+        after => Ok(after.map(|s| (cx.wall)().saturating_add(s))),
     }
 }
 
@@ -111,7 +132,8 @@ pub(crate) fn request(cx: &mut Context, target: &str, record: &NodeRecord, terms
     if cx.stack.endpoint().trust().pending().any(|p| p.record.identity == record.identity) {
         return approve_key(cx, &record.identity, terms, (caller, |approved| Handshake::Trusted(approved).into()));
     }
-    let mut answer = HandshakeSent { status: Status::Sent, node: record.into(), verified: Some(terms.verified) };
+    let (node, verified) = (record.into(), Some(terms.verified));
+    let mut answer = HandshakeSent { status: Status::Sent, node, verified, asked_for: None };
     match cx.stack.endpoint_mut().request_trust(cx.now, record, terms) {
         Ok(()) => {
             note_decision(cx, &record.identity, Some(record.hostname.clone()).filter(|name| !name.is_empty()), "asked");
@@ -132,6 +154,12 @@ fn pending_key(cx: &Context, target: &str) -> Result<IdentityKey, Failure> {
         .filter(|p| resolve::is_called(target, p.record.addr, &p.record.hostname, &p.record.identity))
         .collect();
     match fits.as_slice() {
+        [one] if one.record.hostname == target && resolve::is_taken(trust, &one.record) => {
+            let text = format!("{target} is the name of a trusted peer with another key than the node that asks");
+            let (address, fingerprint) = (one.record.addr, one.record.identity.fingerprint());
+            let hint = format!("to trust both, name this one by its address {address} or fingerprint {fingerprint}");
+            Err(Failure::new(Code::Conflict, text).hint(hint))
+        }
         [one] => Ok(one.record.identity),
         [] => Err(Failure::new(Code::NotFound, format!("{target} has not asked")).hint("pilotctl pending")),
         _ => Err(Failure::new(Code::Ambiguous, format!("{target} means several requests")).hint("use the address")),
@@ -243,54 +271,70 @@ fn state(cx: &Context, node: &str) -> Trusted {
 
 // Expiry.
 
-/// The clockwork that ends pins after their time.
+/// The clockwork that ends pins and grants at their time.
 #[derive(Default)]
 pub(crate) struct Expiry {
     due: Instant,
+    /// The version of the trust book whose ends are known.
+    seen: TrustVersion,
 }
 
 impl Expiry {
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context) {
-        if cx.now >= self.due {
-            self.due = cx.now + EXPIRY_PAUSE;
+        let version = cx.stack.endpoint().trust().version();
+        if cx.now >= self.due || version != self.seen {
             note_expired(cx);
             cx.stack.endpoint_mut().expire_trust(cx.now);
             // A save that failed is tried again.
-            if !cx.stack.endpoint().trust_is_saved() {
+            if cx.now >= self.due && !cx.stack.endpoint().trust_is_saved() {
                 save(cx, None);
             }
+            let endpoint = cx.stack.endpoint();
+            let left = endpoint.trust().next_end().map(|at| at.saturating_sub(endpoint.wall_s(cx.now)));
+            self.due = cx.now + left.map_or(EXPIRY_PAUSE, Duration::from_secs).min(EXPIRY_PAUSE);
+            self.seen = endpoint.trust().version();
         }
     }
 
-    pub(crate) const fn poll_timeout(&self) -> Instant {
-        self.due
+    /// The time at which [`Expiry::handle_timeout`] has something to do; at once when the ends may have changed.
+    pub(crate) fn poll_timeout(&self, cx: &Context) -> Instant {
+        if cx.stack.endpoint().trust().version() == self.seen { self.due } else { cx.now }
     }
 }
 
-/// Writes the expired pins into the log, before they go.
+/// Writes the expired pins and grants into the log, before they go, and tells of the grants.
 fn note_expired(cx: &mut Context) {
+    let (endpoint, now_s) = (cx.stack.endpoint(), cx.stack.endpoint().wall_s(cx.now));
+    let has_ended = |(at, _): &(u64, Ports)| *at <= now_s;
+    let regranted = endpoint.trust().pins().filter(|pin| pin.temporary.iter().any(has_ended));
+    let regranted: Vec<_> = regranted.map(|pin| (pin.identity, name_of(pin))).collect();
+    for (key, name) in regranted {
+        cx.trace(Level::Info, |_| decision(&key, Some(name), "grant_expired", "time"));
+        watch::tell_change(cx, &key, "expired", None);
+    }
     if cx.trace_level < Some(Level::Info) {
         return;
     }
-    let (endpoint, now_s) = (cx.stack.endpoint(), cx.stack.endpoint().wall_s(cx.now));
-    let over = endpoint.trust().pins().filter(|pin| pin.not_after.is_some_and(|at| at <= now_s));
+    let over = cx.stack.endpoint().trust().pins().filter(|pin| pin.not_after.is_some_and(|at| at <= now_s));
     let over: Vec<_> = over.map(|pin| (pin.identity, name_of(pin))).collect();
     for (key, name) in over {
         cx.trace(Level::Info, |_| decision(&key, Some(name), "expired", "time"));
     }
 }
 
-fn trust_failure(error: TrustError, name: &str) -> Failure {
+pub(super) fn trust_failure(error: TrustError, name: &str) -> Failure {
     match error {
         TrustError::Unknown => Failure::new(Code::NotFound, format!("{name} is neither trusted nor waiting"))
             .hint("pilotctl trust; pilotctl pending"),
         TrustError::AlreadyTrusted => Failure::new(Code::Conflict, format!("{name} is trusted already")),
-        TrustError::Full => Failure::new(Code::Full, "too many requests or peers"),
+        TrustError::Full => Failure::new(Code::Full, "too many requests, peers, ranges of ports or ends of grants"),
         TrustError::AddressTaken => {
             Failure::new(Code::Conflict, format!("another trusted peer has the address of {name}"))
                 .hint("pilotctl trust; pilotctl untrust")
         }
         TrustError::NoteTooLong => Failure::new(Code::InvalidArgument, "a justification has at most 256 bytes"),
         TrustError::Oneself => Failure::new(Code::InvalidArgument, "that is this node itself"),
+        TrustError::NotGranted => Failure::new(Code::NotFound, format!("{name} is granted none of these ports"))
+            .hint(format!("pilotctl grant {name} --list")),
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::node_event::{Event, PathState, PeerEvent, Sender, Subject, TrustEvent};
+use crate::node_event::{Event, PathState, PeerEvent, Sender, Subject, TrustChange, TrustEvent};
 use crate::streams::names::{ends, hostname_of};
 use pilot_core::PeerId;
 use pilot_core::endpoint::ResetReason;
 use pilot_core::identity::IdentityKey;
 use pilot_core::path::PathAddr;
-use pilot_core::trust::Outcome;
+use pilot_core::trust::{Outcome, Ports};
 use pilot_stack::StreamId;
 
 /// The owner of a key, with the name under which people know it.
@@ -33,11 +33,31 @@ pub(crate) fn tell_trust(cx: &mut Context, outcome: &Outcome) {
         Outcome::Pinned(key) => (Event::Trusted, key),
         Outcome::Rejected(key) => (Event::TrustRejected, key),
         Outcome::Revoked(key) => (Event::Untrusted, key),
+        Outcome::Granted(key) => return tell_change(cx, key, "granted_to_us", None),
+        Outcome::Wished(key) => return tell_change(cx, key, "asks_for_ports", None),
+        Outcome::Declined(key) => return tell_change(cx, key, "ports_declined", None),
+        Outcome::Renamed(key, how) if how.is_refused => return tell_change(cx, key, "name_refused", Some(&how.wanted)),
+        Outcome::Renamed(key, how) => return tell_change(cx, key, "renamed", Some(&how.former)),
         Outcome::Discarded(_) => return,
     };
     cx.tell(|cx| {
         let pending = cx.stack.endpoint().trust().pending().find(|p| p.record.identity == *key);
         kind(TrustEvent { node: subject(cx, key), justification: pending.map(|p| p.note.clone()) })
+    });
+}
+
+/// Tells of a change of grants or of a peer's name; `reason` and `name` as in [`TrustChange`].
+pub(crate) fn tell_change(cx: &mut Context, key: &IdentityKey, reason: &'static str, name: Option<&str>) {
+    cx.tell(|cx| {
+        let pin = cx.stack.endpoint().trust().pin(key);
+        Event::TrustChanged(TrustChange {
+            node: subject(cx, key),
+            reason: reason.into(),
+            granted: pin.map(|pin| pin.reach().names()).unwrap_or_default(),
+            granted_to_us: pin.and_then(|pin| pin.granted.as_ref()).map(Ports::names),
+            asks_for: pin.and_then(|pin| pin.wish.as_ref()).map(|wish| wish.ports.names()),
+            name: name.map(str::to_owned),
+        })
     });
 }
 

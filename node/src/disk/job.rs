@@ -11,6 +11,7 @@ pub(crate) enum Meta {
     Trust = 1,
     Addr = 2,
     Profile = 3,
+    Webhook = 5,
     /// The forwards, exposes and other settings for programs.
     Programs = 4,
 }
@@ -73,6 +74,7 @@ pub(crate) struct Saved {
     pub(crate) trust: Option<Vec<u8>>,
     pub(crate) addr: Addr,
     pub(crate) profile: Option<Vec<u8>>,
+    pub(crate) webhook: Option<Vec<u8>>,
     /// Requests as JSON, one on each line.
     pub(crate) programs: Vec<u8>,
     pub(crate) outbox: Vec<(u64, Outgoing)>,

@@ -4,7 +4,7 @@ use crate::answer::{self, Accepted, Answer, Bound, Cancelled, Disconnected, Info
 use crate::call::Call;
 use crate::calls::profile::Change;
 use crate::calls::trust::Wanted;
-use crate::calls::{connect, handshake, lookup, profile, report, trust};
+use crate::calls::{connect, grants, handshake, lookup, profile, report, trust, webhook};
 use crate::command::Command;
 use crate::disk::files::FileJob;
 use crate::disk::job::Job;
@@ -18,8 +18,7 @@ use crate::ipc::official_frame::{self, BIND_OK, SEND_TO_CONFIRM, UNBIND};
 use crate::ipc::server::Frame;
 use crate::log::record::Record;
 use crate::mail::inbox::{PAGE, PAGE_MAX};
-use crate::mail::message::Kind;
-use crate::mail::post::Letter;
+use crate::mail::message::{Kind, Letter};
 use crate::programs::{ExposeTerms, ForwardTerms, Life};
 use crate::request::Request;
 use crate::services::event::{PAYLOAD_LEN_MAX, Published, TOPIC_LEN_MAX};
@@ -56,6 +55,7 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
             }
         }
         Command::ReopenLog => rooms.log.reopen(cx),
+        Command::NoteWebhook(reason, lost) => rooms.log.note_webhook(cx, &reason, lost),
         Command::Stop => rooms.is_stopping = true,
         #[cfg(test)]
         Command::Break => panic!("broken on purpose"),
@@ -104,9 +104,13 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
             return handshake::handshake(cx, &node, Wanted { ports, expires_s, note }, caller);
         }
         Request::Approve { node, note, ports, expires_s } => {
-            return trust::approve(cx, &node, Wanted { ports, expires_s, note }, caller);
+            return grants::approve(cx, &node, Wanted { ports, expires_s, note }, caller);
         }
-        Request::Reject { node, note } => return trust::reject(cx, &node, &note.unwrap_or_default(), caller),
+        Request::Reject { node, note } => return grants::reject(cx, &node, &note.unwrap_or_default(), caller),
+        Request::Grant { node, ports, expires_s } => {
+            return grants::grant(cx, &node, (&ports, expires_s), caller);
+        }
+        Request::Revoke { node, ports } => return grants::revoke(cx, &node, &ports, caller),
         Request::Untrust { node } => return trust::revoke(cx, &node, caller),
         Request::WaitTrust { node, timeout_ms } => {
             return trust::wait(cx, &node, Duration::from_millis(timeout_ms.unwrap_or(0)), caller);
@@ -134,6 +138,9 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
             sent.map(|()| Sent { status: Status::Sent, bytes: bytes.len() as u64 }.into())
         }
         Request::Disconnect { stream } => disconnect(rooms, stream),
+        Request::SetWebhook { url, insecure, secret } => {
+            return webhook::set(cx, &url, insecure.unwrap_or(false), secret, caller);
+        }
         Request::Forward { .. } | Request::Unforward { .. } | Request::Expose { .. } | Request::Unexpose { .. } => {
             return programs(rooms, request, caller);
         }
@@ -203,6 +210,7 @@ fn client_request(
 fn info(rooms: &Rooms) -> Info {
     let mut facts = rooms.facts.clone();
     (facts.outbox, facts.datagrams_dropped) = (rooms.post.len(), rooms.datagrams.dropped);
+    facts.outbox_waiting = rooms.post.waiting(&rooms.cx);
     report::info(&rooms.cx, &facts)
 }
 

@@ -28,6 +28,7 @@ use crate::streams::table::{Streams, Turn};
 use crate::underlay::rendezvous::RendezvousFile;
 use pilot_core::Instant;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
+use pilot_core::trust::Outcome;
 use pilot_stack::{Event as StackEvent, StreamId};
 
 /// Every room, and what they share.
@@ -75,7 +76,12 @@ impl Rooms {
     fn endpoint_event(&mut self, event: EndpointEvent) {
         let cx = &mut self.cx;
         match event {
-            EndpointEvent::Trust(outcome) => trust::changed(cx, &outcome),
+            EndpointEvent::Trust(outcome) => {
+                trust::changed(cx, &outcome);
+                if let Outcome::Granted(key) | Outcome::Renamed(key, _) = &outcome {
+                    self.post.regranted(cx, key);
+                }
+            }
             EndpointEvent::SaveTrust(version) => trust::save_wanted(cx, version),
             EndpointEvent::Directory(state) => {
                 if let DirectoryState::Ready(addr) = state {
@@ -176,7 +182,7 @@ impl Rooms {
             (self.cx.calls.poll_timeout(), Reason::Call),
             (self.post.poll_timeout(), Reason::Mail),
             (self.rendezvous.poll_timeout(), Reason::RendezvousFile),
-            (Some(self.expiry.poll_timeout()), Reason::Expiry),
+            (Some(self.expiry.poll_timeout(&self.cx)), Reason::Expiry),
             (self.log.poll_timeout(), Reason::Log),
             (self.programs.poll_timeout(), Reason::Programs),
         ]
@@ -265,6 +271,8 @@ impl Rooms {
                     self.refused.push(ticket);
                 }
             }
+            Effect::Connect(target, port, early, opener) => connect::connect(cx, &target, port, early, opener),
+            Effect::Send(letter, caller) => self.post.send(cx, letter, caller),
             Effect::Opened(id, opener) => self.streams.opened(cx, id, opener),
             Effect::NotOpened(opener, failure) => self.not_opened(opener, failure),
             Effect::Close(id) => self.streams.close(cx, id),

@@ -4,6 +4,7 @@ use crate::call::{Call, Calls};
 use crate::calls::profile;
 use crate::calls::report::Facts;
 use crate::calls::trust::Expiry;
+use crate::calls::webhook;
 use crate::clock::wall_s;
 use crate::command::{COMMANDS_MAX, Command};
 use crate::config::{Config, RendezvousConfig};
@@ -162,6 +163,9 @@ fn prepare(rooms: &mut Rooms, saved: Saved) {
     }
     if cx.config.socket.is_some() {
         cx.stack.bind_all();
+    }
+    if let (Some(webhook), Some(row)) = (&cx.config.webhook, &saved.webhook) {
+        webhook.set(webhook::parse(row));
     }
     for (seq, message) in saved.outbox {
         rooms.post.restore(cx, seq, message);

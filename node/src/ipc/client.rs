@@ -20,6 +20,10 @@ use std::time::{Duration, Instant};
 /// Longest wait for the answer to the request for events.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Most ends of streams that wait for [`Client::stream_end`]; the oldest is forgotten first. Own choice: as many as the node
+/// remembers ([`ENDS_MAX`](crate::streams::table::ENDS_MAX)).
+const ENDS_MAX: usize = 4096;
+
 /// A daemon's answer.
 #[derive(Debug)]
 pub struct Reply {
@@ -63,7 +67,7 @@ pub struct Client {
     path: PathBuf,
     incoming: FrameReader,
     fds: VecDeque<OwnedFd>,
-    ends: Vec<StreamState>,
+    ends: VecDeque<StreamState>,
     events: VecDeque<NodeEvent>,
     next: u32,
 }
@@ -89,7 +93,7 @@ impl Client {
             path: path.into(),
             incoming: FrameReader::new(),
             fds: VecDeque::new(),
-            ends: Vec::new(),
+            ends: VecDeque::new(),
             events: VecDeque::new(),
             next: 1,
         }
@@ -207,7 +211,12 @@ impl Client {
                 };
                 return Some((number, reply));
             }
-            STREAM_END => self.ends.extend(read(&json)),
+            STREAM_END => {
+                self.ends.extend(read(&json));
+                if self.ends.len() > ENDS_MAX {
+                    self.ends.pop_front();
+                }
+            }
             EVENT => self.events.push_back(NodeEvent { data: json, payload: blob }),
             _ => {}
         }
@@ -269,9 +278,9 @@ impl Client {
         };
         loop {
             if let Some(i) = self.ends.iter().position(is_its) {
-                return match self.ends.swap_remove(i) {
-                    StreamState::Error { failure, .. } => Err(failure),
-                    StreamState::Fin { .. } | StreamState::Open => Ok(()),
+                return match self.ends.remove(i) {
+                    Some(StreamState::Error { failure, .. }) => Err(failure),
+                    Some(StreamState::Fin { .. } | StreamState::Open) | None => Ok(()),
                 };
             }
             let (command, payload) = self.next_frame(deadline)?;
@@ -332,5 +341,29 @@ impl std::os::fd::AsFd for Client {
     /// A descriptor that is readable when an answer or event may have arrived.
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::frame::stream_end;
+
+    #[test]
+    fn the_oldest_end_is_forgotten_when_too_many_wait() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let mut client = Client::over(ours, Path::new("test"));
+        let last = ENDS_MAX as u64;
+        let daemon = std::thread::spawn(move || {
+            for stream in 0..=last {
+                theirs.write_all(&stream_end(&StreamState::Fin { stream })).expect("a client that reads");
+            }
+            theirs
+        });
+        assert_eq!(client.stream_end(last, Some(WATCH_TIMEOUT)), Ok(()));
+        assert_eq!(client.stream_end(1, Some(WATCH_TIMEOUT)), Ok(()));
+        let forgotten = client.stream_end(0, Some(Duration::ZERO)).expect_err("forgotten");
+        assert_eq!(forgotten.code, Code::Timeout);
+        drop(daemon.join());
     }
 }

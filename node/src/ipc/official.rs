@@ -142,8 +142,7 @@ fn handshake(payload: &[u8]) -> Result<Official, String> {
 fn extra(command: u8, payload: &[u8]) -> Result<Official, String> {
     let answer = |data: Value| Ok(Official::Reply(reply(command + 1, &data)));
     match command {
-        SET_WEBHOOK if payload.is_empty() => answer(json!({"webhook": ""})),
-        SET_WEBHOOK => Err("set_webhook: this daemon calls no URL; watch its events instead".into()),
+        SET_WEBHOOK => Ok(Official::Request(Request::SetWebhook { url: text(payload), insecure: None, secret: None })),
         NETWORK if payload.first() == Some(&1) => Ok(Official::Networks),
         NETWORK => Err("network: this daemon knows the backbone network only".into()),
         MANAGED => Err("managed: no active managed networks".into()),
@@ -240,6 +239,9 @@ mod tests {
         assert_eq!(request(HANDSHAKE, &[7, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff]), wait);
         let tags = Request::Profile { hostname: None, public: None, tags: Some(vec!["a".into()]) };
         assert_eq!(request(SET_TAGS, b"[\"a\"]"), tags);
+        let webhook = |url: &str| Request::SetWebhook { url: url.into(), insecure: None, secret: None };
+        assert_eq!(request(SET_WEBHOOK, b"https://a/"), webhook("https://a/"));
+        assert_eq!(request(SET_WEBHOOK, b""), webhook(""));
     }
 
     #[test]

@@ -110,6 +110,11 @@ impl LogRoom {
         });
     }
 
+    /// The webhook's server does not take events.
+    pub(crate) fn note_webhook(&mut self, cx: &mut Context, reason: &str, lost: u64) {
+        cx.trace(Level::Warn, |_| Record::new(Level::Warn, "webhook_failed").with("reason", reason).with("lost", lost));
+    }
+
     /// Tells when the disk begins to fail, and when it works again.
     pub(crate) fn note_disk(&mut self, cx: &mut Context, done: &Done) {
         match done {
@@ -183,9 +188,11 @@ mod tests {
     fn start_end_and_refused_clients_are_told() {
         let (mut cx, (mut log, _lines)) = (context(Some(Level::Info)), LogRoom::new(None));
         log.note_client(&mut cx, "another_user");
+        log.note_webhook(&mut cx, "status 500", 2);
         LogRoom::note_start(&mut cx, "127.0.0.1:7");
         log.note_stop(&mut cx);
-        let lines = told(&mut cx);
+        let mut lines = told(&mut cx);
+        assert_eq!(lines.remove(1), "warn webhook_failed reason=\"status 500\" lost=2");
         assert_eq!(lines[0], "warn client_refused reason=another_user");
         assert!(
             lines[1].starts_with("info started version=") && lines[1].contains(" udp=127.0.0.1:7 "),

@@ -2,6 +2,7 @@
 
 use pilot_core::Addr;
 use pilot_core::identity::IdentityKey;
+use std::time::Duration;
 
 /// Longest body of a message. Unit: bytes. Source: `docs/messages.md`, "How".
 pub(crate) const MESSAGE_LEN_MAX: usize = 16 << 20;
@@ -47,6 +48,19 @@ pub(crate) struct Message {
     pub(crate) kind: Kind,
     /// Time of arrival. Unit: seconds since 1970.
     pub(crate) at: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+/// A message in its sender's words.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    /// The recipient.
+    pub(crate) node: String,
+    pub(crate) kind: Kind,
+    /// The message stays in the outbox when the recipient does not answer in time.
+    pub(crate) keep: bool,
+    /// Longest wait of the caller, at most 600 s; absent: 10 s.
+    pub(crate) timeout: Option<Duration>,
     pub(crate) body: Vec<u8>,
 }
 

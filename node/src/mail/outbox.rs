@@ -54,6 +54,8 @@ struct Route {
     retry_at: Option<Instant>,
     failures: u32,
     idle_at: Option<Instant>,
+    /// Why the last attempt failed.
+    reason: Option<String>,
 }
 
 impl Outbox {
@@ -90,6 +92,13 @@ impl Outbox {
         self.routes.values().map(|r| r.waiting.len() + r.in_flight.len()).sum()
     }
 
+    /// The recipients for which messages wait or are in flight, their number, and why the last attempt failed.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (&IdentityKey, usize, Option<&str>)> {
+        let waiting =
+            self.routes.iter().map(|(key, r)| (key, r.waiting.len() + r.in_flight.len(), r.reason.as_deref()));
+        waiting.filter(|(_, count, _)| *count > 0)
+    }
+
     /// The recipients to which a stream is to be opened now.
     pub(crate) fn wanted(&self, now: Instant) -> Vec<IdentityKey> {
         let due = |r: &Route| r.stream.is_none() && !r.waiting.is_empty() && r.retry_at.is_none_or(|at| at <= now);
@@ -122,7 +131,7 @@ impl Outbox {
     /// Ends the pause before the next attempt, because the recipient has sent something.
     pub(crate) fn encourage(&mut self, to: &IdentityKey) {
         if let Some(route) = self.routes.get_mut(to) {
-            (route.retry_at, route.failures) = (None, 0);
+            (route.retry_at, route.failures, route.reason) = (None, 0, None);
         }
     }
 
@@ -147,8 +156,9 @@ impl Outbox {
     }
 
     /// The stream ended or could not be opened: every unacknowledged message waits again, in order.
-    pub(crate) fn failed(&mut self, now: Instant, to: &IdentityKey) {
+    pub(crate) fn failed(&mut self, now: Instant, to: &IdentityKey, reason: &str) {
         let Some(route) = self.routes.get_mut(to) else { return };
+        route.reason = Some(reason.into());
         while let Some((seq, message)) = route.in_flight.pop_back() {
             if route.given_up.remove(&seq) {
                 self.waiting_len -= message.body.len();
@@ -194,7 +204,7 @@ impl Outbox {
                     let text = String::from_utf8_lossy(&text).into_owned();
                     let fate = if text.starts_with("ACK") { Fate::Taken(text) } else { Fate::Refused(text) };
                     fates.push((seq, fate));
-                    route.failures = 0;
+                    (route.failures, route.reason) = (0, None);
                 }
                 Ok(None) => break,
                 Err(frame::Broken) => {
@@ -255,7 +265,7 @@ mod tests {
             outbox.early(&to);
             assert_eq!(outbox.routes[&to].in_flight.len(), in_flight);
             assert_eq!(outbox.len(), 2 * IN_FLIGHT_MAX);
-            outbox.failed(Instant::ZERO, &to);
+            outbox.failed(Instant::ZERO, &to, "no");
             assert!(outbox.routes[&to].waiting.iter().map(|(seq, _)| *seq).eq(0..2 * IN_FLIGHT_MAX as u64), "in order");
         }
     }
@@ -267,7 +277,7 @@ mod tests {
         assert_eq!(outbox.wanted(now), [to]);
         let mut pauses = Vec::new();
         for _ in 0..9 {
-            outbox.failed(now, &to);
+            outbox.failed(now, &to, "no");
             assert_eq!(outbox.wanted(now), []);
             pauses.push(outbox.next_deadline().expect("another attempt").since(now).as_secs());
         }
@@ -283,7 +293,7 @@ mod tests {
         assert!(outbox.cancel(3), "the message waits");
         assert_eq!(outbox.early(&to).len(), EARLY_LEN_MAX);
         assert!(!outbox.cancel(1), "the message may have arrived");
-        outbox.failed(Instant::ZERO, &to);
+        outbox.failed(Instant::ZERO, &to, "no");
         assert_eq!((outbox.len(), outbox.waiting_len), (1, 2000));
         assert_eq!(outbox.routes[&to].waiting[0].0, 2);
         assert!(outbox.routes[&to].given_up.is_empty());
@@ -293,7 +303,7 @@ mod tests {
         let (mut outbox, to) = (Outbox::default(), IdentityKey([2; 32]));
         let now = Instant::ZERO + Duration::from_secs(100);
         assert!(outbox.add(1, message(to, 10)));
-        outbox.failed(now, &to);
+        outbox.failed(now, &to, "no");
         assert!(outbox.wanted(now).is_empty() && outbox.next_deadline().is_some_and(|at| at > now));
         outbox.encourage(&to);
         assert_eq!(outbox.wanted(now), [to]);

@@ -1,22 +1,23 @@
 //! The room of outgoing messages: their callers, and the streams of the outbox.
 
-use crate::answer::Delivered;
+use crate::answer::{Delivered, Waiting};
 use crate::call::{Call, Post, Purpose, Queue};
-use crate::calls::connect::connect_to;
+use crate::calls::connect::{connect_to, is_up};
 use crate::calls::{lookup, resolve};
 use crate::context::Context;
 use crate::crypto::entropy;
 use crate::disk::job::Job;
 use crate::effect::{Caller, Effect, Opener, Ticket};
 use crate::failure::{Code, Failure};
+use crate::log::record::{Cause, Record, Source};
 use crate::mail::frame::id_text;
-use crate::mail::message::{Kind, MESSAGE_LEN_MAX, OUTBOX_LIFETIME_S, Outgoing};
+use crate::mail::message::{Kind, Letter, MESSAGE_LEN_MAX, OUTBOX_LIFETIME_S, Outgoing};
 use crate::mail::outbox::{Fate, Outbox};
 use crate::streams::names::name_of;
 use litemap::LiteMap;
-use pilot_core::Instant;
 use pilot_core::identity::IdentityKey;
 use pilot_core::time::Duration;
+use pilot_core::{Instant, Level};
 use pilot_stack::StreamId;
 
 /// Port of messages and files.
@@ -26,17 +27,8 @@ const SEND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 /// Wait of a caller that names no time.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A message in its sender's words.
-pub(crate) struct Letter {
-    /// The recipient.
-    pub(crate) node: String,
-    pub(crate) kind: Kind,
-    /// The message stays in the outbox when the recipient does not answer in time.
-    pub(crate) keep: bool,
-    /// Longest wait of the caller, at most 600 s; absent: 10 s.
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) body: Vec<u8>,
-}
+/// Most recipients of which the reason is told for which messages wait for them.
+const WAITING_TOLD_MAX: usize = 100;
 
 /// The outbox and the callers that wait for its messages.
 #[derive(Default)]
@@ -66,9 +58,15 @@ impl PostOffice {
             return cx.fail(caller, failure);
         }
         let to = match resolve::pinned(cx.stack.endpoint().trust(), &letter.node) {
+            Ok(pin) if pin.is_denied(MAIL_PORT) => {
+                let (key, failure) = (pin.identity, Failure::not_granted(&name_of(pin), MAIL_PORT));
+                self.ask_again(cx, &key);
+                return cx.fail(caller, failure);
+            }
             Ok(pin) => pin.identity,
             Err(failure) if failure.code == Code::NotFound => {
-                return lookup::ask(cx, &letter.node, Purpose::Explain(caller));
+                let node = letter.node.clone();
+                return lookup::ask(cx, &node, Purpose::Send(caller, letter));
             }
             Err(failure) => return cx.fail(caller, failure),
         };
@@ -107,9 +105,12 @@ impl PostOffice {
                 self.failed(cx, &key, &failure);
                 continue;
             };
-            let peer = cx.stack.endpoint().peer_by_identity(&key);
             // Without a tunnel the question would wait, and messages that travel with it could not be cancelled meanwhile.
-            let is_up = peer.is_some_and(|peer| cx.stack.endpoint().is_up(cx.now, peer));
+            let is_up = is_up(cx, &key);
+            if let Some(failure) = self.denial(cx, &key).filter(|_| is_up) {
+                self.failed(cx, &key, &failure);
+                continue;
+            }
             let early = if is_up { self.outbox.early(&key) } else { Vec::new() };
             if let Some(stream) = connect_to(cx, &key, (name, MAIL_PORT), early, Opener::Mail(key)) {
                 self.outbox.opened(&key, stream);
@@ -122,11 +123,72 @@ impl PostOffice {
         self.outbox.next_deadline()
     }
 
-    /// The stream to a recipient ended or could not be opened.
+    /// The stream to a recipient ended or could not be opened. When that is because the recipient's owner keeps messages out,
+    /// callers that wait are told so, and their messages do not stay; those that waited before stay, since the grant may come
+    /// back.
     pub(crate) fn failed(&mut self, cx: &mut Context, key: &IdentityKey, failure: &Failure) {
-        self.outbox.failed(cx.now, key);
+        let denial = self.denial(cx, key);
+        let failure = denial.as_ref().unwrap_or(failure);
+        let is_news = self.reason_for(key) != Some(failure.message.as_str());
+        self.outbox.failed(cx.now, key, &failure.message);
         // Callers that do not let their messages wait are told at once.
-        let is_impatient = |call: &Call| matches!(call, Call::Post(p) if p.to == *key && !p.keep);
+        self.give_back(cx, key, failure, denial.is_some());
+        if denial.is_some() && is_news {
+            self.note_held(cx, key);
+        }
+    }
+
+    /// A peer has said what this node may reach: what waits for it is tried at once, or held.
+    pub(crate) fn regranted(&mut self, cx: &mut Context, key: &IdentityKey) {
+        match self.denial(cx, key) {
+            Some(failure) if self.outbox.stream_to(key).is_none() => self.failed(cx, key, &failure),
+            Some(_) => {} // the peer resets the stream
+            None => self.outbox.encourage(key),
+        }
+    }
+
+    /// For whom messages wait, and why.
+    pub(crate) fn waiting(&self, cx: &Context) -> Vec<Waiting> {
+        let trust = cx.stack.endpoint().trust();
+        let waiting = self.outbox.waiting().take(WAITING_TOLD_MAX).map(|(key, count, reason)| Waiting {
+            node: trust.pin(key).map_or_else(|| key.fingerprint(), name_of),
+            messages: count as u64,
+            reason: self.denial(cx, key).map(|failure| failure.message).or(reason.map(str::to_owned)),
+        });
+        waiting.collect()
+    }
+
+    /// Why the peer's owner keeps this node's messages out, if so.
+    fn denial(&self, cx: &Context, key: &IdentityKey) -> Option<Failure> {
+        let pin = cx.stack.endpoint().trust().pin(key).filter(|pin| pin.is_denied(MAIL_PORT))?;
+        Some(Failure::not_granted(&name_of(pin), MAIL_PORT))
+    }
+
+    /// Why the last attempt to reach a recipient failed.
+    fn reason_for(&self, key: &IdentityKey) -> Option<&str> {
+        self.outbox.waiting().find(|(to, ..)| *to == key).and_then(|(_, _, reason)| reason)
+    }
+
+    /// Writes into the log that messages stay because their recipient does not grant messages.
+    fn note_held(&self, cx: &mut Context, key: &IdentityKey) {
+        let Some((_, count, _)) = self.outbox.waiting().find(|(to, ..)| *to == key) else { return };
+        cx.trace(Level::Warn, |cx| {
+            let name = cx.stack.endpoint().trust().pin(key).map_or_else(|| key.fingerprint(), name_of);
+            let record = Record::new(Level::Warn, "mail_held").with("peer", name).with("messages", count as u64);
+            record.with("reason", "not_granted").from(Source::Key(*key), Cause::Known)
+        });
+    }
+
+    /// Makes a tunnel to a peer that has none, so that the peer can say what this node may reach by now.
+    fn ask_again(&self, cx: &mut Context, key: &IdentityKey) {
+        if let Some(peer) = cx.stack.endpoint().peer_by_identity(key) {
+            cx.stack.endpoint_mut().reach(cx.now, peer);
+        }
+    }
+
+    /// Fails callers that wait for a recipient: all, or those that do not let their messages stay. The messages go.
+    fn give_back(&mut self, cx: &mut Context, key: &IdentityKey, failure: &Failure, all: bool) {
+        let is_impatient = |call: &Call| matches!(call, Call::Post(p) if p.to == *key && (all || !p.keep));
         for ticket in cx.calls.tickets(is_impatient) {
             let Some(Call::Post(post)) = cx.calls.take(ticket) else { continue };
             self.outbox.cancel(post.seq);
@@ -174,7 +236,8 @@ impl PostOffice {
     pub(crate) fn expired(&mut self, cx: &mut Context, post: Post) {
         self.waiting.remove(&post.seq);
         let failure = if post.keep {
-            let text = "the recipient cannot be reached now; the message waits in the outbox and will be delivered";
+            let reason = self.reason_for(&post.to).unwrap_or("the recipient cannot be reached now");
+            let text = format!("{reason}; the message waits in the outbox and will be delivered");
             Failure::new(Code::Unreachable, text)
                 .hint("pilotctl info shows the outbox; --no-queue fails instead of waiting")
         } else {

@@ -25,17 +25,23 @@ pub(crate) fn failure_of(stack: &Stack, id: StreamId, end: StreamEnd) -> Failure
     let (_, peer) = ends(stack, id);
     let hostname = hostname_of(stack, peer.addr);
     let name = if hostname.is_empty() { peer.addr.to_string() } else { hostname };
+    let pin = stack.endpoint().trust().pins().find(|p| p.addr == peer.addr);
+    if matches!(end, StreamEnd::Reset | StreamEnd::Refused) && pin.is_some_and(|pin| pin.is_denied(peer.port)) {
+        return Failure::not_granted(&name, peer.port);
+    }
     Failure::from_end(end, &name, peer.port)
 }
 
 /// A stream as its client is told of it.
 pub(crate) fn describe(stack: &Stack, id: StreamId) -> Opened {
     let (local, peer) = ends(stack, id);
+    let key = stack.stream_info(id).and_then(|info| stack.endpoint().identity_of(info.peer));
     Opened {
         stream: id.number(),
         local: local.to_string(),
         peer: peer.to_string(),
         hostname: hostname_of(stack, peer.addr),
+        fingerprint: key.map(|key| key.fingerprint()).unwrap_or_default(),
     }
 }
 

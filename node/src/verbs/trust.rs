@@ -39,7 +39,8 @@ impl Terms {
         self
     }
 
-    /// With the ports of this node that the other may reach, as `1000,1001` or `all`. Otherwise as configured.
+    /// With the ports of this node that the other may reach, as `messages,80,8000-8010` or `all`. Otherwise as configured. In
+    /// [`Trust::handshake`] with a trusted peer: with the ports of the peer for which its owner is asked.
     #[must_use]
     pub fn ports(mut self, ports: impl Into<String>) -> Self {
         self.ports = Some(ports.into());
@@ -80,6 +81,24 @@ impl Trust<'_> {
     /// `NotFound` when the node has not asked; `Ambiguous`.
     pub fn reject(&self, node: &str, reason: &str) -> Result<Rejected, Failure> {
         self.0.ask(Request::Reject { node: node.into(), note: Some(reason.into()) })
+    }
+
+    /// Lets a trusted peer reach more ports, such as `messages,80,8000-8010`: until the trust ends, or for `expires_in`, in
+    /// whole seconds from 1. Returns once that is on disk.
+    ///
+    /// # Errors
+    /// `NotFound` when the node is not trusted; `Ambiguous`; `InvalidArgument`; `Full`.
+    pub fn grant(&self, node: &str, ports: &str, expires_in: Option<Duration>) -> Result<Approved, Failure> {
+        let expires_s = expires_in.map(|after| after.as_secs());
+        self.0.ask(Request::Grant { node: node.into(), ports: ports.into(), expires_s })
+    }
+
+    /// Lets a trusted peer reach fewer ports, whose streams are reset. Returns once that is on disk.
+    ///
+    /// # Errors
+    /// `NotFound` when the node is not trusted, or is granted none of the ports; `Ambiguous`; `InvalidArgument`; `Full`.
+    pub fn revoke(&self, node: &str, ports: &str) -> Result<Approved, Failure> {
+        self.0.ask(Request::Revoke { node: node.into(), ports: ports.into() })
     }
 
     /// Withdraws trust: every stream with the peer ends.

@@ -1,6 +1,7 @@
 //! Real daemons with real sockets in temporary folders; dropping the lab ends and removes all of them.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod agent;
 pub(crate) mod net;
 
 use serde_json::Value;
@@ -99,16 +100,14 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(&self) {
-        let output = self.run(&[
-            "daemon",
-            "start",
-            "--hostname",
-            &self.name,
-            "--rendezvous",
-            &self.endpoint,
-            "--listen",
-            "127.0.0.1:0",
-        ]);
+        self.start_with(&[]);
+    }
+
+    /// Starts the daemon with more variables in its environment.
+    pub(crate) fn start_with(&self, variables: &[(&str, &str)]) {
+        let words = ["daemon", "start", "--listen", "127.0.0.1:0", "--hostname", &self.name, "--rendezvous"];
+        let mut command = self.command(&[&words[..], &[&*self.endpoint]].concat());
+        let output = command.envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 

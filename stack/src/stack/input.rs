@@ -73,6 +73,9 @@ impl Stack {
             if let EndpointEvent::Reset(peer, reason) = &event {
                 self.end_streams(now, *peer, *reason);
             }
+            if let EndpointEvent::Regranted(peer) = &event {
+                self.end_withdrawn(now, *peer);
+            }
             self.events.push_back(Event::Endpoint(event));
         }
     }
@@ -115,6 +118,25 @@ impl Stack {
         stack.wake_all(&mut self.shared.agenda);
     }
 
+    /// Resets the streams that a peer has opened to ports which it is not granted any more.
+    fn end_withdrawn(&mut self, now: Instant, peer: PeerId) {
+        let pin = self.endpoint.identity_of(peer).and_then(|key| self.endpoint.trust().pin(&key));
+        let (Some(pin), Some(stack)) = (pin, self.slots.get_mut(peer)) else { return };
+        for (key, flow) in &mut stack.flows {
+            if !flow.is_granted || pin.allows(key.0) || flow.end.is_some() {
+                continue;
+            }
+            flow.end = Some(StreamEnd::Withdrawn);
+            flow.socket_mut().abort();
+            if flow.accepting.is_some() {
+                abandon(now, flow, &mut self.streams, &mut self.ports);
+            } else if flow.linger.is_none() {
+                flow.list(&mut self.shared.agenda);
+            }
+        }
+        stack.wake_all(&mut self.shared.agenda);
+    }
+
     fn handle_loose(&mut self, peer: PeerId, datagram: &[u8]) {
         let Some((header, payload)) = datagram.split_first_chunk::<4>() else { return };
         let (source_port, port) =
@@ -133,8 +155,8 @@ impl Stack {
 
     /// The gate: true when the peer's pin grants the port.
     fn is_granted(&self, peer: PeerId, port: u16) -> bool {
-        let pin = self.endpoint.identity_of(peer).and_then(|key| self.endpoint.trust().pin(&key).map(|p| &p.ports));
-        pin.is_some_and(|ports| ports.allow(port))
+        let pin = self.endpoint.identity_of(peer).and_then(|key| self.endpoint.trust().pin(&key));
+        pin.is_some_and(|pin| pin.allows(port))
     }
 
     /// Takes a segment without a flow: opens a stream if a listener and the gate admit that, otherwise answers with a
@@ -166,7 +188,7 @@ impl Stack {
             let is_accepted = backlog.is_some() && stack.flows.len() < max;
             if is_accepted {
                 let mut flow = Flow::new(id, key);
-                (flow.accepting, flow.waiting) = (Some(port), Some(port));
+                (flow.accepting, flow.waiting, flow.is_granted) = (Some(port), Some(port), true);
                 flow.set_socket(shared.pool.take(ring_len));
                 stack.accept(now, flow, (&segment, bytes), &mut shared.agenda);
             } else {

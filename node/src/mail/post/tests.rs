@@ -6,6 +6,7 @@ use crate::frame_reader::FrameReader;
 use crate::mail::frame::{emit_answer, parse_frame};
 use crate::mail::outbox::WAITING_LEN_MAX;
 use crate::tests::{Lab, WALL_S, caller, key};
+use pilot_core::trust::{Ports, Regrant};
 use pilot_stack::{Event, Recv};
 
 fn letter(keep: bool, body: &[u8]) -> Letter {
@@ -226,4 +227,74 @@ fn messages_from_before_the_start_wait_until_their_lifetime_is_over() {
     post.restore(cx, 1, message(WALL_S));
     post.restore(cx, 2, message(WALL_S + 1));
     assert_eq!((unqueued(cx), post.len()), (vec![1], 1));
+}
+
+/// Node 1 lets node 0 reach these ports, and node 0 has heard of it; the room is told as by the rooms.
+fn regrant(lab: &mut Lab, post: &mut PostOffice, change: &Regrant) {
+    let now = lab.nodes[1].now;
+    lab.nodes[1].stack.endpoint_mut().regrant(now, &key(0), change).expect("a peer");
+    let version = lab.nodes[1].stack.endpoint().trust().version();
+    lab.nodes[1].stack.endpoint_mut().trust_saved(now, version);
+    let wanted = lab.nodes[1].stack.endpoint().trust().pin(&key(0)).map(|pin| pin.reach());
+    lab.run_until(|lab| lab.nodes[0].stack.endpoint().trust().pin(&key(1)).is_some_and(|pin| pin.granted == wanted));
+    post.regranted(&mut lab.nodes[0], &key(1));
+}
+
+/// A lab with a tunnel between nodes 0 and 1.
+fn connected() -> Lab {
+    let mut lab = Lab::friends(2);
+    let cx = &mut lab.nodes[0];
+    let peer = cx.stack.endpoint().peer_by_identity(&key(1)).expect("a peer");
+    cx.stack.endpoint_mut().reach(cx.now, peer);
+    lab.run_until(|lab| connect::is_up(&lab.nodes[0], &key(1)) && connect::is_up(&lab.nodes[1], &key(0)));
+    lab
+}
+
+#[test]
+fn a_message_to_a_peer_that_grants_none_is_refused_at_once() {
+    let (mut lab, mut post) = (connected(), PostOffice::default());
+    regrant(&mut lab, &mut post, &Regrant::Withdraw(Ports::one(MAIL_PORT)));
+    let cx = &mut lab.nodes[0];
+    post.send(cx, letter(true, b"x"), caller(1));
+    let failure = cx.answer_of_one().expect_err("refused");
+    assert_eq!((failure.code, failure.message.as_str()), (Code::TrustRequired, "messages are not granted by node-1"));
+    assert_eq!(failure.hint, "ask: pilotctl handshake node-1 --ports messages");
+    assert_eq!((cx.jobs().len(), post.len()), (0, 0), "nothing is queued");
+}
+
+#[test]
+fn messages_that_wait_stay_when_the_grant_goes_and_their_callers_are_told_why() {
+    let (mut lab, mut post) = (connected(), PostOffice::default());
+    lab.nodes[0].trace_level = Some(Level::Warn);
+    let waits = Outgoing { id: [1; 16], to: key(1), kind: Kind::Text, expires: u64::MAX, body: b"before".to_vec() };
+    post.restore(&mut lab.nodes[0], 1, waits);
+    post.send(&mut lab.nodes[0], letter(true, b"now"), caller(1));
+    put_on_disk(&mut post, &mut lab.nodes[0], 2);
+    regrant(&mut lab, &mut post, &Regrant::Withdraw(Ports::one(MAIL_PORT)));
+    let cx = &mut lab.nodes[0];
+    assert_eq!(cx.failure_of_one(), Code::TrustRequired);
+    assert_eq!((unqueued(cx), post.len()), (vec![2], 1));
+    let told = post.waiting(cx);
+    assert_eq!((told.len(), told[0].node.as_str(), told[0].messages), (1, "node-1", 1));
+    assert_eq!(told[0].reason.as_deref(), Some("messages are not granted by node-1"));
+    assert!(matches!(&cx.effects()[..], [Effect::Trace(record)] if record.kind() == "mail_held"));
+    post.handle_timeout(cx);
+    assert_eq!(cx.stack.streams().count(), 0, "nothing is tried in vain");
+    // The grant comes back: what waited arrives.
+    regrant(&mut lab, &mut post, &Regrant::Grant(Ports::one(MAIL_PORT), None));
+    lab.nodes[1].stack.listen(MAIL_PORT).expect("free");
+    let got = receive(&mut lab, &mut post, 1, "ACK");
+    assert!(got.len() == 1 && got[0].ends_with("before"), "{got:?}");
+}
+
+#[test]
+fn recipients_of_which_is_told_why_messages_wait_have_a_maximum() {
+    let (mut lab, mut post) = (Lab::alone(), PostOffice::default());
+    let cx = &mut lab.nodes[0];
+    for n in 0..=WAITING_TOLD_MAX as u8 {
+        let waits =
+            Outgoing { id: [n; 16], to: IdentityKey([n; 32]), kind: Kind::Text, expires: u64::MAX, body: vec![n] };
+        post.restore(cx, n.into(), waits);
+    }
+    assert_eq!((post.waiting(cx).len(), post.len()), (WAITING_TOLD_MAX, WAITING_TOLD_MAX + 1));
 }

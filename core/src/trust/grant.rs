@@ -1,0 +1,253 @@
+//! Owns changes of grants between nodes that trust each other, and of what they know of each other's.
+//!
+//! ```text
+//!   A: wish (asks for ports) ──────────▶ B: waits in the pin of A ── grant, approve, decline ──▶ B: pin of A
+//!   A: pin of B ◀──────────────── statement: all that A may reach, and B's newest record
+//! ```
+//! A **statement** says all that its recipient may reach, so that the newest one is enough, whatever was lost: it is sent
+//! after every change, and again whenever a tunnel comes up. Its epoch is that of the grant, and its order with wishes,
+//! requests and revocations does not matter: each kind has a mark of its own in the pin. A mark begins with the epoch of the
+//! message that made the pin, so that what was said before the last revocation is void.
+
+use super::message::{Kind, Message, NOTE_LEN_MAX};
+use super::pin::{Asked, Pin, Regrant, Wish};
+use super::ports::Ports;
+use super::{Discarded, Me, Outcome, PENDING_MAX, REQUEST_LIFETIME_S, Renaming, TrustBook, TrustError};
+use crate::hash;
+use crate::identity::{IdentityKey, NodeRecord};
+use crate::rng::Rng;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+impl TrustBook {
+    // Getters.
+
+    /// Requests and wishes that wait for the owner.
+    pub fn waiting(&self) -> usize {
+        self.pending.len() + self.pins.values().filter(|pin| pin.wish.is_some()).count()
+    }
+
+    /// When the next pin or temporary grant ends. Unit: seconds since 1970.
+    pub fn next_end(&self) -> Option<u64> {
+        let ends = self.pins.values().flat_map(|pin| pin.temporary.iter().map(|(at, _)| *at).chain(pin.not_after));
+        ends.min()
+    }
+
+    // Verbs.
+
+    /// Changes what a peer may reach; returns the statement that tells the peer.
+    ///
+    /// # Errors
+    /// `Unknown` (no such peer, or it has asked for nothing), `NotGranted` (nothing to withdraw), `Full` (more ranges of
+    /// ports, or more ends of temporary grants, than a pin has).
+    pub fn regrant(
+        &mut self,
+        me: &Me<'_>,
+        key: &IdentityKey,
+        change: &Regrant,
+        rng: &mut Rng,
+    ) -> Result<Vec<u8>, TrustError> {
+        let pin = self.pins.get(key).ok_or(TrustError::Unknown)?;
+        let (is_answer, note) = match change {
+            Regrant::Approve(..) => (true, ""),
+            Regrant::Decline(note) => (true, note.as_str()),
+            _ => (false, ""),
+        };
+        if is_answer && pin.wish.is_none() {
+            return Err(TrustError::Unknown);
+        }
+        let mut next = pin.clone();
+        apply(&mut next, change)?;
+        let all = next.reach();
+        if let Some(wish) = next.wish.take_if(|wish| is_answer || all.covers(&wish.ports)) {
+            next.marks.answered = wish.hash;
+        }
+        next.marks.stated = self.next_epoch(me.now_s);
+        self.pins.insert(*key, next);
+        self.changed();
+        self.state(me, key, note, rng).ok_or(TrustError::Unknown)
+    }
+
+    /// Asks a peer for ports of its node; returns the request to send.
+    ///
+    /// # Errors
+    /// `Unknown`, `NoteTooLong`, `AlreadyTrusted` when the peer has said that this node may reach them all.
+    pub fn wish(
+        &mut self,
+        me: &Me<'_>,
+        key: &IdentityKey,
+        (ports, note): (&Ports, &str),
+        rng: &mut Rng,
+    ) -> Result<Vec<u8>, TrustError> {
+        let pin = self.pins.get(key).ok_or(TrustError::Unknown)?;
+        if pin.granted.as_ref().is_some_and(|granted| granted.covers(ports)) {
+            return Err(TrustError::AlreadyTrusted);
+        }
+        if note.len() > NOTE_LEN_MAX {
+            return Err(TrustError::NoteTooLong);
+        }
+        let message = Message { ports: ports.clone(), ..self.message(me, Kind::Wish, *key, [0; 32], note, rng) };
+        let bytes = message.emit(me.identity);
+        if let Some(pin) = self.pins.get_mut(key) {
+            pin.asked = Some(Box::new(Asked { ports: ports.clone(), asked_at: me.now_s, message: bytes.clone() }));
+        }
+        self.changed();
+        Ok(bytes)
+    }
+
+    /// What a peer is told when a tunnel with it comes up: the statement of its grant, and our wish if there is one.
+    pub(crate) fn standing(&mut self, me: &Me<'_>, key: &IdentityKey, rng: &mut Rng) -> Vec<Vec<u8>> {
+        if self.pins.get(key).is_some_and(|pin| pin.marks.stated == 0) {
+            let epoch = self.next_epoch(me.now_s);
+            if let Some(pin) = self.pins.get_mut(key) {
+                pin.marks.stated = epoch; // a pin of a book from before there were statements
+            }
+            self.changed();
+        }
+        let wish = self.pins.get(key).and_then(|pin| pin.asked.as_ref()).map(|asked| asked.message.clone());
+        self.state(me, key, "", rng).into_iter().chain(wish).collect()
+    }
+
+    /// Takes a newer record of a trusted peer, which may have another name now. A name that another pin has is refused: the
+    /// peer is called by its address until the other gives the name up.
+    pub(crate) fn refresh(&mut self, record: &NodeRecord) -> Option<Outcome> {
+        let is_taken = self.is_name_taken(record);
+        let pin = self.pins.get_mut(&record.identity)?;
+        if record.sequence <= pin.marks.sequence || record.static_key != pin.static_key {
+            return None;
+        }
+        let hostname = if is_taken { String::new() } else { record.hostname.clone() };
+        if !is_taken {
+            pin.marks.sequence = record.sequence; // otherwise the same record may get its name later
+        }
+        if pin.hostname == hostname {
+            return None;
+        }
+        let former = core::mem::replace(&mut pin.hostname, hostname);
+        self.changed();
+        let renaming = Renaming { former, wanted: record.hostname.clone(), is_refused: is_taken };
+        Some(Outcome::Renamed(record.identity, renaming))
+    }
+
+    /// Removes temporary grants that have ended, and returns the keys of the peers that had them; and wishes that are too
+    /// old.
+    pub(crate) fn expire_grants(&mut self, now_s: u64) -> Vec<IdentityKey> {
+        let (mut over, mut is_changed) = (Vec::new(), false);
+        let epoch = (now_s * 1000).max(self.own_epoch + 1);
+        for (key, pin) in &mut self.pins {
+            let before = pin.temporary.len();
+            pin.temporary.retain(|(at, _)| *at > now_s);
+            if pin.temporary.len() < before {
+                pin.marks.stated = epoch;
+                over.push(*key);
+            }
+            let is_old = |since: u64| since.saturating_add(REQUEST_LIFETIME_S) <= now_s;
+            is_changed |= pin.wish.take_if(|wish| is_old(wish.received_at)).is_some();
+            is_changed |= pin.asked.take_if(|asked| is_old(asked.asked_at)).is_some();
+        }
+        if is_changed || !over.is_empty() {
+            self.own_epoch = epoch;
+            self.changed();
+        }
+        over
+    }
+
+    // Input.
+
+    pub(super) fn receive_wish(&mut self, me: &Me<'_>, message: &Message, bytes: &[u8]) -> Outcome {
+        let is_full = self.waiting() >= PENDING_MAX;
+        let Some(pin) = self.pins.get_mut(&message.from) else { return Outcome::Discarded(Discarded::Unsolicited) };
+        if message.epoch <= pin.marks.wished {
+            return Outcome::Discarded(Discarded::Replayed);
+        }
+        if pin.reach().covers(&message.ports) {
+            return Outcome::Discarded(Discarded::AlreadyTrusted);
+        }
+        if is_full && pin.wish.is_none() {
+            return Outcome::Discarded(Discarded::Full);
+        }
+        pin.marks.wished = message.epoch;
+        let (ports, note) = (message.ports.clone(), message.note.clone());
+        pin.wish = Some(Box::new(Wish { ports, note, received_at: me.now_s, hash: hash::blake2s(&[bytes]) }));
+        self.changed();
+        Outcome::Wished(message.from)
+    }
+
+    pub(super) fn receive_statement(&mut self, message: &Message) -> Outcome {
+        let Some(pin) = self.pins.get_mut(&message.from) else { return Outcome::Discarded(Discarded::Unsolicited) };
+        let is_newer = message.epoch > pin.marks.heard;
+        let answered = pin.asked.take_if(|asked| {
+            hash::blake2s(&[&asked.message]) == message.in_reply_to || (is_newer && message.ports.covers(&asked.ports))
+        });
+        let mut is_news = false;
+        if is_newer {
+            pin.marks.heard = message.epoch;
+            is_news = pin.granted.as_ref() != Some(&message.ports);
+            pin.granted = Some(message.ports.clone());
+        }
+        let is_declined = answered
+            .as_ref()
+            .is_some_and(|asked| !is_news && !pin.granted.as_ref().is_some_and(|granted| granted.covers(&asked.ports)));
+        if is_newer || answered.is_some() {
+            self.changed();
+        }
+        // The message's signature covers its record.
+        let record = NodeRecord::parse_unverified(&message.record).ok().filter(|r| r.identity == message.from);
+        if let Some(renamed) = record.and_then(|record| self.refresh(&record)) {
+            return renamed;
+        }
+        match (is_declined, is_news || answered.is_some()) {
+            (true, _) => Outcome::Declined(message.from),
+            (false, true) => Outcome::Granted(message.from),
+            (false, false) => Outcome::Discarded(Discarded::Replayed),
+        }
+    }
+
+    // Helpers.
+
+    /// The statement of what a peer may reach; `None` for a key without a pin.
+    fn state(&mut self, me: &Me<'_>, key: &IdentityKey, note: &str, rng: &mut Rng) -> Option<Vec<u8>> {
+        let pin = self.pins.get(key)?;
+        let (ports, epoch, answered) = (pin.reach(), pin.marks.stated, pin.marks.answered);
+        debug_assert!(epoch > 0, "a grant that is told has an epoch");
+        let message = self.message(me, Kind::Statement, *key, answered, note, rng);
+        Some(Message { ports, epoch, ..message }.emit(me.identity))
+    }
+
+    /// True when another pin has the hostname of `record`.
+    pub(super) fn is_name_taken(&self, record: &NodeRecord) -> bool {
+        let is_other = |pin: &Pin| pin.identity != record.identity && pin.hostname == record.hostname;
+        !record.hostname.is_empty() && self.pins.values().any(is_other)
+    }
+}
+
+/// Applies a decision to the ports of a pin.
+fn apply(pin: &mut Pin, change: &Regrant) -> Result<(), TrustError> {
+    let (ports, end) = match change {
+        Regrant::Grant(ports, end) | Regrant::Approve(ports, end) => (ports, Some(*end)),
+        Regrant::Withdraw(ports) => (ports, None),
+        Regrant::Decline(_) => return Ok(()),
+    };
+    let before = pin.reach();
+    let cut = |set: &Ports| set.without(ports).ok_or(TrustError::Full);
+    pin.ports = cut(&pin.ports)?;
+    for (_, temporary) in &mut pin.temporary {
+        *temporary = cut(temporary)?;
+    }
+    match end {
+        Some(None) => pin.ports = pin.ports.with(ports).ok_or(TrustError::Full)?,
+        Some(Some(at)) => match pin.temporary.iter_mut().find(|(end, _)| *end == at) {
+            Some((_, temporary)) => *temporary = temporary.with(ports).ok_or(TrustError::Full)?,
+            None => pin.temporary.push((at, ports.clone())),
+        },
+        None => {}
+    }
+    pin.temporary.retain(|(_, temporary)| !temporary.is_empty());
+    let all = pin.temporary.iter().try_fold(pin.ports.clone(), |all, (_, temporary)| all.with(temporary));
+    if pin.temporary.len() > Pin::TEMPORARY_MAX || all.is_none() {
+        return Err(TrustError::Full);
+    }
+    let is_withdrawal = end.is_none();
+    if is_withdrawal && pin.reach() == before { Err(TrustError::NotGranted) } else { Ok(()) }
+}

@@ -1,0 +1,121 @@
+//! Owns the form of a pin: a trusted peer, what each side may reach at the other, and what either has asked for.
+
+use super::ports::Ports;
+use crate::addr::Addr;
+use crate::identity::{IdentityKey, StaticKey};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+/// The only thing that lets data in: a peer, after its owner and ours have approved each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Identity key of the peer. A changed key is another peer.
+    pub identity: IdentityKey,
+    /// The peer's key in key handshakes.
+    pub static_key: StaticKey,
+    /// Address of the peer when it was approved.
+    pub addr: Addr,
+    /// Hostname of the peer as its newest record has it, or empty. No two pins have one hostname.
+    pub hostname: String,
+    /// Our ports that the peer may reach as long as the trust lasts.
+    pub ports: Ports,
+    /// Our ports that the peer may reach until a time, in seconds since 1970. At most [`Pin::TEMPORARY_MAX`], each port in
+    /// one of them and not in `ports`.
+    pub temporary: Vec<(u64, Ports)>,
+    /// Ports of the peer that this node may reach, as the peer has said; `None` when it has said nothing.
+    pub granted: Option<Ports>,
+    /// What the peer asks for, which waits for our owner.
+    pub wish: Option<Box<Wish>>,
+    /// What this node has asked the peer for, which waits for the peer's owner.
+    pub asked: Option<Box<Asked>>,
+    /// The pair secret, mixed into every key handshake with the peer (psk2).
+    pub secret: [u8; 32],
+    /// Time of the approval. Unit: seconds since 1970.
+    pub approved_at: u64,
+    /// End of the approval. Unit: seconds since 1970.
+    pub not_after: Option<u64>,
+    /// A person compared the fingerprint, or gave it with the request; otherwise it was only taken from the registry.
+    pub verified: bool,
+    /// Underlay address at which the peer was last reached directly; only a hint.
+    pub last_endpoint: Option<SocketAddr>,
+    pub(super) marks: Marks,
+}
+
+/// How far the two sides have told each other of their grants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// Epoch of our grant to the peer; 0 when it was never told.
+    pub(super) stated: u64,
+    /// Epoch of the newest statement of the peer: older ones do not count.
+    pub(super) heard: u64,
+    /// Epoch of the newest wish of the peer: older ones do not count.
+    pub(super) wished: u64,
+    /// Sequence of the record from which the hostname comes.
+    pub(super) sequence: u64,
+    /// Hash of the wish of the peer that our owner decided about last.
+    pub(super) answered: [u8; 32],
+}
+
+/// A trusted peer's request for more ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Our ports that the peer wants to reach.
+    pub ports: Ports,
+    /// The justification, made safe for terminals.
+    pub note: String,
+    /// Time of its arrival. Unit: seconds since 1970.
+    pub received_at: u64,
+    pub(super) hash: [u8; 32],
+}
+
+/// This node's request for more ports of a trusted peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Ports of the peer.
+    pub ports: Ports,
+    /// Time of the request. Unit: seconds since 1970.
+    pub asked_at: u64,
+    /// The signed request, which is sent until it is answered.
+    pub(super) message: Vec<u8>,
+}
+
+/// A decision of this node's owner about what a trusted peer may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Regrant {
+    /// The peer may reach these ports too, until a time in seconds since 1970 or as long as the trust lasts. The newest
+    /// decision about a port counts: a lasting grant becomes a temporary one and the other way round.
+    Grant(Ports, Option<u64>),
+    /// The peer may not reach these ports any more.
+    Withdraw(Ports),
+    /// The same as `Grant`, as the answer to the peer's wish.
+    Approve(Ports, Option<u64>),
+    /// The peer's wish is declined, with a reason.
+    Decline(String),
+}
+
+impl Pin {
+    /// Most ends of temporary grants to one peer.
+    pub const TEMPORARY_MAX: usize = 16;
+
+    /// True when the peer may reach our `port` now.
+    pub fn allows(&self, port: u16) -> bool {
+        self.ports.allow(port) || self.temporary.iter().any(|(_, ports)| ports.allow(port))
+    }
+
+    /// Our ports that the peer may reach now.
+    pub fn reach(&self) -> Ports {
+        let mut all = self.ports.clone();
+        for (_, ports) in &self.temporary {
+            // A grant that makes too many ranges was refused.
+            all = all.with(ports).unwrap_or(all);
+        }
+        all
+    }
+
+    /// True when the peer has said that this node may not reach `port`.
+    pub fn is_denied(&self, port: u16) -> bool {
+        self.granted.as_ref().is_some_and(|ports| !ports.allow(port))
+    }
+}

@@ -1,0 +1,293 @@
+//! Grants that change, wishes, and peers with other names.
+
+use super::*;
+use std::vec;
+
+fn ports(text: &str) -> Ports {
+    text.parse().expect(text)
+}
+
+impl Owner {
+    fn regrant(&mut self, to: &Owner, change: &Regrant) -> Result<Vec<u8>, TrustError> {
+        let key = to.key();
+        self.at(NOW, |b, me, rng| b.regrant(me, &key, change, rng))
+    }
+
+    fn wish(&mut self, of: &Owner, text: &str) -> Vec<u8> {
+        let (key, wanted) = (of.key(), ports(text));
+        self.at(NOW, |b, me, rng| b.wish(me, &key, (&wanted, "why\x07"), rng)).expect("allowed")
+    }
+
+    fn pin(&self, of: &Owner) -> &Pin {
+        self.book.pin(&of.key()).expect("pinned")
+    }
+
+    /// Signs a record with this name.
+    fn rename(&mut self, hostname: &str, sequence: u64) {
+        let profile = Profile { hostname: hostname.into(), ..Profile::default() };
+        let addr = self.public_record().addr;
+        self.record = NodeRecord::sign(&self.identity, addr, &profile, sequence).emit();
+    }
+
+    /// What this owner's node says when a tunnel with `to` comes up.
+    fn standing(&mut self, to: &Owner) -> Vec<Vec<u8>> {
+        let key = to.key();
+        self.at(NOW, |b, me, rng| b.standing(me, &key, rng))
+    }
+}
+
+/// A third owner, who is trusted by `a` and trusts `a`.
+fn befriend(a: &mut Owner, n: u8) -> Owner {
+    let mut c = Owner::new(n);
+    let request = c.request(a);
+    a.receive(&request);
+    let accept = a.approve(c.key());
+    assert_eq!(c.receive(&accept), Outcome::Pinned(a.key()));
+    c
+}
+
+#[test]
+fn a_grant_and_its_withdrawal_count_at_once_and_are_told() {
+    let (mut a, mut b) = trusting_pair();
+    let grant = b.regrant(&a, &Regrant::Grant(ports("80,8000-8100"), None)).expect("a peer");
+    assert!(b.pin(&a).allows(80) && b.pin(&a).allows(8055) && b.pin(&a).allows(1000));
+    assert_eq!(a.pin(&b).granted, None, "nothing was said");
+    assert_eq!(a.receive(&grant), Outcome::Granted(b.key()));
+    assert_eq!(a.pin(&b).granted, Some(ports("7,80,1000-1002,8000-8100")));
+    let withdrawal = b.regrant(&a, &Regrant::Withdraw(ports("80,messages"))).expect("granted");
+    assert!(!b.pin(&a).allows(80) && !b.pin(&a).allows(1001) && b.pin(&a).allows(8055));
+    assert_eq!(b.regrant(&a, &Regrant::Withdraw(ports("80"))), Err(TrustError::NotGranted));
+    assert_eq!(a.receive(&withdrawal), Outcome::Granted(b.key()));
+    assert!(a.pin(&b).is_denied(1001) && !a.pin(&b).is_denied(7));
+    assert_eq!(b.regrant(&Owner::new(9), &Regrant::Grant(Ports::All, None)), Err(TrustError::Unknown));
+}
+
+#[test]
+fn older_statements_never_undo_newer_ones() {
+    let (mut a, mut b) = trusting_pair();
+    let older = b.regrant(&a, &Regrant::Grant(ports("80"), None)).expect("a peer");
+    let newer = b.regrant(&a, &Regrant::Withdraw(ports("80"))).expect("granted");
+    assert_eq!(a.receive(&newer), Outcome::Granted(b.key()));
+    let version = a.book.version();
+    for replayed in [&older, &newer] {
+        assert_eq!(a.receive(replayed), Outcome::Discarded(Discarded::Replayed));
+    }
+    assert!(a.pin(&b).is_denied(80) && a.book.version() == version, "nothing to save");
+    for i in 0..newer.len() {
+        let mut forged = newer.clone();
+        forged[i] ^= 1;
+        assert!(matches!(a.receive(&forged), Outcome::Discarded(_)), "byte {i}");
+    }
+    // Trust that was made anew is not changed by what was said before.
+    let (_, revoke) = b.at(NOW + 1, |book, me, rng| book.revoke(me, &a.key(), rng)).expect("pinned");
+    a.receive(&revoke);
+    assert_eq!(a.receive(&older), Outcome::Discarded(Discarded::Unsolicited));
+    let request = a.at(NOW + 2, |book, me, rng| book.request(me, &b.public_record(), &Terms::default(), rng));
+    b.at(NOW + 2, |book, me, _| book.receive(me, &request.expect("allowed")));
+    let accept = b.at(NOW + 3, |book, me, rng| book.approve(me, &a.key(), &Terms::default(), rng)).expect("pending");
+    assert_eq!(a.at(NOW + 3, |book, me, _| book.receive(me, &accept)), Outcome::Pinned(b.key()));
+    assert_eq!(a.receive(&newer), Outcome::Discarded(Discarded::Replayed));
+    assert_eq!(a.pin(&b).granted, None);
+    let standing = b.standing(&a);
+    assert_eq!(a.at(NOW + 3, |book, me, _| book.receive(me, &standing[0])), Outcome::Granted(b.key()));
+}
+
+#[test]
+fn temporary_grants_end_and_the_newest_decision_about_a_port_counts() {
+    let (mut a, mut b) = trusting_pair();
+    b.regrant(&a, &Regrant::Grant(ports("80,81"), Some(NOW + 60))).expect("a peer");
+    b.regrant(&a, &Regrant::Grant(ports("81,82"), Some(NOW + 90))).expect("a peer");
+    b.regrant(&a, &Regrant::Grant(ports("echo"), Some(NOW + 60))).expect("a peer");
+    b.regrant(&a, &Regrant::Grant(ports("82"), None)).expect("a peer");
+    assert_eq!(b.book.next_end(), Some(NOW + 60));
+    assert!(b.book.expire_grants(NOW + 59).is_empty());
+    assert_eq!(b.book.expire_grants(NOW + 60), [a.key()]);
+    assert_eq!(b.pin(&a).reach(), ports("81,82,1000-1002"));
+    let standing = b.standing(&a);
+    assert_eq!(a.receive(&standing[0]), Outcome::Granted(b.key()));
+    assert!(a.pin(&b).is_denied(80) && !a.pin(&b).is_denied(81));
+    assert_eq!(b.book.expire_grants(NOW + 90), [a.key()]);
+    assert_eq!((b.pin(&a).reach(), b.book.next_end()), (ports("82,1000-1002"), None));
+}
+
+#[test]
+fn temporary_grants_and_ranges_have_maxima() {
+    let (a, mut b) = trusting_pair();
+    for n in 0..=Pin::TEMPORARY_MAX as u16 {
+        let result = b.regrant(&a, &Regrant::Grant(Ports::one(2000 + 2 * n), Some(NOW + 1 + u64::from(n))));
+        assert_eq!(result.err(), (usize::from(n) == Pin::TEMPORARY_MAX).then_some(TrustError::Full), "{n}");
+    }
+    for n in 0..100 {
+        let before = b.pin(&a).clone();
+        if b.regrant(&a, &Regrant::Grant(Ports::one(3000 + 2 * n), None)) == Err(TrustError::Full) {
+            assert!(n > 40 && *b.pin(&a) == before, "what is refused changes nothing");
+            return;
+        }
+    }
+    panic!("no maximum");
+}
+
+#[test]
+fn a_wish_waits_for_the_owner_who_grants_or_declines() {
+    let (mut a, mut b) = trusting_pair();
+    let wish = a.wish(&b, "80,messages");
+    assert_eq!(b.receive(&wish), Outcome::Wished(a.key()));
+    assert_eq!(b.receive(&wish), Outcome::Discarded(Discarded::Replayed));
+    let waiting = b.pin(&a).wish.clone().expect("waits");
+    assert_eq!((&waiting.ports, waiting.note.as_str()), (&ports("80,1001"), "why "));
+    assert!(!b.pin(&a).allows(80), "asking is not being granted");
+    assert_eq!((b.book.waiting(), a.pin(&b).asked.as_ref().map(|asked| asked.ports.clone())), (1, Some(waiting.ports)));
+    let granted = b.regrant(&a, &Regrant::Approve(ports("80"), None)).expect("asked");
+    assert_eq!(a.receive(&granted), Outcome::Granted(b.key()));
+    assert!(a.pin(&b).asked.is_none() && b.pin(&a).wish.is_none() && b.pin(&a).allows(80));
+    assert_eq!(b.regrant(&a, &Regrant::Decline("no".into())), Err(TrustError::Unknown), "nothing waits");
+    let again = a.at(NOW, |book, me, rng| book.wish(me, &b.key(), (&ports("80"), ""), rng));
+    assert_eq!(again, Err(TrustError::AlreadyTrusted));
+
+    let wish = a.wish(&b, "22");
+    assert_eq!(b.receive(&wish), Outcome::Wished(a.key()));
+    let declined = b.regrant(&a, &Regrant::Decline("no".into())).expect("asked");
+    assert_eq!(a.receive(&declined), Outcome::Declined(b.key()));
+    assert!(a.pin(&b).asked.is_none() && !b.pin(&a).allows(22));
+}
+
+#[test]
+fn lost_wishes_and_answers_come_again_with_the_next_tunnel() {
+    let (mut a, mut b) = trusting_pair();
+    a.wish(&b, "22"); // lost
+    let standing = a.standing(&b);
+    assert_eq!(standing.len(), 2);
+    let outcomes: Vec<_> = standing.iter().map(|message| b.receive(message)).collect();
+    assert_eq!(outcomes, [Outcome::Granted(a.key()), Outcome::Wished(a.key())]);
+    b.regrant(&a, &Regrant::Decline(String::new())).expect("asked"); // lost
+    let standing = b.standing(&a);
+    // The first statement of all is news besides.
+    assert_eq!(a.receive(&standing[0]), Outcome::Granted(b.key()));
+    assert!(a.pin(&b).asked.is_none() && a.standing(&b).len() == 1);
+}
+
+#[test]
+fn crossing_wishes_are_two_questions() {
+    let (mut a, mut b) = trusting_pair();
+    let (from_a, from_b) = (a.wish(&b, "80"), b.wish(&a, "90"));
+    assert_eq!((b.receive(&from_a), a.receive(&from_b)), (Outcome::Wished(a.key()), Outcome::Wished(b.key())));
+    assert!(!a.pin(&b).allows(90) && !b.pin(&a).allows(80));
+    let granted = a.regrant(&b, &Regrant::Approve(ports("90"), None)).expect("asked");
+    assert_eq!(b.receive(&granted), Outcome::Granted(a.key()));
+    assert!(a.pin(&b).allows(90) && a.pin(&b).asked.is_some(), "ours still waits");
+}
+
+#[test]
+fn wishes_need_trust_and_room_and_grow_old() {
+    let (mut a, mut b) = trusting_pair();
+    let wish = a.wish(&b, "22");
+    assert_eq!(Owner::new(2).receive(&wish), Outcome::Discarded(Discarded::Unsolicited));
+    for i in 0..PENDING_MAX {
+        let mut seed = [7; 32];
+        seed[..8].copy_from_slice(&(i as u64).to_le_bytes());
+        let identity = Identity::from_seed(seed);
+        let record = NodeRecord::sign(&identity, Addr::new(0, 9), &Profile::default(), 1).emit();
+        let me = Me { identity: &identity, record: &record, now_s: NOW };
+        let request = TrustBook::default().request(&me, &b.public_record(), &Terms::default(), &mut Rng::new(seed));
+        b.receive(&request.expect("allowed"));
+    }
+    assert_eq!(b.receive(&wish), Outcome::Discarded(Discarded::Full));
+    b.book.pending = LiteMap::new();
+    assert_eq!(b.receive(&wish), Outcome::Wished(a.key()));
+    b.book.expire_grants(NOW + REQUEST_LIFETIME_S);
+    assert!(b.pin(&a).wish.is_none());
+}
+
+#[test]
+fn a_peer_that_renames_itself_is_known_by_its_new_name() {
+    let (mut a, mut b) = trusting_pair();
+    b.rename("new-name", 2);
+    let standing = b.standing(&a);
+    let renaming = Renaming { former: "node-2".into(), wanted: "new-name".into(), is_refused: false };
+    assert_eq!(a.receive(&standing[0]), Outcome::Renamed(b.key(), renaming));
+    assert_eq!((a.pin(&b).hostname.as_str(), &a.pin(&b).granted), ("new-name", &Some(Ports::default())));
+    b.rename("older", 1);
+    assert_eq!(a.at(NOW, |book, _, _| book.refresh(&b.public_record())), None, "an old record is worth nothing");
+    b.rename("", 3);
+    assert!(a.at(NOW, |book, _, _| book.refresh(&b.public_record())).is_some());
+    assert_eq!(a.pin(&b).hostname, "");
+}
+
+#[test]
+fn no_peer_takes_the_name_of_another() {
+    let (mut a, mut b) = trusting_pair();
+    let mut c = befriend(&mut a, 3);
+    c.rename("node-2", u64::MAX);
+    let standing = c.standing(&a);
+    let renaming = Renaming { former: "node-3".into(), wanted: "node-2".into(), is_refused: true };
+    assert_eq!(a.receive(&standing[0]), Outcome::Renamed(c.key(), renaming));
+    assert_eq!((a.pin(&b).hostname.as_str(), a.pin(&c).hostname.as_str()), ("node-2", ""));
+    // Once the name is given up, the other has it.
+    b.rename("node-9", 2);
+    assert!(a.at(NOW, |book, _, _| book.refresh(&b.public_record())).is_some());
+    assert!(a.at(NOW, |book, _, _| book.refresh(&c.public_record())).is_some());
+    assert_eq!((a.pin(&b).hostname.as_str(), a.pin(&c).hostname.as_str()), ("node-9", "node-2"));
+}
+
+#[test]
+fn a_node_that_the_owner_approves_under_the_name_of_a_peer_has_the_name() {
+    let (mut a, b) = trusting_pair();
+    let mut c = Owner::new(3);
+    c.rename("node-2", 5);
+    let request = c.request(&a);
+    a.receive(&request);
+    a.approve(c.key());
+    assert_eq!((a.pin(&b).hostname.as_str(), a.pin(&c).hostname.as_str()), ("", "node-2"), "the newer record wins");
+    let mut d = Owner::new(4);
+    d.rename("node-2", 4);
+    let request = d.request(&a);
+    a.receive(&request);
+    a.approve(d.key());
+    assert_eq!((a.pin(&c).hostname.as_str(), a.pin(&d).hostname.as_str()), ("node-2", ""));
+}
+
+#[test]
+fn grants_survive_the_disk_and_books_of_before_are_read() {
+    let (mut a, mut b) = trusting_pair();
+    b.regrant(&a, &Regrant::Grant(ports("80"), Some(NOW + 60))).expect("a peer");
+    let (wish, statement) = (a.wish(&b, "22"), b.standing(&a).remove(0));
+    b.receive(&wish);
+    a.receive(&statement);
+    for owner in [&a, &b] {
+        let bytes = owner.book.emit();
+        let again = TrustBook::parse(&bytes).expect("own form");
+        assert!(again.emit() == bytes && again.pins().eq(owner.book.pins()));
+        assert!((0..bytes.len()).all(|len| TrustBook::parse(&bytes[..len]).is_err()));
+    }
+    // A book of version 1, with one pin, as it was written before there were statements.
+    let pin = b.pin(&a).clone();
+    let mut old = vec![1];
+    old.extend((NOW * 1000 + 500).to_le_bytes());
+    old.push(1);
+    old.extend(
+        [&pin.identity.0[..], &pin.static_key.0, &pin.addr.to_bytes(), &[6, b'n', b'o', b'd', b'e', b'-', b'1']]
+            .concat(),
+    );
+    old.extend([2, 7, 0, 232, 3]);
+    old.extend(pin.secret);
+    old.extend([NOW.to_le_bytes(), u64::MAX.to_le_bytes()].concat());
+    old.extend([0, 0, 0, 0, 0, 0]);
+    b.book = TrustBook::parse(&old).expect("the form of before");
+    assert_eq!((b.pin(&a).hostname.as_str(), b.pin(&a).reach()), ("node-1", ports("7,1000")));
+    let standing = b.standing(&a);
+    assert_eq!(a.receive(&standing[0]), Outcome::Granted(b.key()), "its first statement has an epoch");
+    assert_eq!(a.pin(&b).granted, Some(ports("7,1000")));
+}
+
+#[test]
+fn the_largest_statement_fits_a_message() {
+    let (mut a, mut b) = trusting_pair();
+    let wide = (0..60).map(|n| format!("{}-{}", 2000 + 10 * n, 2005 + 10 * n)).collect::<Vec<_>>().join(",");
+    let profile = Profile { hostname: "h".repeat(63), public: true, tags: vec!["t".repeat(63); 3] };
+    b.record = NodeRecord::sign(&b.identity, Addr::new(0, 2), &profile, 9).emit();
+    let change = Regrant::Grant(ports(&wide), None);
+    let message = b.regrant(&a, &change).expect("a peer");
+    assert!(message.len() <= MESSAGE_LEN_MAX, "{}", message.len());
+    assert!(matches!(a.receive(&message), Outcome::Renamed(..)));
+    assert!(!a.pin(&b).is_denied(2595));
+}

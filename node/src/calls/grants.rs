@@ -1,0 +1,128 @@
+//! What trusted peers and this node may reach at each other: the owner's changes, and requests for more in both directions.
+
+use crate::answer::{Answer, Approved, Asked, Handshake, HandshakeSent, Pin, Rejected, Status};
+use crate::calls::trust::{self, Wanted, end_of, parse_ports, trust_failure};
+use crate::calls::{resolve, watch};
+use crate::context::Context;
+use crate::effect::Caller;
+use crate::failure::{Code, Failure};
+use crate::log::notes::decision;
+use crate::streams::names::name_of;
+use pilot_core::Level;
+use pilot_core::identity::IdentityKey;
+use pilot_core::trust::{Ports, Regrant, TrustError};
+
+/// Lets a peer reach more ports.
+pub(crate) fn grant(cx: &mut Context, target: &str, (ports, expires_s): (&str, Option<u64>), caller: Caller) {
+    let wanted = parse_ports(ports).and_then(|ports| Ok((peer(cx, target)?, ports, end_of(cx, expires_s)?)));
+    match wanted {
+        Ok((key, ports, end)) => regrant(cx, &key, &Regrant::Grant(ports, end), caller),
+        Err(failure) => cx.fail(caller, failure),
+    }
+}
+
+/// Lets a peer reach fewer ports.
+pub(crate) fn revoke(cx: &mut Context, target: &str, ports: &str, caller: Caller) {
+    match parse_ports(ports).and_then(|ports| Ok((peer(cx, target)?, ports))) {
+        Ok((key, ports)) => regrant(cx, &key, &Regrant::Withdraw(ports), caller),
+        Err(failure) => cx.fail(caller, failure),
+    }
+}
+
+/// Approves the request of the node that `target` names: for trust, or that of a trusted peer for more ports.
+pub(crate) fn approve(cx: &mut Context, target: &str, wanted: Wanted, caller: Caller) {
+    let Some((key, asked)) = wish_of(cx, target) else { return trust::approve(cx, target, wanted, caller) };
+    let ports = wanted.ports.as_deref().map_or(Ok(asked), parse_ports);
+    match ports.and_then(|ports| Ok((ports, end_of(cx, wanted.expires_s)?))) {
+        Ok((ports, end)) => regrant(cx, &key, &Regrant::Approve(ports, end), caller),
+        Err(failure) => cx.fail(caller, failure),
+    }
+}
+
+/// Declines the request of the node that `target` names: for trust, or that of a trusted peer for more ports.
+pub(crate) fn reject(cx: &mut Context, target: &str, note: &str, caller: Caller) {
+    let Some((key, _)) = wish_of(cx, target) else { return trust::reject(cx, target, note, caller) };
+    match cx.stack.endpoint_mut().regrant(cx.now, &key, &Regrant::Decline(note.into())) {
+        Ok(()) => {
+            note_change(cx, &key, "ports_rejected", None);
+            let answer = Rejected { status: Status::Rejected, node: target.into() };
+            trust::save(cx, Some((caller, answer.into())));
+        }
+        Err(e) => cx.fail(caller, trust_failure(e, target)),
+    }
+}
+
+/// Asks the owner of a trusted peer for ports of the peer.
+pub(crate) fn ask(cx: &mut Context, key: &IdentityKey, (ports, note): (&Ports, &str), caller: Caller) {
+    let asked = cx.stack.endpoint_mut().wish(cx.now, key, ports, note);
+    let Some(pin) = cx.stack.endpoint().trust().pin(key) else { return };
+    let answer = match asked {
+        Ok(()) => Handshake::Asked(HandshakeSent {
+            status: Status::Sent,
+            node: Asked {
+                node_id: pin.addr.node,
+                address: pin.addr.to_string(),
+                hostname: pin.hostname.clone(),
+                fingerprint: key.fingerprint(),
+            },
+            verified: None,
+            asked_for: Some(ports.names()),
+        }),
+        Err(TrustError::AlreadyTrusted) => {
+            let pin = Pin::from(pin);
+            return cx.reply(caller, Handshake::Trusted(Approved { status: Status::Trusted, pin }));
+        }
+        Err(e) => {
+            let name = name_of(pin);
+            return cx.fail(caller, trust_failure(e, &name));
+        }
+    };
+    note_change(cx, key, "asked_for_ports", Some(ports));
+    trust::save(cx, Some((caller, answer.into())));
+}
+
+fn peer(cx: &Context, target: &str) -> Result<IdentityKey, Failure> {
+    let pin = resolve::pinned(cx.stack.endpoint().trust(), target);
+    pin.map(|pin| pin.identity).map_err(|failure| match failure.code {
+        Code::NotFound => failure.hint(format!("pilotctl trust; pilotctl handshake {target}")),
+        _ => failure,
+    })
+}
+
+/// The trusted peer of this name and the ports for which it asks, if it asks for any.
+fn wish_of(cx: &Context, target: &str) -> Option<(IdentityKey, Ports)> {
+    let pin = resolve::pinned(cx.stack.endpoint().trust(), target).ok()?;
+    pin.wish.as_ref().map(|wish| (pin.identity, wish.ports.clone()))
+}
+
+fn regrant(cx: &mut Context, key: &IdentityKey, change: &Regrant, caller: Caller) {
+    let before = cx.stack.endpoint().trust().pin(key).map(|pin| (name_of(pin), pin.reach()));
+    let Some((name, before)) = before else { return };
+    if let Err(e) = cx.stack.endpoint_mut().regrant(cx.now, key, change) {
+        return cx.fail(caller, trust_failure(e, &name));
+    }
+    let (step, status, ports) = match change {
+        Regrant::Grant(ports, _) => ("granted", Status::Granted, ports),
+        Regrant::Approve(ports, _) => ("granted", Status::Approved, ports),
+        Regrant::Withdraw(ports) => ("withdrawn", Status::Withdrawn, ports),
+        Regrant::Decline(_) => return,
+    };
+    note_change(cx, key, step, Some(ports));
+    let pin = cx.stack.endpoint().trust().pin(key);
+    debug_assert!(pin.is_some_and(|pin| step == "granted" || before.covers(&pin.reach())), "{step}");
+    let answer = pin.map(|pin| (caller, Answer::from(Approved { status, pin: Pin::from(pin) })));
+    trust::save(cx, answer);
+    watch::tell_change(cx, key, step, None);
+}
+
+/// Writes a decision of this node's owner into the log.
+fn note_change(cx: &mut Context, key: &IdentityKey, step: &'static str, ports: Option<&Ports>) {
+    cx.trace(Level::Info, |cx| {
+        let name = cx.stack.endpoint().trust().pin(key).map(name_of);
+        let record = decision(key, name, step, "owner");
+        match ports {
+            Some(ports) => record.with("ports", ports.to_string()),
+            None => record,
+        }
+    });
+}
