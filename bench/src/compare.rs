@@ -145,9 +145,6 @@ fn meet(
         let mut words = prefix.iter().map(Into::into).chain([program.clone().into_os_string()]);
         let mut command = Command::new(words.next().ok_or("nothing to run")?);
         command.args(words).args(subcommand).arg(who).args(arguments);
-        if *who == "pilot" {
-            command.env("MALLOC_MMAP_THRESHOLD_", "131072"); // as `pilotctl daemon start` sets it
-        }
         Side::start(command)
     };
     let arguments_of = |side: &'static [&'static str]| side.iter().chain(*arguments).copied().collect::<Vec<_>>();

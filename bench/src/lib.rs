@@ -37,7 +37,11 @@ impl Pair {
     /// # Panics
     /// As [`Pair::new`].
     pub fn with_rings(aead: &'static dyn AeadProvider, ring_len_max: usize) -> Self {
-        let mut stacks = befriended(aead, StackConfig { ring_len_max, ..StackConfig::default() }, 9);
+        let mut stacks = befriended(
+            aead,
+            StackConfig { ring_len_max, ring_memory: pilot_node::system::map_rings, ..StackConfig::default() },
+            9,
+        );
         stacks[1].listen(PORT).expect("free");
         let mut pair = Self { stacks, now: Instant::ZERO, streams: Vec::new(), next: 0, batch: Vec::new() };
         pair.open(1);

@@ -54,8 +54,7 @@ fn page(figures: &Figures, cells: &[Cell]) -> String {
          figures.\n\n\
          ## Side by side\n\nEach contestant is two processes. `limit` is UDP in batches with the cipher and nothing else; \
          `-1400` are datagrams of at most 1400 bytes, `pilot` alone the size that the path proves. `veth-plain` is a pair \
-         of virtual cards without offloads. Every cipher is ChaCha20-Poly1305 of ring. `pilot` runs with \
-         MALLOC_MMAP_THRESHOLD_=131072, as `pilotctl daemon start` sets it.\n\n{}\n\
+         of virtual cards without offloads. Every cipher is ChaCha20-Poly1305 of ring.\n\n{}\n\
          ![Round trips](latency.svg)\n\n\
          ## Simulated paths\n\nGoodput of one bulk stream, per cent of what the path can carry; queue of one \
          bandwidth-delay product, 20 s, median of five seeds. smoltcp is 0.13 with its CUBIC, QUIC is quinn-proto \

@@ -44,10 +44,10 @@ impl Sizes {
     }
 }
 
-/// Measures the figures in another process, with the allocator's settings that `pilotctl daemon start` gives the daemon.
+/// Measures the figures in another process.
 pub(crate) fn measure_apart(rounds: usize, figures: &mut Figures) -> Outcome<()> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["sizes", "--rounds", &rounds.to_string()]).env("MALLOC_MMAP_THRESHOLD_", "131072");
+    command.args(["sizes", "--rounds", &rounds.to_string()]);
     let output = command.output()?;
     let text = String::from_utf8(output.stdout)?;
     if !output.status.success() {

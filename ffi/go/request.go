@@ -141,13 +141,6 @@ type DisconnectRequest struct {
 	Stream uint64 `json:"stream"`
 }
 
-// SetWebhookRequest makes a daemon post what happens to a URL.
-type SetWebhookRequest struct {
-	URL      string `json:"url"`               // https, or http to this machine; empty: none
-	Insecure bool   `json:"insecure,omitzero"` // whether plain http may leave this machine
-	Secret   string `json:"secret,omitzero"`   // key of the signatures, 16 to 256 bytes; empty: one is made
-}
-
 // ForwardRequest lets programs of this machine reach a peer's port through a listener.
 type ForwardRequest struct {
 	Node      string `json:"node"`
@@ -183,9 +176,32 @@ type UnexposeRequest struct {
 	Port uint16 `json:"port"`
 }
 
+// ProxyRequest lets programs of this machine say which peer they want, by SOCKS 5 or HTTP.
+type ProxyRequest struct {
+	Listen    string `json:"listen"`
+	Direct    bool   `json:"direct,omitzero"`    // hosts that are no nodes are reached too
+	AuthFile  string `json:"auth_file,omitzero"` // lines user:password
+	Temporary bool   `json:"temporary,omitzero"` // it ends with the connection to the daemon
+}
+
+// ProxiesRequest lists the proxies.
+type ProxiesRequest struct{}
+
+// UnproxyRequest removes a proxy; connections that stand go on.
+type UnproxyRequest struct {
+	Listen string `json:"listen"`
+}
+
 // WhoisRequest asks for the peer behind a connection that a program behind an exposed port has accepted.
 type WhoisRequest struct {
 	Local string `json:"local"` // the address of the connection's client as that program sees it
+}
+
+// SetWebhookRequest makes a daemon post what happens to a URL.
+type SetWebhookRequest struct {
+	URL      string `json:"url"`               // https, or http to this machine; empty: none
+	Insecure bool   `json:"insecure,omitzero"` // whether plain http may leave this machine
+	Secret   string `json:"secret,omitzero"`   // key of the signatures, 16 to 256 bytes; empty: one is made
 }
 
 func (InfoRequest) verb() string         { return "info" }
@@ -214,14 +230,17 @@ func (InboxTakeRequest) verb() string    { return "inbox_take" }
 func (PublishRequest) verb() string      { return "publish" }
 func (SendDatagramRequest) verb() string { return "send_datagram" }
 func (DisconnectRequest) verb() string   { return "disconnect" }
-func (SetWebhookRequest) verb() string   { return "set_webhook" }
 func (ForwardRequest) verb() string      { return "forward" }
 func (ForwardsRequest) verb() string     { return "forwards" }
 func (UnforwardRequest) verb() string    { return "unforward" }
 func (ExposeRequest) verb() string       { return "expose" }
 func (ExposesRequest) verb() string      { return "exposes" }
 func (UnexposeRequest) verb() string     { return "unexpose" }
+func (ProxyRequest) verb() string        { return "proxy" }
+func (ProxiesRequest) verb() string      { return "proxies" }
+func (UnproxyRequest) verb() string      { return "unproxy" }
 func (WhoisRequest) verb() string        { return "whois" }
+func (SetWebhookRequest) verb() string   { return "set_webhook" }
 
 // encode gives a request as the node reads it: one JSON object that begins with the verb.
 func encode(request Request) ([]byte, error) {

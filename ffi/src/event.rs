@@ -33,6 +33,8 @@ pub const PILOT_EVENT_FILE: c_int = 9;
 pub const PILOT_EVENT_PUBLISHED: c_int = 10;
 /// Events were lost because the program took them too slowly; their "count" is in detail.
 pub const PILOT_EVENT_MISSED: c_int = 11;
+/// What a trusted peer and this node may reach at each other has changed, or the peer's name; the "reason" is in detail.
+pub const PILOT_EVENT_TRUST_CHANGED: c_int = 12;
 
 /// An event of a node. Set struct_size to sizeof(pilot_event), and payload and payload_size to a buffer or to zero.
 #[repr(C)]
@@ -143,6 +145,7 @@ fn describe(event: &NodeEvent, out: &mut pilot_event) {
         Event::File { .. } => PILOT_EVENT_FILE,
         Event::Published { .. } => PILOT_EVENT_PUBLISHED,
         Event::Missed { .. } => PILOT_EVENT_MISSED,
+        Event::TrustChanged(_) => PILOT_EVENT_TRUST_CHANGED,
         _ => 0,
     };
     let (address, hostname) = read.about();

@@ -246,6 +246,27 @@ pub enum Request {
         /// Its port.
         port: u16,
     },
+    /// Lets programs of this machine say which peer they want: a listener speaks SOCKS 5 and the forms of HTTP for proxies.
+    Proxy {
+        /// The listener, as [`Request::Forward`] has it; other than on loopback addresses only with `auth_file`.
+        listen: String,
+        /// Whether hosts that are no nodes are reached too; absent: they are refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        direct: Option<bool>,
+        /// A file of mode 0600 with lines `user:password`, one of which clients must know; absent: none is asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        auth_file: Option<String>,
+        /// Whether it ends with the client that asks, or else with the node; absent: it is kept on disk.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        temporary: Option<bool>,
+    },
+    /// Lists the proxies.
+    Proxies,
+    /// Removes a proxy; connections that stand go on.
+    Unproxy {
+        /// Its listener.
+        listen: String,
+    },
     /// Tells which peer is behind a connection that a program behind an exposed port has accepted.
     Whois {
         /// The address of the connection's client as that program sees it, as `ADDRESS:PORT`.
@@ -306,6 +327,22 @@ pub enum Request {
     StreamEnd {
         /// The descriptor's inode (`st_ino` of `fstat`).
         inode: u64,
+    },
+    /// From now on the end of a descriptor that the client gets means a reset of its stream, unless [`Request::Finish`] came
+    /// before: so the death of a program is told from its orderly end. Clients only.
+    EndExplicitly {
+        /// Only for the descriptor with this inode, which any client may have got; absent: for every later one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inode: Option<u64>,
+    },
+    /// Tells that the end of a descriptor, which follows, is meant; or resets its stream at once. Any client may ask, and the
+    /// answer is that of [`Request::StreamEnd`]. Clients only.
+    Finish {
+        /// The descriptor's inode (`st_ino` of `fstat`).
+        inode: u64,
+        /// Whether the stream is reset at once; absent: it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reset: Option<bool>,
     },
     /// Opens a port for datagrams and gives a descriptor that carries them. Clients only.
     Datagrams {
@@ -401,6 +438,8 @@ impl Request {
             | Self::Accept { .. }
             | Self::Take { .. }
             | Self::StreamEnd { .. }
+            | Self::EndExplicitly { .. }
+            | Self::Finish { .. }
             | Self::Datagrams { .. }
             | Self::Events { .. } => true,
             Self::Info
@@ -428,14 +467,17 @@ impl Request {
             | Self::Publish { .. }
             | Self::SendDatagram { .. }
             | Self::Disconnect { .. }
-            | Self::SetWebhook { .. }
             | Self::Forward { .. }
             | Self::Forwards
             | Self::Unforward { .. }
             | Self::Expose { .. }
             | Self::Exposes
             | Self::Unexpose { .. }
+            | Self::Proxy { .. }
+            | Self::Proxies
+            | Self::Unproxy { .. }
             | Self::Whois { .. }
+            | Self::SetWebhook { .. }
             | Self::Stop => false,
         }
     }

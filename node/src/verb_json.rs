@@ -51,9 +51,9 @@ impl Members {
         T::deserialize(Verb { name: String::deserialize(verb)?, members: self })
     }
 
-    /// Takes the value of the first member that names a verb.
+    /// Takes the value of the last member that names a verb.
     fn take_verb(&mut self) -> Option<Value> {
-        let at = self.0.iter().position(|(key, _)| key == OP)?;
+        let at = self.0.iter().rposition(|(key, _)| key == OP)?;
         Some(self.0.remove(at).1)
     }
 

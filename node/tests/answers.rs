@@ -111,7 +111,13 @@ fn trust(lab: &Lab, asker: &mut Asker) {
     third.ask::<Trust>("trust, asked", Request::Trust, b"");
     asker.until::<Pending>("pending", &Request::Pending, |p| !p.pending.is_empty());
     asker.ask::<Approved>("approve", approve("node-c"), b"");
+    let ports = || "echo,8000-8010".to_owned();
+    asker.ask::<Approved>("grant", Request::Grant { node: "node-c".into(), ports: ports(), expires_s: Some(60) }, b"");
+    asker.ask::<Approved>("revoke", Request::Revoke { node: "node-c".into(), ports: ports() }, b"");
+    let wish = Request::Handshake { node: "node-c".into(), note: None, ports: Some("22".into()), expires_s: None };
     third.until::<Trust>("trust", &Request::Trust, |t| t.total == 1);
+    asker.ask::<Handshake>("handshake, ports", wish, b"");
+    third.until::<Pending>("pending, ports", &Request::Pending, |p| !p.pending.is_empty());
     asker.ask::<Untrusted>("untrust", Request::Untrust { node: "node-c".into() }, b"");
     third.until::<Trust>("trust, none", &Request::Trust, |t| t.total == 0);
     third.ask::<Handshake>("handshake, again", handshake("node-a"), b"");

@@ -31,6 +31,7 @@ pub(crate) enum Verb {
     Expose(Expose),
     Find(Find),
     Forward(Forward),
+    Grant(Grant),
     Handshake(Handshake),
     Inbox(Inbox),
     Info(Info),
@@ -41,11 +42,14 @@ pub(crate) enum Verb {
     Peers(Peers),
     Pending(Pending),
     Ping(Ping),
+    Proxy(Proxy),
     Publish(Publish),
     Received(Received),
     Recv(Recv),
     Reject(Reject),
     Rendezvous(Rendezvous),
+    Revoke(Revoke),
+    Run(Run),
     Search(Search),
     Send(Send),
     SendFile(SendFile),
@@ -233,7 +237,7 @@ pub(crate) struct Search {
     pub(crate) tag: String,
 }
 
-/// ask a node's owner for trust (or accept, if it asked first)
+/// ask a node's owner for trust (or accept, if it asked first); with --ports, a trusted peer's owner for those ports
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "handshake")]
 pub(crate) struct Handshake {
@@ -243,7 +247,8 @@ pub(crate) struct Handshake {
     /// why, shown to the other owner
     #[argh(positional, default = "String::new()")]
     pub(crate) why: String,
-    /// our ports that it may reach: 1000,1001 or all
+    /// our ports that it may reach (default: the four services); of a peer that is trusted already, its ports for which its
+    /// owner is asked. Services and ports: messages,80,8000-8010; or all
     #[argh(option)]
     pub(crate) ports: Option<String>,
 }
@@ -253,19 +258,50 @@ pub(crate) struct Handshake {
 #[argh(subcommand, name = "pending")]
 pub(crate) struct Pending {}
 
-/// accept a request
+/// accept a request for trust, or for more ports
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "approve")]
 pub(crate) struct Approve {
     /// hostname, address or node number
     #[argh(positional)]
     pub(crate) node: String,
-    /// our ports that it may reach: 1000,1001 or all (default 7,1000,1001,1002)
+    /// exactly our ports that it may reach: echo,stdio,messages,events,80,8000-8010 or all (default: the four services, or
+    /// what a trusted peer asks for)
     #[argh(option)]
     pub(crate) ports: Option<String>,
-    /// when approval ends. Unit: seconds from now
+    /// when that ends. Unit: seconds from now (or 30m, 24h)
     #[argh(option)]
-    pub(crate) expires: Option<u64>,
+    pub(crate) expires: Option<String>,
+}
+
+/// let a trusted peer reach more of our ports
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "grant")]
+pub(crate) struct Grant {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// the ports: echo,stdio,messages,events,80,8000-8010 or all
+    #[argh(option)]
+    pub(crate) ports: Option<String>,
+    /// when the grant of these ports ends. Unit: seconds from now (or 30m, 24h); default: with the trust
+    #[argh(option)]
+    pub(crate) expires: Option<String>,
+    /// show what the peer can reach, and what we can reach at the peer
+    #[argh(switch)]
+    pub(crate) list: bool,
+}
+
+/// let a trusted peer reach fewer of our ports; its streams on the others end at once
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "revoke")]
+pub(crate) struct Revoke {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// the ports: messages,80,8000-8010 or all
+    #[argh(option)]
+    pub(crate) ports: String,
 }
 
 /// decline a request
@@ -368,6 +404,21 @@ pub(crate) struct Listen {
     #[argh(option)]
     pub(crate) timeout: Option<String>,
     /// the program of --exec, with its arguments
+    #[argh(positional)]
+    pub(crate) command: Vec<String>,
+}
+
+/// run a program that reaches peers by name, through a proxy that its environment names: run -- CMD ARG…
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "run")]
+pub(crate) struct Run {
+    /// the program reaches peers and nothing else: it gets a network of its own
+    #[argh(switch)]
+    pub(crate) only: bool,
+    /// a peer's port at 127.0.0.1:PORT, for programs that know no proxy: PORT=NODE:PORT; any number of times
+    #[argh(option)]
+    pub(crate) forward: Vec<String>,
+    /// the program, with its arguments
     #[argh(positional)]
     pub(crate) command: Vec<String>,
 }
@@ -485,6 +536,30 @@ pub(crate) struct Subscribe {
     pub(crate) timeout: Option<String>,
 }
 
+/// let programs of this machine reach peers by name: SOCKS 5, CONNECT and HTTP on one port
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "proxy")]
+pub(crate) struct Proxy {
+    /// where to listen, as [HOST:]PORT or unix:PATH
+    #[argh(option, default = "String::from(\"127.0.0.1:1080\")")]
+    pub(crate) listen: String,
+    /// reach hosts that are no nodes too
+    #[argh(switch)]
+    pub(crate) direct: bool,
+    /// file of mode 0600 with lines user:password; needed for other addresses than those of this machine
+    #[argh(option)]
+    pub(crate) auth: Option<PathBuf>,
+    /// end with this command
+    #[argh(switch)]
+    pub(crate) foreground: bool,
+    /// list the proxies
+    #[argh(switch)]
+    pub(crate) list: bool,
+    /// remove the proxy that listens there
+    #[argh(option)]
+    pub(crate) remove: Option<String>,
+}
+
 /// show what happens at this node, one JSON object a line: trust requests, peers, paths, messages, files
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "events")]
@@ -519,9 +594,12 @@ pub(crate) struct Inbox {
     /// nothing, or: read ID, ack ID…
     #[argh(positional)]
     pub(crate) words: Vec<String>,
-    /// take everything away
+    /// list, and take away what is listed
     #[argh(switch)]
     pub(crate) clear: bool,
+    /// with --clear: take everything away, also what is not listed
+    #[argh(switch)]
+    pub(crate) all: bool,
     /// how many to list, newest last (default 50)
     #[argh(option, default = "50")]
     pub(crate) limit: u64,

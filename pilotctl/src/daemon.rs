@@ -26,10 +26,6 @@ const REGISTER_TIMEOUT: Duration = Duration::from_secs(3);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest time of an answer of the daemon.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Size from which glibc's allocator takes memory from the system, where untouched pages cost nothing. Without a fixed size
-/// the allocator raises it when a large piece is freed, then takes rings of streams from its heap and clears them: an idle
-/// stream takes 270 KiB instead of 10. Unit: bytes. Source: measured, `pilot-bench compare`; mallopt(3).
-const MMAP_THRESHOLD: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
 
 pub(crate) fn run(args: Daemon, output: &Output) -> Result<(), Failure> {
     match args.verb {
@@ -119,9 +115,6 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
 fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["daemon", "run"]);
-    if std::env::var_os(MMAP_THRESHOLD.0).is_none() {
-        command.env(MMAP_THRESHOLD.0, MMAP_THRESHOLD.1);
-    }
     let mut option = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             command.args([name, &value]);

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use std::io::Write as _;
 use std::process::ExitCode;
 
+/// Standard output takes no more.
+pub(crate) struct Closed;
+
 pub(crate) struct Output {
     pub(crate) json: bool,
 }
@@ -22,10 +25,16 @@ impl Output {
     /// Shows a failure and returns its exit status.
     pub(crate) fn fail(&self, failure: &Failure) -> ExitCode {
         if self.json {
-            let error = json!({"status": "error", "code": failure.code.name(), "message": failure.message, "hint": failure.hint});
+            let mut error = json!({"status": "error", "code": failure.code.name(), "message": failure.message, "hint": failure.hint});
+            if let Some(bytes) = failure.acknowledged {
+                error["acknowledged"] = bytes.into();
+            }
             eprintln!("{error}");
         } else {
             eprintln!("error: {}", failure.message);
+            if let Some(bytes) = failure.acknowledged {
+                eprintln!("  acknowledged by the other node: {bytes} bytes");
+            }
             if !failure.hint.is_empty() {
                 eprintln!("  try: {}", failure.hint);
             }
@@ -36,7 +45,12 @@ impl Output {
     /// Writes one line of data.
     pub(crate) fn line(&self, text: &str) {
         // A closed standard output (`| head`) is no failure.
-        let _ = writeln!(std::io::stdout(), "{text}");
+        let _ = self.next_line(text);
+    }
+
+    /// Writes one line of many; fails when standard output is closed, and more lines would be in vain.
+    pub(crate) fn next_line(&self, text: &str) -> Result<(), Closed> {
+        writeln!(std::io::stdout(), "{text}").map_err(|_| Closed)
     }
 
     /// Writes a remark, unless the output is JSON.
@@ -77,7 +91,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns of tables, in this order; long keys and details are for `--json`.
-const COLUMNS: [&str; 32] = [
+const COLUMNS: [&str; 37] = [
     "listen",
     "node",
     "port",
@@ -93,7 +107,12 @@ const COLUMNS: [&str; 32] = [
     "preview",
     "fingerprint",
     "justification",
+    "warning",
+    "asks_for",
+    "granted",
+    "granted_to_us",
     "ports",
+    "expires_at",
     "verified",
     "path",
     "srtt_ms",
@@ -114,7 +133,9 @@ const COLUMNS: [&str; 32] = [
 
 fn table(rows: &Value) -> Vec<String> {
     let rows: Vec<&Value> = rows.as_array().into_iter().flatten().collect();
-    let columns: Vec<&str> = COLUMNS.into_iter().filter(|c| rows.iter().any(|r| !r[*c].is_null())).collect();
+    let has = |column: &str| rows.iter().any(|row| !row[column].is_null());
+    // Ports by name need no column with their numbers.
+    let columns: Vec<&str> = COLUMNS.into_iter().filter(|c| has(c) && !(*c == "ports" && has("granted"))).collect();
     let cells: Vec<Vec<String>> =
         rows.iter().map(|r| columns.iter().map(|c| plain(&r[*c]).replace("null", "-")).collect()).collect();
     let width = |i: usize| cells.iter().map(|r| r[i].chars().count()).chain([columns[i].len()]).max().unwrap_or(0);

@@ -15,6 +15,9 @@ const CALLS_MAX: usize = 32;
 /// Longest line, as `pilotctl/src/mcp/rpc.rs` has it. Unit: bytes.
 const LINE_MAX: usize = 16 << 20;
 
+/// Longest message or file that is read, as `pilotctl/src/mcp/resources.rs` has it. Unit: bytes.
+const READ_MAX: usize = 1 << 20;
+
 fn names(list: &Value, key: &str) -> Vec<String> {
     let names = list[key].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned());
     names.collect()
@@ -47,6 +50,13 @@ fn two_agents_make_trust_and_do_everything_a_tool_is_for() {
     assert_eq!(two.call("read", json!({"seq": seq + 1}))["base64"], "/wA=");
     assert_eq!(two.call("ack", json!({"seqs": [seq]}))["cleared"], 1);
     assert_eq!(two.fails("read", json!({"seq": seq}))["code"], "not_found");
+    let long = "é".repeat(READ_MAX / 2 + 1);
+    one.call("send_message", json!({"node": "worker-node", "text": long, "timeout_s": 60}));
+    let seq = two.call("inbox", json!({"limit": 1}))["messages"][0]["id"].as_u64().unwrap();
+    let read = two.call("read", json!({"seq": seq}));
+    assert_eq!((read["text"].as_str().map(str::len), &read["is_complete"]), (Some(READ_MAX), &json!(false)));
+    let refused = two.ask("resources/read", json!({"uri": format!("pilot://inbox/{seq}")}));
+    assert_eq!(refused["error"]["data"]["hint"], format!("pilotctl inbox read {seq}"));
 
     let answer = one.call("connect_and_ask", json!({"node": "worker-node", "port": 7, "text": "echo this"}));
     assert_eq!((&answer["text"], &answer["is_complete"]), (&json!("echo this"), &json!(true)));
@@ -54,7 +64,7 @@ fn two_agents_make_trust_and_do_everything_a_tool_is_for() {
     let answer = one.call("connect_and_ask", json!({"node": "worker-node", "port": 7, "text": large, "limit": 100}));
     assert_eq!((&answer["bytes"], &answer["is_complete"]), (&json!(100), &json!(false)));
     let refused = one.fails("connect_and_ask", json!({"node": "worker-node", "port": 4242, "text": ""}));
-    assert_eq!(refused["code"], "connection_refused");
+    assert_eq!(refused["code"], "trust_required", "the port is not granted: {refused}");
     assert!(refused["hint"].as_str().is_some_and(|hint| hint.contains("pilotctl")), "{refused}");
 
     let peer = one.call("peers", json!({"search": "worker"}))["peers"][0].clone();
@@ -73,7 +83,7 @@ fn files_go_and_are_read_up_to_a_limit() {
     let folder = lab.folder.join("to send");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("notes ä.txt"), "a\x1b[31mb").unwrap();
-    std::fs::write(folder.join("large.bin"), vec![255; (1 << 20) + 1]).unwrap();
+    std::fs::write(folder.join("large.bin"), vec![255; READ_MAX + 1]).unwrap();
     std::fs::write(lab.folder.join("secret"), "secret").unwrap();
     let (mut one, mut two) = (Agent::new(&a, &["--files", folder.to_str().unwrap()]), Agent::newest(&b, &[]));
     for name in ["notes ä.txt", "large.bin"] {
@@ -177,6 +187,42 @@ fn bad_input_gets_an_error_and_the_server_goes_on() {
 }
 
 #[test]
+fn damaged_lines_are_refused_or_served_and_nothing_else_happens() {
+    let mut lab = Lab::new();
+    let a = lab.node("primary-node");
+    let mut agent = Agent::new(&a, &[]);
+    let samples = [
+        json!({"jsonrpc": "2.0", "id": "x", "method": "tools/call", "params": {"name": "info", "arguments": {}}}),
+        json!({"jsonrpc": "2.0", "id": "x", "method": "resources/read", "params": {"uri": "pilot://inbox/1"}}),
+        json!({"jsonrpc": "2.0", "id": "x", "method": "ping", "params": {"_meta": {"progressToken": 1}}}),
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "x"}}),
+    ];
+    let mut random = 0x9e37_79b9_u64;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % below
+    };
+    for _ in 0..200 {
+        for sample in &samples {
+            let mut line = sample.to_string().into_bytes();
+            for _ in 0..=next(3) {
+                let at = next(line.len());
+                match next(3) {
+                    0 => line[at] ^= 1 << next(8),
+                    1 => line.truncate(at.max(1)),
+                    _ => line.insert(at, b"{}[]\",:\0\xff9e-"[next(12)]),
+                }
+            }
+            line.push(b'\n');
+            agent.write_bytes(&line);
+        }
+    }
+    assert_eq!(agent.ask("ping", json!({}))["result"], json!({}));
+    assert_eq!(agent.call("info", json!({}))["trusted"], 0);
+    assert!(agent.close().success());
+}
+
+#[test]
 fn a_batch_is_served_in_the_one_revision_that_has_batches() {
     let mut lab = Lab::new();
     let a = lab.node("primary-node");
@@ -219,7 +265,7 @@ fn calls_have_a_maximum_and_a_cancelled_call_makes_room_without_an_answer() {
     let (a, b) = lab.friends();
     let mut agent = Agent::new(&a, &[]);
     // A program that accepts streams and never answers.
-    let (mut client, port) = (b.client(), 1002);
+    let (mut client, port) = (b.client(), 1000);
     client.request(&Request::Listen { port }, &[], Some(Duration::from_secs(20))).unwrap();
     let ask = json!({"node": "worker-node", "port": port, "text": "hello", "timeout_s": 600});
     let calls: Vec<u64> = (0..CALLS_MAX).map(|_| agent.begin("connect_and_ask", ask.clone())).collect();
@@ -278,6 +324,22 @@ fn subscribers_hear_of_messages_and_files() {
 }
 
 #[test]
+fn a_server_is_reached_across_pilot_with_connect_as_its_command() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    b.ok(&["grant", "primary-node", "--ports", "4000"]);
+    let mut listener = b.command(&["listen", "4000", "--count", "1", "--exec", env!("CARGO_BIN_EXE_pilotctl"), "mcp"]);
+    let mut listener = listener.stdin(Stdio::null()).spawn().unwrap();
+    until("the port is bound", || b.json(&["info"])["ports"].as_array().unwrap().contains(&4000.into()));
+    let mut agent = Agent::over(a.command(&["connect", "worker-node", "4000"])).initialized();
+    assert_eq!(agent.call("info", json!({}))["hostname"], "worker-node");
+    assert_eq!(agent.call("send_message", json!({"node": "primary-node", "text": "back"}))["delivered"], true);
+    assert!(agent.close().success());
+    until("the listener ends", || listener.try_wait().unwrap().is_some());
+    assert!(listener.wait().unwrap().success());
+}
+
+#[test]
 fn the_server_ends_when_its_output_is_closed() {
     let mut lab = Lab::new();
     let a = lab.node("primary-node");
@@ -309,6 +371,12 @@ fn entries_for_agent_programs_start_this_server() {
         let started = command.arg("mcp").stdin(Stdio::null()).output().unwrap();
         assert!(started.status.success() && started.stdout.is_empty());
     }
+    let mut command = harness::pilotctl(&["mcp", "--print-config", "--json"]);
+    let output = command.env_remove("PILOT_HOME").env("XDG_RUNTIME_DIR", "/run/user/7").output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let entry: Value = serde_json::from_str(answer["data"]["entry"].as_str().unwrap()).unwrap();
+    let socket = &entry["mcpServers"]["pilot"]["env"]["PILOT_SOCKET"];
+    assert_eq!(socket, "/run/user/7/pilot.sock", "agent programs do not hand XDG_RUNTIME_DIR on");
     assert_eq!(print(&["emacs"]).status.code(), Some(2));
     let alone = harness::pilotctl(&["mcp", "claude"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(alone.status.code(), Some(2));

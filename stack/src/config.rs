@@ -1,5 +1,6 @@
 //! Owns the sizes and limits of a stack.
 
+use crate::ring_socket::{RingSource, allocated};
 use pilot_core::time::Duration;
 
 /// Sizes and limits of a [`Stack`](crate::Stack).
@@ -11,6 +12,9 @@ pub struct StackConfig {
     /// Bytes of all rings together. The nearer the rings come to the budget, the smaller are those of new streams, down
     /// to 256 KiB.
     pub ring_budget: usize,
+    /// Where the memory of rings comes from; the allocator, if nothing else is said. Rings are large and mostly untouched,
+    /// and are given back when their stream is over.
+    pub ring_memory: RingSource,
     /// Most streams to one peer.
     pub streams_per_peer_max: usize,
     /// Most streams of one listener that wait, for the end of their handshake or for [`Stack::accepted`]. A peer that
@@ -27,6 +31,7 @@ impl Default for StackConfig {
         Self {
             ring_len_max: 32 << 20,
             ring_budget: 512 << 20,
+            ring_memory: allocated,
             streams_per_peer_max: 12_000,
             backlog_max: 1024,
             linger: Duration::from_secs(60),

@@ -3,13 +3,12 @@
 use crate::agenda::Agenda;
 use crate::early::Early;
 use crate::reorder::Reorder;
+use crate::ring_socket::RingSocket;
 use crate::segment::{FlowKey, Segment};
-use crate::socket_pool::socket;
 use crate::stream_id::StreamId;
 use alloc::vec::Vec;
 use pilot_core::Instant;
 use pilot_core::endpoint::ResetReason;
-use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp;
 
 /// Longest time in which an acknowledgement waits for data to travel with. The link below acknowledges on its own, and
@@ -75,9 +74,8 @@ pub enum Recv {
 pub(crate) struct Flow {
     pub(crate) id: StreamId,
     pub(crate) key: FlowKey,
-    pub(crate) set: SocketSet<'static>,
-    handle: SocketHandle,
-    ring_len: usize,
+    /// Has no rings until the flow connects or listens.
+    pub(crate) tcp: RingSocket,
     /// The flow is in its peer's list of flows that may have something to send.
     pub(crate) is_sending: bool,
     /// The agenda's round in which the stream was last listed.
@@ -91,6 +89,14 @@ pub(crate) struct Flow {
     /// The listener's port while the stream counts towards its backlog: until the application has taken the stream.
     pub(crate) waiting: Option<u16>,
     pub(crate) end: Option<StreamEnd>,
+    /// The stream broke after the peer's FIN: reading still ends in order.
+    has_fin: bool,
+    /// The application has let go of bytes that it did not read: a reset follows what it wrote.
+    is_lossy: bool,
+    /// Bytes that TCP has taken from the application.
+    written: u64,
+    /// Bytes that the peer's reset acknowledged, of which TCP takes no notice.
+    reset_acknowledged: usize,
     /// FIN goes out as soon as the peer has answered.
     finishing: bool,
     /// When the flow is given up, once the application has dropped the stream.
@@ -100,6 +106,8 @@ pub(crate) struct Flow {
     sent: Option<u32>,
     /// The newest acknowledgement and window that the peer sent.
     newest: Option<(u32, u16)>,
+    /// The acknowledgement of this side's SYN that came with the peer's.
+    syn_acknowledged: Option<u32>,
     /// Bytes that the application has read since TCP last told the peer its window.
     unannounced: usize,
     pub(crate) early: Early,
@@ -108,17 +116,12 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// A flow that listens or connects once it has a socket with rings; see [`Flow::set_socket`].
-    pub(crate) fn new(id: StreamId, key: FlowKey) -> Self {
-        let storage: Vec<SocketStorage<'static>> = Vec::with_capacity(1);
-        let mut set = SocketSet::new(storage);
-        let handle = set.add(socket(0));
+    /// A flow that listens with this socket; or connects, once it has a socket with rings ([`Flow::set_socket`]).
+    pub(crate) fn new(id: StreamId, key: FlowKey, tcp: RingSocket) -> Self {
         Self {
             id,
             key,
-            set,
-            handle,
-            ring_len: 0,
+            tcp,
             is_sending: false,
             listed_in: 0,
             deadline: None,
@@ -126,11 +129,16 @@ impl Flow {
             accepting: None,
             waiting: None,
             end: None,
+            has_fin: false,
+            is_lossy: false,
+            written: 0,
+            reset_acknowledged: 0,
             finishing: false,
             linger: None,
             order: Reorder::default(),
             sent: None,
             newest: None,
+            syn_acknowledged: None,
             unannounced: 0,
             early: Early::Nothing,
             early_syn: None,
@@ -138,47 +146,33 @@ impl Flow {
     }
 
     /// Gives the flow its socket, before it connects or listens: the size of rings cannot change afterwards.
-    pub(crate) fn set_socket(&mut self, socket: tcp::Socket<'static>) {
-        debug_assert_eq!(self.ring_len, 0, "a flow gets its rings once");
-        self.ring_len = socket.recv_capacity();
-        *self.socket_mut() = socket;
+    pub(crate) fn set_socket(&mut self, socket: RingSocket) {
+        debug_assert_eq!(self.ring_len(), 0, "a flow gets its rings once");
+        self.tcp = socket;
     }
 
     /// Takes the socket of a flow that asks; afterwards the flow is as before it asked.
-    pub(crate) fn forget_question(&mut self) -> tcp::Socket<'static> {
-        (self.ring_len, self.sent, self.order, self.newest) = (0, None, Reorder::default(), None);
-        core::mem::replace(self.socket_mut(), socket(0))
-    }
-
-    /// Takes the socket back, for another flow.
-    pub(crate) fn into_socket(mut self) -> tcp::Socket<'static> {
-        core::mem::replace(self.socket_mut(), socket(0))
+    pub(crate) fn forget_question(&mut self) -> RingSocket {
+        (self.sent, self.order, self.newest) = (None, Reorder::default(), None);
+        core::mem::replace(&mut self.tcp, RingSocket::without_rings())
     }
 
     // Getters.
 
     /// Size of each ring; 0 until it is chosen. Unit: bytes.
     pub(crate) const fn ring_len(&self) -> usize {
-        self.ring_len
+        self.tcp.ring_len()
     }
 
     /// True while the peer has not answered the flow's SYN.
     pub(crate) fn is_asking(&self) -> bool {
-        self.ring_len == 0 || self.socket().state() == tcp::State::SynSent
+        self.ring_len() == 0 || self.tcp.state() == tcp::State::SynSent
     }
 
     /// True while the connection is not established.
     pub(crate) fn is_connecting(&self) -> bool {
-        let state = self.socket().state();
-        self.ring_len == 0 || matches!(state, tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen)
-    }
-
-    pub(crate) fn socket(&self) -> &tcp::Socket<'static> {
-        self.set.get(self.handle)
-    }
-
-    pub(crate) fn socket_mut(&mut self) -> &mut tcp::Socket<'static> {
-        self.set.get_mut(self.handle)
+        let state = self.tcp.state();
+        self.ring_len() == 0 || matches!(state, tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen)
     }
 
     /// True when a SYN has left with early data.
@@ -191,9 +185,15 @@ impl Flow {
         self.order.is_holding()
     }
 
+    /// Bytes that the application wrote and the peer's TCP has acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        let waiting = self.tcp.send_queue().saturating_sub(self.reset_acknowledged);
+        self.written.saturating_sub(waiting as u64)
+    }
+
     /// True when the flow can be forgotten.
     pub(crate) fn is_over(&self) -> bool {
-        let closed = matches!(self.socket().state(), tcp::State::Closed | tcp::State::TimeWait);
+        let closed = matches!(self.tcp.state(), tcp::State::Closed | tcp::State::TimeWait);
         self.linger.is_some() && (closed || self.end.is_some())
     }
 
@@ -223,7 +223,7 @@ impl Flow {
             // A segment that is held back acknowledges all the same.
             self.acknowledgement(segment);
         }
-        self.order.admit(segment, bytes, self.ring_len)
+        self.order.admit(segment, bytes, self.ring_len())
     }
 
     /// The next held segment that TCP may see.
@@ -239,6 +239,9 @@ impl Flow {
     ///   a unit, and smoltcp's receiver cuts off the bytes beyond the edge it advertised last (RFC 7323 §2.4). A sender
     ///   that stays a unit below never sends such bytes.
     pub(crate) fn acknowledgement(&mut self, segment: &Segment) -> Option<(u32, u16)> {
+        if segment.syn && segment.ack {
+            self.syn_acknowledged = Some(segment.acknowledged);
+        }
         if segment.syn || segment.rst || !segment.ack {
             return None; // the window of a SYN has another scale
         }
@@ -253,9 +256,11 @@ impl Flow {
     /// Lets acknowledgements wait from now on (before, that of the handshake would wait, and the peer with it), and
     /// hands early data that has arrived to TCP.
     pub(crate) fn on_established(&mut self) {
-        self.socket_mut().set_ack_delay(Some(ACK_DELAY));
+        self.tcp.with_mut(|socket| socket.set_ack_delay(Some(ACK_DELAY)));
         if let Early::Ours(bytes) = core::mem::take(&mut self.early) {
-            let sent = self.socket_mut().send_slice(&bytes);
+            let sent = self.tcp.with_mut(|socket| socket.send_slice(&bytes));
+            self.tcp.note_sent(bytes.len());
+            self.written += bytes.len() as u64;
             debug_assert_eq!(sent, Ok(bytes.len()), "a ring that is empty, and larger");
             self.early = self.sent.map_or(Early::Nothing, Early::Arrived);
         }
@@ -268,32 +273,34 @@ impl Flow {
 
     /// Reads through `f`, which gets contiguous bytes and says how many it took.
     pub(crate) fn recv_with(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
-        let (end, connecting) = (self.end, self.is_connecting());
-        let socket = self.socket_mut();
+        let connecting = self.is_connecting();
+        let end = self.end.map(|end| if self.has_fin { Recv::Fin } else { Recv::Ended(end) });
         let mut taken = 0;
-        match socket.recv(|bytes| {
-            taken = if bytes.is_empty() { 0 } else { f(bytes) };
-            (taken, ())
-        }) {
+        let (result, unread) = self.tcp.with_mut(|socket| {
+            let result = socket.recv(|bytes| {
+                taken = if bytes.is_empty() { 0 } else { f(bytes) };
+                (taken, ())
+            });
+            (result, socket.recv_queue())
+        });
+        match result {
             Ok(()) if taken > 0 => {
                 self.unannounced += taken;
+                self.tcp.note_received(taken);
                 Recv::Data(taken)
             }
-            Ok(()) => end.filter(|_| socket.recv_queue() == 0).map_or(Recv::Blocked, Recv::Ended),
-            Err(_) if end.is_some() => Recv::Ended(end.unwrap_or(StreamEnd::Reset)),
-            Err(tcp::RecvError::Finished) => Recv::Fin,
-            Err(tcp::RecvError::InvalidState) if connecting => Recv::Blocked,
-            // Both FINs have passed and everything was read.
-            Err(tcp::RecvError::InvalidState) => Recv::Fin,
+            Ok(()) => end.filter(|_| unread == 0).unwrap_or(Recv::Blocked),
+            Err(tcp::RecvError::InvalidState) if connecting && end.is_none() => Recv::Blocked,
+            // Without a break both FINs have passed, and everything was read.
+            Err(_) => end.unwrap_or(Recv::Fin),
         }
     }
 
     /// True when the window may have opened so far that TCP tells the peer, which smoltcp does when it has doubled. The
     /// window that the peer knows is the free part of the ring without the bytes read since it was told.
     pub(crate) fn may_announce(&self) -> bool {
-        let socket = self.socket();
-        let free = socket.recv_capacity().saturating_sub(socket.recv_queue());
-        self.unannounced >= free / 4 || free < socket.recv_capacity() / 16
+        let free = self.ring_len().saturating_sub(self.tcp.with(|socket| socket.recv_queue()));
+        self.unannounced >= free / 4 || free < self.ring_len() / 16
     }
 
     /// Notes that TCP has sent a segment, and with it the window.
@@ -313,10 +320,14 @@ impl Flow {
             return Ok(0);
         }
         let mut used = 0;
-        let sent = self.socket_mut().send(|room| {
-            used = if room.is_empty() { 0 } else { f(room) };
-            (used, ())
+        let sent = self.tcp.with_mut(|socket| {
+            socket.send(|room| {
+                used = if room.is_empty() { 0 } else { f(room) };
+                (used, ())
+            })
         });
+        self.tcp.note_sent(used);
+        self.written += used as u64;
         sent.map(|()| used).map_err(|_| None)
     }
 
@@ -325,12 +336,55 @@ impl Flow {
     pub(crate) fn finish(&mut self) {
         self.finishing = self.is_asking();
         if !self.finishing {
-            self.socket_mut().close();
+            self.tcp.with_mut(|socket| socket.close());
         }
     }
 
-    /// Drops received bytes that the application will not read, so that the window stays open for the FIN.
-    pub(crate) fn discard_received(&mut self) {
-        while self.socket_mut().recv(|bytes| (bytes.len(), bytes.len())).is_ok_and(|n| n > 0) {}
+    // Ends.
+
+    /// The peer has reset the stream, in this state of TCP.
+    pub(crate) fn note_reset(&mut self, reset: &Segment, state: tcp::State) {
+        self.break_off(if state == tcp::State::SynSent { StreamEnd::Refused } else { StreamEnd::Reset }, state);
+        let newest = self.newest.map(|(newest, _)| newest).or(self.syn_acknowledged);
+        if let Some(newest) = newest.filter(|_| reset.ack) {
+            let more = reset.acknowledged.wrapping_sub(newest) as usize;
+            self.reset_acknowledged = if more <= self.tcp.send_queue() { more } else { 0 };
+        }
+    }
+
+    /// Notes that the stream broke in this state of TCP, unless both sides had ended in order.
+    pub(crate) fn break_off(&mut self, end: StreamEnd, state: tcp::State) {
+        use tcp::State;
+        let is_finished = state == State::TimeWait || state == State::Closed && self.ring_len() > 0;
+        if self.end.is_none() && !is_finished {
+            self.end = Some(end);
+            self.has_fin = matches!(state, State::CloseWait | State::Closing | State::LastAck);
+        }
+    }
+
+    /// Lets the application go, which `has_lost` bytes elsewhere that it did not read. TCP delivers what was written until
+    /// `linger`, then sends FIN; or a reset, when bytes were not read.
+    pub(crate) fn let_go(&mut self, linger: Instant, has_lost: bool) {
+        self.linger = Some(linger);
+        self.is_lossy = has_lost || self.tcp.recv_queue() > 0;
+        if !self.is_lossy || self.is_asking() {
+            self.tcp.with_mut(|socket| socket.close());
+        }
+        self.reset_lossy();
+    }
+
+    /// Resets the stream of an application that has gone, when bytes of the peer were or will not be read (RFC 1122
+    /// §4.2.2.13); not before everything that was written is acknowledged, so that the reset overtakes nothing. Until then
+    /// the window closes as the ring fills.
+    pub(crate) fn reset_lossy(&mut self) {
+        use tcp::State;
+        let is_lossy = self.is_lossy || self.tcp.recv_queue() > 0;
+        let has_fin_waiting = matches!(self.tcp.state(), State::FinWait1 | State::Closing | State::LastAck);
+        let has_arrived = self.tcp.send_queue() == 0 && !has_fin_waiting;
+        self.is_lossy = is_lossy;
+        if is_lossy && has_arrived && self.end.is_none() {
+            self.end = Some(StreamEnd::Aborted);
+            self.tcp.with_mut(|socket| socket.abort());
+        }
     }
 }

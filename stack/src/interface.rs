@@ -1,10 +1,11 @@
 //! Owns smoltcp's interface for one peer: segments in and out, one at a time, between two fixed addresses.
 
 use crate::device::PeerDevice;
+use crate::ring_socket::RingSocket;
+use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 use pilot_core::Instant;
 use smoltcp::iface::{Interface, PollResult, SocketSet};
-use smoltcp::socket::tcp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 /// smoltcp between this node and one peer.
@@ -54,13 +55,14 @@ impl PeerInterface {
     }
 
     /// Lets a closed socket send a SYN to the peer; false for a port of 0.
-    pub(crate) fn connect(&mut self, socket: &mut tcp::Socket<'static>, (local, remote): (u16, u16)) -> bool {
-        socket.connect(self.smoltcp.context(), (IpAddress::from(self.remote), remote), local).is_ok()
+    pub(crate) fn connect(&mut self, tcp: &mut RingSocket, (local, remote): (u16, u16)) -> bool {
+        let to = (IpAddress::from(self.remote), remote);
+        tcp.with_mut(|socket| socket.connect(self.smoltcp.context(), to, local).is_ok())
     }
 
     /// Lets a closed socket take the peer's next SYN; false for a port of 0.
-    pub(crate) fn listen(&self, socket: &mut tcp::Socket<'static>, port: u16) -> bool {
-        socket.listen((IpAddress::from(self.local), port)).is_ok()
+    pub(crate) fn listen(&self, tcp: &mut RingSocket, port: u16) -> bool {
+        tcp.with_mut(|socket| socket.listen((IpAddress::from(self.local), port)).is_ok())
     }
 
     /// Offers a segment of the peer, for the next [`PeerInterface::receive`].
@@ -69,18 +71,23 @@ impl PeerInterface {
     }
 
     /// Hands the offered segment to TCP.
-    pub(crate) fn receive(&mut self, now: Instant, sockets: &mut SocketSet<'static>) {
-        self.smoltcp.poll_ingress_single(smol_time(now), &mut self.device, sockets);
+    pub(crate) fn receive(&mut self, now: Instant, tcp: &mut RingSocket) {
+        tcp.with_set_mut(|set| self.smoltcp.poll_ingress_single(smol_time(now), &mut self.device, set));
     }
 
-    /// Lets TCP write at most one segment for each socket; false when nothing was to be done.
-    pub(crate) fn transmit(&mut self, now: Instant, sockets: &mut SocketSet<'static>) -> bool {
-        let result = self.smoltcp.poll_egress(smol_time(now), &mut self.device, sockets);
+    /// Answers the offered segment, which belongs to no flow.
+    pub(crate) fn refuse(&mut self, now: Instant) {
+        self.smoltcp.poll_ingress_single(smol_time(now), &mut self.device, &mut SocketSet::new(Vec::new()));
+    }
+
+    /// Lets TCP write at most one segment; false when nothing was to be done.
+    pub(crate) fn transmit(&mut self, now: Instant, tcp: &mut RingSocket) -> bool {
+        let result = tcp.with_set_mut(|set| self.smoltcp.poll_egress(smol_time(now), &mut self.device, set));
         result != PollResult::None || !self.device.outgoing.is_empty()
     }
 
     /// When TCP wants to be asked for a segment again; not after `now` when it has one to send.
-    pub(crate) fn poll_at(&mut self, now: Instant, sockets: &SocketSet<'static>) -> Option<Instant> {
-        self.smoltcp.poll_at(smol_time(now), sockets).map(core_time)
+    pub(crate) fn poll_at(&mut self, now: Instant, tcp: &RingSocket) -> Option<Instant> {
+        tcp.with_set(|set| self.smoltcp.poll_at(smol_time(now), set)).map(core_time)
     }
 }

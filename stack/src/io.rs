@@ -52,7 +52,7 @@ impl PeerIo {
         (segment, bytes): (&Segment, &[u8]),
         agenda: &mut Agenda,
     ) {
-        let before = flow.socket().state();
+        let before = flow.tcp.state();
         let mut is_asking = before != tcp::State::Established;
         let (mut bytes, mut next) = (Cow::Borrowed(bytes), *segment);
         loop {
@@ -60,8 +60,8 @@ impl PeerIo {
             if let Some(acknowledgement) = flow.acknowledgement(&next) {
                 self.interface.device.set_acknowledgement(acknowledgement);
             }
-            self.interface.receive(now, &mut flow.set);
-            if is_asking && flow.socket().state() == tcp::State::Established {
+            self.interface.receive(now, &mut flow.tcp);
+            if is_asking && flow.tcp.state() == tcp::State::Established {
                 is_asking = false;
                 flow.on_established();
             }
@@ -70,16 +70,15 @@ impl PeerIo {
             };
             (next, bytes) = (after, Cow::Owned(held));
         }
-        let after = flow.socket().state();
-        if segment.rst && after == tcp::State::Closed && before != tcp::State::Closed && flow.end.is_none() {
-            let refused = before == tcp::State::SynSent;
-            flow.end = Some(if refused { StreamEnd::Refused } else { StreamEnd::Reset });
+        let after = flow.tcp.state();
+        if segment.rst && after == tcp::State::Closed && before != tcp::State::Closed {
+            flow.note_reset(segment, before);
         }
         if before == tcp::State::SynReceived && after == tcp::State::Listen {
             // The peer gave the stream up. TCP would go on to listen for another SYN (RFC 9293 §3.10.7.4), which gets a
             // flow of its own.
             flow.end.get_or_insert(StreamEnd::Reset);
-            flow.socket_mut().abort();
+            flow.tcp.with_mut(|socket| socket.abort());
         }
         self.look_after(now, flow, agenda);
     }
@@ -87,13 +86,13 @@ impl PeerIo {
     /// After TCP has taken a segment in: lets the application look, and TCP send now or later.
     pub(crate) fn look_after(&mut self, now: Instant, flow: &mut Flow, agenda: &mut Agenda) {
         if flow.linger.is_some() {
-            flow.discard_received();
+            flow.reset_lossy();
         } else if flow.accepting.is_none() {
             flow.list(agenda);
-        } else if flow.end.is_some() || flow.socket().state() != tcp::State::SynReceived {
+        } else if flow.end.is_some() || flow.tcp.state() != tcp::State::SynReceived {
             agenda.add_arrival(self.peer, flow.key);
         }
-        let wanted = self.interface.poll_at(now, &flow.set);
+        let wanted = self.interface.poll_at(now, &flow.tcp);
         let is_ending = flow.end.is_some() || flow.linger.is_some() || flow.accepting.is_some();
         if is_ending || wanted.is_some_and(|at| at <= now) {
             self.wake(flow, agenda);

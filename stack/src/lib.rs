@@ -13,6 +13,7 @@
 //! | `agenda` | lists of what is to be done, so that idle peers and streams cost nothing in a turn | all layers |
 //! | `peer_stack`, `io` | one peer: its flows by port pair, in which order they send | `Stack` |
 //! | `flow` | one TCP connection, with `reorder` and `early` beside it | `peer_stack` |
+//! | `ring_socket`, `socket_pool` | smoltcp's sockets, with the memory of their rings | `flow` |
 //! | `interface`, `device` | smoltcp, which sees one segment at a time | `peer_stack` |
 //! | [`Endpoint`](pilot_core::Endpoint) | tunnels, links and paths to all peers | `Stack` |
 //!
@@ -102,6 +103,7 @@ mod io;
 mod peer_stack;
 mod ports;
 mod reorder;
+mod ring_socket;
 mod segment;
 mod shared;
 mod sink;
@@ -114,6 +116,7 @@ pub use config::StackConfig;
 pub use early::EARLY_LEN_MAX;
 pub use flow::{Recv, StreamEnd};
 pub use ports::EPHEMERAL_FIRST;
+pub use ring_socket::{RingMemory, RingSource};
 pub use segment::SEGMENT;
 pub use stack::{CommandError, Event, Reason, Stack, StreamInfo};
 pub use stream_id::StreamId;

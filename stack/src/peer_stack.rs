@@ -18,7 +18,6 @@ use core::net::Ipv6Addr;
 use core::time::Duration;
 use pilot_core::endpoint::LinkHandle;
 use pilot_core::{Instant, PeerId};
-use smoltcp::iface::SocketSet;
 
 /// Data segments of one flow that follow each other and wait in the device as one.
 struct Run {
@@ -106,7 +105,7 @@ impl PeerStack {
                 continue;
             };
             flow.set_socket(shared.pool.take(config.ring_len(Some(rtt), shared.pool.ring_bytes())));
-            let connected = self.io.interface.connect(flow.socket_mut(), key);
+            let connected = self.io.interface.connect(&mut flow.tcp, key);
             debug_assert!(connected || key.1 == 0, "a closed socket and two ports");
             self.io.wake(flow, &mut shared.agenda);
         }
@@ -128,7 +127,7 @@ impl PeerStack {
         agenda: &mut Agenda,
     ) {
         let key = flow.key;
-        let is_listening = self.io.interface.listen(flow.socket_mut(), key.0);
+        let is_listening = self.io.interface.listen(&mut flow.tcp, key.0);
         debug_assert!(is_listening, "a closed socket and a port that is not 0");
         let (syn, bytes, early) = syn.split(bytes);
         flow.early = Early::of_syn(&syn, bytes, early);
@@ -164,7 +163,7 @@ impl PeerStack {
         flow.deadline = None;
         if flow.linger.is_some_and(|at| at <= now) && flow.end.is_none() {
             flow.end = Some(StreamEnd::Aborted);
-            flow.socket_mut().abort();
+            flow.tcp.with_mut(|socket| socket.abort());
         }
         self.io.wake(flow, agenda);
     }
@@ -177,7 +176,7 @@ impl PeerStack {
         // A SYN is refused without its early data, of which the sender's TCP knows nothing.
         let bytes = if segment.syn { segment.split(bytes).1 } else { bytes };
         self.io.interface.offer(bytes);
-        self.io.interface.receive(now, &mut SocketSet::new(Vec::new()));
+        self.io.interface.refuse(now);
         self.io.list(agenda);
     }
 
@@ -226,7 +225,7 @@ impl PeerStack {
         if let Some(acknowledgement) = flow.acknowledgement(&newest) {
             self.io.interface.device.set_acknowledgement(acknowledgement);
         }
-        self.io.interface.receive(now, &mut flow.set);
+        self.io.interface.receive(now, &mut flow.tcp);
         self.io.look_after(now, flow, agenda);
     }
 
@@ -251,7 +250,7 @@ impl PeerStack {
             self.io.sending.pop_front();
             let Some(flow) = self.flows.get_mut(&key) else { continue };
             self.io.interface.device.take_spare(link.spare_buffers());
-            let sent = self.io.interface.transmit(now, &mut flow.set);
+            let sent = self.io.interface.transmit(now, &mut flow.tcp);
             if sent {
                 // A full segment is rarely the last: TCP is asked for the next one without looking whether there is
                 // one.
@@ -263,7 +262,7 @@ impl PeerStack {
                     continue;
                 }
             }
-            let wanted = self.io.interface.poll_at(now, &flow.set);
+            let wanted = self.io.interface.poll_at(now, &flow.tcp);
             if sent && wanted.is_some_and(|at| at <= now) {
                 self.io.sending.push_back(key);
                 continue;
@@ -310,7 +309,7 @@ impl PeerStack {
         if let Some(sequence) = flow.early_syn {
             shared.spent.note(now, peer, key, sequence);
         }
-        shared.pool.give(flow.into_socket());
+        shared.pool.give(flow.tcp);
     }
 
     /// Sends the segments with which TCP answered at once: resets, and acknowledgements that do not wait.

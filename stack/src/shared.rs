@@ -1,6 +1,7 @@
 //! Owns the state that the stacks of all peers share.
 
 use crate::agenda::Agenda;
+use crate::config::StackConfig;
 use crate::early::Spent;
 use crate::socket_pool::SocketPool;
 
@@ -12,7 +13,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(ring_len_max: usize) -> Self {
-        Self { agenda: Agenda::new(), pool: SocketPool::new(ring_len_max), spent: Spent::new() }
+    pub(crate) fn new(config: &StackConfig) -> Self {
+        Self { agenda: Agenda::new(), pool: SocketPool::new(config), spent: Spent::new() }
     }
 }

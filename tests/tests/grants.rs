@@ -148,6 +148,7 @@ fn a_peer_that_was_away_learns_the_newest_grant_by_letter() {
 fn a_wish_is_told_over_the_tunnel_without_a_rendezvous() {
     let mut world = friends(904, 2);
     connect(&mut world, 1);
+    world.run_for(SOON); // a direct path is found
     world.rendezvous = None;
     let (now, other) = (world.now, key(&world, 1));
     world.nodes[0].stack.endpoint_mut().wish(now, &other, &ports("80"), "a web page").unwrap();

@@ -94,8 +94,7 @@ fn idle(daemon: &Path) -> Outcome<Idle> {
     let failed = |e: std::io::Error| format!("{}: {e}", daemon.display());
     let mut command = Command::new(daemon);
     command.env("PILOT_HOME", &home).env("PILOT_SOCKET", home.join("pilot.sock")).stdin(Stdio::null());
-    // As `pilotctl daemon start` does.
-    command.args(["--listen", "127.0.0.1:0"]).env("MALLOC_MMAP_THRESHOLD_", "131072");
+    command.args(["--listen", "127.0.0.1:0"]);
     let running = Running(command.spawn().map_err(failed)?, home.clone());
     let end = Instant::now() + Duration::from_secs(10);
     while !home.join("pilot.sock").exists() {

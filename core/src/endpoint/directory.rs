@@ -71,8 +71,7 @@ pub(super) enum Effect {
     Farewell(IdentityKey, Vec<u8>),
     /// Send this datagram as it is.
     Send(PathAddr, Vec<u8>),
-    /// Send this trust message over the tunnel to a peer, or, when there is none, as a letter:
-    /// [`Directory::write_to_peer`].
+    /// Send this trust message over the tunnel to a peer, if there is one.
     Tell(IdentityKey, Vec<u8>),
     /// Our record is confirmed and has another name: tell the peers whose tunnels are up.
     Renamed,
@@ -146,7 +145,7 @@ pub(super) struct Directory {
     told: TrustVersion,
     /// Departures by the version that has to be on disk before them, oldest first.
     held: VecDeque<(TrustVersion, Departure)>,
-    /// The newest letter with a statement for each peer that was not connected, instead of which a newer one is sent.
+    /// The newest letter with a statement for each peer; one that has not left is replaced by a newer one.
     statements: Vec<(IdentityKey, LetterNumber)>,
     profile: Profile,
     /// The hostname that the connected peers know.
@@ -376,7 +375,7 @@ impl Directory {
     }
 
     /// Ends expired trust and expired grants; true when there was any.
-    pub(super) fn expire_trust(&mut self, cx: &mut Context<'_>, is_up: impl Fn(&IdentityKey) -> bool) -> bool {
+    pub(super) fn expire_trust(&mut self, cx: &mut Context<'_>) -> bool {
         let now_s = cx.wall_us / 1_000_000;
         let is_any = !self.trust.expire_pins(now_s).is_empty();
         if is_any {
@@ -385,24 +384,25 @@ impl Directory {
         let regranted = self.trust.expire_grants(now_s);
         for key in &regranted {
             self.effects.push_back(Effect::Regranted(*key));
-            self.tell_standing(cx, key, is_up(key));
+            let standing = self.with_trust(cx, |book, me, rng| book.standing(me, key, rng));
+            standing.into_iter().take(1).for_each(|statement| self.tell_statement(cx, key, statement));
         }
         is_any || !regranted.is_empty()
     }
 
-    // Verbs: grants.
+    // Verbs: grants. What they tell leaves over the tunnel, if there is one, and as a letter, since a tunnel may end before
+    // its last message has arrived.
 
-    /// Changes what a peer may reach. `is_up`: there is a tunnel, over which the peer is told.
+    /// Changes what a peer may reach.
     pub(super) fn regrant(
         &mut self,
         cx: &mut Context<'_>,
         key: &IdentityKey,
         change: &Regrant,
-        is_up: bool,
     ) -> Result<(), TrustError> {
         let message = self.with_trust(cx, |book, me, rng| book.regrant(me, key, change, rng))?;
         self.effects.push_back(Effect::Regranted(*key));
-        self.tell_statement(cx, key, message, is_up);
+        self.tell_statement(cx, key, message);
         Ok(())
     }
 
@@ -412,17 +412,10 @@ impl Directory {
         cx: &mut Context<'_>,
         key: &IdentityKey,
         (ports, note): (&Ports, &str),
-        is_up: bool,
     ) -> Result<(), TrustError> {
-        if !is_up {
-            self.check_room_for_letter()?;
-        }
+        self.check_room_for_letter()?;
         let message = self.with_trust(cx, |book, me, rng| book.wish(me, key, (ports, note), rng))?;
-        if is_up {
-            self.depart_when_saved(cx.now, Departure::Direct(*key, message));
-        } else {
-            self.write_to_peer(cx, key, &message);
-        }
+        self.tell_peer(cx, key, message);
         Ok(())
     }
 
@@ -433,14 +426,9 @@ impl Directory {
         }
     }
 
-    fn tell_standing(&mut self, cx: &mut Context<'_>, key: &IdentityKey, is_up: bool) {
-        let standing = self.with_trust(cx, |book, me, rng| book.standing(me, key, rng));
-        standing.into_iter().take(1).for_each(|statement| self.tell_statement(cx, key, statement, is_up));
-    }
-
     /// Tells a peer a new statement, and no older one besides. Without room for the letter the peer learns it when a tunnel
     /// comes up.
-    fn tell_statement(&mut self, cx: &mut Context<'_>, key: &IdentityKey, message: Vec<u8>, is_up: bool) {
+    fn tell_statement(&mut self, cx: &mut Context<'_>, key: &IdentityKey, message: Vec<u8>) {
         if let Some(i) = self.statements.iter().position(|(to, _)| to == key) {
             let (_, number) = self.statements.swap_remove(i);
             let is_posted = self.calls.values().any(|(_, purpose)| *purpose == Purpose::Letter(number));
@@ -448,23 +436,18 @@ impl Directory {
                 self.trust.remove_letter(number);
             }
         }
-        if is_up {
-            self.depart_when_saved(cx.now, Departure::Direct(*key, message));
-        } else if let Some(number) = self.write_to_peer(cx, key, &message) {
+        if let Some(number) = self.tell_peer(cx, key, message) {
             self.statements.push((*key, number));
             debug_assert!(self.statements.len() <= PINS_MAX, "one for each peer");
         }
     }
 
-    /// Writes a letter to a trusted peer; gives its number.
-    pub(super) fn write_to_peer(
-        &mut self,
-        cx: &mut Context<'_>,
-        key: &IdentityKey,
-        message: &[u8],
-    ) -> Option<LetterNumber> {
+    /// Gives the number of the letter, if there is room for one.
+    fn tell_peer(&mut self, cx: &mut Context<'_>, key: &IdentityKey, message: Vec<u8>) -> Option<LetterNumber> {
         let static_key = self.trust.pin(key)?.static_key;
-        self.write_letter(cx, *key, static_key, message)
+        let number = self.write_letter(cx, *key, static_key, &message);
+        self.depart_when_saved(cx.now, Departure::Direct(*key, message));
+        number
     }
 
     /// Takes a record of a node, which may be a trusted peer with another name.

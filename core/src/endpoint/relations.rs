@@ -141,8 +141,7 @@ impl Endpoint {
 
     /// Ends expired trust and expired grants; true when there was any. [`TrustBook::next_end`] says when to call this.
     pub fn expire_trust(&mut self, now: Instant) -> bool {
-        let up: Vec<_> = self.up_peers(now).into_iter().filter_map(|id| self.identity_of(id)).collect();
-        self.with_directory(now, |directory, cx| directory.expire_trust(cx, |key| up.contains(key)))
+        self.with_directory(now, |directory, cx| directory.expire_trust(cx))
     }
 
     /// Changes what a trusted peer may reach, at once. Once that is on disk, the peer is told.
@@ -150,17 +149,15 @@ impl Endpoint {
     /// # Errors
     /// See [`TrustBook::regrant`].
     pub fn regrant(&mut self, now: Instant, key: &IdentityKey, change: &Regrant) -> Result<(), TrustError> {
-        let is_up = self.is_tunnel_up(now, key);
-        self.with_directory(now, |directory, cx| directory.regrant(cx, key, change, is_up))
+        self.with_directory(now, |directory, cx| directory.regrant(cx, key, change))
     }
 
     /// Asks a trusted peer for ports of its node, with a justification for its owner.
     ///
     /// # Errors
-    /// See [`TrustBook::wish`]; `Full` without room for a letter to a peer that is not connected.
+    /// See [`TrustBook::wish`]; `Full` without room for a letter.
     pub fn wish(&mut self, now: Instant, key: &IdentityKey, ports: &Ports, note: &str) -> Result<(), TrustError> {
-        let is_up = self.is_tunnel_up(now, key);
-        self.with_directory(now, |directory, cx| directory.wish(cx, key, (ports, note), is_up))
+        self.with_directory(now, |directory, cx| directory.wish(cx, key, (ports, note)))
     }
 
     /// Takes a verified record of any node. A trusted peer with another name is found under that from now on, which
@@ -269,7 +266,11 @@ impl Endpoint {
             Effect::Peers => self.sync_peers(),
             Effect::Farewell(key, message) => self.seal_farewell(now, &key, message),
             Effect::Send(to, datagram) => self.send_stray(to, datagram),
-            Effect::Tell(key, message) => self.tell(now, &key, message),
+            Effect::Tell(key, message) => {
+                if let Some(id) = self.peer_by_identity(&key).filter(|id| self.is_up(now, *id)) {
+                    self.send_control(id, &Control::Trust(message));
+                }
+            }
             Effect::Renamed => self.up_peers(now).into_iter().for_each(|id| self.on_trusted_up(now, id)),
             Effect::Regranted(key) => {
                 let id = self.peer_by_identity(&key);
@@ -370,23 +371,7 @@ impl Endpoint {
         }
     }
 
-    /// Tells a peer something over its tunnel, or by letter when that is gone.
-    fn tell(&mut self, now: Instant, key: &IdentityKey, message: Vec<u8>) {
-        let id = self.peer_by_identity(key).filter(|id| self.is_up(now, *id));
-        match id {
-            Some(id) => drop(self.send_control(id, &Control::Trust(message))),
-            None => {
-                // Without room for the letter, the peer is told when a tunnel comes up.
-                let _ = self.with_directory(now, |directory, cx| directory.write_to_peer(cx, key, &message));
-            }
-        }
-    }
-
     // Helpers.
-
-    fn is_tunnel_up(&self, now: Instant, key: &IdentityKey) -> bool {
-        self.peer_by_identity(key).is_some_and(|id| self.is_up(now, id))
-    }
 
     fn rendezvous_peer(&self) -> Option<PeerId> {
         let (key, _) = self.directory.rendezvous()?;

@@ -68,6 +68,36 @@ pub struct Exposes {
     pub exposes: Vec<Exposed>,
 }
 
+/// A listener on this machine at which programs say which node they want.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proxy {
+    /// The listener's address that is bound, as `ADDRESS:PORT` or `unix:PATH`.
+    pub listen: String,
+    /// Whether hosts that are no nodes are reached too.
+    pub direct: bool,
+    /// The file of users with their passwords.
+    pub auth_file: Option<String>,
+    /// Whether it ends with the client that asked for it, or with the node.
+    pub temporary: bool,
+    /// Connections at this moment.
+    pub connections: u64,
+    /// Connections since the node's start.
+    pub total: u64,
+    /// Why the listener is not bound, and is tried again.
+    pub error: Option<String>,
+    /// Why the last connection failed that did.
+    pub last_error: Option<String>,
+}
+
+/// The proxies of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proxies {
+    /// How many there are.
+    pub total: u64,
+    /// Each of them.
+    pub proxies: Vec<Proxy>,
+}
+
 /// The peer behind a connection that a program has accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whois {

@@ -12,14 +12,14 @@ use crate::effect::{Caller, Opener};
 use crate::event_loop::rooms::Rooms;
 use crate::failure::{Code, Failure};
 use crate::ipc::client_id::{ClientId, RequestNumber};
-use crate::ipc::frame::{REQUEST, parse_numbered};
+use crate::ipc::frame::{REQUEST, REQUEST_WITH_FD, parse_numbered};
 use crate::ipc::official::{self, Official};
 use crate::ipc::official_frame::{self, BIND_OK, SEND_TO_CONFIRM, UNBIND};
 use crate::ipc::server::Frame;
 use crate::log::record::Record;
 use crate::mail::inbox::{PAGE, PAGE_MAX};
 use crate::mail::message::{Kind, Letter};
-use crate::programs::{ExposeTerms, ForwardTerms, Life};
+use crate::programs::{ExposeTerms, ForwardTerms, Life, ProxyTerms};
 use crate::request::Request;
 use crate::services::event::{PAYLOAD_LEN_MAX, Published, TOPIC_LEN_MAX};
 use crate::streams::datagrams::send_datagram;
@@ -65,9 +65,10 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
 
 /// Runs what a client of the socket asks.
 pub(crate) fn frame(rooms: &mut Rooms, frame: Frame) {
-    let Frame { client, command, payload } = frame;
-    if command == REQUEST {
+    let Frame { client, command, payload, fd } = frame;
+    if command == REQUEST || command == REQUEST_WITH_FD {
         rooms.ipc.mark_ours(client);
+        rooms.beside = fd;
         match parse_numbered(&payload) {
             Some((number, json, bytes)) => {
                 let caller = Caller::Client(client, RequestNumber(number));
@@ -78,6 +79,7 @@ pub(crate) fn frame(rooms: &mut Rooms, frame: Frame) {
             }
             None => rooms.ipc.send(client, official_frame::error("malformed request")),
         }
+        rooms.beside = None; // what the request has not taken is closed
     } else {
         match official::translate(command, &payload).and_then(|asked| run_official(rooms, client, command, asked)) {
             Ok(None) => {}
@@ -138,15 +140,21 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
             sent.map(|()| Sent { status: Status::Sent, bytes: bytes.len() as u64 }.into())
         }
         Request::Disconnect { stream } => disconnect(rooms, stream),
-        Request::SetWebhook { url, insecure, secret } => {
-            return webhook::set(cx, &url, insecure.unwrap_or(false), secret, caller);
-        }
-        Request::Forward { .. } | Request::Unforward { .. } | Request::Expose { .. } | Request::Unexpose { .. } => {
+        Request::Forward { .. }
+        | Request::Unforward { .. }
+        | Request::Expose { .. }
+        | Request::Unexpose { .. }
+        | Request::Proxy { .. }
+        | Request::Unproxy { .. } => {
             return programs(rooms, request, caller);
         }
         Request::Forwards => Ok(rooms.programs.forwards().into()),
         Request::Exposes => Ok(rooms.programs.exposes(cx).into()),
+        Request::Proxies => Ok(rooms.programs.proxies().into()),
         Request::Whois { local } => rooms.programs.whois(cx, &local).map(Answer::from),
+        Request::SetWebhook { url, insecure, secret } => {
+            return webhook::set(cx, &url, insecure.unwrap_or(false), secret, caller);
+        }
         Request::Stop => {
             rooms.is_stopping = true;
             Ok(Accepted { status: Status::Stopping }.into())
@@ -197,6 +205,13 @@ fn client_request(
             rooms.streams.take_held(cx, client, number, stream).err().map(Err)
         }
         Request::StreamEnd { inode } => Some(rooms.streams.end_of(inode).map(Answer::from)),
+        Request::EndExplicitly { inode } => {
+            rooms.streams.end_explicitly(client, inode);
+            Some(Ok(Accepted { status: Status::Accepted }.into()))
+        }
+        Request::Finish { inode, reset } => {
+            Some(rooms.streams.finish_of(cx, inode, reset == Some(true)).map(Answer::from))
+        }
         Request::Datagrams { port } => rooms.datagrams.open(cx, client, number, port).err().map(Err),
         Request::Events { topics } => {
             rooms.ipc.watch(client, number, topics);
@@ -239,7 +254,8 @@ fn set_up(rooms: &mut Rooms, request: Request, caller: &Caller) -> Result<(Answe
     match request {
         Request::Forward { node, port, listen, temporary } => {
             let (life, is_new) = (Life::of(temporary, caller), !matches!(caller, Caller::Node));
-            let forward = rooms.programs.forward(cx, ForwardTerms { listen, node, port }, life, is_new);
+            let terms = ForwardTerms { listen, fd: rooms.beside.take(), node, port };
+            let forward = rooms.programs.forward(cx, terms, life, is_new);
             forward.map(|forward| (Answer::from(forward), life))
         }
         Request::Unforward { listen } => {
@@ -256,6 +272,12 @@ fn set_up(rooms: &mut Rooms, request: Request, caller: &Caller) -> Result<(Answe
             rooms.streams.unlisten(cx, port);
             (exposed.into(), life)
         }),
+        Request::Proxy { listen, direct, auth_file, temporary } => {
+            let (life, is_new) = (Life::of(temporary, caller), !matches!(caller, Caller::Node));
+            let terms = ProxyTerms { listen, fd: rooms.beside.take(), direct: direct == Some(true), auth_file };
+            rooms.programs.proxy(cx, terms, life, is_new).map(|proxy| (proxy.into(), life))
+        }
+        Request::Unproxy { listen } => rooms.programs.unproxy(&listen).map(|(proxy, life)| (proxy.into(), life)),
         _ => Err(Failure::new(Code::Internal, "a request without a room")),
     }
 }

@@ -30,6 +30,7 @@ use pilot_core::Instant;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
 use pilot_core::trust::Outcome;
 use pilot_stack::{Event as StackEvent, StreamId};
+use std::os::fd::OwnedFd;
 
 /// Every room, and what they share.
 pub(crate) struct Rooms {
@@ -50,6 +51,8 @@ pub(crate) struct Rooms {
     /// Calls with a job that the disk did not take.
     pub(crate) refused: Vec<Ticket>,
     pub(crate) is_stopping: bool,
+    /// The descriptor beside the request that is being run.
+    pub(crate) beside: Option<OwnedFd>,
     /// Room for the effects that are being carried out.
     pub(crate) effects: Vec<Effect>,
 }
@@ -198,6 +201,7 @@ impl Rooms {
             || self.programs.has_more()
             || !self.refused.is_empty()
             || self.ipc.has_more()
+            || self.streams.has_unexplained()
             || self.is_stopping
     }
 
@@ -276,6 +280,7 @@ impl Rooms {
             Effect::Opened(id, opener) => self.streams.opened(cx, id, opener),
             Effect::NotOpened(opener, failure) => self.not_opened(opener, failure),
             Effect::Close(id) => self.streams.close(cx, id),
+            Effect::GiveUp(id) => self.streams.give_up(cx, id),
             Effect::Abort(id) => self.streams.abort(cx, id),
             Effect::Serve(id, port) => self.services.begin(cx, id, port),
             Effect::Expose(id, port) => {

@@ -21,9 +21,9 @@ use crate::failure::{Code, Failure};
 use crate::ipc::server::Ipc;
 use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
-use crate::platform::AddressWatch;
+use crate::platform::{AddressWatch, map_rings};
 use crate::programs::Programs;
-use crate::services::{PORTS, Services};
+use crate::services::{PORTS, STDIO, Services};
 use crate::streams::datagrams::Datagrams;
 use crate::streams::table::Streams;
 use crate::token::Room;
@@ -131,7 +131,8 @@ fn rooms(
         Some(path) => Ipc::bind(path, another()?)?,
         None => Ipc::private(another()?),
     };
-    let stack_config = StackConfig { ring_len_max: config.stream_ring_len_max, ..StackConfig::default() };
+    let stack_config =
+        StackConfig { ring_len_max: config.stream_ring_len_max, ring_memory: map_rings, ..StackConfig::default() };
     let rendezvous = RendezvousFile::new(&config.rendezvous);
     let udp = udp.local_addr().map(|a| a.to_string()).unwrap_or_default();
     Ok(Rooms {
@@ -150,6 +151,7 @@ fn rooms(
         ready: Vec::new(),
         refused: Vec::new(),
         is_stopping: false,
+        beside: None,
         effects: Vec::new(),
     })
 }
@@ -159,7 +161,7 @@ fn prepare(rooms: &mut Rooms, saved: Saved) {
     let cx = &mut rooms.cx;
     LogRoom::note_start(cx, &rooms.facts.udp);
     if cx.config.services {
-        rooms.streams.serve_ports(cx, &PORTS);
+        rooms.streams.serve_ports(cx, &PORTS, STDIO);
     }
     if cx.config.socket.is_some() {
         cx.stack.bind_all();

@@ -3,7 +3,10 @@
 use crate::answer::{Opened, StreamState};
 use crate::failure::{Code, Failure};
 use crate::frame_reader::FrameReader;
-use crate::ipc::frame::{ANSWER, EVENT, REQUEST, STREAM_END, numbered_text, parse_frame, parse_numbered};
+use crate::ipc::frame::{
+    ANSWER, EVENT, REQUEST, REQUEST_WITH_FD, STREAM_END, numbered_text, parse_frame, parse_numbered,
+};
+use crate::ipc::passing::send_with_fd;
 use crate::node_event::NodeEvent;
 use crate::platform::{keep_quiet, recv_with_fds};
 use crate::request::Request;
@@ -12,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -61,6 +64,24 @@ pub struct StreamReply {
     pub data: Opened,
 }
 
+/// The word that a program gives before it ends a stream of [`Client::end_explicitly`].
+#[derive(Debug)]
+pub struct Finisher {
+    socket: UnixStream,
+    word: Vec<u8>,
+}
+
+impl Finisher {
+    /// Tells the node that the end of this side, which follows, is meant. Any thread, while no other thread makes a request
+    /// with the [`Client`]; its answer is passed over.
+    ///
+    /// # Errors
+    /// When the daemon has ended.
+    pub fn finish(&self) -> io::Result<()> {
+        (&self.socket).write_all(&self.word)
+    }
+}
+
 /// A connection to a daemon, or to a node of this process.
 pub struct Client {
     socket: UnixStream,
@@ -105,6 +126,26 @@ impl Client {
     /// The failure that the daemon answers; `NotRunning` when the daemon ends meanwhile; `Timeout`.
     pub fn request(&mut self, request: &Request, blob: &[u8], timeout: Option<Duration>) -> Result<Reply, Failure> {
         let number = self.send(request, blob)?;
+        let deadline = timeout.map(|t| Instant::now() + t);
+        self.answer(number, deadline)
+    }
+
+    /// Makes a request with a descriptor beside it, of which the daemon gets a copy, and waits for its answer. For
+    /// [`Request::Forward`] and [`Request::Proxy`] that listen on `fd`: on this socket.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub fn request_with_fd(
+        &mut self,
+        request: &Request,
+        fd: BorrowedFd<'_>,
+        timeout: Option<Duration>,
+    ) -> Result<Reply, Failure> {
+        let number = self.next;
+        self.next += 1;
+        let frame = numbered_text(REQUEST_WITH_FD, number, &request.to_json(), &[]);
+        let sent = send_with_fd(&self.socket, &frame, fd).and_then(|sent| self.socket.write_all(&frame[sent..]));
+        sent.map_err(|e| self.lost(&e))?;
         let deadline = timeout.map(|t| Instant::now() + t);
         self.answer(number, deadline)
     }
@@ -286,6 +327,28 @@ impl Client {
             let (command, payload) = self.next_frame(deadline)?;
             self.sort(command, &payload);
         }
+    }
+
+    /// From now on a stream that this client gets is reset when its descriptor ends without a word ([`Client::finisher`]): the
+    /// peer then tells a program that died from one that was done. Without this, closing a descriptor ends the stream as
+    /// closing a TCP socket does.
+    ///
+    /// # Errors
+    /// `NotRunning` when the daemon has ended.
+    pub fn end_explicitly(&mut self) -> Result<(), Failure> {
+        self.send(&Request::EndExplicitly { inode: None }, &[]).map(drop)
+    }
+
+    /// Prepares the word that the end of a stream is meant: give it before shutting the stream's writing down or closing it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn finisher(&mut self, stream: &StreamReply) -> io::Result<Finisher> {
+        let inode = rustix::fs::fstat(&stream.socket)?.st_ino;
+        let number = self.next;
+        self.next += 1;
+        let word = numbered_text(REQUEST, number, &Request::Finish { inode, reset: None }.to_json(), &[]);
+        Ok(Finisher { socket: self.socket.try_clone()?, word })
     }
 
     fn lost(&self, e: &io::Error) -> Failure {

@@ -11,6 +11,8 @@ use serde::Serialize;
 
 /// A request: JSON with bytes beside it.
 pub(crate) const REQUEST: u8 = 0x80;
+/// A request with a descriptor beside it (SCM_RIGHTS).
+pub(crate) const REQUEST_WITH_FD: u8 = 0x84;
 /// The answer to a request.
 pub(crate) const ANSWER: u8 = 0x81;
 /// The end of a handed-out stream: `{"stream", "end": "fin"}` or `{"stream", "end": "error", "code", "message", "hint"}`.

@@ -6,4 +6,5 @@ pub(crate) mod client_id;
 pub(crate) mod frame;
 pub(crate) mod official;
 pub mod official_frame;
+pub(crate) mod passing;
 pub(crate) mod server;

@@ -11,21 +11,21 @@ use crate::effect::Answered;
 use crate::failure::{Code, Failure};
 use crate::frame_reader::FrameReader;
 use crate::ipc::client_id::{ClientId, RequestNumber};
-use crate::ipc::frame::{ANSWER, EVENT, numbered, parse_frame};
+use crate::ipc::frame::{ANSWER, EVENT, REQUEST_WITH_FD, numbered, parse_frame};
 use crate::ipc::official_frame;
+use crate::ipc::passing::send_with_fd;
 use crate::node_event::Event;
-use crate::platform::{QUIET, keep_quiet, peer_is_ours};
+use crate::platform::{keep_quiet, peer_is_ours, recv_with_fds};
 use crate::token::{NUMBERS, Room};
 use litemap::LiteMap;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use pilot_core::Addr;
 use pilot_stack::{Recv, StreamId};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
+use rustix::io::Errno;
 use serde::Serialize;
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{self, IoSlice, Read as _, Write as _};
-use std::mem::MaybeUninit;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,9 @@ const FRAMED_WAITING_MAX: usize = 1 << 20;
 const EVENTS_WAITING_MAX: usize = 4 << 20;
 /// Bytes that wait for an official client; at the limit it misses datagrams. Unit: bytes.
 const DATAGRAMS_WAITING_MAX: usize = 1 << 20;
+/// Descriptors of a client that wait for the rest of their requests; further ones are closed. Own choice: each request has at
+/// most one.
+const FDS_MAX: usize = 4;
 /// Refusals of clients that are told in one turn.
 const REFUSALS_MAX: usize = 16;
 /// Bytes read from one client in a turn. Unit: bytes.
@@ -65,6 +68,8 @@ pub(crate) struct Frame {
     pub(crate) client: ClientId,
     pub(crate) command: u8,
     pub(crate) payload: Vec<u8>,
+    /// The descriptor beside a request that says so.
+    pub(crate) fd: Option<OwnedFd>,
 }
 
 /// The clients of the node's socket.
@@ -90,6 +95,8 @@ struct Client {
     writable: bool,
     closed: bool,
     incoming: FrameReader,
+    /// Descriptors that have come, in the order of the requests that say so; at most [`FDS_MAX`].
+    fds: VecDeque<OwnedFd>,
     outgoing: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
     /// Bytes of the first outgoing frame that have left.
     sent: usize,
@@ -247,7 +254,10 @@ impl Ipc {
             client.read();
             while client.unsent_len < UNSENT_MAX {
                 match client.incoming.next(parse_frame) {
-                    Ok(Some((command, payload))) => frames.push(Frame { client: id, command, payload }),
+                    Ok(Some((command, payload))) => {
+                        let fd = if command == REQUEST_WITH_FD { client.fds.pop_front() } else { None };
+                        frames.push(Frame { client: id, command, payload, fd });
+                    }
                     Ok(None) => break,
                     Err(len) => {
                         let text = format!("malformed frame: a length of {len} bytes");
@@ -431,6 +441,7 @@ impl Client {
             writable: true,
             closed: false,
             incoming: FrameReader::new(),
+            fds: VecDeque::new(),
             outgoing: VecDeque::new(),
             sent: 0,
             outgoing_len: 0,
@@ -448,14 +459,15 @@ impl Client {
         let mut buffer = [0; 64 * 1024];
         let mut taken = 0;
         while self.readable && !self.closed && taken < READ_PER_TURN && self.unsent_len < UNSENT_MAX {
-            match self.stream.read(&mut buffer) {
+            match recv_with_fds(&self.stream, &mut buffer, &mut self.fds) {
                 Ok(0) => self.closed = true,
                 Ok(n) => {
                     self.incoming.extend(&buffer[..n]);
                     taken += n;
+                    self.fds.truncate(FDS_MAX);
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.readable = false,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(Errno::AGAIN) => self.readable = false,
+                Err(Errno::INTR) => {}
                 Err(_) => self.closed = true,
             }
         }
@@ -477,7 +489,7 @@ impl Client {
             let result = match fd.take() {
                 None => self.stream.write(rest),
                 Some(passed) => {
-                    let result = send_with_fd(&self.stream, rest, &passed);
+                    let result = send_with_fd(&self.stream, rest, passed.as_fd());
                     if result.is_err() {
                         *fd = Some(passed);
                     }
@@ -540,14 +552,6 @@ impl Client {
             }
         }
     }
-}
-
-fn send_with_fd(stream: &UnixStream, bytes: &[u8], fd: &OwnedFd) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let fds = [fd.as_fd()];
-    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-    Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, QUIET)?)
 }
 
 #[cfg(test)]

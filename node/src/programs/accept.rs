@@ -4,10 +4,13 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::log::record::Record;
 use crate::platform::keep_quiet;
-use crate::programs::entry::Listener;
-use crate::programs::joint::{Joint, Phase, reset_on_close, send_at_once};
-use crate::programs::listen::{Came, Door};
+use crate::programs::entry::{Kind, Listener};
+use crate::programs::filter::Filter;
+use crate::programs::joint::{Joint, Phase};
+use crate::programs::listen::{Came, Door, Listen};
+use crate::programs::relay::{End, Relay};
 use crate::programs::room::Programs;
+use crate::programs::sockets::{reset_on_close, send_at_once};
 use crate::programs::wire::Wire;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
@@ -24,6 +27,31 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 impl Listener {
+    /// A listener that is bound now, or was handed over by a client. Unless `must_listen`, an address that cannot be bound
+    /// is tried again.
+    ///
+    /// # Errors
+    /// As [`Door::open`] and [`Door::take`].
+    pub(super) fn begin(
+        listen: Listen,
+        fd: Option<OwnedFd>,
+        must_listen: bool,
+        (now, registry, number): (Instant, &Registry, u32),
+    ) -> Result<Self, Failure> {
+        let mut listener = Self { listen, door: None, closed: None, tries: 0 };
+        match fd {
+            Some(fd) => {
+                listener.door = Some(Door::take(&listener.listen, fd, registry, Programs::listener_token(number))?);
+            }
+            None => match listener.open(now, registry, number) {
+                Err(failure) if must_listen => return Err(failure),
+                Ok(()) | Err(_) => {}
+            },
+        }
+        debug_assert!(listener.door.is_some() || listener.closed.is_some());
+        Ok(listener)
+    }
+
     /// Binds the address; after a failure [`closed`](Self::closed) tells when to try again.
     pub(super) fn open(&mut self, now: Instant, registry: &Registry, number: u32) -> Result<(), Failure> {
         match Door::open(&self.listen, registry, Programs::listener_token(number)) {
@@ -116,6 +144,12 @@ impl Programs {
         let interest = Interest::READABLE | Interest::WRITABLE;
         if self.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest).is_err() {
             return reset_on_close(&socket);
+        }
+        if let Some(Kind::Proxy(proxy)) = self.entry_mut(number).map(|entry| &entry.kind) {
+            let filter = Filter::proxy(proxy.access.clone());
+            let relay = Relay::new(filter, End::socket(socket));
+            let id = self.add(Joint::new(number, Phase::Relayed(Box::new(relay)), None));
+            return self.move_relay(cx, id);
         }
         let id = self.add(Joint::new(number, Phase::Early(Wire::new(socket)), None));
         self.ask_peer(cx, id);

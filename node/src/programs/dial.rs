@@ -1,7 +1,7 @@
 //! Owns the calling of a program: its addresses are tried in order, the next one also before the last has failed (RFC 8305).
 
 use crate::platform::keep_quiet;
-use crate::programs::joint::send_at_once;
+use crate::programs::sockets::send_at_once;
 use mio::net::{TcpStream, UnixStream};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};

@@ -1,14 +1,16 @@
-//! Owns what the owner has set up: one entry for each forward and each expose, with what became of its connections.
+//! Owns what the owner has set up: one entry for each forward, expose and proxy, with what became of its connections.
 
-use crate::answer::{Exposed, Forward as ForwardAnswer};
+use crate::answer::{Exposed, Forward as ForwardAnswer, Proxy as ProxyAnswer};
 use crate::effect::Caller;
 use crate::ipc::client_id::ClientId;
+use crate::programs::filter::Access;
 use crate::programs::listen::{Door, Listen};
 use crate::programs::target::Target;
 use crate::streams::names::name_of;
 use pilot_core::Instant;
 use pilot_core::identity::IdentityKey;
 use pilot_core::trust::TrustBook;
+use std::sync::Arc;
 
 /// How long an entry lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub(super) enum Kind {
     Forward { listener: Listener, node: String, port: u16 },
     /// Peers that open a stream to a port reach a program.
     Expose(Expose),
+    /// Programs that connect to the listener say which node they want.
+    Proxy(Proxy),
 }
 
 pub(super) struct Expose {
@@ -59,6 +63,14 @@ pub(super) struct Expose {
     pub(super) proxy_protocol: bool,
     /// The only peers that may come; empty: all that trust lets in.
     pub(super) nodes: Vec<IdentityKey>,
+}
+
+pub(super) struct Proxy {
+    pub(super) listener: Listener,
+    /// Hosts that are no nodes are reached too.
+    pub(super) direct: bool,
+    pub(super) auth_file: Option<String>,
+    pub(super) access: Arc<Access>,
 }
 
 /// One entry.
@@ -83,6 +95,7 @@ impl Entry {
     pub(super) const fn listener_mut(&mut self) -> Option<&mut Listener> {
         match &mut self.kind {
             Kind::Forward { listener, .. } => Some(listener),
+            Kind::Proxy(proxy) => Some(&mut proxy.listener),
             Kind::Expose(_) => None,
         }
     }
@@ -90,7 +103,7 @@ impl Entry {
     pub(super) const fn expose(&self) -> Option<&Expose> {
         match &self.kind {
             Kind::Expose(expose) => Some(expose),
-            Kind::Forward { .. } => None,
+            _ => None,
         }
     }
 
@@ -107,6 +120,21 @@ impl Entry {
             error: listener.closed.as_ref().map(|(why, _)| why.clone()),
             last_error: self.last_error.clone(),
             warning: listener.listen.warning(),
+        })
+    }
+
+    /// The proxy as its owner is told of it; `None` for another kind.
+    pub(super) fn as_proxy(&self) -> Option<ProxyAnswer> {
+        let Kind::Proxy(proxy) = &self.kind else { return None };
+        Some(ProxyAnswer {
+            listen: proxy.listener.listen.to_string(),
+            direct: proxy.direct,
+            auth_file: proxy.auth_file.clone(),
+            temporary: self.life != Life::Kept,
+            connections: self.connections.into(),
+            total: self.total,
+            error: proxy.listener.closed.as_ref().map(|(why, _)| why.clone()),
+            last_error: self.last_error.clone(),
         })
     }
 

@@ -7,9 +7,11 @@ use crate::effect::Effect;
 use crate::failure::{Code, Failure};
 use crate::programs::dial::{Address, CONNECT_TIMEOUT, Dial, Dialed};
 use crate::programs::entry::{Entry, Expose, Kind, Life};
-use crate::programs::joint::{Joint, Phase, local_address};
+use crate::programs::joint::{Joint, Phase};
 use crate::programs::joint_id::JointId;
+use crate::programs::relays::introduce;
 use crate::programs::room::{ENTRIES_MAX, Programs};
+use crate::programs::sockets::local_address;
 use crate::programs::target::Target;
 use crate::streams::names::{ends, name_of};
 use pilot_core::identity::IdentityKey;
@@ -119,6 +121,7 @@ impl Programs {
     /// Calls the program behind a connection's port, once the addresses of its host are known.
     fn call(&mut self, cx: &mut Context, id: JointId) {
         let Some(joint) = self.joints.get_mut(id) else { return };
+        let Phase::Naming = joint.phase else { return };
         let number = joint.entry;
         let expose = self.entries.iter().find(|entry| entry.number == number).and_then(Entry::expose);
         let addresses = match expose.map(|expose| &expose.target) {
@@ -132,8 +135,17 @@ impl Programs {
         };
         match addresses {
             Some(Ok(addresses)) => {
-                joint.phase = Phase::Dialing(Dial::new(addresses, cx.now));
-                self.dial(cx, id);
+                let (dial, stream) = (Dial::new(addresses, cx.now), joint.stream);
+                match expose.zip(stream).and_then(|(expose, stream)| introduce(cx, expose, stream)) {
+                    None => {
+                        joint.phase = Phase::Dialing(dial);
+                        self.dial(cx, id);
+                    }
+                    Some(relay) => {
+                        joint.phase = Phase::Relayed(Box::new(relay));
+                        self.call_server(cx, id, dial);
+                    }
+                }
             }
             Some(Err(why)) => self.refuse(cx, id, &why),
             None => {
@@ -147,6 +159,7 @@ impl Programs {
     pub(super) fn hosts_are_known(&mut self, cx: &mut Context) {
         for id in std::mem::take(&mut self.named) {
             self.call(cx, id);
+            self.name_server(cx, id);
         }
     }
 

@@ -5,7 +5,7 @@ use super::authority::Authority;
 use super::http::{Exposed, Http, Reject};
 use super::socks::{self, Reply, Socks, Step};
 use crate::failure::Failure;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Users of a proxy with their passwords, in the forms that clients write. Empty: none is asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(crate) struct Access {
     /// `user:password`.
     passwords: Vec<String>,
     /// The same in Base64, as Basic authentication has it.
-    basic: Rc<[String]>,
+    basic: Arc<[String]>,
 }
 
 impl Access {
@@ -43,8 +43,8 @@ pub(crate) struct Out {
 #[derive(Debug)]
 pub(crate) enum Filter {
     /// A client of the proxy that has not said anything.
-    New(Rc<Access>),
-    Socks(Rc<Access>, Socks),
+    New(Arc<Access>),
+    Socks(Arc<Access>, Socks),
     /// A client of SOCKS waits for its server.
     Wanted(Authority),
     Http(Box<Http>),
@@ -54,7 +54,7 @@ pub(crate) enum Filter {
 
 impl Filter {
     /// For a client of the proxy.
-    pub(crate) const fn proxy(access: Rc<Access>) -> Self {
+    pub(crate) const fn proxy(access: Arc<Access>) -> Self {
         Self::New(access)
     }
 
@@ -72,12 +72,12 @@ impl Filter {
         }
     }
 
-    /// True while the client has [`HEAD_TIME`](super::http::HEAD_TIME) for what it says.
-    pub(crate) const fn awaits_head(&self) -> bool {
+    /// The number of the head that the client has [`HEAD_TIME`](super::http::HEAD_TIME) for; `None` while none is awaited.
+    pub(crate) fn awaited_head(&self) -> Option<u32> {
         match self {
-            Self::New(_) | Self::Socks(..) => true,
-            Self::Http(http) => http.awaits_head(),
-            Self::Wanted(_) | Self::Raw => false,
+            Self::New(_) | Self::Socks(..) => Some(0),
+            Self::Http(http) => http.awaited_head(),
+            Self::Wanted(_) | Self::Raw => None,
         }
     }
 
@@ -86,10 +86,10 @@ impl Filter {
         matches!(self, Self::Http(http) if http.is_held())
     }
 
-    /// The server that the client asks for.
-    pub(crate) const fn wanted(&self) -> Option<&Authority> {
+    /// The server that the client asks for, and true when the client waits for the stream before it says anything.
+    pub(crate) const fn wanted(&self) -> Option<(&Authority, bool)> {
         match self {
-            Self::Wanted(to) => Some(to),
+            Self::Wanted(to) => Some((to, true)),
             Self::Http(http) => http.wanted(),
             _ => None,
         }
@@ -136,7 +136,12 @@ impl Filter {
         }
     }
 
-    /// A stream to the wanted server stands.
+    /// True when the end of the server's bytes is the end of the connection: HTTP has no half of a connection.
+    pub(crate) const fn ends_with_server(&self) -> bool {
+        matches!(self, Self::Http(_)) && !self.is_raw()
+    }
+
+    /// A stream to the wanted server stands, or for a client that does not wait for the stream: is being opened.
     pub(crate) fn connected(&mut self, out: &mut Out) -> Result<(), Refusal> {
         match self {
             Self::Wanted(_) => {
@@ -157,7 +162,7 @@ impl Filter {
         match self {
             Self::Http(http) => {
                 let pushed = http.push_response(input, &mut out.to_client);
-                pushed.map_err(|reject| refused(http, &reject))
+                pushed.map_err(|reject| unanswered(http, reject))
             }
             _ => {
                 out.to_client.extend_from_slice(input);
@@ -171,16 +176,16 @@ impl Filter {
         match self {
             Self::Http(http) => {
                 let ended = http.end_response(&mut out.to_client);
-                ended.map_err(|reject| refused(http, &reject))
+                ended.map_err(|reject| unanswered(http, reject))
             }
             _ => Ok(()),
         }
     }
 
-    /// The refusal of a client whose server was not reached.
+    /// The refusal of a client that cannot have its server.
     pub(crate) fn unreached(&self, failure: &Failure) -> Refusal {
         match self {
-            Self::Http(http) => refused(http, &Reject::unreached(failure)),
+            Self::Http(http) => unanswered(http, Reject::unreached(failure)),
             Self::Wanted(_) => {
                 Refusal { bytes: Reply::unreached(failure.code).bytes().to_vec(), text: failure.to_string() }
             }
@@ -196,38 +201,6 @@ impl Filter {
             _ => Refusal { bytes: Vec::new(), text: reject.text },
         }
     }
-
-    /// Bytes of the client's that may go on unseen. Unit: bytes.
-    pub(crate) const fn free_request(&self) -> u64 {
-        match self {
-            Self::Http(http) => http.free_request(),
-            Self::Raw => u64::MAX,
-            _ => 0,
-        }
-    }
-
-    /// Bytes of the server's that may go on unseen. Unit: bytes.
-    pub(crate) const fn free_response(&self) -> u64 {
-        match self {
-            Self::Http(http) => http.free_response(),
-            Self::Raw => u64::MAX,
-            _ => 0,
-        }
-    }
-
-    /// So many free bytes of the client's have gone on.
-    pub(crate) fn pass_request(&mut self, len: u64) {
-        if let Self::Http(http) = self {
-            http.pass_request(len);
-        }
-    }
-
-    /// So many free bytes of the server's have gone on.
-    pub(crate) fn pass_response(&mut self, len: u64) {
-        if let Self::Http(http) = self {
-            http.pass_response(len);
-        }
-    }
 }
 
 impl From<Reject> for Refusal {
@@ -238,6 +211,11 @@ impl From<Reject> for Refusal {
 
 fn refused(http: &Http, reject: &Reject) -> Refusal {
     Refusal { bytes: http.farewell(reject), text: reject.text.clone() }
+}
+
+/// The refusal of a client because of its server.
+fn unanswered(http: &Http, reject: Reject) -> Refusal {
+    Refusal { bytes: http.farewell_of_server(&reject), text: reject.text }
 }
 
 /// The refusal that clients of SOCKS version 4 understand.
@@ -275,17 +253,17 @@ mod tests {
 
     #[test]
     fn one_port_speaks_socks_and_http() {
-        let mut filter = Filter::proxy(Rc::default());
+        let mut filter = Filter::proxy(Arc::default());
         let (used, out) = push(&mut filter, b"\x05\x01\x00\x05\x01\x00\x03\x01a\x00\x50GET");
         assert_eq!((used, out.to_client.as_slice()), (Ok(11), &[5, 0][..]));
-        assert_eq!(filter.wanted(), Some(&authority("a", 80)));
+        assert_eq!(filter.wanted(), Some((&authority("a", 80), true)));
         let mut out = Out::default();
         filter.connected(&mut out).expect("a stream");
         assert_eq!((out.to_client.as_slice(), filter.is_raw()), (&Reply::Succeeded.bytes()[..], true));
 
-        let mut filter = Filter::proxy(Rc::default());
+        let mut filter = Filter::proxy(Arc::default());
         let (used, _) = push(&mut filter, b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nearly");
-        assert_eq!((used, filter.wanted()), (Ok(37), Some(&authority("a", 80))));
+        assert_eq!((used, filter.wanted()), (Ok(37), Some((&authority("a", 80), true))));
         let mut out = Out::default();
         filter.connected(&mut out).expect("a stream");
         assert!(out.to_client.starts_with(b"HTTP/1.1 200 ") && out.to_server.is_empty() && filter.is_raw());
@@ -299,7 +277,7 @@ mod tests {
             (b"\0", b"HTTP/1.1 400 "),
             (b"ssh", b"HTTP/1.1 400 "),
         ] {
-            let (used, _) = push(&mut Filter::proxy(Rc::default()), bytes);
+            let (used, _) = push(&mut Filter::proxy(Arc::default()), bytes);
             let refusal = used.expect_err("a refusal");
             assert!(refusal.bytes.starts_with(answer), "{bytes:?}: {refusal:?}");
         }
@@ -307,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_proxy_with_users_asks_in_both_languages() {
-        let access = Rc::new(Access::new(vec!["ann:secret".into()]));
+        let access = Arc::new(Access::new(vec!["ann:secret".into()]));
         let ask = |header: &str| {
             let head = format!("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n{header}\r\n");
             push(&mut Filter::proxy(access.clone()), head.as_bytes()).0
@@ -326,10 +304,10 @@ mod tests {
     #[test]
     fn a_server_that_is_not_reached_is_told_in_the_clients_language() {
         let failure = Failure::new(Code::TrustRequired, "a is not trusted").hint("pilotctl handshake a");
-        let mut filter = Filter::proxy(Rc::default());
+        let mut filter = Filter::proxy(Arc::default());
         let _ = push(&mut filter, b"\x05\x01\x00\x05\x01\x00\x03\x01a\x00\x50");
         assert_eq!(filter.unreached(&failure).bytes[..2], [5, 2]);
-        let mut filter = Filter::proxy(Rc::default());
+        let mut filter = Filter::proxy(Arc::default());
         let _ = push(&mut filter, b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n");
         let text = String::from_utf8(filter.unreached(&failure).bytes).expect("text");
         assert!(

@@ -1,13 +1,12 @@
 //! Owns one connection between a program's socket and a peer's stream.
 
 use crate::programs::dial::Dial;
+use crate::programs::relay::Relay;
 use crate::programs::wire::Wire;
 use pilot_core::Instant;
 use pilot_stack::StreamId;
-use rustix::net::{SocketAddrAny, sockopt};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 /// The stage of a connection.
 pub(super) enum Phase {
@@ -21,6 +20,8 @@ pub(super) enum Phase {
     Dialing(Dial),
     /// Bytes move.
     Joined(Wire),
+    /// Bytes move through a filter, which may still look for the server.
+    Relayed(Box<Relay>),
     /// The connection goes from one phase to another, or leaves the table.
     Between,
 }
@@ -46,28 +47,12 @@ impl Joint {
     }
 
     /// Descriptors that are registered under the connection's token.
-    pub(super) fn descriptors(&self) -> &[OwnedFd] {
+    pub(super) fn descriptors(&self) -> Vec<&OwnedFd> {
         match &self.phase {
-            Phase::Early(wire) | Phase::Opening(wire) | Phase::Joined(wire) => std::slice::from_ref(&wire.socket),
-            Phase::Dialing(dial) => dial.descriptors(),
-            Phase::Naming | Phase::Between => &[],
+            Phase::Early(wire) | Phase::Opening(wire) | Phase::Joined(wire) => vec![&wire.socket],
+            Phase::Dialing(dial) => dial.descriptors().iter().collect(),
+            Phase::Relayed(relay) => relay.descriptors(),
+            Phase::Naming | Phase::Between => Vec::new(),
         }
     }
-}
-
-/// Lets closing the socket send a reset where the socket is a TCP one. The end of another socket is only an end.
-pub(super) fn reset_on_close(socket: &OwnedFd) {
-    // A socket without lingering says so, and is closed as it is.
-    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
-}
-
-/// Sets a TCP socket to send small writes at once, as the stream behind it does.
-pub(super) fn send_at_once(socket: &OwnedFd) {
-    // A socket of another kind needs no such setting.
-    let _ = sockopt::set_tcp_nodelay(socket, true);
-}
-
-/// The address of this node's end of a socket; `None` unless the socket is an IP one.
-pub(super) fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
-    rustix::net::getsockname(socket).ok().and_then(|addr: SocketAddrAny| SocketAddr::try_from(addr).ok())
 }

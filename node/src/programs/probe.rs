@@ -2,7 +2,7 @@
 
 use super::filter::{Filter, Out, Refusal};
 use super::http::{Exposed, Peer};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// What a filter has made of a client's bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,11 +16,11 @@ pub struct Filtered {
 }
 
 /// Gives a client's bytes piece by piece to the filter of the proxy, or to that of `expose --http`. The server answers as
-/// late as it can, with an empty 200. Does not block; any thread may call.
+/// late as it can, with an empty 404. Does not block; any thread may call.
 pub fn filter(is_proxy: bool, pieces: &[&[u8]]) -> Filtered {
     let peer = Peer { name: "ann", address: "0:0000.0000.0007", fingerprint: "aa-bb" };
     let mut filter = if is_proxy {
-        Filter::proxy(Rc::default())
+        Filter::proxy(Arc::default())
     } else {
         Filter::exposed(Exposed::new("127.0.0.1:8080".to_owned(), &peer, false))
     };
@@ -46,11 +46,11 @@ fn take(filter: &mut Filter, bytes: &[u8], filtered: &mut Filtered) -> Result<us
             Err(refusal) => break Err(refusal),
             Ok(len) => used += len,
         }
-        let outcome = if let Some(to) = filter.wanted() {
+        let outcome = if let Some((to, _)) = filter.wanted() {
             filtered.wanted.push(to.host.clone());
             filter.connected(&mut out)
         } else if used < bytes.len() && filter.is_held() {
-            filter.push_response(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", &mut out)
+            filter.push_response(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", &mut out)
         } else {
             break Ok(used);
         };

@@ -6,10 +6,11 @@ use crate::failure::Failure;
 use crate::ipc::client_id::ClientId;
 use crate::log::record::Record;
 use crate::programs::entry::{Entry, Kind, Life};
-use crate::programs::joint::{Joint, Phase, reset_on_close};
+use crate::programs::joint::{Joint, Phase};
 use crate::programs::joint_id::JointId;
 use crate::programs::joints::Joints;
 use crate::programs::resolver::Resolver;
+use crate::programs::sockets::reset_on_close;
 use crate::programs::wire::{Moved, Readiness, Wire};
 use crate::streams::names::failure_of;
 use crate::token::Room;
@@ -39,6 +40,8 @@ pub(crate) struct Programs {
     pub(super) paused_until: Option<Instant>,
     /// The earliest moment at which a listener that could not be bound is tried again.
     pub(super) retry_at: Option<Instant>,
+    /// Connections with a filter that have more to move.
+    pub(super) again: Vec<JointId>,
     pub(super) resolver: Resolver,
     /// Connections that wait for the addresses of a host.
     pub(super) named: Vec<JointId>,
@@ -57,6 +60,7 @@ impl Programs {
             knocked: Vec::new(),
             paused_until: None,
             retry_at: None,
+            again: Vec::new(),
             resolver: Resolver::new(waker),
             named: Vec::new(),
             unread: Vec::new(),
@@ -107,6 +111,7 @@ impl Programs {
         let (kind, name) = match &entry.kind {
             Kind::Forward { listener, .. } => ("forward_failed", listener.listen.to_string()),
             Kind::Expose(expose) => ("expose_failed", expose.port.to_string()),
+            Kind::Proxy(proxy) => ("proxy_failed", proxy.listener.listen.to_string()),
         };
         cx.trace(Level::Warn, |_| Record::new(Level::Warn, kind).with("at", name).with("reason", why));
     }
@@ -135,7 +140,7 @@ impl Programs {
     pub(super) fn end(&mut self, id: JointId, is_reset: bool) {
         let Some(joint) = self.joints.remove(id) else { return };
         if is_reset {
-            joint.descriptors().iter().for_each(reset_on_close);
+            joint.descriptors().into_iter().for_each(reset_on_close);
         }
         // No copies of the descriptors exist, so closing them takes them out of the loop.
         if let Some(entry) = self.entry_mut(joint.entry) {
@@ -161,6 +166,7 @@ impl Programs {
                 }
             }
             Phase::Dialing(_) => self.dial(cx, id),
+            Phase::Relayed(_) => self.relay_ready(cx, id, news),
             Phase::Joined(wire) => {
                 wire.note(news);
                 if let Some(stream) = joint.stream {
@@ -176,6 +182,12 @@ impl Programs {
         let Some(joint) = self.joints.get_mut(id) else {
             return cx.out.push(Effect::Abort(stream)); // the program has gone meanwhile
         };
+        if let Phase::Relayed(_) = joint.phase {
+            return match joint.stream {
+                None => self.relay_opened(cx, id, stream),
+                Some(_) => self.move_relay(cx, id),
+            };
+        }
         if let Phase::Opening(_) = joint.phase {
             joint.stream = Some(stream);
             if let Phase::Opening(wire) = std::mem::replace(&mut joint.phase, Phase::Between) {
@@ -213,6 +225,9 @@ impl Programs {
     /// The stream that a program asked for cannot be opened.
     pub(crate) fn not_opened(&mut self, cx: &mut Context, id: JointId, failure: &Failure) {
         let Some(joint) = self.joints.get_mut(id) else { return };
+        if let Phase::Relayed(_) = joint.phase {
+            return self.relay_not_opened(cx, id, failure);
+        }
         let entry = joint.entry;
         self.note_failure(cx, entry, &failure.message);
         self.end(id, true);
@@ -237,7 +252,7 @@ impl Programs {
 
     /// True while programs may wait that no readiness announces again.
     pub(crate) fn has_more(&self) -> bool {
-        !self.knocked.is_empty() && self.paused_until.is_none()
+        !self.again.is_empty() || (!self.knocked.is_empty() && self.paused_until.is_none())
     }
 
     /// Does what is due, and accepts programs that wait.
@@ -249,6 +264,7 @@ impl Programs {
             match self.joints.get_mut(id).map(|joint| &joint.phase) {
                 Some(Phase::Early(_)) => self.ask_peer(cx, id),
                 Some(Phase::Dialing(_)) => self.dial(cx, id),
+                Some(Phase::Relayed(_)) => self.relay_due(cx, id),
                 Some(Phase::Naming) => self.refuse(cx, id, "its host is not found in time"),
                 _ => debug_assert!(false, "no other phase has a deadline"),
             }
@@ -259,7 +275,10 @@ impl Programs {
         if self.retry_at.is_some_and(|at| at <= cx.now) {
             self.open_listeners(cx);
         }
-        if self.has_more() {
+        for id in std::mem::take(&mut self.again) {
+            self.move_relay(cx, id);
+        }
+        if !self.knocked.is_empty() && self.paused_until.is_none() {
             self.accept(cx);
         }
     }

@@ -28,6 +28,12 @@ impl Entry {
                 let (port, target) = (expose.port, expose.target.to_string());
                 Request::Expose { port, target, http, a2a, proxy_protocol, nodes, temporary: None }
             }
+            Kind::Proxy(proxy) => Request::Proxy {
+                listen: proxy.listener.listen.to_string(),
+                direct: proxy.direct.then_some(true),
+                auth_file: proxy.auth_file.clone(),
+                temporary: None,
+            },
         }
     }
 }

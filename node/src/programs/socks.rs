@@ -31,7 +31,7 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    /// The reply to a client whose target was not reached.
+    /// The reply to a client that cannot have its server.
     pub(crate) const fn unreached(code: Code) -> Self {
         match code {
             Code::TrustRequired | Code::NotFound | Code::Ambiguous => Self::NotAllowed,

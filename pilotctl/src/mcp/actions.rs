@@ -63,8 +63,9 @@ pub(super) fn publish(call: &Call, mut arguments: Arguments) -> Result<Value, Fa
 /// owner, since asking it would approve its request.
 pub(super) fn handshake(call: &Call, mut arguments: Arguments, may_approve: bool) -> Result<Value, Failure> {
     let wait = arguments.seconds("wait_s", 0)?;
-    let mut client = call.client()?;
     let node = arguments.peek("node").unwrap_or_default().to_owned();
+    let request = arguments.request("handshake")?;
+    let mut client = call.client()?;
     if !may_approve {
         let name = node.split('#').next().unwrap_or_default();
         let found = client.request(&Request::Find { node: name.into() }, &[], Some(CALL_TIMEOUT));
@@ -84,7 +85,7 @@ pub(super) fn handshake(call: &Call, mut arguments: Arguments, may_approve: bool
             .hint(format!("this node's owner decides: pilotctl approve {}", asked.address)));
         }
     }
-    let reply = client.request(&arguments.request("handshake")?, &[], Some(CALL_TIMEOUT))?;
+    let reply = client.request(&request, &[], Some(CALL_TIMEOUT))?;
     let mut data = reply.data.clone();
     if reply.read::<Handshake>()?.status() == Status::Sent && !wait.is_zero() {
         let node = data["address"].as_str().filter(|address| !address.is_empty()).unwrap_or(&node).to_owned();
@@ -107,7 +108,7 @@ pub(super) fn path(call: &Call, mut arguments: Arguments) -> Result<Value, Failu
     })
 }
 
-/// Lists the trusted peers, all or those whose names contain a text.
+/// Lists the trusted peers: all, or those with a text in their names.
 pub(super) fn peers(call: &Call, mut arguments: Arguments) -> Result<Value, Failure> {
     let search = arguments.text("search")?.unwrap_or_default();
     let mut peers: Peers = call.client()?.ask(&arguments.request("peers")?, Some(CALL_TIMEOUT))?;

@@ -39,8 +39,12 @@ const BUFFER_LEN: usize = 64 << 10;
 pub(crate) fn run(args: &args::Mcp, output: &Output) -> Result<(), Failure> {
     if args.print_config {
         let (entry, place) = print_config::entry(args)?;
-        output.line(&entry);
-        output.note(&format!("this belongs in {place}"));
+        if output.json {
+            output.ok(&json!({"entry": entry, "place": place}));
+        } else {
+            output.line(&entry);
+            output.note(&format!("this belongs in {place}"));
+        }
         return Ok(());
     }
     if let Some(program) = &args.program {

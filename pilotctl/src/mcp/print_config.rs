@@ -1,7 +1,7 @@
 //! Owns the entries with which common agent programs start this server.
 
 use crate::args::Mcp;
-use pilot_node::{Code, Failure};
+use pilot_node::{Code, Failure, socket_path};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
@@ -26,9 +26,18 @@ pub(super) fn entry(args: &Mcp) -> Result<(String, &'static str), Failure> {
         );
     };
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("pilotctl"));
-    let variables = ["PILOT_HOME", "PILOT_SOCKET"].into_iter().filter_map(|key| Some((key, std::env::var(key).ok()?)));
-    let environment: Map<String, Value> = variables.map(|(key, value)| (key.to_owned(), value.into())).collect();
+    let environment = environment();
     Ok((form(name, &program.to_string_lossy(), &arguments(args), &environment), place))
+}
+
+/// What the server needs to know to find the daemon that is found here. Agent programs hand few variables on.
+fn environment() -> Map<String, Value> {
+    let named = ["PILOT_HOME", "PILOT_SOCKET"].into_iter().filter_map(|key| Some((key, std::env::var(key).ok()?)));
+    let mut environment: Map<String, Value> = named.map(|(key, value)| (key.to_owned(), value.into())).collect();
+    if environment.is_empty() && std::env::var_os("XDG_RUNTIME_DIR").is_some() {
+        environment.insert("PILOT_SOCKET".into(), socket_path().to_string_lossy().into());
+    }
+    environment
 }
 
 /// The arguments with which the program starts the server as it was asked for here.

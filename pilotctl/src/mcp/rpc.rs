@@ -1,5 +1,6 @@
 //! Owns the form of what travels: JSON-RPC 2.0, one JSON object a line.
 
+use crate::mcp::clean;
 use pilot_node::Failure;
 use serde_json::{Map, Value, json};
 use std::io::Write;
@@ -38,7 +39,9 @@ impl RpcError {
 
 impl From<Failure> for RpcError {
     fn from(failure: Failure) -> Self {
-        Self { code: INTERNAL_ERROR, message: failure.to_string(), data: Some(json!(failure)) }
+        let mut data = json!(failure);
+        clean::value(&mut data);
+        Self { code: INTERNAL_ERROR, message: clean::text(&failure.to_string()), data: Some(data) }
     }
 }
 

@@ -12,7 +12,7 @@ static REQUESTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
 
 /// What a tool takes.
 pub(super) struct Input {
-    /// The request whose members the tool takes.
+    /// The request that gives the members.
     pub(super) verb: Option<&'static str>,
     /// Members of the request that the tool does not take.
     pub(super) without: &'static [&'static str],

@@ -174,7 +174,7 @@ mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::os::unix::net::UnixStream;
 
-    /// Subscriptions whose thread is taken to run already, and what they send.
+    /// Subscriptions with a thread that is taken to run already, and what they send.
     fn lab() -> (Subscriptions, impl FnMut() -> Value) {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let subscriptions = Subscriptions::new(Outgoing::new(ours));

@@ -34,7 +34,7 @@ pub(super) struct Powers {
 struct Tool {
     name: &'static str,
     title: &'static str,
-    /// What the description of the request does not say.
+    /// What the tool does; empty: what the request does.
     description: &'static str,
     input: Input,
     does: Does,
@@ -69,7 +69,7 @@ const TOOLS: [Tool; 17] = [
     Tool {
         name: "find",
         title: "Find a node",
-        description: "A hostname, an address, a node number, a key or its fingerprint names a node.",
+        description: "Looks a node up by hostname, address, node number, key or fingerprint: among the trusted peers, then at the rendezvous.",
         input: Input::of("find"),
         does: Does::Read,
         is_from_peers: true,
@@ -78,7 +78,7 @@ const TOOLS: [Tool; 17] = [
     Tool {
         name: "handshake",
         title: "Ask for trust",
-        description: "The other node's owner decides. Without approval no data flows between the nodes.",
+        description: "Asks another node's owner for trust. Until that owner approves, no data flows between the nodes.",
         input: Input {
             verb: Some("handshake"),
             without: &["ports", "expires_s"],
@@ -102,7 +102,7 @@ const TOOLS: [Tool; 17] = [
     Tool {
         name: APPROVE,
         title: "Approve a request for trust",
-        description: "From then on the node reaches the granted ports of this one.",
+        description: "Approves a request for trust: from then on the node reaches the granted ports of this one.",
         input: Input::of("approve"),
         does: Does::AddOnce,
         is_from_peers: true,
@@ -132,7 +132,7 @@ const TOOLS: [Tool; 17] = [
     Tool {
         name: "send_message",
         title: "Leave a message",
-        description: "When the peer does not answer in time, the message waits in the outbox, and the error says so.",
+        description: "Puts a message into a trusted peer's inbox; done once it is on the peer's disk. When the peer does not answer in time, the message waits in the outbox, and the error says so.",
         input: Input {
             verb: Some("send_message"),
             without: &["timeout_ms"],
@@ -158,7 +158,7 @@ const TOOLS: [Tool; 17] = [
     Tool {
         name: "read",
         title: "Read a message",
-        description: "",
+        description: "Reads one message of the inbox, as text or base64; the message stays.",
         input: Input::of("inbox_read"),
         does: Does::Read,
         is_from_peers: true,
@@ -167,8 +167,14 @@ const TOOLS: [Tool; 17] = [
     Tool {
         name: "ack",
         title: "Take messages away",
-        description: "Messages that were dealt with; they cannot be read again.",
-        input: Input { verb: Some("inbox_take"), without: &[], more: "{}", needed: &["seqs"] },
+        description: "Takes messages that were dealt with out of the inbox; they cannot be read again.",
+        input: Input {
+            verb: Some("inbox_take"),
+            without: &[],
+            more: r#"{"seqs":{"type":"array","items":{"type":"integer","minimum":0},
+                "description":"The numbers of the messages."}}"#,
+            needed: &["seqs"],
+        },
         does: Does::Take,
         is_from_peers: false,
         run: ack,
@@ -202,7 +208,7 @@ const TOOLS: [Tool; 17] = [
     Tool {
         name: "publish",
         title: "Publish an event",
-        description: "With `node`, to the subscribers of that peer's event stream instead.",
+        description: "Publishes an event to the subscribers of this node's event stream, or of a trusted peer's.",
         input: Input {
             verb: Some("publish"),
             without: &[],
@@ -255,7 +261,7 @@ const TOOLS: [Tool; 17] = [
     Tool {
         name: "forward",
         title: "Make a peer's port local",
-        description: "Programs on this machine then reach the peer's port at the address in the answer; ends with this server.",
+        description: "Lets programs of this machine reach a trusted peer's port at the address in the answer, until this server ends.",
         input: Input { verb: Some("forward"), without: &["temporary"], more: "{}", needed: &[] },
         does: Does::Add,
         is_from_peers: true,
@@ -304,14 +310,11 @@ pub(super) fn list(powers: &Powers) -> Value {
 }
 
 fn describe(tool: &Tool) -> Value {
-    let mut description = format!("{} {}", tool.input.description(), tool.description).trim().to_owned();
-    if tool.is_from_peers {
-        description = format!("{description} {}", clean::NOTICE);
-    }
+    let of_request = tool.input.description();
     json!({
         "name": tool.name,
         "title": tool.title,
-        "description": description,
+        "description": if tool.description.is_empty() { of_request } else { tool.description },
         "inputSchema": tool.input.schema(),
         "annotations": {
             "title": tool.title,
@@ -361,6 +364,7 @@ fn shown(mut result: Value, is_error: bool) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::arguments::WAIT_MAX_S;
     use crate::mcp::calls::Calls;
     use crate::mcp::rpc::Outgoing;
 
@@ -375,6 +379,7 @@ mod tests {
         for tool in list["tools"].as_array().expect("a list") {
             let (name, schema) = (tool["name"].as_str().expect("a name"), &tool["inputSchema"]);
             assert!(tool["description"].as_str().is_some_and(|text| text.len() > 20 && !text.contains("  ")), "{name}");
+            assert!(!tool.to_string().contains("beside"), "{name}: an agent sees no bytes beside the JSON");
             let members = schema["properties"].as_object().expect("members");
             assert!(
                 members.values().all(|member| member["type"].is_string() && member["description"].is_string()),
@@ -408,6 +413,8 @@ mod tests {
             ("ack", json!({})),
             ("handshake", json!({"node": "a", "ports": "all"})),
             ("connect_and_ask", json!({"node": "a", "port": 65_536, "text": ""})),
+            ("connect_and_ask", json!({"node": "a", "text": "", "timeout_s": WAIT_MAX_S + 1})),
+            ("connect_and_ask", json!({"node": "a", "text": "", "limit": ask::ANSWER_MAX + 1})),
             ("send_message", json!({"node": "a"})),
             ("send_file", json!({"node": "a", "path": "relative"})),
             ("approve", json!({"node": "a"})),

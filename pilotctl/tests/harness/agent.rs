@@ -3,7 +3,7 @@
 use super::Node;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -24,7 +24,11 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts a server of a node's daemon, without saying anything to it.
     pub(crate) fn silent(node: &Node, options: &[&str]) -> Self {
-        let mut command = node.command(&[&["mcp"], options].concat());
+        Self::over(node.command(&[&["mcp"], options].concat()))
+    }
+
+    /// Starts a command that is a server, or leads to one.
+    pub(crate) fn over(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (out, lines) = (child.stdout.take().unwrap(), channel());
         std::thread::spawn(move || {
@@ -41,13 +45,17 @@ impl Agent {
 
     /// Starts a server and initializes it in the newest revision that begins so.
     pub(crate) fn new(node: &Node, options: &[&str]) -> Self {
-        let mut agent = Self::silent(node, options);
+        Self::silent(node, options).initialized()
+    }
+
+    /// Initializes the server in the newest revision that begins so.
+    pub(crate) fn initialized(mut self) -> Self {
         let client = json!({"name": "test", "version": "0"});
         let answer =
-            agent.ask("initialize", json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}));
+            self.ask("initialize", json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}));
         assert_eq!(answer["result"]["protocolVersion"], "2025-11-25", "{answer}");
-        agent.write(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
-        agent
+        self.write(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        self
     }
 
     /// Starts a server for requests that tell their revision themselves.

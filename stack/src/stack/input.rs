@@ -67,7 +67,7 @@ impl Stack {
     }
 
     /// Hands streams out and takes the endpoint's events over.
-    fn settle_input(&mut self, now: Instant) {
+    pub(super) fn settle_input(&mut self, now: Instant) {
         self.hand_out_arrivals(now);
         while let Some(event) = self.endpoint.poll_event() {
             if let EndpointEvent::Reset(peer, reason) = &event {
@@ -106,8 +106,10 @@ impl Stack {
                 asking.push(*key);
                 continue;
             }
-            flow.end.get_or_insert(StreamEnd::Tunnel(reason));
-            flow.socket_mut().abort();
+            flow.break_off(StreamEnd::Tunnel(reason), flow.tcp.state());
+            if flow.end.is_some() {
+                flow.tcp.with_mut(|socket| socket.abort());
+            }
             if flow.accepting.is_some() {
                 abandon(now, flow, &mut self.streams, &mut self.ports);
             } else if flow.linger.is_none() {
@@ -127,7 +129,7 @@ impl Stack {
                 continue;
             }
             flow.end = Some(StreamEnd::Withdrawn);
-            flow.socket_mut().abort();
+            flow.tcp.with_mut(|socket| socket.abort());
             if flow.accepting.is_some() {
                 abandon(now, flow, &mut self.streams, &mut self.ports);
             } else if flow.linger.is_none() {
@@ -187,9 +189,8 @@ impl Stack {
             }
             let is_accepted = backlog.is_some() && stack.flows.len() < max;
             if is_accepted {
-                let mut flow = Flow::new(id, key);
+                let mut flow = Flow::new(id, key, shared.pool.take(ring_len));
                 (flow.accepting, flow.waiting, flow.is_granted) = (Some(port), Some(port), true);
-                flow.set_socket(shared.pool.take(ring_len));
                 stack.accept(now, flow, (&segment, bytes), &mut shared.agenda);
             } else {
                 stack.refuse(now, &segment, bytes, &mut shared.agenda);

@@ -51,7 +51,7 @@ impl Stack {
             streams: BTreeMap::new(),
             next_stream: StreamId::from_number(1),
             ports: PortTable::new(),
-            shared: Shared::new(config.ring_len_max),
+            shared: Shared::new(&config),
             events: VecDeque::new(),
             datagrams_waiting: 0,
         }

@@ -11,6 +11,8 @@ impl Stack {
     /// Fills `out` with the next batch of datagrams for one destination; `None` when there is nothing to send. Work is
     /// bounded by the room in the links of peers with something to send; idle peers are not looked at.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
+        // A verb of the endpoint may have ended tunnels, or withdrawn ports.
+        self.settle_input(now);
         while let Some(peer) = self.shared.agenda.next_sending() {
             self.poll_egress(now, peer);
         }

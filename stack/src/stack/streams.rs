@@ -3,6 +3,7 @@
 use super::{CommandError, Stack, StreamInfo};
 use crate::early::{EARLY_LEN_MAX, Early};
 use crate::flow::{Flow, Recv, StreamEnd};
+use crate::ring_socket::RingSocket;
 use crate::stream_id::StreamId;
 use alloc::vec::Vec;
 use pilot_core::{Instant, PeerId};
@@ -13,10 +14,9 @@ impl Stack {
     pub fn stream_info(&self, id: StreamId) -> Option<StreamInfo> {
         let &(peer, key) = self.streams.get(&id)?;
         let flow = self.slots.get(peer)?.flows.get(&key)?;
-        let socket = flow.socket();
         let connecting = flow.is_connecting();
-        let over = flow.end.is_some() || (!connecting && matches!(socket.state(), State::Closed));
-        Some(StreamInfo {
+        let over = flow.end.is_some() || (!connecting && matches!(flow.tcp.state(), State::Closed));
+        Some(flow.tcp.with(|socket| StreamInfo {
             peer,
             local_port: key.0,
             remote_port: key.1,
@@ -25,9 +25,10 @@ impl Stack {
             writable: if socket.can_send() { socket.send_capacity() - socket.send_queue() } else { 0 },
             readable: socket.recv_queue(),
             unacknowledged: socket.send_queue(),
+            acknowledged: flow.acknowledged(),
             end: flow.end,
             state: state_name(socket.state()),
-        })
+        }))
     }
 
     /// Opens a stream to `port` of a trusted peer; an [`Event::Stream`](super::Event::Stream) tells when it stands or
@@ -61,7 +62,7 @@ impl Stack {
             return Err(CommandError::TooMany);
         }
         let key = (stack.free_port(port).ok_or(CommandError::TooMany)?, port);
-        let mut flow = Flow::new(id, key);
+        let mut flow = Flow::new(id, key, RingSocket::without_rings());
         if !early.is_empty() {
             flow.early = Early::Ours(early);
         }
@@ -149,17 +150,31 @@ impl Stack {
         self.with_flow(id, |flow| (flow.finish(), true));
     }
 
-    /// Lets go of a stream. Bytes that were written are still delivered, for at most [`StackConfig::linger`]; bytes
-    /// that arrive are dropped. A stream that does not stand yet is given up.
+    /// How a stream broke; `None` for one that goes on or ended in order.
+    pub fn broken(&self, id: StreamId) -> Option<StreamEnd> {
+        let flow = self.streams.get(&id).and_then(|(peer, key)| self.slots.get(*peer)?.flows.get(key));
+        flow.map_or(Some(StreamEnd::Aborted), |flow| flow.end)
+    }
+
+    /// Lets go of a stream. Bytes that were written are still delivered, for at most [`StackConfig::linger`]. When bytes
+    /// of the peer were not read, or arrive later, the peer sees a reset after them. A stream that does not stand yet is
+    /// given up.
     ///
     /// [`StackConfig::linger`]: crate::StackConfig::linger
     pub fn close(&mut self, now: Instant, id: StreamId) {
+        self.let_go(now, id, false);
+    }
+
+    /// Lets go of a stream of which the application did not read everything, or did not write everything that it meant
+    /// to: the same as [`Stack::close`], with a reset in any case.
+    pub fn give_up(&mut self, now: Instant, id: StreamId) {
+        self.let_go(now, id, true);
+    }
+
+    fn let_go(&mut self, now: Instant, id: StreamId, has_lost: bool) {
         let linger = now + self.config.linger;
         self.accepted(id);
-        self.with_flow(id, |flow| {
-            flow.linger = Some(linger);
-            (flow.socket_mut().close(), true)
-        });
+        self.with_flow(id, |flow| (flow.let_go(linger, has_lost), true));
         self.streams.remove(&id);
     }
 
@@ -169,7 +184,7 @@ impl Stack {
         self.with_flow(id, |flow| {
             flow.end.get_or_insert(StreamEnd::Aborted);
             flow.linger = Some(now);
-            (flow.socket_mut().abort(), true)
+            (flow.tcp.with_mut(|socket| socket.abort()), true)
         });
         self.streams.remove(&id);
     }

@@ -33,6 +33,7 @@ fn rooms(lab: Lab) -> (Rooms, Paper) {
         ready: Vec::new(),
         refused: Vec::new(),
         is_stopping: false,
+        beside: None,
         effects: Vec::new(),
     };
     (rooms, disk)

@@ -7,6 +7,7 @@ use crate::node_event::Event as Told;
 use crate::tests::{Lab, key};
 use pilot_stack::Event as StackEvent;
 use serde_json::json;
+use std::io::Read as _;
 use std::os::unix::net::UnixStream as StdStream;
 
 const MIB: usize = 1 << 20;
@@ -194,4 +195,48 @@ fn a_descriptor_arrives_with_its_answer_behind_frames_that_wait() {
     let frames = read_all(&mut ipc, id, &theirs);
     assert_eq!((frames.len(), &frames[8].1[..4]), (9, &3u32.to_be_bytes()[..]));
     assert!(String::from_utf8_lossy(&frames[8].1).contains("\"fd\":true"));
+}
+
+/// True when this process still has the descriptor's file open somewhere else than at `reader`.
+fn is_open(mut reader: &StdStream) -> bool {
+    reader.set_nonblocking(true).expect("a socket");
+    reader.read(&mut [0; 1]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+}
+
+#[test]
+fn a_descriptor_comes_with_the_request_that_says_so_and_no_other() {
+    let mut ipc = room();
+    let (id, mut theirs) = join(&mut ipc, false);
+    let (passed, reader) = StdStream::pair().expect("a pair");
+    let (plain, with) = (numbered(REQUEST, 1, &json!({}), b""), numbered(REQUEST_WITH_FD, 2, &json!({}), b""));
+    // The one without a descriptor is read in the same call, and one that says so without any comes last.
+    theirs.write_all(&plain).expect("room");
+    assert_eq!(send_with_fd(&theirs, &with, passed.as_fd()).expect("room"), with.len());
+    theirs.write_all(&with).expect("room");
+    drop(passed);
+    let frames = readable(&mut ipc, id);
+    let has: Vec<(u8, bool)> = frames.iter().map(|frame| (frame.command, frame.fd.is_some())).collect();
+    assert_eq!(has, [(REQUEST, false), (REQUEST_WITH_FD, true), (REQUEST_WITH_FD, false)]);
+    assert!(is_open(&reader));
+    drop(frames);
+    assert!(!is_open(&reader), "a descriptor that no request takes is closed");
+}
+
+#[test]
+fn descriptors_that_no_request_asks_for_are_few_and_end_with_the_client() {
+    let mut ipc = room();
+    let (id, theirs) = join(&mut ipc, false);
+    let readers: Vec<StdStream> = (0..FDS_MAX + 3)
+        .map(|_| {
+            let (passed, reader) = StdStream::pair().expect("a pair");
+            send_with_fd(&theirs, &numbered(REQUEST, 1, &json!({}), b""), passed.as_fd()).expect("room");
+            assert!(readable(&mut ipc, id).iter().all(|frame| frame.fd.is_none()));
+            reader
+        })
+        .collect();
+    assert_eq!(readers.iter().filter(|reader| is_open(reader)).count(), FDS_MAX);
+    drop(theirs);
+    readable(&mut ipc, id);
+    ipc.take_closed();
+    assert!(!readers.iter().any(is_open));
 }

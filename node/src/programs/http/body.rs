@@ -67,7 +67,7 @@ impl Body {
         }
     }
 
-    /// The body after the head of a response whose status allows one.
+    /// The body after the head of a response with a status that allows one.
     pub(super) fn after_response(response: &Response) -> Result<Self, Reject> {
         if let Some(coding) = head::tokens(response.headers, "transfer-encoding").last() {
             return Ok(if coding.eq_ignore_ascii_case(b"chunked") { Self::chunked() } else { Self::Close });
@@ -89,7 +89,7 @@ impl Body {
     }
 
     /// Bytes that may go on unseen from here. Unit: bytes.
-    pub(super) const fn free(&self) -> u64 {
+    const fn free(&self) -> u64 {
         match self {
             Self::Length(left) | Self::Chunked(Chunks::Data(left)) => *left,
             Self::Close => u64::MAX,
@@ -98,7 +98,7 @@ impl Body {
     }
 
     /// So many of the free bytes have gone on.
-    pub(super) fn pass(&mut self, len: u64) {
+    fn pass(&mut self, len: u64) {
         debug_assert!(len <= self.free(), "only free bytes go on unseen");
         match self {
             Self::Length(left) if *left == len => *self = Self::Over,

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-/// Longest card. Unit: bytes. Own choice: cards have some kilobytes.
-pub(crate) const CARD_LEN_MAX: usize = 1024 * 1024;
+/// Longest card. Unit: bytes. Own choice: cards have some kilobytes, and with the rewritten one beside it the card is within
+/// the bytes that a connection may hold.
+pub(super) const CARD_LEN_MAX: usize = 128 * 1024;
 /// The lists of a card that name further interfaces, in older and newer revisions of A2A.
 const INTERFACES: [&str; 2] = ["additionalInterfaces", "supportedInterfaces"];
 

@@ -25,7 +25,7 @@ use request::Kind;
 pub(crate) use request::{Exposed, Peer};
 use response::Responses;
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest time between a connection's beginning and the end of its first head, and between the first byte and the end of
@@ -42,7 +42,7 @@ enum Mode {
     /// Of a server behind `expose --http`.
     Exposed(Exposed),
     /// Of a client of the proxy. With the server to which a stream stands.
-    Proxied { credentials: Rc<[String]>, current: Option<Authority> },
+    Proxied { credentials: Arc<[String]>, current: Option<Authority> },
 }
 
 /// The place in the requests.
@@ -50,13 +50,13 @@ enum Mode {
 enum State {
     /// In a head, or before it.
     Head,
-    /// Behind a head whose server is wanted.
+    /// Behind a head, while its server is wanted.
     Wanted {
         to: Authority,
         is_connect: bool,
     },
     Body(Body),
-    /// Behind a request whose answer decides how the next bytes are read.
+    /// Behind a request, while its answer decides how the next bytes are read.
     Held,
     /// The connection is no HTTP any more.
     Raw,
@@ -68,8 +68,8 @@ pub(crate) struct Http {
     mode: Mode,
     state: State,
     lines: Lines,
-    /// A request has begun before.
-    has_begun: bool,
+    /// Heads that were whole.
+    heads: u32,
     /// The newest request decides about the bytes after it.
     decides: bool,
     /// The requests without a whole answer, the oldest first.
@@ -85,18 +85,19 @@ impl Http {
 
     /// The connection of a client of the proxy. `credentials`: one of these, as Basic authentication writes them, is asked
     /// for; none when empty.
-    pub(crate) fn proxied(credentials: Rc<[String]>) -> Self {
+    pub(crate) fn proxied(credentials: Arc<[String]>) -> Self {
         Self::new(Mode::Proxied { credentials, current: None })
     }
 
     fn new(mode: Mode) -> Self {
         let (lines, responses) = (Lines::default(), Responses::default());
-        Self { mode, state: State::Head, lines, has_begun: false, decides: false, waiting: VecDeque::new(), responses }
+        Self { mode, state: State::Head, lines, heads: 0, decides: false, waiting: VecDeque::new(), responses }
     }
 
-    /// True while a head is waited for that has [`HEAD_TIME`].
-    pub(crate) const fn awaits_head(&self) -> bool {
-        matches!(self.state, State::Head) && (!self.has_begun || !self.lines.is_empty())
+    /// The number of the head that has [`HEAD_TIME`]; `None` while none is awaited. An idle connection may stay.
+    pub(crate) fn awaited_head(&self) -> Option<u32> {
+        let is_awaited = matches!(self.state, State::Head) && (self.heads == 0 || !self.lines.is_empty());
+        is_awaited.then_some(self.heads)
     }
 
     /// True when the connection is no HTTP any more, and nothing needs to be looked at.
@@ -109,12 +110,12 @@ impl Http {
         !self.takes() && !self.waiting.is_empty() && !matches!(self.state, State::Wanted { .. })
     }
 
-    /// The server that the proxy's client asks for next.
-    pub(crate) const fn wanted(&self) -> Option<&Authority> {
-        if let State::Wanted { to, .. } = &self.state { Some(to) } else { None }
+    /// The server that the proxy's client asks for next, and true when it waits for the stream (CONNECT).
+    pub(crate) const fn wanted(&self) -> Option<(&Authority, bool)> {
+        if let State::Wanted { to, is_connect } = &self.state { Some((to, *is_connect)) } else { None }
     }
 
-    /// A stream to the wanted server stands: the request goes on into `out`. The answer to CONNECT comes back.
+    /// A stream to the wanted server stands, or is being opened: the request goes on into `out`. The answer to CONNECT comes back.
     pub(crate) fn connected(&mut self, out: &mut Vec<u8>) -> Result<&'static [u8], Reject> {
         let State::Wanted { to, is_connect } = std::mem::replace(&mut self.state, State::Raw) else { return Ok(&[]) };
         if is_connect {
@@ -146,12 +147,12 @@ impl Http {
                 }
                 State::Body(body) => body.push(rest, Keep::Request, out)?,
                 State::Head => {
-                    self.has_begun = true;
                     let (len, is_whole) = self.lines.take(rest, true)?;
                     if self.lines.bytes.starts_with(PREFACE) {
                         return Err(Reject::new(505, "HTTP/2 is not rewritten: expose this port without --http"));
                     }
                     if is_whole {
+                        self.heads = self.heads.wrapping_add(1).max(1);
                         self.whole_head(out)?;
                     }
                     len
@@ -171,39 +172,15 @@ impl Http {
         self.responses.end(&self.waiting, out)
     }
 
-    /// Bytes of the client's that may go on unseen. Unit: bytes.
-    pub(crate) const fn free_request(&self) -> u64 {
-        match &self.state {
-            State::Raw => u64::MAX,
-            State::Body(body) => body.free(),
-            _ => 0,
-        }
-    }
-
-    /// So many free bytes of the client's have gone on.
-    pub(crate) fn pass_request(&mut self, len: u64) {
-        if let State::Body(body) = &mut self.state {
-            body.pass(len);
-        }
-    }
-
-    /// Bytes of the server's that may go on unseen. Unit: bytes.
-    pub(crate) const fn free_response(&self) -> u64 {
-        self.responses.free()
-    }
-
-    /// So many free bytes of the server's have gone on.
-    pub(crate) fn pass_response(&mut self, len: u64) {
-        self.responses.pass(len, &mut self.waiting);
-    }
-
-    /// The last bytes to the client of a connection that ends for this reason; none when they would be taken for a part of
-    /// another answer.
+    /// The last bytes to a client that is refused; none when they would be taken for a part of another answer.
     pub(crate) fn farewell(&self, reject: &Reject) -> Vec<u8> {
-        let is_server = matches!(reject.status, 502..=504);
         let own = usize::from(matches!(self.state, State::Body(_)));
-        let is_next = self.responses.is_between() && (is_server || self.waiting.len() == own);
-        if is_next { reject.answer() } else { Vec::new() }
+        if self.waiting.len() == own { self.farewell_of_server(reject) } else { Vec::new() }
+    }
+
+    /// The same when the reason is the server.
+    pub(crate) fn farewell_of_server(&self, reject: &Reject) -> Vec<u8> {
+        if self.responses.is_between() { reject.answer() } else { Vec::new() }
     }
 
     /// True when the client's next bytes are taken.

@@ -22,7 +22,7 @@ impl Reject {
         Self::new(400, text)
     }
 
-    /// The answer to a client whose target was not reached.
+    /// The answer to a client that cannot have its server.
     pub(crate) fn unreached(failure: &Failure) -> Self {
         let status = match failure.code {
             Code::TrustRequired | Code::NotFound | Code::Ambiguous => 403,

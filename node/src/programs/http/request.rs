@@ -82,7 +82,7 @@ struct Parsed<'h, 'b> {
 enum Upgrade {
     No,
     Wanted,
-    /// To a protocol that carries HTTP, whose headers could not be rewritten. The server is not told of it.
+    /// To a protocol that carries HTTP with headers that could not be rewritten. The server is not told of it.
     ToHttp,
 }
 

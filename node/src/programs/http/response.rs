@@ -51,23 +51,6 @@ impl Responses {
         self.state = State::Raw;
     }
 
-    /// Bytes that may go on unseen from here. Unit: bytes.
-    pub(super) const fn free(&self) -> u64 {
-        match &self.state {
-            State::Raw => u64::MAX,
-            State::Body(body) => body.free(),
-            State::Head | State::Card(_) => 0,
-        }
-    }
-
-    /// So many of the free bytes have gone on.
-    pub(super) fn pass(&mut self, len: u64, waiting: &mut VecDeque<Kind>) {
-        if let State::Body(body) = &mut self.state {
-            body.pass(len);
-            self.end_of_answer(waiting);
-        }
-    }
-
     /// Takes all of `input`. `waiting`: the requests without a whole answer, the oldest first.
     pub(super) fn push(&mut self, input: &[u8], waiting: &mut VecDeque<Kind>, out: &mut Vec<u8>) -> Result<(), Reject> {
         let mut rest = input;
@@ -89,7 +72,7 @@ impl Responses {
                 State::Card(card) => {
                     let used = card.body.push(rest, Keep::Content, &mut card.content)?;
                     if card.content.len() > CARD_LEN_MAX {
-                        return Err(Reject::new(502, "the agent's card is longer than 1 MiB"));
+                        return Err(Reject::new(502, "the agent's card is longer than 128 KiB"));
                     }
                     used
                 }

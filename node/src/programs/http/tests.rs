@@ -183,7 +183,6 @@ fn an_upgrade_ends_http_in_both_directions_or_in_none() {
     assert_eq!(answered(&mut http, answer), answer);
     assert_eq!(sent(&mut http, "\x01\x02\nGET / HTTP/1.1\n"), "\x01\x02\nGET / HTTP/1.1\n");
     assert!(http.is_raw());
-    assert_eq!((http.free_request(), http.free_response()), (u64::MAX, u64::MAX));
 
     let mut http = server(false);
     sent(&mut http, upgrade);
@@ -226,11 +225,11 @@ fn a_server_without_an_answer_is_reported() {
     http.end_response(&mut Vec::new()).expect("nothing was asked");
     sent(&mut http, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let reject = http.end_response(&mut Vec::new()).expect_err("a refusal");
-    assert!(http.farewell(&reject).starts_with(b"HTTP/1.1 502 Bad Gateway\r\n"));
+    assert!(http.farewell_of_server(&reject).starts_with(b"HTTP/1.1 502 Bad Gateway\r\n"));
     let mut http = server(false);
     sent(&mut http, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let reject = http.push_response(b"SSH-2.0-x\r\n\r\n", &mut Vec::new()).expect_err("a refusal");
-    assert_eq!((reject.status, http.farewell(&reject).is_empty()), (502, false));
+    assert_eq!((reject.status, http.farewell_of_server(&reject).is_empty()), (502, false));
 }
 
 #[test]
@@ -242,20 +241,22 @@ fn a_refusal_is_never_taken_for_another_answer() {
     let mut http = server(false);
     sent(&mut http, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     answered(&mut http, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab");
-    assert!(http.farewell(&Reject::new(502, "the server is gone")).is_empty(), "an answer has begun");
+    assert!(http.farewell_of_server(&Reject::new(502, "the server is gone")).is_empty(), "an answer has begun");
 }
 
 #[test]
 fn a_head_has_its_time_from_the_start_and_later_from_its_first_byte() {
     let mut http = server(false);
-    assert!(http.awaits_head());
+    assert_eq!(http.awaited_head(), Some(0));
     sent(&mut http, "GET / HTTP/1.1\r\nHost: a\r\n");
-    assert!(http.awaits_head());
+    assert_eq!(http.awaited_head(), Some(0));
     sent(&mut http, "\r\n");
     answered(&mut http, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-    assert!(!http.awaits_head(), "an idle connection may stay");
+    assert_eq!(http.awaited_head(), None, "an idle connection may stay");
     sent(&mut http, "G");
-    assert!(http.awaits_head());
+    assert_eq!(http.awaited_head(), Some(1));
+    sent(&mut http, "ET / HTTP/1.1\r\nHost: a\r\n\r\nG");
+    assert_eq!(http.awaited_head(), Some(2), "another head has its own time");
 }
 
 #[test]
@@ -322,8 +323,12 @@ fn what_is_no_card_is_not_touched_and_a_card_has_a_limit() {
 
 // The proxy.
 
+fn to(host: &str, port: u16) -> Authority {
+    Authority::new(host, port).expect("a host and a port")
+}
+
 fn proxy() -> Http {
-    Http::proxied(Rc::new([]))
+    Http::proxied(Arc::new([]))
 }
 
 #[test]
@@ -335,7 +340,7 @@ fn each_request_of_a_client_may_name_another_server() {
     let third = "GET http://b:81?x HTTP/1.1\r\nHost: b\r\n\r\n";
     let all = format!("{first}{second}{third}");
     let (used, out) = request(&mut http, all.as_bytes()).expect("a request");
-    assert_eq!((used, out.as_str(), http.wanted()), (first.len(), "", Authority::new("a", 80).as_ref()));
+    assert_eq!((used, out.as_str(), http.wanted()), (first.len(), "", Some((&to("a", 80), false))));
     let mut out = Vec::new();
     assert_eq!(http.connected(&mut out), Ok(&[][..]));
     assert_eq!(String::from_utf8_lossy(&out), "GET /1 HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n");
@@ -345,7 +350,7 @@ fn each_request_of_a_client_may_name_another_server() {
     assert_eq!(http.wanted(), None, "the stream to the same server goes on");
     answered(&mut http, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(sent(&mut http, third), "");
-    assert_eq!(http.wanted(), Authority::new("b", 81).as_ref());
+    assert_eq!(http.wanted(), Some((&to("b", 81), false)));
     let mut out = Vec::new();
     http.connected(&mut out).expect("a stream");
     assert_eq!(String::from_utf8_lossy(&out), "GET /?x HTTP/1.1\r\nHost: b:81\r\n\r\n");
