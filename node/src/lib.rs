@@ -82,7 +82,7 @@ pub mod system {
     pub use crate::platform::{Edges, Signal, map_rings, recv_packet, send_now, send_packet};
 }
 pub use failure::{Code, Failure};
-pub use ipc::client::{Client, NumberedAnswer, Reply, StreamReply};
+pub use ipc::client::{Client, Finisher, NumberedAnswer, Reply, StreamReply};
 pub use ipc::official_frame as framing;
 pub use node::{Listener, Node};
 pub use node_event::{Event, NodeEvent, PathState, PeerEvent, Sender, Subject, TrustEvent};

@@ -328,6 +328,22 @@ pub enum Request {
         /// The descriptor's inode (`st_ino` of `fstat`).
         inode: u64,
     },
+    /// From now on the end of a descriptor that the client gets means a reset of its stream, unless [`Request::Finish`] came
+    /// before: so the death of a program is told from its orderly end. Clients only.
+    EndExplicitly {
+        /// Only for the descriptor with this inode, which any client may have got; absent: for every later one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inode: Option<u64>,
+    },
+    /// Tells that the end of a descriptor, which follows, is meant; or resets its stream at once. Any client may ask, and the
+    /// answer is that of [`Request::StreamEnd`]. Clients only.
+    Finish {
+        /// The descriptor's inode (`st_ino` of `fstat`).
+        inode: u64,
+        /// Whether the stream is reset at once; absent: it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reset: Option<bool>,
+    },
     /// Opens a port for datagrams and gives a descriptor that carries them. Clients only.
     Datagrams {
         /// The port; 0: any free one from 49152 up.
@@ -422,6 +438,8 @@ impl Request {
             | Self::Accept { .. }
             | Self::Take { .. }
             | Self::StreamEnd { .. }
+            | Self::EndExplicitly { .. }
+            | Self::Finish { .. }
             | Self::Datagrams { .. }
             | Self::Events { .. } => true,
             Self::Info
@@ -639,6 +657,10 @@ mod tests {
             (r#"{"op":"accept","port":1000,"hold":true}"#, Request::Accept { port: 1000, hold: Some(true) }),
             (r#"{"op":"take","stream":9}"#, Request::Take { stream: 9 }),
             (r#"{"op":"stream_end","inode":123456}"#, Request::StreamEnd { inode: 123_456 }),
+            (r#"{"op":"end_explicitly"}"#, Request::EndExplicitly { inode: None }),
+            (r#"{"op":"end_explicitly","inode":123456}"#, Request::EndExplicitly { inode: Some(123_456) }),
+            (r#"{"op":"finish","inode":123456}"#, Request::Finish { inode: 123_456, reset: None }),
+            (r#"{"op":"finish","inode":123456,"reset":true}"#, Request::Finish { inode: 123_456, reset: Some(true) }),
             (r#"{"op":"datagrams","port":0}"#, Request::Datagrams { port: 0 }),
             (r#"{"op":"events"}"#, Request::Events { topics: None }),
             (r#"{"op":"events","topics":"sensor.*"}"#, Request::Events { topics: Some("sensor.*".into()) }),

@@ -591,9 +591,12 @@ pub(crate) struct Inbox {
     /// nothing, or: read ID, ack ID…
     #[argh(positional)]
     pub(crate) words: Vec<String>,
-    /// take everything away
+    /// list, and take away what is listed
     #[argh(switch)]
     pub(crate) clear: bool,
+    /// with --clear: take everything away, also what is not listed
+    #[argh(switch)]
+    pub(crate) all: bool,
     /// how many to list, newest last (default 50)
     #[argh(option, default = "50")]
     pub(crate) limit: u64,

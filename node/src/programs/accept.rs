@@ -8,7 +8,7 @@ use crate::programs::entry::{Kind, Listener};
 use crate::programs::filter::Filter;
 use crate::programs::joint::{Joint, Phase};
 use crate::programs::listen::{Came, Door, Listen};
-use crate::programs::relay::{End, Relay, Server};
+use crate::programs::relay::{End, Relay};
 use crate::programs::room::Programs;
 use crate::programs::sockets::{reset_on_close, send_at_once};
 use crate::programs::wire::Wire;

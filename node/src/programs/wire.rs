@@ -82,7 +82,8 @@ impl Wire {
     /// Moves what the program has written; false when the program's side is reset.
     fn read_program(&mut self, stack: &mut Stack, stream: StreamId) -> bool {
         while self.ready.readable && !self.read_ended {
-            let (mut outcome, mut has_filled) = (Ok(0), false);
+            // A ring without room does not ask for bytes.
+            let (mut outcome, mut has_filled) = (Ok(0), true);
             let sent = stack.send_with(stream, |room| {
                 outcome = recv(&self.socket, &mut *room, RecvFlags::DONTWAIT).map(|(_, n)| n);
                 let n = outcome.unwrap_or(0);
