@@ -84,7 +84,7 @@ impl Programs {
         self.retry_at = self.retry_at.into_iter().chain(again_at).min();
     }
 
-    /// Binds listeners that could not be bound before, and whose pause is over.
+    /// Binds listeners that could not be bound before, after their pause.
     pub(super) fn open_listeners(&mut self, cx: &mut Context) {
         let (registry, now, mut next) = (&self.registry, cx.now, None);
         for entry in &mut self.entries {
