@@ -171,6 +171,21 @@
 #define PILOT_JSON 3
 
 /*
+ Flag of pilot_expose: the program speaks HTTP/1 and is told the peer in headers.
+ */
+#define PILOT_HTTP 1
+
+/*
+ Flag of pilot_expose, with PILOT_HTTP: an A2A agent's card names the address that its caller used.
+ */
+#define PILOT_A2A 2
+
+/*
+ Flag of pilot_expose: the program is told the peer by the PROXY protocol, version 2.
+ */
+#define PILOT_PROXY_PROTOCOL 4
+
+/*
  Ends reading: bytes that arrive are dropped.
  */
 #define PILOT_SHUT_READ 0
@@ -634,6 +649,34 @@ int pilot_publish(pilot_handle node,
                   const uint8_t *data,
                   size_t len,
                   struct pilot_error *error);
+
+/*
+ Lets programs of this machine reach a peer's port by a listener, [HOST:]PORT (loopback without a host, any free port
+ with 0) or unix:PATH, until the returned handle is closed; connections that stand then go on. Writes the address that is
+ bound into bound (NULL when bound_len is 0), cut to bound_len and NUL-terminated; 128 bytes hold any but a path.
+ Any thread. PILOT_E_INVALID, PILOT_E_CONFLICT (the address is taken), PILOT_E_FULL, PILOT_E_NOT_RUNNING.
+ */
+pilot_handle pilot_forward(pilot_handle node,
+                           const char *listen,
+                           const char *peer,
+                           uint16_t port,
+                           char *bound,
+                           size_t bound_len,
+                           struct pilot_error *error);
+
+/*
+ Lets peers reach a program at a port of this node until the returned handle is closed; connections that stand then go on.
+ target: where the program listens, as PORT on this machine, HOST:PORT or unix:PATH. flags: PILOT_HTTP, PILOT_A2A,
+ PILOT_PROXY_PROTOCOL, or 0. nodes: the only peers that may come, separated by commas; NULL: all that trust lets in.
+ Any thread. PILOT_E_INVALID, PILOT_E_CONFLICT (the port is bound), PILOT_E_NOT_FOUND (a node is not trusted),
+ PILOT_E_FULL, PILOT_E_NOT_RUNNING.
+ */
+pilot_handle pilot_expose(pilot_handle node,
+                          uint16_t port,
+                          const char *target,
+                          int flags,
+                          const char *nodes,
+                          struct pilot_error *error);
 
 /*
  Returns the state of the stream behind a descriptor of pilot_connect or pilot_accept: PILOT_STREAM_OPEN, 0 (both sides

@@ -91,7 +91,7 @@ impl Programs {
             let number = entry.number;
             let Some(listener) = entry.listener_mut() else { continue };
             if listener.closed.as_ref().is_some_and(|(_, at)| *at <= now) {
-                let is_first = listener.tries == 0;
+                let is_first = listener.tries == 1;
                 match listener.open(now, registry, number) {
                     Ok(()) => {
                         let at = listener.listen.to_string();
