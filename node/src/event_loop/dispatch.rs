@@ -140,6 +140,9 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
             sent.map(|()| Sent { status: Status::Sent, bytes: bytes.len() as u64 }.into())
         }
         Request::Disconnect { stream } => disconnect(rooms, stream),
+        Request::SetWebhook { url, insecure, secret } => {
+            return webhook::set(cx, &url, insecure.unwrap_or(false), secret, caller);
+        }
         Request::Forward { .. }
         | Request::Unforward { .. }
         | Request::Expose { .. }
@@ -152,9 +155,6 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         Request::Exposes => Ok(rooms.programs.exposes(cx).into()),
         Request::Proxies => Ok(rooms.programs.proxies().into()),
         Request::Whois { local } => rooms.programs.whois(cx, &local).map(Answer::from),
-        Request::SetWebhook { url, insecure, secret } => {
-            return webhook::set(cx, &url, insecure.unwrap_or(false), secret, caller);
-        }
         Request::Stop => {
             rooms.is_stopping = true;
             Ok(Accepted { status: Status::Stopping }.into())
