@@ -198,7 +198,7 @@ impl Side {
         Ok(rest.trim_start().to_owned())
     }
 
-    fn say(&mut self, line: &str) -> Outcome<()> {
+    pub(crate) fn say(&mut self, line: &str) -> Outcome<()> {
         Ok(writeln!(self.child.stdin.as_mut().ok_or("no input")?, "{line}")?)
     }
 
@@ -276,7 +276,7 @@ impl Drop for Veths {
     }
 }
 
-fn sh(line: &str) -> Outcome<()> {
+pub(crate) fn sh(line: &str) -> Outcome<()> {
     let output = Command::new("sh").args(["-c", line]).output()?;
     if output.status.success() {
         return Ok(());

@@ -8,6 +8,7 @@ mod figures;
 mod link;
 mod packets;
 mod plot;
+mod programs;
 mod report;
 mod sizes;
 
@@ -28,6 +29,8 @@ enum Command {
     Compare(compare::Compare),
     Report(report::Report),
     Packets(packets::Packets),
+    Programs(programs::Programs),
+    Part(programs::Part),
     Sizes(sizes::Sizes),
     Contest(contest::Contest),
 }
@@ -40,6 +43,8 @@ fn main() -> contest::Outcome<()> {
         Command::Compare(compare) => compare.run(),
         Command::Report(report) => report.run(),
         Command::Packets(packets) => packets.run(),
+        Command::Programs(programs) => programs.run(),
+        Command::Part(part) => part.run(),
         Command::Sizes(sizes) => sizes.run(),
         Command::Contest(contest) => contest.run(),
     }

@@ -10,17 +10,20 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 // Conn is a stream: a [net.Conn] with the methods CloseWrite and CloseRead of [net.TCPConn].
 //
-// Read returns [io.EOF] only when the peer has ended its side in order; a stream that broke returns an [Error].
+// Read returns [io.EOF] only when the peer has ended its side in order; a stream that broke returns an [Error], which is
+// ECONNRESET where the peer has reset the stream. When the program dies before Close, the peer sees a reset.
 type Conn struct {
 	socket        *net.UnixConn
 	node          *Node
 	local, remote *Addr
+	resets        atomic.Bool
 }
 
 // duplicate puts a copy of a descriptor into Go's poller.
@@ -70,28 +73,38 @@ func (c *Conn) fail(op string, err error) error {
 // Read reads the bytes that have arrived, and waits for the first one.
 func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.socket.Read(b)
-	if err == io.EOF {
-		err = c.ending()
+	if err == io.EOF || errors.Is(err, syscall.ECONNRESET) {
+		err = c.ending(err)
 	}
 	return n, c.fail("read", err)
 }
 
-// ending tells the peer's orderly end from a stream that broke.
-func (c *Conn) ending() error {
+// ending tells the peer's orderly end from a stream that broke, and why it broke.
+func (c *Conn) ending(ended error) error {
+	slow <- struct{}{}
+	defer func() { <-slow }()
+	if err := c.call(func(fd C.int, e *C.pilot_error) C.int { return C.pilot_stream_end(c.node.handle, fd, e) }); err != nil {
+		return err
+	}
+	return ended
+}
+
+// call makes a call of C with the descriptor.
+func (c *Conn) call(f func(fd C.int, e *C.pilot_error) C.int) error {
 	raw, err := c.socket.SyscallConn()
 	if err != nil {
 		return err
 	}
-	e, end := newCall(), int64(0)
-	slow <- struct{}{}
-	defer func() { <-slow }()
-	if err := raw.Control(func(fd uintptr) { end = int64(C.pilot_stream_end(c.node.handle, C.int(fd), &e.c)) }); err != nil {
+	e, result := newCall(), int64(0)
+	if err := raw.Control(func(fd uintptr) { result = int64(f(C.int(fd), &e.c)) }); err != nil {
 		return err
 	}
-	if err := e.err(end); err != nil {
-		return err
-	}
-	return io.EOF
+	return e.err(result)
+}
+
+// finish tells the node that the end of this side, which follows, is meant.
+func (c *Conn) finish() error {
+	return c.call(func(fd C.int, e *C.pilot_error) C.int { return C.pilot_finish(c.node.handle, fd, e) })
 }
 
 // Write writes all bytes and waits for room.
@@ -100,11 +113,32 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return n, c.fail("write", err)
 }
 
-// Close closes the stream; written bytes are delivered.
-func (c *Conn) Close() error { return c.fail("close", c.socket.Close()) }
+// Close closes the stream; written bytes are delivered. When the peer's bytes were not all read, or arrive later, the peer sees
+// a reset after them.
+func (c *Conn) Close() error {
+	// A node that has ended has ended the stream.
+	if c.resets.Load() {
+		c.call(func(fd C.int, e *C.pilot_error) C.int { return C.pilot_abort(c.node.handle, fd, e) })
+	} else {
+		c.finish()
+	}
+	return c.fail("close", c.socket.Close())
+}
+
+// SetLinger sets what Close does, as [net.TCPConn.SetLinger]: with 0 it drops what was not delivered, and resets the stream.
+// Every other value means that written bytes are delivered while the program goes on; Close never waits.
+func (c *Conn) SetLinger(sec int) error {
+	c.resets.Store(sec == 0)
+	return nil
+}
 
 // CloseWrite ends this side: the peer reads the end after all written bytes.
-func (c *Conn) CloseWrite() error { return c.fail("close", c.socket.CloseWrite()) }
+func (c *Conn) CloseWrite() error {
+	if err := c.finish(); err != nil {
+		return c.fail("close", err)
+	}
+	return c.fail("close", c.socket.CloseWrite())
+}
 
 // CloseRead ends reading.
 func (c *Conn) CloseRead() error { return c.fail("close", c.socket.CloseRead()) }

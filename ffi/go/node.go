@@ -82,6 +82,11 @@ func newNode(handle C.pilot_handle, e *call) (*Node, error) {
 	if err := e.err(int64(handle)); err != nil {
 		return nil, err
 	}
+	// A connection of a program that dies without Close is reset.
+	if e := newCall(); C.pilot_end_explicitly(handle, &e.c) < 0 {
+		C.pilot_close(handle)
+		return nil, e.err(-1)
+	}
 	n := &Node{handle: handle}
 	runtime.SetFinalizer(n, func(n *Node) { n.Close() })
 	return n, nil

@@ -293,6 +293,45 @@ func TestStreamsThatBreakSaySo(t *testing.T) {
 	}
 }
 
+func TestConnsReset(t *testing.T) {
+	l, addr := listen(t)
+	pair := func() (*Conn, *Conn) {
+		c, err := a.Dial(context.Background(), addr)
+		must(err)
+		other, err := l.AcceptPilot()
+		must(err)
+		_, err = c.Write([]byte("question"))
+		must(err)
+		return c, other
+	}
+	text := make([]byte, 8)
+	for _, way := range []string{"linger", "unread", "clean"} {
+		c, other := pair()
+		switch way {
+		case "linger":
+			must(other.SetLinger(0))
+			_, err := other.Write([]byte("dropped"))
+			must(err)
+		case "unread":
+			// The first byte is here, and with it the others.
+			_, err := io.ReadFull(other, text[:1])
+			must(err)
+		case "clean":
+			_, err := io.ReadFull(other, text)
+			must(err)
+		}
+		must(other.Close())
+		_, err := io.ReadAll(c)
+		if way == "clean" && err != nil || way != "clean" && !errors.Is(err, syscall.ECONNRESET) {
+			t.Error(way, err)
+		}
+		if _, err = c.Write(text); way != "clean" && err == nil {
+			t.Error(way, "writing goes on")
+		}
+		c.Close()
+	}
+}
+
 func TestPacketConn(t *testing.T) {
 	server, err := b.ListenPacket(5353)
 	must(err)

@@ -141,13 +141,6 @@ type DisconnectRequest struct {
 	Stream uint64 `json:"stream"`
 }
 
-// SetWebhookRequest makes a daemon post what happens to a URL.
-type SetWebhookRequest struct {
-	URL      string `json:"url"`               // https, or http to this machine; empty: none
-	Insecure bool   `json:"insecure,omitzero"` // whether plain http may leave this machine
-	Secret   string `json:"secret,omitzero"`   // key of the signatures, 16 to 256 bytes; empty: one is made
-}
-
 // ForwardRequest lets programs of this machine reach a peer's port through a listener.
 type ForwardRequest struct {
 	Node      string `json:"node"`
@@ -204,6 +197,13 @@ type WhoisRequest struct {
 	Local string `json:"local"` // the address of the connection's client as that program sees it
 }
 
+// SetWebhookRequest makes a daemon post what happens to a URL.
+type SetWebhookRequest struct {
+	URL      string `json:"url"`               // https, or http to this machine; empty: none
+	Insecure bool   `json:"insecure,omitzero"` // whether plain http may leave this machine
+	Secret   string `json:"secret,omitzero"`   // key of the signatures, 16 to 256 bytes; empty: one is made
+}
+
 func (InfoRequest) verb() string         { return "info" }
 func (VersionRequest) verb() string      { return "version" }
 func (PeersRequest) verb() string        { return "peers" }
@@ -230,7 +230,6 @@ func (InboxTakeRequest) verb() string    { return "inbox_take" }
 func (PublishRequest) verb() string      { return "publish" }
 func (SendDatagramRequest) verb() string { return "send_datagram" }
 func (DisconnectRequest) verb() string   { return "disconnect" }
-func (SetWebhookRequest) verb() string   { return "set_webhook" }
 func (ForwardRequest) verb() string      { return "forward" }
 func (ForwardsRequest) verb() string     { return "forwards" }
 func (UnforwardRequest) verb() string    { return "unforward" }
@@ -241,6 +240,7 @@ func (ProxyRequest) verb() string        { return "proxy" }
 func (ProxiesRequest) verb() string      { return "proxies" }
 func (UnproxyRequest) verb() string      { return "unproxy" }
 func (WhoisRequest) verb() string        { return "whois" }
+func (SetWebhookRequest) verb() string   { return "set_webhook" }
 
 // encode gives a request as the node reads it: one JSON object that begins with the verb.
 func encode(request Request) ([]byte, error) {

@@ -92,7 +92,7 @@ pub(crate) struct Listener {
 impl Listener {
     /// Binds the port and asks for the first stream, so that its arrival makes the socket readable.
     pub(crate) fn bind_on(node: &NodeObject, port: u16) -> Result<Self, Fault> {
-        let mut client = node.client()?;
+        let mut client = node.client_for_streams()?;
         client.request(&Request::Listen { port }, &[], Some(BIND_TIMEOUT))?;
         client.send(&accept(port), &[])?;
         Ok(Self { answers: Answers::new(client)?, port, node: None })
@@ -152,7 +152,9 @@ impl Kind for Dial {
 
 /// Opens a stream to a port of a trusted peer (hostname, address, node number, key or fingerprint) and returns its
 /// descriptor, which the caller closes: a Unix socket, blocking, close-on-exec, for read, write, poll, shutdown, sendfile and
-/// close. Reading gives 0 at the end; pilot_stream_end tells whether that end was in order. *at (or NULL) gets the other end.
+/// close. It ends as a TCP socket does: reading gives 0 after the peer's orderly end; a stream that broke fails reading with
+/// ECONNRESET, once, and writing with EPIPE; closing sends what was written and the end (FIN), or, with bytes unread, a reset.
+/// (Only Linux has ECONNRESET for reading: pilot_stream_end tells everywhere how a stream ended.) *at (or NULL) gets the other end.
 /// Any thread; blocks at most timeout_ms (negative: the node's own limit, 30 s).
 /// PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND, PILOT_E_REFUSED, PILOT_E_TIMEOUT, PILOT_E_UNREACHABLE, PILOT_E_FULL.
 #[unsafe(no_mangle)]
@@ -188,7 +190,7 @@ pub unsafe extern "C" fn pilot_connect_with(
         // SAFETY: NULL or valid, by the header.
         let (peer, first, at) = unsafe { (needed(peer, "peer")?, early(first, first_len)?, out(at)?) };
         let node: Used<NodeObject> = get(node)?;
-        let stream = node.client()?.open_with(peer, port, first, timeout(timeout_ms))?;
+        let stream = node.client_for_streams()?.open_with(peer, port, first, timeout(timeout_ms))?;
         fill(at, &stream.data);
         Ok(stream.socket.into_raw_fd())
     })
@@ -233,7 +235,7 @@ pub unsafe extern "C" fn pilot_connect_start_with(
         // SAFETY: NULL or valid, by the header.
         let (peer, first) = unsafe { (needed(peer, "peer")?, early(first, first_len)?) };
         let node: Used<NodeObject> = get(node)?;
-        let mut client = node.client()?;
+        let mut client = node.client_for_streams()?;
         client.send(&Request::Connect { node: peer.into(), port }, first)?;
         insert(Dial { answers: Answers::new(client)? })
     })
@@ -266,8 +268,8 @@ pub unsafe extern "C" fn pilot_connect_finish(
     })
 }
 
-/// Accepts streams on a port from peers that were granted the port, from now until the handle is closed. A listener takes
-/// the place of the daemon's own service on the port.
+/// Accepts streams on a port from peers that were granted the port, from now until the handle is closed. On port 1000 a
+/// listener takes the place of the node's own service; ports 7, 1001 and 1002 stay with theirs.
 /// Any thread; does not wait for the network. PILOT_E_CONFLICT (the port is bound).
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_listen(node: pilot_handle, port: u16, error: *mut pilot_error) -> pilot_handle {

@@ -9,6 +9,7 @@ use pilot_node::{
 };
 use std::ffi::{c_char, c_int};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,15 +66,19 @@ pub(crate) struct NodeObject {
     node: Mutex<Option<Node>>,
     /// Socket of the daemon; `None` for a node of this process.
     socket: Option<PathBuf>,
+    /// Descriptors end explicitly (pilot_end_explicitly).
+    explicit: AtomicBool,
+    /// The connection for words about the ends of streams, made on first use.
+    words: Mutex<Option<Client>>,
 }
 
 impl NodeObject {
     pub(crate) const fn attached(socket: PathBuf) -> Self {
-        Self { node: Mutex::new(None), socket: Some(socket) }
+        Self { node: Mutex::new(None), socket: Some(socket), explicit: AtomicBool::new(false), words: Mutex::new(None) }
     }
 
     const fn own(node: Node) -> Self {
-        Self { node: Mutex::new(Some(node)), socket: None }
+        Self { node: Mutex::new(Some(node)), socket: None, explicit: AtomicBool::new(false), words: Mutex::new(None) }
     }
 
     /// Returns the node when it lives in this process.
@@ -90,6 +95,32 @@ impl NodeObject {
         }
     }
 
+    /// Opens a connection for streams that are handed out as descriptors.
+    pub(crate) fn client_for_streams(&self) -> Result<Client, Failure> {
+        let mut client = self.client()?;
+        if self.explicit.load(Ordering::SeqCst) {
+            client.end_explicitly()?;
+        }
+        Ok(client)
+    }
+
+    /// Tells the node something about the end of a stream, without waiting.
+    pub(crate) fn tell(&self, word: &Request) -> Result<(), Failure> {
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = match &mut *words {
+            Some(client) => client,
+            none => none.insert(self.client()?),
+        };
+        // Answers to earlier words have arrived meanwhile.
+        let mut told = Ok(());
+        while told.is_ok() && matches!(client.try_answer().map_err(|e| told = Err(e)), Ok(Some(_))) {}
+        let told = told.and_then(|()| client.send(word, &[]).map(drop));
+        if told.is_err() {
+            *words = None; // the next word makes another connection
+        }
+        told
+    }
+
     fn request(&self, request: &Request, data: &[u8], limit: Duration) -> Result<Reply, Fault> {
         Ok(self.client()?.request(request, data, Some(limit))?)
     }
@@ -100,11 +131,24 @@ impl Kind for NodeObject {
 
     fn close(&self) {
         let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if let Some(node) = node {
             node.stopper()();
             node.wait();
         }
     }
+}
+
+/// From now on the end of a descriptor that pilot_connect, pilot_connect_start or pilot_accept returns for this node resets its
+/// stream, unless pilot_finish came before: so the peer tells a program that died from one that was done. Otherwise closing
+/// a descriptor ends the stream as closing a TCP socket does, also when a program dies. Listeners that exist stay as they are.
+/// Any thread; does not wait.
+#[unsafe(no_mangle)]
+pub extern "C" fn pilot_end_explicitly(node: pilot_handle, error: *mut pilot_error) -> c_int {
+    guarded(error, || {
+        get::<NodeObject>(node)?.explicit.store(true, Ordering::SeqCst);
+        Ok(0)
+    })
 }
 
 /// Makes a request that returns 0; `request` makes it from the arguments of the call.

@@ -36,6 +36,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct StreamObject {
     way: Way,
     closed: AtomicBool,
+    /// The word before the end of writing was given; see [`StreamObject::finish`].
+    finished: AtomicBool,
 }
 
 enum Way {
@@ -47,7 +49,7 @@ enum Way {
 
 impl StreamObject {
     const fn new(way: Way) -> Self {
-        Self { way, closed: AtomicBool::new(false) }
+        Self { way, closed: AtomicBool::new(false), finished: AtomicBool::new(false) }
     }
 
     fn socket(fd: OwnedFd, node: Used<NodeObject>) -> Self {
@@ -57,7 +59,28 @@ impl StreamObject {
     fn shutdown(&self, how: Shutdown) -> Result<(), Fault> {
         match &self.way {
             Way::Local(stream) => stream.shutdown(how)?,
-            Way::Socket { socket, .. } => socket.shutdown(how)?,
+            Way::Socket { socket, node, .. } => {
+                if how != Shutdown::Read {
+                    self.finish(node, socket)?;
+                }
+                socket.shutdown(how)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the node that the end of writing, which follows, is meant: the death of the program has no such word.
+    fn finish(&self, node: &NodeObject, socket: &UnixStream) -> Result<(), Fault> {
+        if !self.finished.swap(true, Ordering::SeqCst) {
+            word(node, socket, false)?;
+        }
+        Ok(())
+    }
+
+    fn abort(&self) -> Result<(), Fault> {
+        match &self.way {
+            Way::Local(stream) => stream.abort(),
+            Way::Socket { socket, node, .. } => word(node, socket, true)?,
         }
         Ok(())
     }
@@ -67,9 +90,11 @@ impl StreamObject {
             Way::Local(stream) => stream.read_within(buffer, timeout(ms)).map_err(|e| in_time(e.into(), ms)),
             Way::Socket { .. } if buffer.is_empty() => Ok(0),
             Way::Socket { socket, node, .. } => self.on_socket(ms, PollFlags::IN, || {
-                match rustix::net::recv(socket, &mut *buffer, rustix::net::RecvFlags::DONTWAIT)?.1 {
-                    0 => ended(node, socket).map(|_| 0),
-                    n => Ok(n),
+                match rustix::net::recv(socket, &mut *buffer, rustix::net::RecvFlags::DONTWAIT) {
+                    // The error is told once; its reason can be asked for.
+                    Ok((_, 0)) | Err(rustix::io::Errno::CONNRESET) => ended(node, socket).map(|_| 0),
+                    Ok((_, n)) => Ok(n),
+                    Err(e) => Err(e.into()),
                 }
             }),
         };
@@ -137,8 +162,22 @@ impl Kind for StreamObject {
 
     fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        // The stream may have ended already.
-        let _ = self.shutdown(Shutdown::Both);
+        // The stream may have ended already. Bytes that were not read mean a reset, as when a descriptor is closed.
+        let _ = match &self.way {
+            Way::Local(stream) => {
+                stream.close();
+                Ok(())
+            }
+            Way::Socket { socket, node, .. } => {
+                let has_unread = rustix::io::ioctl_fionread(socket).is_ok_and(|len| len > 0);
+                let told = match has_unread {
+                    true if self.finished.load(Ordering::SeqCst) => self.abort(),
+                    true => Ok(()), // an end without a word
+                    false => self.finish(node, socket),
+                };
+                told.and(socket.shutdown(Shutdown::Both).map_err(Fault::from))
+            }
+        };
     }
 }
 
@@ -148,6 +187,21 @@ fn in_time(fault: Fault, ms: c_int) -> Fault {
         PILOT_E_WOULD_BLOCK if ms != 0 => Fault::new(PILOT_E_TIMEOUT, "nothing happened in time"),
         _ => fault,
     }
+}
+
+/// Gives the word before an orderly end of a descriptor, or resets its stream.
+fn word(node: &NodeObject, fd: impl AsFd, reset: bool) -> Result<(), Fault> {
+    let inode = rustix::fs::fstat(&fd)?.st_ino;
+    Ok(node.tell(&Request::Finish { inode, reset: reset.then_some(true) })?)
+}
+
+/// Views a descriptor of C.
+fn borrowed<'a>(fd: c_int) -> Result<BorrowedFd<'a>, Fault> {
+    if fd < 0 {
+        return Err(Fault::invalid("a descriptor is not negative"));
+    }
+    // SAFETY: not negative; only looked at by fstat, which fails for what is none.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// Returns how a stream on a descriptor has ended: 0 in order, [`PILOT_STREAM_OPEN`] not yet, or a failure.
@@ -168,18 +222,35 @@ pub(crate) fn ended(node: &NodeObject, fd: impl AsFd) -> Result<c_int, Fault> {
 #[unsafe(no_mangle)]
 pub extern "C" fn pilot_stream_end(node: pilot_handle, fd: c_int, error: *mut pilot_error) -> c_int {
     guarded(error, || {
-        if fd < 0 {
-            return Err(Fault::invalid("a descriptor is not negative"));
-        }
-        let node: Used<NodeObject> = get(node)?;
-        // SAFETY: not negative; only looked at by fstat, which fails for what is none.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        ended(&node, fd)
+        let fd = borrowed(fd)?;
+        ended(&*get::<NodeObject>(node)?, fd)
+    })
+}
+
+/// Tells that the end of a descriptor, which follows, is meant: call it before shutting its writing down or closing it, on a
+/// node with pilot_end_explicitly. Any thread; does not wait for the network. PILOT_E_CLOSED: no descriptor.
+#[unsafe(no_mangle)]
+pub extern "C" fn pilot_finish(node: pilot_handle, fd: c_int, error: *mut pilot_error) -> c_int {
+    guarded(error, || {
+        let fd = borrowed(fd)?;
+        word(&*get::<NodeObject>(node)?, fd, false).map(|()| 0)
+    })
+}
+
+/// Resets the stream behind a descriptor of pilot_connect or pilot_accept, as closing a TCP socket after SO_LINGER with a time
+/// of 0 does: bytes on their way are dropped, and every use of the stream fails at both ends. The caller closes the
+/// descriptor. Any thread; does not wait for the network. PILOT_E_CLOSED: no descriptor.
+#[unsafe(no_mangle)]
+pub extern "C" fn pilot_abort(node: pilot_handle, fd: c_int, error: *mut pilot_error) -> c_int {
+    guarded(error, || {
+        let fd = borrowed(fd)?;
+        word(&*get::<NodeObject>(node)?, fd, true).map(|()| 0)
     })
 }
 
 /// Opens a stream as pilot_connect does, and returns a handle for pilot_stream_read and pilot_stream_write instead of a
-/// descriptor: with a node of this process, bytes go to and from the caller's buffer without the kernel.
+/// descriptor: with a node of this process, bytes go to and from the caller's buffer without the kernel. pilot_close ends the
+/// stream in order, or resets it when bytes are unread; when the program dies before, the peer sees a reset.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_stream_connect(
     node: pilot_handle,
@@ -213,7 +284,11 @@ pub unsafe extern "C" fn pilot_stream_connect_with(
                 let limit = limit.unwrap_or(Duration::MAX);
                 StreamObject::new(Way::Local(local.connect_with_timeout(peer, port, first, limit)?))
             }
-            None => StreamObject::socket(node.client()?.open_with(peer, port, first, limit)?.socket.into(), node),
+            None => {
+                let mut client = node.client()?;
+                client.end_explicitly()?;
+                StreamObject::socket(client.open_with(peer, port, first, limit)?.socket.into(), node)
+            }
         })
     })
 }
@@ -237,7 +312,11 @@ pub unsafe extern "C" fn pilot_stream_accept(
         fill(from, &data);
         insert(match (local, fd) {
             (Some(local), _) => StreamObject::new(Way::Local(local.claim(data.stream)?)),
-            (None, Some(fd)) => StreamObject::socket(fd, node),
+            (None, Some(fd)) => {
+                let inode = rustix::fs::fstat(&fd)?.st_ino;
+                node.tell(&Request::EndExplicitly { inode: Some(inode) })?;
+                StreamObject::socket(fd, node)
+            }
             (None, None) => return Err(Fault::new(PILOT_E_FULL, "no descriptors are left")),
         })
     })
@@ -297,6 +376,13 @@ pub extern "C" fn pilot_stream_shutdown(stream: pilot_handle, how: c_int, error:
             result => result.map(|()| 0),
         }
     })
+}
+
+/// Resets a stream, as closing a TCP socket after SO_LINGER with a time of 0 does: bytes on their way are dropped, and every
+/// use of the stream fails from now on at both ends. The handle is still to be closed. Any thread; does not wait.
+#[unsafe(no_mangle)]
+pub extern "C" fn pilot_stream_abort(stream: pilot_handle, error: *mut pilot_error) -> c_int {
+    guarded(error, || get::<StreamObject>(stream)?.abort().map(|()| 0))
 }
 
 /// Returns a descriptor that is readable when reading or writing may make progress; made on first use. Poll it for reading,

@@ -4,17 +4,14 @@
 //! [`Reply::read`](crate::Reply::read). The names of the fields are the names of the JSON's members. A member that is
 //! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
 
-mod mail;
 mod pins;
 mod programs;
 
-pub use pins::{Asked, Pending, PendingRequest, Pin, Temporary, Trust};
+pub use pins::{Asked, Found, Nodes, Pending, PendingRequest, Pin, Record, Temporary, Trust};
 pub use programs::{Exposed, Exposes, Forward, Forwards, Proxies, Proxy, Whois};
 
 use crate::failure::{Code, Failure};
 use crate::request::MessageKind;
-pub use mail::{Delivered, Inbox, Message, Received, ReceivedFile, Taken};
-use pilot_core::identity::NodeRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -92,8 +89,6 @@ answers! {
     Sent,
     /// To `Disconnect`.
     Disconnected,
-    /// To `SetWebhook`.
-    WebhookSet,
     /// To `Forward` and `Unforward`.
     Forward,
     /// To `Forwards`.
@@ -108,6 +103,8 @@ answers! {
     Proxies,
     /// To `Whois`.
     Whois,
+    /// To `SetWebhook`.
+    WebhookSet,
     /// To `Stop` and `Events`.
     Accepted,
     /// To `Connect`, `Accept` and `Take`.
@@ -116,7 +113,7 @@ answers! {
     Cancelled,
     /// To `Listen`, `Unlisten` and `Datagrams`.
     Bound,
-    /// To `StreamEnd`.
+    /// To `StreamEnd` and `Finish`.
     StreamState,
 }
 
@@ -142,6 +139,8 @@ pub enum Status {
     Published,
     /// The client gets the node's events.
     Watching,
+    /// The request is in force.
+    Accepted,
     /// The node ends.
     Stopping,
 }
@@ -365,84 +364,6 @@ pub struct Connection {
     pub readable: u64,
 }
 
-/// A node as the rendezvous knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// Node number.
-    pub node_id: u32,
-    /// Address.
-    pub address: String,
-    /// Hostname, or empty.
-    pub hostname: String,
-    /// Whether other nodes find the node without knowing its name.
-    pub public: bool,
-    /// Tags.
-    pub tags: Vec<String>,
-    /// Identity key.
-    pub public_key: String,
-    /// Fingerprint of the key.
-    pub fingerprint: String,
-}
-
-impl From<&NodeRecord> for Record {
-    fn from(record: &NodeRecord) -> Self {
-        Self {
-            node_id: record.addr.node,
-            address: record.addr.to_string(),
-            hostname: record.hostname.clone(),
-            public: record.public,
-            tags: record.tags.clone(),
-            public_key: record.identity.to_string(),
-            fingerprint: record.identity.fingerprint(),
-        }
-    }
-}
-
-/// The node that was looked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Found {
-    /// A trusted peer.
-    Trusted(Pin),
-    /// A node that is not trusted.
-    Stranger(Record),
-}
-
-impl Found {
-    /// Node number.
-    pub const fn node_id(&self) -> u32 {
-        match self {
-            Self::Trusted(pin) => pin.node_id,
-            Self::Stranger(record) => record.node_id,
-        }
-    }
-
-    /// Address.
-    pub fn address(&self) -> &str {
-        match self {
-            Self::Trusted(pin) => &pin.address,
-            Self::Stranger(record) => &record.address,
-        }
-    }
-
-    /// Hostname, or empty.
-    pub fn hostname(&self) -> &str {
-        match self {
-            Self::Trusted(pin) => &pin.hostname,
-            Self::Stranger(record) => &record.hostname,
-        }
-    }
-}
-
-/// The nodes that carry a tag.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nodes {
-    /// How many there are.
-    pub total: u64,
-    /// Each of them.
-    pub nodes: Vec<Record>,
-}
-
 /// The outcome of a request for trust.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -533,6 +454,86 @@ pub struct Profile {
     pub node_id: u32,
     /// `public` or `private`.
     pub visibility: String,
+}
+
+/// A message that is on its recipient's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// The recipient's acknowledgement, as text.
+    pub ack: String,
+    /// Kind of the message's bytes.
+    #[serde(rename = "type")]
+    pub kind: MessageKind,
+    /// Length of the message.
+    pub bytes: u64,
+    /// Identity of the message, 32 hexadecimal digits.
+    pub message_id: String,
+    /// True.
+    pub delivered: bool,
+}
+
+/// Messages of the inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inbox {
+    /// How many the inbox holds.
+    pub total: u64,
+    /// How many are listed.
+    pub shown: u64,
+    /// Each listed one, the newest last.
+    pub messages: Vec<Message>,
+}
+
+/// A message of the inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Its number in this inbox.
+    pub id: u64,
+    /// Its identity, 32 hexadecimal digits, the same at sender and recipient.
+    pub message_id: String,
+    /// Kind of its bytes.
+    #[serde(rename = "type")]
+    pub kind: MessageKind,
+    /// The sender's address.
+    pub from: String,
+    /// The sender's hostname, or empty.
+    pub hostname: String,
+    /// The sender's identity key.
+    pub sender_key: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it came.
+    pub received_at: u64,
+    /// Its beginning, for people.
+    pub preview: String,
+}
+
+/// How many messages were taken out of the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Their number.
+    pub cleared: u64,
+}
+
+/// The files that have arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Received {
+    /// How many there are.
+    pub total: u64,
+    /// Where they are.
+    pub folder: String,
+    /// Each of them.
+    pub files: Vec<ReceivedFile>,
+}
+
+/// A file that has arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceivedFile {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was complete.
+    pub received_at: u64,
 }
 
 /// An event that the subscribers get.

@@ -85,7 +85,9 @@ pub(crate) enum Effect {
     NotOpened(Opener, Failure),
     /// End a stream in order, and forget its holder.
     Close(StreamId),
-    /// Reset a stream, and forget its holder.
+    /// Reset a stream after what was written to it, and forget its holder.
+    GiveUp(StreamId),
+    /// Reset a stream at once, and forget its holder.
     Abort(StreamId),
     /// Give a peer's stream on a served port to the services.
     Serve(StreamId, u16),

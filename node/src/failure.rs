@@ -128,12 +128,15 @@ pub struct Failure {
     /// A command or other remedy that helps, for people; may be empty.
     #[serde(default)]
     pub hint: String,
+    /// For a stream that broke: how many bytes of this side the other node's TCP had acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<u64>,
 }
 
 impl Failure {
     /// A failure without hint.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: String::new() }
+        Self { code, message: message.into(), hint: String::new(), acknowledged: None }
     }
 
     /// The same with a hint.

@@ -82,7 +82,7 @@ pub mod system {
     pub use crate::platform::{Edges, Signal, map_rings, recv_packet, send_now, send_packet};
 }
 pub use failure::{Code, Failure};
-pub use ipc::client::{Client, NumberedAnswer, Reply, StreamReply};
+pub use ipc::client::{Client, Finisher, NumberedAnswer, Reply, StreamReply};
 pub use ipc::official_frame as framing;
 pub use node::{Listener, Node};
 pub use node_event::{Event, NodeEvent, PathState, PeerEvent, Sender, Subject, TrustEvent};
@@ -100,5 +100,5 @@ pub use mail::send_file::{SentFile, send_file};
 pub use request::{MessageKind, Request};
 pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;
-pub use verbs::{Events, Files, Messages, SendOptions, Terms, Trust};
+pub use verbs::{Events, ExposeOptions, Exposure, Files, Forwarding, Messages, SendOptions, Terms, Trust};
 pub use webhook::{Webhook, WebhookSetting};

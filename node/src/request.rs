@@ -328,6 +328,22 @@ pub enum Request {
         /// The descriptor's inode (`st_ino` of `fstat`).
         inode: u64,
     },
+    /// From now on the end of a descriptor that the client gets means a reset of its stream, unless [`Request::Finish`] came
+    /// before: so the death of a program is told from its orderly end. Clients only.
+    EndExplicitly {
+        /// Only for the descriptor with this inode, which any client may have got; absent: for every later one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inode: Option<u64>,
+    },
+    /// Tells that the end of a descriptor, which follows, is meant; or resets its stream at once. Any client may ask, and the
+    /// answer is that of [`Request::StreamEnd`]. Clients only.
+    Finish {
+        /// The descriptor's inode (`st_ino` of `fstat`).
+        inode: u64,
+        /// Whether the stream is reset at once; absent: it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reset: Option<bool>,
+    },
     /// Opens a port for datagrams and gives a descriptor that carries them. Clients only.
     Datagrams {
         /// The port; 0: any free one from 49152 up.
@@ -422,6 +438,8 @@ impl Request {
             | Self::Accept { .. }
             | Self::Take { .. }
             | Self::StreamEnd { .. }
+            | Self::EndExplicitly { .. }
+            | Self::Finish { .. }
             | Self::Datagrams { .. }
             | Self::Events { .. } => true,
             Self::Info
@@ -449,7 +467,6 @@ impl Request {
             | Self::Publish { .. }
             | Self::SendDatagram { .. }
             | Self::Disconnect { .. }
-            | Self::SetWebhook { .. }
             | Self::Forward { .. }
             | Self::Forwards
             | Self::Unforward { .. }
@@ -460,6 +477,7 @@ impl Request {
             | Self::Proxies
             | Self::Unproxy { .. }
             | Self::Whois { .. }
+            | Self::SetWebhook { .. }
             | Self::Stop => false,
         }
     }

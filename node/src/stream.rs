@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 const SMALL_LEN: usize = 4096;
 
 /// A byte stream to a peer, with the methods of `std::net::TcpStream`. Clones share one stream. When the last clone is
-/// dropped, the stream is closed, and the bytes that were written before are still delivered.
+/// dropped, the stream is closed, and the bytes that were written before are still delivered. When bytes of the peer were
+/// not read by then, or arrive later, the peer's writing fails (RFC 1122 §4.2.2.13). A thread that panics drops its last
+/// clone with [`Stream::abort`], so that half a message never looks whole.
 ///
 /// Reading gives `Ok(0)` only after the peer's FIN; a stream that broke gives an error.
 #[derive(Clone)]
@@ -80,6 +82,27 @@ impl Stream {
         }
         self.0.shared.notify();
         self.0.tell(false)
+    }
+
+    /// Resets the stream: bytes that wait in either direction are dropped, and every use of the stream fails from now on,
+    /// here and at the peer. The same as closing a TCP socket after `SO_LINGER` with a time of zero. Does not wait.
+    pub fn abort(&self) {
+        self.0.shared.lock().abort();
+        self.0.shared.notify();
+        // A node that has ended has closed its streams.
+        let _ = self.0.tell(true);
+    }
+
+    /// Closes the stream for every clone, as dropping the last one does. Afterwards reads give `Ok(0)` and writes fail.
+    /// Does not wait.
+    pub fn close(&self) {
+        {
+            let mut queues = self.0.shared.lock();
+            (queues.gone, queues.deaf) = (true, true);
+        }
+        self.0.shared.notify();
+        // A node that has ended has closed its streams.
+        let _ = self.0.tell(false);
     }
 
     /// Sets the time for which a read blocks; `None`: for ever.
@@ -171,7 +194,7 @@ impl Stream {
         self.0.wait(self.0.patience(|o| o.read_timeout), |queues| {
             if queues.incoming.is_empty() {
                 let failure = queues.failure.clone().map(|f| Err(f.into()));
-                return failure.or(queues.fin.then_some(Ok(0)));
+                return queues.fin.then_some(Ok(0)).or(failure);
             }
             Some(Ok(queues.incoming.peek(buf)))
         })?
@@ -294,7 +317,7 @@ impl Owned {
             }
             if queues.incoming.is_empty() {
                 let failure = queues.failure.clone().map(|f| Err(io::Error::from(f)));
-                return failure.or(queues.fin.then_some(Ok(None)));
+                return queues.fin.then_some(Ok(None)).or(failure);
             }
             let was_full = queues.incoming.len() >= QUEUE_MAX / 2;
             let taken = queues.incoming.take(buf);
@@ -351,6 +374,9 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.lock().abort();
+        }
         // A node that has ended has closed its streams.
         let _ = self.handle.send(Command::Close(self.shared.id));
     }

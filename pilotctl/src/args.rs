@@ -49,6 +49,7 @@ pub(crate) enum Verb {
     Reject(Reject),
     Rendezvous(Rendezvous),
     Revoke(Revoke),
+    Run(Run),
     Search(Search),
     Send(Send),
     SendFile(SendFile),
@@ -407,6 +408,21 @@ pub(crate) struct Listen {
     pub(crate) command: Vec<String>,
 }
 
+/// run a program that reaches peers by name, through a proxy that its environment names: run -- CMD ARG…
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "run")]
+pub(crate) struct Run {
+    /// the program reaches peers and nothing else: it gets a network of its own
+    #[argh(switch)]
+    pub(crate) only: bool,
+    /// a peer's port at 127.0.0.1:PORT, for programs that know no proxy: PORT=NODE:PORT; any number of times
+    #[argh(option)]
+    pub(crate) forward: Vec<String>,
+    /// the program, with its arguments
+    #[argh(positional)]
+    pub(crate) command: Vec<String>,
+}
+
 /// show the daemon's log: what it refused, paths, trust, peers and the rendezvous that come and go, trouble with the disk
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "log")]
@@ -578,9 +594,12 @@ pub(crate) struct Inbox {
     /// nothing, or: read ID, ack ID…
     #[argh(positional)]
     pub(crate) words: Vec<String>,
-    /// take everything away
+    /// list, and take away what is listed
     #[argh(switch)]
     pub(crate) clear: bool,
+    /// with --clear: take everything away, also what is not listed
+    #[argh(switch)]
+    pub(crate) all: bool,
     /// how many to list, newest last (default 50)
     #[argh(option, default = "50")]
     pub(crate) limit: u64,

@@ -11,6 +11,13 @@ pub(crate) fn daemon() -> Result<Client, Failure> {
     Client::connect(&socket_path())
 }
 
+/// Connects for streams: those of a command that dies are reset, so that its peer never takes a part for the whole.
+pub(crate) fn daemon_for_streams() -> Result<Client, Failure> {
+    let mut client = daemon()?;
+    client.end_explicitly()?;
+    Ok(client)
+}
+
 /// Parses a time limit: `30`, `30s`, `2m`, `500ms`, `1h`. A bare number is in seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

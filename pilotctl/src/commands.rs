@@ -1,7 +1,7 @@
 //! Owns the dispatch of commands, and the commands for settings, streams, messages and measurements.
 
 use crate::args::{self, Arguments, Verb};
-use crate::client::{CALL_TIMEOUT, daemon, duration};
+use crate::client::{CALL_TIMEOUT, daemon, daemon_for_streams, duration};
 use crate::deliver;
 use crate::exec;
 use crate::forward;
@@ -12,7 +12,7 @@ use crate::proxy;
 use crate::rendezvous::write_whole;
 use crate::set_webhook;
 use argh::ArgsInfo as _;
-use pilot_node::answer::{Handshake, Peers, Pending, Status, Trust};
+use pilot_node::answer::{Handshake, Inbox, Peers, Pending, Status, Taken, Trust};
 use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, RendezvousConfig, Request, StreamReply, socket_path};
 use serde_json::{Value, json};
 use std::fs;
@@ -161,7 +161,7 @@ fn connect(args: &args::Connect, output: &Output) -> Result<(), Failure> {
     if let Some(message) = &args.message {
         return exchange(&args.node, args.port, message, &args.timeout, output);
     }
-    let mut client = daemon()?;
+    let mut client = daemon_for_streams()?;
     let first = pipe::waiting_input(EARLY_LEN_MAX)?;
     let stream = client.open_with(&args.node, args.port, &first, Some(duration(&args.timeout)?))?;
     pipe::join(&mut client, stream)
@@ -173,13 +173,14 @@ fn exchange(node: &str, port: u16, text: &str, timeout: &str, output: &Output) -
 
 /// Opens a stream, sends bytes, ends its own direction, and shows the answer.
 fn exchange_bytes(node: &str, port: u16, bytes: &[u8], timeout: Duration, output: &Output) -> Result<(), Failure> {
-    let mut client = daemon()?;
+    let mut client = daemon_for_streams()?;
     let (first, rest) = bytes.split_at(bytes.len().min(EARLY_LEN_MAX));
     let stream = client.open_with(node, port, first, Some(timeout))?;
-    let sent = (&stream.socket).write_all(rest);
-    pipe::finish_writing(&stream.socket);
+    let lost = |e: io::Error| Failure::new(Code::ConnectionReset, e.to_string());
+    // The reason of a stream that broke comes with its end.
+    let sent = (&stream.socket).write_all(rest).and_then(|()| pipe::end_writing(&mut client, &stream));
     let answer = pipe::read_to_end(&mut client, &stream, ANSWER_MAX, timeout)?;
-    sent.map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
+    sent.map_err(lost)?;
     let text = String::from_utf8_lossy(&answer);
     if output.json {
         output.ok(&json!({"target": stream.data.peer, "port": port, "sent": bytes.len(), "bytes": answer.len(), "response": text}));
@@ -191,7 +192,7 @@ fn exchange_bytes(node: &str, port: u16, bytes: &[u8], timeout: Duration, output
 
 fn recv(args: &args::Recv, output: &Output) -> Result<(), Failure> {
     let timeout = duration(&args.timeout)?;
-    let mut client = daemon()?;
+    let mut client = daemon_for_streams()?;
     let mut messages = Vec::new();
     for seq in 0..args.count {
         let stream = accept(&mut client, args.port, Some(timeout))?;
@@ -229,7 +230,7 @@ fn listen(args: &args::Listen, output: &Output) -> Result<(), Failure> {
             .hint("pilotctl listen PORT --exec CMD ARG…"));
     }
     let timeout = args.timeout.as_deref().map(duration).transpose()?;
-    let mut client = daemon()?;
+    let mut client = daemon_for_streams()?;
     let stream = accept(&mut client, args.port, timeout)?;
     output.note(&format!("stream from {}", stream.data.peer));
     pipe::join(&mut client, stream)
@@ -243,7 +244,7 @@ fn print_bytes(bytes: &[u8]) {
 
 fn ping(args: &args::Ping, output: &Output) -> Result<(), Failure> {
     let timeout = duration(&args.timeout)?;
-    let mut client = daemon()?;
+    let mut client = daemon_for_streams()?;
     let mut results = Vec::new();
     for seq in 0..args.count {
         let begin = Instant::now();
@@ -256,6 +257,7 @@ fn ping(args: &args::Ping, output: &Output) -> Result<(), Failure> {
         let mut answer = [0; PING_LEN];
         (&stream.socket).read_exact(&mut answer).map_err(lost)?;
         let rtt = echoed.elapsed();
+        pipe::end_writing(&mut client, &stream).map_err(lost)?;
         if answer != [seq as u8; PING_LEN] {
             return Err(Failure::new(Code::Internal, "the echo differs from what was sent"));
         }
@@ -276,10 +278,11 @@ fn ping(args: &args::Ping, output: &Output) -> Result<(), Failure> {
 
 fn bench(args: &args::Bench, output: &Output) -> Result<(), Failure> {
     let total = args.mb.clamp(1, 4096) << 20;
-    let mut client = daemon()?;
+    let mut client = daemon_for_streams()?;
     let stream = client.open(&args.node, 7, Some(CALL_TIMEOUT))?;
     let lost = |e: io::Error| Failure::new(Code::ConnectionReset, e.to_string());
     let upstream = stream.socket.try_clone().map_err(lost)?;
+    let finisher = client.finisher(&stream).map_err(lost)?;
     let begin = Instant::now();
     let sender = std::thread::spawn(move || -> io::Result<Duration> {
         let chunk = vec![0x5a; 1 << 18];
@@ -289,7 +292,7 @@ fn bench(args: &args::Bench, output: &Output) -> Result<(), Failure> {
             (&upstream).write_all(&chunk[..n])?;
             left -= n;
         }
-        pipe::finish_writing(&upstream);
+        pipe::finish_writing(&upstream, &finisher);
         Ok(begin.elapsed())
     });
     let received = io::copy(&mut &stream.socket, &mut io::sink()).map_err(lost)?;
@@ -356,7 +359,9 @@ fn inbox(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
         })
     };
     match words.as_slice() {
-        [] if args.clear => ask(&Request::InboxTake { seqs: None }, output),
+        [] if args.clear && args.all => ask(&Request::InboxTake { seqs: None }, output),
+        [] if args.clear => clear(args, output),
+        _ if args.all => Err(Failure::new(Code::InvalidArgument, "--all belongs to inbox --clear")),
         [] => ask(&Request::Inbox { limit: Some(args.limit), before: args.before }, output),
         ["read", id] => {
             let reply = daemon()?.request(&Request::InboxRead { seq: number(id)? }, &[], Some(CALL_TIMEOUT))?;
@@ -375,6 +380,18 @@ fn inbox(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
         }
         _ => Err(Failure::new(Code::InvalidArgument, "inbox, inbox read ID, inbox ack ID…, inbox --clear")),
     }
+}
+
+/// Lists messages and takes away exactly these, so that none goes without having been shown.
+fn clear(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
+    let mut client = daemon()?;
+    let list = Request::Inbox { limit: Some(args.limit), before: args.before };
+    let mut reply = client.request(&list, &[], Some(CALL_TIMEOUT))?;
+    let seqs = reply.read::<Inbox>()?.messages.iter().map(|message| message.id).collect();
+    let taken: Taken = client.ask(&Request::InboxTake { seqs: Some(seqs) }, Some(CALL_TIMEOUT))?;
+    reply.data["cleared"] = taken.cleared.into();
+    output.ok(&reply.data);
+    Ok(())
 }
 
 /// Describes every command, flag and error code for agents, from the same source as the help.

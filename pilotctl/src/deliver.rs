@@ -84,7 +84,7 @@ pub(crate) fn emit(client: &mut Client, stream: &StreamReply, topic: &str, paylo
     let frames = [Published::emit(topic, b""), Published::emit(topic, payload)].concat();
     (&stream.socket).write_all(&frames).map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
     // The peer has read everything when it ends its own direction.
-    crate::pipe::finish_writing(&stream.socket);
+    crate::pipe::end_writing(client, stream).map_err(|e| Failure::new(Code::ConnectionReset, e.to_string()))?;
     crate::pipe::read_to_end(client, stream, 1 << 24, CALL_TIMEOUT)?;
     Ok(json!({"status": "published", "topic": topic, "bytes": payload.len()}))
 }
@@ -128,7 +128,9 @@ fn watch(topic: Option<&str>, mut limit: Limit, output: &Output) -> Result<(), F
             if published {
                 line["data"] = String::from_utf8_lossy(&event.payload).into();
             }
-            output.line(&line.to_string());
+            if output.next_line(&line.to_string()).is_err() {
+                break; // `| head` has its lines
+            }
             limit.count();
         }
     }
@@ -149,7 +151,10 @@ pub(crate) fn subscribe(args: &args::Subscribe, output: &Output) -> Result<(), F
     while let Ok(left) = limit.wait() {
         match reader.next(left).map_err(lost)? {
             Next::Event(Published { topic, payload }) => {
-                output.line(&json!({"topic": topic, "data": String::from_utf8_lossy(&payload)}).to_string());
+                let line = json!({"topic": topic, "data": String::from_utf8_lossy(&payload)});
+                if output.next_line(&line.to_string()).is_err() {
+                    break; // `| head` has its lines
+                }
                 limit.count();
             }
             Next::Nothing => {}

@@ -185,7 +185,7 @@ impl Scenes<'_> {
             let server = scope.spawn(|| serve_once(worker));
             let opened = primary.open(WORKER, 1000, Some(TIMEOUT))?;
             (&opened.socket).write_all(line.as_bytes()).map_err(lost)?;
-            crate::pipe::finish_writing(&opened.socket);
+            crate::pipe::end_writing(primary, &opened).map_err(lost)?;
             let mut answer = String::new();
             (&opened.socket).read_to_string(&mut answer).map_err(lost)?;
             primary.stream_end(opened.data.stream, Some(TIMEOUT))?;
@@ -243,17 +243,17 @@ fn serve_once(worker: &mut Client) -> Result<(), Failure> {
     let action: Value = serde_json::from_str(&line).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
     let answer = json!({"status": "done", "action": action["action"]});
     writeln!(&stream.socket, "{answer}").map_err(lost)?;
-    crate::pipe::finish_writing(&stream.socket);
+    crate::pipe::end_writing(worker, &stream).map_err(lost)?;
     worker.stream_end(stream.data.stream, Some(TIMEOUT))
 }
 
-/// Moves the transfer's bytes from one daemon to the other, checks each of them, and returns the time.
+/// Moves the transfer's bytes from one daemon to the other, checks each of them, and returns the time. The worker has bound
+/// the port before.
 fn transfer(primary: &mut Client, worker: &mut Client) -> Result<Duration, Failure> {
     let pattern = |i: usize| (i.wrapping_mul(2_654_435_761) >> 11) as u8;
-    worker.ask::<Bound>(&Request::Listen { port: 1002 }, Some(TIMEOUT))?;
     std::thread::scope(|scope| {
         let server = scope.spawn(move || {
-            let stream = worker.stream(&Request::Accept { port: 1002, hold: None }, Some(TIMEOUT))?;
+            let stream = worker.stream(&Request::Accept { port: 1000, hold: None }, Some(TIMEOUT))?;
             let (mut buffer, mut got) = (vec![0; 1 << 18], 0);
             loop {
                 let n = (&stream.socket).read(&mut buffer).map_err(lost)?;
@@ -265,15 +265,15 @@ fn transfer(primary: &mut Client, worker: &mut Client) -> Result<Duration, Failu
                 }
                 got += n;
             }
-            crate::pipe::finish_writing(&stream.socket);
+            crate::pipe::end_writing(worker, &stream).map_err(lost)?;
             worker.stream_end(stream.data.stream, Some(TIMEOUT))?;
             Ok(got)
         });
-        let stream = primary.open(WORKER, 1002, Some(TIMEOUT))?;
+        let stream = primary.open(WORKER, 1000, Some(TIMEOUT))?;
         let bytes: Vec<u8> = (0..TRANSFER_LEN).map(pattern).collect();
         let begin = Instant::now();
         (&stream.socket).write_all(&bytes).map_err(lost)?;
-        crate::pipe::finish_writing(&stream.socket);
+        crate::pipe::end_writing(primary, &stream).map_err(lost)?;
         let got = server.join().map_err(|_| Failure::new(Code::Internal, "receiving failed"))??;
         let took = begin.elapsed();
         if got != TRANSFER_LEN {

@@ -14,12 +14,14 @@ mod demo;
 mod exec;
 mod forward;
 mod grants;
+mod isolate;
 mod log;
 mod mcp;
 mod output;
 mod pipe;
 mod proxy;
 mod rendezvous;
+mod run;
 mod set_webhook;
 mod signals;
 #[cfg(feature = "webhook")]
@@ -44,10 +46,11 @@ pub fn run(words: Vec<String>) -> ExitCode {
         }
         Err(exit) => return output.fail(&usage(&words, &exit.output)),
     };
-    match dispatch(verb, &output) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => output.fail(&failure),
-    }
+    let done = match verb {
+        Verb::Run(args) => run::run(&args, &output),
+        verb => dispatch(verb, &output).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|failure| output.fail(&failure))
 }
 
 /// Runs the daemon alone, as `pilotctl daemon run` does, without the rest of the program; `words` are its options. Blocks
@@ -111,6 +114,14 @@ fn program_begin(words: &[String]) -> Option<usize> {
     let rest = &words[verb + 1..];
     let begin = match &*words[verb] {
         "listen" => rest.iter().position(|word| word == "--exec")? + 1,
+        "run" => {
+            let mut at = 0;
+            while rest.get(at).is_some_and(|word| word.starts_with("--") && word != "--") {
+                // The only option with a value.
+                at += if rest[at] == "--forward" { 2 } else { 1 };
+            }
+            at
+        }
         _ => return None,
     };
     Some(verb + 1 + begin)
@@ -167,6 +178,10 @@ mod tests {
             ("--json listen 22 --max=3 --exec sh", "listen 22 --max 3 --exec -- sh", true),
             ("listen 22 --exec -- sh --json", "listen 22 --exec -- sh --json", false),
             ("listen 22 --exec", "listen 22 --exec", false),
+            ("run curl --json --a=b", "run -- curl --json --a=b", false),
+            ("run --json --only --forward 1=a:2 -- sh -c --json", "run --only --forward 1=a:2 -- sh -c --json", true),
+            ("run --forward=1=a:2 sh --only", "run --forward 1=a:2 -- sh --only", false),
+            ("run --only", "run --only", false),
             ("connect 22 --exec --json", "connect 22 --exec", true),
         ] {
             let (words, json) = prepare(line.split(' ').map(String::from).collect());

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use std::io::Write as _;
 use std::process::ExitCode;
 
+/// Standard output takes no more.
+pub(crate) struct Closed;
+
 pub(crate) struct Output {
     pub(crate) json: bool,
 }
@@ -22,10 +25,16 @@ impl Output {
     /// Shows a failure and returns its exit status.
     pub(crate) fn fail(&self, failure: &Failure) -> ExitCode {
         if self.json {
-            let error = json!({"status": "error", "code": failure.code.name(), "message": failure.message, "hint": failure.hint});
+            let mut error = json!({"status": "error", "code": failure.code.name(), "message": failure.message, "hint": failure.hint});
+            if let Some(bytes) = failure.acknowledged {
+                error["acknowledged"] = bytes.into();
+            }
             eprintln!("{error}");
         } else {
             eprintln!("error: {}", failure.message);
+            if let Some(bytes) = failure.acknowledged {
+                eprintln!("  acknowledged by the other node: {bytes} bytes");
+            }
             if !failure.hint.is_empty() {
                 eprintln!("  try: {}", failure.hint);
             }
@@ -36,7 +45,12 @@ impl Output {
     /// Writes one line of data.
     pub(crate) fn line(&self, text: &str) {
         // A closed standard output (`| head`) is no failure.
-        let _ = writeln!(std::io::stdout(), "{text}");
+        let _ = self.next_line(text);
+    }
+
+    /// Writes one line of many; fails when standard output is closed, and more lines would be in vain.
+    pub(crate) fn next_line(&self, text: &str) -> Result<(), Closed> {
+        writeln!(std::io::stdout(), "{text}").map_err(|_| Closed)
     }
 
     /// Writes a remark, unless the output is JSON.

@@ -1,6 +1,6 @@
 //! Owns the joining of a stream with stdin and stdout.
 
-use pilot_node::{Client, Code, Failure, StreamReply};
+use pilot_node::{Client, Code, Failure, Finisher, StreamReply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -13,13 +13,17 @@ const END_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Copies stdin to the stream and the stream to stdout until both are done; a stream that broke is a failure.
 pub(crate) fn join(client: &mut Client, stream: StreamReply) -> Result<(), Failure> {
-    let StreamReply { socket, data } = stream;
     let local = |e: io::Error| Failure::new(Code::Internal, e.to_string());
+    let finisher = client.finisher(&stream).map_err(local)?;
+    let StreamReply { socket, data } = stream;
     let upstream = socket.try_clone().map_err(local)?;
     std::thread::spawn(move || {
-        // The daemon reports a broken stream below; an error of stdin ends sending.
-        let _ = copy(&mut io::stdin().lock(), &mut &upstream);
-        finish_writing(&upstream);
+        // The daemon reports a broken stream below; an error of stdin ends sending without an orderly end.
+        if copy(&mut io::stdin().lock(), &mut &upstream).is_ok() {
+            finish_writing(&upstream, &finisher);
+        } else {
+            let _ = upstream.shutdown(Shutdown::Write);
+        }
     });
     let mut stdout = io::stdout().lock();
     let copied = copy(&mut &socket, &mut stdout).and_then(|()| stdout.flush());
@@ -45,7 +49,7 @@ pub(crate) fn waiting_input(max: usize) -> Result<Vec<u8>, Failure> {
     Ok(first)
 }
 
-/// Reads a stream to its end; fails when it broke or has more than `max` bytes.
+/// Reads a stream to its end, and ends its own direction; fails when it broke or has more than `max` bytes.
 pub(crate) fn read_to_end(
     client: &mut Client,
     stream: &StreamReply,
@@ -58,20 +62,33 @@ pub(crate) fn read_to_end(
     };
     stream.socket.set_read_timeout(Some(timeout)).map_err(failure)?;
     let mut bytes = Vec::new();
-    (&stream.socket).take(max + 1).read_to_end(&mut bytes).map_err(failure)?;
+    if let Err(e) = (&stream.socket).take(max + 1).read_to_end(&mut bytes) {
+        if e.kind() == io::ErrorKind::ConnectionReset {
+            client.stream_end(stream.data.stream, Some(END_TIMEOUT))?; // the daemon knows the reason
+        }
+        return Err(failure(e));
+    }
     if bytes.len() as u64 > max {
         return Err(
             Failure::new(Code::Full, format!("more than {max} bytes were sent")).hint("pilotctl listen has no limit")
         );
     }
     // The daemon tells how a stream ended once both directions have ended.
-    finish_writing(&stream.socket);
+    end_writing(client, stream).map_err(failure)?;
     client.stream_end(stream.data.stream, Some(END_TIMEOUT))?;
     Ok(bytes)
 }
 
-pub(crate) fn finish_writing(socket: &UnixStream) {
-    // The direction may have ended already.
+/// Ends this side's direction in order.
+pub(crate) fn end_writing(client: &mut Client, stream: &StreamReply) -> io::Result<()> {
+    finish_writing(&stream.socket, &client.finisher(stream)?);
+    Ok(())
+}
+
+/// Ends this side's direction in order, from another thread than the client's.
+pub(crate) fn finish_writing(socket: &UnixStream, finisher: &Finisher) {
+    // A daemon that has ended has ended the stream; the direction may have ended already.
+    let _ = finisher.finish();
     let _ = socket.shutdown(Shutdown::Write);
 }
 

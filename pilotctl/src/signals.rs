@@ -17,7 +17,7 @@ impl Signals {
     pub(crate) fn watch(signals: &[i32]) -> Result<Self, Failure> {
         let failed = |e: std::io::Error| Failure::new(Code::Internal, format!("signals: {e}"));
         let (reader, writer) = UnixStream::pair().map_err(failed)?;
-        SignalDelivery::with_pipe(reader, writer, SignalOnly::default(), signals).map(Self).map_err(failed)
+        SignalDelivery::with_pipe(reader, writer, SignalOnly, signals).map(Self).map_err(failed)
     }
 
     /// Waits until a signal has come or `also` is readable, at most `limit` (`None`: for ever); gives the signals.

@@ -150,7 +150,7 @@ fn a_peer_killed_in_mid_stream_is_an_error_and_never_a_clean_end() {
     let mut lab = Lab::new();
     let (a, b) = lab.friends();
     let listener = b
-        .command(&["listen", "1002"])
+        .command(&["listen", "1000"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -159,7 +159,7 @@ fn a_peer_killed_in_mid_stream_is_an_error_and_never_a_clean_end() {
     let mut reader = None;
     until("the stream stands", || {
         let mut child = a
-            .command(&["connect", "worker-node", "1002"])
+            .command(&["connect", "worker-node", "1000"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -89,6 +89,14 @@ pub(crate) struct Flow {
     /// The listener's port while the stream counts towards its backlog: until the application has taken the stream.
     pub(crate) waiting: Option<u16>,
     pub(crate) end: Option<StreamEnd>,
+    /// The stream broke after the peer's FIN: reading still ends in order.
+    has_fin: bool,
+    /// The application has let go of bytes that it did not read: a reset follows what it wrote.
+    is_lossy: bool,
+    /// Bytes that TCP has taken from the application.
+    written: u64,
+    /// Bytes that the peer's reset acknowledged, of which TCP takes no notice.
+    reset_acknowledged: usize,
     /// FIN goes out as soon as the peer has answered.
     finishing: bool,
     /// When the flow is given up, once the application has dropped the stream.
@@ -98,6 +106,8 @@ pub(crate) struct Flow {
     sent: Option<u32>,
     /// The newest acknowledgement and window that the peer sent.
     newest: Option<(u32, u16)>,
+    /// The acknowledgement of this side's SYN that came with the peer's.
+    syn_acknowledged: Option<u32>,
     /// Bytes that the application has read since TCP last told the peer its window.
     unannounced: usize,
     pub(crate) early: Early,
@@ -119,11 +129,16 @@ impl Flow {
             accepting: None,
             waiting: None,
             end: None,
+            has_fin: false,
+            is_lossy: false,
+            written: 0,
+            reset_acknowledged: 0,
             finishing: false,
             linger: None,
             order: Reorder::default(),
             sent: None,
             newest: None,
+            syn_acknowledged: None,
             unannounced: 0,
             early: Early::Nothing,
             early_syn: None,
@@ -168,6 +183,12 @@ impl Flow {
     /// True while segments wait for one before them.
     pub(crate) fn is_holding(&self) -> bool {
         self.order.is_holding()
+    }
+
+    /// Bytes that the application wrote and the peer's TCP has acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        let waiting = self.tcp.send_queue().saturating_sub(self.reset_acknowledged);
+        self.written.saturating_sub(waiting as u64)
     }
 
     /// True when the flow can be forgotten.
@@ -218,6 +239,9 @@ impl Flow {
     ///   a unit, and smoltcp's receiver cuts off the bytes beyond the edge it advertised last (RFC 7323 §2.4). A sender
     ///   that stays a unit below never sends such bytes.
     pub(crate) fn acknowledgement(&mut self, segment: &Segment) -> Option<(u32, u16)> {
+        if segment.syn && segment.ack {
+            self.syn_acknowledged = Some(segment.acknowledged);
+        }
         if segment.syn || segment.rst || !segment.ack {
             return None; // the window of a SYN has another scale
         }
@@ -236,6 +260,7 @@ impl Flow {
         if let Early::Ours(bytes) = core::mem::take(&mut self.early) {
             let sent = self.tcp.with_mut(|socket| socket.send_slice(&bytes));
             self.tcp.note_sent(bytes.len());
+            self.written += bytes.len() as u64;
             debug_assert_eq!(sent, Ok(bytes.len()), "a ring that is empty, and larger");
             self.early = self.sent.map_or(Early::Nothing, Early::Arrived);
         }
@@ -248,7 +273,8 @@ impl Flow {
 
     /// Reads through `f`, which gets contiguous bytes and says how many it took.
     pub(crate) fn recv_with(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
-        let (end, connecting) = (self.end, self.is_connecting());
+        let connecting = self.is_connecting();
+        let end = self.end.map(|end| if self.has_fin { Recv::Fin } else { Recv::Ended(end) });
         let mut taken = 0;
         let (result, unread) = self.tcp.with_mut(|socket| {
             let result = socket.recv(|bytes| {
@@ -263,12 +289,10 @@ impl Flow {
                 self.tcp.note_received(taken);
                 Recv::Data(taken)
             }
-            Ok(()) => end.filter(|_| unread == 0).map_or(Recv::Blocked, Recv::Ended),
-            Err(_) if end.is_some() => Recv::Ended(end.unwrap_or(StreamEnd::Reset)),
-            Err(tcp::RecvError::Finished) => Recv::Fin,
-            Err(tcp::RecvError::InvalidState) if connecting => Recv::Blocked,
-            // Both FINs have passed and everything was read.
-            Err(tcp::RecvError::InvalidState) => Recv::Fin,
+            Ok(()) => end.filter(|_| unread == 0).unwrap_or(Recv::Blocked),
+            Err(tcp::RecvError::InvalidState) if connecting && end.is_none() => Recv::Blocked,
+            // Without a break both FINs have passed, and everything was read.
+            Err(_) => end.unwrap_or(Recv::Fin),
         }
     }
 
@@ -303,6 +327,7 @@ impl Flow {
             })
         });
         self.tcp.note_sent(used);
+        self.written += used as u64;
         sent.map(|()| used).map_err(|_| None)
     }
 
@@ -315,10 +340,51 @@ impl Flow {
         }
     }
 
-    /// Drops received bytes that the application will not read, so that the window stays open for the FIN.
-    pub(crate) fn discard_received(&mut self) {
-        while let Ok(n @ 1..) = self.tcp.with_mut(|socket| socket.recv(|bytes| (bytes.len(), bytes.len()))) {
-            self.tcp.note_received(n);
+    // Ends.
+
+    /// The peer has reset the stream, in this state of TCP.
+    pub(crate) fn note_reset(&mut self, reset: &Segment, state: tcp::State) {
+        self.break_off(if state == tcp::State::SynSent { StreamEnd::Refused } else { StreamEnd::Reset }, state);
+        let newest = self.newest.map(|(newest, _)| newest).or(self.syn_acknowledged);
+        if let Some(newest) = newest.filter(|_| reset.ack) {
+            let more = reset.acknowledged.wrapping_sub(newest) as usize;
+            self.reset_acknowledged = if more <= self.tcp.send_queue() { more } else { 0 };
+        }
+    }
+
+    /// Notes that the stream broke in this state of TCP, unless both sides had ended in order.
+    pub(crate) fn break_off(&mut self, end: StreamEnd, state: tcp::State) {
+        use tcp::State;
+        let is_finished = state == State::TimeWait || state == State::Closed && self.ring_len() > 0;
+        if self.end.is_none() && !is_finished {
+            self.end = Some(end);
+            self.has_fin = matches!(state, State::CloseWait | State::Closing | State::LastAck);
+        }
+    }
+
+    /// Lets the application go, which `has_lost` bytes elsewhere that it did not read. TCP delivers what was written until
+    /// `linger`, then sends FIN; or a reset, when bytes were not read.
+    pub(crate) fn let_go(&mut self, linger: Instant, has_lost: bool) {
+        self.linger = Some(linger);
+        self.is_lossy = has_lost || self.tcp.recv_queue() > 0;
+        if !self.is_lossy || self.is_asking() {
+            self.tcp.with_mut(|socket| socket.close());
+        }
+        self.reset_lossy();
+    }
+
+    /// Resets the stream of an application that has gone, when bytes of the peer were or will not be read (RFC 1122
+    /// §4.2.2.13); not before everything that was written is acknowledged, so that the reset overtakes nothing. Until then
+    /// the window closes as the ring fills.
+    pub(crate) fn reset_lossy(&mut self) {
+        use tcp::State;
+        let is_lossy = self.is_lossy || self.tcp.recv_queue() > 0;
+        let has_fin_waiting = matches!(self.tcp.state(), State::FinWait1 | State::Closing | State::LastAck);
+        let has_arrived = self.tcp.send_queue() == 0 && !has_fin_waiting;
+        self.is_lossy = is_lossy;
+        if is_lossy && has_arrived && self.end.is_none() {
+            self.end = Some(StreamEnd::Aborted);
+            self.tcp.with_mut(|socket| socket.abort());
         }
     }
 }

@@ -71,9 +71,8 @@ impl PeerIo {
             (next, bytes) = (after, Cow::Owned(held));
         }
         let after = flow.tcp.state();
-        if segment.rst && after == tcp::State::Closed && before != tcp::State::Closed && flow.end.is_none() {
-            let refused = before == tcp::State::SynSent;
-            flow.end = Some(if refused { StreamEnd::Refused } else { StreamEnd::Reset });
+        if segment.rst && after == tcp::State::Closed && before != tcp::State::Closed {
+            flow.note_reset(segment, before);
         }
         if before == tcp::State::SynReceived && after == tcp::State::Listen {
             // The peer gave the stream up. TCP would go on to listen for another SYN (RFC 9293 §3.10.7.4), which gets a
@@ -87,7 +86,7 @@ impl PeerIo {
     /// After TCP has taken a segment in: lets the application look, and TCP send now or later.
     pub(crate) fn look_after(&mut self, now: Instant, flow: &mut Flow, agenda: &mut Agenda) {
         if flow.linger.is_some() {
-            flow.discard_received();
+            flow.reset_lossy();
         } else if flow.accepting.is_none() {
             flow.list(agenda);
         } else if flow.end.is_some() || flow.tcp.state() != tcp::State::SynReceived {

@@ -90,6 +90,16 @@ impl RingSocket {
         self.with(|socket| socket.state())
     }
 
+    /// Bytes that wait for the peer's acknowledgement or have not left.
+    pub(crate) fn send_queue(&self) -> usize {
+        self.with(|socket| socket.send_queue())
+    }
+
+    /// Bytes that have arrived and were not read.
+    pub(crate) fn recv_queue(&self) -> usize {
+        self.with(|socket| socket.recv_queue())
+    }
+
     /// Lets `f` look at the socket.
     #[inline]
     pub(crate) fn with<R>(&self, f: impl FnOnce(&tcp::Socket<'_>) -> R) -> R {
@@ -127,14 +137,14 @@ impl RingSocket {
     /// Bytes of the rings that may be more than untouched pages. Each flow begins at the beginning of both rings, and an
     /// empty send ring begins there again.
     pub(crate) fn touched(&self) -> usize {
-        let unread = self.with(|socket| socket.recv_queue());
+        let unread = self.recv_queue();
         let of = |before: usize, now: usize| before.max(now).min(self.ring_len);
         of(self.touched.receive, self.moved.receive + unread) + of(self.touched.send, self.moved.send)
     }
 
     /// Closes the socket and makes it ready for another flow; nothing is sent, since no interface asks.
     pub(crate) fn reset(&mut self) {
-        let unread = self.with(|socket| socket.recv_queue());
+        let unread = self.recv_queue();
         let moved = core::mem::take(&mut self.moved);
         self.touched.receive = self.touched.receive.max(moved.receive + unread);
         self.touched.send = self.touched.send.max(moved.send);

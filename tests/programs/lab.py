@@ -99,7 +99,7 @@ class Machine:
 
 class Lab:
     def __init__(self, pilotctl, plain=False):
-        self.pilotctl, self.plain = Path(pilotctl).resolve(), plain
+        self.pilotctl, self.plain = Path(pilotctl).absolute(), plain
         self.net, self.children, self.rows, self.numbers = net.Net(), [], [], 0
         self.folder = Path(tempfile.mkdtemp(prefix="pilot-lab-"))
         self.folder.chmod(0o755)

@@ -9,7 +9,7 @@ mod task;
 mod tcp;
 mod udp;
 
-pub(crate) use pilot::{DRIVER, Folder, PORT, SERVER, befriend, start, until_registered};
+pub(crate) use pilot::{DRIVER, Folder, PORT, SERVER, befriend, start, until, until_registered};
 pub(crate) use task::{Outcome, REQUEST_LEN};
 
 use argh::FromArgs;

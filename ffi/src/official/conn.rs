@@ -61,7 +61,8 @@ impl Conn {
             let left = self.left()?;
             match rustix::net::recv(&self.socket, &mut *buffer, rustix::net::RecvFlags::DONTWAIT) {
                 _ if self.closed.load(Ordering::SeqCst) => return Err("invalid conn handle".into()),
-                Ok((_, 0)) => return Err(self.end()),
+                // A stream that broke says so once; the daemon knows why.
+                Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(self.end()),
                 Ok((_, n)) => return Ok(n),
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(e) => return Err(io::Error::from(e).to_string()),

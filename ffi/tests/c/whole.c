@@ -131,6 +131,65 @@ static void first_bytes(pilot_handle a, pilot_handle b, const char *name_b) {
   EXPECT(pilot_close(listener), 0);
 }
 
+/* Resets, by descriptor and by handle: of a stream that is aborted, and of one that is closed with bytes unread. */
+static void resets(pilot_handle a, pilot_handle b, const char *name_b) {
+  pilot_handle listener = must("listen", pilot_listen(b, 7300, &error));
+  int way;
+  for (way = 0; way < 3; way++) {
+    const int fd = (int)must("connect", pilot_connect(a, name_b, 7300, 10000, NULL, &error));
+    const int other = (int)must("accept", pilot_accept(listener, 10000, NULL, &error));
+    EXPECT(write(fd, "question", 8), 8);
+    EXPECT(ready(other, 10000), 1);
+    if (way == 0) EXPECT(pilot_abort(b, other, &error), 0);
+    if (way == 1) EXPECT(write(other, "answer", 6), 6);
+    if (way == 2) EXPECT(read(other, buffer, sizeof buffer), 8);
+    close(other);
+    if (way == 1) EXPECT(read(fd, buffer, sizeof buffer), 6);
+    if (way == 2) { /* everything was read: an orderly end */
+      EXPECT(read(fd, buffer, 1), 0);
+    } else {
+#ifdef __linux__
+      EXPECT(read(fd, buffer, 1), -1);
+      EXPECT(errno, ECONNRESET);
+#else
+      EXPECT(read(fd, buffer, 1), 0);
+#endif
+      EXPECT(pilot_stream_end(a, fd, &error), PILOT_E_RESET);
+    }
+    close(fd);
+  }
+  for (way = 0; way < 3; way++) {
+    pilot_handle ours = must("connect", pilot_stream_connect(a, name_b, 7300, 10000, &error));
+    pilot_handle theirs = must("accept", pilot_stream_accept(listener, 10000, NULL, &error));
+    EXPECT(pilot_stream_write(ours, (const unsigned char *)"question", 8, 10000, &error), 8);
+    EXPECT(ready(pilot_stream_event_fd(theirs, &error), 10000), 1);
+    if (way == 0) EXPECT(pilot_stream_abort(theirs, &error), 0);
+    if (way == 1) usleep(300000); /* the bytes wait at the other end */
+    if (way == 2) EXPECT(pilot_stream_read(theirs, buffer, sizeof buffer, 10000, &error), 8);
+    EXPECT(pilot_close(theirs), 0);
+    EXPECT(pilot_stream_read(ours, buffer, 1, 10000, &error), way == 2 ? 0 : PILOT_E_RESET);
+    if (way != 2) EXPECT(pilot_stream_write(ours, (const unsigned char *)"x", 1, 10000, &error), PILOT_E_RESET);
+    EXPECT(pilot_close(ours), 0);
+  }
+  /* A descriptor that ends explicitly ends in order after the word, and otherwise with a reset. */
+  EXPECT(pilot_end_explicitly(a, &error), 0);
+  for (way = 0; way < 2; way++) {
+    const int fd = (int)must("connect", pilot_connect(a, name_b, 7300, 10000, NULL, &error));
+    const int other = (int)must("accept", pilot_accept(listener, 10000, NULL, &error));
+    EXPECT(write(fd, "half", 4), 4);
+    if (way == 0) EXPECT(pilot_finish(a, fd, &error), 0);
+    close(fd);
+    EXPECT(read(other, buffer, 4), 4);
+    EXPECT(ready(other, 10000), 1);
+    if (way == 0) EXPECT(read(other, buffer, 1), 0);
+    else EXPECT(read(other, buffer, 1) <= 0, 1); /* -1 where the system tells resets */
+    EXPECT(pilot_stream_end(b, other, &error), way == 0 ? PILOT_STREAM_OPEN : PILOT_E_RESET);
+    close(other);
+  }
+  EXPECT(pilot_abort(a, -1, &error), PILOT_E_INVALID);
+  EXPECT(pilot_close(listener), 0);
+}
+
 static void events(pilot_handle b) {
   pilot_handle watch = must("watch", pilot_watch(b, "room.*", &error));
   pilot_event event;
@@ -206,6 +265,7 @@ int main(int argc, char **argv) {
   readiness(a, b, name_b);
   connects(a, b, name_b);
   first_bytes(a, b, name_b);
+  resets(a, b, name_b);
   events(b);
   if (!own) { /* these nodes have no services */
     messages(a, b, name_a, name_b);

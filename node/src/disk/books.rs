@@ -128,8 +128,8 @@ impl<D: Disk> Books<D> {
     pub(super) fn saved(&mut self) -> io::Result<Saved> {
         let mut meta = |what: Meta| self.log.read(Key::new(META, what as u64), usize::MAX);
         let (trust, addr, profile) = (meta(Meta::Trust)?, meta(Meta::Addr)?, meta(Meta::Profile)?);
-        let programs = meta(Meta::Programs)?.unwrap_or_default();
         let webhook = meta(Meta::Webhook)?;
+        let programs = meta(Meta::Programs)?.unwrap_or_default();
         let addr = addr.and_then(|b| b.try_into().ok()).map(Addr::from_bytes).unwrap_or_default();
         let mut outbox = Vec::new();
         for seq in &self.outbox {
@@ -137,7 +137,7 @@ impl<D: Disk> Books<D> {
             // A message that cannot be parsed cannot be sent; its row stays on the disk for a later version.
             outbox.extend(row.and_then(|row| parse_outgoing(&row).ok()).map(|m| (*seq, m)));
         }
-        Ok(Saved { trust, addr, profile, programs, webhook, outbox })
+        Ok(Saved { trust, addr, profile, webhook, programs, outbox })
     }
 
     /// Runs jobs in order, and commits their changes together. When a commit fails, all of its jobs fail and change nothing.

@@ -11,9 +11,9 @@ pub(crate) enum Meta {
     Trust = 1,
     Addr = 2,
     Profile = 3,
-    Webhook = 5,
     /// The forwards, exposes and other settings for programs.
     Programs = 4,
+    Webhook = 5,
 }
 
 /// Work for the disk.

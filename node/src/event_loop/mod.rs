@@ -145,7 +145,10 @@ impl EventLoop {
                 Some(Room::Underlay) => self.udp_readable = true,
                 Some(Room::Addresses) => self.addresses.readiness(),
                 Some(Room::Ipc) => rooms.ipc.readiness(token, readable, writable),
-                Some(Room::Streams) => rooms.streams.readiness(&mut rooms.cx, token, readable, writable),
+                Some(Room::Streams) => {
+                    let ready = (readable, writable, event.is_read_closed());
+                    rooms.streams.readiness(&mut rooms.cx, token, ready);
+                }
                 Some(Room::Datagrams) => rooms.datagrams.readiness(token),
                 Some(Room::Programs) => {
                     let (is_ended, is_broken) = (event.is_read_closed(), event.is_error());
@@ -154,6 +157,10 @@ impl EventLoop {
                 }
                 Some(Room::Waker) | None => {}
             }
+        }
+        // A full list may be a part of what there was.
+        if self.polled.iter().count() < self.polled.capacity() {
+            rooms.streams.note_polled();
         }
         rooms.carry_out();
     }
@@ -185,13 +192,16 @@ impl EventLoop {
 
     /// Takes what clients ask, and cleans up behind those that left.
     fn serve_clients(&mut self) {
-        if !self.rooms.ipc.has_news() {
-            return;
+        if self.rooms.ipc.has_news() {
+            for frame in self.rooms.ipc.receive() {
+                dispatch::frame(&mut self.rooms, frame);
+            }
+            self.rooms.handle_clients();
         }
-        for frame in self.rooms.ipc.receive() {
-            dispatch::frame(&mut self.rooms, frame);
+        if self.rooms.streams.has_unexplained() && !self.rooms.ipc.has_more() {
+            self.rooms.streams.settle_ends(&mut self.rooms.cx);
+            self.rooms.carry_out();
         }
-        self.rooms.handle_clients();
     }
 
     /// Serves streams, sends and handles events until nothing is left to do.

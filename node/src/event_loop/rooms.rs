@@ -201,6 +201,7 @@ impl Rooms {
             || self.programs.has_more()
             || !self.refused.is_empty()
             || self.ipc.has_more()
+            || self.streams.has_unexplained()
             || self.is_stopping
     }
 
@@ -279,6 +280,7 @@ impl Rooms {
             Effect::Opened(id, opener) => self.streams.opened(cx, id, opener),
             Effect::NotOpened(opener, failure) => self.not_opened(opener, failure),
             Effect::Close(id) => self.streams.close(cx, id),
+            Effect::GiveUp(id) => self.streams.give_up(cx, id),
             Effect::Abort(id) => self.streams.abort(cx, id),
             Effect::Serve(id, port) => self.services.begin(cx, id, port),
             Effect::Expose(id, port) => {

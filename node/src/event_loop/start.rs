@@ -23,7 +23,7 @@ use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
 use crate::platform::{AddressWatch, map_rings};
 use crate::programs::Programs;
-use crate::services::{PORTS, Services};
+use crate::services::{PORTS, STDIO, Services};
 use crate::streams::datagrams::Datagrams;
 use crate::streams::table::Streams;
 use crate::token::Room;
@@ -161,7 +161,7 @@ fn prepare(rooms: &mut Rooms, saved: Saved) {
     let cx = &mut rooms.cx;
     LogRoom::note_start(cx, &rooms.facts.udp);
     if cx.config.services {
-        rooms.streams.serve_ports(cx, &PORTS);
+        rooms.streams.serve_ports(cx, &PORTS, STDIO);
     }
     if cx.config.socket.is_some() {
         cx.stack.bind_all();

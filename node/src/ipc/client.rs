@@ -64,6 +64,24 @@ pub struct StreamReply {
     pub data: Opened,
 }
 
+/// The word that a program gives before it ends a stream of [`Client::end_explicitly`].
+#[derive(Debug)]
+pub struct Finisher {
+    socket: UnixStream,
+    word: Vec<u8>,
+}
+
+impl Finisher {
+    /// Tells the node that the end of this side, which follows, is meant. Any thread, while no other thread makes a request
+    /// with the [`Client`]; its answer is passed over.
+    ///
+    /// # Errors
+    /// When the daemon has ended.
+    pub fn finish(&self) -> io::Result<()> {
+        (&self.socket).write_all(&self.word)
+    }
+}
+
 /// A connection to a daemon, or to a node of this process.
 pub struct Client {
     socket: UnixStream,
@@ -309,6 +327,28 @@ impl Client {
             let (command, payload) = self.next_frame(deadline)?;
             self.sort(command, &payload);
         }
+    }
+
+    /// From now on a stream that this client gets is reset when its descriptor ends without a word ([`Client::finisher`]): the
+    /// peer then tells a program that died from one that was done. Without this, closing a descriptor ends the stream as
+    /// closing a TCP socket does.
+    ///
+    /// # Errors
+    /// `NotRunning` when the daemon has ended.
+    pub fn end_explicitly(&mut self) -> Result<(), Failure> {
+        self.send(&Request::EndExplicitly { inode: None }, &[]).map(drop)
+    }
+
+    /// Prepares the word that the end of a stream is meant: give it before shutting the stream's writing down or closing it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn finisher(&mut self, stream: &StreamReply) -> io::Result<Finisher> {
+        let inode = rustix::fs::fstat(&stream.socket)?.st_ino;
+        let number = self.next;
+        self.next += 1;
+        let word = numbered_text(REQUEST, number, &Request::Finish { inode, reset: None }.to_json(), &[]);
+        Ok(Finisher { socket: self.socket.try_clone()?, word })
     }
 
     fn lost(&self, e: &io::Error) -> Failure {

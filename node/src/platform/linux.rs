@@ -1,10 +1,11 @@
 //! Linux: eventfd, SOCK_SEQPACKET, and netlink, which tells when addresses change (rtnetlink(7)).
 
 use super::common;
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::io::{Errno, Result};
+use rustix::io::{Errno, Result, ioctl_fionread};
 use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::sockopt::socket_error;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, bind, recv,
     recvmsg, send, sendmsg, socket_with, socketpair,
@@ -20,8 +21,95 @@ const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const GROUPS: u32 = 0x10 | 0x40;
 
 /// Makes a pair of stream sockets; neither waits, and no started program inherits them.
-pub(crate) fn socket_pair_stream() -> Result<(OwnedFd, OwnedFd)> {
+pub(super) fn socket_pair_stream() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
+}
+
+/// The node's end of a pair that carries a stream; a client has the other end.
+///
+/// Closing an end of such a pair gives the other end ECONNRESET when bytes were left unread, and an orderly end otherwise
+/// (unix(7) does not say so; `unix_release_sock` does, since Linux 2.6). So this end always leaves one byte unread, until
+/// [`StreamSocket::end`]: a stream that breaks, and a node that dies, reset the client's end.
+#[derive(Debug)]
+pub(crate) struct StreamSocket {
+    fd: OwnedFd,
+    /// The first byte in the socket was given to the caller before.
+    is_stale: bool,
+}
+
+impl StreamSocket {
+    /// Makes a pair; neither end waits, and no started program inherits them.
+    pub(crate) fn pair() -> Result<(Self, OwnedFd)> {
+        let (fd, theirs) = socket_pair_stream()?;
+        send_now(&theirs, &[0])?;
+        Ok((Self { fd, is_stale: true }, theirs))
+    }
+
+    /// Takes what the client has written, into `room`, which is not empty. Gives 0 when the client has ended its writing, or
+    /// closed its end. `may_end`: the system has reported such an end.
+    ///
+    /// # Errors
+    /// `AGAIN` when there is nothing; `CONNRESET` when the client has closed its end and left bytes unread.
+    pub(crate) fn recv(&mut self, room: &mut [u8], may_end: bool) -> Result<usize> {
+        loop {
+            let stale = usize::from(self.is_stale);
+            let waiting = ioctl_fionread(&self.fd)? as usize;
+            debug_assert!(waiting >= 1, "one byte is always left");
+            let fresh = waiting.saturating_sub(stale);
+            if fresh == 0 {
+                return if may_end { self.end_of_client() } else { Err(Errno::AGAIN) };
+            }
+            let len = fresh.min(room.len());
+            // The last byte is read and left.
+            let taken = if len == fresh { len - 1 } else { len };
+            let (mut skipped, mut n) = ([0], 0);
+            if stale + taken > 0 {
+                let parts = &mut [IoSliceMut::new(&mut skipped[..stale]), IoSliceMut::new(&mut room[..taken])];
+                let received =
+                    recvmsg(&self.fd, parts, &mut RecvAncillaryBuffer::default(), RecvFlags::DONTWAIT)?.bytes;
+                n = received.saturating_sub(stale);
+                self.is_stale = false;
+            }
+            // Fewer bytes come where a descriptor travelled along, which this end closes.
+            if n == taken && taken < len {
+                recv(&self.fd, &mut room[taken..len], RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
+                self.is_stale = true;
+                n = len;
+            }
+            if n > 0 {
+                return Ok(n);
+            }
+        }
+    }
+
+    fn end_of_client(&self) -> Result<usize> {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::RDHUP)];
+        poll(&mut fds, Some(&Timespec::default()))?;
+        if !fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP) {
+            return Err(Errno::AGAIN);
+        }
+        socket_error(&self.fd)?.map(|()| 0)
+    }
+
+    /// True when the client has closed its end and left bytes unread. Tells once.
+    pub(crate) fn takes_reset(&self) -> bool {
+        matches!(socket_error(&self.fd), Ok(Err(Errno::CONNRESET)))
+    }
+
+    /// Prepares an orderly end: the client reads the end instead of an error when this end is closed.
+    pub(crate) fn end(&mut self) {
+        if self.is_stale {
+            // A failure leaves the byte, and the client reads an error.
+            let _ = recv(&self.fd, &mut [0], RecvFlags::DONTWAIT);
+            self.is_stale = false;
+        }
+    }
+}
+
+impl AsFd for StreamSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 /// Takes what a socket has without waiting, and appends the descriptors that came along to `fds`. Gives 0 at the end.

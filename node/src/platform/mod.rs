@@ -3,6 +3,7 @@
 //! | | `linux` | `portable` |
 //! |---|---|---|
 //! | [`Signal`] | eventfd | pipe |
+//! | [`StreamSocket`]: its end without an end of the other | the other reads ECONNRESET | the other reads the end |
 //! | [`PacketSocket`] and the client's end | SOCK_SEQPACKET | a stream; each packet follows its length |
 //! | [`AddressWatch`] | netlink tells | the addresses are looked at again at intervals |
 //! | flags of descriptors | with the call that makes them | by fcntl, after it |
@@ -31,8 +32,8 @@ use linux as chosen;
 #[cfg(any(not(target_os = "linux"), feature = "portable-platform"))]
 use portable as chosen;
 
-pub(crate) use chosen::{AddressWatch, PacketSocket, QUIET, recv_with_fds, socket_pair_stream};
+pub(crate) use chosen::{AddressWatch, PacketSocket, QUIET, StreamSocket, recv_with_fds};
 pub use chosen::{Signal, recv_packet, send_now, send_packet};
-pub(crate) use common::{keep_quiet, peer_is_ours};
+pub(crate) use common::{is_listening, keep_quiet, peer_is_ours};
 pub use edges::Edges;
 pub use ring_memory::map_rings;

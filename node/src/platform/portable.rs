@@ -4,7 +4,7 @@ use super::{common, framed};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{FdFlags, Result, fcntl_setfd};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, send, socketpair, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair, sockopt};
 use std::io::{IoSlice, IoSliceMut};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const BUFFER_LEN: usize = 208 * 1024;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Makes a pair of stream sockets; neither waits, and no started program inherits them.
-pub(crate) fn socket_pair_stream() -> Result<(OwnedFd, OwnedFd)> {
+pub(super) fn socket_pair_stream() -> Result<(OwnedFd, OwnedFd)> {
     let (a, b) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)?;
     for socket in [&a, &b] {
         set_flags(socket)?;
@@ -38,6 +38,44 @@ pub(crate) fn socket_pair_stream() -> Result<(OwnedFd, OwnedFd)> {
 fn set_flags(fd: &OwnedFd) -> Result<()> {
     fcntl_setfd(fd, FdFlags::CLOEXEC)?;
     fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)
+}
+
+/// The node's end of a pair that carries a stream; a client has the other end. Closing this end is an orderly end for the
+/// client, which asks the node how the stream ended.
+#[derive(Debug)]
+pub(crate) struct StreamSocket(OwnedFd);
+
+impl StreamSocket {
+    /// Makes a pair; neither end waits, and no started program inherits them.
+    pub(crate) fn pair() -> Result<(Self, OwnedFd)> {
+        let (ours, theirs) = socket_pair_stream()?;
+        Ok((Self(ours), theirs))
+    }
+
+    /// Takes what the client has written, into `room`, which is not empty. Gives 0 when the client has ended its writing, or
+    /// closed its end.
+    ///
+    /// # Errors
+    /// `AGAIN` when there is nothing; `CONNRESET` when the client has closed its end and left bytes unread, where the system
+    /// tells that.
+    pub(crate) fn recv(&mut self, room: &mut [u8], _may_end: bool) -> Result<usize> {
+        recv(&self.0, room, RecvFlags::DONTWAIT).map(|(_, n)| n)
+    }
+
+    /// True when the client has closed its end and left bytes unread, where the system tells that. Tells once.
+    pub(crate) fn takes_reset(&self) -> bool {
+        matches!(sockopt::socket_error(&self.0), Ok(Err(rustix::io::Errno::CONNRESET)))
+    }
+
+    /// Prepares an orderly end, which needs nothing.
+    #[allow(clippy::unused_self, reason = "the other implementation needs it")]
+    pub(crate) const fn end(&mut self) {}
+}
+
+impl AsFd for StreamSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// Takes what a socket has without waiting, and appends the descriptors that came along to `fds`. Gives 0 at the end.

@@ -25,7 +25,7 @@ macro_rules! contract {
         mod $implementation {
             use super::readable;
             use crate::platform::$implementation::{
-                AddressWatch, PacketSocket, Signal, recv_packet, recv_with_fds, send_now, send_packet,
+                AddressWatch, PacketSocket, Signal, StreamSocket, recv_packet, recv_with_fds, send_now, send_packet,
                 socket_pair_stream,
             };
             use rustix::fs::{OFlags, fcntl_getfl};
@@ -61,6 +61,34 @@ macro_rules! contract {
                 let mut buffer = [0; 9];
                 assert_eq!(UnixStream::from(b).read(&mut buffer).unwrap(), 5);
                 assert_eq!(send_now(&a, b"hello"), Err(Errno::PIPE), "and no signal ended this test");
+            }
+
+            #[test]
+            fn a_stream_pair_carries_all_bytes_and_both_ends() {
+                let (mut ours, theirs) = StreamSocket::pair().unwrap();
+                let (theirs, mut room) = (UnixStream::from(theirs), [0; 4]);
+                assert!(is_private(&ours) && does_not_wait(&ours));
+                let read = |ours: &mut StreamSocket, room: &mut [u8]| ours.recv(room, true);
+                assert_eq!(read(&mut ours, &mut room), Err(Errno::AGAIN));
+                (&theirs).write_all(b"0123456").unwrap();
+                assert_eq!((read(&mut ours, &mut room), &room), (Ok(4), b"0123"));
+                assert_eq!((read(&mut ours, &mut room), &room[..3]), (Ok(3), &b"456"[..]));
+                assert_eq!(read(&mut ours, &mut room), Err(Errno::AGAIN));
+                for byte in 0..100 {
+                    (&theirs).write_all(&[byte]).unwrap();
+                    assert_eq!((read(&mut ours, &mut room[..1]), room[0]), (Ok(1), byte));
+                }
+                (&theirs).write_all(b"last").unwrap();
+                theirs.shutdown(std::net::Shutdown::Write).unwrap();
+                assert_eq!((read(&mut ours, &mut room), &room), (Ok(4), b"last"));
+                assert_eq!(read(&mut ours, &mut room), Ok(0));
+                assert_eq!(send_now(&ours, b"answer"), Ok(6), "half closed");
+                assert!(!ours.takes_reset());
+                ours.end();
+                drop(ours);
+                let mut answer = String::new();
+                (&theirs).read_to_string(&mut answer).unwrap();
+                assert_eq!(answer, "answer");
             }
 
             #[test]
@@ -276,4 +304,36 @@ fn edges_are_readable_after_changes_only() {
     assert!(watched(Duration::from_secs(10)));
     edges.clear().unwrap();
     assert!(!watched(Duration::ZERO), "nothing changed since");
+}
+
+#[test]
+fn a_stream_pair_tells_resets_from_ends_both_ways() {
+    use super::linux::{StreamSocket, send_now};
+    use rustix::io::Errno;
+    use std::io::{ErrorKind, Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    let pair = || {
+        let (ours, theirs) = StreamSocket::pair().unwrap();
+        (ours, UnixStream::from(theirs))
+    };
+    // The client closes its end and leaves bytes unread; what it wrote before is still read.
+    let (mut ours, mut theirs) = pair();
+    let mut room = [0; 9];
+    theirs.write_all(b"before").unwrap();
+    send_now(&ours, b"unread").unwrap();
+    drop(theirs);
+    assert_eq!(ours.recv(&mut room, true), Ok(6));
+    assert_eq!(ours.recv(&mut room, true), Err(Errno::CONNRESET));
+
+    // This end is closed without an end: the client reads what arrived before, then the error; writing fails.
+    let (mut ours, mut theirs) = pair();
+    theirs.write_all(b"taken").unwrap();
+    assert_eq!(ours.recv(&mut room, false), Ok(5));
+    send_now(&ours, b"before").unwrap();
+    drop(ours);
+    assert_eq!(theirs.write(b"x").map_err(|e| e.kind()), Err(ErrorKind::BrokenPipe));
+    assert_eq!(theirs.read(&mut room).unwrap(), 6);
+    assert_eq!(theirs.read(&mut room).map_err(|e| e.kind()), Err(ErrorKind::ConnectionReset));
+    assert_eq!(theirs.read(&mut room).unwrap(), 0, "the error is told once, as of TCP");
 }

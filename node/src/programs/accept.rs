@@ -7,7 +7,7 @@ use crate::platform::keep_quiet;
 use crate::programs::entry::{Kind, Listener};
 use crate::programs::filter::Filter;
 use crate::programs::joint::{Joint, Phase};
-use crate::programs::listen::{Came, Door};
+use crate::programs::listen::{Came, Door, Listen};
 use crate::programs::relay::{End, Relay};
 use crate::programs::room::Programs;
 use crate::programs::sockets::{reset_on_close, send_at_once};
@@ -27,6 +27,31 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 impl Listener {
+    /// A listener that is bound now, or was handed over by a client. Unless `must_listen`, an address that cannot be bound
+    /// is tried again.
+    ///
+    /// # Errors
+    /// As [`Door::open`] and [`Door::take`].
+    pub(super) fn begin(
+        listen: Listen,
+        fd: Option<OwnedFd>,
+        must_listen: bool,
+        (now, registry, number): (Instant, &Registry, u32),
+    ) -> Result<Self, Failure> {
+        let mut listener = Self { listen, door: None, closed: None, tries: 0 };
+        match fd {
+            Some(fd) => {
+                listener.door = Some(Door::take(&listener.listen, fd, registry, Programs::listener_token(number))?);
+            }
+            None => match listener.open(now, registry, number) {
+                Err(failure) if must_listen => return Err(failure),
+                Ok(()) | Err(_) => {}
+            },
+        }
+        debug_assert!(listener.door.is_some() || listener.closed.is_some());
+        Ok(listener)
+    }
+
     /// Binds the address; after a failure [`closed`](Self::closed) tells when to try again.
     pub(super) fn open(&mut self, now: Instant, registry: &Registry, number: u32) -> Result<(), Failure> {
         match Door::open(&self.listen, registry, Programs::listener_token(number)) {

@@ -15,6 +15,7 @@ use pilot_core::identity::IdentityKey;
 use pilot_stack::EARLY_LEN_MAX;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// How long a program's first bytes are waited for, so that they travel with the question for the stream. Own choice: most
@@ -26,6 +27,8 @@ const EARLY_RTT_MIN: Duration = Duration::from_millis(5);
 /// A forward as it was asked for.
 pub(crate) struct ForwardTerms {
     pub(crate) listen: String,
+    /// The socket beside the request.
+    pub(crate) fd: Option<OwnedFd>,
     pub(crate) node: String,
     pub(crate) port: u16,
 }
@@ -42,12 +45,12 @@ impl Programs {
         life: Life,
         must_listen: bool,
     ) -> Result<Forward, Failure> {
-        let ForwardTerms { listen, node, port } = terms;
+        let ForwardTerms { listen, fd, node, port } = terms;
         if port == 0 {
             return Err(Failure::new(Code::InvalidArgument, "port 0 belongs to no program"));
         }
         resolve::query(&node)?;
-        let listen = Listen::parse(&listen)?;
+        let listen = Listen::asked(&listen, fd.as_ref(), life == Life::Kept)?;
         let forwards = self.entries.iter().filter(|e| matches!(e.kind, Kind::Forward { .. })).count();
         if forwards >= ENTRIES_MAX {
             return Err(Failure::new(Code::Full, format!("there are {ENTRIES_MAX} forwards")));
@@ -58,11 +61,8 @@ impl Programs {
             return Err(failure.hint(format!("pilotctl forward --remove {listen}")));
         }
         let number = self.next_number();
-        let mut listener = Listener { listen, door: None, closed: None, tries: 0 };
-        if let Err(failure) = listener.open(cx.now, &self.registry, number) {
-            if must_listen {
-                return Err(failure);
-            }
+        let listener = Listener::begin(listen, fd, must_listen, (cx.now, &self.registry, number))?;
+        if listener.door.is_none() {
             self.note_closed(&listener);
         }
         let entry = Entry::new(number, life, Kind::Forward { listener, node, port });

@@ -1,7 +1,7 @@
 //! Owns a listener on this machine: its address as people write it, and the socket at which programs connect.
 
 use crate::failure::{Code, Failure};
-use crate::platform::peer_is_ours;
+use crate::platform::{is_listening, peer_is_ours};
 use mio::net::{TcpListener, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
@@ -12,14 +12,42 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
+/// The word for a listening socket that a client hands over with its request.
+const HANDED: &str = "fd";
+
 /// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Listen {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    /// A socket that the client has handed over, bound to this address, perhaps of another network.
+    Given(SocketAddr),
 }
 
 impl Listen {
+    /// Reads what a client asks for: an address, or `fd` for the listening socket beside its request.
+    ///
+    /// # Errors
+    /// As [`Listen::parse`]; `InvalidArgument` for a socket that is missing, superfluous, or no TCP listener, and when what
+    /// is set up would outlive the client (`is_kept`).
+    pub(super) fn asked(text: &str, fd: Option<&OwnedFd>, is_kept: bool) -> Result<Self, Failure> {
+        let invalid = |why: &str| Err(Failure::new(Code::InvalidArgument, why));
+        match (text, fd) {
+            (HANDED, None) => invalid("no socket came with the request"),
+            (HANDED, Some(_)) if is_kept => invalid("a socket that is handed over is for something temporary"),
+            (HANDED, Some(fd)) => {
+                // A socket of another family has no such address.
+                let addr = rustix::net::getsockname(fd).ok().and_then(|addr| SocketAddr::try_from(addr).ok());
+                match addr.filter(|_| is_listening(fd)) {
+                    Some(addr) => Ok(Self::Given(addr)),
+                    None => invalid("what came with the request is no TCP socket that listens"),
+                }
+            }
+            (_, Some(_)) => invalid("a socket came with a request that listens elsewhere"),
+            (text, None) => Self::parse(text),
+        }
+    }
+
     /// Reads `[HOST:]PORT` or `unix:PATH`. Without a host, the listener is on the loopback address of IPv4.
     ///
     /// # Errors
@@ -47,7 +75,7 @@ impl Listen {
     /// A text for the owner when other machines may reach the listener.
     pub(super) fn warning(&self) -> Option<String> {
         match self {
-            Self::Tcp(addr) if !addr.ip().is_loopback() => {
+            Self::Tcp(addr) | Self::Given(addr) if !addr.ip().is_loopback() => {
                 Some(format!("other machines that reach {addr} are let through with this node's rights"))
             }
             _ => None,
@@ -60,6 +88,7 @@ impl fmt::Display for Listen {
         match self {
             Self::Tcp(addr) => addr.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Given(addr) => write!(f, "{HANDED}:{addr}"),
         }
     }
 }
@@ -112,9 +141,23 @@ impl Door {
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
                 door
             }
+            Listen::Given(_) => return Err(failed(io::ErrorKind::NotConnected.into())), // its socket is closed for good
         };
         debug_assert!(!matches!(door.listen, Listen::Tcp(addr) if addr.port() == 0), "a bound port has a number");
         Ok(door)
+    }
+
+    /// Takes a listening socket that a client has handed over; `listen`: as [`Listen::asked`] gives it.
+    ///
+    /// # Errors
+    /// `Full` when the system cannot watch another socket.
+    pub(super) fn take(listen: &Listen, fd: OwnedFd, registry: &Registry, token: Token) -> Result<Self, Failure> {
+        let failed = |e: io::Error| Failure::new(Code::Full, format!("cannot listen on {listen}: {e}"));
+        let socket = std::net::TcpListener::from(fd);
+        socket.set_nonblocking(true).map_err(failed)?;
+        let mut socket = TcpListener::from_std(socket);
+        registry.register(&mut socket, token, Interest::READABLE).map_err(failed)?;
+        Ok(Self { listen: listen.clone(), socket: Socket::Tcp(socket) })
     }
 
     /// Takes the next program that waits. Programs of other users are sent away from a socket file.
@@ -175,6 +218,30 @@ fn remove_dead(path: &PathBuf) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_that_is_handed_over_is_a_listener_for_something_temporary() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let fd = OwnedFd::from(listener);
+        let given = Listen::asked(HANDED, Some(&fd), false).expect("a listener");
+        assert_eq!((&given, given.to_string()), (&Listen::Given(addr), format!("fd:{addr}")));
+        assert!(given.warning().is_none() && Listen::parse(&given.to_string()).is_err());
+        let client = OwnedFd::from(std::net::TcpStream::connect(addr).expect("a connection"));
+        let (pair, _other) = rustix::pipe::pipe().expect("a pipe");
+        let unix = OwnedFd::from(std::os::unix::net::UnixStream::pair().expect("a pair").0);
+        for (text, fd, is_kept) in [
+            (HANDED, None, false),
+            (HANDED, Some(&fd), true),
+            (HANDED, Some(&client), false),
+            (HANDED, Some(&pair), false),
+            (HANDED, Some(&unix), false),
+            ("80", Some(&fd), false),
+        ] {
+            assert_eq!(Listen::asked(text, fd, is_kept).expect_err(text).code, Code::InvalidArgument);
+        }
+        assert_eq!(Listen::asked("80", None, true), Listen::parse("80"));
+    }
 
     #[test]
     fn listeners_are_on_the_loopback_unless_a_host_is_named() {

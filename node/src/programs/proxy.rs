@@ -14,6 +14,7 @@ use crate::programs::listen::Listen;
 use crate::programs::relay::{Moved, Server};
 use crate::programs::room::{ENTRIES_MAX, Programs};
 use pilot_stack::EARLY_LEN_MAX;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ const AUTH_FILE_LEN_MAX: u64 = 256 * 1024;
 /// A proxy as it was asked for.
 pub(crate) struct ProxyTerms {
     pub(crate) listen: String,
+    /// The socket beside the request.
+    pub(crate) fd: Option<OwnedFd>,
     pub(crate) direct: bool,
     pub(crate) auth_file: Option<String>,
 }
@@ -41,8 +44,8 @@ impl Programs {
         life: Life,
         must_listen: bool,
     ) -> Result<ProxyAnswer, Failure> {
-        let ProxyTerms { listen, direct, auth_file } = terms;
-        let listen = Listen::parse(&listen)?;
+        let ProxyTerms { listen, fd, direct, auth_file } = terms;
+        let listen = Listen::asked(&listen, fd.as_ref(), life == Life::Kept)?;
         if listen.warning().is_some() && auth_file.is_none() {
             let text = format!("other machines would reach the proxy at {listen} without a password");
             return Err(Failure::new(Code::InvalidArgument, text).hint("--auth FILE, or a loopback address"));
@@ -57,11 +60,8 @@ impl Programs {
             return Err(Failure::new(Code::Conflict, text).hint("pilotctl forward --list; pilotctl proxy --list"));
         }
         let number = self.next_number();
-        let mut listener = Listener { listen, door: None, closed: None, tries: 0 };
-        if let Err(failure) = listener.open(cx.now, &self.registry, number) {
-            if must_listen {
-                return Err(failure);
-            }
+        let listener = Listener::begin(listen, fd, must_listen, (cx.now, &self.registry, number))?;
+        if listener.door.is_none() {
             self.note_closed(&listener);
         }
         let kind = Kind::Proxy(Proxy { listener, direct, auth_file, access: Arc::new(Access::new(passwords)) });

@@ -272,7 +272,7 @@ mod tests {
             let (mut lab, poll) = (Lab::alone(), Poll::new().expect("poll"));
             let waker = Waker::new(poll.registry(), Room::Waker.token(0)).expect("waker");
             let mut programs = Programs::new(poll.registry().try_clone().expect("registry"), Arc::new(waker));
-            let terms = ProxyTerms { listen: "0".into(), direct: true, auth_file: None };
+            let terms = ProxyTerms { listen: "0".into(), fd: None, direct: true, auth_file: None };
             let listen = programs.proxy(&lab.nodes[0], terms, Life::Run, true).expect("a proxy").listen;
             lab.nodes[0].now = pilot_core::Instant::from_micros(1);
             Self { lab, poll, programs, listen }

@@ -120,7 +120,7 @@ impl Services {
                 }
                 self.sessions.insert(stream, Box::new(Session { service, io: Io::default(), sender }));
             }
-            _ => cx.out.push(Effect::Abort(stream)),
+            _ => cx.out.push(Effect::GiveUp(stream)),
         }
     }
 
@@ -154,10 +154,11 @@ impl Services {
             mail.give_up(io);
         }
         hand_on(cx, stream, io, *sender);
+        let is_broken = io.is_broken;
         if is_over {
             self.sessions.remove(&stream);
             self.subscribers.remove(&stream);
-            cx.out.push(Effect::Close(stream));
+            cx.out.push(if is_broken { Effect::GiveUp(stream) } else { Effect::Close(stream) });
         }
         debug_assert!(self.subscribers.len() <= self.sessions.len(), "a subscriber is a stream of the event service");
     }

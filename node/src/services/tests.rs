@@ -38,6 +38,7 @@ impl Served {
                 match effect {
                     Effect::Ready(id) => ready.push(id),
                     Effect::Close(id) => cx.stack.close(cx.now, id),
+                    Effect::GiveUp(id) => cx.stack.give_up(cx.now, id),
                     Effect::Publish(from, event) => drop(self.services.publish(cx, from, &event)),
                     other => self.effects.push(other),
                 }
@@ -166,7 +167,7 @@ fn a_stream_that_no_service_knows_is_reset() {
     let (mut services, id) = (Services::default(), StreamId::from_number(9));
     for port in [ECHO, 9] {
         services.begin(&mut lab.nodes[0], id, port);
-        assert!(matches!(lab.nodes[0].effects()[..], [Effect::Abort(stream)] if stream == id));
+        assert!(matches!(lab.nodes[0].effects()[..], [Effect::GiveUp(stream)] if stream == id));
     }
     services.serve(&mut lab.nodes[0], id);
     assert_eq!(lab.nodes[0].effects().len(), 0);

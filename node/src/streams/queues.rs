@@ -4,7 +4,7 @@ use crate::failure::{Code, Failure};
 use crate::platform::Signal;
 use crate::streams::byte_queue::{ByteQueue, CHUNK_LEN, Spare};
 use crate::streams::names::failure_of;
-use pilot_stack::{Recv, Stack, StreamId};
+use pilot_stack::{Recv, Stack, StreamEnd, StreamId};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -31,23 +31,38 @@ pub(crate) struct Queues {
     pub(crate) spare: Spare,
     /// The peer's FIN has arrived.
     pub(crate) fin: bool,
+    /// The stream broke: nothing more will be sent, and reading fails once `incoming` is empty, unless `fin` is set.
     pub(crate) failure: Option<Failure>,
+    /// Nothing more will be sent, while bytes that arrived before still wait for room in `incoming`.
+    pub(crate) is_broken: bool,
     /// The application wants FIN to be sent after `outgoing`.
     pub(crate) shut: bool,
     /// The application does not read any more.
     pub(crate) deaf: bool,
-    /// The application dropped its last handle: close once `outgoing` has left.
+    /// The application dropped its last handle, or closed the stream: close once `outgoing` has left.
     pub(crate) gone: bool,
+    /// The application wants the stream to be reset.
+    pub(crate) reset: bool,
 }
 
 impl Queues {
+    /// The application resets the stream.
+    pub(crate) fn abort(&mut self) {
+        self.incoming.clear();
+        self.outgoing.clear();
+        self.reset = true;
+        self.failure.get_or_insert_with(|| Failure::new(Code::ConnectionReset, "the stream was aborted here"));
+    }
+
     /// Tells whether more may be written.
     ///
     /// # Errors
     /// The stream's failure; `BrokenPipe` after the application ended its writing.
     pub(crate) fn writable(&self) -> io::Result<()> {
         match &self.failure {
+            _ if self.gone => Err(io::ErrorKind::BrokenPipe.into()),
             Some(failure) => Err(failure.clone().into()),
+            None if self.is_broken => Err(io::ErrorKind::ConnectionReset.into()),
             None if self.shut => Err(io::ErrorKind::BrokenPipe.into()),
             None => Ok(()),
         }
@@ -107,15 +122,21 @@ impl LoopEnd {
         Arc::strong_count(&self.0) == 1 && !self.0.taken.load(Ordering::SeqCst)
     }
 
-    /// Moves bytes between the application and its stream. False when the application is gone and everything that it wrote
-    /// has left.
-    pub(crate) fn serve(&self, stack: &mut Stack) -> bool {
+    /// Moves bytes between the application and its stream.
+    pub(crate) fn serve(&self, stack: &mut Stack) -> Served {
         let shared = &*self.0;
         shared.loop_looks();
-        let Outgoing { mut changed, deaf, room } = take_outgoing(stack, shared);
+        if shared.lock().reset {
+            return Served::Aborted;
+        }
+        let Outgoing { mut changed, reading, room } = take_outgoing(stack, shared);
         // Read without the lock, handed over at once.
-        let (chunks, end) = read_chunks(stack, room, deaf, shared);
+        let (chunks, end) = read_chunks(stack, room, reading, shared);
+        let is_broken = (room == 0 || end == Recv::Fin) && stack.broken(shared.id).is_some();
+        let has_unread = reading == Reading::Over && stack.stream_info(shared.id).is_some_and(|info| info.readable > 0);
         let mut queues = shared.lock();
+        changed |= is_broken && !queues.is_broken;
+        queues.is_broken |= is_broken;
         changed |= !chunks.is_empty();
         chunks.into_iter().for_each(|chunk| queues.incoming.push(chunk));
         debug_assert!(queues.incoming.len() <= QUEUE_MAX, "a full queue closes the window");
@@ -130,21 +151,53 @@ impl LoopEnd {
             }
             _ => {}
         }
-        let is_over = queues.gone && queues.outgoing.is_empty();
+        let served = match queues.gone {
+            true if !queues.outgoing.is_empty() => Served::Open,
+            true if queues.incoming.is_empty() => Served::Done,
+            true => Served::Unread,
+            false if has_unread => {
+                queues.failure.get_or_insert_with(|| failure_of(stack, shared.id, StreamEnd::Aborted));
+                Served::Unread
+            }
+            false => Served::Open,
+        };
         drop(queues);
         if changed {
             shared.notify();
         }
-        !is_over
+        served
     }
+}
+
+/// The state of a thread's stream after its bytes were moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// The stream goes on.
+    Open,
+    /// The application is gone, and everything that it wrote has left.
+    Done,
+    /// The same, or the application has ended both directions, and bytes of the peer are not read.
+    Unread,
+    /// The application wants a reset.
+    Aborted,
+}
+
+/// The application's way with bytes that arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// It reads them.
+    On,
+    /// It has ended its reading and writes on: they are dropped.
+    Deaf,
+    /// It has ended both directions, or is gone: they are left, and mean a reset.
+    Over,
 }
 
 /// The state of a stream's queues after the bytes of the application have moved.
 struct Outgoing {
     /// There is room again, or nothing will be sent any more.
     changed: bool,
-    /// The application does not read.
-    deaf: bool,
+    reading: Reading,
     /// Room for bytes that arrive. Unit: bytes.
     room: usize,
 }
@@ -178,7 +231,11 @@ fn take_outgoing(stack: &mut Stack, shared: &Shared) -> Outgoing {
                 return Outgoing { changed, ..Outgoing::of(&queues) };
             }
             // Nothing will be sent any more; the reason is told with the stream's end.
-            Err(_) => shared.lock().outgoing.clear(),
+            Err(_) => {
+                let mut queues = shared.lock();
+                queues.outgoing.clear();
+                queues.is_broken |= stack.broken(shared.id).is_some();
+            }
         }
     }
 }
@@ -186,13 +243,22 @@ fn take_outgoing(stack: &mut Stack, shared: &Shared) -> Outgoing {
 impl Outgoing {
     fn of(queues: &Queues) -> Self {
         let room = QUEUE_MAX.saturating_sub(queues.incoming.len());
-        Self { changed: false, deaf: queues.deaf, room }
+        let reading = match (queues.gone, queues.deaf, queues.shut) {
+            (true, ..) | (_, true, true) => Reading::Over,
+            (_, true, _) => Reading::Deaf,
+            _ => Reading::On,
+        };
+        Self { changed: false, reading, room }
     }
 }
 
-/// Up to `room` bytes that have arrived, and the reason why there are not more. The bytes for a deaf application are dropped.
-fn read_chunks(stack: &mut Stack, room: usize, deaf: bool, shared: &Shared) -> (Vec<Vec<u8>>, Recv) {
+/// Up to `room` bytes that have arrived, and the reason why there are not more.
+fn read_chunks(stack: &mut Stack, room: usize, reading: Reading, shared: &Shared) -> (Vec<Vec<u8>>, Recv) {
     let (mut chunks, mut left) = (Vec::new(), room);
+    let deaf = reading == Reading::Deaf;
+    if reading == Reading::Over {
+        return (chunks, Recv::Blocked);
+    }
     while left > 0 {
         let result = stack.recv_with(shared.id, |bytes| {
             let n = bytes.len().min(left).min(CHUNK_LEN);

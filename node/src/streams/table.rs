@@ -13,10 +13,10 @@ use crate::failure::{Code, Failure};
 use crate::ipc::client_id::{ClientId, RequestNumber};
 use crate::ipc::frame::stream_end;
 use crate::ipc::official_frame;
-use crate::platform::socket_pair_stream;
+use crate::platform::StreamSocket;
 use crate::programs::joint_id::JointId;
 use crate::streams::names::{describe, ends, failure_of};
-use crate::streams::queues::{LoopEnd, Shared};
+use crate::streams::queues::{LoopEnd, Served, Shared};
 use crate::streams::socket::{FdStream, Pumped};
 use crate::token::{NUMBERS, Room};
 use crossbeam_channel::Sender;
@@ -24,9 +24,9 @@ use litemap::LiteMap;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use pilot_core::identity::IdentityKey;
-use pilot_stack::StreamId;
+use pilot_stack::{StreamEnd, StreamId};
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 
 /// Most requests that wait for the streams of one IPC listener.
 const REQUESTS_MAX: usize = 128;
@@ -106,12 +106,22 @@ pub(crate) struct Streams {
     registry: Registry,
     holders: BTreeMap<StreamId, Holder>,
     listeners: LiteMap<u16, Listener>,
-    /// Ports that return to their service when a program gives them up.
+    /// The ports of services.
     served: &'static [u16],
+    /// The one of them that a program may take, and that returns to its service when the program gives it up.
+    lent: u16,
     tokens: LiteMap<Token, StreamId>,
     last_token: usize,
     /// How handed-out streams ended, by inode; the newest [`ENDS_MAX`].
     ends: VecDeque<(u64, StreamState)>,
+    /// Handed-out streams by inode.
+    inodes: LiteMap<u64, StreamId>,
+    /// Clients that end their streams explicitly.
+    explicit: LiteMap<ClientId, ()>,
+    /// Descriptors that have ended without the word that their client gives before an orderly end.
+    unexplained: Vec<StreamId>,
+    /// Those of them that ended before the system was last asked what clients have written. The word was written before.
+    doubtful: Vec<StreamId>,
 }
 
 impl Streams {
@@ -121,17 +131,22 @@ impl Streams {
             holders: BTreeMap::new(),
             listeners: LiteMap::new(),
             served: &[],
+            lent: 0,
             tokens: LiteMap::new(),
             last_token: 0,
             ends: VecDeque::new(),
+            inodes: LiteMap::new(),
+            explicit: LiteMap::new(),
+            unexplained: Vec::new(),
+            doubtful: Vec::new(),
         }
     }
 
     // Ports.
 
-    /// Gives `ports` to the services.
-    pub(crate) fn serve_ports(&mut self, cx: &mut Context, ports: &'static [u16]) {
-        self.served = ports;
+    /// Gives `ports` to the services. A program may take `lent`, and none of the others.
+    pub(crate) fn serve_ports(&mut self, cx: &mut Context, ports: &'static [u16], lent: u16) {
+        (self.served, self.lent) = (ports, lent);
         for port in ports {
             // No program can have bound a port before the node has started.
             let _ = cx.stack.listen(*port);
@@ -139,12 +154,13 @@ impl Streams {
         }
     }
 
-    /// Binds a port. A program may take the place of a service, which comes back when the program goes.
+    /// Binds a port. A program may take the place of the service that is lent, which comes back when the program goes.
     pub(crate) fn listen(&mut self, cx: &mut Context, port: u16, listener: Listener) -> Result<(), Failure> {
         let taken = || Failure::new(Code::Conflict, format!("port {port} already bound"));
         match self.listeners.get(&port) {
             None => cx.stack.listen(port).map_err(|_| taken())?,
-            Some(Listener::Service) => {}
+            Some(Listener::Service) if port == self.lent => {}
+            Some(Listener::Service) => return Err(taken().hint("the node's own service has this port")),
             Some(_) => return Err(taken().hint("pilotctl connections")),
         }
         self.listeners.insert(port, listener);
@@ -323,11 +339,11 @@ impl Streams {
 
     /// Gives a client a descriptor of the stream.
     fn hand_out(&mut self, cx: &mut Context, id: StreamId, client: ClientId, request: RequestNumber) {
-        let made = socket_pair_stream().map_err(|_| Failure::new(Code::Full, "no file descriptors are left")).and_then(
+        let made = StreamSocket::pair().map_err(|_| Failure::new(Code::Full, "no file descriptors are left")).and_then(
             |(ours, theirs)| {
                 let token = self.new_token();
                 let interest = Interest::READABLE | Interest::WRITABLE;
-                let registered = self.registry.register(&mut SourceFd(&ours.as_raw_fd()), token, interest);
+                let registered = self.registry.register(&mut SourceFd(&ours.as_fd().as_raw_fd()), token, interest);
                 registered.map_err(|_| Failure::new(Code::Full, "too many streams"))?;
                 Ok((ours, theirs, token))
             },
@@ -341,7 +357,9 @@ impl Streams {
         };
         let inode = rustix::fs::fstat(&theirs).map_or(0, |stat| stat.st_ino);
         self.tokens.insert(token, id);
-        let descriptor = Descriptor { stream: FdStream::new(ours), token, client, inode };
+        self.inodes.insert(inode, id);
+        let stream = FdStream::new(ours, self.explicit.contains_key(&client));
+        let descriptor = Descriptor { stream, token, client, inode };
         self.holders.insert(id, Holder::Descriptor(Box::new(descriptor)));
         cx.out.push(Effect::ReplyDescriptor(client, request, describe(&cx.stack, id).into(), theirs));
         cx.ready(id);
@@ -387,23 +405,78 @@ impl Streams {
 
     /// The end of a handed-out stream, by the inode of its descriptor.
     pub(crate) fn end_of(&self, inode: u64) -> Result<StreamState, Failure> {
-        let is_it = |holder: &Holder| matches!(holder, Holder::Descriptor(d) if d.inode == inode);
-        let ended = self.ends.iter().rev().find(|(i, _)| *i == inode).map(|(_, end)| end.clone());
-        match ended {
-            _ if self.holders.values().any(is_it) => Ok(StreamState::Open),
-            Some(end) => Ok(end),
+        if self.inodes.contains_key(&inode) {
+            return Ok(StreamState::Open);
+        }
+        match self.ends.iter().rev().find(|(i, _)| *i == inode) {
+            Some((_, end)) => Ok(end.clone()),
             None => Err(Failure::new(Code::NotFound, "that descriptor is no stream of this node")),
         }
     }
 
+    // Explicit ends.
+
+    /// From now on the end of a later descriptor of this client, or of that with the inode, is the death of a program, unless
+    /// [`Streams::finish_of`] came before.
+    pub(crate) fn end_explicitly(&mut self, client: ClientId, inode: Option<u64>) {
+        let Some(inode) = inode else {
+            self.explicit.insert(client, ());
+            return;
+        };
+        let id = self.inodes.get(&inode);
+        if let Some(Holder::Descriptor(descriptor)) = id.and_then(|id| self.holders.get_mut(id)) {
+            descriptor.stream.is_explicit = true;
+        }
+    }
+
+    /// The end of a descriptor, which follows, is meant; or the stream is reset. Gives the stream's state.
+    pub(crate) fn finish_of(&mut self, cx: &mut Context, inode: u64, reset: bool) -> Result<StreamState, Failure> {
+        if let Some(&id) = self.inodes.get(&inode) {
+            if reset {
+                cx.stack.abort(cx.now, id);
+            } else if let Some(Holder::Descriptor(descriptor)) = self.holders.get_mut(&id) {
+                descriptor.stream.is_finished = true;
+            }
+            cx.ready(id);
+        }
+        self.end_of(inode)
+    }
+
+    /// The system has told everything that clients have written before now, so their words can be read.
+    pub(crate) fn note_polled(&mut self) {
+        self.doubtful.append(&mut self.unexplained);
+    }
+
+    /// Everything that the system has told was read: streams that ended without a word are reset.
+    pub(crate) fn settle_ends(&mut self, cx: &mut Context) {
+        for id in std::mem::take(&mut self.doubtful) {
+            match self.holders.get(&id) {
+                Some(Holder::Descriptor(d)) if d.stream.is_finished => cx.ready(id),
+                Some(Holder::Descriptor(_)) => self.end_descriptor(cx, id, Pumped::Unread),
+                _ => {}
+            }
+        }
+    }
+
+    /// True while descriptors have ended without a word.
+    pub(crate) const fn has_unexplained(&self) -> bool {
+        !self.unexplained.is_empty() || !self.doubtful.is_empty()
+    }
+
     // Bytes.
 
-    /// A handed-out descriptor became readable or writable.
-    pub(crate) fn readiness(&mut self, cx: &mut Context, token: Token, readable: bool, writable: bool) {
+    /// A handed-out descriptor became readable or writable, or its client has ended its writing (`may_end`).
+    pub(crate) fn readiness(
+        &mut self,
+        cx: &mut Context,
+        token: Token,
+        (readable, writable, may_end): (bool, bool, bool),
+    ) {
         let Some(&id) = self.tokens.get(&token) else { return };
         if let Some(Holder::Descriptor(descriptor)) = self.holders.get_mut(&id) {
             descriptor.stream.readable |= readable;
             descriptor.stream.writable |= writable;
+            descriptor.stream.may_end |= may_end;
         }
         cx.ready(id);
     }
@@ -411,27 +484,18 @@ impl Streams {
     /// Moves the bytes of a stream that a thread or a descriptor holds. For other holders, names the room that moves them.
     pub(crate) fn serve(&mut self, cx: &mut Context, id: StreamId) -> Option<Turn> {
         match self.holders.get_mut(&id)? {
-            Holder::Thread(end) => {
-                if !end.serve(&mut cx.stack) {
-                    self.close(cx, id);
-                }
-            }
-            Holder::Descriptor(descriptor) => {
-                let data = match descriptor.stream.pump(&mut cx.stack, id) {
-                    Pumped::Open => return None,
-                    Pumped::Finished => StreamState::Fin { stream: id.number() },
-                    Pumped::Broken(end) => {
-                        StreamState::Error { stream: id.number(), failure: failure_of(&cx.stack, id, end) }
-                    }
-                };
-                let (client, inode) = (descriptor.client, descriptor.inode);
-                self.close(cx, id);
-                cx.out.push(Effect::Frame(client, stream_end(&data)));
-                self.ends.push_back((inode, data));
-                if self.ends.len() > ENDS_MAX {
-                    self.ends.pop_front();
-                }
-            }
+            Holder::Thread(end) => match end.serve(&mut cx.stack) {
+                Served::Open => {}
+                Served::Done => self.close(cx, id),
+                Served::Unread => self.give_up(cx, id),
+                Served::Aborted => self.abort(cx, id),
+            },
+            Holder::Descriptor(descriptor) => match descriptor.stream.pump(&mut cx.stack, id) {
+                Pumped::Open => {}
+                Pumped::Unexplained if self.unexplained.contains(&id) || self.doubtful.contains(&id) => {}
+                Pumped::Unexplained => self.unexplained.push(id),
+                over => self.end_descriptor(cx, id, over),
+            },
             Holder::Service => return Some(Turn::Service),
             Holder::Mail(key) => return Some(Turn::Mail(*key)),
             Holder::Framed { client, connection } => {
@@ -445,11 +509,43 @@ impl Streams {
 
     // Ends.
 
+    /// Ends a handed-out stream, and tells its client how.
+    fn end_descriptor(&mut self, cx: &mut Context, id: StreamId, over: Pumped) {
+        let Some(Holder::Descriptor(descriptor)) = self.holders.get_mut(&id) else { return };
+        let (client, inode, stream) = (descriptor.client, descriptor.inode, id.number());
+        let end = match over {
+            Pumped::Broken(end) => Some(end),
+            Pumped::Unread => Some(StreamEnd::Aborted),
+            Pumped::Open | Pumped::Finished | Pumped::Unexplained => {
+                descriptor.stream.socket.end();
+                None
+            }
+        };
+        let data = match end {
+            None => StreamState::Fin { stream },
+            Some(end) => {
+                let acknowledged = cx.stack.stream_info(id).map(|info| info.acknowledged);
+                let failure = Failure { acknowledged, ..failure_of(&cx.stack, id, end) };
+                StreamState::Error { stream, failure }
+            }
+        };
+        if over == Pumped::Unread {
+            self.give_up(cx, id)
+        } else {
+            self.close(cx, id)
+        }
+        cx.out.push(Effect::Frame(client, stream_end(&data)));
+        self.ends.push_back((inode, data));
+        if self.ends.len() > ENDS_MAX {
+            self.ends.pop_front();
+        }
+    }
+
     /// The application is done with a stream. The bytes that it wrote last may still be in its queue.
     pub(crate) fn finish(&mut self, cx: &mut Context, id: StreamId) {
         if let Some(Holder::Thread(end)) = self.holders.get(&id) {
             let mut queues = end.shared().lock();
-            (queues.gone, queues.deaf) = (true, true);
+            queues.gone = true;
             drop(queues);
             return cx.ready(id);
         }
@@ -462,6 +558,12 @@ impl Streams {
         cx.stack.close(cx.now, id);
     }
 
+    /// Ends a stream of which the holder did not read everything, or did not write everything that it meant to.
+    pub(crate) fn give_up(&mut self, cx: &mut Context, id: StreamId) {
+        self.forget(id);
+        cx.stack.give_up(cx.now, id);
+    }
+
     /// Resets a stream.
     pub(crate) fn abort(&mut self, cx: &mut Context, id: StreamId) {
         self.forget(id);
@@ -471,9 +573,9 @@ impl Streams {
     fn forget(&mut self, id: StreamId) {
         if let Some(Holder::Descriptor(descriptor)) = self.holders.remove(&id) {
             // The descriptor is closed right after; a failure here leaves nothing behind.
-            let _ = self.registry.deregister(&mut SourceFd(&descriptor.stream.fd.as_raw_fd()));
-            let known = self.tokens.remove(&descriptor.token);
-            debug_assert_eq!(known, Some(id), "a descriptor's token names its stream");
+            let _ = self.registry.deregister(&mut SourceFd(&descriptor.stream.socket.as_fd().as_raw_fd()));
+            let known = (self.tokens.remove(&descriptor.token), self.inodes.remove(&descriptor.inode));
+            debug_assert_eq!(known, (Some(id), Some(id)), "a descriptor's token and inode name its stream");
         }
     }
 
@@ -490,6 +592,7 @@ impl Streams {
 
     /// A client is gone: its ports are given up, and its streams end. Handed-out descriptors live on.
     pub(crate) fn client_gone(&mut self, cx: &mut Context, client: ClientId) {
+        self.explicit.remove(&client);
         self.abort_all(cx, |holder| matches!(holder, Holder::Held(of) if *of == client));
         for port in self.ports_of(client) {
             self.unlisten(cx, port);

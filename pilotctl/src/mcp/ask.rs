@@ -42,17 +42,19 @@ pub(super) fn run(call: &Call, mut arguments: Arguments) -> Result<Value, Failur
     let port = u16::try_from(port).map_err(|_| invalid("port: an integer from 0 to 65535 is wanted"))?;
     let deadline = Instant::now() + timeout;
     let mut client = call.client()?;
+    client.end_explicitly()?;
     let (first, rest) = asked.split_at(asked.len().min(EARLY_LEN_MAX));
     let stream = client.open_with(&node, port, first, Some(timeout))?;
     // The daemon ends a stream in order when its socket or client has gone, but that of a cancelled call is aborted.
     let (told, ending) = UnixStream::pair()?;
     call.ends_only(&told).inspect_err(|_| abort(stream.data.stream))?;
+    let finisher = client.finisher(&stream)?;
     // The peer may answer before it has read everything, so both directions move at once.
     let (answer, stop) = std::thread::scope(|scope| {
         scope.spawn(|| {
             let sent = stream.socket.set_write_timeout(Some(timeout)).and_then(|()| (&stream.socket).write_all(rest));
             if sent.is_ok() {
-                finish_writing(&stream.socket);
+                finish_writing(&stream.socket, &finisher);
             }
         });
         let read = read(&stream.socket, &ending, limit, deadline);

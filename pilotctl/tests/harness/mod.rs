@@ -103,11 +103,15 @@ impl Node {
         self.start_with(&[]);
     }
 
+    /// The command that starts the daemon.
+    pub(crate) fn start_command(&self) -> Command {
+        let words = ["daemon", "start", "--listen", "127.0.0.1:0", "--hostname", &self.name, "--rendezvous"];
+        self.command(&[&words[..], &[&*self.endpoint]].concat())
+    }
+
     /// Starts the daemon with more variables in its environment.
     pub(crate) fn start_with(&self, variables: &[(&str, &str)]) {
-        let words = ["daemon", "start", "--listen", "127.0.0.1:0", "--hostname", &self.name, "--rendezvous"];
-        let mut command = self.command(&[&words[..], &[&*self.endpoint]].concat());
-        let output = command.envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap();
+        let output = self.start_command().envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 

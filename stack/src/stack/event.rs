@@ -109,6 +109,8 @@ pub struct StreamInfo {
     pub readable: usize,
     /// Bytes written and not yet acknowledged by the peer's TCP.
     pub unacknowledged: usize,
+    /// Bytes written and acknowledged by the peer's TCP.
+    pub acknowledged: u64,
     /// How the stream ended, if it broke.
     pub end: Option<StreamEnd>,
     /// State as in RFC 9293 §3.3.2, in capitals.

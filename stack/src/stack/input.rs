@@ -106,8 +106,10 @@ impl Stack {
                 asking.push(*key);
                 continue;
             }
-            flow.end.get_or_insert(StreamEnd::Tunnel(reason));
-            flow.tcp.with_mut(|socket| socket.abort());
+            flow.break_off(StreamEnd::Tunnel(reason), flow.tcp.state());
+            if flow.end.is_some() {
+                flow.tcp.with_mut(|socket| socket.abort());
+            }
             if flow.accepting.is_some() {
                 abandon(now, flow, &mut self.streams, &mut self.ports);
             } else if flow.linger.is_none() {

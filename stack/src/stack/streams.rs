@@ -25,6 +25,7 @@ impl Stack {
             writable: if socket.can_send() { socket.send_capacity() - socket.send_queue() } else { 0 },
             readable: socket.recv_queue(),
             unacknowledged: socket.send_queue(),
+            acknowledged: flow.acknowledged(),
             end: flow.end,
             state: state_name(socket.state()),
         }))
@@ -149,17 +150,31 @@ impl Stack {
         self.with_flow(id, |flow| (flow.finish(), true));
     }
 
-    /// Lets go of a stream. Bytes that were written are still delivered, for at most [`StackConfig::linger`]; bytes
-    /// that arrive are dropped. A stream that does not stand yet is given up.
+    /// How a stream broke; `None` for one that goes on or ended in order.
+    pub fn broken(&self, id: StreamId) -> Option<StreamEnd> {
+        let flow = self.streams.get(&id).and_then(|(peer, key)| self.slots.get(*peer)?.flows.get(key));
+        flow.map_or(Some(StreamEnd::Aborted), |flow| flow.end)
+    }
+
+    /// Lets go of a stream. Bytes that were written are still delivered, for at most [`StackConfig::linger`]. When bytes
+    /// of the peer were not read, or arrive later, the peer sees a reset after them. A stream that does not stand yet is
+    /// given up.
     ///
     /// [`StackConfig::linger`]: crate::StackConfig::linger
     pub fn close(&mut self, now: Instant, id: StreamId) {
+        self.let_go(now, id, false);
+    }
+
+    /// Lets go of a stream of which the application did not read everything, or did not write everything that it meant
+    /// to: the same as [`Stack::close`], with a reset in any case.
+    pub fn give_up(&mut self, now: Instant, id: StreamId) {
+        self.let_go(now, id, true);
+    }
+
+    fn let_go(&mut self, now: Instant, id: StreamId, has_lost: bool) {
         let linger = now + self.config.linger;
         self.accepted(id);
-        self.with_flow(id, |flow| {
-            flow.linger = Some(linger);
-            (flow.tcp.with_mut(|socket| socket.close()), true)
-        });
+        self.with_flow(id, |flow| (flow.let_go(linger, has_lost), true));
         self.streams.remove(&id);
     }
 

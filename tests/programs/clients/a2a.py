@@ -19,3 +19,6 @@ def run(lab):
         proxy, virtual = lab.proxy(), lab.expose(port, "--http", "--a2a")
         said = lab.primary.text(tools.PYTHON, client, f"http://worker-node.pilot:{virtual}", f"http://{proxy}")
         equal(said.split("/")[2], f"worker-node.pilot:{virtual}", "the card's host")
+    with lab.row("pilotctl run: card, send, stream by the peer's name"):
+        virtual = lab.expose(port, "--http", "--a2a")
+        lab.primary.run(lab.pilotctl, "run", "--", tools.PYTHON, client, f"http://worker-node.pilot:{virtual}")

@@ -34,6 +34,12 @@ def run(lab):
     with lab.row("forward: 20 MB up over HTTP/2"):
         upload(lab, f"http://127.0.0.1:{lab.way(port2)}", ["--http2-prior-knowledge"], www, 20_000_000)
     proxy(lab, port, www)
+    with lab.row("pilotctl run: curl by the peer's name, exit status"):
+        url = f"http://worker-node.pilot:{lab.expose(port)}"
+        got = lab.primary.run(lab.pilotctl, "run", "--", "curl", "-sS", "--fail", f"{url}/small").stdout
+        equal(got, (www / "small").read_bytes(), "body")
+        done = lab.primary.run(lab.pilotctl, "run", "--", "curl", "-sS", "--fail", f"{url}/none", check=False)
+        equal(done.returncode, 22, "exit status")
     with lab.row("no other way leads there"):
         if not lab.plain:
             done = lab.primary.run("curl", "-sS", "-m", "3", "http://10.2.0.2/", check=False)

@@ -1,4 +1,5 @@
-// grpc-go without generated code: `serve PORT`, or `KIND HOST:PORT`, the kinds being the calls of the laboratory's rows.
+// grpc-go without generated code: `serve PORT`, or `KIND HOST:PORT`, the kinds being the calls of the laboratory's rows, or
+// `load HOST:PORT SECONDS CLIENTS LENGTH`, which prints unary calls a second, for `pilot-bench programs`.
 package main
 
 import (
@@ -115,15 +116,18 @@ var kinds = map[string]func(context.Context, *grpc.ClientConn) error{
 }
 
 func main() {
-	if len(os.Args) != 3 {
-		log.Fatal("serve PORT, or KIND HOST:PORT")
-	}
-	if os.Args[1] == "serve" {
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == "serve":
 		log.Fatal(serve(os.Args[2]))
+	case len(os.Args) == 6 && os.Args[1] == "load":
+		if err := load(os.Args[2], os.Args[3], os.Args[4], os.Args[5]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	case len(os.Args) != 3 || kinds[os.Args[1]] == nil:
+		log.Fatal("serve PORT, KIND HOST:PORT, or load HOST:PORT SECONDS CLIENTS LENGTH")
 	}
-	client, err := grpc.NewClient("passthrough:///"+os.Args[2], grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodec(plain{}), grpc.MaxCallRecvMsgSize(large), grpc.MaxCallSendMsgSize(large)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}))
+	client, err := dial(os.Args[2])
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -132,6 +136,65 @@ func main() {
 	if err := kinds[os.Args[1]](ctx, client); err != nil {
 		log.Fatal(err)
 	}
+}
+
+func dial(to string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+to, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(plain{}), grpc.MaxCallRecvMsgSize(large), grpc.MaxCallSendMsgSize(large)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}))
+}
+
+// load lets clients with a connection each make one call after the other.
+func load(to, seconds, clients, length string) error {
+	span, err := strconv.ParseFloat(seconds, 64)
+	if err != nil {
+		return err
+	}
+	count, err := strconv.Atoi(clients)
+	if err != nil {
+		return err
+	}
+	size, err := strconv.Atoi(length)
+	if err != nil {
+		return err
+	}
+	message, calls, failures := random(size), make([]int, count), make(chan error, count)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Second)
+	defer cancel()
+	connections := make([]*grpc.ClientConn, count)
+	for i := range connections {
+		if connections[i], err = dial(to); err != nil {
+			return err
+		}
+		if err := once(ctx, connections[i], message); err != nil {
+			return err
+		}
+	}
+	begin := time.Now()
+	end := begin.Add(time.Duration(span * float64(time.Second)))
+	var group sync.WaitGroup
+	for i := range count {
+		group.Go(func() {
+			for time.Now().Before(end) {
+				if err := once(ctx, connections[i], message); err != nil {
+					failures <- err
+					return
+				}
+				calls[i]++
+			}
+		})
+	}
+	group.Wait()
+	close(failures)
+	for err := range failures {
+		return err
+	}
+	sum := 0
+	for _, n := range calls {
+		sum += n
+	}
+	fmt.Println(float64(sum) / time.Since(begin).Seconds())
+	return nil
 }
 
 func once(ctx context.Context, client *grpc.ClientConn, message []byte) error {

@@ -16,7 +16,8 @@ def say(text):
 
 
 async def main():
-    async with httpx.AsyncClient(timeout=60, proxy=sys.argv[2] if len(sys.argv) > 2 else None, trust_env=False) as http:
+    # Without a proxy named here, the environment names one, as it does for every program of httpx.
+    async with httpx.AsyncClient(timeout=60, proxy=sys.argv[2] if len(sys.argv) > 2 else None) as http:
         card = await A2ACardResolver(http, BASE).get_agent_card()
         urls = [interface.url for interface in card.supported_interfaces]
         print(*urls)

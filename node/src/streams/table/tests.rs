@@ -3,6 +3,8 @@
 use super::*;
 use crate::command::ACCEPT_MAX;
 use crate::tests::{Lab, json};
+use pilot_stack::Recv;
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 const CLIENT: ClientId = ClientId(1);
@@ -47,18 +49,27 @@ fn a_port_has_one_listener() {
 }
 
 #[test]
-fn a_programs_port_returns_to_its_service() {
+fn a_service_keeps_its_port_or_gets_it_back() {
     let (mut lab, mut streams) = room();
     let cx = &mut lab.nodes[0];
-    streams.serve_ports(cx, &[7, 1000]);
+    streams.serve_ports(cx, &[7, 1000], 1000);
     let is_served = |streams: &mut Streams, cx: &mut Context, number| {
-        streams.incoming(cx, 7, id(number));
+        streams.incoming(cx, 1000, id(number));
         cx.effects().iter().any(|effect| matches!(effect, Effect::Serve(..)))
     };
     assert!(is_served(&mut streams, cx, 1));
-    streams.listen_for(cx, CLIENT, 7).expect("a program may take a service's port");
+    streams.listen_for(cx, CLIENT, 1000).expect("a program may take the service's place here");
     assert!(!is_served(&mut streams, cx, 2));
-    assert_eq!(streams.listen_for(cx, OTHER, 7).map_err(|f| f.code), Err(Code::Conflict));
+    assert_eq!(streams.listen_for(cx, OTHER, 1000).map_err(|f| f.code), Err(Code::Conflict));
+    // The others stay with the node, whichever way a program asks.
+    let (sender, _accepted) = crossbeam_channel::bounded(1);
+    for listener in [Listener::Framed(OTHER), Listener::Thread(sender, VecDeque::new())] {
+        let refused = streams.listen(cx, 7, listener).expect_err("the node's own");
+        assert_eq!((refused.code, refused.message.as_str()), (Code::Conflict, "port 7 already bound"));
+    }
+    let refused = streams.accept_for(cx, OTHER, RequestNumber(1), (7, Hold::No));
+    assert_eq!(refused.map_err(|f| f.code), Err(Code::Conflict));
+    streams.unlisten_for(cx, OTHER, 7);
     streams.client_gone(cx, CLIENT);
     assert!(is_served(&mut streams, cx, 3));
     assert!(cx.stack.ports().eq([7, 1000]));
@@ -226,4 +237,165 @@ fn a_thread_that_does_not_accept_and_one_that_gave_up_keep_no_stream() {
     assert_eq!(streams.holders.len(), 0);
     streams.incoming(cx, 6000, id(902));
     assert_eq!(streams.holders.len(), 0, "no port without a listener");
+}
+
+/// A stream of node 0 to node 1 that stands, and its number at node 1.
+fn connected(lab: &mut Lab) -> (StreamId, StreamId) {
+    use pilot_stack::Event;
+    let peer = lab.nodes[0].stack.endpoint().peers().next().expect("a friend");
+    lab.nodes[1].stack.listen(5000).expect("free");
+    let now = lab.nodes[0].now;
+    let ours = lab.nodes[0].stack.connect(now, peer, 5000).expect("trusted");
+    let theirs = lab.event(1, |_, event| match event {
+        Event::Incoming { stream, .. } => Some(stream),
+        _ => None,
+    });
+    lab.run_until(|lab| lab.nodes[0].stack.stream_info(ours).is_some_and(|info| info.connected));
+    (ours, theirs)
+}
+
+/// Hands a stream of node 0 out to a client, and gives the client's end.
+fn handed_out(lab: &mut Lab, streams: &mut Streams, id: StreamId) -> std::os::unix::net::UnixStream {
+    streams.opened(&mut lab.nodes[0], id, Opener::Client(CLIENT, RequestNumber(1)));
+    let mut made = descriptors(&mut lab.nodes[0]);
+    made.remove(0).1.into()
+}
+
+/// One turn of the loop, with the readiness that the system would report.
+fn turn(lab: &mut Lab, streams: &mut Streams, id: StreamId) {
+    let cx = &mut lab.nodes[0];
+    if let Some(Holder::Descriptor(descriptor)) = streams.holders.get(&id) {
+        let token = descriptor.token;
+        streams.readiness(cx, token, (true, true, true));
+    }
+    streams.serve(cx, id);
+}
+
+/// Reads everything at node 1, and how the reading ended.
+fn read_all(lab: &mut Lab, id: StreamId) -> (Vec<u8>, Recv) {
+    let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut end = Recv::Blocked;
+    lab.run_until(|lab| {
+        end = lab.nodes[1].stack.recv(id, &mut buffer);
+        if let Recv::Data(n) = end {
+            all.extend_from_slice(&buffer[..n]);
+        }
+        matches!(end, Recv::Fin | Recv::Ended(_))
+    });
+    (all, end)
+}
+
+#[test]
+fn a_plain_descriptor_ends_as_a_tcp_socket_does() {
+    use std::io::Write as _;
+    let unread: &[u8] = b"never read";
+    for (leaves_unread, end) in [(false, Recv::Fin), (true, Recv::Ended(StreamEnd::Reset))] {
+        let (mut lab, (_, mut streams)) = (Lab::friends(2), room());
+        let (ours, theirs) = connected(&mut lab);
+        let mut socket = handed_out(&mut lab, &mut streams, ours);
+        if leaves_unread {
+            lab.nodes[1].stack.send(theirs, unread).expect("open");
+            lab.run_until(|lab| lab.nodes[0].stack.stream_info(ours).is_some_and(|info| info.readable > 0));
+            turn(&mut lab, &mut streams, ours);
+        }
+        socket.write_all(b"last words").expect("room");
+        drop(socket);
+        turn(&mut lab, &mut streams, ours);
+        assert!(streams.holders.is_empty() && !streams.has_unexplained());
+        assert_eq!(read_all(&mut lab, theirs), (b"last words".to_vec(), end));
+    }
+}
+
+#[test]
+fn an_explicit_descriptor_needs_a_word_before_its_end() {
+    use std::io::Write as _;
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Word {
+        Before,
+        Late,
+        Never,
+    }
+    for (word, by_shutdown) in
+        [(Word::Before, false), (Word::Late, false), (Word::Late, true), (Word::Never, false), (Word::Never, true)]
+    {
+        let (mut lab, (_, mut streams)) = (Lab::friends(2), room());
+        let (ours, theirs) = connected(&mut lab);
+        streams.end_explicitly(CLIENT, None);
+        let mut socket = handed_out(&mut lab, &mut streams, ours);
+        let inode = rustix::fs::fstat(&socket).expect("a socket").st_ino;
+        socket.write_all(b"half a comm").expect("room");
+        if word == Word::Before {
+            assert_eq!(streams.finish_of(&mut lab.nodes[0], inode, false).ok(), Some(StreamState::Open));
+        }
+        let kept = by_shutdown.then(|| socket.try_clone().expect("a descriptor"));
+        socket.shutdown(std::net::Shutdown::Write).expect("open");
+        drop(socket);
+        turn(&mut lab, &mut streams, ours);
+        assert_eq!(streams.has_unexplained(), word != Word::Before, "{word:?}");
+        // The word may be among what clients have written already, so one look at them comes first.
+        streams.settle_ends(&mut lab.nodes[0]);
+        assert!(!streams.holders.is_empty() || word == Word::Before, "not before the system was asked");
+        if word == Word::Late {
+            streams.finish_of(&mut lab.nodes[0], inode, false).expect("known");
+        }
+        streams.note_polled();
+        streams.settle_ends(&mut lab.nodes[0]);
+        turn(&mut lab, &mut streams, ours);
+        let end = if word == Word::Never { Recv::Ended(StreamEnd::Reset) } else { Recv::Fin };
+        assert_eq!(read_all(&mut lab, theirs), (b"half a comm".to_vec(), end), "{word:?} {by_shutdown}");
+        assert!(!streams.has_unexplained());
+        drop(kept);
+    }
+}
+
+#[test]
+fn a_client_that_is_gone_before_or_after_its_descriptor_changes_nothing() {
+    for client_first in [true, false] {
+        let (mut lab, (_, mut streams)) = (Lab::friends(2), room());
+        let (ours, theirs) = connected(&mut lab);
+        streams.end_explicitly(CLIENT, None);
+        let socket = handed_out(&mut lab, &mut streams, ours);
+        let inode = rustix::fs::fstat(&socket).expect("a socket").st_ino;
+        streams.finish_of(&mut lab.nodes[0], inode, false).expect("known");
+        if client_first {
+            streams.client_gone(&mut lab.nodes[0], CLIENT);
+        }
+        drop(socket);
+        turn(&mut lab, &mut streams, ours);
+        if !client_first {
+            streams.client_gone(&mut lab.nodes[0], CLIENT);
+        }
+        assert_eq!(read_all(&mut lab, theirs), (vec![], Recv::Fin));
+    }
+}
+
+#[test]
+fn a_reset_reaches_the_reader_after_the_bytes_and_the_writer_before_them() {
+    use std::io::{ErrorKind, Read as _, Write as _};
+    let (mut lab, (_, mut streams)) = (Lab::friends(2), room());
+    let (ours, theirs) = connected(&mut lab);
+    let mut socket = handed_out(&mut lab, &mut streams, ours);
+    socket.write_all(b"acknowledged").expect("room");
+    turn(&mut lab, &mut streams, ours);
+    // More than the pair of sockets holds, so that bytes wait in TCP.
+    let answer = vec![7; 250_000];
+    lab.nodes[1].stack.send(theirs, &answer).expect("open");
+    lab.run_until(|lab| lab.nodes[0].stack.stream_info(ours).is_some_and(|info| info.readable == answer.len()));
+    turn(&mut lab, &mut streams, ours);
+    let now = lab.nodes[1].now;
+    lab.nodes[1].stack.abort(now, theirs);
+    lab.run_until(|lab| lab.nodes[0].stack.broken(ours).is_some());
+    turn(&mut lab, &mut streams, ours);
+    assert_eq!(socket.write(b"x").map_err(|e| e.kind()), Err(ErrorKind::BrokenPipe));
+    let (mut got, mut buffer) = (0, vec![0; 65536]);
+    let end = loop {
+        match socket.read(&mut buffer) {
+            Ok(n) => got += n,
+            Err(e) => break e.kind(),
+        }
+        turn(&mut lab, &mut streams, ours);
+    };
+    assert_eq!((got, end), (answer.len(), ErrorKind::ConnectionReset));
+    let end = json(&streams.ends.back().expect("told").1);
+    assert_eq!((&end["code"], &end["acknowledged"]), (&"connection_reset".into(), &12.into()));
 }
