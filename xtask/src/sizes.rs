@@ -15,8 +15,8 @@ const LIBRARY_MAX: u64 = 2_000_000;
 const SMALL_LIBRARY_MAX: u64 = 1_700_000;
 /// Size of pilot-daemon without the webhook, built either way. Unit: bytes.
 const DAEMON_MAX: u64 = 2_000_000;
-/// Size of pilot-daemon as it is usually built: with the webhook, which brings TLS. Unit: bytes. Source: `docs/decisions.md`,
-/// "The webhook costs the daemon 1.3 MB".
+/// Size of pilot-daemon as it is usually built: with the webhook, which brings TLS. Unit: bytes. Why it is so large stands
+/// in `docs/decisions.md`.
 const WEBHOOK_DAEMON_MAX: u64 = 3_400_000;
 /// Memory of an idle daemon in RAM. Unit: KiB (5 MB).
 const IDLE_KIB_MAX: u64 = 5_000_000 / 1024;
