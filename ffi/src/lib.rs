@@ -18,6 +18,7 @@ mod listener;
 mod node;
 pub mod official;
 mod peer;
+mod programs;
 mod stream;
 mod table;
 
@@ -27,5 +28,6 @@ pub use event::*;
 pub use listener::*;
 pub use node::*;
 pub use peer::*;
+pub use programs::*;
 pub use stream::*;
 pub use table::*;

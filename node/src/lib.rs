@@ -100,5 +100,5 @@ pub use mail::send_file::{SentFile, send_file};
 pub use request::{MessageKind, Request};
 pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;
-pub use verbs::{Events, Files, Messages, SendOptions, Terms, Trust};
+pub use verbs::{Events, ExposeOptions, Exposure, Files, Forwarding, Messages, SendOptions, Terms, Trust};
 pub use webhook::{Webhook, WebhookSetting};

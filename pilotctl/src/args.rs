@@ -28,7 +28,9 @@ pub(crate) enum Verb {
     Dgram(Dgram),
     Disconnect(Disconnect),
     Events(Events),
+    Expose(Expose),
     Find(Find),
+    Forward(Forward),
     Grant(Grant),
     Handshake(Handshake),
     Inbox(Inbox),
@@ -61,6 +63,7 @@ pub(crate) enum Verb {
     Trust(Trust),
     Untrust(Untrust),
     Version(Version),
+    Whois(Whois),
 }
 
 /// The names of all commands.
@@ -717,3 +720,60 @@ pub(crate) struct Version {}
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "context")]
 pub(crate) struct Context {}
+
+/// let programs of this machine reach a peer's port: each connection to a local listener becomes a stream
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "forward")]
+pub(crate) struct Forward {
+    /// list the forwards
+    #[argh(switch)]
+    pub(crate) list: bool,
+    /// remove the forward with this listener; connections that stand go on
+    #[argh(option)]
+    pub(crate) remove: Option<String>,
+    /// end the forward with this command
+    #[argh(switch)]
+    pub(crate) foreground: bool,
+    /// LISTENER NODE:PORT; a listener is [HOST:]PORT (loopback without a host; any free port with 0) or unix:PATH
+    #[argh(positional)]
+    pub(crate) from_to: Vec<String>,
+}
+
+/// let peers reach a program of this machine: each stream to a port becomes a connection to the program
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "expose")]
+pub(crate) struct Expose {
+    /// the program speaks HTTP/1: tell it the peer in headers
+    #[argh(switch)]
+    pub(crate) http: bool,
+    /// with --http: an A2A agent's card names the address that its caller used
+    #[argh(switch)]
+    pub(crate) a2a: bool,
+    /// tell the program the peer by the PROXY protocol of this version: v2
+    #[argh(option)]
+    pub(crate) proxy_protocol: Option<String>,
+    /// only this peer may come, besides what trust says; may be given more than once
+    #[argh(option)]
+    pub(crate) ports_for: Vec<String>,
+    /// list the exposed ports
+    #[argh(switch)]
+    pub(crate) list: bool,
+    /// end the expose of this port; connections that stand go on
+    #[argh(option)]
+    pub(crate) remove: Option<u16>,
+    /// end the expose with this command
+    #[argh(switch)]
+    pub(crate) foreground: bool,
+    /// PORT TARGET: the port that peers reach, and where the program listens: PORT on this machine, HOST:PORT or unix:PATH
+    #[argh(positional)]
+    pub(crate) from_to: Vec<String>,
+}
+
+/// show which peer is behind a connection that a program behind an exposed port has accepted
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "whois")]
+pub(crate) struct Whois {
+    /// the address of the connection's client as that program sees it, as ADDRESS:PORT
+    #[argh(option)]
+    pub(crate) local: String,
+}

@@ -4,6 +4,7 @@ use crate::args::{self, Arguments, Verb};
 use crate::client::{CALL_TIMEOUT, daemon, daemon_for_streams, duration};
 use crate::deliver;
 use crate::exec;
+use crate::forward;
 use crate::grants;
 use crate::output::Output;
 use crate::pipe;
@@ -54,6 +55,9 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Approve(args) => grants::approve(args, output),
         Verb::Grant(args) => grants::grant(args, output),
         Verb::Revoke(args) => grants::revoke(args, output),
+        Verb::Forward(args) => forward::forward(args, output),
+        Verb::Expose(args) => forward::expose(args, output),
+        Verb::Whois(args) => forward::whois(args, output),
         Verb::Peers(args) => peers(args.search.as_deref(), output),
         verb => ask(&request(verb), output),
     }

@@ -12,6 +12,7 @@ mod daemon;
 mod deliver;
 mod demo;
 mod exec;
+mod forward;
 mod grants;
 mod isolate;
 mod log;

@@ -91,7 +91,11 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns of tables, in this order; long keys and details are for `--json`.
-const COLUMNS: [&str; 29] = [
+const COLUMNS: [&str; 37] = [
+    "listen",
+    "node",
+    "port",
+    "target",
     "id",
     "seq",
     "name",
@@ -121,6 +125,10 @@ const COLUMNS: [&str; 29] = [
     "state",
     "data",
     "received_at",
+    "temporary",
+    "connections",
+    "error",
+    "last_error",
 ];
 
 fn table(rows: &Value) -> Vec<String> {

@@ -4,11 +4,13 @@
 mod events;
 mod files;
 mod messages;
+mod programs;
 mod trust;
 
 pub use events::Events;
 pub use files::Files;
 pub use messages::{Messages, SendOptions};
+pub use programs::{ExposeOptions, Exposure, Forwarding};
 pub use trust::{Terms, Trust};
 
 use crate::answer::{Answer, Connections, Disconnected, Found, Info, Nodes, Peers, Profile, Published, Sent};
