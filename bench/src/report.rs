@@ -1,4 +1,4 @@
-//! `pilot-bench report`: runs both measurements and writes `bench/RESULTS.md` with two pictures.
+//! `pilot-bench report`: runs `link`, `compare` and `programs` and writes `bench/RESULTS.md` with two pictures.
 
 use crate::compare::Compare;
 use crate::contest::Outcome;
@@ -12,11 +12,11 @@ use std::path::Path;
 /// Row of the table that the picture shows: 100 Mbit/s, 50 ms.
 const DRAWN_ROW: usize = 2;
 
-/// Run `link` and `compare` and write bench/RESULTS.md.
+/// Run `link`, `compare` and `programs` and write bench/RESULTS.md.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "report")]
 pub(crate) struct Report {
-    /// rounds of `compare` (default 5)
+    /// rounds of `compare` and `programs` (default 5)
     #[argh(option, default = "5")]
     rounds: usize,
     /// without quinn and iroh
@@ -35,17 +35,18 @@ impl Report {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let compare = Compare::from_args(&["compare"], &arguments).map_err(|e| e.output)?;
         let figures = compare.measure()?;
+        let programs = crate::programs::table(self.rounds)?;
         eprintln!("simulating the table …");
         let cells = Link::from_args(&["link"], &[]).map_err(|e| e.output)?.measure();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         std::fs::write(folder.join("goodput.svg"), goodput(&cells).svg())?;
         std::fs::write(folder.join("latency.svg"), latency(&figures).svg())?;
-        std::fs::write(folder.join("RESULTS.md"), page(&figures, &cells))?;
+        std::fs::write(folder.join("RESULTS.md"), page(&figures, &programs, &cells))?;
         Ok(())
     }
 }
 
-fn page(figures: &Figures, cells: &[Cell]) -> String {
+fn page(figures: &Figures, programs: &str, cells: &[Cell]) -> String {
     let machine = machine();
     let word = |name: &str| machine[name].as_str().unwrap_or("unknown").to_owned();
     format!(
@@ -56,6 +57,8 @@ fn page(figures: &Figures, cells: &[Cell]) -> String {
          `-1400` are datagrams of at most 1400 bytes, `pilot` alone the size that the path proves. `veth-plain` is a pair \
          of virtual cards without offloads. Every cipher is ChaCha20-Poly1305 of ring.\n\n{}\n\
          ![Round trips](latency.svg)\n\n\
+         ## Programs\n\nMedians, with minima in brackets, of programs straight (plain TCP), through two plain relays, and \
+         through two daemons by `forward` and `expose`; every part is a process.\n\n{}\n\
          ## Simulated paths\n\nGoodput of one bulk stream, per cent of what the path can carry; queue of one \
          bandwidth-delay product, 20 s, median of five seeds. smoltcp is 0.13 with its CUBIC, QUIC is quinn-proto \
          0.11; where it has next to nothing, it has closed the connection after slow start («too many gaps in stream \
@@ -66,6 +69,7 @@ fn page(figures: &Figures, cells: &[Cell]) -> String {
         word("rustc"),
         word("commit"),
         figures.markdown(),
+        programs,
         markdown(cells),
     )
 }

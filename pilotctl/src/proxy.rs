@@ -23,9 +23,8 @@ pub(crate) fn proxy(args: args::Proxy, output: &Output) -> Result<(), Failure> {
     output.ok(&answer);
     if is_new && args.foreground {
         let listen = answer["listen"].as_str().unwrap_or_default();
-        output.note(&format!(
-            "export ALL_PROXY=socks5h://{listen} HTTP_PROXY=http://{listen} HTTPS_PROXY=http://{listen}"
-        ));
+        output
+            .note(&format!("export ALL_PROXY=http://{listen} HTTP_PROXY=http://{listen} HTTPS_PROXY=http://{listen}"));
         // The proxy ends with this connection; the daemon's end ends the command.
         while client.next_event(None).is_ok() {}
     }

@@ -113,15 +113,16 @@ fn open_inside(client: &mut Client, forwards: &[Forward]) -> Result<String, Fail
     Ok(addr.to_string())
 }
 
-/// The variables by which programs find a proxy. The name of a host is for the proxy to look up, hence `socks5h`.
+/// The names of the variables by which programs find a proxy.
+const VARIABLES: [&str; 7] =
+    ["ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "grpc_proxy"];
+
+/// The variables by which programs find a proxy. None names SOCKS: Python's httpx, and with it most programs for agents,
+/// does not start where one does and a package for SOCKS is missing; CONNECT carries the same streams.
 fn variables(proxy: &str) -> Vec<(&'static str, String)> {
     let (http, here) = (format!("http://{proxy}"), "localhost,127.0.0.1".to_owned());
-    let mut variables = vec![("ALL_PROXY", format!("socks5h://{proxy}")), ("all_proxy", format!("socks5h://{proxy}"))];
-    variables.extend(
-        ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "grpc_proxy"].map(|name| (name, http.clone())),
-    );
-    variables.extend(["NO_PROXY", "no_proxy"].map(|name| (name, here.clone())));
-    variables
+    let proxies = VARIABLES.map(|name| (name, http.clone()));
+    proxies.into_iter().chain(["NO_PROXY", "no_proxy"].map(|name| (name, here.clone()))).collect()
 }
 
 /// Waits for the end of the program, and gives it the signals that come meanwhile.
@@ -194,7 +195,7 @@ mod tests {
         let value = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| &**value);
         assert_eq!(
             (value("ALL_PROXY"), value("no_proxy")),
-            (Some("socks5h://127.0.0.1:1080"), Some("localhost,127.0.0.1"))
+            (Some("http://127.0.0.1:1080"), Some("localhost,127.0.0.1"))
         );
         assert_eq!((value("https_proxy"), value("HTTP_PROXY")), (value("grpc_proxy"), Some("http://127.0.0.1:1080")));
     }

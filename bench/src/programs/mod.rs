@@ -56,21 +56,20 @@ impl Programs {
     /// # Errors
     /// When a name is none, or a program fails.
     pub(crate) fn run(&self) -> Outcome<()> {
+        let rows = self.measure()?;
+        if self.json {
+            println!("{}", rows::json(&rows));
+        } else {
+            println!("{}", rows::markdown(&rows));
+        }
+        Ok(())
+    }
+
+    fn measure(&self) -> Outcome<Vec<Row>> {
         if let Some(name) = self.names.iter().find(|name| FIGURES.iter().all(|(known, _)| known != name)) {
             return Err(format!("no figure is called {name:?}").into());
         }
-        let sizes = if self.quick {
-            Sizes { rounds: 1, download: 20 << 20, requests: 100, connections: 100, load_s: 1, lossy_requests: 40 }
-        } else {
-            Sizes {
-                rounds: self.rounds.max(1),
-                download: 1000 << 20,
-                requests: 5000,
-                connections: 10_000,
-                load_s: 5,
-                lossy_requests: 2000,
-            }
-        };
+        let sizes = if self.quick { Sizes::quick() } else { Sizes::full(self.rounds) };
         let mut rows = Vec::new();
         for (name, measure) in FIGURES {
             if self.names.is_empty() || self.names.iter().any(|wanted| wanted == name) {
@@ -79,13 +78,14 @@ impl Programs {
                 rows.extend(measure(sizes).unwrap_or_else(|e| vec![Row::skipped(name, &e.to_string())]));
             }
         }
-        if self.json {
-            println!("{}", rows::json(&rows));
-        } else {
-            println!("{}", rows::markdown(&rows));
-        }
-        Ok(())
+        Ok(rows)
     }
+}
+
+/// Measures all figures; returns their table in Markdown, for `report`.
+pub(crate) fn table(rounds: usize) -> Outcome<String> {
+    let all = Programs { names: Vec::new(), json: false, rounds, quick: false };
+    Ok(rows::markdown(&all.measure()?))
 }
 
 /// One process of a measurement (started by `programs`).

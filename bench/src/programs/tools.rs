@@ -93,7 +93,7 @@ pub(super) fn iperf3(sizes: Sizes) -> Outcome<Vec<Row>> {
     Ok(vec![row])
 }
 
-/// Measures a program with a node of its own and many clients whose requests each have a stream, against the same program
+/// Measures a program with a node of its own and many clients, a stream for each request, against the same program
 /// attached to another process's node.
 pub(super) fn memory(sizes: Sizes) -> Outcome<Vec<Row>> {
     let figure = |what: &str| format!("{MEMORY_CLIENTS} clients of one program, a stream a request: {what}");
