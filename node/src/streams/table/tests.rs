@@ -62,7 +62,7 @@ fn a_service_keeps_its_port_or_gets_it_back() {
     assert_eq!(streams.listen_for(cx, OTHER, 1000).map_err(|f| f.code), Err(Code::Conflict));
     // The others stay with the node, whichever way a program asks.
     let (sender, _accepted) = crossbeam_channel::bounded(1);
-    for listener in [Listener::Framed(OTHER), Listener::Thread(sender)] {
+    for listener in [Listener::Framed(OTHER), Listener::Thread(sender, VecDeque::new())] {
         let refused = streams.listen(cx, 7, listener).expect_err("the node's own");
         assert_eq!((refused.code, refused.message.as_str()), (Code::Conflict, "port 7 already bound"));
     }
