@@ -367,7 +367,7 @@ fn bad_requests_are_explained() {
         ("{}", "missing field `op`"),
         (r#"{"op":7}"#, "op: "),
         (r#"{"op":"fly"}"#, "unknown operation \"fly\""),
-        (r#"{"op":"info","op":"stop"}"#, "info: duplicate field `op`"),
+        (r#"{"op":"info","op":"stop"}"#, "stop: duplicate field `op`"),
         (r#"{"op":"listen","port":1,"port":2}"#, "listen: duplicate field `port`"),
         (r#"{"op":"listen","port":65536}"#, "listen: port: invalid value: integer `65536`, expected u16"),
         (r#"{"op":"listen","port":-1}"#, "listen: port: invalid value: integer `-1`, expected u16"),
