@@ -146,6 +146,11 @@
 #define PILOT_EVENT_MISSED 11
 
 /*
+ What a trusted peer and this node may reach at each other has changed, or the peer's name; the "reason" is in detail.
+ */
+#define PILOT_EVENT_TRUST_CHANGED 12
+
+/*
  Most bytes of early data, which travel with the request for a stream (pilot_connect_with). Unit: bytes.
  */
 #define PILOT_FIRST_MAX 1024
@@ -164,6 +169,21 @@
  Type of a message: JSON, which is checked before it is sent.
  */
 #define PILOT_JSON 3
+
+/*
+ Flag of pilot_expose: the program speaks HTTP/1 and is told the peer in headers.
+ */
+#define PILOT_HTTP 1
+
+/*
+ Flag of pilot_expose, with PILOT_HTTP: an A2A agent's card names the address that its caller used.
+ */
+#define PILOT_A2A 2
+
+/*
+ Flag of pilot_expose: the program is told the peer by the PROXY protocol, version 2.
+ */
+#define PILOT_PROXY_PROTOCOL 4
 
 /*
  Ends reading: bytes that arrive are dropped.
@@ -418,7 +438,9 @@ int pilot_next_event(pilot_handle watch, struct pilot_event *event, int timeout_
 /*
  Opens a stream to a port of a trusted peer (hostname, address, node number, key or fingerprint) and returns its
  descriptor, which the caller closes: a Unix socket, blocking, close-on-exec, for read, write, poll, shutdown, sendfile and
- close. Reading gives 0 at the end; pilot_stream_end tells whether that end was in order. *at (or NULL) gets the other end.
+ close. It ends as a TCP socket does: reading gives 0 after the peer's orderly end; a stream that broke fails reading with
+ ECONNRESET, once, and writing with EPIPE; closing sends what was written and the end (FIN), or, with bytes unread, a reset.
+ (Only Linux has ECONNRESET for reading: pilot_stream_end tells everywhere how a stream ended.) *at (or NULL) gets the other end.
  Any thread; blocks at most timeout_ms (negative: the node's own limit, 30 s).
  PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND, PILOT_E_REFUSED, PILOT_E_TIMEOUT, PILOT_E_UNREACHABLE, PILOT_E_FULL.
  */
@@ -474,8 +496,8 @@ int pilot_connect_fd(pilot_handle connect, struct pilot_error *error);
 int pilot_connect_finish(pilot_handle connect, int timeout_ms, struct pilot_peer *at, struct pilot_error *error);
 
 /*
- Accepts streams on a port from peers that were granted the port, from now until the handle is closed. A listener takes
- the place of the daemon's own service on the port.
+ Accepts streams on a port from peers that were granted the port, from now until the handle is closed. On port 1000 a
+ listener takes the place of the node's own service; ports 7, 1001 and 1002 stay with theirs.
  Any thread; does not wait for the network. PILOT_E_CONFLICT (the port is bound).
  */
 pilot_handle pilot_listen(pilot_handle node, uint16_t port, struct pilot_error *error);
@@ -493,6 +515,15 @@ int pilot_listener_fd(pilot_handle listener,
  PILOT_E_FULL (no descriptors are left).
  */
 int pilot_accept(pilot_handle listener, int timeout_ms, struct pilot_peer *from, struct pilot_error *error);
+
+/*
+ From now on the end of a descriptor that pilot_connect, pilot_connect_start or pilot_accept returns for this node resets its
+ stream, unless pilot_finish came before: so the peer tells a program that died from one that was done. Otherwise closing
+ a descriptor ends the stream as closing a TCP socket does, also when a program dies. Listeners that exist stay as they are.
+ Any thread; does not wait.
+ */
+int pilot_end_explicitly(pilot_handle node,
+                         struct pilot_error *error);
 
 /*
  Starts a node in this process and returns its handle. The node has two threads: the loop, and a worker for the disk.
@@ -620,6 +651,34 @@ int pilot_publish(pilot_handle node,
                   struct pilot_error *error);
 
 /*
+ Lets programs of this machine reach a peer's port by a listener, [HOST:]PORT (loopback without a host, any free port
+ with 0) or unix:PATH, until the returned handle is closed; connections that stand then go on. Writes the address that is
+ bound into bound (NULL when bound_len is 0), cut to bound_len and NUL-terminated; 128 bytes hold any but a path.
+ Any thread. PILOT_E_INVALID, PILOT_E_CONFLICT (the address is taken), PILOT_E_FULL, PILOT_E_NOT_RUNNING.
+ */
+pilot_handle pilot_forward(pilot_handle node,
+                           const char *listen,
+                           const char *peer,
+                           uint16_t port,
+                           char *bound,
+                           size_t bound_len,
+                           struct pilot_error *error);
+
+/*
+ Lets peers reach a program at a port of this node until the returned handle is closed; connections that stand then go on.
+ target: where the program listens, as PORT on this machine, HOST:PORT or unix:PATH. flags: PILOT_HTTP, PILOT_A2A,
+ PILOT_PROXY_PROTOCOL, or 0. nodes: the only peers that may come, separated by commas; NULL: all that trust lets in.
+ Any thread. PILOT_E_INVALID, PILOT_E_CONFLICT (the port is bound), PILOT_E_NOT_FOUND (a node is not trusted),
+ PILOT_E_FULL, PILOT_E_NOT_RUNNING.
+ */
+pilot_handle pilot_expose(pilot_handle node,
+                          uint16_t port,
+                          const char *target,
+                          int flags,
+                          const char *nodes,
+                          struct pilot_error *error);
+
+/*
  Returns the state of the stream behind a descriptor of pilot_connect or pilot_accept: PILOT_STREAM_OPEN, 0 (both sides
  have ended in order), or the code of the failure that broke the stream. When reading the descriptor gives 0 and the state
  is PILOT_STREAM_OPEN, the peer has ended its side in order. The node remembers the last 4096 ends.
@@ -630,8 +689,26 @@ int pilot_stream_end(pilot_handle node,
                      struct pilot_error *error);
 
 /*
+ Tells that the end of a descriptor, which follows, is meant: call it before shutting its writing down or closing it, on a
+ node with pilot_end_explicitly. Any thread; does not wait for the network. PILOT_E_CLOSED: no descriptor.
+ */
+int pilot_finish(pilot_handle node,
+                 int fd,
+                 struct pilot_error *error);
+
+/*
+ Resets the stream behind a descriptor of pilot_connect or pilot_accept, as closing a TCP socket after SO_LINGER with a time
+ of 0 does: bytes on their way are dropped, and every use of the stream fails at both ends. The caller closes the
+ descriptor. Any thread; does not wait for the network. PILOT_E_CLOSED: no descriptor.
+ */
+int pilot_abort(pilot_handle node,
+                int fd,
+                struct pilot_error *error);
+
+/*
  Opens a stream as pilot_connect does, and returns a handle for pilot_stream_read and pilot_stream_write instead of a
- descriptor: with a node of this process, bytes go to and from the caller's buffer without the kernel.
+ descriptor: with a node of this process, bytes go to and from the caller's buffer without the kernel. pilot_close ends the
+ stream in order, or resets it when bytes are unread; when the program dies before, the peer sees a reset.
  */
 pilot_handle pilot_stream_connect(pilot_handle node,
                                   const char *peer,
@@ -684,6 +761,13 @@ int64_t pilot_stream_write(pilot_handle stream,
  Ends one direction or both: PILOT_SHUT_READ, PILOT_SHUT_WRITE, PILOT_SHUT_BOTH. Any thread; does not wait.
  */
 int pilot_stream_shutdown(pilot_handle stream, int how, struct pilot_error *error);
+
+/*
+ Resets a stream, as closing a TCP socket after SO_LINGER with a time of 0 does: bytes on their way are dropped, and every
+ use of the stream fails from now on at both ends. The handle is still to be closed. Any thread; does not wait.
+ */
+int pilot_stream_abort(pilot_handle stream,
+                       struct pilot_error *error);
 
 /*
  Returns a descriptor that is readable when reading or writing may make progress; made on first use. Poll it for reading,

@@ -164,7 +164,10 @@ impl Kind for StreamObject {
         self.closed.store(true, Ordering::SeqCst);
         // The stream may have ended already. Bytes that were not read mean a reset, as when a descriptor is closed.
         let _ = match &self.way {
-            Way::Local(stream) => stream.shutdown(Shutdown::Both).map_err(Fault::from),
+            Way::Local(stream) => {
+                stream.close();
+                Ok(())
+            }
             Way::Socket { socket, node, .. } => {
                 let has_unread = rustix::io::ioctl_fionread(socket).is_ok_and(|len| len > 0);
                 let told = match has_unread {

@@ -149,8 +149,8 @@ pub struct TrustChange {
     /// With which peer.
     #[serde(flatten)]
     pub node: Subject,
-    /// What has changed: `granted` or `withdrawn` by this node's owner, `expired`, `granted_to_us` (by the peer's owner, who
-    /// may also have withdrawn something), `asks_for_ports` (the peer, which waits for this node's owner),
+    /// What has changed: `granted` or `withdrawn` by this node's owner, `expired`, `granted_to_us` (by the peer's owner: more
+    /// or less than before), `asks_for_ports` (the peer, which waits for this node's owner),
     /// `ports_declined` (by the peer's owner), `renamed`, or `name_refused` (another peer has that name).
     pub reason: String,
     /// What the peer may reach: services by name, other ports by number.

@@ -93,6 +93,18 @@ impl Stream {
         let _ = self.0.tell(true);
     }
 
+    /// Closes the stream for every clone, as dropping the last one does. Afterwards reads give `Ok(0)` and writes fail.
+    /// Does not wait.
+    pub fn close(&self) {
+        {
+            let mut queues = self.0.shared.lock();
+            (queues.gone, queues.deaf) = (true, true);
+        }
+        self.0.shared.notify();
+        // A node that has ended has closed its streams.
+        let _ = self.0.tell(false);
+    }
+
     /// Sets the time for which a read blocks; `None`: for ever.
     ///
     /// # Errors

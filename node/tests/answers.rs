@@ -6,8 +6,8 @@ mod lab;
 use lab::Lab;
 use pilot_node::answer::{
     Accepted, Approved, Bound, Cancelled, Connections, Delivered, Disconnected, Found, Handshake, Inbox, Info, Message,
-    Nodes, Opened, Peers, Pending, Profile, Published, Received, Rejected, RendezvousState, Sent, StreamState, Taken,
-    Trust, Trusted, Untrusted, Version, WebhookSet,
+    Nodes, Opened, Peers, Pending, Profile, Proxies, Proxy, Published, Received, Rejected, RendezvousState, Sent,
+    StreamState, Taken, Trust, Trusted, Untrusted, Version, WebhookSet,
 };
 use pilot_node::{Client, Code, Config, MessageKind, Node, RendezvousConfig, Request, send_file};
 use serde::Serialize;
@@ -97,6 +97,9 @@ fn trust(lab: &Lab, asker: &mut Asker) {
     asker.ask::<Profile>("profile", profile, b"");
     let webhook = Request::SetWebhook { url: String::new(), insecure: None, secret: None };
     asker.ask::<WebhookSet>("set_webhook", webhook, b"");
+    let proxy = Request::Proxy { listen: "0".into(), direct: Some(true), auth_file: None, temporary: Some(true) };
+    asker.ask::<Proxy>("proxy", proxy, b"");
+    asker.ask::<Proxies>("proxies", Request::Proxies, b"");
 
     let mut config = Config::new(lab.folder.join("node-c"));
     (config.hostname, config.listen) = (Some("node-c".into()), "127.0.0.1:0".parse().unwrap());

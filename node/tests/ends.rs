@@ -68,6 +68,27 @@ fn dropping_with_unread_bytes_delivers_what_was_written_and_resets() {
 }
 
 #[test]
+fn closing_one_clone_is_the_end_for_all() {
+    let lab = Lab::new("close");
+    for has_unread in [false, true] {
+        let (mut ours, mut theirs) = pair(&lab, 5000);
+        let mut clone = theirs.clone();
+        if has_unread {
+            ours.write_all(TEXT).unwrap();
+            assert!(theirs.peek(&mut [0; 9]).unwrap() > 0);
+        }
+        theirs.write_all(b"answer").unwrap();
+        clone.close();
+        assert_eq!(theirs.read(&mut [0; 9]).unwrap(), 0);
+        assert_eq!(clone.write(TEXT).map_err(|e| e.kind()), Err(ErrorKind::BrokenPipe));
+        let mut got = Vec::new();
+        let read = ours.read_to_end(&mut got).map_err(|e| e.kind());
+        assert_eq!(read, if has_unread { Err(ErrorKind::ConnectionReset) } else { Ok(6) });
+        assert_eq!(got, b"answer");
+    }
+}
+
+#[test]
 fn bytes_for_a_stream_that_reads_no_more_reset_it_when_both_directions_were_ended() {
     let lab = Lab::new("both");
     let (mut ours, mut theirs) = pair(&lab, 5000);

@@ -61,10 +61,12 @@ fn set_up(request: &Request, is_foreground: bool, output: &Output) -> Result<(),
     if let Some(warning) = reply.data.get("warning").and_then(Value::as_str) {
         output.note(&format!("warning: {warning}"));
     }
-    while is_foreground {
+    if !is_foreground {
+        return Ok(());
+    }
+    loop {
         client.next_event(None)?;
     }
-    Ok(())
 }
 
 /// Reads `NODE:PORT`; an address as node has colons itself.

@@ -1,4 +1,4 @@
-//! Streams of commands that end early, and commands whose output ends early.
+//! Streams of commands that end early, and commands that lose their output.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
@@ -42,7 +42,7 @@ fn connect_fails_with_the_count_that_was_acknowledged_when_the_reader_goes() {
     let mut lab = Lab::new();
     let (a, b) = friends(&mut lab);
     let input = vec![7; 60_000_000];
-    // As text, of a reader whose output ends.
+    // As text, of a reader that loses its output.
     let mut reader = spawn(&b, &["listen", PORT]);
     let mut stdout = reader.stdout.take().unwrap();
     let taker = std::thread::spawn(move || stdout.read_exact(&mut vec![0; 1_000_000]).unwrap());

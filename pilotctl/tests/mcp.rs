@@ -7,6 +7,8 @@ use harness::agent::Agent;
 use harness::{Lab, until};
 use pilot_node::Request;
 use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -321,6 +323,40 @@ fn subscribers_hear_of_messages_and_files() {
     let seq = old.call("inbox", json!({}))["messages"][0]["id"].as_u64().unwrap();
     let body = new.read(&format!("pilot://inbox/{seq}"));
     assert_eq!((&body["text"], &body["_meta"]["hostname"]), (&json!("hello"), &json!("primary-node")));
+}
+
+#[test]
+fn a_forward_is_local_and_ends_with_the_server() {
+    let mut lab = Lab::new();
+    let (a, _b) = lab.friends();
+    let mut agent = Agent::new(&a, &[]);
+    for listen in ["0.0.0.0:0", "[::]:0", "unix:/tmp/x", "nonsense"] {
+        let refused = agent.fails("forward", json!({"node": "worker-node", "port": 7, "listen": listen}));
+        assert_eq!(refused["code"], "invalid_argument", "{listen}");
+    }
+    let mut forward = || {
+        let made = agent.call("forward", json!({"node": "worker-node", "port": 7, "listen": "0"}));
+        assert_eq!(made["temporary"], true);
+        made["listen"].as_str().unwrap().parse::<SocketAddr>().unwrap()
+    };
+    let echo = |address: SocketAddr| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"through a forward").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "through a forward");
+    };
+    let (first, second) = (forward(), forward());
+    assert!(first.ip().is_loopback() && first != second);
+    [first, second].into_iter().for_each(echo);
+    a.ok(&["daemon", "stop"]);
+    a.start();
+    let third = forward();
+    until("the peers are connected", || a.run(&["ping", "worker-node", "--count", "1"]).status.success());
+    echo(third);
+    assert!(agent.close().success());
+    until("the forward has ended", || TcpStream::connect(third).is_err());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -205,6 +206,38 @@ fn urls_and_secrets_are_checked() {
     node.ok(&["set-webhook", "http://192.0.2.1:9/", "--insecure"]);
     assert_eq!(state(&node)["url"], "http://192.0.2.1:9/");
     assert_eq!(node.json(&["clear-webhook"])["webhook"], "");
+}
+
+/// Makes an official request; gives the command of the reply and its payload.
+fn official(node: &Node, command: u8, payload: &[u8]) -> (u8, Vec<u8>) {
+    let mut socket = UnixStream::connect(node.home.join("pilot.sock")).unwrap();
+    let len = (payload.len() as u32 + 1).to_be_bytes();
+    socket.write_all(&[&len[..], &[command], payload].concat()).unwrap();
+    let mut head = [0; 5];
+    socket.read_exact(&mut head).unwrap();
+    let mut reply = vec![0; u32::from_be_bytes(*head.first_chunk().unwrap()) as usize - 1];
+    socket.read_exact(&mut reply).unwrap();
+    (head[4], reply)
+}
+
+#[test]
+fn the_official_call_sets_and_clears_the_webhook() {
+    const SET_WEBHOOK: u8 = 0x1b;
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    let server = Server::start(&[]);
+    let (command, reply) = official(&b, SET_WEBHOOK, server.url().as_bytes());
+    let reply: Value = serde_json::from_slice(&reply).unwrap();
+    assert_eq!((command, &reply["webhook"], &reply["applied"]), (SET_WEBHOOK + 1, &json!(server.url()), &json!(true)));
+    assert_eq!(reply["secret"].as_str().map(str::len), Some(64));
+    message(&a, "hello");
+    server.next("message");
+    let (command, reply) = official(&b, SET_WEBHOOK, b"http://example.org/");
+    assert_eq!((command, String::from_utf8_lossy(&reply).contains("would show")), (0x0a, true));
+    assert_eq!(state(&b)["url"], server.url(), "a URL that is refused changes nothing");
+    let (_, reply) = official(&b, SET_WEBHOOK, b"");
+    assert_eq!(serde_json::from_slice::<Value>(&reply).unwrap()["webhook"], "");
+    assert_eq!(state(&b), Value::Null);
 }
 
 #[test]

@@ -268,7 +268,7 @@ fn a_wish_and_its_answer_survive_a_power_cut_at_every_moment() {
             cut,
             |story| {
                 let now = story.world.now;
-                // An owner gives a lost command again; the other, who is asked, approves.
+                // An owner gives a lost command again; the other, which is asked, approves.
                 let has_asked = story.trust(0).pin(&keys[1]).is_some_and(|pin| pin.asked.is_some());
                 if !has_asked && !is_granted(story) {
                     // The other may have granted it before.

@@ -32,6 +32,8 @@ pub(crate) struct Build<'a> {
     pub(crate) profile: &'a str,
     /// Uses the portable cipher, which needs no C compiler.
     pub(crate) portable: bool,
+    /// Leaves out what devices can do without: the webhook, with its TLS. `small` does so too.
+    pub(crate) lean: bool,
     /// Features beside the usual ones; empty for none.
     pub(crate) features: &'a str,
     /// Builds programs that need no library of the system, and no shared library.
@@ -55,6 +57,8 @@ impl Build<'_> {
             command.args([verb, "--quiet", "--locked", "--profile", self.profile, "--package", package]);
             if self.portable {
                 command.arg("--no-default-features");
+            } else if self.lean || self.small {
+                command.args(["--no-default-features", "--features", "ring,graviola"]);
             }
             if !self.features.is_empty() {
                 command.args(["--features", self.features]);

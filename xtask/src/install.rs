@@ -32,7 +32,8 @@ pub(crate) struct Install {
     /// programs that need nothing of the system they run on; then there is no shared library
     #[argh(switch, long = "static")]
     fixed: bool,
-    /// a fifth smaller, for devices: builds the standard library along, without backtraces; needs rustup's component rust-src
+    /// a fifth smaller, for devices, without the webhook: builds the standard library along, without backtraces; needs rustup's
+    /// component rust-src
     #[argh(switch)]
     small: bool,
 }
@@ -49,7 +50,8 @@ pub(crate) fn run(task: &Install) -> Outcome {
         _ => prefix.clone(),
     };
     let (profile, features) = (&task.profile, &task.features);
-    let built = Build { profile, portable: task.portable, features, fixed: task.fixed, small: task.small }.run()?;
+    let (portable, fixed, small) = (task.portable, task.fixed, task.small);
+    let built = Build { profile, portable, lean: false, features, fixed, small }.run()?;
     let version = env!("CARGO_PKG_VERSION");
     for program in PROGRAMS {
         put(&built.join(program), &tree.join("bin").join(program), 0o755)?;

@@ -4,7 +4,7 @@ use crate::cargo::{Outcome, root, run, target};
 use argh::FromArgs;
 use std::process::Command;
 
-/// run programs of others (curl, nginx, gRPC, MCP, ssh …) across Pilot, behind two NATs; needs root
+/// run programs of other projects (curl, nginx, gRPC, MCP, ssh …) across Pilot, behind two NATs; needs root
 #[derive(FromArgs)]
 #[argh(subcommand, name = "programs")]
 pub(crate) struct Programs {

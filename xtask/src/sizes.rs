@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 const LIBRARY_MAX: u64 = 2_000_000;
 /// Size of libpilot.so as `install --small` builds it. Unit: bytes. Wanted: 1,500,000.
 const SMALL_LIBRARY_MAX: u64 = 1_700_000;
-/// Size of pilot-daemon, built either way. Unit: bytes.
+/// Size of pilot-daemon without the webhook, built either way. Unit: bytes.
 const DAEMON_MAX: u64 = 2_000_000;
+/// Size of pilot-daemon as it is usually built: with the webhook, which brings TLS. Unit: bytes. Why it is so large stands
+/// in `docs/decisions.md`.
+const WEBHOOK_DAEMON_MAX: u64 = 3_400_000;
 /// Memory of an idle daemon in RAM. Unit: KiB (5 MB).
 const IDLE_KIB_MAX: u64 = 5_000_000 / 1024;
 /// Threads of a daemon: the loop, the disk's worker, and the main thread, which waits for signals.
@@ -34,7 +37,7 @@ pub(crate) struct Sizes {
 }
 
 pub(crate) fn run(task: &Sizes) -> Outcome {
-    let build = Build { profile: &task.profile, portable: false, features: "", fixed: false, small: false };
+    let build = Build { profile: &task.profile, portable: false, lean: true, features: "", fixed: false, small: false };
     let built = build.run_for(&["pilot-daemon"], &["cdylib"])?;
     let size = |name: PathBuf| fs::metadata(&name).map(|m| m.len()).map_err(|e| format!("{}: {e}", name.display()));
     let idle = idle(&built.join("pilot-daemon"))?;
@@ -45,6 +48,9 @@ pub(crate) fn run(task: &Sizes) -> Outcome {
         ("idle daemon, threads", idle.threads, THREADS_MAX),
         ("idle daemon, wake-ups in 10 s", idle.wakeups, WAKEUPS_MAX),
     ];
+    // This build takes the place of the one above, which is measured already.
+    let usual = Build { lean: false, ..build }.run_for(&["pilot-daemon"], &[])?;
+    rows.push(("pilot-daemon with webhook, bytes", size(usual.join("pilot-daemon"))?, WEBHOOK_DAEMON_MAX));
     if has_std_sources()? {
         let built = Build { small: true, ..build }.run_for(&["pilot-daemon"], &["cdylib"])?;
         rows.push(("small libpilot.so, bytes", size(built.join("libpilot.so"))?, SMALL_LIBRARY_MAX));

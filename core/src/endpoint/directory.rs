@@ -73,7 +73,7 @@ pub(super) enum Effect {
     Send(PathAddr, Vec<u8>),
     /// Send this trust message over the tunnel to a peer, if there is one.
     Tell(IdentityKey, Vec<u8>),
-    /// Our record is confirmed and has another name: tell the peers whose tunnels are up.
+    /// Our record is confirmed and has another name: tell the peers that have a tunnel.
     Renamed,
     /// This node grants the peer other ports than before.
     Regranted(IdentityKey),

@@ -24,12 +24,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// True for the kinds whose messages carry the sender's record.
+    /// True for a kind of messages that carry the sender's record.
     pub(super) const fn has_record(self) -> bool {
         matches!(self, Self::Request | Self::Accept | Self::Statement)
     }
 
-    /// True for the kinds whose messages end in a set of ports.
+    /// True for a kind of messages that end in a set of ports.
     const fn has_ports(self) -> bool {
         matches!(self, Self::Statement | Self::Wish)
     }

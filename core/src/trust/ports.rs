@@ -129,7 +129,7 @@ impl Ports {
     fn words(&self) -> impl Iterator<Item = String> {
         self.ranges().iter().flat_map(|(first, last)| {
             let is_short = last - first < SINGLE_RUN_MAX;
-            let singles = if is_short { *first..=*last } else { 1..=0 };
+            let singles = is_short.then_some(*first..=*last).into_iter().flatten();
             let range = (!is_short).then(|| {
                 let mut text = first.to_string();
                 text.push('-');

@@ -190,6 +190,23 @@ static void resets(pilot_handle a, pilot_handle b, const char *name_b) {
   EXPECT(pilot_close(listener), 0);
 }
 
+/* A plain socket reaches a port of b through a forward of a; both end with their handles. */
+static void programs(pilot_handle a, pilot_handle b, const char *name_b) {
+  char bound[128];
+  pilot_handle forward, expose;
+  EXPECT(pilot_expose(b, 7300, "nowhere:0", 0, NULL, &error), PILOT_E_INVALID);
+  EXPECT(pilot_expose(b, 7300, "1", 8, NULL, &error), PILOT_E_INVALID);
+  EXPECT(pilot_expose(b, 7300, "1", PILOT_HTTP, "stranger", &error), PILOT_E_NOT_FOUND);
+  expose = must("expose", pilot_expose(b, 7300, "1", PILOT_PROXY_PROTOCOL, NULL, &error));
+  EXPECT(pilot_expose(b, 7300, "1", 0, NULL, &error), PILOT_E_CONFLICT);
+  forward = must("forward", pilot_forward(a, "127.0.0.1:0", name_b, 7300, bound, sizeof bound, &error));
+  EXPECT(strncmp(bound, "127.0.0.1:", 10), 0);
+  EXPECT(strcmp(bound, "127.0.0.1:0") != 0, 1);
+  EXPECT(pilot_forward(a, bound, name_b, 7300, NULL, 0, &error), PILOT_E_CONFLICT);
+  EXPECT(pilot_close(forward), 0);
+  EXPECT(pilot_close(expose), 0);
+}
+
 static void events(pilot_handle b) {
   pilot_handle watch = must("watch", pilot_watch(b, "room.*", &error));
   pilot_event event;
@@ -266,6 +283,7 @@ int main(int argc, char **argv) {
   connects(a, b, name_b);
   first_bytes(a, b, name_b);
   resets(a, b, name_b);
+  programs(a, b, name_b);
   events(b);
   if (!own) { /* these nodes have no services */
     messages(a, b, name_a, name_b);

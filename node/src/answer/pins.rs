@@ -1,4 +1,4 @@
-//! Owns the answers that show pins, their grants, and the requests for them.
+//! Owns the answers that show other nodes: pins with their grants, the requests for them, and records.
 
 use pilot_core::identity::NodeRecord;
 use pilot_core::trust::{Pin as CorePin, Ports};
@@ -152,4 +152,82 @@ impl From<&NodeRecord> for Asked {
             fingerprint: record.identity.fingerprint(),
         }
     }
+}
+
+/// A node as the rendezvous knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Node number.
+    pub node_id: u32,
+    /// Address.
+    pub address: String,
+    /// Hostname, or empty.
+    pub hostname: String,
+    /// Whether other nodes find the node without knowing its name.
+    pub public: bool,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Identity key.
+    pub public_key: String,
+    /// Fingerprint of the key.
+    pub fingerprint: String,
+}
+
+impl From<&NodeRecord> for Record {
+    fn from(record: &NodeRecord) -> Self {
+        Self {
+            node_id: record.addr.node,
+            address: record.addr.to_string(),
+            hostname: record.hostname.clone(),
+            public: record.public,
+            tags: record.tags.clone(),
+            public_key: record.identity.to_string(),
+            fingerprint: record.identity.fingerprint(),
+        }
+    }
+}
+
+/// The node that was looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Found {
+    /// A trusted peer.
+    Trusted(Pin),
+    /// A node that is not trusted.
+    Stranger(Record),
+}
+
+impl Found {
+    /// Node number.
+    pub const fn node_id(&self) -> u32 {
+        match self {
+            Self::Trusted(pin) => pin.node_id,
+            Self::Stranger(record) => record.node_id,
+        }
+    }
+
+    /// Address.
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Trusted(pin) => &pin.address,
+            Self::Stranger(record) => &record.address,
+        }
+    }
+
+    /// Hostname, or empty.
+    pub fn hostname(&self) -> &str {
+        match self {
+            Self::Trusted(pin) => &pin.hostname,
+            Self::Stranger(record) => &record.hostname,
+        }
+    }
+}
+
+/// The nodes that carry a tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nodes {
+    /// How many there are.
+    pub total: u64,
+    /// Each of them.
+    pub nodes: Vec<Record>,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A listener on this machine whose connections become streams to a peer's port.
+/// A listener on this machine; its connections become streams to a peer's port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
     /// The listener's address that is bound, as `ADDRESS:PORT` or `unix:PATH`.
@@ -34,7 +34,7 @@ pub struct Forwards {
     pub forwards: Vec<Forward>,
 }
 
-/// A port of this node whose streams become connections to a program.
+/// A port of this node; its streams become connections to a program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exposed {
     /// The port.

@@ -275,7 +275,7 @@ fn state(cx: &Context, node: &str) -> Trusted {
 #[derive(Default)]
 pub(crate) struct Expiry {
     due: Instant,
-    /// The version of the trust book whose ends are known.
+    /// The version of the trust book for which `due` was computed.
     seen: TrustVersion,
 }
 

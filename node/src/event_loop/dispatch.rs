@@ -6,6 +6,7 @@ use crate::calls::profile::Change;
 use crate::calls::trust::Wanted;
 use crate::calls::{connect, grants, handshake, lookup, profile, report, trust, webhook};
 use crate::command::Command;
+use crate::context::Context;
 use crate::disk::files::FileJob;
 use crate::disk::job::Job;
 use crate::effect::{Caller, Opener};
@@ -102,38 +103,22 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         Request::Trust => Ok(report::trusted(cx).into()),
         Request::Find { node } => return lookup::find(cx, &node, caller),
         Request::Search { tag } => return lookup::search(cx, &tag, caller),
-        Request::Handshake { node, note, ports, expires_s } => {
-            return handshake::handshake(cx, &node, Wanted { ports, expires_s, note }, caller);
-        }
-        Request::Approve { node, note, ports, expires_s } => {
-            return grants::approve(cx, &node, Wanted { ports, expires_s, note }, caller);
-        }
-        Request::Reject { node, note } => return grants::reject(cx, &node, &note.unwrap_or_default(), caller),
-        Request::Grant { node, ports, expires_s } => {
-            return grants::grant(cx, &node, (&ports, expires_s), caller);
-        }
-        Request::Revoke { node, ports } => return grants::revoke(cx, &node, &ports, caller),
-        Request::Untrust { node } => return trust::revoke(cx, &node, caller),
-        Request::WaitTrust { node, timeout_ms } => {
-            return trust::wait(cx, &node, Duration::from_millis(timeout_ms.unwrap_or(0)), caller);
-        }
+        Request::Handshake { .. }
+        | Request::Approve { .. }
+        | Request::Reject { .. }
+        | Request::Grant { .. }
+        | Request::Revoke { .. }
+        | Request::Untrust { .. }
+        | Request::WaitTrust { .. } => return trust_verb(cx, request, caller),
         Request::Profile { hostname, public, tags } => {
             return profile::set(cx, Change { hostname, public, tags }, caller);
         }
-        Request::SendMessage { node, kind, queue, timeout_ms } => {
-            let timeout = timeout_ms.map(Duration::from_millis);
-            let kind = kind.map_or(Kind::Text, Kind::from);
-            let letter = Letter { node, kind, keep: queue.unwrap_or(true), timeout, body: bytes };
-            return rooms.post.send(cx, letter, caller);
-        }
-        Request::Inbox { limit, before } => {
-            let limit = limit.unwrap_or(PAGE).min(PAGE_MAX) as usize;
-            return cx.submit(Job::List { limit, before }, Call::Read(caller));
-        }
-        Request::InboxRead { seq } => return cx.submit(Job::Read(seq), Call::Read(caller)),
-        Request::InboxNext { after } => return cx.submit(Job::Next(after.unwrap_or(0)), Call::Read(caller)),
-        Request::InboxTake { seqs } => return cx.submit(Job::Take(seqs), Call::Read(caller)),
-        Request::Received => return cx.submit(Job::File(FileJob::List), Call::Read(caller)),
+        Request::SendMessage { .. }
+        | Request::Inbox { .. }
+        | Request::InboxRead { .. }
+        | Request::InboxNext { .. }
+        | Request::InboxTake { .. }
+        | Request::Received => return mail(rooms, request, bytes, caller),
         Request::Publish { topic } => publish(rooms, topic, bytes),
         Request::SendDatagram { node, port, source } => {
             let sent = send_datagram(cx, &node, (source.unwrap_or(port), port), &bytes);
@@ -168,6 +153,50 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         },
     };
     rooms.cx.answer(caller, answer.map(|answer| (answer, Vec::new())));
+}
+
+/// Runs a verb about trust.
+fn trust_verb(cx: &mut Context, request: Request, caller: Caller) {
+    match request {
+        Request::Handshake { node, note, ports, expires_s } => {
+            handshake::handshake(cx, &node, Wanted { ports, expires_s, note }, caller);
+        }
+        Request::Approve { node, note, ports, expires_s } => {
+            grants::approve(cx, &node, Wanted { ports, expires_s, note }, caller);
+        }
+        Request::Reject { node, note } => grants::reject(cx, &node, &note.unwrap_or_default(), caller),
+        Request::Grant { node, ports, expires_s } => {
+            grants::grant(cx, &node, (&ports, expires_s), caller);
+        }
+        Request::Revoke { node, ports } => grants::revoke(cx, &node, &ports, caller),
+        Request::Untrust { node } => trust::revoke(cx, &node, caller),
+        Request::WaitTrust { node, timeout_ms } => {
+            trust::wait(cx, &node, Duration::from_millis(timeout_ms.unwrap_or(0)), caller);
+        }
+        _ => cx.fail(caller, Failure::new(Code::Internal, "a request without a room")),
+    }
+}
+
+/// Runs a verb about messages and files that have arrived or leave.
+fn mail(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, caller: Caller) {
+    let cx = &mut rooms.cx;
+    match request {
+        Request::SendMessage { node, kind, queue, timeout_ms } => {
+            let timeout = timeout_ms.map(Duration::from_millis);
+            let kind = kind.map_or(Kind::Text, Kind::from);
+            let letter = Letter { node, kind, keep: queue.unwrap_or(true), timeout, body: bytes };
+            rooms.post.send(cx, letter, caller);
+        }
+        Request::Inbox { limit, before } => {
+            let limit = limit.unwrap_or(PAGE).min(PAGE_MAX) as usize;
+            cx.submit(Job::List { limit, before }, Call::Read(caller));
+        }
+        Request::InboxRead { seq } => cx.submit(Job::Read(seq), Call::Read(caller)),
+        Request::InboxNext { after } => cx.submit(Job::Next(after.unwrap_or(0)), Call::Read(caller)),
+        Request::InboxTake { seqs } => cx.submit(Job::Take(seqs), Call::Read(caller)),
+        Request::Received => cx.submit(Job::File(FileJob::List), Call::Read(caller)),
+        _ => cx.fail(caller, Failure::new(Code::Internal, "a request without a room")),
+    }
 }
 
 /// Runs a request that leaves something with its client; `None`: the answer comes later, or with a descriptor.

@@ -43,6 +43,20 @@ fn peer_uid(stream: impl AsFd) -> Option<Uid> {
     nix::unistd::getpeereid(stream).ok().map(|(uid, _)| Uid::from_raw(uid.as_raw()))
 }
 
+/// True for a socket that accepts connections.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_listening(socket: impl AsFd) -> bool {
+    rustix::net::sockopt::socket_acceptconn(socket) == Ok(true)
+}
+
+/// True for a socket that accepts connections, from now on or already. A connected one cannot.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_listening(socket: impl AsFd) -> bool {
+    /// Connections that may wait. Source: the standard library's listeners.
+    const WAITING_MAX: i32 = 128;
+    rustix::net::listen(socket, WAITING_MAX).is_ok()
+}
+
 /// Makes writing to a socket with a closed other end an error, never a signal, where that is a property of the socket.
 /// Elsewhere the calls that write say so.
 pub(crate) fn keep_quiet(socket: impl AsFd) {

@@ -84,14 +84,14 @@ impl Programs {
         self.retry_at = self.retry_at.into_iter().chain(again_at).min();
     }
 
-    /// Binds listeners that could not be bound before, and whose pause is over.
+    /// Binds listeners that could not be bound before, after their pause.
     pub(super) fn open_listeners(&mut self, cx: &mut Context) {
         let (registry, now, mut next) = (&self.registry, cx.now, None);
         for entry in &mut self.entries {
             let number = entry.number;
             let Some(listener) = entry.listener_mut() else { continue };
             if listener.closed.as_ref().is_some_and(|(_, at)| *at <= now) {
-                let is_first = listener.tries == 0;
+                let is_first = listener.tries == 1;
                 match listener.open(now, registry, number) {
                     Ok(()) => {
                         let at = listener.listen.to_string();

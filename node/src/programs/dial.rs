@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one address has before the next is tried beside it. Source: RFC 8305 §5.
 const STAGGER: Duration = Duration::from_millis(250);
-/// Pause before a program whose queue of waiting connections is full is called again. Own choice.
+/// Pause before a program with a full queue of waiting connections is called again. Own choice.
 const QUEUE_PAUSE: Duration = Duration::from_millis(10);
 /// Most addresses of a host that are tried. Own choice; a host seldom has more than two.
 pub(super) const ADDRESSES_MAX: usize = 8;

@@ -155,7 +155,7 @@ impl Programs {
         }
     }
 
-    /// Goes on with the connections whose hosts are known now.
+    /// Goes on with the connections to hosts that are known now.
     pub(super) fn hosts_are_known(&mut self, cx: &mut Context) {
         for id in std::mem::take(&mut self.named) {
             self.call(cx, id);

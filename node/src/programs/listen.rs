@@ -1,11 +1,10 @@
 //! Owns a listener on this machine: its address as people write it, and the socket at which programs connect.
 
 use crate::failure::{Code, Failure};
-use crate::platform::peer_is_ours;
+use crate::platform::{is_listening, peer_is_ours};
 use mio::net::{TcpListener, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_acceptconn;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -39,7 +38,7 @@ impl Listen {
             (HANDED, Some(fd)) => {
                 // A socket of another family has no such address.
                 let addr = rustix::net::getsockname(fd).ok().and_then(|addr| SocketAddr::try_from(addr).ok());
-                match addr.filter(|_| socket_acceptconn(fd) == Ok(true)) {
+                match addr.filter(|_| is_listening(fd)) {
                     Some(addr) => Ok(Self::Given(addr)),
                     None => invalid("what came with the request is no TCP socket that listens"),
                 }

@@ -38,3 +38,6 @@ pub(crate) use forward::ForwardTerms;
 pub(crate) use proxy::ProxyTerms;
 pub(crate) use room::Programs;
 pub(crate) use wire::Readiness;
+
+#[cfg(test)]
+mod tests;

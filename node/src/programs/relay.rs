@@ -114,13 +114,14 @@ impl End {
         }
     }
 
-    /// Writes what fits, and takes it out of `bytes`; true when something was written. An end that is broken takes all:
-    /// reading tells why.
-    fn write(&mut self, stack: &mut Stack, bytes: &mut Vec<u8>) -> bool {
+    /// Writes what fits, and takes it out of `bytes`; true when something was written.
+    fn write(&mut self, stack: &mut Stack, bytes: &mut Vec<u8>) -> Result<bool, Failure> {
+        let broken = |text: String| Failure::new(Code::ConnectionReset, text);
         let sent = match self {
             Self::Stream(id) => match stack.send(*id, bytes) {
                 Ok(len) => len,
-                Err(CommandError::ShutDown | CommandError::Ended(_)) | Err(_) => bytes.len(),
+                Err(CommandError::Ended(end)) => return Err(failure_of(stack, *id, end)),
+                Err(_) => return Err(broken("the stream was closed".to_owned())),
             },
             Self::Socket(plug) if !plug.writable => 0,
             Self::Socket(plug) => match send_now(&plug.fd, bytes) {
@@ -133,14 +134,11 @@ impl End {
                     plug.writable = false;
                     0
                 }
-                Err(_) => {
-                    plug.readable = true;
-                    bytes.len()
-                }
+                Err(e) => return Err(broken(std::io::Error::from(e).to_string())),
             },
         };
         bytes.drain(..sent);
-        sent > 0
+        Ok(sent > 0)
     }
 
     fn end_write(&self, stack: &mut Stack) {
@@ -297,7 +295,10 @@ impl Relay {
     /// Moves bytes until none can be moved, at most [`ROUNDS_MAX`] times.
     pub(super) fn pump(&mut self, stack: &mut Stack) -> Moved {
         for _ in 0..ROUNDS_MAX {
-            let mut has_moved = self.flush(stack);
+            let mut has_moved = match self.flush(stack) {
+                Ok(moved) => moved,
+                Err(moved) => return moved,
+            };
             if let Some((to, waits)) = self.filter.wanted()
                 && !self.is_closing
             {
@@ -325,14 +326,20 @@ impl Relay {
     }
 
     /// Writes what waits behind the filter, and passes ends on.
-    fn flush(&mut self, stack: &mut Stack) -> bool {
+    fn flush(&mut self, stack: &mut Stack) -> Result<bool, Moved> {
         let mut has_moved = false;
         if !self.out.to_client.is_empty() {
-            has_moved |= self.client.write(stack, &mut self.out.to_client);
+            let written = self.client.write(stack, &mut self.out.to_client);
+            has_moved |= written.map_err(|failure| Moved::Broken(failure.message))?;
         }
         if let Server::Joined(server) = &mut self.server {
             if !self.out.to_server.is_empty() {
-                has_moved |= server.write(stack, &mut self.out.to_server);
+                match server.write(stack, &mut self.out.to_server) {
+                    Ok(written) => has_moved |= written,
+                    Err(failure) if self.from_server.has_ended => return Err(Moved::Broken(failure.message)),
+                    // Its last bytes may say why it takes no more, and reading tells its end.
+                    Err(_) => self.out.to_server.clear(),
+                }
             }
             let is_over = self.from_client.has_ended && self.unread.is_empty() && self.out.to_server.is_empty();
             if is_over && !std::mem::replace(&mut self.from_client.is_told, is_over) {
@@ -343,7 +350,7 @@ impl Relay {
         if is_over && !std::mem::replace(&mut self.from_server.is_told, is_over) {
             self.client.end_write(stack);
         }
-        has_moved
+        Ok(has_moved)
     }
 
     /// Reads of the client what the filter takes.

@@ -366,6 +366,33 @@ mod tests {
     }
 
     #[test]
+    fn a_server_learns_that_its_client_is_gone() {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let to = server.local_addr().expect("an address");
+        let mut proxied = Proxied::new();
+        let client = proxied.client(format!("CONNECT {to} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let (mut writer, _) = server.accept().expect("the proxy's call");
+        writer.set_nonblocking(true).expect("a socket");
+        client.shutdown(std::net::Shutdown::Write).expect("half of the connection");
+        let mut byte = [0];
+        while writer.read(&mut byte).map_err(|e| e.kind()) == Err(ErrorKind::WouldBlock) {
+            proxied.turn();
+        }
+        assert_eq!(proxied.programs.joints.len(), 1, "the other half stays");
+        drop(client);
+        let mut outcome = Ok(0);
+        for _ in 0..1000 {
+            outcome = writer.write(&[7; 1000]).map_err(|e| e.kind());
+            proxied.turn();
+            if outcome.is_err_and(|e| e != ErrorKind::WouldBlock) {
+                break;
+            }
+        }
+        assert!(matches!(outcome, Err(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)), "{outcome:?}");
+        assert_eq!(proxied.programs.joints.len(), 0);
+    }
+
+    #[test]
     fn a_dead_server_is_told_at_once() {
         let dead = TcpListener::bind("127.0.0.1:0").and_then(|server| server.local_addr()).expect("an address");
         let mut proxied = Proxied::new();

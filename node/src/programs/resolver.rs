@@ -19,6 +19,9 @@ const QUESTIONS_MAX: usize = 64;
 /// Addresses of a host in the order in which to try them, or the reason why there are none.
 pub(super) type Addresses = Result<Vec<IpAddr>, String>;
 
+/// A host with its answer.
+type Found = (String, Addresses);
+
 struct Host {
     name: String,
     /// When the answer came, with it; `None` while there is none.
@@ -28,7 +31,7 @@ struct Host {
 /// The look-ups.
 pub(super) struct Resolver {
     waker: Arc<Waker>,
-    thread: Option<(Sender<String>, Receiver<(String, Addresses)>)>,
+    thread: Option<(Sender<String>, Receiver<Found>)>,
     /// The one asked for last stands last.
     hosts: Vec<Host>,
 }
@@ -75,7 +78,7 @@ impl Resolver {
 }
 
 /// Starts the thread, which ends with the question's sender. Without a thread no question is taken.
-fn start(waker: Arc<Waker>) -> (Sender<String>, Receiver<(String, Addresses)>) {
+fn start(waker: Arc<Waker>) -> (Sender<String>, Receiver<Found>) {
     let (questions, asked) = bounded::<String>(QUESTIONS_MAX);
     let (answered, answers) = unbounded(); // one answer for each question
     let body = move || {

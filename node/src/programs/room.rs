@@ -34,7 +34,7 @@ pub(crate) struct Programs {
     last_number: u32,
     pub(super) joints: Joints,
     pub(super) connections_max: usize,
-    /// Entries at whose listeners programs may wait.
+    /// Entries with a listener at which programs may wait.
     pub(super) knocked: Vec<u32>,
     /// No program is accepted before this moment, or before a connection ends.
     pub(super) paused_until: Option<Instant>,
@@ -177,7 +177,7 @@ impl Programs {
         }
     }
 
-    /// Moves the bytes of a connection whose stream may have something to move.
+    /// Moves the bytes of a connection when its stream may have something to move.
     pub(crate) fn serve(&mut self, cx: &mut Context, id: JointId, stream: StreamId) {
         let Some(joint) = self.joints.get_mut(id) else {
             return cx.out.push(Effect::Abort(stream)); // the program has gone meanwhile

@@ -5,6 +5,11 @@ use super::*;
 /// The JSON of every verb, as the CLI, the C library, the Go package and the translation of official commands send it,
 /// and the request that it means.
 fn table() -> Vec<(&'static str, Request)> {
+    [of_trust(), of_mail(), of_streams(), of_programs(), of_clients()].concat()
+}
+
+/// Nodes, and trust among them.
+fn of_trust() -> Vec<(&'static str, Request)> {
     let node = || "worker-node".to_owned();
     vec![
         (r#"{"op":"info"}"#, Request::Info),
@@ -53,6 +58,13 @@ fn table() -> Vec<(&'static str, Request)> {
             r#"{"op":"wait_trust","node":"worker-node","timeout_ms":200}"#,
             Request::WaitTrust { node: node(), timeout_ms: Some(200) },
         ),
+    ]
+}
+
+/// What a node says of itself, and its mail.
+fn of_mail() -> Vec<(&'static str, Request)> {
+    let node = || "worker-node".to_owned();
+    vec![
         (
             r#"{"op":"profile","hostname":""}"#,
             Request::Profile { hostname: Some(String::new()), public: None, tags: None },
@@ -81,6 +93,13 @@ fn table() -> Vec<(&'static str, Request)> {
         (r#"{"op":"inbox_take"}"#, Request::InboxTake { seqs: None }),
         (r#"{"op":"inbox_take","seqs":[1,2]}"#, Request::InboxTake { seqs: Some(vec![1, 2]) }),
         (r#"{"op":"inbox_take","seqs":[]}"#, Request::InboxTake { seqs: Some(Vec::new()) }),
+    ]
+}
+
+/// Streams, datagrams and events.
+fn of_streams() -> Vec<(&'static str, Request)> {
+    let node = || "worker-node".to_owned();
+    vec![
         (r#"{"op":"publish","topic":"a.b"}"#, Request::Publish { topic: "a.b".into() }),
         (
             r#"{"op":"send_datagram","node":"worker-node","port":5353}"#,
@@ -101,6 +120,13 @@ fn table() -> Vec<(&'static str, Request)> {
             },
         ),
         (r#"{"op":"connect","node":"worker-node","port":1000}"#, Request::Connect { node: node(), port: 1000 }),
+    ]
+}
+
+/// Programs that know nothing of the node.
+fn of_programs() -> Vec<(&'static str, Request)> {
+    let node = || "worker-node".to_owned();
+    vec![
         (
             r#"{"op":"forward","node":"worker-node","port":22,"listen":"2222"}"#,
             Request::Forward { node: node(), port: 22, listen: "2222".into(), temporary: None },
@@ -153,6 +179,12 @@ fn table() -> Vec<(&'static str, Request)> {
         (r#"{"op":"proxies"}"#, Request::Proxies),
         (r#"{"op":"unproxy","listen":"1080"}"#, Request::Unproxy { listen: "1080".into() }),
         (r#"{"op":"whois","local":"127.0.0.1:40000"}"#, Request::Whois { local: "127.0.0.1:40000".into() }),
+    ]
+}
+
+/// Streams and ports of one client.
+fn of_clients() -> Vec<(&'static str, Request)> {
+    vec![
         (r#"{"op":"cancel"}"#, Request::Cancel { request: None }),
         (r#"{"op":"cancel","request":3}"#, Request::Cancel { request: Some(3) }),
         (r#"{"op":"listen","port":0}"#, Request::Listen { port: 0 }),

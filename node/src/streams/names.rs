@@ -4,7 +4,7 @@ use crate::answer::Opened;
 use crate::failure::Failure;
 use pilot_core::trust::Pin;
 use pilot_core::{Addr, AddrPort};
-use pilot_stack::{Stack, StreamEnd, StreamId};
+use pilot_stack::{EPHEMERAL_FIRST, Stack, StreamEnd, StreamId};
 
 /// The local end and the peer's end of a stream.
 pub(crate) fn ends(stack: &Stack, id: StreamId) -> (AddrPort, AddrPort) {
@@ -22,11 +22,13 @@ pub(crate) fn hostname_of(stack: &Stack, addr: Addr) -> String {
 
 /// The reason of a stream's end, in words that name the peer.
 pub(crate) fn failure_of(stack: &Stack, id: StreamId, end: StreamEnd) -> Failure {
-    let (_, peer) = ends(stack, id);
+    let (local, peer) = ends(stack, id);
     let hostname = hostname_of(stack, peer.addr);
     let name = if hostname.is_empty() { peer.addr.to_string() } else { hostname };
     let pin = stack.endpoint().trust().pins().find(|p| p.addr == peer.addr);
-    if matches!(end, StreamEnd::Reset | StreamEnd::Refused) && pin.is_some_and(|pin| pin.is_denied(peer.port)) {
+    // The peer grants the ports of its own side of streams that this node has opened, and those have a port from above here.
+    let may_be_denied = end == StreamEnd::Refused || end == StreamEnd::Reset && local.port >= EPHEMERAL_FIRST;
+    if may_be_denied && pin.is_some_and(|pin| pin.is_denied(peer.port)) {
         return Failure::not_granted(&name, peer.port);
     }
     Failure::from_end(end, &name, peer.port)

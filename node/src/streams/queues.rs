@@ -39,7 +39,7 @@ pub(crate) struct Queues {
     pub(crate) shut: bool,
     /// The application does not read any more.
     pub(crate) deaf: bool,
-    /// The application dropped its last handle: close once `outgoing` has left.
+    /// The application dropped its last handle, or closed the stream: close once `outgoing` has left.
     pub(crate) gone: bool,
     /// The application wants the stream to be reset.
     pub(crate) reset: bool,
@@ -60,6 +60,7 @@ impl Queues {
     /// The stream's failure; `BrokenPipe` after the application ended its writing.
     pub(crate) fn writable(&self) -> io::Result<()> {
         match &self.failure {
+            _ if self.gone => Err(io::ErrorKind::BrokenPipe.into()),
             Some(failure) => Err(failure.clone().into()),
             None if self.is_broken => Err(io::ErrorKind::ConnectionReset.into()),
             None if self.shut => Err(io::ErrorKind::BrokenPipe.into()),

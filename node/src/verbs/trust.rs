@@ -93,7 +93,7 @@ impl Trust<'_> {
         self.0.ask(Request::Grant { node: node.into(), ports: ports.into(), expires_s })
     }
 
-    /// Lets a trusted peer reach fewer ports, whose streams are reset. Returns once that is on disk.
+    /// Lets a trusted peer reach fewer ports, and resets the streams on the others. Returns once that is on disk.
     ///
     /// # Errors
     /// `NotFound` when the node is not trusted, or is granted none of the ports; `Ambiguous`; `InvalidArgument`; `Full`.

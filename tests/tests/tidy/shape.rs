@@ -13,8 +13,9 @@ const UNSAFE: [(&str, &str); 3] = [
     ("node/src/underlay", "system calls of the socket"),
 ];
 /// Where JSON requests may be written out, with the reason.
-const REQUESTS: [(&str, &str); 2] = [
-    ("node/src/request.rs", "the one form of requests that CLI, C, tests and IPC share"),
+const REQUESTS: [(&str, &str); 3] = [
+    ("node/src/request", "the one form of requests that CLI, C, tests and IPC share, and its tests"),
+    ("node/src/verb_json.rs", "reads and writes that form"),
     ("ffi/go/request.go", "Go has no access to that one"),
 ];
 

@@ -36,7 +36,7 @@ impl Owner {
     }
 }
 
-/// A third owner, who is trusted by `a` and trusts `a`.
+/// A third owner; `a` and this one trust each other.
 fn befriend(a: &mut Owner, n: u8) -> Owner {
     let mut c = Owner::new(n);
     let request = c.request(a);
