@@ -8,11 +8,15 @@ use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Clients of gRPC, each with its own connection.
 const GRPC_CLIENTS: u32 = 50;
 /// Length of a message. Unit: bytes.
 const GRPC_LEN: u32 = 1024;
+/// Tries to start a test of iperf3, and the time between two. Own choice: a server needs a moment to end a test.
+const TRIES_MAX: usize = 20;
+const PAUSE: Duration = Duration::from_millis(200);
 /// Clients of the measurement of memory.
 const MEMORY_CLIENTS: u32 = 200;
 
@@ -85,9 +89,19 @@ pub(super) fn iperf3(sizes: Sizes) -> Outcome<Vec<Row>> {
     .map_err(|e| format!("iperf3: {e}"))?;
     ways.rounds(sizes.rounds, &mut row, |to: SocketAddr| {
         let (port, seconds) = (to.port().to_string(), sizes.load_s.to_string());
-        let said = output(Command::new("iperf3").args(["-J", "-c", "127.0.0.1", "-p", &port, "-t", &seconds]))?;
-        let result: Value = serde_json::from_str(&said)?;
-        let rate = result["end"]["sum_received"]["bits_per_second"].as_f64().ok_or("iperf3 says no rate")?;
+        // The server takes one test at a time, and may still be at the end of the one before.
+        let mut result = Value::Null;
+        for _ in 0..TRIES_MAX {
+            let mut client = Command::new("iperf3");
+            client.args(["-J", "-c", "127.0.0.1", "-p", &port, "-t", &seconds]).stdin(Stdio::null());
+            result = serde_json::from_slice(&client.output()?.stdout)?;
+            if !result["error"].as_str().is_some_and(|error| error.contains("busy")) {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        let said = || format!("iperf3 says no rate: {}", result["error"]);
+        let rate = result["end"]["sum_received"]["bits_per_second"].as_f64().ok_or_else(said)?;
         Ok(rate / 1e9)
     })?;
     Ok(vec![row])
