@@ -8,6 +8,7 @@ use super::*;
 use crate::context::Context;
 use crate::effect::Effect;
 use crate::failure::Code;
+use crate::request::Request;
 use crate::tests::Lab;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -98,10 +99,12 @@ fn the_books_make_the_same_entries_again() {
     programs.expose(cx, terms, Life::Kept).expect("free");
     programs.keep_unread("of a later version");
     let saved = String::from_utf8(programs.saved()).expect("text");
-    let key = crate::tests::key(1);
+    let nodes = Some(vec![crate::tests::key(1).to_string()]);
+    let (http, a2a, proxy_protocol, temporary) = (Some(true), None, None, None);
+    let target = "127.0.0.1:8080".into();
     let expected = [
-        format!(r#"{{"op":"forward","node":"node-1","port":80,"listen":"{listen}"}}"#),
-        format!(r#"{{"op":"expose","port":80,"target":"127.0.0.1:8080","http":true,"nodes":["{key}"]}}"#),
+        Request::Forward { node: "node-1".into(), port: 80, listen, temporary }.to_json(),
+        Request::Expose { port: 80, target, http, a2a, proxy_protocol, nodes, temporary }.to_json(),
         "of a later version".into(),
     ];
     assert_eq!(saved.lines().collect::<Vec<_>>(), expected);
