@@ -81,7 +81,10 @@ fn a_name_means_the_peer_that_has_it_now() {
         names.sort();
         names == ["\"renamed\"", "\"worker\""]
     });
-    assert_eq!((address_of("worker"), address_of("renamed")), (key.clone(), b.json(&["info"])["address"].as_str().unwrap().to_owned()));
+    assert_eq!(
+        (address_of("worker"), address_of("renamed")),
+        (key.clone(), b.json(&["info"])["address"].as_str().unwrap().to_owned())
+    );
     for name in [key.as_str(), "worker", "renamed"] {
         a.ok(&["ping", name, "--count", "1"]);
     }
