@@ -75,16 +75,16 @@ fn a_name_means_the_peer_that_has_it_now() {
     c.ok(&["approve", "primary-node"]);
     until("both are trusted", || a.json(&["trust"])["total"] == 2);
     let address_of = |name: &str| a.json(&["find", name])["address"].as_str().unwrap().to_owned();
+    let old = b.json(&["info"])["address"].as_str().unwrap().to_owned();
+    b.ok(&["ping", "primary-node", "--count", "1"]);
+    c.ok(&["ping", "primary-node", "--count", "1"]);
     until("the names are known", || {
         let trusted = a.json(&["trust"])["trusted"].clone();
         let mut names: Vec<_> = trusted.as_array().unwrap().iter().map(|t| t["hostname"].to_string()).collect();
         names.sort();
         names == ["\"renamed\"", "\"worker\""]
     });
-    assert_eq!(
-        (address_of("worker"), address_of("renamed")),
-        (key.clone(), b.json(&["info"])["address"].as_str().unwrap().to_owned())
-    );
+    assert_eq!((address_of("worker"), address_of("renamed")), (key.clone(), old));
     for name in [key.as_str(), "worker", "renamed"] {
         a.ok(&["ping", name, "--count", "1"]);
     }
