@@ -69,7 +69,7 @@ fn a_freed_name_never_means_two_peers() {
     befriend(&a, &b);
     b.ok(&["set-hostname", "renamed"]);
     c.ok(&["set-hostname", "worker"]);
-    // A has heard of the old worker's new name, or will: it names the new worker by its address meanwhile.
+    // A knows the old worker by this name, so A names the new worker by its address.
     let key = c.json(&["info"])["address"].as_str().unwrap().to_owned();
     c.ok(&["set-public"]);
     a.ok(&["handshake", &key]);
@@ -81,10 +81,13 @@ fn a_freed_name_never_means_two_peers() {
         trusted.as_array().unwrap().iter().any(|pin| pin["address"] == node && pin["hostname"] == name)
     };
     let old = b.json(&["info"])["address"].as_str().unwrap().to_owned();
+    assert!(name_of(&old, "worker") && name_of(&key, ""), "the name means the peer that was approved under it");
+    a.ok(&["ping", "worker", "--count", "1"]);
+    // The tunnel brings the new name, which ends the confusion.
     until("the old worker has its new name", || name_of(&old, "renamed"));
     a.ok(&["ping", "renamed", "--count", "1"]);
-    assert!(!name_of(&old, "worker"));
     a.ok(&["ping", &key, "--count", "1"]);
+    until("the new worker has the name", || name_of(&key, "worker"));
     let error = c.fails(&["set-hostname", "renamed"], 8, "already_exists");
     assert!(error["message"].as_str().unwrap().contains("belongs to another"));
     c.fails(&["set-hostname", "Bad Name"], 2, "invalid_argument");
