@@ -453,7 +453,6 @@ impl TrustBook {
         }
         let secret = crossed_secret(me, ours, theirs);
         let terms = Terms { ports: ours.ports.clone(), verified: ours.verified, ..Terms::default() };
-        self.take_name_away(&ours.record);
         self.insert_pin(me, &ours.record, &terms, (secret, theirs.epoch));
         Outcome::Pinned(theirs.from)
     }
@@ -472,9 +471,6 @@ impl TrustBook {
         self.outgoing.remove(&message.from);
         self.pending.remove(&message.from);
         let terms = Terms { ports: ours.ports, verified: ours.verified, ..Terms::default() };
-        if record.hostname == ours.record.hostname {
-            self.take_name_away(&record); // the owner has asked the node of this name
-        }
         self.insert_pin(me, &record, &terms, (secret, message.epoch));
         Outcome::Pinned(message.from)
     }

@@ -20,6 +20,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// The number of requests with an answer that no caller waits for; other numbers begin with 1.
+const WORD: u32 = 0;
 /// Longest wait for the answer to the request for events.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -250,7 +252,7 @@ impl Client {
                     Some("ok") => Ok(Reply { data: json["data"].take(), blob, fd }),
                     _ => Err(read(&json).unwrap_or_else(|failure| failure)),
                 };
-                return Some((number, reply));
+                return (number != WORD).then_some((number, reply));
             }
             STREAM_END => {
                 self.ends.extend(read(&json));
@@ -336,18 +338,17 @@ impl Client {
     /// # Errors
     /// `NotRunning` when the daemon has ended.
     pub fn end_explicitly(&mut self) -> Result<(), Failure> {
-        self.send(&Request::EndExplicitly { inode: None }, &[]).map(drop)
+        let word = numbered_text(REQUEST, WORD, &Request::EndExplicitly { inode: None }.to_json(), &[]);
+        self.socket.write_all(&word).map_err(|e| self.lost(&e))
     }
 
     /// Prepares the word that the end of a stream is meant: give it before shutting the stream's writing down or closing it.
     ///
     /// # Errors
     /// The operating system's.
-    pub fn finisher(&mut self, stream: &StreamReply) -> io::Result<Finisher> {
+    pub fn finisher(&self, stream: &StreamReply) -> io::Result<Finisher> {
         let inode = rustix::fs::fstat(&stream.socket)?.st_ino;
-        let number = self.next;
-        self.next += 1;
-        let word = numbered_text(REQUEST, number, &Request::Finish { inode, reset: None }.to_json(), &[]);
+        let word = numbered_text(REQUEST, WORD, &Request::Finish { inode, reset: None }.to_json(), &[]);
         Ok(Finisher { socket: self.socket.try_clone()?, word })
     }
 
