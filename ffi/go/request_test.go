@@ -46,6 +46,8 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		SendDatagramRequest{Node: node, Port: 5353},
 		SendDatagramRequest{node, 5353, 65535},
 		DisconnectRequest{1<<64 - 1},
+		SetWebhookRequest{},
+		SetWebhookRequest{"http://a/", true, "0123456789abcdef"},
 		ForwardRequest{Node: node, Port: 22, Listen: "2222"},
 		ForwardRequest{node, 22, "unix:/run/x", true},
 		ForwardsRequest{},
@@ -59,8 +61,6 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		ProxiesRequest{},
 		UnproxyRequest{"1080"},
 		WhoisRequest{"127.0.0.1:40000"},
-		SetWebhookRequest{},
-		SetWebhookRequest{"http://a/", true, "0123456789abcdef"},
 	}
 	known, err := os.ReadFile("testdata/requests.json")
 	if err != nil {

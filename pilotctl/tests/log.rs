@@ -36,7 +36,9 @@ fn refusals_trust_and_restarts_are_told_with_peer_and_reason() {
     line_with(&b, &["trust peer=primary-node", "step=approved by=owner"]);
     line_with(&a, &["trust peer=worker-node", "step=asked by=owner"]);
     line_with(&a, &["trust peer=worker-node", "step=pinned"]);
-    a.fails(&["connect", "worker-node", "22", "--message", "x"], 1, "connection_refused");
+    // A knows that it may not connect, so the peer sees only what is sent without asking.
+    a.fails(&["connect", "worker-node", "22", "--message", "x"], 5, "trust_required");
+    a.ok(&["dgram", "worker-node", "22", "--data", "x"]);
     let refused = line_with(&b, &["refused"]);
     assert!(refused.ends_with(" warn refused peer=primary-node port=22 reason=not_granted"), "{refused}");
     a.kill();
@@ -158,6 +160,7 @@ fn a_run_with_trouble_can_be_read_in_the_log() {
     until("the tunnel", || net.run("mover", &["ping", "stayer", "--count", "1"]).status.success());
 
     assert!(!net.run("mover", &["connect", "stayer", "22", "--message", "x"]).status.success());
+    assert!(net.run("mover", &["dgram", "stayer", "22", "--data", "x"]).status.success());
     until_log(&["warn refused peer=mover port=22 reason=not_granted"]);
 
     let mover = net.name("mover");
