@@ -25,16 +25,23 @@ pub(super) fn socket_pair_stream() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
 }
 
+/// Most bytes, written at a time, of which the last one is left. Linux wakes a blocked writer when its unread buffers, with all their
+/// bytes, are a quarter of its limit or less, and one buffer holds up to 64 KiB. Unit: bytes. Source: `unix_writable`;
+/// a writer with a limit of 20 KiB goes on.
+const LEFT_LEN_MAX: usize = 4096;
+
 /// The node's end of a pair that carries a stream; a client has the other end.
 ///
 /// Closing an end of such a pair gives the other end ECONNRESET when bytes were left unread, and an orderly end otherwise
 /// (unix(7) does not say so; `unix_release_sock` does, since Linux 2.6). So this end always leaves one byte unread, until
-/// [`StreamSocket::end`]: a stream that breaks, and a node that dies, reset the client's end.
+/// [`StreamSocket::end`], unless the client writes much: a stream that breaks, and a node that dies, reset the client's end.
 #[derive(Debug)]
 pub(crate) struct StreamSocket {
     fd: OwnedFd,
     /// The first byte in the socket was given to the caller before.
     is_stale: bool,
+    /// Bytes taken since there were none: the next ones may stand in one buffer with these.
+    taken: usize,
 }
 
 impl StreamSocket {
@@ -42,7 +49,7 @@ impl StreamSocket {
     pub(crate) fn pair() -> Result<(Self, OwnedFd)> {
         let (fd, theirs) = socket_pair_stream()?;
         send_now(&theirs, &[0])?;
-        Ok((Self { fd, is_stale: true }, theirs))
+        Ok((Self { fd, is_stale: true, taken: 0 }, theirs))
     }
 
     /// Takes what the client has written, into `room`, which is not empty. Gives 0 when the client has ended its writing, or
@@ -54,14 +61,15 @@ impl StreamSocket {
         loop {
             let stale = usize::from(self.is_stale);
             let waiting = ioctl_fionread(&self.fd)? as usize;
-            debug_assert!(waiting >= 1, "one byte is always left");
+            debug_assert!(waiting >= stale, "a byte that was left is there");
             let fresh = waiting.saturating_sub(stale);
             if fresh == 0 {
+                self.taken = 0;
                 return if may_end { self.end_of_client() } else { Err(Errno::AGAIN) };
             }
             let len = fresh.min(room.len());
-            // The last byte is read and left.
-            let taken = if len == fresh { len - 1 } else { len };
+            // The last byte is read and left, unless its buffer may be so large that a blocked writer would wait for it.
+            let taken = if len == fresh && self.taken + fresh <= LEFT_LEN_MAX { len - 1 } else { len };
             let (mut skipped, mut n) = ([0], 0);
             if stale + taken > 0 {
                 let parts = &mut [IoSliceMut::new(&mut skipped[..stale]), IoSliceMut::new(&mut room[..taken])];
@@ -77,6 +85,7 @@ impl StreamSocket {
                 n = len;
             }
             if n > 0 {
+                self.taken = self.taken.saturating_add(n);
                 return Ok(n);
             }
         }
