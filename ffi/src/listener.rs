@@ -154,7 +154,8 @@ impl Kind for Dial {
 /// descriptor, which the caller closes: a Unix socket, blocking, close-on-exec, for read, write, poll, shutdown, sendfile and
 /// close. It ends as a TCP socket does: reading gives 0 after the peer's orderly end; a stream that broke fails reading with
 /// ECONNRESET, once, and writing with EPIPE; closing sends what was written and the end (FIN), or, with bytes unread, a reset.
-/// (Only Linux has ECONNRESET for reading: pilot_stream_end tells everywhere how a stream ended.) *at (or NULL) gets the other end.
+/// (Only Linux has ECONNRESET for reading, while at most 4096 bytes are written at a time: pilot_stream_end always tells how a
+/// stream ended.) *at (or NULL) gets the other end.
 /// Any thread; blocks at most timeout_ms (negative: the node's own limit, 30 s).
 /// PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND, PILOT_E_REFUSED, PILOT_E_TIMEOUT, PILOT_E_UNREACHABLE, PILOT_E_FULL.
 #[unsafe(no_mangle)]

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Size of libpilot.so, built with the usual standard library. Unit: bytes. Wanted: 1,800,000; why
 /// it is larger stands in `docs/decisions.md`.
-const LIBRARY_MAX: u64 = 2_000_000;
+const LIBRARY_MAX: u64 = 2_250_000;
 /// Size of libpilot.so as `install --small` builds it. Unit: bytes. Wanted: 1,500,000.
-const SMALL_LIBRARY_MAX: u64 = 1_700_000;
+const SMALL_LIBRARY_MAX: u64 = 1_950_000;
 /// Size of pilot-daemon without the webhook, built either way. Unit: bytes.
 const DAEMON_MAX: u64 = 2_000_000;
 /// Size of pilot-daemon as it is usually built: with the webhook, which brings TLS. Unit: bytes. Why it is so large stands
