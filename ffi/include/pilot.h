@@ -652,8 +652,8 @@ int pilot_publish(pilot_handle node,
                   struct pilot_error *error);
 
 /*
- Lets programs of this machine reach a peer's port by a listener, [HOST:]PORT (loopback without a host, any free port
- with 0) or unix:PATH, until the returned handle is closed; connections that stand then go on. Writes the address that is
+ Lets programs of this machine reach a peer's port by a listener, PORT (of loopback; any free one with 0),
+ HOST:PORT or unix:PATH, until the returned handle is closed; connections that stand then go on. Writes the address that is
  bound into bound (NULL when bound_len is 0), cut to bound_len and NUL-terminated; 128 bytes hold any but a path.
  Any thread. PILOT_E_INVALID, PILOT_E_CONFLICT (the address is taken), PILOT_E_FULL, PILOT_E_NOT_RUNNING.
  */

@@ -540,7 +540,7 @@ pub(crate) struct Subscribe {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "proxy")]
 pub(crate) struct Proxy {
-    /// where to listen, as [HOST:]PORT or unix:PATH
+    /// where to listen: PORT, HOST:PORT or unix:PATH
     #[argh(option, default = "String::from(\"127.0.0.1:1080\")")]
     pub(crate) listen: String,
     /// reach hosts that are no nodes too
@@ -734,7 +734,7 @@ pub(crate) struct Forward {
     /// end the forward with this command
     #[argh(switch)]
     pub(crate) foreground: bool,
-    /// LISTENER NODE:PORT; a listener is [HOST:]PORT (loopback without a host; any free port with 0) or unix:PATH
+    /// LISTENER NODE:PORT; a listener is PORT (of loopback; any free one with 0), HOST:PORT or unix:PATH
     #[argh(positional)]
     pub(crate) from_to: Vec<String>,
 }

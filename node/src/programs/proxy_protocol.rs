@@ -1,6 +1,6 @@
 //! Owns the header of the PROXY protocol, version 2, by which a server learns its client's address before the first byte.
 //!
-//! A node's address stands in it as the IPv6 address that also stands for it inside a tunnel ([`Addr::to_ipv6`]):
+//! A node's address stands in it as the IPv6 address that also stands for it inside a tunnel ([`pilot_core::Addr::to_ipv6`]):
 //! `fd50:494c:4f54::` with the 48 bits of the address behind it. The ports are those of the stream.
 
 use pilot_core::AddrPort;
