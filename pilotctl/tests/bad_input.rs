@@ -41,7 +41,6 @@ fn names_trust_and_ports_are_told_apart() {
     a.fails(&["send-message", "worker-node", "--data", "x"], 5, "trust_required");
     assert_eq!(b.json(&["inbox"])["total"], 0, "before approval nothing arrives");
     befriend(&a, &b);
-    let begin = Instant::now();
     a.fails(&["connect", "worker-node", "1003", "--message", "x"], 5, "trust_required");
     a.fails(&["connect", "worker-node", "22", "--message", "x"], 5, "trust_required");
     b.ok(&["grant", "primary-node", "--ports", "1003"]);
