@@ -129,6 +129,7 @@ pub(crate) fn compile(source: &str, folder: &Path, flags: &[&str]) -> PathBuf {
     let compiled = Command::new("cc")
         .args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-O1", "-I"])
         .arg(here().join("include"))
+        .args(cfg!(feature = "portable-platform").then_some("-DPORTABLE_PLATFORM"))
         .args(flags)
         .arg("-o")
         .arg(&program)

@@ -390,12 +390,15 @@ fn a_reset_reaches_the_reader_after_the_bytes_and_the_writer_before_them() {
     let (mut got, mut buffer) = (0, vec![0; 65536]);
     let end = loop {
         match socket.read(&mut buffer) {
+            Ok(0) => break None,
             Ok(n) => got += n,
-            Err(e) => break e.kind(),
+            Err(e) => break Some(e.kind()),
         }
         turn(&mut lab, &mut streams, ours);
     };
-    assert_eq!((got, end), (answer.len(), ErrorKind::ConnectionReset));
+    // Elsewhere a reader sees the end, and asks.
+    let is_told = cfg!(all(target_os = "linux", not(feature = "portable-platform")));
+    assert_eq!((got, end), (answer.len(), is_told.then_some(ErrorKind::ConnectionReset)));
     let end = json(&streams.ends.back().expect("told").1);
     assert_eq!((&end["code"], &end["acknowledged"]), (&"connection_reset".into(), &12.into()));
 }
