@@ -368,11 +368,13 @@ fn run_official(rooms: &mut Rooms, client: ClientId, command: u8, asked: Officia
             }
         }
         Official::Close { connection } => {
-            if let Some(id) = rooms.streams.framed(client, connection) {
+            match rooms.streams.framed(client, connection) {
                 // The bytes that were sent before go out first.
-                rooms.ipc.serve_framed(cx, id, client, connection);
-                rooms.ipc.forget_framed(client, connection);
-                rooms.streams.close(cx, id);
+                Some(id) => {
+                    rooms.ipc.close_framed(client, connection);
+                    rooms.ready.push(id);
+                }
+                None => rooms.ipc.forget_framed(client, connection),
             }
             return Ok(Some(official_frame::closed(connection)));
         }

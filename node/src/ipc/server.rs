@@ -106,6 +106,8 @@ struct Client {
     unsent_len: usize,
     /// Official connections of which the client was told the end.
     ended: Vec<u32>,
+    /// Official connections that the client has closed while bytes of theirs were unsent.
+    closing: Vec<u32>,
     /// The client gets datagrams, as every official one does, also one that has said nothing yet; ours ask for a port of their
     /// own.
     official: bool,
@@ -402,13 +404,13 @@ impl Ipc {
 
     /// Keeps bytes for an official stream until TCP takes them.
     pub(crate) fn keep_unsent(&mut self, id: ClientId, connection: u32, bytes: &[u8]) {
-        if let Some(client) = self.clients.get_mut(&id) {
+        if let Some(client) = self.clients.get_mut(&id).filter(|client| !client.closing.contains(&connection)) {
             client.unsent_len += bytes.len();
             client.unsent.entry(connection).or_default().extend(bytes);
         }
     }
 
-    /// Moves an official stream's bytes; true when the stream broke.
+    /// Moves an official stream's bytes; true when the stream broke, or when the client has closed it and everything is sent.
     pub(crate) fn serve_framed(&mut self, cx: &mut Context, stream: StreamId, id: ClientId, connection: u32) -> bool {
         let Some(client) = self.clients.get_mut(&id) else { return true };
         let was_stopped = client.unsent_len >= UNSENT_MAX;
@@ -416,18 +418,31 @@ impl Ipc {
         if was_stopped && client.unsent_len < UNSENT_MAX {
             self.ready.insert(id);
         }
+        if client.closing.contains(&connection) {
+            let is_over = client.unsent.get(&connection).is_none_or(VecDeque::is_empty);
+            if is_over {
+                client.forget(connection);
+            }
+            return is_over;
+        }
         let is_broken = client.receive_framed(cx, stream, connection);
         self.settle(id);
         is_broken
     }
 
-    /// An official client has closed a stream.
+    /// An official client has closed a stream: [`Ipc::serve_framed`] sends what is unsent, and then tells that it is over.
+    pub(crate) fn close_framed(&mut self, id: ClientId, connection: u32) {
+        if let Some(client) = self.clients.get_mut(&id)
+            && !client.closing.contains(&connection)
+        {
+            client.closing.push(connection);
+        }
+    }
+
+    /// Forgets an official connection that has no stream any more.
     pub(crate) fn forget_framed(&mut self, id: ClientId, connection: u32) {
         if let Some(client) = self.clients.get_mut(&id) {
-            let unsent = client.unsent.remove(&connection).map_or(0, |u| u.len());
-            debug_assert!(client.unsent_len >= unsent);
-            client.unsent_len -= unsent;
-            client.ended.retain(|c| *c != connection);
+            client.forget(connection);
             self.ready.insert(id);
         }
     }
@@ -448,11 +463,20 @@ impl Client {
             unsent: LiteMap::new(),
             unsent_len: 0,
             ended: Vec::new(),
+            closing: Vec::new(),
             official,
             watches: None,
             missed: 0,
             was_full: false,
         }
+    }
+
+    fn forget(&mut self, connection: u32) {
+        let unsent = self.unsent.remove(&connection).map_or(0, |u| u.len());
+        debug_assert!(self.unsent_len >= unsent);
+        self.unsent_len -= unsent;
+        self.ended.retain(|c| *c != connection);
+        self.closing.retain(|c| *c != connection);
     }
 
     fn read(&mut self) {

@@ -597,8 +597,9 @@ impl Streams {
         for port in self.ports_of(client) {
             self.unlisten(cx, port);
         }
+        // A client that was done has closed its streams before.
         for id in self.framed_of(client) {
-            self.close(cx, id);
+            self.give_up(cx, id);
         }
     }
 

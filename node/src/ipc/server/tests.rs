@@ -150,18 +150,24 @@ fn a_client_with_too_many_unsent_bytes_is_read_again_once_they_are_gone() {
     assert_eq!(ipc.receive().len(), 1);
 }
 
-#[test]
-fn streams_of_an_official_client_wait_while_it_does_not_read() {
-    let (mut lab, mut ipc) = (Lab::friends(2), room());
-    let (id, theirs) = join(&mut ipc, true);
+/// A stream between both nodes, as each names it.
+fn connected(lab: &mut Lab) -> (StreamId, StreamId) {
     lab.nodes[1].stack.listen(5000).expect("free");
     let cx = &mut lab.nodes[0];
     let peer = cx.stack.endpoint().peer_by_identity(&key(1)).expect("trusted");
     let ours = cx.stack.connect(cx.now, peer, 5000).expect("trusted");
-    let peers = lab.event(1, |_, event| match event {
+    let theirs = lab.event(1, |_, event| match event {
         StackEvent::Incoming { stream, .. } => Some(stream),
         _ => None,
     });
+    (ours, theirs)
+}
+
+#[test]
+fn streams_of_an_official_client_wait_while_it_does_not_read() {
+    let (mut lab, mut ipc) = (Lab::friends(2), room());
+    let (id, theirs) = join(&mut ipc, true);
+    let (ours, peers) = connected(&mut lab);
     lab.run_until(|lab| {
         let sent = lab.nodes[1].stack.send(peers, &[7; 4096]);
         assert!(!ipc.serve_framed(&mut lab.nodes[0], ours, id, 5));
@@ -183,6 +189,39 @@ fn streams_of_an_official_client_wait_while_it_does_not_read() {
     }
     let frames = read_all(&mut ipc, id, &theirs);
     assert!(matches!(&frames[..], [(official_frame::CLOSE_OK, _)]), "its end is told once");
+}
+
+#[test]
+fn a_stream_that_an_official_client_closes_ends_after_everything_sent() {
+    let (mut lab, mut ipc) = (Lab::friends(2), room());
+    let (id, _theirs) = join(&mut ipc, true);
+    let (ours, peers) = connected(&mut lab);
+    // More than the rings of TCP hold.
+    let sent = 4 * MIB;
+    ipc.keep_unsent(id, 5, &vec![7; sent]);
+    assert!(!ipc.serve_framed(&mut lab.nodes[0], ours, id, 5));
+    ipc.close_framed(id, 5);
+    ipc.close_framed(id, 5);
+    ipc.keep_unsent(id, 5, b"after the end");
+    let (mut got, mut buffer) = (0, vec![0; 65536]);
+    lab.run_until(|lab| {
+        while let Recv::Data(n) = lab.nodes[1].stack.recv(peers, &mut buffer) {
+            got += n;
+        }
+        ipc.serve_framed(&mut lab.nodes[0], ours, id, 5)
+    });
+    let cx = &mut lab.nodes[0];
+    cx.stack.close(cx.now, ours);
+    lab.run_until(|lab| match lab.nodes[1].stack.recv(peers, &mut buffer) {
+        Recv::Data(n) => {
+            got += n;
+            false
+        }
+        Recv::Blocked => false,
+        end => end == Recv::Fin,
+    });
+    let client = &ipc.clients[&id];
+    assert_eq!((got, client.unsent_len, client.unsent.len(), client.closing.len()), (sent, 0, 0, 0));
 }
 
 #[test]
