@@ -8,6 +8,7 @@ use pilot_node::{
     Client, Code, Config, Failure, Home, LogConfig, LogFile, Node, RendezvousConfig, Request, StderrLog, Webhook,
     socket_path,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
@@ -175,8 +176,16 @@ pub(crate) fn run_alone(mut args: DaemonRun) -> Result<(), Failure> {
     serve(args, || Ok(local_endpoint()))
 }
 
+/// Lets the daemon have as many descriptors as the system allows: each connection of a program takes one.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // A daemon with fewer descriptors works, and pauses accepting when none is left.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 /// Runs the daemon. `local` gives the file that names the rendezvous of this machine, for arguments that name none.
 fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> Result<(), Failure> {
+    raise_descriptor_limit();
     let mut config = Config::daemon(Home::default_path());
     config.hostname = args.hostname;
     if let Some(listen) = args.listen {

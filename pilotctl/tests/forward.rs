@@ -7,7 +7,7 @@ use harness::{Lab, Node, until};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A program that answers each connection with what it said, in capitals; gives its port.
@@ -126,4 +126,21 @@ fn mistakes_are_told_and_nothing_is_set_up() {
     assert!(forwards(&a).is_empty());
     let output = a.run(&["forward", "0.0.0.0:0", "worker-node:80"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("warning: other machines"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_daemon_has_as_many_descriptors_as_the_system_allows() {
+    let mut lab = Lab::new();
+    let a = lab.node("primary-node");
+    a.ok(&["daemon", "stop"]);
+    let start = a.start_command();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"ulimit -Sn 64 && exec "$0" "$@""#]).arg(start.get_program()).args(start.get_args());
+    shell.envs(start.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert!(shell.stdin(Stdio::null()).output().unwrap().status.success());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", a.pid())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let [soft, hard] = [0, 1].map(|i| line.split_whitespace().nth(i).unwrap());
+    assert!(soft == hard && soft != "64", "{line}");
 }
