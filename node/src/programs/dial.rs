@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Longest call of a program. Source: issue of the feature; a dead target on this machine refuses at once.
+/// Longest call of a program. Source: own choice; a dead target on this machine refuses at once.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one address has before the next is tried beside it. Source: RFC 8305 §5.
 const STAGGER: Duration = Duration::from_millis(250);

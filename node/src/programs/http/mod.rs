@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest time between a connection's beginning and the end of its first head, and between the first byte and the end of
-/// each further one. Source: issue 14, "Limits".
+/// each further one. Source: `docs/programs.md`, "Limits".
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Most requests behind `expose --http` that wait for their answers; at the limit no further one is read. Own choice.
 pub(crate) const PIPELINE_MAX: usize = 32;
