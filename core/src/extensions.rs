@@ -23,8 +23,6 @@ impl ExtensionType {
     pub const CLOCK: Self = Self(1);
     /// In a refusal: the newest sequence that the rendezvous knows of the caller's record. u64.
     pub const SEQUENCE: Self = Self(2);
-    /// In the answer to a registration: the hostname belongs to another key, and the node is registered without it. Empty.
-    pub const NAME_TAKEN: Self = Self(3);
     /// In `OpenRelay`: the receiver's ticket. Reserved; a rendezvous of this version does not look at it.
     pub const TICKET: Self = Self(4);
 }

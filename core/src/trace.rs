@@ -219,6 +219,13 @@ pub enum Trace {
         /// Its refusal; `None` when it does not answer.
         refusal: Option<Refusal>,
     },
+    /// The hostname of this node belongs to another one.
+    NameTaken,
+    /// Another process has the identity of this node.
+    IdentityElsewhere {
+        /// Where the rendezvous sees that process.
+        addr: SocketAddr,
+    },
     /// The wall clock was set to another time.
     ClockStep {
         /// True when it went forwards.
@@ -257,6 +264,8 @@ impl Trace {
             | Self::PeerDown { reason: ResetReason::Unreachable, .. }
             | Self::Refused { .. }
             | Self::Trust { step: TrustStep::NameRefused, .. }
+            | Self::NameTaken
+            | Self::IdentityElsewhere { .. }
             | Self::ClockStep { .. } => Level::Warn,
             Self::PeerUp { .. }
             | Self::PeerDown { .. }
@@ -288,6 +297,8 @@ impl Trace {
             Self::Trust { .. } => "trust",
             Self::RendezvousUp { .. } => "rendezvous_up",
             Self::RendezvousDown { .. } => "rendezvous_down",
+            Self::NameTaken => "name_taken",
+            Self::IdentityElsewhere { .. } => "identity_elsewhere",
             Self::ClockStep { .. } => "clock_step",
         }
     }
@@ -307,6 +318,8 @@ impl Trace {
             | Self::Trust { .. }
             | Self::RendezvousUp { .. }
             | Self::RendezvousDown { .. }
+            | Self::NameTaken
+            | Self::IdentityElsewhere { .. }
             | Self::ClockStep { .. } => None,
         }
     }
@@ -317,7 +330,7 @@ impl Trace {
             visit("peer", Field::Number(peer.into()));
         }
         match self {
-            Self::PeerRestarted { .. } => {}
+            Self::PeerRestarted { .. } | Self::NameTaken => {}
             Self::PeerUp { path, .. } => {
                 if let Some(path) = path {
                     visit("path", Field::Text(path));
@@ -346,6 +359,7 @@ impl Trace {
                 visit("key", Field::Text(key));
                 visit("step", Field::Word(step.name()));
             }
+            Self::IdentityElsewhere { addr } => visit("addr", Field::Text(addr)),
             Self::RendezvousUp { addr } => visit("addr", Field::Text(addr)),
             Self::RendezvousDown { refusal } => {
                 visit("reason", Field::Word(refusal.map_or("unreachable", refusal_name)))
@@ -379,6 +393,9 @@ const fn refusal_name(refusal: Refusal) -> &'static str {
         Refusal::Full => "full",
         Refusal::NotRegistered => "not_registered",
         Refusal::Storage => "storage",
+        Refusal::Unsupported => "unsupported",
+        Refusal::Mismatch => "mismatch",
+        Refusal::Later(_) => "later",
     }
 }
 

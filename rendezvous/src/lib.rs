@@ -6,11 +6,17 @@
 //! relayed traffic, or grant trust (`docs/trust.md, "Registry"`).
 #![forbid(unsafe_code)]
 
+mod bucket;
+mod channels;
+mod letters;
+mod limits;
 mod machine;
 pub mod server;
+mod sources;
 mod state;
 mod store;
 
+pub use limits::Limits;
 pub use machine::{RELAY_BYTES_PER_SECOND, Rendezvous};
-pub use state::{Change, Journal, LETTERS_PER_NODE_MAX, LETTERS_PER_SENDER_MAX, NoJournal, State, StorageFailed};
+pub use state::{Change, Journal, NoJournal, State, StorageFailed};
 pub use store::LogJournal;

@@ -1,18 +1,20 @@
 //! Owns the rendezvous as a pure machine: takes calls, gives answers and pushes, and passes relayed datagrams on.
 
-use crate::state::{Journal, State};
-use pilot_core::control::{Answer, Call, Push, Refusal};
-use pilot_core::endpoint::{Event, NoSink, Strangers, Timer, Transmit};
+use crate::bucket::Bucket;
+use crate::channels::Channels;
+use crate::sources::Sources;
+use crate::state::{Journal, State, day};
+use pilot_core::control::{Answer, Call, LetterId, Push, Refusal};
+use pilot_core::endpoint::{Event, NoSink, ResetReason, Strangers, Timer, Transmit};
+use pilot_core::extensions::{ExtensionType, Extensions};
 use pilot_core::identity::IdentityKey;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_core::wire::{self, Datagram, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
 use pilot_core::{Config, Endpoint, Instant, NodeRecord, PeerId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-/// Most connected clients.
-const CLIENTS_MAX: usize = 100_000;
 /// Silence after which a client counts as away. Clients send a keepalive every 15 s ± 20 %.
 const AWAY_AFTER: Duration = Duration::from_secs(45);
 /// Calls per second that a client may make.
@@ -21,10 +23,18 @@ const CALLS_PER_SECOND: u64 = 50;
 const CALLS_BURST: u64 = 200;
 /// Rate at which a client may have datagrams relayed, and its burst. Unit: bytes per second, of payload.
 pub const RELAY_BYTES_PER_SECOND: u64 = 64 << 20;
-/// Most relay channels (two for each pair).
-const CHANNELS_MAX: usize = 1 << 20;
-/// Most relayed datagrams that wait to be sent.
-const FORWARD_MAX: usize = 4096;
+/// Grants that a node may have for each call that one change of its grants counts as, since all of them are written anew.
+const GRANTS_PER_CALL: usize = 512;
+/// Pause between two looks at what has become old.
+const SWEEP_PAUSE: Duration = Duration::from_secs(10);
+/// Silence after which a client is forgotten; no key of its tunnel is left then. Source: `docs/wire.md`, "Rekey".
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+/// Time that a stranger has to register.
+const REGISTER_WITHIN: Duration = Duration::from_secs(60);
+/// Pause between two words to one client that datagrams are dropped.
+const CONGESTED_PAUSE: Duration = Duration::from_millis(100);
+/// Time in which two processes with one identity take each other's place at least once.
+const TWIN_WITHIN: Duration = Duration::from_secs(300);
 /// Most datagrams of one batch. Source: UDP_MAX_SEGMENTS of Linux.
 const BATCH_SEGMENTS_MAX: usize = 64;
 /// Longest batch. Unit: bytes. Source: below 2^16 with headers.
@@ -34,33 +44,13 @@ struct Client {
     peer: PeerId,
     relay_key: [u8; 32],
     relay_tokens: Bucket,
-}
-
-struct Channel {
-    owner: IdentityKey,
-    other: u32,
-}
-
-/// A token bucket in virtual time.
-struct Bucket {
-    tokens: u64,
-    at: Instant,
-}
-
-impl Bucket {
-    fn take(&mut self, now: Instant, cost: u64, per_second: u64, burst: u64) -> bool {
-        let earned = (now.since(self.at).as_micros() as u64).saturating_mul(per_second) / 1_000_000;
-        if earned > 0 {
-            self.tokens = self.tokens.saturating_add(earned).min(burst);
-            self.at = now;
-        }
-        debug_assert!(self.tokens <= burst, "a bucket holds at most its burst");
-        let enough = self.tokens >= cost;
-        if enough {
-            self.tokens -= cost;
-        }
-        enough
-    }
+    congested_at: Option<Instant>,
+    /// The process that has the tunnel now is registered.
+    is_registered: bool,
+    /// Where this process registered from.
+    addr: SocketAddr,
+    /// Where the process before this one registered from, and when it was replaced.
+    before: Option<(SocketAddr, Instant)>,
 }
 
 /// Registry and beacon; see the crate's documentation.
@@ -73,12 +63,16 @@ pub struct Rendezvous {
     journal: Box<dyn Journal + Send>,
     rng: Rng,
     relay_secret: [u8; 32],
-    identities: BTreeMap<PeerId, IdentityKey>,
+    /// Clients that have shown their records, and since when those that have not registered are here.
+    identities: BTreeMap<PeerId, (IdentityKey, Instant)>,
     clients: BTreeMap<IdentityKey, Client>,
     calls: BTreeMap<PeerId, Bucket>,
-    channels: BTreeMap<u32, Channel>,
-    pairs: BTreeMap<(IdentityKey, IdentityKey), u32>,
+    channels: Channels,
+    sources: Sources,
     forward: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Wall clock at the machine's time 0. Unit: microseconds since 1970.
+    wall_at_zero_us: u64,
+    sweep_at: Instant,
 }
 
 impl Rendezvous {
@@ -86,9 +80,10 @@ impl Rendezvous {
     pub fn new(mut config: Config, state: State, journal: Box<dyn Journal + Send>) -> Self {
         let mut rng = Rng::new(config.seed);
         config.seed = rng.bytes();
-        config.strangers = Strangers::Serve { max: CLIENTS_MAX };
+        config.strangers = Strangers::Serve { max: state.limits().clients };
         let relay_secret = rng.bytes();
         Self {
+            wall_at_zero_us: config.wall_at_zero_us,
             endpoint: Endpoint::new(config),
             state,
             journal,
@@ -97,9 +92,10 @@ impl Rendezvous {
             identities: BTreeMap::new(),
             clients: BTreeMap::new(),
             calls: BTreeMap::new(),
-            channels: BTreeMap::new(),
-            pairs: BTreeMap::new(),
+            channels: Channels::default(),
+            sources: Sources::default(),
             forward: VecDeque::new(),
+            sweep_at: Instant::ZERO + SWEEP_PAUSE,
         }
     }
 
@@ -111,6 +107,11 @@ impl Rendezvous {
     /// Counts the registered nodes that are connected. Work grows with the number of clients.
     pub fn connected(&self, now: Instant) -> usize {
         self.clients.keys().filter(|key| self.is_online(now, key)).count()
+    }
+
+    /// Takes the time of the wall clock, which may have been set. Unit: microseconds since 1970.
+    pub const fn set_wall(&mut self, now: Instant, wall_us: u64) {
+        self.wall_at_zero_us = wall_us.saturating_sub(now.as_micros());
     }
 
     /// Takes a datagram from the network. Bounded work.
@@ -127,6 +128,10 @@ impl Rendezvous {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.endpoint.handle_timeout(now);
         self.drain(now);
+        if self.sweep_at <= now {
+            self.sweep_at = now + SWEEP_PAUSE;
+            self.sweep(now);
+        }
     }
 
     /// Closes every tunnel in order; call `poll_transmit` until it gives `None` afterwards.
@@ -161,82 +166,160 @@ impl Rendezvous {
 
     /// Returns the next deadline and its reason; `None` when no timer runs.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        self.endpoint.poll_timeout()
+        let is_empty = self.identities.is_empty() && self.calls.is_empty() && self.endpoint.peers().next().is_none();
+        let is_idle = is_empty && self.channels.len() + self.sources.len() + self.state.letters() == 0;
+        let sweep = (!is_idle).then_some((self.sweep_at, Timer::Directory));
+        self.endpoint.poll_timeout().into_iter().chain(sweep).min_by_key(|(at, _)| *at)
+    }
+
+    /// Wall clock. Unit: seconds since 1970.
+    const fn wall_s(&self, now: Instant) -> u64 {
+        (self.wall_at_zero_us + now.as_micros()) / 1_000_000
     }
 
     fn drain(&mut self, now: Instant) {
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 Event::Introduced(peer, record) => {
-                    self.identities.insert(peer, record.identity);
+                    self.identities.insert(peer, (record.identity, now));
                 }
-                Event::Call(peer, id, call) => {
+                Event::Call(peer, id, call, _) => {
+                    let is_register = matches!(call, Call::Register(_));
                     let answer = self.answer(now, peer, call);
-                    self.endpoint.answer(peer, id, answer);
+                    let facts = self.facts(now, peer, &answer, is_register);
+                    self.endpoint.answer(peer, id, answer, facts);
                 }
+                Event::Reset(peer, ResetReason::Restarted) => self.replaced(now, peer),
                 Event::Reset(peer, _) => self.forget(peer),
                 _ => {}
             }
         }
     }
 
+    /// What a refusal says besides its reason.
+    fn facts(&self, now: Instant, peer: PeerId, answer: &Answer, is_register: bool) -> Extensions {
+        let Answer::Refused(why) = answer else { return Extensions::NONE };
+        let facts = Extensions::NONE.with_u64(ExtensionType::CLOCK, self.wall_at_zero_us + now.as_micros());
+        let caller = self.identities.get(&peer).filter(|_| is_register && *why == Refusal::BadRecord);
+        let known = caller.and_then(|(caller, _)| self.state.sequence(caller));
+        known.map_or(facts.clone(), |known| facts.with_u64(ExtensionType::SEQUENCE, known))
+    }
+
+    /// Another process has the tunnel: the client is away until that process has registered.
+    fn replaced(&mut self, now: Instant, peer: PeerId) {
+        let key = self.identities.get(&peer).map(|(key, _)| *key);
+        if let Some(client) = key.and_then(|key| self.clients.get_mut(&key)).filter(|client| client.is_registered) {
+            client.is_registered = false;
+            client.before = client.before.filter(|(_, at)| now.since(*at) < TWIN_WITHIN);
+        }
+    }
+
     fn forget(&mut self, peer: PeerId) {
         self.calls.remove(&peer);
-        let Some(key) = self.identities.remove(&peer) else { return };
+        let Some((key, _)) = self.identities.remove(&peer) else { return };
         if self.clients.get(&key).is_some_and(|c| c.peer == peer) {
             self.clients.remove(&key);
         }
     }
 
+    /// Forgets what nothing uses any more. Bounded by the sizes of the tables.
+    fn sweep(&mut self, now: Instant) {
+        let is_silent = |peer: &PeerId| {
+            let heard = self.endpoint.last_received(*peer);
+            let is_client = |(key, since): &(IdentityKey, Instant)| {
+                self.clients.get(key).is_some_and(|c| c.peer == *peer) || now.since(*since) < REGISTER_WITHIN
+            };
+            let is_welcome = self.identities.get(peer).map_or(heard.is_none(), is_client);
+            heard.is_some_and(|at| now.since(at) >= FORGET_AFTER) || !is_welcome
+        };
+        let gone: Vec<PeerId> = self.endpoint.peers().filter(is_silent).collect();
+        gone.into_iter().for_each(|peer| self.endpoint.drop_client(now, peer));
+        self.drain(now);
+        let peers: BTreeSet<PeerId> = self.endpoint.peers().collect();
+        self.calls.retain(|peer, bucket| peers.contains(peer) && !bucket.is_full(now, CALLS_PER_SECOND, CALLS_BURST));
+        self.channels.sweep(now, |key| self.clients.contains_key(key));
+        self.sources.sweep(now, self.state.limits().registrations_per_source);
+        let now_s = self.wall_s(now);
+        self.state.sweep(now_s, |key| self.clients.contains_key(key), &mut *self.journal);
+    }
+
     fn answer(&mut self, now: Instant, peer: PeerId, call: Call) -> Answer {
-        let bucket = self.calls.entry(peer).or_insert(Bucket { tokens: CALLS_BURST, at: now });
-        if !bucket.take(now, 1, CALLS_PER_SECOND, CALLS_BURST) {
+        let caller = self.identities.get(&peer).map(|(key, _)| *key);
+        let rows = |key: &IdentityKey| (self.state.grants_of(key) / GRANTS_PER_CALL) as u64;
+        let cost = if let (Call::Grant(_), Some(key)) = (&call, &caller) { 1 + rows(key) } else { 1 };
+        let bucket = self.calls.entry(peer).or_insert_with(|| Bucket::new(CALLS_BURST, now));
+        if !bucket.take(now, cost, CALLS_PER_SECOND, CALLS_BURST) {
             return Answer::Refused(Refusal::TooMany);
         }
-        let Some(caller) = self.identities.get(&peer).copied() else {
-            return Answer::Refused(Refusal::NotRegistered);
-        };
-        let registered = self.clients.get(&caller).is_some_and(|c| c.peer == peer);
+        let Some(caller) = caller else { return Answer::Refused(Refusal::NotRegistered) };
+        let registered = self.clients.get(&caller).is_some_and(|c| c.peer == peer && c.is_registered);
+        let now_s = self.wall_s(now);
         match call {
             Call::Register(record) => self.register(now, peer, &caller, &record),
+            Call::Unknown(_) => Answer::Refused(Refusal::Unsupported),
             _ if !registered => Answer::Refused(Refusal::NotRegistered),
             Call::Lookup(query) => self.state.lookup(&caller, &query).map_or_else(Answer::Refused, Answer::Found),
             Call::Search(tag) => Answer::List(self.state.search(&tag)),
-            Call::Post(to, sealed) => self.post(&caller, &to, sealed),
-            Call::Taken(ids) => done(self.state.taken(&caller, &ids, &mut *self.journal)),
-            Call::Grant(keys) => done(self.state.grant(&caller, keys, &mut *self.journal)),
+            Call::Post(to, id, sealed) => self.post(now, (&caller, &to), id, sealed),
+            Call::Taken(ids) => done(self.state.taken(&caller, &ids, (now_s, &mut *self.journal))),
+            Call::Grant(grant) => done(self.state.grant(&caller, grant, &mut *self.journal)),
             Call::OpenRelay(to) => self.open_relay(now, caller, to),
         }
     }
 
     fn register(&mut self, now: Instant, peer: PeerId, caller: &IdentityKey, record: &[u8]) -> Answer {
         let Ok(record) = NodeRecord::parse(record) else { return Answer::Refused(Refusal::BadRecord) };
-        let rng = &mut self.rng;
-        let addr = match self.state.register(caller, record, || rng.u32(), &mut *self.journal) {
+        let Some(reflexive) = self.endpoint.newest_address(peer) else { return Answer::Refused(Refusal::NotFound) };
+        let limits = self.state.limits();
+        let (sources, burst) = (limits.sources, limits.registrations_per_source);
+        if !self.state.is_known(caller) && !self.sources.admits(now, &reflexive, sources, burst) {
+            return Answer::Refused(Refusal::TooMany);
+        }
+        let (today, rng) = (day(self.wall_s(now)), &mut self.rng);
+        let addr = match self.state.register(caller, record, || rng.u32(), (today, &mut *self.journal)) {
             Ok(addr) => addr,
             Err(why) => return Answer::Refused(why),
         };
-        let Some(reflexive) = self.endpoint.newest_address(peer) else { return Answer::Refused(Refusal::NotFound) };
         // A client's relay key stays the same for the life of this process, so that channels survive a reconnect.
         let mut seed = self.relay_secret;
         seed.iter_mut().zip(caller.0).for_each(|(s, k)| *s ^= k);
         let relay_key = Rng::new(seed).bytes();
-        let is_new = self.clients.get(caller).is_none_or(|c| c.peer != peer);
-        let relay_tokens = Bucket { tokens: RELAY_BYTES_PER_SECOND, at: now };
-        self.clients.insert(*caller, Client { peer, relay_key, relay_tokens });
+        let known = self.clients.remove(caller).filter(|client| client.peer == peer);
+        let is_new = known.as_ref().is_none_or(|client| !client.is_registered);
+        let mut client = known.unwrap_or_else(|| Client {
+            peer,
+            relay_key,
+            relay_tokens: Bucket::new(RELAY_BYTES_PER_SECOND, now),
+            congested_at: None,
+            is_registered: false,
+            addr: reflexive,
+            before: None,
+        });
+        let twin = client.registered_from(now, reflexive);
+        self.clients.insert(*caller, client);
         if is_new {
             for (id, sealed) in self.state.letters_for(caller) {
                 self.endpoint.push(peer, Push::Letter(id, sealed));
             }
         }
+        if let Some(addr) = twin {
+            self.endpoint.push(peer, Push::Elsewhere(addr));
+        }
         Answer::Registered { addr, reflexive, relay_key }
     }
 
-    fn post(&mut self, from: &IdentityKey, to: &IdentityKey, sealed: Vec<u8>) -> Answer {
-        match self.state.post(from, to, sealed.clone(), &mut *self.journal) {
-            Ok(id) => {
-                if let Some(client) = self.clients.get(to) {
-                    self.endpoint.push(client.peer, Push::Letter(id, sealed));
+    fn post(
+        &mut self,
+        now: Instant,
+        (from, to): (&IdentityKey, &IdentityKey),
+        id: LetterId,
+        sealed: Vec<u8>,
+    ) -> Answer {
+        let now_s = self.wall_s(now);
+        match self.state.post((from, to), (id, sealed.clone()), now_s, &mut *self.journal) {
+            Ok(number) => {
+                if let (Some(number), Some(client)) = (number, self.clients.get(to)) {
+                    self.endpoint.push(client.peer, Push::Letter(number, sealed));
                 }
                 Answer::Ok
             }
@@ -255,61 +338,55 @@ impl Rendezvous {
             return Answer::Refused(Refusal::NotFound);
         }
         let online = self.is_online(now, &to);
-        if let Some(channel) = self.pairs.get(&(from, to)).copied() {
-            self.announce(from, to);
-            return Answer::Relay { channel, online };
-        }
-        if self.channels.len() + 2 > CHANNELS_MAX {
+        let max = self.state.limits().channels;
+        let Some(channel) = self.channels.open(now, (from, to), max, &mut self.rng) else {
             return Answer::Refused(Refusal::Full);
+        };
+        if let (Some(client), Some(channel)) = (self.clients.get(&to), self.channels.number(to, from)) {
+            self.endpoint.push(client.peer, Push::RelayOpened(channel, from));
         }
-        let a = self.fresh_channel(None);
-        let b = self.fresh_channel(Some(a));
-        debug_assert!(a != b && !self.pairs.contains_key(&(to, from)), "channels are distinct and come in pairs");
-        self.channels.insert(a, Channel { owner: from, other: b });
-        self.channels.insert(b, Channel { owner: to, other: a });
-        self.pairs.insert((from, to), a);
-        self.pairs.insert((to, from), b);
-        self.announce(from, to);
-        Answer::Relay { channel: a, online }
-    }
-
-    fn announce(&mut self, from: IdentityKey, to: IdentityKey) {
-        if let (Some(client), Some(channel)) = (self.clients.get(&to), self.pairs.get(&(to, from))) {
-            self.endpoint.push(client.peer, Push::RelayOpened(*channel, from));
-        }
-    }
-
-    /// Draws the number of a channel that is neither open nor `taken`.
-    fn fresh_channel(&mut self, taken: Option<u32>) -> u32 {
-        loop {
-            let channel = self.rng.u32();
-            if Some(channel) != taken && !self.channels.contains_key(&channel) {
-                return channel;
-            }
-        }
+        Answer::Relay { channel, online }
     }
 
     /// Passes a datagram on: the tag proves the sender, the channel names the receiver. The payload stays sealed end to end.
     fn relay(&mut self, now: Instant, channel: u32, tag: [u8; 8], payload: &[u8]) {
-        let Some(from) = self.channels.get(&channel) else { return };
-        let other = from.other;
-        let Some(sender) = self.clients.get_mut(&from.owner) else { return };
+        let Some(leg) = self.channels.leg(channel) else { return };
+        let Some(sender) = self.clients.get_mut(&leg.from) else { return };
         if relay_tag(&sender.relay_key, wire::Channel(channel), payload) != tag {
             return;
         }
         let size = payload.len() as u64;
         if !sender.relay_tokens.take(now, size, RELAY_BYTES_PER_SECOND, RELAY_BYTES_PER_SECOND)
-            || self.forward.len() >= FORWARD_MAX
+            || self.forward.len() >= self.state.limits().forward
         {
+            if sender.congested_at.is_none_or(|at| now.since(at) >= CONGESTED_PAUSE) {
+                sender.congested_at = Some(now);
+                self.endpoint.push(sender.peer, Push::Congested(channel));
+            }
             return;
         }
-        let Some(receiver) = self.channels.get(&other).and_then(|c| self.clients.get(&c.owner)) else { return };
+        self.channels.touch(now, channel);
+        let Some(receiver) = self.clients.get(&leg.to) else { return };
         let Some(to) = self.endpoint.direct_address(receiver.peer) else { return };
-        let mut datagram =
-            emit_relay_header(wire::Channel(other), relay_tag(&receiver.relay_key, wire::Channel(other), payload))
-                .to_vec();
+        let other = wire::Channel(leg.other);
+        let mut datagram = emit_relay_header(other, relay_tag(&receiver.relay_key, other, payload)).to_vec();
         datagram.extend_from_slice(payload);
         self.forward.push_back((to, datagram));
+    }
+}
+
+impl Client {
+    /// The process that has the tunnel has registered from `addr`. Gives the address of another one with the same identity, if
+    /// the two take turns: this one was here before the last one came.
+    fn registered_from(&mut self, now: Instant, addr: SocketAddr) -> Option<SocketAddr> {
+        let is_another = !std::mem::replace(&mut self.is_registered, true) && self.addr != addr;
+        let last = std::mem::replace(&mut self.addr, addr);
+        if !is_another {
+            return None;
+        }
+        let is_back = self.before.is_some_and(|(before, at)| before == addr && now.since(at) < TWIN_WITHIN);
+        self.before = Some((last, now));
+        is_back.then_some(last)
     }
 }
 
@@ -318,26 +395,4 @@ fn done(result: Result<(), Refusal>) -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::NoJournal;
-    use pilot_core::Identity;
-
-    #[test]
-    fn relayed_datagrams_to_one_address_leave_in_batches() {
-        let config = Config::new(Identity::from_seed([1; 32]), [2; 32]);
-        let mut rendezvous = Rendezvous::new(config, State::default(), Box::new(NoJournal));
-        let [a, b] = ["192.0.2.1:9", "192.0.2.2:9"].map(|addr| addr.parse::<SocketAddr>().expect("an address"));
-        let lens = [(a, 100), (a, 100), (a, 60), (a, 100), (b, 100), (b, 120)].into_iter();
-        rendezvous.forward.extend(lens.chain([(a, 40_000); 2]).map(|(to, len)| (to, vec![7; len])));
-        let mut out = Vec::new();
-        let batches: Vec<_> = std::iter::from_fn(|| {
-            let transmit = rendezvous.poll_transmit(Instant::ZERO, &mut out)?;
-            Some((transmit.to, transmit.segment_len, out.len()))
-        })
-        .collect();
-        let expected =
-            [(a, 100, 260), (a, 100, 100), (b, 100, 100), (b, 120, 120), (a, 40_000, 40_000), (a, 40_000, 40_000)];
-        assert_eq!(batches, expected);
-    }
-}
+mod tests;

@@ -124,7 +124,7 @@ impl Server {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(bind_error)?);
         let mut core = Config::new(identity, entropy());
         (core.aead, core.agreement) = (fastest_aead(), fastest_agreement());
-        core.wall_at_zero_us = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);
+        core.wall_at_zero_us = wall_us();
         let machine = Rendezvous::new(core, state, Box::new(journal));
         let stop = Arc::new(AtomicBool::new(false));
         let start = std::time::Instant::now();
@@ -152,6 +152,7 @@ impl Server {
         let mut readable = true;
         while !self.stop.load(Ordering::SeqCst) {
             let now = self.now();
+            self.machine.set_wall(now, wall_us());
             self.machine.handle_timeout(now);
             readable = readable && self.receive();
             self.transmit(&mut batch);
@@ -212,6 +213,11 @@ impl Server {
             self.udp.send_batch(transmit.to, transmit.segment_len, batch);
         }
     }
+}
+
+/// The wall clock. Unit: microseconds since 1970.
+fn wall_us() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64)
 }
 
 #[cfg(test)]

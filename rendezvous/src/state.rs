@@ -2,19 +2,21 @@
 //!
 //! Every change goes to the journal first; memory follows only when the journal has put the change on the disk.
 
+use crate::letters::{Letter, Letters, Place};
+use crate::limits::Limits;
 use pilot_core::codec::{Malformed, Put, Reader};
-use pilot_core::control::{InboxNumber, LETTER_LEN_MAX, Query, Refusal, SEARCH_MAX};
+use pilot_core::control::{Grant, InboxNumber, LetterId, Query, Refusal, SEARCH_MAX};
 use pilot_core::identity::IdentityKey;
 use pilot_core::{Addr, NodeRecord};
 use std::collections::BTreeMap;
 
-/// Most letters that wait for one node. Source: `docs/trust.md, "Registry"`.
-pub const LETTERS_PER_NODE_MAX: usize = 256;
-/// Most letters from one sender that wait for one node: requests, answers and revocations together. Source: `docs/trust.md,
-/// "Registry"`.
-pub const LETTERS_PER_SENDER_MAX: usize = 8;
-/// Most registered nodes. Source: `docs/trust.md, "Registry"`.
-pub(crate) const NODES_MAX: usize = 1 << 20;
+/// Time without its owner after which a hostname is free for others. Unit: days. Source: `docs/trust.md, "Registry"`.
+const NAME_LASTS_DAYS: u32 = 30;
+/// Time without it after which a node is forgotten altogether. Unit: days.
+const NODE_LASTS_DAYS: u32 = 90;
+/// Nodes that one sweep looks at, and rows that it changes at most.
+const SWEEP_NODES: usize = 4096;
+const SWEEP_CHANGES_MAX: usize = 256;
 
 /// One row to be written (`Some`) or removed (`None`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,16 +60,12 @@ impl Journal for NoJournal {
 #[derive(Clone)]
 struct Node {
     record: NodeRecord,
+    /// Ascending.
     grants: Vec<IdentityKey>,
+    /// Day on which the node was last connected. Unit: days since 1970.
+    seen: u32,
     /// The record was signed before the node had its address. No node could verify such a record, so no look-up gives it.
     placeholder: bool,
-}
-
-#[derive(Clone)]
-struct Letter {
-    to: IdentityKey,
-    from: IdentityKey,
-    sealed: Vec<u8>,
 }
 
 /// The books of a rendezvous.
@@ -76,11 +74,21 @@ pub struct State {
     nodes: BTreeMap<IdentityKey, Node>,
     names: BTreeMap<String, IdentityKey>,
     addrs: BTreeMap<Addr, IdentityKey>,
-    letters: BTreeMap<u64, Letter>,
-    next_letter: u64,
+    letters: Letters,
+    limits: Limits,
+    /// Grants of all nodes.
+    grants: usize,
+    /// The node at which the next sweep begins.
+    sweep_from: Option<IdentityKey>,
 }
 
 impl State {
+    /// The same books with other sizes of the tables.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
     /// Rebuilds the books from journal rows.
     ///
     /// # Errors
@@ -91,8 +99,7 @@ impl State {
             match row {
                 Change::Node(_, Some(bytes)) => state.insert_node(parse_node(&bytes)?),
                 Change::Letter(id, Some(bytes)) => {
-                    state.letters.insert(id, parse_letter(&bytes)?);
-                    state.next_letter = state.next_letter.max(id + 1);
+                    state.letters.insert(id, Letter::parse(&bytes)?);
                 }
                 Change::Node(_, None) | Change::Letter(_, None) => {}
             }
@@ -110,18 +117,44 @@ impl State {
         self.nodes.is_empty()
     }
 
+    /// The sizes of the tables.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Counts the letters that wait.
+    pub fn letters(&self) -> usize {
+        self.letters.count()
+    }
+
+    pub(crate) fn is_known(&self, key: &IdentityKey) -> bool {
+        self.nodes.contains_key(key)
+    }
+
+    /// Sequence of the newest record of a node.
+    pub(crate) fn sequence(&self, key: &IdentityKey) -> Option<u64> {
+        self.nodes.get(key).map(|node| node.record.sequence)
+    }
+
+    /// Counts the grants of a node.
+    pub(crate) fn grants_of(&self, key: &IdentityKey) -> usize {
+        self.nodes.get(key).map_or(0, |node| node.grants.len())
+    }
+
     /// Stores a record of `caller` and returns the address of `caller`, which stays the same from its first registration on.
     pub(crate) fn register(
         &mut self,
         caller: &IdentityKey,
         record: NodeRecord,
         fresh_node: impl FnMut() -> u32,
-        journal: &mut dyn Journal,
+        (today, journal): (u32, &mut dyn Journal),
     ) -> Result<Addr, Refusal> {
         if record.identity != *caller {
             return Err(Refusal::BadRecord);
         }
-        if self.names.get(&record.hostname).is_some_and(|owner| owner != caller) {
+        let former = self.names.get(&record.hostname).filter(|owner| *owner != caller).copied();
+        let has_lost_name = |node: &Node| node.seen.saturating_add(NAME_LASTS_DAYS) < today;
+        if former.is_some_and(|owner| !self.nodes.get(&owner).is_some_and(has_lost_name)) {
             return Err(Refusal::NameTaken);
         }
         let addr = match self.nodes.get(caller) {
@@ -132,9 +165,12 @@ impl State {
         // A record that does not name the address of its node is a question for that address.
         let grants = self.nodes.get(caller).map(|n| n.grants.clone()).unwrap_or_default();
         let placeholder = record.addr != addr;
-        let node = Node { record, grants, placeholder };
-        let row = emit_node(&node, addr);
-        journal.commit(&[Change::Node(caller.0, Some(row))]).map_err(|_| Refusal::Storage)?;
+        let node = Node { record, grants, seen: today, placeholder };
+        let mut changes = vec![Change::Node(caller.0, Some(emit_node(&node, addr)))];
+        // The owner that was not seen for long has lost its name: its record, which claims the name, is not given out again.
+        changes.extend(former.map(|owner| Change::Node(owner.0, None)));
+        journal.commit(&changes).map_err(|_| Refusal::Storage)?;
+        former.into_iter().for_each(|owner| self.remove_node(&owner));
         if placeholder {
             self.addrs.insert(addr, *caller);
             let mut node = node;
@@ -147,7 +183,7 @@ impl State {
     }
 
     fn assign(&self, record: &NodeRecord, mut fresh_node: impl FnMut() -> u32) -> Result<Addr, Refusal> {
-        if self.nodes.len() >= NODES_MAX {
+        if self.nodes.len() >= self.limits.nodes {
             return Err(Refusal::Full);
         }
         // After a loss of the books, nodes register with the addresses they had, and get them back if they are free.
@@ -167,7 +203,19 @@ impl State {
             self.names.insert(node.record.hostname.clone(), key);
         }
         self.addrs.insert(node.record.addr, key);
-        self.nodes.insert(key, node);
+        self.grants += node.grants.len();
+        if let Some(old) = self.nodes.insert(key, node) {
+            self.grants -= old.grants.len();
+        }
+    }
+
+    fn remove_node(&mut self, key: &IdentityKey) {
+        let Some(node) = self.nodes.remove(key) else { return };
+        self.grants -= node.grants.len();
+        self.addrs.remove(&node.record.addr);
+        if self.names.get(&node.record.hostname) == Some(key) {
+            self.names.remove(&node.record.hostname);
+        }
     }
 
     /// Returns the record that a query finds. An exact name finds any node; an address or key finds public nodes, and nodes
@@ -180,7 +228,7 @@ impl State {
         };
         let node = key.and_then(|key| self.nodes.get(key)).filter(|n| !n.placeholder).ok_or(Refusal::NotFound)?;
         let by_name = matches!(query, Query::Name(_));
-        let allowed = by_name || node.record.public || node.grants.contains(caller) || node.record.identity == *caller;
+        let allowed = by_name || node.record.public || node.grants(caller) || node.record.identity == *caller;
         if allowed { Ok(node.record.emit()) } else { Err(Refusal::NotFound) }
     }
 
@@ -190,76 +238,145 @@ impl State {
         self.nodes.values().filter(matches).take(SEARCH_MAX).map(|n| n.record.emit()).collect()
     }
 
+    /// Changes which identities may open relay channels to `caller`.
     pub(crate) fn grant(
         &mut self,
         caller: &IdentityKey,
-        keys: Vec<IdentityKey>,
+        grant: Grant,
         journal: &mut dyn Journal,
     ) -> Result<(), Refusal> {
         let node = self.nodes.get(caller).filter(|n| !n.placeholder).ok_or(Refusal::NotRegistered)?;
-        if node.grants != keys {
-            let node = Node { grants: keys, ..node.clone() };
+        let mut grants = if grant.is_whole { Vec::new() } else { node.grants.clone() };
+        grants.extend(grant.add);
+        grants.sort_unstable();
+        grants.dedup();
+        grants.retain(|key| !grant.remove.contains(key));
+        let all = self.grants - node.grants.len() + grants.len();
+        if grants.len() > self.limits.grants_per_node || all > self.limits.grants {
+            return Err(Refusal::Full);
+        }
+        if node.grants != grants {
+            let node = Node { grants, ..node.clone() };
             let row = emit_node(&node, node.record.addr);
             journal.commit(&[Change::Node(caller.0, Some(row))]).map_err(|_| Refusal::Storage)?;
+            self.grants = all;
             self.nodes.insert(*caller, node);
         }
         Ok(())
     }
 
     pub(crate) fn may_relay(&self, from: &IdentityKey, to: &IdentityKey) -> bool {
-        self.nodes.get(to).is_some_and(|n| n.grants.contains(from))
+        self.nodes.get(to).is_some_and(|n| n.grants(from))
     }
 
+    /// Keeps a letter; `None` for one that was posted before.
     pub(crate) fn post(
         &mut self,
-        from: &IdentityKey,
-        to: &IdentityKey,
-        sealed: Vec<u8>,
+        (from, to): (&IdentityKey, &IdentityKey),
+        (id, sealed): (LetterId, Vec<u8>),
+        now_s: u64,
         journal: &mut dyn Journal,
-    ) -> Result<InboxNumber, Refusal> {
-        if !self.nodes.contains_key(to) {
-            return Err(Refusal::NotFound);
-        }
-        let waiting = self.letters.values().filter(|l| l.to == *to);
-        let (all, same) = waiting.fold((0, 0), |(all, same), l| (all + 1, same + usize::from(l.from == *from)));
-        if all >= LETTERS_PER_NODE_MAX || same >= LETTERS_PER_SENDER_MAX {
-            return Err(Refusal::Full);
-        }
-        let (id, letter) = (self.next_letter, Letter { to: *to, from: *from, sealed });
-        journal.commit(&[Change::Letter(id, Some(emit_letter(&letter)))]).map_err(|_| Refusal::Storage)?;
-        self.next_letter += 1;
-        self.letters.insert(id, letter);
-        Ok(InboxNumber(id))
+    ) -> Result<Option<InboxNumber>, Refusal> {
+        let node = self.nodes.get(to).ok_or(Refusal::NotFound)?;
+        let letter = Letter { to: *to, from: *from, id, posted_s: now_s, sealed };
+        let Place::New(number) = self.letters.place(&self.limits, &letter, |key| node.grants(key))? else {
+            return Ok(None);
+        };
+        journal.commit(&[Change::Letter(number.0, Some(letter.emit()))]).map_err(|_| Refusal::Storage)?;
+        self.letters.insert(number.0, letter);
+        Ok(Some(number))
     }
 
     pub(crate) fn letters_for(&self, to: &IdentityKey) -> Vec<(InboxNumber, Vec<u8>)> {
-        self.letters.iter().filter(|(_, l)| l.to == *to).map(|(id, l)| (InboxNumber(*id), l.sealed.clone())).collect()
+        self.letters.of(to).map(|(number, letter)| (InboxNumber(number), letter.sealed.clone())).collect()
     }
 
     pub(crate) fn taken(
         &mut self,
         caller: &IdentityKey,
         ids: &[InboxNumber],
-        journal: &mut dyn Journal,
+        (now_s, journal): (u64, &mut dyn Journal),
     ) -> Result<(), Refusal> {
-        let own: Vec<u64> = ids
-            .iter()
-            .map(|number| number.0)
-            .filter(|id| self.letters.get(id).is_some_and(|l| l.to == *caller))
-            .collect();
-        let changes: Vec<_> = own.iter().map(|id| Change::Letter(*id, None)).collect();
-        journal.commit(&changes).map_err(|_| Refusal::Storage)?;
-        for id in own {
-            self.letters.remove(&id);
+        let own: Vec<u64> =
+            self.letters.of(caller).map(|(number, _)| number).filter(|n| ids.contains(&InboxNumber(*n))).collect();
+        self.drop_letters(own, now_s, journal).map_err(|_| Refusal::Storage)
+    }
+
+    fn drop_letters(&mut self, gone: Vec<u64>, now_s: u64, journal: &mut dyn Journal) -> Result<(), StorageFailed> {
+        if gone.is_empty() {
+            return Ok(());
         }
+        let changes: Vec<_> = gone.iter().map(|number| Change::Letter(*number, None)).collect();
+        journal.commit(&changes)?;
+        gone.into_iter().for_each(|number| self.letters.remove(number, now_s));
         Ok(())
+    }
+
+    /// Drops letters that are too old, and some of the nodes that have not been seen for long; notes which are here today.
+    /// What the disk does not take now is left for the next sweep. Bounded work.
+    pub(crate) fn sweep(&mut self, now_s: u64, is_here: impl Fn(&IdentityKey) -> bool, journal: &mut dyn Journal) {
+        let old = self.letters.sweep(&self.limits, now_s, SWEEP_CHANGES_MAX);
+        let today = day(now_s);
+        let has_failed = self.drop_letters(old, now_s, journal).is_err();
+        let from = self.sweep_from.take();
+        let some: Vec<IdentityKey> = match from {
+            Some(from) => self.nodes.range(from..).take(SWEEP_NODES).map(|(key, _)| *key).collect(),
+            None => self.nodes.keys().take(SWEEP_NODES).copied().collect(),
+        };
+        let (mut changes, mut after) = (Vec::new(), Vec::new());
+        for key in some {
+            if changes.len() >= SWEEP_CHANGES_MAX {
+                break;
+            }
+            self.sweep_from = Some(key);
+            let Some(node) = self.nodes.get(&key) else { continue };
+            if is_here(&key) && node.seen < today {
+                let node = Node { seen: today, ..node.clone() };
+                changes.push(Change::Node(key.0, Some(emit_node(&node, node.record.addr))));
+                after.push((key, Some(today)));
+            } else if !is_here(&key) && node.seen.saturating_add(NODE_LASTS_DAYS) < today {
+                changes.push(Change::Node(key.0, None));
+                after.push((key, None));
+            }
+        }
+        if self.sweep_from.is_some_and(|last| self.nodes.last_key_value().is_some_and(|(key, _)| *key <= last)) {
+            self.sweep_from = None;
+        }
+        if has_failed || changes.is_empty() || journal.commit(&changes).is_err() {
+            return;
+        }
+        for (key, seen) in after {
+            match (seen, self.nodes.get_mut(&key)) {
+                (Some(seen), Some(node)) => node.seen = seen,
+                _ => self.remove_node(&key),
+            }
+        }
+    }
+
+    /// Rows of all tables, for tests that walk them back to zero.
+    #[cfg(test)]
+    pub(crate) fn rows(&self) -> usize {
+        self.nodes.len() + self.names.len() + self.addrs.len() + self.grants + self.letters.rows()
     }
 }
 
-/// Emits a node's row: address, grants, record. The address stands beside the record, which may not name it yet.
+impl Node {
+    /// True when `key` may open a relay channel to this node.
+    fn grants(&self, key: &IdentityKey) -> bool {
+        self.grants.binary_search(key).is_ok()
+    }
+}
+
+/// The day of a moment. Unit: days since 1970.
+pub(crate) const fn day(now_s: u64) -> u32 {
+    (now_s / 86_400) as u32
+}
+
+/// Emits a node's row: address, day, grants, record. The address stands beside the record, which may not name it yet.
 fn emit_node(node: &Node, addr: Addr) -> Vec<u8> {
     let mut out = Vec::new();
     out.put(&addr.to_bytes());
+    out.put_u32(node.seen);
     out.put_varint(node.grants.len() as u64);
     node.grants.iter().for_each(|key| out.put(&key.0));
     out.put_bytes(&node.record.emit());
@@ -268,165 +385,14 @@ fn emit_node(node: &Node, addr: Addr) -> Vec<u8> {
 
 fn parse_node(bytes: &[u8]) -> Result<Node, Malformed> {
     let mut r = Reader::new(bytes);
-    let addr = Addr::from_bytes(r.array()?);
+    let (addr, seen) = (Addr::from_bytes(r.array()?), r.u32()?);
     let grants = (0..r.varint()?).map(|_| Ok(IdentityKey(r.array()?))).collect::<Result<_, Malformed>>()?;
     let mut record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
     let placeholder = record.addr != addr;
     record.addr = addr;
     r.finish()?;
-    Ok(Node { record, grants, placeholder })
-}
-
-fn emit_letter(letter: &Letter) -> Vec<u8> {
-    let mut out = Vec::new();
-    out.put(&letter.to.0);
-    out.put(&letter.from.0);
-    out.put_bytes(&letter.sealed);
-    out
-}
-
-fn parse_letter(bytes: &[u8]) -> Result<Letter, Malformed> {
-    let mut r = Reader::new(bytes);
-    let letter =
-        Letter { to: IdentityKey(r.array()?), from: IdentityKey(r.array()?), sealed: r.bytes(LETTER_LEN_MAX)?.into() };
-    r.finish()?;
-    Ok(letter)
+    Ok(Node { record, grants, seen, placeholder })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use pilot_core::Identity;
-    use pilot_core::identity::Profile;
-
-    fn record(n: u8, addr: Addr, hostname: &str, sequence: u64) -> NodeRecord {
-        let profile = Profile { hostname: hostname.into(), ..Profile::default() };
-        NodeRecord::sign(&Identity::from_seed([n; 32]), addr, &profile, sequence)
-    }
-
-    fn key(n: u8) -> IdentityKey {
-        Identity::from_seed([n; 32]).public()
-    }
-
-    fn register(state: &mut State, n: u8, name: &str, sequence: u64) -> Result<Addr, Refusal> {
-        let mut next = 100 + u32::from(n);
-        let mut register = |addr| {
-            let fresh = || {
-                next += 1;
-                next
-            };
-            state.register(&key(n), record(n, addr, name, sequence), fresh, &mut NoJournal)
-        };
-        // As nodes do, registers twice: the second record names the address that the first one asked for.
-        let addr = register(Addr::default())?;
-        register(addr)
-    }
-
-    #[test]
-    fn a_record_that_no_node_could_verify_is_not_given_out() {
-        let mut state = State::default();
-        let asking = record(1, Addr::default(), "new", 1);
-        let addr = state.register(&key(1), asking, || 7, &mut NoJournal).expect("free");
-        assert_eq!(state.lookup(&key(2), &Query::Name("new".into())), Err(Refusal::NotFound));
-        assert_eq!(state.grant(&key(1), vec![key(2)], &mut NoJournal), Err(Refusal::NotRegistered));
-        assert_eq!(state.register(&key(1), record(1, addr, "new", 1), || 8, &mut NoJournal), Ok(addr));
-        let found = state.lookup(&key(2), &Query::Name("new".into())).expect("registered");
-        assert_eq!(NodeRecord::parse(&found).expect("signed").addr, addr);
-    }
-
-    #[test]
-    fn addresses_are_kept_for_life_and_names_are_unique() {
-        let mut state = State::default();
-        let addr = register(&mut state, 1, "one", 1).expect("free");
-        assert_eq!(register(&mut state, 1, "one-renamed", 2), Ok(addr));
-        assert_eq!(register(&mut state, 2, "one-renamed", 1), Err(Refusal::NameTaken));
-        assert!(register(&mut state, 2, "one", 1).is_ok_and(|a| a != addr), "the old name is free again");
-        assert_eq!(register(&mut state, 1, "one-renamed", 1), Err(Refusal::BadRecord), "an older record");
-        assert_eq!(
-            state.register(&key(3), record(4, Addr::default(), "x", 1), || 9, &mut NoJournal),
-            Err(Refusal::BadRecord)
-        );
-    }
-
-    #[test]
-    fn a_node_gets_its_address_back_from_a_fresh_registry_unless_it_is_taken() {
-        let mut state = State::default();
-        let wanted = Addr::new(0, 777);
-        assert_eq!(state.register(&key(1), record(1, wanted, "", 1), || 5, &mut NoJournal), Ok(wanted));
-        assert_eq!(state.register(&key(2), record(2, wanted, "", 1), || 5, &mut NoJournal), Ok(Addr::new(0, 5)));
-    }
-
-    #[test]
-    fn private_nodes_are_found_by_exact_name_or_by_those_they_granted() {
-        let mut state = State::default();
-        let addr = register(&mut state, 1, "hidden", 1).expect("free");
-        register(&mut state, 2, "", 1).expect("free");
-        assert!(state.lookup(&key(2), &Query::Name("hidden".into())).is_ok());
-        for query in [Query::Addr(addr), Query::Key(key(1))] {
-            assert_eq!(state.lookup(&key(2), &query), Err(Refusal::NotFound));
-        }
-        state.grant(&key(1), vec![key(2)], &mut NoJournal).expect("registered");
-        assert!(state.lookup(&key(2), &Query::Addr(addr)).is_ok());
-        assert!(state.search("").is_empty());
-    }
-
-    #[test]
-    fn mailboxes_have_a_maximum_per_sender_and_in_all() {
-        let mut state = State::default();
-        register(&mut state, 1, "", 1).expect("free");
-        let mut post = |from: IdentityKey| state.post(&from, &key(1), vec![1], &mut NoJournal);
-        for i in 0..=LETTERS_PER_SENDER_MAX {
-            assert_eq!(post(key(2)).is_ok(), i < LETTERS_PER_SENDER_MAX);
-        }
-        let mut sender = 0u16;
-        let accepted = std::iter::repeat_with(|| {
-            sender += 1;
-            let mut bytes = [0; 32];
-            bytes[..2].copy_from_slice(&sender.to_le_bytes());
-            post(IdentityKey(bytes))
-        })
-        .take_while(Result::is_ok)
-        .count();
-        assert_eq!(accepted, LETTERS_PER_NODE_MAX - LETTERS_PER_SENDER_MAX);
-        let ids: Vec<InboxNumber> = state.letters_for(&key(1)).iter().map(|l| l.0).collect();
-        state.taken(&key(2), &ids, &mut NoJournal).expect("works");
-        assert_eq!(state.letters_for(&key(1)).len(), LETTERS_PER_NODE_MAX, "only their owner takes letters away");
-        state.taken(&key(1), &ids, &mut NoJournal).expect("works");
-        assert!(state.letters_for(&key(1)).is_empty());
-    }
-
-    #[test]
-    fn nothing_changes_when_the_journal_fails() {
-        struct Broken;
-        impl Journal for Broken {
-            fn commit(&mut self, _: &[Change]) -> Result<(), StorageFailed> {
-                Err(StorageFailed)
-            }
-        }
-        let mut state = State::default();
-        let refused = state.register(&key(1), record(1, Addr::default(), "a", 1), || 5, &mut Broken);
-        assert_eq!((refused, state.len()), (Err(Refusal::Storage), 0));
-        register(&mut state, 1, "a", 1).expect("free");
-        assert_eq!(state.post(&key(2), &key(1), vec![1], &mut Broken), Err(Refusal::Storage));
-        assert!(state.letters_for(&key(1)).is_empty());
-    }
-
-    #[test]
-    fn rows_rebuild_the_books() {
-        #[derive(Default)]
-        struct Rows(Vec<Change>);
-        impl Journal for Rows {
-            fn commit(&mut self, changes: &[Change]) -> Result<(), StorageFailed> {
-                self.0.extend_from_slice(changes);
-                Ok(())
-            }
-        }
-        let (mut state, mut rows) = (State::default(), Rows::default());
-        let addr = state.register(&key(1), record(1, Addr::default(), "a", 1), || 5, &mut rows).expect("free");
-        state.register(&key(1), record(1, addr, "a", 2), || 6, &mut rows).expect("own");
-        let _kept = state.post(&key(2), &key(1), vec![7], &mut rows).expect("room");
-        let again = State::load(rows.0).expect("own rows");
-        assert_eq!(again.lookup(&key(9), &Query::Name("a".into())), state.lookup(&key(9), &Query::Name("a".into())));
-        assert_eq!(again.letters_for(&key(1)), state.letters_for(&key(1)));
-    }
-}
+mod tests;

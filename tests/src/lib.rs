@@ -9,6 +9,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod books;
 mod disk;
 pub mod lab;
 mod nat;

@@ -1,5 +1,6 @@
 //! Owns the world: the hosts, one clock for all of them, and the queue of datagrams under way.
 
+use crate::books::Books;
 use crate::disk::Disk;
 use crate::nat::{Nat, NatKind};
 use crate::network::{Conditions, Network};
@@ -9,7 +10,7 @@ use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_core::trust::{Terms, TrustBook};
 use pilot_core::{Addr, Config, Identity, Instant, Level, NodeRecord, PeerId, Trace};
-use pilot_rendezvous::{NoJournal, Rendezvous, State};
+use pilot_rendezvous::Rendezvous;
 use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -61,6 +62,7 @@ pub struct World {
     pub capture: Option<Vec<Vec<u8>>>,
     sizes: StackConfig,
     rendezvous_key: StaticKey,
+    books: Books,
 }
 
 impl World {
@@ -75,13 +77,13 @@ impl World {
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let mut rng = Rng::new(bytes);
         let identity = Identity::from_seed([200; 32]);
-        let rendezvous_key = identity.static_key();
+        let (rendezvous_key, books) = (identity.static_key(), Books::default());
         let mut config = Config::new(identity, rng.bytes());
         config.wall_at_zero_us = WALL_AT_ZERO_US;
         let mut world = Self {
             now: Instant::ZERO,
             nodes: Vec::new(),
-            rendezvous: Some(Rendezvous::new(config, State::default(), Box::new(NoJournal))),
+            rendezvous: Some(Rendezvous::new(config, books.state(), Box::new(books.clone()))),
             network: Network::default(),
             rng,
             queue: BTreeMap::new(),
@@ -92,6 +94,7 @@ impl World {
             capture: None,
             sizes,
             rendezvous_key,
+            books,
         };
         (0..nodes).for_each(|i| world.add_node(i));
         world
@@ -157,6 +160,44 @@ impl World {
         self.roam(node);
         let addr = self.nodes[node].addr;
         self.nodes[node].stack.endpoint_mut().set_candidates(self.now, vec![addr]);
+    }
+
+    /// Kills the process of the rendezvous and starts another with the same books.
+    pub fn restart_rendezvous(&mut self) {
+        let mut config = Config::new(Identity::from_seed([200; 32]), self.rng.bytes());
+        config.wall_at_zero_us = WALL_AT_ZERO_US;
+        let mut rendezvous = Rendezvous::new(config, self.books.state(), Box::new(self.books.clone()));
+        rendezvous.handle_timeout(self.now);
+        self.rendezvous = Some(rendezvous);
+    }
+
+    /// Fills the disk of the rendezvous, or makes room there.
+    pub fn set_rendezvous_full(&mut self, is_full: bool) {
+        self.books.set_full(is_full);
+    }
+
+    /// Takes the books of the rendezvous away; its next process begins with none.
+    pub fn lose_books(&mut self) {
+        self.books.clear();
+    }
+
+    /// Starts a copy of a node, with its identity and trust, at another underlay address.
+    pub fn copy(&mut self, node: NodeIndex) -> NodeIndex {
+        let number = self.nodes[node].seed;
+        let addr = SocketAddr::from(([10, 1, number, 1], 4000));
+        let endpoint = self.nodes[node].stack.endpoint();
+        let (book, address) = (endpoint.trust().emit(), endpoint.addr());
+        let trust = || TrustBook::parse(&book).expect("own form");
+        let mut stack = self.make_stack(number, 99, trust(), address, addr);
+        stack.handle_timeout(self.now);
+        let disk = Disk::new(&trust());
+        self.nodes.push(SimNode { stack, events: Vec::new(), addr, nat: None, disk, seed: number, incarnation: 99 });
+        self.nodes.len() - 1
+    }
+
+    /// Ends the process of the node that was made last, without a word.
+    pub fn kill_last(&mut self) {
+        self.nodes.pop();
     }
 
     /// Makes a node's disk take a random time for each save of its trust book. Unit: microseconds.

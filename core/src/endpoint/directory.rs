@@ -16,12 +16,13 @@
 mod calls;
 mod consent;
 mod departures;
+mod duties;
 mod registration;
 
 pub use calls::CALLS_MAX;
 
 use crate::addr::Addr;
-use crate::control::{Answer, CANDIDATES_MAX, Call, InboxNumber, Refusal, Ticket};
+use crate::control::{Answer, CANDIDATES_MAX, Call, InboxNumber, Query, Refusal, Ticket};
 use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::PathAddr;
 use crate::rng::Rng;
@@ -32,6 +33,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use duties::Duties;
 use litemap::LiteMap;
 
 /// Bounds of the pause before the next attempt to reach the rendezvous. Source: `docs/trust.md`, "When the rendezvous is
@@ -52,6 +54,16 @@ pub enum DirectoryState {
     Ready(Addr),
     /// The rendezvous refuses our record; the owner must change something.
     Refused(Refusal),
+}
+
+/// What the owner of this node should know, without being able to do anything about the node's calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The hostname belongs to another node: this one is registered without, and asks for the name again and again.
+    NameTaken,
+    /// Another process has this node's identity, and was reached at this address.
+    Elsewhere(SocketAddr),
 }
 
 /// What the endpoint has to do for its directory, in this order.
@@ -92,6 +104,10 @@ pub(super) enum Effect {
     NoBeacon(IdentityKey),
     /// Ask for relays to the peers with which a key handshake is under way.
     AskForRelays,
+    /// Use the rendezvous at this other address.
+    Move(SocketAddr),
+    /// Tell the owner what happened.
+    Warn(Warning),
     /// Tell the owner that the registration's state changed.
     State(DirectoryState),
     /// Tell the owner the answer to a call, or that none came in time.
@@ -112,15 +128,17 @@ pub(super) struct Context<'a> {
 }
 
 /// The reason for a call, which decides what its answer does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Purpose {
-    /// The owner asked.
-    Application,
+    /// The owner asks for this node.
+    Lookup(Query),
+    /// The owner asks for public nodes.
+    Search,
     Register,
     Relay(IdentityKey),
     Letter(LetterNumber),
-    /// Nothing waits for the answer.
-    Notice,
+    Grant,
+    Taken,
 }
 
 /// What leaves this node only once the trust book behind it is on disk.
@@ -157,6 +175,24 @@ pub(super) struct Directory {
     rendezvous: Option<(StaticKey, SocketAddr)>,
     relay_key: [u8; 32],
     state: DirectoryState,
+    /// When our record is registered again: after a refusal, or with a name that may be free again.
+    register_at: Option<Instant>,
+    /// Our record has changed while a registration was under way.
+    register_again: bool,
+    /// The hostname belongs to another key.
+    name_taken: bool,
+    /// The record of the registration that is under way has no hostname.
+    omits_name: bool,
+    /// Sequence of the record that was registered last, and whether a refusal has raised the sequence since the last success.
+    registered_sequence: u64,
+    has_raised: bool,
+    /// What the wall clock of the rendezvous is ahead of ours. Unit: microseconds.
+    clock_behind_us: Option<i64>,
+    /// When another process with our identity was last seen, and where.
+    elsewhere: Option<(Instant, SocketAddr)>,
+    /// When the rendezvous is to be reached at another address.
+    move_at: Option<(Instant, SocketAddr)>,
+    duties: Duties,
     /// Calls without an answer yet, and until when the answer is awaited.
     calls: LiteMap<Ticket, (Instant, Purpose)>,
     next_ticket: Ticket,
@@ -190,6 +226,16 @@ impl Directory {
             rendezvous: None,
             relay_key: [0; 32],
             state: DirectoryState::Absent,
+            register_at: None,
+            register_again: false,
+            name_taken: false,
+            omits_name: false,
+            registered_sequence: 0,
+            has_raised: false,
+            clock_behind_us: None,
+            elsewhere: None,
+            move_at: None,
+            duties: Duties::default(),
             calls: LiteMap::new(),
             next_ticket: Ticket(1),
             retry_at: None,
@@ -252,6 +298,16 @@ impl Directory {
         list
     }
 
+    /// True while the hostname belongs to another node, and this one is registered without.
+    pub(super) const fn name_is_taken(&self) -> bool {
+        self.name_taken
+    }
+
+    /// How far our wall clock is behind that of the rendezvous, as its last refusal said. Unit: microseconds.
+    pub(super) const fn clock_behind_us(&self) -> Option<i64> {
+        self.clock_behind_us
+    }
+
     const fn is_ready(&self) -> bool {
         matches!(self.state, DirectoryState::Ready(_))
     }
@@ -269,7 +325,10 @@ impl Directory {
 
     /// When [`Directory::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        earliest(self.calls.values().map(|(at, _)| *at).min(), self.retry_at)
+        let calls = earliest(self.calls.values().map(|(at, _)| *at).min(), self.retry_at);
+        let moves = earliest(self.register_at, self.move_at.map(|(at, _)| at));
+        let duties = self.duties.poll_timeout().filter(|_| self.is_ready());
+        earliest(earliest(calls, moves), duties)
     }
 
     fn set_state(&mut self, state: DirectoryState) {

@@ -161,13 +161,16 @@ impl Endpoint {
         let (stamp, remote_index, incarnation) = (received.stamp, received.remote_index, received.incarnation);
         entry.peer.shared.get_or_insert_with(|| received.shared().clone());
         let own = self.reserve.take(now, &mut self.rng);
-        let (resp, keys) =
-            received.respond((index, entry.peer.incarnation), &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
+        let shown = entry.peer.new_incarnation_for(incarnation, &mut self.rng);
+        let ours = shown.unwrap_or(entry.peer.incarnation);
+        let (resp, keys) = received.respond((index, ours), &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
         entry.peer.last_stamp = Some(stamp);
         self.recent_inits.rotate_right(1);
         self.recent_inits[0] = ephemeral;
         let indexes = Indexes { local: index, remote: remote_index };
-        entry.peer.install_next(Session::new(self.aead, &keys, indexes, Side::Responder, now).of(incarnation));
+        entry
+            .peer
+            .install_next(Session::new(self.aead, &keys, indexes, Side::Responder, now).of(incarnation).shown(shown));
         entry.peer.send_raw(from, resp);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Answered });
         self.touch(id);

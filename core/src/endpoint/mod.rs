@@ -16,12 +16,13 @@ pub use crate::discard::{Discard, Discards};
 pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
 pub use crate::timer::{PeerTimer, Timer};
 pub use config::{Config, Strangers};
-pub use directory::{CALLS_MAX, DirectoryState};
+pub use directory::{CALLS_MAX, DirectoryState, Warning};
 pub use link_handle::LinkHandle;
 pub use output::{Event, PeerInfo, Transmit};
 
 use crate::aead::AeadProvider;
 use crate::control::{Answer, Control, Push, Ticket};
+use crate::extensions::Extensions;
 use crate::identity::{Identity, IdentityKey, StaticKey};
 use crate::noise::StaticShared;
 use crate::path::{PathAddr, PathNews};
@@ -246,8 +247,15 @@ impl Endpoint {
     }
 
     /// Answers a stranger's call (rendezvous). False when the stranger is gone or does not read.
-    pub fn answer(&mut self, peer: PeerId, ticket: Ticket, answer: Answer) -> bool {
-        self.send_control(peer, &Control::Answer(ticket, answer))
+    pub fn answer(&mut self, peer: PeerId, ticket: Ticket, answer: Answer, extensions: Extensions) -> bool {
+        self.send_control(peer, &Control::Answer(ticket, answer, extensions))
+    }
+
+    /// Forgets a stranger that has been silent, or unwelcome, for long (rendezvous).
+    pub fn drop_client(&mut self, now: Instant, peer: PeerId) {
+        if self.peers.get(&peer).is_some_and(|entry| entry.peer.role == Role::Client) {
+            self.reset_peer(now, peer, ResetReason::Unreachable);
+        }
     }
 
     pub(crate) fn send_control(&mut self, id: PeerId, message: &Control) -> bool {

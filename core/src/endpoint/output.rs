@@ -1,7 +1,8 @@
 //! Owns the output of an endpoint: events, batches, and the description of a peer.
 
-use super::directory::DirectoryState;
+use super::directory::{DirectoryState, Warning};
 use crate::control::{Answer, Call, Ticket};
+use crate::extensions::Extensions;
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::inner::{PeerId, ResetReason};
 use crate::link::LinkStats;
@@ -33,11 +34,13 @@ pub enum Event {
     /// [`Endpoint::trust_saved`](super::Endpoint::trust_saved) with the version that the book had.
     SaveTrust(TrustVersion),
     /// A stranger asks something (rendezvous only).
-    Call(PeerId, Ticket, Call),
+    Call(PeerId, Ticket, Call, Extensions),
     /// The answer to a call of ours; `None` when there was none in time.
     Answer(Ticket, Option<Answer>),
     /// The rendezvous connection changed.
     Directory(DirectoryState),
+    /// The rendezvous told what the owner should know.
+    Warning(Warning),
 }
 
 /// One batch to be sent: the datagrams lie one behind the other in the buffer given to
@@ -115,6 +118,8 @@ fn trace_of(event: &Event) -> Option<Trace> {
         Event::Directory(DirectoryState::Ready(addr)) => Trace::RendezvousUp { addr: *addr },
         Event::Directory(DirectoryState::Connecting) => Trace::RendezvousDown { refusal: None },
         Event::Directory(DirectoryState::Refused(why)) => Trace::RendezvousDown { refusal: Some(*why) },
+        Event::Warning(Warning::NameTaken) => Trace::NameTaken,
+        Event::Warning(Warning::Elsewhere(addr)) => Trace::IdentityElsewhere { addr: *addr },
         Event::Trust(outcome) => {
             let (key, step) = match outcome {
                 Outcome::Pending(key) => (key, TrustStep::Pending),

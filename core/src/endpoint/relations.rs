@@ -5,10 +5,11 @@ use super::directory::{Context, Directory, DirectoryState, Effect};
 use super::{Discard, Endpoint, Event, PeerId, ResetReason};
 use crate::addr::Addr;
 use crate::control::{Control, Push, Query, Ticket};
+use crate::extensions::Extensions;
 use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Role};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::trust::{Pin, Ports, Regrant, Terms, TrustBook, TrustError, TrustVersion};
 use crate::tunnel::handshake::NO_PSK;
 use crate::wire::Channel;
@@ -47,6 +48,22 @@ impl Endpoint {
     /// Static key and underlay address of the rendezvous.
     pub const fn rendezvous_address(&self) -> Option<(StaticKey, SocketAddr)> {
         self.directory.rendezvous()
+    }
+
+    /// True while the hostname of this node belongs to another one, and this one is registered without.
+    pub const fn name_is_taken(&self) -> bool {
+        self.directory.name_is_taken()
+    }
+
+    /// How far the wall clock of this node is behind that of the rendezvous, as the last refusal of the rendezvous said;
+    /// negative when ahead. Unit: microseconds.
+    pub const fn clock_behind_us(&self) -> Option<i64> {
+        self.directory.clock_behind_us()
+    }
+
+    /// The address of another process with the identity of this node, if the rendezvous has seen one of late.
+    pub fn identity_elsewhere(&self, now: Instant) -> Option<SocketAddr> {
+        self.directory.elsewhere(now)
     }
 
     // Verbs: rendezvous.
@@ -183,9 +200,11 @@ impl Endpoint {
     pub(super) fn handle_control(&mut self, now: Instant, from: PeerId, message: Control) {
         let Some(role) = self.peers.get(&from).map(|e| e.peer.role) else { return };
         match (role, message) {
-            (Role::Client, Control::Call(ticket, call)) => self.events.push_back(Event::Call(from, ticket, call)),
-            (Role::Rendezvous, Control::Answer(ticket, answer)) => {
-                self.with_directory(now, |directory, cx| directory.handle_answer(cx, ticket, answer));
+            (Role::Client, Control::Call(ticket, call, extensions)) => {
+                self.events.push_back(Event::Call(from, ticket, call, extensions));
+            }
+            (Role::Rendezvous, Control::Answer(ticket, answer, extensions)) => {
+                self.with_directory(now, |directory, cx| directory.handle_answer(cx, ticket, answer, &extensions));
             }
             (Role::Rendezvous, Control::Push(Push::Letter(number, sealed))) => {
                 self.with_directory(now, |directory, cx| directory.handle_letter(cx, number, &sealed));
@@ -195,10 +214,18 @@ impl Endpoint {
                     self.set_relay(id, channel);
                 }
             }
+            (Role::Rendezvous, Control::Push(Push::Congested(channel))) => self.on_congested(channel),
+            (Role::Rendezvous, Control::Push(Push::Move { to, after_ms })) => {
+                self.directory.on_move(now, to, Duration::from_millis(after_ms.into()));
+            }
+            (Role::Rendezvous, Control::Push(Push::Elsewhere(addr))) => {
+                self.with_directory(now, |directory, cx| directory.on_elsewhere(cx.now, addr));
+            }
             (Role::Trusted, Control::Candidates(list)) => self.handle_candidates(now, from, &list),
             (Role::Trusted, Control::Trust(message)) => {
                 self.with_directory(now, |directory, cx| directory.handle_trust(cx, &message, None));
             }
+            (_, Control::Unknown(_)) | (Role::Rendezvous, Control::Push(Push::Unknown(_))) => {}
             _ => self.discards.count(Discard::Malformed),
         }
     }
@@ -258,8 +285,9 @@ impl Endpoint {
             }
             Effect::Call(ticket, call) => {
                 let rendezvous = self.rendezvous_peer();
-                if !rendezvous.is_some_and(|id| self.send_control(id, &Control::Call(ticket, call))) {
-                    self.directory.on_call_refused(ticket);
+                let call = Control::Call(ticket, call, Extensions::NONE);
+                if !rendezvous.is_some_and(|id| self.send_control(id, &call)) {
+                    self.with_directory(now, |directory, cx| directory.on_call_refused(cx, ticket));
                 }
             }
             Effect::Record(record) => self.peers.values_mut().for_each(|e| e.peer.set_record(record.clone())),
@@ -273,8 +301,8 @@ impl Endpoint {
             }
             Effect::Renamed => self.up_peers(now).into_iter().for_each(|id| self.on_trusted_up(now, id)),
             Effect::Regranted(key) => {
-                let id = self.peer_by_identity(&key);
-                id.into_iter().for_each(|id| self.events.push_back(Event::Regranted(id)));
+                let id = self.peer_by_identity(&key).map(Event::Regranted);
+                id.into_iter().for_each(|event| self.events.push_back(event));
             }
             Effect::Candidates => self.up_peers(now).into_iter().for_each(|id| self.send_candidates(id)),
             Effect::Relay { to, channel, online } => {
@@ -302,10 +330,14 @@ impl Endpoint {
                 }
             }
             Effect::AskForRelays => {
-                let waiting = self.peers.iter().filter(|(_, e)| e.peer.handshake().is_some());
-                let waiting: Vec<_> = waiting.map(|(id, _)| *id).collect();
-                waiting.into_iter().for_each(|id| self.ask_for_relay(now, id));
+                self.peers_in_handshake().into_iter().for_each(|id| self.ask_for_relay(now, id));
             }
+            Effect::Move(to) => {
+                if let Some((key, _)) = self.directory.rendezvous() {
+                    self.set_rendezvous(now, key, to);
+                }
+            }
+            Effect::Warn(warning) => self.events.push_back(Event::Warning(warning)),
             Effect::State(state) => self.events.push_back(Event::Directory(state)),
             Effect::Answer(ticket, answer) => self.events.push_back(Event::Answer(ticket, answer)),
             Effect::Trust(outcome) => self.events.push_back(Event::Trust(outcome)),
@@ -386,10 +418,21 @@ impl Endpoint {
         }
     }
 
+    /// The rendezvous drops what this node sends into a relay channel: the link that uses it sends less.
+    fn on_congested(&mut self, channel: u32) {
+        let path = PathAddr::Relay(Channel(channel));
+        let entry = self.peers.values_mut().find(|entry| entry.peer.paths.selected() == Some(path));
+        entry.into_iter().for_each(|entry| entry.peer.link.on_congestion());
+    }
+
     fn set_relay(&mut self, id: PeerId, channel: u32) {
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.paths.set_relay(Channel(channel));
         }
+    }
+
+    fn peers_in_handshake(&self) -> Vec<PeerId> {
+        self.peers.iter().filter(|(_, e)| e.peer.handshake().is_some()).map(|(id, _)| *id).collect()
     }
 
     fn up_peers(&self, now: Instant) -> Vec<PeerId> {

@@ -55,6 +55,9 @@ pub trait Controller: Send {
     fn on_ack(&mut self, sample: &AckSample);
     /// Something was lost.
     fn on_loss(&mut self, sample: &LossSample);
+    /// A machine on the way says that it had no room for datagrams of this path; `next`: the packet number that will be sent
+    /// next.
+    fn on_congestion(&mut self, next: u64);
     /// Nothing arrived for several probe timeouts: start again carefully.
     fn on_collapse(&mut self);
     /// Most bytes in flight.
@@ -290,6 +293,11 @@ impl Controller for TolerantCubic {
         }
         self.recovery_until = sample.next;
         debug_assert!(self.window >= self.minimum(), "a cut has a floor");
+    }
+
+    fn on_congestion(&mut self, next: u64) {
+        self.cut(0.0);
+        self.recovery_until = next;
     }
 
     fn on_collapse(&mut self) {

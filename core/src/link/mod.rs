@@ -351,6 +351,12 @@ impl Link {
         });
     }
 
+    /// The relay says that it has dropped datagrams of this link.
+    pub(crate) fn on_congestion(&mut self) {
+        self.controller.on_congestion(self.sent.next());
+        self.pacer.set_rate(self.controller.pacing_rate());
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.detect_lost(now);
         if self.sent.is_empty() {

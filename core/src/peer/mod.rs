@@ -327,12 +327,22 @@ impl Peer {
     fn make_current(&mut self, session: Box<Session>) -> (Option<Box<Handshake>>, bool) {
         let restarted = self.counterpart.move_to_seen(session.incarnation);
         if restarted {
+            self.incarnation = session.shown.as_deref().copied().unwrap_or(self.incarnation);
             self.link = Link::new(DATAGRAM_LEN_BASE);
             self.paths.forget_candidates();
         }
         self.link.start_epoch(session.indexes.remote, session.next_counter(), self.hello());
         self.liveness = Liveness::Answers;
         (self.sessions.move_to_up(session), restarted)
+    }
+
+    /// The incarnation to show to a peer that begins a key handshake as `remote`, where that is another process than before: the
+    /// link begins anew then, which a process that was here earlier has to learn.
+    pub(crate) fn new_incarnation_for(&self, remote: Incarnation, rng: &mut Rng) -> Option<Incarnation> {
+        match self.counterpart {
+            Counterpart::Seen(known) | Counterpart::Met(known) if known != remote => Some(Incarnation(rng.bytes())),
+            _ => None,
+        }
     }
 
     /// Forgets the tunnel but not the peer: everything in flight is lost, paths stay as hints.

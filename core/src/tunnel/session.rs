@@ -39,6 +39,8 @@ pub struct Session {
     pub created: Instant,
     /// The peer's state of the link that this session belongs to.
     pub(crate) incarnation: Incarnation,
+    /// Our state of the link as the peer was shown it, for a session that the peer began; otherwise that of the peer's entry.
+    pub(crate) shown: Option<Box<Incarnation>>,
     /// The peer's HELLO has come under this session: its other frames may be handled.
     pub(crate) introduced: bool,
     provider: &'static dyn AeadProvider,
@@ -107,6 +109,7 @@ impl Session {
             side,
             created: now,
             incarnation: Incarnation::default(),
+            shown: None,
             introduced: false,
             provider,
             send: Key::new(keys.send),
@@ -119,6 +122,11 @@ impl Session {
     /// The same session, with the peer's `incarnation`.
     pub(crate) fn of(self, incarnation: Incarnation) -> Self {
         Self { incarnation, ..self }
+    }
+
+    /// The same session, with the incarnation of ours that the peer was shown, where that is another one than before.
+    pub(crate) fn shown(self, shown: Option<Incarnation>) -> Self {
+        Self { shown: shown.map(Box::new), ..self }
     }
 
     /// The counter that the next sealed datagram will have.

@@ -32,7 +32,7 @@ impl Directory {
         self.check_room_for_letter()?;
         let static_key = self.pending_static_key(key)?;
         let message = self.with_trust(cx, |book, me, rng| book.approve(me, key, terms, rng))?;
-        self.pins_changed(cx.now);
+        self.pins_changed(cx.now, key);
         self.write_letter(cx, *key, static_key, &message);
         Ok(())
     }
@@ -48,7 +48,7 @@ impl Directory {
     pub(crate) fn revoke(&mut self, cx: &mut Context<'_>, key: &IdentityKey) -> Result<Pin, TrustError> {
         let (pin, message) = self.with_trust(cx, |book, me, rng| book.revoke(me, key, rng))?;
         self.effects.push_back(Effect::Farewell(*key, message.clone()));
-        self.pins_changed(cx.now);
+        self.pins_changed(cx.now, key);
         self.write_letter(cx, *key, pin.static_key, &message);
         Ok(pin)
     }
@@ -56,17 +56,15 @@ impl Directory {
     /// Ends expired trust and expired grants; true when there was any.
     pub(crate) fn expire_trust(&mut self, cx: &mut Context<'_>) -> bool {
         let now_s = cx.wall_us / 1_000_000;
-        let is_any = !self.trust.expire_pins(now_s).is_empty();
-        if is_any {
-            self.pins_changed(cx.now);
-        }
+        let expired = self.trust.expire_pins(now_s);
+        expired.iter().for_each(|key| self.pins_changed(cx.now, key));
         let regranted = self.trust.expire_grants(now_s);
         for key in &regranted {
             self.effects.push_back(Effect::Regranted(*key));
             let standing = self.with_trust(cx, |book, me, rng| book.standing(me, key, rng));
             standing.into_iter().take(1).for_each(|statement| self.tell_statement(cx, key, statement));
         }
-        is_any || !regranted.is_empty()
+        !expired.is_empty() || !regranted.is_empty()
     }
 
     /// Changes what a peer may reach.
@@ -121,8 +119,8 @@ impl Directory {
         letter.into_iter().for_each(|number| self.depart_when_saved(cx.now, Departure::Taken(number)));
         match outcome {
             Outcome::Discarded(_) => {}
-            Outcome::Pending(_) | Outcome::Pinned(_) | Outcome::Rejected(_) | Outcome::Revoked(_) => {
-                self.pins_changed(cx.now);
+            Outcome::Pending(key) | Outcome::Pinned(key) | Outcome::Rejected(key) | Outcome::Revoked(key) => {
+                self.pins_changed(cx.now, &key);
                 self.effects.push_back(Effect::Trust(outcome));
             }
             Outcome::Granted(_) | Outcome::Wished(_) | Outcome::Declined(_) | Outcome::Renamed(..) => {
@@ -174,8 +172,10 @@ impl Directory {
         f(&mut self.trust, &me, cx.rng)
     }
 
-    pub(super) fn pins_changed(&mut self, now: Instant) {
+    /// The pin of `key` has come or gone: the rendezvous is told with all that changes in this turn.
+    pub(super) fn pins_changed(&mut self, now: Instant, key: &IdentityKey) {
         self.effects.push_back(Effect::Peers);
-        self.grant(now);
+        self.duties.grant_changed(*key);
+        self.duties.look_at(now);
     }
 }

@@ -1,7 +1,7 @@
 //! Owns what waits for the disk before it leaves, and the letters, whose order each recipient sees.
 
-use super::{Context, Departure, Directory, Effect, Purpose};
-use crate::control::{Call, InboxNumber};
+use super::{Context, Departure, Directory, Effect};
+use crate::control::InboxNumber;
 use crate::identity::{IdentityKey, StaticKey};
 use crate::path::PathAddr;
 use crate::time::Instant;
@@ -46,12 +46,10 @@ impl Directory {
 
     pub(super) fn depart(&mut self, now: Instant, departure: Departure) {
         match departure {
-            Departure::Letter(number) => {
-                let to = self.trust.letter(number).map(|letter| letter.0);
-                to.into_iter().for_each(|to| self.post_next(now, to));
-            }
+            Departure::Letter(_) => self.tend(now),
             Departure::Taken(number) => {
-                self.call(now, Call::Taken([number].into()), Purpose::Notice);
+                self.duties.letter_taken(number);
+                self.tend(now);
             }
             Departure::Farewell(to, datagram) => self.effects.push_back(Effect::Send(to, datagram)),
             Departure::Direct(to, message) => self.effects.push_back(Effect::Tell(to, message)),
@@ -61,6 +59,7 @@ impl Directory {
     /// Forgets which letters were taken: the rendezvous will deliver them again, perhaps under other numbers.
     pub(super) fn forget_taken(&mut self) {
         self.held.retain(|(_, departure)| !matches!(departure, Departure::Taken(_)));
+        self.duties.forget_taken();
     }
 
     /// Without room for the letter that tells the other side, a command must change nothing.
@@ -81,23 +80,6 @@ impl Directory {
         let number = self.trust.add_letter(to, sealed)?;
         self.depart_when_saved(cx.now, Departure::Letter(number));
         Some(number)
-    }
-
-    /// Posts the oldest letter to a node, unless one is under way: letters to one node arrive in the order in which they
-    /// were written, whatever the rendezvous refuses.
-    pub(super) fn post_next(&mut self, now: Instant, to: IdentityKey) {
-        let is_to = |number| self.trust.letter(number).is_some_and(|letter| letter.0 == to);
-        let is_under_way = |purpose: &Purpose| matches!(*purpose, Purpose::Letter(number) if is_to(number));
-        if self.calls.values().any(|(_, purpose)| is_under_way(purpose)) {
-            return;
-        }
-        let oldest = self.trust.letters().find(|number| is_to(*number));
-        if let Some(number) = oldest.filter(|number| !self.is_held(*number))
-            && let Some((_, sealed)) = self.trust.letter(number)
-        {
-            let call = Call::Post(to, sealed.clone());
-            self.call(now, call, Purpose::Letter(number));
-        }
     }
 
     pub(super) fn is_held(&self, number: LetterNumber) -> bool {

@@ -1,26 +1,35 @@
 //! Owns the way to the rendezvous: the record of this node, its registration, and what the loss of the rendezvous does.
 
-use super::{Context, Directory, DirectoryState, Effect, Purpose, RETRY_MAX, RETRY_MIN};
+use super::{Context, Directory, DirectoryState, Effect, Purpose, RETRY_MAX, RETRY_MIN, Warning};
 use crate::addr::Addr;
-use crate::control::{Call, GRANTS_MAX};
-use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
+use crate::control::{Call, Refusal};
+use crate::extensions::Extensions;
+use crate::identity::{NodeRecord, Profile, StaticKey};
 use crate::time::{Duration, Instant};
-use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+
+/// Pause before a hostname that belongs to another key is asked for again.
+pub(super) const NAME_PAUSE: Duration = Duration::from_secs(300);
+/// Time after the last word of another process with this identity, after which there is none any more. Source: a rendezvous
+/// says so again within 30 s while both are there.
+const ELSEWHERE_LASTS: Duration = Duration::from_secs(60);
 
 impl Directory {
     /// Uses this rendezvous from now on.
     pub(crate) fn set_rendezvous(&mut self, now: Instant, key: StaticKey, addr: SocketAddr) {
         self.rendezvous = Some((key, addr));
         self.forget_taken();
-        self.retry_at = Some(now);
+        self.end_calls();
+        (self.retry_at, self.move_at) = (Some(now), None);
         self.set_state(DirectoryState::Connecting);
     }
 
     /// Changes what our record says.
     pub(crate) fn set_profile(&mut self, cx: &mut Context<'_>, profile: Profile) {
         self.profile = profile;
+        self.name_taken = false;
         if self.rendezvous.is_some() && !matches!(self.state, DirectoryState::Connecting) {
             self.register(cx);
         } else {
@@ -46,21 +55,52 @@ impl Directory {
         }
     }
 
+    /// The address of another process with this node's identity, if there was one of late.
+    pub(crate) fn elsewhere(&self, now: Instant) -> Option<SocketAddr> {
+        self.elsewhere.filter(|(at, _)| now.since(*at) < ELSEWHERE_LASTS).map(|(_, addr)| addr)
+    }
+
+    // Input.
+
     pub(super) fn on_registered(&mut self, cx: &mut Context<'_>, addr: Addr) {
-        if addr != self.addr {
+        if addr != self.addr || core::mem::take(&mut self.register_again) {
             // The record must name the address it was given: sign again and register once more.
             self.addr = addr;
             self.register(cx);
             return;
         }
-        self.retry_pause = RETRY_MIN;
+        (self.retry_pause, self.has_raised) = (RETRY_MIN, false);
+        self.name_taken &= self.omits_name;
+        self.register_at = self.name_taken.then(|| cx.now + NAME_PAUSE);
         self.set_state(DirectoryState::Ready(addr));
         self.announce_name();
-        self.grant(cx.now);
-        let recipients: BTreeSet<IdentityKey> =
-            self.trust.letters().filter_map(|n| Some(self.trust.letter(n)?.0)).collect();
-        recipients.into_iter().for_each(|to| self.post_next(cx.now, to));
+        self.duties.begin();
+        self.duties.look_at(cx.now);
+        self.tend(cx.now);
         self.effects.push_back(Effect::AskForRelays);
+    }
+
+    /// The rendezvous refuses our record. Without a name that belongs to another key it may be taken, with a newer sequence
+    /// too; and whatever the reason is, it may be gone later.
+    pub(super) fn on_register_refused(&mut self, cx: &mut Context<'_>, why: Refusal) {
+        if core::mem::take(&mut self.register_again) {
+            return self.register(cx);
+        }
+        if why == Refusal::NameTaken && !self.profile.hostname.is_empty() && !self.omits_name {
+            self.omits_name = true;
+            if !core::mem::replace(&mut self.name_taken, true) {
+                self.effects.push_back(Effect::Warn(Warning::NameTaken));
+            }
+            return self.send_record(cx);
+        }
+        let is_behind = why == Refusal::BadRecord && self.sequence > self.registered_sequence;
+        if is_behind && !core::mem::replace(&mut self.has_raised, true) {
+            return self.send_record(cx); // the refusal named a newer sequence
+        }
+        self.has_raised = false;
+        let pause = self.duties.refused(cx.now, why == Refusal::TooMany);
+        self.register_at = Some(cx.now + pause);
+        self.set_state(DirectoryState::Refused(why));
     }
 
     /// A session with the rendezvous exists.
@@ -72,7 +112,7 @@ impl Directory {
 
     /// The rendezvous is another process now, which knows nothing of our calls.
     pub(crate) fn on_restarted(&mut self, cx: &mut Context<'_>) {
-        self.calls.clear();
+        self.end_calls();
         self.forget_taken();
         self.register(cx);
     }
@@ -85,19 +125,41 @@ impl Directory {
         self.retry_at = Some(cx.now + wait);
         self.retry_pause = (pause * 2).min(RETRY_MAX);
         self.forget_taken();
-        for (ticket, (_, purpose)) in core::mem::take(&mut self.calls) {
-            if purpose == Purpose::Application {
-                self.effects.push_back(Effect::Answer(ticket, None));
-            }
-        }
+        self.end_calls();
         self.set_state(DirectoryState::Connecting);
+    }
+
+    /// The rendezvous serves elsewhere from now on.
+    pub(crate) fn on_move(&mut self, now: Instant, to: SocketAddr, after: Duration) {
+        self.move_at = Some((now + after, to));
+    }
+
+    /// Another process has our identity. Each of the two registers anew when the other one is gone.
+    pub(crate) fn on_elsewhere(&mut self, now: Instant, addr: SocketAddr) {
+        let is_news = self.elsewhere(now) != Some(addr);
+        self.elsewhere = Some((now, addr));
+        if is_news {
+            self.effects.push_back(Effect::Warn(Warning::Elsewhere(addr)));
+        }
+    }
+
+    // Helpers.
+
+    /// The next record of this node gets a sequence above this one.
+    pub(super) fn raise_sequence(&mut self, known: u64) {
+        // A sequence in the upper half leaves no room to rise, and none was ever made that way.
+        self.sequence = self.sequence.max(Some(known).filter(|known| *known < u64::MAX / 2).unwrap_or(0));
     }
 
     pub(super) fn sign_record(&mut self, cx: &Context<'_>) {
         // Rises across restarts with the wall clock, and within one run by itself.
         self.sequence = (cx.wall_us / 1000).max(self.sequence + 1);
-        self.record = NodeRecord::sign(cx.identity, self.addr, &self.profile, self.sequence).emit().into();
+        self.record = self.signed(cx, &self.profile).into();
         self.effects.push_back(Effect::Record(self.record.clone()));
+    }
+
+    fn signed(&self, cx: &Context<'_>, profile: &Profile) -> Vec<u8> {
+        NodeRecord::sign_with(cx.identity, self.addr, profile, self.sequence, Extensions::NONE).emit()
     }
 
     pub(super) fn announce_name(&mut self) {
@@ -107,14 +169,35 @@ impl Directory {
         }
     }
 
+    /// Registers, and tells the owner that this is under way.
     pub(super) fn register(&mut self, cx: &Context<'_>) {
-        self.sign_record(cx);
         self.set_state(DirectoryState::Registering);
-        self.call(cx.now, Call::Register(self.record.to_vec()), Purpose::Register);
+        self.register_quietly(cx);
     }
 
-    pub(super) fn grant(&mut self, now: Instant) {
-        let keys = self.trust.pins().map(|p| p.identity).take(GRANTS_MAX).collect();
-        self.call(now, Call::Grant(keys), Purpose::Notice);
+    /// Registers with the state as it is.
+    pub(super) fn register_quietly(&mut self, cx: &Context<'_>) {
+        if self.calls.values().any(|(_, purpose)| *purpose == Purpose::Register) {
+            self.register_again = true; // when the answer has come: never two registrations on one stream
+            return;
+        }
+        self.omits_name = false;
+        self.send_record(cx);
+    }
+
+    /// Registers the record of this node. Where its name belongs to another key, the rendezvous gets one without: peers, which
+    /// know the key, get the newer one with the name.
+    fn send_record(&mut self, cx: &Context<'_>) {
+        self.register_at = None;
+        let nameless = self.omits_name.then(|| {
+            self.sequence = (cx.wall_us / 1000).max(self.sequence + 1);
+            self.signed(cx, &Profile { hostname: String::new(), ..self.profile.clone() })
+        });
+        self.sign_record(cx);
+        self.registered_sequence = self.sequence;
+        let record = nameless.unwrap_or_else(|| self.record.to_vec());
+        if self.call(cx.now, Call::Register(record), Purpose::Register).is_none() {
+            self.register_at = Some(cx.now + RETRY_MIN);
+        }
     }
 }

@@ -66,12 +66,12 @@ impl Pair {
                 let bytes = self.trust(side).emit();
                 self.sides[side].writing.push_back((version, bytes));
             }
-            Effect::Call(ticket, Call::Post(to, sealed)) if !is_lost => {
+            Effect::Call(ticket, Call::Post(to, _, sealed)) if !is_lost => {
                 assert_eq!(to, self.key(other));
                 self.sides[other].mailbox.insert(InboxNumber(self.next_letter), sealed);
                 self.next_letter += 1;
                 if self.rng.below(100) >= self.loss {
-                    self.input(side, |d, cx| d.handle_answer(cx, ticket, Answer::Ok));
+                    self.input(side, |d, cx| d.handle_answer(cx, ticket, Answer::Ok, &Extensions::NONE));
                 }
             }
             Effect::Call(_, Call::Taken(numbers)) if !is_lost => {
@@ -129,7 +129,7 @@ impl Pair {
         let effects = self.sides[side].node.input(ms, |d, cx| d.on_restarted(cx)).1;
         let ticket = last_ticket(&effects);
         effects.into_iter().for_each(|effect| self.carry_out(side, effect));
-        self.input(side, |d, cx| d.handle_answer(cx, ticket, super::registered(n)));
+        self.input(side, |d, cx| d.handle_answer(cx, ticket, super::registered(n), &Extensions::NONE));
     }
 
     fn cut_power(&mut self, side: usize) {

@@ -1,0 +1,311 @@
+//! Owns the bytes of the control messages (`docs/wire.md`, "Control messages").
+
+use super::{
+    Answer, CANDIDATES_MAX, Call, Control, GRANTS_MAX, Grant, InboxNumber, LETTER_LEN_MAX, LetterId, MESSAGE_LEN_MAX,
+    Push, Query, Refusal, SEARCH_MAX, Ticket,
+};
+use crate::addr::Addr;
+use crate::codec::{Malformed, Put, Reader};
+use crate::extensions::Extensions;
+use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord};
+use crate::underlay::{parse_endpoint, put_endpoint};
+use alloc::vec::Vec;
+
+impl Control {
+    /// The message's bytes.
+    pub fn emit(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Call(id, call, extensions) => {
+                out.put_u8(1);
+                out.put_u32(id.0);
+                call.emit(&mut out);
+                extensions.emit(&mut out);
+            }
+            Self::Answer(id, answer, extensions) => {
+                out.put_u8(2);
+                out.put_u32(id.0);
+                answer.emit(&mut out);
+                extensions.emit(&mut out);
+            }
+            Self::Push(push) => {
+                out.put_u8(3);
+                push.emit(&mut out);
+                Extensions::NONE.emit(&mut out);
+            }
+            Self::Candidates(list) => {
+                out.put_u8(5);
+                out.put_u8(list.len().min(CANDIDATES_MAX) as u8);
+                list.iter().take(CANDIDATES_MAX).for_each(|addr| put_endpoint(&mut out, Some(addr)));
+                Extensions::NONE.emit(&mut out);
+            }
+            Self::Trust(message) => {
+                out.put_u8(6);
+                out.put_bytes(message);
+            }
+            Self::Unknown(kind) => out.put_u8(*kind),
+        }
+        debug_assert!(out.len() <= MESSAGE_LEN_MAX, "{} bytes", out.len());
+        out
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// When the bytes are no message, or something in them is longer than it may be. Kinds that are not known are no error.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        let message = match r.u8()? {
+            1 => {
+                let (id, call) = (Ticket(r.u32()?), Call::parse(&mut r)?);
+                if let Call::Unknown(_) = call {
+                    return Ok(Self::Call(id, call, Extensions::NONE)); // the rest has a form that is not known
+                }
+                Self::Call(id, call, Extensions::parse(&mut r)?)
+            }
+            2 => {
+                let (id, answer) = (Ticket(r.u32()?), Answer::parse(&mut r)?);
+                if let Answer::Unknown(_) = answer {
+                    return Ok(Self::Answer(id, answer, Extensions::NONE));
+                }
+                Self::Answer(id, answer, Extensions::parse(&mut r)?)
+            }
+            3 => {
+                let push = Push::parse(&mut r)?;
+                if let Push::Unknown(_) = push {
+                    return Ok(Self::Push(push));
+                }
+                Extensions::parse(&mut r)?;
+                Self::Push(push)
+            }
+            5 => {
+                let count = usize::from(r.u8()?);
+                if count > CANDIDATES_MAX {
+                    return Err(Malformed);
+                }
+                let list = (0..count).map(|_| parse_endpoint(&mut r)?.ok_or(Malformed));
+                let list = list.collect::<Result<_, _>>()?;
+                Extensions::parse(&mut r)?;
+                Self::Candidates(list)
+            }
+            6 => Self::Trust(r.bytes(crate::trust::MESSAGE_LEN_MAX)?.into()),
+            kind => return Ok(Self::Unknown(kind)),
+        };
+        r.finish()?;
+        Ok(message)
+    }
+}
+
+impl Call {
+    fn emit(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Register(record) => {
+                out.put_u8(1);
+                out.put_bytes(record);
+            }
+            Self::Lookup(query) => {
+                out.put_u8(2);
+                match query {
+                    Query::Name(name) => {
+                        out.put_u8(1);
+                        out.put_bytes(name.as_bytes());
+                    }
+                    Query::Addr(addr) => {
+                        out.put_u8(2);
+                        out.put(&addr.to_bytes());
+                    }
+                    Query::Key(key) => {
+                        out.put_u8(3);
+                        out.put(&key.0);
+                    }
+                }
+            }
+            Self::Search(tag) => {
+                out.put_u8(3);
+                out.put_bytes(tag.as_bytes());
+            }
+            Self::Post(to, id, letter) => {
+                out.put_u8(4);
+                out.put(&to.0);
+                out.put(&id.0);
+                out.put_bytes(letter);
+            }
+            Self::Taken(ids) => {
+                out.put_u8(5);
+                out.put_varint(ids.len() as u64);
+                ids.iter().for_each(|id| out.put_u64(id.0));
+            }
+            Self::Grant(grant) => {
+                out.put_u8(6);
+                out.put_u8(grant.is_whole.into());
+                for keys in [&grant.add, &grant.remove] {
+                    out.put_varint(keys.len() as u64);
+                    keys.iter().for_each(|key| out.put(&key.0));
+                }
+            }
+            Self::OpenRelay(key) => {
+                out.put_u8(7);
+                out.put(&key.0);
+            }
+            Self::Unknown(kind) => out.put_u8(*kind),
+        }
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match r.u8()? {
+            1 => Self::Register(r.bytes(NodeRecord::LEN_MAX)?.into()),
+            2 => Self::Lookup(match r.u8()? {
+                1 => Query::Name(r.str(HOSTNAME_MAX)?.into()),
+                2 => Query::Addr(Addr::from_bytes(r.array()?)),
+                3 => Query::Key(IdentityKey(r.array()?)),
+                _ => return Err(Malformed),
+            }),
+            3 => Self::Search(r.str(HOSTNAME_MAX)?.into()),
+            4 => Self::Post(IdentityKey(r.array()?), LetterId(r.array()?), r.bytes(LETTER_LEN_MAX)?.into()),
+            5 => Self::Taken(list(r, GRANTS_MAX, |r| Ok(InboxNumber(r.u64()?)))?),
+            6 => {
+                let is_whole = r.u8()? != 0;
+                let add = list(r, GRANTS_MAX, |r| Ok(IdentityKey(r.array()?)))?;
+                let remove = list(r, GRANTS_MAX - add.len(), |r| Ok(IdentityKey(r.array()?)))?;
+                Self::Grant(Grant { is_whole, add, remove })
+            }
+            7 => Self::OpenRelay(IdentityKey(r.array()?)),
+            kind => Self::Unknown(kind),
+        })
+    }
+}
+
+impl Push {
+    fn emit(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Letter(id, letter) => {
+                out.put_u8(1);
+                out.put_u64(id.0);
+                out.put_bytes(letter);
+            }
+            Self::RelayOpened(channel, key) => {
+                out.put_u8(2);
+                out.put_u32(*channel);
+                out.put(&key.0);
+            }
+            Self::Congested(channel) => {
+                out.put_u8(3);
+                out.put_u32(*channel);
+            }
+            Self::Move { to, after_ms } => {
+                out.put_u8(4);
+                put_endpoint(out, Some(to));
+                out.put_u32(*after_ms);
+            }
+            Self::Elsewhere(addr) => {
+                out.put_u8(5);
+                put_endpoint(out, Some(addr));
+            }
+            Self::Unknown(kind) => out.put_u8(*kind),
+        }
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match r.u8()? {
+            1 => Self::Letter(InboxNumber(r.u64()?), r.bytes(LETTER_LEN_MAX)?.into()),
+            2 => Self::RelayOpened(r.u32()?, IdentityKey(r.array()?)),
+            3 => Self::Congested(r.u32()?),
+            4 => Self::Move { to: parse_endpoint(r)?.ok_or(Malformed)?, after_ms: r.u32()? },
+            5 => Self::Elsewhere(parse_endpoint(r)?.ok_or(Malformed)?),
+            kind => Self::Unknown(kind),
+        })
+    }
+}
+
+impl Answer {
+    fn emit(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Registered { addr, reflexive, relay_key } => {
+                out.put_u8(1);
+                out.put(&addr.to_bytes());
+                put_endpoint(out, Some(reflexive));
+                out.put(relay_key);
+            }
+            Self::Found(record) => {
+                out.put_u8(2);
+                out.put_bytes(record);
+            }
+            Self::List(records) => {
+                out.put_u8(3);
+                out.put_varint(records.len() as u64);
+                records.iter().for_each(|record| out.put_bytes(record));
+            }
+            Self::Relay { channel, online } => {
+                out.put_u8(4);
+                out.put_u32(*channel);
+                out.put_u8((*online).into());
+            }
+            Self::Ok => out.put_u8(5),
+            Self::Refused(why) => {
+                out.put_u8(6);
+                out.put_u8(why.code());
+            }
+            Self::Unknown(kind) => out.put_u8(*kind),
+        }
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match r.u8()? {
+            1 => Self::Registered {
+                addr: Addr::from_bytes(r.array()?),
+                reflexive: parse_endpoint(r)?.ok_or(Malformed)?,
+                relay_key: r.array()?,
+            },
+            2 => Self::Found(r.bytes(NodeRecord::LEN_MAX)?.into()),
+            3 => Self::List(list(r, SEARCH_MAX, |r| Ok(r.bytes(NodeRecord::LEN_MAX)?.into()))?),
+            4 => Self::Relay { channel: r.u32()?, online: r.u8()? != 0 },
+            5 => Self::Ok,
+            6 => Self::Refused(Refusal::from_code(r.u8()?)),
+            kind => Self::Unknown(kind),
+        })
+    }
+}
+
+impl Refusal {
+    const fn code(self) -> u8 {
+        match self {
+            Self::NotFound => 1,
+            Self::NameTaken => 2,
+            Self::BadRecord => 3,
+            Self::TooMany => 4,
+            Self::Full => 5,
+            Self::NotRegistered => 6,
+            Self::Storage => 7,
+            Self::Unsupported => 8,
+            Self::Mismatch => 9,
+            Self::Later(code) => code,
+        }
+    }
+
+    const fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::NotFound,
+            2 => Self::NameTaken,
+            3 => Self::BadRecord,
+            4 => Self::TooMany,
+            5 => Self::Full,
+            6 => Self::NotRegistered,
+            7 => Self::Storage,
+            8 => Self::Unsupported,
+            9 => Self::Mismatch,
+            code => Self::Later(code),
+        }
+    }
+}
+
+fn list<'a, T>(
+    r: &mut Reader<'a>,
+    max: usize,
+    mut item: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let count = r.varint()?;
+    if count > max as u64 {
+        return Err(Malformed);
+    }
+    (0..count).map(|_| item(r)).collect()
+}

@@ -1,0 +1,51 @@
+//! Owns the sizes of all tables of a rendezvous.
+
+use pilot_core::trust::PINS_MAX;
+
+/// Most of everything that a rendezvous keeps. Tests choose small ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Registered nodes. Source: `docs/trust.md, "Registry"`.
+    pub nodes: usize,
+    /// Connected clients, registered or not.
+    pub clients: usize,
+    /// Identities that one client may let open relay channels. Source: the most pins of a node.
+    pub grants_per_node: usize,
+    /// The same of all nodes together.
+    pub grants: usize,
+    /// Letters that wait for one node. Those whose sender has no grant of the recipient fill at most half.
+    pub letters_per_node: usize,
+    /// Letters from one sender that wait for one node: requests, answers and revocations together.
+    pub letters_per_sender: usize,
+    /// All letters. Unit: bytes.
+    pub letters_len: usize,
+    /// Time after which a letter that was not taken is dropped. Unit: seconds.
+    pub letter_age_s: u64,
+    /// Relay channels: two for each pair.
+    pub channels: usize,
+    /// Datagrams that wait to be relayed.
+    pub forward: usize,
+    /// Sources of first registrations that are remembered.
+    pub sources: usize,
+    /// First registrations that one source may make at once.
+    pub registrations_per_source: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            nodes: 1 << 20,
+            clients: 100_000,
+            grants_per_node: PINS_MAX,
+            grants: 1 << 22,
+            letters_per_node: 256,
+            letters_per_sender: 8,
+            letters_len: 256 << 20,
+            letter_age_s: 30 * 24 * 3600,
+            channels: 1 << 20,
+            forward: 4096,
+            sources: 1 << 14,
+            registrations_per_source: 1000,
+        }
+    }
+}
