@@ -199,6 +199,13 @@ pub struct Info {
     pub rendezvous_address: Option<String>,
     /// The node's address as the rendezvous sees it.
     pub reflexive: Option<String>,
+    /// The address of another process with this node's identity, which the rendezvous has seen of late; absent when there is
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_elsewhere: Option<String>,
+    /// What the owner should know, for people; absent when there is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// How long the node runs. Unit: seconds.
     pub uptime_secs: f64,
     /// When the node was started.

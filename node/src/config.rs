@@ -5,7 +5,7 @@ use crate::log::sink::LogConfig;
 use crate::webhook::Webhook;
 use pilot_core::identity::StaticKey;
 use pilot_core::trust::Ports;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ pub enum RendezvousConfig {
     None,
     /// The rendezvous with this key at this address.
     At(StaticKey, SocketAddr),
+    /// The rendezvous with this key at one of these places, which are tried in turn; names are looked up again whenever it does
+    /// not answer. At most [`RendezvousConfig::HOSTS_MAX`].
+    Hosts(StaticKey, Vec<RendezvousHost>),
     /// The rendezvous that this file names (`KEY@host:port`). The file is read again while the rendezvous cannot be reached.
     File(PathBuf),
 }
@@ -79,17 +82,103 @@ impl Config {
     }
 }
 
+impl RendezvousConfig {
+    /// Most places of one rendezvous.
+    pub const HOSTS_MAX: usize = 8;
+    /// Port of a place that names none.
+    pub const DEFAULT_PORT: u16 = 9000;
+}
+
+/// A place of a rendezvous.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RendezvousHost {
+    /// Name, or address without brackets.
+    pub name: String,
+    /// UDP port.
+    pub port: u16,
+}
+
+impl From<SocketAddr> for RendezvousHost {
+    fn from(addr: SocketAddr) -> Self {
+        Self { name: addr.ip().to_string(), port: addr.port() }
+    }
+}
+
+impl std::str::FromStr for RendezvousHost {
+    type Err = ();
+
+    /// Reads `host[:port]`; an IPv6 address stands in brackets.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (name, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (name, port) = rest.split_once(']').ok_or(())?;
+                name.parse::<Ipv6Addr>().map_err(|_| ())?;
+                (name, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or(())?) })
+            }
+            None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
+        };
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+        let is_right = text.starts_with('[') || (1..=253).contains(&name.len()) && name.bytes().all(is_name);
+        let port = port.map_or(Some(RendezvousConfig::DEFAULT_PORT), |port| port.parse().ok().filter(|port| *port > 0));
+        Ok(Self { name: Some(name).filter(|_| is_right).ok_or(())?.into(), port: port.ok_or(())? })
+    }
+}
+
 impl std::str::FromStr for RendezvousConfig {
     type Err = String;
 
-    /// Reads `KEY@host:port`; the host is resolved now.
+    /// Reads `KEY@host[:port][,host[:port]…]`. A host is a name, an IPv4 address, or an IPv6 address in brackets. Nothing is
+    /// looked up.
     fn from_str(text: &str) -> Result<Self, String> {
-        use std::net::ToSocketAddrs as _;
-        let form = "a rendezvous is given as KEY@host:port";
-        let (key, host) = text.trim().split_once('@').ok_or(form)?;
-        let key = key.parse().map_err(|_| format!("{form}; KEY is 64 hexadecimal digits"))?;
-        let mut addrs = host.to_socket_addrs().map_err(|e| format!("{host}: {e}"))?;
-        let addr = addrs.find(SocketAddr::is_ipv4).ok_or_else(|| format!("{host} has no IPv4 address"))?;
-        Ok(Self::At(key, addr))
+        const FORM: &str = "a rendezvous is given as KEY@host[:port][,host[:port]…]";
+        let (key, hosts) = text.trim().split_once('@').ok_or(FORM)?;
+        let key = key.parse().map_err(|_| format!("{FORM}; KEY is 64 hexadecimal digits"))?;
+        let host = |host: &str| host.parse().map_err(|()| format!("{FORM}; {host:?} is no host"));
+        let hosts: Vec<RendezvousHost> = hosts.split(',').map(host).collect::<Result<_, _>>()?;
+        if hosts.len() > Self::HOSTS_MAX {
+            return Err(format!("{FORM}; at most {} hosts", Self::HOSTS_MAX));
+        }
+        Ok(match &hosts[..] {
+            [RendezvousHost { name, port }] if let Ok(ip) = name.parse() => Self::At(key, SocketAddr::new(ip, *port)),
+            _ => Self::Hosts(key, hosts),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_a_rendezvous_are_read_and_malformed_ones_refused() {
+        let key = "01".repeat(32);
+        let parse = |hosts: &str| format!("{key}@{hosts}").parse::<RendezvousConfig>();
+        let at = |addr: &str| RendezvousConfig::At(StaticKey([1; 32]), addr.parse().expect(addr));
+        assert_eq!(parse("192.0.2.1:7"), Ok(at("192.0.2.1:7")));
+        assert_eq!(parse("192.0.2.1\n"), Ok(at("192.0.2.1:9000")));
+        assert_eq!(parse("[2001:db8::1]"), Ok(at("[2001:db8::1]:9000")));
+        assert_eq!(parse("[2001:db8::1]:7"), Ok(at("[2001:db8::1]:7")));
+        let host = |name: &str, port| RendezvousHost { name: name.into(), port };
+        let several = vec![host("rdv.example", 9000), host("192.0.2.1", 7), host("2001:db8::1", 8)];
+        let hosts = RendezvousConfig::Hosts(StaticKey([1; 32]), several);
+        assert_eq!(parse("rdv.example,192.0.2.1:7,[2001:db8::1]:8"), Ok(hosts));
+        for bad in [
+            "",
+            ",",
+            "a,",
+            ":7",
+            "a:0",
+            "a:65536",
+            "a:b",
+            "2001:db8::1",
+            "[2001:db8::1",
+            "[a]:7",
+            "[::1]7",
+            "a b",
+            "a/b",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(parse(&["a"; 9].join(",")).is_err() && "zz@a".parse::<RendezvousConfig>().is_err());
     }
 }

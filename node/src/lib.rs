@@ -63,7 +63,7 @@ mod verb_json;
 mod verbs;
 mod webhook;
 
-pub use config::{Config, RendezvousConfig};
+pub use config::{Config, RendezvousConfig, RendezvousHost};
 pub use crypto::aead::fastest as fastest_aead;
 pub use crypto::agreement::fastest as fastest_agreement;
 pub use disk::home::{Home, socket_path};

@@ -50,6 +50,13 @@ pub enum Event {
     PeerDown(PeerEvent),
     /// A peer is reached on another path, or with larger datagrams.
     Path(PeerEvent),
+    /// Something that the owner should know: `name_taken`, `identity_elsewhere`.
+    Warning {
+        /// A stable word.
+        reason: String,
+        /// The same for people.
+        text: String,
+    },
     /// A message is in the inbox, on disk.
     Message {
         /// Its number in the inbox.
@@ -111,7 +118,7 @@ impl Event {
             | Self::Path(PeerEvent { node, .. }) => (node.address.as_deref(), node.hostname.as_deref()),
             Self::Message { from, .. } | Self::File { from, .. } => (Some(&from.address), Some(&from.hostname)),
             Self::Published { address, hostname, .. } => (address.as_deref(), hostname.as_deref()),
-            Self::Missed { .. } | Self::Unknown => (None, None),
+            Self::Warning { .. } | Self::Missed { .. } | Self::Unknown => (None, None),
         }
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn verbs() -> Vec<String> {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "init")]
 pub(crate) struct Init {
-    /// rendezvous as KEY@host:port
+    /// rendezvous as KEY@host[:port][,host[:port]…]
     #[argh(option)]
     pub(crate) rendezvous: Option<String>,
     /// hostname
@@ -116,7 +116,7 @@ pub(crate) struct DaemonStart {
     /// hostname to register
     #[argh(option)]
     pub(crate) hostname: Option<String>,
-    /// rendezvous as KEY@host:port; without one, a rendezvous on this machine is used (and started if need be)
+    /// rendezvous as KEY@host[:port][,host[:port]…]; without one, a rendezvous on this machine is used (and started if need be)
     #[argh(option)]
     pub(crate) rendezvous: Option<String>,
     /// UDP address to bind (default 0.0.0.0:0)
@@ -146,7 +146,7 @@ pub(crate) struct DaemonRun {
     /// hostname to register
     #[argh(option)]
     pub(crate) hostname: Option<String>,
-    /// rendezvous as KEY@host:port
+    /// rendezvous as KEY@host[:port][,host[:port]…]
     #[argh(option)]
     pub(crate) rendezvous: Option<String>,
     /// file that names the rendezvous

@@ -106,6 +106,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         _ => output
             .note("warning: the rendezvous does not answer; the daemon goes on trying and serves the peers it knows"),
     }
+    info.warnings.iter().for_each(|warning| output.note(&format!("warning: {warning}")));
     output.ok(&json!({
         "status": "started", "node_id": info.node_id, "address": info.address, "hostname": info.hostname,
         "fingerprint": info.fingerprint, "pid": info.pid, "socket": socket, "log_file": log_path, "rendezvous": info.rendezvous,
@@ -300,10 +301,11 @@ fn status(check: bool, output: &Output) -> Result<(), Failure> {
     let info = Client::connect(&socket).and_then(|mut c| c.ask::<Info>(&Request::Info, Some(CALL_TIMEOUT)));
     match info {
         Ok(i) => {
+            i.warnings.iter().for_each(|warning| output.note(&format!("warning: {warning}")));
             output.ok(&json!({
                 "running": true, "responsive": true, "pid": i.pid, "socket": socket, "node_id": i.node_id, "address": i.address,
                 "hostname": i.hostname, "uptime_secs": i.uptime_secs, "peers": i.trusted, "connections": i.connections,
-                "rendezvous": i.rendezvous,
+                "rendezvous": i.rendezvous, "warnings": i.warnings,
             }));
             Ok(())
         }

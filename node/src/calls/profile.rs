@@ -79,6 +79,11 @@ pub(crate) fn settled(cx: &mut Context, state: DirectoryState) {
     for ticket in cx.calls.tickets(|call| matches!(call, Call::Profile(_))) {
         let Some(Call::Profile(ProfileChange { caller, answer, before })) = cx.calls.take(ticket) else { continue };
         match state {
+            DirectoryState::Ready(_) if cx.stack.endpoint().name_is_taken() => {
+                let name = cx.stack.endpoint().profile().hostname.clone();
+                cx.stack.endpoint_mut().set_profile(cx.now, before);
+                cx.fail(caller, Failure::new(Code::Conflict, format!("the hostname {name:?} belongs to another node")));
+            }
             DirectoryState::Refused(why) => {
                 cx.stack.endpoint_mut().set_profile(cx.now, before);
                 cx.fail(caller, Failure::new(Code::Conflict, refusal_text(why)));

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::streams::names::{ends, hostname_of};
 use crate::webhook::Webhook;
 use pilot_core::control::Refusal;
-use pilot_core::endpoint::DirectoryState;
+use pilot_core::endpoint::{DirectoryState, Warning};
 use pilot_core::path::PathAddr;
 use pilot_core::time::Duration;
 use pilot_core::trust::{Pin as CorePin, Ports};
@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) outbox_waiting: Vec<Waiting>,
     /// Datagrams that clients did not make room for.
     pub(crate) datagrams_dropped: u64,
+    /// A rendezvous is configured, whose address may not be known yet.
+    pub(crate) has_rendezvous: bool,
     /// Time of the node's start. Unit: seconds since 1970.
     pub(crate) started_s: u64,
 }
@@ -32,6 +34,7 @@ pub(crate) struct Facts {
 pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
     let endpoint = cx.stack.endpoint();
     let (rendezvous, why) = match endpoint.directory_state() {
+        DirectoryState::Absent if facts.has_rendezvous => (RendezvousState::Connecting, None),
         DirectoryState::Absent => (RendezvousState::Absent, None),
         DirectoryState::Connecting => (RendezvousState::Connecting, None),
         DirectoryState::Registering => (RendezvousState::Registering, None),
@@ -57,6 +60,8 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         rendezvous_refusal: why.map(str::to_owned),
         rendezvous_address: endpoint.rendezvous_address().map(|(key, addr)| format!("{key}@{addr}")),
         reflexive: endpoint.reflexive().map(|a| a.to_string()),
+        identity_elsewhere: endpoint.identity_elsewhere(cx.now).map(|a| a.to_string()),
+        warnings: warnings(cx),
         uptime_secs: cx.now.as_micros() as f64 / 1e6,
         started_at: facts.started_s,
         trusted: endpoint.trust().pins().count() as u64,
@@ -182,6 +187,30 @@ pub(crate) fn trusted(cx: &Context) -> Trust {
     Trust { total: trusted.len() as u64, trusted, asked: trust.outgoing().map(Asked::from).collect() }
 }
 
+/// What the owner should know.
+fn warnings(cx: &Context) -> Vec<String> {
+    let endpoint = cx.stack.endpoint();
+    let taken = endpoint.name_is_taken().then(|| warning_text(cx, Warning::NameTaken));
+    let twin = endpoint.identity_elsewhere(cx.now).map(|addr| warning_text(cx, Warning::Elsewhere(addr)));
+    taken.into_iter().chain(twin).collect()
+}
+
+/// A warning in words.
+pub(crate) fn warning_text(cx: &Context, warning: Warning) -> String {
+    match warning {
+        Warning::NameTaken => {
+            let name = &cx.stack.endpoint().profile().hostname;
+            format!(
+                "the hostname {name:?} belongs to another node: this one is registered without, and found by its address"
+            )
+        }
+        Warning::Elsewhere(addr) => {
+            format!("this identity also runs at {addr}: each process cuts the other one off; stop one of them")
+        }
+        _ => "a warning of the rendezvous".into(),
+    }
+}
+
 /// A refusal of the rendezvous in words.
 pub(crate) fn refusal_text(why: Refusal) -> &'static str {
     match why {
@@ -191,6 +220,8 @@ pub(crate) fn refusal_text(why: Refusal) -> &'static str {
         Refusal::Full => "the rendezvous has no room",
         Refusal::NotRegistered => "not registered with the rendezvous yet",
         Refusal::Storage => "the rendezvous cannot write to its disk",
-        _ => "no such node",
+        Refusal::NotFound => "no such node",
+        Refusal::Mismatch => "the rendezvous answered with the record of another node",
+        _ => "the rendezvous cannot do that now; try again later",
     }
 }

@@ -1,11 +1,12 @@
 //! Events for clients that watch: what happened.
 
+use crate::calls::report::warning_text;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::node_event::{Event, PathState, PeerEvent, Sender, Subject, TrustChange, TrustEvent};
 use crate::streams::names::{ends, hostname_of};
 use pilot_core::PeerId;
-use pilot_core::endpoint::ResetReason;
+use pilot_core::endpoint::{ResetReason, Warning};
 use pilot_core::identity::IdentityKey;
 use pilot_core::path::PathAddr;
 use pilot_core::trust::{Outcome, Ports};
@@ -58,6 +59,14 @@ pub(crate) fn tell_change(cx: &mut Context, key: &IdentityKey, reason: &'static 
             asks_for: pin.and_then(|pin| pin.wish.as_ref()).map(|wish| wish.ports.names()),
             name: name.map(str::to_owned),
         })
+    });
+}
+
+/// Tells what the owner should know.
+pub(crate) fn tell_warning(cx: &mut Context, warning: Warning) {
+    cx.tell(|cx| {
+        let reason = if matches!(warning, Warning::NameTaken) { "name_taken" } else { "identity_elsewhere" };
+        Event::Warning { reason: reason.into(), text: warning_text(cx, warning) }
     });
 }
 

@@ -254,6 +254,7 @@ fn client_request(
 fn info(rooms: &Rooms) -> Info {
     let mut facts = rooms.facts.clone();
     (facts.outbox, facts.datagrams_dropped) = (rooms.post.len(), rooms.datagrams.dropped);
+    facts.has_rendezvous = rooms.rendezvous.is_named();
     facts.outbox_waiting = rooms.post.waiting(&rooms.cx);
     report::info(&rooms.cx, &facts)
 }

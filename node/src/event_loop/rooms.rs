@@ -25,7 +25,7 @@ use crate::services::io::Receipt;
 use crate::streams::datagrams::Datagrams;
 use crate::streams::names::{ends, hostname_of};
 use crate::streams::table::{Streams, Turn};
-use crate::underlay::rendezvous::RendezvousFile;
+use crate::underlay::rendezvous::RendezvousPlace;
 use pilot_core::Instant;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
 use pilot_core::trust::Outcome;
@@ -42,7 +42,7 @@ pub(crate) struct Rooms {
     pub(crate) programs: Programs,
     pub(crate) ipc: Ipc,
     pub(crate) expiry: Expiry,
-    pub(crate) rendezvous: RendezvousFile,
+    pub(crate) rendezvous: RendezvousPlace,
     pub(crate) worker: Worker,
     pub(crate) facts: Facts,
     pub(crate) log: LogRoom,
@@ -93,6 +93,7 @@ impl Rooms {
                 self.rendezvous.directory_changed(cx.now, state);
                 profile::settled(cx, state);
             }
+            EndpointEvent::Warning(warning) => watch::tell_warning(cx, warning),
             EndpointEvent::Answer(number, answer) => lookup::answered(cx, number, answer),
             EndpointEvent::Up(peer) => {
                 if let Some(key) = cx.stack.endpoint().identity_of(peer) {

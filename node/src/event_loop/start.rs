@@ -7,7 +7,7 @@ use crate::calls::trust::Expiry;
 use crate::calls::webhook;
 use crate::clock::wall_s;
 use crate::command::{COMMANDS_MAX, Command};
-use crate::config::{Config, RendezvousConfig};
+use crate::config::Config;
 use crate::context::Context;
 use crate::crypto::{aead, agreement, entropy};
 use crate::disk::home::Home;
@@ -28,7 +28,7 @@ use crate::streams::datagrams::Datagrams;
 use crate::streams::table::Streams;
 use crate::token::Room;
 use crate::underlay::addresses::{Addresses, own_addresses};
-use crate::underlay::rendezvous::{self, RendezvousFile};
+use crate::underlay::rendezvous::{self, RendezvousPlace};
 use crate::underlay::udp::Udp;
 use crossbeam_channel::{Sender, bounded};
 use mio::unix::SourceFd;
@@ -133,7 +133,7 @@ fn rooms(
     };
     let stack_config =
         StackConfig { ring_len_max: config.stream_ring_len_max, ring_memory: map_rings, ..StackConfig::default() };
-    let rendezvous = RendezvousFile::new(&config.rendezvous);
+    let rendezvous = RendezvousPlace::new(&config.rendezvous, waker.clone());
     let udp = udp.local_addr().map(|a| a.to_string()).unwrap_or_default();
     Ok(Rooms {
         cx: Context::new(Stack::new(core, stack_config), wall_s, Calls::default(), config),
@@ -212,11 +212,7 @@ fn core_config(identity: Identity, saved: &Saved, config: &Config, udp: &Udp) ->
     if let Some(hostname) = &config.hostname {
         core.profile.hostname.clone_from(hostname);
     }
-    core.rendezvous = match &config.rendezvous {
-        RendezvousConfig::At(key, addr) => Some((*key, *addr)),
-        RendezvousConfig::File(path) => rendezvous::read(path),
-        RendezvousConfig::None => None,
-    };
+    core.rendezvous = rendezvous::known(&config.rendezvous);
     core.candidates = own_addresses(udp, core.rendezvous.map(|(_, addr)| addr));
     Ok(core)
 }

@@ -2,6 +2,7 @@
 
 use crate::platform::keep_quiet;
 use crate::programs::sockets::send_at_once;
+use crate::underlay::resolver::ADDRESSES_MAX;
 use mio::net::{TcpStream, UnixStream};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -19,8 +20,6 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const STAGGER: Duration = Duration::from_millis(250);
 /// Pause before a program with a full queue of waiting connections is called again. Own choice.
 const QUEUE_PAUSE: Duration = Duration::from_millis(10);
-/// Most addresses of a host that are tried. Own choice; a host seldom has more than two.
-pub(super) const ADDRESSES_MAX: usize = 8;
 
 /// An address to call.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,6 @@ mod proxy;
 mod proxy_protocol;
 mod relay;
 mod relays;
-mod resolver;
 mod room;
 mod settings;
 mod sockets;

@@ -2,4 +2,5 @@
 
 pub(crate) mod addresses;
 pub(crate) mod rendezvous;
+pub(crate) mod resolver;
 pub(crate) mod udp;

@@ -1,59 +1,197 @@
-//! The room of the file that names the rendezvous: while the rendezvous cannot be reached, the file is read again.
+//! The room of the place of the rendezvous: while the rendezvous does not answer, the file that names it is read again, its
+//! names are looked up again on a thread of their own, and its addresses are tried in turn, for ever.
 
-use crate::config::RendezvousConfig;
+use crate::config::{RendezvousConfig, RendezvousHost};
 use crate::context::Context;
+use crate::underlay::resolver::Resolver;
+use mio::Waker;
 use pilot_core::Instant;
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::StaticKey;
 use pilot_core::time::Duration;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// Pause between two looks into the file.
-const PAUSE: Duration = Duration::from_secs(5);
+/// Bounds of the pause between two tries: time for an address to answer, and the most that a name is not looked up again.
+const PAUSE_MIN: Duration = Duration::from_secs(3);
+const PAUSE_MAX: Duration = Duration::from_secs(24);
 
-/// The file, if one is configured: only a file can name another rendezvous later.
-pub(crate) struct RendezvousFile {
-    path: Option<PathBuf>,
+/// What names the rendezvous, and what is known of its place.
+pub(crate) struct RendezvousPlace {
+    /// Only a file can name another rendezvous later.
+    file: Option<PathBuf>,
+    named: Option<(StaticKey, Vec<RendezvousHost>)>,
+    resolver: Resolver,
+    /// The names were asked for, and the answers are awaited.
+    is_asking: bool,
     due: Option<Instant>,
+    pause: Duration,
 }
 
-impl RendezvousFile {
-    pub(crate) fn new(config: &RendezvousConfig) -> Self {
-        let path = if let RendezvousConfig::File(path) = config { Some(path.clone()) } else { None };
-        Self { path, due: None }
+impl RendezvousPlace {
+    pub(crate) fn new(config: &RendezvousConfig, waker: Arc<Waker>) -> Self {
+        let mut place = Self {
+            file: None,
+            named: None,
+            resolver: Resolver::new(waker),
+            is_asking: false,
+            due: None,
+            pause: PAUSE_MIN,
+        };
+        match config {
+            RendezvousConfig::File(path) => {
+                place.file = Some(path.clone());
+                place.due = Some(Instant::ZERO);
+            }
+            RendezvousConfig::Hosts(key, hosts) => {
+                place.named = Some((*key, hosts.clone()));
+                place.due = Some(Instant::ZERO);
+            }
+            RendezvousConfig::At(..) | RendezvousConfig::None => {}
+        }
+        place
+    }
+
+    /// True when there may be a rendezvous whose address is not known yet.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.file.is_some() || self.named.is_some()
     }
 
     /// The state of the rendezvous has changed.
     pub(crate) fn directory_changed(&mut self, now: Instant, state: DirectoryState) {
         match state {
-            DirectoryState::Ready(_) => self.due = None,
-            DirectoryState::Connecting => self.due = self.path.is_some().then(|| now + PAUSE),
+            DirectoryState::Ready(_) => (self.due, self.pause, self.is_asking) = (None, PAUSE_MIN, false),
+            DirectoryState::Connecting | DirectoryState::Registering if self.is_named() => {
+                self.due.get_or_insert(now + self.pause);
+            }
+            DirectoryState::Refused(_) => self.due = None,
             _ => {}
         }
     }
 
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context) {
-        if self.due.is_none_or(|at| at > cx.now) {
-            return;
+        let has_answers = self.is_asking && self.resolver.poll(cx.now);
+        let is_due = self.due.is_some_and(|at| at <= cx.now);
+        if is_due {
+            self.due = Some(cx.now + self.pause);
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+            if let Some(named) = self.file.as_deref().and_then(read) {
+                self.named = Some(named);
+            }
         }
-        self.due = Some(cx.now + PAUSE);
-        if let Some((key, addr)) = self.path.as_deref().and_then(read)
-            && cx.stack.endpoint().rendezvous_address() != Some((key, addr))
-        {
-            cx.stack.endpoint_mut().set_rendezvous(cx.now, key, addr);
+        if is_due || has_answers {
+            self.go_on(cx);
         }
     }
 
     pub(crate) const fn poll_timeout(&self) -> Option<Instant> {
         self.due
     }
+
+    /// Uses the address after the one in use, as far as addresses are known.
+    fn go_on(&mut self, cx: &mut Context) {
+        let Some((key, hosts)) = &self.named else { return };
+        let (mut known, mut is_asking): (Vec<SocketAddr>, _) = (Vec::new(), false);
+        for host in hosts {
+            match self.resolver.addresses(cx.now, &host.name) {
+                Some(Ok(ips)) => known.extend(ips.iter().map(|ip| SocketAddr::new(*ip, host.port))),
+                Some(Err(_)) => {} // asked again with the next try
+                None => is_asking = true,
+            }
+        }
+        let was_asking = std::mem::replace(&mut self.is_asking, is_asking);
+        known.retain(|addr| cx.config.listen.is_ipv6() || addr.is_ipv4());
+        let in_use = cx.stack.endpoint().rendezvous_address();
+        let at = known.iter().position(|addr| in_use == Some((*key, *addr)));
+        if at.is_some() && was_asking {
+            return; // this answer only tells of others, for later
+        }
+        let next = at.map_or(0, |at| (at + 1) % known.len());
+        if let Some(addr) = known.get(next).copied().filter(|_| at != Some(next)) {
+            cx.stack.endpoint_mut().set_rendezvous(cx.now, *key, addr);
+        }
+    }
 }
 
 /// The rendezvous that a file names (`KEY@host:port`); `None` while there is no such file.
-pub(crate) fn read(path: &Path) -> Option<(StaticKey, SocketAddr)> {
-    match std::fs::read_to_string(path).ok()?.parse() {
-        Ok(RendezvousConfig::At(key, addr)) => Some((key, addr)),
-        _ => None,
+fn read(path: &Path) -> Option<(StaticKey, Vec<RendezvousHost>)> {
+    match std::fs::read_to_string(path).ok()?.parse().ok()? {
+        RendezvousConfig::At(key, addr) => Some((key, vec![addr.into()])),
+        RendezvousConfig::Hosts(key, hosts) => Some((key, hosts)),
+        RendezvousConfig::File(_) | RendezvousConfig::None => None,
+    }
+}
+
+/// The rendezvous to begin with, where its address needs no look-up.
+pub(crate) fn known(config: &RendezvousConfig) -> Option<(StaticKey, SocketAddr)> {
+    let of_hosts = |(key, hosts): (StaticKey, &[RendezvousHost])| {
+        let literal = |host: &RendezvousHost| Some(SocketAddr::new(host.name.parse().ok()?, host.port));
+        hosts.iter().find_map(literal).map(|addr| (key, addr))
+    };
+    match config {
+        RendezvousConfig::At(key, addr) => Some((*key, *addr)),
+        RendezvousConfig::Hosts(key, hosts) => of_hosts((*key, hosts)),
+        RendezvousConfig::File(path) => read(path).and_then(|(key, hosts)| of_hosts((key, &hosts))),
+        RendezvousConfig::None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::Lab;
+
+    const KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
+
+    fn place(text: &str) -> RendezvousPlace {
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).expect("a waker"));
+        RendezvousPlace::new(&format!("{KEY}@{text}").parse().expect(text), waker)
+    }
+
+    fn in_use(cx: &Context) -> String {
+        cx.stack.endpoint().rendezvous_address().expect("one is tried").1.to_string()
+    }
+
+    #[test]
+    fn addresses_that_do_not_answer_are_left_for_the_next_for_ever() {
+        let mut lab = Lab::strangers(1);
+        let cx = &mut lab.nodes[0];
+        let mut place = place("192.0.2.1,192.0.2.2:7,192.0.2.3");
+        let mut tried = Vec::new();
+        for _ in 0..7 {
+            let due = place.poll_timeout().expect("for ever");
+            assert!(tried.is_empty() || due.since(cx.now) <= PAUSE_MAX);
+            cx.now = due.max(cx.now);
+            place.handle_timeout(cx);
+            tried.push(in_use(cx));
+        }
+        let round = ["192.0.2.1:9000", "192.0.2.2:7", "192.0.2.3:9000"];
+        assert_eq!(tried, [&round[..], &round, &round[..1]].concat());
+        place.directory_changed(cx.now, DirectoryState::Ready(pilot_core::Addr::new(0, 1)));
+        assert_eq!(place.poll_timeout(), None);
+        place.directory_changed(cx.now, DirectoryState::Connecting);
+        assert_eq!(place.poll_timeout(), Some(cx.now + PAUSE_MIN));
+    }
+
+    #[test]
+    fn a_name_is_looked_up_beside_the_loop_and_again_until_it_is_known() {
+        let mut lab = Lab::strangers(1);
+        let cx = &mut lab.nodes[0];
+        let before = cx.stack.endpoint().rendezvous_address();
+        let mut unknown = place("no-such-host.invalid");
+        unknown.handle_timeout(cx);
+        assert!(unknown.poll_timeout().is_some() && cx.stack.endpoint().rendezvous_address() == before);
+        let mut place = place("localhost:7");
+        for _ in 0..1000 {
+            cx.now = place.poll_timeout().expect("until there is an answer");
+            place.handle_timeout(cx);
+            if cx.stack.endpoint().rendezvous_address() != before {
+                return assert_eq!(in_use(cx), "127.0.0.1:7");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("localhost was never found");
     }
 }

@@ -16,7 +16,7 @@ fn rooms(lab: Lab) -> (Rooms, Paper) {
     let waker = std::sync::Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker"));
     let (worker, disk) = Worker::on_paper();
     let cx = lab.nodes.into_iter().next().expect("a node");
-    let rendezvous = RendezvousFile::new(&cx.config.rendezvous);
+    let rendezvous = RendezvousPlace::new(&cx.config.rendezvous, waker.clone());
     let rooms = Rooms {
         cx,
         streams: Streams::new(registry()),

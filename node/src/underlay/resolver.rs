@@ -1,7 +1,6 @@
 //! Owns the look-up of hosts' addresses, which may take seconds: a thread of its own asks the system, and answers are known
 //! for a while. The thread begins with the first host that is a name.
 
-use crate::programs::dial::ADDRESSES_MAX;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use mio::Waker;
 use pilot_core::Instant;
@@ -11,13 +10,15 @@ use std::time::Duration;
 
 /// How long an answer is known. Own choice: a burst of connections asks once, and a host that moves is found soon.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
+/// Most addresses of a host that are tried. Source: own choice; more are hardly alive.
+pub(crate) const ADDRESSES_MAX: usize = 8;
 /// Most hosts that are known or asked for; the one that was asked for longest ago is forgotten first.
 const HOSTS_MAX: usize = 256;
 /// Most questions that wait for the thread.
 const QUESTIONS_MAX: usize = 64;
 
 /// Addresses of a host in the order in which to try them, or the reason why there are none.
-pub(super) type Addresses = Result<Vec<IpAddr>, String>;
+pub(crate) type Addresses = Result<Vec<IpAddr>, String>;
 
 /// A host with its answer.
 type Found = (String, Addresses);
@@ -29,7 +30,7 @@ struct Host {
 }
 
 /// The look-ups.
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     waker: Arc<Waker>,
     thread: Option<(Sender<String>, Receiver<Found>)>,
     /// The one asked for last stands last.
@@ -37,12 +38,12 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub(super) const fn new(waker: Arc<Waker>) -> Self {
+    pub(crate) const fn new(waker: Arc<Waker>) -> Self {
         Self { waker, thread: None, hosts: Vec::new() }
     }
 
     /// The addresses of a host; `None` until [`poll`](Self::poll) gives an answer.
-    pub(super) fn addresses(&mut self, now: Instant, host: &str) -> Option<Addresses> {
+    pub(crate) fn addresses(&mut self, now: Instant, host: &str) -> Option<Addresses> {
         if let Ok(ip) = host.parse() {
             return Some(Ok(vec![ip]));
         }
@@ -64,7 +65,7 @@ impl Resolver {
     }
 
     /// Takes the answers that have come; true when there was any.
-    pub(super) fn poll(&mut self, now: Instant) -> bool {
+    pub(crate) fn poll(&mut self, now: Instant) -> bool {
         let Some((_, answers)) = &self.thread else { return false };
         let mut has_any = false;
         while let Ok((name, addresses)) = answers.try_recv() {
