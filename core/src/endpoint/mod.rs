@@ -30,7 +30,7 @@ use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::door::Doorkeeper;
-use crate::tunnel::handshake::{Opening, Pending, Reserve, Timestamp, tai64n};
+use crate::tunnel::handshake::{Introduction, Opening, Pending, Reserve, Timestamp, tai64n};
 use crate::wire::LocalIndex;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -438,7 +438,7 @@ impl Endpoint {
         let index = self.fresh_index();
         let stamp = self.fresh_stamp(now);
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        let (key, cookie) = (entry.peer.static_key, entry.peer.cookie.take());
+        let (key, cookie) = (entry.peer.static_key, entry.peer.cookie());
         let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
         let own = self.reserve.take(now, &mut self.rng);
@@ -447,8 +447,8 @@ impl Endpoint {
             shared: &shared,
             local_index: index,
             stamp: &stamp,
-            incarnation: entry.peer.incarnation,
-            cookie: cookie.as_ref(),
+            own: Introduction { incarnation: entry.peer.incarnation, stance: self.strangers.stance() },
+            cookie,
         };
         let pending = Pending::start(&self.identity, &opening, own);
         entry.peer.shared = Some(shared);

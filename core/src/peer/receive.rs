@@ -13,7 +13,6 @@ use crate::link::frame::{Frame, Frames};
 use crate::path::PathAddr;
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::tunnel::REJECT_AFTER;
 use crate::tunnel::session::{Indexes, OpenError};
 use crate::wire::{Counter, LocalIndex};
 use alloc::vec::Vec;
@@ -57,7 +56,7 @@ impl Peer {
     ) -> Result<(), Discard> {
         let (Arrival { now, from, receiver, counter }, len) = (arrival, datagram.len());
         let session = self.sessions.find_mut(receiver).ok_or(Discard::UnknownIndex)?;
-        if now.since(session.created) >= REJECT_AFTER {
+        if now >= session.reject_at() {
             return Err(Discard::ExpiredSession);
         }
         let (indexes, introduced) = (session.indexes, session.introduced);
