@@ -20,7 +20,7 @@ use crate::path::PathAddr;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::{
-    LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Regrant, Terms, TrustBook, TrustError, TrustVersion,
+    LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, TrustVersion,
 };
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
@@ -403,6 +403,13 @@ impl Directory {
         let message = self.with_trust(cx, |book, me, rng| book.regrant(me, key, change, rng))?;
         self.effects.push_back(Effect::Regranted(*key));
         self.tell_statement(cx, key, message);
+        Ok(())
+    }
+
+    /// Changes how much of this node a peer may use.
+    pub(super) fn set_quota(&mut self, key: &IdentityKey, quota: Option<Quota>) -> Result<(), TrustError> {
+        self.trust.set_quota(key, quota)?;
+        self.effects.push_back(Effect::Regranted(*key));
         Ok(())
     }
 
