@@ -5,6 +5,7 @@ use crate::aead::{self, AeadProvider};
 use crate::agreement::{self, KeyAgreement};
 use crate::identity::{Identity, Profile, StaticKey};
 use crate::trust::TrustBook;
+use crate::tunnel::stance::Stance;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -18,6 +19,13 @@ pub enum Strangers {
         /// Most strangers at once.
         max: usize,
     },
+}
+
+impl Strangers {
+    /// What this node says of itself in key handshakes: one that serves strangers is a rendezvous.
+    pub(super) const fn stance(self) -> Stance {
+        Stance::new(matches!(self, Self::Serve { .. }))
+    }
 }
 
 /// Everything that an endpoint is made of.

@@ -51,6 +51,9 @@ const PROBES: u32 = 2;
 const COLLAPSE_PROBES: u32 = 3;
 /// Room below which no further frame is started in a datagram. Unit: bytes.
 const FRAME_ROOM_MIN: usize = 48;
+/// Most memory that the control stream of one peer uses in both directions: buffers double when they grow. Unit: bytes.
+pub(crate) const CONTROL_LEN_MAX: usize =
+    2 * (control::BACKLOG_MAX + control::HELD_LEN_MAX + 2 * control::RANGES_LEN_MAX);
 /// Longest an ACK frame gets with all its ranges. Unit: bytes.
 const ACK_LEN_MAX: usize = 1 + 4 + 4 * 8 + 2 * 8 * (frame::ACK_RANGES_MAX - 1);
 
@@ -183,6 +186,11 @@ impl Link {
         waiting || self.sent.any(|carried| matches!(carried, Carried::Packet(p) if is_wanted(p.bytes())))
     }
 
+    /// Memory that the control stream uses. Unit: bytes.
+    pub(crate) fn control_len(&self) -> usize {
+        self.control_tx.held_len() + self.control_rx.held_len()
+    }
+
     // Verbs.
 
     pub(crate) fn enqueue_packet(&mut self, segment: Packet) {
@@ -291,7 +299,7 @@ impl Link {
         let late = self.sent.take_late(now, ranges(), |number, bytes| controller.on_late(number, bytes));
         let acked = self.sent.acknowledge(now, ranges(), |number, carried| match carried {
             Carried::Packet(packet) if spare.len() < SPARE_MAX => spare.push(packet.into_buffer()),
-            Carried::Control { bytes, .. } => control_tx.on_ack(bytes.len()),
+            Carried::Control { offset, bytes } => control_tx.on_ack(offset, bytes.len()),
             Carried::PureAck { flow, .. } if newest.get(&flow) == Some(&number) => {
                 newest.remove(&flow);
             }
