@@ -165,7 +165,7 @@ impl Received {
         let session = (self.index != current).then_some(self.index);
         let delay_us = now.since(self.newest_at).as_micros() as u64;
         let newest = self.ranges.iter().copied().take(NEWEST_MAX);
-        let oldest = newest.clone().last().map_or(0, |(low, _)| low);
+        let oldest = newest.clone().next_back().map_or(0, |(low, _)| low);
         let late = self.late.as_mut().map_or_else(Vec::new, |late| late.report(oldest));
         frame::emit_ack(out, session, delay_us, newest.chain(late.iter().copied()));
         (self.waiting, self.waiting_relaxed, self.deadline) = (0, 0, None);
