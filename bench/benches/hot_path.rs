@@ -117,7 +117,7 @@ fn bookkeeping(c: &mut Criterion) {
             controller.on_ack(&AckSample {
                 now: Moment::from_micros(number * 24),
                 bytes: 2800,
-                rtt,
+                rtt: Some(rtt),
                 srtt: rtt,
                 largest: number,
                 next: number + 800,
