@@ -17,7 +17,7 @@ use crate::addr::Addr;
 use crate::control::{Answer, CANDIDATES_MAX, Call, GRANTS_MAX, InboxNumber, Query, Refusal, Ticket};
 use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::PathAddr;
-use crate::rng::Rng;
+use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::{
     LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Regrant, Terms, TrustBook, TrustError, TrustVersion,
@@ -110,7 +110,10 @@ pub(super) struct Context<'a> {
     /// Wall clock at `now`. Unit: microseconds since 1970.
     pub(super) wall_us: u64,
     pub(super) identity: &'a Identity,
+    /// For what is no secret.
     pub(super) rng: &'a mut Rng,
+    /// For secrets.
+    pub(super) entropy: &'a mut dyn Entropy,
 }
 
 /// The reason for a call, which decides what its answer does.
@@ -524,7 +527,7 @@ impl Directory {
 
     fn with_trust<R>(&mut self, cx: &mut Context<'_>, f: impl FnOnce(&mut TrustBook, &Me<'_>, &mut Rng) -> R) -> R {
         let me = Me { identity: cx.identity, record: &self.record, now_s: cx.wall_us / 1_000_000 };
-        f(&mut self.trust, &me, cx.rng)
+        f(&mut self.trust, &me, &mut cx.entropy.generator())
     }
 
     fn pins_changed(&mut self, now: Instant) {
@@ -546,7 +549,7 @@ impl Directory {
         key: StaticKey,
         message: &[u8],
     ) -> Option<LetterNumber> {
-        let sealed = key.seal(message, cx.rng);
+        let sealed = key.seal(message, &mut cx.entropy.generator());
         let number = self.trust.add_letter(to, sealed)?;
         self.depart_when_saved(cx.now, Departure::Letter(number));
         Some(number)
