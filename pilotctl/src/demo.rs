@@ -158,8 +158,13 @@ impl Scenes<'_> {
     fn trust(&mut self) -> Result<(String, String, Instant), Failure> {
         let refusal = self.primary.open(WORKER, 1000, Some(TIMEOUT)).map(drop).expect_err_code()?;
         say(self.output, &format!("before trust  {refusal}"));
-        let handshake =
-            Request::Handshake { node: WORKER.into(), note: Some("demo".into()), ports: None, expires_s: None };
+        let handshake = Request::Handshake {
+            node: WORKER.into(),
+            note: Some("demo".into()),
+            ports: None,
+            expires_s: None,
+            quota: None,
+        };
         self.primary.ask::<Handshake>(&handshake, Some(TIMEOUT))?;
         let request = until("the trust request", || {
             self.worker.ask::<Pending>(&Request::Pending, Some(TIMEOUT)).ok()?.pending.pop()
@@ -167,7 +172,7 @@ impl Scenes<'_> {
         let from = format!("{} ({})", request.hostname, request.fingerprint);
         say(self.output, &format!("request       from {from}: {}", request.justification));
         let approved = Instant::now();
-        let approve = Request::Approve { node: PRIMARY.into(), note: None, ports: None, expires_s: None };
+        let approve = Request::Approve { node: PRIMARY.into(), note: None, ports: None, expires_s: None, quota: None };
         self.worker.ask::<Approved>(&approve, Some(TIMEOUT))?;
         until("the approval's arrival", || {
             self.primary.ask::<Trust>(&Request::Trust, Some(TIMEOUT)).ok().filter(|t| t.total == 1)

@@ -118,6 +118,19 @@ impl Endpoint {
         }
         if effects.closed.is_some() {
             self.reset_peer(now, id, ResetReason::Closed);
+        } else if effects.broken {
+            self.reset_peer(now, id, ResetReason::Broken);
+        }
+        self.count_hoard(id);
+    }
+
+    /// Counts what a stranger's control stream holds, and ends the tunnels for which there is no room any more.
+    pub(super) fn count_hoard(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get(&id).map(|e| &e.peer).filter(|peer| peer.role == Role::Client) else { return };
+        self.hoard.note(id, peer.link.control_len());
+        while let Some(surplus) = self.hoard.surplus() {
+            self.events.push_back(Event::Reset(surplus, ResetReason::Broken));
+            self.remove_peer(surplus);
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod config;
 mod directory;
+mod hoard;
 mod input;
 mod link_handle;
 mod output;
@@ -37,6 +38,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use directory::Directory;
+use hoard::Hoard;
 use output::Events;
 use peers::PeerTable;
 
@@ -54,6 +56,7 @@ pub struct Endpoint {
     /// The key for the next key handshake.
     reserve: Reserve,
     strangers: Strangers,
+    hoard: Hoard,
     wall_at_zero_us: u64,
     datagram_len_max: usize,
     door: Doorkeeper,
@@ -85,6 +88,7 @@ impl Endpoint {
             entropy: config.entropy,
             rng: Rng::new(config.seed),
             strangers: config.strangers,
+            hoard: Hoard::default(),
             wall_at_zero_us: config.wall_at_zero_us,
             datagram_len_max: config.datagram_len_max,
             peers: PeerTable::new(),
@@ -190,6 +194,20 @@ impl Endpoint {
         (self.wall_at_zero_us + now.as_micros()) / 1_000_000
     }
 
+    /// Memory that other nodes make this endpoint hold for their control streams and key handshakes. Work grows with the
+    /// number of peers. Unit: bytes.
+    pub fn held_len(&self) -> usize {
+        self.peers.iter().map(|(_, entry)| entry.peer.held_len()).sum()
+    }
+
+    /// What [`Endpoint::held_len`] never exceeds. Unit: bytes.
+    pub fn held_len_max(&self) -> usize {
+        let is_stranger = |entry: &&peers::Entry| entry.peer.role == Role::Client;
+        let strangers = self.peers.iter().map(|(_, entry)| entry).filter(is_stranger).count();
+        let others = self.peers.len() - strangers;
+        Hoard::len_max(strangers) + strangers * Peer::RAW_LEN_MAX + others * Peer::HELD_LEN_MAX
+    }
+
     /// Notes of the trace that were lost because nothing read them in time.
     pub const fn traces_lost(&self) -> u64 {
         self.events.trace.lost()
@@ -258,6 +276,7 @@ impl Endpoint {
         let Some(entry) = self.peers.get_mut(&id) else { return false };
         let sent = entry.peer.link.send_control(&message.emit()).is_ok();
         self.touch(id);
+        self.count_hoard(id);
         sent
     }
 
@@ -383,6 +402,7 @@ impl Endpoint {
     }
 
     fn remove_peer(&mut self, id: PeerId) {
+        self.hoard.note(id, 0);
         self.peers.remove(id);
     }
 

@@ -235,6 +235,16 @@ impl Peer {
         rekey || unanswered || (is_busy && !current.usable(now))
     }
 
+    /// Most that the control stream and the key handshakes of a peer hold. Unit: bytes.
+    pub(crate) const HELD_LEN_MAX: usize = crate::link::CONTROL_LEN_MAX + Self::RAW_LEN_MAX;
+    /// Most that the datagrams of key handshakes hold. Unit: bytes.
+    pub(crate) const RAW_LEN_MAX: usize = RAW_MAX * 256;
+
+    /// Memory that the peer makes this node hold. Unit: bytes.
+    pub(crate) fn held_len(&self) -> usize {
+        self.link.control_len() + self.raw.iter().map(|(_, datagram)| datagram.capacity()).sum::<usize>()
+    }
+
     /// True when so much is under way that larger datagrams would make a difference.
     fn is_loaded(&self) -> bool {
         self.link.in_flight() >= LOADED_DATAGRAMS * self.paths.datagram_len() as u64

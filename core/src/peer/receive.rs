@@ -42,6 +42,8 @@ pub(crate) struct Effects {
     pub(crate) closed: Option<u8>,
     /// A tunnel stands where none stood before.
     pub(crate) established: bool,
+    /// The peer's control stream makes no sense any more: the tunnel must end.
+    pub(crate) broken: bool,
 }
 
 impl Peer {
@@ -130,8 +132,9 @@ impl Peer {
                 }
                 Frame::Control { offset, bytes } => {
                     urgency = Urgency::Normal;
-                    let messages = self.link.on_control(offset, bytes).ok_or(Discard::Malformed)?;
-                    effects.control.extend(messages);
+                    let messages = self.link.on_control(offset, bytes);
+                    effects.broken |= messages.is_none();
+                    effects.control.extend(messages.ok_or(Discard::Malformed)?);
                 }
                 Frame::Ping => urgency = Urgency::Normal,
                 Frame::Close(reason) => effects.closed = Some(reason),

@@ -169,9 +169,7 @@ fn prepare(rooms: &mut Rooms, saved: Saved) {
     if let (Some(webhook), Some(row)) = (&cx.config.webhook, &saved.webhook) {
         webhook.set(webhook::parse(row));
     }
-    for (seq, message) in saved.outbox {
-        rooms.post.restore(cx, seq, message);
-    }
+    rooms.post.restore(cx, saved.outbox, saved.given_up, saved.counted.as_deref());
     let profile = profile::emit(cx.stack.endpoint().profile());
     if saved.profile.as_ref() != Some(&profile) {
         cx.submit(Job::Put(Meta::Profile, profile), Call::Forgotten);
