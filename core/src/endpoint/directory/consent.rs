@@ -178,7 +178,7 @@ impl Directory {
         f: impl FnOnce(&mut TrustBook, &Me<'_>, &mut Rng) -> R,
     ) -> R {
         let me = Me { identity: cx.identity, record: &self.record, now_s: cx.wall_us / 1_000_000 };
-        f(&mut self.trust, &me, cx.rng)
+        f(&mut self.trust, &me, &mut cx.entropy.generator())
     }
 
     pub(super) fn pins_changed(&mut self, now: Instant) {
