@@ -80,8 +80,8 @@ impl Rendezvous {
     pub fn new(mut config: Config, state: State, journal: Box<dyn Journal + Send>) -> Self {
         let mut rng = Rng::new(config.seed);
         config.seed = rng.bytes();
+        let relay_secret = *config.entropy.secret();
         config.strangers = Strangers::Serve { max: state.limits().clients };
-        let relay_secret = rng.bytes();
         Self {
             wall_at_zero_us: config.wall_at_zero_us,
             endpoint: Endpoint::new(config),

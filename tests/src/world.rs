@@ -78,7 +78,7 @@ impl World {
         let mut rng = Rng::new(bytes);
         let identity = Identity::from_seed([200; 32]);
         let (rendezvous_key, books) = (identity.static_key(), Books::default());
-        let mut config = Config::new(identity, rng.bytes());
+        let mut config = Config::new(identity, Rng::entropy(rng.bytes()));
         config.wall_at_zero_us = WALL_AT_ZERO_US;
         let mut world = Self {
             now: Instant::ZERO,
@@ -111,7 +111,7 @@ impl World {
     fn make_stack(&mut self, number: u8, incarnation: u8, trust: TrustBook, address: Addr, addr: SocketAddr) -> Stack {
         let mut seed: [u8; 32] = self.rng.bytes();
         seed[0] = incarnation;
-        let mut config = Config::new(Identity::from_seed([number; 32]), seed);
+        let mut config = Config::new(Identity::from_seed([number; 32]), Rng::entropy(seed));
         config.wall_at_zero_us = WALL_AT_ZERO_US;
         config.profile = Profile { hostname: format!("node-{number}"), ..Profile::default() };
         config.rendezvous = Some((self.rendezvous_key, RENDEZVOUS_ADDR));
@@ -164,7 +164,7 @@ impl World {
 
     /// Kills the process of the rendezvous and starts another with the same books.
     pub fn restart_rendezvous(&mut self) {
-        let mut config = Config::new(Identity::from_seed([200; 32]), self.rng.bytes());
+        let mut config = Config::new(Identity::from_seed([200; 32]), Rng::entropy(self.rng.bytes()));
         config.wall_at_zero_us = WALL_AT_ZERO_US;
         let mut rendezvous = Rendezvous::new(config, self.books.state(), Box::new(self.books.clone()));
         rendezvous.handle_timeout(self.now);

@@ -6,7 +6,7 @@ use pilot_core::Identity;
 
 #[test]
 fn relayed_datagrams_to_one_address_leave_in_batches() {
-    let config = Config::new(Identity::from_seed([1; 32]), [2; 32]);
+    let config = Config::new(Identity::from_seed([1; 32]), Rng::entropy([2; 32]));
     let mut rendezvous = Rendezvous::new(config, State::default(), Box::new(NoJournal));
     let [a, b] = ["192.0.2.1:9", "192.0.2.2:9"].map(|addr| addr.parse::<SocketAddr>().expect("an address"));
     let lens = [(a, 100), (a, 100), (a, 60), (a, 100), (b, 100), (b, 120)].into_iter();
