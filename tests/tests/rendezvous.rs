@@ -97,6 +97,12 @@ fn a_node_whose_name_was_taken_stays_on_the_network() {
     world.run_until("registered", |w| w.is_registered(0));
     world.nodes[1].stack.listen(7).unwrap();
     world.open(0, 1, 7);
+    let key = world.nodes[1].stack.endpoint().identity().public();
+    assert_eq!(
+        world.nodes[0].stack.endpoint().trust().pin(&key).unwrap().hostname,
+        "node-2",
+        "its peers keep its name"
+    );
 }
 
 fn warned(world: &World, node: NodeIndex) -> bool {

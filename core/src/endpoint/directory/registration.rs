@@ -70,7 +70,10 @@ impl Directory {
             return;
         }
         (self.retry_pause, self.has_raised) = (RETRY_MIN, false);
-        self.name_taken &= self.omits_name;
+        if self.name_taken && !self.omits_name {
+            self.name_taken = false;
+            self.sign_record(cx);
+        }
         self.register_at = self.name_taken.then(|| cx.now + NAME_PAUSE);
         self.set_state(DirectoryState::Ready(addr));
         self.announce_name();
@@ -154,7 +157,9 @@ impl Directory {
     pub(super) fn sign_record(&mut self, cx: &Context<'_>) {
         // Rises across restarts with the wall clock, and within one run by itself.
         self.sequence = (cx.wall_us / 1000).max(self.sequence + 1);
-        self.record = self.signed(cx, &self.profile).into();
+        // Peers are told no name that the rendezvous refuses: they keep the one that they know.
+        let known = self.name_taken.then(|| Profile { hostname: self.announced.clone(), ..self.profile.clone() });
+        self.record = self.signed(cx, known.as_ref().unwrap_or(&self.profile)).into();
         self.effects.push_back(Effect::Record(self.record.clone()));
     }
 
@@ -163,7 +168,7 @@ impl Directory {
     }
 
     pub(super) fn announce_name(&mut self) {
-        if self.announced != self.profile.hostname {
+        if self.announced != self.profile.hostname && !self.name_taken {
             self.announced.clone_from(&self.profile.hostname);
             self.effects.push_back(Effect::Renamed);
         }
@@ -185,17 +190,18 @@ impl Directory {
         self.send_record(cx);
     }
 
-    /// Registers the record of this node. Where its name belongs to another key, the rendezvous gets one without: peers, which
-    /// know the key, get the newer one with the name.
+    /// Registers the record of this node. Where its name belongs to another key, the rendezvous gets one without, or one that
+    /// asks for the name again; peers get a newer one with the name that they know.
     fn send_record(&mut self, cx: &Context<'_>) {
         self.register_at = None;
-        let nameless = self.omits_name.then(|| {
+        let of_its_own = self.name_taken.then(|| {
             self.sequence = (cx.wall_us / 1000).max(self.sequence + 1);
-            self.signed(cx, &Profile { hostname: String::new(), ..self.profile.clone() })
+            let hostname = if self.omits_name { String::new() } else { self.profile.hostname.clone() };
+            self.signed(cx, &Profile { hostname, ..self.profile.clone() })
         });
         self.sign_record(cx);
         self.registered_sequence = self.sequence;
-        let record = nameless.unwrap_or_else(|| self.record.to_vec());
+        let record = of_its_own.unwrap_or_else(|| self.record.to_vec());
         if self.call(cx.now, Call::Register(record), Purpose::Register).is_none() {
             self.register_at = Some(cx.now + RETRY_MIN);
         }
