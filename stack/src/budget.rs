@@ -109,14 +109,9 @@ impl Budget {
         self.rest(self.held.sent, self.max / 2).max(FLOOR.saturating_sub(sent))
     }
 
-    /// True when the application may keep no more than what a stream is always allowed.
-    pub(crate) fn is_kept_full(&self) -> bool {
-        self.rest(self.held.kept, self.share()) == 0
-    }
-
-    /// True when a stream may keep so many bytes, which are counted already.
-    pub(crate) fn keeps(&self, kept: usize) -> bool {
-        kept <= FLOOR || !self.is_kept_full()
+    /// Bytes that the application may keep beside the `kept` ones of a stream, which are counted already.
+    pub(crate) fn room_to_keep(&self, kept: usize) -> usize {
+        self.rest(self.held.kept, self.share()).max(FLOOR.saturating_sub(kept))
     }
 
     /// True while the pages of bytes that were read are worth giving back to the system.
@@ -210,12 +205,12 @@ mod tests {
         budget.add_stream();
         let held = Held { received: 0, sent: MAX / 2, kept: MAX / 8 * 3 };
         budget.replace(Held::default(), held);
-        assert_eq!((budget.room_to_send(MAX), budget.is_kept_full(), budget.window(FLOOR)), (0, true, 0));
+        assert_eq!((budget.room_to_send(MAX), budget.room_to_keep(MAX), budget.window(FLOOR)), (0, 0, 0));
         assert!(budget.used() <= budget.pot() + FLOOR);
-        assert_eq!((budget.room_to_send(0), budget.window(0)), (FLOOR, FLOOR), "each stream goes on");
+        assert_eq!((budget.room_to_send(0), budget.room_to_keep(1), budget.window(0)), (FLOOR, FLOOR - 1, FLOOR));
         assert_eq!(budget.refusal(), Some("budget"));
         budget.replace(held, Held::default());
-        assert_eq!((budget.refusal(), budget.is_kept_full()), (None, false));
+        assert_eq!((budget.refusal(), budget.room_to_keep(0)), (None, budget.share()));
     }
 
     #[test]

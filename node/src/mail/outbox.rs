@@ -17,6 +17,10 @@ use std::collections::{BTreeSet, VecDeque};
 pub(crate) const IN_FLIGHT_MAX: usize = 128;
 /// Bytes for one recipient that wait for room in TCP's ring; at the limit no further message joins them. Unit: bytes.
 const BUFFER_MAX: usize = 256 * 1024;
+/// Longest answer to a message; a recipient that goes on loses its stream. Unit: bytes. Source: own choice; answers are a line.
+const ANSWER_LEN_MAX: usize = 64 * 1024;
+/// Bytes that are read of the answers before they are looked at. Unit: bytes.
+const READ_LEN_MAX: usize = 256 * 1024;
 /// Shortest pause before the next attempt; each failure doubles it.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// Longest pause before the next attempt.
@@ -186,6 +190,10 @@ impl Outbox {
         let mut over = false;
         let mut buffer = [0; 4096];
         loop {
+            if route.incoming.rest().len() >= READ_LEN_MAX {
+                stack.look(stream); // the rest is for the next round
+                break;
+            }
             match stack.recv(stream, &mut buffer) {
                 Recv::Data(n) => route.incoming.extend(&buffer[..n]),
                 Recv::Blocked => break,
@@ -198,7 +206,10 @@ impl Outbox {
         loop {
             match route.incoming.next(frame::parse_frame) {
                 Ok(Some((_, text))) => {
-                    let Some((seq, message)) = route.in_flight.pop_front() else { break };
+                    let Some((seq, message)) = route.in_flight.pop_front() else {
+                        over = true; // an answer to nothing
+                        break;
+                    };
                     self.waiting_len -= message.body.len();
                     route.given_up.remove(&seq);
                     let text = String::from_utf8_lossy(&text).into_owned();
@@ -206,7 +217,10 @@ impl Outbox {
                     fates.push((seq, fate));
                     (route.failures, route.reason) = (0, None);
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    over |= route.incoming.rest().len() > ANSWER_LEN_MAX;
+                    break;
+                }
                 Err(frame::Broken) => {
                     over = true;
                     break;
