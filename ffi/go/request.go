@@ -105,6 +105,11 @@ type SendMessageRequest struct {
 	TimeoutMs uint64 `json:"timeout_ms,omitzero"`
 }
 
+// OutboxRequest asks for the messages that were given up, and for those that wait.
+type OutboxRequest struct {
+	Limit uint64 `json:"limit,omitzero"` // 0: 50
+}
+
 // InboxRequest asks for the newest messages of the inbox.
 type InboxRequest struct {
 	Limit  uint64 `json:"limit,omitzero"`  // 0: 50
@@ -225,6 +230,7 @@ func (UntrustRequest) verb() string      { return "untrust" }
 func (WaitTrustRequest) verb() string    { return "wait_trust" }
 func (ProfileRequest) verb() string      { return "profile" }
 func (SendMessageRequest) verb() string  { return "send_message" }
+func (OutboxRequest) verb() string       { return "outbox" }
 func (InboxRequest) verb() string        { return "inbox" }
 func (InboxReadRequest) verb() string    { return "inbox_read" }
 func (InboxNextRequest) verb() string    { return "inbox_next" }

@@ -37,6 +37,8 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		ProfileRequest{Hostname: &empty},
 		ProfileRequest{&hostname, &public, []string{"x", "y"}},
 		SendMessageRequest{node, "json", &no, 10_000},
+		OutboxRequest{},
+		OutboxRequest{20},
 		InboxRequest{},
 		InboxRequest{20, 7},
 		InboxReadRequest{7},

@@ -189,6 +189,12 @@ pub enum Request {
     },
     /// Lists the files that have arrived.
     Received,
+    /// Lists the outbox: first the messages that were given up, then those that wait, each oldest first.
+    Outbox {
+        /// Most messages on the list, at most 10,000; absent: 50.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+    },
     /// Gives the bytes beside the request, 1 to 1,048,576, to the subscribers of this node's event stream.
     Publish {
         /// The topic; 1 to 4096 bytes.
@@ -475,6 +481,7 @@ impl Request {
             | Self::InboxNext { .. }
             | Self::InboxTake { .. }
             | Self::Received
+            | Self::Outbox { .. }
             | Self::Publish { .. }
             | Self::SendDatagram { .. }
             | Self::Disconnect { .. }

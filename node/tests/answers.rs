@@ -6,8 +6,8 @@ mod lab;
 use lab::Lab;
 use pilot_node::answer::{
     Accepted, Approved, Bound, Cancelled, Connections, Delivered, Disconnected, Found, Handshake, Inbox, Info, Message,
-    Nodes, Opened, Peers, Pending, Profile, Proxies, Proxy, Published, Received, Rejected, RendezvousState, Sent,
-    StreamState, Taken, Trust, Trusted, Untrusted, Version, WebhookSet,
+    Nodes, Opened, Outbox, Peers, Pending, Profile, Proxies, Proxy, Published, Received, Rejected, RendezvousState,
+    Sent, StreamState, Taken, Trust, Trusted, Untrusted, Version, WebhookSet,
 };
 use pilot_node::{Client, Code, Config, MessageKind, Node, RendezvousConfig, Request, send_file};
 use serde::Serialize;
@@ -158,6 +158,7 @@ fn mail(lab: &Lab, a: &mut Asker, b: &mut Asker) {
     let path = lab.folder.join("a.txt");
     std::fs::write(&path, b"text").unwrap();
     send_file(&mut lab.nodes().0.connect("node-b", 1001).unwrap(), &path, |_, _| {}).unwrap();
+    b.ask::<Outbox>("outbox", Request::Outbox { limit: None }, b"");
     b.until::<Received>("received", &Request::Received, |r| r.total == 1);
     a.ask::<Accepted>("events", Request::Events { topics: Some("*".into()) }, b"");
     assert_eq!(a.ask::<Published>("publish", Request::Publish { topic: "a".into() }, b"1").subscribers, 1);

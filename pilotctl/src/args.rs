@@ -40,6 +40,7 @@ pub(crate) enum Verb {
     Log(Log),
     Mcp(Mcp),
     Peers(Peers),
+    Outbox(Outbox),
     Pending(Pending),
     Ping(Ping),
     Proxy(Proxy),
@@ -504,6 +505,15 @@ pub(crate) struct SendFile {
     /// how long the peer may be silent. Unit: seconds (or 5s, 2m)
     #[argh(option, default = "String::from(\"60\")")]
     pub(crate) timeout: String,
+}
+
+/// messages that wait for their recipients, and messages that were given up
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "outbox")]
+pub(crate) struct Outbox {
+    /// most messages on the list, at most 10000; default: 50
+    #[argh(option)]
+    pub(crate) limit: Option<u64>,
 }
 
 /// files that peers sent

@@ -248,7 +248,8 @@ impl Endpoint {
         input: impl FnOnce(&mut Directory, &mut Context<'_>) -> R,
     ) -> R {
         let wall_us = self.wall_at_zero_us + now.as_micros();
-        let mut cx = Context { now, wall_us, identity: &self.identity, rng: &mut self.rng };
+        let mut cx =
+            Context { now, wall_us, identity: &self.identity, rng: &mut self.rng, entropy: &mut *self.entropy };
         let result = input(&mut self.directory, &mut cx);
         while let Some(effect) = self.directory.poll_effect() {
             self.carry_out(now, effect);

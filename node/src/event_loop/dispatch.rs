@@ -118,7 +118,8 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         | Request::InboxRead { .. }
         | Request::InboxNext { .. }
         | Request::InboxTake { .. }
-        | Request::Received => return mail(rooms, request, bytes, caller),
+        | Request::Received
+        | Request::Outbox { .. } => return mail(rooms, request, bytes, caller),
         Request::Publish { topic } => publish(rooms, topic, bytes),
         Request::SendDatagram { node, port, source } => {
             let sent = send_datagram(cx, &node, (source.unwrap_or(port), port), &bytes);
@@ -195,6 +196,10 @@ fn mail(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, caller: Caller) {
         Request::InboxNext { after } => cx.submit(Job::Next(after.unwrap_or(0)), Call::Read(caller)),
         Request::InboxTake { seqs } => cx.submit(Job::Take(seqs), Call::Read(caller)),
         Request::Received => cx.submit(Job::File(FileJob::List), Call::Read(caller)),
+        Request::Outbox { limit } => {
+            let list = rooms.post.list(cx, limit);
+            cx.reply(caller, list);
+        }
         _ => cx.fail(caller, Failure::new(Code::Internal, "a request without a room")),
     }
 }

@@ -111,6 +111,8 @@ fn of_mail() -> Vec<(&'static str, Request)> {
                 timeout_ms: Some(10_000),
             },
         ),
+        (r#"{"op":"outbox"}"#, Request::Outbox { limit: None }),
+        (r#"{"op":"outbox","limit":20}"#, Request::Outbox { limit: Some(20) }),
         (r#"{"op":"inbox"}"#, Request::Inbox { limit: None, before: None }),
         (r#"{"op":"inbox","limit":20,"before":7}"#, Request::Inbox { limit: Some(20), before: Some(7) }),
         (r#"{"op":"inbox_read","seq":7}"#, Request::InboxRead { seq: 7 }),

@@ -152,7 +152,7 @@ fn mail_hands_messages_and_files_to_the_disk_and_gives_files_up_with_their_strea
             other => panic!("{other:?}"),
         })
         .collect();
-    assert!(matches!(&jobs[0], Job::Deliver(message) if message.id == [3; 16]));
+    assert!(matches!(&jobs[0], Job::DeliverInLine(message, _) if message.id == [3; 16]));
     assert!(matches!(&jobs[1], Job::File(FileJob::Open { len: 100, .. })));
     assert!(matches!(&jobs[2], Job::File(FileJob::Data { offset: 0, .. })));
     let cx = &mut served.lab.nodes[1];
@@ -252,7 +252,7 @@ fn a_message_that_fills_the_budget_is_no_reason_to_refuse_the_next_while_the_dis
     let id = served.open(DATA_EXCHANGE, b"");
     let (bytes, mut sent) = ([&frame[..], &frame[..]].concat(), 0);
     let mut write = |served: &mut Served| sent += served.lab.nodes[1].stack.send(id, &bytes[sent..]).expect("open");
-    let is_delivery = |effect: &Effect| matches!(effect, Effect::Submit(Job::Deliver(_), _));
+    let is_delivery = |effect: &Effect| matches!(effect, Effect::Submit(Job::DeliverInLine(..), _));
     served.run_until(|served| {
         write(served);
         served.effects.iter().any(is_delivery)
@@ -304,7 +304,7 @@ fn messages_beyond_the_quota_of_a_day_are_answered_and_stored_nowhere() {
     let id = served.open(DATA_EXCHANGE, &[frame(1), frame(2), frame(3), frame(4)].concat());
     served.run_until(|served| served.effects.len() >= 2);
     for effect in std::mem::take(&mut served.effects) {
-        let Effect::Submit(Job::Deliver(_), ticket) = effect else { panic!("{effect:?}") };
+        let Effect::Submit(Job::DeliverInLine(..), ticket) = effect else { panic!("{effect:?}") };
         let cx = &mut served.lab.nodes[0];
         let Some(Call::Delivery(delivery)) = cx.calls.take(ticket) else { panic!("no call") };
         served.services.delivered(cx, delivery, Ok(Receipt { fresh: true, seq: 1 }));

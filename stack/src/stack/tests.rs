@@ -38,7 +38,7 @@ impl Star {
         let addr = |number: usize| Addr::new(0, 1 + number as u32);
         let sign = |number: usize| NodeRecord::sign(&identity(number), addr(number), &Profile::default(), 1);
         let make = |number: usize, trust: TrustBook, rng: &mut Rng| {
-            let mut config = Config::new(identity(number), rng.bytes());
+            let mut config = Config::new(identity(number), Rng::entropy(rng.bytes()));
             (config.addr, config.trust, config.wall_at_zero_us) = (addr(number), trust, 1_000_000);
             Stack::new(config, sizes)
         };
