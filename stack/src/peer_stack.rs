@@ -323,7 +323,6 @@ impl PeerStack {
             }
             self.io.sending.pop_front();
             let Some(flow) = self.flows.get_mut(&key) else { continue };
-            self.io.tell_window(flow, link);
             self.io.interface.device.take_spare(link.spare_buffers());
             let sent = self.io.interface.transmit(flow.time_for_tcp(now), &mut flow.tcp);
             if sent {
@@ -337,6 +336,8 @@ impl PeerStack {
                     continue;
                 }
             }
+            // After TCP's own acknowledgement, which would take its place in the link.
+            self.io.tell_window(flow, link);
             let wanted = self.io.interface.poll_at(now, &flow.tcp);
             if sent && wanted.is_some_and(|at| at <= now) {
                 self.io.sending.push_back(key);
