@@ -32,12 +32,32 @@ impl Home {
     /// # Errors
     /// `Conflict` when another process has locked the folder; `Internal` with the text of the file system.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        make_folder(path)?;
+        Self::make(path)?;
         let mut lock = lock_file(path).map_err(|e| unusable(path, &e))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| not_locked(path, e))?;
         // For people, so it may fail.
         let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
         Ok(Self { path: path.into(), _lock: lock })
+    }
+
+    /// Makes the folder (mode 0700) unless it exists.
+    ///
+    /// # Errors
+    /// `Internal` with the text of the file system.
+    pub fn make(path: &Path) -> Result<(), Failure> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(|e| unusable(path, &e))?;
+        }
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(_) if path.is_dir() => Ok(()),
+            made => made.map_err(|e| unusable(path, &e)),
+        }
+    }
+
+    /// The folder of the user, in which all nodes of the user may share something: `~/.pilot`. Without a usable home, it is
+    /// [`Home::default_path`].
+    pub fn shared_path() -> PathBuf {
+        if has_home(&from_system) { user_path(&from_system) } else { Self::default_path() }
     }
 
     /// True while a process has the folder at `path` open.
@@ -74,26 +94,23 @@ pub(crate) fn from_system(name: &str) -> Option<PathBuf> {
     Some(first.map_or_else(|| PathBuf::from(&value), |(first, _)| first.into()))
 }
 
+/// True where the user has a home, which services often do not.
+fn has_home(variables: Variables<'_>) -> bool {
+    variables("HOME").is_some_and(|home| home.parent().is_some() && home.is_dir())
+}
+
 /// The folder that systemd gives to a service for its state, for a user without a home.
 pub(crate) fn without_home(variables: Variables<'_>) -> Option<PathBuf> {
-    let is_usable = |home: &PathBuf| home.parent().is_some() && home.is_dir();
-    if variables("HOME").as_ref().is_some_and(is_usable) { None } else { variables("STATE_DIRECTORY") }
+    if has_home(variables) { None } else { variables("STATE_DIRECTORY") }
+}
+
+fn user_path(variables: Variables<'_>) -> PathBuf {
+    variables("HOME").unwrap_or_else(|| "/".into()).join(".pilot")
 }
 
 fn path_by(variables: Variables<'_>) -> PathBuf {
-    let user = || variables("HOME").unwrap_or_else(|| "/".into()).join(".pilot");
-    variables("PILOT_HOME").or_else(|| without_home(variables)).unwrap_or_else(user)
-}
-
-/// Makes a folder for this user alone, unless it exists.
-fn make_folder(path: &Path) -> Result<(), Failure> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|e| unusable(path, &e))?;
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(_) if path.is_dir() => Ok(()),
-        made => made.map_err(|e| unusable(path, &e)),
-    }
+    let path = variables("PILOT_HOME").or_else(|| without_home(variables));
+    path.unwrap_or_else(|| user_path(variables))
 }
 
 fn lock_file(path: &Path) -> io::Result<File> {
