@@ -1,6 +1,6 @@
 //! Owns the settings with which a node is started.
 
-use crate::disk::home::socket_path;
+use crate::ipc::place::socket_path;
 use crate::log::sink::LogConfig;
 use crate::webhook::Webhook;
 use pilot_core::identity::StaticKey;

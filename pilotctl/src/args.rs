@@ -170,13 +170,17 @@ pub(crate) struct DaemonRun {
 /// end the daemon in order
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "stop")]
-pub(crate) struct DaemonStop {}
+pub(crate) struct DaemonStop {
+    /// end a daemon that does not answer, too; what it has on disk stays
+    #[argh(switch)]
+    pub(crate) force: bool,
+}
 
 /// say whether the daemon runs
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status")]
 pub(crate) struct DaemonStatus {
-    /// exit with status 3 when it does not
+    /// exit with status 3 when it does not, and with 6 when it does not answer
     #[argh(switch)]
     pub(crate) check: bool,
 }

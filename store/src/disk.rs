@@ -1,9 +1,9 @@
 //! Owns the log's files: a folder with one file for each segment. [`Disk`] is a trait so that tests can give the log a disk
 //! that fails and loses its power (`SimDisk`, with feature `sim`).
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 /// Append-only files with numbers for names. Appended bytes survive a power cut once their file was synced, and a file's
@@ -43,7 +43,7 @@ impl Folder {
     /// # Errors
     /// `ResourceBusy` when another process has the lock; otherwise the error of the file system.
     pub fn open(path: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&path)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         if let Some(parent) = path.parent() {
             File::open(parent)?.sync_all()?;
         }

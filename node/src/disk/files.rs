@@ -6,9 +6,9 @@
 
 use litemap::LiteMap;
 use sha2::{Digest as _, Sha256};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -125,7 +125,7 @@ impl Files {
         }
         let name = safe_name(name).ok_or("the file's name cannot be used")?;
         let parts = self.folder.join(".part");
-        fs::create_dir_all(&parts).map_err(|e| explain(&e))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&parts).map_err(|e| explain(&e))?;
         let path = match &resume {
             Some(r) => parts.join(format!("{}-{}", r.sender, crate::mail::frame::id_text(&r.transfer))),
             None => parts.join(format!("{id}.once")),
