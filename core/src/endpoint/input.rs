@@ -175,7 +175,7 @@ impl Endpoint {
         }
         let (stamp, remote_index, peer) = (received.stamp, received.remote_index, received.peer);
         entry.peer.shared.get_or_insert_with(|| received.shared().clone());
-        let own = self.reserve.take(now, &mut self.rng);
+        let own = self.reserve.take(now, &mut *self.entropy);
         let answer = (index, Introduction { incarnation: entry.peer.incarnation, stance });
         let (resp, keys) = received.respond(answer, &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
         entry.peer.last_stamp = Some(stamp);

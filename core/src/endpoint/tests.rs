@@ -47,7 +47,7 @@ fn addr_of(side: usize) -> SocketAddr {
 }
 
 fn config(side: usize, incarnation: u8) -> Config {
-    let mut config = Config::new(Identity::from_seed([1 + side as u8; 32]), [incarnation; 32]);
+    let mut config = Config::new(Identity::from_seed([1 + side as u8; 32]), Rng::entropy([incarnation; 32]));
     config.addr = Addr::new(0, 1 + side as u32);
     config.wall_at_zero_us = WALL_US;
     config.trust = books().into_iter().nth(side).expect("two books");
@@ -555,7 +555,7 @@ fn an_idle_pair_sends_nothing_and_random_datagrams_have_no_effect() {
 
 #[test]
 fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
-    let mut config = Config::new(Identity::from_seed([1; 32]), [2; 32]);
+    let mut config = Config::new(Identity::from_seed([1; 32]), Rng::entropy([2; 32]));
     config.candidates = [addr_of(0)].into();
     let mut endpoint = Endpoint::new(config);
     let mut key = [9; 32];

@@ -6,7 +6,7 @@ use crate::agreement::{KeyAgreement, KeyPair};
 use crate::hash::mac16;
 use crate::identity::{Identity, StaticKey};
 use crate::noise::{HandshakeFailed, Initiation, Received, StaticShared, TrafficKeys};
-use crate::rng::Rng;
+use crate::rng::Entropy;
 use crate::time::{Duration, Instant};
 use crate::tunnel::PROLOGUE;
 use crate::tunnel::stance::Stance;
@@ -61,7 +61,7 @@ pub(crate) fn tai64n(wall_us: u64) -> Timestamp {
 /// then, so that making the key delays no answer.
 const REFILL_AFTER: Duration = Duration::from_millis(20);
 
-/// The ephemeral keys of the next key handshake, made in advance.
+/// The ephemeral keys of the next key handshake, made in advance: one pair, which nothing has used yet.
 pub(crate) struct Reserve {
     agreement: &'static dyn KeyAgreement,
     ephemeral: Option<KeyPair>,
@@ -69,18 +69,18 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    pub(crate) fn new(agreement: &'static dyn KeyAgreement, rng: &mut Rng) -> Self {
-        Self { agreement, ephemeral: Some(KeyPair::new(agreement, rng.bytes())), refill_at: None }
+    pub(crate) fn new(agreement: &'static dyn KeyAgreement, entropy: &mut dyn Entropy) -> Self {
+        Self { agreement, ephemeral: Some(KeyPair::draw(agreement, entropy)), refill_at: None }
     }
 
-    pub(crate) fn take(&mut self, now: Instant, rng: &mut Rng) -> KeyPair {
+    pub(crate) fn take(&mut self, now: Instant, entropy: &mut dyn Entropy) -> KeyPair {
         self.refill_at = Some(now + REFILL_AFTER);
-        self.ephemeral.take().unwrap_or_else(|| KeyPair::new(self.agreement, rng.bytes()))
+        self.ephemeral.take().unwrap_or_else(|| KeyPair::draw(self.agreement, entropy))
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, entropy: &mut dyn Entropy) {
         if self.refill_at.take_if(|at| *at <= now).is_some() {
-            self.ephemeral.get_or_insert_with(|| KeyPair::new(self.agreement, rng.bytes()));
+            self.ephemeral.get_or_insert_with(|| KeyPair::draw(self.agreement, entropy));
         }
     }
 
@@ -240,6 +240,7 @@ pub(crate) const NO_PSK: [u8; 32] = [0; 32];
 mod tests {
     use super::*;
     use crate::agreement::PORTABLE;
+    use crate::rng::Rng;
     use crate::tunnel::door::{Admission, Doorkeeper};
 
     fn introduction(n: u8) -> Introduction {

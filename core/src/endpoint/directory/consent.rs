@@ -8,7 +8,7 @@ use crate::control::InboxNumber;
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::trust::{LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Regrant, Terms, TrustBook, TrustError};
+use crate::trust::{LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -79,6 +79,13 @@ impl Directory {
         let message = self.with_trust(cx, |book, me, rng| book.regrant(me, key, change, rng))?;
         self.effects.push_back(Effect::Regranted(*key));
         self.tell_statement(cx, key, message);
+        Ok(())
+    }
+
+    /// Changes how much of this node a peer may use.
+    pub(crate) fn set_quota(&mut self, key: &IdentityKey, quota: Option<Quota>) -> Result<(), TrustError> {
+        self.trust.set_quota(key, quota)?;
+        self.effects.push_back(Effect::Regranted(*key));
         Ok(())
     }
 
@@ -171,7 +178,7 @@ impl Directory {
         f: impl FnOnce(&mut TrustBook, &Me<'_>, &mut Rng) -> R,
     ) -> R {
         let me = Me { identity: cx.identity, record: &self.record, now_s: cx.wall_us / 1_000_000 };
-        f(&mut self.trust, &me, cx.rng)
+        f(&mut self.trust, &me, &mut cx.entropy.generator())
     }
 
     pub(super) fn pins_changed(&mut self, now: Instant) {

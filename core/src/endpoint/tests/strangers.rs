@@ -23,7 +23,7 @@ impl Stranger {
     /// `number` names the stranger; the rendezvous is made when there is none yet.
     fn new(rendezvous: Option<Endpoint>, number: u16) -> Self {
         let mut rendezvous = rendezvous.unwrap_or_else(|| {
-            let mut config = Config::new(Identity::from_seed([1; 32]), [2; 32]);
+            let mut config = Config::new(Identity::from_seed([1; 32]), Rng::entropy([2; 32]));
             config.strangers = Strangers::Serve { max: 1000 };
             Endpoint::new(config)
         });
