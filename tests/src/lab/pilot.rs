@@ -98,6 +98,7 @@ pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, 
         let accept = book.approve(&me, &hub_record.identity, &Terms::default(), &mut rng).expect("pending");
         hub_book.receive(&hub_me, &accept);
         hub_book.note_endpoint(&record.identity, underlay(number));
+        book.note_endpoint(&hub_record.identity, underlay(0));
         Stack::new(make(number, book, &mut rng), config)
     });
     let others = others.collect();
