@@ -1,6 +1,9 @@
 //! The directory alone: inputs in, effects out, without an endpoint.
 
 use super::*;
+use crate::control::Query;
+use crate::time::Duration;
+use crate::trust::{Terms, TrustError};
 use std::vec;
 
 mod power;

@@ -1,6 +1,7 @@
 //! Grants that change, wishes, and peers with other names.
 
 use super::*;
+use crate::extensions::{EXTENSIONS_LEN_MAX, ExtensionType, Extensions};
 use std::vec;
 
 fn ports(text: &str) -> Ports {
@@ -284,7 +285,8 @@ fn the_largest_statement_fits_a_message() {
     let (mut a, mut b) = trusting_pair();
     let wide = (0..60).map(|n| format!("{}-{}", 2000 + 10 * n, 2005 + 10 * n)).collect::<Vec<_>>().join(",");
     let profile = Profile { hostname: "h".repeat(63), public: true, tags: vec!["t".repeat(63); 3] };
-    b.record = NodeRecord::sign(&b.identity, Addr::new(0, 2), &profile, 9).emit();
+    let list = Extensions::NONE.with(ExtensionType(0xfff0), &[7; EXTENSIONS_LEN_MAX - 4]).expect("just fits");
+    b.record = NodeRecord::sign_with(&b.identity, Addr::new(0, 2), &profile, 9, list).emit();
     let change = Regrant::Grant(ports(&wide), None);
     let message = b.regrant(&a, &change).expect("a peer");
     assert!(message.len() <= MESSAGE_LEN_MAX, "{}", message.len());
