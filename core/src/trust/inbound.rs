@@ -1,77 +1,97 @@
 //! Owns the effects of received trust messages, and which of them count.
 
-use super::CLOCK_SKEW_S;
 use super::message::{Kind, Message};
-use super::{Discarded, Me, Outcome, Outgoing, PENDING_MAX, PendingRequest, Terms, TrustBook, TrustError, pair_secret};
+use super::{
+    Discarded, Me, Outcome, Outgoing, PendingRequest, Source, Terms, TrustBook, TrustError, pair_secret, proof_of,
+};
 use crate::hash;
 use crate::identity::NodeRecord;
 
 impl TrustBook {
     // Input.
 
-    /// Takes a trust message that was opened from its seal.
-    pub fn receive(&mut self, me: &Me<'_>, bytes: &[u8]) -> Outcome {
+    /// Takes a trust message that was opened from its seal. `source`: the network from which it was posted, if known.
+    pub fn receive(&mut self, me: &Me<'_>, bytes: &[u8], source: Option<Source>) -> Outcome {
         let Ok(message) = Message::parse(bytes) else { return Outcome::Discarded(Discarded::Malformed) };
-        match self.admit(me, &message) {
-            Err(reason) => Outcome::Discarded(reason),
-            Ok(()) => {
-                let outcome = match message.kind {
-                    Kind::Request => self.receive_request(me, &message, hash::blake2s(&[bytes])),
-                    Kind::Accept => self.receive_accept(me, &message),
-                    Kind::Reject => self.receive_reject(&message),
-                    Kind::Revoke => self.receive_revoke(&message),
-                    // These have marks of their own in the pin.
-                    Kind::Statement => return self.receive_statement(&message),
-                    Kind::Wish => return self.receive_wish(me, &message, bytes),
-                };
-                if !matches!(outcome, Outcome::Discarded(_)) {
-                    debug_assert!(self.epochs.get(&message.from).is_none_or(|last| *last < message.epoch));
-                    self.note_epoch(message.from, message.epoch);
-                    self.changed();
-                }
-                outcome
+        if let Err(reason) = self.admit(me, &message) {
+            return Outcome::Discarded(reason);
+        }
+        let outcome = match message.kind {
+            Kind::Request => self.receive_request(me, &message, (hash::blake2s(&[bytes]), source)),
+            Kind::Accept => self.receive_accept(me, &message),
+            Kind::Reject => self.receive_reject(&message),
+            Kind::Revoke => return self.receive_revoke(&message),
+            // These have marks of their own in the pin.
+            Kind::Statement => return self.receive_statement(me, &message),
+            Kind::Wish => return self.receive_wish(me, &message, bytes),
+        };
+        match outcome {
+            Outcome::Discarded(_) => {}
+            // The request that waits has its epoch: any number of strangers' takes no other room.
+            Outcome::Pending(_) | Outcome::Renewed(_) => self.changed(),
+            _ => {
+                self.note_epoch(message.from, message.epoch);
+                self.changed();
             }
         }
+        outcome
     }
 
     fn admit(&self, me: &Me<'_>, message: &Message) -> Result<(), Discarded> {
         if message.to != me.identity.public() || message.from == message.to {
             return Err(Discarded::NotForUs);
         }
-        if message.issued > me.now_s + CLOCK_SKEW_S || message.expires < me.now_s {
+        // A revocation is never too old. A message from the future is as good as its sender's clock is bad.
+        if message.kind != Kind::Revoke && message.expires < me.earliest_s() {
             return Err(Discarded::Expired);
         }
         let has_mark = matches!(message.kind, Kind::Statement | Kind::Wish);
-        if !has_mark && self.epochs.get(&message.from).is_some_and(|last| message.epoch <= *last) {
+        if !has_mark && message.epoch <= self.epoch_of(&message.from) {
             return Err(Discarded::Replayed);
         }
         Ok(())
     }
 
-    fn receive_request(&mut self, me: &Me<'_>, message: &Message, hash: [u8; 32]) -> Outcome {
+    fn receive_request(
+        &mut self,
+        me: &Me<'_>,
+        message: &Message,
+        (hash, source): ([u8; 32], Option<Source>),
+    ) -> Outcome {
         let Ok(record) = NodeRecord::parse(&message.record) else { return Outcome::Discarded(Discarded::Malformed) };
         if record.identity != message.from {
             return Outcome::Discarded(Discarded::Malformed);
         }
-        self.expire(me.now_s);
+        self.expire(me.earliest_s());
         let pinned = self.pins.get(&message.from).map(|pin| pin.secret);
-        if let Some(ours) = self.outgoing.get(&message.from).cloned() {
+        if pinned.is_some_and(|secret| message.in_reply_to == proof_of(&secret)) {
+            return Outcome::Discarded(Discarded::AlreadyTrusted);
+        }
+        if let Some(ours) = self.outgoing.get(&message.from).filter(|ours| !ours.is_stale).cloned() {
             match pinned {
                 None => return self.cross(me, &ours, message),
+                Some(_) if ours.renews => return self.cross(me, &ours, message),
                 Some(secret) if secret == crossed_secret(me, &ours, message) => {
                     return Outcome::Discarded(Discarded::AlreadyTrusted); // the request that crossed ours, once more
                 }
                 Some(_) => {}
             }
         }
-        if self.waiting() >= PENDING_MAX && !self.pending.contains_key(&message.from) {
-            return Outcome::Discarded(Discarded::Full);
+        let request = PendingRequest {
+            record,
+            note: message.note.clone(),
+            received_at: me.now_s,
+            is_seen: false,
+            source,
+            epoch: message.epoch,
+            nonce: message.nonce,
+            hash,
+        };
+        if pinned.is_some() {
+            self.pending.insert(message.from, request); // until it is answered at once
+            return Outcome::Renewed(message.from);
         }
-        // A pinned peer that asks has no pin of us any more: its owner asks anew, and ours decides anew.
-        self.remove_pin(&message.from);
-        let request =
-            PendingRequest { record, note: message.note.clone(), received_at: me.now_s, nonce: message.nonce, hash };
-        self.pending.insert(message.from, request);
+        self.keep_request(request);
         Outcome::Pending(message.from)
     }
 
@@ -83,8 +103,14 @@ impl TrustBook {
             return Outcome::Discarded(taken);
         }
         let secret = crossed_secret(me, ours, theirs);
-        let terms = Terms { ports: ours.ports.clone(), verified: ours.verified, ..Terms::default() };
+        let not_after = self.pins.get(&theirs.from).and_then(|pin| pin.not_after);
+        let terms = Terms { ports: ours.ports.clone(), verified: ours.verified, not_after, ..Terms::default() };
         self.insert_pin(me, &ours.record, &terms, (secret, theirs.epoch));
+        if theirs.in_reply_to != [0; 32]
+            && let Some(ours) = self.outgoing.get_mut(&theirs.from)
+        {
+            ours.renews = true; // the other may have answered our request and lost what it answered: it is made again
+        }
         Outcome::Pinned(theirs.from)
     }
 
@@ -101,7 +127,8 @@ impl TrustBook {
         let secret = pair_secret(me.identity, &record.static_key, &ours.nonce, &message.nonce);
         self.outgoing.remove(&message.from);
         self.pending.remove(&message.from);
-        let terms = Terms { ports: ours.ports, verified: ours.verified, ..Terms::default() };
+        let not_after = message.end.map(|at| me.heard(at, message.issued));
+        let terms = Terms { ports: ours.ports, verified: ours.verified, not_after, ..Terms::default() };
         self.insert_pin(me, &record, &terms, (secret, message.epoch));
         Outcome::Pinned(message.from)
     }
@@ -116,8 +143,20 @@ impl TrustBook {
     }
 
     fn receive_revoke(&mut self, message: &Message) -> Outcome {
-        let known = self.remove_pin(&message.from).is_some() | self.pending.remove(&message.from).is_some();
-        if known { Outcome::Revoked(message.from) } else { Outcome::Discarded(Discarded::Unsolicited) }
+        let from = message.from;
+        let is_asked = self.outgoing.get_mut(&from).map(|ours| ours.is_stale = true).is_some();
+        let (had_pin, had_asked) = (self.remove_pin(&from).is_some(), self.pending.remove(&from).is_some());
+        self.changed();
+        if had_pin || is_asked {
+            self.note_epoch(from, message.epoch);
+        } else {
+            self.note_revocation(from, message.epoch);
+        }
+        match (had_pin, had_asked) {
+            (true, _) => Outcome::Revoked(from),
+            (false, true) => Outcome::Cancelled(from),
+            (false, false) => Outcome::Discarded(Discarded::Unsolicited),
+        }
     }
 }
 
