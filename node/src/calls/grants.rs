@@ -1,6 +1,7 @@
 //! What trusted peers and this node may reach at each other: the owner's changes, and requests for more in both directions.
 
 use crate::answer::{Answer, Approved, Asked, Handshake, HandshakeSent, Pin, Rejected, Status};
+use crate::call::After;
 use crate::calls::trust::{self, Wanted, end_of, parse_ports, trust_failure};
 use crate::calls::{resolve, watch};
 use crate::context::Context;
@@ -10,7 +11,7 @@ use crate::log::notes::decision;
 use crate::streams::names::name_of;
 use pilot_core::Level;
 use pilot_core::identity::IdentityKey;
-use pilot_core::trust::{Ports, Regrant, TrustError};
+use pilot_core::trust::{Ports, Regrant, TrustError, Undo};
 
 /// Lets a peer reach more ports.
 pub(crate) fn grant(cx: &mut Context, target: &str, (ports, expires_s): (&str, Option<u64>), caller: Caller) {
@@ -46,7 +47,7 @@ pub(crate) fn reject(cx: &mut Context, target: &str, note: &str, caller: Caller)
         Ok(()) => {
             note_change(cx, &key, "ports_rejected", None);
             let answer = Rejected { status: Status::Rejected, node: target.into() };
-            trust::save(cx, Some((caller, answer.into())));
+            trust::save(cx, After::Withdrawal(caller, answer.into(), target.into()));
         }
         Err(e) => cx.fail(caller, trust_failure(e, target)),
     }
@@ -54,6 +55,7 @@ pub(crate) fn reject(cx: &mut Context, target: &str, note: &str, caller: Caller)
 
 /// Asks the owner of a trusted peer for ports of the peer.
 pub(crate) fn ask(cx: &mut Context, key: &IdentityKey, (ports, note): (&Ports, &str), caller: Caller) {
+    let undo = Undo::before(cx.stack.endpoint().trust(), key);
     let asked = cx.stack.endpoint_mut().wish(cx.now, key, ports, note);
     let Some(pin) = cx.stack.endpoint().trust().pin(key) else { return };
     let answer = match asked {
@@ -78,7 +80,7 @@ pub(crate) fn ask(cx: &mut Context, key: &IdentityKey, (ports, note): (&Ports, &
         }
     };
     note_change(cx, key, "asked_for_ports", Some(ports));
-    trust::save(cx, Some((caller, answer.into())));
+    trust::save_undoably(cx, undo, caller, answer);
 }
 
 fn peer(cx: &Context, target: &str) -> Result<IdentityKey, Failure> {
@@ -98,6 +100,7 @@ fn wish_of(cx: &Context, target: &str) -> Option<(IdentityKey, Ports)> {
 fn regrant(cx: &mut Context, key: &IdentityKey, change: &Regrant, caller: Caller) {
     let before = cx.stack.endpoint().trust().pin(key).map(|pin| (name_of(pin), pin.reach()));
     let Some((name, before)) = before else { return };
+    let undo = Undo::before(cx.stack.endpoint().trust(), key);
     if let Err(e) = cx.stack.endpoint_mut().regrant(cx.now, key, change) {
         return cx.fail(caller, trust_failure(e, &name));
     }
@@ -110,8 +113,11 @@ fn regrant(cx: &mut Context, key: &IdentityKey, change: &Regrant, caller: Caller
     note_change(cx, key, step, Some(ports));
     let pin = cx.stack.endpoint().trust().pin(key);
     debug_assert!(pin.is_some_and(|pin| step == "granted" || before.covers(&pin.reach())), "{step}");
-    let answer = pin.map(|pin| (caller, Answer::from(Approved { status, pin: Pin::from(pin) })));
-    trust::save(cx, answer);
+    let Some(answer) = pin.map(|pin| Answer::from(Approved { status, pin: Pin::from(pin) })) else { return };
+    match change {
+        Regrant::Withdraw(_) => trust::save(cx, After::Withdrawal(caller, answer, name)),
+        _ => trust::save_undoably(cx, undo, caller, answer),
+    }
     watch::tell_change(cx, key, step, None);
 }
 

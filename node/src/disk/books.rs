@@ -129,6 +129,7 @@ impl<D: Disk> Books<D> {
         let mut meta = |what: Meta| self.log.read(Key::new(META, what as u64), usize::MAX);
         let (trust, addr, profile) = (meta(Meta::Trust)?, meta(Meta::Addr)?, meta(Meta::Profile)?);
         let webhook = meta(Meta::Webhook)?;
+        let used_us = meta(Meta::Times)?.and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
         let programs = meta(Meta::Programs)?.unwrap_or_default();
         let addr = addr.and_then(|b| b.try_into().ok()).map(Addr::from_bytes).unwrap_or_default();
         let mut outbox = Vec::new();
@@ -137,7 +138,7 @@ impl<D: Disk> Books<D> {
             // A message that cannot be parsed cannot be sent; its row stays on the disk for a later version.
             outbox.extend(row.and_then(|row| parse_outgoing(&row).ok()).map(|m| (*seq, m)));
         }
-        Ok(Saved { trust, addr, profile, webhook, programs, outbox })
+        Ok(Saved { trust, addr, profile, webhook, used_us, programs, outbox })
     }
 
     /// Runs jobs in order, and commits their changes together. When a commit fails, all of its jobs fail and change nothing.

@@ -35,6 +35,7 @@ fn of_trust() -> Vec<(&'static str, Request)> {
                 expires_s: Some(60),
             },
         ),
+        (r#"{"op":"take_back","node":"worker-node"}"#, Request::TakeBack { node: node() }),
         (
             r#"{"op":"approve","node":"worker-node","ports":"1000,1001","expires_s":60}"#,
             Request::Approve { node: node(), note: None, ports: Some("1000,1001".into()), expires_s: Some(60) },
