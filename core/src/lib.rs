@@ -50,7 +50,7 @@
 //! let mut seed = 10;
 //! let mut endpoints: Vec<Endpoint> = identities.into_iter().zip(books).map(|(identity, book)| {
 //!     seed += 1;
-//!     let mut config = Config::new(identity, [seed; 32]);
+//!     let mut config = Config::new(identity, Rng::entropy([seed; 32]));
 //!     config.trust = book;
 //!     Endpoint::new(config)
 //! }).collect();

@@ -29,6 +29,7 @@ mod inbound;
 mod message;
 mod pin;
 mod ports;
+mod quota;
 mod renewal;
 mod strangers;
 mod undo;
@@ -36,6 +37,7 @@ mod undo;
 pub use message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
 pub use pin::{Asked, Pin, Regrant, Wish};
 pub use ports::Ports;
+pub use quota::{Quota, QuotaError};
 pub use strangers::Source;
 pub use undo::Undo;
 
@@ -519,6 +521,7 @@ impl TrustBook {
             not_after: terms.not_after,
             verified: terms.verified,
             last_endpoint: None,
+            quota: None,
             marks: Marks {
                 stated,
                 heard: since,
@@ -531,6 +534,7 @@ impl TrustBook {
             pin.verified |= before.verified;
             (pin.ports, pin.temporary) = (before.ports, before.temporary);
             (pin.wish, pin.asked, pin.last_endpoint) = (before.wish, before.asked, before.last_endpoint);
+            pin.quota = before.quota;
         }
         self.pins.insert(record.identity, pin);
     }

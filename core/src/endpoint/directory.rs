@@ -25,7 +25,7 @@ use crate::addr::Addr;
 use crate::control::{Answer, CANDIDATES_MAX, Call, InboxNumber, Refusal, Ticket};
 use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::PathAddr;
-use crate::rng::Rng;
+use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::{LetterNumber, Outcome, TrustBook, TrustVersion};
 use alloc::collections::VecDeque;
@@ -112,7 +112,10 @@ pub(super) struct Context<'a> {
     /// Wall clock at `now`. Unit: microseconds since 1970.
     pub(super) wall_us: u64,
     pub(super) identity: &'a Identity,
+    /// For what is no secret.
     pub(super) rng: &'a mut Rng,
+    /// For secrets.
+    pub(super) entropy: &'a mut dyn Entropy,
 }
 
 /// The reason for a call, which decides what its answer does.

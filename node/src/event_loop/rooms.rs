@@ -175,6 +175,7 @@ impl Rooms {
             self.datagrams.serve(cx);
         }
         self.programs.handle_timeout(cx);
+        self.ipc.handle_timeout(cx.now);
         self.log.handle_timeout(cx);
         self.carry_out();
     }
@@ -189,6 +190,7 @@ impl Rooms {
             (self.expiry.poll_timeout(&self.cx), Reason::Expiry),
             (self.log.poll_timeout(), Reason::Log),
             (self.programs.poll_timeout(), Reason::Programs),
+            (self.ipc.poll_timeout(), Reason::Clients),
         ]
         .into_iter()
         .filter_map(|(at, reason)| Some((at?, reason)))

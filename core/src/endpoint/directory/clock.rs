@@ -63,7 +63,7 @@ impl Directory {
     }
 
     /// This node as it is now, for its trust book.
-    pub(super) fn me<'a>(&self, cx: &Context<'a>, record: &'a [u8]) -> Me<'a> {
+    pub(super) fn me<'a>(&self, cx: &'a Context<'_>, record: &'a [u8]) -> Me<'a> {
         let now_s = cx.wall_us / 1_000_000;
         let behind = self.clock_behind_s(cx.now, cx.wall_us).filter(|s| s.unsigned_abs() >= SAME_CLOCK_S);
         let common_s = now_s.saturating_add_signed(behind.unwrap_or_default());

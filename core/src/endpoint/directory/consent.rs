@@ -8,7 +8,9 @@ use crate::control::InboxNumber;
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::trust::{LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Regrant, Terms, TrustBook, TrustError, Undo};
+use crate::trust::{
+    LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, Undo,
+};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -116,6 +118,13 @@ impl Directory {
         let message = self.with_trust(cx, |book, me, rng| book.regrant(me, key, change, rng))?;
         self.effects.push_back(Effect::Regranted(*key));
         self.tell_statement(cx, key, message);
+        Ok(())
+    }
+
+    /// Changes how much of this node a peer may use.
+    pub(crate) fn set_quota(&mut self, key: &IdentityKey, quota: Option<Quota>) -> Result<(), TrustError> {
+        self.trust.set_quota(key, quota)?;
+        self.effects.push_back(Effect::Regranted(*key));
         Ok(())
     }
 
@@ -234,9 +243,9 @@ impl Directory {
         cx: &mut Context<'_>,
         f: impl FnOnce(&mut TrustBook, &Me<'_>, &mut Rng) -> R,
     ) -> R {
-        let record = self.record.clone();
+        let (record, mut secrets) = (self.record.clone(), cx.entropy.generator());
         let me = self.me(cx, &record);
-        let result = f(&mut self.trust, &me, cx.rng);
+        let result = f(&mut self.trust, &me, &mut secrets);
         self.note_time(self.trust.own_epoch().saturating_mul(1000), cx.wall_us);
         result
     }

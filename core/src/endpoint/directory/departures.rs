@@ -77,7 +77,7 @@ impl Directory {
         key: StaticKey,
         message: &[u8],
     ) -> Option<LetterNumber> {
-        let sealed = key.seal(message, cx.rng);
+        let sealed = key.seal(message, &mut cx.entropy.generator());
         let number = self.trust.add_letter(to, sealed)?;
         self.depart_when_saved(cx.now, Departure::Letter(number));
         Some(number)

@@ -290,3 +290,17 @@ fn the_largest_statement_fits_a_message() {
     assert!(matches!(a.receive(&message), Outcome::Renamed(..)));
     assert!(!a.pin(&b).is_denied(2395) && !a.pin(&b).is_denied(4590) && a.pin(&b).is_denied(4595));
 }
+
+#[test]
+fn a_quota_is_kept_in_the_book_and_changes_by_key() {
+    let (mut a, b) = trusting_pair();
+    assert_eq!((a.pin(&b).quota(), a.pin(&b).quota.clone()), (Quota::default(), None));
+    let quota = |text: &str| Some(text.parse::<Quota>().expect(text));
+    a.book.set_quota(&b.key(), quota("memory=2MB,streams=7")).expect("a peer");
+    a.book.set_quota(&b.key(), quota("streams=8,messages=9")).expect("a peer");
+    a.book = TrustBook::parse(&a.book.emit()).expect("own bytes");
+    assert_eq!(Some(a.pin(&b).quota()), quota("memory=2MB,streams=8,messages=9"));
+    a.book.set_quota(&b.key(), None).expect("a peer");
+    assert_eq!(a.pin(&b).quota, None);
+    assert_eq!(a.book.set_quota(&Owner::new(9).key(), None), Err(TrustError::Unknown));
+}
