@@ -137,6 +137,8 @@ pub enum Status {
     Withdrawn,
     /// The node's request is declined.
     Rejected,
+    /// This node's request is taken back.
+    Cancelled,
     /// The node is no longer trusted.
     Revoked,
     /// The subscribers get the event.
@@ -437,7 +439,7 @@ pub struct Approved {
 /// A request for trust that was declined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
-    /// Rejected.
+    /// Rejected, or cancelled.
     pub status: Status,
     /// The node, as the request named it.
     pub node: String,

@@ -256,6 +256,9 @@ pub(crate) struct Handshake {
     /// owner is asked. Services and ports: messages,80,8000-8010; or all
     #[argh(option)]
     pub(crate) ports: Option<String>,
+    /// take a request back that was not answered yet
+    #[argh(switch)]
+    pub(crate) cancel: bool,
 }
 
 /// requests that wait for an answer

@@ -70,6 +70,7 @@ fn request(verb: Verb) -> Request {
     match verb {
         Verb::Find(a) => Request::Find { node: a.node },
         Verb::Search(a) => Request::Search { tag: a.tag },
+        Verb::Handshake(a) if a.cancel => Request::TakeBack { node: a.node },
         Verb::Handshake(a) => Request::Handshake { node: a.node, note: Some(a.why), ports: a.ports, expires_s: None },
         Verb::Pending(_) => Request::Pending,
         Verb::Reject(a) => Request::Reject { node: a.node, note: Some(a.why) },

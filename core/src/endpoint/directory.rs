@@ -14,6 +14,7 @@
 //! a save is wanted, and says [`Directory::trust_saved`] when it is done.
 
 mod calls;
+mod clock;
 mod consent;
 mod departures;
 mod registration;
@@ -31,6 +32,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use clock::Times;
 use core::net::SocketAddr;
 use litemap::LiteMap;
 
@@ -100,6 +102,8 @@ pub(super) enum Effect {
     Trust(Outcome),
     /// Tell the owner to put the trust book, which has this version now, on disk.
     SaveTrust(TrustVersion),
+    /// Tell the owner to put this ceiling of the times on disk, in microseconds since 1970.
+    SaveTimes(u64),
 }
 
 /// What an input borrows of the endpoint.
@@ -154,6 +158,7 @@ pub(super) struct Directory {
     addr: Addr,
     /// Sequence of the newest record of ours.
     sequence: u64,
+    times: Times,
     record: Arc<[u8]>,
     candidates: Vec<SocketAddr>,
     reflexive: Option<SocketAddr>,
@@ -175,6 +180,7 @@ impl Directory {
         profile: Profile,
         trust: TrustBook,
         candidates: Vec<SocketAddr>,
+        used_us: u64,
     ) -> Self {
         let record = NodeRecord::sign(identity, addr, &profile, 0).emit().into();
         Self {
@@ -186,7 +192,8 @@ impl Directory {
             announced: profile.hostname.clone(),
             profile,
             addr,
-            sequence: 0,
+            sequence: used_us / 1000,
+            times: Times::new(used_us),
             record,
             candidates,
             reflexive: None,

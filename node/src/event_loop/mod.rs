@@ -10,11 +10,14 @@ mod rooms;
 mod start;
 mod turns;
 
+use crate::call::After;
 use crate::calls::trust;
+use crate::clock::wall_us;
 use crate::command::Command;
 use crate::context::Reason;
 use crate::disk::home::Home;
 use crate::failure::Failure;
+use crate::platform::StepWatch;
 use crate::programs::Readiness;
 use crate::token::Room;
 use crate::underlay::addresses::Addresses;
@@ -48,6 +51,8 @@ pub(crate) struct EventLoop {
     udp: Udp,
     udp_readable: bool,
     addresses: Addresses,
+    /// `None` where the system does not tell of steps: then each turn reads the clock all the same.
+    steps: Option<StepWatch>,
     /// The moment at which the loop's clock is zero.
     zero: std::time::Instant,
     commands: Receiver<Command>,
@@ -69,6 +74,10 @@ impl Turn for EventLoop {
         if let Some(left) = self.is_settled() {
             return left;
         }
+        let cx = &mut self.rooms.cx;
+        cx.stack.endpoint_mut().set_wall(cx.now, wall_us());
+        // What has ended lets nothing in that has just arrived.
+        self.rooms.expiry.handle_timeout(cx);
         self.guarded(|l| l.rooms.cx.stack.handle_timeout(l.rooms.cx.now));
         self.receive();
         for _ in 0..COMMANDS_PER_TURN {
@@ -107,7 +116,8 @@ impl Turn for EventLoop {
         self.rooms.log.note_stop(&mut self.rooms.cx);
         self.rooms.cx.stack.endpoint_mut().close_all();
         self.transmit();
-        trust::save(&mut self.rooms.cx, None);
+        trust::save(&mut self.rooms.cx, After::Nothing);
+        trust::save_times(&mut self.rooms.cx);
         self.rooms.carry_out();
         self.rooms.worker.stop();
         self.rooms.ipc.end();
@@ -150,6 +160,7 @@ impl EventLoop {
             match Room::of(token) {
                 Some(Room::Underlay) => self.udp_readable = true,
                 Some(Room::Addresses) => self.addresses.readiness(),
+                Some(Room::Clock) => self.steps.iter().for_each(StepWatch::drain),
                 Some(Room::Ipc) => rooms.ipc.readiness(token, readable, writable),
                 Some(Room::Streams) => {
                     let ready = (readable, writable, event.is_read_closed());

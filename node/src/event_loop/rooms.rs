@@ -88,6 +88,7 @@ impl Rooms {
                 }
             }
             EndpointEvent::SaveTrust(version) => trust::save_wanted(cx, version),
+            EndpointEvent::SaveTimes(ceiling_us) => trust::save_ceiling(cx, ceiling_us),
             EndpointEvent::Directory(state) => {
                 if let DirectoryState::Ready(addr) = state {
                     cx.submit(Job::Put(Meta::Addr, addr.to_bytes().to_vec()), Call::Forgotten);
@@ -133,7 +134,7 @@ impl Rooms {
                     self.post.queued(cx, seq, queue);
                 }
             }
-            (Call::TrustSaved { version, answer }, failure) => trust::saved(cx, version, answer, failure),
+            (Call::TrustSaved { version, after }, failure) => trust::saved(cx, version, after, failure),
             (Call::File { stream, file, len }, failure) => {
                 let done = match (failure, done) {
                     (Some(failure), _) => FileDone::Failed(failure.message),
@@ -188,7 +189,7 @@ impl Rooms {
             (self.cx.calls.poll_timeout(), Reason::Call),
             (self.post.poll_timeout(), Reason::Mail),
             (self.rendezvous.poll_timeout(), Reason::RendezvousFile),
-            (Some(self.expiry.poll_timeout(&self.cx)), Reason::Expiry),
+            (self.expiry.poll_timeout(&self.cx), Reason::Expiry),
             (self.log.poll_timeout(), Reason::Log),
             (self.programs.poll_timeout(), Reason::Programs),
             (self.ipc.poll_timeout(), Reason::Clients),

@@ -5,7 +5,7 @@ use crate::calls::profile;
 use crate::calls::report::Facts;
 use crate::calls::trust::Expiry;
 use crate::calls::webhook;
-use crate::clock::wall_s;
+use crate::clock::{wall_s, wall_us};
 use crate::command::{COMMANDS_MAX, Command};
 use crate::config::{Config, RendezvousConfig};
 use crate::context::Context;
@@ -22,7 +22,7 @@ use crate::failure::{Code, Failure};
 use crate::ipc::server::Ipc;
 use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
-use crate::platform::{AddressWatch, DISCARD_RINGS, map_rings};
+use crate::platform::{AddressWatch, DISCARD_RINGS, StepWatch, map_rings};
 use crate::programs::Programs;
 use crate::services::{PORTS, STDIO, Services};
 use crate::streams::datagrams::Datagrams;
@@ -43,7 +43,6 @@ use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
 
 /// Events of one poll.
 const EVENTS_MAX: usize = 256;
@@ -85,6 +84,10 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     if let Some(descriptor) = watch.as_ref().and_then(AddressWatch::descriptor) {
         register(poll.registry(), &descriptor, Room::Addresses)?;
     }
+    let steps = StepWatch::open().ok();
+    if let Some(descriptor) = steps.as_ref().and_then(StepWatch::descriptor) {
+        register(poll.registry(), &descriptor, Room::Clock)?;
+    }
     let core = core_config(identity, &saved, &config, &udp)?;
     let rooms = rooms((poll.registry(), waker.clone()), core, config, (worker, log, &udp))?;
     let mut event_loop = EventLoop {
@@ -93,6 +96,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         udp,
         udp_readable: true,
         addresses: Addresses::new(watch),
+        steps,
         zero: std::time::Instant::now(),
         commands,
         settled: None,
@@ -205,7 +209,8 @@ fn core_config(identity: Identity, saved: &Saved, config: &Config, udp: &Udp) ->
     let mut core = pilot_core::Config::new(identity, Box::new(SystemEntropy));
     core.aead = aead::fastest();
     core.agreement = agreement::fastest();
-    core.wall_at_zero_us = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);
+    core.wall_at_zero_us = wall_us();
+    core.used_us = saved.used_us;
     core.addr = saved.addr;
     core.datagram_len_max = config.datagram_len_max;
     if let Some(bytes) = &saved.trust {

@@ -42,6 +42,7 @@ fn of_trust() -> Vec<(&'static str, Request)> {
                 expires_s: Some(60),
             },
         ),
+        (r#"{"op":"take_back","node":"worker-node"}"#, Request::TakeBack { node: node() }),
         (
             r#"{"op":"approve","node":"worker-node","ports":"1000,1001","expires_s":60}"#,
             Request::Approve {
