@@ -6,8 +6,8 @@ mod lab;
 use lab::Lab;
 use pilot_node::answer::{
     Accepted, Approved, Bound, Cancelled, Connections, Delivered, Disconnected, Found, Handshake, Inbox, Info, Message,
-    Nodes, Opened, Outbox, Peers, Pending, Profile, Proxies, Proxy, Published, Received, Rejected, RendezvousState, Sent,
-    StreamState, Taken, Trust, Trusted, Untrusted, Version, WebhookSet,
+    Nodes, Opened, Outbox, Peers, Pending, Profile, Proxies, Proxy, Published, Received, Rejected, RendezvousState,
+    Sent, StreamState, Taken, Trust, Trusted, Untrusted, Version, WebhookSet,
 };
 use pilot_node::{Client, Code, Config, MessageKind, Node, RendezvousConfig, Request, send_file};
 use serde::Serialize;
