@@ -35,6 +35,8 @@ pub enum ResetReason {
     Away,
     /// One side withdrew its trust.
     Revoked,
+    /// The peer broke the rules of the control stream, or held more of it than there is room for.
+    Broken,
 }
 
 impl ResetReason {
@@ -46,6 +48,7 @@ impl ResetReason {
             Self::Unreachable => "unreachable",
             Self::Away => "away",
             Self::Revoked => "revoked",
+            Self::Broken => "broken",
         }
     }
 }

@@ -50,12 +50,13 @@ type HandshakeRequest struct {
 	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the trust, in seconds from now
 }
 
-// ApproveRequest approves a request for trust. The fields are those of [HandshakeRequest].
+// ApproveRequest approves a request for trust. The other fields are those of [HandshakeRequest].
 type ApproveRequest struct {
 	Node     string `json:"node"`
 	Note     string `json:"note,omitzero"`
 	Ports    string `json:"ports,omitzero"`
 	ExpiresS uint64 `json:"expires_s,omitzero"`
+	Quota    string `json:"quota,omitzero"` // what the peer may use: "memory=64MB,streams=1000,disk=1GB,messages=10000/day"
 }
 
 // RejectRequest declines a request for trust.
@@ -67,8 +68,9 @@ type RejectRequest struct {
 // GrantRequest lets a trusted peer reach more ports of this node.
 type GrantRequest struct {
 	Node     string `json:"node"`
-	Ports    string `json:"ports"`              // "messages,80,8000-8010" or "all"
+	Ports    string `json:"ports,omitzero"`     // "messages,80,8000-8010" or "all"; empty: only the quota changes
 	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the grant, in seconds from now; 0: none
+	Quota    string `json:"quota,omitzero"`     // as in [ApproveRequest]; "default" takes back what was said
 }
 
 // RevokeRequest lets a trusted peer reach fewer ports of this node, whose streams it resets.

@@ -81,7 +81,13 @@ fn handshake(node: &str) -> Request {
 }
 
 fn approve(node: &str) -> Request {
-    Request::Approve { node: node.into(), note: None, ports: Some("all".into()), expires_s: Some(3600) }
+    Request::Approve {
+        node: node.into(),
+        note: None,
+        ports: Some("all".into()),
+        expires_s: Some(3600),
+        quota: Some("memory=64MB".into()),
+    }
 }
 
 /// State and trust, of `node-a` and of a third node.
@@ -115,7 +121,11 @@ fn trust(lab: &Lab, asker: &mut Asker) {
     asker.until::<Pending>("pending", &Request::Pending, |p| !p.pending.is_empty());
     asker.ask::<Approved>("approve", approve("node-c"), b"");
     let ports = || "echo,8000-8010".to_owned();
-    asker.ask::<Approved>("grant", Request::Grant { node: "node-c".into(), ports: ports(), expires_s: Some(60) }, b"");
+    asker.ask::<Approved>(
+        "grant",
+        Request::Grant { node: "node-c".into(), ports: Some(ports()), expires_s: Some(60), quota: None },
+        b"",
+    );
     asker.ask::<Approved>("revoke", Request::Revoke { node: "node-c".into(), ports: ports() }, b"");
     let wish = Request::Handshake { node: "node-c".into(), note: None, ports: Some("22".into()), expires_s: None };
     third.until::<Trust>("trust", &Request::Trust, |t| t.total == 1);

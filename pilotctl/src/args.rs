@@ -282,9 +282,13 @@ pub(crate) struct Approve {
     /// when that ends. Unit: seconds from now (or 30m, 24h)
     #[argh(option)]
     pub(crate) expires: Option<String>,
+    /// how much of this node it may use: memory=64MB,streams=1000,disk=1GB,messages=10000/day, or some of them; default takes
+    /// back what was said before
+    #[argh(option)]
+    pub(crate) quota: Option<String>,
 }
 
-/// let a trusted peer reach more of our ports
+/// let a trusted peer reach more of our ports, or use more or less of this node
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "grant")]
 pub(crate) struct Grant {
@@ -297,6 +301,10 @@ pub(crate) struct Grant {
     /// when the grant of these ports ends. Unit: seconds from now (or 30m, 24h); default: with the trust
     #[argh(option)]
     pub(crate) expires: Option<String>,
+    /// how much of this node it may use: memory=64MB,streams=1000,disk=1GB,messages=10000/day, or some of them; default takes
+    /// back what was said before
+    #[argh(option)]
+    pub(crate) quota: Option<String>,
     /// show what the peer can reach, and what we can reach at the peer
     #[argh(switch)]
     pub(crate) list: bool,

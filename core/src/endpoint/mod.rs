@@ -6,6 +6,7 @@
 
 mod config;
 mod directory;
+mod hoard;
 mod input;
 mod link_handle;
 mod output;
@@ -26,16 +27,18 @@ use crate::identity::{Identity, IdentityKey, StaticKey};
 use crate::noise::StaticShared;
 use crate::path::{PathAddr, PathNews};
 use crate::peer::{PacketBuilder, Peer, Role};
-use crate::rng::Rng;
+use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::door::Doorkeeper;
-use crate::tunnel::handshake::{Opening, Pending, Reserve, Timestamp, tai64n};
+use crate::tunnel::handshake::{Introduction, Opening, Pending, Reserve, Timestamp, tai64n};
 use crate::wire::LocalIndex;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use directory::Directory;
+use hoard::Hoard;
 use output::Events;
 use peers::PeerTable;
 
@@ -46,10 +49,14 @@ use peers::PeerTable;
 pub struct Endpoint {
     identity: Identity,
     aead: &'static dyn AeadProvider,
+    /// Gives secrets.
+    entropy: Box<dyn Entropy>,
+    /// Gives jitter, indexes and the like.
     rng: Rng,
     /// The key for the next key handshake.
     reserve: Reserve,
     strangers: Strangers,
+    hoard: Hoard,
     wall_at_zero_us: u64,
     datagram_len_max: usize,
     door: Doorkeeper,
@@ -73,14 +80,15 @@ const STRAY_MAX: usize = 256;
 
 impl Endpoint {
     /// An endpoint; its pinned peers exist from the start, its rendezvous is tried at the first `handle_timeout`.
-    pub fn new(config: Config) -> Self {
-        let mut rng = Rng::new(config.seed);
+    pub fn new(mut config: Config) -> Self {
         let mut endpoint = Self {
             door: Doorkeeper::new(&config.identity.static_key()),
             aead: config.aead,
-            reserve: Reserve::new(config.agreement, &mut rng),
-            rng,
+            reserve: Reserve::new(config.agreement, &mut *config.entropy),
+            entropy: config.entropy,
+            rng: Rng::new(config.seed),
             strangers: config.strangers,
+            hoard: Hoard::default(),
             wall_at_zero_us: config.wall_at_zero_us,
             datagram_len_max: config.datagram_len_max,
             peers: PeerTable::new(),
@@ -186,6 +194,20 @@ impl Endpoint {
         (self.wall_at_zero_us + now.as_micros()) / 1_000_000
     }
 
+    /// Memory that other nodes make this endpoint hold for their control streams and key handshakes. Work grows with the
+    /// number of peers. Unit: bytes.
+    pub fn held_len(&self) -> usize {
+        self.peers.iter().map(|(_, entry)| entry.peer.held_len()).sum()
+    }
+
+    /// What [`Endpoint::held_len`] never exceeds. Unit: bytes.
+    pub fn held_len_max(&self) -> usize {
+        let is_stranger = |entry: &&peers::Entry| entry.peer.role == Role::Client;
+        let strangers = self.peers.iter().map(|(_, entry)| entry).filter(is_stranger).count();
+        let others = self.peers.len() - strangers;
+        Hoard::len_max(strangers) + strangers * Peer::RAW_LEN_MAX + others * Peer::HELD_LEN_MAX
+    }
+
     /// Notes of the trace that were lost because nothing read them in time.
     pub const fn traces_lost(&self) -> u64 {
         self.events.trace.lost()
@@ -254,6 +276,7 @@ impl Endpoint {
         let Some(entry) = self.peers.get_mut(&id) else { return false };
         let sent = entry.peer.link.send_control(&message.emit()).is_ok();
         self.touch(id);
+        self.count_hoard(id);
         sent
     }
 
@@ -302,7 +325,7 @@ impl Endpoint {
         if self.directory.poll_timeout().is_some_and(|at| at <= now) {
             self.with_directory(now, Directory::handle_timeout);
         }
-        self.reserve.handle_timeout(now, &mut self.rng);
+        self.reserve.handle_timeout(now, &mut *self.entropy);
     }
 
     // Output.
@@ -379,6 +402,7 @@ impl Endpoint {
     }
 
     fn remove_peer(&mut self, id: PeerId) {
+        self.hoard.note(id, 0);
         self.peers.remove(id);
     }
 
@@ -438,17 +462,17 @@ impl Endpoint {
         let index = self.fresh_index();
         let stamp = self.fresh_stamp(now);
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        let (key, cookie) = (entry.peer.static_key, entry.peer.cookie.take());
+        let (key, cookie) = (entry.peer.static_key, entry.peer.cookie());
         let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
-        let own = self.reserve.take(now, &mut self.rng);
+        let own = self.reserve.take(now, &mut *self.entropy);
         let opening = Opening {
             responder: &key,
             shared: &shared,
             local_index: index,
             stamp: &stamp,
-            incarnation: entry.peer.incarnation,
-            cookie: cookie.as_ref(),
+            own: Introduction { incarnation: entry.peer.incarnation, stance: self.strangers.stance() },
+            cookie,
         };
         let pending = Pending::start(&self.identity, &opening, own);
         entry.peer.shared = Some(shared);
@@ -485,5 +509,8 @@ impl Endpoint {
     }
 }
 
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod memory_tests;
 #[cfg(test)]
 mod tests;

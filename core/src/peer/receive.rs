@@ -13,7 +13,6 @@ use crate::link::frame::{Frame, Frames};
 use crate::path::PathAddr;
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::tunnel::REJECT_AFTER;
 use crate::tunnel::session::{Indexes, OpenError};
 use crate::wire::{Counter, LocalIndex};
 use alloc::vec::Vec;
@@ -43,6 +42,8 @@ pub(crate) struct Effects {
     pub(crate) closed: Option<u8>,
     /// A tunnel stands where none stood before.
     pub(crate) established: bool,
+    /// The peer's control stream makes no sense any more: the tunnel must end.
+    pub(crate) broken: bool,
 }
 
 impl Peer {
@@ -57,7 +58,7 @@ impl Peer {
     ) -> Result<(), Discard> {
         let (Arrival { now, from, receiver, counter }, len) = (arrival, datagram.len());
         let session = self.sessions.find_mut(receiver).ok_or(Discard::UnknownIndex)?;
-        if now.since(session.created) >= REJECT_AFTER {
+        if now >= session.reject_at() {
             return Err(Discard::ExpiredSession);
         }
         let (indexes, introduced) = (session.indexes, session.introduced);
@@ -131,8 +132,9 @@ impl Peer {
                 }
                 Frame::Control { offset, bytes } => {
                     urgency = Urgency::Normal;
-                    let messages = self.link.on_control(offset, bytes).ok_or(Discard::Malformed)?;
-                    effects.control.extend(messages);
+                    let messages = self.link.on_control(offset, bytes);
+                    effects.broken |= messages.is_none();
+                    effects.control.extend(messages.ok_or(Discard::Malformed)?);
                 }
                 Frame::Ping => urgency = Urgency::Normal,
                 Frame::Close(reason) => effects.closed = Some(reason),

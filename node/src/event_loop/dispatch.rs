@@ -160,14 +160,14 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
 fn trust_verb(cx: &mut Context, request: Request, caller: Caller) {
     match request {
         Request::Handshake { node, note, ports, expires_s } => {
-            handshake::handshake(cx, &node, Wanted { ports, expires_s, note }, caller);
+            handshake::handshake(cx, &node, Wanted { ports, expires_s, note, quota: None }, caller);
         }
-        Request::Approve { node, note, ports, expires_s } => {
-            grants::approve(cx, &node, Wanted { ports, expires_s, note }, caller);
+        Request::Approve { node, note, ports, expires_s, quota } => {
+            grants::approve(cx, &node, Wanted { ports, expires_s, note, quota }, caller);
         }
         Request::Reject { node, note } => grants::reject(cx, &node, &note.unwrap_or_default(), caller),
-        Request::Grant { node, ports, expires_s } => {
-            grants::grant(cx, &node, (&ports, expires_s), caller);
+        Request::Grant { node, ports, expires_s, quota } => {
+            grants::grant(cx, &node, Wanted { ports, expires_s, note: None, quota }, caller);
         }
         Request::Revoke { node, ports } => grants::revoke(cx, &node, &ports, caller),
         Request::Untrust { node } => trust::revoke(cx, &node, caller),

@@ -9,7 +9,7 @@ use crate::clock::wall_s;
 use crate::command::{COMMANDS_MAX, Command};
 use crate::config::{Config, RendezvousConfig};
 use crate::context::Context;
-use crate::crypto::{aead, agreement, entropy};
+use crate::crypto::{SystemEntropy, aead, agreement};
 use crate::disk::home::Home;
 use crate::disk::identity_file;
 use crate::disk::job::{Job, Meta, Saved};
@@ -199,7 +199,7 @@ fn core_config(identity: Identity, saved: &Saved, config: &Config, udp: &Udp) ->
     let damaged = |what: &str| {
         Failure::new(Code::Internal, format!("{}/books: {what} is damaged", config.home.display())).hint(DAMAGED_HINT)
     };
-    let mut core = pilot_core::Config::new(identity, entropy());
+    let mut core = pilot_core::Config::new(identity, Box::new(SystemEntropy));
     core.aead = aead::fastest();
     core.agreement = agreement::fastest();
     core.wall_at_zero_us = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);
