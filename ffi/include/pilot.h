@@ -151,6 +151,11 @@
 #define PILOT_EVENT_TRUST_CHANGED 12
 
 /*
+ A message has left the outbox without being delivered; its "message_id" and the "reason" are in detail.
+ */
+#define PILOT_EVENT_GIVEN_UP 13
+
+/*
  Most bytes of early data, which travel with the request for a stream (pilot_connect_with). Unit: bytes.
  */
 #define PILOT_FIRST_MAX 1024

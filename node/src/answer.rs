@@ -549,17 +549,26 @@ pub struct Received {
     pub folder: String,
     /// Each of them.
     pub files: Vec<ReceivedFile>,
+    /// Files of which bytes are missing: they are arriving, or their sender can go on with them for seven days.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<ReceivedFile>,
 }
 
-/// A file that has arrived.
+/// A file that has arrived, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceivedFile {
     /// Its name in the folder.
     pub name: String,
     /// Its length.
     pub bytes: u64,
-    /// When it was complete.
+    /// When it was complete; of an unfinished file: when bytes of it came last.
     pub received_at: u64,
+    /// Of an unfinished file: the bytes that it will have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
+    /// Of an unfinished file: the fingerprint of its sender's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
 }
 
 /// An event that the subscribers get.

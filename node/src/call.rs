@@ -245,6 +245,7 @@ impl Calls {
 pub(crate) fn disk_failure(done: &Done) -> Option<Failure> {
     match done {
         Done::Full(why) => Some(Failure::new(Code::Full, *why)),
+        Done::DiskFull(why) => Some(Failure::new(Code::Full, format!("the disk is full: {why}"))),
         Done::Failed(why) => Some(Failure::new(Code::Internal, format!("the disk failed: {why}"))),
         _ => None,
     }

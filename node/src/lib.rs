@@ -70,7 +70,7 @@ pub use disk::home::Home;
 /// The parts of a node that other servers of the underlay use too: the rendezvous.
 pub mod parts {
     pub use crate::crypto::{SystemEntropy, entropy};
-    pub use crate::disk::identity_file::load_or_create as load_or_create_identity;
+    pub use crate::disk::identity_file::{accept as accept_identity, load_or_create as load_or_create_identity};
     pub use crate::platform::keep_memory_private;
     pub use crate::underlay::udp::Udp;
 }

@@ -132,6 +132,9 @@ pub(crate) struct DaemonStart {
     /// where the daemon writes its log (default: pilot.log in its folder; in the foreground standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
+    /// go on with what is left of damaged books, and with another identity than before
+    #[argh(switch)]
+    pub(crate) accept_loss: bool,
     /// least important level that is logged: error, warn, info or debug (default info)
     #[argh(option, default = "LogLevel::Info")]
     pub(crate) log_level: LogLevel,
@@ -159,6 +162,9 @@ pub(crate) struct DaemonRun {
     /// where the daemon writes its log (default: standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
+    /// go on with what is left of damaged books, and with another identity than before
+    #[argh(switch)]
+    pub(crate) accept_loss: bool,
     /// least important level that is logged: error, warn, info or debug (default info)
     #[argh(option, default = "LogLevel::Info")]
     pub(crate) log_level: LogLevel,
@@ -212,6 +218,9 @@ pub(crate) struct RendezvousRun {
     /// end when no node has been connected for so many seconds
     #[argh(option)]
     pub(crate) idle_exit: Option<u64>,
+    /// go on with what is left of damaged books, and with another identity than before
+    #[argh(switch)]
+    pub(crate) accept_loss: bool,
 }
 
 /// show the main job: two daemons, trust, a stream, a message, a transfer

@@ -97,7 +97,8 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     };
     let (log_level, log_format) = (args.log_level, args.log_format);
     let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
-    let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen: args.listen, log_file, log_level, log_format };
+    let (listen, accept_loss) = (args.listen, args.accept_loss);
+    let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen, log_file, accept_loss, log_level, log_format };
     if args.foreground {
         return serve(run, ensure_local);
     }
@@ -144,6 +145,9 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     option("--log-file", run.log_file.as_ref().map(|p| p.display().to_string()));
     option("--log-level", Some(run.log_level.name().into()));
     option("--log-format", Some(run.log_format.name().into()));
+    if run.accept_loss {
+        command.arg("--accept-loss");
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn()
 }
 
@@ -204,7 +208,7 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
     raise_descriptor_limit();
     keep_memory_private();
     let mut config = Config::daemon(Home::default_path());
-    config.hostname = args.hostname;
+    (config.hostname, config.accept_loss) = (args.hostname, args.accept_loss);
     if let Some(listen) = args.listen {
         config.listen = listen;
     }

@@ -144,7 +144,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns of tables, in this order; long keys and details are for `--json`.
-const COLUMNS: [&str; 40] = [
+const COLUMNS: [&str; 42] = [
     "listen",
     "node",
     "port",
@@ -157,6 +157,8 @@ const COLUMNS: [&str; 40] = [
     "from",
     "type",
     "bytes",
+    "of",
+    "sender",
     "preview",
     "fingerprint",
     "justification",

@@ -4,7 +4,7 @@ use crate::args::{Rendezvous, RendezvousRun, RendezvousVerb};
 use crate::output::Output;
 use pilot_node::parts::keep_memory_private;
 use pilot_node::{Code, Failure, Home};
-use pilot_rendezvous::server::{Server, ServerConfig};
+use pilot_rendezvous::server::{Server, ServerConfig, ServerError};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde_json::json;
@@ -42,7 +42,10 @@ fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
         idle_exit: args.idle_exit.map(Duration::from_secs),
     };
     keep_memory_private();
-    let server = Server::bind(&config).map_err(|e| Failure::new(Code::Conflict, e.to_string()))?;
+    if args.accept_loss {
+        Server::accept_loss(&args.home).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    }
+    let server = Server::bind(&config).map_err(|e| Failure::new(Code::Conflict, e.to_string()).hint(hint(&e)))?;
     let (key, addr) = server.endpoint();
     let endpoint = format!("{key}@{addr}");
     write_whole(&args.home.join("endpoint"), &endpoint).map_err(file)?;
@@ -50,6 +53,17 @@ fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
     let stopper = server.stopper();
     on_signal(move || stopper.stop())?;
     server.run().map_err(|e| Failure::new(Code::Internal, e.to_string()))
+}
+
+/// The remedy of a rendezvous that cannot start.
+fn hint(e: &ServerError) -> &'static str {
+    match e {
+        ServerError::Io(_, e) if e.kind() == io::ErrorKind::InvalidData => {
+            "restore it from a backup, or go on with what is left: --accept-loss"
+        }
+        ServerError::Identity(_) => "restore it from a backup, or go on with another key: --accept-loss",
+        _ => "",
+    }
 }
 
 /// Returns the folder of the local rendezvous, which daemons of one user share.

@@ -65,6 +65,8 @@ pub(crate) enum Done {
     File(FileDone),
     /// The job would go beyond a maximum; nothing was changed.
     Full(&'static str),
+    /// The disk has no room; nothing was changed.
+    DiskFull(String),
     /// The disk failed; nothing was changed.
     Failed(String),
 }

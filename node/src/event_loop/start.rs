@@ -11,6 +11,7 @@ use crate::config::{Config, RendezvousConfig};
 use crate::context::Context;
 use crate::crypto::{SystemEntropy, aead, agreement};
 use crate::disk::home::Home;
+use crate::disk::identity_file;
 use crate::disk::job::{Job, Meta, Saved};
 use crate::disk::worker::{DAMAGED_HINT, Worker};
 use crate::event_loop::EventLoop;
@@ -68,13 +69,16 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         );
     }
     let home = Home::open(&config.home)?;
+    if config.accept_loss {
+        identity_file::accept(home.path())?;
+    }
     let identity = home.identity()?;
     let poll = Poll::new().map_err(internal("poll"))?;
     let waker = Arc::new(Waker::new(poll.registry(), Room::Waker.token(0)).map_err(internal("waker"))?);
     let (commands_tx, commands) = bounded(COMMANDS_MAX);
     refuse_older(&home)?;
     let (log, lines) = LogRoom::new(config.log.as_ref());
-    let (worker, saved) = Worker::start(home.path(), waker.clone(), lines)?;
+    let (worker, saved) = Worker::start(home.path(), config.accept_loss, waker.clone(), lines)?;
     let udp = Udp::bind(config.listen).map_err(|e| {
         Failure::new(Code::Conflict, format!("cannot bind UDP {}: {e}", config.listen))
             .hint("another --listen address or port")
