@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Most steps of one input.
 const STEPS_MAX: usize = 300;
 /// Small limits, so that segments end and are cleaned all the time.
-const LIMITS: Limits = Limits { segment_len: 2000, slack: 2000, segment_cost: 100 };
+const LIMITS: Limits = Limits { segment_len: 2000, slack: 2000, segment_cost: 100, reserve_len: 0 };
 /// Longest row. Unit: bytes.
 const ROW_LEN_MAX: usize = 1024;
 /// Rows of the table.

@@ -65,7 +65,7 @@ fn act(owners: &mut [Owner], what: u8, (at, other): (usize, usize), now_s: u64, 
     let record = owners[other].record.clone();
     let key = record.identity;
     let Owner { identity, bytes, book, consent, .. } = &mut owners[at];
-    let me = Me { identity, record: bytes, now_s };
+    let me = Me { identity, record: bytes, now_s, common_s: now_s };
     let made = match what {
         0 => book.request(&me, &record, &Terms::default(), rng),
         1 => book.approve(&me, &key, &Terms::default(), rng),
@@ -93,9 +93,9 @@ impl Owner {
     }
 
     fn receive(&mut self, now_s: u64, message: &[u8]) {
-        let me = Me { identity: &self.identity, record: &self.bytes, now_s };
+        let me = Me { identity: &self.identity, record: &self.bytes, now_s, common_s: now_s };
         // Every outcome is allowed; the invariants are checked afterwards.
-        let _ = self.book.receive(&me, message);
+        let _ = self.book.receive(&me, message, None);
     }
 
     fn save_and_read(&mut self) {
