@@ -2,11 +2,19 @@
 //! `fuzz_targets/` give them to libFuzzer. A target panics when an invariant breaks.
 #![forbid(unsafe_code)]
 
+mod books;
 mod filters;
+mod operations;
 mod segments;
+mod trust;
+mod world;
 
+pub use books::books;
 pub use filters::filters;
+pub use operations::operations;
 pub use segments::segments;
+pub use trust::trust;
+pub use world::world;
 
 use pilot_core::aead::{PORTABLE, TAG_LEN};
 use pilot_core::control::Control;

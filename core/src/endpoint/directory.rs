@@ -14,6 +14,7 @@
 //! a save is wanted, and says [`Directory::trust_saved`] when it is done.
 
 mod calls;
+mod clock;
 mod consent;
 mod departures;
 mod duties;
@@ -32,6 +33,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use clock::Times;
 use core::net::SocketAddr;
 use duties::Duties;
 use litemap::LiteMap;
@@ -116,6 +118,8 @@ pub(super) enum Effect {
     Trust(Outcome),
     /// Tell the owner to put the trust book, which has this version now, on disk.
     SaveTrust(TrustVersion),
+    /// Tell the owner to put this ceiling of the times on disk, in microseconds since 1970.
+    SaveTimes(u64),
 }
 
 /// What an input borrows of the endpoint.
@@ -172,6 +176,7 @@ pub(super) struct Directory {
     addr: Addr,
     /// Sequence of the newest record of ours.
     sequence: u64,
+    times: Times,
     record: Arc<[u8]>,
     candidates: Vec<SocketAddr>,
     reflexive: Option<SocketAddr>,
@@ -189,8 +194,6 @@ pub(super) struct Directory {
     /// Sequence of the record that was registered last, and whether a refusal has raised the sequence since the last success.
     registered_sequence: u64,
     has_raised: bool,
-    /// What the wall clock of the rendezvous is ahead of ours. Unit: microseconds.
-    clock_behind_us: Option<i64>,
     /// When another process with our identity was last seen, and where.
     elsewhere: Option<(Instant, SocketAddr)>,
     /// When the rendezvous is to be reached at another address.
@@ -211,6 +214,7 @@ impl Directory {
         profile: Profile,
         trust: TrustBook,
         candidates: Vec<SocketAddr>,
+        used_us: u64,
     ) -> Self {
         let record = NodeRecord::sign(identity, addr, &profile, 0).emit().into();
         Self {
@@ -222,7 +226,8 @@ impl Directory {
             announced: profile.hostname.clone(),
             profile,
             addr,
-            sequence: 0,
+            sequence: used_us / 1000,
+            times: Times::new(used_us),
             record,
             candidates,
             reflexive: None,
@@ -235,7 +240,6 @@ impl Directory {
             omits_name: false,
             registered_sequence: 0,
             has_raised: false,
-            clock_behind_us: None,
             elsewhere: None,
             move_at: None,
             duties: Duties::default(),
@@ -304,11 +308,6 @@ impl Directory {
     /// True while the hostname belongs to another node, and this one is registered without.
     pub(super) const fn name_is_taken(&self) -> bool {
         self.name_taken
-    }
-
-    /// How far our wall clock is behind that of the rendezvous, as its last refusal said. Unit: microseconds.
-    pub(super) const fn clock_behind_us(&self) -> Option<i64> {
-        self.clock_behind_us
     }
 
     const fn is_ready(&self) -> bool {

@@ -49,11 +49,11 @@ fn books() -> [TrustBook; 2] {
         [0, 1].map(|side| NodeRecord::sign(&identity(side), Addr::new(0, 1 + side as u32), &Profile::default(), 1));
     let (identities, bytes) = ([identity(0), identity(1)], [records[0].emit(), records[1].emit()]);
     let (mut books, mut rng) = ([TrustBook::default(), TrustBook::default()], Rng::new([9; 32]));
-    let me = |side: usize| Me { identity: &identities[side], record: &bytes[side], now_s: WALL_S };
+    let me = |side: usize| Me { identity: &identities[side], record: &bytes[side], now_s: WALL_S, common_s: WALL_S };
     let request = books[0].request(&me(0), &records[1], &Terms::default(), &mut rng).unwrap();
-    books[1].receive(&me(1), &request);
+    books[1].receive(&me(1), &request, None);
     let accept = books[1].approve(&me(1), &identities[0].public(), &Terms::default(), &mut rng).unwrap();
-    books[0].receive(&me(0), &accept);
+    books[0].receive(&me(0), &accept, None);
     books[0].note_endpoint(&identities[1].public(), addr_of(1));
     books
 }

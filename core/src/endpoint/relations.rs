@@ -10,7 +10,7 @@ use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Role};
 use crate::time::{Duration, Instant};
-use crate::trust::{Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, TrustVersion};
+use crate::trust::{Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, TrustVersion, Undo};
 use crate::tunnel::handshake::NO_PSK;
 use crate::wire::Channel;
 use alloc::string::String;
@@ -53,12 +53,6 @@ impl Endpoint {
     /// True while the hostname of this node belongs to another one, and this one is registered without.
     pub const fn name_is_taken(&self) -> bool {
         self.directory.name_is_taken()
-    }
-
-    /// How far the wall clock of this node is behind that of the rendezvous, as the last refusal of the rendezvous said;
-    /// negative when ahead. Unit: microseconds.
-    pub const fn clock_behind_us(&self) -> Option<i64> {
-        self.directory.clock_behind_us()
     }
 
     /// The address of another process with the identity of this node, if the rendezvous has seen one of late.
@@ -154,6 +148,25 @@ impl Endpoint {
     /// `Unknown` when the peer is not trusted.
     pub fn revoke(&mut self, now: Instant, key: &IdentityKey) -> Result<Pin, TrustError> {
         self.with_directory(now, |directory, cx| directory.revoke(cx, key))
+    }
+
+    /// Takes back what a node was asked for and has not answered: trust, or ports of a trusted peer. Once that is on disk, the
+    /// node is told.
+    ///
+    /// # Errors
+    /// See [`TrustBook::cancel`]; `Full` without room for a letter.
+    pub fn cancel(&mut self, now: Instant, key: &IdentityKey) -> Result<(), TrustError> {
+        self.with_directory(now, |directory, cx| directory.cancel(cx, key))
+    }
+
+    /// Takes a decision back that could not be put on disk. See [`Undo`].
+    pub fn undo(&mut self, now: Instant, undo: Undo) {
+        self.with_directory(now, |directory, cx| directory.undo(cx, undo));
+    }
+
+    /// The owner has seen the requests that wait: others give way first.
+    pub fn note_requests_seen(&mut self) {
+        self.directory.note_requests_seen();
     }
 
     /// Ends expired trust and expired grants; true when there was any. [`TrustBook::next_end`] says when to call this.
@@ -274,7 +287,7 @@ impl Endpoint {
         now: Instant,
         input: impl FnOnce(&mut Directory, &mut Context<'_>) -> R,
     ) -> R {
-        let wall_us = self.wall_at_zero_us + now.as_micros();
+        let wall_us = self.wall_us(now);
         let mut cx =
             Context { now, wall_us, identity: &self.identity, rng: &mut self.rng, entropy: &mut *self.entropy };
         let result = input(&mut self.directory, &mut cx);
@@ -351,6 +364,7 @@ impl Endpoint {
             Effect::Answer(ticket, answer) => self.events.push_back(Event::Answer(ticket, answer)),
             Effect::Trust(outcome) => self.events.push_back(Event::Trust(outcome)),
             Effect::SaveTrust(version) => self.events.push_back(Event::SaveTrust(version)),
+            Effect::SaveTimes(ceiling_us) => self.events.push_back(Event::SaveTimes(ceiling_us)),
         }
     }
 
@@ -432,6 +446,14 @@ impl Endpoint {
         let path = PathAddr::Relay(Channel(channel));
         let entry = self.peers.values_mut().find(|entry| entry.peer.paths.selected() == Some(path));
         entry.into_iter().for_each(|entry| entry.peer.link.on_congestion());
+    }
+
+    /// The peer does not answer, or not with our secret.
+    pub(super) fn doubt(&mut self, now: Instant, id: PeerId) {
+        let peer = self.peers.get(&id).map(|e| &e.peer).filter(|peer| peer.role == Role::Trusted);
+        if let Some(key) = peer.and_then(|peer| peer.identity) {
+            self.with_directory(now, |directory, cx| directory.doubt(cx, &key));
+        }
     }
 
     fn set_relay(&mut self, id: PeerId, channel: u32) {

@@ -27,6 +27,8 @@ pub struct Pin {
     pub temporary: Vec<(u64, Ports)>,
     /// Ports of the peer that this node may reach, as the peer has said; `None` when it has said nothing.
     pub granted: Option<Ports>,
+    /// The part of `granted` that ends, with its ends in seconds since 1970 by our clock. At most [`Pin::TEMPORARY_MAX`].
+    pub granted_ends: Vec<(u64, Ports)>,
     /// What the peer asks for, which waits for our owner.
     pub wish: Option<Box<Wish>>,
     /// What this node has asked the peer for, which waits for the peer's owner.

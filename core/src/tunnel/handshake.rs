@@ -57,6 +57,12 @@ pub(crate) fn tai64n(wall_us: u64) -> Timestamp {
     out
 }
 
+/// The microsecond after the moment of a timestamp of [`tai64n`], on its clock.
+pub(crate) fn micros_of(stamp: &Timestamp) -> u64 {
+    let (seconds, nanos) = (u64::from_be_bytes(array_at(stamp, 0)), u32::from_be_bytes(array_at(stamp, 8)));
+    (seconds - (1 << 62)) * 1_000_000 + u64::from(nanos / 1000) + 1
+}
+
 /// How long after a key handshake the key for the next one is made. Source: own choice; most key handshakes are over by
 /// then, so that making the key delays no answer.
 const REFILL_AFTER: Duration = Duration::from_millis(20);

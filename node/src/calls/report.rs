@@ -1,8 +1,8 @@
 //! The node's state: what `info`, `peers`, `connections`, `pending` and `trust` answer.
 
 use crate::answer::{
-    Asked, Connection, Connections, Info, Peer, PeerPath, Peers, Pending, PendingRequest, Pin, RendezvousState, Trust,
-    Waiting,
+    Asked, Budget, Connection, Connections, Info, Peer, PeerPath, Peers, Pending, PendingRequest, Pin, RendezvousState,
+    Trust, Used, Waiting,
 };
 use crate::calls::resolve;
 use crate::context::Context;
@@ -13,6 +13,9 @@ use pilot_core::endpoint::{DirectoryState, Warning};
 use pilot_core::path::PathAddr;
 use pilot_core::time::Duration;
 use pilot_core::trust::{Pin as CorePin, Ports};
+
+/// Difference from the rendezvous' clock that is worth a word. Unit: seconds. Source: own choice; NTP keeps far closer.
+const SKEW_TOLD_S: u64 = 60;
 
 /// The part of the state that other rooms own.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +93,10 @@ fn millis(time: Option<Duration>) -> Option<f64> {
 
 fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
     let endpoint = cx.stack.endpoint();
-    let info = endpoint.peer_info(cx.now, endpoint.peer_by_identity(&pin.identity)?)?;
+    let id = endpoint.peer_by_identity(&pin.identity)?;
+    let info = endpoint.peer_info(cx.now, id)?;
+    let usage = cx.stack.usage(id);
+    let used = |used: usize, max: usize| Used { used: used as u64, max: max as u64 };
     let paths = info.paths.iter().map(|p| PeerPath {
         path: p.addr.to_string(),
         validated: p.validated,
@@ -119,6 +125,10 @@ fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
         datagrams_sent: info.link.sent,
         datagrams_lost: info.link.lost,
         cipher: endpoint.cipher().into(),
+        budget: Budget {
+            memory: used(usage.memory, usage.memory_max),
+            streams: used(usage.streams, usage.streams_max),
+        },
         paths: paths.collect(),
     })
 }
@@ -192,7 +202,19 @@ fn warnings(cx: &Context) -> Vec<String> {
     let endpoint = cx.stack.endpoint();
     let taken = endpoint.name_is_taken().then(|| warning_text(cx, Warning::NameTaken));
     let twin = endpoint.identity_elsewhere(cx.now).map(|addr| warning_text(cx, Warning::Elsewhere(addr)));
-    taken.into_iter().chain(twin).collect()
+    let behind = endpoint.clock_behind_s(cx.now).filter(|s| s.unsigned_abs() >= SKEW_TOLD_S);
+    taken.into_iter().chain(twin).chain(behind.map(skew_text)).collect()
+}
+
+fn skew_text(behind_s: i64) -> String {
+    let (minutes, way) = (behind_s.unsigned_abs() / 60, if behind_s > 0 { "behind" } else { "ahead of" });
+    let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
+    let long = match (days, hours) {
+        (0, 0) => format!("{minutes} min"),
+        (0, hours) => format!("{hours} h {minutes} min"),
+        (days, hours) => format!("{days} d {hours} h"),
+    };
+    format!("this machine's clock is {long} {way} the rendezvous'")
 }
 
 /// A warning in words.

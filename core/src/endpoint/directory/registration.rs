@@ -157,6 +157,7 @@ impl Directory {
     pub(super) fn sign_record(&mut self, cx: &Context<'_>) {
         // Rises across restarts with the wall clock, and within one run by itself.
         self.sequence = (cx.wall_us / 1000).max(self.sequence + 1);
+        self.note_time(self.sequence.saturating_mul(1000), cx.wall_us);
         // Peers are told no name that the rendezvous refuses: they keep the one that they know.
         let known = self.name_taken.then(|| Profile { hostname: self.announced.clone(), ..self.profile.clone() });
         self.record = self.signed(cx, known.as_ref().unwrap_or(&self.profile)).into();

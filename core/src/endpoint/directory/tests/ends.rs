@@ -195,7 +195,7 @@ fn an_old_sequence_is_raised_above_the_one_that_the_refusal_names_and_clocks_are
         .with_u64(ExtensionType::CLOCK, WALL_US + 3_600_000_000);
     let effects = node.refuse(0, last_ticket(&effects), Refusal::BadRecord, &facts);
     assert!(matches!(calls(&effects)[..], [(_, Call::Register(_))]), "{effects:?}");
-    assert_eq!((node.record().sequence, node.directory.clock_behind_us()), (known + 1, Some(3_600_000_000)));
+    assert_eq!((node.record().sequence, node.directory.clock_behind_s(at(0), WALL_US)), (known + 1, Some(3600)));
     // A rendezvous that raises the sequence again and again is asked again after a pause only.
     let facts = Extensions::NONE.with_u64(ExtensionType::SEQUENCE, known + 100);
     let effects = node.refuse(0, last_ticket(&effects), Refusal::BadRecord, &facts);
