@@ -13,7 +13,7 @@ pub struct Limits {
     pub grants_per_node: usize,
     /// The same of all nodes together.
     pub grants: usize,
-    /// Letters that wait for one node. Those whose sender has no grant of the recipient fill at most half.
+    /// Letters that wait for one node. Those of senders without a grant of the recipient fill at most half.
     pub letters_per_node: usize,
     /// Letters from one sender that wait for one node: requests, answers and revocations together.
     pub letters_per_sender: usize,

@@ -104,7 +104,7 @@ impl Server {
     pub fn accept_loss(home: &Path) -> Result<(), ServerError> {
         accept_identity(home).map_err(ServerError::Identity)?;
         let books = home.join("books");
-        let salvaged = Folder::open(books.clone()).and_then(|folder| Log::salvage(folder, Limits::default()));
+        let salvaged = Folder::open(books.clone()).and_then(|folder| Log::salvage(folder, log_limits()));
         salvaged.map(drop).map_err(|e| ServerError::Io(books, e))
     }
 
@@ -125,7 +125,7 @@ impl Server {
             return Err(ServerError::Older(older));
         }
         let books = config.home.join("books");
-        let log = Folder::open(books.clone()).and_then(|folder| Log::open(folder, Limits::default()));
+        let log = Folder::open(books.clone()).and_then(|folder| Log::open(folder, log_limits()));
         let (journal, state) = log.and_then(LogJournal::open).map_err(io_error(&books))?;
         let bind_error = |e| ServerError::Bind(config.listen, e);
         let udp = Udp::bind(config.listen).map_err(bind_error)?;
@@ -224,6 +224,11 @@ impl Server {
             self.udp.send_batch(transmit.to, transmit.segment_len, batch);
         }
     }
+}
+
+/// The sizes of the log. Small disks serve too: the reserve has to hold the removal of letters only.
+fn log_limits() -> Limits {
+    Limits { reserve_len: 64 << 10, ..Limits::default() }
 }
 
 /// The wall clock. Unit: microseconds since 1970.

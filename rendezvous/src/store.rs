@@ -45,7 +45,8 @@ impl<D: Disk> LogJournal<D> {
     }
 
     fn write(&mut self, changes: &[Change]) -> io::Result<()> {
-        let mut batch = Batch::default();
+        let is_removal = |change: &Change| matches!(change, Change::Node(_, None) | Change::Letter(_, None));
+        let mut batch = if changes.iter().all(is_removal) { Batch::urgent() } else { Batch::default() };
         for change in changes {
             match change {
                 Change::Node(node, Some(row)) => {

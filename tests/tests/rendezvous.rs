@@ -17,7 +17,7 @@ fn trust_of_hub(world: &World) -> usize {
     world.nodes[1..].iter().filter(|node| node.stack.endpoint().trust().pin(&hub).is_some()).count()
 }
 
-/// All ask node 0, whose owner approves all in a loop; the rendezvous is restarted `after_ms` later.
+/// All ask node 0, and its owner approves all in a loop; the rendezvous is restarted `after_ms` later.
 fn approve_all(seed: u64, after_ms: u64) {
     let mut world = World::new(seed, 1 + ASKERS);
     world.run_until("all are registered", |w| (0..=ASKERS).all(|n| w.is_registered(n)));
@@ -72,7 +72,7 @@ fn a_full_disk_at_the_rendezvous_is_forgotten_thirty_seconds_after_there_is_room
     assert!(world.is_registered(0) && world.is_registered(1));
 }
 
-/// A rendezvous that has lost its books gives a name to the first who asks. The former owner is registered without the name, is
+/// A rendezvous that has lost its books gives a name to the first that asks. The former owner is registered without the name, is
 /// reached by its key as before, and gets the name again once the other one is gone for long.
 #[test]
 fn a_node_whose_name_was_taken_stays_on_the_network() {

@@ -491,6 +491,7 @@ impl Endpoint {
         }
         if entry.peer.role == Role::Client {
             if entry.peer.session_indexes().next().is_none() {
+                self.events.push_back(Event::Reset(id, ResetReason::Unreachable));
                 return self.remove_peer(id);
             }
         } else if entry.peer.handshake_is_due(now) {

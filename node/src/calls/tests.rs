@@ -210,6 +210,23 @@ fn the_fingerprint_decides_whether_trust_is_asked_for() {
 }
 
 #[test]
+fn a_node_that_is_named_by_its_whole_key_is_verified() {
+    let mut lab = Lab::strangers(2);
+    let public = profile::Change { public: Some(true), ..profile::Change::default() };
+    profile::set(&mut lab.nodes[1], public, caller(2));
+    lab.event(1, |_, event| match event {
+        Event::Endpoint(EndpointEvent::Directory(DirectoryState::Ready(_))) => Some(()),
+        _ => None,
+    });
+    handshake::handshake(&mut lab.nodes[0], &key(1).to_string(), Wanted::default(), caller(1));
+    answer_lookup(&mut lab, 0);
+    let cx = &mut lab.nodes[0];
+    let ticket = saves(cx, Meta::Trust);
+    let data = saved(cx, ticket);
+    assert_eq!((&data["status"], &data["verified"]), (&"sent".into(), &true.into()));
+}
+
+#[test]
 fn a_trusted_node_is_not_asked_again() {
     let mut lab = Lab::friends(2);
     let cx = &mut lab.nodes[0];

@@ -1,8 +1,14 @@
 //! The machine alone.
 
 use super::*;
+use crate::limits::Limits;
 use crate::state::NoJournal;
 use pilot_core::Identity;
+use pilot_core::control::Grant;
+use pilot_core::endpoint::DirectoryState;
+
+/// More than the time that an unused channel lasts.
+const IDLE_OF_CHANNELS: Duration = Duration::from_secs(1200);
 
 #[test]
 fn relayed_datagrams_to_one_address_leave_in_batches() {
@@ -20,4 +26,127 @@ fn relayed_datagrams_to_one_address_leave_in_batches() {
     let expected =
         [(a, 100, 260), (a, 100, 100), (b, 100, 100), (b, 120, 120), (a, 40_000, 40_000), (a, 40_000, 40_000)];
     assert_eq!(batches, expected);
+}
+
+/// A client of a machine, in memory.
+struct Node {
+    endpoint: Endpoint,
+    addr: SocketAddr,
+}
+
+struct Lab {
+    rendezvous: Rendezvous,
+    nodes: Vec<Node>,
+    now: Instant,
+}
+
+const RENDEZVOUS: ([u8; 4], u16) = ([198, 51, 100, 1], 9000);
+
+impl Lab {
+    fn new(nodes: u8, limits: Limits) -> Self {
+        let identity = Identity::from_seed([200; 32]);
+        let key = identity.static_key();
+        let config = Config::new(identity, Rng::entropy([2; 32]));
+        let rendezvous = Rendezvous::new(config, State::default().with_limits(limits), Box::new(NoJournal));
+        let node = |n: u8| {
+            let mut config = Config::new(Identity::from_seed([n; 32]), Rng::entropy([n; 32]));
+            config.rendezvous = Some((key, SocketAddr::from(RENDEZVOUS)));
+            Node { endpoint: Endpoint::new(config), addr: SocketAddr::from(([192, 0, 2, n], 4000)) }
+        };
+        Self { rendezvous, nodes: (1..=nodes).map(node).collect(), now: Instant::ZERO }
+    }
+
+    /// Lets time pass in small steps, with the nodes connected or not.
+    fn run(&mut self, span: Duration, is_connected: bool) {
+        let (end, mut batch) = (self.now + span, Vec::new());
+        let step = if is_connected { Duration::from_millis(10) } else { Duration::from_secs(1) };
+        while self.now < end {
+            let now = self.now;
+            self.rendezvous.handle_timeout(now);
+            for node in &mut self.nodes {
+                node.endpoint.handle_timeout(now);
+                while let Some(transmit) = node.endpoint.poll_transmit(now, &mut batch) {
+                    if is_connected && transmit.to == SocketAddr::from(RENDEZVOUS) {
+                        let datagrams = batch.chunks_mut(transmit.segment_len);
+                        datagrams.for_each(|datagram| self.rendezvous.handle_datagram(now, node.addr, datagram));
+                    }
+                }
+                while node.endpoint.poll_event().is_some() {}
+            }
+            while let Some(transmit) = self.rendezvous.poll_transmit(now, &mut batch) {
+                let to = self.nodes.iter_mut().find(|node| is_connected && node.addr == transmit.to);
+                let Some(node) = to else { continue };
+                for datagram in batch.chunks_mut(transmit.segment_len) {
+                    let _ = node.endpoint.handle_datagram(now, SocketAddr::from(RENDEZVOUS), datagram, &mut NoSink);
+                }
+            }
+            self.now = now + step;
+        }
+    }
+
+    fn registered(&self) -> usize {
+        let is_ready = |node: &&Node| matches!(node.endpoint.directory_state(), DirectoryState::Ready(_));
+        self.nodes.iter().filter(is_ready).count()
+    }
+}
+
+/// Every table of the machine is filled to its maximum, and is empty once its clients have been gone for long.
+#[test]
+fn every_table_has_a_maximum_and_comes_back_to_zero() {
+    let limits = Limits { clients: 12, registrations_per_source: 8, channels: 6, ..Limits::default() };
+    let mut lab = Lab::new(20, limits);
+    lab.run(Duration::from_secs(2), true);
+    let machine = &mut lab.rendezvous;
+    assert_eq!(machine.identities.len(), 12, "connected clients");
+    assert!(machine.clients.len() >= 8 && machine.clients.len() <= 12, "first registrations of one network");
+    assert_eq!(machine.sources.len(), 1);
+    let keys: Vec<IdentityKey> = machine.clients.keys().copied().collect();
+    let granted = keys[1..].iter().filter(|key| {
+        let grant = Grant { is_whole: true, add: vec![keys[0]], remove: Vec::new() };
+        machine.state.grant(key, grant, &mut NoJournal).is_ok()
+    });
+    assert_eq!(granted.count(), keys.len() - 1);
+    let answers: Vec<Answer> = keys[1..].iter().map(|to| machine.open_relay(lab.now, keys[0], *to)).collect();
+    let open = answers.iter().filter(|answer| matches!(answer, Answer::Relay { .. })).count();
+    assert_eq!((open, machine.channels.len()), (3, 6), "{answers:?}");
+    lab.run(FORGET_AFTER * 2 + IDLE_OF_CHANNELS, false);
+    let machine = &lab.rendezvous;
+    let rows = [
+        machine.identities.len(),
+        machine.clients.len(),
+        machine.calls.len(),
+        machine.channels.len(),
+        machine.sources.len(),
+        machine.forward.len(),
+        machine.endpoint.peers().count(),
+    ];
+    assert_eq!(rows, [0; 7]);
+    assert_eq!(lab.registered(), 0);
+    // There is room for others, and for those that were here before.
+    lab.run(Duration::from_secs(130), true);
+    assert!(lab.registered() >= 8, "{}", lab.registered());
+}
+
+/// More than the channels pass is told to the sender, and not for each datagram.
+#[test]
+fn a_sender_of_dropped_datagrams_is_told_ten_times_a_second_at_most() {
+    let mut lab = Lab::new(2, Limits { forward: 1, ..Limits::default() });
+    lab.run(Duration::from_secs(2), true);
+    let keys: Vec<IdentityKey> = lab.rendezvous.clients.keys().copied().collect();
+    let grant = Grant { is_whole: true, add: vec![keys[0]], remove: Vec::new() };
+    lab.rendezvous.state.grant(&keys[1], grant, &mut NoJournal).expect("registered");
+    let Answer::Relay { channel, .. } = lab.rendezvous.open_relay(lab.now, keys[0], keys[1]) else {
+        panic!("no channel")
+    };
+    let relay_key = lab.rendezvous.clients[&keys[0]].relay_key;
+    let payload = [7; 64];
+    let tag = relay_tag(&relay_key, wire::Channel(channel), &payload);
+    let mut told = 0;
+    for ms in 0..1000 {
+        let now = lab.now + Duration::from_millis(ms);
+        let before = lab.rendezvous.clients[&keys[0]].congested_at;
+        (0..10).for_each(|_| lab.rendezvous.relay(now, channel, tag, &payload));
+        told += usize::from(lab.rendezvous.clients[&keys[0]].congested_at != before);
+    }
+    assert_eq!((told, lab.rendezvous.forward.len()), (10, 1));
 }

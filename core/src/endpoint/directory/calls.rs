@@ -263,7 +263,7 @@ impl Directory {
     }
 }
 
-/// The answer to an owner whose question the rendezvous answered with another node's record.
+/// What an owner is told when the rendezvous has answered with another node's record.
 const MISMATCH: Answer = Answer::Refused(Refusal::Mismatch);
 
 /// True when the record is that of the node that the query names. The owner verifies its signature.

@@ -1,4 +1,4 @@
-//! Owns what waits for the disk before it leaves, and the letters, whose order each recipient sees.
+//! Owns what waits for the disk before it leaves, and the letters, which keep their order for each recipient.
 
 use super::{Context, Departure, Directory, Effect};
 use crate::control::InboxNumber;

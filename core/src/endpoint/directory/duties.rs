@@ -11,7 +11,7 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(20);
 /// Pause after the word that the recipient's mailbox is full.
 const MAILBOX_PAUSE: Duration = Duration::from_secs(10);
-/// Most recipients whose mailboxes are known to be full. Source: own choice; letters to others are tried.
+/// Most mailboxes that are known to be full. Source: own choice; letters to others are tried.
 const FULL_MAILBOXES_MAX: usize = 512;
 
 /// Changes of grants that the rendezvous has not confirmed.
@@ -21,7 +21,7 @@ struct Grants {
     whole: Option<Option<IdentityKey>>,
     /// What `whole` becomes when the call that is under way is confirmed; `None`: that call says nothing about it.
     next: Option<Option<Option<IdentityKey>>>,
-    /// Keys whose grants may have changed; at most [`GRANTS_MAX`].
+    /// Keys with grants that may have changed; at most [`GRANTS_MAX`].
     changed: Vec<IdentityKey>,
     /// Those at the front of `changed` that the call under way names.
     sent: usize,
