@@ -321,8 +321,28 @@ pub struct Peer {
     pub datagrams_lost: u64,
     /// The cipher.
     pub cipher: String,
+    /// What the peer uses of its quota.
+    pub budget: Budget,
     /// Every path that is known.
     pub paths: Vec<PeerPath>,
+}
+
+/// What a peer uses of its quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Memory that the peer makes this node hold. Unit: bytes.
+    pub memory: Used,
+    /// Streams with the peer.
+    pub streams: Used,
+}
+
+/// A part of a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// In use now.
+    pub used: u64,
+    /// The most.
+    pub max: u64,
 }
 
 /// One path to a peer.

@@ -48,6 +48,7 @@ pub(crate) enum Call {
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) stream: StreamId,
+    pub(crate) sender: IdentityKey,
     /// The place of its answer among the stream's answers.
     pub(crate) slot: u64,
     pub(crate) kind: Kind,

@@ -313,14 +313,15 @@ fn bench(args: &args::Bench, output: &Output) -> Result<(), Failure> {
 
 fn peers(search: Option<&str>, output: &Output) -> Result<(), Failure> {
     let reply = daemon()?.request(&Request::Peers, &[], Some(CALL_TIMEOUT))?;
-    let Some(search) = search else {
-        output.ok(&reply.data);
-        return Ok(());
-    };
     let mut peers: Peers = reply.read()?;
-    peers.peers.retain(|peer| peer.hostname.contains(search) || peer.address.contains(search));
-    peers.total = peers.peers.len() as u64;
-    output.ok(&json!(peers));
+    if let Some(search) = search {
+        peers.peers.retain(|peer| peer.hostname.contains(search) || peer.address.contains(search));
+        peers.total = peers.peers.len() as u64;
+        output.ok(&json!(peers));
+    } else {
+        output.ok(&reply.data);
+    }
+    grants::note_budgets(&peers, output);
     Ok(())
 }
 

@@ -94,6 +94,7 @@ extern crate std;
 
 mod agenda;
 mod asked;
+mod budget;
 mod config;
 mod device;
 mod early;
@@ -112,6 +113,7 @@ mod socket_pool;
 mod stack;
 mod stream_id;
 
+pub use budget::Usage;
 pub use config::StackConfig;
 pub use early::EARLY_LEN_MAX;
 pub use flow::{Recv, StreamEnd};

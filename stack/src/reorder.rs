@@ -31,6 +31,16 @@ impl Reorder {
         !self.held.is_empty()
     }
 
+    /// Bytes that are held back.
+    pub(crate) const fn held_len(&self) -> usize {
+        self.held_len
+    }
+
+    /// Sequence number after the last that TCP may have seen; `None` before the peer's SYN.
+    pub(crate) const fn next(&self) -> Option<u32> {
+        self.next
+    }
+
     /// Decides when TCP may see a segment: `true` now, `false` when it was held back or is not wanted. The flow's rings
     /// have `ring_len` bytes each.
     pub(crate) fn admit(&mut self, segment: &Segment, bytes: &[u8], ring_len: usize) -> bool {
@@ -52,6 +62,18 @@ impl Reorder {
         }
         self.advance(next, segment.end());
         true
+    }
+
+    /// True for a segment that TCP may see now.
+    pub(crate) fn is_due(&self, segment: &Segment) -> bool {
+        self.next.is_some_and(|next| !is_after(segment.sequence, next))
+    }
+
+    /// Drops the segments that are held back, of which TCP has acknowledged none; gives the sequence number after the last.
+    pub(crate) fn drop_held(&mut self) -> Option<u32> {
+        self.held_len = 0;
+        let ends = core::mem::take(&mut self.held).into_iter().map(|(sequence, (len, _))| sequence.wrapping_add(len));
+        ends.reduce(|a, b| if is_after(a, b) { a } else { b })
     }
 
     /// The next held segment that TCP may see.
@@ -91,7 +113,7 @@ impl Reorder {
 }
 
 /// True when `a` comes after `b`, across the wrap (RFC 9293 §3.4).
-const fn is_after(a: u32, b: u32) -> bool {
+pub(crate) const fn is_after(a: u32, b: u32) -> bool {
     a.wrapping_sub(b) as i32 > 0
 }
 
@@ -144,5 +166,11 @@ mod tests {
         large.next = Some(2);
         while large.release().is_some() {}
         assert_eq!((large.held_len, large.is_holding()), (0, false));
+
+        assert!(!admit(&mut many, &data(100, 10), 32 << 20));
+        assert!(many.is_due(&Segment::parse(&data(0, 10)).expect("header")));
+        assert!(!many.is_due(&Segment::parse(&data(5, 10)).expect("header")));
+        many.drop_held();
+        assert_eq!((many.held_len(), many.is_holding(), many.release()), (0, false, None));
     }
 }

@@ -8,6 +8,7 @@ mod dispatch;
 pub(crate) mod handover;
 mod rooms;
 mod start;
+mod turns;
 
 use crate::calls::trust;
 use crate::command::Command;
@@ -34,6 +35,9 @@ const RECEIVES_PER_TURN: usize = 8;
 const COMMANDS_PER_TURN: usize = 256;
 /// Rounds of streams and output per turn: what serving causes to change is for the next round.
 const ROUNDS_PER_TURN: usize = 64;
+/// Longest time in which the rounds of a turn begin; then datagrams and clients have their turn. Source: own choice, a tenth of what
+/// an acknowledgement may take.
+const ROUNDS_TIME_MAX: Duration = Duration::from_millis(10);
 /// Pause while the kernel has no room for datagrams.
 const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
 
@@ -49,6 +53,8 @@ pub(crate) struct EventLoop {
     commands: Receiver<Command>,
     /// Nothing has happened since the last turn, which wanted to sleep until the time in it (`None` in it: for ever).
     settled: Option<Option<Instant>>,
+    /// The last turn left work to the next.
+    is_behind: bool,
     /// Locked as long as the loop lives.
     _home: Home,
     /// Room for the events of one poll.
@@ -193,7 +199,7 @@ impl EventLoop {
     /// Takes what clients ask, and cleans up behind those that left.
     fn serve_clients(&mut self) {
         if self.rooms.ipc.has_news() {
-            for frame in self.rooms.ipc.receive() {
+            for frame in self.rooms.ipc.receive(self.rooms.cx.now) {
                 dispatch::frame(&mut self.rooms, frame);
             }
             self.rooms.handle_clients();
@@ -206,7 +212,12 @@ impl EventLoop {
 
     /// Serves streams, sends and handles events until nothing is left to do.
     fn drain(&mut self) {
-        for _ in 0..ROUNDS_PER_TURN {
+        let begin = std::time::Instant::now();
+        self.is_behind = false;
+        for round in 0..ROUNDS_PER_TURN {
+            if round > 0 && begin.elapsed() >= ROUNDS_TIME_MAX {
+                break;
+            }
             while let Some(event) = self.rooms.cx.stack.poll_event() {
                 self.rooms.handle_event(event);
             }
@@ -216,6 +227,7 @@ impl EventLoop {
                 return;
             }
         }
+        self.is_behind = true;
     }
 
     /// Sends what may leave; true when there was something.
@@ -233,7 +245,7 @@ impl EventLoop {
 
     /// How long the loop may sleep; `None`: until something happens.
     fn deadline(&mut self) -> Option<Duration> {
-        if self.udp_readable || !self.commands.is_empty() || self.rooms.has_more() {
+        if self.is_behind || self.udp_readable || !self.commands.is_empty() || self.rooms.has_more() {
             return Some(Duration::ZERO);
         }
         if self.udp.is_blocked() {

@@ -10,6 +10,7 @@ use crate::disk::files::FileDone;
 use crate::disk::job::{Done, Job, Meta};
 use crate::disk::worker::Worker;
 use crate::effect::{Caller, Effect, Opener, Ticket};
+use crate::event_loop::turns::Turns;
 use crate::failure::Failure;
 use crate::ipc::client_id::ClientId;
 use crate::ipc::server::Ipc;
@@ -48,6 +49,7 @@ pub(crate) struct Rooms {
     pub(crate) log: LogRoom,
     /// Streams that may have something to move; unordered, perhaps more than once.
     pub(crate) ready: Vec<StreamId>,
+    pub(crate) turns: Turns,
     /// Calls with a job that the disk did not take.
     pub(crate) refused: Vec<Ticket>,
     pub(crate) is_stopping: bool,
@@ -174,6 +176,7 @@ impl Rooms {
             self.datagrams.serve(cx);
         }
         self.programs.handle_timeout(cx);
+        self.ipc.handle_timeout(cx.now);
         self.log.handle_timeout(cx);
         self.carry_out();
     }
@@ -188,6 +191,7 @@ impl Rooms {
             (Some(self.expiry.poll_timeout(&self.cx)), Reason::Expiry),
             (self.log.poll_timeout(), Reason::Log),
             (self.programs.poll_timeout(), Reason::Programs),
+            (self.ipc.poll_timeout(), Reason::Clients),
         ]
         .into_iter()
         .filter_map(|(at, reason)| Some((at?, reason)))
@@ -212,16 +216,11 @@ impl Rooms {
         if self.ready.is_empty() {
             return false;
         }
-        let mut ready = std::mem::take(&mut self.ready);
-        ready.sort_unstable();
-        ready.dedup();
-        for id in ready.drain(..) {
-            self.serve(id);
-        }
-        // The larger buffer is kept.
-        if self.ready.is_empty() {
-            self.ready = ready;
-        }
+        let (mut ready, mut turns) = (std::mem::take(&mut self.ready), std::mem::take(&mut self.turns));
+        turns.order(&mut ready, |id| self.cx.stack.peer_of(id));
+        turns.serve(&mut ready, |id| self.serve(id));
+        ready.append(&mut self.ready);
+        (self.ready, self.turns) = (ready, turns);
         true
     }
 

@@ -17,11 +17,12 @@ use crate::event_loop::EventLoop;
 use crate::event_loop::dispatch;
 use crate::event_loop::handover::Handover;
 use crate::event_loop::rooms::Rooms;
+use crate::event_loop::turns::Turns;
 use crate::failure::{Code, Failure};
 use crate::ipc::server::Ipc;
 use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
-use crate::platform::{AddressWatch, map_rings};
+use crate::platform::{AddressWatch, DISCARD_RINGS, map_rings};
 use crate::programs::Programs;
 use crate::services::{PORTS, STDIO, Services};
 use crate::streams::datagrams::Datagrams;
@@ -95,6 +96,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         zero: std::time::Instant::now(),
         commands,
         settled: None,
+        is_behind: false,
         _home: home,
         polled: Events::with_capacity(EVENTS_MAX),
         batch: Vec::new(),
@@ -131,8 +133,12 @@ fn rooms(
         Some(path) => Ipc::bind(path, another()?)?,
         None => Ipc::private(another()?),
     };
-    let stack_config =
-        StackConfig { ring_len_max: config.stream_ring_len_max, ring_memory: map_rings, ..StackConfig::default() };
+    let stack_config = StackConfig {
+        ring_len_max: config.stream_ring_len_max,
+        ring_memory: map_rings,
+        ring_discard: DISCARD_RINGS,
+        ..StackConfig::default()
+    };
     let rendezvous = RendezvousFile::new(&config.rendezvous);
     let udp = udp.local_addr().map(|a| a.to_string()).unwrap_or_default();
     Ok(Rooms {
@@ -149,6 +155,7 @@ fn rooms(
         log,
         facts: Facts { udp, started_s: wall_s(), ..Facts::default() },
         ready: Vec::new(),
+        turns: Turns::default(),
         refused: Vec::new(),
         is_stopping: false,
         beside: None,

@@ -25,6 +25,23 @@ impl Receive {
         !self.transfers.is_full()
     }
 
+    /// Bytes of a frame that is not complete, and of files that the disk has not written.
+    pub(crate) const fn held(&self) -> usize {
+        self.incoming.held() + self.transfers.unwritten()
+    }
+
+    /// True while bytes of files wait for the disk.
+    pub(crate) const fn is_writing(&self) -> bool {
+        self.transfers.unwritten() > 0
+    }
+
+    /// There is no memory for more: unfinished frames and files go, and the peer learns why.
+    pub(crate) fn refuse(&mut self, io: &mut Io, why: &str) {
+        self.incoming = FrameReader::new();
+        self.give_up(io);
+        io.say(emit_answer(&format!("ERR {why}")));
+    }
+
     /// Takes bytes that have arrived.
     pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8], sender: IdentityKey) {
         self.incoming.extend(bytes);

@@ -79,6 +79,11 @@ impl Transfers {
         self.unwritten >= UNWRITTEN_LEN_MAX
     }
 
+    /// Bytes that were given to the disk and are not written.
+    pub(crate) const fn unwritten(&self) -> usize {
+        self.unwritten
+    }
+
     /// True while the bytes that come belong to a file.
     pub(crate) const fn is_inside(&self) -> bool {
         self.arriving.is_some()

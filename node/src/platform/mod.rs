@@ -37,4 +37,15 @@ pub use chosen::{Signal, recv_packet, send_now, send_packet};
 pub use common::keep_memory_private;
 pub(crate) use common::{is_listening, keep_quiet, peer_is_ours};
 pub use edges::Edges;
+#[cfg(target_os = "linux")]
+use ring_memory::discard_rings;
 pub use ring_memory::map_rings;
+
+/// Gives pages of rings back to the system, where the system can be told.
+pub(crate) const DISCARD_RINGS: Option<fn(&mut [u8])> = {
+    #[cfg(target_os = "linux")]
+    let discard: Option<fn(&mut [u8])> = Some(discard_rings);
+    #[cfg(not(target_os = "linux"))]
+    let discard: Option<fn(&mut [u8])> = None;
+    discard
+};

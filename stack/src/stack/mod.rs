@@ -9,6 +9,7 @@ mod streams;
 
 pub use event::{CommandError, Event, Reason, StreamInfo};
 
+use crate::budget::{Budget, Usage};
 use crate::config::StackConfig;
 use crate::peer_stack::PeerStack;
 use crate::ports::PortTable;
@@ -72,6 +73,14 @@ impl Stack {
     /// All streams that the application has not closed.
     pub fn streams(&self) -> impl Iterator<Item = StreamId> + '_ {
         self.streams.keys().copied()
+    }
+
+    /// What a peer uses of its budget.
+    pub fn usage(&self, peer: PeerId) -> Usage {
+        let pin = self.endpoint.identity_of(peer).and_then(|key| self.endpoint.trust().pin(&key));
+        let (memory_max, streams_max) = pin.map_or((0, 0), |pin| self.config.limits(pin));
+        let unused = Usage { memory_max, streams_max, ..Usage::default() };
+        self.slots.get(peer).map_or(unused, |stack| stack.usage())
     }
 
     /// Ports with a listener.
@@ -147,8 +156,10 @@ impl Stack {
         let key = self.endpoint.identity_of(peer).ok_or(CommandError::UnknownPeer)?;
         let pin = self.endpoint.trust().pin(&key).ok_or(CommandError::UnknownPeer)?;
         let addresses = (self.endpoint.addr().to_ipv6(), pin.addr.to_ipv6());
+        let (memory, streams) = self.config.limits(pin);
         let segment_len_max = self.endpoint.segment_len_max(peer);
-        self.slots.insert(peer, PeerStack::new(now, peer, addresses, segment_len_max, self.rng.u64()));
+        let seed = (self.rng.u64(), Budget::new(memory, streams));
+        self.slots.insert(peer, PeerStack::new(now, peer, addresses, segment_len_max, seed));
         Ok(())
     }
 
@@ -163,7 +174,7 @@ impl Stack {
         }
         self.shared.pool.recount(self.slots.ring_bytes());
         self.ports.forget_waiting();
-        self.slots.waiting().for_each(|port| self.ports.note_waiting(port));
+        self.slots.waiting().for_each(|(peer, port)| self.ports.note_waiting(peer, port));
         lost
     }
 }

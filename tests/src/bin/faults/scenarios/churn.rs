@@ -65,15 +65,16 @@ fn churn(span: Duration) -> Result<Measured, String> {
     let guest = lab.node("guest")?;
     sender.befriend(&receiver)?;
     guest.befriend(&receiver)?;
-    work(&Load::default(), &sender, &receiver, || sleep(WARM_UP))?;
+    work(&Load::default(), &sender, &receiver, || {
+        std::thread::sleep(WARM_UP);
+        Ok(())
+    })?;
     let before = look(&lab, [&sender, &receiver])?;
     let load = Load::default();
     let mut faults = Faults::default();
     work(&load, &sender, &receiver, || faults.make(&mut lab, &guest, &receiver, span))?;
-    if faults.error.is_none() {
-        // What waits for a peer or for room is delivered, and the inbox is emptied once more.
-        sleep(REST / 2);
-    }
+    // What waits for a peer or for room is delivered, and the inbox is emptied once more.
+    std::thread::sleep(REST / 2);
     drain(&receiver)?;
     let after = look(&lab, [&sender, &receiver])?;
     Ok(judge(&load, &faults, &before, &after, span))
@@ -142,11 +143,6 @@ fn take(load: &Load, receiver: &Daemon) {
 fn drain(receiver: &Daemon) -> Result<(), String> {
     let taken = receiver.with_client(|client| client.request(&Request::InboxTake { seqs: None }, &[], Some(PATIENCE)));
     taken.map(|_| ()).map_err(|failure| format!("the inbox cannot be emptied: {failure}"))
-}
-
-fn sleep(span: Duration) -> Result<(), String> {
-    std::thread::sleep(span);
-    Ok(())
 }
 
 /// What each process holds at rest: the two nodes, then the rendezvous.

@@ -167,7 +167,9 @@ impl Daemon {
     fn run(&self, words: &[&str]) -> Result<String, String> {
         let mut command = Command::new(&self.pilotctl);
         command.args(words).env("PILOT_HOME", &self.home).stdin(Stdio::null());
-        ["PILOT_SOCKET", "PILOT_RENDEZVOUS", "PILOT_HOSTNAME"].iter().for_each(|name| drop(command.env_remove(name)));
+        for variable in ["PILOT_SOCKET", "PILOT_RENDEZVOUS", "PILOT_HOSTNAME"] {
+            command.env_remove(variable);
+        }
         let output = command.output().map_err(|e| format!("{}: {e}", self.pilotctl.display()))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
