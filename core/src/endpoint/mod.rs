@@ -8,6 +8,7 @@ mod config;
 mod directory;
 mod hoard;
 mod input;
+mod kem;
 mod link_handle;
 mod output;
 mod peers;
@@ -488,13 +489,16 @@ impl Endpoint {
         } else if entry.peer.handshake_is_due(now) {
             self.begin_handshake(now, id);
         }
+        self.tend_kem(now, id);
         self.peers.sync_indexes(id);
     }
 
     fn begin_handshake(&mut self, now: Instant, id: PeerId) {
         let index = self.fresh_index();
         let stamp = self.fresh_stamp(now);
+        let holds_kem = self.kem_secret(id).is_some();
         let Some(entry) = self.peers.get_mut(&id) else { return };
+        let stance = self.strangers.stance().with_kem(holds_kem && !entry.peer.does_without_kem());
         let (key, cookie) = (entry.peer.static_key, entry.peer.cookie());
         let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
@@ -504,7 +508,7 @@ impl Endpoint {
             shared: &shared,
             local_index: index,
             stamp: &stamp,
-            own: Introduction { incarnation: entry.peer.incarnation, stance: self.strangers.stance() },
+            own: Introduction { incarnation: entry.peer.incarnation, stance },
             cookie,
         };
         let pending = Pending::start(&self.identity, &opening, own);

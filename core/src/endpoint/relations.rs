@@ -223,6 +223,8 @@ impl Endpoint {
                 }
             }
             (Role::Trusted, Control::Candidates(list)) => self.handle_candidates(now, from, &list),
+            (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, &offer),
+            (Role::Trusted, Control::KemAnswer(answer)) => self.handle_kem_answer(now, from, &answer),
             (Role::Trusted, Control::Trust(message)) => {
                 self.with_directory(now, |directory, cx| directory.handle_trust(cx, &message, None));
             }
@@ -299,6 +301,7 @@ impl Endpoint {
                     self.send_control(id, &Control::Trust(message));
                 }
             }
+            Effect::KemSaved(key, index) => self.on_kem_saved(&key, index),
             Effect::Renamed => self.up_peers(now).into_iter().for_each(|id| self.on_trusted_up(now, id)),
             Effect::Regranted(key) => {
                 let id = self.peer_by_identity(&key);

@@ -96,6 +96,8 @@ pub(crate) struct Link {
     hello: Option<Vec<u8>>,
     hello_due: bool,
     ping_due: bool,
+    /// Inner packets wait for a session that may carry them.
+    is_held: bool,
     packets: VecDeque<Packet>,
     /// Bytes in `packets`.
     packets_len: usize,
@@ -125,6 +127,7 @@ impl Link {
             hello: None,
             hello_due: false,
             ping_due: false,
+            is_held: false,
             packets: VecDeque::new(),
             packets_len: 0,
             resend: VecDeque::new(),
@@ -237,6 +240,11 @@ impl Link {
 
     pub(crate) fn send_control(&mut self, message: &[u8]) -> Result<(), BacklogFull> {
         self.control_tx.push(message)
+    }
+
+    /// Lets inner packets wait, or leave, from now on.
+    pub(crate) const fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
     }
 
     pub(crate) const fn ping(&mut self) {
@@ -407,7 +415,8 @@ impl Link {
 
     /// False when [`Link::poll_frames`] has nothing to write.
     pub(crate) fn has_output(&self, now: Instant) -> bool {
-        let is_due = self.hello_due || self.ping_due || !self.pure_acks.is_empty() || self.control_tx.is_ready();
+        let has_acks = !self.is_held && !self.pure_acks.is_empty();
+        let is_due = self.hello_due || self.ping_due || has_acks || self.control_tx.is_ready();
         let has_packets = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
         is_due
             || (has_packets && self.may_send_data(now))
@@ -421,11 +430,11 @@ impl Link {
     /// When paced sending may go on; `None` when nothing paced waits or the window is full.
     fn pacing_deadline(&self) -> Option<Instant> {
         let waiting = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
-        if waiting && !self.is_window_full() { self.pacer.deadline() } else { None }
+        if waiting && !self.is_held && !self.is_window_full() { self.pacer.deadline() } else { None }
     }
 
     fn may_send_data(&self, now: Instant) -> bool {
-        self.probe_credit > 0 || (self.pacer.may_send(now) && !self.is_window_full())
+        !self.is_held && (self.probe_credit > 0 || (self.pacer.may_send(now) && !self.is_window_full()))
     }
 
     /// Writes the frames of one datagram, at most `room` bytes, for the session with our index `local_index`.
@@ -447,7 +456,9 @@ impl Link {
             self.emit_acks(now, local_index, end, out);
         }
         self.emit_hello_and_control(end, out, &mut carried);
-        self.emit_pure_acks(end, out, &mut carried);
+        if !self.is_held {
+            self.emit_pure_acks(end, out, &mut carried);
+        }
         if self.may_send_data(now) {
             let ack_waits = !ack_due && self.received.iter().any(Received::is_waiting);
             let fits_beside = self.next_len().is_some_and(|len| out.len() + ACK_LEN_MAX + len < end);

@@ -61,7 +61,7 @@ impl Peer {
         if now >= session.reject_at() {
             return Err(Discard::ExpiredSession);
         }
-        let (indexes, introduced) = (session.indexes, session.introduced);
+        let (indexes, introduced, is_mixed) = (session.indexes, session.introduced, session.is_mixed());
         let (plaintext, newest) = session.open(counter, datagram).map_err(|e| match e {
             OpenError::Replay => Discard::Replay,
             OpenError::Tag | OpenError::Counter => Discard::Tag,
@@ -74,7 +74,7 @@ impl Peer {
         if newest {
             self.paths.on_newest(now, from, rng);
         }
-        let urgency = self.handle_frames(arrival, (indexes, introduced), plaintext, rng, sink, effects)?;
+        let urgency = self.handle_frames(arrival, (indexes, introduced, is_mixed), plaintext, rng, sink, effects)?;
         self.link.on_received(now, receiver, counter, urgency);
         Ok(())
     }
@@ -95,7 +95,7 @@ impl Peer {
     fn handle_frames(
         &mut self,
         Arrival { now, from, .. }: Arrival,
-        (Indexes { local, remote }, mut introduced): (Indexes, bool),
+        (Indexes { local, remote }, mut introduced, is_mixed): (Indexes, bool, bool),
         plaintext: &[u8],
         rng: &mut Rng,
         sink: &mut dyn Sink,
@@ -118,6 +118,7 @@ impl Peer {
                     (introduced, urgency) = (true, Urgency::Normal);
                 }
                 _ if !introduced => return Err(Discard::BeforeHello),
+                Frame::Packet(_) | Frame::PureAck(_) | Frame::Loose(_) if !is_mixed => return Err(Discard::NotMixed),
                 Frame::Packet(bytes) => {
                     urgency = Urgency::Normal;
                     sink.packet(self.id, bytes);
