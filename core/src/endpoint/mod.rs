@@ -25,7 +25,7 @@ use crate::aead::AeadProvider;
 use crate::control::{Answer, Control, Push, Ticket};
 use crate::identity::{Identity, IdentityKey, StaticKey};
 use crate::noise::StaticShared;
-use crate::path::{PathAddr, PathNews};
+use crate::path::{PathAddr, PathNews, ProbeBudget, Prober};
 use crate::peer::{PacketBuilder, Peer, Role};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
@@ -58,6 +58,7 @@ pub struct Endpoint {
     door: Doorkeeper,
     peers: PeerTable,
     stray: VecDeque<(PathAddr, Vec<u8>)>,
+    probes: ProbeBudget,
     last_stamp: Timestamp,
     /// Ephemeral keys of the newest authentic INITs.
     recent_inits: [[u8; 32]; INITS_REMEMBERED],
@@ -89,6 +90,7 @@ impl Endpoint {
             datagram_len_max: config.datagram_len_max,
             peers: PeerTable::new(),
             stray: VecDeque::new(),
+            probes: ProbeBudget::new(),
             last_stamp: Timestamp::default(),
             recent_inits: [[0; 32]; INITS_REMEMBERED],
             events: Events::default(),
@@ -188,6 +190,11 @@ impl Endpoint {
     /// The wall clock at `now`. Unit: seconds since 1970.
     pub const fn wall_s(&self, now: Instant) -> u64 {
         (self.wall_at_zero_us + now.as_micros()) / 1_000_000
+    }
+
+    /// True when a peer has answered from this underlay address, or this node's own configuration or trust book names it.
+    pub fn is_open(&self, addr: SocketAddr) -> bool {
+        self.peers.iter().any(|(_, entry)| entry.peer.paths.is_open(PathAddr::Direct(addr)))
     }
 
     /// Memory that other nodes make this endpoint hold for their control streams and key handshakes. Work grows with the
@@ -304,7 +311,8 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(id) = self.peers.take_due(now) {
             let Some(entry) = self.peers.get_mut(&id) else { continue };
-            let given_up = entry.peer.handle_timeout(now, &mut self.rng);
+            let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
+            let given_up = entry.peer.handle_timeout(now, prober);
             let wants_relay = entry.peer.take_relay_wish(now);
             if wants_relay {
                 entry.peer.relay_init(now);
