@@ -83,7 +83,7 @@ fn exchange(c: &mut Criterion) {
         };
         let (initiation, first) = write(pair(4));
         let read = || Received::read(b"bench", &theirs, &first, |_| Some(shared.clone())).expect("valid");
-        let (_, second) = read().respond(&pair(5), &psk, &[]).expect("valid");
+        let (_, second) = read().respond(&pair(5), &psk, (&[], &[])).expect("valid");
 
         let mut group = c.benchmark_group(format!("exchange_{which}"));
         group.bench_function("x25519", |b| b.iter(|| ours.agree(black_box(theirs.public()))));
@@ -92,10 +92,10 @@ fn exchange(c: &mut Criterion) {
         group.bench_function("responder_reads", |b| b.iter(read));
         group.bench_function("responder_answers", |b| {
             let made = pair(5);
-            b.iter_batched(read, |received| received.respond(&made, &psk, &[]).is_ok(), BatchSize::SmallInput)
+            b.iter_batched(read, |received| received.respond(&made, &psk, (&[], &[])).is_ok(), BatchSize::SmallInput)
         });
         group.bench_function("initiator_finishes", |b| {
-            b.iter(|| initiation.finish(&ours, &psk, black_box(&second)).is_ok())
+            b.iter(|| initiation.finish(&ours, &psk, (&[], black_box(&second))).is_ok())
         });
         group.finish();
     }
@@ -117,7 +117,7 @@ fn bookkeeping(c: &mut Criterion) {
             controller.on_ack(&AckSample {
                 now: Moment::from_micros(number * 24),
                 bytes: 2800,
-                rtt,
+                rtt: Some(rtt),
                 srtt: rtt,
                 largest: number,
                 next: number + 800,

@@ -2,7 +2,9 @@
 
 use crate::contest::Outcome;
 use argh::FromArgs;
-use pilot_tests::lab::table::{ROWS, SECONDS, SEEDS, TROUBLES, Trouble, Variant, medians};
+use pilot_tests::lab::table::{
+    LATE_ROWS, LATE_TROUBLES, Path, ROWS, SECONDS, SEEDS, TROUBLES, Trouble, Variant, medians,
+};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -27,8 +29,8 @@ pub(crate) struct Link {
 /// One cell of one variant's table.
 pub(crate) struct Cell {
     pub(crate) variant: Variant,
-    pub(crate) row: usize,
-    pub(crate) column: usize,
+    pub(crate) path: Path,
+    pub(crate) trouble: Trouble,
     pub(crate) percent: f64,
 }
 
@@ -48,11 +50,13 @@ impl Link {
     }
 
     pub(crate) fn measure(&self) -> Vec<Cell> {
-        let rows = (0..ROWS.len()).filter(|row| ROWS[*row].0.mbit <= self.mbit_max);
-        let places: Vec<_> = rows.flat_map(|row| (0..TROUBLES.len()).map(move |column| (row, column))).collect();
+        let usual = ROWS.iter().flat_map(|(path, _)| TROUBLES.map(|trouble| (*path, trouble)));
+        let late = LATE_ROWS.iter().flat_map(|path| LATE_TROUBLES.map(|trouble| (*path, trouble)));
+        let places: Vec<_> = usual.chain(late).filter(|(path, _)| path.mbit <= self.mbit_max).collect();
         let measure = |variant| {
             let percents = medians(variant, &places, self.seconds, self.seeds);
-            places.iter().zip(percents).map(move |(&(row, column), percent)| Cell { variant, row, column, percent })
+            let cell = move |(&(path, trouble), percent)| Cell { variant, path, trouble, percent };
+            places.iter().zip(percents).map(cell)
         };
         Variant::ALL.into_iter().flat_map(measure).collect()
     }
@@ -60,36 +64,35 @@ impl Link {
 
 impl Cell {
     fn json(&self) -> Value {
-        let (path, trouble) = (&ROWS[self.row].0, TROUBLES[self.column]);
+        let Self { path, trouble, .. } = self;
         json!({
             "path": path.to_string(), "loss_percent": trouble.loss_percent,
-            "reorder_percent": trouble.reorder_percent, "variant": self.variant.name(),
+            "reorder_percent": trouble.reorder_percent, "late_rtts": trouble.late_rtts, "variant": self.variant.name(),
             "goodput_percent": (self.percent * 10.0).round() / 10.0,
         })
     }
 }
 
-fn heading(trouble: Trouble) -> String {
-    if trouble.reorder_percent > 0.0 {
-        format!("{} % reordered", trouble.reorder_percent)
-    } else {
-        format!("{} % lost", trouble.loss_percent)
-    }
+/// Formats the cells as two tables: a block for each path, a line for each variant.
+pub(crate) fn markdown(cells: &[Cell]) -> String {
+    [table(cells, &ROWS.map(|row| row.0), &TROUBLES), table(cells, &LATE_ROWS, &LATE_TROUBLES)].join("\n")
 }
 
-/// Formats the cells as a table: a block for each path, a line for each variant.
-pub(crate) fn markdown(cells: &[Cell]) -> String {
+fn table(cells: &[Cell], paths: &[Path], troubles: &[Trouble]) -> String {
     let mut out = String::from("| path | who |");
-    TROUBLES.iter().for_each(|trouble| out += &format!(" {} |", heading(*trouble)));
-    out += "\n|---|---|---|---|---|---|---|\n";
-    let rows: std::collections::BTreeSet<_> = cells.iter().map(|cell| cell.row).collect();
-    for row in rows {
+    troubles.iter().for_each(|trouble| out += &format!(" {trouble} |"));
+    out += &format!("\n|---|---|{}\n", "---|".repeat(troubles.len()));
+    for path in paths {
         for variant in Variant::ALL {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "| {} | {} |", ROWS[row].0, variant.name());
-            for cell in cells.iter().filter(|cell| cell.row == row && cell.variant == variant) {
-                let _ = write!(out, " {:.1} |", cell.percent);
+            let is_mine =
+                |cell: &&Cell| (cell.path, cell.variant) == (*path, variant) && troubles.contains(&cell.trouble);
+            let mine: Vec<&Cell> = cells.iter().filter(is_mine).collect();
+            if mine.is_empty() {
+                continue;
             }
+            // Writing to a String cannot fail.
+            let _ = write!(out, "| {path} | {} |", variant.name());
+            mine.iter().for_each(|cell| out += &format!(" {:.1} |", cell.percent));
             out.push('\n');
         }
     }

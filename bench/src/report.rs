@@ -77,7 +77,8 @@ fn page(figures: &Figures, programs: &str, cells: &[Cell]) -> String {
 fn goodput(cells: &[Cell]) -> Plot {
     let columns: Vec<usize> = (0..TROUBLES.len()).filter(|c| TROUBLES[*c].reorder_percent == 0.0).collect();
     let value = |variant: Variant, column: usize| {
-        cells.iter().find(|c| (c.variant, c.row, c.column) == (variant, DRAWN_ROW, column)).map_or(0.0, |c| c.percent)
+        let place = (variant, ROWS[DRAWN_ROW].0, TROUBLES[column]);
+        cells.iter().find(|c| (c.variant, c.path, c.trouble) == place).map_or(0.0, |c| c.percent)
     };
     let lines = Variant::ALL.map(|v| (v.name().to_owned(), columns.iter().map(|c| value(v, *c)).collect()));
     Plot {

@@ -3,6 +3,7 @@
 //! [`PORTABLE`] is the implementation in Rust that is always there. A node may bring a faster one of the *same*
 //! function; both are tested against each other and against RFC 7748.
 
+use crate::rng::Entropy;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -52,6 +53,12 @@ impl KeyPair {
     /// The pair of 32 random bytes.
     pub fn new(agreement: &'static dyn KeyAgreement, secret: [u8; 32]) -> Self {
         Self { agreement, public: agreement.public(&secret), secret: Zeroizing::new(secret) }
+    }
+
+    /// A new pair, whose secret is drawn from `entropy` now.
+    pub(crate) fn draw(agreement: &'static dyn KeyAgreement, entropy: &mut dyn Entropy) -> Self {
+        let secret = entropy.secret();
+        Self { agreement, public: agreement.public(&secret), secret }
     }
 
     /// The same pair, used by another implementation.

@@ -25,6 +25,8 @@ pub enum Discard {
     Unexpected,
     /// A valid INIT of a static key that is not trusted.
     Stranger,
+    /// A valid INIT that offers no suite that is spoken here.
+    Suite,
     /// A table is full.
     Full,
     /// Under load, a cookie was sent instead of an answer.
@@ -62,6 +64,7 @@ impl Discard {
         (Self::Replay, "replay"),
         (Self::Unexpected, "unexpected"),
         (Self::Stranger, "stranger"),
+        (Self::Suite, "suite"),
         (Self::Full, "full"),
         (Self::CookieSent, "cookie_sent"),
         (Self::Overload, "overload"),

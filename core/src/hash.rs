@@ -4,6 +4,7 @@ use blake2::digest::consts::{U8, U16, U32};
 use blake2::digest::{Digest, KeyInit, Mac};
 use blake2::{Blake2s256, Blake2sMac};
 use hmac::SimpleHmac;
+use zeroize::Zeroizing;
 
 /// BLAKE2s-256 of the concatenated parts.
 pub(crate) fn blake2s(parts: &[&[u8]]) -> [u8; 32] {
@@ -20,7 +21,7 @@ fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
 
 /// Noise HKDF with `N` outputs (2 or 3).
 pub(crate) fn hkdf<const N: usize>(chaining_key: &[u8; 32], input: &[u8]) -> [[u8; 32]; N] {
-    let secret = hmac(chaining_key, &[input]);
+    let secret = Zeroizing::new(hmac(chaining_key, &[input]));
     let mut out = [[0; 32]; N];
     let mut previous: &[u8] = &[];
     let mut block;

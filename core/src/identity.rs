@@ -5,6 +5,7 @@ use crate::addr::Addr;
 use crate::aead::{AeadProvider as _, PORTABLE, TAG_LEN};
 use crate::agreement::{self, KeyAgreement, KeyPair};
 use crate::codec::{Malformed, Put, Reader};
+use crate::extensions::Extensions;
 use crate::hash;
 use crate::rng::Rng;
 use alloc::string::String;
@@ -141,6 +142,8 @@ pub struct NodeRecord {
     pub tags: Vec<String>,
     /// Rises with every record of this identity. Unit: milliseconds of wall clock, or one more than the last.
     pub sequence: u64,
+    /// What the record says besides. Types that this version does not know are kept, since the signature covers them.
+    pub extensions: Extensions,
     signature: [u8; 64],
 }
 
@@ -148,11 +151,22 @@ impl NodeRecord {
     /// Most tags in a record. Source: `docs/trust.md`.
     pub const TAGS_MAX: usize = 3;
     /// Longest encoding of a record. Unit: bytes.
-    pub const LEN_MAX: usize = 512;
+    pub const LEN_MAX: usize = 1024;
     const LABEL: &'static str = "pn1-record";
 
     /// Makes and signs the record of `identity`.
     pub fn sign(identity: &Identity, addr: Addr, profile: &Profile, sequence: u64) -> Self {
+        Self::sign_with(identity, addr, profile, sequence, Extensions::NONE)
+    }
+
+    /// Makes and signs the record of `identity`, with extensions.
+    pub fn sign_with(
+        identity: &Identity,
+        addr: Addr,
+        profile: &Profile,
+        sequence: u64,
+        extensions: Extensions,
+    ) -> Self {
         let mut record = Self {
             addr,
             identity: identity.public(),
@@ -161,6 +175,7 @@ impl NodeRecord {
             public: profile.public,
             tags: profile.tags.clone(),
             sequence,
+            extensions,
             signature: [0; 64],
         };
         let body = record.body();
@@ -179,6 +194,7 @@ impl NodeRecord {
         out.put_bytes(self.hostname.as_bytes());
         out.put_u8(self.tags.len() as u8);
         self.tags.iter().for_each(|tag| out.put_bytes(tag.as_bytes()));
+        self.extensions.emit(&mut out);
         out
     }
 
@@ -221,9 +237,10 @@ impl NodeRecord {
             }
             tags.push(tag.into());
         }
+        let extensions = Extensions::parse(&mut r)?;
         let signature = r.array()?;
         r.finish()?;
-        Ok(Self { addr, identity, static_key, hostname, public, tags, sequence, signature })
+        Ok(Self { addr, identity, static_key, hostname, public, tags, sequence, extensions, signature })
     }
 }
 
@@ -288,6 +305,7 @@ hex_text!(IdentityKey, StaticKey);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extensions::{EXTENSIONS_LEN_MAX, ExtensionType};
     use std::string::ToString;
 
     #[test]
@@ -303,6 +321,20 @@ mod tests {
             bad[i] ^= 1;
             assert_eq!(NodeRecord::parse(&bad), Err(Malformed), "byte {i}");
         }
+    }
+
+    #[test]
+    fn the_largest_record_keeps_what_a_later_version_signed() {
+        let identity = Identity::from_seed([1; 32]);
+        let long = "a".repeat(HOSTNAME_MAX);
+        let profile = Profile { hostname: long.clone(), public: true, tags: std::vec![long; NodeRecord::TAGS_MAX] };
+        let later = ExtensionType(0xfff0);
+        let extensions = Extensions::NONE.with(later, &[7; EXTENSIONS_LEN_MAX - 4]).expect("just fits");
+        let bytes = NodeRecord::sign_with(&identity, Addr::new(0, 9), &profile, 5, extensions).emit();
+        assert!(bytes.len() <= NodeRecord::LEN_MAX, "{}", bytes.len());
+        let record = NodeRecord::parse(&bytes).expect("signed");
+        assert_eq!(record.extensions.get(later).map(<[u8]>::len), Some(EXTENSIONS_LEN_MAX - 4));
+        assert_eq!(record.emit(), bytes);
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! | [`tunnel`] | key handshakes, sessions, the replay window | a peer; fuzz targets |
 //! | [`noise`], [`aead`], [`agreement`] | the Noise handshake, the cipher, X25519; a node may bring faster ones | the tunnel |
 //! | [`trust`], [`control`], [`identity`] | which nodes may connect; messages beside the data; keys and signed records | the endpoint, and a node |
-//! | [`wire`], [`codec`], [`addr`] | datagrams, the reader and writer of every codec, virtual addresses | everything above |
+//! | [`wire`], [`codec`], [`addr`], [`extensions`] | datagrams, the reader and writer of every codec, virtual addresses, what later versions add | everything above |
 //! | [`trace`], [`timer`], [`time`], [`rng`] | notes for logs, reasons to wake up, moments, random numbers | everything above |
 //!
 //! # The main loop
@@ -50,7 +50,7 @@
 //! let mut seed = 10;
 //! let mut endpoints: Vec<Endpoint> = identities.into_iter().zip(books).map(|(identity, book)| {
 //!     seed += 1;
-//!     let mut config = Config::new(identity, [seed; 32]);
+//!     let mut config = Config::new(identity, Rng::entropy([seed; 32]));
 //!     config.trust = book;
 //!     Endpoint::new(config)
 //! }).collect();
@@ -93,6 +93,7 @@ pub mod codec;
 pub mod control;
 mod discard;
 pub mod endpoint;
+pub mod extensions;
 mod hash;
 pub mod identity;
 mod inner;

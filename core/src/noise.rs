@@ -73,7 +73,7 @@ pub struct Initiation {
 impl Initiation {
     /// Writes the first message for the owner of `responder` and returns it with the waiting state. `own` is our public
     /// static key, `shared` the secret that it shares with `responder`, `ephemeral` a pair that no other key handshake
-    /// uses.
+    /// uses. The prologue holds what precedes the message in its datagram, so that no bit of that can be changed.
     ///
     /// # Errors
     /// When `responder` is a low-order point.
@@ -95,7 +95,8 @@ impl Initiation {
         Ok((Self { state, ephemeral }, message))
     }
 
-    /// Reads the answer. Takes `&self`: a forged answer must not end a pending key handshake (`docs/wire.md`, "Rules").
+    /// Reads the answer, which `header` precedes in its datagram. Takes `&self`: a forged answer must not end a pending
+    /// key handshake (`docs/wire.md`, "Rules").
     ///
     /// # Errors
     /// When the answer does not authenticate under our keys and `psk`.
@@ -103,9 +104,10 @@ impl Initiation {
         &self,
         own: &KeyPair,
         psk: &[u8; 32],
-        message: &[u8],
+        (header, message): (&[u8], &[u8]),
     ) -> Result<(TrafficKeys, Vec<u8>), HandshakeFailed> {
         let mut state = self.state.clone();
+        state.mix_header(header);
         let mut r = Reader::new(message);
         let theirs: [u8; 32] = r.array().map_err(|_| HandshakeFailed)?;
         state.mix_ephemeral(&theirs);
@@ -156,7 +158,7 @@ impl Received {
     }
 
     /// Writes the answer. `ephemeral` is a pair that no other key handshake uses, `psk` the pair secret that both sides
-    /// got at approval, or zero towards a rendezvous.
+    /// got at approval, or zero towards a rendezvous; `header` is what precedes the answer in its datagram.
     ///
     /// # Errors
     /// When the initiator sent a low-order point.
@@ -164,9 +166,10 @@ impl Received {
         mut self,
         ephemeral: &KeyPair,
         psk: &[u8; 32],
-        payload: &[u8],
+        (header, payload): (&[u8], &[u8]),
     ) -> Result<(TrafficKeys, Vec<u8>), HandshakeFailed> {
         let mut message = Vec::with_capacity(32 + payload.len() + TAG_LEN);
+        self.state.mix_header(header);
         self.state.mix_ephemeral(ephemeral.public());
         message.put(ephemeral.public());
         self.state.mix_dh(ephemeral, &self.ephemeral)?; // ee
@@ -199,6 +202,13 @@ impl Symmetric {
 
     fn mix_hash(&mut self, data: &[u8]) {
         self.hash = blake2s(&[&self.hash, data]);
+    }
+
+    /// Mixes what precedes the answer in its datagram. The published handshake has nothing there.
+    fn mix_header(&mut self, header: &[u8]) {
+        if !header.is_empty() {
+            self.mix_hash(header);
+        }
     }
 
     fn mix_key(&mut self, input: &[u8]) {

@@ -27,10 +27,12 @@ mod grant;
 mod message;
 mod pin;
 mod ports;
+mod quota;
 
 pub use message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
 pub use pin::{Asked, Pin, Regrant, Wish};
 pub use ports::Ports;
+pub use quota::{Quota, QuotaError};
 
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
@@ -566,6 +568,7 @@ impl TrustBook {
             not_after: terms.not_after,
             verified: terms.verified,
             last_endpoint: None,
+            quota: None,
             marks: Marks {
                 stated,
                 heard: since,

@@ -1,25 +1,29 @@
 //! Owns the outside of every PN1 datagram: five types, told apart by their first byte.
 //!
 //! ```text
-//!  1 INIT   156  type ver flags2 | sender 4 | e 32 | static 48 | timestamp 12, incarnation 8, tag 16 | mac1 16 | mac2 16
-//!  2 RESP   100  type ver flags2 | sender 4 | receiver 4 | e 32 | incarnation 8, tag 16 | mac1 16 | mac2 16
-//!  3 COOKIE  64  type ver flags2 | receiver 4 | nonce 24 | cookie 32
+//!  1 INIT   157  type ver flags2 | sender 4 | e 32 | static 48 | timestamp 12, incarnation 8, stance 1, tag 16 | macs 32
+//!  2 RESP   101  type ver flags2 | sender 4 | receiver 4 | e 32 | incarnation 8, stance 1, tag 16 | macs 32
+//!  3 COOKIE  66  type ver flags2 | receiver 4 | nonce 24 | cookie 16, wait 2, tag 16
 //!  4 DATA  32+n  type 0 0 0      | receiver 4 | counter 8 | n bytes of frames | tag 16
 //!  5 RELAY 16+n  type 0 0 0      | channel 4 | tag 8 | one of the datagrams above
 //! ```
-//! Integers are little-endian. Source: `docs/wire.md`, "Datagrams". But for the incarnations, the sizes of 1–4 are
-//! WireGuard's, so that what is known about its amplification holds here too.
+//! Integers are little-endian. Source: `docs/wire.md`, "Datagrams". But for incarnations, stances and the wait, the
+//! sizes of 1–4 are WireGuard's, so that what is known about its amplification holds here too.
 
 use core::fmt;
 
 /// Protocol version in INIT, RESP and COOKIE.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Size of an INIT datagram. Unit: bytes.
-pub const INIT_LEN: usize = 156;
+pub const INIT_LEN: usize = 157;
 /// Size of a RESP datagram. Unit: bytes.
-pub const RESP_LEN: usize = 100;
+pub const RESP_LEN: usize = 101;
 /// Size of a COOKIE datagram. Unit: bytes.
-pub const COOKIE_LEN: usize = 64;
+pub const COOKIE_LEN: usize = 66;
+/// Bytes of an INIT before its first key; they are mixed into the key handshake.
+pub(crate) const INIT_HEADER_LEN: usize = 8;
+/// Bytes of a RESP before its key; they are mixed into the key handshake.
+pub(crate) const RESP_HEADER_LEN: usize = 12;
 /// Bytes in front of a DATA datagram's frames; they are the cipher's additional data.
 pub const DATA_HEADER_LEN: usize = 16;
 /// Bytes that a DATA datagram adds to its frames: header and tag.
@@ -207,7 +211,7 @@ mod tests {
         init[..4].copy_from_slice(&handshake_header(HandshakeKind::Init));
         assert!(matches!(Datagram::parse(&init), Ok(Datagram::Init(_))));
         assert_eq!(Datagram::parse(&init[..INIT_LEN - 1]), Err(WireError::Length));
-        init[1] = 2;
+        init[1] = VERSION + 1;
         assert_eq!(Datagram::parse(&init), Err(WireError::Version));
         init[0] = 9;
         assert_eq!(Datagram::parse(&init), Err(WireError::Type));

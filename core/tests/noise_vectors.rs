@@ -7,6 +7,9 @@ use serde_json::Value;
 
 const NAME: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 
+/// The prologue of an INIT with sender index 7: the protocol's name and the datagram's header.
+const PROLOGUE: [u8; 20] = *b"pilot PN1 v2\x01\x02\0\0\x07\0\0\0";
+
 fn hex(value: &Value) -> Vec<u8> {
     let text = value.as_str().unwrap();
     (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
@@ -39,13 +42,13 @@ fn published_vectors_agree() {
         let received = Received::read(&prologue, &resp_pair, &first, |_| None).unwrap();
         assert_eq!(received.payload, hex(&messages[0]["payload"]));
         let (resp_keys, second) =
-            received.respond(&pair(key(&v["resp_ephemeral"])), &psk, &hex(&messages[1]["payload"])).unwrap();
+            received.respond(&pair(key(&v["resp_ephemeral"])), &psk, (&[], &hex(&messages[1]["payload"]))).unwrap();
         assert_eq!(second, hex(&messages[1]["ciphertext"]));
 
-        let (init_keys, payload) = waiting.finish(&init_pair, &psk, &second).unwrap();
+        let (init_keys, payload) = waiting.finish(&init_pair, &psk, (&[], &second)).unwrap();
         assert_eq!(payload, hex(&messages[1]["payload"]));
         assert_eq!((init_keys.send, init_keys.receive), (resp_keys.receive, resp_keys.send));
-        assert!(waiting.finish(&init_pair, &[0; 32], &second).is_err(), "another pair secret is refused");
+        assert!(waiting.finish(&init_pair, &[0; 32], (&[], &second)).is_err(), "another pair secret is refused");
     }
 }
 
@@ -61,12 +64,12 @@ fn snow_understands_both_messages() {
                 .unwrap()
                 .psk(2, &psk)
                 .unwrap()
-                .prologue(b"p")
+                .prologue(&PROLOGUE)
                 .unwrap()
                 .build_responder()
                 .unwrap();
             let (waiting, first) = Initiation::write(
-                b"p",
+                &PROLOGUE,
                 pair(ours).public(),
                 (pair(theirs).public(), &shared(ours, theirs)),
                 pair([9; 32]),
@@ -76,7 +79,7 @@ fn snow_understands_both_messages() {
             let n = snow.read_message(&first, &mut buf).unwrap();
             assert_eq!(&buf[..n], b"stamp");
             let n = snow.write_message(b"", &mut buf).unwrap();
-            let (keys, _) = waiting.finish(&pair(ours), &psk, &buf[..n]).unwrap();
+            let (keys, _) = waiting.finish(&pair(ours), &psk, (&[], &buf[..n])).unwrap();
             assert_eq!(snow.dangerously_get_raw_split(), (keys.send, keys.receive));
         } else {
             let mut snow = builder()
@@ -86,15 +89,15 @@ fn snow_understands_both_messages() {
                 .unwrap()
                 .psk(2, &psk)
                 .unwrap()
-                .prologue(b"p")
+                .prologue(&PROLOGUE)
                 .unwrap()
                 .build_initiator()
                 .unwrap();
             let n = snow.write_message(b"stamp", &mut buf).unwrap();
             let known = |key: &[u8; 32]| (*key == *pair(theirs).public()).then(|| shared(ours, theirs));
-            let received = Received::read(b"p", &pair(ours), &buf[..n], known).unwrap();
+            let received = Received::read(&PROLOGUE, &pair(ours), &buf[..n], known).unwrap();
             assert_eq!((received.initiator, &received.payload[..]), (*pair(theirs).public(), &b"stamp"[..]));
-            let (keys, second) = received.respond(&pair([8; 32]), &psk, b"").unwrap();
+            let (keys, second) = received.respond(&pair([8; 32]), &psk, (&[], b"")).unwrap();
             snow.read_message(&second, &mut buf).unwrap();
             assert_eq!(snow.dangerously_get_raw_split(), (keys.receive, keys.send));
         }
@@ -114,15 +117,37 @@ fn changed_messages_and_low_order_points_are_refused() {
     let (a, b): ([u8; 32], [u8; 32]) = ([1; 32], [2; 32]);
     let (from, own) = (pair(a), pair(b));
     let (_, first) =
-        Initiation::write(b"p", from.public(), (own.public(), &shared(a, b)), pair([9; 32]), b"stamp").unwrap();
+        Initiation::write(&PROLOGUE, from.public(), (own.public(), &shared(a, b)), pair([9; 32]), b"stamp").unwrap();
     for i in 0..first.len() {
         let mut bad = first.clone();
         bad[i] ^= 0x10;
-        assert!(Received::read(b"p", &own, &bad, |_| None).is_err(), "byte {i}");
+        assert!(Received::read(&PROLOGUE, &own, &bad, |_| None).is_err(), "byte {i}");
     }
-    assert!(Received::read(b"p", &own, &first, |_| Some(shared(b, [3; 32]))).is_err(), "another pair's");
-    assert!(Received::read(b"other", &own, &first, |_| None).is_err(), "another prologue");
+    assert!(Received::read(&PROLOGUE, &own, &first, |_| Some(shared(b, [3; 32]))).is_err(), "another pair's");
+    for i in 0..PROLOGUE.len() {
+        let mut other = PROLOGUE;
+        other[i] ^= 1;
+        assert!(Received::read(&other, &own, &first, |_| None).is_err(), "byte {i} of the prologue");
+    }
     let low_order = [0; 32];
     assert!(StaticShared::new(&from, &low_order).is_none());
-    assert!(Initiation::write(b"p", from.public(), (&low_order, &shared(a, b)), pair([9; 32]), b"").is_err());
+    assert!(Initiation::write(&PROLOGUE, from.public(), (&low_order, &shared(a, b)), pair([9; 32]), b"").is_err());
+}
+
+#[test]
+fn what_precedes_the_answer_cannot_be_changed() {
+    let (a, b, psk) = ([1; 32], [2; 32], [3; 32]);
+    let (from, own) = (pair(a), pair(b));
+    let (waiting, first) =
+        Initiation::write(&PROLOGUE, from.public(), (own.public(), &shared(a, b)), pair([9; 32]), b"stamp").unwrap();
+    let received = Received::read(&PROLOGUE, &own, &first, |_| None).unwrap();
+    let header = *b"\x02\x02\0\0\x08\0\0\0\x07\0\0\0";
+    let (keys, second) = received.respond(&pair([8; 32]), &psk, (&header, b"")).unwrap();
+    for bit in 0..8 * header.len() {
+        let mut bad = header;
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert!(waiting.finish(&from, &psk, (&bad, &second)).is_err(), "bit {bit}");
+    }
+    let (ours, _) = waiting.finish(&from, &psk, (&header, &second)).unwrap();
+    assert_eq!(ours.send, keys.receive);
 }

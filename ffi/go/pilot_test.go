@@ -407,8 +407,10 @@ func TestAThousandGoroutinesTakeFewThreads(t *testing.T) {
 	threads, err := strconv.Atoi(strings.Fields(rest)[0])
 	must(err)
 	t.Logf("%d threads", threads)
-	if threads >= 30 {
-		t.Errorf("%d threads", threads)
+	// Go makes a thread when one that is inside the library loses its processor, and keeps every thread it made: a busy
+	// machine sees some dozens. A call that held its thread while it waits would need one for each goroutine.
+	if threads >= count/10 {
+		t.Errorf("%d threads for %d goroutines", threads, count)
 	}
 }
 

@@ -50,12 +50,13 @@ type HandshakeRequest struct {
 	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the trust, in seconds from now
 }
 
-// ApproveRequest approves a request for trust. The fields are those of [HandshakeRequest].
+// ApproveRequest approves a request for trust. The other fields are those of [HandshakeRequest].
 type ApproveRequest struct {
 	Node     string `json:"node"`
 	Note     string `json:"note,omitzero"`
 	Ports    string `json:"ports,omitzero"`
 	ExpiresS uint64 `json:"expires_s,omitzero"`
+	Quota    string `json:"quota,omitzero"` // what the peer may use: "memory=64MB,streams=1000,disk=1GB,messages=10000/day"
 }
 
 // RejectRequest declines a request for trust.
@@ -67,8 +68,9 @@ type RejectRequest struct {
 // GrantRequest lets a trusted peer reach more ports of this node.
 type GrantRequest struct {
 	Node     string `json:"node"`
-	Ports    string `json:"ports"`              // "messages,80,8000-8010" or "all"
+	Ports    string `json:"ports,omitzero"`     // "messages,80,8000-8010" or "all"; empty: only the quota changes
 	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the grant, in seconds from now; 0: none
+	Quota    string `json:"quota,omitzero"`     // as in [ApproveRequest]; "default" takes back what was said
 }
 
 // RevokeRequest lets a trusted peer reach fewer ports of this node, whose streams it resets.
@@ -101,6 +103,11 @@ type SendMessageRequest struct {
 	Type      string `json:"type,omitzero"`  // "text", "json" or "binary"; empty: "text"
 	Queue     *bool  `json:"queue,omitzero"` // whether it waits in the outbox when the peer does not answer; nil: it does
 	TimeoutMs uint64 `json:"timeout_ms,omitzero"`
+}
+
+// OutboxRequest asks for the messages that were given up, and for those that wait.
+type OutboxRequest struct {
+	Limit uint64 `json:"limit,omitzero"` // 0: 50
 }
 
 // InboxRequest asks for the newest messages of the inbox.
@@ -223,6 +230,7 @@ func (UntrustRequest) verb() string      { return "untrust" }
 func (WaitTrustRequest) verb() string    { return "wait_trust" }
 func (ProfileRequest) verb() string      { return "profile" }
 func (SendMessageRequest) verb() string  { return "send_message" }
+func (OutboxRequest) verb() string       { return "outbox" }
 func (InboxRequest) verb() string        { return "inbox" }
 func (InboxReadRequest) verb() string    { return "inbox_read" }
 func (InboxNextRequest) verb() string    { return "inbox_next" }

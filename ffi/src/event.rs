@@ -35,6 +35,8 @@ pub const PILOT_EVENT_PUBLISHED: c_int = 10;
 pub const PILOT_EVENT_MISSED: c_int = 11;
 /// What a trusted peer and this node may reach at each other has changed, or the peer's name; the "reason" is in detail.
 pub const PILOT_EVENT_TRUST_CHANGED: c_int = 12;
+/// A message has left the outbox without being delivered; its "message_id" and the "reason" are in detail.
+pub const PILOT_EVENT_GIVEN_UP: c_int = 13;
 
 /// An event of a node. Set struct_size to sizeof(pilot_event), and payload and payload_size to a buffer or to zero.
 #[repr(C)]
@@ -146,6 +148,7 @@ fn describe(event: &NodeEvent, out: &mut pilot_event) {
         Event::Published { .. } => PILOT_EVENT_PUBLISHED,
         Event::Missed { .. } => PILOT_EVENT_MISSED,
         Event::TrustChanged(_) => PILOT_EVENT_TRUST_CHANGED,
+        Event::GivenUp { .. } => PILOT_EVENT_GIVEN_UP,
         _ => 0,
     };
     let (address, hostname) = read.about();

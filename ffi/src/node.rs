@@ -296,7 +296,7 @@ pub unsafe extern "C" fn pilot_approve(
     // SAFETY: NULL or valid, by the header.
     simple(node, error, || unsafe {
         let (node, ports) = (needed(peer, "peer")?.into(), text(ports)?.map(str::to_owned));
-        Ok(Request::Approve { node, note: None, ports, expires_s: None })
+        Ok(Request::Approve { node, note: None, ports, expires_s: None, quota: None })
     })
 }
 

@@ -4,9 +4,11 @@
 //! [`Reply::read`](crate::Reply::read). The names of the fields are the names of the JSON's members. A member that is
 //! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
 
+mod outbox;
 mod pins;
 mod programs;
 
+pub use outbox::{Outbox, OutboxMessage, OutboxState};
 pub use pins::{Asked, Found, Nodes, Pending, PendingRequest, Pin, Record, Temporary, Trust};
 pub use programs::{Exposed, Exposes, Forward, Forwards, Proxies, Proxy, Whois};
 
@@ -83,6 +85,8 @@ answers! {
     Taken,
     /// To `Received`.
     Received,
+    /// To `Outbox`.
+    Outbox,
     /// To `Publish`.
     Published,
     /// To `SendDatagram`.

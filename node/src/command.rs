@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 pub(crate) const COMMANDS_MAX: usize = 1024;
 /// Streams of one listener that may wait for `accept`. Source: `StackConfig::backlog_max`, above which the stack lets peers
 /// ask again.
-pub(crate) const ACCEPT_MAX: usize = 1024;
+pub(crate) const ACCEPT_MAX: usize = 2048;
 
 /// One message to the loop.
 pub(crate) enum Command {

@@ -35,6 +35,8 @@ pub(crate) enum Reason {
     Log,
     /// A program's connection waits no longer, or a listener is tried again.
     Programs,
+    /// A client for which no descriptor was left is accepted.
+    Clients,
 }
 
 /// The surroundings of a room while it handles one input.

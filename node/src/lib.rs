@@ -69,8 +69,9 @@ pub use crypto::agreement::fastest as fastest_agreement;
 pub use disk::home::{Home, socket_path};
 /// The parts of a node that other servers of the underlay use too: the rendezvous.
 pub mod parts {
-    pub use crate::crypto::entropy;
+    pub use crate::crypto::{SystemEntropy, entropy};
     pub use crate::disk::identity_file::load_or_create as load_or_create_identity;
+    pub use crate::platform::keep_memory_private;
     pub use crate::underlay::udp::Udp;
 }
 /// The filters of programs' connections, for fuzzing.

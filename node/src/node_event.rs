@@ -63,6 +63,17 @@ pub enum Event {
         #[serde(flatten)]
         from: Sender,
     },
+    /// A message has left the outbox without being delivered.
+    GivenUp {
+        /// Its identity, 32 hexadecimal digits.
+        message_id: String,
+        /// The recipient's hostname, or its address or key.
+        to: String,
+        /// Its length.
+        bytes: u64,
+        /// Why.
+        reason: String,
+    },
     /// A file has arrived, verified and on disk.
     File {
         /// Where it is.
@@ -110,6 +121,7 @@ impl Event {
             | Self::PeerDown(PeerEvent { node, .. })
             | Self::Path(PeerEvent { node, .. }) => (node.address.as_deref(), node.hostname.as_deref()),
             Self::Message { from, .. } | Self::File { from, .. } => (Some(&from.address), Some(&from.hostname)),
+            Self::GivenUp { to, .. } => (None, Some(to)),
             Self::Published { address, hostname, .. } => (address.as_deref(), hostname.as_deref()),
             Self::Missed { .. } | Self::Unknown => (None, None),
         }

@@ -84,6 +84,10 @@ pub enum Request {
         /// When the trust ends, or what a trusted peer is granted now; absent: never. From 1. Unit: seconds from now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_s: Option<u64>,
+        /// How much of this node the peer may use, as `memory=64MB,streams=1000,disk=1GB,messages=10000/day`: some of the keys.
+        /// `default` takes back what was said before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quota: Option<String>,
     },
     /// Declines a request for trust or for more ports; answered once that is on disk.
     Reject {
@@ -93,15 +97,22 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },
-    /// Lets a trusted peer reach more ports of this node; answered once that is on disk.
+    /// Lets a trusted peer reach more ports of this node, or changes how much of the node the peer may use; answered once that is on
+    /// disk.
     Grant {
         /// The peer.
         node: String,
-        /// The ports, as `messages,80,8000-8010` or `all`. Services: `echo`, `stdio`, `messages`, `events`.
-        ports: String,
+        /// The ports, as `messages,80,8000-8010` or `all`. Services: `echo`, `stdio`, `messages`, `events`. Absent: only the
+        /// quota changes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ports: Option<String>,
         /// When the grant of these ports ends; absent: with the trust. From 1. Unit: seconds from now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_s: Option<u64>,
+        /// How much of this node the peer may use, as `memory=64MB,streams=1000,disk=1GB,messages=10000/day`: some of the keys.
+        /// `default` takes back what was said before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quota: Option<String>,
     },
     /// Lets a trusted peer reach fewer ports of this node: its streams on the others are reset at once. Answered once that is
     /// on disk.
@@ -178,6 +189,12 @@ pub enum Request {
     },
     /// Lists the files that have arrived.
     Received,
+    /// Lists the outbox: first the messages that were given up, then those that wait, each oldest first.
+    Outbox {
+        /// Most messages on the list, at most 10,000; absent: 50.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+    },
     /// Gives the bytes beside the request, 1 to 1,048,576, to the subscribers of this node's event stream.
     Publish {
         /// The topic; 1 to 4096 bytes.
@@ -464,6 +481,7 @@ impl Request {
             | Self::InboxNext { .. }
             | Self::InboxTake { .. }
             | Self::Received
+            | Self::Outbox { .. }
             | Self::Publish { .. }
             | Self::SendDatagram { .. }
             | Self::Disconnect { .. }

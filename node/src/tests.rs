@@ -56,7 +56,7 @@ fn name(node: usize) -> String {
 }
 
 fn core_config(node: usize, trust: TrustBook) -> pilot_core::Config {
-    let mut core = pilot_core::Config::new(identity(node), [node as u8 + 100; 32]);
+    let mut core = pilot_core::Config::new(identity(node), Rng::entropy([node as u8 + 100; 32]));
     core.wall_at_zero_us = WALL_S * 1_000_000;
     core.profile = Profile { hostname: name(node), ..Profile::default() };
     core.candidates = vec![underlay(FIRST_PORT + node as u16)];
@@ -122,7 +122,7 @@ impl Lab {
     pub(crate) fn strangers(nodes: usize) -> Self {
         let identity = Identity::from_seed([200; 32]);
         let key = identity.static_key();
-        let mut config = pilot_core::Config::new(identity, [7; 32]);
+        let mut config = pilot_core::Config::new(identity, Rng::entropy([7; 32]));
         config.wall_at_zero_us = WALL_S * 1_000_000;
         let make = |node| {
             let mut core = core_config(node, TrustBook::default());

@@ -6,8 +6,8 @@ mod lab;
 use lab::Lab;
 use pilot_node::answer::{
     Accepted, Approved, Bound, Cancelled, Connections, Delivered, Disconnected, Found, Handshake, Inbox, Info, Message,
-    Nodes, Opened, Peers, Pending, Profile, Proxies, Proxy, Published, Received, Rejected, RendezvousState, Sent,
-    StreamState, Taken, Trust, Trusted, Untrusted, Version, WebhookSet,
+    Nodes, Opened, Outbox, Peers, Pending, Profile, Proxies, Proxy, Published, Received, Rejected, RendezvousState,
+    Sent, StreamState, Taken, Trust, Trusted, Untrusted, Version, WebhookSet,
 };
 use pilot_node::{Client, Code, Config, MessageKind, Node, RendezvousConfig, Request, send_file};
 use serde::Serialize;
@@ -81,7 +81,13 @@ fn handshake(node: &str) -> Request {
 }
 
 fn approve(node: &str) -> Request {
-    Request::Approve { node: node.into(), note: None, ports: Some("all".into()), expires_s: Some(3600) }
+    Request::Approve {
+        node: node.into(),
+        note: None,
+        ports: Some("all".into()),
+        expires_s: Some(3600),
+        quota: Some("memory=64MB".into()),
+    }
 }
 
 /// State and trust, of `node-a` and of a third node.
@@ -115,7 +121,11 @@ fn trust(lab: &Lab, asker: &mut Asker) {
     asker.until::<Pending>("pending", &Request::Pending, |p| !p.pending.is_empty());
     asker.ask::<Approved>("approve", approve("node-c"), b"");
     let ports = || "echo,8000-8010".to_owned();
-    asker.ask::<Approved>("grant", Request::Grant { node: "node-c".into(), ports: ports(), expires_s: Some(60) }, b"");
+    asker.ask::<Approved>(
+        "grant",
+        Request::Grant { node: "node-c".into(), ports: Some(ports()), expires_s: Some(60), quota: None },
+        b"",
+    );
     asker.ask::<Approved>("revoke", Request::Revoke { node: "node-c".into(), ports: ports() }, b"");
     let wish = Request::Handshake { node: "node-c".into(), note: None, ports: Some("22".into()), expires_s: None };
     third.until::<Trust>("trust", &Request::Trust, |t| t.total == 1);
@@ -148,6 +158,7 @@ fn mail(lab: &Lab, a: &mut Asker, b: &mut Asker) {
     let path = lab.folder.join("a.txt");
     std::fs::write(&path, b"text").unwrap();
     send_file(&mut lab.nodes().0.connect("node-b", 1001).unwrap(), &path, |_, _| {}).unwrap();
+    b.ask::<Outbox>("outbox", Request::Outbox { limit: None }, b"");
     b.until::<Received>("received", &Request::Received, |r| r.total == 1);
     a.ask::<Accepted>("events", Request::Events { topics: Some("*".into()) }, b"");
     assert_eq!(a.ask::<Published>("publish", Request::Publish { topic: "a".into() }, b"1").subscribers, 1);

@@ -40,6 +40,7 @@ pub(crate) enum Verb {
     Log(Log),
     Mcp(Mcp),
     Peers(Peers),
+    Outbox(Outbox),
     Pending(Pending),
     Ping(Ping),
     Proxy(Proxy),
@@ -272,9 +273,13 @@ pub(crate) struct Approve {
     /// when that ends. Unit: seconds from now (or 30m, 24h)
     #[argh(option)]
     pub(crate) expires: Option<String>,
+    /// how much of this node it may use: memory=64MB,streams=1000,disk=1GB,messages=10000/day, or some of them; default takes
+    /// back what was said before
+    #[argh(option)]
+    pub(crate) quota: Option<String>,
 }
 
-/// let a trusted peer reach more of our ports
+/// let a trusted peer reach more of our ports, or use more or less of this node
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "grant")]
 pub(crate) struct Grant {
@@ -287,6 +292,10 @@ pub(crate) struct Grant {
     /// when the grant of these ports ends. Unit: seconds from now (or 30m, 24h); default: with the trust
     #[argh(option)]
     pub(crate) expires: Option<String>,
+    /// how much of this node it may use: memory=64MB,streams=1000,disk=1GB,messages=10000/day, or some of them; default takes
+    /// back what was said before
+    #[argh(option)]
+    pub(crate) quota: Option<String>,
     /// show what the peer can reach, and what we can reach at the peer
     #[argh(switch)]
     pub(crate) list: bool,
@@ -496,6 +505,15 @@ pub(crate) struct SendFile {
     /// how long the peer may be silent. Unit: seconds (or 5s, 2m)
     #[argh(option, default = "String::from(\"60\")")]
     pub(crate) timeout: String,
+}
+
+/// messages that wait for their recipients, and messages that were given up
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "outbox")]
+pub(crate) struct Outbox {
+    /// most messages on the list, at most 10000; default: 50
+    #[argh(option)]
+    pub(crate) limit: Option<u64>,
 }
 
 /// files that peers sent

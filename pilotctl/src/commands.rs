@@ -75,6 +75,7 @@ fn request(verb: Verb) -> Request {
         Verb::Trust(_) => Request::Trust,
         Verb::Untrust(a) => Request::Untrust { node: a.node },
         Verb::Received(_) => Request::Received,
+        Verb::Outbox(a) => Request::Outbox { limit: a.limit },
         Verb::Connections(_) => Request::Connections,
         Verb::Disconnect(a) => Request::Disconnect { stream: a.id },
         Verb::SetHostname(a) => profile(Some(a.hostname), None, None),

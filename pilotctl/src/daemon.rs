@@ -4,6 +4,7 @@ use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
 use crate::output::Output;
 use crate::rendezvous::{ensure_local, local_endpoint};
 use pilot_node::answer::{Info, RendezvousState};
+use pilot_node::parts::keep_memory_private;
 use pilot_node::{
     Client, Code, Config, Failure, Home, LogConfig, LogFile, Node, RendezvousConfig, Request, StderrLog, Webhook,
     socket_path,
@@ -186,6 +187,7 @@ fn raise_descriptor_limit() {
 /// Runs the daemon. `local` gives the file that names the rendezvous of this machine, for arguments that name none.
 fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> Result<(), Failure> {
     raise_descriptor_limit();
+    keep_memory_private();
     let mut config = Config::daemon(Home::default_path());
     config.hostname = args.hostname;
     if let Some(listen) = args.listen {

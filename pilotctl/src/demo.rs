@@ -167,7 +167,7 @@ impl Scenes<'_> {
         let from = format!("{} ({})", request.hostname, request.fingerprint);
         say(self.output, &format!("request       from {from}: {}", request.justification));
         let approved = Instant::now();
-        let approve = Request::Approve { node: PRIMARY.into(), note: None, ports: None, expires_s: None };
+        let approve = Request::Approve { node: PRIMARY.into(), note: None, ports: None, expires_s: None, quota: None };
         self.worker.ask::<Approved>(&approve, Some(TIMEOUT))?;
         until("the approval's arrival", || {
             self.primary.ask::<Trust>(&Request::Trust, Some(TIMEOUT)).ok().filter(|t| t.total == 1)

@@ -9,11 +9,18 @@ use pilot_node::{Code, Failure, Request};
 /// Changes what a peer may reach, or shows that.
 pub(crate) fn grant(args: args::Grant, output: &Output) -> Result<(), Failure> {
     let expires_s = seconds(args.expires.as_deref())?;
-    match (args.ports, args.list) {
-        (None, true) if expires_s.is_none() => list(args.node, output),
-        (Some(ports), false) => change(&Request::Grant { node: args.node, ports, expires_s }, output),
-        _ => Err(Failure::new(Code::InvalidArgument, "either --ports, perhaps with --expires, or --list is needed")
-            .hint("pilotctl grant NODE --ports messages,80,8000-8010 --expires 24h")),
+    let names_ports = args.ports.is_some();
+    let is_complete = (names_ports || args.quota.is_some()) && (names_ports || expires_s.is_none());
+    match (args.list, is_complete) {
+        (true, false) if expires_s.is_none() => list(args.node, output),
+        (false, true) => {
+            change(&Request::Grant { node: args.node, ports: args.ports, expires_s, quota: args.quota }, output)
+        }
+        _ => Err(Failure::new(
+            Code::InvalidArgument,
+            "either --ports, perhaps with --expires, or --quota, or --list is needed",
+        )
+        .hint("pilotctl grant NODE --ports messages,80,8000-8010 --expires 24h; grant NODE --quota memory=64MB")),
     }
 }
 
@@ -25,7 +32,8 @@ pub(crate) fn revoke(args: args::Revoke, output: &Output) -> Result<(), Failure>
 /// Approves a request for trust or for ports.
 pub(crate) fn approve(args: args::Approve, output: &Output) -> Result<(), Failure> {
     let expires_s = seconds(args.expires.as_deref())?;
-    change(&Request::Approve { node: args.node, note: None, ports: args.ports, expires_s }, output)
+    let args::Approve { node, ports, quota, .. } = args;
+    change(&Request::Approve { node, note: None, ports, expires_s, quota }, output)
 }
 
 fn change(request: &Request, output: &Output) -> Result<(), Failure> {
@@ -59,6 +67,9 @@ fn explain(pin: &Pin, output: &Output) {
     ));
     for part in &pin.temporary {
         output.note(&format!("{} until {} s after 1970", part.ports.join(", "), part.expires_at));
+    }
+    if let Some(quota) = &pin.quota {
+        output.note(&format!("{name} may use here at most: {quota}"));
     }
     if pin.withheld.iter().any(|service| service == "messages") {
         output.note(&format!(

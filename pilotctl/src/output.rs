@@ -91,7 +91,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns of tables, in this order; long keys and details are for `--json`.
-const COLUMNS: [&str; 37] = [
+const COLUMNS: [&str; 40] = [
     "listen",
     "node",
     "port",
@@ -123,6 +123,9 @@ const COLUMNS: [&str; 37] = [
     "remote_addr",
     "remote_port",
     "state",
+    "reason",
+    "waited_s",
+    "given_up_at",
     "data",
     "received_at",
     "temporary",

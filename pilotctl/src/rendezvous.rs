@@ -2,6 +2,7 @@
 
 use crate::args::{Rendezvous, RendezvousRun, RendezvousVerb};
 use crate::output::Output;
+use pilot_node::parts::keep_memory_private;
 use pilot_node::{Code, Failure};
 use pilot_rendezvous::server::{Server, ServerConfig};
 use rustix::fs::{FlockOperation, flock};
@@ -35,6 +36,7 @@ fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
         listen: args.listen,
         idle_exit: args.idle_exit.map(Duration::from_secs),
     };
+    keep_memory_private();
     let server = Server::bind(&config).map_err(|e| Failure::new(Code::Conflict, e.to_string()))?;
     let (key, addr) = server.endpoint();
     let endpoint = format!("{key}@{addr}");

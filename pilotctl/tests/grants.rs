@@ -157,3 +157,23 @@ fn a_peer_that_renames_itself_is_found_under_its_new_name() {
     a.ok(&["approve", "worker-node"]);
     assert_eq!(a.json(&["trust"])["total"], 2);
 }
+
+#[test]
+fn quotas_are_set_shown_and_survive_a_restart() {
+    let mut lab = Lab::new();
+    let (_a, b) = lab.friends();
+    let limited = b.run(&["grant", "primary-node", "--quota", "memory=2MB,messages=10000/day"]);
+    let words = String::from_utf8(limited.stderr).unwrap();
+    assert!(words.contains("may use here at most: memory=2MB,messages=10000/day"), "{words}");
+    b.kill();
+    b.start();
+    assert_eq!(b.json(&["grant", "primary-node", "--list"])["quota"], "memory=2MB,messages=10000/day");
+    for (bad, why) in
+        [("memory=1KB", "1MB"), ("cpu=1", "the keys are"), ("disk=1GB,disk=2GB", "twice"), ("streams=0", "0 is")]
+    {
+        let error = b.fails(&["grant", "primary-node", "--quota", bad], 2, "invalid_argument");
+        assert!(error["message"].as_str().is_some_and(|text| text.contains(why)), "{error}");
+    }
+    b.fails(&["grant", "primary-node", "--quota", "streams=7", "--expires", "60s"], 2, "invalid_argument");
+    assert_eq!(b.json(&["grant", "primary-node", "--quota", "default"]).get("quota"), None);
+}

@@ -86,8 +86,8 @@ impl Rendezvous {
     pub fn new(mut config: Config, state: State, journal: Box<dyn Journal + Send>) -> Self {
         let mut rng = Rng::new(config.seed);
         config.seed = rng.bytes();
+        let relay_secret = *config.entropy.secret();
         config.strangers = Strangers::Serve { max: CLIENTS_MAX };
-        let relay_secret = rng.bytes();
         Self {
             endpoint: Endpoint::new(config),
             state,
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn relayed_datagrams_to_one_address_leave_in_batches() {
-        let config = Config::new(Identity::from_seed([1; 32]), [2; 32]);
+        let config = Config::new(Identity::from_seed([1; 32]), Rng::entropy([2; 32]));
         let mut rendezvous = Rendezvous::new(config, State::default(), Box::new(NoJournal));
         let [a, b] = ["192.0.2.1:9", "192.0.2.2:9"].map(|addr| addr.parse::<SocketAddr>().expect("an address"));
         let lens = [(a, 100), (a, 100), (a, 60), (a, 100), (b, 100), (b, 120)].into_iter();

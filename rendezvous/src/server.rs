@@ -5,7 +5,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pilot_core::identity::StaticKey;
 use pilot_core::{Config, Instant};
-use pilot_node::parts::{Udp, entropy, load_or_create_identity};
+use pilot_node::parts::{SystemEntropy, Udp, load_or_create_identity};
 use pilot_node::{Failure, fastest_aead, fastest_agreement};
 use pilot_store::{Folder, Limits, Log};
 use std::fs;
@@ -122,7 +122,7 @@ impl Server {
         let poll = Poll::new().map_err(bind_error)?;
         poll.registry().register(&mut SourceFd(&udp.as_raw_fd()), SOCKET, Interest::READABLE).map_err(bind_error)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(bind_error)?);
-        let mut core = Config::new(identity, entropy());
+        let mut core = Config::new(identity, Box::new(SystemEntropy));
         (core.aead, core.agreement) = (fastest_aead(), fastest_agreement());
         core.wall_at_zero_us = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);
         let machine = Rendezvous::new(core, state, Box::new(journal));

@@ -2,6 +2,7 @@
 
 use crate::ring_socket::{RingSource, allocated};
 use pilot_core::time::Duration;
+use pilot_core::trust::{Pin, Quota};
 
 /// Sizes and limits of a [`Stack`](crate::Stack).
 #[derive(Clone, Copy, Debug)]
@@ -15,10 +16,16 @@ pub struct StackConfig {
     /// Where the memory of rings comes from; the allocator, if nothing else is said. Rings are large and mostly untouched,
     /// and are given back when their stream is over.
     pub ring_memory: RingSource,
-    /// Most streams to one peer.
+    /// Takes notice that bytes of a ring were read and that their contents do not count any more: their pages may go back to the
+    /// system. Called while a peer uses more than an eighth of its memory.
+    pub ring_discard: Option<fn(&mut [u8])>,
+    /// Most bytes that one peer makes this node hold, where its pin has no quota. Unit: bytes.
+    pub memory_per_peer_max: usize,
+    /// Most streams to one peer, where its pin has no quota.
     pub streams_per_peer_max: usize,
-    /// Most streams of one listener that wait, for the end of their handshake or for [`Stack::accepted`]. A peer that
-    /// asks for one more gets no answer, and its TCP asks again.
+    /// Most streams of one listener that wait, for the end of their handshake or for [`Stack::accepted`]. One peer may have as
+    /// many of them as are free, so that others find room. A peer that asks for one more gets no answer, and its TCP asks
+    /// again.
     ///
     /// [`Stack::accepted`]: crate::Stack::accepted
     pub backlog_max: usize,
@@ -32,8 +39,10 @@ impl Default for StackConfig {
             ring_len_max: 32 << 20,
             ring_budget: 512 << 20,
             ring_memory: allocated,
-            streams_per_peer_max: 12_000,
-            backlog_max: 1024,
+            ring_discard: None,
+            memory_per_peer_max: Quota::MEMORY as usize,
+            streams_per_peer_max: Quota::STREAMS as usize,
+            backlog_max: 2048,
             linger: Duration::from_secs(60),
         }
     }
@@ -52,6 +61,13 @@ const RING_BYTES_PER_US: usize = 5 * 125;
 const RING_SHARE: usize = 16;
 
 impl StackConfig {
+    /// Most memory of a peer and most streams with it: as the pin says, or as configured.
+    pub(crate) fn limits(&self, pin: &Pin) -> (usize, usize) {
+        let quota = pin.quota();
+        let memory = quota.memory.map_or(self.memory_per_peer_max, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        (memory, quota.streams.map_or(self.streams_per_peer_max, |max| max as usize))
+    }
+
     /// Size of each ring of a new stream over a path with this round-trip time, while all rings together have `used`
     /// bytes.
     pub(crate) fn ring_len(&self, rtt: Option<Duration>, used: usize) -> usize {

@@ -1,13 +1,16 @@
 //! Owns one TCP connection: its socket in a set of its own, and how it ended.
 
 use crate::agenda::Agenda;
+use crate::budget::Held;
 use crate::early::Early;
 use crate::reorder::Reorder;
 use crate::ring_socket::RingSocket;
-use crate::segment::{FlowKey, Segment};
+use crate::segment::{ASKS_AGAIN, FlowKey, Segment, TCP_HEADER_LEN};
 use crate::stream_id::StreamId;
 use alloc::vec::Vec;
+use core::time::Duration;
 use pilot_core::Instant;
+use pilot_core::codec::Put as _;
 use pilot_core::endpoint::ResetReason;
 use smoltcp::socket::tcp;
 
@@ -15,6 +18,9 @@ use smoltcp::socket::tcp;
 /// TCP acknowledges half a window or 64 KiB at once. Source: measured, a request and its answer then are two datagrams
 /// instead of four.
 const ACK_DELAY: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(5);
+
+/// Longer than TCP ever waits for an acknowledgement (RFC 6298 §2.5; 60 s in smoltcp).
+const RESEND_AFTER: Duration = Duration::from_secs(61);
 
 /// Why a stream ended otherwise than by both sides' FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +119,35 @@ pub(crate) struct Flow {
     pub(crate) early: Early,
     /// Sequence number of the peer's SYN, if early data came with it.
     pub(crate) early_syn: Option<u32>,
+    /// What the flow holds, as its peer's budget has counted it.
+    pub(crate) held: Held,
+    /// Bytes that the application keeps for the stream. Unit: bytes.
+    pub(crate) kept: usize,
+    /// Shift of the windows that this side tells. Unit: bits.
+    pub(crate) window_scale: u32,
+    /// The budget holds the flow's window or its writer back.
+    pub(crate) is_starved: bool,
+    /// The peer is to be told the window, of which TCP has no news.
+    pub(crate) owes_window: bool,
+    /// A writer got less room than the ring has.
+    pub(crate) is_held_back: bool,
+    /// Bytes of the peer were dropped for want of memory, and have not come again.
+    pub(crate) has_gap: bool,
+    /// There may be room for them again: the peer is asked for them.
+    pub(crate) asks_again: bool,
+    /// The peer has asked for bytes again; they are sent at once.
+    pub(crate) resend: Resend,
+}
+
+/// Whether a flow sends again what its peer has dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Resend {
+    #[default]
+    No,
+    /// TCP is to begin.
+    Wanted,
+    /// TCP sends them. The link has carried them all before.
+    On,
 }
 
 impl Flow {
@@ -142,6 +177,15 @@ impl Flow {
             unannounced: 0,
             early: Early::Nothing,
             early_syn: None,
+            held: Held::default(),
+            kept: 0,
+            window_scale: 0,
+            is_starved: false,
+            owes_window: false,
+            is_held_back: false,
+            has_gap: false,
+            asks_again: false,
+            resend: Resend::No,
         }
     }
 
@@ -185,6 +229,35 @@ impl Flow {
         self.order.is_holding()
     }
 
+    /// What the flow holds now.
+    pub(crate) fn holds(&self) -> Held {
+        let (received, sent) = self.tcp.with(|socket| (socket.recv_queue(), socket.send_queue()));
+        Held { received: received + self.order.held_len(), sent, kept: self.kept }
+    }
+
+    /// A segment that only tells the peer a window of at most `cap` bytes, and asks for what was dropped; `None` before the
+    /// stream stands.
+    pub(crate) fn window_segment(&mut self, cap: usize) -> Option<Vec<u8>> {
+        const ACK: u8 = 0x10;
+        let (sequence, next) = (self.sent?, self.order.next()?);
+        let is_open = matches!(self.tcp.state(), tcp::State::Established | tcp::State::FinWait1 | tcp::State::FinWait2);
+        if !is_open || self.end.is_some() {
+            return None;
+        }
+        let free = self.ring_len().saturating_sub(self.tcp.recv_queue());
+        let window = (free.min(cap) >> self.window_scale).min(u16::MAX.into()) as u16;
+        let mut segment = Vec::with_capacity(TCP_HEADER_LEN);
+        segment.put(&self.key.0.to_be_bytes());
+        segment.put(&self.key.1.to_be_bytes());
+        segment.put(&sequence.to_be_bytes());
+        segment.put(&next.to_be_bytes());
+        let asks_again = core::mem::take(&mut self.asks_again) && self.has_gap && window > 0;
+        segment.put(&[(TCP_HEADER_LEN as u8 / 4) << 4, if asks_again { ACK | ASKS_AGAIN } else { ACK }]);
+        segment.put(&window.to_be_bytes());
+        segment.put(&[0; 4]);
+        Some(segment)
+    }
+
     /// Bytes that the application wrote and the peer's TCP has acknowledged.
     pub(crate) fn acknowledged(&self) -> u64 {
         let waiting = self.tcp.send_queue().saturating_sub(self.reset_acknowledged);
@@ -226,6 +299,20 @@ impl Flow {
         self.order.admit(segment, bytes, self.ring_len())
     }
 
+    /// True for a segment that TCP may see now.
+    pub(crate) fn is_due(&self, segment: &Segment) -> bool {
+        self.order.is_due(segment)
+    }
+
+    /// Drops the segments that are held back, so that one before them finds room; false when that does not help.
+    pub(crate) fn make_room_for(&mut self, segment: &Segment) -> bool {
+        let helps = self.order.is_holding() && self.order.is_due(segment);
+        if helps {
+            self.order.drop_held();
+        }
+        helps
+    }
+
     /// The next held segment that TCP may see.
     pub(crate) fn release(&mut self) -> Option<Vec<u8>> {
         self.order.release()
@@ -248,7 +335,11 @@ impl Flow {
         let this = (segment.acknowledged, segment.window);
         let is_stale =
             |(ack, window): (u32, u16)| (this.0.wrapping_sub(ack) as i32) < 0 || (this.0 == ack && this.1 < window);
-        let newest = self.newest.filter(|newest| is_stale(*newest)).unwrap_or(this);
+        // A window that comes with a question counts even if it is smaller.
+        let newest = self.newest.filter(|newest| !segment.asks_again && is_stale(*newest)).unwrap_or(this);
+        if segment.asks_again && newest.0 == segment.acknowledged && self.tcp.send_queue() > 0 {
+            self.resend = Resend::Wanted;
+        }
         self.newest = Some(newest);
         Some((newest.0, newest.1.saturating_sub(1)))
     }
@@ -269,16 +360,33 @@ impl Flow {
         }
     }
 
+    /// The time that TCP is told when it is asked for a segment. When the peer has asked for bytes again it is so late that TCP
+    /// takes them for lost and sends all of them.
+    pub(crate) fn time_for_tcp(&mut self, now: Instant) -> Instant {
+        if self.resend != Resend::Wanted {
+            return now;
+        }
+        self.resend = Resend::On;
+        let is_sending = matches!(
+            self.tcp.state(),
+            tcp::State::Established | tcp::State::CloseWait | tcp::State::FinWait1 | tcp::State::LastAck
+        );
+        if is_sending { now + RESEND_AFTER } else { now }
+    }
+
     // The application's side.
 
-    /// Reads through `f`, which gets contiguous bytes and says how many it took.
-    pub(crate) fn recv_with(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
+    /// Reads through `f`, which gets contiguous bytes and says how many it took. `discard` gets those that were taken.
+    pub(crate) fn recv_with(&mut self, f: impl FnOnce(&mut [u8]) -> usize, discard: Option<fn(&mut [u8])>) -> Recv {
         let connecting = self.is_connecting();
         let end = self.end.map(|end| if self.has_fin { Recv::Fin } else { Recv::Ended(end) });
         let mut taken = 0;
         let (result, unread) = self.tcp.with_mut(|socket| {
             let result = socket.recv(|bytes| {
                 taken = if bytes.is_empty() { 0 } else { f(bytes) };
+                if let Some(discard) = discard {
+                    discard(&mut bytes[..taken]);
+                }
                 (taken, ())
             });
             (result, socket.recv_queue())
@@ -308,24 +416,31 @@ impl Flow {
         self.unannounced = 0;
     }
 
-    /// Writes through `f`, which gets contiguous room and says how much it used.
+    /// Writes through `f`, which gets contiguous room, at most `most` bytes, and says how much it used.
     ///
     /// # Errors
     /// When the stream has ended, or its writing side was shut down (`None`).
-    pub(crate) fn send_with(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> Result<usize, Option<StreamEnd>> {
+    pub(crate) fn send_with(
+        &mut self,
+        f: impl FnOnce(&mut [u8]) -> usize,
+        most: usize,
+    ) -> Result<usize, Option<StreamEnd>> {
         if self.end.is_some() {
             return Err(self.end);
         }
         if self.is_connecting() {
             return Ok(0);
         }
-        let mut used = 0;
+        let (mut used, mut held_back) = (0, false);
         let sent = self.tcp.with_mut(|socket| {
             socket.send(|room| {
-                used = if room.is_empty() { 0 } else { f(room) };
+                let len = room.len().min(most);
+                held_back = len < room.len();
+                used = if len == 0 { 0 } else { f(&mut room[..len]) };
                 (used, ())
             })
         });
+        self.is_held_back = held_back;
         self.tcp.note_sent(used);
         self.written += used as u64;
         sent.map(|()| used).map_err(|_| None)

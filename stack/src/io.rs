@@ -1,10 +1,11 @@
 //! Owns the way of segments between a peer's flows, smoltcp and the link.
 
 use crate::agenda::Agenda;
+use crate::budget::{Budget, Held};
 use crate::early::Early;
-use crate::flow::{Flow, StreamEnd};
+use crate::flow::{Flow, Resend, StreamEnd};
 use crate::interface::PeerInterface;
-use crate::segment::{FlowKey, Segment, raise_mss};
+use crate::segment::{FlowKey, Segment, raise_mss, window_scale};
 use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -22,11 +23,91 @@ pub(crate) struct PeerIo {
     pub(crate) sending: VecDeque<FlowKey>,
     /// The peer is in one of the agenda's lists of peers.
     pub(crate) is_listed: bool,
+    pub(crate) budget: Budget,
 }
 
 impl PeerIo {
-    pub(crate) const fn new(peer: PeerId, interface: PeerInterface) -> Self {
-        Self { peer, interface, sending: VecDeque::new(), is_listed: false }
+    pub(crate) const fn new(peer: PeerId, interface: PeerInterface, budget: Budget) -> Self {
+        Self { peer, interface, sending: VecDeque::new(), is_listed: false, budget }
+    }
+
+    // Memory.
+
+    /// Counts what the flow holds now.
+    pub(crate) fn settle(&mut self, flow: &mut Flow) {
+        let now = flow.holds();
+        if now != flow.held {
+            self.budget.replace(flow.held, now);
+            // A flow that reads its own bytes need not wait for what others free.
+            if (flow.is_starved || flow.has_gap) && now.received < flow.held.received {
+                (flow.owes_window, flow.asks_again) = (true, true);
+            }
+            flow.held = now;
+        }
+    }
+
+    /// Counts a flow no more.
+    pub(crate) fn settle_last(&mut self, flow: &mut Flow) {
+        self.budget.remove_stream(core::mem::take(&mut flow.held));
+        debug_assert_eq!(flow.held, Held::default(), "nothing is counted twice");
+    }
+
+    /// Notes that the budget holds a flow back, which is told when there is room.
+    pub(crate) fn starve(&mut self, flow: &mut Flow) {
+        if !core::mem::replace(&mut flow.is_starved, true) {
+            self.budget.starved.push(flow.key);
+        }
+    }
+
+    /// True when a segment with payload fits the budget. One that does not is dropped: the peer is told how much fits, and its
+    /// TCP sends the bytes again.
+    pub(crate) fn fits(&mut self, flow: &mut Flow, segment: &Segment, agenda: &mut Agenda) -> bool {
+        let len = segment.payload_len as usize;
+        if len > 0 && flow.has_gap && !flow.is_due(segment) {
+            return false; // what was dropped before comes again, and this with it
+        }
+        let mut fits = len == 0 || self.budget.takes(flow.held.received, len);
+        if !fits && flow.make_room_for(segment) {
+            // The bytes behind a gap would keep the gap from being filled.
+            self.settle(flow);
+            fits = self.budget.takes(flow.held.received, len);
+        }
+        if !fits {
+            self.starve(flow);
+            (flow.owes_window, flow.has_gap) = (true, true);
+            self.wake(flow, agenda);
+        } else if len > 0 && flow.is_due(segment) {
+            flow.has_gap = false;
+        }
+        fits
+    }
+
+    /// Tells the peer a flow's window where TCP has no reason to.
+    pub(crate) fn tell_window(&mut self, flow: &mut Flow, link: &mut LinkHandle<'_>) {
+        if !core::mem::take(&mut flow.owes_window) {
+            return;
+        }
+        let cap = self.budget.window(flow.held.received);
+        if cap + flow.held.received < flow.ring_len() {
+            self.starve(flow);
+        }
+        if let Some(bytes) = flow.window_segment(cap)
+            && let Some(segment) = Segment::parse(&bytes)
+        {
+            link.send_pure_ack(segment.label(), bytes.into());
+        }
+    }
+
+    /// Makes the window in a segment as small as the budget asks for.
+    pub(crate) fn cap_window(&mut self, flow: &mut Flow, segment: &Segment, packet: &mut Packet) {
+        let cap = self.budget.window(flow.held.received);
+        let most = cap >> flow.window_scale;
+        if usize::from(segment.window) > most && !segment.syn && !segment.rst {
+            self.starve(flow);
+            if let Some(window) = packet.bytes_mut().get_mut(14..16) {
+                window.copy_from_slice(&(most as u16).to_be_bytes());
+            }
+        }
     }
 
     /// Lists the peer among those that may have something to send.
@@ -85,6 +166,7 @@ impl PeerIo {
 
     /// After TCP has taken a segment in: lets the application look, and TCP send now or later.
     pub(crate) fn look_after(&mut self, now: Instant, flow: &mut Flow, agenda: &mut Agenda) {
+        self.settle(flow);
         if flow.linger.is_some() {
             flow.reset_lossy();
         } else if flow.accepting.is_none() {
@@ -94,7 +176,7 @@ impl PeerIo {
         }
         let wanted = self.interface.poll_at(now, &flow.tcp);
         let is_ending = flow.end.is_some() || flow.linger.is_some() || flow.accepting.is_some();
-        if is_ending || wanted.is_some_and(|at| at <= now) {
+        if is_ending || flow.resend == Resend::Wanted || wanted.is_some_and(|at| at <= now) {
             self.wake(flow, agenda);
         } else {
             self.note_deadline(now, flow, wanted, agenda);
@@ -107,12 +189,15 @@ impl PeerIo {
     /// Sends the segments that TCP wrote for this flow.
     pub(crate) fn send(&mut self, now: Instant, flow: &mut Flow, link: &mut LinkHandle<'_>, agenda: &mut Agenda) {
         let mut early = None;
-        for packet in self.interface.device.outgoing.drain(..) {
+        let mut outgoing = core::mem::take(&mut self.interface.device.outgoing);
+        for mut packet in outgoing.drain(..) {
             let Some(segment) = Segment::parse(packet.bytes()) else { continue };
             debug_assert_eq!(segment.outgoing_key(), flow.key, "a set holds one socket");
             flow.note_announced();
+            self.cap_window(flow, &segment, &mut packet);
             early = early.or(send_segment(flow, segment, packet, link));
         }
+        self.interface.device.outgoing = outgoing;
         self.take_early(now, flow, early, agenda);
     }
 
@@ -158,6 +243,7 @@ pub(crate) fn send_segment(
     }
     let mut early = None;
     if segment.syn {
+        flow.window_scale = window_scale(packet.bytes());
         raise_mss(packet.bytes_mut());
         if let Early::Ours(bytes) = &flow.early {
             packet.append(bytes);
@@ -175,5 +261,10 @@ pub(crate) fn send_segment(
 /// wait for the congestion window looks like loss to TCP, which then sends everything again.
 fn is_needless(flow: &mut Flow, segment: &Segment, bytes: &[u8], link: &LinkHandle<'_>) -> bool {
     let resent = segment.sequence_len() > 0 && flow.is_resent(segment);
-    resent && bytes.first_chunk::<4>().is_some_and(|ports| link.holds(|held| held.starts_with(ports)))
+    if segment.sequence_len() > 0 && !resent {
+        flow.resend = Resend::No;
+    }
+    resent
+        && flow.resend == Resend::No
+        && bytes.first_chunk::<4>().is_some_and(|ports| link.holds(|held| held.starts_with(ports)))
 }

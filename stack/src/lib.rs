@@ -50,7 +50,7 @@
 //! books[0].note_endpoint(&records[1].identity, underlay[1]);
 //!
 //! let mut stacks = [0, 1].map(|i| {
-//!     let mut config = Config::new(Identity::from_seed([1 + i as u8; 32]), rng.bytes());
+//!     let mut config = Config::new(Identity::from_seed([1 + i as u8; 32]), Rng::entropy(rng.bytes()));
 //!     (config.addr, config.trust) = (addrs[i], std::mem::take(&mut books[i]));
 //!     config.wall_at_zero_us = 1_000_000;
 //!     Stack::new(config, StackConfig::default())
@@ -94,6 +94,7 @@ extern crate std;
 
 mod agenda;
 mod asked;
+mod budget;
 mod config;
 mod device;
 mod early;
@@ -112,6 +113,7 @@ mod socket_pool;
 mod stack;
 mod stream_id;
 
+pub use budget::Usage;
 pub use config::StackConfig;
 pub use early::EARLY_LEN_MAX;
 pub use flow::{Recv, StreamEnd};

@@ -4,6 +4,7 @@
 //! ports: a packet costs one search in a tree, however many flows there are.
 
 use crate::agenda::Agenda;
+use crate::budget::{Budget, Usage};
 use crate::config::StackConfig;
 use crate::early::Early;
 use crate::flow::{Flow, StreamEnd};
@@ -54,13 +55,13 @@ pub(crate) enum Egress {
 }
 
 impl PeerStack {
-    /// A stack without flows; `seed` decides ports and initial sequence numbers.
+    /// A stack without flows; `seed` decides ports and initial sequence numbers, `budget` what the peer may make this node hold.
     pub(crate) fn new(
         now: Instant,
         peer: PeerId,
         (local, remote): (Ipv6Addr, Ipv6Addr),
         segment_len_max: usize,
-        seed: u64,
+        (seed, budget): (u64, Budget),
     ) -> Self {
         let interface = PeerInterface::new(now, local, remote, segment_len_max, seed);
         Self {
@@ -68,7 +69,7 @@ impl PeerStack {
             waiting: Vec::new(),
             ports: EphemeralPorts::new(seed),
             gathered: None,
-            io: PeerIo::new(peer, interface),
+            io: PeerIo::new(peer, interface, budget),
         }
     }
 
@@ -77,6 +78,26 @@ impl PeerStack {
     /// Bytes of all rings of this peer's streams.
     pub(crate) fn ring_bytes(&self) -> usize {
         self.flows.values().map(|flow| 2 * flow.ring_len()).sum()
+    }
+
+    /// What the peer uses of its budget.
+    pub(crate) const fn usage(&self) -> Usage {
+        self.io.budget.usage()
+    }
+
+    /// Why the peer may not have one more stream.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        self.io.budget.refusal()
+    }
+
+    /// True while the pages of bytes that were read are worth giving back.
+    pub(crate) const fn is_tight(&self) -> bool {
+        self.io.budget.is_tight()
+    }
+
+    /// Size of each ring of a new flow.
+    pub(crate) fn ring_len(&self, config: &StackConfig, rtt: Option<Duration>, shared: &Shared) -> usize {
+        config.ring_len(rtt, shared.pool.ring_bytes()).min(self.io.budget.share())
     }
 
     /// True while flows wait for the tunnel.
@@ -93,6 +114,7 @@ impl PeerStack {
 
     /// Adds a flow that connects as soon as the tunnel stands; see [`PeerStack::connect_waiting`].
     pub(crate) fn connect(&mut self, flow: Flow, agenda: &mut Agenda) {
+        self.io.budget.add_stream();
         self.waiting.push(flow.key);
         self.flows.insert(flow.key, flow);
         self.io.list(agenda);
@@ -101,10 +123,11 @@ impl PeerStack {
     /// Gives waiting flows rings that suit the round-trip time, and lets them send their SYN: the tunnel stands.
     pub(crate) fn connect_waiting(&mut self, config: &StackConfig, rtt: Duration, shared: &mut Shared) {
         for key in core::mem::take(&mut self.waiting) {
+            let ring_len = self.ring_len(config, Some(rtt), shared);
             let Some(flow) = self.flows.get_mut(&key).filter(|f| f.linger.is_none() && f.end.is_none()) else {
                 continue;
             };
-            flow.set_socket(shared.pool.take(config.ring_len(Some(rtt), shared.pool.ring_bytes())));
+            flow.set_socket(shared.pool.take(ring_len));
             let connected = self.io.interface.connect(&mut flow.tcp, key);
             debug_assert!(connected || key.1 == 0, "a closed socket and two ports");
             self.io.wake(flow, &mut shared.agenda);
@@ -115,6 +138,7 @@ impl PeerStack {
     pub(crate) fn ask_again(&mut self, key: FlowKey, shared: &mut Shared) {
         let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.ring_len() > 0) else { return };
         shared.pool.give(flow.forget_question());
+        self.io.settle(flow);
         self.waiting.push(key);
     }
 
@@ -132,24 +156,64 @@ impl PeerStack {
         let (syn, bytes, early) = syn.split(bytes);
         flow.early = Early::of_syn(&syn, bytes, early);
         flow.early_syn = matches!(flow.early, Early::Theirs(_)).then_some(syn.sequence);
+        self.io.budget.add_stream();
         self.flows.insert(key, flow);
         self.handle_segment(now, &syn, bytes, agenda);
     }
 
-    /// Runs `f` on a flow; `None` for an unknown one. The flow is asked for segments when the second part of the result
-    /// is true.
+    /// Runs `f` on a flow, with the bytes that it may add to those that wait to be sent; `None` for an unknown one. The flow
+    /// is asked for segments when the second part of the result is true.
     pub(crate) fn with_flow<R>(
         &mut self,
         key: FlowKey,
         agenda: &mut Agenda,
-        f: impl FnOnce(&mut Flow) -> (R, bool),
+        f: impl FnOnce(&mut Flow, usize) -> (R, bool),
     ) -> Option<R> {
         let flow = self.flows.get_mut(&key)?;
-        let (result, may_send) = f(flow);
-        if may_send {
+        let (result, may_send) = f(flow, self.io.budget.room_to_send(flow.held.sent));
+        self.io.settle(flow);
+        if core::mem::take(&mut flow.is_held_back) {
+            self.io.starve(flow);
+        }
+        if may_send || flow.owes_window {
             self.io.wake(flow, agenda);
         }
+        self.relieve(agenda);
         Some(result)
+    }
+
+    // Memory.
+
+    /// The owner has decided anew what the peer may use.
+    pub(crate) fn set_limits(&mut self, (memory, streams): (usize, usize), agenda: &mut Agenda) {
+        self.io.budget.set(memory, streams);
+        self.relieve(agenda);
+    }
+
+    /// Counts the bytes that the application keeps for a flow; false when they are more than the budget allows. The
+    /// application looks at the stream again when there is room.
+    pub(crate) fn keep(&mut self, key: FlowKey, kept: usize, agenda: &mut Agenda) -> Option<bool> {
+        let flow = self.flows.get_mut(&key)?;
+        flow.kept = kept;
+        self.io.settle(flow);
+        let fits = self.io.budget.keeps(kept);
+        if !fits {
+            self.io.starve(flow);
+        }
+        self.relieve(agenda);
+        Some(fits)
+    }
+
+    /// Lets flows go on that waited for memory, when some was freed.
+    fn relieve(&mut self, agenda: &mut Agenda) {
+        for key in self.io.budget.relieved() {
+            let Some(flow) = self.flows.get_mut(&key) else { continue };
+            (flow.is_starved, flow.owes_window, flow.asks_again) = (false, true, true);
+            self.io.wake(flow, agenda);
+            if flow.linger.is_none() && flow.accepting.is_none() {
+                flow.list(agenda);
+            }
+        }
     }
 
     /// Lists all flows among those that may have something to send.
@@ -200,7 +264,11 @@ impl PeerStack {
             self.deliver(now, agenda);
         }
         let Some(flow) = self.flows.get_mut(&key) else { return false };
+        if !self.io.fits(flow, segment, agenda) {
+            return true;
+        }
         if !flow.admit(segment, bytes) {
+            self.io.settle(flow);
             return true;
         }
         match &mut self.gathered {
@@ -220,7 +288,13 @@ impl PeerStack {
 
     /// Hands the gathered segments to TCP.
     pub(crate) fn deliver(&mut self, now: Instant, agenda: &mut Agenda) {
-        let Some(Run { key, newest }) = self.gathered.take() else { return };
+        if let Some(run) = self.gathered.take() {
+            self.deliver_run(now, run, agenda);
+        }
+        self.relieve(agenda);
+    }
+
+    fn deliver_run(&mut self, now: Instant, Run { key, newest }: Run, agenda: &mut Agenda) {
         let Some(flow) = self.flows.get_mut(&key) else { return };
         if let Some(acknowledgement) = flow.acknowledgement(&newest) {
             self.io.interface.device.set_acknowledgement(acknowledgement);
@@ -249,8 +323,9 @@ impl PeerStack {
             }
             self.io.sending.pop_front();
             let Some(flow) = self.flows.get_mut(&key) else { continue };
+            self.io.tell_window(flow, link);
             self.io.interface.device.take_spare(link.spare_buffers());
-            let sent = self.io.interface.transmit(now, &mut flow.tcp);
+            let sent = self.io.interface.transmit(flow.time_for_tcp(now), &mut flow.tcp);
             if sent {
                 // A full segment is rarely the last: TCP is asked for the next one without looking whether there is
                 // one.
@@ -300,7 +375,9 @@ impl PeerStack {
 
     /// Drops a flow that is over.
     fn forget(&mut self, now: Instant, key: FlowKey, shared: &mut Shared) {
-        let Some(flow) = self.flows.remove(&key) else { return };
+        let Some(mut flow) = self.flows.remove(&key) else { return };
+        self.io.settle_last(&mut flow);
+        self.relieve(&mut shared.agenda);
         let peer = self.io.peer;
         shared.agenda.move_deadline(flow.deadline, None, peer, key);
         if flow.ring_len() == 0 {
@@ -314,10 +391,11 @@ impl PeerStack {
 
     /// Sends the segments with which TCP answered at once: resets, and acknowledgements that do not wait.
     fn send_answers(&mut self, now: Instant, link: &mut LinkHandle<'_>, agenda: &mut Agenda) {
-        for packet in core::mem::take(&mut self.io.interface.device.outgoing) {
+        for mut packet in core::mem::take(&mut self.io.interface.device.outgoing) {
             let Some(segment) = Segment::parse(packet.bytes()) else { continue };
             match self.flows.get_mut(&segment.outgoing_key()) {
                 Some(flow) => {
+                    self.io.cap_window(flow, &segment, &mut packet);
                     let early = send_segment(flow, segment, packet, link);
                     self.io.take_early(now, flow, early, agenda);
                 }

@@ -2,6 +2,7 @@
 
 use crate::asked::Asked;
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use litemap::LiteMap;
 use pilot_core::PeerId;
 
@@ -10,10 +11,16 @@ pub const EPHEMERAL_FIRST: u16 = 49_152;
 /// Number of ports among which a peer's first is drawn. Source: own choice.
 const EPHEMERAL_STARTS: u64 = 16_000;
 
+/// Streams that wait for one listener.
+struct Backlog<P> {
+    all: usize,
+    of: Vec<(P, usize)>,
+}
+
 /// Listeners and datagram ports of one stack.
 pub(crate) struct PortTable<P = PeerId> {
-    /// Streams that wait to be taken, by the port of their listener.
-    listeners: LiteMap<u16, usize>,
+    /// Streams that wait to be taken, by the port of their listener: all of them, and those of each peer.
+    listeners: LiteMap<u16, Backlog<P>>,
     /// Ports that take datagrams.
     bound: BTreeSet<u16>,
     /// Every port takes datagrams.
@@ -33,7 +40,7 @@ impl<P: Copy + PartialEq> PortTable<P> {
     pub(crate) fn listen(&mut self, port: u16) -> bool {
         let is_free = !self.listeners.contains_key(&port);
         if is_free {
-            self.listeners.insert(port, 0);
+            self.listeners.insert(port, Backlog { all: 0, of: Vec::new() });
         }
         is_free
     }
@@ -47,29 +54,40 @@ impl<P: Copy + PartialEq> PortTable<P> {
         self.listeners.keys().copied()
     }
 
-    /// Number of streams that wait for the listener of `port`; `None` without a listener.
-    pub(crate) fn backlog(&self, port: u16) -> Option<usize> {
-        self.listeners.get(&port).copied()
+    /// Whether the listener of `port` has room for a stream of `peer`, if at most `max` streams may wait: a peer may have as many
+    /// of them as are free. `None` without a listener.
+    pub(crate) fn has_room(&self, peer: P, port: u16, max: usize) -> Option<bool> {
+        let backlog = self.listeners.get(&port)?;
+        let of_peer = backlog.of.iter().find(|(of, _)| *of == peer).map_or(0, |(_, waiting)| *waiting);
+        Some(of_peer < max.saturating_sub(backlog.all))
     }
 
-    /// Counts a stream that waits for the listener of `port`.
-    pub(crate) fn note_waiting(&mut self, port: u16) {
-        if let Some(waiting) = self.listeners.get_mut(&port) {
-            *waiting += 1;
+    /// Counts a stream of `peer` that waits for the listener of `port`.
+    pub(crate) fn note_waiting(&mut self, peer: P, port: u16) {
+        let Some(backlog) = self.listeners.get_mut(&port) else { return };
+        backlog.all += 1;
+        match backlog.of.iter_mut().find(|(of, _)| *of == peer) {
+            Some((_, waiting)) => *waiting += 1,
+            None => backlog.of.push((peer, 1)),
         }
     }
 
     /// Counts a stream that was taken or ended while it waited. The port may have another listener by now, for
     /// which it was never counted.
-    pub(crate) fn note_gone(&mut self, port: u16) {
-        if let Some(waiting) = self.listeners.get_mut(&port) {
-            *waiting = waiting.saturating_sub(1);
+    pub(crate) fn note_gone(&mut self, peer: P, port: u16) {
+        let Some(backlog) = self.listeners.get_mut(&port) else { return };
+        let Some(i) = backlog.of.iter().position(|(of, _)| *of == peer) else { return };
+        debug_assert!(backlog.all >= backlog.of[i].1, "the streams of a peer are some of all");
+        backlog.all = backlog.all.saturating_sub(1);
+        backlog.of[i].1 -= 1;
+        if backlog.of[i].1 == 0 {
+            backlog.of.swap_remove(i);
         }
     }
 
     /// Forgets all waiting streams, before those that are left are counted anew.
     pub(crate) fn forget_waiting(&mut self) {
-        self.listeners.iter_mut().for_each(|(_, waiting)| *waiting = 0);
+        self.listeners.iter_mut().for_each(|(_, backlog)| *backlog = Backlog { all: 0, of: Vec::new() });
     }
 
     // Datagrams.
@@ -133,14 +151,33 @@ mod tests {
     fn a_port_has_one_listener_and_its_backlog_is_counted() {
         let mut ports: PortTable<char> = PortTable::new();
         assert!(ports.listen(7) && !ports.listen(7));
-        (0..3).for_each(|_| ports.note_waiting(7));
-        ports.note_gone(7);
-        assert_eq!((ports.backlog(7), ports.backlog(8)), (Some(2), None));
+        (0..3).for_each(|_| ports.note_waiting('a', 7));
+        ports.note_gone('a', 7);
+        let room = |ports: &PortTable<char>, max| (ports.has_room('a', 7, max), ports.has_room('a', 8, max));
+        assert_eq!((room(&ports, 5), room(&ports, 4)), ((Some(true), None), (Some(false), None)));
         ports.unlisten(7);
-        ports.note_gone(7);
+        ports.note_gone('a', 7);
         assert!(ports.listen(7));
-        ports.note_gone(7);
-        assert_eq!(ports.backlog(7), Some(0), "what waited for the last listener is none of the new one's");
+        ports.note_gone('a', 7);
+        assert_eq!(ports.has_room('a', 7, 1), Some(true), "what waited for the last listener is none of the new one's");
+    }
+
+    #[test]
+    fn no_peer_takes_the_whole_backlog() {
+        const MAX: usize = 16;
+        let mut ports = PortTable::new();
+        ports.listen(7);
+        let fill = |ports: &mut PortTable<char>, peer| {
+            let mut count = 0;
+            while ports.has_room(peer, 7, MAX) == Some(true) {
+                ports.note_waiting(peer, 7);
+                count += 1;
+            }
+            count
+        };
+        assert_eq!((fill(&mut ports, 'a'), fill(&mut ports, 'b'), fill(&mut ports, 'c')), (8, 4, 2));
+        (0..8).for_each(|_| ports.note_gone('a', 7));
+        assert_eq!(fill(&mut ports, 'd'), 5);
     }
 
     #[test]

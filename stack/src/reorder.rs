@@ -31,6 +31,16 @@ impl Reorder {
         !self.held.is_empty()
     }
 
+    /// Bytes that are held back.
+    pub(crate) const fn held_len(&self) -> usize {
+        self.held_len
+    }
+
+    /// Sequence number after the last that TCP may have seen; `None` before the peer's SYN.
+    pub(crate) const fn next(&self) -> Option<u32> {
+        self.next
+    }
+
     /// Decides when TCP may see a segment: `true` now, `false` when it was held back or is not wanted. The flow's rings
     /// have `ring_len` bytes each.
     pub(crate) fn admit(&mut self, segment: &Segment, bytes: &[u8], ring_len: usize) -> bool {
@@ -52,6 +62,17 @@ impl Reorder {
         }
         self.advance(next, segment.end());
         true
+    }
+
+    /// True for a segment that TCP may see now.
+    pub(crate) fn is_due(&self, segment: &Segment) -> bool {
+        self.next.is_some_and(|next| !is_after(segment.sequence, next))
+    }
+
+    /// Drops the segments that are held back. TCP has acknowledged none of them, so the peer's TCP sends them again.
+    pub(crate) fn drop_held(&mut self) {
+        self.held.clear();
+        self.held_len = 0;
     }
 
     /// The next held segment that TCP may see.
@@ -144,5 +165,11 @@ mod tests {
         large.next = Some(2);
         while large.release().is_some() {}
         assert_eq!((large.held_len, large.is_holding()), (0, false));
+
+        assert!(!admit(&mut many, &data(100, 10), 32 << 20));
+        assert!(many.is_due(&Segment::parse(&data(0, 10)).expect("header")));
+        assert!(!many.is_due(&Segment::parse(&data(5, 10)).expect("header")));
+        many.drop_held();
+        assert_eq!((many.held_len(), many.is_holding(), many.release()), (0, false, None));
     }
 }

@@ -23,12 +23,18 @@ pub(crate) struct Segment {
     pub(crate) fin: bool,
     pub(crate) rst: bool,
     pub(crate) ack: bool,
+    /// The receiver had no room for bytes that had arrived, and wants them again ([`ASKS_AGAIN`]).
+    pub(crate) asks_again: bool,
     /// Nothing but ACK and PSH is set, and there are no options.
     plain: bool,
 }
 
 /// Bytes of a TCP header without options (RFC 9293 §3.1).
 pub(crate) const TCP_HEADER_LEN: usize = 20;
+
+/// The flag of an acknowledgement that asks for everything behind it again. It is that of ECN-Echo, which has no use inside a
+/// tunnel (RFC 3168 §6.1).
+pub(crate) const ASKS_AGAIN: u8 = 0x40;
 
 impl Segment {
     /// Reads the header; `None` when it is shorter than it says.
@@ -48,6 +54,7 @@ impl Segment {
             syn: flags & 0x02 != 0,
             rst: flags & 0x04 != 0,
             ack: flags & 0x10 != 0,
+            asks_again: flags & ASKS_AGAIN != 0,
             plain: flags & !0x08 == 0x10 && header_len == TCP_HEADER_LEN,
         })
     }

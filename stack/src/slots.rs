@@ -63,9 +63,11 @@ impl Slots {
         lost
     }
 
-    /// The listeners' ports of the streams that wait, one for each stream. Looks at every stream.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = u16> + '_ {
-        self.slots.values().flatten().flat_map(|stack| stack.flows.values().filter_map(|flow| flow.waiting))
+    /// The peers and the listeners' ports of the streams that wait, one for each stream. Looks at every stream.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (PeerId, u16)> + '_ {
+        let of = |stack: &Box<PeerStack>| stack.flows.values().filter_map(|flow| flow.waiting).collect::<Vec<u16>>();
+        let stacks = self.slots.iter().filter_map(|(peer, stack)| Some((*peer, stack.as_ref()?)));
+        stacks.flat_map(move |(peer, stack)| of(stack).into_iter().map(move |port| (peer, port)))
     }
 
     /// Bytes of all rings. Looks at every stream.

@@ -79,7 +79,7 @@ impl World {
         let mut rng = Rng::new(bytes);
         let identity = Identity::from_seed([200; 32]);
         let rendezvous_key = identity.static_key();
-        let mut config = Config::new(identity, rng.bytes());
+        let mut config = Config::new(identity, Rng::entropy(rng.bytes()));
         config.wall_at_zero_us = WALL_AT_ZERO_US;
         let mut world = Self {
             now: Instant::ZERO,
@@ -113,7 +113,7 @@ impl World {
     fn make_stack(&mut self, number: u8, incarnation: u8, trust: TrustBook, address: Addr, addr: SocketAddr) -> Stack {
         let mut seed: [u8; 32] = self.rng.bytes();
         seed[0] = incarnation;
-        let mut config = Config::new(Identity::from_seed([number; 32]), seed);
+        let mut config = Config::new(Identity::from_seed([number; 32]), Rng::entropy(seed));
         config.wall_at_zero_us = WALL_AT_ZERO_US;
         config.profile = Profile { hostname: format!("node-{number}"), ..Profile::default() };
         config.rendezvous = Some((self.rendezvous_key, RENDEZVOUS_ADDR));

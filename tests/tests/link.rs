@@ -5,12 +5,13 @@ use pilot_core::Instant;
 use pilot_core::time::Duration;
 use pilot_stack::StackConfig;
 use pilot_tests::lab::table::{
-    Bulk, Path, ROWS, SECONDS, SEEDS, TROUBLES, Trouble, Variant, bulk, in_parallel, medians,
+    Bulk, LATE_ROWS, LATE_TARGET, LATE_TROUBLES, Path, ROWS, SECONDS, SEEDS, TROUBLES, Trouble, Variant, bulk,
+    in_parallel, medians,
 };
 use pilot_tests::lab::{Host as _, Lab, Pair, PilotHost, QuicController, Shape, Work, pilot_pair, quic_pair};
 
 const MS: Duration = Duration::from_millis(1);
-const CLEAN: Trouble = Trouble { loss_percent: 0.0, reorder_percent: 0.0 };
+const CLEAN: Trouble = Trouble::NONE;
 /// Goodput of the committed state. Unit: per cent, rows and columns as in the table; a worse cell fails. After an
 /// improvement, replace the figures by those that the test prints.
 const SNAPSHOT: [[f64; 5]; 6] = [
@@ -34,14 +35,15 @@ fn pilot(work: Work, seed: u64) -> [PilotHost; 2] {
     pilot_pair(work, StackConfig::default(), seed)
 }
 
-fn lossy(percent: f64) -> Trouble {
-    Trouble { loss_percent: percent, reorder_percent: 0.0 }
+const fn lossy(percent: f64) -> Trouble {
+    Trouble::loss(percent)
 }
 
 #[test]
 fn the_table_is_reached_and_no_cell_gets_worse() {
     let cells: Vec<_> = (0..ROWS.len()).flat_map(|r| (0..TROUBLES.len()).map(move |c| (r, c))).collect();
-    let medians = medians(Variant::Pilot, &cells, SECONDS, SEEDS);
+    let places: Vec<_> = cells.iter().map(|&(row, column)| (ROWS[row].0, TROUBLES[column])).collect();
+    let medians = medians(Variant::Pilot, &places, SECONDS, SEEDS);
     for (row, medians) in medians.chunks(TROUBLES.len()).enumerate() {
         println!("    {:.1?}, // {}", medians, ROWS[row].0);
     }
@@ -50,6 +52,16 @@ fn the_table_is_reached_and_no_cell_gets_worse() {
         let what = format!("{path}, {:?}: {got:.1} %", TROUBLES[column]);
         assert!(got >= targets[column], "{what} of {} wanted", targets[column]);
         assert!(got >= SNAPSHOT[row][column] - SLACK, "{what}, was {}", SNAPSHOT[row][column]);
+    }
+}
+
+/// A datagram that comes after it was called lost was not lost: the allowance grows, and the cut is taken back.
+#[test]
+fn datagrams_that_come_late_cost_no_goodput() {
+    let places: Vec<_> = LATE_ROWS.iter().flat_map(|path| LATE_TROUBLES.map(|trouble| (*path, trouble))).collect();
+    for ((path, trouble), got) in places.iter().zip(medians(Variant::Pilot, &places, 5, 1)) {
+        println!("{path}, {trouble}: {got:.1} %");
+        assert!(got >= LATE_TARGET, "{path}, {trouble}: {got:.1} % of {LATE_TARGET} wanted");
     }
 }
 
@@ -146,6 +158,34 @@ fn a_second_connection_gets_its_share() {
     let mut sorted = shares.clone();
     sorted.sort_by(f64::total_cmp);
     assert!(sorted[2] >= 0.35, "{shares:?}");
+}
+
+/// Goodput in so many spans of 500 ms after the round trip of a path of 1 Gbit/s changed. Unit: per cent of the limit.
+fn after_change_of_delay(from: Duration, to: Duration, spans: usize, seed: u64) -> Vec<f64> {
+    let path = Path { queue: 0.2, ..Path::new(1000, 20) };
+    let shape = |rtt: Duration| Shape { delay: rtt / 2, ..path.shape(CLEAN) };
+    let mut lab = Lab::new(shape(from), shape(from), seed);
+    let [mut a, mut b] = pilot(Work::BULK, seed);
+    let mut run = |lab: &mut Lab, ms: u64| {
+        let (before, end) = (b.received().first().copied().unwrap_or_default(), lab.now() + MS * ms as u32);
+        lab.run(&mut [Pair { ends: [&mut a, &mut b], start: Instant::ZERO }], end, |_| false);
+        (b.received()[0] - before) as f64 / (ms as f64 / 1000.0) / path.limit() * 100.0
+    };
+    run(&mut lab, 3000);
+    (lab.forward.shape, lab.backward.shape) = (shape(to), shape(to));
+    (0..spans).map(|_| run(&mut lab, 500)).collect()
+}
+
+#[test]
+fn a_round_trip_that_rises_or_falls_for_good_is_believed_within_two_seconds() {
+    for (from, to) in [(MS / 5, MS * 20), (MS * 20, MS / 5), (MS * 5, MS * 60)] {
+        let shares = after_change_of_delay(from, to, 10, 1);
+        println!("{from:?} to {to:?}: {shares:.1?}");
+        let later = shares[6..].iter().sum::<f64>() / 4.0;
+        assert!(shares[4..].iter().all(|share| *share >= later / 2.0), "{from:?} to {to:?}: {shares:.1?}");
+        // A stream keeps the rings of the round trip at its beginning, which bounds it here.
+        assert!(later >= 40.0, "{from:?} to {to:?}: {later:.1} % later");
+    }
 }
 
 /// Runs a bulk stream for 20 s and makes `change` after five; returns the longest time without a byte after the change.

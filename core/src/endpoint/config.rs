@@ -4,7 +4,10 @@ use crate::addr::Addr;
 use crate::aead::{self, AeadProvider};
 use crate::agreement::{self, KeyAgreement};
 use crate::identity::{Identity, Profile, StaticKey};
+use crate::rng::Entropy;
 use crate::trust::TrustBook;
+use crate::tunnel::stance::Stance;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -20,11 +23,20 @@ pub enum Strangers {
     },
 }
 
+impl Strangers {
+    /// What this node says of itself in key handshakes: one that serves strangers is a rendezvous.
+    pub(super) const fn stance(self) -> Stance {
+        Stance::new(matches!(self, Self::Serve { .. }))
+    }
+}
+
 /// Everything that an endpoint is made of.
 pub struct Config {
     /// Our keys.
     pub identity: Identity,
-    /// Fresh randomness; equal seeds make equal endpoints.
+    /// The source of everything secret.
+    pub entropy: Box<dyn Entropy>,
+    /// Seed of what is random but no secret.
     pub seed: [u8; 32],
     /// The cipher's implementation on the data path.
     pub aead: &'static dyn AeadProvider,
@@ -49,11 +61,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// A node with these keys that knows no other.
-    pub fn new(identity: Identity, seed: [u8; 32]) -> Self {
+    /// A node with these keys that knows no other. Equal sources make equal endpoints.
+    pub fn new(identity: Identity, mut entropy: Box<dyn Entropy>) -> Self {
         Self {
             identity,
-            seed,
+            seed: *entropy.secret(),
+            entropy,
             aead: &aead::PORTABLE,
             agreement: &agreement::PORTABLE,
             strangers: Strangers::Refuse,

@@ -16,8 +16,9 @@ use crate::relay;
 use crate::time::Instant;
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::door::{Admission, source_bytes};
-use crate::tunnel::handshake::{InitReceived, NO_PSK};
-use crate::tunnel::session::{Indexes, Session, Side};
+use crate::tunnel::handshake::{InitReceived, Introduction, NO_PSK};
+use crate::tunnel::session::{Ends, Indexes, Session, Side};
+use crate::tunnel::stance::Stance;
 use crate::wire::{Datagram, INIT_LEN, LocalIndex, RELAY_HEADER_LEN, RESP_LEN, WireError, u32_at};
 use core::net::SocketAddr;
 
@@ -63,8 +64,8 @@ impl Endpoint {
                 let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
                 let pending = entry.peer.handshake().ok_or(Discard::Unexpected)?;
                 let cookie = pending.open_cookie(&entry.peer.static_key, cookie).ok_or(Discard::Tag)?;
-                // The next INIT carries it. An INIT at once would let a flood of cookies make a flood of INITs.
-                entry.peer.cookie = Some(cookie);
+                entry.peer.on_cookie(now, cookie, &mut self.rng);
+                self.touch(id);
                 Ok(())
             }
             Datagram::Relay { channel, tag } => {
@@ -163,6 +164,7 @@ impl Endpoint {
         }
         let known = |key: &StaticKey| self.peers.get(&self.peers.by_static(key)?)?.peer.shared.clone();
         let received = InitReceived::read(&self.identity, init, known).map_err(|_| Discard::Tag)?;
+        let stance = self.strangers.stance().answer(received.peer.stance).ok_or(Discard::Suite)?;
         let id = match self.peers.by_static(&received.static_key) {
             Some(id) => id,
             None => self.add_stranger(received.static_key)?,
@@ -172,16 +174,17 @@ impl Endpoint {
         if entry.peer.last_stamp.is_some_and(|last| received.stamp <= last) {
             return Err(Discard::Replay);
         }
-        let (stamp, remote_index, incarnation) = (received.stamp, received.remote_index, received.incarnation);
+        let (stamp, remote_index, peer) = (received.stamp, received.remote_index, received.peer);
         entry.peer.shared.get_or_insert_with(|| received.shared().clone());
-        let own = self.reserve.take(now, &mut self.rng);
-        let (resp, keys) =
-            received.respond((index, entry.peer.incarnation), &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
+        let own = self.reserve.take(now, &mut *self.entropy);
+        let answer = (index, Introduction { incarnation: entry.peer.incarnation, stance });
+        let (resp, keys) = received.respond(answer, &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
         entry.peer.last_stamp = Some(stamp);
         self.recent_inits.rotate_right(1);
         self.recent_inits[0] = ephemeral;
         let indexes = Indexes { local: index, remote: remote_index };
-        entry.peer.install_next(Session::new(self.aead, &keys, indexes, Side::Responder, now).of(incarnation));
+        let ends = ends(entry.peer.role, stance, peer.stance);
+        entry.peer.install_next(Session::new(self.aead, &keys, indexes, Side::Responder, now).of(peer, ends));
         entry.peer.paths.note_resp(from);
         entry.peer.send_raw(from, resp);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Answered });
@@ -206,10 +209,10 @@ impl Endpoint {
         let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
         let pending = entry.peer.handshake().filter(|p| p.local_index == index).ok_or(Discard::Unexpected)?;
         let finished = pending.finish(&self.identity, &entry.peer.secret, resp);
-        let (remote_index, incarnation, keys) = finished.map_err(|_| Discard::Tag)?;
-        let session =
-            Session::new(self.aead, &keys, Indexes { local: index, remote: remote_index }, Side::Initiator, now)
-                .of(incarnation);
+        let (remote, peer, keys) = finished.map_err(|_| Discard::Tag)?;
+        let ends = ends(entry.peer.role, self.strangers.stance(), peer.stance);
+        let indexes = Indexes { local: index, remote };
+        let session = Session::new(self.aead, &keys, indexes, Side::Initiator, now).of(peer, ends);
         let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
         let was_up = entry.peer.is_up(now);
         let restarted = entry.peer.install_current(now, session, (from, RESP_LEN), prober);
@@ -231,4 +234,10 @@ impl Endpoint {
         self.events.push_back(Event::Up(id));
         self.on_trusted_up(now, id);
     }
+}
+
+/// Which ends a session has. Between nodes that trust each other keys are short-lived, whatever the peer says it is.
+fn ends(role: Role, own: Stance, peer: Stance) -> Ends {
+    let is_rendezvous = role != Role::Trusted && (own.is_rendezvous() || peer.is_rendezvous());
+    if is_rendezvous { Ends::Rendezvous } else { Ends::Nodes }
 }

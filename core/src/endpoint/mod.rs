@@ -27,12 +27,13 @@ use crate::identity::{Identity, IdentityKey, StaticKey};
 use crate::noise::StaticShared;
 use crate::path::{PathAddr, PathNews, ProbeBudget, Prober};
 use crate::peer::{PacketBuilder, Peer, Role};
-use crate::rng::Rng;
+use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::door::Doorkeeper;
-use crate::tunnel::handshake::{Opening, Pending, Reserve, Timestamp, tai64n};
+use crate::tunnel::handshake::{Introduction, Opening, Pending, Reserve, Timestamp, tai64n};
 use crate::wire::LocalIndex;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -48,6 +49,9 @@ use peers::PeerTable;
 pub struct Endpoint {
     identity: Identity,
     aead: &'static dyn AeadProvider,
+    /// Gives secrets.
+    entropy: Box<dyn Entropy>,
+    /// Gives jitter, indexes and the like.
     rng: Rng,
     /// The key for the next key handshake.
     reserve: Reserve,
@@ -77,13 +81,13 @@ const STRAY_MAX: usize = 256;
 
 impl Endpoint {
     /// An endpoint; its pinned peers exist from the start, its rendezvous is tried at the first `handle_timeout`.
-    pub fn new(config: Config) -> Self {
-        let mut rng = Rng::new(config.seed);
+    pub fn new(mut config: Config) -> Self {
         let mut endpoint = Self {
             door: Doorkeeper::new(&config.identity.static_key()),
             aead: config.aead,
-            reserve: Reserve::new(config.agreement, &mut rng),
-            rng,
+            reserve: Reserve::new(config.agreement, &mut *config.entropy),
+            entropy: config.entropy,
+            rng: Rng::new(config.seed),
             strangers: config.strangers,
             hoard: Hoard::default(),
             wall_at_zero_us: config.wall_at_zero_us,
@@ -329,7 +333,7 @@ impl Endpoint {
         if self.directory.poll_timeout().is_some_and(|at| at <= now) {
             self.with_directory(now, Directory::handle_timeout);
         }
-        self.reserve.handle_timeout(now, &mut self.rng);
+        self.reserve.handle_timeout(now, &mut *self.entropy);
     }
 
     // Output.
@@ -466,17 +470,17 @@ impl Endpoint {
         let index = self.fresh_index();
         let stamp = self.fresh_stamp(now);
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        let (key, cookie) = (entry.peer.static_key, entry.peer.cookie.take());
+        let (key, cookie) = (entry.peer.static_key, entry.peer.cookie());
         let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
-        let own = self.reserve.take(now, &mut self.rng);
+        let own = self.reserve.take(now, &mut *self.entropy);
         let opening = Opening {
             responder: &key,
             shared: &shared,
             local_index: index,
             stamp: &stamp,
-            incarnation: entry.peer.incarnation,
-            cookie: cookie.as_ref(),
+            own: Introduction { incarnation: entry.peer.incarnation, stance: self.strangers.stance() },
+            cookie,
         };
         let pending = Pending::start(&self.identity, &opening, own);
         entry.peer.shared = Some(shared);
@@ -513,5 +517,8 @@ impl Endpoint {
     }
 }
 
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod memory_tests;
 #[cfg(test)]
 mod tests;

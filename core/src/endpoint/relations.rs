@@ -9,7 +9,7 @@ use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Role};
 use crate::time::Instant;
-use crate::trust::{Pin, Ports, Regrant, Terms, TrustBook, TrustError, TrustVersion};
+use crate::trust::{Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, TrustVersion};
 use crate::tunnel::handshake::NO_PSK;
 use crate::wire::Channel;
 use alloc::string::String;
@@ -152,6 +152,14 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.regrant(cx, key, change))
     }
 
+    /// Changes how much of this node a trusted peer may use; see [`TrustBook::set_quota`].
+    ///
+    /// # Errors
+    /// `Unknown` (no such peer).
+    pub fn set_quota(&mut self, now: Instant, key: &IdentityKey, quota: Option<Quota>) -> Result<(), TrustError> {
+        self.with_directory(now, |directory, _| directory.set_quota(key, quota))
+    }
+
     /// Asks a trusted peer for ports of its node, with a justification for its owner.
     ///
     /// # Errors
@@ -241,7 +249,8 @@ impl Endpoint {
         input: impl FnOnce(&mut Directory, &mut Context<'_>) -> R,
     ) -> R {
         let wall_us = self.wall_at_zero_us + now.as_micros();
-        let mut cx = Context { now, wall_us, identity: &self.identity, rng: &mut self.rng };
+        let mut cx =
+            Context { now, wall_us, identity: &self.identity, rng: &mut self.rng, entropy: &mut *self.entropy };
         let result = input(&mut self.directory, &mut cx);
         while let Some(effect) = self.directory.poll_effect() {
             self.carry_out(now, effect);

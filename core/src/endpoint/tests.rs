@@ -3,9 +3,12 @@
 use super::*;
 use crate::addr::Addr;
 use crate::aead::{self, AeadKey};
+use crate::agreement::{self, KeyPair};
 use crate::identity::{NodeRecord, Profile};
 use crate::path::PathReason;
 use crate::trust::{Me, Terms, TrustBook};
+use crate::tunnel::handshake::Incarnation;
+use crate::tunnel::stance::Stance;
 use crate::wire::{Channel, INIT_LEN, RELAY_HEADER_LEN, RESP_LEN};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::boxed::Box;
@@ -44,7 +47,7 @@ fn addr_of(side: usize) -> SocketAddr {
 }
 
 fn config(side: usize, incarnation: u8) -> Config {
-    let mut config = Config::new(Identity::from_seed([1 + side as u8; 32]), [incarnation; 32]);
+    let mut config = Config::new(Identity::from_seed([1 + side as u8; 32]), Rng::entropy([incarnation; 32]));
     config.addr = Addr::new(0, 1 + side as u32);
     config.wall_at_zero_us = WALL_US;
     config.trust = books().into_iter().nth(side).expect("two books");
@@ -175,6 +178,52 @@ fn a_stranger_is_met_with_silence() {
     assert!(pair.inboxes[1].0.is_empty());
     assert!(pair.ends[1].discards().of(Discard::Stranger) >= 3);
     assert!(pair.capture.iter().all(|(to, _)| *to == 1), "no reply of any kind");
+}
+
+/// Gives side 1 an INIT of side 0 with this stance, and gives what side 1 thinks of it and answers.
+fn answer_to(pair: &mut Pair, stance: u8) -> (Result<(), Discard>, Option<Vec<u8>>) {
+    let (own, peer) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]).static_key());
+    let opening = Opening {
+        responder: &peer,
+        shared: &StaticShared::new(own.static_pair(), &peer.0).expect("an honest key"),
+        local_index: LocalIndex(7),
+        stamp: &tai64n(WALL_US + u64::from(stance)),
+        own: Introduction { incarnation: Incarnation([1; 8]), stance: Stance(stance) },
+        cookie: None,
+    };
+    let pending = Pending::start(&own, &opening, KeyPair::new(&agreement::PORTABLE, [stance; 32]));
+    let mut init = pending.expect("an honest key").datagram;
+    let result = pair.deliver(1, &mut init);
+    let mut out = Vec::new();
+    let answered = pair.ends[1].poll_transmit(pair.now, &mut out).is_some();
+    (result, answered.then_some(out))
+}
+
+#[test]
+fn an_init_that_offers_no_known_suite_is_met_with_silence() {
+    let mut pair = Pair::new();
+    for stance in [0, 0b0000_0010, 0b1100_0010, 0b0011_1100] {
+        assert_eq!(answer_to(&mut pair, stance), (Err(Discard::Suite), None), "{stance:08b}");
+    }
+    let (result, answer) = answer_to(&mut pair, 0b0011_1111);
+    assert_eq!((result, answer.map(|resp| resp.len())), (Ok(()), Some(RESP_LEN)), "reserved bits are ignored");
+}
+
+#[test]
+fn no_bit_of_a_handshake_can_be_changed_on_the_way() {
+    for kind in [1, 2] {
+        let mut pair = Pair::new();
+        pair.send(0, b"packet");
+        pair.filter = Box::new(move |_, datagram| datagram[0] != kind);
+        pair.run_for(DELAY * 4);
+        let (to, intact) = pair.capture.iter().find(|(_, d)| d[0] == kind).cloned().expect("sent");
+        for bit in 0..8 * (intact.len() - 16) {
+            let mut bad = intact.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(pair.deliver(to, &mut bad).is_err(), "type {kind}, bit {bit}");
+        }
+        assert_eq!(pair.deliver(to, &mut intact.clone()), Ok(()));
+    }
 }
 
 #[test]
@@ -507,7 +556,7 @@ fn an_idle_pair_sends_nothing_and_random_datagrams_have_no_effect() {
 
 #[test]
 fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
-    let mut config = Config::new(Identity::from_seed([1; 32]), [2; 32]);
+    let mut config = Config::new(Identity::from_seed([1; 32]), Rng::entropy([2; 32]));
     config.candidates = [addr_of(0)].into();
     let mut endpoint = Endpoint::new(config);
     let mut key = [9; 32];

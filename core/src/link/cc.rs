@@ -14,6 +14,7 @@
 //! Where other flows keep a queue standing, 1–3 do not apply and it behaves as CUBIC does.
 
 use crate::time::{Duration, Instant};
+use alloc::boxed::Box;
 
 /// The news of one ACK frame.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +23,8 @@ pub struct AckSample {
     pub now: Instant,
     /// Bytes newly acknowledged.
     pub bytes: u64,
-    /// Round-trip time of its newest datagram.
-    pub rtt: Duration,
+    /// Round-trip time of its newest datagram, unless a later one was acknowledged before.
+    pub rtt: Option<Duration>,
     /// Smoothed round-trip time.
     pub srtt: Duration,
     /// Its newest packet number.
@@ -55,6 +56,8 @@ pub trait Controller: Send {
     fn on_ack(&mut self, sample: &AckSample);
     /// Something was lost.
     fn on_loss(&mut self, sample: &LossSample);
+    /// A datagram that was declared lost has arrived.
+    fn on_late(&mut self, number: u64, bytes: u64);
     /// Nothing arrived for several probe timeouts: start again carefully.
     fn on_collapse(&mut self);
     /// Most bytes in flight.
@@ -90,6 +93,11 @@ const QUEUE_VISIBLE: Duration = Duration::from_millis(3);
 const HEAVY_LOSS: f64 = 0.08;
 /// A minimum of the round-trip time older than this is measured anew.
 const MIN_RTT_LIFETIME: Duration = Duration::from_secs(10);
+/// A minimum is also measured anew when for this long, and for so many round trips, none came below twice the minimum: our
+/// own window makes no such queue, so the path has changed. Source: own choice; a stream has half its rate again within two
+/// seconds.
+const FAR_LIFETIME: Duration = Duration::from_millis(400);
+const FAR_RTTS: u32 = 4;
 /// Window while the queue is drained for that, in bandwidth-delay products.
 const DRAIN: f64 = 0.75;
 /// A cut stays above this many bandwidth-delay products.
@@ -98,6 +106,9 @@ const FLOOR: f64 = 0.95;
 const CEILING: f64 = 1.75;
 /// Growth per round trip while no queue is visible.
 const FILL: f64 = 0.25;
+/// Round trips for which cuts that follow each other count as one, when they turn out to answer no loss. Source: own
+/// choice; a datagram that is late by more than two is not waited for (`recovery`).
+const UNDO_RTTS: u32 = 3;
 /// Round trips over which the largest delivery rate is remembered.
 const RATE_ROUNDS: usize = 6;
 
@@ -116,6 +127,8 @@ pub struct TolerantCubic {
     srtt: Duration,
     min_rtt: Option<Duration>,
     min_rtt_at: Instant,
+    /// When a round trip was last so short that a queue of our own can explain it.
+    near_at: Instant,
     /// The queue is drained until then.
     drain_until: Option<Instant>,
     /// Largest delivery rate of each of the last rounds, the current one first. Unit: bytes per second.
@@ -123,6 +136,22 @@ pub struct TolerantCubic {
     round: Round,
     /// Losses of packet numbers below this belong to a reaction already taken.
     recovery_until: u64,
+    /// What to go back to when the losses were none.
+    before: Option<Box<BeforeCut>>,
+}
+
+/// The state before the oldest cut whose losses may still arrive.
+struct BeforeCut {
+    at: Instant,
+    /// The packet number for which it was cut.
+    number: u64,
+    /// Bytes that were declared lost from this number on.
+    lost: f64,
+    /// Bytes of them that have arrived.
+    arrived: f64,
+    window: f64,
+    threshold: f64,
+    plateau: f64,
 }
 
 /// One round trip's observations.
@@ -152,10 +181,12 @@ impl TolerantCubic {
             srtt: Duration::ZERO,
             min_rtt: None,
             min_rtt_at: Instant::ZERO,
+            near_at: Instant::ZERO,
             drain_until: None,
             rates: [0; RATE_ROUNDS],
             round: Round::default(),
             recovery_until: 0,
+            before: None,
         }
     }
 
@@ -230,6 +261,22 @@ impl TolerantCubic {
         self.epoch = None;
     }
 
+    /// What a cut for this loss would be taken back to: the state of now, or of the cut before if that is recent.
+    fn before_cut(&mut self, loss: &LossSample) -> Box<BeforeCut> {
+        let recent = self.before.take().filter(|before| loss.now.since(before.at) < self.srtt * UNDO_RTTS);
+        recent.unwrap_or_else(|| {
+            Box::new(BeforeCut {
+                at: loss.now,
+                number: loss.number,
+                lost: loss.bytes as f64,
+                arrived: 0.0,
+                window: self.window,
+                threshold: self.threshold,
+                plateau: self.plateau,
+            })
+        })
+    }
+
     /// Keeps the smallest round trip; when it was not seen for long, drains the queue to see it.
     fn watch_rtt(&mut self, now: Instant, rtt: Duration) {
         if let Some(until) = self.drain_until
@@ -239,9 +286,13 @@ impl TolerantCubic {
             self.drain_until = None;
             (self.min_rtt, self.min_rtt_at) = (self.round.last_min_rtt.or(self.round.min_rtt), now);
         }
+        if self.min_rtt.is_none_or(|min| rtt < min * 2 + QUEUE_VISIBLE) {
+            self.near_at = now;
+        }
+        let is_far = now.since(self.near_at) > FAR_LIFETIME.max(self.srtt * FAR_RTTS);
         if self.min_rtt.is_none_or(|min| rtt <= min + min / 32) {
             (self.min_rtt, self.min_rtt_at) = (Some(self.min_rtt.map_or(rtt, |min| min.min(rtt))), now);
-        } else if now.since(self.min_rtt_at) > MIN_RTT_LIFETIME && self.drain_until.is_none() {
+        } else if (is_far || now.since(self.min_rtt_at) > MIN_RTT_LIFETIME) && self.drain_until.is_none() {
             self.drain_until = Some(now + self.srtt * 2);
         }
     }
@@ -250,10 +301,12 @@ impl TolerantCubic {
 impl Controller for TolerantCubic {
     fn on_ack(&mut self, sample: &AckSample) {
         self.srtt = sample.srtt;
-        self.round.min_rtt = Some(self.round.min_rtt.map_or(sample.rtt, |min| min.min(sample.rtt)));
-        self.round.samples += 1;
-        self.watch_delay();
-        self.watch_rtt(sample.now, sample.rtt);
+        if let Some(rtt) = sample.rtt {
+            self.round.min_rtt = Some(self.round.min_rtt.map_or(rtt, |min| min.min(rtt)));
+            self.round.samples += 1;
+            self.watch_delay();
+            self.watch_rtt(sample.now, rtt);
+        }
         self.round.acked += sample.bytes as f64;
         if !sample.app_limited || sample.delivery_rate > self.rates.iter().max().copied().unwrap_or_default() {
             self.rates[0] = self.rates[0].max(sample.delivery_rate);
@@ -277,22 +330,39 @@ impl Controller for TolerantCubic {
 
     fn on_loss(&mut self, sample: &LossSample) {
         self.round.lost += sample.bytes as f64;
+        if let Some(before) = &mut self.before {
+            before.lost += sample.bytes as f64;
+        }
         if sample.number < self.recovery_until {
             return; // one reaction per round trip
         }
         let share = self.round.lost / (self.round.acked + self.round.lost).max(1.0);
-        if share >= HEAVY_LOSS {
-            self.cut(0.0);
+        let floor = if share >= HEAVY_LOSS {
+            0.0
         } else if self.queue_is_visible() {
-            self.cut(FLOOR * self.bdp());
+            FLOOR * self.bdp()
         } else {
             return;
-        }
+        };
+        self.before = Some(self.before_cut(sample));
+        self.cut(floor);
         self.recovery_until = sample.next;
         debug_assert!(self.window >= self.minimum(), "a cut has a floor");
     }
 
+    fn on_late(&mut self, number: u64, bytes: u64) {
+        self.round.lost = (self.round.lost - bytes as f64).max(0.0);
+        let Some(before) = self.before.as_mut().filter(|before| number >= before.number) else { return };
+        before.arrived += bytes as f64;
+        if before.arrived * 2.0 > before.lost {
+            (self.window, self.threshold) = (self.window.max(before.window), self.threshold.max(before.threshold));
+            (self.plateau, self.epoch) = (before.plateau, None);
+            self.before = None;
+        }
+    }
+
     fn on_collapse(&mut self) {
+        self.before = None;
         self.threshold = (self.window * BETA).max(self.minimum());
         self.window = self.minimum();
         self.epoch = None;
@@ -338,7 +408,7 @@ mod tests {
         AckSample {
             now: Instant::from_micros(ms * 1000),
             bytes: 12_000,
-            rtt: Duration::from_millis(rtt_ms),
+            rtt: Some(Duration::from_millis(rtt_ms)),
             srtt: Duration::from_millis(rtt_ms),
             largest: number,
             next: number + 10,

@@ -36,7 +36,7 @@ const CLOSE: u8 = 12;
 const PURE_ACK: u8 = 13;
 
 /// Most ranges in one ACK. Source: `docs/link.md`, "Frames".
-pub const ACK_RANGES_MAX: usize = 32;
+pub const ACK_RANGES_MAX: usize = 64;
 
 /// One frame, borrowing its datagram.
 #[derive(Debug)]
@@ -179,10 +179,10 @@ pub fn emit_ack(
     out: &mut Vec<u8>,
     session: Option<LocalIndex>,
     delay_us: u64,
-    ranges: impl ExactSizeIterator<Item = (u64, u64)>,
+    ranges: impl Iterator<Item = (u64, u64)> + Clone,
 ) {
-    let count = ranges.len().min(ACK_RANGES_MAX);
-    let mut ranges = ranges.take(count);
+    let mut ranges = ranges.take(ACK_RANGES_MAX);
+    let count = ranges.clone().count();
     let Some((mut low, high)) = ranges.next() else { return };
     match session {
         None => out.put_u8(ACK),
@@ -273,7 +273,9 @@ mod tests {
 
     #[test]
     fn ranges_below_zero_and_too_many_ranges_are_malformed() {
-        for bytes in [&[ACK, 5, 0, 0, 6][..], &[ACK, 5, 0, 1, 2, 2, 0], &[ACK, 63, 0, 32, 0], &[200], &[PACKET, 5, 1]] {
+        for bytes in
+            [&[ACK, 5, 0, 0, 6][..], &[ACK, 5, 0, 1, 2, 2, 0], &[ACK, 63, 0, 64, 64, 0], &[200], &[PACKET, 5, 1]]
+        {
             assert!(matches!(Frames::new(bytes).next(), Some(Err(Malformed))), "{bytes:?}");
         }
     }

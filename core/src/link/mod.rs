@@ -11,6 +11,7 @@
 pub mod cc;
 pub mod control;
 pub mod frame;
+mod late;
 mod pacer;
 mod packet;
 mod ranges;
@@ -295,9 +296,13 @@ impl Link {
             (&mut self.control_tx, &mut self.newest_pure_ack, &mut self.hello, &mut self.hello_due, &mut self.spare);
         // Counters from before this link began (the peer restarted) have negative numbers and mean nothing here.
         let number = |counter: u64| base.saturating_add(counter.min(i64::MAX as u64) as i64);
-        let ranges = ack.ranges().map(|r| (number(*r.start()).max(0) as u64, number(*r.end())));
-        let ranges = ranges.filter(|(_, high)| *high >= 0).map(|(low, high)| (low, high as u64));
-        let acked = self.sent.acknowledge(now, ranges, |number, carried| match carried {
+        let ranges = || {
+            let ranges = ack.ranges().map(|r| (number(*r.start()).max(0) as u64, number(*r.end())));
+            ranges.filter(|(_, high)| *high >= 0).map(|(low, high)| (low, high as u64))
+        };
+        let controller = &mut self.controller;
+        let late = self.sent.take_late(now, ranges(), |number, bytes| controller.on_late(number, bytes));
+        let acked = self.sent.acknowledge(now, ranges(), |number, carried| match carried {
             Carried::Packet(packet) if spare.len() < SPARE_MAX => spare.push(packet.into_buffer()),
             Carried::Control { offset, bytes } => control_tx.on_ack(offset, bytes.len()),
             Carried::PureAck { flow, .. } if newest.get(&flow) == Some(&number) => {
@@ -306,20 +311,26 @@ impl Link {
             Carried::Hello if is_current => (*hello, *hello_due) = (None, false),
             _ => {}
         });
-        if let Some(acked) = acked {
-            self.on_progress(now, &acked, Duration::from_micros(ack.delay_us));
+        if let Some(acked) = &acked {
+            self.on_progress(now, acked, Duration::from_micros(ack.delay_us));
+        }
+        if let Some(took) = late.max(acked.and_then(|acked| acked.overtaken)) {
+            let rtt = self.rtt.smoothed().unwrap_or(took);
+            self.sent.note_lateness(now, took.saturating_sub(rtt));
         }
         self.detect_lost(now);
     }
 
     fn on_progress(&mut self, now: Instant, acked: &NewlyAcked, ack_delay: Duration) {
         (self.probes, self.probe_credit) = (0, 0);
-        self.rtt.update(acked.rtt, ack_delay);
+        if let Some(rtt) = acked.rtt {
+            self.rtt.update(rtt, ack_delay);
+        }
         self.controller.on_ack(&AckSample {
             now,
             bytes: acked.bytes,
             rtt: acked.rtt,
-            srtt: self.rtt.smoothed().unwrap_or(acked.rtt),
+            srtt: self.rtt.smoothed().unwrap_or_default(),
             largest: acked.largest,
             next: self.sent.next(),
             app_limited: acked.in_flight_before * 13 < self.controller.window() * 10,
@@ -330,7 +341,8 @@ impl Link {
 
     fn detect_lost(&mut self, now: Instant) {
         let mut lost = Vec::new();
-        self.sent.detect_lost(now, self.rtt.reordering_allowance(), |number, sent| lost.push((number, sent)));
+        let allowance = self.rtt.reordering_allowance(self.sent.lateness());
+        self.sent.detect_lost(now, allowance, |number, sent| lost.push((number, sent)));
         if lost.is_empty() {
             return;
         }
@@ -582,9 +594,10 @@ impl Link {
 
     /// When [`Link::handle_timeout`] or [`Link::poll_frames`] has something to do, and why.
     pub(crate) fn note_deadlines(&self, soonest: &mut Soonest) {
+        let allowance = self.rtt.reordering_allowance(self.sent.lateness());
         soonest.note(PeerTimer::Ack, self.received.iter().filter_map(Received::deadline).min());
         self.note_probe_deadline(soonest);
-        soonest.note(PeerTimer::Loss, self.sent.loss_deadline(self.rtt.reordering_allowance()));
+        soonest.note(PeerTimer::Loss, self.sent.loss_deadline(allowance));
         soonest.note(PeerTimer::Pacing, self.pacing_deadline());
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! The retransmission buffer is the in-flight log itself: each entry owns the bytes it carried and gives them back when
 //! it is lost. Loss is judged by time alone (RACK, RFC 8985): a datagram is lost when one sent later was acknowledged
-//! and a reordering allowance has passed, so that reordering by some milliseconds costs nothing.
+//! and a reordering allowance has passed, so that reordering by some milliseconds costs nothing. The allowance follows
+//! what comes late (RFC 8985 §6.2, step 4), and a lost datagram that comes after all is told to the controller, which
+//! takes its cut back (RFC 4015).
 
+use super::late::Late;
 use super::packet::Packet;
 use super::ranges::ACK_DELAY_RELAXED;
 use crate::time::{Duration, Instant};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
@@ -16,6 +20,9 @@ const GRANULARITY: Duration = Duration::from_millis(1);
 const RTT_INITIAL: Duration = Duration::from_millis(250);
 /// Doublings of the probe timeout.
 const BACKOFF_MAX: u32 = 6;
+/// Most that lateness adds to the time after which a datagram is lost. Unit: round trips. Source: own choice; what comes
+/// later still is sent again.
+const LATENESS_RTTS_MAX: u32 = 2;
 /// Longest pause between probes, so that a peer that comes back is found soon. Source: own choice; a probe now and then
 /// costs nothing.
 const BACKOFF_TIMEOUT_MAX: Duration = Duration::from_secs(3);
@@ -122,6 +129,8 @@ pub(crate) struct SentLog {
     /// In flight below `largest_acked`: late or lost. They are kept apart, so that the cost of an acknowledgement
     /// depends on what it acknowledges for the first time, not on what it repeats.
     holes: BTreeSet<u64>,
+    /// `None` on a path where nothing was lost or late yet.
+    late: Option<Box<Late>>,
     last_sent_at: Instant,
     last_probed_at: Instant,
 }
@@ -130,15 +139,19 @@ pub(crate) struct SentLog {
 pub(crate) struct NewlyAcked {
     pub(crate) bytes: u64,
     pub(crate) largest: u64,
-    pub(crate) rtt: Duration,
+    /// The round trip of the newest one, unless a later one had overtaken it (RFC 9002 §5.1).
+    pub(crate) rtt: Option<Duration>,
     pub(crate) delivery_rate: u64,
     pub(crate) in_flight_before: u64,
+    /// The longest time that one of them took which a later one had overtaken.
+    pub(crate) overtaken: Option<Duration>,
 }
 
 impl SentLog {
     /// Frees the room of datagrams that were in flight.
     pub(crate) fn rest(&mut self) {
         self.entries.shrink_to_fit();
+        self.late = None;
     }
 
     /// The number of the next datagram.
@@ -185,9 +198,12 @@ impl SentLog {
     ) -> Option<NewlyAcked> {
         let (end, in_flight_before) = (self.next(), self.in_flight);
         let fresh = self.largest_acked.map_or(0, |largest| largest + 1).max(self.first);
-        let (mut newest, mut bytes, mut above) = (None, 0, None);
+        let (mut newest, mut bytes, mut above, mut overtaken) = (None, 0, None, None);
         let mut take = |log: &mut Self, number: u64| {
             let Some(sent) = log.take(number) else { return };
+            if number < fresh {
+                overtaken = overtaken.max(Some(now.since(sent.at)));
+            }
             bytes += u64::from(sent.size);
             sent.carried.for_each(|carried| on_acked(number, carried));
             let snapshot = Snapshot { number, at: sent.at, delivery: sent.delivery };
@@ -212,7 +228,8 @@ impl SentLog {
         self.note_holes(fresh..above.unwrap_or(0));
         let Snapshot { number, at, delivery } = newest?;
         debug_assert!(number < end && bytes <= in_flight_before, "only datagrams in flight are acknowledged");
-        self.delivery = Delivery { bytes: self.delivery.bytes + bytes, at: now, sent_at: at };
+        let sent_at = self.delivery.sent_at.max(at);
+        self.delivery = Delivery { bytes: self.delivery.bytes + bytes, at: now, sent_at };
         self.largest_acked = self.largest_acked.max(Some(number));
         self.trim();
         let interval = now.since(delivery.at).max(at.since(delivery.sent_at)).max(Duration::from_micros(1));
@@ -220,10 +237,37 @@ impl SentLog {
         Some(NewlyAcked {
             bytes,
             largest: number,
-            rtt: now.since(at),
+            rtt: (number >= fresh).then(|| now.since(at)),
             delivery_rate: delivery_rate as u64,
             in_flight_before,
+            overtaken,
         })
+    }
+
+    /// Takes out the datagrams with these numbers that were called lost and came after all; `on_late` gets the number and
+    /// the size of each. Returns the longest time that one of them took.
+    pub(crate) fn take_late(
+        &mut self,
+        now: Instant,
+        ranges: impl Iterator<Item = (u64, u64)>,
+        mut on_late: impl FnMut(u64, u64),
+    ) -> Option<Duration> {
+        let mut longest = None;
+        self.late.as_mut()?.take(ranges, |number, at, size| {
+            longest = longest.max(Some(now.since(at)));
+            on_late(number, size.into());
+        });
+        longest
+    }
+
+    /// Notes that a datagram that was overtaken came so much later than a round trip.
+    pub(crate) fn note_lateness(&mut self, now: Instant, lateness: Duration) {
+        self.late.get_or_insert_default().note(now, lateness);
+    }
+
+    /// How much later than a round trip a datagram may come.
+    pub(crate) fn lateness(&self) -> Duration {
+        self.late.as_ref().map_or(Duration::ZERO, |late| late.longest())
     }
 
     fn note_holes(&mut self, numbers: core::ops::Range<u64>) {
@@ -243,6 +287,7 @@ impl SentLog {
             }
             let number = self.first;
             if let Some(sent) = self.take(number) {
+                self.late.get_or_insert_default().on_lost(now, number, sent.at, sent.size);
                 on_lost(number, sent);
             }
             self.trim();
@@ -337,10 +382,11 @@ impl Rtt {
         self.min
     }
 
-    /// RFC 8985 with a reordering window of a quarter of srtt (`docs/link.md`, "Recovery").
-    pub(crate) fn reordering_allowance(&self) -> Duration {
+    /// RFC 8985 with a reordering window of a quarter of srtt (`docs/link.md`, "Recovery"), or more where datagrams come
+    /// later than that: an eighth more than the `lateness` that was seen.
+    pub(crate) fn reordering_allowance(&self, lateness: Duration) -> Duration {
         let rtt = self.smoothed.unwrap_or(RTT_INITIAL).max(self.latest);
-        rtt + (rtt / 4).max(GRANULARITY)
+        rtt + (rtt / 4).max(GRANULARITY).max((lateness + lateness / 8).min(rtt * LATENESS_RTTS_MAX))
     }
 
     /// RFC 9002 §6.2.1, doubled for each probe that stayed unanswered.

@@ -4,8 +4,8 @@ use crate::inner::ResetReason;
 use crate::path::PathAddr;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
-use crate::tunnel::handshake::Pending;
-use crate::tunnel::{GIVE_UP_AFTER, INIT_RESEND};
+use crate::tunnel::handshake::{Cookie, Pending};
+use crate::tunnel::{COOKIE_WAIT_MAX, COOKIE_WAIT_MIN, GIVE_UP_AFTER, INIT_RESEND};
 
 /// How long a key handshake is tried when the rendezvous says that the peer is not connected.
 const AWAY_AFTER: Duration = Duration::from_secs(3);
@@ -33,6 +33,10 @@ pub(crate) struct Handshake {
     attempts: usize,
     resend_at: Instant,
     presence: Presence,
+    /// The newest cookie of the peer, for the next INITs.
+    cookie: Option<Cookie>,
+    /// The INIT that was sent last has been answered with a cookie.
+    has_new_cookie: bool,
 }
 
 impl Handshake {
@@ -48,12 +52,29 @@ impl Handshake {
             attempts: attempts + 1,
             resend_at: now + pause + Duration::from_millis(rng.below(RESEND_JITTER_MS)),
             presence: before.map_or(Presence::Likely, |before| before.presence),
+            cookie: before.and_then(|before| before.cookie),
+            has_new_cookie: false,
         }
     }
 
     /// The INIT that was sent last, and what is needed to read its answer.
     pub(crate) const fn pending(&self) -> &Pending {
         &self.pending
+    }
+
+    /// The newest cookie of the peer.
+    pub(crate) const fn cookie(&self) -> Option<Cookie> {
+        self.cookie
+    }
+
+    /// Takes a cookie of the peer and the wait that it asks for: the next INIT carries the cookie. Up to a quarter more is
+    /// waited, so that not all senders come back at once. A second cookie for one INIT says nothing new.
+    pub(super) fn on_cookie(&mut self, now: Instant, (cookie, wait): (Cookie, Duration), rng: &mut Rng) {
+        if !core::mem::replace(&mut self.has_new_cookie, true) {
+            let wait = wait.clamp(COOKIE_WAIT_MIN, COOKIE_WAIT_MAX);
+            self.cookie = Some(cookie);
+            self.resend_at = now + wait + Duration::from_micros(rng.below(wait.as_micros() as u64 / 4));
+        }
     }
 
     /// True while only one INIT was sent.

@@ -21,7 +21,7 @@ use crate::path::{PathAddr, Paths, Prober};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
-use crate::tunnel::handshake::{Incarnation, Pending, Timestamp};
+use crate::tunnel::handshake::{Cookie, Incarnation, Pending, Timestamp};
 use crate::tunnel::session::Session;
 use crate::wire::{DATAGRAM_LEN_BASE, LocalIndex};
 use alloc::boxed::Box;
@@ -33,6 +33,8 @@ use sessions::Sessions;
 
 /// Silence on a path in use after which a keepalive is sent (± 20 %). Source: `docs/paths.md`, "Rules".
 const KEEPALIVE: Duration = Duration::from_secs(15);
+/// The same towards the rendezvous (± 10 %): NATs that forget after 30 s are common. Source: `docs/paths.md`, "Rules".
+const KEEPALIVE_RENDEZVOUS: Duration = Duration::from_secs(25);
 /// Probe timeouts without an answer, and silence, after which the path is suspect. Source: `docs/paths.md`, "Rules".
 const SUSPECT_PROBES: u32 = 2;
 const SUSPECT_SILENCE: Duration = Duration::from_millis(300);
@@ -123,8 +125,6 @@ pub(crate) struct Peer {
     pub(crate) paths: Paths,
     /// The newest timestamp in an INIT of the peer.
     pub(crate) last_stamp: Option<Timestamp>,
-    /// A cookie of the peer, for the next INIT.
-    pub(crate) cookie: Option<[u8; 16]>,
     /// The application has streams or waiting data here.
     pub(crate) in_use: bool,
     pub(crate) last_received: Option<Instant>,
@@ -173,7 +173,6 @@ impl Peer {
             link: Link::new(DATAGRAM_LEN_BASE),
             paths: Paths::new(len_max),
             last_stamp: None,
-            cookie: None,
             in_use: false,
             last_received: None,
             bytes_sent: 0,
@@ -218,6 +217,11 @@ impl Peer {
     /// The key handshake of this side that waits for its answer.
     pub(crate) fn handshake(&self) -> Option<&Pending> {
         self.sessions.handshake().map(Handshake::pending)
+    }
+
+    /// The cookie for the next INIT, if the peer has asked for one.
+    pub(crate) fn cookie(&self) -> Option<Cookie> {
+        self.sessions.handshake().and_then(Handshake::cookie)
     }
 
     /// True when a key handshake should be begun, or its INIT repeated, now.
@@ -288,6 +292,14 @@ impl Peer {
     pub(crate) fn set_away(&mut self, away: bool) {
         if let Some(handshake) = self.sessions.handshake_mut() {
             handshake.set_away(away);
+        }
+    }
+
+    /// Takes a cookie of the peer and the wait that it asks for. An INIT at once would let a flood of cookies make a flood of
+    /// INITs.
+    pub(crate) fn on_cookie(&mut self, now: Instant, cookie: (Cookie, Duration), rng: &mut Rng) {
+        if let Some(handshake) = self.sessions.handshake_mut() {
+            handshake.on_cookie(now, cookie, rng);
         }
     }
 
@@ -379,7 +391,7 @@ impl Peer {
             self.liveness = Liveness::Silent;
             self.paths.on_suspect(now);
         }
-        self.sessions.handle_timeout(now);
+        self.sessions.handle_timeout(now, self.last_received);
         self.keep_alive(now, prober.rng);
         if self.rest_at.take_if(|at| *at <= now).is_some() {
             self.rest(now);
@@ -408,12 +420,19 @@ impl Peer {
             self.keepalive_at = None;
             return;
         }
-        let due = *self.keepalive_at.get_or_insert_with(|| now + rng.jitter(KEEPALIVE, 20));
+        let (interval, percent) = match self.role {
+            Role::Rendezvous => (KEEPALIVE_RENDEZVOUS, 10),
+            Role::Trusted | Role::Client => (KEEPALIVE, 20),
+        };
+        let due = *self.keepalive_at.get_or_insert_with(|| now + rng.jitter(interval, percent));
         if due <= now {
-            if now.since(self.last_sent) >= KEEPALIVE / 2 {
+            let since = if now.since(self.last_sent) >= interval / 2 {
                 self.link.ping();
-            }
-            self.keepalive_at = Some(now + rng.jitter(KEEPALIVE, 20));
+                now
+            } else {
+                self.last_sent // no silence becomes longer than the interval and its jitter
+            };
+            self.keepalive_at = Some(since + rng.jitter(interval, percent));
         }
     }
 

@@ -12,7 +12,6 @@ use crate::link::Urgency;
 use crate::link::frame::{Frame, Frames};
 use crate::path::{PathAddr, Prober};
 use crate::time::Instant;
-use crate::tunnel::REJECT_AFTER;
 use crate::tunnel::session::{Indexes, OpenError};
 use crate::wire::{Counter, LocalIndex};
 use alloc::vec::Vec;
@@ -58,7 +57,7 @@ impl Peer {
     ) -> Result<(), Discard> {
         let (Arrival { now, from, receiver, counter }, len) = (arrival, datagram.len());
         let session = self.sessions.find_mut(receiver).ok_or(Discard::UnknownIndex)?;
-        if now.since(session.created) >= REJECT_AFTER {
+        if now >= session.reject_at() {
             return Err(Discard::ExpiredSession);
         }
         let (indexes, introduced) = (session.indexes, session.introduced);

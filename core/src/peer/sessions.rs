@@ -13,15 +13,11 @@
 //! the initiator has the keys as well; then it moves the tunnel up.
 
 use super::handshake::Handshake;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::timer::{PeerTimer, Soonest};
 use crate::tunnel::session::{Session, Side};
-use crate::tunnel::{REJECT_AFTER, REKEY_AFTER};
 use crate::wire::LocalIndex;
 use alloc::boxed::Box;
-
-/// All keys are erased after this time without a key handshake. Source: `docs/wire.md`, "Rules".
-const ERASE_AFTER: Duration = Duration::from_secs(3 * REJECT_AFTER.as_secs());
 
 /// The sessions that a tunnel in use has.
 struct Keys {
@@ -47,13 +43,15 @@ enum State {
 pub(super) struct Sessions {
     state: State,
     next: Option<Box<Session>>,
+    /// When the keys may be old enough to be erased.
+    look_at: Instant,
     /// Counts the changes of what [`Sessions::indexes`] gives.
     version: u32,
 }
 
 impl Sessions {
     pub(super) const fn new() -> Self {
-        Self { state: State::Down, next: None, version: 0 }
+        Self { state: State::Down, next: None, look_at: Instant::ZERO, version: 0 }
     }
 
     // Getters.
@@ -155,6 +153,7 @@ impl Sessions {
             State::Renewing(keys, handshake) => (Some(keys), Some(handshake)),
         };
         let previous = keys.map(|keys| keys.current).filter(|current| current.incarnation == incarnation);
+        self.look_at = session.erase_at(None);
         self.state = State::Up(Keys { current: session, previous });
         handshake
     }
@@ -195,18 +194,18 @@ impl Sessions {
 
     // Time.
 
-    /// Erases the keys that are too old.
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
-        let is_older = |session: &Session, age| now.since(session.created) >= age;
-        if self.next.take_if(|next| is_older(next, REJECT_AFTER)).is_some() {
+    /// Erases the keys that are too old; `heard` is when the peer last spoke.
+    pub(super) fn handle_timeout(&mut self, now: Instant, heard: Option<Instant>) {
+        if self.next.take_if(|next| now >= next.reject_at()).is_some() {
             self.changed();
         }
         let Some(keys) = self.keys_mut() else { return };
-        if keys.previous.take_if(|previous| is_older(previous, REJECT_AFTER)).is_some() {
+        if keys.previous.take_if(|previous| now >= previous.reject_at()).is_some() {
             self.changed();
         }
         let Some(keys) = self.keys() else { return };
-        if is_older(&keys.current, ERASE_AFTER) {
+        self.look_at = keys.current.erase_at(heard);
+        if now >= self.look_at {
             self.state = match self.take_state() {
                 State::Down | State::Up(_) => State::Down,
                 State::Connecting(handshake) | State::Renewing(_, handshake) => State::Connecting(handshake),
@@ -230,15 +229,15 @@ impl Sessions {
             soonest.note(PeerTimer::GiveUp, Some(handshake.give_up_at()));
         }
         if let Some(next) = &self.next {
-            soonest.note(PeerTimer::EraseOld, Some(next.created + REJECT_AFTER));
+            soonest.note(PeerTimer::EraseOld, Some(next.reject_at()));
         }
         let Some(Keys { current, previous }) = self.keys() else { return };
         if let Some(previous) = previous {
-            soonest.note(PeerTimer::EraseOld, Some(previous.created + REJECT_AFTER));
+            soonest.note(PeerTimer::EraseOld, Some(previous.reject_at()));
         }
-        soonest.note(PeerTimer::Erase, Some(current.created + ERASE_AFTER));
+        soonest.note(PeerTimer::Erase, Some(self.look_at));
         if in_use && current.side == Side::Initiator && self.handshake().is_none() {
-            soonest.note(PeerTimer::Rekey, Some(current.created + REKEY_AFTER));
+            soonest.note(PeerTimer::Rekey, Some(current.rekey_at()));
         }
     }
 }
@@ -251,15 +250,22 @@ mod tests {
     use crate::identity::Identity;
     use crate::noise::{StaticShared, TrafficKeys};
     use crate::rng::Rng;
-    use crate::tunnel::handshake::{Incarnation, Opening, Pending};
-    use crate::tunnel::session::Indexes;
+    use crate::time::Duration;
+    use crate::tunnel::handshake::{Cookie, Incarnation, Introduction, Opening, Pending};
+    use crate::tunnel::session::{Ends, Indexes};
+    use crate::tunnel::stance::Stance;
+    use crate::tunnel::{COOKIE_WAIT_MAX, COOKIE_WAIT_MIN, ERASE_AFTER, REJECT_AFTER, REKEY_AFTER};
     use crate::wire::RemoteIndex;
     use std::vec::Vec;
 
     fn session(index: u32, side: Side, incarnation: u8, now: Instant) -> Session {
         let indexes = Indexes { local: LocalIndex(index), remote: RemoteIndex(index) };
         let keys = TrafficKeys { send: [1; 32], receive: [2; 32] };
-        Session::new(&PORTABLE, &keys, indexes, side, now).of(Incarnation([incarnation; 8]))
+        Session::new(&PORTABLE, &keys, indexes, side, now).of(introduction(incarnation), Ends::Nodes)
+    }
+
+    fn introduction(n: u8) -> Introduction {
+        Introduction { incarnation: Incarnation([n; 8]), stance: Stance::new(false) }
     }
 
     fn handshake(index: u32, now: Instant, before: Option<&Handshake>) -> Handshake {
@@ -270,7 +276,7 @@ mod tests {
             shared: &StaticShared::new(own.static_pair(), &responder.0).expect("an honest key"),
             local_index: LocalIndex(index),
             stamp: &[0; 12],
-            incarnation: Incarnation([1; 8]),
+            own: introduction(1),
             cookie: None,
         };
         let ephemeral = KeyPair::new(&agreement::PORTABLE, rng.bytes());
@@ -329,12 +335,61 @@ mod tests {
         let later = T + Duration::from_secs(100);
         sessions.move_to_up(Box::new(session(2, Side::Initiator, 7, later)));
         assert_eq!(soonest(&sessions, true), Some((T + REJECT_AFTER, PeerTimer::EraseOld)));
-        sessions.handle_timeout(T + REJECT_AFTER);
+        sessions.handle_timeout(T + REJECT_AFTER, None);
         assert_eq!(soonest(&sessions, true), Some((later + REKEY_AFTER, PeerTimer::Rekey)));
         assert_eq!(soonest(&sessions, false), Some((later + ERASE_AFTER, PeerTimer::Erase)));
         sessions.move_to_handshake(handshake(3, later + ERASE_AFTER, None));
-        sessions.handle_timeout(later + ERASE_AFTER);
+        sessions.handle_timeout(later + ERASE_AFTER, None);
         assert!(sessions.current().is_none() && sessions.handshake().is_some());
+    }
+
+    #[test]
+    fn keys_for_a_rendezvous_last_while_it_is_heard() {
+        let minutes = |n: u64| T + Duration::from_secs(60 * n);
+        let up = || {
+            let mut sessions = Sessions::new();
+            let session = session(170, Side::Initiator, 7, T).of(introduction(7), Ends::Rendezvous);
+            sessions.move_to_up(Box::new(session));
+            sessions
+        };
+        let mut sessions = up();
+        let session = sessions.current().expect("keys");
+        assert!((minutes(27)..=minutes(30)).contains(&session.rekey_at()));
+        assert!(session.usable(minutes(44)) && !session.usable(minutes(45)));
+        assert!(session.wants_rekey(minutes(30)) && !session.wants_rekey(minutes(26)));
+        for n in 1..45 {
+            sessions.handle_timeout(minutes(n), Some(minutes(n)));
+            assert!(sessions.current().is_some(), "minute {n}");
+        }
+        sessions.handle_timeout(minutes(45), Some(minutes(45)));
+        assert!(sessions.current().is_none(), "no keys are used for longer");
+        let mut silent = up();
+        assert_eq!(soonest(&silent, false), Some((T + ERASE_AFTER, PeerTimer::Erase)));
+        silent.handle_timeout(minutes(9), Some(minutes(1)));
+        assert_eq!(soonest(&silent, false), Some((minutes(10), PeerTimer::Erase)));
+        silent.handle_timeout(minutes(10), Some(minutes(1)));
+        assert!(silent.current().is_none(), "a node that is gone leaves none");
+    }
+
+    #[test]
+    fn a_cookie_says_when_the_next_init_leaves() {
+        for (told, least) in [
+            (Duration::ZERO, COOKIE_WAIT_MIN),
+            (Duration::from_secs(2), Duration::from_secs(2)),
+            (Duration::from_secs(6000), COOKIE_WAIT_MAX),
+        ] {
+            let (mut rng, mut waiting) = (Rng::new([3; 32]), handshake(1, T, None));
+            let now = T + Duration::from_millis(50);
+            waiting.on_cookie(now, (Cookie([7; 16]), told), &mut rng);
+            assert!((now + least..=now + least * 5 / 4).contains(&waiting.resend_at()), "{told:?}");
+            let at = waiting.resend_at();
+            waiting.on_cookie(now, (Cookie([8; 16]), Duration::ZERO), &mut rng);
+            assert_eq!(waiting.resend_at(), at, "one cookie for each INIT");
+            assert!(waiting.resend_at() < waiting.give_up_at());
+            assert_eq!(waiting.cookie(), Some(Cookie([7; 16])));
+            let next = handshake(2, at, Some(&waiting));
+            assert_eq!(next.cookie(), Some(Cookie([7; 16])), "an INIT may be lost");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
 use super::pin::{Asked, Marks, Pin, Wish};
 use super::ports::Ports;
+use super::quota::Quota;
 use super::{LETTER_LEN_MAX, Outgoing, PendingRequest, TrustBook};
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put as _, Reader};
@@ -127,6 +128,7 @@ fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
         granted: None,
         wish: None,
         asked: None,
+        quota: None,
         marks: Marks::default(),
     })
 }
@@ -135,6 +137,7 @@ fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
 const GRANTED: u8 = 1;
 const WISH: u8 = 2;
 const ASKED: u8 = 4;
+const QUOTA: u8 = 8;
 
 fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
     let marks = &pin.marks;
@@ -145,7 +148,12 @@ fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
         out.put_u64(*at);
         ports.emit(out);
     }
-    let parts = [(pin.granted.is_some(), GRANTED), (pin.wish.is_some(), WISH), (pin.asked.is_some(), ASKED)];
+    let parts = [
+        (pin.granted.is_some(), GRANTED),
+        (pin.wish.is_some(), WISH),
+        (pin.asked.is_some(), ASKED),
+        (pin.quota.is_some(), QUOTA),
+    ];
     out.put_u8(parts.iter().filter(|(is_there, _)| *is_there).map(|(_, part)| part).sum());
     pin.granted.iter().for_each(|ports| ports.emit(out));
     if let Some(wish) = &pin.wish {
@@ -159,6 +167,7 @@ fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
         out.put_u64(asked.asked_at);
         out.put_bytes(&asked.message);
     }
+    pin.quota.iter().for_each(|quota| quota.emit(out));
 }
 
 fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
@@ -181,6 +190,9 @@ fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
     if parts & ASKED != 0 {
         let (ports, asked_at) = (Ports::parse(r)?, r.u64()?);
         pin.asked = Some(Box::new(Asked { ports, asked_at, message: r.bytes(MESSAGE_LEN_MAX)?.into() }));
+    }
+    if parts & QUOTA != 0 {
+        pin.quota = Some(Box::new(Quota::parse(r)?));
     }
     Ok(())
 }

@@ -12,6 +12,7 @@
 use super::message::{Kind, Message, NOTE_LEN_MAX};
 use super::pin::{Asked, Pin, Regrant, Wish};
 use super::ports::Ports;
+use super::quota::Quota;
 use super::{Discarded, Me, Outcome, PENDING_MAX, REQUEST_LIFETIME_S, Renaming, TrustBook, TrustError};
 use crate::hash;
 use crate::identity::{IdentityKey, NodeRecord};
@@ -67,6 +68,18 @@ impl TrustBook {
         self.pins.insert(*key, next);
         self.changed();
         self.state(me, key, note, rng).ok_or(TrustError::Unknown)
+    }
+
+    /// Changes how much of this node a peer may use: the values of `quota`, and no others; `None`: back to the defaults. The
+    /// peer is not told.
+    ///
+    /// # Errors
+    /// `Unknown` (no such peer).
+    pub fn set_quota(&mut self, key: &IdentityKey, quota: Option<Quota>) -> Result<(), TrustError> {
+        let pin = self.pins.get_mut(key).ok_or(TrustError::Unknown)?;
+        pin.quota = quota.map(|quota| Box::new(quota.or(pin.quota())));
+        self.changed();
+        Ok(())
     }
 
     /// Asks a peer for ports of its node; returns the request to send.

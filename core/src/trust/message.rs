@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Longest trust message. Unit: bytes. Source: `docs/trust.md`.
-pub const MESSAGE_LEN_MAX: usize = 1024;
+pub const MESSAGE_LEN_MAX: usize = 1536;
 /// Longest justification. Unit: bytes.
 pub const NOTE_LEN_MAX: usize = 256;
 

@@ -1,6 +1,7 @@
 //! Owns the form of a pin: a trusted peer, what each side may reach at the other, and what either has asked for.
 
 use super::ports::Ports;
+use super::quota::Quota;
 use crate::addr::Addr;
 use crate::identity::{IdentityKey, StaticKey};
 use alloc::boxed::Box;
@@ -40,6 +41,8 @@ pub struct Pin {
     pub verified: bool,
     /// Underlay address at which the peer was last reached directly; only a hint.
     pub last_endpoint: Option<SocketAddr>,
+    /// How much of this node the peer may use, as far as the owner has said.
+    pub quota: Option<Box<Quota>>,
     pub(super) marks: Marks,
 }
 
@@ -112,6 +115,11 @@ impl Pin {
             all = all.with(ports).unwrap_or(all);
         }
         all
+    }
+
+    /// How much of this node the peer may use.
+    pub fn quota(&self) -> Quota {
+        self.quota.as_deref().copied().unwrap_or_default()
     }
 
     /// True when the peer has said that this node may not reach `port`.

@@ -13,6 +13,9 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 /// Lifetime of a cookie and of the secret that it is made with.
 const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
 
+/// What a COOKIE seals: a cookie and a wait. Unit: bytes.
+pub(super) const COOKIE_TEXT_LEN: usize = 16 + 2;
+
 pub(super) fn mac1_key(receiver: &StaticKey) -> [u8; 32] {
     blake2s(&[b"mac1----", &receiver.0])
 }
@@ -52,6 +55,10 @@ impl Doorkeeper {
     pub(super) const BURST: u64 = 200;
     /// INITs beyond it that are served when they carry a valid cookie.
     pub(super) const PROVEN_DEBT: u64 = 200;
+
+    /// How long a sender without a cookie waits with its next INIT. Source: own choice; by then twice as many INITs as may
+    /// come at once have been served.
+    pub(super) const COOKIE_WAIT: Duration = Duration::from_millis(800);
 
     pub(crate) fn new(own: &StaticKey) -> Self {
         Self {
@@ -112,19 +119,32 @@ impl Doorkeeper {
         mac16(&self.secret, &[source])
     }
 
-    fn seal_cookie(&self, init: &[u8; INIT_LEN], mut cookie: [u8; 16], rng: &mut Rng) -> [u8; COOKIE_LEN] {
-        let mut out = [0; COOKIE_LEN];
-        let nonce: [u8; 24] = rng.bytes();
-        let mac1: [u8; MAC_LEN] = array_at(init, INIT_LEN - 2 * MAC_LEN);
-        let cipher = XChaCha20Poly1305::new(&self.cookie_key.into());
-        let tag = cipher.encrypt_inout_detached(&XNonce::from(nonce), &mac1, (&mut cookie[..]).into());
-        out[..4].copy_from_slice(&handshake_header(HandshakeKind::Cookie));
-        out[4..8].copy_from_slice(&init[4..8]); // the initiator's sender index is the receiver here
-        out[8..32].copy_from_slice(&nonce);
-        out[32..48].copy_from_slice(&cookie);
-        out[48..].copy_from_slice(&tag.expect("sixteen bytes are within the cipher's limits"));
-        out
+    fn seal_cookie(&self, init: &[u8; INIT_LEN], cookie: [u8; 16], rng: &mut Rng) -> [u8; COOKIE_LEN] {
+        emit_cookie(&self.cookie_key, init, &rng.bytes(), (&cookie, Self::COOKIE_WAIT))
     }
+}
+
+/// A COOKIE that answers `init`: it seals a cookie, and how long to wait with the next INIT (in tenths of a second).
+pub(super) fn emit_cookie(
+    key: &[u8; 32],
+    init: &[u8; INIT_LEN],
+    nonce: &[u8; 24],
+    (cookie, wait): (&[u8; 16], Duration),
+) -> [u8; COOKIE_LEN] {
+    let tenths = u16::try_from(wait.as_millis() / 100).unwrap_or(u16::MAX);
+    let mut sealed = [0; COOKIE_TEXT_LEN];
+    sealed[..16].copy_from_slice(cookie);
+    sealed[16..].copy_from_slice(&tenths.to_le_bytes());
+    let mac1: [u8; MAC_LEN] = array_at(init, INIT_LEN - 2 * MAC_LEN);
+    let cipher = XChaCha20Poly1305::new(key.into());
+    let tag = cipher.encrypt_inout_detached(&XNonce::from(*nonce), &mac1, (&mut sealed[..]).into());
+    let mut out = [0; COOKIE_LEN];
+    out[..4].copy_from_slice(&handshake_header(HandshakeKind::Cookie));
+    out[4..8].copy_from_slice(&init[4..8]); // the initiator's sender index is the receiver here
+    out[8..32].copy_from_slice(nonce);
+    out[32..][..COOKIE_TEXT_LEN].copy_from_slice(&sealed);
+    out[32 + COOKIE_TEXT_LEN..].copy_from_slice(&tag.expect("eighteen bytes are within the cipher's limits"));
+    out
 }
 
 /// The bytes that stand for a source address in cookies.

@@ -1,16 +1,18 @@
 //! Owns the contents of the INIT, RESP and COOKIE datagrams: building and reading them. `door` checks them first.
 
-use super::door::{cookie_key, mac1_key};
+use super::door::{COOKIE_TEXT_LEN, cookie_key, mac1_key};
 use crate::aead::TAG_LEN;
 use crate::agreement::{KeyAgreement, KeyPair};
 use crate::hash::mac16;
 use crate::identity::{Identity, StaticKey};
 use crate::noise::{HandshakeFailed, Initiation, Received, StaticShared, TrafficKeys};
-use crate::rng::Rng;
+use crate::rng::Entropy;
 use crate::time::{Duration, Instant};
 use crate::tunnel::PROLOGUE;
+use crate::tunnel::stance::Stance;
 use crate::wire::{
-    COOKIE_LEN, HandshakeKind, INIT_LEN, LocalIndex, MAC_LEN, RESP_LEN, RemoteIndex, array_at, handshake_header, u32_at,
+    COOKIE_LEN, HandshakeKind, INIT_HEADER_LEN, INIT_LEN, LocalIndex, MAC_LEN, RESP_HEADER_LEN, RESP_LEN, RemoteIndex,
+    array_at, handshake_header, u32_at,
 };
 use alloc::vec::Vec;
 use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
@@ -25,6 +27,28 @@ pub(crate) type Timestamp = [u8; TIMESTAMP_LEN];
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Incarnation(pub(crate) [u8; 8]);
 
+/// What the payload of an INIT or RESP says of its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Introduction {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) stance: Stance,
+}
+
+impl Introduction {
+    const LEN: usize = 9;
+
+    fn emit(self) -> [u8; Self::LEN] {
+        let mut out = [self.stance.0; Self::LEN];
+        out[..8].copy_from_slice(&self.incarnation.0);
+        out
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (incarnation, stance) = bytes.split_first_chunk()?;
+        Some(Self { incarnation: Incarnation(*incarnation), stance: Stance(*stance.first()?) })
+    }
+}
+
 /// TAI64N of a wall clock (TAI − UTC leap seconds are left out: only the order matters).
 pub(crate) fn tai64n(wall_us: u64) -> Timestamp {
     let mut out = [0; TIMESTAMP_LEN];
@@ -37,7 +61,7 @@ pub(crate) fn tai64n(wall_us: u64) -> Timestamp {
 /// then, so that making the key delays no answer.
 const REFILL_AFTER: Duration = Duration::from_millis(20);
 
-/// The ephemeral keys of the next key handshake, made in advance.
+/// The ephemeral keys of the next key handshake, made in advance: one pair, which nothing has used yet.
 pub(crate) struct Reserve {
     agreement: &'static dyn KeyAgreement,
     ephemeral: Option<KeyPair>,
@@ -45,18 +69,18 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    pub(crate) fn new(agreement: &'static dyn KeyAgreement, rng: &mut Rng) -> Self {
-        Self { agreement, ephemeral: Some(KeyPair::new(agreement, rng.bytes())), refill_at: None }
+    pub(crate) fn new(agreement: &'static dyn KeyAgreement, entropy: &mut dyn Entropy) -> Self {
+        Self { agreement, ephemeral: Some(KeyPair::draw(agreement, entropy)), refill_at: None }
     }
 
-    pub(crate) fn take(&mut self, now: Instant, rng: &mut Rng) -> KeyPair {
+    pub(crate) fn take(&mut self, now: Instant, entropy: &mut dyn Entropy) -> KeyPair {
         self.refill_at = Some(now + REFILL_AFTER);
-        self.ephemeral.take().unwrap_or_else(|| KeyPair::new(self.agreement, rng.bytes()))
+        self.ephemeral.take().unwrap_or_else(|| KeyPair::draw(self.agreement, entropy))
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, entropy: &mut dyn Entropy) {
         if self.refill_at.take_if(|at| *at <= now).is_some() {
-            self.ephemeral.get_or_insert_with(|| KeyPair::new(self.agreement, rng.bytes()));
+            self.ephemeral.get_or_insert_with(|| KeyPair::draw(self.agreement, entropy));
         }
     }
 
@@ -74,15 +98,21 @@ pub(crate) struct Opening<'a> {
     pub(crate) local_index: LocalIndex,
     /// Above every timestamp sent before.
     pub(crate) stamp: &'a Timestamp,
-    pub(crate) incarnation: Incarnation,
+    /// Who we are, and what we offer.
+    pub(crate) own: Introduction,
     /// The responder's newest cookie, if it asked for one.
-    pub(crate) cookie: Option<&'a [u8; 16]>,
+    pub(crate) cookie: Option<Cookie>,
 }
+
+/// A proof of a source address, for mac2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cookie(pub(crate) [u8; 16]);
 
 /// A key handshake that this side began and that has not been answered.
 pub(crate) struct Pending {
     noise: Initiation,
     pub(crate) local_index: LocalIndex,
+    offer: Stance,
     /// The INIT. Each repetition is a new one: the same one again would be refused as a replay.
     pub(crate) datagram: Vec<u8>,
     mac1: [u8; MAC_LEN],
@@ -91,43 +121,47 @@ pub(crate) struct Pending {
 impl Pending {
     pub(crate) fn start(
         identity: &Identity,
-        &Opening { responder, shared, local_index, stamp, incarnation, cookie }: &Opening<'_>,
+        &Opening { responder, shared, local_index, stamp, own, cookie }: &Opening<'_>,
         ephemeral: KeyPair,
     ) -> Result<Self, HandshakeFailed> {
-        let (own, mut payload) = (identity.static_key(), [0; TIMESTAMP_LEN + 8]);
+        let (key, mut payload) = (identity.static_key(), [0; TIMESTAMP_LEN + Introduction::LEN]);
         payload[..TIMESTAMP_LEN].copy_from_slice(stamp);
-        payload[TIMESTAMP_LEN..].copy_from_slice(&incarnation.0);
-        let (noise, message) = Initiation::write(PROLOGUE, &own.0, (&responder.0, shared), ephemeral, &payload)?;
+        payload[TIMESTAMP_LEN..].copy_from_slice(&own.emit());
         let mut datagram = Vec::with_capacity(INIT_LEN);
         datagram.extend_from_slice(&handshake_header(HandshakeKind::Init));
         datagram.extend_from_slice(&local_index.0.to_le_bytes());
+        let prologue = prologue(&datagram);
+        let (noise, message) = Initiation::write(&prologue, &key.0, (&responder.0, shared), ephemeral, &payload)?;
         datagram.extend_from_slice(&message);
         let mac1 = append_macs(&mut datagram, responder, cookie);
-        Ok(Self { noise, local_index, datagram, mac1 })
+        debug_assert!(datagram.len() == INIT_LEN);
+        Ok(Self { noise, local_index, offer: own.stance, datagram, mac1 })
     }
 
-    /// Reads the peer's RESP; gives the peer's index, its incarnation and the keys.
+    /// Reads the peer's RESP; gives the peer's index, what it says of itself, and the keys.
     pub(crate) fn finish(
         &self,
         identity: &Identity,
         psk: &[u8; 32],
         resp: &[u8; RESP_LEN],
-    ) -> Result<(RemoteIndex, Incarnation, TrafficKeys), HandshakeFailed> {
-        let message = &resp[12..RESP_LEN - 2 * MAC_LEN];
+    ) -> Result<(RemoteIndex, Introduction, TrafficKeys), HandshakeFailed> {
+        let message = resp[..RESP_LEN - 2 * MAC_LEN].split_at(RESP_HEADER_LEN);
         let (keys, payload) = self.noise.finish(identity.static_pair(), psk, message)?;
-        let incarnation = Incarnation(payload.try_into().map_err(|_| HandshakeFailed)?);
-        Ok((RemoteIndex(u32_at(resp, 4)), incarnation, keys))
+        let peer = Introduction::parse(&payload).filter(|peer| peer.stance.answers(self.offer));
+        Ok((RemoteIndex(u32_at(resp, 4)), peer.ok_or(HandshakeFailed)?, keys))
     }
 
-    /// The cookie that a COOKIE datagram holds, when it answers exactly our last INIT.
-    pub(crate) fn open_cookie(&self, responder: &StaticKey, datagram: &[u8; COOKIE_LEN]) -> Option<[u8; 16]> {
+    /// The cookie that a COOKIE datagram holds, and how long to wait with the next INIT, when it answers exactly our last
+    /// INIT.
+    pub(crate) fn open_cookie(&self, responder: &StaticKey, datagram: &[u8; COOKIE_LEN]) -> Option<(Cookie, Duration)> {
         let nonce: [u8; 24] = array_at(datagram, 8);
-        let mut cookie: [u8; 16] = array_at(datagram, 32);
-        let tag: [u8; TAG_LEN] = array_at(datagram, 48);
+        let mut sealed: [u8; COOKIE_TEXT_LEN] = array_at(datagram, 32);
+        let tag: [u8; TAG_LEN] = array_at(datagram, 32 + COOKIE_TEXT_LEN);
         let cipher = XChaCha20Poly1305::new(&cookie_key(responder).into());
         let opened =
-            cipher.decrypt_inout_detached(&XNonce::from(nonce), &self.mac1, (&mut cookie[..]).into(), &tag.into());
-        opened.is_ok().then_some(cookie)
+            cipher.decrypt_inout_detached(&XNonce::from(nonce), &self.mac1, (&mut sealed[..]).into(), &tag.into());
+        let wait = Duration::from_millis(100 * u64::from(u16::from_le_bytes(array_at(&sealed, 16))));
+        opened.is_ok().then(|| (Cookie(array_at(&sealed, 0)), wait))
     }
 }
 
@@ -137,7 +171,7 @@ pub(crate) struct InitReceived {
     pub(crate) remote_index: RemoteIndex,
     pub(crate) static_key: StaticKey,
     pub(crate) stamp: Timestamp,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) peer: Introduction,
 }
 
 impl InitReceived {
@@ -148,12 +182,13 @@ impl InitReceived {
         init: &[u8; INIT_LEN],
         known: impl FnOnce(&StaticKey) -> Option<StaticShared>,
     ) -> Result<Self, HandshakeFailed> {
-        let message = &init[8..INIT_LEN - 2 * MAC_LEN];
-        let noise = Received::read(PROLOGUE, identity.static_pair(), message, |key| known(&StaticKey(*key)))?;
-        let (stamp, incarnation) = noise.payload.split_first_chunk().ok_or(HandshakeFailed)?;
-        let incarnation = Incarnation(incarnation.try_into().map_err(|_| HandshakeFailed)?);
+        let (header, message) = init[..INIT_LEN - 2 * MAC_LEN].split_at(INIT_HEADER_LEN);
+        let own = identity.static_pair();
+        let noise = Received::read(&prologue(header), own, message, |key| known(&StaticKey(*key)))?;
+        let (stamp, peer) = noise.payload.split_first_chunk().ok_or(HandshakeFailed)?;
+        let peer = Introduction::parse(peer).ok_or(HandshakeFailed)?;
         let (static_key, stamp) = (StaticKey(noise.initiator), *stamp);
-        Ok(Self { remote_index: RemoteIndex(u32_at(init, 4)), static_key, stamp, incarnation, noise })
+        Ok(Self { remote_index: RemoteIndex(u32_at(init, 4)), static_key, stamp, peer, noise })
     }
 
     /// The secret that our static key and the initiator's share.
@@ -163,27 +198,37 @@ impl InitReceived {
 
     pub(crate) fn respond(
         self,
-        (local_index, incarnation): (LocalIndex, Incarnation),
+        (local_index, own): (LocalIndex, Introduction),
         psk: &[u8; 32],
         ephemeral: &KeyPair,
     ) -> Result<(Vec<u8>, TrafficKeys), HandshakeFailed> {
+        debug_assert!(own.stance.answers(self.peer.stance), "the initiator would refuse it");
         let initiator = self.static_key;
-        let (keys, message) = self.noise.respond(ephemeral, psk, &incarnation.0)?;
         let mut datagram = Vec::with_capacity(RESP_LEN);
         datagram.extend_from_slice(&handshake_header(HandshakeKind::Resp));
         datagram.extend_from_slice(&local_index.0.to_le_bytes());
         datagram.extend_from_slice(&self.remote_index.0.to_le_bytes());
+        let (keys, message) = self.noise.respond(ephemeral, psk, (&datagram, &own.emit()))?;
         datagram.extend_from_slice(&message);
         append_macs(&mut datagram, &initiator, None);
         Ok((datagram, keys))
     }
 }
 
+/// What both sides know before the first key: that this is PN1, and the INIT's header.
+fn prologue(header: &[u8]) -> [u8; PROLOGUE.len() + INIT_HEADER_LEN] {
+    debug_assert!(header.len() == INIT_HEADER_LEN);
+    let mut out = [0; PROLOGUE.len() + INIT_HEADER_LEN];
+    out[..PROLOGUE.len()].copy_from_slice(PROLOGUE);
+    out[PROLOGUE.len()..].copy_from_slice(header);
+    out
+}
+
 /// Appends mac1 and mac2; gives mac1.
-fn append_macs(datagram: &mut Vec<u8>, receiver: &StaticKey, cookie: Option<&[u8; 16]>) -> [u8; MAC_LEN] {
+fn append_macs(datagram: &mut Vec<u8>, receiver: &StaticKey, cookie: Option<Cookie>) -> [u8; MAC_LEN] {
     let mac1 = mac16(&mac1_key(receiver), &[datagram]);
     datagram.extend_from_slice(&mac1);
-    let mac2 = cookie.map_or([0; MAC_LEN], |cookie| mac16(cookie, &[datagram]));
+    let mac2 = cookie.map_or([0; MAC_LEN], |cookie| mac16(&cookie.0, &[datagram]));
     datagram.extend_from_slice(&mac2);
     mac1
 }
@@ -195,9 +240,14 @@ pub(crate) const NO_PSK: [u8; 32] = [0; 32];
 mod tests {
     use super::*;
     use crate::agreement::PORTABLE;
+    use crate::rng::Rng;
     use crate::tunnel::door::{Admission, Doorkeeper};
 
-    fn init(rng: &mut Rng, responder: &Identity, cookie: Option<&[u8; 16]>) -> Pending {
+    fn introduction(n: u8) -> Introduction {
+        Introduction { incarnation: Incarnation([n; 8]), stance: Stance::new(false) }
+    }
+
+    fn init(rng: &mut Rng, responder: &Identity, cookie: Option<Cookie>) -> Pending {
         let initiator = Identity::from_seed([1; 32]);
         let key = responder.static_key();
         let shared = StaticShared::new(initiator.static_pair(), &key.0).expect("an honest key");
@@ -207,7 +257,7 @@ mod tests {
             shared: &shared,
             local_index: LocalIndex(77),
             stamp: &tai64n(5),
-            incarnation: Incarnation([6; 8]),
+            own: introduction(6),
             cookie,
         };
         Pending::start(&initiator, &opening, ephemeral).expect("an honest key")
@@ -223,12 +273,12 @@ mod tests {
             (received.static_key, received.remote_index, received.stamp),
             (a.static_key(), RemoteIndex(77), tai64n(5))
         );
-        assert_eq!(received.incarnation, Incarnation([6; 8]));
+        assert_eq!(received.peer, introduction(6));
         let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
-        let (resp, keys) = received.respond((LocalIndex(88), Incarnation([7; 8])), &NO_PSK, &ephemeral).expect("valid");
+        let (resp, keys) = received.respond((LocalIndex(88), introduction(7)), &NO_PSK, &ephemeral).expect("valid");
         let resp: [u8; RESP_LEN] = resp.try_into().expect("its length");
-        let (index, incarnation, ours) = pending.finish(&a, &NO_PSK, &resp).expect("valid");
-        assert_eq!((index, incarnation), (RemoteIndex(88), Incarnation([7; 8])));
+        let (index, peer, ours) = pending.finish(&a, &NO_PSK, &resp).expect("valid");
+        assert_eq!((index, peer), (RemoteIndex(88), introduction(7)));
         assert_eq!((ours.send, ours.receive), (keys.receive, keys.send));
     }
 
@@ -257,8 +307,9 @@ mod tests {
             answer = door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng);
         }
         let Admission::Cookie(cookie) = answer else { panic!("expected a cookie, got {answer:?}") };
-        let cookie = first.open_cookie(&b.static_key(), &cookie).expect("sealed for this very INIT");
-        let second = init(&mut rng, &b, Some(&cookie));
+        let (cookie, wait) = first.open_cookie(&b.static_key(), &cookie).expect("sealed for this very INIT");
+        assert_eq!(wait, Doorkeeper::COOKIE_WAIT);
+        let second = init(&mut rng, &b, Some(cookie));
         let datagram: [u8; INIT_LEN] = second.datagram.clone().try_into().expect("its length");
         assert_eq!(door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng), Admission::Go);
         let elsewhere = door.admit_init(Instant::ZERO, b"elsewhere", &datagram, &mut rng);

@@ -1,11 +1,14 @@
 //! Owns one key epoch with a peer: both traffic keys, the send counter and the replay window.
 
-use super::handshake::Incarnation;
+use super::handshake::{Incarnation, Introduction};
 use super::replay::ReplayWindow;
-use super::{COUNTER_MAX, REJECT_AFTER, REKEY_AFTER, REKEY_AFTER_DATAGRAMS};
+use super::{
+    COUNTER_MAX, ERASE_AFTER, REJECT_AFTER, REJECT_AFTER_RENDEZVOUS, REKEY_AFTER, REKEY_AFTER_DATAGRAMS,
+    REKEY_AFTER_RENDEZVOUS,
+};
 use crate::aead::{AeadKey, AeadProvider, TAG_LEN};
 use crate::noise::TrafficKeys;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::{Counter, DATA_HEADER_LEN, LocalIndex, RemoteIndex, emit_data_header};
 use alloc::boxed::Box;
 use core::fmt;
@@ -29,6 +32,16 @@ pub enum Side {
     Responder,
 }
 
+/// Which ends a session has, which decides how long its keys may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// Two nodes.
+    #[default]
+    Nodes,
+    /// A node and its rendezvous.
+    Rendezvous,
+}
+
 /// One finished key handshake: what is needed to seal and open DATA datagrams.
 pub struct Session {
     /// Its numbers.
@@ -39,6 +52,7 @@ pub struct Session {
     pub created: Instant,
     /// The peer's state of the link that this session belongs to.
     pub(crate) incarnation: Incarnation,
+    ends: Ends,
     /// The peer's HELLO has come under this session: its other frames may be handled.
     pub(crate) introduced: bool,
     provider: &'static dyn AeadProvider,
@@ -107,6 +121,7 @@ impl Session {
             side,
             created: now,
             incarnation: Incarnation::default(),
+            ends: Ends::default(),
             introduced: false,
             provider,
             send: Key::new(keys.send),
@@ -116,9 +131,9 @@ impl Session {
         }
     }
 
-    /// The same session, with the peer's `incarnation`.
-    pub(crate) fn of(self, incarnation: Incarnation) -> Self {
-        Self { incarnation, ..self }
+    /// The same session, with what the `peer` has said of itself.
+    pub(crate) fn of(self, peer: Introduction, ends: Ends) -> Self {
+        Self { incarnation: peer.incarnation, ends, ..self }
     }
 
     /// The counter that the next sealed datagram will have.
@@ -128,13 +143,45 @@ impl Session {
 
     /// True while the session may still seal: young enough and its counter not exhausted.
     pub fn usable(&self, now: Instant) -> bool {
-        now.since(self.created) < REJECT_AFTER && self.counter.0 < COUNTER_MAX
+        now < self.reject_at() && self.counter.0 < COUNTER_MAX
     }
 
     /// True when a replacement should be negotiated.
     pub fn wants_rekey(&self, now: Instant) -> bool {
-        self.side == Side::Initiator
-            && (now.since(self.created) >= REKEY_AFTER || self.counter.0 >= REKEY_AFTER_DATAGRAMS)
+        self.side == Side::Initiator && (now >= self.rekey_at() || self.counter.0 >= REKEY_AFTER_DATAGRAMS)
+    }
+
+    /// When the session is to be replaced, if this side initiated it and uses it.
+    pub(crate) fn rekey_at(&self) -> Instant {
+        match self.ends {
+            Ends::Nodes => self.created + REKEY_AFTER,
+            // All nodes come back at once to a rendezvous that was restarted; random indexes draw their next key
+            // handshakes apart.
+            Ends::Rendezvous => {
+                let apart = u64::from(self.indexes.local.0) % (REKEY_AFTER_RENDEZVOUS.as_secs() / 10);
+                self.created + (REKEY_AFTER_RENDEZVOUS - Duration::from_secs(apart))
+            }
+        }
+    }
+
+    /// When the session neither seals nor opens any more.
+    pub(crate) fn reject_at(&self) -> Instant {
+        self.created
+            + match self.ends {
+                Ends::Nodes => REJECT_AFTER,
+                Ends::Rendezvous => REJECT_AFTER_RENDEZVOUS,
+            }
+    }
+
+    /// When the keys are erased though no others have taken their place; `heard` is when the peer last spoke.
+    pub(crate) fn erase_at(&self, heard: Option<Instant>) -> Instant {
+        match self.ends {
+            Ends::Nodes => self.created + ERASE_AFTER,
+            Ends::Rendezvous => {
+                let heard = heard.map_or(self.created, |at| at.max(self.created));
+                self.reject_at().min(heard + ERASE_AFTER)
+            }
+        }
     }
 
     /// Frees the cipher's form of the keys, which the next datagram makes again.

@@ -82,6 +82,9 @@ pub struct Pin {
     /// What this node has asked the peer for and has no answer to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_for: Option<Vec<String>>,
+    /// How much of this node the peer may use, as far as the owner has said: `memory=64MB,streams=1000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<String>,
     /// Whether the peer may reach every port.
     pub all_ports: bool,
     /// True: both owners have approved.
@@ -108,6 +111,7 @@ impl From<&CorePin> for Pin {
             temporary: pin.temporary.iter().map(Temporary::from).collect(),
             granted_to_us: pin.granted.as_ref().map(Ports::names),
             asked_for: pin.asked.as_ref().map(|asked| asked.ports.names()),
+            quota: pin.quota.as_ref().map(|quota| quota.to_string()),
             all_ports: reach == Ports::All,
             mutual: true,
             network: pin.addr.network,

@@ -1,7 +1,7 @@
 //! What trusted peers and this node may reach at each other: the owner's changes, and requests for more in both directions.
 
 use crate::answer::{Answer, Approved, Asked, Handshake, HandshakeSent, Pin, Rejected, Status};
-use crate::calls::trust::{self, Wanted, end_of, parse_ports, trust_failure};
+use crate::calls::trust::{self, QuotaChange, Wanted, end_of, parse_ports, parse_quota, trust_failure};
 use crate::calls::{resolve, watch};
 use crate::context::Context;
 use crate::effect::Caller;
@@ -12,11 +12,19 @@ use pilot_core::Level;
 use pilot_core::identity::IdentityKey;
 use pilot_core::trust::{Ports, Regrant, TrustError};
 
-/// Lets a peer reach more ports.
-pub(crate) fn grant(cx: &mut Context, target: &str, (ports, expires_s): (&str, Option<u64>), caller: Caller) {
-    let wanted = parse_ports(ports).and_then(|ports| Ok((peer(cx, target)?, ports, end_of(cx, expires_s)?)));
-    match wanted {
-        Ok((key, ports, end)) => regrant(cx, &key, &Regrant::Grant(ports, end), caller),
+/// Lets a peer reach more ports, or changes how much of this node the peer may use.
+pub(crate) fn grant(cx: &mut Context, target: &str, wanted: Wanted, caller: Caller) {
+    let change = parse_quota(wanted.quota.as_deref()).and_then(|quota| {
+        let ports = wanted.ports.as_deref().map(parse_ports).transpose()?;
+        if ports.is_none() && (quota.is_none() || wanted.expires_s.is_some()) {
+            return Err(Failure::new(Code::InvalidArgument, "a grant names ports, or a quota without an end"));
+        }
+        let end = end_of(cx, wanted.expires_s)?;
+        Ok((peer(cx, target)?, ports.map(|ports| Regrant::Grant(ports, end)), quota))
+    });
+    match change {
+        Ok((key, Some(change), quota)) => regrant(cx, &key, (&change, quota), caller),
+        Ok((key, None, quota)) => limit(cx, &key, quota, caller),
         Err(failure) => cx.fail(caller, failure),
     }
 }
@@ -24,7 +32,7 @@ pub(crate) fn grant(cx: &mut Context, target: &str, (ports, expires_s): (&str, O
 /// Lets a peer reach fewer ports.
 pub(crate) fn revoke(cx: &mut Context, target: &str, ports: &str, caller: Caller) {
     match parse_ports(ports).and_then(|ports| Ok((peer(cx, target)?, ports))) {
-        Ok((key, ports)) => regrant(cx, &key, &Regrant::Withdraw(ports), caller),
+        Ok((key, ports)) => regrant(cx, &key, (&Regrant::Withdraw(ports), None), caller),
         Err(failure) => cx.fail(caller, failure),
     }
 }
@@ -33,8 +41,9 @@ pub(crate) fn revoke(cx: &mut Context, target: &str, ports: &str, caller: Caller
 pub(crate) fn approve(cx: &mut Context, target: &str, wanted: Wanted, caller: Caller) {
     let Some((key, asked)) = wish_of(cx, target) else { return trust::approve(cx, target, wanted, caller) };
     let ports = wanted.ports.as_deref().map_or(Ok(asked), parse_ports);
-    match ports.and_then(|ports| Ok((ports, end_of(cx, wanted.expires_s)?))) {
-        Ok((ports, end)) => regrant(cx, &key, &Regrant::Approve(ports, end), caller),
+    let quota = parse_quota(wanted.quota.as_deref());
+    match ports.and_then(|ports| Ok((ports, end_of(cx, wanted.expires_s)?, quota?))) {
+        Ok((ports, end, quota)) => regrant(cx, &key, (&Regrant::Approve(ports, end), quota), caller),
         Err(failure) => cx.fail(caller, failure),
     }
 }
@@ -95,7 +104,23 @@ fn wish_of(cx: &Context, target: &str) -> Option<(IdentityKey, Ports)> {
     pin.wish.as_ref().map(|wish| (pin.identity, wish.ports.clone()))
 }
 
-fn regrant(cx: &mut Context, key: &IdentityKey, change: &Regrant, caller: Caller) {
+/// Changes how much of this node a peer may use, and nothing else.
+fn limit(cx: &mut Context, key: &IdentityKey, quota: QuotaChange, caller: Caller) {
+    set_quota(cx, key, quota);
+    let pin = cx.stack.endpoint().trust().pin(key);
+    let answer = pin.map(|pin| (caller, Answer::from(Approved { status: Status::Granted, pin: Pin::from(pin) })));
+    trust::save(cx, answer);
+}
+
+fn set_quota(cx: &mut Context, key: &IdentityKey, quota: QuotaChange) {
+    if let Some(quota) = quota
+        && cx.stack.endpoint_mut().set_quota(cx.now, key, quota).is_ok()
+    {
+        note_change(cx, key, "quota", None);
+    }
+}
+
+fn regrant(cx: &mut Context, key: &IdentityKey, (change, quota): (&Regrant, QuotaChange), caller: Caller) {
     let before = cx.stack.endpoint().trust().pin(key).map(|pin| (name_of(pin), pin.reach()));
     let Some((name, before)) = before else { return };
     if let Err(e) = cx.stack.endpoint_mut().regrant(cx.now, key, change) {
@@ -108,6 +133,7 @@ fn regrant(cx: &mut Context, key: &IdentityKey, change: &Regrant, caller: Caller
         Regrant::Decline(_) => return,
     };
     note_change(cx, key, step, Some(ports));
+    set_quota(cx, key, quota);
     let pin = cx.stack.endpoint().trust().pin(key);
     debug_assert!(pin.is_some_and(|pin| step == "granted" || before.covers(&pin.reach())), "{step}");
     let answer = pin.map(|pin| (caller, Answer::from(Approved { status, pin: Pin::from(pin) })));

@@ -243,7 +243,7 @@ fn an_approval_is_answered_after_the_disks_outcome() {
 
     trust::wait(cx, "node-0", HOUR, caller(7));
     assert_eq!(cx.answers().len(), 0);
-    let wanted = Wanted { ports: Some("1000,1001".into()), expires_s: Some(60), note: None };
+    let wanted = Wanted { ports: Some("1000,1001".into()), expires_s: Some(60), ..Wanted::default() };
     trust::approve(cx, "node-0", wanted.clone(), caller(1));
     let ticket = saves(cx, Meta::Trust);
     let answers = cx.answers();
@@ -343,6 +343,10 @@ fn saved_trust(cx: &mut Context) -> Value {
     saved(cx, ticket)
 }
 
+fn to_ports(ports: &str, expires_s: Option<u64>) -> Wanted {
+    Wanted { ports: Some(ports.into()), expires_s, ..Wanted::default() }
+}
+
 #[test]
 fn grants_change_with_the_disks_outcome_and_are_told() {
     let mut lab = Lab::friends(2);
@@ -356,16 +360,16 @@ fn grants_change_with_the_disks_outcome_and_are_told() {
         if record.kind() == "trust" && json(event)["reason"] == "withdrawn" && json(event)["event"] == "trust_changed"));
     assert!(!cx.stack.endpoint().trust().pin(&key(1)).expect("pinned").allows(22));
 
-    grants::grant(cx, "node-1", ("22", Some(60)), caller(1));
+    grants::grant(cx, "node-1", to_ports("22", Some(60)), caller(1));
     let answer = saved_trust(cx);
     assert_eq!(answer["temporary"], serde_json::json!([{"ports": ["22"], "expires_at": WALL_S + 60}]));
     cx.effects();
     for (ports, expires_s) in [("22", Some(0)), ("", None), ("mail", None), ("0", None), ("70000", None), ("9-8", None)]
     {
-        grants::grant(cx, "node-1", (ports, expires_s), caller(1));
+        grants::grant(cx, "node-1", to_ports(ports, expires_s), caller(1));
         assert_eq!(cx.failure_of_one(), Code::InvalidArgument, "{ports:?}");
     }
-    grants::grant(cx, "node-9", ("22", None), caller(1));
+    grants::grant(cx, "node-9", to_ports("22", None), caller(1));
     assert_eq!(cx.failure_of_one(), Code::NotFound);
     grants::revoke(cx, "node-1", "messages", caller(1));
     assert_eq!(cx.failure_of_one(), Code::NotFound, "it was not granted");
@@ -428,7 +432,7 @@ fn a_port_that_is_known_not_to_be_granted_is_refused_at_once() {
 fn a_trusted_peer_that_asks_for_ports_waits_for_the_owner() {
     let mut lab = without_messages();
     let cx = &mut lab.nodes[0];
-    let wanted = |ports: &str| Wanted { ports: Some(ports.into()), note: Some("mail".into()), expires_s: None };
+    let wanted = |ports: &str| Wanted { ports: Some(ports.into()), note: Some("mail".into()), ..Wanted::default() };
     handshake::handshake(cx, "node-1", wanted("events"), caller(1));
     assert_eq!(cx.answer_of_one().expect("granted already")["status"], "trusted");
     handshake::handshake(cx, "node-1", wanted("messages"), caller(1));
@@ -633,4 +637,33 @@ fn terms_have_the_configured_ports_and_an_end_that_does_not_overflow() {
     assert_eq!(Wanted::default().terms(cx).expect("valid").ports, Ports::All);
     let far = Wanted { expires_s: Some(u64::MAX), ..Wanted::default() };
     assert_eq!(far.terms(cx).expect("valid").not_after, Some(u64::MAX));
+}
+
+#[test]
+fn a_quota_is_set_by_an_approval_or_a_grant_and_bad_ones_are_refused() {
+    let mut lab = asked();
+    change_trust(&mut lab, 1);
+    let cx = &mut lab.nodes[1];
+    sync_trust(cx);
+    cx.effects();
+    let wanted = |quota: &str| Wanted { quota: Some(quota.into()), ..Wanted::default() };
+    for bad in ["memory=0", "memory=64MB,memory=1GB", "disk=99999999999TB", "speed=9", "memory"] {
+        trust::approve(cx, "node-0", wanted(bad), caller(1));
+        assert_eq!(cx.failure_of_one(), Code::InvalidArgument, "{bad}");
+    }
+    trust::approve(cx, "node-0", wanted("memory=2MB,streams=7"), caller(1));
+    assert_eq!(saved_trust(cx)["quota"], "memory=2MB,streams=7");
+    cx.effects();
+    grants::grant(cx, "node-0", wanted("streams=9"), caller(1));
+    assert_eq!(saved_trust(cx)["quota"], "memory=2MB,streams=9", "the other keys stay");
+    cx.effects();
+    let both = Wanted { ports: Some("80".into()), ..wanted("default") };
+    grants::grant(cx, "node-0", both, caller(1));
+    let answer = saved_trust(cx);
+    assert_eq!((answer.get("quota"), &answer["granted"][4]), (None, &"80".into()));
+    cx.effects();
+    for nothing in [Wanted::default(), Wanted { expires_s: Some(60), ..wanted("streams=9") }] {
+        grants::grant(cx, "node-0", nothing, caller(1));
+        assert_eq!(cx.failure_of_one(), Code::InvalidArgument);
+    }
 }

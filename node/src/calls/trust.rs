@@ -11,7 +11,7 @@ use crate::log::notes::{decision, name_of_key};
 use crate::streams::names::name_of;
 use pilot_core::identity::{IdentityKey, NodeRecord};
 use pilot_core::time::Duration;
-use pilot_core::trust::{Outcome, Ports, Terms, TrustError, TrustVersion};
+use pilot_core::trust::{Outcome, Ports, Quota, Terms, TrustError, TrustVersion};
 use pilot_core::{Instant, Level};
 
 /// Longest wait of a caller for trust.
@@ -29,6 +29,8 @@ pub(crate) struct Wanted {
     /// Unit: seconds from now.
     pub(crate) expires_s: Option<u64>,
     pub(crate) note: Option<String>,
+    /// `memory=64MB,streams=1000`, or `default`; absent: as it is.
+    pub(crate) quota: Option<String>,
 }
 
 impl Wanted {
@@ -56,6 +58,24 @@ pub(super) fn parse_ports(text: &str) -> Result<Ports, Failure> {
         Failure::new(Code::InvalidArgument, format!("{text:?} names no ports, or more than {most} ranges"))
             .hint("echo, stdio, messages, events, numbers and ranges, such as messages,80,8000-8010; or all")
     })
+}
+
+/// A change of how much of this node a peer may use: `None` leaves all as it is, `Some(None)` goes back to the defaults.
+pub(super) type QuotaChange = Option<Option<Quota>>;
+
+/// Reads a quota in a caller's words.
+///
+/// # Errors
+/// `InvalidArgument` with the reason for a text in another form.
+pub(super) fn parse_quota(text: Option<&str>) -> Result<QuotaChange, Failure> {
+    match text {
+        None => Ok(None),
+        Some("default") => Ok(Some(None)),
+        Some(text) => text.parse().map(|quota| Some(Some(quota))).map_err(|why| {
+            Failure::new(Code::InvalidArgument, format!("{text:?} is no quota: {why}"))
+                .hint("memory=64MB,streams=1000,disk=1GB,messages=10000/day, or some of them; default takes all back")
+        }),
+    }
 }
 
 /// The end of a trust or a grant, so many seconds from now.
@@ -117,7 +137,7 @@ pub(crate) fn changed(cx: &mut Context, outcome: &Outcome) {
     if let (Outcome::Pending(key), true) = (outcome, cx.config.approve_all) {
         // As the configuration says: every request is approved.
         if let Ok(terms) = Wanted::default().terms(cx) {
-            approve_key(cx, key, &terms, (Caller::Node, Answer::from));
+            approve_key(cx, key, (&terms, None), (Caller::Node, Answer::from));
         }
     }
 }
@@ -130,7 +150,8 @@ fn announce(cx: &mut Context, outcome: &Outcome) {
 /// Asks a node for trust; a request that this node has sent before is approved instead.
 pub(crate) fn request(cx: &mut Context, target: &str, record: &NodeRecord, terms: &Terms, caller: Caller) {
     if cx.stack.endpoint().trust().pending().any(|p| p.record.identity == record.identity) {
-        return approve_key(cx, &record.identity, terms, (caller, |approved| Handshake::Trusted(approved).into()));
+        let answer = |approved| Handshake::Trusted(approved).into();
+        return approve_key(cx, &record.identity, (terms, None), (caller, answer));
     }
     let (node, verified) = (record.into(), Some(terms.verified));
     let mut answer = HandshakeSent { status: Status::Sent, node, verified, asked_for: None };
@@ -168,16 +189,24 @@ fn pending_key(cx: &Context, target: &str) -> Result<IdentityKey, Failure> {
 
 /// Approves the request of the node that `target` names.
 pub(crate) fn approve(cx: &mut Context, target: &str, wanted: Wanted, caller: Caller) {
-    let terms = wanted.terms(cx).and_then(|terms| Ok((pending_key(cx, target)?, terms)));
+    let quota = parse_quota(wanted.quota.as_deref());
+    let terms = quota.and_then(|quota| Ok((wanted.terms(cx)?, quota, pending_key(cx, target)?)));
     match terms {
-        Ok((key, terms)) => approve_key(cx, &key, &terms, (caller, Answer::from)),
+        Ok((terms, quota, key)) => approve_key(cx, &key, (&terms, quota), (caller, Answer::from)),
         Err(failure) => cx.fail(caller, failure),
     }
 }
 
 /// `answer` puts the approval into the words of the verb that it answers.
-fn approve_key(cx: &mut Context, key: &IdentityKey, terms: &Terms, (caller, answer): (Caller, fn(Approved) -> Answer)) {
-    match cx.stack.endpoint_mut().approve(cx.now, key, terms) {
+fn approve_key(
+    cx: &mut Context,
+    key: &IdentityKey,
+    (terms, quota): (&Terms, QuotaChange),
+    (caller, answer): (Caller, fn(Approved) -> Answer),
+) {
+    let approved = cx.stack.endpoint_mut().approve(cx.now, key, terms);
+    let limited = quota.map_or(Ok(()), |quota| cx.stack.endpoint_mut().set_quota(cx.now, key, quota));
+    match approved.and(limited) {
         Ok(()) => {
             let name = name_of_key(&cx.stack, key);
             note_decision(cx, key, name, "approved");

@@ -6,7 +6,8 @@
 //! sender keeps at least as many ids as it can have messages in flight.
 
 use crate::disk::job::{Done, Job, Listing, Meta, Saved};
-use crate::mail::message::{Kind, Message, Outgoing, PREVIEW_CHARS};
+use crate::mail::given_up::{GIVEN_UP_MAX, GivenUp};
+use crate::mail::message::{Kind, Line, Message, Outgoing, PREVIEW_CHARS};
 use crate::mail::outbox::IN_FLIGHT_MAX;
 use litemap::LiteMap;
 use pilot_core::Addr;
@@ -21,6 +22,8 @@ const OUTBOX: u8 = 2;
 const INBOX: u8 = 3;
 /// Sender and id of messages that were taken out of the inbox, under the number that they had there.
 const TAKEN: u8 = 4;
+/// What is known of messages that left the outbox without being delivered, under the number that they had there.
+const GIVEN_UP: u8 = 5;
 
 /// Most messages in the inbox. Source: `docs/messages.md`, "How".
 pub(super) const INBOX_MAX: usize = 100_000;
@@ -62,12 +65,15 @@ pub(super) struct Books<D> {
     log: Log<D>,
     /// The changes of the jobs since the last commit.
     batch: Batch,
+    /// The lines of the messages among them.
+    lines: Vec<Line>,
     senders: LiteMap<IdentityKey, Sender>,
     /// Messages that are known by their ids.
     recent_all: usize,
     inbox: BTreeSet<u64>,
     inbox_len: u64,
     outbox: BTreeSet<u64>,
+    given_up: BTreeSet<u64>,
     next_inbox: u64,
     next_outbox: u64,
     /// A commit failed, and so did the reading of the disk after it: memory differs from the disk.
@@ -79,11 +85,13 @@ impl<D: Disk> Books<D> {
         let mut books = Self {
             log,
             batch: Batch::default(),
+            lines: Vec::new(),
             senders: LiteMap::new(),
             recent_all: 0,
             inbox: BTreeSet::new(),
             inbox_len: 0,
             outbox: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             next_inbox: 1,
             next_outbox: 1,
             is_stale: false,
@@ -99,7 +107,9 @@ impl<D: Disk> Books<D> {
         let table = |table| self.log.rows(table, 0, Key::ID_MAX).map(Key::id);
         (self.outbox, self.inbox) = (table(OUTBOX).collect(), table(INBOX).collect());
         // Numbers are not given twice, also when a commit failed: the outbox in memory may still know the last ones.
-        self.next_outbox = self.outbox.last().map_or(1, |seq| seq + 1).max(self.next_outbox);
+        self.given_up = table(GIVEN_UP).collect();
+        let last = self.outbox.last().max(self.given_up.last());
+        self.next_outbox = last.map_or(1, |seq| seq + 1).max(self.next_outbox);
         let taken: BTreeSet<u64> = table(TAKEN).collect();
         self.next_inbox = self.inbox.last().max(taken.last()).map_or(1, |seq| seq + 1).max(self.next_inbox);
         let all: BTreeSet<u64> = self.inbox.union(&taken).copied().collect();
@@ -128,7 +138,7 @@ impl<D: Disk> Books<D> {
     pub(super) fn saved(&mut self) -> io::Result<Saved> {
         let mut meta = |what: Meta| self.log.read(Key::new(META, what as u64), usize::MAX);
         let (trust, addr, profile) = (meta(Meta::Trust)?, meta(Meta::Addr)?, meta(Meta::Profile)?);
-        let webhook = meta(Meta::Webhook)?;
+        let (webhook, counted) = (meta(Meta::Webhook)?, meta(Meta::Counted)?);
         let programs = meta(Meta::Programs)?.unwrap_or_default();
         let addr = addr.and_then(|b| b.try_into().ok()).map(Addr::from_bytes).unwrap_or_default();
         let mut outbox = Vec::new();
@@ -137,7 +147,12 @@ impl<D: Disk> Books<D> {
             // A message that cannot be parsed cannot be sent; its row stays on the disk for a later version.
             outbox.extend(row.and_then(|row| parse_outgoing(&row).ok()).map(|m| (*seq, m)));
         }
-        Ok(Saved { trust, addr, profile, webhook, programs, outbox })
+        let mut given_up = Vec::new();
+        for seq in &self.given_up {
+            let row = self.log.read(Key::new(GIVEN_UP, *seq), usize::MAX)?;
+            given_up.extend(row.and_then(|row| GivenUp::parse(*seq, &row).ok()));
+        }
+        Ok(Saved { trust, addr, profile, webhook, programs, outbox, given_up, counted })
     }
 
     /// Runs jobs in order, and commits their changes together. When a commit fails, all of its jobs fail and change nothing.
@@ -146,7 +161,7 @@ impl<D: Disk> Books<D> {
         let mut committed = 0;
         for job in jobs {
             // The other jobs read the log, so the changes of the jobs before must be in it.
-            let looks = !matches!(job, Job::Put(..) | Job::Deliver(_) | Job::Queue(_) | Job::Unqueue(_));
+            let looks = matches!(job, Job::List { .. } | Job::Read(_) | Job::Next(_) | Job::Take(_));
             if looks && !self.batch.is_empty() {
                 self.commit(&mut done[committed..]);
                 committed = done.len();
@@ -159,7 +174,9 @@ impl<D: Disk> Books<D> {
     }
 
     fn commit(&mut self, done: &mut [Done]) {
+        let lines = std::mem::take(&mut self.lines);
         if let Err(e) = self.log.commit(&mut self.batch) {
+            lines.iter().for_each(Line::break_off);
             done.iter_mut().for_each(|done| *done = Done::Failed(e.to_string()));
             // When the reading fails too, the next job tries again.
             let _ = self.load();
@@ -179,11 +196,14 @@ impl<D: Disk> Books<D> {
                 Ok(Done::Written)
             }
             Job::Deliver(message) => Ok(self.deliver(&message)),
+            Job::DeliverInLine(message, line) => Ok(self.deliver_in_line(&message, line)),
             Job::Queue(message) => Ok(self.queue(&message)),
             Job::Unqueue(seq) => {
-                if self.outbox.remove(&seq) {
-                    self.batch.remove(Key::new(OUTBOX, seq));
-                }
+                self.unqueue(seq);
+                Ok(Done::Written)
+            }
+            Job::GiveUp(row) => {
+                self.give_up(&row);
                 Ok(Done::Written)
             }
             Job::List { limit, before } => self.list(limit, before.unwrap_or(Key::ID_MAX)),
@@ -192,6 +212,18 @@ impl<D: Disk> Books<D> {
             Job::Take(which) => self.take(which),
             Job::File(_) => Ok(Done::Written), // never: the worker gives these to `Files`
         }
+    }
+
+    fn deliver_in_line(&mut self, message: &Message, line: Line) -> Done {
+        if line.is_broken() {
+            return Done::Full("a message before it was refused");
+        }
+        let done = self.deliver(message);
+        match &done {
+            Done::Delivered { .. } => self.lines.push(line),
+            _ => line.break_off(),
+        }
+        done
     }
 
     fn deliver(&mut self, message: &Message) -> Done {
@@ -267,6 +299,24 @@ impl<D: Disk> Books<D> {
         let is_new = self.outbox.insert(seq);
         debug_assert!(is_new, "numbers are given once");
         Done::Queued(seq)
+    }
+
+    fn unqueue(&mut self, seq: u64) {
+        if self.outbox.remove(&seq) {
+            self.batch.remove(Key::new(OUTBOX, seq));
+        }
+    }
+
+    /// Moves a message from the outbox to those that were given up, of which the oldest makes place.
+    fn give_up(&mut self, row: &GivenUp) {
+        self.unqueue(row.seq);
+        self.batch.put(Key::new(GIVEN_UP, row.seq), &[&row.emit()]);
+        self.given_up.insert(row.seq);
+        while self.given_up.len() > GIVEN_UP_MAX
+            && let Some(oldest) = self.given_up.pop_first()
+        {
+            self.batch.remove(Key::new(GIVEN_UP, oldest));
+        }
     }
 
     fn list(&mut self, limit: usize, before: u64) -> io::Result<Done> {
@@ -354,7 +404,7 @@ fn emit_outgoing_head(m: &Outgoing) -> Vec<u8> {
     out.put(&m.id);
     out.put(&m.to.0);
     out.put_u8(m.kind as u8);
-    out.put_u64(m.expires);
+    out.put_u64(m.since);
     out
 }
 
@@ -364,7 +414,7 @@ fn parse_outgoing(bytes: &[u8]) -> Result<Outgoing, Malformed> {
         id: r.array()?,
         to: IdentityKey(r.array()?),
         kind: Kind::from_number(r.u8()?.into()).ok_or(Malformed)?,
-        expires: r.u64()?,
+        since: r.u64()?,
         body: r.rest().to_vec(),
     })
 }

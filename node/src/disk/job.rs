@@ -1,7 +1,8 @@
 //! Owns the vocabulary between the loop and the disk: jobs, and their outcomes.
 
 use crate::disk::files::{FileDone, FileJob};
-use crate::mail::message::{Message, Outgoing};
+use crate::mail::given_up::GivenUp;
+use crate::mail::message::{Line, Message, Outgoing};
 use pilot_core::Addr;
 
 /// A value of which the books hold one.
@@ -14,6 +15,8 @@ pub(crate) enum Meta {
     /// The forwards, exposes and other settings for programs.
     Programs = 4,
     Webhook = 5,
+    /// Counted time; see [`Counted`](crate::mail::counted::Counted).
+    Counted = 10,
 }
 
 /// Work for the disk.
@@ -23,10 +26,14 @@ pub(crate) enum Job {
     Put(Meta, Vec<u8>),
     /// Accept a message into the inbox, unless it was accepted before.
     Deliver(Message),
+    /// The same, unless a message before it in its line was refused.
+    DeliverInLine(Message, Line),
     /// Put a message into the outbox.
     Queue(Outgoing),
     /// Remove a message from the outbox: its recipient has taken or refused it, or its sender has given it up.
     Unqueue(u64),
+    /// Remove a message from the outbox that was not delivered, and remember this of it.
+    GiveUp(GivenUp),
     /// List the newest `limit` messages of the inbox with numbers less than `before`.
     List { limit: usize, before: Option<u64> },
     /// Read the message with this number.
@@ -78,6 +85,9 @@ pub(crate) struct Saved {
     /// Requests as JSON, one on each line.
     pub(crate) programs: Vec<u8>,
     pub(crate) outbox: Vec<(u64, Outgoing)>,
+    /// Oldest first.
+    pub(crate) given_up: Vec<GivenUp>,
+    pub(crate) counted: Option<Vec<u8>>,
 }
 
 impl Job {
@@ -85,7 +95,7 @@ impl Job {
     pub(crate) const fn len(&self) -> usize {
         match self {
             Self::Put(_, value) => value.len(),
-            Self::Deliver(message) => message.body.len(),
+            Self::Deliver(message) | Self::DeliverInLine(message, _) => message.body.len(),
             Self::Queue(message) => message.body.len(),
             _ => 0,
         }

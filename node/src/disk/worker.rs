@@ -83,6 +83,9 @@ impl Worker {
     pub(crate) fn submit(&mut self, ticket: Ticket, job: Job) -> bool {
         // `FileJob::Drop` is always taken: there are no more of these than open files, and without it a file would stay open.
         if self.under_way >= JOBS_MAX && !matches!(job, Job::File(FileJob::Drop { .. })) {
+            if let Job::DeliverInLine(_, line) = &job {
+                line.break_off();
+            }
             return false;
         }
         let is_taken = self.jobs.as_ref().is_some_and(|jobs| jobs.send((ticket, job)).is_ok());

@@ -118,7 +118,8 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         | Request::InboxRead { .. }
         | Request::InboxNext { .. }
         | Request::InboxTake { .. }
-        | Request::Received => return mail(rooms, request, bytes, caller),
+        | Request::Received
+        | Request::Outbox { .. } => return mail(rooms, request, bytes, caller),
         Request::Publish { topic } => publish(rooms, topic, bytes),
         Request::SendDatagram { node, port, source } => {
             let sent = send_datagram(cx, &node, (source.unwrap_or(port), port), &bytes);
@@ -159,14 +160,14 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
 fn trust_verb(cx: &mut Context, request: Request, caller: Caller) {
     match request {
         Request::Handshake { node, note, ports, expires_s } => {
-            handshake::handshake(cx, &node, Wanted { ports, expires_s, note }, caller);
+            handshake::handshake(cx, &node, Wanted { ports, expires_s, note, quota: None }, caller);
         }
-        Request::Approve { node, note, ports, expires_s } => {
-            grants::approve(cx, &node, Wanted { ports, expires_s, note }, caller);
+        Request::Approve { node, note, ports, expires_s, quota } => {
+            grants::approve(cx, &node, Wanted { ports, expires_s, note, quota }, caller);
         }
         Request::Reject { node, note } => grants::reject(cx, &node, &note.unwrap_or_default(), caller),
-        Request::Grant { node, ports, expires_s } => {
-            grants::grant(cx, &node, (&ports, expires_s), caller);
+        Request::Grant { node, ports, expires_s, quota } => {
+            grants::grant(cx, &node, Wanted { ports, expires_s, note: None, quota }, caller);
         }
         Request::Revoke { node, ports } => grants::revoke(cx, &node, &ports, caller),
         Request::Untrust { node } => trust::revoke(cx, &node, caller),
@@ -195,6 +196,10 @@ fn mail(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, caller: Caller) {
         Request::InboxNext { after } => cx.submit(Job::Next(after.unwrap_or(0)), Call::Read(caller)),
         Request::InboxTake { seqs } => cx.submit(Job::Take(seqs), Call::Read(caller)),
         Request::Received => cx.submit(Job::File(FileJob::List), Call::Read(caller)),
+        Request::Outbox { limit } => {
+            let list = rooms.post.list(cx, limit);
+            cx.reply(caller, list);
+        }
         _ => cx.fail(caller, Failure::new(Code::Internal, "a request without a room")),
     }
 }

@@ -193,7 +193,7 @@ impl EventLoop {
     /// Takes what clients ask, and cleans up behind those that left.
     fn serve_clients(&mut self) {
         if self.rooms.ipc.has_news() {
-            for frame in self.rooms.ipc.receive() {
+            for frame in self.rooms.ipc.receive(self.rooms.cx.now) {
                 dispatch::frame(&mut self.rooms, frame);
             }
             self.rooms.handle_clients();

@@ -174,6 +174,7 @@ impl Rooms {
             self.datagrams.serve(cx);
         }
         self.programs.handle_timeout(cx);
+        self.ipc.handle_timeout(cx.now);
         self.log.handle_timeout(cx);
         self.carry_out();
     }
@@ -188,6 +189,7 @@ impl Rooms {
             (Some(self.expiry.poll_timeout(&self.cx)), Reason::Expiry),
             (self.log.poll_timeout(), Reason::Log),
             (self.programs.poll_timeout(), Reason::Programs),
+            (self.ipc.poll_timeout(), Reason::Clients),
         ]
         .into_iter()
         .filter_map(|(at, reason)| Some((at?, reason)))

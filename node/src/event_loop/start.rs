@@ -9,7 +9,7 @@ use crate::clock::wall_s;
 use crate::command::{COMMANDS_MAX, Command};
 use crate::config::{Config, RendezvousConfig};
 use crate::context::Context;
-use crate::crypto::{aead, agreement, entropy};
+use crate::crypto::{SystemEntropy, aead, agreement};
 use crate::disk::home::Home;
 use crate::disk::job::{Job, Meta, Saved};
 use crate::disk::worker::{DAMAGED_HINT, Worker};
@@ -169,9 +169,7 @@ fn prepare(rooms: &mut Rooms, saved: Saved) {
     if let (Some(webhook), Some(row)) = (&cx.config.webhook, &saved.webhook) {
         webhook.set(webhook::parse(row));
     }
-    for (seq, message) in saved.outbox {
-        rooms.post.restore(cx, seq, message);
-    }
+    rooms.post.restore(cx, saved.outbox, saved.given_up, saved.counted.as_deref());
     let profile = profile::emit(cx.stack.endpoint().profile());
     if saved.profile.as_ref() != Some(&profile) {
         cx.submit(Job::Put(Meta::Profile, profile), Call::Forgotten);
@@ -197,7 +195,7 @@ fn core_config(identity: Identity, saved: &Saved, config: &Config, udp: &Udp) ->
     let damaged = |what: &str| {
         Failure::new(Code::Internal, format!("{}/books: {what} is damaged", config.home.display())).hint(DAMAGED_HINT)
     };
-    let mut core = pilot_core::Config::new(identity, entropy());
+    let mut core = pilot_core::Config::new(identity, Box::new(SystemEntropy));
     core.aead = aead::fastest();
     core.agreement = agreement::fastest();
     core.wall_at_zero_us = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);

@@ -125,7 +125,7 @@ fn handshake(payload: &[u8]) -> Result<Official, String> {
     let ports = Some("all".to_owned());
     Ok(Official::Request(match sub {
         1 => Request::Handshake { node, note, ports, expires_s: None },
-        2 => Request::Approve { node, note: None, ports, expires_s: None },
+        2 => Request::Approve { node, note: None, ports, expires_s: None, quota: None },
         3 => Request::Reject { node, note },
         4 => Request::Pending,
         5 => Request::Trust,
@@ -233,7 +233,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(request(RESOLVE, b"worker"), Request::Find { node: "worker".into() });
-        let approve = Request::Approve { node: "5".into(), note: None, ports: Some("all".into()), expires_s: None };
+        let approve =
+            Request::Approve { node: "5".into(), note: None, ports: Some("all".into()), expires_s: None, quota: None };
         assert_eq!(request(HANDSHAKE, &[2, 0, 0, 0, 5]), approve);
         let wait = Request::WaitTrust { node: "5".into(), timeout_ms: Some(30_000) };
         assert_eq!(request(HANDSHAKE, &[7, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff]), wait);

@@ -144,12 +144,16 @@ mod tests {
     use crate::log::format::LogFormat;
     use crate::log::sink::MemoryLog;
     use pilot_core::Identity;
+    use pilot_core::rng::Rng;
     use pilot_stack::{Stack, StackConfig};
 
     fn context(level: Option<Level>) -> Context {
         let mut config = Config::new("unused");
         config.log = level.map(|level| LogConfig::new(level, MemoryLog::default()));
-        let stack = Stack::new(pilot_core::Config::new(Identity::from_seed([1; 32]), [0; 32]), StackConfig::default());
+        let stack = Stack::new(
+            pilot_core::Config::new(Identity::from_seed([1; 32]), Rng::entropy([0; 32])),
+            StackConfig::default(),
+        );
         Context::new(stack, || 0, Calls::default(), config)
     }
 

@@ -17,6 +17,11 @@ const META_LEN_MAX: usize = 1024;
 /// Longest payload of a frame. Unit: bytes.
 const FRAME_LEN_MAX: usize = MESSAGE_LEN_MAX + META_LEN_MAX + 16;
 
+/// Longest answer to a message. Unit: bytes.
+const ANSWER_LEN_MAX: usize = 4096;
+/// Beginnings of the answers after which a message is not sent again.
+const FINAL: [&str; 3] = ["ERR malformed", "ERR unknown frame type", "ERR too long"];
+
 /// A frame of the sender, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -41,6 +46,20 @@ pub(crate) fn parse_frame(bytes: &[u8]) -> Parsed<(u32, Vec<u8>), Broken> {
         return Err(Broken);
     }
     Ok(bytes.get(8..8 + len).map(|payload| (8 + len, (kind, payload.to_vec()))))
+}
+
+/// Reads the answer at the front of `bytes`. `Ok(None)` when more bytes are needed.
+pub(crate) fn parse_answer(bytes: &[u8]) -> Parsed<String, Broken> {
+    if bytes.get(4..8).is_some_and(|len| len > &(ANSWER_LEN_MAX as u32).to_be_bytes()[..]) {
+        return Err(Broken);
+    }
+    let frame = parse_frame(bytes)?;
+    Ok(frame.map(|(len, (_, text))| (len, String::from_utf8_lossy(&text).into_owned())))
+}
+
+/// Whether the answer says that the message will never be taken. Any other answer that is no acknowledgement means: not now.
+pub(crate) fn is_final(answer: &str) -> bool {
+    FINAL.iter().any(|beginning| answer.starts_with(beginning))
 }
 
 /// Understands a frame of the sender.
@@ -118,6 +137,17 @@ mod tests {
         let expected = Request::Message { id: Some([0xab; 16]), kind: Kind::Json, body: b"{}".to_vec() };
         assert_eq!(parse_request(frame), expected);
         assert!(buffer.rest().is_empty());
+    }
+
+    #[test]
+    fn answers_have_a_longest_length_and_few_are_final() {
+        let answer = |len: usize| emit_frame(TEXT, &[&vec![b'a'; len]]);
+        assert!(matches!(parse_answer(&answer(ANSWER_LEN_MAX)), Ok(Some((_, text))) if text.len() == ANSWER_LEN_MAX));
+        assert_eq!(parse_answer(&answer(ANSWER_LEN_MAX + 1)[..8]), Err(Broken), "before its bytes come");
+        for refused in [(99, vec![]), (TAGGED, vec![0xff])] {
+            assert!(matches!(parse_request(refused), Request::Refuse(text) if is_final(&text)));
+        }
+        assert!(!is_final("ERR the disk is full") && !is_final("of a later version"));
     }
 
     #[test]

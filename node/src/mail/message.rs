@@ -2,11 +2,13 @@
 
 use pilot_core::Addr;
 use pilot_core::identity::IdentityKey;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Longest body of a message. Unit: bytes. Source: `docs/messages.md`, "How".
 pub(crate) const MESSAGE_LEN_MAX: usize = 16 << 20;
-/// Lifetime of a message in the outbox. Unit: seconds (7 days). Source: `docs/messages.md`, "The promise".
+/// Lifetime of a message in the outbox. Unit: seconds (7 days) of counted time. Source: `docs/messages.md`, "The promise".
 pub(crate) const OUTBOX_LIFETIME_S: u64 = 7 * 24 * 3600;
 /// Characters of a body that a listing shows.
 pub(crate) const PREVIEW_CHARS: usize = 120;
@@ -51,6 +53,27 @@ pub(crate) struct Message {
     pub(crate) body: Vec<u8>,
 }
 
+/// The messages of one stream, of which none is taken behind one that was refused: the sender sends it and all behind it again,
+/// and their order must stay. True while a message was refused and the answers to those behind it are outstanding.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Line(Arc<AtomicBool>);
+
+impl Line {
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The disk has refused a message.
+    pub(crate) fn break_off(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Everything was answered; the next message is the first of a new line.
+    pub(crate) fn mend(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// A message in its sender's words.
 #[derive(Debug)]
 pub(crate) struct Letter {
@@ -70,8 +93,8 @@ pub(crate) struct Outgoing {
     pub(crate) id: [u8; 16],
     pub(crate) to: IdentityKey,
     pub(crate) kind: Kind,
-    /// End of the message's lifetime in the outbox. Unit: seconds since 1970.
-    pub(crate) expires: u64,
+    /// Counted time at which the message entered the outbox. Unit: seconds.
+    pub(crate) since: u64,
     pub(crate) body: Vec<u8>,
 }
 

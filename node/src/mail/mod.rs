@@ -4,7 +4,9 @@
 //! recipient, and leaves the books with the acknowledgement. [`receive`] is the service that takes messages and files, and
 //! [`inbox`] answers the owner's questions about them.
 
+pub(crate) mod counted;
 pub(crate) mod frame;
+pub(crate) mod given_up;
 pub(crate) mod inbox;
 pub(crate) mod message;
 pub(crate) mod outbox;

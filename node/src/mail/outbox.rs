@@ -2,6 +2,9 @@
 //!
 //! Messages leave in order, many at once; each stays in the outbox until its acknowledgement has arrived. When the stream
 //! breaks, every unacknowledged message is sent again, and the recipient recognizes by the ids those that it has.
+//!
+//! A recipient that has no room for a message takes none of those behind it either (see [`Line`](crate::mail::message::Line)).
+//! Nothing more is put in flight until it has answered them all; then messages that stay are sent again after a pause.
 
 use crate::frame_reader::FrameReader;
 use crate::mail::frame;
@@ -27,12 +30,14 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) const WAITING_LEN_MAX: usize = 256 << 20;
 
 /// The recipient's answer to a message.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// The recipient has the message on disk. The text is the answer.
     Taken(String),
-    /// The recipient does not take the message. The text is the answer.
-    Refused(String),
+    /// The recipient will never take this message. The text is the answer.
+    Refused(String, Outgoing),
+    /// The recipient does not take the message now; the message stays in the outbox. The text is the answer.
+    Later(String),
 }
 
 /// The messages in the outbox, by recipient.
@@ -46,6 +51,11 @@ pub(crate) struct Outbox {
 struct Route {
     waiting: VecDeque<(u64, Outgoing)>,
     in_flight: VecDeque<(u64, Outgoing)>,
+    /// Messages that the recipient has no room for now.
+    refused: VecDeque<(u64, Outgoing)>,
+    /// Nothing is put in flight, since the recipient has refused a message with these words, and has not answered those behind
+    /// it.
+    halted: Option<String>,
     /// Messages in flight that are not to be sent again.
     given_up: BTreeSet<u64>,
     stream: Option<StreamId>,
@@ -73,11 +83,11 @@ impl Outbox {
     /// Forgets a message. False when the recipient may have the message already.
     pub(crate) fn cancel(&mut self, seq: u64) -> bool {
         for (_, route) in &mut self.routes {
-            if let Some(i) = route.waiting.iter().position(|(s, _)| *s == seq) {
-                if let Some((_, message)) = route.waiting.remove(i) {
-                    self.waiting_len -= message.body.len();
+            for list in [&mut route.waiting, &mut route.refused] {
+                if let Some(i) = list.iter().position(|(s, _)| *s == seq) {
+                    self.waiting_len -= list.remove(i).map_or(0, |(_, message)| message.body.len());
+                    return true;
                 }
-                return true;
             }
             if route.in_flight.iter().any(|(s, _)| *s == seq) {
                 route.given_up.insert(seq);
@@ -89,13 +99,40 @@ impl Outbox {
 
     /// Messages that wait or are in flight.
     pub(crate) fn len(&self) -> usize {
-        self.routes.values().map(|r| r.waiting.len() + r.in_flight.len()).sum()
+        self.routes.values().map(Route::len).sum()
+    }
+
+    /// Every message with its number, the state of its delivery, and why the last attempt failed.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (u64, &Outgoing, bool, Option<&str>)> {
+        self.routes.values().flat_map(|r| {
+            let sent = r.refused.iter().map(|m| (m, false)).chain(r.in_flight.iter().map(|m| (m, true)));
+            let all = sent.chain(r.waiting.iter().map(|m| (m, false)));
+            all.map(|((seq, message), is_sent)| (*seq, message, is_sent, r.reason.as_deref()))
+        })
+    }
+
+    /// Takes the messages for a recipient that are not in flight, and of these only such as entered the outbox at `until` or
+    /// before. Unit: seconds of counted time.
+    pub(crate) fn take(&mut self, to: &IdentityKey, until: u64) -> Vec<(u64, Outgoing)> {
+        let Some(route) = self.routes.get_mut(to) else { return Vec::new() };
+        let mut taken = Vec::new();
+        for list in [&mut route.refused, &mut route.waiting] {
+            for entry in std::mem::take(list) {
+                if entry.1.since <= until { taken.push(entry) } else { list.push_back(entry) }
+            }
+        }
+        self.waiting_len -= taken.iter().map(|(_, message)| message.body.len()).sum::<usize>();
+        taken
+    }
+
+    /// The recipients for which messages wait or are in flight.
+    pub(crate) fn recipients(&self) -> Vec<IdentityKey> {
+        self.waiting().map(|(key, ..)| *key).collect()
     }
 
     /// The recipients for which messages wait or are in flight, their number, and why the last attempt failed.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (&IdentityKey, usize, Option<&str>)> {
-        let waiting =
-            self.routes.iter().map(|(key, r)| (key, r.waiting.len() + r.in_flight.len(), r.reason.as_deref()));
+        let waiting = self.routes.iter().map(|(key, r)| (key, r.len(), r.reason.as_deref()));
         waiting.filter(|(_, count, _)| *count > 0)
     }
 
@@ -114,7 +151,7 @@ impl Outbox {
                 idle.extend(route.stream.take());
             }
         }
-        self.routes.retain(|_, r| r.stream.is_some() || !r.waiting.is_empty() || !r.in_flight.is_empty());
+        self.routes.retain(|_, r| r.stream.is_some() || r.len() > 0);
         idle
     }
 
@@ -166,6 +203,10 @@ impl Outbox {
                 route.waiting.push_front((seq, message));
             }
         }
+        while let Some(refused) = route.refused.pop_back() {
+            route.waiting.push_front(refused);
+        }
+        route.halted = None;
         debug_assert!(route.given_up.is_empty(), "only messages in flight are given up");
         route.stream = None;
         route.idle_at = None;
@@ -176,54 +217,100 @@ impl Outbox {
         route.retry_at = Some(now + pause);
     }
 
-    /// Moves bytes in both directions; gives the answers that have arrived, by the messages' numbers, and whether the stream
-    /// is over.
-    pub(crate) fn pump(&mut self, now: Instant, to: &IdentityKey, stack: &mut Stack) -> (Vec<(u64, Fate)>, bool) {
+    /// Moves bytes in both directions; gives the answers that have arrived, by the messages' numbers, and why the stream is over
+    /// if it is.
+    pub(crate) fn pump(
+        &mut self,
+        now: Instant,
+        to: &IdentityKey,
+        stack: &mut Stack,
+    ) -> (Vec<(u64, Fate)>, Option<Over>) {
         let Some((route, stream)) = self.routes.get_mut(to).and_then(|r| r.stream.map(|s| (r, s))) else {
-            return (Vec::new(), false);
+            return (Vec::new(), None);
         };
-        let mut fates = Vec::new();
-        let mut over = false;
+        let (mut fates, mut over) = (Vec::new(), None);
         let mut buffer = [0; 4096];
-        loop {
+        while over.is_none() {
             match stack.recv(stream, &mut buffer) {
-                Recv::Data(n) => route.incoming.extend(&buffer[..n]),
+                Recv::Data(n) => {
+                    route.incoming.extend(&buffer[..n]);
+                    over = route.take_answers(&mut fates, &mut self.waiting_len);
+                }
                 Recv::Blocked => break,
-                Recv::Fin | Recv::Ended(_) => {
-                    over = true;
-                    break;
-                }
+                Recv::Fin | Recv::Ended(_) => over = Some(Over::Ended),
             }
         }
-        loop {
-            match route.incoming.next(frame::parse_frame) {
-                Ok(Some((_, text))) => {
-                    let Some((seq, message)) = route.in_flight.pop_front() else { break };
-                    self.waiting_len -= message.body.len();
-                    route.given_up.remove(&seq);
-                    let text = String::from_utf8_lossy(&text).into_owned();
-                    let fate = if text.starts_with("ACK") { Fate::Taken(text) } else { Fate::Refused(text) };
-                    fates.push((seq, fate));
-                    (route.failures, route.reason) = (0, None);
-                }
-                Ok(None) => break,
-                Err(frame::Broken) => {
-                    over = true;
-                    break;
-                }
-            }
+        if over.is_none() && route.fill(stack, stream) {
+            over = Some(Over::Ended);
         }
-        over |= route.fill(stack, stream);
-        let quiet = route.waiting.is_empty() && route.in_flight.is_empty();
-        route.idle_at = if quiet { route.idle_at.or(Some(now + IDLE)) } else { None };
+        route.idle_at = if route.len() == 0 { route.idle_at.or(Some(now + IDLE)) } else { None };
         (fates, over)
+    }
+
+    /// After the fates of messages were dealt with: ends a halt, once everything in flight is answered.
+    pub(crate) fn settle(&mut self, to: &IdentityKey) -> Settled {
+        let halted = self.routes.get_mut(to).filter(|r| r.in_flight.is_empty());
+        match halted.and_then(|r| Some((r.halted.take()?, r.refused.is_empty()))) {
+            Some((_, true)) => Settled::GoOn,
+            Some((answer, false)) => Settled::Refused(answer),
+            None => Settled::Nothing,
+        }
     }
 }
 
+/// The state of a stream after a refusal.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// No message was refused, or answers are outstanding.
+    Nothing,
+    /// No refused message is left; more may be put in flight.
+    GoOn,
+    /// Messages that were refused with these words are left. The caller ends the stream, and [`Outbox::failed`] makes a pause.
+    Refused(String),
+}
+
+/// Why a stream to a recipient is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The recipient or the tunnel has ended the stream.
+    Ended,
+    /// The recipient answers what was not sent, or its answers cannot be read.
+    Broken,
+}
+
 impl Route {
+    /// Messages that wait or are in flight.
+    fn len(&self) -> usize {
+        self.waiting.len() + self.in_flight.len() + self.refused.len()
+    }
+
+    /// Takes the answers that are complete. An answer without a message in flight, as a broken or hostile recipient sends them,
+    /// ends the stream, so that no more than one answer is ever held.
+    fn take_answers(&mut self, fates: &mut Vec<(u64, Fate)>, waiting_len: &mut usize) -> Option<Over> {
+        loop {
+            let text = match self.incoming.next(frame::parse_answer) {
+                Ok(Some(text)) => text,
+                Ok(None) => return None,
+                Err(frame::Broken) => return Some(Over::Broken),
+            };
+            let Some((seq, message)) = self.in_flight.pop_front() else { return Some(Over::Broken) };
+            let is_given_up = self.given_up.remove(&seq);
+            let is_taken = text.starts_with("ACK");
+            if is_taken || is_given_up || frame::is_final(&text) {
+                *waiting_len -= message.body.len();
+                fates.push((seq, if is_taken { Fate::Taken(text) } else { Fate::Refused(text, message) }));
+                (self.failures, self.reason) = (0, None);
+            } else {
+                self.refused.push_back((seq, message));
+                self.halted.get_or_insert_with(|| text.clone());
+                fates.push((seq, Fate::Later(text)));
+            }
+        }
+    }
+
     /// Puts waiting messages in flight, up to [`IN_FLIGHT_MAX`] and [`BUFFER_MAX`].
     fn load(&mut self) {
-        while self.outgoing.len() < BUFFER_MAX && self.in_flight.len() < IN_FLIGHT_MAX {
+        while self.halted.is_none() && self.outgoing.len() < BUFFER_MAX && self.in_flight.len() < IN_FLIGHT_MAX {
             let Some((seq, message)) = self.waiting.pop_front() else { break };
             self.outgoing.extend(frame::emit_tagged(&message.id, message.kind, &message.body));
             self.in_flight.push_back((seq, message));
@@ -254,7 +341,7 @@ mod tests {
     use crate::mail::message::Kind;
 
     fn message(to: IdentityKey, len: usize) -> Outgoing {
-        Outgoing { id: [1; 16], to, kind: Kind::Binary, expires: 0, body: vec![7; len] }
+        Outgoing { id: [1; 16], to, kind: Kind::Binary, since: 0, body: vec![7; len] }
     }
 
     #[test]
@@ -284,6 +371,67 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         outbox.encourage(&to);
         assert_eq!(outbox.wanted(now), [to]);
+    }
+
+    /// A route with messages 1 to `count` in flight.
+    fn in_flight(count: u64) -> (Outbox, IdentityKey) {
+        let (mut outbox, to) = (Outbox::default(), IdentityKey([2; 32]));
+        (1..=count).for_each(|seq| assert!(outbox.add(seq, message(to, 10))));
+        outbox.early(&to);
+        (outbox, to)
+    }
+
+    fn answer(outbox: &mut Outbox, to: &IdentityKey, texts: &[&str]) -> (Vec<(u64, Fate)>, Option<Over>) {
+        let (mut fates, route) = (Vec::new(), outbox.routes.get_mut(to).expect("a route"));
+        texts.iter().for_each(|text| route.incoming.extend(&frame::emit_answer(text)));
+        let over = route.take_answers(&mut fates, &mut outbox.waiting_len);
+        (fates, over)
+    }
+
+    #[test]
+    fn refused_messages_wait_in_their_order_and_the_next_attempt_comes_after_a_pause() {
+        let (mut outbox, to) = in_flight(4);
+        let (fates, over) = answer(&mut outbox, &to, &["ACK", "ERR full", "ERR full"]);
+        assert_eq!((fates[1].clone(), over), ((2, Fate::Later("ERR full".into())), None));
+        assert!(outbox.add(5, message(to, 10)));
+        assert_eq!(outbox.settle(&to), Settled::Nothing, "an answer is missing");
+        outbox.early(&to);
+        assert_eq!(outbox.routes[&to].in_flight.len(), 1, "nothing more is put in flight");
+        answer(&mut outbox, &to, &["ERR malformed"]);
+        assert_eq!(outbox.settle(&to), Settled::Refused("ERR full".into()));
+        outbox.failed(Instant::ZERO, &to, "no room");
+        assert!(outbox.messages().map(|(seq, ..)| seq).eq([2, 3, 5]));
+        assert_eq!((outbox.wanted(Instant::ZERO), outbox.waiting_len), (Vec::new(), 30));
+        outbox.early(&to);
+        assert_eq!(outbox.routes[&to].in_flight.len(), 3, "no longer halted");
+    }
+
+    #[test]
+    fn a_refusal_that_leaves_no_message_does_not_end_the_stream() {
+        let (mut outbox, to) = in_flight(1);
+        answer(&mut outbox, &to, &["ERR full"]);
+        assert!(outbox.cancel(1), "the recipient does not have the message");
+        assert_eq!((outbox.settle(&to), outbox.settle(&to)), (Settled::GoOn, Settled::Nothing));
+        assert_eq!((outbox.len(), outbox.waiting_len), (0, 0));
+    }
+
+    #[test]
+    fn an_answer_without_a_message_ends_the_stream() {
+        let (mut outbox, to) = in_flight(1);
+        let (fates, over) = answer(&mut outbox, &to, &["ACK", "ACK", "ACK"]);
+        assert_eq!((fates.len(), over), (1, Some(Over::Broken)));
+        let (mut outbox, to) = in_flight(1);
+        assert_eq!(answer(&mut outbox, &to, &[&"a".repeat(9999)]).1, Some(Over::Broken));
+    }
+
+    #[test]
+    fn messages_are_taken_by_their_age_unless_they_are_in_flight() {
+        let (mut outbox, to) = in_flight(1);
+        for since in [5, 6, 7] {
+            assert!(outbox.add(since, Outgoing { since, ..message(to, 10) }));
+        }
+        assert!(outbox.take(&to, 6).iter().map(|(seq, _)| *seq).eq([5, 6]));
+        assert_eq!((outbox.len(), outbox.waiting_len), (2, 20));
     }
 
     #[test]

@@ -1,24 +1,28 @@
 //! The room of outgoing messages: their callers, and the streams of the outbox.
 
-use crate::answer::{Delivered, Waiting};
+use crate::answer::{self, Delivered, Waiting};
 use crate::call::{Call, Post, Purpose, Queue};
 use crate::calls::connect::{connect_to, is_up};
 use crate::calls::{lookup, resolve};
 use crate::context::Context;
 use crate::crypto::entropy;
-use crate::disk::job::Job;
+use crate::disk::job::{Job, Meta};
 use crate::effect::{Caller, Effect, Opener, Ticket};
 use crate::failure::{Code, Failure};
 use crate::log::record::{Cause, Record, Source};
+use crate::mail::counted::Counted;
 use crate::mail::frame::id_text;
+use crate::mail::given_up::{GIVEN_UP_MAX, GivenUp};
 use crate::mail::message::{Kind, Letter, MESSAGE_LEN_MAX, OUTBOX_LIFETIME_S, Outgoing};
-use crate::mail::outbox::{Fate, Outbox};
+use crate::mail::outbox::{Fate, Outbox, Over, Settled};
+use crate::node_event::Event;
 use crate::streams::names::name_of;
 use litemap::LiteMap;
 use pilot_core::identity::IdentityKey;
-use pilot_core::time::Duration;
+use pilot_core::time::{Duration, earliest};
 use pilot_core::{Instant, Level};
 use pilot_stack::StreamId;
+use std::collections::VecDeque;
 
 /// Port of messages and files.
 pub(crate) const MAIL_PORT: u16 = 1001;
@@ -26,6 +30,16 @@ pub(crate) const MAIL_PORT: u16 = 1001;
 const SEND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 /// Wait of a caller that names no time.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time between two looks at the age of messages, and between two notes of counted time on the disk. Source:
+/// `docs/messages.md`, "Counted time".
+const CHECK_EVERY: Duration = Duration::from_secs(3600);
+/// Most messages that a list of the outbox shows, and the number when its reader names none.
+const SHOWN_MAX: u64 = 10_000;
+const SHOWN: u64 = 50;
+/// Why a message was given up, in the log and in events.
+const NOT_TRUSTED: &str = "the recipient is not trusted any more";
+const TOO_OLD: &str = "the message waited for seven days";
 
 /// Most recipients of which the reason is told for which messages wait for them.
 const WAITING_TOLD_MAX: usize = 100;
@@ -36,6 +50,11 @@ pub(crate) struct PostOffice {
     outbox: Outbox,
     /// By the message's number in the outbox.
     waiting: LiteMap<u64, Ticket>,
+    counted: Counted,
+    /// The next look at the age of messages; `None` while there are none.
+    check_at: Option<Instant>,
+    /// The newest [`GIVEN_UP_MAX`] messages that were given up, oldest first.
+    given_up: VecDeque<GivenUp>,
 }
 
 impl PostOffice {
@@ -44,12 +63,101 @@ impl PostOffice {
         self.outbox.len()
     }
 
-    /// Takes over a message that was in the books when the node started, unless its lifetime is over.
-    pub(crate) fn restore(&mut self, cx: &mut Context, seq: u64, message: Outgoing) {
-        let keep = message.expires > (cx.wall)() && self.outbox.add(seq, message);
-        if !keep {
-            cx.submit(Job::Unqueue(seq), Call::Forgotten);
+    /// Takes over what was in the books when the node started: messages, those that were given up, and counted time.
+    pub(crate) fn restore(
+        &mut self,
+        cx: &mut Context,
+        outbox: Vec<(u64, Outgoing)>,
+        given_up: Vec<GivenUp>,
+        counted: Option<&[u8]>,
+    ) {
+        self.counted = Counted::resume(counted, (cx.wall)());
+        self.given_up = given_up.into();
+        let now = self.counted.at(cx.now);
+        for (seq, mut message) in outbox {
+            // Counted time that was not saved before a crash is gone.
+            message.since = message.since.min(now);
+            // A message beyond the limit of memory stays on the disk for the next start.
+            self.outbox.add(seq, message);
         }
+        if self.outbox.len() > 0 {
+            self.check_age(cx);
+        }
+    }
+
+    /// Gives up the messages that are too old, and notes counted time on the disk.
+    fn check_age(&mut self, cx: &mut Context) {
+        if let Some(until) = self.counted.at(cx.now).checked_sub(OUTBOX_LIFETIME_S) {
+            for key in self.outbox.recipients() {
+                let taken = self.outbox.take(&key, until);
+                self.give_up(cx, &key, taken, TOO_OLD);
+            }
+        }
+        let row = self.counted.emit(cx.now, (cx.wall)());
+        cx.submit(Job::Put(Meta::Counted, row), Call::Forgotten);
+        self.check_at = (self.outbox.len() > 0).then_some(cx.now + CHECK_EVERY);
+    }
+
+    /// Messages leave the outbox undelivered: their owner is told by an event, the log and the list of the outbox.
+    fn give_up(&mut self, cx: &mut Context, to: &IdentityKey, messages: Vec<(u64, Outgoing)>, reason: &str) {
+        if messages.is_empty() {
+            return;
+        }
+        let node = self.names(cx, to);
+        for (seq, message) in messages {
+            self.waiting.remove(&seq).and_then(|ticket| cx.calls.take(ticket));
+            let row = GivenUp::new((seq, &message), (cx.wall)(), &node, reason);
+            cx.submit(Job::GiveUp(row.clone()), Call::Forgotten);
+            let id = id_text(&row.id);
+            cx.trace(Level::Warn, |_| {
+                let record =
+                    Record::new(Level::Warn, "mail_given_up").with("peer", node.clone()).with("message", id.clone());
+                record.with("reason", reason.to_owned()).from(Source::Key(*to), Cause::Known)
+            });
+            let bytes = row.len;
+            cx.tell(|_| Event::GivenUp { message_id: id, to: node.clone(), bytes, reason: reason.into() });
+            self.given_up.push_back(row);
+            if self.given_up.len() > GIVEN_UP_MAX {
+                self.given_up.pop_front();
+            }
+        }
+        debug_assert!(self.given_up.len() <= GIVEN_UP_MAX);
+    }
+
+    /// The name of a recipient.
+    fn names(&self, cx: &Context, key: &IdentityKey) -> String {
+        cx.stack.endpoint().trust().pin(key).map_or_else(|| key.fingerprint(), name_of)
+    }
+
+    /// Lists the messages that were given up, and those that wait, each oldest first.
+    pub(crate) fn list(&self, cx: &Context, limit: Option<u64>) -> answer::Outbox {
+        let now = self.counted.at(cx.now);
+        let gone = self.given_up.iter().map(|row| answer::OutboxMessage {
+            message_id: id_text(&row.id),
+            node: row.node.clone(),
+            kind: row.kind.into(),
+            bytes: row.len,
+            state: answer::OutboxState::GivenUp,
+            waited_s: None,
+            given_up_at: Some(row.at),
+            reason: Some(row.reason.clone()),
+        });
+        let mut waiting: Vec<_> = self.outbox.messages().collect();
+        waiting.sort_unstable_by_key(|(seq, ..)| *seq);
+        let rows = waiting.iter().map(|(_, message, is_sent, reason)| answer::OutboxMessage {
+            message_id: id_text(&message.id),
+            node: self.names(cx, &message.to),
+            kind: message.kind.into(),
+            bytes: message.body.len() as u64,
+            state: if *is_sent { answer::OutboxState::Sent } else { answer::OutboxState::Waiting },
+            waited_s: Some(now.saturating_sub(message.since)),
+            given_up_at: None,
+            reason: reason.map(str::to_owned),
+        });
+        let limit = limit.unwrap_or(SHOWN).min(SHOWN_MAX) as usize;
+        let messages: Vec<answer::OutboxMessage> = gone.chain(rows).take(limit).collect();
+        let (waiting, given_up) = (waiting.len() as u64, self.given_up.len() as u64);
+        answer::Outbox { waiting, given_up, shown: messages.len() as u64, messages }
     }
 
     /// Sends a message. The caller is answered when the recipient has the message on disk, or cannot be reached in time.
@@ -70,8 +178,8 @@ impl PostOffice {
             }
             Err(failure) => return cx.fail(caller, failure),
         };
-        let expires = (cx.wall)().saturating_add(OUTBOX_LIFETIME_S);
-        let message = Outgoing { id: entropy(), to, kind: letter.kind, expires, body: letter.body };
+        let since = self.counted.at(cx.now);
+        let message = Outgoing { id: entropy(), to, kind: letter.kind, since, body: letter.body };
         let deadline = cx.now + letter.timeout.unwrap_or(SEND_TIMEOUT).min(SEND_TIMEOUT_MAX);
         let call = Queue { message: message.clone(), caller, deadline, keep: letter.keep };
         cx.submit(Job::Queue(message), Call::Queue(call));
@@ -85,6 +193,7 @@ impl PostOffice {
             cx.submit(Job::Unqueue(seq), Call::Forgotten);
             return cx.fail(caller, Failure::new(Code::Full, "too many bytes wait in the outbox"));
         }
+        self.check_at = self.check_at.or(Some(cx.now + CHECK_EVERY));
         let post = Post { seq, caller, keep, kind, len, to, id };
         let ticket = cx.calls.open_until(Call::Post(post), deadline);
         let before = self.waiting.insert(seq, ticket);
@@ -96,12 +205,15 @@ impl PostOffice {
 
     /// Opens streams to recipients, and closes idle ones.
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context) {
+        if self.check_at.is_some_and(|at| at <= cx.now) {
+            self.check_age(cx);
+        }
         for id in self.outbox.idle(cx.now) {
             cx.out.push(Effect::Close(id));
         }
         for key in self.outbox.wanted(cx.now) {
             let Some(name) = cx.stack.endpoint().trust().pin(&key).map(name_of) else {
-                let failure = Failure::new(Code::TrustRequired, "the recipient is not trusted any more");
+                let failure = Failure::new(Code::TrustRequired, NOT_TRUSTED);
                 self.failed(cx, &key, &failure);
                 continue;
             };
@@ -120,12 +232,12 @@ impl PostOffice {
 
     /// The time at which [`PostOffice::handle_timeout`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.outbox.next_deadline()
+        earliest(self.outbox.next_deadline(), self.check_at)
     }
 
     /// The stream to a recipient ended or could not be opened. When that is because the recipient's owner keeps messages out,
     /// callers that wait are told so, and their messages do not stay; those that waited before stay, since the grant may come
-    /// back.
+    /// back. Messages for a recipient that is not trusted any more are given up.
     pub(crate) fn failed(&mut self, cx: &mut Context, key: &IdentityKey, failure: &Failure) {
         let denial = self.denial(cx, key);
         let failure = denial.as_ref().unwrap_or(failure);
@@ -135,6 +247,12 @@ impl PostOffice {
         self.give_back(cx, key, failure, denial.is_some());
         if denial.is_some() && is_news {
             self.note_held(cx, key);
+        }
+        if cx.stack.endpoint().trust().pin(key).is_none() {
+            let failure = Failure::new(Code::TrustRequired, NOT_TRUSTED);
+            self.give_back(cx, key, &failure, true);
+            let messages = self.outbox.take(key, u64::MAX);
+            self.give_up(cx, key, messages, NOT_TRUSTED);
         }
     }
 
@@ -149,9 +267,8 @@ impl PostOffice {
 
     /// For whom messages wait, and why.
     pub(crate) fn waiting(&self, cx: &Context) -> Vec<Waiting> {
-        let trust = cx.stack.endpoint().trust();
         let waiting = self.outbox.waiting().take(WAITING_TOLD_MAX).map(|(key, count, reason)| Waiting {
-            node: trust.pin(key).map_or_else(|| key.fingerprint(), name_of),
+            node: self.names(cx, key),
             messages: count as u64,
             reason: self.denial(cx, key).map(|failure| failure.message).or(reason.map(str::to_owned)),
         });
@@ -173,8 +290,8 @@ impl PostOffice {
     fn note_held(&self, cx: &mut Context, key: &IdentityKey) {
         let Some((_, count, _)) = self.outbox.waiting().find(|(to, ..)| *to == key) else { return };
         cx.trace(Level::Warn, |cx| {
-            let name = cx.stack.endpoint().trust().pin(key).map_or_else(|| key.fingerprint(), name_of);
-            let record = Record::new(Level::Warn, "mail_held").with("peer", name).with("messages", count as u64);
+            let record =
+                Record::new(Level::Warn, "mail_held").with("peer", self.names(cx, key)).with("messages", count as u64);
             record.with("reason", "not_granted").from(Source::Key(*key), Cause::Known)
         });
     }
@@ -205,11 +322,20 @@ impl PostOffice {
 
     /// Moves the bytes of the stream to a recipient.
     pub(crate) fn serve(&mut self, cx: &mut Context, stream: StreamId, key: &IdentityKey) {
-        let (fates, is_over) = self.outbox.pump(cx.now, key, &mut cx.stack);
+        let (fates, over) = self.outbox.pump(cx.now, key, &mut cx.stack);
         for (seq, fate) in fates {
-            cx.submit(Job::Unqueue(seq), Call::Forgotten);
             let waiting = self.waiting.remove(&seq).and_then(|ticket| cx.calls.take(ticket));
-            let Some(Call::Post(post)) = waiting else { continue };
+            let Some(Call::Post(post)) = waiting else {
+                match fate {
+                    Fate::Taken(_) => cx.submit(Job::Unqueue(seq), Call::Forgotten),
+                    Fate::Refused(text, message) => {
+                        self.give_up(cx, key, vec![(seq, message)], &format!("the recipient refused: {text}"));
+                    }
+                    Fate::Later(_) => {} // the message stays in the outbox
+                }
+                continue;
+            };
+            cx.submit(Job::Unqueue(seq), Call::Forgotten);
             match fate {
                 Fate::Taken(ack) => {
                     let delivered = Delivered {
@@ -221,15 +347,34 @@ impl PostOffice {
                     };
                     cx.reply(post.caller, delivered);
                 }
-                Fate::Refused(text) => {
+                Fate::Refused(text, _) | Fate::Later(text) => {
+                    // A caller that is told does not want the message to stay.
+                    self.outbox.cancel(seq);
                     cx.fail(post.caller, Failure::new(Code::Full, format!("the recipient refused: {text}")))
                 }
             }
         }
-        if is_over {
-            cx.out.push(Effect::Close(stream));
-            self.failed(cx, key, &Failure::new(Code::ConnectionReset, "the recipient ended the stream"));
-        }
+        self.go_on(cx, stream, key, over);
+    }
+
+    /// The stream to a recipient is over, or messages that stay were refused, or everything in flight is answered.
+    fn go_on(&mut self, cx: &mut Context, stream: StreamId, key: &IdentityKey, over: Option<Over>) {
+        let code = Code::ConnectionReset;
+        let (effect, failure) = match over {
+            Some(Over::Ended) => (Effect::Close(stream), Failure::new(code, "the recipient ended the stream")),
+            Some(Over::Broken) => {
+                (Effect::Abort(stream), Failure::new(code, "the recipient's answers cannot be understood"))
+            }
+            None => match self.outbox.settle(key) {
+                Settled::Refused(text) => {
+                    (Effect::Close(stream), Failure::new(Code::Full, format!("the recipient refused for now: {text}")))
+                }
+                Settled::GoOn => return cx.ready(stream),
+                Settled::Nothing => return,
+            },
+        };
+        cx.out.push(effect);
+        self.failed(cx, key, &failure);
     }
 
     /// The time of a caller that waits for an acknowledgement is over.

@@ -66,3 +66,13 @@ pub(crate) fn keep_quiet(socket: impl AsFd) {
     #[cfg(not(target_vendor = "apple"))]
     let _ = socket;
 }
+
+/// Lets nothing of this process' memory, which holds keys, get into a core dump, or to another process of this user. For a
+/// process that is a server alone: a debugger of the same user cannot look into it any more.
+pub fn keep_memory_private() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // A process that cannot be kept from dumping works all the same.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), ..getrlimit(Resource::Core) });
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}

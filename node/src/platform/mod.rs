@@ -34,6 +34,7 @@ use portable as chosen;
 
 pub(crate) use chosen::{AddressWatch, PacketSocket, QUIET, StreamSocket, recv_with_fds};
 pub use chosen::{Signal, recv_packet, send_now, send_packet};
+pub use common::keep_memory_private;
 pub(crate) use common::{is_listening, keep_quiet, peer_is_ours};
 pub use edges::Edges;
 pub use ring_memory::map_rings;

@@ -37,7 +37,23 @@ fn of_trust() -> Vec<(&'static str, Request)> {
         ),
         (
             r#"{"op":"approve","node":"worker-node","ports":"1000,1001","expires_s":60}"#,
-            Request::Approve { node: node(), note: None, ports: Some("1000,1001".into()), expires_s: Some(60) },
+            Request::Approve {
+                node: node(),
+                note: None,
+                ports: Some("1000,1001".into()),
+                expires_s: Some(60),
+                quota: None,
+            },
+        ),
+        (
+            r#"{"op":"approve","node":"worker-node","quota":"memory=64MB,streams=1000"}"#,
+            Request::Approve {
+                node: node(),
+                note: None,
+                ports: None,
+                expires_s: None,
+                quota: Some("memory=64MB,streams=1000".into()),
+            },
         ),
         (r#"{"op":"reject","node":"worker-node"}"#, Request::Reject { node: node(), note: None }),
         (
@@ -46,11 +62,20 @@ fn of_trust() -> Vec<(&'static str, Request)> {
         ),
         (
             r#"{"op":"grant","node":"worker-node","ports":"messages,80,8000-8010"}"#,
-            Request::Grant { node: node(), ports: "messages,80,8000-8010".into(), expires_s: None },
+            Request::Grant { node: node(), ports: Some("messages,80,8000-8010".into()), expires_s: None, quota: None },
         ),
         (
             r#"{"op":"grant","node":"worker-node","ports":"all","expires_s":86400}"#,
-            Request::Grant { node: node(), ports: "all".into(), expires_s: Some(86_400) },
+            Request::Grant { node: node(), ports: Some("all".into()), expires_s: Some(86_400), quota: None },
+        ),
+        (
+            r#"{"op":"grant","node":"worker-node","quota":"disk=1GB,messages=10000/day"}"#,
+            Request::Grant {
+                node: node(),
+                ports: None,
+                expires_s: None,
+                quota: Some("disk=1GB,messages=10000/day".into()),
+            },
         ),
         (r#"{"op":"revoke","node":"worker-node","ports":"80"}"#, Request::Revoke { node: node(), ports: "80".into() }),
         (r#"{"op":"untrust","node":"worker-node"}"#, Request::Untrust { node: node() }),
@@ -86,6 +111,8 @@ fn of_mail() -> Vec<(&'static str, Request)> {
                 timeout_ms: Some(10_000),
             },
         ),
+        (r#"{"op":"outbox"}"#, Request::Outbox { limit: None }),
+        (r#"{"op":"outbox","limit":20}"#, Request::Outbox { limit: Some(20) }),
         (r#"{"op":"inbox"}"#, Request::Inbox { limit: None, before: None }),
         (r#"{"op":"inbox","limit":20,"before":7}"#, Request::Inbox { limit: Some(20), before: Some(7) }),
         (r#"{"op":"inbox_read","seq":7}"#, Request::InboxRead { seq: 7 }),
@@ -315,7 +342,8 @@ fn the_request_of_a_verb_is_read_from_its_members() {
 #[test]
 fn a_member_that_is_null_is_absent() {
     let json = r#"{ "op": "approve", "node": "worker-node", "ports": null, "expires_s": null }"#;
-    let approve = Request::Approve { node: "worker-node".into(), note: None, ports: None, expires_s: None };
+    let approve =
+        Request::Approve { node: "worker-node".into(), note: None, ports: None, expires_s: None, quota: None };
     assert_eq!(Request::from_json(json.as_bytes()), Ok(approve));
     assert_eq!(Request::from_json(br#"{"topics":null,"op":"events"}"#), Ok(Request::Events { topics: None }));
 }

@@ -2,7 +2,7 @@
 //! the disk and the event stream.
 
 use crate::disk::files::FileJob;
-use crate::mail::message::Kind;
+use crate::mail::message::{Kind, Line};
 use crate::services::event::Published;
 use pilot_stack::{Stack, StreamId};
 use std::collections::VecDeque;
@@ -37,6 +37,8 @@ pub(crate) struct Io {
     answers: VecDeque<(u64, Option<Vec<u8>>)>,
     next_slot: u64,
     pub(crate) deliveries: Vec<Delivery>,
+    /// Of the messages that their sender can send again.
+    pub(crate) line: Line,
     pub(crate) files: Vec<FileJob>,
     pub(crate) published: Vec<Published>,
     /// The stream is not read any more, and ends after its last answer.
@@ -85,6 +87,9 @@ impl Io {
 
     /// Delivers a message under a promised answer.
     pub(crate) fn deliver(&mut self, id: Option<[u8; 16]>, kind: Kind, body: Vec<u8>) {
+        if self.answers.is_empty() {
+            self.line.mend();
+        }
         let slot = self.promise();
         self.deliveries.push(Delivery { slot, id, kind, body });
     }
@@ -123,5 +128,12 @@ mod tests {
             io.promise();
         }
         assert_eq!(io.answers.len(), ANSWERS_MAX);
+        // The line of a refused message is mended when everything was answered.
+        io.line.break_off();
+        io.deliver(None, Kind::Text, Vec::new());
+        assert!(io.line.is_broken());
+        io.answers.clear();
+        io.deliver(None, Kind::Text, Vec::new());
+        assert!(!io.line.is_broken());
     }
 }

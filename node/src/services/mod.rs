@@ -213,9 +213,13 @@ fn hand_on(cx: &mut Context, stream: StreamId, io: &mut Io, sender: IdentityKey)
         let (_, peer) = ends(&cx.stack, stream);
         for io::Delivery { slot, id, kind, body } in io.deliveries.drain(..) {
             let call = Call::Delivery(Delivery { stream, slot, kind, len: body.len() });
-            let id = id.unwrap_or_else(entropy);
-            let message = Message { id, sender, addr: peer.addr, kind, at: (cx.wall)(), body };
-            cx.submit(Job::Deliver(message), call);
+            let (addr, at) = (peer.addr, (cx.wall)());
+            let message = |id| Message { id, sender, addr, kind, at, body };
+            let job = match id {
+                Some(id) => Job::DeliverInLine(message(id), io.line.clone()),
+                None => Job::Deliver(message(entropy())),
+            };
+            cx.submit(job, call);
         }
     }
     for job in io.files.drain(..) {

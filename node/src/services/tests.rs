@@ -152,7 +152,7 @@ fn mail_hands_messages_and_files_to_the_disk_and_gives_files_up_with_their_strea
             other => panic!("{other:?}"),
         })
         .collect();
-    assert!(matches!(&jobs[0], Job::Deliver(message) if message.id == [3; 16]));
+    assert!(matches!(&jobs[0], Job::DeliverInLine(message, _) if message.id == [3; 16]));
     assert!(matches!(&jobs[1], Job::File(FileJob::Open { len: 100, .. })));
     assert!(matches!(&jobs[2], Job::File(FileJob::Data { offset: 0, .. })));
     let cx = &mut served.lab.nodes[1];

@@ -1,7 +1,7 @@
 //! Owns the verbs about trust.
 
 use crate::answer::{Approved, Handshake, Pending, Rejected, Trust as Book, Trusted, Untrusted};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::node::Node;
 use crate::request::Request;
 use std::time::Duration;
@@ -29,6 +29,7 @@ pub struct Terms {
     note: Option<String>,
     ports: Option<String>,
     expires_s: Option<u64>,
+    quota: Option<String>,
 }
 
 impl Terms {
@@ -53,6 +54,14 @@ impl Terms {
         self.expires_s = Some(after.as_secs());
         self
     }
+
+    /// With a limit of what the other may use of this node, such as `memory=64MB,streams=1000,disk=1GB,messages=10000/day`. Only
+    /// [`Trust::approve`] takes one.
+    #[must_use]
+    pub fn quota(mut self, quota: impl Into<String>) -> Self {
+        self.quota = Some(quota.into());
+        self
+    }
 }
 
 impl Trust<'_> {
@@ -62,7 +71,10 @@ impl Trust<'_> {
     /// # Errors
     /// `NotFound`; `Unreachable` when the rendezvous does not answer; `InvalidArgument`; `Full`.
     pub fn handshake(&self, node: &str, terms: Terms) -> Result<Handshake, Failure> {
-        let Terms { note, ports, expires_s } = terms;
+        let Terms { note, ports, expires_s, quota } = terms;
+        if quota.is_some() {
+            return Err(Failure::new(Code::InvalidArgument, "a quota is set by the approval, or by a grant"));
+        }
         self.0.ask(Request::Handshake { node: node.into(), note, ports, expires_s })
     }
 
@@ -71,8 +83,8 @@ impl Trust<'_> {
     /// # Errors
     /// `NotFound` when the node has not asked; `Ambiguous`; `InvalidArgument`; `Full`.
     pub fn approve(&self, node: &str, terms: Terms) -> Result<Approved, Failure> {
-        let Terms { note, ports, expires_s } = terms;
-        self.0.ask(Request::Approve { node: node.into(), note, ports, expires_s })
+        let Terms { note, ports, expires_s, quota } = terms;
+        self.0.ask(Request::Approve { node: node.into(), note, ports, expires_s, quota })
     }
 
     /// Declines a request, with a reason for the other node's owner of at most 256 bytes.
@@ -90,7 +102,16 @@ impl Trust<'_> {
     /// `NotFound` when the node is not trusted; `Ambiguous`; `InvalidArgument`; `Full`.
     pub fn grant(&self, node: &str, ports: &str, expires_in: Option<Duration>) -> Result<Approved, Failure> {
         let expires_s = expires_in.map(|after| after.as_secs());
-        self.0.ask(Request::Grant { node: node.into(), ports: ports.into(), expires_s })
+        self.0.ask(Request::Grant { node: node.into(), ports: Some(ports.into()), expires_s, quota: None })
+    }
+
+    /// Changes how much of this node a trusted peer may use, such as `memory=64MB,streams=1000`: the keys that are named, and no
+    /// others. `default` takes back what was said before. Returns once that is on disk.
+    ///
+    /// # Errors
+    /// `NotFound` when the node is not trusted; `Ambiguous`; `InvalidArgument` with the reason.
+    pub fn quota(&self, node: &str, quota: &str) -> Result<Approved, Failure> {
+        self.0.ask(Request::Grant { node: node.into(), ports: None, expires_s: None, quota: Some(quota.into()) })
     }
 
     /// Lets a trusted peer reach fewer ports, and resets the streams on the others. Returns once that is on disk.

@@ -10,10 +10,11 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use pilot_core::endpoint::{Discard, Event as EndpointEvent, ResetReason};
+use pilot_core::identity::IdentityKey;
 use pilot_core::{Endpoint, Instant, Level, PeerId, Trace};
 
 /// Most inner datagrams that wait for the application.
-const DATAGRAMS_MAX: usize = 256;
+const DATAGRAMS_MAX: usize = 512;
 
 impl Stack {
     /// Takes a datagram from the network. See [`Endpoint::handle_datagram`].
@@ -74,6 +75,7 @@ impl Stack {
                 self.end_streams(now, *peer, *reason);
             }
             if let EndpointEvent::Regranted(peer) = &event {
+                self.set_limits(*peer);
                 self.end_withdrawn(now, *peer);
             }
             self.events.push_back(Event::Endpoint(event));
@@ -120,6 +122,14 @@ impl Stack {
         stack.wake_all(&mut self.shared.agenda);
     }
 
+    /// Follows the quota of a peer.
+    fn set_limits(&mut self, peer: PeerId) {
+        let pin = self.endpoint.identity_of(peer).and_then(|key| self.endpoint.trust().pin(&key));
+        if let (Some(pin), Some(stack)) = (pin, self.slots.get_mut(peer)) {
+            stack.set_limits(self.config.limits(pin), &mut self.shared.agenda);
+        }
+    }
+
     /// Resets the streams that a peer has opened to ports which it is not granted any more.
     fn end_withdrawn(&mut self, now: Instant, peer: PeerId) {
         let pin = self.endpoint.identity_of(peer).and_then(|key| self.endpoint.trust().pin(&key));
@@ -146,13 +156,21 @@ impl Stack {
         let Some(from) = self.endpoint.identity_of(peer) else { return };
         let granted = self.is_granted(peer, port);
         let is_taken = self.ports.takes_datagram(peer, port, granted);
-        if is_taken && self.datagrams_waiting < DATAGRAMS_MAX {
+        if is_taken && self.has_datagram_room(&from) {
             self.datagrams_waiting += 1;
             self.events.push_back(Event::Datagram { from, source_port, port, payload: payload.to_vec() });
         } else if !is_taken {
             let reason = if granted { "no_listener" } else { "not_granted" };
             self.endpoint.trace(Level::Warn, || Trace::Refused { peer, port, reason });
         }
+    }
+
+    /// True when one more datagram of this sender may wait: each may have as many as are free, so that others find room.
+    fn has_datagram_room(&self, from: &IdentityKey) -> bool {
+        let free = DATAGRAMS_MAX.saturating_sub(self.datagrams_waiting);
+        let is_theirs = |event: &&Event| matches!(event, Event::Datagram { from: sender, .. } if sender == from);
+        // Few wait as long as they are taken as they come.
+        self.datagrams_waiting < free || self.events.iter().filter(is_theirs).count() < free
     }
 
     /// The gate: true when the peer's pin grants the port.
@@ -174,42 +192,41 @@ impl Stack {
         let (port, key, id) = (segment.destination, segment.incoming_key(), self.next_stream);
         let opens = segment.syn && !segment.ack && !segment.rst && port != 0;
         let granted = opens && self.is_granted(peer, port);
-        let backlog = self.ports.backlog(port).filter(|_| granted);
-        if backlog.is_some_and(|waiting| waiting >= self.config.backlog_max) {
+        let backlog = self.ports.has_room(peer, port, self.config.backlog_max).filter(|_| granted);
+        if backlog == Some(false) {
             return; // the peer's TCP asks again, when there may be room
         }
-        let (max, rtt) = (self.config.streams_per_peer_max, self.endpoint.srtt(peer));
-        let ring_len = self.config.ring_len(rtt, self.shared.pool.ring_bytes());
-        let (shared, mut is_refused) = (&mut self.shared, false);
+        let (config, rtt) = (&self.config, self.endpoint.srtt(peer));
+        let (shared, mut refused) = (&mut self.shared, None);
         let is_accepted = self.slots.with_stack(peer, |stack| {
             // The flow may exist by now: its SYN came in the same batch.
             if stack.handle_segment(now, &segment, bytes, &mut shared.agenda) {
                 stack.deliver(now, &mut shared.agenda);
                 return false;
             }
-            let is_accepted = backlog.is_some() && stack.flows.len() < max;
-            if is_accepted {
+            let refusal = match (granted, backlog) {
+                (false, _) => Some("not_granted"),
+                (true, None) => Some("no_listener"),
+                (true, Some(_)) => stack.refusal(),
+            };
+            if refusal.is_none() {
+                let ring_len = stack.ring_len(config, rtt, shared);
                 let mut flow = Flow::new(id, key, shared.pool.take(ring_len));
                 (flow.accepting, flow.waiting, flow.is_granted) = (Some(port), Some(port), true);
                 stack.accept(now, flow, (&segment, bytes), &mut shared.agenda);
             } else {
                 stack.refuse(now, &segment, bytes, &mut shared.agenda);
-                is_refused = opens;
+                refused = refusal.filter(|_| opens);
             }
-            is_accepted
+            refusal.is_none()
         });
-        if is_refused {
-            let reason = match (granted, backlog) {
-                (false, _) => "not_granted",
-                (true, None) => "no_listener",
-                (true, Some(_)) => "too_many_streams",
-            };
+        if let Some(reason) = refused {
             self.endpoint.trace(Level::Warn, || Trace::Refused { peer, port, reason });
         }
         if is_accepted == Some(true) {
             self.next_stream = id.next();
             self.streams.insert(id, (peer, key));
-            self.ports.note_waiting(port);
+            self.ports.note_waiting(peer, port);
             self.endpoint.set_in_use(peer, true);
         }
     }
@@ -221,9 +238,8 @@ fn abandon(now: Instant, flow: &mut Flow, streams: &mut BTreeMap<StreamId, (Peer
     debug_assert!(flow.linger.is_none(), "the application cannot have closed it");
     flow.linger = Some(now);
     flow.early_syn = None;
-    streams.remove(&flow.id);
     flow.accepting = None;
-    if let Some(port) = flow.waiting.take() {
-        ports.note_gone(port);
+    if let (Some((peer, _)), Some(port)) = (streams.remove(&flow.id), flow.waiting.take()) {
+        ports.note_gone(peer, port);
     }
 }

@@ -9,6 +9,7 @@ mod streams;
 
 pub use event::{CommandError, Event, Reason, StreamInfo};
 
+use crate::budget::{Budget, Usage};
 use crate::config::StackConfig;
 use crate::peer_stack::PeerStack;
 use crate::ports::PortTable;
@@ -72,6 +73,11 @@ impl Stack {
     /// All streams that the application has not closed.
     pub fn streams(&self) -> impl Iterator<Item = StreamId> + '_ {
         self.streams.keys().copied()
+    }
+
+    /// What a peer uses of its budget; `None` for a peer without streams.
+    pub fn usage(&self, peer: PeerId) -> Option<Usage> {
+        self.slots.get(peer).map(|stack| stack.usage())
     }
 
     /// Ports with a listener.
@@ -147,8 +153,10 @@ impl Stack {
         let key = self.endpoint.identity_of(peer).ok_or(CommandError::UnknownPeer)?;
         let pin = self.endpoint.trust().pin(&key).ok_or(CommandError::UnknownPeer)?;
         let addresses = (self.endpoint.addr().to_ipv6(), pin.addr.to_ipv6());
+        let (memory, streams) = self.config.limits(pin);
         let segment_len_max = self.endpoint.segment_len_max(peer);
-        self.slots.insert(peer, PeerStack::new(now, peer, addresses, segment_len_max, self.rng.u64()));
+        let seed = (self.rng.u64(), Budget::new(memory, streams));
+        self.slots.insert(peer, PeerStack::new(now, peer, addresses, segment_len_max, seed));
         Ok(())
     }
 
@@ -163,7 +171,7 @@ impl Stack {
         }
         self.shared.pool.recount(self.slots.ring_bytes());
         self.ports.forget_waiting();
-        self.slots.waiting().for_each(|port| self.ports.note_waiting(port));
+        self.slots.waiting().for_each(|(peer, port)| self.ports.note_waiting(peer, port));
         lost
     }
 }

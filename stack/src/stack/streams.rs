@@ -58,7 +58,7 @@ impl Stack {
         self.ensure_peer(now, peer)?;
         let id = self.next_stream;
         let stack = self.slots.get_mut(peer).ok_or(CommandError::UnknownPeer)?;
-        if stack.flows.len() >= self.config.streams_per_peer_max {
+        if stack.refusal().is_some() {
             return Err(CommandError::TooMany);
         }
         let key = (stack.free_port(port).ok_or(CommandError::TooMany)?, port);
@@ -75,8 +75,10 @@ impl Stack {
 
     /// Notes that the application has taken an incoming stream, which counts towards its listener's backlog until then.
     pub fn accepted(&mut self, id: StreamId) {
-        if let Some(Some(port)) = self.with_flow(id, |flow| (flow.waiting.take(), false)) {
-            self.ports.note_gone(port);
+        if let Some(Some(port)) = self.with_flow(id, |flow, _| (flow.waiting.take(), false))
+            && let Some((peer, _)) = self.streams.get(&id)
+        {
+            self.ports.note_gone(*peer, port);
         }
     }
 
@@ -102,8 +104,11 @@ impl Stack {
 
     /// Reads through `f`, which gets contiguous bytes of the ring and says how many it took.
     pub fn recv_with(&mut self, id: StreamId, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
-        let result = self.with_flow(id, |flow| {
-            let result = flow.recv_with(f);
+        let place = self.streams.get(&id);
+        let is_tight = place.is_some_and(|(peer, _)| self.slots.get(*peer).is_some_and(|stack| stack.is_tight()));
+        let discard = self.config.ring_discard.filter(|_| is_tight);
+        let result = self.with_flow(id, |flow, _| {
+            let result = flow.recv_with(f, discard);
             (result, matches!(result, Recv::Data(_)) && flow.may_announce())
         });
         // A stream that is unknown did not end in order.
@@ -137,8 +142,8 @@ impl Stack {
     /// # Errors
     /// As [`Stack::send`].
     pub fn send_with(&mut self, id: StreamId, f: impl FnOnce(&mut [u8]) -> usize) -> Result<usize, CommandError> {
-        let sent = self.with_flow(id, |flow| {
-            let sent = flow.send_with(f);
+        let sent = self.with_flow(id, |flow, room| {
+            let sent = flow.send_with(f, room);
             (sent, sent.is_ok_and(|used| used > 0))
         });
         let sent = sent.ok_or(CommandError::UnknownStream)?;
@@ -147,7 +152,7 @@ impl Stack {
 
     /// Sends FIN after everything written, and once the stream stands; reading goes on.
     pub fn shutdown_write(&mut self, id: StreamId) {
-        self.with_flow(id, |flow| (flow.finish(), true));
+        self.with_flow(id, |flow, _| (flow.finish(), true));
     }
 
     /// How a stream broke; `None` for one that goes on or ended in order.
@@ -174,23 +179,35 @@ impl Stack {
     fn let_go(&mut self, now: Instant, id: StreamId, has_lost: bool) {
         let linger = now + self.config.linger;
         self.accepted(id);
-        self.with_flow(id, |flow| (flow.let_go(linger, has_lost), true));
+        self.with_flow(id, |flow, _| {
+            flow.kept = 0;
+            (flow.let_go(linger, has_lost), true)
+        });
         self.streams.remove(&id);
     }
 
     /// Ends the stream at once; the peer sees a reset.
     pub fn abort(&mut self, now: Instant, id: StreamId) {
         self.accepted(id);
-        self.with_flow(id, |flow| {
+        self.with_flow(id, |flow, _| {
             flow.end.get_or_insert(StreamEnd::Aborted);
-            flow.linger = Some(now);
+            (flow.linger, flow.kept) = (Some(now), 0);
             (flow.tcp.with_mut(|socket| socket.abort()), true)
         });
         self.streams.remove(&id);
     }
 
-    /// Runs `f` on a stream's flow. The flow is asked for segments when the second part of the result is true.
-    fn with_flow<R>(&mut self, id: StreamId, f: impl FnOnce(&mut Flow) -> (R, bool)) -> Option<R> {
+    /// Counts the bytes that the application keeps for a stream, beside those in the ring, until it says another number or lets
+    /// the stream go. False when the peer's budget has no room for them: the application should take no more, or end the
+    /// stream. An [`Event::Stream`](super::Event::Stream) tells when there may be room.
+    pub fn keep(&mut self, id: StreamId, bytes: usize) -> bool {
+        let place = self.streams.get(&id).copied();
+        let agenda = &mut self.shared.agenda;
+        place.and_then(|(peer, key)| self.slots.get_mut(peer)?.keep(key, bytes, agenda)).unwrap_or(true)
+    }
+
+    /// Runs `f` on a stream's flow, with the bytes that it may add. The flow is asked for segments when the second part of the result is true.
+    fn with_flow<R>(&mut self, id: StreamId, f: impl FnOnce(&mut Flow, usize) -> (R, bool)) -> Option<R> {
         let &(peer, key) = self.streams.get(&id)?;
         self.slots.get_mut(peer)?.with_flow(key, &mut self.shared.agenda, f)
     }

@@ -38,8 +38,10 @@ pub struct Shape {
     pub loss: f64,
     /// Mean length of a run of losses; 1 is independent loss. The share stays `loss`.
     pub burst: f64,
-    /// Share of datagrams that come 0.5–5 ms late, 0..1.
+    /// Share of datagrams that come late, 0..1.
     pub reorder: f64,
+    /// Shortest and longest extra delay of a late datagram.
+    pub late: [Duration; 2],
 }
 
 /// One direction of the path. Times in nanoseconds, since a datagram takes 12 µs at 1 Gbit/s.
@@ -90,8 +92,15 @@ impl Bottleneck {
         if now_ns < self.outage_until_ns || self.is_lost() {
             return None;
         }
-        let late = if self.dice.unit() < self.shape.reorder { 500_000 + (self.dice.unit() * 4.5e6) as u64 } else { 0 };
-        Some(self.free_at_ns + self.shape.delay.as_nanos() as u64 + late)
+        Some(self.free_at_ns + self.shape.delay.as_nanos() as u64 + self.lateness_ns())
+    }
+
+    fn lateness_ns(&mut self) -> u64 {
+        if self.dice.unit() >= self.shape.reorder {
+            return 0;
+        }
+        let [least, most] = self.shape.late.map(|late| late.as_nanos() as f64);
+        (least + self.dice.unit() * (most - least)) as u64
     }
 
     /// Draws a loss from Gilbert's two states: runs of losses begin so often that their share is `loss`.

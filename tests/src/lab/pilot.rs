@@ -79,7 +79,7 @@ pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, 
     let sign =
         |number: usize| NodeRecord::sign(&identity(number), Addr::new(0, 1 + number as u32), &Profile::default(), 1);
     let make = |number: usize, trust: TrustBook, rng: &mut Rng| {
-        let mut core = Config::new(identity(number), rng.bytes());
+        let mut core = Config::new(identity(number), Rng::entropy(rng.bytes()));
         core.aead = aead;
         core.addr = Addr::new(0, 1 + number as u32);
         core.wall_at_zero_us = 1_000_000;

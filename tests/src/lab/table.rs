@@ -47,6 +47,10 @@ impl Path {
             loss: trouble.loss_percent / 100.0,
             burst: 1.0,
             reorder: trouble.reorder_percent / 100.0,
+            late: match trouble.late_rtts {
+                0.0 => [Duration::from_micros(500), Duration::from_millis(5)],
+                rtts => [self.rtt().mul_f64(rtts); 2],
+            },
         }
     }
 
@@ -67,24 +71,60 @@ impl std::fmt::Display for Path {
 pub struct Trouble {
     /// Share of random loss in both directions, 0..1.
     pub loss_percent: f64,
-    /// Share of datagrams that come 0.5–5 ms late, 0..1.
+    /// Share of datagrams that come late, 0..1.
     pub reorder_percent: f64,
+    /// How late they come, in round trips of the path; 0: 0.5–5 ms.
+    pub late_rtts: f64,
 }
 
 impl Trouble {
+    /// Nothing is lost and nothing comes late.
+    pub const NONE: Self = Self { loss_percent: 0.0, reorder_percent: 0.0, late_rtts: 0.0 };
+
+    /// Loses this share of datagrams. Unit: per cent.
+    pub const fn loss(percent: f64) -> Self {
+        Self { loss_percent: percent, ..Self::NONE }
+    }
+
+    /// Delays this share of datagrams by so many round trips of the path. Unit of the share: per cent.
+    pub const fn late(percent: f64, rtts: f64) -> Self {
+        Self { reorder_percent: percent, late_rtts: rtts, ..Self::NONE }
+    }
+
     fn is_chance(&self) -> bool {
         self.loss_percent > 0.0 || self.reorder_percent > 0.0
     }
 }
 
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.reorder_percent, self.late_rtts) {
+            (0.0, _) => write!(f, "{} % lost", self.loss_percent),
+            (percent, 0.0) => write!(f, "{percent} % reordered"),
+            (percent, rtts) => write!(f, "{percent} % late by {rtts} round trips"),
+        }
+    }
+}
+
 /// Columns of the table.
-pub const TROUBLES: [Trouble; 5] = [
-    Trouble { loss_percent: 0.0, reorder_percent: 0.0 },
-    Trouble { loss_percent: 0.1, reorder_percent: 0.0 },
-    Trouble { loss_percent: 1.0, reorder_percent: 0.0 },
-    Trouble { loss_percent: 3.0, reorder_percent: 0.0 },
-    Trouble { loss_percent: 0.0, reorder_percent: 1.0 },
+pub const TROUBLES: [Trouble; 5] =
+    [Trouble::NONE, Trouble::loss(0.1), Trouble::loss(1.0), Trouble::loss(3.0), Trouble::late(1.0, 0.0)];
+
+/// Columns of the table of lateness: links side by side, or a radio that repeats what it lost.
+pub const LATE_TROUBLES: [Trouble; 6] = [
+    Trouble::late(5.0, 0.25),
+    Trouble::late(25.0, 0.25),
+    Trouble::late(5.0, 1.0),
+    Trouble::late(25.0, 1.0),
+    Trouble::late(50.0, 1.0),
+    Trouble::late(25.0, 1.5),
 ];
+
+/// Rows of the table of lateness.
+pub const LATE_ROWS: [Path; 3] = [Path::new(50, 100), Path::new(100, 20), Path::new(1000, 20)];
+
+/// The share of a path that a stream keeps where datagrams come late: half of what TCP has. Unit: per cent.
+pub const LATE_TARGET: f64 = 50.0;
 
 /// Rows of the table, with the goodput to reach in each column. Unit: per cent of [`Path::limit`].
 pub const ROWS: [(Path, [f64; 5]); 6] = [
@@ -186,13 +226,12 @@ pub fn cell(variant: Variant, path: &Path, trouble: Trouble, seconds: u64, seed:
     }
 }
 
-/// Measures the median of `seeds` seeds for each of `cells` (row and column), on every core. One seed is enough for a cell
-/// without loss and reordering.
-pub fn medians(variant: Variant, cells: &[(usize, usize)], seconds: u64, seeds: u64) -> Vec<f64> {
-    let seeds_of = |column: usize| if TROUBLES[column].is_chance() { seeds } else { 1 };
+/// Measures the median of `seeds` seeds for each of `cells`, on every core. One seed is enough for a cell without loss and
+/// reordering.
+pub fn medians(variant: Variant, cells: &[(Path, Trouble)], seconds: u64, seeds: u64) -> Vec<f64> {
+    let seeds_of = |trouble: Trouble| if trouble.is_chance() { seeds } else { 1 };
     let jobs: Vec<_> = cells.iter().flat_map(|at| (1..=seeds_of(at.1)).map(move |seed| (*at, seed))).collect();
-    let percents =
-        in_parallel(&jobs, |&((row, column), seed)| cell(variant, &ROWS[row].0, TROUBLES[column], seconds, seed));
+    let percents = in_parallel(&jobs, |&((path, trouble), seed)| cell(variant, &path, trouble, seconds, seed));
     let mut percents = percents.into_iter();
     cells.iter().map(|at| median(percents.by_ref().take(seeds_of(at.1) as usize).collect())).collect()
 }

@@ -15,7 +15,7 @@ const RINGS: [(&str, &[&str]); 11] = [
     ("pilot-ffi", &["pilot-node"]),
     ("pilot-bench", &["pilot-core", "pilot-stack", "pilot-node", "pilot-rendezvous", "pilot-tests"]),
     ("pilot-fuzz", &["pilot-core", "pilot-stack", "pilot-node", "pilot-tests"]),
-    ("pilot-tests", &["pilot-core", "pilot-stack", "pilot-rendezvous"]),
+    ("pilot-tests", &["pilot-core", "pilot-stack", "pilot-node", "pilot-rendezvous"]),
     ("xtask", &[]),
 ];
 

@@ -1,6 +1,10 @@
 //! The directory alone: inputs in, effects out, without an endpoint.
 
 use super::*;
+use crate::control::Query;
+use crate::time::Duration;
+use crate::trust::{Terms, TrustError};
+use alloc::boxed::Box;
 use std::vec;
 
 mod power;
@@ -20,6 +24,7 @@ struct Node {
     directory: Directory,
     identity: Identity,
     rng: Rng,
+    entropy: Box<dyn Entropy>,
 }
 
 impl Node {
@@ -31,7 +36,7 @@ impl Node {
         let identity = Identity::from_seed([n; 32]);
         let addr = Addr::new(0, n.into());
         let directory = Directory::new(&identity, addr, Profile::default(), book, vec![addr_of(n)]);
-        Self { directory, identity, rng: Rng::new(seed) }
+        Self { directory, identity, rng: Rng::new(seed), entropy: Rng::entropy(seed) }
     }
 
     /// A node with a record that the rendezvous has confirmed.
@@ -48,7 +53,8 @@ impl Node {
     /// Gives an input at `ms`, and takes all effects.
     fn input<R>(&mut self, ms: u64, f: impl FnOnce(&mut Directory, &mut Context<'_>) -> R) -> (R, Vec<Effect>) {
         let wall_us = WALL_US + ms * 1000;
-        let mut cx = Context { now: at(ms), wall_us, identity: &self.identity, rng: &mut self.rng };
+        let (rng, entropy) = (&mut self.rng, &mut *self.entropy);
+        let mut cx = Context { now: at(ms), wall_us, identity: &self.identity, rng, entropy };
         let result = f(&mut self.directory, &mut cx);
         (result, core::iter::from_fn(|| self.directory.poll_effect()).collect())
     }

@@ -6,8 +6,9 @@ use crate::aead::{PORTABLE, TAG_LEN};
 use crate::agreement::{self, KeyPair};
 use crate::codec::Put as _;
 use crate::link::frame;
-use crate::tunnel::handshake::{Incarnation, NO_PSK};
-use crate::tunnel::session::{Indexes, Session, Side};
+use crate::tunnel::handshake::{Incarnation, Introduction, NO_PSK};
+use crate::tunnel::session::{Ends, Indexes, Session, Side};
+use crate::tunnel::stance::Stance;
 use crate::wire::DATA_HEADER_LEN;
 
 /// A rendezvous with one stranger that speaks whatever frames the test wants.
@@ -22,7 +23,7 @@ impl Stranger {
     /// `number` names the stranger; the rendezvous is made when there is none yet.
     fn new(rendezvous: Option<Endpoint>, number: u16) -> Self {
         let mut rendezvous = rendezvous.unwrap_or_else(|| {
-            let mut config = Config::new(Identity::from_seed([1; 32]), [2; 32]);
+            let mut config = Config::new(Identity::from_seed([1; 32]), Rng::entropy([2; 32]));
             config.strangers = Strangers::Serve { max: 1000 };
             Endpoint::new(config)
         });
@@ -33,7 +34,7 @@ impl Stranger {
             shared: &StaticShared::new(own.static_pair(), &responder.0).expect("an honest key"),
             local_index: LocalIndex(7),
             stamp: &tai64n(WALL_US),
-            incarnation: Incarnation([number as u8; 8]),
+            own: Introduction { incarnation: Incarnation([number as u8; 8]), stance: Stance::new(false) },
             cookie: None,
         };
         let ephemeral = KeyPair::new(&agreement::PORTABLE, [number as u8; 32]);
@@ -47,9 +48,9 @@ impl Stranger {
             rendezvous.poll_transmit(now, &mut out).expect("a RESP");
         }
         let resp: [u8; RESP_LEN] = out.try_into().expect("its length");
-        let (remote, incarnation, keys) = pending.finish(&own, &NO_PSK, &resp).expect("valid");
+        let (remote, introduction, keys) = pending.finish(&own, &NO_PSK, &resp).expect("valid");
         let indexes = Indexes { local: LocalIndex(7), remote };
-        let session = Session::new(&PORTABLE, &keys, indexes, Side::Initiator, now).of(incarnation);
+        let session = Session::new(&PORTABLE, &keys, indexes, Side::Initiator, now).of(introduction, Ends::Rendezvous);
         let mut stranger = Self { rendezvous, session, addr, now };
         let record = NodeRecord::sign(&own, Addr::default(), &Profile::default(), 1).emit();
         let mut hello = Vec::new();

@@ -1,6 +1,7 @@
 //! Grants that change, wishes, and peers with other names.
 
 use super::*;
+use crate::extensions::{EXTENSIONS_LEN_MAX, ExtensionType, Extensions};
 use std::vec;
 
 fn ports(text: &str) -> Ports {
@@ -284,10 +285,25 @@ fn the_largest_statement_fits_a_message() {
     let (mut a, mut b) = trusting_pair();
     let wide = (0..60).map(|n| format!("{}-{}", 2000 + 10 * n, 2005 + 10 * n)).collect::<Vec<_>>().join(",");
     let profile = Profile { hostname: "h".repeat(63), public: true, tags: vec!["t".repeat(63); 3] };
-    b.record = NodeRecord::sign(&b.identity, Addr::new(0, 2), &profile, 9).emit();
+    let list = Extensions::NONE.with(ExtensionType(0xfff0), &[7; EXTENSIONS_LEN_MAX - 4]).expect("just fits");
+    b.record = NodeRecord::sign_with(&b.identity, Addr::new(0, 2), &profile, 9, list).emit();
     let change = Regrant::Grant(ports(&wide), None);
     let message = b.regrant(&a, &change).expect("a peer");
     assert!(message.len() <= MESSAGE_LEN_MAX, "{}", message.len());
     assert!(matches!(a.receive(&message), Outcome::Renamed(..)));
     assert!(!a.pin(&b).is_denied(2595));
+}
+
+#[test]
+fn a_quota_is_kept_in_the_book_and_changes_by_key() {
+    let (mut a, b) = trusting_pair();
+    assert_eq!((a.pin(&b).quota(), a.pin(&b).quota.clone()), (Quota::default(), None));
+    let quota = |text: &str| Some(text.parse::<Quota>().expect(text));
+    a.book.set_quota(&b.key(), quota("memory=2MB,streams=7")).expect("a peer");
+    a.book.set_quota(&b.key(), quota("streams=8,messages=9")).expect("a peer");
+    a.book = TrustBook::parse(&a.book.emit()).expect("own bytes");
+    assert_eq!(Some(a.pin(&b).quota()), quota("memory=2MB,streams=8,messages=9"));
+    a.book.set_quota(&b.key(), None).expect("a peer");
+    assert_eq!(a.pin(&b).quota, None);
+    assert_eq!(a.book.set_quota(&Owner::new(9).key(), None), Err(TrustError::Unknown));
 }

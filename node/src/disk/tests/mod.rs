@@ -8,7 +8,8 @@ use super::job::{Done, Job, Meta};
 use super::worker::{JOBS_MAX, Worker};
 use crate::effect::Ticket;
 use crate::log::writer::Writer;
-use crate::mail::message::{Kind, MESSAGE_LEN_MAX, Message, Outgoing};
+use crate::mail::given_up::{GIVEN_UP_MAX, GivenUp};
+use crate::mail::message::{Kind, Line, MESSAGE_LEN_MAX, Message, Outgoing};
 use mio::Waker;
 use pilot_core::Addr;
 use pilot_core::identity::IdentityKey;
@@ -143,8 +144,7 @@ fn one_sender_cannot_fill_the_inbox_and_refused_messages_change_nothing() {
 fn the_outbox_survives_and_has_a_maximum() {
     let disk = SimDisk::new(1);
     let mut before = books(&disk, LIMITS);
-    let outgoing =
-        Outgoing { id: [3; 16], to: IdentityKey([2; 32]), kind: Kind::Text, expires: 9, body: b"hi".to_vec() };
+    let outgoing = Outgoing { id: [3; 16], to: IdentityKey([2; 32]), kind: Kind::Text, since: 9, body: b"hi".to_vec() };
     let outcomes = before.run((0..OUTBOX_MAX + 1).map(|_| Job::Queue(outgoing.clone())));
     assert!(matches!(outcomes.last(), Some(Done::Full(_))));
     assert!(matches!(outcomes[outcomes.len() - 2], Done::Queued(seq) if seq == OUTBOX_MAX as u64));
@@ -153,6 +153,43 @@ fn the_outbox_survives_and_has_a_maximum() {
     drop(before);
     let saved = books(&disk, LIMITS).saved().expect("readable");
     assert_eq!((saved.outbox.len(), &saved.outbox[0]), (OUTBOX_MAX - 1, &(2, outgoing)));
+}
+
+#[test]
+fn messages_that_were_given_up_are_remembered_up_to_a_maximum() {
+    let disk = SimDisk::new(1);
+    let mut before = books(&disk, LIMITS);
+    let outgoing = Outgoing { id: [3; 16], to: IdentityKey([2; 32]), kind: Kind::Text, since: 9, body: b"hi".to_vec() };
+    let row = |seq| GivenUp::new((seq, &outgoing), 5, "beta", "too old");
+    for seq in 1..=GIVEN_UP_MAX as u64 + 1 {
+        one(&mut before, Job::Queue(outgoing.clone()));
+        assert!(matches!(one(&mut before, Job::GiveUp(row(seq))), Done::Written));
+    }
+    drop(before);
+    let mut books = books(&disk, LIMITS);
+    let saved = books.saved().expect("readable");
+    let expected: Vec<GivenUp> = (2..=GIVEN_UP_MAX as u64 + 1).map(row).collect();
+    assert_eq!((saved.outbox.len(), saved.given_up), (0, expected));
+    assert!(matches!(one(&mut books, Job::Queue(outgoing)), Done::Queued(seq) if seq == GIVEN_UP_MAX as u64 + 2));
+}
+
+#[test]
+fn nothing_is_taken_behind_a_refused_message_of_the_same_line() {
+    let disk = SimDisk::new(1);
+    let mut books = books(&disk, LIMITS);
+    let line = Line::default();
+    let deliver = |n| Job::DeliverInLine(message(n, 10), line.clone());
+    assert!(matches!(one(&mut books, deliver(1)), Done::Delivered { fresh: true, .. }));
+    disk.fail_after(0, false);
+    let done = books.run([deliver(2), deliver(3)].into_iter());
+    assert!(matches!(done[..], [Done::Failed(_), Done::Failed(_)]), "{done:?}");
+    disk.heal();
+    assert!(matches!(one(&mut books, deliver(3)), Done::Full(why) if why.contains("before")));
+    assert!(matches!(one(&mut books, Job::Deliver(of(7, 1))), Done::Delivered { .. }), "another line");
+    line.mend();
+    for n in [2, 3] {
+        assert!(matches!(one(&mut books, deliver(n)), Done::Delivered { fresh: true, .. }));
+    }
 }
 
 #[test]

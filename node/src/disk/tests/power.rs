@@ -63,7 +63,7 @@ fn number(id: [u8; 16]) -> u64 {
 fn outgoing(id: u64) -> Outgoing {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&id.to_le_bytes());
-    Outgoing { id: bytes, to: IdentityKey([2; 32]), kind: Kind::Text, expires: 9, body: vec![b'o'; id as usize % 50] }
+    Outgoing { id: bytes, to: IdentityKey([2; 32]), kind: Kind::Text, since: 9, body: vec![b'o'; id as usize % 50] }
 }
 
 fn listed(books: &mut Books<SimDisk>) -> Vec<(u64, crate::mail::message::Message, usize)> {

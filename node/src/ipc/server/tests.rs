@@ -11,6 +11,7 @@ use std::io::Read as _;
 use std::os::unix::net::UnixStream as StdStream;
 
 const MIB: usize = 1 << 20;
+const NOW: Instant = Instant::ZERO;
 
 fn room() -> Ipc {
     let poll = mio::Poll::new().expect("poll");
@@ -24,13 +25,13 @@ fn join(ipc: &mut Ipc, may_be_official: bool) -> (ClientId, StdStream) {
     theirs.set_nonblocking(true).expect("a socket");
     ipc.add(UnixStream::from_std(ours), may_be_official);
     let id = ClientId(ipc.last as u64);
-    assert_eq!(ipc.receive().len(), 0);
+    assert_eq!(ipc.receive(NOW).len(), 0);
     (id, theirs)
 }
 
 fn readable(ipc: &mut Ipc, id: ClientId) -> Vec<Frame> {
     ipc.readiness(Room::Ipc.token(id.0 as usize), true, false);
-    ipc.receive()
+    ipc.receive(NOW)
 }
 
 /// Reads everything that the node has sent, while the node goes on sending.
@@ -55,7 +56,7 @@ fn frames_come_in_any_pieces_and_nothing_is_read_without_readiness() {
     for (i, byte) in frame.iter().enumerate() {
         theirs.write_all(&[*byte]).expect("room");
         assert!(!ipc.has_more());
-        assert_eq!(ipc.receive().len(), 0, "no client is looked at that was not reported");
+        assert_eq!(ipc.receive(NOW).len(), 0, "no client is looked at that was not reported");
         let frames = readable(&mut ipc, id);
         assert_eq!(frames.len(), usize::from(i + 1 == frame.len()), "at {i}");
     }
@@ -147,7 +148,7 @@ fn a_client_with_too_many_unsent_bytes_is_read_again_once_they_are_gone() {
     assert!(!ipc.has_more(), "the loop sleeps meanwhile");
     ipc.forget_framed(id, 5);
     assert!(ipc.has_more());
-    assert_eq!(ipc.receive().len(), 1);
+    assert_eq!(ipc.receive(NOW).len(), 1);
 }
 
 /// A stream between both nodes, as each names it.
@@ -278,4 +279,71 @@ fn descriptors_that_no_request_asks_for_are_few_and_end_with_the_client() {
     readable(&mut ipc, id);
     ipc.take_closed();
     assert!(!readers.iter().any(is_open));
+}
+
+/// Everything that the clients have sent, in the order in which it is given, call by call.
+fn rounds(ipc: &mut Ipc) -> Vec<Vec<(ClientId, u8)>> {
+    let mut rounds = Vec::new();
+    while ipc.has_more() {
+        assert!(rounds.len() < 100, "a client that is not told to the end");
+        rounds.push(ipc.receive(NOW).iter().map(|frame| (frame.client, frame.payload[3])).collect());
+    }
+    rounds
+}
+
+#[test]
+fn a_client_with_many_requests_waits_for_the_others_and_none_is_lost() {
+    let mut ipc = room();
+    let ((many, mut first), (few, mut second)) = (join(&mut ipc, false), join(&mut ipc, false));
+    let sent: Vec<u8> = (0..3 * FRAMES_PER_CLIENT + 1).map(|n| n as u8).collect();
+    let frames: Vec<u8> = sent.iter().flat_map(|n| numbered(REQUEST, u32::from(*n), &json!({}), b"")).collect();
+    first.write_all(&frames).expect("room");
+    drop(first);
+    second.write_all(&numbered(REQUEST, 1, &json!({}), b"")).expect("room");
+    for id in [many, few] {
+        ipc.readiness(Room::Ipc.token(id.0 as usize), true, false);
+    }
+    let rounds = rounds(&mut ipc);
+    assert_eq!(
+        rounds.iter().map(Vec::len).collect::<Vec<_>>(),
+        [FRAMES_PER_CLIENT + 1, FRAMES_PER_CLIENT, FRAMES_PER_CLIENT, 1]
+    );
+    assert!(rounds[0].contains(&(few, 1)), "its first turn is not put off");
+    let got: Vec<u8> = rounds.iter().flatten().filter(|(id, _)| *id == many).map(|(_, n)| *n).collect();
+    assert!(got == sent, "in their order, also those of a client that has ended");
+    assert!(ipc.take_closed().into_iter().eq([many]));
+}
+
+#[test]
+fn the_clients_that_a_turn_had_no_room_for_are_first_in_the_next() {
+    let mut ipc = room();
+    let frames = numbered(REQUEST, 1, &json!({}), b"").repeat(2 * FRAMES_PER_CLIENT);
+    let clients: Vec<(ClientId, StdStream)> = (0..2 * FRAMES_PER_TURN / FRAMES_PER_CLIENT)
+        .map(|_| {
+            let (id, mut theirs) = join(&mut ipc, false);
+            theirs.write_all(&frames).expect("room");
+            (id, theirs)
+        })
+        .collect();
+    for (id, _) in &clients {
+        ipc.readiness(Room::Ipc.token(id.0 as usize), true, false);
+    }
+    let rounds = rounds(&mut ipc);
+    assert!(rounds[..4].iter().all(|round| round.len() == FRAMES_PER_TURN), "{:?}", rounds.iter().map(Vec::len));
+    let served: BTreeSet<ClientId> = rounds[..2].iter().flatten().map(|(id, _)| *id).collect();
+    assert_eq!(served.len(), clients.len(), "two turns reach all of them");
+    assert_eq!(rounds.iter().flatten().count(), clients.len() * 2 * FRAMES_PER_CLIENT);
+}
+
+#[test]
+fn what_a_client_said_before_its_end_counts_also_when_writing_finds_the_end_first() {
+    let mut ipc = room();
+    let (id, mut theirs) = join(&mut ipc, false);
+    theirs.write_all(&numbered(REQUEST, 1, &json!({}), b"")).expect("room");
+    drop(theirs);
+    ipc.send(id, vec![0; 10]);
+    assert!(ipc.take_closed().is_empty(), "its request is not read yet");
+    assert_eq!(ipc.receive(NOW).len(), 1);
+    assert!(!ipc.has_more());
+    assert!(ipc.take_closed().into_iter().eq([id]));
 }

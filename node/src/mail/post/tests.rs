@@ -3,8 +3,10 @@
 use super::*;
 use crate::calls::connect;
 use crate::frame_reader::FrameReader;
+use crate::mail::counted::PAUSE_MAX_S;
 use crate::mail::frame::{emit_answer, parse_frame};
 use crate::mail::outbox::WAITING_LEN_MAX;
+use crate::node_event::Event as NodeEvent;
 use crate::tests::{Lab, WALL_S, caller, key};
 use pilot_core::trust::{Ports, Regrant};
 use pilot_stack::{Event, Recv};
@@ -196,17 +198,22 @@ fn messages_for_a_recipient_that_is_not_trusted_any_more_do_not_leave() {
         post.send(cx, letter(keep, b"hello"), caller(seq as u32));
         put_on_disk(&mut post, cx, seq);
     }
+    let Some(Call::Post(first)) = cx.calls.take(post.waiting[&1]) else { panic!("no call") };
+    post.expired(cx, first);
+    assert_eq!(cx.failure_of_one(), Code::Unreachable, "the first stays in the outbox");
     cx.stack.endpoint_mut().revoke(cx.now, &key(1)).expect("trusted");
     post.handle_timeout(cx);
     assert!(matches!(&cx.answers()[..], [(2, Err(failure))] if failure.code == Code::TrustRequired));
-    assert_eq!((cx.stack.streams().count(), unqueued(cx), post.len()), (0, vec![2], 1));
+    let [Effect::Submit(Job::Unqueue(2), _), Effect::Submit(Job::GiveUp(row), _)] = &cx.effects()[..] else { panic!() };
+    assert_eq!((row.seq, row.reason.as_str(), row.len), (1, NOT_TRUSTED, 5));
+    assert_eq!((cx.stack.streams().count(), post.len()), (0, 0));
 }
 
 #[test]
 fn the_bytes_that_wait_in_memory_have_a_maximum() {
     let (mut lab, mut post) = friends();
     let cx = &mut lab.nodes[0];
-    let message = |len| Outgoing { id: [1; 16], to: key(1), kind: Kind::Binary, expires: u64::MAX, body: vec![0; len] };
+    let message = |len| Outgoing { id: [1; 16], to: key(1), kind: Kind::Binary, since: 0, body: vec![0; len] };
     let queue = |cx: &Context, len| Queue { message: message(len), caller: caller(1), deadline: cx.now, keep: true };
     let fit = (WAITING_LEN_MAX / MESSAGE_LEN_MAX) as u64;
     for seq in 1..=fit {
@@ -219,14 +226,95 @@ fn the_bytes_that_wait_in_memory_have_a_maximum() {
     assert_eq!((cx.failure_of_one(), unqueued(cx), post.len()), (Code::Full, vec![fit + 1], fit as usize));
 }
 
+/// Counted time as a run has saved it that ended `ago` before this one started, by the wall clock. Unit: seconds.
+fn counted(total: u64, ago: u64) -> Vec<u8> {
+    [total.to_le_bytes(), (WALL_S - ago).to_le_bytes()].concat()
+}
+
+fn waits(since: u64) -> Outgoing {
+    Outgoing { id: [1; 16], to: key(1), kind: Kind::Text, since, body: b"hi".to_vec() }
+}
+
 #[test]
-fn messages_from_before_the_start_wait_until_their_lifetime_is_over() {
+fn a_message_is_given_up_after_seven_days_of_counted_time_and_its_owner_is_told() {
     let (mut lab, mut post) = friends();
     let cx = &mut lab.nodes[0];
-    let message = |expires| Outgoing { id: [1; 16], to: key(1), kind: Kind::Text, expires, body: b"hi".to_vec() };
-    post.restore(cx, 1, message(WALL_S));
-    post.restore(cx, 2, message(WALL_S + 1));
-    assert_eq!((unqueued(cx), post.len()), (vec![1], 1));
+    (cx.is_watched, cx.trace_level) = (true, Some(Level::Warn));
+    // A boot with a clock that is weeks ahead ages a message by a day.
+    let saved = counted(OUTBOX_LIFETIME_S, 30 * 24 * 3600);
+    post.restore(
+        cx,
+        vec![(1, waits(PAUSE_MAX_S)), (2, waits(PAUSE_MAX_S + 7200)), (3, waits(u64::MAX))],
+        vec![],
+        Some(&saved),
+    );
+    assert_eq!(post.len(), 2, "the first is seven days old");
+    let [Effect::Submit(Job::GiveUp(row), _), Effect::Trace(trace), Effect::Tell(told), Effect::Submit(noted, _)] =
+        &cx.effects()[..]
+    else {
+        panic!("other effects")
+    };
+    assert_eq!((row.seq, row.reason.as_str(), row.node.as_str()), (1, TOO_OLD, "node-1"));
+    assert_eq!(trace.kind(), "mail_given_up");
+    assert!(matches!(told, NodeEvent::GivenUp { to, bytes: 2, .. } if to == "node-1"));
+    assert!(matches!(noted, Job::Put(Meta::Counted, row) if row[..8] == (8 * PAUSE_MAX_S).to_le_bytes()));
+    // While the node runs, messages grow old too.
+    for (hours, left) in [(1, 2), (2, 1), (7 * 24, 0)] {
+        cx.now = Instant::ZERO + Duration::from_secs(hours * 3600);
+        post.check_age(cx);
+        assert_eq!(post.len(), left, "after {hours} hours");
+    }
+    assert_eq!((post.check_at, post.given_up.len()), (None, 3));
+    let list = post.list(cx, None);
+    assert_eq!((list.given_up, list.waiting, list.messages[0].state), (3, 0, answer::OutboxState::GivenUp));
+}
+
+#[test]
+fn messages_that_were_given_up_are_told_up_to_a_maximum() {
+    let (mut lab, mut post) = friends();
+    let cx = &mut lab.nodes[0];
+    let messages = (1..=GIVEN_UP_MAX as u64 + 1).map(|seq| (seq, waits(0))).collect();
+    post.give_up(cx, &key(1), messages, TOO_OLD);
+    assert_eq!((post.given_up.len(), post.given_up[0].seq), (GIVEN_UP_MAX, 2));
+    assert_eq!(post.list(cx, Some(u64::MAX)).shown, GIVEN_UP_MAX as u64);
+}
+
+#[test]
+fn a_message_that_waits_is_refused_for_now_and_arrives_later() {
+    let (mut lab, mut post) = friends();
+    post.restore(&mut lab.nodes[0], vec![(1, waits(0)), (2, waits(0))], vec![], None);
+    lab.nodes[0].effects();
+    let refused = receive(&mut lab, &mut post, 2, "ERR the inbox holds as many messages as it may");
+    assert_eq!(refused.len(), 2);
+    lab.run_until(|lab| {
+        run_sender(&mut post, &mut lab.nodes[0]);
+        post.outbox.stream_to(&key(1)).is_none()
+    });
+    let rows = post.list(&lab.nodes[0], None).messages;
+    assert_eq!((rows.len(), rows[0].state), (2, answer::OutboxState::Waiting));
+    assert!(rows[0].reason.as_ref().is_some_and(|reason| reason.contains("the inbox holds")), "{rows:?}");
+    assert!(unqueued(&mut lab.nodes[0]).is_empty(), "nothing is lost");
+    assert!(post.poll_timeout().is_some_and(|at| at >= lab.nodes[0].now), "after a pause");
+    let got = receive(&mut lab, &mut post, 2, "ACK TEXT 2 bytes");
+    assert_eq!(got.len(), 2);
+    lab.run_until(|lab| {
+        run_sender(&mut post, &mut lab.nodes[0]);
+        post.len() == 0
+    });
+    assert_eq!(unqueued(&mut lab.nodes[0]), [1, 2], "in order");
+}
+
+#[test]
+fn a_message_that_will_never_be_taken_is_given_up() {
+    let (mut lab, mut post) = friends();
+    post.restore(&mut lab.nodes[0], vec![(1, waits(0))], vec![], None);
+    lab.nodes[0].effects();
+    receive(&mut lab, &mut post, 1, "ERR malformed message");
+    lab.run_until(|lab| {
+        run_sender(&mut post, &mut lab.nodes[0]);
+        post.len() == 0
+    });
+    assert!(matches!(&lab.nodes[0].jobs()[..], [(Job::GiveUp(row), _)] if row.reason.contains("malformed")));
 }
 
 /// Node 1 lets node 0 reach these ports, and node 0 has heard of it; the room is told as by the rooms.
@@ -266,8 +354,9 @@ fn a_message_to_a_peer_that_grants_none_is_refused_at_once() {
 fn messages_that_wait_stay_when_the_grant_goes_and_their_callers_are_told_why() {
     let (mut lab, mut post) = (connected(), PostOffice::default());
     lab.nodes[0].trace_level = Some(Level::Warn);
-    let waits = Outgoing { id: [1; 16], to: key(1), kind: Kind::Text, expires: u64::MAX, body: b"before".to_vec() };
-    post.restore(&mut lab.nodes[0], 1, waits);
+    let waits = Outgoing { body: b"before".to_vec(), ..waits(0) };
+    post.restore(&mut lab.nodes[0], vec![(1, waits)], vec![], None);
+    lab.nodes[0].jobs();
     post.send(&mut lab.nodes[0], letter(true, b"now"), caller(1));
     put_on_disk(&mut post, &mut lab.nodes[0], 2);
     regrant(&mut lab, &mut post, &Regrant::Withdraw(Ports::one(MAIL_PORT)));
@@ -291,10 +380,8 @@ fn messages_that_wait_stay_when_the_grant_goes_and_their_callers_are_told_why() 
 fn recipients_of_which_is_told_why_messages_wait_have_a_maximum() {
     let (mut lab, mut post) = (Lab::alone(), PostOffice::default());
     let cx = &mut lab.nodes[0];
-    for n in 0..=WAITING_TOLD_MAX as u8 {
-        let waits =
-            Outgoing { id: [n; 16], to: IdentityKey([n; 32]), kind: Kind::Text, expires: u64::MAX, body: vec![n] };
-        post.restore(cx, n.into(), waits);
-    }
+    let to = |n| Outgoing { id: [n; 16], to: IdentityKey([n; 32]), ..waits(0) };
+    let messages = (0..=WAITING_TOLD_MAX as u8).map(|n| (n.into(), to(n))).collect();
+    post.restore(cx, messages, vec![], None);
     assert_eq!((post.waiting(cx).len(), post.len()), (WAITING_TOLD_MAX, WAITING_TOLD_MAX + 1));
 }

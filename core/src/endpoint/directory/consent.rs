@@ -1,0 +1,188 @@
+//! Owns the verbs of trust and of grants, and the messages of other nodes that change either.
+//!
+//! What a verb of grants tells leaves over the tunnel, if there is one, and as a letter, since a tunnel may end before its
+//! last message has arrived.
+
+use super::{Context, Departure, Directory, Effect, Purpose};
+use crate::control::InboxNumber;
+use crate::identity::{IdentityKey, NodeRecord, StaticKey};
+use crate::rng::Rng;
+use crate::time::Instant;
+use crate::trust::{LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+impl Directory {
+    pub(crate) fn request_trust(
+        &mut self,
+        cx: &mut Context<'_>,
+        record: &NodeRecord,
+        terms: &Terms,
+    ) -> Result<(), TrustError> {
+        if self.trust.pending().any(|p| p.record.identity == record.identity) {
+            return self.approve(cx, &record.identity, terms); // both owners have said yes
+        }
+        self.check_room_for_letter()?;
+        let message = self.with_trust(cx, |book, me, rng| book.request(me, record, terms, rng))?;
+        self.write_letter(cx, record.identity, record.static_key, &message);
+        Ok(())
+    }
+
+    pub(crate) fn approve(&mut self, cx: &mut Context<'_>, key: &IdentityKey, terms: &Terms) -> Result<(), TrustError> {
+        self.check_room_for_letter()?;
+        let static_key = self.pending_static_key(key)?;
+        let message = self.with_trust(cx, |book, me, rng| book.approve(me, key, terms, rng))?;
+        self.pins_changed(cx.now);
+        self.write_letter(cx, *key, static_key, &message);
+        Ok(())
+    }
+
+    pub(crate) fn reject(&mut self, cx: &mut Context<'_>, key: &IdentityKey, note: &str) -> Result<(), TrustError> {
+        self.check_room_for_letter()?;
+        let static_key = self.pending_static_key(key)?;
+        let message = self.with_trust(cx, |book, me, rng| book.reject(me, key, note, rng))?;
+        self.write_letter(cx, *key, static_key, &message);
+        Ok(())
+    }
+
+    pub(crate) fn revoke(&mut self, cx: &mut Context<'_>, key: &IdentityKey) -> Result<Pin, TrustError> {
+        let (pin, message) = self.with_trust(cx, |book, me, rng| book.revoke(me, key, rng))?;
+        self.effects.push_back(Effect::Farewell(*key, message.clone()));
+        self.pins_changed(cx.now);
+        self.write_letter(cx, *key, pin.static_key, &message);
+        Ok(pin)
+    }
+
+    /// Ends expired trust and expired grants; true when there was any.
+    pub(crate) fn expire_trust(&mut self, cx: &mut Context<'_>) -> bool {
+        let now_s = cx.wall_us / 1_000_000;
+        let is_any = !self.trust.expire_pins(now_s).is_empty();
+        if is_any {
+            self.pins_changed(cx.now);
+        }
+        let regranted = self.trust.expire_grants(now_s);
+        for key in &regranted {
+            self.effects.push_back(Effect::Regranted(*key));
+            let standing = self.with_trust(cx, |book, me, rng| book.standing(me, key, rng));
+            standing.into_iter().take(1).for_each(|statement| self.tell_statement(cx, key, statement));
+        }
+        is_any || !regranted.is_empty()
+    }
+
+    /// Changes what a peer may reach.
+    pub(crate) fn regrant(
+        &mut self,
+        cx: &mut Context<'_>,
+        key: &IdentityKey,
+        change: &Regrant,
+    ) -> Result<(), TrustError> {
+        let message = self.with_trust(cx, |book, me, rng| book.regrant(me, key, change, rng))?;
+        self.effects.push_back(Effect::Regranted(*key));
+        self.tell_statement(cx, key, message);
+        Ok(())
+    }
+
+    /// Changes how much of this node a peer may use.
+    pub(crate) fn set_quota(&mut self, key: &IdentityKey, quota: Option<Quota>) -> Result<(), TrustError> {
+        self.trust.set_quota(key, quota)?;
+        self.effects.push_back(Effect::Regranted(*key));
+        Ok(())
+    }
+
+    /// Asks a peer for ports of its node.
+    pub(crate) fn wish(
+        &mut self,
+        cx: &mut Context<'_>,
+        key: &IdentityKey,
+        (ports, note): (&Ports, &str),
+    ) -> Result<(), TrustError> {
+        self.check_room_for_letter()?;
+        let message = self.with_trust(cx, |book, me, rng| book.wish(me, key, (ports, note), rng))?;
+        self.tell_peer(cx, key, message);
+        Ok(())
+    }
+
+    /// Tells a peer, with which a tunnel has come up, all that it may reach, and what this node asks of it.
+    pub(crate) fn on_peer_up(&mut self, cx: &mut Context<'_>, key: &IdentityKey) {
+        for message in self.with_trust(cx, |book, me, rng| book.standing(me, key, rng)) {
+            self.depart_when_saved(cx.now, Departure::Direct(*key, message));
+        }
+    }
+
+    /// Takes a record of a node, which may be a trusted peer with another name.
+    pub(crate) fn refresh(&mut self, record: &NodeRecord) {
+        if let Some(outcome) = self.trust.refresh(record) {
+            self.effects.push_back(Effect::Trust(outcome));
+        }
+    }
+
+    /// Remembers where a peer was reached.
+    pub(crate) fn note_endpoint(&mut self, key: &IdentityKey, addr: SocketAddr) {
+        self.trust.note_endpoint(key, addr);
+    }
+
+    /// Takes a trust message, from a letter or from the peer itself.
+    pub(crate) fn handle_trust(&mut self, cx: &mut Context<'_>, message: &[u8], letter: Option<InboxNumber>) {
+        let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message));
+        // A letter without effect may be the copy of one with an effect that is not on disk yet.
+        letter.into_iter().for_each(|number| self.depart_when_saved(cx.now, Departure::Taken(number)));
+        match outcome {
+            Outcome::Discarded(_) => {}
+            Outcome::Pending(_) | Outcome::Pinned(_) | Outcome::Rejected(_) | Outcome::Revoked(_) => {
+                self.pins_changed(cx.now);
+                self.effects.push_back(Effect::Trust(outcome));
+            }
+            Outcome::Granted(_) | Outcome::Wished(_) | Outcome::Declined(_) | Outcome::Renamed(..) => {
+                self.effects.push_back(Effect::Trust(outcome));
+            }
+        }
+    }
+
+    /// Tells a peer a new statement, and no older one besides. Without room for the letter the peer learns it when a tunnel
+    /// comes up.
+    pub(super) fn tell_statement(&mut self, cx: &mut Context<'_>, key: &IdentityKey, message: Vec<u8>) {
+        if let Some(i) = self.statements.iter().position(|(to, _)| to == key) {
+            let (_, number) = self.statements.swap_remove(i);
+            let is_posted = self.calls.values().any(|(_, purpose)| *purpose == Purpose::Letter(number));
+            if !is_posted {
+                self.trust.remove_letter(number);
+            }
+        }
+        if let Some(number) = self.tell_peer(cx, key, message) {
+            self.statements.push((*key, number));
+            debug_assert!(self.statements.len() <= PINS_MAX, "one for each peer");
+        }
+    }
+
+    /// Gives the number of the letter, if there is room for one.
+    pub(super) fn tell_peer(
+        &mut self,
+        cx: &mut Context<'_>,
+        key: &IdentityKey,
+        message: Vec<u8>,
+    ) -> Option<LetterNumber> {
+        let static_key = self.trust.pin(key)?.static_key;
+        let number = self.write_letter(cx, *key, static_key, &message);
+        self.depart_when_saved(cx.now, Departure::Direct(*key, message));
+        number
+    }
+
+    pub(super) fn pending_static_key(&self, key: &IdentityKey) -> Result<StaticKey, TrustError> {
+        let request = self.trust.pending().find(|p| p.record.identity == *key);
+        request.map(|p| p.record.static_key).ok_or(TrustError::Unknown)
+    }
+
+    pub(super) fn with_trust<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        f: impl FnOnce(&mut TrustBook, &Me<'_>, &mut Rng) -> R,
+    ) -> R {
+        let me = Me { identity: cx.identity, record: &self.record, now_s: cx.wall_us / 1_000_000 };
+        f(&mut self.trust, &me, &mut cx.entropy.generator())
+    }
+
+    pub(super) fn pins_changed(&mut self, now: Instant) {
+        self.effects.push_back(Effect::Peers);
+        self.grant(now);
+    }
+}

@@ -1,0 +1,114 @@
+//! Owns what waits for the disk before it leaves, and the letters, whose order each recipient sees.
+
+use super::{Context, Departure, Directory, Effect, Purpose};
+use crate::control::{Call, InboxNumber};
+use crate::identity::{IdentityKey, StaticKey};
+use crate::path::PathAddr;
+use crate::time::Instant;
+use crate::trust::{LetterNumber, TrustError, TrustVersion};
+use alloc::vec::Vec;
+
+/// Most departures that wait for the disk, beside letters. Source: own choice; those beyond are lost, and made up for.
+const HELD_MAX: usize = 1024;
+
+impl Directory {
+    /// The trust book with this version is on disk: what waited for it leaves.
+    pub(crate) fn trust_saved(&mut self, now: Instant, version: TrustVersion) {
+        debug_assert!(version <= self.trust.version(), "no book with {version} has been there to be saved");
+        self.saved = self.saved.max(version);
+        while self.held.front().is_some_and(|(version, _)| *version <= self.saved) {
+            if let Some((_, departure)) = self.held.pop_front() {
+                self.depart(now, departure);
+            }
+        }
+    }
+
+    pub(crate) fn trust_is_saved(&self) -> bool {
+        self.trust.version() <= self.saved
+    }
+
+    /// Takes what [`Effect::Farewell`] asked for.
+    pub(crate) fn hold_farewell(&mut self, now: Instant, to: PathAddr, datagram: Vec<u8>) {
+        self.depart_when_saved(now, Departure::Farewell(to, datagram));
+    }
+
+    /// Lets something leave once the book as it is now is on disk, which may be so already.
+    pub(super) fn depart_when_saved(&mut self, now: Instant, departure: Departure) {
+        let version = self.trust.version();
+        debug_assert!(self.held.back().is_none_or(|(last, _)| *last <= version), "versions only rise");
+        if self.trust_is_saved() {
+            self.depart(now, departure);
+        } else if self.held.len() < HELD_MAX || matches!(departure, Departure::Letter(_)) {
+            self.held.push_back((version, departure));
+        }
+        // A letter of the mailbox that is not said to be taken comes again; a farewell only hastens a letter.
+    }
+
+    pub(super) fn depart(&mut self, now: Instant, departure: Departure) {
+        match departure {
+            Departure::Letter(number) => {
+                let to = self.trust.letter(number).map(|letter| letter.0);
+                to.into_iter().for_each(|to| self.post_next(now, to));
+            }
+            Departure::Taken(number) => {
+                self.call(now, Call::Taken([number].into()), Purpose::Notice);
+            }
+            Departure::Farewell(to, datagram) => self.effects.push_back(Effect::Send(to, datagram)),
+            Departure::Direct(to, message) => self.effects.push_back(Effect::Tell(to, message)),
+        }
+    }
+
+    /// Forgets which letters were taken: the rendezvous will deliver them again, perhaps under other numbers.
+    pub(super) fn forget_taken(&mut self) {
+        self.held.retain(|(_, departure)| !matches!(departure, Departure::Taken(_)));
+    }
+
+    /// Without room for the letter that tells the other side, a command must change nothing.
+    pub(super) fn check_room_for_letter(&self) -> Result<(), TrustError> {
+        if self.trust.has_room_for_letter() { Ok(()) } else { Err(TrustError::Full) }
+    }
+
+    /// Seals a message and keeps it for the mailbox of its recipient. A revocation for which there is no room is only told
+    /// directly.
+    pub(super) fn write_letter(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: IdentityKey,
+        key: StaticKey,
+        message: &[u8],
+    ) -> Option<LetterNumber> {
+        let sealed = key.seal(message, &mut cx.entropy.generator());
+        let number = self.trust.add_letter(to, sealed)?;
+        self.depart_when_saved(cx.now, Departure::Letter(number));
+        Some(number)
+    }
+
+    /// Posts the oldest letter to a node, unless one is under way: letters to one node arrive in the order in which they
+    /// were written, whatever the rendezvous refuses.
+    pub(super) fn post_next(&mut self, now: Instant, to: IdentityKey) {
+        let is_to = |number| self.trust.letter(number).is_some_and(|letter| letter.0 == to);
+        let is_under_way = |purpose: &Purpose| matches!(*purpose, Purpose::Letter(number) if is_to(number));
+        if self.calls.values().any(|(_, purpose)| is_under_way(purpose)) {
+            return;
+        }
+        let oldest = self.trust.letters().find(|number| is_to(*number));
+        if let Some(number) = oldest.filter(|number| !self.is_held(*number))
+            && let Some((_, sealed)) = self.trust.letter(number)
+        {
+            let call = Call::Post(to, sealed.clone());
+            self.call(now, call, Purpose::Letter(number));
+        }
+    }
+
+    pub(super) fn is_held(&self, number: LetterNumber) -> bool {
+        self.held.iter().any(|(_, departure)| matches!(departure, Departure::Letter(held) if *held == number))
+    }
+
+    /// Takes a letter out of our mailbox.
+    pub(crate) fn handle_letter(&mut self, cx: &mut Context<'_>, number: InboxNumber, sealed: &[u8]) {
+        match cx.identity.open_sealed(sealed) {
+            Some(message) => self.handle_trust(cx, &message, Some(number)),
+            None => self.depart_when_saved(cx.now, Departure::Taken(number)), // sealed to another key, and unreadable for ever
+        }
+    }
+}
