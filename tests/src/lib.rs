@@ -11,6 +11,7 @@
 
 mod disk;
 pub mod lab;
+mod ledger;
 mod nat;
 mod network;
 mod world;

@@ -1,6 +1,7 @@
 //! Owns the world: the hosts, one clock for all of them, and the queue of datagrams under way.
 
 use crate::disk::Disk;
+use crate::ledger::Ledger;
 use crate::nat::{Nat, NatKind};
 use crate::network::{Conditions, Network};
 use pilot_core::endpoint::Event as EndpointEvent;
@@ -35,6 +36,7 @@ pub struct SimNode {
     /// Inner address of the node's socket.
     pub addr: SocketAddr,
     nat: Option<Nat>,
+    ledger: Ledger,
     disk: Disk,
     seed: u8,
     incarnation: u8,
@@ -48,6 +50,7 @@ pub struct World {
     pub nodes: Vec<SimNode>,
     /// The rendezvous, unless it is down.
     pub rendezvous: Option<Rendezvous>,
+    ledger: Ledger,
     network: Network,
     rng: Rng,
     queue: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
@@ -82,6 +85,7 @@ impl World {
             now: Instant::ZERO,
             nodes: Vec::new(),
             rendezvous: Some(Rendezvous::new(config, State::default(), Box::new(NoJournal))),
+            ledger: Ledger::default(),
             network: Network::default(),
             rng,
             queue: BTreeMap::new(),
@@ -102,7 +106,8 @@ impl World {
         let addr = SocketAddr::from(([10, 0, number, 1], 4000));
         let stack = self.make_stack(number, 0, TrustBook::default(), Addr::default(), addr);
         let disk = Disk::new(&TrustBook::default());
-        self.nodes.push(SimNode { stack, events: Vec::new(), addr, nat: None, disk, seed: number, incarnation: 0 });
+        let (events, ledger) = (Vec::new(), Ledger::default());
+        self.nodes.push(SimNode { stack, events, addr, nat: None, ledger, disk, seed: number, incarnation: 0 });
     }
 
     fn make_stack(&mut self, number: u8, incarnation: u8, trust: TrustBook, address: Addr, addr: SocketAddr) -> Stack {
@@ -186,6 +191,7 @@ impl World {
         let mut stack = self.make_stack(number, incarnation, trust, address, addr);
         stack.handle_timeout(self.now);
         self.nodes[node].incarnation = incarnation;
+        self.nodes[node].ledger = Ledger::default();
         self.nodes[node].stack = stack;
         self.nodes[node].events.clear();
     }
@@ -363,13 +369,25 @@ impl World {
         if let Some(rendezvous) = &mut self.rendezvous {
             rendezvous.handle_timeout(now);
         }
+        self.check_memory();
         true
+    }
+
+    /// # Panics
+    /// When other nodes make a machine hold more than its budget.
+    fn check_memory(&self) {
+        let machines = self.nodes.iter().map(|node| node.stack.endpoint());
+        for (i, endpoint) in machines.chain(self.rendezvous.as_ref().map(Rendezvous::endpoint)).enumerate() {
+            let (held, max) = (endpoint.held_len(), endpoint.held_len_max());
+            assert!(held <= max, "machine {i} holds {held} bytes for its peers, its budget is {max}");
+        }
     }
 
     fn arrive(&mut self, from: SocketAddr, to: SocketAddr, mut datagram: Vec<u8>) {
         let now = self.now;
         if to == RENDEZVOUS_ADDR {
             if let Some(rendezvous) = &mut self.rendezvous {
+                self.ledger.receive(from, datagram.len());
                 rendezvous.handle_datagram(now, from, &mut datagram);
             }
             return;
@@ -381,6 +399,7 @@ impl World {
                 None => Some(to),
             };
             if inner == Some(node.addr) {
+                node.ledger.receive(from, datagram.len());
                 // The stack counts discards, and tests read its counters.
                 let _ = node.stack.handle_datagram(now, from, &mut datagram);
                 return;
@@ -414,6 +433,9 @@ impl World {
         }
         while let Some(transmit) = self.rendezvous.as_mut().and_then(|r| r.poll_transmit(now, &mut batch)) {
             for datagram in batch.chunks(transmit.segment_len) {
+                if let Some(rendezvous) = &self.rendezvous {
+                    self.ledger.send(now, transmit.to, datagram.len(), rendezvous.endpoint());
+                }
                 self.launch(RENDEZVOUS_ADDR.ip(), RENDEZVOUS_ADDR, transmit.to, datagram);
             }
         }
@@ -426,6 +448,8 @@ impl World {
             let (inner, to) = (node.addr, transmit.to);
             let source = node.nat.as_mut().map_or(inner, |nat| nat.outbound(now, inner, to));
             for datagram in batch.chunks(transmit.segment_len) {
+                let node = &mut self.nodes[i];
+                node.ledger.send(now, to, datagram.len(), node.stack.endpoint());
                 self.launch(inner.ip(), source, to, datagram);
             }
         }

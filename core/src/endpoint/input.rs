@@ -10,7 +10,7 @@ use crate::control::Control;
 use crate::discard::Discard;
 use crate::identity::StaticKey;
 use crate::inner::{NoSink, PeerId, ResetReason, Sink};
-use crate::path::PathAddr;
+use crate::path::{PathAddr, Prober};
 use crate::peer::{Arrival, Effects, Role};
 use crate::relay;
 use crate::time::Instant;
@@ -88,7 +88,8 @@ impl Endpoint {
         // Gate: only a pinned peer's packets reach a stack.
         let sink: &mut dyn Sink = if peer.role == Role::Trusted { sink } else { &mut no_sink };
         let mut effects = Effects::default();
-        let result = peer.handle_data(arrival, datagram, &mut self.rng, sink, &mut effects);
+        let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
+        let result = peer.handle_data(arrival, datagram, prober, sink, &mut effects);
         self.apply(arrival.now, id, effects);
         result
     }
@@ -190,6 +191,7 @@ impl Endpoint {
         let session = Session::new(self.aead, &keys, indexes, Side::Responder, now).of(peer, ends);
         let needs_kem = entry.peer.role == Role::Trusted && kem.is_none();
         entry.peer.install_next(if needs_kem { session.unmixed(&keys) } else { session });
+        entry.peer.paths.note_resp(from);
         entry.peer.send_raw(from, resp);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Answered });
         self.touch(id);
@@ -224,8 +226,9 @@ impl Endpoint {
         let session = Session::new(self.aead, &keys, indexes, Side::Initiator, now).of(peer, ends);
         let needs_kem = entry.peer.role == Role::Trusted && !peer.stance.has_kem();
         let session = if needs_kem { session.unmixed(&keys) } else { session };
+        let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
         let was_up = entry.peer.is_up(now);
-        let restarted = entry.peer.install_current(now, session, from);
+        let restarted = entry.peer.install_current(now, session, (from, RESP_LEN), prober);
         if restarted {
             self.events.push_back(Event::Reset(id, ResetReason::Restarted));
         }

@@ -26,7 +26,7 @@ use crate::aead::AeadProvider;
 use crate::control::{Answer, Control, Push, Ticket};
 use crate::identity::{Identity, IdentityKey, StaticKey};
 use crate::noise::StaticShared;
-use crate::path::{PathAddr, PathNews};
+use crate::path::{PathAddr, PathNews, ProbeBudget, Prober};
 use crate::peer::{PacketBuilder, Peer, Role};
 use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant, earliest};
@@ -63,6 +63,7 @@ pub struct Endpoint {
     door: Doorkeeper,
     peers: PeerTable,
     stray: VecDeque<(PathAddr, Vec<u8>)>,
+    probes: ProbeBudget,
     last_stamp: Timestamp,
     /// Ephemeral keys of the newest authentic INITs.
     recent_inits: [[u8; 32]; INITS_REMEMBERED],
@@ -94,6 +95,7 @@ impl Endpoint {
             datagram_len_max: config.datagram_len_max,
             peers: PeerTable::new(),
             stray: VecDeque::new(),
+            probes: ProbeBudget::new(),
             last_stamp: if config.used_us > 0 { tai64n(config.used_us) } else { Timestamp::default() },
             recent_inits: [[0; 32]; INITS_REMEMBERED],
             events: Events::default(),
@@ -219,6 +221,11 @@ impl Endpoint {
         self.directory.used_us()
     }
 
+    /// True when a peer has answered from this underlay address, or this node's own configuration or trust book names it.
+    pub fn is_open(&self, addr: SocketAddr) -> bool {
+        self.peers.iter().any(|(_, entry)| entry.peer.paths.is_open(PathAddr::Direct(addr)))
+    }
+
     /// Memory that other nodes make this endpoint hold for their control streams and key handshakes. Work grows with the
     /// number of peers. Unit: bytes.
     pub fn held_len(&self) -> usize {
@@ -339,7 +346,8 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(id) = self.peers.take_due(now) {
             let Some(entry) = self.peers.get_mut(&id) else { continue };
-            let given_up = entry.peer.handle_timeout(now, &mut self.rng);
+            let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
+            let given_up = entry.peer.handle_timeout(now, prober);
             let wants_relay = entry.peer.take_relay_wish(now);
             if wants_relay {
                 entry.peer.relay_init(now);

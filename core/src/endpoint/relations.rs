@@ -58,7 +58,7 @@ impl Endpoint {
         }
         let id = self.add_peer(Role::Rendezvous, key, NO_PSK);
         if let Some(entry) = self.peers.get_mut(&id) {
-            entry.peer.paths.add(PathAddr::Direct(addr));
+            entry.peer.paths.add_known(addr);
             entry.peer.in_use = true;
         }
         self.with_directory(now, |directory, cx| directory.set_rendezvous(cx.now, key, addr));
@@ -77,7 +77,7 @@ impl Endpoint {
         }
         for id in self.up_peers(now) {
             if let Some(entry) = self.peers.get_mut(&id) {
-                entry.peer.paths.on_own_move(now, &mut self.rng);
+                entry.peer.paths.on_own_move(now);
             }
             self.send_candidates(id);
             self.touch(id);
@@ -235,10 +235,11 @@ impl Endpoint {
     fn handle_candidates(&mut self, now: Instant, from: PeerId, list: &[SocketAddr]) {
         let own = self.directory.addresses();
         let Some(entry) = self.peers.get_mut(&from) else { return };
-        list.iter()
-            .filter(|addr| is_acceptable_candidate(addr, &own))
-            .for_each(|addr| entry.peer.paths.add(PathAddr::Direct(*addr)));
-        entry.peer.paths.on_candidates(now);
+        let mut has_news = false;
+        for addr in list.iter().filter(|addr| is_acceptable_candidate(addr, &own)) {
+            has_news |= entry.peer.paths.add(PathAddr::Direct(*addr));
+        }
+        entry.peer.paths.on_candidates(now, has_news);
         self.touch(from);
     }
 
@@ -328,7 +329,7 @@ impl Endpoint {
                 let id = self.peer_by_identity(&key);
                 if let Some(entry) = id.and_then(|id| self.peers.get_mut(&id)) {
                     // Without any known address either the wait need not be long.
-                    let is_away = entry.peer.paths.list().is_empty();
+                    let is_away = entry.peer.paths.open_addrs().is_empty();
                     entry.peer.set_away(is_away);
                 }
             }
@@ -362,7 +363,7 @@ impl Endpoint {
             let id = self.add_peer(Role::Trusted, pin.static_key, pin.secret);
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.identity = Some(pin.identity);
-                pin.last_endpoint.into_iter().for_each(|addr| entry.peer.paths.add(PathAddr::Direct(addr)));
+                pin.last_endpoint.into_iter().for_each(|addr| entry.peer.paths.add_known(addr));
             }
         }
         debug_assert!(
@@ -379,6 +380,7 @@ impl Endpoint {
         let relay_key = *self.directory.relay_key();
         let mut farewells = Vec::new();
         if let Some(entry) = self.peers.get_mut(&id) {
+            entry.peer.link.hurry();
             for close in [false, true] {
                 if close {
                     entry.peer.close(ResetReason::Revoked as u8);

@@ -298,7 +298,8 @@ fn a_relayed_handshake_waits_for_the_direct_one_and_does_not_count_that_as_delay
     let ids = [pair.peer(0), pair.peer(1)];
     let paths = &mut pair.ends[0].peers.get_mut(&ids[0]).expect("pinned").peer.paths;
     paths.set_relay(Channel(7));
-    paths.select_working(PathAddr::Direct(addr_of(1)), false);
+    paths.note_resp(PathAddr::Direct(addr_of(1)));
+    paths.on_resp_used(PathAddr::Direct(addr_of(1)), false);
     let relayed = |end: &mut Endpoint, ms: u64, len| {
         let (mut out, mut found) = (Vec::new(), None);
         while let Some(transmit) = end.poll_transmit(Instant::from_micros(ms * 1000), &mut out) {
@@ -579,7 +580,7 @@ fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
         .collect();
     let (mut now, mut out) = (Instant::ZERO, Vec::new());
     for id in &ids[..3] {
-        endpoint.peers.get_mut(id).expect("added").peer.paths.add(PathAddr::Direct(addr_of(1)));
+        endpoint.peers.get_mut(id).expect("added").peer.paths.add_known(addr_of(1));
         endpoint.reach(now, *id);
     }
     let mut turn = |now: Instant| {

@@ -247,6 +247,11 @@ impl Link {
         self.is_held = is_held;
     }
 
+    /// Lets two datagrams leave beside the window.
+    pub(crate) const fn hurry(&mut self) {
+        self.probe_credit = PROBES;
+    }
+
     pub(crate) const fn ping(&mut self) {
         self.ping_due = true;
     }
@@ -413,13 +418,18 @@ impl Link {
         !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty() && self.pure_acks.is_empty())
     }
 
+    /// True when something waits that only leaves when window and pacing allow.
+    fn has_paced(&self) -> bool {
+        let has_packets = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
+        (has_packets && !self.is_held) || self.control_tx.is_ready()
+    }
+
     /// False when [`Link::poll_frames`] has nothing to write.
     pub(crate) fn has_output(&self, now: Instant) -> bool {
         let has_acks = !self.is_held && !self.pure_acks.is_empty();
-        let is_due = self.hello_due || self.ping_due || has_acks || self.control_tx.is_ready();
-        let has_packets = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
+        let is_due = self.hello_due || self.ping_due || has_acks;
         is_due
-            || (has_packets && self.may_send_data(now))
+            || (self.has_paced() && self.may_send_paced(now))
             || self.received.iter().any(|r| r.deadline().is_some_and(|at| at <= now))
     }
 
@@ -429,12 +439,11 @@ impl Link {
 
     /// When paced sending may go on; `None` when nothing paced waits or the window is full.
     fn pacing_deadline(&self) -> Option<Instant> {
-        let waiting = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
-        if waiting && !self.is_held && !self.is_window_full() { self.pacer.deadline() } else { None }
+        if self.has_paced() && !self.is_window_full() { self.pacer.deadline() } else { None }
     }
 
-    fn may_send_data(&self, now: Instant) -> bool {
-        !self.is_held && (self.probe_credit > 0 || (self.pacer.may_send(now) && !self.is_window_full()))
+    fn may_send_paced(&self, now: Instant) -> bool {
+        self.probe_credit > 0 || (self.pacer.may_send(now) && !self.is_window_full())
     }
 
     /// Writes the frames of one datagram, at most `room` bytes, for the session with our index `local_index`.
@@ -455,17 +464,21 @@ impl Link {
         if ack_due {
             self.emit_acks(now, local_index, end, out);
         }
-        self.emit_hello_and_control(end, out, &mut carried);
+        self.emit_hello(end, out, &mut carried);
+        let may_send = self.may_send_paced(now);
+        if may_send {
+            counts_for_pacing = self.emit_control(end, out, &mut carried);
+        }
         if !self.is_held {
             self.emit_pure_acks(end, out, &mut carried);
         }
-        if self.may_send_data(now) {
+        if may_send && !self.is_held {
             let ack_waits = !ack_due && self.received.iter().any(Received::is_waiting);
             let fits_beside = self.next_len().is_some_and(|len| out.len() + ACK_LEN_MAX + len < end);
             if ack_waits && fits_beside {
                 self.emit_acks(now, local_index, end, out);
             }
-            counts_for_pacing = self.emit_packets(start, end, out, &mut carried);
+            counts_for_pacing |= self.emit_packets(start, end, out, &mut carried);
         }
         if core::mem::take(&mut self.ping_due) && carried.is_empty() {
             frame::emit_ping(out);
@@ -483,7 +496,7 @@ impl Link {
         }
     }
 
-    fn emit_hello_and_control(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Load) {
+    fn emit_hello(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Load) {
         if self.hello_due
             && let Some(hello) = &self.hello
             && out.len() + hello.len() + 8 <= end
@@ -492,11 +505,16 @@ impl Link {
             carried.push(Carried::Hello);
             self.hello_due = false;
         }
+    }
+
+    fn emit_control(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Load) -> bool {
+        let before = out.len();
         while out.len() + FRAME_ROOM_MIN < end && self.control_tx.is_ready() {
             let Some((offset, bytes)) = self.control_tx.take(end - out.len() - 24) else { break };
             frame::emit_control(out, offset, &bytes);
             carried.push(Carried::Control { offset, bytes });
         }
+        out.len() > before
     }
 
     fn emit_pure_acks(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Load) {
@@ -581,11 +599,16 @@ impl Link {
         }
     }
 
+    /// When silence has lasted long enough to probe.
+    pub(crate) fn note_probe_deadline(&self, soonest: &mut Soonest) {
+        soonest.note(PeerTimer::Probe, self.sent.probe_deadline(self.rtt.probe_timeout(self.probes)));
+    }
+
     /// When [`Link::handle_timeout`] or [`Link::poll_frames`] has something to do, and why.
     pub(crate) fn note_deadlines(&self, soonest: &mut Soonest) {
         let allowance = self.rtt.reordering_allowance(self.sent.lateness());
         soonest.note(PeerTimer::Ack, self.received.iter().filter_map(Received::deadline).min());
-        soonest.note(PeerTimer::Probe, self.sent.probe_deadline(self.rtt.probe_timeout(self.probes)));
+        self.note_probe_deadline(soonest);
         soonest.note(PeerTimer::Loss, self.sent.loss_deadline(allowance));
         soonest.note(PeerTimer::Pacing, self.pacing_deadline());
     }

@@ -18,7 +18,7 @@ use crate::identity::{IdentityKey, StaticKey};
 use crate::inner::{PeerId, ResetReason};
 use crate::link::Link;
 use crate::noise::StaticShared;
-use crate::path::{PathAddr, Paths};
+use crate::path::{PathAddr, Paths, Prober};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
@@ -53,6 +53,8 @@ const LOADED_DATAGRAMS: u64 = 4;
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
 const REST_AFTER: Duration = Duration::from_secs(2);
+/// Room below which no datagram is begun for a path that has not answered. Unit: bytes.
+const LIMITED_LEN_MIN: usize = 128;
 /// Datagrams of the key handshake that may wait to be sent.
 const RAW_MAX: usize = 64;
 
@@ -247,6 +249,11 @@ impl Peer {
     /// Most that the datagrams of key handshakes hold. Unit: bytes.
     pub(crate) const RAW_LEN_MAX: usize = RAW_MAX * 256;
 
+    /// True unless the path in use has not answered and has been sent all that it may be sent before.
+    fn may_send(&self) -> bool {
+        self.paths.allowance() >= LIMITED_LEN_MIN
+    }
+
     /// Memory that the peer makes this node hold. Unit: bytes.
     pub(crate) fn held_len(&self) -> usize {
         self.link.control_len() + self.raw.iter().map(|(_, datagram)| datagram.capacity()).sum::<usize>()
@@ -315,15 +322,15 @@ impl Peer {
         }
     }
 
-    /// Sends the INIT of a key handshake, new or under way, to every known address at once: the first valid answer
-    /// wins.
+    /// Sends the INIT of a key handshake, new or under way, to every address at once where the peer has answered before: the
+    /// first valid answer wins.
     pub(crate) fn begin_handshake(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
         let handshake = Handshake::new(now, pending, self.sessions.handshake(), rng);
-        let knows_address = self.paths.list().iter().any(|path| path.addr.is_direct());
+        let targets = self.paths.open_addrs();
+        let knows_address = targets.iter().any(|to| to.is_direct());
         let patient = handshake.is_first_attempt() && knows_address;
         self.sessions.move_to_handshake(handshake);
         self.ask_relay_at = Some(now + if patient { RELAY_PATIENCE } else { Duration::ZERO });
-        let targets: Vec<_> = self.paths.list().iter().map(|path| path.addr).collect();
         targets.into_iter().filter(|to| to.is_direct() || !patient).for_each(|to| self.send_init(to));
     }
 
@@ -341,10 +348,16 @@ impl Peer {
         }
     }
 
-    /// Seals under `session`, which this side initiated, at once. True when the peer is another incarnation than
+    /// Seals under `session`, which this side initiated and whose RESP of `len` bytes came from `from`, at once. True when the peer is another incarnation than
     /// before.
-    pub(crate) fn install_current(&mut self, now: Instant, session: Session, from: PathAddr) -> bool {
-        self.select_working(now, from);
+    pub(crate) fn install_current(
+        &mut self,
+        now: Instant,
+        session: Session,
+        (from, len): (PathAddr, usize),
+        prober: &mut Prober<'_>,
+    ) -> bool {
+        self.paths.on_resp(now, (from, len), self.stands(now), prober);
         let is_mixed = session.is_mixed();
         let (handshake, restarted) = self.make_current(Box::new(session));
         self.kem_due = !is_mixed;
@@ -359,9 +372,9 @@ impl Peer {
         self.sessions.set_next(session);
     }
 
-    /// A key handshake finished over `from`.
-    fn select_working(&mut self, now: Instant, from: PathAddr) {
-        self.paths.select_working(from, self.is_up(now) && self.link.unanswered_probes() == 0);
+    /// True while there are keys and the peer answers.
+    fn stands(&self, now: Instant) -> bool {
+        self.is_up(now) && self.link.unanswered_probes() == 0
     }
 
     /// Seals under `session` from now on; gives the key handshake that this ends, and whether the peer is another
@@ -396,16 +409,16 @@ impl Peer {
     // Time.
 
     /// Runs everything that is due; gives the reason when a key handshake was given up.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) -> Option<ResetReason> {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, prober: &mut Prober<'_>) -> Option<ResetReason> {
         self.link.handle_timeout(now);
         let loaded = self.is_loaded();
-        self.paths.handle_timeout(now, self.in_use, loaded, rng);
+        self.paths.handle_timeout(now, self.in_use, loaded, prober);
         if self.liveness == Liveness::Answers && self.is_unanswered(now, SUSPECT_PROBES, SUSPECT_SILENCE) {
             self.liveness = Liveness::Silent;
             self.paths.on_suspect(now);
         }
         self.sessions.handle_timeout(now, self.last_received);
-        self.keep_alive(now, rng);
+        self.keep_alive(now, prober.rng);
         if self.rest_at.take_if(|at| *at <= now).is_some() {
             self.rest(now);
         }
@@ -458,8 +471,11 @@ impl Peer {
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<(Instant, PeerTimer)> {
         let (is_up, mut soonest) = (self.is_up(now), Soonest::default());
         // Without keys the link's timers have nothing to act on; those of the key handshake count instead.
-        if is_up {
-            self.link.note_deadlines(&mut soonest);
+        match is_up {
+            true if self.may_send() => self.link.note_deadlines(&mut soonest),
+            // What may not leave now waits for an answer on the path, or for new keys.
+            true => self.link.note_probe_deadline(&mut soonest),
+            false => {}
         }
         self.paths.note_deadlines(is_up && self.is_loaded(), &mut soonest);
         self.sessions.note_deadlines(self.in_use, &mut soonest);
