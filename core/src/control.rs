@@ -12,6 +12,8 @@ pub use crate::trust::LETTER_LEN_MAX;
 use crate::addr::Addr;
 use crate::extensions::Extensions;
 use crate::identity::IdentityKey;
+use crate::tunnel::kem::{ANSWER_LEN, OFFER_LEN};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -50,8 +52,34 @@ pub enum Control {
     Candidates(Vec<SocketAddr>),
     /// A trust message for the recipient, delivered directly.
     Trust(Vec<u8>),
+    /// A key for a session that has no KEM secret. Only between trusted peers.
+    KemOffer(KemOffer),
+    /// The answer to such a key. Only between trusted peers.
+    KemAnswer(KemAnswer),
     /// A message of a later version, to be ignored.
     Unknown(u8),
+}
+
+/// An ML-KEM-768 key, for the answer of the other side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KemOffer {
+    /// The recipient's index of the session whose exporter both sides use.
+    pub session: u32,
+    /// The sender's index of the session that follows.
+    pub index: u32,
+    /// The encapsulation key.
+    pub key: Box<[u8; OFFER_LEN]>,
+}
+
+/// The answer to a [`KemOffer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KemAnswer {
+    /// The index in the offer.
+    pub offer: u32,
+    /// The sender's index of the session that follows.
+    pub index: u32,
+    /// The ciphertext.
+    pub answer: Box<[u8; ANSWER_LEN]>,
 }
 
 /// A call of a node to its rendezvous.

@@ -4,19 +4,37 @@
 //! over the path that works; a direct path is an upgrade found by probing. Probes are sealed frames, so that only the
 //! peer can answer one, and a path is used only after an answer came over it (`docs/paths.md`, "Shape").
 
+mod budget;
+mod candidate;
+
+pub(crate) use budget::{ProbeBudget, Prober};
+pub(crate) use candidate::is_acceptable_candidate;
+
 use crate::codec::Put as _;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
-use crate::wire::{Channel, DATAGRAM_LEN_BASE};
+use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE};
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 /// Most paths per peer: 16 candidates of the peer's and 8 found otherwise. Source: `docs/paths.md`, "Rules".
 pub const PATHS_MAX: usize = 24;
 /// When the probes of one punch round leave, after its start. Unit: ms. Source: as above.
 const ROUND_MS: [u64; 7] = [0, 20, 60, 140, 300, 600, 1000];
+/// Steps of a round in which addresses that never answered are probed as well.
+const UNPROVEN_STEPS: [usize; TRIES_MAX as usize] = [0, 2, 4];
+/// Probes that an address gets which has never answered, within [`TRIES_AGAIN`]. Source: `docs/paths.md`, "Rules".
+pub(crate) const TRIES_MAX: u8 = 3;
+/// Probes that all such addresses of one peer get in that time: a list of candidates has sixteen. Source: as above.
+pub(crate) const PEER_TRIES_MAX: u8 = 16 * TRIES_MAX;
+/// Time after which such addresses are tried again. Source: as above.
+pub(crate) const TRIES_AGAIN: Duration = Duration::from_secs(300);
+/// What an address that has not answered may be sent for each byte that came from there. Source: RFC 9000 §8.1.
+pub(crate) const AMPLIFICATION_MAX: usize = 3;
+/// Size of the datagram of a probe, or of its answer, without padding.
+const PROBE_LEN: usize = DATA_OVERHEAD + 9;
 /// Pauses between rounds; the last one repeats. Unit: s. Source: as above.
 const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
 /// How much slower than the relay a direct path may be and still be preferred. Source: as above.
@@ -103,6 +121,17 @@ pub(crate) enum PathNews {
     Size(usize),
 }
 
+/// Why datagrams may be sent to the address of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// A peer named it, or a datagram came from there: anybody's address may be behind it.
+    Unproven,
+    /// This node's own configuration or trust book has it: a peer answered there before.
+    Known,
+    /// The peer has answered from there.
+    Proven,
+}
+
 /// One path, and the results of probing it.
 #[derive(Clone, Debug)]
 pub struct Path {
@@ -114,6 +143,20 @@ pub struct Path {
     pub rtt: Option<Duration>,
     /// Largest datagram proven on it. Unit: bytes.
     pub datagram_len: usize,
+    standing: Standing,
+    /// A RESP of this node went there last: an initiator that uses its keys has shown that it is there.
+    answered_init: bool,
+    /// Probes sent before anything came from there.
+    tries: u8,
+    /// What may still be sent there before it has answered. Unit: bytes.
+    credit: u32,
+}
+
+impl Path {
+    /// Datagrams may be sent there without a limit.
+    fn is_open(&self) -> bool {
+        !self.addr.is_direct() || self.standing != Standing::Unproven
+    }
 }
 
 /// A probe to be sealed and sent.
@@ -147,6 +190,9 @@ pub(crate) struct Paths {
     size_probe: Option<SizeProbe>,
     /// Sizes from this index on were refused by the selected path.
     size_limit: Option<usize>,
+    /// Probes to addresses that never answered, since `tries_since`.
+    tries: u8,
+    tries_since: Instant,
     /// Where the peer's newest datagram came from.
     newest_from: Option<PathAddr>,
     /// Newest decisions that the trace has not seen, at most [`NEWS_MAX`].
@@ -184,6 +230,8 @@ impl Paths {
             rounds: 0,
             size_probe: None,
             size_limit: None,
+            tries: 0,
+            tries_since: Instant::ZERO,
             newest_from: None,
             news: Vec::new(),
         }
@@ -222,25 +270,70 @@ impl Paths {
         self.list.iter_mut().find(|p| p.addr == addr)
     }
 
-    /// Adds a path that might work. A full table forgets the oldest path that never did.
-    pub(crate) fn add(&mut self, addr: PathAddr) {
+    /// Adds a path that might work; true when it is new. A full table forgets the oldest path that never did, and never the
+    /// one in use.
+    pub(crate) fn add(&mut self, addr: PathAddr) -> bool {
         if self.find(addr).is_some() {
-            return;
+            return false;
         }
         if self.list.len() == PATHS_MAX {
-            let useless = self
-                .list
-                .iter()
-                .position(|p| !p.validated)
-                .or(self.list.iter().position(|p| Some(p.addr) != self.selected));
-            let Some(useless) = useless else { return };
+            let selected = self.selected;
+            let may_go = |p: &Path| Some(p.addr) != selected && p.addr.is_direct() && !p.answered_init;
+            let oldest = |f: fn(&Path) -> bool| self.list.iter().position(|p| may_go(p) && f(p));
+            let useless = oldest(|p| !p.is_open()).or_else(|| oldest(|p| !p.validated)).or_else(|| oldest(|_| true));
+            let Some(useless) = useless else { return false };
             self.list.remove(useless);
         }
         if self.list.is_empty() {
             self.list.reserve_exact(1); // most peers have one address, and most are not connected
         }
-        self.list.push(Path { addr, validated: false, rtt: None, datagram_len: DATAGRAM_LEN_BASE });
-        debug_assert!(self.list.len() <= PATHS_MAX);
+        let (standing, datagram_len) = (Standing::Unproven, DATAGRAM_LEN_BASE);
+        let path = Path {
+            addr,
+            validated: false,
+            rtt: None,
+            datagram_len,
+            standing,
+            answered_init: false,
+            tries: 0,
+            credit: 0,
+        };
+        self.list.push(path);
+        debug_assert!(self.list.len() <= PATHS_MAX && self.selected.is_none_or(|addr| self.find(addr).is_some()));
+        true
+    }
+
+    /// Adds an address that this node's own configuration or trust book names.
+    pub(crate) fn add_known(&mut self, addr: SocketAddr) {
+        self.add(PathAddr::Direct(addr));
+        if let Some(path) = self.find_mut(PathAddr::Direct(addr)).filter(|path| path.standing == Standing::Unproven) {
+            path.standing = Standing::Known;
+        }
+    }
+
+    /// Where an INIT may go: an address that never answered is asked by probes only.
+    pub(crate) fn open_addrs(&self) -> Vec<PathAddr> {
+        self.list.iter().filter(|path| path.is_open()).map(|path| path.addr).collect()
+    }
+
+    /// True when the peer has answered from this address, or this node's own books name it.
+    pub(crate) fn is_open(&self, addr: PathAddr) -> bool {
+        self.find(addr).is_some_and(Path::is_open)
+    }
+
+    /// What may be sent on the selected path now. Unit: bytes.
+    pub(crate) fn allowance(&self) -> usize {
+        let path = self.selected.and_then(|addr| self.find(addr));
+        path.map_or(0, |path| if path.is_open() { usize::MAX } else { path.credit as usize })
+    }
+
+    /// Notes that a datagram of `len` bytes leaves; false when it must not, since `to` has not answered.
+    pub(crate) fn charge(&mut self, to: PathAddr, len: usize) -> bool {
+        let Some(path) = self.find_mut(to) else { return false };
+        let is_open = path.is_open();
+        let left = path.credit.checked_sub(len as u32);
+        path.credit = left.unwrap_or(path.credit);
+        is_open || left.is_some()
     }
 
     /// Replaces the relay channel (the beacon was restarted, or told a new number).
@@ -262,16 +355,69 @@ impl Paths {
         self.list.retain(|p| !p.addr.is_direct() || Some(p.addr) == selected);
     }
 
+    /// A RESP of this node leaves for `to`.
+    pub(crate) fn note_resp(&mut self, to: PathAddr) {
+        self.add(to);
+        self.list.iter_mut().for_each(|path| path.answered_init = path.addr == to);
+    }
+
+    /// The peer has used the keys of the RESP that [`Paths::note_resp`] noted: it is where that went, wherever its own
+    /// datagram, which came from `from`, may claim to be from.
+    pub(crate) fn on_resp_used(&mut self, from: PathAddr, stood: bool) {
+        let asked = self.list.iter().find(|path| path.answered_init).map(|path| path.addr);
+        match asked.or((!from.is_direct()).then_some(from)) {
+            Some(addr) => self.select_working(addr, stood),
+            None if self.selected.is_none() => self.select_limited(from),
+            None => {}
+        }
+        self.list.iter_mut().for_each(|path| path.answered_init = false);
+    }
+
+    /// A RESP of the peer, a datagram of `len` bytes, came from `from`. An address that never answered before is proven by
+    /// a probe only: a RESP does not show where it comes from.
+    pub(crate) fn on_resp(
+        &mut self,
+        now: Instant,
+        (from, len): (PathAddr, usize),
+        stood: bool,
+        prober: &mut Prober<'_>,
+    ) {
+        self.add(from);
+        if self.find(from).is_some_and(Path::is_open) {
+            return self.select_working(from, stood);
+        }
+        self.earn(from, len);
+        if self.selected.is_none_or(|selected| selected.is_direct() && !stood) {
+            self.select_limited(from);
+        }
+        self.probe_moved(now, from, prober);
+    }
+
     /// A key handshake finished over this path: it works now. Within a tunnel that `stood` and was answered in before,
     /// a direct path is not given up because the relay was faster this time.
-    pub(crate) fn select_working(&mut self, addr: PathAddr, stood: bool) {
+    fn select_working(&mut self, addr: PathAddr, stood: bool) {
         self.add(addr);
         if let Some(path) = self.find_mut(addr) {
-            path.validated = true;
+            (path.validated, path.standing) = (true, Standing::Proven);
         }
         let keeps_direct = stood && !addr.is_direct() && self.selected.is_some_and(|selected| selected.is_direct());
         if !keeps_direct {
             self.select(addr, PathReason::Handshake);
+        }
+    }
+
+    /// Uses a path that has not answered, since there is no better one, for what [`Paths::allowance`] says.
+    fn select_limited(&mut self, addr: PathAddr) {
+        self.add(addr);
+        if self.find(addr).is_some() {
+            self.select(addr, PathReason::Handshake);
+        }
+    }
+
+    /// An authentic datagram of `len` bytes came from `from`.
+    fn earn(&mut self, from: PathAddr, len: usize) {
+        if let Some(path) = self.find_mut(from).filter(|path| !path.is_open()) {
+            path.credit = path.credit.saturating_add((AMPLIFICATION_MAX * len) as u32);
         }
     }
 
@@ -294,20 +440,33 @@ impl Paths {
         core::mem::take(&mut self.news)
     }
 
-    /// An authenticated datagram, the newest so far, came from `from`.
-    pub(crate) fn on_newest(&mut self, now: Instant, from: PathAddr, rng: &mut Rng) {
-        self.newest_from = Some(from);
+    /// An authenticated datagram of `len` bytes came from `from`; `is_newest` when none with a higher counter has.
+    pub(crate) fn on_authentic(
+        &mut self,
+        now: Instant,
+        (from, len): (PathAddr, usize),
+        is_newest: bool,
+        prober: &mut Prober<'_>,
+    ) {
         if self.selected != Some(from) {
-            self.on_moved(now, from, rng);
+            self.add(from);
+        }
+        self.earn(from, len);
+        if is_newest {
+            self.newest_from = Some(from);
+            if self.selected != Some(from) {
+                self.probe_moved(now, from, prober);
+            }
         }
     }
 
-    /// The peer's candidates have come and are among the paths now. When they came over the relay although a direct
-    /// path is in use, the peer has left that path.
-    pub(crate) fn on_candidates(&mut self, now: Instant) {
+    /// The peer's candidates have come and are among the paths now; `has_news` when one was not before. When they came
+    /// over the relay although a direct path is in use, the peer has left that path.
+    pub(crate) fn on_candidates(&mut self, now: Instant, has_news: bool) {
         match (self.selected, self.newest_from) {
             (Some(PathAddr::Direct(_)), Some(PathAddr::Relay(_))) => self.on_suspect(now),
-            _ => self.start_round(now),
+            _ if has_news => self.start_round(now),
+            _ => {}
         }
     }
 
@@ -316,22 +475,21 @@ impl Paths {
         self.newest_from
     }
 
-    /// The peer speaks from a path other than the selected one.
-    fn on_moved(&mut self, now: Instant, from: PathAddr, rng: &mut Rng) {
-        self.add(from);
+    /// Probes a path other than the selected one, from which the peer speaks.
+    fn probe_moved(&mut self, now: Instant, from: PathAddr, prober: &mut Prober<'_>) {
         let asked = self.outstanding.iter().any(|o| o.to == from && now.since(o.at) < PROBE_LIFETIME);
-        if !asked {
-            self.probe(now, from, None, rng);
+        if !asked && prober.budget.take(now, 1).is_ok() && self.charge(from, PROBE_LEN) {
+            self.probe(now, from, None, prober.rng);
         }
     }
 
     /// The peer probes: answers on the same path, and probes that path itself if it is new.
-    pub(crate) fn on_probe(&mut self, now: Instant, from: PathAddr, id: u64, rng: &mut Rng) {
-        if self.ready.len() < OUTSTANDING_MAX {
-            self.ready.push(Probe { to: from, id, is_answer: true, len: None });
-        }
+    pub(crate) fn on_probe(&mut self, now: Instant, from: PathAddr, id: u64, prober: &mut Prober<'_>) {
         if self.find(from).is_none_or(|p| !p.validated) {
-            self.on_moved(now, from, rng);
+            self.probe_moved(now, from, prober);
+        }
+        if self.ready.len() < OUTSTANDING_MAX && self.charge(from, PROBE_LEN) {
+            self.ready.push(Probe { to: from, id, is_answer: true, len: None });
         }
     }
 
@@ -341,7 +499,7 @@ impl Paths {
         let probe = self.outstanding.swap_remove(i);
         let Some(path) = self.find_mut(probe.to) else { return false };
         let rtt = now.since(probe.at);
-        path.validated = true;
+        (path.validated, path.standing) = (true, Standing::Proven);
         path.rtt = Some(path.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
         if let Some(len) = probe.len {
             path.datagram_len = path.datagram_len.max(len);
@@ -366,8 +524,8 @@ impl Paths {
                 let rtt = self.find(addr).and_then(|p| p.rtt);
                 relay_rtt.zip(rtt).is_none_or(|(relay, direct)| direct <= relay + DIRECT_BONUS)
             }
-            // The peer speaks from there now: the path follows it.
-            (Some(PathAddr::Direct(_)), PathAddr::Direct(_)) => addr == newest_from,
+            // The peer speaks from there now, or the path in use gives no answer: the path follows.
+            (Some(PathAddr::Direct(_)), PathAddr::Direct(_)) => addr == newest_from || !self.is_selected_valid(),
             (Some(_), PathAddr::Relay(_)) => false,
         }
     }
@@ -387,13 +545,20 @@ impl Paths {
         self.start_round(now);
     }
 
-    /// Our own address changed. The path in use counts as silent; where there is no relay to fall back to, the peer's
-    /// address is probed, which shows the peer our new one.
-    pub(crate) fn on_own_move(&mut self, now: Instant, rng: &mut Rng) {
+    /// Our own address changed. The path in use counts as silent, and the round of probes shows the peer our new address.
+    /// Addresses that did not answer our old one get another chance.
+    pub(crate) fn on_own_move(&mut self, now: Instant) {
+        self.forget_tries(now);
         self.on_suspect(now);
-        if let Some(selected @ PathAddr::Direct(_)) = self.selected {
-            self.probe(now, selected, None, rng);
-        }
+    }
+
+    fn forget_tries(&mut self, now: Instant) {
+        (self.tries, self.tries_since) = (0, now);
+        self.list.iter_mut().for_each(|path| path.tries = 0);
+    }
+
+    fn is_selected_valid(&self) -> bool {
+        self.selected.and_then(|addr| self.find(addr)).is_some_and(|path| path.validated)
     }
 
     /// Begins probing every direct candidate.
@@ -411,14 +576,14 @@ impl Paths {
     }
 
     /// Runs everything that is due. `in_use`: the application has business with the peer; `loaded`: data is in flight.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, in_use: bool, loaded: bool, rng: &mut Rng) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, in_use: bool, loaded: bool, prober: &mut Prober<'_>) {
         self.outstanding.retain(|o| now.since(o.at) < PROBE_LIFETIME);
-        self.punch(now, in_use, rng);
-        self.probe_size(now, loaded, rng);
+        self.punch(now, in_use, prober);
+        self.probe_size(now, loaded, prober.rng);
     }
 
-    fn punch(&mut self, now: Instant, in_use: bool, rng: &mut Rng) {
-        if matches!(self.selected, Some(PathAddr::Direct(_))) {
+    fn punch(&mut self, now: Instant, in_use: bool, prober: &mut Prober<'_>) {
+        if matches!(self.selected, Some(PathAddr::Direct(_))) && self.is_selected_valid() {
             self.round = None;
             return;
         }
@@ -433,11 +598,43 @@ impl Paths {
             if round.start + Duration::from_millis(*offset) > now {
                 return;
             }
+            let step = round.step;
+            let targets = self.targets(now, step);
+            let Some(round) = &mut self.round else { return };
+            if let Err(wait) = prober.budget.take(now, targets.len()) {
+                round.start = round.start + wait;
+                return;
+            }
             round.step += 1;
-            let direct: Vec<_> =
-                self.list.iter().map(|p| p.addr).filter(|a| matches!(a, PathAddr::Direct(_))).collect();
-            direct.into_iter().for_each(|addr| self.probe(now, addr, None, rng));
+            for to in targets {
+                self.note_try(now, to);
+                self.probe(now, to, None, prober.rng);
+            }
         }
+    }
+
+    /// What a step of a round probes: addresses that have answered before, and in some steps others, a few times.
+    fn targets(&mut self, now: Instant, step: usize) -> Vec<PathAddr> {
+        if now.since(self.tries_since) >= TRIES_AGAIN {
+            self.forget_tries(now);
+        }
+        let mut left = if UNPROVEN_STEPS.contains(&step) { PEER_TRIES_MAX - self.tries } else { 0 };
+        let mut is_target = |path: &&Path| {
+            let is_tried = !path.is_open() && left > 0 && path.tries < TRIES_MAX;
+            left -= u8::from(is_tried);
+            path.addr.is_direct() && (path.is_open() || is_tried)
+        };
+        self.list.iter().filter(|path| is_target(path)).map(|path| path.addr).collect()
+    }
+
+    fn note_try(&mut self, now: Instant, to: PathAddr) {
+        let Some(path) = self.find_mut(to).filter(|path| !path.is_open()) else { return };
+        path.tries += 1;
+        if self.tries == 0 {
+            self.tries_since = now;
+        }
+        self.tries += 1;
+        debug_assert!(self.tries <= PEER_TRIES_MAX, "a peer's budget has a rim");
     }
 
     /// The size to be proven next on the selected path, if any.
@@ -492,15 +689,6 @@ impl Paths {
         soonest.note(PeerTimer::Punch, self.round.as_ref().map(step));
         soonest.note(PeerTimer::Size, self.size_deadline(loaded));
     }
-}
-
-/// True for an address that a peer may name as its own: no multicast, nothing unspecified, and loopback only when this
-/// node is reachable on loopback itself, that is, on the same host.
-pub(crate) fn is_acceptable_candidate(addr: &SocketAddr, own: &[SocketAddr]) -> bool {
-    let ip = addr.ip();
-    let loopback_here = own.iter().any(|a| a.ip().is_loopback());
-    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    addr.port() != 0 && !ip.is_multicast() && !ip.is_unspecified() && !broadcast && (!ip.is_loopback() || loopback_here)
 }
 
 /// The bytes of a probe frame padded to the wanted datagram size.

@@ -420,6 +420,15 @@ impl TrustBook {
         Ok((pin, self.message(me, Kind::Revoke, *key, [0; 32], "", rng).emit(me.identity)))
     }
 
+    /// Keeps the KEM secret of this node and a peer, which their first session makes. A laboratory whose pairs have met
+    /// before sets one.
+    pub fn set_kem(&mut self, key: &IdentityKey, secret: &[u8; 32]) {
+        if let Some(pin) = self.pins.get_mut(key) {
+            pin.kem = Some(*secret);
+            self.changed();
+        }
+    }
+
     /// Remembers where a peer was reached.
     pub fn note_endpoint(&mut self, key: &IdentityKey, endpoint: SocketAddr) {
         if let Some(pin) = self.pins.get_mut(key) {
@@ -517,6 +526,7 @@ impl TrustBook {
             wish: None,
             asked: None,
             secret,
+            kem: None,
             approved_at: me.now_s,
             not_after: terms.not_after,
             verified: terms.verified,

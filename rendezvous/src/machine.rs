@@ -99,6 +99,11 @@ impl Rendezvous {
         }
     }
 
+    /// Returns the endpoint that holds the tunnels of all clients.
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// Returns the books.
     pub const fn state(&self) -> &State {
         &self.state

@@ -12,6 +12,7 @@
 mod books;
 mod disk;
 pub mod lab;
+mod ledger;
 mod nat;
 mod network;
 mod world;

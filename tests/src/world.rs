@@ -2,6 +2,7 @@
 
 use crate::books::Books;
 use crate::disk::Disk;
+use crate::ledger::Ledger;
 use crate::nat::{Nat, NatKind};
 use crate::network::{Conditions, Network};
 use pilot_core::endpoint::Event as EndpointEvent;
@@ -36,6 +37,7 @@ pub struct SimNode {
     /// Inner address of the node's socket.
     pub addr: SocketAddr,
     nat: Option<Nat>,
+    ledger: Ledger,
     disk: Disk,
     seed: u8,
     incarnation: u8,
@@ -49,6 +51,7 @@ pub struct World {
     pub nodes: Vec<SimNode>,
     /// The rendezvous, unless it is down.
     pub rendezvous: Option<Rendezvous>,
+    ledger: Ledger,
     network: Network,
     rng: Rng,
     queue: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
@@ -84,6 +87,7 @@ impl World {
             now: Instant::ZERO,
             nodes: Vec::new(),
             rendezvous: Some(Rendezvous::new(config, books.state(), Box::new(books.clone()))),
+            ledger: Ledger::default(),
             network: Network::default(),
             rng,
             queue: BTreeMap::new(),
@@ -105,7 +109,8 @@ impl World {
         let addr = SocketAddr::from(([10, 0, number, 1], 4000));
         let stack = self.make_stack(number, 0, TrustBook::default(), Addr::default(), addr);
         let disk = Disk::new(&TrustBook::default());
-        self.nodes.push(SimNode { stack, events: Vec::new(), addr, nat: None, disk, seed: number, incarnation: 0 });
+        let (events, ledger) = (Vec::new(), Ledger::default());
+        self.nodes.push(SimNode { stack, events, addr, nat: None, ledger, disk, seed: number, incarnation: 0 });
     }
 
     fn make_stack(&mut self, number: u8, incarnation: u8, trust: TrustBook, address: Addr, addr: SocketAddr) -> Stack {
@@ -191,7 +196,16 @@ impl World {
         let mut stack = self.make_stack(number, 99, trust(), address, addr);
         stack.handle_timeout(self.now);
         let disk = Disk::new(&trust());
-        self.nodes.push(SimNode { stack, events: Vec::new(), addr, nat: None, disk, seed: number, incarnation: 99 });
+        self.nodes.push(SimNode {
+            stack,
+            events: Vec::new(),
+            addr,
+            nat: None,
+            disk,
+            seed: number,
+            incarnation: 99,
+            ledger: Ledger::default(),
+        });
         self.nodes.len() - 1
     }
 
@@ -227,6 +241,7 @@ impl World {
         let mut stack = self.make_stack(number, incarnation, trust, address, addr);
         stack.handle_timeout(self.now);
         self.nodes[node].incarnation = incarnation;
+        self.nodes[node].ledger = Ledger::default();
         self.nodes[node].stack = stack;
         self.nodes[node].events.clear();
     }
@@ -404,13 +419,25 @@ impl World {
         if let Some(rendezvous) = &mut self.rendezvous {
             rendezvous.handle_timeout(now);
         }
+        self.check_memory();
         true
+    }
+
+    /// # Panics
+    /// When other nodes make a machine hold more than its budget.
+    fn check_memory(&self) {
+        let machines = self.nodes.iter().map(|node| node.stack.endpoint());
+        for (i, endpoint) in machines.chain(self.rendezvous.as_ref().map(Rendezvous::endpoint)).enumerate() {
+            let (held, max) = (endpoint.held_len(), endpoint.held_len_max());
+            assert!(held <= max, "machine {i} holds {held} bytes for its peers, its budget is {max}");
+        }
     }
 
     fn arrive(&mut self, from: SocketAddr, to: SocketAddr, mut datagram: Vec<u8>) {
         let now = self.now;
         if to == RENDEZVOUS_ADDR {
             if let Some(rendezvous) = &mut self.rendezvous {
+                self.ledger.receive(from, datagram.len());
                 rendezvous.handle_datagram(now, from, &mut datagram);
             }
             return;
@@ -422,6 +449,7 @@ impl World {
                 None => Some(to),
             };
             if inner == Some(node.addr) {
+                node.ledger.receive(from, datagram.len());
                 // The stack counts discards, and tests read its counters.
                 let _ = node.stack.handle_datagram(now, from, &mut datagram);
                 return;
@@ -455,6 +483,9 @@ impl World {
         }
         while let Some(transmit) = self.rendezvous.as_mut().and_then(|r| r.poll_transmit(now, &mut batch)) {
             for datagram in batch.chunks(transmit.segment_len) {
+                if let Some(rendezvous) = &self.rendezvous {
+                    self.ledger.send(now, transmit.to, datagram.len(), rendezvous.endpoint());
+                }
                 self.launch(RENDEZVOUS_ADDR.ip(), RENDEZVOUS_ADDR, transmit.to, datagram);
             }
         }
@@ -467,6 +498,8 @@ impl World {
             let (inner, to) = (node.addr, transmit.to);
             let source = node.nat.as_mut().map_or(inner, |nat| nat.outbound(now, inner, to));
             for datagram in batch.chunks(transmit.segment_len) {
+                let node = &mut self.nodes[i];
+                node.ledger.send(now, to, datagram.len(), node.stack.endpoint());
                 self.launch(inner.ip(), source, to, datagram);
             }
         }

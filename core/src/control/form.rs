@@ -1,14 +1,15 @@
 //! Owns the bytes of the control messages (`docs/wire.md`, "Control messages").
 
 use super::{
-    Answer, CANDIDATES_MAX, Call, Control, GRANTS_MAX, Grant, InboxNumber, LETTER_LEN_MAX, LetterId, MESSAGE_LEN_MAX,
-    Push, Query, Refusal, SEARCH_MAX, Ticket,
+    Answer, CANDIDATES_MAX, Call, Control, GRANTS_MAX, Grant, InboxNumber, KemAnswer, KemOffer, LETTER_LEN_MAX,
+    LetterId, MESSAGE_LEN_MAX, Push, Query, Refusal, SEARCH_MAX, Ticket,
 };
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put, Reader};
 use crate::extensions::Extensions;
 use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord};
 use crate::underlay::{parse_endpoint, put_endpoint};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 impl Control {
@@ -42,6 +43,18 @@ impl Control {
             Self::Trust(message) => {
                 out.put_u8(6);
                 out.put_bytes(message);
+            }
+            Self::KemOffer(KemOffer { session, index, key }) => {
+                out.put_u8(7);
+                out.put_u32(*session);
+                out.put_u32(*index);
+                out.put(&**key);
+            }
+            Self::KemAnswer(KemAnswer { offer, index, answer }) => {
+                out.put_u8(8);
+                out.put_u32(*offer);
+                out.put_u32(*index);
+                out.put(&**answer);
             }
             Self::Unknown(kind) => out.put_u8(*kind),
         }
@@ -89,6 +102,8 @@ impl Control {
                 Self::Candidates(list)
             }
             6 => Self::Trust(r.bytes(crate::trust::MESSAGE_LEN_MAX)?.into()),
+            7 => Self::KemOffer(KemOffer { session: r.u32()?, index: r.u32()?, key: Box::new(r.array()?) }),
+            8 => Self::KemAnswer(KemAnswer { offer: r.u32()?, index: r.u32()?, answer: Box::new(r.array()?) }),
             kind => return Ok(Self::Unknown(kind)),
         };
         r.finish()?;

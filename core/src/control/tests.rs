@@ -45,6 +45,8 @@ fn samples() -> Vec<(&'static str, Control)> {
         ("elsewhere", Control::Push(Push::Elsewhere(v4))),
         ("candidates", Control::Candidates(vec![v4, v6])),
         ("trust", Control::Trust(vec![1; 3])),
+        ("kem offer", Control::KemOffer(KemOffer { session: 1, index: 2, key: Box::new([5; OFFER_LEN]) })),
+        ("kem answer", Control::KemAnswer(KemAnswer { offer: 2, index: 3, answer: Box::new([6; ANSWER_LEN]) })),
     ]
 }
 

@@ -29,6 +29,7 @@ use crate::path::PathAddr;
 use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::{LetterNumber, Outcome, TrustBook, TrustVersion};
+use crate::wire::LocalIndex;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -85,6 +86,8 @@ pub(super) enum Effect {
     Send(PathAddr, Vec<u8>),
     /// Send this trust message over the tunnel to a peer, if there is one.
     Tell(IdentityKey, Vec<u8>),
+    /// The KEM secret is on disk behind our answer to this peer, which was to begin the session with this index.
+    KemSaved(IdentityKey, LocalIndex),
     /// Our record is confirmed and has another name: tell the peers that have a tunnel.
     Renamed,
     /// This node grants the peer other ports than before.
@@ -159,6 +162,8 @@ enum Departure {
     Farewell(PathAddr, Vec<u8>),
     /// A message for a trusted peer, for the tunnel.
     Direct(IdentityKey, Vec<u8>),
+    /// Our answer to a key that a trusted peer offered, which was to begin the session with this index.
+    Kem(IdentityKey, LocalIndex),
 }
 
 pub(super) struct Directory {

@@ -8,6 +8,7 @@ mod config;
 mod directory;
 mod hoard;
 mod input;
+mod kem;
 mod link_handle;
 mod output;
 mod peers;
@@ -26,7 +27,7 @@ use crate::control::{Answer, Control, Push, Ticket};
 use crate::extensions::Extensions;
 use crate::identity::{Identity, IdentityKey, StaticKey};
 use crate::noise::StaticShared;
-use crate::path::{PathAddr, PathNews};
+use crate::path::{PathAddr, PathNews, ProbeBudget, Prober};
 use crate::peer::{PacketBuilder, Peer, Role};
 use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant, earliest};
@@ -63,6 +64,7 @@ pub struct Endpoint {
     door: Doorkeeper,
     peers: PeerTable,
     stray: VecDeque<(PathAddr, Vec<u8>)>,
+    probes: ProbeBudget,
     last_stamp: Timestamp,
     /// Ephemeral keys of the newest authentic INITs.
     recent_inits: [[u8; 32]; INITS_REMEMBERED],
@@ -94,6 +96,7 @@ impl Endpoint {
             datagram_len_max: config.datagram_len_max,
             peers: PeerTable::new(),
             stray: VecDeque::new(),
+            probes: ProbeBudget::new(),
             last_stamp: if config.used_us > 0 { tai64n(config.used_us) } else { Timestamp::default() },
             recent_inits: [[0; 32]; INITS_REMEMBERED],
             events: Events::default(),
@@ -217,6 +220,11 @@ impl Endpoint {
     /// [`Config::used_us`](Config::used_us) of the next start. Unit: microseconds since 1970.
     pub const fn used_us(&self) -> u64 {
         self.directory.used_us()
+    }
+
+    /// True when a peer has answered from this underlay address, or this node's own configuration or trust book names it.
+    pub fn is_open(&self, addr: SocketAddr) -> bool {
+        self.peers.iter().any(|(_, entry)| entry.peer.paths.is_open(PathAddr::Direct(addr)))
     }
 
     /// Memory that other nodes make this endpoint hold for their control streams and key handshakes. Work grows with the
@@ -346,7 +354,8 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(id) = self.peers.take_due(now) {
             let Some(entry) = self.peers.get_mut(&id) else { continue };
-            let given_up = entry.peer.handle_timeout(now, &mut self.rng);
+            let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
+            let given_up = entry.peer.handle_timeout(now, prober);
             let wants_relay = entry.peer.take_relay_wish(now);
             if wants_relay {
                 entry.peer.relay_init(now);
@@ -497,13 +506,16 @@ impl Endpoint {
         } else if entry.peer.handshake_is_due(now) {
             self.begin_handshake(now, id);
         }
+        self.tend_kem(now, id);
         self.peers.sync_indexes(id);
     }
 
     fn begin_handshake(&mut self, now: Instant, id: PeerId) {
         let index = self.fresh_index();
         let stamp = self.fresh_stamp(now);
+        let holds_kem = self.kem_secret(id).is_some();
         let Some(entry) = self.peers.get_mut(&id) else { return };
+        let stance = self.strangers.stance().with_kem(holds_kem && !entry.peer.does_without_kem());
         let (key, cookie) = (entry.peer.static_key, entry.peer.cookie());
         let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
@@ -513,7 +525,7 @@ impl Endpoint {
             shared: &shared,
             local_index: index,
             stamp: &stamp,
-            own: Introduction { incarnation: entry.peer.incarnation, stance: self.strangers.stance() },
+            own: Introduction { incarnation: entry.peer.incarnation, stance },
             cookie,
         };
         let pending = Pending::start(&self.identity, &opening, own);
@@ -552,8 +564,5 @@ impl Endpoint {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod memory_tests;
 #[cfg(test)]
 mod tests;

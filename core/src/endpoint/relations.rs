@@ -69,7 +69,7 @@ impl Endpoint {
         }
         let id = self.add_peer(Role::Rendezvous, key, NO_PSK);
         if let Some(entry) = self.peers.get_mut(&id) {
-            entry.peer.paths.add(PathAddr::Direct(addr));
+            entry.peer.paths.add_known(addr);
             entry.peer.in_use = true;
         }
         self.with_directory(now, |directory, cx| directory.set_rendezvous(cx.now, key, addr));
@@ -88,7 +88,7 @@ impl Endpoint {
         }
         for id in self.up_peers(now) {
             if let Some(entry) = self.peers.get_mut(&id) {
-                entry.peer.paths.on_own_move(now, &mut self.rng);
+                entry.peer.paths.on_own_move(now);
             }
             self.send_candidates(id);
             self.touch(id);
@@ -243,6 +243,8 @@ impl Endpoint {
                 self.with_directory(now, |directory, cx| directory.on_elsewhere(cx.now, addr));
             }
             (Role::Trusted, Control::Candidates(list)) => self.handle_candidates(now, from, &list),
+            (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, &offer),
+            (Role::Trusted, Control::KemAnswer(answer)) => self.handle_kem_answer(now, from, &answer),
             (Role::Trusted, Control::Trust(message)) => {
                 self.with_directory(now, |directory, cx| directory.handle_trust(cx, &message, None));
             }
@@ -254,10 +256,11 @@ impl Endpoint {
     fn handle_candidates(&mut self, now: Instant, from: PeerId, list: &[SocketAddr]) {
         let own = self.directory.addresses();
         let Some(entry) = self.peers.get_mut(&from) else { return };
-        list.iter()
-            .filter(|addr| is_acceptable_candidate(addr, &own))
-            .for_each(|addr| entry.peer.paths.add(PathAddr::Direct(*addr)));
-        entry.peer.paths.on_candidates(now);
+        let mut has_news = false;
+        for addr in list.iter().filter(|addr| is_acceptable_candidate(addr, &own)) {
+            has_news |= entry.peer.paths.add(PathAddr::Direct(*addr));
+        }
+        entry.peer.paths.on_candidates(now, has_news);
         self.touch(from);
     }
 
@@ -321,6 +324,7 @@ impl Endpoint {
                     self.send_control(id, &Control::Trust(message));
                 }
             }
+            Effect::KemSaved(key, index) => self.on_kem_saved(&key, index),
             Effect::Renamed => self.up_peers(now).into_iter().for_each(|id| self.on_trusted_up(now, id)),
             Effect::Regranted(key) => {
                 let id = self.peer_by_identity(&key).map(Event::Regranted);
@@ -347,7 +351,7 @@ impl Endpoint {
                 let id = self.peer_by_identity(&key);
                 if let Some(entry) = id.and_then(|id| self.peers.get_mut(&id)) {
                     // Without any known address either the wait need not be long.
-                    let is_away = entry.peer.paths.list().is_empty();
+                    let is_away = entry.peer.paths.open_addrs().is_empty();
                     entry.peer.set_away(is_away);
                 }
             }
@@ -385,7 +389,7 @@ impl Endpoint {
             let id = self.add_peer(Role::Trusted, pin.static_key, pin.secret);
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.identity = Some(pin.identity);
-                pin.last_endpoint.into_iter().for_each(|addr| entry.peer.paths.add(PathAddr::Direct(addr)));
+                pin.last_endpoint.into_iter().for_each(|addr| entry.peer.paths.add_known(addr));
             }
         }
         debug_assert!(
@@ -402,6 +406,7 @@ impl Endpoint {
         let relay_key = *self.directory.relay_key();
         let mut farewells = Vec::new();
         if let Some(entry) = self.peers.get_mut(&id) {
+            entry.peer.link.hurry();
             for close in [false, true] {
                 if close {
                     entry.peer.close(ResetReason::Revoked as u8);

@@ -96,6 +96,8 @@ pub(crate) struct Link {
     hello: Option<Vec<u8>>,
     hello_due: bool,
     ping_due: bool,
+    /// Inner packets wait for a session that may carry them.
+    is_held: bool,
     packets: VecDeque<Packet>,
     /// Bytes in `packets`.
     packets_len: usize,
@@ -125,6 +127,7 @@ impl Link {
             hello: None,
             hello_due: false,
             ping_due: false,
+            is_held: false,
             packets: VecDeque::new(),
             packets_len: 0,
             resend: VecDeque::new(),
@@ -237,6 +240,16 @@ impl Link {
 
     pub(crate) fn send_control(&mut self, message: &[u8]) -> Result<(), BacklogFull> {
         self.control_tx.push(message)
+    }
+
+    /// Lets inner packets wait, or leave, from now on.
+    pub(crate) const fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    /// Lets two datagrams leave beside the window.
+    pub(crate) const fn hurry(&mut self) {
+        self.probe_credit = PROBES;
     }
 
     pub(crate) const fn ping(&mut self) {
@@ -411,12 +424,18 @@ impl Link {
         !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty() && self.pure_acks.is_empty())
     }
 
+    /// True when something waits that only leaves when window and pacing allow.
+    fn has_paced(&self) -> bool {
+        let has_packets = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
+        (has_packets && !self.is_held) || self.control_tx.is_ready()
+    }
+
     /// False when [`Link::poll_frames`] has nothing to write.
     pub(crate) fn has_output(&self, now: Instant) -> bool {
-        let is_due = self.hello_due || self.ping_due || !self.pure_acks.is_empty() || self.control_tx.is_ready();
-        let has_packets = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
+        let has_acks = !self.is_held && !self.pure_acks.is_empty();
+        let is_due = self.hello_due || self.ping_due || has_acks;
         is_due
-            || (has_packets && self.may_send_data(now))
+            || (self.has_paced() && self.may_send_paced(now))
             || self.received.iter().any(|r| r.deadline().is_some_and(|at| at <= now))
     }
 
@@ -426,11 +445,10 @@ impl Link {
 
     /// When paced sending may go on; `None` when nothing paced waits or the window is full.
     fn pacing_deadline(&self) -> Option<Instant> {
-        let waiting = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
-        if waiting && !self.is_window_full() { self.pacer.deadline() } else { None }
+        if self.has_paced() && !self.is_window_full() { self.pacer.deadline() } else { None }
     }
 
-    fn may_send_data(&self, now: Instant) -> bool {
+    fn may_send_paced(&self, now: Instant) -> bool {
         self.probe_credit > 0 || (self.pacer.may_send(now) && !self.is_window_full())
     }
 
@@ -452,15 +470,21 @@ impl Link {
         if ack_due {
             self.emit_acks(now, local_index, end, out);
         }
-        self.emit_hello_and_control(end, out, &mut carried);
-        self.emit_pure_acks(end, out, &mut carried);
-        if self.may_send_data(now) {
+        self.emit_hello(end, out, &mut carried);
+        let may_send = self.may_send_paced(now);
+        if may_send {
+            counts_for_pacing = self.emit_control(end, out, &mut carried);
+        }
+        if !self.is_held {
+            self.emit_pure_acks(end, out, &mut carried);
+        }
+        if may_send && !self.is_held {
             let ack_waits = !ack_due && self.received.iter().any(Received::is_waiting);
             let fits_beside = self.next_len().is_some_and(|len| out.len() + ACK_LEN_MAX + len < end);
             if ack_waits && fits_beside {
                 self.emit_acks(now, local_index, end, out);
             }
-            counts_for_pacing = self.emit_packets(start, end, out, &mut carried);
+            counts_for_pacing |= self.emit_packets(start, end, out, &mut carried);
         }
         if core::mem::take(&mut self.ping_due) && carried.is_empty() {
             frame::emit_ping(out);
@@ -478,7 +502,7 @@ impl Link {
         }
     }
 
-    fn emit_hello_and_control(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Load) {
+    fn emit_hello(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Load) {
         if self.hello_due
             && let Some(hello) = &self.hello
             && out.len() + hello.len() + 8 <= end
@@ -487,11 +511,16 @@ impl Link {
             carried.push(Carried::Hello);
             self.hello_due = false;
         }
+    }
+
+    fn emit_control(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Load) -> bool {
+        let before = out.len();
         while out.len() + FRAME_ROOM_MIN < end && self.control_tx.is_ready() {
             let Some((offset, bytes)) = self.control_tx.take(end - out.len() - 24) else { break };
             frame::emit_control(out, offset, &bytes);
             carried.push(Carried::Control { offset, bytes });
         }
+        out.len() > before
     }
 
     fn emit_pure_acks(&mut self, end: usize, out: &mut Vec<u8>, carried: &mut Load) {
@@ -576,11 +605,16 @@ impl Link {
         }
     }
 
+    /// When silence has lasted long enough to probe.
+    pub(crate) fn note_probe_deadline(&self, soonest: &mut Soonest) {
+        soonest.note(PeerTimer::Probe, self.sent.probe_deadline(self.rtt.probe_timeout(self.probes)));
+    }
+
     /// When [`Link::handle_timeout`] or [`Link::poll_frames`] has something to do, and why.
     pub(crate) fn note_deadlines(&self, soonest: &mut Soonest) {
         let allowance = self.rtt.reordering_allowance(self.sent.lateness());
         soonest.note(PeerTimer::Ack, self.received.iter().filter_map(Received::deadline).min());
-        soonest.note(PeerTimer::Probe, self.sent.probe_deadline(self.rtt.probe_timeout(self.probes)));
+        self.note_probe_deadline(soonest);
         soonest.note(PeerTimer::Loss, self.sent.loss_deadline(allowance));
         soonest.note(PeerTimer::Pacing, self.pacing_deadline());
     }

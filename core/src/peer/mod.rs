@@ -5,6 +5,7 @@
 
 mod builder;
 mod handshake;
+mod kem;
 mod receive;
 mod send;
 mod sessions;
@@ -17,7 +18,7 @@ use crate::identity::{IdentityKey, StaticKey};
 use crate::inner::{PeerId, ResetReason};
 use crate::link::Link;
 use crate::noise::StaticShared;
-use crate::path::{PathAddr, Paths};
+use crate::path::{PathAddr, Paths, Prober};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
@@ -52,6 +53,8 @@ const LOADED_DATAGRAMS: u64 = 4;
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
 const REST_AFTER: Duration = Duration::from_secs(2);
+/// Room below which no datagram is begun for a path that has not answered. Unit: bytes.
+const LIMITED_LEN_MIN: usize = 128;
 /// Datagrams of the key handshake that may wait to be sent.
 const RAW_MAX: usize = 64;
 
@@ -134,6 +137,10 @@ pub(crate) struct Peer {
     sessions: Sessions,
     counterpart: Counterpart,
     liveness: Liveness,
+    /// A KEM run under way.
+    kem: Option<Box<kem::Run>>,
+    /// The current session was initiated here and has no KEM secret: a key is to be offered.
+    kem_due: bool,
     /// Our own signed record, as all peers get it.
     record: Arc<[u8]>,
     /// The verified record of a peer that is not pinned.
@@ -179,6 +186,8 @@ impl Peer {
             sessions: Sessions::new(),
             counterpart: Counterpart::Unknown,
             liveness: Liveness::Answers,
+            kem: None,
+            kem_due: false,
             record: Arc::default(),
             remote_record: Vec::new(),
             raw: VecDeque::new(),
@@ -204,7 +213,7 @@ impl Peer {
 
     /// Our indexes under which the peer may answer.
     pub(crate) fn session_indexes(&self) -> impl Iterator<Item = LocalIndex> + '_ {
-        self.sessions.indexes()
+        self.sessions.indexes().chain(self.offered_index())
     }
 
     /// Another number whenever [`Peer::session_indexes`] may give something else.
@@ -239,6 +248,11 @@ impl Peer {
     pub(crate) const HELD_LEN_MAX: usize = crate::link::CONTROL_LEN_MAX + Self::RAW_LEN_MAX;
     /// Most that the datagrams of key handshakes hold. Unit: bytes.
     pub(crate) const RAW_LEN_MAX: usize = RAW_MAX * 256;
+
+    /// True unless the path in use has not answered and has been sent all that it may be sent before.
+    fn may_send(&self) -> bool {
+        self.paths.allowance() >= LIMITED_LEN_MIN
+    }
 
     /// Memory that the peer makes this node hold. Unit: bytes.
     pub(crate) fn held_len(&self) -> usize {
@@ -288,6 +302,18 @@ impl Peer {
         }
     }
 
+    /// True when the key handshake under way does without a KEM secret, though this side holds one.
+    pub(crate) fn does_without_kem(&self) -> bool {
+        self.sessions.handshake().is_some_and(Handshake::does_without_kem)
+    }
+
+    /// The peer's RESP opens under none of the secrets of this side.
+    pub(crate) fn on_refused(&mut self, now: Instant) {
+        if let Some(handshake) = self.sessions.handshake_mut() {
+            handshake.on_refused(now);
+        }
+    }
+
     /// Takes a cookie of the peer and the wait that it asks for. An INIT at once would let a flood of cookies make a flood of
     /// INITs.
     pub(crate) fn on_cookie(&mut self, now: Instant, cookie: (Cookie, Duration), rng: &mut Rng) {
@@ -296,15 +322,15 @@ impl Peer {
         }
     }
 
-    /// Sends the INIT of a key handshake, new or under way, to every known address at once: the first valid answer
-    /// wins.
+    /// Sends the INIT of a key handshake, new or under way, to every address at once where the peer has answered before: the
+    /// first valid answer wins.
     pub(crate) fn begin_handshake(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
         let handshake = Handshake::new(now, pending, self.sessions.handshake(), rng);
-        let knows_address = self.paths.list().iter().any(|path| path.addr.is_direct());
+        let targets = self.paths.open_addrs();
+        let knows_address = targets.iter().any(|to| to.is_direct());
         let patient = handshake.is_first_attempt() && knows_address;
         self.sessions.move_to_handshake(handshake);
         self.ask_relay_at = Some(now + if patient { RELAY_PATIENCE } else { Duration::ZERO });
-        let targets: Vec<_> = self.paths.list().iter().map(|path| path.addr).collect();
         targets.into_iter().filter(|to| to.is_direct() || !patient).for_each(|to| self.send_init(to));
     }
 
@@ -322,11 +348,19 @@ impl Peer {
         }
     }
 
-    /// Seals under `session`, which this side initiated, at once. True when the peer is another incarnation than
+    /// Seals under `session`, which this side initiated and whose RESP of `len` bytes came from `from`, at once. True when the peer is another incarnation than
     /// before.
-    pub(crate) fn install_current(&mut self, now: Instant, session: Session, from: PathAddr) -> bool {
-        self.select_working(now, from);
+    pub(crate) fn install_current(
+        &mut self,
+        now: Instant,
+        session: Session,
+        (from, len): (PathAddr, usize),
+        prober: &mut Prober<'_>,
+    ) -> bool {
+        self.paths.on_resp(now, (from, len), self.stands(now), prober);
+        let is_mixed = session.is_mixed();
         let (handshake, restarted) = self.make_current(Box::new(session));
+        self.kem_due = !is_mixed;
         if let Some(handshake) = handshake {
             self.link.on_handshake(handshake.round_trip(now, from));
         }
@@ -338,9 +372,9 @@ impl Peer {
         self.sessions.set_next(session);
     }
 
-    /// A key handshake finished over `from`.
-    fn select_working(&mut self, now: Instant, from: PathAddr) {
-        self.paths.select_working(from, self.is_up(now) && self.link.unanswered_probes() == 0);
+    /// True while there are keys and the peer answers.
+    fn stands(&self, now: Instant) -> bool {
+        self.is_up(now) && self.link.unanswered_probes() == 0
     }
 
     /// Seals under `session` from now on; gives the key handshake that this ends, and whether the peer is another
@@ -353,6 +387,10 @@ impl Peer {
             self.link = Link::new(DATAGRAM_LEN_BASE);
             self.paths.forget_candidates();
         }
+        if session.is_mixed() || restarted {
+            (self.kem, self.kem_due) = (None, false);
+        }
+        self.link.hold(!session.is_mixed());
         self.link.start_epoch(session.indexes.remote, session.next_counter(), self.hello());
         self.liveness = Liveness::Answers;
         (self.sessions.move_to_up(session), restarted)
@@ -374,22 +412,23 @@ impl Peer {
         self.link = Link::new(DATAGRAM_LEN_BASE);
         self.sessions.move_to_down();
         (self.counterpart, self.liveness) = (Counterpart::Unknown, Liveness::Answers);
+        (self.kem, self.kem_due) = (None, false);
         self.overflow = None;
     }
 
     // Time.
 
     /// Runs everything that is due; gives the reason when a key handshake was given up.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, rng: &mut Rng) -> Option<ResetReason> {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, prober: &mut Prober<'_>) -> Option<ResetReason> {
         self.link.handle_timeout(now);
         let loaded = self.is_loaded();
-        self.paths.handle_timeout(now, self.in_use, loaded, rng);
+        self.paths.handle_timeout(now, self.in_use, loaded, prober);
         if self.liveness == Liveness::Answers && self.is_unanswered(now, SUSPECT_PROBES, SUSPECT_SILENCE) {
             self.liveness = Liveness::Silent;
             self.paths.on_suspect(now);
         }
         self.sessions.handle_timeout(now, self.last_received);
-        self.keep_alive(now, rng);
+        self.keep_alive(now, prober.rng);
         if self.rest_at.take_if(|at| *at <= now).is_some() {
             self.rest(now);
         }
@@ -442,8 +481,11 @@ impl Peer {
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<(Instant, PeerTimer)> {
         let (is_up, mut soonest) = (self.is_up(now), Soonest::default());
         // Without keys the link's timers have nothing to act on; those of the key handshake count instead.
-        if is_up {
-            self.link.note_deadlines(&mut soonest);
+        match is_up {
+            true if self.may_send() => self.link.note_deadlines(&mut soonest),
+            // What may not leave now waits for an answer on the path, or for new keys.
+            true => self.link.note_probe_deadline(&mut soonest),
+            false => {}
         }
         self.paths.note_deadlines(is_up && self.is_loaded(), &mut soonest);
         self.sessions.note_deadlines(self.in_use, &mut soonest);

@@ -10,8 +10,7 @@ use crate::identity::NodeRecord;
 use crate::inner::Sink;
 use crate::link::Urgency;
 use crate::link::frame::{Frame, Frames};
-use crate::path::PathAddr;
-use crate::rng::Rng;
+use crate::path::{PathAddr, Prober};
 use crate::time::Instant;
 use crate::tunnel::session::{Indexes, OpenError};
 use crate::wire::{Counter, LocalIndex};
@@ -52,7 +51,7 @@ impl Peer {
         &mut self,
         arrival: Arrival,
         datagram: &mut [u8],
-        rng: &mut Rng,
+        prober: &mut Prober<'_>,
         sink: &mut dyn Sink,
         effects: &mut Effects,
     ) -> Result<(), Discard> {
@@ -61,7 +60,7 @@ impl Peer {
         if now >= session.reject_at() {
             return Err(Discard::ExpiredSession);
         }
-        let (indexes, introduced) = (session.indexes, session.introduced);
+        let (indexes, introduced, is_mixed) = (session.indexes, session.introduced, session.is_mixed());
         let (plaintext, newest) = session.open(counter, datagram).map_err(|e| match e {
             OpenError::Replay => Discard::Replay,
             OpenError::Tag | OpenError::Counter => Discard::Tag,
@@ -71,10 +70,8 @@ impl Peer {
         self.rest_at.get_or_insert(now + REST_AFTER);
         self.set_away(false);
         self.promote(arrival, effects);
-        if newest {
-            self.paths.on_newest(now, from, rng);
-        }
-        let urgency = self.handle_frames(arrival, (indexes, introduced), plaintext, rng, sink, effects)?;
+        self.paths.on_authentic(now, (from, len), newest, prober);
+        let urgency = self.handle_frames(arrival, (indexes, introduced, is_mixed), plaintext, prober, sink, effects)?;
         self.link.on_received(now, receiver, counter, urgency);
         Ok(())
     }
@@ -83,7 +80,7 @@ impl Peer {
     fn promote(&mut self, Arrival { now, from, receiver, counter }: Arrival, effects: &mut Effects) {
         let Some(session) = self.sessions.take_next(receiver) else { return };
         let (had_keys, created) = (self.sessions.current().is_some(), session.created);
-        self.select_working(now, from);
+        self.paths.on_resp_used(from, self.stands(now));
         effects.restarted = self.make_current(session).1;
         effects.established = !had_keys || effects.restarted;
         if counter == Counter(0) {
@@ -95,9 +92,9 @@ impl Peer {
     fn handle_frames(
         &mut self,
         Arrival { now, from, .. }: Arrival,
-        (Indexes { local, remote }, mut introduced): (Indexes, bool),
+        (Indexes { local, remote }, mut introduced, is_mixed): (Indexes, bool, bool),
         plaintext: &[u8],
-        rng: &mut Rng,
+        prober: &mut Prober<'_>,
         sink: &mut dyn Sink,
         effects: &mut Effects,
     ) -> Result<Urgency, Discard> {
@@ -111,13 +108,14 @@ impl Peer {
                         self.liveness = Liveness::Answers;
                     }
                 }
-                Frame::Probe(id) => self.paths.on_probe(now, from, id, rng),
+                Frame::Probe(id) => self.paths.on_probe(now, from, id, prober),
                 Frame::ProbeOk(id) => effects.path_changed |= self.paths.on_probe_ok(now, id, from),
                 Frame::Hello(hello) => {
                     self.handle_hello(local, hello, effects)?;
                     (introduced, urgency) = (true, Urgency::Normal);
                 }
                 _ if !introduced => return Err(Discard::BeforeHello),
+                Frame::Packet(_) | Frame::PureAck(_) | Frame::Loose(_) if !is_mixed => return Err(Discard::NotMixed),
                 Frame::Packet(bytes) => {
                     urgency = Urgency::Normal;
                     sink.packet(self.id, bytes);

@@ -3,7 +3,7 @@
 //! CLOSE → datagrams of the key handshake → the one that did not fit the batch before → probes → the link's frames.
 
 use super::builder::PacketBuilder;
-use super::{Peer, REST_AFTER};
+use super::{LIMITED_LEN_MIN, Peer, REST_AFTER};
 use crate::link::Outgoing;
 use crate::link::frame::emit_close;
 use crate::path::{PathAddr, emit_probe_frames};
@@ -22,8 +22,10 @@ impl Peer {
     pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut PacketBuilder<'_>) -> Option<(PathAddr, usize)> {
         if let (Some(reason), Some(to), true) = (self.close, self.paths.selected(), self.is_up(now)) {
             self.close = None;
-            self.seal_untracked(now, to, batch, |out| emit_close(out, reason));
-            return Some((to, batch.len()));
+            if self.paths.charge(to, LIMITED_LEN_MIN) {
+                self.seal_untracked(now, to, batch, |out| emit_close(out, reason));
+                return Some((to, batch.len()));
+            }
         }
         if let Some((to, datagram)) = self.raw.pop_front() {
             batch.push(to, &datagram);
@@ -76,10 +78,10 @@ impl Peer {
 
     /// Seals one datagram of the link's frames; false when there is nothing to send.
     fn seal_frames(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> bool {
-        if !self.link.has_output(now) {
+        if !self.may_send() || !self.link.has_output(now) {
             return false;
         }
-        let room = self.paths.datagram_len() - DATA_OVERHEAD;
+        let room = self.paths.datagram_len().min(self.paths.allowance()) - DATA_OVERHEAD;
         let Some(session) = self.sessions.current_mut().filter(|session| session.usable(now)) else { return false };
         let draft = batch.begin(to);
         let Some(outgoing) = self.link.poll_frames(now, session.indexes.local, room, batch.frames()) else {
@@ -87,6 +89,8 @@ impl Peer {
             return false;
         };
         let size = batch.seal(draft, session);
+        let may_leave = self.paths.charge(to, size);
+        debug_assert!(may_leave, "the datagram was made for what the path may be sent");
         self.on_sealed(now, size, outgoing);
         true
     }

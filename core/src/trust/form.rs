@@ -132,6 +132,7 @@ fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
         hostname: r.str(HOSTNAME_MAX)?.into(),
         ports: Ports::parse(r)?,
         secret: r.array()?,
+        kem: None,
         approved_at: r.u64()?,
         not_after: Some(r.u64()?).filter(|at| *at != u64::MAX),
         verified: r.u8()? != 0,
@@ -151,6 +152,7 @@ const GRANTED: u8 = 1;
 const WISH: u8 = 2;
 const ASKED: u8 = 4;
 const QUOTA: u8 = 8;
+const KEM: u8 = 16;
 
 fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
     let marks = &pin.marks;
@@ -163,6 +165,7 @@ fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
         (pin.wish.is_some(), WISH),
         (pin.asked.is_some(), ASKED),
         (pin.quota.is_some(), QUOTA),
+        (pin.kem.is_some(), KEM),
     ];
     out.put_u8(parts.iter().filter(|(is_there, _)| *is_there).map(|(_, part)| part).sum());
     pin.granted.iter().for_each(|ports| ports.emit(out));
@@ -178,6 +181,7 @@ fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
         out.put_bytes(&asked.message);
     }
     pin.quota.iter().for_each(|quota| quota.emit(out));
+    pin.kem.iter().for_each(|secret| out.put(secret));
 }
 
 fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
@@ -197,6 +201,9 @@ fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
     }
     if parts & QUOTA != 0 {
         pin.quota = Some(Box::new(Quota::parse(r)?));
+    }
+    if parts & KEM != 0 {
+        pin.kem = Some(r.array()?);
     }
     Ok(())
 }

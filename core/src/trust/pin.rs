@@ -35,6 +35,9 @@ pub struct Pin {
     pub asked: Option<Box<Asked>>,
     /// The pair secret, mixed into every key handshake with the peer (psk2).
     pub secret: [u8; 32],
+    /// What an ML-KEM exchange of both sides made: it is mixed into the pair secret for every key handshake, so that what is
+    /// recorded stays shut for a quantum computer too. `None` before the first session.
+    pub kem: Option<[u8; 32]>,
     /// Time of the approval. Unit: seconds since 1970.
     pub approved_at: u64,
     /// End of the approval. Unit: seconds since 1970.

@@ -3,6 +3,7 @@
 
 pub(crate) mod door;
 pub(crate) mod handshake;
+pub(crate) mod kem;
 pub mod replay;
 pub mod session;
 pub(crate) mod stance;

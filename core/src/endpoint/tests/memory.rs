@@ -1,7 +1,7 @@
 //! A copy of a process' memory opens nothing of a session that is over: neither the keys that sealed it nor the ephemeral
 //! keys that they came from are there any more.
 
-use super::{Config, Endpoint, Event, NoSink};
+use super::super::{Config, Endpoint, Event, NoSink};
 use crate::addr::Addr;
 use crate::agreement::{KeyPair, PORTABLE};
 use crate::identity::{Identity, NodeRecord, Profile};
@@ -10,6 +10,7 @@ use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant};
 use crate::trust::{Me, Terms, TrustBook};
 use crate::tunnel::PROLOGUE;
+use crate::tunnel::kem::mixed_psk;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -163,7 +164,8 @@ fn a_copy_of_the_memory_opens_no_session_that_is_over() {
     let after = copy_memory("after");
 
     let secrets: Vec<_> = recorded.lock().unwrap().iter().map(|secret| secret.map(|byte| byte ^ MASK)).collect();
-    let psk = pair.ends[1].trust().pin(&identity(0).public()).unwrap().secret;
+    let pin = pair.ends[1].trust().pin(&identity(0).public()).unwrap();
+    let psk = *mixed_psk(&pin.secret, &pin.kem.expect("made in the first session"));
     let [init, resp] = &pair.handshakes[second - 2..second] else { unreachable!("two") };
     let (keys, ephemeral) = keys_of(init, resp, &psk, &secrets);
     let [during, after] = [during, after].map(|path| {
@@ -173,7 +175,7 @@ fn a_copy_of_the_memory_opens_no_session_that_is_over() {
     });
     assert!(holds(&during, &keys.send) && holds(&during, &keys.receive), "the search finds keys that are in use");
     assert!(!holds(&during, &ephemeral), "an ephemeral key is erased with the key handshake");
-    assert!(holds(&after, &psk), "the search finds what is kept");
+    assert!(holds(&after, &pin.secret), "the search finds what is kept");
     assert!(!holds(&after, &keys.send) && !holds(&after, &keys.receive), "keys are erased");
     let unused = secrets.iter().filter(|secret| holds(&after, secret)).count();
     assert!(unused <= 2 * 2, "{unused} secrets are left: more than a seed and one key in reserve for each end");

@@ -1,0 +1,69 @@
+//! Owns the account of what a machine sends to addresses that may be anybody's.
+//!
+//! A datagram's source address can be forged. Until an address has answered, a machine sends there at most three times what
+//! came from there (RFC 9000 §8.1), and beside that what [`CANDIDATE_LEN_MAX`] names. Addresses of the machine's own
+//! configuration and trust book get INITs at their pace.
+
+use pilot_core::time::Duration;
+use pilot_core::{Endpoint, Instant};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// What an address gets unasked, for each peer that names it as a candidate, in [`AGAIN`]: three probes. Unit: bytes.
+const CANDIDATE_LEN_MAX: u64 = 3 * 41;
+/// Time after which a candidate is tried again.
+const AGAIN: Duration = Duration::from_secs(300);
+/// Longest datagram that goes to a known address which has not answered: an INIT. Unit: bytes.
+const INIT_LEN_MAX: usize = 160;
+/// What an address may be sent for each byte that came from there.
+const AMPLIFICATION_MAX: u64 = 3;
+
+/// One machine's traffic with one address.
+#[derive(Clone, Copy, Default)]
+struct Account {
+    received: u64,
+    sent: u64,
+    /// The machine has heard an answer from there.
+    is_open: bool,
+}
+
+/// One machine's traffic with all addresses.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    accounts: BTreeMap<SocketAddr, Account>,
+}
+
+impl Ledger {
+    /// Notes a datagram that came from `from`, or claims so.
+    pub(crate) fn receive(&mut self, from: SocketAddr, len: usize) {
+        self.accounts.entry(from).or_default().received += len as u64;
+    }
+
+    /// Notes a datagram that leaves for `to`.
+    ///
+    /// # Panics
+    /// When the machine must not send so much there.
+    pub(crate) fn send(&mut self, now: Instant, to: SocketAddr, len: usize, endpoint: &Endpoint) {
+        let account = self.accounts.entry(to).or_default();
+        if account.is_open {
+            return;
+        }
+        account.sent += len as u64;
+        let named = CANDIDATE_LEN_MAX
+            * (endpoint.peers().count() as u64)
+            * (1 + now.since(Instant::ZERO).as_secs() / AGAIN.as_secs());
+        if account.sent > AMPLIFICATION_MAX * account.received + named {
+            assert!(
+                endpoint.is_open(to),
+                "{} bytes to {to}, from where {} came, and nothing has answered there",
+                account.sent,
+                account.received
+            );
+            account.is_open = account.received > 0;
+            assert!(
+                account.is_open || len <= INIT_LEN_MAX,
+                "{len} bytes at once to {to}, which is known but has not answered"
+            );
+        }
+    }
+}
