@@ -9,7 +9,9 @@ pub use crate::trust::LETTER_LEN_MAX;
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put, Reader};
 use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord};
+use crate::tunnel::kem::{ANSWER_LEN, OFFER_LEN};
 use crate::underlay::{parse_endpoint, put_endpoint};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -44,6 +46,32 @@ pub enum Control {
     Candidates(Vec<SocketAddr>),
     /// A trust message for the recipient, delivered directly.
     Trust(Vec<u8>),
+    /// A key for a session that has no KEM secret. Only between trusted peers.
+    KemOffer(KemOffer),
+    /// The answer to such a key. Only between trusted peers.
+    KemAnswer(KemAnswer),
+}
+
+/// An ML-KEM-768 key, for the answer of the other side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KemOffer {
+    /// The recipient's index of the session whose exporter both sides use.
+    pub session: u32,
+    /// The sender's index of the session that follows.
+    pub index: u32,
+    /// The encapsulation key.
+    pub key: Box<[u8; OFFER_LEN]>,
+}
+
+/// The answer to a [`KemOffer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KemAnswer {
+    /// The index in the offer.
+    pub offer: u32,
+    /// The sender's index of the session that follows.
+    pub index: u32,
+    /// The ciphertext.
+    pub answer: Box<[u8; ANSWER_LEN]>,
 }
 
 /// A call of a node to its rendezvous.
@@ -185,6 +213,18 @@ impl Control {
                 out.put_u8(6);
                 out.put_bytes(message);
             }
+            Self::KemOffer(KemOffer { session, index, key }) => {
+                out.put_u8(7);
+                out.put_u32(*session);
+                out.put_u32(*index);
+                out.put(&**key);
+            }
+            Self::KemAnswer(KemAnswer { offer, index, answer }) => {
+                out.put_u8(8);
+                out.put_u32(*offer);
+                out.put_u32(*index);
+                out.put(&**answer);
+            }
         }
         debug_assert!(out.len() <= MESSAGE_LEN_MAX, "{} bytes", out.len());
         out
@@ -210,6 +250,8 @@ impl Control {
                 Self::Candidates(list.collect::<Result<_, _>>()?)
             }
             6 => Self::Trust(r.bytes(crate::trust::MESSAGE_LEN_MAX)?.into()),
+            7 => Self::KemOffer(KemOffer { session: r.u32()?, index: r.u32()?, key: Box::new(r.array()?) }),
+            8 => Self::KemAnswer(KemAnswer { offer: r.u32()?, index: r.u32()?, answer: Box::new(r.array()?) }),
             _ => return Err(Malformed),
         };
         r.finish()?;

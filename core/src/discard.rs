@@ -37,6 +37,8 @@ pub enum Discard {
     ForeignRelay,
     /// Frames of a session before the peer's HELLO.
     BeforeHello,
+    /// Inner packets under a session without a KEM secret.
+    NotMixed,
     /// The record in the HELLO is not that of the pinned peer.
     WrongIdentity,
     /// An authentic datagram or message that makes no sense.
@@ -70,6 +72,7 @@ impl Discard {
         (Self::Overload, "overload"),
         (Self::ForeignRelay, "foreign_relay"),
         (Self::BeforeHello, "before_hello"),
+        (Self::NotMixed, "not_mixed"),
         (Self::WrongIdentity, "wrong_identity"),
         (Self::Malformed, "malformed"),
     ];

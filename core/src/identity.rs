@@ -184,6 +184,21 @@ impl NodeRecord {
         record
     }
 
+    /// A record without a signature, for a node with keys that this node has pinned. It convinces no other node.
+    pub(crate) fn unsigned(identity: IdentityKey, static_key: StaticKey, addr: Addr, hostname: &str) -> Self {
+        Self {
+            addr,
+            identity,
+            static_key,
+            hostname: hostname.into(),
+            public: false,
+            tags: Vec::new(),
+            sequence: 0,
+            extensions: Extensions::NONE,
+            signature: [0; 64],
+        }
+    }
+
     fn body(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put(&self.addr.to_bytes());

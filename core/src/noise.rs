@@ -11,7 +11,7 @@
 use crate::aead::{AeadProvider as _, PORTABLE, TAG_LEN};
 use crate::agreement::KeyPair;
 use crate::codec::{Put, Reader};
-use crate::hash::{blake2s, hkdf};
+use crate::hash::{blake2s, derive, hkdf};
 use alloc::vec::Vec;
 use core::fmt;
 use zeroize::Zeroize as _;
@@ -36,12 +36,15 @@ pub struct TrafficKeys {
     pub send: [u8; 32],
     /// Key for datagrams this side receives.
     pub receive: [u8; 32],
+    /// A secret of this session alone, for what is derived beside its traffic.
+    pub exporter: [u8; 32],
 }
 
 impl Drop for TrafficKeys {
     fn drop(&mut self) {
         self.send.zeroize();
         self.receive.zeroize();
+        self.exporter.zeroize();
     }
 }
 
@@ -104,8 +107,21 @@ impl Initiation {
         &self,
         own: &KeyPair,
         psk: &[u8; 32],
-        (header, message): (&[u8], &[u8]),
+        answer: (&[u8], &[u8]),
     ) -> Result<(TrafficKeys, Vec<u8>), HandshakeFailed> {
+        self.finish_any(own, &[psk], answer).map(|(_, keys, payload)| (keys, payload))
+    }
+
+    /// The same with several secrets, of which the first one that fits is taken; gives its place.
+    ///
+    /// # Errors
+    /// When the answer authenticates under none of them.
+    pub fn finish_any(
+        &self,
+        own: &KeyPair,
+        psks: &[&[u8; 32]],
+        (header, message): (&[u8], &[u8]),
+    ) -> Result<(usize, TrafficKeys, Vec<u8>), HandshakeFailed> {
         let mut state = self.state.clone();
         state.mix_header(header);
         let mut r = Reader::new(message);
@@ -113,10 +129,15 @@ impl Initiation {
         state.mix_ephemeral(&theirs);
         state.mix_dh(&self.ephemeral, &theirs)?; // ee
         state.mix_dh(own, &theirs)?; // se
-        state.mix_psk(psk);
-        let payload = state.open(r.rest())?;
-        let (send, receive) = state.split();
-        Ok((TrafficKeys { send, receive }, payload))
+        for (place, psk) in psks.iter().enumerate() {
+            let mut state = state.clone();
+            state.mix_psk(psk);
+            if let Ok(payload) = state.open(r.rest()) {
+                let (send, receive) = state.split();
+                return Ok((place, TrafficKeys { send, receive, exporter: state.export() }, payload));
+            }
+        }
+        Err(HandshakeFailed)
     }
 }
 
@@ -177,7 +198,7 @@ impl Received {
         self.state.mix_psk(psk);
         self.state.seal(payload, &mut message);
         let (receive, send) = self.state.split();
-        Ok((TrafficKeys { send, receive }, message))
+        Ok((TrafficKeys { send, receive, exporter: self.state.export() }, message))
     }
 }
 
@@ -259,6 +280,11 @@ impl Symmetric {
     fn split(&self) -> ([u8; 32], [u8; 32]) {
         let [initiator_sends, responder_sends] = hkdf(&self.chaining_key, &[]);
         (initiator_sends, responder_sends)
+    }
+
+    /// A secret beside the traffic keys, bound to all that was said.
+    fn export(&self) -> [u8; 32] {
+        derive(&self.chaining_key, &[b"pn1-exporter", &self.hash])
     }
 }
 

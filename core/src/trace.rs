@@ -102,6 +102,10 @@ pub enum TrustStep {
     Rejected,
     /// The key is not trusted any more.
     Revoked,
+    /// The key's owner has taken back a request.
+    Cancelled,
+    /// The key's node had lost the common secret and has a new one.
+    Renewed,
     /// The key's owner has changed what this node may reach.
     Granted,
     /// The key's owner asks for more ports.
@@ -119,6 +123,8 @@ impl TrustStep {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::Cancelled => "cancelled",
+            Self::Renewed => "renewed",
             Self::Pinned => "pinned",
             Self::Rejected => "rejected",
             Self::Revoked => "revoked",

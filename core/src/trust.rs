@@ -20,19 +20,26 @@
 //!   overtake: its epoch voids what it has overtaken.
 //! * A request that is made again keeps its nonce. The request that crossed ours is recognised when it comes again, and
 //!   changes nothing.
-//! * A new request of a pinned node means that it has no pin any more: ours goes, and our owner decides anew.
+//! * A request says with the hash of the secret that its sender holds whether the sender has a pin (`renewal`). A pinned node
+//!   without one, or with another secret, is answered by the node itself: both owners have said yes before.
 
 mod form;
 mod grant;
+mod inbound;
 mod message;
 mod pin;
 mod ports;
 mod quota;
+mod renewal;
+mod strangers;
+mod undo;
 
 pub use message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
 pub use pin::{Asked, Pin, Regrant, Wish};
 pub use ports::Ports;
 pub use quota::{Quota, QuotaError};
+pub use strangers::Source;
+pub use undo::Undo;
 
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
@@ -47,7 +54,7 @@ use pin::Marks;
 
 /// Longest letter: a trust message under its seal. Unit: bytes.
 pub const LETTER_LEN_MAX: usize = 2048;
-/// Most requests that wait for this node's owner. Source: `docs/trust.md`.
+/// Most requests of strangers that wait for this node's owner. Source: `docs/trust.md`.
 pub const PENDING_MAX: usize = 256;
 /// Most requests of this node that wait for an answer.
 pub const OUTGOING_MAX: usize = 256;
@@ -59,8 +66,6 @@ pub const PINS_MAX: usize = 16_384;
 const EPOCHS_MAX: usize = 16_384;
 /// Lifetime of a request. Unit: seconds (30 days). Source: `docs/trust.md`.
 pub const REQUEST_LIFETIME_S: u64 = 30 * 24 * 3600;
-/// How far a message's time of issue may lie in our future. Unit: seconds; clocks differ.
-const CLOCK_SKEW_S: u64 = 24 * 3600;
 
 /// A request that waits for this node's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +76,11 @@ pub struct PendingRequest {
     pub note: String,
     /// Time of its arrival. Unit: seconds since 1970.
     pub received_at: u64,
+    /// The owner has seen the request: those that no owner has seen give way first.
+    pub is_seen: bool,
+    /// The network from which it was posted, if that is known.
+    source: Option<Source>,
+    epoch: u64,
     nonce: [u8; 32],
     hash: [u8; 32],
 }
@@ -84,6 +94,10 @@ struct Outgoing {
     hash: [u8; 32],
     expires: u64,
     verified: bool,
+    /// Asks a pinned node, since the two seem to have lost their common secret.
+    renews: bool,
+    /// The node has revoked since: it may have taken the request and forgotten it, so that no other request crosses it.
+    is_stale: bool,
 }
 
 /// What a received trust message did.
@@ -97,6 +111,10 @@ pub enum Outcome {
     Rejected(IdentityKey),
     /// The peer withdrew; it is not trusted any more.
     Revoked(IdentityKey),
+    /// A request that waited for the owner was taken back by its sender.
+    Cancelled(IdentityKey),
+    /// A pinned node asks anew and holds another secret, or none: [`TrustBook::renew`] answers.
+    Renewed(IdentityKey),
     /// A trusted peer has said what this node may reach, and that is news.
     Granted(IdentityKey),
     /// A trusted peer asks for more ports, which waits for the owner.
@@ -127,7 +145,7 @@ pub enum Discarded {
     Malformed,
     /// Meant for another node.
     NotForUs,
-    /// Issued in the future, or too long ago.
+    /// Issued too long ago.
     Expired,
     /// Older than something already received from this key.
     Replayed,
@@ -198,8 +216,10 @@ pub struct TrustBook {
     pins: LiteMap<IdentityKey, Pin>,
     pending: LiteMap<IdentityKey, PendingRequest>,
     outgoing: LiteMap<IdentityKey, Outgoing>,
-    /// The newest epoch received from each key: nothing older counts any more.
+    /// The newest epoch received from each key that was pinned or asked once: nothing older counts any more.
     epochs: LiteMap<IdentityKey, u64>,
+    /// The epochs of revocations by other keys, oldest first.
+    revoked: Vec<(IdentityKey, u64)>,
     own_epoch: u64,
     /// Sealed messages that the rendezvous has not confirmed yet.
     letters: LiteMap<LetterNumber, (IdentityKey, Vec<u8>)>,
@@ -292,27 +312,59 @@ impl TrustBook {
         if terms.note.len() > NOTE_LEN_MAX {
             return Err(TrustError::NoteTooLong);
         }
-        self.expire(me.now_s);
+        self.ask(me, record, terms, rng)
+    }
+
+    /// Makes a request and keeps it until it is answered.
+    fn ask(&mut self, me: &Me<'_>, record: &NodeRecord, terms: &Terms, rng: &mut Rng) -> Result<Vec<u8>, TrustError> {
+        let to = record.identity;
+        self.expire(me.earliest_s());
         if self.outgoing.len() >= OUTGOING_MAX && !self.outgoing.contains_key(&to) {
             // Crossed requests are kept only in case they are answered all the same.
             let crossed = self.outgoing.keys().find(|key| self.pins.contains_key(*key)).copied();
             self.outgoing.remove(&crossed.ok_or(TrustError::Full)?);
         }
-        let mut message = self.message(me, Kind::Request, to, [0; 32], &terms.note, rng);
+        let held = self.pins.get(&to).map(|pin| proof_of(&pin.secret));
+        let mut message = self.message(me, Kind::Request, to, held.unwrap_or_default(), &terms.note, rng);
         // Asking again is the same question: an answer to either gives one secret.
-        message.nonce = self.outgoing.get(&to).map_or(message.nonce, |before| before.nonce);
+        let before = self.outgoing.get(&to).filter(|before| !before.is_stale);
+        message.nonce = before.map_or(message.nonce, |before| before.nonce);
         let bytes = message.emit(me.identity);
         let outgoing = Outgoing {
             record: record.clone(),
             ports: terms.ports.clone(),
             nonce: message.nonce,
             hash: hash::blake2s(&[&bytes]),
-            expires: message.expires,
+            expires: me.now_s.saturating_add(REQUEST_LIFETIME_S),
             verified: terms.verified,
+            renews: held.is_some(),
+            is_stale: false,
         };
         self.outgoing.insert(to, outgoing);
         self.changed();
         Ok(bytes)
+    }
+
+    /// Takes back what a node was asked for and has not answered, be it trust or ports; returns the node's static key and the
+    /// message that tells it.
+    ///
+    /// # Errors
+    /// `Unknown` when nothing was asked.
+    pub fn cancel(
+        &mut self,
+        me: &Me<'_>,
+        key: &IdentityKey,
+        rng: &mut Rng,
+    ) -> Result<(StaticKey, Vec<u8>), TrustError> {
+        let (static_key, kind) = match self.pins.get_mut(key) {
+            Some(pin) => {
+                pin.asked.take().ok_or(TrustError::Unknown)?;
+                (pin.static_key, Kind::Wish)
+            }
+            None => (self.outgoing.remove(key).ok_or(TrustError::Unknown)?.record.static_key, Kind::Revoke),
+        };
+        self.changed();
+        Ok((static_key, self.message(me, kind, *key, [0; 32], "", rng).emit(me.identity)))
     }
 
     /// Approves a pending request; returns the accept to send.
@@ -328,16 +380,23 @@ impl TrustBook {
     ) -> Result<Vec<u8>, TrustError> {
         let request = self.pending.get(key).ok_or(TrustError::Unknown)?.clone();
         self.check_new_pin(&request.record)?;
-        let message = self.message(me, Kind::Accept, *key, request.hash, "", rng);
-        let secret = pair_secret(me.identity, &request.record.static_key, &request.nonce, &message.nonce);
         self.pending.remove(key);
-        self.outgoing.remove(key);
         // The owner has seen this node's name just now, and means this node by it from now on.
         self.take_name_away(&request.record);
-        let since = self.epochs.get(key).copied().unwrap_or_default();
-        self.insert_pin(me, &request.record, terms, (secret, since));
+        Ok(self.accept(me, &request, terms, rng))
+    }
+
+    /// Makes the pin that answers a request; returns the accept to send.
+    fn accept(&mut self, me: &Me<'_>, request: &PendingRequest, terms: &Terms, rng: &mut Rng) -> Vec<u8> {
+        let (record, key) = (&request.record, request.record.identity);
+        let end = terms.not_after.map(|at| me.told(at));
+        let message = Message { end, ..self.message(me, Kind::Accept, key, request.hash, "", rng) };
+        let secret = pair_secret(me.identity, &record.static_key, &request.nonce, &message.nonce);
+        self.outgoing.remove(&key);
+        self.note_epoch(key, request.epoch);
+        self.insert_pin(me, record, terms, (secret, request.epoch));
         self.changed();
-        Ok(message.emit(me.identity))
+        message.emit(me.identity)
     }
 
     /// Declines a pending request; returns the message to send.
@@ -346,6 +405,7 @@ impl TrustBook {
     /// `Unknown`.
     pub fn reject(&mut self, me: &Me<'_>, key: &IdentityKey, note: &str, rng: &mut Rng) -> Result<Vec<u8>, TrustError> {
         let request = self.pending.remove(key).ok_or(TrustError::Unknown)?;
+        self.note_epoch(*key, request.epoch);
         self.changed();
         Ok(self.message(me, Kind::Reject, *key, request.hash, note, rng).emit(me.identity))
     }
@@ -360,6 +420,14 @@ impl TrustBook {
         Ok((pin, self.message(me, Kind::Revoke, *key, [0; 32], "", rng).emit(me.identity)))
     }
 
+    /// Keeps the KEM secret of this node and a peer.
+    pub(crate) fn set_kem(&mut self, key: &IdentityKey, secret: &[u8; 32]) {
+        if let Some(pin) = self.pins.get_mut(key) {
+            pin.kem = Some(*secret);
+            self.changed();
+        }
+    }
+
     /// Remembers where a peer was reached.
     pub fn note_endpoint(&mut self, key: &IdentityKey, endpoint: SocketAddr) {
         if let Some(pin) = self.pins.get_mut(key) {
@@ -367,128 +435,16 @@ impl TrustBook {
         }
     }
 
-    /// Removes expired pins and returns their keys.
-    pub fn expire_pins(&mut self, now_s: u64) -> Vec<IdentityKey> {
-        let over: Vec<_> =
-            self.pins.values().filter(|p| p.not_after.is_some_and(|at| at <= now_s)).map(|p| p.identity).collect();
-        over.iter().for_each(|key| drop(self.remove_pin(key)));
-        if !over.is_empty() {
-            self.changed();
-        }
-        over
+    /// Ends trust whose time is over; returns each peer's former pin and the message that tells it.
+    pub fn expire_pins(&mut self, me: &Me<'_>, rng: &mut Rng) -> Vec<(Pin, Vec<u8>)> {
+        let is_over = |pin: &&Pin| pin.not_after.is_some_and(|at| at <= me.now_s);
+        let over: Vec<_> = self.pins.values().filter(is_over).map(|pin| pin.identity).collect();
+        over.iter().filter_map(|key| self.revoke(me, key, rng).ok()).collect()
     }
 
-    // Input.
-
-    /// Takes a trust message that was opened from its seal.
-    pub fn receive(&mut self, me: &Me<'_>, bytes: &[u8]) -> Outcome {
-        let Ok(message) = Message::parse(bytes) else { return Outcome::Discarded(Discarded::Malformed) };
-        match self.admit(me, &message) {
-            Err(reason) => Outcome::Discarded(reason),
-            Ok(()) => {
-                let outcome = match message.kind {
-                    Kind::Request => self.receive_request(me, &message, hash::blake2s(&[bytes])),
-                    Kind::Accept => self.receive_accept(me, &message),
-                    Kind::Reject => self.receive_reject(&message),
-                    Kind::Revoke => self.receive_revoke(&message),
-                    // These have marks of their own in the pin.
-                    Kind::Statement => return self.receive_statement(&message),
-                    Kind::Wish => return self.receive_wish(me, &message, bytes),
-                };
-                if !matches!(outcome, Outcome::Discarded(_)) {
-                    debug_assert!(self.epochs.get(&message.from).is_none_or(|last| *last < message.epoch));
-                    self.note_epoch(message.from, message.epoch);
-                    self.changed();
-                }
-                outcome
-            }
-        }
-    }
-
-    fn admit(&self, me: &Me<'_>, message: &Message) -> Result<(), Discarded> {
-        if message.to != me.identity.public() || message.from == message.to {
-            return Err(Discarded::NotForUs);
-        }
-        if message.issued > me.now_s + CLOCK_SKEW_S || message.expires < me.now_s {
-            return Err(Discarded::Expired);
-        }
-        let has_mark = matches!(message.kind, Kind::Statement | Kind::Wish);
-        if !has_mark && self.epochs.get(&message.from).is_some_and(|last| message.epoch <= *last) {
-            return Err(Discarded::Replayed);
-        }
-        Ok(())
-    }
-
-    fn receive_request(&mut self, me: &Me<'_>, message: &Message, hash: [u8; 32]) -> Outcome {
-        let Ok(record) = NodeRecord::parse(&message.record) else { return Outcome::Discarded(Discarded::Malformed) };
-        if record.identity != message.from {
-            return Outcome::Discarded(Discarded::Malformed);
-        }
-        self.expire(me.now_s);
-        let pinned = self.pins.get(&message.from).map(|pin| pin.secret);
-        if let Some(ours) = self.outgoing.get(&message.from).cloned() {
-            match pinned {
-                None => return self.cross(me, &ours, message),
-                Some(secret) if secret == crossed_secret(me, &ours, message) => {
-                    return Outcome::Discarded(Discarded::AlreadyTrusted); // the request that crossed ours, once more
-                }
-                Some(_) => {}
-            }
-        }
-        if self.waiting() >= PENDING_MAX && !self.pending.contains_key(&message.from) {
-            return Outcome::Discarded(Discarded::Full);
-        }
-        // A pinned peer that asks has no pin of us any more: its owner asks anew, and ours decides anew.
-        self.remove_pin(&message.from);
-        let request =
-            PendingRequest { record, note: message.note.clone(), received_at: me.now_s, nonce: message.nonce, hash };
-        self.pending.insert(message.from, request);
-        Outcome::Pending(message.from)
-    }
-
-    /// Two requests crossed: both owners have said yes, and both sides know both nonces. Ours stays, so that theirs is
-    /// recognised when it comes again.
-    fn cross(&mut self, me: &Me<'_>, ours: &Outgoing, theirs: &Message) -> Outcome {
-        if let Err(reason) = self.check_new_pin(&ours.record) {
-            let taken = if reason == TrustError::AddressTaken { Discarded::AddressTaken } else { Discarded::Full };
-            return Outcome::Discarded(taken);
-        }
-        let secret = crossed_secret(me, ours, theirs);
-        let terms = Terms { ports: ours.ports.clone(), verified: ours.verified, ..Terms::default() };
-        self.insert_pin(me, &ours.record, &terms, (secret, theirs.epoch));
-        Outcome::Pinned(theirs.from)
-    }
-
-    fn receive_accept(&mut self, me: &Me<'_>, message: &Message) -> Outcome {
-        let Some(ours) = self.outgoing.get(&message.from).filter(|o| o.hash == message.in_reply_to).cloned() else {
-            return Outcome::Discarded(Discarded::Unsolicited);
-        };
-        // The record is the one we asked, or a newer one of the same identity.
-        let record = NodeRecord::parse(&message.record).ok().filter(|r| r.identity == message.from);
-        let Some(record) = record else { return Outcome::Discarded(Discarded::Malformed) };
-        if self.check_new_pin(&record).is_err() {
-            return Outcome::Discarded(Discarded::AddressTaken);
-        }
-        let secret = pair_secret(me.identity, &record.static_key, &ours.nonce, &message.nonce);
-        self.outgoing.remove(&message.from);
-        self.pending.remove(&message.from);
-        let terms = Terms { ports: ours.ports, verified: ours.verified, ..Terms::default() };
-        self.insert_pin(me, &record, &terms, (secret, message.epoch));
-        Outcome::Pinned(message.from)
-    }
-
-    fn receive_reject(&mut self, message: &Message) -> Outcome {
-        if self.outgoing.get(&message.from).is_none_or(|o| o.hash != message.in_reply_to) {
-            return Outcome::Discarded(Discarded::Unsolicited);
-        }
-        self.outgoing.remove(&message.from);
-        self.pins.remove(&message.from);
-        Outcome::Rejected(message.from)
-    }
-
-    fn receive_revoke(&mut self, message: &Message) -> Outcome {
-        let known = self.remove_pin(&message.from).is_some() | self.pending.remove(&message.from).is_some();
-        if known { Outcome::Revoked(message.from) } else { Outcome::Discarded(Discarded::Unsolicited) }
+    /// The epoch of the newest message of this node. Unit: milliseconds since 1970, or one more than the last.
+    pub(crate) const fn own_epoch(&self) -> u64 {
+        self.own_epoch
     }
 
     // Helpers.
@@ -519,18 +475,20 @@ impl TrustBook {
             from: me.identity.public(),
             to,
             nonce: rng.bytes(),
-            issued: me.now_s,
-            expires: me.now_s + REQUEST_LIFETIME_S,
+            issued: me.common_s,
+            expires: me.common_s.saturating_add(REQUEST_LIFETIME_S),
             epoch,
             in_reply_to,
             record: if kind.has_record() { me.record.into() } else { Vec::new() },
             note: note.chars().take(NOTE_LEN_MAX / 4).collect(),
             ports: Ports::NONE,
+            temporary: Vec::new(),
+            end: None,
         }
     }
 
     fn check_new_pin(&self, record: &NodeRecord) -> Result<(), TrustError> {
-        if self.pins.len() >= PINS_MAX {
+        if self.pins.len() >= PINS_MAX && !self.pins.contains_key(&record.identity) {
             return Err(TrustError::Full);
         }
         let taken = self.pins.values().any(|p| p.addr == record.addr && p.identity != record.identity);
@@ -549,11 +507,13 @@ impl TrustBook {
         }
     }
 
-    /// `since`: the epoch of the message that makes the pin; what the peer says of grants has greater ones.
+    /// `since`: the epoch of the message that makes the pin; what the peer says of grants has greater ones. What a pin of the
+    /// same node granted before stays granted.
     fn insert_pin(&mut self, me: &Me<'_>, record: &NodeRecord, terms: &Terms, (secret, since): ([u8; 32], u64)) {
         let is_taken = self.is_name_taken(record);
         let stated = self.next_epoch(me.now_s);
-        let pin = Pin {
+        debug_assert!(self.check_new_pin(record).is_ok(), "two pins with one address");
+        let mut pin = Pin {
             identity: record.identity,
             static_key: record.static_key,
             addr: record.addr,
@@ -561,9 +521,11 @@ impl TrustBook {
             ports: terms.ports.clone(),
             temporary: Vec::new(),
             granted: None,
+            granted_ends: Vec::new(),
             wish: None,
             asked: None,
             secret,
+            kem: None,
             approved_at: me.now_s,
             not_after: terms.not_after,
             verified: terms.verified,
@@ -577,7 +539,12 @@ impl TrustBook {
                 answered: [0; 32],
             },
         };
-        debug_assert!(self.check_new_pin(record).is_ok(), "two pins with one address");
+        if let Some(before) = self.pins.remove(&record.identity) {
+            pin.verified |= before.verified;
+            (pin.ports, pin.temporary) = (before.ports, before.temporary);
+            (pin.wish, pin.asked, pin.last_endpoint) = (before.wish, before.asked, before.last_endpoint);
+            pin.quota = before.quota;
+        }
         self.pins.insert(record.identity, pin);
     }
 
@@ -596,12 +563,20 @@ impl TrustBook {
                 self.epochs.remove(&key);
             }
         }
-        self.epochs.insert(key, epoch);
+        let newest = self.epochs.get(&key).copied().unwrap_or_default().max(epoch);
+        self.epochs.insert(key, newest);
+    }
+
+    /// The newest epoch that counts of a key; 0 for a key that is not known.
+    fn epoch_of(&self, key: &IdentityKey) -> u64 {
+        let known = self.epochs.get(key).copied().unwrap_or_default();
+        let waiting = self.pending.get(key).map_or(0, |request| request.epoch);
+        known.max(waiting).max(self.revocation_of(key))
     }
 
     fn expire(&mut self, now_s: u64) {
         self.outgoing.retain(|_, o| o.expires > now_s);
-        self.pending.retain(|_, p| p.received_at + REQUEST_LIFETIME_S > now_s);
+        self.pending.retain(|_, p| p.received_at.saturating_add(REQUEST_LIFETIME_S) > now_s);
     }
 }
 
@@ -613,6 +588,28 @@ pub struct Me<'a> {
     pub record: &'a [u8],
     /// Wall clock. Unit: seconds since 1970.
     pub now_s: u64,
+    /// The clock of the rendezvous, by which nodes tell each other times; the wall clock while no other is known, or when
+    /// they differ little. Unit: seconds since 1970.
+    pub common_s: u64,
+}
+
+impl Me<'_> {
+    /// The clock that makes the fewest things old: no single wrong clock lets a request expire.
+    fn earliest_s(&self) -> u64 {
+        self.now_s.min(self.common_s)
+    }
+
+    /// A time of our wall clock, as others are told it.
+    const fn told(&self, at_s: u64) -> u64 {
+        at_s.saturating_sub(self.now_s).saturating_add(self.common_s)
+    }
+
+    /// A time that was told at `issued`, by our wall clock. A time that is over by our clock, and was not when the message
+    /// was made, is counted from now: one of the two clocks is wrong.
+    const fn heard(&self, at_s: u64, issued: u64) -> u64 {
+        let since = if at_s <= self.common_s && at_s > issued { issued } else { self.common_s };
+        at_s.saturating_sub(since).saturating_add(self.now_s)
+    }
 }
 
 /// The owner's part of a request or approval.
@@ -628,18 +625,16 @@ pub struct Terms {
     pub verified: bool,
 }
 
+/// Shows to the holder of the same pair secret that its sender holds it, too.
+fn proof_of(secret: &[u8; 32]) -> [u8; 32] {
+    hash::derive(secret, &[b"pn1-held"])
+}
+
 /// A secret that only the two sides know: made of what their static keys share and of both nonces, which travel sealed.
 fn pair_secret(identity: &Identity, peer: &StaticKey, first: &[u8; 32], second: &[u8; 32]) -> [u8; 32] {
     // A static key of low order shares nothing; its node cannot finish any key handshake, which hurts only itself.
     let shared = identity.static_pair().agree(&peer.0).unwrap_or([0; 32]);
     hash::derive(&shared, &[b"pn1-pair", first, second])
-}
-
-/// The pair secret that two crossing requests make.
-fn crossed_secret(me: &Me<'_>, ours: &Outgoing, theirs: &Message) -> [u8; 32] {
-    let is_first = me.identity.public() < theirs.from;
-    let (first, second) = if is_first { (&ours.nonce, &theirs.nonce) } else { (&theirs.nonce, &ours.nonce) };
-    pair_secret(me.identity, &ours.record.static_key, first, second)
 }
 
 #[cfg(test)]

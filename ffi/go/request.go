@@ -50,6 +50,11 @@ type HandshakeRequest struct {
 	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the trust, in seconds from now
 }
 
+// TakeBackRequest takes back a request of this node that has not been answered.
+type TakeBackRequest struct {
+	Node string `json:"node"`
+}
+
 // ApproveRequest approves a request for trust. The other fields are those of [HandshakeRequest].
 type ApproveRequest struct {
 	Node     string `json:"node"`
@@ -222,6 +227,7 @@ func (StopRequest) verb() string         { return "stop" }
 func (FindRequest) verb() string         { return "find" }
 func (SearchRequest) verb() string       { return "search" }
 func (HandshakeRequest) verb() string    { return "handshake" }
+func (TakeBackRequest) verb() string     { return "take_back" }
 func (ApproveRequest) verb() string      { return "approve" }
 func (RejectRequest) verb() string       { return "reject" }
 func (GrantRequest) verb() string        { return "grant" }

@@ -24,6 +24,7 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		SearchRequest{"gpu"},
 		HandshakeRequest{Node: node},
 		HandshakeRequest{node, "demo", "all", 60},
+		TakeBackRequest{node},
 		ApproveRequest{Node: node, Ports: "1000,1001", ExpiresS: 60},
 		ApproveRequest{Node: node, Quota: "memory=64MB,streams=1000"},
 		RejectRequest{Node: node},

@@ -151,6 +151,11 @@
 #define PILOT_EVENT_TRUST_CHANGED 12
 
 /*
+ A message has left the outbox without being delivered; its "message_id" and the "reason" are in detail.
+ */
+#define PILOT_EVENT_GIVEN_UP 13
+
+/*
  Most bytes of early data, which travel with the request for a stream (pilot_connect_with). Unit: bytes.
  */
 #define PILOT_FIRST_MAX 1024
@@ -536,8 +541,9 @@ pilot_handle pilot_node_start(const struct pilot_config *config, struct pilot_er
 
 /*
  Returns a handle for the daemon that serves this Unix socket (NULL: the usual place: $PILOT_SOCKET, else pilot.sock in
- $PILOT_HOME or in $XDG_RUNTIME_DIR, else /tmp/pilot.sock). The handle stays valid when the daemon restarts.
- Any thread; does not wait. PILOT_E_NOT_RUNNING.
+ $PILOT_HOME or in $XDG_RUNTIME_DIR, else in /tmp/pilot-UID). The daemon runs as this user or as root. The handle stays
+ valid when the daemon restarts. Any thread; waits at most 5 s, for a daemon that takes no clients. PILOT_E_NOT_RUNNING,
+ PILOT_E_CONFLICT (another user serves the socket), PILOT_E_TIMEOUT.
  */
 pilot_handle pilot_attach(const char *socket, struct pilot_error *error);
 

@@ -200,8 +200,9 @@ pub unsafe extern "C" fn pilot_node_start(config: *const pilot_config, error: *m
 }
 
 /// Returns a handle for the daemon that serves this Unix socket (NULL: the usual place: $PILOT_SOCKET, else pilot.sock in
-/// $PILOT_HOME or in $XDG_RUNTIME_DIR, else /tmp/pilot.sock). The handle stays valid when the daemon restarts.
-/// Any thread; does not wait. PILOT_E_NOT_RUNNING.
+/// $PILOT_HOME or in $XDG_RUNTIME_DIR, else in /tmp/pilot-UID). The daemon runs as this user or as root. The handle stays
+/// valid when the daemon restarts. Any thread; waits at most 5 s, for a daemon that takes no clients. PILOT_E_NOT_RUNNING,
+/// PILOT_E_CONFLICT (another user serves the socket), PILOT_E_TIMEOUT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_attach(socket: *const c_char, error: *mut pilot_error) -> pilot_handle {
     guarded(error, || {

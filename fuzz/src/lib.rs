@@ -2,11 +2,19 @@
 //! `fuzz_targets/` give them to libFuzzer. A target panics when an invariant breaks.
 #![forbid(unsafe_code)]
 
+mod books;
 mod filters;
+mod operations;
 mod segments;
+mod trust;
+mod world;
 
+pub use books::books;
 pub use filters::filters;
+pub use operations::operations;
 pub use segments::segments;
+pub use trust::trust;
+pub use world::world;
 
 use pilot_core::aead::{PORTABLE, TAG_LEN};
 use pilot_core::control::Control;
@@ -53,7 +61,7 @@ pub fn parsers(bytes: &[u8]) {
 /// Runs a receiving session against a model: the session opens each sealed datagram exactly once, among replayed and damaged
 /// ones. The input is a list of steps of four bytes: the action, a datagram, the place of the damage, the damage.
 pub fn session_open(bytes: &[u8]) {
-    let keys = |send: u8, receive: u8| TrafficKeys { send: [send; 32], receive: [receive; 32] };
+    let keys = |send: u8, receive: u8| TrafficKeys { send: [send; 32], receive: [receive; 32], exporter: [0; 32] };
     let indexes = |local, remote| Indexes { local: LocalIndex(local), remote: RemoteIndex(remote) };
     let mut sender = Session::new(&PORTABLE, &keys(1, 2), indexes(10, 20), Side::Initiator, Instant::ZERO);
     let mut receiver = Session::new(&PORTABLE, &keys(2, 1), indexes(20, 10), Side::Responder, Instant::ZERO);

@@ -83,3 +83,60 @@ fn filters_let_no_forged_header_through() {
         pilot_fuzz::filters(&[a, b].concat());
     }
 }
+
+/// A fuzz target.
+type Target = fn(&[u8]);
+
+/// Runs a target over its committed corpus, then over seeded random steps; returns how many inputs there were.
+fn run(name: &str, target: Target, inputs: u64, len_max: u64) -> usize {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<_> = files.map(|entry| entry.expect("readable").path()).collect();
+    paths.sort();
+    for path in &paths {
+        println!("{}", path.display());
+        target(&std::fs::read(path).expect("readable"));
+    }
+    for seed in 0..inputs {
+        println!("{name}, seed {seed}");
+        let mut bytes = [7; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut rng = Rng::new(bytes);
+        let steps: Vec<u8> = (0..rng.below(len_max)).map(|_| rng.u32() as u8).collect();
+        target(&steps);
+    }
+    paths.len()
+}
+
+#[test]
+fn what_is_read_was_written_whatever_applications_and_network_do() {
+    assert!(run("operations", pilot_fuzz::operations, 300, 4 * 150) > 0);
+}
+
+#[test]
+fn no_message_makes_a_pin_without_its_owners_consent() {
+    assert!(run("trust", pilot_fuzz::trust, 300, 4 * 300) > 0);
+}
+
+#[test]
+fn books_recover_from_failures_power_cuts_and_decay() {
+    assert!(run("books", pilot_fuzz::books, 2000, 4 * 200) > 0);
+}
+
+#[test]
+fn a_world_works_again_once_its_faults_are_over() {
+    assert!(run("world", pilot_fuzz::world, 10, 2 * 30) > 0);
+}
+
+#[test]
+fn the_corpora_of_the_other_targets_hold() {
+    let targets: [(&str, Target); 4] = [
+        ("parsers", pilot_fuzz::parsers),
+        ("session_open", pilot_fuzz::session_open),
+        ("segments", pilot_fuzz::segments),
+        ("filters", pilot_fuzz::filters),
+    ];
+    for (name, target) in targets {
+        assert!(run(name, target, 0, 1) > 0, "{name} has no corpus");
+    }
+}

@@ -137,6 +137,8 @@ pub enum Status {
     Withdrawn,
     /// The node's request is declined.
     Rejected,
+    /// This node's request is taken back.
+    Cancelled,
     /// The node is no longer trusted.
     Revoked,
     /// The subscribers get the event.
@@ -321,8 +323,28 @@ pub struct Peer {
     pub datagrams_lost: u64,
     /// The cipher.
     pub cipher: String,
+    /// What the peer uses of its quota.
+    pub budget: Budget,
     /// Every path that is known.
     pub paths: Vec<PeerPath>,
+}
+
+/// What a peer uses of its quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Memory that the peer makes this node hold. Unit: bytes.
+    pub memory: Used,
+    /// Streams with the peer.
+    pub streams: Used,
+}
+
+/// A part of a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// In use now.
+    pub used: u64,
+    /// The most.
+    pub max: u64,
 }
 
 /// One path to a peer.
@@ -417,7 +439,7 @@ pub struct Approved {
 /// A request for trust that was declined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
-    /// Rejected.
+    /// Rejected, or cancelled.
     pub status: Status,
     /// The node, as the request named it.
     pub node: String,
@@ -527,17 +549,26 @@ pub struct Received {
     pub folder: String,
     /// Each of them.
     pub files: Vec<ReceivedFile>,
+    /// Files of which bytes are missing: they are arriving, or their sender can go on with them for seven days.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<ReceivedFile>,
 }
 
-/// A file that has arrived.
+/// A file that has arrived, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceivedFile {
     /// Its name in the folder.
     pub name: String,
     /// Its length.
     pub bytes: u64,
-    /// When it was complete.
+    /// When it was complete; of an unfinished file: when bytes of it came last.
     pub received_at: u64,
+    /// Of an unfinished file: the bytes that it will have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
+    /// Of an unfinished file: the fingerprint of its sender's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
 }
 
 /// An event that the subscribers get.

@@ -11,9 +11,21 @@ use litemap::LiteMap;
 use pilot_core::Instant;
 use pilot_core::control::Ticket as Question;
 use pilot_core::identity::{IdentityKey, NodeRecord, Profile};
-use pilot_core::trust::{Terms, TrustVersion};
+use pilot_core::trust::{Terms, TrustVersion, Undo};
 use pilot_stack::StreamId;
 use std::collections::VecDeque;
+
+/// What follows when a change of the trust book is on disk, or is not.
+#[derive(Debug)]
+pub(crate) enum After {
+    /// Nothing: no caller waits.
+    Nothing,
+    /// The caller gets the answer. A change that is not on disk is undone, and the caller learns why.
+    Answer(Caller, Answer, Option<Box<Undo>>),
+    /// The same, for a change that takes something away from a node of this name: it stays in force, and is saved again and
+    /// again.
+    Withdrawal(Caller, Answer, String),
+}
 
 /// The state of a waiting call.
 #[derive(Debug)]
@@ -23,7 +35,7 @@ pub(crate) enum Call {
     /// The answer is given once the books behind it are synced.
     Saved { caller: Caller, answer: Answer },
     /// The letters of this version of the trust book, and the answer to a verb, leave once the book is synced.
-    TrustSaved { version: TrustVersion, answer: Option<(Caller, Answer)> },
+    TrustSaved { version: TrustVersion, after: After },
     /// A service learns that its message is in the inbox.
     Delivery(Delivery),
     /// A service learns the outcome of its work on a file.
@@ -48,6 +60,7 @@ pub(crate) enum Call {
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) stream: StreamId,
+    pub(crate) sender: IdentityKey,
     /// The place of its answer among the stream's answers.
     pub(crate) slot: u64,
     pub(crate) kind: Kind,
@@ -232,6 +245,7 @@ impl Calls {
 pub(crate) fn disk_failure(done: &Done) -> Option<Failure> {
     match done {
         Done::Full(why) => Some(Failure::new(Code::Full, *why)),
+        Done::DiskFull(why) => Some(Failure::new(Code::Full, format!("the disk is full: {why}"))),
         Done::Failed(why) => Some(Failure::new(Code::Internal, format!("the disk failed: {why}"))),
         _ => None,
     }

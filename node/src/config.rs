@@ -1,6 +1,6 @@
 //! Owns the settings with which a node is started.
 
-use crate::disk::home::socket_path;
+use crate::ipc::place::socket_path;
 use crate::log::sink::LogConfig;
 use crate::webhook::Webhook;
 use pilot_core::identity::StaticKey;
@@ -49,6 +49,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Where the node writes what it decides; `None`: nowhere.
     pub log: Option<LogConfig>,
+    /// Whether the node goes on with what is left of damaged books, and with an identity that is not the one of before.
+    pub accept_loss: bool,
     /// Where the node writes its webhook for a worker that posts; `None`: the node has no worker, and refuses to set one.
     pub webhook: Option<Webhook>,
 }
@@ -69,6 +71,7 @@ impl Config {
             datagram_len_max: pilot_core::path::DATAGRAM_LEN_MAX,
             connect_timeout: Duration::from_secs(30),
             log: None,
+            accept_loss: false,
             webhook: None,
         }
     }

@@ -49,6 +49,9 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     /// The newest version of the trust book that was given to the disk.
     pub(crate) trust_submitted: TrustVersion,
+    /// When the trust book is saved without being asked for, and when that was done last.
+    pub(crate) trust_save_at: Option<Instant>,
+    pub(crate) trust_saved_unasked: Option<Instant>,
     /// At least one client watches events; otherwise none are made.
     pub(crate) is_watched: bool,
     /// The least important level that the log takes; `None` without a log.
@@ -63,6 +66,8 @@ impl Context {
         stack.endpoint_mut().set_trace_level(trace_level);
         Self {
             trust_submitted: stack.endpoint().trust().version(),
+            trust_save_at: None,
+            trust_saved_unasked: None,
             stack,
             now: Instant::ZERO,
             wall,

@@ -3,6 +3,9 @@
 /// The result of a parser: the length of the frame at the front and its contents; `None` when bytes are missing.
 pub(crate) type Parsed<T, E> = Result<Option<(usize, T)>, E>;
 
+/// Largest buffer that is kept for the next frame. Unit: bytes.
+const KEPT_LEN_MAX: usize = 64 * 1024;
+
 /// Bytes that have arrived; those before `start` are consumed.
 ///
 /// Consumed bytes stay in the buffer until they are at least as many as the others, so the cost of moving bytes to the front
@@ -31,6 +34,11 @@ impl FrameReader {
         &self.bytes[self.start..]
     }
 
+    /// Bytes in memory: those that are not consumed, and consumed ones that were not moved away yet.
+    pub(crate) const fn held(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Appends bytes that have arrived.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         let rest = self.rest().len();
@@ -47,6 +55,11 @@ impl FrameReader {
     pub(crate) fn consume(&mut self, len: usize) {
         self.start += len;
         debug_assert!(self.start <= self.bytes.len(), "no more is consumed than has arrived");
+        if self.start == self.bytes.len() {
+            self.start = 0;
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT_LEN_MAX);
+        }
     }
 
     /// Takes the frame at the front; `None` when bytes are missing.
@@ -96,6 +109,15 @@ mod tests {
             assert_eq!(reader.rest(), b"");
             assert!(reader.moved <= bytes.len(), "{} of {} in pieces of {piece}", reader.moved, bytes.len());
         }
+    }
+
+    #[test]
+    fn a_long_frame_leaves_no_memory_behind() {
+        let mut reader = FrameReader::new();
+        reader.extend(&vec![0; 16 << 20]);
+        assert_eq!(reader.held(), 16 << 20);
+        reader.consume(16 << 20);
+        assert!(reader.held() == 0 && reader.bytes.capacity() <= KEPT_LEN_MAX);
     }
 
     #[test]

@@ -66,11 +66,11 @@ mod webhook;
 pub use config::{Config, RendezvousConfig};
 pub use crypto::aead::fastest as fastest_aead;
 pub use crypto::agreement::fastest as fastest_agreement;
-pub use disk::home::{Home, socket_path};
+pub use disk::home::Home;
 /// The parts of a node that other servers of the underlay use too: the rendezvous.
 pub mod parts {
     pub use crate::crypto::{SystemEntropy, entropy};
-    pub use crate::disk::identity_file::load_or_create as load_or_create_identity;
+    pub use crate::disk::identity_file::{accept as accept_identity, load_or_create as load_or_create_identity};
     pub use crate::platform::keep_memory_private;
     pub use crate::underlay::udp::Udp;
 }
@@ -85,6 +85,7 @@ pub mod system {
 pub use failure::{Code, Failure};
 pub use ipc::client::{Client, Finisher, NumberedAnswer, Reply, StreamReply};
 pub use ipc::official_frame as framing;
+pub use ipc::place::socket_path;
 pub use node::{Listener, Node};
 pub use node_event::{Event, NodeEvent, PathState, PeerEvent, Sender, Subject, TrustEvent};
 pub use pilot_core::{Addr, AddrPort, Level as LogLevel};

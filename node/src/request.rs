@@ -70,6 +70,12 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_s: Option<u64>,
     },
+    /// Takes back a request of this node that has not been answered, for trust or for ports of a trusted peer. Answered once
+    /// that is on disk; the other node's owner does not see the request any more.
+    TakeBack {
+        /// The node that was asked.
+        node: String,
+    },
     /// Approves a request for trust, or a trusted peer's request for more ports; answered once that is on disk.
     Approve {
         /// The node that asked.
@@ -468,6 +474,7 @@ impl Request {
             | Self::Find { .. }
             | Self::Search { .. }
             | Self::Handshake { .. }
+            | Self::TakeBack { .. }
             | Self::Approve { .. }
             | Self::Reject { .. }
             | Self::Grant { .. }

@@ -77,17 +77,24 @@ fn books(nodes: usize) -> Vec<TrustBook> {
     for node in 1..nodes {
         let (own, own_record, mut book) = (identity(node), record(node), TrustBook::default());
         let bytes = own_record.emit();
-        let hub_me = Me { identity: &hub, record: &hub_bytes, now_s: WALL_S };
-        let me = Me { identity: &own, record: &bytes, now_s: WALL_S };
+        let hub_me = Me { identity: &hub, record: &hub_bytes, now_s: WALL_S, common_s: WALL_S };
+        let me = Me { identity: &own, record: &bytes, now_s: WALL_S, common_s: WALL_S };
         let request = books[0].request(&hub_me, &own_record, &terms, &mut rng).expect("allowed");
-        book.receive(&me, &request);
+        book.receive(&me, &request, None);
         let accept = book.approve(&me, &hub.public(), &terms, &mut rng).expect("pending");
-        books[0].receive(&hub_me, &accept);
+        books[0].receive(&hub_me, &accept, None);
         books[0].note_endpoint(&own.public(), underlay(FIRST_PORT + node as u16));
         book.note_endpoint(&hub.public(), underlay(FIRST_PORT));
         books.push(book);
     }
     books
+}
+
+/// The record of a node that is in no lab.
+pub(crate) fn record_of_stranger(number: u32) -> NodeRecord {
+    let mut seed = [0xee; 32];
+    seed[..4].copy_from_slice(&number.to_le_bytes());
+    NodeRecord::sign(&Identity::from_seed(seed), Addr::new(0, 1000 + number), &Profile::default(), 1)
 }
 
 /// The address of a node of [`Lab::friends`].

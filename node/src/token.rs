@@ -25,11 +25,21 @@ pub(crate) enum Room {
     Datagrams,
     /// Sockets of programs, and the listeners that they connect to.
     Programs,
+    /// The watch on steps of the wall clock.
+    Clock,
 }
 
 impl Room {
-    const ALL: [Self; 7] =
-        [Self::Underlay, Self::Waker, Self::Addresses, Self::Ipc, Self::Streams, Self::Datagrams, Self::Programs];
+    const ALL: [Self; 8] = [
+        Self::Underlay,
+        Self::Waker,
+        Self::Addresses,
+        Self::Ipc,
+        Self::Streams,
+        Self::Datagrams,
+        Self::Programs,
+        Self::Clock,
+    ];
 
     /// The token of descriptor `number` of this room.
     pub(crate) const fn token(self, number: usize) -> Token {

@@ -132,6 +132,9 @@ pub(crate) struct DaemonStart {
     /// where the daemon writes its log (default: pilot.log in its folder; in the foreground standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
+    /// go on with what is left of damaged books, and with another identity than before
+    #[argh(switch)]
+    pub(crate) accept_loss: bool,
     /// least important level that is logged: error, warn, info or debug (default info)
     #[argh(option, default = "LogLevel::Info")]
     pub(crate) log_level: LogLevel,
@@ -159,6 +162,9 @@ pub(crate) struct DaemonRun {
     /// where the daemon writes its log (default: standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
+    /// go on with what is left of damaged books, and with another identity than before
+    #[argh(switch)]
+    pub(crate) accept_loss: bool,
     /// least important level that is logged: error, warn, info or debug (default info)
     #[argh(option, default = "LogLevel::Info")]
     pub(crate) log_level: LogLevel,
@@ -170,13 +176,17 @@ pub(crate) struct DaemonRun {
 /// end the daemon in order
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "stop")]
-pub(crate) struct DaemonStop {}
+pub(crate) struct DaemonStop {
+    /// end a daemon that does not answer, too; what it has on disk stays
+    #[argh(switch)]
+    pub(crate) force: bool,
+}
 
 /// say whether the daemon runs
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status")]
 pub(crate) struct DaemonStatus {
-    /// exit with status 3 when it does not
+    /// exit with status 3 when it does not, and with 6 when it does not answer
     #[argh(switch)]
     pub(crate) check: bool,
 }
@@ -208,6 +218,9 @@ pub(crate) struct RendezvousRun {
     /// end when no node has been connected for so many seconds
     #[argh(option)]
     pub(crate) idle_exit: Option<u64>,
+    /// go on with what is left of damaged books, and with another identity than before
+    #[argh(switch)]
+    pub(crate) accept_loss: bool,
 }
 
 /// show the main job: two daemons, trust, a stream, a message, a transfer
@@ -252,6 +265,9 @@ pub(crate) struct Handshake {
     /// owner is asked. Services and ports: messages,80,8000-8010; or all
     #[argh(option)]
     pub(crate) ports: Option<String>,
+    /// take a request back that was not answered yet
+    #[argh(switch)]
+    pub(crate) cancel: bool,
 }
 
 /// requests that wait for an answer

@@ -6,6 +6,7 @@ use crate::deliver;
 use crate::exec;
 use crate::forward;
 use crate::grants;
+use crate::input;
 use crate::output::Output;
 use crate::pipe;
 use crate::proxy;
@@ -69,6 +70,7 @@ fn request(verb: Verb) -> Request {
     match verb {
         Verb::Find(a) => Request::Find { node: a.node },
         Verb::Search(a) => Request::Search { tag: a.tag },
+        Verb::Handshake(a) if a.cancel => Request::TakeBack { node: a.node },
         Verb::Handshake(a) => Request::Handshake { node: a.node, note: Some(a.why), ports: a.ports, expires_s: None },
         Verb::Pending(_) => Request::Pending,
         Verb::Reject(a) => Request::Reject { node: a.node, note: Some(a.why) },
@@ -186,7 +188,7 @@ fn exchange_bytes(node: &str, port: u16, bytes: &[u8], timeout: Duration, output
     if output.json {
         output.ok(&json!({"target": stream.data.peer, "port": port, "sent": bytes.len(), "bytes": answer.len(), "response": text}));
     } else {
-        print_bytes(&answer);
+        output.bytes(&answer);
     }
     Ok(())
 }
@@ -209,7 +211,7 @@ fn recv(args: &args::Recv, output: &Output) -> Result<(), Failure> {
                 json!({"seq": seq, "port": args.port, "from": stream.data.peer, "data": text, "bytes": bytes.len()}),
             );
         } else {
-            print_bytes(&bytes);
+            output.bytes(&bytes);
         }
     }
     if output.json {
@@ -235,12 +237,6 @@ fn listen(args: &args::Listen, output: &Output) -> Result<(), Failure> {
     let stream = accept(&mut client, args.port, timeout)?;
     output.note(&format!("stream from {}", stream.data.peer));
     pipe::join(&mut client, stream)
-}
-
-fn print_bytes(bytes: &[u8]) {
-    let mut stdout = io::stdout().lock();
-    // A closed standard output is no failure.
-    let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }
 
 fn ping(args: &args::Ping, output: &Output) -> Result<(), Failure> {
@@ -313,33 +309,28 @@ fn bench(args: &args::Bench, output: &Output) -> Result<(), Failure> {
 
 fn peers(search: Option<&str>, output: &Output) -> Result<(), Failure> {
     let reply = daemon()?.request(&Request::Peers, &[], Some(CALL_TIMEOUT))?;
-    let Some(search) = search else {
-        output.ok(&reply.data);
-        return Ok(());
-    };
     let mut peers: Peers = reply.read()?;
-    peers.peers.retain(|peer| peer.hostname.contains(search) || peer.address.contains(search));
-    peers.total = peers.peers.len() as u64;
-    output.ok(&json!(peers));
+    if let Some(search) = search {
+        peers.peers.retain(|peer| peer.hostname.contains(search) || peer.address.contains(search));
+        peers.total = peers.peers.len() as u64;
+        output.ok(&json!(peers));
+    } else {
+        output.ok(&reply.data);
+    }
+    grants::note_budgets(&peers, output);
     Ok(())
 }
 
 // Messages.
 
 fn send_message(args: &args::SendMessage, output: &Output) -> Result<(), Failure> {
+    let timeout = duration(&args.timeout)?;
     let bytes = match (args.data.as_deref(), &args.data_file) {
-        (Some("-"), None) => {
-            let mut bytes = Vec::new();
-            io::stdin().read_to_end(&mut bytes).map_err(|e| Failure::new(Code::Internal, format!("stdin: {e}")))?;
-            bytes
-        }
+        (Some("-"), None) => input::stdin()?,
         (Some(text), None) => text.as_bytes().to_vec(),
-        (None, Some(path)) => {
-            fs::read(path).map_err(|e| Failure::new(Code::NotFound, format!("{}: {e}", path.display())))?
-        }
+        (None, Some(path)) => input::file(path, timeout)?,
         _ => return Err(Failure::new(Code::InvalidArgument, "either --data or --data-file is needed")),
     };
-    let timeout = duration(&args.timeout)?;
     let request = Request::SendMessage {
         node: args.node.clone(),
         kind: Some(args.kind.parse()?),
@@ -371,7 +362,7 @@ fn inbox(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
                 data["data"] = String::from_utf8_lossy(&reply.blob).into();
                 output.ok(&data);
             } else {
-                print_bytes(&reply.blob);
+                output.bytes(&reply.blob);
             }
             Ok(())
         }

@@ -1,8 +1,9 @@
-//! Owns the daemon's life: starting it in the background, running it, stopping it, and its status.
+//! Owns the daemon's life: starting it in the background, and running it.
 
 use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
-use crate::output::Output;
+use crate::output::{Output, tell};
 use crate::rendezvous::{ensure_local, local_endpoint};
+use crate::stop;
 use pilot_node::answer::{Info, RendezvousState};
 use pilot_node::parts::keep_memory_private;
 use pilot_node::{
@@ -11,6 +12,7 @@ use pilot_node::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -24,8 +26,6 @@ use std::time::{Duration, Instant};
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time that `start` waits for the registration; the daemon goes on trying after it.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest time that the daemon takes to end.
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest time of an answer of the daemon.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -33,8 +33,8 @@ pub(crate) fn run(args: Daemon, output: &Output) -> Result<(), Failure> {
     match args.verb {
         DaemonVerb::Start(args) => start(args, output),
         DaemonVerb::Run(args) => serve(args, ensure_local),
-        DaemonVerb::Stop(_) => stop(output),
-        DaemonVerb::Status(args) => status(args.check, output),
+        DaemonVerb::Stop(args) => stop::stop(args.force, output),
+        DaemonVerb::Status(args) => stop::status(args.check, output),
     }
 }
 
@@ -58,20 +58,35 @@ pub(crate) fn settings_path() -> PathBuf {
     Home::default_path().join("config.json")
 }
 
-fn setting(settings: &Map<String, Value>, flag: Option<String>, variable: &str, key: &str) -> Option<String> {
-    let variable = std::env::var(variable).ok().filter(|v| !v.is_empty());
-    flag.or(variable).or_else(|| settings.get(key)?.as_str().map(str::to_owned))
+/// The setting that a flag, a variable or the settings file gives, in this order.
+fn setting(
+    settings: &Map<String, Value>,
+    flag: Option<String>,
+    variable: &str,
+    key: &str,
+) -> Result<Option<String>, Failure> {
+    let given = match flag {
+        None => std::env::var_os(variable).filter(|value| !value.is_empty()).map(OsString::into_string).transpose(),
+        flag => Ok(flag),
+    };
+    let given =
+        given.map_err(|value| Failure::new(Code::InvalidArgument, format!("{variable}: {value:?} is not UTF-8")))?;
+    Ok(given.or_else(|| settings.get(key)?.as_str().map(str::to_owned)))
 }
 
 fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     let socket = socket_path();
-    if Client::connect(&socket).is_ok() {
-        return Err(Failure::new(Code::Conflict, format!("a daemon already serves {}", socket.display()))
-            .hint("pilotctl daemon status"));
+    match Client::connect(&socket) {
+        Ok(_) => {
+            return Err(Failure::new(Code::Conflict, format!("a daemon already serves {}", socket.display()))
+                .hint("pilotctl daemon status"));
+        }
+        Err(failure) if failure.code != Code::NotRunning => return Err(failure),
+        Err(_) => {}
     }
     let settings = settings()?;
-    let hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname");
-    let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous");
+    let hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname")?;
+    let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous")?;
     let rendezvous_file = match &rendezvous {
         Some(text) => {
             // A malformed rendezvous fails here, and not only in the daemon's log.
@@ -82,13 +97,14 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     };
     let (log_level, log_format) = (args.log_level, args.log_format);
     let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
-    let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen: args.listen, log_file, log_level, log_format };
+    let (listen, accept_loss) = (args.listen, args.accept_loss);
+    let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen, log_file, accept_loss, log_level, log_format };
     if args.foreground {
         return serve(run, ensure_local);
     }
     let home = Home::default_path();
     let failure = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
-    fs::create_dir_all(&home).map_err(failure)?;
+    Home::make(&home)?;
     let log_path = run.log_file.clone().unwrap_or_else(log_path);
     let log_error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", log_path.display()));
     let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&log_path).map_err(log_error)?;
@@ -129,6 +145,9 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     option("--log-file", run.log_file.as_ref().map(|p| p.display().to_string()));
     option("--log-level", Some(run.log_level.name().into()));
     option("--log-format", Some(run.log_format.name().into()));
+    if run.accept_loss {
+        command.arg("--accept-loss");
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn()
 }
 
@@ -170,9 +189,9 @@ fn daemon_failure(said: &str) -> Failure {
 /// Runs the daemon of the program `pilot-daemon`: it takes the settings that `daemon start` takes, and starts no other process.
 pub(crate) fn run_alone(mut args: DaemonRun) -> Result<(), Failure> {
     let settings = settings()?;
-    args.hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname");
+    args.hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname")?;
     if args.rendezvous_file.is_none() {
-        args.rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous");
+        args.rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous")?;
     }
     serve(args, || Ok(local_endpoint()))
 }
@@ -189,7 +208,7 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
     raise_descriptor_limit();
     keep_memory_private();
     let mut config = Config::daemon(Home::default_path());
-    config.hostname = args.hostname;
+    (config.hostname, config.accept_loss) = (args.hostname, args.accept_loss);
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
@@ -199,7 +218,7 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
         (None, None) => RendezvousConfig::File(local()?),
     };
     // `daemon start` reads the failure from the log.
-    let tell = |failure: &Failure| eprintln!("{}", json!(failure));
+    let tell = |failure: &Failure| tell(&json!(failure).to_string());
     let log_file = args.log_file;
     config.log = Some(match &log_file {
         None => LogConfig::new(args.log_level, StderrLog(args.log_format)),
@@ -276,43 +295,4 @@ fn wait_for_end(node: &Node, has_file: bool, mut webhook: Option<Webhook>) -> Re
     node.stopper()();
     node.wait();
     Ok(())
-}
-
-fn stop(output: &Output) -> Result<(), Failure> {
-    let socket = socket_path();
-    let mut client = Client::connect(&socket)?;
-    let pid = client.ask::<Info>(&Request::Info, Some(CALL_TIMEOUT))?.pid;
-    client.request(&Request::Stop, &[], Some(CALL_TIMEOUT))?;
-    drop(client);
-    let end = Instant::now() + STOP_TIMEOUT;
-    let lock = Home::default_path();
-    while Instant::now() < end {
-        // The daemon releases its socket first and its lock last: then another daemon may start.
-        if Client::connect(&socket).is_err() && Home::open(&lock).is_ok() {
-            output.ok(&json!({"status": "stopped", "pid": pid}));
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Err(Failure::new(Code::Timeout, format!("the daemon (pid {pid}) does not end")))
-}
-
-fn status(check: bool, output: &Output) -> Result<(), Failure> {
-    let socket = socket_path();
-    let info = Client::connect(&socket).and_then(|mut c| c.ask::<Info>(&Request::Info, Some(CALL_TIMEOUT)));
-    match info {
-        Ok(i) => {
-            output.ok(&json!({
-                "running": true, "responsive": true, "pid": i.pid, "socket": socket, "node_id": i.node_id, "address": i.address,
-                "hostname": i.hostname, "uptime_secs": i.uptime_secs, "peers": i.trusted, "connections": i.connections,
-                "rendezvous": i.rendezvous,
-            }));
-            Ok(())
-        }
-        Err(failure) if check => Err(failure),
-        Err(_) => {
-            output.ok(&json!({"running": false, "responsive": false, "socket": socket}));
-            Ok(())
-        }
-    }
 }

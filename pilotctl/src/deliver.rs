@@ -89,6 +89,9 @@ pub(crate) fn emit(client: &mut Client, stream: &StreamReply, topic: &str, paylo
     Ok(json!({"status": "published", "topic": topic, "bytes": payload.len()}))
 }
 
+/// Time between two looks whether the reader of a listing has gone.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Limits of a listing: a number of lines, a time.
 struct Limit {
     left: Option<u64>,
@@ -101,10 +104,11 @@ impl Limit {
         Ok(Self { left: count, end: timeout.map(|t| Instant::now() + t) })
     }
 
-    /// Returns the time that the next line may take (`None`: any); `Err` when a limit is reached.
-    fn wait(&self) -> Result<Option<Duration>, ()> {
-        let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
-        if self.left == Some(0) || left == Some(Duration::ZERO) { Err(()) } else { Ok(left) }
+    /// Returns how long to wait for the next line before asking again; `None` when a limit is reached, or when the reader of
+    /// the lines has gone.
+    fn wait(&self, output: &Output) -> Option<Duration> {
+        let left = self.end.map_or(LOOK, |end| end.saturating_duration_since(Instant::now()).min(LOOK));
+        (self.left != Some(0) && !left.is_zero() && !output.is_closed()).then_some(left)
     }
 
     fn count(&mut self) {
@@ -120,8 +124,8 @@ pub(crate) fn events(args: &args::Events, output: &Output) -> Result<(), Failure
 fn watch(topic: Option<&str>, mut limit: Limit, output: &Output) -> Result<(), Failure> {
     let mut client = daemon()?;
     client.watch(topic)?;
-    while let Ok(left) = limit.wait() {
-        let Some(event) = client.next_event(left)? else { continue };
+    while let Some(left) = limit.wait(output) {
+        let Some(event) = client.next_event(Some(left))? else { continue };
         let published = matches!(event.read()?, Event::Published { .. } | Event::Missed { .. });
         if published == topic.is_some() {
             let mut line = event.data;
@@ -148,8 +152,8 @@ pub(crate) fn subscribe(args: &args::Subscribe, output: &Output) -> Result<(), F
     (&stream.socket).write_all(&Published::emit(&args.topic, b"")).map_err(lost)?;
     output.note(&format!("subscribed to {} at {}", args.topic, args.node));
     let mut reader = EventReader { socket: &stream.socket, buffer: Vec::new() };
-    while let Ok(left) = limit.wait() {
-        match reader.next(left).map_err(lost)? {
+    while let Some(left) = limit.wait(output) {
+        match reader.next(Some(left)).map_err(lost)? {
             Next::Event(Published { topic, payload }) => {
                 let line = json!({"topic": topic, "data": String::from_utf8_lossy(&payload)});
                 if output.next_line(&line.to_string()).is_err() {

@@ -3,14 +3,14 @@
 use crate::args;
 use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::output::Output;
-use pilot_node::answer::{Approved, Found, Pin};
+use pilot_node::answer::{Approved, Found, Peers, Pin};
 use pilot_node::{Code, Failure, Request};
 
 /// Changes what a peer may reach, or shows that.
 pub(crate) fn grant(args: args::Grant, output: &Output) -> Result<(), Failure> {
     let expires_s = seconds(args.expires.as_deref())?;
     let names_ports = args.ports.is_some();
-    let is_complete = (names_ports || args.quota.is_some()) && (names_ports || expires_s.is_none());
+    let is_complete = names_ports || args.quota.is_some() && expires_s.is_none();
     match (args.list, is_complete) {
         (true, false) if expires_s.is_none() => list(args.node, output),
         (false, true) => {
@@ -75,6 +75,18 @@ fn explain(pin: &Pin, output: &Output) {
         output.note(&format!(
             "warning: {name} can send neither messages nor files here; pilotctl grant {name} --ports messages"
         ));
+    }
+}
+
+/// Names the peers that use more than half of what they may.
+pub(crate) fn note_budgets(peers: &Peers, output: &Output) {
+    for peer in &peers.peers {
+        let name = if peer.hostname.is_empty() { &peer.address } else { &peer.hostname };
+        for (what, used) in [("bytes of memory", peer.budget.memory), ("streams", peer.budget.streams)] {
+            if used.used > used.max / 2 {
+                output.note(&format!("{name} uses {} of {} {what}", used.used, used.max));
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod clean;
 mod client;
 mod commands;
 mod daemon;
@@ -14,6 +15,7 @@ mod demo;
 mod exec;
 mod forward;
 mod grants;
+mod input;
 mod isolate;
 mod log;
 mod mcp;
@@ -24,6 +26,7 @@ mod rendezvous;
 mod run;
 mod set_webhook;
 mod signals;
+mod stop;
 #[cfg(feature = "webhook")]
 mod webhook;
 
@@ -31,47 +34,69 @@ use argh::FromArgs as _;
 use args::{Arguments, DaemonRun, Verb};
 use output::Output;
 use pilot_node::{Code, Failure};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the program; `words` are its arguments without its name. Blocks until the command is done.
-pub fn run(words: Vec<String>) -> ExitCode {
-    let (words, json) = prepare(words);
-    let output = Output { json };
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let (words, output) = match read(words) {
+        Ok(read) => read,
+        Err(refused) => return refused,
+    };
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let verb = match Arguments::from_args(&["pilotctl"], &words) {
         Ok(arguments) => arguments.verb,
-        Err(exit) if exit.status.is_ok() => {
-            print!("{}", exit.output); // help
-            return ExitCode::SUCCESS;
-        }
+        Err(exit) if exit.status.is_ok() => return help(&exit.output, &output),
         Err(exit) => return output.fail(&usage(&words, &exit.output)),
     };
     let done = match verb {
         Verb::Run(args) => run::run(&args, &output),
         verb => dispatch(verb, &output).map(|()| ExitCode::SUCCESS),
     };
-    done.unwrap_or_else(|failure| output.fail(&failure))
+    match done {
+        Ok(status) => output.end(status),
+        Err(failure) => output.fail(&failure),
+    }
 }
 
 /// Runs the daemon alone, as `pilotctl daemon run` does, without the rest of the program; `words` are its options. Blocks
 /// until the daemon ends.
-pub fn run_daemon(words: Vec<String>) -> ExitCode {
-    let (words, json) = prepare(words);
-    let output = Output { json };
+pub fn run_daemon(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let (words, output) = match read(words) {
+        Ok(read) => read,
+        Err(refused) => return refused,
+    };
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match DaemonRun::from_args(&["pilot-daemon"], &words) {
         Ok(args) => match daemon::run_alone(args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => output.fail(&failure),
         },
-        Err(exit) if exit.status.is_ok() => {
-            print!("{}", exit.output); // help
-            ExitCode::SUCCESS
-        }
+        Err(exit) if exit.status.is_ok() => help(&exit.output, &output),
         Err(exit) => {
             let line = exit.output.lines().find(|l| !l.trim().is_empty()).unwrap_or("nothing to do").trim();
             output.fail(&Failure::new(Code::InvalidArgument, line).hint("pilot-daemon --help"))
         }
+    }
+}
+
+fn help(text: &str, output: &Output) -> ExitCode {
+    output.line(text.trim_end());
+    output.end(ExitCode::SUCCESS)
+}
+
+/// Prepares the words of the command line, which are texts here. A word that is none is refused (`Err`).
+fn read(words: impl IntoIterator<Item = OsString>) -> Result<(Vec<String>, Output), ExitCode> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let wrong = words.iter().find(|word| word.to_str().is_none()).map(|word| {
+        Failure::new(Code::InvalidArgument, format!("{word:?} is not UTF-8"))
+            .hint("a file is also reached through a link with a name in UTF-8")
+    });
+    let (words, json) = prepare(words.iter().map(|word| word.to_string_lossy().into_owned()).collect());
+    let output = Output::new(json);
+    match wrong {
+        Some(failure) => Err(output.fail(&failure)),
+        None => Ok((words, output)),
     }
 }
 

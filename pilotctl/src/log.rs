@@ -2,12 +2,12 @@
 
 use crate::args::Log;
 use crate::daemon::log_path;
-use crate::output::Output;
+use crate::output::{Closed, Output};
 use pilot_node::{Code, Failure, LogFile, LogLevel};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,20 +48,20 @@ pub(crate) fn run(args: &Log, output: &Output) -> Result<(), Failure> {
             return Ok(());
         }
         std::thread::sleep(PAUSE);
+        if output.is_closed() {
+            return Ok(());
+        }
         lines = tail.read().map_err(failed)?;
         lines.retain(is_shown);
     }
 }
 
-fn show(line: &str, output: &Output) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    if output.json {
-        let object = parse(line).unwrap_or_else(|| Map::from_iter([("text".to_owned(), line.into())]));
-        writeln!(stdout, "{}", json!(object))?;
-    } else {
-        writeln!(stdout, "{line}")?;
+fn show(line: &str, output: &Output) -> Result<(), Closed> {
+    if !output.json {
+        return output.next_line(line);
     }
-    stdout.flush()
+    let object = parse(line).unwrap_or_else(|| Map::from_iter([("text".to_owned(), line.into())]));
+    output.next_line(&json!(object).to_string())
 }
 
 /// The level of a line; `None` for one that is no record: the text of a panic, which is always shown.
@@ -155,6 +155,7 @@ impl Tail {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     #[test]
     fn both_forms_of_a_record_are_read() {

@@ -2,5 +2,5 @@
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    pilotctl::run(std::env::args().skip(1).collect())
+    pilotctl::run(std::env::args_os().skip(1))
 }

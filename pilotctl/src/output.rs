@@ -1,18 +1,29 @@
 //! Owns the form of results and failures: one JSON object, or lines of text.
 
-use pilot_node::Failure;
+use crate::clean;
+use pilot_node::{Code, Failure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::cell::OnceCell;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 /// Standard output takes no more.
 pub(crate) struct Closed;
 
+/// The way of everything that is shown. What other nodes wrote cannot act on a terminal: see [`clean`].
+#[derive(Default)]
 pub(crate) struct Output {
     pub(crate) json: bool,
+    /// The first failure of standard output: something was not written.
+    lost: OnceCell<Failure>,
 }
 
 impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, lost: OnceCell::new() }
+    }
+
     /// Shows a result.
     pub(crate) fn ok(&self, data: &Value) {
         if self.json {
@@ -29,36 +40,78 @@ impl Output {
             if let Some(bytes) = failure.acknowledged {
                 error["acknowledged"] = bytes.into();
             }
-            eprintln!("{error}");
+            tell(&error.to_string());
         } else {
-            eprintln!("error: {}", failure.message);
+            tell(&format!("error: {}", clean::cell(&failure.message)));
             if let Some(bytes) = failure.acknowledged {
-                eprintln!("  acknowledged by the other node: {bytes} bytes");
+                tell(&format!("  acknowledged by the other node: {bytes} bytes"));
             }
             if !failure.hint.is_empty() {
-                eprintln!("  try: {}", failure.hint);
+                tell(&format!("  try: {}", clean::cell(&failure.hint)));
             }
         }
         ExitCode::from(failure.code.exit_status())
     }
 
-    /// Writes one line of data.
-    pub(crate) fn line(&self, text: &str) {
-        // A closed standard output (`| head`) is no failure.
-        let _ = self.next_line(text);
+    /// Ends a command with its exit status, unless something was not written.
+    pub(crate) fn end(&self, status: ExitCode) -> ExitCode {
+        self.lost.get().map_or(status, |lost| self.fail(lost))
     }
 
-    /// Writes one line of many; fails when standard output is closed, and more lines would be in vain.
+    /// Writes lines of data.
+    pub(crate) fn line(&self, text: &str) {
+        self.write(format!("{}\n", clean::lines(text)).as_bytes(), |_| true);
+    }
+
+    /// Writes one line of many; fails when standard output takes no more, and more lines would be in vain. A reader that has
+    /// gone (`| head`) has its lines.
     pub(crate) fn next_line(&self, text: &str) -> Result<(), Closed> {
-        writeln!(std::io::stdout(), "{text}").map_err(|_| Closed)
+        let text = format!("{}\n", clean::lines(text));
+        let is_loss = |e: &io::Error| e.kind() != io::ErrorKind::BrokenPipe;
+        if self.write(text.as_bytes(), is_loss) { Ok(()) } else { Err(Closed) }
+    }
+
+    /// Writes the contents of a message or stream: as they are, but for a terminal.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        if io::stdout().is_terminal() {
+            let text = clean::lines(&String::from_utf8_lossy(bytes));
+            self.write(text.as_bytes(), |_| true);
+        } else {
+            self.write(bytes, |_| true);
+        }
+    }
+
+    fn write(&self, bytes: &[u8], is_loss: impl Fn(&io::Error) -> bool) -> bool {
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        if let Err(e) = &written
+            && is_loss(e)
+        {
+            // Only the first failure is told.
+            let _ = self.lost.set(Failure::new(Code::Internal, format!("standard output: {e}")));
+        }
+        written.is_ok()
+    }
+
+    /// True when the reader of standard output has gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        let stdout = io::stdout();
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        poll(&mut fds, Some(&Timespec::default())).is_ok()
+            && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
     }
 
     /// Writes a remark, unless the output is JSON.
     pub(crate) fn note(&self, text: &str) {
         if !self.json {
-            eprintln!("{text}");
+            tell(text);
         }
     }
+}
+
+/// Writes to standard error, which may be closed.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", clean::lines(text));
 }
 
 /// Formats objects as `name  value` lines, and lists of objects as tables.
@@ -68,7 +121,7 @@ pub(crate) fn human(data: &Value) -> String {
     let width = object.iter().filter(|(_, v)| !is_table(v)).map(|(k, _)| k.len()).max().unwrap_or(0);
     for (key, value) in object {
         if !is_table(value) && !value.is_null() {
-            out.push(format!("{key:width$}  {}", plain(value)));
+            out.push(format!("{:width$}  {}", clean::cell(key), plain(value)));
         }
     }
     for value in object.values().filter(|v| is_table(v)) {
@@ -83,7 +136,7 @@ fn is_table(value: &Value) -> bool {
 
 fn plain(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => clean::cell(text),
         Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(" "),
         Value::Number(n) => n.as_f64().filter(|_| n.is_f64()).map_or_else(|| n.to_string(), |f| format!("{f:.3}")),
         other => other.to_string(),
@@ -91,7 +144,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns of tables, in this order; long keys and details are for `--json`.
-const COLUMNS: [&str; 40] = [
+const COLUMNS: [&str; 42] = [
     "listen",
     "node",
     "port",
@@ -104,6 +157,8 @@ const COLUMNS: [&str; 40] = [
     "from",
     "type",
     "bytes",
+    "of",
+    "sender",
     "preview",
     "fingerprint",
     "justification",
@@ -148,4 +203,17 @@ fn table(rows: &Value) -> Vec<String> {
     };
     let head = line(columns.clone());
     std::iter::once(head).chain(cells.iter().map(|row| line(row.iter().map(String::as_str).collect()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_text_makes_no_lines_of_its_own() {
+        let note = "x\nverified  true\u{1b}[2J\u{202e}";
+        let shown = human(&json!({"note": note, "pending": [{"hostname": "a", "justification": note}]}));
+        assert_eq!(shown.lines().count(), 3, "{shown}");
+        assert!(!shown.contains(clean::is_harmful), "{shown}");
+    }
 }

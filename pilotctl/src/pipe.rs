@@ -27,10 +27,13 @@ pub(crate) fn join(client: &mut Client, stream: StreamReply) -> Result<(), Failu
     });
     let mut stdout = io::stdout().lock();
     let copied = copy(&mut &socket, &mut stdout).and_then(|()| stdout.flush());
-    if let Err(e) = copied
-        && e.kind() == io::ErrorKind::BrokenPipe
-    {
-        return Ok(()); // stdout is closed, so nothing more is shown
+    match copied {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()), // stdout is closed, so nothing more is shown
+        // The stream's own end is told below, with its reason.
+        Err(e) if e.kind() != io::ErrorKind::ConnectionReset => {
+            return Err(Failure::new(Code::Internal, format!("standard output: {e}")));
+        }
+        _ => {}
     }
     // The peer has ended its direction; the thread may still be sending, unless the stream broke.
     client.stream_end(data.stream, None)

@@ -3,9 +3,10 @@
 use crate::args::{Rendezvous, RendezvousRun, RendezvousVerb};
 use crate::output::Output;
 use pilot_node::parts::keep_memory_private;
-use pilot_node::{Code, Failure};
-use pilot_rendezvous::server::{Server, ServerConfig};
+use pilot_node::{Code, Failure, Home};
+use pilot_rendezvous::server::{Server, ServerConfig, ServerError};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -29,15 +30,22 @@ fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
     fs::create_dir_all(&args.home).map_err(file)?;
     let lock =
         OpenOptions::new().write(true).create(true).truncate(false).open(args.home.join("lock")).map_err(file)?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| Failure::new(Code::Conflict, format!("a rendezvous already runs in {}", args.home.display())))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| match e {
+        Errno::WOULDBLOCK => {
+            Failure::new(Code::Conflict, format!("a rendezvous already runs in {}", args.home.display()))
+        }
+        e => file(e.into()).hint("it cannot be locked; --home names a folder on a local disk"),
+    })?;
     let config = ServerConfig {
         home: args.home.clone(),
         listen: args.listen,
         idle_exit: args.idle_exit.map(Duration::from_secs),
     };
     keep_memory_private();
-    let server = Server::bind(&config).map_err(|e| Failure::new(Code::Conflict, e.to_string()))?;
+    if args.accept_loss {
+        Server::accept_loss(&args.home).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
+    }
+    let server = Server::bind(&config).map_err(|e| Failure::new(Code::Conflict, e.to_string()).hint(hint(&e)))?;
     let (key, addr) = server.endpoint();
     let endpoint = format!("{key}@{addr}");
     write_whole(&args.home.join("endpoint"), &endpoint).map_err(file)?;
@@ -47,11 +55,22 @@ fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
     server.run().map_err(|e| Failure::new(Code::Internal, e.to_string()))
 }
 
+/// The remedy of a rendezvous that cannot start.
+fn hint(e: &ServerError) -> &'static str {
+    match e {
+        ServerError::Io(_, e) if e.kind() == io::ErrorKind::InvalidData => {
+            "restore it from a backup, or go on with what is left: --accept-loss"
+        }
+        ServerError::Identity(_) => "restore it from a backup, or go on with another key: --accept-loss",
+        _ => "",
+    }
+}
+
 /// Returns the folder of the local rendezvous, which daemons of one user share.
 fn local_home() -> PathBuf {
     match std::env::var_os("PILOT_LOCAL_RENDEZVOUS").filter(|v| !v.is_empty()) {
         Some(home) => home.into(),
-        None => std::env::home_dir().unwrap_or_else(|| "/".into()).join(".pilot").join("rendezvous"),
+        None => Home::shared_path().join("rendezvous"),
     }
 }
 
@@ -64,7 +83,7 @@ pub(crate) fn local_endpoint() -> PathBuf {
 pub(crate) fn ensure_local() -> Result<PathBuf, Failure> {
     let home = local_home();
     let file = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
-    fs::create_dir_all(&home).map_err(file)?;
+    Home::make(&home)?;
     let endpoint = local_endpoint();
     // The lock lets one of two daemons that start at once start the rendezvous.
     let starting =
@@ -116,7 +135,7 @@ fn start_local(home: &Path, endpoint: &Path, listen: &str) -> Result<bool, Failu
 
 fn is_running(home: &Path) -> bool {
     let Ok(lock) = OpenOptions::new().write(true).open(home.join("lock")) else { return false };
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err()
+    flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
 }
 
 /// Writes a file so that readers see the old content or the new one, never a part.

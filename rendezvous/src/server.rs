@@ -5,7 +5,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pilot_core::identity::StaticKey;
 use pilot_core::{Config, Instant};
-use pilot_node::parts::{SystemEntropy, Udp, load_or_create_identity};
+use pilot_node::parts::{SystemEntropy, Udp, accept_identity, load_or_create_identity};
 use pilot_node::{Failure, fastest_aead, fastest_agreement};
 use pilot_store::{Folder, Limits, Log};
 use std::fs;
@@ -97,6 +97,17 @@ impl Stopper {
 }
 
 impl Server {
+    /// Takes what is left of damaged books, and whatever identity is in the folder, for the right ones from now on.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`] and [`ServerError::Identity`] with what the file system says.
+    pub fn accept_loss(home: &Path) -> Result<(), ServerError> {
+        accept_identity(home).map_err(ServerError::Identity)?;
+        let books = home.join("books");
+        let salvaged = Folder::open(books.clone()).and_then(|folder| Log::salvage(folder, Limits::default()));
+        salvaged.map(drop).map_err(|e| ServerError::Io(books, e))
+    }
+
     /// Opens the files and the socket.
     ///
     /// # Errors

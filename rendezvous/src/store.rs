@@ -97,7 +97,7 @@ mod tests {
     type Books = BTreeMap<(u8, u64), Vec<u8>>;
 
     fn open(disk: &SimDisk) -> (LogJournal<SimDisk>, Books) {
-        let limits = Limits { segment_len: 2000, slack: 2000, segment_cost: 100 };
+        let limits = Limits { segment_len: 2000, slack: 2000, segment_cost: 100, reserve_len: 2000 };
         let log = Log::open(disk.clone(), limits).expect("not damaged");
         let (journal, rows) = LogJournal::read(log).expect("readable");
         let rows = rows.into_iter().map(|change| match change {

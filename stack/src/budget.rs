@@ -17,6 +17,9 @@ const FREED_SHARE: usize = 32;
 /// dropped and sent again.
 const FAST_MAX: usize = 8;
 
+/// Most streams among which the room for writers is divided. Source: own choice; of more streams few write at once.
+const WRITERS_MAX: usize = 64;
+
 /// Bytes that one stream holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -61,13 +64,18 @@ impl Budget {
 
     // Getters.
 
-    /// Bytes that count: an eighth of the maximum is left to what is not counted.
+    /// Bytes that count: a quarter of the maximum is left to what is not counted.
     const fn pot(&self) -> usize {
-        self.max / 8 * 7
+        self.max / 4 * 3
     }
 
-    /// Bytes that may arrive and wait, and as many that the application may keep.
+    /// Bytes that may arrive and wait, and as many that may wait to be acknowledged.
     pub(crate) const fn share(&self) -> usize {
+        self.max / 2
+    }
+
+    /// Bytes that the application may keep.
+    const fn kept_share(&self) -> usize {
         self.max / 8 * 3
     }
 
@@ -104,19 +112,17 @@ impl Budget {
         received + len <= FLOOR || len <= self.rest(self.held.received, self.share())
     }
 
-    /// Bytes that a stream with `sent` waiting ones may add.
+    /// Bytes that a stream with `sent` waiting ones may add, up to its fair part.
     pub(crate) fn room_to_send(&self, sent: usize) -> usize {
-        self.rest(self.held.sent, self.max / 2).max(FLOOR.saturating_sub(sent))
+        let rest = self.rest(self.held.sent, self.share());
+        let fair = self.share() / self.streams.clamp(1, WRITERS_MAX);
+        let room = rest.min(fair.saturating_sub(sent));
+        room.max(FLOOR.saturating_sub(sent))
     }
 
-    /// True when the application may keep no more than what a stream is always allowed.
-    pub(crate) fn is_kept_full(&self) -> bool {
-        self.rest(self.held.kept, self.share()) == 0
-    }
-
-    /// True when a stream may keep so many bytes, which are counted already.
-    pub(crate) fn keeps(&self, kept: usize) -> bool {
-        kept <= FLOOR || !self.is_kept_full()
+    /// Bytes that the application may keep beside the `kept` ones of a stream, which are counted already.
+    pub(crate) fn room_to_keep(&self, kept: usize) -> usize {
+        self.rest(self.held.kept, self.kept_share()).max(FLOOR.saturating_sub(kept))
     }
 
     /// True while the pages of bytes that were read are worth giving back to the system.
@@ -208,14 +214,30 @@ mod tests {
     fn all_kinds_share_one_pot() {
         let mut budget = Budget::new(MAX, 100);
         budget.add_stream();
-        let held = Held { received: 0, sent: MAX / 2, kept: MAX / 8 * 3 };
+        let held = Held { received: 0, sent: MAX / 8 * 3, kept: MAX / 8 * 3 };
         budget.replace(Held::default(), held);
-        assert_eq!((budget.room_to_send(MAX), budget.is_kept_full(), budget.window(FLOOR)), (0, true, 0));
+        assert_eq!((budget.room_to_send(MAX), budget.room_to_keep(MAX), budget.window(FLOOR)), (0, 0, 0));
         assert!(budget.used() <= budget.pot() + FLOOR);
-        assert_eq!((budget.room_to_send(0), budget.window(0)), (FLOOR, FLOOR), "each stream goes on");
+        assert_eq!((budget.room_to_send(0), budget.room_to_keep(1), budget.window(0)), (FLOOR, FLOOR - 1, FLOOR));
         assert_eq!(budget.refusal(), Some("budget"));
         budget.replace(held, Held::default());
-        assert_eq!((budget.refusal(), budget.is_kept_full()), (None, false));
+        assert_eq!((budget.refusal(), budget.room_to_keep(0)), (None, budget.kept_share()));
+    }
+
+    #[test]
+    fn writers_share_the_room() {
+        let mut budget = Budget::new(MAX, 100);
+        (0..4).for_each(|_| budget.add_stream());
+        let mut sent = [0; 4];
+        let write = |budget: &mut Budget, sent: &mut [usize; 4], i: usize| {
+            let room = budget.room_to_send(sent[i]);
+            budget.replace(Held { sent: sent[i], ..Held::default() }, Held { sent: sent[i] + room, ..Held::default() });
+            sent[i] += room;
+        };
+        (0..4).for_each(|i| write(&mut budget, &mut sent, i));
+        assert_eq!(sent, [budget.share() / 4; 4]);
+        (0..4).for_each(|i| write(&mut budget, &mut sent, i));
+        assert_eq!(sent, [budget.share() / 4; 4], "none takes the part of another");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::agenda::Agenda;
 use crate::budget::Held;
 use crate::early::Early;
-use crate::reorder::Reorder;
+use crate::reorder::{Reorder, is_after};
 use crate::ring_socket::RingSocket;
 use crate::segment::{ASKS_AGAIN, FlowKey, Segment, TCP_HEADER_LEN};
 use crate::stream_id::StreamId;
@@ -131,8 +131,10 @@ pub(crate) struct Flow {
     pub(crate) owes_window: bool,
     /// A writer got less room than the ring has.
     pub(crate) is_held_back: bool,
-    /// Bytes of the peer were dropped for want of memory, and have not come again.
-    pub(crate) has_gap: bool,
+    /// Sequence number after the last bytes of the peer that were dropped for want of memory.
+    dropped_end: Option<u32>,
+    /// The acknowledgement with which the peer was asked for them.
+    asked_at: Option<u32>,
     /// There may be room for them again: the peer is asked for them.
     pub(crate) asks_again: bool,
     /// The peer has asked for bytes again; they are sent at once.
@@ -183,7 +185,8 @@ impl Flow {
             is_starved: false,
             owes_window: false,
             is_held_back: false,
-            has_gap: false,
+            dropped_end: None,
+            asked_at: None,
             asks_again: false,
             resend: Resend::No,
         }
@@ -251,7 +254,11 @@ impl Flow {
         segment.put(&self.key.1.to_be_bytes());
         segment.put(&sequence.to_be_bytes());
         segment.put(&next.to_be_bytes());
-        let asks_again = core::mem::take(&mut self.asks_again) && self.has_gap && window > 0;
+        let may_ask = core::mem::take(&mut self.asks_again) && window > 0;
+        let asks_again = may_ask && self.has_gap() && self.asked_at != Some(next);
+        if asks_again {
+            self.asked_at = Some(next);
+        }
         segment.put(&[(TCP_HEADER_LEN as u8 / 4) << 4, if asks_again { ACK | ASKS_AGAIN } else { ACK }]);
         segment.put(&window.to_be_bytes());
         segment.put(&[0; 4]);
@@ -299,18 +306,39 @@ impl Flow {
         self.order.admit(segment, bytes, self.ring_len())
     }
 
-    /// True for a segment that TCP may see now.
-    pub(crate) fn is_due(&self, segment: &Segment) -> bool {
-        self.order.is_due(segment)
-    }
-
     /// Drops the segments that are held back, so that one before them finds room; false when that does not help.
     pub(crate) fn make_room_for(&mut self, segment: &Segment) -> bool {
-        let helps = self.order.is_holding() && self.order.is_due(segment);
-        if helps {
-            self.order.drop_held();
+        if !self.order.is_due(segment) {
+            return false;
         }
-        helps
+        let end = self.order.drop_held();
+        end.into_iter().for_each(|end| self.note_dropped(end));
+        end.is_some()
+    }
+
+    /// Notes that bytes before this sequence number were dropped for want of memory.
+    pub(crate) fn note_dropped(&mut self, end: u32) {
+        let is_last = self.dropped_end.is_none_or(|last| is_after(end, last));
+        if is_last {
+            self.dropped_end = Some(end);
+        }
+        self.asked_at = None;
+    }
+
+    /// True while bytes that were dropped have not come again.
+    pub(crate) fn has_gap(&self) -> bool {
+        let next = self.order.next();
+        self.dropped_end.is_some_and(|end| next.is_some_and(|next| is_after(end, next)))
+    }
+
+    /// True while bytes that were dropped have not come again, and the peer was not asked for them.
+    pub(crate) fn is_behind_gap(&self, segment: &Segment) -> bool {
+        self.asked_at.is_none() && self.has_gap() && !self.order.is_due(segment)
+    }
+
+    /// Bytes behind a gap, which are a part of the window.
+    pub(crate) const fn out_of_order(&self) -> usize {
+        self.order.held_len()
     }
 
     /// The next held segment that TCP may see.

@@ -39,7 +39,7 @@ impl PeerIo {
         if now != flow.held {
             self.budget.replace(flow.held, now);
             // A flow that reads its own bytes need not wait for what others free.
-            if (flow.is_starved || flow.has_gap) && now.received < flow.held.received {
+            if (flow.is_starved || flow.has_gap()) && now.received < flow.held.received {
                 (flow.owes_window, flow.asks_again) = (true, true);
             }
             flow.held = now;
@@ -63,7 +63,8 @@ impl PeerIo {
     /// TCP sends the bytes again.
     pub(crate) fn fits(&mut self, flow: &mut Flow, segment: &Segment, agenda: &mut Agenda) -> bool {
         let len = segment.payload_len as usize;
-        if len > 0 && flow.has_gap && !flow.is_due(segment) {
+        if len > 0 && flow.is_behind_gap(segment) {
+            flow.note_dropped(segment.end());
             return false; // what was dropped before comes again, and this with it
         }
         let mut fits = len == 0 || self.budget.takes(flow.held.received, len);
@@ -74,10 +75,9 @@ impl PeerIo {
         }
         if !fits {
             self.starve(flow);
-            (flow.owes_window, flow.has_gap) = (true, true);
+            flow.owes_window = true;
+            flow.note_dropped(segment.end());
             self.wake(flow, agenda);
-        } else if len > 0 && flow.is_due(segment) {
-            flow.has_gap = false;
         }
         fits
     }
@@ -87,8 +87,8 @@ impl PeerIo {
         if !core::mem::take(&mut flow.owes_window) {
             return;
         }
-        let cap = self.budget.window(flow.held.received);
-        if cap + flow.held.received < flow.ring_len() {
+        let cap = self.budget.window(flow.held.received) + flow.out_of_order();
+        if cap + flow.held.received < flow.ring_len() + flow.out_of_order() {
             self.starve(flow);
         }
         if let Some(bytes) = flow.window_segment(cap)
@@ -100,7 +100,7 @@ impl PeerIo {
 
     /// Makes the window in a segment as small as the budget asks for.
     pub(crate) fn cap_window(&mut self, flow: &mut Flow, segment: &Segment, packet: &mut Packet) {
-        let cap = self.budget.window(flow.held.received);
+        let cap = self.budget.window(flow.held.received) + flow.out_of_order();
         let most = cap >> flow.window_scale;
         if usize::from(segment.window) > most && !segment.syn && !segment.rst {
             self.starve(flow);

@@ -41,12 +41,12 @@
 //! let underlay = [SocketAddr::from(([192, 0, 2, 1], 4000)), SocketAddr::from(([192, 0, 2, 2], 4000))];
 //! let records = [0, 1].map(|i| NodeRecord::sign(&identities[i], addrs[i], &Profile::default(), 1));
 //! let emitted = [0, 1].map(|i| records[i].emit());
-//! let me = |i: usize| Me { identity: &identities[i], record: &emitted[i], now_s: 1 };
+//! let me = |i: usize| Me { identity: &identities[i], record: &emitted[i], now_s: 1, common_s: 1 };
 //! let mut books = [TrustBook::default(), TrustBook::default()];
 //! let request = books[0].request(&me(0), &records[1], &Terms::default(), &mut rng).expect("within limits");
-//! books[1].receive(&me(1), &request);
+//! books[1].receive(&me(1), &request, None);
 //! let approval = books[1].approve(&me(1), &records[0].identity, &Terms::default(), &mut rng).expect("within limits");
-//! books[0].receive(&me(0), &approval);
+//! books[0].receive(&me(0), &approval, None);
 //! books[0].note_endpoint(&records[1].identity, underlay[1]);
 //!
 //! let mut stacks = [0, 1].map(|i| {

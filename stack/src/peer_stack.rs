@@ -190,18 +190,18 @@ impl PeerStack {
         self.relieve(agenda);
     }
 
-    /// Counts the bytes that the application keeps for a flow; false when they are more than the budget allows. The
-    /// application looks at the stream again when there is room.
-    pub(crate) fn keep(&mut self, key: FlowKey, kept: usize, agenda: &mut Agenda) -> Option<bool> {
+    /// Counts the bytes that the application keeps for a flow; gives the room for more. Without any, the application looks at the
+    /// stream again when there is some.
+    pub(crate) fn keep(&mut self, key: FlowKey, kept: usize, agenda: &mut Agenda) -> Option<usize> {
         let flow = self.flows.get_mut(&key)?;
         flow.kept = kept;
         self.io.settle(flow);
-        let fits = self.io.budget.keeps(kept);
-        if !fits {
+        let room = self.io.budget.room_to_keep(kept);
+        if room == 0 {
             self.io.starve(flow);
         }
         self.relieve(agenda);
-        Some(fits)
+        Some(room)
     }
 
     /// Lets flows go on that waited for memory, when some was freed.
@@ -323,7 +323,6 @@ impl PeerStack {
             }
             self.io.sending.pop_front();
             let Some(flow) = self.flows.get_mut(&key) else { continue };
-            self.io.tell_window(flow, link);
             self.io.interface.device.take_spare(link.spare_buffers());
             let sent = self.io.interface.transmit(flow.time_for_tcp(now), &mut flow.tcp);
             if sent {
@@ -337,6 +336,8 @@ impl PeerStack {
                     continue;
                 }
             }
+            // After TCP's own acknowledgement, which would take its place in the link.
+            self.io.tell_window(flow, link);
             let wanted = self.io.interface.poll_at(now, &flow.tcp);
             if sent && wanted.is_some_and(|at| at <= now) {
                 self.io.sending.push_back(key);

@@ -69,10 +69,11 @@ impl Reorder {
         self.next.is_some_and(|next| !is_after(segment.sequence, next))
     }
 
-    /// Drops the segments that are held back. TCP has acknowledged none of them, so the peer's TCP sends them again.
-    pub(crate) fn drop_held(&mut self) {
-        self.held.clear();
+    /// Drops the segments that are held back, of which TCP has acknowledged none; gives the sequence number after the last.
+    pub(crate) fn drop_held(&mut self) -> Option<u32> {
         self.held_len = 0;
+        let ends = core::mem::take(&mut self.held).into_iter().map(|(sequence, (len, _))| sequence.wrapping_add(len));
+        ends.reduce(|a, b| if is_after(a, b) { a } else { b })
     }
 
     /// The next held segment that TCP may see.
@@ -112,7 +113,7 @@ impl Reorder {
 }
 
 /// True when `a` comes after `b`, across the wrap (RFC 9293 §3.4).
-const fn is_after(a: u32, b: u32) -> bool {
+pub(crate) const fn is_after(a: u32, b: u32) -> bool {
     a.wrapping_sub(b) as i32 > 0
 }
 

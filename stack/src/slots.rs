@@ -65,8 +65,8 @@ impl Slots {
 
     /// The peers and the listeners' ports of the streams that wait, one for each stream. Looks at every stream.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (PeerId, u16)> + '_ {
-        let of = |stack: &Box<PeerStack>| stack.flows.values().filter_map(|flow| flow.waiting).collect::<Vec<u16>>();
-        let stacks = self.slots.iter().filter_map(|(peer, stack)| Some((*peer, stack.as_ref()?)));
+        let of = |stack: &PeerStack| stack.flows.values().filter_map(|flow| flow.waiting).collect::<Vec<u16>>();
+        let stacks = self.slots.iter().filter_map(|(peer, stack)| Some((*peer, stack.as_deref()?)));
         stacks.flat_map(move |(peer, stack)| of(stack).into_iter().map(move |port| (peer, port)))
     }
 

@@ -1,9 +1,10 @@
 //! Owns the log's files: a folder with one file for each segment. [`Disk`] is a trait so that tests can give the log a disk
 //! that fails and loses its power (`SimDisk`, with feature `sim`).
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use crate::hash::{HASH_LEN, hash};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 /// Append-only files with numbers for names. Appended bytes survive a power cut once their file was synced, and a file's
@@ -25,10 +26,26 @@ pub trait Disk {
     fn read(&mut self, number: u32, offset: u64, into: &mut [u8]) -> io::Result<()>;
     /// Removes a file.
     fn remove(&mut self, number: u32) -> io::Result<()>;
+    /// Takes the bytes from `len` on away from the file made last, so that they take no room. Unit: bytes.
+    fn cut(&mut self, number: u32, len: u64) -> io::Result<()>;
+    /// Keeps `len` bytes of the disk free of anything else, until a call with 0 gives them back. Does nothing when they are kept
+    /// already. Unit: bytes.
+    fn reserve(&mut self, len: u64) -> io::Result<()>;
+    /// Notes, apart from the files, that a file with this number exists. The note is on the disk when this succeeds. The file
+    /// of the note never grows.
+    fn mark(&mut self, number: u32) -> io::Result<()>;
+    /// Returns the greatest number that was noted; `None` when there is no whole note.
+    fn marked(&self) -> io::Result<Option<u32>>;
 }
 
+/// Name of the file that keeps room on the disk.
+const RESERVE: &str = "reserve";
+/// Length of a note: a number and its hash.
+const MARK_LEN: usize = 4 + HASH_LEN;
+
 /// A folder of a real file system, locked against other processes. Three files are open at most: the lock, the one that
-/// grows, and the one read last.
+/// grows, and the one read last. The number of the newest file is noted beside the folder, in a file with the folder's name and
+/// the ending `.newest`, so that a folder that was emptied is not taken for a new one.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -43,7 +60,7 @@ impl Folder {
     /// # Errors
     /// `ResourceBusy` when another process has the lock; otherwise the error of the file system.
     pub fn open(path: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&path)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         if let Some(parent) = path.parent() {
             File::open(parent)?.sync_all()?;
         }
@@ -57,6 +74,12 @@ impl Folder {
 
     fn name(&self, number: u32) -> PathBuf {
         self.path.join(format!("{number:010}"))
+    }
+
+    fn mark_path(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".newest");
+        name.into()
     }
 }
 
@@ -109,4 +132,68 @@ impl Disk for Folder {
         self.reading.take_if(|(n, _)| *n == number);
         fs::remove_file(self.name(number))
     }
+
+    fn cut(&mut self, number: u32, len: u64) -> io::Result<()> {
+        match &self.growing {
+            Some((growing, file)) if *growing == number => file.set_len(len),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn reserve(&mut self, len: u64) -> io::Result<()> {
+        let path = self.path.join(RESERVE);
+        if len == 0 {
+            fs::remove_file(&path)?;
+            // Some file systems give the room back only when the removal is on the disk.
+            return self.sync_folder();
+        }
+        if fs::metadata(&path).is_ok_and(|meta| meta.len() == len) {
+            return Ok(());
+        }
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            // Bytes that no file system can compress or leave out.
+            let mut state = 1u64;
+            let noise = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 56) as u8
+            });
+            file.write_all(&noise.take(len as usize).collect::<Vec<u8>>())?;
+            file.sync_all()
+        };
+        write().inspect_err(|_| drop(fs::remove_file(&path)))
+    }
+
+    fn mark(&mut self, number: u32) -> io::Result<()> {
+        let path = self.mark_path();
+        let is_new = !path.exists();
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        // Two places take turns, so that a torn note leaves the one before.
+        file.write_all_at(&emit_mark(number), u64::from(number % 2) * MARK_LEN as u64)?;
+        file.sync_all()?;
+        match path.parent() {
+            Some(parent) if is_new => File::open(parent)?.sync_all(),
+            _ => Ok(()),
+        }
+    }
+
+    fn marked(&self) -> io::Result<Option<u32>> {
+        let notes = match fs::read(self.mark_path()) {
+            Ok(notes) => notes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let number = |note: &[u8]| {
+            let number = u32::from_le_bytes(*note.first_chunk()?);
+            (emit_mark(number) == note).then_some(number)
+        };
+        Ok(notes.chunks(MARK_LEN).filter_map(number).max())
+    }
+}
+
+fn emit_mark(number: u32) -> [u8; MARK_LEN] {
+    let (mut note, bytes) = ([0; MARK_LEN], number.to_le_bytes());
+    note[..4].copy_from_slice(&bytes);
+    note[4..].copy_from_slice(&hash(&[b"newest", &bytes]));
+    note
 }

@@ -9,7 +9,7 @@
 //! use pilot_store::{Batch, Folder, Key, Limits, Log};
 //!
 //! # let folder = std::env::temp_dir().join(format!("pilot-store-doc-{}", std::process::id()));
-//! let mut log = Log::open(Folder::open(folder.clone())?, Limits::default())?;
+//! let mut log = Log::open(Folder::open(folder.join("books"))?, Limits::default())?;
 //! let mut batch = Batch::default();
 //! batch.put(Key::new(1, 7), &[b"hello"]);
 //! log.commit(&mut batch)?;
@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod disk;
+mod hash;
 mod log;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -27,4 +28,4 @@ pub mod sim;
 mod tests;
 
 pub use disk::{Disk, Folder};
-pub use log::{BATCH_LEN_MAX, Batch, Key, Limits, Log};
+pub use log::{BATCH_LEN_MAX, Batch, Key, Limits, Log, is_full};

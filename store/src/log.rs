@@ -1,7 +1,7 @@
 //! Owns the log: rows that survive crashes, in append-only segments, with an index in memory.
 //!
 //! ```text
-//! segment   head | batch | batch | …              one file; 16 MiB, then the next one begins
+//! segment   head | batch | batch | …              one file; 2 MiB, then the next one begins
 //! head      magic 8 | number 4 | previous 4 | its end 8 | oldest 4 | hash 16
 //! batch     length 4 | its complement 4 | hash 16 | rows      written and synced as one: all of it counts, or nothing
 //! row       key 8 | length 4 | value               or length 0xffffffff, no value: the row is gone
@@ -14,10 +14,19 @@
 //! 3. When rows that are gone take more than half of the files, cleaning copies the rows of the oldest segments to the end; the
 //!    next head says that those segments are not needed, and then their files are removed (cleaning of a log-structured
 //!    store, as in Rosenblum and Ousterhout 1992, oldest first).
+//! 4. The number of each new segment is noted apart from the files ([`Disk::mark`]) before a batch is appended, so that opening
+//!    finds out when the newest segments are missing.
+//! 5. A part of the disk is kept as a reserve. Batches that are not urgent need it to be there; on a full disk it is given up
+//!    for urgent ones, which remove rows or must not wait for room, and for the copies of a cleaning that makes room.
+
+mod full;
+mod salvage;
+
+pub use full::is_full;
 
 use crate::disk::Disk;
+use crate::hash::hash;
 use pilot_core::codec::{Malformed, Put as _, Reader};
-use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
@@ -43,11 +52,14 @@ pub struct Limits {
     pub slack: u64,
     /// Cost of a file beside its bytes, so that many small files are cleaned too. Unit: bytes.
     pub segment_cost: u64,
+    /// Part of the disk that is kept for urgent batches: as long as a segment, so that the rows of a whole segment can be removed
+    /// one by one. Unit: bytes.
+    pub reserve_len: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { segment_len: 16 << 20, slack: 1 << 20, segment_cost: 64 << 10 }
+        Self { segment_len: 2 << 20, slack: 1 << 20, segment_cost: 64 << 10, reserve_len: 2 << 20 }
     }
 }
 
@@ -78,9 +90,28 @@ pub struct Batch {
     bytes: Vec<u8>,
     /// Offset and length of each value in `bytes`; `None` when the row is gone.
     rows: Vec<(Key, Option<(u32, u32)>)>,
+    is_urgent: bool,
 }
 
 impl Batch {
+    /// Makes a batch that may use the reserve of a full disk: one that removes rows, or that must not wait for room.
+    pub fn urgent() -> Self {
+        Self { is_urgent: true, ..Self::default() }
+    }
+
+    /// Adds the changes of another batch.
+    pub fn append(&mut self, other: &Self) {
+        let Some(rows) = other.bytes.get(BATCH_HEAD_LEN..) else { return };
+        if self.bytes.is_empty() {
+            self.bytes.resize(BATCH_HEAD_LEN, 0);
+        }
+        let shift = (self.bytes.len() - BATCH_HEAD_LEN) as u32;
+        self.bytes.put(rows);
+        let moved = |(at, len)| (at + shift, len);
+        self.rows.extend(other.rows.iter().map(|(key, place)| (*key, place.map(moved))));
+        debug_assert_eq!(self.is_empty(), self.bytes.len() <= BATCH_HEAD_LEN, "each row has a head");
+    }
+
     /// Tells whether the batch changes nothing.
     pub const fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -153,15 +184,6 @@ impl Head {
     }
 }
 
-/// Hashes against torn writes and decay, not against an attacker: a program that can write the file can write the hash.
-fn hash(parts: &[&[u8]]) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    parts.iter().for_each(|part| hash.update(part));
-    let mut half = [0; 16];
-    half.copy_from_slice(&hash.finalize()[..16]);
-    half
-}
-
 /// Place of a row's value.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -195,6 +217,9 @@ pub struct Log<D> {
     next: u32,
     /// Bytes that live rows take in the segments. Unit: bytes.
     live: u64,
+    /// Bytes of rows that went since room was last made on a full disk. Unit: bytes.
+    freed: u64,
+    has_reserve: bool,
 }
 
 impl<D: Disk> Log<D> {
@@ -202,13 +227,17 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     /// `InvalidData` when a file is damaged or missing; otherwise the error of the disk.
-    pub fn open(mut disk: D, limits: Limits) -> io::Result<Self> {
-        let mut numbers = disk.list()?;
+    pub fn open(disk: D, limits: Limits) -> io::Result<Self> {
+        let mut log = Self::empty(disk, limits)?;
+        let mut numbers = log.disk.list()?;
         numbers.sort_unstable();
-        let next = numbers.last().map_or(1, |n| n.saturating_add(1));
-        let chain = chain(&mut disk, &numbers)?;
-        let mut log =
-            Self { disk, limits, index: BTreeMap::new(), segments: VecDeque::new(), sealed: true, next, live: 0 };
+        let chain = chain(&mut log.disk, &numbers)?;
+        let (newest, marked) = (chain.last().map_or(0, |(number, _)| *number), log.disk.marked()?.unwrap_or(0));
+        if newest < marked {
+            let text = format!("segment {marked:010} is missing");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        log.next = numbers.last().map_or(1, |n| n.saturating_add(1));
         for (number, end) in chain {
             log.replay(number, end)?;
         }
@@ -216,21 +245,64 @@ impl<D: Disk> Log<D> {
             // A process that was killed may have left its last batch in the system's cache; the batch counts from now on.
             log.disk.sync(newest.number)?;
         }
+        log.forget_files(numbers);
+        Ok(log)
+    }
+
+    /// A log without rows and segments.
+    fn empty(mut disk: D, limits: Limits) -> io::Result<Self> {
+        // A full disk has no room for the reserve; a later commit tries again.
+        let has_reserve = disk.reserve(limits.reserve_len).is_ok();
+        Ok(Self {
+            disk,
+            limits,
+            index: BTreeMap::new(),
+            segments: VecDeque::new(),
+            sealed: true,
+            next: 1,
+            live: 0,
+            freed: 0,
+            has_reserve,
+        })
+    }
+
+    /// Removes the files that are no segments of the log.
+    fn forget_files(&mut self, numbers: Vec<u32>) {
         for number in numbers {
-            if log.segments.iter().all(|s| s.number != number) {
+            if self.segments.iter().all(|s| s.number != number) {
                 // The file is not needed; the next opening tries again.
-                let _ = log.disk.remove(number);
+                let _ = self.disk.remove(number);
             }
         }
-        Ok(log)
     }
 
     /// Takes one segment's rows into the index. `end` is known for every segment but the newest.
     fn replay(&mut self, number: u32, end: Option<u64>) -> io::Result<()> {
         let file_len = self.disk.len(number)?;
+        let offset = self.replay_batches(number, end.unwrap_or(file_len))?;
+        let is_whole = match end {
+            Some(end) => end == offset,
+            // Nothing is appended behind a batch that may be torn.
+            None => !self.is_batch_behind(number, offset, file_len)?,
+        };
+        if !is_whole {
+            return Err(damaged(number, offset));
+        }
+        self.note_segment(number, offset);
+        Ok(())
+    }
+
+    fn note_segment(&mut self, number: u32, len: u64) {
+        debug_assert!(self.segments.back().is_none_or(|s| s.number < number), "segments are noted in order");
+        self.segments.push_back(Segment { number, len });
+    }
+
+    /// Takes the rows of the whole batches at the beginning of a segment into the index; gives the end of the last one.
+    fn replay_batches(&mut self, number: u32, end: u64) -> io::Result<u64> {
+        let file_len = self.disk.len(number)?;
         let mut offset = HEAD_LEN as u64;
         let mut rows = Vec::new();
-        while offset < end.unwrap_or(file_len) {
+        while offset < end {
             let mut head = [0; BATCH_HEAD_LEN];
             if offset + BATCH_HEAD_LEN as u64 > file_len {
                 break;
@@ -249,16 +321,7 @@ impl<D: Disk> Log<D> {
             self.take(&rows, number, offset + BATCH_HEAD_LEN as u64).map_err(|_| damaged(number, offset))?;
             offset = batch_end;
         }
-        let is_whole = match end {
-            Some(end) => end == offset,
-            // Nothing is appended behind a batch that may be torn.
-            None => !self.is_batch_behind(number, offset, file_len)?,
-        };
-        if !is_whole {
-            return Err(damaged(number, offset));
-        }
-        self.segments.push_back(Segment { number, len: offset });
-        Ok(())
+        Ok(offset)
     }
 
     /// Tells whether a whole batch is anywhere behind `offset`, which a torn last batch never is.
@@ -301,6 +364,7 @@ impl<D: Disk> Log<D> {
         let freed = before.map_or(0, Place::cost);
         debug_assert!(freed <= self.live, "every row of the index is counted");
         self.live -= freed;
+        self.freed += freed;
     }
 
     /// Writes and syncs a batch: it is on the disk when this succeeds, and counts as not there otherwise. The batch is empty
@@ -310,10 +374,41 @@ impl<D: Disk> Log<D> {
     /// `InvalidInput` when the batch is longer than [`BATCH_LEN_MAX`]; otherwise the error of the disk. The next commit may
     /// work again.
     pub fn commit(&mut self, batch: &mut Batch) -> io::Result<()> {
-        let mut batch = std::mem::take(batch);
+        let empty = Batch { is_urgent: batch.is_urgent, ..Batch::default() };
+        let mut batch = std::mem::replace(batch, empty);
+        match self.write(&mut batch) {
+            // Rows that are gone may be all that is in the way.
+            Err(e) if is_full(&e) && !batch.is_urgent && self.has_reserve && self.freed > 0 => {
+                self.clean_full()?;
+                self.write(&mut batch)
+            }
+            done => done,
+        }
+    }
+
+    /// Does the work of [`Log::commit`]; nothing is cleaned on the way. The batch is left as it is.
+    fn write(&mut self, batch: &mut Batch) -> io::Result<()> {
         if batch.is_empty() {
             return Ok(());
         }
+        if batch.is_urgent {
+            self.urgently(|log| log.append(batch))?;
+        } else {
+            self.secure()?;
+            self.append(batch)?;
+        }
+        let Segment { number, len: end } = *self.segments.back().ok_or(io::ErrorKind::NotFound)?;
+        let offset = end - batch.bytes.len() as u64;
+        for (key, value) in &batch.rows {
+            // Offsets fit into 32 bits: a segment takes one batch at most beyond its limit, and a batch is bounded.
+            let place = value.map(|(at, len)| Place { segment: number, offset: offset as u32 + at, len });
+            self.enter(*key, place);
+        }
+        Ok(())
+    }
+
+    /// Appends a batch to the last segment, or to a new one, and syncs it.
+    fn append(&mut self, batch: &mut Batch) -> io::Result<()> {
         let is_full = self.segments.back().is_none_or(|s| s.len >= self.limits.segment_len);
         if self.sealed || is_full {
             self.begin_segment(self.segments.front().map(|s| s.number))?;
@@ -323,15 +418,12 @@ impl<D: Disk> Log<D> {
         let bytes = batch.finish(number, offset)?;
         if let Err(e) = self.disk.append(bytes).and_then(|()| self.disk.sync(number)) {
             self.sealed = true;
+            // A part of a batch takes room for nothing. When cutting fails, that part is ignored.
+            let _ = self.disk.cut(number, offset);
             return Err(e);
         }
         if let Some(last) = self.segments.back_mut() {
             last.len += bytes.len() as u64;
-        }
-        for (key, value) in batch.rows {
-            // Offsets fit into 32 bits: a segment takes one batch at most beyond its limit, and a batch is bounded.
-            let place = value.map(|(at, len)| Place { segment: number, offset: offset as u32 + at, len });
-            self.enter(key, place);
         }
         Ok(())
     }
@@ -353,6 +445,8 @@ impl<D: Disk> Log<D> {
             let _ = self.disk.remove(number);
             return Err(e);
         }
+        // After an error the note may be there, so the segment must stay.
+        self.disk.mark(number)?;
         self.sealed = false;
         self.segments.push_back(Segment { number, len: head.len() as u64 });
         while self.segments.front().is_some_and(|first| first.number < oldest) {
@@ -371,11 +465,19 @@ impl<D: Disk> Log<D> {
         cost > 2 * self.live + self.limits.slack
     }
 
-    /// Frees space when rows that are gone take more than half of the files. Copies a segment and a half at most.
+    /// Frees space when rows that are gone take more than half of the files. Copies a segment and a half at most. On a full
+    /// disk, frees what it can with little room.
     ///
     /// # Errors
     /// The error of the disk; every row is as before then.
     pub fn clean(&mut self) -> io::Result<()> {
+        match self.secure().and_then(|()| self.clean_wasteful()) {
+            Err(e) if is_full(&e) => self.clean_full(),
+            done => done,
+        }
+    }
+
+    fn clean_wasteful(&mut self) -> io::Result<()> {
         if !self.is_wasteful(0, 0) {
             return Ok(());
         }
@@ -396,13 +498,14 @@ impl<D: Disk> Log<D> {
                 batch.put(key, &[&value]);
                 copied += value.len() as u64;
                 if batch.bytes.len() >= COPY_LEN {
-                    self.commit(&mut batch)?;
+                    self.write(&mut batch)?;
+                    batch = Batch::default();
                 }
             }
             bytes += segment.len;
             files += 1;
         }
-        self.commit(&mut batch)?;
+        self.write(&mut batch)?;
         let oldest = self.segments.get(files as usize).map(|s| s.number);
         self.begin_segment(oldest)
     }

@@ -25,6 +25,10 @@ struct Inner {
     /// Files removed since the folder was synced.
     leaving: BTreeMap<u32, File>,
     growing: u32,
+    /// Bytes that the disk has room for. Unit: bytes.
+    capacity: usize,
+    reserve: usize,
+    mark: Option<u32>,
     /// Operations until one fails.
     countdown: Option<u32>,
     /// The power goes at the failure, until [`SimDisk::restart`].
@@ -45,6 +49,9 @@ impl SimDisk {
             files: BTreeMap::new(),
             leaving: BTreeMap::new(),
             growing: 0,
+            capacity: usize::MAX,
+            reserve: 0,
+            mark: None,
             countdown: None,
             is_cut: false,
             rng: Rng::new(bytes),
@@ -66,6 +73,16 @@ impl SimDisk {
     pub fn is_off(&self) -> bool {
         let inner = self.0.borrow();
         inner.is_cut && inner.countdown == Some(0)
+    }
+
+    /// Gives the disk room for so many bytes in all; each file takes a sector beside its own. Unit: bytes.
+    pub fn limit(&self, capacity: usize) {
+        self.0.borrow_mut().capacity = capacity;
+    }
+
+    /// Returns the bytes that are taken. Unit: bytes.
+    pub fn used(&self) -> usize {
+        self.0.borrow().used()
     }
 
     /// Ends the failures.
@@ -133,6 +150,15 @@ impl Inner {
         }
     }
 
+    fn used(&self) -> usize {
+        let files = self.files.values().map(|file| SECTOR_LEN + file.seen.len().next_multiple_of(SECTOR_LEN));
+        files.sum::<usize>() + self.reserve
+    }
+
+    fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.used())
+    }
+
     fn file(&mut self, number: u32) -> io::Result<&mut File> {
         self.files.get_mut(&number).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
@@ -146,6 +172,9 @@ impl Disk for SimDisk {
     fn create(&mut self, number: u32) -> io::Result<()> {
         let inner = &mut *self.0.borrow_mut();
         inner.step()?;
+        if inner.room() < SECTOR_LEN {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         assert!(inner.files.insert(number, File::default()).is_none(), "made twice");
         inner.growing = number;
         Ok(())
@@ -153,9 +182,14 @@ impl Disk for SimDisk {
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let inner = &mut *self.0.borrow_mut();
-        let result = inner.step();
-        let done = if result.is_ok() { bytes.len() } else { inner.rng.below(bytes.len() as u64 + 1) as usize };
-        let number = inner.growing;
+        let mut result = inner.step();
+        let mut done = if result.is_ok() { bytes.len() } else { inner.rng.below(bytes.len() as u64 + 1) as usize };
+        let (number, room) = (inner.growing, inner.room());
+        let len = inner.file(number)?.seen.len();
+        let fits = room / SECTOR_LEN * SECTOR_LEN + (len.next_multiple_of(SECTOR_LEN) - len);
+        if done > fits {
+            (done, result) = (fits, Err(io::ErrorKind::StorageFull.into()));
+        }
         inner.file(number)?.seen.extend_from_slice(&bytes[..done]);
         result
     }
@@ -197,5 +231,42 @@ impl Disk for SimDisk {
         let file = inner.files.remove(&number).ok_or(io::ErrorKind::NotFound)?;
         inner.leaving.insert(number, file);
         Ok(())
+    }
+
+    fn cut(&mut self, number: u32, len: u64) -> io::Result<()> {
+        let inner = &mut *self.0.borrow_mut();
+        inner.step()?;
+        let file = inner.file(number)?;
+        file.seen.truncate(len as usize);
+        file.synced = file.synced.min(file.seen.len());
+        Ok(())
+    }
+
+    fn reserve(&mut self, len: u64) -> io::Result<()> {
+        let inner = &mut *self.0.borrow_mut();
+        let len = len as usize;
+        if inner.reserve == len {
+            return Ok(());
+        }
+        inner.step()?;
+        if len > inner.room() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        inner.reserve = len;
+        Ok(())
+    }
+
+    fn mark(&mut self, number: u32) -> io::Result<()> {
+        let inner = &mut *self.0.borrow_mut();
+        let result = inner.step();
+        // A note whose sync fails may be there.
+        if result.is_ok() || inner.rng.below(2) == 0 {
+            inner.mark = inner.mark.max(Some(number));
+        }
+        result
+    }
+
+    fn marked(&self) -> io::Result<Option<u32>> {
+        Ok(self.0.borrow().mark)
     }
 }

@@ -6,7 +6,7 @@
 //! cargo run -p xtask -- install --small                  # a fifth smaller; needs the component rust-src
 //! cargo run -p xtask -- sizes                            # fails when something is larger than its budget
 //! cargo run -p xtask -- programs curl                    # real clients across Pilot, in namespaces; needs root
-//! cargo run -p xtask -- fuzz segments --seconds 600      # libFuzzer; failures go into the folder target/fuzz
+//! cargo run -p xtask -- fuzz --seconds 600               # libFuzzer, every target; failures go into target/fuzz
 //! ```
 
 mod cargo;
@@ -37,7 +37,7 @@ enum Task {
 fn main() -> ExitCode {
     let arguments: Arguments = argh::from_env();
     let outcome = match arguments.task {
-        Task::Fuzz(task) => fuzz::run_target(&task),
+        Task::Fuzz(task) => fuzz::run_targets(&task),
         Task::Install(task) => install::run(&task),
         Task::Programs(task) => programs::run_lab(&task),
         Task::Sizes(task) => sizes::run(&task),

@@ -46,6 +46,10 @@ pub struct Config {
     pub strangers: Strangers,
     /// Wall clock at `Instant::ZERO`. Unit: microseconds since 1970.
     pub wall_at_zero_us: u64,
+    /// What [`Event::SaveTimes`](super::Event::SaveTimes) gave last, or [`Endpoint::used_us`](super::Endpoint::used_us) at an
+    /// orderly end; 0 at the first start. Records and key handshakes of this node have later times, whatever the wall clock
+    /// says.
+    pub used_us: u64,
     /// Our address from an earlier run, or unassigned.
     pub addr: Addr,
     /// Hostname, visibility, tags.
@@ -71,6 +75,7 @@ impl Config {
             agreement: &agreement::PORTABLE,
             strangers: Strangers::Refuse,
             wall_at_zero_us: 0,
+            used_us: 0,
             addr: Addr::default(),
             profile: Profile::default(),
             trust: TrustBook::default(),

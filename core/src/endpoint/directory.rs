@@ -14,6 +14,7 @@
 //! a save is wanted, and says [`Directory::trust_saved`] when it is done.
 
 mod calls;
+mod clock;
 mod consent;
 mod departures;
 mod registration;
@@ -27,10 +28,12 @@ use crate::path::PathAddr;
 use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::{LetterNumber, Outcome, TrustBook, TrustVersion};
+use crate::wire::LocalIndex;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use clock::Times;
 use core::net::SocketAddr;
 use litemap::LiteMap;
 
@@ -71,6 +74,8 @@ pub(super) enum Effect {
     Send(PathAddr, Vec<u8>),
     /// Send this trust message over the tunnel to a peer, if there is one.
     Tell(IdentityKey, Vec<u8>),
+    /// The KEM secret is on disk behind our answer to this peer, which was to begin the session with this index.
+    KemSaved(IdentityKey, LocalIndex),
     /// Our record is confirmed and has another name: tell the peers that have a tunnel.
     Renamed,
     /// This node grants the peer other ports than before.
@@ -100,6 +105,8 @@ pub(super) enum Effect {
     Trust(Outcome),
     /// Tell the owner to put the trust book, which has this version now, on disk.
     SaveTrust(TrustVersion),
+    /// Tell the owner to put this ceiling of the times on disk, in microseconds since 1970.
+    SaveTimes(u64),
 }
 
 /// What an input borrows of the endpoint.
@@ -137,6 +144,8 @@ enum Departure {
     Farewell(PathAddr, Vec<u8>),
     /// A message for a trusted peer, for the tunnel.
     Direct(IdentityKey, Vec<u8>),
+    /// Our answer to a key that a trusted peer offered, which was to begin the session with this index.
+    Kem(IdentityKey, LocalIndex),
 }
 
 pub(super) struct Directory {
@@ -154,6 +163,7 @@ pub(super) struct Directory {
     addr: Addr,
     /// Sequence of the newest record of ours.
     sequence: u64,
+    times: Times,
     record: Arc<[u8]>,
     candidates: Vec<SocketAddr>,
     reflexive: Option<SocketAddr>,
@@ -175,6 +185,7 @@ impl Directory {
         profile: Profile,
         trust: TrustBook,
         candidates: Vec<SocketAddr>,
+        used_us: u64,
     ) -> Self {
         let record = NodeRecord::sign(identity, addr, &profile, 0).emit().into();
         Self {
@@ -186,7 +197,8 @@ impl Directory {
             announced: profile.hostname.clone(),
             profile,
             addr,
-            sequence: 0,
+            sequence: used_us / 1000,
+            times: Times::new(used_us),
             record,
             candidates,
             reflexive: None,

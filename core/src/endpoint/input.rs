@@ -164,7 +164,8 @@ impl Endpoint {
         }
         let known = |key: &StaticKey| self.peers.get(&self.peers.by_static(key)?)?.peer.shared.clone();
         let received = InitReceived::read(&self.identity, init, known).map_err(|_| Discard::Tag)?;
-        let stance = self.strangers.stance().answer(received.peer.stance).ok_or(Discard::Suite)?;
+        let offer = received.peer.stance;
+        let stance = self.strangers.stance().answer(offer).ok_or(Discard::Suite)?;
         let known = self.peers.by_static(&received.static_key);
         if known.is_none() && self.strangers == Strangers::Refuse {
             return Err(Discard::Stranger);
@@ -177,6 +178,8 @@ impl Endpoint {
             None => self.add_stranger(received.static_key)?,
         };
         let index = self.fresh_index();
+        let kem = offer.has_kem().then(|| self.kem_secret(id)).flatten().and_then(|kem| self.psk_with(id, &kem));
+        let stance = stance.with_kem(kem.is_some());
         let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
         if entry.peer.last_stamp.is_some_and(|last| received.stamp <= last) {
             return Err(Discard::Replay);
@@ -185,13 +188,16 @@ impl Endpoint {
         entry.peer.shared.get_or_insert_with(|| received.shared().clone());
         let own = self.reserve.take(now, &mut *self.entropy);
         let answer = (index, Introduction { incarnation: entry.peer.incarnation, stance });
-        let (resp, keys) = received.respond(answer, &entry.peer.secret, &own).map_err(|_| Discard::Tag)?;
+        let (resp, keys) =
+            received.respond(answer, kem.as_deref().unwrap_or(&entry.peer.secret), &own).map_err(|_| Discard::Tag)?;
         entry.peer.last_stamp = Some(stamp);
         self.recent_inits.rotate_right(1);
         self.recent_inits[0] = ephemeral;
         let indexes = Indexes { local: index, remote: remote_index };
         let ends = ends(entry.peer.role, stance, peer.stance);
-        entry.peer.install_next(Session::new(self.aead, &keys, indexes, Side::Responder, now).of(peer, ends));
+        let session = Session::new(self.aead, &keys, indexes, Side::Responder, now).of(peer, ends);
+        let needs_kem = entry.peer.role == Role::Trusted && kem.is_none();
+        entry.peer.install_next(if needs_kem { session.unmixed(&keys) } else { session });
         entry.peer.paths.note_resp(from);
         entry.peer.send_raw(from, resp);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Answered });
@@ -222,13 +228,20 @@ impl Endpoint {
         if !self.door.mac1_is_valid(resp) {
             return Err(Discard::Mac1);
         }
+        let kem = self.kem_secret(id).and_then(|kem| self.psk_with(id, &kem));
         let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
         let pending = entry.peer.handshake().filter(|p| p.local_index == index).ok_or(Discard::Unexpected)?;
-        let finished = pending.finish(&self.identity, &entry.peer.secret, resp);
-        let (remote, peer, keys) = finished.map_err(|_| Discard::Tag)?;
+        let Ok((remote, peer, keys)) = pending.finish(&self.identity, (&entry.peer.secret, kem.as_deref()), resp)
+        else {
+            entry.peer.on_refused(now);
+            self.touch(id);
+            return Err(Discard::Tag);
+        };
         let ends = ends(entry.peer.role, self.strangers.stance(), peer.stance);
         let indexes = Indexes { local: index, remote };
         let session = Session::new(self.aead, &keys, indexes, Side::Initiator, now).of(peer, ends);
+        let needs_kem = entry.peer.role == Role::Trusted && !peer.stance.has_kem();
+        let session = if needs_kem { session.unmixed(&keys) } else { session };
         let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
         let was_up = entry.peer.is_up(now);
         let restarted = entry.peer.install_current(now, session, (from, RESP_LEN), prober);

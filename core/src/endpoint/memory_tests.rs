@@ -10,6 +10,7 @@ use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant};
 use crate::trust::{Me, Terms, TrustBook};
 use crate::tunnel::PROLOGUE;
+use crate::tunnel::kem::mixed_psk;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -49,11 +50,11 @@ fn books() -> [TrustBook; 2] {
         [0, 1].map(|side| NodeRecord::sign(&identity(side), Addr::new(0, 1 + side as u32), &Profile::default(), 1));
     let (identities, bytes) = ([identity(0), identity(1)], [records[0].emit(), records[1].emit()]);
     let (mut books, mut rng) = ([TrustBook::default(), TrustBook::default()], Rng::new([9; 32]));
-    let me = |side: usize| Me { identity: &identities[side], record: &bytes[side], now_s: WALL_S };
+    let me = |side: usize| Me { identity: &identities[side], record: &bytes[side], now_s: WALL_S, common_s: WALL_S };
     let request = books[0].request(&me(0), &records[1], &Terms::default(), &mut rng).unwrap();
-    books[1].receive(&me(1), &request);
+    books[1].receive(&me(1), &request, None);
     let accept = books[1].approve(&me(1), &identities[0].public(), &Terms::default(), &mut rng).unwrap();
-    books[0].receive(&me(0), &accept);
+    books[0].receive(&me(0), &accept, None);
     books[0].note_endpoint(&identities[1].public(), addr_of(1));
     books
 }
@@ -163,7 +164,8 @@ fn a_copy_of_the_memory_opens_no_session_that_is_over() {
     let after = copy_memory("after");
 
     let secrets: Vec<_> = recorded.lock().unwrap().iter().map(|secret| secret.map(|byte| byte ^ MASK)).collect();
-    let psk = pair.ends[1].trust().pin(&identity(0).public()).unwrap().secret;
+    let pin = pair.ends[1].trust().pin(&identity(0).public()).unwrap();
+    let psk = *mixed_psk(&pin.secret, &pin.kem.expect("made in the first session"));
     let [init, resp] = &pair.handshakes[second - 2..second] else { unreachable!("two") };
     let (keys, ephemeral) = keys_of(init, resp, &psk, &secrets);
     let [during, after] = [during, after].map(|path| {
@@ -173,7 +175,7 @@ fn a_copy_of_the_memory_opens_no_session_that_is_over() {
     });
     assert!(holds(&during, &keys.send) && holds(&during, &keys.receive), "the search finds keys that are in use");
     assert!(!holds(&during, &ephemeral), "an ephemeral key is erased with the key handshake");
-    assert!(holds(&after, &psk), "the search finds what is kept");
+    assert!(holds(&after, &pin.secret), "the search finds what is kept");
     assert!(!holds(&after, &keys.send) && !holds(&after, &keys.receive), "keys are erased");
     let unused = secrets.iter().filter(|secret| holds(&after, secret)).count();
     assert!(unused <= 2 * 2, "{unused} secrets are left: more than a seed and one key in reserve for each end");

@@ -8,6 +8,7 @@ mod config;
 mod directory;
 mod hoard;
 mod input;
+mod kem;
 mod link_handle;
 mod output;
 mod peers;
@@ -31,7 +32,7 @@ use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::door::Doorkeeper;
-use crate::tunnel::handshake::{Introduction, Opening, Pending, Reserve, Timestamp, tai64n};
+use crate::tunnel::handshake::{Introduction, Opening, Pending, Reserve, Timestamp, micros_of, tai64n};
 use crate::wire::LocalIndex;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -101,11 +102,18 @@ impl Endpoint {
             peers: PeerTable::new(),
             stray: VecDeque::new(),
             probes: ProbeBudget::new(),
-            last_stamp: Timestamp::default(),
+            last_stamp: if config.used_us > 0 { tai64n(config.used_us) } else { Timestamp::default() },
             recent_inits: [[0; 32]; INITS_REMEMBERED],
             events: Events::default(),
             discards: Discards::default(),
-            directory: Directory::new(&config.identity, config.addr, config.profile, config.trust, config.candidates),
+            directory: Directory::new(
+                &config.identity,
+                config.addr,
+                config.profile,
+                config.trust,
+                config.candidates,
+                config.used_us,
+            ),
             identity: config.identity.with_agreement(config.agreement),
         };
         endpoint.sync_peers();
@@ -199,7 +207,24 @@ impl Endpoint {
 
     /// The wall clock at `now`. Unit: seconds since 1970.
     pub const fn wall_s(&self, now: Instant) -> u64 {
-        (self.wall_at_zero_us + now.as_micros()) / 1_000_000
+        self.wall_us(now) / 1_000_000
+    }
+
+    /// The wall clock at `now`. Unit: microseconds since 1970.
+    pub const fn wall_us(&self, now: Instant) -> u64 {
+        self.wall_at_zero_us.saturating_add(now.as_micros())
+    }
+
+    /// How far the wall clock lies behind the rendezvous', or ahead of it when negative; `None` while that is not known.
+    /// Unit: seconds.
+    pub fn clock_behind_s(&self, now: Instant) -> Option<i64> {
+        self.directory.clock_behind_s(now, self.wall_us(now))
+    }
+
+    /// The newest time that a stamp, a record or a trust message of this node had, for
+    /// [`Config::used_us`](Config::used_us) of the next start. Unit: microseconds since 1970.
+    pub const fn used_us(&self) -> u64 {
+        self.directory.used_us()
     }
 
     /// True when a peer has answered from this underlay address, or this node's own configuration or trust book names it.
@@ -236,6 +261,12 @@ impl Endpoint {
     /// Adds the note that `make` gives to the trace, if `level` is wanted; for the layers above.
     pub fn trace(&mut self, level: Level, make: impl FnOnce() -> Trace) {
         self.events.trace.push(level, make);
+    }
+
+    /// Says what the wall clock says at `now`, in microseconds since 1970. It may have been set, or gone on while the
+    /// machine slept.
+    pub const fn set_wall(&mut self, now: Instant, wall_us: u64) {
+        self.wall_at_zero_us = wall_us.saturating_sub(now.as_micros());
     }
 
     // Verbs: packets.
@@ -331,6 +362,9 @@ impl Endpoint {
             let wants_relay = entry.peer.take_relay_wish(now);
             if wants_relay {
                 entry.peer.relay_init(now);
+            }
+            if given_up == Some(ResetReason::Unreachable) {
+                self.doubt(now, id);
             }
             if let Some(reason) = given_up {
                 self.events.trace.push(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Failed });
@@ -474,13 +508,16 @@ impl Endpoint {
         } else if entry.peer.handshake_is_due(now) {
             self.begin_handshake(now, id);
         }
+        self.tend_kem(now, id);
         self.peers.sync_indexes(id);
     }
 
     fn begin_handshake(&mut self, now: Instant, id: PeerId) {
         let index = self.fresh_index();
         let stamp = self.fresh_stamp(now);
+        let holds_kem = self.kem_secret(id).is_some();
         let Some(entry) = self.peers.get_mut(&id) else { return };
+        let stance = self.strangers.stance().with_kem(holds_kem && !entry.peer.does_without_kem());
         let (key, cookie) = (entry.peer.static_key, entry.peer.cookie());
         let shared = entry.peer.shared.take().or_else(|| StaticShared::new(self.identity.static_pair(), &key.0));
         let Some(shared) = shared else { return };
@@ -490,7 +527,7 @@ impl Endpoint {
             shared: &shared,
             local_index: index,
             stamp: &stamp,
-            own: Introduction { incarnation: entry.peer.incarnation, stance: self.strangers.stance() },
+            own: Introduction { incarnation: entry.peer.incarnation, stance },
             cookie,
         };
         let pending = Pending::start(&self.identity, &opening, own);
@@ -506,7 +543,7 @@ impl Endpoint {
     /// A timestamp strictly above every one sent before, whatever the wall clock does (`docs/wire.md`, "Key
     /// handshake").
     fn fresh_stamp(&mut self, now: Instant) -> Timestamp {
-        let mut stamp = tai64n(self.wall_at_zero_us + now.as_micros());
+        let mut stamp = tai64n(self.wall_us(now));
         if stamp <= self.last_stamp {
             stamp = self.last_stamp;
             for byte in stamp.iter_mut().rev() {
@@ -518,6 +555,7 @@ impl Endpoint {
         }
         debug_assert!(stamp > self.last_stamp, "a responder refuses a timestamp that it has seen");
         self.last_stamp = stamp;
+        self.with_directory(now, |directory, cx| directory.note_time(micros_of(&stamp), cx.wall_us));
         stamp
     }
 

@@ -32,6 +32,9 @@ pub enum Event {
     /// Trust has changed: put [`Endpoint::trust`](super::Endpoint::trust) on disk, then call
     /// [`Endpoint::trust_saved`](super::Endpoint::trust_saved) with the version that the book had.
     SaveTrust(TrustVersion),
+    /// Put this number on disk for [`Config::used_us`](super::Config::used_us) of the next start; no sync is needed at once.
+    /// Once in an hour, and after a step of the clock.
+    SaveTimes(u64),
     /// A stranger asks something (rendezvous only).
     Call(PeerId, Ticket, Call),
     /// The answer to a call of ours; `None` when there was none in time.
@@ -121,6 +124,8 @@ fn trace_of(event: &Event) -> Option<Trace> {
                 Outcome::Pinned(key) => (key, TrustStep::Pinned),
                 Outcome::Rejected(key) => (key, TrustStep::Rejected),
                 Outcome::Revoked(key) => (key, TrustStep::Revoked),
+                Outcome::Cancelled(key) => (key, TrustStep::Cancelled),
+                Outcome::Renewed(key) => (key, TrustStep::Renewed),
                 Outcome::Granted(key) => (key, TrustStep::Granted),
                 Outcome::Wished(key) => (key, TrustStep::Wished),
                 Outcome::Declined(key) => (key, TrustStep::Declined),

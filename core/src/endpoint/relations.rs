@@ -9,7 +9,7 @@ use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Role};
 use crate::time::Instant;
-use crate::trust::{Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, TrustVersion};
+use crate::trust::{Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, TrustVersion, Undo};
 use crate::tunnel::handshake::NO_PSK;
 use crate::wire::Channel;
 use alloc::string::String;
@@ -139,6 +139,25 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.revoke(cx, key))
     }
 
+    /// Takes back what a node was asked for and has not answered: trust, or ports of a trusted peer. Once that is on disk, the
+    /// node is told.
+    ///
+    /// # Errors
+    /// See [`TrustBook::cancel`]; `Full` without room for a letter.
+    pub fn cancel(&mut self, now: Instant, key: &IdentityKey) -> Result<(), TrustError> {
+        self.with_directory(now, |directory, cx| directory.cancel(cx, key))
+    }
+
+    /// Takes a decision back that could not be put on disk. See [`Undo`].
+    pub fn undo(&mut self, now: Instant, undo: Undo) {
+        self.with_directory(now, |directory, cx| directory.undo(cx, undo));
+    }
+
+    /// The owner has seen the requests that wait: others give way first.
+    pub fn note_requests_seen(&mut self) {
+        self.directory.note_requests_seen();
+    }
+
     /// Ends expired trust and expired grants; true when there was any. [`TrustBook::next_end`] says when to call this.
     pub fn expire_trust(&mut self, now: Instant) -> bool {
         self.with_directory(now, |directory, cx| directory.expire_trust(cx))
@@ -204,6 +223,8 @@ impl Endpoint {
                 }
             }
             (Role::Trusted, Control::Candidates(list)) => self.handle_candidates(now, from, &list),
+            (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, &offer),
+            (Role::Trusted, Control::KemAnswer(answer)) => self.handle_kem_answer(now, from, &answer),
             (Role::Trusted, Control::Trust(message)) => {
                 self.with_directory(now, |directory, cx| directory.handle_trust(cx, &message, None));
             }
@@ -248,7 +269,7 @@ impl Endpoint {
         now: Instant,
         input: impl FnOnce(&mut Directory, &mut Context<'_>) -> R,
     ) -> R {
-        let wall_us = self.wall_at_zero_us + now.as_micros();
+        let wall_us = self.wall_us(now);
         let mut cx =
             Context { now, wall_us, identity: &self.identity, rng: &mut self.rng, entropy: &mut *self.entropy };
         let result = input(&mut self.directory, &mut cx);
@@ -281,6 +302,7 @@ impl Endpoint {
                     self.send_control(id, &Control::Trust(message));
                 }
             }
+            Effect::KemSaved(key, index) => self.on_kem_saved(&key, index),
             Effect::Renamed => self.up_peers(now).into_iter().for_each(|id| self.on_trusted_up(now, id)),
             Effect::Regranted(key) => {
                 let id = self.peer_by_identity(&key);
@@ -320,6 +342,7 @@ impl Endpoint {
             Effect::Answer(ticket, answer) => self.events.push_back(Event::Answer(ticket, answer)),
             Effect::Trust(outcome) => self.events.push_back(Event::Trust(outcome)),
             Effect::SaveTrust(version) => self.events.push_back(Event::SaveTrust(version)),
+            Effect::SaveTimes(ceiling_us) => self.events.push_back(Event::SaveTimes(ceiling_us)),
         }
     }
 
@@ -394,6 +417,14 @@ impl Endpoint {
         let peer = self.peers.get(&id).map(|e| &e.peer).filter(|peer| peer.role == Role::Trusted);
         if let Some(key) = peer.and_then(|peer| peer.identity) {
             self.with_directory(now, |directory, cx| directory.ask_for_relay(cx.now, key));
+        }
+    }
+
+    /// The peer does not answer, or not with our secret.
+    pub(super) fn doubt(&mut self, now: Instant, id: PeerId) {
+        let peer = self.peers.get(&id).map(|e| &e.peer).filter(|peer| peer.role == Role::Trusted);
+        if let Some(key) = peer.and_then(|peer| peer.identity) {
+            self.with_directory(now, |directory, cx| directory.doubt(cx, &key));
         }
     }
 

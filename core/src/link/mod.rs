@@ -96,6 +96,8 @@ pub(crate) struct Link {
     hello: Option<Vec<u8>>,
     hello_due: bool,
     ping_due: bool,
+    /// Inner packets wait for a session that may carry them.
+    is_held: bool,
     packets: VecDeque<Packet>,
     /// Bytes in `packets`.
     packets_len: usize,
@@ -125,6 +127,7 @@ impl Link {
             hello: None,
             hello_due: false,
             ping_due: false,
+            is_held: false,
             packets: VecDeque::new(),
             packets_len: 0,
             resend: VecDeque::new(),
@@ -242,6 +245,11 @@ impl Link {
     /// Lets two datagrams leave beside the window.
     pub(crate) const fn hurry(&mut self) {
         self.probe_credit = PROBES;
+    }
+
+    /// Lets inner packets wait, or leave, from now on.
+    pub(crate) const fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
     }
 
     pub(crate) const fn ping(&mut self) {
@@ -412,12 +420,14 @@ impl Link {
 
     /// True when something waits that only leaves when window and pacing allow.
     fn has_paced(&self) -> bool {
-        !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty()) || self.control_tx.is_ready()
+        let has_packets = !(self.packets.is_empty() && self.resend.is_empty() && self.loose.is_empty());
+        (has_packets && !self.is_held) || self.control_tx.is_ready()
     }
 
     /// False when [`Link::poll_frames`] has nothing to write.
     pub(crate) fn has_output(&self, now: Instant) -> bool {
-        let is_due = self.hello_due || self.ping_due || !self.pure_acks.is_empty();
+        let has_acks = !self.is_held && !self.pure_acks.is_empty();
+        let is_due = self.hello_due || self.ping_due || has_acks;
         is_due
             || (self.has_paced() && self.may_send_data(now))
             || self.received.iter().any(|r| r.deadline().is_some_and(|at| at <= now))
@@ -459,8 +469,10 @@ impl Link {
         if may_send {
             counts_for_pacing = self.emit_control(end, out, &mut carried);
         }
-        self.emit_pure_acks(end, out, &mut carried);
-        if may_send {
+        if !self.is_held {
+            self.emit_pure_acks(end, out, &mut carried);
+        }
+        if may_send && !self.is_held {
             let ack_waits = !ack_due && self.received.iter().any(Received::is_waiting);
             let fits_beside = self.next_len().is_some_and(|len| out.len() + ACK_LEN_MAX + len < end);
             if ack_waits && fits_beside {

@@ -37,6 +37,8 @@ pub(crate) struct Handshake {
     cookie: Option<Cookie>,
     /// The INIT that was sent last has been answered with a cookie.
     has_new_cookie: bool,
+    /// The peer holds another KEM secret than this side, or none that fits: the INITs say that this side holds none.
+    without_kem: bool,
 }
 
 impl Handshake {
@@ -54,6 +56,7 @@ impl Handshake {
             presence: before.map_or(Presence::Likely, |before| before.presence),
             cookie: before.and_then(|before| before.cookie),
             has_new_cookie: false,
+            without_kem: before.is_some_and(|before| before.without_kem),
         }
     }
 
@@ -74,6 +77,20 @@ impl Handshake {
             let wait = wait.clamp(COOKIE_WAIT_MIN, COOKIE_WAIT_MAX);
             self.cookie = Some(cookie);
             self.resend_at = now + wait + Duration::from_micros(rng.below(wait.as_micros() as u64 / 4));
+        }
+    }
+
+    /// True when the INITs say that this side holds no KEM secret, whether or not it does.
+    pub(crate) const fn does_without_kem(&self) -> bool {
+        self.without_kem
+    }
+
+    /// A RESP came that no secret of this side opens. If the KEM secrets of the two sides differ, as after a restored disk,
+    /// the pair secret alone still fits: the next INIT leaves at once, without the word that a KEM secret is held. Once: a
+    /// RESP that was forged costs no more than that.
+    pub(super) fn on_refused(&mut self, now: Instant) {
+        if self.pending.offers_kem() && !core::mem::replace(&mut self.without_kem, true) {
+            self.resend_at = now;
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod builder;
 mod handshake;
+mod kem;
 mod receive;
 mod send;
 mod sessions;
@@ -136,6 +137,10 @@ pub(crate) struct Peer {
     sessions: Sessions,
     counterpart: Counterpart,
     liveness: Liveness,
+    /// A KEM run under way.
+    kem: Option<Box<kem::Run>>,
+    /// The current session was initiated here and has no KEM secret: a key is to be offered.
+    kem_due: bool,
     /// Our own signed record, as all peers get it.
     record: Arc<[u8]>,
     /// The verified record of a peer that is not pinned.
@@ -181,6 +186,8 @@ impl Peer {
             sessions: Sessions::new(),
             counterpart: Counterpart::Unknown,
             liveness: Liveness::Answers,
+            kem: None,
+            kem_due: false,
             record: Arc::default(),
             remote_record: Vec::new(),
             raw: VecDeque::new(),
@@ -206,7 +213,7 @@ impl Peer {
 
     /// Our indexes under which the peer may answer.
     pub(crate) fn session_indexes(&self) -> impl Iterator<Item = LocalIndex> + '_ {
-        self.sessions.indexes()
+        self.sessions.indexes().chain(self.offered_index())
     }
 
     /// Another number whenever [`Peer::session_indexes`] may give something else.
@@ -295,6 +302,18 @@ impl Peer {
         }
     }
 
+    /// True when the key handshake under way does without a KEM secret, though this side holds one.
+    pub(crate) fn does_without_kem(&self) -> bool {
+        self.sessions.handshake().is_some_and(Handshake::does_without_kem)
+    }
+
+    /// The peer's RESP opens under none of the secrets of this side.
+    pub(crate) fn on_refused(&mut self, now: Instant) {
+        if let Some(handshake) = self.sessions.handshake_mut() {
+            handshake.on_refused(now);
+        }
+    }
+
     /// Takes a cookie of the peer and the wait that it asks for. An INIT at once would let a flood of cookies make a flood of
     /// INITs.
     pub(crate) fn on_cookie(&mut self, now: Instant, cookie: (Cookie, Duration), rng: &mut Rng) {
@@ -329,8 +348,8 @@ impl Peer {
         }
     }
 
-    /// Seals under `session`, which this side initiated and whose RESP of `len` bytes came from `from`, at once. True when the peer is another incarnation than
-    /// before.
+    /// Seals under `session`, which this side initiated and whose RESP of `len` bytes came from `from`, at once. True when
+    /// the peer is another incarnation than before.
     pub(crate) fn install_current(
         &mut self,
         now: Instant,
@@ -339,7 +358,9 @@ impl Peer {
         prober: &mut Prober<'_>,
     ) -> bool {
         self.paths.on_resp(now, (from, len), self.stands(now), prober);
+        let is_mixed = session.is_mixed();
         let (handshake, restarted) = self.make_current(Box::new(session));
+        self.kem_due = !is_mixed;
         if let Some(handshake) = handshake {
             self.link.on_handshake(handshake.round_trip(now, from));
         }
@@ -365,6 +386,10 @@ impl Peer {
             self.link = Link::new(DATAGRAM_LEN_BASE);
             self.paths.forget_candidates();
         }
+        if session.is_mixed() || restarted {
+            (self.kem, self.kem_due) = (None, false);
+        }
+        self.link.hold(!session.is_mixed());
         self.link.start_epoch(session.indexes.remote, session.next_counter(), self.hello());
         self.liveness = Liveness::Answers;
         (self.sessions.move_to_up(session), restarted)
@@ -377,6 +402,7 @@ impl Peer {
         self.link = Link::new(DATAGRAM_LEN_BASE);
         self.sessions.move_to_down();
         (self.counterpart, self.liveness) = (Counterpart::Unknown, Liveness::Answers);
+        (self.kem, self.kem_due) = (None, false);
         self.overflow = None;
     }
 

@@ -60,7 +60,7 @@ impl Peer {
         if now >= session.reject_at() {
             return Err(Discard::ExpiredSession);
         }
-        let (indexes, introduced) = (session.indexes, session.introduced);
+        let (indexes, introduced, is_mixed) = (session.indexes, session.introduced, session.is_mixed());
         let (plaintext, newest) = session.open(counter, datagram).map_err(|e| match e {
             OpenError::Replay => Discard::Replay,
             OpenError::Tag | OpenError::Counter => Discard::Tag,
@@ -71,7 +71,7 @@ impl Peer {
         self.set_away(false);
         self.promote(arrival, effects);
         self.paths.on_authentic(now, (from, len), newest, prober);
-        let urgency = self.handle_frames(arrival, (indexes, introduced), plaintext, prober, sink, effects)?;
+        let urgency = self.handle_frames(arrival, (indexes, introduced, is_mixed), plaintext, prober, sink, effects)?;
         self.link.on_received(now, receiver, counter, urgency);
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Peer {
     fn handle_frames(
         &mut self,
         Arrival { now, from, .. }: Arrival,
-        (Indexes { local, remote }, mut introduced): (Indexes, bool),
+        (Indexes { local, remote }, mut introduced, is_mixed): (Indexes, bool, bool),
         plaintext: &[u8],
         prober: &mut Prober<'_>,
         sink: &mut dyn Sink,
@@ -115,6 +115,7 @@ impl Peer {
                     (introduced, urgency) = (true, Urgency::Normal);
                 }
                 _ if !introduced => return Err(Discard::BeforeHello),
+                Frame::Packet(_) | Frame::PureAck(_) | Frame::Loose(_) if !is_mixed => return Err(Discard::NotMixed),
                 Frame::Packet(bytes) => {
                     urgency = Urgency::Normal;
                     sink.packet(self.id, bytes);

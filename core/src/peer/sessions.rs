@@ -185,9 +185,12 @@ impl Sessions {
         self.changed();
     }
 
-    /// The waiting session, if `local` is our index of it.
+    /// The waiting session, if `local` is our index of it. One without a KEM secret goes on waiting, and opens, while this
+    /// side seals under one with it for the same process.
     pub(super) fn take_next(&mut self, local: LocalIndex) -> Option<Box<Session>> {
-        let next = self.next.take_if(|next| next.indexes.local == local)?;
+        let mixed_with = self.current().filter(|current| current.is_mixed()).map(|current| current.incarnation);
+        let is_step_back = |next: &Session| !next.is_mixed() && mixed_with == Some(next.incarnation);
+        let next = self.next.take_if(|next| next.indexes.local == local && !is_step_back(next))?;
         self.changed();
         Some(next)
     }
@@ -260,7 +263,7 @@ mod tests {
 
     fn session(index: u32, side: Side, incarnation: u8, now: Instant) -> Session {
         let indexes = Indexes { local: LocalIndex(index), remote: RemoteIndex(index) };
-        let keys = TrafficKeys { send: [1; 32], receive: [2; 32] };
+        let keys = TrafficKeys { send: [1; 32], receive: [2; 32], exporter: [3; 32] };
         Session::new(&PORTABLE, &keys, indexes, side, now).of(introduction(incarnation), Ends::Nodes)
     }
 

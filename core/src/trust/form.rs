@@ -1,10 +1,10 @@
 //! Owns the form of the trust book on disk.
 
-use super::message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
+use super::message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX, emit_temporary, parse_temporary};
 use super::pin::{Asked, Marks, Pin, Wish};
 use super::ports::Ports;
 use super::quota::Quota;
-use super::{LETTER_LEN_MAX, Outgoing, PendingRequest, TrustBook};
+use super::{LETTER_LEN_MAX, Outgoing, PendingRequest, Source, TrustBook};
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put as _, Reader};
 use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord, StaticKey};
@@ -12,8 +12,8 @@ use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-/// The newest version of the form. Version 1 has pins without what `emit_grants` writes.
-const VERSION: u8 = 2;
+/// The version of the form. Books of version 2 have records of another form, so that they cannot be read.
+const VERSION: u8 = 3;
 
 impl TrustBook {
     /// All of it as bytes.
@@ -31,6 +31,9 @@ impl TrustBook {
             out.put_bytes(&p.record.emit());
             out.put_bytes(p.note.as_bytes());
             out.put_u64(p.received_at);
+            out.put_u8(p.is_seen.into());
+            out.put_u64(p.source.map_or(0, |source| source.0));
+            out.put_u64(p.epoch);
             out.put(&p.nonce);
             out.put(&p.hash);
         }
@@ -41,13 +44,12 @@ impl TrustBook {
             out.put(&o.nonce);
             out.put(&o.hash);
             out.put_u64(o.expires);
-            out.put_u8(o.verified.into());
+            out.put_u8(u8::from(o.verified) | u8::from(o.renews) << 1 | u8::from(o.is_stale) << 2);
         }
         out.put_varint(self.epochs.len() as u64);
-        for (key, epoch) in &self.epochs {
-            out.put(&key.0);
-            out.put_u64(*epoch);
-        }
+        self.epochs.iter().for_each(|(key, epoch)| emit_epoch(key, *epoch, &mut out));
+        out.put_varint(self.revoked.len() as u64);
+        self.revoked.iter().for_each(|(key, epoch)| emit_epoch(key, *epoch, &mut out));
         out.put_varint(self.letters.len() as u64);
         for (to, sealed) in self.letters.values() {
             out.put(&to.0);
@@ -62,33 +64,38 @@ impl TrustBook {
     /// When the bytes were damaged; the caller must not go on with an empty book.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
-        let version = r.u8()?;
-        if !(1..=VERSION).contains(&version) {
+        if r.u8()? != VERSION {
             return Err(Malformed);
         }
         let mut book = Self { own_epoch: r.u64()?, ..Self::default() };
         for _ in 0..r.varint()? {
             let mut pin = parse_pin(&mut r)?;
-            if version > 1 {
-                parse_grants(&mut pin, &mut r)?;
-            }
+            parse_grants(&mut pin, &mut r)?;
             book.pins.insert(pin.identity, pin);
         }
         for _ in 0..r.varint()? {
             let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
             let (note, received_at) = (r.str(4 * NOTE_LEN_MAX)?.into(), r.u64()?);
-            let request = PendingRequest { note, received_at, nonce: r.array()?, hash: r.array()?, record };
+            let (is_seen, source, epoch) = (r.u8()? != 0, r.u64()?, r.u64()?);
+            let (nonce, hash) = (r.array()?, r.array()?);
+            let source = (source != 0).then_some(Source(source));
+            let request = PendingRequest { record, note, received_at, is_seen, source, epoch, nonce, hash };
             book.pending.insert(request.record.identity, request);
         }
         for _ in 0..r.varint()? {
-            let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
+            let record = NodeRecord::parse_unverified(r.bytes(NodeRecord::LEN_MAX)?)?; // perhaps one without a signature
             let ports = Ports::parse(&mut r)?;
             let (nonce, hash) = (r.array()?, r.array()?);
-            let outgoing = Outgoing { ports, nonce, hash, expires: r.u64()?, verified: r.u8()? != 0, record };
+            let (expires, flags) = (r.u64()?, r.u8()?);
+            let [verified, renews, is_stale] = [1, 2, 4].map(|flag| flags & flag != 0);
+            let outgoing = Outgoing { record, ports, nonce, hash, expires, verified, renews, is_stale };
             book.outgoing.insert(outgoing.record.identity, outgoing);
         }
         for _ in 0..r.varint()? {
             book.epochs.insert(IdentityKey(r.array()?), r.u64()?);
+        }
+        for _ in 0..r.varint()? {
+            book.note_revocation(IdentityKey(r.array()?), r.u64()?);
         }
         for _ in 0..r.varint()? {
             let to = IdentityKey(r.array()?);
@@ -97,6 +104,11 @@ impl TrustBook {
         r.finish()?;
         Ok(book)
     }
+}
+
+fn emit_epoch(key: &IdentityKey, epoch: u64, out: &mut Vec<u8>) {
+    out.put(&key.0);
+    out.put_u64(epoch);
 }
 
 fn emit_pin(pin: &Pin, out: &mut Vec<u8>) {
@@ -120,12 +132,14 @@ fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
         hostname: r.str(HOSTNAME_MAX)?.into(),
         ports: Ports::parse(r)?,
         secret: r.array()?,
+        kem: None,
         approved_at: r.u64()?,
         not_after: Some(r.u64()?).filter(|at| *at != u64::MAX),
         verified: r.u8()? != 0,
         last_endpoint: parse_endpoint(r)?,
         temporary: Vec::new(),
         granted: None,
+        granted_ends: Vec::new(),
         wish: None,
         asked: None,
         quota: None,
@@ -138,21 +152,20 @@ const GRANTED: u8 = 1;
 const WISH: u8 = 2;
 const ASKED: u8 = 4;
 const QUOTA: u8 = 8;
+const KEM: u8 = 16;
 
 fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
     let marks = &pin.marks;
     [marks.stated, marks.heard, marks.wished, marks.sequence].into_iter().for_each(|mark| out.put_u64(mark));
     out.put(&marks.answered);
-    out.put_u8(pin.temporary.len() as u8);
-    for (at, ports) in &pin.temporary {
-        out.put_u64(*at);
-        ports.emit(out);
-    }
+    emit_temporary(&pin.temporary, out);
+    emit_temporary(&pin.granted_ends, out);
     let parts = [
         (pin.granted.is_some(), GRANTED),
         (pin.wish.is_some(), WISH),
         (pin.asked.is_some(), ASKED),
         (pin.quota.is_some(), QUOTA),
+        (pin.kem.is_some(), KEM),
     ];
     out.put_u8(parts.iter().filter(|(is_there, _)| *is_there).map(|(_, part)| part).sum());
     pin.granted.iter().for_each(|ports| ports.emit(out));
@@ -168,17 +181,12 @@ fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
         out.put_bytes(&asked.message);
     }
     pin.quota.iter().for_each(|quota| quota.emit(out));
+    pin.kem.iter().for_each(|secret| out.put(secret));
 }
 
 fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
     pin.marks = Marks { stated: r.u64()?, heard: r.u64()?, wished: r.u64()?, sequence: r.u64()?, answered: r.array()? };
-    let count = usize::from(r.u8()?);
-    if count > Pin::TEMPORARY_MAX {
-        return Err(Malformed);
-    }
-    for _ in 0..count {
-        pin.temporary.push((r.u64()?, Ports::parse(r)?));
-    }
+    (pin.temporary, pin.granted_ends) = (parse_temporary(r)?, parse_temporary(r)?);
     let parts = r.u8()?;
     if parts & GRANTED != 0 {
         pin.granted = Some(Ports::parse(r)?);
@@ -193,6 +201,9 @@ fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
     }
     if parts & QUOTA != 0 {
         pin.quota = Some(Box::new(Quota::parse(r)?));
+    }
+    if parts & KEM != 0 {
+        pin.kem = Some(r.array()?);
     }
     Ok(())
 }

@@ -13,13 +13,22 @@ use super::message::{Kind, Message, NOTE_LEN_MAX};
 use super::pin::{Asked, Pin, Regrant, Wish};
 use super::ports::Ports;
 use super::quota::Quota;
-use super::{Discarded, Me, Outcome, PENDING_MAX, REQUEST_LIFETIME_S, Renaming, TrustBook, TrustError};
+use super::{Discarded, Me, Outcome, REQUEST_LIFETIME_S, Renaming, TrustBook, TrustError};
 use crate::hash;
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::rng::Rng;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+/// The peers with grants that have ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Those that may reach less of this node.
+    pub(crate) ours: Vec<IdentityKey>,
+    /// Those of which this node may reach less.
+    pub(crate) theirs: Vec<IdentityKey>,
+}
 
 impl TrustBook {
     // Getters.
@@ -31,8 +40,9 @@ impl TrustBook {
 
     /// When the next pin or temporary grant ends. Unit: seconds since 1970.
     pub fn next_end(&self) -> Option<u64> {
-        let ends = self.pins.values().flat_map(|pin| pin.temporary.iter().map(|(at, _)| *at).chain(pin.not_after));
-        ends.min()
+        let of =
+            |pin: &Pin| pin.temporary.iter().chain(&pin.granted_ends).map(|(at, _)| *at).chain(pin.not_after).min();
+        self.pins.values().filter_map(of).min()
     }
 
     // Verbs.
@@ -143,42 +153,55 @@ impl TrustBook {
         Some(Outcome::Renamed(record.identity, renaming))
     }
 
-    /// Removes temporary grants that have ended, and returns the keys of the peers that had them; and wishes that are too
-    /// old.
-    pub(crate) fn expire_grants(&mut self, now_s: u64) -> Vec<IdentityKey> {
-        let (mut over, mut is_changed) = (Vec::new(), false);
-        let epoch = (now_s * 1000).max(self.own_epoch + 1);
+    /// Removes temporary grants that have ended, ours and those of peers, and wishes that are too old.
+    pub(crate) fn expire_grants(&mut self, me: &Me<'_>) -> Ended {
+        let (mut ended, mut is_changed) = (Ended::default(), false);
+        let epoch = me.now_s.saturating_mul(1000).max(self.own_epoch + 1);
         for (key, pin) in &mut self.pins {
             let before = pin.temporary.len();
-            pin.temporary.retain(|(at, _)| *at > now_s);
+            pin.temporary.retain(|(at, _)| *at > me.now_s);
             if pin.temporary.len() < before {
                 pin.marks.stated = epoch;
-                over.push(*key);
+                ended.ours.push(*key);
             }
-            let is_old = |since: u64| since.saturating_add(REQUEST_LIFETIME_S) <= now_s;
+            let (over, left): (Vec<_>, Vec<_>) = pin.granted_ends.drain(..).partition(|(at, _)| *at <= me.now_s);
+            pin.granted_ends = left;
+            if let Some(granted) = pin.granted.as_mut().filter(|_| !over.is_empty()) {
+                for (_, ports) in &over {
+                    // Too many ranges: the peer's own statement says the same.
+                    *granted = granted.without(ports).unwrap_or_else(|| granted.clone());
+                }
+                ended.theirs.push(*key);
+            }
+            let is_old = |since: u64| since.saturating_add(REQUEST_LIFETIME_S) <= me.earliest_s();
             is_changed |= pin.wish.take_if(|wish| is_old(wish.received_at)).is_some();
             is_changed |= pin.asked.take_if(|asked| is_old(asked.asked_at)).is_some();
         }
-        if is_changed || !over.is_empty() {
+        if is_changed || !ended.ours.is_empty() || !ended.theirs.is_empty() {
             self.own_epoch = epoch;
             self.changed();
         }
-        over
+        ended
     }
 
     // Input.
 
     pub(super) fn receive_wish(&mut self, me: &Me<'_>, message: &Message, bytes: &[u8]) -> Outcome {
-        let is_full = self.waiting() >= PENDING_MAX;
         let Some(pin) = self.pins.get_mut(&message.from) else { return Outcome::Discarded(Discarded::Unsolicited) };
         if message.epoch <= pin.marks.wished {
             return Outcome::Discarded(Discarded::Replayed);
         }
+        if message.ports.is_empty() {
+            pin.marks.wished = message.epoch;
+            let is_taken_back = pin.wish.take().is_some();
+            self.changed();
+            return match is_taken_back {
+                true => Outcome::Cancelled(message.from),
+                false => Outcome::Discarded(Discarded::Unsolicited),
+            };
+        }
         if pin.reach().covers(&message.ports) {
             return Outcome::Discarded(Discarded::AlreadyTrusted);
-        }
-        if is_full && pin.wish.is_none() {
-            return Outcome::Discarded(Discarded::Full);
         }
         pin.marks.wished = message.epoch;
         let (ports, note) = (message.ports.clone(), message.note.clone());
@@ -187,17 +210,22 @@ impl TrustBook {
         Outcome::Wished(message.from)
     }
 
-    pub(super) fn receive_statement(&mut self, message: &Message) -> Outcome {
+    pub(super) fn receive_statement(&mut self, me: &Me<'_>, message: &Message) -> Outcome {
+        let ends = message.temporary.iter().map(|(at, ports)| (me.heard(*at, message.issued), ports.clone()));
+        let ends: Vec<_> = ends.collect();
+        // A sender with too many ranges refuses its own grant.
+        let join = |all: Ports, (_, ports): &(u64, Ports)| all.with(ports).unwrap_or(all);
+        let said = ends.iter().fold(message.ports.clone(), join);
         let Some(pin) = self.pins.get_mut(&message.from) else { return Outcome::Discarded(Discarded::Unsolicited) };
         let is_newer = message.epoch > pin.marks.heard;
         let answered = pin.asked.take_if(|asked| {
-            hash::blake2s(&[&asked.message]) == message.in_reply_to || (is_newer && message.ports.covers(&asked.ports))
+            hash::blake2s(&[&asked.message]) == message.in_reply_to || (is_newer && said.covers(&asked.ports))
         });
         let mut is_news = false;
         if is_newer {
             pin.marks.heard = message.epoch;
-            is_news = pin.granted.as_ref() != Some(&message.ports);
-            pin.granted = Some(message.ports.clone());
+            is_news = pin.granted.as_ref() != Some(&said);
+            (pin.granted, pin.granted_ends) = (Some(said), ends);
         }
         let is_declined = answered
             .as_ref()
@@ -222,10 +250,11 @@ impl TrustBook {
     /// The statement of what a peer may reach; `None` for a key without a pin.
     fn state(&mut self, me: &Me<'_>, key: &IdentityKey, note: &str, rng: &mut Rng) -> Option<Vec<u8>> {
         let pin = self.pins.get(key)?;
-        let (ports, epoch, answered) = (pin.reach(), pin.marks.stated, pin.marks.answered);
+        let (ports, epoch, answered) = (pin.ports.clone(), pin.marks.stated, pin.marks.answered);
+        let temporary = pin.temporary.iter().map(|(at, ports)| (me.told(*at), ports.clone())).collect();
         debug_assert!(epoch > 0, "a grant that is told has an epoch");
         let message = self.message(me, Kind::Statement, *key, answered, note, rng);
-        Some(Message { ports, epoch, ..message }.emit(me.identity))
+        Some(Message { ports, temporary, epoch, ..message }.emit(me.identity))
     }
 
     /// True when another pin has the hostname of `record`.
@@ -257,8 +286,9 @@ fn apply(pin: &mut Pin, change: &Regrant) -> Result<(), TrustError> {
         None => {}
     }
     pin.temporary.retain(|(_, temporary)| !temporary.is_empty());
-    let all = pin.temporary.iter().try_fold(pin.ports.clone(), |all, (_, temporary)| all.with(temporary));
-    if pin.temporary.len() > Pin::TEMPORARY_MAX || all.is_none() {
+    // A statement has room for as many ranges as one set has.
+    let count = pin.temporary.iter().fold(pin.ports.count(), |count, (_, temporary)| count + temporary.count());
+    if pin.temporary.len() > Pin::TEMPORARY_MAX || count > Ports::LIST_MAX {
         return Err(TrustError::Full);
     }
     let is_withdrawal = end.is_none();

@@ -1,5 +1,6 @@
 //! Owns the form of trust messages: what is signed, and its bounds.
 
+use super::pin::Pin;
 use super::ports::Ports;
 use crate::codec::{Malformed, Put as _, Reader};
 use crate::identity::{Identity, IdentityKey, NodeRecord};
@@ -7,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Longest trust message. Unit: bytes. Source: `docs/trust.md`.
-pub const MESSAGE_LEN_MAX: usize = 1536;
+pub const MESSAGE_LEN_MAX: usize = 1920;
 /// Longest justification. Unit: bytes.
 pub const NOTE_LEN_MAX: usize = 256;
 
@@ -48,8 +49,13 @@ pub(super) struct Message {
     /// The sender's record, in requests, accepts and statements.
     pub(super) record: Vec<u8>,
     pub(super) note: String,
-    /// Ports of the sender in a statement, ports of the recipient in a wish; nothing in the other kinds.
+    /// Ports of the sender in a statement, as long as the trust lasts; ports of the recipient in a wish, which is taken back
+    /// by an empty one; nothing in the other kinds.
     pub(super) ports: Ports,
+    /// Ports of the sender in a statement until a time. Unit: seconds since 1970.
+    pub(super) temporary: Vec<(u64, Ports)>,
+    /// The end of the trust in an accept. Unit: seconds since 1970.
+    pub(super) end: Option<u64>,
 }
 
 const LABEL: &str = "pn1-trust";
@@ -70,6 +76,11 @@ impl Message {
         out.put_bytes(self.note.as_bytes());
         if self.kind.has_ports() {
             self.ports.emit(&mut out);
+        }
+        match self.kind {
+            Kind::Statement => emit_temporary(&self.temporary, &mut out),
+            Kind::Accept => out.put_u64(self.end.unwrap_or(u64::MAX)),
+            _ => {}
         }
         let signature = identity.sign(LABEL, &out);
         out.put(&signature);
@@ -103,9 +114,28 @@ impl Message {
             record: r.bytes(NodeRecord::LEN_MAX)?.into(),
             note: r.str(NOTE_LEN_MAX)?.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
             ports: if kind.has_ports() { Ports::parse(&mut r)? } else { Ports::NONE },
+            temporary: if kind == Kind::Statement { parse_temporary(&mut r)? } else { Vec::new() },
+            end: if kind == Kind::Accept { Some(r.u64()?).filter(|at| *at != u64::MAX) } else { None },
         };
         r.finish()?;
         let signature = signature.try_into().map_err(|_| Malformed)?;
         if message.from.verify(LABEL, body, &signature) { Ok(message) } else { Err(Malformed) }
     }
+}
+
+pub(super) fn emit_temporary(list: &[(u64, Ports)], out: &mut Vec<u8>) {
+    debug_assert!(list.len() <= Pin::TEMPORARY_MAX, "{} ends", list.len());
+    out.put_u8(list.len() as u8);
+    for (at, ports) in list {
+        out.put_u64(*at);
+        ports.emit(out);
+    }
+}
+
+pub(super) fn parse_temporary(r: &mut Reader<'_>) -> Result<Vec<(u64, Ports)>, Malformed> {
+    let count = usize::from(r.u8()?);
+    if count > Pin::TEMPORARY_MAX {
+        return Err(Malformed);
+    }
+    (0..count).map(|_| Ok((r.u64()?, Ports::parse(r)?))).collect()
 }

@@ -27,12 +27,17 @@ pub struct Pin {
     pub temporary: Vec<(u64, Ports)>,
     /// Ports of the peer that this node may reach, as the peer has said; `None` when it has said nothing.
     pub granted: Option<Ports>,
+    /// The part of `granted` that ends, with its ends in seconds since 1970 by our clock. At most [`Pin::TEMPORARY_MAX`].
+    pub granted_ends: Vec<(u64, Ports)>,
     /// What the peer asks for, which waits for our owner.
     pub wish: Option<Box<Wish>>,
     /// What this node has asked the peer for, which waits for the peer's owner.
     pub asked: Option<Box<Asked>>,
     /// The pair secret, mixed into every key handshake with the peer (psk2).
     pub secret: [u8; 32],
+    /// What an ML-KEM exchange of both sides made: it is mixed into the pair secret for every key handshake, so that what is
+    /// recorded stays shut for a quantum computer too. `None` before the first session.
+    pub kem: Option<[u8; 32]>,
     /// Time of the approval. Unit: seconds since 1970.
     pub approved_at: u64,
     /// End of the approval. Unit: seconds since 1970.

@@ -102,6 +102,11 @@ impl Ports {
         named.map_or_else(|| port.to_string(), |(name, _)| String::from(*name))
     }
 
+    /// The number of ranges.
+    pub(super) fn count(&self) -> usize {
+        self.ranges().len()
+    }
+
     fn ranges(&self) -> &[(u16, u16)] {
         match self {
             Self::All => &[(0, u16::MAX)],

@@ -3,7 +3,10 @@ use crate::addr::Addr;
 use crate::identity::Profile;
 use std::format;
 
+mod ends;
 mod grants;
+mod renewals;
+mod strangers;
 
 const NOW: u64 = 1_700_000_000;
 
@@ -31,7 +34,7 @@ impl Owner {
     }
 
     fn at<R>(&mut self, now_s: u64, f: impl FnOnce(&mut TrustBook, &Me<'_>, &mut Rng) -> R) -> R {
-        f(&mut self.book, &Me { identity: &self.identity, record: &self.record, now_s }, &mut self.rng)
+        f(&mut self.book, &Me { identity: &self.identity, record: &self.record, now_s, common_s: now_s }, &mut self.rng)
     }
 
     fn request(&mut self, to: &Owner) -> Vec<u8> {
@@ -41,7 +44,7 @@ impl Owner {
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Outcome {
-        self.at(NOW, |b, me, _| b.receive(me, bytes))
+        self.at(NOW, |b, me, _| b.receive(me, bytes, None))
     }
 
     fn approve(&mut self, key: IdentityKey) -> Vec<u8> {
@@ -91,7 +94,7 @@ fn forged_accepts_and_accepts_nobody_asked_for_are_discarded() {
     assert_eq!(c.receive(&accept), Outcome::Discarded(Discarded::NotForUs));
     // C makes an accept of its own for a request A sent to B.
     let from_c = c.request(&a);
-    a.at(NOW, |book, me, _| book.receive(me, &from_c));
+    a.at(NOW, |book, me, _| book.receive(me, &from_c, None));
     assert!(a.book.pin(&c.key()).is_none(), "asking is not being approved");
     assert_eq!(a.receive(&accept), Outcome::Pinned(b.key()), "forgeries spoiled nothing");
 }
@@ -109,34 +112,6 @@ fn a_request_cannot_be_replayed_as_approval_nor_an_old_accept_after_revocation()
     assert!(a.book.pin(&b.key()).is_none());
     assert_eq!(a.receive(&accept), Outcome::Discarded(Discarded::Replayed));
     assert_eq!(a.receive(&revoke), Outcome::Discarded(Discarded::Replayed));
-}
-
-#[test]
-fn expired_messages_and_messages_from_the_far_future_are_discarded() {
-    let (mut a, mut b) = (Owner::new(1), Owner::new(2));
-    let request = a.request(&b);
-    for now in [NOW + REQUEST_LIFETIME_S + 1, NOW - CLOCK_SKEW_S - 1] {
-        assert_eq!(b.at(now, |book, me, _| book.receive(me, &request)), Outcome::Discarded(Discarded::Expired));
-    }
-}
-
-#[test]
-fn pending_requests_have_a_maximum_and_terminal_escapes_are_removed() {
-    let mut target = Owner::new(0);
-    let record = target.public_record();
-    for i in 0..=PENDING_MAX {
-        let mut seed = [1; 32];
-        seed[..8].copy_from_slice(&(i as u64).to_le_bytes());
-        let identity = Identity::from_seed(seed);
-        let own = NodeRecord::sign(&identity, Addr::new(0, 100 + i as u32), &Profile::default(), 1).emit();
-        let me = Me { identity: &identity, record: &own, now_s: NOW };
-        let terms = Terms { note: "a\x1b[2Jb".into(), ..Terms::default() };
-        let request = TrustBook::default().request(&me, &record, &terms, &mut Rng::new([9; 32])).expect("allowed");
-        let outcome = target.receive(&request);
-        assert_eq!(outcome == Outcome::Discarded(Discarded::Full), i == PENDING_MAX, "{i}: {outcome:?}");
-    }
-    assert_eq!(target.book.pending().count(), PENDING_MAX);
-    assert!(target.book.pending().all(|p| p.note == "a [2Jb"));
 }
 
 #[test]
@@ -159,24 +134,13 @@ fn two_pins_never_share_an_address() {
     let (mut a, _) = trusting_pair();
     let thief = Identity::from_seed([8; 32]);
     let record = NodeRecord::sign(&thief, Addr::new(0, 2), &Profile::default(), 1).emit();
-    let me = Me { identity: &thief, record: &record, now_s: NOW };
+    let me = Me { identity: &thief, record: &record, now_s: NOW, common_s: NOW };
     let request = TrustBook::default()
         .request(&me, &a.public_record(), &Terms::default(), &mut Rng::new([9; 32]))
         .expect("allowed");
     assert_eq!(a.receive(&request), Outcome::Pending(thief.public()));
     let refused = a.at(NOW, |b, me, rng| b.approve(me, &thief.public(), &Terms::default(), rng));
     assert_eq!(refused, Err(TrustError::AddressTaken));
-}
-
-#[test]
-fn approval_can_end_by_itself() {
-    let (mut a, mut b) = (Owner::new(1), Owner::new(2));
-    let request = a.request(&b);
-    b.receive(&request);
-    let terms = Terms { not_after: Some(NOW + 60), ..Terms::default() };
-    b.at(NOW, |book, me, rng| book.approve(me, &a.key(), &terms, rng)).expect("pending");
-    assert!(b.book.expire_pins(NOW + 59).is_empty());
-    assert_eq!(b.book.expire_pins(NOW + 60), [a.key()]);
 }
 
 #[test]
@@ -211,23 +175,4 @@ fn requests_that_cross_more_than_once_give_one_secret() {
     assert_eq!(b.receive(&revoke), Outcome::Revoked(a.key()));
     let request = a.request(&b);
     assert_eq!(b.receive(&request), Outcome::Pending(a.key()));
-}
-
-#[test]
-fn a_request_for_which_there_is_no_room_leaves_the_pin() {
-    let (mut a, mut b) = trusting_pair();
-    for i in 0..PENDING_MAX {
-        let mut seed = [7; 32];
-        seed[..8].copy_from_slice(&(i as u64).to_le_bytes());
-        let identity = Identity::from_seed(seed);
-        let record = NodeRecord::sign(&identity, Addr::new(0, 9), &Profile::default(), 1).emit();
-        let me = Me { identity: &identity, record: &record, now_s: NOW };
-        let request = TrustBook::default().request(&me, &a.public_record(), &Terms::default(), &mut Rng::new(seed));
-        assert!(matches!(a.receive(&request.expect("allowed")), Outcome::Pending(_)));
-    }
-    let before = a.book.version();
-    b.book = TrustBook::default();
-    let request = b.at(NOW + 60, |book, me, rng| book.request(me, &a.public_record(), &Terms::default(), rng));
-    assert_eq!(a.receive(&request.expect("allowed")), Outcome::Discarded(Discarded::Full));
-    assert!(a.book.pin(&b.key()).is_some() && a.book.version() == before);
 }

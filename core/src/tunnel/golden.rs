@@ -47,7 +47,7 @@ fn init_and_resp_have_their_frozen_bytes() {
     let (resp, _) = received.respond(answer, &NO_PSK, &KeyPair::new(&PORTABLE, [4; 32])).expect("valid");
     assert_eq!(hex(&resp), RESP);
     let resp: [u8; RESP_LEN] = resp.try_into().expect("its length");
-    let (_, peer, _) = pending.finish(&initiator, &NO_PSK, &resp).expect("valid");
+    let (_, peer, _) = pending.finish(&initiator, (&NO_PSK, None), &resp).expect("valid");
     assert_eq!(peer, introduction(7, true));
 }
 

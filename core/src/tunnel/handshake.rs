@@ -57,6 +57,12 @@ pub(crate) fn tai64n(wall_us: u64) -> Timestamp {
     out
 }
 
+/// The microsecond after the moment of a timestamp of [`tai64n`], on its clock.
+pub(crate) fn micros_of(stamp: &Timestamp) -> u64 {
+    let (seconds, nanos) = (u64::from_be_bytes(array_at(stamp, 0)), u32::from_be_bytes(array_at(stamp, 8)));
+    (seconds - (1 << 62)) * 1_000_000 + u64::from(nanos / 1000) + 1
+}
+
 /// How long after a key handshake the key for the next one is made. Source: own choice; most key handshakes are over by
 /// then, so that making the key delays no answer.
 const REFILL_AFTER: Duration = Duration::from_millis(20);
@@ -138,17 +144,30 @@ impl Pending {
         Ok(Self { noise, local_index, offer: own.stance, datagram, mac1 })
     }
 
-    /// Reads the peer's RESP; gives the peer's index, what it says of itself, and the keys.
+    /// True when the INIT says that this side holds a KEM secret.
+    pub(crate) const fn offers_kem(&self) -> bool {
+        self.offer.has_kem()
+    }
+
+    /// Reads the peer's RESP; gives the peer's index, what it says of itself, and the keys. `pair` is the pair secret,
+    /// `mixed` the psk with the KEM secret, which the peer need not hold.
     pub(crate) fn finish(
         &self,
         identity: &Identity,
-        psk: &[u8; 32],
+        (pair, mixed): (&[u8; 32], Option<&[u8; 32]>),
         resp: &[u8; RESP_LEN],
     ) -> Result<(RemoteIndex, Introduction, TrafficKeys), HandshakeFailed> {
         let message = resp[..RESP_LEN - 2 * MAC_LEN].split_at(RESP_HEADER_LEN);
-        let (keys, payload) = self.noise.finish(identity.static_pair(), psk, message)?;
-        let peer = Introduction::parse(&payload).filter(|peer| peer.stance.answers(self.offer));
-        Ok((RemoteIndex(u32_at(resp, 4)), peer.ok_or(HandshakeFailed)?, keys))
+        let mixed = mixed.filter(|_| self.offers_kem());
+        let psks = [mixed.unwrap_or(pair), pair];
+        let psks = if mixed.is_some() { &psks[..] } else { &psks[..1] };
+        let (place, keys, payload) = self.noise.finish_any(identity.static_pair(), psks, message)?;
+        let peer = Introduction::parse(&payload).ok_or(HandshakeFailed)?;
+        let says_truth = peer.stance.has_kem() == (mixed.is_some() && place == 0);
+        if !says_truth || !peer.stance.answers(self.offer) {
+            return Err(HandshakeFailed);
+        }
+        Ok((RemoteIndex(u32_at(resp, 4)), peer, keys))
     }
 
     /// The cookie that a COOKIE datagram holds, and how long to wait with the next INIT, when it answers exactly our last
@@ -277,7 +296,7 @@ mod tests {
         let ephemeral = KeyPair::new(&PORTABLE, rng.bytes());
         let (resp, keys) = received.respond((LocalIndex(88), introduction(7)), &NO_PSK, &ephemeral).expect("valid");
         let resp: [u8; RESP_LEN] = resp.try_into().expect("its length");
-        let (index, peer, ours) = pending.finish(&a, &NO_PSK, &resp).expect("valid");
+        let (index, peer, ours) = pending.finish(&a, (&NO_PSK, None), &resp).expect("valid");
         assert_eq!((index, peer), (RemoteIndex(88), introduction(7)));
         assert_eq!((ours.send, ours.receive), (keys.receive, keys.send));
     }

@@ -4,6 +4,7 @@
 mod bucket;
 pub(crate) mod door;
 pub(crate) mod handshake;
+pub(crate) mod kem;
 pub mod replay;
 pub mod session;
 pub(crate) mod stance;

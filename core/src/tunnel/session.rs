@@ -12,7 +12,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::{Counter, DATA_HEADER_LEN, LocalIndex, RemoteIndex, emit_data_header};
 use alloc::boxed::Box;
 use core::fmt;
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// The numbers that both ends gave to one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,10 @@ pub struct Session {
     /// The peer's state of the link that this session belongs to.
     pub(crate) incarnation: Incarnation,
     ends: Ends,
+    /// A KEM secret is in the keys, or need not be: inner packets may be sealed.
+    is_mixed: bool,
+    /// For the one KEM run that may begin in a session that is not mixed.
+    exporter: Option<Box<Zeroizing<[u8; 32]>>>,
     /// The peer's HELLO has come under this session: its other frames may be handled.
     pub(crate) introduced: bool,
     provider: &'static dyn AeadProvider,
@@ -122,6 +126,8 @@ impl Session {
             created: now,
             incarnation: Incarnation::default(),
             ends: Ends::default(),
+            is_mixed: true,
+            exporter: None,
             introduced: false,
             provider,
             send: Key::new(keys.send),
@@ -134,6 +140,21 @@ impl Session {
     /// The same session, with what the `peer` has said of itself.
     pub(crate) fn of(self, peer: Introduction, ends: Ends) -> Self {
         Self { incarnation: peer.incarnation, ends, ..self }
+    }
+
+    /// The same session of a pinned pair, whose keys hold no KEM secret: it carries no inner packets.
+    pub(crate) fn unmixed(self, keys: &TrafficKeys) -> Self {
+        Self { is_mixed: false, exporter: Some(Box::new(Zeroizing::new(keys.exporter))), ..self }
+    }
+
+    /// True when inner packets may be sealed and opened.
+    pub(crate) const fn is_mixed(&self) -> bool {
+        self.is_mixed
+    }
+
+    /// The secret for a KEM run, which a session gives once.
+    pub(crate) const fn take_exporter(&mut self) -> Option<Box<Zeroizing<[u8; 32]>>> {
+        self.exporter.take()
     }
 
     /// The counter that the next sealed datagram will have.

@@ -123,7 +123,7 @@ fn question(h: u64, prefix: &str, ask: impl FnOnce(&Used<Driver>) -> Result<Valu
     })
 }
 
-/// Connects to the daemon at a Unix socket; "": $XDG_RUNTIME_DIR/pilot.sock, else /tmp/pilot.sock.
+/// Connects to the daemon at a Unix socket; "": the usual place, as for pilot_attach.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PilotConnect(socketPath: *const c_char) -> HandleErr {
     handle(|| {

@@ -1,6 +1,7 @@
 //! What trusted peers and this node may reach at each other: the owner's changes, and requests for more in both directions.
 
 use crate::answer::{Answer, Approved, Asked, Handshake, HandshakeSent, Pin, Rejected, Status};
+use crate::call::After;
 use crate::calls::trust::{self, QuotaChange, Wanted, end_of, parse_ports, parse_quota, trust_failure};
 use crate::calls::{resolve, watch};
 use crate::context::Context;
@@ -10,7 +11,7 @@ use crate::log::notes::decision;
 use crate::streams::names::name_of;
 use pilot_core::Level;
 use pilot_core::identity::IdentityKey;
-use pilot_core::trust::{Ports, Regrant, TrustError};
+use pilot_core::trust::{Ports, Regrant, TrustError, Undo};
 
 /// Lets a peer reach more ports, or changes how much of this node the peer may use.
 pub(crate) fn grant(cx: &mut Context, target: &str, wanted: Wanted, caller: Caller) {
@@ -55,7 +56,7 @@ pub(crate) fn reject(cx: &mut Context, target: &str, note: &str, caller: Caller)
         Ok(()) => {
             note_change(cx, &key, "ports_rejected", None);
             let answer = Rejected { status: Status::Rejected, node: target.into() };
-            trust::save(cx, Some((caller, answer.into())));
+            trust::save(cx, After::Withdrawal(caller, answer.into(), target.into()));
         }
         Err(e) => cx.fail(caller, trust_failure(e, target)),
     }
@@ -63,6 +64,7 @@ pub(crate) fn reject(cx: &mut Context, target: &str, note: &str, caller: Caller)
 
 /// Asks the owner of a trusted peer for ports of the peer.
 pub(crate) fn ask(cx: &mut Context, key: &IdentityKey, (ports, note): (&Ports, &str), caller: Caller) {
+    let undo = Undo::before(cx.stack.endpoint().trust(), key);
     let asked = cx.stack.endpoint_mut().wish(cx.now, key, ports, note);
     let Some(pin) = cx.stack.endpoint().trust().pin(key) else { return };
     let answer = match asked {
@@ -87,7 +89,7 @@ pub(crate) fn ask(cx: &mut Context, key: &IdentityKey, (ports, note): (&Ports, &
         }
     };
     note_change(cx, key, "asked_for_ports", Some(ports));
-    trust::save(cx, Some((caller, answer.into())));
+    trust::save_undoably(cx, undo, caller, answer);
 }
 
 fn peer(cx: &Context, target: &str) -> Result<IdentityKey, Failure> {
@@ -106,10 +108,10 @@ fn wish_of(cx: &Context, target: &str) -> Option<(IdentityKey, Ports)> {
 
 /// Changes how much of this node a peer may use, and nothing else.
 fn limit(cx: &mut Context, key: &IdentityKey, quota: QuotaChange, caller: Caller) {
+    let undo = Undo::before(cx.stack.endpoint().trust(), key);
     set_quota(cx, key, quota);
-    let pin = cx.stack.endpoint().trust().pin(key);
-    let answer = pin.map(|pin| (caller, Answer::from(Approved { status: Status::Granted, pin: Pin::from(pin) })));
-    trust::save(cx, answer);
+    let Some(pin) = cx.stack.endpoint().trust().pin(key).map(Pin::from) else { return };
+    trust::save_undoably(cx, undo, caller, Approved { status: Status::Granted, pin });
 }
 
 fn set_quota(cx: &mut Context, key: &IdentityKey, quota: QuotaChange) {
@@ -123,6 +125,7 @@ fn set_quota(cx: &mut Context, key: &IdentityKey, quota: QuotaChange) {
 fn regrant(cx: &mut Context, key: &IdentityKey, (change, quota): (&Regrant, QuotaChange), caller: Caller) {
     let before = cx.stack.endpoint().trust().pin(key).map(|pin| (name_of(pin), pin.reach()));
     let Some((name, before)) = before else { return };
+    let undo = Undo::before(cx.stack.endpoint().trust(), key);
     if let Err(e) = cx.stack.endpoint_mut().regrant(cx.now, key, change) {
         return cx.fail(caller, trust_failure(e, &name));
     }
@@ -136,8 +139,11 @@ fn regrant(cx: &mut Context, key: &IdentityKey, (change, quota): (&Regrant, Quot
     set_quota(cx, key, quota);
     let pin = cx.stack.endpoint().trust().pin(key);
     debug_assert!(pin.is_some_and(|pin| step == "granted" || before.covers(&pin.reach())), "{step}");
-    let answer = pin.map(|pin| (caller, Answer::from(Approved { status, pin: Pin::from(pin) })));
-    trust::save(cx, answer);
+    let Some(answer) = pin.map(|pin| Answer::from(Approved { status, pin: Pin::from(pin) })) else { return };
+    match change {
+        Regrant::Withdraw(_) => trust::save(cx, After::Withdrawal(caller, answer, name)),
+        _ => trust::save_undoably(cx, undo, caller, answer),
+    }
     watch::tell_change(cx, key, step, None);
 }
 

@@ -1,8 +1,8 @@
 //! The node's state: what `info`, `peers`, `connections`, `pending` and `trust` answer.
 
 use crate::answer::{
-    Asked, Connection, Connections, Info, Peer, PeerPath, Peers, Pending, PendingRequest, Pin, RendezvousState, Trust,
-    Waiting,
+    Asked, Budget, Connection, Connections, Info, Peer, PeerPath, Peers, Pending, PendingRequest, Pin, RendezvousState,
+    Trust, Used, Waiting,
 };
 use crate::calls::resolve;
 use crate::context::Context;
@@ -85,7 +85,10 @@ fn millis(time: Option<Duration>) -> Option<f64> {
 
 fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
     let endpoint = cx.stack.endpoint();
-    let info = endpoint.peer_info(cx.now, endpoint.peer_by_identity(&pin.identity)?)?;
+    let id = endpoint.peer_by_identity(&pin.identity)?;
+    let info = endpoint.peer_info(cx.now, id)?;
+    let usage = cx.stack.usage(id);
+    let used = |used: usize, max: usize| Used { used: used as u64, max: max as u64 };
     let paths = info.paths.iter().map(|p| PeerPath {
         path: p.addr.to_string(),
         validated: p.validated,
@@ -114,6 +117,10 @@ fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
         datagrams_sent: info.link.sent,
         datagrams_lost: info.link.lost,
         cipher: endpoint.cipher().into(),
+        budget: Budget {
+            memory: used(usage.memory, usage.memory_max),
+            streams: used(usage.streams, usage.streams_max),
+        },
         paths: paths.collect(),
     })
 }

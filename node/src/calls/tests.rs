@@ -2,9 +2,9 @@
 
 use super::trust::{Expiry, Wanted};
 use super::{connect, grants, handshake, lookup, profile, report, trust};
-use crate::call::{Call, Purpose};
+use crate::call::{After, Call, Purpose, disk_failure};
 use crate::context::Context;
-use crate::disk::job::{Job, Meta};
+use crate::disk::job::{Done, Job, Meta};
 use crate::effect::{Effect, Opener, Ticket};
 use crate::failure::Code;
 use crate::ipc::client_id::{ClientId, RequestNumber};
@@ -68,7 +68,7 @@ fn sync_trust(cx: &mut Context) -> usize {
     let jobs = cx.jobs();
     for (_, ticket) in &jobs {
         match cx.calls.take(*ticket) {
-            Some(Call::TrustSaved { version, .. }) => trust::saved(cx, version, None, None),
+            Some(Call::TrustSaved { version, .. }) => trust::saved(cx, version, After::Nothing, None),
             other => panic!("{other:?}"),
         }
     }
@@ -87,7 +87,8 @@ fn saves(cx: &mut Context, what: Meta) -> Ticket {
 /// The disk has done the job under `ticket`: the answer that its caller gets.
 fn saved(cx: &mut Context, ticket: Ticket) -> Value {
     match cx.calls.take(ticket) {
-        Some(Call::Saved { answer, .. } | Call::TrustSaved { answer: Some((_, answer)), .. }) => json(&answer),
+        Some(Call::Saved { answer, .. } | Call::TrustSaved { after: After::Answer(_, answer, _), .. }) => json(&answer),
+        Some(Call::TrustSaved { after: After::Withdrawal(_, answer, _), .. }) => json(&answer),
         other => panic!("{other:?}"),
     }
 }
@@ -238,7 +239,10 @@ fn an_approval_is_answered_after_the_disks_outcome() {
     let cx = &mut lab.nodes[1];
     let ticket = saves(cx, Meta::Trust);
     let call = cx.calls.take(ticket);
-    assert!(matches!(call, Some(Call::TrustSaved { answer: None, .. })), "the acknowledgement waits for the disk");
+    assert!(
+        matches!(call, Some(Call::TrustSaved { after: After::Nothing, .. })),
+        "the acknowledgement waits for the disk"
+    );
     assert!(matches!(&cx.effects()[..], [Effect::Tell(event)] if json(event)["event"] == "trust_request"));
 
     trust::wait(cx, "node-0", HOUR, caller(7));
@@ -327,11 +331,129 @@ fn pins_end_with_their_time() {
     let mut expiry = Expiry::default();
     expiry.handle_timeout(cx);
     assert_eq!(cx.jobs().len(), 0);
-    assert_eq!(expiry.poll_timeout(cx), cx.now + Duration::from_secs(60), "at its second");
-    cx.now = expiry.poll_timeout(cx);
+    let end = expiry.poll_timeout(cx).expect("an end");
+    assert!(end > cx.now + Duration::from_secs(59) && end <= cx.now + Duration::from_secs(60), "at its second");
+    cx.now = end;
     expiry.handle_timeout(cx);
     saves(cx, Meta::Trust);
     assert_eq!(cx.stack.endpoint().trust().pins().count(), 0);
+}
+
+#[test]
+fn ends_have_bounds_and_a_clock_that_is_set_counts_at_once() {
+    let mut lab = asked();
+    change_trust(&mut lab, 1);
+    let cx = &mut lab.nodes[1];
+    sync_trust(cx);
+    for expires_s in [0, 100 * 365 * 24 * 3600 + 1, u64::MAX] {
+        trust::approve(cx, "node-0", Wanted { expires_s: Some(expires_s), ..Wanted::default() }, caller(1));
+        assert_eq!(cx.failure_of_one(), Code::InvalidArgument, "{expires_s}");
+    }
+    trust::approve(cx, "node-0", Wanted { expires_s: Some(600), ..Wanted::default() }, caller(1));
+    sync_trust(cx);
+    let mut expiry = Expiry::default();
+    expiry.handle_timeout(cx);
+    // The machine has slept for an hour: its monotonic clock has not.
+    cx.stack.endpoint_mut().set_wall(cx.now, (WALL_S + 3600) * 1_000_000);
+    assert_eq!(expiry.poll_timeout(cx), Some(cx.now));
+    expiry.handle_timeout(cx);
+    assert_eq!(cx.stack.endpoint().trust().pins().count(), 0);
+}
+
+/// The disk has no room for the job under `ticket`.
+fn not_saved(cx: &mut Context, ticket: Ticket) {
+    let failure = disk_failure(&Done::Full("no room"));
+    match cx.calls.take(ticket) {
+        Some(Call::TrustSaved { version, after }) => trust::saved(cx, version, after, failure),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_gives_trust_is_undone_when_it_cannot_be_saved_and_what_takes_it_stays() {
+    let mut lab = asked();
+    change_trust(&mut lab, 1);
+    let cx = &mut lab.nodes[1];
+    sync_trust(cx);
+    trust::approve(cx, "node-0", Wanted::default(), caller(1));
+    let ticket = saves(cx, Meta::Trust);
+    not_saved(cx, ticket);
+    assert_eq!(cx.failure_of_one(), Code::Full);
+    let trust_of = |cx: &Context| (cx.stack.endpoint().trust().pins().count(), cx.stack.endpoint().trust().waiting());
+    assert_eq!(trust_of(cx), (0, 1), "it did not happen, and can be asked for again");
+    // What is saved next tells nothing of it.
+    let mut expiry = Expiry::default();
+    expiry.handle_timeout(cx);
+    cx.now = expiry.poll_timeout(cx).expect("a save");
+    expiry.handle_timeout(cx);
+    assert_eq!((sync_trust(cx), trust_of(cx)), (1, (0, 1)));
+    assert!(cx.stack.endpoint().trust_is_saved());
+
+    let mut lab = Lab::friends(2);
+    let cx = &mut lab.nodes[0];
+    let wanted = Wanted { ports: Some("22".into()), expires_s: Some(60), ..Wanted::default() };
+    grants::grant(cx, "node-1", wanted, caller(1));
+    let ticket = saves(cx, Meta::Trust);
+    not_saved(cx, ticket);
+    assert_eq!(cx.failure_of_one(), Code::Full);
+    assert!(cx.stack.endpoint().trust().pins().all(|pin| pin.temporary.is_empty() && pin.ports == Ports::All));
+    trust::revoke(cx, "node-1", caller(1));
+    let ticket = saves(cx, Meta::Trust);
+    not_saved(cx, ticket);
+    let failure = cx.answer_of_one().expect_err("not on disk");
+    assert!(failure.message.starts_with("node-1 has lost this at once, but that is not on disk"), "{failure:?}");
+    assert_eq!(cx.stack.endpoint().trust().pins().count(), 0, "a withdrawal is in force");
+    // It is saved again until it is on disk.
+    let mut expiry = Expiry::default();
+    for _ in 0..3 {
+        expiry.handle_timeout(cx);
+        cx.now = expiry.poll_timeout(cx).expect("a save");
+        expiry.handle_timeout(cx);
+        let ticket = saves(cx, Meta::Trust);
+        not_saved(cx, ticket);
+    }
+    cx.now = expiry.poll_timeout(cx).expect("a save");
+    expiry.handle_timeout(cx);
+    assert_eq!(sync_trust(cx), 1);
+    expiry.handle_timeout(cx);
+    assert_eq!((cx.stack.endpoint().trust_is_saved(), expiry.poll_timeout(cx)), (true, None));
+}
+
+#[test]
+fn what_others_cause_is_saved_once_in_a_second() {
+    let mut lab = Lab::alone();
+    let cx = &mut lab.nodes[0];
+    let mut expiry = Expiry::default();
+    let mut saves = 0;
+    for n in 0..250 {
+        cx.now = cx.now + Duration::from_millis(20);
+        let record = crate::tests::record_of_stranger(n);
+        // Each decision changes the book, as a stranger's letter does.
+        let _ = cx.stack.endpoint_mut().request_trust(cx.now, &record, &pilot_core::trust::Terms::default());
+        let version = cx.stack.endpoint().trust().version();
+        trust::save_wanted(cx, version);
+        expiry.handle_timeout(cx);
+        saves += sync_trust(cx);
+    }
+    assert!((5..=6).contains(&saves), "{saves} saves in five seconds");
+    let at = expiry.poll_timeout(cx).expect("the rest is saved a little later");
+    assert!(at <= cx.now + Duration::from_secs(1));
+}
+
+#[test]
+fn a_request_is_taken_back_once() {
+    let mut lab = asked();
+    change_trust(&mut lab, 1);
+    sync_trust(&mut lab.nodes[1]);
+    let cx = &mut lab.nodes[0];
+    trust::cancel(cx, "node-1", caller(1));
+    assert_eq!(saved_trust(cx)["status"], "cancelled");
+    let version = cx.stack.endpoint().trust().version();
+    cx.stack.endpoint_mut().trust_saved(cx.now, version);
+    trust::cancel(cx, "node-1", caller(1));
+    assert_eq!(cx.failure_of_one(), Code::NotFound);
+    change_trust(&mut lab, 1);
+    assert_eq!(lab.nodes[1].stack.endpoint().trust().waiting(), 0, "the other owner sees it no more");
 }
 
 // Grants.
@@ -377,7 +499,7 @@ fn grants_change_with_the_disks_outcome_and_are_told() {
     let mut expiry = Expiry::default();
     expiry.handle_timeout(cx);
     cx.jobs();
-    assert_eq!(expiry.poll_timeout(cx), cx.now + Duration::from_secs(60));
+    assert!(expiry.poll_timeout(cx).is_some_and(|end| end <= cx.now + Duration::from_secs(60)));
     cx.now = cx.now + Duration::from_secs(60);
     expiry.handle_timeout(cx);
     assert!(!cx.stack.endpoint().trust().pin(&key(1)).expect("pinned").allows(22));
@@ -636,7 +758,7 @@ fn terms_have_the_configured_ports_and_an_end_that_does_not_overflow() {
     cx.config.default_ports = Ports::All;
     assert_eq!(Wanted::default().terms(cx).expect("valid").ports, Ports::All);
     let far = Wanted { expires_s: Some(u64::MAX), ..Wanted::default() };
-    assert_eq!(far.terms(cx).expect("valid").not_after, Some(u64::MAX));
+    assert_eq!(far.terms(cx).expect_err("a mistake").code, Code::InvalidArgument);
 }
 
 #[test]

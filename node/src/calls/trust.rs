@@ -1,25 +1,29 @@
 //! Requests for trust and their answers: the decisions of this node's owner, and those of the peers' owners.
 
 use crate::answer::{Answer, Approved, Handshake, HandshakeSent, Pin, Rejected, Status, Trusted, Untrusted};
-use crate::call::{AwaitTrust, Call};
+use crate::call::{After, AwaitTrust, Call};
 use crate::calls::{resolve, watch};
 use crate::context::Context;
 use crate::disk::job::{Job, Meta};
 use crate::effect::Caller;
 use crate::failure::{Code, Failure};
 use crate::log::notes::{decision, name_of_key};
+use crate::platform::StepWatch;
 use crate::streams::names::name_of;
 use pilot_core::identity::{IdentityKey, NodeRecord};
-use pilot_core::time::Duration;
-use pilot_core::trust::{Outcome, Ports, Quota, Terms, TrustError, TrustVersion};
+use pilot_core::time::{Duration, earliest};
+use pilot_core::trust::{Outcome, Ports, Quota, Terms, TrustError, TrustVersion, Undo};
 use pilot_core::{Instant, Level};
 
 /// Longest wait of a caller for trust.
 const TRUST_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Most callers that wait for trust.
 pub(super) const TRUST_WAITERS_MAX: usize = 1024;
-/// Pause between two looks for pins that have expired.
-const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
+/// Longest trust and grant with an end. Unit: seconds (a hundred years). Source: own choice; a number that is far greater is
+/// a mistake, or means no end.
+const EXPIRES_MAX_S: u64 = 100 * 365 * 24 * 3600;
+/// Pause between two saves that no owner asked for: strangers cause no more. Source: `docs/trust.md`.
+const SAVE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The terms of a trust in a caller's words.
 #[derive(Clone, Debug, Default)]
@@ -81,54 +85,83 @@ pub(super) fn parse_quota(text: Option<&str>) -> Result<QuotaChange, Failure> {
 /// The end of a trust or a grant, so many seconds from now.
 ///
 /// # Errors
-/// `InvalidArgument` for 0.
+/// `InvalidArgument` for 0, and for more than [`EXPIRES_MAX_S`].
 pub(super) fn end_of(cx: &Context, expires_s: Option<u64>) -> Result<Option<u64>, Failure> {
     match expires_s {
-        Some(0) => Err(Failure::new(Code::InvalidArgument, "a trust or grant ends after 1 second at the earliest")),
-        after => Ok(after.map(|s| (cx.wall)().saturating_add(s))),
+        None => Ok(None),
+        Some(after) if (1..=EXPIRES_MAX_S).contains(&after) => Ok(Some(cx.stack.endpoint().wall_s(cx.now) + after)),
+        Some(after) => {
+            let text = format!("a trust or grant cannot end after {after} seconds: from 1 second to 100 years");
+            Err(Failure::new(Code::InvalidArgument, text).hint("without --expires there is no end"))
+        }
     }
 }
 
 /// Saves the trust book as it is now. The letters of its owner's decisions, and the answer to the caller, leave after the
 /// sync: a power cut before leaves neither the book nor a letter that tells of it.
-pub(crate) fn save(cx: &mut Context, answer: Option<(Caller, Answer)>) {
+pub(crate) fn save(cx: &mut Context, after: After) {
     let trust = cx.stack.endpoint().trust();
     let (version, bytes) = (trust.version(), trust.emit());
     cx.trust_submitted = version;
-    cx.submit(Job::Put(Meta::Trust, bytes), Call::TrustSaved { version, answer });
+    cx.trust_save_at = None;
+    cx.submit(Job::Put(Meta::Trust, bytes), Call::TrustSaved { version, after });
 }
 
-/// The trust book has changed: unless a verb of the owner has saved it already, it is saved.
+/// The trust book has changed: unless a verb of the owner has saved it already, it is saved, once in a [`SAVE_PAUSE`].
 pub(crate) fn save_wanted(cx: &mut Context, version: TrustVersion) {
-    if version > cx.trust_submitted {
-        save(cx, None);
+    if version <= cx.trust_submitted || cx.trust_save_at.is_some() {
+        return;
+    }
+    match cx.trust_saved_unasked.map(|at| at + SAVE_PAUSE).filter(|at| *at > cx.now) {
+        Some(at) => cx.trust_save_at = Some(at),
+        None => {
+            cx.trust_saved_unasked = Some(cx.now);
+            save(cx, After::Nothing);
+        }
     }
 }
 
 /// The disk has synced a version of the trust book, or failed.
-pub(crate) fn saved(
-    cx: &mut Context,
-    version: TrustVersion,
-    answer: Option<(Caller, Answer)>,
-    failure: Option<Failure>,
-) {
-    if failure.is_none() {
+pub(crate) fn saved(cx: &mut Context, version: TrustVersion, after: After, failure: Option<Failure>) {
+    let Some(failure) = failure else {
         cx.stack.endpoint_mut().trust_saved(cx.now, version);
+        if let After::Answer(caller, answer, _) | After::Withdrawal(caller, answer, _) = after {
+            cx.reply(caller, answer);
+        }
+        return;
+    };
+    // Everything that waits for the disk is saved as soon as there is room again.
+    cx.trust_save_at = Some(cx.now + SAVE_PAUSE);
+    match after {
+        After::Nothing => {}
+        After::Answer(caller, _, undo) => {
+            if let Some(undo) = undo {
+                cx.stack.endpoint_mut().undo(cx.now, *undo);
+            }
+            cx.fail(caller, failure);
+        }
+        After::Withdrawal(caller, _, name) => {
+            let text = format!("{name} has lost this at once, but that is not on disk: {}", failure.message);
+            let hint = "the daemon saves it as soon as there is room; until then a restart would undo it";
+            cx.fail(caller, Failure::new(failure.code, text).hint(hint));
+        }
     }
-    match (answer, failure) {
-        (Some((caller, answer)), None) => cx.reply(caller, answer),
-        (Some((caller, _)), Some(failure)) => cx.fail(caller, failure),
-        (None, _) => {}
-    }
+}
+
+/// Saves the newest time that this node has used, at an orderly end.
+pub(crate) fn save_times(cx: &mut Context) {
+    let used_us = cx.stack.endpoint().used_us();
+    save_ceiling(cx, used_us);
+}
+
+/// Saves a time that this node will not have used when it starts again.
+pub(crate) fn save_ceiling(cx: &mut Context, ceiling_us: u64) {
+    cx.submit(Job::Put(Meta::Times, ceiling_us.to_le_bytes().to_vec()), Call::Forgotten);
 }
 
 /// Writes a decision of this node's owner into the log.
 fn note_decision(cx: &mut Context, key: &IdentityKey, name: Option<String>, step: &'static str) {
     cx.trace(Level::Info, |_| decision(key, name, step, "owner"));
-}
-
-fn save_and_answer(cx: &mut Context, caller: Caller, answer: impl Into<Answer>) {
-    save(cx, Some((caller, answer.into())));
 }
 
 /// A message of a peer's owner has changed the trust book.
@@ -155,16 +188,51 @@ pub(crate) fn request(cx: &mut Context, target: &str, record: &NodeRecord, terms
     }
     let (node, verified) = (record.into(), Some(terms.verified));
     let mut answer = HandshakeSent { status: Status::Sent, node, verified, asked_for: None };
+    let undo = Undo::before(cx.stack.endpoint().trust(), &record.identity);
     match cx.stack.endpoint_mut().request_trust(cx.now, record, terms) {
         Ok(()) => {
             note_decision(cx, &record.identity, Some(record.hostname.clone()).filter(|name| !name.is_empty()), "asked");
-            save_and_answer(cx, caller, Handshake::Asked(answer));
+            save_undoably(cx, undo, caller, Handshake::Asked(answer));
         }
         Err(TrustError::AlreadyTrusted) => {
             (answer.status, answer.verified) = (Status::Trusted, None);
             cx.reply(caller, Handshake::Asked(answer));
         }
         Err(e) => cx.fail(caller, trust_failure(e, target)),
+    }
+}
+
+/// Saves a decision that gives something, so that it is undone if it does not reach the disk.
+pub(super) fn save_undoably(cx: &mut Context, undo: Undo, caller: Caller, answer: impl Into<Answer>) {
+    let undo = undo.after(cx.stack.endpoint().trust());
+    save(cx, After::Answer(caller, answer.into(), Some(Box::new(undo))));
+}
+
+/// Takes back what the node that `target` names was asked for.
+pub(crate) fn cancel(cx: &mut Context, target: &str, caller: Caller) {
+    let trust = cx.stack.endpoint().trust();
+    let fits: Vec<_> = trust
+        .outgoing()
+        .filter(|record| resolve::is_called(target, record.addr, &record.hostname, &record.identity))
+        .map(|record| (record.identity, record.hostname.clone()))
+        .collect();
+    let asked = match (fits.as_slice(), resolve::pinned(trust, target)) {
+        ([one], _) => Ok(one.clone()),
+        (_, Ok(pin)) if pin.asked.is_some() => Ok((pin.identity, name_of(pin))),
+        ([], _) => Err(Failure::new(Code::NotFound, format!("{target} was not asked")).hint("pilotctl trust")),
+        _ => Err(Failure::new(Code::Ambiguous, format!("{target} means several requests")).hint("use the address")),
+    };
+    let cancelled = asked.and_then(|(key, name)| {
+        cx.stack.endpoint_mut().cancel(cx.now, &key).map_err(|e| trust_failure(e, target))?;
+        note_decision(cx, &key, Some(name).filter(|name| !name.is_empty()), "cancelled");
+        Ok(())
+    });
+    match cancelled {
+        Ok(()) => {
+            let answer = Rejected { status: Status::Cancelled, node: target.into() };
+            save(cx, After::Withdrawal(caller, answer.into(), target.into()));
+        }
+        Err(failure) => cx.fail(caller, failure),
     }
 }
 
@@ -204,6 +272,7 @@ fn approve_key(
     (terms, quota): (&Terms, QuotaChange),
     (caller, answer): (Caller, fn(Approved) -> Answer),
 ) {
+    let undo = Undo::before(cx.stack.endpoint().trust(), key);
     let approved = cx.stack.endpoint_mut().approve(cx.now, key, terms);
     let limited = quota.map_or(Ok(()), |quota| cx.stack.endpoint_mut().set_quota(cx.now, key, quota));
     match approved.and(limited) {
@@ -212,8 +281,10 @@ fn approve_key(
             note_decision(cx, key, name, "approved");
             let pin = cx.stack.endpoint().trust().pin(key).map(Pin::from);
             debug_assert!(pin.is_some(), "an approval makes a pin");
-            let approved = pin.map(|pin| answer(Approved { status: Status::Approved, pin }));
-            save(cx, approved.map(|answer| (caller, answer)));
+            // What the configuration decides is saved as what others cause is.
+            if let Some(pin) = pin.filter(|_| !matches!(caller, Caller::Node)) {
+                save_undoably(cx, undo, caller, answer(Approved { status: Status::Approved, pin }));
+            }
             announce(cx, &Outcome::Pinned(*key));
         }
         Err(e) => cx.fail(caller, trust_failure(e, &key.fingerprint())),
@@ -229,7 +300,10 @@ pub(crate) fn reject(cx: &mut Context, target: &str, note: &str, caller: Caller)
         Ok(())
     });
     match rejected {
-        Ok(()) => save_and_answer(cx, caller, Rejected { status: Status::Rejected, node: target.into() }),
+        Ok(()) => {
+            let answer = Rejected { status: Status::Rejected, node: target.into() };
+            save(cx, After::Withdrawal(caller, answer.into(), target.into()));
+        }
         Err(failure) => cx.fail(caller, failure),
     }
 }
@@ -248,7 +322,7 @@ pub(crate) fn revoke(cx: &mut Context, target: &str, caller: Caller) {
                 address: pin.addr.to_string(),
                 hostname: pin.hostname.clone(),
             };
-            save_and_answer(cx, caller, answer);
+            save(cx, After::Withdrawal(caller, answer.into(), name_of(&pin)));
             announce(cx, &Outcome::Revoked(pin.identity));
         }
         Err(failure) => cx.fail(caller, failure),
@@ -300,34 +374,51 @@ fn state(cx: &Context, node: &str) -> Trusted {
 
 // Expiry.
 
-/// The clockwork that ends pins and grants at their time.
+/// The clockwork that ends pins and grants at their second, and saves what could not be saved.
 #[derive(Default)]
 pub(crate) struct Expiry {
-    due: Instant,
-    /// The version of the trust book for which `due` was computed.
-    seen: TrustVersion,
+    /// When the next pin or grant ends. Unit: seconds since 1970.
+    next_end_s: Option<u64>,
+    /// The version of the trust book for which `next_end_s` was computed.
+    seen: Option<TrustVersion>,
 }
 
 impl Expiry {
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context) {
-        let version = cx.stack.endpoint().trust().version();
-        if cx.now >= self.due || version != self.seen {
+        self.look(cx);
+        let endpoint = cx.stack.endpoint();
+        if self.next_end_s.is_some_and(|at| at <= endpoint.wall_s(cx.now)) {
             note_expired(cx);
-            cx.stack.endpoint_mut().expire_trust(cx.now);
-            // A save that failed is tried again.
-            if cx.now >= self.due && !cx.stack.endpoint().trust_is_saved() {
-                save(cx, None);
+            if cx.stack.endpoint_mut().expire_trust(cx.now) {
+                save(cx, After::Nothing); // peers are told after that
             }
-            let endpoint = cx.stack.endpoint();
-            let left = endpoint.trust().next_end().map(|at| at.saturating_sub(endpoint.wall_s(cx.now)));
-            self.due = cx.now + left.map_or(EXPIRY_PAUSE, Duration::from_secs).min(EXPIRY_PAUSE);
-            self.seen = endpoint.trust().version();
+            self.look(cx);
+        }
+        if cx.trust_save_at.is_some_and(|at| at <= cx.now) {
+            cx.trust_saved_unasked = Some(cx.now);
+            save(cx, After::Nothing);
+        }
+    }
+
+    fn look(&mut self, cx: &Context) {
+        let trust = cx.stack.endpoint().trust();
+        if self.seen != Some(trust.version()) {
+            (self.seen, self.next_end_s) = (Some(trust.version()), trust.next_end());
         }
     }
 
     /// The time at which [`Expiry::handle_timeout`] has something to do; at once when the ends may have changed.
-    pub(crate) fn poll_timeout(&self, cx: &Context) -> Instant {
-        if cx.stack.endpoint().trust().version() == self.seen { self.due } else { cx.now }
+    pub(crate) fn poll_timeout(&self, cx: &Context) -> Option<Instant> {
+        let endpoint = cx.stack.endpoint();
+        if self.seen != Some(endpoint.trust().version()) {
+            return Some(cx.now);
+        }
+        let end = self.next_end_s.map(|at| {
+            let left_us = at.saturating_mul(1_000_000).saturating_sub(endpoint.wall_us(cx.now));
+            let left = Duration::from_micros(left_us);
+            cx.now + StepWatch::look_every().map_or(left, |pause| pause.min(left))
+        });
+        earliest(end, cx.trust_save_at)
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) fn tell_trust(cx: &mut Context, outcome: &Outcome) {
         Outcome::Rejected(key) => (Event::TrustRejected, key),
         Outcome::Revoked(key) => (Event::Untrusted, key),
         Outcome::Granted(key) => return tell_change(cx, key, "granted_to_us", None),
+        Outcome::Cancelled(key) => return tell_change(cx, key, "taken_back", None),
+        Outcome::Renewed(key) => return tell_change(cx, key, "secret_renewed", None),
         Outcome::Wished(key) => return tell_change(cx, key, "asks_for_ports", None),
         Outcome::Declined(key) => return tell_change(cx, key, "ports_declined", None),
         Outcome::Renamed(key, how) if how.is_refused => return tell_change(cx, key, "name_refused", Some(&how.wanted)),

@@ -13,7 +13,7 @@ use litemap::LiteMap;
 use pilot_core::Addr;
 use pilot_core::codec::{Malformed, Put as _, Reader};
 use pilot_core::identity::IdentityKey;
-use pilot_store::{Batch, Disk, Key, Log};
+use pilot_store::{Batch, Disk, Key, Log, is_full};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 
@@ -29,7 +29,7 @@ const GIVEN_UP: u8 = 5;
 pub(super) const INBOX_MAX: usize = 100_000;
 /// Most bytes in the inbox. Unit: bytes. Source: `docs/messages.md`, "How".
 pub(super) const INBOX_LEN_MAX: u64 = 1 << 30;
-/// Largest share of the inbox's bytes that one sender may fill. Unit: per cent. Source: `docs/messages.md`, "How".
+/// Largest share of the inbox's messages, and of its bytes, that one sender may fill. Unit: per cent. Source: `docs/messages.md`, "How".
 const SENDER_SHARE: u64 = 25;
 /// Most messages of one sender that are known by their ids.
 pub(super) const RECENT_MAX: usize = 4096;
@@ -38,16 +38,39 @@ pub(super) const RECENT_MAX: usize = 4096;
 pub(super) const SENDERS_MAX: usize = 4096;
 /// Most messages of all senders that are known by their ids: for each sender as many as it can have in flight.
 pub(super) const RECENT_ALL_MAX: usize = SENDERS_MAX * IN_FLIGHT_MAX;
+/// Most messages of one slice that is taken out of the inbox.
+const TAKE_MAX: usize = 1000;
 /// Most messages in the outbox.
 pub(super) const OUTBOX_MAX: usize = 10_000;
 /// Length of the head before the body of a message in the inbox. Unit: bytes.
 const MESSAGE_HEAD_LEN: usize = 16 + 32 + 6 + 1 + 8;
 
+/// A part of the inbox.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    messages: usize,
+    /// Unit: bytes.
+    len: u64,
+}
+
+impl Share {
+    fn add(&mut self, len: u64) {
+        self.messages += 1;
+        self.len += len;
+    }
+
+    fn take(&mut self, len: u64) {
+        debug_assert!(self.messages > 0 && self.len >= len, "a message is taken once");
+        self.messages -= 1;
+        self.len -= len;
+    }
+}
+
 /// The known facts of one sender.
 #[derive(Default)]
 struct Sender {
-    /// Bytes of the inbox that the sender's messages fill.
-    share: u64,
+    /// What the sender's messages fill of the inbox.
+    share: Share,
     /// The sender's newest messages, oldest first.
     recent: VecDeque<Recent>,
 }
@@ -65,6 +88,12 @@ pub(super) struct Books<D> {
     log: Log<D>,
     /// The changes of the jobs since the last commit.
     batch: Batch,
+    /// Those of jobs that must not wait for room on a full disk: they remove something, or change the node's own state.
+    urgent: Batch,
+    /// These jobs by their place among the outcomes, and whether they are urgent.
+    uncommitted: Vec<(usize, bool)>,
+    /// Why nothing that needs room can be committed.
+    no_room: Option<String>,
     /// The lines of the messages among them.
     lines: Vec<Line>,
     senders: LiteMap<IdentityKey, Sender>,
@@ -85,6 +114,9 @@ impl<D: Disk> Books<D> {
         let mut books = Self {
             log,
             batch: Batch::default(),
+            urgent: Batch::urgent(),
+            uncommitted: Vec::new(),
+            no_room: None,
             lines: Vec::new(),
             senders: LiteMap::new(),
             recent_all: 0,
@@ -103,7 +135,8 @@ impl<D: Disk> Books<D> {
     /// Replaces the tables in memory by those of the log.
     fn load(&mut self) -> io::Result<()> {
         self.is_stale = true;
-        (self.batch, self.senders, self.inbox_len) = (Batch::default(), LiteMap::new(), 0);
+        (self.batch, self.urgent) = (Batch::default(), Batch::urgent());
+        (self.senders, self.inbox_len) = (LiteMap::new(), 0);
         let table = |table| self.log.rows(table, 0, Key::ID_MAX).map(Key::id);
         (self.outbox, self.inbox) = (table(OUTBOX).collect(), table(INBOX).collect());
         // Numbers are not given twice, also when a commit failed: the outbox in memory may still know the last ones.
@@ -121,8 +154,10 @@ impl<D: Disk> Books<D> {
             };
             let len = if is_taken { 0 } else { self.log.len_of(key).unwrap_or(0) };
             let known = self.senders.entry(sender).or_default();
-            known.share += len;
-            self.inbox_len += len;
+            if !is_taken {
+                known.share.add(len);
+                self.inbox_len += len;
+            }
             known.recent.push_back(Recent { id, seq, taken: is_taken });
             // A message that leaves the list here had left it before as well; its row stays, since it is in the inbox.
             if known.recent.len() > RECENT_MAX {
@@ -139,6 +174,7 @@ impl<D: Disk> Books<D> {
         let mut meta = |what: Meta| self.log.read(Key::new(META, what as u64), usize::MAX);
         let (trust, addr, profile) = (meta(Meta::Trust)?, meta(Meta::Addr)?, meta(Meta::Profile)?);
         let (webhook, counted) = (meta(Meta::Webhook)?, meta(Meta::Counted)?);
+        let used_us = meta(Meta::Times)?.and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
         let programs = meta(Meta::Programs)?.unwrap_or_default();
         let addr = addr.and_then(|b| b.try_into().ok()).map(Addr::from_bytes).unwrap_or_default();
         let mut outbox = Vec::new();
@@ -152,35 +188,49 @@ impl<D: Disk> Books<D> {
             let row = self.log.read(Key::new(GIVEN_UP, *seq), usize::MAX)?;
             given_up.extend(row.and_then(|row| GivenUp::parse(*seq, &row).ok()));
         }
-        Ok(Saved { trust, addr, profile, webhook, programs, outbox, given_up, counted })
+        Ok(Saved { trust, addr, profile, webhook, used_us, programs, outbox, given_up, counted })
     }
 
-    /// Runs jobs in order, and commits their changes together. When a commit fails, all of its jobs fail and change nothing.
+    /// Runs jobs in order, and commits their changes together. When a commit fails, all of its jobs fail and change nothing; on a
+    /// full disk urgent ones are committed by themselves.
     pub(super) fn run(&mut self, jobs: impl Iterator<Item = Job>) -> Vec<Done> {
         let mut done = Vec::new();
-        let mut committed = 0;
+        self.no_room = self.log.secure().err().filter(is_full).map(|e| e.to_string());
         for job in jobs {
-            // The other jobs read the log, so the changes of the jobs before must be in it.
+            // These jobs read the log, so the changes of the jobs before must be in it; and they need no commit afterwards.
             let looks = matches!(job, Job::List { .. } | Job::Read(_) | Job::Next(_) | Job::Take(_));
-            if looks && !self.batch.is_empty() {
-                self.commit(&mut done[committed..]);
-                committed = done.len();
+            if looks {
+                self.commit(&mut done);
             }
+            let is_urgent = !matches!(job, Job::Deliver(_) | Job::DeliverInLine(..) | Job::Queue(_));
             let outcome = if self.is_stale { self.load() } else { Ok(()) }.and_then(|()| self.job(job));
-            done.push(outcome.unwrap_or_else(|e| Done::Failed(e.to_string())));
+            done.push(outcome.unwrap_or_else(|e| failed(&e)));
+            if !looks {
+                self.uncommitted.push((done.len() - 1, is_urgent));
+            }
         }
-        self.commit(&mut done[committed..]);
+        self.commit(&mut done);
         done
     }
 
+    /// Commits the changes of the jobs that wait for it, and puts their failures into `done`.
     fn commit(&mut self, done: &mut [Done]) {
-        let lines = std::mem::take(&mut self.lines);
-        if let Err(e) = self.log.commit(&mut self.batch) {
-            lines.iter().for_each(Line::break_off);
-            done.iter_mut().for_each(|done| *done = Done::Failed(e.to_string()));
-            // When the reading fails too, the next job tries again.
-            let _ = self.load();
+        let (jobs, lines) = (std::mem::take(&mut self.uncommitted), std::mem::take(&mut self.lines));
+        let mut all = std::mem::take(&mut self.batch);
+        let mut urgent = std::mem::replace(&mut self.urgent, Batch::urgent());
+        let are_all_urgent = all.is_empty();
+        all.append(&urgent);
+        let outcome = if are_all_urgent { self.log.commit(&mut urgent) } else { self.log.commit(&mut all) };
+        let Err(e) = outcome else { return };
+        lines.iter().for_each(Line::break_off);
+        let are_urgent_done = !are_all_urgent && is_full(&e) && self.log.commit(&mut urgent).is_ok();
+        for (index, is_urgent) in jobs {
+            if !(is_urgent && are_urgent_done) {
+                done[index] = failed(&e);
+            }
         }
+        // When the reading fails too, the next job tries again.
+        let _ = self.load();
     }
 
     /// Frees room on the disk, where the gain is worth the time.
@@ -192,7 +242,7 @@ impl<D: Disk> Books<D> {
     fn job(&mut self, job: Job) -> io::Result<Done> {
         match job {
             Job::Put(what, value) => {
-                self.batch.put(Key::new(META, what as u64), &[&value]);
+                self.urgent.put(Key::new(META, what as u64), &[&value]);
                 Ok(Done::Written)
             }
             Job::Deliver(message) => Ok(self.deliver(&message)),
@@ -231,6 +281,9 @@ impl<D: Disk> Books<D> {
         if let Some(recent) = known.and_then(|s| s.recent.iter().find(|recent| recent.id == message.id)) {
             return Done::Delivered { fresh: false, seq: recent.seq };
         }
+        if let Some(why) = &self.no_room {
+            return Done::DiskFull(why.clone());
+        }
         let len = (MESSAGE_HEAD_LEN + message.body.len()) as u64;
         if self.inbox.len() >= INBOX_MAX {
             return Done::Full("the inbox holds as many messages as it may");
@@ -239,8 +292,10 @@ impl<D: Disk> Books<D> {
             return Done::Full("the inbox holds as many bytes as it may");
         }
         // Each sender may fill a quarter of the inbox, so that one sender cannot fill it alone.
-        let share = known.map_or(0, |s| s.share) + len;
-        if share > INBOX_LEN_MAX / 100 * SENDER_SHARE {
+        let mut share = known.map(|s| s.share).unwrap_or_default();
+        share.add(len);
+        let is_too_long = share.len > INBOX_LEN_MAX / 100 * SENDER_SHARE;
+        if is_too_long || share.messages > INBOX_MAX / 100 * SENDER_SHARE as usize {
             return Done::Full("this sender's share of the inbox is used up");
         }
         if known.is_none() && self.senders.len() >= SENDERS_MAX && !self.forget_a_sender() {
@@ -279,7 +334,7 @@ impl<D: Disk> Books<D> {
 
     /// Forgets the sender that was silent for longest. False when the inbox has messages of every sender.
     fn forget_a_sender(&mut self) -> bool {
-        let silent = self.senders.iter().filter(|(_, s)| s.share == 0);
+        let silent = self.senders.iter().filter(|(_, s)| s.share.messages == 0);
         let Some(key) = silent.min_by_key(|(_, s)| s.recent.back().map(|r| r.seq)).map(|(key, _)| *key) else {
             return false;
         };
@@ -290,6 +345,9 @@ impl<D: Disk> Books<D> {
     }
 
     fn queue(&mut self, message: &Outgoing) -> Done {
+        if let Some(why) = &self.no_room {
+            return Done::DiskFull(why.clone());
+        }
         if self.outbox.len() >= OUTBOX_MAX {
             return Done::Full("the outbox holds as many messages as it may");
         }
@@ -303,19 +361,19 @@ impl<D: Disk> Books<D> {
 
     fn unqueue(&mut self, seq: u64) {
         if self.outbox.remove(&seq) {
-            self.batch.remove(Key::new(OUTBOX, seq));
+            self.urgent.remove(Key::new(OUTBOX, seq));
         }
     }
 
     /// Moves a message from the outbox to those that were given up, of which the oldest makes place.
     fn give_up(&mut self, row: &GivenUp) {
         self.unqueue(row.seq);
-        self.batch.put(Key::new(GIVEN_UP, row.seq), &[&row.emit()]);
+        self.urgent.put(Key::new(GIVEN_UP, row.seq), &[&row.emit()]);
         self.given_up.insert(row.seq);
         while self.given_up.len() > GIVEN_UP_MAX
             && let Some(oldest) = self.given_up.pop_first()
         {
-            self.batch.remove(Key::new(GIVEN_UP, oldest));
+            self.urgent.remove(Key::new(GIVEN_UP, oldest));
         }
     }
 
@@ -339,35 +397,59 @@ impl<D: Disk> Books<D> {
         Ok(Done::Message(row.and_then(|row| parse_message(&row).ok()).map(|message| (seq, message))))
     }
 
+    /// Takes messages out of the inbox, in slices that leave room for one another on a full disk. After a failure the slices
+    /// before it stay taken.
     fn take(&mut self, which: Option<Vec<u64>>) -> io::Result<Done> {
         let which: BTreeSet<u64> = match which {
             Some(list) => list.into_iter().filter(|seq| self.inbox.contains(seq)).collect(),
             None => self.inbox.clone(),
         };
-        let mut heads = Vec::with_capacity(which.len());
-        for seq in which {
-            let key = Key::new(INBOX, seq);
-            if let Some(head) = self.log.read(key, 48)? {
-                heads.push((seq, head, self.log.len_of(key).unwrap_or(0)));
+        let which: Vec<u64> = which.into_iter().collect();
+        let mut taken = 0;
+        for slice in which.chunks(TAKE_MAX) {
+            match self.take_slice(slice) {
+                Ok(count) => taken += count,
+                Err(e) if taken == 0 => return Err(e),
+                Err(_) => break,
             }
-        }
-        let taken = heads.len();
-        for (seq, head, len) in heads {
-            self.inbox.remove(&seq);
-            self.inbox_len -= len;
-            self.batch.remove(Key::new(INBOX, seq));
-            let sender = parse_sender_and_id(&head).ok().map(|(sender, _)| sender);
-            let Some(known) = sender.and_then(|sender| self.senders.get_mut(&sender)) else {
-                continue; // never: a sender is known while one of its messages is in the inbox
-            };
-            known.share -= len;
-            if let Ok(i) = known.recent.binary_search_by_key(&seq, |recent| recent.seq) {
-                known.recent[i].taken = true;
-                self.batch.put(Key::new(TAKEN, seq), &[&head]);
+            if which.len() > TAKE_MAX {
+                self.clean();
             }
         }
         Ok(Done::Taken(taken))
     }
+
+    fn take_slice(&mut self, which: &[u64]) -> io::Result<usize> {
+        let mut heads = Vec::with_capacity(which.len());
+        for seq in which {
+            let key = Key::new(INBOX, *seq);
+            if let Some(head) = self.log.read(key, 48)? {
+                heads.push((*seq, head, self.log.len_of(key).unwrap_or(0)));
+            }
+        }
+        let taken = heads.len();
+        let mut batch = Batch::urgent();
+        for (seq, head, len) in heads {
+            self.inbox.remove(&seq);
+            self.inbox_len -= len;
+            batch.remove(Key::new(INBOX, seq));
+            let sender = parse_sender_and_id(&head).ok().map(|(sender, _)| sender);
+            let Some(known) = sender.and_then(|sender| self.senders.get_mut(&sender)) else {
+                continue; // never: a sender is known while one of its messages is in the inbox
+            };
+            known.share.take(len);
+            if let Ok(i) = known.recent.binary_search_by_key(&seq, |recent| recent.seq) {
+                known.recent[i].taken = true;
+                batch.put(Key::new(TAKEN, seq), &[&head]);
+            }
+        }
+        self.log.commit(&mut batch).inspect_err(|_| drop(self.load()))?;
+        Ok(taken)
+    }
+}
+
+fn failed(e: &io::Error) -> Done {
+    if is_full(e) { Done::DiskFull(e.to_string()) } else { Done::Failed(e.to_string()) }
 }
 
 fn emit_head(m: &Message) -> Vec<u8> {

@@ -1,44 +1,69 @@
-//! Owns received files: their parts on disk, their hashes, and the folder they end in. Runs on the disk's thread.
+//! Owns received files: their parts on disk, and the folder they end in. Runs on the disk's thread.
 //!
 //! A file grows as `received/.part/…` and gets its name only when it is complete, verified and synced. The part of a
 //! resumable transfer stays when the stream breaks, and the next attempt continues it (`docs/messages.md`, "Services on
-//! well-known ports").
+//! well-known ports"). A file is taken only when the disk has room for all of it, with room to spare for messages, and when
+//! its sender's quota has. Unfinished parts have budgets and an age.
 
+use crate::disk::ledger::Ledger;
+use crate::disk::part::{self, NOTE, Note, ONCE, Part, entries};
 use litemap::LiteMap;
 use sha2::{Digest as _, Sha256};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Longest file. Unit: bytes (64 GiB).
 pub(crate) const FILE_LEN_MAX: u64 = 64 << 30;
 /// Most files that arrive at once.
 pub(crate) const OPEN_MAX: usize = 64;
-/// Most parts of broken transfers that are kept; the oldest is removed first.
+/// Most files of one sender that arrive at once.
+pub(crate) const OPEN_OF_PEER_MAX: usize = 2;
+/// Time without a byte after which another file may take the place of one that is arriving.
+const IDLE: Duration = Duration::from_secs(60);
+/// Most parts of broken transfers that are kept, in all and of one sender; the oldest is removed first.
 pub(crate) const PARTS_MAX: usize = 64;
+pub(crate) const PARTS_OF_PEER_MAX: usize = 8;
+/// Age after which the part of a broken transfer is removed.
+const PART_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Share of the free room, with the room that they take, that parts of broken transfers may take together. Unit: per cent.
+const PARTS_SHARE: u64 = 25;
+/// Room that a file leaves for messages: this share of the disk, and no more than [`SPARE_LEN_MAX`]. Unit: per cent.
+const SPARE_SHARE: u64 = 5;
+/// Unit: bytes.
+const SPARE_LEN_MAX: u64 = 64 << 20;
 /// Longest name of a kept file. Unit: bytes. Source: the usual limit of file systems, less room for a number.
 const NAME_LEN_MAX: usize = 240;
-/// Bytes of a file between two syncs, so that the last sync is short. Unit: bytes.
-const SYNC_EVERY: u64 = 64 << 20;
 
 /// The name of a resumable transfer: another attempt under the same name continues its part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resume {
-    /// Fingerprint of the sender's key.
-    pub(crate) sender: String,
     /// The sender's name for the transfer.
     pub(crate) transfer: [u8; 16],
     /// SHA-256 of the whole file.
     pub(crate) hash: [u8; 32],
 }
 
+/// A file as its sender announces it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Announced {
+    pub(crate) name: String,
+    /// Unit: bytes.
+    pub(crate) len: u64,
+    /// Fingerprint of the sender's key.
+    pub(crate) sender: String,
+    /// Most bytes of the sender's files and parts. Unit: bytes.
+    pub(crate) quota: u64,
+    pub(crate) resume: Option<Resume>,
+}
+
 /// Work on one file; `id` is the loop's number for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FileJob {
     /// Begin a file, or continue the part of an earlier attempt.
-    Open { id: u64, name: String, len: u64, resume: Option<Resume> },
+    Open { id: u64, file: Announced },
     /// Append the next bytes.
     Data { id: u64, offset: u64, bytes: Vec<u8> },
     /// Verify, sync and name the file: its last byte has arrived.
@@ -47,6 +72,16 @@ pub(crate) enum FileJob {
     Drop { id: u64 },
     /// List the folder.
     List,
+}
+
+impl FileJob {
+    /// Bytes that the job writes.
+    pub(crate) const fn len(&self) -> usize {
+        match self {
+            Self::Data { bytes, .. } => bytes.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// The outcome of a [`FileJob`].
@@ -60,38 +95,61 @@ pub(crate) enum FileDone {
     Kept { path: PathBuf, len: u64 },
     /// The file is closed.
     Dropped,
-    /// Name, length and time of change (seconds since 1970), newest last.
-    Listed(Vec<(String, u64, u64)>),
+    /// The files, and the parts of files that are not complete; each newest last.
+    Listed(Vec<Listed>, Vec<Listed>),
     /// The reason, for the sender.
     Failed(String),
+}
+
+/// A file of the folder, or a part.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    /// Bytes that are there.
+    pub(crate) len: u64,
+    /// Time of change. Unit: seconds since 1970.
+    pub(crate) at: u64,
+    /// Bytes that the whole file will have, and its sender's fingerprint.
+    pub(crate) part: Option<(u64, String)>,
 }
 
 /// The folder for received files.
 pub(crate) struct Files {
     folder: PathBuf,
     open: LiteMap<u64, Part>,
+    ledger: Ledger,
+    /// The room of the disk; a test brings its own.
+    room: fn(&Path) -> io::Result<Room>,
 }
 
-struct Part {
-    file: File,
+/// The room of a disk. Unit: bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    free: u64,
+    all: u64,
+}
+
+/// The part of an earlier attempt, or of one that goes on.
+struct Kept {
     path: PathBuf,
-    name: String,
-    hash: Sha256,
-    wanted: Option<[u8; 32]>,
+    sender: String,
     len: u64,
-    next: u64,
-    synced: u64,
+    changed: SystemTime,
 }
 
 impl Files {
     pub(crate) fn new(folder: PathBuf) -> Self {
         // Parts that cannot be resumed are left from a process that ended in the middle.
         for (path, _) in entries(&folder.join(".part")) {
-            if path.extension().is_some_and(|e| e == "once") {
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            if ending == Some(ONCE) || ending == Some(NOTE) && !path.with_extension("").exists() {
                 let _ = fs::remove_file(path);
             }
         }
-        Self { folder, open: LiteMap::new() }
+        let ledger = Ledger::open(&folder);
+        let files = Self { folder, open: LiteMap::new(), ledger, room };
+        files.forget_old_parts();
+        files
     }
 
     /// Does one job. After a failure the file is closed; the part of a resumable transfer is kept.
@@ -101,59 +159,90 @@ impl Files {
             _ => None,
         };
         let result = match job {
-            FileJob::Open { id, name, len, resume } => self.start(id, &name, len, resume),
+            FileJob::Open { id, file } => self.start(id, file),
             FileJob::Data { id, offset, bytes } => self.write(id, offset, &bytes),
             FileJob::End { id } => self.finish(id),
             FileJob::Drop { id } => {
-                self.drop_part(id);
+                self.close(id);
                 Ok(FileDone::Dropped)
             }
-            FileJob::List => Ok(FileDone::Listed(self.list())),
+            FileJob::List => Ok(FileDone::Listed(self.list(), self.list_parts())),
         };
         result.unwrap_or_else(|why| {
-            id.into_iter().for_each(|id| self.drop_part(id));
+            id.into_iter().for_each(|id| self.close(id));
             FileDone::Failed(why)
         })
     }
 
-    fn start(&mut self, id: u64, name: &str, len: u64, resume: Option<Resume>) -> Result<FileDone, String> {
-        if self.open.len() >= OPEN_MAX {
-            return Err("too many files arrive at once".into());
+    fn start(&mut self, id: u64, file: Announced) -> Result<FileDone, String> {
+        if file.len > FILE_LEN_MAX {
+            return Err(format!("a file may have at most {FILE_LEN_MAX} bytes, this one is too long"));
         }
-        if len > FILE_LEN_MAX {
-            return Err(format!("a file may have at most {FILE_LEN_MAX} bytes"));
-        }
-        let name = safe_name(name).ok_or("the file's name cannot be used")?;
+        let name = safe_name(&file.name).ok_or("the file's name cannot be used")?;
+        self.find_place(&file.sender)?;
         let parts = self.folder.join(".part");
-        fs::create_dir_all(&parts).map_err(|e| explain(&e))?;
-        let path = match &resume {
-            Some(r) => parts.join(format!("{}-{}", r.sender, crate::mail::frame::id_text(&r.transfer))),
-            None => parts.join(format!("{id}.once")),
+        DirBuilder::new().recursive(true).mode(0o700).create(&parts).map_err(|e| explain(&e))?;
+        let resumed = file.resume.as_ref().map(|resume| parts.join(part_name(&file.sender, resume, &name)));
+        // The same file that arrives twice at once has a part of its own each time, of which one can be resumed.
+        let is_free = |path: &PathBuf| self.open.values().all(|part| part.path != *path);
+        let (path, can_resume) = match resumed.filter(is_free) {
+            Some(path) => (path, true),
+            None => (parts.join(format!("{id}.{ONCE}")), false),
         };
-        if self.open.values().any(|part| part.path == path) {
-            return Err("this file is arriving already".into());
+        self.check_quota(&file, &path)?;
+        let wanted = file.resume.map(|resume| resume.hash);
+        let part = Part::open(path, (file.sender, name), file.len, (wanted, can_resume)).map_err(|e| explain(&e))?;
+        if let Err(why) = self.check_room(part.len - part.next) {
+            part.close();
+            return Err(why);
         }
-        self.forget_old_parts(&parts);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(resume.is_none()).mode(0o600);
-        let mut file = options.open(&path).map_err(|e| explain(&e))?;
-        let mut hash = Sha256::new();
-        let mut next = 0;
-        let mut buffer = vec![0; 256 * 1024];
-        while next < len {
-            let room = buffer.len().min((len - next) as usize);
-            match file.read(&mut buffer[..room]).map_err(|e| explain(&e))? {
-                0 => break,
-                n => {
-                    hash.update(&buffer[..n]);
-                    next += n as u64;
-                }
-            }
-        }
-        file.set_len(next).map_err(|e| explain(&e))?;
-        let part = Part { file, path, name, hash, wanted: resume.map(|r| r.hash), len, next, synced: next };
+        let offset = part.next;
         self.open.insert(id, part);
-        Ok(FileDone::Opened { offset: next })
+        self.forget_old_parts();
+        debug_assert!(self.open.len() <= OPEN_MAX);
+        Ok(FileDone::Opened { offset })
+    }
+
+    /// Finds a place for another file of a sender; one that was idle for [`IDLE`] gives way.
+    fn find_place(&mut self, sender: &str) -> Result<(), String> {
+        let of_sender = self.open.values().filter(|part| part.sender == sender).count();
+        let why = match (of_sender >= OPEN_OF_PEER_MAX, self.open.len() >= OPEN_MAX) {
+            (true, _) => "too many files of this sender arrive at once",
+            (_, true) => "too many files arrive at once",
+            _ => return Ok(()),
+        };
+        let is_rival = |part: &Part| of_sender < OPEN_OF_PEER_MAX || part.sender == sender;
+        let idle = self.open.iter().filter(|(_, part)| is_rival(part) && part.touched.elapsed() >= IDLE);
+        let idlest = idle.min_by_key(|(_, part)| part.touched).map(|(id, _)| *id);
+        self.close(idlest.ok_or(why)?);
+        Ok(())
+    }
+
+    /// Checks that a sender's files and parts have room for another file, of which `path` is the part.
+    fn check_quota(&mut self, file: &Announced, path: &Path) -> Result<(), String> {
+        let open: u64 = self.open.values().filter(|part| part.sender == file.sender).map(|part| part.len).sum();
+        let is_other = |kept: &Kept| kept.sender == file.sender && kept.path != path && !self.is_open(&kept.path);
+        let closed: u64 = self.parts().iter().filter(|kept| is_other(kept)).map(|kept| kept.len).sum();
+        let left = file.quota.checked_sub(open + closed).and_then(|left| left.checked_sub(file.len));
+        match left {
+            Some(left) if self.ledger.len_of(&file.sender, left) <= left => Ok(()),
+            _ => Err(format!("this sender's files take too much of the disk; they may take {} bytes", file.quota)),
+        }
+    }
+
+    /// Checks that the disk has room for `len` more bytes beside the files that are arriving and some to spare.
+    fn check_room(&self, len: u64) -> Result<(), String> {
+        let room = (self.room)(&self.folder).map_err(|e| explain(&e))?;
+        let arriving: u64 = self.open.values().map(|part| part.len - part.next).sum();
+        let spare = (room.all / 100 * SPARE_SHARE).min(SPARE_LEN_MAX);
+        match (len + arriving + spare).checked_sub(room.free) {
+            None | Some(0) => Ok(()),
+            Some(missing) => Err(format!("the disk is too full for the file, {missing} bytes are missing")),
+        }
+    }
+
+    fn is_open(&self, path: &Path) -> bool {
+        self.open.values().any(|part| part.path == path)
     }
 
     fn write(&mut self, id: u64, offset: u64, bytes: &[u8]) -> Result<FileDone, String> {
@@ -161,12 +250,14 @@ impl Files {
         if offset != part.next || bytes.len() as u64 > part.len - part.next {
             return Err(format!("bytes at {offset} where {} were expected", part.next));
         }
-        part.file.write_all(bytes).map_err(|e| explain(&e))?;
-        part.hash.update(bytes);
-        part.next += bytes.len() as u64;
-        if part.next - part.synced >= SYNC_EVERY {
-            part.file.sync_data().map_err(|e| explain(&e))?;
-            part.synced = part.next;
+        if let Err(e) = part.write(bytes) {
+            // A part that fills the disk would keep everything else from it.
+            if pilot_store::is_full(&e)
+                && let Some(part) = self.open.remove(&id)
+            {
+                part::remove(&part.path);
+            }
+            return Err(explain(&e));
         }
         Ok(FileDone::Written { len: part.next })
     }
@@ -177,53 +268,90 @@ impl Files {
             return Err(format!("it ended after {} of {} bytes", part.next, part.len));
         }
         let part = self.open.remove(&id).ok_or("no such transfer")?;
-        if part.wanted.is_some_and(|wanted| wanted != *part.hash.finalize()) {
+        if !part.complete().map_err(|e| explain(&e))? {
             // Another attempt that continued this part could never succeed.
-            let _ = fs::remove_file(&part.path);
+            part::remove(&part.path);
             return Err("the hash differs from what was announced".into());
         }
-        part.file.sync_all().map_err(|e| explain(&e))?;
         let path = place(&part.path, &self.folder, &part.name).map_err(|e| explain(&e))?;
+        part::remove(&part.path);
         File::open(&self.folder).and_then(|dir| dir.sync_all()).map_err(|e| explain(&e))?;
+        self.ledger.add(&part.sender, part.len, &path);
         Ok(FileDone::Kept { path, len: part.len })
     }
 
-    fn drop_part(&mut self, id: u64) {
-        if let Some(part) = self.open.remove(&id)
-            && part.wanted.is_none()
-        {
-            let _ = fs::remove_file(part.path);
+    fn close(&mut self, id: u64) {
+        if let Some(part) = self.open.remove(&id) {
+            part.close();
         }
     }
 
-    fn forget_old_parts(&self, parts: &Path) {
-        let mut kept = entries(parts);
-        kept.sort_by_key(|(_, changed)| *changed);
-        let open = |path: &PathBuf| self.open.values().any(|part| part.path == *path);
-        let surplus = (kept.len() + 1).saturating_sub(PARTS_MAX + self.open.len());
-        for (path, _) in kept.iter().filter(|(path, _)| !open(path)).take(surplus) {
-            let _ = fs::remove_file(path); // another program may have removed the part already
+    /// The parts on disk, those that are arriving included; oldest first.
+    fn parts(&self) -> Vec<Kept> {
+        let part = |(path, changed): (PathBuf, SystemTime)| {
+            let (sender, _) = path.file_name()?.to_str()?.split_once('-').filter(|_| path.extension().is_none())?;
+            Some(Kept { sender: sender.into(), len: fs::metadata(&path).ok()?.len(), path, changed })
+        };
+        let mut parts: Vec<Kept> = entries(&self.folder.join(".part")).into_iter().filter_map(part).collect();
+        parts.sort_by_key(|kept| kept.changed);
+        parts
+    }
+
+    /// Removes parts of broken transfers that are too old, too many or too long together, oldest first.
+    fn forget_old_parts(&self) {
+        let parts: Vec<Kept> = self.parts().into_iter().filter(|kept| !self.is_open(&kept.path)).collect();
+        let mut len: u64 = parts.iter().map(|kept| kept.len).sum();
+        let free = (self.room)(&self.folder).map_or(0, |room| room.free);
+        let budget = (free + len) / 100 * PARTS_SHARE;
+        let count = parts.len();
+        for (i, kept) in parts.iter().enumerate() {
+            let is_old = kept.changed.elapsed().is_ok_and(|age| age > PART_AGE_MAX);
+            let of_sender = parts[i..].iter().filter(|other| other.sender == kept.sender).count();
+            if is_old || count - i > PARTS_MAX || of_sender > PARTS_OF_PEER_MAX || len > budget {
+                part::remove(&kept.path);
+                len -= kept.len;
+            }
         }
     }
 
-    fn list(&self) -> Vec<(String, u64, u64)> {
-        let mut rows: Vec<(String, u64, u64)> = entries(&self.folder)
-            .into_iter()
-            .filter_map(|(path, changed)| {
-                let meta = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
-                let at = changed.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-                Some((path.file_name()?.to_str()?.to_owned(), meta.len(), at))
-            })
-            .collect();
-        rows.sort_by(|a, b| (a.2, &a.0).cmp(&(b.2, &b.0)));
+    fn list(&self) -> Vec<Listed> {
+        let file = |(path, changed): (PathBuf, SystemTime)| {
+            let meta = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+            let name = path.file_name()?.to_str().filter(|name| !name.starts_with('.'))?.to_owned();
+            Some(Listed { name, len: meta.len(), at: seconds(changed), part: None })
+        };
+        let mut rows: Vec<Listed> = entries(&self.folder).into_iter().filter_map(file).collect();
+        rows.sort_by(|a, b| (a.at, &a.name).cmp(&(b.at, &b.name)));
         rows
+    }
+
+    fn list_parts(&self) -> Vec<Listed> {
+        let part = |kept: Kept| {
+            let open = self.open.values().find(|part| part.path == kept.path).map(|part| (part.name.clone(), part.len));
+            // A part without a note begins anew, and is removed by its age.
+            let (name, of) = open.or_else(|| Note::read(&kept.path).map(|note| (note.name, note.len)))?;
+            Some(Listed { name, len: kept.len, at: seconds(kept.changed), part: Some((of, kept.sender)) })
+        };
+        self.parts().into_iter().filter_map(part).collect()
     }
 }
 
-/// The files of a folder with their times of change; none when the folder cannot be read.
-fn entries(folder: &Path) -> Vec<(PathBuf, SystemTime)> {
-    let Ok(list) = fs::read_dir(folder) else { return Vec::new() };
-    list.flatten().filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.modified().ok()?))).collect()
+/// The name of the part of a transfer: a file with the same content and another name has another part.
+fn part_name(sender: &str, resume: &Resume, name: &str) -> String {
+    let hash = Sha256::digest(name.as_bytes());
+    let short: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{sender}-{}-{short}", crate::mail::frame::id_text(&resume.transfer))
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The room of the disk that a folder is on, or is to be made on.
+fn room(folder: &Path) -> io::Result<Room> {
+    let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
+    let disk = rustix::fs::statvfs(existing)?;
+    Ok(Room { free: disk.f_bavail * disk.f_frsize, all: disk.f_blocks * disk.f_frsize })
 }
 
 /// The last component of `name` without control characters, leading dots and spaces around; `None` when nothing is left.
@@ -248,8 +376,8 @@ fn place(part: &Path, folder: &Path, name: &str) -> io::Result<PathBuf> {
             0 => folder.join(name),
             n => folder.join(format!("{stem}-{n}{end}")),
         };
-        match fs::hard_link(part, &path) {
-            Ok(()) => return fs::remove_file(part).map(|()| path),
+        match give_name(part, &path) {
+            Ok(()) => return Ok(path),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
         }
@@ -257,10 +385,35 @@ fn place(part: &Path, folder: &Path, name: &str) -> io::Result<PathBuf> {
     Err(io::Error::other("too many files of that name"))
 }
 
+/// Gives the part a name that no file has, by the first way that the file system knows.
+fn give_name(part: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(part, path) {
+        Ok(()) => return fs::remove_file(part),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(e),
+        Err(_) => {}
+    }
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        match renameat_with(CWD, part, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(e) if e == rustix::io::Errno::EXIST => return Err(e.into()),
+            Err(_) => {}
+        }
+    }
+    take_name(part, path)
+}
+
+/// Makes an empty file of that name, which fails when there is one, and puts the part in its place.
+fn take_name(part: &Path, path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).open(path)?;
+    fs::rename(part, path).inspect_err(|_| drop(fs::remove_file(path)))
+}
+
 fn explain(e: &io::Error) -> String {
     match e.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the disk is full; what has arrived is kept, send again when there is room".into()
+            "the disk is full; send the file again when there is room".into()
         }
         _ => format!("the disk failed: {e}"),
     }
@@ -268,129 +421,4 @@ fn explain(e: &io::Error) -> String {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("pilot-files-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        folder
-    }
-
-    fn resume(hash: [u8; 32]) -> Option<Resume> {
-        Some(Resume { sender: "peer".into(), transfer: [7; 16], hash })
-    }
-
-    fn data(id: u64, offset: u64, bytes: &[u8]) -> FileJob {
-        FileJob::Data { id, offset, bytes: bytes.to_vec() }
-    }
-
-    #[test]
-    fn a_broken_transfer_goes_on_where_it_ended_and_is_verified() {
-        let folder = folder("resume");
-        let hash = Sha256::digest(b"hello world").into();
-        let open = |id| FileJob::Open { id, name: "a.txt".into(), len: 11, resume: resume(hash) };
-        let mut files = Files::new(folder.clone());
-        assert_eq!(files.run(open(1)), FileDone::Opened { offset: 0 });
-        assert_eq!(files.run(data(1, 0, b"hello")), FileDone::Written { len: 5 });
-        assert!(matches!(files.run(open(2)), FileDone::Failed(why) if why.contains("already")));
-        assert_eq!(files.run(FileJob::Drop { id: 1 }), FileDone::Dropped);
-
-        let mut files = Files::new(folder.clone()); // another process
-        assert_eq!(files.run(open(3)), FileDone::Opened { offset: 5 });
-        assert!(matches!(files.run(data(3, 6, b"x")), FileDone::Failed(_)), "a gap");
-        files.run(open(4));
-        assert!(matches!(files.run(data(4, 5, b"1234567")), FileDone::Failed(_)), "too much");
-        assert_eq!(files.run(open(5)), FileDone::Opened { offset: 5 });
-        assert_eq!(files.run(data(5, 5, b" world")), FileDone::Written { len: 11 });
-        assert_eq!(files.run(FileJob::End { id: 5 }), FileDone::Kept { path: folder.join("a.txt"), len: 11 });
-        assert_eq!(fs::read(folder.join("a.txt")).unwrap(), b"hello world");
-        assert!(entries(&folder.join(".part")).is_empty());
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_wrong_hash_and_a_short_file_are_refused_and_nothing_appears() {
-        let folder = folder("wrong");
-        let mut files = Files::new(folder.clone());
-        let open = |id, len| FileJob::Open { id, name: "a".into(), len, resume: resume([0; 32]) };
-        files.run(open(1, 1));
-        files.run(data(1, 0, b"x"));
-        assert!(matches!(files.run(FileJob::End { id: 1 }), FileDone::Failed(why) if why.contains("hash")));
-        files.run(open(2, 5));
-        assert!(matches!(files.run(FileJob::End { id: 2 }), FileDone::Failed(why) if why.contains("0 of 5")));
-        assert_eq!(files.run(FileJob::List), FileDone::Listed(Vec::new()));
-        assert!(matches!(files.run(FileJob::End { id: 9 }), FileDone::Failed(_)));
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn names_never_leave_the_folder_and_never_replace_a_file() {
-        for (name, safe) in [
-            ("a.txt", Some("a.txt")),
-            ("../../etc/passwd", Some("passwd")),
-            ("c:\\x\\y", Some("y")),
-            (".bashrc", Some("bashrc")),
-            ("..", None),
-            ("a/", None),
-            ("", None),
-            ("\u{1b}[2J", Some("_[2J")),
-        ] {
-            assert_eq!(safe_name(name).as_deref(), safe, "{name:?}");
-        }
-        assert!(safe_name(&"ä".repeat(400)).unwrap().len() <= NAME_LEN_MAX);
-
-        let folder = folder("names");
-        let mut files = Files::new(folder.clone());
-        for (id, kept) in [(1, "a.tar"), (2, "a-1.tar"), (3, "a-2.tar")] {
-            files.run(FileJob::Open { id, name: "a.tar".into(), len: 0, resume: None });
-            assert_eq!(files.run(FileJob::End { id }), FileDone::Kept { path: folder.join(kept), len: 0 });
-        }
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn files_that_arrive_and_parts_that_are_kept_have_a_maximum() {
-        let folder = folder("many");
-        let mut files = Files::new(folder.clone());
-        let open = |id: u64, transfer: u8| FileJob::Open {
-            id,
-            name: "a".into(),
-            len: 9,
-            resume: Some(Resume { sender: "peer".into(), transfer: [transfer; 16], hash: [0; 32] }),
-        };
-        for id in 0..OPEN_MAX as u64 {
-            assert_eq!(files.run(open(id, id as u8)), FileDone::Opened { offset: 0 });
-        }
-        assert!(matches!(files.run(open(99, 99)), FileDone::Failed(why) if why.contains("too many")));
-        (0..OPEN_MAX as u64).for_each(|id| drop(files.run(FileJob::Drop { id })));
-        for id in 100..200 {
-            files.run(open(id, id as u8));
-            files.run(FileJob::Drop { id });
-        }
-        assert!(entries(&folder.join(".part")).len() <= PARTS_MAX);
-        let huge = FileJob::Open { id: 1, name: "a".into(), len: FILE_LEN_MAX + 1, resume: None };
-        assert!(matches!(files.run(huge), FileDone::Failed(_)));
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_full_disk_is_told_as_such() {
-        assert!(explain(&io::ErrorKind::StorageFull.into()).contains("full"));
-        // A write to /dev/full fails as one to a full disk does.
-        let mut files = Files::new(folder("full"));
-        let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let part = Part {
-            file,
-            path: "/nowhere".into(),
-            name: "a".into(),
-            hash: Sha256::new(),
-            wanted: None,
-            len: 9,
-            next: 0,
-            synced: 0,
-        };
-        files.open.insert(1, part);
-        assert!(matches!(files.run(data(1, 0, b"x")), FileDone::Failed(why) if why.contains("full")));
-    }
-}
+mod tests;

@@ -15,6 +15,8 @@ pub(crate) enum Meta {
     /// The forwards, exposes and other settings for programs.
     Programs = 4,
     Webhook = 5,
+    /// The newest time that this node may have used: 8 bytes, microseconds since 1970.
+    Times = 6,
     /// Counted time; see [`Counted`](crate::mail::counted::Counted).
     Counted = 10,
 }
@@ -63,6 +65,8 @@ pub(crate) enum Done {
     File(FileDone),
     /// The job would go beyond a maximum; nothing was changed.
     Full(&'static str),
+    /// The disk has no room; nothing was changed.
+    DiskFull(String),
     /// The disk failed; nothing was changed.
     Failed(String),
 }
@@ -82,6 +86,8 @@ pub(crate) struct Saved {
     pub(crate) addr: Addr,
     pub(crate) profile: Option<Vec<u8>>,
     pub(crate) webhook: Option<Vec<u8>>,
+    /// No time that this node has used is greater. Unit: microseconds since 1970.
+    pub(crate) used_us: u64,
     /// Requests as JSON, one on each line.
     pub(crate) programs: Vec<u8>,
     pub(crate) outbox: Vec<(u64, Outgoing)>,

@@ -5,6 +5,8 @@ pub(crate) mod files;
 pub(crate) mod home;
 pub(crate) mod identity_file;
 pub(crate) mod job;
+mod ledger;
+mod part;
 pub(crate) mod worker;
 
 #[cfg(test)]

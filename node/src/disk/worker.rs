@@ -2,7 +2,8 @@
 //!
 //! The same thread writes the log's lines, between two groups.
 //!
-//! The loop sends [`Job`]s and gets [`Done`]s back, those of the books in the order of their jobs. A job's `Done` arrives only
+//! The loop sends [`Job`]s and gets [`Done`]s back, those of the books in the order of their jobs, and those of files in theirs.
+//! Between two groups at most [`FILE_TURN_LEN`] bytes of files are written, so that no message waits for a file. A job's `Done` arrives only
 //! after its commit was synced, since an acknowledgement means that a message is on disk (`docs/messages.md`, "The promise").
 //! A failed commit fails every job of its group and changes nothing.
 
@@ -15,6 +16,7 @@ use crate::log::writer::Lines;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use mio::Waker;
 use pilot_store::{Folder, Limits, Log};
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,10 +26,15 @@ use std::thread::JoinHandle;
 const GROUP_MAX: usize = 64;
 /// Most bytes of one commit without those of its last job. Unit: bytes.
 const GROUP_LEN_MAX: usize = 1 << 20;
+/// Bytes of files that are written before the books are looked after again. Unit: bytes.
+const FILE_TURN_LEN: usize = 1 << 20;
+/// Bytes as which a job for a file counts at least: opening and syncing take as long as writing so many. Unit: bytes.
+const FILE_JOB_COST: usize = 64 << 10;
 /// Most jobs between the loop and the worker, their outcomes included.
 pub(crate) const JOBS_MAX: usize = 4096;
 /// The hint of a failure to read damaged books.
-pub(crate) const DAMAGED_HINT: &str = "restore it from a backup; without it every peer must be approved again";
+pub(crate) const DAMAGED_HINT: &str =
+    "restore it from a backup, or go on with what is left: daemon start --accept-loss";
 
 /// The loop's end of the worker. At most [`JOBS_MAX`] jobs are under way, so the channels need no bound of their own, for
 /// which they would keep memory for ever.
@@ -59,10 +66,23 @@ impl Worker {
     ///
     /// # Errors
     /// `Internal` with the log's path and the text of the file system, or of the damage.
-    pub(crate) fn start(home: &Path, waker: Arc<Waker>, lines: Lines) -> Result<(Self, Saved), Failure> {
+    pub(crate) fn start(
+        home: &Path,
+        accept_loss: bool,
+        waker: Arc<Waker>,
+        lines: Lines,
+    ) -> Result<(Self, Saved), Failure> {
         let path = home.join("books");
+        let log = |is_lossy: bool| {
+            let read = if is_lossy { Log::salvage } else { Log::open };
+            read(Folder::open(path.clone())?, Limits::default())
+        };
         let open = || {
-            let mut books = Books::open(Log::open(Folder::open(path.clone())?, Limits::default())?)?;
+            let log = match log(false) {
+                Err(e) if accept_loss && e.kind() == io::ErrorKind::InvalidData => log(true)?,
+                log => log?,
+            };
+            let mut books = Books::open(log)?;
             let saved = books.saved()?;
             io::Result::Ok((books, saved))
         };
@@ -117,28 +137,47 @@ fn work(
     done: &Sender<(Ticket, Done)>,
     waker: &Waker,
 ) {
-    while let Some(first) = next(jobs, &lines) {
-        let group = group_with(first, jobs);
-        let (on_files, in_books): (Vec<_>, Vec<_>) =
-            group.into_iter().partition(|(_, job)| matches!(job, Job::File(_)));
-        let mut outcomes = Vec::new();
-        for (number, job) in on_files {
-            if let Job::File(job) = job {
-                outcomes.push((number, Done::File(files.run(job))));
-            }
+    let mut backlog = VecDeque::new();
+    loop {
+        let first = if backlog.is_empty() { next(jobs, &lines) } else { jobs.try_recv().ok() };
+        if first.is_none() && backlog.is_empty() {
+            break; // the loop has ended
         }
-        let (numbers, in_books): (Vec<Ticket>, Vec<Job>) = in_books.into_iter().unzip();
-        outcomes.extend(numbers.into_iter().zip(books.run(in_books.into_iter())));
-        for outcome in outcomes {
-            if done.send(outcome).is_err() {
-                return lines.finish();
-            }
+        let (numbers, in_books) = group_with(first, jobs, &mut backlog);
+        let has_changes = !in_books.is_empty();
+        let mut outcomes: Vec<(Ticket, Done)> = numbers.into_iter().zip(books.run(in_books.into_iter())).collect();
+        // Acknowledgements of messages do not wait for files.
+        if !send(&mut outcomes, done, waker) {
+            break;
         }
-        // A loop that has ended needs no waking.
-        let _ = waker.wake();
-        books.clean();
+        if has_changes {
+            books.clean();
+        }
+        let mut len = 0;
+        while len < FILE_TURN_LEN
+            && let Some((number, job)) = backlog.pop_front()
+        {
+            len += job.len().max(FILE_JOB_COST);
+            outcomes.push((number, Done::File(files.run(job))));
+        }
+        if !send(&mut outcomes, done, waker) {
+            break;
+        }
+        // Files that come without a pause hold no line of the log back.
+        lines.orders.try_iter().take(GROUP_MAX).for_each(|order| lines.write(order));
     }
     lines.finish();
+}
+
+/// Tells the loop outcomes; false when the loop is gone.
+fn send(outcomes: &mut Vec<(Ticket, Done)>, done: &Sender<(Ticket, Done)>, waker: &Waker) -> bool {
+    if outcomes.is_empty() {
+        return true;
+    }
+    let are_sent = outcomes.drain(..).all(|outcome| done.send(outcome).is_ok());
+    // A loop that has ended needs no waking.
+    let _ = waker.wake();
+    are_sent
 }
 
 /// The next job; lines of the log are written meanwhile. `None` when the loop has ended.
@@ -154,19 +193,28 @@ fn next(jobs: &Receiver<(Ticket, Job)>, lines: &Lines) -> Option<(Ticket, Job)> 
     }
 }
 
-/// Takes the jobs that wait behind a first one, up to [`GROUP_MAX`] and [`GROUP_LEN_MAX`] in all.
-fn group_with(first: (Ticket, Job), jobs: &Receiver<(Ticket, Job)>) -> Vec<(Ticket, Job)> {
-    let mut len = first.1.len();
-    let mut group = vec![first];
-    while group.len() < GROUP_MAX
-        && len < GROUP_LEN_MAX
-        && let Ok(job) = jobs.try_recv()
-    {
-        len += job.1.len();
-        group.push(job);
+/// Takes the jobs that wait behind a first one: those for the books up to [`GROUP_MAX`] and [`GROUP_LEN_MAX`] in all; those
+/// for files join the backlog.
+fn group_with(
+    first: Option<(Ticket, Job)>,
+    jobs: &Receiver<(Ticket, Job)>,
+    backlog: &mut VecDeque<(Ticket, FileJob)>,
+) -> (Vec<Ticket>, Vec<Job>) {
+    let (mut len, mut numbers, mut group) = (0, Vec::new(), Vec::new());
+    let mut next = first;
+    while let Some((number, job)) = next {
+        match job {
+            Job::File(job) => backlog.push_back((number, job)),
+            job => {
+                len += job.len();
+                numbers.push(number);
+                group.push(job);
+            }
+        }
+        next = if group.len() < GROUP_MAX && len < GROUP_LEN_MAX { jobs.try_recv().ok() } else { None };
     }
-    debug_assert!(group.len() <= GROUP_MAX);
-    group
+    debug_assert!(group.len() <= GROUP_MAX && backlog.len() <= JOBS_MAX);
+    (numbers, group)
 }
 
 #[cfg(test)]
@@ -183,7 +231,22 @@ mod tests {
             sender.send(put(len)).expect("a receiver");
         }
         drop(sender);
-        let groups = std::iter::from_fn(|| Some(group_with(jobs.recv().ok()?, &jobs).len()));
+        let mut backlog = VecDeque::new();
+        let groups = std::iter::from_fn(|| Some(group_with(Some(jobs.recv().ok()?), &jobs, &mut backlog).1.len()));
         assert_eq!(groups.collect::<Vec<_>>(), [GROUP_MAX, 3, 1]);
+    }
+
+    #[test]
+    fn jobs_for_the_books_do_not_wait_for_files() {
+        let (sender, jobs) = unbounded();
+        for n in 0..1000 {
+            let data = FileJob::Data { id: 1, offset: n, bytes: vec![0; 100] };
+            sender.send((Ticket(n), Job::File(data))).expect("a receiver");
+        }
+        sender.send((Ticket(1000), Job::Read(1))).expect("a receiver");
+        let mut backlog = VecDeque::new();
+        let (numbers, group) = group_with(jobs.try_recv().ok(), &jobs, &mut backlog);
+        assert_eq!((numbers.as_slice(), group.len(), backlog.len()), (&[Ticket(1000)][..], 1, 1000));
+        assert!(backlog.iter().map(|(number, _)| number.0).eq(0..1000), "files keep their order");
     }
 }

@@ -104,6 +104,7 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         Request::Find { node } => return lookup::find(cx, &node, caller),
         Request::Search { tag } => return lookup::search(cx, &tag, caller),
         Request::Handshake { .. }
+        | Request::TakeBack { .. }
         | Request::Approve { .. }
         | Request::Reject { .. }
         | Request::Grant { .. }
@@ -170,6 +171,7 @@ fn trust_verb(cx: &mut Context, request: Request, caller: Caller) {
             grants::grant(cx, &node, Wanted { ports, expires_s, note: None, quota }, caller);
         }
         Request::Revoke { node, ports } => grants::revoke(cx, &node, &ports, caller),
+        Request::TakeBack { node } => trust::cancel(cx, &node, caller),
         Request::Untrust { node } => trust::revoke(cx, &node, caller),
         Request::WaitTrust { node, timeout_ms } => {
             trust::wait(cx, &node, Duration::from_millis(timeout_ms.unwrap_or(0)), caller);

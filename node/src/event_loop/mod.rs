@@ -8,12 +8,16 @@ mod dispatch;
 pub(crate) mod handover;
 mod rooms;
 mod start;
+mod turns;
 
+use crate::call::After;
 use crate::calls::trust;
+use crate::clock::wall_us;
 use crate::command::Command;
 use crate::context::Reason;
 use crate::disk::home::Home;
 use crate::failure::Failure;
+use crate::platform::StepWatch;
 use crate::programs::Readiness;
 use crate::token::Room;
 use crate::underlay::addresses::Addresses;
@@ -34,6 +38,9 @@ const RECEIVES_PER_TURN: usize = 8;
 const COMMANDS_PER_TURN: usize = 256;
 /// Rounds of streams and output per turn: what serving causes to change is for the next round.
 const ROUNDS_PER_TURN: usize = 64;
+/// Longest time in which the rounds of a turn begin; then datagrams and clients have their turn. Source: own choice, a tenth of what
+/// an acknowledgement may take.
+const ROUNDS_TIME_MAX: Duration = Duration::from_millis(10);
 /// Pause while the kernel has no room for datagrams.
 const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
 
@@ -44,11 +51,15 @@ pub(crate) struct EventLoop {
     udp: Udp,
     udp_readable: bool,
     addresses: Addresses,
+    /// `None` where the system does not tell of steps: then each turn reads the clock all the same.
+    steps: Option<StepWatch>,
     /// The moment at which the loop's clock is zero.
     zero: std::time::Instant,
     commands: Receiver<Command>,
     /// Nothing has happened since the last turn, which wanted to sleep until the time in it (`None` in it: for ever).
     settled: Option<Option<Instant>>,
+    /// The last turn left work to the next.
+    is_behind: bool,
     /// Locked as long as the loop lives.
     _home: Home,
     /// Room for the events of one poll.
@@ -63,6 +74,10 @@ impl Turn for EventLoop {
         if let Some(left) = self.is_settled() {
             return left;
         }
+        let cx = &mut self.rooms.cx;
+        cx.stack.endpoint_mut().set_wall(cx.now, wall_us());
+        // What has ended lets nothing in that has just arrived.
+        self.rooms.expiry.handle_timeout(cx);
         self.guarded(|l| l.rooms.cx.stack.handle_timeout(l.rooms.cx.now));
         self.receive();
         for _ in 0..COMMANDS_PER_TURN {
@@ -101,7 +116,8 @@ impl Turn for EventLoop {
         self.rooms.log.note_stop(&mut self.rooms.cx);
         self.rooms.cx.stack.endpoint_mut().close_all();
         self.transmit();
-        trust::save(&mut self.rooms.cx, None);
+        trust::save(&mut self.rooms.cx, After::Nothing);
+        trust::save_times(&mut self.rooms.cx);
         self.rooms.carry_out();
         self.rooms.worker.stop();
         self.rooms.ipc.end();
@@ -144,6 +160,7 @@ impl EventLoop {
             match Room::of(token) {
                 Some(Room::Underlay) => self.udp_readable = true,
                 Some(Room::Addresses) => self.addresses.readiness(),
+                Some(Room::Clock) => self.steps.iter().for_each(StepWatch::drain),
                 Some(Room::Ipc) => rooms.ipc.readiness(token, readable, writable),
                 Some(Room::Streams) => {
                     let ready = (readable, writable, event.is_read_closed());
@@ -206,7 +223,12 @@ impl EventLoop {
 
     /// Serves streams, sends and handles events until nothing is left to do.
     fn drain(&mut self) {
-        for _ in 0..ROUNDS_PER_TURN {
+        let begin = std::time::Instant::now();
+        self.is_behind = false;
+        for round in 0..ROUNDS_PER_TURN {
+            if round > 0 && begin.elapsed() >= ROUNDS_TIME_MAX {
+                break;
+            }
             while let Some(event) = self.rooms.cx.stack.poll_event() {
                 self.rooms.handle_event(event);
             }
@@ -216,6 +238,7 @@ impl EventLoop {
                 return;
             }
         }
+        self.is_behind = true;
     }
 
     /// Sends what may leave; true when there was something.
@@ -233,7 +256,7 @@ impl EventLoop {
 
     /// How long the loop may sleep; `None`: until something happens.
     fn deadline(&mut self) -> Option<Duration> {
-        if self.udp_readable || !self.commands.is_empty() || self.rooms.has_more() {
+        if self.is_behind || self.udp_readable || !self.commands.is_empty() || self.rooms.has_more() {
             return Some(Duration::ZERO);
         }
         if self.udp.is_blocked() {

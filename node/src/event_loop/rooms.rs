@@ -10,6 +10,7 @@ use crate::disk::files::FileDone;
 use crate::disk::job::{Done, Job, Meta};
 use crate::disk::worker::Worker;
 use crate::effect::{Caller, Effect, Opener, Ticket};
+use crate::event_loop::turns::Turns;
 use crate::failure::Failure;
 use crate::ipc::client_id::ClientId;
 use crate::ipc::server::Ipc;
@@ -48,6 +49,7 @@ pub(crate) struct Rooms {
     pub(crate) log: LogRoom,
     /// Streams that may have something to move; unordered, perhaps more than once.
     pub(crate) ready: Vec<StreamId>,
+    pub(crate) turns: Turns,
     /// Calls with a job that the disk did not take.
     pub(crate) refused: Vec<Ticket>,
     pub(crate) is_stopping: bool,
@@ -86,6 +88,7 @@ impl Rooms {
                 }
             }
             EndpointEvent::SaveTrust(version) => trust::save_wanted(cx, version),
+            EndpointEvent::SaveTimes(ceiling_us) => trust::save_ceiling(cx, ceiling_us),
             EndpointEvent::Directory(state) => {
                 if let DirectoryState::Ready(addr) = state {
                     cx.submit(Job::Put(Meta::Addr, addr.to_bytes().to_vec()), Call::Forgotten);
@@ -131,7 +134,7 @@ impl Rooms {
                     self.post.queued(cx, seq, queue);
                 }
             }
-            (Call::TrustSaved { version, answer }, failure) => trust::saved(cx, version, answer, failure),
+            (Call::TrustSaved { version, after }, failure) => trust::saved(cx, version, after, failure),
             (Call::File { stream, file, len }, failure) => {
                 let done = match (failure, done) {
                     (Some(failure), _) => FileDone::Failed(failure.message),
@@ -186,7 +189,7 @@ impl Rooms {
             (self.cx.calls.poll_timeout(), Reason::Call),
             (self.post.poll_timeout(), Reason::Mail),
             (self.rendezvous.poll_timeout(), Reason::RendezvousFile),
-            (Some(self.expiry.poll_timeout(&self.cx)), Reason::Expiry),
+            (self.expiry.poll_timeout(&self.cx), Reason::Expiry),
             (self.log.poll_timeout(), Reason::Log),
             (self.programs.poll_timeout(), Reason::Programs),
             (self.ipc.poll_timeout(), Reason::Clients),
@@ -214,16 +217,11 @@ impl Rooms {
         if self.ready.is_empty() {
             return false;
         }
-        let mut ready = std::mem::take(&mut self.ready);
-        ready.sort_unstable();
-        ready.dedup();
-        for id in ready.drain(..) {
-            self.serve(id);
-        }
-        // The larger buffer is kept.
-        if self.ready.is_empty() {
-            self.ready = ready;
-        }
+        let (mut ready, mut turns) = (std::mem::take(&mut self.ready), std::mem::take(&mut self.turns));
+        turns.order(&mut ready, |id| self.cx.stack.peer_of(id));
+        turns.serve(&mut ready, |id| self.serve(id));
+        ready.append(&mut self.ready);
+        (self.ready, self.turns) = (ready, turns);
         true
     }
 

@@ -5,23 +5,25 @@ use crate::calls::profile;
 use crate::calls::report::Facts;
 use crate::calls::trust::Expiry;
 use crate::calls::webhook;
-use crate::clock::wall_s;
+use crate::clock::{wall_s, wall_us};
 use crate::command::{COMMANDS_MAX, Command};
 use crate::config::{Config, RendezvousConfig};
 use crate::context::Context;
 use crate::crypto::{SystemEntropy, aead, agreement};
 use crate::disk::home::Home;
+use crate::disk::identity_file;
 use crate::disk::job::{Job, Meta, Saved};
 use crate::disk::worker::{DAMAGED_HINT, Worker};
 use crate::event_loop::EventLoop;
 use crate::event_loop::dispatch;
 use crate::event_loop::handover::Handover;
 use crate::event_loop::rooms::Rooms;
+use crate::event_loop::turns::Turns;
 use crate::failure::{Code, Failure};
 use crate::ipc::server::Ipc;
 use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
-use crate::platform::{AddressWatch, map_rings};
+use crate::platform::{AddressWatch, DISCARD_RINGS, StepWatch, map_rings};
 use crate::programs::Programs;
 use crate::services::{PORTS, STDIO, Services};
 use crate::streams::datagrams::Datagrams;
@@ -42,7 +44,6 @@ use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
 
 /// Events of one poll.
 const EVENTS_MAX: usize = 256;
@@ -68,13 +69,16 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         );
     }
     let home = Home::open(&config.home)?;
+    if config.accept_loss {
+        identity_file::accept(home.path())?;
+    }
     let identity = home.identity()?;
     let poll = Poll::new().map_err(internal("poll"))?;
     let waker = Arc::new(Waker::new(poll.registry(), Room::Waker.token(0)).map_err(internal("waker"))?);
     let (commands_tx, commands) = bounded(COMMANDS_MAX);
     refuse_older(&home)?;
     let (log, lines) = LogRoom::new(config.log.as_ref());
-    let (worker, saved) = Worker::start(home.path(), waker.clone(), lines)?;
+    let (worker, saved) = Worker::start(home.path(), config.accept_loss, waker.clone(), lines)?;
     let udp = Udp::bind(config.listen).map_err(|e| {
         Failure::new(Code::Conflict, format!("cannot bind UDP {}: {e}", config.listen))
             .hint("another --listen address or port")
@@ -84,6 +88,10 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     if let Some(descriptor) = watch.as_ref().and_then(AddressWatch::descriptor) {
         register(poll.registry(), &descriptor, Room::Addresses)?;
     }
+    let steps = StepWatch::open().ok();
+    if let Some(descriptor) = steps.as_ref().and_then(StepWatch::descriptor) {
+        register(poll.registry(), &descriptor, Room::Clock)?;
+    }
     let core = core_config(identity, &saved, &config, &udp)?;
     let rooms = rooms((poll.registry(), waker.clone()), core, config, (worker, log, &udp))?;
     let mut event_loop = EventLoop {
@@ -92,9 +100,11 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         udp,
         udp_readable: true,
         addresses: Addresses::new(watch),
+        steps,
         zero: std::time::Instant::now(),
         commands,
         settled: None,
+        is_behind: false,
         _home: home,
         polled: Events::with_capacity(EVENTS_MAX),
         batch: Vec::new(),
@@ -131,8 +141,12 @@ fn rooms(
         Some(path) => Ipc::bind(path, another()?)?,
         None => Ipc::private(another()?),
     };
-    let stack_config =
-        StackConfig { ring_len_max: config.stream_ring_len_max, ring_memory: map_rings, ..StackConfig::default() };
+    let stack_config = StackConfig {
+        ring_len_max: config.stream_ring_len_max,
+        ring_memory: map_rings,
+        ring_discard: DISCARD_RINGS,
+        ..StackConfig::default()
+    };
     let rendezvous = RendezvousFile::new(&config.rendezvous);
     let udp = udp.local_addr().map(|a| a.to_string()).unwrap_or_default();
     Ok(Rooms {
@@ -149,6 +163,7 @@ fn rooms(
         log,
         facts: Facts { udp, started_s: wall_s(), ..Facts::default() },
         ready: Vec::new(),
+        turns: Turns::default(),
         refused: Vec::new(),
         is_stopping: false,
         beside: None,
@@ -198,7 +213,8 @@ fn core_config(identity: Identity, saved: &Saved, config: &Config, udp: &Udp) ->
     let mut core = pilot_core::Config::new(identity, Box::new(SystemEntropy));
     core.aead = aead::fastest();
     core.agreement = agreement::fastest();
-    core.wall_at_zero_us = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_micros() as u64);
+    core.wall_at_zero_us = wall_us();
+    core.used_us = saved.used_us;
     core.addr = saved.addr;
     core.datagram_len_max = config.datagram_len_max;
     if let Some(bytes) = &saved.trust {

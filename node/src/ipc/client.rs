@@ -7,8 +7,9 @@ use crate::ipc::frame::{
     ANSWER, EVENT, REQUEST, REQUEST_WITH_FD, STREAM_END, numbered_text, parse_frame, parse_numbered,
 };
 use crate::ipc::passing::send_with_fd;
+use crate::ipc::place;
 use crate::node_event::NodeEvent;
-use crate::platform::{keep_quiet, recv_with_fds};
+use crate::platform::{keep_quiet, peer_pid, recv_with_fds};
 use crate::request::Request;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::de::DeserializeOwned;
@@ -96,16 +97,18 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the daemon that serves `path`.
+    /// Connects to the daemon that serves `path`, if that runs as this user or as root. Root is also served by the owner of
+    /// the socket's folder.
     ///
     /// # Errors
-    /// `NotRunning` when no daemon serves it.
+    /// `NotRunning` when no daemon serves it; `Conflict` when another user's does; `Timeout` when it takes no clients.
     pub fn connect(path: &Path) -> Result<Self, Failure> {
-        let socket = UnixStream::connect(path).map_err(|e| {
-            Failure::new(Code::NotRunning, format!("no daemon answers at {} ({e})", path.display()))
-                .hint("pilotctl daemon start")
-        })?;
-        Ok(Self::over(socket, path))
+        Ok(Self::over(place::connect(path)?, path))
+    }
+
+    /// The number of the daemon's process, also when the daemon answers nothing; `None` where the system does not tell.
+    pub fn process(&self) -> Option<u32> {
+        peer_pid(&self.socket)
     }
 
     /// Makes a client of a socket that the node serves already. `path` is for error texts.
@@ -370,7 +373,10 @@ impl Client {
             let left = match deadline {
                 None => None,
                 Some(at) => match at.saturating_duration_since(Instant::now()) {
-                    Duration::ZERO => return Err(Failure::new(Code::Timeout, "the daemon did not answer in time")),
+                    Duration::ZERO => {
+                        return Err(Failure::new(Code::Timeout, "the daemon did not answer in time")
+                            .hint("pilotctl daemon status"));
+                    }
                     left => Some(left),
                 },
             };

@@ -7,4 +7,5 @@ pub(crate) mod frame;
 pub(crate) mod official;
 pub mod official_frame;
 pub(crate) mod passing;
+pub(crate) mod place;
 pub(crate) mod server;

@@ -14,6 +14,7 @@ use crate::ipc::client_id::{ClientId, RequestNumber};
 use crate::ipc::frame::{ANSWER, EVENT, REQUEST_WITH_FD, numbered, parse_frame};
 use crate::ipc::official_frame;
 use crate::ipc::passing::send_with_fd;
+use crate::ipc::place;
 use crate::node_event::Event;
 use crate::platform::{keep_quiet, peer_is_ours, recv_with_fds};
 use crate::token::{NUMBERS, Room};
@@ -137,24 +138,13 @@ struct Client {
 }
 
 impl Ipc {
-    /// Binds the socket (mode 0600), replacing one that no daemon serves.
+    /// Binds the socket (mode 0600).
     ///
     /// # Errors
-    /// `Conflict` when a daemon serves it; `Internal` with the text of the file system.
+    /// As [`place::bind`].
     pub(crate) fn bind(path: &Path, registry: Registry) -> Result<Self, Failure> {
         let error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", path.display()));
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(Failure::new(Code::Conflict, format!("a daemon already serves {}", path.display()))
-                .hint("pilotctl daemon stop"));
-        }
-        match std::fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(error(e)),
-            _ => {}
-        }
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(error)?;
-        }
-        let mut listener = UnixListener::bind(path).map_err(error)?;
+        let mut listener = place::bind(path)?;
         // Credentials refuse the clients that connect before this. (An umask would be every thread's.)
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(error)?;
         registry.register(&mut listener, Room::Ipc.token(0), Interest::READABLE).map_err(error)?;

@@ -118,7 +118,7 @@ impl LogRoom {
     /// Tells when the disk begins to fail, and when it works again.
     pub(crate) fn note_disk(&mut self, cx: &mut Context, done: &Done) {
         match done {
-            Done::Failed(why) => {
+            Done::Failed(why) | Done::DiskFull(why) => {
                 self.disk_failures += 1;
                 cx.trace(Level::Error, |_| Record::new(Level::Error, "disk_failed").with("reason", why.as_str()));
             }

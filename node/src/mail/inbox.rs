@@ -2,7 +2,7 @@
 
 use crate::answer;
 use crate::context::Context;
-use crate::disk::files::FileDone;
+use crate::disk::files::{FileDone, Listed};
 use crate::disk::job::Done;
 use crate::effect::{Answered, Caller};
 use crate::failure::{Code, Failure};
@@ -31,12 +31,15 @@ fn answer_to(cx: &Context, done: Done) -> Answered {
         }
         Done::Message(Some((seq, m))) => Ok((message(cx, seq, &m, m.body.len()).into(), m.body)),
         Done::Message(None) => Err(Failure::new(Code::NotFound, "there is no such message").hint("pilotctl inbox")),
-        Done::File(FileDone::Listed(rows)) => {
-            let files =
-                rows.into_iter().map(|(name, bytes, received_at)| answer::ReceivedFile { name, bytes, received_at });
-            let files: Vec<answer::ReceivedFile> = files.collect();
+        Done::File(FileDone::Listed(files, parts)) => {
+            let row = |row: Listed| {
+                let (of, sender) = row.part.unzip();
+                answer::ReceivedFile { name: row.name, bytes: row.len, received_at: row.at, of, sender }
+            };
+            let files: Vec<answer::ReceivedFile> = files.into_iter().map(row).collect();
             let folder = cx.config.home.join("received").to_string_lossy().into_owned();
-            Ok((answer::Received { total: files.len() as u64, folder, files }.into(), Vec::new()))
+            let unfinished = parts.into_iter().map(row).collect();
+            Ok((answer::Received { total: files.len() as u64, folder, files, unfinished }.into(), Vec::new()))
         }
         Done::Taken(count) => Ok((answer::Taken { cleared: count as u64 }.into(), Vec::new())),
         _ => Err(Failure::new(Code::Internal, "the disk answered another question")),

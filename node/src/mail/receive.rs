@@ -25,6 +25,23 @@ impl Receive {
         !self.transfers.is_full()
     }
 
+    /// Bytes of a frame that is not complete, and of files that the disk has not written.
+    pub(crate) const fn held(&self) -> usize {
+        self.incoming.held() + self.transfers.unwritten()
+    }
+
+    /// True while bytes of files wait for the disk.
+    pub(crate) const fn is_writing(&self) -> bool {
+        self.transfers.unwritten() > 0
+    }
+
+    /// There is no memory for more: unfinished frames and files go, and the peer learns why.
+    pub(crate) fn refuse(&mut self, io: &mut Io, why: &str) {
+        self.incoming = FrameReader::new();
+        self.give_up(io);
+        io.say(emit_answer(&format!("ERR {why}")));
+    }
+
     /// Takes bytes that have arrived.
     pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8], sender: IdentityKey) {
         self.incoming.extend(bytes);
@@ -40,7 +57,7 @@ impl Receive {
             }
         }
         if self.incoming.rest().first_chunk() == Some(&frame::FILE.to_be_bytes()) {
-            return self.begin_file(io);
+            return self.begin_file(io, sender);
         }
         let request = match self.incoming.next(frame::parse_frame) {
             Ok(Some(frame)) => frame::parse_request(frame),
@@ -65,9 +82,9 @@ impl Receive {
         true
     }
 
-    fn begin_file(&mut self, io: &mut Io) -> bool {
+    fn begin_file(&mut self, io: &mut Io, sender: IdentityKey) -> bool {
         let slot = io.next_slot();
-        match self.transfers.begin(&mut self.incoming, slot, &mut io.files) {
+        match self.transfers.begin(&mut self.incoming, &sender.fingerprint(), slot, &mut io.files) {
             Some(true) => {
                 io.promise();
                 true
@@ -143,7 +160,7 @@ mod tests {
         let (begin, rest) = bytes.split_at(15);
         receive.take(&mut io, begin, SENDER);
         assert!(
-            matches!(&io.files[..], [FileJob::Open { name, len: 5, .. }, FileJob::Data { offset: 0, .. }] if name == "a.b")
+            matches!(&io.files[..], [FileJob::Open { file, .. }, FileJob::Data { offset: 0, .. }] if file.name == "a.b" && file.len == 5)
         );
         let mut ended = Io::default();
         receive.end(&mut ended);

@@ -6,13 +6,15 @@
 //! bytes) and is acknowledged (3: offset u64), the sender ends (4), and the receiver gives the result (6: status u8, text).
 //! Source: `docs/messages.md`, "Services on well-known ports", and the frames of the official program on the wire.
 
-use crate::disk::files::{FILE_LEN_MAX, FileDone, FileJob, Resume};
+use crate::disk::files::{Announced, FILE_LEN_MAX, FileDone, FileJob, Resume};
 use crate::frame_reader::FrameReader;
 use crate::mail::frame::{FILE_STREAM, emit_frame};
 use litemap::LiteMap;
 
 /// Most resumable transfers at once on one stream.
 const TRANSFERS_MAX: usize = 8;
+/// Most bytes of the files of one sender. Unit: bytes. Source: `docs/messages.md`, "How".
+const QUOTA: u64 = 10_000_000_000;
 /// Bytes of one stream's files that may wait for the disk; at the limit the stream is not read. Unit: bytes.
 const UNWRITTEN_LEN_MAX: usize = 4 << 20;
 
@@ -79,6 +81,11 @@ impl Transfers {
         self.unwritten >= UNWRITTEN_LEN_MAX
     }
 
+    /// Bytes that were given to the disk and are not written.
+    pub(crate) const fn unwritten(&self) -> usize {
+        self.unwritten
+    }
+
     /// True while the bytes that come belong to a file.
     pub(crate) const fn is_inside(&self) -> bool {
         self.arriving.is_some()
@@ -86,7 +93,13 @@ impl Transfers {
 
     /// Begins a file in one frame when its head has arrived. `None`: more bytes are needed; `Some(false)`: the head is
     /// malformed.
-    pub(crate) fn begin(&mut self, incoming: &mut FrameReader, ticket: u64, jobs: &mut Vec<FileJob>) -> Option<bool> {
+    pub(crate) fn begin(
+        &mut self,
+        incoming: &mut FrameReader,
+        sender: &str,
+        ticket: u64,
+        jobs: &mut Vec<FileJob>,
+    ) -> Option<bool> {
         let head = incoming.rest().first_chunk::<10>()?;
         let frame_len = u64::from(u32::from_be_bytes([head[4], head[5], head[6], head[7]]));
         let name_len = usize::from(u16::from_be_bytes([head[8], head[9]]));
@@ -94,7 +107,8 @@ impl Transfers {
         let name = String::from_utf8_lossy(incoming.rest().get(10..10 + name_len)?).into_owned();
         incoming.consume(10 + name_len);
         let id = self.new_file(None, ticket, frame_len);
-        jobs.push(FileJob::Open { id, name, len, resume: None });
+        let file = Announced { name, len, sender: sender.into(), quota: QUOTA, resume: None };
+        jobs.push(FileJob::Open { id, file });
         self.arriving = Some(Whole { id, offset: 0, left: len });
         Some(true)
     }
@@ -134,8 +148,9 @@ impl Transfers {
                     return Err(result(&transfer, why));
                 }
                 let id = self.new_file(Some(transfer), ticket, 0);
-                let resume = Some(Resume { sender: sender.into(), transfer, hash });
-                jobs.push(FileJob::Open { id, name: name.into(), len, resume });
+                let (name, resume) = (name.into(), Some(Resume { transfer, hash }));
+                let file = Announced { name, len, sender: sender.into(), quota: QUOTA, resume };
+                jobs.push(FileJob::Open { id, file });
                 Ok(true)
             }
             (FromSender::Open { .. }, Some(_)) => Err(result(&transfer, "this transfer is under way already")),

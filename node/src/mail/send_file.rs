@@ -4,6 +4,7 @@ use crate::failure::{Code, Failure};
 use crate::frame_reader::FrameReader;
 use crate::mail::frame::{FILE_STREAM, parse_frame};
 use crate::mail::receive_file::sender::{CHUNK_LEN, FromReceiver, data, end, open, parse};
+use rustix::fs::{Mode, OFlags, open as open_path};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
@@ -37,14 +38,8 @@ pub fn send_file(
     path: &Path,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<SentFile, Failure> {
-    let local = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => Failure::new(Code::NotFound, format!("{}: {e}", path.display())),
-        _ => Failure::new(Code::InvalidArgument, format!("{}: {e}", path.display())),
-    };
-    let mut file = File::open(path).map_err(local)?;
-    if !file.metadata().map_err(local)?.is_file() {
-        return Err(Failure::new(Code::InvalidArgument, format!("{} is not a file", path.display())));
-    }
+    let local = |e: io::Error| unreadable(path, &e);
+    let mut file = open_file(path)?;
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let (len, sha256) = hash(&mut file).map_err(local)?;
     // The next attempt to send the same file gives the transfer the same name.
@@ -78,6 +73,24 @@ pub fn send_file(
         FromReceiver::Kept => Ok(SentFile { name, len, resumed, sha256 }),
         other => Err(unexpected(other)),
     }
+}
+
+fn unreadable(path: &Path, e: &io::Error) -> Failure {
+    let is_missing = e.kind() == io::ErrorKind::NotFound;
+    let code = if is_missing { Code::NotFound } else { Code::InvalidArgument };
+    Failure::new(code, format!("{}: {e}", path.display()))
+}
+
+/// Opens a file, of which the length is known. Does not wait: opening a named pipe would, for a writer.
+fn open_file(path: &Path) -> Result<File, Failure> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = open_path(path, flags, Mode::empty()).map_err(|e| unreadable(path, &e.into()))?;
+    let file = File::from(file);
+    if file.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Ok(file);
+    }
+    Err(Failure::new(Code::InvalidArgument, format!("{} is not a file", path.display()))
+        .hint("a folder, pipe or device has no length: send a file made of it"))
 }
 
 fn hash(file: &mut File) -> io::Result<(u64, [u8; 32])> {

@@ -33,14 +33,29 @@ pub(crate) fn peer_is_ours(stream: impl AsFd) -> bool {
     peer_uid(stream).is_some_and(|uid| uid == rustix::process::geteuid() || uid.is_root())
 }
 
+/// The user as which the process at the other end runs: the one that connected, or that listened.
 #[cfg(target_os = "linux")]
-fn peer_uid(stream: impl AsFd) -> Option<Uid> {
+pub(crate) fn peer_uid(stream: impl AsFd) -> Option<Uid> {
     rustix::net::sockopt::socket_peercred(stream).ok().map(|credentials| credentials.uid)
 }
 
+/// The user as which the process at the other end runs: the one that connected, or that listened.
 #[cfg(not(target_os = "linux"))]
-fn peer_uid(stream: impl AsFd) -> Option<Uid> {
+pub(crate) fn peer_uid(stream: impl AsFd) -> Option<Uid> {
     nix::unistd::getpeereid(stream).ok().map(|(uid, _)| Uid::from_raw(uid.as_raw()))
+}
+
+/// The number of the process at the other end; `None` where the system does not tell, or has no number for it here.
+#[cfg(target_os = "linux")]
+pub(crate) fn peer_pid(stream: impl AsFd) -> Option<u32> {
+    let pid = rustix::net::sockopt::socket_peercred(stream).ok()?.pid.as_raw_pid();
+    u32::try_from(pid).ok().filter(|pid| *pid > 0)
+}
+
+/// The number of the process at the other end; `None` where the system does not tell, or has no number for it here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn peer_pid(_: impl AsFd) -> Option<u32> {
+    None
 }
 
 /// True for a socket that accepts connections.

@@ -3,13 +3,14 @@
 use super::common;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::io::{Errno, Result, ioctl_fionread};
+use rustix::io::{Errno, Result, ioctl_fionread, read};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::socket_error;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, bind, recv,
     recvmsg, send, sendmsg, socket_with, socketpair,
 };
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 use std::io::{IoSlice, IoSliceMut};
 use std::time::Duration;
 
@@ -257,6 +258,54 @@ impl AddressWatch {
                 Ok(_) | Err(Errno::NOBUFS) => told = true,
                 Err(Errno::INTR) => {}
                 Err(_) => return told,
+            }
+        }
+    }
+}
+
+/// A timer that is readable after the wall clock was set, or the machine has slept.
+#[derive(Debug)]
+pub(crate) struct StepWatch(OwnedFd);
+
+/// A time at which no watch is needed any more. Unit: seconds since 1970.
+const NEVER_S: i64 = i64::MAX / 4_000_000_000;
+
+impl StepWatch {
+    /// # Errors
+    /// A sandbox forbids it, or no descriptors are left.
+    pub(crate) fn open() -> Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let watch = Self(timerfd_create(TimerfdClockId::Realtime, flags)?);
+        watch.arm()?;
+        Ok(watch)
+    }
+
+    fn arm(&self) -> Result<()> {
+        let never = Itimerspec {
+            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: Timespec { tv_sec: NEVER_S, tv_nsec: 0 },
+        };
+        let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+        timerfd_settime(&self.0, flags, &never)?;
+        Ok(())
+    }
+
+    /// The descriptor that becomes readable.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    /// The system tells of steps.
+    pub(crate) const fn look_every() -> Option<Duration> {
+        None
+    }
+
+    /// Takes the news.
+    pub(crate) fn drain(&self) {
+        let mut count = [0; 8];
+        while matches!(read(&self.0, &mut count), Ok(_) | Err(Errno::CANCELED | Errno::INTR)) {
+            if self.arm().is_err() {
+                return; // never: the same call has succeeded before
             }
         }
     }

@@ -6,6 +6,7 @@
 //! | [`StreamSocket`]: its end without an end of the other | the other reads ECONNRESET | the other reads the end |
 //! | [`PacketSocket`] and the client's end | SOCK_SEQPACKET | a stream; each packet follows its length |
 //! | [`AddressWatch`] | netlink tells | the addresses are looked at again at intervals |
+//! | [`StepWatch`] | a timer that a step of the wall clock cancels | the clock is looked at again at intervals |
 //! | flags of descriptors | with the call that makes them | by fcntl, after it |
 //! | writing to a closed socket | MSG_NOSIGNAL | the same, or SO_NOSIGPIPE where the system lacks it |
 //!
@@ -32,9 +33,20 @@ use linux as chosen;
 #[cfg(any(not(target_os = "linux"), feature = "portable-platform"))]
 use portable as chosen;
 
-pub(crate) use chosen::{AddressWatch, PacketSocket, QUIET, StreamSocket, recv_with_fds};
+pub(crate) use chosen::{AddressWatch, PacketSocket, QUIET, StepWatch, StreamSocket, recv_with_fds};
 pub use chosen::{Signal, recv_packet, send_now, send_packet};
 pub use common::keep_memory_private;
-pub(crate) use common::{is_listening, keep_quiet, peer_is_ours};
+pub(crate) use common::{is_listening, keep_quiet, peer_is_ours, peer_pid, peer_uid};
 pub use edges::Edges;
+#[cfg(target_os = "linux")]
+use ring_memory::discard_rings;
 pub use ring_memory::map_rings;
+
+/// Gives pages of rings back to the system, where the system can be told.
+pub(crate) const DISCARD_RINGS: Option<fn(&mut [u8])> = {
+    #[cfg(target_os = "linux")]
+    let discard: Option<fn(&mut [u8])> = Some(discard_rings);
+    #[cfg(not(target_os = "linux"))]
+    let discard: Option<fn(&mut [u8])> = None;
+    discard
+};

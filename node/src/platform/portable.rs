@@ -220,3 +220,28 @@ impl AddressWatch {
         false
     }
 }
+
+/// A reason to look at the wall clock from time to time.
+#[derive(Debug)]
+pub(crate) struct StepWatch;
+
+impl StepWatch {
+    /// # Errors
+    /// Never; other systems have something to open.
+    pub(crate) fn open() -> Result<Self> {
+        Ok(Self)
+    }
+
+    /// No descriptor becomes readable.
+    pub(crate) const fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// The pause between two looks at the clock while something ends at a time of it.
+    pub(crate) const fn look_every() -> Option<Duration> {
+        Some(LOOK_EVERY)
+    }
+
+    /// There is no news.
+    pub(crate) const fn drain(&self) {}
+}

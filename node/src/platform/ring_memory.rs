@@ -14,6 +14,19 @@ pub fn map_rings(len: usize) -> RingMemory {
     }
 }
 
+/// Gives the pages that lie wholly in `bytes` back to the system; they are zero afterwards. Any thread.
+#[cfg(target_os = "linux")]
+pub(super) fn discard_rings(bytes: &mut [u8]) {
+    let page = rustix::param::page_size();
+    let skip = bytes.as_ptr().align_offset(page);
+    let len = bytes.len().saturating_sub(skip) / page * page;
+    if let Some(pages) = bytes.get_mut(skip..skip + len).filter(|pages| !pages.is_empty()) {
+        // SAFETY: the pages are borrowed for writing, so nothing else reads them; the memory of rings is anonymous and private
+        // (`map_rings`), for which the advice means that its bytes are zero when they are read again.
+        let _ = unsafe { rustix::mm::madvise(pages.as_mut_ptr().cast(), len, rustix::mm::Advice::LinuxDontNeed) };
+    }
+}
+
 /// Pages that belong to this value alone.
 struct Mapping {
     start: NonNull<u8>,
@@ -78,6 +91,16 @@ mod tests {
         None
     }
 
+    fn bytes_are_discarded(bytes: &mut [u8]) {
+        let len = 1 << 20;
+        bytes[..len + 20].fill(7);
+        discard_rings(&mut bytes[10..len + 10]);
+        assert!((bytes[9], bytes[len + 10]) == (7, 7), "other bytes stay");
+        assert!(bytes[len / 4..len / 2].iter().all(|byte| *byte == 0));
+        discard_rings(&mut bytes[..100]);
+        discard_rings(&mut []);
+    }
+
     #[test]
     fn pages_are_zero_and_cost_nothing_untouched() {
         const LEN: usize = 64 << 20;
@@ -89,6 +112,8 @@ mod tests {
         let (resident, size) = sizes_at(start).expect("mapped");
         // Neighbours with the same flags are shown as one; streams of other tests may be there.
         assert!(resident < size / 2, "{resident} of {size} bytes");
+        bytes_are_discarded(&mut mapping.as_mut()[1..LEN - 1]);
+        assert!(sizes_at(start).is_some_and(|(now, _)| now < resident + (1 << 19)), "pages were given back");
         drop(mapping);
         assert!(Mapping::new(0).is_err() && Mapping::new(usize::MAX / 2).is_err());
         assert_eq!(map_rings(0).as_mut().as_mut().len(), 0);

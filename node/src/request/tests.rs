@@ -5,11 +5,11 @@ use super::*;
 /// The JSON of every verb, as the CLI, the C library, the Go package and the translation of official commands send it,
 /// and the request that it means.
 fn table() -> Vec<(&'static str, Request)> {
-    [of_trust(), of_mail(), of_streams(), of_programs(), of_clients()].concat()
+    [of_nodes(), of_trust(), of_mail(), of_streams(), of_programs(), of_clients()].concat()
 }
 
-/// Nodes, and trust among them.
-fn of_trust() -> Vec<(&'static str, Request)> {
+/// Nodes.
+fn of_nodes() -> Vec<(&'static str, Request)> {
     let node = || "worker-node".to_owned();
     vec![
         (r#"{"op":"info"}"#, Request::Info),
@@ -22,6 +22,13 @@ fn of_trust() -> Vec<(&'static str, Request)> {
         (r#"{"op":"stop"}"#, Request::Stop),
         (r#"{"op":"find","node":"worker-node"}"#, Request::Find { node: node() }),
         (r#"{"op":"search","tag":"gpu"}"#, Request::Search { tag: "gpu".into() }),
+    ]
+}
+
+/// Trust among nodes.
+fn of_trust() -> Vec<(&'static str, Request)> {
+    let node = || "worker-node".to_owned();
+    vec![
         (
             r#"{"op":"handshake","node":"worker-node"}"#,
             Request::Handshake { node: node(), note: None, ports: None, expires_s: None },
@@ -35,6 +42,7 @@ fn of_trust() -> Vec<(&'static str, Request)> {
                 expires_s: Some(60),
             },
         ),
+        (r#"{"op":"take_back","node":"worker-node"}"#, Request::TakeBack { node: node() }),
         (
             r#"{"op":"approve","node":"worker-node","ports":"1000,1001","expires_s":60}"#,
             Request::Approve {

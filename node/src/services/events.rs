@@ -35,9 +35,15 @@ impl Events {
         }
     }
 
-    /// Queues an event for the subscriber at the other end, unless it wants other topics or is too slow; true when queued.
-    pub(crate) fn offer(&mut self, io: &mut Io, event: &Published) -> bool {
-        self.subscription.offer(event, &mut io.outgoing)
+    /// Bytes of an event that is not complete.
+    pub(crate) const fn held(&self) -> usize {
+        self.incoming.held()
+    }
+
+    /// Queues an event for the subscriber at the other end, unless it wants other topics, is too slow, or has no `room`; true
+    /// when queued.
+    pub(crate) fn offer(&mut self, io: &mut Io, event: &Published, room: usize) -> bool {
+        self.subscription.offer(event, &mut io.outgoing, room)
     }
 }
 
@@ -56,13 +62,13 @@ impl Subscription {
         Ok(published)
     }
 
-    /// Puts an event into the subscriber's queue, unless it wants other topics or is too slow; true when queued.
-    pub(crate) fn offer(&mut self, event: &Published, outgoing: &mut VecDeque<u8>) -> bool {
+    /// Puts an event into the subscriber's queue, unless it wants other topics, is too slow, or has no `room`; true when queued.
+    pub(crate) fn offer(&mut self, event: &Published, outgoing: &mut VecDeque<u8>, room: usize) -> bool {
         if !self.topic.as_deref().is_some_and(|pattern| matches(pattern, &event.topic)) {
             return false;
         }
         let frame = Published::emit(&event.topic, &event.payload);
-        if outgoing.len() + frame.len() > WAITING_MAX {
+        if outgoing.len() + frame.len() > WAITING_MAX || frame.len() > room {
             self.missed += 1;
             return false;
         }
@@ -96,8 +102,8 @@ mod tests {
         }
         assert_eq!(published, [event("a.b", b"1")]);
         let mut outgoing = VecDeque::new();
-        assert!(subscription.offer(&event("a.x", b"2"), &mut outgoing));
-        assert!(!subscription.offer(&event("b.x", b"2"), &mut outgoing));
+        assert!(subscription.offer(&event("a.x", b"2"), &mut outgoing, usize::MAX));
+        assert!(!subscription.offer(&event("b.x", b"2"), &mut outgoing, usize::MAX));
         assert_eq!(Vec::from(outgoing), Published::emit("a.x", b"2"));
     }
 
@@ -106,11 +112,11 @@ mod tests {
         let mut subscription = Subscription { topic: Some("*".into()), missed: 0 };
         let mut outgoing = VecDeque::new();
         let large = event("a", &[0; PAYLOAD_LEN_MAX]);
-        assert!(subscription.offer(&large, &mut outgoing));
-        assert!(!subscription.offer(&large, &mut outgoing));
-        assert!(!subscription.offer(&large, &mut outgoing));
+        assert!(subscription.offer(&large, &mut outgoing, usize::MAX));
+        assert!(!subscription.offer(&large, &mut outgoing, usize::MAX));
+        assert!(!subscription.offer(&large, &mut outgoing, usize::MAX));
         outgoing.clear();
-        assert!(subscription.offer(&event("a", b"x"), &mut outgoing));
+        assert!(subscription.offer(&event("a", b"x"), &mut outgoing, usize::MAX));
         let mut expected = Published::emit(MISSED_TOPIC, b"{\"missed\":2}");
         expected.extend(Published::emit("a", b"x"));
         assert_eq!(Vec::from(outgoing), expected);

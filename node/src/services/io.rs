@@ -48,6 +48,12 @@ pub(crate) struct Io {
 }
 
 impl Io {
+    /// Bytes of answers that wait.
+    pub(crate) fn held(&self) -> usize {
+        let waiting = self.answers.iter().map(|(_, answer)| answer.as_ref().map_or(0, Vec::len)).sum::<usize>();
+        self.outgoing.len() + waiting
+    }
+
     /// True while another answer may be promised.
     pub(crate) fn has_room(&self) -> bool {
         self.answers.len() < ANSWERS_MAX

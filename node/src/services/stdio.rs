@@ -12,8 +12,23 @@ pub(crate) struct Stdio {
 
 impl Stdio {
     pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8]) {
+        if self.text.capacity() - self.text.len() < bytes.len() {
+            // By an eighth: doubling would cost a third of the peer's budget.
+            self.text.reserve_exact(bytes.len() + self.text.len() / 8);
+        }
         self.text.extend_from_slice(bytes);
         io.is_broken |= self.text.len() > MESSAGE_LEN_MAX;
+    }
+
+    /// Bytes of text that is not complete.
+    pub(crate) fn held(&self) -> usize {
+        self.text.capacity()
+    }
+
+    /// There is no memory for more: the text so far goes, and the peer learns why.
+    pub(crate) fn refuse(&mut self, io: &mut Io, why: &str) {
+        self.text = Vec::new();
+        io.say(self.written(Kind::Text, 0, Err(why.into())));
     }
 
     /// The peer has ended its side: the text is complete, and becomes a message unless it is empty.

@@ -130,9 +130,13 @@ impl LoopEnd {
             return Served::Aborted;
         }
         let Outgoing { mut changed, reading, room } = take_outgoing(stack, shared);
+        // Where the peer's budget is spent, bytes wait for the application in the ring, and the window closes.
+        let may_keep = stack.keep(shared.id, QUEUE_MAX.saturating_sub(room));
+        let is_full = room == 0;
+        let room = room.min(may_keep);
         // Read without the lock, handed over at once.
         let (chunks, end) = read_chunks(stack, room, reading, shared);
-        let is_broken = (room == 0 || end == Recv::Fin) && stack.broken(shared.id).is_some();
+        let is_broken = (is_full || may_keep == 0 || end == Recv::Fin) && stack.broken(shared.id).is_some();
         let has_unread = reading == Reading::Over && stack.stream_info(shared.id).is_some_and(|info| info.readable > 0);
         let mut queues = shared.lock();
         changed |= is_broken && !queues.is_broken;
@@ -161,7 +165,9 @@ impl LoopEnd {
             }
             false => Served::Open,
         };
+        let kept = queues.incoming.len();
         drop(queues);
+        stack.keep(shared.id, kept);
         if changed {
             shared.notify();
         }

@@ -78,6 +78,14 @@ impl Trust<'_> {
         self.0.ask(Request::Handshake { node: node.into(), note, ports, expires_s })
     }
 
+    /// Takes back a request of this node that has not been answered, for trust or for ports.
+    ///
+    /// # Errors
+    /// `NotFound` when the node was not asked; `Ambiguous`; `Full`.
+    pub fn take_back(&self, node: &str) -> Result<Rejected, Failure> {
+        self.0.ask(Request::TakeBack { node: node.into() })
+    }
+
     /// Approves a request; returns once the trust is on disk.
     ///
     /// # Errors

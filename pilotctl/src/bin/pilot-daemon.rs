@@ -2,5 +2,5 @@
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    pilotctl::run_daemon(std::env::args().skip(1).collect())
+    pilotctl::run_daemon(std::env::args_os().skip(1))
 }

@@ -2,5 +2,5 @@
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    pilotctl::run(["rendezvous", "run"].map(String::from).into_iter().chain(std::env::args().skip(1)).collect())
+    pilotctl::run(["rendezvous", "run"].map(Into::into).into_iter().chain(std::env::args_os().skip(1)))
 }

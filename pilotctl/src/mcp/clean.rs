@@ -1,5 +1,6 @@
 //! Owns the cleaning of what other nodes wrote, before an agent or a terminal sees any of it.
 
+use crate::clean::is_harmful;
 use serde_json::Value;
 
 /// What a result with text from other nodes says of it.
@@ -27,14 +28,6 @@ pub(super) fn value(value: &mut Value) {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-}
-
-fn is_harmful(c: char) -> bool {
-    let is_layout = matches!(c, '\n' | '\t');
-    let is_direction =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let is_invisible = matches!(c, '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
-    (c.is_control() && !is_layout) || is_direction || is_invisible
 }
 
 #[cfg(test)]

@@ -243,7 +243,7 @@ mod tests {
     fn a_file_is_read_up_to_the_limit_and_no_link_is_followed() {
         let folder = std::env::temp_dir().join(format!("pilot-mcp-read-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
-        let file = |name: &str| ReceivedFile { name: name.into(), bytes: 0, received_at: 0 };
+        let file = |name: &str| ReceivedFile { name: name.into(), bytes: 0, received_at: 0, of: None, sender: None };
         std::fs::write(folder.join("full"), vec![7; READ_MAX as usize]).expect("a file");
         std::fs::write(folder.join("more"), vec![7; READ_MAX as usize + 1]).expect("a file");
         std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).expect("a link");

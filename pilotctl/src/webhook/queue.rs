@@ -3,6 +3,7 @@
 //! Events leave in their order, one at a time. While the server fails, the first one is tried again after longer and longer
 //! pauses; it is given up when it is too old, or at once when the server says that it is at fault itself.
 
+use crate::clean;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -78,7 +79,8 @@ impl Queue {
         }
         self.made += 1;
         let id = format!("{}-{}", self.prefix, self.made);
-        let body = json!({"id": id, "time": time_s, "node": node, "event": event}).to_string().into_bytes();
+        let body = json!({"id": id, "time": time_s, "node": node, "event": event}).to_string();
+        let body = clean::lines(&body).into_bytes();
         self.waiting.push_back(Post { id, attempt: 0, body, since: now });
         debug_assert!(self.waiting.len() <= WAITING_MAX);
     }

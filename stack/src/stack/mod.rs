@@ -75,9 +75,12 @@ impl Stack {
         self.streams.keys().copied()
     }
 
-    /// What a peer uses of its budget; `None` for a peer without streams.
-    pub fn usage(&self, peer: PeerId) -> Option<Usage> {
-        self.slots.get(peer).map(|stack| stack.usage())
+    /// What a peer uses of its budget.
+    pub fn usage(&self, peer: PeerId) -> Usage {
+        let pin = self.endpoint.identity_of(peer).and_then(|key| self.endpoint.trust().pin(&key));
+        let (memory_max, streams_max) = pin.map_or((0, 0), |pin| self.config.limits(pin));
+        let unused = Usage { memory_max, streams_max, ..Usage::default() };
+        self.slots.get(peer).map_or(unused, |stack| stack.usage())
     }
 
     /// Ports with a listener.

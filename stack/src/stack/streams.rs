@@ -31,6 +31,11 @@ impl Stack {
         }))
     }
 
+    /// The peer at the other end of a stream; `None` once the application has closed it.
+    pub fn peer_of(&self, id: StreamId) -> Option<PeerId> {
+        self.streams.get(&id).map(|(peer, _)| *peer)
+    }
+
     /// Opens a stream to `port` of a trusted peer; an [`Event::Stream`](super::Event::Stream) tells when it stands or
     /// failed.
     ///
@@ -198,12 +203,12 @@ impl Stack {
     }
 
     /// Counts the bytes that the application keeps for a stream, beside those in the ring, until it says another number or lets
-    /// the stream go. False when the peer's budget has no room for them: the application should take no more, or end the
-    /// stream. An [`Event::Stream`](super::Event::Stream) tells when there may be room.
-    pub fn keep(&mut self, id: StreamId, bytes: usize) -> bool {
+    /// the stream go. Gives the room for more in the peer's budget. With 0 the application should take no more, or end the
+    /// stream; an [`Event::Stream`](super::Event::Stream) tells when there may be room.
+    pub fn keep(&mut self, id: StreamId, bytes: usize) -> usize {
         let place = self.streams.get(&id).copied();
         let agenda = &mut self.shared.agenda;
-        place.and_then(|(peer, key)| self.slots.get_mut(peer)?.keep(key, bytes, agenda)).unwrap_or(true)
+        place.and_then(|(peer, key)| self.slots.get_mut(peer)?.keep(key, bytes, agenda)).unwrap_or(usize::MAX)
     }
 
     /// Runs `f` on a stream's flow, with the bytes that it may add. The flow is asked for segments when the second part of the result is true.

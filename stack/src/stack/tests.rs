@@ -48,12 +48,12 @@ impl Star {
         for number in 1..=peers {
             let (own, record, mut book) = (identity(number), sign(number), TrustBook::default());
             let bytes = record.emit();
-            let hub_me = Me { identity: &hub, record: &hub_bytes, now_s: 1 };
-            let me = Me { identity: &own, record: &bytes, now_s: 1 };
+            let hub_me = Me { identity: &hub, record: &hub_bytes, now_s: 1, common_s: 1 };
+            let me = Me { identity: &own, record: &bytes, now_s: 1, common_s: 1 };
             let request = hub_book.request(&hub_me, &record, &terms, &mut rng).expect("allowed");
-            book.receive(&me, &request);
+            book.receive(&me, &request, None);
             let accept = book.approve(&me, &hub_record.identity, &terms, &mut rng).expect("pending");
-            hub_book.receive(&hub_me, &accept);
+            hub_book.receive(&hub_me, &accept, None);
             hub_book.note_endpoint(&record.identity, underlay(number));
             let mut stack = make(number, book, &mut rng);
             stack.listen(PORT).expect("free");

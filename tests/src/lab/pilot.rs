@@ -91,13 +91,14 @@ pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, 
     let others = (1..=count).map(|number| {
         let (own, record, mut book) = (identity(number), sign(number), TrustBook::default());
         let bytes = record.emit();
-        let hub_me = Me { identity: &hub, record: &hub_bytes, now_s: 1 };
-        let me = Me { identity: &own, record: &bytes, now_s: 1 };
+        let hub_me = Me { identity: &hub, record: &hub_bytes, now_s: 1, common_s: 1 };
+        let me = Me { identity: &own, record: &bytes, now_s: 1, common_s: 1 };
         let request = hub_book.request(&hub_me, &record, &Terms::default(), &mut rng).expect("allowed");
-        book.receive(&me, &request);
+        book.receive(&me, &request, None);
         let accept = book.approve(&me, &hub_record.identity, &Terms::default(), &mut rng).expect("pending");
-        hub_book.receive(&hub_me, &accept);
+        hub_book.receive(&hub_me, &accept, None);
         hub_book.note_endpoint(&record.identity, underlay(number));
+        book.note_endpoint(&hub_record.identity, underlay(0));
         Stack::new(make(number, book, &mut rng), config)
     });
     let others = others.collect();

@@ -14,7 +14,7 @@ const RINGS: [(&str, &[&str]); 11] = [
     ("pilotctl", &["pilot-core", "pilot-node", "pilot-rendezvous"]),
     ("pilot-ffi", &["pilot-node"]),
     ("pilot-bench", &["pilot-core", "pilot-stack", "pilot-node", "pilot-rendezvous", "pilot-tests"]),
-    ("pilot-fuzz", &["pilot-core", "pilot-stack", "pilot-node", "pilot-tests"]),
+    ("pilot-fuzz", &["pilot-core", "pilot-stack", "pilot-store", "pilot-node", "pilot-tests"]),
     ("pilot-tests", &["pilot-core", "pilot-stack", "pilot-node", "pilot-rendezvous"]),
     ("xtask", &[]),
 ];

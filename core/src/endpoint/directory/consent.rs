@@ -8,7 +8,9 @@ use crate::control::InboxNumber;
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::trust::{LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError};
+use crate::trust::{
+    LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, Undo,
+};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -53,20 +55,57 @@ impl Directory {
         Ok(pin)
     }
 
-    /// Ends expired trust and expired grants; true when there was any.
+    /// Takes a decision back that is not on disk.
+    pub(crate) fn undo(&mut self, cx: &mut Context<'_>, undo: Undo) {
+        let key = undo.key();
+        self.trust.undo(undo);
+        self.effects.push_back(Effect::Regranted(key));
+        self.pins_changed(cx.now);
+    }
+
+    /// Takes back what a node was asked for.
+    pub(crate) fn cancel(&mut self, cx: &mut Context<'_>, key: &IdentityKey) -> Result<(), TrustError> {
+        self.check_room_for_letter()?;
+        let (static_key, message) = self.with_trust(cx, |book, me, rng| book.cancel(me, key, rng))?;
+        self.write_letter(cx, *key, static_key, &message);
+        if self.trust.pin(key).is_some() {
+            self.depart_when_saved(cx.now, Departure::Direct(*key, message));
+        }
+        Ok(())
+    }
+
+    /// Ends expired trust and expired grants, and tells the peers; true when there was any.
     pub(crate) fn expire_trust(&mut self, cx: &mut Context<'_>) -> bool {
-        let now_s = cx.wall_us / 1_000_000;
-        let is_any = !self.trust.expire_pins(now_s).is_empty();
+        let over = self.with_trust(cx, |book, me, rng| book.expire_pins(me, rng));
+        let is_any = !over.is_empty();
+        let farewells = over.iter().map(|(pin, message)| Effect::Farewell(pin.identity, message.clone()));
+        self.effects.extend(farewells);
         if is_any {
             self.pins_changed(cx.now);
         }
-        let regranted = self.trust.expire_grants(now_s);
-        for key in &regranted {
+        for (pin, message) in over {
+            self.write_letter(cx, pin.identity, pin.static_key, &message);
+        }
+        let ended = self.with_trust(cx, |book, me, _| book.expire_grants(me));
+        for key in &ended.ours {
             self.effects.push_back(Effect::Regranted(*key));
             let standing = self.with_trust(cx, |book, me, rng| book.standing(me, key, rng));
             standing.into_iter().take(1).for_each(|statement| self.tell_statement(cx, key, statement));
         }
-        is_any || !regranted.is_empty()
+        let is_any = is_any || !ended.ours.is_empty() || !ended.theirs.is_empty();
+        self.effects.extend(ended.theirs.into_iter().map(|key| Effect::Trust(Outcome::Granted(key))));
+        is_any
+    }
+
+    /// A trusted peer does not answer, or answers with another secret: asks by letter whether it still has ours. Nothing is
+    /// asked twice.
+    pub(crate) fn doubt(&mut self, cx: &mut Context<'_>, key: &IdentityKey) {
+        if !self.is_ready() || !self.trust.has_room_for_letter() {
+            return;
+        }
+        if let Some(message) = self.with_trust(cx, |book, me, rng| book.ask_to_renew(me, key, rng)) {
+            self.write_to_peer(cx, key, &message);
+        }
     }
 
     /// Changes what a peer may reach.
@@ -104,9 +143,14 @@ impl Directory {
 
     /// Tells a peer, with which a tunnel has come up, all that it may reach, and what this node asks of it.
     pub(crate) fn on_peer_up(&mut self, cx: &mut Context<'_>, key: &IdentityKey) {
+        self.trust.note_agreement(key);
         for message in self.with_trust(cx, |book, me, rng| book.standing(me, key, rng)) {
             self.depart_when_saved(cx.now, Departure::Direct(*key, message));
         }
+    }
+
+    pub(crate) fn note_requests_seen(&mut self) {
+        self.trust.note_seen();
     }
 
     /// Takes a record of a node, which may be a trusted peer with another name.
@@ -123,18 +167,40 @@ impl Directory {
 
     /// Takes a trust message, from a letter or from the peer itself.
     pub(crate) fn handle_trust(&mut self, cx: &mut Context<'_>, message: &[u8], letter: Option<InboxNumber>) {
-        let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message));
+        let source = None;
+        let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message, source));
+        match &outcome {
+            Outcome::Discarded(_) => {}
+            Outcome::Renewed(key) => self.renew(cx, key),
+            Outcome::Pinned(key) => {
+                self.pins_changed(cx.now);
+                let again = self.with_trust(cx, |book, me, rng| book.repeat_renewal(me, key, rng));
+                again.into_iter().for_each(|message| self.write_to_peer(cx, key, &message));
+            }
+            Outcome::Rejected(_) | Outcome::Revoked(_) => self.pins_changed(cx.now),
+            // These change no pin.
+            _ => {}
+        }
         // A letter without effect may be the copy of one with an effect that is not on disk yet.
         letter.into_iter().for_each(|number| self.depart_when_saved(cx.now, Departure::Taken(number)));
-        match outcome {
-            Outcome::Discarded(_) => {}
-            Outcome::Pending(_) | Outcome::Pinned(_) | Outcome::Rejected(_) | Outcome::Revoked(_) => {
-                self.pins_changed(cx.now);
-                self.effects.push_back(Effect::Trust(outcome));
-            }
-            Outcome::Granted(_) | Outcome::Wished(_) | Outcome::Declined(_) | Outcome::Renamed(..) => {
-                self.effects.push_back(Effect::Trust(outcome));
-            }
+        if !matches!(outcome, Outcome::Discarded(_)) {
+            self.effects.push_back(Effect::Trust(outcome));
+        }
+    }
+
+    /// Answers a pinned node that asks anew. Without room for the letter its request waits for the owner.
+    fn renew(&mut self, cx: &mut Context<'_>, key: &IdentityKey) {
+        if self.trust.has_room_for_letter()
+            && let Ok(message) = self.with_trust(cx, |book, me, rng| book.renew(me, key, rng))
+        {
+            self.pins_changed(cx.now);
+            self.write_to_peer(cx, key, &message);
+        }
+    }
+
+    fn write_to_peer(&mut self, cx: &mut Context<'_>, key: &IdentityKey, message: &[u8]) {
+        if let Some(static_key) = self.trust.pin(key).map(|pin| pin.static_key) {
+            self.write_letter(cx, *key, static_key, message);
         }
     }
 
@@ -177,8 +243,11 @@ impl Directory {
         cx: &mut Context<'_>,
         f: impl FnOnce(&mut TrustBook, &Me<'_>, &mut Rng) -> R,
     ) -> R {
-        let me = Me { identity: cx.identity, record: &self.record, now_s: cx.wall_us / 1_000_000 };
-        f(&mut self.trust, &me, &mut cx.entropy.generator())
+        let (record, mut secrets) = (self.record.clone(), cx.entropy.generator());
+        let me = self.me(cx, &record);
+        let result = f(&mut self.trust, &me, &mut secrets);
+        self.note_time(self.trust.own_epoch().saturating_mul(1000), cx.wall_us);
+        result
     }
 
     pub(super) fn pins_changed(&mut self, now: Instant) {

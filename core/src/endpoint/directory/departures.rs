@@ -6,6 +6,7 @@ use crate::identity::{IdentityKey, StaticKey};
 use crate::path::PathAddr;
 use crate::time::Instant;
 use crate::trust::{LetterNumber, TrustError, TrustVersion};
+use crate::wire::LocalIndex;
 use alloc::vec::Vec;
 
 /// Most departures that wait for the disk, beside letters. Source: own choice; those beyond are lost, and made up for.
@@ -32,6 +33,12 @@ impl Directory {
         self.depart_when_saved(now, Departure::Farewell(to, datagram));
     }
 
+    /// Keeps the KEM secret of this node and a peer; once it is on disk, the answer that it comes from leaves.
+    pub(crate) fn set_kem(&mut self, now: Instant, key: &IdentityKey, secret: &[u8; 32], answer: Option<LocalIndex>) {
+        self.trust.set_kem(key, secret);
+        answer.into_iter().for_each(|index| self.depart_when_saved(now, Departure::Kem(*key, index)));
+    }
+
     /// Lets something leave once the book as it is now is on disk, which may be so already.
     pub(super) fn depart_when_saved(&mut self, now: Instant, departure: Departure) {
         let version = self.trust.version();
@@ -54,6 +61,7 @@ impl Directory {
                 self.call(now, Call::Taken([number].into()), Purpose::Notice);
             }
             Departure::Farewell(to, datagram) => self.effects.push_back(Effect::Send(to, datagram)),
+            Departure::Kem(to, index) => self.effects.push_back(Effect::KemSaved(to, index)),
             Departure::Direct(to, message) => self.effects.push_back(Effect::Tell(to, message)),
         }
     }

@@ -96,6 +96,7 @@ impl Directory {
     pub(super) fn sign_record(&mut self, cx: &Context<'_>) {
         // Rises across restarts with the wall clock, and within one run by itself.
         self.sequence = (cx.wall_us / 1000).max(self.sequence + 1);
+        self.note_time(self.sequence.saturating_mul(1000), cx.wall_us);
         self.record = NodeRecord::sign(cx.identity, self.addr, &self.profile, self.sequence).emit().into();
         self.effects.push_back(Effect::Record(self.record.clone()));
     }

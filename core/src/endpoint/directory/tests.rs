@@ -35,7 +35,7 @@ impl Node {
     fn with_book(n: u8, book: TrustBook, seed: [u8; 32]) -> Self {
         let identity = Identity::from_seed([n; 32]);
         let addr = Addr::new(0, n.into());
-        let directory = Directory::new(&identity, addr, Profile::default(), book, vec![addr_of(n)]);
+        let directory = Directory::new(&identity, addr, Profile::default(), book, vec![addr_of(n)], 0);
         Self { directory, identity, rng: Rng::new(seed), entropy: Rng::entropy(seed) }
     }
 
@@ -56,7 +56,8 @@ impl Node {
         let (rng, entropy) = (&mut self.rng, &mut *self.entropy);
         let mut cx = Context { now: at(ms), wall_us, identity: &self.identity, rng, entropy };
         let result = f(&mut self.directory, &mut cx);
-        (result, core::iter::from_fn(|| self.directory.poll_effect()).collect())
+        let effects = core::iter::from_fn(|| self.directory.poll_effect());
+        (result, effects.filter(|effect| !matches!(effect, Effect::SaveTimes(_))).collect())
     }
 
     fn answer(&mut self, ms: u64, ticket: Ticket, answer: Answer) -> Vec<Effect> {

@@ -48,7 +48,7 @@ impl Stranger {
             rendezvous.poll_transmit(now, &mut out).expect("a RESP");
         }
         let resp: [u8; RESP_LEN] = out.try_into().expect("its length");
-        let (remote, introduction, keys) = pending.finish(&own, &NO_PSK, &resp).expect("valid");
+        let (remote, introduction, keys) = pending.finish(&own, (&NO_PSK, None), &resp).expect("valid");
         let indexes = Indexes { local: LocalIndex(7), remote };
         let session = Session::new(&PORTABLE, &keys, indexes, Side::Initiator, now).of(introduction, Ends::Rendezvous);
         let mut stranger = Self { rendezvous, session, addr, now };

@@ -18,7 +18,7 @@ use pilot_store::{Folder, Limits, Log};
 use std::sync::Arc;
 
 /// Small segments, so that they end and are cleaned all the time.
-const LIMITS: Limits = Limits { segment_len: 2000, slack: 2000, segment_cost: 100 };
+const LIMITS: Limits = Limits { segment_len: 2000, slack: 2000, segment_cost: 100, reserve_len: 2000 };
 
 fn books(disk: &SimDisk, limits: Limits) -> Books<SimDisk> {
     Books::open(Log::open(disk.clone(), limits).expect("not damaged")).expect("readable")
@@ -63,7 +63,7 @@ fn a_disk_that_is_too_far_behind_takes_no_more_jobs() {
     let poll = mio::Poll::new().expect("poll");
     let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).expect("waker"));
     let scratch = Scratch::new();
-    let (mut worker, _) = Worker::start(&scratch.0, waker, Writer::new(None).1).expect("a fresh folder");
+    let (mut worker, _) = Worker::start(&scratch.0, false, waker, Writer::new(None).1).expect("a fresh folder");
     // Jobs count until their outcome was taken.
     (0..JOBS_MAX).for_each(|n| assert!(worker.submit(Ticket(n as u64), Job::Read(n as u64))));
     assert!(!worker.submit(Ticket(0), Job::Read(0)));
@@ -117,7 +117,7 @@ fn jobs_of_one_group_see_what_came_before_them() {
 #[test]
 fn one_sender_cannot_fill_the_inbox_and_refused_messages_change_nothing() {
     let disk = SimDisk::new(1);
-    let mut books = books(&disk, Limits { segment_len: 64 << 20, slack: 2 << 30, segment_cost: 0 });
+    let mut books = books(&disk, Limits { segment_len: 64 << 20, slack: 2 << 30, segment_cost: 0, reserve_len: 2000 });
     let large = |n| Message { body: vec![b'x'; MESSAGE_LEN_MAX], ..of(n as u32 % 5, n) };
     let mut refused = Vec::new();
     // Five senders with 240 MiB each, of 256 that each of them may have and 1024 that all may have.
@@ -193,16 +193,71 @@ fn nothing_is_taken_behind_a_refused_message_of_the_same_line() {
 }
 
 #[test]
+fn a_full_disk_takes_changes_of_trust_and_an_inbox_that_is_emptied_makes_room() {
+    // As in a real node, the reserve is longer than the ids of the messages that were taken.
+    let limits = Limits { reserve_len: 6000, ..LIMITS };
+    let mut tight = 0;
+    for capacity in (6700..14_000).step_by(16) {
+        let disk = SimDisk::new(capacity);
+        disk.limit(capacity as usize);
+        let mut full = books(&disk, limits);
+        let outgoing =
+            Outgoing { id: [3; 16], to: IdentityKey([2; 32]), kind: Kind::Text, since: 9, body: vec![7; 99] };
+        one(&mut full, Job::Queue(outgoing.clone()));
+        let mut had = 0;
+        while matches!(one(&mut full, Job::Deliver(message(had, 70))), Done::Delivered { .. }) {
+            had += 1;
+        }
+        // A group of both kinds: what must not wait for room is done.
+        let trust = Job::Put(Meta::Trust, b"without node-b".to_vec());
+        let group = [Job::Deliver(message(500, 70)), trust, Job::Queue(outgoing), Job::Unqueue(1)];
+        let done = full.run(group.into_iter());
+        assert!(
+            matches!(done[..], [Done::DiskFull(_), Done::Written, Done::DiskFull(_), Done::Written]),
+            "{capacity}: {done:?}"
+        );
+        full.clean();
+        full = books(&disk, limits);
+        let saved = full.saved().expect("readable");
+        assert_eq!((saved.trust.as_deref(), saved.outbox.len()), (Some(&b"without node-b"[..]), 0), "{capacity}");
+        // One by one, then the rest.
+        for seq in 1..=had / 2 {
+            let done = one(&mut full, Job::Take(Some(vec![seq])));
+            assert!(matches!(done, Done::Taken(1)), "{capacity}: {seq} of {had}: {done:?}");
+            full.clean();
+        }
+        let done = one(&mut full, Job::Take(None));
+        assert!(matches!(done, Done::Taken(n) if n as u64 == had - had / 2), "{capacity}: {done:?}");
+        full.clean();
+        let is_delivered =
+            matches!(one(&mut full, Job::Deliver(message(1000, 70))), Done::Delivered { fresh: true, .. });
+        tight += usize::from(had > 5 && !is_delivered);
+        // Nothing that was taken comes back.
+        let done = one(&mut full, Job::List { limit: 99, before: None });
+        assert!(matches!(&done, Done::Listing(list) if list.total == u64::from(is_delivered)), "{capacity}: {done:?}");
+    }
+    // On a disk of four segments, the ids of taken messages can fill the oldest one; then there is room only with more of it.
+    assert!(tight == 0, "{tight} of 457 disks have no room for a message");
+}
+
+#[test]
 fn the_inbox_has_a_maximum_of_messages() {
     let mut books = books(&SimDisk::new(1), Limits::default());
     let max = books::INBOX_MAX as u64;
     for first in (0..max).step_by(1000) {
-        let done = books.run((first..first + 1000).map(|n| Job::Deliver(message(n, 1))));
-        assert!(done.iter().all(|done| matches!(done, Done::Delivered { fresh: true, .. })));
+        // Four senders fill a quarter each.
+        let done = books.run((first..first + 1000).map(|n| Job::Deliver(of((4 * first / max) as u32, n))));
+        assert!(done.iter().all(|done| matches!(done, Done::Delivered { fresh: true, .. })), "{done:?}");
     }
-    assert!(matches!(one(&mut books, Job::Deliver(message(max, 1))), Done::Full(_)));
+    assert!(matches!(one(&mut books, Job::Deliver(of(9, max))), Done::Full(why) if why.contains("as many messages")));
     assert!(matches!(one(&mut books, Job::Take(Some(vec![5]))), Done::Taken(1)));
-    assert!(matches!(one(&mut books, Job::Deliver(message(max, 1))), Done::Delivered { fresh: true, .. }));
+    assert!(
+        matches!(one(&mut books, Job::Deliver(of(1, max))), Done::Full(why) if why.contains("share")),
+        "a quarter is that of one sender"
+    );
+    assert!(matches!(one(&mut books, Job::Deliver(of(0, max))), Done::Delivered { fresh: true, .. }));
+    assert!(matches!(one(&mut books, Job::Take(None)), Done::Taken(n) if n as u64 == max));
+    assert!(matches!(one(&mut books, Job::List { limit: 9, before: None }), Done::Listing(list) if list.total == 0));
 }
 
 #[test]

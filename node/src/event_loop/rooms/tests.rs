@@ -31,6 +31,7 @@ fn rooms(lab: Lab) -> (Rooms, Paper) {
         log: LogRoom::new(None).0,
         facts: Facts::default(),
         ready: Vec::new(),
+        turns: Turns::default(),
         refused: Vec::new(),
         is_stopping: false,
         beside: None,

@@ -147,6 +147,30 @@ fn an_answer_that_is_no_acknowledgement_is_a_failure() {
 }
 
 #[test]
+fn answers_to_nothing_and_answers_without_an_end_cost_the_recipient_its_stream() {
+    let endless = [&1u32.to_be_bytes()[..], &(16u32 << 20).to_be_bytes(), &vec![b'A'; 100_000]].concat();
+    for unasked in [emit_answer("ACK"), endless] {
+        let (mut lab, mut post) = friends();
+        post.send(&mut lab.nodes[0], letter(true, b"hello"), caller(1));
+        put_on_disk(&mut post, &mut lab.nodes[0], 7);
+        receive(&mut lab, &mut post, 1, "ACK TEXT 5 bytes");
+        lab.run_until(|lab| {
+            run_sender(&mut post, &mut lab.nodes[0]);
+            post.len() == 0
+        });
+        assert!(post.outbox.stream_to(&key(1)).is_some(), "it is kept for the next message");
+        let mut sent = 0;
+        lab.run_until(|lab| {
+            let stack = &mut lab.nodes[1].stack;
+            let id = stack.streams().next();
+            sent += id.map_or(0, |id| stack.send(id, &unasked[sent..]).unwrap_or(0));
+            run_sender(&mut post, &mut lab.nodes[0]);
+            post.outbox.stream_to(&key(1)).is_none()
+        });
+    }
+}
+
+#[test]
 fn at_the_deadline_a_kept_message_stays_and_another_is_forgotten() {
     let (mut lab, mut post) = friends();
     lab.is_cut = true;

@@ -42,7 +42,7 @@ fn open(star: &mut Star, number: usize, count: usize) -> Vec<StreamId> {
 fn usage(star: &Star, number: usize) -> Usage {
     let key = identity(number).public();
     let peer = star.stacks[0].endpoint().peer_by_identity(&key).expect("trusted");
-    star.stacks[0].usage(peer).unwrap_or_default()
+    star.stacks[0].usage(peer)
 }
 
 /// The hub's streams, by the number of the peer.
@@ -168,7 +168,7 @@ fn a_peer_without_budget_gets_no_streams_until_some_end() {
     }
     (0..100).for_each(|_| star.step(MS * 5));
     let usage_full = usage(&star, 1);
-    assert!(usage_full.memory <= MEMORY && usage_full.streams > 800, "{usage_full:?}");
+    assert!(usage_full.memory <= MEMORY && usage_full.streams > 700, "{usage_full:?}");
     let end = |star: &Star, id: &StreamId| star.stacks[1].stream_info(*id).and_then(|info| info.end);
     let refused = streams.iter().filter(|id| end(&star, id) == Some(StreamEnd::Refused)).count();
     assert_eq!(refused + usage_full.streams, 1100);
@@ -191,15 +191,16 @@ fn what_the_application_keeps_counts() {
     (0..100).for_each(|_| star.step(MS * 5));
     let theirs: Vec<StreamId> = incoming(&mut star).into_iter().map(|(_, id)| id).collect();
     let hub = &mut star.stacks[0];
-    assert!(hub.keep(theirs[0], MEMORY / 4) && !hub.keep(theirs[1], MEMORY / 4));
-    assert!(hub.keep(theirs[2], 4096), "a little is always allowed");
+    assert!(hub.keep(theirs[0], MEMORY / 4) > 0);
+    assert_eq!(hub.keep(theirs[1], MEMORY / 4), 0);
+    assert_eq!(hub.keep(theirs[2], 96), 4000, "a little is always allowed");
     while hub.poll_event().is_some() {}
     hub.keep(theirs[0], 0);
     let events: Vec<Event> = core::iter::from_fn(|| hub.poll_event()).collect();
     assert!(events.contains(&Event::Stream(theirs[1])), "the stream that waits is told: {events:?}");
-    assert!(hub.keep(theirs[1], MEMORY / 4));
+    assert!(hub.keep(theirs[1], MEMORY / 4) > 0);
     hub.close(star.now, theirs[1]);
-    assert!(star.stacks[0].keep(theirs[0], MEMORY / 4), "a stream that is let go keeps nothing");
+    assert!(star.stacks[0].keep(theirs[0], MEMORY / 4) > 0, "a stream that is let go keeps nothing");
 }
 
 #[test]

@@ -21,6 +21,8 @@ struct Pair {
     rng: Rng,
     ms: u64,
     next_letter: u64,
+    /// A side has lost its home: until one of them doubts it, secrets may differ.
+    has_lost_home: bool,
     /// Unit: per cent of calls to the rendezvous, and of answers.
     loss: u64,
 }
@@ -37,7 +39,7 @@ impl Pair {
             delivered: InboxNumber(0),
         };
         let sides = [side(1), side(2)];
-        Self { sides, rng: Rng::new(bytes), ms: 1000, next_letter: 1, loss: 10 }
+        Self { sides, rng: Rng::new(bytes), ms: 1000, next_letter: 1, has_lost_home: false, loss: 10 }
     }
 
     fn key(&self, side: usize) -> IdentityKey {
@@ -140,6 +142,14 @@ impl Pair {
         self.register(side);
     }
 
+    /// Everything but the identity is lost.
+    fn lose_home(&mut self, side: usize) {
+        self.sides[side].disk = TrustBook::default().emit();
+        self.has_lost_home = true;
+        self.ms += 2000; // as long as it takes to restore the identity
+        self.cut_power(side);
+    }
+
     fn step(&mut self) {
         self.ms += [0, 1, 900, 1100][self.rng.below(4) as usize];
         let (side, action) = (self.rng.below(2) as usize, self.rng.below(100));
@@ -151,7 +161,10 @@ impl Pair {
             33..36 => drop(self.input(side, |d, cx| d.revoke(cx, &key))),
             36..65 => drop(self.deliver(side)),
             65..85 => drop(self.finish_save(side)),
-            85..96 => self.cut_power(side),
+            85..92 => self.cut_power(side),
+            92..94 => self.lose_home(side),
+            94..96 => self.input(side, |d, cx| d.doubt(cx, &key)),
+            96..98 => drop(self.input(side, |d, cx| d.cancel(cx, &key))),
             _ => self.register(side),
         }
     }
@@ -172,6 +185,17 @@ impl Pair {
             assert_eq!(a, b, "two secrets, seed {seed}");
         }
     }
+
+    /// A node that does not reach its peer doubts the secret; both may.
+    fn doubt(&mut self) {
+        for side in [self.rng.below(2) as usize, 0, 1] {
+            let key = self.key(1 - side);
+            if self.secret(side) != self.secret(1 - side) {
+                self.input(side, |d, cx| d.doubt(cx, &key));
+            }
+        }
+        self.settle();
+    }
 }
 
 #[test]
@@ -181,12 +205,16 @@ fn whatever_is_cut_owners_trust_with_one_secret_or_can_approve_again() {
         let mut pair = Pair::new(seed);
         (0..5 + seed % 40).for_each(|_| pair.step());
         pair.settle();
+        if pair.has_lost_home {
+            pair.doubt();
+        }
         pair.assert_one_secret(seed);
         for round in 0.. {
             let Some(side) = (0..2).find(|side| pair.secret(*side).is_none()) else { break };
             assert!(round < 4, "seed {seed}");
             pair.ask(side);
             pair.settle();
+            pair.doubt();
             (0..2).for_each(|side| pair.approve(side));
             pair.settle();
             pair.assert_one_secret(seed);

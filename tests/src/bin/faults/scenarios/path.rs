@@ -4,7 +4,7 @@ use super::{MS, SECOND, exchange, friends, listen, quantile};
 use crate::Measured;
 use pilot_core::Instant;
 use pilot_core::time::Duration;
-use pilot_stack::StackConfig;
+use pilot_stack::{Recv, StackConfig};
 use pilot_tests::lab::table::{LATE_TARGET, LATE_TROUBLES, Path, Trouble, Variant, medians};
 use pilot_tests::lab::{Host as _, Lab, Pair, Shape, Work, pilot_pair};
 use pilot_tests::{Conditions, NatKind, World};
@@ -53,16 +53,24 @@ pub(crate) fn nat() -> Measured {
     let mut texts = Vec::new();
     world.reboot_nat(0);
     texts.push(format!("NAT rebinds: 1 MiB in {:.1?}", world.transfer((0, a), (1, b), 1 << 20)));
-    let usual = Conditions::default();
-    world.set_conditions(Conditions { loss: 1000, ..usual.clone() });
-    world.run_for(SECOND * 60);
-    world.reboot_nat(1);
-    world.set_conditions(usual);
-    texts.push(format!("router away for 60 s: {:.1?}", world.transfer((0, a), (1, b), 1 << 20)));
     world.roam(0);
     texts.push(format!("roamed: {:.1?}", world.transfer((0, a), (1, b), 1 << 20)));
     world.roam_knowingly(1);
     texts.push(format!("roamed and told: {:.1?}", world.transfer((1, b), (0, a), 1 << 20)));
+    let usual = Conditions::default();
+    for seconds in [30, 60] {
+        world.set_conditions(Conditions { loss: 1000, ..usual.clone() });
+        world.run_for(SECOND * seconds);
+        world.reboot_nat(1);
+        world.set_conditions(usual.clone());
+        world.run_for(SECOND * 5);
+        let ended = [(0, a), (1, b)].map(|(node, stream)| super::read_all(&mut world, node, stream).1);
+        if let Some(end) = ended.into_iter().find(|end| *end != Recv::Blocked) {
+            texts.push(format!("router away for {seconds} s: the stream ended ({end:?})"));
+            return Measured::new(false, texts.join("; "));
+        }
+        texts.push(format!("router away for {seconds} s: {:.1?}", world.transfer((0, a), (1, b), 1 << 20)));
+    }
     Measured::new(true, texts.join("; "))
 }
 

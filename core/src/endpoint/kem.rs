@@ -1,0 +1,72 @@
+//! Owns how an endpoint carries the KEM runs of its peers: between their tunnels, the trust book and its disk.
+
+use super::{Discard, Endpoint, PeerId};
+use crate::control::{Control, KemAnswer, KemOffer};
+use crate::identity::IdentityKey;
+use crate::peer::Role;
+use crate::time::Instant;
+use crate::tunnel::kem::mixed_psk;
+use crate::wire::LocalIndex;
+use zeroize::Zeroizing;
+
+impl Endpoint {
+    /// The KEM secret of this node and a peer, which lies with the pin.
+    pub(super) fn kem_secret(&self, id: PeerId) -> Option<Zeroizing<[u8; 32]>> {
+        let peer = self.peers.get(&id).map(|entry| &entry.peer).filter(|peer| peer.role == Role::Trusted)?;
+        self.trust().pin(&peer.identity?)?.kem.map(Zeroizing::new)
+    }
+
+    /// The psk of a key handshake with the peer in which both sides hold this KEM secret.
+    pub(super) fn psk_with(&self, id: PeerId, kem: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
+        Some(mixed_psk(&self.peers.get(&id)?.peer.secret, kem))
+    }
+
+    /// Offers a key to a peer whose session has no KEM secret, if this side is to.
+    pub(super) fn tend_kem(&mut self, now: Instant, id: PeerId) {
+        if !self.peers.get(&id).is_some_and(|entry| entry.peer.kem_is_due(now)) {
+            return;
+        }
+        let index = self.fresh_index();
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        if let Some(offer) = entry.peer.offer_kem(index, &mut *self.entropy) {
+            self.send_control(id, &Control::KemOffer(offer));
+        }
+    }
+
+    pub(super) fn handle_kem_offer(&mut self, now: Instant, id: PeerId, offer: &KemOffer) {
+        let (index, own) = (self.fresh_index(), (&self.identity.public(), self.aead));
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        let secret = entry.peer.answer_kem(now, own, offer, index, &mut *self.entropy);
+        let identity = entry.peer.identity;
+        match (secret, identity) {
+            (Some(secret), Some(key)) => {
+                self.with_directory(now, |directory, cx| directory.set_kem(cx.now, &key, &secret, Some(index)));
+            }
+            _ => self.discards.count(Discard::Unexpected),
+        }
+    }
+
+    pub(super) fn handle_kem_answer(&mut self, now: Instant, id: PeerId, answer: &KemAnswer) {
+        let own = (&self.identity.public(), self.aead);
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        let secret = entry.peer.finish_kem(now, own, answer);
+        let identity = entry.peer.identity;
+        match (secret, identity) {
+            (Some(secret), Some(key)) => {
+                self.with_directory(now, |directory, cx| directory.set_kem(cx.now, &key, &secret, None));
+                self.touch(id);
+            }
+            _ => self.discards.count(Discard::Unexpected),
+        }
+    }
+
+    /// The KEM secret behind an answer of ours is on disk.
+    pub(super) fn on_kem_saved(&mut self, key: &IdentityKey, index: LocalIndex) {
+        let Some(id) = self.peer_by_identity(key) else { return };
+        let answer = self.peers.get_mut(&id).and_then(|entry| entry.peer.release_kem_answer(index));
+        if let Some(answer) = answer {
+            self.send_control(id, &Control::KemAnswer(*answer));
+            self.peers.sync_indexes(id);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Owns a peer's KEM run: the key that one side offers in a session without a KEM secret, and the answer to it.
+//!
+//! ```text
+//!   initiator of the session                    other side
+//!   offer_kem        -- KemOffer -->            answer_kem: secret to disk, keys ready
+//!   finish_kem       <-- KemAnswer --           release_kem_answer, once the secret is on disk
+//! ```
+//! Both go on under the session that the run makes; it takes its exporter of the one in which the key was offered. Only
+//! then do inner packets flow. When two sides offer at once, the one with the lower identity key is answered.
+
+use super::{Peer, Role};
+use crate::aead::AeadProvider;
+use crate::control::{KemAnswer, KemOffer};
+use crate::identity::IdentityKey;
+use crate::rng::Entropy;
+use crate::time::Instant;
+use crate::tunnel::handshake::{Incarnation, Introduction};
+use crate::tunnel::kem::{self, Mixed};
+use crate::tunnel::session::{Ends, Indexes, Session, Side};
+use crate::tunnel::stance::Stance;
+use crate::wire::{LocalIndex, RemoteIndex};
+use alloc::boxed::Box;
+use zeroize::Zeroizing;
+
+/// A run under way.
+pub(super) enum Run {
+    /// This side has offered a key in the session with our index `session`, for one with our index `index`.
+    Offered { key: kem::Offer, session: LocalIndex, index: LocalIndex },
+    /// This side has an answer, and the session that follows, which wait for the disk.
+    Answered { session: Box<Session>, answer: Box<KemAnswer> },
+}
+
+impl Peer {
+    /// True when this side is to offer a key now.
+    pub(crate) fn kem_is_due(&self, now: Instant) -> bool {
+        self.kem_due && self.is_up(now)
+    }
+
+    /// Offers a key in the current session; the next one will have our index `index`.
+    pub(crate) fn offer_kem(&mut self, index: LocalIndex, entropy: &mut dyn Entropy) -> Option<KemOffer> {
+        self.kem_due = false;
+        let Indexes { local, remote } = self.sessions.current().filter(|session| !session.is_mixed())?.indexes;
+        let key = kem::Offer::draw(entropy);
+        let offer = KemOffer { session: remote.0, index: index.0, key: key.public() };
+        self.kem = Some(Box::new(Run::Offered { key, session: local, index }));
+        Some(offer)
+    }
+
+    /// Answers a key that the peer offers, with the session that will have our index `index`; gives the KEM secret, which
+    /// is to be saved before [`Peer::release_kem_answer`]. `None` when the key answers nothing that is open here.
+    pub(crate) fn answer_kem(
+        &mut self,
+        now: Instant,
+        (own, aead): (&IdentityKey, &'static dyn AeadProvider),
+        offer: &KemOffer,
+        index: LocalIndex,
+        entropy: &mut dyn Entropy,
+    ) -> Option<Zeroizing<[u8; 32]>> {
+        let peer = self.identity.filter(|_| self.role == Role::Trusted)?;
+        let has_offered = matches!(self.kem.as_deref(), Some(Run::Offered { .. }));
+        if has_offered && *own < peer {
+            return None; // the peer answers ours
+        }
+        let first = self.sessions.find_mut(LocalIndex(offer.session))?;
+        let (exporter, incarnation) = (first.take_exporter()?, first.incarnation);
+        let (bytes, shared) = kem::answer(&offer.key, &entropy.secret())?;
+        let mixed = Mixed::new(&shared, &exporter, &peer, own);
+        let indexes = Indexes { local: index, remote: RemoteIndex(offer.index) };
+        let session = Session::new(aead, &mixed.keys_of_answerer(), indexes, Side::Responder, now);
+        let session = Box::new(session.of(introduction(incarnation), Ends::Nodes));
+        let answer = Box::new(KemAnswer { offer: offer.index, index: index.0, answer: bytes });
+        self.kem = Some(Box::new(Run::Answered { session, answer }));
+        self.kem_due = false;
+        Some(mixed.secret)
+    }
+
+    /// The KEM secret behind the answer with our index `index` is on disk: the session waits for the peer from now on.
+    pub(crate) fn release_kem_answer(&mut self, index: LocalIndex) -> Option<Box<KemAnswer>> {
+        let is_it = |run: &mut Box<Run>| matches!(&**run, Run::Answered { answer, .. } if answer.index == index.0);
+        match *self.kem.take_if(is_it)? {
+            Run::Answered { session, answer } => {
+                self.sessions.set_next(*session);
+                Some(answer)
+            }
+            Run::Offered { .. } => None,
+        }
+    }
+
+    /// Takes the answer to our key and goes on under the session that it makes; gives the KEM secret. `None` when it
+    /// answers no key of ours, or the session in which that was offered is gone.
+    pub(crate) fn finish_kem(
+        &mut self,
+        now: Instant,
+        (own, aead): (&IdentityKey, &'static dyn AeadProvider),
+        answer: &KemAnswer,
+    ) -> Option<Zeroizing<[u8; 32]>> {
+        let peer = self.identity?;
+        let is_it = |run: &mut Box<Run>| matches!(&**run, Run::Offered { index, .. } if index.0 == answer.offer);
+        let Run::Offered { key, session, index } = *self.kem.take_if(is_it)? else { return None };
+        let first = self.sessions.find_mut(session)?;
+        let (exporter, incarnation) = (first.take_exporter()?, first.incarnation);
+        let mixed = Mixed::new(&key.open(&answer.answer), &exporter, own, &peer);
+        let indexes = Indexes { local: index, remote: RemoteIndex(answer.index) };
+        let session = Session::new(aead, mixed.keys_of_offerer(), indexes, Side::Initiator, now);
+        let (_, restarted) = self.make_current(Box::new(session.of(introduction(incarnation), Ends::Nodes)));
+        debug_assert!(!restarted, "the same process");
+        Some(mixed.secret)
+    }
+
+    /// The index of the session that our offered key will make.
+    pub(super) fn offered_index(&self) -> Option<LocalIndex> {
+        match self.kem.as_deref() {
+            Some(Run::Offered { index, .. }) => Some(*index),
+            _ => None,
+        }
+    }
+}
+
+/// What is known of the peer's end of the session that a run makes.
+const fn introduction(incarnation: Incarnation) -> Introduction {
+    Introduction { incarnation, stance: Stance::new(false) }
+}
