@@ -88,8 +88,10 @@ impl Rendezvous {
         config.seed = rng.bytes();
         let relay_secret = *config.entropy.secret();
         config.strangers = Strangers::Serve { max: CLIENTS_MAX };
+        let mut endpoint = Endpoint::new(config);
+        state.static_keys().for_each(|key| endpoint.remember(key));
         Self {
-            endpoint: Endpoint::new(config),
+            endpoint,
             state,
             journal,
             rng,
@@ -216,7 +218,7 @@ impl Rendezvous {
 
     fn register(&mut self, now: Instant, peer: PeerId, caller: &IdentityKey, record: &[u8]) -> Answer {
         let Ok(record) = NodeRecord::parse(record) else { return Answer::Refused(Refusal::BadRecord) };
-        let rng = &mut self.rng;
+        let (rng, static_key) = (&mut self.rng, record.static_key);
         let addr = match self.state.register(caller, record, || rng.u32(), &mut *self.journal) {
             Ok(addr) => addr,
             Err(why) => return Answer::Refused(why),
@@ -230,6 +232,7 @@ impl Rendezvous {
         let relay_tokens = Bucket { tokens: RELAY_BYTES_PER_SECOND, at: now };
         self.clients.insert(*caller, Client { peer, relay_key, relay_tokens });
         if is_new {
+            self.endpoint.remember(&static_key);
             for (id, sealed) in self.state.letters_for(caller) {
                 self.endpoint.push(peer, Push::Letter(id, sealed));
             }

@@ -348,8 +348,8 @@ impl Peer {
         }
     }
 
-    /// Seals under `session`, which this side initiated and whose RESP of `len` bytes came from `from`, at once. True when the peer is another incarnation than
-    /// before.
+    /// Seals under `session`, which this side initiated and whose RESP of `len` bytes came from `from`, at once. True when
+    /// the peer is another incarnation than before.
     pub(crate) fn install_current(
         &mut self,
         now: Instant,
