@@ -420,8 +420,9 @@ impl TrustBook {
         Ok((pin, self.message(me, Kind::Revoke, *key, [0; 32], "", rng).emit(me.identity)))
     }
 
-    /// Keeps the KEM secret of this node and a peer.
-    pub(crate) fn set_kem(&mut self, key: &IdentityKey, secret: &[u8; 32]) {
+    /// Keeps the KEM secret of this node and a peer, which their first session makes. A laboratory whose pairs have met
+    /// before sets one.
+    pub fn set_kem(&mut self, key: &IdentityKey, secret: &[u8; 32]) {
         if let Some(pin) = self.pins.get_mut(key) {
             pin.kem = Some(*secret);
             self.changed();

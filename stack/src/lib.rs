@@ -64,6 +64,9 @@
 //! while answer != b"hello" {
 //!     for i in 0..2 {
 //!         stacks[i].handle_timeout(now);
+//!         // What must survive a power cut, such as the secret that a first session makes, is on disk before it is used.
+//!         let version = stacks[i].endpoint().trust().version();
+//!         stacks[i].endpoint_mut().trust_saved(now, version);
 //!         while let Some(event) = stacks[i].poll_event() {
 //!             let Event::Stream(id) = event else { continue };
 //!             let mut bytes = [0; 64];

@@ -566,8 +566,5 @@ impl Endpoint {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod memory_tests;
 #[cfg(test)]
 mod tests;

@@ -608,4 +608,7 @@ fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
 
 mod flood;
 mod kem;
+#[cfg(target_os = "linux")]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod memory;
 mod strangers;

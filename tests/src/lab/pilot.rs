@@ -99,6 +99,10 @@ pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, 
         hub_book.receive(&hub_me, &accept, None);
         hub_book.note_endpoint(&record.identity, underlay(number));
         book.note_endpoint(&hub_record.identity, underlay(0));
+        // They have met before: nothing waits for a first session.
+        let kem = rng.bytes();
+        book.set_kem(&hub_record.identity, &kem);
+        hub_book.set_kem(&record.identity, &kem);
         Stack::new(make(number, book, &mut rng), config)
     });
     let others = others.collect();

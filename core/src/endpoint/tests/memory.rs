@@ -1,7 +1,7 @@
 //! A copy of a process' memory opens nothing of a session that is over: neither the keys that sealed it nor the ephemeral
 //! keys that they came from are there any more.
 
-use super::{Config, Endpoint, Event, NoSink};
+use super::super::{Config, Endpoint, Event, NoSink};
 use crate::addr::Addr;
 use crate::agreement::{KeyPair, PORTABLE};
 use crate::identity::{Identity, NodeRecord, Profile};
