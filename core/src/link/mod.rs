@@ -242,14 +242,14 @@ impl Link {
         self.control_tx.push(message)
     }
 
-    /// Lets two datagrams leave beside the window.
-    pub(crate) const fn hurry(&mut self) {
-        self.probe_credit = PROBES;
-    }
-
     /// Lets inner packets wait, or leave, from now on.
     pub(crate) const fn hold(&mut self, is_held: bool) {
         self.is_held = is_held;
+    }
+
+    /// Lets two datagrams leave beside the window.
+    pub(crate) const fn hurry(&mut self) {
+        self.probe_credit = PROBES;
     }
 
     pub(crate) const fn ping(&mut self) {
@@ -429,7 +429,7 @@ impl Link {
         let has_acks = !self.is_held && !self.pure_acks.is_empty();
         let is_due = self.hello_due || self.ping_due || has_acks;
         is_due
-            || (self.has_paced() && self.may_send_data(now))
+            || (self.has_paced() && self.may_send_paced(now))
             || self.received.iter().any(|r| r.deadline().is_some_and(|at| at <= now))
     }
 
@@ -442,7 +442,7 @@ impl Link {
         if self.has_paced() && !self.is_window_full() { self.pacer.deadline() } else { None }
     }
 
-    fn may_send_data(&self, now: Instant) -> bool {
+    fn may_send_paced(&self, now: Instant) -> bool {
         self.probe_credit > 0 || (self.pacer.may_send(now) && !self.is_window_full())
     }
 
@@ -465,7 +465,7 @@ impl Link {
             self.emit_acks(now, local_index, end, out);
         }
         self.emit_hello(end, out, &mut carried);
-        let may_send = self.may_send_data(now);
+        let may_send = self.may_send_paced(now);
         if may_send {
             counts_for_pacing = self.emit_control(end, out, &mut carried);
         }
