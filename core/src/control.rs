@@ -431,7 +431,26 @@ mod tests {
             Control::Push(Push::RelayOpened(9, key)),
             Control::Candidates(vec![v4, v6]),
             Control::Trust(vec![1; 100]),
+            kem_offer(),
+            kem_answer(),
         ]
+    }
+
+    fn kem_offer() -> Control {
+        let key = Box::new(core::array::from_fn(|i| i as u8));
+        Control::KemOffer(KemOffer { session: 0x0403_0201, index: 0x0807_0605, key })
+    }
+
+    fn kem_answer() -> Control {
+        let answer = Box::new(core::array::from_fn(|i| 255 - i as u8));
+        Control::KemAnswer(KemAnswer { offer: 0x0403_0201, index: 0x0807_0605, answer })
+    }
+
+    #[test]
+    fn kem_messages_have_their_frozen_bytes() {
+        let (offer, answer) = (kem_offer().emit(), kem_answer().emit());
+        assert_eq!((offer.len(), &offer[..12]), (1193, &[7, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2][..]));
+        assert_eq!((answer.len(), &answer[..12]), (1097, &[8, 1, 2, 3, 4, 5, 6, 7, 8, 255, 254, 253][..]));
     }
 
     #[test]
