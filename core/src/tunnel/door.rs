@@ -57,7 +57,7 @@ pub(crate) enum Admission {
     Overload,
 }
 
-/// Agreements (X25519) in a second: 40 % of it at 50 µs each. Source: own choice; RESULTS.md has the time of one.
+/// Agreements (X25519) in a second: 40 % of it at 50 µs each. Source: own choice; `bench/RESULTS.md` has the time of one.
 const AGREEMENTS_PER_SECOND: u64 = 8000;
 /// Agreements of an answer, beside the one that reads an INIT.
 const ANSWER_COST: u64 = 2;
@@ -111,14 +111,14 @@ impl Doorkeeper {
         self.known_bits(key).iter().all(|bit| self.known.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1))
     }
 
-    /// The bits of a key depend on this node's own keys: nobody finds one in advance that passes everywhere.
+    /// The bits of a key depend on this node's own key: a key that passes here passes nowhere else.
     fn known_bits(&self, key: &StaticKey) -> [usize; KNOWN_HASHES] {
         let hash = mac16(&self.mac1_key, &[b"known", &key.0]);
         core::array::from_fn(|i| crate::wire::u32_at(&hash, 4 * i) as usize % KNOWN_BITS)
     }
 
     /// Decides whether an INIT whose static key has been read is answered. Peers' keys, and remembered ones, always are:
-    /// what strangers use up is another bucket.
+    /// strangers use up another bucket.
     pub(crate) fn admit_key(&mut self, now: Instant, key: &StaticKey, is_peer: bool) -> bool {
         if !is_peer && !self.remembers(key) {
             if !self.strangers.has(now, 1) {
@@ -210,7 +210,7 @@ pub(super) fn emit_cookie(
     out
 }
 
-/// The part of a source's bytes that those share who can take each other's addresses: /24 of IPv4, /56 of IPv6.
+/// The part of a source's bytes that is the same for addresses of one network: /24 of IPv4, /56 of IPv6.
 fn network_of(source: &[u8]) -> &[u8] {
     match source.len() {
         SOURCE_LEN_V4 => &source[..3],
