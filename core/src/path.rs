@@ -352,7 +352,9 @@ impl Paths {
     /// Forgets the candidates of a process that is gone. The address in use stays: it may come back.
     pub(crate) fn forget_candidates(&mut self) {
         let selected = self.selected;
-        self.list.retain(|p| !p.addr.is_direct() || Some(p.addr) == selected);
+        // An address that was tried in vain is remembered: named anew, it gets no more probes than before.
+        let was_tried = |p: &Path| !p.is_open() && p.tries > 0;
+        self.list.retain(|p| !p.addr.is_direct() || Some(p.addr) == selected || was_tried(p));
     }
 
     /// A RESP of this node leaves for `to`.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod books;
+mod control_stream;
 mod filters;
 mod operations;
 mod segments;
@@ -10,6 +11,7 @@ mod trust;
 mod world;
 
 pub use books::books;
+pub use control_stream::control_stream;
 pub use filters::filters;
 pub use operations::operations;
 pub use segments::segments;

@@ -130,6 +130,11 @@ fn a_world_works_again_once_its_faults_are_over() {
 }
 
 #[test]
+fn a_control_stream_is_whole_or_broken_and_holds_little() {
+    assert!(run("control_stream", pilot_fuzz::control_stream, 300, 4 * 2000) > 0);
+}
+
+#[test]
 fn the_corpora_of_the_other_targets_hold() {
     let targets: [(&str, Target); 4] = [
         ("parsers", pilot_fuzz::parsers),

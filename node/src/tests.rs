@@ -85,6 +85,10 @@ fn books(nodes: usize) -> Vec<TrustBook> {
         books[0].receive(&hub_me, &accept, None);
         books[0].note_endpoint(&own.public(), underlay(FIRST_PORT + node as u16));
         book.note_endpoint(&hub.public(), underlay(FIRST_PORT));
+        // They have met before: nothing waits for a first session.
+        let kem = rng.bytes();
+        book.set_kem(&hub.public(), &kem);
+        books[0].set_kem(&own.public(), &kem);
         books.push(book);
     }
     books

@@ -81,10 +81,13 @@ impl Rendezvous {
         let mut rng = Rng::new(config.seed);
         config.seed = rng.bytes();
         let relay_secret = *config.entropy.secret();
+        let wall_at_zero_us = config.wall_at_zero_us;
         config.strangers = Strangers::Serve { max: state.limits().clients };
+        let mut endpoint = Endpoint::new(config);
+        state.static_keys().for_each(|key| endpoint.remember(key));
         Self {
-            wall_at_zero_us: config.wall_at_zero_us,
-            endpoint: Endpoint::new(config),
+            wall_at_zero_us,
+            endpoint,
             state,
             journal,
             rng,
@@ -280,7 +283,8 @@ impl Rendezvous {
         if !self.state.is_known(caller) && !self.sources.admits(now, &reflexive, sources, burst) {
             return Answer::Refused(Refusal::TooMany);
         }
-        let (today, rng) = (day(self.wall_s(now)), &mut self.rng);
+        let (today, static_key) = (day(self.wall_s(now)), record.static_key);
+        let rng = &mut self.rng;
         let addr = match self.state.register(caller, record, || rng.u32(), (today, &mut *self.journal)) {
             Ok(addr) => addr,
             Err(why) => return Answer::Refused(why),
@@ -303,6 +307,7 @@ impl Rendezvous {
         let twin = client.registered_from(now, reflexive);
         self.clients.insert(*caller, client);
         if is_new {
+            self.endpoint.remember(&static_key);
             for (id, sealed) in self.state.letters_for(caller) {
                 self.endpoint.push(peer, Push::Letter(id, sealed));
             }

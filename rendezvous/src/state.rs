@@ -6,7 +6,7 @@ use crate::letters::{Letter, Letters, Place};
 use crate::limits::Limits;
 use pilot_core::codec::{Malformed, Put, Reader};
 use pilot_core::control::{Grant, InboxNumber, LetterId, Query, Refusal, SEARCH_MAX};
-use pilot_core::identity::IdentityKey;
+use pilot_core::identity::{IdentityKey, StaticKey};
 use pilot_core::{Addr, NodeRecord};
 use std::collections::BTreeMap;
 
@@ -105,6 +105,11 @@ impl State {
             }
         }
         Ok(state)
+    }
+
+    /// The keys that registered nodes use in key handshakes.
+    pub(crate) fn static_keys(&self) -> impl Iterator<Item = &StaticKey> {
+        self.nodes.values().map(|node| &node.record.static_key)
     }
 
     /// Counts the registered nodes.

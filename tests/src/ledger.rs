@@ -31,9 +31,16 @@ struct Account {
 #[derive(Default)]
 pub(crate) struct Ledger {
     accounts: BTreeMap<SocketAddr, Account>,
+    /// Own moves of the machine, and restarts of its peers, which name their candidates anew.
+    chances: u64,
 }
 
 impl Ledger {
+    /// The machine has moved, or a peer has restarted: candidates that gave no answer are tried again.
+    pub(crate) const fn give_chance(&mut self) {
+        self.chances += 1;
+    }
+
     /// Notes a datagram that came from `from`, or claims so.
     pub(crate) fn receive(&mut self, from: SocketAddr, len: usize) {
         self.accounts.entry(from).or_default().received += len as u64;
@@ -51,7 +58,7 @@ impl Ledger {
         account.sent += len as u64;
         let named = CANDIDATE_LEN_MAX
             * (endpoint.peers().count() as u64)
-            * (1 + now.since(Instant::ZERO).as_secs() / AGAIN.as_secs());
+            * (1 + self.chances + now.since(Instant::ZERO).as_secs() / AGAIN.as_secs());
         if account.sent > AMPLIFICATION_MAX * account.received + named {
             assert!(
                 endpoint.is_open(to),

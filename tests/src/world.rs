@@ -164,6 +164,7 @@ impl World {
     pub fn roam_knowingly(&mut self, node: NodeIndex) {
         self.roam(node);
         let addr = self.nodes[node].addr;
+        self.nodes[node].ledger.give_chance();
         self.nodes[node].stack.endpoint_mut().set_candidates(self.now, vec![addr]);
     }
 
@@ -242,6 +243,7 @@ impl World {
         stack.handle_timeout(self.now);
         self.nodes[node].incarnation = incarnation;
         self.nodes[node].ledger = Ledger::default();
+        self.nodes.iter_mut().for_each(|node| node.ledger.give_chance());
         self.nodes[node].stack = stack;
         self.nodes[node].events.clear();
     }

@@ -3,9 +3,9 @@
 //! Type and size → relay header → receiver index, or mac1 → load → static key → pin → session → tag → window → frames
 //! (`docs/wire.md`, "Rules"). A datagram that fails a step is counted as a [`Discard`] and changes nothing else.
 
-use super::Endpoint;
 use super::config::Strangers;
 use super::output::Event;
+use super::{Endpoint, HALF_OPEN_MAX};
 use crate::control::Control;
 use crate::discard::Discard;
 use crate::identity::StaticKey;
@@ -166,7 +166,14 @@ impl Endpoint {
         let received = InitReceived::read(&self.identity, init, known).map_err(|_| Discard::Tag)?;
         let offer = received.peer.stance;
         let stance = self.strangers.stance().answer(offer).ok_or(Discard::Suite)?;
-        let id = match self.peers.by_static(&received.static_key) {
+        let known = self.peers.by_static(&received.static_key);
+        if known.is_none() && self.strangers == Strangers::Refuse {
+            return Err(Discard::Stranger);
+        }
+        if !self.door.admit_key(now, &received.static_key, known.is_some()) {
+            return Err(Discard::Overload);
+        }
+        let id = match known {
             Some(id) => id,
             None => self.add_stranger(received.static_key)?,
         };
@@ -200,12 +207,21 @@ impl Endpoint {
         Ok(())
     }
 
-    fn add_stranger(&mut self, key: StaticKey) -> Result<PeerId, Discard> {
+    pub(super) fn add_stranger(&mut self, key: StaticKey) -> Result<PeerId, Discard> {
         let Strangers::Serve { max } = self.strangers else { return Err(Discard::Stranger) };
         if self.peers.len() >= max {
             return Err(Discard::Full);
         }
-        Ok(self.add_peer(Role::Client, key, NO_PSK))
+        let id = self.add_peer(Role::Client, key, NO_PSK);
+        self.half_open.push_back(id);
+        while self.half_open.len() > HALF_OPEN_MAX {
+            let oldest = self.half_open.pop_front();
+            let is_open = |id: &PeerId| self.peers.get(id).is_some_and(|e| e.peer.session_age(Instant::ZERO).is_none());
+            if let Some(id) = oldest.filter(is_open) {
+                self.remove_peer(id);
+            }
+        }
+        Ok(id)
     }
 
     pub(super) fn handle_resp(&mut self, now: Instant, from: PathAddr, resp: &[u8; RESP_LEN]) -> Result<(), Discard> {

@@ -59,6 +59,8 @@ pub struct Endpoint {
     reserve: Reserve,
     strangers: Strangers,
     hoard: Hoard,
+    /// Strangers that had no session yet when they came, oldest first.
+    half_open: VecDeque<PeerId>,
     wall_at_zero_us: u64,
     datagram_len_max: usize,
     door: Doorkeeper,
@@ -78,6 +80,9 @@ const INITS_REMEMBERED: usize = 8;
 /// Peers up to this number get the secret that their static key and ours share at once; others at their first key
 /// handshake, since one X25519 each would be felt at start. Source: own choice.
 const SHARED_AT_ONCE_MAX: usize = 256;
+/// Strangers whose key handshake is not finished: the oldest gives way. Source: own choice; at the rate of the door they
+/// come within eight seconds.
+const HALF_OPEN_MAX: usize = 4096;
 /// Datagrams outside any peer (cookies, farewells) that may wait.
 const STRAY_MAX: usize = 256;
 
@@ -85,13 +90,14 @@ impl Endpoint {
     /// An endpoint; its pinned peers exist from the start, its rendezvous is tried at the first `handle_timeout`.
     pub fn new(mut config: Config) -> Self {
         let mut endpoint = Self {
-            door: Doorkeeper::new(&config.identity.static_key()),
+            door: Doorkeeper::new(&config.identity.static_key(), matches!(config.strangers, Strangers::Serve { .. })),
             aead: config.aead,
             reserve: Reserve::new(config.agreement, &mut *config.entropy),
             entropy: config.entropy,
             rng: Rng::new(config.seed),
             strangers: config.strangers,
             hoard: Hoard::default(),
+            half_open: VecDeque::new(),
             wall_at_zero_us: config.wall_at_zero_us,
             datagram_len_max: config.datagram_len_max,
             peers: PeerTable::new(),
@@ -304,6 +310,11 @@ impl Endpoint {
             }
             self.touch(id);
         }
+    }
+
+    /// Notes the key of a node that has been here before (rendezvous): when many strangers come, it is served all the same.
+    pub fn remember(&mut self, key: &StaticKey) {
+        self.door.remember(key);
     }
 
     /// Answers a stranger's call (rendezvous). False when the stranger is gone or does not read.

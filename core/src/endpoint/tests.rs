@@ -606,6 +606,7 @@ fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
     assert!(resends >= 3, "every INIT is repeated");
 }
 
+mod flood;
 mod kem;
 #[cfg(target_os = "linux")]
 #[allow(clippy::unwrap_used, reason = "tests")]

@@ -11,13 +11,13 @@ pub const MESSAGE_LEN_MAX: usize = 66_000;
 /// Most bytes waiting or in flight on the sending side; beyond it the message is refused.
 pub const BACKLOG_MAX: usize = 512 * 1024;
 /// Most bytes in flight, and so the most that the receiver ever holds out of order.
-const WINDOW: u64 = 128 * 1024;
+pub const WINDOW: u64 = 128 * 1024;
 /// Most bytes that the receiver holds: an incomplete message, and a window behind it.
-pub(crate) const HELD_LEN_MAX: usize = LENGTH_LEN + MESSAGE_LEN_MAX + WINDOW as usize;
+pub const HELD_LEN_MAX: usize = LENGTH_LEN + MESSAGE_LEN_MAX + WINDOW as usize;
 /// Most pieces behind gaps. Source: a window of full datagrams has 110; this leaves room for small messages.
 const ISLANDS_MAX: usize = 4096;
 /// What the list of pieces uses at most. Unit: bytes.
-pub(crate) const RANGES_LEN_MAX: usize = (ISLANDS_MAX + 1) * size_of::<(u64, u64)>();
+pub const RANGES_LEN_MAX: usize = (ISLANDS_MAX + 1) * size_of::<(u64, u64)>();
 /// Longest empty buffer that is kept for the next message. Unit: bytes.
 const KEPT_LEN_MAX: usize = 2048;
 /// Bytes of the length in front of each message.
@@ -147,7 +147,7 @@ impl ControlSender {
 /// However the peer cuts, repeats and overlaps its pieces, each byte of the stream is held once, in a buffer of at most
 /// [`HELD_LEN_MAX`] bytes.
 #[derive(Default)]
-pub(crate) struct ControlReceiver {
+pub struct ControlReceiver {
     /// Bytes from the first incomplete message on; those in a gap mean nothing yet.
     buffer: Vec<u8>,
     /// Offset of the first byte in `buffer`.
@@ -166,13 +166,13 @@ impl ControlReceiver {
     }
 
     /// Memory in use. Unit: bytes.
-    pub(crate) const fn held_len(&self) -> usize {
+    pub const fn held_len(&self) -> usize {
         self.buffer.capacity() + self.islands.held_len()
     }
 
     /// Takes a piece and returns the messages it completes; `None` when the stream is broken beyond repair: a length that
     /// no message has, a piece beyond the window, or so many gaps that no loss explains them.
-    pub(crate) fn receive(&mut self, offset: u64, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    pub fn receive(&mut self, offset: u64, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
         let end = offset.checked_add(bytes.len() as u64)?;
         if end > self.next + WINDOW {
             return None;

@@ -154,7 +154,7 @@ fn probes_to_addresses_that_never_answered_have_a_maximum() {
     paths.select_working(PathAddr::Relay(Channel(7)), false);
     let mut sent = std::collections::BTreeMap::new();
     for round in 0..250u16 {
-        let has_news = (1..17).fold(false, |news, i| paths.add(direct(round / 50 * 100 + i)) || news);
+        let has_news = (1..17).filter(|i| paths.add(direct(round / 50 * 100 + i))).count() > 0;
         assert_eq!(has_news, round % 50 == 0);
         paths.on_candidates(now, has_news || round % 2 == 0);
         for _ in 0..20 {

@@ -53,8 +53,8 @@ const LOADED_DATAGRAMS: u64 = 4;
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
 const REST_AFTER: Duration = Duration::from_secs(2);
-/// Room below which no datagram is begun for a path that has not answered. Unit: bytes.
-const LIMITED_LEN_MIN: usize = 128;
+/// What a CLOSE counts for on a path that has not answered. Unit: bytes.
+const CLOSE_LEN: usize = 64;
 /// Datagrams of the key handshake that may wait to be sent.
 const RAW_MAX: usize = 64;
 
@@ -249,9 +249,10 @@ impl Peer {
     /// Most that the datagrams of key handshakes hold. Unit: bytes.
     pub(crate) const RAW_LEN_MAX: usize = RAW_MAX * 256;
 
-    /// True unless the path in use has not answered and has been sent all that it may be sent before.
+    /// True unless the path in use has not answered and may be sent no full datagram before it has: packets are not cut for
+    /// that, since some cannot be.
     fn may_send(&self) -> bool {
-        self.paths.allowance() >= LIMITED_LEN_MIN
+        self.paths.allowance() >= self.paths.datagram_len()
     }
 
     /// Memory that the peer makes this node hold. Unit: bytes.
@@ -348,8 +349,8 @@ impl Peer {
         }
     }
 
-    /// Seals under `session`, which this side initiated and whose RESP of `len` bytes came from `from`, at once. True when the peer is another incarnation than
-    /// before.
+    /// Seals under `session`, which this side initiated and whose RESP of `len` bytes came from `from`, at once. True when
+    /// the peer is another incarnation than before.
     pub(crate) fn install_current(
         &mut self,
         now: Instant,

@@ -3,7 +3,7 @@
 //! CLOSE → datagrams of the key handshake → the one that did not fit the batch before → probes → the link's frames.
 
 use super::builder::PacketBuilder;
-use super::{LIMITED_LEN_MIN, Peer, REST_AFTER};
+use super::{CLOSE_LEN, Peer, REST_AFTER};
 use crate::link::Outgoing;
 use crate::link::frame::emit_close;
 use crate::path::{PathAddr, emit_probe_frames};
@@ -22,7 +22,7 @@ impl Peer {
     pub(crate) fn poll_transmit(&mut self, now: Instant, batch: &mut PacketBuilder<'_>) -> Option<(PathAddr, usize)> {
         if let (Some(reason), Some(to), true) = (self.close, self.paths.selected(), self.is_up(now)) {
             self.close = None;
-            if self.paths.charge(to, LIMITED_LEN_MIN) {
+            if self.paths.charge(to, CLOSE_LEN) {
                 self.seal_untracked(now, to, batch, |out| emit_close(out, reason));
                 return Some((to, batch.len()));
             }
@@ -81,7 +81,7 @@ impl Peer {
         if !self.may_send() || !self.link.has_output(now) {
             return false;
         }
-        let room = self.paths.datagram_len().min(self.paths.allowance()) - DATA_OVERHEAD;
+        let room = self.paths.datagram_len() - DATA_OVERHEAD;
         let Some(session) = self.sessions.current_mut().filter(|session| session.usable(now)) else { return false };
         let draft = batch.begin(to);
         let Some(outgoing) = self.link.poll_frames(now, session.indexes.local, room, batch.frames()) else {

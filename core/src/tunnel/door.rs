@@ -5,6 +5,7 @@ use crate::hash::{blake2s, equal, mac16};
 use crate::identity::StaticKey;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
+use crate::tunnel::bucket::{Bucket, Sources};
 use crate::wire::{COOKIE_LEN, HandshakeKind, INIT_LEN, MAC_LEN, array_at, handshake_header};
 use alloc::vec::Vec;
 use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
@@ -30,9 +31,17 @@ pub(crate) struct Doorkeeper {
     cookie_key: [u8; 32],
     secret: [u8; 32],
     secret_since: Option<Instant>,
-    /// INITs that may be served now; refills over time. The last [`Self::PROVEN_DEBT`] are for senders with a cookie.
-    tokens: u64,
-    refilled: Instant,
+    /// All agreements.
+    total: Bucket,
+    /// INITs from addresses that are not proven.
+    unproven: Bucket,
+    /// INITs from proven addresses beyond what each source may send.
+    spare: Bucket,
+    /// Answers to keys that are not known.
+    strangers: Bucket,
+    sources: Sources,
+    /// Keys that are known beside those of peers, as bits of a filter; empty where strangers are not served.
+    known: Vec<u64>,
 }
 
 /// The decision about an INIT before its contents are opened.
@@ -48,27 +57,77 @@ pub(crate) enum Admission {
     Overload,
 }
 
+/// Agreements (X25519) in a second: 40 % of it at 50 µs each. Source: own choice; `bench/RESULTS.md` has the time of one.
+const AGREEMENTS_PER_SECOND: u64 = 8000;
+/// Agreements of an answer, beside the one that reads an INIT.
+const ANSWER_COST: u64 = 2;
+/// Answers to unknown keys in a second, and at once. Source: own choice.
+const STRANGERS_PER_SECOND: u64 = 500;
+const STRANGERS_BURST: u64 = 400;
+/// Bits of the filter of known keys, and how many a key sets: one stranger of a hundred passes for known when a hundred
+/// thousand keys are.
+const KNOWN_BITS: usize = 1 << 20;
+const KNOWN_HASHES: usize = 4;
+
 impl Doorkeeper {
-    /// INITs per second that are served without asking for a cookie. Source: own choice; X25519 takes about 100 µs.
-    const RATE: u64 = 500;
-    /// INITs that may come at once.
+    /// INITs without a cookie that may come at once. Source: own choice.
     pub(super) const BURST: u64 = 200;
-    /// INITs beyond it that are served when they carry a valid cookie.
-    pub(super) const PROVEN_DEBT: u64 = 200;
+    /// INITs from proven addresses that may come at once beyond what each source may send.
+    const SPARE: u64 = 200;
+    /// INITs that one source may send at once when it has proven its address.
+    #[cfg(test)]
+    pub(super) const PROVEN_DEBT: u64 = Self::SPARE + crate::tunnel::bucket::SOURCE_BURST as u64;
 
-    /// How long a sender without a cookie waits with its next INIT. Source: own choice; by then twice as many INITs as may
-    /// come at once have been served.
-    pub(super) const COOKIE_WAIT: Duration = Duration::from_millis(800);
+    /// How long a sender without a cookie waits with its next INIT. Source: own choice; short enough for two more attempts
+    /// in the two seconds in which a known node is served.
+    pub(super) const COOKIE_WAIT: Duration = Duration::from_millis(400);
 
-    pub(crate) fn new(own: &StaticKey) -> Self {
+    pub(crate) fn new(own: &StaticKey, serves_strangers: bool) -> Self {
         Self {
             mac1_key: mac1_key(own),
             cookie_key: cookie_key(own),
             secret: [0; 32],
             secret_since: None,
-            tokens: Self::BURST + Self::PROVEN_DEBT,
-            refilled: Instant::ZERO,
+            total: Bucket::new(AGREEMENTS_PER_SECOND, AGREEMENTS_PER_SECOND / 4),
+            unproven: Bucket::new(AGREEMENTS_PER_SECOND / 8, Self::BURST),
+            spare: Bucket::new(AGREEMENTS_PER_SECOND / 8, Self::SPARE),
+            strangers: Bucket::new(STRANGERS_PER_SECOND, STRANGERS_BURST),
+            sources: Sources::default(),
+            known: if serves_strangers { alloc::vec![0; KNOWN_BITS / 64] } else { Vec::new() },
         }
+    }
+
+    /// Notes a key that will be known from now on, though no peer has it.
+    pub(crate) fn remember(&mut self, key: &StaticKey) {
+        for bit in self.known_bits(key) {
+            if let Some(word) = self.known.get_mut(bit / 64) {
+                *word |= 1 << (bit % 64);
+            }
+        }
+    }
+
+    /// True for keys that [`Doorkeeper::remember`] was told of, and for one of a hundred others at most.
+    fn remembers(&self, key: &StaticKey) -> bool {
+        self.known_bits(key).iter().all(|bit| self.known.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1))
+    }
+
+    /// The bits of a key depend on this node's own key: a key that passes here passes nowhere else.
+    fn known_bits(&self, key: &StaticKey) -> [usize; KNOWN_HASHES] {
+        let hash = mac16(&self.mac1_key, &[b"known", &key.0]);
+        core::array::from_fn(|i| crate::wire::u32_at(&hash, 4 * i) as usize % KNOWN_BITS)
+    }
+
+    /// Decides whether an INIT whose static key has been read is answered. Peers' keys, and remembered ones, always are:
+    /// strangers use up another bucket.
+    pub(crate) fn admit_key(&mut self, now: Instant, key: &StaticKey, is_peer: bool) -> bool {
+        if !is_peer && !self.remembers(key) {
+            if !self.strangers.has(now, 1) {
+                return false;
+            }
+            self.strangers.take(1);
+        }
+        self.total.take(ANSWER_COST);
+        true
     }
 
     /// Checks mac1 of an INIT or RESP.
@@ -89,14 +148,11 @@ impl Doorkeeper {
         if !self.mac1_is_valid(init) {
             return Admission::Refuse;
         }
-        let earned = now.since(self.refilled).as_micros() as u64 * Self::RATE / 1_000_000;
-        if earned > 0 {
-            self.tokens = (self.tokens + earned).min(Self::BURST + Self::PROVEN_DEBT);
-            self.refilled = now;
-        }
-        debug_assert!(self.tokens <= Self::BURST + Self::PROVEN_DEBT, "the bucket has a rim");
-        if self.tokens > Self::PROVEN_DEBT {
-            self.tokens -= 1;
+        self.sources.rest(now);
+        let has_any = self.total.has(now, 1);
+        if has_any && self.unproven.has(now, 1) {
+            self.unproven.take(1);
+            self.total.take(1);
             return Admission::Go;
         }
         let cookie = self.cookie(now, source, rng);
@@ -104,10 +160,17 @@ impl Doorkeeper {
         if !equal(&mac16(&cookie, &[body]), mac2) {
             return Admission::Cookie(self.seal_cookie(init, cookie, rng));
         }
-        if self.tokens == 0 {
+        if !has_any {
             return Admission::Overload;
         }
-        self.tokens -= 1;
+        let hash = mac16(&self.secret, &[b"source", network_of(source)]);
+        if !self.sources.take(now, u64::from_le_bytes(array_at(&hash, 0))) {
+            if !self.spare.has(now, 1) {
+                return Admission::Overload;
+            }
+            self.spare.take(1);
+        }
+        self.total.take(1);
         Admission::Go
     }
 
@@ -147,10 +210,23 @@ pub(super) fn emit_cookie(
     out
 }
 
+/// The part of a source's bytes that is the same for addresses of one network: /24 of IPv4, /56 of IPv6.
+fn network_of(source: &[u8]) -> &[u8] {
+    match source.len() {
+        SOURCE_LEN_V4 => &source[..3],
+        SOURCE_LEN_V6 => &source[..7],
+        _ => source,
+    }
+}
+
+/// Lengths of what [`source_bytes`] gives. Unit: bytes.
+const SOURCE_LEN_V4: usize = 4 + 2;
+const SOURCE_LEN_V6: usize = 16 + 2;
+
 /// The bytes that stand for a source address in cookies.
 pub(crate) fn source_bytes(addr: &core::net::SocketAddr) -> Vec<u8> {
-    let mut out = Vec::with_capacity(18);
-    match addr.ip() {
+    let mut out = Vec::with_capacity(SOURCE_LEN_V6);
+    match addr.ip().to_canonical() {
         core::net::IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
         core::net::IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
     }

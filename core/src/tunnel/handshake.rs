@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn under_load_a_cookie_is_asked_for_and_then_accepted() {
         let (b, mut rng) = (Identity::from_seed([2; 32]), Rng::new([3; 32]));
-        let mut door = Doorkeeper::new(&b.static_key());
+        let mut door = Doorkeeper::new(&b.static_key(), false);
         let first = init(&mut rng, &b, None);
         let datagram: [u8; INIT_LEN] = first.datagram.clone().try_into().expect("its length");
         let mut answer = Admission::Go;
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn a_wrong_mac1_is_refused_before_any_cryptography() {
         let (b, mut rng) = (Identity::from_seed([2; 32]), Rng::new([3; 32]));
-        let mut door = Doorkeeper::new(&b.static_key());
+        let mut door = Doorkeeper::new(&b.static_key(), false);
         let mut datagram: [u8; INIT_LEN] = init(&mut rng, &b, None).datagram.try_into().expect("its length");
         datagram[20] ^= 1;
         assert_eq!(door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng), Admission::Refuse);

@@ -90,3 +90,49 @@ impl Mixed {
 pub(crate) fn mixed_psk(pair: &[u8; 32], kem: &[u8; 32]) -> Bytes32 {
     Zeroizing::new(hash::derive(pair, &[b"pn1-psk", kem]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    /// The examples of RFC 9935: the seed 00 01 … 3f and its ML-KEM-768 key, here by its BLAKE2s hash.
+    #[test]
+    fn the_key_of_the_published_seed_is_the_published_one() {
+        let offer = Offer(Zeroizing::new(core::array::from_fn(|i| i as u8)));
+        let key = offer.public();
+        assert_eq!(key[..8], [0x29, 0x8a, 0xa1, 0x0d, 0x42, 0x3c, 0x8d, 0xda]);
+        let hash = "d17574d4976b05ccfd85cfbeb1c2071fd3bebeddd32c83432fc29256ebfc3530";
+        let expected: [u8; 32] =
+            core::array::from_fn(|i| u8::from_str_radix(&hash[2 * i..2 * i + 2], 16).expect("hex"));
+        assert_eq!(hash::blake2s(&[&*key]), expected);
+    }
+
+    #[test]
+    fn both_sides_make_the_same_and_nothing_else_does() {
+        let (mut entropy, ids) = (Rng::entropy([5; 32]), [IdentityKey([1; 32]), IdentityKey([2; 32])]);
+        let (offer, other) = (Offer::draw(&mut *entropy), Offer::draw(&mut *entropy));
+        let (bytes, theirs) = answer(&offer.public(), &entropy.secret()).expect("a key");
+        let ours = offer.open(&bytes);
+        assert_eq!(*ours, *theirs);
+        assert_ne!(*other.open(&bytes), *ours);
+        let mut changed = bytes.clone();
+        changed[7] ^= 1;
+        assert_ne!(*offer.open(&changed), *ours);
+        assert!(answer(&[0xff; OFFER_LEN], &[0; 32]).is_none(), "coefficients beyond the modulus are no key");
+
+        let mixed = Mixed::new(&ours, &[9; 32], &ids[0], &ids[1]);
+        let (own, peer) = (mixed.keys_of_offerer(), mixed.keys_of_answerer());
+        assert_eq!((own.send, own.receive, own.exporter), (peer.receive, peer.send, peer.exporter));
+        let secrets = [own.send, own.receive, own.exporter, *mixed.secret];
+        assert!((0..4).all(|i| (0..i).all(|j| secrets[i] != secrets[j])), "independent keys");
+        for other in [
+            Mixed::new(&[0; 32], &[9; 32], &ids[0], &ids[1]),
+            Mixed::new(&ours, &[8; 32], &ids[0], &ids[1]),
+            Mixed::new(&ours, &[9; 32], &ids[1], &ids[0]),
+        ] {
+            assert_ne!(*other.secret, *mixed.secret);
+        }
+        assert_ne!(*mixed_psk(&[1; 32], &mixed.secret), *mixed_psk(&[2; 32], &mixed.secret));
+    }
+}

@@ -1,6 +1,7 @@
 //! The tunnel: how two nodes get keys (`handshake`), how they seal datagrams with them ([`session`]), and how replays
 //! are refused ([`replay`]).
 
+mod bucket;
 pub(crate) mod door;
 pub(crate) mod handshake;
 pub(crate) mod kem;
