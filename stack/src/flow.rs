@@ -329,6 +329,13 @@ impl Flow {
         is_admitted
     }
 
+    /// Notes that TCP has seen a SYN and still asks: the SYN answers a question that this flow has taken back, and another
+    /// will come.
+    pub(crate) fn on_foreign_syn(&mut self) {
+        debug_assert!(self.is_asking(), "TCP has not taken the SYN");
+        self.order.forget_syn();
+    }
+
     /// Drops the segments that are held back, so that one before them finds room; false when that does not help.
     pub(crate) fn make_room_for(&mut self, segment: &Segment) -> bool {
         if !self.order.is_due(segment) {

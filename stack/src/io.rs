@@ -147,6 +147,9 @@ impl PeerIo {
                 is_asking = false;
                 flow.on_established();
             }
+            if next.syn && flow.is_asking() {
+                flow.on_foreign_syn();
+            }
             let Some((after, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else {
                 break;
             };

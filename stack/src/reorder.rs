@@ -26,6 +26,11 @@ impl Reorder {
         self.next.is_none()
     }
 
+    /// Waits for the peer's SYN again: TCP has not taken the one that came.
+    pub(crate) const fn forget_syn(&mut self) {
+        self.next = None;
+    }
+
     /// True while segments wait for one before them.
     pub(crate) fn is_holding(&self) -> bool {
         !self.held.is_empty()
