@@ -238,7 +238,7 @@ impl Flow {
     /// What the flow holds now.
     pub(crate) fn holds(&self) -> Held {
         let (received, sent) = self.tcp.with(|socket| (socket.recv_queue(), socket.send_queue()));
-        Held { received: received + self.order.held_len(), sent, kept: self.kept }
+        Held { received: received + self.order.memory(), sent, kept: self.kept }
     }
 
     /// A segment that only tells the peer a window of at most `cap` bytes, and asks for what was dropped; `None` before the

@@ -88,7 +88,7 @@ impl PeerIo {
             return;
         }
         let cap = self.budget.window(flow.held.received) + flow.out_of_order();
-        if cap + flow.held.received < flow.ring_len() + flow.out_of_order() {
+        if cap + flow.tcp.recv_queue() < flow.ring_len() {
             self.starve(flow);
         }
         if let Some(bytes) = flow.window_segment(cap)
