@@ -248,7 +248,7 @@ impl Flow {
     /// What the flow holds now.
     pub(crate) fn holds(&self) -> Held {
         let (received, sent) = self.tcp.with(|socket| (socket.recv_queue(), socket.send_queue()));
-        Held { received: received + self.order.held_len(), sent, kept: self.kept }
+        Held { received: received + self.order.memory(), sent, kept: self.kept }
     }
 
     /// A segment that only tells the peer a window of at most `cap` bytes, and asks for what was dropped; `None` before the
@@ -337,6 +337,13 @@ impl Flow {
             self.unread = segment.end();
         }
         is_admitted
+    }
+
+    /// Notes that TCP has seen a SYN and still asks: the SYN answers a question that this flow has taken back, and another
+    /// will come.
+    pub(crate) fn on_foreign_syn(&mut self) {
+        debug_assert!(self.is_asking(), "TCP has not taken the SYN");
+        self.order.forget_syn();
     }
 
     /// Drops the segments that are held back, so that one before them finds room; false when that does not help.
