@@ -83,6 +83,7 @@ pub mod system {
     pub use crate::platform::{Edges, Signal, map_rings, recv_packet, send_now, send_packet};
 }
 pub use failure::{Code, Failure};
+pub use frame_reader::{FrameReader, Parsed};
 pub use ipc::client::{Client, Finisher, NumberedAnswer, Reply, StreamReply};
 pub use ipc::official_frame as framing;
 pub use ipc::place::socket_path;
