@@ -43,6 +43,7 @@ mod event_loop;
 mod failure;
 mod frame_reader;
 mod handle;
+mod harmful;
 mod ipc;
 mod log;
 mod mail;
@@ -77,6 +78,10 @@ pub mod parts {
 /// The filters of programs' connections, for fuzzing.
 pub mod probe {
     pub use crate::programs::probe::{Filtered, filter};
+}
+/// Other nodes' texts, for programs that show them.
+pub mod text {
+    pub use crate::harmful::is_harmful;
 }
 /// What differs by system, for programs that use a node's descriptors.
 pub mod system {
