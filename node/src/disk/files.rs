@@ -73,16 +73,6 @@ pub(crate) enum FileJob {
     List,
 }
 
-impl FileJob {
-    /// Bytes that the job writes.
-    pub(crate) const fn len(&self) -> usize {
-        match self {
-            Self::Data { bytes, .. } => bytes.len(),
-            _ => 0,
-        }
-    }
-}
-
 /// The outcome of a [`FileJob`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FileDone {
@@ -149,6 +139,17 @@ impl Files {
         let files = Self { folder, open: LiteMap::new(), ledger, room };
         files.forget_old_parts();
         files
+    }
+
+    /// Bytes that a job writes and syncs.
+    pub(crate) fn cost(&self, job: &FileJob) -> usize {
+        let (id, len) = match job {
+            FileJob::Data { id, bytes, .. } => (id, bytes.len()),
+            FileJob::End { id } | FileJob::Drop { id } => (id, 0),
+            FileJob::Open { .. } | FileJob::List => return 0,
+        };
+        let is_last = !matches!(job, FileJob::Data { .. });
+        len + self.open.get(id).map_or(0, |part| part.sync_len(len, is_last))
     }
 
     /// Does one job. After a failure the file is closed; the part of a resumable transfer is kept.
