@@ -137,7 +137,8 @@ impl PeerIo {
         let mut is_asking = before != tcp::State::Established;
         let (mut bytes, mut next) = (Cow::Borrowed(bytes), *segment);
         loop {
-            self.interface.offer(&bytes);
+            let fin = if next.fin { flow.only_fin(&next, &bytes) } else { None };
+            self.interface.offer(fin.as_deref().unwrap_or(&bytes));
             if let Some(acknowledgement) = flow.acknowledgement(&next) {
                 self.interface.device.set_acknowledgement(acknowledgement);
             }
