@@ -54,7 +54,7 @@ pub(crate) struct Announced {
     pub(crate) len: u64,
     /// Fingerprint of the sender's key.
     pub(crate) sender: String,
-    /// Most bytes of the sender's files and parts. Unit: bytes.
+    /// Most bytes of the sender's files and parts, by its pin; 0 until the job is handed to the disk. Unit: bytes.
     pub(crate) quota: u64,
     pub(crate) resume: Option<Resume>,
 }
