@@ -88,8 +88,7 @@ mod tests {
 
     #[test]
     fn groups_have_a_maximum_of_jobs_and_of_bytes() {
-        let mut jobs: VecDeque<(Ticket, Job)> =
-            (0..GROUP_MAX as u64 + 1).map(|n| (Ticket(n), Job::Read(n))).collect();
+        let mut jobs: VecDeque<(Ticket, Job)> = (0..GROUP_MAX as u64 + 1).map(|n| (Ticket(n), Job::Read(n))).collect();
         let put = |len| (Ticket(0), Job::Put(Meta::Trust, vec![0; len]));
         jobs.extend([GROUP_LEN_MAX - 1, 5, 1].map(put));
         let mut schedule = Schedule::default();

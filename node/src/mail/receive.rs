@@ -30,11 +30,6 @@ impl Receive {
         self.incoming.held() + self.transfers.unwritten()
     }
 
-    /// True while bytes of files wait for the disk.
-    pub(crate) const fn is_writing(&self) -> bool {
-        self.transfers.unwritten() > 0
-    }
-
     /// There is no memory for more: unfinished frames and files go, and the peer learns why.
     pub(crate) fn refuse(&mut self, io: &mut Io, why: &str) {
         self.incoming = FrameReader::new();

@@ -22,6 +22,8 @@ struct Lane {
     len: usize,
     /// In the order in which they have come.
     waiting: VecDeque<StreamId>,
+    /// Streams without memory for what has arrived; they are served again when no bytes of the peer wait for the disk.
+    starving: Vec<StreamId>,
 }
 
 impl Lanes {
@@ -31,14 +33,14 @@ impl Lanes {
 
     fn lane(&mut self, peer: &IdentityKey) -> &mut Lane {
         let place = self.0.iter().position(|lane| lane.peer == *peer).unwrap_or_else(|| {
-            self.0.push(Lane { peer: *peer, jobs: 0, len: 0, waiting: VecDeque::new() });
+            self.0.push(Lane { peer: *peer, jobs: 0, len: 0, waiting: VecDeque::new(), starving: Vec::new() });
             self.0.len() - 1
         });
         &mut self.0[place]
     }
 
     fn forget_empty(&mut self) {
-        self.0.retain(|lane| lane.jobs > 0 || !lane.waiting.is_empty());
+        self.0.retain(|lane| lane.jobs > 0 || !lane.waiting.is_empty() || !lane.starving.is_empty());
     }
 
     /// Jobs of a peer that count; [`JOBS_OF_PEER_MAX`] when no more are taken.
@@ -59,12 +61,14 @@ impl Lanes {
         debug_assert!(lane.jobs <= JOBS_OF_PEER_MAX + 2, "a stream looks at the load before it takes another frame");
     }
 
-    /// The disk has done a job of `len` bytes.
-    pub(super) fn done(&mut self, peer: &IdentityKey, len: usize) {
+    /// The disk has done a job of `len` bytes. Gives the streams without memory, once they need not wait for the disk.
+    pub(super) fn done(&mut self, peer: &IdentityKey, len: usize) -> Vec<StreamId> {
         let lane = self.lane(peer);
         debug_assert!(lane.jobs > 0 && lane.len >= len, "what is done was added");
         (lane.jobs, lane.len) = (lane.jobs.saturating_sub(1), lane.len.saturating_sub(len));
+        let fed = if lane.len == 0 { std::mem::take(&mut lane.starving) } else { Vec::new() };
         self.forget_empty();
+        fed
     }
 
     /// The stream waits until its peer may give more; it does not wait already.
@@ -72,9 +76,18 @@ impl Lanes {
         self.lane(peer).waiting.push_back(stream);
     }
 
-    /// The stream waits no longer, since it is over.
+    /// The stream has no memory, and waits until the disk has made room; it does not wait for that already, and bytes of its peer
+    /// are on the way to the disk.
+    pub(super) fn starve(&mut self, peer: &IdentityKey, stream: StreamId) {
+        debug_assert!(self.has_bytes(peer), "the disk makes no room");
+        self.lane(peer).starving.push(stream);
+    }
+
+    /// The stream waits no longer.
     pub(super) fn leave(&mut self, peer: &IdentityKey, stream: StreamId) {
-        self.lane(peer).waiting.retain(|id| *id != stream);
+        let lane = self.lane(peer);
+        lane.waiting.retain(|id| *id != stream);
+        lane.starving.retain(|id| *id != stream);
         self.forget_empty();
     }
 
@@ -112,12 +125,15 @@ mod tests {
         ids.iter().for_each(|id| lanes.wait(&peers[0], *id));
         assert_eq!(lanes.next(&peers[0]), None, "the peer's lane is full");
         lanes.leave(&peers[0], ids[1]);
-        lanes.done(&peers[0], 0);
+        lanes.starve(&peers[1], ids[0]);
+        lanes.starve(&peers[1], ids[1]);
+        lanes.leave(&peers[1], ids[0]);
+        assert_eq!(lanes.done(&peers[0], 0), []);
         let order: Vec<StreamId> = std::iter::from_fn(|| lanes.next(&peers[0])).collect();
         assert_eq!(order, [ids[0], ids[2]]);
-        (1..JOBS_OF_PEER_MAX).for_each(|_| lanes.done(&peers[0], 0));
-        lanes.done(&peers[1], 1);
-        lanes.done(&peers[1], LEN_OF_PEER_MAX - 1);
+        (1..JOBS_OF_PEER_MAX).for_each(|_| assert_eq!(lanes.done(&peers[0], 0), []));
+        assert_eq!(lanes.done(&peers[1], 1), []);
+        assert_eq!(lanes.done(&peers[1], LEN_OF_PEER_MAX - 1), [ids[1]]);
         assert_eq!(lanes.len(), 0);
     }
 }

@@ -111,11 +111,6 @@ impl Service {
         matches!(self, Self::Stdio(_) | Self::Mail(_))
     }
 
-    /// True while the disk will make room.
-    const fn is_writing(&self) -> bool {
-        matches!(self, Self::Mail(mail) if mail.is_writing())
-    }
-
     /// There is no memory for more: the stream ends after this is said, if there are words for it.
     fn refuse(&mut self, io: &mut Io) {
         match self {
@@ -149,8 +144,9 @@ struct Session {
     sender: IdentityKey,
     /// Bytes of messages that the disk has not written.
     delivering: usize,
-    /// The stream waits in its peer's lane.
+    /// The stream waits in its peer's lane, for its turn or for memory.
     is_waiting: bool,
+    is_starving: bool,
 }
 
 impl Session {
@@ -182,7 +178,14 @@ impl Services {
                 if matches!(service, Service::Events(_)) {
                     self.subscribers.insert(stream, ());
                 }
-                let session = Session { service, io: Io::default(), sender, delivering: 0, is_waiting: false };
+                let session = Session {
+                    service,
+                    io: Io::default(),
+                    sender,
+                    delivering: 0,
+                    is_waiting: false,
+                    is_starving: false,
+                };
                 self.sessions.insert(stream, Box::new(session));
             }
             _ => cx.out.push(Effect::GiveUp(stream)),
@@ -199,11 +202,12 @@ impl Services {
         let Some(session) = self.sessions.get_mut(&stream) else { return };
         session.io.flush(&mut cx.stack, stream);
         session.io.load = if session.service.writes() { self.lanes.load(&session.sender) } else { 0 };
-        let waits_for_disk = session.service.is_writing() || self.lanes.has_bytes(&session.sender);
-        if !read(cx, stream, session, waits_for_disk) {
+        let waits_for_disk = self.lanes.has_bytes(&session.sender);
+        let stop = read(cx, stream, session, waits_for_disk);
+        if stop == Stop::Refused {
             note_no_memory(cx, &session.sender);
         }
-        let Session { service, io, sender, delivering, is_waiting } = &mut **session;
+        let Session { service, io, sender, delivering, is_waiting, is_starving } = &mut **session;
         refuse_surplus(cx, &mut self.daily, (service, io), sender);
         io.flush(&mut cx.stack, stream);
         let is_over = io.is_broken || io.is_finished();
@@ -212,10 +216,16 @@ impl Services {
         }
         let waits = io.is_behind() && !is_over;
         *delivering += hand_on(cx, stream, io, (sender, &mut self.lanes));
-        match (waits, std::mem::replace(is_waiting, waits)) {
-            (true, false) => self.lanes.wait(sender, stream),
-            (false, true) => self.lanes.leave(sender, stream),
-            _ => {}
+        let starves = stop == Stop::Starved && !is_over;
+        let was = (std::mem::replace(is_waiting, waits), std::mem::replace(is_starving, starves));
+        if was != (waits, starves) {
+            self.lanes.leave(sender, stream);
+            if waits {
+                self.lanes.wait(sender, stream);
+            }
+            if starves {
+                self.lanes.starve(sender, stream);
+            }
         }
         let (sender, is_broken) = (*sender, io.is_broken);
         cx.stack.keep(stream, session.held());
@@ -239,11 +249,19 @@ impl Services {
         }
     }
 
+    /// The disk has done one of a peer's jobs, of `len` bytes.
+    fn disk_has_done(&mut self, cx: &mut Context, peer: &IdentityKey, len: usize) {
+        for stream in self.lanes.done(peer, len) {
+            self.sessions.get_mut(&stream).into_iter().for_each(|session| session.is_starving = false);
+            cx.ready(stream);
+        }
+        self.wake_next(cx, peer);
+    }
+
     /// The disk has decided about a message.
     pub(crate) fn delivered(&mut self, cx: &mut Context, call: Delivery, outcome: Result<Receipt, String>) {
         let Delivery { stream, sender, slot, kind, len } = call;
-        self.lanes.done(&sender, len);
-        self.wake_next(cx, &sender);
+        self.disk_has_done(cx, &sender, len);
         if let Ok(Receipt { fresh: true, seq }) = &outcome {
             let (id, kind, bytes) = (*seq, kind.into(), len as u64);
             watch::tell_arrival(cx, stream, |from| Event::Message { id, kind, bytes, from });
@@ -264,8 +282,7 @@ impl Services {
         (file, len): (u64, usize),
         done: FileDone,
     ) {
-        self.lanes.done(&sender, len);
-        self.wake_next(cx, &sender);
+        self.disk_has_done(cx, &sender, len);
         if let FileDone::Kept { path, len } = &done {
             let (path, bytes) = (path.to_string_lossy().into_owned(), *len);
             watch::tell_arrival(cx, stream, |from| Event::File { path, bytes, from });
@@ -303,14 +320,25 @@ impl Services {
     }
 }
 
-/// Lets a service take what has arrived on its stream. False when the service was refused more memory, which ends the stream.
-fn read(cx: &mut Context, stream: StreamId, session: &mut Session, waits_for_disk: bool) -> bool {
+/// Why a service takes no more bytes for now.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    /// There are none, or an event tells when to go on.
+    Quiet,
+    /// There is no memory, until the disk has done what it does for the peer.
+    Starved,
+    /// The service was refused more memory, which ends the stream.
+    Refused,
+}
+
+/// Lets a service take what has arrived on its stream.
+fn read(cx: &mut Context, stream: StreamId, session: &mut Session, waits_for_disk: bool) -> Stop {
     let mut left = SLICE_LEN_MAX;
     loop {
         let room = cx.stack.keep(stream, session.held());
         let Session { service, io, sender, .. } = session;
         if io.has_ended || io.is_broken {
-            return true;
+            return Stop::Quiet;
         }
         service.take(io, &[], *sender); // frames that had no room before
         if !service.has_room(io) {
@@ -321,18 +349,23 @@ fn read(cx: &mut Context, stream: StreamId, session: &mut Session, waits_for_dis
             if !service.has_room(io) {
                 // Frames that wait behind a reset can be answered no more.
                 io.is_broken |= cx.stack.broken(stream).is_some();
-                return true; // an acknowledgement of the peer or of the disk serves the stream again
+                return Stop::Quiet; // an acknowledgement of the peer or of the disk serves the stream again
             }
         }
         if left == 0 {
             cx.ready(stream);
-            return true;
+            return Stop::Quiet;
         }
         if room == 0 && cx.stack.stream_info(stream).is_some_and(|info| info.readable > 0) {
-            if !waits_for_disk {
-                service.refuse(io);
+            if cx.stack.broken(stream).is_some() {
+                io.is_broken = true;
+                return Stop::Quiet;
             }
-            return waits_for_disk; // then room follows, and an event of the stack
+            if waits_for_disk {
+                return Stop::Starved;
+            }
+            service.refuse(io);
+            return Stop::Refused;
         }
         let most = left.min(TAKE_LEN_MAX).min(room.max(1));
         let result = cx.stack.recv_with(stream, |bytes| {
@@ -342,7 +375,7 @@ fn read(cx: &mut Context, stream: StreamId, session: &mut Session, waits_for_dis
         });
         match result {
             Recv::Data(n) => left -= n,
-            Recv::Blocked => return true,
+            Recv::Blocked => return Stop::Quiet,
             Recv::Fin => {
                 io.has_ended = true;
                 service.end(io);
