@@ -53,7 +53,7 @@ pub(crate) struct Announced {
     pub(crate) len: u64,
     /// Fingerprint of the sender's key.
     pub(crate) sender: String,
-    /// Most bytes of the sender's files and parts. Unit: bytes.
+    /// Most bytes of the sender's files and parts, by its pin; 0 until the job is handed to the disk. Unit: bytes.
     pub(crate) quota: u64,
     pub(crate) resume: Option<Resume>,
 }
@@ -71,6 +71,16 @@ pub(crate) enum FileJob {
     Drop { id: u64 },
     /// List the folder.
     List,
+}
+
+impl FileJob {
+    /// Bytes that the job writes.
+    pub(crate) const fn len(&self) -> usize {
+        match self {
+            Self::Data { bytes, .. } => bytes.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// The outcome of a [`FileJob`].
@@ -139,17 +149,6 @@ impl Files {
         let files = Self { folder, open: LiteMap::new(), ledger, room };
         files.forget_old_parts();
         files
-    }
-
-    /// Bytes that a job writes and syncs.
-    pub(crate) fn cost(&self, job: &FileJob) -> usize {
-        let (id, len) = match job {
-            FileJob::Data { id, bytes, .. } => (id, bytes.len()),
-            FileJob::End { id } | FileJob::Drop { id } => (id, 0),
-            FileJob::Open { .. } | FileJob::List => return 0,
-        };
-        let is_last = !matches!(job, FileJob::Data { .. });
-        len + self.open.get(id).map_or(0, |part| part.sync_len(len, is_last))
     }
 
     /// Does one job. After a failure the file is closed; the part of a resumable transfer is kept.
