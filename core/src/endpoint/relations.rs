@@ -216,6 +216,11 @@ impl Endpoint {
         self.directory.trust_is_saved()
     }
 
+    /// True while a trusted peer waits for [`Endpoint::trust_saved`]: its streams go on once a secret with it is on disk.
+    pub fn trust_save_is_urgent(&self) -> bool {
+        self.directory.has_peer_waiting()
+    }
+
     // Input.
 
     pub(super) fn handle_control(&mut self, now: Instant, from: PeerId, message: Control) {

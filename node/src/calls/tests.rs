@@ -1,6 +1,7 @@
 //! Calls from their first word to their last, in memory.
 
 mod grants;
+mod saves;
 
 use super::trust::{Expiry, Wanted};
 use super::{connect, handshake, lookup, profile, trust};
@@ -450,27 +451,6 @@ fn what_gives_trust_is_undone_when_it_cannot_be_saved_and_what_takes_it_stays() 
     assert_eq!(sync_trust(cx), 1);
     expiry.handle_timeout(cx);
     assert_eq!((cx.stack.endpoint().trust_is_saved(), expiry.poll_timeout(cx)), (true, None));
-}
-
-#[test]
-fn what_others_cause_is_saved_once_in_a_second() {
-    let mut lab = Lab::alone();
-    let cx = &mut lab.nodes[0];
-    let mut expiry = Expiry::default();
-    let mut saves = 0;
-    for n in 0..250 {
-        cx.now = cx.now + Duration::from_millis(20);
-        let record = crate::tests::record_of_stranger(n);
-        // Each decision changes the book, as a stranger's letter does.
-        let _ = cx.stack.endpoint_mut().request_trust(cx.now, &record, &pilot_core::trust::Terms::default());
-        let version = cx.stack.endpoint().trust().version();
-        trust::save_wanted(cx, version);
-        expiry.handle_timeout(cx);
-        saves += sync_trust(cx);
-    }
-    assert!((5..=6).contains(&saves), "{saves} saves in five seconds");
-    let at = expiry.poll_timeout(cx).expect("the rest is saved a little later");
-    assert!(at <= cx.now + Duration::from_secs(1));
 }
 
 #[test]
