@@ -548,7 +548,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             test!("pilotctl", "bad_input", "a_damaged_log_and_one_of_an_earlier_version_are_told_and_never_replaced"),
         ],
     ),
-    ("R11", &[test!("pilot-tests", "simulation", "friends_need_no_rendezvous")]),
+    ("R11", &[]),
     (
         "R12",
         &[
