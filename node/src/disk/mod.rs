@@ -7,6 +7,7 @@ pub(crate) mod identity_file;
 pub(crate) mod job;
 mod ledger;
 mod part;
+pub(crate) mod probe;
 pub(crate) mod worker;
 
 #[cfg(test)]
