@@ -8,6 +8,7 @@ pub(crate) mod identity_file;
 pub(crate) mod job;
 mod ledger;
 pub(crate) mod part;
+pub(crate) mod probe;
 pub(crate) mod schedule;
 pub(crate) mod worker;
 
