@@ -154,6 +154,7 @@ impl Strangers {
 
     fn send_one(&mut self, now: Instant) -> Option<Sent> {
         let (place, kind) = (self.place(), self.rng.below(8));
+        let now = now + Duration::from_micros(self.rng.below(TICK.as_micros() as u64));
         if kind >= 4 && !self.heard.is_empty() {
             let (from, to, mut bytes) = self.heard[self.rng.below(self.heard.len() as u64) as usize].clone();
             if kind > 4 {
