@@ -5,6 +5,8 @@ use crate::disk::Disk;
 use crate::ledger::Ledger;
 use crate::nat::{Nat, NatKind};
 use crate::network::{Conditions, Network};
+use crate::strangers::{Siege, Strangers};
+use crate::witness::{self, WITNESS_ADDR, Witness};
 use pilot_core::endpoint::Event as EndpointEvent;
 use pilot_core::identity::{Profile, StaticKey};
 use pilot_core::rng::Rng;
@@ -66,6 +68,10 @@ pub struct World {
     sizes: StackConfig,
     rendezvous_key: StaticKey,
     books: Books,
+    /// Attack every machine that they can reach.
+    strangers: Option<Strangers>,
+    /// Is served whatever the strangers do.
+    witness: Option<Witness>,
 }
 
 impl World {
@@ -99,6 +105,8 @@ impl World {
             sizes,
             rendezvous_key,
             books,
+            strangers: None,
+            witness: None,
         };
         (0..nodes).for_each(|i| world.add_node(i));
         world
@@ -137,7 +145,7 @@ impl World {
 
     /// Loses every datagram that is under way.
     pub fn lose_what_is_under_way(&mut self) {
-        self.queue.clear();
+        self.queue.retain(|_, (from, to, _)| *from == WITNESS_ADDR || *to == WITNESS_ADDR);
     }
 
     /// Puts a node behind a NAT.
@@ -175,6 +183,30 @@ impl World {
         let mut rendezvous = Rendezvous::new(config, self.books.state(), Box::new(self.books.clone()));
         rendezvous.handle_timeout(self.now);
         self.rendezvous = Some(rendezvous);
+    }
+
+    /// Adds an honest node that registers again and again from now on. Once it was served, it is served within two seconds.
+    pub fn add_witness(&mut self) {
+        let rendezvous = (self.rendezvous_key, RENDEZVOUS_ADDR);
+        self.witness = Some(Witness::new(self.now, rendezvous, WALL_AT_ZERO_US + self.now.as_micros()));
+    }
+
+    /// The longest that the witness has waited.
+    pub fn witness_waited(&self) -> Duration {
+        self.witness.as_ref().map_or(Duration::ZERO, |witness| witness.longest)
+    }
+
+    /// Lets strangers attack the rendezvous and all nodes without a NAT.
+    pub fn besiege(&mut self, siege: Siege, seed: u64) {
+        let open = self.nodes.iter().filter(|node| node.nat.is_none());
+        let nodes = open.map(|node| (node.stack.endpoint().identity().static_key(), node.addr));
+        let targets = std::iter::once((self.rendezvous_key, RENDEZVOUS_ADDR)).chain(nodes).collect();
+        self.strangers = Some(Strangers::new(self.now, siege, seed, targets));
+    }
+
+    /// Ends the attack.
+    pub fn relieve(&mut self) {
+        self.strangers = None;
     }
 
     /// Fills the disk of the rendezvous, or makes room there.
@@ -392,7 +424,11 @@ impl World {
         let rendezvous = self.rendezvous.as_ref().and_then(|r| r.poll_timeout().map(|(at, _)| at));
         let arrival = self.queue.keys().next().map(|(at, _)| *at);
         let disks = self.nodes.iter().filter_map(|n| n.disk.next_done());
-        let Some(next) = timers.chain(rendezvous).chain(arrival).chain(disks).min().filter(|at| *at <= end) else {
+        let strangers = self.strangers.as_ref().and_then(Strangers::poll_timeout);
+        let others = strangers.into_iter().chain(self.witness.as_ref().and_then(Witness::poll_timeout));
+        let Some(next) =
+            timers.chain(rendezvous).chain(arrival).chain(disks).chain(others).min().filter(|at| *at <= end)
+        else {
             return false;
         };
         if next > self.now {
@@ -421,6 +457,9 @@ impl World {
         if let Some(rendezvous) = &mut self.rendezvous {
             rendezvous.handle_timeout(now);
         }
+        if let Some(witness) = &mut self.witness {
+            witness.handle_timeout(now, WALL_AT_ZERO_US + now.as_micros(), self.rendezvous.is_some());
+        }
         self.check_memory();
         true
     }
@@ -437,6 +476,9 @@ impl World {
 
     fn arrive(&mut self, from: SocketAddr, to: SocketAddr, mut datagram: Vec<u8>) {
         let now = self.now;
+        if let Some(witness) = self.witness.as_mut().filter(|_| to == WITNESS_ADDR) {
+            return witness.handle_datagram(now, from, &mut datagram);
+        }
         if to == RENDEZVOUS_ADDR {
             if let Some(rendezvous) = &mut self.rendezvous {
                 self.ledger.receive(from, datagram.len());
@@ -456,6 +498,9 @@ impl World {
                 let _ = node.stack.handle_datagram(now, from, &mut datagram);
                 return;
             }
+        }
+        if let Some(strangers) = &mut self.strangers {
+            strangers.receive(from, to, &datagram);
         }
     }
 
@@ -491,6 +536,19 @@ impl World {
                 self.launch(RENDEZVOUS_ADDR.ip(), RENDEZVOUS_ADDR, transmit.to, datagram);
             }
         }
+        while let Some(datagrams) = self.witness.as_mut().and_then(|witness| witness.poll_transmit(now)) {
+            datagrams.into_iter().for_each(|d| self.put(now + witness::DELAY, WITNESS_ADDR, RENDEZVOUS_ADDR, d));
+        }
+        for (at, from, to, datagram) in self.strangers.as_mut().map(|s| s.send(now)).unwrap_or_default() {
+            self.put(at, from, to, datagram);
+        }
+    }
+
+    /// Puts a datagram on its way that nothing happens to.
+    fn put(&mut self, at: Instant, from: SocketAddr, to: SocketAddr, datagram: Vec<u8>) {
+        self.note(from, to, &datagram);
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), (from, to, datagram));
     }
 
     fn transmit(&mut self, i: NodeIndex, batch: &mut Vec<u8>) {
@@ -508,6 +566,12 @@ impl World {
     }
 
     fn launch(&mut self, host: std::net::IpAddr, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        if self.witness.is_some() && to == WITNESS_ADDR {
+            return self.put(self.now + witness::DELAY, from, to, datagram.to_vec());
+        }
+        if let Some(strangers) = &mut self.strangers {
+            strangers.overhear(from, to, datagram);
+        }
         self.note(from, to, datagram);
         if let Some(capture) = &mut self.capture {
             capture.push(datagram.to_vec());
