@@ -27,6 +27,7 @@ pub use full::is_full;
 use crate::disk::Disk;
 use crate::hash::hash;
 use pilot_core::codec::{Malformed, Put as _, Reader};
+use pilot_core::sort::sort_by;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
@@ -230,7 +231,7 @@ impl<D: Disk> Log<D> {
     pub fn open(disk: D, limits: Limits) -> io::Result<Self> {
         let mut log = Self::empty(disk, limits)?;
         let mut numbers = log.disk.list()?;
-        numbers.sort_unstable();
+        sort_by(&mut numbers, |a, b| a < b);
         let chain = chain(&mut log.disk, &numbers)?;
         let (newest, marked) = (chain.last().map_or(0, |(number, _)| *number), log.disk.marked()?.unwrap_or(0));
         if newest < marked {
