@@ -30,6 +30,7 @@ use crate::noise::StaticShared;
 use crate::path::{PathAddr, PathNews, ProbeBudget, Prober};
 use crate::peer::{PacketBuilder, Peer, Role};
 use crate::rng::{Entropy, Rng};
+use crate::sort::sort_by;
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::door::Doorkeeper;
@@ -321,7 +322,7 @@ impl Endpoint {
     pub fn close_all(&mut self) {
         self.peers.clear_ready();
         let mut ids: Vec<_> = self.peers.iter().map(|(id, entry)| (entry.peer.role == Role::Rendezvous, *id)).collect();
-        ids.sort();
+        sort_by(&mut ids, |a, b| a < b);
         for (_, id) in ids {
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.close(ResetReason::Closed as u8);

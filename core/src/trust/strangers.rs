@@ -3,6 +3,7 @@
 
 use super::{PENDING_MAX, PendingRequest, Source, TrustBook};
 use crate::identity::IdentityKey;
+use crate::sort::sort_by;
 use alloc::vec::Vec;
 
 /// Most requests from one source that wait. Source: `docs/trust.md`.
@@ -16,7 +17,7 @@ impl TrustBook {
     /// The owner has seen the requests that wait.
     pub fn note_seen(&mut self) {
         let mut rows: Vec<_> = self.pending.iter_mut().map(|(_, request)| request).collect();
-        rows.sort_unstable_by_key(|request| core::cmp::Reverse(request.received_at));
+        sort_by(&mut rows, |a, b| a.received_at > b.received_at);
         for (i, request) in rows.into_iter().enumerate() {
             request.is_seen = i < SEEN_MAX;
         }

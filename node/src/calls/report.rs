@@ -13,6 +13,7 @@ use pilot_core::endpoint::{DirectoryState, Warning};
 use pilot_core::path::PathAddr;
 use pilot_core::time::Duration;
 use pilot_core::trust::{Pin as CorePin, Ports};
+use std::collections::BTreeMap;
 
 /// Difference from the rendezvous' clock that is worth a word. Unit: seconds. Source: own choice; NTP keeps far closer.
 const SKEW_TOLD_S: u64 = 60;
@@ -36,6 +37,9 @@ pub(crate) struct Facts {
 /// The answer to `info`.
 pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
     let endpoint = cx.stack.endpoint();
+    // Collecting would sort them first.
+    let mut discards = BTreeMap::new();
+    discards.extend(endpoint.discards().iter().map(|(name, count)| (name.to_owned(), count)));
     let (rendezvous, why) = match endpoint.directory_state() {
         DirectoryState::Absent if facts.has_rendezvous => (RendezvousState::Connecting, None),
         DirectoryState::Absent => (RendezvousState::Absent, None),
@@ -74,7 +78,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         outbox: facts.outbox as u64,
         outbox_waiting: facts.outbox_waiting.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
-        discards: endpoint.discards().iter().map(|(name, count)| (name.into(), count)).collect(),
+        discards,
         datagrams_dropped: facts.datagrams_dropped,
         webhook: cx.config.webhook.as_ref().and_then(Webhook::state),
     }

@@ -9,6 +9,7 @@ use crate::disk::file_name::{safe_name, split};
 use crate::disk::ledger::Ledger;
 use crate::disk::part::{self, NOTE, Note, ONCE, Part, entries};
 use litemap::LiteMap;
+use pilot_core::sort::sort_by;
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -292,7 +293,7 @@ impl Files {
             Some(Kept { sender: sender.into(), len: fs::metadata(&path).ok()?.len(), path, changed })
         };
         let mut parts: Vec<Kept> = entries(&self.folder.join(".part")).into_iter().filter_map(part).collect();
-        parts.sort_by_key(|kept| kept.changed);
+        sort_by(&mut parts, |a, b| a.changed < b.changed);
         parts
     }
 
@@ -320,7 +321,7 @@ impl Files {
             Some(Listed { name, len: meta.len(), at: seconds(changed), part: None })
         };
         let mut rows: Vec<Listed> = entries(&self.folder).into_iter().filter_map(file).collect();
-        rows.sort_by(|a, b| (a.at, &a.name).cmp(&(b.at, &b.name)));
+        sort_by(&mut rows, |a, b| (a.at, &a.name) < (b.at, &b.name));
         rows
     }
 

@@ -1,6 +1,7 @@
 //! Owns the order in which streams are served: in turn, and where there are many, one of each peer before the next of any, so that
 //! a peer with thousands of streams does not keep the others waiting.
 
+use pilot_core::sort::sort_by;
 use pilot_stack::StreamId;
 use std::time::{Duration, Instant};
 
@@ -68,7 +69,7 @@ impl Turns {
 fn interleave<P: Copy + Ord>(ready: &mut Vec<StreamId>, peer_of: impl Fn(StreamId) -> Option<P>) {
     let mut by_peer: Vec<(Option<P>, usize, StreamId)> =
         ready.drain(..).enumerate().map(|(place, id)| (peer_of(id), place, id)).collect();
-    by_peer.sort_unstable();
+    sort_by(&mut by_peer, |a, b| a < b);
     let (mut turn, mut last) = (0, None);
     let mut by_turn: Vec<(usize, usize, StreamId)> = Vec::with_capacity(by_peer.len());
     for (peer, place, id) in by_peer {
@@ -76,7 +77,7 @@ fn interleave<P: Copy + Ord>(ready: &mut Vec<StreamId>, peer_of: impl Fn(StreamI
         last = Some(peer);
         by_turn.push((turn, place, id));
     }
-    by_turn.sort_unstable();
+    sort_by(&mut by_turn, |a, b| a < b);
     ready.extend(by_turn.into_iter().map(|(_, _, id)| id));
 }
 

@@ -186,7 +186,7 @@ pub(crate) fn networks(trusted: usize) -> Value {
 pub(crate) fn json(answer: &impl Serialize) -> Value {
     // By way of the text: a second form of every answer's writing would be a twentieth of the library. Answers have nothing in
     // them that JSON cannot carry.
-    serde_json::to_string(answer).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
+    serde_json::to_vec(answer).and_then(|text| serde_json::from_slice(&text)).unwrap_or_default()
 }
 
 /// A reply with JSON.
