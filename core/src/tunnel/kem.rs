@@ -1,6 +1,6 @@
 //! Owns ML-KEM-768 (FIPS 203) as this tunnel uses it: an offered key, its answer, and what both sides make of it.
 //!
-//! X25519 keeps a session shut for everybody who listens today. A future quantum computer could open what was recorded; it
+//! X25519 keeps a session shut for all listeners of today. A future quantum computer could open what was recorded; it
 //! cannot open ML-KEM. In the first session of a pair one side offers a key, the other answers, and both derive two
 //! things from the shared secret and from that session's exporter: the keys of the session that follows at once, and the
 //! KEM secret, which stays with the pin and is mixed into the psk of every later key handshake.
