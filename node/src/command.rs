@@ -23,7 +23,7 @@ pub(crate) enum Command {
     Claim(StreamId, Sender<Result<Accepted, Failure>>),
     /// Accept streams on a port.
     Listen(u16, Sender<Accepted>, Sender<Result<(), Failure>>),
-    /// Threads have taken streams of a port whose queue was rather full.
+    /// Threads have taken streams of a port from a rather full queue.
     Taken(u16),
     /// Stop accepting; the receiver of accepted streams is gone.
     Unlisten(u16),

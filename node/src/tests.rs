@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 /// The wall clock of every node. Unit: seconds since 1970.
 pub(crate) const WALL_S: u64 = 1_700_000_000;
 /// Simulated time of one step.
-const STEP: Duration = Duration::from_millis(5);
+pub(crate) const STEP: Duration = Duration::from_millis(5);
 /// Steps after which a test that waits has failed: 50 s.
 const STEPS_MAX: usize = 10_000;
 /// The underlay port of the rendezvous; node `n` has port `FIRST_PORT + n`.
@@ -149,7 +149,7 @@ impl Lab {
     }
 
     /// Delivers the datagrams that every machine has to send, then lets time pass.
-    fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let (now, mut batch) = (self.now, Vec::new());
         if let Some(rendezvous) = &mut self.rendezvous {
             rendezvous.handle_timeout(now);

@@ -108,6 +108,8 @@ pub(crate) struct Flow {
     /// When the flow is given up, once the application has dropped the stream.
     pub(crate) linger: Option<Instant>,
     order: Reorder,
+    /// Sequence number of the first byte of the peer that the application has not read.
+    unread: u32,
     /// Sequence number after the last one given to the link.
     sent: Option<u32>,
     /// The newest acknowledgement and window that the peer sent.
@@ -175,6 +177,7 @@ impl Flow {
             finishing: false,
             linger: None,
             order: Reorder::default(),
+            unread: 0,
             sent: None,
             newest: None,
             syn_acknowledged: None,
@@ -245,14 +248,14 @@ impl Flow {
     /// What the flow holds now.
     pub(crate) fn holds(&self) -> Held {
         let (received, sent) = self.tcp.with(|socket| (socket.recv_queue(), socket.send_queue()));
-        Held { received: received + self.order.held_len(), sent, kept: self.kept }
+        Held { received: received + self.order.memory(), sent, kept: self.kept }
     }
 
     /// A segment that only tells the peer a window of at most `cap` bytes, and asks for what was dropped; `None` before the
     /// stream stands.
     pub(crate) fn window_segment(&mut self, cap: usize) -> Option<Vec<u8>> {
         const ACK: u8 = 0x10;
-        let (sequence, next) = (self.sent?, self.order.next()?);
+        let (sequence, next) = (self.sent?, self.taken());
         let is_open = matches!(self.tcp.state(), tcp::State::Established | tcp::State::FinWait1 | tcp::State::FinWait2);
         if !is_open || self.end.is_some() {
             return None;
@@ -273,6 +276,22 @@ impl Flow {
         segment.put(&window.to_be_bytes());
         segment.put(&[0; 4]);
         Some(segment)
+    }
+
+    /// Sequence number after the last byte that TCP has taken from the peer. The order of segments may be further, since TCP
+    /// does not take everything that it is shown.
+    fn taken(&self) -> u32 {
+        self.unread.wrapping_add(self.tcp.recv_queue() as u32)
+    }
+
+    /// A segment with nothing but the FIN, in place of one whose payload TCP has taken before; `None` for any other segment.
+    /// smoltcp looks at the payload alone to tell whether a segment is news, and would drop this one.
+    pub(crate) fn only_fin(&self, segment: &Segment, bytes: &[u8]) -> Option<Vec<u8>> {
+        let taken = self.taken();
+        let is_old = segment.fin && segment.payload_len > 0 && segment.end() == taken.wrapping_add(1);
+        let mut header = segment.split(bytes).1.to_vec();
+        header.get_mut(4..8).filter(|_| is_old)?.copy_from_slice(&taken.to_be_bytes());
+        Some(header)
     }
 
     /// Bytes that the application wrote and the peer's TCP has acknowledged.
@@ -313,7 +332,18 @@ impl Flow {
             // A segment that is held back acknowledges all the same.
             self.acknowledgement(segment);
         }
-        self.order.admit(segment, bytes, self.ring_len())
+        let is_admitted = self.order.admit(segment, bytes, self.ring_len());
+        if is_admitted && segment.syn {
+            self.unread = segment.end();
+        }
+        is_admitted
+    }
+
+    /// Notes that TCP has seen a SYN and still asks: the SYN answers a question that this flow has taken back, and another
+    /// will come.
+    pub(crate) fn on_foreign_syn(&mut self) {
+        debug_assert!(self.is_asking(), "TCP has not taken the SYN");
+        self.order.forget_syn();
     }
 
     /// Drops the segments that are held back, so that one before them finds room; false when that does not help.
@@ -432,6 +462,7 @@ impl Flow {
         match result {
             Ok(()) if taken > 0 => {
                 self.unannounced += taken;
+                self.unread = self.unread.wrapping_add(taken as u32);
                 self.tcp.note_received(taken);
                 Recv::Data(taken)
             }

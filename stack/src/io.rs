@@ -87,7 +87,7 @@ impl PeerIo {
             return;
         }
         let cap = self.budget.window(flow.held.received) + flow.out_of_order();
-        if cap + flow.held.received < flow.ring_len() + flow.out_of_order() {
+        if cap + flow.tcp.recv_queue() < flow.ring_len() {
             self.starve(flow);
         }
         if let Some(bytes) = flow.window_segment(cap)
@@ -136,7 +136,8 @@ impl PeerIo {
         let mut is_asking = before != tcp::State::Established;
         let (mut bytes, mut next) = (Cow::Borrowed(bytes), *segment);
         loop {
-            self.interface.offer(&bytes);
+            let fin = if next.fin { flow.only_fin(&next, &bytes) } else { None };
+            self.interface.offer(fin.as_deref().unwrap_or(&bytes));
             if let Some(acknowledgement) = flow.acknowledgement(&next) {
                 self.interface.device.set_acknowledgement(acknowledgement);
             }
@@ -144,6 +145,9 @@ impl PeerIo {
             if is_asking && flow.tcp.state() == tcp::State::Established {
                 is_asking = false;
                 flow.on_established();
+            }
+            if next.syn && flow.is_asking() {
+                flow.on_foreign_syn();
             }
             let Some((after, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else {
                 break;

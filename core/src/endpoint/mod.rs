@@ -84,7 +84,7 @@ const INITS_REMEMBERED: usize = 8;
 /// Peers up to this number get the secret that their static key and ours share at once; others at their first key
 /// handshake, since one X25519 each would be felt at start. Source: own choice.
 const SHARED_AT_ONCE_MAX: usize = 256;
-/// Strangers whose key handshake is not finished: the oldest gives way. Source: own choice; at the rate of the door they
+/// Strangers with a key handshake that is not finished: the oldest gives way. Source: own choice; at the rate of the door they
 /// come within eight seconds.
 const HALF_OPEN_MAX: usize = 4096;
 /// A step of the wall clock that may be a sleep. Source: own choice; clocks that are drawn together step by less.

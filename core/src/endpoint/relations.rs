@@ -331,15 +331,7 @@ impl Endpoint {
                 id.into_iter().for_each(|event| self.events.push_back(event));
             }
             Effect::Candidates => self.up_peers(now).into_iter().for_each(|id| self.send_candidates(id)),
-            Effect::Relay { to, channel, online } => {
-                let Some(id) = self.peer_by_identity(&to) else { return };
-                self.set_relay(id, channel);
-                if let Some(entry) = self.peers.get_mut(&id) {
-                    entry.peer.set_away(!online);
-                    entry.peer.relay_init(now);
-                }
-                self.touch(id);
-            }
+            Effect::Relay { to, channel, online } => self.use_relay(now, &to, (channel, online)),
             Effect::NoRelay(key) => {
                 let Some(id) = self.peer_by_identity(&key) else { return };
                 if let Some(entry) = self.peers.get_mut(&id) {
@@ -459,6 +451,17 @@ impl Endpoint {
         if let Some(key) = peer.and_then(|peer| peer.identity) {
             self.with_directory(now, |directory, cx| directory.doubt(cx, &key));
         }
+    }
+
+    /// The rendezvous has given a relay channel to a peer, which it has connected now or not.
+    fn use_relay(&mut self, now: Instant, to: &IdentityKey, (channel, is_online): (u32, bool)) {
+        let Some(id) = self.peer_by_identity(to) else { return };
+        self.set_relay(id, channel);
+        if let Some(entry) = self.peers.get_mut(&id) {
+            entry.peer.set_away(!is_online);
+            entry.peer.relay_init(now);
+        }
+        self.touch(id);
     }
 
     fn set_relay(&mut self, id: PeerId, channel: u32) {

@@ -1,6 +1,6 @@
 //! Owns the run of tests that are proofs: cargo runs each target once, with the names of its tests, and says which passed.
 
-use crate::Measured;
+use crate::measured::Measured;
 use crate::rows::Test;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

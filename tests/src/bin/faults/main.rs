@@ -8,12 +8,14 @@
 #![forbid(unsafe_code)]
 
 mod elsewhere;
+mod measured;
 mod page;
 mod report;
 mod rows;
 mod scenarios;
 
 use argh::FromArgs;
+use measured::Measured;
 use page::Fault;
 use report::Outcome;
 use rows::Proof;
@@ -33,18 +35,6 @@ struct Arguments {
     /// length of the row `churn` (default: a minute). Unit: hours
     #[argh(option)]
     hours: Option<f64>,
-}
-
-/// What a proof has shown.
-pub(crate) struct Measured {
-    pub(crate) text: String,
-    pub(crate) is_ok: bool,
-}
-
-impl Measured {
-    pub(crate) fn new(is_ok: bool, text: impl Into<String>) -> Self {
-        Self { text: text.into(), is_ok }
-    }
 }
 
 fn main() -> ExitCode {

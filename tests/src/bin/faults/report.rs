@@ -1,6 +1,6 @@
 //! Owns how outcomes are shown: a table, JSON, and the page `tests/RESULTS.md`.
 
-use crate::Measured;
+use crate::measured::Measured;
 use crate::page::Fault;
 use serde_json::{Value, json};
 use std::io;

@@ -1,6 +1,6 @@
 //! Owns the proofs: what is run for each row of `docs/faults.md`.
 
-use crate::Measured;
+use crate::measured::Measured;
 use crate::scenarios::{load, path, process};
 
 /// A test of another target.

@@ -2,7 +2,7 @@
 //! What the processes hold afterwards, at rest, is compared with what they held before, at rest.
 
 use super::processes::{Daemon, Held, Lab};
-use crate::Measured;
+use crate::measured::Measured;
 use pilot_node::{Client, Failure, Request, ports};
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;

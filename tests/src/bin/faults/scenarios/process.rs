@@ -2,7 +2,7 @@
 
 use super::star::Star;
 use super::{MS, PORT, SECOND, friends, listen, quantile, until_ended};
-use crate::Measured;
+use crate::measured::Measured;
 use pilot_core::time::Duration;
 use std::time::Instant as Clock;
 

@@ -4,8 +4,9 @@ use super::{MS, PORT};
 use pilot_core::Instant;
 use pilot_core::aead::PORTABLE;
 use pilot_core::time::Duration;
+use pilot_node::system::map_rings;
 use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
-use pilot_tests::lab::{star, underlay};
+use pilot_tests::lab::{star_again, underlay};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -29,21 +30,22 @@ pub(crate) struct Star {
 
 impl Star {
     pub(crate) fn new(others: usize, seed: u64) -> Self {
-        let mut stacks = Self::make(others, seed);
+        let mut stacks = Self::make(others, seed, 0);
         stacks[0].listen(PORT).expect("a new stack");
         let (queue, answers, echoes) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         Self { stacks, now: Instant::ZERO, queue, sequence: 0, batch: Vec::new(), arrived: 0, answers, echoes }
     }
 
-    fn make(others: usize, seed: u64) -> Vec<Stack> {
-        let config = StackConfig { ring_len_max: 16 * 1024, ..StackConfig::default() };
-        let (hub, others) = star(&PORTABLE, config, others, seed);
+    fn make(others: usize, seed: u64, life: u64) -> Vec<Stack> {
+        // As nodes do: a stream costs the pages that it has used.
+        let config = StackConfig { ring_len_max: 16 * 1024, ring_memory: map_rings, ..StackConfig::default() };
+        let (hub, others) = star_again(&PORTABLE, config, others, seed, life);
         std::iter::once(Stack::new(hub, config)).chain(others).collect()
     }
 
     /// Gives each of the others a new process with its identity and its trust.
     pub(crate) fn restart_others(&mut self, seed: u64) {
-        let fresh = Self::make(self.stacks.len() - 1, seed);
+        let fresh = Self::make(self.stacks.len() - 1, seed, 1);
         for (old, new) in self.stacks.iter_mut().zip(fresh).skip(1) {
             *old = new;
         }
