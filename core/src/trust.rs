@@ -50,6 +50,7 @@ use core::net::SocketAddr;
 use litemap::LiteMap;
 use message::{Kind, Message};
 use pin::Marks;
+use zeroize::Zeroizing;
 
 /// Longest letter: a trust message under its seal. Unit: bytes.
 pub const LETTER_LEN_MAX: usize = 2048;
@@ -427,7 +428,7 @@ impl TrustBook {
     /// before sets one.
     pub fn set_kem(&mut self, key: &IdentityKey, secret: &[u8; 32]) {
         if let Some(pin) = self.pins.get_mut(key) {
-            pin.kem = Some(*secret);
+            pin.kem = Some(Zeroizing::new(*secret));
             self.changed();
         }
     }
@@ -528,7 +529,7 @@ impl TrustBook {
             granted_ends: Vec::new(),
             wish: None,
             asked: None,
-            secret,
+            secret: Zeroizing::new(secret),
             kem: None,
             approved_at: me.now_s,
             not_after: terms.not_after,

@@ -470,7 +470,7 @@ impl Endpoint {
 
     // Peers.
 
-    fn add_peer(&mut self, now: Instant, role: Role, key: StaticKey, secret: [u8; 32]) -> PeerId {
+    fn add_peer(&mut self, now: Instant, role: Role, key: StaticKey, secret: &[u8; 32]) -> PeerId {
         let computes_shared = role != Role::Client && self.peers.len() < SHARED_AT_ONCE_MAX;
         self.peers.add(|id| {
             let mut peer = Peer::new(id, role, key, secret, (now, self.datagram_len_max), &mut self.rng);

@@ -67,7 +67,7 @@ impl Endpoint {
         if let Some(id) = self.rendezvous_peer() {
             self.remove_peer(id);
         }
-        let id = self.add_peer(now, Role::Rendezvous, key, NO_PSK);
+        let id = self.add_peer(now, Role::Rendezvous, key, &NO_PSK);
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.paths.add_known(addr);
             entry.peer.in_use = true;
@@ -373,7 +373,7 @@ impl Endpoint {
     pub(super) fn sync_peers(&mut self, now: Instant) {
         let trust = self.directory.trust();
         let is_pinned = |identity: Option<IdentityKey>, secret: &[u8; 32]| {
-            identity.and_then(|key| trust.pin(&key)).is_some_and(|pin| pin.secret == *secret)
+            identity.and_then(|key| trust.pin(&key)).is_some_and(|pin| *pin.secret == *secret)
         };
         let trusted = self.peers.iter().filter(|(_, e)| e.peer.role == Role::Trusted);
         let gone = trusted.filter(|(_, e)| !is_pinned(e.peer.identity, &e.peer.secret)).map(|(id, _)| *id);
@@ -383,7 +383,7 @@ impl Endpoint {
         }
         let new = self.directory.trust().pins().filter(|pin| self.peers.by_static(&pin.static_key).is_none());
         for pin in new.cloned().collect::<Vec<_>>() {
-            let id = self.add_peer(now, Role::Trusted, pin.static_key, pin.secret);
+            let id = self.add_peer(now, Role::Trusted, pin.static_key, &pin.secret);
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.identity = Some(pin.identity);
                 pin.last_endpoint.into_iter().for_each(|addr| entry.peer.paths.add_known(addr));

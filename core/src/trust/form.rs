@@ -11,6 +11,7 @@ use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord, StaticKey};
 use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use zeroize::Zeroizing;
 
 /// The version of the form. Books of version 2 have records of another form, so that they cannot be read.
 const VERSION: u8 = 3;
@@ -117,7 +118,7 @@ fn emit_pin(pin: &Pin, out: &mut Vec<u8>) {
     out.put(&pin.addr.to_bytes());
     out.put_bytes(pin.hostname.as_bytes());
     pin.ports.emit(out);
-    out.put(&pin.secret);
+    out.put(&*pin.secret);
     out.put_u64(pin.approved_at);
     out.put_u64(pin.not_after.unwrap_or(u64::MAX));
     out.put_u8(pin.verified.into());
@@ -131,7 +132,7 @@ fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
         addr: Addr::from_bytes(r.array()?),
         hostname: r.str(HOSTNAME_MAX)?.into(),
         ports: Ports::parse(r)?,
-        secret: r.array()?,
+        secret: Zeroizing::new(r.array()?),
         kem: None,
         approved_at: r.u64()?,
         not_after: Some(r.u64()?).filter(|at| *at != u64::MAX),
@@ -181,7 +182,7 @@ fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
         out.put_bytes(&asked.message);
     }
     pin.quota.iter().for_each(|quota| quota.emit(out));
-    pin.kem.iter().for_each(|secret| out.put(secret));
+    pin.kem.iter().for_each(|secret| out.put(&**secret));
 }
 
 fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
@@ -203,7 +204,7 @@ fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
         pin.quota = Some(Box::new(Quota::parse(r)?));
     }
     if parts & KEM != 0 {
-        pin.kem = Some(r.array()?);
+        pin.kem = Some(Zeroizing::new(r.array()?));
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ impl TrustBook {
             return Outcome::Discarded(Discarded::Malformed);
         }
         self.expire(me.earliest_s());
-        let pinned = self.pins.get(&message.from).map(|pin| pin.secret);
+        let pinned = self.pins.get(&message.from).map(|pin| *pin.secret);
         if pinned.is_some_and(|secret| message.in_reply_to == proof_of(&secret)) {
             return Outcome::Discarded(Discarded::AlreadyTrusted);
         }

@@ -16,7 +16,7 @@ impl Owner {
     }
 
     fn secret_with(&self, peer: &Owner) -> Option<[u8; 32]> {
-        self.book.pin(&peer.key()).map(|pin| pin.secret)
+        self.book.pin(&peer.key()).map(|pin| *pin.secret)
     }
 
     fn cancel(&mut self, of: &Owner) -> Result<Vec<u8>, TrustError> {
@@ -37,7 +37,7 @@ fn a_peer_that_lost_its_pin_asks_anew_and_is_answered_with_what_it_had() {
     let accept = b.answer(&a, &request.expect("allowed"));
     assert_eq!(a.at(NOW + 6, |book, me, _| book.receive(me, &accept, None)), Outcome::Pinned(b.key()));
     assert!(a.secret_with(&b).is_some() && a.secret_with(&b) == b.secret_with(&a));
-    assert_ne!(b.secret_with(&a), Some(before.secret), "what the other has forgotten opens nothing");
+    assert_ne!(b.secret_with(&a), Some(*before.secret), "what the other has forgotten opens nothing");
     let after = b.book.pin(&key).expect("pinned");
     assert_eq!((&after.ports, &after.temporary), (&before.ports, &before.temporary));
     assert_eq!(b.book.pending().count(), 0, "no owner decides twice");
@@ -71,7 +71,7 @@ fn a_node_without_the_pin_gets_a_request_that_its_owner_approves() {
 fn secrets_that_differ_are_renewed_whichever_side_notices() {
     for both in [false, true] {
         let (mut a, mut b) = trusting_pair();
-        a.book.pins.get_mut(&b.key()).expect("pinned").secret = [7; 32];
+        a.book.pins.get_mut(&b.key()).expect("pinned").secret = [7; 32].into();
         let from_a = a.ask_to_renew(&b).expect("a peer");
         if both {
             let from_b = b.ask_to_renew(&a).expect("a peer");

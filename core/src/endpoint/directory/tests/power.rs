@@ -51,7 +51,7 @@ impl Pair {
     }
 
     fn secret(&self, side: usize) -> Option<[u8; 32]> {
-        self.trust(side).pin(&self.key(1 - side)).map(|pin| pin.secret)
+        self.trust(side).pin(&self.key(1 - side)).map(|pin| *pin.secret)
     }
 
     fn input<R>(&mut self, side: usize, f: impl FnOnce(&mut Directory, &mut Context<'_>) -> R) -> R {
