@@ -259,7 +259,10 @@ impl Endpoint {
     }
 
     fn on_up(&mut self, now: Instant, id: PeerId) {
-        let path = self.peers.get(&id).and_then(|entry| entry.peer.paths.selected());
+        let path = self.peers.get_mut(&id).and_then(|entry| {
+            entry.peer.secret_differs = false;
+            entry.peer.paths.selected()
+        });
         self.trace(Level::Info, || Trace::PeerUp { peer: id, path });
         self.events.push_back(Event::Up(id));
         self.on_trusted_up(now, id);

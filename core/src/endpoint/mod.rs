@@ -62,6 +62,8 @@ pub struct Endpoint {
     hoard: Hoard,
     /// Strangers that had no session yet when they came, oldest first.
     half_open: VecDeque<PeerId>,
+    /// Peers whose trust has ended, oldest first.
+    gone: VecDeque<(PeerId, IdentityKey)>,
     wall_at_zero_us: u64,
     /// The first moment that was told to this endpoint.
     began: Option<Instant>,
@@ -105,6 +107,7 @@ impl Endpoint {
             strangers: config.strangers,
             hoard: Hoard::default(),
             half_open: VecDeque::new(),
+            gone: VecDeque::new(),
             wall_at_zero_us: config.wall_at_zero_us,
             began: None,
             slept_until: Instant::ZERO,
@@ -198,6 +201,7 @@ impl Endpoint {
             bytes_received: peer.bytes_received,
             link: peer.link.stats(),
             last_received: peer.last_received,
+            secret_differs: peer.secret_differs || peer.identity.is_some_and(|key| self.trust().secret_differs(&key)),
         })
     }
 
@@ -387,11 +391,12 @@ impl Endpoint {
             let Some(entry) = self.peers.get_mut(&id) else { continue };
             let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
             let given_up = entry.peer.handle_timeout(now, prober);
+            entry.peer.secret_differs |= given_up == Some(ResetReason::SecretDiffers);
             let wants_relay = entry.peer.take_relay_wish(now);
             if wants_relay {
                 entry.peer.relay_init(now);
             }
-            if given_up == Some(ResetReason::Unreachable) {
+            if matches!(given_up, Some(ResetReason::Unreachable | ResetReason::SecretDiffers)) {
                 self.doubt(now, id);
             }
             if let Some(reason) = given_up {

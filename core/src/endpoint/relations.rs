@@ -17,8 +17,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+/// Most peers whose identity is known after their trust has ended. Source: own choice; what ends with them is told at once.
+const GONE_MAX: usize = 64;
+
 impl Endpoint {
     // Getters.
+
+    /// The identity of a peer that was trusted until a moment ago.
+    pub fn former_identity(&self, peer: PeerId) -> Option<IdentityKey> {
+        self.gone.iter().rev().find(|(id, _)| *id == peer).map(|(_, key)| *key)
+    }
 
     /// The address of this node; unassigned until the first registration.
     pub const fn addr(&self) -> Addr {
@@ -379,7 +387,12 @@ impl Endpoint {
         let gone = trusted.filter(|(_, e)| !is_pinned(e.peer.identity, &e.peer.secret)).map(|(id, _)| *id);
         for id in gone.collect::<Vec<_>>() {
             self.events.push_back(Event::Reset(id, ResetReason::Revoked));
+            let key = self.identity_of(id);
+            self.gone.extend(key.map(|key| (id, key)));
             self.remove_peer(id);
+        }
+        while self.gone.len() > GONE_MAX {
+            self.gone.pop_front();
         }
         let new = self.directory.trust().pins().filter(|pin| self.peers.by_static(&pin.static_key).is_none());
         for pin in new.cloned().collect::<Vec<_>>() {

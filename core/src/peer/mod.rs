@@ -130,6 +130,8 @@ pub(crate) struct Peer {
     pub(crate) last_stamp: Option<Timestamp>,
     /// The application has streams or waiting data here.
     pub(crate) in_use: bool,
+    /// The last key handshake has shown that the peer's pair secret is another one.
+    pub(crate) secret_differs: bool,
     pub(crate) last_received: Option<Instant>,
     /// Datagrams in both directions, relay headers included in those sent. Unit: bytes.
     pub(crate) bytes_sent: u64,
@@ -186,6 +188,7 @@ impl Peer {
             paths: Paths::new(len_max),
             last_stamp: None,
             in_use: false,
+            secret_differs: false,
             last_received: None,
             bytes_sent: 0,
             bytes_received: 0,

@@ -32,7 +32,7 @@ impl TrustBook {
             out.put_bytes(&p.record.emit());
             out.put_bytes(p.note.as_bytes());
             out.put_u64(p.received_at);
-            out.put_u8(p.is_seen.into());
+            out.put_u8(u8::from(p.is_seen) | u8::from(p.is_question) << 1);
             out.put_u64(p.source.map_or(0, |source| source.0));
             out.put_u64(p.epoch);
             out.put(&p.nonce);
@@ -45,7 +45,12 @@ impl TrustBook {
             out.put(&o.nonce);
             out.put(&o.hash);
             out.put_u64(o.expires);
-            out.put_u8(u8::from(o.verified) | u8::from(o.renews) << 1 | u8::from(o.is_stale) << 2);
+            out.put_u8(
+                u8::from(o.verified)
+                    | u8::from(o.is_question) << 1
+                    | u8::from(o.is_stale) << 2
+                    | u8::from(o.is_anew) << 3,
+            );
         }
         out.put_varint(self.epochs.len() as u64);
         self.epochs.iter().for_each(|(key, epoch)| emit_epoch(key, *epoch, &mut out));
@@ -77,10 +82,12 @@ impl TrustBook {
         for _ in 0..r.varint()? {
             let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
             let (note, received_at) = (r.str(4 * NOTE_LEN_MAX)?.into(), r.u64()?);
-            let (is_seen, source, epoch) = (r.u8()? != 0, r.u64()?, r.u64()?);
+            let (flags, source, epoch) = (r.u8()?, r.u64()?, r.u64()?);
+            let [is_seen, is_question] = [1, 2].map(|flag| flags & flag != 0);
             let (nonce, hash) = (r.array()?, r.array()?);
             let source = (source != 0).then_some(Source(source));
-            let request = PendingRequest { record, note, received_at, is_seen, source, epoch, nonce, hash };
+            let request =
+                PendingRequest { record, note, received_at, is_seen, is_question, source, epoch, nonce, hash };
             book.pending.insert(request.record.identity, request);
         }
         for _ in 0..r.varint()? {
@@ -88,8 +95,8 @@ impl TrustBook {
             let ports = Ports::parse(&mut r)?;
             let (nonce, hash) = (r.array()?, r.array()?);
             let (expires, flags) = (r.u64()?, r.u8()?);
-            let [verified, renews, is_stale] = [1, 2, 4].map(|flag| flags & flag != 0);
-            let outgoing = Outgoing { record, ports, nonce, hash, expires, verified, renews, is_stale };
+            let [verified, is_question, is_stale, is_anew] = [1, 2, 4, 8].map(|flag| flags & flag != 0);
+            let outgoing = Outgoing { record, ports, nonce, hash, expires, verified, is_question, is_anew, is_stale };
             book.outgoing.insert(outgoing.record.identity, outgoing);
         }
         for _ in 0..r.varint()? {

@@ -29,7 +29,7 @@ fn init(rendezvous: &Endpoint, number: u16) -> (Identity, Pending) {
         shared: &StaticShared::new(own.static_pair(), &responder.0).expect("an honest key"),
         local_index: LocalIndex(7),
         stamp: &tai64n(WALL_US),
-        own: Introduction { incarnation: Incarnation([number as u8; 8]), stance: Stance::new(false) },
+        own: Introduction { incarnation: Incarnation([number as u8; 6]), age: Age(0), stance: Stance::new(false) },
         cookie: None,
     };
     let ephemeral = KeyPair::new(&agreement::PORTABLE, [number as u8; 32]);
