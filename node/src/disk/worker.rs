@@ -159,7 +159,7 @@ impl Backlog {
     /// The long messages of one commit, if it is their turn; files and they take turns.
     fn next_long(&mut self) -> (Vec<Ticket>, Vec<Job>) {
         let (mut len, mut numbers, mut group) = (0, Vec::new(), Vec::new());
-        self.was_long = !self.long.is_empty() && !(self.was_long && !self.files.is_empty());
+        self.was_long = !self.long.is_empty() && (!self.was_long || self.files.is_empty());
         while self.was_long
             && group.len() < GROUP_MAX
             && len < GROUP_LEN_MAX
