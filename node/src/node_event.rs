@@ -356,6 +356,7 @@ mod tests {
             json!({"event": "file", "path": "/a/b", "bytes": 2, "node_id": 7, "address": "a", "hostname": "node-a"}),
             json!({"event": "published", "topic": "a.b"}),
             json!({"event": "published", "topic": "a.b", "address": "a", "hostname": "node-a"}),
+            json!({"event": "given_up", "message_id": "07", "to": "node-a", "bytes": 2, "reason": "too old"}),
             json!({"event": "missed", "count": 3}),
         ] {
             let event = NodeEvent { data: data.clone(), payload: b"x".to_vec() }.read().expect("a known kind");

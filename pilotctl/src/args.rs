@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 mod life;
 
-pub(crate) use life::{Daemon, DaemonRun, DaemonStart, DaemonVerb, Rendezvous, RendezvousRun, RendezvousVerb};
+pub(crate) use life::{
+    Daemon, DaemonRun, DaemonStart, DaemonVerb, Rendezvous, RendezvousDrain, RendezvousRun, RendezvousVerb,
+};
 
 /// Pilot: permanent addresses, mutual trust and encrypted streams for agents. `--json` may stand anywhere.
 #[derive(FromArgs, ArgsInfo)]

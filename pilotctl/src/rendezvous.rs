@@ -1,12 +1,14 @@
-//! Owns `rendezvous run`, and the local rendezvous that daemons of this machine share when none is configured.
+//! Owns `rendezvous run` and `rendezvous drain`, and the local rendezvous that daemons of this machine share when none is configured.
 
-use crate::args::{Rendezvous, RendezvousRun, RendezvousVerb};
+use crate::args::{Rendezvous, RendezvousDrain, RendezvousRun, RendezvousVerb};
 use crate::output::Output;
 use pilot_node::parts::keep_memory_private;
 use pilot_node::{Code, Failure, Home};
+use pilot_rendezvous::Drain;
 use pilot_rendezvous::server::{Server, ServerConfig, ServerError};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -17,12 +19,43 @@ use std::time::{Duration, Instant};
 
 /// Time without a connected node after which a local rendezvous ends. Unit: seconds.
 const LOCAL_IDLE_EXIT_S: u64 = 120;
+/// Longest time that a drained rendezvous takes to end after its nodes have left.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest time until a local rendezvous serves.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: Rendezvous, output: &Output) -> Result<(), Failure> {
-    let RendezvousVerb::Run(args) = args.verb;
-    serve(args, output)
+    match args.verb {
+        RendezvousVerb::Run(args) => serve(args, output),
+        RendezvousVerb::Drain(args) => drain(&args, output),
+    }
+}
+
+/// Leaves the order, ends the process in order, and waits until it has.
+fn drain(args: &RendezvousDrain, output: &Output) -> Result<(), Failure> {
+    let file = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", args.home.display()));
+    let none = || Failure::new(Code::NotRunning, format!("no rendezvous runs in {}", args.home.display()));
+    if !is_running(&args.home) {
+        return Err(none().hint("--home names the folder that `rendezvous run` was given"));
+    }
+    let pid = fs::read_to_string(args.home.join("lock")).ok().and_then(|text| text.trim().parse().ok());
+    let pid = pid.and_then(Pid::from_raw).ok_or_else(none)?;
+    let span = Duration::from_secs(args.seconds.into());
+    Drain { to: args.to, span }.leave(&args.home).map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidInput => Failure::new(Code::InvalidArgument, format!("--seconds: {e}")),
+        _ => file(e),
+    })?;
+    kill_process(pid, Signal::TERM).map_err(|e| file(e.into()))?;
+    let end = Instant::now() + span + DRAIN_TIMEOUT;
+    while is_running(&args.home) {
+        if Instant::now() > end {
+            let text = format!("the rendezvous (pid {pid}) does not end");
+            return Err(Failure::new(Code::Timeout, text).hint(format!("kill -9 {pid}")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    output.ok(&json!({"status": "drained", "to": args.to.to_string(), "pid": pid.as_raw_nonzero().get()}));
+    Ok(())
 }
 
 fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
@@ -36,6 +69,8 @@ fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
         }
         e => file(e.into()).hint("it cannot be locked; --home names a folder on a local disk"),
     })?;
+    // `rendezvous drain` finds the process by its number; a full disk, which has no room for that, must not matter.
+    let _ = lock.set_len(0).and_then(|()| (&lock).write_all(std::process::id().to_string().as_bytes()));
     let config = ServerConfig {
         home: args.home.clone(),
         listen: args.listen,

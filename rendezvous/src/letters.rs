@@ -138,3 +138,29 @@ impl Letter {
         Ok(letter)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_taken_letters_have_a_maximum_and_are_forgotten() {
+        let (mut letters, limits) = (Letters::default(), Limits::default());
+        let letter = |n: u64| {
+            let mut id = LetterId([0; 16]);
+            id.0[..8].copy_from_slice(&n.to_le_bytes());
+            Letter { to: IdentityKey([1; 32]), from: IdentityKey([2; 32]), id, posted_s: 0, sealed: vec![7] }
+        };
+        let is_known = |letters: &Letters, n| matches!(letters.place(&limits, &letter(n), |_| true), Ok(Place::Known));
+        for n in 0..=TAKEN_MAX as u64 {
+            letters.insert(n, letter(n));
+            letters.remove(n, 5);
+        }
+        assert_eq!((letters.rows(), letters.taken.len()), (TAKEN_MAX, TAKEN_MAX));
+        assert!(!is_known(&letters, 0) && is_known(&letters, 1), "the oldest name gave way");
+        letters.sweep(&limits, 5 + TAKEN_LASTS_S - 1, 1);
+        assert_eq!(letters.rows(), TAKEN_MAX);
+        letters.sweep(&limits, 5 + TAKEN_LASTS_S, 1);
+        assert_eq!(letters.rows(), 0);
+    }
+}

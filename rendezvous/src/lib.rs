@@ -8,6 +8,7 @@
 
 mod bucket;
 mod channels;
+mod drain;
 mod letters;
 mod limits;
 mod machine;
@@ -16,6 +17,7 @@ mod sources;
 mod state;
 mod store;
 
+pub use drain::Drain;
 pub use limits::Limits;
 pub use machine::{RELAY_BYTES_PER_SECOND, Rendezvous};
 pub use state::{Change, Journal, NoJournal, State, StorageFailed};

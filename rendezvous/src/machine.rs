@@ -73,6 +73,8 @@ pub struct Rendezvous {
     /// Wall clock at the machine's time 0. Unit: microseconds since 1970.
     wall_at_zero_us: u64,
     sweep_at: Instant,
+    /// Where clients are sent, and the moment at which all have gone.
+    away: Option<(SocketAddr, Instant)>,
 }
 
 impl Rendezvous {
@@ -99,6 +101,7 @@ impl Rendezvous {
             sources: Sources::default(),
             forward: VecDeque::new(),
             sweep_at: Instant::ZERO + SWEEP_PAUSE,
+            away: None,
         }
     }
 
@@ -140,6 +143,20 @@ impl Rendezvous {
             self.sweep_at = now + SWEEP_PAUSE;
             self.sweep(now);
         }
+    }
+
+    /// Sends every client to another address of this rendezvous, each at a random moment within `span`, so that they do not
+    /// arrive at once; those that register meanwhile as well. Work grows with the number of clients.
+    pub fn send_away(&mut self, now: Instant, to: SocketAddr, span: Duration) {
+        self.away = Some((to, now + span));
+        let peers: Vec<PeerId> = self.clients.values().map(|client| client.peer).collect();
+        peers.into_iter().for_each(|peer| self.push_away(now, peer));
+    }
+
+    fn push_away(&mut self, now: Instant, peer: PeerId) {
+        let Some((to, end)) = self.away else { return };
+        let after_ms = self.rng.below(1 + end.since(now).as_millis() as u64) as u32;
+        self.endpoint.push(peer, Push::Move { to, after_ms });
     }
 
     /// Closes every tunnel in order; call `poll_transmit` until it gives `None` afterwards.
@@ -318,6 +335,9 @@ impl Rendezvous {
         }
         if let Some(addr) = twin {
             self.endpoint.push(peer, Push::Elsewhere(addr));
+        }
+        if is_new {
+            self.push_away(now, peer);
         }
         Answer::Registered { addr, reflexive, relay_key }
     }

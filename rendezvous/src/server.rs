@@ -1,5 +1,6 @@
 //! Owns the loop that drives a [`Rendezvous`] with a UDP socket, a clock and files.
 
+use crate::drain::{self, Drain};
 use crate::{LogJournal, Rendezvous};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -23,6 +24,9 @@ const WAKER: Token = Token(1);
 const RECEIVES_PER_TURN: usize = 8;
 /// Pause while the kernel has no room for datagrams.
 const BLOCKED_PAUSE: Duration = Duration::from_millis(1);
+
+/// Time that a rendezvous serves on after the last client should have gone elsewhere.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
 /// Settings of a rendezvous.
 pub struct ServerConfig {
@@ -79,6 +83,7 @@ pub struct Server {
     key: StaticKey,
     local: SocketAddr,
     idle_exit: Option<Duration>,
+    home: PathBuf,
     stop: Arc<AtomicBool>,
     waker: Arc<Waker>,
 }
@@ -88,7 +93,7 @@ pub struct Server {
 pub struct Stopper(Arc<AtomicBool>, Arc<Waker>);
 
 impl Stopper {
-    /// Asks the server to end; its `run` returns soon.
+    /// Asks the server to end; its `run` returns soon, or after the time that a [`Drain`] in its folder gives.
     pub fn stop(&self) {
         self.0.store(true, Ordering::SeqCst);
         // A loop that cannot be woken sees the flag at its next turn.
@@ -139,7 +144,9 @@ impl Server {
         let machine = Rendezvous::new(core, state, Box::new(journal));
         let stop = Arc::new(AtomicBool::new(false));
         let start = std::time::Instant::now();
-        Ok(Self { machine, udp, poll, start, key, local, idle_exit: config.idle_exit, stop, waker })
+        drain::forget(&config.home);
+        let (idle_exit, home) = (config.idle_exit, config.home.clone());
+        Ok(Self { machine, udp, poll, start, key, local, idle_exit, home, stop, waker })
     }
 
     /// Returns the key that nodes pin, and the bound address.
@@ -152,7 +159,8 @@ impl Server {
         Stopper(self.stop.clone(), self.waker.clone())
     }
 
-    /// Serves until [`Stopper::stop`], or until no node has been connected for `idle_exit`. Blocks the calling thread.
+    /// Serves until [`Stopper::stop`], or until no node has been connected for `idle_exit`; then clients are told of the end, or
+    /// have been sent elsewhere. Blocks the calling thread.
     ///
     /// # Errors
     /// When the operating system cannot wait for the socket.
@@ -160,14 +168,23 @@ impl Server {
         let mut events = Events::with_capacity(8);
         let mut batch = Vec::new();
         let mut last_connected = self.now();
-        let mut readable = true;
-        while !self.stop.load(Ordering::SeqCst) {
+        let (mut readable, mut ends_at) = (true, None);
+        loop {
             let now = self.now();
+            if ends_at.is_none() && self.stop.load(Ordering::SeqCst) {
+                let Some(drain) = Drain::take(&self.home) else { break };
+                self.machine.send_away(now, drain.to, drain.span);
+                ends_at = Some(now + drain.span + DRAIN_GRACE);
+            }
+            if ends_at.is_some_and(|at| at <= now) {
+                return Ok(()); // the tunnels of clients that have gone elsewhere are not closed
+            }
             self.machine.set_wall(now, wall_us());
             self.machine.handle_timeout(now);
             readable = readable && self.receive();
             self.transmit(&mut batch);
-            let mut timeout = self.machine.poll_timeout().map(|(at, _)| at.since(self.now()));
+            let due = self.machine.poll_timeout().map(|(at, _)| at).into_iter().chain(ends_at).min();
+            let mut timeout = due.map(|at| at.since(self.now()));
             if let Some(patience) = self.idle_exit {
                 if self.machine.connected(now) > 0 {
                     last_connected = now;

@@ -49,3 +49,34 @@ fn source(ip: IpAddr) -> Source {
     }
     source
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pilot_core::time::Duration;
+
+    #[test]
+    fn networks_have_a_maximum_and_are_forgotten_when_they_are_quiet() {
+        let (mut sources, mut now, max, burst) = (Sources::default(), Instant::ZERO, 3, 2);
+        let addr = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        for (from, admitted) in [
+            ("192.0.2.1:1", true),
+            ("192.0.2.200:1", true),
+            ("[::ffff:192.0.2.9]:1", false), // the third of one network
+            ("[2001:db8:0:ff::1]:1", true),
+            ("[2001:db8:0:ff00::1]:1", true),
+            ("198.51.100.1:1", false), // one network too many
+            ("127.0.0.1:1", true),
+            ("[::1]:1", true),
+        ] {
+            assert_eq!(sources.admits(now, &addr(from), max, burst), admitted, "{from}");
+        }
+        assert_eq!(sources.len(), max);
+        now = now + Duration::from_secs(1);
+        sources.sweep(now, burst);
+        assert_eq!(sources.len(), 1, "the network that has used up its burst");
+        assert!(sources.admits(now, &addr("192.0.2.1:1"), max, burst), "one more each second");
+        sources.sweep(now + Duration::from_secs(burst), burst);
+        assert_eq!(sources.len(), 0);
+    }
+}

@@ -17,6 +17,8 @@ const NODE_LASTS_DAYS: u32 = 90;
 /// Nodes that one sweep looks at, and rows that it changes at most.
 const SWEEP_NODES: usize = 4096;
 const SWEEP_CHANGES_MAX: usize = 256;
+/// Length of rows after which a sweep changes no more: nothing else is done while the disk takes them. Unit: bytes.
+const SWEEP_LEN_MAX: usize = 1 << 20;
 
 /// One row to be written (`Some`) or removed (`None`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -322,38 +324,42 @@ impl State {
     pub(crate) fn sweep(&mut self, now_s: u64, is_here: impl Fn(&IdentityKey) -> bool, journal: &mut dyn Journal) {
         let old = self.letters.sweep(&self.limits, now_s, SWEEP_CHANGES_MAX);
         let today = day(now_s);
-        let has_failed = self.drop_letters(old, now_s, journal).is_err();
+        // Letters that the disk keeps now are dropped by the next sweep.
+        let _ = self.drop_letters(old, now_s, journal);
         let from = self.sweep_from.take();
         let some: Vec<IdentityKey> = match from {
             Some(from) => self.nodes.range(from..).take(SWEEP_NODES).map(|(key, _)| *key).collect(),
             None => self.nodes.keys().take(SWEEP_NODES).copied().collect(),
         };
-        let (mut changes, mut after) = (Vec::new(), Vec::new());
+        let (mut here, mut gone, mut len) = (Vec::new(), Vec::new(), 0);
         for key in some {
-            if changes.len() >= SWEEP_CHANGES_MAX {
+            if here.len() + gone.len() >= SWEEP_CHANGES_MAX || len >= SWEEP_LEN_MAX {
                 break;
             }
             self.sweep_from = Some(key);
             let Some(node) = self.nodes.get(&key) else { continue };
             if is_here(&key) && node.seen < today {
                 let node = Node { seen: today, ..node.clone() };
-                changes.push(Change::Node(key.0, Some(emit_node(&node, node.record.addr))));
-                after.push((key, Some(today)));
+                let row = emit_node(&node, node.record.addr);
+                len += row.len();
+                here.push((key, Change::Node(key.0, Some(row))));
             } else if !is_here(&key) && node.seen.saturating_add(NODE_LASTS_DAYS) < today {
-                changes.push(Change::Node(key.0, None));
-                after.push((key, None));
+                gone.push((key, Change::Node(key.0, None)));
             }
         }
         if self.sweep_from.is_some_and(|last| self.nodes.last_key_value().is_some_and(|(key, _)| *key <= last)) {
             self.sweep_from = None;
         }
-        if has_failed || changes.is_empty() || journal.commit(&changes).is_err() {
-            return;
-        }
-        for (key, seen) in after {
-            match (seen, self.nodes.get_mut(&key)) {
-                (Some(seen), Some(node)) => node.seen = seen,
-                _ => self.remove_node(&key),
+        // Rows that go make room on a full disk, where those that are written fail.
+        for (keys, changes) in [gone, here].map(|rows| rows.into_iter().unzip::<_, _, Vec<_>, Vec<_>>()) {
+            if changes.is_empty() || journal.commit(&changes).is_err() {
+                continue;
+            }
+            for (key, change) in keys.iter().zip(&changes) {
+                match (change, self.nodes.get_mut(key)) {
+                    (Change::Node(_, Some(_)), Some(node)) => node.seen = today,
+                    _ => self.remove_node(key),
+                }
             }
         }
     }

@@ -58,6 +58,11 @@ impl Endpoint {
         self.directory.rendezvous()
     }
 
+    /// When an authentic datagram last came from the rendezvous.
+    pub fn rendezvous_heard(&self) -> Option<Instant> {
+        self.last_received(self.rendezvous_peer()?)
+    }
+
     /// True while the hostname of this node belongs to another one, and this one is registered without.
     pub const fn name_is_taken(&self) -> bool {
         self.directory.name_is_taken()

@@ -1,7 +1,8 @@
 //! Owns the order in which the disk does its jobs: those of the books in groups, one commit each, and between two groups a bounded
-//! piece of the work on files, so that no message waits for a file.
+//! piece of the work on files, or a group of long messages, so that no short message waits for a file or for another sender's long
+//! messages.
 
-use crate::disk::files::FileJob;
+use crate::disk::files::{FileJob, OPEN_MAX};
 use crate::disk::job::Job;
 use crate::disk::worker::JOBS_MAX;
 use crate::effect::Ticket;
@@ -19,22 +20,29 @@ const PIECE_COST: usize = 64 << 10;
 /// peer that floods, and those of another.
 const FULL_GROUPS_MAX: u8 = 3;
 
-/// Jobs for files that wait.
+/// Length from which a message waits for its turn with the other long ones. Unit: bytes.
+const LONG_LEN: usize = 256 << 10;
+
+/// Jobs that wait until short ones of the books are done.
 #[derive(Default)]
 pub(crate) struct Schedule {
+    /// Long messages, and the messages that their senders sent behind them.
+    long: VecDeque<(Ticket, Job)>,
+    /// The last turn was one of long messages.
+    was_long: bool,
     files: VecDeque<(Ticket, FileJob)>,
-    /// Full groups since the last work on files.
+    /// Full groups since the last work on files or long messages.
     full_groups: u8,
 }
 
 impl Schedule {
-    /// True when no job for a file waits.
+    /// True when no job waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.files.is_empty() && self.long.is_empty()
     }
 
-    /// Takes jobs from `next`: those for the books make a group, up to [`GROUP_MAX`] and [`GROUP_LEN_MAX`] in all; those for files
-    /// wait.
+    /// Takes jobs from `next`: those for the books make a group, up to [`GROUP_MAX`] and [`GROUP_LEN_MAX`] in all; long messages and
+    /// those for files wait.
     pub(crate) fn group(&mut self, mut next: impl FnMut() -> Option<(Ticket, Job)>) -> (Vec<Ticket>, Vec<Job>) {
         let (mut len, mut numbers, mut group) = (0, Vec::new(), Vec::new());
         while group.len() < GROUP_MAX
@@ -43,6 +51,7 @@ impl Schedule {
         {
             match job {
                 Job::File(job) => self.files.push_back((number, job)),
+                job if self.is_behind(&job) => self.long.push_back((number, job)),
                 job => {
                     len += job.len();
                     numbers.push(number);
@@ -52,8 +61,30 @@ impl Schedule {
         }
         let is_full = group.len() >= GROUP_MAX || len >= GROUP_LEN_MAX;
         self.full_groups = if is_full { self.full_groups + 1 } else { FULL_GROUPS_MAX };
-        debug_assert!(group.len() <= GROUP_MAX && self.files.len() <= JOBS_MAX);
+        debug_assert!(group.len() <= GROUP_MAX && self.files.len() + self.long.len() <= JOBS_MAX + OPEN_MAX);
         (numbers, group)
+    }
+
+    /// True for a message that is long, or whose sender's long messages wait.
+    fn is_behind(&self, job: &Job) -> bool {
+        let is_of = |sender| self.long.iter().any(|(_, job)| job.sender() == Some(sender));
+        job.sender().is_some_and(|sender| job.len() >= LONG_LEN || is_of(sender))
+    }
+
+    /// Takes a group of long messages when it is their turn: they share it with files, whose turn is the next one.
+    pub(crate) fn long_turn(&mut self) -> (Vec<Ticket>, Vec<Job>) {
+        let mut len = 0;
+        if self.full_groups < FULL_GROUPS_MAX || std::mem::replace(&mut self.was_long, false) || self.long.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        (self.full_groups, self.was_long) = (0, true);
+        let fits = self.long.iter().take(GROUP_MAX).take_while(|(_, job)| {
+            let has_room = len < GROUP_LEN_MAX;
+            len += job.len();
+            has_room
+        });
+        let count = fits.count();
+        self.long.drain(..count).unzip()
     }
 
     /// Takes the work on files that is done before the next group: [`FILE_TURN_LEN`] bytes, and no job behind one that opens or ends
@@ -81,6 +112,9 @@ impl Schedule {
 mod tests {
     use super::*;
     use crate::disk::job::Meta;
+    use crate::mail::message::{Kind, Message};
+    use pilot_core::Addr;
+    use pilot_core::identity::IdentityKey;
 
     fn data(n: u64, len: usize) -> (Ticket, Job) {
         (Ticket(n), Job::File(FileJob::Data { id: 1, offset: n, bytes: vec![0; len] }))
@@ -107,6 +141,29 @@ mod tests {
         let (numbers, group) = schedule.group(|| jobs.pop_front());
         assert_eq!((numbers.as_slice(), group.len(), schedule.files.len()), (&[Ticket(1000)][..], 1, 1000));
         assert!(schedule.files.iter().map(|(number, _)| number.0).eq(0..1000), "files keep their order");
+    }
+
+    #[test]
+    fn short_messages_do_not_wait_for_other_senders_long_ones() {
+        let message = |from: u8, len: usize| {
+            let (addr, kind) = (Addr::default(), Kind::Binary);
+            let sender = IdentityKey([from; 32]);
+            Job::Deliver(Message { id: [0; 16], sender, addr, kind, at: 0, body: vec![7; len] })
+        };
+        let sizes = [(1, 3 * LONG_LEN), (1, 3 * LONG_LEN), (1, 10), (2, LONG_LEN), (3, LONG_LEN - 1), (2, 10), (3, 10)];
+        let mut jobs: VecDeque<_> =
+            (0..).map(Ticket).zip(sizes.map(|(from, len)| message(from, len))).chain([data(9, 10)]).collect();
+        let mut schedule = Schedule::default();
+        let mut turn = |schedule: &mut Schedule| {
+            let group = schedule.group(|| jobs.pop_front()).0;
+            let (long, files) = (schedule.long_turn().0, schedule.file_turn());
+            let plain = |numbers: Vec<Ticket>| numbers.into_iter().map(|ticket| ticket.0).collect::<Vec<_>>();
+            (plain(group), plain(long), files.len())
+        };
+        assert_eq!(turn(&mut schedule), (vec![4, 6], vec![0, 1], 0), "short ones first, then a group of long ones");
+        assert_eq!(turn(&mut schedule), (vec![], vec![], 1), "it is the files' turn");
+        assert_eq!(turn(&mut schedule), (vec![], vec![2, 3, 5], 0), "each sender's messages keep their order");
+        assert!(schedule.is_empty());
     }
 
     #[test]

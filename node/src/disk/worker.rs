@@ -2,8 +2,9 @@
 //!
 //! The same thread writes the log's lines, between two groups.
 //!
-//! The loop sends [`Job`]s and gets [`Done`]s back, those of the books in the order of their jobs, and those of files in theirs.
-//! [`Schedule`] orders books and files. A job's `Done` arrives only after its commit was synced, since an acknowledgement means that
+//! The loop sends [`Job`]s and gets [`Done`]s back, in the order that [`Schedule`] gives: those of a sender's messages, those of all
+//! else in the books, and those of files come each in the order of their jobs.
+//! A job's `Done` arrives only after its commit was synced, since an acknowledgement means that
 //! a message is on disk (`docs/messages.md`, "The promise"). A failed commit fails every job of its group and changes nothing.
 
 use crate::disk::books::Books;
@@ -134,16 +135,16 @@ fn work(
         if first.is_none() && schedule.is_empty() {
             break; // the loop has ended
         }
-        let (numbers, in_books) = schedule.group(|| first.take().or_else(|| jobs.try_recv().ok()));
-        let has_changes = !in_books.is_empty();
-        let mut outcomes: Vec<(Ticket, Done)> = numbers.into_iter().zip(books.run(in_books.into_iter())).collect();
-        // Acknowledgements of messages do not wait for files.
+        let mut outcomes = run(&mut books, schedule.group(|| first.take().or_else(|| jobs.try_recv().ok())));
+        let has_changes = !outcomes.is_empty();
+        // Acknowledgements of short messages wait neither for long ones nor for files.
         if !send(&mut outcomes, done, waker) {
             break;
         }
         if has_changes {
             books.clean();
         }
+        outcomes = run(&mut books, schedule.long_turn());
         outcomes.extend(schedule.file_turn().into_iter().map(|(number, job)| (number, Done::File(files.run(job)))));
         if !send(&mut outcomes, done, waker) {
             break;
@@ -152,6 +153,14 @@ fn work(
         lines.orders.try_iter().take(GROUP_MAX).for_each(|order| lines.write(order));
     }
     lines.finish();
+}
+
+/// Commits jobs for the books together.
+fn run(books: &mut Books<Folder>, (numbers, jobs): (Vec<Ticket>, Vec<Job>)) -> Vec<(Ticket, Done)> {
+    if jobs.is_empty() {
+        return Vec::new();
+    }
+    numbers.into_iter().zip(books.run(jobs.into_iter())).collect()
 }
 
 /// Tells the loop outcomes; false when the loop is gone.

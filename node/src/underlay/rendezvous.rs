@@ -9,13 +9,17 @@ use pilot_core::Instant;
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::StaticKey;
 use pilot_core::time::Duration;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bounds of the pause between two tries: time for an address to answer, and the most that a name is not looked up again.
 const PAUSE_MIN: Duration = Duration::from_secs(3);
 const PAUSE_MAX: Duration = Duration::from_secs(24);
+
+/// Silence after which a rendezvous with other addresses is left, although its tunnel is not given up. Source: docs/trust.md,
+/// "When the rendezvous is away"; more than the keepalive of its tunnel and a key handshake.
+const SILENCE_MAX: Duration = Duration::from_secs(40);
 
 /// What names the rendezvous, and what is known of its place.
 pub(crate) struct RendezvousPlace {
@@ -48,7 +52,9 @@ impl RendezvousPlace {
                 place.named = Some((*key, hosts.clone()));
                 place.due = Some(Instant::ZERO);
             }
-            RendezvousConfig::At(..) | RendezvousConfig::None => {}
+            // The rendezvous may send this node elsewhere, where nothing answers.
+            RendezvousConfig::At(key, addr) => place.named = Some((*key, vec![(*addr).into()])),
+            RendezvousConfig::None => {}
         }
         place
     }
@@ -61,16 +67,34 @@ impl RendezvousPlace {
     /// The state of the rendezvous has changed.
     pub(crate) fn directory_changed(&mut self, now: Instant, state: DirectoryState) {
         match state {
-            DirectoryState::Ready(_) => (self.due, self.pause, self.is_asking) = (None, PAUSE_MIN, false),
+            DirectoryState::Ready(_) => {
+                let look = self.may_have_others().then_some(now + SILENCE_MAX);
+                (self.due, self.pause, self.is_asking) = (look, PAUSE_MIN, false);
+            }
             DirectoryState::Connecting | DirectoryState::Registering if self.is_named() => {
-                self.due.get_or_insert(now + self.pause);
+                let next = now + self.pause;
+                self.due = Some(self.due.map_or(next, |due| due.min(next)));
             }
             DirectoryState::Refused(_) => self.due = None,
             _ => {}
         }
     }
 
+    /// True when the rendezvous may have more than one address.
+    fn may_have_others(&self) -> bool {
+        let is_literal = |host: &RendezvousHost| host.name.parse::<IpAddr>().is_ok();
+        self.named.as_ref().is_some_and(|(_, hosts)| hosts.len() > 1 || !hosts.iter().all(is_literal))
+    }
+
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context) {
+        if self.due.is_some_and(|at| at <= cx.now)
+            && let endpoint = cx.stack.endpoint()
+            && matches!(endpoint.directory_state(), DirectoryState::Ready(_))
+            && let Some(look) = endpoint.rendezvous_heard().map(|at| at + SILENCE_MAX).filter(|at| *at > cx.now)
+        {
+            // The rendezvous answers.
+            (self.due, self.pause) = (Some(look), PAUSE_MIN);
+        }
         let has_answers = self.is_asking && self.resolver.poll(cx.now);
         let is_due = self.due.is_some_and(|at| at <= cx.now);
         if is_due {
@@ -159,6 +183,7 @@ mod tests {
         let mut lab = Lab::strangers(1);
         let cx = &mut lab.nodes[0];
         let mut place = place("192.0.2.1,192.0.2.2:7,192.0.2.3");
+        cx.stack.endpoint_mut().set_rendezvous(cx.now, StaticKey([1; 32]), "192.0.2.9:7".parse().expect("an address"));
         let mut tried = Vec::new();
         for _ in 0..7 {
             let due = place.poll_timeout().expect("for ever");
@@ -170,9 +195,44 @@ mod tests {
         let round = ["192.0.2.1:9000", "192.0.2.2:7", "192.0.2.3:9000"];
         assert_eq!(tried, [&round[..], &round, &round[..1]].concat());
         place.directory_changed(cx.now, DirectoryState::Ready(pilot_core::Addr::new(0, 1)));
-        assert_eq!(place.poll_timeout(), None);
+        assert_eq!(place.poll_timeout(), Some(cx.now + SILENCE_MAX));
         place.directory_changed(cx.now, DirectoryState::Connecting);
         assert_eq!(place.poll_timeout(), Some(cx.now + PAUSE_MIN));
+    }
+
+    #[test]
+    fn a_rendezvous_that_falls_silent_is_left_for_another_of_its_addresses() {
+        let mut lab = Lab::strangers(1);
+        lab.run_until(|lab| matches!(lab.nodes[0].stack.endpoint().directory_state(), DirectoryState::Ready(_)));
+        let cx = &mut lab.nodes[0];
+        let first = in_use(cx);
+        let mut only = place(&first);
+        only.directory_changed(cx.now, cx.stack.endpoint().directory_state());
+        assert_eq!(only.poll_timeout(), None, "there is no other");
+        let mut place = place(&format!("{first},192.0.2.1:7"));
+        place.named.as_mut().expect("named").0 = cx.stack.endpoint().rendezvous_address().expect("one").0;
+        place.directory_changed(cx.now, cx.stack.endpoint().directory_state());
+        let heard = cx.stack.endpoint().rendezvous_heard().expect("a tunnel");
+        cx.now = heard + SILENCE_MAX - Duration::from_millis(1);
+        place.due = Some(cx.now);
+        place.handle_timeout(cx);
+        assert_eq!((place.poll_timeout(), in_use(cx)), (Some(heard + SILENCE_MAX), first));
+        cx.now = heard + SILENCE_MAX;
+        place.handle_timeout(cx);
+        assert_eq!(in_use(cx), "192.0.2.1:7");
+    }
+
+    #[test]
+    fn a_node_that_was_sent_where_nothing_answers_comes_back() {
+        let mut lab = Lab::strangers(1);
+        let cx = &mut lab.nodes[0];
+        let mut place = place("192.0.2.1:7");
+        let elsewhere = "192.0.2.9:7".parse().expect("an address");
+        cx.stack.endpoint_mut().set_rendezvous(cx.now, StaticKey([1; 32]), elsewhere);
+        place.directory_changed(cx.now, DirectoryState::Connecting);
+        cx.now = place.poll_timeout().expect("another try");
+        place.handle_timeout(cx);
+        assert_eq!(in_use(cx), "192.0.2.1:7");
     }
 
     #[test]

@@ -114,7 +114,23 @@ pub(crate) struct Rendezvous {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 pub(crate) enum RendezvousVerb {
+    Drain(RendezvousDrain),
     Run(RendezvousRun),
+}
+
+/// end a rendezvous of this machine after it has sent its nodes to another address, where the same key serves
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "drain")]
+pub(crate) struct RendezvousDrain {
+    /// folder of the rendezvous
+    #[argh(option)]
+    pub(crate) home: PathBuf,
+    /// address to which the nodes go, IP:PORT
+    #[argh(option)]
+    pub(crate) to: SocketAddr,
+    /// time over which they leave, at most 3600 (default 30)
+    #[argh(option, default = "30")]
+    pub(crate) seconds: u32,
 }
 
 /// serve until stopped; prints KEY@host:port

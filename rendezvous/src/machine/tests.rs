@@ -150,3 +150,23 @@ fn a_sender_of_dropped_datagrams_is_told_ten_times_a_second_at_most() {
     }
     assert_eq!((told, lab.rendezvous.forward.len()), (10, 1));
 }
+
+/// A rendezvous that is sent elsewhere takes its clients along, one after the other.
+#[test]
+fn clients_are_sent_elsewhere_spread_over_the_time_that_is_given() {
+    let mut lab = Lab::new(20, Limits::default());
+    lab.run(Duration::from_secs(2), true);
+    assert_eq!(lab.registered(), 20);
+    let to = SocketAddr::from(([198, 51, 100, 2], 9000));
+    lab.rendezvous.send_away(lab.now, to, Duration::from_secs(4));
+    let gone = |lab: &Lab| {
+        let is_there = |node: &&Node| node.endpoint.rendezvous_address().is_some_and(|(_, addr)| addr == to);
+        lab.nodes.iter().filter(is_there).count()
+    };
+    let mut counts = Vec::new();
+    for _ in 0..5 {
+        lab.run(Duration::from_secs(1), true);
+        counts.push(gone(&lab));
+    }
+    assert!((1..20).contains(&counts[1]) && counts[4] == 20, "{counts:?}");
+}

@@ -200,6 +200,39 @@ fn every_table_has_a_maximum_and_comes_back_to_zero() {
     assert_eq!(state.rows(), 0);
 }
 
+/// Takes removals only, as a full disk does, and notes how much it is given at once.
+#[derive(Default)]
+struct FullDisk(Vec<usize>);
+
+impl Journal for FullDisk {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StorageFailed> {
+        let len = |change: &Change| match change {
+            Change::Node(_, row) | Change::Letter(_, row) => row.as_ref().map_or(0, Vec::len),
+        };
+        self.0.push(changes.iter().map(len).sum());
+        if self.0.last() == Some(&0) { Ok(()) } else { Err(StorageFailed) }
+    }
+}
+
+#[test]
+fn a_sweep_removes_what_is_old_on_a_full_disk_and_writes_in_slices() {
+    let mut state = State::default();
+    for n in 0..20 {
+        register(&mut state, n, "", 1).expect("free");
+        let grants = (0..5000u32).map(|i| IdentityKey(core::array::from_fn(|at| (i >> (8 * (at % 4))) as u8)));
+        state.grant(&key(n), whole(grants.collect()), &mut NoJournal).expect("room");
+    }
+    let mut full = FullDisk::default();
+    let gone = u64::from(NODE_LASTS_DAYS + 1) * 86_400;
+    let stays: Vec<IdentityKey> = (0..15).map(key).collect();
+    for _ in 0..4 {
+        state.sweep(gone, |key| stays.contains(key), &mut full);
+    }
+    assert_eq!(state.len(), 15, "old nodes are gone, the others stay though their days cannot be noted");
+    assert!(full.0.iter().all(|len| *len < SWEEP_LEN_MAX + 200_000), "{:?}", full.0);
+    assert!(full.0.iter().any(|len| *len >= SWEEP_LEN_MAX), "the rows are longer than a slice: {:?}", full.0);
+}
+
 #[test]
 fn nothing_changes_when_the_journal_fails() {
     struct Broken;

@@ -117,7 +117,7 @@ fn secrets_that_differ_are_renewed_by_one_approval_on_each_side() {
 #[test]
 fn a_peers_request_takes_no_strangers_room() {
     let (mut a, mut b) = trusting_pair();
-    a.book.pins.get_mut(&b.key()).expect("pinned").secret = [7; 32];
+    a.book.pins.get_mut(&b.key()).expect("pinned").secret = [7; 32].into();
     let question = a.ask_to_compare(&b).expect("a peer");
     assert_eq!(b.receive(&question), Outcome::Pending(a.key()));
     assert_eq!((b.book.pending().count(), b.book.strangers().count()), (1, 0));
