@@ -4,6 +4,7 @@ use crate::identity::Profile;
 use std::format;
 
 mod ends;
+mod golden;
 mod grants;
 mod renewals;
 mod strangers;
