@@ -41,7 +41,7 @@ pub enum StreamEnd {
 impl StreamEnd {
     /// True when the peer knows nothing of the stream any more.
     pub(crate) const fn is_peer_gone(self) -> bool {
-        matches!(self, Self::Tunnel(reason) if !matches!(reason, ResetReason::Unreachable))
+        matches!(self, Self::Tunnel(reason) if !matches!(reason, ResetReason::Unreachable | ResetReason::SecretDiffers))
     }
 }
 
@@ -52,6 +52,7 @@ impl core::fmt::Display for StreamEnd {
             Self::Reset => "the peer aborted the stream",
             Self::Aborted => "the stream was aborted here",
             Self::Tunnel(ResetReason::Unreachable) => "the peer cannot be reached",
+            Self::Tunnel(ResetReason::SecretDiffers) => "the peer has another pair secret",
             Self::Tunnel(ResetReason::Away) => "the peer is not connected to the rendezvous",
             Self::Tunnel(ResetReason::Restarted) => "the peer was restarted",
             Self::Tunnel(ResetReason::Revoked) => "trust was withdrawn",
@@ -119,6 +120,8 @@ pub(crate) struct Flow {
     /// Bytes that the application has read since TCP last told the peer its window.
     unannounced: usize,
     pub(crate) early: Early,
+    /// When the first SYN with early data went to the link.
+    early_at: Option<Instant>,
     /// Sequence number of the peer's SYN, if early data came with it.
     pub(crate) early_syn: Option<u32>,
     /// What the flow holds, as its peer's budget has counted it.
@@ -181,6 +184,7 @@ impl Flow {
             syn_acknowledged: None,
             unannounced: 0,
             early: Early::Nothing,
+            early_at: None,
             early_syn: None,
             held: Held::default(),
             kept: 0,
@@ -203,7 +207,7 @@ impl Flow {
 
     /// Takes the socket of a flow that asks; afterwards the flow is as before it asked.
     pub(crate) fn forget_question(&mut self) -> RingSocket {
-        (self.sent, self.order, self.newest) = (None, Reorder::default(), None);
+        (self.sent, self.order, self.newest, self.early_at) = (None, Reorder::default(), None, None);
         core::mem::replace(&mut self.tcp, RingSocket::without_rings())
     }
 
@@ -225,9 +229,16 @@ impl Flow {
         self.ring_len() == 0 || matches!(state, tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen)
     }
 
-    /// True when a SYN has left with early data.
-    pub(crate) fn has_sent_early(&self) -> bool {
-        self.sent.is_some() && matches!(self.early, Early::Ours(_))
+    /// True when early data may have reached a process of the peer that ended before `began`, and may have acted on it.
+    pub(crate) fn may_have_acted(&self, began: Instant) -> bool {
+        self.early_at.is_some_and(|at| at < began)
+    }
+
+    /// The early data for a SYN that goes to the link now.
+    pub(crate) fn early_out(&mut self, now: Instant) -> &[u8] {
+        let Early::Ours(bytes) = &self.early else { return &[] };
+        self.early_at.get_or_insert(now);
+        bytes
     }
 
     /// True while segments wait for one before them.

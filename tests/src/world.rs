@@ -43,6 +43,8 @@ pub struct SimNode {
     disk: Disk,
     seed: u8,
     incarnation: u8,
+    /// How far the machine's clock is ahead of the others'. Unit: seconds.
+    ahead_s: i64,
 }
 
 /// The simulated world.
@@ -115,13 +117,30 @@ impl World {
     fn add_node(&mut self, index: NodeIndex) {
         let number = index as u8 + 1;
         let addr = SocketAddr::from(([10, 0, number, 1], 4000));
-        let stack = self.make_stack(number, 0, TrustBook::default(), Addr::default(), addr);
+        let stack = self.make_stack(number, 0, TrustBook::default(), (Addr::default(), 0), addr);
         let disk = Disk::new(&TrustBook::default());
         let (events, ledger) = (Vec::new(), Ledger::default());
-        self.nodes.push(SimNode { stack, events, addr, nat: None, ledger, disk, seed: number, incarnation: 0 });
+        self.nodes.push(SimNode {
+            stack,
+            events,
+            addr,
+            nat: None,
+            ledger,
+            disk,
+            seed: number,
+            incarnation: 0,
+            ahead_s: 0,
+        });
     }
 
-    fn make_stack(&mut self, number: u8, incarnation: u8, trust: TrustBook, address: Addr, addr: SocketAddr) -> Stack {
+    fn make_stack(
+        &mut self,
+        number: u8,
+        incarnation: u8,
+        trust: TrustBook,
+        (address, used_us): (Addr, u64),
+        addr: SocketAddr,
+    ) -> Stack {
         let mut seed: [u8; 32] = self.rng.bytes();
         seed[0] = incarnation;
         let mut config = Config::new(Identity::from_seed([number; 32]), Rng::entropy(seed));
@@ -129,7 +148,7 @@ impl World {
         config.profile = Profile { hostname: format!("node-{number}"), ..Profile::default() };
         config.rendezvous = Some((self.rendezvous_key, RENDEZVOUS_ADDR));
         config.trust = trust;
-        config.addr = address;
+        (config.addr, config.used_us) = (address, used_us);
         config.candidates = vec![addr];
         let mut stack = Stack::new(config, self.sizes);
         stack.endpoint_mut().set_trace_level(Some(Level::Debug));
@@ -226,7 +245,7 @@ impl World {
         let endpoint = self.nodes[node].stack.endpoint();
         let (book, address) = (endpoint.trust().emit(), endpoint.addr());
         let trust = || TrustBook::parse(&book).expect("own form");
-        let mut stack = self.make_stack(number, 99, trust(), address, addr);
+        let mut stack = self.make_stack(number, 99, trust(), (address, 0), addr);
         stack.handle_timeout(self.now);
         let disk = Disk::new(&trust());
         self.nodes.push(SimNode {
@@ -237,6 +256,7 @@ impl World {
             disk,
             seed: number,
             incarnation: 99,
+            ahead_s: 0,
             ledger: Ledger::default(),
         });
         self.nodes.len() - 1
@@ -258,9 +278,21 @@ impl World {
         self.boot(node, TrustBook::parse(&book).expect("own form"));
     }
 
+    /// Sets the clock of a node's machine so many seconds ahead of all others', or behind them when negative.
+    pub fn set_clock(&mut self, node: NodeIndex, ahead_s: i64) {
+        self.nodes[node].ahead_s = ahead_s;
+        let wall_us = WALL_AT_ZERO_US.saturating_add_signed(ahead_s * 1_000_000) + self.now.as_micros();
+        self.nodes[node].stack.endpoint_mut().set_wall(self.now, wall_us);
+    }
+
     /// Cuts a node's power and starts it again with its identity, its address, and the trust that its disk holds.
     pub fn cut_power(&mut self, node: NodeIndex) {
         let trust = self.nodes[node].disk.cut_power();
+        self.boot(node, trust);
+    }
+
+    /// Kills a node's process and starts it again with this trust, as from a backup.
+    pub fn boot_with(&mut self, node: NodeIndex, trust: TrustBook) {
         self.boot(node, trust);
     }
 
@@ -271,12 +303,13 @@ impl World {
         self.nodes[node].disk.delay_us = old.delay_us;
         let (number, incarnation, addr) =
             (self.nodes[node].seed, self.nodes[node].incarnation + 1, self.nodes[node].addr);
-        let mut stack = self.make_stack(number, incarnation, trust, address, addr);
-        stack.handle_timeout(self.now);
+        let used_us = self.nodes[node].stack.endpoint().used_us();
+        self.nodes[node].stack = self.make_stack(number, incarnation, trust, (address, used_us), addr);
+        self.set_clock(node, self.nodes[node].ahead_s);
+        self.nodes[node].stack.handle_timeout(self.now);
         self.nodes[node].incarnation = incarnation;
         self.nodes[node].ledger = Ledger::default();
         self.nodes.iter_mut().for_each(|node| node.ledger.give_chance());
-        self.nodes[node].stack = stack;
         self.nodes[node].events.clear();
     }
 

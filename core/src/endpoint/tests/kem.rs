@@ -10,7 +10,7 @@ use crate::wire::{Counter, RemoteIndex};
 fn secrets(pair: &Pair) -> [Option<[u8; 32]>; 2] {
     [0, 1].map(|side| {
         let peer = Identity::from_seed([2 - side as u8; 32]).public();
-        pair.ends[side].trust().pin(&peer).expect("pinned").kem
+        pair.ends[side].trust().pin(&peer).expect("pinned").kem.as_deref().copied()
     })
 }
 
