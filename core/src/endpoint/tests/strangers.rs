@@ -168,7 +168,7 @@ fn no_input_makes_an_address_that_has_not_answered_get_more_than_three_times_its
         bytes
     };
     measure(&[spoiled(valid(9), 130)]).check("INIT with a wrong mac1: nothing");
-    let noise: Vec<_> = (0..=255).map(|kind| vec![[kind; 4], [2, 0, 0, 0]].concat().repeat(100)).collect();
+    let noise: Vec<_> = (0..=255).map(|kind| [[kind; 4], [2, 0, 0, 0]].concat().repeat(100)).collect();
     measure(&noise).check("noise of every type: nothing");
 
     let mut stranger = fresh();
