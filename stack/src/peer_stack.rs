@@ -267,6 +267,12 @@ impl PeerStack {
         if !self.io.fits(flow, segment, agenda) {
             return true;
         }
+        if let Some((reset, header)) =
+            flow.reset_at_gap(segment, bytes).and_then(|header| Some((Segment::parse(&header)?, header)))
+        {
+            self.io.process(now, flow, (&reset, &header), agenda);
+            return true;
+        }
         if !flow.admit(segment, bytes) {
             self.io.settle(flow);
             return true;
