@@ -38,7 +38,6 @@ pub use message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
 pub use pin::{Asked, Pin, Regrant, Wish};
 pub use ports::Ports;
 pub use quota::{Quota, QuotaError};
-pub use strangers::Source;
 pub use undo::Undo;
 
 use crate::hash;
@@ -66,6 +65,10 @@ pub const PINS_MAX: usize = 16_384;
 const EPOCHS_MAX: usize = 16_384;
 /// Lifetime of a request. Unit: seconds (30 days). Source: `docs/trust.md`.
 pub const REQUEST_LIFETIME_S: u64 = 30 * 24 * 3600;
+
+/// The network from which a letter was posted, as a number that means nothing by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source(pub u64);
 
 /// A request that waits for this node's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -119,6 +119,8 @@ pub(crate) struct Flow {
     /// Bytes that the application has read since TCP last told the peer its window.
     unannounced: usize,
     pub(crate) early: Early,
+    /// When the first SYN with early data went to the link.
+    early_at: Option<Instant>,
     /// Sequence number of the peer's SYN, if early data came with it.
     pub(crate) early_syn: Option<u32>,
     /// What the flow holds, as its peer's budget has counted it.
@@ -181,6 +183,7 @@ impl Flow {
             syn_acknowledged: None,
             unannounced: 0,
             early: Early::Nothing,
+            early_at: None,
             early_syn: None,
             held: Held::default(),
             kept: 0,
@@ -203,7 +206,7 @@ impl Flow {
 
     /// Takes the socket of a flow that asks; afterwards the flow is as before it asked.
     pub(crate) fn forget_question(&mut self) -> RingSocket {
-        (self.sent, self.order, self.newest) = (None, Reorder::default(), None);
+        (self.sent, self.order, self.newest, self.early_at) = (None, Reorder::default(), None, None);
         core::mem::replace(&mut self.tcp, RingSocket::without_rings())
     }
 
@@ -225,9 +228,16 @@ impl Flow {
         self.ring_len() == 0 || matches!(state, tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen)
     }
 
-    /// True when a SYN has left with early data.
-    pub(crate) fn has_sent_early(&self) -> bool {
-        self.sent.is_some() && matches!(self.early, Early::Ours(_))
+    /// True when early data may have reached a process of the peer that ended before `began`, and may have acted on it.
+    pub(crate) fn may_have_acted(&self, began: Instant) -> bool {
+        self.early_at.is_some_and(|at| at < began)
+    }
+
+    /// The early data for a SYN that goes to the link now.
+    pub(crate) fn early_out(&mut self, now: Instant) -> &[u8] {
+        let Early::Ours(bytes) = &self.early else { return &[] };
+        self.early_at.get_or_insert(now);
+        bytes
     }
 
     /// True while segments wait for one before them.
@@ -238,7 +248,7 @@ impl Flow {
     /// What the flow holds now.
     pub(crate) fn holds(&self) -> Held {
         let (received, sent) = self.tcp.with(|socket| (socket.recv_queue(), socket.send_queue()));
-        Held { received: received + self.order.held_len(), sent, kept: self.kept }
+        Held { received: received + self.order.memory(), sent, kept: self.kept }
     }
 
     /// A segment that only tells the peer a window of at most `cap` bytes, and asks for what was dropped; `None` before the
@@ -327,6 +337,13 @@ impl Flow {
             self.unread = segment.end();
         }
         is_admitted
+    }
+
+    /// Notes that TCP has seen a SYN and still asks: the SYN answers a question that this flow has taken back, and another
+    /// will come.
+    pub(crate) fn on_foreign_syn(&mut self) {
+        debug_assert!(self.is_asking(), "TCP has not taken the SYN");
+        self.order.forget_syn();
     }
 
     /// Drops the segments that are held back, so that one before them finds room; false when that does not help.

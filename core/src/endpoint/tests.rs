@@ -7,7 +7,7 @@ use crate::agreement::{self, KeyPair};
 use crate::identity::{NodeRecord, Profile};
 use crate::path::PathReason;
 use crate::trust::{Me, Terms, TrustBook};
-use crate::tunnel::handshake::Incarnation;
+use crate::tunnel::handshake::{Age, Incarnation, Introduction};
 use crate::tunnel::stance::Stance;
 use crate::wire::{Channel, INIT_LEN, RELAY_HEADER_LEN, RESP_LEN};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -193,7 +193,7 @@ fn answer_to(pair: &mut Pair, stance: u8) -> (Result<(), Discard>, Option<Vec<u8
         shared: &StaticShared::new(own.static_pair(), &peer.0).expect("an honest key"),
         local_index: LocalIndex(7),
         stamp: &tai64n(WALL_US + u64::from(stance)),
-        own: Introduction { incarnation: Incarnation([1; 8]), stance: Stance(stance) },
+        own: Introduction { incarnation: Incarnation([1; 6]), age: Age(0), stance: Stance(stance) },
         cookie: None,
     };
     let pending = Pending::start(&own, &opening, KeyPair::new(&agreement::PORTABLE, [stance; 32]));
@@ -575,7 +575,7 @@ fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
     let ids: Vec<PeerId> = (0..100u8)
         .map(|i| {
             key[0] = i;
-            endpoint.add_peer(Role::Trusted, StaticKey(key), [0; 32])
+            endpoint.add_peer(Instant::ZERO, Role::Trusted, StaticKey(key), [0; 32])
         })
         .collect();
     let (mut now, mut out) = (Instant::ZERO, Vec::new());
@@ -606,6 +606,7 @@ fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
     assert!(resends >= 3, "every INIT is repeated");
 }
 
+mod ages;
 mod flood;
 mod kem;
 #[cfg(target_os = "linux")]

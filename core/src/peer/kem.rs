@@ -14,7 +14,7 @@ use crate::control::{KemAnswer, KemOffer};
 use crate::identity::IdentityKey;
 use crate::rng::Entropy;
 use crate::time::Instant;
-use crate::tunnel::handshake::{Incarnation, Introduction};
+use crate::tunnel::handshake::{Age, Incarnation, Introduction};
 use crate::tunnel::kem::{self, Mixed};
 use crate::tunnel::session::{Ends, Indexes, Session, Side};
 use crate::tunnel::stance::Stance;
@@ -102,7 +102,7 @@ impl Peer {
         let mixed = Mixed::new(&key.open(&answer.answer), &exporter, own, &peer);
         let indexes = Indexes { local: index, remote: RemoteIndex(answer.index) };
         let session = Session::new(aead, mixed.keys_of_offerer(), indexes, Side::Initiator, now);
-        let (_, restarted) = self.make_current(Box::new(session.of(introduction(incarnation), Ends::Nodes)));
+        let (_, restarted) = self.make_current(now, Box::new(session.of(introduction(incarnation), Ends::Nodes)));
         debug_assert!(!restarted, "the same process");
         Some(mixed.secret)
     }
@@ -118,5 +118,5 @@ impl Peer {
 
 /// What is known of the peer's end of the session that a run makes.
 const fn introduction(incarnation: Incarnation) -> Introduction {
-    Introduction { incarnation, stance: Stance::new(false) }
+    Introduction { incarnation, age: Age(0), stance: Stance::new(false) }
 }

@@ -22,8 +22,9 @@ use crate::path::{PathAddr, Paths, Prober};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
-use crate::tunnel::handshake::{Cookie, Incarnation, Pending, Timestamp};
+use crate::tunnel::handshake::{Age, Cookie, Incarnation, Introduction, Pending, Timestamp};
 use crate::tunnel::session::Session;
+use crate::tunnel::stance::Stance;
 use crate::wire::{DATAGRAM_LEN_BASE, LocalIndex};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -133,7 +134,11 @@ pub(crate) struct Peer {
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     /// Names this side's state of the link.
-    pub(crate) incarnation: Incarnation,
+    incarnation: Incarnation,
+    /// When that state began.
+    began: Instant,
+    /// The latest moment at which the peer's state of the link can have begun.
+    pub(crate) counterpart_began: Instant,
     sessions: Sessions,
     counterpart: Counterpart,
     liveness: Liveness,
@@ -159,13 +164,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// A peer without keys, to which no datagram of more than `len_max` bytes will be sent.
+    /// A peer without keys, to which no datagram of more than `len_max` bytes will be sent. This process has had no tunnel with
+    /// the peer since `began`.
     pub(crate) fn new(
         id: PeerId,
         role: Role,
         static_key: StaticKey,
         secret: [u8; 32],
-        len_max: usize,
+        (began, len_max): (Instant, usize),
         rng: &mut Rng,
     ) -> Self {
         Self {
@@ -183,6 +189,8 @@ impl Peer {
             bytes_sent: 0,
             bytes_received: 0,
             incarnation: Incarnation(rng.bytes()),
+            began,
+            counterpart_began: Instant::ZERO,
             sessions: Sessions::new(),
             counterpart: Counterpart::Unknown,
             liveness: Liveness::Answers,
@@ -360,7 +368,7 @@ impl Peer {
     ) -> bool {
         self.paths.on_resp(now, (from, len), self.stands(now), prober);
         let is_mixed = session.is_mixed();
-        let (handshake, restarted) = self.make_current(Box::new(session));
+        let (handshake, restarted) = self.make_current(now, Box::new(session));
         self.kem_due = !is_mixed;
         if let Some(handshake) = handshake {
             self.link.on_handshake(handshake.round_trip(now, from));
@@ -381,10 +389,11 @@ impl Peer {
     /// Seals under `session` from now on; gives the key handshake that this ends, and whether the peer is another
     /// incarnation than before. To that one the old link's numbers mean nothing, and nothing that was meant for the old
     /// one is given to it.
-    fn make_current(&mut self, session: Box<Session>) -> (Option<Box<Handshake>>, bool) {
+    fn make_current(&mut self, now: Instant, session: Box<Session>) -> (Option<Box<Handshake>>, bool) {
         let restarted = self.counterpart.move_to_seen(session.incarnation);
         if restarted {
             self.incarnation = session.shown.as_deref().copied().unwrap_or(self.incarnation);
+            (self.began, self.counterpart_began) = (now, session.peer_began());
             self.link = Link::new(DATAGRAM_LEN_BASE);
             self.paths.forget_candidates();
         }
@@ -397,6 +406,22 @@ impl Peer {
         (self.sessions.move_to_up(session), restarted)
     }
 
+    /// What the peer is told of this side, whose process began at `began`; `shown` replaces the incarnation.
+    pub(crate) fn introduction(
+        &self,
+        (now, began): (Instant, Instant),
+        stance: Stance,
+        shown: Option<Incarnation>,
+    ) -> Introduction {
+        match shown {
+            Some(incarnation) => Introduction { incarnation, age: Age(0), stance },
+            None => {
+                let age = Age::new(now, self.began.max(began));
+                Introduction { incarnation: self.incarnation, age, stance }
+            }
+        }
+    }
+
     /// The incarnation to show to a peer that begins a key handshake as `remote`, where that is another process than before: the
     /// link begins anew then, which a process that was here earlier has to learn.
     pub(crate) fn new_incarnation_for(&self, remote: Incarnation, rng: &mut Rng) -> Option<Incarnation> {
@@ -407,9 +432,9 @@ impl Peer {
     }
 
     /// Forgets the tunnel but not the peer: everything in flight is lost, paths stay as hints.
-    pub(crate) fn reset(&mut self, rng: &mut Rng) {
+    pub(crate) fn reset(&mut self, now: Instant, rng: &mut Rng) {
         // A peer that has not noticed learns by it that the link begins anew.
-        self.incarnation = Incarnation(rng.bytes());
+        (self.incarnation, self.began) = (Incarnation(rng.bytes()), now);
         self.link = Link::new(DATAGRAM_LEN_BASE);
         self.sessions.move_to_down();
         (self.counterpart, self.liveness) = (Counterpart::Unknown, Liveness::Answers);

@@ -1,7 +1,7 @@
 //! Owns which requests of strangers wait for the owner, how they give way to each other, and the revocations of keys that are
 //! neither pinned nor asked.
 
-use super::{PENDING_MAX, PendingRequest, TrustBook};
+use super::{PENDING_MAX, PendingRequest, Source, TrustBook};
 use crate::identity::IdentityKey;
 use alloc::vec::Vec;
 
@@ -11,10 +11,6 @@ const PER_SOURCE_MAX: usize = 16;
 const SEEN_MAX: usize = PENDING_MAX / 2;
 /// Most revocations of unknown keys that are remembered. Source: own choice; each voids messages under way only.
 const REVOKED_MAX: usize = 256;
-
-/// The network from which a letter was posted, as a number that means nothing by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source(pub u64);
 
 impl TrustBook {
     /// The owner has seen the requests that wait.

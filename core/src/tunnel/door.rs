@@ -117,7 +117,7 @@ impl Doorkeeper {
         core::array::from_fn(|i| crate::wire::u32_at(&hash, 4 * i) as usize % KNOWN_BITS)
     }
 
-    /// Decides whether an INIT whose static key has been read is answered. Peers' keys, and remembered ones, always are:
+    /// Decides whether an INIT is answered once its static key has been read. Peers' keys, and remembered ones, always are:
     /// strangers use up another bucket.
     pub(crate) fn admit_key(&mut self, now: Instant, key: &StaticKey, is_peer: bool) -> bool {
         if !is_peer && !self.remembers(key) {

@@ -25,12 +25,33 @@ pub(crate) type Timestamp = [u8; TIMESTAMP_LEN];
 /// Names one side's state of the link between two peers: a number that changes whenever the link begins anew. When a
 /// key handshake is finished, each side knows with which state of the other, before anything is sent to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Incarnation(pub(crate) [u8; 8]);
+pub(crate) struct Incarnation(pub(crate) [u8; 6]);
+
+/// For how long one side's state of the link has lasted at least. Unit: 2 ms, at most 131 s, which is longer than any
+/// stream waits for its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Age(pub(crate) u16);
+
+impl Age {
+    const UNIT: Duration = Duration::from_millis(2);
+
+    /// The age at `now` of what began at `began`.
+    pub(crate) fn new(now: Instant, began: Instant) -> Self {
+        let units = now.since(began).as_micros() / Self::UNIT.as_micros();
+        Self(u16::try_from(units).unwrap_or(u16::MAX))
+    }
+
+    /// The latest moment at which something can have begun that has this age at `now`.
+    pub(crate) fn began(self, now: Instant) -> Instant {
+        now - Self::UNIT * self.0.into()
+    }
+}
 
 /// What the payload of an INIT or RESP says of its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Introduction {
     pub(crate) incarnation: Incarnation,
+    pub(crate) age: Age,
     pub(crate) stance: Stance,
 }
 
@@ -39,13 +60,19 @@ impl Introduction {
 
     fn emit(self) -> [u8; Self::LEN] {
         let mut out = [self.stance.0; Self::LEN];
-        out[..8].copy_from_slice(&self.incarnation.0);
+        out[..6].copy_from_slice(&self.incarnation.0);
+        out[6..8].copy_from_slice(&self.age.0.to_le_bytes());
         out
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let (incarnation, stance) = bytes.split_first_chunk()?;
-        Some(Self { incarnation: Incarnation(*incarnation), stance: Stance(*stance.first()?) })
+        let (incarnation, rest) = bytes.split_first_chunk()?;
+        let (age, stance) = rest.split_first_chunk()?;
+        Some(Self {
+            incarnation: Incarnation(*incarnation),
+            age: Age(u16::from_le_bytes(*age)),
+            stance: Stance(*stance.first()?),
+        })
     }
 }
 
@@ -263,7 +290,7 @@ mod tests {
     use crate::tunnel::door::{Admission, Doorkeeper};
 
     fn introduction(n: u8) -> Introduction {
-        Introduction { incarnation: Incarnation([n; 8]), stance: Stance::new(false) }
+        Introduction { incarnation: Incarnation([n; 6]), age: Age(n.into()), stance: Stance::new(false) }
     }
 
     fn init(rng: &mut Rng, responder: &Identity, cookie: Option<Cookie>) -> Pending {
@@ -299,6 +326,16 @@ mod tests {
         let (index, peer, ours) = pending.finish(&a, (&NO_PSK, None), &resp).expect("valid");
         assert_eq!((index, peer), (RemoteIndex(88), introduction(7)));
         assert_eq!((ours.send, ours.receive), (keys.receive, keys.send));
+    }
+
+    #[test]
+    fn an_age_never_tells_of_a_beginning_before_it_was() {
+        let at = |ms| Instant::ZERO + Duration::from_millis(ms);
+        for (began, now, told) in [(5, 5, 5), (5, 6, 6), (5, 7, 5), (4, 8, 4), (0, 131_070, 0), (0, 200_000, 68_930)] {
+            let latest = Age::new(at(now), at(began)).began(at(now));
+            assert_eq!(latest, at(told), "from {began} to {now} ms");
+        }
+        assert_eq!(Age(u16::MAX).began(at(7)), Instant::ZERO, "the clock here began later");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! well-known ports"). A file is taken only when the disk has room for all of it, with room to spare for messages, and when
 //! its sender's quota has. Unfinished parts have budgets and an age.
 
+use crate::disk::file_name::{safe_name, split};
 use crate::disk::ledger::Ledger;
 use crate::disk::part::{self, NOTE, Note, ONCE, Part, entries};
 use litemap::LiteMap;
@@ -34,8 +35,6 @@ const PARTS_SHARE: u64 = 25;
 const SPARE_SHARE: u64 = 5;
 /// Unit: bytes.
 const SPARE_LEN_MAX: u64 = 64 << 20;
-/// Longest name of a kept file. Unit: bytes. Source: the usual limit of file systems, less room for a number.
-const NAME_LEN_MAX: usize = 240;
 
 /// The name of a resumable transfer: another attempt under the same name continues its part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,16 +71,6 @@ pub(crate) enum FileJob {
     Drop { id: u64 },
     /// List the folder.
     List,
-}
-
-impl FileJob {
-    /// Bytes that the job writes.
-    pub(crate) const fn len(&self) -> usize {
-        match self {
-            Self::Data { bytes, .. } => bytes.len(),
-            _ => 0,
-        }
-    }
 }
 
 /// The outcome of a [`FileJob`].
@@ -150,6 +139,17 @@ impl Files {
         let files = Self { folder, open: LiteMap::new(), ledger, room };
         files.forget_old_parts();
         files
+    }
+
+    /// Bytes that a job writes and syncs.
+    pub(crate) fn cost(&self, job: &FileJob) -> usize {
+        let (id, len) = match job {
+            FileJob::Data { id, bytes, .. } => (id, bytes.len()),
+            FileJob::End { id } | FileJob::Drop { id } => (id, 0),
+            FileJob::Open { .. } | FileJob::List => return 0,
+        };
+        let is_last = !matches!(job, FileJob::Data { .. });
+        len + self.open.get(id).map_or(0, |part| part.sync_len(len, is_last))
     }
 
     /// Does one job. After a failure the file is closed; the part of a resumable transfer is kept.
@@ -354,23 +354,9 @@ fn room(folder: &Path) -> io::Result<Room> {
     Ok(Room { free: disk.f_bavail * disk.f_frsize, all: disk.f_blocks * disk.f_frsize })
 }
 
-/// The last component of `name` without control characters, leading dots and spaces around; `None` when nothing is left.
-fn safe_name(name: &str) -> Option<String> {
-    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let mut safe: String = last.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
-    while safe.len() > NAME_LEN_MAX {
-        safe.pop();
-    }
-    let safe = safe.trim_start_matches('.').trim();
-    (!safe.is_empty()).then(|| safe.to_owned())
-}
-
 /// Gives the part its name in the folder. A file with that name stays, and the new one gets a number.
 fn place(part: &Path, folder: &Path, name: &str) -> io::Result<PathBuf> {
-    let (stem, end) = match name.rfind('.') {
-        Some(at) if at > 0 => name.split_at(at),
-        _ => (name, ""),
-    };
+    let (stem, end) = split(name);
     for number in 0..10_000 {
         let path = match number {
             0 => folder.join(name),

@@ -3,7 +3,8 @@
 //! The same thread writes the log's lines, between two groups.
 //!
 //! The loop sends [`Job`]s and gets [`Done`]s back, those of the books in the order of their jobs, and those of files in theirs.
-//! Between two groups at most [`FILE_TURN_LEN`] bytes of files are written, so that no message waits for a file. A job's `Done` arrives only
+//! Between two groups at most [`FILE_TURN_LEN`] bytes of files are written and synced, or one job is done that needs more, so that
+//! no message waits for a file. A job's `Done` arrives only
 //! after its commit was synced, since an acknowledgement means that a message is on disk (`docs/messages.md`, "The promise").
 //! A failed commit fails every job of its group and changes nothing.
 
@@ -26,9 +27,9 @@ use std::thread::JoinHandle;
 const GROUP_MAX: usize = 64;
 /// Most bytes of one commit without those of its last job. Unit: bytes.
 const GROUP_LEN_MAX: usize = 1 << 20;
-/// Bytes of files that are written before the books are looked after again. Unit: bytes.
+/// Bytes of files that are written or synced before the books are looked after again, unless one job needs more. Unit: bytes.
 const FILE_TURN_LEN: usize = 1 << 20;
-/// Bytes as which a job for a file counts at least: opening and syncing take as long as writing so many. Unit: bytes.
+/// Bytes as which a job for a file counts at least: opening takes as long as writing so many. Unit: bytes.
 const FILE_JOB_COST: usize = 64 << 10;
 /// Most jobs between the loop and the worker, their outcomes included.
 pub(crate) const JOBS_MAX: usize = 4096;
@@ -153,13 +154,7 @@ fn work(
         if has_changes {
             books.clean();
         }
-        let mut len = 0;
-        while len < FILE_TURN_LEN
-            && let Some((number, job)) = backlog.pop_front()
-        {
-            len += job.len().max(FILE_JOB_COST);
-            outcomes.push((number, Done::File(files.run(job))));
-        }
+        file_turn(&mut files, &mut backlog, &mut outcomes);
         if !send(&mut outcomes, done, waker) {
             break;
         }
@@ -167,6 +162,19 @@ fn work(
         lines.orders.try_iter().take(GROUP_MAX).for_each(|order| lines.write(order));
     }
     lines.finish();
+}
+
+/// Does the jobs for files that fit into one turn, at least one.
+fn file_turn(files: &mut Files, backlog: &mut VecDeque<(Ticket, FileJob)>, outcomes: &mut Vec<(Ticket, Done)>) {
+    let mut len = 0;
+    while let Some((number, job)) = backlog.pop_front() {
+        let cost = files.cost(&job).max(FILE_JOB_COST);
+        if len > 0 && len + cost > FILE_TURN_LEN {
+            return backlog.push_front((number, job));
+        }
+        len += cost;
+        outcomes.push((number, Done::File(files.run(job))));
+    }
 }
 
 /// Tells the loop outcomes; false when the loop is gone.
@@ -220,6 +228,7 @@ fn group_with(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::files::{Announced, FileDone};
     use crate::disk::job::Meta;
 
     #[test]
@@ -248,5 +257,45 @@ mod tests {
         let (numbers, group) = group_with(jobs.try_recv().ok(), &jobs, &mut backlog);
         assert_eq!((numbers.as_slice(), group.len(), backlog.len()), (&[Ticket(1000)][..], 1, 1000));
         assert!(backlog.iter().map(|(number, _)| number.0).eq(0..1000), "files keep their order");
+    }
+
+    /// What a peer has written without a sync, and has synced by ending many files at once, is done in slices, between which
+    /// messages are committed.
+    #[test]
+    fn between_two_commits_files_are_written_and_synced_in_slices() {
+        const FILES: u64 = 8;
+        const PIECES: u64 = 6;
+        const PIECE: usize = 256 << 10;
+        let folder = std::env::temp_dir().join(format!("pilot-slices-{}", std::process::id()));
+        let mut files = Files::new(folder.clone());
+        let announced = |id: u64| Announced {
+            name: format!("{id}"),
+            len: PIECES * PIECE as u64,
+            sender: format!("{id}"),
+            quota: u64::MAX,
+            resume: None,
+        };
+        let (mut jobs, mut turns) = (VecDeque::new(), Vec::new());
+        let mut add = |job| jobs.push_back((Ticket(0), job));
+        (0..FILES).for_each(|id| add(FileJob::Open { id, file: announced(id) }));
+        for n in 0..FILES * PIECES {
+            let offset = n / FILES * PIECE as u64;
+            add(FileJob::Data { id: n % FILES, offset, bytes: vec![7; PIECE] });
+        }
+        (0..FILES).for_each(|id| add(FileJob::End { id }));
+        while !jobs.is_empty() {
+            let mut done = Vec::new();
+            file_turn(&mut files, &mut jobs, &mut done);
+            let count = |is: fn(&FileDone) -> bool| {
+                done.iter().filter(|(_, done)| matches!(done, Done::File(done) if is(done))).count()
+            };
+            let [written, kept] =
+                [count(|d| matches!(d, FileDone::Written { .. })), count(|d| matches!(d, FileDone::Kept { .. }))];
+            assert!(written * PIECE <= FILE_TURN_LEN, "{done:?}");
+            assert!(kept <= 1 && (kept == 0 || written == 0), "each end syncs more than a turn has: {done:?}");
+            turns.push(written + kept);
+        }
+        assert_eq!(turns.iter().sum::<usize>() as u64, FILES * (PIECES + 1), "all is done: {turns:?}");
+        std::fs::remove_dir_all(folder).expect("made above");
     }
 }

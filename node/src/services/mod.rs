@@ -347,7 +347,7 @@ fn hand_on(cx: &mut Context, stream: StreamId, io: &mut Io, sender: IdentityKey)
     for job in io.files.drain(..) {
         let call = match &job {
             FileJob::Open { id, .. } | FileJob::End { id } => Call::File { stream, file: *id, len: 0 },
-            FileJob::Data { id, .. } => Call::File { stream, file: *id, len: job.len() },
+            FileJob::Data { id, bytes, .. } => Call::File { stream, file: *id, len: bytes.len() },
             FileJob::Drop { .. } | FileJob::List => Call::Forgotten,
         };
         cx.submit(Job::File(job), call);

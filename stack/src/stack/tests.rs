@@ -274,4 +274,24 @@ fn a_window_acknowledges_what_tcp_has_taken_and_no_more() {
     assert_eq!(acknowledged(&accepted(&mut star).2), acknowledged(&ours), "bytes that were read stay taken");
 }
 
+/// Found by `chaos`: a stream that asked a new process once more took the answer to its first question for its peer's SYN.
+#[test]
+fn an_answer_to_a_question_that_was_taken_back_is_none() {
+    let mut star = Star::connected(1, 4096).0;
+    let peer = star.stacks[0].endpoint().peers().next().expect("trusted");
+    let ours = star.stacks[0].connect(star.now, peer, PORT).expect("trusted");
+    let mut syn = vec![];
+    star.stacks[0].poll_transmit(star.now, &mut syn).expect("a SYN leaves");
+    let (now, stack) = (star.now, &mut star.stacks[0]);
+    let (_, (port, _)) = stack.streams[&ours];
+    let ports = [PORT.to_be_bytes(), port.to_be_bytes()].concat();
+    let bytes = [&ports[..], &[1, 2, 3, 4], &[9; 4], &[5 << 4, 0x12], &[16, 0], &[0; 4]].concat();
+    let segment = crate::segment::Segment::parse(&bytes).expect("a header");
+    let agenda = &mut stack.shared.agenda;
+    stack.slots.with_stack(peer, |stack| assert!(stack.handle_segment(now, &segment, &bytes, agenda)));
+    star.stacks[1].handle_batch(now, underlay(0), &mut syn, 65_535);
+    (0..20).for_each(|_| star.step(MS));
+    assert!(star.stacks[0].stream_info(ours).expect("open").connected);
+}
+
 mod memory;

@@ -124,7 +124,7 @@ impl Directory {
     /// What a refusal says besides its reason.
     pub(super) fn take_facts(&mut self, cx: &Context<'_>, extensions: &Extensions) {
         if let Some(clock_us) = extensions.u64(ExtensionType::CLOCK) {
-            self.learn_clock(cx.now, clock_us);
+            self.times.learn_clock(cx.now, clock_us);
         }
         if let Some(sequence) = extensions.u64(ExtensionType::SEQUENCE) {
             self.raise_sequence(sequence);

@@ -6,7 +6,7 @@ use crate::aead::{PORTABLE, TAG_LEN};
 use crate::agreement::{self, KeyPair};
 use crate::codec::Put as _;
 use crate::link::frame;
-use crate::tunnel::handshake::{Incarnation, Introduction, NO_PSK};
+use crate::tunnel::handshake::{Age, Incarnation, Introduction, NO_PSK};
 use crate::tunnel::session::{Ends, Indexes, Session, Side};
 use crate::tunnel::stance::Stance;
 use crate::wire::DATA_HEADER_LEN;
@@ -34,7 +34,7 @@ impl Stranger {
             shared: &StaticShared::new(own.static_pair(), &responder.0).expect("an honest key"),
             local_index: LocalIndex(7),
             stamp: &tai64n(WALL_US),
-            own: Introduction { incarnation: Incarnation([number as u8; 8]), stance: Stance::new(false) },
+            own: Introduction { incarnation: Incarnation([number as u8; 6]), age: Age(0), stance: Stance::new(false) },
             cookie: None,
         };
         let ephemeral = KeyPair::new(&agreement::PORTABLE, [number as u8; 32]);
