@@ -108,6 +108,7 @@ fn a_hang_up_applies_settings_that_changed_and_names_those_that_wait() {
     hang_up(&node);
     line_with(&node, &[" info setting_changed setting=log_level"]);
     befriend(&node, &other);
+    node.ok(&["ping", "other", "--count", "1"]);
     line_with(&node, &[" debug handshake peer=other"]);
     let endpoint = lab.endpoint().unwrap();
     let (key, _) = endpoint.split_once('@').unwrap();
