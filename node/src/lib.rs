@@ -43,6 +43,7 @@ mod event_loop;
 mod failure;
 mod frame_reader;
 mod handle;
+mod harmful;
 mod ipc;
 mod log;
 mod mail;
@@ -80,11 +81,16 @@ pub mod probe {
     pub use crate::ipc::probe::{Heard, frames};
     pub use crate::programs::probe::{Filtered, filter};
 }
+/// Other nodes' texts, for programs that show them.
+pub mod text {
+    pub use crate::harmful::is_harmful;
+}
 /// What differs by system, for programs that use a node's descriptors.
 pub mod system {
     pub use crate::platform::{Edges, Signal, map_rings, recv_packet, send_now, send_packet};
 }
 pub use failure::{Code, Failure};
+pub use frame_reader::{FrameReader, Parsed};
 pub use ipc::client::{Client, Finisher, NumberedAnswer, Reply, StreamReply};
 pub use ipc::official_frame as framing;
 pub use ipc::place::socket_path;
