@@ -64,7 +64,7 @@ fn a_first_request_arrives_whatever_the_clocks_say() {
             world.make_friends(0, 1);
             assert_reached(&mut world, "a first request");
             assert_eq!(told(&world, node), [-ahead_s]);
-            assert_eq!(told(&world, 1 - node), []);
+            assert!(told(&world, 1 - node).is_empty());
         }
     }
 }
@@ -97,7 +97,7 @@ fn a_pair_with_different_secrets_notices_and_is_healed_by_approvals() {
         let now = world.now;
         world.nodes[node].stack.endpoint_mut().approve(now, &other, &Default::default()).unwrap();
     }
-    let secret = |w: &World, node: usize| w.nodes[node].stack.endpoint().trust().pin(&keys[1 - node]).unwrap().secret;
+    let secret = |w: &World, node: usize| w.nodes[node].stack.endpoint().trust().pin(&keys[1 - node]).unwrap().secret.clone();
     world.run_until("one secret", |w| secret(w, 0) == secret(w, 1));
     assert_reached(&mut world, "after the approvals");
     assert!(!differs(&world, 0) && !differs(&world, 1));
