@@ -13,8 +13,8 @@ const MESSAGES_PER_SECOND: u32 = 100;
 const STREAMS_PER_SECOND: u32 = 10;
 /// Length without `--minutes`.
 const SAMPLE: Duration = Duration::from_secs(60);
-/// Load before the first look, so that what is allocated once is there.
-const WARM_UP: Duration = Duration::from_secs(10);
+/// Load before the first look, with the same faults, so that what the allocator takes once and keeps is there.
+const WARM_UP: Duration = Duration::from_secs(30);
 /// Rest before each look: streams linger, spare sockets and buffers go back.
 const REST: Duration = Duration::from_secs(20);
 /// Time between two peers that come or go.
@@ -68,10 +68,9 @@ fn churn(span: Duration) -> Result<Measured, String> {
     let guest = lab.node("guest")?;
     sender.befriend(&receiver)?;
     guest.befriend(&receiver)?;
-    work(&Load::default(), &sender, &receiver, || {
-        std::thread::sleep(WARM_UP);
-        Ok(())
-    })?;
+    let mut warm_up = Faults::default();
+    work(&Load::default(), &sender, &receiver, || warm_up.make(&mut lab, &guest, &receiver, WARM_UP))?;
+    drain(&receiver)?;
     let before = look(&lab, [&sender, &receiver])?;
     let load = Load::default();
     let mut faults = Faults::default();
