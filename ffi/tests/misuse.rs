@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Lab, compile, run, tool};
+use harness::{Folder, Lab, compile, run, tool};
 use std::process::Command;
 
 fn parts(parts: &[&str], flags: &[&str], under: &[&str]) {
@@ -24,6 +24,32 @@ fn parts(parts: &[&str], flags: &[&str], under: &[&str]) {
         println!("{part}: {text}");
         assert!(text.ends_with("ok\n"), "{part}: {text}");
     }
+}
+
+/// Sequences of random calls. A seed that found something is added to the first ones.
+const SEQUENCES: u64 = 12;
+
+/// Runs `tests/c/sequence.c` for some seeds.
+fn sequences(seeds: std::ops::Range<u64>, flags: &[&str]) {
+    let built = Folder::new("sequences");
+    let program = compile("tests/c/sequence.c", &built.path, flags);
+    for seed in seeds {
+        // The names of the nodes are taken at the rendezvous of the seed before.
+        let lab = Lab::new("sequence");
+        let mut command = Command::new(&program);
+        let text = run(command.arg("sequence").arg(&lab.folder.path).arg(&lab.endpoint).arg(seed.to_string()));
+        assert!(text.ends_with("ok\n"), "seed {seed}: {text}");
+    }
+}
+
+#[test]
+fn calls_in_any_order_are_answered_as_their_handles_are() {
+    sequences(0..SEQUENCES, &[]);
+}
+
+#[test]
+fn calls_in_any_order_are_clean_under_the_address_sanitizer() {
+    sequences(0..3, &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
 }
 
 #[test]

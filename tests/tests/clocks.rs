@@ -98,7 +98,8 @@ fn a_pair_with_different_secrets_notices_and_is_healed_by_approvals() {
         let now = world.now;
         world.nodes[node].stack.endpoint_mut().approve(now, &other, &Terms::default()).unwrap();
     }
-    let secret = |w: &World, node: usize| w.nodes[node].stack.endpoint().trust().pin(&keys[1 - node]).unwrap().secret.clone();
+    let secret =
+        |w: &World, node: usize| w.nodes[node].stack.endpoint().trust().pin(&keys[1 - node]).unwrap().secret.clone();
     world.run_until("one secret", |w| secret(w, 0) == secret(w, 1));
     assert_reached(&mut world, "after the approvals");
     assert!(!differs(&world, 0) && !differs(&world, 1));

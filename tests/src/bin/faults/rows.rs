@@ -70,6 +70,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             lib("pilot-node", "disk::tests::power::no_power_cut_or_failure_loses_what_was_confirmed_or_shows_it_twice"),
             test!("pilot-tests", "power", "approval_survives_a_power_cut_at_every_moment"),
             lib("pilot-rendezvous", "store::tests::no_power_cut_or_failure_takes_back_what_was_answered"),
+            test!("pilot-tests", "power", "the_first_session_of_a_pair_survives_a_power_cut_at_every_moment"),
         ],
     ),
     (
@@ -93,6 +94,8 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             ),
             lib("pilot-node", "calls::tests::ends_have_bounds_and_a_clock_that_is_set_counts_at_once"),
             lib("pilot-node", "mail::counted::tests::pauses_count_up_to_a_day_and_never_backwards"),
+            test!("pilot-tests", "clocks", "a_clock_that_is_an_hour_back_after_a_restart_keeps_nobody_away"),
+            test!("pilot-tests", "clocks", "a_boot_in_1970_is_told_and_over_when_the_clock_is_right_again"),
         ],
     ),
     (
@@ -131,6 +134,11 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
                 "endpoint::tests::flood::a_known_node_reaches_a_rendezvous_under_a_flood_of_key_handshakes",
             ),
             lib("pilot-core", "endpoint::tests::flood::key_handshakes_that_are_never_finished_have_a_maximum"),
+            test!(
+                "pilot-tests",
+                "strangers",
+                "a_known_node_is_served_in_two_seconds_under_ten_thousand_datagrams_in_a_second"
+            ),
         ],
     ),
     (
@@ -145,6 +153,10 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
         &[
             test!("pilot-fuzz", "smoke", "segments_of_a_hostile_peer_break_nothing"),
             lib("pilot-core", "endpoint::tests::a_forged_datagram_with_a_huge_counter_changes_nothing"),
+            lib(
+                "pilot-node",
+                "event_loop::rooms::tests::hostile::a_peer_with_every_grant_and_bad_intentions_costs_the_others_a_tenth_at_most",
+            ),
         ],
     ),
     (
@@ -175,6 +187,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             lib("pilot-core", "link::control::tests::overlapping_pieces_are_held_once"),
             lib("pilot-core", "link::control::tests::what_is_held_has_a_maximum_in_bytes_and_in_pieces"),
             test!("pilot-fuzz", "smoke", "a_control_stream_is_whole_or_broken_and_holds_little"),
+            lib("pilot-core", "endpoint::tests::strangers::a_control_stream_of_any_length_costs_a_window"),
         ],
     ),
     (
@@ -187,6 +200,10 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             ),
             lib("pilot-core", "path::tests::keys_that_are_used_prove_where_their_resp_went_and_nothing_else"),
             lib("pilot-core", "path::tests::a_moved_peer_is_followed_only_after_a_probe_round_trip"),
+            lib(
+                "pilot-core",
+                "endpoint::tests::strangers::no_input_makes_an_address_that_has_not_answered_get_more_than_three_times_its_bytes",
+            ),
         ],
     ),
     ("S3", &[lib("pilot-core", "endpoint::tests::memory::a_copy_of_the_memory_opens_no_session_that_is_over")]),
@@ -201,6 +218,11 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             lib("pilot-core", "tunnel::bucket::tests::a_source_has_its_burst_and_its_rate"),
             lib("pilot-core", "tunnel::bucket::tests::the_table_has_a_maximum_and_is_freed_again"),
             lib("pilot-core", "peer::sessions::tests::a_cookie_says_when_the_next_init_leaves"),
+            test!(
+                "pilot-tests",
+                "strangers",
+                "a_known_node_is_served_in_two_seconds_under_ten_thousand_datagrams_in_a_second"
+            ),
         ],
     ),
     (
@@ -246,6 +268,14 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             lib("pilot-node", "disk::files::tests::a_transfer_goes_on_without_reading_what_has_arrived"),
             lib("pilot-node", "disk::files::tests::files_and_parts_of_a_sender_have_a_quota"),
             test!("pilotctl", "grants", "quotas_are_set_shown_and_survive_a_restart"),
+            lib(
+                "pilot-node",
+                "event_loop::rooms::tests::hostile::a_peer_with_every_grant_and_bad_intentions_costs_the_others_a_tenth_at_most",
+            ),
+            lib(
+                "pilot-node",
+                "services::lanes::tests::jobs_and_bytes_of_a_peer_have_maxima_and_every_lane_walks_back_to_nothing",
+            ),
         ],
     ),
     (
@@ -263,7 +293,10 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             lib("pilotctl", "clean::tests::json_stays_the_same_value"),
             lib("pilot-node", "log::format::tests::no_value_breaks_a_line_or_reaches_a_terminal"),
             lib("pilot-core", "trust::tests::strangers::notes_of_strangers_are_safe_for_terminals"),
-            lib("pilot-node", "disk::files::tests::names_never_leave_the_folder_and_never_replace_a_file"),
+            lib(
+                "pilot-node",
+                "disk::file_name::tests::a_name_is_one_component_that_every_file_system_and_terminal_can_bear",
+            ),
         ],
     ),
     (
@@ -280,6 +313,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
         &[
             lib("pilot-node", "frame_reader::tests::many_short_frames_that_arrive_at_once_are_not_moved_one_by_one"),
             lib("pilot-node", "ipc::server::tests::a_client_with_many_requests_waits_for_the_others_and_none_is_lost"),
+            test!("pilot-fuzz", "smoke", "what_local_programs_say_is_read_alike_in_any_pieces"),
         ],
     ),
     (
@@ -331,6 +365,10 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             lib("pilot-core", "trust::tests::ends::a_revocation_is_never_too_old"),
             lib("pilot-core", "trust::tests::ends::ends_are_told_by_the_common_clock"),
             lib("pilot-node", "log::clock_watch::tests::steps_are_seen_and_a_slow_drift_is_not"),
+            test!("pilot-tests", "clocks", "a_clock_that_is_an_hour_back_after_a_restart_keeps_nobody_away"),
+            test!("pilot-tests", "clocks", "a_boot_in_1970_is_told_and_over_when_the_clock_is_right_again"),
+            test!("pilot-tests", "clocks", "a_first_request_arrives_whatever_the_clocks_say"),
+            lib("pilot-node", "calls::tests::a_clock_that_is_not_the_rendezvous_is_told_where_a_look_up_ends"),
         ],
     ),
     (
@@ -374,17 +412,15 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
     ),
     (
         "T6",
-        &[
-            lib(
-                "pilot-core",
-                "trust::tests::renewals::a_peer_that_lost_its_pin_asks_anew_and_is_answered_with_what_it_had",
-            ),
-            lib("pilot-core", "trust::tests::renewals::a_node_without_the_pin_gets_a_request_that_its_owner_approves"),
-        ],
+        &[lib(
+            "pilot-core",
+            "trust::tests::renewals::a_node_without_the_pin_approves_the_question_and_the_other_owner_its_request",
+        )],
     ),
     (
         "T7",
         &[
+            lib("pilot-core", "trust::tests::renewals::secrets_that_differ_are_renewed_by_one_approval_on_each_side"),
             lib(
                 "pilot-core",
                 "endpoint::directory::tests::letters_leave_when_their_change_is_saved_and_are_taken_when_their_effect_is",
@@ -393,8 +429,8 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
                 "pilot-core",
                 "endpoint::directory::tests::power::whatever_is_cut_owners_trust_with_one_secret_or_can_approve_again",
             ),
-            lib("pilot-core", "trust::tests::renewals::secrets_that_differ_are_renewed_whichever_side_notices"),
             test!("pilot-tests", "power", "approval_survives_a_power_cut_at_every_moment"),
+            test!("pilot-tests", "clocks", "a_pair_with_different_secrets_notices_and_is_healed_by_approvals"),
         ],
     ),
     (
@@ -414,6 +450,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             test!("pilotctl", "log", "refusals_trust_and_restarts_are_told_with_peer_and_reason"),
             test!("pilotctl", "log", "a_run_with_trouble_can_be_read_in_the_log"),
             lib("pilot-node", "log::limit::tests::strangers_cause_one_line_a_second_from_however_many_addresses"),
+            test!("pilotctl", "log", "a_hang_up_applies_settings_that_changed_and_names_those_that_wait"),
         ],
     ),
     (
@@ -546,6 +583,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             lib("pilot-store", "tests::what_decayed_is_an_error_and_never_a_silent_loss"),
             lib("pilot-store", "tests::what_is_left_of_damaged_files_is_salvaged_into_whole_ones"),
             test!("pilotctl", "bad_input", "a_damaged_log_and_one_of_an_earlier_version_are_told_and_never_replaced"),
+            test!("pilot-fuzz", "smoke", "books_with_any_rows_accept_and_give_messages"),
         ],
     ),
     ("R11", &[]),
@@ -580,6 +618,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
         &[
             test!("pilot-tests", "simulation", "the_first_stream_of_a_peer_that_was_killed_stands_at_once"),
             test!("pilot-tests", "simulation", "a_stream_to_a_peer_that_was_killed_asks_the_new_process_at_once"),
+            test!("pilot-tests", "simulation", "early_data_for_a_process_that_ran_already_is_given_to_it_once"),
         ],
     ),
 ];
