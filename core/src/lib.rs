@@ -39,11 +39,11 @@
 //!
 //! // The owner of one asks, the owner of the other approves.
 //! let (mut books, mut rng) = ([TrustBook::default(), TrustBook::default()], Rng::new([3; 32]));
-//! let me = |i: usize| Me { identity: &identities[i], record: &bytes[i], now_s: 1_700_000_000 };
+//! let me = |i: usize| Me { identity: &identities[i], record: &bytes[i], now_s: 1_700_000_000, common_s: 1_700_000_000 };
 //! let request = books[0].request(&me(0), &records[1], &Terms::default(), &mut rng).expect("not asked before");
-//! books[1].receive(&me(1), &request);
+//! books[1].receive(&me(1), &request, None);
 //! let accept = books[1].approve(&me(1), &identities[0].public(), &Terms::default(), &mut rng).expect("asked");
-//! books[0].receive(&me(0), &accept);
+//! books[0].receive(&me(0), &accept, None);
 //! books[0].note_endpoint(&identities[1].public(), addrs[1]);
 //!
 //! // An endpoint for each. The first one wants a tunnel.

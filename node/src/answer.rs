@@ -211,6 +211,10 @@ pub struct Info {
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_elsewhere: Option<String>,
+    /// How far this machine's clock lies behind the rendezvous', or ahead of it when negative; absent while that is not known.
+    /// Unit: seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_behind_s: Option<i64>,
     /// What the owner should know, for people; absent when there is nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -332,6 +336,9 @@ pub struct Peer {
     pub datagrams_lost: u64,
     /// The cipher.
     pub cipher: String,
+    /// Why there is no tunnel, where that is known: `pair_secret_differs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// What the peer uses of its quota.
     pub budget: Budget,
     /// Every path that is known.

@@ -1,7 +1,7 @@
 //! Owns bytes that arrive in any pieces, until they make whole frames. Each protocol brings its own parser.
 
 /// The result of a parser: the length of the frame at the front and its contents; `None` when bytes are missing.
-pub(crate) type Parsed<T, E> = Result<Option<(usize, T)>, E>;
+pub type Parsed<T, E> = Result<Option<(usize, T)>, E>;
 
 /// Largest buffer that is kept for the next frame. Unit: bytes.
 const KEPT_LEN_MAX: usize = 64 * 1024;
@@ -11,7 +11,7 @@ const KEPT_LEN_MAX: usize = 64 * 1024;
 /// Consumed bytes stay in the buffer until they are at least as many as the others, so the cost of moving bytes to the front
 /// is at most one move for each byte that arrives, however short the frames are.
 #[derive(Debug, Default)]
-pub(crate) struct FrameReader {
+pub struct FrameReader {
     bytes: Vec<u8>,
     start: usize,
     /// Bytes that were moved to the front.
@@ -20,7 +20,8 @@ pub(crate) struct FrameReader {
 }
 
 impl FrameReader {
-    pub(crate) const fn new() -> Self {
+    /// Makes a reader without bytes.
+    pub const fn new() -> Self {
         Self {
             bytes: Vec::new(),
             start: 0,
@@ -30,17 +31,17 @@ impl FrameReader {
     }
 
     /// The bytes that are not consumed.
-    pub(crate) fn rest(&self) -> &[u8] {
+    pub fn rest(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
     /// Bytes in memory: those that are not consumed, and consumed ones that were not moved away yet.
-    pub(crate) const fn held(&self) -> usize {
+    pub const fn held(&self) -> usize {
         self.bytes.len()
     }
 
     /// Appends bytes that have arrived.
-    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+    pub fn extend(&mut self, bytes: &[u8]) {
         let rest = self.rest().len();
         if self.start >= rest {
             #[cfg(test)]
@@ -51,10 +52,10 @@ impl FrameReader {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Consumes the first `len` bytes of the rest.
-    pub(crate) fn consume(&mut self, len: usize) {
-        self.start += len;
-        debug_assert!(self.start <= self.bytes.len(), "no more is consumed than has arrived");
+    /// Consumes the first `len` bytes of the rest; all of the rest when there are fewer.
+    pub fn consume(&mut self, len: usize) {
+        debug_assert!(len <= self.rest().len(), "no more is consumed than has arrived");
+        self.start = (self.start + len).min(self.bytes.len());
         if self.start == self.bytes.len() {
             self.start = 0;
             self.bytes.clear();
@@ -66,7 +67,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// Those of `parse`; nothing is consumed then.
-    pub(crate) fn next<T, E>(&mut self, mut parse: impl FnMut(&[u8]) -> Parsed<T, E>) -> Result<Option<T>, E> {
+    pub fn next<T, E>(&mut self, mut parse: impl FnMut(&[u8]) -> Parsed<T, E>) -> Result<Option<T>, E> {
         let Some((len, frame)) = parse(self.rest())? else { return Ok(None) };
         debug_assert!(len > 0, "a frame has a head, so that reading frames ends");
         self.consume(len);
@@ -74,8 +75,9 @@ impl FrameReader {
     }
 
     /// Drops all bytes.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_LEN_MAX);
         self.start = 0;
     }
 }

@@ -43,6 +43,7 @@ mod event_loop;
 mod failure;
 mod frame_reader;
 mod handle;
+mod harmful;
 mod ipc;
 mod log;
 mod mail;
@@ -74,15 +75,22 @@ pub mod parts {
     pub use crate::platform::keep_memory_private;
     pub use crate::underlay::udp::Udp;
 }
-/// The filters of programs' connections, for fuzzing.
+/// Parts that meet bytes from outside, for fuzzing.
 pub mod probe {
+    pub use crate::disk::probe::{Recovered, recover};
+    pub use crate::ipc::probe::{Heard, frames};
     pub use crate::programs::probe::{Filtered, filter};
+}
+/// Other nodes' texts, for programs that show them.
+pub mod text {
+    pub use crate::harmful::is_harmful;
 }
 /// What differs by system, for programs that use a node's descriptors.
 pub mod system {
     pub use crate::platform::{Edges, Signal, map_rings, recv_packet, send_now, send_packet};
 }
 pub use failure::{Code, Failure};
+pub use frame_reader::{FrameReader, Parsed};
 pub use ipc::client::{Client, Finisher, NumberedAnswer, Reply, StreamReply};
 pub use ipc::official_frame as framing;
 pub use ipc::place::socket_path;

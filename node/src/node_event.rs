@@ -51,7 +51,7 @@ pub enum Event {
     PeerDown(PeerEvent),
     /// A peer is reached on another path, or with larger datagrams.
     Path(PeerEvent),
-    /// Something that the owner should know: `name_taken`, `identity_elsewhere`.
+    /// Something that the owner should know: `name_taken`, `identity_elsewhere`, `clock_skew`.
     Warning {
         /// A stable word.
         reason: String,

@@ -1,17 +1,7 @@
 //! Owns the filter of everything that is shown: text may come from other nodes, and terminals and readers obey some characters.
 
+pub(crate) use pilot_node::text::is_harmful;
 use std::fmt::Write as _;
-
-/// True for characters that act on a terminal, change the order of the others, break lines where readers do not expect it,
-/// or hide.
-pub(crate) fn is_harmful(c: char) -> bool {
-    let is_layout = matches!(c, '\n' | '\t');
-    let is_direction =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let is_separator = matches!(c, '\u{2028}' | '\u{2029}');
-    let is_invisible = matches!(c, '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
-    (c.is_control() && !is_layout) || is_direction || is_separator || is_invisible
-}
 
 /// The text with harmful characters written as JSON writes them (`\u001b`), so that JSON stays the same value.
 pub(crate) fn lines(text: &str) -> String {

@@ -3,7 +3,9 @@
 use crate::args;
 use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::output::Output;
-use pilot_node::{Client, Code, Event, Failure, Published, Request, StreamReply, ports, send_file as send};
+use pilot_node::{
+    Client, Code, Event, Failure, FrameReader, Published, Request, StreamReply, ports, send_file as send,
+};
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -151,7 +153,7 @@ pub(crate) fn subscribe(args: &args::Subscribe, output: &Output) -> Result<(), F
     let lost = |e: io::Error| Failure::new(Code::ConnectionReset, e.to_string());
     (&stream.socket).write_all(&Published::emit(&args.topic, b"")).map_err(lost)?;
     output.note(&format!("subscribed to {} at {}", args.topic, args.node));
-    let mut reader = EventReader { socket: &stream.socket, buffer: Vec::new() };
+    let mut reader = EventReader { socket: &stream.socket, buffer: FrameReader::new() };
     while let Some(left) = limit.wait(output) {
         match reader.next(Some(left)).map_err(lost)? {
             Next::Event(Published { topic, payload }) => {
@@ -170,7 +172,7 @@ pub(crate) fn subscribe(args: &args::Subscribe, output: &Output) -> Result<(), F
 
 struct EventReader<'a> {
     socket: &'a UnixStream,
-    buffer: Vec<u8>,
+    buffer: FrameReader,
 }
 
 enum Next {
@@ -189,7 +191,7 @@ impl EventReader<'_> {
             let mut bytes = [0; 64 * 1024];
             match self.socket.read(&mut bytes) {
                 Ok(0) => return Ok(Next::End),
-                Ok(n) => self.buffer.extend_from_slice(&bytes[..n]),
+                Ok(n) => self.buffer.extend(&bytes[..n]),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Next::Nothing),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),

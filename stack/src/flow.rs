@@ -41,7 +41,7 @@ pub enum StreamEnd {
 impl StreamEnd {
     /// True when the peer knows nothing of the stream any more.
     pub(crate) const fn is_peer_gone(self) -> bool {
-        matches!(self, Self::Tunnel(reason) if !matches!(reason, ResetReason::Unreachable))
+        matches!(self, Self::Tunnel(reason) if !matches!(reason, ResetReason::Unreachable | ResetReason::SecretDiffers))
     }
 }
 
@@ -52,6 +52,7 @@ impl core::fmt::Display for StreamEnd {
             Self::Reset => "the peer aborted the stream",
             Self::Aborted => "the stream was aborted here",
             Self::Tunnel(ResetReason::Unreachable) => "the peer cannot be reached",
+            Self::Tunnel(ResetReason::SecretDiffers) => "the peer has another pair secret",
             Self::Tunnel(ResetReason::Away) => "the peer is not connected to the rendezvous",
             Self::Tunnel(ResetReason::Restarted) => "the peer was restarted",
             Self::Tunnel(ResetReason::Revoked) => "trust was withdrawn",
@@ -108,6 +109,8 @@ pub(crate) struct Flow {
     /// When the flow is given up, once the application has dropped the stream.
     pub(crate) linger: Option<Instant>,
     order: Reorder,
+    /// Sequence number of the first byte of the peer that the application has not read.
+    unread: u32,
     /// Sequence number after the last one given to the link.
     sent: Option<u32>,
     /// The newest acknowledgement and window that the peer sent.
@@ -117,6 +120,8 @@ pub(crate) struct Flow {
     /// Bytes that the application has read since TCP last told the peer its window.
     unannounced: usize,
     pub(crate) early: Early,
+    /// When the first SYN with early data went to the link.
+    early_at: Option<Instant>,
     /// Sequence number of the peer's SYN, if early data came with it.
     pub(crate) early_syn: Option<u32>,
     /// What the flow holds, as its peer's budget has counted it.
@@ -173,11 +178,13 @@ impl Flow {
             finishing: false,
             linger: None,
             order: Reorder::default(),
+            unread: 0,
             sent: None,
             newest: None,
             syn_acknowledged: None,
             unannounced: 0,
             early: Early::Nothing,
+            early_at: None,
             early_syn: None,
             held: Held::default(),
             kept: 0,
@@ -200,7 +207,7 @@ impl Flow {
 
     /// Takes the socket of a flow that asks; afterwards the flow is as before it asked.
     pub(crate) fn forget_question(&mut self) -> RingSocket {
-        (self.sent, self.order, self.newest) = (None, Reorder::default(), None);
+        (self.sent, self.order, self.newest, self.early_at) = (None, Reorder::default(), None, None);
         core::mem::replace(&mut self.tcp, RingSocket::without_rings())
     }
 
@@ -222,9 +229,16 @@ impl Flow {
         self.ring_len() == 0 || matches!(state, tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen)
     }
 
-    /// True when a SYN has left with early data.
-    pub(crate) fn has_sent_early(&self) -> bool {
-        self.sent.is_some() && matches!(self.early, Early::Ours(_))
+    /// True when early data may have reached a process of the peer that ended before `began`, and may have acted on it.
+    pub(crate) fn may_have_acted(&self, began: Instant) -> bool {
+        self.early_at.is_some_and(|at| at < began)
+    }
+
+    /// The early data for a SYN that goes to the link now.
+    pub(crate) fn early_out(&mut self, now: Instant) -> &[u8] {
+        let Early::Ours(bytes) = &self.early else { return &[] };
+        self.early_at.get_or_insert(now);
+        bytes
     }
 
     /// True while segments wait for one before them.
@@ -235,14 +249,14 @@ impl Flow {
     /// What the flow holds now.
     pub(crate) fn holds(&self) -> Held {
         let (received, sent) = self.tcp.with(|socket| (socket.recv_queue(), socket.send_queue()));
-        Held { received: received + self.order.held_len(), sent, kept: self.kept }
+        Held { received: received + self.order.memory(), sent, kept: self.kept }
     }
 
     /// A segment that only tells the peer a window of at most `cap` bytes, and asks for what was dropped; `None` before the
     /// stream stands.
     pub(crate) fn window_segment(&mut self, cap: usize) -> Option<Vec<u8>> {
         const ACK: u8 = 0x10;
-        let (sequence, next) = (self.sent?, self.order.next()?);
+        let (sequence, next) = (self.sent?, self.taken());
         let is_open = matches!(self.tcp.state(), tcp::State::Established | tcp::State::FinWait1 | tcp::State::FinWait2);
         if !is_open || self.end.is_some() {
             return None;
@@ -263,6 +277,22 @@ impl Flow {
         segment.put(&window.to_be_bytes());
         segment.put(&[0; 4]);
         Some(segment)
+    }
+
+    /// Sequence number after the last byte that TCP has taken from the peer. The order of segments may be further, since TCP
+    /// does not take everything that it is shown.
+    fn taken(&self) -> u32 {
+        self.unread.wrapping_add(self.tcp.recv_queue() as u32)
+    }
+
+    /// A segment with nothing but the FIN, in place of one whose payload TCP has taken before; `None` for any other segment.
+    /// smoltcp looks at the payload alone to tell whether a segment is news, and would drop this one.
+    pub(crate) fn only_fin(&self, segment: &Segment, bytes: &[u8]) -> Option<Vec<u8>> {
+        let taken = self.taken();
+        let is_old = segment.fin && segment.payload_len > 0 && segment.end() == taken.wrapping_add(1);
+        let mut header = segment.split(bytes).1.to_vec();
+        header.get_mut(4..8).filter(|_| is_old)?.copy_from_slice(&taken.to_be_bytes());
+        Some(header)
     }
 
     /// Bytes that the application wrote and the peer's TCP has acknowledged.
@@ -303,7 +333,18 @@ impl Flow {
             // A segment that is held back acknowledges all the same.
             self.acknowledgement(segment);
         }
-        self.order.admit(segment, bytes, self.ring_len())
+        let is_admitted = self.order.admit(segment, bytes, self.ring_len());
+        if is_admitted && segment.syn {
+            self.unread = segment.end();
+        }
+        is_admitted
+    }
+
+    /// Notes that TCP has seen a SYN and still asks: the SYN answers a question that this flow has taken back, and another
+    /// will come.
+    pub(crate) fn on_foreign_syn(&mut self) {
+        debug_assert!(self.is_asking(), "TCP has not taken the SYN");
+        self.order.forget_syn();
     }
 
     /// Drops the segments that are held back, so that one before them finds room; false when that does not help.
@@ -422,6 +463,7 @@ impl Flow {
         match result {
             Ok(()) if taken > 0 => {
                 self.unannounced += taken;
+                self.unread = self.unread.wrapping_add(taken as u32);
                 self.tcp.note_received(taken);
                 Recv::Data(taken)
             }

@@ -2,7 +2,6 @@
 
 use crate::agenda::Agenda;
 use crate::budget::{Budget, Held};
-use crate::early::Early;
 use crate::flow::{Flow, Resend, StreamEnd};
 use crate::interface::PeerInterface;
 use crate::segment::{FlowKey, Segment, raise_mss, window_scale};
@@ -88,7 +87,7 @@ impl PeerIo {
             return;
         }
         let cap = self.budget.window(flow.held.received) + flow.out_of_order();
-        if cap + flow.held.received < flow.ring_len() + flow.out_of_order() {
+        if cap + flow.tcp.recv_queue() < flow.ring_len() {
             self.starve(flow);
         }
         if let Some(bytes) = flow.window_segment(cap)
@@ -137,7 +136,8 @@ impl PeerIo {
         let mut is_asking = before != tcp::State::Established;
         let (mut bytes, mut next) = (Cow::Borrowed(bytes), *segment);
         loop {
-            self.interface.offer(&bytes);
+            let fin = if next.fin { flow.only_fin(&next, &bytes) } else { None };
+            self.interface.offer(fin.as_deref().unwrap_or(&bytes));
             if let Some(acknowledgement) = flow.acknowledgement(&next) {
                 self.interface.device.set_acknowledgement(acknowledgement);
             }
@@ -145,6 +145,9 @@ impl PeerIo {
             if is_asking && flow.tcp.state() == tcp::State::Established {
                 is_asking = false;
                 flow.on_established();
+            }
+            if next.syn && flow.is_asking() {
+                flow.on_foreign_syn();
             }
             let Some((after, held)) = flow.release().and_then(|held| Some((Segment::parse(&held)?, held))) else {
                 break;
@@ -195,7 +198,7 @@ impl PeerIo {
             debug_assert_eq!(segment.outgoing_key(), flow.key, "a set holds one socket");
             flow.note_announced();
             self.cap_window(flow, &segment, &mut packet);
-            early = early.or(send_segment(flow, segment, packet, link));
+            early = early.or(send_segment(now, flow, segment, packet, link));
         }
         self.interface.device.outgoing = outgoing;
         self.take_early(now, flow, early, agenda);
@@ -229,6 +232,7 @@ impl PeerIo {
 
 /// Sends a segment of a flow. The result is the peer's early data, when this segment answers the SYN that brought them.
 pub(crate) fn send_segment(
+    now: Instant,
     flow: &mut Flow,
     mut segment: Segment,
     mut packet: Packet,
@@ -245,9 +249,10 @@ pub(crate) fn send_segment(
     if segment.syn {
         flow.window_scale = window_scale(packet.bytes());
         raise_mss(packet.bytes_mut());
-        if let Early::Ours(bytes) = &flow.early {
-            packet.append(bytes);
-            segment.payload_len = bytes.len() as u32;
+        let early_out = flow.early_out(now);
+        if !early_out.is_empty() {
+            packet.append(early_out);
+            segment.payload_len = early_out.len() as u32;
         }
         early = flow.early.take_theirs(segment.sequence);
     }

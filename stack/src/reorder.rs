@@ -9,6 +9,9 @@ const HELD_MAX: usize = 32_768;
 /// Most bytes that are held back. Unit: rings; the window allows one, and segments may overlap.
 const HELD_RINGS: usize = 2;
 
+/// What keeping a segment costs beside its bytes: its place in the map and its buffer's. Unit: bytes.
+const OVERHEAD: usize = 64;
+
 /// Segments that wait for those before them. TCP would have to guess that the link resends the missing one.
 #[derive(Default)]
 pub(crate) struct Reorder {
@@ -16,7 +19,7 @@ pub(crate) struct Reorder {
     next: Option<u32>,
     /// By sequence number: the count of sequence numbers that the segment takes, and its bytes.
     held: BTreeMap<u32, (u32, Vec<u8>)>,
-    /// Bytes in `held`.
+    /// Bytes of segments in `held`.
     held_len: usize,
 }
 
@@ -26,14 +29,24 @@ impl Reorder {
         self.next.is_none()
     }
 
+    /// Waits for the peer's SYN again: TCP has not taken the one that came.
+    pub(crate) const fn forget_syn(&mut self) {
+        self.next = None;
+    }
+
     /// True while segments wait for one before them.
     pub(crate) fn is_holding(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Bytes that are held back.
+    /// Bytes of segments that are held back.
     pub(crate) const fn held_len(&self) -> usize {
         self.held_len
+    }
+
+    /// Memory of what is held back. Unit: bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.held_len + OVERHEAD * self.held.len()
     }
 
     /// Sequence number after the last that TCP may have seen; `None` before the peer's SYN.
@@ -156,7 +169,7 @@ mod tests {
         for i in 0..HELD_MAX as u32 + 10 {
             assert!(!admit(&mut many, &data(1 + i * 10, 10), 32 << 20));
         }
-        assert_eq!(many.held.len(), HELD_MAX);
+        assert_eq!((many.held.len(), many.memory()), (HELD_MAX, HELD_MAX * (TCP_HEADER_LEN + 10 + OVERHEAD)));
 
         let mut large = Reorder { next: Some(0), ..Reorder::default() };
         for i in 0..100 {

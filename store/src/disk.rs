@@ -38,6 +38,11 @@ pub trait Disk {
     fn marked(&self) -> io::Result<Option<u32>>;
 }
 
+/// Whether an error says that the disk has no room.
+pub fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Name of the file that keeps room on the disk.
 const RESERVE: &str = "reserve";
 /// Length of a note: a number and its hash.

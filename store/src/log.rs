@@ -22,9 +22,7 @@
 mod full;
 mod salvage;
 
-pub use full::is_full;
-
-use crate::disk::Disk;
+use crate::disk::{Disk, is_full};
 use crate::hash::hash;
 use pilot_core::codec::{Malformed, Put as _, Reader};
 use pilot_core::sort::sort_by;
@@ -410,8 +408,8 @@ impl<D: Disk> Log<D> {
 
     /// Appends a batch to the last segment, or to a new one, and syncs it.
     fn append(&mut self, batch: &mut Batch) -> io::Result<()> {
-        let is_full = self.segments.back().is_none_or(|s| s.len >= self.limits.segment_len);
-        if self.sealed || is_full {
+        let has_ended = self.segments.back().is_none_or(|s| s.len >= self.limits.segment_len);
+        if self.sealed || has_ended {
             self.begin_segment(self.segments.front().map(|s| s.number))?;
         }
         let Segment { number, len: offset } = *self.segments.back().ok_or(io::ErrorKind::NotFound)?;

@@ -55,22 +55,22 @@ impl Ledger {
         if account.is_open {
             return;
         }
+        if endpoint.is_open(to) {
+            // An address that has answered and is forgotten later has not become a stranger's.
+            account.is_open = account.received > 0;
+            let is_init = len <= INIT_LEN_MAX;
+            assert!(account.is_open || is_init, "{len} bytes at once to {to}, which is known but has not answered");
+            return;
+        }
         account.sent += len as u64;
         let named = CANDIDATE_LEN_MAX
             * (endpoint.peers().count() as u64)
             * (1 + self.chances + now.since(Instant::ZERO).as_secs() / AGAIN.as_secs());
-        if account.sent > AMPLIFICATION_MAX * account.received + named {
-            assert!(
-                endpoint.is_open(to),
-                "{} bytes to {to}, from where {} came, and nothing has answered there",
-                account.sent,
-                account.received
-            );
-            account.is_open = account.received > 0;
-            assert!(
-                account.is_open || len <= INIT_LEN_MAX,
-                "{len} bytes at once to {to}, which is known but has not answered"
-            );
-        }
+        assert!(
+            account.sent <= AMPLIFICATION_MAX * account.received + named,
+            "{} bytes to {to}, from where {} came, and nothing has answered there",
+            account.sent,
+            account.received
+        );
     }
 }

@@ -211,6 +211,45 @@ fn early_data_is_never_given_to_two_processes() {
 }
 
 #[test]
+fn early_data_for_a_process_that_ran_already_is_given_to_it_once() {
+    for (n, after) in [30, 100, 900, 3000, 20_000].into_iter().enumerate() {
+        let mut world = friends(seed(400 + n as u64));
+        let (old, _) = world.open(0, 1, 1000);
+        world.restart(1);
+        world.nodes[1].stack.listen(1000).unwrap();
+        world.run_for(after * MS);
+        let start = world.now;
+        let (a, b) = world.open_with(0, 1, 1000, b"do it once");
+        assert!(world.now.since(start) < Duration::from_secs(2), "{:?}", world.now.since(start));
+        let stood = read_all(&mut world, 0, old).1;
+        assert_eq!(stood, Recv::Ended(StreamEnd::Tunnel(ResetReason::Restarted)), "a stream that stood");
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(read_all(&mut world, 1, b).0, b"do it once", "{after} ms after the start");
+        let arrivals = world.nodes[1].events.iter().filter(|e| matches!(e, Event::Incoming { .. })).count();
+        assert_eq!(arrivals, 1, "{after} ms after the start");
+        world.transfer((1, b), (0, a), 10_000);
+    }
+}
+
+/// The process that ran when the bytes left is gone, too, before it has answered.
+#[test]
+fn early_data_does_not_pass_from_restart_to_restart() {
+    let mut world = friends(seed(34));
+    world.open(0, 1, 1000);
+    world.restart(1);
+    world.run_for(100 * MS);
+    let (peer, now) = (world.peer(0, 1), world.now);
+    let stream = world.nodes[0].stack.connect_with(now, peer, 1000, b"do it once".to_vec()).unwrap();
+    world.run_for(50 * MS);
+    world.restart(1);
+    world.nodes[1].stack.listen(1000).unwrap();
+    world.run_until("the stream ends", |w| {
+        w.nodes[0].stack.stream_info(stream).unwrap().end == Some(StreamEnd::Tunnel(ResetReason::Restarted))
+    });
+    assert!(!world.nodes[1].events.iter().any(|e| matches!(e, Event::Incoming { .. })));
+}
+
+#[test]
 fn early_data_is_refused_with_its_stream_and_has_a_maximum() {
     let mut world = friends(seed(32));
     let (peer, now) = (world.peer(0, 1), world.now);

@@ -19,6 +19,7 @@ mod consent;
 mod departures;
 mod duties;
 mod registration;
+mod times;
 
 pub use calls::CALLS_MAX;
 
@@ -34,15 +35,16 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use clock::Times;
 use core::net::SocketAddr;
 use duties::Duties;
 use litemap::LiteMap;
+use times::Times;
 
 /// Bounds of the pause before the next attempt to reach the rendezvous. Source: `docs/trust.md`, "When the rendezvous is
 /// away".
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+
 /// State of the registration with the rendezvous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -67,6 +69,8 @@ pub enum Warning {
     NameTaken,
     /// Another process has this node's identity, and was reached at this address.
     Elsewhere(SocketAddr),
+    /// The wall clock is so many seconds behind the rendezvous', or ahead of it when negative.
+    Clock(i64),
 }
 
 /// What the endpoint has to do for its directory, in this order.

@@ -16,7 +16,7 @@ use crate::relay;
 use crate::time::Instant;
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::door::{Admission, source_bytes};
-use crate::tunnel::handshake::{InitReceived, Introduction, NO_PSK};
+use crate::tunnel::handshake::{InitReceived, NO_PSK};
 use crate::tunnel::session::{Ends, Indexes, Session, Side};
 use crate::tunnel::stance::Stance;
 use crate::wire::{Datagram, INIT_LEN, LocalIndex, RELAY_HEADER_LEN, RESP_LEN, WireError, u32_at};
@@ -148,7 +148,7 @@ impl Endpoint {
             PathAddr::Direct(addr) => source_bytes(&addr),
             PathAddr::Relay(channel) => channel.0.to_le_bytes().to_vec(),
         };
-        match self.door.admit_init(now, &source, init, &mut self.rng) {
+        match self.door.admit_init(now, &source, init, (&mut self.rng, &mut *self.entropy)) {
             Admission::Go => {}
             Admission::Refuse => return Err(Discard::Mac1),
             Admission::Overload => return Err(Discard::Overload),
@@ -175,9 +175,9 @@ impl Endpoint {
         }
         let id = match known {
             Some(id) => id,
-            None => self.add_stranger(received.static_key)?,
+            None => self.add_stranger(now, received.static_key)?,
         };
-        let index = self.fresh_index();
+        let (index, began) = (self.fresh_index(), self.began(now));
         let kem = offer.has_kem().then(|| self.kem_secret(id)).flatten().and_then(|kem| self.psk_with(id, &kem));
         let stance = stance.with_kem(kem.is_some());
         let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
@@ -188,8 +188,7 @@ impl Endpoint {
         entry.peer.shared.get_or_insert_with(|| received.shared().clone());
         let own = self.reserve.take(now, &mut *self.entropy);
         let shown = entry.peer.new_incarnation_for(peer.incarnation, &mut self.rng);
-        let incarnation = shown.unwrap_or(entry.peer.incarnation);
-        let answer = (index, Introduction { incarnation, stance });
+        let answer = (index, entry.peer.introduction((now, began), stance, shown));
         let (resp, keys) =
             received.respond(answer, kem.as_deref().unwrap_or(&entry.peer.secret), &own).map_err(|_| Discard::Tag)?;
         entry.peer.last_stamp = Some(stamp);
@@ -207,12 +206,12 @@ impl Endpoint {
         Ok(())
     }
 
-    pub(super) fn add_stranger(&mut self, key: StaticKey) -> Result<PeerId, Discard> {
+    pub(super) fn add_stranger(&mut self, now: Instant, key: StaticKey) -> Result<PeerId, Discard> {
         let Strangers::Serve { max } = self.strangers else { return Err(Discard::Stranger) };
         if self.peers.len() >= max {
             return Err(Discard::Full);
         }
-        let id = self.add_peer(Role::Client, key, NO_PSK);
+        let id = self.add_peer(now, Role::Client, key, &NO_PSK);
         self.half_open.push_back(id);
         while self.half_open.len() > HALF_OPEN_MAX {
             let oldest = self.half_open.pop_front();
@@ -260,7 +259,10 @@ impl Endpoint {
     }
 
     fn on_up(&mut self, now: Instant, id: PeerId) {
-        let path = self.peers.get(&id).and_then(|entry| entry.peer.paths.selected());
+        let path = self.peers.get_mut(&id).and_then(|entry| {
+            entry.peer.secret_differs = false;
+            entry.peer.paths.selected()
+        });
         self.trace(Level::Info, || Trace::PeerUp { peer: id, path });
         self.events.push_back(Event::Up(id));
         self.on_trusted_up(now, id);

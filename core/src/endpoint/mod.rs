@@ -34,7 +34,7 @@ use crate::sort::sort_by;
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::door::Doorkeeper;
-use crate::tunnel::handshake::{Introduction, Opening, Pending, Reserve, Timestamp, micros_of, tai64n};
+use crate::tunnel::handshake::{Opening, Pending, Reserve, Timestamp, micros_of, tai64n};
 use crate::wire::LocalIndex;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -62,7 +62,13 @@ pub struct Endpoint {
     hoard: Hoard,
     /// Strangers that had no session yet when they came, oldest first.
     half_open: VecDeque<PeerId>,
+    /// Peers whose trust has ended, oldest first.
+    gone: VecDeque<(PeerId, IdentityKey)>,
     wall_at_zero_us: u64,
+    /// The first moment that was told to this endpoint.
+    began: Option<Instant>,
+    /// The moment after this machine's last sleep, which its monotonic clock has not counted.
+    slept_until: Instant,
     datagram_len_max: usize,
     door: Doorkeeper,
     peers: PeerTable,
@@ -81,9 +87,11 @@ const INITS_REMEMBERED: usize = 8;
 /// Peers up to this number get the secret that their static key and ours share at once; others at their first key
 /// handshake, since one X25519 each would be felt at start. Source: own choice.
 const SHARED_AT_ONCE_MAX: usize = 256;
-/// Strangers whose key handshake is not finished: the oldest gives way. Source: own choice; at the rate of the door they
+/// Strangers with a key handshake that is not finished: the oldest gives way. Source: own choice; at the rate of the door they
 /// come within eight seconds.
 const HALF_OPEN_MAX: usize = 4096;
+/// A step of the wall clock that may be a sleep. Source: own choice; clocks that are drawn together step by less.
+const SLEEP_MIN_US: u64 = 1_000_000;
 /// Datagrams outside any peer (cookies, farewells) that may wait.
 const STRAY_MAX: usize = 256;
 
@@ -99,7 +107,10 @@ impl Endpoint {
             strangers: config.strangers,
             hoard: Hoard::default(),
             half_open: VecDeque::new(),
+            gone: VecDeque::new(),
             wall_at_zero_us: config.wall_at_zero_us,
+            began: None,
+            slept_until: Instant::ZERO,
             datagram_len_max: config.datagram_len_max,
             peers: PeerTable::new(),
             stray: VecDeque::new(),
@@ -118,7 +129,7 @@ impl Endpoint {
             ),
             identity: config.identity.with_agreement(config.agreement),
         };
-        endpoint.sync_peers();
+        endpoint.sync_peers(Instant::ZERO);
         if let Some((key, addr)) = config.rendezvous {
             endpoint.set_rendezvous(Instant::ZERO, key, addr);
         }
@@ -164,6 +175,13 @@ impl Endpoint {
         self.peers.get(&peer)?.peer.identity
     }
 
+    /// The latest moment at which the peer's process can have begun that a [`ResetReason::Restarted`] told of: what left this
+    /// node later did not reach the process before.
+    pub fn peer_began(&self, peer: PeerId) -> Option<Instant> {
+        // A peer counts the time for which this machine slept; its own clock does not.
+        Some(self.peers.get(&peer)?.peer.counterpart_began.max(self.slept_until))
+    }
+
     /// A description of the peer.
     pub fn peer_info(&self, now: Instant, peer: PeerId) -> Option<PeerInfo> {
         let peer = &self.peers.get(&peer)?.peer;
@@ -183,6 +201,7 @@ impl Endpoint {
             bytes_received: peer.bytes_received,
             link: peer.link.stats(),
             last_received: peer.last_received,
+            secret_differs: peer.secret_differs || peer.identity.is_some_and(|key| self.trust().secret_differs(&key)),
         })
     }
 
@@ -268,6 +287,9 @@ impl Endpoint {
     /// Says what the wall clock says at `now`, in microseconds since 1970. It may have been set, or gone on while the
     /// machine slept.
     pub const fn set_wall(&mut self, now: Instant, wall_us: u64) {
+        if wall_us.saturating_sub(self.wall_us(now)) > SLEEP_MIN_US {
+            self.slept_until = now;
+        }
         self.wall_at_zero_us = wall_us.saturating_sub(now.as_micros());
     }
 
@@ -364,15 +386,17 @@ impl Endpoint {
 
     /// Runs everything that is due by `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.began(now);
         while let Some(id) = self.peers.take_due(now) {
             let Some(entry) = self.peers.get_mut(&id) else { continue };
             let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
             let given_up = entry.peer.handle_timeout(now, prober);
+            entry.peer.secret_differs |= given_up == Some(ResetReason::SecretDiffers);
             let wants_relay = entry.peer.take_relay_wish(now);
             if wants_relay {
                 entry.peer.relay_init(now);
             }
-            if given_up == Some(ResetReason::Unreachable) {
+            if matches!(given_up, Some(ResetReason::Unreachable | ResetReason::SecretDiffers)) {
                 self.doubt(now, id);
             }
             if let Some(reason) = given_up {
@@ -451,10 +475,10 @@ impl Endpoint {
 
     // Peers.
 
-    fn add_peer(&mut self, role: Role, key: StaticKey, secret: [u8; 32]) -> PeerId {
+    fn add_peer(&mut self, now: Instant, role: Role, key: StaticKey, secret: &[u8; 32]) -> PeerId {
         let computes_shared = role != Role::Client && self.peers.len() < SHARED_AT_ONCE_MAX;
         self.peers.add(|id| {
-            let mut peer = Peer::new(id, role, key, secret, self.datagram_len_max, &mut self.rng);
+            let mut peer = Peer::new(id, role, key, secret, (now, self.datagram_len_max), &mut self.rng);
             peer.set_record(self.directory.record());
             if computes_shared {
                 peer.shared = StaticShared::new(self.identity.static_pair(), &key.0);
@@ -471,7 +495,7 @@ impl Endpoint {
     /// Forgets the tunnel with a peer and says so; a stranger is forgotten altogether.
     fn reset_peer(&mut self, now: Instant, id: PeerId, reason: ResetReason) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        entry.peer.reset(&mut self.rng);
+        entry.peer.reset(now, &mut self.rng);
         if reason == ResetReason::Closed {
             entry.peer.paths.forget_candidates();
         }
@@ -482,6 +506,11 @@ impl Endpoint {
             Role::Rendezvous => self.with_directory(now, Directory::on_lost),
             Role::Trusted => {}
         }
+    }
+
+    /// When this process began, as far as its endpoint knows.
+    fn began(&mut self, now: Instant) -> Instant {
+        *self.began.get_or_insert(now)
     }
 
     fn fresh_index(&mut self) -> LocalIndex {
@@ -525,7 +554,7 @@ impl Endpoint {
     fn begin_handshake(&mut self, now: Instant, id: PeerId) {
         let index = self.fresh_index();
         let stamp = self.fresh_stamp(now);
-        let holds_kem = self.kem_secret(id).is_some();
+        let (began, holds_kem) = (self.began(now), self.kem_secret(id).is_some());
         let Some(entry) = self.peers.get_mut(&id) else { return };
         let stance = self.strangers.stance().with_kem(holds_kem && !entry.peer.does_without_kem());
         let (key, cookie) = (entry.peer.static_key, entry.peer.cookie());
@@ -537,7 +566,7 @@ impl Endpoint {
             shared: &shared,
             local_index: index,
             stamp: &stamp,
-            own: Introduction { incarnation: entry.peer.incarnation, stance },
+            own: entry.peer.introduction((now, began), stance, None),
             cookie,
         };
         let pending = Pending::start(&self.identity, &opening, own);

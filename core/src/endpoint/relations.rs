@@ -17,8 +17,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+/// Most peers whose identity is known after their trust has ended. Source: own choice; what ends with them is told at once.
+const GONE_MAX: usize = 64;
+
 impl Endpoint {
     // Getters.
+
+    /// The identity of a peer that was trusted until a moment ago.
+    pub fn former_identity(&self, peer: PeerId) -> Option<IdentityKey> {
+        self.gone.iter().rev().find(|(id, _)| *id == peer).map(|(_, key)| *key)
+    }
 
     /// The address of this node; unassigned until the first registration.
     pub const fn addr(&self) -> Addr {
@@ -67,7 +75,7 @@ impl Endpoint {
         if let Some(id) = self.rendezvous_peer() {
             self.remove_peer(id);
         }
-        let id = self.add_peer(Role::Rendezvous, key, NO_PSK);
+        let id = self.add_peer(now, Role::Rendezvous, key, &NO_PSK);
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.paths.add_known(addr);
             entry.peer.in_use = true;
@@ -216,6 +224,11 @@ impl Endpoint {
         self.directory.trust_is_saved()
     }
 
+    /// True while a trusted peer waits for [`Endpoint::trust_saved`]: its streams go on once a secret with it is on disk.
+    pub fn trust_save_is_urgent(&self) -> bool {
+        self.directory.has_peer_waiting()
+    }
+
     // Input.
 
     pub(super) fn handle_control(&mut self, now: Instant, from: PeerId, message: Control) {
@@ -316,7 +329,7 @@ impl Endpoint {
                 }
             }
             Effect::Record(record) => self.peers.values_mut().for_each(|e| e.peer.set_record(record.clone())),
-            Effect::Peers => self.sync_peers(),
+            Effect::Peers => self.sync_peers(now),
             Effect::Farewell(key, message) => self.seal_farewell(now, &key, message),
             Effect::Send(to, datagram) => self.send_stray(to, datagram),
             Effect::Tell(key, message) => {
@@ -331,15 +344,7 @@ impl Endpoint {
                 id.into_iter().for_each(|event| self.events.push_back(event));
             }
             Effect::Candidates => self.up_peers(now).into_iter().for_each(|id| self.send_candidates(id)),
-            Effect::Relay { to, channel, online } => {
-                let Some(id) = self.peer_by_identity(&to) else { return };
-                self.set_relay(id, channel);
-                if let Some(entry) = self.peers.get_mut(&id) {
-                    entry.peer.set_away(!online);
-                    entry.peer.relay_init(now);
-                }
-                self.touch(id);
-            }
+            Effect::Relay { to, channel, online } => self.use_relay(now, &to, (channel, online)),
             Effect::NoRelay(key) => {
                 let Some(id) = self.peer_by_identity(&key) else { return };
                 if let Some(entry) = self.peers.get_mut(&id) {
@@ -373,20 +378,25 @@ impl Endpoint {
     }
 
     /// Makes the set of trusted peers equal to the set of pins.
-    pub(super) fn sync_peers(&mut self) {
+    pub(super) fn sync_peers(&mut self, now: Instant) {
         let trust = self.directory.trust();
         let is_pinned = |identity: Option<IdentityKey>, secret: &[u8; 32]| {
-            identity.and_then(|key| trust.pin(&key)).is_some_and(|pin| pin.secret == *secret)
+            identity.and_then(|key| trust.pin(&key)).is_some_and(|pin| *pin.secret == *secret)
         };
         let trusted = self.peers.iter().filter(|(_, e)| e.peer.role == Role::Trusted);
         let gone = trusted.filter(|(_, e)| !is_pinned(e.peer.identity, &e.peer.secret)).map(|(id, _)| *id);
         for id in gone.collect::<Vec<_>>() {
             self.events.push_back(Event::Reset(id, ResetReason::Revoked));
+            let key = self.identity_of(id);
+            self.gone.extend(key.map(|key| (id, key)));
             self.remove_peer(id);
+        }
+        while self.gone.len() > GONE_MAX {
+            self.gone.pop_front();
         }
         let new = self.directory.trust().pins().filter(|pin| self.peers.by_static(&pin.static_key).is_none());
         for pin in new.cloned().collect::<Vec<_>>() {
-            let id = self.add_peer(Role::Trusted, pin.static_key, pin.secret);
+            let id = self.add_peer(now, Role::Trusted, pin.static_key, &pin.secret);
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.identity = Some(pin.identity);
                 pin.last_endpoint.into_iter().for_each(|addr| entry.peer.paths.add_known(addr));
@@ -459,6 +469,17 @@ impl Endpoint {
         if let Some(key) = peer.and_then(|peer| peer.identity) {
             self.with_directory(now, |directory, cx| directory.doubt(cx, &key));
         }
+    }
+
+    /// The rendezvous has given a relay channel to a peer, which it has connected now or not.
+    fn use_relay(&mut self, now: Instant, to: &IdentityKey, (channel, is_online): (u32, bool)) {
+        let Some(id) = self.peer_by_identity(to) else { return };
+        self.set_relay(id, channel);
+        if let Some(entry) = self.peers.get_mut(&id) {
+            entry.peer.set_away(!is_online);
+            entry.peer.relay_init(now);
+        }
+        self.touch(id);
     }
 
     fn set_relay(&mut self, id: PeerId, channel: u32) {

@@ -143,7 +143,7 @@ pub struct TolerantCubic {
     before: Option<Box<BeforeCut>>,
 }
 
-/// The state before the oldest cut whose losses may still arrive.
+/// The state before the oldest cut of which lost datagrams may still arrive.
 struct BeforeCut {
     at: Instant,
     /// The packet number for which it was cut.

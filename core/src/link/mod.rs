@@ -596,6 +596,10 @@ impl Link {
     pub(crate) fn on_sent(&mut self, now: Instant, size: usize, outgoing: Outgoing) {
         let elicits = !outgoing.carried.is_empty();
         self.sent.push(now, size, outgoing.carried);
+        if let Some((number, sent)) = self.sent.take_surplus() {
+            self.stats.lost += 1;
+            self.requeue(number, sent);
+        }
         if elicits {
             self.stats.sent += 1;
         }

@@ -27,6 +27,11 @@ const LATENESS_RTTS_MAX: u32 = 2;
 /// costs nothing.
 const BACKOFF_TIMEOUT_MAX: Duration = Duration::from_secs(3);
 
+/// Most datagrams of which the log keeps account at once; an older one that was not acknowledged counts as lost. Source: own
+/// choice; a window of datagrams at 10 Gbit/s and 70 ms. A peer that takes acknowledgements, which fill no window, and
+/// acknowledges none of them would otherwise make the log grow for ever.
+pub(crate) const SENT_MAX: usize = 65_536;
+
 /// One thing in a datagram that matters until it is acknowledged.
 #[derive(Debug)]
 pub(crate) enum Carried {
@@ -314,6 +319,11 @@ impl SentLog {
         self.last_probed_at = now;
     }
 
+    /// The oldest datagram of a log that is full, to be sent again.
+    pub(crate) fn take_surplus(&mut self) -> Option<(u64, Sent)> {
+        if self.entries.len() > SENT_MAX { self.take_oldest() } else { None }
+    }
+
     /// The oldest datagram in flight, to be sent again.
     pub(crate) fn take_oldest(&mut self) -> Option<(u64, Sent)> {
         let number = self.first;
@@ -437,6 +447,21 @@ mod tests {
         long.update(MS * 5000, Duration::ZERO);
         assert!(long.probe_timeout(0) > BACKOFF_TIMEOUT_MAX);
         assert_eq!(long.probe_timeout(30), long.probe_timeout(0));
+    }
+
+    #[test]
+    fn datagrams_without_an_answer_have_a_maximum() {
+        let mut log = SentLog::default();
+        let mut lost = 0;
+        for i in 0..3 * SENT_MAX {
+            let load = if i % 2 == 0 { Load::One(Carried::Ping) } else { Load::None };
+            log.push(Instant::ZERO, 100, load);
+            lost += core::iter::from_fn(|| log.take_surplus()).count();
+            assert!(log.entries.len() <= SENT_MAX);
+        }
+        assert_eq!((lost, log.in_flight()), (SENT_MAX, 100 * SENT_MAX as u64 / 2));
+        log.acknowledge(Instant::ZERO, [(0, log.next())].into_iter(), |_, _| ());
+        assert!(log.is_empty() && log.in_flight() == 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::control::{KemAnswer, KemOffer};
 use crate::identity::IdentityKey;
 use crate::rng::Entropy;
 use crate::time::Instant;
-use crate::tunnel::handshake::{Incarnation, Introduction};
+use crate::tunnel::handshake::{Age, Incarnation, Introduction};
 use crate::tunnel::kem::{self, Mixed};
 use crate::tunnel::session::{Ends, Indexes, Session, Side};
 use crate::tunnel::stance::Stance;
@@ -57,8 +57,8 @@ impl Peer {
         entropy: &mut dyn Entropy,
     ) -> Option<Zeroizing<[u8; 32]>> {
         let peer = self.identity.filter(|_| self.role == Role::Trusted)?;
-        let has_offered = matches!(self.kem.as_deref(), Some(Run::Offered { .. }));
-        if has_offered && *own < peer {
+        let begun = self.sessions.find_mut(LocalIndex(offer.session))?.created;
+        if *own < peer && self.offered_since(begun) {
             return None; // the peer answers ours
         }
         let first = self.sessions.find_mut(LocalIndex(offer.session))?;
@@ -102,9 +102,19 @@ impl Peer {
         let mixed = Mixed::new(&key.open(&answer.answer), &exporter, own, &peer);
         let indexes = Indexes { local: index, remote: RemoteIndex(answer.index) };
         let session = Session::new(aead, mixed.keys_of_offerer(), indexes, Side::Initiator, now);
-        let (_, restarted) = self.make_current(Box::new(session.of(introduction(incarnation), Ends::Nodes)));
+        let (_, restarted) = self.make_current(now, Box::new(session.of(introduction(incarnation), Ends::Nodes)));
         debug_assert!(!restarted, "the same process");
         Some(mixed.secret)
+    }
+
+    /// True when this side has offered a key in a session that is no older than one of `begun`, and is still there. Of an older
+    /// one the peer may know nothing any more.
+    fn offered_since(&mut self, begun: Instant) -> bool {
+        let session = match self.kem.as_deref() {
+            Some(Run::Offered { session, .. }) => self.sessions.find_mut(*session),
+            _ => None,
+        };
+        session.is_some_and(|session| session.created >= begun)
     }
 
     /// The index of the session that our offered key will make.
@@ -118,5 +128,5 @@ impl Peer {
 
 /// What is known of the peer's end of the session that a run makes.
 const fn introduction(incarnation: Incarnation) -> Introduction {
-    Introduction { incarnation, stance: Stance::new(false) }
+    Introduction { incarnation, age: Age(0), stance: Stance::new(false) }
 }

@@ -22,8 +22,9 @@ use crate::path::{PathAddr, Paths, Prober};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
-use crate::tunnel::handshake::{Cookie, Incarnation, Pending, Timestamp};
+use crate::tunnel::handshake::{Age, Cookie, Incarnation, Introduction, Pending, Timestamp};
 use crate::tunnel::session::Session;
+use crate::tunnel::stance::Stance;
 use crate::wire::{DATAGRAM_LEN_BASE, LocalIndex};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -31,6 +32,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use handshake::Handshake;
 use sessions::Sessions;
+use zeroize::Zeroizing;
 
 /// Silence on a path in use after which a keepalive is sent (± 20 %). Source: `docs/paths.md`, "Rules".
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -119,7 +121,7 @@ pub(crate) struct Peer {
     pub(crate) static_key: StaticKey,
     pub(crate) identity: Option<IdentityKey>,
     /// The pair secret, which is mixed into every key handshake.
-    pub(crate) secret: [u8; 32],
+    pub(crate) secret: Zeroizing<[u8; 32]>,
     /// What the peer's static key and ours make together, once that has been computed.
     pub(crate) shared: Option<StaticShared>,
     pub(crate) link: Link,
@@ -128,12 +130,18 @@ pub(crate) struct Peer {
     pub(crate) last_stamp: Option<Timestamp>,
     /// The application has streams or waiting data here.
     pub(crate) in_use: bool,
+    /// The last key handshake has shown that the peer's pair secret is another one.
+    pub(crate) secret_differs: bool,
     pub(crate) last_received: Option<Instant>,
     /// Datagrams in both directions, relay headers included in those sent. Unit: bytes.
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
     /// Names this side's state of the link.
-    pub(crate) incarnation: Incarnation,
+    incarnation: Incarnation,
+    /// When that state began.
+    began: Instant,
+    /// The latest moment at which the peer's state of the link can have begun.
+    pub(crate) counterpart_began: Instant,
     sessions: Sessions,
     counterpart: Counterpart,
     liveness: Liveness,
@@ -159,13 +167,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// A peer without keys, to which no datagram of more than `len_max` bytes will be sent.
+    /// A peer without keys, to which no datagram of more than `len_max` bytes will be sent. This process has had no tunnel with
+    /// the peer since `began`.
     pub(crate) fn new(
         id: PeerId,
         role: Role,
         static_key: StaticKey,
-        secret: [u8; 32],
-        len_max: usize,
+        secret: &[u8; 32],
+        (began, len_max): (Instant, usize),
         rng: &mut Rng,
     ) -> Self {
         Self {
@@ -173,16 +182,19 @@ impl Peer {
             role,
             static_key,
             identity: None,
-            secret,
+            secret: Zeroizing::new(*secret),
             shared: None,
             link: Link::new(DATAGRAM_LEN_BASE),
             paths: Paths::new(len_max),
             last_stamp: None,
             in_use: false,
+            secret_differs: false,
             last_received: None,
             bytes_sent: 0,
             bytes_received: 0,
             incarnation: Incarnation(rng.bytes()),
+            began,
+            counterpart_began: Instant::ZERO,
             sessions: Sessions::new(),
             counterpart: Counterpart::Unknown,
             liveness: Liveness::Answers,
@@ -349,8 +361,8 @@ impl Peer {
         }
     }
 
-    /// Seals under `session`, which this side initiated and whose RESP of `len` bytes came from `from`, at once. True when
-    /// the peer is another incarnation than before.
+    /// Seals under `session`, which this side initiated, at once; `from` and `len` are those of the RESP. True when the peer
+    /// is another incarnation than before.
     pub(crate) fn install_current(
         &mut self,
         now: Instant,
@@ -360,7 +372,7 @@ impl Peer {
     ) -> bool {
         self.paths.on_resp(now, (from, len), self.stands(now), prober);
         let is_mixed = session.is_mixed();
-        let (handshake, restarted) = self.make_current(Box::new(session));
+        let (handshake, restarted) = self.make_current(now, Box::new(session));
         self.kem_due = !is_mixed;
         if let Some(handshake) = handshake {
             self.link.on_handshake(handshake.round_trip(now, from));
@@ -381,10 +393,11 @@ impl Peer {
     /// Seals under `session` from now on; gives the key handshake that this ends, and whether the peer is another
     /// incarnation than before. To that one the old link's numbers mean nothing, and nothing that was meant for the old
     /// one is given to it.
-    fn make_current(&mut self, session: Box<Session>) -> (Option<Box<Handshake>>, bool) {
+    fn make_current(&mut self, now: Instant, session: Box<Session>) -> (Option<Box<Handshake>>, bool) {
         let restarted = self.counterpart.move_to_seen(session.incarnation);
         if restarted {
             self.incarnation = session.shown.as_deref().copied().unwrap_or(self.incarnation);
+            (self.began, self.counterpart_began) = (now, session.peer_began());
             self.link = Link::new(DATAGRAM_LEN_BASE);
             self.paths.forget_candidates();
         }
@@ -397,6 +410,22 @@ impl Peer {
         (self.sessions.move_to_up(session), restarted)
     }
 
+    /// The words for the peer about this side. This process began at `began`; `shown` replaces the incarnation.
+    pub(crate) fn introduction(
+        &self,
+        (now, began): (Instant, Instant),
+        stance: Stance,
+        shown: Option<Incarnation>,
+    ) -> Introduction {
+        match shown {
+            Some(incarnation) => Introduction { incarnation, age: Age(0), stance },
+            None => {
+                let age = Age::new(now, self.began.max(began));
+                Introduction { incarnation: self.incarnation, age, stance }
+            }
+        }
+    }
+
     /// The incarnation to show to a peer that begins a key handshake as `remote`, where that is another process than before: the
     /// link begins anew then, which a process that was here earlier has to learn.
     pub(crate) fn new_incarnation_for(&self, remote: Incarnation, rng: &mut Rng) -> Option<Incarnation> {
@@ -407,9 +436,9 @@ impl Peer {
     }
 
     /// Forgets the tunnel but not the peer: everything in flight is lost, paths stay as hints.
-    pub(crate) fn reset(&mut self, rng: &mut Rng) {
+    pub(crate) fn reset(&mut self, now: Instant, rng: &mut Rng) {
         // A peer that has not noticed learns by it that the link begins anew.
-        self.incarnation = Incarnation(rng.bytes());
+        (self.incarnation, self.began) = (Incarnation(rng.bytes()), now);
         self.link = Link::new(DATAGRAM_LEN_BASE);
         self.sessions.move_to_down();
         (self.counterpart, self.liveness) = (Counterpart::Unknown, Liveness::Answers);

@@ -81,7 +81,7 @@ impl Peer {
         let Some(session) = self.sessions.take_next(receiver) else { return };
         let (had_keys, created) = (self.sessions.current().is_some(), session.created);
         self.paths.on_resp_used(from, self.stands(now));
-        effects.restarted = self.make_current(session).1;
+        effects.restarted = self.make_current(now, session).1;
         effects.established = !had_keys || effects.restarted;
         if counter == Counter(0) {
             self.link.on_handshake(now.since(created)); // later datagrams may have been lost before

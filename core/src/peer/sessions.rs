@@ -254,7 +254,7 @@ mod tests {
     use crate::noise::{StaticShared, TrafficKeys};
     use crate::rng::Rng;
     use crate::time::Duration;
-    use crate::tunnel::handshake::{Cookie, Incarnation, Introduction, Opening, Pending};
+    use crate::tunnel::handshake::{Age, Cookie, Incarnation, Introduction, Opening, Pending};
     use crate::tunnel::session::{Ends, Indexes};
     use crate::tunnel::stance::Stance;
     use crate::tunnel::{COOKIE_WAIT_MAX, COOKIE_WAIT_MIN, ERASE_AFTER, REJECT_AFTER, REKEY_AFTER};
@@ -268,7 +268,7 @@ mod tests {
     }
 
     fn introduction(n: u8) -> Introduction {
-        Introduction { incarnation: Incarnation([n; 8]), stance: Stance::new(false) }
+        Introduction { incarnation: Incarnation([n; 6]), age: Age::default(), stance: Stance::new(false) }
     }
 
     fn handshake(index: u32, now: Instant, before: Option<&Handshake>) -> Handshake {

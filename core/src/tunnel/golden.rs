@@ -1,7 +1,7 @@
 //! The frozen bytes of INIT, RESP and COOKIE. What changes them changes the protocol's version.
 
 use super::door::{cookie_key, emit_cookie};
-use super::handshake::{Cookie, Incarnation, InitReceived, Introduction, NO_PSK, Opening, Pending, tai64n};
+use super::handshake::{Age, Cookie, Incarnation, InitReceived, Introduction, NO_PSK, Opening, Pending, tai64n};
 use super::stance::Stance;
 use crate::agreement::{KeyPair, PORTABLE};
 use crate::identity::Identity;
@@ -17,7 +17,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn introduction(n: u8, is_rendezvous: bool) -> Introduction {
-    Introduction { incarnation: Incarnation([n; 8]), stance: Stance::new(is_rendezvous) }
+    Introduction { incarnation: Incarnation([n; 6]), age: Age(0x0201), stance: Stance::new(is_rendezvous) }
 }
 
 fn init(responder: &Identity) -> (Identity, Pending, Vec<u8>) {
@@ -73,12 +73,12 @@ fn a_cookie_has_its_frozen_bytes() {
 const INIT: &str = "\
     01020000010203045dfedd3b6bd47f6fa28ee15d969d5bb0ea53774d488bdaf9df1c6e0124b3ef2254b6ea4c785aca5edc5d\
     99dc5706fe0d440524635b1a2afa555c7d96b37c142d438f86152128d9c6acd79d4c8a6d5e7c2a597d731ceef55cba958d43\
-    7176cf95e495c91b1274d6684785b38395e7225d38e52ea5cc18d626d2340a90ec292695d31fe6fec75c2a37414f32810107\
-    0e0c3e7fee3b8a";
+    7176cf95e495ce1f124150cc43c128fcb898856b8fb3c1dd5bea28f525e06776e4b4ea5751323dc3a3d8b94da9892f329b73\
+    fee55ae226a759";
 const RESP: &str = "\
     020200000506070801020304ac01b2209e86354fb853237b5de0f4fab13c7fcbf433a61c019369617fecf10bf066ec165c14\
-    454909f2c6427fcbb2c5c4e8f043c4a1c96a1a33d08078964bc293ae9a1bc3e914a264000000000000000000000000000000\
+    434c095e47f9dbc62b2ddc7a4243cb11dbe7a1b425b90de18db51adab15c8ccce970bb000000000000000000000000000000\
     00";
 const COOKIE: &str = "\
     03020000010203040808080808080808080808080808080808080808080808083c05efc82b72d6ef0b3d37dbf847ed714780\
-    35492f18cc484139e8b61c3d14c7b7be";
+    112f7e9ef6f898f700f9cb30fdcbd1eb";

@@ -25,12 +25,33 @@ pub(crate) type Timestamp = [u8; TIMESTAMP_LEN];
 /// Names one side's state of the link between two peers: a number that changes whenever the link begins anew. When a
 /// key handshake is finished, each side knows with which state of the other, before anything is sent to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Incarnation(pub(crate) [u8; 8]);
+pub(crate) struct Incarnation(pub(crate) [u8; 6]);
+
+/// For how long one side's state of the link has lasted at least. Unit: 2 ms, at most 131 s, which is longer than any
+/// stream waits for its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Age(pub(crate) u16);
+
+impl Age {
+    const UNIT: Duration = Duration::from_millis(2);
+
+    /// The age at `now` of what began at `began`.
+    pub(crate) fn new(now: Instant, began: Instant) -> Self {
+        let units = now.since(began).as_micros() / Self::UNIT.as_micros();
+        Self(u16::try_from(units).unwrap_or(u16::MAX))
+    }
+
+    /// The latest moment at which something can have begun that has this age at `now`.
+    pub(crate) fn began(self, now: Instant) -> Instant {
+        now - Self::UNIT * self.0.into()
+    }
+}
 
 /// What the payload of an INIT or RESP says of its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Introduction {
     pub(crate) incarnation: Incarnation,
+    pub(crate) age: Age,
     pub(crate) stance: Stance,
 }
 
@@ -39,13 +60,19 @@ impl Introduction {
 
     fn emit(self) -> [u8; Self::LEN] {
         let mut out = [self.stance.0; Self::LEN];
-        out[..8].copy_from_slice(&self.incarnation.0);
+        out[..6].copy_from_slice(&self.incarnation.0);
+        out[6..8].copy_from_slice(&self.age.0.to_le_bytes());
         out
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let (incarnation, stance) = bytes.split_first_chunk()?;
-        Some(Self { incarnation: Incarnation(*incarnation), stance: Stance(*stance.first()?) })
+        let (incarnation, rest) = bytes.split_first_chunk()?;
+        let (age, stance) = rest.split_first_chunk()?;
+        Some(Self {
+            incarnation: Incarnation(*incarnation),
+            age: Age(u16::from_le_bytes(*age)),
+            stance: Stance(*stance.first()?),
+        })
     }
 }
 
@@ -104,7 +131,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) local_index: LocalIndex,
     /// Above every timestamp sent before.
     pub(crate) stamp: &'a Timestamp,
-    /// Who we are, and what we offer.
+    /// This side's words about itself, and its offer.
     pub(crate) own: Introduction,
     /// The responder's newest cookie, if it asked for one.
     pub(crate) cookie: Option<Cookie>,
@@ -263,7 +290,7 @@ mod tests {
     use crate::tunnel::door::{Admission, Doorkeeper};
 
     fn introduction(n: u8) -> Introduction {
-        Introduction { incarnation: Incarnation([n; 8]), stance: Stance::new(false) }
+        Introduction { incarnation: Incarnation([n; 6]), age: Age(n.into()), stance: Stance::new(false) }
     }
 
     fn init(rng: &mut Rng, responder: &Identity, cookie: Option<Cookie>) -> Pending {
@@ -302,6 +329,16 @@ mod tests {
     }
 
     #[test]
+    fn an_age_never_tells_of_a_beginning_before_it_was() {
+        let at = |ms| Instant::ZERO + Duration::from_millis(ms);
+        for (began, now, told) in [(5, 5, 5), (5, 6, 6), (5, 7, 5), (4, 8, 4), (0, 131_070, 0), (0, 200_000, 68_930)] {
+            let latest = Age::new(at(now), at(began)).began(at(now));
+            assert_eq!(latest, at(told), "from {began} to {now} ms");
+        }
+        assert_eq!(Age(u16::MAX).began(at(7)), Instant::ZERO, "the clock here began later");
+    }
+
+    #[test]
     fn the_key_for_the_next_handshake_is_made_a_moment_after_the_last() {
         let (mut rng, now) = (Rng::new([3; 32]), Instant::from_micros(7));
         let mut reserve = Reserve::new(&PORTABLE, &mut rng);
@@ -323,18 +360,21 @@ mod tests {
         let datagram: [u8; INIT_LEN] = first.datagram.clone().try_into().expect("its length");
         let mut answer = Admission::Go;
         for _ in 0..=Doorkeeper::BURST {
-            answer = door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng);
+            answer = door.admit_init(Instant::ZERO, b"here", &datagram, (&mut rng, &mut Rng::new([4; 32])));
         }
         let Admission::Cookie(cookie) = answer else { panic!("expected a cookie, got {answer:?}") };
         let (cookie, wait) = first.open_cookie(&b.static_key(), &cookie).expect("sealed for this very INIT");
         assert_eq!(wait, Doorkeeper::COOKIE_WAIT);
         let second = init(&mut rng, &b, Some(cookie));
         let datagram: [u8; INIT_LEN] = second.datagram.clone().try_into().expect("its length");
-        assert_eq!(door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng), Admission::Go);
-        let elsewhere = door.admit_init(Instant::ZERO, b"elsewhere", &datagram, &mut rng);
+        assert_eq!(
+            door.admit_init(Instant::ZERO, b"here", &datagram, (&mut rng, &mut Rng::new([4; 32]))),
+            Admission::Go
+        );
+        let elsewhere = door.admit_init(Instant::ZERO, b"elsewhere", &datagram, (&mut rng, &mut Rng::new([4; 32])));
         assert!(matches!(elsewhere, Admission::Cookie(_)), "a cookie is bound to its source");
         for _ in 0..Doorkeeper::PROVEN_DEBT {
-            answer = door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng);
+            answer = door.admit_init(Instant::ZERO, b"here", &datagram, (&mut rng, &mut Rng::new([4; 32])));
         }
         assert_eq!(answer, Admission::Overload, "cookies do not lift the maximum");
     }
@@ -345,6 +385,9 @@ mod tests {
         let mut door = Doorkeeper::new(&b.static_key(), false);
         let mut datagram: [u8; INIT_LEN] = init(&mut rng, &b, None).datagram.try_into().expect("its length");
         datagram[20] ^= 1;
-        assert_eq!(door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng), Admission::Refuse);
+        assert_eq!(
+            door.admit_init(Instant::ZERO, b"here", &datagram, (&mut rng, &mut Rng::new([4; 32]))),
+            Admission::Refuse
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Owns one key epoch with a peer: both traffic keys, the send counter and the replay window.
 
-use super::handshake::{Incarnation, Introduction};
+use super::handshake::{Age, Incarnation, Introduction};
 use super::replay::ReplayWindow;
 use super::{
     COUNTER_MAX, ERASE_AFTER, REJECT_AFTER, REJECT_AFTER_RENDEZVOUS, REKEY_AFTER, REKEY_AFTER_DATAGRAMS,
@@ -52,6 +52,8 @@ pub struct Session {
     pub created: Instant,
     /// The peer's state of the link that this session belongs to.
     pub(crate) incarnation: Incarnation,
+    /// The age of that state when the key handshake finished here.
+    age: Age,
     /// Our state of the link as the peer was shown it, for a session that the peer began; otherwise that of the peer's entry.
     pub(crate) shown: Option<Box<Incarnation>>,
     ends: Ends,
@@ -127,6 +129,7 @@ impl Session {
             side,
             created: now,
             incarnation: Incarnation::default(),
+            age: Age::default(),
             shown: None,
             ends: Ends::default(),
             is_mixed: true,
@@ -142,7 +145,12 @@ impl Session {
 
     /// The same session, with what the `peer` has said of itself.
     pub(crate) fn of(self, peer: Introduction, ends: Ends) -> Self {
-        Self { incarnation: peer.incarnation, ends, ..self }
+        Self { incarnation: peer.incarnation, age: peer.age, ends, ..self }
+    }
+
+    /// The latest moment at which the peer's state of the link can have begun.
+    pub(crate) fn peer_began(&self) -> Instant {
+        self.age.began(self.created)
     }
 
     /// The same session, with the incarnation of ours that the peer was shown, where that is another one than before.
@@ -150,7 +158,7 @@ impl Session {
         Self { shown: shown.map(Box::new), ..self }
     }
 
-    /// The same session of a pinned pair, whose keys hold no KEM secret: it carries no inner packets.
+    /// The same session, as one of a pinned pair without a KEM secret in its keys: it carries no inner packets.
     pub(crate) fn unmixed(self, keys: &TrafficKeys) -> Self {
         Self { is_mixed: false, exporter: Some(Box::new(Zeroizing::new(keys.exporter))), ..self }
     }

@@ -149,9 +149,14 @@ impl<D: Disk> Books<D> {
         for seq in all {
             let is_taken = taken.contains(&seq);
             let key = Key::new(if is_taken { TAKEN } else { INBOX }, seq);
-            let Some((sender, id)) = self.log.read(key, 48)?.and_then(|head| parse_sender_and_id(&head).ok()) else {
-                continue; // never: this file has written the row, and the hash of its batch is right
-            };
+            let head = self.log.read(key, MESSAGE_HEAD_LEN)?;
+            let head = head.filter(|head| is_taken || parse_message(head).is_ok());
+            let known = head.and_then(|head| parse_sender_and_id(&head).ok());
+            if is_taken || known.is_none() {
+                // What is no message to this version counts for nothing, and its row stays for another one.
+                self.inbox.remove(&seq);
+            }
+            let Some((sender, id)) = known else { continue };
             let len = if is_taken { 0 } else { self.log.len_of(key).unwrap_or(0) };
             let known = self.senders.entry(sender).or_default();
             if !is_taken {

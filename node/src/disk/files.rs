@@ -5,6 +5,7 @@
 //! well-known ports"). A file is taken only when the disk has room for all of it, with room to spare for messages, and when
 //! its sender's quota has. Unfinished parts have budgets and an age.
 
+use crate::disk::file_name::{safe_name, split};
 use crate::disk::ledger::Ledger;
 use crate::disk::part::{self, NOTE, Note, ONCE, Part, entries};
 use litemap::LiteMap;
@@ -35,8 +36,6 @@ const PARTS_SHARE: u64 = 25;
 const SPARE_SHARE: u64 = 5;
 /// Unit: bytes.
 const SPARE_LEN_MAX: u64 = 64 << 20;
-/// Longest name of a kept file. Unit: bytes. Source: the usual limit of file systems, less room for a number.
-const NAME_LEN_MAX: usize = 240;
 
 /// The name of a resumable transfer: another attempt under the same name continues its part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub(crate) struct Announced {
     pub(crate) len: u64,
     /// Fingerprint of the sender's key.
     pub(crate) sender: String,
-    /// Most bytes of the sender's files and parts. Unit: bytes.
+    /// Most bytes of the sender's files and parts, by its pin; 0 until the job is handed to the disk. Unit: bytes.
     pub(crate) quota: u64,
     pub(crate) resume: Option<Resume>,
 }
@@ -355,23 +354,9 @@ fn room(folder: &Path) -> io::Result<Room> {
     Ok(Room { free: disk.f_bavail * disk.f_frsize, all: disk.f_blocks * disk.f_frsize })
 }
 
-/// The last component of `name` without control characters, leading dots and spaces around; `None` when nothing is left.
-fn safe_name(name: &str) -> Option<String> {
-    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let mut safe: String = last.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
-    while safe.len() > NAME_LEN_MAX {
-        safe.pop();
-    }
-    let safe = safe.trim_start_matches('.').trim();
-    (!safe.is_empty()).then(|| safe.to_owned())
-}
-
 /// Gives the part its name in the folder. A file with that name stays, and the new one gets a number.
 fn place(part: &Path, folder: &Path, name: &str) -> io::Result<PathBuf> {
-    let (stem, end) = match name.rfind('.') {
-        Some(at) if at > 0 => name.split_at(at),
-        _ => (name, ""),
-    };
+    let (stem, end) = split(name);
     for number in 0..10_000 {
         let path = match number {
             0 => folder.join(name),

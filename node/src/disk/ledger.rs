@@ -29,7 +29,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn open(folder: &Path) -> Self {
-        // A list that cannot be read costs the memory of who sent what, and no file.
+        // A list that cannot be read costs the senders of the files, and no file.
         let text = fs::read(folder.join(LIST)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let mut ledger = Self { folder: folder.into(), kept: VecDeque::new(), lines: 0 };

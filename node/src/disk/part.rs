@@ -14,8 +14,9 @@ use std::time::{Instant, SystemTime};
 pub(super) const ONCE: &str = "once";
 /// Ending of the name of a note.
 pub(super) const NOTE: &str = "note";
-/// Bytes of a file between two notes, and between two syncs, so that each sync is short. Unit: bytes.
-const SYNC_EVERY: u64 = 8 << 20;
+/// Bytes of a file between two notes, and between two syncs, so that each sync is short: some 40 ms of a disk that writes
+/// 100 MB/s. Unit: bytes.
+pub(crate) const SYNC_EVERY: u64 = 4 << 20;
 /// Longest note. Unit: bytes.
 const NOTE_LEN_MAX: u64 = 4096;
 

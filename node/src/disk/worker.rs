@@ -3,33 +3,24 @@
 //! The same thread writes the log's lines, between two groups.
 //!
 //! The loop sends [`Job`]s and gets [`Done`]s back, those of the books in the order of their jobs, and those of files in theirs.
-//! Between two groups at most [`FILE_TURN_LEN`] bytes of files are written, so that no message waits for a file. A job's `Done` arrives only
-//! after its commit was synced, since an acknowledgement means that a message is on disk (`docs/messages.md`, "The promise").
-//! A failed commit fails every job of its group and changes nothing.
+//! [`Schedule`] orders books and files. A job's `Done` arrives only after its commit was synced, since an acknowledgement means that
+//! a message is on disk (`docs/messages.md`, "The promise"). A failed commit fails every job of its group and changes nothing.
 
 use crate::disk::books::Books;
 use crate::disk::files::{FileJob, Files};
 use crate::disk::job::{Done, Job, Saved};
+use crate::disk::schedule::{GROUP_MAX, Schedule};
 use crate::effect::Ticket;
 use crate::failure::{Code, Failure};
 use crate::log::writer::Lines;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use mio::Waker;
 use pilot_store::{Folder, Limits, Log};
-use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Most jobs of one commit. Source: `docs/messages.md`, "How".
-const GROUP_MAX: usize = 64;
-/// Most bytes of one commit without those of its last job. Unit: bytes.
-const GROUP_LEN_MAX: usize = 1 << 20;
-/// Bytes of files that are written before the books are looked after again. Unit: bytes.
-const FILE_TURN_LEN: usize = 1 << 20;
-/// Bytes as which a job for a file counts at least: opening and syncing take as long as writing so many. Unit: bytes.
-const FILE_JOB_COST: usize = 64 << 10;
 /// Most jobs between the loop and the worker, their outcomes included.
 pub(crate) const JOBS_MAX: usize = 4096;
 /// The hint of a failure to read damaged books.
@@ -137,13 +128,13 @@ fn work(
     done: &Sender<(Ticket, Done)>,
     waker: &Waker,
 ) {
-    let mut backlog = VecDeque::new();
+    let mut schedule = Schedule::default();
     loop {
-        let first = if backlog.is_empty() { next(jobs, &lines) } else { jobs.try_recv().ok() };
-        if first.is_none() && backlog.is_empty() {
+        let mut first = if schedule.is_empty() { next(jobs, &lines) } else { jobs.try_recv().ok() };
+        if first.is_none() && schedule.is_empty() {
             break; // the loop has ended
         }
-        let (numbers, in_books) = group_with(first, jobs, &mut backlog);
+        let (numbers, in_books) = schedule.group(|| first.take().or_else(|| jobs.try_recv().ok()));
         let has_changes = !in_books.is_empty();
         let mut outcomes: Vec<(Ticket, Done)> = numbers.into_iter().zip(books.run(in_books.into_iter())).collect();
         // Acknowledgements of messages do not wait for files.
@@ -153,13 +144,7 @@ fn work(
         if has_changes {
             books.clean();
         }
-        let mut len = 0;
-        while len < FILE_TURN_LEN
-            && let Some((number, job)) = backlog.pop_front()
-        {
-            len += job.len().max(FILE_JOB_COST);
-            outcomes.push((number, Done::File(files.run(job))));
-        }
+        outcomes.extend(schedule.file_turn().into_iter().map(|(number, job)| (number, Done::File(files.run(job)))));
         if !send(&mut outcomes, done, waker) {
             break;
         }
@@ -190,63 +175,5 @@ fn next(jobs: &Receiver<(Ticket, Job)>, lines: &Lines) -> Option<(Ticket, Job)> 
                 Err(_) => return jobs.recv().ok(), // the loop has no more lines, and soon no more jobs
             },
         }
-    }
-}
-
-/// Takes the jobs that wait behind a first one: those for the books up to [`GROUP_MAX`] and [`GROUP_LEN_MAX`] in all; those
-/// for files join the backlog.
-fn group_with(
-    first: Option<(Ticket, Job)>,
-    jobs: &Receiver<(Ticket, Job)>,
-    backlog: &mut VecDeque<(Ticket, FileJob)>,
-) -> (Vec<Ticket>, Vec<Job>) {
-    let (mut len, mut numbers, mut group) = (0, Vec::new(), Vec::new());
-    let mut next = first;
-    while let Some((number, job)) = next {
-        match job {
-            Job::File(job) => backlog.push_back((number, job)),
-            job => {
-                len += job.len();
-                numbers.push(number);
-                group.push(job);
-            }
-        }
-        next = if group.len() < GROUP_MAX && len < GROUP_LEN_MAX { jobs.try_recv().ok() } else { None };
-    }
-    debug_assert!(group.len() <= GROUP_MAX && backlog.len() <= JOBS_MAX);
-    (numbers, group)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::job::Meta;
-
-    #[test]
-    fn groups_have_a_maximum_of_jobs_and_of_bytes() {
-        let (sender, jobs) = unbounded();
-        (0..GROUP_MAX as u64 + 1).for_each(|n| sender.send((Ticket(n), Job::Read(n))).expect("a receiver"));
-        let put = |len| (Ticket(0), Job::Put(Meta::Trust, vec![0; len]));
-        for len in [GROUP_LEN_MAX - 1, 5, 1] {
-            sender.send(put(len)).expect("a receiver");
-        }
-        drop(sender);
-        let mut backlog = VecDeque::new();
-        let groups = std::iter::from_fn(|| Some(group_with(Some(jobs.recv().ok()?), &jobs, &mut backlog).1.len()));
-        assert_eq!(groups.collect::<Vec<_>>(), [GROUP_MAX, 3, 1]);
-    }
-
-    #[test]
-    fn jobs_for_the_books_do_not_wait_for_files() {
-        let (sender, jobs) = unbounded();
-        for n in 0..1000 {
-            let data = FileJob::Data { id: 1, offset: n, bytes: vec![0; 100] };
-            sender.send((Ticket(n), Job::File(data))).expect("a receiver");
-        }
-        sender.send((Ticket(1000), Job::Read(1))).expect("a receiver");
-        let mut backlog = VecDeque::new();
-        let (numbers, group) = group_with(jobs.try_recv().ok(), &jobs, &mut backlog);
-        assert_eq!((numbers.as_slice(), group.len(), backlog.len()), (&[Ticket(1000)][..], 1, 1000));
-        assert!(backlog.iter().map(|(number, _)| number.0).eq(0..1000), "files keep their order");
     }
 }

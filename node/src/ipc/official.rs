@@ -172,8 +172,10 @@ pub(crate) fn info(mut info: Value, mut peers: Value, mut connections: Value) ->
 
 /// The health of the node as official clients read it. `info`: the answer to that request.
 pub(crate) fn health(info: &Value) -> Value {
-    json!({"status": "ok", "uptime_seconds": info["uptime_secs"], "connections": info["connections"],
-        "peers": info["trusted"]})
+    let mut health = json!({"status": "ok", "uptime_seconds": info["uptime_secs"],
+        "connections": info["connections"], "peers": info["trusted"]});
+    info.get("clock_behind_s").into_iter().for_each(|behind| health["clock_behind_s"] = behind.clone());
+    health
 }
 
 /// The networks of the node as official clients read them: the trusted peers and the node itself are one.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// Longest path in a socket's address. Unit: bytes. Source: unix(7); the BSDs have four bytes fewer.
 const PATH_LEN_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
-/// Longest wait for a daemon whose queue of clients is full. Own choice: a daemon that works empties it many times a second.
+/// Longest wait for a daemon with a full queue of clients. Own choice: a daemon that works empties it many times a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between two attempts meanwhile.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
@@ -42,7 +42,7 @@ fn own_folder() -> PathBuf {
     format!("/tmp/pilot-{}", geteuid().as_raw()).into()
 }
 
-/// Binds a socket, whose folder is made if it is missing. A file at the path is replaced if it is a socket that no process
+/// Binds a socket, and makes its folder if that is missing. A file at the path is replaced if it is a socket that no process
 /// serves.
 ///
 /// # Errors

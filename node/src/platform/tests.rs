@@ -25,8 +25,8 @@ macro_rules! contract {
         mod $implementation {
             use super::readable;
             use crate::platform::$implementation::{
-                AddressWatch, PacketSocket, Signal, StreamSocket, recv_packet, recv_with_fds, send_now, send_packet,
-                socket_pair_stream,
+                AddressWatch, PacketSocket, Signal, StepWatch, StreamSocket, recv_packet, recv_with_fds, send_now,
+                send_packet, socket_pair_stream,
             };
             use rustix::fs::{OFlags, fcntl_getfl};
             use rustix::io::{Errno, FdFlags, fcntl_getfd, ioctl_fionbio};
@@ -261,6 +261,15 @@ macro_rules! contract {
                 // News that was under way when the watch was opened.
                 watch.drain();
                 assert!(!watch.drain(), "nothing is told when nothing happens");
+            }
+
+            #[test]
+            fn steps_of_the_clock_are_told_or_looked_for() {
+                let watch = StepWatch::open().unwrap();
+                assert!(watch.descriptor().is_some() != StepWatch::look_every().is_some());
+                // With no step, draining does not wait.
+                watch.drain();
+                assert!(watch.descriptor().is_none_or(|fd| !readable(fd, Duration::ZERO)));
             }
         }
     };

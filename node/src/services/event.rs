@@ -1,7 +1,7 @@
 //! Owns the events of port 1002 as bytes: `topic length u16 | topic | length u32 | payload`, big-endian
 //! (`docs/messages.md`, "Services on well-known ports").
 
-use crate::frame_reader::Parsed;
+use crate::frame_reader::{FrameReader, Parsed};
 
 /// Longest topic. Unit: bytes.
 pub(crate) const TOPIC_LEN_MAX: usize = 4096;
@@ -34,10 +34,8 @@ impl Published {
     ///
     /// # Errors
     /// A length is impossible, or the topic is not UTF-8; `incoming` is unchanged then.
-    pub fn take(incoming: &mut Vec<u8>) -> Result<Option<Self>, NotAnEvent> {
-        let Some((len, event)) = Self::parse(incoming)? else { return Ok(None) };
-        incoming.drain(..len);
-        Ok(Some(event))
+    pub fn take(incoming: &mut FrameReader) -> Result<Option<Self>, NotAnEvent> {
+        incoming.next(Self::parse)
     }
 
     /// Reads the event at the front of `incoming`: its length in bytes, and the event.
@@ -84,9 +82,10 @@ mod tests {
         for (topic, payload, is_event) in
             [(TOPIC_LEN_MAX, PAYLOAD_LEN_MAX, true), (TOPIC_LEN_MAX + 1, 0, false), (0, PAYLOAD_LEN_MAX + 1, false)]
         {
-            let mut bytes = Published::emit(&"a".repeat(topic), &vec![7; payload]);
+            let mut bytes = FrameReader::new();
+            bytes.extend(&Published::emit(&"a".repeat(topic), &vec![7; payload]));
             assert_eq!(Published::take(&mut bytes).is_ok_and(|event| event.is_some()), is_event);
-            assert_eq!(bytes.is_empty(), is_event, "what is no event is left");
+            assert_eq!(bytes.rest().is_empty(), is_event, "what is no event is left");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Owns the form of what travels: JSON-RPC 2.0, one JSON object a line.
 
 use crate::mcp::clean;
-use pilot_node::Failure;
+use pilot_node::{Failure, FrameReader};
 use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -141,7 +141,7 @@ impl Outgoing {
 /// Splits input into lines.
 #[derive(Default)]
 pub(super) struct Lines {
-    buffer: Vec<u8>,
+    input: FrameReader,
     /// Bytes at the front that have no end of a line.
     searched: usize,
     /// The line was too long, and its rest is not kept.
@@ -158,32 +158,33 @@ pub(super) enum Line {
 
 impl Lines {
     pub(super) fn extend(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        self.input.extend(bytes);
     }
 
     /// The next line, without its end.
     pub(super) fn next(&mut self) -> Option<Line> {
         loop {
-            let Some(len) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') else {
-                self.searched = self.buffer.len();
-                if self.is_skipping {
-                    (self.buffer, self.searched) = (Vec::new(), 0);
-                } else if self.searched > LINE_MAX {
-                    (self.buffer, self.searched, self.is_skipping) = (Vec::new(), 0, true);
-                    return Some(Line::TooLong);
+            let input = self.input.rest();
+            let Some(len) = input[self.searched..].iter().position(|b| *b == b'\n') else {
+                self.searched = input.len();
+                let is_too_long = !self.is_skipping && self.searched > LINE_MAX;
+                if is_too_long || self.is_skipping {
+                    self.input.clear();
+                    (self.searched, self.is_skipping) = (0, true);
                 }
-                return None;
+                return is_too_long.then_some(Line::TooLong);
             };
-            let line: Vec<u8> = self.buffer.drain(..=self.searched + len).collect();
-            self.searched = 0;
-            if std::mem::take(&mut self.is_skipping) {
-                continue;
-            }
-            let line = line.trim_ascii();
-            match line.len() {
-                0 => {}
-                len if len > LINE_MAX => return Some(Line::TooLong),
-                _ => return Some(Line::Whole(line.to_vec())),
+            let len = std::mem::take(&mut self.searched) + len;
+            let line = input[..len].trim_ascii();
+            let line = match line.len() {
+                _ if std::mem::take(&mut self.is_skipping) => None,
+                0 => None,
+                len if len > LINE_MAX => Some(Line::TooLong),
+                _ => Some(Line::Whole(line.to_vec())),
+            };
+            self.input.consume(len + 1);
+            if line.is_some() {
+                return line;
             }
         }
     }
@@ -239,7 +240,7 @@ mod tests {
             lines.extend(&vec![b'x'; LINE_MAX / 2]);
             lines.next().inspect(|line| assert_eq!(*line, Line::TooLong));
         }
-        assert!(lines.is_skipping && lines.buffer.is_empty(), "the rest is not kept");
+        assert!(lines.is_skipping && lines.input.held() == 0, "the rest is not kept");
         lines.extend(b"tail\nnext\n");
         assert_eq!((lines.next(), lines.next()), (Some(Line::Whole(b"next".to_vec())), None));
         lines.extend(&vec![b'y'; LINE_MAX]);

@@ -99,12 +99,13 @@ impl Stack {
     /// Ends every stream of a peer: the tunnel is gone, and with it everything in flight. Bytes that have arrived can
     /// still be read.
     fn end_streams(&mut self, now: Instant, peer: PeerId, reason: ResetReason) {
+        let began = self.endpoint.peer_began(peer).filter(|_| reason == ResetReason::Restarted);
         let Some(stack) = self.slots.get_mut(peer) else { return };
         let mut asking = Vec::new();
         for (key, flow) in &mut stack.flows {
             // A flow without an answer has lost nothing and asks the new process; unless the old one may have acted on
-            // early data.
-            if flow.is_asking() && reason == ResetReason::Restarted && !flow.has_sent_early() {
+            // early data, which then left before the new one began.
+            if flow.is_asking() && began.is_some_and(|began| !flow.may_have_acted(began)) {
                 asking.push(*key);
                 continue;
             }

@@ -222,4 +222,76 @@ fn a_listener_that_takes_no_streams_loses_none_above_its_backlog() {
     assert_eq!(incoming(&mut star).len(), 76, "their TCP has asked again");
 }
 
+/// The flow of the first stream that the first peer of `star` has accepted, and the segment that would tell its window.
+fn accepted(star: &mut Star) -> (PeerId, crate::segment::FlowKey, Vec<u8>) {
+    let theirs = star.stacks[1].streams().next().expect("accepted");
+    let (peer, key) = star.stacks[1].streams[&theirs];
+    let flow = star.stacks[1].slots.get_mut(peer).and_then(|stack| stack.flows.get_mut(&key)).expect("open");
+    (peer, key, flow.window_segment(4096).expect("it stands"))
+}
+
+/// A segment of the peer with these bytes and FIN; `ours` is one to the peer.
+fn last_segment(ours: &[u8], sequence: u32, bytes: &[u8]) -> Vec<u8> {
+    let header = [&ours[2..4], &ours[..2], &sequence.to_be_bytes(), &ours[4..8], &[5 << 4, 0x11], &[16, 0], &[0; 4]];
+    [&header.concat(), bytes].concat()
+}
+
+fn acknowledged(segment: &[u8]) -> u32 {
+    crate::segment::Segment::parse(segment).expect("a header").acknowledged
+}
+
+/// Early data, and all bytes whose acknowledgement is late, go once more with the FIN that follows them.
+#[test]
+fn a_fin_behind_bytes_that_have_arrived_is_taken_at_once() {
+    let (mut star, streams) = Star::connected(1, 4096);
+    star.stacks[0].send(streams[0], &[7; 100]).expect("open");
+    (0..20).for_each(|_| star.step(MS));
+    let (peer, _, ours) = accepted(&mut star);
+    let bytes = last_segment(&ours, acknowledged(&ours).wrapping_sub(100), &[7; 100]);
+    let segment = crate::segment::Segment::parse(&bytes).expect("a header");
+    let (now, stack) = (star.now, &mut star.stacks[1]);
+    let agenda = &mut stack.shared.agenda;
+    stack.slots.with_stack(peer, |stack| assert!(stack.handle_segment(now, &segment, &bytes, agenda)));
+    let theirs = stack.streams().next().expect("accepted");
+    assert_eq!(stack.recv(theirs, &mut [0; 200]), Recv::Data(100));
+    assert_eq!(stack.recv(theirs, &mut [0; 200]), Recv::Fin);
+}
+
+/// The peer would not send again what was acknowledged.
+#[test]
+fn a_window_acknowledges_what_tcp_has_taken_and_no_more() {
+    let (mut star, streams) = Star::connected(1, 4096);
+    star.stacks[0].send(streams[0], &[7; 100]).expect("open");
+    (0..20).for_each(|_| star.step(MS));
+    let (peer, key, ours) = accepted(&mut star);
+    let bytes = last_segment(&ours, acknowledged(&ours), &[7; 50]);
+    let segment = crate::segment::Segment::parse(&bytes).expect("a header");
+    let flow = star.stacks[1].slots.get_mut(peer).and_then(|stack| stack.flows.get_mut(&key)).expect("open");
+    assert!(flow.admit(&segment, &bytes), "it comes to TCP, which may not take it");
+    assert_eq!(accepted(&mut star).2, ours);
+    let theirs = star.stacks[1].streams().next().expect("accepted");
+    assert_eq!(star.stacks[1].recv(theirs, &mut [0; 200]), Recv::Data(100));
+    assert_eq!(acknowledged(&accepted(&mut star).2), acknowledged(&ours), "bytes that were read stay taken");
+}
+
+/// Found by `chaos`: a stream that asked a new process once more took the answer to its first question for its peer's SYN.
+#[test]
+fn an_answer_to_a_question_that_was_taken_back_is_none() {
+    let mut star = Star::connected(1, 4096).0;
+    let peer = star.stacks[0].endpoint().peers().next().expect("trusted");
+    let ours = star.stacks[0].connect(star.now, peer, PORT).expect("trusted");
+    let mut syn = vec![];
+    star.stacks[0].poll_transmit(star.now, &mut syn).expect("a SYN leaves");
+    let (now, stack) = (star.now, &mut star.stacks[0]);
+    let (_, (port, _)) = stack.streams[&ours];
+    let ports = [PORT.to_be_bytes(), port.to_be_bytes()].concat();
+    let bytes = [&ports[..], &[1, 2, 3, 4], &[9; 4], &[5 << 4, 0x12], &[16, 0], &[0; 4]].concat();
+    let segment = crate::segment::Segment::parse(&bytes).expect("a header");
+    let agenda = &mut stack.shared.agenda;
+    stack.slots.with_stack(peer, |stack| assert!(stack.handle_segment(now, &segment, &bytes, agenda)));
+    star.stacks[1].handle_batch(now, underlay(0), &mut syn, 65_535);
+    (0..20).for_each(|_| star.step(MS));
+    assert!(star.stacks[0].stream_info(ours).expect("open").connected);
+}
+
 mod memory;

@@ -1,7 +1,7 @@
 //! The log on a full disk: a reserve, which only urgent batches may use, and cleaning that makes room with little of it.
 
 use super::{Batch, Key, Log};
-use crate::disk::Disk;
+use crate::disk::{Disk, is_full};
 use std::io;
 
 /// Most passes over the oldest segments of one cleaning on a full disk.
@@ -86,9 +86,4 @@ impl<D: Disk> Log<D> {
         self.urgently(|log| log.begin_segment(oldest))?;
         Ok(())
     }
-}
-
-/// Whether an error says that the disk has no room.
-pub fn is_full(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -15,7 +15,7 @@ mod stock;
 pub mod table;
 
 pub use bottleneck::{Bottleneck, Dice, Shape};
-pub use pilot::{PilotHost, TRANSPARENT, Transparent, Work, befriended, pilot_pair, star, underlay};
+pub use pilot::{PilotHost, TRANSPARENT, Transparent, Work, befriended, pilot_pair, star, star_again, underlay};
 pub use quic::{AnyServer, QuicController, QuicHost, quic_pair};
 pub use stock::{StockHost, stock_pair};
 

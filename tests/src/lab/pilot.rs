@@ -68,6 +68,21 @@ pub fn befriended(aead: &'static dyn AeadProvider, config: StackConfig, seed: u6
 /// # Panics
 /// When trust cannot be made, which would be a bug.
 pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, seed: u64) -> (Config, Vec<Stack>) {
+    star_again(aead, config, count, seed, 0)
+}
+
+/// The machines of [`star`] with their identities and trust, as other processes for every `life`: what a process draws for
+/// itself differs.
+///
+/// # Panics
+/// When trust cannot be made, which would be a bug.
+pub fn star_again(
+    aead: &'static dyn AeadProvider,
+    config: StackConfig,
+    count: usize,
+    seed: u64,
+    life: u64,
+) -> (Config, Vec<Stack>) {
     let mut bytes = [9; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut rng = Rng::new(bytes);
@@ -79,7 +94,9 @@ pub fn star(aead: &'static dyn AeadProvider, config: StackConfig, count: usize, 
     let sign =
         |number: usize| NodeRecord::sign(&identity(number), Addr::new(0, 1 + number as u32), &Profile::default(), 1);
     let make = |number: usize, trust: TrustBook, rng: &mut Rng| {
-        let mut core = Config::new(identity(number), Rng::entropy(rng.bytes()));
+        let mut drawn: [u8; 32] = rng.bytes();
+        drawn.iter_mut().zip(life.to_le_bytes()).for_each(|(byte, life)| *byte ^= life);
+        let mut core = Config::new(identity(number), Rng::entropy(drawn));
         core.aead = aead;
         core.addr = Addr::new(0, 1 + number as u32);
         core.wall_at_zero_us = 1_000_000;

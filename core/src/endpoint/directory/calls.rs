@@ -121,10 +121,10 @@ impl Directory {
         }
     }
 
-    /// What a refusal says besides its reason.
+    /// What an answer says besides its content.
     pub(super) fn take_facts(&mut self, cx: &Context<'_>, extensions: &Extensions) {
         if let Some(clock_us) = extensions.u64(ExtensionType::CLOCK) {
-            self.learn_clock(cx.now, clock_us);
+            self.learn_clock(cx, clock_us);
         }
         if let Some(sequence) = extensions.u64(ExtensionType::SEQUENCE) {
             self.raise_sequence(sequence);

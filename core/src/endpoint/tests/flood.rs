@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::agreement::{self, KeyPair};
-use crate::tunnel::handshake::{Cookie, Incarnation, Introduction};
+use crate::tunnel::handshake::{Age, Cookie, Incarnation, Introduction};
 use crate::tunnel::stance::Stance;
 use crate::wire::COOKIE_LEN;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ impl Attacker {
             shared: &StaticShared::new(identity.static_pair(), &victim.0).expect("an honest key"),
             local_index: LocalIndex(7),
             stamp: &tai64n(WALL_US),
-            own: Introduction { incarnation: Incarnation([7; 8]), stance: Stance::new(false) },
+            own: Introduction { incarnation: Incarnation([7; 6]), age: Age(0), stance: Stance::new(false) },
             cookie: cookie.copied(),
         };
         Pending::start(identity, &opening, KeyPair::new(&agreement::PORTABLE, [7; 32])).expect("an honest key")
@@ -119,7 +119,7 @@ fn key_handshakes_that_are_never_finished_have_a_maximum() {
     for i in 0..HALF_OPEN_MAX as u32 + 500 {
         let mut key = [8; 32];
         key[..4].copy_from_slice(&i.to_le_bytes());
-        victim.add_stranger(StaticKey(key)).expect("there is room");
+        victim.add_stranger(Instant::ZERO, StaticKey(key)).expect("there is room");
     }
     assert_eq!(victim.peers().count(), HALF_OPEN_MAX);
 }

@@ -2,7 +2,7 @@
 
 use super::star::Star;
 use super::{PORT, SECOND, friends, incoming, quantile, read_all, resident};
-use crate::Measured;
+use crate::measured::Measured;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_stack::StreamId;

@@ -1,7 +1,7 @@
 //! Paths that lose, reorder, repeat, damage and delay; NATs and networks that change.
 
 use super::{MS, SECOND, exchange, friends, listen, quantile};
-use crate::Measured;
+use crate::measured::Measured;
 use pilot_core::Instant;
 use pilot_core::time::Duration;
 use pilot_stack::{Recv, StackConfig};

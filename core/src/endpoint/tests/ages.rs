@@ -1,0 +1,49 @@
+//! Since when a peer's state of the link has lasted, as the peer says in its key handshakes.
+
+use super::*;
+
+/// How much later than it was a beginning may look: the way of the RESP, and what the number cannot tell.
+const LATE_MAX: Duration = Duration::from_millis(5 + 2);
+
+/// A pair with a tunnel, whose side 1 changes after 5 s as `change` says; gives that moment, and the one at which side 1 began
+/// anew at the latest, as side 0 was told.
+fn told_after(change: impl FnOnce(&mut Pair)) -> (Pair, Instant, Instant) {
+    let mut pair = Pair::new();
+    pair.send(0, b"before");
+    pair.run_for(Duration::from_secs(5));
+    assert!(pair.events[0].iter().all(|e| !matches!(e, Event::Reset(..))));
+    let at = pair.now;
+    change(&mut pair);
+    pair.run_for(Duration::from_millis(700));
+    pair.send(0, b"to the other");
+    pair.run_for(Duration::from_secs(3));
+    let (id, restarts) = (pair.peer(0), [Event::Reset(pair.peer(0), ResetReason::Restarted)]);
+    assert!(restarts.iter().all(|event| pair.events[0].contains(event)));
+    let told = pair.ends[0].peer_began(id).expect("a peer");
+    (pair, at, told)
+}
+
+#[test]
+fn another_process_says_since_when_it_runs() {
+    let (mut pair, at, told) = told_after(|pair| {
+        pair.ends[1] = Endpoint::new(config(1, 21));
+        let now = pair.now;
+        pair.ends[1].handle_timeout(now);
+    });
+    assert!(told >= at && told <= at + LATE_MAX, "{at:?} {told:?}");
+    // The peer has counted a sleep of this machine; the clock here has not.
+    let (now, id) = (pair.now, pair.peer(0));
+    pair.ends[0].set_wall(now, WALL_US + now.as_micros() + 500_000);
+    assert_eq!(pair.ends[0].peer_began(id), Some(told), "the clock was set a little");
+    pair.ends[0].set_wall(now, WALL_US + now.as_micros() + 60_000_000);
+    assert_eq!(pair.ends[0].peer_began(id), Some(now));
+}
+
+#[test]
+fn a_process_that_forgot_its_tunnel_says_since_when() {
+    let (_, at, told) = told_after(|pair| {
+        let (now, id) = (pair.now, pair.peer(1));
+        pair.ends[1].reset_peer(now, id, ResetReason::Unreachable);
+    });
+    assert!(told >= at && told <= at + LATE_MAX, "{at:?} {told:?}");
+}

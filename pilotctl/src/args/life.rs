@@ -1,0 +1,136 @@
+//! Owns the part of the command line that starts and ends daemons and rendezvous.
+
+use argh::{ArgsInfo, FromArgs};
+use pilot_node::{LogFormat, LogLevel};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// start, stop or look at the daemon
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "daemon")]
+pub(crate) struct Daemon {
+    #[argh(subcommand)]
+    pub(crate) verb: DaemonVerb,
+}
+
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+pub(crate) enum DaemonVerb {
+    Start(DaemonStart),
+    Run(DaemonRun),
+    Stop(DaemonStop),
+    Status(DaemonStatus),
+}
+
+/// start the daemon in the background and wait until it serves
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "start")]
+pub(crate) struct DaemonStart {
+    /// hostname to register
+    #[argh(option)]
+    pub(crate) hostname: Option<String>,
+    /// rendezvous as KEY@host[:port][,host[:port]…]; without one, a rendezvous on this machine is used (and started if need be)
+    #[argh(option)]
+    pub(crate) rendezvous: Option<String>,
+    /// UDP address to bind (default 0.0.0.0:0)
+    #[argh(option)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// may be found by search
+    #[argh(switch)]
+    pub(crate) public: bool,
+    /// stay in the foreground
+    #[argh(switch)]
+    pub(crate) foreground: bool,
+    /// where the daemon writes its log (default: pilot.log in its folder; in the foreground standard error)
+    #[argh(option)]
+    pub(crate) log_file: Option<PathBuf>,
+    /// go on with what is left of damaged books, and with another identity than before
+    #[argh(switch)]
+    pub(crate) accept_loss: bool,
+    /// least important level that is logged: error, warn, info or debug (default: the setting log_level, else info)
+    #[argh(option)]
+    pub(crate) log_level: Option<LogLevel>,
+    /// form of the log's lines: text or json (default text)
+    #[argh(option, default = "LogFormat::Text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// be the daemon, in the foreground
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "run")]
+pub(crate) struct DaemonRun {
+    /// hostname to register
+    #[argh(option)]
+    pub(crate) hostname: Option<String>,
+    /// rendezvous as KEY@host[:port][,host[:port]…]
+    #[argh(option)]
+    pub(crate) rendezvous: Option<String>,
+    /// file that names the rendezvous
+    #[argh(option)]
+    pub(crate) rendezvous_file: Option<PathBuf>,
+    /// UDP address to bind (default 0.0.0.0:0)
+    #[argh(option)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// where the daemon writes its log (default: standard error)
+    #[argh(option)]
+    pub(crate) log_file: Option<PathBuf>,
+    /// go on with what is left of damaged books, and with another identity than before
+    #[argh(switch)]
+    pub(crate) accept_loss: bool,
+    /// least important level that is logged: error, warn, info or debug (default: the setting log_level, else info)
+    #[argh(option)]
+    pub(crate) log_level: Option<LogLevel>,
+    /// form of the log's lines: text or json (default text)
+    #[argh(option, default = "LogFormat::Text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// end the daemon in order
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "stop")]
+pub(crate) struct DaemonStop {
+    /// end a daemon that does not answer, too; what it has on disk stays
+    #[argh(switch)]
+    pub(crate) force: bool,
+}
+
+/// say whether the daemon runs
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "status")]
+pub(crate) struct DaemonStatus {
+    /// exit with status 3 when it does not, and with 6 when it does not answer
+    #[argh(switch)]
+    pub(crate) check: bool,
+}
+
+/// be a rendezvous: registry, mailbox and relay
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "rendezvous")]
+pub(crate) struct Rendezvous {
+    #[argh(subcommand)]
+    pub(crate) verb: RendezvousVerb,
+}
+
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+pub(crate) enum RendezvousVerb {
+    Run(RendezvousRun),
+}
+
+/// serve until stopped; prints KEY@host:port
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "run")]
+pub(crate) struct RendezvousRun {
+    /// folder for identity and books
+    #[argh(option)]
+    pub(crate) home: PathBuf,
+    /// UDP address to serve on (default 0.0.0.0:9000)
+    #[argh(option, default = "SocketAddr::from(([0, 0, 0, 0], 9000))")]
+    pub(crate) listen: SocketAddr,
+    /// end when no node has been connected for so many seconds
+    #[argh(option)]
+    pub(crate) idle_exit: Option<u64>,
+    /// go on with what is left of damaged books, and with another identity than before
+    #[argh(switch)]
+    pub(crate) accept_loss: bool,
+}
