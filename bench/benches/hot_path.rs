@@ -9,6 +9,8 @@ use pilot_core::agreement::{self, KeyAgreement, KeyPair};
 use pilot_core::link::cc::{AckSample, Controller as _, TolerantCubic};
 use pilot_core::link::frame::{Frame, Frames, emit_ack, emit_packet};
 use pilot_core::noise::{Initiation, Received, StaticShared};
+use pilot_core::rng::Rng;
+use pilot_core::tunnel::kem;
 use pilot_core::tunnel::replay::ReplayWindow;
 use pilot_core::wire::{Counter, Datagram, RemoteIndex, emit_data_header};
 use std::hint::black_box;
@@ -101,6 +103,19 @@ fn exchange(c: &mut Criterion) {
     }
 }
 
+/// Measures what ML-KEM adds to the first session of a pair; messages and their sizes stand in `docs/wire.md`, "KEM".
+fn first_session(c: &mut Criterion) {
+    let mut entropy = Rng::entropy([7; 32]);
+    let offer = kem::Offer::draw(&mut *entropy);
+    let key = offer.public();
+    let (answer, _) = kem::answer(&key, &[1; 32]).expect("an honest key");
+    let mut group = c.benchmark_group("kem");
+    group.bench_function("offer", |b| b.iter(|| kem::Offer::draw(&mut *entropy).public()));
+    group.bench_function("answer", |b| b.iter(|| kem::answer(black_box(&key), &[1; 32]).is_some()));
+    group.bench_function("open", |b| b.iter(|| offer.open(black_box(&answer))));
+    group.finish();
+}
+
 fn bookkeeping(c: &mut Criterion) {
     c.bench_function("replay_window_accept", |b| {
         let (mut window, mut counter) = (ReplayWindow::default(), 0);
@@ -162,5 +177,5 @@ fn paths(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, codecs, ciphers, exchange, bookkeeping, paths);
+criterion_group!(benches, codecs, ciphers, exchange, first_session, bookkeeping, paths);
 criterion_main!(benches);

@@ -55,7 +55,7 @@ impl KeyPair {
         Self { agreement, public: agreement.public(&secret), secret: Zeroizing::new(secret) }
     }
 
-    /// A new pair, whose secret is drawn from `entropy` now.
+    /// A new pair; its secret is drawn from `entropy` now.
     pub(crate) fn draw(agreement: &'static dyn KeyAgreement, entropy: &mut dyn Entropy) -> Self {
         let secret = entropy.secret();
         Self { agreement, public: agreement.public(&secret), secret }

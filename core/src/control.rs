@@ -63,7 +63,7 @@ pub enum Control {
 /// An ML-KEM-768 key, for the answer of the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KemOffer {
-    /// The recipient's index of the session whose exporter both sides use.
+    /// The recipient's index of the session that gives the exporter.
     pub session: u32,
     /// The sender's index of the session that follows.
     pub index: u32,

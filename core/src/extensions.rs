@@ -23,6 +23,9 @@ impl ExtensionType {
     pub const CLOCK: Self = Self(1);
     /// In a refusal: the newest sequence that the rendezvous knows of the caller's record. u64.
     pub const SEQUENCE: Self = Self(2);
+    /// In a node record: the versions of PN1 that the node speaks besides the second, one byte each, highest first. Reserved;
+    /// a node of this version has none.
+    pub const VERSIONS: Self = Self(3);
     /// In `OpenRelay`: the receiver's ticket. Reserved; a rendezvous of this version does not look at it.
     pub const TICKET: Self = Self(4);
 }

@@ -37,6 +37,8 @@ pub enum ResetReason {
     Revoked,
     /// The peer broke the rules of the control stream, or held more of it than there is room for.
     Broken,
+    /// The peer answers, and its pair secret is not ours: one side was restored from a backup, or trusts anew.
+    SecretDiffers,
 }
 
 impl ResetReason {
@@ -49,6 +51,7 @@ impl ResetReason {
             Self::Away => "away",
             Self::Revoked => "revoked",
             Self::Broken => "broken",
+            Self::SecretDiffers => "pair_secret_differs",
         }
     }
 }

@@ -450,8 +450,10 @@ impl Paths {
         is_newest: bool,
         prober: &mut Prober<'_>,
     ) {
-        if self.selected != Some(from) {
+        if self.selected != Some(from) && self.find(from).is_none() {
             self.add(from);
+            // Probes to a source that may be forged are paid with its credit; those without are for candidates.
+            self.find_mut(from).into_iter().for_each(|path| path.tries = TRIES_MAX);
         }
         self.earn(from, len);
         if is_newest {

@@ -104,8 +104,6 @@ pub enum TrustStep {
     Revoked,
     /// The key's owner has taken back a request.
     Cancelled,
-    /// The key's node had lost the common secret and has a new one.
-    Renewed,
     /// The key's owner has changed what this node may reach.
     Granted,
     /// The key's owner asks for more ports.
@@ -124,7 +122,6 @@ impl TrustStep {
         match self {
             Self::Pending => "pending",
             Self::Cancelled => "cancelled",
-            Self::Renewed => "renewed",
             Self::Pinned => "pinned",
             Self::Rejected => "rejected",
             Self::Revoked => "revoked",
@@ -232,6 +229,13 @@ pub enum Trace {
         /// Where the rendezvous sees that process.
         addr: SocketAddr,
     },
+    /// The wall clock is not the rendezvous'.
+    ClockSkew {
+        /// Behind it, or ahead of it.
+        is_behind: bool,
+        /// By how much.
+        by: Duration,
+    },
     /// The wall clock was set to another time.
     ClockStep {
         /// True when it went forwards.
@@ -267,11 +271,12 @@ impl Trace {
         match self {
             Self::RendezvousDown { refusal: Some(_) } => Level::Error,
             Self::RendezvousDown { refusal: None }
-            | Self::PeerDown { reason: ResetReason::Unreachable, .. }
+            | Self::PeerDown { reason: ResetReason::Unreachable | ResetReason::SecretDiffers, .. }
             | Self::Refused { .. }
             | Self::Trust { step: TrustStep::NameRefused, .. }
             | Self::NameTaken
             | Self::IdentityElsewhere { .. }
+            | Self::ClockSkew { .. }
             | Self::ClockStep { .. } => Level::Warn,
             Self::PeerUp { .. }
             | Self::PeerDown { .. }
@@ -305,6 +310,7 @@ impl Trace {
             Self::RendezvousDown { .. } => "rendezvous_down",
             Self::NameTaken => "name_taken",
             Self::IdentityElsewhere { .. } => "identity_elsewhere",
+            Self::ClockSkew { .. } => "clock_skew",
             Self::ClockStep { .. } => "clock_step",
         }
     }
@@ -326,6 +332,7 @@ impl Trace {
             | Self::RendezvousDown { .. }
             | Self::NameTaken
             | Self::IdentityElsewhere { .. }
+            | Self::ClockSkew { .. }
             | Self::ClockStep { .. } => None,
         }
     }
@@ -369,6 +376,10 @@ impl Trace {
             Self::RendezvousUp { addr } => visit("addr", Field::Text(addr)),
             Self::RendezvousDown { refusal } => {
                 visit("reason", Field::Word(refusal.map_or("unreachable", refusal_name)))
+            }
+            Self::ClockSkew { is_behind, by } => {
+                visit("direction", Field::Word(if *is_behind { "behind" } else { "ahead" }));
+                visit("by_s", Field::Number(by.as_secs()));
             }
             Self::ClockStep { forwards, by } => {
                 visit("direction", Field::Word(if *forwards { "forwards" } else { "backwards" }));

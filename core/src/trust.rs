@@ -20,8 +20,8 @@
 //!   overtake: its epoch voids what it has overtaken.
 //! * A request that is made again keeps its nonce. The request that crossed ours is recognised when it comes again, and
 //!   changes nothing.
-//! * A request says with the hash of the secret that its sender holds whether the sender has a pin (`renewal`). A pinned node
-//!   without one, or with another secret, is answered by the node itself: both owners have said yes before.
+//! * The secret of a pin changes only by a command of this node's owner (`renewal`). A pinned node without that secret waits
+//!   for the owner as a stranger does.
 
 mod form;
 mod grant;
@@ -40,6 +40,7 @@ pub use ports::Ports;
 pub use quota::{Quota, QuotaError};
 pub use undo::Undo;
 
+use crate::addr::Addr;
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
@@ -50,6 +51,7 @@ use core::net::SocketAddr;
 use litemap::LiteMap;
 use message::{Kind, Message};
 use pin::Marks;
+use zeroize::Zeroizing;
 
 /// Longest letter: a trust message under its seal. Unit: bytes.
 pub const LETTER_LEN_MAX: usize = 2048;
@@ -63,6 +65,8 @@ pub const LETTERS_MAX: usize = 512;
 pub const PINS_MAX: usize = 16_384;
 /// Most keys that are gone and have their last epoch remembered.
 const EPOCHS_MAX: usize = 16_384;
+/// Most pins that are gone and have their names remembered. Source: own choice; they are told at once.
+const FORMER_MAX: usize = 64;
 /// Lifetime of a request. Unit: seconds (30 days). Source: `docs/trust.md`.
 pub const REQUEST_LIFETIME_S: u64 = 30 * 24 * 3600;
 
@@ -81,6 +85,8 @@ pub struct PendingRequest {
     pub received_at: u64,
     /// The owner has seen the request: those that no owner has seen give way first.
     pub is_seen: bool,
+    /// Its sender's node asks whether the secrets are the same, and no owner has: approving it asks in turn.
+    is_question: bool,
     /// The network from which it was posted, if that is known.
     source: Option<Source>,
     epoch: u64,
@@ -97,8 +103,10 @@ struct Outgoing {
     hash: [u8; 32],
     expires: u64,
     verified: bool,
-    /// Asks a pinned node, since the two seem to have lost their common secret.
-    renews: bool,
+    /// Asks a pinned node whether it has the same secret; no owner has said anything.
+    is_question: bool,
+    /// Our owner has approved the node's question: a new secret is wanted for its pin.
+    is_anew: bool,
     /// The node has revoked since: it may have taken the request and forgotten it, so that no other request crosses it.
     is_stale: bool,
 }
@@ -116,8 +124,6 @@ pub enum Outcome {
     Revoked(IdentityKey),
     /// A request that waited for the owner was taken back by its sender.
     Cancelled(IdentityKey),
-    /// A pinned node asks anew and holds another secret, or none: [`TrustBook::renew`] answers.
-    Renewed(IdentityKey),
     /// A trusted peer has said what this node may reach, and that is news.
     Granted(IdentityKey),
     /// A trusted peer asks for more ports, which waits for the owner.
@@ -221,6 +227,8 @@ pub struct TrustBook {
     outgoing: LiteMap<IdentityKey, Outgoing>,
     /// The newest epoch received from each key that was pinned or asked once: nothing older counts any more.
     epochs: LiteMap<IdentityKey, u64>,
+    /// Keys whose pins went of late, with address and hostname, oldest first: for words, and not on disk.
+    former: Vec<(IdentityKey, Addr, String)>,
     /// The epochs of revocations by other keys, oldest first.
     revoked: Vec<(IdentityKey, u64)>,
     own_epoch: u64,
@@ -281,6 +289,12 @@ impl TrustBook {
         self.pins.get(key)
     }
 
+    /// Address and hostname of a peer that was trusted until a moment ago.
+    pub fn former(&self, key: &IdentityKey) -> Option<(Addr, &str)> {
+        let rows = self.former.iter().rev();
+        rows.map(|(of, addr, name)| (of, *addr, name.as_str())).find(|row| row.0 == key).map(|row| (row.1, row.2))
+    }
+
     /// All requests that wait for the owner.
     pub fn pending(&self) -> impl Iterator<Item = &PendingRequest> {
         self.pending.values()
@@ -315,11 +329,18 @@ impl TrustBook {
         if terms.note.len() > NOTE_LEN_MAX {
             return Err(TrustError::NoteTooLong);
         }
-        self.ask(me, record, terms, rng)
+        self.ask(me, record, terms, false, rng)
     }
 
     /// Makes a request and keeps it until it is answered.
-    fn ask(&mut self, me: &Me<'_>, record: &NodeRecord, terms: &Terms, rng: &mut Rng) -> Result<Vec<u8>, TrustError> {
+    fn ask(
+        &mut self,
+        me: &Me<'_>,
+        record: &NodeRecord,
+        terms: &Terms,
+        is_question: bool,
+        rng: &mut Rng,
+    ) -> Result<Vec<u8>, TrustError> {
         let to = record.identity;
         self.expire(me.earliest_s());
         if self.outgoing.len() >= OUTGOING_MAX && !self.outgoing.contains_key(&to) {
@@ -327,8 +348,9 @@ impl TrustBook {
             let crossed = self.outgoing.keys().find(|key| self.pins.contains_key(*key)).copied();
             self.outgoing.remove(&crossed.ok_or(TrustError::Full)?);
         }
-        let held = self.pins.get(&to).map(|pin| proof_of(&pin.secret));
-        let mut message = self.message(me, Kind::Request, to, held.unwrap_or_default(), &terms.note, rng);
+        let pinned = self.pins.get(&to).map(|pin| proof_of(&pin.secret));
+        let proof = pinned.filter(|_| is_question).unwrap_or_default();
+        let mut message = self.message(me, Kind::Request, to, proof, &terms.note, rng);
         // Asking again is the same question: an answer to either gives one secret.
         let before = self.outgoing.get(&to).filter(|before| !before.is_stale);
         message.nonce = before.map_or(message.nonce, |before| before.nonce);
@@ -340,7 +362,8 @@ impl TrustBook {
             hash: hash::blake2s(&[&bytes]),
             expires: me.now_s.saturating_add(REQUEST_LIFETIME_S),
             verified: terms.verified,
-            renews: held.is_some(),
+            is_question,
+            is_anew: !is_question && pinned.is_some(),
             is_stale: false,
         };
         self.outgoing.insert(to, outgoing);
@@ -370,10 +393,11 @@ impl TrustBook {
         Ok((static_key, self.message(me, kind, *key, [0; 32], "", rng).emit(me.identity)))
     }
 
-    /// Approves a pending request; returns the accept to send.
+    /// Approves a pending request; returns the accept to send. A node that has a pin keeps what that grants and when it ends. A
+    /// request that only asks whether the secrets are the same is answered by one of ours, for the other owner.
     ///
     /// # Errors
-    /// `Unknown`, `Full` ([`PINS_MAX`]), `AddressTaken`.
+    /// `Unknown`, `Full` ([`PINS_MAX`], [`OUTGOING_MAX`]), `AddressTaken`.
     pub fn approve(
         &mut self,
         me: &Me<'_>,
@@ -383,10 +407,15 @@ impl TrustBook {
     ) -> Result<Vec<u8>, TrustError> {
         let request = self.pending.get(key).ok_or(TrustError::Unknown)?.clone();
         self.check_new_pin(&request.record)?;
+        if request.is_question {
+            return self.consent(me, &request, terms, rng);
+        }
         self.pending.remove(key);
         // The owner has seen this node's name just now, and means this node by it from now on.
         self.take_name_away(&request.record);
-        Ok(self.accept(me, &request, terms, rng))
+        let end = self.pins.get(key).and_then(|pin| pin.not_after);
+        let terms = Terms { not_after: terms.not_after.or(end), ..terms.clone() };
+        Ok(self.accept(me, &request, &terms, rng))
     }
 
     /// Makes the pin that answers a request; returns the accept to send.
@@ -427,7 +456,7 @@ impl TrustBook {
     /// before sets one.
     pub fn set_kem(&mut self, key: &IdentityKey, secret: &[u8; 32]) {
         if let Some(pin) = self.pins.get_mut(key) {
-            pin.kem = Some(*secret);
+            pin.kem = Some(Zeroizing::new(*secret));
             self.changed();
         }
     }
@@ -461,6 +490,10 @@ impl TrustBook {
     fn remove_pin(&mut self, key: &IdentityKey) -> Option<Pin> {
         let pin = self.pins.remove(key)?;
         self.outgoing.remove(key);
+        if self.former.len() >= FORMER_MAX {
+            self.former.remove(0);
+        }
+        self.former.push((pin.identity, pin.addr, pin.hostname.clone()));
         Some(pin)
     }
 
@@ -528,7 +561,7 @@ impl TrustBook {
             granted_ends: Vec::new(),
             wish: None,
             asked: None,
-            secret,
+            secret: Zeroizing::new(secret),
             kem: None,
             approved_at: me.now_s,
             not_after: terms.not_after,

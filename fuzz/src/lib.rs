@@ -5,6 +5,8 @@
 mod books;
 mod control_stream;
 mod filters;
+mod inbox;
+mod ipc;
 mod operations;
 mod segments;
 mod trust;
@@ -13,6 +15,8 @@ mod world;
 pub use books::books;
 pub use control_stream::control_stream;
 pub use filters::filters;
+pub use inbox::inbox;
+pub use ipc::ipc;
 pub use operations::operations;
 pub use segments::segments;
 pub use trust::trust;

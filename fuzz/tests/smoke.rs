@@ -135,6 +135,23 @@ fn a_control_stream_is_whole_or_broken_and_holds_little() {
 }
 
 #[test]
+fn what_local_programs_say_is_read_alike_in_any_pieces() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/ipc");
+    let files = std::fs::read_dir(&folder).expect("the corpus").map(|entry| entry.expect("readable").path());
+    let corpus: Vec<Vec<u8>> = files.map(|path| std::fs::read(path).expect("readable")).collect();
+    let mut rng = Rng::new([6; 32]);
+    for _ in 0..5_000 {
+        pilot_fuzz::ipc(&mutated(&corpus, &mut rng));
+    }
+    assert!(run("ipc", pilot_fuzz::ipc, 300, 2000) > 0);
+}
+
+#[test]
+fn books_with_any_rows_accept_and_give_messages() {
+    assert!(run("inbox", pilot_fuzz::inbox, 300, 2000) > 0);
+}
+
+#[test]
 fn the_corpora_of_the_other_targets_hold() {
     let targets: [(&str, Target); 4] = [
         ("parsers", pilot_fuzz::parsers),

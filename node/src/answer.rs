@@ -14,7 +14,9 @@ pub use programs::{Exposed, Exposes, Forward, Forwards, Proxies, Proxy, Whois};
 
 use crate::failure::{Code, Failure};
 use crate::request::MessageKind;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Declares [`Answer`] and its conversions: each variant holds the answer of the same name.
@@ -209,6 +211,10 @@ pub struct Info {
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_elsewhere: Option<String>,
+    /// How far this machine's clock lies behind the rendezvous', or ahead of it when negative; absent while that is not known.
+    /// Unit: seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_behind_s: Option<i64>,
     /// What the owner should know, for people; absent when there is nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -330,6 +336,9 @@ pub struct Peer {
     pub datagrams_lost: u64,
     /// The cipher.
     pub cipher: String,
+    /// Why there is no tunnel, where that is known: `pair_secret_differs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// What the peer uses of its quota.
     pub budget: Budget,
     /// Every path that is known.
@@ -658,7 +667,7 @@ pub struct Bound {
 }
 
 /// Whether a stream that was given as a descriptor has ended, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "end", rename_all = "lowercase")]
 pub enum StreamState {
     /// The stream has not ended.
@@ -676,4 +685,21 @@ pub enum StreamState {
         #[serde(flatten)]
         failure: Failure,
     },
+}
+
+impl<'de> Deserialize<'de> for StreamState {
+    /// Derived code would copy each member into a buffer of serde's first.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let state = Value::deserialize(deserializer)?;
+        let stream = || state["stream"].as_u64().ok_or_else(|| D::Error::missing_field("stream"));
+        match state["end"].as_str() {
+            Some("open") => Ok(Self::Open),
+            Some("fin") => Ok(Self::Fin { stream: stream()? }),
+            Some("error") => {
+                let failure = Failure::deserialize(&state).map_err(D::Error::custom)?;
+                Ok(Self::Error { stream: stream()?, failure })
+            }
+            _ => Err(D::Error::custom("an unknown end of a stream")),
+        }
+    }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Call {
     /// A service learns that its message is in the inbox.
     Delivery(Delivery),
     /// A service learns the outcome of its work on a file.
-    File { stream: StreamId, file: u64, len: usize },
+    File { stream: StreamId, sender: IdentityKey, file: u64, len: usize },
     /// A message enters the outbox once it is on disk.
     Queue(Queue),
     /// A message waits for its recipient's acknowledgement.

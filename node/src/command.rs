@@ -4,6 +4,7 @@ use crate::effect::{Accepted, Answered};
 use crate::failure::Failure;
 use crate::request::Request;
 use crossbeam_channel::Sender;
+use pilot_core::Level;
 use pilot_stack::StreamId;
 use std::os::unix::net::UnixStream;
 
@@ -37,6 +38,10 @@ pub(crate) enum Command {
     Attach(UnixStream),
     /// The log's file may have been moved away.
     ReopenLog,
+    /// Records up to this level are wanted from now on.
+    SetLogLevel(Level),
+    /// The owner has changed this setting: it is in force, or it is not for this reason.
+    NoteSetting(String, Result<(), String>),
     /// The webhook's server does not take events, for this reason; so many are lost.
     NoteWebhook(String, u64),
     /// End the loop.

@@ -186,6 +186,12 @@ impl Failure {
                 .hint("messages wait for it: pilotctl send-message"),
             ResetReason::Revoked => Self::new(Code::TrustRequired, format!("trust with {name} was withdrawn"))
                 .hint(format!("pilotctl handshake {name}")),
+            ResetReason::SecretDiffers => {
+                let text = format!("{name} does not hold the pair secret of its pin (pair_secret_differs)");
+                Self::new(Code::Unreachable, text).hint(
+                    "one side was restored or reinstalled: pilotctl pending, then pilotctl approve, on both sides",
+                )
+            }
             _ => Self::new(Code::Unreachable, format!("{name} does not answer on any path"))
                 .hint(format!("pilotctl peers; is {name} running?")),
         }

@@ -75,8 +75,10 @@ pub mod parts {
     pub use crate::platform::keep_memory_private;
     pub use crate::underlay::udp::Udp;
 }
-/// The filters of programs' connections, for fuzzing.
+/// Parts that meet bytes from outside, for fuzzing.
 pub mod probe {
+    pub use crate::disk::probe::{Recovered, recover};
+    pub use crate::ipc::probe::{Heard, frames};
     pub use crate::programs::probe::{Filtered, filter};
 }
 /// Other nodes' texts, for programs that show them.

@@ -12,6 +12,7 @@ use crate::ipc::client::Client;
 use crate::request::Request;
 use crate::stream::Stream;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use pilot_core::Level;
 use pilot_stack::{EARLY_LEN_MAX, StreamId};
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
@@ -160,6 +161,18 @@ impl Node {
     pub fn reopen_log(&self) {
         // A node that has ended has no log.
         let _ = self.0.handle.send(Command::ReopenLog);
+    }
+
+    /// Makes records up to `level` from now on. A node that was started without a log stays without.
+    pub fn set_log_level(&self, level: Level) {
+        // A node that has ended has no log.
+        let _ = self.0.handle.send(Command::SetLogLevel(level));
+    }
+
+    /// Tells the log that the owner has changed a setting: that it is in force, or the reason for which it is not.
+    pub fn note_setting(&self, setting: &str, outcome: Result<(), String>) {
+        // A node that has ended has no log.
+        let _ = self.0.handle.send(Command::NoteSetting(setting.into(), outcome));
     }
 
     /// Tells the log that the webhook's server does not take events, and how many are lost. For the worker that posts.

@@ -2,8 +2,9 @@
 
 use crate::failure::{Code, Failure};
 use crate::request::MessageKind;
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Error, Value};
 
 /// One event of a node as it comes to a client; see [`Client::watch`](crate::Client::watch).
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +21,7 @@ impl NodeEvent {
     /// # Errors
     /// `Internal` when the node sent something else.
     pub fn read(&self) -> Result<Event, Failure> {
-        let mut event = Event::deserialize(&self.data)
+        let mut event = Event::parse(&self.data)
             .map_err(|e| Failure::new(Code::Internal, format!("an event cannot be read: {e}")))?;
         if let Event::Published { payload, .. } = &mut event {
             payload.clone_from(&self.payload);
@@ -30,7 +31,7 @@ impl NodeEvent {
 }
 
 /// One event of a node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
@@ -50,7 +51,7 @@ pub enum Event {
     PeerDown(PeerEvent),
     /// A peer is reached on another path, or with larger datagrams.
     Path(PeerEvent),
-    /// Something that the owner should know: `name_taken`, `identity_elsewhere`.
+    /// Something that the owner should know: `name_taken`, `identity_elsewhere`, `clock_skew`.
     Warning {
         /// A stable word.
         reason: String,
@@ -96,10 +97,10 @@ pub enum Event {
         /// Its topic.
         topic: String,
         /// Address of the peer that published it; absent: this node.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<String>,
         /// Hostname of that peer, or empty.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         hostname: Option<String>,
         /// Its bytes, which travel beside the JSON.
         #[serde(skip)]
@@ -111,11 +112,48 @@ pub enum Event {
         count: u64,
     },
     /// An event of a kind that this version does not know.
-    #[serde(other)]
     Unknown,
 }
 
 impl Event {
+    /// Reads an event's JSON. Derived code would keep each member in a buffer of serde's first, and is many times as long.
+    fn parse(data: &Value) -> Result<Self, Error> {
+        let all = Members(data);
+        let event = match all.get::<String>("event")?.as_str() {
+            "trust_request" => Self::TrustRequest(TrustEvent::parse(all)?),
+            "trusted" => Self::Trusted(TrustEvent::parse(all)?),
+            "trust_rejected" => Self::TrustRejected(TrustEvent::parse(all)?),
+            "untrusted" => Self::Untrusted(TrustEvent::parse(all)?),
+            "trust_changed" => Self::TrustChanged(TrustChange::parse(all)?),
+            "peer_up" => Self::PeerUp(PeerEvent::parse(all)?),
+            "peer_down" => Self::PeerDown(PeerEvent::parse(all)?),
+            "path" => Self::Path(PeerEvent::parse(all)?),
+            "warning" => Self::Warning { reason: all.get("reason")?, text: all.get("text")? },
+            "message" => Self::Message {
+                id: all.get("id")?,
+                kind: all.get("type")?,
+                bytes: all.get("bytes")?,
+                from: Sender::parse(all)?,
+            },
+            "given_up" => Self::GivenUp {
+                message_id: all.get("message_id")?,
+                to: all.get("to")?,
+                bytes: all.get("bytes")?,
+                reason: all.get("reason")?,
+            },
+            "file" => Self::File { path: all.get("path")?, bytes: all.get("bytes")?, from: Sender::parse(all)? },
+            "published" => Self::Published {
+                topic: all.get("topic")?,
+                address: all.get("address")?,
+                hostname: all.get("hostname")?,
+                payload: Vec::new(),
+            },
+            "missed" => Self::Missed { count: all.get("count")? },
+            _ => Self::Unknown,
+        };
+        Ok(event)
+    }
+
     /// Address and hostname of the node that the event is about, where it is about one that is known.
     pub fn about(&self) -> (Option<&str>, Option<&str>) {
         match self {
@@ -136,34 +174,47 @@ impl Event {
 }
 
 /// The node that an event is about. Members that are not known are absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Subject {
     /// Node number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub node_id: Option<u32>,
     /// Address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Hostname, or empty.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// Fingerprint of the identity key.
     pub fingerprint: String,
 }
 
+impl Subject {
+    fn parse(all: Members<'_>) -> Result<Self, Error> {
+        let (node_id, address, hostname) = (all.get("node_id")?, all.get("address")?, all.get("hostname")?);
+        Ok(Self { node_id, address, hostname, fingerprint: all.get("fingerprint")? })
+    }
+}
+
 /// A change of trust.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrustEvent {
     /// With which node.
     #[serde(flatten)]
     pub node: Subject,
     /// The note of a node that asks; absent when it does not ask.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub justification: Option<String>,
 }
 
+impl TrustEvent {
+    fn parse(all: Members<'_>) -> Result<Self, Error> {
+        Ok(Self { node: Subject::parse(all)?, justification: all.get("justification")? })
+    }
+}
+
 /// A change of grants or of a peer's name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrustChange {
     /// With which peer.
     #[serde(flatten)]
@@ -177,29 +228,50 @@ pub struct TrustChange {
     /// What this node may reach at the peer, as the peer has said.
     pub granted_to_us: Option<Vec<String>>,
     /// What the peer asks for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub asks_for: Option<Vec<String>>,
     /// The peer's name before; with `name_refused` the name that it wants.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
+impl TrustChange {
+    fn parse(all: Members<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            node: Subject::parse(all)?,
+            reason: all.get("reason")?,
+            granted: all.get("granted")?,
+            granted_to_us: all.get("granted_to_us")?,
+            asks_for: all.get("asks_for")?,
+            name: all.get("name")?,
+        })
+    }
+}
+
 /// A change of a tunnel or its path.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PeerEvent {
     /// With which peer.
     #[serde(flatten)]
     pub node: Subject,
     /// The path; absent when the peer is gone.
-    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathState>,
     /// Why the tunnel has ended; absent when it has not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
+impl PeerEvent {
+    fn parse(all: Members<'_>) -> Result<Self, Error> {
+        let has_path = all.0.get("datagram_len").is_some();
+        let path = if has_path { Some(PathState::parse(all)?) } else { None };
+        Ok(Self { node: Subject::parse(all)?, path, reason: all.get("reason")? })
+    }
+}
+
 /// The path to a peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PathState {
     /// The path in use.
     pub path: Option<String>,
@@ -211,8 +283,15 @@ pub struct PathState {
     pub srtt_ms: Option<f64>,
 }
 
+impl PathState {
+    fn parse(all: Members<'_>) -> Result<Self, Error> {
+        let (path, relay) = (all.get("path")?, all.get("relay")?);
+        Ok(Self { path, relay, datagram_len: all.get("datagram_len")?, srtt_ms: all.get("srtt_ms")? })
+    }
+}
+
 /// The peer that a message or file comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sender {
     /// Node number.
     pub node_id: u32,
@@ -220,6 +299,24 @@ pub struct Sender {
     pub address: String,
     /// Hostname, or empty.
     pub hostname: String,
+}
+
+impl Sender {
+    fn parse(all: Members<'_>) -> Result<Self, Error> {
+        Ok(Self { node_id: all.get("node_id")?, address: all.get("address")?, hostname: all.get("hostname")? })
+    }
+}
+
+/// An event's JSON.
+#[derive(Clone, Copy)]
+struct Members<'a>(&'a Value);
+
+impl<'a> Members<'a> {
+    /// Reads a member; one that is absent is null.
+    fn get<T: Deserialize<'a>>(self, name: &str) -> Result<T, Error> {
+        let value = self.0.get(name).unwrap_or(&Value::Null);
+        T::deserialize(value).map_err(|e| Error::custom(format_args!("{name}: {e}")))
+    }
 }
 
 #[cfg(test)]

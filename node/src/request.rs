@@ -437,7 +437,7 @@ impl Request {
         let invalid = |text: String| Failure::new(Code::InvalidArgument, text);
         let members = serde_json::from_slice::<Members>(json);
         let members = members.map_err(|e| invalid(format!("a request is a JSON object: {e}")))?;
-        members.clone().read().map_err(|e| invalid(members.explain::<Self>(&e)))
+        members.read().map_err(|e| invalid(members.explain::<Self>(&e)))
     }
 
     /// Reads the request of one verb from its members, which may come from anywhere.

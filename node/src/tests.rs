@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 /// The wall clock of every node. Unit: seconds since 1970.
 pub(crate) const WALL_S: u64 = 1_700_000_000;
 /// Simulated time of one step.
-const STEP: Duration = Duration::from_millis(5);
+pub(crate) const STEP: Duration = Duration::from_millis(5);
 /// Steps after which a test that waits has failed: 50 s.
 const STEPS_MAX: usize = 10_000;
 /// The underlay port of the rendezvous; node `n` has port `FIRST_PORT + n`.
@@ -64,8 +64,9 @@ fn core_config(node: usize, trust: TrustBook) -> pilot_core::Config {
     core
 }
 
-/// The trust books of nodes that all trust node 0 and are trusted by it, for all ports.
-fn books(nodes: usize) -> Vec<TrustBook> {
+/// The trust books of nodes that all trust node 0 and are trusted by it, for all ports; with `met`, no first session is to
+/// come.
+fn books(nodes: usize, met: bool) -> Vec<TrustBook> {
     let (mut rng, terms) = (Rng::new([9; 32]), Terms { ports: Ports::All, ..Terms::default() });
     let record = |node: usize| {
         let profile = Profile { hostname: name(node), ..Profile::default() };
@@ -85,10 +86,11 @@ fn books(nodes: usize) -> Vec<TrustBook> {
         books[0].receive(&hub_me, &accept, None);
         books[0].note_endpoint(&own.public(), underlay(FIRST_PORT + node as u16));
         book.note_endpoint(&hub.public(), underlay(FIRST_PORT));
-        // They have met before: nothing waits for a first session.
-        let kem = rng.bytes();
-        book.set_kem(&hub.public(), &kem);
-        books[0].set_kem(&own.public(), &kem);
+        if met {
+            let kem = rng.bytes();
+            book.set_kem(&hub.public(), &kem);
+            books[0].set_kem(&own.public(), &kem);
+        }
         books.push(book);
     }
     books
@@ -121,12 +123,21 @@ impl Lab {
 
     /// Nodes that all trust node 0 and are trusted by it, for all ports; without a rendezvous.
     pub(crate) fn friends(nodes: usize) -> Self {
+        Self::of(books(nodes, true))
+    }
+
+    /// Two nodes that trust each other and have not met.
+    pub(crate) fn unmet() -> Self {
+        Self::of(books(2, false))
+    }
+
+    fn of(books: Vec<TrustBook>) -> Self {
         let make = |(node, book)| {
             let mut core = core_config(node, book);
             core.addr = addr(node);
             context(core)
         };
-        Self { nodes: books(nodes).into_iter().enumerate().map(make).collect(), ..Self::alone() }
+        Self { nodes: books.into_iter().enumerate().map(make).collect(), ..Self::alone() }
     }
 
     /// Nodes that trust no other, and are registered with a rendezvous.
@@ -149,7 +160,7 @@ impl Lab {
     }
 
     /// Delivers the datagrams that every machine has to send, then lets time pass.
-    fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let (now, mut batch) = (self.now, Vec::new());
         if let Some(rendezvous) = &mut self.rendezvous {
             rendezvous.handle_timeout(now);

@@ -13,7 +13,6 @@ use std::fmt::{self, Formatter};
 const OP: &str = "op";
 
 /// The members of an object in their order; a member that is given twice stands there twice.
-#[derive(Clone)]
 pub(crate) struct Members(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -43,31 +42,31 @@ impl Members {
     ///
     /// # Errors
     /// Serde's text: the verb is missing or unknown; a member is missing, unknown, given twice, or has the wrong type.
-    pub(crate) fn read<T: for<'de> Deserialize<'de>>(mut self) -> Result<T, Error> {
-        let verb = self.take_verb().ok_or_else(|| Error::missing_field(OP))?;
-        if self.take_verb().is_some() {
+    pub(crate) fn read<'de, T: Deserialize<'de>>(&'de self) -> Result<T, Error> {
+        let mut verbs = self.0.iter().filter(|(key, _)| key == OP);
+        let (_, verb) = verbs.next().ok_or_else(|| Error::missing_field(OP))?;
+        if verbs.next().is_some() {
             return Err(Error::duplicate_field(OP));
         }
-        T::deserialize(Verb { name: String::deserialize(verb)?, members: self })
+        T::deserialize(Verb { name: <&str>::deserialize(verb)?, members: self.others() })
     }
 
-    /// Takes the value of the last member that names a verb.
-    fn take_verb(&mut self) -> Option<Value> {
-        let at = self.0.iter().rposition(|(key, _)| key == OP)?;
-        Some(self.0.remove(at).1)
+    /// The members that do not name a verb.
+    fn others(&self) -> Others<'_> {
+        Others(self.0.iter())
     }
 
     /// The error of [`Members::read`] in words that name the verb and the member at fault. Serde names a member that is
     /// missing or unknown, but not one with a wrong value, which is found as the member that alone causes the same error.
-    pub(crate) fn explain<T: for<'de> Deserialize<'de>>(mut self, error: &Error) -> String {
+    pub(crate) fn explain<T: for<'de> Deserialize<'de>>(&self, error: &Error) -> String {
         let text = error.to_string();
-        let Some(verb) = self.take_verb() else { return text };
+        let Some((_, verb)) = self.0.iter().rfind(|(key, _)| key == OP) else { return text };
         let Some(name) = verb.as_str() else { return format!("{OP}: {text}") };
         if text.starts_with(&format!("unknown variant `{name}`")) {
             return format!("unknown operation {name:?}");
         }
-        for (key, value) in self.0.into_iter().filter(|(key, _)| key != OP) {
-            let alone = Self(vec![(OP.into(), verb.clone()), (key.clone(), value)]);
+        for (key, value) in self.0.iter().filter(|(key, _)| key != OP) {
+            let alone = Self(vec![(OP.into(), verb.clone()), (key.clone(), value.clone())]);
             if alone.read::<T>().is_err_and(|e| text == e.to_string()) {
                 return format!("{name}: {key}: {text}");
             }
@@ -90,13 +89,24 @@ pub(crate) fn write(verb: &impl Serialize) -> String {
     }
 }
 
-/// A verb's name and its members, as serde reads a variant.
-struct Verb {
-    name: String,
-    members: Members,
+/// A verb's members as serde reads them: by reference, for which derived code is shorter than for values that it must drop.
+struct Others<'de>(std::slice::Iter<'de, (String, Value)>);
+
+impl<'de> Iterator for Others<'de> {
+    type Item = (&'de str, &'de Value);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.by_ref().find(|(key, _)| key != OP).map(|(key, value)| (key.as_str(), value))
+    }
 }
 
-impl<'de> Deserializer<'de> for Verb {
+/// A verb's name and its members, as serde reads a variant.
+struct Verb<'de> {
+    name: &'de str,
+    members: Others<'de>,
+}
+
+impl<'de> Deserializer<'de> for Verb<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -109,20 +119,20 @@ impl<'de> Deserializer<'de> for Verb {
     }
 }
 
-impl<'de> EnumAccess<'de> for Verb {
+impl<'de> EnumAccess<'de> for Verb<'de> {
     type Error = Error;
-    type Variant = Members;
+    type Variant = Others<'de>;
 
-    fn variant_seed<S: serde::de::DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Members), Error> {
+    fn variant_seed<S: serde::de::DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Others<'de>), Error> {
         Ok((seed.deserialize(self.name.into_deserializer())?, self.members))
     }
 }
 
-impl<'de> Deserializer<'de> for Members {
+impl<'de> Deserializer<'de> for Others<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_map(MapDeserializer::new(self.0.into_iter()))
+        visitor.visit_map(MapDeserializer::new(self))
     }
 
     forward_to_deserialize_any! {
@@ -131,11 +141,11 @@ impl<'de> Deserializer<'de> for Members {
     }
 }
 
-impl<'de> VariantAccess<'de> for Members {
+impl<'de> VariantAccess<'de> for Others<'de> {
     type Error = Error;
 
-    fn unit_variant(self) -> Result<(), Error> {
-        match self.0.first() {
+    fn unit_variant(mut self) -> Result<(), Error> {
+        match self.next() {
             None => Ok(()),
             Some((key, _)) => Err(Error::custom(format_args!("unknown field `{key}`, there are no fields"))),
         }

@@ -25,7 +25,9 @@ fn processor_time(stat: &File) -> Duration {
 #[test]
 fn without_descriptors_accepting_waits_and_spins_not() {
     let lab = Lab::new("descriptors");
+    let own = getrlimit(Resource::Nofile);
     let (a, b) = lab.nodes();
+    assert_eq!(getrlimit(Resource::Nofile), own, "the limit belongs to the program that has the node");
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = server.local_addr().unwrap().to_string();
     let _exposure = b.expose(80, &target, ExposeOptions::default()).unwrap();

@@ -93,7 +93,7 @@ pub(crate) struct Init {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "config")]
 pub(crate) struct Config {
-    /// KEY=VALUE; KEY is rendezvous or hostname
+    /// KEY=VALUE; KEY is rendezvous, hostname or log_level
     #[argh(option)]
     pub(crate) set: Option<String>,
 }

@@ -10,13 +10,12 @@ use crate::input;
 use crate::output::Output;
 use crate::pipe;
 use crate::proxy;
-use crate::rendezvous::write_whole;
 use crate::set_webhook;
+use crate::settings;
 use argh::ArgsInfo as _;
 use pilot_node::answer::{Handshake, Inbox, Peers, Pending, Status, Taken, Trust};
-use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, RendezvousConfig, Request, StreamReply, socket_path};
+use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, Request, StreamReply};
 use serde_json::{Value, json};
-use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
@@ -27,8 +26,8 @@ const PING_LEN: usize = 64;
 
 pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
     match verb {
-        Verb::Init(args) => init(&args, output),
-        Verb::Config(args) => config(args.set.as_deref(), output),
+        Verb::Init(args) => settings::init(&args, output),
+        Verb::Config(args) => settings::config(args.set.as_deref(), output),
         Verb::Version(_) => {
             output.ok(&json!({"version": env!("CARGO_PKG_VERSION")}));
             Ok(())
@@ -103,53 +102,6 @@ fn ask(request: &Request, output: &Output) -> Result<(), Failure> {
         }
         _ => {}
     }
-    Ok(())
-}
-
-// Settings.
-
-fn init(args: &args::Init, output: &Output) -> Result<(), Failure> {
-    if let Some(rendezvous) = &args.rendezvous {
-        set("rendezvous", rendezvous)?;
-    }
-    if let Some(hostname) = &args.hostname {
-        set("hostname", hostname)?;
-    }
-    config(None, output)
-}
-
-fn set(key: &str, value: &str) -> Result<(), Failure> {
-    match key {
-        "rendezvous" if !value.is_empty() => {
-            value.parse::<RendezvousConfig>().map_err(|e| Failure::new(Code::InvalidArgument, e))?;
-        }
-        "hostname" if !value.is_empty() && !pilot_core::identity::valid_hostname(value) => {
-            return Err(Failure::new(Code::InvalidArgument, format!("{value:?} cannot be a hostname"))
-                .hint("1–63 characters of a–z 0–9 -"));
-        }
-        "rendezvous" | "hostname" => {}
-        other => {
-            return Err(Failure::new(Code::InvalidArgument, format!("there is no setting {other:?}"))
-                .hint("rendezvous, hostname"));
-        }
-    }
-    let (path, mut settings) = (crate::daemon::settings_path(), crate::daemon::settings()?);
-    settings.insert(key.into(), value.into());
-    let error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", path.display()));
-    fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(error)?;
-    write_whole(&path, &Value::Object(settings).to_string()).map_err(error)
-}
-
-fn config(change: Option<&str>, output: &Output) -> Result<(), Failure> {
-    if let Some(change) = change {
-        let (key, value) =
-            change.split_once('=').ok_or_else(|| Failure::new(Code::InvalidArgument, "--set wants KEY=VALUE"))?;
-        set(key, value)?;
-    }
-    let mut settings = crate::daemon::settings()?;
-    settings.insert("config_path".into(), json!(crate::daemon::settings_path()));
-    settings.insert("socket".into(), json!(socket_path()));
-    output.ok(&Value::Object(settings));
     Ok(())
 }
 
@@ -406,7 +358,7 @@ fn context() -> Value {
         "error_codes": codes,
         "global_flags": ["--json"],
         "environment": ["PILOT_HOME", "PILOT_SOCKET", "PILOT_RENDEZVOUS", "PILOT_HOSTNAME", "PILOT_LOCAL_RENDEZVOUS"],
-        "config_file": crate::daemon::settings_path(),
+        "config_file": settings::path(),
     })
 }
 

@@ -3,18 +3,18 @@
 use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
 use crate::output::{Output, tell};
 use crate::rendezvous::{ensure_local, local_endpoint};
+use crate::settings::{self, Watched, setting};
 use crate::stop;
 use pilot_node::answer::{Info, RendezvousState};
 use pilot_node::parts::keep_memory_private;
 use pilot_node::{
-    Client, Code, Config, Failure, Home, LogConfig, LogFile, Node, RendezvousConfig, Request, StderrLog, Webhook,
-    socket_path,
+    Client, Code, Config, Failure, Home, LogConfig, LogFile, LogLevel, Node, RendezvousConfig, Request, StderrLog,
+    Webhook, socket_path,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::{Map, Value, json};
-use std::ffi::OsString;
+use serde_json::json;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -38,40 +38,9 @@ pub(crate) fn run(args: Daemon, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// Reads the settings file: an object with `rendezvous` and `hostname`; empty when there is none.
-pub(crate) fn settings() -> Result<Map<String, Value>, Failure> {
-    let path = settings_path();
-    match fs::read_to_string(&path) {
-        Ok(text) => serde_json::from_str(&text)
-            .map_err(|e| Failure::new(Code::InvalidArgument, format!("{}: {e}", path.display()))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
-        Err(e) => Err(Failure::new(Code::Internal, format!("{}: {e}", path.display()))),
-    }
-}
-
 /// Where a daemon in the background writes its log.
 pub(crate) fn log_path() -> PathBuf {
     Home::default_path().join("pilot.log")
-}
-
-pub(crate) fn settings_path() -> PathBuf {
-    Home::default_path().join("config.json")
-}
-
-/// The setting that a flag, a variable or the settings file gives, in this order.
-fn setting(
-    settings: &Map<String, Value>,
-    flag: Option<String>,
-    variable: &str,
-    key: &str,
-) -> Result<Option<String>, Failure> {
-    let given = match flag {
-        None => std::env::var_os(variable).filter(|value| !value.is_empty()).map(OsString::into_string).transpose(),
-        flag => Ok(flag),
-    };
-    let given =
-        given.map_err(|value| Failure::new(Code::InvalidArgument, format!("{variable}: {value:?} is not UTF-8")))?;
-    Ok(given.or_else(|| settings.get(key)?.as_str().map(str::to_owned)))
 }
 
 fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
@@ -84,7 +53,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         Err(failure) if failure.code != Code::NotRunning => return Err(failure),
         Err(_) => {}
     }
-    let settings = settings()?;
+    let settings = settings::read()?;
     let hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname")?;
     let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous")?;
     let rendezvous_file = match &rendezvous {
@@ -95,7 +64,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         }
         None => Some(ensure_local()?),
     };
-    let (log_level, log_format) = (args.log_level, args.log_format);
+    let (log_level, log_format) = (settings::log_level(&settings, args.log_level)?, args.log_format);
     let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
     let (listen, accept_loss) = (args.listen, args.accept_loss);
     let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen, log_file, accept_loss, log_level, log_format };
@@ -144,7 +113,7 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     option("--rendezvous-file", run.rendezvous_file.as_ref().map(|p| p.display().to_string()));
     option("--listen", run.listen.map(|l| l.to_string()));
     option("--log-file", run.log_file.as_ref().map(|p| p.display().to_string()));
-    option("--log-level", Some(run.log_level.name().into()));
+    option("--log-level", run.log_level.map(|level| level.name().into()));
     option("--log-format", Some(run.log_format.name().into()));
     if run.accept_loss {
         command.arg("--accept-loss");
@@ -189,7 +158,8 @@ fn daemon_failure(said: &str) -> Failure {
 
 /// Runs the daemon of the program `pilot-daemon`: it takes the settings that `daemon start` takes, and starts no other process.
 pub(crate) fn run_alone(mut args: DaemonRun) -> Result<(), Failure> {
-    let settings = settings()?;
+    let settings = settings::read()?;
+    args.log_level = settings::log_level(&settings, args.log_level)?;
     args.hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname")?;
     if args.rendezvous_file.is_none() {
         args.rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous")?;
@@ -220,13 +190,13 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
     };
     // `daemon start` reads the failure from the log.
     let tell = |failure: &Failure| tell(&json!(failure).to_string());
-    let log_file = args.log_file;
+    let (log_file, log_level) = (args.log_file, args.log_level.unwrap_or(LogLevel::Info));
     config.log = Some(match &log_file {
-        None => LogConfig::new(args.log_level, StderrLog(args.log_format)),
+        None => LogConfig::new(log_level, StderrLog(args.log_format)),
         Some(path) => {
             let file = LogFile::open(path, args.log_format)
                 .map_err(|e| Failure::new(Code::Internal, format!("{}: {e}", path.display())));
-            LogConfig::new(args.log_level, file.inspect_err(tell)?)
+            LogConfig::new(log_level, file.inspect_err(tell)?)
         }
     });
     let webhook = webhook().inspect_err(tell)?;
@@ -256,14 +226,16 @@ fn start_webhook(node: &Node, waiting: &mut Option<Webhook>) {
 }
 
 /// Waits until the node ends. A signal ends the node in order; the thread that waits here handles it. A hang-up opens the
-/// log's file anew, if there is one: whatever rotates logs asks for that so.
+/// log's file anew, as programs that rotate logs ask, and the settings are read again; but a daemon that logs to a terminal
+/// ends with the terminal.
 fn wait_for_end(node: &Node, has_file: bool, mut webhook: Option<Webhook>) -> Result<(), Failure> {
     use rustix::event::{PollFd, PollFlags, poll};
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let failed = |e: io::Error| Failure::new(Code::Internal, format!("signals: {e}"));
     let (ended, end) = UnixStream::pair().map_err(failed)?;
     let (mut hung_up, hang_up) = UnixStream::pair().map_err(failed)?;
-    let hang_up = if has_file { &hang_up } else { &end };
+    let hang_up = if has_file || !io::stderr().is_terminal() { &hang_up } else { &end };
+    let mut settings = Watched::new();
     for (signal, writer) in [(SIGTERM, &end), (SIGINT, &end), (SIGHUP, hang_up)] {
         signal_hook::low_level::pipe::register(signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
     }
@@ -291,6 +263,7 @@ fn wait_for_end(node: &Node, has_file: bool, mut webhook: Option<Webhook>) -> Re
             // Several signals may have come; the file is opened once.
             hung_up.read(&mut [0; 64]).map_err(failed)?;
             node.reopen_log();
+            settings.read_again(node);
         }
     }
     node.stopper()();

@@ -25,6 +25,7 @@ mod proxy;
 mod rendezvous;
 mod run;
 mod set_webhook;
+mod settings;
 mod signals;
 mod stop;
 #[cfg(feature = "webhook")]

@@ -171,23 +171,16 @@ fn a_peer_killed_in_mid_stream_is_an_error_and_never_a_clean_end() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut reader = None;
-    until("the stream stands", || {
-        let mut child = a
-            .command(&["connect", "worker-node", "1000"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(300));
-        let stands = child.try_wait().unwrap().is_none();
-        reader = Some(child);
-        stands
-    });
+    let mut reader = a
+        .command(&["connect", "worker-node", "1000"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("the stream stands", || a.json(&["connections"])["connections"][0]["state"] == "ESTABLISHED");
     b.kill();
     b.start();
-    let mut reader = reader.unwrap();
     reader.stdin.as_mut().unwrap().write_all(b"are you there?\n").unwrap();
     let begin = Instant::now();
     let output = reader.wait_with_output().unwrap();

@@ -4,7 +4,7 @@
 mod harness;
 
 use harness::net::Net;
-use harness::{Lab, Node, until};
+use harness::{Lab, Node, befriend, until};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -100,6 +100,30 @@ fn a_hang_up_opens_the_log_anew_and_readers_follow() {
 }
 
 #[test]
+fn a_hang_up_applies_settings_that_changed_and_names_those_that_wait() {
+    let mut lab = Lab::new();
+    let (node, other) = (lab.node("single"), lab.node("other"));
+    node.fails(&["config", "--set", "log_level=loud"], 2, "invalid_argument");
+    node.ok(&["config", "--set", "log_level=debug"]);
+    hang_up(&node);
+    line_with(&node, &[" info setting_changed setting=log_level"]);
+    befriend(&node, &other);
+    line_with(&node, &[" debug handshake peer=other"]);
+    let endpoint = lab.endpoint().unwrap();
+    let (key, _) = endpoint.split_once('@').unwrap();
+    node.ok(&["config", "--set", "hostname=renamed"]);
+    node.ok(&["config", "--set", &format!("rendezvous={key}@192.0.2.7")]);
+    hang_up(&node);
+    line_with(&node, &[" info setting_changed setting=hostname"]);
+    line_with(&node, &[" warn setting_kept setting=rendezvous", "when the daemon starts again"]);
+    assert_eq!(node.json(&["info"])["hostname"], "renamed");
+    fs::write(node.home.join("config.json"), b"{").unwrap();
+    hang_up(&node);
+    line_with(&node, &[" warn setting_kept setting=config.json"]);
+    assert_eq!(node.json(&["info"])["rendezvous"], "ready");
+}
+
+#[test]
 fn a_daemon_in_the_foreground_logs_to_standard_error() {
     let lab = Lab::new();
     let home = lab.folder.join("foreground");
@@ -113,6 +137,8 @@ fn a_daemon_in_the_foreground_logs_to_standard_error() {
     });
     assert!(lines.any(|line| line["kind"] == "started"));
     assert!(lines.any(|line| line["kind"] == "rendezvous_up" && line["level"] == "info"));
+    assert!(Command::new("kill").args(["-HUP", &daemon.id().to_string()]).status().unwrap().success());
+    assert!(lines.any(|line| line["kind"] == "log_reopened"), "it has no terminal to end with");
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     assert!(lines.any(|line| line["kind"] == "stopped"));
     assert!(daemon.wait().unwrap().success());

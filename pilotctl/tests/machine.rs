@@ -196,6 +196,24 @@ fn a_client_that_came_when_no_descriptor_was_left_is_served_later() {
     last.request(&Request::Version, &[], Some(Duration::from_secs(20))).unwrap();
 }
 
+/// A thousand connections of programs and more are ordinary, and shells allow 1024 descriptors.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_daemon_takes_as_many_descriptors_as_the_system_allows() {
+    let lab = Lab::new();
+    let home = lab.folder.join("many");
+    let line = format!(
+        "ulimit -Hn 700; ulimit -Sn 300; exec {} daemon run --listen 127.0.0.1:0 --rendezvous {}",
+        env!("CARGO_BIN_EXE_pilotctl"),
+        lab.endpoint().unwrap()
+    );
+    let mut command = Command::new("bash");
+    let daemon = Daemon::run(command.args(["-c", &line]).env("PILOT_HOME", &home), &home.join("pilot.sock"));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.0.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["700", "700"]);
+}
+
 #[test]
 fn output_that_is_lost_is_a_failure() {
     let mut lab = Lab::new();
@@ -280,4 +298,22 @@ fn what_peers_write_cannot_act_on_a_terminal() {
         assert!(!shown.contains(is_harmful), "{line:?}: {shown:?}");
         assert!(!shown.lines().any(|line| line.starts_with("verified")), "{shown:?}");
     }
+    b.ok(&["approve", "primary-node"]);
+    until("the approval arrives", || a.json(&["trust"])["total"] == 1);
+    // What comes while a command watches.
+    let watch = |args: &[&str]| b.command(args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut watching = [watch(&["events", "--count", "2"]), watch(&["subscribe", ".", "*", "--count", "1", "--json"])];
+    until("both have seen enough", || {
+        a.ok(&["publish", "worker-node", "t", "--data", hostile]);
+        a.ok(&["send-message", "worker-node", "--data", hostile]);
+        watching.iter_mut().all(|child| child.try_wait().unwrap().is_some())
+    });
+    let seen = watching.map(|child| String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap());
+    let listed = [&["inbox"][..], &["inbox", "--json"], &["peers"], &["log"]].map(|line| b.ok(line));
+    for shown in seen.iter().chain(&listed) {
+        let is_harmful = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{2028}".contains(c);
+        assert!(!shown.is_empty() && !shown.contains(is_harmful), "{shown:?}");
+        assert!(!shown.lines().any(|line| line.starts_with("verified")), "{shown:?}");
+    }
+    assert!(seen.iter().all(|text| text.contains("\\u202e\\u2028")), "what came is shown, as JSON writes it: {seen:?}");
 }

@@ -221,11 +221,15 @@ impl Rendezvous {
         }
     }
 
-    /// What a refusal says besides its reason.
+    /// What an answer says besides its content: a refusal and a registration have the clock.
     fn facts(&self, now: Instant, peer: PeerId, answer: &Answer, is_register: bool) -> Extensions {
-        let Answer::Refused(why) = answer else { return Extensions::NONE };
+        let why = match answer {
+            Answer::Refused(why) => Some(*why),
+            Answer::Registered { .. } => None,
+            _ => return Extensions::NONE,
+        };
         let facts = Extensions::NONE.with_u64(ExtensionType::CLOCK, self.wall_at_zero_us + now.as_micros());
-        let caller = self.identities.get(&peer).filter(|_| is_register && *why == Refusal::BadRecord);
+        let caller = self.identities.get(&peer).filter(|_| is_register && why == Some(Refusal::BadRecord));
         let known = caller.and_then(|(caller, _)| self.state.sequence(caller));
         known.map_or(facts.clone(), |known| facts.with_u64(ExtensionType::SEQUENCE, known))
     }

@@ -41,7 +41,7 @@ pub enum StreamEnd {
 impl StreamEnd {
     /// True when the peer knows nothing of the stream any more.
     pub(crate) const fn is_peer_gone(self) -> bool {
-        matches!(self, Self::Tunnel(reason) if !matches!(reason, ResetReason::Unreachable))
+        matches!(self, Self::Tunnel(reason) if !matches!(reason, ResetReason::Unreachable | ResetReason::SecretDiffers))
     }
 }
 
@@ -52,6 +52,7 @@ impl core::fmt::Display for StreamEnd {
             Self::Reset => "the peer aborted the stream",
             Self::Aborted => "the stream was aborted here",
             Self::Tunnel(ResetReason::Unreachable) => "the peer cannot be reached",
+            Self::Tunnel(ResetReason::SecretDiffers) => "the peer has another pair secret",
             Self::Tunnel(ResetReason::Away) => "the peer is not connected to the rendezvous",
             Self::Tunnel(ResetReason::Restarted) => "the peer was restarted",
             Self::Tunnel(ResetReason::Revoked) => "trust was withdrawn",

@@ -25,6 +25,7 @@ mod salvage;
 use crate::disk::{Disk, is_full};
 use crate::hash::hash;
 use pilot_core::codec::{Malformed, Put as _, Reader};
+use pilot_core::sort::sort_by;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
@@ -228,7 +229,7 @@ impl<D: Disk> Log<D> {
     pub fn open(disk: D, limits: Limits) -> io::Result<Self> {
         let mut log = Self::empty(disk, limits)?;
         let mut numbers = log.disk.list()?;
-        numbers.sort_unstable();
+        sort_by(&mut numbers, |a, b| a < b);
         let chain = chain(&mut log.disk, &numbers)?;
         let (newest, marked) = (chain.last().map_or(0, |(number, _)| *number), log.disk.marked()?.unwrap_or(0));
         if newest < marked {

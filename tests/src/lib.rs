@@ -15,10 +15,13 @@ pub mod lab;
 mod ledger;
 mod nat;
 mod network;
+mod strangers;
+mod witness;
 mod world;
 
 pub use nat::{Nat, NatKind};
 pub use network::Conditions;
+pub use strangers::Siege;
 pub use world::{NodeIndex, RENDEZVOUS_ADDR, SimNode, World};
 
 /// Returns the seed of a simulation: `PILOT_SEED` when it is set, else `default`.

@@ -5,6 +5,8 @@ use crate::disk::Disk;
 use crate::ledger::Ledger;
 use crate::nat::{Nat, NatKind};
 use crate::network::{Conditions, Network};
+use crate::strangers::{Siege, Strangers};
+use crate::witness::{self, WITNESS_ADDR, Witness};
 use pilot_core::endpoint::Event as EndpointEvent;
 use pilot_core::identity::{Profile, StaticKey};
 use pilot_core::rng::Rng;
@@ -41,6 +43,8 @@ pub struct SimNode {
     disk: Disk,
     seed: u8,
     incarnation: u8,
+    /// How far the machine's clock is ahead of the others'. Unit: seconds.
+    ahead_s: i64,
 }
 
 /// The simulated world.
@@ -66,6 +70,10 @@ pub struct World {
     sizes: StackConfig,
     rendezvous_key: StaticKey,
     books: Books,
+    /// Attack every machine that they can reach.
+    strangers: Option<Strangers>,
+    /// Is served whatever the strangers do.
+    witness: Option<Witness>,
 }
 
 impl World {
@@ -99,6 +107,8 @@ impl World {
             sizes,
             rendezvous_key,
             books,
+            strangers: None,
+            witness: None,
         };
         (0..nodes).for_each(|i| world.add_node(i));
         world
@@ -107,13 +117,30 @@ impl World {
     fn add_node(&mut self, index: NodeIndex) {
         let number = index as u8 + 1;
         let addr = SocketAddr::from(([10, 0, number, 1], 4000));
-        let stack = self.make_stack(number, 0, TrustBook::default(), Addr::default(), addr);
+        let stack = self.make_stack(number, 0, TrustBook::default(), (Addr::default(), 0), addr);
         let disk = Disk::new(&TrustBook::default());
         let (events, ledger) = (Vec::new(), Ledger::default());
-        self.nodes.push(SimNode { stack, events, addr, nat: None, ledger, disk, seed: number, incarnation: 0 });
+        self.nodes.push(SimNode {
+            stack,
+            events,
+            addr,
+            nat: None,
+            ledger,
+            disk,
+            seed: number,
+            incarnation: 0,
+            ahead_s: 0,
+        });
     }
 
-    fn make_stack(&mut self, number: u8, incarnation: u8, trust: TrustBook, address: Addr, addr: SocketAddr) -> Stack {
+    fn make_stack(
+        &mut self,
+        number: u8,
+        incarnation: u8,
+        trust: TrustBook,
+        (address, used_us): (Addr, u64),
+        addr: SocketAddr,
+    ) -> Stack {
         let mut seed: [u8; 32] = self.rng.bytes();
         seed[0] = incarnation;
         let mut config = Config::new(Identity::from_seed([number; 32]), Rng::entropy(seed));
@@ -121,7 +148,7 @@ impl World {
         config.profile = Profile { hostname: format!("node-{number}"), ..Profile::default() };
         config.rendezvous = Some((self.rendezvous_key, RENDEZVOUS_ADDR));
         config.trust = trust;
-        config.addr = address;
+        (config.addr, config.used_us) = (address, used_us);
         config.candidates = vec![addr];
         let mut stack = Stack::new(config, self.sizes);
         stack.endpoint_mut().set_trace_level(Some(Level::Debug));
@@ -137,7 +164,7 @@ impl World {
 
     /// Loses every datagram that is under way.
     pub fn lose_what_is_under_way(&mut self) {
-        self.queue.clear();
+        self.queue.retain(|_, (from, to, _)| *from == WITNESS_ADDR || *to == WITNESS_ADDR);
     }
 
     /// Puts a node behind a NAT.
@@ -177,6 +204,30 @@ impl World {
         self.rendezvous = Some(rendezvous);
     }
 
+    /// Adds an honest node that registers again and again from now on. Once it was served, it is served within two seconds.
+    pub fn add_witness(&mut self) {
+        let rendezvous = (self.rendezvous_key, RENDEZVOUS_ADDR);
+        self.witness = Some(Witness::new(self.now, rendezvous, WALL_AT_ZERO_US + self.now.as_micros()));
+    }
+
+    /// The longest that the witness has waited.
+    pub fn witness_waited(&self) -> Duration {
+        self.witness.as_ref().map_or(Duration::ZERO, |witness| witness.longest)
+    }
+
+    /// Lets strangers attack the rendezvous and all nodes without a NAT.
+    pub fn besiege(&mut self, siege: Siege, seed: u64) {
+        let open = self.nodes.iter().filter(|node| node.nat.is_none());
+        let nodes = open.map(|node| (node.stack.endpoint().identity().static_key(), node.addr));
+        let targets = std::iter::once((self.rendezvous_key, RENDEZVOUS_ADDR)).chain(nodes).collect();
+        self.strangers = Some(Strangers::new(self.now, siege, seed, targets));
+    }
+
+    /// Ends the attack.
+    pub fn relieve(&mut self) {
+        self.strangers = None;
+    }
+
     /// Fills the disk of the rendezvous, or makes room there.
     pub fn set_rendezvous_full(&mut self, is_full: bool) {
         self.books.set_full(is_full);
@@ -194,7 +245,7 @@ impl World {
         let endpoint = self.nodes[node].stack.endpoint();
         let (book, address) = (endpoint.trust().emit(), endpoint.addr());
         let trust = || TrustBook::parse(&book).expect("own form");
-        let mut stack = self.make_stack(number, 99, trust(), address, addr);
+        let mut stack = self.make_stack(number, 99, trust(), (address, 0), addr);
         stack.handle_timeout(self.now);
         let disk = Disk::new(&trust());
         self.nodes.push(SimNode {
@@ -205,6 +256,7 @@ impl World {
             disk,
             seed: number,
             incarnation: 99,
+            ahead_s: 0,
             ledger: Ledger::default(),
         });
         self.nodes.len() - 1
@@ -226,9 +278,21 @@ impl World {
         self.boot(node, TrustBook::parse(&book).expect("own form"));
     }
 
+    /// Sets the clock of a node's machine so many seconds ahead of all others', or behind them when negative.
+    pub fn set_clock(&mut self, node: NodeIndex, ahead_s: i64) {
+        self.nodes[node].ahead_s = ahead_s;
+        let wall_us = WALL_AT_ZERO_US.saturating_add_signed(ahead_s * 1_000_000) + self.now.as_micros();
+        self.nodes[node].stack.endpoint_mut().set_wall(self.now, wall_us);
+    }
+
     /// Cuts a node's power and starts it again with its identity, its address, and the trust that its disk holds.
     pub fn cut_power(&mut self, node: NodeIndex) {
         let trust = self.nodes[node].disk.cut_power();
+        self.boot(node, trust);
+    }
+
+    /// Kills a node's process and starts it again with this trust, as from a backup.
+    pub fn boot_with(&mut self, node: NodeIndex, trust: TrustBook) {
         self.boot(node, trust);
     }
 
@@ -239,12 +303,13 @@ impl World {
         self.nodes[node].disk.delay_us = old.delay_us;
         let (number, incarnation, addr) =
             (self.nodes[node].seed, self.nodes[node].incarnation + 1, self.nodes[node].addr);
-        let mut stack = self.make_stack(number, incarnation, trust, address, addr);
-        stack.handle_timeout(self.now);
+        let used_us = self.nodes[node].stack.endpoint().used_us();
+        self.nodes[node].stack = self.make_stack(number, incarnation, trust, (address, used_us), addr);
+        self.set_clock(node, self.nodes[node].ahead_s);
+        self.nodes[node].stack.handle_timeout(self.now);
         self.nodes[node].incarnation = incarnation;
         self.nodes[node].ledger = Ledger::default();
         self.nodes.iter_mut().for_each(|node| node.ledger.give_chance());
-        self.nodes[node].stack = stack;
         self.nodes[node].events.clear();
     }
 
@@ -392,7 +457,11 @@ impl World {
         let rendezvous = self.rendezvous.as_ref().and_then(|r| r.poll_timeout().map(|(at, _)| at));
         let arrival = self.queue.keys().next().map(|(at, _)| *at);
         let disks = self.nodes.iter().filter_map(|n| n.disk.next_done());
-        let Some(next) = timers.chain(rendezvous).chain(arrival).chain(disks).min().filter(|at| *at <= end) else {
+        let strangers = self.strangers.as_ref().and_then(Strangers::poll_timeout);
+        let others = strangers.into_iter().chain(self.witness.as_ref().and_then(Witness::poll_timeout));
+        let Some(next) =
+            timers.chain(rendezvous).chain(arrival).chain(disks).chain(others).min().filter(|at| *at <= end)
+        else {
             return false;
         };
         if next > self.now {
@@ -421,6 +490,9 @@ impl World {
         if let Some(rendezvous) = &mut self.rendezvous {
             rendezvous.handle_timeout(now);
         }
+        if let Some(witness) = &mut self.witness {
+            witness.handle_timeout(now, WALL_AT_ZERO_US + now.as_micros(), self.rendezvous.is_some());
+        }
         self.check_memory();
         true
     }
@@ -437,6 +509,9 @@ impl World {
 
     fn arrive(&mut self, from: SocketAddr, to: SocketAddr, mut datagram: Vec<u8>) {
         let now = self.now;
+        if let Some(witness) = self.witness.as_mut().filter(|_| to == WITNESS_ADDR) {
+            return witness.handle_datagram(now, from, &mut datagram);
+        }
         if to == RENDEZVOUS_ADDR {
             if let Some(rendezvous) = &mut self.rendezvous {
                 self.ledger.receive(from, datagram.len());
@@ -456,6 +531,9 @@ impl World {
                 let _ = node.stack.handle_datagram(now, from, &mut datagram);
                 return;
             }
+        }
+        if let Some(strangers) = &mut self.strangers {
+            strangers.receive(from, to, &datagram);
         }
     }
 
@@ -491,6 +569,19 @@ impl World {
                 self.launch(RENDEZVOUS_ADDR.ip(), RENDEZVOUS_ADDR, transmit.to, datagram);
             }
         }
+        while let Some(datagrams) = self.witness.as_mut().and_then(|witness| witness.poll_transmit(now)) {
+            datagrams.into_iter().for_each(|d| self.put(now + witness::DELAY, WITNESS_ADDR, RENDEZVOUS_ADDR, d));
+        }
+        for (at, from, to, datagram) in self.strangers.as_mut().map(|s| s.send(now)).unwrap_or_default() {
+            self.put(at, from, to, datagram);
+        }
+    }
+
+    /// Puts a datagram on its way that nothing happens to.
+    fn put(&mut self, at: Instant, from: SocketAddr, to: SocketAddr, datagram: Vec<u8>) {
+        self.note(from, to, &datagram);
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), (from, to, datagram));
     }
 
     fn transmit(&mut self, i: NodeIndex, batch: &mut Vec<u8>) {
@@ -508,6 +599,12 @@ impl World {
     }
 
     fn launch(&mut self, host: std::net::IpAddr, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        if self.witness.is_some() && to == WITNESS_ADDR {
+            return self.put(self.now + witness::DELAY, from, to, datagram.to_vec());
+        }
+        if let Some(strangers) = &mut self.strangers {
+            strangers.overhear(from, to, datagram);
+        }
         self.note(from, to, datagram);
         if let Some(capture) = &mut self.capture {
             capture.push(datagram.to_vec());

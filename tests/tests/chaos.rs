@@ -8,7 +8,7 @@ use pilot_core::time::Duration;
 use pilot_core::{Instant, PeerId};
 use pilot_rendezvous::Rendezvous;
 use pilot_stack::{Event, Recv, StreamId};
-use pilot_tests::{Conditions, NatKind, NodeIndex, World};
+use pilot_tests::{Conditions, NatKind, NodeIndex, Siege, World};
 use std::collections::{BTreeMap, BTreeSet};
 
 const MS: Duration = Duration::from_millis(1);
@@ -22,9 +22,12 @@ const CALM: Duration = Duration::from_secs(60);
 /// Longest time until a node that moved without a notice is reached again: its next keepalive shows the new address.
 const FOUND_AGAIN: Duration = Duration::from_secs(25);
 /// Seeds of worlds that have found faults.
-const FOUND: [u64; 14] = [40, 56, 247, 290, 1002, 1006, 1057, 1091, 1395, 2152, 2283, 2604, 3154, 3156];
+const FOUND: [u64; 15] = [40, 56, 247, 290, 569, 1002, 1006, 1057, 1091, 1395, 2152, 2283, 2604, 3154, 3156];
 /// First seed of the worlds where the system tells some nodes that they roam.
 const KNOWING: u64 = 10_000;
+/// First seed of the worlds that strangers attack, beside all other faults. An honest node that the rendezvous knows is served
+/// within two seconds all the time.
+const BESIEGED: u64 = 20_000;
 /// Streams under way at once.
 const STREAMS_MAX: usize = 12;
 
@@ -67,6 +70,8 @@ struct Newcomer {
 struct Chaos {
     /// The system tells some of the nodes that roam.
     knows_moves: bool,
+    /// Strangers attack now and then, and the rendezvous restarts.
+    is_besieged: bool,
     world: World,
     rng: Rng,
     talks: BTreeMap<u64, Talk>,
@@ -106,8 +111,14 @@ impl Chaos {
             node.stack.listen(PORT).unwrap();
             node.events.clear();
         }
+        let is_besieged = seed >= BESIEGED;
+        if is_besieged {
+            world.add_witness();
+            world.run_for(Duration::from_secs(2));
+        }
         Self {
             knows_moves: seed >= KNOWING,
+            is_besieged,
             world,
             rng,
             talks: BTreeMap::new(),
@@ -188,6 +199,21 @@ impl Chaos {
                 self.world.set_conditions(conditions);
             }
         }
+    }
+
+    fn fault_of_strangers(&mut self) {
+        if self.rng.below(4) == 0 && self.hidden.is_none() {
+            self.world.restart_rendezvous();
+            return self.note("the rendezvous restarts".into());
+        }
+        let siege = Siege {
+            addresses: [1, 3, 1000][self.rng.below(3) as usize],
+            per_second: 100 + self.rng.below(2000),
+            lasts: MS * (500 + self.rng.below(3000) as u32),
+        };
+        let seed = self.rng.u64();
+        self.world.besiege(siege, seed);
+        self.note(format!("{siege:?}"));
     }
 
     fn show_rendezvous(&mut self) {
@@ -334,8 +360,12 @@ impl Chaos {
             if self.rng.below(40) == 0 {
                 self.fault();
             }
+            if self.is_besieged && self.rng.below(100) == 0 {
+                self.fault_of_strangers();
+            }
         }
         self.show_rendezvous();
+        self.world.relieve();
         self.world.set_conditions(Conditions::default());
         self.note("calm".into());
         let end = self.world.now + CALM;
@@ -392,7 +422,7 @@ fn given_seeds() -> Option<Vec<u64>> {
 
 #[test]
 fn whatever_happens_readers_get_a_prefix_and_everything_works_again() {
-    let all = || (0..20).chain(FOUND).chain(KNOWING..KNOWING + 10).collect();
+    let all = || (0..20).chain(FOUND).chain(KNOWING..KNOWING + 10).chain(BESIEGED..BESIEGED + 10).collect();
     for seed in given_seeds().unwrap_or_else(all) {
         let mut chaos = Chaos::new(seed);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

@@ -288,3 +288,24 @@ fn a_wish_and_its_answer_survive_a_power_cut_at_every_moment() {
         moments
     });
 }
+
+/// The first session of a pair makes a KEM secret. One side may use it, or have answered, before the other has it on disk.
+#[test]
+fn the_first_session_of_a_pair_survives_a_power_cut_at_every_moment() {
+    let secrets = |story: &Story| [0, 1].map(|node| story.trust(node).pin(&story.key(1 - node)).unwrap().kem.clone());
+    at_every_moment(900, |seed, cut| {
+        let mut story = Story::new(seed);
+        story.run(None, |story| story.insist(&[0]), both_trust);
+        assert_eq!(secrets(&story), [None, None]);
+        let reach = |story: &mut Story| {
+            let (now, peer) = (story.world.now, story.world.peer(0, 1));
+            story.world.nodes[0].stack.endpoint_mut().reach(now, peer);
+        };
+        let moments = story.run(cut, reach, |story| secrets(story).iter().all(Option::is_some) && both_trust(story));
+        story.talk();
+        story.world.run_for(SETTLED);
+        let [ours, theirs] = secrets(&story);
+        assert!(ours.is_some() && ours == theirs, "two secrets");
+        moments
+    });
+}

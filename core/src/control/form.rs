@@ -49,12 +49,14 @@ impl Control {
                 out.put_u32(*session);
                 out.put_u32(*index);
                 out.put(&**key);
+                Extensions::NONE.emit(&mut out);
             }
             Self::KemAnswer(KemAnswer { offer, index, answer }) => {
                 out.put_u8(8);
                 out.put_u32(*offer);
                 out.put_u32(*index);
                 out.put(&**answer);
+                Extensions::NONE.emit(&mut out);
             }
             Self::Unknown(kind) => out.put_u8(*kind),
         }
@@ -102,8 +104,16 @@ impl Control {
                 Self::Candidates(list)
             }
             6 => Self::Trust(r.bytes(crate::trust::MESSAGE_LEN_MAX)?.into()),
-            7 => Self::KemOffer(KemOffer { session: r.u32()?, index: r.u32()?, key: Box::new(r.array()?) }),
-            8 => Self::KemAnswer(KemAnswer { offer: r.u32()?, index: r.u32()?, answer: Box::new(r.array()?) }),
+            7 => {
+                let offer = KemOffer { session: r.u32()?, index: r.u32()?, key: Box::new(r.array()?) };
+                Extensions::parse(&mut r)?;
+                Self::KemOffer(offer)
+            }
+            8 => {
+                let answer = KemAnswer { offer: r.u32()?, index: r.u32()?, answer: Box::new(r.array()?) };
+                Extensions::parse(&mut r)?;
+                Self::KemAnswer(answer)
+            }
             kind => return Ok(Self::Unknown(kind)),
         };
         r.finish()?;

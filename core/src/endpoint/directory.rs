@@ -69,6 +69,8 @@ pub enum Warning {
     NameTaken,
     /// Another process has this node's identity, and was reached at this address.
     Elsewhere(SocketAddr),
+    /// The wall clock is so many seconds behind the rendezvous', or ahead of it when negative.
+    Clock(i64),
 }
 
 /// What the endpoint has to do for its directory, in this order.

@@ -148,7 +148,7 @@ impl Endpoint {
             PathAddr::Direct(addr) => source_bytes(&addr),
             PathAddr::Relay(channel) => channel.0.to_le_bytes().to_vec(),
         };
-        match self.door.admit_init(now, &source, init, &mut self.rng) {
+        match self.door.admit_init(now, &source, init, (&mut self.rng, &mut *self.entropy)) {
             Admission::Go => {}
             Admission::Refuse => return Err(Discard::Mac1),
             Admission::Overload => return Err(Discard::Overload),
@@ -211,7 +211,7 @@ impl Endpoint {
         if self.peers.len() >= max {
             return Err(Discard::Full);
         }
-        let id = self.add_peer(now, Role::Client, key, NO_PSK);
+        let id = self.add_peer(now, Role::Client, key, &NO_PSK);
         self.half_open.push_back(id);
         while self.half_open.len() > HALF_OPEN_MAX {
             let oldest = self.half_open.pop_front();
@@ -259,7 +259,10 @@ impl Endpoint {
     }
 
     fn on_up(&mut self, now: Instant, id: PeerId) {
-        let path = self.peers.get(&id).and_then(|entry| entry.peer.paths.selected());
+        let path = self.peers.get_mut(&id).and_then(|entry| {
+            entry.peer.secret_differs = false;
+            entry.peer.paths.selected()
+        });
         self.trace(Level::Info, || Trace::PeerUp { peer: id, path });
         self.events.push_back(Event::Up(id));
         self.on_trusted_up(now, id);

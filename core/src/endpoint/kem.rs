@@ -13,7 +13,7 @@ impl Endpoint {
     /// The KEM secret of this node and a peer, which lies with the pin.
     pub(super) fn kem_secret(&self, id: PeerId) -> Option<Zeroizing<[u8; 32]>> {
         let peer = self.peers.get(&id).map(|entry| &entry.peer).filter(|peer| peer.role == Role::Trusted)?;
-        self.trust().pin(&peer.identity?)?.kem.map(Zeroizing::new)
+        self.trust().pin(&peer.identity?)?.kem.clone()
     }
 
     /// The psk of a key handshake with the peer in which both sides hold this KEM secret.
@@ -21,7 +21,7 @@ impl Endpoint {
         Some(mixed_psk(&self.peers.get(&id)?.peer.secret, kem))
     }
 
-    /// Offers a key to a peer whose session has no KEM secret, if this side is to.
+    /// Offers a key to a peer if the session with it has no KEM secret, and this side is to.
     pub(super) fn tend_kem(&mut self, now: Instant, id: PeerId) {
         if !self.peers.get(&id).is_some_and(|entry| entry.peer.kem_is_due(now)) {
             return;

@@ -30,6 +30,7 @@ use crate::noise::StaticShared;
 use crate::path::{PathAddr, PathNews, ProbeBudget, Prober};
 use crate::peer::{PacketBuilder, Peer, Role};
 use crate::rng::{Entropy, Rng};
+use crate::sort::sort_by;
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::door::Doorkeeper;
@@ -61,6 +62,8 @@ pub struct Endpoint {
     hoard: Hoard,
     /// Strangers that had no session yet when they came, oldest first.
     half_open: VecDeque<PeerId>,
+    /// Peers whose trust has ended, oldest first.
+    gone: VecDeque<(PeerId, IdentityKey)>,
     wall_at_zero_us: u64,
     /// The first moment that was told to this endpoint.
     began: Option<Instant>,
@@ -104,6 +107,7 @@ impl Endpoint {
             strangers: config.strangers,
             hoard: Hoard::default(),
             half_open: VecDeque::new(),
+            gone: VecDeque::new(),
             wall_at_zero_us: config.wall_at_zero_us,
             began: None,
             slept_until: Instant::ZERO,
@@ -197,6 +201,7 @@ impl Endpoint {
             bytes_received: peer.bytes_received,
             link: peer.link.stats(),
             last_received: peer.last_received,
+            secret_differs: peer.secret_differs || peer.identity.is_some_and(|key| self.trust().secret_differs(&key)),
         })
     }
 
@@ -321,7 +326,7 @@ impl Endpoint {
     pub fn close_all(&mut self) {
         self.peers.clear_ready();
         let mut ids: Vec<_> = self.peers.iter().map(|(id, entry)| (entry.peer.role == Role::Rendezvous, *id)).collect();
-        ids.sort();
+        sort_by(&mut ids, |a, b| a < b);
         for (_, id) in ids {
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.close(ResetReason::Closed as u8);
@@ -386,11 +391,12 @@ impl Endpoint {
             let Some(entry) = self.peers.get_mut(&id) else { continue };
             let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
             let given_up = entry.peer.handle_timeout(now, prober);
+            entry.peer.secret_differs |= given_up == Some(ResetReason::SecretDiffers);
             let wants_relay = entry.peer.take_relay_wish(now);
             if wants_relay {
                 entry.peer.relay_init(now);
             }
-            if given_up == Some(ResetReason::Unreachable) {
+            if matches!(given_up, Some(ResetReason::Unreachable | ResetReason::SecretDiffers)) {
                 self.doubt(now, id);
             }
             if let Some(reason) = given_up {
@@ -469,7 +475,7 @@ impl Endpoint {
 
     // Peers.
 
-    fn add_peer(&mut self, now: Instant, role: Role, key: StaticKey, secret: [u8; 32]) -> PeerId {
+    fn add_peer(&mut self, now: Instant, role: Role, key: StaticKey, secret: &[u8; 32]) -> PeerId {
         let computes_shared = role != Role::Client && self.peers.len() < SHARED_AT_ONCE_MAX;
         self.peers.add(|id| {
             let mut peer = Peer::new(id, role, key, secret, (now, self.datagram_len_max), &mut self.rng);

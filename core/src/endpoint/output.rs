@@ -89,6 +89,8 @@ pub struct PeerInfo {
     pub link: LinkStats,
     /// When an authentic datagram last came.
     pub last_received: Option<Instant>,
+    /// The peer does not hold the pair secret of its pin, as it has said or as a key handshake has shown.
+    pub secret_differs: bool,
 }
 
 /// Events that wait for the owner, and the trace, in which most of them leave a note as well.
@@ -123,6 +125,9 @@ fn trace_of(event: &Event) -> Option<Trace> {
         Event::Directory(DirectoryState::Refused(why)) => Trace::RendezvousDown { refusal: Some(*why) },
         Event::Warning(Warning::NameTaken) => Trace::NameTaken,
         Event::Warning(Warning::Elsewhere(addr)) => Trace::IdentityElsewhere { addr: *addr },
+        Event::Warning(Warning::Clock(behind_s)) => {
+            Trace::ClockSkew { is_behind: *behind_s > 0, by: Duration::from_secs(behind_s.unsigned_abs()) }
+        }
         Event::Trust(outcome) => {
             let (key, step) = match outcome {
                 Outcome::Pending(key) => (key, TrustStep::Pending),
@@ -130,7 +135,6 @@ fn trace_of(event: &Event) -> Option<Trace> {
                 Outcome::Rejected(key) => (key, TrustStep::Rejected),
                 Outcome::Revoked(key) => (key, TrustStep::Revoked),
                 Outcome::Cancelled(key) => (key, TrustStep::Cancelled),
-                Outcome::Renewed(key) => (key, TrustStep::Renewed),
                 Outcome::Granted(key) => (key, TrustStep::Granted),
                 Outcome::Wished(key) => (key, TrustStep::Wished),
                 Outcome::Declined(key) => (key, TrustStep::Declined),

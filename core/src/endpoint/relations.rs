@@ -17,8 +17,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+/// Most peers whose identity is known after their trust has ended. Source: own choice; what ends with them is told at once.
+const GONE_MAX: usize = 64;
+
 impl Endpoint {
     // Getters.
+
+    /// The identity of a peer that was trusted until a moment ago.
+    pub fn former_identity(&self, peer: PeerId) -> Option<IdentityKey> {
+        self.gone.iter().rev().find(|(id, _)| *id == peer).map(|(_, key)| *key)
+    }
 
     /// The address of this node; unassigned until the first registration.
     pub const fn addr(&self) -> Addr {
@@ -72,7 +80,7 @@ impl Endpoint {
         if let Some(id) = self.rendezvous_peer() {
             self.remove_peer(id);
         }
-        let id = self.add_peer(now, Role::Rendezvous, key, NO_PSK);
+        let id = self.add_peer(now, Role::Rendezvous, key, &NO_PSK);
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.paths.add_known(addr);
             entry.peer.in_use = true;
@@ -219,6 +227,11 @@ impl Endpoint {
     /// True when [`Endpoint::trust`] as it is now is on disk, as far as [`Endpoint::trust_saved`] has said.
     pub fn trust_is_saved(&self) -> bool {
         self.directory.trust_is_saved()
+    }
+
+    /// True while a trusted peer waits for [`Endpoint::trust_saved`]: its streams go on once a secret with it is on disk.
+    pub fn trust_save_is_urgent(&self) -> bool {
+        self.directory.has_peer_waiting()
     }
 
     // Input.
@@ -373,17 +386,22 @@ impl Endpoint {
     pub(super) fn sync_peers(&mut self, now: Instant) {
         let trust = self.directory.trust();
         let is_pinned = |identity: Option<IdentityKey>, secret: &[u8; 32]| {
-            identity.and_then(|key| trust.pin(&key)).is_some_and(|pin| pin.secret == *secret)
+            identity.and_then(|key| trust.pin(&key)).is_some_and(|pin| *pin.secret == *secret)
         };
         let trusted = self.peers.iter().filter(|(_, e)| e.peer.role == Role::Trusted);
         let gone = trusted.filter(|(_, e)| !is_pinned(e.peer.identity, &e.peer.secret)).map(|(id, _)| *id);
         for id in gone.collect::<Vec<_>>() {
             self.events.push_back(Event::Reset(id, ResetReason::Revoked));
+            let key = self.identity_of(id);
+            self.gone.extend(key.map(|key| (id, key)));
             self.remove_peer(id);
+        }
+        while self.gone.len() > GONE_MAX {
+            self.gone.pop_front();
         }
         let new = self.directory.trust().pins().filter(|pin| self.peers.by_static(&pin.static_key).is_none());
         for pin in new.cloned().collect::<Vec<_>>() {
-            let id = self.add_peer(now, Role::Trusted, pin.static_key, pin.secret);
+            let id = self.add_peer(now, Role::Trusted, pin.static_key, &pin.secret);
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.identity = Some(pin.identity);
                 pin.last_endpoint.into_iter().for_each(|addr| entry.peer.paths.add_known(addr));

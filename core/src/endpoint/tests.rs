@@ -185,6 +185,25 @@ fn a_stranger_is_met_with_silence() {
     assert!(pair.capture.iter().all(|(to, _)| *to == 1), "no reply of any kind");
 }
 
+/// An answer could not be authenticated: it would let others talk two nodes down to a version, and would go to forged
+/// addresses.
+#[test]
+fn an_init_of_another_version_is_met_with_silence() {
+    let mut pair = Pair::new();
+    pair.send(0, b"first");
+    pair.drain();
+    let init = pair.capture.first().expect("an INIT").1.clone();
+    assert_eq!((init[0], init[1]), (1, crate::wire::VERSION));
+    for version in [0, 1, 3, 255] {
+        let mut other = init.clone();
+        other[1] = version;
+        assert_eq!(pair.deliver(1, &mut other), Err(Discard::Version), "version {version}");
+        assert!(pair.ends[1].poll_transmit(pair.now, &mut Vec::new()).is_none(), "version {version}");
+    }
+    pair.run_for(DELAY * 10);
+    assert_eq!(pair.inboxes[1].0, [b"first".to_vec()], "nothing has changed");
+}
+
 /// Gives side 1 an INIT of side 0 with this stance, and gives what side 1 thinks of it and answers.
 fn answer_to(pair: &mut Pair, stance: u8) -> (Result<(), Discard>, Option<Vec<u8>>) {
     let (own, peer) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]).static_key());
@@ -575,7 +594,7 @@ fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
     let ids: Vec<PeerId> = (0..100u8)
         .map(|i| {
             key[0] = i;
-            endpoint.add_peer(Instant::ZERO, Role::Trusted, StaticKey(key), [0; 32])
+            endpoint.add_peer(Instant::ZERO, Role::Trusted, StaticKey(key), &[0; 32])
         })
         .collect();
     let (mut now, mut out) = (Instant::ZERO, Vec::new());

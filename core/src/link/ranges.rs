@@ -1,6 +1,7 @@
 //! Owns the receive side of acknowledgement: which counters of a session came, and when they are acknowledged.
 
 use super::frame::{self, ACK_RANGES_MAX};
+use crate::sort::sort_by;
 use crate::time::{Duration, Instant};
 use crate::wire::{Counter, LocalIndex};
 use alloc::boxed::Box;
@@ -60,7 +61,7 @@ impl Late {
             *counter
         });
         let mut counters: Vec<u64> = named.filter(|counter| counter + 1 < oldest).collect();
-        counters.sort_unstable_by(|a, b| b.cmp(a));
+        sort_by(&mut counters, |a, b| a > b);
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for counter in counters {
             match ranges.last_mut() {

@@ -39,6 +39,8 @@ pub(crate) struct Handshake {
     has_new_cookie: bool,
     /// The peer holds another KEM secret than this side, or none that fits: the INITs say that this side holds none.
     without_kem: bool,
+    /// A RESP came that even the pair secret alone does not open.
+    is_refused: bool,
 }
 
 impl Handshake {
@@ -57,6 +59,7 @@ impl Handshake {
             cookie: before.and_then(|before| before.cookie),
             has_new_cookie: false,
             without_kem: before.is_some_and(|before| before.without_kem),
+            is_refused: before.is_some_and(|before| before.is_refused),
         }
     }
 
@@ -89,7 +92,9 @@ impl Handshake {
     /// the pair secret alone still fits: the next INIT leaves at once, without the word that a KEM secret is held. Once: a
     /// RESP that was forged costs no more than that.
     pub(super) fn on_refused(&mut self, now: Instant) {
-        if self.pending.offers_kem() && !core::mem::replace(&mut self.without_kem, true) {
+        if !self.pending.offers_kem() {
+            self.is_refused = true; // even the pair secret alone does not fit
+        } else if !core::mem::replace(&mut self.without_kem, true) {
             self.resend_at = now;
         }
     }
@@ -107,14 +112,15 @@ impl Handshake {
     /// When no answer is expected any more.
     pub(super) fn give_up_at(&self) -> Instant {
         match self.presence {
-            Presence::Likely => self.started + GIVE_UP_AFTER,
-            Presence::Away => self.started + AWAY_AFTER,
+            Presence::Likely if !self.is_refused => self.started + GIVE_UP_AFTER,
+            _ => self.started + AWAY_AFTER,
         }
     }
 
     /// What the streams to the peer end with when the key handshake is given up.
     pub(super) const fn give_up_reason(&self) -> ResetReason {
         match self.presence {
+            _ if self.is_refused => ResetReason::SecretDiffers,
             Presence::Likely => ResetReason::Unreachable,
             Presence::Away => ResetReason::Away,
         }

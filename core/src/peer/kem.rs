@@ -57,8 +57,8 @@ impl Peer {
         entropy: &mut dyn Entropy,
     ) -> Option<Zeroizing<[u8; 32]>> {
         let peer = self.identity.filter(|_| self.role == Role::Trusted)?;
-        let has_offered = matches!(self.kem.as_deref(), Some(Run::Offered { .. }));
-        if has_offered && *own < peer {
+        let begun = self.sessions.find_mut(LocalIndex(offer.session))?.created;
+        if *own < peer && self.offered_since(begun) {
             return None; // the peer answers ours
         }
         let first = self.sessions.find_mut(LocalIndex(offer.session))?;
@@ -105,6 +105,16 @@ impl Peer {
         let (_, restarted) = self.make_current(now, Box::new(session.of(introduction(incarnation), Ends::Nodes)));
         debug_assert!(!restarted, "the same process");
         Some(mixed.secret)
+    }
+
+    /// True when this side has offered a key in a session that is no older than one of `begun`, and is still there. Of an older
+    /// one the peer may know nothing any more.
+    fn offered_since(&mut self, begun: Instant) -> bool {
+        let session = match self.kem.as_deref() {
+            Some(Run::Offered { session, .. }) => self.sessions.find_mut(*session),
+            _ => None,
+        };
+        session.is_some_and(|session| session.created >= begun)
     }
 
     /// The index of the session that our offered key will make.

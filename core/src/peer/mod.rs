@@ -32,6 +32,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use handshake::Handshake;
 use sessions::Sessions;
+use zeroize::Zeroizing;
 
 /// Silence on a path in use after which a keepalive is sent (± 20 %). Source: `docs/paths.md`, "Rules".
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -120,7 +121,7 @@ pub(crate) struct Peer {
     pub(crate) static_key: StaticKey,
     pub(crate) identity: Option<IdentityKey>,
     /// The pair secret, which is mixed into every key handshake.
-    pub(crate) secret: [u8; 32],
+    pub(crate) secret: Zeroizing<[u8; 32]>,
     /// What the peer's static key and ours make together, once that has been computed.
     pub(crate) shared: Option<StaticShared>,
     pub(crate) link: Link,
@@ -129,6 +130,8 @@ pub(crate) struct Peer {
     pub(crate) last_stamp: Option<Timestamp>,
     /// The application has streams or waiting data here.
     pub(crate) in_use: bool,
+    /// The last key handshake has shown that the peer's pair secret is another one.
+    pub(crate) secret_differs: bool,
     pub(crate) last_received: Option<Instant>,
     /// Datagrams in both directions, relay headers included in those sent. Unit: bytes.
     pub(crate) bytes_sent: u64,
@@ -170,7 +173,7 @@ impl Peer {
         id: PeerId,
         role: Role,
         static_key: StaticKey,
-        secret: [u8; 32],
+        secret: &[u8; 32],
         (began, len_max): (Instant, usize),
         rng: &mut Rng,
     ) -> Self {
@@ -179,12 +182,13 @@ impl Peer {
             role,
             static_key,
             identity: None,
-            secret,
+            secret: Zeroizing::new(*secret),
             shared: None,
             link: Link::new(DATAGRAM_LEN_BASE),
             paths: Paths::new(len_max),
             last_stamp: None,
             in_use: false,
+            secret_differs: false,
             last_received: None,
             bytes_sent: 0,
             bytes_received: 0,
@@ -357,8 +361,8 @@ impl Peer {
         }
     }
 
-    /// Seals under `session`, which this side initiated and whose RESP of `len` bytes came from `from`, at once. True when
-    /// the peer is another incarnation than before.
+    /// Seals under `session`, which this side initiated, at once; `from` and `len` are those of the RESP. True when the peer
+    /// is another incarnation than before.
     pub(crate) fn install_current(
         &mut self,
         now: Instant,
@@ -406,7 +410,7 @@ impl Peer {
         (self.sessions.move_to_up(session), restarted)
     }
 
-    /// What the peer is told of this side, whose process began at `began`; `shown` replaces the incarnation.
+    /// The words for the peer about this side. This process began at `began`; `shown` replaces the incarnation.
     pub(crate) fn introduction(
         &self,
         (now, began): (Instant, Instant),

@@ -11,6 +11,7 @@ use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord, StaticKey};
 use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use zeroize::Zeroizing;
 
 /// The version of the form. Books of version 2 have records of another form, so that they cannot be read.
 const VERSION: u8 = 3;
@@ -31,7 +32,7 @@ impl TrustBook {
             out.put_bytes(&p.record.emit());
             out.put_bytes(p.note.as_bytes());
             out.put_u64(p.received_at);
-            out.put_u8(p.is_seen.into());
+            out.put_u8(u8::from(p.is_seen) | u8::from(p.is_question) << 1);
             out.put_u64(p.source.map_or(0, |source| source.0));
             out.put_u64(p.epoch);
             out.put(&p.nonce);
@@ -44,7 +45,12 @@ impl TrustBook {
             out.put(&o.nonce);
             out.put(&o.hash);
             out.put_u64(o.expires);
-            out.put_u8(u8::from(o.verified) | u8::from(o.renews) << 1 | u8::from(o.is_stale) << 2);
+            out.put_u8(
+                u8::from(o.verified)
+                    | u8::from(o.is_question) << 1
+                    | u8::from(o.is_stale) << 2
+                    | u8::from(o.is_anew) << 3,
+            );
         }
         out.put_varint(self.epochs.len() as u64);
         self.epochs.iter().for_each(|(key, epoch)| emit_epoch(key, *epoch, &mut out));
@@ -76,10 +82,12 @@ impl TrustBook {
         for _ in 0..r.varint()? {
             let record = NodeRecord::parse(r.bytes(NodeRecord::LEN_MAX)?)?;
             let (note, received_at) = (r.str(4 * NOTE_LEN_MAX)?.into(), r.u64()?);
-            let (is_seen, source, epoch) = (r.u8()? != 0, r.u64()?, r.u64()?);
+            let (flags, source, epoch) = (r.u8()?, r.u64()?, r.u64()?);
+            let [is_seen, is_question] = [1, 2].map(|flag| flags & flag != 0);
             let (nonce, hash) = (r.array()?, r.array()?);
             let source = (source != 0).then_some(Source(source));
-            let request = PendingRequest { record, note, received_at, is_seen, source, epoch, nonce, hash };
+            let request =
+                PendingRequest { record, note, received_at, is_seen, is_question, source, epoch, nonce, hash };
             book.pending.insert(request.record.identity, request);
         }
         for _ in 0..r.varint()? {
@@ -87,8 +95,8 @@ impl TrustBook {
             let ports = Ports::parse(&mut r)?;
             let (nonce, hash) = (r.array()?, r.array()?);
             let (expires, flags) = (r.u64()?, r.u8()?);
-            let [verified, renews, is_stale] = [1, 2, 4].map(|flag| flags & flag != 0);
-            let outgoing = Outgoing { record, ports, nonce, hash, expires, verified, renews, is_stale };
+            let [verified, is_question, is_stale, is_anew] = [1, 2, 4, 8].map(|flag| flags & flag != 0);
+            let outgoing = Outgoing { record, ports, nonce, hash, expires, verified, is_question, is_anew, is_stale };
             book.outgoing.insert(outgoing.record.identity, outgoing);
         }
         for _ in 0..r.varint()? {
@@ -117,7 +125,7 @@ fn emit_pin(pin: &Pin, out: &mut Vec<u8>) {
     out.put(&pin.addr.to_bytes());
     out.put_bytes(pin.hostname.as_bytes());
     pin.ports.emit(out);
-    out.put(&pin.secret);
+    out.put(&*pin.secret);
     out.put_u64(pin.approved_at);
     out.put_u64(pin.not_after.unwrap_or(u64::MAX));
     out.put_u8(pin.verified.into());
@@ -131,7 +139,7 @@ fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
         addr: Addr::from_bytes(r.array()?),
         hostname: r.str(HOSTNAME_MAX)?.into(),
         ports: Ports::parse(r)?,
-        secret: r.array()?,
+        secret: Zeroizing::new(r.array()?),
         kem: None,
         approved_at: r.u64()?,
         not_after: Some(r.u64()?).filter(|at| *at != u64::MAX),
@@ -181,7 +189,7 @@ fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
         out.put_bytes(&asked.message);
     }
     pin.quota.iter().for_each(|quota| quota.emit(out));
-    pin.kem.iter().for_each(|secret| out.put(secret));
+    pin.kem.iter().for_each(|secret| out.put(&**secret));
 }
 
 fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
@@ -203,7 +211,7 @@ fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
         pin.quota = Some(Box::new(Quota::parse(r)?));
     }
     if parts & KEM != 0 {
-        pin.kem = Some(r.array()?);
+        pin.kem = Some(Zeroizing::new(r.array()?));
     }
     Ok(())
 }

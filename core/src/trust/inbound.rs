@@ -28,7 +28,7 @@ impl TrustBook {
         match outcome {
             Outcome::Discarded(_) => {}
             // The request that waits has its epoch: any number of strangers' takes no other room.
-            Outcome::Pending(_) | Outcome::Renewed(_) => self.changed(),
+            Outcome::Pending(_) => self.changed(),
             _ => {
                 self.note_epoch(message.from, message.epoch);
                 self.changed();
@@ -63,18 +63,19 @@ impl TrustBook {
             return Outcome::Discarded(Discarded::Malformed);
         }
         self.expire(me.earliest_s());
-        let pinned = self.pins.get(&message.from).map(|pin| pin.secret);
+        let is_question = message.in_reply_to != [0; 32];
+        let pinned = self.pins.get(&message.from).map(|pin| *pin.secret);
         if pinned.is_some_and(|secret| message.in_reply_to == proof_of(&secret)) {
             return Outcome::Discarded(Discarded::AlreadyTrusted);
         }
         if let Some(ours) = self.outgoing.get(&message.from).filter(|ours| !ours.is_stale).cloned() {
             match pinned {
-                None => return self.cross(me, &ours, message),
-                Some(_) if ours.renews => return self.cross(me, &ours, message),
+                None if !is_question => return self.cross(me, &ours, message),
                 Some(secret) if secret == crossed_secret(me, &ours, message) => {
                     return Outcome::Discarded(Discarded::AlreadyTrusted); // the request that crossed ours, once more
                 }
-                Some(_) => {}
+                Some(_) if ours.is_anew && !is_question => return self.cross(me, &ours, message),
+                _ => {}
             }
         }
         let request = PendingRequest {
@@ -82,15 +83,12 @@ impl TrustBook {
             note: message.note.clone(),
             received_at: me.now_s,
             is_seen: false,
+            is_question,
             source,
             epoch: message.epoch,
             nonce: message.nonce,
             hash,
         };
-        if pinned.is_some() {
-            self.pending.insert(message.from, request); // until it is answered at once
-            return Outcome::Renewed(message.from);
-        }
         self.keep_request(request);
         Outcome::Pending(message.from)
     }
@@ -106,16 +104,17 @@ impl TrustBook {
         let not_after = self.pins.get(&theirs.from).and_then(|pin| pin.not_after);
         let terms = Terms { ports: ours.ports.clone(), verified: ours.verified, not_after, ..Terms::default() };
         self.insert_pin(me, &ours.record, &terms, (secret, theirs.epoch));
-        if theirs.in_reply_to != [0; 32]
-            && let Some(ours) = self.outgoing.get_mut(&theirs.from)
-        {
-            ours.renews = true; // the other may have answered our request and lost what it answered: it is made again
+        self.pending.remove(&theirs.from);
+        if let Some(ours) = self.outgoing.get_mut(&theirs.from) {
+            ours.is_anew = false; // the other side may have lost ours: whether it has this secret may be asked
         }
         Outcome::Pinned(theirs.from)
     }
 
     fn receive_accept(&mut self, me: &Me<'_>, message: &Message) -> Outcome {
-        let Some(ours) = self.outgoing.get(&message.from).filter(|o| o.hash == message.in_reply_to).cloned() else {
+        let Some(ours) =
+            self.outgoing.get(&message.from).filter(|o| o.hash == message.in_reply_to && !o.is_question).cloned()
+        else {
             return Outcome::Discarded(Discarded::Unsolicited);
         };
         // The record is the one we asked, or a newer one of the same identity.
@@ -137,8 +136,9 @@ impl TrustBook {
         if self.outgoing.get(&message.from).is_none_or(|o| o.hash != message.in_reply_to) {
             return Outcome::Discarded(Discarded::Unsolicited);
         }
-        self.outgoing.remove(&message.from);
-        self.pins.remove(&message.from);
+        if self.remove_pin(&message.from).is_none() {
+            self.outgoing.remove(&message.from);
+        }
         Outcome::Rejected(message.from)
     }
 

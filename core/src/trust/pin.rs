@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use zeroize::Zeroizing;
 
 /// The only thing that lets data in: a peer, after its owner and ours have approved each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +34,11 @@ pub struct Pin {
     pub wish: Option<Box<Wish>>,
     /// What this node has asked the peer for, which waits for the peer's owner.
     pub asked: Option<Box<Asked>>,
-    /// The pair secret, mixed into every key handshake with the peer (psk2).
-    pub secret: [u8; 32],
+    /// The pair secret, mixed into every key handshake with the peer (psk2). It is erased with the pin.
+    pub secret: Zeroizing<[u8; 32]>,
     /// What an ML-KEM exchange of both sides made: it is mixed into the pair secret for every key handshake, so that what is
     /// recorded stays shut for a quantum computer too. `None` before the first session.
-    pub kem: Option<[u8; 32]>,
+    pub kem: Option<Zeroizing<[u8; 32]>>,
     /// Time of the approval. Unit: seconds since 1970.
     pub approved_at: u64,
     /// End of the approval. Unit: seconds since 1970.

@@ -1,6 +1,7 @@
 //! Owns sets of ports, as grants have them, and their texts: service names, numbers and ranges.
 
 use crate::codec::{Malformed, Put as _, Reader};
+use crate::sort::sort_by;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::fmt;
@@ -116,7 +117,7 @@ impl Ports {
 
     /// The set of these ranges, in any order.
     fn from_ranges(mut ranges: Vec<(u16, u16)>) -> Option<Self> {
-        ranges.sort_unstable();
+        sort_by(&mut ranges, |a, b| a < b);
         let mut list: Vec<(u16, u16)> = Vec::new();
         for (first, last) in ranges {
             match list.last_mut() {

@@ -1,66 +1,76 @@
-//! Owns how two nodes that have approved each other get a common secret again, after one of them has lost its pin or holds
-//! another secret.
+//! Owns how two nodes get a common secret again, after one of them has lost its pin or holds another secret.
 //!
 //! ```text
-//!   A: request with the proof of its secret, or with none ──▶ B: pin of A with another secret
-//!   A: pin with a new secret ◀───────────────────── accept ── B: the same pin with a new secret
+//!   A: no pin     request of its owner ──▶ B: a pin, and the request waits     ── approve ──▶ accept, both pins anew
+//!   A: a pin      question with the proof of its secret ──▶ B: none, or another secret: the question waits
+//!   A: the request waits  ◀── request of the owner of B ── approve
 //! ```
-//! The owners have said yes before and nothing was revoked, so that B's node answers by itself, with the grant and the end
-//! that its pin has. A request with the right proof changes nothing. When both ask, the requests cross as first requests do;
-//! each asks once more, since the other may have taken the first question for a repetition.
+//! The secret of a pin changes only by a command of this node's owner, since the identity alone proves no more than that
+//! somebody has its file. A node that does not reach its peer asks whether the secrets are the same, and the answer to such a
+//! question is the other owner's request; a question with the right proof changes nothing.
 
-use super::{Me, Terms, TrustBook, TrustError};
+use super::{Me, PendingRequest, Terms, TrustBook, TrustError};
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::rng::Rng;
 use alloc::vec::Vec;
 
 impl TrustBook {
-    /// Asks a pinned node to compare secrets, and for a new one if they differ; `None` without a pin, when the node was asked
-    /// already, or without room.
-    pub(crate) fn ask_to_renew(&mut self, me: &Me<'_>, key: &IdentityKey, rng: &mut Rng) -> Option<Vec<u8>> {
-        if self.is_renewing(key) {
+    /// Asks a pinned node to compare secrets; `None` without a pin, when one of the two has asked already, or without room.
+    pub(crate) fn ask_to_compare(&mut self, me: &Me<'_>, key: &IdentityKey, rng: &mut Rng) -> Option<Vec<u8>> {
+        let is_asked = self.outgoing.get(key).is_some_and(|ours| ours.is_question || ours.is_anew);
+        if is_asked || self.pending.contains_key(key) {
             return None;
         }
         let pin = self.pins.get(key)?;
         let terms = Terms { ports: pin.ports.clone(), verified: pin.verified, ..Terms::default() };
         let record = NodeRecord::unsigned(pin.identity, pin.static_key, pin.addr, &pin.hostname);
         self.outgoing.remove(key); // a request that crossed once has another nonce
-        self.ask(me, &record, &terms, rng).ok()
+        self.ask(me, &record, &terms, true, rng).ok()
     }
 
-    /// True while a pinned node has not answered whether its secret is the same.
-    pub fn is_renewing(&self, key: &IdentityKey) -> bool {
-        self.outgoing.get(key).is_some_and(|ours| ours.renews)
+    /// True when a trusted peer has said, with its signature, that it lacks the secret of its pin, or this node's owner has
+    /// asked it for a new one.
+    pub fn secret_differs(&self, key: &IdentityKey) -> bool {
+        let is_anew = self.outgoing.get(key).is_some_and(|ours| ours.is_anew);
+        self.pins.contains_key(key) && (is_anew || self.pending.contains_key(key))
     }
 
-    /// The two share their secret: a tunnel stands. Nothing is left to ask.
+    /// The two share their secret: a tunnel stands. Nothing is left to ask, nor to answer.
     pub(crate) fn note_agreement(&mut self, key: &IdentityKey) {
-        if self.is_renewing(key) {
+        let is_over = self.outgoing.get(key).is_some_and(|ours| ours.is_question || ours.is_anew);
+        if is_over {
             self.outgoing.remove(key);
+        }
+        let waiting = self.pending.remove(key);
+        waiting.iter().for_each(|request| self.note_epoch(*key, request.epoch));
+        if is_over || waiting.is_some() {
             self.changed();
         }
     }
 
-    /// Two requests for a new secret have crossed: ours is made again, once, for a peer that did not keep the first one.
-    pub(crate) fn repeat_renewal(&mut self, me: &Me<'_>, key: &IdentityKey, rng: &mut Rng) -> Option<Vec<u8>> {
-        let ours = self.outgoing.get(key).filter(|ours| ours.renews)?;
-        let terms = Terms { ports: ours.ports.clone(), verified: ours.verified, ..Terms::default() };
-        let record = ours.record.clone();
-        let message = self.ask(me, &record, &terms, rng).ok()?;
-        if let Some(ours) = self.outgoing.get_mut(key) {
-            ours.renews = false;
+    /// Our owner approves the question of a node: asks for a new secret in our owner's name. A node without a pin gets one
+    /// whose secret opens nothing until the other owner has answered.
+    pub(super) fn consent(
+        &mut self,
+        me: &Me<'_>,
+        question: &PendingRequest,
+        terms: &Terms,
+        rng: &mut Rng,
+    ) -> Result<Vec<u8>, TrustError> {
+        let (record, key) = (&question.record, question.record.identity);
+        let has_asked = self.outgoing.get(&key).is_some_and(|ours| !ours.is_question);
+        if !has_asked {
+            self.outgoing.remove(&key);
         }
-        Some(message)
-    }
-
-    /// Answers the request of a pinned node that holds another secret; returns the accept to send.
-    ///
-    /// # Errors
-    /// `Unknown` without such a request.
-    pub fn renew(&mut self, me: &Me<'_>, key: &IdentityKey, rng: &mut Rng) -> Result<Vec<u8>, TrustError> {
-        let pin = self.pins.get(key).ok_or(TrustError::Unknown)?;
-        let terms = Terms { not_after: pin.not_after, ..Terms::default() };
-        let request = self.pending.remove(key).ok_or(TrustError::Unknown)?;
-        Ok(self.accept(me, &request, &terms, rng))
+        if !self.pins.contains_key(&key) {
+            self.take_name_away(record);
+            self.insert_pin(me, record, terms, (rng.bytes(), question.epoch));
+        }
+        let Some(pin) = self.pins.get(&key) else { return Err(TrustError::Unknown) };
+        let terms = Terms { ports: pin.ports.clone(), verified: pin.verified, ..terms.clone() };
+        let message = self.ask(me, record, &terms, false, rng)?;
+        self.pending.remove(&key);
+        self.note_epoch(key, question.epoch);
+        Ok(message)
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{PENDING_MAX, PendingRequest, Source, TrustBook};
 use crate::identity::IdentityKey;
+use crate::sort::sort_by;
 use alloc::vec::Vec;
 
 /// Most requests from one source that wait. Source: `docs/trust.md`.
@@ -16,7 +17,7 @@ impl TrustBook {
     /// The owner has seen the requests that wait.
     pub fn note_seen(&mut self) {
         let mut rows: Vec<_> = self.pending.iter_mut().map(|(_, request)| request).collect();
-        rows.sort_unstable_by_key(|request| core::cmp::Reverse(request.received_at));
+        sort_by(&mut rows, |a, b| a.received_at > b.received_at);
         for (i, request) in rows.into_iter().enumerate() {
             request.is_seen = i < SEEN_MAX;
         }
@@ -32,24 +33,29 @@ impl TrustBook {
                 if request.source.is_some() && self.count_of(request.source) >= PER_SOURCE_MAX {
                     self.give_way(|other| other.source == request.source);
                 }
-                if self.pending.len() >= PENDING_MAX {
-                    let most = self.pending.values().map(|other| self.count_of(other.source)).max().unwrap_or_default();
-                    let crowd = self.pending.values().find(|other| self.count_of(other.source) == most);
+                if !self.pins.contains_key(&key) && self.strangers().count() >= PENDING_MAX {
+                    let most = self.strangers().map(|other| self.count_of(other.source)).max().unwrap_or_default();
+                    let crowd = self.strangers().find(|other| self.count_of(other.source) == most);
                     let crowd = crowd.and_then(|other| other.source);
                     self.give_way(|other| other.source == crowd);
                 }
             }
         }
         self.pending.insert(key, request);
-        debug_assert!(self.pending.len() <= PENDING_MAX, "one request gives way to another");
+        debug_assert!(self.strangers().count() <= PENDING_MAX, "one request gives way to another");
+    }
+
+    /// The requests of nodes without a pin. One of a peer takes no stranger's room, and gives way to none.
+    pub(super) fn strangers(&self) -> impl Iterator<Item = &PendingRequest> {
+        self.pending.values().filter(|request| !self.pins.contains_key(&request.record.identity))
     }
 
     fn count_of(&self, source: Option<Source>) -> usize {
-        self.pending.values().filter(|request| request.source == source).count()
+        self.strangers().filter(|request| request.source == source).count()
     }
 
     fn give_way(&mut self, is_of: impl Fn(&PendingRequest) -> bool) {
-        let rows = self.pending.values().filter(|request| is_of(request));
+        let rows = self.strangers().filter(|request| is_of(request));
         let oldest = rows.min_by_key(|request| (request.is_seen, request.received_at, request.epoch));
         if let Some(key) = oldest.map(|request| request.record.identity) {
             self.pending.remove(&key);

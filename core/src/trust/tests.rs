@@ -66,7 +66,7 @@ fn request_and_accept_pin_both_sides_with_one_secret() {
     let (a, b) = trusting_pair();
     let (of_b, of_a) = (a.book.pin(&b.key()).expect("pinned"), b.book.pin(&a.key()).expect("pinned"));
     assert_eq!(of_b.secret, of_a.secret);
-    assert_ne!(of_b.secret, [0; 32]);
+    assert_ne!(*of_b.secret, [0; 32]);
     assert_eq!(of_b.hostname, "node-2");
     assert!(of_a.ports.allow(1000) && !of_a.ports.allow(22), "the default grant names four services");
 }
@@ -77,7 +77,7 @@ fn crossing_requests_approve_each_other_with_one_secret() {
     let (from_a, from_b) = (a.request(&b), b.request(&a));
     assert_eq!(a.receive(&from_b), Outcome::Pinned(b.key()));
     assert_eq!(b.receive(&from_a), Outcome::Pinned(a.key()));
-    assert_eq!(a.book.pin(&b.key()).map(|p| p.secret), b.book.pin(&a.key()).map(|p| p.secret));
+    assert_eq!(a.book.pin(&b.key()).map(|p| *p.secret), b.book.pin(&a.key()).map(|p| *p.secret));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn requests_that_cross_more_than_once_give_one_secret() {
         assert_eq!(owner.receive(again), Outcome::Discarded(Discarded::AlreadyTrusted));
     }
     assert_eq!(a.book.version(), before, "there is nothing to save");
-    assert_eq!(a.book.pin(&b.key()).map(|p| p.secret), b.book.pin(&a.key()).map(|p| p.secret));
+    assert_eq!(a.book.pin(&b.key()).map(|p| *p.secret), b.book.pin(&a.key()).map(|p| *p.secret));
     assert_eq!((a.book.outgoing().count(), b.book.outgoing().count()), (0, 0));
     // Trust that ended takes the crossed request with it: asking anew is decided anew.
     let (_, revoke) = a.at(NOW + 1, |book, me, rng| book.revoke(me, &b.key(), rng)).expect("pinned");

@@ -3,13 +3,14 @@
 
 use crate::hash::{blake2s, equal, mac16};
 use crate::identity::StaticKey;
-use crate::rng::Rng;
+use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant};
 use crate::tunnel::bucket::{Bucket, Sources};
 use crate::wire::{COOKIE_LEN, HandshakeKind, INIT_LEN, MAC_LEN, array_at, handshake_header};
 use alloc::vec::Vec;
 use chacha20poly1305::aead::{AeadInOut as _, KeyInit as _};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use zeroize::Zeroizing;
 
 /// Lifetime of a cookie and of the secret that it is made with.
 const COOKIE_LIFETIME: Duration = Duration::from_secs(120);
@@ -29,7 +30,8 @@ pub(super) fn cookie_key(receiver: &StaticKey) -> [u8; 32] {
 pub(crate) struct Doorkeeper {
     mac1_key: [u8; 32],
     cookie_key: [u8; 32],
-    secret: [u8; 32],
+    /// Makes cookies.
+    secret: Zeroizing<[u8; 32]>,
     secret_since: Option<Instant>,
     /// All agreements.
     total: Bucket,
@@ -86,7 +88,7 @@ impl Doorkeeper {
         Self {
             mac1_key: mac1_key(own),
             cookie_key: cookie_key(own),
-            secret: [0; 32],
+            secret: Zeroizing::default(),
             secret_since: None,
             total: Bucket::new(AGREEMENTS_PER_SECOND, AGREEMENTS_PER_SECOND / 4),
             unproven: Bucket::new(AGREEMENTS_PER_SECOND / 8, Self::BURST),
@@ -143,7 +145,7 @@ impl Doorkeeper {
         now: Instant,
         source: &[u8],
         init: &[u8; INIT_LEN],
-        rng: &mut Rng,
+        (rng, entropy): (&mut Rng, &mut dyn Entropy),
     ) -> Admission {
         if !self.mac1_is_valid(init) {
             return Admission::Refuse;
@@ -155,7 +157,7 @@ impl Doorkeeper {
             self.total.take(1);
             return Admission::Go;
         }
-        let cookie = self.cookie(now, source, rng);
+        let cookie = self.cookie(now, source, entropy);
         let (body, mac2) = init.split_at(INIT_LEN - MAC_LEN);
         if !equal(&mac16(&cookie, &[body]), mac2) {
             return Admission::Cookie(self.seal_cookie(init, cookie, rng));
@@ -163,7 +165,7 @@ impl Doorkeeper {
         if !has_any {
             return Admission::Overload;
         }
-        let hash = mac16(&self.secret, &[b"source", network_of(source)]);
+        let hash = mac16(&*self.secret, &[b"source", network_of(source)]);
         if !self.sources.take(now, u64::from_le_bytes(array_at(&hash, 0))) {
             if !self.spare.has(now, 1) {
                 return Admission::Overload;
@@ -174,12 +176,12 @@ impl Doorkeeper {
         Admission::Go
     }
 
-    fn cookie(&mut self, now: Instant, source: &[u8], rng: &mut Rng) -> [u8; 16] {
+    fn cookie(&mut self, now: Instant, source: &[u8], entropy: &mut dyn Entropy) -> [u8; 16] {
         if self.secret_since.is_none_or(|since| now.since(since) >= COOKIE_LIFETIME) {
-            self.secret = rng.bytes();
+            self.secret = entropy.secret();
             self.secret_since = Some(now);
         }
-        mac16(&self.secret, &[source])
+        mac16(&*self.secret, &[source])
     }
 
     fn seal_cookie(&self, init: &[u8; INIT_LEN], cookie: [u8; 16], rng: &mut Rng) -> [u8; COOKIE_LEN] {

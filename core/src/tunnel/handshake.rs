@@ -131,7 +131,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) local_index: LocalIndex,
     /// Above every timestamp sent before.
     pub(crate) stamp: &'a Timestamp,
-    /// Who we are, and what we offer.
+    /// This side's words about itself, and its offer.
     pub(crate) own: Introduction,
     /// The responder's newest cookie, if it asked for one.
     pub(crate) cookie: Option<Cookie>,
@@ -360,18 +360,21 @@ mod tests {
         let datagram: [u8; INIT_LEN] = first.datagram.clone().try_into().expect("its length");
         let mut answer = Admission::Go;
         for _ in 0..=Doorkeeper::BURST {
-            answer = door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng);
+            answer = door.admit_init(Instant::ZERO, b"here", &datagram, (&mut rng, &mut Rng::new([4; 32])));
         }
         let Admission::Cookie(cookie) = answer else { panic!("expected a cookie, got {answer:?}") };
         let (cookie, wait) = first.open_cookie(&b.static_key(), &cookie).expect("sealed for this very INIT");
         assert_eq!(wait, Doorkeeper::COOKIE_WAIT);
         let second = init(&mut rng, &b, Some(cookie));
         let datagram: [u8; INIT_LEN] = second.datagram.clone().try_into().expect("its length");
-        assert_eq!(door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng), Admission::Go);
-        let elsewhere = door.admit_init(Instant::ZERO, b"elsewhere", &datagram, &mut rng);
+        assert_eq!(
+            door.admit_init(Instant::ZERO, b"here", &datagram, (&mut rng, &mut Rng::new([4; 32]))),
+            Admission::Go
+        );
+        let elsewhere = door.admit_init(Instant::ZERO, b"elsewhere", &datagram, (&mut rng, &mut Rng::new([4; 32])));
         assert!(matches!(elsewhere, Admission::Cookie(_)), "a cookie is bound to its source");
         for _ in 0..Doorkeeper::PROVEN_DEBT {
-            answer = door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng);
+            answer = door.admit_init(Instant::ZERO, b"here", &datagram, (&mut rng, &mut Rng::new([4; 32])));
         }
         assert_eq!(answer, Admission::Overload, "cookies do not lift the maximum");
     }
@@ -382,6 +385,9 @@ mod tests {
         let mut door = Doorkeeper::new(&b.static_key(), false);
         let mut datagram: [u8; INIT_LEN] = init(&mut rng, &b, None).datagram.try_into().expect("its length");
         datagram[20] ^= 1;
-        assert_eq!(door.admit_init(Instant::ZERO, b"here", &datagram, &mut rng), Admission::Refuse);
+        assert_eq!(
+            door.admit_init(Instant::ZERO, b"here", &datagram, (&mut rng, &mut Rng::new([4; 32]))),
+            Admission::Refuse
+        );
     }
 }

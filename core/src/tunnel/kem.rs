@@ -1,6 +1,6 @@
 //! Owns ML-KEM-768 (FIPS 203) as this tunnel uses it: an offered key, its answer, and what both sides make of it.
 //!
-//! X25519 keeps a session shut for everybody who listens today. A future quantum computer could open what was recorded; it
+//! X25519 keeps a session shut for all listeners of today. A future quantum computer could open what was recorded; it
 //! cannot open ML-KEM. In the first session of a pair one side offers a key, the other answers, and both derive two
 //! things from the shared secret and from that session's exporter: the keys of the session that follows at once, and the
 //! KEM secret, which stays with the pin and is mixed into the psk of every later key handshake.
@@ -14,18 +14,19 @@ use ml_kem::kem::Decapsulate as _;
 use ml_kem::{Key, KeyExport as _, ml_kem_768};
 use zeroize::Zeroizing;
 
-/// Size of an offered key.
-pub(crate) const OFFER_LEN: usize = 1184;
-/// Size of an answer.
-pub(crate) const ANSWER_LEN: usize = 1088;
+/// Size of an offered key. Unit: bytes.
+pub const OFFER_LEN: usize = 1184;
+/// Size of an answer. Unit: bytes.
+pub const ANSWER_LEN: usize = 1088;
 
 type Bytes32 = Zeroizing<[u8; 32]>;
 
 /// The secret half of an offered key, as the seed that it is made of.
-pub(crate) struct Offer(Zeroizing<[u8; 64]>);
+pub struct Offer(Zeroizing<[u8; 64]>);
 
 impl Offer {
-    pub(crate) fn draw(entropy: &mut dyn Entropy) -> Self {
+    /// A new key, of secret bytes that `entropy` gives now.
+    pub fn draw(entropy: &mut dyn Entropy) -> Self {
         let mut seed = Zeroizing::new([0; 64]);
         entropy.fill(&mut *seed);
         Self(seed)
@@ -36,19 +37,19 @@ impl Offer {
     }
 
     /// The key that is offered.
-    pub(crate) fn public(&self) -> Box<[u8; OFFER_LEN]> {
+    pub fn public(&self) -> Box<[u8; OFFER_LEN]> {
         Box::new(self.secret_key().encapsulation_key().to_bytes().into())
     }
 
     /// The secret in a peer's answer. A wrong answer gives another secret, which opens nothing.
-    pub(crate) fn open(&self, answer: &[u8; ANSWER_LEN]) -> Bytes32 {
+    pub fn open(&self, answer: &[u8; ANSWER_LEN]) -> Bytes32 {
         Zeroizing::new(self.secret_key().decapsulate(&(*answer).into()).into())
     }
 }
 
 /// Answers an offered key, of a fresh secret: gives the answer and what both sides share. `None` for bytes that are no
 /// key.
-pub(crate) fn answer(key: &[u8; OFFER_LEN], fresh: &[u8; 32]) -> Option<(Box<[u8; ANSWER_LEN]>, Bytes32)> {
+pub fn answer(key: &[u8; OFFER_LEN], fresh: &[u8; 32]) -> Option<(Box<[u8; ANSWER_LEN]>, Bytes32)> {
     let key = ml_kem_768::EncapsulationKey::new(&Key::<ml_kem_768::EncapsulationKey>::from(*key)).ok()?;
     let (answer, shared) = key.encapsulate_deterministic(&(*fresh).into());
     Some((Box::new(answer.into()), Zeroizing::new(shared.into())))

@@ -158,7 +158,7 @@ impl Session {
         Self { shown: shown.map(Box::new), ..self }
     }
 
-    /// The same session of a pinned pair, whose keys hold no KEM secret: it carries no inner packets.
+    /// The same session, as one of a pinned pair without a KEM secret in its keys: it carries no inner packets.
     pub(crate) fn unmixed(self, keys: &TrafficKeys) -> Self {
         Self { is_mixed: false, exporter: Some(Box::new(Zeroizing::new(keys.exporter))), ..self }
     }

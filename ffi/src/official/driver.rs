@@ -260,7 +260,8 @@ pub unsafe extern "C" fn PilotSetTags(h: u64, tagsJSON: *const c_char) -> *mut c
     question(h, "", |driver| {
         // SAFETY: NULL or valid, by the interface.
         let text = unsafe { input(tagsJSON)? };
-        let tags: Vec<String> = serde_json::from_str(text).map_err(|e| format!("invalid tags JSON: {e}"))?;
+        let tags: Vec<String> =
+            serde_json::from_slice(text.as_bytes()).map_err(|e| format!("invalid tags JSON: {e}"))?;
         driver.ask(SET_TAGS, &[json!(tags).to_string().as_bytes()]).map_err(|e| format!("set_tags: {e}"))
     })
 }

@@ -24,8 +24,8 @@ pub unsafe extern "C" fn PilotEmbeddedStart(configJSON: *const c_char) -> *mut c
             return Err("parse config: nil".into());
         }
         // SAFETY: not NULL, valid by the interface.
-        let config: Value =
-            serde_json::from_str(unsafe { input(configJSON)? }).map_err(|e| format!("parse config: {e}"))?;
+        let config: Value = serde_json::from_slice(unsafe { input(configJSON)? }.as_bytes())
+            .map_err(|e| format!("parse config: {e}"))?;
         start(&config).map(Some)
     })
 }

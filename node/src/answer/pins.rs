@@ -2,7 +2,9 @@
 
 use pilot_core::identity::NodeRecord;
 use pilot_core::trust::{Pin as CorePin, Ports};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 /// The requests for trust that wait for a decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,13 +194,25 @@ impl From<&NodeRecord> for Record {
 }
 
 /// The node that was looked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Found {
     /// A trusted peer.
     Trusted(Pin),
     /// A node that is not trusted.
     Stranger(Record),
+}
+
+impl<'de> Deserialize<'de> for Found {
+    /// A peer is known by the time of its approval; serde would try one form after the other, and copy each member first.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let node = Value::deserialize(deserializer)?;
+        let found = match node.get("approved_at") {
+            Some(_) => Pin::deserialize(&node).map(Self::Trusted),
+            None => Record::deserialize(&node).map(Self::Stranger),
+        };
+        found.map_err(D::Error::custom)
+    }
 }
 
 impl Found {

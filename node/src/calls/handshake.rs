@@ -3,9 +3,10 @@
 use crate::answer::{Approved, Handshake, Pin, Status};
 use crate::call::Purpose;
 use crate::calls::trust::Wanted;
-use crate::calls::{grants, lookup, resolve};
+use crate::calls::{grants, lookup, resolve, trust};
 use crate::context::Context;
 use crate::effect::Caller;
+use pilot_core::identity::{IdentityKey, NodeRecord};
 
 /// Asks the node that `target` names (`NAME`, or `NAME#FINGERPRINT` to check its key) for trust; a trusted peer for ports, if
 /// some are named.
@@ -21,7 +22,16 @@ pub(crate) fn handshake(cx: &mut Context, target: &str, wanted: Wanted, caller: 
     };
     match resolve::pinned(cx.stack.endpoint().trust(), name).map(|pin| (pin.identity, Pin::from(pin))) {
         Ok((key, _)) if names_ports => grants::ask(cx, &key, (&terms.ports, &terms.note), caller),
-        Ok((_, pin)) => cx.reply(caller, Handshake::Trusted(Approved { status: Status::Trusted, pin })),
+        Ok((key, pin)) => match waiting(cx, &key) {
+            Some(record) => trust::request(cx, name, &record, &terms, caller),
+            None => cx.reply(caller, Handshake::Trusted(Approved { status: Status::Trusted, pin })),
+        },
         Err(_) => lookup::ask(cx, name, Purpose::Handshake { caller, terms, fingerprint, names_ports }),
     }
+}
+
+/// The record of a trusted peer that waits for a new pair secret, since it has lost that of its pin.
+fn waiting(cx: &Context, key: &IdentityKey) -> Option<NodeRecord> {
+    let pending = cx.stack.endpoint().trust().pending().find(|request| request.record.identity == *key);
+    pending.map(|request| request.record.clone())
 }

@@ -3,7 +3,7 @@
 use crate::answer::{Approved, Found, Handshake, Nodes, Pin, Record, Status};
 use crate::call::{Call, Lookup, Purpose};
 use crate::calls::report::refusal_text;
-use crate::calls::{grants, resolve, trust};
+use crate::calls::{grants, report, resolve, trust};
 use crate::context::Context;
 use crate::effect::{Caller, Effect};
 use crate::failure::{Code, Failure};
@@ -83,7 +83,11 @@ pub(crate) fn answered(cx: &mut Context, number: Question, answer: Option<Direct
     }
 }
 
-fn failed(cx: &mut Context, purpose: Purpose, failure: Failure) {
+fn failed(cx: &mut Context, purpose: Purpose, mut failure: Failure) {
+    // A wrong clock may be the reason, and is worth a word where a first request ends.
+    if let Some(skew) = report::skew(cx) {
+        failure.hint = if failure.hint.is_empty() { skew } else { format!("{}; {skew}", failure.hint) };
+    }
     match purpose {
         Purpose::Find(caller)
         | Purpose::Search(caller)

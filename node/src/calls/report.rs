@@ -13,6 +13,7 @@ use pilot_core::endpoint::{DirectoryState, Warning};
 use pilot_core::path::PathAddr;
 use pilot_core::time::Duration;
 use pilot_core::trust::{Pin as CorePin, Ports};
+use std::collections::BTreeMap;
 
 /// Difference from the rendezvous' clock that is worth a word. Unit: seconds. Source: own choice; NTP keeps far closer.
 const SKEW_TOLD_S: u64 = 60;
@@ -36,6 +37,9 @@ pub(crate) struct Facts {
 /// The answer to `info`.
 pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
     let endpoint = cx.stack.endpoint();
+    // Collecting would sort them first.
+    let mut discards = BTreeMap::new();
+    discards.extend(endpoint.discards().iter().map(|(name, count)| (name.to_owned(), count)));
     let (rendezvous, why) = match endpoint.directory_state() {
         DirectoryState::Absent if facts.has_rendezvous => (RendezvousState::Connecting, None),
         DirectoryState::Absent => (RendezvousState::Absent, None),
@@ -64,6 +68,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         rendezvous_address: endpoint.rendezvous_address().map(|(key, addr)| format!("{key}@{addr}")),
         reflexive: endpoint.reflexive().map(|a| a.to_string()),
         identity_elsewhere: endpoint.identity_elsewhere(cx.now).map(|a| a.to_string()),
+        clock_behind_s: endpoint.clock_behind_s(cx.now),
         warnings: warnings(cx),
         uptime_secs: cx.now.as_micros() as f64 / 1e6,
         started_at: facts.started_s,
@@ -74,7 +79,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         outbox: facts.outbox as u64,
         outbox_waiting: facts.outbox_waiting.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
-        discards: endpoint.discards().iter().map(|(name, count)| (name.into(), count)).collect(),
+        discards,
         datagrams_dropped: facts.datagrams_dropped,
         webhook: cx.config.webhook.as_ref().and_then(Webhook::state),
     }
@@ -125,6 +130,7 @@ fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
         datagrams_sent: info.link.sent,
         datagrams_lost: info.link.lost,
         cipher: endpoint.cipher().into(),
+        reason: info.secret_differs.then(|| "pair_secret_differs".into()),
         budget: Budget {
             memory: used(usage.memory, usage.memory_max),
             streams: used(usage.streams, usage.streams_max),
@@ -156,8 +162,9 @@ pub(crate) fn connections(cx: &Context) -> Connections {
     Connections { total: connections.len() as u64, connections }
 }
 
-/// The answer to `pending`.
-pub(crate) fn pending(cx: &Context) -> Pending {
+/// The answer to `pending`: what the owner has seen gives way last.
+pub(crate) fn pending(cx: &mut Context) -> Pending {
+    cx.stack.endpoint_mut().note_requests_seen();
     let trust = cx.stack.endpoint().trust();
     let strangers = trust.pending().map(|p| PendingRequest {
         node_id: p.record.addr.node,
@@ -169,8 +176,14 @@ pub(crate) fn pending(cx: &Context) -> Pending {
         received_at: p.received_at,
         asks_for: None,
         granted: None,
-        warning: resolve::is_taken(trust, &p.record)
-            .then(|| "a trusted peer with another key has this name: compare the fingerprints".into()),
+        warning: if trust.secret_differs(&p.record.identity) {
+            Some(
+                "this peer is trusted and does not hold the pair secret: only if its owner restored it, approve".into(),
+            )
+        } else {
+            resolve::is_taken(trust, &p.record)
+                .then(|| "a trusted peer with another key has this name: compare the fingerprints".into())
+        },
     });
     let peers = trust.pins().filter_map(|pin| {
         let wish = pin.wish.as_ref()?;
@@ -202,8 +215,13 @@ fn warnings(cx: &Context) -> Vec<String> {
     let endpoint = cx.stack.endpoint();
     let taken = endpoint.name_is_taken().then(|| warning_text(cx, Warning::NameTaken));
     let twin = endpoint.identity_elsewhere(cx.now).map(|addr| warning_text(cx, Warning::Elsewhere(addr)));
-    let behind = endpoint.clock_behind_s(cx.now).filter(|s| s.unsigned_abs() >= SKEW_TOLD_S);
-    taken.into_iter().chain(twin).chain(behind.map(skew_text)).collect()
+    taken.into_iter().chain(twin).chain(skew(cx)).collect()
+}
+
+/// What is wrong with this machine's clock, if it is not the rendezvous'.
+pub(crate) fn skew(cx: &Context) -> Option<String> {
+    let behind = cx.stack.endpoint().clock_behind_s(cx.now);
+    behind.filter(|s| s.unsigned_abs() >= SKEW_TOLD_S).map(skew_text)
 }
 
 fn skew_text(behind_s: i64) -> String {
@@ -229,6 +247,7 @@ pub(crate) fn warning_text(cx: &Context, warning: Warning) -> String {
         Warning::Elsewhere(addr) => {
             format!("this identity also runs at {addr}: each process cuts the other one off; stop one of them")
         }
+        Warning::Clock(behind_s) => skew_text(behind_s),
         _ => "a warning of the rendezvous".into(),
     }
 }

@@ -24,6 +24,8 @@ pub(super) const TRUST_WAITERS_MAX: usize = 1024;
 const EXPIRES_MAX_S: u64 = 100 * 365 * 24 * 3600;
 /// Pause between two saves that no owner asked for: strangers cause no more. Source: `docs/trust.md`.
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
+/// The same while a trusted peer waits for the save with its first stream. Source: as above.
+const SAVE_PAUSE_URGENT: Duration = Duration::from_millis(20);
 
 /// The terms of a trust in a caller's words.
 #[derive(Clone, Debug, Default)]
@@ -107,13 +109,15 @@ pub(crate) fn save(cx: &mut Context, after: After) {
     cx.submit(Job::Put(Meta::Trust, bytes), Call::TrustSaved { version, after });
 }
 
-/// The trust book has changed: unless a verb of the owner has saved it already, it is saved, once in a [`SAVE_PAUSE`].
+/// The trust book has changed: unless a verb of the owner has saved it already, it is saved, once in a [`SAVE_PAUSE`] or
+/// [`SAVE_PAUSE_URGENT`].
 pub(crate) fn save_wanted(cx: &mut Context, version: TrustVersion) {
-    if version <= cx.trust_submitted || cx.trust_save_at.is_some() {
+    if version <= cx.trust_submitted {
         return;
     }
-    match cx.trust_saved_unasked.map(|at| at + SAVE_PAUSE).filter(|at| *at > cx.now) {
-        Some(at) => cx.trust_save_at = Some(at),
+    let pause = if cx.stack.endpoint().trust_save_is_urgent() { SAVE_PAUSE_URGENT } else { SAVE_PAUSE };
+    match cx.trust_saved_unasked.map(|at| at + pause).filter(|at| *at > cx.now) {
+        Some(at) => cx.trust_save_at = earliest(Some(at), cx.trust_save_at),
         None => {
             cx.trust_saved_unasked = Some(cx.now);
             save(cx, After::Nothing);

@@ -36,7 +36,6 @@ pub(crate) fn tell_trust(cx: &mut Context, outcome: &Outcome) {
         Outcome::Revoked(key) => (Event::Untrusted, key),
         Outcome::Granted(key) => return tell_change(cx, key, "granted_to_us", None),
         Outcome::Cancelled(key) => return tell_change(cx, key, "taken_back", None),
-        Outcome::Renewed(key) => return tell_change(cx, key, "secret_renewed", None),
         Outcome::Wished(key) => return tell_change(cx, key, "asks_for_ports", None),
         Outcome::Declined(key) => return tell_change(cx, key, "ports_declined", None),
         Outcome::Renamed(key, how) if how.is_refused => return tell_change(cx, key, "name_refused", Some(&how.wanted)),
@@ -67,7 +66,11 @@ pub(crate) fn tell_change(cx: &mut Context, key: &IdentityKey, reason: &'static 
 /// Tells what the owner should know.
 pub(crate) fn tell_warning(cx: &mut Context, warning: Warning) {
     cx.tell(|cx| {
-        let reason = if matches!(warning, Warning::NameTaken) { "name_taken" } else { "identity_elsewhere" };
+        let reason = match warning {
+            Warning::NameTaken => "name_taken",
+            Warning::Clock(_) => "clock_skew",
+            _ => "identity_elsewhere",
+        };
         Event::Warning { reason: reason.into(), text: warning_text(cx, warning) }
     });
 }

@@ -9,6 +9,7 @@ use crate::disk::file_name::{safe_name, split};
 use crate::disk::ledger::Ledger;
 use crate::disk::part::{self, NOTE, Note, ONCE, Part, entries};
 use litemap::LiteMap;
+use pilot_core::sort::sort_by;
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -53,7 +54,7 @@ pub(crate) struct Announced {
     pub(crate) len: u64,
     /// Fingerprint of the sender's key.
     pub(crate) sender: String,
-    /// Most bytes of the sender's files and parts. Unit: bytes.
+    /// Most bytes of the sender's files and parts, by its pin; 0 until the job is handed to the disk. Unit: bytes.
     pub(crate) quota: u64,
     pub(crate) resume: Option<Resume>,
 }
@@ -71,6 +72,16 @@ pub(crate) enum FileJob {
     Drop { id: u64 },
     /// List the folder.
     List,
+}
+
+impl FileJob {
+    /// Bytes that the job writes.
+    pub(crate) const fn len(&self) -> usize {
+        match self {
+            Self::Data { bytes, .. } => bytes.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// The outcome of a [`FileJob`].
@@ -139,17 +150,6 @@ impl Files {
         let files = Self { folder, open: LiteMap::new(), ledger, room };
         files.forget_old_parts();
         files
-    }
-
-    /// Bytes that a job writes and syncs.
-    pub(crate) fn cost(&self, job: &FileJob) -> usize {
-        let (id, len) = match job {
-            FileJob::Data { id, bytes, .. } => (id, bytes.len()),
-            FileJob::End { id } | FileJob::Drop { id } => (id, 0),
-            FileJob::Open { .. } | FileJob::List => return 0,
-        };
-        let is_last = !matches!(job, FileJob::Data { .. });
-        len + self.open.get(id).map_or(0, |part| part.sync_len(len, is_last))
     }
 
     /// Does one job. After a failure the file is closed; the part of a resumable transfer is kept.
@@ -293,7 +293,7 @@ impl Files {
             Some(Kept { sender: sender.into(), len: fs::metadata(&path).ok()?.len(), path, changed })
         };
         let mut parts: Vec<Kept> = entries(&self.folder.join(".part")).into_iter().filter_map(part).collect();
-        parts.sort_by_key(|kept| kept.changed);
+        sort_by(&mut parts, |a, b| a.changed < b.changed);
         parts
     }
 
@@ -321,7 +321,7 @@ impl Files {
             Some(Listed { name, len: meta.len(), at: seconds(changed), part: None })
         };
         let mut rows: Vec<Listed> = entries(&self.folder).into_iter().filter_map(file).collect();
-        rows.sort_by(|a, b| (a.at, &a.name).cmp(&(b.at, &b.name)));
+        sort_by(&mut rows, |a, b| (a.at, &a.name) < (b.at, &b.name));
         rows
     }
 

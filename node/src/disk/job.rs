@@ -4,7 +4,6 @@ use crate::disk::files::{FileDone, FileJob};
 use crate::mail::given_up::GivenUp;
 use crate::mail::message::{Line, Message, Outgoing};
 use pilot_core::Addr;
-use pilot_core::identity::IdentityKey;
 
 /// A value of which the books hold one.
 #[derive(Clone, Copy, Debug)]
@@ -98,14 +97,6 @@ pub(crate) struct Saved {
 }
 
 impl Job {
-    /// The sender of a message that has arrived.
-    pub(crate) const fn sender(&self) -> Option<&IdentityKey> {
-        match self {
-            Self::Deliver(message) | Self::DeliverInLine(message, _) => Some(&message.sender),
-            _ => None,
-        }
-    }
-
     /// Bytes that the job adds to a commit.
     pub(crate) const fn len(&self) -> usize {
         match self {

@@ -7,7 +7,9 @@ pub(crate) mod home;
 pub(crate) mod identity_file;
 pub(crate) mod job;
 mod ledger;
-mod part;
+pub(crate) mod part;
+pub(crate) mod probe;
+pub(crate) mod schedule;
 pub(crate) mod worker;
 
 #[cfg(test)]

@@ -2,38 +2,25 @@
 //!
 //! The same thread writes the log's lines, between two groups.
 //!
-//! The loop sends [`Job`]s and gets [`Done`]s back: those of the books in the order of their jobs, those of long messages and what
-//! their senders send behind them in theirs, and those of files in theirs. Short messages do not wait for other senders' long ones.
-//! Between two groups at most [`FILE_TURN_LEN`] bytes of files are written and synced, or one job is done that needs more, so that
-//! no message waits for a file. A job's `Done` arrives only
-//! after its commit was synced, since an acknowledgement means that a message is on disk (`docs/messages.md`, "The promise").
-//! A failed commit fails every job of its group and changes nothing.
+//! The loop sends [`Job`]s and gets [`Done`]s back, those of the books in the order of their jobs, and those of files in theirs.
+//! [`Schedule`] orders books and files. A job's `Done` arrives only after its commit was synced, since an acknowledgement means that
+//! a message is on disk (`docs/messages.md`, "The promise"). A failed commit fails every job of its group and changes nothing.
 
 use crate::disk::books::Books;
-use crate::disk::files::{FileJob, Files, OPEN_MAX};
+use crate::disk::files::{FileJob, Files};
 use crate::disk::job::{Done, Job, Saved};
+use crate::disk::schedule::{GROUP_MAX, Schedule};
 use crate::effect::Ticket;
 use crate::failure::{Code, Failure};
 use crate::log::writer::Lines;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use mio::Waker;
 use pilot_store::{Folder, Limits, Log};
-use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Most jobs of one commit. Source: `docs/messages.md`, "How".
-const GROUP_MAX: usize = 64;
-/// Most bytes of one commit without those of its last job. Unit: bytes.
-const GROUP_LEN_MAX: usize = 1 << 20;
-/// Bytes of files that are written or synced before the books are looked after again, unless one job needs more. Unit: bytes.
-const FILE_TURN_LEN: usize = 1 << 20;
-/// Bytes as which a job for a file counts at least: opening takes as long as writing so many. Unit: bytes.
-const FILE_JOB_COST: usize = 64 << 10;
-/// Length from which a message waits for its turn with the other long ones. Unit: bytes.
-const LONG_LEN: usize = 256 << 10;
 /// Most jobs between the loop and the worker, their outcomes included.
 pub(crate) const JOBS_MAX: usize = 4096;
 /// The hint of a failure to read damaged books.
@@ -135,100 +122,36 @@ impl Worker {
     }
 }
 
-/// What waits until the jobs that came with it and take little time are done.
-#[derive(Default)]
-struct Backlog {
-    /// Long messages, and what their senders have sent behind them.
-    long: VecDeque<(Ticket, Job)>,
-    files: VecDeque<(Ticket, FileJob)>,
-    /// The last turn was one of long messages.
-    was_long: bool,
-}
-
-impl Backlog {
-    fn is_empty(&self) -> bool {
-        self.long.is_empty() && self.files.is_empty()
-    }
-
-    /// True for a long message, and for one whose sender has a long one waiting: messages of one sender keep their order.
-    fn takes(&self, job: &Job) -> bool {
-        let is_behind = |sender| self.long.iter().any(|(_, waiting)| waiting.sender() == Some(sender));
-        job.sender().is_some_and(|sender| job.len() >= LONG_LEN || is_behind(sender))
-    }
-
-    /// The long messages of one commit, if it is their turn; files and they take turns.
-    fn next_long(&mut self) -> (Vec<Ticket>, Vec<Job>) {
-        let (mut len, mut numbers, mut group) = (0, Vec::new(), Vec::new());
-        self.was_long = !self.long.is_empty() && (!self.was_long || self.files.is_empty());
-        while self.was_long
-            && group.len() < GROUP_MAX
-            && len < GROUP_LEN_MAX
-            && let Some((number, job)) = self.long.pop_front()
-        {
-            len += job.len();
-            numbers.push(number);
-            group.push(job);
-        }
-        (numbers, group)
-    }
-}
-
 fn work(
     (mut books, mut files, lines): (Books<Folder>, Files, Lines),
     jobs: &Receiver<(Ticket, Job)>,
     done: &Sender<(Ticket, Done)>,
     waker: &Waker,
 ) {
-    let mut backlog = Backlog::default();
+    let mut schedule = Schedule::default();
     loop {
-        let first = if backlog.is_empty() { next(jobs, &lines) } else { jobs.try_recv().ok() };
-        if first.is_none() && backlog.is_empty() {
+        let mut first = if schedule.is_empty() { next(jobs, &lines) } else { jobs.try_recv().ok() };
+        if first.is_none() && schedule.is_empty() {
             break; // the loop has ended
         }
-        let mut outcomes = run(&mut books, group_with(first, jobs, &mut backlog));
-        let has_changes = !outcomes.is_empty();
-        // Acknowledgements of short messages wait neither for long ones nor for files.
+        let (numbers, in_books) = schedule.group(|| first.take().or_else(|| jobs.try_recv().ok()));
+        let has_changes = !in_books.is_empty();
+        let mut outcomes: Vec<(Ticket, Done)> = numbers.into_iter().zip(books.run(in_books.into_iter())).collect();
+        // Acknowledgements of messages do not wait for files.
         if !send(&mut outcomes, done, waker) {
             break;
         }
         if has_changes {
             books.clean();
         }
-        outcomes = run(&mut books, backlog.next_long());
-        if !backlog.was_long {
-            file_turn(&mut files, &mut backlog.files, &mut outcomes);
-        }
+        outcomes.extend(schedule.file_turn().into_iter().map(|(number, job)| (number, Done::File(files.run(job)))));
         if !send(&mut outcomes, done, waker) {
             break;
-        }
-        if backlog.was_long {
-            books.clean();
         }
         // Files that come without a pause hold no line of the log back.
         lines.orders.try_iter().take(GROUP_MAX).for_each(|order| lines.write(order));
     }
     lines.finish();
-}
-
-/// Commits jobs for the books together.
-fn run(books: &mut Books<Folder>, (numbers, jobs): (Vec<Ticket>, Vec<Job>)) -> Vec<(Ticket, Done)> {
-    if jobs.is_empty() {
-        return Vec::new();
-    }
-    numbers.into_iter().zip(books.run(jobs.into_iter())).collect()
-}
-
-/// Does the jobs for files that fit into one turn, at least one.
-fn file_turn(files: &mut Files, backlog: &mut VecDeque<(Ticket, FileJob)>, outcomes: &mut Vec<(Ticket, Done)>) {
-    let mut len = 0;
-    while let Some((number, job)) = backlog.pop_front() {
-        let cost = files.cost(&job).max(FILE_JOB_COST);
-        if len > 0 && len + cost > FILE_TURN_LEN {
-            return backlog.push_front((number, job));
-        }
-        len += cost;
-        outcomes.push((number, Done::File(files.run(job))));
-    }
 }
 
 /// Tells the loop outcomes; false when the loop is gone.
@@ -252,135 +175,5 @@ fn next(jobs: &Receiver<(Ticket, Job)>, lines: &Lines) -> Option<(Ticket, Job)> 
                 Err(_) => return jobs.recv().ok(), // the loop has no more lines, and soon no more jobs
             },
         }
-    }
-}
-
-/// Takes the jobs that wait behind a first one: those for the books up to [`GROUP_MAX`] and [`GROUP_LEN_MAX`] in all; long
-/// messages and files join the backlog.
-fn group_with(
-    first: Option<(Ticket, Job)>,
-    jobs: &Receiver<(Ticket, Job)>,
-    backlog: &mut Backlog,
-) -> (Vec<Ticket>, Vec<Job>) {
-    let (mut len, mut numbers, mut group) = (0, Vec::new(), Vec::new());
-    let mut next = first;
-    while let Some((number, job)) = next {
-        match job {
-            Job::File(job) => backlog.files.push_back((number, job)),
-            job if backlog.takes(&job) => backlog.long.push_back((number, job)),
-            job => {
-                len += job.len();
-                numbers.push(number);
-                group.push(job);
-            }
-        }
-        next = if group.len() < GROUP_MAX && len < GROUP_LEN_MAX { jobs.try_recv().ok() } else { None };
-    }
-    debug_assert!(group.len() <= GROUP_MAX && backlog.long.len() + backlog.files.len() <= JOBS_MAX + OPEN_MAX);
-    (numbers, group)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::files::{Announced, FileDone};
-    use crate::disk::job::Meta;
-    use crate::mail::message::{Kind, Message};
-    use pilot_core::Addr;
-    use pilot_core::identity::IdentityKey;
-
-    #[test]
-    fn groups_have_a_maximum_of_jobs_and_of_bytes() {
-        let (sender, jobs) = unbounded();
-        (0..GROUP_MAX as u64 + 1).for_each(|n| sender.send((Ticket(n), Job::Read(n))).expect("a receiver"));
-        let put = |len| (Ticket(0), Job::Put(Meta::Trust, vec![0; len]));
-        for len in [GROUP_LEN_MAX - 1, 5, 1] {
-            sender.send(put(len)).expect("a receiver");
-        }
-        drop(sender);
-        let mut backlog = Backlog::default();
-        let groups = std::iter::from_fn(|| Some(group_with(Some(jobs.recv().ok()?), &jobs, &mut backlog).1.len()));
-        assert_eq!(groups.collect::<Vec<_>>(), [GROUP_MAX, 3, 1]);
-    }
-
-    #[test]
-    fn jobs_for_the_books_do_not_wait_for_files() {
-        let (sender, jobs) = unbounded();
-        for n in 0..1000 {
-            let data = FileJob::Data { id: 1, offset: n, bytes: vec![0; 100] };
-            sender.send((Ticket(n), Job::File(data))).expect("a receiver");
-        }
-        sender.send((Ticket(1000), Job::Read(1))).expect("a receiver");
-        let mut backlog = Backlog::default();
-        let (numbers, group) = group_with(jobs.try_recv().ok(), &jobs, &mut backlog);
-        assert_eq!((numbers.as_slice(), group.len(), backlog.files.len()), (&[Ticket(1000)][..], 1, 1000));
-        assert!(backlog.files.iter().map(|(number, _)| number.0).eq(0..1000), "files keep their order");
-    }
-
-    #[test]
-    fn short_messages_do_not_wait_for_other_senders_long_ones() {
-        let (sender, jobs) = unbounded();
-        let message = |from: u8, len: usize| {
-            let id = [0; 16];
-            let (addr, kind) = (Addr::default(), Kind::Binary);
-            Job::Deliver(Message { id, sender: IdentityKey([from; 32]), addr, kind, at: 0, body: vec![7; len] })
-        };
-        let sizes = [(1, 3 * LONG_LEN), (1, 3 * LONG_LEN), (1, 10), (2, LONG_LEN), (3, LONG_LEN - 1), (2, 10), (3, 10)];
-        for (number, (from, len)) in (0..).zip(sizes) {
-            sender.send((Ticket(number), message(from, len))).expect("a receiver");
-        }
-        let file = || (Ticket(9), FileJob::Drop { id: 1 });
-        let mut backlog = Backlog::default();
-        let numbers = |backlog: &mut Backlog| -> (Vec<u64>, Vec<u64>) {
-            let plain = |numbers: Vec<Ticket>| numbers.into_iter().map(|ticket| ticket.0).collect();
-            let group = group_with(jobs.try_recv().ok(), &jobs, backlog).0;
-            (plain(group), plain(backlog.next_long().0))
-        };
-        backlog.files.push_back(file());
-        assert_eq!(numbers(&mut backlog), (vec![4, 6], vec![0, 1]), "short ones first, then a group of long ones");
-        sender.send((Ticket(7), message(4, 10))).expect("a receiver");
-        assert_eq!(numbers(&mut backlog), (vec![7], vec![]), "it is the files' turn");
-        assert_eq!(numbers(&mut backlog), (vec![], vec![2, 3, 5]), "each sender's messages keep their order");
-        assert!(backlog.long.is_empty() && backlog.next_long().1.is_empty() && !backlog.is_empty());
-    }
-
-    /// What a peer has written without a sync, and has synced by ending many files at once, is done in slices, between which
-    /// messages are committed.
-    #[test]
-    fn between_two_commits_files_are_written_and_synced_in_slices() {
-        const FILES: u64 = 8;
-        const PIECES: u64 = 6;
-        const PIECE: usize = 256 << 10;
-        let folder = std::env::temp_dir().join(format!("pilot-slices-{}", std::process::id()));
-        let mut files = Files::new(folder.clone());
-        let announced = |id: u64| Announced {
-            name: format!("{id}"),
-            len: PIECES * PIECE as u64,
-            sender: format!("{id}"),
-            quota: u64::MAX,
-            resume: None,
-        };
-        let (mut jobs, mut turns) = (VecDeque::new(), Vec::new());
-        let mut add = |job| jobs.push_back((Ticket(0), job));
-        (0..FILES).for_each(|id| add(FileJob::Open { id, file: announced(id) }));
-        for n in 0..FILES * PIECES {
-            let offset = n / FILES * PIECE as u64;
-            add(FileJob::Data { id: n % FILES, offset, bytes: vec![7; PIECE] });
-        }
-        (0..FILES).for_each(|id| add(FileJob::End { id }));
-        while !jobs.is_empty() {
-            let mut done = Vec::new();
-            file_turn(&mut files, &mut jobs, &mut done);
-            let count = |is: fn(&FileDone) -> bool| {
-                done.iter().filter(|(_, done)| matches!(done, Done::File(done) if is(done))).count()
-            };
-            let [written, kept] =
-                [count(|d| matches!(d, FileDone::Written { .. })), count(|d| matches!(d, FileDone::Kept { .. }))];
-            assert!(written * PIECE <= FILE_TURN_LEN, "{done:?}");
-            assert!(kept <= 1 && (kept == 0 || written == 0), "each end syncs more than a turn has: {done:?}");
-            turns.push(written + kept);
-        }
-        assert_eq!(turns.iter().sum::<usize>() as u64, FILES * (PIECES + 1), "all is done: {turns:?}");
-        std::fs::remove_dir_all(folder).expect("made above");
     }
 }

@@ -18,6 +18,7 @@ use crate::ipc::official::{self, Official};
 use crate::ipc::official_frame::{self, BIND_OK, SEND_TO_CONFIRM, UNBIND};
 use crate::ipc::server::Frame;
 use crate::log::record::Record;
+use crate::log::room::LogRoom;
 use crate::mail::inbox::{PAGE, PAGE_MAX};
 use crate::mail::message::{Kind, Letter};
 use crate::programs::{ExposeTerms, ForwardTerms, Life, ProxyTerms};
@@ -56,6 +57,8 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
             }
         }
         Command::ReopenLog => rooms.log.reopen(cx),
+        Command::SetLogLevel(level) => LogRoom::set_level(cx, level),
+        Command::NoteSetting(setting, outcome) => LogRoom::note_setting(cx, &setting, outcome),
         Command::NoteWebhook(reason, lost) => rooms.log.note_webhook(cx, &reason, lost),
         Command::Stop => rooms.is_stopping = true,
         #[cfg(test)]

@@ -176,8 +176,8 @@ impl EventLoop {
             }
         }
         // A full list may be a part of what there was.
-        if self.polled.iter().count() < self.polled.capacity() {
-            rooms.streams.note_polled();
+        if self.polled.iter().count() < self.polled.capacity() && rooms.streams.note_polled() {
+            rooms.ipc.mark();
         }
         rooms.carry_out();
     }
@@ -215,7 +215,7 @@ impl EventLoop {
             }
             self.rooms.handle_clients();
         }
-        if self.rooms.streams.has_unexplained() && !self.rooms.ipc.has_more() {
+        if self.rooms.streams.has_unexplained() && self.rooms.ipc.has_heard() {
             self.rooms.streams.settle_ends(&mut self.rooms.cx);
             self.rooms.carry_out();
         }

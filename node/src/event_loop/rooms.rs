@@ -136,13 +136,13 @@ impl Rooms {
                 }
             }
             (Call::TrustSaved { version, after }, failure) => trust::saved(cx, version, after, failure),
-            (Call::File { stream, file, len }, failure) => {
+            (Call::File { stream, sender, file, len }, failure) => {
                 let done = match (failure, done) {
                     (Some(failure), _) => FileDone::Failed(failure.message),
                     (None, Done::File(done)) => done,
                     (None, _) => return,
                 };
-                self.services.file_done(cx, stream, (file, len), done);
+                self.services.file_done(cx, (stream, sender), (file, len), done);
             }
             (Call::Delivery(delivery), failure) => {
                 let outcome = match (failure, done) {

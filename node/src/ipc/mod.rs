@@ -8,4 +8,5 @@ pub(crate) mod official;
 pub mod official_frame;
 pub(crate) mod passing;
 pub(crate) mod place;
+pub(crate) mod probe;
 pub(crate) mod server;

@@ -172,8 +172,10 @@ pub(crate) fn info(mut info: Value, mut peers: Value, mut connections: Value) ->
 
 /// The health of the node as official clients read it. `info`: the answer to that request.
 pub(crate) fn health(info: &Value) -> Value {
-    json!({"status": "ok", "uptime_seconds": info["uptime_secs"], "connections": info["connections"],
-        "peers": info["trusted"]})
+    let mut health = json!({"status": "ok", "uptime_seconds": info["uptime_secs"],
+        "connections": info["connections"], "peers": info["trusted"]});
+    info.get("clock_behind_s").into_iter().for_each(|behind| health["clock_behind_s"] = behind.clone());
+    health
 }
 
 /// The networks of the node as official clients read them: the trusted peers and the node itself are one.
@@ -186,7 +188,7 @@ pub(crate) fn networks(trusted: usize) -> Value {
 pub(crate) fn json(answer: &impl Serialize) -> Value {
     // By way of the text: a second form of every answer's writing would be a twentieth of the library. Answers have nothing in
     // them that JSON cannot carry.
-    serde_json::to_string(answer).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
+    serde_json::to_vec(answer).and_then(|text| serde_json::from_slice(&text)).unwrap_or_default()
 }
 
 /// A reply with JSON.

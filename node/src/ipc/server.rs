@@ -87,6 +87,8 @@ pub(crate) struct Ipc {
     /// With its path; `None`: clients come from this process only.
     listener: Option<(UnixListener, PathBuf)>,
     listener_ready: bool,
+    /// Clients that are accepted next had come before [`Ipc::mark`].
+    accepts_marked: bool,
     /// No descriptor was left for a client that waits: accepting goes on then.
     paused_until: Option<Instant>,
     clients: LiteMap<ClientId, Box<Client>>,
@@ -113,6 +115,8 @@ struct Client {
     incoming: FrameReader,
     /// Complete frames may wait in `incoming`; nothing is read before they are given.
     behind: bool,
+    /// Times that `incoming` must still run empty before everything is given that was written before [`Ipc::mark`].
+    marked: u8,
     /// Descriptors that have come, in the order of the requests that say so; at most [`FDS_MAX`].
     fds: VecDeque<OwnedFd>,
     outgoing: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
@@ -157,6 +161,7 @@ impl Ipc {
             registry,
             listener: None,
             listener_ready: false,
+            accepts_marked: false,
             paused_until: None,
             clients: LiteMap::new(),
             last: 0,
@@ -205,6 +210,22 @@ impl Ipc {
         self.listener_ready || !self.ready.is_empty()
     }
 
+    /// Begins to ask whether clients have been heard: what they have written before now, as far as the system has told.
+    pub(crate) fn mark(&mut self) {
+        self.accepts_marked = self.listener_ready;
+        for id in &self.ready {
+            if let Some(client) = self.clients.get_mut(id) {
+                client.marked = 1 + u8::from(client.behind);
+            }
+        }
+    }
+
+    /// True once everything was given that clients had written before [`Ipc::mark`], however much they write since.
+    pub(crate) fn has_heard(&self) -> bool {
+        let is_heard = |id: &ClientId| self.clients.get(id).is_none_or(|client| client.marked == 0);
+        !self.accepts_marked && self.ready.iter().all(is_heard)
+    }
+
     /// When accepting goes on after a pause.
     pub(crate) const fn poll_timeout(&self) -> Option<Instant> {
         self.paused_until
@@ -219,7 +240,10 @@ impl Ipc {
 
     fn accept(&mut self, now: Instant) {
         while self.listener_ready {
-            let Some((listener, _)) = &self.listener else { return self.listener_ready = false };
+            let Some((listener, _)) = &self.listener else {
+                self.listener_ready = false;
+                break;
+            };
             match listener.accept() {
                 Ok((stream, _)) if peer_is_ours(&stream) => self.add(stream, true),
                 Ok(_) => self.note_refusal("another_user"), // dropping the stream closes it
@@ -234,6 +258,7 @@ impl Ipc {
                 }
             }
         }
+        self.accepts_marked = false;
     }
 
     fn note_refusal(&mut self, reason: &'static str) {
@@ -263,7 +288,9 @@ impl Ipc {
         keep_quiet(&stream);
         let token = Room::Ipc.token(self.last);
         if self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_ok() {
-            self.clients.insert(id, Box::new(Client::new(stream, may_be_official)));
+            let mut client = Client::new(stream, may_be_official);
+            client.marked = self.accepts_marked.into();
+            self.clients.insert(id, Box::new(client));
             self.ready.insert(id);
         }
     }
@@ -313,6 +340,9 @@ impl Ipc {
                     client.cut_off();
                 }
             }
+        }
+        if !client.behind {
+            client.marked = client.marked.saturating_sub(1);
         }
         if client.behind || client.readable {
             self.ready.insert(id);
@@ -502,6 +532,7 @@ impl Client {
             mute: false,
             incoming: FrameReader::new(),
             behind: false,
+            marked: 0,
             fds: VecDeque::new(),
             outgoing: VecDeque::new(),
             sent: 0,

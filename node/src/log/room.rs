@@ -38,6 +38,28 @@ impl LogRoom {
         cx.trace(Level::Info, |_| Record::new(Level::Info, "log_reopened"));
     }
 
+    /// Records up to `level` are wanted from now on. The change itself is told under both levels.
+    pub(crate) fn set_level(cx: &mut Context, level: Level) {
+        if let Some(before) = cx.trace_level {
+            cx.trace_level = Some(before.max(level));
+            Self::note_setting(cx, "log_level", Ok(()));
+            cx.trace_level = Some(level);
+            cx.stack.endpoint_mut().set_trace_level(cx.trace_level);
+        }
+    }
+
+    /// The owner has changed a setting, and it is in force, or it is not for a reason.
+    pub(crate) fn note_setting(cx: &mut Context, setting: &str, outcome: Result<(), String>) {
+        match outcome {
+            Ok(()) => {
+                cx.trace(Level::Info, |_| Record::new(Level::Info, "setting_changed").with("setting", setting));
+            }
+            Err(reason) => cx.trace(Level::Warn, |_| {
+                Record::new(Level::Warn, "setting_kept").with("setting", setting).with("reason", reason)
+            }),
+        }
+    }
+
     // Time.
 
     pub(crate) const fn poll_timeout(&self) -> Option<Instant> {
@@ -173,6 +195,22 @@ mod tests {
         cx.trace(Level::Info, |_| unreachable!("only more important records are wanted"));
         cx.trace(Level::Warn, |_| Record::new(Level::Warn, "test"));
         assert_eq!(told(&mut cx), ["warn test"]);
+    }
+
+    #[test]
+    fn the_level_changes_while_the_node_runs_and_settings_are_told() {
+        let mut cx = context(Some(Level::Warn));
+        LogRoom::set_level(&mut cx, Level::Debug);
+        cx.trace(Level::Debug, |_| Record::new(Level::Debug, "test"));
+        LogRoom::note_setting(&mut cx, "rendezvous", Err("restart".into()));
+        LogRoom::set_level(&mut cx, Level::Error);
+        cx.trace(Level::Warn, |_| unreachable!("only errors are wanted"));
+        let changed = "info setting_changed setting=log_level";
+        let kept = "warn setting_kept setting=rendezvous reason=restart";
+        assert_eq!(told(&mut cx), [changed, "debug test", kept, changed]);
+        let mut without = context(None);
+        LogRoom::set_level(&mut without, Level::Debug);
+        assert_eq!(without.trace_level, None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::node_event::Event;
 use crate::streams::names::name_of;
 use litemap::LiteMap;
 use pilot_core::identity::IdentityKey;
+use pilot_core::sort::sort_by;
 use pilot_core::time::{Duration, earliest};
 use pilot_core::{Instant, Level};
 use pilot_stack::StreamId;
@@ -143,7 +144,7 @@ impl PostOffice {
             reason: Some(row.reason.clone()),
         });
         let mut waiting: Vec<_> = self.outbox.messages().collect();
-        waiting.sort_unstable_by_key(|(seq, ..)| *seq);
+        sort_by(&mut waiting, |a, b| a.0 < b.0);
         let rows = waiting.iter().map(|(_, message, is_sent, reason)| answer::OutboxMessage {
             message_id: id_text(&message.id),
             node: self.names(cx, &message.to),

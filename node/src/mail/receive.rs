@@ -30,11 +30,6 @@ impl Receive {
         self.incoming.held() + self.transfers.unwritten()
     }
 
-    /// True while bytes of files wait for the disk.
-    pub(crate) const fn is_writing(&self) -> bool {
-        self.transfers.unwritten() > 0
-    }
-
     /// There is no memory for more: unfinished frames and files go, and the peer learns why.
     pub(crate) fn refuse(&mut self, io: &mut Io, why: &str) {
         self.incoming = FrameReader::new();
@@ -42,10 +37,10 @@ impl Receive {
         io.say(emit_answer(&format!("ERR {why}")));
     }
 
-    /// Takes bytes that have arrived.
+    /// Takes bytes that have arrived, and the frames that are complete while there is room for what they ask.
     pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8], sender: IdentityKey) {
         self.incoming.extend(bytes);
-        while !io.has_ended && !io.is_broken && self.take_frame(io, sender) {}
+        while !io.has_ended && !io.is_broken && io.has_room() && self.take_frame(io, sender) {}
     }
 
     /// Takes the next frame, or the next part of a file; false when more bytes are needed.

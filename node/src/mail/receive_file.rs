@@ -13,8 +13,6 @@ use litemap::LiteMap;
 
 /// Most resumable transfers at once on one stream.
 const TRANSFERS_MAX: usize = 8;
-/// Most bytes of the files of one sender. Unit: bytes. Source: `docs/messages.md`, "How".
-const QUOTA: u64 = 10_000_000_000;
 /// Bytes of one stream's files that may wait for the disk; at the limit the stream is not read. Unit: bytes.
 const UNWRITTEN_LEN_MAX: usize = 4 << 20;
 
@@ -107,7 +105,7 @@ impl Transfers {
         let name = String::from_utf8_lossy(incoming.rest().get(10..10 + name_len)?).into_owned();
         incoming.consume(10 + name_len);
         let id = self.new_file(None, ticket, frame_len);
-        let file = Announced { name, len, sender: sender.into(), quota: QUOTA, resume: None };
+        let file = Announced { name, len, sender: sender.into(), quota: 0, resume: None };
         jobs.push(FileJob::Open { id, file });
         self.arriving = Some(Whole { id, offset: 0, left: len });
         Some(true)
@@ -149,7 +147,7 @@ impl Transfers {
                 }
                 let id = self.new_file(Some(transfer), ticket, 0);
                 let (name, resume) = (name.into(), Some(Resume { transfer, hash }));
-                let file = Announced { name, len, sender: sender.into(), quota: QUOTA, resume };
+                let file = Announced { name, len, sender: sender.into(), quota: 0, resume };
                 jobs.push(FileJob::Open { id, file });
                 Ok(true)
             }

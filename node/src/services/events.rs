@@ -3,7 +3,7 @@
 
 use crate::frame_reader::FrameReader;
 use crate::services::event::{NotAnEvent, Published, matches};
-use crate::services::io::Io;
+use crate::services::io::{Io, PUBLISHED_MAX};
 use std::collections::VecDeque;
 
 /// Bytes that may wait for a subscriber; it misses further events, and is told their number. Unit: bytes.
@@ -29,7 +29,7 @@ impl Events {
     /// Takes bytes that have arrived.
     pub(crate) fn take(&mut self, io: &mut Io, bytes: &[u8]) {
         self.incoming.extend(bytes);
-        match self.subscription.take(&mut self.incoming) {
+        match self.subscription.take(&mut self.incoming, PUBLISHED_MAX.saturating_sub(io.published.len())) {
             Ok(published) => io.published.extend(published),
             Err(NotAnEvent) => io.is_broken = true,
         }
@@ -48,10 +48,12 @@ impl Events {
 }
 
 impl Subscription {
-    /// Takes whole events from the front of `incoming`.
-    pub(crate) fn take(&mut self, incoming: &mut FrameReader) -> Result<Vec<Published>, NotAnEvent> {
+    /// Takes whole events from the front of `incoming`, and stops when `most` are to be published.
+    pub(crate) fn take(&mut self, incoming: &mut FrameReader, most: usize) -> Result<Vec<Published>, NotAnEvent> {
         let mut published = Vec::new();
-        while let Some(event) = incoming.next(Published::parse)? {
+        while published.len() < most
+            && let Some(event) = incoming.next(Published::parse)?
+        {
             match self.topic {
                 None => self.topic = Some(event.topic),
                 // Some readers take an empty payload for the end of the stream.
@@ -98,7 +100,7 @@ mod tests {
         let (mut subscription, mut buffer, mut published) = (Subscription::default(), FrameReader::new(), Vec::new());
         for byte in bytes {
             buffer.extend(&[byte]);
-            published.extend(subscription.take(&mut buffer).expect("well-formed"));
+            published.extend(subscription.take(&mut buffer, 9).expect("well-formed"));
         }
         assert_eq!(published, [event("a.b", b"1")]);
         let mut outgoing = VecDeque::new();
@@ -127,7 +129,7 @@ mod tests {
         for bytes in [&[0xff, 0xff][..], &[0, 1, b'a', 0xff, 0xff, 0xff, 0xff], &[0, 1, 0xff, 0, 0, 0, 0]] {
             let mut buffer = FrameReader::new();
             buffer.extend(bytes);
-            assert_eq!(Subscription::default().take(&mut buffer), Err(NotAnEvent));
+            assert_eq!(Subscription::default().take(&mut buffer, 9), Err(NotAnEvent));
         }
     }
 }

@@ -4,11 +4,15 @@
 use crate::disk::files::FileJob;
 use crate::mail::message::{Kind, Line};
 use crate::services::event::Published;
+use crate::services::lanes::JOBS_OF_PEER_MAX;
 use pilot_stack::{Stack, StreamId};
 use std::collections::VecDeque;
 
-/// Most answers of one stream that wait for the disk; at the limit the stream is not read.
+/// Most answers of one stream that wait for the disk; at the limit no more frames are taken.
 const ANSWERS_MAX: usize = 256;
+/// Most events that one stream publishes at once; the rest waits for the streams of others. Source: own choice; each goes to
+/// every subscriber.
+pub(crate) const PUBLISHED_MAX: usize = 32;
 
 /// A message for the inbox.
 pub(crate) struct Delivery {
@@ -41,6 +45,8 @@ pub(crate) struct Io {
     pub(crate) line: Line,
     pub(crate) files: Vec<FileJob>,
     pub(crate) published: Vec<Published>,
+    /// Jobs of the stream's peer that the disk has not done yet.
+    pub(crate) load: usize,
     /// The stream is not read any more, and ends after its last answer.
     pub(crate) has_ended: bool,
     /// The stream ends now.
@@ -54,9 +60,14 @@ impl Io {
         self.outgoing.len() + waiting
     }
 
-    /// True while another answer may be promised.
+    /// True while another answer may be promised, another event published, and another job given to the disk.
     pub(crate) fn has_room(&self) -> bool {
-        self.answers.len() < ANSWERS_MAX
+        self.answers.len() < ANSWERS_MAX && self.published.len() < PUBLISHED_MAX && !self.is_behind()
+    }
+
+    /// True when the peer's jobs for the disk are as many as they may be, so that frames wait.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.load + self.deliveries.len() + self.files.len() >= JOBS_OF_PEER_MAX
     }
 
     /// True when the last answer has left for the stream, and no other follows.

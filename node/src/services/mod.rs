@@ -8,6 +8,7 @@ mod echo;
 pub(crate) mod event;
 mod events;
 pub(crate) mod io;
+mod lanes;
 mod stdio;
 
 use crate::call::{Call, Delivery};
@@ -29,6 +30,7 @@ use echo::Echo;
 use event::Published;
 use events::Events;
 use io::{Io, Receipt};
+use lanes::Lanes;
 use litemap::LiteMap;
 use pilot_core::Level;
 use pilot_core::identity::IdentityKey;
@@ -51,7 +53,10 @@ pub(crate) const PORTS: [u16; 4] = [ECHO, STDIO, DATA_EXCHANGE, EVENT_STREAM];
 const SLICE_LEN_MAX: usize = 128 * 1024;
 /// Most bytes that a service takes at once. Unit: bytes.
 const TAKE_LEN_MAX: usize = 64 * 1024;
-/// What a peer learns whose bytes find no memory.
+/// Most streams of one peer to the event stream; one more is reset. Source: own choice; each event of a peer is offered to all of
+/// its own.
+const SUBSCRIBERS_OF_PEER_MAX: usize = 128;
+/// The refusal that a peer gets when its bytes find no memory.
 const NO_MEMORY: &str = "the memory that this peer may use here is full; try later";
 
 enum Service {
@@ -101,9 +106,9 @@ impl Service {
         own + io.held()
     }
 
-    /// True while the disk will make room.
-    const fn is_writing(&self) -> bool {
-        matches!(self, Self::Mail(mail) if mail.is_writing())
+    /// True for a service that gives jobs to the disk.
+    const fn writes(&self) -> bool {
+        matches!(self, Self::Stdio(_) | Self::Mail(_))
     }
 
     /// There is no memory for more: the stream ends after this is said, if there are words for it.
@@ -139,6 +144,9 @@ struct Session {
     sender: IdentityKey,
     /// Bytes of messages that the disk has not written.
     delivering: usize,
+    /// The stream waits in its peer's lane, for its turn or for memory.
+    is_waiting: bool,
+    is_starving: bool,
 }
 
 impl Session {
@@ -153,8 +161,7 @@ pub(crate) struct Services {
     sessions: LiteMap<StreamId, Box<Session>>,
     /// Streams that subscribe to the event stream.
     subscribers: LiteMap<StreamId, ()>,
-    /// Bytes of each peer's messages that the disk has not written; no peer without any.
-    delivering: Vec<(IdentityKey, usize)>,
+    lanes: Lanes,
     daily: Daily,
 }
 
@@ -164,60 +171,97 @@ impl Services {
         let info = cx.stack.stream_info(stream);
         let sender = info.and_then(|i| cx.stack.endpoint().identity_of(i.peer));
         match (Service::for_port(port, stream), sender) {
+            (Some(Service::Events(_)), Some(sender)) if self.has_all_subscribers(&sender) => {
+                cx.out.push(Effect::GiveUp(stream));
+            }
             (Some(service), Some(sender)) => {
                 if matches!(service, Service::Events(_)) {
                     self.subscribers.insert(stream, ());
                 }
-                self.sessions.insert(stream, Box::new(Session { service, io: Io::default(), sender, delivering: 0 }));
+                let session = Session {
+                    service,
+                    io: Io::default(),
+                    sender,
+                    delivering: 0,
+                    is_waiting: false,
+                    is_starving: false,
+                };
+                self.sessions.insert(stream, Box::new(session));
             }
             _ => cx.out.push(Effect::GiveUp(stream)),
         }
+    }
+
+    fn has_all_subscribers(&self, peer: &IdentityKey) -> bool {
+        let of_peer = self.subscribers.keys().filter(|id| self.sessions.get(id).is_some_and(|s| s.sender == *peer));
+        of_peer.count() >= SUBSCRIBERS_OF_PEER_MAX
     }
 
     /// Reads the bytes that have arrived, at most [`SLICE_LEN_MAX`], and sends the answers that are known.
     pub(crate) fn serve(&mut self, cx: &mut Context, stream: StreamId) {
         let Some(session) = self.sessions.get_mut(&stream) else { return };
         session.io.flush(&mut cx.stack, stream);
-        let waits_for_disk =
-            session.service.is_writing() || self.delivering.iter().any(|(of, _)| *of == session.sender);
-        if !read(cx, stream, session, waits_for_disk) {
+        session.io.load = if session.service.writes() { self.lanes.load(&session.sender) } else { 0 };
+        let waits_for_disk = self.lanes.has_bytes(&session.sender);
+        let stop = read(cx, stream, session, waits_for_disk);
+        if stop == Stop::Refused {
             note_no_memory(cx, &session.sender);
         }
-        let Session { service, io, sender, delivering } = &mut **session;
+        let Session { service, io, sender, delivering, is_waiting, is_starving } = &mut **session;
         refuse_surplus(cx, &mut self.daily, (service, io), sender);
         io.flush(&mut cx.stack, stream);
         let is_over = io.is_broken || io.is_finished();
         if let (true, Service::Mail(mail)) = (is_over, &mut *service) {
             mail.give_up(io);
         }
-        let len: usize = io.deliveries.iter().map(|delivery| delivery.body.len()).sum();
-        if len > 0 {
-            *delivering += len;
-            match self.delivering.iter_mut().find(|(of, _)| of == sender) {
-                Some((_, all)) => *all += len,
-                None => self.delivering.push((*sender, len)),
+        let waits = io.is_behind() && !is_over;
+        *delivering += hand_on(cx, stream, io, (sender, &mut self.lanes));
+        let starves = stop == Stop::Starved && !is_over;
+        let was = (std::mem::replace(is_waiting, waits), std::mem::replace(is_starving, starves));
+        if was != (waits, starves) {
+            self.lanes.leave(sender, stream);
+            if waits {
+                self.lanes.wait(sender, stream);
+            }
+            if starves {
+                self.lanes.starve(sender, stream);
             }
         }
-        hand_on(cx, stream, io, *sender);
+        let (sender, is_broken) = (*sender, io.is_broken);
         cx.stack.keep(stream, session.held());
-        let is_broken = session.io.is_broken;
         if is_over {
             self.sessions.remove(&stream);
             self.subscribers.remove(&stream);
             cx.out.push(if is_broken { Effect::GiveUp(stream) } else { Effect::Close(stream) });
         }
+        self.wake_next(cx, &sender);
         debug_assert!(self.subscribers.len() <= self.sessions.len(), "a subscriber is a stream of the event service");
+    }
+
+    /// Serves the next stream that waits for its peer's jobs, if the peer may give more to the disk. It wakes the one behind it when
+    /// it leaves room.
+    fn wake_next(&mut self, cx: &mut Context, peer: &IdentityKey) {
+        if let Some(stream) = self.lanes.next(peer) {
+            let session = self.sessions.get_mut(&stream);
+            debug_assert!(session.is_some(), "a stream that is over does not wait");
+            session.into_iter().for_each(|session| session.is_waiting = false);
+            cx.ready(stream);
+        }
+    }
+
+    /// The disk has done one of a peer's jobs, of `len` bytes.
+    fn disk_has_done(&mut self, cx: &mut Context, peer: &IdentityKey, len: usize) {
+        for stream in self.lanes.done(peer, len) {
+            self.sessions.get_mut(&stream).into_iter().for_each(|session| session.is_starving = false);
+            cx.ready(stream);
+        }
+        self.wake_next(cx, peer);
     }
 
     /// The disk has decided about a message.
     pub(crate) fn delivered(&mut self, cx: &mut Context, call: Delivery, outcome: Result<Receipt, String>) {
         let Delivery { stream, sender, slot, kind, len } = call;
-        if let Some(i) = self.delivering.iter().position(|(of, _)| *of == sender) {
-            self.delivering[i].1 = self.delivering[i].1.saturating_sub(len);
-            if self.delivering[i].1 == 0 {
-                self.delivering.swap_remove(i);
-            }
-        }
+        self.disk_has_done(cx, &sender, len);
         if let Ok(Receipt { fresh: true, seq }) = &outcome {
             let (id, kind, bytes) = (*seq, kind.into(), len as u64);
             watch::tell_arrival(cx, stream, |from| Event::Message { id, kind, bytes, from });
@@ -231,7 +275,14 @@ impl Services {
     }
 
     /// The disk has done a job of `len` bytes for a file.
-    pub(crate) fn file_done(&mut self, cx: &mut Context, stream: StreamId, (file, len): (u64, usize), done: FileDone) {
+    pub(crate) fn file_done(
+        &mut self,
+        cx: &mut Context,
+        (stream, sender): (StreamId, IdentityKey),
+        (file, len): (u64, usize),
+        done: FileDone,
+    ) {
+        self.disk_has_done(cx, &sender, len);
         if let FileDone::Kept { path, len } = &done {
             let (path, bytes) = (path.to_string_lossy().into_owned(), *len);
             watch::tell_arrival(cx, stream, |from| Event::File { path, bytes, from });
@@ -244,7 +295,13 @@ impl Services {
         }
     }
 
-    /// Gives an event to every subscriber but the stream that published it; gives their number. A subscriber whose peer has no
+    /// Streams, subscribers, and peers with jobs for the disk.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> (usize, usize, usize) {
+        (self.sessions.len(), self.subscribers.len(), self.lanes.len())
+    }
+
+    /// Gives an event to every subscriber but the stream that published it; gives their number. A subscriber of a peer without
     /// memory left misses the event.
     pub(crate) fn publish(&mut self, cx: &mut Context, from: Option<StreamId>, event: &Published) -> usize {
         let mut count = 0;
@@ -263,30 +320,52 @@ impl Services {
     }
 }
 
-/// Lets a service take what has arrived on its stream. False when the service was refused more memory, which ends the stream.
-fn read(cx: &mut Context, stream: StreamId, session: &mut Session, waits_for_disk: bool) -> bool {
+/// Why a service takes no more bytes for now.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    /// There are none, or an event tells when to go on.
+    Quiet,
+    /// There is no memory, until the disk has done what it does for the peer.
+    Starved,
+    /// The service was refused more memory, which ends the stream.
+    Refused,
+}
+
+/// Lets a service take what has arrived on its stream.
+fn read(cx: &mut Context, stream: StreamId, session: &mut Session, waits_for_disk: bool) -> Stop {
     let mut left = SLICE_LEN_MAX;
     loop {
         let room = cx.stack.keep(stream, session.held());
         let Session { service, io, sender, .. } = session;
         if io.has_ended || io.is_broken {
-            return true;
+            return Stop::Quiet;
         }
+        service.take(io, &[], *sender); // frames that had no room before
         if !service.has_room(io) {
             io.flush(&mut cx.stack, stream);
+            if !io.published.is_empty() {
+                cx.ready(stream);
+            }
             if !service.has_room(io) {
-                return true; // an acknowledgement of the peer or of the disk serves the stream again
+                // Frames that wait behind a reset can be answered no more.
+                io.is_broken |= cx.stack.broken(stream).is_some();
+                return Stop::Quiet; // an acknowledgement of the peer or of the disk serves the stream again
             }
         }
         if left == 0 {
             cx.ready(stream);
-            return true;
+            return Stop::Quiet;
         }
         if room == 0 && cx.stack.stream_info(stream).is_some_and(|info| info.readable > 0) {
-            if !waits_for_disk {
-                service.refuse(io);
+            if cx.stack.broken(stream).is_some() {
+                io.is_broken = true;
+                return Stop::Quiet;
             }
-            return waits_for_disk; // then room follows, and an event of the stack
+            if waits_for_disk {
+                return Stop::Starved;
+            }
+            service.refuse(io);
+            return Stop::Refused;
         }
         let most = left.min(TAKE_LEN_MAX).min(room.max(1));
         let result = cx.stack.recv_with(stream, |bytes| {
@@ -296,7 +375,7 @@ fn read(cx: &mut Context, stream: StreamId, session: &mut Session, waits_for_dis
         });
         match result {
             Recv::Data(n) => left -= n,
-            Recv::Blocked => return true,
+            Recv::Blocked => return Stop::Quiet,
             Recv::Fin => {
                 io.has_ended = true;
                 service.end(io);
@@ -329,11 +408,14 @@ fn note_no_memory(cx: &mut Context, sender: &IdentityKey) {
     });
 }
 
-/// Hands the work that a service wants done to the disk and to the event stream.
-fn hand_on(cx: &mut Context, stream: StreamId, io: &mut Io, sender: IdentityKey) {
+/// Hands the work that a service wants done to the disk and to the event stream. Gives the bytes of messages for the disk.
+fn hand_on(cx: &mut Context, stream: StreamId, io: &mut Io, (sender, lanes): (&IdentityKey, &mut Lanes)) -> usize {
+    let (sender, mut delivering) = (*sender, 0);
     if !io.deliveries.is_empty() {
         let (_, peer) = ends(&cx.stack, stream);
         for io::Delivery { slot, id, kind, body } in io.deliveries.drain(..) {
+            lanes.add(&sender, body.len());
+            delivering += body.len();
             let call = Call::Delivery(Delivery { stream, sender, slot, kind, len: body.len() });
             let (addr, at) = (peer.addr, (cx.wall)());
             let message = |id| Message { id, sender, addr, kind, at, body };
@@ -344,17 +426,27 @@ fn hand_on(cx: &mut Context, stream: StreamId, io: &mut Io, sender: IdentityKey)
             cx.submit(job, call);
         }
     }
-    for job in io.files.drain(..) {
-        let call = match &job {
-            FileJob::Open { id, .. } | FileJob::End { id } => Call::File { stream, file: *id, len: 0 },
-            FileJob::Data { id, bytes, .. } => Call::File { stream, file: *id, len: bytes.len() },
+    for mut job in io.files.drain(..) {
+        let len = job.len();
+        let call = match &mut job {
+            FileJob::Open { id, file } => {
+                let pin = cx.stack.endpoint().trust().pin(&sender);
+                file.quota = pin.map_or(0, |pin| pin.quota().disk());
+                Call::File { stream, sender, file: *id, len }
+            }
+            FileJob::End { id } | FileJob::Data { id, .. } => Call::File { stream, sender, file: *id, len },
+            // These end what was opened, and wait for nothing.
             FileJob::Drop { .. } | FileJob::List => Call::Forgotten,
         };
+        if !matches!(call, Call::Forgotten) {
+            lanes.add(&sender, len);
+        }
         cx.submit(Job::File(job), call);
     }
     for event in io.published.drain(..) {
         cx.out.push(Effect::Publish(Some(stream), event));
     }
+    delivering
 }
 
 #[cfg(test)]

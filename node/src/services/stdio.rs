@@ -38,7 +38,7 @@ impl Stdio {
         }
         let body = std::mem::take(&mut self.text);
         let kind = match std::str::from_utf8(&body) {
-            Ok(text) if serde_json::from_str::<serde::de::IgnoredAny>(text.trim()).is_ok() => Kind::Json,
+            Ok(text) if serde_json::from_slice::<serde::de::IgnoredAny>(text.trim().as_bytes()).is_ok() => Kind::Json,
             Ok(_) => Kind::Text,
             Err(_) => Kind::Binary,
         };

@@ -3,16 +3,22 @@
 use crate::answer::Opened;
 use crate::failure::Failure;
 use pilot_core::trust::Pin;
-use pilot_core::{Addr, AddrPort};
+use pilot_core::{Addr, AddrPort, PeerId};
 use pilot_stack::{EPHEMERAL_FIRST, Stack, StreamEnd, StreamId};
 
 /// The local end and the peer's end of a stream.
 pub(crate) fn ends(stack: &Stack, id: StreamId) -> (AddrPort, AddrPort) {
     let info = stack.stream_info(id);
-    let key = info.and_then(|i| stack.endpoint().identity_of(i.peer));
-    let addr = key.and_then(|key| stack.endpoint().trust().pin(&key)).map(|p| p.addr).unwrap_or_default();
+    let addr = info.and_then(|i| known(stack, i.peer)).map(|(addr, _)| addr).unwrap_or_default();
     let (local_port, remote_port) = info.map_or((0, 0), |i| (i.local_port, i.remote_port));
     (AddrPort { addr: stack.endpoint().addr(), port: local_port }, AddrPort { addr, port: remote_port })
+}
+
+/// Address and hostname of a peer that is trusted, or was until a moment ago: what its streams end with names it.
+fn known(stack: &Stack, peer: PeerId) -> Option<(Addr, &str)> {
+    let (endpoint, trust) = (stack.endpoint(), stack.endpoint().trust());
+    let key = endpoint.identity_of(peer).or_else(|| endpoint.former_identity(peer))?;
+    trust.pin(&key).map(|pin| (pin.addr, pin.hostname.as_str())).or_else(|| trust.former(&key))
 }
 
 /// The hostname of the trusted peer at `addr`; empty when it has none.
@@ -23,8 +29,8 @@ pub(crate) fn hostname_of(stack: &Stack, addr: Addr) -> String {
 /// The reason of a stream's end, in words that name the peer.
 pub(crate) fn failure_of(stack: &Stack, id: StreamId, end: StreamEnd) -> Failure {
     let (local, peer) = ends(stack, id);
-    let hostname = hostname_of(stack, peer.addr);
-    let name = if hostname.is_empty() { peer.addr.to_string() } else { hostname };
+    let hostname = stack.stream_info(id).and_then(|info| known(stack, info.peer)).map_or("", |(_, name)| name);
+    let name = if hostname.is_empty() { peer.addr.to_string() } else { hostname.to_owned() };
     let pin = stack.endpoint().trust().pins().find(|p| p.addr == peer.addr);
     // The peer grants the ports of its own side of streams that this node has opened, and those have a port from above here.
     let may_be_denied = end == StreamEnd::Refused || end == StreamEnd::Reset && local.port >= EPHEMERAL_FIRST;

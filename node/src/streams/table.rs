@@ -442,9 +442,14 @@ impl Streams {
         self.end_of(inode)
     }
 
-    /// The system has told everything that clients have written before now, so their words can be read.
-    pub(crate) fn note_polled(&mut self) {
-        self.doubtful.append(&mut self.unexplained);
+    /// The system has told everything that clients have written before now, so their words can be read. True when streams wait for
+    /// that; those that end meanwhile are for the next time, so that these do not wait for ever.
+    pub(crate) fn note_polled(&mut self) -> bool {
+        let is_asked = self.doubtful.is_empty() && !self.unexplained.is_empty();
+        if is_asked {
+            self.doubtful = std::mem::take(&mut self.unexplained);
+        }
+        is_asked
     }
 
     /// Everything that the system has told was read: streams that ended without a word are reset.

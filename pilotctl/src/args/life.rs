@@ -47,9 +47,9 @@ pub(crate) struct DaemonStart {
     /// go on with what is left of damaged books, and with another identity than before
     #[argh(switch)]
     pub(crate) accept_loss: bool,
-    /// least important level that is logged: error, warn, info or debug (default info)
-    #[argh(option, default = "LogLevel::Info")]
-    pub(crate) log_level: LogLevel,
+    /// least important level that is logged: error, warn, info or debug (default: the setting log_level, else info)
+    #[argh(option)]
+    pub(crate) log_level: Option<LogLevel>,
     /// form of the log's lines: text or json (default text)
     #[argh(option, default = "LogFormat::Text")]
     pub(crate) log_format: LogFormat,
@@ -77,9 +77,9 @@ pub(crate) struct DaemonRun {
     /// go on with what is left of damaged books, and with another identity than before
     #[argh(switch)]
     pub(crate) accept_loss: bool,
-    /// least important level that is logged: error, warn, info or debug (default info)
-    #[argh(option, default = "LogLevel::Info")]
-    pub(crate) log_level: LogLevel,
+    /// least important level that is logged: error, warn, info or debug (default: the setting log_level, else info)
+    #[argh(option)]
+    pub(crate) log_level: Option<LogLevel>,
     /// form of the log's lines: text or json (default text)
     #[argh(option, default = "LogFormat::Text")]
     pub(crate) log_format: LogFormat,

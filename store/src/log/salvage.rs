@@ -2,6 +2,7 @@
 
 use super::{Batch, COPY_LEN, HEAD_LEN, Key, Limits, Log, read_head};
 use crate::disk::Disk;
+use pilot_core::sort::sort_by;
 use std::io;
 
 impl<D: Disk> Log<D> {
@@ -13,7 +14,7 @@ impl<D: Disk> Log<D> {
     pub fn salvage(disk: D, limits: Limits) -> io::Result<Self> {
         let mut log = Self::empty(disk, limits)?;
         let mut numbers = log.disk.list()?;
-        numbers.sort_unstable();
+        sort_by(&mut numbers, |a, b| a < b);
         log.next = numbers.last().copied().max(log.disk.marked()?).map_or(1, |n| n.saturating_add(1));
         for number in &numbers {
             if read_head(&mut log.disk, *number)?.is_some() {

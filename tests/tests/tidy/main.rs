@@ -6,10 +6,12 @@
 //! | `rings` | no files of a crate import each other in a ring |
 //! | `pages` | every cited page, section, path and name exists |
 //! | `words` | comments have their subjects, the inner crates their assertions |
+//! | `licences` | dependencies have licences and sources that `deny.toml` allows |
 //! | `shape` | lengths of files and functions; where unsafe code and JSON requests may stand |
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod crates;
+mod licences;
 mod modules;
 mod pages;
 mod rings;

@@ -121,10 +121,10 @@ impl Directory {
         }
     }
 
-    /// What a refusal says besides its reason.
+    /// What an answer says besides its content.
     pub(super) fn take_facts(&mut self, cx: &Context<'_>, extensions: &Extensions) {
         if let Some(clock_us) = extensions.u64(ExtensionType::CLOCK) {
-            self.times.learn_clock(cx.now, clock_us);
+            self.learn_clock(cx, clock_us);
         }
         if let Some(sequence) = extensions.u64(ExtensionType::SEQUENCE) {
             self.raise_sequence(sequence);
@@ -245,7 +245,8 @@ impl Directory {
         let under_way = |purpose: &Purpose| if let Purpose::Letter(number) = purpose { Some(*number) } else { None };
         let under_way: Vec<LetterNumber> = self.calls.values().filter_map(|(_, purpose)| under_way(purpose)).collect();
         let recipient = |number: LetterNumber| self.trust.letter(number).map(|letter| letter.0);
-        let mut seen: BTreeSet<IdentityKey> = under_way.iter().filter_map(|number| recipient(*number)).collect();
+        let mut seen = BTreeSet::new();
+        seen.extend(under_way.iter().filter_map(|number| recipient(*number)));
         let room = POSTS_MAX.saturating_sub(under_way.len());
         let oldest = self.trust.letters().filter(|number| recipient(*number).is_some_and(|to| seen.insert(to)));
         let is_ready = |number: &LetterNumber| {

@@ -1,11 +1,8 @@
 //! Owns which clock each input of the directory goes by: this machine's, or the rendezvous' where nodes tell each other times.
 
-use super::{Context, Directory, Effect};
+use super::{Context, Directory, Effect, Warning};
 use crate::time::Instant;
 use crate::trust::Me;
-
-/// Clocks that differ less than this count as one clock. Unit: seconds. Source: own choice; NTP keeps far closer.
-const SAME_CLOCK_S: u64 = 60;
 
 impl Directory {
     /// Notes that a stamp, a sequence or an epoch of this time was used; asks for a save ahead of need.
@@ -25,11 +22,18 @@ impl Directory {
         self.times.behind_s(now, wall_us)
     }
 
+    /// The rendezvous' wall clock says `clock_us`. A clock of ours that differs from it is told.
+    pub(super) fn learn_clock(&mut self, cx: &Context<'_>, clock_us: u64) {
+        self.times.learn_clock(cx.now, clock_us);
+        let news = self.times.skew_news(cx.now, cx.wall_us).map(Warning::Clock);
+        self.effects.extend(news.map(Effect::Warn));
+    }
+
     /// This node as it is now, for its trust book.
     pub(super) fn me<'a>(&self, cx: &'a Context<'_>, record: &'a [u8]) -> Me<'a> {
         let now_s = cx.wall_us / 1_000_000;
-        let behind = self.clock_behind_s(cx.now, cx.wall_us).filter(|s| s.unsigned_abs() >= SAME_CLOCK_S);
-        let common_s = now_s.saturating_add_signed(behind.unwrap_or_default());
+        let skew = self.times.skew_s(cx.now, cx.wall_us);
+        let common_s = now_s.saturating_add_signed(skew.unwrap_or_default());
         Me { identity: cx.identity, record, now_s, common_s }
     }
 }

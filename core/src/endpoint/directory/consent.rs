@@ -101,7 +101,7 @@ impl Directory {
         if !self.is_ready() || !self.trust.has_room_for_letter() {
             return;
         }
-        if let Some(message) = self.with_trust(cx, |book, me, rng| book.ask_to_renew(me, key, rng)) {
+        if let Some(message) = self.with_trust(cx, |book, me, rng| book.ask_to_compare(me, key, rng)) {
             self.write_to_peer(cx, key, &message);
         }
     }
@@ -169,13 +169,7 @@ impl Directory {
         let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message, source));
         match &outcome {
             Outcome::Discarded(_) => {}
-            Outcome::Renewed(key) => self.renew(cx, key),
-            Outcome::Pinned(key) => {
-                self.pins_changed(cx.now, key);
-                let again = self.with_trust(cx, |book, me, rng| book.repeat_renewal(me, key, rng));
-                again.into_iter().for_each(|message| self.write_to_peer(cx, key, &message));
-            }
-            Outcome::Rejected(key) | Outcome::Revoked(key) => self.pins_changed(cx.now, key),
+            Outcome::Pinned(key) | Outcome::Rejected(key) | Outcome::Revoked(key) => self.pins_changed(cx.now, key),
             // These change no pin.
             _ => {}
         }
@@ -183,16 +177,6 @@ impl Directory {
         letter.into_iter().for_each(|number| self.depart_when_saved(cx.now, Departure::Taken(number)));
         if !matches!(outcome, Outcome::Discarded(_)) {
             self.effects.push_back(Effect::Trust(outcome));
-        }
-    }
-
-    /// Answers a pinned node that asks anew. Without room for the letter its request waits for the owner.
-    fn renew(&mut self, cx: &mut Context<'_>, key: &IdentityKey) {
-        if self.trust.has_room_for_letter()
-            && let Ok(message) = self.with_trust(cx, |book, me, rng| book.renew(me, key, rng))
-        {
-            self.pins_changed(cx.now, key);
-            self.write_to_peer(cx, key, &message);
         }
     }
 

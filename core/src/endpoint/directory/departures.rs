@@ -28,6 +28,11 @@ impl Directory {
         self.trust.version() <= self.saved
     }
 
+    /// True while the answer of a KEM run waits for the disk: until it leaves, the peer's streams wait as well.
+    pub(crate) fn has_peer_waiting(&self) -> bool {
+        self.held.iter().any(|(_, departure)| matches!(departure, Departure::Kem(..)))
+    }
+
     /// Takes what [`Effect::Farewell`] asked for.
     pub(crate) fn hold_farewell(&mut self, now: Instant, to: PathAddr, datagram: Vec<u8>) {
         self.depart_when_saved(now, Departure::Farewell(to, datagram));

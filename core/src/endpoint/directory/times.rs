@@ -13,6 +13,9 @@ const BLOCK_US: u64 = 3600 * 1_000_000;
 /// Distance from the ceiling at which it rises. Unit: microseconds.
 const MARGIN_US: u64 = 60 * 1_000_000;
 
+/// Clocks that differ less than this count as one clock. Unit: seconds. Source: own choice; NTP keeps far closer.
+const SAME_CLOCK_S: i64 = 60;
+
 /// The times of a node.
 #[derive(Debug, Default)]
 pub(super) struct Times {
@@ -20,12 +23,14 @@ pub(super) struct Times {
     ceiling_us: u64,
     /// The rendezvous' clock at the start of our monotonic one. Unit: microseconds since 1970; before it when negative.
     rendezvous_at_zero_us: Option<i64>,
+    /// The difference that the owner was told last. Unit: seconds.
+    told_s: i64,
 }
 
 impl Times {
     /// `used_us`: no time that this node has used was greater. 0: none is known.
     pub(super) const fn new(used_us: u64) -> Self {
-        Self { used_us, ceiling_us: used_us, rendezvous_at_zero_us: None }
+        Self { used_us, ceiling_us: used_us, rendezvous_at_zero_us: None, told_s: 0 }
     }
 
     /// Newest time that was used. Unit: microseconds since 1970.
@@ -56,5 +61,20 @@ impl Times {
     pub(super) fn behind_s(&self, now: Instant, wall_us: u64) -> Option<i64> {
         let rendezvous_us = self.rendezvous_at_zero_us? + now.as_micros() as i64;
         Some((rendezvous_us - wall_us.min(i64::MAX as u64) as i64) / 1_000_000)
+    }
+
+    /// The same, when the two are different clocks.
+    pub(super) fn skew_s(&self, now: Instant, wall_us: u64) -> Option<i64> {
+        self.behind_s(now, wall_us).filter(|behind| behind.abs() >= SAME_CLOCK_S)
+    }
+
+    /// The difference between the two clocks, once for each difference.
+    pub(super) fn skew_news(&mut self, now: Instant, wall_us: u64) -> Option<i64> {
+        let behind = self.behind_s(now, wall_us)?;
+        if behind.abs_diff(self.told_s) < SAME_CLOCK_S as u64 {
+            return None;
+        }
+        self.told_s = behind;
+        self.skew_s(now, wall_us)
     }
 }

@@ -5,8 +5,8 @@ use super::*;
 /// How much later than it was a beginning may look: the way of the RESP, and what the number cannot tell.
 const LATE_MAX: Duration = Duration::from_millis(5 + 2);
 
-/// A pair with a tunnel, whose side 1 changes after 5 s as `change` says; gives that moment, and from when on side 0 takes
-/// side 1 to be another than before.
+/// A pair with a tunnel, whose side 1 changes after 5 s as `change` says; gives that moment, and the one at which side 1 began
+/// anew at the latest, as side 0 was told.
 fn told_after(change: impl FnOnce(&mut Pair)) -> (Pair, Instant, Instant) {
     let mut pair = Pair::new();
     pair.send(0, b"before");
@@ -31,7 +31,7 @@ fn another_process_says_since_when_it_runs() {
         pair.ends[1].handle_timeout(now);
     });
     assert!(told >= at && told <= at + LATE_MAX, "{at:?} {told:?}");
-    // The peer has counted a sleep of this machine, whose clock has not.
+    // The peer has counted a sleep of this machine; the clock here has not.
     let (now, id) = (pair.now, pair.peer(0));
     pair.ends[0].set_wall(now, WALL_US + now.as_micros() + 500_000);
     assert_eq!(pair.ends[0].peer_began(id), Some(told), "the clock was set a little");

@@ -165,7 +165,7 @@ fn a_copy_of_the_memory_opens_no_session_that_is_over() {
 
     let secrets: Vec<_> = recorded.lock().unwrap().iter().map(|secret| secret.map(|byte| byte ^ MASK)).collect();
     let pin = pair.ends[1].trust().pin(&identity(0).public()).unwrap();
-    let psk = *mixed_psk(&pin.secret, &pin.kem.expect("made in the first session"));
+    let psk = *mixed_psk(&pin.secret, pin.kem.as_ref().expect("made in the first session"));
     let [init, resp] = &pair.handshakes[second - 2..second] else { unreachable!("two") };
     let (keys, ephemeral) = keys_of(init, resp, &psk, &secrets);
     let [during, after] = [during, after].map(|path| {

@@ -3,20 +3,19 @@
 use super::*;
 
 impl Owner {
-    fn ask_to_renew(&mut self, peer: &Owner) -> Option<Vec<u8>> {
+    fn ask_to_compare(&mut self, peer: &Owner) -> Option<Vec<u8>> {
         let key = peer.key();
-        self.at(NOW + 5, |b, me, rng| b.ask_to_renew(me, &key, rng))
+        self.at(NOW + 5, |b, me, rng| b.ask_to_compare(me, &key, rng))
     }
 
-    /// Receives the request of a pinned node and answers it, as a node does by itself.
-    fn answer(&mut self, from: &Owner, request: &[u8]) -> Vec<u8> {
-        let key = from.key();
-        assert_eq!(self.at(NOW + 6, |b, me, _| b.receive(me, request, None)), Outcome::Renewed(key));
-        self.at(NOW + 6, |b, me, rng| b.renew(me, &key, rng)).expect("a peer asks")
+    /// Approves whatever waits of a node, and gives what is to be sent.
+    fn approve_again(&mut self, peer: &Owner) -> Vec<u8> {
+        let key = peer.key();
+        self.at(NOW + 6, |b, me, rng| b.approve(me, &key, &Terms::default(), rng)).expect("pending")
     }
 
     fn secret_with(&self, peer: &Owner) -> Option<[u8; 32]> {
-        self.book.pin(&peer.key()).map(|pin| pin.secret)
+        self.book.pin(&peer.key()).map(|pin| *pin.secret)
     }
 
     fn cancel(&mut self, of: &Owner) -> Result<Vec<u8>, TrustError> {
@@ -26,72 +25,102 @@ impl Owner {
 }
 
 #[test]
-fn a_peer_that_lost_its_pin_asks_anew_and_is_answered_with_what_it_had() {
+fn the_identity_alone_regains_nothing_and_one_approval_gives_all_that_there_was() {
     let (mut a, mut b) = trusting_pair();
     let key = a.key();
     b.at(NOW, |book, me, rng| book.regrant(me, &key, &Regrant::Grant(Ports::one(80), Some(NOW + 900)), rng))
         .expect("a peer");
+    b.book.pins.get_mut(&key).expect("pinned").not_after = Some(NOW + 9000);
     let before = b.book.pin(&key).expect("pinned").clone();
-    a.book = TrustBook::default(); // only the identity was restored
+    a.book = TrustBook::default(); // only the identity was restored, or somebody has copied it
     let request = a.at(NOW + 5, |book, me, rng| book.request(me, &b.public_record(), &Terms::default(), rng));
-    let accept = b.answer(&a, &request.expect("allowed"));
-    assert_eq!(a.at(NOW + 6, |book, me, _| book.receive(me, &accept, None)), Outcome::Pinned(b.key()));
+    assert_eq!(b.receive(&request.expect("allowed")), Outcome::Pending(key), "the owner decides");
+    b.book = TrustBook::parse(&b.book.emit()).expect("own form");
+    assert_eq!(b.secret_with(&a), Some(*before.secret), "the pin is as it was");
+    assert!(b.book.secret_differs(&key) && !b.book.secret_differs(&Owner::new(9).key()));
+    let accept = b.approve_again(&a);
+    assert_eq!(a.receive(&accept), Outcome::Pinned(b.key()));
     assert!(a.secret_with(&b).is_some() && a.secret_with(&b) == b.secret_with(&a));
-    assert_ne!(b.secret_with(&a), Some(before.secret), "what the other has forgotten opens nothing");
+    assert_ne!(b.secret_with(&a), Some(*before.secret), "what the other has forgotten opens nothing");
     let after = b.book.pin(&key).expect("pinned");
-    assert_eq!((&after.ports, &after.temporary), (&before.ports, &before.temporary));
-    assert_eq!(b.book.pending().count(), 0, "no owner decides twice");
+    assert_eq!((&after.ports, &after.temporary, after.not_after), (&before.ports, &before.temporary, before.not_after));
+    assert!(!b.book.secret_differs(&key));
 }
 
 #[test]
 fn a_node_in_doubt_asks_once_and_the_same_secret_changes_nothing() {
     let (mut a, mut b) = trusting_pair();
-    let request = a.ask_to_renew(&b).expect("a peer");
-    assert!(a.ask_to_renew(&b).is_none() && a.book.is_renewing(&b.key()), "it waits for the answer");
+    let question = a.ask_to_compare(&b).expect("a peer");
+    assert!(a.ask_to_compare(&b).is_none(), "it waits for the answer");
     let (version, secret) = (b.book.version(), b.secret_with(&a));
-    assert_eq!(b.receive(&request), Outcome::Discarded(Discarded::AlreadyTrusted));
+    assert_eq!(b.receive(&question), Outcome::Discarded(Discarded::AlreadyTrusted));
     assert!(b.book.version() == version && b.secret_with(&a) == secret);
     a.book.note_agreement(&b.key()); // a tunnel stands
-    assert!(!a.book.is_renewing(&b.key()) && a.ask_to_renew(&b).is_some());
-    assert_eq!(a.ask_to_renew(&Owner::new(9)), None);
+    assert!(a.ask_to_compare(&b).is_some());
+    assert_eq!(a.ask_to_compare(&Owner::new(9)), None);
 }
 
 #[test]
-fn a_node_without_the_pin_gets_a_request_that_its_owner_approves() {
+fn a_question_is_no_consent_whoever_answers_it() {
+    let (mut a, mut b) = trusting_pair();
+    let secret = a.secret_with(&b);
+    b.book = TrustBook::default();
+    let question = a.ask_to_compare(&b).expect("a peer");
+    assert_eq!(b.receive(&question), Outcome::Pending(a.key()));
+    // An accept, as another program might make one, counts for nothing.
+    b.book.pending.get_mut(&a.key()).expect("waits").is_question = false;
+    let accept = b.approve_again(&a);
+    assert_eq!(a.receive(&accept), Outcome::Discarded(Discarded::Unsolicited));
+    assert_eq!(a.secret_with(&b), secret);
+}
+
+#[test]
+fn a_node_without_the_pin_approves_the_question_and_the_other_owner_its_request() {
     let (mut a, mut b) = trusting_pair();
     b.book = TrustBook::default();
-    let request = a.ask_to_renew(&b).expect("a peer");
-    assert_eq!(b.receive(&request), Outcome::Pending(a.key()));
-    let accept = b.at(NOW + 6, |book, me, rng| book.approve(me, &a.key(), &Terms::default(), rng)).expect("pending");
-    assert_eq!(a.at(NOW + 6, |book, me, _| book.receive(me, &accept, None)), Outcome::Pinned(b.key()));
+    let question = a.ask_to_compare(&b).expect("a peer");
+    assert_eq!(b.receive(&question), Outcome::Pending(a.key()));
+    let request = b.approve_again(&a);
+    assert!(b.book.secret_differs(&a.key()), "until the other owner has answered");
+    assert_eq!(a.receive(&request), Outcome::Pending(b.key()));
+    let accept = a.approve_again(&b);
+    assert_eq!(b.receive(&accept), Outcome::Pinned(a.key()));
     assert!(a.secret_with(&b).is_some() && a.secret_with(&b) == b.secret_with(&a));
+    assert!(!a.book.secret_differs(&b.key()) && !b.book.secret_differs(&a.key()));
 }
 
 #[test]
-fn secrets_that_differ_are_renewed_whichever_side_notices() {
-    for both in [false, true] {
+fn secrets_that_differ_are_renewed_by_one_approval_on_each_side() {
+    for both_at_once in [false, true] {
         let (mut a, mut b) = trusting_pair();
-        a.book.pins.get_mut(&b.key()).expect("pinned").secret = [7; 32];
-        let from_a = a.ask_to_renew(&b).expect("a peer");
-        if both {
-            let from_b = b.ask_to_renew(&a).expect("a peer");
-            assert_eq!(a.at(NOW + 6, |book, me, _| book.receive(me, &from_b, None)), Outcome::Pinned(b.key()));
-            assert_eq!(b.at(NOW + 6, |book, me, _| book.receive(me, &from_a, None)), Outcome::Pinned(a.key()));
-            // Each repeats its request once, which is recognised.
-            let keys = [b.key(), a.key()];
-            let again = [(&mut a, keys[0]), (&mut b, keys[1])].map(|(owner, key)| {
-                let message = owner.at(NOW + 7, |book, me, rng| book.repeat_renewal(me, &key, rng)).expect("crossed");
-                assert!(owner.at(NOW + 7, |book, me, rng| book.repeat_renewal(me, &key, rng)).is_none());
-                message
-            });
-            assert_eq!(b.receive(&again[0]), Outcome::Discarded(Discarded::AlreadyTrusted));
-            assert_eq!(a.receive(&again[1]), Outcome::Discarded(Discarded::AlreadyTrusted));
+        a.book.pins.get_mut(&b.key()).expect("pinned").secret = [7; 32].into();
+        let from_a = a.ask_to_compare(&b).expect("a peer");
+        if both_at_once {
+            let from_b = b.ask_to_compare(&a).expect("a peer");
+            assert_eq!(a.receive(&from_b), Outcome::Pending(b.key()));
+            assert_eq!(b.receive(&from_a), Outcome::Pending(a.key()));
+            let (from_a, from_b) = (a.approve_again(&b), b.approve_again(&a));
+            assert_eq!(a.receive(&from_b), Outcome::Pinned(b.key()));
+            assert_eq!(b.receive(&from_a), Outcome::Pinned(a.key()));
         } else {
-            let accept = b.answer(&a, &from_a);
-            assert_eq!(a.at(NOW + 6, |book, me, _| book.receive(me, &accept, None)), Outcome::Pinned(b.key()));
+            assert_eq!(b.receive(&from_a), Outcome::Pending(a.key()));
+            assert!(b.ask_to_compare(&a).is_none(), "the other has asked");
+            let request = b.approve_again(&a);
+            assert_eq!(a.receive(&request), Outcome::Pending(b.key()));
+            let accept = a.approve_again(&b);
+            assert_eq!(b.receive(&accept), Outcome::Pinned(a.key()));
         }
-        assert!(a.secret_with(&b).is_some() && a.secret_with(&b) == b.secret_with(&a), "{both}");
+        assert!(a.secret_with(&b).is_some() && a.secret_with(&b) == b.secret_with(&a), "{both_at_once}");
     }
+}
+
+#[test]
+fn a_peers_request_takes_no_strangers_room() {
+    let (mut a, mut b) = trusting_pair();
+    a.book.pins.get_mut(&b.key()).expect("pinned").secret = [7; 32];
+    let question = a.ask_to_compare(&b).expect("a peer");
+    assert_eq!(b.receive(&question), Outcome::Pending(a.key()));
+    assert_eq!((b.book.pending().count(), b.book.strangers().count()), (1, 0));
 }
 
 #[test]

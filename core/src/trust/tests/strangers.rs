@@ -79,7 +79,7 @@ fn no_flood_touches_peers_or_those_that_were_asked() {
     // A peer that lost its book is answered, and a node that was asked is approved by its own request.
     b.book = TrustBook::default();
     let request = b.at(NOW + 60, |book, me, rng| book.request(me, &a.public_record(), &Terms::default(), rng));
-    assert_eq!(a.receive(&request.expect("allowed")), Outcome::Renewed(b.key()));
+    assert_eq!(a.receive(&request.expect("allowed")), Outcome::Pending(b.key()));
     let request = asked.request(&a);
     asked.book.pending = LiteMap::new();
     assert_eq!(a.receive(&request), Outcome::Pinned(asked.key()));

@@ -1,5 +1,7 @@
 //! All rooms together, with a disk that the test plays.
 
+mod hostile;
+
 use super::*;
 use crate::disk::worker::{JOBS_MAX, Paper};
 use crate::event_loop::dispatch;
@@ -11,11 +13,14 @@ use serde_json::Value;
 
 /// The rooms of node 0 of a lab, and its disk.
 fn rooms(lab: Lab) -> (Rooms, Paper) {
+    rooms_of(lab.nodes.into_iter().next().expect("a node"))
+}
+
+fn rooms_of(cx: Context) -> (Rooms, Paper) {
     let poll = mio::Poll::new().expect("poll");
     let registry = || poll.registry().try_clone().expect("registry");
     let waker = std::sync::Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker"));
     let (worker, disk) = Worker::on_paper();
-    let cx = lab.nodes.into_iter().next().expect("a node");
     let rendezvous = RendezvousPlace::new(&cx.config.rendezvous, waker.clone());
     let rooms = Rooms {
         cx,

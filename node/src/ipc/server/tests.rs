@@ -347,3 +347,27 @@ fn what_a_client_said_before_its_end_counts_also_when_writing_finds_the_end_firs
     assert!(!ipc.has_more());
     assert!(ipc.take_closed().into_iter().eq([id]));
 }
+
+#[test]
+fn what_was_written_before_a_question_is_heard_although_its_client_writes_on() {
+    let mut ipc = room();
+    let (id, mut theirs) = join(&mut ipc, false);
+    let flood = numbered(REQUEST, 1, &json!({}), b"").repeat(2 * FRAMES_PER_CLIENT);
+    theirs.write_all(&flood).expect("room");
+    ipc.readiness(Room::Ipc.token(id.0 as usize), true, false);
+    assert_eq!(ipc.receive(NOW).len(), FRAMES_PER_CLIENT);
+    theirs.write_all(&numbered(REQUEST, 7, &json!({}), b"")).expect("room");
+    ipc.readiness(Room::Ipc.token(id.0 as usize), true, false);
+    ipc.mark();
+    let mut got = Vec::new();
+    for _ in 0..20 {
+        if ipc.has_heard() {
+            break;
+        }
+        theirs.write_all(&flood).expect("room");
+        ipc.readiness(Room::Ipc.token(id.0 as usize), true, false);
+        got.extend(ipc.receive(NOW).iter().map(|frame| frame.payload[3]));
+    }
+    assert!(ipc.has_heard() && got.contains(&7));
+    assert!(ipc.has_more(), "it still has much to say");
+}

@@ -341,7 +341,7 @@ fn an_explicit_descriptor_needs_a_word_before_its_end() {
         if word == Word::Late {
             streams.finish_of(&mut lab.nodes[0], inode, false).expect("known");
         }
-        streams.note_polled();
+        assert_eq!(streams.note_polled(), word != Word::Before);
         streams.settle_ends(&mut lab.nodes[0]);
         turn(&mut lab, &mut streams, ours);
         let end = if word == Word::Never { Recv::Ended(StreamEnd::Reset) } else { Recv::Fin };

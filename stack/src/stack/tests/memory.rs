@@ -239,3 +239,23 @@ fn no_sender_takes_the_place_of_all_datagrams() {
     let of = |number: usize| senders.iter().filter(|from| **from == identity(number).public()).count();
     assert_eq!((of(1), of(2)), (256, 128));
 }
+
+#[test]
+fn streams_that_their_peer_resets_give_everything_back_whatever_was_dropped() {
+    let (mut star, streams) = crowd(60);
+    let mut written = [0; 60];
+    for _ in 0..400 {
+        write(&mut star, 1, &streams, &mut written, 1 << 20);
+        star.step(MS * 5);
+    }
+    let theirs = incoming(&mut star);
+    assert!(usage(&star, 1).memory > MEMORY / 4);
+    streams.iter().for_each(|id| star.stacks[1].abort(star.now, *id));
+    (0..400).for_each(|_| star.step(MS * 5));
+    let hub = &mut star.stacks[0];
+    let open = theirs.iter().filter(|(_, id)| hub.broken(*id).is_none()).count();
+    assert_eq!(open, 0, "streams are told that they are over");
+    theirs.iter().for_each(|(_, id)| hub.close(star.now, *id));
+    (0..10).for_each(|_| star.step(MS * 5));
+    assert_eq!((usage(&star, 1).memory, usage(&star, 1).streams), (0, 0));
+}

@@ -83,4 +83,31 @@ mod tests {
         let nothing = Verdicts { passed: BTreeSet::new(), broken: BTreeMap::new() };
         assert!(!nothing.of(&Test { package: "p", target: &["--lib"], name: "gone" }).is_ok);
     }
+
+    /// All sources of a package.
+    fn sources(folder: &std::path::Path, out: &mut String) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                sources(&path, out);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                *out += &std::fs::read_to_string(path).expect("readable");
+            }
+        }
+    }
+
+    #[test]
+    fn every_test_that_is_a_proof_exists() {
+        let mut packages: BTreeMap<&str, String> = BTreeMap::new();
+        for test in crate::rows::ROWS.iter().flat_map(|(_, proofs)| *proofs).filter_map(crate::rows::Proof::test) {
+            let text = packages.entry(test.package).or_insert_with(|| {
+                let folder = root().join(test.package.trim_start_matches("pilot-"));
+                let mut text = String::new();
+                ["src", "tests"].iter().for_each(|part| sources(&folder.join(part), &mut text));
+                text
+            });
+            let name = test.name.rsplit("::").next().unwrap_or_default();
+            assert!(text.contains(&format!("fn {name}(")), "{} has no test {name}", test.package);
+        }
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cargo run --release -p pilot-tests --bin faults                      # everything
-//! cargo run --release -p pilot-tests --bin faults -- --only loss,R13   # some rows; writes nothing
-//! cargo run --release -p pilot-tests --bin faults -- --only churn --hours 1
+//! cargo run --release -p pilot-tests --bin faults -- --only loss,R13   # some rows; writes with `--write`
+//! cargo run --release -p pilot-tests --bin faults -- --only churn --minutes 60
 //! ```
 #![forbid(unsafe_code)]
 
@@ -29,12 +29,15 @@ struct Arguments {
     /// rows to run, separated by commas; all rows when absent
     #[argh(option)]
     only: Option<String>,
+    /// write the page also when some rows run; the others keep their lines
+    #[argh(switch)]
+    write: bool,
     /// rows as JSON instead of a table
     #[argh(switch)]
     json: bool,
-    /// length of the row `churn` (default: a minute). Unit: hours
+    /// length of the row `churn` (default: 1). Unit: minutes
     #[argh(option)]
-    hours: Option<f64>,
+    minutes: Option<f64>,
 }
 
 fn main() -> ExitCode {
@@ -48,14 +51,14 @@ fn main() -> ExitCode {
     }
     let is_wanted = |fault: &&Fault| wanted.as_ref().is_none_or(|names| names.contains(&fault.name));
     let chosen: Vec<Fault> = faults.iter().filter(is_wanted).copied().collect();
-    let outcomes = run(&chosen, arguments.hours);
+    let outcomes = run(&chosen, arguments.minutes);
     if arguments.json {
         println!("{}", report::json(&outcomes));
     } else {
         print!("{}", report::markdown(&outcomes));
     }
-    if wanted.is_none()
-        && let Err(error) = report::write(&outcomes)
+    if (wanted.is_none() || arguments.write)
+        && let Err(error) = report::write(&faults, &outcomes)
     {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
@@ -64,7 +67,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs the tests elsewhere first, target by target, then each row.
-fn run(faults: &[Fault], hours: Option<f64>) -> Vec<Outcome> {
+fn run(faults: &[Fault], minutes: Option<f64>) -> Vec<Outcome> {
     let tests: Vec<_> = faults.iter().flat_map(|fault| rows::proofs(fault.name)).filter_map(Proof::test).collect();
     let verdicts = elsewhere::run(&tests);
     let measure = |fault: &Fault| {
@@ -74,7 +77,7 @@ fn run(faults: &[Fault], hours: Option<f64>) -> Vec<Outcome> {
             .iter()
             .map(|proof| match proof {
                 Proof::Here(scenario) => guarded(*scenario),
-                Proof::Churn => guarded(|| scenarios::churn::run(hours)),
+                Proof::Churn => guarded(|| scenarios::churn::run(minutes)),
                 Proof::Elsewhere(test) => verdicts.of(test),
             })
             .collect();

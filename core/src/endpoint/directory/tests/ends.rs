@@ -196,6 +196,10 @@ fn an_old_sequence_is_raised_above_the_one_that_the_refusal_names_and_clocks_are
     let effects = node.refuse(0, last_ticket(&effects), Refusal::BadRecord, &facts);
     assert!(matches!(calls(&effects)[..], [(_, Call::Register(_))]), "{effects:?}");
     assert_eq!((node.record().sequence, node.directory.clock_behind_s(at(0), WALL_US)), (known + 1, Some(3600)));
+    let told = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Warn(Warning::Clock(3600))));
+    assert!(told(&effects), "{effects:?}");
+    let same = Extensions::NONE.with_u64(ExtensionType::CLOCK, WALL_US + 3_610_000_000);
+    assert!(!told(&node.input(0, |d, cx| d.take_facts(cx, &same)).1), "one difference is told once");
     // A rendezvous that raises the sequence again and again is asked again after a pause only.
     let facts = Extensions::NONE.with_u64(ExtensionType::SEQUENCE, known + 100);
     let effects = node.refuse(0, last_ticket(&effects), Refusal::BadRecord, &facts);

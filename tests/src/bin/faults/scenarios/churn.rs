@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const MESSAGES_PER_SECOND: u32 = 100;
 const STREAMS_PER_SECOND: u32 = 10;
-/// Length without `--hours`.
+/// Length without `--minutes`.
 const SAMPLE: Duration = Duration::from_secs(60);
 /// Load before the first look, so that what is allocated once is there.
 const WARM_UP: Duration = Duration::from_secs(10);
@@ -50,9 +50,9 @@ impl Load {
     }
 }
 
-/// Runs the churn for a minute, or for so many hours.
-pub(crate) fn run(hours: Option<f64>) -> Measured {
-    let span = hours.map_or(SAMPLE, |hours| Duration::from_secs_f64(hours * 3600.0));
+/// Runs the churn for a minute, or for so many.
+pub(crate) fn run(minutes: Option<f64>) -> Measured {
+    let span = minutes.map_or(SAMPLE, |minutes| Duration::from_secs_f64(minutes * 60.0));
     match churn(span) {
         Ok(measured) => measured,
         Err(error) => Measured::new(false, error.replace(['\n', '|'], " ")),

@@ -9,6 +9,12 @@ use std::time::Instant as Clock;
 const RESTARTS: usize = 200;
 /// Peers that restart at once.
 const PEERS: usize = 1000;
+/// Time for which a process stands still.
+const STOPPED: Duration = Duration::from_secs(600);
+/// Unit: seconds.
+const YEAR_S: u64 = 365 * 24 * 3600;
+/// Turns of two machines in half an hour with little to do.
+const TURNS_MAX: usize = 10_000;
 
 pub(crate) fn restart() -> Measured {
     let mut world = friends(1);
@@ -81,4 +87,30 @@ pub(crate) fn restarts() -> Measured {
             "{PEERS} peers have a stream again after {span:.1?} of simulated and {took:.1?} of one core's time, theirs included"
         ),
     )
+}
+
+/// Wall clocks that jump by a year, and a process that stands still for ten minutes.
+pub(crate) fn clock() -> Measured {
+    let mut star = Star::new(1, 11);
+    star.call_hub();
+    let (mut slowest, mut texts, turns) = (Duration::ZERO, Vec::new(), star.turns);
+    for machine in 0..2 {
+        star.stop(machine, STOPPED);
+        let took = star.call_hub();
+        slowest = slowest.max(took);
+        texts.push(format!("machine {machine} stopped for {STOPPED:.0?}: a stream {took:.1?} later"));
+    }
+    for (what, wall_s) in [("ahead", 2 * YEAR_S), ("back", 1)] {
+        for machine in 0..2 {
+            star.set_wall(machine, wall_s * 1_000_000);
+            // New keys are made meanwhile.
+            star.pass(SECOND * 150);
+            let took = star.call_hub();
+            slowest = slowest.max(took);
+            texts.push(format!("clock {machine} {what}: {took:.1?}"));
+        }
+    }
+    let turns = star.turns - turns;
+    texts.push(format!("{turns} turns in all"));
+    Measured::new(slowest <= SECOND * 5 && turns < TURNS_MAX, texts.join("; "))
 }

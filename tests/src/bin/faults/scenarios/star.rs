@@ -15,6 +15,9 @@ const DELAY: Duration = Duration::from_millis(10);
 /// Longest time until something that is awaited has come.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Datagrams that the socket of a process that stands still keeps; later ones are lost.
+const SOCKET_MAX: usize = 256;
+
 /// The hub is stack 0.
 pub(crate) struct Star {
     pub(crate) stacks: Vec<Stack>,
@@ -26,6 +29,11 @@ pub(crate) struct Star {
     pub(crate) arrived: usize,
     pub(crate) answers: BTreeMap<(usize, StreamId), Instant>,
     echoes: Vec<StreamId>,
+    /// The machine whose process stands still, and the datagrams that its socket keeps.
+    stopped: Option<usize>,
+    kept: Vec<(SocketAddr, Vec<u8>)>,
+    /// Steps in time.
+    pub(crate) turns: usize,
 }
 
 impl Star {
@@ -33,7 +41,19 @@ impl Star {
         let mut stacks = Self::make(others, seed, 0);
         stacks[0].listen(PORT).expect("a new stack");
         let (queue, answers, echoes) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { stacks, now: Instant::ZERO, queue, sequence: 0, batch: Vec::new(), arrived: 0, answers, echoes }
+        Self {
+            stacks,
+            now: Instant::ZERO,
+            queue,
+            sequence: 0,
+            batch: Vec::new(),
+            arrived: 0,
+            answers,
+            echoes,
+            stopped: None,
+            kept: Vec::new(),
+            turns: 0,
+        }
     }
 
     fn make(others: usize, seed: u64, life: u64) -> Vec<Stack> {
@@ -75,7 +95,7 @@ impl Star {
 
     pub(crate) fn run_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let end = self.now + PATIENCE;
-        let mut touched: Vec<usize> = (0..self.stacks.len()).collect();
+        let mut touched = self.running();
         loop {
             for at in touched.drain(..) {
                 self.settle(at);
@@ -83,30 +103,78 @@ impl Star {
             if done(self) {
                 return;
             }
-            let arrival = self.queue.keys().next().map(|(at, _)| *at);
-            let timers = self.stacks.iter().enumerate();
-            let timer = timers.filter_map(|(i, stack)| stack.poll_timeout().map(|(at, _)| (at, i))).min();
-            let Some(next) = arrival.into_iter().chain(timer.map(|(at, _)| at)).min() else {
-                panic!("until {what}: idle")
-            };
-            assert!(next <= end, "not in {PATIENCE:?}: {what}");
-            // Rounding up to a millisecond lets one pass over the timers serve many peers.
-            self.now = self.now.max(next) + MS;
-            while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= self.now) {
-                let (to, from, mut datagram) = entry.remove();
-                // The stack counts what it discards.
-                let _ = self.stacks[to].handle_datagram(self.now, from, &mut datagram);
-                touched.push(to);
-            }
-            for (i, stack) in self.stacks.iter_mut().enumerate() {
-                if stack.poll_timeout().is_some_and(|(at, _)| at <= self.now) {
-                    stack.handle_timeout(self.now);
-                    touched.push(i);
-                }
-            }
-            touched.sort_unstable();
-            touched.dedup();
+            assert!(self.step(end, &mut touched), "until {what}: nothing more in {PATIENCE:?}");
         }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        let mut touched = self.running();
+        loop {
+            for at in touched.drain(..) {
+                self.settle(at);
+            }
+            if !self.step(end, &mut touched) {
+                break;
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Stops a machine's process for this time: it hears and does nothing, and finds the oldest datagrams that its socket
+    /// could keep afterwards.
+    pub(crate) fn stop(&mut self, machine: usize, span: Duration) {
+        self.stopped = Some(machine);
+        self.pass(span);
+        self.stopped = None;
+        for (from, datagram) in std::mem::take(&mut self.kept) {
+            self.sequence += 1;
+            self.queue.insert((self.now, self.sequence), (machine, from, datagram));
+        }
+    }
+
+    /// Sets the wall clock of a machine.
+    pub(crate) fn set_wall(&mut self, machine: usize, wall_us: u64) {
+        let now = self.now;
+        self.stacks[machine].endpoint_mut().set_wall(now, wall_us);
+    }
+
+    fn running(&self) -> Vec<usize> {
+        (0..self.stacks.len()).filter(|at| self.stopped != Some(*at)).collect()
+    }
+
+    /// Goes on to the next arrival or timer; false when there is none until `end`. Adds the machines that have work.
+    fn step(&mut self, end: Instant, touched: &mut Vec<usize>) -> bool {
+        let stopped = self.stopped;
+        let arrival = self.queue.keys().next().map(|(at, _)| *at);
+        let timers = self.stacks.iter().enumerate().filter(|(i, _)| stopped != Some(*i));
+        let timer = timers.filter_map(|(_, stack)| stack.poll_timeout()).map(|(at, _)| at).min();
+        let Some(next) = arrival.into_iter().chain(timer).min().filter(|next| *next <= end) else { return false };
+        self.turns += 1;
+        // Rounding up to a millisecond lets one pass over the timers serve many peers.
+        self.now = self.now.max(next) + MS;
+        while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let (to, from, mut datagram) = entry.remove();
+            if stopped == Some(to) {
+                if self.kept.len() < SOCKET_MAX {
+                    self.kept.push((from, datagram));
+                }
+                continue;
+            }
+            // The stack counts what it discards.
+            let _ = self.stacks[to].handle_datagram(self.now, from, &mut datagram);
+            touched.push(to);
+        }
+        for (i, stack) in self.stacks.iter_mut().enumerate().filter(|(i, _)| stopped != Some(*i)) {
+            if stack.poll_timeout().is_some_and(|(at, _)| at <= self.now) {
+                stack.handle_timeout(self.now);
+                touched.push(i);
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        true
     }
 
     /// Handles the events of one stack and sends what it has to send.
