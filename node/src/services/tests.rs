@@ -348,3 +348,29 @@ fn a_stream_gives_its_service_a_slice_in_a_round() {
     assert_eq!(before - left, SLICE_LEN_MAX);
     assert!(cx.effects().iter().any(|effect| matches!(effect, Effect::Ready(id) if *id == stream)), "the rest follows");
 }
+
+#[test]
+fn a_file_is_measured_by_the_quota_of_its_sender() {
+    let file = crate::mail::frame::emit_frame(crate::mail::frame::FILE, &[&1u16.to_be_bytes(), b"a", &[7; 100]]);
+    for (quota, bytes) in [("disk=1KB", 1000), ("memory=4MB", pilot_core::trust::Quota::DISK)] {
+        let mut served = Served::limited(quota);
+        served.open(DATA_EXCHANGE, &file[..60]);
+        served.run_until(|served| !served.effects.is_empty());
+        let Effect::Submit(Job::File(FileJob::Open { file, .. }), _) = &served.effects[0] else { panic!("no file") };
+        assert_eq!(file.quota, bytes);
+    }
+}
+
+#[test]
+fn subscribers_of_a_peer_have_a_maximum_and_walk_back_to_none() {
+    let mut served = Served::new();
+    let subscribe = Published::emit("*", b"");
+    let streams: Vec<StreamId> = (0..=SUBSCRIBERS_OF_PEER_MAX).map(|_| served.open(EVENT_STREAM, &subscribe)).collect();
+    served.run_until(|served| streams.iter().any(|id| served.state(*id).is_some()));
+    assert_eq!(served.services.held(), (SUBSCRIBERS_OF_PEER_MAX, SUBSCRIBERS_OF_PEER_MAX, 0));
+    for id in streams {
+        let cx = &mut served.lab.nodes[1];
+        cx.stack.abort(cx.now, id);
+    }
+    served.run_until(|served| served.services.held() == (0, 0, 0));
+}
