@@ -47,7 +47,11 @@ impl Handshake {
     /// A key handshake with the INIT `pending`; `before` is its state with the INIT before that one.
     pub(super) fn new(now: Instant, pending: Pending, before: Option<&Self>, rng: &mut Rng) -> Self {
         let attempts = before.map_or(0, |before| before.attempts);
-        let pause = INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)];
+        let presence = before.map_or(Presence::Likely, |before| before.presence);
+        let pause = match presence {
+            Presence::Likely => INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)],
+            Presence::Away => INIT_RESEND[0], // there is little time, and the peer may come at any moment
+        };
         Self {
             pending,
             started: before.map_or(now, |before| before.started),
@@ -55,7 +59,7 @@ impl Handshake {
             relayed_at: None,
             attempts: attempts + 1,
             resend_at: now + pause + Duration::from_millis(rng.below(RESEND_JITTER_MS)),
-            presence: before.map_or(Presence::Likely, |before| before.presence),
+            presence,
             cookie: before.and_then(|before| before.cookie),
             has_new_cookie: false,
             without_kem: before.is_some_and(|before| before.without_kem),

@@ -404,6 +404,18 @@ mod tests {
         assert_eq!(second.give_up_at(), first.give_up_at(), "it counts from the first INIT");
         second.set_away(false);
         assert_eq!(second.give_up_at(), T + crate::tunnel::GIVE_UP_AFTER);
-        assert!(second.resend_at() >= T + Duration::from_secs(3), "the second pause is longer");
+        let third = handshake(3, T + Duration::from_secs(2), Some(&second));
+        assert!(third.resend_at() >= T + Duration::from_secs(6), "the third pause is longer");
+    }
+
+    #[test]
+    fn a_peer_that_is_away_is_asked_three_times() {
+        let (mut newest, mut inits) = (handshake(1, T, None), 1);
+        newest.set_away(true);
+        while newest.resend_at() < newest.give_up_at() {
+            newest = handshake(inits + 1, newest.resend_at(), Some(&newest));
+            inits += 1;
+        }
+        assert_eq!(inits, 3);
     }
 }
