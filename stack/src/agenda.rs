@@ -54,7 +54,8 @@ impl<P: Copy + Ord> Agenda<P> {
         self.blocked.push(peer);
     }
 
-    /// Lets blocked peers try again: the endpoint has sent or received, so that sessions may exist and links have room.
+    /// Lets blocked peers try again: the endpoint has sent or received, so that sessions may exist and links have room; or a
+    /// tunnel has ended, so that a session is to be asked for anew.
     pub(crate) fn unblock(&mut self) {
         if !self.blocked.is_empty() {
             self.sending.extend(self.blocked.drain(..));

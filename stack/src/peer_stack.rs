@@ -142,6 +142,12 @@ impl PeerStack {
         self.waiting.push(key);
     }
 
+    /// Lets no flow wait for the tunnel that has ended before: it would have a key handshake begun for nothing.
+    pub(crate) fn forget_broken_waiting(&mut self) {
+        let flows = &self.flows;
+        self.waiting.retain(|key| flows.get(key).is_some_and(|flow| flow.end.is_none() && flow.linger.is_none()));
+    }
+
     /// Adds a flow for an admitted SYN: the flow listens for exactly this pair of ports, and smoltcp sees the SYN.
     pub(crate) fn accept(
         &mut self,

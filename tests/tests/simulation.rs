@@ -659,3 +659,46 @@ fn echoes_through_full_windows_in_any_rhythm_never_pause() {
         }
     }
 }
+
+/// The first attempt of a node that boots before its friend does ends in vain, or goes on; what follows does not wait for the
+/// next datagram of somebody else.
+#[test]
+fn a_friend_that_boots_later_is_reached() {
+    for (n, (leaves, has_rendezvous, within)) in
+        [(true, true, 2000), (false, true, 3000), (true, false, 3000)].into_iter().cycle().take(60).enumerate()
+    {
+        let mut world = friends(seed(500 + n as u64));
+        world.open(0, 1, 1000);
+        if leaves {
+            world.nodes[1].stack.endpoint_mut().close_all();
+            world.run_for(100 * MS);
+        }
+        world.restart(0);
+        let (peer, friend) = (world.peer(0, 1), world.nodes.pop().unwrap());
+        if !has_rendezvous {
+            world.rendezvous = None;
+        }
+        let mut stream = world.nodes[0].stack.connect(world.now, peer, 1000).unwrap();
+        world.run_for((1000 + 100 * (n as u32 / 3)) * MS);
+        world.nodes.push(friend);
+        world.restart(1);
+        world.nodes[1].stack.listen(1000).unwrap();
+        let (booted, mut again_at) = (world.now, None);
+        loop {
+            let info = world.nodes[0].stack.stream_info(stream);
+            if info.is_some_and(|info| info.connected) {
+                break;
+            }
+            if again_at.is_some_and(|at| at <= world.now) {
+                again_at = None;
+                stream = world.nodes[0].stack.connect(world.now, peer, 1000).unwrap();
+            } else if info.is_some_and(|info| info.end.is_some()) {
+                world.nodes[0].stack.close(world.now, stream);
+                again_at = Some(world.now + Duration::from_secs(1));
+            }
+            world.run_for(10 * MS);
+            let took = world.now.since(booted);
+            assert!(took <= within * MS, "{n}: not reached after {took:?}");
+        }
+    }
+}

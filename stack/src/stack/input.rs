@@ -120,7 +120,10 @@ impl Stack {
             }
         }
         asking.into_iter().for_each(|key| stack.ask_again(key, &mut self.shared));
+        stack.forget_broken_waiting();
         stack.wake_all(&mut self.shared.agenda);
+        // The session or the room that the peer's flows waited for will not come any more: later flows ask anew.
+        self.shared.agenda.unblock();
     }
 
     /// Follows the quota of a peer.
