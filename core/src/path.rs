@@ -390,7 +390,9 @@ impl Paths {
         }
         self.earn(from, len);
         if self.selected.is_none_or(|selected| selected.is_direct() && !stood) {
-            self.select_limited(from);
+            // An INIT went to open addresses alone, so one of them works; a copy of the RESP may come from anywhere.
+            let open = self.relay().or_else(|| self.open_addrs().first().copied());
+            self.select_limited(open.unwrap_or(from));
         }
         self.probe_moved(now, from, prober);
     }

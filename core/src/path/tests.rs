@@ -240,3 +240,20 @@ fn a_resp_from_an_address_that_never_answered_opens_it_for_three_times_its_size(
     paths.on_resp(now, (direct(3), 100), true, &mut dice.prober());
     assert_eq!((paths.selected(), paths.allowance()), (Some(direct(3)), usize::MAX), "our own books name it");
 }
+
+/// The one that the peer sent is lost, and a stranger that has heard it sends a copy. The INIT went to addresses that had
+/// answered alone.
+#[test]
+fn a_resp_from_elsewhere_leaves_data_on_a_path_that_has_answered() {
+    let now = Instant::ZERO;
+    for relay in [None, Some(Channel(7))] {
+        let (mut paths, mut dice) = (Paths::default(), Dice::new());
+        paths.add_known(SocketAddr::from(([192, 0, 2, 1], 3)));
+        relay.into_iter().for_each(|channel| paths.set_relay(channel));
+        let open = relay.map_or(direct(3), PathAddr::Relay);
+        paths.on_resp(now, (direct(1), 100), false, &mut dice.prober());
+        assert_eq!((paths.selected(), paths.allowance()), (Some(open), usize::MAX));
+        assert!(answered(&mut paths, now, direct(1)), "the peer itself moves there within a round trip");
+        assert_eq!(paths.selected(), Some(direct(1)));
+    }
+}
