@@ -59,8 +59,10 @@ impl Times {
 
     /// How far the wall clock lies behind the rendezvous', or ahead of it when negative. Unit: seconds.
     pub(super) fn behind_s(&self, now: Instant, wall_us: u64) -> Option<i64> {
-        let rendezvous_us = self.rendezvous_at_zero_us? + now.as_micros() as i64;
-        Some((rendezvous_us - wall_us.min(i64::MAX as u64) as i64) / 1_000_000)
+        let rendezvous_us = self.rendezvous_at_zero_us?.saturating_add(now.as_micros() as i64);
+        let behind_us = rendezvous_us.saturating_sub(wall_us.min(i64::MAX as u64) as i64);
+        // The nearest second, since the answer was under way for a while.
+        Some(behind_us.saturating_add(500_000).div_euclid(1_000_000))
     }
 
     /// The same, when the two are different clocks.
@@ -76,5 +78,31 @@ impl Times {
         }
         self.told_s = behind;
         self.skew_s(now, wall_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+
+    #[test]
+    fn a_difference_is_told_to_the_nearest_second_and_any_clock_is_borne() {
+        let (mut times, now) = (Times::new(0), Instant::ZERO);
+        let later = now + Duration::from_secs(5);
+        for (clock_us, wall_us, behind_s) in [
+            (90_000_000_000, 0, 90_000),
+            (89_999_990_000, 0, 90_000),
+            (10_000, 90_000_000_000, -90_000),
+            (90_000_400_000, 0, 90_000),
+        ] {
+            times.learn_clock(now, clock_us);
+            assert_eq!(times.behind_s(now, wall_us), Some(behind_s));
+            assert_eq!(times.behind_s(later, wall_us + 5_000_000), Some(behind_s));
+        }
+        times.learn_clock(now, i64::MAX as u64);
+        assert!(times.behind_s(later, 0).is_some_and(|behind_s| behind_s > 0));
+        times.learn_clock(now, u64::MAX);
+        assert_eq!(times.behind_s(later, 0), None, "no time at all");
     }
 }
