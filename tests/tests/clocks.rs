@@ -4,7 +4,7 @@
 use pilot_core::endpoint::{Event as EndpointEvent, Warning};
 use pilot_core::time::Duration;
 use pilot_core::trust::{Terms, TrustBook};
-use pilot_stack::Event;
+use pilot_stack::{CommandError, Event};
 use pilot_tests::{World, seed};
 
 const HOUR_S: i64 = 3600;
@@ -15,9 +15,8 @@ const SOON: Duration = Duration::from_secs(30);
 fn assert_reached(world: &mut World, what: &str) {
     let until = world.now + SOON;
     world.run_until("both are registered", |w| w.is_registered(0) && w.is_registered(1));
-    if world.nodes[1].stack.ports().all(|port| port != 1000) {
-        world.nodes[1].stack.listen(1000).unwrap();
-    }
+    let listening = world.nodes[1].stack.listen(1000);
+    assert!(matches!(listening, Ok(()) | Err(CommandError::PortInUse)), "{listening:?}");
     world.open(0, 1, 1000);
     assert!(world.now <= until, "{what}");
 }
@@ -66,7 +65,9 @@ fn a_first_request_arrives_whatever_the_clocks_say() {
             world.set_clock(node, ahead_s);
             world.make_friends(0, 1);
             assert_reached(&mut world, "a first request");
-            assert_eq!(told(&world, node), [-ahead_s]);
+            // The answer's way back counts as a part of a second.
+            let [behind_s] = told(&world, node)[..] else { panic!("told once: {:?}", told(&world, node)) };
+            assert!((behind_s + ahead_s).abs() <= 1, "{behind_s} for {ahead_s}");
             assert!(told(&world, 1 - node).is_empty());
         }
     }

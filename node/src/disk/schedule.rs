@@ -4,10 +4,11 @@
 
 use crate::disk::files::{FileJob, OPEN_MAX};
 use crate::disk::job::Job;
-use crate::disk::worker::JOBS_MAX;
 use crate::effect::Ticket;
 use std::collections::VecDeque;
 
+/// Most jobs between the loop and the worker, their outcomes included.
+pub(crate) const JOBS_MAX: usize = 4096;
 /// Most jobs of one commit. Source: `docs/messages.md`, "How".
 pub(crate) const GROUP_MAX: usize = 64;
 /// Most bytes of one commit without those of its last job. Unit: bytes.

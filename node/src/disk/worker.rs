@@ -10,7 +10,7 @@
 use crate::disk::books::Books;
 use crate::disk::files::{FileJob, Files};
 use crate::disk::job::{Done, Job, Saved};
-use crate::disk::schedule::{GROUP_MAX, Schedule};
+use crate::disk::schedule::{GROUP_MAX, JOBS_MAX, Schedule};
 use crate::effect::Ticket;
 use crate::failure::{Code, Failure};
 use crate::log::writer::Lines;
@@ -22,8 +22,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Most jobs between the loop and the worker, their outcomes included.
-pub(crate) const JOBS_MAX: usize = 4096;
 /// The hint of a failure to read damaged books.
 pub(crate) const DAMAGED_HINT: &str =
     "restore it from a backup, or go on with what is left: daemon start --accept-loss";

@@ -3,7 +3,8 @@
 mod hostile;
 
 use super::*;
-use crate::disk::worker::{JOBS_MAX, Paper};
+use crate::disk::schedule::JOBS_MAX;
+use crate::disk::worker::Paper;
 use crate::event_loop::dispatch;
 use crate::failure::Code;
 use crate::request::Request;
