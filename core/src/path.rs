@@ -391,8 +391,10 @@ impl Paths {
         self.earn(from, len);
         if self.selected.is_none_or(|selected| selected.is_direct() && !stood) {
             // An INIT went to open addresses alone, so one of them works; a copy of the RESP may come from anywhere.
-            let open = self.relay().or_else(|| self.open_addrs().first().copied());
-            self.select_limited(open.unwrap_or(from));
+            let proven = |path: &&Path| path.addr.is_direct() && path.standing == Standing::Proven;
+            let proven = self.relay().or_else(|| self.list.iter().find(proven).map(|path| path.addr));
+            self.select_limited(proven.unwrap_or(from));
+            self.start_round(now);
         }
         self.probe_moved(now, from, prober);
     }

@@ -702,3 +702,32 @@ fn a_friend_that_boots_later_is_reached() {
         }
     }
 }
+
+/// The INIT of a new process meets that with which the other side asks for a process that is gone. Both sides know each other
+/// by the same names afterwards, and new keys end nothing.
+#[test]
+fn handshakes_that_meet_after_a_restart_leave_one_name_on_both_sides() {
+    for n in 0..60 {
+        let mut world = friends(seed(600 + n));
+        world.nodes[0].stack.listen(1000).unwrap();
+        world.open(0, 1, 1000);
+        world.restart(1);
+        world.nodes[1].stack.listen(1000).unwrap();
+        let connect = |w: &mut World, a: usize| {
+            let (peer, now) = (w.peer(a, 1 - a), w.now);
+            w.nodes[a].stack.connect(now, peer, 1000).unwrap()
+        };
+        let ours = connect(&mut world, 0);
+        world.run_for((900 + 10 * n as u32) * MS);
+        let theirs = connect(&mut world, 1);
+        world.run_until("both streams stand", |w| {
+            [(0, ours), (1, theirs)].iter().all(|(a, id)| w.nodes[*a].stack.stream_info(*id).unwrap().connected)
+        });
+        world.nodes.iter_mut().for_each(|node| node.events.clear());
+        world.run_for(Duration::from_secs(300));
+        for node in &world.nodes {
+            let reset = node.events.iter().find(|event| matches!(event, Event::Endpoint(EndpointEvent::Reset(..))));
+            assert!(reset.is_none(), "{n}: {reset:?}");
+        }
+    }
+}

@@ -395,8 +395,9 @@ impl Peer {
     /// one is given to it.
     fn make_current(&mut self, now: Instant, session: Box<Session>) -> (Option<Box<Handshake>>, bool) {
         let restarted = self.counterpart.move_to_seen(session.incarnation);
+        // The peer knows this side by the name that it was shown, also when the link began anew before the session was used.
+        self.incarnation = session.shown.as_deref().copied().unwrap_or(self.incarnation);
         if restarted {
-            self.incarnation = session.shown.as_deref().copied().unwrap_or(self.incarnation);
             (self.began, self.counterpart_began) = (now, session.peer_began());
             self.link = Link::new(DATAGRAM_LEN_BASE);
             self.paths.forget_candidates();
