@@ -74,6 +74,8 @@ impl Build<'_> {
                 // Both flags of cargo are unstable.
                 command.args(["-Zbuild-std=std,panic_unwind", "-Zbuild-std-features=optimize_for_size"]);
                 command.env("RUSTC_BOOTSTRAP", "1");
+                // Panics name no place: a device has nowhere to tell it, and each place is 24 bytes and a name.
+                command.env("RUSTFLAGS", "-Zlocation-detail=none");
             }
             command
         };

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Size of libpilot.so, built with the usual standard library. Unit: bytes. Wanted: 1,800,000; why
+/// Size of libpilot.so, built with the usual standard library. Unit: bytes. Wanted: 1,900,000; why
 /// it is larger stands in `docs/decisions.md`.
-const LIBRARY_MAX: u64 = 2_250_000;
+const LIBRARY_MAX: u64 = 2_275_000;
 /// Size of libpilot.so as `install --small` builds it. Unit: bytes. Wanted: 1,500,000.
-const SMALL_LIBRARY_MAX: u64 = 1_950_000;
+const SMALL_LIBRARY_MAX: u64 = 2_000_000;
 /// Size of pilot-daemon without the webhook, built either way. Unit: bytes.
-const DAEMON_MAX: u64 = 2_000_000;
+const DAEMON_MAX: u64 = 2_110_000;
 /// Size of pilot-daemon as it is usually built: with the webhook, which brings TLS. Unit: bytes. Why it is so large stands
 /// in `docs/decisions.md`.
 const WEBHOOK_DAEMON_MAX: u64 = 3_400_000;
