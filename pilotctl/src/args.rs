@@ -81,7 +81,7 @@ pub(crate) fn verbs() -> Vec<String> {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "init")]
 pub(crate) struct Init {
-    /// rendezvous as KEY@host[:port][,host[:port]…]
+    /// rendezvous as KEY@HOST,… where a HOST may have a :PORT
     #[argh(option)]
     pub(crate) rendezvous: Option<String>,
     /// hostname

@@ -29,7 +29,7 @@ pub(crate) struct DaemonStart {
     /// hostname to register
     #[argh(option)]
     pub(crate) hostname: Option<String>,
-    /// rendezvous as KEY@host[:port][,host[:port]…]; without one, a rendezvous on this machine is used (and started if need be)
+    /// rendezvous as KEY@HOST,… where a HOST may have a :PORT; without one, a rendezvous on this machine is used (and started if need be)
     #[argh(option)]
     pub(crate) rendezvous: Option<String>,
     /// UDP address to bind (default 0.0.0.0:0)
@@ -62,7 +62,7 @@ pub(crate) struct DaemonRun {
     /// hostname to register
     #[argh(option)]
     pub(crate) hostname: Option<String>,
-    /// rendezvous as KEY@host[:port][,host[:port]…]
+    /// rendezvous as KEY@HOST,… where a HOST may have a :PORT
     #[argh(option)]
     pub(crate) rendezvous: Option<String>,
     /// file that names the rendezvous
