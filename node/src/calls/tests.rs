@@ -392,10 +392,14 @@ fn pins_end_with_their_time() {
     let mut expiry = Expiry::default();
     expiry.handle_timeout(cx);
     assert_eq!(cx.jobs().len(), 0);
-    let end = expiry.poll_timeout(cx).expect("an end");
-    assert!(end > cx.now + Duration::from_secs(59) && end <= cx.now + Duration::from_secs(60), "at its second");
-    cx.now = end;
-    expiry.handle_timeout(cx);
+    // Where no timer tells of a step of the wall clock, the room looks at it in between.
+    let begin = cx.now;
+    while cx.stack.endpoint().trust().pins().count() > 0 {
+        cx.now = expiry.poll_timeout(cx).expect("an end");
+        assert!(cx.now <= begin + Duration::from_secs(60), "at its second");
+        expiry.handle_timeout(cx);
+    }
+    assert!(cx.now > begin + Duration::from_secs(59), "at its second");
     saves(cx, Meta::Trust);
     assert_eq!(cx.stack.endpoint().trust().pins().count(), 0);
 }
