@@ -290,8 +290,8 @@ impl Flow {
     pub(crate) fn only_fin(&self, segment: &Segment, bytes: &[u8]) -> Option<Vec<u8>> {
         let taken = self.taken();
         let is_old = segment.fin && segment.payload_len > 0 && segment.end() == taken.wrapping_add(1);
-        let mut header = segment.split(bytes).1.to_vec();
-        header.get_mut(4..8).filter(|_| is_old)?.copy_from_slice(&taken.to_be_bytes());
+        let mut header = is_old.then(|| segment.split(bytes).1.to_vec())?;
+        header.get_mut(4..8)?.copy_from_slice(&taken.to_be_bytes());
         Some(header)
     }
 

@@ -9,7 +9,7 @@ use pilot_tests::{Siege, World, seed};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_known_node_is_served_in_two_seconds_under_ten_thousand_datagrams_in_a_second() {
+fn a_known_node_is_served_in_two_seconds_under_twenty_thousand_datagrams_in_a_second() {
     for addresses in [1, 1000] {
         let mut world = World::new(seed(41), 2);
         world.make_friends(0, 1);
@@ -33,8 +33,8 @@ fn a_known_node_is_served_in_two_seconds_under_ten_thousand_datagrams_in_a_secon
             [Discard::CookieSent, Discard::Overload, Discard::Replay, Discard::Mac1].map(|reason| discards.of(reason));
         assert!(counts.iter().sum::<u64>() > 10_000, "no siege: {counts:?}");
         println!(
-            "10,000 INITs a second from {addresses} addresses ({counts:?} discarded): the longest wait was {:.1?} ({calm:.1?} before); a stream of a new \
-             process stood after {met:.1?}, 1 MiB in {took:.1?}",
+            "20,000 datagrams a second, three in eight of them INITs, to three machines from {addresses} addresses ({counts:?} \
+             discarded): the longest wait was {:.1?} ({calm:.1?} before); a stream of a new process stood after {met:.1?}, 1 MiB in {took:.1?}",
             world.witness_waited()
         );
         assert!(calm < SECOND && met <= SECOND * 2, "{met:?}");
