@@ -248,6 +248,9 @@ impl Peer {
         if let Some(handshake) = self.sessions.handshake() {
             return now >= handshake.resend_at();
         }
+        if self.sessions.expects_use() {
+            return false;
+        }
         let is_busy = self.link.is_busy();
         let Some(current) = self.sessions.current() else { return is_busy };
         let rekey = current.wants_rekey(now) && (self.in_use || is_busy);

@@ -47,3 +47,26 @@ fn a_process_that_forgot_its_tunnel_says_since_when() {
     });
     assert!(told >= at && told <= at + LATE_MAX, "{at:?} {told:?}");
 }
+
+/// Side 1 has answered an INIT of side 0, which has forgotten its tunnel long ago, and has a packet itself before side 0 uses
+/// the new keys. The old keys are too old.
+#[test]
+fn a_node_that_has_just_answered_a_new_beginning_waits_for_it() {
+    let mut pair = Pair::new();
+    pair.send(0, b"before");
+    pair.run_for(Duration::from_secs(1000));
+    let (now, id) = (pair.now, pair.peer(0));
+    pair.ends[0].reset_peer(now, id, ResetReason::Unreachable);
+    pair.run_for(Duration::from_secs(10));
+    let spoken = pair.now;
+    pair.send(0, b"from 0");
+    pair.run_for(DELAY);
+    pair.send(1, b"from 1");
+    pair.run_for(Duration::from_secs(3));
+    let told = pair.ends[1].peer_began(pair.peer(1)).expect("a peer");
+    assert!(told <= now + LATE_MAX && told < spoken, "side 0 has begun at {now:?}, and not at {told:?}");
+    for side in 0..2 {
+        let restarts = pair.events[side].iter().filter(|event| matches!(event, Event::Reset(..))).count();
+        assert_eq!(restarts, 1, "side {side} begins anew once: {:?}", pair.events[side]);
+    }
+}
