@@ -431,10 +431,13 @@ impl Peer {
     }
 
     /// The incarnation to show to a peer that begins a key handshake as `remote`, where that is another process than before: the
-    /// link begins anew then, which a process that was here earlier has to learn.
+    /// link begins anew then, which a process that was here earlier has to learn. However often `remote` has to ask, it is shown
+    /// the same one.
     pub(crate) fn new_incarnation_for(&self, remote: Incarnation, rng: &mut Rng) -> Option<Incarnation> {
         match self.counterpart {
-            Counterpart::Seen(known) | Counterpart::Met(known) if known != remote => Some(Incarnation(rng.bytes())),
+            Counterpart::Seen(known) | Counterpart::Met(known) if known != remote => {
+                Some(self.sessions.shown_to(remote).unwrap_or_else(|| Incarnation(rng.bytes())))
+            }
             _ => None,
         }
     }

@@ -15,6 +15,7 @@
 use super::handshake::Handshake;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
+use crate::tunnel::handshake::Incarnation;
 use crate::tunnel::session::{Session, Side};
 use crate::wire::LocalIndex;
 use alloc::boxed::Box;
@@ -129,6 +130,11 @@ impl Sessions {
     /// True while the peer, which began anew, is expected to use the keys of its own key handshake at any moment.
     pub(super) fn expects_use(&self) -> bool {
         self.expect_use_until.is_some() && self.next.is_some()
+    }
+
+    /// The incarnation that `remote` was shown with keys that it has not used.
+    pub(super) fn shown_to(&self, remote: Incarnation) -> Option<Incarnation> {
+        self.next.as_deref().filter(|next| next.incarnation == remote)?.shown.as_deref().copied()
     }
 
     /// Another number whenever [`Sessions::indexes`] may give something else.
