@@ -373,8 +373,12 @@ impl World {
         let seen = self.nodes[b].events.len();
         let mut theirs = None;
         self.run_until("the stream stands", |w| {
-            theirs = w.nodes[b].events[seen..].iter().find_map(|e| match e {
-                Event::Incoming { port: p, stream } if *p == port => Some(*stream),
+            // Streams that were opened before may arrive as well.
+            let own_port = w.nodes[a].stack.stream_info(ours).map(|info| info.local_port);
+            let other = &w.nodes[b];
+            theirs = other.events[seen..].iter().find_map(|e| match e {
+                Event::Incoming { port: p, stream } if *p == port => Some(*stream)
+                    .filter(|stream| own_port == other.stack.stream_info(*stream).map(|info| info.remote_port)),
                 _ => None,
             });
             theirs.is_some()
