@@ -70,9 +70,29 @@ const FORMER_MAX: usize = 64;
 /// Lifetime of a request. Unit: seconds (30 days). Source: `docs/trust.md`.
 pub const REQUEST_LIFETIME_S: u64 = 30 * 24 * 3600;
 
-/// The network from which a letter was posted, as a number that means nothing by itself.
+/// The network from which a letter was posted, as a number that means nothing by itself. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source(pub u64);
+pub struct Source(u64);
+
+impl Source {
+    /// Numbers `network` for the letters of one recipient: a keyed hash under the seed of the rendezvous. Only the rendezvous
+    /// can tell which network it is or whether two recipients were written to from one; after a restart it is the same number.
+    pub fn new(rendezvous: &Identity, recipient: &IdentityKey, network: &[u8]) -> Self {
+        let seed = Zeroizing::new(rendezvous.seed());
+        let hash = hash::derive(&seed, &[b"pn1-source", &recipient.0, network]);
+        Self(u64::from_le_bytes(*hash.first_chunk().expect("8 of 32 bytes")).max(1))
+    }
+
+    /// Reads what [`Source::number`] gives.
+    pub fn from_number(number: u64) -> Option<Self> {
+        (number != 0).then_some(Self(number))
+    }
+
+    /// The number, or zero for a network that is not known.
+    pub fn number(source: Option<Self>) -> u64 {
+        source.map_or(0, |source| source.0)
+    }
+}
 
 /// A request that waits for this node's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]

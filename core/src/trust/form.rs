@@ -33,7 +33,7 @@ impl TrustBook {
             out.put_bytes(p.note.as_bytes());
             out.put_u64(p.received_at);
             out.put_u8(u8::from(p.is_seen) | u8::from(p.is_question) << 1);
-            out.put_u64(p.source.map_or(0, |source| source.0));
+            out.put_u64(Source::number(p.source));
             out.put_u64(p.epoch);
             out.put(&p.nonce);
             out.put(&p.hash);
@@ -85,7 +85,7 @@ impl TrustBook {
             let (flags, source, epoch) = (r.u8()?, r.u64()?, r.u64()?);
             let [is_seen, is_question] = [1, 2].map(|flag| flags & flag != 0);
             let (nonce, hash) = (r.array()?, r.array()?);
-            let source = (source != 0).then_some(Source(source));
+            let source = Source::from_number(source);
             let request =
                 PendingRequest { record, note, received_at, is_seen, is_question, source, epoch, nonce, hash };
             book.pending.insert(request.record.identity, request);
