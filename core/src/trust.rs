@@ -44,6 +44,7 @@ use crate::addr::Addr;
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -123,6 +124,9 @@ struct Outgoing {
     hash: [u8; 32],
     expires: u64,
     verified: bool,
+    quota: Option<Quota>,
+    /// End of the trust, if it comes about. Unit: seconds since 1970.
+    not_after: Option<u64>,
     /// Asks a pinned node whether it has the same secret; no owner has said anything.
     is_question: bool,
     /// Our owner has approved the node's question: a new secret is wanted for its pin.
@@ -382,6 +386,8 @@ impl TrustBook {
             hash: hash::blake2s(&[&bytes]),
             expires: me.now_s.saturating_add(REQUEST_LIFETIME_S),
             verified: terms.verified,
+            quota: terms.quota,
+            not_after: terms.not_after,
             is_question,
             is_anew: !is_question && pinned.is_some(),
             is_stale: false,
@@ -587,7 +593,7 @@ impl TrustBook {
             not_after: terms.not_after,
             verified: terms.verified,
             last_endpoint: None,
-            quota: None,
+            quota: terms.quota.map(Box::new),
             marks: Marks {
                 stated,
                 heard: since,
@@ -598,10 +604,12 @@ impl TrustBook {
         };
         if let Some(before) = self.pins.remove(&record.identity) {
             pin.verified |= before.verified;
+            let known = before.quota();
             (pin.ports, pin.temporary) = (before.ports, before.temporary);
             (pin.wish, pin.asked, pin.last_endpoint) = (before.wish, before.asked, before.last_endpoint);
-            pin.quota = before.quota;
+            pin.quota = terms.quota.map_or(before.quota, |quota| Some(Box::new(quota.or(known))));
         }
+        pin.quota = pin.quota.filter(|quota| **quota != Quota::default());
         self.pins.insert(record.identity, pin);
     }
 
@@ -680,6 +688,8 @@ pub struct Terms {
     pub not_after: Option<u64>,
     /// The peer's fingerprint was checked.
     pub verified: bool,
+    /// How much of our node the peer may use: these values, and no others.
+    pub quota: Option<Quota>,
 }
 
 /// Shows to the holder of the same pair secret that its sender holds it, too.
