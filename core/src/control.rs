@@ -12,6 +12,7 @@ pub use crate::trust::LETTER_LEN_MAX;
 use crate::addr::Addr;
 use crate::extensions::Extensions;
 use crate::identity::IdentityKey;
+use crate::trust::Source;
 use crate::tunnel::kem::{ANSWER_LEN, OFFER_LEN};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -185,8 +186,9 @@ pub enum Refusal {
 /// A message of the rendezvous that answers no call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Push {
-    /// A letter of the mailbox. Comes again after each registration until the letter is taken.
-    Letter(InboxNumber, Vec<u8>),
+    /// A letter of the mailbox, and the network from which it was posted. Comes again after each registration until the letter
+    /// is taken.
+    Letter(InboxNumber, Option<Source>, Vec<u8>),
     /// Another node opened a relay channel to the caller.
     RelayOpened(u32, IdentityKey),
     /// The rendezvous has dropped datagrams that the caller sent into this relay channel.

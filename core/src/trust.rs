@@ -44,6 +44,7 @@ use crate::addr::Addr;
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -70,9 +71,29 @@ const FORMER_MAX: usize = 64;
 /// Lifetime of a request. Unit: seconds (30 days). Source: `docs/trust.md`.
 pub const REQUEST_LIFETIME_S: u64 = 30 * 24 * 3600;
 
-/// The network from which a letter was posted, as a number that means nothing by itself.
+/// The network from which a letter was posted, as a number that means nothing by itself. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source(pub u64);
+pub struct Source(u64);
+
+impl Source {
+    /// Numbers `network` for the letters of one recipient: a keyed hash under the seed of the rendezvous. Only the rendezvous
+    /// can tell which network it is or whether two recipients were written to from one; after a restart it is the same number.
+    pub fn new(rendezvous: &Identity, recipient: &IdentityKey, network: &[u8]) -> Self {
+        let seed = Zeroizing::new(rendezvous.seed());
+        let hash = hash::derive(&seed, &[b"pn1-source", &recipient.0, network]);
+        Self(u64::from_le_bytes(*hash.first_chunk().expect("8 of 32 bytes")).max(1))
+    }
+
+    /// Reads what [`Source::number`] gives.
+    pub fn from_number(number: u64) -> Option<Self> {
+        (number != 0).then_some(Self(number))
+    }
+
+    /// The number, or zero for a network that is not known.
+    pub fn number(source: Option<Self>) -> u64 {
+        source.map_or(0, |source| source.0)
+    }
+}
 
 /// A request that waits for this node's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +124,9 @@ struct Outgoing {
     hash: [u8; 32],
     expires: u64,
     verified: bool,
+    quota: Option<Quota>,
+    /// End of the trust, if it comes about. Unit: seconds since 1970.
+    not_after: Option<u64>,
     /// Asks a pinned node whether it has the same secret; no owner has said anything.
     is_question: bool,
     /// Our owner has approved the node's question: a new secret is wanted for its pin.
@@ -362,6 +386,8 @@ impl TrustBook {
             hash: hash::blake2s(&[&bytes]),
             expires: me.now_s.saturating_add(REQUEST_LIFETIME_S),
             verified: terms.verified,
+            quota: terms.quota,
+            not_after: terms.not_after,
             is_question,
             is_anew: !is_question && pinned.is_some(),
             is_stale: false,
@@ -567,7 +593,7 @@ impl TrustBook {
             not_after: terms.not_after,
             verified: terms.verified,
             last_endpoint: None,
-            quota: None,
+            quota: terms.quota.map(Box::new),
             marks: Marks {
                 stated,
                 heard: since,
@@ -578,10 +604,12 @@ impl TrustBook {
         };
         if let Some(before) = self.pins.remove(&record.identity) {
             pin.verified |= before.verified;
+            let known = before.quota();
             (pin.ports, pin.temporary) = (before.ports, before.temporary);
             (pin.wish, pin.asked, pin.last_endpoint) = (before.wish, before.asked, before.last_endpoint);
-            pin.quota = before.quota;
+            pin.quota = terms.quota.map_or(before.quota, |quota| Some(Box::new(quota.or(known))));
         }
+        pin.quota = pin.quota.filter(|quota| **quota != Quota::default());
         self.pins.insert(record.identity, pin);
     }
 
@@ -660,6 +688,8 @@ pub struct Terms {
     pub not_after: Option<u64>,
     /// The peer's fingerprint was checked.
     pub verified: bool,
+    /// How much of our node the peer may use: these values, and no others.
+    pub quota: Option<Quota>,
 }
 
 /// Shows to the holder of the same pair secret that its sender holds it, too.

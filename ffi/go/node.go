@@ -161,6 +161,12 @@ func (n *Node) Approve(peer, ports string) error {
 	return n.Call(ApproveRequest{Node: peer, Ports: ports}, nil, nil)
 }
 
+// SetQuota bounds how much of this node a trusted peer may use: "memory=64MB,streams=1000,disk=1GB,messages=10000/day" or some
+// of these; "default" takes back what was said before.
+func (n *Node) SetQuota(peer, quota string) error {
+	return n.Call(GrantRequest{Node: peer, Quota: quota}, nil, nil)
+}
+
 // WaitTrust waits until a peer is trusted.
 func (n *Node) WaitTrust(ctx context.Context, peer string) error {
 	for {

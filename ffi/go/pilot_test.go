@@ -108,6 +108,26 @@ func TestConnBehavesAsOne(t *testing.T) {
 	})
 }
 
+func TestQuota(t *testing.T) {
+	quota := func() (quota string) {
+		var book struct{ Trusted []struct{ Quota string } }
+		must(a.Call(TrustRequest{}, nil, &book))
+		return book.Trusted[0].Quota
+	}
+	must(a.SetQuota("go-b", "streams=5000,memory=64MB"))
+	if got := quota(); got != "memory=64MB,streams=5000" {
+		t.Errorf("quota %q", got)
+	}
+	var reason *Error
+	if err := a.SetQuota("go-b", "speed=9"); !errors.As(err, &reason) || reason.Code != Invalid {
+		t.Errorf("a bad quota: %v", err)
+	}
+	must(a.SetQuota("go-b", "default"))
+	if got := quota(); got != "" {
+		t.Errorf("quota %q after default", got)
+	}
+}
+
 func TestHTTP(t *testing.T) {
 	l, addr := listen(t)
 	body := bytes.Repeat([]byte("pilot"), 1<<20)

@@ -48,6 +48,7 @@ type HandshakeRequest struct {
 	Note     string `json:"note,omitzero"`      // at most 256 bytes, for the other node's owner
 	Ports    string `json:"ports,omitzero"`     // of this node: "messages,80,8000-8010" or "all"; of a trusted peer: to ask for
 	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the trust, in seconds from now
+	Quota    string `json:"quota,omitzero"`     // what the peer may use: "memory=64MB,streams=1000,disk=1GB,messages=10000/day"
 }
 
 // TakeBackRequest takes back a request of this node that has not been answered.
@@ -61,7 +62,7 @@ type ApproveRequest struct {
 	Note     string `json:"note,omitzero"`
 	Ports    string `json:"ports,omitzero"`
 	ExpiresS uint64 `json:"expires_s,omitzero"`
-	Quota    string `json:"quota,omitzero"` // what the peer may use: "memory=64MB,streams=1000,disk=1GB,messages=10000/day"
+	Quota    string `json:"quota,omitzero"`
 }
 
 // RejectRequest declines a request for trust.
@@ -75,7 +76,7 @@ type GrantRequest struct {
 	Node     string `json:"node"`
 	Ports    string `json:"ports,omitzero"`     // "messages,80,8000-8010" or "all"; empty: only the quota changes
 	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the grant, in seconds from now; 0: none
-	Quota    string `json:"quota,omitzero"`     // as in [ApproveRequest]; "default" takes back what was said
+	Quota    string `json:"quota,omitzero"`     // as in [HandshakeRequest]; "default" takes back what was said
 }
 
 // RevokeRequest lets a trusted peer reach fewer ports of this node, whose streams it resets.

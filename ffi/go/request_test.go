@@ -23,7 +23,7 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		FindRequest{node},
 		SearchRequest{"gpu"},
 		HandshakeRequest{Node: node},
-		HandshakeRequest{node, "demo", "all", 60},
+		HandshakeRequest{node, "demo", "all", 60, "memory=64MB,streams=9"},
 		TakeBackRequest{node},
 		ApproveRequest{Node: node, Ports: "1000,1001", ExpiresS: 60},
 		ApproveRequest{Node: node, Quota: "memory=64MB,streams=1000"},

@@ -581,10 +581,20 @@ int pilot_handshake(pilot_handle node, const char *peer, const char *note, struc
 
 /*
  Approves a request for trust. ports: ports of this node that the peer may reach, "1000,8080" or "all"; NULL:
- 7,1000,1001,1002. Any thread; blocks until the approval is on the disk. PILOT_E_NOT_FOUND (the peer has not asked),
- PILOT_E_INVALID.
+ 7,1000,1001,1002. pilot_set_quota bounds what the peer may use. Any thread; blocks until the approval is on the disk.
+ PILOT_E_NOT_FOUND (the peer has not asked), PILOT_E_INVALID.
  */
 int pilot_approve(pilot_handle node, const char *peer, const char *ports, struct pilot_error *error);
+
+/*
+ Bounds how much of this node a trusted peer may use: quota is "memory=64MB,streams=1000,disk=1GB,messages=10000/day" or some of
+ these, and the keys that are not named stay as they are; "default" takes back what was said before. Holds at once.
+ Any thread; blocks until that is on the disk. PILOT_E_NOT_FOUND (the peer is not trusted), PILOT_E_INVALID.
+ */
+int pilot_set_quota(pilot_handle node,
+                    const char *peer,
+                    const char *quota,
+                    struct pilot_error *error);
 
 /*
  Declines a request for trust, with a reason (or NULL). Any thread; blocks until that is on the disk. PILOT_E_NOT_FOUND.

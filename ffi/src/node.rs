@@ -282,13 +282,13 @@ pub unsafe extern "C" fn pilot_handshake(
     // SAFETY: NULL or valid, by the header.
     simple(node, error, || unsafe {
         let (node, note) = (needed(peer, "peer")?.into(), text(note)?.map(str::to_owned));
-        Ok(Request::Handshake { node, note, ports: None, expires_s: None })
+        Ok(Request::Handshake { node, note, ports: None, expires_s: None, quota: None })
     })
 }
 
 /// Approves a request for trust. ports: ports of this node that the peer may reach, "1000,8080" or "all"; NULL:
-/// 7,1000,1001,1002. Any thread; blocks until the approval is on the disk. PILOT_E_NOT_FOUND (the peer has not asked),
-/// PILOT_E_INVALID.
+/// 7,1000,1001,1002. pilot_set_quota bounds what the peer may use. Any thread; blocks until the approval is on the disk.
+/// PILOT_E_NOT_FOUND (the peer has not asked), PILOT_E_INVALID.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_approve(
     node: pilot_handle,
@@ -300,6 +300,23 @@ pub unsafe extern "C" fn pilot_approve(
     simple(node, error, || unsafe {
         let (node, ports) = (needed(peer, "peer")?.into(), text(ports)?.map(str::to_owned));
         Ok(Request::Approve { node, note: None, ports, expires_s: None, quota: None })
+    })
+}
+
+/// Bounds how much of this node a trusted peer may use: quota is "memory=64MB,streams=1000,disk=1GB,messages=10000/day" or some of
+/// these, and the keys that are not named stay as they are; "default" takes back what was said before. Holds at once.
+/// Any thread; blocks until that is on the disk. PILOT_E_NOT_FOUND (the peer is not trusted), PILOT_E_INVALID.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_set_quota(
+    node: pilot_handle,
+    peer: *const c_char,
+    quota: *const c_char,
+    error: *mut pilot_error,
+) -> c_int {
+    // SAFETY: NULL or valid, by the header.
+    simple(node, error, || unsafe {
+        let (node, quota) = (needed(peer, "peer")?.into(), Some(needed(quota, "quota")?.into()));
+        Ok(Request::Grant { node, ports: None, expires_s: None, quota })
     })
 }
 

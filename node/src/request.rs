@@ -69,6 +69,10 @@ pub enum Request {
         /// When the trust ends; absent: never. From 1. Unit: seconds from now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_s: Option<u64>,
+        /// How much of this node the other may use once both owners have approved, as `memory=64MB,streams=1000`; see
+        /// `approve`. Only of a node that is not trusted yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quota: Option<String>,
     },
     /// Takes back a request of this node that has not been answered, for trust or for ports of a trusted peer. Answered once
     /// that is on disk; the other node's owner does not see the request any more.

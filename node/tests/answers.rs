@@ -77,7 +77,7 @@ impl Asker {
 }
 
 fn handshake(node: &str) -> Request {
-    Request::Handshake { node: node.into(), note: Some("please".into()), ports: None, expires_s: None }
+    Request::Handshake { node: node.into(), note: Some("please".into()), ports: None, expires_s: None, quota: None }
 }
 
 fn approve(node: &str) -> Request {
@@ -127,7 +127,13 @@ fn trust(lab: &Lab, asker: &mut Asker) {
         b"",
     );
     asker.ask::<Approved>("revoke", Request::Revoke { node: "node-c".into(), ports: ports() }, b"");
-    let wish = Request::Handshake { node: "node-c".into(), note: None, ports: Some("22".into()), expires_s: None };
+    let wish = Request::Handshake {
+        node: "node-c".into(),
+        note: None,
+        ports: Some("22".into()),
+        expires_s: None,
+        quota: None,
+    };
     third.until::<Trust>("trust", &Request::Trust, |t| t.total == 1);
     asker.ask::<Handshake>("handshake, ports", wish, b"");
     third.until::<Pending>("pending, ports", &Request::Pending, |p| !p.pending.is_empty());

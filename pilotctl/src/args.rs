@@ -140,6 +140,10 @@ pub(crate) struct Handshake {
     /// owner is asked. Services and ports: messages,80,8000-8010; or all
     #[argh(option)]
     pub(crate) ports: Option<String>,
+    /// how much of this node it may use once both owners have approved: memory=64MB,streams=1000,disk=1GB,messages=10000/day, or
+    /// some of them
+    #[argh(option)]
+    pub(crate) quota: Option<String>,
     /// take a request back that was not answered yet
     #[argh(switch)]
     pub(crate) cancel: bool,

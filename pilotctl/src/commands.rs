@@ -70,7 +70,9 @@ fn request(verb: Verb) -> Request {
         Verb::Find(a) => Request::Find { node: a.node },
         Verb::Search(a) => Request::Search { tag: a.tag },
         Verb::Handshake(a) if a.cancel => Request::TakeBack { node: a.node },
-        Verb::Handshake(a) => Request::Handshake { node: a.node, note: Some(a.why), ports: a.ports, expires_s: None },
+        Verb::Handshake(a) => {
+            Request::Handshake { node: a.node, note: Some(a.why), ports: a.ports, expires_s: None, quota: a.quota }
+        }
         Verb::Pending(_) => Request::Pending,
         Verb::Reject(a) => Request::Reject { node: a.node, note: Some(a.why) },
         Verb::Trust(_) => Request::Trust,

@@ -158,8 +158,13 @@ impl Scenes<'_> {
     fn trust(&mut self) -> Result<(String, String, Instant), Failure> {
         let refusal = self.primary.open(WORKER, 1000, Some(TIMEOUT)).map(drop).expect_err_code()?;
         say(self.output, &format!("before trust  {refusal}"));
-        let handshake =
-            Request::Handshake { node: WORKER.into(), note: Some("demo".into()), ports: None, expires_s: None };
+        let handshake = Request::Handshake {
+            node: WORKER.into(),
+            note: Some("demo".into()),
+            ports: None,
+            expires_s: None,
+            quota: None,
+        };
         self.primary.ask::<Handshake>(&handshake, Some(TIMEOUT))?;
         let request = until("the trust request", || {
             self.worker.ask::<Pending>(&Request::Pending, Some(TIMEOUT)).ok()?.pending.pop()

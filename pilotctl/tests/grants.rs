@@ -176,4 +176,13 @@ fn quotas_are_set_shown_and_survive_a_restart() {
     }
     b.fails(&["grant", "primary-node", "--quota", "streams=7", "--expires", "60s"], 2, "invalid_argument");
     assert_eq!(b.json(&["grant", "primary-node", "--quota", "default"]).get("quota"), None);
+    // What is said when a node is asked holds once its owner has approved.
+    b.fails(&["handshake", "primary-node", "--quota", "streams=7"], 2, "invalid_argument");
+    let c = lab.node("third-node");
+    c.fails(&["handshake", "worker-node", "--quota", "streams=0"], 2, "invalid_argument");
+    c.ok(&["handshake", "worker-node", "--quota", "streams=7,memory=2MB"]);
+    until("the request arrives", || !b.json(&["pending"])["pending"].as_array().unwrap().is_empty());
+    b.ok(&["approve", "third-node"]);
+    until("the approval arrives", || c.json(&["trust"])["total"] == 1);
+    assert_eq!(c.json(&["trust"])["trusted"][0]["quota"], "memory=2MB,streams=7");
 }

@@ -4,6 +4,7 @@ use crate::limits::Limits;
 use pilot_core::codec::{Malformed, Put, Reader};
 use pilot_core::control::{InboxNumber, LETTER_LEN_MAX, LetterId, Refusal};
 use pilot_core::identity::IdentityKey;
+use pilot_core::trust::Source;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Names of taken letters that are remembered, and for how long: a sender that missed the answer posts again within a minute.
@@ -17,6 +18,8 @@ pub(crate) struct Letter {
     pub(crate) id: LetterId,
     /// By the clock of the books. Unit: seconds since 1970.
     pub(crate) posted_s: u64,
+    /// The network of the sender, as its recipient is told.
+    pub(crate) source: Option<Source>,
     pub(crate) sealed: Vec<u8>,
 }
 
@@ -74,11 +77,16 @@ impl Letters {
         }
         let all = self.of(&letter.to).count();
         let same = self.of(&letter.to).filter(|(_, old)| old.from == letter.from).count();
-        let strangers = || self.of(&letter.to).filter(|(_, old)| !is_granted(&old.from)).count();
+        let strangers = || self.of(&letter.to).filter(|(_, old)| !is_granted(&old.from));
+        let is_near = |old: &Letter| letter.source.is_some() && old.source == letter.source;
+        let is_crowded = || {
+            strangers().count() >= limits.letters_per_node / 2
+                || strangers().filter(|(_, old)| is_near(old)).count() >= limits.letters_per_source
+        };
         let is_full = all >= limits.letters_per_node
             || same >= limits.letters_per_sender
             || self.len + letter.sealed.len() > limits.letters_len
-            || (!is_granted(&letter.from) && strangers() >= limits.letters_per_node / 2);
+            || (!is_granted(&letter.from) && is_crowded());
         if is_full { Err(Refusal::Full) } else { Ok(Place::New(InboxNumber(self.next))) }
     }
 
@@ -125,6 +133,7 @@ impl Letter {
         out.put(&self.from.0);
         out.put(&self.id.0);
         out.put_u64(self.posted_s);
+        out.put_u64(Source::number(self.source));
         out.put_bytes(&self.sealed);
         out
     }
@@ -136,6 +145,7 @@ impl Letter {
             from: IdentityKey(r.array()?),
             id: LetterId(r.array()?),
             posted_s: r.u64()?,
+            source: Source::from_number(r.u64()?),
             sealed: r.bytes(LETTER_LEN_MAX)?.into(),
         };
         r.finish()?;
@@ -153,7 +163,14 @@ mod tests {
         let letter = |n: u64| {
             let mut id = LetterId([0; 16]);
             id.0[..8].copy_from_slice(&n.to_le_bytes());
-            Letter { to: IdentityKey([1; 32]), from: IdentityKey([2; 32]), id, posted_s: 0, sealed: vec![7] }
+            Letter {
+                to: IdentityKey([1; 32]),
+                from: IdentityKey([2; 32]),
+                id,
+                posted_s: 0,
+                source: None,
+                sealed: vec![7],
+            }
         };
         let is_known = |letters: &Letters, n| matches!(letters.place(&limits, &letter(n), |_| true), Ok(Place::Known));
         for n in 0..=TAKEN_MAX as u64 {

@@ -17,6 +17,8 @@ pub struct Limits {
     pub letters_per_node: usize,
     /// Letters from one sender that wait for one node: requests, answers and revocations together.
     pub letters_per_sender: usize,
+    /// Letters of strangers from one network that wait for one node. Source: the requests of one that the node itself keeps.
+    pub letters_per_source: usize,
     /// All letters. Unit: bytes.
     pub letters_len: usize,
     /// Time after which a letter that was not taken is dropped. Unit: seconds.
@@ -40,6 +42,7 @@ impl Default for Limits {
             grants: 1 << 22,
             letters_per_node: 256,
             letters_per_sender: 8,
+            letters_per_source: 16,
             letters_len: 256 << 20,
             letter_age_s: 30 * 24 * 3600,
             channels: 1 << 20,

@@ -3,14 +3,16 @@
 use crate::age::Age;
 use crate::bucket::Bucket;
 use crate::channels::Channels;
-use crate::sources::Sources;
+use crate::letters::Letter;
+use crate::sources::{Sources, network};
 use crate::state::{Journal, State, day};
-use pilot_core::control::{Answer, Call, LetterId, Push, Refusal};
+use pilot_core::control::{Answer, Call, Push, Refusal};
 use pilot_core::endpoint::{Event, NoSink, ResetReason, Strangers, Timer, Transmit};
 use pilot_core::extensions::{ExtensionType, Extensions};
 use pilot_core::identity::IdentityKey;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
+use pilot_core::trust::Source;
 use pilot_core::wire::{self, Datagram, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
 use pilot_core::{Config, Endpoint, Instant, NodeRecord, PeerId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -294,7 +296,9 @@ impl Rendezvous {
             _ if !registered => Answer::Refused(Refusal::NotRegistered),
             Call::Lookup(query) => self.state.lookup(&caller, &query).map_or_else(Answer::Refused, Answer::Found),
             Call::Search(tag) => Answer::List(self.state.search(&tag)),
-            Call::Post(to, id, sealed) => self.post(now, (&caller, &to), id, sealed),
+            Call::Post(to, id, sealed) => {
+                self.post(peer, Letter { to, from: caller, id, posted_s: now_s, source: None, sealed })
+            }
             Call::Taken(ids) => done(self.state.taken(&caller, &ids, (now_s, &mut *self.journal))),
             Call::Grant(grant) => done(self.state.grant(&caller, grant, &mut *self.journal)),
             Call::OpenRelay(to) => self.open_relay(now, caller, to),
@@ -334,8 +338,8 @@ impl Rendezvous {
         self.clients.insert(*caller, client);
         if is_new {
             self.endpoint.remember(&static_key);
-            for (id, sealed) in self.state.letters_for(caller) {
-                self.endpoint.push(peer, Push::Letter(id, sealed));
+            for (number, letter) in self.state.letters_for(caller) {
+                self.endpoint.push(peer, Push::Letter(number, letter.source, letter.sealed.clone()));
             }
         }
         if let Some(addr) = twin {
@@ -347,18 +351,15 @@ impl Rendezvous {
         Answer::Registered { addr, reflexive, relay_key }
     }
 
-    fn post(
-        &mut self,
-        now: Instant,
-        (from, to): (&IdentityKey, &IdentityKey),
-        id: LetterId,
-        sealed: Vec<u8>,
-    ) -> Answer {
-        let now_s = self.age_s(now);
-        match self.state.post((from, to), (id, sealed.clone()), now_s, &mut *self.journal) {
+    /// Keeps a letter with the network that its sender has shown to be in, and pushes it to its recipient.
+    fn post(&mut self, peer: PeerId, mut letter: Letter) -> Answer {
+        let network = self.endpoint.direct_address(peer).and_then(|addr| network(&addr));
+        letter.source = network.map(|network| Source::new(self.endpoint.identity(), &letter.to, &network));
+        let (to, push) = (letter.to, (letter.source, letter.sealed.clone()));
+        match self.state.post(letter, &mut *self.journal) {
             Ok(number) => {
-                if let (Some(number), Some(client)) = (number, self.clients.get(to)) {
-                    self.endpoint.push(client.peer, Push::Letter(number, sealed));
+                if let (Some(number), Some(client)) = (number, self.clients.get(&to)) {
+                    self.endpoint.push(client.peer, Push::Letter(number, push.0, push.1));
                 }
                 Answer::Ok
             }

@@ -1,4 +1,4 @@
-//! Owns how many first registrations come from where.
+//! Owns what counts as one source, and how many first registrations come from where.
 
 use crate::bucket::Bucket;
 use pilot_core::Instant;
@@ -9,10 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 const PER_SECOND: u64 = 1;
 
 /// A network: /24 of IPv4, /56 of IPv6.
-type Source = [u8; 8];
+type Network = [u8; 8];
 
 #[derive(Default)]
-pub(crate) struct Sources(BTreeMap<Source, Bucket>);
+pub(crate) struct Sources(BTreeMap<Network, Bucket>);
 
 impl Sources {
     pub(crate) fn len(&self) -> usize {
@@ -21,11 +21,7 @@ impl Sources {
 
     /// True when another node may register from `addr`. This machine's own nodes always may.
     pub(crate) fn admits(&mut self, now: Instant, addr: &SocketAddr, max: usize, burst: u64) -> bool {
-        let ip = addr.ip().to_canonical();
-        if ip.is_loopback() {
-            return true;
-        }
-        let source = source(ip);
+        let Some(source) = network(addr) else { return true };
         if !self.0.contains_key(&source) && self.0.len() >= max {
             return false;
         }
@@ -38,16 +34,18 @@ impl Sources {
     }
 }
 
-fn source(ip: IpAddr) -> Source {
-    let mut source = [0; 8];
+/// The network of an address; `None` for this machine's own, which no bound of a network holds for.
+pub(crate) fn network(addr: &SocketAddr) -> Option<Network> {
+    let ip = addr.ip().to_canonical();
+    let mut network = [0; 8];
     match ip {
-        IpAddr::V4(ip) => source[1..4].copy_from_slice(&ip.octets()[..3]),
+        IpAddr::V4(ip) => network[1..4].copy_from_slice(&ip.octets()[..3]),
         IpAddr::V6(ip) => {
-            source[0] = 6;
-            source[1..].copy_from_slice(&ip.octets()[..7]);
+            network[0] = 6;
+            network[1..].copy_from_slice(&ip.octets()[..7]);
         }
     }
-    source
+    (!ip.is_loopback()).then_some(network)
 }
 
 #[cfg(test)]

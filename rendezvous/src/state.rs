@@ -5,7 +5,7 @@
 use crate::letters::{Letter, Letters, Place};
 use crate::limits::Limits;
 use pilot_core::codec::{Malformed, Put, Reader};
-use pilot_core::control::{Grant, InboxNumber, LetterId, Query, Refusal, SEARCH_MAX};
+use pilot_core::control::{Grant, InboxNumber, Query, Refusal, SEARCH_MAX};
 use pilot_core::identity::{IdentityKey, StaticKey};
 use pilot_core::{Addr, NodeRecord};
 use std::collections::BTreeMap;
@@ -285,15 +285,8 @@ impl State {
     }
 
     /// Keeps a letter; `None` for one that was posted before.
-    pub(crate) fn post(
-        &mut self,
-        (from, to): (&IdentityKey, &IdentityKey),
-        (id, sealed): (LetterId, Vec<u8>),
-        now_s: u64,
-        journal: &mut dyn Journal,
-    ) -> Result<Option<InboxNumber>, Refusal> {
-        let node = self.nodes.get(to).ok_or(Refusal::NotFound)?;
-        let letter = Letter { to: *to, from: *from, id, posted_s: now_s, sealed };
+    pub(crate) fn post(&mut self, letter: Letter, journal: &mut dyn Journal) -> Result<Option<InboxNumber>, Refusal> {
+        let node = self.nodes.get(&letter.to).ok_or(Refusal::NotFound)?;
         let Place::New(number) = self.letters.place(&self.limits, &letter, |key| node.grants(key))? else {
             return Ok(None);
         };
@@ -302,8 +295,8 @@ impl State {
         Ok(Some(number))
     }
 
-    pub(crate) fn letters_for(&self, to: &IdentityKey) -> Vec<(InboxNumber, Vec<u8>)> {
-        self.letters.of(to).map(|(number, letter)| (InboxNumber(number), letter.sealed.clone())).collect()
+    pub(crate) fn letters_for(&self, to: &IdentityKey) -> impl Iterator<Item = (InboxNumber, &Letter)> {
+        self.letters.of(to).map(|(number, letter)| (InboxNumber(number), letter))
     }
 
     pub(crate) fn taken(

@@ -72,7 +72,7 @@ impl Daemons {
 
     fn befriend(&self) -> Outcome<()> {
         let ports = Some("all".into());
-        self.ask(0, &Request::Handshake { node: NAMES[1].into(), note: None, ports, expires_s: None })?;
+        self.ask(0, &Request::Handshake { node: NAMES[1].into(), note: None, ports, expires_s: None, quota: None })?;
         until("trust", || {
             Ok(self.ask(0, &Request::Trust)?["trusted"].as_array().is_some_and(|trusted| !trusted.is_empty()))
         })?;

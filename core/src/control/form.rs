@@ -8,6 +8,7 @@ use crate::addr::Addr;
 use crate::codec::{Malformed, Put, Reader};
 use crate::extensions::Extensions;
 use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord};
+use crate::trust::Source;
 use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -203,9 +204,10 @@ impl Call {
 impl Push {
     fn emit(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Letter(id, letter) => {
+            Self::Letter(id, source, letter) => {
                 out.put_u8(1);
                 out.put_u64(id.0);
+                out.put_u64(Source::number(*source));
                 out.put_bytes(letter);
             }
             Self::RelayOpened(channel, key) => {
@@ -232,7 +234,10 @@ impl Push {
 
     fn parse(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(match r.u8()? {
-            1 => Self::Letter(InboxNumber(r.u64()?), r.bytes(LETTER_LEN_MAX)?.into()),
+            1 => {
+                let (number, source) = (InboxNumber(r.u64()?), Source::from_number(r.u64()?));
+                Self::Letter(number, source, r.bytes(LETTER_LEN_MAX)?.into())
+            }
             2 => Self::RelayOpened(r.u32()?, IdentityKey(r.array()?)),
             3 => Self::Congested(r.u32()?),
             4 => Self::Move { to: parse_endpoint(r)?.ok_or(Malformed)?, after_ms: r.u32()? },

@@ -38,7 +38,7 @@ fn samples() -> Vec<(&'static str, Control)> {
         ("refused", answer(6, Answer::Refused(Refusal::NameTaken))),
         ("refused, clock", Control::Answer(Ticket(6), Answer::Refused(Refusal::BadRecord), clock)),
         ("refused later", answer(6, Answer::Refused(Refusal::Later(200)))),
-        ("letter", Control::Push(Push::Letter(InboxNumber(8), vec![1]))),
+        ("letter", Control::Push(Push::Letter(InboxNumber(8), Source::from_number(9), vec![1]))),
         ("relay opened", Control::Push(Push::RelayOpened(9, key))),
         ("congested", Control::Push(Push::Congested(9))),
         ("move", Control::Push(Push::Move { to: v6, after_ms: 1500 })),
@@ -62,7 +62,7 @@ fn largest() -> Vec<Control> {
         call(Call::Taken(vec![InboxNumber(1); GRANTS_MAX])),
         call(Call::Grant(Grant { is_whole: true, add: half.clone(), remove: half })),
         Control::Answer(Ticket(1), Answer::List(vec![vec![1; NodeRecord::LEN_MAX]; SEARCH_MAX]), Extensions::NONE),
-        Control::Push(Push::Letter(InboxNumber(1), vec![1; LETTER_LEN_MAX])),
+        Control::Push(Push::Letter(InboxNumber(1), None, vec![1; LETTER_LEN_MAX])),
         Control::Trust(vec![1; crate::trust::MESSAGE_LEN_MAX]),
     ]
 }

@@ -245,8 +245,8 @@ impl Endpoint {
             (Role::Rendezvous, Control::Answer(ticket, answer, extensions)) => {
                 self.with_directory(now, |directory, cx| directory.handle_answer(cx, ticket, answer, &extensions));
             }
-            (Role::Rendezvous, Control::Push(Push::Letter(number, sealed))) => {
-                self.with_directory(now, |directory, cx| directory.handle_letter(cx, number, &sealed));
+            (Role::Rendezvous, Control::Push(Push::Letter(number, source, sealed))) => {
+                self.with_directory(now, |directory, cx| directory.handle_letter(cx, (number, source), &sealed));
             }
             (Role::Rendezvous, Control::Push(Push::RelayOpened(channel, key))) => {
                 if let Some(id) = self.peer_by_identity(&key) {
@@ -264,7 +264,7 @@ impl Endpoint {
             (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, &offer),
             (Role::Trusted, Control::KemAnswer(answer)) => self.handle_kem_answer(now, from, &answer),
             (Role::Trusted, Control::Trust(message)) => {
-                self.with_directory(now, |directory, cx| directory.handle_trust(cx, &message, None));
+                self.with_directory(now, |directory, cx| directory.handle_trust(cx, &message));
             }
             (_, Control::Unknown(_)) | (Role::Rendezvous, Control::Push(Push::Unknown(_))) => {}
             _ => self.discards.count(Discard::Malformed),

@@ -248,6 +248,9 @@ impl Peer {
         if let Some(handshake) = self.sessions.handshake() {
             return now >= handshake.resend_at();
         }
+        if self.sessions.expects_use() {
+            return false;
+        }
         let is_busy = self.link.is_busy();
         let Some(current) = self.sessions.current() else { return is_busy };
         let rekey = current.wants_rekey(now) && (self.in_use || is_busy);
@@ -428,10 +431,13 @@ impl Peer {
     }
 
     /// The incarnation to show to a peer that begins a key handshake as `remote`, where that is another process than before: the
-    /// link begins anew then, which a process that was here earlier has to learn.
+    /// link begins anew then, which a process that was here earlier has to learn. However often `remote` has to ask, it is shown
+    /// the same one.
     pub(crate) fn new_incarnation_for(&self, remote: Incarnation, rng: &mut Rng) -> Option<Incarnation> {
         match self.counterpart {
-            Counterpart::Seen(known) | Counterpart::Met(known) if known != remote => Some(Incarnation(rng.bytes())),
+            Counterpart::Seen(known) | Counterpart::Met(known) if known != remote => {
+                Some(self.sessions.shown_to(remote).unwrap_or_else(|| Incarnation(rng.bytes())))
+            }
             _ => None,
         }
     }

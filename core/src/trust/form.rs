@@ -33,7 +33,7 @@ impl TrustBook {
             out.put_bytes(p.note.as_bytes());
             out.put_u64(p.received_at);
             out.put_u8(u8::from(p.is_seen) | u8::from(p.is_question) << 1);
-            out.put_u64(p.source.map_or(0, |source| source.0));
+            out.put_u64(Source::number(p.source));
             out.put_u64(p.epoch);
             out.put(&p.nonce);
             out.put(&p.hash);
@@ -45,12 +45,10 @@ impl TrustBook {
             out.put(&o.nonce);
             out.put(&o.hash);
             out.put_u64(o.expires);
-            out.put_u8(
-                u8::from(o.verified)
-                    | u8::from(o.is_question) << 1
-                    | u8::from(o.is_stale) << 2
-                    | u8::from(o.is_anew) << 3,
-            );
+            let flags = [o.verified, o.is_question, o.is_stale, o.is_anew, o.quota.is_some(), o.not_after.is_some()];
+            out.put_u8(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
+            o.quota.iter().for_each(|quota| quota.emit(&mut out));
+            o.not_after.iter().for_each(|at| out.put_u64(*at));
         }
         out.put_varint(self.epochs.len() as u64);
         self.epochs.iter().for_each(|(key, epoch)| emit_epoch(key, *epoch, &mut out));
@@ -85,7 +83,7 @@ impl TrustBook {
             let (flags, source, epoch) = (r.u8()?, r.u64()?, r.u64()?);
             let [is_seen, is_question] = [1, 2].map(|flag| flags & flag != 0);
             let (nonce, hash) = (r.array()?, r.array()?);
-            let source = (source != 0).then_some(Source(source));
+            let source = Source::from_number(source);
             let request =
                 PendingRequest { record, note, received_at, is_seen, is_question, source, epoch, nonce, hash };
             book.pending.insert(request.record.identity, request);
@@ -95,8 +93,23 @@ impl TrustBook {
             let ports = Ports::parse(&mut r)?;
             let (nonce, hash) = (r.array()?, r.array()?);
             let (expires, flags) = (r.u64()?, r.u8()?);
-            let [verified, is_question, is_stale, is_anew] = [1, 2, 4, 8].map(|flag| flags & flag != 0);
-            let outgoing = Outgoing { record, ports, nonce, hash, expires, verified, is_question, is_anew, is_stale };
+            let [verified, is_question, is_stale, is_anew, has_quota, has_end] =
+                [1, 2, 4, 8, 16, 32].map(|flag| flags & flag != 0);
+            let quota = if has_quota { Some(Quota::parse(&mut r)?) } else { None };
+            let not_after = if has_end { Some(r.u64()?) } else { None };
+            let outgoing = Outgoing {
+                record,
+                ports,
+                nonce,
+                hash,
+                expires,
+                verified,
+                quota,
+                not_after,
+                is_question,
+                is_anew,
+                is_stale,
+            };
             book.outgoing.insert(outgoing.record.identity, outgoing);
         }
         for _ in 0..r.varint()? {

@@ -101,8 +101,8 @@ impl TrustBook {
             return Outcome::Discarded(taken);
         }
         let secret = crossed_secret(me, ours, theirs);
-        let not_after = self.pins.get(&theirs.from).and_then(|pin| pin.not_after);
-        let terms = Terms { ports: ours.ports.clone(), verified: ours.verified, not_after, ..Terms::default() };
+        let not_after = ours.not_after.or(self.pins.get(&theirs.from).and_then(|pin| pin.not_after));
+        let terms = ours.terms(not_after);
         self.insert_pin(me, &ours.record, &terms, (secret, theirs.epoch));
         self.pending.remove(&theirs.from);
         if let Some(ours) = self.outgoing.get_mut(&theirs.from) {
@@ -126,8 +126,9 @@ impl TrustBook {
         let secret = pair_secret(me.identity, &record.static_key, &ours.nonce, &message.nonce);
         self.outgoing.remove(&message.from);
         self.pending.remove(&message.from);
-        let not_after = message.end.map(|at| me.heard(at, message.issued));
-        let terms = Terms { ports: ours.ports, verified: ours.verified, not_after, ..Terms::default() };
+        // The earlier of both owners' ends.
+        let theirs = message.end.map(|at| me.heard(at, message.issued));
+        let terms = ours.terms(ours.not_after.into_iter().chain(theirs).min());
         self.insert_pin(me, &record, &terms, (secret, message.epoch));
         Outcome::Pinned(message.from)
     }
@@ -157,6 +158,14 @@ impl TrustBook {
             (false, true) => Outcome::Cancelled(from),
             (false, false) => Outcome::Discarded(Discarded::Unsolicited),
         }
+    }
+}
+
+impl Outgoing {
+    /// What the owner said when the node was asked; the trust ends at `not_after`.
+    fn terms(&self, not_after: Option<u64>) -> Terms {
+        let (ports, verified, quota) = (self.ports.clone(), self.verified, self.quota);
+        Terms { ports, verified, quota, not_after, ..Terms::default() }
     }
 }
 

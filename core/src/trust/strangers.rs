@@ -29,11 +29,12 @@ impl TrustBook {
         let key = request.record.identity;
         match self.pending.get(&key) {
             Some(before) => request.is_seen = before.is_seen,
+            None if self.pins.contains_key(&key) => {}
             None => {
                 if request.source.is_some() && self.count_of(request.source) >= PER_SOURCE_MAX {
                     self.give_way(|other| other.source == request.source);
                 }
-                if !self.pins.contains_key(&key) && self.strangers().count() >= PENDING_MAX {
+                if self.strangers().count() >= PENDING_MAX {
                     let most = self.strangers().map(|other| self.count_of(other.source)).max().unwrap_or_default();
                     let crowd = self.strangers().find(|other| self.count_of(other.source) == most);
                     let crowd = crowd.and_then(|other| other.source);

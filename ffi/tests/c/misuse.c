@@ -67,6 +67,10 @@ static void nulls_and_nonsense(char **argv) {
   EXPECT(pilot_approve(node, NULL, NULL, NULL), PILOT_E_INVALID);
   EXPECT(pilot_approve(node, "x", "not,ports", NULL), PILOT_E_INVALID);
   EXPECT(pilot_approve(node, "x", NULL, NULL), PILOT_E_NOT_FOUND);
+  EXPECT(pilot_set_quota(node, NULL, "streams=7", NULL), PILOT_E_INVALID);
+  EXPECT(pilot_set_quota(node, "x", NULL, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_set_quota(node, "x", "streams=0", NULL), PILOT_E_INVALID);
+  EXPECT(pilot_set_quota(node, "x", "streams=7", NULL), PILOT_E_NOT_FOUND);
   EXPECT(pilot_reject(node, NULL, NULL, NULL), PILOT_E_INVALID);
   EXPECT(pilot_untrust(node, NULL, NULL), PILOT_E_INVALID);
   EXPECT(pilot_untrust(node, "x", NULL), PILOT_E_NOT_FOUND);

@@ -250,6 +250,18 @@ static void messages(pilot_handle a, pilot_handle b, const char *name_a, const c
   EXPECT(pilot_read_message(b, 0, &message, buffer, sizeof buffer, &error), 0);
 }
 
+/* What a peer may use of a node is bounded by its owner, and said again. */
+static void quotas(pilot_handle a, const char *name_b) {
+  char *text = (char *)buffer;
+  EXPECT(pilot_set_quota(a, name_b, "streams=77,memory=2MB", &error), 0);
+  must("trust", pilot_call(a, "{\"op\":\"trust\"}", NULL, 0, text, sizeof buffer, &error));
+  EXPECT(strstr(text, "\"quota\":\"memory=2MB,streams=77\"") != NULL, 1);
+  EXPECT(pilot_set_quota(a, name_b, "speed=9", &error), PILOT_E_INVALID);
+  EXPECT(pilot_set_quota(a, name_b, "default", &error), 0);
+  must("trust", pilot_call(a, "{\"op\":\"trust\"}", NULL, 0, text, sizeof buffer, &error));
+  EXPECT(strstr(text, "\"quota\"") == NULL, 1);
+}
+
 static void files(pilot_handle a, const char *folder, const char *name_b) {
   char path[600], arrived[700];
   FILE *file;
@@ -285,6 +297,7 @@ int main(int argc, char **argv) {
   resets(a, b, name_b);
   programs(a, b, name_b);
   events(b);
+  quotas(a, name_b);
   if (!own) { /* these nodes have no services */
     messages(a, b, name_a, name_b);
     files(a, argv[2], name_b);

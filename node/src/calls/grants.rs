@@ -11,7 +11,7 @@ use crate::log::notes::decision;
 use crate::streams::names::name_of;
 use pilot_core::Level;
 use pilot_core::identity::IdentityKey;
-use pilot_core::trust::{Ports, Regrant, TrustError, Undo};
+use pilot_core::trust::{Ports, Regrant, Terms, TrustError, Undo};
 
 /// Lets a peer reach more ports, or changes how much of this node the peer may use.
 pub(crate) fn grant(cx: &mut Context, target: &str, wanted: Wanted, caller: Caller) {
@@ -62,10 +62,18 @@ pub(crate) fn reject(cx: &mut Context, target: &str, note: &str, caller: Caller)
     }
 }
 
-/// Asks the owner of a trusted peer for ports of the peer.
-pub(crate) fn ask(cx: &mut Context, key: &IdentityKey, (ports, note): (&Ports, &str), caller: Caller) {
-    let undo = Undo::before(cx.stack.endpoint().trust(), key);
-    let asked = cx.stack.endpoint_mut().wish(cx.now, key, ports, note);
+/// Asks the owner of a trusted peer for ports of the peer, if some are named.
+pub(crate) fn ask(cx: &mut Context, key: &IdentityKey, terms: &Terms, names_ports: bool, caller: Caller) {
+    let (ports, undo) = (&terms.ports, Undo::before(cx.stack.endpoint().trust(), key));
+    let asked = match (terms.quota, names_ports) {
+        (Some(_), _) => {
+            let text = "the node is trusted already: what it may use here is changed by a grant";
+            let failure = Failure::new(Code::InvalidArgument, text).hint("pilotctl grant NODE --quota memory=64MB");
+            return cx.fail(caller, failure);
+        }
+        (None, true) => cx.stack.endpoint_mut().wish(cx.now, key, ports, &terms.note),
+        (None, false) => Err(TrustError::AlreadyTrusted),
+    };
     let Some(pin) = cx.stack.endpoint().trust().pin(key) else { return };
     let answer = match asked {
         Ok(()) => Handshake::Asked(HandshakeSent {

@@ -1,6 +1,5 @@
 //! The verb `handshake`: asks the owner of another node for trust, or the owner of a trusted peer for ports.
 
-use crate::answer::{Approved, Handshake, Pin, Status};
 use crate::call::Purpose;
 use crate::calls::trust::Wanted;
 use crate::calls::{grants, lookup, resolve, trust};
@@ -20,11 +19,10 @@ pub(crate) fn handshake(cx: &mut Context, target: &str, wanted: Wanted, caller: 
         Some((name, fingerprint)) => (name, Some(fingerprint.to_owned())),
         None => (target, None),
     };
-    match resolve::pinned(cx.stack.endpoint().trust(), name).map(|pin| (pin.identity, Pin::from(pin))) {
-        Ok((key, _)) if names_ports => grants::ask(cx, &key, (&terms.ports, &terms.note), caller),
-        Ok((key, pin)) => match waiting(cx, &key) {
+    match resolve::pinned(cx.stack.endpoint().trust(), name).map(|pin| pin.identity) {
+        Ok(key) => match waiting(cx, &key).filter(|_| !names_ports) {
             Some(record) => trust::request(cx, name, &record, &terms, caller),
-            None => cx.reply(caller, Handshake::Trusted(Approved { status: Status::Trusted, pin })),
+            None => grants::ask(cx, &key, &terms, names_ports, caller),
         },
         Err(_) => lookup::ask(cx, name, Purpose::Handshake { caller, terms, fingerprint, names_ports }),
     }

@@ -1,6 +1,6 @@
 //! The call that asks the rendezvous for a node's record, and the uses of the answer.
 
-use crate::answer::{Approved, Found, Handshake, Nodes, Pin, Record, Status};
+use crate::answer::{Found, Nodes, Pin, Record};
 use crate::call::{Call, Lookup, Purpose};
 use crate::calls::report::refusal_text;
 use crate::calls::{grants, report, resolve, trust};
@@ -143,12 +143,8 @@ fn found_peer(cx: &mut Context, target: &str, record: &NodeRecord, purpose: Purp
         Purpose::Find(caller) => cx.reply(caller, Found::Trusted(Pin::from(pin))),
         Purpose::Connect { port, early, opener } => cx.out.push(Effect::Connect(target.into(), port, early, opener)),
         Purpose::Send(caller, letter) => cx.out.push(Effect::Send(letter, caller)),
-        Purpose::Handshake { caller, terms, names_ports: true, .. } => {
-            grants::ask(cx, &record.identity, (&terms.ports, &terms.note), caller);
-        }
-        Purpose::Handshake { caller, .. } => {
-            let pin = Pin::from(pin);
-            cx.reply(caller, Handshake::Trusted(Approved { status: Status::Trusted, pin }));
+        Purpose::Handshake { caller, terms, names_ports, .. } => {
+            grants::ask(cx, &record.identity, &terms, names_ports, caller);
         }
         Purpose::Search(caller) => {
             cx.fail(caller, Failure::new(Code::Internal, "the rendezvous answered another question"))

@@ -43,14 +43,15 @@ impl Wanted {
     /// The terms, with this node's defaults.
     ///
     /// # Errors
-    /// `InvalidArgument` for ports in another form.
+    /// `InvalidArgument` for ports, an end or a quota in another form.
     pub(crate) fn terms(self, cx: &Context) -> Result<Terms, Failure> {
         let ports = match self.ports {
             None => cx.config.default_ports.clone(),
             Some(text) => parse_ports(&text)?,
         };
         let not_after = end_of(cx, self.expires_s)?;
-        Ok(Terms { ports, note: self.note.unwrap_or_default(), not_after, verified: false })
+        let quota = parse_quota(self.quota.as_deref())?.map(Option::unwrap_or_default);
+        Ok(Terms { ports, note: self.note.unwrap_or_default(), not_after, verified: false, quota })
     }
 }
 

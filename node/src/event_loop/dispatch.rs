@@ -163,8 +163,8 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
 /// Runs a verb about trust.
 fn trust_verb(cx: &mut Context, request: Request, caller: Caller) {
     match request {
-        Request::Handshake { node, note, ports, expires_s } => {
-            handshake::handshake(cx, &node, Wanted { ports, expires_s, note, quota: None }, caller);
+        Request::Handshake { node, note, ports, expires_s, quota } => {
+            handshake::handshake(cx, &node, Wanted { ports, expires_s, note, quota }, caller);
         }
         Request::Approve { node, note, ports, expires_s, quota } => {
             grants::approve(cx, &node, Wanted { ports, expires_s, note, quota }, caller);

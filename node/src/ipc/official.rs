@@ -124,7 +124,7 @@ fn handshake(payload: &[u8]) -> Result<Official, String> {
     // Official clients know trust without ports: theirs opens all of them.
     let ports = Some("all".to_owned());
     Ok(Official::Request(match sub {
-        1 => Request::Handshake { node, note, ports, expires_s: None },
+        1 => Request::Handshake { node, note, ports, expires_s: None, quota: None },
         2 => Request::Approve { node, note: None, ports, expires_s: None, quota: None },
         3 => Request::Reject { node, note },
         4 => Request::Pending,

@@ -31,15 +31,16 @@ fn of_trust() -> Vec<(&'static str, Request)> {
     vec![
         (
             r#"{"op":"handshake","node":"worker-node"}"#,
-            Request::Handshake { node: node(), note: None, ports: None, expires_s: None },
+            Request::Handshake { node: node(), note: None, ports: None, expires_s: None, quota: None },
         ),
         (
-            r#"{"op":"handshake","node":"worker-node","note":"demo","ports":"all","expires_s":60}"#,
+            r#"{"op":"handshake","node":"worker-node","note":"demo","ports":"all","expires_s":60,"quota":"memory=64MB,streams=9"}"#,
             Request::Handshake {
                 node: node(),
                 note: Some("demo".into()),
                 ports: Some("all".into()),
                 expires_s: Some(60),
+                quota: Some("memory=64MB,streams=9".into()),
             },
         ),
         (r#"{"op":"take_back","node":"worker-node"}"#, Request::TakeBack { node: node() }),

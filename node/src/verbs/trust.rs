@@ -1,7 +1,7 @@
 //! Owns the verbs about trust.
 
 use crate::answer::{Approved, Handshake, Pending, Rejected, Trust as Book, Trusted, Untrusted};
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::node::Node;
 use crate::request::Request;
 use std::time::Duration;
@@ -55,8 +55,8 @@ impl Terms {
         self
     }
 
-    /// With a limit of what the other may use of this node, such as `memory=64MB,streams=1000,disk=1GB,messages=10000/day`. Only
-    /// [`Trust::approve`] takes one.
+    /// With a limit of what the other may use of this node, such as `memory=64MB,streams=1000,disk=1GB,messages=10000/day`. For
+    /// a node that is trusted already there is [`Trust::quota`].
     #[must_use]
     pub fn quota(mut self, quota: impl Into<String>) -> Self {
         self.quota = Some(quota.into());
@@ -72,10 +72,7 @@ impl Trust<'_> {
     /// `NotFound`; `Unreachable` when the rendezvous does not answer; `InvalidArgument`; `Full`.
     pub fn handshake(&self, node: &str, terms: Terms) -> Result<Handshake, Failure> {
         let Terms { note, ports, expires_s, quota } = terms;
-        if quota.is_some() {
-            return Err(Failure::new(Code::InvalidArgument, "a quota is set by the approval, or by a grant"));
-        }
-        self.0.ask(Request::Handshake { node: node.into(), note, ports, expires_s })
+        self.0.ask(Request::Handshake { node: node.into(), note, ports, expires_s, quota })
     }
 
     /// Takes back a request of this node that has not been answered, for trust or for ports.

@@ -4,8 +4,9 @@ use super::*;
 use crate::limits::Limits;
 use crate::state::NoJournal;
 use pilot_core::Identity;
-use pilot_core::control::Grant;
+use pilot_core::control::{Grant, LetterId, Query};
 use pilot_core::endpoint::DirectoryState;
+use pilot_core::trust::Terms;
 
 /// More than the time that an unused channel lasts.
 const IDLE_OF_CHANNELS: Duration = Duration::from_secs(1200);
@@ -43,15 +44,17 @@ struct Lab {
 const RENDEZVOUS: ([u8; 4], u16) = ([198, 51, 100, 1], 9000);
 
 impl Lab {
-    fn new(nodes: u8, limits: Limits) -> Self {
+    fn new(nodes: u16, limits: Limits) -> Self {
         let identity = Identity::from_seed([200; 32]);
         let key = identity.static_key();
         let config = Config::new(identity, Rng::entropy([2; 32]));
         let rendezvous = Rendezvous::new(config, State::default().with_limits(limits), Box::new(NoJournal));
-        let node = |n: u8| {
-            let mut config = Config::new(Identity::from_seed([n; 32]), Rng::entropy([n; 32]));
+        let node = |n: u16| {
+            let mut seed = [n as u8; 32];
+            seed[0] = (n >> 8) as u8;
+            let mut config = Config::new(Identity::from_seed(seed), Rng::entropy(seed));
             config.rendezvous = Some((key, SocketAddr::from(RENDEZVOUS)));
-            Node { endpoint: Endpoint::new(config), addr: SocketAddr::from(([192, 0, 2, n], 4000)) }
+            Node { endpoint: Endpoint::new(config), addr: SocketAddr::from(([192, 0, 2, n as u8], 4000 + n)) }
         };
         Self { rendezvous, nodes: (1..=nodes).map(node).collect(), now: Instant::ZERO }
     }
@@ -71,7 +74,11 @@ impl Lab {
                         datagrams.for_each(|datagram| self.rendezvous.handle_datagram(now, node.addr, datagram));
                     }
                 }
-                while node.endpoint.poll_event().is_some() {}
+                while let Some(event) = node.endpoint.poll_event() {
+                    if let Event::SaveTrust(version) = event {
+                        node.endpoint.trust_saved(now, version);
+                    }
+                }
             }
             while let Some(transmit) = self.rendezvous.poll_transmit(now, &mut batch) {
                 let to = self.nodes.iter_mut().find(|node| is_connected && node.addr == transmit.to);
@@ -125,6 +132,39 @@ fn every_table_has_a_maximum_and_comes_back_to_zero() {
     // There is room for others, and for those that were here before.
     lab.run(Duration::from_secs(130), true);
     assert!(lab.registered() >= 8, "{}", lab.registered());
+}
+
+/// Requests of made-up keys from one network crowd out each other only; a stranger from elsewhere and a peer are not touched.
+#[test]
+fn a_network_with_many_keys_takes_sixteen_places_of_an_owner() {
+    const KEYS: u16 = 256;
+    let mut lab = Lab::new(KEYS + 3, Limits { registrations_per_source: 1000, ..Limits::default() });
+    let (target, stranger, peer) = (0, 1, 2);
+    for (node, network) in [(target, 1), (stranger, 2)] {
+        lab.nodes[node].addr = SocketAddr::from(([203, 0, network, 1], 4000));
+    }
+    lab.run(Duration::from_secs(4), true);
+    assert_eq!(lab.registered(), lab.nodes.len());
+    let key = |lab: &Lab, node: usize| lab.nodes[node].endpoint.identity().public();
+    let ask = |lab: &mut Lab, from: usize| {
+        let (of_target, now, terms) = (key(lab, target), lab.now, Terms::default());
+        let record = lab.rendezvous.state.lookup(&of_target, &Query::Key(of_target)).expect("registered");
+        let record = NodeRecord::parse(&record).expect("signed");
+        lab.nodes[from].endpoint.request_trust(now, &record, &terms).expect("allowed");
+    };
+    let pending = |lab: &Lab| lab.nodes[target].endpoint.trust().pending().count();
+    ask(&mut lab, peer);
+    lab.run(Duration::from_secs(1), true);
+    let (now, of_peer, of_stranger) = (lab.now, key(&lab, peer), key(&lab, stranger));
+    lab.nodes[target].endpoint.approve(now, &of_peer, &Terms::default()).expect("it waits");
+    ask(&mut lab, stranger);
+    (3..lab.nodes.len()).for_each(|sybil| ask(&mut lab, sybil));
+    lab.run(Duration::from_secs(20), true);
+    assert_eq!(lab.rendezvous.state.letters(), 0, "every letter was taken");
+    let trust = lab.nodes[target].endpoint.trust();
+    assert!(trust.pin(&of_peer).is_some(), "a peer from the same network");
+    assert!(trust.pending().any(|request| request.record.identity == of_stranger));
+    assert_eq!(pending(&lab), 16 + 1);
 }
 
 /// More than the channels pass is told to the sender, and not for each datagram.
@@ -183,7 +223,9 @@ fn a_wrong_clock_of_one_start_ages_nothing_by_more_than_a_day() {
             lab.rendezvous.set_wall(lab.now, walls[0] * 1_000_000);
             lab.run(Duration::from_secs(2), true);
             let keys: Vec<IdentityKey> = lab.rendezvous.clients.keys().copied().collect();
-            let posted = lab.rendezvous.post(lab.now, (&keys[0], &keys[1]), LetterId([1; 16]), vec![7; 9]);
+            let peer = lab.rendezvous.clients[&keys[0]].peer;
+            let letter = Call::Post(keys[1], LetterId([1; 16]), vec![7; 9]);
+            let posted = lab.rendezvous.answer(lab.now, peer, letter);
             assert_eq!((lab.registered(), posted), (2, Answer::Ok));
             let told = lab.nodes[0].endpoint.clock_behind_s(lab.now).unwrap_or_default();
             assert!(told.abs_diff(walls[0] as i64) <= 1, "clients are told the clock as it is: {told} s");

@@ -2,7 +2,9 @@
 
 use super::*;
 use pilot_core::Identity;
+use pilot_core::control::LetterId;
 use pilot_core::identity::Profile;
+use pilot_core::trust::Source;
 use std::cell::Cell;
 
 fn record(n: u8, addr: Addr, hostname: &str, sequence: u64) -> NodeRecord {
@@ -29,10 +31,14 @@ fn post_new(
     to: IdentityKey,
     journal: &mut dyn Journal,
 ) -> Result<Option<InboxNumber>, Refusal> {
+    state.post(new_letter(from, to, None), journal)
+}
+
+fn new_letter(from: IdentityKey, to: IdentityKey, source: Option<Source>) -> Letter {
     NEXT.set(NEXT.get() + 1);
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&NEXT.get().to_le_bytes());
-    state.post((&from, &to), (LetterId(id), vec![1]), 0, journal)
+    let mut id = LetterId([0; 16]);
+    id.0[..8].copy_from_slice(&NEXT.get().to_le_bytes());
+    Letter { to, from, id, posted_s: 0, source, sealed: vec![1] }
 }
 
 fn register(state: &mut State, n: u8, name: &str, sequence: u64) -> Result<Addr, Refusal> {
@@ -117,18 +123,39 @@ fn mailboxes_have_a_maximum_per_sender_for_strangers_and_in_all() {
     state.grant(&key(1), whole(peers), &mut NoJournal).expect("room");
     let accepted = (1000..).take_while(|n| post(&mut state, *n).is_ok()).count();
     assert_eq!(accepted, limits.letters_per_node / 2);
-    let ids: Vec<InboxNumber> = state.letters_for(&key(1)).iter().map(|l| l.0).collect();
+    let ids: Vec<InboxNumber> = state.letters_for(&key(1)).map(|l| l.0).collect();
     state.taken(&key(2), &ids, (0, &mut NoJournal)).expect("works");
-    assert_eq!(state.letters_for(&key(1)).len(), limits.letters_per_node, "only their owner takes letters away");
+    assert_eq!(state.letters_for(&key(1)).count(), limits.letters_per_node, "only their owner takes letters away");
     state.taken(&key(1), &ids, (0, &mut NoJournal)).expect("works");
-    assert!(state.letters_for(&key(1)).is_empty());
+    assert_eq!(state.letters_for(&key(1)).count(), 0);
+}
+
+/// Strangers of one network leave room for those of another, and for peers wherever they are.
+#[test]
+fn a_network_of_strangers_takes_sixteen_places_of_a_mailbox() {
+    let mut state = State::default();
+    register(&mut state, 1, "", 1).expect("free");
+    state.grant(&key(1), whole(vec![key(50)]), &mut NoJournal).expect("registered");
+    let mut post =
+        |from, source| state.post(new_letter(key(from), key(1), Source::from_number(source)), &mut NoJournal).is_ok();
+    let near = (100..200).filter(|n| post(*n, 7)).count();
+    assert_eq!(near, Limits::default().letters_per_source);
+    assert!(post(50, 7), "a peer from the same network");
+    assert!(post(60, 8), "a stranger from another");
+    let own = (61..90).filter(|n| post(*n, 0)).count();
+    assert_eq!(own, 29, "nodes of the rendezvous' own machine have no network");
+    let numbers: Vec<InboxNumber> = state.letters_for(&key(1)).map(|(number, _)| number).collect();
+    state.taken(&key(1), &numbers, (0, &mut NoJournal)).expect("works");
+    assert_eq!(state.letters(), 0);
+    assert!(state.post(new_letter(key(100), key(1), Source::from_number(7)), &mut NoJournal).is_ok());
 }
 
 #[test]
 fn a_letter_that_is_posted_again_has_no_second_effect() {
     let mut state = State::default();
     register(&mut state, 1, "", 1).expect("free");
-    let post = |state: &mut State| state.post((&key(2), &key(1)), (LetterId([7; 16]), vec![1]), 9, &mut NoJournal);
+    let letter = new_letter(key(2), key(1), None);
+    let post = |state: &mut State| state.post(letter.clone(), &mut NoJournal);
     let number = post(&mut state).expect("room").expect("new");
     assert_eq!(post(&mut state), Ok(None), "while the letter waits");
     state.taken(&key(1), &[number], (9, &mut NoJournal)).expect("works");
@@ -246,7 +273,7 @@ fn nothing_changes_when_the_journal_fails() {
     assert_eq!((refused, state.len()), (Err(Refusal::Storage), 0));
     register(&mut state, 1, "a", 1).expect("free");
     assert_eq!(post_new(&mut state, key(2), key(1), &mut Broken), Err(Refusal::Storage));
-    assert!(state.letters_for(&key(1)).is_empty());
+    assert_eq!(state.letters_for(&key(1)).count(), 0);
 }
 
 #[test]
@@ -262,8 +289,10 @@ fn rows_rebuild_the_books() {
     let (mut state, mut rows) = (State::default(), Rows::default());
     let addr = state.register(&key(1), record(1, Addr::default(), "a", 1), || 5, (0, &mut rows)).expect("free");
     state.register(&key(1), record(1, addr, "a", 2), || 6, (0, &mut rows)).expect("own");
-    let _kept = post_new(&mut state, key(2), key(1), &mut rows).expect("room");
+    let letter = new_letter(key(2), key(1), Source::from_number(7));
+    let _kept = state.post(letter, &mut rows).expect("room");
     let again = State::load(rows.0).expect("own rows");
     assert_eq!(again.lookup(&key(9), &Query::Name("a".into())), state.lookup(&key(9), &Query::Name("a".into())));
-    assert_eq!(again.letters_for(&key(1)), state.letters_for(&key(1)));
+    assert!(again.letters_for(&key(1)).eq(state.letters_for(&key(1))));
+    assert_eq!(again.letters(), 1);
 }

@@ -4,12 +4,11 @@
 //! last message has arrived.
 
 use super::{Context, Departure, Directory, Effect, Purpose};
-use crate::control::InboxNumber;
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::trust::{
-    LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, Undo,
+    LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Quota, Regrant, Source, Terms, TrustBook, TrustError, Undo,
 };
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -163,9 +162,13 @@ impl Directory {
         self.trust.note_endpoint(key, addr);
     }
 
-    /// Takes a trust message, from a letter or from the peer itself.
-    pub(crate) fn handle_trust(&mut self, cx: &mut Context<'_>, message: &[u8], letter: Option<InboxNumber>) {
-        let source = None;
+    /// Takes a trust message from the peer itself.
+    pub(crate) fn handle_trust(&mut self, cx: &mut Context<'_>, message: &[u8]) {
+        let outcome = self.receive(cx, message, None);
+        self.tell(outcome);
+    }
+
+    pub(super) fn receive(&mut self, cx: &mut Context<'_>, message: &[u8], source: Option<Source>) -> Outcome {
         let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message, source));
         match &outcome {
             Outcome::Discarded(_) => {}
@@ -173,8 +176,10 @@ impl Directory {
             // These change no pin.
             _ => {}
         }
-        // A letter without effect may be the copy of one with an effect that is not on disk yet.
-        letter.into_iter().for_each(|number| self.depart_when_saved(cx.now, Departure::Taken(number)));
+        outcome
+    }
+
+    pub(super) fn tell(&mut self, outcome: Outcome) {
         if !matches!(outcome, Outcome::Discarded(_)) {
             self.effects.push_back(Effect::Trust(outcome));
         }

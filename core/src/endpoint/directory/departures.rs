@@ -5,7 +5,7 @@ use crate::control::InboxNumber;
 use crate::identity::{IdentityKey, StaticKey};
 use crate::path::PathAddr;
 use crate::time::Instant;
-use crate::trust::{LetterNumber, TrustError, TrustVersion};
+use crate::trust::{LetterNumber, Source, TrustError, TrustVersion};
 use crate::wire::LocalIndex;
 use alloc::vec::Vec;
 
@@ -99,11 +99,17 @@ impl Directory {
         self.held.iter().any(|(_, departure)| matches!(departure, Departure::Letter(held) if *held == number))
     }
 
-    /// Takes a letter out of our mailbox.
-    pub(crate) fn handle_letter(&mut self, cx: &mut Context<'_>, number: InboxNumber, sealed: &[u8]) {
-        match cx.identity.open_sealed(sealed) {
-            Some(message) => self.handle_trust(cx, &message, Some(number)),
-            None => self.depart_when_saved(cx.now, Departure::Taken(number)), // sealed to another key, and unreadable for ever
-        }
+    /// Takes a letter out of our mailbox, with the network from which it was posted.
+    pub(crate) fn handle_letter(
+        &mut self,
+        cx: &mut Context<'_>,
+        (number, source): (InboxNumber, Option<Source>),
+        sealed: &[u8],
+    ) {
+        // One that is sealed to another key is unreadable for ever.
+        let outcome = cx.identity.open_sealed(sealed).map(|message| self.receive(cx, &message, source));
+        // A letter without effect may be the copy of one with an effect that is not on disk yet.
+        self.depart_when_saved(cx.now, Departure::Taken(number));
+        outcome.into_iter().for_each(|outcome| self.tell(outcome));
     }
 }

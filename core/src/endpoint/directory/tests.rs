@@ -211,7 +211,7 @@ fn a_relay_is_asked_for_once_and_its_answer_names_the_peer() {
 fn a_letter_to_another_key_is_taken_away_unread() {
     let mut node = Node::registered(1);
     let sealed = Identity::from_seed([2; 32]).static_key().seal(b"not yours", &mut Rng::new([3; 32]));
-    let (_, effects) = node.input(10, |d, cx| d.handle_letter(cx, InboxNumber(8), &sealed));
+    let (_, effects) = node.input(10, |d, cx| d.handle_letter(cx, (InboxNumber(8), None), &sealed));
     assert_eq!(calls(&effects)[0].1, &Call::Taken(vec![InboxNumber(8)]));
     assert_eq!(effects.len(), 1);
 }
@@ -240,11 +240,11 @@ fn ask(from: &mut Node, to: &Node) -> Vec<u8> {
 fn letters_leave_when_their_change_is_saved_and_are_taken_when_their_effect_is() {
     let (mut a, mut b) = (Node::registered(1), Node::registered(2));
     let letter = ask(&mut a, &b);
-    let (_, effects) = b.input(150, |d, cx| d.handle_letter(cx, InboxNumber(7), &letter));
+    let (_, effects) = b.input(150, |d, cx| d.handle_letter(cx, (InboxNumber(7), None), &letter));
     assert!(effects.contains(&Effect::Trust(Outcome::Pending(a.identity.public()))));
     assert!(!calls(&effects).iter().any(|(_, call)| matches!(call, Call::Taken(_))));
     assert_eq!(
-        b.input(151, |d, cx| d.handle_letter(cx, InboxNumber(8), &letter)).1,
+        b.input(151, |d, cx| d.handle_letter(cx, (InboxNumber(8), None), &letter)).1,
         [],
         "a copy waits for the same save"
     );
@@ -253,7 +253,7 @@ fn letters_leave_when_their_change_is_saved_and_are_taken_when_their_effect_is()
     let effects = b.answer(165, last_ticket(&effects), Answer::Ok);
     assert_eq!(calls(&effects)[0].1, &Call::Taken(vec![InboxNumber(8)]), "one call after the other");
     b.answer(166, last_ticket(&effects), Answer::Ok);
-    let (_, effects) = b.input(170, |d, cx| d.handle_letter(cx, InboxNumber(9), &letter));
+    let (_, effects) = b.input(170, |d, cx| d.handle_letter(cx, (InboxNumber(9), None), &letter));
     assert_eq!(calls(&effects)[0].1, &Call::Taken(vec![InboxNumber(9)]), "nothing is unsaved now");
 }
 
@@ -304,7 +304,7 @@ fn without_room_for_a_letter_only_a_revocation_has_an_effect() {
     let (mut a, mut b) = (Node::registered(1), Node::registered(2));
     let of_a = a.identity.public();
     let letter = ask(&mut a, &b);
-    b.input(150, |d, cx| d.handle_letter(cx, InboxNumber(1), &letter));
+    b.input(150, |d, cx| d.handle_letter(cx, (InboxNumber(1), None), &letter));
     let fill = |node: &mut Node| while node.directory.trust.add_letter(of_a, vec![]).is_some() {};
     fill(&mut b);
     let approved = b.input(160, |d, cx| d.approve(cx, &of_a, &Terms::default())).0;

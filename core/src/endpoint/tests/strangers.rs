@@ -187,7 +187,7 @@ fn no_input_makes_an_address_that_has_not_answered_get_more_than_three_times_its
     let answer = |rendezvous: &mut Endpoint| {
         let peer = rendezvous.peers().next().expect("the stranger");
         (0..8).for_each(|_| {
-            let letter = Push::Letter(InboxNumber(1), vec![7; 60_000]);
+            let letter = Push::Letter(InboxNumber(1), None, vec![7; 60_000]);
             rendezvous.push(peer, letter);
         });
     };

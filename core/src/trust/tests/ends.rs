@@ -43,6 +43,45 @@ fn trust_ends_at_its_second_on_both_sides_and_both_tell() {
     assert_eq!(a.receive(&accept), Outcome::Discarded(Discarded::Replayed));
 }
 
+/// Quota and end are said when the owner asks, and hold for the pin that comes of it, after a restart as well.
+#[test]
+fn what_an_owner_says_when_asking_holds_once_the_other_one_has_approved() {
+    let quota: Quota = "memory=2MB,streams=7".parse().expect("a quota");
+    let terms = Terms { quota: Some(quota), not_after: Some(NOW + 60), ..Terms::default() };
+    for (their_end, end, is_crossing) in
+        [(None, 60, false), (Some(30), 30, false), (Some(90), 60, false), (None, 60, true)]
+    {
+        let (mut a, mut b) = (Owner::new(1), Owner::new(2));
+        let record = b.public_record();
+        let request = a.at(NOW, |book, me, rng| book.request(me, &record, &terms, rng)).expect("allowed");
+        a.book = TrustBook::parse(&a.book.emit()).expect("own form");
+        let answer = if is_crossing {
+            b.request(&a)
+        } else {
+            b.receive(&request);
+            match their_end {
+                Some(after) => b.approve_until(a.key(), NOW + after),
+                None => b.approve(a.key()),
+            }
+        };
+        assert_eq!(a.receive(&answer), Outcome::Pinned(b.key()));
+        let pin = a.book.pin(&b.key()).expect("pinned");
+        assert_eq!((pin.quota(), pin.not_after), (quota, Some(NOW + end)), "{their_end:?}");
+    }
+    // A node that has asked already is approved by asking: the terms are those of the approval, and the defaults are no quota.
+    let (mut a, mut b) = (Owner::new(1), Owner::new(2));
+    let request = b.request(&a);
+    a.receive(&request);
+    for (said, kept) in [(Some(quota), Some(quota)), (None, None), (Some(Quota::default()), None)] {
+        let mut owner = TrustBook::parse(&a.book.emit()).expect("own form");
+        std::mem::swap(&mut owner, &mut a.book);
+        let terms = Terms { quota: said, ..Terms::default() };
+        a.at(NOW, |book, me, rng| book.approve(me, &b.key(), &terms, rng)).expect("it waits");
+        assert_eq!(a.book.pin(&b.key()).expect("pinned").quota.as_deref().copied(), kept);
+        a.book = owner;
+    }
+}
+
 #[test]
 fn ends_are_told_by_the_common_clock() {
     // A's clock is a year behind, B's two hours ahead; the rendezvous has told both.

@@ -53,13 +53,13 @@ fn one_source_takes_sixteen_places_and_crowds_out_only_itself() {
     let mut target = Owner::new(1);
     let (per_source, ..) = limits();
     for i in 0..100 {
-        target.flood(i, Some(Source(7)));
+        target.flood(i, Source::from_number(7));
     }
     assert_eq!((target.book.pending().count(), per_source), (16, 16));
     assert!((84..100).all(|i| target.waits(i)));
-    target.flood(200, Some(Source(8)));
+    target.flood(200, Source::from_number(8));
     for i in 300..300 + 2 * PENDING_MAX {
-        target.flood(i, Some(Source(9 + (i % 40) as u64)));
+        target.flood(i, Source::from_number(9 + (i % 40) as u64));
     }
     assert!(target.waits(200), "many sources, each with more, give way before one with a single request");
     assert_eq!(target.book.pending().count(), PENDING_MAX);
@@ -71,15 +71,19 @@ fn no_flood_touches_peers_or_those_that_were_asked() {
     let mut asked = Owner::new(3);
     let to_asked = a.request(&asked);
     asked.receive(&to_asked);
+    let near = Source::from_number(7);
     for i in 0..PENDING_MAX + 5 {
-        a.flood(i, None);
+        a.flood(i, near.filter(|_| i % 2 == 0));
     }
     assert!(a.book.pin(&b.key()).is_some());
     assert_eq!(a.book.epochs.len(), 1, "strangers leave no epochs");
     // A peer that lost its book is answered, and a node that was asked is approved by its own request.
     b.book = TrustBook::default();
     let request = b.at(NOW + 60, |book, me, rng| book.request(me, &a.public_record(), &Terms::default(), rng));
-    assert_eq!(a.receive(&request.expect("allowed")), Outcome::Pending(b.key()));
+    let waiting = a.book.strangers().count();
+    let outcome = a.at(NOW + 60, |book, me, _| book.receive(me, &request.expect("allowed"), near));
+    assert_eq!(outcome, Outcome::Pending(b.key()));
+    assert_eq!(a.book.strangers().count(), waiting, "a peer from the crowded network takes the place of none");
     let request = asked.request(&a);
     asked.book.pending = LiteMap::new();
     assert_eq!(a.receive(&request), Outcome::Pinned(asked.key()));

@@ -236,6 +236,11 @@ fn a_quota_is_set_by_an_approval_or_a_grant_and_bad_ones_are_refused() {
     let answer = saved_trust(cx);
     assert_eq!((answer.get("quota"), &answer["granted"][4]), (None, &"80".into()));
     cx.effects();
+    // A node that is trusted already is not asked.
+    for words in ["streams=9", "default", "streams=0"] {
+        handshake::handshake(cx, "node-0", wanted(words), caller(1));
+        assert_eq!(cx.failure_of_one(), Code::InvalidArgument, "{words}");
+    }
     for nothing in [Wanted::default(), Wanted { expires_s: Some(60), ..wanted("streams=9") }] {
         grants::grant(cx, "node-0", nothing, caller(1));
         assert_eq!(cx.failure_of_one(), Code::InvalidArgument);

@@ -95,7 +95,7 @@ fn approvals_of_one_turn_are_one_grant_and_one_is_under_way_at_once() {
     for n in 2..40 {
         let mut peer = Node::registered(n);
         let letter = super::ask(&mut peer, &a);
-        a.input(100, |d, cx| d.handle_letter(cx, InboxNumber(n.into()), &letter));
+        a.input(100, |d, cx| d.handle_letter(cx, (InboxNumber(n.into()), None), &letter));
         ids.push(peer.identity.public());
     }
     let approve = |a: &mut Node, ids: &[IdentityKey]| {

@@ -93,7 +93,7 @@ impl Pair {
                 self.input(side, |d, cx| d.hold_farewell(cx.now, PathAddr::Direct(addr_of(1)), message));
             }
             Effect::Send(_, message) if self.rng.below(2) == 0 => {
-                self.input(other, |d, cx| d.handle_trust(cx, &message, None));
+                self.input(other, |d, cx| d.handle_trust(cx, &message));
             }
             _ => {}
         }
@@ -124,7 +124,7 @@ impl Pair {
             s.mailbox.range(InboxNumber(s.delivered.0 + 1)..).next().map(|(number, sealed)| (*number, sealed.clone()));
         let Some((number, sealed)) = next else { return false };
         s.delivered = number;
-        self.input(side, |d, cx| d.handle_letter(cx, number, &sealed));
+        self.input(side, |d, cx| d.handle_letter(cx, (number, None), &sealed));
         true
     }
 
