@@ -123,3 +123,17 @@ fn key_handshakes_that_are_never_finished_have_a_maximum() {
     }
     assert_eq!(victim.peers().count(), HALF_OPEN_MAX);
 }
+
+/// Cookies for which the socket has no room at once.
+#[test]
+fn datagrams_outside_any_peer_have_a_maximum_and_leave() {
+    let mut end = Endpoint::new(Config::new(Identity::from_seed([1; 32]), Rng::entropy([2; 32])));
+    let to = PathAddr::Direct(SocketAddr::from(([192, 0, 2, 1], 4000)));
+    (0..STRAY_MAX + 9).for_each(|_| end.send_stray(to, vec![7; 66]));
+    assert_eq!(end.stray.len(), STRAY_MAX);
+    let (mut out, mut left) = (Vec::new(), 0);
+    while let Some(transmit) = end.poll_transmit(Instant::ZERO, &mut out) {
+        left += out.chunks(transmit.segment_len).count();
+    }
+    assert_eq!((left, end.stray.len()), (STRAY_MAX, 0));
+}
