@@ -122,6 +122,8 @@ fn key_handshakes_that_are_never_finished_have_a_maximum() {
         victim.add_stranger(Instant::ZERO, StaticKey(key)).expect("there is room");
     }
     assert_eq!(victim.peers().count(), HALF_OPEN_MAX);
+    victim.handle_timeout(Instant::ZERO + crate::tunnel::GIVE_UP_AFTER);
+    assert_eq!((victim.peers().count(), victim.half_open.len()), (0, 0));
 }
 
 /// Cookies for which the socket has no room at once.
@@ -136,4 +138,20 @@ fn datagrams_outside_any_peer_have_a_maximum_and_leave() {
         left += out.chunks(transmit.segment_len).count();
     }
     assert_eq!((left, end.stray.len()), (STRAY_MAX, 0));
+}
+
+#[test]
+fn datagrams_of_key_handshakes_that_wait_have_a_maximum_and_leave() {
+    let mut end = Endpoint::new(config(0, 1));
+    let id = end.peers().next().expect("a peer");
+    let to = PathAddr::Direct(addr_of(1));
+    for _ in 0..100 {
+        end.peers.get_mut(&id).expect("there").peer.send_raw(to, vec![7; 101]);
+    }
+    end.touch(id);
+    let (mut out, mut left) = (Vec::new(), 0);
+    while let Some(transmit) = end.poll_transmit(Instant::ZERO, &mut out) {
+        left += out.chunks(transmit.segment_len).filter(|datagram| datagram[0] == 7).count();
+    }
+    assert_eq!(left, 64, "`RAW_MAX` of the peer");
 }
