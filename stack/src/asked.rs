@@ -53,5 +53,7 @@ mod tests {
         assert!(!asked.contains(peer, 0) && asked.contains(peer, 1));
         asked.forget(1);
         assert!(!asked.contains(peer, 1));
+        (0..=ASKED_MAX as u16).for_each(|port| asked.forget(port));
+        assert_eq!(asked.0.len(), 0);
     }
 }

@@ -23,9 +23,9 @@ const CALM: Duration = Duration::from_secs(60);
 /// Longest time until a node that moved without a notice is reached again: its next keepalive shows the new address.
 const FOUND_AGAIN: Duration = Duration::from_secs(25);
 /// Seeds of worlds that have found faults.
-const FOUND: [u64; 20] = [
-    40, 56, 247, 290, 569, 1002, 1006, 1057, 1091, 1395, 2152, 2283, 2604, 3154, 3156, 20_029, 20_049, 20_073, 20_088,
-    20_116,
+const FOUND: [u64; 22] = [
+    40, 56, 247, 290, 309, 569, 692, 1002, 1006, 1057, 1091, 1395, 2152, 2283, 2604, 3154, 3156, 20_029, 20_049,
+    20_073, 20_088, 20_116,
 ];
 /// First seed of the worlds where the system tells some nodes that they roam.
 const KNOWING: u64 = 10_000;

@@ -15,6 +15,7 @@ use crate::peer::{Arrival, Effects, Role};
 use crate::relay;
 use crate::time::Instant;
 use crate::trace::{HandshakeStep, Level, Trace};
+use crate::tunnel::GIVE_UP_AFTER;
 use crate::tunnel::door::{Admission, source_bytes};
 use crate::tunnel::handshake::{InitReceived, NO_PSK};
 use crate::tunnel::session::{Ends, Indexes, Session, Side};
@@ -212,15 +213,21 @@ impl Endpoint {
             return Err(Discard::Full);
         }
         let id = self.add_peer(now, Role::Client, key, &NO_PSK);
-        self.half_open.push_back(id);
-        while self.half_open.len() > HALF_OPEN_MAX {
-            let oldest = self.half_open.pop_front();
+        self.half_open.push_back((now, id));
+        self.forget_half_open(now);
+        Ok(id)
+    }
+
+    /// Drops the strangers that have not finished their key handshake in time, or are too many.
+    pub(super) fn forget_half_open(&mut self, now: Instant) {
+        let is_over = |since: Instant, len: usize| len > HALF_OPEN_MAX || now.since(since) >= GIVE_UP_AFTER;
+        while self.half_open.front().is_some_and(|(since, _)| is_over(*since, self.half_open.len())) {
+            let oldest = self.half_open.pop_front().map(|(_, id)| id);
             let is_open = |id: &PeerId| self.peers.get(id).is_some_and(|e| e.peer.session_age(Instant::ZERO).is_none());
             if let Some(id) = oldest.filter(is_open) {
                 self.remove_peer(id);
             }
         }
-        Ok(id)
     }
 
     pub(super) fn handle_resp(&mut self, now: Instant, from: PathAddr, resp: &[u8; RESP_LEN]) -> Result<(), Discard> {

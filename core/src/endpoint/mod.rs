@@ -60,8 +60,8 @@ pub struct Endpoint {
     reserve: Reserve,
     strangers: Strangers,
     hoard: Hoard,
-    /// Strangers that had no session yet when they came, oldest first.
-    half_open: VecDeque<PeerId>,
+    /// Strangers that had no session yet when they came, and since when they are here, oldest first.
+    half_open: VecDeque<(Instant, PeerId)>,
     /// Peers whose trust has ended, oldest first.
     gone: VecDeque<(PeerId, IdentityKey)>,
     wall_at_zero_us: u64,
@@ -87,8 +87,8 @@ const INITS_REMEMBERED: usize = 8;
 /// Peers up to this number get the secret that their static key and ours share at once; others at their first key
 /// handshake, since one X25519 each would be felt at start. Source: own choice.
 const SHARED_AT_ONCE_MAX: usize = 256;
-/// Strangers with a key handshake that is not finished: the oldest gives way. Source: own choice; at the rate of the door they
-/// come within eight seconds.
+/// Strangers with a key handshake that is not finished: the oldest gives way, and none stays longer than an initiator tries.
+/// Source: own choice; at the rate of the door they come within eight seconds.
 const HALF_OPEN_MAX: usize = 4096;
 /// A step of the wall clock that may be a sleep. Source: own choice; clocks that are drawn together step by less.
 const SLEEP_MIN_US: u64 = 1_000_000;
@@ -387,6 +387,7 @@ impl Endpoint {
     /// Runs everything that is due by `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.began(now);
+        self.forget_half_open(now);
         while let Some(id) = self.peers.take_due(now) {
             let Some(entry) = self.peers.get_mut(&id) else { continue };
             let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 /// Most peers whose identity is known after their trust has ended. Source: own choice; what ends with them is told at once.
-const GONE_MAX: usize = 64;
+pub(super) const GONE_MAX: usize = 64;
 
 impl Endpoint {
     // Getters.

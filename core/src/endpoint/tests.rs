@@ -250,6 +250,30 @@ fn no_bit_of_a_handshake_can_be_changed_on_the_way() {
     }
 }
 
+/// Pins that come and go leave the newest identities behind, so that what ends with them can be told.
+#[test]
+fn identities_of_former_peers_have_a_maximum() {
+    let (mut end, mut rng, now) = (Endpoint::new(config(0, 0)), Rng::new([9; 32]), Instant::ZERO);
+    let former = end.peers().next().expect("a peer");
+    let (mut ids, own) = (vec![former], NodeRecord::parse(&end.directory.record()).expect("signed"));
+    let former = end.identity_of(former).expect("known");
+    end.revoke(now, &former).expect("pinned");
+    for round in 1..relations::GONE_MAX as u8 + 9 {
+        let identity = Identity::from_seed([100 + round; 32]);
+        let record = NodeRecord::sign(&identity, Addr::new(2, round.into()), &Profile::default(), 1).emit();
+        let me = Me { identity: &identity, record: &record, now_s: WALL_US / 1_000_000, common_s: WALL_US / 1_000_000 };
+        let request = TrustBook::default().request(&me, &own, &Terms::default(), &mut rng).expect("allowed");
+        end.with_directory(now, |directory, cx| directory.handle_trust(cx, &request));
+        end.approve(now, &identity.public(), &Terms::default()).expect("it waits");
+        ids.extend(end.peers());
+        end.revoke(now, &identity.public()).expect("pinned");
+        end.trust_saved(now, end.trust().version());
+        while end.poll_event().is_some() {}
+        assert_eq!((end.peers().count(), end.gone.len()), (0, usize::from(round + 1).min(relations::GONE_MAX)));
+    }
+    assert!(end.former_identity(ids[0]).is_none() && ids.last().is_some_and(|id| end.former_identity(*id).is_some()));
+}
+
 #[test]
 fn the_wrong_pair_secret_makes_no_session() {
     let mut pair = Pair::new();

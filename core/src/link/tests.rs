@@ -148,6 +148,62 @@ fn the_queue_for_the_stack_and_the_loose_queue_have_their_maximum() {
     assert_eq!(link.loose.back().expect("not empty").bytes(), [2 * LOOSE_QUEUE_MAX as u8 - 1], "the oldest went");
 }
 
+/// Sends all that waits, as fast as the pacer lets it.
+fn send_all(link: &mut Link) -> usize {
+    let (mut now, mut out, mut frames) = (Instant::ZERO, Vec::new(), 0);
+    for _ in 0..1_000_000 {
+        if link.pure_acks.is_empty() && link.loose.is_empty() {
+            break;
+        }
+        now = now + Duration::from_millis(1);
+        while let Some(outgoing) = link.poll_frames(now, LocalIndex(0), ROOM, &mut out) {
+            frames += Frames::new(&out).count();
+            link.on_sent(now, out.len() + 32, outgoing);
+            out.clear();
+        }
+    }
+    frames
+}
+
+#[test]
+fn acknowledgements_and_loose_datagrams_have_maxima_and_leave() {
+    let mut link = Link::new(1232);
+    link.start_epoch(RemoteIndex(1), Counter(0), vec![7; 50]);
+    (0..PURE_ACKS_MAX as u32 + 9).for_each(|flow| link.enqueue_pure_ack(flow, vec![flow as u8; 20].into()));
+    (0..2 * LOOSE_QUEUE_MAX).for_each(|_| link.enqueue_loose(vec![1; 20].into()));
+    assert_eq!((link.pure_acks.len(), link.loose.len()), (PURE_ACKS_MAX, LOOSE_QUEUE_MAX));
+    assert!(send_all(&mut link) >= PURE_ACKS_MAX + LOOSE_QUEUE_MAX);
+    assert_eq!((link.pure_acks.len(), link.loose.len()), (0, 0));
+}
+
+#[test]
+fn the_newest_sessions_are_known_and_older_ones_forgotten() {
+    let mut link = Link::new(1232);
+    for n in 0..2 * SESSIONS_MAX as u32 {
+        link.start_epoch(RemoteIndex(n), Counter(0), Vec::new());
+        link.on_received(Instant::ZERO, LocalIndex(n), Counter(0), Urgency::None);
+    }
+    assert_eq!((link.epochs.len(), link.received.len()), (SESSIONS_MAX, SESSIONS_MAX));
+    assert_eq!((link.epochs[0].index, link.received[0].index), (RemoteIndex(4), LocalIndex(4)));
+}
+
+#[test]
+fn buffers_of_acknowledged_packets_are_kept_up_to_a_maximum() {
+    let mut pair = Pair::new(0);
+    let mut most = 0;
+    while pair.got[1].len() < 4 * SPARE_MAX {
+        while pair.links[0].room() > 0 {
+            pair.links[0].enqueue_packet(vec![5; 100].into());
+        }
+        assert!(pair.step());
+        most = most.max(pair.links[0].spare.len());
+    }
+    assert_eq!(most, SPARE_MAX);
+    while pair.step() {}
+    pair.links[0].rest();
+    assert_eq!((pair.links[0].in_flight(), pair.links[0].spare.len()), (0, 0));
+}
+
 /// A kind of packets that begin with four bytes that say where their payload lies, behind ten hidden ones.
 static NUMBERED: PacketKind = PacketKind {
     hidden_len: 10,

@@ -285,3 +285,28 @@ fn a_resp_from_elsewhere_does_not_lead_data_away() {
         assert_eq!(paths.selected(), Some(relay.map_or(direct(3), PathAddr::Relay)), "and used from then on");
     }
 }
+
+/// Probes that are never answered, and probes of a peer that are answered faster than they leave.
+#[test]
+fn probes_and_answers_that_wait_have_a_maximum_and_walk_back_to_none() {
+    let (mut paths, mut dice, now) = (Paths::default(), Dice::new(), Instant::ZERO);
+    paths.select_working(direct(1), true);
+    for _ in 0..OUTSTANDING_MAX + 9 {
+        paths.probe(now, direct(1), None, &mut dice.0);
+        while paths.poll_probe().is_some() {}
+    }
+    assert_eq!(paths.outstanding.len(), OUTSTANDING_MAX);
+    (0..OUTSTANDING_MAX as u64 + 9).for_each(|id| paths.on_probe(now, direct(1), id, &mut dice.prober()));
+    assert_eq!(paths.ready.len(), OUTSTANDING_MAX);
+    while paths.poll_probe().is_some() {}
+    paths.handle_timeout(now + PROBE_LIFETIME, false, false, &mut dice.prober());
+    assert_eq!((paths.ready.len(), paths.outstanding.len()), (0, 0));
+}
+
+#[test]
+fn decisions_for_the_trace_have_a_maximum_and_are_taken() {
+    let mut paths = Paths::default();
+    (1..100).for_each(|port| paths.select_working(direct(port), false));
+    assert_eq!(paths.news.len(), NEWS_MAX);
+    assert_eq!((paths.take_news().len(), paths.news.len()), (NEWS_MAX, 0));
+}

@@ -256,7 +256,8 @@ impl Peer {
         let rekey = current.wants_rekey(now) && (self.in_use || is_busy);
         let unanswered = self.is_unanswered(now, HANDSHAKE_PROBES, HANDSHAKE_SILENCE)
             || self.is_unanswered(now, 1, HANDSHAKE_SILENCE_LONG);
-        rekey || unanswered || (is_busy && !current.usable(now))
+        let is_stuck = self.kem_overdue_at().is_some_and(|at| at <= now);
+        rekey || unanswered || is_stuck || (is_busy && !current.usable(now))
     }
 
     /// Most that the control stream and the key handshakes of a peer hold. Unit: bytes.
@@ -527,6 +528,7 @@ impl Peer {
         self.paths.note_deadlines(is_up && self.is_loaded(), &mut soonest);
         self.sessions.note_deadlines(self.in_use, &mut soonest);
         soonest.note(PeerTimer::KeepAlive, self.keepalive_at);
+        soonest.note(PeerTimer::Rekey, self.kem_overdue_at());
         soonest.note(PeerTimer::AskRelay, self.ask_relay_at);
         soonest.note(PeerTimer::Rest, self.rest_at);
         soonest.get()

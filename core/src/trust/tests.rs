@@ -2,6 +2,7 @@ use super::*;
 use crate::addr::Addr;
 use crate::identity::Profile;
 use std::format;
+use std::vec;
 
 mod ends;
 mod golden;
@@ -125,9 +126,51 @@ fn outgoing_requests_have_a_maximum_and_long_notes_are_refused() {
         let result = a.at(NOW, |b, me, rng| b.request(me, &record, &Terms::default(), rng));
         assert_eq!(result.err(), (i == OUTGOING_MAX).then_some(TrustError::Full));
     }
+    let asked: Vec<IdentityKey> = a.book.outgoing().map(|record| record.identity).collect();
+    asked.iter().for_each(|key| drop(a.at(NOW, |b, me, rng| b.cancel(me, key, rng)).expect("asked")));
+    assert_eq!(a.book.outgoing().count(), 0);
     let long = Terms { note: "x".repeat(NOTE_LEN_MAX + 1), ..Terms::default() };
     let record = Owner::new(2).public_record();
     assert_eq!(a.at(NOW, |b, me, rng| b.request(me, &record, &long, rng)), Err(TrustError::NoteTooLong));
+}
+
+fn nth_key(i: u64) -> IdentityKey {
+    IdentityKey([[i.to_le_bytes(); 2].concat(), [1; 16].into()].concat().try_into().expect("32 bytes"))
+}
+
+/// A node with as many peers as it may have takes one more when another has gone, and keeps nothing of those that went but
+/// what is bounded.
+#[test]
+fn pins_have_a_maximum_and_walk_back_to_none() {
+    let (mut a, b) = trusting_pair();
+    let pin = a.book.pin(&b.key()).expect("pinned").clone();
+    for i in 1..PINS_MAX as u64 {
+        let (identity, addr) = (nth_key(i), Addr::new(1, i as u32));
+        a.book.pins.insert(identity, Pin { identity, addr, not_after: Some(NOW + 60), ..pin.clone() });
+    }
+    let mut stranger = Owner::new(3);
+    let request = stranger.request(&a);
+    assert_eq!(a.receive(&request), Outcome::Pending(stranger.key()));
+    let approve = |a: &mut Owner, key| a.at(NOW, |book, me, rng| book.approve(me, &key, &Terms::default(), rng));
+    assert_eq!(approve(&mut a, stranger.key()).err(), Some(TrustError::Full));
+    a.at(NOW, |book, me, rng| book.revoke(me, &b.key(), rng)).expect("pinned");
+    assert!(approve(&mut a, stranger.key()).is_ok());
+    assert_eq!(a.book.pins().count(), PINS_MAX);
+    let over = a.at(NOW + 60, |book, me, rng| book.expire_pins(me, rng));
+    a.at(NOW, |book, me, rng| book.revoke(me, &stranger.key(), rng)).expect("pinned");
+    assert_eq!((over.len(), a.book.pins().count(), a.book.pending().count()), (PINS_MAX - 1, 0, 0));
+    assert_eq!(a.book.former.len(), FORMER_MAX, "names of those that went last");
+}
+
+#[test]
+fn letters_have_a_maximum_and_walk_back_to_none() {
+    let mut book = TrustBook::default();
+    let numbers: Vec<_> = (0..LETTERS_MAX as u64).map(|i| book.add_letter(nth_key(i), vec![1])).collect();
+    assert!(numbers.iter().all(Option::is_some) && book.add_letter(nth_key(9), vec![1]).is_none());
+    let gone = numbers.into_iter().flatten().filter_map(|number| book.remove_letter(number));
+    assert_eq!(gone.count(), LETTERS_MAX);
+    assert_eq!(book.letters().count(), 0);
+    assert!(book.add_letter(nth_key(9), vec![1]).is_some());
 }
 
 #[test]

@@ -92,6 +92,8 @@ pub(crate) struct Ipc {
     /// No descriptor was left for a client that waits: accepting goes on then.
     paused_until: Option<Instant>,
     clients: LiteMap<ClientId, Box<Client>>,
+    /// [`CLIENTS_MAX`], or fewer in tests.
+    clients_max: usize,
     last: usize,
     /// Clients that may have frames to give.
     ready: BTreeSet<ClientId>,
@@ -164,6 +166,7 @@ impl Ipc {
             accepts_marked: false,
             paused_until: None,
             clients: LiteMap::new(),
+            clients_max: CLIENTS_MAX,
             last: 0,
             ready: BTreeSet::new(),
             first: ClientId(0),
@@ -275,7 +278,7 @@ impl Ipc {
     /// Serves another client, unless there are [`CLIENTS_MAX`]; then its socket is closed. `may_be_official`: until the client
     /// asks in our framing.
     pub(crate) fn add(&mut self, mut stream: UnixStream, may_be_official: bool) {
-        if self.clients.len() >= CLIENTS_MAX {
+        if self.clients.len() >= self.clients_max {
             return self.note_refusal("too_many_clients");
         }
         let id = loop {

@@ -99,3 +99,17 @@ pub(crate) fn decision(key: &IdentityKey, name: Option<String>, step: &'static s
     let record = Record::new(Level::Info, "trust").with("peer", name).with("key", key.fingerprint());
     record.with("step", step).with("by", by).from(Source::Key(*key), Cause::Known)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_peers_have_a_maximum() {
+        let mut names = LiteMap::new();
+        (0..NAMES_MAX as u32 + 9).for_each(|n| remember(&mut names, n, "a"));
+        assert_eq!((names.len(), names.get(&8), names.get(&9).map(String::as_str)), (NAMES_MAX, None, Some("a")));
+        remember(&mut names, 9, "b");
+        assert_eq!((names.len(), names.get(&9).map(String::as_str)), (NAMES_MAX, Some("b")));
+    }
+}

@@ -75,3 +75,21 @@ impl LogSink for MemoryLog {
         debug_assert!(lines.len() <= MEMORY_LINES_MAX);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_lines_are_kept_in_memory() {
+        let mut log = MemoryLog::default();
+        for n in 0..MEMORY_LINES_MAX as u64 + 9 {
+            log.line(&Record::new(Level::Info, "test").with("n", n));
+        }
+        let lines = log.lines();
+        assert_eq!(lines.len(), MEMORY_LINES_MAX);
+        assert!(
+            lines[0].contains("n=9") && lines[MEMORY_LINES_MAX - 1].ends_with(&format!("n={}", MEMORY_LINES_MAX + 8))
+        );
+    }
+}

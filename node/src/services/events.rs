@@ -125,6 +125,20 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_publishes_some_events_in_a_turn_and_the_rest_in_the_next_ones() {
+        let (mut service, mut io) = (Events::default(), Io::default());
+        let all: Vec<u8> = (0..PUBLISHED_MAX * 2 + 5).flat_map(|_| Published::emit("a", b"1")).collect();
+        service.take(&mut io, &all); // the first one subscribes
+        let mut turns = Vec::new();
+        while !io.published.is_empty() {
+            turns.push(std::mem::take(&mut io.published).len());
+            service.take(&mut io, b"");
+        }
+        assert_eq!(turns, [PUBLISHED_MAX, PUBLISHED_MAX, 4]);
+        assert_eq!(service.held(), 0);
+    }
+
+    #[test]
     fn impossible_lengths_and_text_end_the_stream() {
         for bytes in [&[0xff, 0xff][..], &[0, 1, b'a', 0xff, 0xff, 0xff, 0xff], &[0, 1, 0xff, 0, 0, 0, 0]] {
             let mut buffer = FrameReader::new();

@@ -167,6 +167,23 @@ fn a_network_with_many_keys_takes_sixteen_places_of_an_owner() {
     assert_eq!(pending(&lab), 16 + 1);
 }
 
+/// Strangers whose answers never arrive, as those with forged addresses: nothing of them stays.
+#[test]
+fn key_handshakes_that_are_never_finished_are_forgotten() {
+    let mut lab = Lab::new(20, Limits::default());
+    let mut batch = Vec::new();
+    for node in &mut lab.nodes {
+        node.endpoint.handle_timeout(lab.now);
+        while let Some(transmit) = node.endpoint.poll_transmit(lab.now, &mut batch) {
+            let datagrams = batch.chunks_mut(transmit.segment_len);
+            datagrams.for_each(|datagram| lab.rendezvous.handle_datagram(lab.now, node.addr, datagram));
+        }
+    }
+    assert_eq!(lab.rendezvous.endpoint.peers().count(), 20);
+    lab.run(FORGET_AFTER * 2, false);
+    assert_eq!((lab.rendezvous.endpoint.peers().count(), lab.rendezvous.calls.len()), (0, 0));
+}
+
 /// More than the channels pass is told to the sender, and not for each datagram.
 #[test]
 fn a_sender_of_dropped_datagrams_is_told_ten_times_a_second_at_most() {

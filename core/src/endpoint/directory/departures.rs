@@ -10,7 +10,7 @@ use crate::wire::LocalIndex;
 use alloc::vec::Vec;
 
 /// Most departures that wait for the disk, beside letters. Source: own choice; those beyond are lost, and made up for.
-const HELD_MAX: usize = 1024;
+pub(super) const HELD_MAX: usize = 1024;
 
 impl Directory {
     /// The trust book with this version is on disk: what waited for it leaves.

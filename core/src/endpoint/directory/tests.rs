@@ -1,5 +1,6 @@
 //! The directory alone: inputs in, effects out, without an endpoint.
 
+use super::departures::HELD_MAX;
 use super::*;
 use crate::control::{Grant, Query};
 use crate::extensions::Extensions;
@@ -214,6 +215,29 @@ fn a_letter_to_another_key_is_taken_away_unread() {
     let (_, effects) = node.input(10, |d, cx| d.handle_letter(cx, (InboxNumber(8), None), &sealed));
     assert_eq!(calls(&effects)[0].1, &Call::Taken(vec![InboxNumber(8)]));
     assert_eq!(effects.len(), 1);
+}
+
+/// What waits for a disk that does not come back has a maximum; the letters beyond it come again.
+#[test]
+fn departures_that_wait_for_the_disk_have_a_maximum_and_leave_with_it() {
+    let (mut node, peer) = (Node::registered(1), Node::registered(2));
+    let record = peer.record();
+    let (asked, effects) = node.input(10, |d, cx| d.request_trust(cx, &record, &Terms::default()));
+    assert_eq!(asked, Ok(()));
+    for number in 0..HELD_MAX as u64 + 9 {
+        assert_eq!(node.input(20, |d, cx| d.handle_letter(cx, (InboxNumber(number), None), b"unreadable")).1, []);
+    }
+    assert_eq!(node.directory.held.len(), HELD_MAX, "the letter of the request is one of them");
+    let (_, effects) = node.input(30, |d, cx| d.trust_saved(cx.now, version(&effects)));
+    assert_eq!(node.directory.held.len(), 0);
+    let taken = |effects: &[Effect]| {
+        let call = calls(effects).into_iter().map(|(ticket, call)| (ticket, call.clone()));
+        call.filter_map(|(ticket, call)| if let Call::Taken(all) = call { Some((ticket, all.len())) } else { None })
+            .last()
+    };
+    let (ticket, one) = taken(&effects).expect("a call");
+    let effects = node.answer(40, ticket, Answer::Ok);
+    assert_eq!(taken(&effects).map(|(_, rest)| rest + one), Some(HELD_MAX - 1));
 }
 
 /// The version that the owner was told to save, which comes last.

@@ -122,4 +122,36 @@ fn key_handshakes_that_are_never_finished_have_a_maximum() {
         victim.add_stranger(Instant::ZERO, StaticKey(key)).expect("there is room");
     }
     assert_eq!(victim.peers().count(), HALF_OPEN_MAX);
+    victim.handle_timeout(Instant::ZERO + crate::tunnel::GIVE_UP_AFTER);
+    assert_eq!((victim.peers().count(), victim.half_open.len()), (0, 0));
+}
+
+/// Cookies for which the socket has no room at once.
+#[test]
+fn datagrams_outside_any_peer_have_a_maximum_and_leave() {
+    let mut end = Endpoint::new(Config::new(Identity::from_seed([1; 32]), Rng::entropy([2; 32])));
+    let to = PathAddr::Direct(SocketAddr::from(([192, 0, 2, 1], 4000)));
+    (0..STRAY_MAX + 9).for_each(|_| end.send_stray(to, vec![7; 66]));
+    assert_eq!(end.stray.len(), STRAY_MAX);
+    let (mut out, mut left) = (Vec::new(), 0);
+    while let Some(transmit) = end.poll_transmit(Instant::ZERO, &mut out) {
+        left += out.chunks(transmit.segment_len).count();
+    }
+    assert_eq!((left, end.stray.len()), (STRAY_MAX, 0));
+}
+
+#[test]
+fn datagrams_of_key_handshakes_that_wait_have_a_maximum_and_leave() {
+    let mut end = Endpoint::new(config(0, 1));
+    let id = end.peers().next().expect("a peer");
+    let to = PathAddr::Direct(addr_of(1));
+    for _ in 0..100 {
+        end.peers.get_mut(&id).expect("there").peer.send_raw(to, vec![7; 101]);
+    }
+    end.touch(id);
+    let (mut out, mut left) = (Vec::new(), 0);
+    while let Some(transmit) = end.poll_transmit(Instant::ZERO, &mut out) {
+        left += out.chunks(transmit.segment_len).filter(|datagram| datagram[0] == 7).count();
+    }
+    assert_eq!(left, 64, "`RAW_MAX` of the peer");
 }

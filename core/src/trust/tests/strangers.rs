@@ -117,8 +117,7 @@ fn notes_of_strangers_are_safe_for_terminals() {
 #[test]
 fn epochs_of_former_peers_are_kept_up_to_a_maximum_and_the_oldest_goes() {
     let mut book = TrustBook::default();
-    let key =
-        |i: u64| IdentityKey([[i.to_le_bytes(); 2].concat(), [1; 16].into()].concat().try_into().expect("32 bytes"));
+    let key = nth_key;
     for i in 0..=EPOCHS_MAX as u64 {
         book.note_epoch(key(i), 100 + i);
     }

@@ -371,3 +371,24 @@ fn what_was_written_before_a_question_is_heard_although_its_client_writes_on() {
     assert!(ipc.has_heard() && got.contains(&7));
     assert!(ipc.has_more(), "it still has much to say");
 }
+
+/// Clients beyond the maximum find their sockets closed, and the log hears of some in each turn.
+#[test]
+fn clients_and_refusals_have_maxima_and_both_walk_back_to_none() {
+    let mut ipc = room();
+    ipc.clients_max = 20;
+    for _ in 0..2 {
+        let clients: Vec<_> = (0..20).map(|_| join(&mut ipc, false)).collect();
+        for _ in 0..REFUSALS_MAX + 9 {
+            let (_, mut refused) = join(&mut ipc, false);
+            assert_eq!(refused.read(&mut [0; 1]).ok(), Some(0), "its socket is closed");
+        }
+        assert_eq!((ipc.clients.len(), ipc.take_refused().len(), ipc.take_refused().len()), (20, REFUSALS_MAX, 0));
+        for (id, theirs) in clients {
+            drop(theirs);
+            assert_eq!(readable(&mut ipc, id).len(), 0);
+        }
+        ipc.take_closed();
+        assert_eq!((ipc.clients.len(), ipc.has_news()), (0, false));
+    }
+}

@@ -90,3 +90,22 @@ fn packets_of_a_client_reach_the_peer_that_they_name_some_in_each_turn() {
     assert_eq!(code(cx, "node-9", 5), Err(Code::TrustRequired));
     assert_eq!(code(cx, "node-1", 70_000), Err(Code::InvalidArgument));
 }
+
+#[test]
+fn ports_have_a_maximum_and_all_are_free_again_with_their_descriptors() {
+    let (mut lab, mut room) = (Lab::alone(), room());
+    let cx = &mut lab.nodes[0];
+    for _ in 0..2 {
+        let ports: Vec<_> = (0..DATAGRAM_PORTS_MAX).map(|_| open(&mut room, cx, 0).expect("room")).collect();
+        assert_eq!(open(&mut room, cx, 0).map(|_| ()), Err(Code::Full));
+        assert_eq!(open(&mut room, cx, 7).map(|_| ()), Err(Code::Full));
+        for (port, theirs) in ports {
+            drop(theirs);
+            room.readiness(Room::Datagrams.token(port.into()));
+        }
+        room.serve(cx);
+        assert_eq!((room.ports.len(), room.readable.len()), (0, 0));
+        assert!(cx.stack.bind(FIRST_DYNAMIC_PORT).is_ok(), "no port is bound in the stack either");
+        cx.stack.unbind(FIRST_DYNAMIC_PORT);
+    }
+}

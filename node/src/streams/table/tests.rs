@@ -98,6 +98,11 @@ fn streams_and_requests_that_wait_for_each_other_have_maxima() {
     assert_eq!(cx.answers()[0].0, REQUESTS_MAX as u32, "the request that waits for longest");
     let other = streams.accept_for(cx, OTHER, RequestNumber(1), (5000, Hold::No));
     assert_eq!(other.map_err(|f| f.code), Err(Code::Conflict));
+    // What waits goes with the client.
+    streams.client_gone(cx, CLIENT);
+    assert!(streams.listen_for(cx, OTHER, 5000).is_ok(), "the port is free again");
+    assert_eq!(streams.accept_for(cx, OTHER, RequestNumber(1), (5000, Hold::No)).map_err(|f| f.code), Ok(()));
+    assert_eq!(cx.answers().len(), 0, "no stream of before waits for it");
 }
 
 /// Opens streams of node 0 to port 5000 of node 1, and runs both until `count` of them were given to the room.

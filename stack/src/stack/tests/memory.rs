@@ -238,6 +238,7 @@ fn no_sender_takes_the_place_of_all_datagrams() {
         .collect();
     let of = |number: usize| senders.iter().filter(|from| **from == identity(number).public()).count();
     assert_eq!((of(1), of(2)), (256, 128));
+    assert_eq!(star.stacks[0].datagrams_waiting, 0);
 }
 
 #[test]
