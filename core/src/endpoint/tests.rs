@@ -547,7 +547,7 @@ fn what_stood_under_a_former_pair_secret_ends_with_the_true_reason() {
     let me = Me { identity: &identities[1], record: &records[1].emit(), now_s, common_s: now_s };
     let request = TrustBook::default().request(&me, &records[0], &Terms::default(), &mut Rng::new([8; 32]));
     let (key, request) = (identities[1].public(), request.expect("allowed"));
-    pair.ends[0].with_directory(pair.now, |directory, cx| directory.handle_trust(cx, &request, None));
+    pair.ends[0].with_directory(pair.now, |directory, cx| directory.handle_trust(cx, &request));
     pair.events = Default::default();
     pair.ends[0].approve(pair.now, &key, &Terms::default()).expect("it waits");
     pair.drain();

@@ -491,6 +491,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
         &[
             lib("pilot-node", "mail::post::tests::a_message_that_waits_is_refused_for_now_and_arrives_later"),
             lib("pilot-node", "mail::post::tests::a_message_that_will_never_be_taken_is_given_up"),
+            lib("pilot-node", "mail::post::tests::the_reason_for_which_a_message_waits_is_that_of_its_streams_end"),
             lib(
                 "pilot-node",
                 "mail::post::tests::a_message_is_given_up_after_seven_days_of_counted_time_and_its_owner_is_told",
