@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Size of libpilot.so. Unit: bytes.
-const LIBRARY_MAX: u64 = 1_920_000;
+/// Size of libpilot.so. Unit: bytes. Wanted: 1,900,000.
+const LIBRARY_MAX: u64 = 1_917_000;
 /// Size of libpilot.so as `install --small` builds it. Unit: bytes.
 const SMALL_LIBRARY_MAX: u64 = 1_420_000;
 /// Size of pilot-daemon without the webhook. Unit: bytes.
