@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run -p xtask -- install --prefix /usr/local      # also PREFIX and DESTDIR in the environment
 //! cargo run -p xtask -- install --static                 # programs that run on every Linux of this kind of machine
-//! cargo run -p xtask -- install --small                  # a fifth smaller; needs the component rust-src
+//! cargo run -p xtask -- install --small                  # a quarter smaller; needs the component rust-src
 //! cargo run -p xtask -- sizes                            # fails when something is larger than its budget
 //! cargo run -p xtask -- programs curl                    # real clients across Pilot, in namespaces; needs root
 //! cargo run -p xtask -- fuzz --seconds 600               # libFuzzer, every target; failures go into target/fuzz
