@@ -39,6 +39,8 @@ pub enum ResetReason {
     Broken,
     /// The peer answers, and its pair secret is not ours: one side was restored from a backup, or trusts anew.
     SecretDiffers,
+    /// The owners have approved each other anew: what stood under the former pair secret is over.
+    Renewed,
 }
 
 impl ResetReason {
@@ -52,6 +54,7 @@ impl ResetReason {
             Self::Revoked => "revoked",
             Self::Broken => "broken",
             Self::SecretDiffers => "pair_secret_differs",
+            Self::Renewed => "pair_secret_renewed",
         }
     }
 }

@@ -122,10 +122,12 @@ pub(crate) enum PathNews {
 }
 
 /// Why datagrams may be sent to the address of a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// A peer named it, or a datagram came from there: anybody's address may be behind it.
-    Unproven,
+    /// A datagram came from there: any address may be behind it, and nothing is sent but what those datagrams pay for.
+    Heard,
+    /// A peer named it: any address may be behind it, and a few probes go there.
+    Named,
     /// This node's own configuration or trust book has it: a peer answered there before.
     Known,
     /// The peer has answered from there.
@@ -155,7 +157,7 @@ pub struct Path {
 impl Path {
     /// Datagrams may be sent there without a limit.
     fn is_open(&self) -> bool {
-        !self.addr.is_direct() || self.standing != Standing::Unproven
+        !self.addr.is_direct() || matches!(self.standing, Standing::Known | Standing::Proven)
     }
 }
 
@@ -270,12 +272,28 @@ impl Paths {
         self.list.iter_mut().find(|p| p.addr == addr)
     }
 
-    /// Adds a path that might work; true when it is new. A full table forgets the oldest path that never did, and never the
-    /// one in use.
+    /// Adds a path that the peer or the rendezvous names; true when that is news.
     pub(crate) fn add(&mut self, addr: PathAddr) -> bool {
-        if self.find(addr).is_some() {
-            return false;
+        match self.find_mut(addr) {
+            Some(path) => {
+                let before = path.standing;
+                path.standing = before.max(Standing::Named);
+                path.standing != before
+            }
+            None => self.insert(addr, Standing::Named),
         }
+    }
+
+    /// Adds a path from which a datagram came, if there is none yet.
+    fn hear(&mut self, addr: PathAddr) {
+        if self.find(addr).is_none() {
+            self.insert(addr, Standing::Heard);
+        }
+    }
+
+    /// Adds a path that is not in the table. A full table forgets the oldest path that never worked, and never the one in use;
+    /// false when it has no room even so.
+    fn insert(&mut self, addr: PathAddr, standing: Standing) -> bool {
         if self.list.len() == PATHS_MAX {
             let selected = self.selected;
             let may_go = |p: &Path| Some(p.addr) != selected && p.addr.is_direct() && !p.answered_init;
@@ -287,12 +305,11 @@ impl Paths {
         if self.list.is_empty() {
             self.list.reserve_exact(1); // most peers have one address, and most are not connected
         }
-        let (standing, datagram_len) = (Standing::Unproven, DATAGRAM_LEN_BASE);
         let path = Path {
             addr,
             validated: false,
             rtt: None,
-            datagram_len,
+            datagram_len: DATAGRAM_LEN_BASE,
             standing,
             answered_init: false,
             tries: 0,
@@ -306,8 +323,8 @@ impl Paths {
     /// Adds an address that this node's own configuration or trust book names.
     pub(crate) fn add_known(&mut self, addr: SocketAddr) {
         self.add(PathAddr::Direct(addr));
-        if let Some(path) = self.find_mut(PathAddr::Direct(addr)).filter(|path| path.standing == Standing::Unproven) {
-            path.standing = Standing::Known;
+        if let Some(path) = self.find_mut(PathAddr::Direct(addr)) {
+            path.standing = path.standing.max(Standing::Known);
         }
     }
 
@@ -359,7 +376,7 @@ impl Paths {
 
     /// A RESP of this node leaves for `to`.
     pub(crate) fn note_resp(&mut self, to: PathAddr) {
-        self.add(to);
+        self.hear(to);
         self.list.iter_mut().for_each(|path| path.answered_init = path.addr == to);
     }
 
@@ -384,7 +401,7 @@ impl Paths {
         stood: bool,
         prober: &mut Prober<'_>,
     ) {
-        self.add(from);
+        self.hear(from);
         if self.find(from).is_some_and(Path::is_open) {
             return self.select_working(from, stood);
         }
@@ -402,7 +419,7 @@ impl Paths {
     /// A key handshake finished over this path: it works now. Within a tunnel that `stood` and was answered in before,
     /// a direct path is not given up because the relay was faster this time.
     fn select_working(&mut self, addr: PathAddr, stood: bool) {
-        self.add(addr);
+        self.hear(addr);
         if let Some(path) = self.find_mut(addr) {
             (path.validated, path.standing) = (true, Standing::Proven);
         }
@@ -414,7 +431,7 @@ impl Paths {
 
     /// Uses a path that has not answered, since there is no better one, for what [`Paths::allowance`] says.
     fn select_limited(&mut self, addr: PathAddr) {
-        self.add(addr);
+        self.hear(addr);
         if self.find(addr).is_some() {
             self.select(addr, PathReason::Handshake);
         }
@@ -454,10 +471,8 @@ impl Paths {
         is_newest: bool,
         prober: &mut Prober<'_>,
     ) {
-        if self.selected != Some(from) && self.find(from).is_none() {
-            self.add(from);
-            // Probes to a source that may be forged are paid with its credit; those without are for candidates.
-            self.find_mut(from).into_iter().for_each(|path| path.tries = TRIES_MAX);
+        if self.selected != Some(from) {
+            self.hear(from);
         }
         self.earn(from, len);
         if is_newest {
@@ -628,7 +643,7 @@ impl Paths {
         }
         let mut left = if UNPROVEN_STEPS.contains(&step) { PEER_TRIES_MAX - self.tries } else { 0 };
         let mut is_target = |path: &&Path| {
-            let is_tried = !path.is_open() && left > 0 && path.tries < TRIES_MAX;
+            let is_tried = path.standing == Standing::Named && left > 0 && path.tries < TRIES_MAX;
             left -= u8::from(is_tried);
             path.addr.is_direct() && (path.is_open() || is_tried)
         };

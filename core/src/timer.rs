@@ -19,7 +19,7 @@ pub enum PeerTimer {
     Punch,
     /// A larger datagram is tried.
     Size,
-    /// An INIT is repeated.
+    /// An INIT is repeated, or leaves after all.
     Resend,
     /// An unanswered key handshake is given up.
     GiveUp,

@@ -76,6 +76,12 @@ pub enum HandshakeStep {
     Finished,
     /// No answer came in the time allowed.
     Failed,
+    /// This endpoint offers a key for a KEM secret.
+    KemOffered,
+    /// This endpoint answers a peer's key.
+    KemAnswered,
+    /// The answer to this endpoint's key has arrived.
+    KemFinished,
 }
 
 impl HandshakeStep {
@@ -86,6 +92,9 @@ impl HandshakeStep {
             Self::Answered => "answered",
             Self::Finished => "finished",
             Self::Failed => "failed",
+            Self::KemOffered => "kem_offered",
+            Self::KemAnswered => "kem_answered",
+            Self::KemFinished => "kem_finished",
         }
     }
 }

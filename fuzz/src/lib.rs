@@ -4,6 +4,7 @@
 
 mod books;
 mod control_stream;
+mod exchange;
 mod filters;
 mod inbox;
 mod ipc;
@@ -14,6 +15,7 @@ mod world;
 
 pub use books::books;
 pub use control_stream::control_stream;
+pub use exchange::exchange;
 pub use filters::filters;
 pub use inbox::inbox;
 pub use ipc::ipc;

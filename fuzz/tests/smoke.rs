@@ -115,6 +115,11 @@ fn what_is_read_was_written_whatever_applications_and_network_do() {
 }
 
 #[test]
+fn an_attacker_between_two_friends_delays_their_keys_at_most() {
+    assert!(run("exchange", pilot_fuzz::exchange, 300, 4 * 200) > 0);
+}
+
+#[test]
 fn no_message_makes_a_pin_without_its_owners_consent() {
     assert!(run("trust", pilot_fuzz::trust, 300, 4 * 300) > 0);
 }

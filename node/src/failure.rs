@@ -186,6 +186,10 @@ impl Failure {
                 .hint("messages wait for it: pilotctl send-message"),
             ResetReason::Revoked => Self::new(Code::TrustRequired, format!("trust with {name} was withdrawn"))
                 .hint(format!("pilotctl handshake {name}")),
+            ResetReason::Renewed => {
+                let text = format!("the pair secret with {name} was renewed, which ended the streams of before");
+                Self::new(Code::ConnectionReset, text).hint("connect again")
+            }
             ResetReason::SecretDiffers => {
                 let text = format!("{name} does not hold the pair secret of its pin (pair_secret_differs)");
                 Self::new(Code::Unreachable, text).hint(

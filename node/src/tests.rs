@@ -64,14 +64,15 @@ fn core_config(node: usize, trust: TrustBook) -> pilot_core::Config {
     core
 }
 
+fn record(node: usize) -> NodeRecord {
+    let profile = Profile { hostname: name(node), ..Profile::default() };
+    NodeRecord::sign(&identity(node), addr(node), &profile, 1)
+}
+
 /// The trust books of nodes that all trust node 0 and are trusted by it, for all ports; with `met`, no first session is to
 /// come.
 fn books(nodes: usize, met: bool) -> Vec<TrustBook> {
     let (mut rng, terms) = (Rng::new([9; 32]), Terms { ports: Ports::All, ..Terms::default() });
-    let record = |node: usize| {
-        let profile = Profile { hostname: name(node), ..Profile::default() };
-        NodeRecord::sign(&identity(node), addr(node), &profile, 1)
-    };
     let (hub, hub_record) = (identity(0), record(0));
     let hub_bytes = hub_record.emit();
     let mut books = vec![TrustBook::default()];
@@ -129,6 +130,18 @@ impl Lab {
     /// Two nodes that trust each other and have not met.
     pub(crate) fn unmet() -> Self {
         Self::of(books(2, false))
+    }
+
+    /// Two nodes, of which the second has nothing but its identity left, and has asked the first, which trusts it, anew.
+    pub(crate) fn asked_anew() -> Self {
+        let (mut books, mut rng) = (books(2, true), Rng::new([8; 32]));
+        let (now_s, owners, records) = (WALL_S + 1, [0, 1].map(identity), [0, 1].map(record));
+        let bytes = [0, 1].map(|node| records[node].emit());
+        let me = |node: usize| Me { identity: &owners[node], record: &bytes[node], now_s, common_s: now_s };
+        books[1] = TrustBook::default();
+        let request = books[1].request(&me(1), &records[0], &Terms::default(), &mut rng).expect("allowed");
+        books[0].receive(&me(0), &request, None);
+        Self::of(books)
     }
 
     fn of(books: Vec<TrustBook>) -> Self {

@@ -16,7 +16,7 @@ pub(crate) struct Letter {
     pub(crate) to: IdentityKey,
     pub(crate) from: IdentityKey,
     pub(crate) id: LetterId,
-    /// Unit: seconds since 1970.
+    /// By the clock of the books. Unit: seconds since 1970.
     pub(crate) posted_s: u64,
     /// The network of the sender, as its recipient is told.
     pub(crate) source: Option<Source>,
@@ -46,6 +46,10 @@ pub(crate) struct Letters {
 impl Letters {
     pub(crate) fn count(&self) -> usize {
         self.waiting.len()
+    }
+
+    pub(crate) fn newest_s(&self) -> Option<u64> {
+        self.waiting.values().map(|letter| letter.posted_s).max()
     }
 
     /// Rows of all tables, for tests that walk them back to zero.

@@ -6,6 +6,7 @@
 //! relayed traffic, or grant trust (`docs/trust.md, "Registry"`).
 #![forbid(unsafe_code)]
 
+mod age;
 mod bucket;
 mod channels;
 mod drain;

@@ -1,5 +1,6 @@
 //! Owns the rendezvous as a pure machine: takes calls, gives answers and pushes, and passes relayed datagrams on.
 
+use crate::age::Age;
 use crate::bucket::Bucket;
 use crate::channels::Channels;
 use crate::letters::Letter;
@@ -74,6 +75,8 @@ pub struct Rendezvous {
     forward: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Wall clock at the machine's time 0. Unit: microseconds since 1970.
     wall_at_zero_us: u64,
+    /// The clock of the books, from the first look at it on.
+    age: Option<Age>,
     sweep_at: Instant,
     /// Where clients are sent, and the moment at which all have gone.
     away: Option<(SocketAddr, Instant)>,
@@ -91,6 +94,7 @@ impl Rendezvous {
         state.static_keys().for_each(|key| endpoint.remember(key));
         Self {
             wall_at_zero_us,
+            age: None,
             endpoint,
             state,
             journal,
@@ -199,9 +203,10 @@ impl Rendezvous {
         self.endpoint.poll_timeout().into_iter().chain(sweep).min_by_key(|(at, _)| *at)
     }
 
-    /// Wall clock. Unit: seconds since 1970.
-    const fn wall_s(&self, now: Instant) -> u64 {
-        (self.wall_at_zero_us + now.as_micros()) / 1_000_000
+    /// The time by which rows grow old. Unit: seconds.
+    fn age_s(&mut self, now: Instant) -> u64 {
+        let wall_s = (self.wall_at_zero_us + now.as_micros()) / 1_000_000;
+        self.age.get_or_insert_with(|| Age::begin(now, self.state.newest_s(), wall_s)).at(now)
     }
 
     fn drain(&mut self, now: Instant) {
@@ -270,7 +275,7 @@ impl Rendezvous {
         self.calls.retain(|peer, bucket| peers.contains(peer) && !bucket.is_full(now, CALLS_PER_SECOND, CALLS_BURST));
         self.channels.sweep(now, |key| self.clients.contains_key(key));
         self.sources.sweep(now, self.state.limits().registrations_per_source);
-        let now_s = self.wall_s(now);
+        let now_s = self.age_s(now);
         self.state.sweep(now_s, |key| self.clients.contains_key(key), &mut *self.journal);
     }
 
@@ -284,7 +289,7 @@ impl Rendezvous {
         }
         let Some(caller) = caller else { return Answer::Refused(Refusal::NotRegistered) };
         let registered = self.clients.get(&caller).is_some_and(|c| c.peer == peer && c.is_registered);
-        let now_s = self.wall_s(now);
+        let now_s = self.age_s(now);
         match call {
             Call::Register(record) => self.register(now, peer, &caller, &record),
             Call::Unknown(_) => Answer::Refused(Refusal::Unsupported),
@@ -308,7 +313,7 @@ impl Rendezvous {
         if !self.state.is_known(caller) && !self.sources.admits(now, &reflexive, sources, burst) {
             return Answer::Refused(Refusal::TooMany);
         }
-        let (today, static_key) = (day(self.wall_s(now)), record.static_key);
+        let (today, static_key) = (day(self.age_s(now)), record.static_key);
         let rng = &mut self.rng;
         let addr = match self.state.register(caller, record, || rng.u32(), (today, &mut *self.journal)) {
             Ok(addr) => addr,

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 const NAME_LASTS_DAYS: u32 = 30;
 /// Time without it after which a node is forgotten altogether. Unit: days.
 const NODE_LASTS_DAYS: u32 = 90;
+/// Unit: seconds.
+const DAY_S: u64 = 86_400;
 /// Nodes that one sweep looks at, and rows that it changes at most.
 const SWEEP_NODES: usize = 4096;
 const SWEEP_CHANGES_MAX: usize = 256;
@@ -64,7 +66,7 @@ struct Node {
     record: NodeRecord,
     /// Ascending.
     grants: Vec<IdentityKey>,
-    /// Day on which the node was last connected. Unit: days since 1970.
+    /// Day on which the node was last connected, by the clock of the books. Unit: days since 1970.
     seen: u32,
     /// The record was signed before the node had its address. No node could verify such a record, so no look-up gives it.
     placeholder: bool,
@@ -141,6 +143,12 @@ impl State {
     /// Sequence of the newest record of a node.
     pub(crate) fn sequence(&self, key: &IdentityKey) -> Option<u64> {
         self.nodes.get(key).map(|node| node.record.sequence)
+    }
+
+    /// The newest time that a row names; `None` without any row. Unit: seconds since 1970. Work grows with the number of rows.
+    pub(crate) fn newest_s(&self) -> Option<u64> {
+        let seen = self.nodes.values().map(|node| u64::from(node.seen) * DAY_S).max();
+        seen.max(self.letters.newest_s())
     }
 
     /// Counts the grants of a node.
@@ -373,7 +381,7 @@ impl Node {
 
 /// The day of a moment. Unit: days since 1970.
 pub(crate) const fn day(now_s: u64) -> u32 {
-    (now_s / 86_400) as u32
+    (now_s / DAY_S) as u32
 }
 
 /// Emits a node's row: address, day, grants, record. The address stands beside the record, which may not name it yet.

@@ -56,6 +56,7 @@ impl core::fmt::Display for StreamEnd {
             Self::Tunnel(ResetReason::Away) => "the peer is not connected to the rendezvous",
             Self::Tunnel(ResetReason::Restarted) => "the peer was restarted",
             Self::Tunnel(ResetReason::Revoked) => "trust was withdrawn",
+            Self::Tunnel(ResetReason::Renewed) => "the pair secret was renewed",
             Self::Tunnel(_) => "the peer ended its tunnel",
             Self::Withdrawn => "the port is not granted to the peer any more",
         })

@@ -184,8 +184,23 @@ impl PeerStack {
         if may_send || flow.owes_window {
             self.io.wake(flow, agenda);
         }
+        if flow.is_over() && flow.ring_len() == 0 {
+            self.forget_unasked(key, agenda);
+        }
         self.relieve(agenda);
         Some(result)
+    }
+
+    /// Drops a flow that the application has given up before its SYN was sent. Nothing is left to say to the peer, which may not
+    /// have a tunnel for long.
+    fn forget_unasked(&mut self, key: FlowKey, agenda: &mut Agenda) {
+        let Some(mut flow) = self.flows.remove(&key) else { return };
+        debug_assert!(flow.early_syn.is_none(), "a stream of the peer has rings");
+        self.io.settle_last(&mut flow);
+        agenda.move_deadline(flow.deadline, None, self.io.peer, key);
+        self.waiting.retain(|waiting| *waiting != key);
+        self.io.sending.retain(|sending| *sending != key);
+        self.io.list(agenda); // which lets go of a stack without flows
     }
 
     // Memory.

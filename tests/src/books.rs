@@ -25,6 +25,11 @@ impl Books {
         self.rows().is_full = is_full;
     }
 
+    /// True while every change fails.
+    pub(crate) fn is_full(&self) -> bool {
+        self.rows().is_full
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&self) {
         *self.rows() = Rows::default();

@@ -11,11 +11,13 @@
 
 mod books;
 mod disk;
+mod friend;
 pub mod lab;
 mod ledger;
 mod nat;
 mod network;
 mod strangers;
+mod traitor;
 mod witness;
 mod world;
 

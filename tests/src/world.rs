@@ -1,12 +1,17 @@
 //! Owns the world: the hosts, one clock for all of them, and the queue of datagrams under way.
 
+mod machines;
+
 use crate::books::Books;
 use crate::disk::Disk;
+use crate::friend::{self, FRIEND_ADDR, Friend};
 use crate::ledger::Ledger;
 use crate::nat::{Nat, NatKind};
 use crate::network::{Conditions, Network};
 use crate::strangers::{Siege, Strangers};
 use crate::witness::{self, WITNESS_ADDR, Witness};
+use machines::Owner;
+use pilot_core::aead::{AeadProvider, PORTABLE};
 use pilot_core::endpoint::Event as EndpointEvent;
 use pilot_core::identity::{Profile, StaticKey};
 use pilot_core::rng::Rng;
@@ -41,10 +46,33 @@ pub struct SimNode {
     nat: Option<Nat>,
     ledger: Ledger,
     disk: Disk,
+    owner: Owner,
+    aead: &'static dyn AeadProvider,
     seed: u8,
     incarnation: u8,
     /// How far the machine's clock is ahead of the others'. Unit: seconds.
     ahead_s: i64,
+    /// The newest time that the machine has on disk as used. Unit: microseconds since 1970.
+    used_us: u64,
+}
+
+impl SimNode {
+    fn new(stack: Stack, addr: SocketAddr, number: u8, disk: Disk) -> Self {
+        Self {
+            stack,
+            events: Vec::new(),
+            addr,
+            nat: None,
+            ledger: Ledger::default(),
+            disk,
+            owner: Owner::default(),
+            aead: &PORTABLE,
+            seed: number,
+            incarnation: 0,
+            ahead_s: 0,
+            used_us: 0,
+        }
+    }
 }
 
 /// The simulated world.
@@ -74,6 +102,8 @@ pub struct World {
     strangers: Option<Strangers>,
     /// Is served whatever the strangers do.
     witness: Option<Witness>,
+    /// A machine that this node trusts, and that it serves whatever others do.
+    friend: Option<(NodeIndex, Friend)>,
 }
 
 impl World {
@@ -109,33 +139,20 @@ impl World {
             books,
             strangers: None,
             witness: None,
+            friend: None,
         };
-        (0..nodes).for_each(|i| world.add_node(i));
+        (1..=nodes as u8).for_each(|n| world.add_machine(n, SocketAddr::from(([10, 0, n, 1], 4000))));
         world
     }
 
-    fn add_node(&mut self, index: NodeIndex) {
-        let number = index as u8 + 1;
-        let addr = SocketAddr::from(([10, 0, number, 1], 4000));
-        let stack = self.make_stack(number, 0, TrustBook::default(), (Addr::default(), 0), addr);
-        let disk = Disk::new(&TrustBook::default());
-        let (events, ledger) = (Vec::new(), Ledger::default());
-        self.nodes.push(SimNode {
-            stack,
-            events,
-            addr,
-            nat: None,
-            ledger,
-            disk,
-            seed: number,
-            incarnation: 0,
-            ahead_s: 0,
-        });
+    fn add_machine(&mut self, number: u8, addr: SocketAddr) {
+        let stack = self.make_stack((number, &PORTABLE), 0, TrustBook::default(), (Addr::default(), 0), addr);
+        self.nodes.push(SimNode::new(stack, addr, number, Disk::new(&TrustBook::default())));
     }
 
     fn make_stack(
         &mut self,
-        number: u8,
+        (number, aead): (u8, &'static dyn AeadProvider),
         incarnation: u8,
         trust: TrustBook,
         (address, used_us): (Addr, u64),
@@ -147,7 +164,7 @@ impl World {
         config.wall_at_zero_us = WALL_AT_ZERO_US;
         config.profile = Profile { hostname: format!("node-{number}"), ..Profile::default() };
         config.rendezvous = Some((self.rendezvous_key, RENDEZVOUS_ADDR));
-        config.trust = trust;
+        (config.trust, config.aead) = (trust, aead);
         (config.addr, config.used_us) = (address, used_us);
         config.candidates = vec![addr];
         let mut stack = Stack::new(config, self.sizes);
@@ -164,7 +181,7 @@ impl World {
 
     /// Loses every datagram that is under way.
     pub fn lose_what_is_under_way(&mut self) {
-        self.queue.retain(|_, (from, to, _)| *from == WITNESS_ADDR || *to == WITNESS_ADDR);
+        self.queue.retain(|_, (from, to, _)| [WITNESS_ADDR, FRIEND_ADDR].iter().any(|safe| from == safe || to == safe));
     }
 
     /// Puts a node behind a NAT.
@@ -245,20 +262,10 @@ impl World {
         let endpoint = self.nodes[node].stack.endpoint();
         let (book, address) = (endpoint.trust().emit(), endpoint.addr());
         let trust = || TrustBook::parse(&book).expect("own form");
-        let mut stack = self.make_stack(number, 99, trust(), (address, 0), addr);
+        let mut stack = self.make_stack((number, &PORTABLE), 99, trust(), (address, 0), addr);
         stack.handle_timeout(self.now);
-        let disk = Disk::new(&trust());
-        self.nodes.push(SimNode {
-            stack,
-            events: Vec::new(),
-            addr,
-            nat: None,
-            disk,
-            seed: number,
-            incarnation: 99,
-            ahead_s: 0,
-            ledger: Ledger::default(),
-        });
+        let node = SimNode { incarnation: 99, ..SimNode::new(stack, addr, number, Disk::new(&trust())) };
+        self.nodes.push(node);
         self.nodes.len() - 1
     }
 
@@ -272,10 +279,13 @@ impl World {
         self.nodes[node].disk.delay_us = delay_us;
     }
 
-    /// Kills a node's process and starts it again with its identity, its address, and its trust, which is saved first.
+    /// Kills a node's process and starts it again with its identity, its address, and its trust, which is saved first if the
+    /// disk takes it.
     pub fn restart(&mut self, node: NodeIndex) {
         let book = self.nodes[node].stack.endpoint().trust().emit();
-        self.boot(node, TrustBook::parse(&book).expect("own form"));
+        let taken = || TrustBook::parse(&book).expect("own form");
+        let (trust, used_us) = (self.nodes[node].disk.kill(), self.nodes[node].stack.endpoint().used_us());
+        self.boot(node, trust.unwrap_or_else(taken), used_us);
     }
 
     /// Sets the clock of a node's machine so many seconds ahead of all others', or behind them when negative.
@@ -287,24 +297,25 @@ impl World {
 
     /// Cuts a node's power and starts it again with its identity, its address, and the trust that its disk holds.
     pub fn cut_power(&mut self, node: NodeIndex) {
-        let trust = self.nodes[node].disk.cut_power();
-        self.boot(node, trust);
+        let (trust, used_us) = (self.nodes[node].disk.cut_power(), self.nodes[node].used_us);
+        self.boot(node, trust, used_us);
     }
 
     /// Kills a node's process and starts it again with this trust, as from a backup.
     pub fn boot_with(&mut self, node: NodeIndex, trust: TrustBook) {
-        self.boot(node, trust);
+        let used_us = self.nodes[node].stack.endpoint().used_us();
+        self.boot(node, trust, used_us);
     }
 
-    fn boot(&mut self, node: NodeIndex, trust: TrustBook) {
+    fn boot(&mut self, node: NodeIndex, trust: TrustBook, used_us: u64) {
         let address = self.nodes[node].stack.endpoint().addr();
         let disk = Disk::new(&trust);
         let old = std::mem::replace(&mut self.nodes[node].disk, disk);
-        self.nodes[node].disk.delay_us = old.delay_us;
-        let (number, incarnation, addr) =
-            (self.nodes[node].seed, self.nodes[node].incarnation + 1, self.nodes[node].addr);
-        let used_us = self.nodes[node].stack.endpoint().used_us();
-        self.nodes[node].stack = self.make_stack(number, incarnation, trust, (address, used_us), addr);
+        (self.nodes[node].disk.delay_us, self.nodes[node].disk.room) = (old.delay_us, old.room);
+        let SimNode { seed, aead, incarnation, addr, .. } = self.nodes[node];
+        let incarnation = incarnation + 1;
+        self.nodes[node].stack = self.make_stack((seed, aead), incarnation, trust, (address, used_us), addr);
+        self.nodes[node].check_decisions();
         self.set_clock(node, self.nodes[node].ahead_s);
         self.nodes[node].stack.handle_timeout(self.now);
         self.nodes[node].incarnation = incarnation;
@@ -373,8 +384,12 @@ impl World {
         let seen = self.nodes[b].events.len();
         let mut theirs = None;
         self.run_until("the stream stands", |w| {
-            theirs = w.nodes[b].events[seen..].iter().find_map(|e| match e {
-                Event::Incoming { port: p, stream } if *p == port => Some(*stream),
+            // Streams that were opened before may arrive as well.
+            let own_port = w.nodes[a].stack.stream_info(ours).map(|info| info.local_port);
+            let other = &w.nodes[b];
+            theirs = other.events[seen..].iter().find_map(|e| match e {
+                Event::Incoming { port: p, stream } if *p == port => Some(*stream)
+                    .filter(|stream| own_port == other.stack.stream_info(*stream).map(|info| info.remote_port)),
                 _ => None,
             });
             theirs.is_some()
@@ -456,9 +471,10 @@ impl World {
         let timers = self.nodes.iter().filter_map(|n| n.stack.poll_timeout().map(|(at, _)| at));
         let rendezvous = self.rendezvous.as_ref().and_then(|r| r.poll_timeout().map(|(at, _)| at));
         let arrival = self.queue.keys().next().map(|(at, _)| *at);
-        let disks = self.nodes.iter().filter_map(|n| n.disk.next_done());
+        let disks = self.nodes.iter().filter_map(|n| n.disk.poll_timeout());
         let strangers = self.strangers.as_ref().and_then(Strangers::poll_timeout);
         let others = strangers.into_iter().chain(self.witness.as_ref().and_then(Witness::poll_timeout));
+        let others = others.chain(self.friend.as_ref().and_then(|(_, friend)| friend.poll_timeout()));
         let Some(next) =
             timers.chain(rendezvous).chain(arrival).chain(disks).chain(others).min().filter(|at| *at <= end)
         else {
@@ -483,15 +499,23 @@ impl World {
         let now = self.now;
         for node in &mut self.nodes {
             while let Some(version) = node.disk.finish(now) {
-                node.stack.endpoint_mut().trust_saved(now, version);
+                node.saved(now, version);
+            }
+            if node.disk.is_due(now) {
+                // A disk without room asks to be tried again.
+                node.disk.save(now, node.stack.endpoint().trust(), &mut self.rng);
             }
             node.stack.handle_timeout(now);
         }
         if let Some(rendezvous) = &mut self.rendezvous {
             rendezvous.handle_timeout(now);
         }
+        let wall_us = WALL_AT_ZERO_US + now.as_micros();
         if let Some(witness) = &mut self.witness {
-            witness.handle_timeout(now, WALL_AT_ZERO_US + now.as_micros(), self.rendezvous.is_some());
+            witness.handle_timeout(now, wall_us, self.rendezvous.is_some() && !self.books.is_full());
+        }
+        if let Some((of, friend)) = &mut self.friend {
+            friend.handle_timeout(now, wall_us, self.nodes[*of].whereabouts());
         }
         self.check_memory();
         true
@@ -511,6 +535,9 @@ impl World {
         let now = self.now;
         if let Some(witness) = self.witness.as_mut().filter(|_| to == WITNESS_ADDR) {
             return witness.handle_datagram(now, from, &mut datagram);
+        }
+        if let Some((_, friend)) = self.friend.as_mut().filter(|_| to == FRIEND_ADDR) {
+            return friend.handle_datagram(now, from, &mut datagram);
         }
         if to == RENDEZVOUS_ADDR {
             if let Some(rendezvous) = &mut self.rendezvous {
@@ -544,11 +571,18 @@ impl World {
             self.transmit(i, &mut batch);
             while let Some(event) = self.nodes[i].stack.poll_event() {
                 let node = &mut self.nodes[i];
-                if let Event::Endpoint(EndpointEvent::SaveTrust(_)) = event {
+                if let Event::Endpoint(EndpointEvent::SaveTrust(version)) = event
+                    && version > node.disk.decided
+                {
+                    // A disk without room asks to be tried again.
                     node.disk.save(now, node.stack.endpoint().trust(), &mut self.rng);
                     while let Some(version) = node.disk.finish(now) {
-                        node.stack.endpoint_mut().trust_saved(now, version);
+                        node.saved(now, version);
                     }
+                }
+                if let Event::Endpoint(EndpointEvent::SaveTimes(used_us)) = event {
+                    // A row of some bytes, for which every reserve has room.
+                    node.used_us = used_us;
                 }
                 node.events.push(event);
             }
@@ -571,6 +605,14 @@ impl World {
         }
         while let Some(datagrams) = self.witness.as_mut().and_then(|witness| witness.poll_transmit(now)) {
             datagrams.into_iter().for_each(|d| self.put(now + witness::DELAY, WITNESS_ADDR, RENDEZVOUS_ADDR, d));
+        }
+        while let Some((to, datagrams)) = self.friend.as_mut().and_then(|(_, friend)| friend.poll_transmit(now)) {
+            for datagram in datagrams {
+                if let Some(strangers) = &mut self.strangers {
+                    strangers.overhear(FRIEND_ADDR, to, &datagram);
+                }
+                self.put(now + friend::DELAY, FRIEND_ADDR, to, datagram);
+            }
         }
         for (at, from, to, datagram) in self.strangers.as_mut().map(|s| s.send(now)).unwrap_or_default() {
             self.put(at, from, to, datagram);
@@ -604,6 +646,9 @@ impl World {
         }
         if let Some(strangers) = &mut self.strangers {
             strangers.overhear(from, to, datagram);
+        }
+        if self.friend.is_some() && to == FRIEND_ADDR {
+            return self.put(self.now + friend::DELAY, from, to, datagram.to_vec());
         }
         self.note(from, to, datagram);
         if let Some(capture) = &mut self.capture {

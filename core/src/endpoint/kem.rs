@@ -5,6 +5,7 @@ use crate::control::{Control, KemAnswer, KemOffer};
 use crate::identity::IdentityKey;
 use crate::peer::Role;
 use crate::time::Instant;
+use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::kem::mixed_psk;
 use crate::wire::LocalIndex;
 use zeroize::Zeroizing;
@@ -30,6 +31,7 @@ impl Endpoint {
         let Some(entry) = self.peers.get_mut(&id) else { return };
         if let Some(offer) = entry.peer.offer_kem(index, &mut *self.entropy) {
             self.send_control(id, &Control::KemOffer(offer));
+            self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::KemOffered });
         }
     }
 
@@ -41,6 +43,7 @@ impl Endpoint {
         match (secret, identity) {
             (Some(secret), Some(key)) => {
                 self.with_directory(now, |directory, cx| directory.set_kem(cx.now, &key, &secret, Some(index)));
+                self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::KemAnswered });
             }
             _ => self.discards.count(Discard::Unexpected),
         }
@@ -54,6 +57,7 @@ impl Endpoint {
         match (secret, identity) {
             (Some(secret), Some(key)) => {
                 self.with_directory(now, |directory, cx| directory.set_kem(cx.now, &key, &secret, None));
+                self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::KemFinished });
                 self.touch(id);
             }
             _ => self.discards.count(Discard::Unexpected),

@@ -385,13 +385,14 @@ impl Endpoint {
     /// Makes the set of trusted peers equal to the set of pins.
     pub(super) fn sync_peers(&mut self, now: Instant) {
         let trust = self.directory.trust();
-        let is_pinned = |identity: Option<IdentityKey>, secret: &[u8; 32]| {
-            identity.and_then(|key| trust.pin(&key)).is_some_and(|pin| *pin.secret == *secret)
+        let over = |identity: Option<IdentityKey>, secret: &[u8; 32]| match identity.and_then(|key| trust.pin(&key)) {
+            None => Some(ResetReason::Revoked),
+            Some(pin) => (*pin.secret != *secret).then_some(ResetReason::Renewed),
         };
         let trusted = self.peers.iter().filter(|(_, e)| e.peer.role == Role::Trusted);
-        let gone = trusted.filter(|(_, e)| !is_pinned(e.peer.identity, &e.peer.secret)).map(|(id, _)| *id);
-        for id in gone.collect::<Vec<_>>() {
-            self.events.push_back(Event::Reset(id, ResetReason::Revoked));
+        let gone = trusted.filter_map(|(id, e)| Some((*id, over(e.peer.identity, &e.peer.secret)?)));
+        for (id, reason) in gone.collect::<Vec<_>>() {
+            self.events.push_back(Event::Reset(id, reason));
             let key = self.identity_of(id);
             self.gone.extend(key.map(|key| (id, key)));
             self.remove_peer(id);

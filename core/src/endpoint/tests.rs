@@ -534,6 +534,27 @@ fn revoking_ends_the_session_at_once_on_both_sides() {
     assert!(pair.events[0].iter().any(|e| matches!(e, Event::Trust(_))));
 }
 
+#[test]
+fn what_stood_under_a_former_pair_secret_ends_with_the_true_reason() {
+    let mut pair = Pair::new();
+    pair.send(0, b"x");
+    pair.run_for(DELAY * 10);
+    // The other side has only its identity left, and asks anew.
+    let identities = [0, 1].map(|side| Identity::from_seed([1 + side; 32]));
+    let records =
+        [0, 1].map(|side| NodeRecord::sign(&identities[side], Addr::new(0, 1 + side as u32), &Profile::default(), 1));
+    let now_s = WALL_US / 1_000_000 + 9;
+    let me = Me { identity: &identities[1], record: &records[1].emit(), now_s, common_s: now_s };
+    let request = TrustBook::default().request(&me, &records[0], &Terms::default(), &mut Rng::new([8; 32]));
+    let (key, request) = (identities[1].public(), request.expect("allowed"));
+    pair.ends[0].with_directory(pair.now, |directory, cx| directory.handle_trust(cx, &request));
+    pair.events = Default::default();
+    pair.ends[0].approve(pair.now, &key, &Terms::default()).expect("it waits");
+    pair.drain();
+    let resets: Vec<_> = pair.events[0].iter().filter(|e| matches!(e, Event::Reset(..))).collect();
+    assert!(matches!(resets[..], [Event::Reset(_, ResetReason::Renewed)]), "{resets:?}");
+}
+
 /// Keys of [`Counting`] that exist.
 static KEYS: AtomicUsize = AtomicUsize::new(0);
 

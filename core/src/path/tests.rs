@@ -217,6 +217,32 @@ fn an_address_that_has_not_answered_costs_its_owner_little() {
     }
 }
 
+/// The peer cannot be reached for an hour, so that this side looks for a way to it all the time.
+#[test]
+fn an_address_that_was_heard_once_is_not_tried_again_and_again() {
+    let (named, authentic, resp, init) = (direct(1), direct(2), direct(3), direct(4));
+    let (mut paths, mut dice, mut now) = (Paths::default(), Dice::new(), Instant::ZERO);
+    paths.set_relay(Channel(7));
+    paths.select_working(PathAddr::Relay(Channel(7)), false);
+    paths.add(named);
+    paths.on_authentic(now, (authentic, 42), true, &mut dice.prober());
+    paths.on_resp(now, (resp, 100), true, &mut dice.prober());
+    paths.note_resp(init);
+    paths.start_round(now);
+    let mut sent = [0; 5];
+    for _ in 0..3600 {
+        now = now + Duration::from_secs(1);
+        paths.handle_timeout(now, true, false, &mut dice.prober());
+        while let Some(PathAddr::Direct(to)) = paths.poll_probe().map(|probe| probe.to) {
+            sent[usize::from(to.port())] += PROBE_LEN;
+        }
+    }
+    let [_, named, authentic, resp, init] = sent;
+    assert!(named > 12 * PROBE_LEN && authentic <= 3 * 42 && resp <= 3 * 100, "{named} {authentic} {resp}");
+    assert_eq!(init, 0, "the RESP that went there has an INIT that was longer");
+    assert!(paths.add(direct(2)) && !paths.add(direct(2)), "the peer names it, which is news");
+}
+
 #[test]
 fn keys_that_are_used_prove_where_their_resp_went_and_nothing_else() {
     let mut paths = Paths::default();

@@ -6,14 +6,15 @@
 //!   finish_kem       <-- KemAnswer --           release_kem_answer, once the secret is on disk
 //! ```
 //! Both go on under the session that the run makes; it takes its exporter of the one in which the key was offered. Only
-//! then do inner packets flow. When two sides offer at once, the one with the lower identity key is answered.
+//! then do inner packets flow. When two sides offer at once, the one with the lower identity key is answered; of two offers in
+//! sessions of different times, the one in the later. A pair that waits for a run in vain makes another session.
 
 use super::{Peer, Role};
 use crate::aead::AeadProvider;
 use crate::control::{KemAnswer, KemOffer};
 use crate::identity::IdentityKey;
 use crate::rng::Entropy;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::tunnel::handshake::{Age, Incarnation, Introduction};
 use crate::tunnel::kem::{self, Mixed};
 use crate::tunnel::session::{Ends, Indexes, Session, Side};
@@ -21,6 +22,12 @@ use crate::tunnel::stance::Stance;
 use crate::wire::{LocalIndex, RemoteIndex};
 use alloc::boxed::Box;
 use zeroize::Zeroizing;
+
+/// By how much a session of two that cross may seem older at one side than at the other: a round trip. Source: own choice.
+const CROSSING: Duration = Duration::from_secs(1);
+/// How long a session without a KEM secret may keep streams waiting before another one is made. Source: own choice; a disk that
+/// takes seconds for a sync has saved by then.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A run under way.
 pub(super) enum Run {
@@ -58,7 +65,7 @@ impl Peer {
     ) -> Option<Zeroizing<[u8; 32]>> {
         let peer = self.identity.filter(|_| self.role == Role::Trusted)?;
         let begun = self.sessions.find_mut(LocalIndex(offer.session))?.created;
-        if *own < peer && self.offered_since(begun) {
+        if self.offered_since(if *own < peer { begun } else { begun + CROSSING }) {
             return None; // the peer answers ours
         }
         let first = self.sessions.find_mut(LocalIndex(offer.session))?;
@@ -105,6 +112,15 @@ impl Peer {
         let (_, restarted) = self.make_current(now, Box::new(session.of(introduction(incarnation), Ends::Nodes)));
         debug_assert!(!restarted, "the same process");
         Some(mixed.secret)
+    }
+
+    /// When another session is to be made, since nothing has come of a run for which streams wait. A run that waits for this
+    /// side's disk has its time.
+    pub(super) fn kem_overdue_at(&self) -> Option<Instant> {
+        let waits_for_disk = matches!(self.kem.as_deref(), Some(Run::Answered { .. }));
+        let is_waiting = self.in_use && !waits_for_disk && self.sessions.handshake().is_none();
+        let session = self.sessions.current().filter(|session| is_waiting && !session.is_mixed())?;
+        Some(session.created + PATIENCE)
     }
 
     /// True when this side has offered a key in a session that is no older than one of `begun`, and is still there. Of an older

@@ -248,12 +248,16 @@ impl Peer {
         if let Some(handshake) = self.sessions.handshake() {
             return now >= handshake.resend_at();
         }
+        if self.sessions.expects_use() {
+            return false;
+        }
         let is_busy = self.link.is_busy();
         let Some(current) = self.sessions.current() else { return is_busy };
         let rekey = current.wants_rekey(now) && (self.in_use || is_busy);
         let unanswered = self.is_unanswered(now, HANDSHAKE_PROBES, HANDSHAKE_SILENCE)
             || self.is_unanswered(now, 1, HANDSHAKE_SILENCE_LONG);
-        rekey || unanswered || (is_busy && !current.usable(now))
+        let is_stuck = self.kem_overdue_at().is_some_and(|at| at <= now);
+        rekey || unanswered || is_stuck || (is_busy && !current.usable(now))
     }
 
     /// Most that the control stream and the key handshakes of a peer hold. Unit: bytes.
@@ -428,10 +432,13 @@ impl Peer {
     }
 
     /// The incarnation to show to a peer that begins a key handshake as `remote`, where that is another process than before: the
-    /// link begins anew then, which a process that was here earlier has to learn.
+    /// link begins anew then, which a process that was here earlier has to learn. However often `remote` has to ask, it is shown
+    /// the same one.
     pub(crate) fn new_incarnation_for(&self, remote: Incarnation, rng: &mut Rng) -> Option<Incarnation> {
         match self.counterpart {
-            Counterpart::Seen(known) | Counterpart::Met(known) if known != remote => Some(Incarnation(rng.bytes())),
+            Counterpart::Seen(known) | Counterpart::Met(known) if known != remote => {
+                Some(self.sessions.shown_to(remote).unwrap_or_else(|| Incarnation(rng.bytes())))
+            }
             _ => None,
         }
     }
@@ -521,6 +528,7 @@ impl Peer {
         self.paths.note_deadlines(is_up && self.is_loaded(), &mut soonest);
         self.sessions.note_deadlines(self.in_use, &mut soonest);
         soonest.note(PeerTimer::KeepAlive, self.keepalive_at);
+        soonest.note(PeerTimer::Rekey, self.kem_overdue_at());
         soonest.note(PeerTimer::AskRelay, self.ask_relay_at);
         soonest.note(PeerTimer::Rest, self.rest_at);
         soonest.get()

@@ -13,8 +13,9 @@
 //! the initiator has the keys as well; then it moves the tunnel up.
 
 use super::handshake::Handshake;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
+use crate::tunnel::handshake::Incarnation;
 use crate::tunnel::session::{Session, Side};
 use crate::wire::LocalIndex;
 use alloc::boxed::Box;
@@ -39,10 +40,15 @@ enum State {
     Renewing(Keys, Box<Handshake>),
 }
 
+/// How long a peer that began anew takes to use its keys at most: a long round trip. Source: own choice.
+const USE_WITHIN: Duration = Duration::from_millis(500);
+
 /// A tunnel's state, and the session that its peer has begun.
 pub(super) struct Sessions {
     state: State,
     next: Option<Box<Session>>,
+    /// Until when no key handshake is begun, since the peer is expected to use `next`.
+    expect_use_until: Option<Instant>,
     /// When the keys may be old enough to be erased.
     look_at: Instant,
     /// Counts the changes of what [`Sessions::indexes`] gives.
@@ -51,7 +57,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) const fn new() -> Self {
-        Self { state: State::Down, next: None, look_at: Instant::ZERO, version: 0 }
+        Self { state: State::Down, next: None, expect_use_until: None, look_at: Instant::ZERO, version: 0 }
     }
 
     // Getters.
@@ -121,6 +127,16 @@ impl Sessions {
         sessions.into_iter().flatten().map(|session| session.indexes.local).chain(pending)
     }
 
+    /// True while the peer, which began anew, is expected to use the keys of its own key handshake at any moment.
+    pub(super) fn expects_use(&self) -> bool {
+        self.expect_use_until.is_some() && self.next.is_some()
+    }
+
+    /// The incarnation that `remote` was shown with keys that it has not used.
+    pub(super) fn shown_to(&self, remote: Incarnation) -> Option<Incarnation> {
+        self.next.as_deref().filter(|next| next.incarnation == remote)?.shown.as_deref().copied()
+    }
+
     /// Another number whenever [`Sessions::indexes`] may give something else.
     pub(super) const fn version(&self) -> u32 {
         self.version
@@ -181,6 +197,8 @@ impl Sessions {
     /// Keeps a session that a peer's INIT began until the peer uses it.
     pub(super) fn set_next(&mut self, session: Session) {
         debug_assert!(session.side == Side::Responder, "an initiator's session is used at once");
+        // An INIT of this side would have the name that the link is about to lose, and would look like yet another process.
+        self.expect_use_until = session.shown.is_some().then(|| session.created + USE_WITHIN);
         self.next = Some(Box::new(session));
         self.changed();
     }
@@ -199,6 +217,7 @@ impl Sessions {
 
     /// Erases the keys that are too old; `heard` is when the peer last spoke.
     pub(super) fn handle_timeout(&mut self, now: Instant, heard: Option<Instant>) {
+        self.expect_use_until.take_if(|until| now >= *until);
         if self.next.take_if(|next| now >= next.reject_at()).is_some() {
             self.changed();
         }
@@ -233,6 +252,7 @@ impl Sessions {
         }
         if let Some(next) = &self.next {
             soonest.note(PeerTimer::EraseOld, Some(next.reject_at()));
+            soonest.note(PeerTimer::Resend, self.expect_use_until);
         }
         let Some(Keys { current, previous }) = self.keys() else { return };
         if let Some(previous) = previous {

@@ -269,6 +269,10 @@ fn apply(pin: &mut Pin, change: &Regrant) -> Result<(), TrustError> {
     let (ports, end) = match change {
         Regrant::Grant(ports, end) | Regrant::Approve(ports, end) => (ports, Some(*end)),
         Regrant::Withdraw(ports) => (ports, None),
+        Regrant::Only(ports) => {
+            (pin.ports, pin.temporary) = (ports.clone(), Vec::new());
+            return Ok(());
+        }
         Regrant::Decline(_) => return Ok(()),
     };
     let before = pin.reach();

@@ -96,6 +96,8 @@ pub enum Regrant {
     /// The peer may reach these ports too, until a time in seconds since 1970 or as long as the trust lasts. The newest
     /// decision about a port counts: a lasting grant becomes a temporary one and the other way round.
     Grant(Ports, Option<u64>),
+    /// The peer may reach these ports as long as the trust lasts, and no others.
+    Only(Ports),
     /// The peer may not reach these ports any more.
     Withdraw(Ports),
     /// The same as `Grant`, as the answer to the peer's wish.

@@ -141,7 +141,7 @@ fn regrant(cx: &mut Context, key: &IdentityKey, (change, quota): (&Regrant, Quot
         Regrant::Grant(ports, _) => ("granted", Status::Granted, ports),
         Regrant::Approve(ports, _) => ("granted", Status::Approved, ports),
         Regrant::Withdraw(ports) => ("withdrawn", Status::Withdrawn, ports),
-        Regrant::Decline(_) => return,
+        Regrant::Only(_) | Regrant::Decline(_) => return,
     };
     note_change(cx, key, step, Some(ports));
     set_quota(cx, key, quota);

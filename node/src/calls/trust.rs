@@ -12,7 +12,7 @@ use crate::platform::StepWatch;
 use crate::streams::names::name_of;
 use pilot_core::identity::{IdentityKey, NodeRecord};
 use pilot_core::time::{Duration, earliest};
-use pilot_core::trust::{Outcome, Ports, Quota, Terms, TrustError, TrustVersion, Undo};
+use pilot_core::trust::{Outcome, Ports, Quota, Regrant, Terms, TrustError, TrustVersion, Undo};
 use pilot_core::{Instant, Level};
 
 /// Longest wait of a caller for trust.
@@ -175,7 +175,7 @@ pub(crate) fn changed(cx: &mut Context, outcome: &Outcome) {
     if let (Outcome::Pending(key), true) = (outcome, cx.config.approve_all) {
         // As the configuration says: every request is approved.
         if let Ok(terms) = Wanted::default().terms(cx) {
-            approve_key(cx, key, (&terms, None), (Caller::Node, Answer::from));
+            approve_key(cx, key, &terms.into(), (Caller::Node, Answer::from));
         }
     }
 }
@@ -189,7 +189,7 @@ fn announce(cx: &mut Context, outcome: &Outcome) {
 pub(crate) fn request(cx: &mut Context, target: &str, record: &NodeRecord, terms: &Terms, caller: Caller) {
     if cx.stack.endpoint().trust().pending().any(|p| p.record.identity == record.identity) {
         let answer = |approved| Handshake::Trusted(approved).into();
-        return approve_key(cx, &record.identity, (terms, None), (caller, answer));
+        return approve_key(cx, &record.identity, &terms.clone().into(), (caller, answer));
     }
     let (node, verified) = (record.into(), Some(terms.verified));
     let mut answer = HandshakeSent { status: Status::Sent, node, verified, asked_for: None };
@@ -260,12 +260,29 @@ fn pending_key(cx: &Context, target: &str) -> Result<IdentityKey, Failure> {
     }
 }
 
+/// What an owner says with an approval.
+struct Approval {
+    terms: Terms,
+    quota: QuotaChange,
+    /// The ports are the owner's own words, so that a node with a pin may reach them and no others.
+    names_ports: bool,
+}
+
+impl From<Terms> for Approval {
+    fn from(terms: Terms) -> Self {
+        Self { terms, quota: None, names_ports: false }
+    }
+}
+
 /// Approves the request of the node that `target` names.
 pub(crate) fn approve(cx: &mut Context, target: &str, wanted: Wanted, caller: Caller) {
-    let quota = parse_quota(wanted.quota.as_deref());
-    let terms = quota.and_then(|quota| Ok((wanted.terms(cx)?, quota, pending_key(cx, target)?)));
-    match terms {
-        Ok((terms, quota, key)) => approve_key(cx, &key, (&terms, quota), (caller, Answer::from)),
+    let (quota, names_ports) = (parse_quota(wanted.quota.as_deref()), wanted.ports.is_some());
+    let approval = quota.and_then(|quota| {
+        let terms = wanted.terms(cx)?;
+        Ok((Approval { terms, quota, names_ports }, pending_key(cx, target)?))
+    });
+    match approval {
+        Ok((approval, key)) => approve_key(cx, &key, &approval, (caller, Answer::from)),
         Err(failure) => cx.fail(caller, failure),
     }
 }
@@ -274,13 +291,20 @@ pub(crate) fn approve(cx: &mut Context, target: &str, wanted: Wanted, caller: Ca
 fn approve_key(
     cx: &mut Context,
     key: &IdentityKey,
-    (terms, quota): (&Terms, QuotaChange),
+    Approval { terms, quota, names_ports }: &Approval,
     (caller, answer): (Caller, fn(Approved) -> Answer),
 ) {
-    let undo = Undo::before(cx.stack.endpoint().trust(), key);
-    let approved = cx.stack.endpoint_mut().approve(cx.now, key, terms);
-    let limited = quota.map_or(Ok(()), |quota| cx.stack.endpoint_mut().set_quota(cx.now, key, quota));
-    match approved.and(limited) {
+    let trust = cx.stack.endpoint().trust();
+    let (undo, is_known) = (Undo::before(trust, key), trust.pin(key).is_some());
+    let (now, endpoint) = (cx.now, cx.stack.endpoint_mut());
+    let approved = endpoint
+        .approve(now, key, terms)
+        .and_then(|()| quota.map_or(Ok(()), |quota| endpoint.set_quota(now, key, quota)))
+        .and_then(|()| match is_known && *names_ports {
+            true => endpoint.regrant(now, key, &Regrant::Only(terms.ports.clone())),
+            false => Ok(()),
+        });
+    match approved {
         Ok(()) => {
             let name = name_of_key(&cx.stack, key);
             note_decision(cx, key, name, "approved");

@@ -16,7 +16,7 @@ use crate::mail::given_up::{GIVEN_UP_MAX, GivenUp};
 use crate::mail::message::{Kind, Letter, MESSAGE_LEN_MAX, OUTBOX_LIFETIME_S, Outgoing};
 use crate::mail::outbox::{Fate, Outbox, Over, Settled};
 use crate::node_event::Event;
-use crate::streams::names::name_of;
+use crate::streams::names::{failure_of, name_of};
 use litemap::LiteMap;
 use pilot_core::identity::IdentityKey;
 use pilot_core::sort::sort_by;
@@ -362,7 +362,10 @@ impl PostOffice {
     fn go_on(&mut self, cx: &mut Context, stream: StreamId, key: &IdentityKey, over: Option<Over>) {
         let code = Code::ConnectionReset;
         let (effect, failure) = match over {
-            Some(Over::Ended) => (Effect::Close(stream), Failure::new(code, "the recipient ended the stream")),
+            Some(Over::Ended) => {
+                let why = cx.stack.broken(stream).map(|end| failure_of(&cx.stack, stream, end).message);
+                (Effect::Close(stream), Failure::new(code, why.unwrap_or("the recipient ended the stream".into())))
+            }
             Some(Over::Broken) => {
                 (Effect::Abort(stream), Failure::new(code, "the recipient's answers cannot be understood"))
             }

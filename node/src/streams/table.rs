@@ -463,6 +463,12 @@ impl Streams {
         }
     }
 
+    /// Streams that have a holder.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.holders.len()
+    }
+
     /// True while descriptors have ended without a word.
     pub(crate) const fn has_unexplained(&self) -> bool {
         !self.unexplained.is_empty() || !self.doubtful.is_empty()
@@ -507,6 +513,7 @@ impl Streams {
                 return Some(Turn::Framed { client: *client, connection: *connection });
             }
             Holder::Program(joint) => return Some(Turn::Program(*joint)),
+            Holder::Backlog if cx.stack.stream_info(id).is_none() => self.forget_unaccepted(id),
             Holder::Backlog | Holder::Held(_) => {}
         }
         None
@@ -573,6 +580,16 @@ impl Streams {
     pub(crate) fn abort(&mut self, cx: &mut Context, id: StreamId) {
         self.forget(id);
         cx.stack.abort(cx.now, id);
+    }
+
+    /// Forgets a stream that the owner of the node has ended before a client accepted it.
+    fn forget_unaccepted(&mut self, id: StreamId) {
+        self.holders.remove(&id);
+        for (_, listener) in &mut self.listeners {
+            if let Listener::Client { streams, .. } = listener {
+                streams.retain(|waiting| *waiting != id);
+            }
+        }
     }
 
     fn forget(&mut self, id: StreamId) {

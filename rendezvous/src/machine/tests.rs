@@ -4,7 +4,7 @@ use super::*;
 use crate::limits::Limits;
 use crate::state::NoJournal;
 use pilot_core::Identity;
-use pilot_core::control::{Grant, Query};
+use pilot_core::control::{Grant, LetterId, Query};
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::trust::Terms;
 
@@ -226,4 +226,36 @@ fn clients_are_sent_elsewhere_spread_over_the_time_that_is_given() {
         counts.push(gone(&lab));
     }
     assert!((1..20).contains(&counts[1]) && counts[4] == 20, "{counts:?}");
+}
+
+/// A clock that is wrong for one start of the rendezvous, or is set while it runs, costs no node its name and no letter.
+#[test]
+fn a_wrong_clock_of_one_start_ages_nothing_by_more_than_a_day() {
+    const RIGHT_S: u64 = 1_700_000_000;
+    const YEARS_S: u64 = 3000 * 86_400;
+    for wrong_s in [RIGHT_S + YEARS_S, RIGHT_S - 40 * 86_400, 0] {
+        for is_wrong_first in [false, true] {
+            let mut lab = Lab::new(2, Limits::default());
+            let walls = if is_wrong_first { [wrong_s, RIGHT_S] } else { [RIGHT_S, wrong_s] };
+            lab.rendezvous.set_wall(lab.now, walls[0] * 1_000_000);
+            lab.run(Duration::from_secs(2), true);
+            let keys: Vec<IdentityKey> = lab.rendezvous.clients.keys().copied().collect();
+            let peer = lab.rendezvous.clients[&keys[0]].peer;
+            let letter = Call::Post(keys[1], LetterId([1; 16]), vec![7; 9]);
+            let posted = lab.rendezvous.answer(lab.now, peer, letter);
+            assert_eq!((lab.registered(), posted), (2, Answer::Ok));
+            let told = lab.nodes[0].endpoint.clock_behind_s(lab.now).unwrap_or_default();
+            assert!(told.abs_diff(walls[0] as i64) <= 1, "clients are told the clock as it is: {told} s");
+            // Another process has the books and the other clock, which is set right after a while; nobody is connected.
+            let books = std::mem::take(&mut lab.rendezvous.state);
+            let config = Config::new(Identity::from_seed([200; 32]), Rng::entropy([3; 32]));
+            lab.rendezvous = Rendezvous::new(config, books, Box::new(NoJournal));
+            for wall_s in [walls[1], RIGHT_S] {
+                lab.rendezvous.set_wall(lab.now, wall_s * 1_000_000);
+                lab.run(Duration::from_secs(1200), false);
+                let state = &lab.rendezvous.state;
+                assert_eq!((state.len(), state.letters()), (2, 1), "{walls:?}");
+            }
+        }
+    }
 }

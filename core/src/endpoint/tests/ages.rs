@@ -47,3 +47,48 @@ fn a_process_that_forgot_its_tunnel_says_since_when() {
     });
     assert!(told >= at && told <= at + LATE_MAX, "{at:?} {told:?}");
 }
+
+/// Side 1 has answered an INIT of side 0, which has forgotten its tunnel long ago, and has a packet itself before side 0 uses
+/// the new keys. The old keys are too old.
+#[test]
+fn a_node_that_has_just_answered_a_new_beginning_waits_for_it() {
+    let mut pair = Pair::new();
+    pair.send(0, b"before");
+    pair.run_for(Duration::from_secs(1000));
+    let (now, id) = (pair.now, pair.peer(0));
+    pair.ends[0].reset_peer(now, id, ResetReason::Unreachable);
+    pair.run_for(Duration::from_secs(10));
+    let spoken = pair.now;
+    pair.send(0, b"from 0");
+    pair.run_for(DELAY);
+    pair.send(1, b"from 1");
+    pair.run_for(Duration::from_secs(3));
+    let told = pair.ends[1].peer_began(pair.peer(1)).expect("a peer");
+    assert!(told <= now + LATE_MAX && told < spoken, "side 0 has begun at {now:?}, and not at {told:?}");
+    for side in 0..2 {
+        let restarts = pair.events[side].iter().filter(|event| matches!(event, Event::Reset(..))).count();
+        assert_eq!(restarts, 1, "side {side} begins anew once: {:?}", pair.events[side]);
+    }
+}
+
+/// Side 0 has forgotten its tunnel. Of the new one it gets the RESP, but nothing that it says arrives, so that it makes keys
+/// again and again.
+#[test]
+fn a_node_has_one_new_name_for_one_new_beginning() {
+    let mut pair = Pair::new();
+    pair.send(0, b"before");
+    pair.run_for(Duration::from_secs(5));
+    let (now, id) = (pair.now, pair.peer(0));
+    pair.ends[0].reset_peer(now, id, ResetReason::Unreachable);
+    pair.filter = Box::new(|side, datagram| side == 1 || datagram.len() == INIT_LEN);
+    let known = pair.events[0].len();
+    pair.send(0, b"again");
+    pair.run_for(Duration::from_secs(20));
+    pair.filter = Box::new(|_, _| true);
+    pair.run_for(Duration::from_secs(10));
+    let inits = pair.capture.iter().filter(|(to, datagram)| *to == 1 && datagram.len() == INIT_LEN).count();
+    assert!(inits > 3, "{inits}");
+    let restarted = Event::Reset(id, ResetReason::Restarted);
+    assert!(!pair.events[0][known..].contains(&restarted), "side 1 is who it was all the time");
+    assert_eq!(pair.inboxes[1].0, [b"before".to_vec(), b"again".to_vec()]);
+}

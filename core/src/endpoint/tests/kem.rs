@@ -103,6 +103,74 @@ fn a_key_that_was_offered_in_an_older_session_refuses_no_other() {
     assert!(secrets(&pair)[low].is_some(), "the lower side has answered");
 }
 
+/// Found by `chaos`: the higher side's own key gave way to one that was offered in an older session, and the lower side's to
+/// that of the newer; each answered the other, and nothing flowed until the next key handshake.
+#[test]
+fn of_two_offers_the_one_in_the_later_session_is_answered() {
+    let low = usize::from(Identity::from_seed([2; 32]).public() < Identity::from_seed([1; 32]).public());
+    let mut pair = Pair::new();
+    (0..2).for_each(|side| set_book(&mut pair, side, None, 10 + side as u8));
+    let is_handshake = |datagram: &[u8]| matches!(datagram[0], 1 | 2);
+    pair.send(low, b"early");
+    pump(&mut pair, 200, |_, datagram| is_handshake(datagram)); // both are up, and the offer is on its way for two seconds
+    let peer = pair.peer(1 - low);
+    pair.ends[1 - low].with_link(peer, |link| link.link.ping());
+    pair.send(1 - low, b"late");
+    // The higher side gets no answer under the old keys and makes others.
+    pump(&mut pair, 600, |from, datagram| is_handshake(datagram) && from != low || datagram[0] == 2);
+    pump(&mut pair, 200, |_, _| true);
+    let [ours, theirs] = secrets(&pair);
+    assert!(ours.is_some() && ours == theirs, "one secret");
+    assert_eq!(
+        (&pair.inboxes[low].0[..], &pair.inboxes[1 - low].0[..]),
+        (&[b"late".to_vec()][..], &[b"early".to_vec()][..])
+    );
+}
+
+/// Found by `chaos`: the side that answered a key handshake waited for a key of a process that was gone, and had nothing to send
+/// that could have gone unanswered.
+#[test]
+fn a_key_that_never_comes_makes_another_session() {
+    let (mut pair, waiting) = (Pair::new(), 1);
+    (0..2).for_each(|side| set_book(&mut pair, side, None, 10 + side as u8));
+    pair.send(0, b"of a process that ends");
+    // Its last word is a datagram without the key.
+    pump(&mut pair, 200, |_, datagram| datagram.len() < 1100);
+    set_book(&mut pair, 0, None, 20);
+    let peer = pair.peer(waiting);
+    pair.ends[waiting].set_in_use(peer, true);
+    pump(&mut pair, 700, |_, _| true);
+    assert_eq!(secrets(&pair), [None; 2], "a slow disk has its time");
+    pump(&mut pair, 500, |_, _| true);
+    // Packets for the process that is gone are lost with it.
+    exchange(&mut pair, waiting, b"for the next one", Duration::from_secs(1));
+    let [ours, theirs] = secrets(&pair);
+    assert!(ours.is_some() && ours == theirs, "one secret");
+}
+
+/// Runs for so many hundredths of a second; only datagrams for which `arrives` is true, of a side and its bytes, arrive.
+fn pump(pair: &mut Pair, turns: usize, arrives: impl Fn(usize, &[u8]) -> bool) {
+    let mut out = Vec::new();
+    for _ in 0..turns {
+        for side in 0..2 {
+            while let Some(transmit) = pair.ends[side].poll_transmit(pair.now, &mut out) {
+                for datagram in out.chunks_mut(transmit.segment_len).filter(|datagram| arrives(side, datagram)) {
+                    let _ = pair.deliver(1 - side, datagram);
+                }
+            }
+            while let Some(event) = pair.ends[side].poll_event() {
+                if let Event::SaveTrust(version) = event {
+                    let now = pair.now;
+                    pair.ends[side].trust_saved(now, version);
+                }
+            }
+        }
+        pair.now = pair.now + Duration::from_millis(10);
+        let now = pair.now;
+        pair.ends.iter_mut().for_each(|end| end.handle_timeout(now));
+    }
+}
+
 #[test]
 fn data_waits_for_the_disk_of_the_side_that_answers() {
     let mut pair = Pair::new();

@@ -115,6 +115,20 @@ fn secrets_that_differ_are_renewed_by_one_approval_on_each_side() {
 }
 
 #[test]
+fn an_owner_may_name_all_that_a_peer_may_reach() {
+    let (a, mut b) = trusting_pair();
+    let key = a.key();
+    let temporary = Regrant::Grant(Ports::one(80), Some(NOW + 900));
+    b.at(NOW, |book, me, rng| book.regrant(me, &key, &temporary, rng)).expect("a peer");
+    let only = Regrant::Only("22,90".parse().expect("ports"));
+    for _ in 0..2 {
+        let statement = b.at(NOW + 1, |book, me, rng| book.regrant(me, &key, &only, rng)).expect("also once more");
+        let Regrant::Only(ports) = &only else { return };
+        assert_eq!((&b.book.pin(&key).expect("pinned").reach(), statement.is_empty()), (ports, false));
+    }
+}
+
+#[test]
 fn a_peers_request_takes_no_strangers_room() {
     let (mut a, mut b) = trusting_pair();
     a.book.pins.get_mut(&b.key()).expect("pinned").secret = [7; 32].into();

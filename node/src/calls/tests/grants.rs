@@ -52,6 +52,22 @@ fn grants_change_with_the_disks_outcome_and_are_told() {
     assert_eq!((told.len(), &told[0]["reason"]), (1, &"expired".into()));
 }
 
+#[test]
+fn ports_that_an_owner_names_when_approving_a_peer_anew_are_all_that_it_may_reach() {
+    for named in [None, Some("22,90")] {
+        let mut lab = Lab::asked_anew();
+        let cx = &mut lab.nodes[0];
+        let before = cx.stack.endpoint().trust().pin(&key(1)).expect("pinned").reach();
+        let wanted = Wanted { ports: named.map(String::from), quota: Some("streams=9".into()), ..Wanted::default() };
+        grants::approve(cx, "node-1", wanted, caller(1));
+        let answer = saved_trust(cx);
+        assert_eq!(answer["status"], "approved");
+        let pin = cx.stack.endpoint().trust().pin(&key(1)).expect("pinned");
+        let expected = named.map_or(before, |ports| ports.parse().expect("ports"));
+        assert_eq!((pin.reach(), pin.quota().streams), (expected, Some(9)));
+    }
+}
+
 /// Runs until node 1 has a wish of node 0.
 fn wished(lab: &mut Lab) {
     lab.run_until(|lab| lab.nodes[1].stack.endpoint().trust().pins().any(|pin| pin.wish.is_some()));

@@ -1,5 +1,6 @@
 //! All rooms together, with a disk that the test plays.
 
+mod disconnect;
 mod hostile;
 
 use super::*;

@@ -192,6 +192,23 @@ fn at_the_deadline_a_kept_message_stays_and_another_is_forgotten() {
 }
 
 #[test]
+fn the_reason_for_which_a_message_waits_is_that_of_its_streams_end() {
+    let (mut lab, mut post) = friends();
+    post.send(&mut lab.nodes[0], letter(true, b"hello"), caller(1));
+    put_on_disk(&mut post, &mut lab.nodes[0], 1);
+    lab.run_until(|lab| {
+        run_sender(&mut post, &mut lab.nodes[0]);
+        lab.nodes[1].stack.streams().next().is_some() && post.outbox.stream_to(&key(1)).is_some()
+    });
+    lab.nodes[1].stack.endpoint_mut().close_all();
+    lab.run_until(|lab| {
+        run_sender(&mut post, &mut lab.nodes[0]);
+        post.reason_for(&key(1)).is_some()
+    });
+    assert_eq!(post.reason_for(&key(1)), Some("node-1 was shut down"));
+}
+
+#[test]
 fn a_caller_that_does_not_queue_is_told_at_once_that_no_stream_opens() {
     let (mut lab, mut post) = friends();
     lab.nodes[1].stack.unlisten(MAIL_PORT);

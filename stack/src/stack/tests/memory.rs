@@ -268,3 +268,31 @@ fn streams_that_their_peer_resets_give_everything_back_whatever_was_dropped() {
     (0..10).for_each(|_| star.step(MS * 5));
     assert_eq!((usage(&star, 1).memory, usage(&star, 1).streams), (0, 0));
 }
+
+#[test]
+fn a_stream_that_is_given_up_before_it_stands_leaves_the_budget_at_once() {
+    type End = fn(&mut Stack, Instant, StreamId);
+    let ends: [End; 3] = [Stack::close, Stack::give_up, Stack::abort];
+    for end in ends {
+        let mut star = Star::new(1, 4096);
+        let (hub, now) = (&mut star.stacks[0], star.now);
+        let peer = hub.endpoint().peers().next().expect("trusted");
+        let streams: Vec<StreamId> = (0..10).map(|_| hub.connect(now, peer, PORT).expect("few")).collect();
+        // The question for a tunnel leaves, and nothing is answered.
+        while hub.poll_transmit(now, &mut vec![]).is_some() {}
+        assert_eq!(hub.usage(peer).streams, streams.len());
+        for (given_up, id) in streams.into_iter().enumerate() {
+            end(hub, now, id);
+            assert_eq!((hub.usage(peer).streams, hub.usage(peer).memory), (9 - given_up, (9 - given_up) * 4096));
+        }
+        // The peer's stack follows when the question is repeated, and streams that come later are served.
+        star.now = now + MS * 2000;
+        let (hub, now) = (&mut star.stacks[0], star.now);
+        hub.handle_timeout(now);
+        while hub.poll_transmit(now, &mut vec![]).is_some() {}
+        assert!(hub.slots.get(peer).is_none(), "nothing is left of it");
+        let later = hub.connect(now, peer, PORT).expect("few");
+        (0..500).for_each(|_| star.step(MS * 20));
+        assert!(star.stacks[0].stream_info(later).is_some_and(|info| info.connected));
+    }
+}

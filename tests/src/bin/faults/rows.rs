@@ -276,6 +276,11 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
                 "pilot-node",
                 "services::lanes::tests::jobs_and_bytes_of_a_peer_have_maxima_and_every_lane_walks_back_to_nothing",
             ),
+            lib(
+                "pilot-stack",
+                "stack::tests::memory::a_stream_that_is_given_up_before_it_stands_leaves_the_budget_at_once",
+            ),
+            lib("pilot-node", "event_loop::rooms::tests::disconnect::a_stream_of_a_service_leaves_nothing_behind"),
         ],
     ),
     (
@@ -370,6 +375,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             test!("pilot-tests", "clocks", "a_boot_in_1970_is_told_and_over_when_the_clock_is_right_again"),
             test!("pilot-tests", "clocks", "a_first_request_arrives_whatever_the_clocks_say"),
             lib("pilot-node", "calls::tests::a_clock_that_is_not_the_rendezvous_is_told_where_a_look_up_ends"),
+            lib("pilot-rendezvous", "machine::tests::a_wrong_clock_of_one_start_ages_nothing_by_more_than_a_day"),
         ],
     ),
     (
@@ -432,6 +438,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             ),
             test!("pilot-tests", "power", "approval_survives_a_power_cut_at_every_moment"),
             test!("pilot-tests", "clocks", "a_pair_with_different_secrets_notices_and_is_healed_by_approvals"),
+            lib("pilot-core", "endpoint::tests::what_stood_under_a_former_pair_secret_ends_with_the_true_reason"),
         ],
     ),
     (
@@ -485,6 +492,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
         &[
             lib("pilot-node", "mail::post::tests::a_message_that_waits_is_refused_for_now_and_arrives_later"),
             lib("pilot-node", "mail::post::tests::a_message_that_will_never_be_taken_is_given_up"),
+            lib("pilot-node", "mail::post::tests::the_reason_for_which_a_message_waits_is_that_of_its_streams_end"),
             lib(
                 "pilot-node",
                 "mail::post::tests::a_message_is_given_up_after_seven_days_of_counted_time_and_its_owner_is_told",

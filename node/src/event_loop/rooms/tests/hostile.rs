@@ -60,9 +60,12 @@ impl Disk {
                 at = at + SYNC + writing(group.iter().map(Job::len).sum::<usize>() as u64);
                 for (ticket, job) in numbers.into_iter().zip(group) {
                     self.stored += 1;
-                    let is_message = matches!(job, Job::Deliver(_) | Job::DeliverInLine(..));
-                    let done = Done::Delivered { fresh: true, seq: self.stored };
-                    self.done.push_back((at, ticket, if is_message { done } else { Done::Written }));
+                    let done = match job {
+                        Job::Deliver(_) | Job::DeliverInLine(..) => Done::Delivered { fresh: true, seq: self.stored },
+                        Job::Queue(_) => Done::Queued(self.stored),
+                        _ => Done::Written,
+                    };
+                    self.done.push_back((at, ticket, done));
                 }
             }
             for (ticket, job) in pieces {
@@ -99,16 +102,16 @@ fn writing(len: u64) -> Duration {
 }
 
 /// Node 0 with its rooms and disk; node 1 is hostile, node 2 honest.
-struct World {
-    lab: Lab,
-    rooms: Rooms,
+pub(super) struct World {
+    pub(super) lab: Lab,
+    pub(super) rooms: Rooms,
     disk: Disk,
     /// Time for which the loop still works on its last turn.
     behind: Duration,
 }
 
 impl World {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut lab = Lab::friends(3);
         let placeholder = Lab::alone().nodes.pop().expect("a node");
         let (mut rooms, paper) = rooms_of(std::mem::replace(&mut lab.nodes[0], placeholder));
@@ -117,12 +120,12 @@ impl World {
         Self { lab, rooms, disk: Disk::new(paper, name), behind: Duration::ZERO }
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         self.lab.nodes[2].now
     }
 
     /// Moves datagrams, runs the disk, and lets the loop make a turn, unless it is still in the last one.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         std::mem::swap(&mut self.lab.nodes[0], &mut self.rooms.cx);
         self.lab.step();
         std::mem::swap(&mut self.lab.nodes[0], &mut self.rooms.cx);
@@ -147,13 +150,13 @@ impl World {
         (1..3).for_each(|node| while self.lab.nodes[node].stack.poll_event().is_some() {});
     }
 
-    fn open(&mut self, node: usize, port: u16) -> StreamId {
+    pub(super) fn open(&mut self, node: usize, port: u16) -> StreamId {
         let cx = &mut self.lab.nodes[node];
         let hub = cx.stack.endpoint().peer_by_identity(&key(0)).expect("trusted");
         cx.stack.connect(cx.now, hub, port).expect("trusted")
     }
 
-    fn write(&mut self, node: usize, id: StreamId, bytes: &[u8]) -> usize {
+    pub(super) fn write(&mut self, node: usize, id: StreamId, bytes: &[u8]) -> usize {
         self.lab.nodes[node].stack.send(id, bytes).unwrap_or(0)
     }
 
@@ -173,7 +176,7 @@ impl Drop for World {
 
 /// What one stream of the hostile peer does, for ever.
 #[derive(Clone, Copy)]
-enum Trick {
+pub(super) enum Trick {
     /// A text that never ends.
     Text,
     /// A frame of 16 MiB of which the last byte never comes.
@@ -192,7 +195,7 @@ enum Trick {
     Events,
 }
 
-const TRICKS: [(Trick, usize); 8] = [
+pub(super) const TRICKS: [(Trick, usize); 8] = [
     (Trick::Text, 60),
     (Trick::Unfinished, 20),
     (Trick::TinyMessages, 10),
@@ -211,7 +214,7 @@ struct Bad {
 }
 
 impl Trick {
-    const fn port(self) -> u16 {
+    pub(super) const fn port(self) -> u16 {
         match self {
             Self::Text => STDIO,
             Self::UnreadEcho => ECHO,
@@ -221,7 +224,7 @@ impl Trick {
     }
 
     /// The first bytes.
-    fn begin(self, number: u8) -> Vec<u8> {
+    pub(super) fn begin(self, number: u8) -> Vec<u8> {
         match self {
             Self::Unfinished => [2u32.to_be_bytes(), (16u32 << 20).to_be_bytes()].concat(),
             Self::IdleFile => sender::open(&[number; 16], 3 << 30, &[number; 32], "idle"),
@@ -231,7 +234,7 @@ impl Trick {
     }
 
     /// Some more bytes.
-    fn go_on(self, number: u8) -> Vec<u8> {
+    pub(super) fn go_on(self, number: u8) -> Vec<u8> {
         match self {
             Self::Text | Self::Unfinished | Self::UnreadEcho => vec![b'x'; 32 << 10],
             Self::TinyMessages => emit_tagged(&[number; 16], Kind::Text, b"").repeat(300),

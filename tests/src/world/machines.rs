@@ -1,0 +1,111 @@
+//! Owns what a world can have beside honest nodes with room and time: full disks, owners who decide, a friend, a traitor.
+
+use super::{NodeIndex, SimNode, World};
+use crate::friend::{FRIEND_ADDR, FRIEND_NUMBER, Friend, Whereabouts};
+use crate::traitor::TRAITOR;
+use pilot_core::identity::IdentityKey;
+use pilot_core::time::Duration;
+use pilot_core::trust::{Quota, TrustVersion, Undo};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+/// What the owner of one node has decided about its peers: quotas of messages, each above the one before.
+#[derive(Default)]
+pub(super) struct Owner {
+    last: u32,
+    /// Decisions that wait for the disk.
+    waiting: VecDeque<(TrustVersion, IdentityKey, u32)>,
+    /// The newest that the node has confirmed, for each peer.
+    confirmed: BTreeMap<IdentityKey, u32>,
+}
+
+impl SimNode {
+    /// The disk has synced the trust book with this version.
+    pub(super) fn saved(&mut self, now: pilot_core::Instant, version: TrustVersion) {
+        self.stack.endpoint_mut().trust_saved(now, version);
+        while let Some((_, key, value)) = self.owner.waiting.front().filter(|(of, ..)| *of <= version) {
+            self.owner.confirmed.insert(*key, *value);
+            self.owner.waiting.pop_front();
+        }
+    }
+
+    /// A new process has read its books.
+    ///
+    /// # Panics
+    /// When something is missing that the process before has confirmed.
+    pub(super) fn check_decisions(&mut self) {
+        self.owner.waiting.clear();
+        for (key, value) in &self.owner.confirmed {
+            let pin = self.stack.endpoint().trust().pin(key);
+            let found = pin.and_then(|pin| pin.quota.as_ref()).and_then(|quota| quota.messages);
+            assert!(found >= Some(*value), "a confirmed decision is lost: {found:?} instead of {value}");
+        }
+    }
+
+    pub(super) fn whereabouts(&self) -> Whereabouts {
+        Whereabouts { addr: self.addr, incarnation: self.incarnation }
+    }
+}
+
+impl World {
+    /// Fills a node's disk: so many saves of its trust book fit into the reserve. `None` makes room again.
+    pub fn set_disk_room(&mut self, node: NodeIndex, saves: Option<u32>) {
+        self.nodes[node].disk.room = saves;
+    }
+
+    /// True when everything that a node has to save is on its disk.
+    pub fn is_saved(&self, node: NodeIndex) -> bool {
+        self.nodes[node].stack.endpoint().trust_is_saved()
+    }
+
+    /// Lets the owner of `node` change how much `other` may use. False when the disk refuses, and then nothing has changed.
+    /// What is confirmed later is never lost.
+    pub fn decide(&mut self, node: NodeIndex, other: NodeIndex) -> bool {
+        let key = self.nodes[other].stack.endpoint().identity().public();
+        let (now, node) = (self.now, &mut self.nodes[node]);
+        node.owner.last += 1;
+        let (value, endpoint) = (node.owner.last, node.stack.endpoint_mut());
+        let undo = Undo::before(endpoint.trust(), &key);
+        let quota = Quota { messages: Some(value), ..Quota::default() };
+        endpoint.set_quota(now, &key, Some(quota)).expect("they trust each other");
+        let undo = undo.after(endpoint.trust());
+        let version = endpoint.trust().version();
+        let is_taken = node.disk.save(now, endpoint.trust(), &mut self.rng);
+        if is_taken {
+            node.disk.decided = version;
+            node.owner.waiting.push_back((version, key, value));
+        } else {
+            endpoint.undo(now, undo);
+        }
+        is_taken
+    }
+
+    /// Adds an honest machine that `of` trusts, and that needs a session again and again from now on. It has one within two
+    /// seconds. `of` must have no NAT.
+    pub fn add_friend(&mut self, of: NodeIndex) {
+        let index = self.nodes.len();
+        self.add_machine(FRIEND_NUMBER, FRIEND_ADDR);
+        self.make_friends(index, of);
+        let node = self.nodes.pop().expect("just added");
+        let (endpoint, host) = (node.stack.endpoint(), &self.nodes[of]);
+        let key = host.stack.endpoint().identity().public();
+        let friend = Friend::new(self.now, endpoint.trust().emit(), endpoint.addr(), key, host.whereabouts());
+        self.friend = Some((of, friend));
+    }
+
+    /// The longest that the friend has waited.
+    pub fn friend_waited(&self) -> Duration {
+        self.friend.as_ref().map_or(Duration::ZERO, |(_, friend)| friend.longest)
+    }
+
+    /// Adds a machine that all nodes trust, and that breaks its control streams from now on. Returns its index.
+    pub fn add_traitor(&mut self) -> NodeIndex {
+        let index = self.nodes.len();
+        let number = index as u8 + 1;
+        self.add_machine(number, SocketAddr::from(([10, 0, number, 1], 4000)));
+        (0..index).for_each(|other| self.make_friends(index, other));
+        self.nodes[index].aead = &TRAITOR;
+        self.restart(index);
+        index
+    }
+}
