@@ -5,6 +5,7 @@
 //! client's end has no memory between two calls, so a call finishes the packet that was begun, and waits for the node, which
 //! reads and completes packets whenever its loop turns.
 
+use crate::frame_reader::FrameReader;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -21,11 +22,9 @@ const CHUNK_LEN: usize = 64 * 1024;
 /// Packets under way at an end that does not wait.
 #[derive(Debug, Default)]
 pub(super) struct Packets {
-    /// Bytes that have arrived, from `taken` on.
-    incoming: Vec<u8>,
-    taken: usize,
+    incoming: FrameReader,
     /// The rest of a packet that has left in part.
-    rest: Vec<u8>,
+    rest: FrameReader,
 }
 
 impl Packets {
@@ -39,7 +38,8 @@ impl Packets {
         let parts = [IoSlice::new(&prefix), IoSlice::new(packet)];
         let n = sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::DONTWAIT | quiet)?;
         if n < PREFIX_LEN + packet.len() {
-            self.rest = [&prefix, packet].concat().split_off(n);
+            self.rest.extend(prefix.get(n..).unwrap_or_default());
+            self.rest.extend(&packet[n.saturating_sub(PREFIX_LEN)..]);
         }
         Ok(())
     }
@@ -50,8 +50,8 @@ impl Packets {
     /// `AGAIN` while a rest stays; the socket's error.
     pub(super) fn flush(&mut self, socket: impl AsFd, quiet: SendFlags) -> Result<()> {
         while !self.rest.is_empty() {
-            let n = rustix::net::send(&socket, &self.rest, SendFlags::DONTWAIT | quiet)?;
-            self.rest.drain(..n);
+            let n = rustix::net::send(&socket, self.rest.rest(), SendFlags::DONTWAIT | quiet)?;
+            self.rest.consume(n);
         }
         Ok(())
     }
@@ -62,24 +62,21 @@ impl Packets {
     /// `AGAIN` when no packet is complete; the socket's error.
     pub(super) fn recv(&mut self, socket: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
         loop {
-            if let Some((packet, len)) = complete(&self.incoming[self.taken..]) {
+            if let Some((packet, len)) = complete(self.incoming.rest()) {
                 let n = packet.len().min(buffer.len());
                 buffer[..n].copy_from_slice(&packet[..n]);
-                self.taken += len;
+                self.incoming.consume(len);
                 if len > PREFIX_LEN {
                     return Ok(n);
                 }
                 continue;
             }
-            self.incoming.drain(..std::mem::take(&mut self.taken));
-            let begun = self.incoming.len();
+            let begun = self.incoming.rest().len();
             debug_assert!(begun < PREFIX_LEN + usize::from(u16::MAX), "a complete packet was taken");
-            self.incoming.resize(begun + CHUNK_LEN, 0);
-            let received = recv_bytes(&socket, &mut self.incoming[begun..], RecvFlags::DONTWAIT);
-            self.incoming.truncate(begun + received.as_ref().map_or(0, |(_, n)| *n));
-            match received {
+            let mut chunk = [0; CHUNK_LEN];
+            match recv_bytes(&socket, &mut chunk, RecvFlags::DONTWAIT) {
                 Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(0),
-                Ok(_) => {}
+                Ok((_, n)) => self.incoming.extend(&chunk[..n]),
                 Err(e) => return Err(e),
             }
         }

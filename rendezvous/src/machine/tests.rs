@@ -167,7 +167,7 @@ fn a_network_with_many_keys_takes_sixteen_places_of_an_owner() {
     assert_eq!(pending(&lab), 16 + 1);
 }
 
-/// Strangers whose answers never arrive, as those with forged addresses: nothing of them stays.
+/// Strangers that no RESP reaches, as those with forged addresses: nothing of them stays.
 #[test]
 fn key_handshakes_that_are_never_finished_are_forgotten() {
     let mut lab = Lab::new(20, Limits::default());
