@@ -3,7 +3,6 @@
 
 use crate::error::{Fault, PILOT_E_CLOSED, PILOT_E_FULL, PILOT_E_WRONG_KIND, guarded, pilot_error};
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,8 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// each one once with pilot_close.
 pub type pilot_handle = i64;
 
+/// Bits of a handle that say where its object is; those above are a number that is never used again.
+const SLOT_BITS: u32 = 20;
 /// Objects that may be open at once.
-const HANDLES_MAX: usize = 1 << 20;
+const HANDLES_MAX: usize = 1 << SLOT_BITS;
 
 /// A kind of object that has handles.
 pub(crate) trait Kind: Any + Send + Sync {
@@ -49,12 +50,16 @@ pub(crate) enum Stale {
 }
 
 struct Table {
-    objects: BTreeMap<i64, Arc<dyn Object>>,
+    /// Each open object with its whole handle.
+    slots: Vec<Option<(i64, Arc<dyn Object>)>>,
+    /// Slots without an object.
+    free: Vec<usize>,
+    /// The upper bits of the next handle.
     next: i64,
     max: usize,
 }
 
-static TABLE: Mutex<Table> = Mutex::new(Table { objects: BTreeMap::new(), next: 1, max: HANDLES_MAX });
+static TABLE: Mutex<Table> = Mutex::new(Table::new(HANDLES_MAX));
 
 fn table() -> MutexGuard<'static, Table> {
     // No code that holds the lock panics, so a poisoned table is whole.
@@ -62,21 +67,48 @@ fn table() -> MutexGuard<'static, Table> {
 }
 
 impl Table {
+    /// Returns an empty table for `max` objects, at most [`HANDLES_MAX`].
+    const fn new(max: usize) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), next: 1, max }
+    }
+
     fn insert(&mut self, object: Arc<dyn Object>) -> Result<i64, Fault> {
-        if self.objects.len() >= self.max {
-            return Err(Fault::new(PILOT_E_FULL, "too many handles are open"));
-        }
-        let handle = self.next;
+        let at = match self.free.pop() {
+            Some(at) => at,
+            None if self.slots.len() < self.max => {
+                self.slots.push(None);
+                self.slots.len() - 1
+            }
+            None => return Err(Fault::new(PILOT_E_FULL, "too many handles are open")),
+        };
+        let handle = self.next << SLOT_BITS | at as i64;
         self.next += 1;
-        let before = self.objects.insert(handle, object);
-        debug_assert!(handle > 0 && before.is_none(), "a handle is positive and never used again");
+        debug_assert!(handle > 0 && self.slots[at].is_none(), "a handle is positive, and its slot was free");
+        self.slots[at] = Some((handle, object));
         Ok(handle)
     }
+
+    fn get(&self, handle: i64) -> Option<&Arc<dyn Object>> {
+        let (open, object) = self.slots.get(slot(handle))?.as_ref()?;
+        (*open == handle).then_some(object)
+    }
+
+    fn remove(&mut self, handle: i64) -> Option<Arc<dyn Object>> {
+        self.get(handle)?;
+        self.free.push(slot(handle));
+        let (_, object) = self.slots[slot(handle)].take()?;
+        Some(object)
+    }
+}
+
+/// Returns the slot that a handle names.
+const fn slot(handle: i64) -> usize {
+    handle as usize & (HANDLES_MAX - 1)
 }
 
 /// Tells whether a handle is open.
 pub(crate) fn is_open(handle: i64) -> bool {
-    table().objects.contains_key(&handle)
+    table().get(handle).is_some()
 }
 
 /// Gives an object a handle.
@@ -87,7 +119,7 @@ pub(crate) fn insert<T: Kind>(value: T) -> Result<i64, Fault> {
 
 /// Returns the object behind a handle.
 pub(crate) fn find<T: Kind>(handle: i64) -> Result<Used<T>, Stale> {
-    let object = table().objects.get(&handle).cloned().ok_or(Stale::Unknown)?;
+    let object = table().get(handle).cloned().ok_or(Stale::Unknown)?;
     let name = object.name();
     let object: Arc<dyn Any + Send + Sync> = object;
     object.downcast().map_err(|_| Stale::WrongKind(name))
@@ -103,7 +135,7 @@ pub(crate) fn get<T: Kind>(handle: i64) -> Result<Used<T>, Fault> {
 
 /// Takes an object out of the table and ends it; tells whether the handle was open.
 pub(crate) fn remove(handle: i64) -> bool {
-    let object = table().objects.remove(&handle);
+    let object = table().remove(handle);
     // The object is closed without the table's lock, because closing a node waits for its loop.
     object.inspect(|object| object.close()).is_some()
 }
@@ -142,12 +174,20 @@ mod tests {
 
     #[test]
     fn the_table_has_a_maximum_and_never_uses_a_handle_again() {
-        let mut table = Table { objects: BTreeMap::new(), next: 1, max: 2 };
-        assert_eq!(table.insert(Arc::new(Apple)).ok(), Some(1));
-        assert_eq!(table.insert(Arc::new(Pear)).ok(), Some(2));
+        let mut table = Table::new(2);
+        let first = table.insert(Arc::new(Apple)).expect("room");
+        let second = table.insert(Arc::new(Pear)).expect("room");
         assert_eq!(table.insert(Arc::new(Apple)).map_err(|f| f.code), Err(PILOT_E_FULL));
-        table.objects.remove(&1);
-        assert_eq!(table.insert(Arc::new(Apple)).ok(), Some(3));
+        assert!(table.remove(first).is_some() && table.remove(first).is_none());
+        let third = table.insert(Arc::new(Apple)).expect("room again");
+        assert_eq!(slot(third), slot(first));
+        assert!(table.get(first).is_none() && table.remove(first).is_none(), "the slot has another object now");
+        assert!(0 < first && first < second && second < third);
+        assert!(table.get(second).is_some() && table.get(third).is_some());
+        for handle in [second, third] {
+            table.remove(handle);
+        }
+        assert!(table.slots.iter().all(Option::is_none) && table.free.len() == 2);
     }
 
     #[test]
@@ -158,6 +198,8 @@ mod tests {
         assert!(remove(handle));
         assert!(!remove(handle));
         assert_eq!(find::<Apple>(handle).err(), Some(Stale::Unknown));
-        assert_eq!(find::<Apple>(0).err(), Some(Stale::Unknown));
+        for never in [0, -1, i64::MAX, i64::MIN] {
+            assert_eq!(find::<Apple>(never).err(), Some(Stale::Unknown));
+        }
     }
 }

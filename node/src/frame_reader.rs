@@ -1,4 +1,5 @@
-//! Owns bytes that arrive in any pieces, until they make whole frames. Each protocol brings its own parser.
+//! Owns bytes that arrive in any pieces and go in others: until they make whole frames, for which each protocol brings its own
+//! parser, or until a socket has taken them.
 
 /// The result of a parser: the length of the frame at the front and its contents; `None` when bytes are missing.
 pub type Parsed<T, E> = Result<Option<(usize, T)>, E>;
@@ -35,6 +36,11 @@ impl FrameReader {
         &self.bytes[self.start..]
     }
 
+    /// True when all bytes are consumed.
+    pub const fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
     /// Bytes in memory: those that are not consumed, and consumed ones that were not moved away yet.
     pub const fn held(&self) -> usize {
         self.bytes.len()
@@ -42,6 +48,11 @@ impl FrameReader {
 
     /// Appends bytes that have arrived.
     pub fn extend(&mut self, bytes: &[u8]) {
+        self.end().extend_from_slice(bytes);
+    }
+
+    /// The buffer, to append bytes to; those before its end may be consumed ones.
+    pub(crate) fn end(&mut self) -> &mut Vec<u8> {
         let rest = self.rest().len();
         if self.start >= rest {
             #[cfg(test)]
@@ -49,7 +60,7 @@ impl FrameReader {
             self.bytes.drain(..self.start);
             self.start = 0;
         }
-        self.bytes.extend_from_slice(bytes);
+        &mut self.bytes
     }
 
     /// Consumes the first `len` bytes of the rest; all of the rest when there are fewer.

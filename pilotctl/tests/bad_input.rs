@@ -239,6 +239,53 @@ fn malformed_ipc_frames_cost_only_their_client() {
     node.ok(&["info"]);
 }
 
+/// Processor time that a process has used. Unit: seconds. `None` where the system does not say.
+fn cpu_s(pid: &str) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / 100.0)
+}
+
+/// Prints seconds and processor time (`--nocapture`). A daemon that moved the rest of its buffer for each frame stood still for
+/// 45 s.
+#[test]
+fn megabytes_of_tiny_frames_are_linear_work_and_other_clients_are_served() {
+    const FRAMES: usize = (4 << 20) / 5;
+    let mut lab = Lab::new();
+    let node = lab.node("target");
+    let (pid, mut socket) = (node.pid(), UnixStream::connect(node.home.join("pilot.sock")).unwrap());
+    let (begin, cpu) = (Instant::now(), cpu_s(&pid));
+    // An INFO behind all the others is answered last.
+    let mut writer = socket.try_clone().unwrap();
+    let writer = std::thread::spawn(move || {
+        writer.write_all(&[0, 0, 0, 1, 0x06].repeat(FRAMES)).unwrap();
+        writer.write_all(&[0, 0, 0, 1, 0x0d]).unwrap();
+    });
+    let reader = std::thread::spawn(move || {
+        let mut head = [0; 5];
+        while head[4] != 0x0e {
+            socket.read_exact(&mut head).unwrap();
+            let mut payload = vec![0; u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize - 1];
+            socket.read_exact(&mut payload).unwrap();
+        }
+        begin.elapsed()
+    });
+    let (mut client, mut asked, mut slowest) = (node.client(), 0, Duration::ZERO);
+    while asked < 10 || !reader.is_finished() {
+        let asks = Instant::now();
+        client.request(&pilot_node::Request::Version, &[], Some(Duration::from_secs(60))).unwrap();
+        (asked, slowest) = (asked + 1, slowest.max(asks.elapsed()));
+    }
+    writer.join().unwrap();
+    let took = reader.join().unwrap();
+    let used = cpu_s(&pid).zip(cpu).map_or("unknown".into(), |(after, before)| format!("{:.2} s", after - before));
+    println!(
+        "{FRAMES} frames of 5 bytes: {took:.2?}, {used} of processor time; slowest of {asked} requests of others {slowest:.1?}"
+    );
+    assert!(took < Duration::from_secs(40) && slowest < Duration::from_secs(10), "{took:?}, {slowest:?}");
+}
+
 /// Frames of the official protocol (`len u32 | command u8 | payload`), as official clients send them.
 #[test]
 fn official_commands_drive_the_daemon() {

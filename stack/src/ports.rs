@@ -1,7 +1,6 @@
 //! Owns the ports of this node: listeners and their backlog, ports for datagrams, and ephemeral ports.
 
 use crate::asked::Asked;
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use litemap::LiteMap;
 use pilot_core::PeerId;
@@ -21,8 +20,8 @@ struct Backlog<P> {
 pub(crate) struct PortTable<P = PeerId> {
     /// Streams that wait to be taken, by the port of their listener: all of them, and those of each peer.
     listeners: LiteMap<u16, Backlog<P>>,
-    /// Ports that take datagrams.
-    bound: BTreeSet<u16>,
+    /// Ports that take datagrams, in order.
+    bound: Vec<u16>,
     /// Every port takes datagrams.
     is_bound_all: bool,
     /// Questions that left bound ports.
@@ -31,7 +30,7 @@ pub(crate) struct PortTable<P = PeerId> {
 
 impl<P: Copy + PartialEq> PortTable<P> {
     pub(crate) const fn new() -> Self {
-        Self { listeners: LiteMap::new(), bound: BTreeSet::new(), is_bound_all: false, asked: Asked::new() }
+        Self { listeners: LiteMap::new(), bound: Vec::new(), is_bound_all: false, asked: Asked::new() }
     }
 
     // Streams.
@@ -94,7 +93,8 @@ impl<P: Copy + PartialEq> PortTable<P> {
 
     /// Takes datagrams on `port`; false when the port is taken.
     pub(crate) fn bind(&mut self, port: u16) -> bool {
-        self.bound.insert(port)
+        let place = self.bound.binary_search(&port);
+        place.map_err(|at| self.bound.insert(at, port)).is_err()
     }
 
     pub(crate) const fn bind_all(&mut self) {
@@ -102,7 +102,9 @@ impl<P: Copy + PartialEq> PortTable<P> {
     }
 
     pub(crate) fn unbind(&mut self, port: u16) {
-        self.bound.remove(&port);
+        if let Ok(at) = self.bound.binary_search(&port) {
+            self.bound.remove(at);
+        }
         self.asked.forget(port);
     }
 
@@ -113,7 +115,7 @@ impl<P: Copy + PartialEq> PortTable<P> {
 
     /// True when a datagram of `peer` for `port` is taken. `is_granted` says that the peer's pin grants the port.
     pub(crate) fn takes_datagram(&self, peer: P, port: u16, is_granted: bool) -> bool {
-        let is_bound = self.bound.contains(&port);
+        let is_bound = self.bound.binary_search(&port).is_ok();
         let is_answer = is_bound && self.asked.contains(peer, port);
         (is_bound || self.is_bound_all) && (is_granted || is_answer)
     }

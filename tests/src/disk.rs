@@ -25,6 +25,8 @@ pub(crate) struct Disk {
     pub(crate) delay_us: Range<u64>,
     /// Saves for which there is room: the reserve, while other programs have filled the disk. `None`: every one.
     pub(crate) room: Option<u32>,
+    /// The newest version that was saved for an owner, without being asked for by the endpoint.
+    pub(crate) decided: TrustVersion,
     /// A save was refused: the book, as it is then, is saved again.
     again_at: Option<Instant>,
 }
@@ -32,7 +34,14 @@ pub(crate) struct Disk {
 impl Disk {
     /// A disk that holds `book`, takes no time and has room.
     pub(crate) fn new(book: &TrustBook) -> Self {
-        Self { book: book.emit(), saves: VecDeque::new(), delay_us: 0..1, room: None, again_at: None }
+        Self {
+            book: book.emit(),
+            saves: VecDeque::new(),
+            delay_us: 0..1,
+            room: None,
+            decided: TrustVersion::default(),
+            again_at: None,
+        }
     }
 
     /// Begins to save a book; false when the disk is full. Saves finish in order.

@@ -5,7 +5,6 @@ use pilot_core::aead::{AeadKey, AeadProvider, PORTABLE, TAG_LEN};
 use pilot_core::link::control::{MESSAGE_LEN_MAX, WINDOW};
 use pilot_core::link::frame::emit_control;
 use pilot_core::rng::Rng;
-use std::cell::RefCell;
 
 /// The cipher of a traitor.
 pub(crate) static TRAITOR: Traitor = Traitor;
@@ -14,7 +13,7 @@ pub(crate) static TRAITOR: Traitor = Traitor;
 pub(crate) struct Traitor;
 
 /// Of so many datagrams one is another.
-const ONE_OF: u64 = 8;
+const ONE_OF: u64 = 4;
 /// Shortest plaintext that is replaced: a type, an offset and a length, and some bytes. Unit: bytes.
 const TEXT_LEN_MIN: usize = 32;
 /// What a CONTROL frame needs beside its bytes, at most. Unit: bytes.
@@ -22,7 +21,7 @@ const FRAME_OVERHEAD: usize = 13;
 
 impl AeadProvider for Traitor {
     fn key(&self, key: &[u8; 32]) -> Box<dyn AeadKey> {
-        Box::new(Key { honest: PORTABLE.key(key), rng: RefCell::new(Rng::new(*key)) })
+        Box::new(Key { honest: PORTABLE.key(key), seed: *key })
     }
 
     fn name(&self) -> &'static str {
@@ -32,13 +31,16 @@ impl AeadProvider for Traitor {
 
 struct Key {
     honest: Box<dyn AeadKey>,
-    rng: RefCell<Rng>,
+    seed: [u8; 32],
 }
 
 impl AeadKey for Key {
     fn seal(&self, counter: u64, aad: &[u8], buf: &mut [u8]) {
         let text_len = buf.len() - TAG_LEN;
-        let mut rng = self.rng.borrow_mut();
+        // A key that rested is made anew, and goes on where it was.
+        let mut seed = self.seed;
+        seed[..8].copy_from_slice(&counter.to_le_bytes());
+        let mut rng = Rng::new(seed);
         if text_len >= TEXT_LEN_MIN && rng.below(ONE_OF) == 0 {
             betray(&mut rng, &mut buf[..text_len]);
         }

@@ -571,16 +571,17 @@ impl World {
             self.transmit(i, &mut batch);
             while let Some(event) = self.nodes[i].stack.poll_event() {
                 let node = &mut self.nodes[i];
-                if let Event::Endpoint(EndpointEvent::SaveTrust(_)) = event {
+                if let Event::Endpoint(EndpointEvent::SaveTrust(version)) = event
+                    && version > node.disk.decided
+                {
                     // A disk without room asks to be tried again.
                     node.disk.save(now, node.stack.endpoint().trust(), &mut self.rng);
                     while let Some(version) = node.disk.finish(now) {
                         node.saved(now, version);
                     }
                 }
-                if let Event::Endpoint(EndpointEvent::SaveTimes(used_us)) = event
-                    && node.disk.room.is_none()
-                {
+                if let Event::Endpoint(EndpointEvent::SaveTimes(used_us)) = event {
+                    // A row of some bytes, for which every reserve has room.
                     node.used_us = used_us;
                 }
                 node.events.push(event);

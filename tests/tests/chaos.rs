@@ -37,8 +37,8 @@ const BESIEGED: u64 = 20_000;
 const EVERYTHING: u64 = 30_000;
 /// Streams of the traitor at once.
 const BETRAYALS_MAX: usize = 8;
-/// Port for the streams of the traitor.
-const OTHER_PORT: u16 = 2077;
+/// Port for the streams of the traitor, which the nodes have granted.
+const OTHER_PORT: u16 = 7;
 /// Longest time that a disk takes. Unit: microseconds.
 const DISK_US_MAX: u64 = 25_000;
 /// Steps of a clock. Unit: seconds.
@@ -272,6 +272,11 @@ impl Chaos {
     /// Lets the traitor send, and end what it sends: to a node, or to the rendezvous.
     fn betray(&mut self) {
         let Some((traitor, mut streams)) = self.traitor.take() else { return };
+        if self.rng.below(40) == 0 {
+            // What was never told keeps its control streams waiting.
+            self.world.restart(traitor);
+            streams.clear();
+        }
         let (now, other) = (self.world.now, self.rng.below(NODES as u64 + 1) as usize);
         let len = self.rng.below(30_000) as usize;
         if other == NODES {
@@ -495,6 +500,14 @@ impl Chaos {
     /// Prints the log of faults and the state of every peer, for the search for a failure's cause.
     fn explain(&self) {
         self.log.iter().for_each(|line| println!("{line}"));
+        for (i, node) in self.world.nodes.iter().enumerate() {
+            let endpoint = node.stack.endpoint();
+            println!(
+                "{i}: {:?}, discarded {:?}",
+                endpoint.directory_state(),
+                endpoint.discards().iter().collect::<Vec<_>>()
+            );
+        }
         for (a, b) in PAIRS.into_iter().flat_map(|(a, b)| [(a, b), (b, a)]) {
             let info = self.world.nodes[a].stack.endpoint().peer_info(self.world.now, self.peer(a, b));
             println!("{a} of {b}: {info:?}");

@@ -107,3 +107,26 @@ fn a_pair_with_different_secrets_notices_and_is_healed_by_approvals() {
     assert_reached(&mut world, "after the approvals");
     assert!(!differs(&world, 0) && !differs(&world, 1));
 }
+
+/// Data between peers that know each other goes on whatever their clocks say, and new keys are made.
+#[test]
+fn a_step_of_a_clock_ends_no_stream_and_keeps_nobody_away() {
+    for (n, step_s) in [2, HOUR_S, 24 * 365 * HOUR_S].into_iter().flat_map(|step| [step, -step]).enumerate() {
+        let mut world = World::new(seed(100 + n as u64), 2);
+        world.make_friends(0, 1);
+        world.nodes[1].stack.listen(1000).unwrap();
+        for ahead_s in [step_s, 0] {
+            let (a, b) = world.open(0, 1, 1000);
+            world.set_clock(n % 2, ahead_s);
+            for _ in 0..10 {
+                // Longer than one key lasts, all in all.
+                world.run_for(Duration::from_secs(20));
+                let took = world.transfer((0, a), (1, b), 10_000);
+                assert!(took < Duration::from_secs(2), "{took:?} after a step of {step_s} s");
+            }
+            world.restart(1 - n % 2);
+            let _ = world.nodes[1].stack.listen(1000); // bound already in a process that goes on
+            assert_reached(&mut world, "after a restart of the other");
+        }
+    }
+}

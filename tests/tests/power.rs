@@ -309,3 +309,34 @@ fn the_first_session_of_a_pair_survives_a_power_cut_at_every_moment() {
         moments
     });
 }
+
+/// A full disk has a reserve of some saves. Decisions for which there is room no more have not happened, those that were
+/// confirmed survive a power cut, streams go on, and a second after there is room everything is saved.
+#[test]
+fn a_full_disk_takes_nothing_back_and_works_a_second_after_there_is_room() {
+    for reserve in 0..4 {
+        let mut story = Story::of_friends(seed(31));
+        let world = &mut story.world;
+        let (a, b) = world.open(0, 1, 1000);
+        world.run_for(SETTLED); // what the first session has to save
+        world.set_disk_room(1, Some(reserve));
+        let taken = (0..5).filter(|_| {
+            let is_taken = world.decide(1, 0);
+            world.run_for(Duration::from_millis(30));
+            is_taken
+        });
+        assert_eq!(taken.count(), reserve as usize);
+        world.transfer((0, a), (1, b), 100_000);
+        // What a peer tells has to be saved as well.
+        let (now, key, port) = (world.now, story.records[1].identity, Ports::one(1001));
+        world.nodes[0].stack.endpoint_mut().regrant(now, &key, &Regrant::Withdraw(port)).unwrap();
+        world.run_for(Duration::from_secs(5));
+        assert!(!world.is_saved(1), "there is no room");
+        world.set_disk_room(1, None);
+        world.run_for(Duration::from_millis(1030));
+        assert!(world.is_saved(1) && world.decide(1, 0), "there is room");
+        world.run_for(Duration::from_millis(30));
+        world.cut_power(1); // checks that nothing is missing
+        story.talk();
+    }
+}

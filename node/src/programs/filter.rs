@@ -5,6 +5,7 @@ use super::authority::Authority;
 use super::http::{Exposed, Http, Reject};
 use super::socks::{self, Reply, Socks, Step};
 use crate::failure::Failure;
+use crate::frame_reader::FrameReader;
 use std::sync::Arc;
 
 /// Users of a proxy with their passwords, in the forms that clients write. Empty: none is asked for.
@@ -35,8 +36,8 @@ pub(crate) struct Refusal {
 /// Bytes that a filter lets go, by their direction.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
-    pub(crate) to_client: Vec<u8>,
-    pub(crate) to_server: Vec<u8>,
+    pub(crate) to_client: FrameReader,
+    pub(crate) to_server: FrameReader,
 }
 
 /// What is known of a connection.
@@ -103,11 +104,11 @@ impl Filter {
             let rest = &input[used..];
             match self {
                 Self::Http(http) => {
-                    let pushed = http.push_request(rest, &mut out.to_server);
+                    let pushed = http.push_request(rest, out.to_server.end());
                     return pushed.map(|len| used + len).map_err(|reject| refused(http, &reject));
                 }
                 Self::Raw => {
-                    out.to_server.extend_from_slice(rest);
+                    out.to_server.extend(rest);
                     return Ok(input.len());
                 }
                 Self::Wanted(_) => return Ok(used),
@@ -123,7 +124,7 @@ impl Filter {
                 Self::Socks(access, socks) => match socks.step(rest, &access.passwords) {
                     Step::More => return Ok(used),
                     Step::Answer(len, bytes) => {
-                        out.to_client.extend_from_slice(&bytes);
+                        out.to_client.extend(&bytes);
                         used += len;
                     }
                     Step::Wanted(len, to) => {
@@ -145,12 +146,12 @@ impl Filter {
     pub(crate) fn connected(&mut self, out: &mut Out) -> Result<(), Refusal> {
         match self {
             Self::Wanted(_) => {
-                out.to_client.extend_from_slice(&Reply::Succeeded.bytes());
+                out.to_client.extend(&Reply::Succeeded.bytes());
                 *self = Self::Raw;
             }
             Self::Http(http) => {
-                let answer = http.connected(&mut out.to_server).map_err(|reject| refused(http, &reject))?;
-                out.to_client.extend_from_slice(answer);
+                let answer = http.connected(out.to_server.end()).map_err(|reject| refused(http, &reject))?;
+                out.to_client.extend(answer);
             }
             _ => debug_assert!(false, "only a filter that wants a server is connected"),
         }
@@ -161,11 +162,11 @@ impl Filter {
     pub(crate) fn push_response(&mut self, input: &[u8], out: &mut Out) -> Result<(), Refusal> {
         match self {
             Self::Http(http) => {
-                let pushed = http.push_response(input, &mut out.to_client);
+                let pushed = http.push_response(input, out.to_client.end());
                 pushed.map_err(|reject| unanswered(http, reject))
             }
             _ => {
-                out.to_client.extend_from_slice(input);
+                out.to_client.extend(input);
                 Ok(())
             }
         }
@@ -175,7 +176,7 @@ impl Filter {
     pub(crate) fn end_response(&mut self, out: &mut Out) -> Result<(), Refusal> {
         match self {
             Self::Http(http) => {
-                let ended = http.end_response(&mut out.to_client);
+                let ended = http.end_response(out.to_client.end());
                 ended.map_err(|reject| unanswered(http, reject))
             }
             _ => Ok(()),
@@ -255,18 +256,18 @@ mod tests {
     fn one_port_speaks_socks_and_http() {
         let mut filter = Filter::proxy(Arc::default());
         let (used, out) = push(&mut filter, b"\x05\x01\x00\x05\x01\x00\x03\x01a\x00\x50GET");
-        assert_eq!((used, out.to_client.as_slice()), (Ok(11), &[5, 0][..]));
+        assert_eq!((used, out.to_client.rest()), (Ok(11), &[5, 0][..]));
         assert_eq!(filter.wanted(), Some((&authority("a", 80), true)));
         let mut out = Out::default();
         filter.connected(&mut out).expect("a stream");
-        assert_eq!((out.to_client.as_slice(), filter.is_raw()), (&Reply::Succeeded.bytes()[..], true));
+        assert_eq!((out.to_client.rest(), filter.is_raw()), (&Reply::Succeeded.bytes()[..], true));
 
         let mut filter = Filter::proxy(Arc::default());
         let (used, _) = push(&mut filter, b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nearly");
         assert_eq!((used, filter.wanted()), (Ok(37), Some((&authority("a", 80), true))));
         let mut out = Out::default();
         filter.connected(&mut out).expect("a stream");
-        assert!(out.to_client.starts_with(b"HTTP/1.1 200 ") && out.to_server.is_empty() && filter.is_raw());
+        assert!(out.to_client.rest().starts_with(b"HTTP/1.1 200 ") && out.to_server.is_empty() && filter.is_raw());
     }
 
     #[test]
@@ -298,7 +299,7 @@ mod tests {
             let refusal = ask(header).expect_err("a refusal");
             assert!(refusal.bytes.starts_with(b"HTTP/1.1 407 "), "{header}");
         }
-        assert_eq!(push(&mut Filter::proxy(access), &[5, 1, 2]).1.to_client, [5, 2]);
+        assert_eq!(push(&mut Filter::proxy(access), &[5, 1, 2]).1.to_client.rest(), [5, 2]);
     }
 
     #[test]

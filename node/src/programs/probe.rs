@@ -58,6 +58,6 @@ fn take(filter: &mut Filter, bytes: &[u8], filtered: &mut Filtered) -> Result<us
             break Err(refusal);
         }
     };
-    filtered.to_server.append(&mut out.to_server);
+    filtered.to_server.extend_from_slice(out.to_server.rest());
     result
 }

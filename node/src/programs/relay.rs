@@ -7,6 +7,7 @@
 //! 4. When the filter has nothing more to look at, the ends are given back ([`Moved::Raw`]).
 
 use crate::failure::{Code, Failure};
+use crate::frame_reader::FrameReader;
 use crate::platform::send_now;
 use crate::programs::authority::Authority;
 use crate::programs::dial::Dial;
@@ -115,18 +116,18 @@ impl End {
     }
 
     /// Writes what fits, and takes it out of `bytes`; true when something was written.
-    fn write(&mut self, stack: &mut Stack, bytes: &mut Vec<u8>) -> Result<bool, Failure> {
+    fn write(&mut self, stack: &mut Stack, bytes: &mut FrameReader) -> Result<bool, Failure> {
         let broken = |text: String| Failure::new(Code::ConnectionReset, text);
         let sent = match self {
-            Self::Stream(id) => match stack.send(*id, bytes) {
+            Self::Stream(id) => match stack.send(*id, bytes.rest()) {
                 Ok(len) => len,
                 Err(CommandError::Ended(end)) => return Err(failure_of(stack, *id, end)),
                 Err(_) => return Err(broken("the stream was closed".to_owned())),
             },
             Self::Socket(plug) if !plug.writable => 0,
-            Self::Socket(plug) => match send_now(&plug.fd, bytes) {
+            Self::Socket(plug) => match send_now(&plug.fd, bytes.rest()) {
                 Ok(len) => {
-                    plug.writable = len == bytes.len();
+                    plug.writable = len == bytes.rest().len();
                     len
                 }
                 Err(Errno::INTR) => 0,
@@ -137,7 +138,7 @@ impl End {
                 Err(e) => return Err(broken(std::io::Error::from(e).to_string())),
             },
         };
-        bytes.drain(..sent);
+        bytes.consume(sent);
         Ok(sent > 0)
     }
 
@@ -165,7 +166,7 @@ pub(super) struct Relay {
     client: End,
     pub(super) server: Server,
     /// Bytes of the client's that the filter has not taken.
-    unread: Vec<u8>,
+    unread: FrameReader,
     out: Out,
     from_client: Ends,
     from_server: Ends,
@@ -181,7 +182,7 @@ impl Relay {
             filter,
             client,
             server: Server::Nowhere,
-            unread: Vec::new(),
+            unread: FrameReader::new(),
             out: Out::default(),
             from_client: Ends::default(),
             from_server: Ends::default(),
@@ -192,7 +193,7 @@ impl Relay {
 
     /// Bytes that the server gets before all others.
     pub(super) fn lead_in(&mut self, bytes: &[u8]) {
-        self.out.to_server.extend_from_slice(bytes);
+        self.out.to_server.extend(bytes);
     }
 
     /// The descriptors of the connection.
@@ -212,7 +213,7 @@ impl Relay {
     /// Bytes that wait, in both directions together.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        self.unread.len() + self.out.to_server.len() + self.out.to_client.len()
+        self.unread.rest().len() + self.out.to_server.rest().len() + self.out.to_client.rest().len()
     }
 
     /// The kernel has reported readiness of one of the sockets.
@@ -245,8 +246,10 @@ impl Relay {
 
     /// The first bytes for the server, at most `max`, to travel with the question for a stream.
     pub(super) fn take_early(&mut self, max: usize) -> Vec<u8> {
-        let len = self.out.to_server.len().min(max);
-        self.out.to_server.drain(..len).collect()
+        let all = self.out.to_server.rest();
+        let early = all[..all.len().min(max)].to_vec();
+        self.out.to_server.consume(early.len());
+        early
     }
 
     /// The server cannot be reached, or has broken.
@@ -263,7 +266,7 @@ impl Relay {
 
     /// Refuses the client.
     pub(super) fn refuse(&mut self, refusal: Refusal) -> Moved {
-        self.out.to_client.extend_from_slice(&refusal.bytes);
+        self.out.to_client.extend(&refusal.bytes);
         self.close(Some(refusal.text))
     }
 
@@ -316,8 +319,8 @@ impl Relay {
                     Err(moved) => return moved,
                 }
             }
-            debug_assert!(self.unread.len() <= READ_LEN && self.out.to_server.len() <= RELAY_MAX);
-            debug_assert!(self.out.to_client.len() <= RELAY_MAX);
+            debug_assert!(self.unread.rest().len() <= READ_LEN && self.out.to_server.rest().len() <= RELAY_MAX);
+            debug_assert!(self.out.to_client.rest().len() <= RELAY_MAX);
             if !has_moved {
                 return self.settle();
             }
@@ -356,14 +359,14 @@ impl Relay {
     /// Reads of the client what the filter takes.
     fn read_client(&mut self, stack: &mut Stack) -> Result<bool, Moved> {
         let mut has_moved = false;
-        let room = READ_LEN - self.unread.len();
-        if !self.from_client.has_ended && room > 0 && self.out.to_server.len() < BEHIND_MAX {
+        let room = READ_LEN - self.unread.rest().len();
+        if !self.from_client.has_ended && room > 0 && self.out.to_server.rest().len() < BEHIND_MAX {
             let mut buffer = [0; READ_LEN];
             match self.client.read(stack, &mut buffer[..room]) {
                 Read::Data(len) => {
                     has_moved = true;
                     if !self.is_closing {
-                        self.unread.extend_from_slice(&buffer[..len]);
+                        self.unread.extend(&buffer[..len]);
                     }
                 }
                 Read::Blocked => {}
@@ -371,10 +374,10 @@ impl Relay {
                 Read::Broken(failure) => return Err(Moved::Broken(failure.message)),
             }
         }
-        if !self.unread.is_empty() && self.out.to_server.len() < BEHIND_MAX {
-            match self.filter.push_request(&self.unread, &mut self.out) {
+        if !self.unread.is_empty() && self.out.to_server.rest().len() < BEHIND_MAX {
+            match self.filter.push_request(self.unread.rest(), &mut self.out) {
                 Ok(used) => {
-                    self.unread.drain(..used);
+                    self.unread.consume(used);
                     has_moved |= used > 0;
                 }
                 Err(refusal) => return Err(self.refuse(refusal)),
@@ -386,7 +389,7 @@ impl Relay {
     /// Reads of the server what there is.
     fn read_server(&mut self, stack: &mut Stack) -> Result<bool, Moved> {
         let Server::Joined(server) = &mut self.server else { return Ok(false) };
-        if self.from_server.has_ended || self.out.to_client.len() >= BEHIND_MAX {
+        if self.from_server.has_ended || self.out.to_client.rest().len() >= BEHIND_MAX {
             return Ok(false);
         }
         let mut buffer = [0; READ_LEN];

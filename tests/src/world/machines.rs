@@ -72,6 +72,7 @@ impl World {
         let version = endpoint.trust().version();
         let is_taken = node.disk.save(now, endpoint.trust(), &mut self.rng);
         if is_taken {
+            node.disk.decided = version;
             node.owner.waiting.push_back((version, key, value));
         } else {
             endpoint.undo(now, undo);

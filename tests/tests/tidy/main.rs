@@ -2,6 +2,7 @@
 //!
 //! | module | rule |
 //! |---|---|
+//! | `bounds` | every maximum stands in `docs/bounds.md`, those of tables with a test |
 //! | `crates` | the direction of imports between crates; nothing impure below the wall; nothing async |
 //! | `rings` | no files of a crate import each other in a ring |
 //! | `pages` | every cited page, section, path and name exists |
@@ -10,6 +11,7 @@
 //! | `shape` | lengths of files and functions; where unsafe code and JSON requests may stand |
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod bounds;
 mod crates;
 mod licences;
 mod modules;

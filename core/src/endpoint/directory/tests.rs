@@ -232,8 +232,7 @@ fn departures_that_wait_for_the_disk_have_a_maximum_and_leave_with_it() {
     assert_eq!(node.directory.held.len(), 0);
     let taken = |effects: &[Effect]| {
         let call = calls(effects).into_iter().map(|(ticket, call)| (ticket, call.clone()));
-        call.filter_map(|(ticket, call)| if let Call::Taken(all) = call { Some((ticket, all.len())) } else { None })
-            .last()
+        call.rev().find_map(|(ticket, call)| if let Call::Taken(all) = call { Some((ticket, all.len())) } else { None })
     };
     let (ticket, one) = taken(&effects).expect("a call");
     let effects = node.answer(40, ticket, Answer::Ok);
