@@ -1,4 +1,4 @@
-//! Owns two nodes that trust each other and make keys, with an attacker between and beside them who knows everything but
+//! Owns two nodes that trust each other and make keys, with an attacker between and beside them that knows everything but
 //! their keys.
 
 use pilot_core::Instant;
@@ -260,7 +260,7 @@ impl Exchange {
         self.stacks[side].connect_with(now, peer, PORT, vec![side as u8]).expect("trusted")
     }
 
-    /// Delivers everything and lets time go on; notes whose streams have arrived.
+    /// Delivers everything and lets time go on; notes which streams have arrived.
     fn calm_step(&mut self, has_arrived: &mut [bool; 2]) {
         let (now, mut batch) = (self.now, std::mem::take(&mut self.batch));
         for side in 0..2 {
