@@ -259,7 +259,7 @@ mod tests {
             place.handle_timeout(cx);
             place.handle_timeout(cx);
             assert_eq!(in_use(cx), expected);
-            // It answers for a while, and no more.
+            // The address answers for a while, and no more.
             place.directory_changed(cx.now, DirectoryState::Ready(pilot_core::Addr::new(0, 1)));
             cx.now = cx.now + Duration::from_secs(600);
             place.directory_changed(cx.now, DirectoryState::Connecting);
