@@ -251,7 +251,7 @@ pub struct TrustBook {
     outgoing: LiteMap<IdentityKey, Outgoing>,
     /// The newest epoch received from each key that was pinned or asked once: nothing older counts any more.
     epochs: LiteMap<IdentityKey, u64>,
-    /// Keys whose pins went of late, with address and hostname, oldest first: for words, and not on disk.
+    /// Keys of pins that went of late, with address and hostname, oldest first: for words, and not on disk.
     former: Vec<(IdentityKey, Addr, String)>,
     /// The epochs of revocations by other keys, oldest first.
     revoked: Vec<(IdentityKey, u64)>,
@@ -494,7 +494,7 @@ impl TrustBook {
         }
     }
 
-    /// Ends trust whose time is over; returns each peer's former pin and the message that tells it.
+    /// Ends trust that is over; returns each peer's former pin and the message that tells it.
     pub fn expire_pins(&mut self, me: &Me<'_>, rng: &mut Rng) -> Vec<(Pin, Vec<u8>)> {
         let is_over = |pin: &&Pin| pin.not_after.is_some_and(|at| at <= me.now_s);
         let over: Vec<_> = self.pins.values().filter(is_over).map(|pin| pin.identity).collect();

@@ -6,7 +6,7 @@
 //!   A: the request waits  ◀── request of the owner of B ── approve
 //! ```
 //! The secret of a pin changes only by a command of this node's owner, since the identity alone proves no more than that
-//! somebody has its file. A node that does not reach its peer asks whether the secrets are the same, and the answer to such a
+//! its file is there. A node that does not reach its peer asks whether the secrets are the same, and the answer to such a
 //! question is the other owner's request; a question with the right proof changes nothing.
 
 use super::{Me, PendingRequest, Terms, TrustBook, TrustError};

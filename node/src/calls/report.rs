@@ -28,7 +28,7 @@ pub(crate) struct Facts {
     pub(crate) outbox_waiting: Vec<Waiting>,
     /// Datagrams that clients did not make room for.
     pub(crate) datagrams_dropped: u64,
-    /// A rendezvous is configured, whose address may not be known yet.
+    /// A rendezvous is configured; its address may not be known yet.
     pub(crate) has_rendezvous: bool,
     /// Time of the node's start. Unit: seconds since 1970.
     pub(crate) started_s: u64,

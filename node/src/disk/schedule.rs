@@ -66,7 +66,7 @@ impl Schedule {
         (numbers, group)
     }
 
-    /// True for a message that is long, or whose sender's long messages wait.
+    /// True for a message that is long, or comes behind long ones of its sender.
     fn is_behind(&self, job: &Job) -> bool {
         let is_of = |sender| self.long.iter().any(|(_, job)| job.sender() == Some(sender));
         job.sender().is_some_and(|sender| job.len() >= LONG_LEN || is_of(sender))

@@ -86,7 +86,7 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// The acceptor whose threads take streams from this channel.
+    /// The acceptor of threads that take streams from this channel.
     pub(crate) const fn thread(sender: Sender<Accepted>) -> Self {
         Self::Thread(sender, VecDeque::new())
     }

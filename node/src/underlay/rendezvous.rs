@@ -168,10 +168,13 @@ mod tests {
 
     const KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
 
-    fn place(text: &str) -> RendezvousPlace {
+    fn waker() -> Arc<Waker> {
         let poll = mio::Poll::new().expect("a poll");
-        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).expect("a waker"));
-        RendezvousPlace::new(&format!("{KEY}@{text}").parse().expect(text), waker)
+        Arc::new(Waker::new(poll.registry(), mio::Token(0)).expect("a waker"))
+    }
+
+    fn place(text: &str) -> RendezvousPlace {
+        RendezvousPlace::new(&format!("{KEY}@{text}").parse().expect(text), waker())
     }
 
     fn in_use(cx: &Context) -> String {
@@ -233,6 +236,34 @@ mod tests {
         cx.now = place.poll_timeout().expect("another try");
         place.handle_timeout(cx);
         assert_eq!(in_use(cx), "192.0.2.1:7");
+    }
+
+    #[test]
+    fn a_rendezvous_whose_name_gets_another_address_is_followed() {
+        let mut lab = Lab::strangers(1);
+        let cx = &mut lab.nodes[0];
+        let mut place = place("rdv.example:7");
+        let (resolver, asked, answers) = Resolver::played(waker());
+        place.resolver = resolver;
+        for (address, seconds) in [("192.0.2.1", 40), ("192.0.2.1", 3), ("192.0.2.2", 3)] {
+            let begin = cx.now;
+            let expected = format!("{address}:7");
+            while asked.is_empty() {
+                cx.now = place.poll_timeout().expect("for ever").max(cx.now);
+                place.handle_timeout(cx);
+                assert!(cx.now.since(begin) <= Duration::from_secs(seconds), "{:?}", cx.now.since(begin));
+            }
+            let name = asked.recv().expect("a question");
+            assert_eq!(name, "rdv.example");
+            answers.send((name, Ok(vec![address.parse().expect("an address")]))).expect("it listens");
+            place.handle_timeout(cx);
+            place.handle_timeout(cx);
+            assert_eq!(in_use(cx), expected);
+            // The address answers for a while, and no more.
+            place.directory_changed(cx.now, DirectoryState::Ready(pilot_core::Addr::new(0, 1)));
+            cx.now = cx.now + Duration::from_secs(600);
+            place.directory_changed(cx.now, DirectoryState::Connecting);
+        }
     }
 
     #[test]

@@ -42,6 +42,14 @@ impl Resolver {
         Self { waker, thread: None, hosts: Vec::new() }
     }
 
+    /// Look-ups of which the test hears the questions and gives the answers.
+    #[cfg(test)]
+    pub(crate) fn played(waker: Arc<Waker>) -> (Self, Receiver<String>, Sender<Found>) {
+        let (questions, asked) = bounded(QUESTIONS_MAX);
+        let (answered, answers) = unbounded();
+        (Self { thread: Some((questions, answers)), ..Self::new(waker) }, asked, answered)
+    }
+
     /// The addresses of a host; `None` until [`poll`](Self::poll) gives an answer.
     pub(crate) fn addresses(&mut self, now: Instant, host: &str) -> Option<Addresses> {
         if let Ok(ip) = host.parse() {

@@ -246,7 +246,7 @@ fn a_wrong_clock_of_one_start_ages_nothing_by_more_than_a_day() {
             assert_eq!((lab.registered(), posted), (2, Answer::Ok));
             let told = lab.nodes[0].endpoint.clock_behind_s(lab.now).unwrap_or_default();
             assert!(told.abs_diff(walls[0] as i64) <= 1, "clients are told the clock as it is: {told} s");
-            // Another process has the books and the other clock, which is set right after a while; nobody is connected.
+            // Another process has the books and the other clock, which is set right after a while; no client is connected.
             let books = std::mem::take(&mut lab.rendezvous.state);
             let config = Config::new(Identity::from_seed([200; 32]), Rng::entropy([3; 32]));
             lab.rendezvous = Rendezvous::new(config, books, Box::new(NoJournal));

@@ -390,6 +390,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
                 "underlay::rendezvous::tests::a_name_is_looked_up_beside_the_loop_and_again_until_it_is_known",
             ),
             lib("pilot-node", "underlay::resolver::tests::families_take_turns"),
+            lib("pilot-node", "underlay::rendezvous::tests::a_rendezvous_whose_name_gets_another_address_is_followed"),
         ],
     ),
     ("T3", &[]),
