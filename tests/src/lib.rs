@@ -16,6 +16,7 @@ pub mod lab;
 mod ledger;
 mod nat;
 mod network;
+mod owner;
 mod strangers;
 mod traitor;
 mod witness;

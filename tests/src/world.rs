@@ -4,19 +4,19 @@ mod machines;
 
 use crate::books::Books;
 use crate::disk::Disk;
-use crate::friend::{self, FRIEND_ADDR, Friend};
+use crate::friend::{self, FRIEND_ADDR, Friend, Whereabouts};
 use crate::ledger::Ledger;
 use crate::nat::{Nat, NatKind};
 use crate::network::{Conditions, Network};
+use crate::owner::Owner;
 use crate::strangers::{Siege, Strangers};
 use crate::witness::{self, WITNESS_ADDR, Witness};
-use machines::Owner;
 use pilot_core::aead::{AeadProvider, PORTABLE};
 use pilot_core::endpoint::Event as EndpointEvent;
 use pilot_core::identity::{Profile, StaticKey};
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
-use pilot_core::trust::{Terms, TrustBook};
+use pilot_core::trust::{Terms, TrustBook, TrustVersion};
 use pilot_core::{Addr, Config, Identity, Instant, Level, NodeRecord, PeerId, Trace};
 use pilot_rendezvous::Rendezvous;
 use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
@@ -72,6 +72,16 @@ impl SimNode {
             ahead_s: 0,
             used_us: 0,
         }
+    }
+
+    /// The disk has synced the trust book with this version.
+    fn saved(&mut self, now: Instant, version: TrustVersion) {
+        self.stack.endpoint_mut().trust_saved(now, version);
+        self.owner.confirm(version);
+    }
+
+    const fn whereabouts(&self) -> Whereabouts {
+        Whereabouts { addr: self.addr, incarnation: self.incarnation }
     }
 }
 
@@ -315,7 +325,8 @@ impl World {
         let SimNode { seed, aead, incarnation, addr, .. } = self.nodes[node];
         let incarnation = incarnation + 1;
         self.nodes[node].stack = self.make_stack((seed, aead), incarnation, trust, (address, used_us), addr);
-        self.nodes[node].check_decisions();
+        let started = &mut self.nodes[node];
+        started.owner.check(started.stack.endpoint().trust());
         self.set_clock(node, self.nodes[node].ahead_s);
         self.nodes[node].stack.handle_timeout(self.now);
         self.nodes[node].incarnation = incarnation;

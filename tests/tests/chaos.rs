@@ -1,5 +1,7 @@
 //! Random worlds: under faults of nodes, NATs, links and the rendezvous a reader gets a prefix of the written bytes, and once
-//! the faults stop every stream works again. A failure prints its seed; `PILOT_SEED` repeats that seed.
+//! the faults stop every stream works again. A failure prints its seed; `PILOT_SEED` repeats that seed,
+//! and `PILOT_SEEDS=30000..30500` runs a range. What happens in a world follows from its range: from 0, 10,000 (`KNOWING`),
+//! 20,000 (`BESIEGED`) and 30,000 (`EVERYTHING`) on.
 //! See `docs/testing.md, "Invariants of the random worlds"`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -23,9 +25,9 @@ const CALM: Duration = Duration::from_secs(60);
 /// Longest time until a node that moved without a notice is reached again: its next keepalive shows the new address.
 const FOUND_AGAIN: Duration = Duration::from_secs(25);
 /// Seeds of worlds that have found faults.
-const FOUND: [u64; 22] = [
+const FOUND: [u64; 23] = [
     40, 56, 247, 290, 309, 569, 692, 1002, 1006, 1057, 1091, 1395, 2152, 2283, 2604, 3154, 3156, 20_029, 20_049,
-    20_073, 20_088, 20_116,
+    20_073, 20_088, 20_116, 30_163,
 ];
 /// First seed of the worlds where the system tells some nodes that they roam.
 const KNOWING: u64 = 10_000;
@@ -35,6 +37,9 @@ const BESIEGED: u64 = 20_000;
 /// First seed of the worlds with everything: beside all of that disks are full, power is cut, clocks step by seconds to a year,
 /// a peer with valid keys breaks its control streams, and an honest peer of node 0 has a session two seconds after it needs one.
 const EVERYTHING: u64 = 30_000;
+/// Worlds that run when no seeds are given, as (first seed, number): with those of [`FOUND`] 263, in about two minutes of one
+/// core with the optimizations of the profile `dev`. One takes 0.25 s, with strangers 0.5 s, with everything 1 s.
+const SAMPLES: [(u64, u64); 4] = [(0, 100), (KNOWING, 40), (BESIEGED, 60), (EVERYTHING, 40)];
 /// Streams of the traitor at once.
 const BETRAYALS_MAX: usize = 8;
 /// Port for the streams of the traitor, which the nodes have granted.
@@ -541,8 +546,7 @@ fn given_seeds() -> Option<Vec<u64>> {
 
 #[test]
 fn whatever_happens_readers_get_a_prefix_and_everything_works_again() {
-    let all = || (0..20).chain(FOUND).chain(KNOWING..KNOWING + 10).chain(BESIEGED..BESIEGED + 10);
-    let all = || all().chain(EVERYTHING..EVERYTHING + 20).collect();
+    let all = || SAMPLES.into_iter().flat_map(|(first, count)| first..first + count).chain(FOUND).collect();
     let (begin, mut count) = (std::time::Instant::now(), 0);
     for seed in given_seeds().unwrap_or_else(all) {
         let mut chaos = Chaos::new(seed);

@@ -172,6 +172,41 @@ fn trusted_peers_agree_on_keys_and_packets() {
     assert!(pair.capture.iter().all(|(_, d)| !d.windows(4).any(|w| w == b"ping" || w == b"pong")), "nothing in clear");
 }
 
+/// Found by `chaos`: a copy of the RESP came from a stranger's address and the RESP itself was lost. The path in use never
+/// answered, nothing might leave on it, and so nothing went unanswered.
+#[test]
+fn a_resp_that_a_stranger_has_copied_delays_a_tunnel_by_seconds() {
+    let (mut pair, mut out) = (Pair::new(), Vec::new());
+    let stranger = SocketAddr::from(([100, 3, 15, 1], 4000));
+    pair.send(0, b"hello");
+    let mut is_copied = false;
+    for _ in 0..1000 {
+        for side in 0..2 {
+            while let Some(transmit) = pair.ends[side].poll_transmit(pair.now, &mut out) {
+                for datagram in out.chunks_mut(transmit.segment_len) {
+                    if datagram.len() == RESP_LEN && !is_copied {
+                        is_copied = true;
+                        let (now, inbox) = (pair.now, &mut pair.inboxes[1 - side]);
+                        pair.ends[1 - side].handle_datagram(now, stranger, datagram, inbox).expect("valid keys");
+                    } else if transmit.to != stranger {
+                        let _ = pair.deliver(1 - side, datagram);
+                    }
+                }
+            }
+            while let Some(event) = pair.ends[side].poll_event() {
+                if let Event::SaveTrust(version) = event {
+                    let now = pair.now;
+                    pair.ends[side].trust_saved(now, version);
+                }
+            }
+        }
+        pair.now = pair.now + Duration::from_millis(10);
+        let now = pair.now;
+        pair.ends.iter_mut().for_each(|end| end.handle_timeout(now));
+    }
+    assert!(is_copied && pair.inboxes[1].0 == [b"hello".to_vec()], "ten seconds have passed");
+}
+
 #[test]
 fn a_stranger_is_met_with_silence() {
     let mut pair = Pair::new();

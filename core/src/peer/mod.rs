@@ -20,7 +20,7 @@ use crate::link::Link;
 use crate::noise::StaticShared;
 use crate::path::{PathAddr, Paths, Prober};
 use crate::rng::Rng;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, earliest};
 use crate::timer::{PeerTimer, Soonest};
 use crate::tunnel::handshake::{Age, Cookie, Incarnation, Introduction, Pending, Timestamp};
 use crate::tunnel::session::Session;
@@ -256,7 +256,7 @@ impl Peer {
         let rekey = current.wants_rekey(now) && (self.in_use || is_busy);
         let unanswered = self.is_unanswered(now, HANDSHAKE_PROBES, HANDSHAKE_SILENCE)
             || self.is_unanswered(now, 1, HANDSHAKE_SILENCE_LONG);
-        let is_stuck = self.kem_overdue_at().is_some_and(|at| at <= now);
+        let is_stuck = earliest(self.kem_overdue_at(), self.mute_at()).is_some_and(|at| at <= now);
         rekey || unanswered || is_stuck || (is_busy && !current.usable(now))
     }
 
@@ -274,6 +274,14 @@ impl Peer {
     /// Memory that the peer makes this node hold. Unit: bytes.
     pub(crate) fn held_len(&self) -> usize {
         self.link.control_len() + self.raw.iter().map(|(_, datagram)| datagram.capacity()).sum::<usize>()
+    }
+
+    /// When new keys are asked for because nothing may leave on the path in use, which does not answer: a copy of the RESP may
+    /// have come from there.
+    fn mute_at(&self) -> Option<Instant> {
+        let is_mute = self.link.is_busy() && !self.may_send() && self.sessions.handshake().is_none();
+        let created = self.sessions.current().filter(|_| is_mute)?.created;
+        Some(self.last_received.map_or(created, |at| at.max(created)) + HANDSHAKE_SILENCE_LONG)
     }
 
     /// True when so much is under way that larger datagrams would make a difference.
@@ -528,7 +536,7 @@ impl Peer {
         self.paths.note_deadlines(is_up && self.is_loaded(), &mut soonest);
         self.sessions.note_deadlines(self.in_use, &mut soonest);
         soonest.note(PeerTimer::KeepAlive, self.keepalive_at);
-        soonest.note(PeerTimer::Rekey, self.kem_overdue_at());
+        soonest.note(PeerTimer::Rekey, earliest(self.kem_overdue_at(), self.mute_at().filter(|_| is_up)));
         soonest.note(PeerTimer::AskRelay, self.ask_relay_at);
         soonest.note(PeerTimer::Rest, self.rest_at);
         soonest.get()

@@ -1,51 +1,11 @@
 //! Owns what a world can have beside honest nodes with room and time: full disks, owners who decide, a friend, a traitor.
 
-use super::{NodeIndex, SimNode, World};
-use crate::friend::{FRIEND_ADDR, FRIEND_NUMBER, Friend, Whereabouts};
+use super::{NodeIndex, World};
+use crate::friend::{FRIEND_ADDR, FRIEND_NUMBER, Friend};
 use crate::traitor::TRAITOR;
-use pilot_core::identity::IdentityKey;
 use pilot_core::time::Duration;
-use pilot_core::trust::{Quota, TrustVersion, Undo};
-use std::collections::{BTreeMap, VecDeque};
+use pilot_core::trust::{Quota, Undo};
 use std::net::SocketAddr;
-
-/// What the owner of one node has decided about its peers: quotas of messages, each above the one before.
-#[derive(Default)]
-pub(super) struct Owner {
-    last: u32,
-    /// Decisions that wait for the disk.
-    waiting: VecDeque<(TrustVersion, IdentityKey, u32)>,
-    /// The newest that the node has confirmed, for each peer.
-    confirmed: BTreeMap<IdentityKey, u32>,
-}
-
-impl SimNode {
-    /// The disk has synced the trust book with this version.
-    pub(super) fn saved(&mut self, now: pilot_core::Instant, version: TrustVersion) {
-        self.stack.endpoint_mut().trust_saved(now, version);
-        while let Some((_, key, value)) = self.owner.waiting.front().filter(|(of, ..)| *of <= version) {
-            self.owner.confirmed.insert(*key, *value);
-            self.owner.waiting.pop_front();
-        }
-    }
-
-    /// A new process has read its books.
-    ///
-    /// # Panics
-    /// When something is missing that the process before has confirmed.
-    pub(super) fn check_decisions(&mut self) {
-        self.owner.waiting.clear();
-        for (key, value) in &self.owner.confirmed {
-            let pin = self.stack.endpoint().trust().pin(key);
-            let found = pin.and_then(|pin| pin.quota.as_ref()).and_then(|quota| quota.messages);
-            assert!(found >= Some(*value), "a confirmed decision is lost: {found:?} instead of {value}");
-        }
-    }
-
-    pub(super) fn whereabouts(&self) -> Whereabouts {
-        Whereabouts { addr: self.addr, incarnation: self.incarnation }
-    }
-}
 
 impl World {
     /// Fills a node's disk: so many saves of its trust book fit into the reserve. `None` makes room again.
@@ -63,8 +23,7 @@ impl World {
     pub fn decide(&mut self, node: NodeIndex, other: NodeIndex) -> bool {
         let key = self.nodes[other].stack.endpoint().identity().public();
         let (now, node) = (self.now, &mut self.nodes[node]);
-        node.owner.last += 1;
-        let (value, endpoint) = (node.owner.last, node.stack.endpoint_mut());
+        let (value, endpoint) = (node.owner.next(), node.stack.endpoint_mut());
         let undo = Undo::before(endpoint.trust(), &key);
         let quota = Quota { messages: Some(value), ..Quota::default() };
         endpoint.set_quota(now, &key, Some(quota)).expect("they trust each other");
@@ -73,7 +32,7 @@ impl World {
         let is_taken = node.disk.save(now, endpoint.trust(), &mut self.rng);
         if is_taken {
             node.disk.decided = version;
-            node.owner.waiting.push_back((version, key, value));
+            node.owner.wait((version, key, value));
         } else {
             endpoint.undo(now, undo);
         }
