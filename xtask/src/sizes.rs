@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Size of libpilot.so. Unit: bytes. Wanted: 1,900,000.
 const LIBRARY_MAX: u64 = 1_917_000;
 /// Size of libpilot.so as `install --small` builds it. Unit: bytes.
-const SMALL_LIBRARY_MAX: u64 = 1_420_000;
+const SMALL_LIBRARY_MAX: u64 = 1_376_000;
 /// Size of pilot-daemon without the webhook. Unit: bytes.
 const DAEMON_MAX: u64 = 1_785_000;
 /// Size of pilot-daemon as `install --small` builds it. Unit: bytes.
