@@ -36,6 +36,8 @@ pub(crate) enum Call {
     Saved { caller: Caller, answer: Answer },
     /// The letters of this version of the trust book, and the answer to a verb, leave once the book is synced.
     TrustSaved { version: TrustVersion, after: After },
+    /// The times that this node may use are put ahead, again if the disk refuses.
+    TimesSaved,
     /// A service learns that its message is in the inbox.
     Delivery(Delivery),
     /// A service learns the outcome of its work on a file.

@@ -248,6 +248,11 @@ impl Endpoint {
         self.directory.used_us()
     }
 
+    /// What [`Event::SaveTimes`] gave last is not on disk, and is asked for again when the next time is used.
+    pub const fn times_not_saved(&mut self) {
+        self.directory.times_not_saved();
+    }
+
     /// True when a peer has answered from this underlay address, or this node's own configuration or trust book names it.
     pub fn is_open(&self, addr: SocketAddr) -> bool {
         self.peers.iter().any(|(_, entry)| entry.peer.paths.is_open(PathAddr::Direct(addr)))

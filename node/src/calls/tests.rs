@@ -434,6 +434,31 @@ fn not_saved(cx: &mut Context, ticket: Ticket) {
     }
 }
 
+/// A node that dies then must not begin with times that it has used: each of its key handshakes would be refused as a replay.
+#[test]
+fn times_that_cannot_be_saved_are_saved_with_the_next_one_that_is_used() {
+    let mut lab = asked();
+    let key = lab.nodes[1].stack.endpoint().identity().public();
+    let cx = &mut lab.nodes[0];
+    let ceilings = |cx: &mut Context| {
+        let events = core::iter::from_fn(|| cx.stack.endpoint_mut().poll_event());
+        events.filter(|event| matches!(event, EndpointEvent::SaveTimes(_))).count()
+    };
+    cx.stack.endpoint_mut().cancel(cx.now, &key).expect("asked");
+    ceilings(cx);
+    for outcome in [Done::Full("no room"), Done::Written] {
+        cx.jobs();
+        trust::save_ceiling(cx, u64::MAX);
+        let ticket = saves(cx, Meta::Times);
+        assert!(matches!(cx.calls.take(ticket), Some(Call::TimesSaved)));
+        trust::ceiling_saved(cx, disk_failure(&outcome).as_ref());
+        let is_lost = !matches!(outcome, Done::Written);
+        // An epoch is used, also for what is refused.
+        assert!(cx.stack.endpoint_mut().cancel(cx.now, &key).is_err());
+        assert_eq!(ceilings(cx), usize::from(is_lost), "an hour is asked for once");
+    }
+}
+
 #[test]
 fn what_gives_trust_is_undone_when_it_cannot_be_saved_and_what_takes_it_stays() {
     let mut lab = asked();

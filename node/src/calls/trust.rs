@@ -161,7 +161,14 @@ pub(crate) fn save_times(cx: &mut Context) {
 
 /// Saves a time that this node will not have used when it starts again.
 pub(crate) fn save_ceiling(cx: &mut Context, ceiling_us: u64) {
-    cx.submit(Job::Put(Meta::Times, ceiling_us.to_le_bytes().to_vec()), Call::Forgotten);
+    cx.submit(Job::Put(Meta::Times, ceiling_us.to_le_bytes().to_vec()), Call::TimesSaved);
+}
+
+/// The disk has saved that time, or failed.
+pub(crate) fn ceiling_saved(cx: &mut Context, failure: Option<&Failure>) {
+    if failure.is_some() {
+        cx.stack.endpoint_mut().times_not_saved();
+    }
 }
 
 /// Writes a decision of this node's owner into the log.

@@ -136,6 +136,7 @@ impl Rooms {
                 }
             }
             (Call::TrustSaved { version, after }, failure) => trust::saved(cx, version, after, failure),
+            (Call::TimesSaved, failure) => trust::ceiling_saved(cx, failure.as_ref()),
             (Call::File { stream, sender, file, len }, failure) => {
                 let done = match (failure, done) {
                     (Some(failure), _) => FileDone::Failed(failure.message),

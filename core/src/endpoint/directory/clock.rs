@@ -11,6 +11,11 @@ impl Directory {
         self.effects.extend(risen.map(Effect::SaveTimes));
     }
 
+    /// The disk has refused the ceiling of the times.
+    pub(crate) const fn times_not_saved(&mut self) {
+        self.times.forget_ceiling();
+    }
+
     /// The newest time that was used, for an orderly end.
     pub(crate) const fn used_us(&self) -> u64 {
         self.times.used_us()

@@ -51,6 +51,11 @@ impl Times {
         Some(self.ceiling_us)
     }
 
+    /// A ceiling could not be saved: the next time that is used asks for one again.
+    pub(super) const fn forget_ceiling(&mut self) {
+        self.ceiling_us = self.used_us;
+    }
+
     /// The rendezvous' wall clock says `clock_us` at `now`. Unit: microseconds since 1970.
     pub(super) fn learn_clock(&mut self, now: Instant, clock_us: u64) {
         let clock_us = i64::try_from(clock_us).ok();
@@ -85,6 +90,16 @@ impl Times {
 mod tests {
     use super::*;
     use crate::time::Duration;
+
+    #[test]
+    fn a_ceiling_that_is_not_on_disk_is_asked_for_again() {
+        let mut times = Times::new(0);
+        let ceiling = times.note(5, 5).expect("the first one");
+        assert_eq!(times.note(6, 6), None);
+        times.forget_ceiling();
+        assert_eq!(times.note(7, 7), Some(ceiling + 2));
+        assert_eq!(times.note(8, 8), None);
+    }
 
     #[test]
     fn a_difference_is_told_to_the_nearest_second_and_any_clock_is_borne() {
