@@ -5,6 +5,7 @@ use pilot_core::endpoint::{Event as EndpointEvent, ResetReason};
 use pilot_core::path::PathAddr;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
+use pilot_core::trust::TrustBook;
 use pilot_stack::{CommandError, EARLY_LEN_MAX, Event, Recv, StackConfig, StreamEnd, StreamId};
 use pilot_tests::{Conditions, NatKind, World, seed};
 
@@ -515,6 +516,26 @@ fn the_first_stream_of_a_peer_that_was_killed_stands_at_once() {
     world.open_with(0, 1, 1000, b"early");
     assert!(world.now.since(start) < 300 * MS, "{:?}", world.now.since(start));
     assert_eq!(read_all(&mut world, 1, old).1, Recv::Ended(StreamEnd::Tunnel(ResetReason::Restarted)));
+}
+
+/// It has not saved the other's address, so that its INIT travels over the relay; the direct path that stood leads to the
+/// process that is gone.
+#[test]
+fn a_peer_that_was_killed_and_starts_at_another_address_is_answered_there() {
+    let mut world = friends(seed(39));
+    let book = world.nodes[0].stack.endpoint().trust().emit();
+    world.nodes[0].stack.listen(1000).unwrap();
+    world.open(1, 0, 1000);
+    world.run_until("the path is direct", |w| path(w, 1, 0).is_some_and(is_direct));
+    world.boot_with(0, TrustBook::parse(&book).unwrap());
+    world.roam(0);
+    world.run_until("it is registered again", |w| w.is_registered(0));
+    let start = world.now;
+    let (a, b) = world.open_with(0, 1, 1000, b"early");
+    assert!(world.now.since(start) < 300 * MS, "{:?}", world.now.since(start));
+    assert_eq!(read_all(&mut world, 1, b).0, b"early");
+    world.transfer((1, b), (0, a), 10_000);
+    assert!(world.now.since(start) < 600 * MS, "{:?}", world.now.since(start));
 }
 
 /// TCP alone would resend its SYN after one second, then two, then four.

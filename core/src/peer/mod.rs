@@ -83,6 +83,11 @@ enum Counterpart {
 }
 
 impl Counterpart {
+    /// True when `incarnation` is another process than the one before.
+    fn is_another(self, incarnation: Incarnation) -> bool {
+        matches!(self, Self::Seen(before) | Self::Met(before) if before != incarnation)
+    }
+
     /// A key handshake finished with `incarnation`. True when that is another process than before.
     fn move_to_seen(&mut self, incarnation: Incarnation) -> bool {
         match *self {
@@ -382,7 +387,7 @@ impl Peer {
         (from, len): (PathAddr, usize),
         prober: &mut Prober<'_>,
     ) -> bool {
-        self.paths.on_resp(now, (from, len), self.stands(now), prober);
+        self.paths.on_resp(now, (from, len), self.stands(now, &session), prober);
         let is_mixed = session.is_mixed();
         let (handshake, restarted) = self.make_current(now, Box::new(session));
         self.kem_due = !is_mixed;
@@ -397,9 +402,11 @@ impl Peer {
         self.sessions.set_next(session);
     }
 
-    /// True while there are keys and the peer answers.
-    fn stands(&self, now: Instant) -> bool {
-        self.is_up(now) && self.link.unanswered_probes() == 0
+    /// True while there are keys, the peer answers, and it is the same process under `session`: the paths of another one lead
+    /// nowhere, unless it has the same address.
+    fn stands(&self, now: Instant, session: &Session) -> bool {
+        let is_another = self.counterpart.is_another(session.incarnation);
+        self.is_up(now) && self.link.unanswered_probes() == 0 && !is_another
     }
 
     /// Seals under `session` from now on; gives the key handshake that this ends, and whether the peer is another
