@@ -1,6 +1,7 @@
 //! Owns two nodes that trust each other and make keys, with an attacker between and beside them that knows everything but
 //! their keys.
 
+use crate::pair::run_due;
 use pilot_core::Instant;
 use pilot_core::aead::PORTABLE;
 use pilot_core::wire::Datagram;
@@ -143,7 +144,7 @@ impl Exchange {
         let (side, mut bytes) = (*to, bytes.clone());
         let place = place % (8 * bytes.len());
         bytes[place / 8] ^= 1 << (place % 8);
-        self.must_not_open(side, None, at, &bytes);
+        self.must_not_open(side, at, &bytes);
     }
 
     /// Delivers a copy that is shorter, or longer.
@@ -152,7 +153,7 @@ impl Exchange {
         let (side, mut bytes) = (*to, bytes.clone());
         bytes.resize(len % (bytes.len() + 8), how);
         if bytes.len() != self.kept[at].bytes.len() {
-            self.must_not_open(side, None, at, &bytes);
+            self.must_not_open(side, at, &bytes);
         }
     }
 
@@ -164,7 +165,7 @@ impl Exchange {
         let len = len % first.bytes.len();
         let bytes = [&first.bytes[..len], second.bytes.get(len..).unwrap_or_default()].concat();
         if bytes != first.bytes && bytes != second.bytes {
-            self.must_not_open(first.to, None, at, &bytes);
+            self.must_not_open(first.to, at, &bytes);
         }
     }
 
@@ -177,21 +178,16 @@ impl Exchange {
 
     /// Delivers bytes that the peer never sent. What names a session must be refused; of a handshake that is not true: a door
     /// that is busy answers whatever has the first of its two codes.
-    fn must_not_open(&mut self, side: usize, from: Option<SocketAddr>, at: usize, bytes: &[u8]) {
+    fn must_not_open(&mut self, side: usize, at: usize, bytes: &[u8]) {
         let is_sealed = matches!(Datagram::parse(&self.kept[at].bytes), Ok(Datagram::Data { .. }));
-        let had_effect = self.hand(side, from, bytes);
+        let had_effect = self.hand(side, None, bytes);
         assert!(!had_effect || !is_sealed, "a changed datagram had an effect");
     }
 
     fn wait(&mut self, span: Duration) {
         let end = self.now + span;
-        while let Some(next) = self.stacks.iter().filter_map(|stack| stack.poll_timeout().map(|(at, _)| at)).min() {
-            if next > end {
-                break;
-            }
-            self.now = self.now.max(next);
-            let now = self.now;
-            self.stacks.iter_mut().for_each(|stack| stack.handle_timeout(now));
+        while let Some(next) = run_due(&mut self.stacks, self.now, end) {
+            self.now = next;
             self.settle();
         }
         self.now = end;

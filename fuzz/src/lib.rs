@@ -9,6 +9,7 @@ mod filters;
 mod inbox;
 mod ipc;
 mod operations;
+mod pair;
 mod segments;
 mod trust;
 mod world;

@@ -1,6 +1,7 @@
 //! Owns two nodes that trust each other, with applications that do anything, on a network that does anything; a model knows
 //! what was written, and so what may be read.
 
+use crate::pair::run_due;
 use pilot_core::Instant;
 use pilot_core::aead::PORTABLE;
 use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
@@ -172,13 +173,8 @@ impl Pair {
 
     fn wait(&mut self, span: Duration) {
         let end = self.now + span;
-        while let Some(next) = self.stacks.iter().filter_map(|stack| stack.poll_timeout().map(|(at, _)| at)).min() {
-            if next > end {
-                break;
-            }
-            self.now = self.now.max(next);
-            let now = self.now;
-            self.stacks.iter_mut().for_each(|stack| stack.handle_timeout(now));
+        while let Some(next) = run_due(&mut self.stacks, self.now, end) {
+            self.now = next;
             self.settle();
         }
         self.now = end;

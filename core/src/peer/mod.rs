@@ -90,17 +90,11 @@ impl Counterpart {
 
     /// A key handshake finished with `incarnation`. True when that is another process than before.
     fn move_to_seen(&mut self, incarnation: Incarnation) -> bool {
-        match *self {
-            Self::Seen(before) | Self::Met(before) if before == incarnation => false,
-            Self::Unknown => {
-                *self = Self::Seen(incarnation);
-                false
-            }
-            Self::Seen(_) | Self::Met(_) => {
-                *self = Self::Seen(incarnation);
-                true
-            }
+        let is_another = self.is_another(incarnation);
+        if is_another || matches!(self, Self::Unknown) {
+            *self = Self::Seen(incarnation);
         }
+        is_another
     }
 
     fn move_to_met(&mut self) {
@@ -450,12 +444,8 @@ impl Peer {
     /// link begins anew then, which a process that was here earlier has to learn. However often `remote` has to ask, it is shown
     /// the same one.
     pub(crate) fn new_incarnation_for(&self, remote: Incarnation, rng: &mut Rng) -> Option<Incarnation> {
-        match self.counterpart {
-            Counterpart::Seen(known) | Counterpart::Met(known) if known != remote => {
-                Some(self.sessions.shown_to(remote).unwrap_or_else(|| Incarnation(rng.bytes())))
-            }
-            _ => None,
-        }
+        let shown = || self.sessions.shown_to(remote).unwrap_or_else(|| Incarnation(rng.bytes()));
+        self.counterpart.is_another(remote).then(shown)
     }
 
     /// Forgets the tunnel but not the peer: everything in flight is lost, paths stay as hints.
