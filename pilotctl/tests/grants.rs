@@ -105,6 +105,8 @@ fn a_stream_on_a_withdrawn_port_is_reset() {
     let mut feeder = feeder.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let accept = pilot_node::Request::Accept { port: 1000, hold: None };
     let stream = client.stream(&accept, Some(std::time::Duration::from_secs(20))).unwrap();
+    // Before the peer's answer arrives, the stream that is asked for would be refused instead of reset.
+    until("the stream stands", || a.json(&["connections"])["connections"][0]["state"] == "ESTABLISHED");
     b.ok(&["revoke", "primary-node", "--ports", "stdio"]);
     let end = client.stream_end(stream.data.stream, Some(std::time::Duration::from_secs(20))).unwrap_err();
     assert!(end.message.contains("not granted to primary-node any more"), "{end}");
