@@ -159,6 +159,11 @@ impl Path {
     fn is_open(&self) -> bool {
         !self.addr.is_direct() || matches!(self.standing, Standing::Known | Standing::Proven)
     }
+
+    /// What may be sent there now. Unit: bytes.
+    fn allowance(&self) -> usize {
+        if self.is_open() { usize::MAX } else { self.credit as usize }
+    }
 }
 
 /// A probe to be sealed and sent.
@@ -184,7 +189,8 @@ pub(crate) struct Paths {
     /// Largest datagram that is tried. Unit: bytes.
     len_max: usize,
     list: Vec<Path>,
-    selected: Option<PathAddr>,
+    /// The path in use, by its place in the list.
+    selected: Option<usize>,
     outstanding: Vec<Outstanding>,
     ready: Vec<Probe>,
     round: Option<PunchRound>,
@@ -250,8 +256,12 @@ impl Paths {
         &self.list
     }
 
-    pub(crate) const fn selected(&self) -> Option<PathAddr> {
-        self.selected
+    pub(crate) fn selected(&self) -> Option<PathAddr> {
+        self.selected_path().map(|path| path.addr)
+    }
+
+    fn selected_path(&self) -> Option<&Path> {
+        self.list.get(self.selected?)
     }
 
     pub(crate) fn relay(&self) -> Option<PathAddr> {
@@ -260,12 +270,15 @@ impl Paths {
 
     /// Size of the datagrams that may be sent on the selected path. Unit: bytes, without the relay leg's header.
     pub(crate) fn datagram_len(&self) -> usize {
-        let path = self.selected.and_then(|addr| self.find(addr));
-        path.map_or(DATAGRAM_LEN_BASE, |p| p.datagram_len)
+        self.selected_path().map_or(DATAGRAM_LEN_BASE, |path| path.datagram_len)
     }
 
     fn find(&self, addr: PathAddr) -> Option<&Path> {
         self.list.iter().find(|p| p.addr == addr)
+    }
+
+    fn position(&self, addr: PathAddr) -> Option<usize> {
+        self.list.iter().position(|p| p.addr == addr)
     }
 
     fn find_mut(&mut self, addr: PathAddr) -> Option<&mut Path> {
@@ -295,12 +308,12 @@ impl Paths {
     /// false when it has no room even so.
     fn insert(&mut self, addr: PathAddr, standing: Standing) -> bool {
         if self.list.len() == PATHS_MAX {
-            let selected = self.selected;
-            let may_go = |p: &Path| Some(p.addr) != selected && p.addr.is_direct() && !p.answered_init;
-            let oldest = |f: fn(&Path) -> bool| self.list.iter().position(|p| may_go(p) && f(p));
+            let selected = self.selected();
+            let may_go = |p: &&Path| Some(p.addr) != selected && p.addr.is_direct() && !p.answered_init;
+            let oldest = |f: fn(&Path) -> bool| self.list.iter().filter(may_go).find(|p| f(p)).map(|p| p.addr);
             let useless = oldest(|p| !p.is_open()).or_else(|| oldest(|p| !p.validated)).or_else(|| oldest(|_| true));
             let Some(useless) = useless else { return false };
-            self.list.remove(useless);
+            self.retain(|path| path.addr != useless);
         }
         if self.list.is_empty() {
             self.list.reserve_exact(1); // most peers have one address, and most are not connected
@@ -316,8 +329,15 @@ impl Paths {
             credit: 0,
         };
         self.list.push(path);
-        debug_assert!(self.list.len() <= PATHS_MAX && self.selected.is_none_or(|addr| self.find(addr).is_some()));
+        debug_assert!(self.list.len() <= PATHS_MAX);
         true
+    }
+
+    /// Forgets the paths that `keep` refuses.
+    fn retain(&mut self, keep: impl FnMut(&Path) -> bool) {
+        let selected = self.selected();
+        self.list.retain(keep);
+        self.selected = selected.and_then(|addr| self.position(addr));
     }
 
     /// Adds an address that this node's own configuration or trust book names.
@@ -339,39 +359,47 @@ impl Paths {
     }
 
     /// What may be sent on the selected path now. Unit: bytes.
-    pub(crate) fn allowance(&self) -> usize {
-        let path = self.selected.and_then(|addr| self.find(addr));
-        path.map_or(0, |path| if path.is_open() { usize::MAX } else { path.credit as usize })
+    #[cfg(test)]
+    fn allowance(&self) -> usize {
+        self.selected_path().map_or(0, Path::allowance)
+    }
+
+    /// True unless the path in use has not answered and may be sent no full datagram before it has: packets are not cut for
+    /// that, since some cannot be.
+    pub(crate) fn may_send(&self) -> bool {
+        self.selected_path().is_some_and(|path| path.allowance() >= path.datagram_len)
     }
 
     /// Notes that a datagram of `len` bytes leaves; false when it must not, since `to` has not answered.
     pub(crate) fn charge(&mut self, to: PathAddr, len: usize) -> bool {
         let Some(path) = self.find_mut(to) else { return false };
-        let is_open = path.is_open();
+        if path.is_open() {
+            return true;
+        }
         let left = path.credit.checked_sub(len as u32);
         path.credit = left.unwrap_or(path.credit);
-        is_open || left.is_some()
+        left.is_some()
     }
 
     /// Replaces the relay channel (the beacon was restarted, or told a new number).
     pub(crate) fn set_relay(&mut self, channel: Channel) {
         let new = PathAddr::Relay(channel);
-        if let Some(old) = self.relay().filter(|old| *old != new) {
-            self.list.retain(|p| p.addr != old);
-            if self.selected == Some(old) {
-                self.selected = Some(new);
-                self.note(PathNews::Chosen { from: Some(old), to: new, why: PathReason::Renumbered });
-            }
-        }
+        let old = self.relay().filter(|old| *old != new);
+        let was_selected = old.is_some() && self.selected() == old;
+        self.retain(|path| Some(path.addr) != old);
         self.add(new);
+        if was_selected {
+            self.selected = self.position(new);
+            self.note(PathNews::Chosen { from: old, to: new, why: PathReason::Renumbered });
+        }
     }
 
     /// Forgets the candidates of a process that is gone. The address in use stays: it may come back.
     pub(crate) fn forget_candidates(&mut self) {
-        let selected = self.selected;
+        let selected = self.selected();
         // An address that was tried in vain is remembered: named anew, it gets no more probes than before.
         let was_tried = |p: &Path| !p.is_open() && p.tries > 0;
-        self.list.retain(|p| !p.addr.is_direct() || Some(p.addr) == selected || was_tried(p));
+        self.retain(|p| !p.addr.is_direct() || Some(p.addr) == selected || was_tried(p));
     }
 
     /// A RESP of this node leaves for `to`.
@@ -406,7 +434,7 @@ impl Paths {
             return self.select_working(from, stood);
         }
         self.earn(from, len);
-        if self.selected.is_none_or(|selected| selected.is_direct() && !stood) {
+        if self.selected().is_none_or(|selected| selected.is_direct() && !stood) {
             // An INIT went to open addresses alone, so one of them works; a copy of the RESP may come from anywhere.
             let proven = |path: &&Path| path.addr.is_direct() && path.standing == Standing::Proven;
             let proven = self.relay().or_else(|| self.list.iter().find(proven).map(|path| path.addr));
@@ -423,13 +451,13 @@ impl Paths {
         if let Some(path) = self.find_mut(addr) {
             (path.validated, path.standing) = (true, Standing::Proven);
         }
-        let keeps_direct = stood && !addr.is_direct() && self.selected.is_some_and(|selected| selected.is_direct());
+        let keeps_direct = stood && !addr.is_direct() && self.selected().is_some_and(PathAddr::is_direct);
         if !keeps_direct {
             self.select(addr, PathReason::Handshake);
         }
     }
 
-    /// Uses a path that has not answered, since there is no better one, for what [`Paths::allowance`] says.
+    /// Uses a path that has not answered, since there is no better one, for what [`Path::allowance`] says.
     fn select_limited(&mut self, addr: PathAddr) {
         self.hear(addr);
         if self.find(addr).is_some() {
@@ -445,9 +473,11 @@ impl Paths {
     }
 
     fn select(&mut self, to: PathAddr, why: PathReason) {
-        if self.selected != Some(to) {
-            self.note(PathNews::Chosen { from: self.selected, to, why });
-            self.selected = Some(to);
+        let from = self.selected();
+        if from != Some(to) {
+            debug_assert!(self.position(to).is_some(), "a path of the table");
+            self.note(PathNews::Chosen { from, to, why });
+            self.selected = self.position(to);
             (self.size_probe, self.size_limit) = (None, None);
         }
     }
@@ -471,14 +501,19 @@ impl Paths {
         is_newest: bool,
         prober: &mut Prober<'_>,
     ) {
-        if self.selected != Some(from) {
-            self.hear(from);
-        }
-        self.earn(from, len);
         if is_newest {
             self.newest_from = Some(from);
-            if self.selected != Some(from) {
-                self.probe_moved(now, from, prober);
+        }
+        let selected = self.selected_path().filter(|path| path.addr == from);
+        match selected.map(Path::is_open) {
+            Some(true) => {} // the usual case of a tunnel that stands
+            Some(false) => self.earn(from, len),
+            None => {
+                self.hear(from);
+                self.earn(from, len);
+                if is_newest {
+                    self.probe_moved(now, from, prober);
+                }
             }
         }
     }
@@ -486,7 +521,7 @@ impl Paths {
     /// The peer's candidates have come and are among the paths now; `has_news` when one was not before. When they came
     /// over the relay although a direct path is in use, the peer has left that path.
     pub(crate) fn on_candidates(&mut self, now: Instant, has_news: bool) {
-        match (self.selected, self.newest_from) {
+        match (self.selected(), self.newest_from) {
             (Some(PathAddr::Direct(_)), Some(PathAddr::Relay(_))) => self.on_suspect(now),
             _ if has_news => self.start_round(now),
             _ => {}
@@ -528,22 +563,22 @@ impl Paths {
             path.datagram_len = path.datagram_len.max(len);
             self.size_probe = None;
             self.note(PathNews::Size(len));
-            return self.selected == Some(probe.to);
+            return self.selected() == Some(probe.to);
         }
-        let before = self.selected;
+        let before = self.selected();
         if self.is_better(probe.to, newest_from) {
             let follows = before.is_some_and(PathAddr::is_direct);
             self.select(probe.to, if follows { PathReason::Followed } else { PathReason::Answered });
             self.round = None;
         }
-        before != self.selected
+        before != self.selected()
     }
 
     fn is_better(&self, addr: PathAddr, newest_from: PathAddr) -> bool {
-        match (self.selected, addr) {
+        match (self.selected(), addr) {
             (None, _) => true,
             (Some(PathAddr::Relay(_)), PathAddr::Direct(_)) => {
-                let relay_rtt = self.selected.and_then(|a| self.find(a)).and_then(|p| p.rtt);
+                let relay_rtt = self.selected_path().and_then(|p| p.rtt);
                 let rtt = self.find(addr).and_then(|p| p.rtt);
                 relay_rtt.zip(rtt).is_none_or(|(relay, direct)| direct <= relay + DIRECT_BONUS)
             }
@@ -555,7 +590,7 @@ impl Paths {
 
     /// The selected path went silent. Falls back to the relay, and looks for a direct path again.
     pub(crate) fn on_suspect(&mut self, now: Instant) {
-        let Some(selected) = self.selected else { return };
+        let Some(selected) = self.selected() else { return };
         if let Some(path) = self.find_mut(selected) {
             (path.validated, path.datagram_len) = (false, path.datagram_len.min(DATAGRAM_LEN_BASE));
         }
@@ -581,7 +616,7 @@ impl Paths {
     }
 
     fn is_selected_valid(&self) -> bool {
-        self.selected.and_then(|addr| self.find(addr)).is_some_and(|path| path.validated)
+        self.selected_path().is_some_and(|path| path.validated)
     }
 
     /// Begins probing every direct candidate.
@@ -606,7 +641,7 @@ impl Paths {
     }
 
     fn punch(&mut self, now: Instant, in_use: bool, prober: &mut Prober<'_>) {
-        if matches!(self.selected, Some(PathAddr::Direct(_))) && self.is_selected_valid() {
+        if self.selected_path().is_some_and(|path| path.addr.is_direct() && path.validated) {
             self.round = None;
             return;
         }
@@ -662,15 +697,14 @@ impl Paths {
 
     /// The size to be proven next on the selected path, if any.
     fn next_size(&self) -> Option<usize> {
-        let selected = self.selected.filter(|addr| matches!(addr, PathAddr::Direct(_)))?;
-        let path = self.find(selected)?;
+        let path = self.selected_path().filter(|path| path.addr.is_direct())?;
         let next = SIZES.iter().position(|size| (*size).min(self.len_max) > path.datagram_len)?;
         self.size_limit.is_none_or(|limit| next < limit).then_some(next)
     }
 
     /// Finds out step by step how large datagrams may be (RFC 8899), only while data flows.
     fn probe_size(&mut self, now: Instant, loaded: bool, rng: &mut Rng) {
-        let (Some(index), Some(selected)) = (self.next_size(), self.selected) else { return };
+        let (Some(index), Some(selected)) = (self.next_size(), self.selected()) else { return };
         let tries = match &mut self.size_probe {
             Some(probe) if probe.index == index => {
                 if probe.deadline.is_some_and(|at| now < at) {

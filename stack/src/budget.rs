@@ -101,6 +101,11 @@ impl Budget {
         share.saturating_sub(held).min(self.pot().saturating_sub(self.used()))
     }
 
+    /// True when any stream may be told this window: the usual case, told without a division.
+    pub(crate) fn allows_window(&self, window: usize) -> bool {
+        window <= self.rest(self.held.received, self.share()) / FAST_MAX
+    }
+
     /// Largest window for a stream that holds `received` bytes.
     pub(crate) fn window(&self, received: usize) -> usize {
         let rest = self.rest(self.held.received, self.share());
@@ -195,6 +200,7 @@ mod tests {
         let mut budget = Budget::new(MAX, 100);
         (0..4).for_each(|_| budget.add_stream());
         assert_eq!(budget.window(0), budget.share() / 4);
+        assert!(budget.allows_window(budget.share() / FAST_MAX) && !budget.allows_window(budget.share() / 4));
         let mut held = [0; 4];
         for _ in 0..200 {
             for flow in &mut held {

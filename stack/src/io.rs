@@ -99,9 +99,13 @@ impl PeerIo {
 
     /// Makes the window in a segment as small as the budget asks for.
     pub(crate) fn cap_window(&mut self, flow: &mut Flow, segment: &Segment, packet: &mut Packet) {
+        let window = usize::from(segment.window);
+        if segment.syn || segment.rst || self.budget.allows_window(window << flow.window_scale) {
+            return;
+        }
         let cap = self.budget.window(flow.held.received) + flow.out_of_order();
         let most = cap >> flow.window_scale;
-        if usize::from(segment.window) > most && !segment.syn && !segment.rst {
+        if window > most {
             self.starve(flow);
             if let Some(window) = packet.bytes_mut().get_mut(14..16) {
                 window.copy_from_slice(&(most as u16).to_be_bytes());

@@ -90,11 +90,6 @@ impl PeerStack {
         self.io.budget.refusal()
     }
 
-    /// True while the pages of bytes that were read are worth giving back.
-    pub(crate) const fn is_tight(&self) -> bool {
-        self.io.budget.is_tight()
-    }
-
     /// Size of each ring of a new flow.
     pub(crate) fn ring_len(&self, config: &StackConfig, rtt: Option<Duration>, shared: &Shared) -> usize {
         config.ring_len(rtt, shared.pool.ring_bytes()).min(self.io.budget.share())
@@ -167,16 +162,16 @@ impl PeerStack {
         self.handle_segment(now, &syn, bytes, agenda);
     }
 
-    /// Runs `f` on a flow, with the bytes that it may add to those that wait to be sent; `None` for an unknown one. The flow
-    /// is asked for segments when the second part of the result is true.
+    /// Runs `f` on a flow, with the budget of which it takes; `None` for an unknown one. The flow is asked for segments when the
+    /// second part of the result is true.
     pub(crate) fn with_flow<R>(
         &mut self,
         key: FlowKey,
         agenda: &mut Agenda,
-        f: impl FnOnce(&mut Flow, usize) -> (R, bool),
+        f: impl FnOnce(&mut Flow, &Budget) -> (R, bool),
     ) -> Option<R> {
         let flow = self.flows.get_mut(&key)?;
-        let (result, may_send) = f(flow, self.io.budget.room_to_send(flow.held.sent));
+        let (result, may_send) = f(flow, &self.io.budget);
         self.io.settle(flow);
         if core::mem::take(&mut flow.is_held_back) {
             self.io.starve(flow);
@@ -226,7 +221,14 @@ impl PeerStack {
     }
 
     /// Lets flows go on that waited for memory, when some was freed.
+    #[inline]
     fn relieve(&mut self, agenda: &mut Agenda) {
+        if !self.io.budget.starved.is_empty() {
+            self.relieve_starved(agenda);
+        }
+    }
+
+    fn relieve_starved(&mut self, agenda: &mut Agenda) {
         for key in self.io.budget.relieved() {
             let Some(flow) = self.flows.get_mut(&key) else { continue };
             (flow.is_starved, flow.owes_window, flow.asks_again) = (false, true, true);

@@ -148,7 +148,7 @@ impl Link {
         self.stats
     }
 
-    pub(crate) const fn srtt(&self) -> Option<Duration> {
+    pub(crate) fn srtt(&self) -> Option<Duration> {
         self.rtt.smoothed()
     }
 

@@ -22,7 +22,7 @@ const RTT_INITIAL: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: u32 = 6;
 /// Most that lateness adds to the time after which a datagram is lost. Unit: round trips. Source: own choice; what comes
 /// later still is sent again.
-const LATENESS_RTTS_MAX: u32 = 2;
+const LATENESS_RTTS_MAX: u64 = 2;
 /// Longest pause between probes, so that a peer that comes back is found soon. Source: own choice; a probe now and then
 /// costs nothing.
 const BACKOFF_TIMEOUT_MAX: Duration = Duration::from_secs(3);
@@ -355,25 +355,31 @@ impl SentLog {
     }
 }
 
-/// Round-trip time estimation (RFC 9002 §5).
+/// Round-trip time estimation (RFC 9002 §5). Times are numbers of microseconds here, since they are computed for every
+/// datagram.
 pub(crate) struct Rtt {
-    smoothed: Option<Duration>,
-    variation: Duration,
-    latest: Duration,
-    min: Duration,
+    smoothed: Option<u64>,
+    variation: u64,
+    latest: u64,
+    min: u64,
 }
 
 impl Default for Rtt {
     fn default() -> Self {
-        Self { smoothed: None, variation: Duration::ZERO, latest: Duration::ZERO, min: Duration::MAX }
+        Self { smoothed: None, variation: 0, latest: 0, min: u64::MAX }
     }
+}
+
+const fn micros(time: Duration) -> u64 {
+    time.as_micros() as u64
 }
 
 impl Rtt {
     pub(crate) fn update(&mut self, sample: Duration, ack_delay: Duration) {
+        let (sample, ack_delay) = (micros(sample), micros(ack_delay));
         self.min = self.min.min(sample);
         // RFC 9002 §5.3: an acknowledgement's delay never takes a sample below the minimum.
-        let adjusted = if sample.saturating_sub(self.min) >= ack_delay { sample - ack_delay } else { sample };
+        let adjusted = if sample - self.min >= ack_delay { sample - ack_delay } else { sample };
         self.latest = adjusted;
         match self.smoothed {
             None => (self.smoothed, self.variation) = (Some(adjusted), adjusted / 2),
@@ -384,28 +390,35 @@ impl Rtt {
         }
     }
 
-    pub(crate) const fn smoothed(&self) -> Option<Duration> {
-        self.smoothed
+    pub(crate) fn smoothed(&self) -> Option<Duration> {
+        self.smoothed.map(Duration::from_micros)
     }
 
+    /// The shortest round trip; the longest time that there is before the first one.
     pub(crate) const fn minimum(&self) -> Duration {
-        self.min
+        Duration::from_micros(self.min)
     }
 
     /// RFC 8985 with a reordering window of a quarter of srtt (`docs/link.md`, "Recovery"), or more where datagrams come
     /// later than that: an eighth more than the `lateness` that was seen.
     pub(crate) fn reordering_allowance(&self, lateness: Duration) -> Duration {
-        let rtt = self.smoothed.unwrap_or(RTT_INITIAL).max(self.latest);
-        rtt + (rtt / 4).max(GRANULARITY).max((lateness + lateness / 8).min(rtt * LATENESS_RTTS_MAX))
+        let rtt = self.smoothed.unwrap_or(const { micros(RTT_INITIAL) }).max(self.latest);
+        let late = micros(lateness);
+        let window = (rtt / 4).max(const { micros(GRANULARITY) }).max((late + late / 8).min(rtt * LATENESS_RTTS_MAX));
+        Duration::from_micros(rtt + window)
     }
 
     /// RFC 9002 §6.2.1, doubled for each probe that stayed unanswered.
     pub(crate) fn probe_timeout(&self, probes: u32) -> Duration {
         let base = match self.smoothed {
-            None => RTT_INITIAL,
-            Some(smoothed) => smoothed + (self.variation * 4).max(GRANULARITY) + ACK_DELAY_RELAXED,
+            None => const { micros(RTT_INITIAL) },
+            Some(smoothed) => {
+                let most = (self.variation * 4).max(const { micros(GRANULARITY) });
+                smoothed + most + const { micros(ACK_DELAY_RELAXED) }
+            }
         };
-        (base * (1 << probes.min(BACKOFF_MAX))).min(base.max(BACKOFF_TIMEOUT_MAX))
+        let backed_off = base << probes.min(BACKOFF_MAX);
+        Duration::from_micros(backed_off.min(base.max(const { micros(BACKOFF_TIMEOUT_MAX) })))
     }
 }
 

@@ -264,11 +264,6 @@ impl Peer {
     /// Most that the datagrams of key handshakes hold. Unit: bytes.
     pub(crate) const RAW_LEN_MAX: usize = RAW_MAX * 256;
 
-    /// True unless the path in use has not answered and may be sent no full datagram before it has: packets are not cut for
-    /// that, since some cannot be.
-    fn may_send(&self) -> bool {
-        self.paths.allowance() >= self.paths.datagram_len()
-    }
 
     /// Memory that the peer makes this node hold. Unit: bytes.
     pub(crate) fn held_len(&self) -> usize {
@@ -278,7 +273,7 @@ impl Peer {
     /// When new keys are asked for because nothing may leave on the path in use, which does not answer: a copy of the RESP may
     /// have come from there.
     fn mute_at(&self) -> Option<Instant> {
-        let is_mute = self.link.is_busy() && !self.may_send() && self.sessions.handshake().is_none();
+        let is_mute = !self.paths.may_send() && self.link.is_busy() && self.sessions.handshake().is_none();
         let created = self.sessions.current().filter(|_| is_mute)?.created;
         Some(self.last_received.map_or(created, |at| at.max(created)) + HANDSHAKE_SILENCE_LONG)
     }
@@ -289,8 +284,7 @@ impl Peer {
     }
 
     fn is_unanswered(&self, now: Instant, probes: u32, silence: Duration) -> bool {
-        let silent = self.last_received.is_none_or(|at| now.since(at) >= silence);
-        self.link.unanswered_probes() >= probes && silent
+        self.link.unanswered_probes() >= probes && self.last_received.is_none_or(|at| now.since(at) >= silence)
     }
 
     // Verbs.
@@ -525,7 +519,7 @@ impl Peer {
         let (is_up, mut soonest) = (self.is_up(now), Soonest::default());
         // Without keys the link's timers have nothing to act on; those of the key handshake count instead.
         match is_up {
-            true if self.may_send() => self.link.note_deadlines(&mut soonest),
+            true if self.paths.may_send() => self.link.note_deadlines(&mut soonest),
             // What may not leave now waits for an answer on the path, or for new keys.
             true => self.link.note_probe_deadline(&mut soonest),
             false => {}

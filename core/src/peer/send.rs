@@ -78,7 +78,7 @@ impl Peer {
 
     /// Seals one datagram of the link's frames; false when there is nothing to send.
     fn seal_frames(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> bool {
-        if !self.may_send() || !self.link.has_output(now) {
+        if !self.paths.may_send() || !self.link.has_output(now) {
             return false;
         }
         let room = self.paths.datagram_len() - DATA_OVERHEAD;

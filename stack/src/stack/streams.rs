@@ -1,6 +1,7 @@
 //! Owns the verbs of streams: opening, reading, writing, ending.
 
 use super::{CommandError, Stack, StreamInfo};
+use crate::budget::Budget;
 use crate::early::{EARLY_LEN_MAX, Early};
 use crate::flow::{Flow, Recv, StreamEnd};
 use crate::ring_socket::RingSocket;
@@ -109,11 +110,9 @@ impl Stack {
 
     /// Reads through `f`, which gets contiguous bytes of the ring and says how many it took.
     pub fn recv_with(&mut self, id: StreamId, f: impl FnOnce(&mut [u8]) -> usize) -> Recv {
-        let place = self.streams.get(&id);
-        let is_tight = place.is_some_and(|(peer, _)| self.slots.get(*peer).is_some_and(|stack| stack.is_tight()));
-        let discard = self.config.ring_discard.filter(|_| is_tight);
-        let result = self.with_flow(id, |flow, _| {
-            let result = flow.recv_with(f, discard);
+        let discard = self.config.ring_discard;
+        let result = self.with_flow(id, |flow, budget| {
+            let result = flow.recv_with(f, discard.filter(|_| budget.is_tight()));
             (result, matches!(result, Recv::Data(_)) && flow.may_announce())
         });
         // A stream that is unknown did not end in order.
@@ -147,8 +146,8 @@ impl Stack {
     /// # Errors
     /// As [`Stack::send`].
     pub fn send_with(&mut self, id: StreamId, f: impl FnOnce(&mut [u8]) -> usize) -> Result<usize, CommandError> {
-        let sent = self.with_flow(id, |flow, room| {
-            let sent = flow.send_with(f, room);
+        let sent = self.with_flow(id, |flow, budget| {
+            let sent = flow.send_with(f, budget.room_to_send(flow.held.sent));
             (sent, sent.is_ok_and(|used| used > 0))
         });
         let sent = sent.ok_or(CommandError::UnknownStream)?;
@@ -211,8 +210,9 @@ impl Stack {
         place.and_then(|(peer, key)| self.slots.get_mut(peer)?.keep(key, bytes, agenda)).unwrap_or(usize::MAX)
     }
 
-    /// Runs `f` on a stream's flow, with the bytes that it may add. The flow is asked for segments when the second part of the result is true.
-    fn with_flow<R>(&mut self, id: StreamId, f: impl FnOnce(&mut Flow, usize) -> (R, bool)) -> Option<R> {
+    /// Runs `f` on a stream's flow, with its peer's budget. The flow is asked for segments when the second part of the result is
+    /// true.
+    fn with_flow<R>(&mut self, id: StreamId, f: impl FnOnce(&mut Flow, &Budget) -> (R, bool)) -> Option<R> {
         let &(peer, key) = self.streams.get(&id)?;
         self.slots.get_mut(peer)?.with_flow(key, &mut self.shared.agenda, f)
     }
