@@ -10,6 +10,7 @@ use crate::path::{Path, PathAddr};
 use crate::time::{Duration, Instant};
 use crate::trace::{Trace, TraceQueue, TrustStep};
 use crate::trust::{Outcome, TrustVersion};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -25,7 +26,7 @@ pub enum Event {
     /// Another path, or another datagram size, is in use.
     PathChanged(PeerId),
     /// A stranger or the rendezvous has shown its record.
-    Introduced(PeerId, NodeRecord),
+    Introduced(PeerId, Box<NodeRecord>),
     /// A message of another node changed trust.
     Trust(Outcome),
     /// This node grants the peer other ports than before: streams on ports that are not granted any more must end.

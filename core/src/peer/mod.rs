@@ -264,7 +264,6 @@ impl Peer {
     /// Most that the datagrams of key handshakes hold. Unit: bytes.
     pub(crate) const RAW_LEN_MAX: usize = RAW_MAX * 256;
 
-
     /// Memory that the peer makes this node hold. Unit: bytes.
     pub(crate) fn held_len(&self) -> usize {
         self.link.control_len() + self.raw.iter().map(|(_, datagram)| datagram.capacity()).sum::<usize>()

@@ -14,6 +14,7 @@ use crate::path::{PathAddr, Prober};
 use crate::time::Instant;
 use crate::tunnel::session::{Indexes, OpenError};
 use crate::wire::{Counter, LocalIndex};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// Where and when a DATA datagram came, and what its header says.
@@ -35,7 +36,7 @@ pub(crate) struct Effects {
     /// The peer is there for the first time since either side started: it wants to know where this node is.
     pub(crate) met: bool,
     /// A verified record, new to us, of a peer that is not pinned.
-    pub(crate) introduced: Option<NodeRecord>,
+    pub(crate) introduced: Option<Box<NodeRecord>>,
     pub(crate) path_changed: bool,
     /// The peer ends the tunnel, for this reason.
     pub(crate) closed: Option<u8>,
@@ -158,7 +159,7 @@ impl Peer {
             self.identity = Some(record.identity);
             if !is_pinned {
                 self.remote_record = bytes.into();
-                effects.introduced = Some(record);
+                effects.introduced = Some(Box::new(record));
             }
             self.counterpart.move_to_met();
             effects.met = true;
