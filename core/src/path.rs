@@ -6,9 +6,13 @@
 
 mod budget;
 mod candidate;
+mod round;
+mod size;
 
 pub(crate) use budget::{ProbeBudget, Prober};
 pub(crate) use candidate::is_acceptable_candidate;
+use round::PunchRound;
+use size::SizeProbe;
 
 use crate::codec::Put as _;
 use crate::rng::Rng;
@@ -21,32 +25,14 @@ use core::net::SocketAddr;
 
 /// Most paths per peer: 16 candidates of the peer's and 8 found otherwise. Source: `docs/paths.md`, "Rules".
 pub const PATHS_MAX: usize = 24;
-/// When the probes of one punch round leave, after its start. Unit: ms. Source: as above.
-const ROUND_MS: [u64; 7] = [0, 20, 60, 140, 300, 600, 1000];
-/// Steps of a round in which addresses that never answered are probed as well.
-const UNPROVEN_STEPS: [usize; TRIES_MAX as usize] = [0, 2, 4];
-/// Probes that an address gets which has never answered, within [`TRIES_AGAIN`]. Source: `docs/paths.md`, "Rules".
-pub(crate) const TRIES_MAX: u8 = 3;
-/// Probes that all such addresses of one peer get in that time: a list of candidates has sixteen. Source: as above.
-pub(crate) const PEER_TRIES_MAX: u8 = 16 * TRIES_MAX;
-/// Time after which such addresses are tried again. Source: as above.
-pub(crate) const TRIES_AGAIN: Duration = Duration::from_secs(300);
 /// What an address that has not answered may be sent for each byte that came from there. Source: RFC 9000 §8.1.
 pub(crate) const AMPLIFICATION_MAX: usize = 3;
 /// Size of the datagram of a probe, or of its answer, without padding.
 const PROBE_LEN: usize = DATA_OVERHEAD + 9;
-/// Pauses between rounds; the last one repeats. Unit: s. Source: as above.
-const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
 /// How much slower than the relay a direct path may be and still be preferred. Source: as above.
 const DIRECT_BONUS: Duration = Duration::from_millis(10);
-/// Datagram sizes tried one after the other. Unit: bytes. 1452 and 1472 fill a 1500-byte MTU under IPv6 and IPv4, the
-/// larger ones a jumbo frame and loopback.
-const SIZES: [usize; 6] = [DATAGRAM_LEN_BASE, 1452, 1472, 8944, 32_000, DATAGRAM_LEN_MAX];
 /// Largest datagram that is ever tried. Unit: bytes. Source: UDP's limit, with room for the relay leg.
 pub const DATAGRAM_LEN_MAX: usize = 65_000;
-/// Time a size probe is given, and how often it is sent.
-const SIZE_PROBE_WAIT: Duration = Duration::from_millis(500);
-const SIZE_PROBE_TRIES: u8 = 3;
 /// Most probes that wait for an answer.
 const OUTSTANDING_MAX: usize = 64;
 /// Decisions kept for the trace between two turns.
@@ -205,18 +191,6 @@ pub(crate) struct Paths {
     newest_from: Option<PathAddr>,
     /// Newest decisions that the trace has not seen, at most [`NEWS_MAX`].
     news: Vec<PathNews>,
-}
-
-struct PunchRound {
-    start: Instant,
-    step: usize,
-}
-
-struct SizeProbe {
-    index: usize,
-    tries: u8,
-    /// When the answer is overdue; `None` after that.
-    deadline: Option<Instant>,
 }
 
 impl Default for Paths {
@@ -610,18 +584,8 @@ impl Paths {
         self.on_suspect(now);
     }
 
-    fn forget_tries(&mut self, now: Instant) {
-        (self.tries, self.tries_since) = (0, now);
-        self.list.iter_mut().for_each(|path| path.tries = 0);
-    }
-
     fn is_selected_valid(&self) -> bool {
         self.selected_path().is_some_and(|path| path.validated)
-    }
-
-    /// Begins probing every direct candidate.
-    fn start_round(&mut self, now: Instant) {
-        self.round = Some(PunchRound { start: now, step: 0 });
     }
 
     fn probe(&mut self, now: Instant, to: PathAddr, len: Option<usize>, rng: &mut Rng) {
@@ -640,97 +604,6 @@ impl Paths {
         self.probe_size(now, loaded, prober.rng);
     }
 
-    fn punch(&mut self, now: Instant, in_use: bool, prober: &mut Prober<'_>) {
-        if self.selected_path().is_some_and(|path| path.addr.is_direct() && path.validated) {
-            self.round = None;
-            return;
-        }
-        while let Some(round) = &mut self.round {
-            let Some(offset) = ROUND_MS.get(round.step) else {
-                let pause = ROUND_PAUSE_S[self.rounds.min(ROUND_PAUSE_S.len() - 1)];
-                self.rounds += 1;
-                // A peer out of use is not worth waking the radio for.
-                self.round = in_use.then(|| PunchRound { start: now + Duration::from_secs(pause), step: 0 });
-                return;
-            };
-            if round.start + Duration::from_millis(*offset) > now {
-                return;
-            }
-            let step = round.step;
-            let targets = self.targets(now, step);
-            let Some(round) = &mut self.round else { return };
-            if let Err(wait) = prober.budget.take(now, targets.len()) {
-                round.start = round.start + wait;
-                return;
-            }
-            round.step += 1;
-            for to in targets {
-                self.note_try(now, to);
-                self.probe(now, to, None, prober.rng);
-            }
-        }
-    }
-
-    /// What a step of a round probes: addresses that have answered before, and in some steps others, a few times.
-    fn targets(&mut self, now: Instant, step: usize) -> Vec<PathAddr> {
-        if now.since(self.tries_since) >= TRIES_AGAIN {
-            self.forget_tries(now);
-        }
-        let mut left = if UNPROVEN_STEPS.contains(&step) { PEER_TRIES_MAX - self.tries } else { 0 };
-        let mut is_target = |path: &&Path| {
-            let is_tried = path.standing == Standing::Named && left > 0 && path.tries < TRIES_MAX;
-            left -= u8::from(is_tried);
-            path.addr.is_direct() && (path.is_open() || is_tried)
-        };
-        self.list.iter().filter(|path| is_target(path)).map(|path| path.addr).collect()
-    }
-
-    fn note_try(&mut self, now: Instant, to: PathAddr) {
-        let Some(path) = self.find_mut(to).filter(|path| !path.is_open()) else { return };
-        path.tries += 1;
-        if self.tries == 0 {
-            self.tries_since = now;
-        }
-        self.tries += 1;
-        debug_assert!(self.tries <= PEER_TRIES_MAX, "a peer's budget has a rim");
-    }
-
-    /// The size to be proven next on the selected path, if any.
-    fn next_size(&self) -> Option<usize> {
-        let path = self.selected_path().filter(|path| path.addr.is_direct())?;
-        let next = SIZES.iter().position(|size| (*size).min(self.len_max) > path.datagram_len)?;
-        self.size_limit.is_none_or(|limit| next < limit).then_some(next)
-    }
-
-    /// Finds out step by step how large datagrams may be (RFC 8899), only while data flows.
-    fn probe_size(&mut self, now: Instant, loaded: bool, rng: &mut Rng) {
-        let (Some(index), Some(selected)) = (self.next_size(), self.selected()) else { return };
-        let tries = match &mut self.size_probe {
-            Some(probe) if probe.index == index => {
-                if probe.deadline.is_some_and(|at| now < at) {
-                    return;
-                }
-                probe.deadline = None;
-                probe.tries
-            }
-            _ => 0,
-        };
-        if tries == SIZE_PROBE_TRIES {
-            (self.size_limit, self.size_probe) = (Some(index), None);
-        } else if loaded {
-            self.size_probe = Some(SizeProbe { index, tries: tries + 1, deadline: Some(now + SIZE_PROBE_WAIT) });
-            self.probe(now, selected, Some(SIZES[index].min(self.len_max)), rng);
-        }
-    }
-
-    /// When [`Paths::probe_size`] has something to do; at once when data flows and a size is unproven.
-    fn size_deadline(&self, loaded: bool) -> Option<Instant> {
-        match &self.size_probe {
-            Some(probe) if probe.deadline.is_some() => probe.deadline,
-            _ => self.next_size().filter(|_| loaded).map(|_| Instant::ZERO),
-        }
-    }
-
     pub(crate) fn poll_probe(&mut self) -> Option<Probe> {
         if self.ready.is_empty() { None } else { Some(self.ready.remove(0)) }
     }
@@ -742,8 +615,7 @@ impl Paths {
 
     /// When [`Paths::handle_timeout`] has something to do, and why; `loaded` as there.
     pub(crate) fn note_deadlines(&self, loaded: bool, soonest: &mut Soonest) {
-        let step = |r: &PunchRound| r.start + Duration::from_millis(*ROUND_MS.get(r.step).unwrap_or(&0));
-        soonest.note(PeerTimer::Punch, self.round.as_ref().map(step));
+        soonest.note(PeerTimer::Punch, self.round.as_ref().map(PunchRound::due_at));
         soonest.note(PeerTimer::Size, self.size_deadline(loaded));
     }
 }

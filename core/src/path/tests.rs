@@ -1,5 +1,7 @@
 //! The paths to one peer, in virtual time.
 
+use super::round::{PEER_TRIES_MAX, TRIES_AGAIN, TRIES_MAX};
+use super::size::SIZE_PROBE_TRIES;
 use super::*;
 
 fn direct(port: u16) -> PathAddr {
