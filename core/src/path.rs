@@ -11,7 +11,8 @@ mod size;
 
 pub(crate) use budget::{ProbeBudget, Prober};
 pub(crate) use candidate::is_acceptable_candidate;
-use round::PunchRound;
+use candidate::is_local;
+use round::{PunchRound, ROUND_AGAIN};
 use size::SizeProbe;
 
 use crate::codec::Put as _;
@@ -27,6 +28,13 @@ use core::net::SocketAddr;
 pub const PATHS_MAX: usize = 24;
 /// What an address that has not answered may be sent for each byte that came from there. Source: RFC 9000 §8.1.
 pub(crate) const AMPLIFICATION_MAX: usize = 3;
+/// Silence after which a NAT may have forgotten a direct path. Source: own choice, below the 30 s that are common.
+const STALE_AFTER: Duration = Duration::from_secs(20);
+/// Time without a datagram on a direct path, beside two of its round trips, after which a peer that speaks over the relay has
+/// left it. Source: own choice.
+const LEFT_AFTER: Duration = Duration::from_millis(300);
+/// Longest that a side waits for its candidates to arrive. Source: own choice.
+const TELL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Size of the datagram of a probe, or of its answer, without padding.
 const PROBE_LEN: usize = DATA_OVERHEAD + 9;
 /// How much slower than the relay a direct path may be and still be preferred. Source: as above.
@@ -187,6 +195,14 @@ pub(crate) struct Paths {
     /// Probes to addresses that never answered, since `tries_since`.
     tries: u8,
     tries_since: Instant,
+    /// When something last came on the path in use, or when that came into use.
+    heard: Instant,
+    /// When this node's candidates were last sent to the peer.
+    told_at: Instant,
+    /// When the newest round began, or is to begin.
+    round_at: Instant,
+    /// Round trip of the newest key handshake over the relay. Unit: microseconds.
+    relay_rtt_us: u32,
     /// Where the peer's newest datagram came from.
     newest_from: Option<PathAddr>,
     /// Newest decisions that the trace has not seen, at most [`NEWS_MAX`].
@@ -214,6 +230,10 @@ impl Paths {
             size_limit: None,
             tries: 0,
             tries_since: Instant::ZERO,
+            heard: Instant::ZERO,
+            told_at: Instant::ZERO,
+            round_at: Instant::ZERO,
+            relay_rtt_us: 0,
             newest_from: None,
             news: Vec::new(),
         }
@@ -384,7 +404,8 @@ impl Paths {
 
     /// The peer has used the keys of the RESP that [`Paths::note_resp`] noted: it is where that went, wherever its own
     /// datagram, which came from `from`, may claim to be from.
-    pub(crate) fn on_resp_used(&mut self, from: PathAddr, stood: bool) {
+    pub(crate) fn on_resp_used(&mut self, now: Instant, from: PathAddr, stood: bool) {
+        self.heard = now;
         let asked = self.list.iter().find(|path| path.answered_init).map(|path| path.addr);
         match asked.or((!from.is_direct()).then_some(from)) {
             Some(addr) => self.select_working(addr, stood),
@@ -404,6 +425,7 @@ impl Paths {
         prober: &mut Prober<'_>,
     ) {
         self.hear(from);
+        self.heard = now;
         if self.find(from).is_some_and(Path::is_open) {
             return self.select_working(from, stood);
         }
@@ -413,7 +435,7 @@ impl Paths {
             let proven = |path: &&Path| path.addr.is_direct() && path.standing == Standing::Proven;
             let proven = self.relay().or_else(|| self.list.iter().find(proven).map(|path| path.addr));
             self.select_limited(proven.unwrap_or(from));
-            self.start_round(now);
+            self.begin_rounds(now);
         }
         self.probe_moved(now, from, prober);
     }
@@ -462,6 +484,11 @@ impl Paths {
         }
     }
 
+    /// True when [`Paths::take_news`] has some to give.
+    pub(crate) const fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
     /// Decisions since the last call, oldest first.
     pub(crate) fn take_news(&mut self) -> Vec<PathNews> {
         core::mem::take(&mut self.news)
@@ -480,26 +507,96 @@ impl Paths {
         }
         let selected = self.selected_path().filter(|path| path.addr == from);
         match selected.map(Path::is_open) {
-            Some(true) => {} // the usual case of a tunnel that stands
-            Some(false) => self.earn(from, len),
+            Some(true) => self.heard = now, // the usual case of a tunnel that stands
+            Some(false) => {
+                self.heard = now;
+                self.earn(from, len);
+            }
             None => {
                 self.hear(from);
                 self.earn(from, len);
                 if is_newest {
+                    self.follow_to_relay(now, from);
                     self.probe_moved(now, from, prober);
                 }
             }
         }
     }
 
-    /// The peer's candidates have come and are among the paths now; `has_news` when one was not before. When they came
-    /// over the relay although a direct path is in use, the peer has left that path.
-    pub(crate) fn on_candidates(&mut self, now: Instant, has_news: bool) {
-        match (self.selected(), self.newest_from) {
-            (Some(PathAddr::Direct(_)), Some(PathAddr::Relay(_))) => self.on_suspect(now),
-            _ if has_news => self.start_round(now),
-            _ => {}
+    /// A peer that speaks over the relay, while nothing comes on the direct path in use any more, has left that one.
+    fn follow_to_relay(&mut self, now: Instant, from: PathAddr) {
+        let Some(selected) = self.selected_path().filter(|path| path.addr.is_direct() && !from.is_direct()) else {
+            return;
+        };
+        if now.since(self.heard) >= LEFT_AFTER + selected.rtt.unwrap_or_default() * 2 {
+            self.on_suspect(now);
         }
+    }
+
+    /// The peer's candidates have come and are among the paths now; `has_news` when one was not before. When they came
+    /// over the relay although a direct path is in use, the peer has left that path. Both sides probe at the same moment: the
+    /// one whose own candidates are still under way waits for them.
+    pub(crate) fn on_candidates(&mut self, now: Instant, has_news: bool) {
+        let has_left =
+            matches!((self.selected(), self.newest_from), (Some(PathAddr::Direct(_)), Some(PathAddr::Relay(_))));
+        if has_left {
+            self.leave(now);
+        }
+        if has_left || has_news || now.since(self.round_at) >= ROUND_AGAIN {
+            self.begin_rounds(now.max(self.told_at + self.tell_time()));
+        }
+    }
+
+    /// This node's candidates leave for the peer, which begins a round when it has them. So does this side, if it `seeks` a direct
+    /// path without waiting for those of the peer.
+    pub(crate) fn on_told(&mut self, now: Instant, seeks: bool) {
+        self.told_at = now;
+        if seeks && !self.has_direct() {
+            self.begin_rounds(now + self.tell_time());
+        }
+    }
+
+    /// When this node's candidates were last sent to the peer.
+    pub(crate) const fn told_at(&self) -> Instant {
+        self.told_at
+    }
+
+    /// Time that candidates take over the relay.
+    fn tell_time(&self) -> Duration {
+        Duration::from_micros(u64::from(self.relay_rtt_us / 2)).min(TELL_WAIT_MAX)
+    }
+
+    /// A key handshake over `from` has taken so long.
+    pub(crate) fn on_round_trip(&mut self, from: PathAddr, took: Duration) {
+        if !from.is_direct() {
+            self.relay_rtt_us = took.as_micros().min(u128::from(u32::MAX)) as u32;
+        }
+    }
+
+    /// When something last came on the path in use, or when that came into use.
+    pub(crate) const fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// True when nothing has come on the path in use for so long that a NAT may have forgotten it, or that a relayed peer may be
+    /// reached straight by now. Without a relay there is no other way, and no NAT is on the way to a local address.
+    pub(crate) fn is_stale(&self, now: Instant) -> bool {
+        now.since(self.heard) >= STALE_AFTER
+            && match self.selected() {
+                Some(PathAddr::Direct(addr)) => !is_local(&addr) && self.relay().is_some(),
+                Some(PathAddr::Relay(_)) => true,
+                None => false,
+            }
+    }
+
+    /// Something is to be sent on a path that [`Paths::is_stale`]: it goes over the relay, and a round begins when the peer has
+    /// been told.
+    pub(crate) fn on_stale(&mut self, now: Instant) {
+        if self.selected().is_some_and(PathAddr::is_direct) {
+            self.leave(now);
+        }
+        self.heard = now;
+        self.begin_rounds(now + self.tell_time());
     }
 
     /// Where the peer's newest datagram came from; `None` before the first one.
@@ -525,11 +622,11 @@ impl Paths {
         }
     }
 
-    /// The peer answered a probe. True when the selected path changed.
-    pub(crate) fn on_probe_ok(&mut self, now: Instant, id: u64, newest_from: PathAddr) -> bool {
-        let Some(i) = self.outstanding.iter().position(|o| o.id == id) else { return false };
+    /// The peer answered a probe.
+    pub(crate) fn on_probe_ok(&mut self, now: Instant, id: u64, newest_from: PathAddr) {
+        let Some(i) = self.outstanding.iter().position(|o| o.id == id) else { return };
         let probe = self.outstanding.swap_remove(i);
-        let Some(path) = self.find_mut(probe.to) else { return false };
+        let Some(path) = self.find_mut(probe.to) else { return };
         let rtt = now.since(probe.at);
         (path.validated, path.standing) = (true, Standing::Proven);
         path.rtt = Some(path.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
@@ -537,15 +634,15 @@ impl Paths {
             path.datagram_len = path.datagram_len.max(len);
             self.size_probe = None;
             self.note(PathNews::Size(len));
-            return self.selected() == Some(probe.to);
+            return;
         }
         let before = self.selected();
         if self.is_better(probe.to, newest_from) {
             let follows = before.is_some_and(PathAddr::is_direct);
             self.select(probe.to, if follows { PathReason::Followed } else { PathReason::Answered });
+            self.heard = now;
             self.round = None;
         }
-        before != self.selected()
     }
 
     fn is_better(&self, addr: PathAddr, newest_from: PathAddr) -> bool {
@@ -562,8 +659,16 @@ impl Paths {
         }
     }
 
-    /// The selected path went silent. Falls back to the relay, and looks for a direct path again.
+    /// The selected path went silent. Falls back to the relay, and looks for a direct path again when the peer can know of it.
     pub(crate) fn on_suspect(&mut self, now: Instant) {
+        let had_direct = self.selected().is_some_and(PathAddr::is_direct);
+        self.leave(now);
+        let falls_back = had_direct && !self.selected().is_some_and(PathAddr::is_direct);
+        self.begin_rounds(now + if falls_back { self.tell_time() } else { Duration::ZERO });
+    }
+
+    /// The selected path does not work any more: uses the relay, if there is one.
+    fn leave(&mut self, now: Instant) {
         let Some(selected) = self.selected() else { return };
         if let Some(path) = self.find_mut(selected) {
             (path.validated, path.datagram_len) = (false, path.datagram_len.min(DATAGRAM_LEN_BASE));
@@ -572,20 +677,29 @@ impl Paths {
         self.note(PathNews::Silent(selected));
         if let (PathAddr::Direct(_), Some(relay)) = (selected, self.relay()) {
             self.select(relay, PathReason::Silence);
+            self.heard = now;
         }
-        self.rounds = 0;
-        self.start_round(now);
     }
 
     /// Our own address changed. The path in use counts as silent, and the round of probes shows the peer our new address.
     /// Addresses that did not answer our old one get another chance.
     pub(crate) fn on_own_move(&mut self, now: Instant) {
         self.forget_tries(now);
-        self.on_suspect(now);
+        self.leave(now);
+        self.begin_rounds(now);
     }
 
     fn is_selected_valid(&self) -> bool {
         self.selected_path().is_some_and(|path| path.validated)
+    }
+
+    fn has_direct(&self) -> bool {
+        self.selected_path().is_some_and(|path| path.addr.is_direct() && path.validated)
+    }
+
+    /// True when an answer has come over this path and it has not gone silent since.
+    pub(crate) fn is_valid(&self, addr: PathAddr) -> bool {
+        self.find(addr).is_some_and(|path| path.validated)
     }
 
     fn probe(&mut self, now: Instant, to: PathAddr, len: Option<usize>, rng: &mut Rng) {

@@ -18,6 +18,9 @@ pub(super) const TRIES_AGAIN: Duration = Duration::from_secs(300);
 /// Pauses between rounds; the last one repeats. Unit: s. Source: `docs/paths.md`, "Rules".
 const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
 
+/// Pause before candidates that are no news begin another round. Source: `docs/paths.md`, "Rules".
+pub(super) const ROUND_AGAIN: Duration = Duration::from_secs(1);
+
 pub(super) struct PunchRound {
     start: Instant,
     step: usize,
@@ -36,13 +39,14 @@ impl Paths {
         self.list.iter_mut().for_each(|path| path.tries = 0);
     }
 
-    /// Begins probing every direct candidate.
-    pub(super) fn start_round(&mut self, now: Instant) {
-        self.round = Some(PunchRound { start: now, step: 0 });
+    /// Begins probing every direct candidate at this moment, and again after the pauses between rounds.
+    pub(super) fn begin_rounds(&mut self, at: Instant) {
+        (self.rounds, self.round_at) = (0, at);
+        self.round = Some(PunchRound { start: at, step: 0 });
     }
 
     pub(super) fn punch(&mut self, now: Instant, in_use: bool, prober: &mut Prober<'_>) {
-        if self.selected_path().is_some_and(|path| path.addr.is_direct() && path.validated) {
+        if self.has_direct() {
             self.round = None;
             return;
         }
