@@ -251,8 +251,9 @@ impl Endpoint {
         let needs_kem = entry.peer.role == Role::Trusted && !peer.stance.has_kem();
         let session = if needs_kem { session.unmixed(&keys) } else { session };
         let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
-        let was_up = entry.peer.is_up(now);
+        let (was_up, path) = (entry.peer.is_up(now), entry.peer.paths.selected());
         let restarted = entry.peer.install_current(now, session, (from, RESP_LEN), prober);
+        let has_moved = was_up && entry.peer.paths.selected() != path;
         if restarted {
             self.events.push_back(Event::Reset(id, ResetReason::Restarted));
         }
@@ -260,6 +261,8 @@ impl Endpoint {
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Finished });
         if !was_up || restarted {
             self.on_up(now, id);
+        } else if has_moved {
+            self.on_path_changed(id);
         }
         self.touch(id);
         Ok(())

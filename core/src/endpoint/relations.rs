@@ -217,6 +217,20 @@ impl Endpoint {
         self.with_directory(now, |directory, _| directory.refresh(record));
     }
 
+    /// Enters the places where trusted peers are reached directly now into [`Endpoint::trust`]. True when one of them is
+    /// another than at the last call: put the book on disk within a minute, so that after a power cut the peers are found
+    /// without the rendezvous. Work grows with the number of peers.
+    pub fn note_places(&mut self) -> bool {
+        for (_, entry) in self.peers.iter().filter(|(_, entry)| entry.peer.role == Role::Trusted) {
+            if let (Some(key), Some(path @ PathAddr::Direct(addr))) = (entry.peer.identity, entry.peer.paths.selected())
+                && entry.peer.paths.is_open(path)
+            {
+                self.directory.note_endpoint(&key, addr);
+            }
+        }
+        self.directory.take_new_places()
+    }
+
     /// Takes the word that [`Endpoint::trust`], as it was with this version, is on disk and survives a power cut. Letters that
     /// tell others of a change of trust, and acknowledgements of letters that brought one, wait for this; without it they
     /// never leave. [`Event::SaveTrust`] says when a save is wanted.

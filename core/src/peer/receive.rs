@@ -81,7 +81,9 @@ impl Peer {
     fn promote(&mut self, Arrival { now, from, receiver, counter }: Arrival, effects: &mut Effects) {
         let Some(session) = self.sessions.take_next(receiver) else { return };
         let (had_keys, created) = (self.sessions.current().is_some(), session.created);
+        let path = self.paths.selected();
         self.paths.on_resp_used(from, self.stands(now, &session));
+        effects.path_changed |= had_keys && self.paths.selected() != path;
         effects.restarted = self.make_current(now, session).1;
         effects.established = !had_keys || effects.restarted;
         if counter == Counter(0) {
