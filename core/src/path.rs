@@ -14,7 +14,7 @@ use crate::codec::Put as _;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
-use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE};
+use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE, DATAGRAM_LEN_MIN};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
@@ -39,9 +39,12 @@ const PROBE_LEN: usize = DATA_OVERHEAD + 9;
 const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
 /// How much slower than the relay a direct path may be and still be preferred. Source: as above.
 const DIRECT_BONUS: Duration = Duration::from_millis(10);
-/// Datagram sizes tried one after the other. Unit: bytes. 1452 and 1472 fill a 1500-byte MTU under IPv6 and IPv4, the
-/// larger ones a jumbo frame and loopback.
-const SIZES: [usize; 6] = [DATAGRAM_LEN_BASE, 1452, 1472, 8944, 32_000, DATAGRAM_LEN_MAX];
+/// Datagram sizes tried one after the other. Unit: bytes. Those below the base are for paths that swallow larger ones, with IPv4
+/// datagrams of 576, 768 and 1024 bytes; 1452 and 1472 fill a 1500-byte MTU under IPv6 and IPv4, the larger ones a jumbo
+/// frame and loopback.
+const SIZES: [usize; 9] = [DATAGRAM_LEN_MIN, 724, 980, DATAGRAM_LEN_BASE, 1452, 1472, 8944, 32_000, DATAGRAM_LEN_MAX];
+/// Time after which sizes up to the base are tried again on a path that has refused one. Source: own choice.
+const SIZE_AGAIN: Duration = Duration::from_secs(30);
 /// Largest datagram that is ever tried. Unit: bytes. Source: UDP's limit, with room for the relay leg.
 pub const DATAGRAM_LEN_MAX: usize = 65_000;
 /// Time a size probe is given, and how often it is sent.
@@ -160,6 +163,17 @@ impl Path {
         !self.addr.is_direct() || matches!(self.standing, Standing::Known | Standing::Proven)
     }
 
+    /// The next smaller bound for datagrams, for a path that seems to swallow those of the present one: the base first. IPv6
+    /// carries the base everywhere. Unit: bytes.
+    fn smaller_len(&self) -> usize {
+        let is_ipv6 = matches!(self.addr, PathAddr::Direct(addr) if addr.ip().to_canonical().is_ipv6());
+        if self.datagram_len > DATAGRAM_LEN_BASE || is_ipv6 {
+            self.datagram_len.min(DATAGRAM_LEN_BASE)
+        } else {
+            DATAGRAM_LEN_MIN
+        }
+    }
+
     /// What may be sent there now. Unit: bytes.
     fn allowance(&self) -> usize {
         if self.is_open() { usize::MAX } else { self.credit as usize }
@@ -198,6 +212,8 @@ pub(crate) struct Paths {
     size_probe: Option<SizeProbe>,
     /// Sizes from this index on were refused by the selected path.
     size_limit: Option<usize>,
+    /// When sizes up to the base are tried again on it.
+    size_again_at: Option<Instant>,
     /// Probes to addresses that never answered, since `tries_since`.
     tries: u8,
     tries_since: Instant,
@@ -238,6 +254,7 @@ impl Paths {
             rounds: 0,
             size_probe: None,
             size_limit: None,
+            size_again_at: None,
             tries: 0,
             tries_since: Instant::ZERO,
             newest_from: None,
@@ -592,7 +609,7 @@ impl Paths {
     pub(crate) fn on_suspect(&mut self, now: Instant) {
         let Some(selected) = self.selected() else { return };
         if let Some(path) = self.find_mut(selected) {
-            (path.validated, path.datagram_len) = (false, path.datagram_len.min(DATAGRAM_LEN_BASE));
+            (path.validated, path.datagram_len) = (false, path.smaller_len());
         }
         (self.size_probe, self.size_limit) = (None, None);
         self.note(PathNews::Silent(selected));
@@ -601,6 +618,27 @@ impl Paths {
         }
         self.rounds = 0;
         self.start_round(now);
+    }
+
+    /// The path in use carries small datagrams and swallows full ones.
+    pub(crate) fn on_black_hole(&mut self) {
+        let Some(path) = self.selected.and_then(|at| self.list.get_mut(at)) else { return };
+        path.datagram_len = path.smaller_len();
+        let len = path.datagram_len;
+        (self.size_probe, self.size_limit) = (None, None);
+        self.note(PathNews::Size(len));
+    }
+
+    /// The peer answers again after a silence, in which probes of larger sizes were lost whatever the path carries.
+    pub(crate) fn on_answering(&mut self) {
+        if self.is_small() {
+            (self.size_probe, self.size_limit) = (None, None);
+        }
+    }
+
+    /// True while the path in use is held for one that does not carry the base.
+    fn is_small(&self) -> bool {
+        self.selected_path().is_some_and(|path| path.datagram_len < DATAGRAM_LEN_BASE)
     }
 
     /// Our own address changed. The path in use counts as silent, and the round of probes shows the peer our new address.
@@ -697,13 +735,17 @@ impl Paths {
 
     /// The size to be proven next on the selected path, if any.
     fn next_size(&self) -> Option<usize> {
-        let path = self.selected_path().filter(|path| path.addr.is_direct())?;
+        let path = self.selected_path()?;
         let next = SIZES.iter().position(|size| (*size).min(self.len_max) > path.datagram_len)?;
-        self.size_limit.is_none_or(|limit| next < limit).then_some(next)
+        let is_for_path = path.addr.is_direct() || SIZES[next] <= DATAGRAM_LEN_BASE;
+        (is_for_path && self.size_limit.is_none_or(|limit| next < limit)).then_some(next)
     }
 
-    /// Finds out step by step how large datagrams may be (RFC 8899), only while data flows.
+    /// Finds out step by step how large datagrams may be (RFC 8899), only while data flows or the base is not carried.
     fn probe_size(&mut self, now: Instant, loaded: bool, rng: &mut Rng) {
+        if self.size_again_at.take_if(|at| *at <= now).is_some() {
+            self.on_answering();
+        }
         let (Some(index), Some(selected)) = (self.next_size(), self.selected()) else { return };
         let tries = match &mut self.size_probe {
             Some(probe) if probe.index == index => {
@@ -717,7 +759,8 @@ impl Paths {
         };
         if tries == SIZE_PROBE_TRIES {
             (self.size_limit, self.size_probe) = (Some(index), None);
-        } else if loaded {
+            self.size_again_at = Some(now + SIZE_AGAIN);
+        } else if loaded || self.is_small() {
             self.size_probe = Some(SizeProbe { index, tries: tries + 1, deadline: Some(now + SIZE_PROBE_WAIT) });
             self.probe(now, selected, Some(SIZES[index].min(self.len_max)), rng);
         }
@@ -727,7 +770,7 @@ impl Paths {
     fn size_deadline(&self, loaded: bool) -> Option<Instant> {
         match &self.size_probe {
             Some(probe) if probe.deadline.is_some() => probe.deadline,
-            _ => self.next_size().filter(|_| loaded).map(|_| Instant::ZERO),
+            _ => self.next_size().filter(|_| loaded || self.is_small()).map(|_| Instant::ZERO),
         }
     }
 

@@ -64,7 +64,7 @@ fn port(node: &Node) -> u16 {
 
 /// True when a file of the node's folder holds this address on loopback, as a pin writes it.
 fn knows_place(node: &Node, port: u16) -> bool {
-    let wanted = [&[127, 0, 0, 1][..], &port.to_be_bytes()].concat();
+    let wanted = [&[127, 0, 0, 1][..], &port.to_le_bytes()].concat();
     let has = |path: &Path| fs::read(path).is_ok_and(|bytes| bytes.windows(6).any(|six| six == wanted));
     let mut folders = vec![node.home.clone()];
     while let Some(folder) = folders.pop() {

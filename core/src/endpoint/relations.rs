@@ -367,7 +367,7 @@ impl Endpoint {
             Effect::NoRelay(key) => {
                 let Some(id) = self.peer_by_identity(&key) else { return };
                 if let Some(entry) = self.peers.get_mut(&id) {
-                    entry.peer.set_away(true);
+                    entry.peer.set_away(now, true);
                 }
                 self.touch(id);
             }
@@ -376,7 +376,7 @@ impl Endpoint {
                 if let Some(entry) = id.and_then(|id| self.peers.get_mut(&id)) {
                     // Without any known address either the wait need not be long.
                     let is_away = entry.peer.paths.open_addrs().is_empty();
-                    entry.peer.set_away(is_away);
+                    entry.peer.set_away(now, is_away);
                 }
             }
             Effect::AskForRelays => {
@@ -496,7 +496,7 @@ impl Endpoint {
         let Some(id) = self.peer_by_identity(to) else { return };
         self.set_relay(id, channel);
         if let Some(entry) = self.peers.get_mut(&id) {
-            entry.peer.set_away(!is_online);
+            entry.peer.set_away(now, !is_online);
             entry.peer.relay_init(now);
         }
         self.touch(id);
