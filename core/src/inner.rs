@@ -41,6 +41,8 @@ pub enum ResetReason {
     SecretDiffers,
     /// The owners have approved each other anew: what stood under the former pair secret is over.
     Renewed,
+    /// The peer had no answer from this node for the time allowed, and its link began anew; it is the same process.
+    GivenUp,
 }
 
 impl ResetReason {
@@ -55,6 +57,12 @@ impl ResetReason {
             Self::Broken => "broken",
             Self::SecretDiffers => "pair_secret_differs",
             Self::Renewed => "pair_secret_renewed",
+            Self::GivenUp => "given_up",
         }
+    }
+
+    /// True when the peer's link began anew, so that what it has not answered may be asked again.
+    pub const fn is_new_beginning(self) -> bool {
+        matches!(self, Self::Restarted | Self::GivenUp)
     }
 }

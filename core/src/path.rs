@@ -19,7 +19,7 @@ use crate::codec::Put as _;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
-use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE};
+use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE, DATAGRAM_LEN_MIN};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
@@ -154,6 +154,17 @@ impl Path {
         !self.addr.is_direct() || matches!(self.standing, Standing::Known | Standing::Proven)
     }
 
+    /// The next smaller bound for datagrams, for a path that seems to swallow those of the present one: the base first. IPv6
+    /// carries the base everywhere. Unit: bytes.
+    fn smaller_len(&self) -> usize {
+        let is_ipv6 = matches!(self.addr, PathAddr::Direct(addr) if addr.ip().to_canonical().is_ipv6());
+        if self.datagram_len > DATAGRAM_LEN_BASE || is_ipv6 {
+            self.datagram_len.min(DATAGRAM_LEN_BASE)
+        } else {
+            DATAGRAM_LEN_MIN
+        }
+    }
+
     /// What may be sent there now. Unit: bytes.
     fn allowance(&self) -> usize {
         if self.is_open() { usize::MAX } else { self.credit as usize }
@@ -192,6 +203,8 @@ pub(crate) struct Paths {
     size_probe: Option<SizeProbe>,
     /// Sizes from this index on were refused by the selected path.
     size_limit: Option<usize>,
+    /// When sizes up to the base are tried again on it.
+    size_again_at: Option<Instant>,
     /// Probes to addresses that never answered, since `tries_since`.
     tries: u8,
     tries_since: Instant,
@@ -228,6 +241,7 @@ impl Paths {
             rounds: 0,
             size_probe: None,
             size_limit: None,
+            size_again_at: None,
             tries: 0,
             tries_since: Instant::ZERO,
             heard: Instant::ZERO,
@@ -671,7 +685,7 @@ impl Paths {
     fn leave(&mut self, now: Instant) {
         let Some(selected) = self.selected() else { return };
         if let Some(path) = self.find_mut(selected) {
-            (path.validated, path.datagram_len) = (false, path.datagram_len.min(DATAGRAM_LEN_BASE));
+            (path.validated, path.datagram_len) = (false, path.smaller_len());
         }
         (self.size_probe, self.size_limit) = (None, None);
         self.note(PathNews::Silent(selected));

@@ -260,6 +260,8 @@ pub struct TrustBook {
     letters: LiteMap<LetterNumber, (IdentityKey, Vec<u8>)>,
     last_letter: LetterNumber,
     version: TrustVersion,
+    /// A peer was reached at another place than the pin had; not on disk.
+    has_new_places: bool,
 }
 
 impl TrustBook {
@@ -487,11 +489,16 @@ impl TrustBook {
         }
     }
 
-    /// Remembers where a peer was reached.
+    /// Remembers where a peer was reached. That is a hint and no change of trust: the book keeps its version.
     pub fn note_endpoint(&mut self, key: &IdentityKey, endpoint: SocketAddr) {
         if let Some(pin) = self.pins.get_mut(key) {
-            pin.last_endpoint = Some(endpoint);
+            self.has_new_places |= pin.last_endpoint.replace(endpoint) != Some(endpoint);
         }
+    }
+
+    /// True, once, when a peer was reached at another place than before.
+    pub(crate) const fn take_new_places(&mut self) -> bool {
+        core::mem::replace(&mut self.has_new_places, false)
     }
 
     /// Ends trust that is over; returns each peer's former pin and the message that tells it.

@@ -33,6 +33,9 @@ pub const RELAY_HEADER_LEN: usize = 16;
 /// Largest datagram on a path that has proven nothing more: IPv6's minimum MTU of 1280 less its and UDP's headers, and
 /// less the relay leg's header, so that moving between relay and direct path never changes what fits.
 pub const DATAGRAM_LEN_BASE: usize = 1232 - RELAY_HEADER_LEN;
+/// Smallest bound for datagrams on a path: an IPv4 datagram of 576 bytes, which every IPv4 network carries, less its and UDP's
+/// headers, and less the relay leg's header.
+pub const DATAGRAM_LEN_MIN: usize = 576 - 28 - RELAY_HEADER_LEN;
 /// Bytes of each of mac1 and mac2.
 pub const MAC_LEN: usize = 16;
 

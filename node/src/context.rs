@@ -52,6 +52,9 @@ pub(crate) struct Context {
     /// When the trust book is saved without being asked for, and when that was done last.
     pub(crate) trust_save_at: Option<Instant>,
     pub(crate) trust_saved_unasked: Option<Instant>,
+    /// When the peers' places are noted, and when that was done last.
+    pub(crate) places_at: Option<Instant>,
+    pub(crate) places_noted: Option<Instant>,
     /// At least one client watches events; otherwise none are made.
     pub(crate) is_watched: bool,
     /// The least important level that the log takes; `None` without a log.
@@ -68,6 +71,8 @@ impl Context {
             trust_submitted: stack.endpoint().trust().version(),
             trust_save_at: None,
             trust_saved_unasked: None,
+            places_at: None,
+            places_noted: None,
             stack,
             now: Instant::ZERO,
             wall,

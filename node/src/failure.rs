@@ -182,6 +182,10 @@ impl Failure {
         match reason {
             ResetReason::Closed => Self::new(Code::ConnectionReset, format!("{name} was shut down")),
             ResetReason::Restarted => Self::new(Code::ConnectionReset, format!("{name} was restarted")),
+            ResetReason::GivenUp => {
+                let text = format!("{name} had no answer from this node for a minute and more, and ended the streams");
+                Self::new(Code::ConnectionReset, text).hint("connect again")
+            }
             ResetReason::Away => Self::new(Code::Unreachable, format!("{name} is not connected"))
                 .hint("messages wait for it: pilotctl send-message"),
             ResetReason::Revoked => Self::new(Code::TrustRequired, format!("trust with {name} was withdrawn"))

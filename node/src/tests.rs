@@ -127,6 +127,20 @@ impl Lab {
         Self::of(books(nodes, true))
     }
 
+    /// Two nodes that trust each other, of which the first knows a former address of the second.
+    pub(crate) fn misplaced() -> Self {
+        let mut books = books(2, true);
+        books[0].note_endpoint(&key(1), underlay(FIRST_PORT - 1));
+        Self::of(books)
+    }
+
+    /// The same nodes after a power cut that left what `saved` holds of the first one's trust book.
+    pub(crate) fn after_power_cut(saved: &[u8]) -> Self {
+        let mut books = books(2, true);
+        books[0] = TrustBook::parse(saved).expect("a book");
+        Self::of(books)
+    }
+
     /// Two nodes that trust each other and have not met.
     pub(crate) fn unmet() -> Self {
         Self::of(books(2, false))

@@ -1,9 +1,9 @@
-//! A rendezvous that moves to another process.
+//! A rendezvous that moves to another process, and one that is away.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
 
-use harness::{Lab, pilotctl, until};
+use harness::{Lab, Node, pilotctl, until};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -54,4 +54,52 @@ fn a_drained_rendezvous_takes_its_nodes_to_its_successor() {
         until("the successor answers", || node.run(&["find", other]).status.success());
     }
     assert_eq!(drain("1").status.code(), Some(3), "it has ended");
+}
+
+/// The UDP port of a node.
+fn port(node: &Node) -> u16 {
+    let udp = node.json(&["info"])["udp"].as_str().unwrap().to_owned();
+    udp.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+/// True when a file of the node's folder holds this address on loopback, as a pin writes it.
+fn knows_place(node: &Node, port: u16) -> bool {
+    let wanted = [&[127, 0, 0, 1][..], &port.to_le_bytes()].concat();
+    let has = |path: &Path| fs::read(path).is_ok_and(|bytes| bytes.windows(6).any(|six| six == wanted));
+    let mut folders = vec![node.home.clone()];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.is_dir() {
+                true => folders.push(path),
+                false if path.is_file() && has(&path) => return true,
+                false => {}
+            }
+        }
+    }
+    false
+}
+
+#[test]
+fn without_the_rendezvous_peers_are_found_where_they_were_before_a_power_cut() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    a.ok(&["ping", &b.name, "--count", "1"]);
+    let ports = [port(&a), port(&b)];
+    until("the places are on disk", || knows_place(&a, ports[1]) && knows_place(&b, ports[0]));
+    lab.kill_rendezvous();
+    a.kill();
+    b.kill();
+    a.start();
+    b.start();
+    assert_eq!([port(&a), port(&b)], ports, "the ports of before");
+    a.ok(&["ping", &b.name, "--count", "1"]);
+    b.ok(&["ping", &a.name, "--count", "1"]);
+    b.ok(&["daemon", "stop"]);
+    // While another program has the port, the node takes another one.
+    let other = std::net::UdpSocket::bind(("127.0.0.1", ports[1])).unwrap();
+    b.start();
+    assert_ne!(port(&b), ports[1]);
+    assert!(b.ok(&["log"]).contains("port_taken"));
+    b.ok(&["ping", &a.name, "--count", "1"]);
+    drop(other);
 }

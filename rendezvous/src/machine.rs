@@ -7,7 +7,7 @@ use crate::letters::Letter;
 use crate::sources::{Sources, network};
 use crate::state::{Journal, State, day};
 use pilot_core::control::{Answer, Call, Push, Refusal};
-use pilot_core::endpoint::{Event, NoSink, ResetReason, Strangers, Timer, Transmit};
+use pilot_core::endpoint::{Event, NoSink, Strangers, Timer, Transmit};
 use pilot_core::extensions::{ExtensionType, Extensions};
 use pilot_core::identity::IdentityKey;
 use pilot_core::rng::Rng;
@@ -222,7 +222,7 @@ impl Rendezvous {
                     self.endpoint.answer(peer, id, answer, facts);
                 }
                 Event::PathChanged(peer) => self.tell_address(peer),
-                Event::Reset(peer, ResetReason::Restarted) => self.replaced(now, peer),
+                Event::Reset(peer, reason) if reason.is_new_beginning() => self.replaced(now, peer),
                 Event::Reset(peer, _) => self.forget(peer),
                 _ => {}
             }

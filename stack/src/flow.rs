@@ -55,6 +55,7 @@ impl core::fmt::Display for StreamEnd {
             Self::Tunnel(ResetReason::SecretDiffers) => "the peer has another pair secret",
             Self::Tunnel(ResetReason::Away) => "the peer is not connected to the rendezvous",
             Self::Tunnel(ResetReason::Restarted) => "the peer was restarted",
+            Self::Tunnel(ResetReason::GivenUp) => "the peer had no answer from here for too long",
             Self::Tunnel(ResetReason::Revoked) => "trust was withdrawn",
             Self::Tunnel(ResetReason::Renewed) => "the pair secret was renewed",
             Self::Tunnel(_) => "the peer ended its tunnel",

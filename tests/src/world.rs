@@ -44,6 +44,8 @@ pub struct SimNode {
     pub events: Vec<Event>,
     /// Inner address of the node's socket.
     pub addr: SocketAddr,
+    /// The machine has no network: what it sends and what others send to it is lost.
+    pub is_offline: bool,
     nat: Option<Nat>,
     ledger: Ledger,
     disk: Disk,
@@ -63,6 +65,7 @@ impl SimNode {
             stack,
             events: Vec::new(),
             addr,
+            is_offline: false,
             nat: None,
             ledger: Ledger::default(),
             disk,
@@ -567,7 +570,7 @@ impl World {
                 Some(_) => None,
                 None => Some(to),
             };
-            if inner == Some(node.addr) {
+            if inner == Some(node.addr) && !node.is_offline {
                 node.ledger.receive(from, datagram.len());
                 // The stack counts discards, and tests read its counters.
                 let _ = node.stack.handle_datagram(now, from, &mut datagram);
@@ -653,6 +656,9 @@ impl World {
             for datagram in batch.chunks(transmit.segment_len) {
                 let node = &mut self.nodes[i];
                 node.ledger.send(now, to, datagram.len(), node.stack.endpoint());
+                if node.is_offline {
+                    continue;
+                }
                 self.launch(inner.ip(), source, to, datagram);
             }
         }

@@ -97,7 +97,7 @@ impl Endpoint {
 
     fn apply(&mut self, now: Instant, id: PeerId, effects: Effects) {
         if effects.restarted {
-            self.events.push_back(Event::Reset(id, ResetReason::Restarted));
+            self.note_new_beginning(id);
             self.on_session(now, id, true);
         }
         if effects.established {
@@ -244,7 +244,7 @@ impl Endpoint {
         let was_up = entry.peer.is_up(now);
         let restarted = entry.peer.install_current(now, session, (from, RESP_LEN), prober);
         if restarted {
-            self.events.push_back(Event::Reset(id, ResetReason::Restarted));
+            self.note_new_beginning(id);
         }
         self.on_session(now, id, restarted);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Finished });
@@ -255,6 +255,12 @@ impl Endpoint {
         self.follow_paths(now, id);
         self.touch(id);
         Ok(())
+    }
+
+    /// The peer's link began anew.
+    fn note_new_beginning(&mut self, id: PeerId) {
+        let reason = self.peers.get(&id).map(|entry| entry.peer.new_beginning());
+        self.events.push_back(Event::Reset(id, reason.unwrap_or(ResetReason::Restarted)));
     }
 
     fn on_up(&mut self, now: Instant, id: PeerId) {

@@ -403,6 +403,9 @@ impl Endpoint {
             if wants_relay {
                 entry.peer.relay_init(now);
             }
+            if given_up.is_none() && entry.peer.take_away(now) {
+                self.events.push_back(Event::Away(id));
+            }
             if matches!(given_up, Some(ResetReason::Unreachable | ResetReason::SecretDiffers)) {
                 self.doubt(now, id);
             }

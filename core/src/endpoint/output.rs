@@ -23,6 +23,9 @@ pub enum Event {
     Up(PeerId),
     /// Everything in flight to and from the peer is lost.
     Reset(PeerId, ResetReason),
+    /// The rendezvous does not have the peer connected, and it does not answer. What stands waits for it; what has no answer yet
+    /// need not.
+    Away(PeerId),
     /// Another path, or another datagram size, is in use.
     PathChanged(PeerId),
     /// A stranger or the rendezvous has shown its record.

@@ -217,6 +217,20 @@ impl Endpoint {
         self.with_directory(now, |directory, _| directory.refresh(record));
     }
 
+    /// Enters the places where trusted peers are reached directly now into [`Endpoint::trust`]. True when one of them is
+    /// another than at the last call: put the book on disk within a minute, so that after a power cut the peers are found
+    /// without the rendezvous. Work grows with the number of peers.
+    pub fn note_places(&mut self) -> bool {
+        for (_, entry) in self.peers.iter().filter(|(_, entry)| entry.peer.role == Role::Trusted) {
+            if let (Some(key), Some(path @ PathAddr::Direct(addr))) = (entry.peer.identity, entry.peer.paths.selected())
+                && entry.peer.paths.is_open(path)
+            {
+                self.directory.note_endpoint(&key, addr);
+            }
+        }
+        self.directory.take_new_places()
+    }
+
     /// Takes the word that [`Endpoint::trust`], as it was with this version, is on disk and survives a power cut. Letters that
     /// tell others of a change of trust, and acknowledgements of letters that brought one, wait for this; without it they
     /// never leave. [`Event::SaveTrust`] says when a save is wanted.
@@ -356,7 +370,7 @@ impl Endpoint {
             Effect::NoRelay(key) => {
                 let Some(id) = self.peer_by_identity(&key) else { return };
                 if let Some(entry) = self.peers.get_mut(&id) {
-                    entry.peer.set_away(true);
+                    entry.peer.set_away(now, true);
                 }
                 self.touch(id);
             }
@@ -365,7 +379,7 @@ impl Endpoint {
                 if let Some(entry) = id.and_then(|id| self.peers.get_mut(&id)) {
                     // Without any known address either the wait need not be long.
                     let is_away = entry.peer.paths.open_addrs().is_empty();
-                    entry.peer.set_away(is_away);
+                    entry.peer.set_away(now, is_away);
                 }
             }
             Effect::AskForRelays => {
@@ -485,7 +499,7 @@ impl Endpoint {
         let Some(id) = self.peer_by_identity(to) else { return };
         self.set_relay(id, channel);
         if let Some(entry) = self.peers.get_mut(&id) {
-            entry.peer.set_away(!is_online);
+            entry.peer.set_away(now, !is_online);
             entry.peer.relay_init(now);
         }
         self.touch(id);

@@ -415,7 +415,7 @@ fn a_side_that_gave_up_is_another_incarnation_to_the_other() {
         pair.send(who_speaks_first, b"lost or not");
         pair.run_for(Duration::from_secs(5));
         let id = pair.peer(1);
-        assert!(pair.events[1].contains(&Event::Reset(id, ResetReason::Restarted)), "{:?}", pair.events[1]);
+        assert!(pair.events[1].contains(&Event::Reset(id, ResetReason::GivenUp)), "{:?}", pair.events[1]);
         [0, 1].into_iter().for_each(|side| pair.send(side, b"two"));
         pair.run_for(DELAY * 10);
         assert!([0, 1].iter().all(|side| pair.inboxes[*side].0.contains(&b"two".to_vec())));

@@ -161,14 +161,14 @@ impl Received {
         self.deadline.is_some()
     }
 
-    /// Writes the ACK frame; `current` is the index of the session it will travel in.
-    pub(crate) fn emit(&mut self, now: Instant, current: LocalIndex, out: &mut Vec<u8>) {
+    /// Writes the ACK frame with at most `ranges_max` ranges; `current` is the index of the session it will travel in.
+    pub(crate) fn emit(&mut self, now: Instant, current: LocalIndex, ranges_max: usize, out: &mut Vec<u8>) {
         let session = (self.index != current).then_some(self.index);
         let delay_us = now.since(self.newest_at).as_micros() as u64;
         let newest = self.ranges.iter().copied().take(NEWEST_MAX);
         let oldest = newest.clone().next_back().map_or(0, |(low, _)| low);
         let late = self.late.as_mut().map_or_else(Vec::new, |late| late.report(oldest));
-        frame::emit_ack(out, session, delay_us, newest.chain(late.iter().copied()));
+        frame::emit_ack(out, session, delay_us, newest.chain(late.iter().copied()).take(ranges_max));
         (self.waiting, self.waiting_relaxed, self.deadline) = (0, 0, None);
     }
 }
@@ -217,7 +217,7 @@ mod tests {
                 arrivals.into_iter().flatten().for_each(|c| received.note(Instant::ZERO, Counter(c), Urgency::Normal));
             }
             out.clear();
-            received.emit(Instant::ZERO, LocalIndex(1), &mut out);
+            received.emit(Instant::ZERO, LocalIndex(1), ACK_RANGES_MAX, &mut out);
             let Some(Ok(Frame::Ack(ack))) = Frames::new(&out).next() else { panic!("an ACK") };
             if rng.below(3) > 0 {
                 ack.ranges().for_each(|range| acked.extend(range));
@@ -234,7 +234,7 @@ mod tests {
             for c in arrivals.into_iter().flatten() {
                 one_by_one.note(Instant::ZERO, Counter(c), Urgency::Normal);
                 out.clear();
-                one_by_one.emit(Instant::ZERO, LocalIndex(1), &mut out);
+                one_by_one.emit(Instant::ZERO, LocalIndex(1), ACK_RANGES_MAX, &mut out);
                 let Some(Ok(Frame::Ack(ack))) = Frames::new(&out).next() else { panic!("an ACK") };
                 if rng.below(3) > 0 {
                     ack.ranges().for_each(|range| acked.extend(range));
@@ -243,8 +243,8 @@ mod tests {
         }
         let told = acked.iter().filter(|c| is_late(c) && **c < 7000).count();
         assert!(told * 1000 >= came(7000) * 970, "{told} of {}", came(7000));
-        one_by_one.emit(Instant::ZERO, LocalIndex(1), &mut out);
-        (0..LATE_REPORTS).for_each(|_| one_by_one.emit(Instant::ZERO, LocalIndex(1), &mut out));
+        one_by_one.emit(Instant::ZERO, LocalIndex(1), ACK_RANGES_MAX, &mut out);
+        (0..LATE_REPORTS).for_each(|_| one_by_one.emit(Instant::ZERO, LocalIndex(1), ACK_RANGES_MAX, &mut out));
         assert!(one_by_one.late.expect("was used").report(u64::MAX).is_empty(), "told often enough");
     }
 
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(received.deadline(), Some(Instant::ZERO + ACK_DELAY));
         received.note(Instant::from_micros(10), Counter(2), Urgency::Normal);
         assert_eq!(received.deadline(), Some(Instant::ZERO));
-        received.emit(Instant::ZERO, LocalIndex(1), &mut Vec::new());
+        received.emit(Instant::ZERO, LocalIndex(1), ACK_RANGES_MAX, &mut Vec::new());
         assert!(!received.is_waiting());
         received.note(Instant::from_micros(10), Counter(9), Urgency::Normal);
         assert_eq!(received.deadline(), Some(Instant::ZERO), "a gap");

@@ -143,6 +143,8 @@ pub(crate) struct SentLog {
 /// The datagrams that an ACK frame acknowledged for the first time.
 pub(crate) struct NewlyAcked {
     pub(crate) bytes: u64,
+    /// Size of the largest one. Unit: bytes.
+    pub(crate) size_max: u32,
     pub(crate) largest: u64,
     /// The round trip of the newest one, unless a later one had overtaken it (RFC 9002 §5.1).
     pub(crate) rtt: Option<Duration>,
@@ -203,13 +205,14 @@ impl SentLog {
     ) -> Option<NewlyAcked> {
         let (end, in_flight_before) = (self.next(), self.in_flight);
         let fresh = self.largest_acked.map_or(0, |largest| largest + 1).max(self.first);
-        let (mut newest, mut bytes, mut above, mut overtaken) = (None, 0, None, None);
+        let (mut newest, mut bytes, mut size_max, mut above, mut overtaken) = (None, 0, 0, None, None);
         let mut take = |log: &mut Self, number: u64| {
             let Some(sent) = log.take(number) else { return };
             if number < fresh {
                 overtaken = overtaken.max(Some(now.since(sent.at)));
             }
             bytes += u64::from(sent.size);
+            size_max = sent.size.max(size_max);
             sent.carried.for_each(|carried| on_acked(number, carried));
             let snapshot = Snapshot { number, at: sent.at, delivery: sent.delivery };
             newest = newest.take().filter(|n: &Snapshot| n.number > number).or(Some(snapshot));
@@ -241,6 +244,7 @@ impl SentLog {
         let delivery_rate = u128::from(self.delivery.bytes - delivery.bytes) * 1_000_000 / interval.as_micros();
         Some(NewlyAcked {
             bytes,
+            size_max,
             largest: number,
             rtt: (number >= fresh).then(|| now.since(at)),
             delivery_rate: delivery_rate as u64,

@@ -1,13 +1,16 @@
 //! Owns the search for the largest datagram that the path in use carries (RFC 8899).
 
-use super::{DATAGRAM_LEN_MAX, Paths};
+use super::{DATAGRAM_LEN_MAX, PathNews, Paths};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
-use crate::wire::DATAGRAM_LEN_BASE;
+use crate::wire::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MIN};
 
-/// Datagram sizes tried one after the other. Unit: bytes. 1452 and 1472 fill a 1500-byte MTU under IPv6 and IPv4, the
-/// larger ones a jumbo frame and loopback.
-const SIZES: [usize; 6] = [DATAGRAM_LEN_BASE, 1452, 1472, 8944, 32_000, DATAGRAM_LEN_MAX];
+/// Datagram sizes tried one after the other. Unit: bytes. Those below the base are for paths that swallow larger ones, with IPv4
+/// datagrams of 576, 768 and 1024 bytes; 1452 and 1472 fill a 1500-byte MTU under IPv6 and IPv4, the larger ones a jumbo
+/// frame and loopback.
+const SIZES: [usize; 9] = [DATAGRAM_LEN_MIN, 724, 980, DATAGRAM_LEN_BASE, 1452, 1472, 8944, 32_000, DATAGRAM_LEN_MAX];
+/// Time after which sizes up to the base are tried again on a path that has refused one. Source: own choice.
+const SIZE_AGAIN: Duration = Duration::from_secs(30);
 /// Time a size probe is given, and how often it is sent.
 const SIZE_PROBE_WAIT: Duration = Duration::from_millis(500);
 pub(super) const SIZE_PROBE_TRIES: u8 = 3;
@@ -20,15 +23,40 @@ pub(super) struct SizeProbe {
 }
 
 impl Paths {
-    /// The size to be proven next on the selected path, if any.
-    fn next_size(&self) -> Option<usize> {
-        let path = self.selected_path().filter(|path| path.addr.is_direct())?;
-        let next = SIZES.iter().position(|size| (*size).min(self.len_max) > path.datagram_len)?;
-        self.size_limit.is_none_or(|limit| next < limit).then_some(next)
+    /// The path in use carries small datagrams and swallows full ones.
+    pub(crate) fn on_black_hole(&mut self) {
+        let Some(path) = self.selected.and_then(|at| self.list.get_mut(at)) else { return };
+        path.datagram_len = path.smaller_len();
+        let len = path.datagram_len;
+        (self.size_probe, self.size_limit) = (None, None);
+        self.note(PathNews::Size(len));
     }
 
-    /// Finds out step by step how large datagrams may be (RFC 8899), only while data flows.
+    /// The peer answers again after a silence, in which probes of larger sizes were lost whatever the path carries.
+    pub(crate) fn on_answering(&mut self) {
+        if self.is_small() {
+            (self.size_probe, self.size_limit) = (None, None);
+        }
+    }
+
+    /// True while the path in use is held for one that does not carry the base.
+    fn is_small(&self) -> bool {
+        self.selected_path().is_some_and(|path| path.datagram_len < DATAGRAM_LEN_BASE)
+    }
+
+    /// The size to be proven next on the selected path, if any.
+    fn next_size(&self) -> Option<usize> {
+        let path = self.selected_path()?;
+        let next = SIZES.iter().position(|size| (*size).min(self.len_max) > path.datagram_len)?;
+        let is_for_path = path.addr.is_direct() || SIZES[next] <= DATAGRAM_LEN_BASE;
+        (is_for_path && self.size_limit.is_none_or(|limit| next < limit)).then_some(next)
+    }
+
+    /// Finds out step by step how large datagrams may be (RFC 8899), only while data flows or the base is not carried.
     pub(super) fn probe_size(&mut self, now: Instant, loaded: bool, rng: &mut Rng) {
+        if self.size_again_at.take_if(|at| *at <= now).is_some() {
+            self.on_answering();
+        }
         let (Some(index), Some(selected)) = (self.next_size(), self.selected()) else { return };
         let tries = match &mut self.size_probe {
             Some(probe) if probe.index == index => {
@@ -42,7 +70,8 @@ impl Paths {
         };
         if tries == SIZE_PROBE_TRIES {
             (self.size_limit, self.size_probe) = (Some(index), None);
-        } else if loaded {
+            self.size_again_at = Some(now + SIZE_AGAIN);
+        } else if loaded || self.is_small() {
             self.size_probe = Some(SizeProbe { index, tries: tries + 1, deadline: Some(now + SIZE_PROBE_WAIT) });
             self.probe(now, selected, Some(SIZES[index].min(self.len_max)), rng);
         }
@@ -52,7 +81,7 @@ impl Paths {
     pub(super) fn size_deadline(&self, loaded: bool) -> Option<Instant> {
         match &self.size_probe {
             Some(probe) if probe.deadline.is_some() => probe.deadline,
-            _ => self.next_size().filter(|_| loaded).map(|_| Instant::ZERO),
+            _ => self.next_size().filter(|_| loaded || self.is_small()).map(|_| Instant::ZERO),
         }
     }
 }

@@ -7,20 +7,16 @@ use crate::time::{Duration, Instant};
 use crate::tunnel::handshake::{Cookie, Pending};
 use crate::tunnel::{COOKIE_WAIT_MAX, COOKIE_WAIT_MIN, GIVE_UP_AFTER, INIT_RESEND};
 
-/// How long a key handshake is tried when the rendezvous says that the peer is not connected.
+/// How long a key handshake is tried after the rendezvous has said that the peer is not connected.
 const AWAY_AFTER: Duration = Duration::from_secs(3);
+/// How long streams that stand wait for a silent peer, whatever the rendezvous says of it, since the peer was last heard. Source:
+/// own choice; an absence of a minute, and the pause before the next INIT, are survived, and after 90 s the owner knows.
+pub(super) const VANISHED_AFTER: Duration = Duration::from_secs(85);
+/// The least time that they wait after the first INIT, as when this machine slept. Source: own choice.
+const VANISHED_TRY: Duration = Duration::from_secs(10);
 /// Most that is added to the pause before an INIT is repeated, so that two ends do not repeat theirs at the same time
 /// for ever. Unit: ms. Source: WireGuard's third of a second.
 const RESEND_JITTER_MS: u64 = 333;
-
-/// What the rendezvous has said of the peer since the key handshake began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
-    /// Nothing that speaks against an answer.
-    Likely,
-    /// It does not have the peer connected.
-    Away,
-}
 
 /// A key handshake that waits for the peer's RESP.
 pub(crate) struct Handshake {
@@ -32,7 +28,12 @@ pub(crate) struct Handshake {
     /// INITs sent.
     attempts: usize,
     resend_at: Instant,
-    presence: Presence,
+    /// Since when the rendezvous says that it does not have the peer connected.
+    away_since: Option<Instant>,
+    /// When the streams that had no answer then were told that the peer is away.
+    told_away_at: Option<Instant>,
+    /// When the peer was last heard in the tunnel that stood when the key handshake began.
+    heard: Option<Instant>,
     /// The newest cookie of the peer, for the next INITs.
     cookie: Option<Cookie>,
     /// The INIT that was sent last has been answered with a cookie.
@@ -44,13 +45,22 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
-    /// A key handshake with the INIT `pending`; `before` is its state with the INIT before that one.
-    pub(super) fn new(now: Instant, pending: Pending, before: Option<&Self>, rng: &mut Rng) -> Self {
+    /// A key handshake with the INIT `pending`; `before` is its state with the INIT before that one. `heard`: when the peer was
+    /// last heard in a tunnel that stands; only for the first INIT.
+    pub(super) fn new(
+        now: Instant,
+        pending: Pending,
+        before: Option<&Self>,
+        heard: Option<Instant>,
+        rng: &mut Rng,
+    ) -> Self {
         let attempts = before.map_or(0, |before| before.attempts);
-        let presence = before.map_or(Presence::Likely, |before| before.presence);
-        let pause = match presence {
-            Presence::Likely => INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)],
-            Presence::Away => INIT_RESEND[0], // there is little time, and the peer may come at any moment
+        let heard = before.map_or(heard, |before| before.heard);
+        let away_since = before.and_then(|before| before.away_since);
+        let pause = match away_since {
+            // There is little time, and the peer may come at any moment.
+            Some(_) if heard.is_none() => INIT_RESEND[0],
+            _ => INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)],
         };
         Self {
             pending,
@@ -59,7 +69,9 @@ impl Handshake {
             relayed_at: None,
             attempts: attempts + 1,
             resend_at: now + pause + Duration::from_millis(rng.below(RESEND_JITTER_MS)),
-            presence,
+            away_since,
+            told_away_at: before.and_then(|before| before.told_away_at),
+            heard,
             cookie: before.and_then(|before| before.cookie),
             has_new_cookie: false,
             without_kem: before.is_some_and(|before| before.without_kem),
@@ -113,26 +125,43 @@ impl Handshake {
         self.resend_at
     }
 
-    /// When no answer is expected any more.
-    pub(super) fn give_up_at(&self) -> Instant {
-        match self.presence {
-            Presence::Likely if !self.is_refused => self.started + GIVE_UP_AFTER,
-            _ => self.started + AWAY_AFTER,
+    /// When no answer is expected any more; `in_use`: streams wait for it. What the rendezvous says ends no stream that stands.
+    pub(super) fn give_up_at(&self, in_use: bool) -> Instant {
+        match (self.heard.filter(|_| in_use), self.away_since) {
+            _ if self.is_refused => self.started + AWAY_AFTER,
+            (Some(heard), _) => (heard + VANISHED_AFTER).max(self.started + VANISHED_TRY),
+            (None, Some(since)) => since + AWAY_AFTER,
+            (None, None) => self.started + GIVE_UP_AFTER,
         }
+    }
+
+    /// When the streams without an answer are told that the peer is away, although others stand and wait; again and again, since
+    /// new ones may come.
+    pub(super) fn tell_away_at(&self) -> Option<Instant> {
+        let since = self.away_since.filter(|_| self.heard.is_some())?;
+        Some(self.told_away_at.unwrap_or(since) + AWAY_AFTER)
+    }
+
+    /// Notes that they are told.
+    pub(super) const fn note_told_away(&mut self, now: Instant) {
+        self.told_away_at = Some(now);
     }
 
     /// What the streams to the peer end with when the key handshake is given up.
     pub(super) const fn give_up_reason(&self) -> ResetReason {
-        match self.presence {
+        match self.away_since {
             _ if self.is_refused => ResetReason::SecretDiffers,
-            Presence::Likely => ResetReason::Unreachable,
-            Presence::Away => ResetReason::Away,
+            None => ResetReason::Unreachable,
+            Some(_) => ResetReason::Away,
         }
     }
 
     /// Notes whether the rendezvous has the peer connected.
-    pub(super) const fn set_away(&mut self, away: bool) {
-        self.presence = if away { Presence::Away } else { Presence::Likely };
+    pub(super) fn set_away(&mut self, now: Instant, away: bool) {
+        match away {
+            true => _ = self.away_since.get_or_insert(now),
+            false => (self.away_since, self.told_away_at) = (None, None),
+        }
     }
 
     /// Notes that the INIT leaves over the relay as well.

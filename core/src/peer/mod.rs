@@ -30,7 +30,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use handshake::Handshake;
+use handshake::{Handshake, VANISHED_AFTER};
 use sessions::Sessions;
 use zeroize::Zeroizing;
 
@@ -89,6 +89,11 @@ impl Counterpart {
         matches!(self, Self::Seen(before) | Self::Met(before) if before != incarnation)
     }
 
+    /// True when `incarnation` and the one before are of one process.
+    fn is_same_process(self, incarnation: Incarnation) -> bool {
+        matches!(self, Self::Seen(before) | Self::Met(before) if before.is_same_process(incarnation))
+    }
+
     /// A key handshake finished with `incarnation`. True when that is another process than before.
     fn move_to_seen(&mut self, incarnation: Incarnation) -> bool {
         let is_another = self.is_another(incarnation);
@@ -138,6 +143,8 @@ pub(crate) struct Peer {
     pub(crate) bytes_received: u64,
     /// Names this side's state of the link.
     incarnation: Incarnation,
+    /// The peer's link began anew last time without another process: it had given this node up.
+    is_same_process: bool,
     /// When that state began.
     began: Instant,
     /// The latest moment at which the peer's state of the link can have begun.
@@ -192,7 +199,8 @@ impl Peer {
             last_received: None,
             bytes_sent: 0,
             bytes_received: 0,
-            incarnation: Incarnation(rng.bytes()),
+            incarnation: Incarnation::new(rng),
+            is_same_process: false,
             began,
             counterpart_began: Instant::ZERO,
             sessions: Sessions::new(),
@@ -330,9 +338,9 @@ impl Peer {
     }
 
     /// Notes whether the rendezvous has the peer connected, for the key handshake under way.
-    pub(crate) fn set_away(&mut self, away: bool) {
+    pub(crate) fn set_away(&mut self, now: Instant, away: bool) {
         if let Some(handshake) = self.sessions.handshake_mut() {
-            handshake.set_away(away);
+            handshake.set_away(now, away);
         }
     }
 
@@ -359,7 +367,9 @@ impl Peer {
     /// Sends the INIT of a key handshake, new or under way, to every address at once where the peer has answered before: the
     /// first valid answer wins.
     pub(crate) fn begin_handshake(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
-        let handshake = Handshake::new(now, pending, self.sessions.handshake(), rng);
+        let heard = self.last_received.filter(|at| self.in_use && now.since(*at) < VANISHED_AFTER);
+        let heard = heard.filter(|_| self.sessions.current().is_some());
+        let handshake = Handshake::new(now, pending, self.sessions.handshake(), heard, rng);
         let targets = self.paths.open_addrs();
         let knows_address = targets.iter().any(|to| to.is_direct());
         let patient = handshake.is_first_attempt() && knows_address;
@@ -423,6 +433,7 @@ impl Peer {
     /// incarnation than before. To that one the old link's numbers mean nothing, and nothing that was meant for the old
     /// one is given to it.
     fn make_current(&mut self, now: Instant, session: Box<Session>) -> (Option<Box<Handshake>>, bool) {
+        self.is_same_process = self.counterpart.is_same_process(session.incarnation);
         let restarted = self.counterpart.move_to_seen(session.incarnation);
         // The peer knows this side by the name that it was shown, also when the link began anew before the session was used.
         self.incarnation = session.shown.as_deref().copied().unwrap_or(self.incarnation);
@@ -460,14 +471,19 @@ impl Peer {
     /// link begins anew then, which a process that was here earlier has to learn. However often `remote` has to ask, it is shown
     /// the same one.
     pub(crate) fn new_incarnation_for(&self, remote: Incarnation, rng: &mut Rng) -> Option<Incarnation> {
-        let shown = || self.sessions.shown_to(remote).unwrap_or_else(|| Incarnation(rng.bytes()));
+        let shown = || self.sessions.shown_to(remote).unwrap_or_else(|| self.incarnation.next(rng));
         self.counterpart.is_another(remote).then(shown)
+    }
+
+    /// Why everything in flight is lost when the peer is another incarnation than before.
+    pub(crate) const fn new_beginning(&self) -> ResetReason {
+        if self.is_same_process { ResetReason::GivenUp } else { ResetReason::Restarted }
     }
 
     /// Forgets the tunnel but not the peer: everything in flight is lost, paths stay as hints.
     pub(crate) fn reset(&mut self, now: Instant, rng: &mut Rng) {
         // A peer that has not noticed learns by it that the link begins anew.
-        (self.incarnation, self.began) = (Incarnation(rng.bytes()), now);
+        (self.incarnation, self.began) = (self.incarnation.next(rng), now);
         self.link = Link::new(DATAGRAM_LEN_BASE);
         self.sessions.move_to_down();
         (self.counterpart, self.liveness) = (Counterpart::Unknown, Liveness::Answers);
@@ -485,16 +501,27 @@ impl Peer {
         if self.suspect_at().is_some_and(|at| at <= now) {
             self.liveness = Liveness::Silent;
             self.paths.on_suspect(now);
+        } else if self.link.take_black_hole() {
+            self.paths.on_black_hole();
         }
         self.sessions.handle_timeout(now, self.last_received);
         self.keep_alive(now, prober.rng);
         if self.rest_at.take_if(|at| *at <= now).is_some() {
             self.rest(now);
         }
-        let given_up = self.sessions.handshake().filter(|handshake| now >= handshake.give_up_at());
+        let in_use = self.in_use;
+        let given_up = self.sessions.handshake().filter(|handshake| now >= handshake.give_up_at(in_use));
         let reason = given_up.map(Handshake::give_up_reason)?;
         self.sessions.end_handshake();
         Some(reason)
+    }
+
+    /// True, once in a while, when the streams that have no answer yet are to be told that the peer is away, while others stand and wait.
+    pub(crate) fn take_away(&mut self, now: Instant) -> bool {
+        let handshake = self.sessions.handshake_mut();
+        let Some(handshake) = handshake.filter(|h| h.tell_away_at().is_some_and(|at| at <= now)) else { return false };
+        handshake.note_told_away(now);
+        true
     }
 
     /// Frees what only traffic needs, unless there has been some.

@@ -68,7 +68,7 @@ impl Peer {
         self.bytes_received += len as u64;
         self.last_received = Some(now);
         self.rest_at.get_or_insert(now + REST_AFTER);
-        self.set_away(false);
+        self.set_away(now, false);
         self.promote(arrival, effects);
         self.paths.on_authentic(now, (from, len), newest, prober);
         let urgency = self.handle_frames(arrival, (indexes, introduced, is_mixed), plaintext, prober, sink, effects)?;
@@ -105,8 +105,10 @@ impl Peer {
                 Frame::Padding => {}
                 Frame::Ack(ack) => {
                     self.link.on_ack(now, remote, &ack);
-                    if self.link.unanswered_probes() == 0 {
-                        self.liveness = Liveness::Answers;
+                    if self.link.unanswered_probes() == 0
+                        && core::mem::replace(&mut self.liveness, Liveness::Answers) == Liveness::Silent
+                    {
+                        self.paths.on_answering();
                     }
                 }
                 Frame::Probe(id) => self.paths.on_probe(now, from, id, prober),

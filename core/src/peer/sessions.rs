@@ -13,7 +13,7 @@
 //! the initiator has the keys as well; then it moves the tunnel up.
 
 use super::handshake::Handshake;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, earliest};
 use crate::timer::{PeerTimer, Soonest};
 use crate::tunnel::handshake::Incarnation;
 use crate::tunnel::session::{Session, Side};
@@ -248,7 +248,7 @@ impl Sessions {
     pub(super) fn note_deadlines(&self, in_use: bool, soonest: &mut Soonest) {
         if let Some(handshake) = self.handshake() {
             soonest.note(PeerTimer::Resend, Some(handshake.resend_at()));
-            soonest.note(PeerTimer::GiveUp, Some(handshake.give_up_at()));
+            soonest.note(PeerTimer::GiveUp, earliest(Some(handshake.give_up_at(in_use)), handshake.tell_away_at()));
         }
         if let Some(next) = &self.next {
             soonest.note(PeerTimer::EraseOld, Some(next.reject_at()));
@@ -272,6 +272,7 @@ mod tests {
     use crate::agreement::{self, KeyPair};
     use crate::identity::Identity;
     use crate::noise::{StaticShared, TrafficKeys};
+    use crate::peer::handshake::VANISHED_AFTER;
     use crate::rng::Rng;
     use crate::time::Duration;
     use crate::tunnel::handshake::{Age, Cookie, Incarnation, Introduction, Opening, Pending};
@@ -292,6 +293,10 @@ mod tests {
     }
 
     fn handshake(index: u32, now: Instant, before: Option<&Handshake>) -> Handshake {
+        handshake_in(None, index, now, before)
+    }
+
+    fn handshake_in(heard: Option<Instant>, index: u32, now: Instant, before: Option<&Handshake>) -> Handshake {
         let (own, peer, mut rng) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]), Rng::new([3; 32]));
         let responder = peer.static_key();
         let opening = Opening {
@@ -304,7 +309,7 @@ mod tests {
         };
         let ephemeral = KeyPair::new(&agreement::PORTABLE, rng.bytes());
         let pending = Pending::start(&own, &opening, ephemeral).expect("an honest key");
-        Handshake::new(now, pending, before, &mut rng)
+        Handshake::new(now, pending, before, heard, &mut rng)
     }
 
     fn soonest(sessions: &Sessions, in_use: bool) -> Option<(Instant, PeerTimer)> {
@@ -408,7 +413,7 @@ mod tests {
             let at = waiting.resend_at();
             waiting.on_cookie(now, (Cookie([8; 16]), Duration::ZERO), &mut rng);
             assert_eq!(waiting.resend_at(), at, "one cookie for each INIT");
-            assert!(waiting.resend_at() < waiting.give_up_at());
+            assert!(waiting.resend_at() < waiting.give_up_at(true));
             assert_eq!(waiting.cookie(), Some(Cookie([7; 16])));
             let next = handshake(2, at, Some(&waiting));
             assert_eq!(next.cookie(), Some(Cookie([7; 16])), "an INIT may be lost");
@@ -417,22 +422,43 @@ mod tests {
 
     #[test]
     fn a_handshake_is_given_up_sooner_when_the_peer_is_away() {
+        let later = T + Duration::from_secs(20);
         let mut first = handshake(1, T, None);
-        first.set_away(true);
-        let mut second = handshake(2, T + Duration::from_secs(1), Some(&first));
+        first.set_away(later, true);
+        let mut second = handshake(2, later + Duration::from_secs(1), Some(&first));
         assert_eq!((first.is_first_attempt(), second.is_first_attempt()), (true, false));
-        assert_eq!(second.give_up_at(), first.give_up_at(), "it counts from the first INIT");
-        second.set_away(false);
-        assert_eq!(second.give_up_at(), T + crate::tunnel::GIVE_UP_AFTER);
+        assert_eq!(second.give_up_at(true), later + Duration::from_secs(3), "it counts from when that was said");
+        second.set_away(later + Duration::from_secs(2), true);
+        assert_eq!(second.give_up_at(true), first.give_up_at(true), "said again, that is no news");
+        second.set_away(later, false);
+        assert_eq!(second.give_up_at(true), T + crate::tunnel::GIVE_UP_AFTER);
         let third = handshake(3, T + Duration::from_secs(2), Some(&second));
         assert!(third.resend_at() >= T + Duration::from_secs(6), "the third pause is longer");
     }
 
     #[test]
+    fn what_stands_waits_whatever_the_rendezvous_says_and_what_asks_is_told() {
+        let heard = T + Duration::from_secs(100);
+        let now = heard + Duration::from_secs(2);
+        let mut standing = handshake_in(Some(heard), 1, now, None);
+        assert_eq!(standing.tell_away_at(), None);
+        standing.set_away(now, true);
+        assert_eq!(standing.give_up_at(true), heard + VANISHED_AFTER);
+        assert_eq!(standing.give_up_at(false), now + Duration::from_secs(3), "nothing stands any more");
+        assert_eq!(standing.tell_away_at(), Some(now + Duration::from_secs(3)));
+        standing.note_told_away(now + Duration::from_secs(3));
+        let next = handshake(2, now + Duration::from_secs(1), Some(&standing));
+        assert_eq!(next.tell_away_at(), Some(now + Duration::from_secs(6)), "streams may have come since");
+        assert_eq!(next.give_up_at(true), heard + VANISHED_AFTER);
+        let woken = handshake_in(Some(heard), 1, heard + VANISHED_AFTER, None);
+        assert_eq!(woken.give_up_at(true), heard + VANISHED_AFTER + Duration::from_secs(10), "time to be answered");
+    }
+
+    #[test]
     fn a_peer_that_is_away_is_asked_three_times() {
         let (mut newest, mut inits) = (handshake(1, T, None), 1);
-        newest.set_away(true);
-        while newest.resend_at() < newest.give_up_at() {
+        newest.set_away(T, true);
+        while newest.resend_at() < newest.give_up_at(true) {
             newest = handshake(inits + 1, newest.resend_at(), Some(&newest));
             inits += 1;
         }

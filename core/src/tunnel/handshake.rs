@@ -6,7 +6,7 @@ use crate::agreement::{KeyAgreement, KeyPair};
 use crate::hash::mac16;
 use crate::identity::{Identity, StaticKey};
 use crate::noise::{HandshakeFailed, Initiation, Received, StaticShared, TrafficKeys};
-use crate::rng::Entropy;
+use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant};
 use crate::tunnel::PROLOGUE;
 use crate::tunnel::stance::Stance;
@@ -26,6 +26,29 @@ pub(crate) type Timestamp = [u8; TIMESTAMP_LEN];
 /// key handshake is finished, each side knows with which state of the other, before anything is sent to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Incarnation(pub(crate) [u8; 6]);
+
+impl Incarnation {
+    /// Bytes that name the process; the others name its state of the link. Two processes have the same ones by chance once in
+    /// 65,536 times, and then the peer is said to have given up where it was restarted.
+    const PROCESS_LEN: usize = 2;
+
+    /// The first incarnation of a process towards a peer.
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        Self(rng.bytes())
+    }
+
+    /// Another incarnation of the same process.
+    pub(crate) fn next(self, rng: &mut Rng) -> Self {
+        let mut next = Self::new(rng);
+        next.0[..Self::PROCESS_LEN].copy_from_slice(&self.0[..Self::PROCESS_LEN]);
+        next
+    }
+
+    /// True when both are of one process.
+    pub(crate) fn is_same_process(self, other: Self) -> bool {
+        self.0[..Self::PROCESS_LEN] == other.0[..Self::PROCESS_LEN]
+    }
+}
 
 /// For how long one side's state of the link has lasted at least. Unit: 2 ms, at most 131 s, which is longer than any
 /// stream waits for its answer.

@@ -27,6 +27,11 @@ const SAVE_PAUSE: Duration = Duration::from_secs(1);
 /// The same while a trusted peer waits for the save with its first stream. Source: as above.
 const SAVE_PAUSE_URGENT: Duration = Duration::from_millis(20);
 
+/// Time from a peer's new path to the look at the peers' places: a direct path mostly follows the relay. Source: own choice.
+const PLACES_SETTLING: Duration = Duration::from_secs(1);
+/// Pause between two such looks. Source: `docs/paths.md`, "Without the rendezvous".
+const PLACES_PAUSE: Duration = Duration::from_secs(60);
+
 /// The terms of a trust in a caller's words.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
@@ -124,6 +129,12 @@ pub(crate) fn save_wanted(cx: &mut Context, version: TrustVersion) {
             save(cx, After::Nothing);
         }
     }
+}
+
+/// A peer has come up, or has another path: its place is on disk within [`PLACES_PAUSE`], and mostly at once.
+pub(crate) fn place_changed(cx: &mut Context) {
+    let next = cx.places_noted.map_or(Instant::ZERO, |at| at + PLACES_PAUSE);
+    cx.places_at.get_or_insert(next.max(cx.now + PLACES_SETTLING));
 }
 
 /// The disk has synced a version of the trust book, or failed.
@@ -410,7 +421,7 @@ fn state(cx: &Context, node: &str) -> Trusted {
 
 // Expiry.
 
-/// The clockwork that ends pins and grants at their second, and saves what could not be saved.
+/// The clockwork that ends pins and grants at their second, and saves what could not be saved, and the peers' places.
 #[derive(Default)]
 pub(crate) struct Expiry {
     /// When the next pin or grant ends. Unit: seconds since 1970.
@@ -429,6 +440,12 @@ impl Expiry {
                 save(cx, After::Nothing); // peers are told after that
             }
             self.look(cx);
+        }
+        if cx.places_at.take_if(|at| *at <= cx.now).is_some() {
+            cx.places_noted = Some(cx.now);
+            if cx.stack.endpoint_mut().note_places() {
+                save(cx, After::Nothing);
+            }
         }
         if cx.trust_save_at.is_some_and(|at| at <= cx.now) {
             cx.trust_saved_unasked = Some(cx.now);
@@ -454,7 +471,7 @@ impl Expiry {
             let left = Duration::from_micros(left_us);
             cx.now + StepWatch::look_every().map_or(left, |pause| pause.min(left))
         });
-        earliest(end, cx.trust_save_at)
+        earliest(end, earliest(cx.trust_save_at, cx.places_at))
     }
 }
 

@@ -180,6 +180,7 @@ impl<D: Disk> Books<D> {
         let (trust, addr, profile) = (meta(Meta::Trust)?, meta(Meta::Addr)?, meta(Meta::Profile)?);
         let (webhook, counted) = (meta(Meta::Webhook)?, meta(Meta::Counted)?);
         let used_us = meta(Meta::Times)?.and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let port = meta(Meta::Port)?.and_then(|b| b.try_into().ok()).map_or(0, u16::from_le_bytes);
         let programs = meta(Meta::Programs)?.unwrap_or_default();
         let addr = addr.and_then(|b| b.try_into().ok()).map(Addr::from_bytes).unwrap_or_default();
         let mut outbox = Vec::new();
@@ -193,7 +194,7 @@ impl<D: Disk> Books<D> {
             let row = self.log.read(Key::new(GIVEN_UP, *seq), usize::MAX)?;
             given_up.extend(row.and_then(|row| GivenUp::parse(*seq, &row).ok()));
         }
-        Ok(Saved { trust, addr, profile, webhook, used_us, programs, outbox, given_up, counted })
+        Ok(Saved { trust, addr, profile, port, webhook, used_us, programs, outbox, given_up, counted })
     }
 
     /// Runs jobs in order, and commits their changes together. When a commit fails, all of its jobs fail and change nothing; on a

@@ -18,6 +18,8 @@ pub(crate) enum Meta {
     Webhook = 5,
     /// The newest time that this node may have used: 8 bytes, microseconds since 1970.
     Times = 6,
+    /// The UDP port of this node: 2 bytes.
+    Port = 7,
     /// Counted time; see [`Counted`](crate::mail::counted::Counted).
     Counted = 10,
 }
@@ -86,6 +88,8 @@ pub(crate) struct Saved {
     pub(crate) trust: Option<Vec<u8>>,
     pub(crate) addr: Addr,
     pub(crate) profile: Option<Vec<u8>>,
+    /// The UDP port of the run before; 0 when there was none.
+    pub(crate) port: u16,
     pub(crate) webhook: Option<Vec<u8>>,
     /// No time that this node has used is greater. Unit: microseconds since 1970.
     pub(crate) used_us: u64,

@@ -116,6 +116,7 @@ impl Turn for EventLoop {
         self.rooms.log.note_stop(&mut self.rooms.cx);
         self.rooms.cx.stack.endpoint_mut().close_all();
         self.transmit();
+        self.rooms.cx.stack.endpoint_mut().note_places();
         trust::save(&mut self.rooms.cx, After::Nothing);
         trust::save_times(&mut self.rooms.cx);
         self.rooms.carry_out();

@@ -102,10 +102,14 @@ impl Rooms {
                 if let Some(key) = cx.stack.endpoint().identity_of(peer) {
                     self.post.encourage(&key);
                 }
+                trust::place_changed(cx);
                 watch::tell_peer(cx, peer, Event::PeerUp, None);
             }
             EndpointEvent::Reset(peer, reason) => watch::tell_peer(cx, peer, Event::PeerDown, Some(reason)),
-            EndpointEvent::PathChanged(peer) => watch::tell_peer(cx, peer, Event::Path, None),
+            EndpointEvent::PathChanged(peer) => {
+                trust::place_changed(cx);
+                watch::tell_peer(cx, peer, Event::Path, None);
+            }
             _ => {}
         }
     }

@@ -40,6 +40,7 @@ use pilot_core::identity::valid_hostname;
 use pilot_core::trust::TrustBook;
 use pilot_stack::{Stack, StackConfig};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -79,10 +80,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     refuse_older(&home)?;
     let (log, lines) = LogRoom::new(config.log.as_ref());
     let (worker, saved) = Worker::start(home.path(), config.accept_loss, waker.clone(), lines)?;
-    let udp = Udp::bind(config.listen).map_err(|e| {
-        Failure::new(Code::Conflict, format!("cannot bind UDP {}: {e}", config.listen))
-            .hint("another --listen address or port")
-    })?;
+    let udp = bind(config.listen, saved.port)?;
     register(poll.registry(), &udp, Room::Underlay)?;
     let watch = AddressWatch::open().ok();
     if let Some(descriptor) = watch.as_ref().and_then(AddressWatch::descriptor) {
@@ -109,7 +107,8 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         polled: Events::with_capacity(EVENTS_MAX),
         batch: Vec::new(),
     };
-    prepare(&mut event_loop.rooms, saved);
+    let port = event_loop.udp.local_addr().map_or(0, |addr| addr.port());
+    prepare(&mut event_loop.rooms, saved, port);
     let handover = Handover::new(event_loop, waker.clone());
     let looped = handover.clone();
     let body = move || {
@@ -119,6 +118,16 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     };
     let thread = std::thread::Builder::new().name("pilot-loop".into()).spawn(body).map_err(internal("thread"))?;
     Ok(Started { commands: commands_tx, waker, handover, thread })
+}
+
+/// Binds the UDP socket. Without a port in `listen` the port of the run before is taken again, since peers and NATs know this
+/// node by it, unless another program has it now.
+fn bind(listen: SocketAddr, before: u16) -> Result<Udp, Failure> {
+    let again = SocketAddr::new(listen.ip(), before);
+    let kept = if listen.port() == 0 && before != 0 { Udp::bind(again).ok() } else { None };
+    kept.map_or_else(|| Udp::bind(listen), Ok).map_err(|e| {
+        Failure::new(Code::Conflict, format!("cannot bind UDP {listen}: {e}")).hint("another --listen address or port")
+    })
 }
 
 fn internal(what: &'static str) -> impl Fn(io::Error) -> Failure {
@@ -171,10 +180,16 @@ fn rooms(
     })
 }
 
-/// Gives the rooms what they begin with.
-fn prepare(rooms: &mut Rooms, saved: Saved) {
+/// Gives the rooms what they begin with. `port`: the bound UDP port.
+fn prepare(rooms: &mut Rooms, saved: Saved, port: u16) {
     let cx = &mut rooms.cx;
     LogRoom::note_start(cx, &rooms.facts.udp);
+    if saved.port != port {
+        if saved.port != 0 && cx.config.listen.port() == 0 {
+            LogRoom::note_port_taken(cx, saved.port, port);
+        }
+        cx.submit(Job::Put(Meta::Port, port.to_le_bytes().to_vec()), Call::Forgotten);
+    }
     if cx.config.services {
         rooms.streams.serve_ports(cx, &PORTS, STDIO);
     }

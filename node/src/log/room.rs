@@ -106,6 +106,13 @@ impl LogRoom {
         });
     }
 
+    /// Another program has the port of the run before, so that peers which cannot ask the rendezvous do not find this node.
+    pub(crate) fn note_port_taken(cx: &mut Context, before: u16, now: u16) {
+        cx.trace(Level::Warn, |_| {
+            Record::new(Level::Warn, "port_taken").with("port", u64::from(before)).with("instead", u64::from(now))
+        });
+    }
+
     /// The node ends in order.
     pub(crate) fn note_stop(&mut self, cx: &mut Context) {
         let uptime_s = cx.now.as_micros() / 1_000_000;

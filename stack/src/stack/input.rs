@@ -71,8 +71,10 @@ impl Stack {
     pub(super) fn settle_input(&mut self, now: Instant) {
         self.hand_out_arrivals(now);
         while let Some(event) = self.endpoint.poll_event() {
-            if let EndpointEvent::Reset(peer, reason) = &event {
-                self.end_streams(now, *peer, *reason);
+            match &event {
+                EndpointEvent::Reset(peer, reason) => self.end_streams(now, *peer, *reason, |_| true),
+                EndpointEvent::Away(peer) => self.end_streams(now, *peer, ResetReason::Away, Flow::is_asking),
+                _ => {}
             }
             if let EndpointEvent::Regranted(peer) = &event {
                 self.set_limits(*peer);
@@ -96,13 +98,13 @@ impl Stack {
         }
     }
 
-    /// Ends every stream of a peer: the tunnel is gone, and with it everything in flight. Bytes that have arrived can
-    /// still be read.
-    fn end_streams(&mut self, now: Instant, peer: PeerId, reason: ResetReason) {
-        let began = self.endpoint.peer_began(peer).filter(|_| reason == ResetReason::Restarted);
+    /// Ends the streams of a peer that `pick` picks: the tunnel is gone, and with it everything in flight. Bytes that have
+    /// arrived can still be read.
+    fn end_streams(&mut self, now: Instant, peer: PeerId, reason: ResetReason, pick: fn(&Flow) -> bool) {
+        let began = self.endpoint.peer_began(peer).filter(|_| reason.is_new_beginning());
         let Some(stack) = self.slots.get_mut(peer) else { return };
         let mut asking = Vec::new();
-        for (key, flow) in &mut stack.flows {
+        for (key, flow) in stack.flows.iter_mut().filter(|(_, flow)| pick(flow)) {
             // A flow without an answer has lost nothing and asks the new process; unless the old one may have acted on
             // early data, which then left before the new one began.
             if flow.is_asking() && began.is_some_and(|began| !flow.may_have_acted(began)) {

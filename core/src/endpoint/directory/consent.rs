@@ -162,6 +162,11 @@ impl Directory {
         self.trust.note_endpoint(key, addr);
     }
 
+    /// True, once, when a peer was reached at another place than before.
+    pub(crate) const fn take_new_places(&mut self) -> bool {
+        self.trust.take_new_places()
+    }
+
     /// Takes a trust message from the peer itself.
     pub(crate) fn handle_trust(&mut self, cx: &mut Context<'_>, message: &[u8]) {
         let outcome = self.receive(cx, message, None);
