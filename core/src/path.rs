@@ -33,6 +33,8 @@ const STALE_AFTER: Duration = Duration::from_secs(20);
 /// Time without a datagram on a direct path, beside two of its round trips, after which a peer that speaks over the relay has
 /// left it. Source: own choice.
 const LEFT_AFTER: Duration = Duration::from_millis(300);
+/// Pause after a round before another use of a relayed peer begins one. Source: `docs/paths.md`, "Rules".
+const USE_PAUSE: Duration = Duration::from_secs(5);
 /// Longest that a side waits for its candidates to arrive. Source: own choice.
 const TELL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Size of the datagram of a probe, or of its answer, without padding.
@@ -587,6 +589,11 @@ impl Paths {
                 Some(PathAddr::Relay(_)) => true,
                 None => false,
             }
+    }
+
+    /// True when a relayed peer may be reached straight by now: the newest round is over, and nothing has tried since.
+    pub(crate) fn is_worth_a_round(&self, now: Instant) -> bool {
+        matches!(self.selected(), Some(PathAddr::Relay(_))) && now.since(self.round_at) >= USE_PAUSE
     }
 
     /// Something is to be sent on a path that [`Paths::is_stale`]: it goes over the relay, and a round begins when the peer has
