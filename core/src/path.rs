@@ -12,8 +12,6 @@ mod size;
 pub(crate) use budget::{ProbeBudget, Prober};
 pub(crate) use candidate::is_acceptable_candidate;
 use candidate::is_local;
-use round::{PunchRound, ROUND_AGAIN};
-use size::SizeProbe;
 
 use crate::codec::Put as _;
 use crate::rng::Rng;
@@ -28,6 +26,8 @@ use core::net::SocketAddr;
 pub const PATHS_MAX: usize = 24;
 /// What an address that has not answered may be sent for each byte that came from there. Source: RFC 9000 §8.1.
 pub(crate) const AMPLIFICATION_MAX: usize = 3;
+/// Pause before candidates that are no news begin another round. Source: `docs/paths.md`, "Rules".
+const ROUND_AGAIN: Duration = Duration::from_secs(1);
 /// Silence after which a NAT may have forgotten a direct path. Source: own choice, below the 30 s that are common.
 const STALE_AFTER: Duration = Duration::from_secs(20);
 /// Time without a datagram on a direct path, beside two of its round trips, after which a peer that speaks over the relay has
@@ -209,6 +209,20 @@ pub(crate) struct Paths {
     newest_from: Option<PathAddr>,
     /// Newest decisions that the trace has not seen, at most [`NEWS_MAX`].
     news: Vec<PathNews>,
+}
+
+/// A round of probes: when it began, or is to begin, and how many of its steps are done.
+struct PunchRound {
+    start: Instant,
+    step: usize,
+}
+
+/// A size that is being tried.
+struct SizeProbe {
+    index: usize,
+    tries: u8,
+    /// When the answer is overdue; `None` after that.
+    deadline: Option<Instant>,
 }
 
 impl Default for Paths {

@@ -1,6 +1,6 @@
 //! Owns the search for the largest datagram that the path in use carries (RFC 8899).
 
-use super::{DATAGRAM_LEN_MAX, Paths};
+use super::{DATAGRAM_LEN_MAX, Paths, SizeProbe};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::DATAGRAM_LEN_BASE;
@@ -11,13 +11,6 @@ const SIZES: [usize; 6] = [DATAGRAM_LEN_BASE, 1452, 1472, 8944, 32_000, DATAGRAM
 /// Time a size probe is given, and how often it is sent.
 const SIZE_PROBE_WAIT: Duration = Duration::from_millis(500);
 pub(super) const SIZE_PROBE_TRIES: u8 = 3;
-
-pub(super) struct SizeProbe {
-    index: usize,
-    tries: u8,
-    /// When the answer is overdue; `None` after that.
-    deadline: Option<Instant>,
-}
 
 impl Paths {
     /// The size to be proven next on the selected path, if any.
