@@ -12,8 +12,6 @@ mod size;
 pub(crate) use budget::{ProbeBudget, Prober};
 pub(crate) use candidate::is_acceptable_candidate;
 use candidate::is_local;
-use round::{PunchRound, ROUND_AGAIN};
-use size::SizeProbe;
 
 use crate::codec::Put as _;
 use crate::rng::Rng;
@@ -28,11 +26,15 @@ use core::net::SocketAddr;
 pub const PATHS_MAX: usize = 24;
 /// What an address that has not answered may be sent for each byte that came from there. Source: RFC 9000 §8.1.
 pub(crate) const AMPLIFICATION_MAX: usize = 3;
+/// Pause before candidates that are no news begin another round. Source: `docs/paths.md`, "Rules".
+const ROUND_AGAIN: Duration = Duration::from_secs(1);
 /// Silence after which a NAT may have forgotten a direct path. Source: own choice, below the 30 s that are common.
 const STALE_AFTER: Duration = Duration::from_secs(20);
 /// Time without a datagram on a direct path, beside two of its round trips, after which a peer that speaks over the relay has
 /// left it. Source: own choice.
 const LEFT_AFTER: Duration = Duration::from_millis(300);
+/// Pause after a round before another use of a relayed peer begins one. Source: `docs/paths.md`, "Rules".
+const USE_PAUSE: Duration = Duration::from_secs(5);
 /// Longest that a side waits for its candidates to arrive. Source: own choice.
 const TELL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Size of the datagram of a probe, or of its answer, without padding.
@@ -220,6 +222,20 @@ pub(crate) struct Paths {
     newest_from: Option<PathAddr>,
     /// Newest decisions that the trace has not seen, at most [`NEWS_MAX`].
     news: Vec<PathNews>,
+}
+
+/// A round of probes: when it began, or is to begin, and how many of its steps are done.
+struct PunchRound {
+    start: Instant,
+    step: usize,
+}
+
+/// A size that is being tried.
+struct SizeProbe {
+    index: usize,
+    tries: u8,
+    /// When the answer is overdue; `None` after that.
+    deadline: Option<Instant>,
 }
 
 impl Default for Paths {
@@ -601,6 +617,11 @@ impl Paths {
                 Some(PathAddr::Relay(_)) => true,
                 None => false,
             }
+    }
+
+    /// True when a relayed peer may be reached straight by now: the newest round is over, and nothing has tried since.
+    pub(crate) fn is_worth_a_round(&self, now: Instant) -> bool {
+        matches!(self.selected(), Some(PathAddr::Relay(_))) && now.since(self.round_at) >= USE_PAUSE
     }
 
     /// Something is to be sent on a path that [`Paths::is_stale`]: it goes over the relay, and a round begins when the peer has

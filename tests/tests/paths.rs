@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use pilot_core::path::PathAddr;
+use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_stack::{Recv, StreamId};
 use pilot_tests::NatKind::{OpenInput, PortRestricted, Symmetric};
@@ -179,6 +180,85 @@ fn a_cut_in_one_or_both_directions_stalls_no_stream_for_long() {
             world.run_for(Duration::from_secs(30));
             let (_, direct) = talk(&mut world, 0);
             assert!(direct <= DIRECT_WITHIN, "{nats:?} {cuts:?}: direct {direct:?} after the cut");
+        }
+    }
+}
+
+/// Worlds of the random test: each takes 30 ms with the optimizations of the profile `dev`.
+const WORLDS: u64 = 200;
+
+/// Least time between two events: a rendezvous is asked once in five seconds where it sees a node.
+const AGAIN: Duration = Duration::from_secs(6);
+
+/// Longest pause between two datagrams of a node to its rendezvous, with room for a loss.
+const KEEPALIVE_MAX: Duration = Duration::from_secs(30);
+
+/// Pairs that can be direct, in random order: they rest, their routers forget and dial in, links break, nodes roam and restart, and
+/// rendezvous restart. Whichever side speaks next, both are on a direct path a second later.
+#[test]
+fn a_pair_whose_nats_allow_it_is_direct_a_second_after_use_whatever_happened() {
+    for n in 0..WORLDS {
+        let seed = seed(10_000 + n);
+        let mut rng = Rng::new([seed as u8, (seed >> 8) as u8, 3, 7].repeat(8).try_into().unwrap());
+        let any = [None, Some(PortRestricted), Some(Symmetric)];
+        let mut nats = match rng.below(3) {
+            0 => [Some(PortRestricted), Some(PortRestricted)],
+            _ => [None, any[rng.below(3) as usize]],
+        };
+        nats.rotate_left(rng.below(2) as usize);
+        let mut world = pair(seed, nats);
+        let delay = MS * (2 + rng.below(40) as u32);
+        world.set_conditions(Conditions { delay, ..Conditions::default() });
+        let mut log = vec![format!("delay {delay:?}")];
+        talk(&mut world, 0);
+        for _ in 0..8 {
+            world.run_for(AGAIN);
+            let node = rng.below(2) as usize;
+            let mut speaker = rng.below(2) as usize;
+            let what = rng.below(8);
+            match what {
+                0 | 1 => {
+                    if what == 0 {
+                        world.reboot_nat(node)
+                    } else {
+                        world.dial_in_nat(node)
+                    }
+                    // Nothing reaches the node before its next keepalive, unless it speaks itself.
+                    if speaker != node {
+                        world.run_for(KEEPALIVE_MAX);
+                    }
+                }
+                2 => world.roam_knowingly(node),
+                3 => {
+                    world.restart_rendezvous();
+                    world.run_for(KEEPALIVE_MAX + Duration::from_secs(10)); // the next keepalive finds that out
+                }
+                4 => {
+                    world.restart(node);
+                    world.nodes[node].stack.listen(1000).unwrap();
+                    world.run_until("it is registered", |w| w.is_registered(node));
+                    speaker = node;
+                }
+                5 => {
+                    world.cut(node, 1 - node);
+                    (rng.below(2) == 0).then(|| world.cut(1 - node, node));
+                    let (a, b) = world.open(0, 1, 1000);
+                    for _ in 0..rng.below(300) {
+                        world.nodes[0].stack.send(a, b"through the relay").unwrap();
+                        world.run_for(10 * MS);
+                    }
+                    close(&mut world, &[(0, a), (1, b)]);
+                    world.heal();
+                    world.run_for(Duration::from_secs(5));
+                }
+                _ => world.run_for(Duration::from_secs(rng.below(300))),
+            }
+            if rng.below(2) == 0 {
+                world.run_for(MS * rng.below(60_000) as u32);
+            }
+            log.push(format!("{:?}: event {what} at {node}, then {speaker} speaks", world.now));
+            let (_, direct) = talk(&mut world, speaker);
+            assert!(direct <= DIRECT_WITHIN, "seed {seed}, {nats:?}: direct {direct:?}, {log:#?}");
         }
     }
 }

@@ -318,11 +318,14 @@ impl Endpoint {
     }
 
     /// Says whether the application has streams to the peer: such a path is kept alive and looked after.
-    pub fn set_in_use(&mut self, id: PeerId, in_use: bool) {
+    pub fn set_in_use(&mut self, now: Instant, id: PeerId, in_use: bool) {
         if let Some(entry) = self.peers.get_mut(&id)
             && entry.peer.role == Role::Trusted
         {
-            entry.peer.in_use = in_use;
+            let begins = in_use && !core::mem::replace(&mut entry.peer.in_use, in_use);
+            if begins && entry.peer.is_up(now) && entry.peer.paths.is_worth_a_round(now) {
+                self.send_candidates(now, id, true);
+            }
             self.touch(id);
         }
     }

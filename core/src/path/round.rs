@@ -1,6 +1,6 @@
 //! Owns punch rounds: when the candidates of a peer are probed, and how often those that never answered.
 
-use super::{Path, PathAddr, Paths, Prober, Standing};
+use super::{Path, PathAddr, Paths, Prober, PunchRound, Standing};
 use crate::time::{Duration, Instant};
 use alloc::vec::Vec;
 
@@ -17,14 +17,6 @@ pub(super) const PEER_TRIES_MAX: u8 = 16 * TRIES_MAX;
 pub(super) const TRIES_AGAIN: Duration = Duration::from_secs(300);
 /// Pauses between rounds; the last one repeats. Unit: s. Source: `docs/paths.md`, "Rules".
 const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
-
-/// Pause before candidates that are no news begin another round. Source: `docs/paths.md`, "Rules".
-pub(super) const ROUND_AGAIN: Duration = Duration::from_secs(1);
-
-pub(super) struct PunchRound {
-    start: Instant,
-    step: usize,
-}
 
 impl PunchRound {
     /// When the next probes of the round leave.

@@ -1,6 +1,6 @@
 //! Owns the search for the largest datagram that the path in use carries (RFC 8899).
 
-use super::{DATAGRAM_LEN_MAX, PathNews, Paths};
+use super::{DATAGRAM_LEN_MAX, PathNews, Paths, SizeProbe};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MIN};
@@ -14,13 +14,6 @@ const SIZE_AGAIN: Duration = Duration::from_secs(30);
 /// Time a size probe is given, and how often it is sent.
 const SIZE_PROBE_WAIT: Duration = Duration::from_millis(500);
 pub(super) const SIZE_PROBE_TRIES: u8 = 3;
-
-pub(super) struct SizeProbe {
-    index: usize,
-    tries: u8,
-    /// When the answer is overdue; `None` after that.
-    deadline: Option<Instant>,
-}
 
 impl Paths {
     /// The path in use carries small datagrams and swallows full ones.

@@ -314,3 +314,65 @@ fn decisions_for_the_trace_have_a_maximum_and_are_taken() {
     assert_eq!(paths.news.len(), NEWS_MAX);
     assert_eq!((paths.take_news().len(), paths.news.len()), (NEWS_MAX, 0));
 }
+
+/// A pair on a direct path, with a relay over which a round trip takes 80 ms.
+fn direct_with_relay(now: Instant) -> Paths {
+    let mut paths = Paths::default();
+    paths.set_relay(Channel(7));
+    paths.on_round_trip(PathAddr::Relay(Channel(7)), Duration::from_millis(80));
+    paths.on_resp_used(now, PathAddr::Relay(Channel(7)), false);
+    paths.select_working(direct(1), false);
+    paths
+}
+
+#[test]
+fn both_sides_probe_when_the_candidates_of_both_have_arrived() {
+    let now = Instant::ZERO + Duration::from_secs(9);
+    let ms = |n| now + Duration::from_millis(n);
+    let begins = |paths: &Paths| paths.round.as_ref().map(PunchRound::due_at);
+    let mut paths = direct_with_relay(now);
+    paths.on_suspect(now);
+    assert_eq!(begins(&paths), Some(ms(40)), "the peer has to be told first");
+    let mut paths = direct_with_relay(now);
+    paths.select(PathAddr::Relay(Channel(7)), PathReason::Handshake);
+    paths.on_told(now, false);
+    paths.on_candidates(ms(10), true);
+    assert_eq!(begins(&paths), Some(ms(40)), "those of this side are under way");
+    paths.on_candidates(ms(700), false);
+    assert_eq!(begins(&paths), Some(ms(40)), "no news, and a round began a moment ago");
+    paths.on_candidates(ms(2000), false);
+    assert_eq!(begins(&paths), Some(ms(2000)));
+}
+
+#[test]
+fn a_peer_that_speaks_over_the_relay_is_followed_once_the_direct_path_is_silent() {
+    let (mut dice, relay) = (Dice::new(), PathAddr::Relay(Channel(7)));
+    let mut now = Instant::ZERO + Duration::from_secs(9);
+    let mut paths = direct_with_relay(now);
+    for _ in 0..20 {
+        now = now + Duration::from_millis(100);
+        paths.on_authentic(now, (relay, 100), true, &mut dice.prober());
+        paths.on_authentic(now, (direct(1), 100), true, &mut dice.prober());
+    }
+    assert_eq!(paths.selected(), Some(direct(1)), "what was under way over the relay says nothing");
+    paths.on_authentic(now + LEFT_AFTER, (relay, 100), false, &mut dice.prober());
+    assert_eq!(paths.selected(), Some(direct(1)), "an old datagram neither");
+    paths.on_authentic(now + LEFT_AFTER, (relay, 100), true, &mut dice.prober());
+    assert!(paths.selected() == Some(relay) && !paths.is_valid(direct(1)));
+}
+
+#[test]
+fn a_direct_path_is_stale_after_a_silence_unless_it_is_local_or_the_only_one() {
+    let now = Instant::ZERO + Duration::from_secs(9);
+    let mut paths = direct_with_relay(now);
+    assert!(!paths.is_stale(now + Duration::from_secs(19)) && paths.is_stale(now + STALE_AFTER));
+    paths.on_stale(now + STALE_AFTER);
+    assert_eq!(paths.selected(), paths.relay());
+    assert!(!paths.is_stale(now + STALE_AFTER), "once");
+    let mut paths = direct_with_relay(now);
+    paths.select_working(PathAddr::Direct(SocketAddr::from(([192, 168, 1, 2], 4))), false);
+    assert!(!paths.is_stale(now + STALE_AFTER), "no NAT is on the way");
+    let mut paths = Paths::default();
+    paths.select_working(direct(1), false);
+    assert!(!paths.is_stale(now + STALE_AFTER), "there is no other way");
+}

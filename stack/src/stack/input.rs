@@ -233,7 +233,7 @@ impl Stack {
             self.next_stream = id.next();
             self.streams.insert(id, (peer, key));
             self.ports.note_waiting(peer, port);
-            self.endpoint.set_in_use(peer, true);
+            self.endpoint.set_in_use(now, peer, true);
         }
     }
 }

@@ -62,7 +62,7 @@ impl Stack {
             Some(Egress::Blocked) => self.shared.agenda.add_blocked(peer),
             Some(Egress::Idle) => {
                 self.slots.remove(peer);
-                self.endpoint.set_in_use(peer, false);
+                self.endpoint.set_in_use(now, peer, false);
             }
             Some(Egress::Done) | None => {}
         }

@@ -75,7 +75,7 @@ impl Stack {
         stack.connect(flow, &mut self.shared.agenda);
         self.next_stream = id.next();
         self.streams.insert(id, (peer, key));
-        self.endpoint.set_in_use(peer, true);
+        self.endpoint.set_in_use(now, peer, true);
         Ok(id)
     }
 

@@ -138,7 +138,7 @@ fn a_key_that_never_comes_makes_another_session() {
     pump(&mut pair, 200, |_, datagram| datagram.len() < 400);
     set_book(&mut pair, 0, None, 20);
     let peer = pair.peer(waiting);
-    pair.ends[waiting].set_in_use(peer, true);
+    pair.ends[waiting].set_in_use(Instant::ZERO, peer, true);
     pump(&mut pair, 700, |_, _| true);
     assert_eq!(secrets(&pair), [None; 2], "a slow disk has its time");
     pump(&mut pair, 500, |_, _| true);
@@ -234,7 +234,7 @@ fn recorded_sessions_stay_shut_without_the_kem_secret() {
     pair.send(0, b"first");
     pair.run_for(Duration::from_secs(1));
     let peer = pair.peer(0);
-    pair.ends[0].set_in_use(peer, true);
+    pair.ends[0].set_in_use(Instant::ZERO, peer, true);
     pair.run_for(Duration::from_secs(130)); // the key handshake after the first session's
     pair.send(0, b"second");
     pair.run_for(Duration::from_secs(1));

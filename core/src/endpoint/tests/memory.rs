@@ -152,7 +152,7 @@ fn a_copy_of_the_memory_opens_no_session_that_is_over() {
     let mut pair = Pair { ends: ends.collect(), now: Instant::ZERO, handshakes: Vec::new() };
     let peers: Vec<_> = pair.ends.iter().map(|end| end.peers().next().unwrap()).collect();
     pair.ends[0].reach(Instant::ZERO, peers[0]);
-    pair.ends[0].set_in_use(peers[0], true);
+    pair.ends[0].set_in_use(Instant::ZERO, peers[0], true);
     pair.run_until(Duration::from_secs(130)); // the keys have been replaced
     let second = pair.handshakes.len();
     assert_eq!(second % 2, 0, "INIT and RESP in turn");
