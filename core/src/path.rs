@@ -768,9 +768,10 @@ impl Paths {
 
     /// When [`Paths::probe_size`] has something to do; at once when data flows and a size is unproven.
     fn size_deadline(&self, loaded: bool) -> Option<Instant> {
+        let next = self.next_size()?;
         match &self.size_probe {
-            Some(probe) if probe.deadline.is_some() => probe.deadline,
-            _ => self.next_size().filter(|_| loaded || self.is_small()).map(|_| Instant::ZERO),
+            Some(SizeProbe { index, deadline: Some(at), .. }) if *index == next => Some(*at),
+            _ => (loaded || self.is_small()).then_some(Instant::ZERO),
         }
     }
 
