@@ -202,6 +202,7 @@ impl Endpoint {
             bytes_received: peer.bytes_received,
             link: peer.link.stats(),
             last_received: peer.last_received,
+            away_since: peer.away_since(),
             secret_differs: peer.secret_differs || peer.identity.is_some_and(|key| self.trust().secret_differs(&key)),
         })
     }

@@ -93,6 +93,8 @@ pub struct PeerInfo {
     pub link: LinkStats,
     /// When an authentic datagram last came.
     pub last_received: Option<Instant>,
+    /// Since when the rendezvous says that it does not have the peer connected; `None` unless a key handshake waits for the peer.
+    pub away_since: Option<Instant>,
     /// The peer does not hold the pair secret of its pin, as it has said or as a key handshake has shown.
     pub secret_differs: bool,
 }

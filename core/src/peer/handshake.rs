@@ -156,6 +156,11 @@ impl Handshake {
         }
     }
 
+    /// Since when the rendezvous says that it does not have the peer connected.
+    pub(super) const fn away_since(&self) -> Option<Instant> {
+        self.away_since
+    }
+
     /// Notes whether the rendezvous has the peer connected.
     pub(super) fn set_away(&mut self, now: Instant, away: bool) {
         match away {

@@ -516,6 +516,11 @@ impl Peer {
         Some(reason)
     }
 
+    /// Since when the rendezvous says that it does not have the peer connected, which has not answered meanwhile.
+    pub(crate) fn away_since(&self) -> Option<Instant> {
+        self.sessions.handshake()?.away_since()
+    }
+
     /// True, once in a while, when the streams that have no answer yet are to be told that the peer is away, while others stand and wait.
     pub(crate) fn take_away(&mut self, now: Instant) -> bool {
         let handshake = self.sessions.handshake_mut();

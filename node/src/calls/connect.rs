@@ -8,6 +8,8 @@ use crate::failure::{Code, Failure};
 use crate::ipc::client_id::{ClientId, RequestNumber};
 use crate::streams::names::name_of;
 use pilot_core::identity::IdentityKey;
+use pilot_core::path::PathAddr;
+use pilot_core::{Instant, PeerId};
 use pilot_stack::{CommandError, StreamEnd, StreamId};
 
 /// Opens a stream to the node that `target` names. `early`: first bytes, which travel with the question.
@@ -89,8 +91,28 @@ pub(crate) fn progressed(cx: &mut Context, ticket: Ticket, stream: StreamId) {
 
 /// The peer has not answered in time.
 pub(crate) fn expired(cx: &mut Context, call: Connect) {
-    let text = format!("{} did not answer on port {} in time", call.name, call.port);
+    let known = cx.stack.stream_info(call.stream).map(|info| silence(cx, info.peer)).unwrap_or_default();
+    let text = format!("{} did not answer on port {} in time{known}", call.name, call.port);
     give_up(cx, call, Failure::new(Code::Timeout, text).hint("pilotctl ping; pilotctl peers"));
+}
+
+/// What is known of a peer that does not answer, in words that follow others: how it was reached and heard last, and what the
+/// rendezvous says of it.
+fn silence(cx: &Context, peer: PeerId) -> String {
+    let Some(info) = cx.stack.endpoint().peer_info(cx.now, peer) else { return String::new() };
+    let mut text = match info.path {
+        None => ": no path is known".to_owned(),
+        Some(PathAddr::Direct(addr)) => format!(": reached directly at {addr}"),
+        Some(PathAddr::Relay(_)) => ": reached by the relay".to_owned(),
+    };
+    let mut tell = |what: &str, since: Option<Instant>| {
+        if let Some(since) = since {
+            text.extend([what, &cx.now.since(since).as_secs().to_string(), " s ago"]);
+        }
+    };
+    tell(", last heard ", info.last_received);
+    tell(", not connected to the rendezvous as it said ", info.away_since);
+    text
 }
 
 /// Gives up the connects of a client: that of one request, or all. Gives their number.

@@ -21,6 +21,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// The text of a request whose time is over. A connect names the peer instead, for whose answer the daemon waits.
+const NO_ANSWER: &str = "the daemon did not answer in time";
+
 /// The number of requests with an answer that no caller waits for; other numbers begin with 1.
 const WORD: u32 = 0;
 /// Longest wait for the answer to the request for events.
@@ -309,7 +312,14 @@ impl Client {
         first: &[u8],
         timeout: Option<Duration>,
     ) -> Result<StreamReply, Failure> {
-        self.stream_with(&Request::Connect { node: node.into(), port }, first, timeout)
+        let opened = self.stream_with(&Request::Connect { node: node.into(), port }, first, timeout);
+        opened.map_err(|failure| match failure.code {
+            Code::Timeout if failure.message == NO_ANSWER => {
+                Failure::new(Code::Timeout, format!("{node} did not answer on port {port} in time"))
+                    .hint("pilotctl peers")
+            }
+            _ => failure,
+        })
     }
 
     /// Waits for the end of the stream with this number, at most `timeout` (`None`: for ever). `Ok`: both sides ended in order.
@@ -374,8 +384,7 @@ impl Client {
                 None => None,
                 Some(at) => match at.saturating_duration_since(Instant::now()) {
                     Duration::ZERO => {
-                        return Err(Failure::new(Code::Timeout, "the daemon did not answer in time")
-                            .hint("pilotctl daemon status"));
+                        return Err(Failure::new(Code::Timeout, NO_ANSWER).hint("pilotctl daemon status"));
                     }
                     left => Some(left),
                 },

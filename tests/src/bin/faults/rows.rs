@@ -517,7 +517,16 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             lib("pilot-core", "endpoint::directory::tests::ends::a_letter_is_posted_again_whatever_the_refusal"),
         ],
     ),
-    ("R3", &[]),
+    (
+        "R3",
+        &[
+            test!("pilot-tests", "absence", "what_stands_survives_the_absence_of_either_side"),
+            test!("pilot-tests", "absence", "what_stands_on_the_relay_survives_a_rendezvous_that_is_away"),
+            test!("pilot-tests", "absence", "the_first_that_is_back_at_the_rendezvous_waits_for_the_other"),
+            test!("pilot-tests", "absence", "a_peer_that_vanished_is_told"),
+            lib("pilot-core", "endpoint::tests::ages::a_process_that_forgot_its_tunnel_says_since_when"),
+        ],
+    ),
     (
         "R4",
         &[
@@ -596,7 +605,21 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             test!("pilot-fuzz", "smoke", "books_with_any_rows_accept_and_give_messages"),
         ],
     ),
-    ("R11", &[]),
+    (
+        "R11",
+        &[
+            lib("pilot-node", "calls::tests::saves::a_peer_is_found_where_it_was_before_a_power_cut"),
+            lib(
+                "pilot-node",
+                "calls::tests::saves::places_are_looked_at_once_in_a_minute_and_saved_when_they_are_others",
+            ),
+            test!(
+                "pilotctl",
+                "rendezvous",
+                "without_the_rendezvous_peers_are_found_where_they_were_before_a_power_cut"
+            ),
+        ],
+    ),
     (
         "R12",
         &[
