@@ -1,5 +1,6 @@
 //! The paths to one peer, in virtual time.
 
+use super::size::SIZE_PROBE_TRIES;
 use super::*;
 
 fn direct(port: u16) -> PathAddr {
