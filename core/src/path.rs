@@ -17,7 +17,7 @@ use crate::codec::Put as _;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
-use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE, DATAGRAM_LEN_MIN};
+use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
@@ -154,17 +154,6 @@ impl Path {
     /// Datagrams may be sent there without a limit.
     fn is_open(&self) -> bool {
         !self.addr.is_direct() || matches!(self.standing, Standing::Known | Standing::Proven)
-    }
-
-    /// The next smaller bound for datagrams, for a path that seems to swallow those of the present one: the base first. IPv6
-    /// carries the base everywhere. Unit: bytes.
-    fn smaller_len(&self) -> usize {
-        let is_ipv6 = matches!(self.addr, PathAddr::Direct(addr) if addr.ip().to_canonical().is_ipv6());
-        if self.datagram_len > DATAGRAM_LEN_BASE || is_ipv6 {
-            self.datagram_len.min(DATAGRAM_LEN_BASE)
-        } else {
-            DATAGRAM_LEN_MIN
-        }
     }
 
     /// What may be sent there now. Unit: bytes.

@@ -9,7 +9,7 @@ use pilot_core::time::Duration;
 use pilot_stack::{Event, Recv, StreamEnd, StreamId};
 use pilot_tests::{NatKind, World, seed};
 
-/// The absence that must be survived, and the time in which a peer that vanished is told. Source: `docs/faults.md`, "R3".
+/// The absence that must be survived, and the time in which a peer that vanished is told. Source: `docs/faults.md`, "Disks and load".
 const ABSENCE: Duration = Duration::from_secs(60);
 const TOLD: Duration = Duration::from_secs(90);
 /// Time for everything to go on afterwards: the longest pause between INITs, and the rendezvous' own return.

@@ -49,7 +49,7 @@ const SESSIONS_MAX: usize = 4;
 const PROBES: u32 = 2;
 /// Long datagrams lost in a row, without one that arrived, after which the path seems to swallow them. Source: own choice; at a
 /// loss of 30 % that happens by chance once in 170,000 times.
-const SWALLOWED_MAX: u8 = 10;
+const BLACK_HOLE_LOSSES: u8 = 10;
 /// Unanswered probes after which the window is taken back to its minimum. Source: RFC 9002 §7.6, simplified.
 const COLLAPSE_PROBES: u32 = 3;
 /// Room below which no further frame is started in a datagram. Unit: bytes.
@@ -58,10 +58,10 @@ const FRAME_ROOM_MIN: usize = 48;
 pub(crate) const CONTROL_LEN_MAX: usize =
     2 * (control::BACKLOG_MAX + control::HELD_LEN_MAX + 2 * control::RANGES_LEN_MAX);
 /// Longest an ACK frame gets with all its ranges. Unit: bytes.
-const ACK_LEN_MAX: usize = ACK_LEN_MIN + ACK_RANGE_LEN_MAX * (frame::ACK_RANGES_MAX - 1);
+const ACK_LEN_MAX: usize = ACK_LEN_MIN + ACK_RANGE_LEN * (frame::ACK_RANGES_MAX - 1);
 /// Longest ACK frame with one range, and what each further one adds at most. Unit: bytes.
 const ACK_LEN_MIN: usize = 1 + 4 + 4 * 8;
-const ACK_RANGE_LEN_MAX: usize = 2 * 8;
+const ACK_RANGE_LEN: usize = 2 * 8;
 
 /// Counters for `info`, benchmarks and tests.
 #[derive(Clone, Copy, Debug, Default)]
@@ -393,7 +393,7 @@ impl Link {
 
     /// True, once, when so many long datagrams in a row were lost that the path seems to carry short ones alone.
     pub(crate) const fn take_black_hole(&mut self) -> bool {
-        let is_black_hole = self.swallowed >= SWALLOWED_MAX;
+        let is_black_hole = self.swallowed >= BLACK_HOLE_LOSSES;
         if is_black_hole {
             self.swallowed = 0;
         }
@@ -548,7 +548,7 @@ impl Link {
         for received in self.received.iter_mut().filter(|r| r.is_waiting()) {
             let room = end - out.len();
             if room >= ACK_LEN_MAX || out.len() == start {
-                let ranges = 1 + room.saturating_sub(ACK_LEN_MIN) / ACK_RANGE_LEN_MAX;
+                let ranges = 1 + room.saturating_sub(ACK_LEN_MIN) / ACK_RANGE_LEN;
                 received.emit(now, local_index, ranges, out);
             }
         }

@@ -1,6 +1,6 @@
-//! Owns the search for the largest datagram that the path in use carries (RFC 8899).
+//! Owns how long the datagrams of a path may be: what is tried, and what is given up.
 
-use super::{DATAGRAM_LEN_MAX, PathNews, Paths, SizeProbe};
+use super::{DATAGRAM_LEN_MAX, Path, PathAddr, PathNews, Paths, SizeProbe};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MIN};
@@ -15,14 +15,24 @@ const SIZE_AGAIN: Duration = Duration::from_secs(30);
 const SIZE_PROBE_WAIT: Duration = Duration::from_millis(500);
 pub(super) const SIZE_PROBE_TRIES: u8 = 3;
 
+impl Path {
+    /// The next smaller bound for datagrams, for a path that seems to swallow those of the present one: the base first. IPv6
+    /// carries the base everywhere. Unit: bytes.
+    pub(super) fn smaller_len(&self) -> usize {
+        let is_ipv6 = matches!(self.addr, PathAddr::Direct(addr) if addr.ip().to_canonical().is_ipv6());
+        let keeps_base = is_ipv6 || self.datagram_len > DATAGRAM_LEN_BASE;
+        if keeps_base { self.datagram_len.min(DATAGRAM_LEN_BASE) } else { DATAGRAM_LEN_MIN }
+    }
+}
+
 impl Paths {
     /// The path in use carries small datagrams and swallows full ones.
     pub(crate) fn on_black_hole(&mut self) {
         let Some(path) = self.selected.and_then(|at| self.list.get_mut(at)) else { return };
         path.datagram_len = path.smaller_len();
-        let len = path.datagram_len;
+        let news = PathNews::Size(path.datagram_len);
         (self.size_probe, self.size_limit) = (None, None);
-        self.note(PathNews::Size(len));
+        self.note(news);
     }
 
     /// The peer answers again after a silence, in which probes of larger sizes were lost whatever the path carries.
@@ -33,12 +43,12 @@ impl Paths {
     }
 
     /// True while the path in use is held for one that does not carry the base.
-    fn is_small(&self) -> bool {
+    pub(super) fn is_small(&self) -> bool {
         self.selected_path().is_some_and(|path| path.datagram_len < DATAGRAM_LEN_BASE)
     }
 
     /// The size to be proven next on the selected path, if any.
-    fn next_size(&self) -> Option<usize> {
+    pub(super) fn next_size(&self) -> Option<usize> {
         let path = self.selected_path()?;
         let next = SIZES.iter().position(|size| (*size).min(self.len_max) > path.datagram_len)?;
         let is_for_path = path.addr.is_direct() || SIZES[next] <= DATAGRAM_LEN_BASE;
@@ -72,9 +82,10 @@ impl Paths {
 
     /// When [`Paths::probe_size`] has something to do; at once when data flows and a size is unproven.
     pub(super) fn size_deadline(&self, loaded: bool) -> Option<Instant> {
+        let next = self.next_size()?;
         match &self.size_probe {
-            Some(probe) if probe.deadline.is_some() => probe.deadline,
-            _ => self.next_size().filter(|_| loaded || self.is_small()).map(|_| Instant::ZERO),
+            Some(SizeProbe { index, deadline: Some(at), .. }) if *index == next => Some(*at),
+            _ => (loaded || self.is_small()).then_some(Instant::ZERO),
         }
     }
 }
