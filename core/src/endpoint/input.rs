@@ -138,6 +138,7 @@ impl Endpoint {
 
     fn on_path_changed(&mut self, id: PeerId) {
         self.events.push_back(Event::PathChanged(id));
+        self.follow_rendezvous(id);
         let Some(entry) = self.peers.get(&id) else { return };
         if let (Some(key), Some(PathAddr::Direct(addr))) = (entry.peer.identity, entry.peer.paths.selected()) {
             self.directory.note_endpoint(&key, addr);
@@ -256,6 +257,7 @@ impl Endpoint {
         if restarted {
             self.events.push_back(Event::Reset(id, ResetReason::Restarted));
         }
+        self.follow_rendezvous(id);
         self.on_session(now, id, restarted);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Finished });
         if !was_up || restarted {
