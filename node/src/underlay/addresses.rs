@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 /// Pause before a look: an address and its routes come one after the other. Source: `docs/paths.md`, "Roaming".
 const SETTLING: Duration = Duration::from_millis(20);
-/// Pause before a network without IPv4 is asked again whether it translates. Source: own choice; names are often unknown in the
-/// first seconds of a network.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// Bounds of the pause before a network without IPv4 is asked again whether it translates. Source: own choice; names are often
+/// unknown in the first seconds of a network, and an answer is known for five.
+const ASK_PAUSE_MIN: Duration = Duration::from_secs(6);
+const ASK_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// Most addresses of this machine that peers are told. Source: `docs/paths.md`, "Rules": a list has sixteen, and one of them is the
 /// address that the rendezvous saw.
 const OWN_MAX: usize = 12;
@@ -32,6 +33,7 @@ pub(crate) struct Addresses {
     nat64: Option<Nat64>,
     /// When the network is asked again whether it translates.
     ask_at: Option<Instant>,
+    ask_pause: Duration,
 }
 
 /// This machine's underlay addresses.
@@ -50,7 +52,9 @@ impl Addresses {
     pub(crate) fn new(watch: Option<AddressWatch>, own: Own, waker: Arc<Waker>) -> Self {
         let resolver = Resolver::new(waker);
         let ask_at = own.lacks_ipv4.then_some(Instant::ZERO);
-        let mut addresses = Self { watch, has_changed: false, look_at: None, own, resolver, nat64: None, ask_at };
+        let (has_changed, look_at, nat64) = (false, None, None);
+        let mut addresses =
+            Self { watch, has_changed, look_at, own, resolver, nat64, ask_at, ask_pause: ASK_PAUSE_MIN };
         addresses.look_again(Instant::ZERO);
         addresses
     }
@@ -89,17 +93,19 @@ impl Addresses {
         if own.candidates.is_empty() || own == self.own {
             return;
         }
-        let sent_from = |own: &Own| own.candidates[..own.routed].to_vec();
-        let is_gone = |addr: &SocketAddr| !own.candidates.contains(addr);
-        let has_moved = sent_from(&own) != sent_from(&self.own) || self.own.candidates.iter().any(is_gone);
-        let endpoint = cx.stack.endpoint_mut();
-        if has_moved {
-            (self.nat64, self.ask_at) = (None, own.lacks_ipv4.then_some(cx.now));
+        let (sent_from, others) = self.own.candidates.split_at(self.own.routed);
+        let has_moved = sent_from.iter().any(|addr| !own.candidates[..own.routed].contains(addr))
+            || others.iter().any(|addr| !own.candidates.contains(addr));
+        if has_moved || own.lacks_ipv4 != self.own.lacks_ipv4 {
+            (self.nat64, self.ask_pause) = (None, ASK_PAUSE_MIN);
+            self.ask_at = own.lacks_ipv4.then_some(cx.now);
             udp.network_changed(None);
-            endpoint.set_candidates(cx.now, own.candidates.clone());
+        }
+        let (endpoint, candidates) = (cx.stack.endpoint_mut(), own.candidates.clone());
+        if has_moved {
+            endpoint.set_candidates(cx.now, candidates);
         } else {
-            // Paths go on as before.
-            endpoint.add_candidates(cx.now, own.candidates.clone());
+            endpoint.add_candidates(cx.now, candidates); // paths go on as before
         }
         self.own = own;
     }
@@ -110,7 +116,10 @@ impl Addresses {
             self.ask_at = None;
             return;
         }
-        self.ask_at = Some(now + ASK_AGAIN);
+        if self.ask_at.is_none_or(|at| at <= now) {
+            self.ask_at = Some(now + self.ask_pause);
+            self.ask_pause = (self.ask_pause * 2).min(ASK_PAUSE_MAX);
+        }
         if let Some(Ok(ips)) = self.resolver.addresses(now, WELL_KNOWN_NAME)
             && let Some(nat64) = Nat64::found(&ips)
         {
@@ -261,6 +270,11 @@ mod tests {
         assert_eq!(room.poll_timeout(), None);
         room.found(cx, &mut udp, told("[::]:7", "10.0.0.1", "10.0.0.1 10.9.0.1"));
         assert!(cx.stack.endpoint().candidates().starts_with(&room.own.candidates));
+        room.found(cx, &mut udp, told("[::]:7", "2001:db8::5 10.0.0.1", "10.0.0.1 10.9.0.1"));
+        assert!(cx.stack.endpoint().reflexive().is_some(), "no move either");
+        room.found(cx, &mut udp, told("[::]:7", "10.9.0.1", "10.0.0.1 10.9.0.1"));
+        assert!(cx.stack.endpoint().reflexive().is_none(), "the node sends from another address");
+        room.found(cx, &mut udp, told("[::]:7", "10.0.0.1", "10.0.0.1 10.9.0.1"));
         room.found(cx, &mut udp, Own::default());
         assert_eq!(shown(&room.own), "10.0.0.1 10.9.0.1", "between two networks");
         room.found(cx, &mut udp, told("[::]:7", "2001:db8::5", ""));
