@@ -66,9 +66,64 @@ impl Nat64 {
     }
 }
 
+/// Most addresses that this node uses in their IPv6 form. Source: own choice, twice the places of a rendezvous, whose name may
+/// have such addresses; what comes from an address beyond that counts as coming from the IPv4 address, and its path is found anew.
+const AS_IS_MAX: usize = 16;
+
+/// The translation at a socket: an address that is used in its IPv6 form, as names have it on such a network, keeps that form.
+pub(super) struct Translation {
+    nat64: Nat64,
+    /// Addresses with the prefix to which something was sent; the newest stands last.
+    as_is: Vec<Ipv6Addr>,
+}
+
+impl Translation {
+    pub(super) const fn new(nat64: Nat64) -> Self {
+        Self { nat64, as_is: Vec::new() }
+    }
+
+    /// Something leaves for an IPv6 address.
+    pub(super) fn note(&mut self, ip: Ipv6Addr) {
+        if self.nat64.extract(ip).is_some() && !self.as_is.contains(&ip) {
+            if self.as_is.len() == AS_IS_MAX {
+                self.as_is.remove(0);
+            }
+            self.as_is.push(ip);
+        }
+    }
+
+    /// The form that an IPv4 address has on the network.
+    pub(super) fn outwards(&self, ip: Ipv4Addr) -> Option<Ipv6Addr> {
+        self.nat64.synthesize(ip)
+    }
+
+    /// The IPv4 address that stands behind an address of the network, if it is not used as it is.
+    pub(super) fn inwards(&self, ip: Ipv6Addr) -> Option<Ipv4Addr> {
+        self.nat64.extract(ip).filter(|_| !self.as_is.contains(&ip))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_are_used_in_their_ipv6_form_keep_it_and_have_a_maximum() {
+        let mut translation = Translation::new(found("64:ff9b::192.0.0.170").expect("one"));
+        let (v4, form) = (Ipv4Addr::new(192, 0, 2, 1), v6("64:ff9b::192.0.2.1"));
+        assert_eq!((translation.outwards(v4), translation.inwards(form)), (Some(form), Some(v4)));
+        translation.note(form);
+        translation.note(v6("2001:db8::1"));
+        assert_eq!((translation.inwards(form), translation.as_is.len()), (None, 1));
+        for n in 0..AS_IS_MAX as u8 {
+            translation.note(v6(&format!("64:ff9b::198.51.100.{n}")));
+        }
+        assert_eq!(
+            (translation.inwards(form), translation.as_is.len()),
+            (Some(v4), AS_IS_MAX),
+            "the oldest is forgotten"
+        );
+    }
 
     fn found(text: &str) -> Option<Nat64> {
         Nat64::found(&[IpAddr::from([192, 0, 0, 170]), text.parse().expect(text)])

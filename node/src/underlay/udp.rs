@@ -2,7 +2,7 @@
 //! addresses have at the socket: above this file an IPv4 address is never written as an IPv6 one.
 
 use crate::platform::udp_socket_of_both;
-use crate::underlay::nat64::Nat64;
+use crate::underlay::nat64::{Nat64, Translation};
 use crate::underlay::sources::Sources;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use std::io::{self, IoSliceMut};
@@ -30,7 +30,7 @@ pub struct Udp {
     local: SocketAddr,
     carries: Carries,
     /// The way to IPv4 addresses on a network that has IPv6 alone.
-    nat64: Option<Nat64>,
+    translation: Option<Translation>,
     /// The addresses of this machine that others speak to; `None` for a socket that is bound to one.
     sources: Option<Sources>,
     state: UdpSocketState,
@@ -69,8 +69,8 @@ impl Udp {
         let buffers = std::array::from_fn(|_| vec![0; SLOT_LEN]);
         let gso = state.max_gso_segments() > 1;
         let sources = local.ip().is_unspecified().then(Sources::default);
-        let (nat64, meta, blocked) = (None, [RecvMeta::default(); SLOTS], None);
-        Ok(Self { socket, local, carries, nat64, sources, state, buffers, meta, blocked, gso })
+        let (translation, meta, blocked) = (None, [RecvMeta::default(); SLOTS], None);
+        Ok(Self { socket, local, carries, translation, sources, state, buffers, meta, blocked, gso })
     }
 
     /// The bound address; `[::]` stands for every address of both families.
@@ -80,20 +80,23 @@ impl Udp {
 
     /// The routes or addresses of this machine have changed. `nat64`: the way to IPv4 addresses, on a network without IPv4.
     pub(crate) fn network_changed(&mut self, nat64: Option<Nat64>) {
-        self.nat64 = nat64.filter(|_| self.carries != Carries::V4);
+        self.translation = nat64.filter(|_| self.carries != Carries::V4).map(Translation::new);
         if let Some(sources) = &mut self.sources {
             *sources = Sources::default();
         }
     }
 
     /// An address as the socket takes it; `None` when the socket cannot send there.
-    fn destination(&self, to: SocketAddr) -> Option<SocketAddr> {
+    fn destination(&mut self, to: SocketAddr) -> Option<SocketAddr> {
         let (ip, port) = (to.ip(), to.port());
         match (ip, self.carries) {
             (IpAddr::V4(_), Carries::V4) => Some(to),
-            (IpAddr::V6(_), carries) => (carries != Carries::V4).then_some(to),
+            (IpAddr::V6(ip), carries) => {
+                self.translation.iter_mut().for_each(|translation| translation.note(ip));
+                (carries != Carries::V4).then_some(to)
+            }
             (IpAddr::V4(ip), carries) => {
-                let translated = self.nat64.as_ref().and_then(|nat64| nat64.synthesize(ip));
+                let translated = self.translation.as_ref().and_then(|translation| translation.outwards(ip));
                 let mapped = (carries == Carries::Both).then(|| ip.to_ipv6_mapped());
                 translated.or(mapped).map(|ip| SocketAddr::from((ip, port)))
             }
@@ -122,8 +125,8 @@ impl Udp {
         for (meta, buffer) in self.meta.iter().zip(&mut self.buffers).take(count) {
             len += meta.len;
             let mut from = canonical(meta.addr);
-            if let (Some(nat64), IpAddr::V6(ip)) = (&self.nat64, from.ip())
-                && let Some(ip) = nat64.extract(ip)
+            if let (Some(translation), IpAddr::V6(ip)) = (&self.translation, from.ip())
+                && let Some(ip) = translation.inwards(ip)
             {
                 from.set_ip(IpAddr::V4(ip));
             }

@@ -72,7 +72,7 @@ fn an_address_that_is_gone_costs_neither_the_answer_nor_the_batches() {
 #[test]
 fn a_socket_sends_only_where_its_family_leads() {
     let (v4, v6) = ("192.0.2.1:7".parse().expect("one"), "[2001:db8::1]:7".parse().expect("one"));
-    let only_v4 = bind("127.0.0.1:0");
+    let mut only_v4 = bind("127.0.0.1:0");
     assert_eq!((only_v4.destination(v4), only_v4.destination(v6)), (Some(v4), None));
     let mapped = "[::ffff:192.0.2.1]:7".parse().ok();
     let mut both = bind("[::]:0");
@@ -85,7 +85,7 @@ fn a_socket_sends_only_where_its_family_leads() {
         assert_eq!(both.destination(loopback), "[::ffff:127.0.0.1]:7".parse().ok());
         both.network_changed(None);
         assert_eq!(both.destination(v4), mapped);
-        let only_v6 = bind("[::1]:0");
+        let mut only_v6 = bind("[::1]:0");
         assert_eq!((only_v6.destination(v4), only_v6.destination(v6)), (None, Some(v6)));
     }
 }
