@@ -5,7 +5,7 @@ use crate::log::sink::LogConfig;
 use crate::webhook::Webhook;
 use pilot_core::identity::StaticKey;
 use pilot_core::trust::Ports;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ pub struct Config {
     pub hostname: Option<String>,
     /// The rendezvous.
     pub rendezvous: RendezvousConfig,
-    /// UDP address to bind.
+    /// UDP address to bind. `[::]` (the default) is every address of both families, and on a machine without IPv6 every IPv4
+    /// address; `0.0.0.0` is every IPv4 address.
     pub listen: SocketAddr,
     /// IPC socket for other programs; `None`: no IPC.
     pub socket: Option<PathBuf>,
@@ -65,7 +66,7 @@ impl Config {
             home: home.into(),
             hostname: None,
             rendezvous: RendezvousConfig::None,
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
             socket: None,
             services: false,
             default_ports: Ports::default(),

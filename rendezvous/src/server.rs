@@ -32,7 +32,7 @@ const DRAIN_GRACE: Duration = Duration::from_secs(2);
 pub struct ServerConfig {
     /// Folder for identity and books; made when it is missing.
     pub home: PathBuf,
-    /// UDP address to serve on.
+    /// UDP address to serve on; `[::]` is every address of both families, and on a machine without IPv6 every IPv4 address.
     pub listen: SocketAddr,
     /// Time without a connected node after which the rendezvous ends; `None`: it never ends by itself.
     pub idle_exit: Option<Duration>,
@@ -134,7 +134,7 @@ impl Server {
         let (journal, state) = log.and_then(LogJournal::open).map_err(io_error(&books))?;
         let bind_error = |e| ServerError::Bind(config.listen, e);
         let udp = Udp::bind(config.listen).map_err(bind_error)?;
-        let local = udp.local_addr().map_err(bind_error)?;
+        let local = udp.local_addr();
         let poll = Poll::new().map_err(bind_error)?;
         poll.registry().register(&mut SourceFd(&udp.as_raw_fd()), SOCKET, Interest::READABLE).map_err(bind_error)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(bind_error)?);

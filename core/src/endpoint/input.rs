@@ -246,6 +246,7 @@ impl Endpoint {
         if restarted {
             self.note_new_beginning(id);
         }
+        self.follow_rendezvous(id);
         self.on_session(now, id, restarted);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Finished });
         if !was_up || restarted {

@@ -33,6 +33,7 @@ impl Endpoint {
         let (key, path) = (entry.peer.identity, entry.peer.paths.selected());
         if has_changed {
             self.events.push_back(Event::PathChanged(id));
+            self.follow_rendezvous(id);
             if let (Some(key), Some(PathAddr::Direct(addr))) = (key, path) {
                 self.directory.note_endpoint(&key, addr);
             }

@@ -88,6 +88,26 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.set_rendezvous(cx.now, key, addr));
     }
 
+    /// Asks the rendezvous at another address as well; where it answers first, it is from now on.
+    pub fn also_ask_rendezvous(&mut self, addr: SocketAddr) {
+        let Some(id) = self.rendezvous_peer() else { return };
+        if let Some(entry) = self.peers.get_mut(&id) {
+            entry.peer.also_ask(addr);
+        }
+        self.touch(id);
+    }
+
+    /// The path to a peer may have changed: datagrams for the relay go where the rendezvous is reached.
+    pub(super) fn follow_rendezvous(&mut self, id: PeerId) {
+        let peer = self.peers.get(&id).map(|e| &e.peer).filter(|peer| peer.role == Role::Rendezvous);
+        let paths = peer.map(|peer| &peer.paths);
+        // A copy of an answer may come from anywhere.
+        let proven = paths.and_then(|paths| paths.selected().filter(|path| paths.is_open(*path)));
+        if let Some(PathAddr::Direct(addr)) = proven {
+            self.directory.rendezvous_is_at(addr);
+        }
+    }
+
     /// Changes what the record of this node says and registers it. The result arrives as [`Event::Directory`].
     pub fn set_profile(&mut self, now: Instant, profile: Profile) {
         self.with_directory(now, |directory, cx| directory.set_profile(cx, profile));
@@ -107,6 +127,21 @@ impl Endpoint {
             self.touch(id);
         }
         self.with_directory(now, Directory::register_again);
+    }
+
+    /// Replaces the underlay addresses of this node by those and more, which peers with a session learn; paths go on as before.
+    pub fn add_candidates(&mut self, now: Instant, candidates: Vec<SocketAddr>) {
+        if self.directory.add_candidates(candidates) {
+            self.up_peers(now).into_iter().for_each(|id| {
+                self.send_candidates(now, id, true);
+                self.touch(id);
+            });
+        }
+    }
+
+    /// The underlay addresses at which this node says that it may be reached: its own, and the one that the rendezvous sees.
+    pub fn candidates(&self) -> Vec<SocketAddr> {
+        self.directory.candidates()
     }
 
     /// Asks for a node's record; the answer arrives as [`Event::Answer`] with the returned ticket.

@@ -30,6 +30,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 use handshake::{Handshake, VANISHED_AFTER};
 use sessions::Sessions;
 use zeroize::Zeroizing;
@@ -382,6 +383,12 @@ impl Peer {
         if let Some(datagram) = self.handshake().map(|pending| pending.datagram.clone()) {
             self.send_raw(to, datagram);
         }
+    }
+
+    /// Sends the INIT under way, if there is one, to another address as well, and those that follow.
+    pub(crate) fn also_ask(&mut self, addr: SocketAddr) {
+        self.paths.add_known(addr);
+        self.send_init(PathAddr::Direct(addr));
     }
 
     /// Sends the INIT under way, if there is one, over the relay as well.

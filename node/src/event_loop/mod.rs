@@ -88,7 +88,7 @@ impl Turn for EventLoop {
         }
         self.rooms.handle_disk();
         self.serve_clients();
-        self.addresses.handle_timeout(&mut self.rooms.cx, &self.udp);
+        self.addresses.handle_timeout(&mut self.rooms.cx, &mut self.udp);
         self.rooms.handle_timeout();
         self.drain();
         self.serve_clients();

@@ -90,14 +90,17 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     if let Some(descriptor) = steps.as_ref().and_then(StepWatch::descriptor) {
         register(poll.registry(), &descriptor, Room::Clock)?;
     }
-    let core = core_config(identity, &saved, &config, &udp)?;
+    let known = rendezvous::known(&config.rendezvous);
+    let own = own_addresses(udp.local_addr(), known.map(|(_, addr)| addr));
+    let mut core = core_config(identity, &saved, &config)?;
+    (core.rendezvous, core.candidates) = (known, own.candidates.clone());
     let rooms = rooms((poll.registry(), waker.clone()), core, config, (worker, log, &udp))?;
     let mut event_loop = EventLoop {
         rooms,
         poll,
         udp,
         udp_readable: true,
-        addresses: Addresses::new(watch),
+        addresses: Addresses::new(watch, own, waker.clone()),
         steps,
         zero: std::time::Instant::now(),
         commands,
@@ -157,7 +160,7 @@ fn rooms(
         ..StackConfig::default()
     };
     let rendezvous = RendezvousPlace::new(&config.rendezvous, waker.clone());
-    let udp = udp.local_addr().map(|a| a.to_string()).unwrap_or_default();
+    let udp = udp.local_addr().to_string();
     Ok(Rooms {
         cx: Context::new(Stack::new(core, stack_config), wall_s, Calls::default(), config),
         streams: Streams::new(another()?),
@@ -221,7 +224,7 @@ fn refuse_older(home: &Home) -> Result<(), Failure> {
         .hint("move it away to begin anew; the address stays, but every peer must be approved again"))
 }
 
-fn core_config(identity: Identity, saved: &Saved, config: &Config, udp: &Udp) -> Result<pilot_core::Config, Failure> {
+fn core_config(identity: Identity, saved: &Saved, config: &Config) -> Result<pilot_core::Config, Failure> {
     let damaged = |what: &str| {
         Failure::new(Code::Internal, format!("{}/books: {what} is damaged", config.home.display())).hint(DAMAGED_HINT)
     };
@@ -241,7 +244,5 @@ fn core_config(identity: Identity, saved: &Saved, config: &Config, udp: &Udp) ->
     if let Some(hostname) = &config.hostname {
         core.profile.hostname.clone_from(hostname);
     }
-    core.rendezvous = rendezvous::known(&config.rendezvous);
-    core.candidates = own_addresses(udp, core.rendezvous.map(|(_, addr)| addr));
     Ok(core)
 }

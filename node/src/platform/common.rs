@@ -6,6 +6,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use rustix::process::Uid;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
+use std::net::{Ipv6Addr, SocketAddrV6};
 
 /// Descriptors that one call takes.
 const FDS_MAX: usize = 4;
@@ -26,6 +27,13 @@ pub(super) fn recv_with_fds(
         }
     }
     Ok(n)
+}
+
+/// Binds a UDP socket to a port of all addresses of both families.
+pub(super) fn bind_to_both(fd: OwnedFd, port: u16) -> Result<OwnedFd> {
+    rustix::net::sockopt::set_ipv6_v6only(&fd, false)?;
+    rustix::net::bind(&fd, &SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0))?;
+    Ok(fd)
 }
 
 /// True when the peer process runs as the same user, or as root. Source: docs/interfaces.md, "IPC".

@@ -1,6 +1,6 @@
 //! Linux: eventfd, SOCK_SEQPACKET, and netlink, which tells when addresses change (rtnetlink(7)).
 
-use super::common;
+use super::{common, netlink};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, Result, ioctl_fionread, read};
@@ -12,18 +12,36 @@ use rustix::net::{
 };
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 use std::io::{IoSlice, IoSliceMut};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The flag with which writing to a closed socket is an error, never a signal.
 pub(crate) const QUIET: SendFlags = SendFlags::NOSIGNAL;
 /// Sockets go to no program that is started, and do not wait.
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
-/// Groups of messages: an IPv4 address or route comes or goes. Source: linux/rtnetlink.h (RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE).
-const GROUPS: u32 = 0x10 | 0x40;
+/// Groups of messages: an address or route of either family comes or goes. Source: linux/rtnetlink.h (RTMGRP_IPV4_IFADDR,
+/// RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE).
+const GROUPS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
 
 /// Makes a pair of stream sockets; neither waits, and no started program inherits them.
 pub(super) fn socket_pair_stream() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
+}
+
+/// Makes a UDP socket that sends to addresses of both families, and is bound to a port of all addresses.
+///
+/// # Errors
+/// `AFNOSUPPORT` on a machine without IPv6; `ADDRINUSE` when the port is taken.
+pub(crate) fn udp_socket_of_both(port: u16) -> Result<OwnedFd> {
+    common::bind_to_both(socket_with(AddressFamily::INET6, SocketType::DGRAM, FLAGS, None)?, port)
+}
+
+/// The addresses of all interfaces, those first that are for outgoing connections.
+///
+/// # Errors
+/// The system has no netlink, or a sandbox forbids it.
+pub(crate) fn interface_addresses() -> Result<Vec<IpAddr>> {
+    netlink::addresses(socket_with(AddressFamily::NETLINK, SocketType::RAW, FLAGS, None)?)
 }
 
 /// Most bytes, written at a time, of which the last one is left. Linux wakes a blocked writer when its unread buffers, with all their

@@ -7,6 +7,7 @@
 //! | [`PacketSocket`] and the client's end | SOCK_SEQPACKET | a stream; each packet follows its length |
 //! | [`AddressWatch`] | netlink tells | the addresses are looked at again at intervals |
 //! | [`StepWatch`] | a timer that a step of the wall clock cancels | the clock is looked at again at intervals |
+//! | addresses of interfaces | netlink lists them | getifaddrs |
 //! | flags of descriptors | with the call that makes them | by fcntl, after it |
 //! | writing to a closed socket | MSG_NOSIGNAL | the same, or SO_NOSIGPIPE where the system lacks it |
 //!
@@ -20,6 +21,8 @@ mod framed;
 #[cfg(all(target_os = "linux", any(test, not(feature = "portable-platform"))))]
 #[allow(unreachable_pub, reason = "reachable where this one is chosen")]
 mod linux;
+#[cfg(all(target_os = "linux", any(test, not(feature = "portable-platform"))))]
+mod netlink;
 #[cfg(any(test, not(target_os = "linux"), feature = "portable-platform"))]
 #[allow(unreachable_pub, reason = "reachable where this one is chosen")]
 mod portable;
@@ -33,7 +36,9 @@ use linux as chosen;
 #[cfg(any(not(target_os = "linux"), feature = "portable-platform"))]
 use portable as chosen;
 
-pub(crate) use chosen::{AddressWatch, PacketSocket, QUIET, StepWatch, StreamSocket, recv_with_fds};
+pub(crate) use chosen::{
+    AddressWatch, PacketSocket, QUIET, StepWatch, StreamSocket, interface_addresses, recv_with_fds, udp_socket_of_both,
+};
 pub use chosen::{Signal, recv_packet, send_now, send_packet};
 pub use common::keep_memory_private;
 pub(crate) use common::{is_listening, keep_quiet, peer_is_ours, peer_pid, peer_uid};

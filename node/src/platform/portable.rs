@@ -4,8 +4,12 @@ use super::{common, framed};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{FdFlags, Result, fcntl_setfd};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket, socketpair, sockopt,
+};
 use std::io::{IoSlice, IoSliceMut};
+#[cfg(any(not(target_os = "linux"), feature = "portable-platform"))]
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The flag with which writing to a closed socket is an error, never a signal.
@@ -31,6 +35,39 @@ pub(super) fn socket_pair_stream() -> Result<(OwnedFd, OwnedFd)> {
         let _ = sockopt::set_socket_recv_buffer_size(socket, BUFFER_LEN);
     }
     Ok((a, b))
+}
+
+/// Makes a UDP socket that sends to addresses of both families, and is bound to a port of all addresses.
+///
+/// # Errors
+/// `AFNOSUPPORT` on a machine without IPv6; `ADDRINUSE` when the port is taken.
+pub(crate) fn udp_socket_of_both(port: u16) -> Result<OwnedFd> {
+    let fd = socket(AddressFamily::INET6, SocketType::DGRAM, None)?;
+    set_flags(&fd)?;
+    common::bind_to_both(fd, port)
+}
+
+/// The addresses of all interfaces.
+///
+/// # Errors
+/// The error of the operating system.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn interface_addresses() -> Result<Vec<IpAddr>> {
+    let listed = nix::ifaddrs::getifaddrs().map_err(|e| rustix::io::Errno::from_raw_os_error(e as i32))?;
+    let ip = |address: nix::sys::socket::SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|addr| IpAddr::V4(addr.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|addr| IpAddr::V6(addr.ip())))
+    };
+    Ok(listed.filter_map(|interface| ip(interface.address?)).collect())
+}
+
+/// None: Linux tells them in a way of its own.
+///
+/// # Errors
+/// Never; other systems have something to ask.
+#[cfg(all(target_os = "linux", feature = "portable-platform"))]
+pub(crate) const fn interface_addresses() -> Result<Vec<IpAddr>> {
+    Ok(Vec::new())
 }
 
 /// Makes a descriptor that no started program inherits and that does not wait. A program that another thread starts right

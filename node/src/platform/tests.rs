@@ -26,7 +26,7 @@ macro_rules! contract {
             use super::readable;
             use crate::platform::$implementation::{
                 AddressWatch, PacketSocket, Signal, StepWatch, StreamSocket, recv_packet, recv_with_fds, send_now,
-                send_packet, socket_pair_stream,
+                send_packet, socket_pair_stream, udp_socket_of_both,
             };
             use rustix::fs::{OFlags, fcntl_getfl};
             use rustix::io::{Errno, FdFlags, fcntl_getfd, ioctl_fionbio};
@@ -61,6 +61,13 @@ macro_rules! contract {
                 let mut buffer = [0; 9];
                 assert_eq!(UnixStream::from(b).read(&mut buffer).unwrap(), 5);
                 assert_eq!(send_now(&a, b"hello"), Err(Errno::PIPE), "and no signal ended this test");
+            }
+
+            #[test]
+            fn a_socket_of_both_families_does_not_wait_and_is_not_inherited() {
+                let Ok(socket) = udp_socket_of_both(0) else { return }; // a machine without IPv6
+                assert!(is_private(&socket) && does_not_wait(&socket));
+                assert_eq!(rustix::net::sockopt::ipv6_v6only(&socket), Ok(false));
             }
 
             #[test]

@@ -1,5 +1,6 @@
 //! The room of the place of the rendezvous: while the rendezvous does not answer, the file that names it is read again, its
-//! names are looked up again on a thread of their own, and its addresses are tried in turn, for ever.
+//! names are looked up again on a thread of their own, and its addresses are tried in turn, for ever. Each try asks the next few
+//! addresses as well, one after the other, and the first that answers is used (RFC 8305).
 
 use crate::config::{RendezvousConfig, RendezvousHost};
 use crate::context::Context;
@@ -17,6 +18,11 @@ use std::sync::Arc;
 const PAUSE_MIN: Duration = Duration::from_secs(3);
 const PAUSE_MAX: Duration = Duration::from_secs(24);
 
+/// Pause before the next address is asked as well. Source: RFC 8305 §5.
+const RACE_PAUSE: Duration = Duration::from_millis(250);
+/// Most addresses that are asked in one try. Source: own choice, two of each family; the others have their turn.
+const RACED_MAX: usize = 4;
+
 /// Silence after which a rendezvous with other addresses is left, although its tunnel is not given up. Source: docs/trust.md,
 /// "When the rendezvous is away"; more than the keepalive of its tunnel and a key handshake.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
@@ -31,6 +37,10 @@ pub(crate) struct RendezvousPlace {
     is_asking: bool,
     due: Option<Instant>,
     pause: Duration,
+    /// When the next address is asked as well, and how many were asked in this try.
+    race: Option<(Instant, usize)>,
+    /// Nothing was tried here yet but an address that needs no look-up.
+    is_new: bool,
 }
 
 impl RendezvousPlace {
@@ -42,6 +52,8 @@ impl RendezvousPlace {
             is_asking: false,
             due: None,
             pause: PAUSE_MIN,
+            race: None,
+            is_new: true,
         };
         match config {
             RendezvousConfig::File(path) => {
@@ -66,6 +78,9 @@ impl RendezvousPlace {
 
     /// The state of the rendezvous has changed.
     pub(crate) fn directory_changed(&mut self, now: Instant, state: DirectoryState) {
+        if state != DirectoryState::Connecting {
+            self.race = None;
+        }
         match state {
             DirectoryState::Ready(_) => {
                 let look = self.may_have_others().then_some(now + SILENCE_MAX);
@@ -105,36 +120,62 @@ impl RendezvousPlace {
             }
         }
         if is_due || has_answers {
-            self.go_on(cx);
+            self.go_on(cx, is_due);
+        }
+        if let Some((_, asked)) = self.race.take_if(|(at, _)| *at <= cx.now) {
+            self.ask_another(cx, asked);
         }
     }
 
-    pub(crate) const fn poll_timeout(&self) -> Option<Instant> {
-        self.due
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.due.into_iter().chain(self.race.map(|(at, _)| at)).min()
     }
 
-    /// Uses the address after the one in use, as far as addresses are known.
-    fn go_on(&mut self, cx: &mut Context) {
-        let Some((key, hosts)) = &self.named else { return };
+    /// The addresses of the rendezvous that are known now, and the place of the one in use among them.
+    fn known(&mut self, cx: &Context) -> (Vec<SocketAddr>, Option<usize>) {
         let (mut known, mut is_asking): (Vec<SocketAddr>, _) = (Vec::new(), false);
-        for host in hosts {
+        for host in self.named.iter().flat_map(|(_, hosts)| hosts) {
             match self.resolver.addresses(cx.now, &host.name) {
                 Some(Ok(ips)) => known.extend(ips.iter().map(|ip| SocketAddr::new(*ip, host.port))),
                 Some(Err(_)) => {} // asked again with the next try
                 None => is_asking = true,
             }
         }
-        let was_asking = std::mem::replace(&mut self.is_asking, is_asking);
+        self.is_asking = is_asking;
         known.retain(|addr| cx.config.listen.is_ipv6() || addr.is_ipv4());
-        let in_use = cx.stack.endpoint().rendezvous_address();
-        let at = known.iter().position(|addr| in_use == Some((*key, *addr)));
-        if at.is_some() && was_asking {
-            return; // this answer only tells of others, for later
+        let key = self.named.as_ref().map(|(key, _)| *key);
+        let in_use = cx.stack.endpoint().rendezvous_address().filter(|(in_use, _)| Some(*in_use) == key);
+        let at = known.iter().position(|addr| in_use.is_some_and(|(_, in_use)| in_use == *addr));
+        (known, at)
+    }
+
+    /// Uses the address after the one in use, as far as addresses are known. An answer of the look-up, and the first look, only
+    /// tell of others while one is in use.
+    fn go_on(&mut self, cx: &mut Context, is_due: bool) {
+        let (known, at) = self.known(cx);
+        let moves = is_due && !std::mem::replace(&mut self.is_new, false);
+        let next = match at {
+            Some(at) if moves => (at + 1) % known.len(),
+            Some(at) => at,
+            None => 0,
+        };
+        let Some((key, addr)) = self.named.as_ref().map(|(key, _)| *key).zip(known.get(next).copied()) else { return };
+        if at != Some(next) {
+            cx.stack.endpoint_mut().set_rendezvous(cx.now, key, addr);
+        } else if self.race.is_some() {
+            return;
         }
-        let next = at.map_or(0, |at| (at + 1) % known.len());
-        if let Some(addr) = known.get(next).copied().filter(|_| at != Some(next)) {
-            cx.stack.endpoint_mut().set_rendezvous(cx.now, *key, addr);
-        }
+        self.race = (known.len() > 1).then_some((cx.now + RACE_PAUSE, 1));
+    }
+
+    /// Asks the next address as well, while none has answered.
+    fn ask_another(&mut self, cx: &mut Context, asked: usize) {
+        debug_assert!(asked < RACED_MAX, "a try asks a few addresses");
+        let (known, at) = self.known(cx);
+        let is_waiting = cx.stack.endpoint().directory_state() == DirectoryState::Connecting;
+        let Some(at) = at.filter(|_| is_waiting && asked < known.len()) else { return };
+        cx.stack.endpoint_mut().also_ask_rendezvous(known[(at + asked) % known.len()]);
+        self.race = Some((cx.now + RACE_PAUSE, asked + 1)).filter(|_| asked + 1 < RACED_MAX.min(known.len()));
     }
 }
 
@@ -187,20 +228,56 @@ mod tests {
         let cx = &mut lab.nodes[0];
         let mut place = place("192.0.2.1,192.0.2.2:7,192.0.2.3");
         cx.stack.endpoint_mut().set_rendezvous(cx.now, StaticKey([1; 32]), "192.0.2.9:7".parse().expect("an address"));
-        let mut tried = Vec::new();
-        for _ in 0..7 {
+        let mut tried = vec![in_use(cx)];
+        while tried.len() < 8 {
             let due = place.poll_timeout().expect("for ever");
-            assert!(tried.is_empty() || due.since(cx.now) <= PAUSE_MAX);
+            assert!(tried.len() == 1 || due.since(cx.now) <= PAUSE_MAX);
             cx.now = due.max(cx.now);
             place.handle_timeout(cx);
-            tried.push(in_use(cx));
+            tried.extend(Some(in_use(cx)).filter(|addr| tried.last() != Some(addr)));
         }
+        tried.remove(0);
         let round = ["192.0.2.1:9000", "192.0.2.2:7", "192.0.2.3:9000"];
         assert_eq!(tried, [&round[..], &round, &round[..1]].concat());
         place.directory_changed(cx.now, DirectoryState::Ready(pilot_core::Addr::new(0, 1)));
         assert_eq!(place.poll_timeout(), Some(cx.now + SILENCE_MAX));
         place.directory_changed(cx.now, DirectoryState::Connecting);
         assert_eq!(place.poll_timeout(), Some(cx.now + PAUSE_MIN));
+    }
+
+    #[test]
+    fn the_first_address_that_answers_is_used_and_the_others_are_asked_a_quarter_of_a_second_apart() {
+        let mut lab = Lab::strangers(1);
+        let (key, addr) = lab.nodes[0].stack.endpoint().rendezvous_address().expect("one");
+        let mut place = place(&format!("[2001:db8::1]:7,192.0.2.9:7,{addr},192.0.2.8:7,192.0.2.7:7,192.0.2.6:7"));
+        place.named.as_mut().expect("named").0 = key;
+        let (begin, mut asked) = (lab.nodes[0].now, Vec::new());
+        let dead = "[2001:db8::1]:7".parse().expect("one");
+        lab.nodes[0].stack.endpoint_mut().set_rendezvous(begin, key, dead);
+        lab.run_until(|lab| {
+            let cx = &mut lab.nodes[0];
+            let before = place.race;
+            place.handle_timeout(cx);
+            if place.race != before {
+                asked.push(cx.now.since(begin).as_micros() / 50_000);
+            }
+            matches!(cx.stack.endpoint().directory_state(), DirectoryState::Ready(_))
+        });
+        let cx = &mut lab.nodes[0];
+        assert_eq!(in_use(cx), addr.to_string(), "where the relay is from now on, too");
+        assert_eq!(asked[..3], [0, 5, 10], "the first at once, and the one that answers as the third");
+        assert!(cx.now.since(begin) < Duration::from_secs(1));
+        // Where none answers, a few are asked before the next try.
+        cx.stack.endpoint_mut().set_rendezvous(cx.now, StaticKey([1; 32]), "192.0.2.9:7".parse().expect("one"));
+        place.named.as_mut().expect("named").0 = StaticKey([1; 32]);
+        place.race = None;
+        place.go_on(cx, false);
+        for _ in 1..RACED_MAX {
+            let (at, _) = place.race.expect("another");
+            cx.now = at;
+            place.handle_timeout(cx);
+        }
+        assert_eq!((place.race, in_use(cx)), (None, "192.0.2.9:7".into()));
     }
 
     #[test]
@@ -215,6 +292,7 @@ mod tests {
         let mut place = place(&format!("{first},192.0.2.1:7"));
         place.named.as_mut().expect("named").0 = cx.stack.endpoint().rendezvous_address().expect("one").0;
         place.directory_changed(cx.now, cx.stack.endpoint().directory_state());
+        place.is_new = false;
         let heard = cx.stack.endpoint().rendezvous_heard().expect("a tunnel");
         cx.now = heard + SILENCE_MAX - Duration::from_millis(1);
         place.due = Some(cx.now);

@@ -1,8 +1,12 @@
-//! Owns the UDP socket: batches of datagrams in and out (recvmmsg with GRO, sendmsg with GSO) through quinn-udp.
+//! Owns the UDP socket: batches of datagrams in and out (recvmmsg with GRO, sendmsg with GSO) through quinn-udp, and the forms that
+//! addresses have at the socket: above this file an IPv4 address is never written as an IPv6 one.
 
+use crate::platform::udp_socket_of_both;
+use crate::underlay::nat64::{Nat64, Translation};
+use crate::underlay::sources::Sources;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Wanted size of the kernel's buffers. Unit: bytes. The kernel may grant less.
@@ -12,9 +16,23 @@ const SLOT_LEN: usize = 65_535;
 /// Batches that one receive call takes at most.
 const SLOTS: usize = if BATCH_SIZE < 8 { BATCH_SIZE } else { 8 };
 
+/// The addresses to which a socket can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carries {
+    V4,
+    V6,
+    Both,
+}
+
 /// A non-blocking UDP socket that moves many datagrams per system call.
 pub struct Udp {
     socket: UdpSocket,
+    local: SocketAddr,
+    carries: Carries,
+    /// The way to IPv4 addresses on a network that has IPv6 alone.
+    translation: Option<Translation>,
+    /// The addresses of this machine that others speak to; `None` for a socket that is bound to one.
+    sources: Option<Sources>,
     state: UdpSocketState,
     buffers: [Vec<u8>; SLOTS],
     meta: [RecvMeta; SLOTS],
@@ -25,27 +43,73 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// Binds a socket and asks the kernel for large buffers.
+    /// Binds a socket and asks the kernel for large buffers. `[::]` is every address of both families; on a machine without
+    /// IPv6 it is every IPv4 address.
     ///
     /// # Errors
     /// The error of the operating system: the address is taken or not this machine's, or no descriptors are left.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let socket = UdpSocket::bind(addr)?;
+        let addr = canonical(addr);
+        let socket = match udp_socket(addr) {
+            Err(e) if addr.ip() == Ipv6Addr::UNSPECIFIED && is_without_ipv6(&e) => {
+                UdpSocket::bind((Ipv4Addr::UNSPECIFIED, addr.port()))?
+            }
+            bound => bound?,
+        };
+        let local = socket.local_addr()?;
+        let carries = match local {
+            SocketAddr::V4(_) => Carries::V4,
+            SocketAddr::V6(addr) if addr.ip().is_unspecified() => Carries::Both,
+            SocketAddr::V6(_) => Carries::V6,
+        };
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // Smaller buffers lose more datagrams, but work.
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_LEN);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_LEN);
         let buffers = std::array::from_fn(|_| vec![0; SLOT_LEN]);
         let gso = state.max_gso_segments() > 1;
-        Ok(Self { socket, state, buffers, meta: [RecvMeta::default(); SLOTS], blocked: None, gso })
+        let sources = local.ip().is_unspecified().then(Sources::default);
+        let (translation, meta, blocked) = (None, [RecvMeta::default(); SLOTS], None);
+        Ok(Self { socket, local, carries, translation, sources, state, buffers, meta, blocked, gso })
     }
 
-    /// The bound address.
-    ///
-    /// # Errors
-    /// The error of the operating system.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    /// The bound address; `[::]` stands for every address of both families.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The routes or addresses of this machine have changed. `nat64`: the way to IPv4 addresses, on a network without IPv4.
+    pub(crate) fn network_changed(&mut self, nat64: Option<Nat64>) {
+        self.translation = nat64.filter(|_| self.carries != Carries::V4).map(Translation::new);
+        if let Some(sources) = &mut self.sources {
+            *sources = Sources::default();
+        }
+    }
+
+    /// An address as the socket takes it; `None` when the socket cannot send there.
+    fn destination(&mut self, to: SocketAddr) -> Option<SocketAddr> {
+        let (ip, port) = (to.ip(), to.port());
+        match (ip, self.carries) {
+            (IpAddr::V4(_), Carries::V4) => Some(to),
+            (IpAddr::V6(ip), carries) => {
+                self.translation.iter_mut().for_each(|translation| translation.note(ip));
+                (carries != Carries::V4).then_some(to)
+            }
+            (IpAddr::V4(ip), carries) => {
+                let translated = self.translation.as_ref().and_then(|translation| translation.outwards(ip));
+                let mapped = (carries == Carries::Both).then(|| ip.to_ipv6_mapped());
+                translated.or(mapped).map(|ip| SocketAddr::from((ip, port)))
+            }
+        }
+    }
+
+    /// The address from which datagrams to `to`, in the form `wire`, leave; `None`: the one that the system chooses.
+    fn source(&mut self, to: SocketAddr, wire: SocketAddr) -> Option<IpAddr> {
+        let source = self.sources.as_mut()?.local(&to)?;
+        let is_v4 = matches!(wire.ip().to_canonical(), IpAddr::V4(_));
+        // Of the systems only Linux lets IPv4 datagrams of a socket for both families choose.
+        let can_choose = cfg!(target_os = "linux") || !is_v4 || self.carries == Carries::V4;
+        Some(source).filter(|source| can_choose && source.is_ipv4() == is_v4)
     }
 
     /// Takes datagrams with one receive call and gives them to `f` in batches: the source, its datagrams behind each other,
@@ -60,7 +124,16 @@ impl Udp {
         let mut len = 0;
         for (meta, buffer) in self.meta.iter().zip(&mut self.buffers).take(count) {
             len += meta.len;
-            f(meta.addr, &mut buffer[..meta.len], meta.stride);
+            let mut from = canonical(meta.addr);
+            if let (Some(translation), IpAddr::V6(ip)) = (&self.translation, from.ip())
+                && let Some(ip) = translation.inwards(ip)
+            {
+                from.set_ip(IpAddr::V4(ip));
+            }
+            if let (Some(sources), Some(local)) = (&mut self.sources, meta.dst_ip) {
+                sources.note(from, local.to_canonical());
+            }
+            f(from, &mut buffer[..meta.len], meta.stride);
         }
         // The kernel fills all slots while it has more. After many bytes, more have probably arrived meanwhile.
         count == SLOTS || len > SLOT_LEN / 2
@@ -75,17 +148,25 @@ impl Udp {
         self.blocked.is_some()
     }
 
-    /// Sends a batch of datagrams that have `segment_len` bytes each, the last one perhaps fewer. The part for which the
-    /// kernel has no room is kept; other errors lose datagrams, as a network does.
+    /// Sends a batch of datagrams that have `segment_len` bytes each, the last one perhaps fewer, from the address of this machine
+    /// to which `to` spoke last. The part for which the kernel has no room is kept; other errors lose datagrams, as a network
+    /// does.
     pub fn send_batch(&mut self, to: SocketAddr, segment_len: usize, batch: &[u8]) {
+        let Some(destination) = self.destination(to) else { return };
+        let src_ip = self.source(to, destination);
         let chunk = if self.gso { batch.len() } else { segment_len };
-        for part in batch.chunks(chunk.max(1)) {
+        for (at, part) in batch.chunks(chunk.max(1)).enumerate() {
             let segment_size = (part.len() > segment_len).then_some(segment_len);
-            let transmit = Transmit { destination: to, ecn: None, contents: part, segment_size, src_ip: None };
+            let transmit = Transmit { destination, ecn: None, contents: part, segment_size, src_ip };
             match self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = Some((to, segment_len, part.to_vec()));
                     return;
+                }
+                // The address that was asked is not this machine's any more: the system chooses.
+                Err(e) if src_ip.is_some() && is_no_source(&e) => {
+                    self.forget_source(&to);
+                    return self.send_batch(to, segment_len, &batch[at * chunk..]);
                 }
                 // The kernel or the network card refuses GSO: datagrams leave one by one from now on.
                 Err(_) if self.gso && segment_size.is_some() && self.state.max_gso_segments() <= 1 => {
@@ -96,6 +177,48 @@ impl Udp {
             }
         }
     }
+
+    fn forget_source(&mut self, to: &SocketAddr) {
+        if let Some(sources) = &mut self.sources {
+            sources.forget(to);
+        }
+        // The state may have taken the error for a refusal of GSO, which it remembers for ever.
+        if self.gso
+            && let Ok(state) = UdpSocketState::new(UdpSockRef::from(&self.socket))
+        {
+            self.state = state;
+        }
+    }
+}
+
+fn udp_socket(addr: SocketAddr) -> io::Result<UdpSocket> {
+    if addr.ip() == Ipv6Addr::UNSPECIFIED { Ok(udp_socket_of_both(addr.port())?.into()) } else { UdpSocket::bind(addr) }
+}
+
+/// True for the errors of a machine without IPv6.
+fn is_without_ipv6(e: &io::Error) -> bool {
+    let of = rustix::io::Errno::from_io_error(e);
+    matches!(of, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+}
+
+/// True for the errors of a datagram that cannot leave from the address that was chosen for it.
+fn is_no_source(e: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, InvalidInput, NetworkUnreachable};
+    matches!(e.kind(), InvalidInput | AddrNotAvailable | NetworkUnreachable | HostUnreachable)
+}
+
+/// The one form of an address: IPv4 addresses are never written as IPv6 ones, and only link-local addresses name an interface.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) => match v6.ip().to_canonical() {
+            IpAddr::V4(ip) => SocketAddr::from((ip, v6.port())),
+            IpAddr::V6(ip) => {
+                let scope = if ip.is_unicast_link_local() { v6.scope_id() } else { 0 };
+                SocketAddrV6::new(ip, v6.port(), 0, scope).into()
+            }
+        },
+        SocketAddr::V4(_) => addr,
+    }
 }
 
 impl AsRawFd for Udp {
@@ -103,3 +226,6 @@ impl AsRawFd for Udp {
         self.socket.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;

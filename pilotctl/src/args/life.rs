@@ -32,7 +32,7 @@ pub(crate) struct DaemonStart {
     /// rendezvous as KEY@HOST,… where a HOST may have a :PORT; without one, a rendezvous on this machine is used (and started if need be)
     #[argh(option)]
     pub(crate) rendezvous: Option<String>,
-    /// UDP address to bind (default 0.0.0.0:0)
+    /// UDP address to bind (default [::]:0, which is every address of both families)
     #[argh(option)]
     pub(crate) listen: Option<SocketAddr>,
     /// may be found by search
@@ -68,7 +68,7 @@ pub(crate) struct DaemonRun {
     /// file that names the rendezvous
     #[argh(option)]
     pub(crate) rendezvous_file: Option<PathBuf>,
-    /// UDP address to bind (default 0.0.0.0:0)
+    /// UDP address to bind (default [::]:0, which is every address of both families)
     #[argh(option)]
     pub(crate) listen: Option<SocketAddr>,
     /// where the daemon writes its log (default: standard error)
@@ -140,8 +140,8 @@ pub(crate) struct RendezvousRun {
     /// folder for identity and books
     #[argh(option)]
     pub(crate) home: PathBuf,
-    /// UDP address to serve on (default 0.0.0.0:9000)
-    #[argh(option, default = "SocketAddr::from(([0, 0, 0, 0], 9000))")]
+    /// UDP address to serve on (default [::]:9000, which is every address of both families)
+    #[argh(option, default = "SocketAddr::from(([0u16; 8], 9000))")]
     pub(crate) listen: SocketAddr,
     /// end when no node has been connected for so many seconds
     #[argh(option)]

@@ -75,10 +75,15 @@ impl Net {
 
     /// Starts a rendezvous on the first machine; gives how nodes name it.
     pub(crate) fn serve_rendezvous(&self, machine: &str) -> (Running, String) {
+        self.serve_rendezvous_at(machine, Some("10.9.0.1:9000"))
+    }
+
+    /// Starts a rendezvous that serves on this address, or where it does by default; gives its key and address.
+    pub(crate) fn serve_rendezvous_at(&self, machine: &str, listen: Option<&str>) -> (Running, String) {
         let home = self.folder.join("rendezvous");
         let said = self.folder.join("said");
-        let mut serve = self
-            .command(machine, &["rendezvous", "run", "--home", home.to_str().unwrap(), "--listen", "10.9.0.1:9000"]);
+        let mut serve = self.command(machine, &["rendezvous", "run", "--home", home.to_str().unwrap()]);
+        serve.args(listen.into_iter().flat_map(|listen| ["--listen", listen]));
         let rendezvous = Running(serve.stdout(std::fs::File::create(&said).unwrap()).spawn().unwrap());
         let mut endpoint = String::new();
         until("the rendezvous serves", || {

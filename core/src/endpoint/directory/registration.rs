@@ -29,6 +29,13 @@ impl Directory {
         self.set_state(DirectoryState::Connecting);
     }
 
+    /// The rendezvous in use answers from this address.
+    pub(crate) fn rendezvous_is_at(&mut self, addr: SocketAddr) {
+        if let Some((_, at)) = &mut self.rendezvous {
+            *at = addr;
+        }
+    }
+
     /// Changes what our record says.
     pub(crate) fn set_profile(&mut self, cx: &mut Context<'_>, profile: Profile) {
         self.profile = profile;
@@ -49,6 +56,13 @@ impl Directory {
         self.candidates = candidates;
         self.reflexive = None; // the rendezvous saw an address of the old network
         true
+    }
+
+    /// Replaces our own underlay addresses, none of which is lost; false when they are the ones known before.
+    pub(crate) fn add_candidates(&mut self, candidates: Vec<SocketAddr>) -> bool {
+        let has_news = self.candidates != candidates;
+        self.candidates = candidates;
+        has_news
     }
 
     /// Registers again, so that the rendezvous learns of a move.

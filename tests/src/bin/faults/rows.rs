@@ -393,7 +393,22 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             lib("pilot-node", "underlay::rendezvous::tests::a_rendezvous_whose_name_gets_another_address_is_followed"),
         ],
     ),
-    ("T3", &[]),
+    (
+        "T3",
+        &[
+            test!("pilotctl", "ipv6", "machines_with_ipv6_alone_reach_each_other_by_default"),
+            test!("pilotctl", "ipv6", "an_ipv6_network_that_translates_leads_to_an_ipv4_rendezvous"),
+            lib(
+                "pilot-node",
+                "underlay::udp::tests::a_socket_of_both_families_hears_and_answers_both_in_their_own_form",
+            ),
+            lib(
+                "pilot-node",
+                "underlay::rendezvous::tests::the_first_address_that_answers_is_used_and_the_others_are_asked_a_quarter_of_a_second_apart",
+            ),
+            lib("pilot-node", "underlay::nat64::tests::the_prefix_is_found_wherever_the_address_stands"),
+        ],
+    ),
     (
         "T4",
         &[
