@@ -8,7 +8,7 @@ mod budget;
 mod candidate;
 
 pub(crate) use budget::{ProbeBudget, Prober};
-pub(crate) use candidate::is_acceptable_candidate;
+pub(crate) use candidate::{is_acceptable_candidate, is_reserved};
 
 use crate::codec::Put as _;
 use crate::rng::Rng;
