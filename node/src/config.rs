@@ -23,6 +23,48 @@ pub enum RendezvousConfig {
     File(PathBuf),
 }
 
+/// The way to the rendezvous over TLS, for networks that let no UDP pass: it is tried when UDP gives no answer, and left when UDP
+/// works. The rendezvous must serve it (`--tls-listen`).
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// Whether this way is tried at all.
+    pub is_on: bool,
+    /// Where the rendezvous serves it; `None`: on its hosts, at port 443. Towards this machine itself it is tried only when it is
+    /// given here.
+    pub at: Option<RendezvousHost>,
+    /// The proxy on the way.
+    pub proxy: ProxySetting,
+    /// Whether the certificate must be one that the system's authorities have signed. The tunnel inside proves the key of the
+    /// rendezvous in any case; where this is false every certificate is taken.
+    pub verify: bool,
+}
+
+#[cfg(feature = "tls")]
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self { is_on: true, at: None, proxy: ProxySetting::Environment, verify: false }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl TlsConfig {
+    /// Port of a place that names none.
+    pub const DEFAULT_PORT: u16 = 443;
+}
+
+/// The proxy on the way to the rendezvous.
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug)]
+pub enum ProxySetting {
+    /// The one that `HTTPS_PROXY` names, if any, unless `NO_PROXY` has the host.
+    Environment,
+    /// This one, unless `NO_PROXY` has the host.
+    At(crate::underlay::tls::Proxy),
+    /// None.
+    None,
+}
+
 /// The settings of a node. [`Config::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +74,9 @@ pub struct Config {
     pub hostname: Option<String>,
     /// The rendezvous.
     pub rendezvous: RendezvousConfig,
+    /// The way to the rendezvous over TLS.
+    #[cfg(feature = "tls")]
+    pub tls: TlsConfig,
     /// UDP address to bind.
     pub listen: SocketAddr,
     /// IPC socket for other programs; `None`: no IPC.
@@ -65,6 +110,8 @@ impl Config {
             home: home.into(),
             hostname: None,
             rendezvous: RendezvousConfig::None,
+            #[cfg(feature = "tls")]
+            tls: TlsConfig::default(),
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             socket: None,
             services: false,
@@ -112,6 +159,16 @@ impl std::str::FromStr for RendezvousHost {
 
     /// Reads `host[:port]`; an IPv6 address stands in brackets.
     fn from_str(text: &str) -> Result<Self, ()> {
+        Self::parse(text, RendezvousConfig::DEFAULT_PORT)
+    }
+}
+
+impl RendezvousHost {
+    /// Reads `host[:port]`; an IPv6 address stands in brackets. `default`: the port of a text that names none.
+    ///
+    /// # Errors
+    /// The text has another form.
+    pub fn parse(text: &str, default: u16) -> Result<Self, ()> {
         let (name, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (name, port) = rest.split_once(']').ok_or(())?;
@@ -122,7 +179,7 @@ impl std::str::FromStr for RendezvousHost {
         };
         let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
         let is_right = text.starts_with('[') || (1..=253).contains(&name.len()) && name.bytes().all(is_name);
-        let port = port.map_or(Some(RendezvousConfig::DEFAULT_PORT), |port| port.parse().ok().filter(|port| *port > 0));
+        let port = port.map_or(Some(default), |port| port.parse().ok().filter(|port| *port > 0));
         Ok(Self { name: Some(name).filter(|_| is_right).ok_or(())?.into(), port: port.ok_or(())? })
     }
 }

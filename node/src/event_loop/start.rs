@@ -31,6 +31,7 @@ use crate::streams::table::Streams;
 use crate::token::Room;
 use crate::underlay::addresses::{Addresses, own_addresses};
 use crate::underlay::rendezvous::{self, RendezvousPlace};
+use crate::underlay::tls::TlsLink;
 use crate::underlay::udp::Udp;
 use crossbeam_channel::{Sender, bounded};
 use mio::unix::SourceFd;
@@ -92,6 +93,13 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     if let Some(descriptor) = steps.as_ref().and_then(StepWatch::descriptor) {
         register(poll.registry(), &descriptor, Room::Clock)?;
     }
+    #[cfg(feature = "tls")]
+    let tls = {
+        let registry = poll.registry().try_clone().map_err(internal("poll"))?;
+        TlsLink::new(&config.tls, registry, waker.clone())
+    };
+    #[cfg(not(feature = "tls"))]
+    let tls = TlsLink;
     let core = core_config(identity, &saved, &config, &udp)?;
     let rooms = rooms((poll.registry(), waker.clone()), core, config, (worker, log, &udp))?;
     let mut event_loop = EventLoop {
@@ -100,6 +108,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         udp,
         udp_readable: true,
         addresses: Addresses::new(watch),
+        tls,
         steps,
         zero: std::time::Instant::now(),
         commands,

@@ -64,6 +64,12 @@ impl RendezvousPlace {
         self.file.is_some() || self.named.is_some()
     }
 
+    /// The places that are known by name.
+    #[cfg(feature = "tls")]
+    pub(crate) fn hosts(&self) -> &[RendezvousHost] {
+        self.named.as_ref().map_or(&[], |(_, hosts)| hosts)
+    }
+
     /// The state of the rendezvous has changed.
     pub(crate) fn directory_changed(&mut self, now: Instant, state: DirectoryState) {
         match state {
