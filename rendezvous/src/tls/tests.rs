@@ -1,0 +1,1 @@
+//! The clients that come by TCP, with real sockets.
