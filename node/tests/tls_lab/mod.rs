@@ -1,22 +1,21 @@
 //! A rendezvous that serves TLS, nodes whose UDP leads nowhere, and a proxy.
 
 use super::*;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 pub(crate) struct Lab {
     pub folder: PathBuf,
     /// What the nodes have logged, in the order of their names; printed when a test fails.
     pub logs: [MemoryLog; 2],
     pub key: pilot_core::identity::StaticKey,
-    /// Where the rendezvous serves UDP, TLS and WebSocket.
+    /// Where the rendezvous serves UDP and TLS.
     pub udp: SocketAddr,
     pub tls: SocketAddr,
-    pub ws: SocketAddr,
     /// Where nothing listens. The socket is held so that no other process gets the port.
-    pub nowhere: std::net::UdpSocket,
+    pub nowhere: UdpSocket,
     stopper: pilot_rendezvous::server::Stopper,
     server: Option<JoinHandle<std::io::Result<()>>>,
 }
@@ -39,11 +38,10 @@ impl Lab {
         let config = ServerConfig { home: folder.join("r"), listen: loopback(), idle_exit: None };
         let mut server = Server::bind(&config).unwrap();
         let tls = server.listen_tcp(loopback(), Some(&Certificate::Own)).unwrap();
-        let ws = server.listen_tcp(loopback(), None).unwrap();
         let ((key, udp), stopper) = (server.endpoint(), server.stopper());
         let server = Some(std::thread::spawn(move || server.run()));
-        let nowhere = std::net::UdpSocket::bind(loopback()).unwrap();
-        Self { folder, logs: Default::default(), key, udp, tls, ws, nowhere, stopper, server }
+        let nowhere = UdpSocket::bind(loopback()).unwrap();
+        Self { folder, logs: Default::default(), key, udp, tls, nowhere, stopper, server }
     }
 
     /// Settings of a node without UDP to the rendezvous.
@@ -85,5 +83,76 @@ impl Drop for Lab {
                 log.lines().iter().for_each(|line| println!("{name}: {line}"));
             }
         }
+    }
+}
+
+/// A proxy for CONNECT with a password, which leads everything to one place.
+pub(crate) struct HttpProxy {
+    pub addr: SocketAddr,
+    /// The targets that were asked for with the right password.
+    pub targets: Arc<Mutex<Vec<String>>>,
+}
+
+impl HttpProxy {
+    pub(crate) fn new(authorization: &'static str, to: SocketAddr) -> Self {
+        let listener = TcpListener::bind(loopback()).unwrap();
+        let (addr, targets) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let asked = targets.clone();
+        std::thread::spawn(move || {
+            while let Ok((mut near, _)) = listener.accept() {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && near.read(&mut byte).is_ok_and(|len| len > 0) {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8(head).unwrap();
+                if !head.contains(&format!("\r\nProxy-Authorization: {authorization}\r\n")) {
+                    let _ = near.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
+                    continue;
+                }
+                let target = head.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap();
+                asked.lock().unwrap().push(target.into());
+                near.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+                let far = TcpStream::connect(to).unwrap();
+                for (mut from, mut to) in [(&near, &far), (&far, &near)].map(|(a, b)| (clone(a), clone(b))) {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Self { addr, targets }
+    }
+}
+
+fn clone(stream: &TcpStream) -> TcpStream {
+    stream.try_clone().unwrap()
+}
+
+/// A machine between one node and the UDP of the rendezvous, which can be told to lose everything.
+pub(crate) struct UdpMiddle {
+    pub addr: SocketAddr,
+    pub is_blocked: Arc<AtomicBool>,
+}
+
+impl UdpMiddle {
+    pub(crate) fn new(to: SocketAddr) -> Self {
+        let socket = UdpSocket::bind(loopback()).unwrap();
+        let (addr, is_blocked) = (socket.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+        let blocked = is_blocked.clone();
+        std::thread::spawn(move || {
+            let (mut node, mut bytes) = (None, [0; 65_536]);
+            while let Ok((len, from)) = socket.recv_from(&mut bytes) {
+                if from != to {
+                    node = Some(from);
+                }
+                let next = if from == to { node } else { Some(to) };
+                if let Some(next) = next.filter(|_| !blocked.load(Ordering::SeqCst)) {
+                    let _ = socket.send_to(&bytes[..len], next);
+                }
+            }
+        });
+        Self { addr, is_blocked }
     }
 }

@@ -389,3 +389,6 @@ impl Open {
 fn carrier(by: &'static str) -> Record {
     Record::new(Level::Info, "rendezvous_by").with("carrier", by)
 }
+
+#[cfg(test)]
+mod tests;
