@@ -83,7 +83,7 @@ pub(super) enum Asked {
 
 /// What other questions than upgrades are answered.
 const REFUSAL: &str = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: close\r\n\
-     Content-Type: text/plain\r\nContent-Length: 54\r\n\r\nThis is a rendezvous of Pilot. It serves nodes alone.\r\n";
+     Content-Type: text/plain\r\nContent-Length: 55\r\n\r\nThis is a rendezvous of Pilot. It serves nodes alone.\r\n";
 
 impl Asked {
     /// Reads a question; `None` until it is whole.

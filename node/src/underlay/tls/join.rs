@@ -212,10 +212,11 @@ impl Join {
 
     fn proxy_answered(&mut self, answer: &Answer) -> Result<(), String> {
         match answer.status {
-            200..300 => {
+            200..300 if self.head.len() == answer.len => {
                 self.head.clear();
                 self.secure()
             }
+            200..300 => Err(format!("{} says more than a proxy does: no TLS begins so", self.asked())),
             407 => Err(format!("{} wants a password: http://USER:PASSWORD@HOST:PORT", self.asked())),
             status => Err(format!("{} refuses: {status} {}", self.asked(), answer.reason)),
         }

@@ -209,12 +209,6 @@ impl TlsLink {
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context, place: &RendezvousPlace, udp: &mut Udp) {
         let address = cx.stack.endpoint().rendezvous_address().map(|(_, addr)| addr);
         self.rendezvous = address.filter(|_| self.host(place).is_some());
-        if let Some(to) = self.rendezvous
-            && !udp.is_blocked()
-            && let Some(question) = self.udp.question(cx.now)
-        {
-            udp.send_batch(to, question.len(), &question);
-        }
         match &mut self.state {
             State::Idle if self.udp.is_silent(cx.now) => self.begin(cx, place),
             State::Paused(at) if *at <= cx.now => {
@@ -227,6 +221,12 @@ impl TlsLink {
             State::Joins(_) => self.advance(cx),
             State::Open(_) => self.tend(cx),
             State::Idle | State::Paused(_) => {}
+        }
+        if let Some(to) = self.rendezvous
+            && !udp.is_blocked()
+            && let Some(question) = self.udp.question(cx.now)
+        {
+            udp.send_batch(to, question.len(), &question);
         }
     }
 
@@ -314,7 +314,7 @@ impl TlsLink {
                     broken: None,
                 };
                 if self.udp.is_silent(cx.now) {
-                    open.carry(cx);
+                    open.carry(cx, &mut self.udp);
                     for datagram in self.udp.take_kept() {
                         open.channel.send(&datagram);
                         open.unanswered.get_or_insert(cx.now);
@@ -354,7 +354,7 @@ impl TlsLink {
             if open.until.is_some_and(|until| until <= cx.now) {
                 self.state = State::Idle;
             } else if self.udp.is_silent(cx.now) {
-                open.carry(cx);
+                open.carry(cx, &mut self.udp);
                 self.udp.take_kept().iter().for_each(|datagram| open.channel.send(datagram));
             }
             return;
@@ -378,7 +378,8 @@ impl TlsLink {
 
 impl Open {
     /// Datagrams go this way from now on.
-    fn carry(&mut self, cx: &mut Context) {
+    fn carry(&mut self, cx: &mut Context, udp: &mut UdpWatch) {
+        udp.stop_asking();
         (self.carries, self.until) = (true, None);
         self.try_udp_at = cx.now + UDP_PAUSE;
         cx.trace(Level::Info, |_| carrier("tls"));

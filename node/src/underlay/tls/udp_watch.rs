@@ -75,6 +75,11 @@ impl UdpWatch {
         self.ask = Some((now, ECHOES - 1));
     }
 
+    /// Asks for no more echoes.
+    pub(super) fn stop_asking(&mut self) {
+        self.ask = None;
+    }
+
     /// When the next echo is asked for.
     pub(super) fn ask_at(&self) -> Option<Instant> {
         self.ask.map(|(at, _)| at)
