@@ -44,6 +44,7 @@ mod failure;
 mod frame_reader;
 mod handle;
 mod harmful;
+mod host;
 mod ipc;
 mod log;
 mod mail;

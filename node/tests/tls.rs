@@ -5,14 +5,12 @@
 mod tls_lab;
 
 use pilot_node::answer::RendezvousState;
-use pilot_node::{Config, LogConfig, LogLevel, MemoryLog, Node, ProxySetting, RendezvousConfig, Terms};
-use pilot_rendezvous::Certificate;
-use pilot_rendezvous::server::{Server, ServerConfig};
+use pilot_node::{Config, Node, ProxySetting, RendezvousConfig};
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tls_lab::*;
+use tls_lab::{HttpProxy, Lab, UdpMiddle, until};
 
 /// Sends bytes to the echo service of `node-b`, and has them back.
 fn echo(a: &Node, len: u32) {

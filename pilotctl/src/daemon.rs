@@ -54,8 +54,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         Err(failure) if failure.code != Code::NotRunning => return Err(failure),
         Err(_) => {}
     }
-    let tls = TlsOptions::of_start(&args);
-    tls.apply(&mut Config::new(""))?; // what is malformed fails here
+    TlsOptions::of_start(&args).apply(&mut Config::new(""))?; // what is malformed fails here
     let settings = settings::read()?;
     let hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname")?;
     let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous")?;
@@ -69,18 +68,17 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     };
     let (log_level, log_format) = (settings::log_level(&settings, args.log_level)?, args.log_format);
     let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
-    let (listen, accept_loss) = (args.listen, args.accept_loss);
     let run = DaemonRun {
         hostname,
         rendezvous,
         rendezvous_file,
-        listen,
+        listen: args.listen,
         rendezvous_tls: args.rendezvous_tls,
         https_proxy: args.https_proxy,
         tls_verify: args.tls_verify,
         no_tls: args.no_tls,
         log_file,
-        accept_loss,
+        accept_loss: args.accept_loss,
         log_level,
         log_format,
     };

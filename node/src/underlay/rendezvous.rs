@@ -125,10 +125,13 @@ impl RendezvousPlace {
     }
 
     /// True while the rendezvous is reached by its name alone.
+    #[cfg(feature = "tls")]
     fn is_nowhere(cx: &Context) -> bool {
-        #[cfg(feature = "tls")]
-        return cx.stack.endpoint().rendezvous_address().is_some_and(|(_, addr)| addr == NOWHERE);
-        #[cfg(not(feature = "tls"))]
+        cx.stack.endpoint().rendezvous_address().is_some_and(|(_, addr)| addr == NOWHERE)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    const fn is_nowhere(_: &Context) -> bool {
         false
     }
 

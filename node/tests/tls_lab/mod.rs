@@ -1,10 +1,17 @@
 //! A rendezvous that serves TLS, nodes whose UDP leads nowhere, and a proxy.
 
-use super::*;
+use pilot_node::answer::RendezvousState;
+use pilot_node::{Config, LogConfig, LogLevel, MemoryLog, Node, ProxySetting, RendezvousConfig, Terms};
+use pilot_rendezvous::Certificate;
+use pilot_rendezvous::server::{Server, ServerConfig};
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 pub(crate) struct Lab {
     pub folder: PathBuf,

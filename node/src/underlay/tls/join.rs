@@ -1,7 +1,7 @@
 //! Owns one attempt to reach a rendezvous over TLS: TCP, perhaps a proxy, TLS, the upgrade to WebSocket.
 
-use crate::config::RendezvousHost;
 use crate::crypto::entropy;
+use crate::host::RendezvousHost;
 use crate::token::Room;
 use crate::underlay::tls::channel::Channel;
 use crate::underlay::tls::http::{self, Answer};

@@ -16,8 +16,9 @@ pub use channel::{Channel, QUEUE_LEN_MAX};
 pub use proxy::Proxy;
 pub use server::{Entered, Entering};
 
-use crate::config::{ProxySetting, RendezvousHost, TlsConfig};
+use crate::config::{ProxySetting, TlsConfig};
 use crate::context::Context;
+use crate::host::RendezvousHost;
 use crate::log::record::Record;
 use crate::token::{NUMBERS, Room};
 use crate::underlay::rendezvous::RendezvousPlace;

@@ -1,6 +1,6 @@
 //! Owns the settings of a proxy through which a node reaches its rendezvous.
 
-use crate::config::RendezvousHost;
+use crate::host::RendezvousHost;
 use std::net::IpAddr;
 
 /// An HTTP proxy that knows CONNECT.
