@@ -22,7 +22,7 @@ impl std::str::FromStr for RendezvousHost {
 
     /// Reads `host[:port]`; an IPv6 address stands in brackets.
     fn from_str(text: &str) -> Result<Self, ()> {
-        Self::parse(text, Self::UDP_PORT)
+        Self::parse(text, Self::UDP_PORT).ok_or(())
     }
 }
 
@@ -30,22 +30,19 @@ impl RendezvousHost {
     /// Port of a rendezvous whose place names none.
     pub(crate) const UDP_PORT: u16 = 9000;
 
-    /// Reads `host[:port]`; an IPv6 address stands in brackets. `default`: the port of a text that names none.
-    ///
-    /// # Errors
-    /// The text has another form.
-    pub fn parse(text: &str, default: u16) -> Result<Self, ()> {
+    /// Reads `host[:port]`; an IPv6 address stands in brackets. `default`: the port of a text that names none. `None`: the text has another form.
+    pub fn parse(text: &str, default: u16) -> Option<Self> {
         let (name, port) = match text.strip_prefix('[') {
             Some(rest) => {
-                let (name, port) = rest.split_once(']').ok_or(())?;
-                name.parse::<Ipv6Addr>().map_err(|_| ())?;
-                (name, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or(())?) })
+                let (name, port) = rest.split_once(']')?;
+                name.parse::<Ipv6Addr>().ok()?;
+                (name, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
             }
             None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
         };
         let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
         let is_right = text.starts_with('[') || (1..=253).contains(&name.len()) && name.bytes().all(is_name);
         let port = port.map_or(Some(default), |port| port.parse().ok().filter(|port| *port > 0));
-        Ok(Self { name: Some(name).filter(|_| is_right).ok_or(())?.into(), port: port.ok_or(())? })
+        Some(Self { name: Some(name).filter(|_| is_right)?.into(), port: port? })
     }
 }

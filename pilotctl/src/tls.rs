@@ -55,7 +55,7 @@ impl TlsOptions {
         config.tls.verify = self.verify;
         if let Some(at) = &self.at {
             let host = RendezvousHost::parse(at, port);
-            config.tls.at = Some(host.map_err(|()| wrong(format!("--rendezvous-tls: {at:?} is no HOST[:PORT]")))?);
+            config.tls.at = Some(host.ok_or_else(|| wrong(format!("--rendezvous-tls: {at:?} is no HOST[:PORT]")))?);
         }
         if let Some(proxy) = &self.proxy {
             config.tls.proxy = ProxySetting::At(proxy.parse().map_err(|e| wrong(format!("--https-proxy: {e}")))?);

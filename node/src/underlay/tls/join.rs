@@ -38,7 +38,7 @@ pub(super) enum Progress {
     /// It waits.
     Waits,
     /// The connection carries datagrams.
-    Stands(Channel),
+    Stands(Box<Channel>),
     /// It failed, with a text for people.
     Failed(String),
 }
@@ -230,6 +230,6 @@ impl Join {
         let rest = self.head.split_off(answer.len);
         let mask = u32::from_le_bytes(entropy()) | 1; // the generator needs a bit that is set
         let pipe = self.pipe.take().ok_or("the connection is gone")?;
-        Ok(Progress::Stands(Channel::new(pipe, rest, Some(mask))))
+        Ok(Progress::Stands(Box::new(Channel::new(pipe, rest, Some(mask)))))
     }
 }

@@ -61,7 +61,7 @@ enum State {
 
 /// A connection that stands.
 struct Open {
-    channel: Channel,
+    channel: Box<Channel>,
     since: Instant,
     /// Datagrams go this way; else UDP works, and the connection ends at `until`.
     carries: bool,

@@ -25,7 +25,7 @@ impl Proxy {
     /// # Errors
     /// As of reading a text.
     pub(crate) fn of_environment() -> Option<Result<Self, String>> {
-        let text = ["HTTPS_PROXY", "https_proxy"].into_iter().find_map(|name| set(name))?;
+        let text = ["HTTPS_PROXY", "https_proxy"].into_iter().find_map(set)?;
         Some(text.parse())
     }
 }
@@ -37,7 +37,7 @@ fn set(name: &str) -> Option<String> {
 
 /// True when `NO_PROXY` or `no_proxy` says that this host is reached without a proxy.
 pub(crate) fn is_exempt(host: &str) -> bool {
-    ["NO_PROXY", "no_proxy"].into_iter().find_map(|name| set(name)).is_some_and(|list| is_named(host, &list))
+    ["NO_PROXY", "no_proxy"].into_iter().find_map(set).is_some_and(|list| is_named(host, &list))
 }
 
 /// True when a list of names, of their ends, of addresses and of networks has this host; `*` is every host.
@@ -82,7 +82,7 @@ impl std::str::FromStr for Proxy {
             Some((credentials, place)) => (Some(plain(credentials).ok_or(FORM)?), place),
             None => (None, rest),
         };
-        let at = RendezvousHost::parse(place, DEFAULT_PORT).map_err(|()| FORM)?;
+        let at = RendezvousHost::parse(place, DEFAULT_PORT).ok_or(FORM)?;
         Ok(Self { at, credentials })
     }
 }
