@@ -241,7 +241,10 @@ impl Door {
                 Err(_) => is_alive = false,
             }
             is_alive &= channel.flush().is_ok();
-            connection.until = now + SILENCE_MAX;
+            // A socket that can be written to says nothing of the client.
+            if channel.take_sign_of_life() | is_entered {
+                connection.until = now + SILENCE_MAX;
+            }
         }
         if !is_alive {
             return self.free.push(number);

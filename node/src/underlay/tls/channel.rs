@@ -79,7 +79,7 @@ impl Channel {
     }
 
     /// True when a message of any kind came since the last look.
-    pub(crate) const fn take_sign_of_life(&mut self) -> bool {
+    pub const fn take_sign_of_life(&mut self) -> bool {
         std::mem::replace(&mut self.has_sign_of_life, false)
     }
 
