@@ -202,6 +202,8 @@ pub enum Push {
     },
     /// Another process has the caller's identity, and is reached at this address.
     Elsewhere(SocketAddr),
+    /// The caller's datagrams come from another underlay address than before, at which it has answered.
+    Observed(SocketAddr),
     /// A message of a later version, to be ignored.
     Unknown(u8),
 }

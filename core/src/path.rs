@@ -6,9 +6,14 @@
 
 mod budget;
 mod candidate;
+mod round;
+mod size;
 
 pub(crate) use budget::{ProbeBudget, Prober};
+use candidate::is_local;
 pub(crate) use candidate::{is_acceptable_candidate, is_reserved};
+use round::{PunchRound, ROUND_AGAIN};
+use size::SizeProbe;
 
 use crate::codec::Put as _;
 use crate::rng::Rng;
@@ -21,32 +26,21 @@ use core::net::SocketAddr;
 
 /// Most paths per peer: 16 candidates of the peer's and 8 found otherwise. Source: `docs/paths.md`, "Rules".
 pub const PATHS_MAX: usize = 24;
-/// When the probes of one punch round leave, after its start. Unit: ms. Source: as above.
-const ROUND_MS: [u64; 7] = [0, 20, 60, 140, 300, 600, 1000];
-/// Steps of a round in which addresses that never answered are probed as well.
-const UNPROVEN_STEPS: [usize; TRIES_MAX as usize] = [0, 2, 4];
-/// Probes that an address gets which has never answered, within [`TRIES_AGAIN`]. Source: `docs/paths.md`, "Rules".
-pub(crate) const TRIES_MAX: u8 = 3;
-/// Probes that all such addresses of one peer get in that time: a list of candidates has sixteen. Source: as above.
-pub(crate) const PEER_TRIES_MAX: u8 = 16 * TRIES_MAX;
-/// Time after which such addresses are tried again. Source: as above.
-pub(crate) const TRIES_AGAIN: Duration = Duration::from_secs(300);
 /// What an address that has not answered may be sent for each byte that came from there. Source: RFC 9000 §8.1.
 pub(crate) const AMPLIFICATION_MAX: usize = 3;
+/// Silence after which a NAT may have forgotten a direct path. Source: own choice, below the 30 s that are common.
+const STALE_AFTER: Duration = Duration::from_secs(20);
+/// Time without a datagram on a direct path, beside two of its round trips, after which a peer that speaks over the relay has
+/// left it. Source: own choice.
+const LEFT_AFTER: Duration = Duration::from_millis(300);
+/// Longest that a side waits for its candidates to arrive. Source: own choice.
+const TELL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Size of the datagram of a probe, or of its answer, without padding.
 const PROBE_LEN: usize = DATA_OVERHEAD + 9;
-/// Pauses between rounds; the last one repeats. Unit: s. Source: as above.
-const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
 /// How much slower than the relay a direct path may be and still be preferred. Source: as above.
 const DIRECT_BONUS: Duration = Duration::from_millis(10);
-/// Datagram sizes tried one after the other. Unit: bytes. 1452 and 1472 fill a 1500-byte MTU under IPv6 and IPv4, the
-/// larger ones a jumbo frame and loopback.
-const SIZES: [usize; 6] = [DATAGRAM_LEN_BASE, 1452, 1472, 8944, 32_000, DATAGRAM_LEN_MAX];
 /// Largest datagram that is ever tried. Unit: bytes. Source: UDP's limit, with room for the relay leg.
 pub const DATAGRAM_LEN_MAX: usize = 65_000;
-/// Time a size probe is given, and how often it is sent.
-const SIZE_PROBE_WAIT: Duration = Duration::from_millis(500);
-const SIZE_PROBE_TRIES: u8 = 3;
 /// Most probes that wait for an answer.
 const OUTSTANDING_MAX: usize = 64;
 /// Decisions kept for the trace between two turns.
@@ -201,22 +195,18 @@ pub(crate) struct Paths {
     /// Probes to addresses that never answered, since `tries_since`.
     tries: u8,
     tries_since: Instant,
+    /// When something last came on the path in use, or when that came into use.
+    heard: Instant,
+    /// When this node's candidates were last sent to the peer.
+    told_at: Instant,
+    /// When the newest round began, or is to begin.
+    round_at: Instant,
+    /// Round trip of the newest key handshake over the relay. Unit: microseconds.
+    relay_rtt_us: u32,
     /// Where the peer's newest datagram came from.
     newest_from: Option<PathAddr>,
     /// Newest decisions that the trace has not seen, at most [`NEWS_MAX`].
     news: Vec<PathNews>,
-}
-
-struct PunchRound {
-    start: Instant,
-    step: usize,
-}
-
-struct SizeProbe {
-    index: usize,
-    tries: u8,
-    /// When the answer is overdue; `None` after that.
-    deadline: Option<Instant>,
 }
 
 impl Default for Paths {
@@ -240,6 +230,10 @@ impl Paths {
             size_limit: None,
             tries: 0,
             tries_since: Instant::ZERO,
+            heard: Instant::ZERO,
+            told_at: Instant::ZERO,
+            round_at: Instant::ZERO,
+            relay_rtt_us: 0,
             newest_from: None,
             news: Vec::new(),
         }
@@ -410,7 +404,8 @@ impl Paths {
 
     /// The peer has used the keys of the RESP that [`Paths::note_resp`] noted: it is where that went, wherever its own
     /// datagram, which came from `from`, may claim to be from.
-    pub(crate) fn on_resp_used(&mut self, from: PathAddr, stood: bool) {
+    pub(crate) fn on_resp_used(&mut self, now: Instant, from: PathAddr, stood: bool) {
+        self.heard = now;
         let asked = self.list.iter().find(|path| path.answered_init).map(|path| path.addr);
         match asked.or((!from.is_direct()).then_some(from)) {
             Some(addr) => self.select_working(addr, stood),
@@ -430,6 +425,7 @@ impl Paths {
         prober: &mut Prober<'_>,
     ) {
         self.hear(from);
+        self.heard = now;
         if self.find(from).is_some_and(Path::is_open) {
             return self.select_working(from, stood);
         }
@@ -439,7 +435,7 @@ impl Paths {
             let proven = |path: &&Path| path.addr.is_direct() && path.standing == Standing::Proven;
             let proven = self.relay().or_else(|| self.list.iter().find(proven).map(|path| path.addr));
             self.select_limited(proven.unwrap_or(from));
-            self.start_round(now);
+            self.begin_rounds(now);
         }
         self.probe_moved(now, from, prober);
     }
@@ -488,6 +484,11 @@ impl Paths {
         }
     }
 
+    /// True when [`Paths::take_news`] has some to give.
+    pub(crate) const fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
     /// Decisions since the last call, oldest first.
     pub(crate) fn take_news(&mut self) -> Vec<PathNews> {
         core::mem::take(&mut self.news)
@@ -506,26 +507,96 @@ impl Paths {
         }
         let selected = self.selected_path().filter(|path| path.addr == from);
         match selected.map(Path::is_open) {
-            Some(true) => {} // the usual case of a tunnel that stands
-            Some(false) => self.earn(from, len),
+            Some(true) => self.heard = now, // the usual case of a tunnel that stands
+            Some(false) => {
+                self.heard = now;
+                self.earn(from, len);
+            }
             None => {
                 self.hear(from);
                 self.earn(from, len);
                 if is_newest {
+                    self.follow_to_relay(now, from);
                     self.probe_moved(now, from, prober);
                 }
             }
         }
     }
 
-    /// The peer's candidates have come and are among the paths now; `has_news` when one was not before. When they came
-    /// over the relay although a direct path is in use, the peer has left that path.
-    pub(crate) fn on_candidates(&mut self, now: Instant, has_news: bool) {
-        match (self.selected(), self.newest_from) {
-            (Some(PathAddr::Direct(_)), Some(PathAddr::Relay(_))) => self.on_suspect(now),
-            _ if has_news => self.start_round(now),
-            _ => {}
+    /// A peer that speaks over the relay, while nothing comes on the direct path in use any more, has left that one.
+    fn follow_to_relay(&mut self, now: Instant, from: PathAddr) {
+        let Some(selected) = self.selected_path().filter(|path| path.addr.is_direct() && !from.is_direct()) else {
+            return;
+        };
+        if now.since(self.heard) >= LEFT_AFTER + selected.rtt.unwrap_or_default() * 2 {
+            self.on_suspect(now);
         }
+    }
+
+    /// The peer's candidates have come and are among the paths now; `has_news` when one was not before. When they came
+    /// over the relay although a direct path is in use, the peer has left that path. Both sides probe at the same moment: the
+    /// one whose own candidates are still under way waits for them.
+    pub(crate) fn on_candidates(&mut self, now: Instant, has_news: bool) {
+        let has_left =
+            matches!((self.selected(), self.newest_from), (Some(PathAddr::Direct(_)), Some(PathAddr::Relay(_))));
+        if has_left {
+            self.leave(now);
+        }
+        if has_left || has_news || now.since(self.round_at) >= ROUND_AGAIN {
+            self.begin_rounds(now.max(self.told_at + self.tell_time()));
+        }
+    }
+
+    /// This node's candidates leave for the peer, which begins a round when it has them. So does this side, if it `seeks` a direct
+    /// path without waiting for those of the peer.
+    pub(crate) fn on_told(&mut self, now: Instant, seeks: bool) {
+        self.told_at = now;
+        if seeks && !self.has_direct() {
+            self.begin_rounds(now + self.tell_time());
+        }
+    }
+
+    /// When this node's candidates were last sent to the peer.
+    pub(crate) const fn told_at(&self) -> Instant {
+        self.told_at
+    }
+
+    /// Time that candidates take over the relay.
+    fn tell_time(&self) -> Duration {
+        Duration::from_micros(u64::from(self.relay_rtt_us / 2)).min(TELL_WAIT_MAX)
+    }
+
+    /// A key handshake over `from` has taken so long.
+    pub(crate) fn on_round_trip(&mut self, from: PathAddr, took: Duration) {
+        if !from.is_direct() {
+            self.relay_rtt_us = took.as_micros().min(u128::from(u32::MAX)) as u32;
+        }
+    }
+
+    /// When something last came on the path in use, or when that came into use.
+    pub(crate) const fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// True when nothing has come on the path in use for so long that a NAT may have forgotten it, or that a relayed peer may be
+    /// reached straight by now. Without a relay there is no other way, and no NAT is on the way to a local address.
+    pub(crate) fn is_stale(&self, now: Instant) -> bool {
+        now.since(self.heard) >= STALE_AFTER
+            && match self.selected() {
+                Some(PathAddr::Direct(addr)) => !is_local(&addr) && self.relay().is_some(),
+                Some(PathAddr::Relay(_)) => true,
+                None => false,
+            }
+    }
+
+    /// Something is to be sent on a path that [`Paths::is_stale`]: it goes over the relay, and a round begins when the peer has
+    /// been told.
+    pub(crate) fn on_stale(&mut self, now: Instant) {
+        if self.selected().is_some_and(PathAddr::is_direct) {
+            self.leave(now);
+        }
+        self.heard = now;
+        self.begin_rounds(now + self.tell_time());
     }
 
     /// Where the peer's newest datagram came from; `None` before the first one.
@@ -551,11 +622,11 @@ impl Paths {
         }
     }
 
-    /// The peer answered a probe. True when the selected path changed.
-    pub(crate) fn on_probe_ok(&mut self, now: Instant, id: u64, newest_from: PathAddr) -> bool {
-        let Some(i) = self.outstanding.iter().position(|o| o.id == id) else { return false };
+    /// The peer answered a probe.
+    pub(crate) fn on_probe_ok(&mut self, now: Instant, id: u64, newest_from: PathAddr) {
+        let Some(i) = self.outstanding.iter().position(|o| o.id == id) else { return };
         let probe = self.outstanding.swap_remove(i);
-        let Some(path) = self.find_mut(probe.to) else { return false };
+        let Some(path) = self.find_mut(probe.to) else { return };
         let rtt = now.since(probe.at);
         (path.validated, path.standing) = (true, Standing::Proven);
         path.rtt = Some(path.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
@@ -563,15 +634,15 @@ impl Paths {
             path.datagram_len = path.datagram_len.max(len);
             self.size_probe = None;
             self.note(PathNews::Size(len));
-            return self.selected() == Some(probe.to);
+            return;
         }
         let before = self.selected();
         if self.is_better(probe.to, newest_from) {
             let follows = before.is_some_and(PathAddr::is_direct);
             self.select(probe.to, if follows { PathReason::Followed } else { PathReason::Answered });
+            self.heard = now;
             self.round = None;
         }
-        before != self.selected()
     }
 
     fn is_better(&self, addr: PathAddr, newest_from: PathAddr) -> bool {
@@ -588,8 +659,16 @@ impl Paths {
         }
     }
 
-    /// The selected path went silent. Falls back to the relay, and looks for a direct path again.
+    /// The selected path went silent. Falls back to the relay, and looks for a direct path again when the peer can know of it.
     pub(crate) fn on_suspect(&mut self, now: Instant) {
+        let had_direct = self.selected().is_some_and(PathAddr::is_direct);
+        self.leave(now);
+        let falls_back = had_direct && !self.selected().is_some_and(PathAddr::is_direct);
+        self.begin_rounds(now + if falls_back { self.tell_time() } else { Duration::ZERO });
+    }
+
+    /// The selected path does not work any more: uses the relay, if there is one.
+    fn leave(&mut self, now: Instant) {
         let Some(selected) = self.selected() else { return };
         if let Some(path) = self.find_mut(selected) {
             (path.validated, path.datagram_len) = (false, path.datagram_len.min(DATAGRAM_LEN_BASE));
@@ -598,30 +677,29 @@ impl Paths {
         self.note(PathNews::Silent(selected));
         if let (PathAddr::Direct(_), Some(relay)) = (selected, self.relay()) {
             self.select(relay, PathReason::Silence);
+            self.heard = now;
         }
-        self.rounds = 0;
-        self.start_round(now);
     }
 
     /// Our own address changed. The path in use counts as silent, and the round of probes shows the peer our new address.
     /// Addresses that did not answer our old one get another chance.
     pub(crate) fn on_own_move(&mut self, now: Instant) {
         self.forget_tries(now);
-        self.on_suspect(now);
-    }
-
-    fn forget_tries(&mut self, now: Instant) {
-        (self.tries, self.tries_since) = (0, now);
-        self.list.iter_mut().for_each(|path| path.tries = 0);
+        self.leave(now);
+        self.begin_rounds(now);
     }
 
     fn is_selected_valid(&self) -> bool {
         self.selected_path().is_some_and(|path| path.validated)
     }
 
-    /// Begins probing every direct candidate.
-    fn start_round(&mut self, now: Instant) {
-        self.round = Some(PunchRound { start: now, step: 0 });
+    fn has_direct(&self) -> bool {
+        self.selected_path().is_some_and(|path| path.addr.is_direct() && path.validated)
+    }
+
+    /// True when an answer has come over this path and it has not gone silent since.
+    pub(crate) fn is_valid(&self, addr: PathAddr) -> bool {
+        self.find(addr).is_some_and(|path| path.validated)
     }
 
     fn probe(&mut self, now: Instant, to: PathAddr, len: Option<usize>, rng: &mut Rng) {
@@ -640,97 +718,6 @@ impl Paths {
         self.probe_size(now, loaded, prober.rng);
     }
 
-    fn punch(&mut self, now: Instant, in_use: bool, prober: &mut Prober<'_>) {
-        if self.selected_path().is_some_and(|path| path.addr.is_direct() && path.validated) {
-            self.round = None;
-            return;
-        }
-        while let Some(round) = &mut self.round {
-            let Some(offset) = ROUND_MS.get(round.step) else {
-                let pause = ROUND_PAUSE_S[self.rounds.min(ROUND_PAUSE_S.len() - 1)];
-                self.rounds += 1;
-                // A peer out of use is not worth waking the radio for.
-                self.round = in_use.then(|| PunchRound { start: now + Duration::from_secs(pause), step: 0 });
-                return;
-            };
-            if round.start + Duration::from_millis(*offset) > now {
-                return;
-            }
-            let step = round.step;
-            let targets = self.targets(now, step);
-            let Some(round) = &mut self.round else { return };
-            if let Err(wait) = prober.budget.take(now, targets.len()) {
-                round.start = round.start + wait;
-                return;
-            }
-            round.step += 1;
-            for to in targets {
-                self.note_try(now, to);
-                self.probe(now, to, None, prober.rng);
-            }
-        }
-    }
-
-    /// What a step of a round probes: addresses that have answered before, and in some steps others, a few times.
-    fn targets(&mut self, now: Instant, step: usize) -> Vec<PathAddr> {
-        if now.since(self.tries_since) >= TRIES_AGAIN {
-            self.forget_tries(now);
-        }
-        let mut left = if UNPROVEN_STEPS.contains(&step) { PEER_TRIES_MAX - self.tries } else { 0 };
-        let mut is_target = |path: &&Path| {
-            let is_tried = path.standing == Standing::Named && left > 0 && path.tries < TRIES_MAX;
-            left -= u8::from(is_tried);
-            path.addr.is_direct() && (path.is_open() || is_tried)
-        };
-        self.list.iter().filter(|path| is_target(path)).map(|path| path.addr).collect()
-    }
-
-    fn note_try(&mut self, now: Instant, to: PathAddr) {
-        let Some(path) = self.find_mut(to).filter(|path| !path.is_open()) else { return };
-        path.tries += 1;
-        if self.tries == 0 {
-            self.tries_since = now;
-        }
-        self.tries += 1;
-        debug_assert!(self.tries <= PEER_TRIES_MAX, "a peer's budget has a rim");
-    }
-
-    /// The size to be proven next on the selected path, if any.
-    fn next_size(&self) -> Option<usize> {
-        let path = self.selected_path().filter(|path| path.addr.is_direct())?;
-        let next = SIZES.iter().position(|size| (*size).min(self.len_max) > path.datagram_len)?;
-        self.size_limit.is_none_or(|limit| next < limit).then_some(next)
-    }
-
-    /// Finds out step by step how large datagrams may be (RFC 8899), only while data flows.
-    fn probe_size(&mut self, now: Instant, loaded: bool, rng: &mut Rng) {
-        let (Some(index), Some(selected)) = (self.next_size(), self.selected()) else { return };
-        let tries = match &mut self.size_probe {
-            Some(probe) if probe.index == index => {
-                if probe.deadline.is_some_and(|at| now < at) {
-                    return;
-                }
-                probe.deadline = None;
-                probe.tries
-            }
-            _ => 0,
-        };
-        if tries == SIZE_PROBE_TRIES {
-            (self.size_limit, self.size_probe) = (Some(index), None);
-        } else if loaded {
-            self.size_probe = Some(SizeProbe { index, tries: tries + 1, deadline: Some(now + SIZE_PROBE_WAIT) });
-            self.probe(now, selected, Some(SIZES[index].min(self.len_max)), rng);
-        }
-    }
-
-    /// When [`Paths::probe_size`] has something to do; at once when data flows and a size is unproven.
-    fn size_deadline(&self, loaded: bool) -> Option<Instant> {
-        match &self.size_probe {
-            Some(probe) if probe.deadline.is_some() => probe.deadline,
-            _ => self.next_size().filter(|_| loaded).map(|_| Instant::ZERO),
-        }
-    }
-
     pub(crate) fn poll_probe(&mut self) -> Option<Probe> {
         if self.ready.is_empty() { None } else { Some(self.ready.remove(0)) }
     }
@@ -742,8 +729,7 @@ impl Paths {
 
     /// When [`Paths::handle_timeout`] has something to do, and why; `loaded` as there.
     pub(crate) fn note_deadlines(&self, loaded: bool, soonest: &mut Soonest) {
-        let step = |r: &PunchRound| r.start + Duration::from_millis(*ROUND_MS.get(r.step).unwrap_or(&0));
-        soonest.note(PeerTimer::Punch, self.round.as_ref().map(step));
+        soonest.note(PeerTimer::Punch, self.round.as_ref().map(PunchRound::due_at));
         soonest.note(PeerTimer::Size, self.size_deadline(loaded));
     }
 }

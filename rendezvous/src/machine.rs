@@ -221,10 +221,22 @@ impl Rendezvous {
                     let facts = self.facts(now, peer, &answer, is_register);
                     self.endpoint.answer(peer, id, answer, facts);
                 }
+                Event::PathChanged(peer) => self.tell_address(peer),
                 Event::Reset(peer, ResetReason::Restarted) => self.replaced(now, peer),
                 Event::Reset(peer, _) => self.forget(peer),
                 _ => {}
             }
+        }
+    }
+
+    /// Tells a client that its datagrams come from another address than it knows.
+    fn tell_address(&mut self, peer: PeerId) {
+        let Some(addr) = self.endpoint.direct_address(peer) else { return };
+        let client = self.identities.get(&peer).and_then(|(key, _)| self.clients.get_mut(key));
+        let client = client.filter(|client| client.peer == peer && client.is_registered && client.addr != addr);
+        if let Some(client) = client {
+            client.addr = addr;
+            self.endpoint.push(peer, Push::Observed(addr));
         }
     }
 

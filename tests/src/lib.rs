@@ -15,6 +15,8 @@ mod friend;
 pub mod lab;
 mod ledger;
 mod nat;
+#[cfg(target_os = "linux")]
+pub mod netlab;
 mod network;
 mod owner;
 mod strangers;

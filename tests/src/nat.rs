@@ -1,39 +1,62 @@
-//! Owns the NAT model: mapping × filtering in the terms of RFC 4787, with expiry.
+//! Owns the NAT model: mapping × filtering in the terms of RFC 4787, with the lifetimes of Linux' connection tracking.
 
 use pilot_core::Instant;
 use pilot_core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// Behaviour of a NAT.
+/// Behaviour of a NAT. All filter by address and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NatKind {
     /// Endpoint-independent mapping, address-and-port-dependent filtering ("port-restricted cone").
     PortRestricted,
     /// Address-and-port-dependent mapping and filtering ("symmetric"): a peer cannot predict the port.
     Symmetric,
+    /// Linux' masquerade on a host that takes unsolicited datagrams itself (hosts of containers and virtual machines). The port
+    /// is preserved, but a datagram from outside that comes first takes the pair of addresses, and the inner host's flow to
+    /// that address gets another port.
+    OpenInput,
 }
 
-/// Lifetime of an idle mapping. Source: RFC 4787 REQ-5 asks for more; many home routers use 30–120 s.
+/// Lifetime of a flow that was never answered, or answered for less than [`STREAM_AFTER`]. Source: Linux,
+/// `nf_conntrack_udp_timeout`.
+const LIFETIME_SHORT: Duration = Duration::from_secs(30);
+/// Lifetime of any other flow. Source: Linux, `nf_conntrack_udp_timeout_stream`.
 const LIFETIME: Duration = Duration::from_secs(120);
+/// Age from which on an answered flow counts as a stream. Source: Linux.
+const STREAM_AFTER: Duration = Duration::from_secs(2);
+
+/// What an inner socket and one remote address have exchanged.
+#[derive(Clone, Copy)]
+struct Flow {
+    port: u16,
+    began: Instant,
+    used: Instant,
+    is_answered: bool,
+}
+
+impl Flow {
+    fn lives(&self, now: Instant) -> bool {
+        let is_stream = self.is_answered && self.used.since(self.began) >= STREAM_AFTER;
+        now.since(self.used) < if is_stream { LIFETIME } else { LIFETIME_SHORT }
+    }
+}
 
 /// One NAT with one inner host.
 pub struct Nat {
     kind: NatKind,
     public: IpAddr,
     next_port: u16,
-    mappings: BTreeMap<(SocketAddr, Option<SocketAddr>), (u16, Instant)>,
-    /// Inner address of each external port.
-    inner: BTreeMap<u16, SocketAddr>,
-    /// Remote addresses that each external port has sent to.
-    permitted: BTreeMap<(u16, SocketAddr), Instant>,
+    /// By inner and remote address.
+    flows: BTreeMap<(SocketAddr, SocketAddr), Flow>,
+    /// When an unsolicited datagram last came to this port from this address, where the host of the NAT takes them.
+    taken: BTreeMap<(u16, SocketAddr), Instant>,
 }
 
 impl Nat {
     /// Makes a NAT with this outer address.
     pub fn new(kind: NatKind, public: IpAddr) -> Self {
-        let (mappings, inner, permitted) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { kind, public, next_port: 20_000, mappings, inner, permitted }
+        Self { kind, public, next_port: 20_000, flows: BTreeMap::new(), taken: BTreeMap::new() }
     }
 
     /// Returns the outer address.
@@ -43,29 +66,103 @@ impl Nat {
 
     /// Returns the source address that an outgoing datagram gets.
     pub fn outbound(&mut self, now: Instant, from: SocketAddr, to: SocketAddr) -> SocketAddr {
-        let key = (from, (self.kind == NatKind::Symmetric).then_some(to));
-        let fresh = self.mappings.get(&key).filter(|(_, used)| now.since(*used) < LIFETIME).map(|(port, _)| *port);
-        let port = fresh.unwrap_or_else(|| {
+        let standing = self.flows.get(&(from, to)).filter(|flow| flow.lives(now)).copied();
+        let mut flow = standing.unwrap_or_else(|| {
+            let port = self.port_for(now, from, to);
+            Flow { port, began: now, used: now, is_answered: false }
+        });
+        flow.used = now;
+        self.flows.insert((from, to), flow);
+        SocketAddr::new(self.public, flow.port)
+    }
+
+    fn port_for(&mut self, now: Instant, from: SocketAddr, to: SocketAddr) -> u16 {
+        let lives = |at: &Instant| now.since(*at) < LIFETIME_SHORT;
+        let mapped = match self.kind {
+            NatKind::PortRestricted => {
+                let living = |(key, flow): (&(SocketAddr, SocketAddr), &Flow)| {
+                    (key.0 == from && flow.lives(now)).then_some(flow.port)
+                };
+                self.flows.iter().find_map(living)
+            }
+            NatKind::Symmetric => None,
+            NatKind::OpenInput => (!self.taken.get(&(from.port(), to)).is_some_and(lives)).then_some(from.port()),
+        };
+        mapped.unwrap_or_else(|| {
             self.next_port += 1;
             self.next_port
-        });
-        self.mappings.insert(key, (port, now));
-        self.inner.insert(port, from);
-        self.permitted.insert((port, to), now);
-        SocketAddr::new(self.public, port)
+        })
     }
 
     /// Returns the inner destination of a datagram from outside; `None` when the NAT filters the datagram.
     pub fn inbound(&mut self, now: Instant, from: SocketAddr, port: u16) -> Option<SocketAddr> {
-        let allowed = self.permitted.get(&(port, from)).is_some_and(|used| now.since(*used) < LIFETIME);
-        allowed.then(|| self.inner.get(&port).copied()).flatten()
+        let mut flows = self.flows.iter_mut();
+        let flow = flows.find(|((_, remote), flow)| *remote == from && flow.port == port && flow.lives(now));
+        if let Some(((inner, _), flow)) = flow {
+            (flow.used, flow.is_answered) = (now, true);
+            return Some(*inner);
+        }
+        if self.kind == NatKind::OpenInput {
+            self.taken.insert((port, from), now);
+        }
+        None
     }
 
-    /// Forgets every mapping, as a router does that is switched off and on.
+    /// Forgets every flow, as a router does that is switched off and on.
     pub fn reboot(&mut self) {
-        self.mappings.clear();
-        self.inner.clear();
-        self.permitted.clear();
+        self.flows.clear();
+        self.taken.clear();
         self.next_port += 1000;
+    }
+
+    /// Gets another outer address, as a router does that dials in again.
+    pub fn dial_in(&mut self) {
+        self.reboot();
+        if let IpAddr::V4(old) = self.public {
+            let [a, b, c, d] = old.octets();
+            self.public = IpAddr::from([a, b, c ^ 1, d]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn flows_are_forgotten_after_thirty_seconds_or_as_streams_after_120() {
+        let (inner, remote, other) = (addr("10.0.0.1:4000"), addr("192.0.2.9:1"), addr("192.0.2.9:2"));
+        for kind in [NatKind::PortRestricted, NatKind::Symmetric, NatKind::OpenInput] {
+            let (mut nat, mut now) = (Nat::new(kind, "203.0.113.1".parse().expect("an address")), Instant::ZERO);
+            let port = nat.outbound(now, inner, remote).port();
+            assert_eq!(nat.inbound(now, remote, port), Some(inner));
+            assert_eq!(nat.inbound(now, other, port), None, "{kind:?} filters by port");
+            assert_eq!(nat.inbound(now + S * 30, remote, port), None, "{kind:?}: a short exchange");
+            assert_eq!(nat.outbound(now, inner, other).port() == port, kind == NatKind::PortRestricted, "{kind:?}");
+            now = now + S * 3;
+            nat.outbound(now, inner, remote);
+            assert_eq!(nat.inbound(now, remote, port), Some(inner));
+            assert_eq!(nat.inbound(now + S * 119, remote, port), Some(inner), "{kind:?}: a stream");
+            assert_eq!(nat.inbound(now + S * 239, remote, port), None);
+            nat.reboot();
+            assert_eq!(nat.inbound(now, remote, port), None);
+        }
+    }
+
+    #[test]
+    fn an_open_input_gives_the_port_away_to_the_one_who_comes_first() {
+        let (inner, early, other) = (addr("10.0.0.1:4000"), addr("192.0.2.9:1"), addr("192.0.2.9:2"));
+        let mut nat = Nat::new(NatKind::OpenInput, "203.0.113.1".parse().expect("an address"));
+        assert_eq!(nat.inbound(Instant::ZERO, early, 4000), None);
+        assert_eq!(nat.outbound(Instant::ZERO, inner, other).port(), 4000);
+        assert_ne!(nat.outbound(Instant::ZERO, inner, early).port(), 4000);
+        nat.reboot();
+        assert_eq!(nat.outbound(Instant::ZERO, inner, early).port(), 4000);
     }
 }

@@ -1,5 +1,6 @@
 //! Owns the world: the hosts, one clock for all of them, and the queue of datagrams under way.
 
+mod cuts;
 mod machines;
 
 use crate::books::Books;
@@ -20,7 +21,7 @@ use pilot_core::trust::{Terms, TrustBook, TrustVersion};
 use pilot_core::{Addr, Config, Identity, Instant, Level, NodeRecord, PeerId, Trace};
 use pilot_rendezvous::Rendezvous;
 use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 /// Number of a node in its world.
@@ -95,6 +96,8 @@ pub struct World {
     pub rendezvous: Option<Rendezvous>,
     ledger: Ledger,
     network: Network,
+    /// Pairs of nodes of which the first one's datagrams do not reach the second one straight.
+    cuts: BTreeSet<(NodeIndex, NodeIndex)>,
     rng: Rng,
     queue: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     sequence: u64,
@@ -137,6 +140,7 @@ impl World {
             rendezvous: Some(Rendezvous::new(config, books.state(), Box::new(books.clone()))),
             ledger: Ledger::default(),
             network: Network::default(),
+            cuts: BTreeSet::new(),
             rng,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -643,6 +647,9 @@ impl World {
             let node = &mut self.nodes[i];
             let (inner, to) = (node.addr, transmit.to);
             let source = node.nat.as_mut().map_or(inner, |nat| nat.outbound(now, inner, to));
+            if self.is_cut(i, to) {
+                continue;
+            }
             for datagram in batch.chunks(transmit.segment_len) {
                 let node = &mut self.nodes[i];
                 node.ledger.send(now, to, datagram.len(), node.stack.endpoint());

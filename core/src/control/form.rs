@@ -228,6 +228,10 @@ impl Push {
                 out.put_u8(5);
                 put_endpoint(out, Some(addr));
             }
+            Self::Observed(addr) => {
+                out.put_u8(6);
+                put_endpoint(out, Some(addr));
+            }
             Self::Unknown(kind) => out.put_u8(*kind),
         }
     }
@@ -242,6 +246,7 @@ impl Push {
             3 => Self::Congested(r.u32()?),
             4 => Self::Move { to: parse_endpoint(r)?.ok_or(Malformed)?, after_ms: r.u32()? },
             5 => Self::Elsewhere(parse_endpoint(r)?.ok_or(Malformed)?),
+            6 => Self::Observed(parse_endpoint(r)?.ok_or(Malformed)?),
             kind => Self::Unknown(kind),
         })
     }

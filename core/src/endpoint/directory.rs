@@ -189,6 +189,8 @@ pub(super) struct Directory {
     record: Arc<[u8]>,
     candidates: Vec<SocketAddr>,
     reflexive: Option<SocketAddr>,
+    /// When the rendezvous was last asked where it sees this node.
+    where_asked_at: Option<Instant>,
     rendezvous: Option<(StaticKey, SocketAddr)>,
     relay_key: [u8; 32],
     state: DirectoryState,
@@ -240,6 +242,7 @@ impl Directory {
             record,
             candidates,
             reflexive: None,
+            where_asked_at: None,
             rendezvous: None,
             relay_key: [0; 32],
             state: DirectoryState::Absent,
@@ -320,7 +323,7 @@ impl Directory {
         self.name_taken
     }
 
-    const fn is_ready(&self) -> bool {
+    pub(super) const fn is_ready(&self) -> bool {
         matches!(self.state, DirectoryState::Ready(_))
     }
 

@@ -103,15 +103,13 @@ impl Endpoint {
         if effects.established {
             self.on_up(now, id);
         }
-        if effects.met {
-            self.send_candidates(id);
+        if effects.is_fresh {
+            self.send_candidates(now, id, false);
         }
         if let Some(record) = effects.introduced {
             self.events.push_back(Event::Introduced(id, record));
         }
-        if effects.path_changed {
-            self.on_path_changed(id);
-        }
+        self.follow_paths(now, id);
         for bytes in effects.control {
             match Control::parse(&bytes) {
                 Ok(message) => self.handle_control(now, id, message),
@@ -133,14 +131,6 @@ impl Endpoint {
         while let Some(surplus) = self.hoard.surplus() {
             self.events.push_back(Event::Reset(surplus, ResetReason::Broken));
             self.remove_peer(surplus);
-        }
-    }
-
-    fn on_path_changed(&mut self, id: PeerId) {
-        self.events.push_back(Event::PathChanged(id));
-        let Some(entry) = self.peers.get(&id) else { return };
-        if let (Some(key), Some(PathAddr::Direct(addr))) = (entry.peer.identity, entry.peer.paths.selected()) {
-            self.directory.note_endpoint(&key, addr);
         }
     }
 
@@ -260,7 +250,9 @@ impl Endpoint {
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Finished });
         if !was_up || restarted {
             self.on_up(now, id);
+            self.send_candidates(now, id, false);
         }
+        self.follow_paths(now, id);
         self.touch(id);
         Ok(())
     }

@@ -11,6 +11,7 @@ mod input;
 mod kem;
 mod link_handle;
 mod output;
+mod paths;
 mod peers;
 mod relations;
 
@@ -27,7 +28,7 @@ use crate::control::{Answer, Control, Push, Ticket};
 use crate::extensions::Extensions;
 use crate::identity::{Identity, IdentityKey, StaticKey};
 use crate::noise::StaticShared;
-use crate::path::{PathAddr, PathNews, ProbeBudget, Prober};
+use crate::path::{PathAddr, ProbeBudget, Prober};
 use crate::peer::{PacketBuilder, Peer, Role};
 use crate::rng::{Entropy, Rng};
 use crate::sort::sort_by;
@@ -412,6 +413,7 @@ impl Endpoint {
             if wants_relay {
                 self.ask_for_relay(now, id);
             }
+            self.follow_paths(now, id);
             self.touch(id);
         }
         if self.directory.poll_timeout().is_some_and(|at| at <= now) {
@@ -537,14 +539,9 @@ impl Endpoint {
     /// Prepares a peer for sending: begins a due key handshake, and makes its indexes known. No peer learns an index
     /// before it was sent, so that this is early enough.
     fn tend(&mut self, now: Instant, id: PeerId) {
+        self.leave_stale_path(now, id);
+        self.follow_paths(now, id);
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        for news in entry.peer.paths.take_news() {
-            self.events.trace.push(Level::Info, || match news {
-                PathNews::Chosen { from, to, why } => Trace::PathChosen { peer: id, from, to, why },
-                PathNews::Silent(path) => Trace::PathSilent { peer: id, path },
-                PathNews::Size(len) => Trace::PathSize { peer: id, len },
-            });
-        }
         if entry.peer.role == Role::Client {
             if entry.peer.session_indexes().next().is_none() {
                 self.events.push_back(Event::Reset(id, ResetReason::Unreachable));

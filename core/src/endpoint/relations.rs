@@ -103,7 +103,7 @@ impl Endpoint {
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.peer.paths.on_own_move(now);
             }
-            self.send_candidates(id);
+            self.send_candidates(now, id, false);
             self.touch(id);
         }
         self.with_directory(now, Directory::register_again);
@@ -260,6 +260,9 @@ impl Endpoint {
             (Role::Rendezvous, Control::Push(Push::Elsewhere(addr))) => {
                 self.with_directory(now, |directory, cx| directory.on_elsewhere(cx.now, addr));
             }
+            (Role::Rendezvous, Control::Push(Push::Observed(addr))) => {
+                self.with_directory(now, |directory, _| directory.on_observed(addr));
+            }
             (Role::Trusted, Control::Candidates(list)) => self.handle_candidates(now, from, &list),
             (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, &offer),
             (Role::Trusted, Control::KemAnswer(answer)) => self.handle_kem_answer(now, from, &answer),
@@ -348,7 +351,7 @@ impl Endpoint {
                 let id = self.peer_by_identity(&key).map(Event::Regranted);
                 id.into_iter().for_each(|event| self.events.push_back(event));
             }
-            Effect::Candidates => self.up_peers(now).into_iter().for_each(|id| self.send_candidates(id)),
+            Effect::Candidates => self.up_peers(now).into_iter().for_each(|id| self.send_candidates(now, id, true)),
             Effect::Relay { to, channel, online } => self.use_relay(now, &to, (channel, online)),
             Effect::NoRelay(key) => {
                 let Some(id) = self.peer_by_identity(&key) else { return };
@@ -449,7 +452,7 @@ impl Endpoint {
 
     // Helpers.
 
-    fn rendezvous_peer(&self) -> Option<PeerId> {
+    pub(super) fn rendezvous_peer(&self) -> Option<PeerId> {
         let (key, _) = self.directory.rendezvous()?;
         let id = self.peers.by_static(&key)?;
         self.peers.get(&id).is_some_and(|e| e.peer.role == Role::Rendezvous).then_some(id)
@@ -500,12 +503,5 @@ impl Endpoint {
 
     fn up_peers(&self, now: Instant) -> Vec<PeerId> {
         self.peers.keys().copied().filter(|id| self.is_up(now, *id)).collect()
-    }
-
-    pub(super) fn send_candidates(&mut self, id: PeerId) {
-        let is_trusted = self.peers.get(&id).is_some_and(|e| e.peer.role == Role::Trusted);
-        if is_trusted {
-            self.send_control(id, &Control::Candidates(self.directory.candidates()));
-        }
     }
 }

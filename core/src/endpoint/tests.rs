@@ -379,7 +379,7 @@ fn a_relayed_handshake_waits_for_the_direct_one_and_does_not_count_that_as_delay
     let paths = &mut pair.ends[0].peers.get_mut(&ids[0]).expect("pinned").peer.paths;
     paths.set_relay(Channel(7));
     paths.note_resp(PathAddr::Direct(addr_of(1)));
-    paths.on_resp_used(PathAddr::Direct(addr_of(1)), false);
+    paths.on_resp_used(Instant::ZERO, PathAddr::Direct(addr_of(1)), false);
     let relayed = |end: &mut Endpoint, ms: u64, len| {
         let (mut out, mut found) = (Vec::new(), None);
         while let Some(transmit) = end.poll_transmit(Instant::from_micros(ms * 1000), &mut out) {

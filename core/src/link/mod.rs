@@ -110,6 +110,8 @@ pub(crate) struct Link {
     /// Buffers of packets that have arrived, to be written again.
     spare: Vec<Vec<u8>>,
     probes: u32,
+    /// Since when an answer is awaited, while `probes` is not 0.
+    awaited_since: Instant,
     probe_credit: u32,
     stats: LinkStats,
 }
@@ -137,6 +139,7 @@ impl Link {
             pacer: Pacer::default(),
             spare: Vec::new(),
             probes: 0,
+            awaited_since: Instant::ZERO,
             probe_credit: 0,
             stats: LinkStats::default(),
         }
@@ -171,6 +174,11 @@ impl Link {
     /// Probe timeouts since something was last acknowledged.
     pub(crate) const fn unanswered_probes(&self) -> u32 {
         self.probes
+    }
+
+    /// Since when an answer is awaited that has not come within a probe timeout; `None` while all come.
+    pub(crate) fn awaited_since(&self) -> Option<Instant> {
+        (self.probes > 0).then_some(self.awaited_since)
     }
 
     /// How many more packets the stack may hand over now.
@@ -390,6 +398,16 @@ impl Link {
         self.pacer.set_rate(self.controller.pacing_rate());
     }
 
+    /// The path is given up: what is under way goes again on the next one, at once.
+    pub(crate) fn on_path_lost(&mut self) {
+        while let Some((number, sent)) = self.sent.take_oldest() {
+            self.requeue(number, sent);
+        }
+        debug_assert!(self.sent.in_flight() == 0, "nothing is under way on the next path");
+        self.probes = 0;
+        self.ping_due = true;
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.detect_lost(now);
         if self.sent.is_empty() {
@@ -402,6 +420,9 @@ impl Link {
     }
 
     fn probe(&mut self, now: Instant) {
+        if self.probes == 0 {
+            self.awaited_since = self.sent.silent_since().unwrap_or(now);
+        }
         self.sent.on_probe(now);
         self.probes += 1;
         self.stats.probes += 1;

@@ -314,6 +314,11 @@ impl SentLog {
         Some((self.last_sent_at + timeout).min(silent_since + timeout * 2))
     }
 
+    /// Since when nothing has come in answer to what is in flight; `None` while nothing is.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        Some(self.entries.front()?.as_ref()?.at.max(self.delivery.at))
+    }
+
     /// Notes that [`SentLog::probe_deadline`] has come.
     pub(crate) const fn on_probe(&mut self, now: Instant) {
         self.last_probed_at = now;

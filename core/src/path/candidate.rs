@@ -48,6 +48,15 @@ pub(crate) fn is_reserved(addr: &SocketAddr) -> bool {
     matches!(addr.ip(), IpAddr::V6(ip) if ip.octets()[0] == 1)
 }
 
+/// True for an address to which no NAT is on the way: loopback, link-local, or of a private range.
+pub(super) fn is_local(addr: &SocketAddr) -> bool {
+    match addr.ip().to_canonical() {
+        ip if ip.is_loopback() => true,
+        IpAddr::V4(ip) => ip.is_link_local() || private_range(ip).is_some(),
+        IpAddr::V6(ip) => ip.segments()[0] & 0xffc0 == 0xfe80 || ip.segments()[0] & 0xfe00 == 0xfc00,
+    }
+}
+
 /// The place of the private range in [`PRIVATE`]; `None` for an address of the internet.
 fn private_range(ip: Ipv4Addr) -> Option<usize> {
     PRIVATE.iter().position(|(net, len)| (ip.to_bits() ^ net.to_bits()) >> (32 - len) == 0)

@@ -1,5 +1,7 @@
 //! The paths to one peer, in virtual time.
 
+use super::round::{PEER_TRIES_MAX, TRIES_AGAIN, TRIES_MAX};
+use super::size::SIZE_PROBE_TRIES;
 use super::*;
 
 fn direct(port: u16) -> PathAddr {
@@ -26,8 +28,10 @@ impl Dice {
 }
 
 fn answered(paths: &mut Paths, now: Instant, to: PathAddr) -> bool {
+    let before = paths.selected();
     let probe = core::iter::from_fn(|| paths.poll_probe()).find(|p| p.to == to && !p.is_answer).expect("a probe");
-    paths.on_probe_ok(now, probe.id, to)
+    paths.on_probe_ok(now, probe.id, to);
+    paths.selected() != before
 }
 
 #[test]
@@ -36,7 +40,7 @@ fn data_starts_on_the_relay_and_moves_to_a_direct_path_that_answers() {
     paths.set_relay(Channel(7));
     paths.select_working(PathAddr::Relay(Channel(7)), false);
     paths.add(direct(1));
-    paths.start_round(now);
+    paths.begin_rounds(now);
     paths.handle_timeout(now, true, true, &mut dice.prober());
     assert_eq!(paths.selected(), Some(PathAddr::Relay(Channel(7))), "a candidate alone is not a path");
     assert!(answered(&mut paths, now + Duration::from_millis(5), direct(1)));
@@ -73,7 +77,7 @@ fn rounds_follow_the_schedule_and_stop_for_peers_out_of_use() {
     paths.set_relay(Channel(7));
     paths.select_working(PathAddr::Relay(Channel(7)), false);
     paths.add_known(SocketAddr::from(([192, 0, 2, 1], 1)));
-    paths.start_round(now);
+    paths.begin_rounds(now);
     let mut times = Vec::new();
     while let Some(at) = soonest(&paths, true).filter(|at| at.as_micros() < 4_000_000) {
         now = at.max(now);
@@ -228,7 +232,7 @@ fn an_address_that_was_heard_once_is_not_tried_again_and_again() {
     paths.on_authentic(now, (authentic, 42), true, &mut dice.prober());
     paths.on_resp(now, (resp, 100), true, &mut dice.prober());
     paths.note_resp(init);
-    paths.start_round(now);
+    paths.begin_rounds(now);
     let mut sent = [0; 5];
     for _ in 0..3600 {
         now = now + Duration::from_secs(1);
@@ -247,7 +251,7 @@ fn an_address_that_was_heard_once_is_not_tried_again_and_again() {
 fn keys_that_are_used_prove_where_their_resp_went_and_nothing_else() {
     let mut paths = Paths::default();
     paths.note_resp(direct(1));
-    paths.on_resp_used(direct(2), false); // from the address of a victim
+    paths.on_resp_used(Instant::ZERO, direct(2), false); // from the address of a victim
     assert_eq!((paths.selected(), paths.allowance()), (Some(direct(1)), usize::MAX));
     assert!(!paths.is_open(direct(2)));
 }

@@ -38,10 +38,11 @@ use zeroize::Zeroizing;
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// The same towards the rendezvous (± 10 %): NATs that forget after 30 s are common. Source: `docs/paths.md`, "Rules".
 const KEEPALIVE_RENDEZVOUS: Duration = Duration::from_secs(25);
-/// Probe timeouts without an answer, and silence, after which the path is suspect. Source: `docs/paths.md`, "Rules".
-const SUSPECT_PROBES: u32 = 2;
+/// Silence, and what is added to three round trips, of which the longer one makes a path suspect on which an answer is overdue.
+/// Source: `docs/paths.md`, "Rules".
 const SUSPECT_SILENCE: Duration = Duration::from_millis(300);
-/// The same after which new keys are asked for: the peer may have lost ours. A peer that still speaks under them has
+const SUSPECT_MARGIN: Duration = Duration::from_millis(50);
+/// Probe timeouts without an answer, and silence, after which new keys are asked for: the peer may have lost ours. A peer that still speaks under them has
 /// not.
 const HANDSHAKE_PROBES: u32 = 3;
 const HANDSHAKE_SILENCE: Duration = Duration::from_secs(1);
@@ -282,6 +283,22 @@ impl Peer {
         self.link.in_flight() >= LOADED_DATAGRAMS * self.paths.datagram_len() as u64
     }
 
+    /// When the path in use is suspect, unless an answer comes that is overdue, or at least something on this path.
+    fn suspect_at(&self) -> Option<Instant> {
+        let since = self.link.awaited_since().filter(|_| self.liveness == Liveness::Answers)?.max(self.paths.heard());
+        Some(since + (self.link.srtt().unwrap_or_default() * 3 + SUSPECT_MARGIN).max(SUSPECT_SILENCE))
+    }
+
+    /// Leaves a path that a NAT may have forgotten, since something is to be sent. True when the peer is to be told where this node
+    /// is: both sides look for a direct path then.
+    pub(crate) fn leave_stale_path(&mut self, now: Instant) -> bool {
+        let is_stale = self.paths.is_stale(now) && self.role == Role::Trusted && self.is_up(now) && self.link.is_busy();
+        if is_stale {
+            self.paths.on_stale(now);
+        }
+        is_stale
+    }
+
     fn is_unanswered(&self, now: Instant, probes: u32, silence: Duration) -> bool {
         self.link.unanswered_probes() >= probes && self.last_received.is_none_or(|at| now.since(at) >= silence)
     }
@@ -379,9 +396,15 @@ impl Peer {
         let (handshake, restarted) = self.make_current(now, Box::new(session));
         self.kem_due = !is_mixed;
         if let Some(handshake) = handshake {
-            self.link.on_handshake(handshake.round_trip(now, from));
+            self.on_round_trip(from, handshake.round_trip(now, from));
         }
         restarted
+    }
+
+    /// A key handshake over `from` has taken so long.
+    fn on_round_trip(&mut self, from: PathAddr, took: Duration) {
+        self.link.on_handshake(took);
+        self.paths.on_round_trip(from, took);
     }
 
     /// Keeps `session`, which the peer initiated, until the peer uses it.
@@ -459,7 +482,7 @@ impl Peer {
         self.link.handle_timeout(now);
         let loaded = self.is_loaded();
         self.paths.handle_timeout(now, self.in_use, loaded, prober);
-        if self.liveness == Liveness::Answers && self.is_unanswered(now, SUSPECT_PROBES, SUSPECT_SILENCE) {
+        if self.suspect_at().is_some_and(|at| at <= now) {
             self.liveness = Liveness::Silent;
             self.paths.on_suspect(now);
         }
@@ -523,6 +546,7 @@ impl Peer {
             true => self.link.note_probe_deadline(&mut soonest),
             false => {}
         }
+        soonest.note(PeerTimer::Probe, self.suspect_at().filter(|_| is_up));
         self.paths.note_deadlines(is_up && self.is_loaded(), &mut soonest);
         self.sessions.note_deadlines(self.in_use, &mut soonest);
         soonest.note(PeerTimer::KeepAlive, self.keepalive_at);

@@ -33,11 +33,10 @@ pub(crate) struct Effects {
     pub(crate) control: Vec<Vec<u8>>,
     /// The peer is another process than before: everything in flight is lost.
     pub(crate) restarted: bool,
-    /// The peer is there for the first time since either side started: it wants to know where this node is.
-    pub(crate) met: bool,
+    /// A tunnel can be used where none could before: the peer wants to know where this node is.
+    pub(crate) is_fresh: bool,
     /// A verified record, new to us, of a peer that is not pinned.
     pub(crate) introduced: Option<Box<NodeRecord>>,
-    pub(crate) path_changed: bool,
     /// The peer ends the tunnel, for this reason.
     pub(crate) closed: Option<u8>,
     /// A tunnel stands where none stood before.
@@ -80,12 +79,13 @@ impl Peer {
     /// Seals under the session that waits in `next` from now on, if the initiator has used it.
     fn promote(&mut self, Arrival { now, from, receiver, counter }: Arrival, effects: &mut Effects) {
         let Some(session) = self.sessions.take_next(receiver) else { return };
-        let (had_keys, created) = (self.sessions.current().is_some(), session.created);
-        self.paths.on_resp_used(from, self.stands(now, &session));
+        let (had_keys, was_up, created) = (self.sessions.current().is_some(), self.is_up(now), session.created);
+        self.paths.on_resp_used(now, from, self.stands(now, &session));
         effects.restarted = self.make_current(now, session).1;
         effects.established = !had_keys || effects.restarted;
+        effects.is_fresh = !was_up || effects.restarted;
         if counter == Counter(0) {
-            self.link.on_handshake(now.since(created)); // later datagrams may have been lost before
+            self.on_round_trip(from, now.since(created)); // later datagrams may have been lost before
         }
         debug_assert!(self.is_up(now), "a session that just opened a datagram can seal");
     }
@@ -110,7 +110,7 @@ impl Peer {
                     }
                 }
                 Frame::Probe(id) => self.paths.on_probe(now, from, id, prober),
-                Frame::ProbeOk(id) => effects.path_changed |= self.paths.on_probe_ok(now, id, from),
+                Frame::ProbeOk(id) => self.paths.on_probe_ok(now, id, from),
                 Frame::Hello(hello) => {
                     self.handle_hello(local, hello, effects)?;
                     (introduced, urgency) = (true, Urgency::Normal);
@@ -162,7 +162,6 @@ impl Peer {
                 effects.introduced = Some(Box::new(record));
             }
             self.counterpart.move_to_met();
-            effects.met = true;
         }
         if let Some(session) = self.sessions.find_mut(local) {
             session.introduced = true;

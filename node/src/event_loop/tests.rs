@@ -1,6 +1,7 @@
 //! The loop with its threads.
 
 use super::*;
+use crate::command::COMMANDS_MAX;
 use crate::config::Config;
 use crate::effect::Opener;
 use crate::event_loop::handover::VISIT_MAX;
@@ -8,6 +9,8 @@ use crate::handle::Handle;
 use crate::stream::Stream;
 use pilot_core::{Addr, AddrPort};
 use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A panic outside the guarded parts, on the loop's thread or under a guest, ends the node and leaves no thread waiting.
 #[test]
@@ -44,4 +47,40 @@ fn when_the_loop_breaks_waiting_threads_are_told() {
         assert!(handle.send(Command::Stop).is_err(), "the node has ended");
         std::fs::remove_dir_all(home).expect("made above");
     }
+}
+
+#[test]
+fn a_caller_waits_while_the_mailbox_of_commands_is_full() {
+    const SENT: usize = COMMANDS_MAX + 100;
+    let home = std::env::temp_dir().join(format!("pilot-mailbox-{}", std::process::id()));
+    let started = start(Config::new(&home)).expect("a fresh folder");
+    let handle = Handle::new(started.commands, started.waker, started.handover);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let (caller, count) = (handle.clone(), sent.clone());
+    let caller = std::thread::spawn(move || {
+        std::thread::park(); // until the loop is held
+        for _ in 0..SENT {
+            caller.send(Command::Look(StreamId::from_number(u64::MAX))).expect("the node lives");
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let mut hold = |_: &mut EventLoop| {
+        caller.thread().unpark();
+        while sent.load(Ordering::SeqCst) < COMMANDS_MAX {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(sent.load(Ordering::SeqCst), COMMANDS_MAX, "none is taken while the loop is held");
+    };
+    loop {
+        handle.handover.visit(None, || Some(()));
+        if handle.handover.try_turn(&mut hold).expect("the node lives") {
+            break;
+        }
+    }
+    caller.join().expect("all are sent in the end");
+    assert_eq!(sent.load(Ordering::SeqCst), SENT);
+    handle.send(Command::Stop).expect("the node lives");
+    started.thread.join().expect("it ends in order");
+    std::fs::remove_dir_all(home).expect("made above");
 }

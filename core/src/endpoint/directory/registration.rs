@@ -16,6 +16,9 @@ pub(super) const NAME_PAUSE: Duration = Duration::from_secs(300);
 /// says so again within 30 s while both are there.
 const ELSEWHERE_LASTS: Duration = Duration::from_secs(60);
 
+/// Shortest pause between two questions where the rendezvous sees this node. Source: `docs/paths.md`, "Rules".
+const WHERE_PAUSE: Duration = Duration::from_secs(5);
+
 impl Directory {
     /// Uses this rendezvous from now on.
     pub(crate) fn set_rendezvous(&mut self, now: Instant, key: StaticKey, addr: SocketAddr) {
@@ -53,6 +56,22 @@ impl Directory {
         if self.is_ready() {
             self.register(cx);
         }
+    }
+
+    /// The rendezvous sees this node at an address that may be news.
+    pub(crate) fn on_observed(&mut self, addr: SocketAddr) {
+        if self.is_ready() && self.reflexive.replace(addr) != Some(addr) {
+            self.effects.push_back(Effect::Candidates);
+        }
+    }
+
+    /// True when the rendezvous is to be asked where it sees this node, after the loss of a direct path.
+    pub(crate) fn asks_where(&mut self, now: Instant) -> bool {
+        let asks = self.is_ready() && self.where_asked_at.is_none_or(|at| now.since(at) >= WHERE_PAUSE);
+        if asks {
+            self.where_asked_at = Some(now);
+        }
+        asks
     }
 
     /// The address of another process with this node's identity, if there was one of late.

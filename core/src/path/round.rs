@@ -1,0 +1,102 @@
+//! Owns punch rounds: when the candidates of a peer are probed, and how often those that never answered.
+
+use super::{Path, PathAddr, Paths, Prober, Standing};
+use crate::time::{Duration, Instant};
+use alloc::vec::Vec;
+
+/// When the probes of one punch round leave, after its start. Unit: ms. Source: `docs/paths.md`, "Rules".
+const ROUND_MS: [u64; 7] = [0, 20, 60, 140, 300, 600, 1000];
+/// Steps of a round in which addresses that never answered are probed as well.
+const UNPROVEN_STEPS: [usize; TRIES_MAX as usize] = [0, 2, 4];
+/// Probes that an address gets which has never answered, within [`TRIES_AGAIN`]. Source: `docs/paths.md`, "Rules".
+pub(super) const TRIES_MAX: u8 = 3;
+/// Probes that all such addresses of one peer get in [`TRIES_AGAIN`]: a list of candidates has sixteen.
+/// Source: `docs/paths.md`, "Rules".
+pub(super) const PEER_TRIES_MAX: u8 = 16 * TRIES_MAX;
+/// Time after which such addresses are tried again. Source: `docs/paths.md`, "Rules".
+pub(super) const TRIES_AGAIN: Duration = Duration::from_secs(300);
+/// Pauses between rounds; the last one repeats. Unit: s. Source: `docs/paths.md`, "Rules".
+const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
+
+/// Pause before candidates that are no news begin another round. Source: `docs/paths.md`, "Rules".
+pub(super) const ROUND_AGAIN: Duration = Duration::from_secs(1);
+
+pub(super) struct PunchRound {
+    start: Instant,
+    step: usize,
+}
+
+impl PunchRound {
+    /// When the next probes of the round leave.
+    pub(super) fn due_at(&self) -> Instant {
+        self.start + Duration::from_millis(*ROUND_MS.get(self.step).unwrap_or(&0))
+    }
+}
+
+impl Paths {
+    pub(super) fn forget_tries(&mut self, now: Instant) {
+        (self.tries, self.tries_since) = (0, now);
+        self.list.iter_mut().for_each(|path| path.tries = 0);
+    }
+
+    /// Begins probing every direct candidate at this moment, and again after the pauses between rounds.
+    pub(super) fn begin_rounds(&mut self, at: Instant) {
+        (self.rounds, self.round_at) = (0, at);
+        self.round = Some(PunchRound { start: at, step: 0 });
+    }
+
+    pub(super) fn punch(&mut self, now: Instant, in_use: bool, prober: &mut Prober<'_>) {
+        if self.has_direct() {
+            self.round = None;
+            return;
+        }
+        while let Some(round) = &mut self.round {
+            let Some(offset) = ROUND_MS.get(round.step) else {
+                let pause = ROUND_PAUSE_S[self.rounds.min(ROUND_PAUSE_S.len() - 1)];
+                self.rounds += 1;
+                // A peer out of use is not worth waking the radio for.
+                self.round = in_use.then(|| PunchRound { start: now + Duration::from_secs(pause), step: 0 });
+                return;
+            };
+            if round.start + Duration::from_millis(*offset) > now {
+                return;
+            }
+            let step = round.step;
+            let targets = self.targets(now, step);
+            let Some(round) = &mut self.round else { return };
+            if let Err(wait) = prober.budget.take(now, targets.len()) {
+                round.start = round.start + wait;
+                return;
+            }
+            round.step += 1;
+            for to in targets {
+                self.note_try(now, to);
+                self.probe(now, to, None, prober.rng);
+            }
+        }
+    }
+
+    /// What a step of a round probes: addresses that have answered before, and in some steps others, a few times.
+    fn targets(&mut self, now: Instant, step: usize) -> Vec<PathAddr> {
+        if now.since(self.tries_since) >= TRIES_AGAIN {
+            self.forget_tries(now);
+        }
+        let mut left = if UNPROVEN_STEPS.contains(&step) { PEER_TRIES_MAX - self.tries } else { 0 };
+        let mut is_target = |path: &&Path| {
+            let is_tried = path.standing == Standing::Named && left > 0 && path.tries < TRIES_MAX;
+            left -= u8::from(is_tried);
+            path.addr.is_direct() && (path.is_open() || is_tried)
+        };
+        self.list.iter().filter(|path| is_target(path)).map(|path| path.addr).collect()
+    }
+
+    fn note_try(&mut self, now: Instant, to: PathAddr) {
+        let Some(path) = self.find_mut(to).filter(|path| !path.is_open()) else { return };
+        path.tries += 1;
+        if self.tries == 0 {
+            self.tries_since = now;
+        }
+        self.tries += 1;
+        debug_assert!(self.tries <= PEER_TRIES_MAX, "a peer's budget has a rim");
+    }
+}

@@ -1,0 +1,182 @@
+//! Real daemons on the hosts of a laboratory, driven by `pilotctl`.
+
+use super::{Lab, Outcome, RENDEZVOUS, Side};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// Longest time for what takes moments on a quiet machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program that lies beside this one, unless the environment names another by `PILOTCTL`.
+///
+/// # Errors
+/// When there is none.
+pub fn pilotctl() -> Outcome<PathBuf> {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.join("pilotctl"));
+    let program = std::env::var_os("PILOTCTL").map(PathBuf::from).or_else(beside).unwrap_or_default();
+    let hint = "build it (`cargo build --release -p pilotctl`), or name it by PILOTCTL";
+    program.exists().then_some(program).ok_or(format!("there is no pilotctl beside this program; {hint}"))
+}
+
+/// A rendezvous and the daemons of both sides, which trust each other.
+pub struct Daemons<'a> {
+    lab: &'a Lab,
+    program: PathBuf,
+    folder: PathBuf,
+    rendezvous: Option<Child>,
+    endpoint: String,
+}
+
+impl<'a> Daemons<'a> {
+    /// Starts the rendezvous and both daemons.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub fn start(lab: &'a Lab) -> Outcome<Self> {
+        let folder = std::env::temp_dir().join(lab.namespace("daemons"));
+        std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let mut daemons = Self { lab, program: pilotctl()?, folder, rendezvous: None, endpoint: String::new() };
+        daemons.start_rendezvous()?;
+        for side in Side::BOTH {
+            let (host, endpoint) = (side.host(), daemons.endpoint.clone());
+            daemons.ask(side, &["daemon", "start", "--hostname", host, "--rendezvous", &endpoint])?;
+        }
+        Ok(daemons)
+    }
+
+    /// Starts the rendezvous, again where it was stopped.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_rendezvous(&mut self) -> Outcome<()> {
+        let home = self.folder.join("rendezvous");
+        let file = home.join("endpoint");
+        let _ = std::fs::remove_file(&file);
+        let words = ["rendezvous", "run", "--listen", RENDEZVOUS, "--home", &home.to_string_lossy()];
+        let quiet = self.command("pub", &words).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.rendezvous = Some(quiet.map_err(|e| format!("the rendezvous: {e}"))?);
+        until("the rendezvous serves", || Ok(std::fs::read_to_string(&file).ok().filter(|text| text.contains('@'))))
+            .map(|endpoint| self.endpoint = endpoint.trim().to_owned())
+    }
+
+    /// Kills the rendezvous.
+    pub fn kill_rendezvous(&mut self) {
+        if let Some(mut child) = self.rendezvous.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Has both owners approve each other.
+    ///
+    /// # Errors
+    /// When the approval does not arrive.
+    pub fn befriend(&self) -> Outcome<()> {
+        until("side b is registered", || Ok(self.ask(Side::A, &["handshake", "b", "--ports", "all"]).ok()))?;
+        until("the request arrives", || Ok(self.ask(Side::B, &["approve", "a", "--ports", "all"]).ok()))?;
+        until("the approval arrives", || self.peer(Side::A))?;
+        Ok(())
+    }
+
+    fn command(&self, host: &str, words: &[&str]) -> Command {
+        let program = self.program.to_string_lossy();
+        let mut command = self.lab.command(host, &[&[&*program], words].concat());
+        command.env("PILOT_HOME", self.folder.join(host));
+        for variable in ["PILOT_SOCKET", "PILOT_RENDEZVOUS", "PILOT_HOSTNAME"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Runs `pilotctl` on a side; gives what it writes.
+    ///
+    /// # Errors
+    /// When it fails, with what it says.
+    pub fn ask(&self, side: Side, words: &[&str]) -> Outcome<String> {
+        let output = self.command(side.host(), words).stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
+        let said = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
+        let said = said.trim().to_owned();
+        if output.status.success() { Ok(said) } else { Err(format!("{words:?}: {said}")) }
+    }
+
+    /// What a side's daemon says of the other side.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn peer(&self, side: Side) -> Outcome<Option<Value>> {
+        let said = self.ask(side, &["peers", "--json"])?;
+        let value: Value = serde_json::from_str(&said).map_err(|e| format!("{said}: {e}"))?;
+        Ok(value["data"]["peers"].get(0).cloned())
+    }
+
+    /// Opens a stream from side a to the echo service of side b.
+    ///
+    /// # Errors
+    /// When `pilotctl` cannot be started.
+    pub fn echo(&self) -> Outcome<Echo> {
+        let mut command = self.command("a", &["connect", "b", "7"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = child.as_mut().map_err(|e| format!("connect: {e}"))?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let stderr = child.stderr.take();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
+                if line.is_err() || sender.send((Instant::now(), line.unwrap_or_default())).is_err() {
+                    return;
+                }
+            }
+            let mut text = String::new();
+            let _ = stderr.map(|mut stderr| stderr.read_to_string(&mut text));
+            let _ = sender.send((Instant::now(), format!("ended: {}", text.trim())));
+        });
+        Ok(Echo { stdin, lines })
+    }
+}
+
+impl Drop for Daemons<'_> {
+    fn drop(&mut self) {
+        for side in Side::BOTH {
+            let _ = self.ask(side, &["daemon", "stop"]);
+        }
+        self.kill_rendezvous();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A stream to the echo service.
+pub struct Echo {
+    stdin: Option<ChildStdin>,
+    lines: Receiver<(Instant, String)>,
+}
+
+impl Echo {
+    /// Sends a line, and waits until it comes back; gives the time that took.
+    ///
+    /// # Errors
+    /// When the stream has ended, or the line is another one, or none within half a minute.
+    pub fn exchange(&mut self, line: &str) -> Outcome<Duration> {
+        let begin = Instant::now();
+        let stdin = self.stdin.as_mut().ok_or("no input")?;
+        // A broken pipe is told with the reason that stands on the other one.
+        let _ = stdin.write_all(format!("{line}\n").as_bytes());
+        let (at, came) = self.lines.recv_timeout(PATIENCE).map_err(|_| format!("nothing came back in {PATIENCE:?}"))?;
+        if came == line { Ok(at - begin) } else { Err(format!("{line:?} came back as {came:?}")) }
+    }
+}
+
+/// Waits until `look` gives something.
+fn until<T>(what: &str, mut look: impl FnMut() -> Outcome<Option<T>>) -> Outcome<T> {
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(format!("{what}: not within {PATIENCE:?}"))
+}

@@ -1,0 +1,184 @@
+//! Pairs of nodes whose NATs forget, change or break while they rest or talk. What holds in every world: a pair whose NATs
+//! allow it is on a direct path, in both directions, within a second of use, and never stays on the relay.
+//! A failure prints its seed; `PILOT_SEED` repeats that seed.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use pilot_core::path::PathAddr;
+use pilot_core::time::Duration;
+use pilot_stack::{Recv, StreamId};
+use pilot_tests::NatKind::{OpenInput, PortRestricted, Symmetric};
+use pilot_tests::{Conditions, NatKind, World, seed};
+
+const MS: Duration = Duration::from_millis(1);
+/// One link. A round trip takes 40 ms straight and 80 ms over the relay.
+const LINK: Duration = Duration::from_millis(20);
+/// Longest time from the first packet until both sides use a direct path.
+const DIRECT_WITHIN: Duration = Duration::from_secs(1);
+
+type Nats = [Option<NatKind>; 2];
+
+/// Two friends behind these NATs, which have just met.
+fn pair(seed: u64, nats: Nats) -> World {
+    println!("seed {seed}, {nats:?}");
+    let mut world = World::new(seed, 2);
+    world.set_conditions(Conditions { delay: LINK, ..Conditions::default() });
+    for (node, nat) in nats.into_iter().enumerate() {
+        nat.into_iter().for_each(|kind| world.set_nat(node, kind));
+    }
+    world.make_friends(0, 1);
+    world.nodes.iter_mut().for_each(|node| node.stack.listen(1000).unwrap());
+    world
+}
+
+fn is_direct(world: &World, node: usize) -> bool {
+    let peer = world.peer(node, 1 - node);
+    let info = world.nodes[node].stack.endpoint().peer_info(world.now, peer);
+    info.is_some_and(|info| matches!(info.path, Some(PathAddr::Direct(_))))
+}
+
+fn are_direct(world: &World) -> bool {
+    is_direct(world, 0) && is_direct(world, 1)
+}
+
+fn close(world: &mut World, ends: &[(usize, StreamId)]) {
+    let now = world.now;
+    ends.iter().for_each(|(node, id)| world.nodes[*node].stack.close(now, *id));
+}
+
+/// Opens a stream, and gives the times until the first byte has arrived and until both sides are on a direct path.
+fn talk(world: &mut World, from: usize) -> (Duration, Duration) {
+    let start = world.now;
+    let (ours, theirs) = world.open_with(from, 1 - from, 1000, b"?");
+    let first = world.now.since(start);
+    while !are_direct(world) && world.now.since(start) < DIRECT_WITHIN * 10 {
+        // The pair talks all the time.
+        world.nodes[from].stack.send(ours, b"more").unwrap();
+        world.run_for(10 * MS);
+    }
+    let direct = world.now.since(start);
+    close(world, &[(from, ours), (1 - from, theirs)]);
+    (first, direct)
+}
+
+/// The longest pause between bytes that arrive at either side, while both send every ten milliseconds from before `fault` on.
+fn longest_stall(world: &mut World, lasts: Duration, fault: impl FnOnce(&mut World)) -> Duration {
+    let (a, b) = world.open(0, 1, 1000);
+    let ends = [(0, a), (1, b)];
+    let (mut sent, mut heard, mut got, mut longest) = ([0u64; 2], [world.now; 2], [0u64; 2], Duration::ZERO);
+    let (mut fault, begin) = (Some(fault), world.now + Duration::from_secs(5));
+    while world.now < begin + lasts {
+        if world.now >= begin
+            && let Some(fault) = fault.take()
+        {
+            assert!(are_direct(world), "before the fault");
+            fault(world);
+        }
+        for (side, (node, id)) in ends.into_iter().enumerate() {
+            sent[side] += world.nodes[node].stack.send(id, &[7; 1000]).unwrap() as u64;
+            let mut buffer = [0; 4096];
+            while let Recv::Data(n) = world.nodes[node].stack.recv(id, &mut buffer) {
+                got[side] += n as u64;
+                heard[side] = world.now;
+            }
+            if world.now > begin {
+                longest = longest.max(world.now.since(heard[side]));
+            }
+        }
+        world.run_for(10 * MS);
+    }
+    world.run_for(Duration::from_secs(1));
+    for (side, (node, id)) in ends.into_iter().enumerate() {
+        let mut buffer = [0; 4096];
+        while let Recv::Data(n) = world.nodes[node].stack.recv(id, &mut buffer) {
+            got[side] += n as u64;
+        }
+    }
+    assert_eq!(got, [sent[1], sent[0]], "nothing is lost");
+    close(world, &ends);
+    longest
+}
+
+/// The tunnel ends while the pair rests, and the NATs forget.
+#[test]
+fn a_pair_that_rested_is_direct_again() {
+    for nats in [
+        [Some(PortRestricted), Some(PortRestricted)],
+        [Some(PortRestricted), None],
+        [None, Some(Symmetric)],
+        [None, None],
+    ] {
+        for rest_s in [25, 40, 100, 150, 200, 600, 4000] {
+            let mut world = pair(seed(1), nats);
+            talk(&mut world, 0);
+            world.run_for(Duration::from_secs(rest_s));
+            for from in [1, 0] {
+                let (first, direct) = talk(&mut world, from);
+                println!("{nats:?} after {rest_s} s: first byte {first:?}, direct {direct:?}");
+                assert!(first <= 200 * MS, "{nats:?} after {rest_s} s: first byte {first:?}");
+                assert!(direct <= 500 * MS, "{nats:?} after {rest_s} s: direct {direct:?}");
+                world.run_for(Duration::from_secs(rest_s));
+            }
+        }
+    }
+}
+
+/// Neither host notices, and both routers filter.
+#[test]
+fn a_router_that_forgets_or_dials_in_again_costs_no_direct_path() {
+    for other in [Some(PortRestricted), None] {
+        for (n, change) in [World::reboot_nat, World::dial_in_nat].into_iter().enumerate() {
+            let mut world = pair(seed(2), [Some(PortRestricted), other]);
+            let mut changed = None;
+            let stall = longest_stall(&mut world, Duration::from_secs(1), |w| {
+                change(w, 0);
+                changed = Some(w.now);
+            });
+            println!("{other:?} {n}: stall {stall:?}");
+            assert!(are_direct(&world), "{other:?} {n}: not a second after");
+            assert!(stall <= 700 * MS, "{other:?} {n}: {stall:?}");
+            // The same while they rest.
+            for rest_s in [1, 30, 250] {
+                change(&mut world, 0);
+                world.run_for(Duration::from_secs(rest_s));
+                let (_, direct) = talk(&mut world, 1);
+                println!("{other:?} {n} after {rest_s} s of rest: direct {direct:?}");
+                assert!(direct <= DIRECT_WITHIN, "{other:?} {n} after {rest_s} s of rest: direct {direct:?}");
+                world.run_for(Duration::from_secs(rest_s));
+            }
+        }
+    }
+}
+
+/// A probe that comes before the inner host has sent its own takes the port there.
+#[test]
+fn routers_that_take_early_probes_themselves_are_passed_since_both_sides_fire_at_once() {
+    for other in [Some(OpenInput), Some(PortRestricted), None] {
+        for from in [0, 1] {
+            for n in 0..5 {
+                let mut world = pair(seed(30 + n), [Some(OpenInput), other]);
+                let (_, direct) = talk(&mut world, from);
+                println!("{other:?} from {from}: direct {direct:?}");
+                assert!(direct <= 500 * MS, "{other:?} from {from}: {direct:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cut_in_one_or_both_directions_stalls_no_stream_for_long() {
+    for nats in [[None, None], [Some(PortRestricted), Some(PortRestricted)]] {
+        for cuts in [&[(0, 1)][..], &[(1, 0)], &[(0, 1), (1, 0)]] {
+            let mut world = pair(seed(4), nats);
+            let stall = longest_stall(&mut world, Duration::from_secs(20), |w| {
+                cuts.iter().for_each(|(a, b)| w.cut(*a, *b));
+            });
+            println!("{nats:?} {cuts:?}: stall {stall:?}");
+            assert!(stall <= 500 * MS, "{nats:?} {cuts:?}: {stall:?}");
+            assert!(!is_direct(&world, 0) && !is_direct(&world, 1), "the cut goes on");
+            world.heal();
+            world.run_for(Duration::from_secs(30));
+            let (_, direct) = talk(&mut world, 0);
+            assert!(direct <= DIRECT_WITHIN, "{nats:?} {cuts:?}: direct {direct:?} after the cut");
+        }
+    }
+}
