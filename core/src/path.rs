@@ -10,8 +10,8 @@ mod round;
 mod size;
 
 pub(crate) use budget::{ProbeBudget, Prober};
-pub(crate) use candidate::is_acceptable_candidate;
 use candidate::is_local;
+pub(crate) use candidate::{is_acceptable_candidate, is_reserved};
 
 use crate::codec::Put as _;
 use crate::rng::Rng;

@@ -1,5 +1,6 @@
 //! Owns the settings with which a node is started.
 
+pub use crate::host::RendezvousHost;
 use crate::ipc::place::socket_path;
 use crate::log::sink::LogConfig;
 use crate::webhook::Webhook;
@@ -23,6 +24,48 @@ pub enum RendezvousConfig {
     File(PathBuf),
 }
 
+/// The way to the rendezvous over TLS, for networks that let no UDP pass: it is tried when UDP gives no answer, and left when UDP
+/// works. The rendezvous must serve it (`--tls-listen`).
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// Whether this way is tried at all.
+    pub is_on: bool,
+    /// Where the rendezvous serves it; `None`: on its hosts, at port 443. Towards this machine itself it is tried only when it is
+    /// given here.
+    pub at: Option<RendezvousHost>,
+    /// The proxy on the way.
+    pub proxy: ProxySetting,
+    /// Whether the certificate must be one that the system's authorities have signed. The tunnel inside proves the key of the
+    /// rendezvous in any case; where this is false every certificate is taken.
+    pub verify: bool,
+}
+
+#[cfg(feature = "tls")]
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self { is_on: true, at: None, proxy: ProxySetting::Environment, verify: false }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl TlsConfig {
+    /// Port of a place that names none.
+    pub const DEFAULT_PORT: u16 = 443;
+}
+
+/// The proxy on the way to the rendezvous.
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug)]
+pub enum ProxySetting {
+    /// The one that `HTTPS_PROXY` names, if any, unless `NO_PROXY` has the host.
+    Environment,
+    /// This one, unless `NO_PROXY` has the host.
+    At(crate::underlay::tls::Proxy),
+    /// None.
+    None,
+}
+
 /// The settings of a node. [`Config::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +75,9 @@ pub struct Config {
     pub hostname: Option<String>,
     /// The rendezvous.
     pub rendezvous: RendezvousConfig,
+    /// The way to the rendezvous over TLS.
+    #[cfg(feature = "tls")]
+    pub tls: TlsConfig,
     /// UDP address to bind. `[::]` (the default) is every address of both families, and on a machine without IPv6 every IPv4
     /// address; `0.0.0.0` is every IPv4 address.
     pub listen: SocketAddr,
@@ -66,6 +112,8 @@ impl Config {
             home: home.into(),
             hostname: None,
             rendezvous: RendezvousConfig::None,
+            #[cfg(feature = "tls")]
+            tls: TlsConfig::default(),
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
             socket: None,
             services: false,
@@ -90,42 +138,7 @@ impl RendezvousConfig {
     /// Most places of one rendezvous.
     pub const HOSTS_MAX: usize = 8;
     /// Port of a place that names none.
-    pub const DEFAULT_PORT: u16 = 9000;
-}
-
-/// A place of a rendezvous.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RendezvousHost {
-    /// Name, or address without brackets.
-    pub name: String,
-    /// UDP port.
-    pub port: u16,
-}
-
-impl From<SocketAddr> for RendezvousHost {
-    fn from(addr: SocketAddr) -> Self {
-        Self { name: addr.ip().to_string(), port: addr.port() }
-    }
-}
-
-impl std::str::FromStr for RendezvousHost {
-    type Err = ();
-
-    /// Reads `host[:port]`; an IPv6 address stands in brackets.
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (name, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (name, port) = rest.split_once(']').ok_or(())?;
-                name.parse::<Ipv6Addr>().map_err(|_| ())?;
-                (name, if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or(())?) })
-            }
-            None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
-        };
-        let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        let is_right = text.starts_with('[') || (1..=253).contains(&name.len()) && name.bytes().all(is_name);
-        let port = port.map_or(Some(RendezvousConfig::DEFAULT_PORT), |port| port.parse().ok().filter(|port| *port > 0));
-        Ok(Self { name: Some(name).filter(|_| is_right).ok_or(())?.into(), port: port.ok_or(())? })
-    }
+    pub const DEFAULT_PORT: u16 = RendezvousHost::UDP_PORT;
 }
 
 impl std::str::FromStr for RendezvousConfig {

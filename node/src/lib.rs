@@ -44,6 +44,7 @@ mod failure;
 mod frame_reader;
 mod handle;
 mod harmful;
+mod host;
 mod ipc;
 mod log;
 mod mail;
@@ -65,6 +66,8 @@ mod verbs;
 mod webhook;
 
 pub use config::{Config, RendezvousConfig, RendezvousHost};
+#[cfg(feature = "tls")]
+pub use config::{ProxySetting, TlsConfig};
 pub use crypto::aead::fastest as fastest_aead;
 pub use crypto::agreement::fastest as fastest_agreement;
 pub use disk::home::Home;
@@ -73,6 +76,9 @@ pub mod parts {
     pub use crate::crypto::{SystemEntropy, entropy};
     pub use crate::disk::identity_file::{accept as accept_identity, load_or_create as load_or_create_identity};
     pub use crate::platform::keep_memory_private;
+    pub use crate::underlay::echo::{ECHO_LEN, echo};
+    #[cfg(feature = "tls")]
+    pub use crate::underlay::tls::{Channel, Entered, Entering, QUEUE_LEN_MAX};
     pub use crate::underlay::udp::Udp;
 }
 /// Parts that meet bytes from outside, for fuzzing.
@@ -110,5 +116,7 @@ pub use mail::send_file::{SentFile, send_file};
 pub use request::{MessageKind, Request};
 pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;
+#[cfg(feature = "tls")]
+pub use underlay::tls::Proxy;
 pub use verbs::{Events, ExposeOptions, Exposure, Files, Forwarding, Messages, SendOptions, Terms, Trust};
 pub use webhook::{Webhook, WebhookSetting};

@@ -27,10 +27,13 @@ pub(crate) enum Room {
     Programs,
     /// The watch on steps of the wall clock.
     Clock,
+    /// The connection to the rendezvous over TLS.
+    #[cfg(feature = "tls")]
+    Tls,
 }
 
 impl Room {
-    const ALL: [Self; 8] = [
+    const ALL: &[Self] = &[
         Self::Underlay,
         Self::Waker,
         Self::Addresses,
@@ -39,6 +42,8 @@ impl Room {
         Self::Datagrams,
         Self::Programs,
         Self::Clock,
+        #[cfg(feature = "tls")]
+        Self::Tls,
     ];
 
     /// The token of descriptor `number` of this room.
@@ -65,7 +70,7 @@ mod tests {
 
     #[test]
     fn every_token_names_its_room() {
-        for room in Room::ALL {
+        for &room in Room::ALL {
             for number in [0, 1, 1 << 20] {
                 let token = room.token(number);
                 assert_eq!((Room::of(token), room.number(token)), (Some(room), number));

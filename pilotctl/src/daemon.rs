@@ -5,6 +5,7 @@ use crate::output::{Output, tell};
 use crate::rendezvous::{ensure_local, local_endpoint};
 use crate::settings::{self, Watched, setting};
 use crate::stop;
+use crate::tls::TlsOptions;
 use pilot_node::answer::{Info, RendezvousState};
 use pilot_node::parts::keep_memory_private;
 use pilot_node::{
@@ -53,6 +54,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         Err(failure) if failure.code != Code::NotRunning => return Err(failure),
         Err(_) => {}
     }
+    TlsOptions::of_start(&args).apply(&mut Config::new(""))?; // what is malformed fails here
     let settings = settings::read()?;
     let hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname")?;
     let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous")?;
@@ -66,8 +68,20 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     };
     let (log_level, log_format) = (settings::log_level(&settings, args.log_level)?, args.log_format);
     let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
-    let (listen, accept_loss) = (args.listen, args.accept_loss);
-    let run = DaemonRun { hostname, rendezvous, rendezvous_file, listen, log_file, accept_loss, log_level, log_format };
+    let run = DaemonRun {
+        hostname,
+        rendezvous,
+        rendezvous_file,
+        listen: args.listen,
+        rendezvous_tls: args.rendezvous_tls,
+        https_proxy: args.https_proxy,
+        tls_verify: args.tls_verify,
+        no_tls: args.no_tls,
+        log_file,
+        accept_loss: args.accept_loss,
+        log_level,
+        log_format,
+    };
     if args.foreground {
         return serve(run, ensure_local);
     }
@@ -118,6 +132,7 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     if run.accept_loss {
         command.arg("--accept-loss");
     }
+    TlsOptions::of_run(run).pass(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn()
 }
 
@@ -179,6 +194,7 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
     raise_descriptor_limit();
     keep_memory_private();
     let mut config = Config::daemon(Home::default_path());
+    TlsOptions::of_run(&args).apply(&mut config)?;
     (config.hostname, config.accept_loss) = (args.hostname, args.accept_loss);
     if let Some(listen) = args.listen {
         config.listen = listen;

@@ -28,6 +28,7 @@ mod set_webhook;
 mod settings;
 mod signals;
 mod stop;
+mod tls;
 #[cfg(feature = "webhook")]
 mod webhook;
 

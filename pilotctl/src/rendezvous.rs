@@ -80,11 +80,18 @@ fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
     if args.accept_loss {
         Server::accept_loss(&args.home).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
     }
-    let server = Server::bind(&config).map_err(|e| Failure::new(Code::Conflict, e.to_string()).hint(hint(&e)))?;
+    let mut server = Server::bind(&config).map_err(|e| Failure::new(Code::Conflict, e.to_string()).hint(hint(&e)))?;
     let (key, addr) = server.endpoint();
     let endpoint = format!("{key}@{addr}");
+    let (tls, ws) = crate::tls::listen(&mut server, &args)?;
     write_whole(&args.home.join("endpoint"), &endpoint).map_err(file)?;
-    output.ok(&json!({"endpoint": endpoint, "key": key.to_string(), "address": addr.to_string()}));
+    let mut said = json!({"endpoint": endpoint, "key": key.to_string(), "address": addr.to_string()});
+    for (name, addr) in [("tls", tls), ("ws", ws)] {
+        if let Some(addr) = addr {
+            said[name] = json!(addr.to_string());
+        }
+    }
+    output.ok(&said);
     let stopper = server.stopper();
     on_signal(move || stopper.stop())?;
     server.run().map_err(|e| Failure::new(Code::Internal, e.to_string()))

@@ -17,9 +17,13 @@ pub mod server;
 mod sources;
 mod state;
 mod store;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use drain::Drain;
 pub use limits::Limits;
 pub use machine::{RELAY_BYTES_PER_SECOND, Rendezvous};
 pub use state::{Change, Journal, NoJournal, State, StorageFailed};
 pub use store::LogJournal;
+#[cfg(feature = "tls")]
+pub use tls::Certificate;

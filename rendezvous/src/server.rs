@@ -1,12 +1,14 @@
 //! Owns the loop that drives a [`Rendezvous`] with a UDP socket, a clock and files.
 
 use crate::drain::{self, Drain};
+#[cfg(feature = "tls")]
+use crate::tls::{self, Door};
 use crate::{LogJournal, Rendezvous};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pilot_core::identity::StaticKey;
 use pilot_core::{Config, Instant};
-use pilot_node::parts::{SystemEntropy, Udp, accept_identity, load_or_create_identity};
+use pilot_node::parts::{SystemEntropy, Udp, accept_identity, echo, load_or_create_identity};
 use pilot_node::{Failure, fastest_aead, fastest_agreement};
 use pilot_store::{Folder, Limits, Log};
 use std::fs;
@@ -45,6 +47,8 @@ pub enum ServerError {
     Io(PathBuf, io::Error),
     /// The UDP address cannot be served; most likely another process uses it.
     Bind(SocketAddr, io::Error),
+    /// The certificate for clients over TLS cannot be used.
+    Certificate(String),
     /// The folder has the books of a version that kept them in another format.
     Older(PathBuf),
     /// The identity file is damaged, other users can read it, or it cannot be made.
@@ -59,6 +63,7 @@ impl std::fmt::Display for ServerError {
             Self::Older(path) => {
                 write!(f, "{} was written by an earlier version; move it away to begin anew", path.display())
             }
+            Self::Certificate(text) => write!(f, "TLS: {text}"),
             Self::Identity(failure) => failure.fmt(f),
         }
     }
@@ -68,7 +73,7 @@ impl std::error::Error for ServerError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io(_, e) | Self::Bind(_, e) => Some(e),
-            Self::Older(_) => None,
+            Self::Older(_) | Self::Certificate(_) => None,
             Self::Identity(failure) => Some(failure),
         }
     }
@@ -78,6 +83,8 @@ impl std::error::Error for ServerError {
 pub struct Server {
     machine: Rendezvous,
     udp: Udp,
+    #[cfg(feature = "tls")]
+    door: Door,
     poll: Poll,
     start: std::time::Instant,
     key: StaticKey,
@@ -146,12 +153,39 @@ impl Server {
         let start = std::time::Instant::now();
         drain::forget(&config.home);
         let (idle_exit, home) = (config.idle_exit, config.home.clone());
-        Ok(Self { machine, udp, poll, start, key, local, idle_exit, home, stop, waker })
+        Ok(Self {
+            machine,
+            udp,
+            #[cfg(feature = "tls")]
+            door: Door::default(),
+            poll,
+            start,
+            key,
+            local,
+            idle_exit,
+            home,
+            stop,
+            waker,
+        })
     }
 
     /// Returns the key that nodes pin, and the bound address.
     pub const fn endpoint(&self) -> (StaticKey, SocketAddr) {
         (self.key, self.local)
+    }
+
+    /// Serves clients over TLS, too, or as plain WebSockets for a reverse proxy (`certificate`: `None`). Returns the bound address.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`] and [`ServerError::Certificate`].
+    #[cfg(feature = "tls")]
+    pub fn listen_tcp(
+        &mut self,
+        addr: SocketAddr,
+        certificate: Option<&tls::Certificate>,
+    ) -> Result<SocketAddr, ServerError> {
+        let config = certificate.map(tls::Certificate::config).transpose().map_err(ServerError::Certificate)?;
+        self.door.listen(self.poll.registry(), addr, config).map_err(|e| ServerError::Bind(addr, e))
     }
 
     /// Returns a handle that ends the server from any thread.
@@ -165,7 +199,7 @@ impl Server {
     /// # Errors
     /// When the operating system cannot wait for the socket.
     pub fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(8);
+        let mut events = Events::with_capacity(256);
         let mut batch = Vec::new();
         let mut last_connected = self.now();
         let (mut readable, mut ends_at) = (true, None);
@@ -182,8 +216,18 @@ impl Server {
             self.machine.set_wall(now, wall_us());
             self.machine.handle_timeout(now);
             readable = readable && self.receive();
+            #[cfg(feature = "tls")]
+            {
+                let (machine, now) = (&mut self.machine, Instant::from_micros(self.start.elapsed().as_micros() as u64));
+                self.door.receive(now, self.poll.registry(), |from, datagram| {
+                    machine.handle_datagram(now, from, datagram);
+                });
+            }
             self.transmit(&mut batch);
-            let due = self.machine.poll_timeout().map(|(at, _)| at).into_iter().chain(ends_at).min();
+            let due = self.machine.poll_timeout().map(|(at, _)| at).into_iter().chain(ends_at);
+            #[cfg(feature = "tls")]
+            let due = due.chain(self.door.poll_timeout());
+            let due = due.min();
             let mut timeout = due.map(|at| at.since(self.now()));
             if let Some(patience) = self.idle_exit {
                 if self.machine.connected(now) > 0 {
@@ -198,13 +242,19 @@ impl Server {
             if self.udp.is_blocked() {
                 timeout = Some(timeout.map_or(BLOCKED_PAUSE, |t| t.min(BLOCKED_PAUSE)));
             }
-            if readable {
+            #[cfg(feature = "tls")]
+            let has_more = readable || self.door.has_more();
+            #[cfg(not(feature = "tls"))]
+            let has_more = readable;
+            if has_more {
                 timeout = Some(Duration::ZERO);
             }
             match self.poll.poll(&mut events, timeout) {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
                 _ => readable |= events.iter().any(|e| e.token() == SOCKET),
             }
+            #[cfg(feature = "tls")]
+            events.iter().for_each(|event| self.door.readiness(event.token()));
         }
         self.machine.close_all();
         self.transmit(&mut batch);
@@ -217,14 +267,28 @@ impl Server {
 
     /// Takes a bounded number of datagrams; tells whether more may wait.
     fn receive(&mut self) -> bool {
+        let mut echoes = Vec::new();
         for _ in 0..RECEIVES_PER_TURN {
             let now = self.now();
             let machine = &mut self.machine;
             let may_have_more = self.udp.recv_batch(|from, batch, segment_len| {
+                #[cfg(feature = "tls")]
+                if tls::is_origin(&from) {
+                    return; // a forged address: no datagram comes from there
+                }
                 for datagram in batch.chunks_mut(segment_len.max(1)) {
-                    machine.handle_datagram(now, from, datagram);
+                    match echo(datagram) {
+                        Some(answer) => echoes.push((from, answer)),
+                        None => machine.handle_datagram(now, from, datagram),
+                    }
                 }
             });
+            for (to, answer) in echoes.drain(..) {
+                // An answer for which the kernel has no room is lost, as in a network.
+                if !self.udp.is_blocked() {
+                    self.udp.send_batch(to, answer.len(), &answer);
+                }
+            }
             if !may_have_more {
                 return false;
             }
@@ -238,8 +302,15 @@ impl Server {
         while !self.udp.is_blocked()
             && let Some(transmit) = self.machine.poll_transmit(now, batch)
         {
+            #[cfg(feature = "tls")]
+            if tls::is_origin(&transmit.to) {
+                self.door.send(transmit.to, transmit.segment_len, batch);
+                continue;
+            }
             self.udp.send_batch(transmit.to, transmit.segment_len, batch);
         }
+        #[cfg(feature = "tls")]
+        self.door.flush();
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Build<'a> {
     pub(crate) profile: &'a str,
     /// Uses the portable cipher, which needs no C compiler.
     pub(crate) portable: bool,
-    /// Leaves out what devices can do without: the webhook, with its TLS. `small` does so too.
+    /// Leaves out what devices can do without: the webhook, and the rendezvous over TLS. `small` does so too.
     pub(crate) lean: bool,
     /// Features beside the usual ones; empty for none.
     pub(crate) features: &'a str,

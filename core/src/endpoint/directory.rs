@@ -26,7 +26,7 @@ pub use calls::CALLS_MAX;
 use crate::addr::Addr;
 use crate::control::{Answer, CANDIDATES_MAX, Call, InboxNumber, Query, Refusal, Ticket};
 use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
-use crate::path::PathAddr;
+use crate::path::{PathAddr, is_reserved};
 use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::{LetterNumber, Outcome, TrustBook, TrustVersion};
@@ -306,7 +306,8 @@ impl Directory {
     /// The underlay addresses at which this node may be reached: its own, and the one that the rendezvous sees.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let mut list = self.candidates.clone();
-        list.extend(self.reflexive.filter(|r| !list.contains(r)));
+        // Where no UDP passes, the rendezvous sees an address that no peer can reach.
+        list.extend(self.reflexive.filter(|r| !list.contains(r) && !is_reserved(r)));
         list
     }
 

@@ -37,8 +37,15 @@ pub(crate) fn is_acceptable_candidate(addr: &SocketAddr, own: &[SocketAddr]) -> 
                 let site = |ip: core::net::Ipv6Addr| ip.to_bits() >> 80;
                 is_near(&|own| matches!(own, IpAddr::V6(own) if site(own) == site(ip)))
             }
+            _ if is_reserved(addr) => false,
             IpAddr::V6(_) => true,
         }
+}
+
+/// True for an address of 100::/8, which is given to no network (RFC 4291 §2.4): a rendezvous knows clients that have no UDP by such
+/// addresses (`docs/paths.md`, "Without UDP").
+pub(crate) fn is_reserved(addr: &SocketAddr) -> bool {
+    matches!(addr.ip(), IpAddr::V6(ip) if ip.octets()[0] == 1)
 }
 
 /// True for an address to which no NAT is on the way: loopback, link-local, or of a private range.
@@ -86,6 +93,7 @@ mod tests {
             "[::]:5",
             "[fe80::1]:5",
             "[fd00::1]:5",
+            "[104:c000:200::5:0:7]:443",
             "[::ffff:127.0.0.1]:5",
             "[::ffff:10.0.0.1]:5",
         ] {

@@ -21,6 +21,7 @@ use crate::platform::StepWatch;
 use crate::programs::Readiness;
 use crate::token::Room;
 use crate::underlay::addresses::Addresses;
+use crate::underlay::tls::TlsLink;
 use crate::underlay::udp::Udp;
 use crossbeam_channel::Receiver;
 use handover::Turn;
@@ -51,6 +52,7 @@ pub(crate) struct EventLoop {
     udp: Udp,
     udp_readable: bool,
     addresses: Addresses,
+    tls: TlsLink,
     /// `None` where the system does not tell of steps: then each turn reads the clock all the same.
     steps: Option<StepWatch>,
     /// The moment at which the loop's clock is zero.
@@ -90,6 +92,7 @@ impl Turn for EventLoop {
         self.serve_clients();
         self.addresses.handle_timeout(&mut self.rooms.cx, &mut self.udp);
         self.rooms.handle_timeout();
+        self.tls.handle_timeout(&mut self.rooms.cx, &self.rooms.rendezvous, &mut self.udp);
         self.drain();
         self.serve_clients();
         self.rooms.log.handle_traces(&mut self.rooms.cx);
@@ -177,6 +180,8 @@ impl EventLoop {
                     let news = Readiness { readable, writable, is_ended, is_broken };
                     rooms.programs.readiness(&mut rooms.cx, token, news);
                 }
+                #[cfg(feature = "tls")]
+                Some(Room::Tls) => self.tls.readiness(token, readable),
                 Some(Room::Waker) | None => {}
             }
         }
@@ -199,14 +204,23 @@ impl EventLoop {
     }
 
     fn receive(&mut self) {
+        self.receive_udp();
+        self.guarded(|l| l.tls.receive(&mut l.rooms.cx));
+    }
+
+    fn receive_udp(&mut self) {
         for _ in 0..RECEIVES_PER_TURN {
             if !self.udp_readable {
                 return;
             }
             // After a panic the rest of the batch is a lossy network's loss, and more may wait (edge-triggered).
             let is_drained = self.guarded(|l| {
-                let (cx, udp) = (&mut l.rooms.cx, &mut l.udp);
-                !udp.recv_batch(|from, batch, segment_len| cx.stack.handle_batch(cx.now, from, batch, segment_len))
+                let (cx, udp, tls) = (&mut l.rooms.cx, &mut l.udp, &mut l.tls);
+                !udp.recv_batch(|from, batch, segment_len| {
+                    if !tls.hears(cx, from, segment_len, batch) {
+                        cx.stack.handle_batch(cx.now, from, batch, segment_len);
+                    }
+                })
             });
             self.udp_readable = !is_drained;
         }
@@ -253,22 +267,31 @@ impl EventLoop {
         while !self.udp.is_blocked()
             && let Some(transmit) = cx.stack.poll_transmit(cx.now, &mut self.batch)
         {
-            self.udp.send_batch(transmit.to, transmit.segment_len, &self.batch);
+            if !self.tls.takes(cx.now, transmit.to, transmit.segment_len, &self.batch) {
+                self.udp.send_batch(transmit.to, transmit.segment_len, &self.batch);
+            }
             has_sent = true;
         }
+        self.tls.flush();
         has_sent
     }
 
     /// How long the loop may sleep; `None`: until something happens.
     fn deadline(&mut self) -> Option<Duration> {
-        if self.is_behind || self.udp_readable || !self.commands.is_empty() || self.rooms.has_more() {
+        if self.is_behind
+            || self.udp_readable
+            || !self.commands.is_empty()
+            || self.rooms.has_more()
+            || self.tls.has_more()
+        {
             return Some(Duration::ZERO);
         }
         if self.udp.is_blocked() {
             return Some(BLOCKED_PAUSE);
         }
         let addresses = self.addresses.poll_timeout().map(|at| (at, Reason::Addresses));
-        let next = self.rooms.poll_timeout().into_iter().chain(addresses).min_by_key(|(at, _)| *at);
+        let tls = self.tls.poll_timeout().map(|at| (at, Reason::Tls));
+        let next = self.rooms.poll_timeout().into_iter().chain(addresses).chain(tls).min_by_key(|(at, _)| *at);
         next.map(|(at, _)| at.since(self.rooms.cx.now))
     }
 }

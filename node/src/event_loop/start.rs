@@ -31,6 +31,7 @@ use crate::streams::table::Streams;
 use crate::token::Room;
 use crate::underlay::addresses::{Addresses, own_addresses};
 use crate::underlay::rendezvous::{self, RendezvousPlace};
+use crate::underlay::tls::TlsLink;
 use crate::underlay::udp::Udp;
 use crossbeam_channel::{Sender, bounded};
 use mio::unix::SourceFd;
@@ -90,6 +91,13 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     if let Some(descriptor) = steps.as_ref().and_then(StepWatch::descriptor) {
         register(poll.registry(), &descriptor, Room::Clock)?;
     }
+    #[cfg(feature = "tls")]
+    let tls = {
+        let registry = poll.registry().try_clone().map_err(internal("poll"))?;
+        TlsLink::new(&config.tls, registry, waker.clone())
+    };
+    #[cfg(not(feature = "tls"))]
+    let tls = TlsLink;
     let known = rendezvous::known(&config.rendezvous);
     let own = own_addresses(udp.local_addr(), known.map(|(_, addr)| addr));
     let mut core = core_config(identity, &saved, &config)?;
@@ -101,6 +109,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         udp,
         udp_readable: true,
         addresses: Addresses::new(watch, own, waker.clone()),
+        tls,
         steps,
         zero: std::time::Instant::now(),
         commands,
@@ -110,7 +119,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
         polled: Events::with_capacity(EVENTS_MAX),
         batch: Vec::new(),
     };
-    let port = event_loop.udp.local_addr().map_or(0, |addr| addr.port());
+    let port = event_loop.udp.local_addr().port();
     prepare(&mut event_loop.rooms, saved, port);
     let handover = Handover::new(event_loop, waker.clone());
     let looped = handover.clone();

@@ -27,6 +27,14 @@ const RACED_MAX: usize = 4;
 /// "When the rendezvous is away"; more than the keepalive of its tunnel and a key handshake.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
 
+/// Stands for a rendezvous whose name cannot be looked up here, but by a proxy on the way over TLS. Nothing is there (RFC 6666).
+#[cfg(feature = "tls")]
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1)), 9);
+
+/// Time for a look-up after which a name is taken for one that only a proxy knows. Source: docs/paths.md, "Without UDP".
+#[cfg(feature = "tls")]
+const LOOK_UP_PATIENCE: Duration = Duration::from_millis(300);
+
 /// What names the rendezvous, and what is known of its place.
 pub(crate) struct RendezvousPlace {
     /// Only a file can name another rendezvous later.
@@ -76,6 +84,12 @@ impl RendezvousPlace {
         self.file.is_some() || self.named.is_some()
     }
 
+    /// The places that are known by name.
+    #[cfg(feature = "tls")]
+    pub(crate) fn hosts(&self) -> &[RendezvousHost] {
+        self.named.as_ref().map_or(&[], |(_, hosts)| hosts)
+    }
+
     /// The state of the rendezvous has changed.
     pub(crate) fn directory_changed(&mut self, now: Instant, state: DirectoryState) {
         if state != DirectoryState::Connecting {
@@ -105,6 +119,7 @@ impl RendezvousPlace {
         if self.due.is_some_and(|at| at <= cx.now)
             && let endpoint = cx.stack.endpoint()
             && matches!(endpoint.directory_state(), DirectoryState::Ready(_))
+            && !Self::is_nowhere(cx)
             && let Some(look) = endpoint.rendezvous_heard().map(|at| at + SILENCE_MAX).filter(|at| *at > cx.now)
         {
             // The rendezvous answers.
@@ -127,6 +142,17 @@ impl RendezvousPlace {
         }
     }
 
+    /// True while the rendezvous is reached by its name alone.
+    #[cfg(feature = "tls")]
+    fn is_nowhere(cx: &Context) -> bool {
+        cx.stack.endpoint().rendezvous_address().is_some_and(|(_, addr)| addr == NOWHERE)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    const fn is_nowhere(_: &Context) -> bool {
+        false
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.due.into_iter().chain(self.race.map(|(at, _)| at)).min()
     }
@@ -141,13 +167,29 @@ impl RendezvousPlace {
                 None => is_asking = true,
             }
         }
-        self.is_asking = is_asking;
+        let was_asking = std::mem::replace(&mut self.is_asking, is_asking);
         known.retain(|addr| cx.config.listen.is_ipv6() || addr.is_ipv4());
+        self.add_nowhere(cx, &mut known, is_asking && !was_asking);
         let key = self.named.as_ref().map(|(key, _)| *key);
         let in_use = cx.stack.endpoint().rendezvous_address().filter(|(in_use, _)| Some(*in_use) == key);
         let at = known.iter().position(|addr| in_use.is_some_and(|(_, in_use)| in_use == *addr));
         (known, at)
     }
+
+    /// Adds the place of a rendezvous that only a proxy can look up, once a look-up has had its time.
+    #[cfg(feature = "tls")]
+    fn add_nowhere(&mut self, cx: &Context, known: &mut Vec<SocketAddr>, begins_to_ask: bool) {
+        if known.is_empty() && cx.config.tls.is_on && cx.stack.endpoint().rendezvous_address().is_none() {
+            if begins_to_ask {
+                self.due = Some(cx.now + LOOK_UP_PATIENCE);
+            } else {
+                known.push(NOWHERE);
+            }
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    const fn add_nowhere(&mut self, _: &Context, _: &mut Vec<SocketAddr>, _: bool) {}
 
     /// Uses the address after the one in use, as far as addresses are known. An answer of the look-up, and the first look, only
     /// tell of others while one is in use.
@@ -205,6 +247,8 @@ pub(crate) fn known(config: &RendezvousConfig) -> Option<(StaticKey, SocketAddr)
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "tls")]
+    use crate::crypto::SystemEntropy;
     use crate::tests::Lab;
 
     const KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
@@ -314,6 +358,36 @@ mod tests {
         cx.now = place.poll_timeout().expect("another try");
         place.handle_timeout(cx);
         assert_eq!(in_use(cx), "192.0.2.1:7");
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_name_that_cannot_be_looked_up_is_left_to_a_proxy_until_it_can() {
+        for answers_late in [false, true] {
+            let mut config = pilot_core::Config::new(pilot_core::Identity::from_seed([1; 32]), Box::new(SystemEntropy));
+            config.rendezvous = None;
+            let stack = pilot_stack::Stack::new(config, pilot_stack::StackConfig::default());
+            let mut cx = Context::new(stack, || 0, crate::call::Calls::default(), crate::Config::new(""));
+            let mut place = place("rdv.example:7");
+            let (resolver, asked, answers) = Resolver::played(waker());
+            place.resolver = resolver;
+            place.handle_timeout(&mut cx);
+            assert_eq!(asked.recv().expect("a question"), "rdv.example");
+            let tell = |told| answers.send(("rdv.example".into(), told)).expect("it listens");
+            if answers_late {
+                cx.now = place.poll_timeout().expect("a look");
+                assert_eq!(cx.now, Instant::ZERO + LOOK_UP_PATIENCE);
+            } else {
+                tell(Err("no network".into()));
+            }
+            place.handle_timeout(&mut cx);
+            assert_eq!(in_use(&cx), NOWHERE.to_string());
+            cx.now = cx.now + Duration::from_secs(6);
+            place.handle_timeout(&mut cx);
+            tell(Ok(vec!["192.0.2.1".parse().expect("an address")]));
+            place.handle_timeout(&mut cx);
+            assert_eq!(in_use(&cx), "192.0.2.1:7");
+        }
     }
 
     #[test]

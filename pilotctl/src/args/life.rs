@@ -35,6 +35,18 @@ pub(crate) struct DaemonStart {
     /// UDP address to bind (default [::]:0, which is every address of both families)
     #[argh(option)]
     pub(crate) listen: Option<SocketAddr>,
+    /// where the rendezvous serves TLS, as HOST[:PORT], for networks without UDP (default: its hosts, port 443)
+    #[argh(option)]
+    pub(crate) rendezvous_tls: Option<String>,
+    /// proxy on that way, as http://[USER:PASSWORD@]HOST[:PORT] (default: HTTPS_PROXY, which others cannot read)
+    #[argh(option)]
+    pub(crate) https_proxy: Option<String>,
+    /// take only a certificate of the system's authorities there; the key of the rendezvous is proven in any case
+    #[argh(switch)]
+    pub(crate) tls_verify: bool,
+    /// use UDP alone
+    #[argh(switch)]
+    pub(crate) no_tls: bool,
     /// may be found by search
     #[argh(switch)]
     pub(crate) public: bool,
@@ -71,6 +83,18 @@ pub(crate) struct DaemonRun {
     /// UDP address to bind (default [::]:0, which is every address of both families)
     #[argh(option)]
     pub(crate) listen: Option<SocketAddr>,
+    /// where the rendezvous serves TLS, as HOST[:PORT], for networks without UDP (default: its hosts, port 443)
+    #[argh(option)]
+    pub(crate) rendezvous_tls: Option<String>,
+    /// proxy on that way, as http://[USER:PASSWORD@]HOST[:PORT] (default: HTTPS_PROXY, which others cannot read)
+    #[argh(option)]
+    pub(crate) https_proxy: Option<String>,
+    /// take only a certificate of the system's authorities there; the key of the rendezvous is proven in any case
+    #[argh(switch)]
+    pub(crate) tls_verify: bool,
+    /// use UDP alone
+    #[argh(switch)]
+    pub(crate) no_tls: bool,
     /// where the daemon writes its log (default: standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
@@ -143,6 +167,18 @@ pub(crate) struct RendezvousRun {
     /// UDP address to serve on (default [::]:9000, which is every address of both families)
     #[argh(option, default = "SocketAddr::from(([0u16; 8], 9000))")]
     pub(crate) listen: SocketAddr,
+    /// TCP address at which nodes without UDP are served over TLS, as 0.0.0.0:443
+    #[argh(option)]
+    pub(crate) tls_listen: Option<SocketAddr>,
+    /// certificates for that, in PEM (default: one is made at the start)
+    #[argh(option)]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// private key of the certificate, in PEM
+    #[argh(option)]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// TCP address at which they are served as WebSockets in plain, for a reverse proxy that ends TLS and says X-Forwarded-For
+    #[argh(option)]
+    pub(crate) ws_listen: Option<SocketAddr>,
     /// end when no node has been connected for so many seconds
     #[argh(option)]
     pub(crate) idle_exit: Option<u64>,
