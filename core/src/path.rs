@@ -554,7 +554,7 @@ impl Paths {
 
     /// The peer's candidates have come and are among the paths now; `has_news` when one was not before. When they came
     /// over the relay although a direct path is in use, the peer has left that path. Both sides probe at the same moment: the
-    /// one whose own candidates are still under way waits for them.
+    /// one with candidates of its own that are still under way waits for them.
     pub(crate) fn on_candidates(&mut self, now: Instant, has_news: bool) {
         let has_left =
             matches!((self.selected(), self.newest_from), (Some(PathAddr::Direct(_)), Some(PathAddr::Relay(_))));

@@ -148,7 +148,7 @@ fn a_peer_that_vanished_is_told() {
 fn a_new_stream_to_a_peer_that_is_away_fails_soon_and_those_that_stand_wait() {
     let mut scene = Scene::new(seed(905), false);
     scene.world.nodes[1].is_offline = true;
-    // The rendezvous forgets who was connected.
+    // The rendezvous forgets which nodes were connected.
     scene.world.restart_rendezvous();
     scene.live(Duration::from_secs(20));
     let (now, peer) = (scene.world.now, scene.world.peer(0, 1));

@@ -1,4 +1,4 @@
-//! Nodes whose underlay is IPv6, and nodes that change the family of their addresses.
+//! Nodes on an underlay of IPv6, and nodes that change the family of their addresses.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use pilot_core::path::PathAddr;

@@ -1,4 +1,4 @@
-//! Owns what an endpoint does about the paths of its peers: who is told of a change, and when this node's candidates leave.
+//! Owns what an endpoint does about the paths of its peers: which change is told, and when this node's candidates leave.
 
 use super::{Endpoint, Event, PeerId};
 use crate::control::Control;

@@ -27,7 +27,7 @@ const RACED_MAX: usize = 4;
 /// "When the rendezvous is away"; more than the keepalive of its tunnel and a key handshake.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
 
-/// Stands for a rendezvous whose name cannot be looked up here, but by a proxy on the way over TLS. Nothing is there (RFC 6666).
+/// Stands for a rendezvous with a name that cannot be looked up here, but by a proxy on the way over TLS. Nothing is there (RFC 6666).
 #[cfg(feature = "tls")]
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1)), 9);
 
@@ -79,7 +79,7 @@ impl RendezvousPlace {
         place
     }
 
-    /// True when there may be a rendezvous whose address is not known yet.
+    /// True when there may be a rendezvous with an address that is not known yet.
     pub(crate) const fn is_named(&self) -> bool {
         self.file.is_some() || self.named.is_some()
     }

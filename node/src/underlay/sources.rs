@@ -16,7 +16,7 @@ const NEAR: usize = 4;
 struct Place {
     remote: SocketAddr,
     local: IpAddr,
-    /// Something was sent there. Strangers, who are met with silence, do not drive such a place out.
+    /// Something was sent there. Strangers, which get no answer, do not drive such a place out.
     is_answered: bool,
 }
 

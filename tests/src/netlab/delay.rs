@@ -1,6 +1,5 @@
 //! Owns the emulator of a link's delay: the kernel keeps each packet and asks; the answer comes later. For kernels without netem.
 
-use super::Outcome;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -35,7 +34,7 @@ pub fn become_emulator() {
 }
 
 /// Delays every packet of the queue of this network namespace, for ever.
-fn run(delay: Duration) -> Outcome<()> {
+fn run(delay: Duration) -> Result<(), String> {
     let socket = open().map_err(|e| e.to_string())?;
     println!("{READY}");
     let (mut waiting, mut room) = (VecDeque::<(Instant, u32)>::new(), vec![0; 1 << 16]);

@@ -88,11 +88,11 @@ impl Kind {
         !(pair[0].is_symmetric() && pair[1].is_symmetric()) || pair == [Self::Sequential; 2]
     }
 
-    /// The rules of such a router with this public address, for hosts of the net `lan`. `seed` decides ports.
-    pub(super) fn rules(self, public: &str, lan: &str, seed: u32) -> String {
+    /// The rules that map a flow of the net `lan` to the public address.
+    fn mapping(self, public: &str, lan: &str, seed: u32) -> String {
         let own = seed % 20_000 + 20_000;
         let out = format!("oifname wan0 ip saddr {lan}");
-        let map = match self {
+        match self {
             Self::None | Self::Firewall => String::new(),
             Self::Full | Self::Address | Self::Masquerade | Self::MasqueradeOpen => format!("{out} masquerade"),
             Self::Port => format!(
@@ -113,7 +113,12 @@ impl Kind {
                 own + BLOCK - 1
             ),
             Self::Random => format!("{out} masquerade fully-random"),
-        };
+        }
+    }
+
+    /// The rules of such a router with this public address, for hosts of the net `lan`. `seed` decides ports.
+    pub(super) fn rules(self, public: &str, lan: &str, seed: u32) -> String {
+        let map = self.mapping(public, lan, seed);
         let learn = "meta l4proto udp update @mapped { udp sport timeout LEARNED : ct original ip saddr . ct original proto-src }";
         let (learn, undo) = match self {
             Self::Full => (format!("oifname wan0 {learn}"), "iifname wan0"),

@@ -65,7 +65,7 @@ pub(crate) struct Frames {
     bytes: Vec<u8>,
     /// Bytes that were read as frames already.
     taken: usize,
-    /// The fragments of a message whose last one has not come.
+    /// The fragments of a message of which the last one has not come.
     begun: Option<Vec<u8>>,
     /// The other side is a client, and masks.
     is_masked: bool,

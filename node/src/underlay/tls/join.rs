@@ -104,7 +104,7 @@ impl Join {
         }
     }
 
-    /// The one whose answer is awaited, for people.
+    /// The one that is to answer, for people.
     fn asked(&self) -> String {
         let RendezvousHost { name, port } = if self.step == Step::Upgrade { &self.way.host } else { self.way.first() };
         let is_proxy = self.step != Step::Upgrade && self.way.proxy.is_some();

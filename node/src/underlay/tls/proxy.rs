@@ -12,7 +12,7 @@ pub struct Proxy {
     credentials: Option<String>,
 }
 
-/// Port of a proxy whose URL names none. Source: that of `http`.
+/// Port of a proxy with a URL that names none. Source: that of `http`.
 const DEFAULT_PORT: u16 = 80;
 
 impl Proxy {

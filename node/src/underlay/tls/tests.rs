@@ -17,7 +17,7 @@ fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().expect("an address")
 }
 
-/// A rendezvous whose UDP no node of these tests is told.
+/// A rendezvous with a UDP address that no node of these tests is told.
 struct Far {
     key: StaticKey,
     tls: SocketAddr,
