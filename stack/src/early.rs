@@ -12,7 +12,7 @@ use core::time::Duration;
 use pilot_core::codec::Put as _;
 use pilot_core::{Instant, PeerId};
 
-/// Most bytes of early data. With the SYN's header they fit every datagram, so that the link never cuts a SYN.
+/// Most bytes of early data. With the SYN's header they fit every datagram but those of small paths.
 pub const EARLY_LEN_MAX: usize = 1024;
 
 /// Most streams that are remembered after their end, by their SYN.

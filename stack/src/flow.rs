@@ -236,9 +236,13 @@ impl Flow {
         self.early_at.is_some_and(|at| at < began)
     }
 
-    /// The early data for a SYN that goes to the link now.
-    pub(crate) fn early_out(&mut self, now: Instant) -> &[u8] {
+    /// The early data for a SYN that goes to the link now; none where they do not fit behind it, with `room` bytes, so that the
+    /// link never cuts a SYN. TCP sends them in any case.
+    pub(crate) fn early_out(&mut self, now: Instant, room: usize) -> &[u8] {
         let Early::Ours(bytes) = &self.early else { return &[] };
+        if bytes.len() > room {
+            return &[];
+        }
         self.early_at.get_or_insert(now);
         bytes
     }

@@ -202,7 +202,8 @@ impl PeerIo {
             debug_assert_eq!(segment.outgoing_key(), flow.key, "a set holds one socket");
             flow.note_announced();
             self.cap_window(flow, &segment, &mut packet);
-            early = early.or(send_segment(now, flow, segment, packet, link));
+            let len_max = self.interface.device.segment_len_max;
+            early = early.or(send_segment((now, len_max), flow, segment, packet, link));
         }
         self.interface.device.outgoing = outgoing;
         self.take_early(now, flow, early, agenda);
@@ -234,9 +235,10 @@ impl PeerIo {
     }
 }
 
-/// Sends a segment of a flow. The result is the peer's early data, when this segment answers the SYN that brought them.
+/// Sends a segment of a flow, on a path that carries segments of `len_max` bytes. The result is the peer's early data, when this
+/// segment answers the SYN that brought them.
 pub(crate) fn send_segment(
-    now: Instant,
+    (now, len_max): (Instant, usize),
     flow: &mut Flow,
     mut segment: Segment,
     mut packet: Packet,
@@ -253,7 +255,7 @@ pub(crate) fn send_segment(
     if segment.syn {
         flow.window_scale = window_scale(packet.bytes());
         raise_mss(packet.bytes_mut());
-        let early_out = flow.early_out(now);
+        let early_out = flow.early_out(now, len_max.saturating_sub(packet.bytes().len()));
         if !early_out.is_empty() {
             packet.append(early_out);
             segment.payload_len = early_out.len() as u32;

@@ -426,7 +426,8 @@ impl PeerStack {
             match self.flows.get_mut(&segment.outgoing_key()) {
                 Some(flow) => {
                     self.io.cap_window(flow, &segment, &mut packet);
-                    let early = send_segment(now, flow, segment, packet, link);
+                    let len_max = self.io.interface.device.segment_len_max;
+                    let early = send_segment((now, len_max), flow, segment, packet, link);
                     self.io.take_early(now, flow, early, agenda);
                 }
                 None if segment.is_pure_ack() => link.send_pure_ack(segment.label(), packet),

@@ -138,13 +138,14 @@ fn option(segment: &[u8], kind: u8, len: u8) -> Option<usize> {
 /// Segments as smoltcp writes them: behind an IPv6 header, which the tunnel implies.
 pub static SEGMENT: PacketKind = PacketKind { hidden_len: IPV6_HEADER_LEN, cut: Some(cut) };
 
-/// Cuts a segment in two; false when it has no payload to cut. Checksums are not in use inside a tunnel (the tag covers
+/// Cuts a segment in two; false when it has no payload to cut, or is a SYN: the payload takes no part in TCP's handshake, and TCP
+/// sends both again. Checksums are not in use inside a tunnel (the tag covers
 /// every byte).
 fn cut(first: &mut [u8], room: usize, rest: &mut Vec<u8>) -> bool {
     const FIN_PSH: u8 = 0x01 | 0x08;
     let Some(segment) = Segment::parse(first) else { return false };
     let header_len = first.len() - segment.payload_len as usize;
-    let Some(payload) = first.get(room..).filter(|_| room > header_len) else { return false };
+    let Some(payload) = first.get(room..).filter(|_| room > header_len && !segment.syn) else { return false };
     let start = rest.len();
     rest.extend_from_slice(&first[..header_len]);
     rest.extend_from_slice(payload);
@@ -222,5 +223,7 @@ mod tests {
         for (mut broken, room) in [(vec![0; 2000], 1200), (segment.clone(), 20), (segment[..19].to_vec(), 10)] {
             assert!(!cut(&mut broken, room, &mut Vec::new()), "no segment, or no room for payload");
         }
+        segment[13] = 0x02;
+        assert!(!cut(&mut segment, 1200, &mut Vec::new()), "a SYN");
     }
 }
