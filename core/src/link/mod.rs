@@ -22,7 +22,7 @@ pub use ranges::Urgency;
 
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
-use crate::wire::{Counter, DATAGRAM_LEN_MIN, LocalIndex, RemoteIndex};
+use crate::wire::{Counter, LocalIndex, RemoteIndex};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -119,8 +119,9 @@ pub(crate) struct Link {
     /// Since when an answer is awaited, while `probes` is not 0.
     awaited_since: Instant,
     probe_credit: u32,
-    /// Long datagrams lost since one arrived.
+    /// Long datagrams lost that were sent after the newest long one that arrived.
     swallowed: u8,
+    newest_long: Option<u64>,
     stats: LinkStats,
 }
 
@@ -150,6 +151,7 @@ impl Link {
             awaited_since: Instant::ZERO,
             probe_credit: 0,
             swallowed: 0,
+            newest_long: None,
             stats: LinkStats::default(),
         }
     }
@@ -348,7 +350,8 @@ impl Link {
 
     fn on_progress(&mut self, now: Instant, acked: &NewlyAcked, ack_delay: Duration) {
         (self.probes, self.probe_credit) = (0, 0);
-        if acked.size_max as usize > DATAGRAM_LEN_MIN {
+        if acked.newest_long.is_some() {
+            self.newest_long = self.newest_long.max(acked.newest_long);
             self.swallowed = 0;
         }
         if let Some(rtt) = acked.rtt {
@@ -377,7 +380,7 @@ impl Link {
         let next = self.sent.next();
         for (number, sent) in lost {
             self.stats.lost += 1;
-            self.note_swallowed(&sent);
+            self.note_swallowed(number, &sent);
             if sent.size > 0 {
                 self.controller.on_loss(&LossSample { now, number, next, bytes: u64::from(sent.size) });
             }
@@ -386,9 +389,10 @@ impl Link {
         self.pacer.set_rate(self.controller.pacing_rate());
     }
 
-    /// A datagram is lost; a long one may be too long for the path.
-    fn note_swallowed(&mut self, sent: &Sent) {
-        self.swallowed = self.swallowed.saturating_add(u8::from(sent.size as usize > DATAGRAM_LEN_MIN));
+    /// A datagram is lost; a long one may be too long for the path, unless a later one that was long as well has arrived.
+    fn note_swallowed(&mut self, number: u64, sent: &Sent) {
+        let is_swallowed = sent.is_long() && self.newest_long.is_none_or(|newest| newest < number);
+        self.swallowed = self.swallowed.saturating_add(u8::from(is_swallowed));
     }
 
     /// True, once, when so many long datagrams in a row were lost that the path seems to carry short ones alone.
@@ -460,7 +464,7 @@ impl Link {
         }
         for _ in 0..PROBES {
             let Some((number, sent)) = self.sent.take_oldest() else { break };
-            self.note_swallowed(&sent);
+            self.note_swallowed(number, &sent);
             self.requeue(number, sent);
         }
         // A probe carries at least a PING, which elicits an answer.

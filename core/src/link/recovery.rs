@@ -10,6 +10,7 @@ use super::late::Late;
 use super::packet::Packet;
 use super::ranges::ACK_DELAY_RELAXED;
 use crate::time::{Duration, Instant};
+use crate::wire::DATAGRAM_LEN_MIN;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -105,6 +106,13 @@ pub(crate) struct Sent {
     delivery: Delivery,
 }
 
+impl Sent {
+    /// True for a datagram that the smallest paths do not carry.
+    pub(crate) const fn is_long(&self) -> bool {
+        self.size as usize > DATAGRAM_LEN_MIN
+    }
+}
+
 /// The state of delivery when a datagram was sent, for delivery-rate samples.
 #[derive(Clone, Copy, Default)]
 struct Delivery {
@@ -143,8 +151,8 @@ pub(crate) struct SentLog {
 /// The datagrams that an ACK frame acknowledged for the first time.
 pub(crate) struct NewlyAcked {
     pub(crate) bytes: u64,
-    /// Size of the largest one. Unit: bytes.
-    pub(crate) size_max: u32,
+    /// Number of the newest one that is longer than the smallest paths carry.
+    pub(crate) newest_long: Option<u64>,
     pub(crate) largest: u64,
     /// The round trip of the newest one, unless a later one had overtaken it (RFC 9002 §5.1).
     pub(crate) rtt: Option<Duration>,
@@ -205,14 +213,14 @@ impl SentLog {
     ) -> Option<NewlyAcked> {
         let (end, in_flight_before) = (self.next(), self.in_flight);
         let fresh = self.largest_acked.map_or(0, |largest| largest + 1).max(self.first);
-        let (mut newest, mut bytes, mut size_max, mut above, mut overtaken) = (None, 0, 0, None, None);
+        let (mut newest, mut bytes, mut newest_long, mut above, mut overtaken) = (None, 0, None, None, None);
         let mut take = |log: &mut Self, number: u64| {
             let Some(sent) = log.take(number) else { return };
             if number < fresh {
                 overtaken = overtaken.max(Some(now.since(sent.at)));
             }
             bytes += u64::from(sent.size);
-            size_max = sent.size.max(size_max);
+            newest_long = newest_long.max(Some(number).filter(|_| sent.is_long()));
             sent.carried.for_each(|carried| on_acked(number, carried));
             let snapshot = Snapshot { number, at: sent.at, delivery: sent.delivery };
             newest = newest.take().filter(|n: &Snapshot| n.number > number).or(Some(snapshot));
@@ -244,7 +252,7 @@ impl SentLog {
         let delivery_rate = u128::from(self.delivery.bytes - delivery.bytes) * 1_000_000 / interval.as_micros();
         Some(NewlyAcked {
             bytes,
-            size_max,
+            newest_long,
             largest: number,
             rtt: (number >= fresh).then(|| now.since(at)),
             delivery_rate: delivery_rate as u64,
