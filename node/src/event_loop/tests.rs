@@ -64,7 +64,7 @@ fn a_caller_waits_while_the_mailbox_of_commands_is_full() {
             count.fetch_add(1, Ordering::SeqCst);
         }
     });
-    let mut hold = |_: &mut EventLoop| {
+    let hold = |_: &mut EventLoop| {
         caller.thread().unpark();
         while sent.load(Ordering::SeqCst) < COMMANDS_MAX {
             std::thread::sleep(Duration::from_millis(1));
@@ -74,7 +74,7 @@ fn a_caller_waits_while_the_mailbox_of_commands_is_full() {
     };
     loop {
         handle.handover.visit(None, || Some(()));
-        if handle.handover.try_turn(&mut hold).expect("the node lives") {
+        if handle.handover.try_turn(hold).expect("the node lives") {
             break;
         }
     }
