@@ -589,7 +589,9 @@ impl Peer {
         self.paths.note_deadlines(is_up && self.is_loaded(), &mut soonest);
         self.sessions.note_deadlines(self.in_use, &mut soonest);
         soonest.note(PeerTimer::KeepAlive, self.keepalive_at);
-        soonest.note(PeerTimer::Rekey, earliest(self.kem_overdue_at(), self.mute_at().filter(|_| is_up)));
+        let stuck_at = earliest(self.kem_overdue_at(), self.mute_at().filter(|_| is_up));
+        // While the peer is expected to use other keys nothing is asked, and the end of that time has its own deadline.
+        soonest.note(PeerTimer::Rekey, stuck_at.filter(|_| !self.sessions.expects_use()));
         soonest.note(PeerTimer::AskRelay, self.ask_relay_at);
         soonest.note(PeerTimer::Rest, self.rest_at);
         soonest.get()

@@ -259,7 +259,7 @@ impl Sessions {
             soonest.note(PeerTimer::EraseOld, Some(previous.reject_at()));
         }
         soonest.note(PeerTimer::Erase, Some(self.look_at));
-        if in_use && current.side == Side::Initiator && self.handshake().is_none() {
+        if in_use && current.side == Side::Initiator && self.handshake().is_none() && !self.expects_use() {
             soonest.note(PeerTimer::Rekey, Some(current.rekey_at()));
         }
     }
