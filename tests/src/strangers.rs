@@ -124,6 +124,11 @@ impl Strangers {
         self.heard.push_back((from, to, datagram.to_vec()));
     }
 
+    /// The sender of the datagram of which this one, sent from `place`, is a copy: what that sender proved arrives with the copy.
+    pub(crate) fn author(&self, place: SocketAddr, datagram: &[u8]) -> Option<SocketAddr> {
+        self.heard.iter().find(|(from, _, bytes)| *from != place && bytes == datagram).map(|(from, ..)| *from)
+    }
+
     /// Takes a datagram that arrived at one of their addresses.
     pub(crate) fn receive(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         let forge = self.forges.iter_mut().find(|forge| forge.target == from);

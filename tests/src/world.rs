@@ -572,6 +572,8 @@ impl World {
             };
             if inner == Some(node.addr) && !node.is_offline {
                 node.ledger.receive(from, datagram.len());
+                let author = self.strangers.as_ref().and_then(|strangers| strangers.author(from, &datagram));
+                author.into_iter().for_each(|author| node.ledger.receive(author, datagram.len()));
                 // The stack counts discards, and tests read its counters.
                 let _ = node.stack.handle_datagram(now, from, &mut datagram);
                 return;
