@@ -44,7 +44,7 @@ fn samples() -> Vec<(&'static str, Control)> {
         ("move", Control::Push(Push::Move { to: v6, after_ms: 1500 })),
         ("elsewhere", Control::Push(Push::Elsewhere(v4))),
         ("observed", Control::Push(Push::Observed(v6))),
-        ("candidates", Control::Candidates(vec![v4, v6])),
+        ("candidates", Control::Candidates(vec![v4, v6], Nat::default())),
         ("trust", Control::Trust(vec![1; 3])),
         ("kem offer", Control::KemOffer(KemOffer { session: 1, index: 2, key: Box::new([5; OFFER_LEN]) })),
         ("kem answer", Control::KemAnswer(KemAnswer { offer: 2, index: 3, answer: Box::new([6; ANSWER_LEN]) })),
