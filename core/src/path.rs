@@ -715,12 +715,6 @@ impl Paths {
         }
     }
 
-    /// True while another direct path that answers may turn out to be faster than the one in use.
-    fn compares(&self) -> bool {
-        let is_other = |path: &&Path| Some(path.addr) != self.selected() && path.addr.is_direct() && path.validated;
-        self.has_direct() && self.list.iter().any(|path| is_other(&path))
-    }
-
     /// The selected path went silent. Falls back to the relay, and looks for a direct path again when the peer can know of it.
     pub(crate) fn on_suspect(&mut self, now: Instant) {
         let had_direct = self.selected().is_some_and(PathAddr::is_direct);

@@ -414,3 +414,6 @@ impl Endpoint {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use crate::time::Instant;
 use alloc::boxed::Box;
 
 /// Most probes that wait to leave when another one is sprayed. Source: own choice, above a part of a spray.
-const WAITING_MAX: usize = 128;
+pub(super) const WAITING_MAX: usize = 128;
 
 /// What has passed between this node and a peer; boxed, since most peers need no meeting.
 #[derive(Clone, Copy, Debug, Default)]

@@ -41,10 +41,6 @@ impl Paths {
 
     pub(super) fn punch(&mut self, now: Instant, in_use: bool, prober: &mut Prober<'_>) {
         let has_direct = self.has_direct();
-        if has_direct && !self.compares() {
-            self.round = None;
-            return;
-        }
         while let Some(round) = &mut self.round {
             let Some(offset) = ROUND_MS.get(round.step) else {
                 let pause = ROUND_PAUSE_S[self.rounds.min(ROUND_PAUSE_S.len() - 1)];
@@ -83,7 +79,8 @@ impl Paths {
         // Beside a direct path only those are probed that may be faster.
         if self.has_direct() {
             let answers = self.list.iter().filter(|path| path.addr.is_direct() && path.validated);
-            return answers.map(|path| path.addr).collect();
+            let list: Vec<PathAddr> = answers.map(|path| path.addr).collect();
+            return if list.len() > 1 { list } else { Vec::new() };
         }
         let is_step = UNPROVEN_STEPS.contains(&step);
         let mut left = if is_step { PEER_TRIES_MAX - self.tries } else { 0 };
