@@ -16,7 +16,7 @@ mod way;
 pub(crate) use budget::{ProbeBudget, Prober};
 use candidate::is_local;
 pub(crate) use candidate::{is_acceptable_candidate, is_reserved};
-use meet::Acquaintance;
+use nat::Acquaintance;
 pub use nat::{Mapping, Nat, Ports};
 pub(crate) use nat::{Sample, classify};
 pub use plan::Meeting;

@@ -11,10 +11,12 @@ mod input;
 mod kem;
 mod link_handle;
 mod meet;
+mod meetings;
 mod output;
 mod paths;
 mod peers;
 mod relations;
+mod survey;
 
 pub use crate::discard::{Discard, Discards};
 pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
@@ -44,7 +46,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use directory::Directory;
 use hoard::Hoard;
-use meet::Meetings;
+use meetings::Meetings;
 use output::Events;
 use peers::PeerTable;
 
