@@ -5,10 +5,12 @@
 //! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
 
 mod outbox;
+mod paths;
 mod pins;
 mod programs;
 
 pub use outbox::{Outbox, OutboxMessage, OutboxState};
+pub use paths::{NatKinds, PeerPath, PeerPaths};
 pub use pins::{Asked, Found, Nodes, Pending, PendingRequest, Pin, Record, Temporary, Trust};
 pub use programs::{Exposed, Exposes, Forward, Forwards, Proxies, Proxy, Whois};
 
@@ -55,6 +57,8 @@ answers! {
     Version,
     /// To `Peers`.
     Peers,
+    /// To `Path`.
+    PeerPaths,
     /// To `Connections`.
     Connections,
     /// To `Pending`.
@@ -361,19 +365,6 @@ pub struct Used {
     pub used: u64,
     /// The most.
     pub max: u64,
-}
-
-/// One path to a peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PeerPath {
-    /// The address, or the relay.
-    pub path: String,
-    /// Whether the peer has answered on it.
-    pub validated: bool,
-    /// Round-trip time of the last probe. Unit: milliseconds.
-    pub rtt_ms: Option<f64>,
-    /// Largest datagram that has passed. Unit: bytes.
-    pub datagram_len: u64,
 }
 
 /// The streams of a node.

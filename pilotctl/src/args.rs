@@ -45,6 +45,7 @@ pub(crate) enum Verb {
     Log(Log),
     Mcp(Mcp),
     Peers(Peers),
+    Path(Path),
     Outbox(Outbox),
     Pending(Pending),
     Ping(Ping),
@@ -218,6 +219,18 @@ pub(crate) struct Reject {
     /// why
     #[argh(positional, default = "String::new()")]
     pub(crate) why: String,
+}
+
+/// how a peer is reached: every path, which one is in use and why, why not directly, and when that is tried next
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "path")]
+pub(crate) struct Path {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// then show each change as it comes
+    #[argh(switch)]
+    pub(crate) watch: bool,
 }
 
 /// trusted peers

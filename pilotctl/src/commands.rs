@@ -8,6 +8,7 @@ use crate::forward;
 use crate::grants;
 use crate::input;
 use crate::output::Output;
+use crate::path;
 use crate::pipe;
 use crate::proxy;
 use crate::set_webhook;
@@ -58,6 +59,7 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Forward(args) => forward::forward(args, output),
         Verb::Expose(args) => forward::expose(args, output),
         Verb::Whois(args) => forward::whois(args, output),
+        Verb::Path(args) => path::path(&args, output),
         Verb::Peers(args) => peers(args.search.as_deref(), output),
         verb => ask(&request(verb), output),
     }

@@ -20,6 +20,7 @@ mod isolate;
 mod log;
 mod mcp;
 mod output;
+mod path;
 mod pipe;
 mod proxy;
 mod rendezvous;

@@ -1,0 +1,47 @@
+//! The reasons behind a path and behind its absence, as people and programs are told them by real nodes.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod harness;
+
+use harness::Lab;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+#[test]
+fn a_peer_on_this_machine_is_direct_and_each_change_is_a_line() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    a.ok(&["ping", "worker-node", "--count", "1"]);
+    let told = a.json(&["path", "worker-node"]);
+    assert_eq!((&told["up"], &told["relay"], &told["not_direct"]), (&true.into(), &false.into(), &().into()), "{told}");
+    assert!(told["reason"].is_string() && told["chosen_s"].as_f64().unwrap() < 60.0, "{told}");
+    let paths = told["paths"].as_array().unwrap();
+    let in_use = paths.iter().find(|path| path["path"] == told["path"]).unwrap();
+    assert_eq!((&in_use["standing"], &in_use["validated"]), (&"proven".into(), &true.into()));
+    let text = a.ok(&["path", "worker-node"]);
+    assert!(text.starts_with("worker-node  ") && text.contains("\ndirect    yes\n"), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("* 127.0.0.1:")), "{text}");
+    let error = a.fails(&["path", "stranger"], 5, "trust_required");
+    assert!(error["message"].as_str().unwrap().contains("stranger"), "{error}");
+
+    let watch = |more: &[&str]| {
+        let words = [&["path", "worker-node", "--watch"][..], more].concat();
+        a.command(&words).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let (mut people, mut programs) = (watch(&[]), watch(&["--json"]));
+    let mut lines = BufReader::new(people.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let mut objects = BufReader::new(programs.stdout.take().unwrap())
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+    assert_eq!(objects.next().unwrap()["hostname"], "worker-node");
+    lines.find(|line| line.starts_with("* 127.0.0.1:")).unwrap();
+    b.ok(&["daemon", "stop"]);
+    lines.find(|line| line.contains("peer_down") && line.contains("worker-node was shut down")).unwrap();
+    objects.find(|event| event["event"] == "peer_down" && event["hostname"] == "worker-node").unwrap();
+    for mut child in [people, programs] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let away = a.json(&["path", "worker-node"]);
+    assert_eq!((&away["up"], &away["not_direct"]), (&false.into(), &"not_in_use".into()), "{away}");
+}
