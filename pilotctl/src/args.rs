@@ -547,6 +547,9 @@ pub(crate) struct Ping {
     /// unit: seconds (or 5s, 2m)
     #[argh(option, default = "String::from(\"30\")")]
     pub(crate) timeout: String,
+    /// go on until the path is direct, at most for --timeout; then the exit status is that of a timeout, and the reason is told
+    #[argh(switch)]
+    pub(crate) until_direct: bool,
 }
 
 /// measure the throughput to a peer's echo service and back

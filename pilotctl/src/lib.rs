@@ -21,6 +21,7 @@ mod log;
 mod mcp;
 mod output;
 mod path;
+mod ping;
 mod pipe;
 mod proxy;
 mod rendezvous;

@@ -30,6 +30,11 @@ pub(crate) fn path(args: &args::Path, output: &Output) -> Result<(), Failure> {
     if args.watch { watch(&mut client, &report.address, output) } else { Ok(()) }
 }
 
+/// How a peer is reached, asked of a daemon.
+pub(crate) fn ask(client: &mut Client, node: &str) -> Result<PeerPaths, Failure> {
+    client.request(&Request::Path { node: node.into() }, &[], Some(CALL_TIMEOUT))?.read()
+}
+
 /// Shows each change of the path to the node with this address, until nothing reads the output any more.
 fn watch(client: &mut Client, address: &str, output: &Output) -> Result<(), Failure> {
     while !output.is_closed() {

@@ -45,3 +45,21 @@ fn a_peer_on_this_machine_is_direct_and_each_change_is_a_line() {
     let away = a.json(&["path", "worker-node"]);
     assert_eq!((&away["up"], &away["not_direct"]), (&false.into(), &"not_in_use".into()), "{away}");
 }
+
+#[test]
+fn pings_go_on_until_the_path_is_direct_or_say_why_it_is_not() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    let told = a.json(&["ping", "worker-node", "--until-direct", "--timeout", "20"]);
+    let rows = told["results"].as_array().unwrap();
+    assert!(told["direct"] == true && rows.last().unwrap()["relay"] == false, "{told}");
+    assert!(rows.last().unwrap()["path"].as_str().unwrap().starts_with("direct 127.0.0.1:"), "{told}");
+    let text = a.ok(&["ping", "worker-node", "--until-direct"]);
+    assert!(text.trim_end().lines().last().unwrap().contains(" by direct 127.0.0.1:"), "{text}");
+    a.fails(&["ping", "stranger", "--until-direct"], 4, "not_found");
+    b.kill();
+    let error = a.fails(&["ping", "worker-node", "--until-direct", "--timeout", "1"], 6, "timeout");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.starts_with("worker-node was not reached directly within 1 s ("), "{error}");
+    assert_eq!(error["hint"], "pilotctl path worker-node; pilotctl doctor");
+}
