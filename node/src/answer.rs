@@ -10,7 +10,7 @@ mod pins;
 mod programs;
 
 pub use outbox::{Outbox, OutboxMessage, OutboxState};
-pub use paths::{NatKinds, PeerPath, PeerPaths};
+pub use paths::{NatKinds, PeerPath, PeerPaths, RendezvousLink};
 pub use pins::{Asked, Found, Nodes, Pending, PendingRequest, Pin, Record, Temporary, Trust};
 pub use programs::{Exposed, Exposes, Forward, Forwards, Proxies, Proxy, Whois};
 
@@ -169,6 +169,8 @@ pub enum RendezvousState {
     Registering,
     /// This node is registered.
     Ready,
+    /// This node is registered, and an answer of the rendezvous is overdue.
+    Silent,
     /// The rendezvous refuses this node's record.
     Refused,
     /// A state that this version does not know.
@@ -209,6 +211,9 @@ pub struct Info {
     pub rendezvous_refusal: Option<String>,
     /// The rendezvous, as `KEY@ADDRESS:PORT`.
     pub rendezvous_address: Option<String>,
+    /// How the node reaches the rendezvous; absent while it has no address of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rendezvous_link: Option<RendezvousLink>,
     /// The node's address as the rendezvous sees it.
     pub reflexive: Option<String>,
     /// The address of another process with this node's identity, which the rendezvous has seen of late; absent when there is

@@ -6,6 +6,7 @@ use crate::deliver;
 use crate::exec;
 use crate::forward;
 use crate::grants;
+use crate::info;
 use crate::input;
 use crate::output::Output;
 use crate::path;
@@ -58,6 +59,7 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Forward(args) => forward::forward(args, output),
         Verb::Expose(args) => forward::expose(args, output),
         Verb::Whois(args) => forward::whois(args, output),
+        Verb::Info(_) => info::info(output),
         Verb::Path(args) => path::path(&args, output),
         Verb::Peers(args) => peers(args.search.as_deref(), output),
         verb => ask(&request(verb), output),

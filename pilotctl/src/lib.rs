@@ -15,6 +15,7 @@ mod demo;
 mod exec;
 mod forward;
 mod grants;
+mod info;
 mod input;
 mod isolate;
 mod log;

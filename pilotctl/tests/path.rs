@@ -3,9 +3,10 @@
 
 mod harness;
 
-use harness::Lab;
+use harness::{Lab, until};
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_peer_on_this_machine_is_direct_and_each_change_is_a_line() {
@@ -62,4 +63,43 @@ fn pings_go_on_until_the_path_is_direct_or_say_why_it_is_not() {
     let message = error["message"].as_str().unwrap();
     assert!(message.starts_with("worker-node was not reached directly within 1 s ("), "{error}");
     assert_eq!(error["hint"], "pilotctl path worker-node; pilotctl doctor");
+}
+
+#[test]
+fn a_rendezvous_that_died_is_shown_within_ten_seconds_and_so_is_its_return() {
+    let mut lab = Lab::new();
+    let node = lab.node("lonely-node");
+    let info = node.json(&["info"]);
+    let link = &info["rendezvous_link"];
+    assert_eq!(
+        (&info["rendezvous"], &link["carrier"], &link["udp"]),
+        (&"ready".into(), &"udp".into(), &"works".into())
+    );
+    assert!(link["heard_s"].is_number() && link["rtt_ms"].is_number(), "{link}");
+    lab.kill_rendezvous();
+    let begin = Instant::now();
+    until("the silence is told", || node.json(&["info"])["rendezvous"] == "silent");
+    println!("told after {:?}", begin.elapsed());
+    let told = node.run(&["info"]);
+    let note = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.status.success() && note.contains("rendezvous: silent, heard "), "{note}");
+    assert!(node.json(&["info"])["rendezvous_link"]["heard_s"].as_f64().unwrap() > 0.1);
+    lab.start_rendezvous();
+    until("it is back", || node.json(&["info"])["rendezvous"] == "ready");
+}
+
+#[test]
+fn a_peer_that_is_gone_is_named_by_the_command_that_waits_for_it() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    a.ok(&["ping", "worker-node", "--count", "1"]);
+    b.kill();
+    let begin = Instant::now();
+    let error = a.fails(&["ping", "worker-node", "--count", "1", "--timeout", "1"], 6, "timeout");
+    assert!(
+        error["message"].as_str().unwrap().starts_with("worker-node did not answer on port 7 in time by "),
+        "{error}"
+    );
+    assert_eq!(error["hint"], "pilotctl path worker-node");
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
 }

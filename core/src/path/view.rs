@@ -222,7 +222,7 @@ mod tests {
         paths.take_news(now);
         assert_eq!(paths.outlook(now).hindrance, Some(Hindrance::NoAddress));
         let (lan, far) = (direct([10, 0, 0, 2]), direct([198, 51, 100, 7]));
-        (paths.add(lan), paths.add(far));
+        assert!(paths.add(lan) && paths.add(far));
         paths.begin_rounds(now);
         assert_eq!(paths.outlook(now).hindrance, Some(Hindrance::Probing));
         assert_eq!(paths.outlook(now).next_round, Some((1, now)));

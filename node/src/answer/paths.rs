@@ -76,3 +76,28 @@ pub struct PeerPaths {
     /// Every path that is known.
     pub paths: Vec<PeerPath>,
 }
+
+/// How a node reaches its rendezvous.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RendezvousLink {
+    /// What carries the datagrams: `udp` or `tls`.
+    pub carrier: String,
+    /// Where they go: an address; over TLS the place, and the proxy on the way.
+    pub address: String,
+    /// How long they have gone this way. Unit: seconds.
+    pub since_s: f64,
+    /// Why this way is taken: `usual`, `udp_silent`, or `udp_answers` (again).
+    pub reason: String,
+    /// Whether UDP passes to the rendezvous and back: `works`, `blocked` or `unknown`.
+    pub udp: String,
+    /// How long ago it was last heard; null before the first answer. The question `info` asks it for a sign of life, at most once in
+    /// a second. Unit: seconds.
+    pub heard_s: Option<f64>,
+    /// Smoothed round-trip time. Unit: milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Largest datagram that has passed. Unit: bytes.
+    pub datagram_len: u64,
+    /// Why the newest attempt over TLS failed; absent when it did not, or none was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_failure: Option<String>,
+}

@@ -1,12 +1,12 @@
 //! The room of the view of paths: how a peer is reached, why so, and when a direct path is tried next.
 
-use crate::answer::{PeerPath, PeerPaths};
+use crate::answer::{PeerPath, PeerPaths, RendezvousLink};
 use crate::calls::resolve;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use pilot_core::Instant;
 use pilot_core::endpoint::PeerInfo;
-use pilot_core::path::{Hindrance, Outlook, PathAddr, PathReason};
+use pilot_core::path::{Hindrance, Outlook, PathAddr, PathReason, Source};
 use pilot_core::time::Duration;
 
 /// The answer to `path`.
@@ -46,18 +46,21 @@ pub(crate) fn report(cx: &Context, node: &str) -> Result<PeerPaths, Failure> {
         next_round: outlook.next_round.map(|(number, _)| number as u64),
         next_round_s: outlook.next_round.map(|(_, at)| at.since(cx.now).as_secs_f64()),
         nat: None,
-        paths: described(cx.now, &info),
+        paths: described(cx, &info),
     })
 }
 
 /// Every path to a peer.
-pub(crate) fn described(now: Instant, info: &PeerInfo) -> Vec<PeerPath> {
+pub(crate) fn described(cx: &Context, info: &PeerInfo) -> Vec<PeerPath> {
     let described = |path: &pilot_core::path::Path| PeerPath {
         path: path.addr.to_string(),
-        source: path.source().name().into(),
+        source: match path.source() {
+            Source::Relay if cx.carrier.over_tls().is_some() => "relay_tls".into(),
+            source => source.name().into(),
+        },
         standing: path.standing().into(),
         validated: path.validated,
-        last_probe_s: path.probed_at().map(|at| now.since(at).as_secs_f64()),
+        last_probe_s: path.probed_at().map(|at| cx.now.since(at).as_secs_f64()),
         rtt_ms: millis(path.rtt),
         loss: path.loss(),
         datagram_len: path.datagram_len as u64,
@@ -68,6 +71,13 @@ pub(crate) fn described(now: Instant, info: &PeerInfo) -> Vec<PeerPath> {
 /// Why a peer is not reached directly, as a stable word and for people; `None` when it is.
 fn why_not_direct(cx: &Context, info: &PeerInfo) -> Option<(&'static str, String)> {
     let hindrance = info.outlook.hindrance?;
+    let tries = matches!(hindrance, Hindrance::Probing | Hindrance::NoAnswer | Hindrance::NoAddress);
+    if tries && cx.carrier.over_tls().is_some() {
+        return Some((
+            "udp_blocked",
+            "no UDP passes to the rendezvous from here, so none to peers is expected to".into(),
+        ));
+    }
     Some((hindrance.name(), hindrance_text(cx.now, info, hindrance)))
 }
 
@@ -102,6 +112,34 @@ fn reason_text(why: PathReason) -> &'static str {
         PathReason::Renumbered => "the rendezvous gave the relay another number",
         _ => "the reason is not known",
     }
+}
+
+/// True when an answer of the rendezvous is overdue.
+pub(crate) fn is_overdue(cx: &Context) -> bool {
+    cx.stack.endpoint().rendezvous_info(cx.now).is_some_and(|info| info.is_overdue)
+}
+
+/// How this node reaches its rendezvous; `None` while it has no address of one.
+pub(crate) fn rendezvous(cx: &Context) -> Option<RendezvousLink> {
+    let endpoint = cx.stack.endpoint();
+    let ((_, address), info) = (endpoint.rendezvous_address()?, endpoint.rendezvous_info(cx.now)?);
+    let over_tls = cx.carrier.over_tls();
+    Some(RendezvousLink {
+        carrier: if over_tls.is_some() { "tls" } else { "udp" }.into(),
+        address: over_tls.map_or_else(|| address.to_string(), str::to_owned),
+        since_s: cx.now.since(cx.carrier.since()).as_secs_f64(),
+        reason: cx.carrier.reason().into(),
+        udp: match over_tls {
+            Some(_) => "blocked",
+            None if info.up && !info.is_overdue => "works",
+            None => "unknown",
+        }
+        .into(),
+        heard_s: info.last_received.map(|at| cx.now.since(at).as_secs_f64()),
+        rtt_ms: millis(info.srtt),
+        datagram_len: info.datagram_len as u64,
+        tls_failure: Some(&cx.carrier.tls_failure).filter(|text| !text.is_empty()).cloned(),
+    })
 }
 
 /// A time in milliseconds.

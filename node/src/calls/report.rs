@@ -45,6 +45,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         DirectoryState::Absent => (RendezvousState::Absent, None),
         DirectoryState::Connecting => (RendezvousState::Connecting, None),
         DirectoryState::Registering => (RendezvousState::Registering, None),
+        DirectoryState::Ready(_) if path::is_overdue(cx) => (RendezvousState::Silent, None),
         DirectoryState::Ready(_) => (RendezvousState::Ready, None),
         DirectoryState::Refused(why) => (RendezvousState::Refused, Some(refusal_text(why))),
         _ => (RendezvousState::Unknown, None),
@@ -66,6 +67,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         rendezvous,
         rendezvous_refusal: why.map(str::to_owned),
         rendezvous_address: endpoint.rendezvous_address().map(|(key, addr)| format!("{key}@{addr}")),
+        rendezvous_link: path::rendezvous(cx),
         reflexive: endpoint.reflexive().map(|a| a.to_string()),
         identity_elsewhere: endpoint.identity_elsewhere(cx.now).map(|a| a.to_string()),
         clock_behind_s: endpoint.clock_behind_s(cx.now),
@@ -125,7 +127,7 @@ fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
             memory: used(usage.memory, usage.memory_max),
             streams: used(usage.streams, usage.streams_max),
         },
-        paths: path::described(cx.now, &info),
+        paths: path::described(cx, &info),
     })
 }
 

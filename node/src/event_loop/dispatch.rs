@@ -262,12 +262,15 @@ fn client_request(
     }
 }
 
-fn info(rooms: &Rooms) -> Info {
+fn info(rooms: &mut Rooms) -> Info {
     let mut facts = rooms.facts.clone();
     (facts.outbox, facts.datagrams_dropped) = (rooms.post.len(), rooms.datagrams.dropped);
     facts.has_rendezvous = rooms.rendezvous.is_named();
     facts.outbox_waiting = rooms.post.waiting(&rooms.cx);
-    report::info(&rooms.cx, &facts)
+    // The answer tells what is known; the next one has the rendezvous' sign of life, or its absence.
+    let info = report::info(&rooms.cx, &facts);
+    rooms.cx.stack.endpoint_mut().ask_rendezvous(rooms.cx.now);
+    info
 }
 
 fn publish(rooms: &mut Rooms, topic: String, payload: Vec<u8>) -> Result<Answer, Failure> {

@@ -1,5 +1,7 @@
 //! How a peer is reached, and why so.
 
+use crate::answer::RendezvousState;
+use crate::calls::report::{self, Facts};
 use crate::calls::{path, watch};
 use crate::context::Context;
 use crate::effect::Effect;
@@ -7,6 +9,7 @@ use crate::failure::Code;
 use crate::tests::{Lab, json, key};
 use pilot_core::endpoint::PathChange;
 use pilot_core::path::{PathAddr, PathReason};
+use pilot_core::time::Duration;
 use pilot_core::wire::Channel;
 use serde_json::Value;
 
@@ -49,6 +52,42 @@ fn a_node_that_is_no_peer_has_no_paths() {
     let failure = path::report(&lab.nodes[0], "nobody").expect_err("no peer");
     assert_eq!((failure.code, failure.hint.as_str()), (Code::TrustRequired, "pilotctl handshake nobody"));
     assert!(failure.message.contains("nobody"), "{failure}");
+}
+
+/// A node that rests, and its rendezvous: a sign of life is asked for with each question and costs one datagram each way.
+#[test]
+fn a_rendezvous_that_died_is_noticed_with_the_second_question() {
+    let mut lab = Lab::strangers(1);
+    let info = |lab: &Lab| report::info(&lab.nodes[0], &Facts { has_rendezvous: true, ..Facts::default() });
+    let ask = |lab: &mut Lab| {
+        let now = lab.nodes[0].now;
+        lab.nodes[0].stack.endpoint_mut().ask_rendezvous(now);
+    };
+    let pass = |lab: &mut Lab, time: Duration| {
+        let end = lab.nodes[0].now + time;
+        lab.run_until(|lab| lab.nodes[0].now >= end);
+    };
+    let heard = |lab: &Lab| info(lab).rendezvous_link.and_then(|link| link.heard_s).expect("it was heard");
+    pass(&mut lab, Duration::from_secs(10));
+    assert!(heard(&lab) > 5.0 && info(&lab).rendezvous == RendezvousState::Ready);
+    (0..100).for_each(|_| ask(&mut lab));
+    let sent = |lab: &Lab| lab.nodes[0].stack.endpoint().rendezvous_info(lab.nodes[0].now).expect("one").link.sent;
+    let before = sent(&lab);
+    pass(&mut lab, Duration::from_millis(200));
+    assert_eq!(sent(&lab), before + 1, "many questions at once are one");
+    let link = info(&lab).rendezvous_link.expect("a rendezvous");
+    assert_eq!((link.carrier.as_str(), link.reason.as_str(), link.udp.as_str()), ("udp", "usual", "works"));
+    assert!(heard(&lab) < 0.3 && link.rtt_ms.is_some() && link.address.contains(':'), "{link:?}");
+
+    lab.is_cut = true;
+    pass(&mut lab, Duration::from_secs(1));
+    assert_eq!(info(&lab).rendezvous, RendezvousState::Ready, "nothing has asked yet");
+    ask(&mut lab);
+    pass(&mut lab, Duration::from_secs(3));
+    assert_eq!(info(&lab).rendezvous, RendezvousState::Silent);
+    assert!(info(&lab).rendezvous_link.is_some_and(|link| link.udp == "unknown" && link.heard_s > Some(3.0)));
+    lab.is_cut = false;
+    lab.run_until(|lab| info(lab).rendezvous == RendezvousState::Ready);
 }
 
 #[test]
