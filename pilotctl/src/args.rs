@@ -32,6 +32,7 @@ pub(crate) enum Verb {
     Demo(Demo),
     Dgram(Dgram),
     Disconnect(Disconnect),
+    Doctor(Doctor),
     Events(Events),
     Expose(Expose),
     Find(Find),
@@ -219,6 +220,15 @@ pub(crate) struct Reject {
     /// why
     #[argh(positional, default = "String::new()")]
     pub(crate) why: String,
+}
+
+/// look at everything a node depends on: network, rendezvous, clock, files, versions; each check says what to do
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "doctor")]
+pub(crate) struct Doctor {
+    /// also write all that was found into this new file, to send to another person; it has no keys and no messages
+    #[argh(option)]
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// how a peer is reached: every path, which one is in use and why, why not directly, and when that is tried next
