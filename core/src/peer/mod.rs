@@ -18,7 +18,7 @@ use crate::identity::{IdentityKey, StaticKey};
 use crate::inner::{PeerId, ResetReason};
 use crate::link::Link;
 use crate::noise::StaticShared;
-use crate::path::{PathAddr, Paths, Prober};
+use crate::path::{Hindrance, Outlook, PathAddr, Paths, Prober};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::timer::{PeerTimer, Soonest};
@@ -312,6 +312,24 @@ impl Peer {
 
     fn is_unanswered(&self, now: Instant, probes: u32, silence: Duration) -> bool {
         self.link.unanswered_probes() >= probes && self.last_received.is_none_or(|at| now.since(at) >= silence)
+    }
+
+    /// True when an answer of the peer is overdue, in a tunnel that stands or in a key handshake.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        let waits_long = |handshake: &Handshake| now.since(handshake.started()) >= HANDSHAKE_SILENCE;
+        self.liveness == Liveness::Silent || self.sessions.handshake().is_some_and(waits_long)
+    }
+
+    /// Why the peer is not reached directly, and when that is tried next.
+    pub(crate) fn outlook(&self, now: Instant) -> Outlook {
+        let of_paths = self.paths.outlook(now);
+        let hindrance = match self.sessions.handshake() {
+            Some(handshake) if handshake.away_since().is_some() => Some(Hindrance::Away),
+            Some(_) if !self.is_up(now) => Some(Hindrance::NoTunnel),
+            None if !self.is_up(now) => Some(Hindrance::NotInUse),
+            _ => of_paths.hindrance,
+        };
+        Outlook { hindrance, ..of_paths }
     }
 
     // Verbs.
