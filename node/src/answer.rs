@@ -216,6 +216,9 @@ pub struct Info {
     pub rendezvous_link: Option<RendezvousLink>,
     /// The node's address as the rendezvous sees it.
     pub reflexive: Option<String>,
+    /// The kind of NAT before this node, in the terms of RFC 4787; absent while that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<String>,
     /// The address of another process with this node's identity, which the rendezvous has seen of late; absent when there is
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

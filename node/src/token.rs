@@ -27,6 +27,8 @@ pub(crate) enum Room {
     Programs,
     /// The watch on steps of the wall clock.
     Clock,
+    /// The UDP sockets beside the node's own one.
+    Sides,
     /// The connection to the rendezvous over TLS.
     #[cfg(feature = "tls")]
     Tls,
@@ -42,6 +44,7 @@ impl Room {
         Self::Datagrams,
         Self::Programs,
         Self::Clock,
+        Self::Sides,
         #[cfg(feature = "tls")]
         Self::Tls,
     ];

@@ -342,13 +342,20 @@ fn strangers_reach_nothing_even_when_they_know_everything() {
 
 #[test]
 fn nats_are_punched_where_they_can_be_and_relayed_where_not() {
-    use NatKind::{PortRestricted, Symmetric};
+    use NatKind::{AddressDependent, Block, PortRestricted, Sequential, Symmetric};
     for (a, b, direct) in [
         (None, None, true),
         (Some(PortRestricted), None, true),
         (Some(PortRestricted), Some(PortRestricted), true),
         (Some(Symmetric), None, true),
+        (Some(Symmetric), Some(PortRestricted), true),
+        (Some(Sequential), Some(PortRestricted), true),
+        (Some(Sequential), Some(Sequential), true),
+        (Some(Block), Some(PortRestricted), true),
+        (Some(AddressDependent), Some(PortRestricted), true),
         (Some(Symmetric), Some(Symmetric), false),
+        (Some(Symmetric), Some(Block), false),
+        (Some(Sequential), Some(Block), false),
     ] {
         let mut world = World::new(seed(19), 2);
         a.into_iter().for_each(|kind| world.set_nat(0, kind));
@@ -361,7 +368,7 @@ fn nats_are_punched_where_they_can_be_and_relayed_where_not() {
         world.run_for(Duration::from_secs(2));
         world.transfer((0, from), (1, to), 200_000);
         let selected = path(&world, 0, 1);
-        assert_eq!(matches!(selected, Some(PathAddr::Direct(_))), direct, "{a:?} × {b:?}: {selected:?}");
+        assert_eq!(selected.is_some_and(PathAddr::is_direct), direct, "{a:?} × {b:?}: {selected:?}");
     }
 }
 

@@ -98,6 +98,8 @@ pub(super) enum Effect {
     Regranted(IdentityKey),
     /// Tell every connected peer our underlay addresses.
     Candidates,
+    /// Find out about this node's NAT, from these addresses of the rendezvous too.
+    Survey(Vec<SocketAddr>),
     /// Use this relay channel to a peer. `online`: the rendezvous has the peer connected.
     Relay {
         /// Identity of the peer.
@@ -106,6 +108,8 @@ pub(super) enum Effect {
         channel: u32,
         /// The peer is connected to the rendezvous now.
         online: bool,
+        /// Where the rendezvous sees the peer.
+        seen: Option<SocketAddr>,
     },
     /// The rendezvous does not have this peer connected, or the peer has not granted us the relay: only direct paths are left.
     NoRelay(IdentityKey),

@@ -46,7 +46,7 @@ fn addr_of(side: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1 + side as u8], 4000))
 }
 
-fn config(side: usize, incarnation: u8) -> Config {
+pub(super) fn config(side: usize, incarnation: u8) -> Config {
     let mut config = Config::new(Identity::from_seed([1 + side as u8; 32]), Rng::entropy([incarnation; 32]));
     config.addr = Addr::new(0, 1 + side as u32);
     config.wall_at_zero_us = WALL_US;

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 /// How an address of a peer became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Source {
+pub enum Origin {
     /// The peer named an address of a local network.
     Lan,
     /// The peer named it.
@@ -21,7 +21,7 @@ pub enum Source {
     Relay,
 }
 
-impl Source {
+impl Origin {
     /// Its name in answers: a stable word in snake_case.
     pub const fn name(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ pub struct Outlook {
 /// How an address was learnt, and how its probes fared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct History {
-    source: Source,
+    origin: Origin,
     probed_at: Instant,
     probes: u16,
     answers: u16,
@@ -100,14 +100,14 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn new(addr: PathAddr, standing: Standing) -> Self {
-        let source = match (addr, standing) {
-            (PathAddr::Relay(_), _) => Source::Relay,
-            (_, Standing::Known) => Source::Saved,
-            (PathAddr::Direct(addr), Standing::Named) if is_local(&addr) => Source::Lan,
-            (_, Standing::Named) => Source::Named,
-            (_, Standing::Heard | Standing::Proven) => Source::Heard,
+        let origin = match (addr, standing) {
+            (PathAddr::Relay(_), _) => Origin::Relay,
+            (_, Standing::Known) => Origin::Saved,
+            (PathAddr::Direct(addr), Standing::Named) if is_local(&addr) => Origin::Lan,
+            (_, Standing::Named) => Origin::Named,
+            (_, Standing::Heard | Standing::Proven) => Origin::Heard,
         };
-        Self { source, probed_at: Instant::ZERO, probes: 0, answers: 0, awaited: 0 }
+        Self { origin, probed_at: Instant::ZERO, probes: 0, answers: 0, awaited: 0 }
     }
 
     /// A probe leaves. Old probes count for less once there were very many.
@@ -127,8 +127,8 @@ impl History {
 
 impl Path {
     /// How the address became known.
-    pub const fn source(&self) -> Source {
-        self.history.source
+    pub const fn origin(&self) -> Origin {
+        self.history.origin
     }
 
     /// Why datagrams may be sent there, as a stable word: `heard` (a datagram came from there), `named` (by the peer), `known` (to
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!((outlook.silent_addresses, outlook.probes), (2, 6));
         assert!(outlook.next_round.is_some_and(|(number, at)| number == 2 && at > after));
         let named = |paths: &Paths, now| {
-            paths.described(now).iter().map(|p| (p.source().name(), p.standing(), p.loss())).collect::<Vec<_>>()
+            paths.described(now).iter().map(|p| (p.origin().name(), p.standing(), p.loss())).collect::<Vec<_>>()
         };
         let [relayed, near, wide] = [("relay", "proven"), ("lan", "named"), ("named", "named")];
         let with = |(source, standing), loss| (source, standing, loss);
@@ -253,9 +253,9 @@ mod tests {
     fn a_direct_path_that_is_slower_or_silent_is_told_apart() {
         let (mut paths, now) = (Paths::default(), Instant::ZERO + Duration::from_secs(9));
         paths.add_known(([198, 51, 100, 7], 9).into());
-        assert_eq!(paths.described(now)[0].source(), Source::Saved);
+        assert_eq!(paths.described(now)[0].origin(), Origin::Saved);
         paths.on_resp_used(now, direct([198, 51, 100, 8]), false);
-        assert_eq!(paths.described(now)[1].source(), Source::Heard);
+        assert_eq!(paths.described(now)[1].origin(), Origin::Heard);
         paths.select_working(direct([198, 51, 100, 7]), false);
         assert_eq!(paths.outlook(now).hindrance, None);
         paths.on_suspect(now);

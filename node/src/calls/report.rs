@@ -68,6 +68,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         rendezvous_refusal: why.map(str::to_owned),
         rendezvous_address: endpoint.rendezvous_address().map(|(key, addr)| format!("{key}@{addr}")),
         rendezvous_link: path::rendezvous(cx),
+        nat: path::kind(cx.stack.endpoint().nat()),
         reflexive: endpoint.reflexive().map(|a| a.to_string()),
         identity_elsewhere: endpoint.identity_elsewhere(cx.now).map(|a| a.to_string()),
         clock_behind_s: endpoint.clock_behind_s(cx.now),

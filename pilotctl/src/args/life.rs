@@ -179,6 +179,10 @@ pub(crate) struct RendezvousRun {
     /// TCP address at which they are served as WebSockets in plain, for a reverse proxy that ends TLS and says X-Forwarded-For
     #[argh(option)]
     pub(crate) ws_listen: Option<SocketAddr>,
+    /// UDP address at which nodes are told what is seen of them, beside --listen; up to three, best also on another IP address
+    /// (default: the port above that of --listen)
+    #[argh(option)]
+    pub(crate) probe_listen: Vec<SocketAddr>,
     /// end when no node has been connected for so many seconds
     #[argh(option)]
     pub(crate) idle_exit: Option<u64>,
