@@ -11,6 +11,7 @@ mod nat;
 mod plan;
 mod round;
 mod size;
+mod view;
 mod way;
 
 pub(crate) use budget::{ProbeBudget, Prober};
@@ -21,6 +22,7 @@ pub use nat::{Mapping, Nat, Ports};
 pub(crate) use nat::{Sample, classify};
 pub use plan::Meeting;
 pub(crate) use plan::{Plan, Spread, plan};
+pub use view::{Hindrance, Origin, Outlook};
 pub use way::{PathAddr, Source};
 
 use crate::codec::Put as _;
@@ -31,6 +33,7 @@ use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use view::History;
 
 /// Most paths per peer: 16 candidates of the peer's and 8 found otherwise. Source: `docs/paths.md`, "Rules".
 pub const PATHS_MAX: usize = 24;
@@ -146,6 +149,7 @@ pub struct Path {
     tries: u8,
     /// What may still be sent there before it has answered. Unit: bytes.
     credit: u32,
+    history: History,
     /// Probes in a row that were faster than the path in use.
     faster: u8,
 }
@@ -187,6 +191,8 @@ pub(crate) struct Paths {
     list: Vec<Path>,
     /// The path in use, by its place in the list.
     selected: Option<usize>,
+    /// When that came into use, and why.
+    chosen: Option<(Instant, PathReason)>,
     outstanding: Vec<Outstanding>,
     ready: Vec<Probe>,
     round: Option<PunchRound>,
@@ -243,6 +249,7 @@ impl Paths {
             len_max,
             list: Vec::new(),
             selected: None,
+            chosen: None,
             outstanding: Vec::new(),
             ready: Vec::new(),
             round: None,
@@ -270,6 +277,7 @@ impl Paths {
         self.ready.shrink_to_fit();
     }
 
+    #[cfg(test)]
     pub(crate) fn list(&self) -> &[Path] {
         &self.list
     }
@@ -349,6 +357,7 @@ impl Paths {
             answered_init: false,
             tries: 0,
             credit: 0,
+            history: History::new(addr, standing),
             faster: 0,
         };
         self.list.push(path);
@@ -365,9 +374,9 @@ impl Paths {
 
     /// Adds an address that this node's own configuration or trust book names.
     pub(crate) fn add_known(&mut self, addr: SocketAddr) {
-        self.add(PathAddr::Direct(addr));
-        if let Some(path) = self.find_mut(PathAddr::Direct(addr)) {
-            path.standing = path.standing.max(Standing::Known);
+        match self.find_mut(PathAddr::Direct(addr)) {
+            Some(path) => path.standing = path.standing.max(Standing::Known),
+            None => _ = self.insert(PathAddr::Direct(addr), Standing::Known),
         }
     }
 
@@ -524,8 +533,18 @@ impl Paths {
     }
 
     /// Decisions since the last call, oldest first.
-    pub(crate) fn take_news(&mut self) -> Vec<PathNews> {
+    pub(crate) fn take_news(&mut self, now: Instant) -> Vec<PathNews> {
+        for news in &self.news {
+            if let PathNews::Chosen { why, .. } = news {
+                self.chosen = Some((now, *why));
+            }
+        }
         core::mem::take(&mut self.news)
+    }
+
+    /// When the path in use came into use, and why, as far as [`Paths::take_news`] has told.
+    pub(crate) const fn chosen(&self) -> Option<(Instant, PathReason)> {
+        self.chosen
     }
 
     /// An authenticated datagram of `len` bytes came from `from`; `is_newest` when none with a higher counter has.
@@ -666,6 +685,7 @@ impl Paths {
         let probe = self.outstanding.swap_remove(i);
         let Some(path) = self.find_mut(probe.to) else { return };
         let rtt = now.since(probe.at);
+        path.history.on_answer();
         (path.validated, path.standing) = (true, Standing::Proven);
         path.rtt = Some(path.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
         if let Some(len) = probe.len {
@@ -759,6 +779,7 @@ impl Paths {
             self.outstanding.remove(0);
         }
         let id = rng.u64();
+        self.find_mut(to).into_iter().for_each(|path| path.history.on_probe(now));
         self.outstanding.push(Outstanding { id, to, at: now, len });
         self.ready.push(Probe { to, id, is_answer: false, len });
     }

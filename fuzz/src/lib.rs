@@ -12,6 +12,7 @@ mod operations;
 mod pair;
 mod segments;
 mod trust;
+mod web;
 mod world;
 
 pub use books::books;
@@ -23,6 +24,7 @@ pub use ipc::ipc;
 pub use operations::operations;
 pub use segments::segments;
 pub use trust::trust;
+pub use web::{web, web_examples};
 pub use world::world;
 
 use pilot_core::aead::{PORTABLE, TAG_LEN};

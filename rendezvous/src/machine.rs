@@ -234,7 +234,7 @@ impl Rendezvous {
                     };
                     self.endpoint.answer(peer, id, answer, facts);
                 }
-                Event::PathChanged(peer) => self.tell_address(peer),
+                Event::PathChanged(peer, _) => self.tell_address(peer),
                 Event::Reset(peer, reason) if reason.is_new_beginning() => self.replaced(now, peer),
                 Event::Reset(peer, _) => self.forget(peer),
                 _ => {}

@@ -195,6 +195,8 @@ pub(super) struct Directory {
     reflexive: Option<SocketAddr>,
     /// When the rendezvous was last asked where it sees this node.
     where_asked_at: Option<Instant>,
+    /// When the rendezvous was last asked for a sign of life.
+    life_asked_at: Option<Instant>,
     rendezvous: Option<(StaticKey, SocketAddr)>,
     relay_key: [u8; 32],
     state: DirectoryState,
@@ -247,6 +249,7 @@ impl Directory {
             candidates,
             reflexive: None,
             where_asked_at: None,
+            life_asked_at: None,
             rendezvous: None,
             relay_key: [0; 32],
             state: DirectoryState::Absent,

@@ -24,7 +24,7 @@ pub use crate::timer::{PeerTimer, Timer};
 pub use config::{Config, Strangers};
 pub use directory::{CALLS_MAX, DirectoryState, Warning};
 pub use link_handle::LinkHandle;
-pub use output::{Event, PeerInfo, Transmit};
+pub use output::{Event, PathChange, PeerInfo, Transmit};
 
 use crate::aead::AeadProvider;
 use crate::control::{Answer, Control, Push, Ticket};
@@ -197,7 +197,10 @@ impl Endpoint {
             up: peer.is_up(now),
             session_age: peer.session_age(now),
             path: peer.paths.selected(),
-            paths: peer.paths.list().to_vec(),
+            chosen: peer.paths.chosen(),
+            paths: peer.paths.described(now),
+            outlook: peer.outlook(now),
+            is_overdue: peer.is_overdue(now),
             datagram_len: peer.paths.datagram_len(),
             srtt: peer.link.srtt(),
             min_rtt: peer.link.min_rtt(),

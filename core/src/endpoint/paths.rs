@@ -1,6 +1,6 @@
 //! Owns what an endpoint does about the paths of its peers: which change is told, and when this node's candidates leave.
 
-use super::{Endpoint, Event, PeerId};
+use super::{Endpoint, Event, PathChange, PeerId};
 use crate::control::Control;
 use crate::path::{PathAddr, PathNews};
 use crate::peer::Role;
@@ -15,8 +15,8 @@ impl Endpoint {
     /// the loss of a direct path both sides tell each other where they are.
     pub(super) fn follow_paths(&mut self, now: Instant, id: PeerId) {
         let Some(entry) = self.peers.get_mut(&id).filter(|entry| entry.peer.paths.has_news()) else { return };
-        let (mut has_changed, mut has_lost_direct, mut fruitless) = (false, false, None);
-        for news in entry.peer.paths.take_news() {
+        let (mut has_changed, mut has_size, mut has_lost_direct, mut fruitless) = (false, false, false, None);
+        for news in entry.peer.paths.take_news(now) {
             let trace = match news {
                 PathNews::Chosen { from, to, why } => Trace::PathChosen { peer: id, from, to, why },
                 PathNews::Silent(path) => Trace::PathSilent { peer: id, path },
@@ -27,17 +27,21 @@ impl Endpoint {
                 }
             };
             self.events.trace.push(Level::Info, || trace);
-            if let PathNews::Chosen { from: Some(from), to, .. } = news {
+            if let PathNews::Chosen { from: Some(from), to, why } = news {
+                has_changed = true;
+                self.events.push_back(Event::PathChanged(id, Some(PathChange { from, to, why })));
                 if !entry.peer.paths.is_valid(from) {
                     entry.peer.link.on_path_lost();
                 }
                 has_lost_direct |= from.is_direct() && !to.is_direct();
             }
-            has_changed |= matches!(news, PathNews::Chosen { from: Some(_), .. } | PathNews::Size(_));
+            has_size |= matches!(news, PathNews::Size(_));
         }
         let (key, path) = (entry.peer.identity, entry.peer.paths.selected());
-        if has_changed {
-            self.events.push_back(Event::PathChanged(id));
+        if has_size && !has_changed {
+            self.events.push_back(Event::PathChanged(id, None));
+        }
+        if has_size || has_changed {
             self.follow_rendezvous(id);
             if let (Some(key), Some(PathAddr::Direct(addr))) = (key, path) {
                 self.directory.note_endpoint(&key, addr);

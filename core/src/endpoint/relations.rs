@@ -2,7 +2,7 @@
 //! make the peers of the endpoint follow the trust book.
 
 use super::directory::{Context, Directory, DirectoryState, Effect};
-use super::{Discard, Endpoint, Event, PeerId, ResetReason};
+use super::{Discard, Endpoint, Event, PeerId, PeerInfo, ResetReason};
 use crate::addr::Addr;
 use crate::control::{Control, Push, Query, Ticket};
 use crate::extensions::Extensions;
@@ -63,6 +63,11 @@ impl Endpoint {
         self.last_received(self.rendezvous_peer()?)
     }
 
+    /// A description of the rendezvous.
+    pub fn rendezvous_info(&self, now: Instant) -> Option<PeerInfo> {
+        self.peer_info(now, self.rendezvous_peer()?)
+    }
+
     /// True while the hostname of this node belongs to another one, and this one is registered without.
     pub const fn name_is_taken(&self) -> bool {
         self.directory.name_is_taken()
@@ -95,6 +100,14 @@ impl Endpoint {
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.also_ask(addr);
         }
+        self.touch(id);
+    }
+
+    /// Asks the rendezvous for a sign of life, at most once in a second ([`PeerInfo::is_overdue`] tells when it is overdue). One
+    /// datagram each way.
+    pub fn ask_rendezvous(&mut self, now: Instant) {
+        let Some(id) = self.rendezvous_peer().filter(|_| self.directory.asks_for_life(now)) else { return };
+        self.peers.get_mut(&id).into_iter().for_each(|entry| entry.peer.link.ping());
         self.touch(id);
     }
 

@@ -76,6 +76,17 @@ impl Ports {
     }
 }
 
+impl core::fmt::Display for Nat {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.mapping.name())?;
+        match self.ports {
+            Ports::Unknown => Ok(()),
+            Ports::Sequential(step) => write!(f, ", ports {} ({step:+})", self.ports.name()),
+            ports => write!(f, ", ports {}", ports.name()),
+        }
+    }
+}
+
 impl Nat {
     /// True when a peer can send to the address that others see, as far as is known.
     pub fn is_easy(self) -> bool {

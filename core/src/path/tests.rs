@@ -312,7 +312,7 @@ fn decisions_for_the_trace_have_a_maximum_and_are_taken() {
     let mut paths = Paths::default();
     (1..100).for_each(|port| paths.select_working(direct(port), false));
     assert_eq!(paths.news.len(), NEWS_MAX);
-    assert_eq!((paths.take_news().len(), paths.news.len()), (NEWS_MAX, 0));
+    assert_eq!((paths.take_news(Instant::ZERO).len(), paths.news.len()), (NEWS_MAX, 0));
 }
 
 /// A pair on a direct path, with a relay over which a round trip takes 80 ms.

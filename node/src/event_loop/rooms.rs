@@ -106,9 +106,9 @@ impl Rooms {
                 watch::tell_peer(cx, peer, Event::PeerUp, None);
             }
             EndpointEvent::Reset(peer, reason) => watch::tell_peer(cx, peer, Event::PeerDown, Some(reason)),
-            EndpointEvent::PathChanged(peer) => {
+            EndpointEvent::PathChanged(peer, change) => {
                 trust::place_changed(cx);
-                watch::tell_peer(cx, peer, Event::Path, None);
+                watch::tell_path(cx, peer, change);
             }
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! The carriers of datagrams below the tunnels: sockets, this machine's own addresses, and the address of the rendezvous.
 
 pub(crate) mod addresses;
+pub(crate) mod carrier;
 pub(crate) mod echo;
 pub(crate) mod nat64;
 pub(crate) mod rendezvous;

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Wanted size of the kernel's buffers. Unit: bytes. The kernel may grant less.
-const SOCKET_BUFFER_LEN: usize = 4 << 20;
+pub const SOCKET_BUFFER_LEN: usize = 4 << 20;
 /// Room for one batch of datagrams that GRO has joined. Unit: bytes.
 const SLOT_LEN: usize = 65_535;
 /// Batches that one receive call takes at most.
@@ -67,6 +67,11 @@ impl Udp {
     /// The bound address; `[::]` stands for every address of both families.
     pub const fn local_addr(&self) -> SocketAddr {
         self.main.local
+    }
+
+    /// Sizes of the kernel's buffers for sending and receiving, as the kernel tells them; 0 where it does not. Unit: bytes.
+    pub fn buffers(&self) -> (usize, usize) {
+        self.main.buffers()
     }
 
     /// The routes or addresses of this machine have changed. `nat64`: the way to IPv4 addresses, on a network without IPv4.
@@ -133,6 +138,12 @@ impl Socket {
         let gso = state.max_gso_segments() > 1;
         let sources = local.ip().is_unspecified().then(Sources::default);
         Ok(Self { socket, local, carries, translation: None, sources, state, blocked: None, gso })
+    }
+
+    /// Sizes of the kernel's buffers for sending and receiving, as the kernel tells them; 0 where it does not. Unit: bytes.
+    fn buffers(&self) -> (usize, usize) {
+        let socket = || UdpSockRef::from(&self.socket);
+        (self.state.send_buffer_size(socket()).unwrap_or(0), self.state.recv_buffer_size(socket()).unwrap_or(0))
     }
 
     fn network_changed(&mut self, nat64: Option<Nat64>) {
