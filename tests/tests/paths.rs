@@ -212,6 +212,23 @@ fn a_random_port_is_met_by_chance_and_a_block_for_sure() {
     }
 }
 
+/// The INIT to the last address comes unsolicited when the keys have expired, and takes the port there: a fresh one is found.
+#[test]
+fn a_router_that_takes_an_init_itself_is_passed_by_a_fresh_port() {
+    for other in [OpenInput, PortRestricted] {
+        for rest_s in [25, 200, 600] {
+            let mut world = pair(seed(5), [Some(OpenInput), Some(other)]);
+            talk(&mut world, 0);
+            for from in [1, 0, 1] {
+                world.run_for(Duration::from_secs(rest_s));
+                let (first, direct) = talk(&mut world, from);
+                println!("{other:?} after {rest_s} s from {from}: first byte {first:?}, direct {direct:?}");
+                assert!(direct <= DIRECT_WITHIN, "{other:?} after {rest_s} s: direct {direct:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_cut_in_one_or_both_directions_stalls_no_stream_for_long() {
     for nats in [[None, None], [Some(PortRestricted), Some(PortRestricted)]] {

@@ -10,7 +10,7 @@ use super::meetings::{Birthday, KEPT_MAX, MEETINGS_MAX, Run, Stage};
 use super::survey::{self, Survey};
 use super::{Endpoint, PeerId};
 use crate::control::Control;
-use crate::path::{Meeting, Nat, PathAddr, Plan, Source, is_acceptable_candidate, is_reserved, plan};
+use crate::path::{Mapping, Meeting, Nat, PathAddr, Plan, Ports, Source, is_acceptable_candidate, is_reserved, plan};
 use crate::peer::Role;
 use crate::time::{Duration, Instant};
 use alloc::vec::Vec;
@@ -40,8 +40,12 @@ impl Endpoint {
     // Getters.
 
     /// The NAT of this node, as far as the rendezvous could tell.
-    pub const fn nat(&self) -> Nat {
-        self.meetings.nat()
+    pub fn nat(&self) -> Nat {
+        let (mut nat, seen) = (self.meetings.nat(), self.directory.reflexive());
+        if nat.mapping == Mapping::Independent && seen.is_some_and(|seen| self.directory.has_port(seen.port())) {
+            nat.ports = Ports::Kept;
+        }
+        nat
     }
 
     /// The next socket that is not used any more, to be closed.

@@ -15,6 +15,8 @@ pub enum Origin {
     Named,
     /// A datagram of the peer came from there.
     Heard,
+    /// A meeting found it: the address of a fresh socket of the peer, or a predicted port.
+    Met,
     /// This node's configuration or trust book has it.
     Saved,
     /// The rendezvous relays.
@@ -28,6 +30,7 @@ impl Origin {
             Self::Lan => "lan",
             Self::Named => "named",
             Self::Heard => "heard",
+            Self::Met => "met",
             Self::Saved => "saved",
             Self::Relay => "relay",
         }
@@ -102,6 +105,7 @@ impl History {
     pub(super) fn new(addr: PathAddr, standing: Standing) -> Self {
         let origin = match (addr, standing) {
             (PathAddr::Relay(_), _) => Origin::Relay,
+            (PathAddr::Side(..), _) => Origin::Met,
             (_, Standing::Known) => Origin::Saved,
             (PathAddr::Direct(addr), Standing::Named) if is_local(&addr) => Origin::Lan,
             (_, Standing::Named) => Origin::Named,

@@ -390,10 +390,13 @@ impl Peer {
     pub(crate) fn begin_handshake(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
         let heard = self.last_received.filter(|at| self.in_use && now.since(*at) < VANISHED_AFTER);
         let heard = heard.filter(|_| self.sessions.current().is_some());
-        let handshake = Handshake::new(now, pending, self.sessions.handshake(), heard, rng);
+        let mut handshake = Handshake::new(now, pending, self.sessions.handshake(), heard, rng);
         let targets = self.paths.open_addrs();
         let knows_address = targets.iter().any(|to| to.is_direct());
         let patient = handshake.is_first_attempt() && knows_address;
+        if !patient && self.paths.relay().is_some() {
+            handshake.on_relayed(now);
+        }
         self.sessions.move_to_handshake(handshake);
         self.ask_relay_at = Some(now + if patient { RELAY_PATIENCE } else { Duration::ZERO });
         targets.into_iter().filter(|to| to.is_direct() || !patient).for_each(|to| self.send_init(to));

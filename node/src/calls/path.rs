@@ -89,6 +89,12 @@ fn why_not_direct(cx: &Context, info: &PeerInfo) -> Option<(&'static str, String
             "no UDP passes to the rendezvous from here, so none to peers is expected to".into(),
         ));
     }
+    let own = cx.stack.endpoint().nat();
+    if tries && own.is_hopeless_with(info.nat) {
+        let text =
+            format!("the routers of both sides choose ports that cannot be predicted (here {own}, there {})", info.nat);
+        return Some(("unpredictable", text));
+    }
     Some((hindrance.name(), hindrance_text(cx.now, info, hindrance)))
 }
 
@@ -119,6 +125,7 @@ fn reason_text(why: PathReason) -> &'static str {
         PathReason::Handshake => "the key handshake finished over it",
         PathReason::Answered => "it answered a probe",
         PathReason::Followed => "the peer speaks from there",
+        PathReason::Faster => "it is faster than the direct path before",
         PathReason::Silence => "the path before gave no answer",
         PathReason::Renumbered => "the rendezvous gave the relay another number",
         _ => "the reason is not known",

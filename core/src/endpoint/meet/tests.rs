@@ -4,7 +4,6 @@ use super::super::meetings::PROBES_MAX;
 use super::*;
 use crate::endpoint::tests::config;
 use crate::identity::Identity;
-use crate::path::{Mapping, Ports};
 use crate::seen;
 use core::net::IpAddr;
 use std::vec;
