@@ -29,6 +29,8 @@ pub(crate) enum Reason {
     RendezvousFile,
     /// This machine's addresses are looked at.
     Addresses,
+    /// A gateway is asked for a mapping.
+    Mapping,
     /// The way to the rendezvous over TLS is tried, or UDP is.
     Tls,
     /// The protocol stack has a timer of its own.

@@ -48,6 +48,7 @@ mod host;
 mod ipc;
 mod log;
 mod mail;
+mod mapping;
 mod node;
 mod node_event;
 mod platform;
@@ -85,6 +86,7 @@ pub mod parts {
 pub mod probe {
     pub use crate::disk::probe::{Recovered, recover};
     pub use crate::ipc::probe::{Heard, frames};
+    pub use crate::mapping::probe::mapped;
     pub use crate::programs::probe::{Filtered, filter};
 }
 /// Other nodes' texts, for programs that show them.

@@ -27,6 +27,8 @@ pub(crate) enum Room {
     Programs,
     /// The watch on steps of the wall clock.
     Clock,
+    /// The sockets towards gateways that map ports.
+    Mapping,
     /// The connection to the rendezvous over TLS.
     #[cfg(feature = "tls")]
     Tls,
@@ -42,6 +44,7 @@ impl Room {
         Self::Datagrams,
         Self::Programs,
         Self::Clock,
+        Self::Mapping,
         #[cfg(feature = "tls")]
         Self::Tls,
     ];

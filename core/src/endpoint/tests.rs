@@ -710,6 +710,7 @@ fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
 mod ages;
 mod flood;
 mod kem;
+mod mapped;
 #[cfg(target_os = "linux")]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod memory;

@@ -90,7 +90,9 @@ impl Turn for EventLoop {
         }
         self.rooms.handle_disk();
         self.serve_clients();
-        self.addresses.handle_timeout(&mut self.rooms.cx, &mut self.udp);
+        if self.addresses.handle_timeout(&mut self.rooms.cx, &mut self.udp) {
+            self.rooms.mapping.look(self.rooms.cx.now, self.udp.local_addr());
+        }
         self.rooms.handle_timeout();
         self.tls.handle_timeout(&mut self.rooms.cx, &self.rooms.rendezvous, &mut self.udp);
         self.drain();
@@ -123,6 +125,7 @@ impl Turn for EventLoop {
         trust::save(&mut self.rooms.cx, After::Nothing);
         trust::save_times(&mut self.rooms.cx);
         self.rooms.carry_out();
+        self.rooms.mapping.end();
         self.rooms.worker.stop();
         self.rooms.ipc.end();
         // Threads that wait for a stream learn it as the streams are dropped.
@@ -168,6 +171,7 @@ impl EventLoop {
             match Room::of(token) {
                 Some(Room::Underlay) => self.udp_readable = true,
                 Some(Room::Addresses) => self.addresses.readiness(),
+                Some(Room::Mapping) => rooms.mapping.readiness(rooms.cx.now, token),
                 Some(Room::Clock) => self.steps.iter().for_each(StepWatch::drain),
                 Some(Room::Ipc) => rooms.ipc.readiness(token, readable, writable),
                 Some(Room::Streams) => {

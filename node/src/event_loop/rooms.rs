@@ -18,6 +18,7 @@ use crate::ipc::{official, official_frame};
 use crate::log::room::LogRoom;
 use crate::mail::inbox;
 use crate::mail::post::PostOffice;
+use crate::mapping::Mapping;
 use crate::node_event::Event;
 use crate::programs::Programs;
 use crate::services::Services;
@@ -44,6 +45,7 @@ pub(crate) struct Rooms {
     pub(crate) ipc: Ipc,
     pub(crate) expiry: Expiry,
     pub(crate) rendezvous: RendezvousPlace,
+    pub(crate) mapping: Mapping,
     pub(crate) worker: Worker,
     pub(crate) facts: Facts,
     pub(crate) log: LogRoom,
@@ -178,6 +180,7 @@ impl Rooms {
             self.post.handle_timeout(cx);
         }
         self.rendezvous.handle_timeout(cx);
+        self.mapping.handle_timeout(cx);
         self.expiry.handle_timeout(cx);
         if self.datagrams.has_more() {
             self.datagrams.serve(cx);
@@ -195,6 +198,7 @@ impl Rooms {
             (self.cx.calls.poll_timeout(), Reason::Call),
             (self.post.poll_timeout(), Reason::Mail),
             (self.rendezvous.poll_timeout(), Reason::RendezvousFile),
+            (self.mapping.poll_timeout(), Reason::Mapping),
             (self.expiry.poll_timeout(&self.cx), Reason::Expiry),
             (self.log.poll_timeout(), Reason::Log),
             (self.programs.poll_timeout(), Reason::Programs),

@@ -23,6 +23,7 @@ use crate::failure::{Code, Failure};
 use crate::ipc::server::Ipc;
 use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
+use crate::mapping::Mapping;
 use crate::platform::{AddressWatch, DISCARD_RINGS, StepWatch, map_rings};
 use crate::programs::Programs;
 use crate::services::{PORTS, STDIO, Services};
@@ -36,9 +37,9 @@ use crate::underlay::udp::Udp;
 use crossbeam_channel::{Sender, bounded};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Waker};
-use pilot_core::Identity;
 use pilot_core::identity::valid_hostname;
 use pilot_core::trust::TrustBook;
+use pilot_core::{Identity, Instant};
 use pilot_stack::{Stack, StackConfig};
 use std::io;
 use std::net::SocketAddr;
@@ -169,6 +170,8 @@ fn rooms(
         ..StackConfig::default()
     };
     let rendezvous = RendezvousPlace::new(&config.rendezvous, waker.clone());
+    let mut mapping = Mapping::new(config.port_mapping, another()?);
+    mapping.look(Instant::ZERO, udp.local_addr());
     let udp = udp.local_addr().to_string();
     Ok(Rooms {
         cx: Context::new(Stack::new(core, stack_config), wall_s, Calls::default(), config),
@@ -180,6 +183,7 @@ fn rooms(
         ipc,
         expiry: Expiry::default(),
         rendezvous,
+        mapping,
         worker,
         log,
         facts: Facts { udp, started_s: wall_s(), ..Facts::default() },

@@ -10,6 +10,7 @@ use rustix::net::{
 use std::io::{IoSlice, IoSliceMut};
 #[cfg(any(not(target_os = "linux"), feature = "portable-platform"))]
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The flag with which writing to a closed socket is an error, never a signal.
@@ -47,6 +48,17 @@ pub(crate) fn udp_socket_of_both(port: u16) -> Result<OwnedFd> {
     common::bind_to_both(fd, port)
 }
 
+/// Makes a UDP socket at an address whose port other programs of this machine may use as well.
+///
+/// # Errors
+/// The error of the operating system.
+pub(crate) fn udp_socket_shared(addr: SocketAddr) -> Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let fd = socket(family, SocketType::DGRAM, None)?;
+    set_flags(&fd)?;
+    common::bind_shared(fd, addr)
+}
+
 /// The addresses of all interfaces.
 ///
 /// # Errors
@@ -68,6 +80,15 @@ pub(crate) fn interface_addresses() -> Result<Vec<IpAddr>> {
 #[cfg(all(target_os = "linux", feature = "portable-platform"))]
 pub(crate) const fn interface_addresses() -> Result<Vec<IpAddr>> {
     Ok(Vec::new())
+}
+
+/// None: what asks a gateway does so on Linux only.
+///
+/// # Errors
+/// Never.
+#[cfg(any(not(target_os = "linux"), feature = "portable-platform"))]
+pub(crate) const fn gateway(_: IpAddr) -> Result<Option<SocketAddr>> {
+    Ok(None)
 }
 
 /// Makes a descriptor that no started program inherits and that does not wait. A program that another thread starts right

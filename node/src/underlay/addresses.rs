@@ -21,6 +21,11 @@ const ASK_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// address that the rendezvous saw.
 const OWN_MAX: usize = 12;
 
+/// Addresses that stand for the internet. Nothing is sent there. Source: RFC 5737, RFC 3849 (documentation).
+pub(crate) const ANYWHERE_V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+pub(crate) const ANYWHERE_V6: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 9);
+
 /// The watch on this machine's addresses.
 pub(crate) struct Addresses {
     /// `None` where the system has no such thing; then a node that moved is found again with its next keepalive.
@@ -69,11 +74,13 @@ impl Addresses {
         self.has_changed |= self.watch.as_ref().is_some_and(AddressWatch::drain);
     }
 
-    pub(crate) fn handle_timeout(&mut self, cx: &mut Context, udp: &mut Udp) {
+    /// Does what is due; true when routes or addresses may have changed.
+    pub(crate) fn handle_timeout(&mut self, cx: &mut Context, udp: &mut Udp) -> bool {
         if std::mem::take(&mut self.has_changed) {
             self.look_at.get_or_insert(cx.now + SETTLING);
         }
-        if self.look_at.take_if(|at| *at <= cx.now).is_some() {
+        let looks = self.look_at.take_if(|at| *at <= cx.now).is_some();
+        if looks {
             self.look_again(cx.now);
             let rendezvous = cx.stack.endpoint().rendezvous_address().map(|(_, addr)| addr);
             self.found(cx, udp, own_addresses(udp.local_addr(), rendezvous));
@@ -82,6 +89,7 @@ impl Addresses {
         if has_answer || self.ask_at.is_some_and(|at| at <= cx.now) {
             self.ask(cx.now, udp);
         }
+        looks
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -135,9 +143,7 @@ pub(crate) fn own_addresses(bound: SocketAddr, rendezvous: Option<SocketAddr>) -
     if !bound.ip().is_unspecified() {
         return Own { candidates: vec![bound], routed: 1, lacks_ipv4: bound.is_ipv6() && !bound.ip().is_loopback() };
     }
-    // Addresses for documentation (RFC 3849, RFC 5737): nothing is sent there.
-    let anywhere =
-        [SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9)), SocketAddr::from(([192, 0, 2, 1], 9))];
+    let anywhere = [ANYWHERE_V6, ANYWHERE_V4];
     let routed: Vec<IpAddr> = rendezvous
         .into_iter()
         .chain(anywhere)
@@ -150,7 +156,7 @@ pub(crate) fn own_addresses(bound: SocketAddr, rendezvous: Option<SocketAddr>) -
 }
 
 /// The address from which datagrams leave for `to`. Connecting a UDP socket sends nothing; it only asks the routing table.
-fn source(to: SocketAddr) -> Option<IpAddr> {
+pub(crate) fn source(to: SocketAddr) -> Option<IpAddr> {
     let any = if to.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
     let probe = UdpSocket::bind((any, 0)).ok()?;
     probe.connect(to).ok()?;
@@ -192,7 +198,7 @@ const fn is_link_local(ip: IpAddr) -> bool {
 }
 
 /// True for addresses that mean nothing outside of a site or a carrier's network. Source: RFC 1918, RFC 6598, RFC 4193.
-fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64,
         IpAddr::V6(ip) => ip.is_unique_local(),

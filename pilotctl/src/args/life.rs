@@ -47,6 +47,9 @@ pub(crate) struct DaemonStart {
     /// use UDP alone
     #[argh(switch)]
     pub(crate) no_tls: bool,
+    /// ask no gateway to map the UDP port
+    #[argh(switch)]
+    pub(crate) no_port_mapping: bool,
     /// may be found by search
     #[argh(switch)]
     pub(crate) public: bool,
@@ -95,6 +98,9 @@ pub(crate) struct DaemonRun {
     /// use UDP alone
     #[argh(switch)]
     pub(crate) no_tls: bool,
+    /// ask no gateway to map the UDP port
+    #[argh(switch)]
+    pub(crate) no_port_mapping: bool,
     /// where the daemon writes its log (default: standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
