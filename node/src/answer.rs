@@ -9,7 +9,7 @@ mod outbox;
 mod pins;
 mod programs;
 
-pub use network::PortMapping;
+pub use network::{Lan, PortMapping};
 pub use outbox::{Outbox, OutboxMessage, OutboxState};
 pub use pins::{Asked, Found, Nodes, Pending, PendingRequest, Pin, Record, Temporary, Trust};
 pub use programs::{Exposed, Exposes, Forward, Forwards, Proxies, Proxy, Whois};
@@ -245,6 +245,9 @@ pub struct Info {
     /// The port that a gateway maps to this node.
     #[serde(default)]
     pub mapping: PortMapping,
+    /// What nodes of one network announce to each other.
+    #[serde(default)]
+    pub lan: Lan,
     /// The webhook; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookState>,

@@ -46,6 +46,7 @@ mod handle;
 mod harmful;
 mod host;
 mod ipc;
+mod lan;
 mod log;
 mod mail;
 mod mapping;

@@ -29,6 +29,8 @@ pub(crate) enum Room {
     Clock,
     /// The sockets towards gateways that map ports.
     Mapping,
+    /// The sockets that hear the announcements of nodes on one network.
+    Lan,
     /// The connection to the rendezvous over TLS.
     #[cfg(feature = "tls")]
     Tls,
@@ -45,6 +47,7 @@ impl Room {
         Self::Programs,
         Self::Clock,
         Self::Mapping,
+        Self::Lan,
         #[cfg(feature = "tls")]
         Self::Tls,
     ];

@@ -19,3 +19,12 @@ pub struct PortMapping {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
+
+/// What nodes of one network announce to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lan {
+    /// Whether this node announces itself, and hears others.
+    pub on: bool,
+    /// Announcements of trusted peers that could not be reached directly.
+    pub heard: u64,
+}

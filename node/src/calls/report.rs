@@ -1,8 +1,8 @@
 //! The node's state: what `info`, `peers`, `connections`, `pending` and `trust` answer.
 
 use crate::answer::{
-    Asked, Budget, Connection, Connections, Info, Peer, PeerPath, Peers, Pending, PendingRequest, Pin, PortMapping,
-    RendezvousState, Trust, Used, Waiting,
+    Asked, Budget, Connection, Connections, Info, Lan, Peer, PeerPath, Peers, Pending, PendingRequest, Pin,
+    PortMapping, RendezvousState, Trust, Used, Waiting,
 };
 use crate::calls::resolve;
 use crate::context::Context;
@@ -31,6 +31,7 @@ pub(crate) struct Facts {
     /// A rendezvous is configured; its address may not be known yet.
     pub(crate) has_rendezvous: bool,
     pub(crate) mapping: PortMapping,
+    pub(crate) lan: Lan,
     /// Time of the node's start. Unit: seconds since 1970.
     pub(crate) started_s: u64,
 }
@@ -83,6 +84,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         discards,
         datagrams_dropped: facts.datagrams_dropped,
         mapping: facts.mapping.clone(),
+        lan: facts.lan,
         webhook: cx.config.webhook.as_ref().and_then(Webhook::state),
     }
 }

@@ -266,7 +266,7 @@ fn info(rooms: &Rooms) -> Info {
     (facts.outbox, facts.datagrams_dropped) = (rooms.post.len(), rooms.datagrams.dropped);
     facts.has_rendezvous = rooms.rendezvous.is_named();
     facts.outbox_waiting = rooms.post.waiting(&rooms.cx);
-    facts.mapping = rooms.mapping.report(&rooms.cx);
+    (facts.mapping, facts.lan) = (rooms.mapping.report(&rooms.cx), rooms.lan.report());
     report::info(&rooms.cx, &facts)
 }
 

@@ -92,6 +92,7 @@ impl Turn for EventLoop {
         self.serve_clients();
         if self.addresses.handle_timeout(&mut self.rooms.cx, &mut self.udp) {
             self.rooms.mapping.look(self.rooms.cx.now, self.udp.local_addr());
+            self.rooms.lan.look(self.rooms.cx.now, self.udp.local_addr());
         }
         self.rooms.handle_timeout();
         self.tls.handle_timeout(&mut self.rooms.cx, &self.rooms.rendezvous, &mut self.udp);
@@ -172,6 +173,7 @@ impl EventLoop {
                 Some(Room::Underlay) => self.udp_readable = true,
                 Some(Room::Addresses) => self.addresses.readiness(),
                 Some(Room::Mapping) => rooms.mapping.readiness(rooms.cx.now, token),
+                Some(Room::Lan) => rooms.lan.readiness(&mut rooms.cx, token),
                 Some(Room::Clock) => self.steps.iter().for_each(StepWatch::drain),
                 Some(Room::Ipc) => rooms.ipc.readiness(token, readable, writable),
                 Some(Room::Streams) => {

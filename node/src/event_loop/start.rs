@@ -21,6 +21,7 @@ use crate::event_loop::rooms::Rooms;
 use crate::event_loop::turns::Turns;
 use crate::failure::{Code, Failure};
 use crate::ipc::server::Ipc;
+use crate::lan::Lan;
 use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
 use crate::mapping::Mapping;
@@ -172,6 +173,8 @@ fn rooms(
     let rendezvous = RendezvousPlace::new(&config.rendezvous, waker.clone());
     let mut mapping = Mapping::new(config.port_mapping, another()?);
     mapping.look(Instant::ZERO, udp.local_addr());
+    let mut lan = Lan::new(config.lan, another()?);
+    lan.look(Instant::ZERO, udp.local_addr());
     let udp = udp.local_addr().to_string();
     Ok(Rooms {
         cx: Context::new(Stack::new(core, stack_config), wall_s, Calls::default(), config),
@@ -184,6 +187,7 @@ fn rooms(
         expiry: Expiry::default(),
         rendezvous,
         mapping,
+        lan,
         worker,
         log,
         facts: Facts { udp, started_s: wall_s(), ..Facts::default() },

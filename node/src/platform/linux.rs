@@ -45,11 +45,11 @@ pub(crate) fn udp_socket_shared(addr: SocketAddr) -> Result<OwnedFd> {
     common::bind_shared(socket_with(family, SocketType::DGRAM, FLAGS, None)?, addr)
 }
 
-/// The addresses of all interfaces, those first that are for outgoing connections.
+/// The addresses of all interfaces with the interfaces' numbers, those first that are for outgoing connections.
 ///
 /// # Errors
 /// The system has no netlink, or a sandbox forbids it.
-pub(crate) fn interface_addresses() -> Result<Vec<IpAddr>> {
+pub(crate) fn interfaces() -> Result<Vec<(IpAddr, u32)>> {
     netlink::addresses(socket_with(AddressFamily::NETLINK, SocketType::RAW, FLAGS, None)?)
 }
 

@@ -38,8 +38,8 @@ use linux as chosen;
 use portable as chosen;
 
 pub(crate) use chosen::{
-    AddressWatch, PacketSocket, QUIET, StepWatch, StreamSocket, gateway, interface_addresses, recv_with_fds,
-    udp_socket_of_both, udp_socket_shared,
+    AddressWatch, PacketSocket, QUIET, StepWatch, StreamSocket, gateway, interfaces, recv_with_fds, udp_socket_of_both,
+    udp_socket_shared,
 };
 pub use chosen::{Signal, recv_packet, send_now, send_packet};
 pub use common::keep_memory_private;

@@ -34,8 +34,16 @@ const IFA_F_TEMPORARY: u32 = 0x01;
 /// A duplicate of another machine's address, one that is not for new connections, and one that is being checked.
 const IFA_F_UNUSABLE: u32 = 0x08 | 0x20 | 0x40;
 
-/// Asks for the addresses of all interfaces that may be used, temporary ones first (RFC 8981).
-pub(super) fn addresses(socket: impl AsFd) -> Result<Vec<IpAddr>> {
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listed {
+    ip: IpAddr,
+    interface: u32,
+    is_temporary: bool,
+}
+
+/// Asks for the addresses of all interfaces that may be used with the interfaces' numbers, temporary ones first (RFC 8981).
+pub(super) fn addresses(socket: impl AsFd) -> Result<Vec<(IpAddr, u32)>> {
     let mut request = Vec::with_capacity(HEADER_LEN + ADDRESS_HEADER_LEN);
     request.extend(((HEADER_LEN + ADDRESS_HEADER_LEN) as u32).to_ne_bytes());
     request.extend(RTM_GETADDR.to_ne_bytes());
@@ -55,12 +63,12 @@ pub(super) fn addresses(socket: impl AsFd) -> Result<Vec<IpAddr>> {
             Err(e) => return Err(e),
         }
     }
-    let (temporary, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(|(_, is_temporary)| *is_temporary);
-    Ok(temporary.into_iter().chain(others).map(|(ip, _)| ip).collect())
+    let (temporary, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(|listed| listed.is_temporary);
+    Ok(temporary.into_iter().chain(others).map(|listed| (listed.ip, listed.interface)).collect())
 }
 
 /// Takes the addresses of one part of the list; true when it was the last part.
-fn take_part(mut part: &[u8], listed: &mut Vec<(IpAddr, bool)>) -> bool {
+fn take_part(mut part: &[u8], listed: &mut Vec<Listed>) -> bool {
     while let Some((kind, body, rest)) = next_record(part, 4, HEADER_LEN) {
         match kind {
             NLMSG_DONE | NLMSG_ERROR => return true,
@@ -84,8 +92,9 @@ fn next_record(bytes: &[u8], len_len: usize, header_len: usize) -> Option<(u16, 
     Some((kind, body, bytes.get(len.next_multiple_of(4)..).unwrap_or_default()))
 }
 
-/// The address of a message, and whether it is a temporary one; `None` for one that may not be used.
-fn address(body: &[u8]) -> Option<(IpAddr, bool)> {
+/// The address of a message; `None` for one that may not be used.
+fn address(body: &[u8]) -> Option<Listed> {
+    let interface = u32::from_ne_bytes(body.get(4..8)?.try_into().ok()?);
     let (family, mut flags) = (*body.first()?, u32::from(*body.get(2)?));
     let (mut local, mut other) = (None, None);
     let mut attributes = body.get(ADDRESS_HEADER_LEN..)?;
@@ -100,7 +109,7 @@ fn address(body: &[u8]) -> Option<(IpAddr, bool)> {
         attributes = rest;
     }
     let is_temporary = family == AF_INET6 && flags & IFA_F_TEMPORARY != 0;
-    (flags & IFA_F_UNUSABLE == 0).then_some((local.or(other)?, is_temporary))
+    (flags & IFA_F_UNUSABLE == 0).then_some(Listed { ip: local.or(other)?, interface, is_temporary })
 }
 
 fn ip_of(value: &[u8]) -> Option<IpAddr> {
@@ -168,7 +177,8 @@ mod tests {
     }
 
     fn message(family: u8, flags: u32, attributes: &[(u16, &[u8])]) -> Vec<u8> {
-        let mut body = vec![family, 24, flags as u8, 0, 1, 0, 0, 0];
+        let mut body = vec![family, 24, flags as u8, 0];
+        body.extend(7u32.to_ne_bytes());
         attributes.iter().for_each(|(kind, value)| body.extend(record(2, 4, *kind, value)));
         body.extend(record(2, 4, IFA_FLAGS, &flags.to_ne_bytes()));
         record(4, HEADER_LEN, RTM_NEWADDR, &body)
@@ -186,8 +196,8 @@ mod tests {
         part.extend(message(2, 0x80, &[(IFA_ADDRESS, &[1, 2, 3])]));
         let mut listed = Vec::new();
         assert!(!take_part(&part, &mut listed));
-        let own = (IpAddr::from([10, 0, 0, 1]), false);
-        assert_eq!(listed, [own, (v6(1).into(), false), (v6(2).into(), true)]);
+        let of = |ip: IpAddr, is_temporary| Listed { ip, interface: 7, is_temporary };
+        assert_eq!(listed, [of([10, 0, 0, 1].into(), false), of(v6(1).into(), false), of(v6(2).into(), true)]);
         assert!(take_part(&record(4, HEADER_LEN, NLMSG_DONE, &[]), &mut listed));
         // Cut anywhere, the list is shorter, and nothing else happens.
         for len in 0..part.len() {

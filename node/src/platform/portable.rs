@@ -59,18 +59,19 @@ pub(crate) fn udp_socket_shared(addr: SocketAddr) -> Result<OwnedFd> {
     common::bind_shared(fd, addr)
 }
 
-/// The addresses of all interfaces.
+/// The addresses of all interfaces with the interfaces' numbers.
 ///
 /// # Errors
 /// The error of the operating system.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn interface_addresses() -> Result<Vec<IpAddr>> {
+pub(crate) fn interfaces() -> Result<Vec<(IpAddr, u32)>> {
     let listed = nix::ifaddrs::getifaddrs().map_err(|e| rustix::io::Errno::from_raw_os_error(e as i32))?;
     let ip = |address: nix::sys::socket::SockaddrStorage| {
         let v4 = address.as_sockaddr_in().map(|addr| IpAddr::V4(addr.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|addr| IpAddr::V6(addr.ip())))
     };
-    Ok(listed.filter_map(|interface| ip(interface.address?)).collect())
+    let number = |name: &str| nix::net::if_::if_nametoindex(name).unwrap_or_default();
+    Ok(listed.filter_map(|interface| Some((ip(interface.address?)?, number(&interface.interface_name)))).collect())
 }
 
 /// None: Linux tells them in a way of its own.
@@ -78,7 +79,7 @@ pub(crate) fn interface_addresses() -> Result<Vec<IpAddr>> {
 /// # Errors
 /// Never; other systems have something to ask.
 #[cfg(all(target_os = "linux", feature = "portable-platform"))]
-pub(crate) const fn interface_addresses() -> Result<Vec<IpAddr>> {
+pub(crate) const fn interfaces() -> Result<Vec<(IpAddr, u32)>> {
     Ok(Vec::new())
 }
 

@@ -1,7 +1,7 @@
 //! The room of this machine's own addresses, and of the way from a network that has IPv6 alone to IPv4 addresses.
 
 use crate::context::Context;
-use crate::platform::{AddressWatch, interface_addresses};
+use crate::platform::{AddressWatch, interfaces};
 use crate::underlay::nat64::{Nat64, WELL_KNOWN_NAME};
 use crate::underlay::resolver::Resolver;
 use crate::underlay::udp::Udp;
@@ -151,8 +151,8 @@ pub(crate) fn own_addresses(bound: SocketAddr, rendezvous: Option<SocketAddr>) -
         .filter_map(source)
         .collect();
     // A sandbox may forbid the list.
-    let interfaces = interface_addresses().unwrap_or_default();
-    arranged(bound, routed, interfaces)
+    let listed = interfaces().unwrap_or_default();
+    arranged(bound, routed, listed.into_iter().map(|(ip, _)| ip).collect())
 }
 
 /// The address from which datagrams leave for `to`. Connecting a UDP socket sends nothing; it only asks the routing table.
@@ -259,7 +259,7 @@ mod tests {
         let own = own_addresses(any, Some("127.0.0.1:9".parse().expect("one")));
         assert_eq!(own.candidates.first().map(SocketAddr::ip), Some(IpAddr::from([127, 0, 0, 1])));
         #[cfg(target_os = "linux")]
-        assert!(interface_addresses().expect("netlink").iter().any(IpAddr::is_loopback));
+        assert!(interfaces().expect("netlink").iter().any(|(ip, number)| ip.is_loopback() && *number > 0));
     }
 
     #[test]

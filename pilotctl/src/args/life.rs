@@ -50,6 +50,9 @@ pub(crate) struct DaemonStart {
     /// ask no gateway to map the UDP port
     #[argh(switch)]
     pub(crate) no_port_mapping: bool,
+    /// do not announce this node to its peers on the local network
+    #[argh(switch)]
+    pub(crate) no_lan: bool,
     /// may be found by search
     #[argh(switch)]
     pub(crate) public: bool,
@@ -101,6 +104,9 @@ pub(crate) struct DaemonRun {
     /// ask no gateway to map the UDP port
     #[argh(switch)]
     pub(crate) no_port_mapping: bool,
+    /// do not announce this node to its peers on the local network
+    #[argh(switch)]
+    pub(crate) no_lan: bool,
     /// where the daemon writes its log (default: standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,

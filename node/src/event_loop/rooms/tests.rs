@@ -35,6 +35,7 @@ fn rooms_of(cx: Context) -> (Rooms, Paper) {
         expiry: Expiry::default(),
         rendezvous,
         mapping: Mapping::new(false, registry()),
+        lan: Lan::new(false, registry()),
         worker,
         log: LogRoom::new(None).0,
         facts: Facts::default(),
