@@ -13,6 +13,7 @@ mod operations;
 mod pair;
 mod segments;
 mod trust;
+mod web;
 mod world;
 
 pub use books::books;
@@ -25,6 +26,7 @@ pub use mapping::mapping;
 pub use operations::operations;
 pub use segments::segments;
 pub use trust::trust;
+pub use web::{web, web_examples};
 pub use world::world;
 
 use pilot_core::aead::{PORTABLE, TAG_LEN};

@@ -85,6 +85,17 @@ fn filters_let_no_forged_header_through() {
     }
 }
 
+#[test]
+fn what_comes_by_tls_means_the_same_however_it_is_cut() {
+    let (corpus, mut rng) = (pilot_fuzz::web_examples(), Rng::new([5; 32]));
+    corpus.iter().for_each(|bytes| pilot_fuzz::web(bytes));
+    for _ in 0..5_000 {
+        pilot_fuzz::web(&mutated(&corpus, &mut rng));
+        let (a, b) = (mutated(&corpus, &mut rng), mutated(&corpus, &mut rng));
+        pilot_fuzz::web(&[a, b].concat());
+    }
+}
+
 /// A fuzz target.
 type Target = fn(&[u8]);
 
@@ -170,11 +181,12 @@ fn books_with_any_rows_accept_and_give_messages() {
 
 #[test]
 fn the_corpora_of_the_other_targets_hold() {
-    let targets: [(&str, Target); 4] = [
+    let targets: [(&str, Target); 5] = [
         ("parsers", pilot_fuzz::parsers),
         ("session_open", pilot_fuzz::session_open),
         ("segments", pilot_fuzz::segments),
         ("filters", pilot_fuzz::filters),
+        ("web", pilot_fuzz::web),
     ];
     for (name, target) in targets {
         assert!(run(name, target, 0, 1) > 0, "{name} has no corpus");

@@ -89,6 +89,8 @@ pub mod probe {
     pub use crate::ipc::probe::{Heard, frames};
     pub use crate::mapping::probe::mapped;
     pub use crate::programs::probe::{Filtered, filter};
+    #[cfg(feature = "tls")]
+    pub use crate::underlay::tls::probe::{Heard as WebHeard, Kind, put_web_messages, web_head, web_messages};
 }
 /// Other nodes' texts, for programs that show them.
 pub mod text {
