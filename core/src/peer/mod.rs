@@ -399,7 +399,8 @@ impl Peer {
         targets.into_iter().filter(|to| to.is_direct() || !patient).for_each(|to| self.send_init(to));
     }
 
-    fn send_init(&mut self, to: PathAddr) {
+    /// Sends the INIT under way, if there is one, to this address.
+    pub(crate) fn send_init(&mut self, to: PathAddr) {
         if let Some(datagram) = self.handshake().map(|pending| pending.datagram.clone()) {
             self.send_raw(to, datagram);
         }

@@ -47,6 +47,12 @@ pub(crate) struct DaemonStart {
     /// use UDP alone
     #[argh(switch)]
     pub(crate) no_tls: bool,
+    /// ask no gateway to map the UDP port
+    #[argh(switch)]
+    pub(crate) no_port_mapping: bool,
+    /// do not announce this node to its peers on the local network
+    #[argh(switch)]
+    pub(crate) no_lan: bool,
     /// may be found by search
     #[argh(switch)]
     pub(crate) public: bool,
@@ -95,6 +101,12 @@ pub(crate) struct DaemonRun {
     /// use UDP alone
     #[argh(switch)]
     pub(crate) no_tls: bool,
+    /// ask no gateway to map the UDP port
+    #[argh(switch)]
+    pub(crate) no_port_mapping: bool,
+    /// do not announce this node to its peers on the local network
+    #[argh(switch)]
+    pub(crate) no_lan: bool,
     /// where the daemon writes its log (default: standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
