@@ -6,6 +6,7 @@
 
 mod budget;
 mod candidate;
+mod choice;
 mod meet;
 mod nat;
 mod plan;
@@ -54,15 +55,6 @@ const USE_PAUSE: Duration = Duration::from_secs(5);
 const TELL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Size of the datagram of a probe, or of its answer, without padding.
 const PROBE_LEN: usize = DATA_OVERHEAD + 9;
-/// How much slower than the relay a direct path may be and still be preferred. Source: as above.
-const DIRECT_BONUS: Duration = Duration::from_millis(10);
-/// What another direct path must be faster by, beside a tenth of the round trip, and how often in a row. Source: `docs/paths.md`,
-/// "Rules".
-const FASTER_BY: Duration = Duration::from_millis(5);
-const FASTER_TIMES: u8 = 3;
-/// Pause after a peer was followed from one direct path to another, in which two sides that follow each other would change places
-/// for ever. Source: own choice.
-const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
 /// Largest datagram that is ever tried. Unit: bytes. Source: UDP's limit, with room for the relay leg.
 pub const DATAGRAM_LEN_MAX: usize = 65_000;
 /// Most probes that wait for an answer.
@@ -702,36 +694,6 @@ impl Paths {
             self.select(probe.to, why);
             self.heard = now;
             self.list.iter_mut().for_each(|path| path.faster = 0);
-        }
-    }
-
-    /// Notes whether a probe of another direct path than the one in use was faster.
-    fn compare(&mut self, addr: PathAddr, rtt: Duration) {
-        let Some(selected) = self.selected_path().filter(|path| path.addr != addr) else { return };
-        let is_faster = selected.rtt.is_some_and(|old| rtt + FASTER_BY.max(old / 10) <= old);
-        if let Some(path) = self.find_mut(addr) {
-            path.faster = if is_faster { path.faster.saturating_add(1) } else { 0 };
-        }
-    }
-
-    /// Why the path that has just answered a probe is better than the one in use, if it is.
-    fn is_better(&self, now: Instant, probe: &Outstanding, newest_from: PathAddr) -> Option<PathReason> {
-        let path = self.find(probe.to)?;
-        match (self.selected_path(), path.addr) {
-            (None, _) => Some(PathReason::Answered),
-            (Some(selected), addr) if selected.addr == addr || !addr.is_direct() => None,
-            (Some(selected), _) if !selected.addr.is_direct() => {
-                let rtts = selected.rtt.zip(path.rtt);
-                rtts.is_none_or(|(relay, direct)| direct <= relay + DIRECT_BONUS).then_some(PathReason::Answered)
-            }
-            (Some(selected), _) if !selected.validated => Some(PathReason::Followed),
-            // The peer speaks from there now, and nothing has come on the path in use since this one was asked.
-            (Some(_), addr) => {
-                let has_left = addr == newest_from && self.heard <= probe.at;
-                let may_follow = self.followed_at.is_none_or(|at| now.since(at) >= FOLLOW_PAUSE);
-                let is_faster = path.faster >= FASTER_TIMES;
-                (has_left && may_follow).then_some(PathReason::Followed).or(is_faster.then_some(PathReason::Faster))
-            }
         }
     }
 

@@ -164,6 +164,18 @@ fn what_local_programs_say_is_read_alike_in_any_pieces() {
 }
 
 #[test]
+fn a_gateway_that_says_anything_maps_nothing_harmful() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/mapping");
+    let files = std::fs::read_dir(&folder).expect("the corpus").map(|entry| entry.expect("readable").path());
+    let corpus: Vec<Vec<u8>> = files.map(|path| std::fs::read(path).expect("readable")).collect();
+    let mut rng = Rng::new([8; 32]);
+    for _ in 0..5_000 {
+        pilot_fuzz::mapping(&mutated(&corpus, &mut rng));
+    }
+    assert!(run("mapping", pilot_fuzz::mapping, 300, 2000) > 0);
+}
+
+#[test]
 fn books_with_any_rows_accept_and_give_messages() {
     assert!(run("inbox", pilot_fuzz::inbox, 300, 2000) > 0);
 }

@@ -29,6 +29,10 @@ pub(crate) enum Room {
     Clock,
     /// The UDP sockets beside the node's own one.
     Sides,
+    /// The sockets towards gateways that map ports.
+    Mapping,
+    /// The sockets that hear the announcements of nodes on one network.
+    Lan,
     /// The connection to the rendezvous over TLS.
     #[cfg(feature = "tls")]
     Tls,
@@ -45,6 +49,8 @@ impl Room {
         Self::Programs,
         Self::Clock,
         Self::Sides,
+        Self::Mapping,
+        Self::Lan,
         #[cfg(feature = "tls")]
         Self::Tls,
     ];

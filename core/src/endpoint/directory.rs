@@ -192,6 +192,8 @@ pub(super) struct Directory {
     times: Times,
     record: Arc<[u8]>,
     candidates: Vec<SocketAddr>,
+    /// Addresses at which gateways have promised to let peers in.
+    mapped: Vec<SocketAddr>,
     reflexive: Option<SocketAddr>,
     /// When the rendezvous was last asked where it sees this node.
     where_asked_at: Option<Instant>,
@@ -247,6 +249,7 @@ impl Directory {
             times: Times::new(used_us),
             record,
             candidates,
+            mapped: Vec::new(),
             reflexive: None,
             where_asked_at: None,
             life_asked_at: None,
@@ -310,9 +313,11 @@ impl Directory {
         self.beacon() == Some(*addr)
     }
 
-    /// The underlay addresses at which this node may be reached: its own, and the one that the rendezvous sees.
+    /// The underlay addresses at which this node may be reached: its own, those that gateways map, and the one that the rendezvous
+    /// sees.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let mut list = self.candidates.clone();
+        list.extend(self.mapped.iter().filter(|mapped| !self.candidates.contains(mapped)));
         // Where no UDP passes, the rendezvous sees an address that no peer can reach.
         list.extend(self.reflexive.filter(|r| !list.contains(r) && !is_reserved(r)));
         list

@@ -1,6 +1,6 @@
 //! The endpoint: all peers on one UDP socket.
 //!
-//! `input` holds the way of a datagram in, `peers` the table of peers with its ready list and timers, `output` the events and
+//! `input` holds the way of a datagram in, `lan` what nodes of one network announce, `peers` the table of peers with its ready list and timers, `output` the events and
 //! the trace. Registration and trust are a machine of their own, `directory`; `relations` carries out what that machine asks
 //! for, because it speaks through the peers of the endpoint and decides which peers exist.
 
@@ -9,6 +9,7 @@ mod directory;
 mod hoard;
 mod input;
 mod kem;
+mod lan;
 mod link_handle;
 mod meet;
 mod meetings;
@@ -23,6 +24,7 @@ pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
 pub use crate::timer::{PeerTimer, Timer};
 pub use config::{Config, Strangers};
 pub use directory::{CALLS_MAX, DirectoryState, Warning};
+pub use lan::ANNOUNCEMENT_LEN_MAX;
 pub use link_handle::LinkHandle;
 pub use output::{Event, PathChange, PeerInfo, Transmit};
 

@@ -146,11 +146,23 @@ impl Endpoint {
     /// Replaces the underlay addresses of this node by those and more, which peers with a session learn; paths go on as before.
     pub fn add_candidates(&mut self, now: Instant, candidates: Vec<SocketAddr>) {
         if self.directory.add_candidates(candidates) {
-            self.up_peers(now).into_iter().for_each(|id| {
-                self.send_candidates(now, id, true);
-                self.touch(id);
-            });
+            self.tell_candidates(now);
         }
+    }
+
+    /// Replaces the addresses at which gateways let peers in to this node, at most two, which peers with a session learn. A
+    /// gateway may lie: such an address is worth a few probes of a peer and nothing more.
+    pub fn set_mapped(&mut self, now: Instant, mapped: Vec<SocketAddr>) {
+        if self.directory.set_mapped(mapped) {
+            self.tell_candidates(now);
+        }
+    }
+
+    fn tell_candidates(&mut self, now: Instant) {
+        self.up_peers(now).into_iter().for_each(|id| {
+            self.send_candidates(now, id, true);
+            self.touch(id);
+        });
     }
 
     /// The underlay addresses at which this node says that it may be reached: its own, and the one that the rendezvous sees.

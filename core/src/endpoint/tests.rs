@@ -54,8 +54,15 @@ pub(super) fn config(side: usize, incarnation: u8) -> Config {
     config
 }
 
-/// What both owners' approval leaves behind.
+/// What both owners' approval leaves behind, and one knows where the other is.
 fn books() -> [TrustBook; 2] {
+    let mut books = books_without_places();
+    books[0].note_endpoint(&Identity::from_seed([2; 32]).public(), addr_of(1));
+    books
+}
+
+/// What both owners' approval leaves behind.
+fn books_without_places() -> [TrustBook; 2] {
     let identities = [0, 1].map(|side| Identity::from_seed([1 + side as u8; 32]));
     let records =
         [0, 1].map(|side| NodeRecord::sign(&identities[side], Addr::new(0, 1 + side as u32), &Profile::default(), 1));
@@ -72,7 +79,6 @@ fn books() -> [TrustBook; 2] {
     books[1].receive(&me(1), &request, None);
     let accept = books[1].approve(&me(1), &identities[0].public(), &Terms::default(), &mut rng).expect("pending");
     books[0].receive(&me(0), &accept, None);
-    books[0].note_endpoint(&identities[1].public(), addr_of(1));
     books
 }
 
@@ -525,6 +531,32 @@ fn the_trace_tells_of_discards_silent_paths_and_restarts() {
     assert_eq!((pair.ends[0].poll_trace(), pair.ends[0].traces_lost()), (None, 0));
 }
 
+/// The word comes from the rendezvous alone, and concerns the link that uses this channel.
+#[test]
+fn a_word_of_congestion_is_heard_by_the_relayed_link_alone() {
+    let mut pair = Pair::new();
+    pair.send(0, b"one");
+    pair.run_for(DELAY * 10);
+    let id = pair.peer(0);
+    pair.ends[0].set_rendezvous(pair.now, Identity::from_seed([77; 32]).static_key(), addr_of(7));
+    let rendezvous = pair.ends[0].rendezvous_peer().expect("just set");
+    let tell = |pair: &mut Pair, from: PeerId, channel: u32| {
+        pair.ends[0].handle_control(pair.now, from, Control::Push(Push::Congested(channel)));
+        pair.ends[0].peer_info(pair.now, id).expect("pinned").window
+    };
+    let before = tell(&mut pair, rendezvous, 7);
+    pair.ends[0].peers.get_mut(&id).expect("pinned").peer.paths.set_relay(Channel(7));
+    assert_eq!(tell(&mut pair, rendezvous, 7), before, "the path in use is direct");
+    pair.filter = Box::new(|_, _| false);
+    pair.send(0, b"lost");
+    pair.run_for(Duration::from_millis(600));
+    assert_eq!(pair.ends[0].peer_info(pair.now, id).expect("pinned").path, Some(PathAddr::Relay(Channel(7))));
+    let before = tell(&mut pair, id, 7);
+    assert_eq!(tell(&mut pair, rendezvous, 8), before, "another channel");
+    assert_eq!(tell(&mut pair, rendezvous, 7), before * 7 / 10);
+    assert_eq!(tell(&mut pair, rendezvous, 7), before * 7 / 10, "once in a round trip");
+}
+
 #[test]
 fn a_silent_peer_is_given_up_and_an_orderly_close_is_told_at_once() {
     let mut pair = Pair::new();
@@ -710,6 +742,8 @@ fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
 mod ages;
 mod flood;
 mod kem;
+mod lan;
+mod mapped;
 #[cfg(target_os = "linux")]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod memory;

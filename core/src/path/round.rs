@@ -97,6 +97,19 @@ impl Paths {
         of(false).chain(of(true)).copied().collect()
     }
 
+    /// True when a datagram may go to this path now, which counts as one of the tries of an address that has not answered.
+    pub(crate) fn may_try(&mut self, now: Instant, to: PathAddr) -> bool {
+        if now.since(self.tries_since) >= TRIES_AGAIN {
+            self.forget_tries(now);
+        }
+        let Some(path) = self.find(to) else { return false };
+        let may = path.is_open() || path.tries < TRIES_MAX && self.tries < PEER_TRIES_MAX;
+        if may {
+            self.note_try(now, to);
+        }
+        may
+    }
+
     fn note_try(&mut self, now: Instant, to: PathAddr) {
         let Some(path) = self.find_mut(to).filter(|path| !path.is_open()) else { return };
         path.tries += 1;

@@ -93,7 +93,10 @@ impl Turn for EventLoop {
         }
         self.rooms.handle_disk();
         self.serve_clients();
-        self.addresses.handle_timeout(&mut self.rooms.cx, &mut self.udp);
+        if self.addresses.handle_timeout(&mut self.rooms.cx, &mut self.udp) {
+            self.rooms.mapping.look(self.rooms.cx.now, self.udp.local_addr());
+            self.rooms.lan.look(self.rooms.cx.now, self.udp.local_addr());
+        }
         self.rooms.handle_timeout();
         self.tls.handle_timeout(&mut self.rooms.cx, &self.rooms.rendezvous, &mut self.udp);
         self.drain();
@@ -126,6 +129,7 @@ impl Turn for EventLoop {
         trust::save(&mut self.rooms.cx, After::Nothing);
         trust::save_times(&mut self.rooms.cx);
         self.rooms.carry_out();
+        self.rooms.mapping.end();
         self.rooms.worker.stop();
         self.rooms.ipc.end();
         // Threads that wait for a stream learn it as the streams are dropped.
@@ -172,6 +176,8 @@ impl EventLoop {
                 Some(Room::Underlay) => self.udp_readable = true,
                 Some(Room::Sides) => self.sides.readiness(),
                 Some(Room::Addresses) => self.addresses.readiness(),
+                Some(Room::Mapping) => rooms.mapping.readiness(rooms.cx.now, token),
+                Some(Room::Lan) => rooms.lan.readiness(&mut rooms.cx, token),
                 Some(Room::Clock) => self.steps.iter().for_each(StepWatch::drain),
                 Some(Room::Ipc) => rooms.ipc.readiness(token, readable, writable),
                 Some(Room::Streams) => {

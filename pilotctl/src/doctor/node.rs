@@ -94,7 +94,7 @@ fn checks(told: &Told) -> Vec<Check> {
         relay(told),
         clock(info),
         nat(info),
-        Check::ok("port_mapping", "off"),
+        port_mapping(info),
         mtu(told),
     ]
 }
@@ -188,6 +188,15 @@ fn nat(info: &Info) -> Check {
             Check::ok("nat", format!("kind: {kind}; bound to {}, seen by the rendezvous as {seen}", info.udp))
         }
     }
+}
+
+fn port_mapping(info: &Info) -> Check {
+    let mapping = &info.mapping;
+    let evidence = match (&mapping.kind, &mapping.external) {
+        (Some(kind), Some(external)) => format!("{external}, by {kind}"),
+        _ => mapping.why.clone().unwrap_or_else(|| "off".into()),
+    };
+    Check::ok("port_mapping", evidence)
 }
 
 fn mtu(told: &Told) -> Check {
