@@ -6,6 +6,8 @@
 
 mod budget;
 mod candidate;
+mod history;
+mod reason;
 mod round;
 mod size;
 mod view;
@@ -13,7 +15,9 @@ mod view;
 pub(crate) use budget::{ProbeBudget, Prober};
 use candidate::is_local;
 pub(crate) use candidate::{is_acceptable_candidate, is_reserved};
-pub use view::{Hindrance, Outlook, Source};
+pub use history::Source;
+pub use reason::PathReason;
+pub use view::{Hindrance, Outlook};
 
 use crate::codec::Put as _;
 use crate::rng::Rng;
@@ -23,7 +27,7 @@ use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
-use view::History;
+use history::History;
 
 /// Most paths per peer: 16 candidates of the peer's and 8 found otherwise. Source: `docs/paths.md`, "Rules".
 pub const PATHS_MAX: usize = 24;
@@ -83,35 +87,6 @@ impl fmt::Debug for PathAddr {
     }
 }
 
-/// Why a path was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PathReason {
-    /// The key handshake finished over it.
-    Handshake,
-    /// It answered a probe, and it is direct or the first one.
-    Answered,
-    /// The peer speaks from there now.
-    Followed,
-    /// The path before gave no answer.
-    Silence,
-    /// The beacon gave the relay channel another number.
-    Renumbered,
-}
-
-impl PathReason {
-    /// Its name in logs: a stable word in snake_case.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Handshake => "handshake",
-            Self::Answered => "answered",
-            Self::Followed => "followed",
-            Self::Silence => "silence",
-            Self::Renumbered => "renumbered",
-        }
-    }
-}
-
 /// A decision of [`Paths`], for the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PathNews {
@@ -163,6 +138,17 @@ impl Path {
     /// What may be sent there now. Unit: bytes.
     fn allowance(&self) -> usize {
         if self.is_open() { usize::MAX } else { self.credit as usize }
+    }
+}
+
+/// How an address became known that gets this standing at first.
+fn source_of(addr: PathAddr, standing: Standing) -> Source {
+    match (addr, standing) {
+        (PathAddr::Relay(_), _) => Source::Relay,
+        (_, Standing::Known) => Source::Saved,
+        (PathAddr::Direct(addr), Standing::Named) if is_local(&addr) => Source::Lan,
+        (_, Standing::Named) => Source::Named,
+        (_, Standing::Heard | Standing::Proven) => Source::Heard,
     }
 }
 
@@ -348,7 +334,7 @@ impl Paths {
             answered_init: false,
             tries: 0,
             credit: 0,
-            history: History::new(addr, standing),
+            history: History::new(source_of(addr, standing)),
         };
         self.list.push(path);
         debug_assert!(self.list.len() <= PATHS_MAX);

@@ -1,6 +1,6 @@
 //! Owns the checks that a running daemon answers, and what it has told for them.
 
-use super::{Check, Grade, News};
+use super::check::{Check, Grade};
 use crate::client::daemon;
 use crate::path::ago;
 use pilot_node::answer::{Info, PeerPaths, Peers, RendezvousState};
@@ -29,6 +29,13 @@ pub(super) struct Told {
     pub(super) info: Info,
     pub(super) peers: Peers,
     pub(super) paths: Vec<PeerPaths>,
+}
+
+/// What the threads of the checks send.
+pub(super) enum News {
+    /// What the daemon has told first, or why it has told nothing.
+    Told(Box<Result<Told, Failure>>),
+    Checks(Vec<Check>),
 }
 
 /// Asks the daemon twice: at once, and when the rendezvous had time for a sign of life.
