@@ -4,11 +4,13 @@
 //! [`Reply::read`](crate::Reply::read). The names of the fields are the names of the JSON's members. A member that is
 //! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
 
+mod network;
 mod outbox;
 mod paths;
 mod pins;
 mod programs;
 
+pub use network::{Lan, PortMapping};
 pub use outbox::{Outbox, OutboxMessage, OutboxState};
 pub use paths::{NatKinds, PeerPath, PeerPaths, RendezvousLink};
 pub use pins::{Asked, Found, Nodes, Pending, PendingRequest, Pin, Record, Temporary, Trust};
@@ -216,6 +218,9 @@ pub struct Info {
     pub rendezvous_link: Option<RendezvousLink>,
     /// The node's address as the rendezvous sees it.
     pub reflexive: Option<String>,
+    /// The kind of NAT before this node, in the terms of RFC 4787; absent while that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<String>,
     /// The address of another process with this node's identity, which the rendezvous has seen of late; absent when there is
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -249,6 +254,12 @@ pub struct Info {
     pub discards: BTreeMap<String, u64>,
     /// Datagrams that were dropped because a client did not read them.
     pub datagrams_dropped: u64,
+    /// The port that a gateway maps to this node.
+    #[serde(default)]
+    pub mapping: PortMapping,
+    /// What nodes of one network announce to each other.
+    #[serde(default)]
+    pub lan: Lan,
     /// The webhook; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookState>,

@@ -30,6 +30,10 @@ pub(crate) enum Reason {
     RendezvousFile,
     /// This machine's addresses are looked at.
     Addresses,
+    /// A gateway is asked for a mapping.
+    Mapping,
+    /// This node announces itself on its networks.
+    Lan,
     /// The way to the rendezvous over TLS is tried, or UDP is.
     Tls,
     /// The protocol stack has a timer of its own.

@@ -46,8 +46,10 @@ mod handle;
 mod harmful;
 mod host;
 mod ipc;
+mod lan;
 mod log;
 mod mail;
+mod mapping;
 mod node;
 mod node_event;
 mod platform;
@@ -85,7 +87,10 @@ pub mod parts {
 pub mod probe {
     pub use crate::disk::probe::{Recovered, recover};
     pub use crate::ipc::probe::{Heard, frames};
+    pub use crate::mapping::probe::mapped;
     pub use crate::programs::probe::{Filtered, filter};
+    #[cfg(feature = "tls")]
+    pub use crate::underlay::tls::probe::{Heard as WebHeard, Kind, put_web_messages, web_head, web_messages};
 }
 /// Other nodes' texts, for programs that show them.
 pub mod text {

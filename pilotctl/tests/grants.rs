@@ -105,12 +105,13 @@ fn a_stream_on_a_withdrawn_port_is_reset() {
     let mut feeder = feeder.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let accept = pilot_node::Request::Accept { port: 1000, hold: None };
     let stream = client.stream(&accept, Some(std::time::Duration::from_secs(20))).unwrap();
-    // Before the peer's answer arrives, the stream that is asked for would be refused instead of reset.
     until("the stream stands", || a.json(&["connections"])["connections"][0]["state"] == "ESTABLISHED");
     b.ok(&["revoke", "primary-node", "--ports", "stdio"]);
     let end = client.stream_end(stream.data.stream, Some(std::time::Duration::from_secs(20))).unwrap_err();
     assert!(end.message.contains("not granted to primary-node any more"), "{end}");
-    assert_eq!(feeder.wait().unwrap().code(), Some(1), "never a clean end");
+    // The news of the grant and the reset travel apart: the reason is the grant (5) when that comes first, else the reset (1).
+    let code = feeder.wait().unwrap().code();
+    assert!(matches!(code, Some(1 | 5)), "never a clean end: {code:?}");
     a.fails(&["connect", "worker-node", "1000"], 5, "trust_required");
 }
 

@@ -13,6 +13,7 @@ mod drain;
 mod letters;
 mod limits;
 mod machine;
+mod probes;
 pub mod server;
 mod sources;
 mod state;

@@ -1,6 +1,6 @@
 //! The endpoint: all peers on one UDP socket.
 //!
-//! `input` holds the way of a datagram in, `peers` the table of peers with its ready list and timers, `output` the events and
+//! `input` holds the way of a datagram in, `lan` what nodes of one network announce, `peers` the table of peers with its ready list and timers, `output` the events and
 //! the trace. Registration and trust are a machine of their own, `directory`; `relations` carries out what that machine asks
 //! for, because it speaks through the peers of the endpoint and decides which peers exist.
 
@@ -9,7 +9,9 @@ mod directory;
 mod hoard;
 mod input;
 mod kem;
+mod lan;
 mod link_handle;
+mod meet;
 mod output;
 mod paths;
 mod peers;
@@ -20,6 +22,7 @@ pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
 pub use crate::timer::{PeerTimer, Timer};
 pub use config::{Config, Strangers};
 pub use directory::{CALLS_MAX, DirectoryState, Warning};
+pub use lan::ANNOUNCEMENT_LEN_MAX;
 pub use link_handle::LinkHandle;
 pub use output::{Event, PathChange, PeerInfo, Transmit};
 
@@ -43,6 +46,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use directory::Directory;
 use hoard::Hoard;
+use meet::Meetings;
 use output::Events;
 use peers::PeerTable;
 
@@ -81,6 +85,7 @@ pub struct Endpoint {
     events: Events,
     discards: Discards,
     directory: Directory,
+    meetings: Meetings,
 }
 
 /// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
@@ -120,6 +125,7 @@ impl Endpoint {
             recent_inits: [[0; 32]; INITS_REMEMBERED],
             events: Events::default(),
             discards: Discards::default(),
+            meetings: Meetings::default(),
             directory: Directory::new(
                 &config.identity,
                 config.addr,
@@ -206,6 +212,7 @@ impl Endpoint {
             link: peer.link.stats(),
             last_received: peer.last_received,
             away_since: peer.away_since(),
+            nat: peer.paths.acquaintance().nat,
             secret_differs: peer.secret_differs || peer.identity.is_some_and(|key| self.trust().secret_differs(&key)),
         })
     }
@@ -258,9 +265,9 @@ impl Endpoint {
         self.directory.times_not_saved();
     }
 
-    /// True when a peer has answered from this underlay address, or this node's own configuration or trust book names it.
+    /// True when a peer has answered from this underlay address, or this node's own configuration, trust book or rendezvous names it.
     pub fn is_open(&self, addr: SocketAddr) -> bool {
-        self.peers.iter().any(|(_, entry)| entry.peer.paths.is_open(PathAddr::Direct(addr)))
+        self.meetings.is_probe(addr) || self.peers.iter().any(|(_, entry)| entry.peer.paths.is_open_at(addr))
     }
 
     /// Memory that other nodes make this endpoint hold for their control streams and key handshakes. Work grows with the
@@ -380,19 +387,13 @@ impl Endpoint {
 
     /// The underlay address in use for a peer, for the beacon's forwarding; `None` when there is none or it is relayed.
     pub fn direct_address(&self, peer: PeerId) -> Option<SocketAddr> {
-        match self.peers.get(&peer)?.peer.paths.selected()? {
-            PathAddr::Direct(addr) => Some(addr),
-            PathAddr::Relay(_) => None,
-        }
+        self.peers.get(&peer)?.peer.paths.selected()?.addr()
     }
 
     /// Where a peer's newest datagram came from: its reflexive address. The peer may have moved there just now, and
     /// nothing goes there before it has answered.
     pub fn newest_address(&self, peer: PeerId) -> Option<SocketAddr> {
-        match self.peers.get(&peer)?.peer.paths.newest_from()? {
-            PathAddr::Direct(addr) => Some(addr),
-            PathAddr::Relay(_) => None,
-        }
+        self.peers.get(&peer)?.peer.paths.newest_from()?.addr()
     }
 
     // Time.
@@ -429,6 +430,7 @@ impl Endpoint {
         if self.directory.poll_timeout().is_some_and(|at| at <= now) {
             self.with_directory(now, Directory::handle_timeout);
         }
+        self.tend_meetings(now);
         self.reserve.handle_timeout(now, &mut *self.entropy);
     }
 
@@ -440,7 +442,7 @@ impl Endpoint {
         while let Some((path, datagram)) = self.stray.pop_front() {
             PacketBuilder::new(out, self.directory.relay_key()).push(path, &datagram);
             if let Some(to) = self.resolve(path) {
-                return Some(Transmit { to, segment_len: out.len() });
+                return Some(Transmit { to, source: path.source(), segment_len: out.len() });
             }
             out.clear();
         }
@@ -459,7 +461,7 @@ impl Endpoint {
                 self.peers.rotate(); // one batch each, in turn
             }
             match self.resolve(path) {
-                Some(to) => return Some(Transmit { to, segment_len }),
+                Some(to) => return Some(Transmit { to, source: path.source(), segment_len }),
                 None => out.clear(),
             }
         }
@@ -467,10 +469,7 @@ impl Endpoint {
     }
 
     fn resolve(&self, path: PathAddr) -> Option<SocketAddr> {
-        match path {
-            PathAddr::Direct(addr) => Some(addr),
-            PathAddr::Relay(_) => self.directory.beacon(),
-        }
+        path.addr().or_else(|| self.directory.beacon())
     }
 
     /// The next event.
@@ -488,7 +487,8 @@ impl Endpoint {
         let peer = self.peers.poll_timeout().map(|(at, id, why)| (at, Timer::Peer(id, why)));
         let directory = self.directory.poll_timeout().map(|at| (at, Timer::Directory));
         let reserve = self.reserve.poll_timeout().map(|at| (at, Timer::Reserve));
-        earliest(earliest(peer, directory), reserve)
+        let meetings = self.meetings.poll_timeout().map(|at| (at, Timer::Meeting));
+        earliest(earliest(peer, directory), earliest(reserve, meetings))
     }
 
     // Peers.
@@ -508,6 +508,7 @@ impl Endpoint {
     fn remove_peer(&mut self, id: PeerId) {
         self.hoard.note(id, 0);
         self.peers.remove(id);
+        self.tidy_sources(id);
     }
 
     /// Forgets the tunnel with a peer and says so; a stranger is forgotten altogether.

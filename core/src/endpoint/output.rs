@@ -6,7 +6,7 @@ use crate::extensions::Extensions;
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::inner::{PeerId, ResetReason};
 use crate::link::LinkStats;
-use crate::path::{Outlook, Path, PathAddr, PathReason};
+use crate::path::{Nat, Outlook, Path, PathAddr, PathReason, Source};
 use crate::time::{Duration, Instant};
 use crate::trace::{Trace, TraceQueue, TrustStep};
 use crate::trust::{Outcome, TrustVersion};
@@ -67,6 +67,8 @@ pub struct PathChange {
 pub struct Transmit {
     /// Where to.
     pub to: SocketAddr,
+    /// The socket from which the batch leaves.
+    pub source: Source,
     /// Size of each datagram but the last, which may be smaller. Unit: bytes.
     pub segment_len: usize,
 }
@@ -112,6 +114,8 @@ pub struct PeerInfo {
     pub last_received: Option<Instant>,
     /// Since when the rendezvous says that it does not have the peer connected; `None` unless a key handshake waits for the peer.
     pub away_since: Option<Instant>,
+    /// The peer's NAT, as far as the peer knows.
+    pub nat: Nat,
     /// The peer does not hold the pair secret of its pin, as it has said or as a key handshake has shown.
     pub secret_differs: bool,
 }

@@ -5,7 +5,7 @@ use crate::time::Instant;
 /// How an address of a peer became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Source {
+pub enum Origin {
     /// The peer named an address of a local network.
     Lan,
     /// The peer named it.
@@ -18,7 +18,7 @@ pub enum Source {
     Relay,
 }
 
-impl Source {
+impl Origin {
     /// Its name in answers: a stable word in snake_case.
     pub const fn name(self) -> &'static str {
         match self {
@@ -34,7 +34,7 @@ impl Source {
 /// How an address was learnt, and how its probes fared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct History {
-    pub(super) source: Source,
+    pub(super) origin: Origin,
     pub(super) probed_at: Instant,
     pub(super) probes: u16,
     pub(super) answers: u16,
@@ -43,8 +43,8 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) const fn new(source: Source) -> Self {
-        Self { source, probed_at: Instant::ZERO, probes: 0, answers: 0, awaited: 0 }
+    pub(super) const fn new(origin: Origin) -> Self {
+        Self { origin, probed_at: Instant::ZERO, probes: 0, answers: 0, awaited: 0 }
     }
 
     /// A probe leaves. Old probes count for less once there were very many.
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn very_many_probes_are_halved_and_the_loss_stays() {
-        let mut history = History::new(Source::Heard);
+        let mut history = History::new(Origin::Heard);
         for n in 0..100_000 {
             history.on_probe(Instant::ZERO);
             if n % 2 == 0 {

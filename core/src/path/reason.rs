@@ -10,6 +10,8 @@ pub enum PathReason {
     Answered,
     /// The peer speaks from there now.
     Followed,
+    /// Its round trip is shorter than that of the direct path before.
+    Faster,
     /// The path before gave no answer.
     Silence,
     /// The beacon gave the relay channel another number.
@@ -23,6 +25,7 @@ impl PathReason {
             Self::Handshake => "handshake",
             Self::Answered => "answered",
             Self::Followed => "followed",
+            Self::Faster => "faster",
             Self::Silence => "silence",
             Self::Renumbered => "renumbered",
         }

@@ -1,6 +1,6 @@
 //! Owns what is told of the paths to a peer: what is known of each address, and why the peer is not reached directly.
 
-use super::{Outstanding, PROBE_LIFETIME, Path, Paths, Source, Standing};
+use super::{Origin, Outstanding, PROBE_LIFETIME, Path, Paths, Standing};
 use crate::time::Instant;
 use alloc::vec::Vec;
 
@@ -59,8 +59,8 @@ pub struct Outlook {
 
 impl Path {
     /// How the address became known.
-    pub const fn source(&self) -> Source {
-        self.history.source
+    pub const fn origin(&self) -> Origin {
+        self.history.origin
     }
 
     /// Why datagrams may be sent there, as a stable word: `heard` (a datagram came from there), `named` (by the peer), `known` (to
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!((outlook.silent_addresses, outlook.probes), (2, 6));
         assert!(outlook.next_round.is_some_and(|(number, at)| number == 2 && at > after));
         let named = |paths: &Paths, now| {
-            paths.described(now).iter().map(|p| (p.source().name(), p.standing(), p.loss())).collect::<Vec<_>>()
+            paths.described(now).iter().map(|p| (p.origin().name(), p.standing(), p.loss())).collect::<Vec<_>>()
         };
         let [relayed, near, wide] = [("relay", "proven"), ("lan", "named"), ("named", "named")];
         let with = |(source, standing), loss| (source, standing, loss);
@@ -184,9 +184,9 @@ mod tests {
     fn a_direct_path_that_is_slower_or_silent_is_told_apart() {
         let (mut paths, now) = (Paths::default(), Instant::ZERO + Duration::from_secs(9));
         paths.add_known(([198, 51, 100, 7], 9).into());
-        assert_eq!(paths.described(now)[0].source(), Source::Saved);
+        assert_eq!(paths.described(now)[0].origin(), Origin::Saved);
         paths.on_resp_used(now, direct([198, 51, 100, 8]), false);
-        assert_eq!(paths.described(now)[1].source(), Source::Heard);
+        assert_eq!(paths.described(now)[1].origin(), Origin::Heard);
         paths.select_working(direct([198, 51, 100, 7]), false);
         assert_eq!(paths.outlook(now).hindrance, None);
         paths.on_suspect(now);

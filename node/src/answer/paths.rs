@@ -50,7 +50,7 @@ pub struct PeerPaths {
     pub path: Option<String>,
     /// Whether that goes through the relay.
     pub relay: bool,
-    /// Why that path is in use: `handshake`, `answered`, `followed`, `silence` or `renumbered`; later versions may know others.
+    /// Why that path is in use: `handshake`, `answered`, `followed`, `faster`, `silence` or `renumbered`; later versions may know others.
     pub reason: Option<String>,
     /// The same for people.
     pub reason_text: Option<String>,

@@ -1,12 +1,12 @@
 //! The room of the view of paths: how a peer is reached, why so, and when a direct path is tried next.
 
-use crate::answer::{PeerPath, PeerPaths, RendezvousLink};
+use crate::answer::{NatKinds, PeerPath, PeerPaths, RendezvousLink};
 use crate::calls::resolve;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use pilot_core::Instant;
 use pilot_core::endpoint::PeerInfo;
-use pilot_core::path::{Hindrance, Outlook, PathAddr, PathReason, Source};
+use pilot_core::path::{Hindrance, Nat, Origin, Outlook, PathAddr, PathReason};
 use pilot_core::time::Duration;
 
 /// The answer to `path`.
@@ -45,18 +45,29 @@ pub(crate) fn report(cx: &Context, node: &str) -> Result<PeerPaths, Failure> {
         rounds: outlook.rounds as u64,
         next_round: outlook.next_round.map(|(number, _)| number as u64),
         next_round_s: outlook.next_round.map(|(_, at)| at.since(cx.now).as_secs_f64()),
-        nat: None,
+        nat: nat_kinds(endpoint.nat(), info.nat),
         paths: described(cx, &info),
     })
+}
+
+/// The NATs on both sides, as far as they are known.
+fn nat_kinds(here: Nat, there: Nat) -> Option<NatKinds> {
+    let [here, there] = [here, there].map(kind);
+    (here.is_some() || there.is_some()).then_some(NatKinds { here, there })
+}
+
+/// A NAT in words; `None` while nothing is known of it.
+pub(crate) fn kind(nat: Nat) -> Option<String> {
+    (nat != Nat::default()).then(|| nat.to_string())
 }
 
 /// Every path to a peer.
 pub(crate) fn described(cx: &Context, info: &PeerInfo) -> Vec<PeerPath> {
     let described = |path: &pilot_core::path::Path| PeerPath {
         path: path.addr.to_string(),
-        source: match path.source() {
-            Source::Relay if cx.carrier.over_tls().is_some() => "relay_tls".into(),
-            source => source.name().into(),
+        source: match path.origin() {
+            Origin::Relay if cx.carrier.over_tls().is_some() => "relay_tls".into(),
+            origin => origin.name().into(),
         },
         standing: path.standing().into(),
         validated: path.validated,
@@ -108,6 +119,7 @@ fn reason_text(why: PathReason) -> &'static str {
         PathReason::Handshake => "the key handshake finished over it",
         PathReason::Answered => "it answered a probe",
         PathReason::Followed => "the peer speaks from there",
+        PathReason::Faster => "its round trip is shorter than that of the path before",
         PathReason::Silence => "the path before gave no answer",
         PathReason::Renumbered => "the rendezvous gave the relay another number",
         _ => "the reason is not known",

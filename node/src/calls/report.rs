@@ -1,8 +1,8 @@
 //! The node's state: what `info`, `peers`, `connections`, `pending` and `trust` answer.
 
 use crate::answer::{
-    Asked, Budget, Connection, Connections, Info, Peer, Peers, Pending, PendingRequest, Pin, RendezvousState, Trust,
-    Used, Waiting,
+    Asked, Budget, Connection, Connections, Info, Lan, Peer, Peers, Pending, PendingRequest, Pin, PortMapping,
+    RendezvousState, Trust, Used, Waiting,
 };
 use crate::calls::path::{self, millis};
 use crate::calls::resolve;
@@ -30,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) datagrams_dropped: u64,
     /// A rendezvous is configured; its address may not be known yet.
     pub(crate) has_rendezvous: bool,
+    pub(crate) mapping: PortMapping,
+    pub(crate) lan: Lan,
     /// Time of the node's start. Unit: seconds since 1970.
     pub(crate) started_s: u64,
 }
@@ -68,6 +70,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         rendezvous_refusal: why.map(str::to_owned),
         rendezvous_address: endpoint.rendezvous_address().map(|(key, addr)| format!("{key}@{addr}")),
         rendezvous_link: path::rendezvous(cx),
+        nat: path::kind(cx.stack.endpoint().nat()),
         reflexive: endpoint.reflexive().map(|a| a.to_string()),
         identity_elsewhere: endpoint.identity_elsewhere(cx.now).map(|a| a.to_string()),
         clock_behind_s: endpoint.clock_behind_s(cx.now),
@@ -83,6 +86,8 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         version: env!("CARGO_PKG_VERSION").into(),
         discards,
         datagrams_dropped: facts.datagrams_dropped,
+        mapping: facts.mapping.clone(),
+        lan: facts.lan,
         webhook: cx.config.webhook.as_ref().and_then(Webhook::state),
     }
 }

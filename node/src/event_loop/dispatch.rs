@@ -267,6 +267,7 @@ fn info(rooms: &mut Rooms) -> Info {
     (facts.outbox, facts.datagrams_dropped) = (rooms.post.len(), rooms.datagrams.dropped);
     facts.has_rendezvous = rooms.rendezvous.is_named();
     facts.outbox_waiting = rooms.post.waiting(&rooms.cx);
+    (facts.mapping, facts.lan) = (rooms.mapping.report(&rooms.cx), rooms.lan.report());
     // The answer tells what is known; the next one has the rendezvous' sign of life, or its absence.
     let info = report::info(&rooms.cx, &facts);
     rooms.cx.stack.endpoint_mut().ask_rendezvous(rooms.cx.now);

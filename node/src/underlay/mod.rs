@@ -6,6 +6,7 @@ pub(crate) mod echo;
 pub(crate) mod nat64;
 pub(crate) mod rendezvous;
 pub(crate) mod resolver;
+pub(crate) mod sides;
 mod sources;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;

@@ -47,6 +47,12 @@ pub(crate) struct DaemonStart {
     /// use UDP alone
     #[argh(switch)]
     pub(crate) no_tls: bool,
+    /// ask no gateway to map the UDP port
+    #[argh(switch)]
+    pub(crate) no_port_mapping: bool,
+    /// do not announce this node to its peers on the local network
+    #[argh(switch)]
+    pub(crate) no_lan: bool,
     /// may be found by search
     #[argh(switch)]
     pub(crate) public: bool,
@@ -95,6 +101,12 @@ pub(crate) struct DaemonRun {
     /// use UDP alone
     #[argh(switch)]
     pub(crate) no_tls: bool,
+    /// ask no gateway to map the UDP port
+    #[argh(switch)]
+    pub(crate) no_port_mapping: bool,
+    /// do not announce this node to its peers on the local network
+    #[argh(switch)]
+    pub(crate) no_lan: bool,
     /// where the daemon writes its log (default: standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
@@ -179,6 +191,10 @@ pub(crate) struct RendezvousRun {
     /// TCP address at which they are served as WebSockets in plain, for a reverse proxy that ends TLS and says X-Forwarded-For
     #[argh(option)]
     pub(crate) ws_listen: Option<SocketAddr>,
+    /// UDP address at which nodes are told what is seen of them, beside --listen; up to three, best also on another IP address
+    /// (default: the port above that of --listen)
+    #[argh(option)]
+    pub(crate) probe_listen: Vec<SocketAddr>,
     /// end when no node has been connected for so many seconds
     #[argh(option)]
     pub(crate) idle_exit: Option<u64>,

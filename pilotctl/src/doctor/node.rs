@@ -191,7 +191,8 @@ fn nat(info: &Info) -> Check {
     match &info.reflexive {
         None => Check::warn("nat", "the rendezvous has not told how it sees this node", ""),
         Some(seen) => {
-            Check::ok("nat", format!("kind not known; bound to {}, seen by the rendezvous as {seen}", info.udp))
+            let kind = info.nat.as_deref().unwrap_or("not known");
+            Check::ok("nat", format!("kind: {kind}; bound to {}, seen by the rendezvous as {seen}", info.udp))
         }
     }
 }

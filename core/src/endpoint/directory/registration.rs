@@ -16,6 +16,8 @@ pub(super) const NAME_PAUSE: Duration = Duration::from_secs(300);
 /// says so again within 30 s while both are there.
 const ELSEWHERE_LASTS: Duration = Duration::from_secs(60);
 
+/// Addresses that gateways map: one of each family. Source: docs/paths.md, "Port mapping"; a list of candidates has room for them.
+const MAPPED_MAX: usize = 2;
 /// Shortest pause between two questions where the rendezvous sees this node. Source: `docs/paths.md`, "Rules".
 const WHERE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -65,6 +67,14 @@ impl Directory {
     pub(crate) fn add_candidates(&mut self, candidates: Vec<SocketAddr>) -> bool {
         let has_news = self.candidates != candidates;
         self.candidates = candidates;
+        has_news
+    }
+
+    /// Replaces the addresses that gateways map; false when they are the ones known before.
+    pub(crate) fn set_mapped(&mut self, mut mapped: Vec<SocketAddr>) -> bool {
+        mapped.truncate(MAPPED_MAX);
+        let has_news = self.mapped != mapped;
+        self.mapped = mapped;
         has_news
     }
 

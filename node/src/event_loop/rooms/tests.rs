@@ -34,6 +34,8 @@ fn rooms_of(cx: Context) -> (Rooms, Paper) {
         ipc: Ipc::private(registry()),
         expiry: Expiry::default(),
         rendezvous,
+        mapping: Mapping::new(false, registry()),
+        lan: Lan::new(false, registry()),
         worker,
         log: LogRoom::new(None).0,
         facts: Facts::default(),

@@ -7,6 +7,7 @@ mod frame;
 mod http;
 mod join;
 mod pipe;
+pub(crate) mod probe;
 mod proxy;
 mod server;
 mod udp_watch;
