@@ -61,7 +61,7 @@ pub struct PeerPaths {
     /// Largest datagram on the path in use. Unit: bytes.
     pub datagram_len: u64,
     /// Why the peer is not reached directly: `not_in_use`, `peer_away`, `no_tunnel`, `no_address`, `udp_blocked`, `probing`,
-    /// `no_answer`, `slower` or `silent`; later versions may know others. Null: it is reached directly.
+    /// `no_answer`, `nats_unpredictable`, `slower` or `silent`; later versions may know others. Null: it is reached directly.
     pub not_direct: Option<String>,
     /// The same for people.
     pub not_direct_text: Option<String>,

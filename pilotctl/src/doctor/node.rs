@@ -101,7 +101,7 @@ fn checks(told: &Told) -> Vec<Check> {
         relay(told),
         clock(info),
         nat(info),
-        Check::ok("port_mapping", "off"),
+        port_mapping(info),
         mtu(told),
     ]
 }
@@ -188,13 +188,20 @@ fn clock(info: &Info) -> Check {
 }
 
 fn nat(info: &Info) -> Check {
+    let kind = info.nat.as_deref().unwrap_or("kind not known");
     match &info.reflexive {
         None => Check::warn("nat", "the rendezvous has not told how it sees this node", ""),
-        Some(seen) => {
-            let kind = info.nat.as_deref().unwrap_or("not known");
-            Check::ok("nat", format!("kind: {kind}; bound to {}, seen by the rendezvous as {seen}", info.udp))
-        }
+        Some(seen) => Check::ok("nat", format!("{kind}; bound to {}, seen by the rendezvous as {seen}", info.udp)),
     }
+}
+
+fn port_mapping(info: &Info) -> Check {
+    let mapping = &info.mapping;
+    let evidence = match (&mapping.kind, &mapping.external) {
+        (Some(kind), Some(external)) => format!("{kind} gives {external}"),
+        _ => format!("none: {}", mapping.why.as_deref().unwrap_or("off")),
+    };
+    Check::ok("port_mapping", evidence)
 }
 
 fn mtu(told: &Told) -> Check {
@@ -254,6 +261,11 @@ pub(super) mod tests {
             (relay.evidence.as_str(), relay.grade),
             ("1 of 1 peers with a tunnel: b 80.0 ms (no_address)", Grade::Ok)
         );
+        assert_eq!(port_mapping(&told.info).evidence, "none: off");
+        told.info.mapping.why = Some("no_answer".into());
+        assert_eq!(port_mapping(&told.info).evidence, "none: no_answer");
+        (told.info.mapping.kind, told.info.mapping.external) = (Some("pcp".into()), Some("198.51.100.7:4000".into()));
+        assert_eq!(port_mapping(&told.info).evidence, "pcp gives 198.51.100.7:4000");
         told.info.rendezvous = RendezvousState::Silent;
         (told.info.clock_behind_s, told.info.version) = (Some(-300), "0.0.1".into());
         told.paths[0].datagram_len = 532;
