@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::failure::{Code, Failure};
 use pilot_core::Instant;
 use pilot_core::endpoint::PeerInfo;
-use pilot_core::path::{Hindrance, Nat, Origin, Outlook, PathAddr, PathReason, Ports};
+use pilot_core::path::{Hindrance, Nat, Origin, Outlook, PathAddr, PathReason};
 use pilot_core::time::Duration;
 
 /// The answer to `path`.
@@ -86,9 +86,8 @@ fn why_not_direct(cx: &Context, info: &PeerInfo) -> Option<(&'static str, String
     if tries && cx.carrier.over_tls().is_some() {
         return Some(("udp_blocked", "no UDP passes to the rendezvous, so none is expected to peers".into()));
     }
-    let is_random = |nat: Nat| nat.ports == Ports::Random;
-    if hindrance == Hindrance::NoAnswer && is_random(cx.stack.endpoint().nat()) && is_random(info.nat) {
-        let text = "both NATs give each destination another port, at random";
+    if hindrance == Hindrance::NoAnswer && cx.stack.endpoint().nat().is_hopeless_with(info.nat) {
+        let text = "both NATs choose ports that cannot be guessed";
         return Some(("nats_unpredictable", text.into()));
     }
     Some((hindrance.name(), hindrance_text(cx.now, info, hindrance)))
