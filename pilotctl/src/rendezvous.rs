@@ -82,6 +82,7 @@ fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
         Server::accept_loss(&args.home).map_err(|e| Failure::new(Code::Internal, e.to_string()))?;
     }
     let mut server = Server::bind(&config).map_err(|e| Failure::new(Code::Conflict, e.to_string()).hint(hint(&e)))?;
+    server.set_relay_budget(args.relay_bytes_per_second);
     let (key, addr) = server.endpoint();
     let endpoint = format!("{key}@{addr}");
     let (tls, ws) = crate::tls::listen(&mut server, &args)?;

@@ -10,6 +10,7 @@ mod age;
 mod bucket;
 mod channels;
 mod drain;
+mod forward;
 mod letters;
 mod limits;
 mod machine;

@@ -205,6 +205,11 @@ impl Server {
         Ok(bound)
     }
 
+    /// Relays so many bytes in a second at most, shared fairly among the clients that send; `None`: as many as the socket takes.
+    pub fn set_relay_budget(&mut self, per_second: Option<u64>) {
+        self.machine.set_relay_budget(self.now(), per_second);
+    }
+
     /// Returns a handle that ends the server from any thread.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.stop.clone(), self.waker.clone())

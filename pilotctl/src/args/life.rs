@@ -195,6 +195,9 @@ pub(crate) struct RendezvousRun {
     /// (default: the port above that of --listen)
     #[argh(option)]
     pub(crate) probe_listen: Vec<SocketAddr>,
+    /// relay so many bytes in a second at most, shared fairly among the nodes that send
+    #[argh(option)]
+    pub(crate) relay_bytes_per_second: Option<u64>,
     /// end when no node has been connected for so many seconds
     #[argh(option)]
     pub(crate) idle_exit: Option<u64>,

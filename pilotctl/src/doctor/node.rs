@@ -198,8 +198,8 @@ fn nat(info: &Info) -> Check {
 fn port_mapping(info: &Info) -> Check {
     let mapping = &info.mapping;
     let evidence = match (&mapping.kind, &mapping.external) {
-        (Some(kind), Some(external)) => format!("{kind} gives {external}"),
-        _ => format!("none: {}", mapping.why.as_deref().unwrap_or("off")),
+        (Some(kind), Some(external)) => format!("{external}, by {kind}"),
+        _ => mapping.why.clone().unwrap_or_else(|| "off".into()),
     };
     Check::ok("port_mapping", evidence)
 }
@@ -261,11 +261,11 @@ pub(super) mod tests {
             (relay.evidence.as_str(), relay.grade),
             ("1 of 1 peers with a tunnel: b 80.0 ms (no_address)", Grade::Ok)
         );
-        assert_eq!(port_mapping(&told.info).evidence, "none: off");
+        assert_eq!(port_mapping(&told.info).evidence, "off");
         told.info.mapping.why = Some("no_answer".into());
-        assert_eq!(port_mapping(&told.info).evidence, "none: no_answer");
+        assert_eq!(port_mapping(&told.info).evidence, "no_answer");
         (told.info.mapping.kind, told.info.mapping.external) = (Some("pcp".into()), Some("198.51.100.7:4000".into()));
-        assert_eq!(port_mapping(&told.info).evidence, "pcp gives 198.51.100.7:4000");
+        assert_eq!(port_mapping(&told.info).evidence, "198.51.100.7:4000, by pcp");
         told.info.rendezvous = RendezvousState::Silent;
         (told.info.clock_behind_s, told.info.version) = (Some(-300), "0.0.1".into());
         told.paths[0].datagram_len = 532;
