@@ -7,9 +7,11 @@
 mod budget;
 mod candidate;
 mod choice;
+mod history;
 mod meet;
 mod nat;
 mod plan;
+mod reason;
 mod round;
 mod size;
 mod view;
@@ -18,12 +20,14 @@ mod way;
 pub(crate) use budget::{ProbeBudget, Prober};
 use candidate::is_local;
 pub(crate) use candidate::{is_acceptable_candidate, is_reserved};
+pub use history::Origin;
 use nat::Acquaintance;
 pub use nat::{Mapping, Nat, Ports};
 pub(crate) use nat::{Sample, classify};
 pub use plan::Meeting;
 pub(crate) use plan::{Plan, Spread, plan};
-pub use view::{Hindrance, Origin, Outlook};
+pub use reason::PathReason;
+pub use view::{Hindrance, Outlook};
 pub use way::{PathAddr, Source};
 
 use crate::codec::Put as _;
@@ -34,7 +38,7 @@ use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use view::History;
+use history::History;
 
 /// Most paths per peer: 16 candidates of the peer's and 8 found otherwise. Source: `docs/paths.md`, "Rules".
 pub const PATHS_MAX: usize = 24;
@@ -63,38 +67,6 @@ const OUTSTANDING_MAX: usize = 64;
 const NEWS_MAX: usize = 8;
 /// Time after which an answer to a probe is ignored.
 const PROBE_LIFETIME: Duration = Duration::from_secs(3);
-
-/// Why a path was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PathReason {
-    /// The key handshake finished over it.
-    Handshake,
-    /// It answered a probe, and it is direct or the first one.
-    Answered,
-    /// The peer speaks from there now.
-    Followed,
-    /// Its round trip is shorter than that of the direct path before.
-    Faster,
-    /// The path before gave no answer.
-    Silence,
-    /// The beacon gave the relay channel another number.
-    Renumbered,
-}
-
-impl PathReason {
-    /// Its name in logs: a stable word in snake_case.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Handshake => "handshake",
-            Self::Answered => "answered",
-            Self::Followed => "followed",
-            Self::Faster => "faster",
-            Self::Silence => "silence",
-            Self::Renumbered => "renumbered",
-        }
-    }
-}
 
 /// A decision of [`Paths`], for the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +127,18 @@ impl Path {
     /// What may be sent there now. Unit: bytes.
     fn allowance(&self) -> usize {
         if self.is_open() { usize::MAX } else { self.credit as usize }
+    }
+}
+
+/// How an address became known that gets this standing at first.
+fn origin_of(addr: PathAddr, standing: Standing) -> Origin {
+    match (addr, standing) {
+        (PathAddr::Relay(_), _) => Origin::Relay,
+        (PathAddr::Side(..), _) => Origin::Met,
+        (_, Standing::Known) => Origin::Saved,
+        (PathAddr::Direct(addr), Standing::Named) if is_local(&addr) => Origin::Lan,
+        (_, Standing::Named) => Origin::Named,
+        (_, Standing::Heard | Standing::Proven) => Origin::Heard,
     }
 }
 
@@ -349,7 +333,7 @@ impl Paths {
             answered_init: false,
             tries: 0,
             credit: 0,
-            history: History::new(addr, standing),
+            history: History::new(origin_of(addr, standing)),
             faster: 0,
         };
         self.list.push(path);

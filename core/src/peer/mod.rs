@@ -6,6 +6,7 @@
 mod builder;
 mod handshake;
 mod kem;
+mod kem_run;
 mod receive;
 mod send;
 mod sessions;
@@ -154,7 +155,7 @@ pub(crate) struct Peer {
     counterpart: Counterpart,
     liveness: Liveness,
     /// A KEM run under way.
-    kem: Option<Box<kem::Run>>,
+    kem: Option<Box<kem_run::Run>>,
     /// The current session was initiated here and has no KEM secret: a key is to be offered.
     kem_due: bool,
     /// Our own signed record, as all peers get it.
