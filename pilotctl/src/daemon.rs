@@ -66,7 +66,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         }
         None => Some(ensure_local()?),
     };
-    let (log_level, log_format) = (settings::log_level(&settings, args.log_level)?, args.log_format);
+    let log_level = settings::log_level(&settings, args.log_level)?;
     let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
     let run = DaemonRun {
         hostname,
@@ -82,7 +82,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         log_file,
         accept_loss: args.accept_loss,
         log_level,
-        log_format,
+        log_format: args.log_format,
     };
     if args.foreground {
         return serve(run, ensure_local);
