@@ -19,7 +19,7 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -100,6 +100,11 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         let public = Request::Profile { hostname: None, public: Some(true), tags: None };
         Client::connect(&socket)?.request(&public, &[], Some(CALL_TIMEOUT))?;
     }
+    tell_started(&info, &socket, &log_path, output);
+    Ok(())
+}
+
+fn tell_started(info: &Info, socket: &Path, log_path: &Path, output: &Output) {
     match info.rendezvous {
         RendezvousState::Ready => {}
         RendezvousState::Refused => {
@@ -113,7 +118,6 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         "status": "started", "node_id": info.node_id, "address": info.address, "hostname": info.hostname,
         "fingerprint": info.fingerprint, "pid": info.pid, "socket": socket, "log_file": log_path, "rendezvous": info.rendezvous,
     }));
-    Ok(())
 }
 
 fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
