@@ -1,6 +1,7 @@
 //! Owns the token bucket, in virtual time.
 
 use pilot_core::Instant;
+use pilot_core::time::Duration;
 
 pub(crate) struct Bucket {
     tokens: u64,
@@ -30,6 +31,12 @@ impl Bucket {
             self.tokens -= cost;
         }
         enough
+    }
+
+    /// When there are as many tokens, if none is taken before.
+    pub(crate) fn has_at(&self, cost: u64, per_second: u64) -> Instant {
+        let missing = cost.saturating_sub(self.tokens);
+        self.at + Duration::from_micros(missing.saturating_mul(1_000_000).div_ceil(per_second.max(1)))
     }
 
     /// True for a bucket that says nothing that a new one would not say.

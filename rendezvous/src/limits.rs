@@ -25,8 +25,8 @@ pub struct Limits {
     pub letter_age_s: u64,
     /// Relay channels: two for each pair.
     pub channels: usize,
-    /// Datagrams that wait to be relayed.
-    pub forward: usize,
+    /// Datagrams that wait to be relayed. Unit: bytes.
+    pub forward_len: usize,
     /// Sources of first registrations that are remembered.
     pub sources: usize,
     /// First registrations that one source may make at once.
@@ -46,7 +46,7 @@ impl Default for Limits {
             letters_len: 256 << 20,
             letter_age_s: 30 * 24 * 3600,
             channels: 1 << 20,
-            forward: 4096,
+            forward_len: 16 << 20,
             sources: 1 << 14,
             registrations_per_source: 1000,
         }

@@ -3,19 +3,20 @@
 use crate::age::Age;
 use crate::bucket::Bucket;
 use crate::channels::Channels;
+use crate::forward::{Forward, Waiting};
 use crate::letters::Letter;
 use crate::sources::{Sources, network};
 use crate::state::{Journal, State, day};
-use pilot_core::control::{Answer, Call, Push, Refusal};
+use pilot_core::control::{Answer, Call, GRANTS_MAX, Grant, Push, Refusal};
 use pilot_core::endpoint::{Event, NoSink, Strangers, Timer, Transmit};
-use pilot_core::extensions::{ExtensionType, Extensions};
+use pilot_core::extensions::{ExtensionType, Extensions, emit_endpoints};
 use pilot_core::identity::IdentityKey;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_core::trust::Source;
 use pilot_core::wire::{self, Datagram, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
 use pilot_core::{Config, Endpoint, Instant, NodeRecord, PeerId};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// Silence after which a client counts as away. Clients send a keepalive every 15 s ± 20 %.
@@ -34,15 +35,11 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// Time that a stranger has to register.
 const REGISTER_WITHIN: Duration = Duration::from_secs(60);
-/// Pause between two words to one client that datagrams are dropped.
-const CONGESTED_PAUSE: Duration = Duration::from_millis(100);
+/// Pause between two words to one client that datagrams of its channels do not pass. Source: own choice; a hundred in a second
+/// are enough for ten channels with a round trip of 100 ms.
+const CONGESTED_PAUSE: Duration = Duration::from_millis(10);
 /// Time in which two processes with one identity take each other's place at least once.
 const TWIN_WITHIN: Duration = Duration::from_secs(300);
-/// Most datagrams of one batch. Source: UDP_MAX_SEGMENTS of Linux.
-const BATCH_SEGMENTS_MAX: usize = 64;
-/// Longest batch. Unit: bytes. Source: below 2^16 with headers.
-const BATCH_LEN_MAX: usize = 65_000;
-
 struct Client {
     peer: PeerId,
     relay_key: [u8; 32],
@@ -72,7 +69,7 @@ pub struct Rendezvous {
     calls: BTreeMap<PeerId, Bucket>,
     channels: Channels,
     sources: Sources,
-    forward: VecDeque<(SocketAddr, Vec<u8>)>,
+    forward: Forward,
     /// Wall clock at the machine's time 0. Unit: microseconds since 1970.
     wall_at_zero_us: u64,
     /// The clock of the books, from the first look at it on.
@@ -80,6 +77,8 @@ pub struct Rendezvous {
     sweep_at: Instant,
     /// Where clients are sent, and the moment at which all have gone.
     away: Option<(SocketAddr, Instant)>,
+    /// Where else nodes are told what is seen of them, as an extension has the addresses.
+    probes: Vec<u8>,
 }
 
 impl Rendezvous {
@@ -95,6 +94,7 @@ impl Rendezvous {
         Self {
             wall_at_zero_us,
             age: None,
+            forward: Forward::new(state.limits().forward_len),
             endpoint,
             state,
             journal,
@@ -105,9 +105,9 @@ impl Rendezvous {
             calls: BTreeMap::new(),
             channels: Channels::default(),
             sources: Sources::default(),
-            forward: VecDeque::new(),
             sweep_at: Instant::ZERO + SWEEP_PAUSE,
             away: None,
+            probes: Vec::new(),
         }
     }
 
@@ -151,6 +151,12 @@ impl Rendezvous {
         }
     }
 
+    /// Says where else nodes may ask what is seen of them; an unspecified address stands for the one at which they know this
+    /// rendezvous.
+    pub fn set_probes(&mut self, addrs: &[SocketAddr]) {
+        self.probes = emit_endpoints(addrs);
+    }
+
     /// Sends every client to another address of this rendezvous, each at a random moment within `span`, so that they do not
     /// arrive at once; those that register meanwhile as well. Work grows with the number of clients.
     pub fn send_away(&mut self, now: Instant, to: SocketAddr, span: Duration) {
@@ -172,27 +178,29 @@ impl Rendezvous {
 
     /// Fills `out` with the next batch; see [`Endpoint::poll_transmit`].
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
-        self.poll_forward(out).or_else(|| self.endpoint.poll_transmit(now, out))
+        // Control first: while the socket has no room, senders of relayed datagrams are told so.
+        self.endpoint.poll_transmit(now, out).or_else(|| {
+            let mut told = Vec::new();
+            let transmit = self.forward.poll(now, out, |sender, channel| told.push((sender, channel)));
+            told.into_iter().for_each(|(sender, channel)| self.tell_congestion(now, &sender, channel));
+            transmit
+        })
     }
 
-    /// Fills `out` with relayed datagrams to one address: the first one, and those behind it that make a batch with it.
-    fn poll_forward(&mut self, out: &mut Vec<u8>) -> Option<Transmit> {
-        let (to, first) = self.forward.pop_front()?;
-        let segment_len = first.len();
-        debug_assert!(segment_len >= RELAY_HEADER_LEN, "a relayed datagram has its header");
-        out.clear();
-        out.extend_from_slice(&first);
-        for _ in 1..BATCH_SEGMENTS_MAX {
-            let Some((_, next)) = self.forward.front().filter(|(next_to, _)| *next_to == to) else { break };
-            // Only the last datagram of a batch may be shorter than the others.
-            let is_open = out.len().is_multiple_of(segment_len);
-            if !is_open || next.len() > segment_len || out.len() + next.len() > BATCH_LEN_MAX {
-                break;
-            }
-            out.extend_from_slice(next);
-            self.forward.pop_front();
+    /// Relays so many bytes in a second from now on, headers of IP and UDP included; `None`: as many as the socket takes.
+    pub fn set_relay_budget(&mut self, now: Instant, per_second: Option<u64>) {
+        self.forward.set_budget(now, per_second);
+    }
+
+    /// Tells a client that what it sends into a channel does not pass, or waits.
+    fn tell_congestion(&mut self, now: Instant, sender: &IdentityKey, channel: u32) {
+        let Some(client) = self.clients.get_mut(sender) else { return };
+        if client.congested_at.is_none_or(|at| now.since(at) >= CONGESTED_PAUSE)
+            && self.channels.tells_congestion(now, channel)
+        {
+            client.congested_at = Some(now);
+            self.endpoint.push(client.peer, Push::Congested(channel));
         }
-        Some(Transmit { to, segment_len })
     }
 
     /// Returns the next deadline and its reason; `None` when no timer runs.
@@ -200,7 +208,8 @@ impl Rendezvous {
         let is_empty = self.identities.is_empty() && self.calls.is_empty() && self.endpoint.peers().next().is_none();
         let is_idle = is_empty && self.channels.len() + self.sources.len() + self.state.letters() == 0;
         let sweep = (!is_idle).then_some((self.sweep_at, Timer::Directory));
-        self.endpoint.poll_timeout().into_iter().chain(sweep).min_by_key(|(at, _)| *at)
+        let forward = self.forward.poll_timeout().map(|at| (at, Timer::Directory));
+        self.endpoint.poll_timeout().into_iter().chain(sweep).chain(forward).min_by_key(|(at, _)| *at)
     }
 
     /// The time by which rows grow old. Unit: seconds.
@@ -217,11 +226,15 @@ impl Rendezvous {
                 }
                 Event::Call(peer, id, call, _) => {
                     let is_register = matches!(call, Call::Register(_));
+                    let relay_to = if let Call::OpenRelay(to) = &call { Some(*to) } else { None };
                     let answer = self.answer(now, peer, call);
-                    let facts = self.facts(now, peer, &answer, is_register);
+                    let facts = match (&answer, relay_to) {
+                        (Answer::Relay { .. }, Some(to)) => self.whereabouts(&to),
+                        _ => self.facts(now, peer, &answer, is_register),
+                    };
                     self.endpoint.answer(peer, id, answer, facts);
                 }
-                Event::PathChanged(peer) => self.tell_address(peer),
+                Event::PathChanged(peer, _) => self.tell_address(peer),
                 Event::Reset(peer, reason) if reason.is_new_beginning() => self.replaced(now, peer),
                 Event::Reset(peer, _) => self.forget(peer),
                 _ => {}
@@ -240,6 +253,13 @@ impl Rendezvous {
         }
     }
 
+    /// Where a node is seen, for one that may open a relay to it: an address that the node itself names may be another's.
+    fn whereabouts(&self, of: &IdentityKey) -> Extensions {
+        let seen = self.clients.get(of).and_then(|client| self.endpoint.direct_address(client.peer));
+        let list = Extensions::NONE;
+        seen.and_then(|seen| list.with(ExtensionType::SEEN, &emit_endpoints(&[seen])).ok()).unwrap_or_default()
+    }
+
     /// What an answer says besides its content: a refusal and a registration have the clock.
     fn facts(&self, now: Instant, peer: PeerId, answer: &Answer, is_register: bool) -> Extensions {
         let why = match answer {
@@ -247,7 +267,11 @@ impl Rendezvous {
             Answer::Registered { .. } => None,
             _ => return Extensions::NONE,
         };
-        let facts = Extensions::NONE.with_u64(ExtensionType::CLOCK, self.wall_at_zero_us + now.as_micros());
+        let mut facts = Extensions::NONE.with_u64(ExtensionType::CLOCK, self.wall_at_zero_us + now.as_micros());
+        if why.is_none() && !self.probes.is_empty() {
+            let without = facts.clone();
+            facts = facts.with(ExtensionType::PROBES, &self.probes).unwrap_or(without);
+        }
         let caller = self.identities.get(&peer).filter(|_| is_register && why == Some(Refusal::BadRecord));
         let known = caller.and_then(|(caller, _)| self.state.sequence(caller));
         known.map_or(facts.clone(), |known| facts.with_u64(ExtensionType::SEQUENCE, known))
@@ -267,6 +291,7 @@ impl Rendezvous {
         let Some((key, _)) = self.identities.remove(&peer) else { return };
         if self.clients.get(&key).is_some_and(|c| c.peer == peer) {
             self.clients.remove(&key);
+            self.channels.close_of(&key, |_| true);
         }
     }
 
@@ -285,7 +310,8 @@ impl Rendezvous {
         self.drain(now);
         let peers: BTreeSet<PeerId> = self.endpoint.peers().collect();
         self.calls.retain(|peer, bucket| peers.contains(peer) && !bucket.is_full(now, CALLS_PER_SECOND, CALLS_BURST));
-        self.channels.sweep(now, |key| self.clients.contains_key(key));
+        let may_relay = |from: &IdentityKey, to: &IdentityKey| self.state.may_relay(from, to);
+        self.channels.sweep(now, |key| self.clients.contains_key(key), may_relay);
         self.sources.sweep(now, self.state.limits().registrations_per_source);
         let now_s = self.age_s(now);
         self.state.sweep(now_s, |key| self.clients.contains_key(key), &mut *self.journal);
@@ -312,7 +338,7 @@ impl Rendezvous {
                 self.post(peer, Letter { to, from: caller, id, posted_s: now_s, source: None, sealed })
             }
             Call::Taken(ids) => done(self.state.taken(&caller, &ids, (now_s, &mut *self.journal))),
-            Call::Grant(grant) => done(self.state.grant(&caller, grant, &mut *self.journal)),
+            Call::Grant(grant) => done(self.grant(&caller, grant)),
             Call::OpenRelay(to) => self.open_relay(now, caller, to),
         }
     }
@@ -379,6 +405,19 @@ impl Rendezvous {
         }
     }
 
+    /// Changes who may relay to the caller; pairs of channels with those that may not any more are closed.
+    fn grant(&mut self, caller: &IdentityKey, grant: Grant) -> Result<(), Refusal> {
+        // What comes in several parts is known with the last one.
+        let (is_whole, is_partial) = (grant.is_whole, grant.add.len() >= GRANTS_MAX);
+        let removed = grant.remove.clone();
+        self.state.grant(caller, grant, &mut *self.journal)?;
+        removed.iter().for_each(|key| self.channels.close(caller, key));
+        if is_whole && !is_partial {
+            self.channels.close_of(caller, |other| !self.state.may_relay(other, caller));
+        }
+        Ok(())
+    }
+
     fn is_online(&self, now: Instant, key: &IdentityKey) -> bool {
         let heard = self.clients.get(key).and_then(|c| self.endpoint.last_received(c.peer));
         heard.is_some_and(|at| now.since(at) < AWAY_AFTER)
@@ -408,22 +447,19 @@ impl Rendezvous {
             return;
         }
         let size = payload.len() as u64;
-        if !sender.relay_tokens.take(now, size, RELAY_BYTES_PER_SECOND, RELAY_BYTES_PER_SECOND)
-            || self.forward.len() >= self.state.limits().forward
-        {
-            if sender.congested_at.is_none_or(|at| now.since(at) >= CONGESTED_PAUSE) {
-                sender.congested_at = Some(now);
-                self.endpoint.push(sender.peer, Push::Congested(channel));
-            }
-            return;
+        if !sender.relay_tokens.take(now, size, RELAY_BYTES_PER_SECOND, RELAY_BYTES_PER_SECOND) {
+            return self.tell_congestion(now, &leg.from, channel);
         }
         self.channels.touch(now, channel);
         let Some(receiver) = self.clients.get(&leg.to) else { return };
         let Some(to) = self.endpoint.direct_address(receiver.peer) else { return };
         let other = wire::Channel(leg.other);
-        let mut datagram = emit_relay_header(other, relay_tag(&receiver.relay_key, other, payload)).to_vec();
+        let mut datagram = Vec::with_capacity(RELAY_HEADER_LEN + payload.len());
+        datagram.extend_from_slice(&emit_relay_header(other, relay_tag(&receiver.relay_key, other, payload)));
         datagram.extend_from_slice(payload);
-        self.forward.push_back((to, datagram));
+        if !self.forward.push(leg.from, Waiting { to, channel, at: now, datagram }) {
+            self.tell_congestion(now, &leg.from, channel);
+        }
     }
 }
 

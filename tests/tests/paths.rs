@@ -7,7 +7,7 @@ use pilot_core::path::PathAddr;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_stack::{Recv, StreamId};
-use pilot_tests::NatKind::{OpenInput, PortRestricted, Symmetric};
+use pilot_tests::NatKind::{AddressDependent, Block, OpenInput, PortRestricted, Sequential, Symmetric};
 use pilot_tests::{Conditions, NatKind, World, seed};
 
 const MS: Duration = Duration::from_millis(1);
@@ -34,7 +34,7 @@ fn pair(seed: u64, nats: Nats) -> World {
 fn is_direct(world: &World, node: usize) -> bool {
     let peer = world.peer(node, 1 - node);
     let info = world.nodes[node].stack.endpoint().peer_info(world.now, peer);
-    info.is_some_and(|info| matches!(info.path, Some(PathAddr::Direct(_))))
+    info.is_some_and(|info| info.path.is_some_and(PathAddr::is_direct))
 }
 
 fn are_direct(world: &World) -> bool {
@@ -162,6 +162,41 @@ fn routers_that_take_early_probes_themselves_are_passed_since_both_sides_fire_at
                 assert!(direct <= 500 * MS, "{other:?} from {from}: {direct:?}");
             }
         }
+    }
+}
+
+/// How many of some pairs behind these NATs are direct after so long, and the datagrams of the slowest of them.
+fn met(nats: [NatKind; 2], within: Duration) -> usize {
+    let count = |n| {
+        let mut world = pair(seed(300 + n), nats.map(Some));
+        let (first, direct) = talk(&mut world, (n % 2) as usize);
+        println!("{nats:?} {n}: first byte {first:?}, direct {direct:?}");
+        usize::from(direct <= within)
+    };
+    (0..MET).map(count).sum()
+}
+
+/// Pairs of which [`met`] counts.
+const MET: u64 = 20;
+
+#[test]
+fn ports_that_rise_are_predicted() {
+    for nats in [[Sequential, PortRestricted], [OpenInput, Sequential], [Sequential, Sequential]] {
+        assert!(met(nats, DIRECT_WITHIN) as u64 >= MET * 9 / 10, "{nats:?}");
+    }
+}
+
+#[test]
+fn a_random_port_is_met_by_chance_and_a_block_for_sure() {
+    let within = Duration::from_millis(2500);
+    for nats in [
+        [Symmetric, PortRestricted],
+        [OpenInput, Symmetric],
+        [AddressDependent, PortRestricted],
+        [Block, PortRestricted],
+        [OpenInput, Block],
+    ] {
+        assert!(met(nats, within) as u64 >= MET * 9 / 10, "{nats:?}");
     }
 }
 

@@ -98,6 +98,8 @@ pub(super) enum Effect {
     Regranted(IdentityKey),
     /// Tell every connected peer our underlay addresses.
     Candidates,
+    /// Find out about this node's NAT, from these addresses of the rendezvous too.
+    Survey(Vec<SocketAddr>),
     /// Use this relay channel to a peer. `online`: the rendezvous has the peer connected.
     Relay {
         /// Identity of the peer.
@@ -106,6 +108,8 @@ pub(super) enum Effect {
         channel: u32,
         /// The peer is connected to the rendezvous now.
         online: bool,
+        /// Where the rendezvous sees the peer.
+        seen: Option<SocketAddr>,
     },
     /// The rendezvous does not have this peer connected, or the peer has not granted us the relay: only direct paths are left.
     NoRelay(IdentityKey),
@@ -193,6 +197,8 @@ pub(super) struct Directory {
     reflexive: Option<SocketAddr>,
     /// When the rendezvous was last asked where it sees this node.
     where_asked_at: Option<Instant>,
+    /// When the rendezvous was last asked for a sign of life.
+    life_asked_at: Option<Instant>,
     rendezvous: Option<(StaticKey, SocketAddr)>,
     relay_key: [u8; 32],
     state: DirectoryState,
@@ -246,6 +252,7 @@ impl Directory {
             mapped: Vec::new(),
             reflexive: None,
             where_asked_at: None,
+            life_asked_at: None,
             rendezvous: None,
             relay_key: [0; 32],
             state: DirectoryState::Absent,

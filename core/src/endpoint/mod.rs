@@ -11,6 +11,7 @@ mod input;
 mod kem;
 mod lan;
 mod link_handle;
+mod meet;
 mod output;
 mod paths;
 mod peers;
@@ -23,7 +24,7 @@ pub use config::{Config, Strangers};
 pub use directory::{CALLS_MAX, DirectoryState, Warning};
 pub use lan::ANNOUNCEMENT_LEN_MAX;
 pub use link_handle::LinkHandle;
-pub use output::{Event, PeerInfo, Transmit};
+pub use output::{Event, PathChange, PeerInfo, Transmit};
 
 use crate::aead::AeadProvider;
 use crate::control::{Answer, Control, Push, Ticket};
@@ -45,6 +46,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use directory::Directory;
 use hoard::Hoard;
+use meet::Meetings;
 use output::Events;
 use peers::PeerTable;
 
@@ -83,6 +85,7 @@ pub struct Endpoint {
     events: Events,
     discards: Discards,
     directory: Directory,
+    meetings: Meetings,
 }
 
 /// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
@@ -122,6 +125,7 @@ impl Endpoint {
             recent_inits: [[0; 32]; INITS_REMEMBERED],
             events: Events::default(),
             discards: Discards::default(),
+            meetings: Meetings::default(),
             directory: Directory::new(
                 &config.identity,
                 config.addr,
@@ -193,7 +197,10 @@ impl Endpoint {
             up: peer.is_up(now),
             session_age: peer.session_age(now),
             path: peer.paths.selected(),
-            paths: peer.paths.list().to_vec(),
+            chosen: peer.paths.chosen(),
+            paths: peer.paths.described(now),
+            outlook: peer.outlook(now),
+            is_overdue: peer.is_overdue(now),
             datagram_len: peer.paths.datagram_len(),
             srtt: peer.link.srtt(),
             min_rtt: peer.link.min_rtt(),
@@ -205,6 +212,7 @@ impl Endpoint {
             link: peer.link.stats(),
             last_received: peer.last_received,
             away_since: peer.away_since(),
+            nat: peer.paths.acquaintance().nat,
             secret_differs: peer.secret_differs || peer.identity.is_some_and(|key| self.trust().secret_differs(&key)),
         })
     }
@@ -257,9 +265,9 @@ impl Endpoint {
         self.directory.times_not_saved();
     }
 
-    /// True when a peer has answered from this underlay address, or this node's own configuration or trust book names it.
+    /// True when a peer has answered from this underlay address, or this node's own configuration, trust book or rendezvous names it.
     pub fn is_open(&self, addr: SocketAddr) -> bool {
-        self.peers.iter().any(|(_, entry)| entry.peer.paths.is_open(PathAddr::Direct(addr)))
+        self.meetings.is_probe(addr) || self.peers.iter().any(|(_, entry)| entry.peer.paths.is_open_at(addr))
     }
 
     /// Memory that other nodes make this endpoint hold for their control streams and key handshakes. Work grows with the
@@ -379,19 +387,13 @@ impl Endpoint {
 
     /// The underlay address in use for a peer, for the beacon's forwarding; `None` when there is none or it is relayed.
     pub fn direct_address(&self, peer: PeerId) -> Option<SocketAddr> {
-        match self.peers.get(&peer)?.peer.paths.selected()? {
-            PathAddr::Direct(addr) => Some(addr),
-            PathAddr::Relay(_) => None,
-        }
+        self.peers.get(&peer)?.peer.paths.selected()?.addr()
     }
 
     /// Where a peer's newest datagram came from: its reflexive address. The peer may have moved there just now, and
     /// nothing goes there before it has answered.
     pub fn newest_address(&self, peer: PeerId) -> Option<SocketAddr> {
-        match self.peers.get(&peer)?.peer.paths.newest_from()? {
-            PathAddr::Direct(addr) => Some(addr),
-            PathAddr::Relay(_) => None,
-        }
+        self.peers.get(&peer)?.peer.paths.newest_from()?.addr()
     }
 
     // Time.
@@ -428,6 +430,7 @@ impl Endpoint {
         if self.directory.poll_timeout().is_some_and(|at| at <= now) {
             self.with_directory(now, Directory::handle_timeout);
         }
+        self.tend_meetings(now);
         self.reserve.handle_timeout(now, &mut *self.entropy);
     }
 
@@ -439,7 +442,7 @@ impl Endpoint {
         while let Some((path, datagram)) = self.stray.pop_front() {
             PacketBuilder::new(out, self.directory.relay_key()).push(path, &datagram);
             if let Some(to) = self.resolve(path) {
-                return Some(Transmit { to, segment_len: out.len() });
+                return Some(Transmit { to, source: path.source(), segment_len: out.len() });
             }
             out.clear();
         }
@@ -458,7 +461,7 @@ impl Endpoint {
                 self.peers.rotate(); // one batch each, in turn
             }
             match self.resolve(path) {
-                Some(to) => return Some(Transmit { to, segment_len }),
+                Some(to) => return Some(Transmit { to, source: path.source(), segment_len }),
                 None => out.clear(),
             }
         }
@@ -466,10 +469,7 @@ impl Endpoint {
     }
 
     fn resolve(&self, path: PathAddr) -> Option<SocketAddr> {
-        match path {
-            PathAddr::Direct(addr) => Some(addr),
-            PathAddr::Relay(_) => self.directory.beacon(),
-        }
+        path.addr().or_else(|| self.directory.beacon())
     }
 
     /// The next event.
@@ -487,7 +487,8 @@ impl Endpoint {
         let peer = self.peers.poll_timeout().map(|(at, id, why)| (at, Timer::Peer(id, why)));
         let directory = self.directory.poll_timeout().map(|at| (at, Timer::Directory));
         let reserve = self.reserve.poll_timeout().map(|at| (at, Timer::Reserve));
-        earliest(earliest(peer, directory), reserve)
+        let meetings = self.meetings.poll_timeout().map(|at| (at, Timer::Meeting));
+        earliest(earliest(peer, directory), earliest(reserve, meetings))
     }
 
     // Peers.
@@ -507,6 +508,7 @@ impl Endpoint {
     fn remove_peer(&mut self, id: PeerId) {
         self.hoard.note(id, 0);
         self.peers.remove(id);
+        self.tidy_sources(id);
     }
 
     /// Forgets the tunnel with a peer and says so; a stranger is forgotten altogether.

@@ -46,7 +46,7 @@ fn addr_of(side: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1 + side as u8], 4000))
 }
 
-fn config(side: usize, incarnation: u8) -> Config {
+pub(super) fn config(side: usize, incarnation: u8) -> Config {
     let mut config = Config::new(Identity::from_seed([1 + side as u8; 32]), Rng::entropy([incarnation; 32]));
     config.addr = Addr::new(0, 1 + side as u32);
     config.wall_at_zero_us = WALL_US;
@@ -529,6 +529,32 @@ fn the_trace_tells_of_discards_silent_paths_and_restarts() {
     pair.ends[0].set_trace_level(None);
     let _ = pair.deliver(0, &mut [9; 40]);
     assert_eq!((pair.ends[0].poll_trace(), pair.ends[0].traces_lost()), (None, 0));
+}
+
+/// The word comes from the rendezvous alone, and concerns the link that uses this channel.
+#[test]
+fn a_word_of_congestion_is_heard_by_the_relayed_link_alone() {
+    let mut pair = Pair::new();
+    pair.send(0, b"one");
+    pair.run_for(DELAY * 10);
+    let id = pair.peer(0);
+    pair.ends[0].set_rendezvous(pair.now, Identity::from_seed([77; 32]).static_key(), addr_of(7));
+    let rendezvous = pair.ends[0].rendezvous_peer().expect("just set");
+    let tell = |pair: &mut Pair, from: PeerId, channel: u32| {
+        pair.ends[0].handle_control(pair.now, from, Control::Push(Push::Congested(channel)));
+        pair.ends[0].peer_info(pair.now, id).expect("pinned").window
+    };
+    let before = tell(&mut pair, rendezvous, 7);
+    pair.ends[0].peers.get_mut(&id).expect("pinned").peer.paths.set_relay(Channel(7));
+    assert_eq!(tell(&mut pair, rendezvous, 7), before, "the path in use is direct");
+    pair.filter = Box::new(|_, _| false);
+    pair.send(0, b"lost");
+    pair.run_for(Duration::from_millis(600));
+    assert_eq!(pair.ends[0].peer_info(pair.now, id).expect("pinned").path, Some(PathAddr::Relay(Channel(7))));
+    let before = tell(&mut pair, id, 7);
+    assert_eq!(tell(&mut pair, rendezvous, 8), before, "another channel");
+    assert_eq!(tell(&mut pair, rendezvous, 7), before * 7 / 10);
+    assert_eq!(tell(&mut pair, rendezvous, 7), before * 7 / 10, "once in a round trip");
 }
 
 #[test]

@@ -56,8 +56,8 @@ pub trait Controller: Send {
     fn on_ack(&mut self, sample: &AckSample);
     /// Something was lost.
     fn on_loss(&mut self, sample: &LossSample);
-    /// A machine on the way says that it had no room for datagrams of this path; `next`: the packet number that will be sent
-    /// next.
+    /// A machine on the way says that datagrams of this path wait there, or found no room; `next`: the packet number that will be
+    /// sent next.
     fn on_congestion(&mut self, next: u64);
     /// A datagram that was declared lost has arrived.
     fn on_late(&mut self, number: u64, bytes: u64);
@@ -139,6 +139,8 @@ pub struct TolerantCubic {
     round: Round,
     /// Losses of packet numbers below this belong to a reaction already taken.
     recovery_until: u64,
+    /// Newest packet number that was acknowledged.
+    acked_until: u64,
     /// What to go back to when the losses were none.
     before: Option<Box<BeforeCut>>,
 }
@@ -189,6 +191,7 @@ impl TolerantCubic {
             rates: [0; RATE_ROUNDS],
             round: Round::default(),
             recovery_until: 0,
+            acked_until: 0,
             before: None,
         }
     }
@@ -304,6 +307,7 @@ impl TolerantCubic {
 impl Controller for TolerantCubic {
     fn on_ack(&mut self, sample: &AckSample) {
         self.srtt = sample.srtt;
+        self.acked_until = self.acked_until.max(sample.largest);
         if let Some(rtt) = sample.rtt {
             self.round.min_rtt = Some(self.round.min_rtt.map_or(rtt, |min| min.min(rtt)));
             self.round.samples += 1;
@@ -354,7 +358,10 @@ impl Controller for TolerantCubic {
     }
 
     fn on_congestion(&mut self, next: u64) {
-        self.cut(0.0);
+        if self.acked_until < self.recovery_until {
+            return; // as with losses, one reaction per round trip
+        }
+        self.cut(FLOOR * self.bdp());
         self.recovery_until = next;
     }
 
@@ -453,6 +460,26 @@ mod tests {
         assert!(cc.window().abs_diff((before as f64 * BETA) as u64) <= 1, "a queue is visible");
         cc.on_loss(&loss(505));
         assert!(cc.window().abs_diff((before as f64 * BETA) as u64) <= 1, "one cut per round trip");
+    }
+
+    #[test]
+    fn a_word_of_congestion_counts_as_one_loss_and_once_per_round_trip() {
+        let mut cc = TolerantCubic::new(1200);
+        (0..20).for_each(|i| cc.on_ack(&ack(50 * i, 50, 10 * i)));
+        let before = cc.window();
+        let once = (before as f64 * BETA) as u64;
+        for next in [200, 200, 210, 220] {
+            cc.on_congestion(next);
+            assert!(cc.window().abs_diff(once) <= 1, "{} of {before}", cc.window());
+        }
+        // The losses that the word was about, and what is acknowledged of the same round trip, change nothing more.
+        cc.on_ack(&AckSample { bytes: 0, ..ack(1000, 80, 199) });
+        cc.on_loss(&loss(195));
+        cc.on_congestion(230);
+        assert!(cc.window().abs_diff(once) <= 1, "{} of {before}", cc.window());
+        cc.on_ack(&AckSample { bytes: 0, ..ack(1050, 80, 201) });
+        cc.on_congestion(240);
+        assert!(cc.window() < once * 8 / 10, "a round trip later there is another one");
     }
 
     #[test]

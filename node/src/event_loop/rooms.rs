@@ -113,9 +113,9 @@ impl Rooms {
                 self.lan.hurry(cx.now);
                 watch::tell_peer(cx, peer, Event::PeerDown, Some(reason));
             }
-            EndpointEvent::PathChanged(peer) => {
+            EndpointEvent::PathChanged(peer, change) => {
                 trust::place_changed(cx);
-                watch::tell_peer(cx, peer, Event::Path, None);
+                watch::tell_path(cx, peer, change);
             }
             _ => {}
         }

@@ -33,6 +33,7 @@ use crate::streams::table::Streams;
 use crate::token::Room;
 use crate::underlay::addresses::{Addresses, own_addresses};
 use crate::underlay::rendezvous::{self, RendezvousPlace};
+use crate::underlay::sides::Sides;
 use crate::underlay::tls::TlsLink;
 use crate::underlay::udp::Udp;
 use crossbeam_channel::{Sender, bounded};
@@ -105,11 +106,13 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     let mut core = core_config(identity, &saved, &config)?;
     (core.rendezvous, core.candidates) = (known, own.candidates.clone());
     let rooms = rooms((poll.registry(), waker.clone()), core, config, (worker, log, &udp))?;
+    let sides = Sides::new(poll.registry().try_clone().map_err(internal("poll"))?);
     let mut event_loop = EventLoop {
         rooms,
         poll,
         udp,
         udp_readable: true,
+        sides,
         addresses: Addresses::new(watch, own, waker.clone()),
         tls,
         steps,

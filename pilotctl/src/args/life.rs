@@ -191,6 +191,13 @@ pub(crate) struct RendezvousRun {
     /// TCP address at which they are served as WebSockets in plain, for a reverse proxy that ends TLS and says X-Forwarded-For
     #[argh(option)]
     pub(crate) ws_listen: Option<SocketAddr>,
+    /// UDP address at which nodes are told what is seen of them, beside --listen; up to three, best also on another IP address
+    /// (default: the port above that of --listen)
+    #[argh(option)]
+    pub(crate) probe_listen: Vec<SocketAddr>,
+    /// relay so many bytes in a second at most, shared fairly among the nodes that send
+    #[argh(option)]
+    pub(crate) relay_bytes_per_second: Option<u64>,
     /// end when no node has been connected for so many seconds
     #[argh(option)]
     pub(crate) idle_exit: Option<u64>,

@@ -11,24 +11,6 @@ use pilot_core::trust::Terms;
 /// More than the time that an unused channel lasts.
 const IDLE_OF_CHANNELS: Duration = Duration::from_secs(1200);
 
-#[test]
-fn relayed_datagrams_to_one_address_leave_in_batches() {
-    let config = Config::new(Identity::from_seed([1; 32]), Rng::entropy([2; 32]));
-    let mut rendezvous = Rendezvous::new(config, State::default(), Box::new(NoJournal));
-    let [a, b] = ["192.0.2.1:9", "192.0.2.2:9"].map(|addr| addr.parse::<SocketAddr>().expect("an address"));
-    let lens = [(a, 100), (a, 100), (a, 60), (a, 100), (b, 100), (b, 120)].into_iter();
-    rendezvous.forward.extend(lens.chain([(a, 40_000); 2]).map(|(to, len)| (to, vec![7; len])));
-    let mut out = Vec::new();
-    let batches: Vec<_> = std::iter::from_fn(|| {
-        let transmit = rendezvous.poll_transmit(Instant::ZERO, &mut out)?;
-        Some((transmit.to, transmit.segment_len, out.len()))
-    })
-    .collect();
-    let expected =
-        [(a, 100, 260), (a, 100, 100), (b, 100, 100), (b, 120, 120), (a, 40_000, 40_000), (a, 40_000, 40_000)];
-    assert_eq!(batches, expected);
-}
-
 /// A client of a machine, in memory.
 struct Node {
     endpoint: Endpoint,
@@ -187,7 +169,7 @@ fn key_handshakes_that_are_never_finished_are_forgotten() {
 /// More than the channels pass is told to the sender, and not for each datagram.
 #[test]
 fn a_sender_of_dropped_datagrams_is_told_ten_times_a_second_at_most() {
-    let mut lab = Lab::new(2, Limits { forward: 1, ..Limits::default() });
+    let mut lab = Lab::new(2, Limits { forward_len: 100, ..Limits::default() });
     lab.run(Duration::from_secs(2), true);
     let keys: Vec<IdentityKey> = lab.rendezvous.clients.keys().copied().collect();
     let grant = Grant { is_whole: true, add: vec![keys[0]], remove: Vec::new() };
@@ -205,7 +187,53 @@ fn a_sender_of_dropped_datagrams_is_told_ten_times_a_second_at_most() {
         (0..10).for_each(|_| lab.rendezvous.relay(now, channel, tag, &payload));
         told += usize::from(lab.rendezvous.clients[&keys[0]].congested_at != before);
     }
-    assert_eq!((told, lab.rendezvous.forward.len()), (10, 1));
+    assert_eq!((told, lab.rendezvous.forward.len()), (10, payload.len() + RELAY_HEADER_LEN));
+}
+
+/// A relay channel ends with trust on either side, with either client's leave, and with a long absence; all of them are freed.
+#[test]
+fn channels_end_with_trust_and_with_clients() {
+    let mut lab = Lab::new(4, Limits::default());
+    lab.run(Duration::from_secs(2), true);
+    let keys: Vec<IdentityKey> = lab.nodes.iter().map(|node| node.endpoint.identity().public()).collect();
+    let grant = |lab: &mut Lab, of: usize, is_whole, add: &[usize], remove: &[usize]| {
+        let keys_of = |list: &[usize]| list.iter().map(|n| keys[*n]).collect();
+        let grant = Grant { is_whole, add: keys_of(add), remove: keys_of(remove) };
+        let peer = lab.rendezvous.clients[&keys[of]].peer;
+        assert_eq!(lab.rendezvous.answer(lab.now, peer, Call::Grant(grant)), Answer::Ok);
+    };
+    let open = |lab: &mut Lab, pairs: &[(usize, usize)]| {
+        for (from, to) in pairs {
+            let answer = lab.rendezvous.open_relay(lab.now, keys[*from], keys[*to]);
+            assert!(matches!(answer, Answer::Relay { .. }), "{from} to {to}: {answer:?}");
+        }
+        assert_eq!(lab.rendezvous.channels.len(), 2 * pairs.len());
+    };
+    let all = [(0, 1), (2, 0), (3, 1)];
+    let everyone = |lab: &mut Lab| (0..4).for_each(|of| grant(lab, of, true, &[0, 1, 2, 3], &[]));
+    everyone(&mut lab);
+    open(&mut lab, &all);
+    // Either side withdraws one grant, or tells all that there are.
+    for (of, is_whole, add, remove, left) in
+        [(0, false, &[][..], &[1][..], 4), (1, false, &[], &[0], 4), (0, true, &[2, 3], &[], 4), (1, true, &[], &[], 2)]
+    {
+        grant(&mut lab, of, is_whole, add, remove);
+        assert_eq!(lab.rendezvous.channels.len(), left, "{of} {is_whole}");
+        everyone(&mut lab);
+        open(&mut lab, &all);
+    }
+    // One leaves in order; the others stay.
+    let now = lab.now;
+    lab.nodes[1].endpoint.close_all();
+    lab.run(Duration::from_millis(20), true);
+    assert_eq!(lab.rendezvous.channels.len(), 2, "those of the node that left");
+    // A pair with a node that is not there lasts for a while.
+    lab.rendezvous.open_relay(now, keys[3], keys[1]);
+    assert_eq!(lab.rendezvous.channels.len(), 4);
+    lab.run(Duration::from_secs(60), false);
+    assert_eq!(lab.rendezvous.channels.len(), 2);
+    lab.run(FORGET_AFTER * 2, false);
+    assert_eq!((lab.rendezvous.channels.len(), lab.rendezvous.clients.len()), (0, 0));
 }
 
 /// A rendezvous that is sent elsewhere takes its clients along, one after the other.

@@ -21,6 +21,9 @@ const MAPPED_MAX: usize = 2;
 /// Shortest pause between two questions where the rendezvous sees this node. Source: `docs/paths.md`, "Rules".
 const WHERE_PAUSE: Duration = Duration::from_secs(5);
 
+/// Shortest pause between two questions whether the rendezvous lives. Source: `docs/interfaces.md`, "The rendezvous in `info`".
+const LIFE_PAUSE: Duration = Duration::from_secs(1);
+
 impl Directory {
     /// Uses this rendezvous from now on.
     pub(crate) fn set_rendezvous(&mut self, now: Instant, key: StaticKey, addr: SocketAddr) {
@@ -94,6 +97,15 @@ impl Directory {
         let asks = self.is_ready() && self.where_asked_at.is_none_or(|at| now.since(at) >= WHERE_PAUSE);
         if asks {
             self.where_asked_at = Some(now);
+        }
+        asks
+    }
+
+    /// True when the rendezvous may be asked for a sign of life.
+    pub(crate) fn asks_for_life(&mut self, now: Instant) -> bool {
+        let asks = self.is_ready() && self.life_asked_at.is_none_or(|at| now.since(at) >= LIFE_PAUSE);
+        if asks {
+            self.life_asked_at = Some(now);
         }
         asks
     }
