@@ -183,7 +183,11 @@ impl Paths {
             silent_addresses: silent().count(),
             probes: silent().map(|path| u32::from(path.history.probes)).sum(),
             rounds: self.rounds,
-            next_round: self.round.as_ref().map(|round| (self.rounds + 1, round.due_at())),
+            next_round: self
+                .round
+                .as_ref()
+                .filter(|_| hindrance.is_some())
+                .map(|round| (self.rounds + 1, round.due_at())),
         }
     }
 }

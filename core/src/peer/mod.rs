@@ -57,8 +57,6 @@ const LOADED_DATAGRAMS: u64 = 4;
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
 const REST_AFTER: Duration = Duration::from_secs(2);
-/// A peer that was heard in this time answers. Source: above `HANDSHAKE_SILENCE_LONG`, after which new keys are asked for.
-const NARROW_SILENCE_MAX: Duration = Duration::from_secs(10);
 /// What a CLOSE counts for on a path that has not answered. Unit: bytes.
 const CLOSE_LEN: usize = 64;
 /// Datagrams of the key handshake that may wait to be sent.
@@ -531,7 +529,7 @@ impl Peer {
             self.paths.on_suspect(now);
         } else if self.link.take_black_hole() {
             self.paths.on_black_hole();
-        } else if self.link.is_least_swallowed() && self.answers_on_a_narrow_path(now) {
+        } else if self.link.is_least_swallowed() && self.paths.datagram_len() <= DATAGRAM_LEN_MIN {
             return Some(ResetReason::TooNarrow);
         }
         self.sessions.handle_timeout(now, self.last_received);
@@ -544,12 +542,6 @@ impl Peer {
         let reason = given_up.map(Handshake::give_up_reason)?;
         self.sessions.end_handshake();
         Some(reason)
-    }
-
-    /// True when the path in use is held for one of the smallest, and the peer answers nevertheless.
-    fn answers_on_a_narrow_path(&self, now: Instant) -> bool {
-        let is_heard = self.last_received.is_some_and(|at| now.since(at) < NARROW_SILENCE_MAX);
-        is_heard && self.paths.datagram_len() <= DATAGRAM_LEN_MIN
     }
 
     /// Since when the rendezvous says that it does not have the peer connected, which has not answered meanwhile.
