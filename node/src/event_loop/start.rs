@@ -173,7 +173,7 @@ fn rooms(
         ..StackConfig::default()
     };
     let rendezvous = RendezvousPlace::new(&config.rendezvous, waker.clone());
-    let mut mapping = Mapping::new(config.port_mapping, another()?);
+    let mut mapping = Mapping::new(config.port_mapping, another()?, waker.clone());
     mapping.look(Instant::ZERO, udp.local_addr());
     let mut lan = Lan::new(config.lan, another()?);
     lan.look(Instant::ZERO, udp.local_addr());

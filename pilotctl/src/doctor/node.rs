@@ -201,6 +201,10 @@ fn port_mapping(info: &Info) -> Check {
         (Some(kind), Some(external)) => format!("{external}, by {kind}"),
         _ => mapping.why.clone().unwrap_or_else(|| "off".into()),
     };
+    if mapping.why.as_deref() == Some("not_public") {
+        let todo = "the gateway has no address of the internet itself: ask the provider for one, or use IPv6";
+        return Check::warn("port_mapping", "the gateway is behind another NAT", todo);
+    }
     Check::ok("port_mapping", evidence)
 }
 
