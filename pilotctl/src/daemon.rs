@@ -54,7 +54,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         Err(failure) if failure.code != Code::NotRunning => return Err(failure),
         Err(_) => {}
     }
-    TlsOptions::of_start(&args).apply(&mut Config::new(""))?; // what is malformed fails here
+    TlsOptions::of_start(&args).apply(&mut Config::new("")).and(relays(&args.relay))?; // what is malformed fails here
     let settings = settings::read()?;
     let hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname")?;
     let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous")?;
@@ -71,6 +71,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     let run = DaemonRun {
         hostname,
         rendezvous,
+        relay: args.relay,
         rendezvous_file,
         listen: args.listen,
         rendezvous_tls: args.rendezvous_tls,
@@ -129,6 +130,7 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     option("--log-file", run.log_file.as_ref().map(|p| p.display().to_string()));
     option("--log-level", run.log_level.map(|level| level.name().into()));
     option("--log-format", Some(run.log_format.name().into()));
+    run.relay.iter().for_each(|relay| option("--relay", Some(relay.clone())));
     if run.accept_loss {
         command.arg("--accept-loss");
     }
@@ -182,6 +184,12 @@ pub(crate) fn run_alone(mut args: DaemonRun) -> Result<(), Failure> {
     serve(args, || Ok(local_endpoint()))
 }
 
+/// Reads the relays beside the rendezvous.
+fn relays(given: &[String]) -> Result<Vec<RendezvousConfig>, Failure> {
+    let relay = |text: &String| text.parse().map_err(|e| Failure::new(Code::InvalidArgument, format!("--relay: {e}")));
+    given.iter().map(relay).collect()
+}
+
 /// Lets the daemon have as many descriptors as the system allows: each connection of a program takes one.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -204,6 +212,7 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
         (None, Some(file)) => RendezvousConfig::File(file),
         (None, None) => RendezvousConfig::File(local()?),
     };
+    config.relays = relays(&args.relay)?;
     // `daemon start` reads the failure from the log.
     let tell = |failure: &Failure| tell(&json!(failure).to_string());
     let (log_file, log_level) = (args.log_file, args.log_level.unwrap_or(LogLevel::Info));

@@ -14,6 +14,8 @@ mod output;
 mod paths;
 mod peers;
 mod relations;
+mod relaying;
+mod spares;
 
 pub use crate::discard::{Discard, Discards};
 pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
@@ -22,6 +24,7 @@ pub use config::{Config, Strangers};
 pub use directory::{CALLS_MAX, DirectoryState, Warning};
 pub use link_handle::LinkHandle;
 pub use output::{Event, PeerInfo, Transmit};
+pub use spares::{SPARES_MAX, SpareRelay};
 
 use crate::aead::AeadProvider;
 use crate::control::{Answer, Control, Push, Ticket};
@@ -30,6 +33,7 @@ use crate::identity::{Identity, IdentityKey, StaticKey};
 use crate::noise::StaticShared;
 use crate::path::{PathAddr, ProbeBudget, Prober};
 use crate::peer::{PacketBuilder, Peer, Role};
+use crate::relay::{Keys, Legs};
 use crate::rng::{Entropy, Rng};
 use crate::sort::sort_by;
 use crate::time::{Duration, Instant, earliest};
@@ -45,6 +49,7 @@ use directory::Directory;
 use hoard::Hoard;
 use output::Events;
 use peers::PeerTable;
+use spares::Spares;
 
 /// The machine for all peers on one socket.
 ///
@@ -81,6 +86,8 @@ pub struct Endpoint {
     events: Events,
     discards: Discards,
     directory: Directory,
+    spares: Spares,
+    legs: Legs,
 }
 
 /// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
@@ -128,6 +135,8 @@ impl Endpoint {
                 config.candidates,
                 config.used_us,
             ),
+            spares: Spares::default(),
+            legs: Legs::default(),
             identity: config.identity.with_agreement(config.agreement),
         };
         endpoint.sync_peers(Instant::ZERO);
@@ -426,6 +435,7 @@ impl Endpoint {
         if self.directory.poll_timeout().is_some_and(|at| at <= now) {
             self.with_directory(now, Directory::handle_timeout);
         }
+        self.tend_spares(now);
         self.reserve.handle_timeout(now, &mut *self.entropy);
     }
 
@@ -435,7 +445,7 @@ impl Endpoint {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
         out.clear();
         while let Some((path, datagram)) = self.stray.pop_front() {
-            PacketBuilder::new(out, self.directory.relay_key()).push(path, &datagram);
+            PacketBuilder::new(out, Keys::new(self.directory.relay_key(), &self.legs)).push(path, &datagram);
             if let Some(to) = self.resolve(path) {
                 return Some(Transmit { to, segment_len: out.len() });
             }
@@ -443,7 +453,7 @@ impl Endpoint {
         }
         while let Some(id) = self.peers.front() {
             self.tend(now, id);
-            let mut batch = PacketBuilder::new(out, self.directory.relay_key());
+            let mut batch = PacketBuilder::new(out, Keys::new(self.directory.relay_key(), &self.legs));
             let sent = self.peers.get_mut(&id).and_then(|entry| entry.peer.poll_transmit(now, &mut batch));
             let Some((path, segment_len)) = sent else {
                 self.peers.retire_front(now);
@@ -466,7 +476,7 @@ impl Endpoint {
     fn resolve(&self, path: PathAddr) -> Option<SocketAddr> {
         match path {
             PathAddr::Direct(addr) => Some(addr),
-            PathAddr::Relay(_) => self.directory.beacon(),
+            PathAddr::Relay(channel) => self.legs.addr_of(channel).or_else(|| self.directory.beacon()),
         }
     }
 
@@ -483,7 +493,7 @@ impl Endpoint {
     /// When [`Endpoint::handle_timeout`] has something to do, and why. Drain the other outputs first.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
         let peer = self.peers.poll_timeout().map(|(at, id, why)| (at, Timer::Peer(id, why)));
-        let directory = self.directory.poll_timeout().map(|at| (at, Timer::Directory));
+        let directory = earliest(self.directory.poll_timeout(), self.spares_timeout()).map(|at| (at, Timer::Directory));
         let reserve = self.reserve.poll_timeout().map(|at| (at, Timer::Reserve));
         earliest(earliest(peer, directory), reserve)
     }
@@ -503,6 +513,7 @@ impl Endpoint {
     }
 
     fn remove_peer(&mut self, id: PeerId) {
+        self.close_spare_channels(id);
         self.hoard.note(id, 0);
         self.peers.remove(id);
     }
@@ -518,6 +529,7 @@ impl Endpoint {
         self.events.push_back(Event::Reset(id, reason));
         match role {
             Role::Client => self.remove_peer(id),
+            Role::Rendezvous if self.rendezvous_peer() != Some(id) => self.on_spare_lost(now, id),
             Role::Rendezvous => self.with_directory(now, Directory::on_lost),
             Role::Trusted => {}
         }

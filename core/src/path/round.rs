@@ -15,7 +15,7 @@ pub(super) const TRIES_MAX: u8 = 3;
 pub(super) const PEER_TRIES_MAX: u8 = 16 * TRIES_MAX;
 /// Time after which such addresses are tried again. Source: `docs/paths.md`, "Rules".
 pub(super) const TRIES_AGAIN: Duration = Duration::from_secs(300);
-/// Pauses between rounds; the last one repeats. Unit: s. Source: `docs/paths.md`, "Rules".
+/// Pauses between rounds; the last one repeats, or the one before where relays are to be measured. Unit: s. Source: `docs/paths.md`, "Rules".
 const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
 
 impl PunchRound {
@@ -42,9 +42,11 @@ impl Paths {
             self.round = None;
             return;
         }
+        let has_choice = self.relays().count() > 1;
         while let Some(round) = &mut self.round {
             let Some(offset) = ROUND_MS.get(round.step) else {
-                let pause = ROUND_PAUSE_S[self.rounds.min(ROUND_PAUSE_S.len() - 1)];
+                let longest = ROUND_PAUSE_S.len() - 1 - usize::from(has_choice);
+                let pause = ROUND_PAUSE_S[self.rounds.min(longest)];
                 self.rounds += 1;
                 // A peer out of use is not worth waking the radio for.
                 self.round = in_use.then(|| PunchRound { start: now + Duration::from_secs(pause), step: 0 });
@@ -68,10 +70,16 @@ impl Paths {
         }
     }
 
-    /// What a step of a round probes: addresses that have answered before, and in some steps others, a few times.
+    /// What a step of a round probes: addresses that have answered before, in some steps others, a few times, and relays where
+    /// there are several.
     fn targets(&mut self, now: Instant, step: usize) -> Vec<PathAddr> {
         if now.since(self.tries_since) >= TRIES_AGAIN {
             self.forget_tries(now);
+        }
+        let mut relays =
+            if UNPROVEN_STEPS.contains(&step) { self.relays().map(|path| path.addr).collect() } else { Vec::new() };
+        if relays.len() < 2 {
+            relays.clear(); // there is no choice
         }
         let mut left = if UNPROVEN_STEPS.contains(&step) { PEER_TRIES_MAX - self.tries } else { 0 };
         let mut is_target = |path: &&Path| {
@@ -79,7 +87,9 @@ impl Paths {
             left -= u8::from(is_tried);
             path.addr.is_direct() && (path.is_open() || is_tried)
         };
-        self.list.iter().filter(|path| is_target(path)).map(|path| path.addr).collect()
+        let direct = self.list.iter().filter(|path| is_target(path)).map(|path| path.addr);
+        relays.extend(direct);
+        relays
     }
 
     fn note_try(&mut self, now: Instant, to: PathAddr) {

@@ -26,6 +26,7 @@ use crate::services::io::Receipt;
 use crate::streams::datagrams::Datagrams;
 use crate::streams::names::{ends, hostname_of};
 use crate::streams::table::{Streams, Turn};
+use crate::underlay::relays::RelayPlaces;
 use crate::underlay::rendezvous::RendezvousPlace;
 use pilot_core::Instant;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
@@ -44,6 +45,7 @@ pub(crate) struct Rooms {
     pub(crate) ipc: Ipc,
     pub(crate) expiry: Expiry,
     pub(crate) rendezvous: RendezvousPlace,
+    pub(crate) relays: RelayPlaces,
     pub(crate) worker: Worker,
     pub(crate) facts: Facts,
     pub(crate) log: LogRoom,
@@ -178,6 +180,7 @@ impl Rooms {
             self.post.handle_timeout(cx);
         }
         self.rendezvous.handle_timeout(cx);
+        self.relays.handle_timeout(cx);
         self.expiry.handle_timeout(cx);
         if self.datagrams.has_more() {
             self.datagrams.serve(cx);
@@ -195,6 +198,7 @@ impl Rooms {
             (self.cx.calls.poll_timeout(), Reason::Call),
             (self.post.poll_timeout(), Reason::Mail),
             (self.rendezvous.poll_timeout(), Reason::RendezvousFile),
+            (self.relays.poll_timeout(), Reason::RendezvousFile),
             (self.expiry.poll_timeout(&self.cx), Reason::Expiry),
             (self.log.poll_timeout(), Reason::Log),
             (self.programs.poll_timeout(), Reason::Programs),

@@ -30,6 +30,7 @@ use crate::streams::datagrams::Datagrams;
 use crate::streams::table::Streams;
 use crate::token::Room;
 use crate::underlay::addresses::{Addresses, own_addresses};
+use crate::underlay::relays::{self, RelayPlaces};
 use crate::underlay::rendezvous::{self, RendezvousPlace};
 use crate::underlay::tls::TlsLink;
 use crate::underlay::udp::Udp;
@@ -70,6 +71,7 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
             Failure::new(Code::InvalidArgument, format!("{name:?} cannot be a hostname")).hint(profile::HOSTNAME_HINT)
         );
     }
+    relays::check(&config.relays, &config.rendezvous)?;
     let home = Home::open(&config.home)?;
     if config.accept_loss {
         identity_file::accept(home.path())?;
@@ -169,6 +171,7 @@ fn rooms(
         ..StackConfig::default()
     };
     let rendezvous = RendezvousPlace::new(&config.rendezvous, waker.clone());
+    let relays = RelayPlaces::new(&config.relays, waker.clone());
     let udp = udp.local_addr().to_string();
     Ok(Rooms {
         cx: Context::new(Stack::new(core, stack_config), wall_s, Calls::default(), config),
@@ -180,6 +183,7 @@ fn rooms(
         ipc,
         expiry: Expiry::default(),
         rendezvous,
+        relays,
         worker,
         log,
         facts: Facts { udp, started_s: wall_s(), ..Facts::default() },

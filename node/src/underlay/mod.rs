@@ -3,6 +3,7 @@
 pub(crate) mod addresses;
 pub(crate) mod echo;
 pub(crate) mod nat64;
+pub(crate) mod relays;
 pub(crate) mod rendezvous;
 pub(crate) mod resolver;
 mod sources;
