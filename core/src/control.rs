@@ -12,6 +12,7 @@ pub use crate::trust::LETTER_LEN_MAX;
 use crate::addr::Addr;
 use crate::extensions::Extensions;
 use crate::identity::IdentityKey;
+use crate::path::{Meeting, Nat};
 use crate::trust::Source;
 use crate::tunnel::kem::{ANSWER_LEN, OFFER_LEN};
 use alloc::boxed::Box;
@@ -49,14 +50,16 @@ pub enum Control {
     Answer(Ticket, Answer, Extensions),
     /// The rendezvous tells a node something without having been called.
     Push(Push),
-    /// Underlay addresses of the sender, for direct paths. Only between trusted peers.
-    Candidates(Vec<SocketAddr>),
+    /// Underlay addresses of the sender, for direct paths, and its NAT. Only between trusted peers.
+    Candidates(Vec<SocketAddr>, Nat),
     /// A trust message for the recipient, delivered directly.
     Trust(Vec<u8>),
     /// A key for a session that has no KEM secret. Only between trusted peers.
     KemOffer(KemOffer),
     /// The answer to such a key. Only between trusted peers.
     KemAnswer(KemAnswer),
+    /// An invitation to probe at one moment, or its answer. Only between trusted peers.
+    Meeting(Meeting),
     /// A message of a later version, to be ignored.
     Unknown(u8),
 }

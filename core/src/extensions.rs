@@ -7,7 +7,9 @@
 //! versions can live together. A type that comes twice counts the first time.
 
 use crate::codec::{Malformed, Put as _, Reader};
+use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 /// Longest list. Unit: bytes, without the length in front. Source: `docs/wire.md`, "Extensions".
 pub const EXTENSIONS_LEN_MAX: usize = 512;
@@ -28,6 +30,20 @@ impl ExtensionType {
     pub const VERSIONS: Self = Self(3);
     /// In `OpenRelay`: the receiver's ticket. Reserved; a rendezvous of this version does not look at it.
     pub const TICKET: Self = Self(4);
+    /// In answers to Register: addresses beside its own at which the rendezvous says what it sees, each as an underlay address. An
+    /// unspecified one stands for the address of the rendezvous, with another port.
+    pub const PROBES: Self = Self(5);
+    /// In answers to OpenRelay: the underlay address from which the other node's datagrams come.
+    pub const SEEN: Self = Self(6);
+    /// In candidates: the sender's NAT. Four bytes.
+    pub const NAT: Self = Self(7);
+}
+
+/// Underlay addresses as the value of an extension has them.
+pub fn emit_endpoints(addrs: &[SocketAddr]) -> Vec<u8> {
+    let mut out = Vec::new();
+    addrs.iter().for_each(|addr| put_endpoint(&mut out, Some(addr)));
+    out
 }
 
 /// A list of extensions, kept in the form in which it travels.
@@ -48,6 +64,12 @@ impl Extensions {
             }
         }
         None
+    }
+
+    /// The underlay addresses that the first extension of this type holds.
+    pub fn endpoints(&self, of: ExtensionType) -> Vec<SocketAddr> {
+        let mut r = Reader::new(self.get(of).unwrap_or_default());
+        core::iter::from_fn(|| parse_endpoint(&mut r).ok().flatten()).collect()
     }
 
     /// The number that the first extension of this type holds, if that has the length of one.

@@ -41,6 +41,8 @@ pub enum ResetReason {
     SecretDiffers,
     /// The owners have approved each other anew: what stood under the former pair secret is over.
     Renewed,
+    /// The path carries short datagrams alone, none of the least length that data need.
+    TooNarrow,
     /// The peer had no answer from this node for the time allowed, and its link began anew; it is the same process.
     GivenUp,
 }
@@ -57,6 +59,7 @@ impl ResetReason {
             Self::Broken => "broken",
             Self::SecretDiffers => "pair_secret_differs",
             Self::Renewed => "pair_secret_renewed",
+            Self::TooNarrow => "too_narrow",
             Self::GivenUp => "given_up",
         }
     }

@@ -103,6 +103,7 @@ pub mod path;
 mod peer;
 mod relay;
 pub mod rng;
+pub mod seen;
 pub mod sort;
 pub mod time;
 pub mod timer;

@@ -11,7 +11,7 @@
 use crate::aead::{AeadProvider as _, PORTABLE, TAG_LEN};
 use crate::agreement::KeyPair;
 use crate::codec::{Put, Reader};
-use crate::hash::{blake2s, derive, hkdf};
+use crate::hash::{blake2s, derive, hkdf, mac8};
 use alloc::vec::Vec;
 use core::fmt;
 use zeroize::Zeroize as _;
@@ -57,6 +57,11 @@ impl StaticShared {
     /// Computes it of our static keys and the peer's public one; `None` when that is a low-order point.
     pub fn new(own: &KeyPair, peer: &[u8; 32]) -> Option<Self> {
         own.agree(peer).map(Self)
+    }
+
+    /// A short mark over `parts`, for a use beside the key handshake that `label` names.
+    pub(crate) fn mark(&self, label: &str, parts: &[&[u8]]) -> [u8; 8] {
+        mac8(&derive(&self.0, &[label.as_bytes()]), parts)
     }
 }
 

@@ -6,26 +6,41 @@
 
 mod budget;
 mod candidate;
+mod meet;
+mod nat;
+mod plan;
 mod relays;
 mod round;
 mod size;
+mod view;
+mod way;
 
 pub(crate) use budget::{ProbeBudget, Prober};
 use candidate::is_local;
 pub(crate) use candidate::{is_acceptable_candidate, is_reserved};
+use meet::Acquaintance;
+pub use nat::{Mapping, Nat, Ports};
+pub(crate) use nat::{Sample, classify};
+pub use plan::Meeting;
+pub(crate) use plan::{Plan, Spread, plan};
+pub use view::{Hindrance, Origin, Outlook};
+pub use way::{PathAddr, Source};
 
 use crate::codec::Put as _;
 use crate::relay::RelayNumber;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
-use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE};
+use crate::wire::{DATA_OVERHEAD, DATAGRAM_LEN_BASE};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::fmt;
 use core::net::SocketAddr;
+use view::History;
 
 /// Most paths per peer: 16 candidates of the peer's and 8 found otherwise. Source: `docs/paths.md`, "Rules".
 pub const PATHS_MAX: usize = 24;
+/// Most of them from other sockets than the node's own one. Source: own choice, twice what is predicted.
+const SIDE_PATHS_MAX: usize = 8;
 /// What an address that has not answered may be sent for each byte that came from there. Source: RFC 9000 §8.1.
 pub(crate) const AMPLIFICATION_MAX: usize = 3;
 /// Pause before candidates that are no news begin another round. Source: `docs/paths.md`, "Rules".
@@ -34,12 +49,17 @@ const ROUND_AGAIN: Duration = Duration::from_secs(1);
 const STALE_AFTER: Duration = Duration::from_secs(20);
 /// Pause after a round before another use of a relayed peer begins one. Source: `docs/paths.md`, "Rules".
 const USE_PAUSE: Duration = Duration::from_secs(5);
-/// Longest that a side waits for its candidates to arrive. Source: own choice.
-const TELL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Size of the datagram of a probe, or of its answer, without padding.
 const PROBE_LEN: usize = DATA_OVERHEAD + 9;
 /// How much slower than the relay a direct path may be and still be preferred. Source: as above.
 const DIRECT_BONUS: Duration = Duration::from_millis(10);
+/// What another direct path must be faster by, beside a tenth of the round trip, and how often in a row. Source: `docs/paths.md`,
+/// "Rules".
+const FASTER_BY: Duration = Duration::from_millis(5);
+const FASTER_TIMES: u8 = 3;
+/// Pause after a peer was followed from one direct path to another, in which two sides that follow each other would change places
+/// for ever. Source: own choice.
+const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
 /// Largest datagram that is ever tried. Unit: bytes. Source: UDP's limit, with room for the relay leg.
 pub const DATAGRAM_LEN_MAX: usize = 65_000;
 /// Most probes that wait for an answer.
@@ -48,36 +68,6 @@ const OUTSTANDING_MAX: usize = 64;
 const NEWS_MAX: usize = 8;
 /// Time after which an answer to a probe is ignored.
 const PROBE_LIFETIME: Duration = Duration::from_secs(3);
-
-/// One way to send a datagram to a peer.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PathAddr {
-    /// Straight to this underlay address.
-    Direct(SocketAddr),
-    /// Through the beacon, on this channel.
-    Relay(Channel),
-}
-
-impl PathAddr {
-    pub(crate) const fn is_direct(self) -> bool {
-        matches!(self, Self::Direct(_))
-    }
-}
-
-impl fmt::Display for PathAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Direct(addr) => write!(f, "direct {addr}"),
-            Self::Relay(channel) => write!(f, "relay channel {channel}"),
-        }
-    }
-}
-
-impl fmt::Debug for PathAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// Why a path was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +79,8 @@ pub enum PathReason {
     Answered,
     /// The peer speaks from there now.
     Followed,
+    /// Its round trip is shorter than that of the direct path before.
+    Faster,
     /// The path before gave no answer.
     Silence,
     /// The beacon gave the relay channel another number.
@@ -102,6 +94,7 @@ impl PathReason {
             Self::Handshake => "handshake",
             Self::Answered => "answered",
             Self::Followed => "followed",
+            Self::Faster => "faster",
             Self::Silence => "silence",
             Self::Renumbered => "renumbered",
         }
@@ -111,9 +104,15 @@ impl PathReason {
 /// A decision of [`Paths`], for the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PathNews {
-    Chosen { from: Option<PathAddr>, to: PathAddr, why: PathReason },
+    Chosen {
+        from: Option<PathAddr>,
+        to: PathAddr,
+        why: PathReason,
+    },
     Silent(PathAddr),
     Size(usize),
+    /// So many rounds were in vain before this one, which has found nothing so far either; true in its second half.
+    Fruitless(usize, bool),
 }
 
 /// Why datagrams may be sent to the address of a path.
@@ -149,6 +148,9 @@ pub struct Path {
     tries: u8,
     /// What may still be sent there before it has answered. Unit: bytes.
     credit: u32,
+    history: History,
+    /// Probes in a row that were faster than the path in use.
+    faster: u8,
 }
 
 impl Path {
@@ -188,6 +190,8 @@ pub(crate) struct Paths {
     list: Vec<Path>,
     /// The path in use, by its place in the list.
     selected: Option<usize>,
+    /// When that came into use, and why.
+    chosen: Option<(Instant, PathReason)>,
     outstanding: Vec<Outstanding>,
     ready: Vec<Probe>,
     round: Option<PunchRound>,
@@ -212,6 +216,9 @@ pub(crate) struct Paths {
     newest_from: Option<PathAddr>,
     /// Newest decisions that the trace has not seen, at most [`NEWS_MAX`].
     news: Vec<PathNews>,
+    /// When the peer was last followed from one direct path to another.
+    followed_at: Option<Instant>,
+    acquaintance: Option<Box<Acquaintance>>,
 }
 
 /// A round of probes: when it began, or is to begin, and how many of its steps are done.
@@ -241,6 +248,7 @@ impl Paths {
             len_max,
             list: Vec::new(),
             selected: None,
+            chosen: None,
             outstanding: Vec::new(),
             ready: Vec::new(),
             round: None,
@@ -256,6 +264,8 @@ impl Paths {
             relay_rtt_us: 0,
             newest_from: None,
             news: Vec::new(),
+            followed_at: None,
+            acquaintance: None,
         }
     }
 
@@ -266,6 +276,7 @@ impl Paths {
         self.ready.shrink_to_fit();
     }
 
+    #[cfg(test)]
     pub(crate) fn list(&self) -> &[Path] {
         &self.list
     }
@@ -315,8 +326,12 @@ impl Paths {
     }
 
     /// Adds a path that is not in the table. A full table forgets the oldest path that never worked, and never the one in use;
-    /// false when it has no room even so.
+    /// false when it has no room even so. Paths from other sockets than the node's own one drive out no others.
     fn insert(&mut self, addr: PathAddr, standing: Standing) -> bool {
+        let is_side = |addr: PathAddr| addr.source() != Source::MAIN;
+        if is_side(addr) && self.list.iter().filter(|path| is_side(path.addr)).count() >= SIDE_PATHS_MAX {
+            return false;
+        }
         if self.list.len() == PATHS_MAX {
             let selected = self.selected();
             let may_go = |p: &&Path| Some(p.addr) != selected && p.addr.is_direct() && !p.answered_init;
@@ -338,6 +353,8 @@ impl Paths {
             answered_init: false,
             tries: 0,
             credit: 0,
+            history: History::new(addr, standing),
+            faster: 0,
         };
         self.list.push(path);
         debug_assert!(self.list.len() <= PATHS_MAX);
@@ -353,9 +370,9 @@ impl Paths {
 
     /// Adds an address that this node's own configuration or trust book names.
     pub(crate) fn add_known(&mut self, addr: SocketAddr) {
-        self.add(PathAddr::Direct(addr));
-        if let Some(path) = self.find_mut(PathAddr::Direct(addr)) {
-            path.standing = path.standing.max(Standing::Known);
+        match self.find_mut(PathAddr::Direct(addr)) {
+            Some(path) => path.standing = path.standing.max(Standing::Known),
+            None => _ = self.insert(PathAddr::Direct(addr), Standing::Known),
         }
     }
 
@@ -367,6 +384,11 @@ impl Paths {
     /// True when the peer has answered from this address, or this node's own books name it.
     pub(crate) fn is_open(&self, addr: PathAddr) -> bool {
         self.find(addr).is_some_and(Path::is_open)
+    }
+
+    /// [`Paths::is_open`] for an address, from any socket.
+    pub(crate) fn is_open_at(&self, addr: SocketAddr) -> bool {
+        self.list.iter().any(|path| path.addr.addr() == Some(addr) && path.is_open())
     }
 
     /// What may be sent on the selected path now. Unit: bytes.
@@ -494,8 +516,18 @@ impl Paths {
     }
 
     /// Decisions since the last call, oldest first.
-    pub(crate) fn take_news(&mut self) -> Vec<PathNews> {
+    pub(crate) fn take_news(&mut self, now: Instant) -> Vec<PathNews> {
+        for news in &self.news {
+            if let PathNews::Chosen { why, .. } = news {
+                self.chosen = Some((now, *why));
+            }
+        }
         core::mem::take(&mut self.news)
+    }
+
+    /// When the path in use came into use, and why, as far as [`Paths::take_news`] has told.
+    pub(crate) const fn chosen(&self) -> Option<(Instant, PathReason)> {
+        self.chosen
     }
 
     /// An authenticated datagram of `len` bytes came from `from`; `is_newest` when none with a higher counter has.
@@ -531,8 +563,8 @@ impl Paths {
     /// over the relay although a direct path is in use, the peer has left that path. Both sides probe at the same moment: the
     /// one with candidates of its own that are still under way waits for them.
     pub(crate) fn on_candidates(&mut self, now: Instant, has_news: bool) {
-        let has_left =
-            matches!((self.selected(), self.newest_from), (Some(PathAddr::Direct(_)), Some(PathAddr::Relay(_))));
+        let uses_direct = self.selected().is_some_and(PathAddr::is_direct);
+        let has_left = uses_direct && self.newest_from.is_some_and(|from| !from.is_direct());
         if has_left {
             self.leave(now);
         }
@@ -555,18 +587,6 @@ impl Paths {
         self.told_at
     }
 
-    /// Time that candidates take over the relay.
-    fn tell_time(&self) -> Duration {
-        Duration::from_micros(u64::from(self.relay_rtt_us / 2)).min(TELL_WAIT_MAX)
-    }
-
-    /// A key handshake over `from` has taken so long.
-    pub(crate) fn on_round_trip(&mut self, from: PathAddr, took: Duration) {
-        if !from.is_direct() {
-            self.relay_rtt_us = took.as_micros().min(u128::from(u32::MAX)) as u32;
-        }
-    }
-
     /// When something last came on the path in use, or when that came into use.
     pub(crate) const fn heard(&self) -> Instant {
         self.heard
@@ -576,11 +596,10 @@ impl Paths {
     /// reached straight by now. Without a relay there is no other way, and no NAT is on the way to a local address.
     pub(crate) fn is_stale(&self, now: Instant) -> bool {
         now.since(self.heard) >= STALE_AFTER
-            && match self.selected() {
-                Some(PathAddr::Direct(addr)) => !is_local(&addr) && self.relay().is_some(),
-                Some(PathAddr::Relay(_)) => true,
-                None => false,
-            }
+            && self.selected().is_some_and(|selected| match selected.addr() {
+                Some(addr) => !is_local(&addr) && self.relay().is_some(),
+                None => true,
+            })
     }
 
     /// True when a relayed peer may be reached straight by now: the newest round is over, and nothing has tried since.
@@ -627,6 +646,7 @@ impl Paths {
         let probe = self.outstanding.swap_remove(i);
         let Some(path) = self.find_mut(probe.to) else { return };
         let rtt = now.since(probe.at);
+        path.history.on_answer();
         (path.validated, path.standing) = (true, Standing::Proven);
         // A relay is probed seldom, and what it showed minutes ago counts less.
         let weight = if probe.to.is_direct() { 7 } else { 1 };
@@ -637,27 +657,48 @@ impl Paths {
             self.note(PathNews::Size(len));
             return;
         }
-        let before = self.selected();
-        if self.is_better(probe.to, newest_from) {
-            let follows = before.is_some_and(PathAddr::is_direct);
-            self.select(probe.to, if follows { PathReason::Followed } else { PathReason::Answered });
+        self.compare(probe.to, rtt);
+        if let Some(why) = self.is_better(now, &probe, newest_from) {
+            if why == PathReason::Followed {
+                self.followed_at = Some(now);
+            }
+            self.select(probe.to, why);
             self.heard = now;
-            self.round = None;
+            self.list.iter_mut().for_each(|path| path.faster = 0);
         }
     }
 
-    fn is_better(&self, addr: PathAddr, newest_from: PathAddr) -> bool {
-        match (self.selected(), addr) {
-            (None, _) => true,
-            (Some(PathAddr::Relay(_)), PathAddr::Direct(_)) => {
-                let relay_rtt = self.selected_path().and_then(|p| p.rtt);
-                let rtt = self.find(addr).and_then(|p| p.rtt);
-                relay_rtt.zip(rtt).is_none_or(|(relay, direct)| direct <= relay + DIRECT_BONUS)
+    /// Notes whether a probe of another direct path than the one in use was faster.
+    fn compare(&mut self, addr: PathAddr, rtt: Duration) {
+        let Some(selected) = self.selected_path().filter(|path| path.addr != addr) else { return };
+        let is_faster = selected.rtt.is_some_and(|old| rtt + FASTER_BY.max(old / 10) <= old);
+        if let Some(path) = self.find_mut(addr) {
+            path.faster = if is_faster { path.faster.saturating_add(1) } else { 0 };
+        }
+    }
+
+    /// Why the path that has just answered a probe is better than the one in use, if it is.
+    fn is_better(&self, now: Instant, probe: &Outstanding, newest_from: PathAddr) -> Option<PathReason> {
+        let path = self.find(probe.to)?;
+        match (self.selected_path(), path.addr) {
+            (None, _) => Some(PathReason::Answered),
+            (Some(selected), addr) if selected.addr == addr => None,
+            (Some(selected), addr) if !addr.is_direct() => {
+                let is_nearer = !selected.addr.is_direct() && self.is_better_relay(addr);
+                is_nearer.then_some(PathReason::Answered)
             }
-            // The peer speaks from there now, or the path in use gives no answer: the path follows.
-            (Some(PathAddr::Direct(_)), PathAddr::Direct(_)) => addr == newest_from || !self.is_selected_valid(),
-            (Some(PathAddr::Direct(_)), PathAddr::Relay(_)) => false,
-            (Some(selected), PathAddr::Relay(_)) => selected != addr && self.is_better_relay(addr),
+            (Some(selected), _) if !selected.addr.is_direct() => {
+                let rtts = selected.rtt.zip(path.rtt);
+                rtts.is_none_or(|(relay, direct)| direct <= relay + DIRECT_BONUS).then_some(PathReason::Answered)
+            }
+            (Some(selected), _) if !selected.validated => Some(PathReason::Followed),
+            // The peer speaks from there now, and nothing has come on the path in use since this one was asked.
+            (Some(_), addr) => {
+                let has_left = addr == newest_from && self.heard <= probe.at;
+                let may_follow = self.followed_at.is_none_or(|at| now.since(at) >= FOLLOW_PAUSE);
+                let is_faster = path.faster >= FASTER_TIMES;
+                (has_left && may_follow).then_some(PathReason::Followed).or(is_faster.then_some(PathReason::Faster))
+            }
         }
     }
 
@@ -692,11 +733,7 @@ impl Paths {
         self.begin_rounds(now);
     }
 
-    fn is_selected_valid(&self) -> bool {
-        self.selected_path().is_some_and(|path| path.validated)
-    }
-
-    fn has_direct(&self) -> bool {
+    pub(crate) fn has_direct(&self) -> bool {
         self.selected_path().is_some_and(|path| path.addr.is_direct() && path.validated)
     }
 
@@ -710,6 +747,7 @@ impl Paths {
             self.outstanding.remove(0);
         }
         let id = rng.u64();
+        self.find_mut(to).into_iter().for_each(|path| path.history.on_probe(now));
         self.outstanding.push(Outstanding { id, to, at: now, len });
         self.ready.push(Probe { to, id, is_answer: false, len });
     }

@@ -123,7 +123,7 @@ impl<'a> Route<'a> {
     /// Room in front of a datagram on this way. Unit: bytes.
     pub(crate) const fn header_len(self) -> usize {
         match self.to {
-            PathAddr::Direct(_) => 0,
+            PathAddr::Direct(_) | PathAddr::Side(..) => 0,
             PathAddr::Relay(_) => RELAY_HEADER_LEN,
         }
     }

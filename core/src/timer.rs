@@ -46,6 +46,8 @@ pub enum Timer {
     Directory,
     /// The key for the next key handshake is made in advance.
     Reserve,
+    /// A meeting with a peer, or a survey of this node's NAT.
+    Meeting,
 }
 
 /// The first of the deadlines that were noted, with its reason.

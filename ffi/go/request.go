@@ -17,6 +17,11 @@ type VersionRequest struct{}
 // PeersRequest asks for the trusted peers with their tunnels and paths.
 type PeersRequest struct{}
 
+// PathRequest asks how a trusted peer is reached, why so, and when a direct path is tried next.
+type PathRequest struct {
+	Node string `json:"node"`
+}
+
 // ConnectionsRequest asks for the streams.
 type ConnectionsRequest struct{}
 
@@ -220,6 +225,7 @@ type SetWebhookRequest struct {
 func (InfoRequest) verb() string         { return "info" }
 func (VersionRequest) verb() string      { return "version" }
 func (PeersRequest) verb() string        { return "peers" }
+func (PathRequest) verb() string         { return "path" }
 func (ConnectionsRequest) verb() string  { return "connections" }
 func (PendingRequest) verb() string      { return "pending" }
 func (TrustRequest) verb() string        { return "trust" }

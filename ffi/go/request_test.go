@@ -15,6 +15,7 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		InfoRequest{},
 		VersionRequest{},
 		PeersRequest{},
+		PathRequest{node},
 		ConnectionsRequest{},
 		PendingRequest{},
 		TrustRequest{},

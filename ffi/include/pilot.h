@@ -121,7 +121,8 @@
 #define PILOT_EVENT_PEER_DOWN 6
 
 /*
- A peer is reached on another "path", or with larger datagrams.
+ A peer is reached on another "path" than "from", for the "reason" (one word); or, without these two, with datagrams of another
+ size.
  */
 #define PILOT_EVENT_PATH 7
 

@@ -23,7 +23,8 @@ pub const PILOT_EVENT_UNTRUSTED: c_int = 4;
 pub const PILOT_EVENT_PEER_UP: c_int = 5;
 /// A tunnel has ended; its "reason" is in detail.
 pub const PILOT_EVENT_PEER_DOWN: c_int = 6;
-/// A peer is reached on another "path", or with larger datagrams.
+/// A peer is reached on another "path" than "from", for the "reason" (one word); or, without these two, with datagrams of another
+/// size.
 pub const PILOT_EVENT_PATH: c_int = 7;
 /// A message is in the inbox; its "id" is in detail.
 pub const PILOT_EVENT_MESSAGE: c_int = 8;

@@ -8,10 +8,12 @@ mod exchange;
 mod filters;
 mod inbox;
 mod ipc;
+mod mapping;
 mod operations;
 mod pair;
 mod segments;
 mod trust;
+mod web;
 mod world;
 
 pub use books::books;
@@ -20,9 +22,11 @@ pub use exchange::exchange;
 pub use filters::filters;
 pub use inbox::inbox;
 pub use ipc::ipc;
+pub use mapping::mapping;
 pub use operations::operations;
 pub use segments::segments;
 pub use trust::trust;
+pub use web::{web, web_examples};
 pub use world::world;
 
 use pilot_core::aead::{PORTABLE, TAG_LEN};

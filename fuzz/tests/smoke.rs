@@ -3,6 +3,7 @@
 use pilot_core::control::{Call, Control, Query, Ticket};
 use pilot_core::extensions::Extensions;
 use pilot_core::identity::Profile;
+use pilot_core::path::Nat;
 use pilot_core::rng::Rng;
 use pilot_core::{Addr, Identity, NodeRecord};
 
@@ -13,7 +14,7 @@ fn corpus() -> Vec<Vec<u8>> {
         record.clone(),
         Control::Call(Ticket(1), Call::Register(record), Extensions::NONE).emit(),
         Control::Call(Ticket(2), Call::Lookup(Query::Name("worker-node".into())), Extensions::NONE).emit(),
-        Control::Candidates(vec!["192.0.2.1:9".parse().expect("address")]).emit(),
+        Control::Candidates(vec!["192.0.2.1:9".parse().expect("address")], Nat::default()).emit(),
         pilot_core::trust::TrustBook::default().emit(),
         vec![1, 100, 0, 2, 10, 3, 4, 5, 6, 4, 1, 2, 3],
         b"0:0000.0001.F00D:1000".to_vec(),
@@ -85,6 +86,17 @@ fn filters_let_no_forged_header_through() {
     }
 }
 
+#[test]
+fn what_comes_by_tls_means_the_same_however_it_is_cut() {
+    let (corpus, mut rng) = (pilot_fuzz::web_examples(), Rng::new([5; 32]));
+    corpus.iter().for_each(|bytes| pilot_fuzz::web(bytes));
+    for _ in 0..5_000 {
+        pilot_fuzz::web(&mutated(&corpus, &mut rng));
+        let (a, b) = (mutated(&corpus, &mut rng), mutated(&corpus, &mut rng));
+        pilot_fuzz::web(&[a, b].concat());
+    }
+}
+
 /// A fuzz target.
 type Target = fn(&[u8]);
 
@@ -152,17 +164,30 @@ fn what_local_programs_say_is_read_alike_in_any_pieces() {
 }
 
 #[test]
+fn a_gateway_that_says_anything_maps_nothing_harmful() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/mapping");
+    let files = std::fs::read_dir(&folder).expect("the corpus").map(|entry| entry.expect("readable").path());
+    let corpus: Vec<Vec<u8>> = files.map(|path| std::fs::read(path).expect("readable")).collect();
+    let mut rng = Rng::new([8; 32]);
+    for _ in 0..5_000 {
+        pilot_fuzz::mapping(&mutated(&corpus, &mut rng));
+    }
+    assert!(run("mapping", pilot_fuzz::mapping, 300, 2000) > 0);
+}
+
+#[test]
 fn books_with_any_rows_accept_and_give_messages() {
     assert!(run("inbox", pilot_fuzz::inbox, 300, 2000) > 0);
 }
 
 #[test]
 fn the_corpora_of_the_other_targets_hold() {
-    let targets: [(&str, Target); 4] = [
+    let targets: [(&str, Target); 5] = [
         ("parsers", pilot_fuzz::parsers),
         ("session_open", pilot_fuzz::session_open),
         ("segments", pilot_fuzz::segments),
         ("filters", pilot_fuzz::filters),
+        ("web", pilot_fuzz::web),
     ];
     for (name, target) in targets {
         assert!(run(name, target, 0, 1) > 0, "{name} has no corpus");

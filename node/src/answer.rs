@@ -4,11 +4,15 @@
 //! [`Reply::read`](crate::Reply::read). The names of the fields are the names of the JSON's members. A member that is
 //! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
 
+mod network;
 mod outbox;
+mod paths;
 mod pins;
 mod programs;
 
+pub use network::{Lan, PortMapping};
 pub use outbox::{Outbox, OutboxMessage, OutboxState};
+pub use paths::{NatKinds, PeerPath, PeerPaths, RendezvousLink};
 pub use pins::{Asked, Found, Nodes, Pending, PendingRequest, Pin, Record, Temporary, Trust};
 pub use programs::{Exposed, Exposes, Forward, Forwards, Proxies, Proxy, Whois};
 
@@ -55,6 +59,8 @@ answers! {
     Version,
     /// To `Peers`.
     Peers,
+    /// To `Path`.
+    PeerPaths,
     /// To `Connections`.
     Connections,
     /// To `Pending`.
@@ -165,6 +171,8 @@ pub enum RendezvousState {
     Registering,
     /// This node is registered.
     Ready,
+    /// This node is registered, and an answer of the rendezvous is overdue.
+    Silent,
     /// The rendezvous refuses this node's record.
     Refused,
     /// A state that this version does not know.
@@ -205,8 +213,14 @@ pub struct Info {
     pub rendezvous_refusal: Option<String>,
     /// The rendezvous, as `KEY@ADDRESS:PORT`.
     pub rendezvous_address: Option<String>,
+    /// How the node reaches the rendezvous; absent while it has no address of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rendezvous_link: Option<RendezvousLink>,
     /// The node's address as the rendezvous sees it.
     pub reflexive: Option<String>,
+    /// The kind of NAT before this node, in the terms of RFC 4787; absent while that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<String>,
     /// The address of another process with this node's identity, which the rendezvous has seen of late; absent when there is
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -240,6 +254,12 @@ pub struct Info {
     pub discards: BTreeMap<String, u64>,
     /// Datagrams that were dropped because a client did not read them.
     pub datagrams_dropped: u64,
+    /// The port that a gateway maps to this node.
+    #[serde(default)]
+    pub mapping: PortMapping,
+    /// What nodes of one network announce to each other.
+    #[serde(default)]
+    pub lan: Lan,
     /// The webhook; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookState>,
@@ -361,19 +381,6 @@ pub struct Used {
     pub used: u64,
     /// The most.
     pub max: u64,
-}
-
-/// One path to a peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PeerPath {
-    /// The address, or the relay.
-    pub path: String,
-    /// Whether the peer has answered on it.
-    pub validated: bool,
-    /// Round-trip time of the last probe. Unit: milliseconds.
-    pub rtt_ms: Option<f64>,
-    /// Largest datagram that has passed. Unit: bytes.
-    pub datagram_len: u64,
 }
 
 /// The streams of a node.

@@ -84,6 +84,10 @@ pub struct Config {
     /// UDP address to bind. `[::]` (the default) is every address of both families, and on a machine without IPv6 every IPv4
     /// address; `0.0.0.0` is every IPv4 address.
     pub listen: SocketAddr,
+    /// Whether the gateways of this machine's networks are asked to map the UDP port (PCP, NAT-PMP).
+    pub port_mapping: bool,
+    /// Whether the node announces itself on its networks to peers that it cannot reach, and hears their announcements.
+    pub lan: bool,
     /// IPC socket for other programs; `None`: no IPC.
     pub socket: Option<PathBuf>,
     /// Whether the node answers on ports 7, 1000, 1001 and 1002 as the daemon does.
@@ -119,6 +123,8 @@ impl Config {
             #[cfg(feature = "tls")]
             tls: TlsConfig::default(),
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+            port_mapping: true,
+            lan: true,
             socket: None,
             services: false,
             default_ports: Ports::default(),

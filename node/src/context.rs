@@ -9,6 +9,7 @@ use crate::effect::{Answered, Caller, Effect};
 use crate::failure::Failure;
 use crate::log::record::Record;
 use crate::node_event::Event;
+use crate::underlay::carrier::Carrier;
 use pilot_core::trust::TrustVersion;
 use pilot_core::{Instant, Level};
 use pilot_stack::{Stack, StreamId};
@@ -29,6 +30,10 @@ pub(crate) enum Reason {
     RendezvousFile,
     /// This machine's addresses are looked at.
     Addresses,
+    /// A gateway is asked for a mapping.
+    Mapping,
+    /// This node announces itself on its networks.
+    Lan,
     /// The way to the rendezvous over TLS is tried, or UDP is.
     Tls,
     /// The protocol stack has a timer of its own.
@@ -57,6 +62,8 @@ pub(crate) struct Context {
     /// When the peers' places are noted, and when that was done last.
     pub(crate) places_at: Option<Instant>,
     pub(crate) places_noted: Option<Instant>,
+    /// The way to the rendezvous.
+    pub(crate) carrier: Carrier,
     /// At least one client watches events; otherwise none are made.
     pub(crate) is_watched: bool,
     /// The least important level that the log takes; `None` without a log.
@@ -80,6 +87,7 @@ impl Context {
             wall,
             calls,
             config,
+            carrier: Carrier::default(),
             is_watched: false,
             trace_level,
             out: Vec::new(),

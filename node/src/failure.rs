@@ -186,6 +186,11 @@ impl Failure {
                 let text = format!("{name} had no answer from this node for a minute and more, and ended the streams");
                 Self::new(Code::ConnectionReset, text).hint("connect again")
             }
+            ResetReason::TooNarrow => {
+                let text = format!("the path to {name} carries no IP packet of 576 bytes, only shorter ones");
+                Self::new(Code::Unreachable, text)
+                    .hint("a tunnel or a router on the way is set to less: its MTU must be larger")
+            }
             ResetReason::Away => Self::new(Code::Unreachable, format!("{name} is not connected"))
                 .hint("messages wait for it: pilotctl send-message"),
             ResetReason::Revoked => Self::new(Code::TrustRequired, format!("trust with {name} was withdrawn"))

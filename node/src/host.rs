@@ -1,5 +1,6 @@
 //! Owns the place of a machine as people write it: a name or an address, and a port.
 
+use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 
 /// A place of a rendezvous.
@@ -14,6 +15,13 @@ pub struct RendezvousHost {
 impl From<SocketAddr> for RendezvousHost {
     fn from(addr: SocketAddr) -> Self {
         Self { name: addr.ip().to_string(), port: addr.port() }
+    }
+}
+
+impl fmt::Display for RendezvousHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, port } = self;
+        if name.contains(':') { write!(f, "[{name}]:{port}") } else { write!(f, "{name}:{port}") }
     }
 }
 

@@ -46,8 +46,10 @@ mod handle;
 mod harmful;
 mod host;
 mod ipc;
+mod lan;
 mod log;
 mod mail;
+mod mapping;
 mod node;
 mod node_event;
 mod platform;
@@ -76,16 +78,19 @@ pub mod parts {
     pub use crate::crypto::{SystemEntropy, entropy};
     pub use crate::disk::identity_file::{accept as accept_identity, load_or_create as load_or_create_identity};
     pub use crate::platform::keep_memory_private;
-    pub use crate::underlay::echo::{ECHO_LEN, echo};
+    pub use crate::underlay::echo::{ECHO_LEN, echo, is_answer as is_echo_answer, question as echo_question};
     #[cfg(feature = "tls")]
     pub use crate::underlay::tls::{Channel, Entered, Entering, QUEUE_LEN_MAX};
-    pub use crate::underlay::udp::Udp;
+    pub use crate::underlay::udp::{SOCKET_BUFFER_LEN, Udp};
 }
 /// Parts that meet bytes from outside, for fuzzing.
 pub mod probe {
     pub use crate::disk::probe::{Recovered, recover};
     pub use crate::ipc::probe::{Heard, frames};
+    pub use crate::mapping::probe::mapped;
     pub use crate::programs::probe::{Filtered, filter};
+    #[cfg(feature = "tls")]
+    pub use crate::underlay::tls::probe::{Heard as WebHeard, Kind, put_web_messages, web_head, web_messages};
 }
 /// Other nodes' texts, for programs that show them.
 pub mod text {

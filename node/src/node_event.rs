@@ -257,7 +257,11 @@ pub struct PeerEvent {
     /// The path; absent when the peer is gone.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathState>,
-    /// Why the tunnel has ended; absent when it has not.
+    /// The path that was in use before; absent when that has not changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Why the tunnel has ended, for people; or why the path has changed, as the stable word of
+    /// [`PeerPaths::reason`](crate::answer::PeerPaths::reason); absent when neither has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -266,7 +270,7 @@ impl PeerEvent {
     fn parse(all: Members<'_>) -> Result<Self, Error> {
         let has_path = all.0.get("datagram_len").is_some();
         let path = if has_path { Some(PathState::parse(all)?) } else { None };
-        Ok(Self { node: Subject::parse(all)?, path, reason: all.get("reason")? })
+        Ok(Self { node: Subject::parse(all)?, path, from: all.get("from")?, reason: all.get("reason")? })
     }
 }
 
@@ -352,6 +356,10 @@ mod tests {
             with(down),
             json!({"event": "peer_down", "fingerprint": "ABCD", "reason": "trust was withdrawn"}),
             with(json!({"event": "path", "path": "relay", "relay": true, "datagram_len": 1216, "srtt_ms": 1.5})),
+            with(
+                json!({"event": "path", "path": "direct 192.0.2.1:4000", "relay": false, "datagram_len": 1216, "srtt_ms": 1.5,
+                "from": "relay channel 3", "reason": "answered"}),
+            ),
             json!({"event": "message", "id": 1, "type": "json", "bytes": 2, "node_id": 7, "address": "a", "hostname": ""}),
             json!({"event": "file", "path": "/a/b", "bytes": 2, "node_id": 7, "address": "a", "hostname": "node-a"}),
             json!({"event": "published", "topic": "a.b"}),

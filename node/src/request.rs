@@ -39,6 +39,11 @@ pub enum Request {
     Version,
     /// Lists the trusted peers with their tunnels and paths.
     Peers,
+    /// Tells how a trusted peer is reached, why so, why not directly, and when a direct path is tried next.
+    Path {
+        /// The peer.
+        node: String,
+    },
     /// Lists the streams.
     Connections,
     /// Lists the requests for trust that wait for a decision of this node's owner.
@@ -472,6 +477,7 @@ impl Request {
             Self::Info
             | Self::Version
             | Self::Peers
+            | Self::Path { .. }
             | Self::Connections
             | Self::Pending
             | Self::Trust

@@ -27,6 +27,12 @@ pub(crate) enum Room {
     Programs,
     /// The watch on steps of the wall clock.
     Clock,
+    /// The UDP sockets beside the node's own one.
+    Sides,
+    /// The sockets towards gateways that map ports.
+    Mapping,
+    /// The sockets that hear the announcements of nodes on one network.
+    Lan,
     /// The connection to the rendezvous over TLS.
     #[cfg(feature = "tls")]
     Tls,
@@ -42,6 +48,9 @@ impl Room {
         Self::Datagrams,
         Self::Programs,
         Self::Clock,
+        Self::Sides,
+        Self::Mapping,
+        Self::Lan,
         #[cfg(feature = "tls")]
         Self::Tls,
     ];

@@ -6,8 +6,8 @@ mod lab;
 use lab::Lab;
 use pilot_node::answer::{
     Accepted, Approved, Bound, Cancelled, Connections, Delivered, Disconnected, Found, Handshake, Inbox, Info, Message,
-    Nodes, Opened, Outbox, Peers, Pending, Profile, Proxies, Proxy, Published, Received, Rejected, RendezvousState,
-    Sent, StreamState, Taken, Trust, Trusted, Untrusted, Version, WebhookSet,
+    Nodes, Opened, Outbox, PeerPaths, Peers, Pending, Profile, Proxies, Proxy, Published, Received, Rejected,
+    RendezvousState, Sent, StreamState, Taken, Trust, Trusted, Untrusted, Version, WebhookSet,
 };
 use pilot_node::{Client, Code, Config, MessageKind, Node, RendezvousConfig, Request, send_file};
 use serde::Serialize;
@@ -96,6 +96,7 @@ fn trust(lab: &Lab, asker: &mut Asker) {
     asker.ask::<Version>("version", Request::Version, b"");
     let info: Info = asker.ask("info", Request::Info, b"");
     asker.ask::<Peers>("peers", Request::Peers, b"");
+    asker.ask::<PeerPaths>("path", Request::Path { node: b() }, b"");
     asker.ask::<Found>("find, trusted", Request::Find { node: b() }, b"");
     asker.ask::<Handshake>("handshake, trusted", handshake("node-b"), b"");
     asker.ask::<Trusted>("wait_trust", Request::WaitTrust { node: b(), timeout_ms: None }, b"");

@@ -32,6 +32,7 @@ pub(crate) enum Verb {
     Demo(Demo),
     Dgram(Dgram),
     Disconnect(Disconnect),
+    Doctor(Doctor),
     Events(Events),
     Expose(Expose),
     Find(Find),
@@ -45,6 +46,7 @@ pub(crate) enum Verb {
     Log(Log),
     Mcp(Mcp),
     Peers(Peers),
+    Path(Path),
     Outbox(Outbox),
     Pending(Pending),
     Ping(Ping),
@@ -218,6 +220,27 @@ pub(crate) struct Reject {
     /// why
     #[argh(positional, default = "String::new()")]
     pub(crate) why: String,
+}
+
+/// look at everything a node depends on: network, rendezvous, clock, files, versions; each check says what to do
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "doctor")]
+pub(crate) struct Doctor {
+    /// also write all that was found into this new file, to send to another person; it has no keys and no messages
+    #[argh(option)]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// how a peer is reached: every path, which one is in use and why, why not directly, and when that is tried next
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "path")]
+pub(crate) struct Path {
+    /// hostname, address or node number
+    #[argh(positional)]
+    pub(crate) node: String,
+    /// then show each change as it comes
+    #[argh(switch)]
+    pub(crate) watch: bool,
 }
 
 /// trusted peers
@@ -534,6 +557,9 @@ pub(crate) struct Ping {
     /// unit: seconds (or 5s, 2m)
     #[argh(option, default = "String::from(\"30\")")]
     pub(crate) timeout: String,
+    /// go on until the path is direct, at most for --timeout; then the exit status is that of a timeout, and the reason is told
+    #[argh(switch)]
+    pub(crate) until_direct: bool,
 }
 
 /// measure the throughput to a peer's echo service and back

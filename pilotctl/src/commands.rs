@@ -6,8 +6,11 @@ use crate::deliver;
 use crate::exec;
 use crate::forward;
 use crate::grants;
+use crate::info;
 use crate::input;
 use crate::output::Output;
+use crate::path;
+use crate::ping;
 use crate::pipe;
 use crate::proxy;
 use crate::set_webhook;
@@ -21,8 +24,6 @@ use std::time::{Duration, Instant};
 
 /// Longest answer that `--message`, `send` and `recv` show. Unit: bytes.
 const ANSWER_MAX: u64 = 16 << 20;
-/// Length of a ping. Unit: bytes.
-const PING_LEN: usize = 64;
 
 pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
     match verb {
@@ -49,7 +50,7 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Subscribe(args) => deliver::subscribe(&args, output),
         Verb::Events(args) => deliver::events(&args, output),
         Verb::Dgram(args) => deliver::dgram(&args, output),
-        Verb::Ping(args) => ping(&args, output),
+        Verb::Ping(args) => ping::ping(&args, output),
         Verb::Bench(args) => bench(&args, output),
         Verb::SetWebhook(args) => set_webhook::run(args, output),
         Verb::Approve(args) => grants::approve(args, output),
@@ -58,6 +59,8 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Forward(args) => forward::forward(args, output),
         Verb::Expose(args) => forward::expose(args, output),
         Verb::Whois(args) => forward::whois(args, output),
+        Verb::Info(_) => info::info(output),
+        Verb::Path(args) => path::path(&args, output),
         Verb::Peers(args) => peers(args.search.as_deref(), output),
         verb => ask(&request(verb), output),
     }
@@ -191,40 +194,6 @@ fn listen(args: &args::Listen, output: &Output) -> Result<(), Failure> {
     let stream = accept(&mut client, args.port, timeout)?;
     output.note(&format!("stream from {}", stream.data.peer));
     pipe::join(&mut client, stream)
-}
-
-fn ping(args: &args::Ping, output: &Output) -> Result<(), Failure> {
-    let timeout = duration(&args.timeout)?;
-    let mut client = daemon_for_streams()?;
-    let mut results = Vec::new();
-    for seq in 0..args.count {
-        let begin = Instant::now();
-        let stream = client.open(&args.node, 7, Some(timeout))?;
-        let dialed = begin.elapsed();
-        let echoed = Instant::now();
-        let lost = |e: io::Error| Failure::new(Code::Timeout, format!("no echo: {e}"));
-        stream.socket.set_read_timeout(Some(timeout)).map_err(lost)?;
-        (&stream.socket).write_all(&[seq as u8; PING_LEN]).map_err(lost)?;
-        let mut answer = [0; PING_LEN];
-        (&stream.socket).read_exact(&mut answer).map_err(lost)?;
-        let rtt = echoed.elapsed();
-        pipe::end_writing(&mut client, &stream).map_err(lost)?;
-        if answer != [seq as u8; PING_LEN] {
-            return Err(Failure::new(Code::Internal, "the echo differs from what was sent"));
-        }
-        let (rtt_ms, dial_ms) = (rtt.as_secs_f64() * 1e3, dialed.as_secs_f64() * 1e3);
-        if !output.json {
-            output.line(&format!(
-                "{PING_LEN} bytes from {}: seq={seq} time={rtt_ms:.3} ms (open {dial_ms:.3} ms)",
-                stream.data.peer
-            ));
-        }
-        results.push(json!({"seq": seq, "bytes": PING_LEN, "rtt_ms": rtt_ms, "dial_ms": dial_ms}));
-    }
-    if output.json {
-        output.ok(&json!({"target": args.node, "results": results, "timeout": false}));
-    }
-    Ok(())
 }
 
 fn bench(args: &args::Bench, output: &Output) -> Result<(), Failure> {

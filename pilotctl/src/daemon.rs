@@ -78,6 +78,8 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         https_proxy: args.https_proxy,
         tls_verify: args.tls_verify,
         no_tls: args.no_tls,
+        no_port_mapping: args.no_port_mapping,
+        no_lan: args.no_lan,
         log_file,
         accept_loss: args.accept_loss,
         log_level,
@@ -131,8 +133,12 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     option("--log-level", run.log_level.map(|level| level.name().into()));
     option("--log-format", Some(run.log_format.name().into()));
     run.relay.iter().for_each(|relay| option("--relay", Some(relay.clone())));
-    if run.accept_loss {
-        command.arg("--accept-loss");
+    let switches =
+        [(run.accept_loss, "--accept-loss"), (run.no_port_mapping, "--no-port-mapping"), (run.no_lan, "--no-lan")];
+    for (is_given, name) in switches {
+        if is_given {
+            command.arg(name);
+        }
     }
     TlsOptions::of_run(run).pass(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn()
@@ -204,6 +210,7 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
     let mut config = Config::daemon(Home::default_path());
     TlsOptions::of_run(&args).apply(&mut config)?;
     (config.hostname, config.accept_loss) = (args.hostname, args.accept_loss);
+    (config.port_mapping, config.lan) = (!args.no_port_mapping, !args.no_lan);
     if let Some(listen) = args.listen {
         config.listen = listen;
     }

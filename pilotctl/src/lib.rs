@@ -12,14 +12,18 @@ mod commands;
 mod daemon;
 mod deliver;
 mod demo;
+mod doctor;
 mod exec;
 mod forward;
 mod grants;
+mod info;
 mod input;
 mod isolate;
 mod log;
 mod mcp;
 mod output;
+mod path;
+mod ping;
 mod pipe;
 mod proxy;
 mod rendezvous;
@@ -107,6 +111,7 @@ fn dispatch(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Daemon(daemon) => daemon::run(daemon, output),
         Verb::Rendezvous(rendezvous) => rendezvous::run(rendezvous, output),
         Verb::Demo(_) => demo::run(output),
+        Verb::Doctor(args) => doctor::run(&args, output),
         Verb::Log(args) => log::run(&args, output),
         Verb::Mcp(args) => mcp::run(&args, output),
         verb => commands::run(verb, output),

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -85,6 +86,7 @@ fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
     let (key, addr) = server.endpoint();
     let endpoint = format!("{key}@{addr}");
     let (tls, ws) = crate::tls::listen(&mut server, &args)?;
+    listen_probes(&mut server, &args.probe_listen)?;
     write_whole(&args.home.join("endpoint"), &endpoint).map_err(file)?;
     let mut said = json!({"endpoint": endpoint, "key": key.to_string(), "address": addr.to_string()});
     for (name, addr) in [("tls", tls), ("ws", ws)] {
@@ -96,6 +98,17 @@ fn serve(args: RendezvousRun, output: &Output) -> Result<(), Failure> {
     let stopper = server.stopper();
     on_signal(move || stopper.stop())?;
     server.run().map_err(|e| Failure::new(Code::Internal, e.to_string()))
+}
+
+/// Opens the sockets at which nodes learn what their NATs do. Without the one beside the main port they learn less.
+fn listen_probes(server: &mut Server, addrs: &[SocketAddr]) -> Result<(), Failure> {
+    if addrs.is_empty() {
+        let _ = server.listen_probe(None);
+    }
+    addrs.iter().try_for_each(|addr| {
+        let bound = server.listen_probe(Some(*addr)).map(drop);
+        bound.map_err(|e| Failure::new(Code::Conflict, e.to_string()).hint("another --probe-listen address or port"))
+    })
 }
 
 /// The remedy of a rendezvous that cannot start.

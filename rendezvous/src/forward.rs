@@ -9,6 +9,7 @@ use crate::bucket::Bucket;
 use pilot_core::Instant;
 use pilot_core::endpoint::Transmit;
 use pilot_core::identity::IdentityKey;
+use pilot_core::path::Source;
 use pilot_core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -177,7 +178,7 @@ impl Forward {
             if out.is_empty() {
                 return None; // the budget is used up
             }
-            transmit = Some(Transmit { to, segment_len });
+            transmit = Some(Transmit { to, source: Source::MAIN, segment_len });
         }
         transmit
     }

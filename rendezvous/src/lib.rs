@@ -14,6 +14,7 @@ mod forward;
 mod letters;
 mod limits;
 mod machine;
+mod probes;
 pub mod server;
 mod sources;
 mod state;

@@ -9,7 +9,7 @@ use crate::sources::{Sources, network};
 use crate::state::{Journal, State, day};
 use pilot_core::control::{Answer, Call, GRANTS_MAX, Grant, Push, Refusal};
 use pilot_core::endpoint::{Event, NoSink, Strangers, Timer, Transmit};
-use pilot_core::extensions::{ExtensionType, Extensions};
+use pilot_core::extensions::{ExtensionType, Extensions, emit_endpoints};
 use pilot_core::identity::IdentityKey;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
@@ -77,6 +77,8 @@ pub struct Rendezvous {
     sweep_at: Instant,
     /// Where clients are sent, and the moment at which all have gone.
     away: Option<(SocketAddr, Instant)>,
+    /// Where else nodes are told what is seen of them, as an extension has the addresses.
+    probes: Vec<u8>,
 }
 
 impl Rendezvous {
@@ -105,6 +107,7 @@ impl Rendezvous {
             sources: Sources::default(),
             sweep_at: Instant::ZERO + SWEEP_PAUSE,
             away: None,
+            probes: Vec::new(),
         }
     }
 
@@ -146,6 +149,12 @@ impl Rendezvous {
             self.sweep_at = now + SWEEP_PAUSE;
             self.sweep(now);
         }
+    }
+
+    /// Says where else nodes may ask what is seen of them; an unspecified address stands for the one at which they know this
+    /// rendezvous.
+    pub fn set_probes(&mut self, addrs: &[SocketAddr]) {
+        self.probes = emit_endpoints(addrs);
     }
 
     /// Sends every client to another address of this rendezvous, each at a random moment within `span`, so that they do not
@@ -217,11 +226,15 @@ impl Rendezvous {
                 }
                 Event::Call(peer, id, call, _) => {
                     let is_register = matches!(call, Call::Register(_));
+                    let relay_to = if let Call::OpenRelay(to) = &call { Some(*to) } else { None };
                     let answer = self.answer(now, peer, call);
-                    let facts = self.facts(now, peer, &answer, is_register);
+                    let facts = match (&answer, relay_to) {
+                        (Answer::Relay { .. }, Some(to)) => self.whereabouts(&to),
+                        _ => self.facts(now, peer, &answer, is_register),
+                    };
                     self.endpoint.answer(peer, id, answer, facts);
                 }
-                Event::PathChanged(peer) => self.tell_address(peer),
+                Event::PathChanged(peer, _) => self.tell_address(peer),
                 Event::Reset(peer, reason) if reason.is_new_beginning() => self.replaced(now, peer),
                 Event::Reset(peer, _) => self.forget(peer),
                 _ => {}
@@ -240,6 +253,13 @@ impl Rendezvous {
         }
     }
 
+    /// Where a node is seen, for one that may open a relay to it: an address that the node itself names may be another's.
+    fn whereabouts(&self, of: &IdentityKey) -> Extensions {
+        let seen = self.clients.get(of).and_then(|client| self.endpoint.direct_address(client.peer));
+        let list = Extensions::NONE;
+        seen.and_then(|seen| list.with(ExtensionType::SEEN, &emit_endpoints(&[seen])).ok()).unwrap_or_default()
+    }
+
     /// What an answer says besides its content: a refusal and a registration have the clock.
     fn facts(&self, now: Instant, peer: PeerId, answer: &Answer, is_register: bool) -> Extensions {
         let why = match answer {
@@ -247,7 +267,11 @@ impl Rendezvous {
             Answer::Registered { .. } => None,
             _ => return Extensions::NONE,
         };
-        let facts = Extensions::NONE.with_u64(ExtensionType::CLOCK, self.wall_at_zero_us + now.as_micros());
+        let mut facts = Extensions::NONE.with_u64(ExtensionType::CLOCK, self.wall_at_zero_us + now.as_micros());
+        if why.is_none() && !self.probes.is_empty() {
+            let without = facts.clone();
+            facts = facts.with(ExtensionType::PROBES, &self.probes).unwrap_or(without);
+        }
         let caller = self.identities.get(&peer).filter(|_| is_register && why == Some(Refusal::BadRecord));
         let known = caller.and_then(|(caller, _)| self.state.sequence(caller));
         known.map_or(facts.clone(), |known| facts.with_u64(ExtensionType::SEQUENCE, known))

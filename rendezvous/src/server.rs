@@ -1,13 +1,14 @@
 //! Owns the loop that drives a [`Rendezvous`] with a UDP socket, a clock and files.
 
 use crate::drain::{self, Drain};
+use crate::probes::{self, Probes};
 #[cfg(feature = "tls")]
 use crate::tls::{self, Door};
 use crate::{LogJournal, Rendezvous};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pilot_core::identity::StaticKey;
-use pilot_core::{Config, Instant};
+use pilot_core::{Config, Instant, seen};
 use pilot_node::parts::{SystemEntropy, Udp, accept_identity, echo, load_or_create_identity};
 use pilot_node::{Failure, fastest_aead, fastest_agreement};
 use pilot_store::{Folder, Limits, Log};
@@ -22,6 +23,7 @@ use std::time::{Duration, SystemTime};
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
+const PROBES: Token = Token(2);
 /// Receive calls of one turn, each of many datagrams, before timers and output run.
 const RECEIVES_PER_TURN: usize = 8;
 /// Pause while the kernel has no room for datagrams.
@@ -83,6 +85,7 @@ impl std::error::Error for ServerError {
 pub struct Server {
     machine: Rendezvous,
     udp: Udp,
+    probes: Probes,
     #[cfg(feature = "tls")]
     door: Door,
     poll: Poll,
@@ -156,6 +159,7 @@ impl Server {
         Ok(Self {
             machine,
             udp,
+            probes: Probes::default(),
             #[cfg(feature = "tls")]
             door: Door::default(),
             poll,
@@ -186,6 +190,19 @@ impl Server {
     ) -> Result<SocketAddr, ServerError> {
         let config = certificate.map(tls::Certificate::config).transpose().map_err(ServerError::Certificate)?;
         self.door.listen(self.poll.registry(), addr, config).map_err(|e| ServerError::Bind(addr, e))
+    }
+
+    /// Answers nodes at another address, or on another port, what is seen of them, so that they learn what their NATs do. Returns the
+    /// bound address. `None`: on the port above the main one.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`], also for more than three addresses.
+    pub fn listen_probe(&mut self, addr: Option<SocketAddr>) -> Result<SocketAddr, ServerError> {
+        let none = || ServerError::Bind(self.local, io::ErrorKind::AddrNotAvailable.into());
+        let addr = addr.or_else(|| probes::beside(self.local)).ok_or_else(none)?;
+        let bound = self.probes.listen(self.poll.registry(), PROBES, addr)?;
+        self.machine.set_probes(&self.probes.addrs());
+        Ok(bound)
     }
 
     /// Relays so many bytes in a second at most, shared fairly among the clients that send; `None`: as many as the socket takes.
@@ -221,6 +238,7 @@ impl Server {
             self.machine.set_wall(now, wall_us());
             self.machine.handle_timeout(now);
             readable = readable && self.receive();
+            self.probes.serve();
             #[cfg(feature = "tls")]
             {
                 let (machine, now) = (&mut self.machine, Instant::from_micros(self.start.elapsed().as_micros() as u64));
@@ -251,12 +269,15 @@ impl Server {
             let has_more = readable || self.door.has_more();
             #[cfg(not(feature = "tls"))]
             let has_more = readable;
-            if has_more {
+            if has_more || self.probes.is_readable() {
                 timeout = Some(Duration::ZERO);
             }
             match self.poll.poll(&mut events, timeout) {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
                 _ => readable |= events.iter().any(|e| e.token() == SOCKET),
+            }
+            if events.iter().any(|e| e.token() == PROBES) {
+                self.probes.readiness();
             }
             #[cfg(feature = "tls")]
             events.iter().for_each(|event| self.door.readiness(event.token()));
@@ -282,7 +303,8 @@ impl Server {
                     return; // a forged address: no datagram comes from there
                 }
                 for datagram in batch.chunks_mut(segment_len.max(1)) {
-                    match echo(datagram) {
+                    let seen = || seen::answer(datagram, &from).map(Vec::from);
+                    match echo(datagram).map(Vec::from).or_else(seen) {
                         Some(answer) => echoes.push((from, answer)),
                         None => machine.handle_datagram(now, from, datagram),
                     }

@@ -53,6 +53,7 @@ impl core::fmt::Display for StreamEnd {
             Self::Aborted => "the stream was aborted here",
             Self::Tunnel(ResetReason::Unreachable) => "the peer cannot be reached",
             Self::Tunnel(ResetReason::SecretDiffers) => "the peer has another pair secret",
+            Self::Tunnel(ResetReason::TooNarrow) => "the path to the peer carries short packets alone",
             Self::Tunnel(ResetReason::Away) => "the peer is not connected to the rendezvous",
             Self::Tunnel(ResetReason::Restarted) => "the peer was restarted",
             Self::Tunnel(ResetReason::GivenUp) => "the peer had no answer from here for too long",

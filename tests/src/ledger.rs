@@ -11,6 +11,9 @@ use std::net::SocketAddr;
 
 /// What an address gets unasked, for each peer that names it as a candidate, in [`AGAIN`]: three probes. Unit: bytes.
 const CANDIDATE_LEN_MAX: u64 = 3 * 41;
+/// What an address gets besides where a node lives with which the machine has a meeting: a probe from each of 256 sockets, twice.
+/// Unit: bytes.
+const MEETING_LEN_MAX: u64 = 512 * 41;
 /// Time after which a candidate is tried again.
 const AGAIN: Duration = Duration::from_secs(300);
 /// Longest datagram that goes to a known address which has not answered: an INIT. Unit: bytes.
@@ -46,11 +49,12 @@ impl Ledger {
         self.accounts.entry(from).or_default().received += len as u64;
     }
 
-    /// Notes a datagram that leaves for `to`.
+    /// Notes a datagram that leaves for `to`, where a node lives or not (`is_home`).
     ///
     /// # Panics
     /// When the machine must not send so much there.
-    pub(crate) fn send(&mut self, now: Instant, to: SocketAddr, len: usize, endpoint: &Endpoint) {
+    pub(crate) fn send(&mut self, now: Instant, to: (SocketAddr, bool), len: usize, endpoint: &Endpoint) {
+        let (to, is_home) = to;
         let account = self.accounts.entry(to).or_default();
         if account.is_open {
             return;
@@ -65,7 +69,8 @@ impl Ledger {
         account.sent += len as u64;
         let named = CANDIDATE_LEN_MAX
             * (endpoint.peers().count() as u64)
-            * (1 + self.chances + now.since(Instant::ZERO).as_secs() / AGAIN.as_secs());
+            * (1 + self.chances + now.since(Instant::ZERO).as_secs() / AGAIN.as_secs())
+            + if is_home { MEETING_LEN_MAX } else { 0 };
         assert!(
             account.sent <= AMPLIFICATION_MAX * account.received + named,
             "{} bytes to {to}, from where {} came, and nothing has answered there",

@@ -1,6 +1,7 @@
 //! Owns the NAT model: mapping × filtering in the terms of RFC 4787, with the lifetimes of Linux' connection tracking.
 
 use pilot_core::Instant;
+use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,13 +11,22 @@ use std::net::{IpAddr, SocketAddr};
 pub enum NatKind {
     /// Endpoint-independent mapping, address-and-port-dependent filtering ("port-restricted cone").
     PortRestricted,
-    /// Address-and-port-dependent mapping and filtering ("symmetric"): a peer cannot predict the port.
+    /// Address-dependent mapping to random ports, address-and-port-dependent filtering.
+    AddressDependent,
+    /// Address-and-port-dependent mapping and filtering ("symmetric") with random ports.
     Symmetric,
+    /// The same, with ports one after the other.
+    Sequential,
+    /// The same, with random ports of a block of 512, as carriers give to each customer (RFC 7422).
+    Block,
     /// Linux' masquerade on a host that takes unsolicited datagrams itself (hosts of containers and virtual machines). The port
     /// is preserved, but a datagram from outside that comes first takes the pair of addresses, and the inner host's flow to
     /// that address gets another port.
     OpenInput,
 }
+
+/// Ports of the block of [`NatKind::Block`].
+const BLOCK_LEN: u64 = 512;
 
 /// Lifetime of a flow that was never answered, or answered for less than [`STREAM_AFTER`]. Source: Linux,
 /// `nf_conntrack_udp_timeout`.
@@ -47,6 +57,7 @@ pub struct Nat {
     kind: NatKind,
     public: IpAddr,
     next_port: u16,
+    rng: Rng,
     /// By inner and remote address.
     flows: BTreeMap<(SocketAddr, SocketAddr), Flow>,
     /// When an unsolicited datagram last came to this port from this address, where the host of the NAT takes them.
@@ -56,7 +67,15 @@ pub struct Nat {
 impl Nat {
     /// Makes a NAT with this outer address.
     pub fn new(kind: NatKind, public: IpAddr) -> Self {
-        Self { kind, public, next_port: 20_000, flows: BTreeMap::new(), taken: BTreeMap::new() }
+        let seed = if let IpAddr::V4(ip) = public { ip.octets()[3] } else { 0 };
+        Self {
+            kind,
+            public,
+            next_port: 20_000,
+            rng: Rng::new([seed; 32]),
+            flows: BTreeMap::new(),
+            taken: BTreeMap::new(),
+        }
     }
 
     /// Returns the outer address.
@@ -85,13 +104,32 @@ impl Nat {
                 };
                 self.flows.iter().find_map(living)
             }
-            NatKind::Symmetric => None,
+            NatKind::AddressDependent => {
+                let living = |(key, flow): (&(SocketAddr, SocketAddr), &Flow)| {
+                    (key.0 == from && key.1.ip() == to.ip() && flow.lives(now)).then_some(flow.port)
+                };
+                self.flows.iter().find_map(living)
+            }
+            NatKind::Symmetric | NatKind::Sequential | NatKind::Block => None,
             NatKind::OpenInput => (!self.taken.get(&(from.port(), to)).is_some_and(lives)).then_some(from.port()),
         };
-        mapped.unwrap_or_else(|| {
-            self.next_port += 1;
-            self.next_port
-        })
+        mapped.unwrap_or_else(|| self.new_port(now))
+    }
+
+    fn new_port(&mut self, now: Instant) -> u16 {
+        loop {
+            let port = match self.kind {
+                NatKind::Symmetric | NatKind::AddressDependent => 1024 + self.rng.below(64_512) as u16,
+                NatKind::Block => self.next_port + self.rng.below(BLOCK_LEN) as u16,
+                NatKind::PortRestricted | NatKind::Sequential | NatKind::OpenInput => {
+                    self.next_port += 1;
+                    self.next_port
+                }
+            };
+            if !self.flows.values().any(|flow| flow.port == port && flow.lives(now)) {
+                return port;
+            }
+        }
     }
 
     /// Returns the inner destination of a datagram from outside; `None` when the NAT filters the datagram.
@@ -138,13 +176,15 @@ mod tests {
     #[test]
     fn flows_are_forgotten_after_thirty_seconds_or_as_streams_after_120() {
         let (inner, remote, other) = (addr("10.0.0.1:4000"), addr("192.0.2.9:1"), addr("192.0.2.9:2"));
-        for kind in [NatKind::PortRestricted, NatKind::Symmetric, NatKind::OpenInput] {
+        use NatKind::{AddressDependent, Block, OpenInput, PortRestricted, Sequential, Symmetric};
+        for kind in [PortRestricted, AddressDependent, Symmetric, Sequential, Block, OpenInput] {
             let (mut nat, mut now) = (Nat::new(kind, "203.0.113.1".parse().expect("an address")), Instant::ZERO);
             let port = nat.outbound(now, inner, remote).port();
             assert_eq!(nat.inbound(now, remote, port), Some(inner));
             assert_eq!(nat.inbound(now, other, port), None, "{kind:?} filters by port");
             assert_eq!(nat.inbound(now + S * 30, remote, port), None, "{kind:?}: a short exchange");
-            assert_eq!(nat.outbound(now, inner, other).port() == port, kind == NatKind::PortRestricted, "{kind:?}");
+            let keeps = matches!(kind, PortRestricted | AddressDependent);
+            assert_eq!(nat.outbound(now, inner, other).port() == port, keeps, "{kind:?}");
             now = now + S * 3;
             nat.outbound(now, inner, remote);
             assert_eq!(nat.inbound(now, remote, port), Some(inner));

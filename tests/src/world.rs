@@ -16,10 +16,11 @@ use crate::witness::{self, WITNESS_ADDR, Witness};
 use pilot_core::aead::{AeadProvider, PORTABLE};
 use pilot_core::endpoint::Event as EndpointEvent;
 use pilot_core::identity::{Profile, StaticKey};
+use pilot_core::path::Source;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_core::trust::{Terms, TrustBook, TrustVersion};
-use pilot_core::{Addr, Config, Identity, Instant, Level, NodeRecord, PeerId, Trace};
+use pilot_core::{Addr, Config, Identity, Instant, Level, NodeRecord, PeerId, Trace, seen};
 use pilot_rendezvous::Rendezvous;
 use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,12 +34,25 @@ pub const RENDEZVOUS_ADDR: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1)), 9000);
 /// Address of the relay beside the rendezvous.
 pub(crate) const SPARE_ADDR: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 2)), 9000);
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 3)), 9000);
+/// Where the rendezvous says what it sees, beside its address: on another port, and at another address.
+const PROBES: [SocketAddr; 2] = [
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 9001),
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 2)), 9001),
+];
 const WALL_AT_ZERO_US: u64 = 1_700_000_000_000_000;
 /// Turns without progress in time that count as a spin.
 const SPIN_MAX: usize = 200_000;
 /// Notes of the nodes' traces that are kept for a scenario that fails.
 const NOTES_MAX: usize = 400;
+
+/// True for an address of [`PROBES`].
+fn is_probe(addr: SocketAddr) -> bool {
+    PROBES.iter().any(|probe| {
+        let ip = if probe.ip().is_unspecified() { RENDEZVOUS_ADDR.ip() } else { probe.ip() };
+        addr == SocketAddr::new(ip, probe.port())
+    })
+}
 
 /// One node: the whole pure stack and the events it reported.
 pub struct SimNode {
@@ -51,6 +65,8 @@ pub struct SimNode {
     /// The machine has no network: what it sends and what others send to it is lost.
     pub is_offline: bool,
     nat: Option<Nat>,
+    /// The ports of the sockets beside the node's own one.
+    sides: BTreeMap<u16, Source>,
     ledger: Ledger,
     disk: Disk,
     owner: Owner,
@@ -71,6 +87,7 @@ impl SimNode {
             addr,
             is_offline: false,
             nat: None,
+            sides: BTreeMap::new(),
             ledger: Ledger::default(),
             disk,
             owner: Owner::default(),
@@ -86,6 +103,23 @@ impl SimNode {
     fn saved(&mut self, now: Instant, version: TrustVersion) {
         self.stack.endpoint_mut().trust_saved(now, version);
         self.owner.confirm(version);
+    }
+
+    /// The inner address of a socket.
+    fn addr_of(&mut self, source: Source) -> SocketAddr {
+        let port = self.addr.port() + (source.0 % u32::from(u16::MAX - self.addr.port())) as u16;
+        if source != Source::MAIN {
+            self.sides.insert(port, source);
+        }
+        SocketAddr::new(self.addr.ip(), port)
+    }
+
+    /// The socket at an inner address.
+    fn socket_at(&self, inner: SocketAddr) -> Option<Source> {
+        if inner == self.addr {
+            return Some(Source::MAIN);
+        }
+        self.sides.get(&inner.port()).copied().filter(|_| inner.ip() == self.addr.ip())
     }
 
     const fn whereabouts(&self) -> Whereabouts {
@@ -143,10 +177,12 @@ impl World {
         let (rendezvous_key, books) = (identity.static_key(), Books::default());
         let mut config = Config::new(identity, Rng::entropy(rng.bytes()));
         config.wall_at_zero_us = WALL_AT_ZERO_US;
+        let mut rendezvous = Rendezvous::new(config, books.state(), Box::new(books.clone()));
+        rendezvous.set_probes(&PROBES);
         let mut world = Self {
             now: Instant::ZERO,
             nodes: Vec::new(),
-            rendezvous: Some(Rendezvous::new(config, books.state(), Box::new(books.clone()))),
+            rendezvous: Some(rendezvous),
             spare: None,
             ledger: Ledger::default(),
             network: Network::default(),
@@ -241,6 +277,7 @@ impl World {
         let mut config = Config::new(Identity::from_seed([200; 32]), Rng::entropy(self.rng.bytes()));
         config.wall_at_zero_us = WALL_AT_ZERO_US;
         let mut rendezvous = Rendezvous::new(config, self.books.state(), Box::new(self.books.clone()));
+        rendezvous.set_probes(&PROBES);
         rendezvous.handle_timeout(self.now);
         self.rendezvous = Some(rendezvous);
     }
@@ -562,6 +599,10 @@ impl World {
         if let Some((_, friend)) = self.friend.as_mut().filter(|_| to == FRIEND_ADDR) {
             return friend.handle_datagram(now, from, &mut datagram);
         }
+        let is_ear = to == RENDEZVOUS_ADDR || is_probe(to);
+        if is_ear && let Some(answer) = seen::answer(&datagram, &from).filter(|_| self.rendezvous.is_some()) {
+            return self.launch(to.ip(), to, from, &answer);
+        }
         if to == RENDEZVOUS_ADDR {
             if let Some(rendezvous) = &mut self.rendezvous {
                 self.ledger.receive(from, datagram.len());
@@ -579,12 +620,14 @@ impl World {
                 Some(_) => None,
                 None => Some(to),
             };
-            if inner == Some(node.addr) && !node.is_offline {
+            let socket = inner.and_then(|inner| node.socket_at(inner));
+            if let Some(socket) = socket.filter(|_| !node.is_offline) {
                 node.ledger.receive(from, datagram.len());
                 let author = self.strangers.as_ref().and_then(|strangers| strangers.author(from, &datagram));
                 author.into_iter().for_each(|author| node.ledger.receive(author, datagram.len()));
                 // The stack counts discards, and tests read its counters.
-                let _ = node.stack.handle_datagram(now, from, &mut datagram);
+                let len = datagram.len();
+                node.stack.handle_batch_at(now, (from, socket), &mut datagram, len);
                 return;
             }
         }
@@ -623,11 +666,14 @@ impl World {
             }
             // Handling an event may have made more output.
             self.transmit(i, &mut batch);
+            while let Some(closed) = self.nodes[i].stack.endpoint_mut().poll_closed_source() {
+                self.nodes[i].sides.retain(|_, source| *source != closed);
+            }
         }
         while let Some(transmit) = self.rendezvous.as_mut().and_then(|r| r.poll_transmit(now, &mut batch)) {
             for datagram in batch.chunks(transmit.segment_len) {
                 if let Some(rendezvous) = &self.rendezvous {
-                    self.ledger.send(now, transmit.to, datagram.len(), rendezvous.endpoint());
+                    self.ledger.send(now, (transmit.to, false), datagram.len(), rendezvous.endpoint());
                 }
                 self.launch(RENDEZVOUS_ADDR.ip(), RENDEZVOUS_ADDR, transmit.to, datagram);
             }
@@ -660,14 +706,15 @@ impl World {
         let now = self.now;
         while let Some(transmit) = self.nodes[i].stack.poll_transmit(now, batch) {
             let node = &mut self.nodes[i];
-            let (inner, to) = (node.addr, transmit.to);
+            let (inner, to) = (node.addr_of(transmit.source), transmit.to);
             let source = node.nat.as_mut().map_or(inner, |nat| nat.outbound(now, inner, to));
             if self.is_cut(i, to) {
                 continue;
             }
+            let is_home = (0..self.nodes.len()).any(|node| self.is_at(node, to));
             for datagram in batch.chunks(transmit.segment_len) {
                 let node = &mut self.nodes[i];
-                node.ledger.send(now, to, datagram.len(), node.stack.endpoint());
+                node.ledger.send(now, (to, is_home), datagram.len(), node.stack.endpoint());
                 if node.is_offline {
                     continue;
                 }

@@ -342,13 +342,20 @@ fn strangers_reach_nothing_even_when_they_know_everything() {
 
 #[test]
 fn nats_are_punched_where_they_can_be_and_relayed_where_not() {
-    use NatKind::{PortRestricted, Symmetric};
+    use NatKind::{AddressDependent, Block, PortRestricted, Sequential, Symmetric};
     for (a, b, direct) in [
         (None, None, true),
         (Some(PortRestricted), None, true),
         (Some(PortRestricted), Some(PortRestricted), true),
         (Some(Symmetric), None, true),
+        (Some(Symmetric), Some(PortRestricted), true),
+        (Some(Sequential), Some(PortRestricted), true),
+        (Some(Sequential), Some(Sequential), true),
+        (Some(Block), Some(PortRestricted), true),
+        (Some(AddressDependent), Some(PortRestricted), true),
         (Some(Symmetric), Some(Symmetric), false),
+        (Some(Symmetric), Some(Block), false),
+        (Some(Sequential), Some(Block), false),
     ] {
         let mut world = World::new(seed(19), 2);
         a.into_iter().for_each(|kind| world.set_nat(0, kind));
@@ -361,7 +368,7 @@ fn nats_are_punched_where_they_can_be_and_relayed_where_not() {
         world.run_for(Duration::from_secs(2));
         world.transfer((0, from), (1, to), 200_000);
         let selected = path(&world, 0, 1);
-        assert_eq!(matches!(selected, Some(PathAddr::Direct(_))), direct, "{a:?} × {b:?}: {selected:?}");
+        assert_eq!(selected.is_some_and(PathAddr::is_direct), direct, "{a:?} × {b:?}: {selected:?}");
     }
 }
 
@@ -436,6 +443,35 @@ fn a_shrinking_path_is_survived() {
     assert_eq!(len, 8944, "larger datagrams were proven");
     world.set_conditions(Conditions { mtu: 1300, ..Conditions::default() });
     world.transfer((0, a), (1, b), 1_000_000);
+}
+
+#[test]
+fn a_path_that_carries_short_packets_alone_is_told_and_hangs_nothing() {
+    for is_relayed in [false, true] {
+        let mut world = World::new(seed(28), 2);
+        if is_relayed {
+            (0..2).for_each(|node| world.set_nat(node, NatKind::Symmetric));
+        }
+        world.make_friends(0, 1);
+        world.nodes[1].stack.listen(1000).unwrap();
+        let (a, _) = world.open(0, 1, 1000);
+        let (_, chatting) = world.open(0, 1, 1000);
+        world.set_conditions(Conditions { mtu: 400, ..Conditions::default() });
+        let begin = world.now;
+        world.nodes[0].stack.send(a, &[7; 20_000]).unwrap();
+        while world.nodes[0].stack.stream_info(a).is_some_and(|info| info.end.is_none()) {
+            // Short datagrams pass meanwhile, until the stream has ended there as well.
+            let _ = world.nodes[1].stack.send(chatting, b"short");
+            world.run_for(Duration::from_secs(1));
+            assert!(world.now.since(begin) < Duration::from_secs(60), "relayed {is_relayed}: nothing is told");
+        }
+        let end = world.nodes[0].stack.stream_info(a).and_then(|info| info.end);
+        assert_eq!(end, Some(StreamEnd::Tunnel(ResetReason::TooNarrow)), "relayed {is_relayed}");
+        // The next stream works when the path does.
+        world.set_conditions(Conditions::default());
+        let (a, b) = world.open(0, 1, 1000);
+        world.transfer((0, a), (1, b), 100_000);
+    }
 }
 
 #[test]

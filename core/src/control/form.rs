@@ -6,8 +6,9 @@ use super::{
 };
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put, Reader};
-use crate::extensions::Extensions;
+use crate::extensions::{ExtensionType, Extensions};
 use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord};
+use crate::path::{Mapping, Meeting, Nat, Ports};
 use crate::trust::Source;
 use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::boxed::Box;
@@ -35,11 +36,14 @@ impl Control {
                 push.emit(&mut out);
                 Extensions::NONE.emit(&mut out);
             }
-            Self::Candidates(list) => {
+            Self::Candidates(list, nat) => {
                 out.put_u8(5);
                 out.put_u8(list.len().min(CANDIDATES_MAX) as u8);
                 list.iter().take(CANDIDATES_MAX).for_each(|addr| put_endpoint(&mut out, Some(addr)));
-                Extensions::NONE.emit(&mut out);
+                let extensions = Extensions::NONE;
+                let is_known = *nat != Nat::default();
+                let known = is_known.then(|| extensions.with(ExtensionType::NAT, &emit_nat(*nat)).ok()).flatten();
+                known.unwrap_or_default().emit(&mut out);
             }
             Self::Trust(message) => {
                 out.put_u8(6);
@@ -59,6 +63,7 @@ impl Control {
                 out.put(&**answer);
                 Extensions::NONE.emit(&mut out);
             }
+            Self::Meeting(meeting) => emit_meeting(meeting, &mut out),
             Self::Unknown(kind) => out.put_u8(*kind),
         }
         debug_assert!(out.len() <= MESSAGE_LEN_MAX, "{} bytes", out.len());
@@ -101,8 +106,8 @@ impl Control {
                 }
                 let list = (0..count).map(|_| parse_endpoint(&mut r)?.ok_or(Malformed));
                 let list = list.collect::<Result<_, _>>()?;
-                Extensions::parse(&mut r)?;
-                Self::Candidates(list)
+                let nat = Extensions::parse(&mut r)?.get(ExtensionType::NAT).and_then(|nat| nat.try_into().ok());
+                Self::Candidates(list, nat.map_or_else(Nat::default, parse_nat))
             }
             6 => Self::Trust(r.bytes(crate::trust::MESSAGE_LEN_MAX)?.into()),
             7 => {
@@ -115,11 +120,71 @@ impl Control {
                 Extensions::parse(&mut r)?;
                 Self::KemAnswer(answer)
             }
+            9 => Self::Meeting(parse_meeting(&mut r)?),
             kind => return Ok(Self::Unknown(kind)),
         };
         r.finish()?;
         Ok(message)
     }
+}
+
+/// A NAT in four bytes: what its mappings depend on, which port a new one gets, and by how much that rises.
+const fn emit_nat(nat: Nat) -> [u8; 4] {
+    let mapping = match nat.mapping {
+        Mapping::Unknown => 0,
+        Mapping::Independent => 1,
+        Mapping::AddressDependent => 2,
+        Mapping::PortDependent => 3,
+    };
+    let (ports, step) = match nat.ports {
+        Ports::Unknown => (0, 0),
+        Ports::Kept => (1, 0),
+        Ports::Sequential(step) => (2, step),
+        Ports::Block => (3, 0),
+        Ports::Random => (4, 0),
+    };
+    let step = step.to_le_bytes();
+    [mapping, ports, step[0], step[1]]
+}
+
+const fn parse_nat([mapping, ports, low, high]: [u8; 4]) -> Nat {
+    let mapping = match mapping {
+        1 => Mapping::Independent,
+        2 => Mapping::AddressDependent,
+        3 => Mapping::PortDependent,
+        _ => Mapping::Unknown,
+    };
+    let ports = match (ports, i16::from_le_bytes([low, high])) {
+        (1, _) => Ports::Kept,
+        (2, step) => Ports::Sequential(step),
+        (3, _) => Ports::Block,
+        (4, _) => Ports::Random,
+        _ => Ports::Unknown,
+    };
+    Nat { mapping, ports }
+}
+
+fn emit_meeting(meeting: &Meeting, out: &mut Vec<u8>) {
+    out.put_u8(9);
+    out.put_u32(meeting.number);
+    out.put_u8(meeting.is_answer.into());
+    out.put(&emit_nat(meeting.nat));
+    put_endpoint(out, Some(&meeting.at));
+    out.put_u16(meeting.span.0);
+    out.put_u16(meeting.span.1);
+    Extensions::NONE.emit(out);
+}
+
+fn parse_meeting(r: &mut Reader<'_>) -> Result<Meeting, Malformed> {
+    let meeting = Meeting {
+        number: r.u32()?,
+        is_answer: r.u8()? != 0,
+        nat: parse_nat(r.array()?),
+        at: parse_endpoint(r)?.ok_or(Malformed)?,
+        span: (r.u16()?, r.u16()?),
+    };
+    Extensions::parse(r)?;
+    Ok(meeting)
 }
 
 impl Call {

@@ -4,6 +4,7 @@ use super::*;
 use crate::codec::Malformed;
 use crate::extensions::ExtensionType;
 use crate::identity::NodeRecord;
+use crate::path::{Mapping, Ports};
 use std::fmt::Write as _;
 use std::string::String;
 use std::vec;
@@ -17,6 +18,7 @@ fn samples() -> Vec<(&'static str, Control)> {
     let answer = |n, answer| Control::Answer(Ticket(n), answer, Extensions::NONE);
     let clock = Extensions::NONE.with_u64(ExtensionType::CLOCK, 1).with_u64(ExtensionType::SEQUENCE, 2);
     let ticket = Extensions::NONE.with(ExtensionType::TICKET, b"ticket").expect("room");
+    let nat = Nat { mapping: Mapping::PortDependent, ports: Ports::Sequential(-2) };
     let difference = Grant { is_whole: false, add: vec![key], remove: vec![IdentityKey([4; 32]); 2] };
     vec![
         ("register", call(1, Call::Register(vec![1, 2]))),
@@ -44,7 +46,9 @@ fn samples() -> Vec<(&'static str, Control)> {
         ("move", Control::Push(Push::Move { to: v6, after_ms: 1500 })),
         ("elsewhere", Control::Push(Push::Elsewhere(v4))),
         ("observed", Control::Push(Push::Observed(v6))),
-        ("candidates", Control::Candidates(vec![v4, v6])),
+        ("candidates", Control::Candidates(vec![v4, v6], Nat::default())),
+        ("candidates with a NAT", Control::Candidates(vec![v4], nat)),
+        ("meeting", Control::Meeting(Meeting { number: 7, is_answer: true, nat, at: v4, span: (9, 11) })),
         ("trust", Control::Trust(vec![1; 3])),
         ("kem offer", Control::KemOffer(KemOffer { session: 1, index: 2, key: Box::new([5; OFFER_LEN]) })),
         ("kem answer", Control::KemAnswer(KemAnswer { offer: 2, index: 3, answer: Box::new([6; ANSWER_LEN]) })),
@@ -118,6 +122,7 @@ fn an_extension_of_a_later_version_is_no_fault_in_any_message() {
         let mut bytes = message.emit();
         let has_list = match &message {
             Control::Call(_, _, list) | Control::Answer(_, _, list) => *list != Extensions::NONE,
+            Control::Candidates(_, nat) => *nat != Nat::default(),
             _ => false,
         };
         if has_list || matches!(message, Control::Trust(_)) {

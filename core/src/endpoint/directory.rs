@@ -98,6 +98,8 @@ pub(super) enum Effect {
     Regranted(IdentityKey),
     /// Tell every connected peer our underlay addresses.
     Candidates,
+    /// Find out about this node's NAT, from these addresses of the rendezvous too.
+    Survey(Vec<SocketAddr>),
     /// Use this relay channel to a peer. `online`: the rendezvous has the peer connected.
     Relay {
         /// Identity of the peer.
@@ -106,6 +108,8 @@ pub(super) enum Effect {
         channel: u32,
         /// The peer is connected to the rendezvous now.
         online: bool,
+        /// Where the rendezvous sees the peer.
+        seen: Option<SocketAddr>,
     },
     /// The rendezvous does not have this peer connected, or the peer has not granted us the relay: only direct paths are left.
     NoRelay(IdentityKey),
@@ -188,9 +192,13 @@ pub(super) struct Directory {
     times: Times,
     record: Arc<[u8]>,
     candidates: Vec<SocketAddr>,
+    /// Addresses at which gateways have promised to let peers in.
+    mapped: Vec<SocketAddr>,
     reflexive: Option<SocketAddr>,
     /// When the rendezvous was last asked where it sees this node.
     where_asked_at: Option<Instant>,
+    /// When the rendezvous was last asked for a sign of life.
+    life_asked_at: Option<Instant>,
     rendezvous: Option<(StaticKey, SocketAddr)>,
     relay_key: [u8; 32],
     state: DirectoryState,
@@ -241,8 +249,10 @@ impl Directory {
             times: Times::new(used_us),
             record,
             candidates,
+            mapped: Vec::new(),
             reflexive: None,
             where_asked_at: None,
+            life_asked_at: None,
             rendezvous: None,
             relay_key: [0; 32],
             state: DirectoryState::Absent,
@@ -303,9 +313,11 @@ impl Directory {
         self.beacon() == Some(*addr)
     }
 
-    /// The underlay addresses at which this node may be reached: its own, and the one that the rendezvous sees.
+    /// The underlay addresses at which this node may be reached: its own, those that gateways map, and the one that the rendezvous
+    /// sees.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let mut list = self.candidates.clone();
+        list.extend(self.mapped.iter().filter(|mapped| !self.candidates.contains(mapped)));
         // Where no UDP passes, the rendezvous sees an address that no peer can reach.
         list.extend(self.reflexive.filter(|r| !list.contains(r) && !is_reserved(r)));
         list

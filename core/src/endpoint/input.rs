@@ -10,7 +10,7 @@ use crate::control::Control;
 use crate::discard::Discard;
 use crate::identity::StaticKey;
 use crate::inner::{NoSink, PeerId, ResetReason, Sink};
-use crate::path::{PathAddr, Prober};
+use crate::path::{PathAddr, Prober, Source};
 use crate::peer::{Arrival, Effects, Role};
 use crate::relay::{self, Keys};
 use crate::time::Instant;
@@ -36,7 +36,21 @@ impl Endpoint {
         datagram: &mut [u8],
         sink: &mut dyn Sink,
     ) -> Result<(), Discard> {
-        let result = self.dispatch(now, PathAddr::Direct(from), datagram, sink);
+        self.handle_datagram_at(now, (from, Source::MAIN), datagram, sink)
+    }
+
+    /// Takes a datagram that came to another socket than the node's own one. Like [`Endpoint::handle_datagram`].
+    ///
+    /// # Errors
+    /// Why the datagram had no effect.
+    pub fn handle_datagram_at(
+        &mut self,
+        now: Instant,
+        (from, source): (SocketAddr, Source),
+        datagram: &mut [u8],
+        sink: &mut dyn Sink,
+    ) -> Result<(), Discard> {
+        let result = self.dispatch(now, PathAddr::from_source(from, source), datagram, sink);
         if let Err(reason) = result {
             self.discards.count(reason);
             self.trace(Level::Info, || Trace::Discarded { from, reason });
@@ -51,10 +65,13 @@ impl Endpoint {
         datagram: &mut [u8],
         sink: &mut dyn Sink,
     ) -> Result<(), Discard> {
-        match Datagram::parse(datagram).map_err(|e| match e {
-            WireError::Version => Discard::Version,
-            WireError::Type | WireError::Length => Discard::NotOurs,
-        })? {
+        let parsed = match Datagram::parse(datagram) {
+            Ok(parsed) => parsed,
+            Err(WireError::Version) => return Err(Discard::Version),
+            Err(WireError::Type) if self.on_seen(now, from, datagram) => return Ok(()),
+            Err(WireError::Type | WireError::Length) => return Err(Discard::NotOurs),
+        };
+        match parsed {
             Datagram::Data { receiver, counter } => {
                 self.handle_data(Arrival { now, from, receiver, counter }, datagram, sink)
             }
@@ -140,7 +157,7 @@ impl Endpoint {
 
     pub(super) fn handle_init(&mut self, now: Instant, from: PathAddr, init: &[u8; INIT_LEN]) -> Result<(), Discard> {
         let source = match from {
-            PathAddr::Direct(addr) => source_bytes(&addr),
+            PathAddr::Direct(addr) | PathAddr::Side(addr, _) => source_bytes(&addr),
             PathAddr::Relay(channel) => channel.0.to_le_bytes().to_vec(),
         };
         match self.door.admit_init(now, &source, init, (&mut self.rng, &mut *self.entropy)) {

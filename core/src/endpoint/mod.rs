@@ -1,6 +1,6 @@
 //! The endpoint: all peers on one UDP socket.
 //!
-//! `input` holds the way of a datagram in, `peers` the table of peers with its ready list and timers, `output` the events and
+//! `input` holds the way of a datagram in, `lan` what nodes of one network announce, `peers` the table of peers with its ready list and timers, `output` the events and
 //! the trace. Registration and trust are a machine of their own, `directory`; `relations` carries out what that machine asks
 //! for, because it speaks through the peers of the endpoint and decides which peers exist.
 
@@ -9,7 +9,9 @@ mod directory;
 mod hoard;
 mod input;
 mod kem;
+mod lan;
 mod link_handle;
+mod meet;
 mod output;
 mod paths;
 mod peers;
@@ -22,8 +24,9 @@ pub use crate::inner::{NoSink, PeerId, ResetReason, Sink};
 pub use crate::timer::{PeerTimer, Timer};
 pub use config::{Config, Strangers};
 pub use directory::{CALLS_MAX, DirectoryState, Warning};
+pub use lan::ANNOUNCEMENT_LEN_MAX;
 pub use link_handle::LinkHandle;
-pub use output::{Event, PeerInfo, Transmit};
+pub use output::{Event, PathChange, PeerInfo, Transmit};
 pub use spares::{SPARES_MAX, SpareRelay};
 
 use crate::aead::AeadProvider;
@@ -47,6 +50,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use directory::Directory;
 use hoard::Hoard;
+use meet::Meetings;
 use output::Events;
 use peers::PeerTable;
 use spares::Spares;
@@ -88,6 +92,7 @@ pub struct Endpoint {
     directory: Directory,
     spares: Spares,
     legs: Legs,
+    meetings: Meetings,
 }
 
 /// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
@@ -127,6 +132,7 @@ impl Endpoint {
             recent_inits: [[0; 32]; INITS_REMEMBERED],
             events: Events::default(),
             discards: Discards::default(),
+            meetings: Meetings::default(),
             directory: Directory::new(
                 &config.identity,
                 config.addr,
@@ -200,7 +206,10 @@ impl Endpoint {
             up: peer.is_up(now),
             session_age: peer.session_age(now),
             path: peer.paths.selected(),
-            paths: peer.paths.list().to_vec(),
+            chosen: peer.paths.chosen(),
+            paths: peer.paths.described(now),
+            outlook: peer.outlook(now),
+            is_overdue: peer.is_overdue(now),
             datagram_len: peer.paths.datagram_len(),
             srtt: peer.link.srtt(),
             min_rtt: peer.link.min_rtt(),
@@ -212,6 +221,7 @@ impl Endpoint {
             link: peer.link.stats(),
             last_received: peer.last_received,
             away_since: peer.away_since(),
+            nat: peer.paths.acquaintance().nat,
             secret_differs: peer.secret_differs || peer.identity.is_some_and(|key| self.trust().secret_differs(&key)),
         })
     }
@@ -264,9 +274,9 @@ impl Endpoint {
         self.directory.times_not_saved();
     }
 
-    /// True when a peer has answered from this underlay address, or this node's own configuration or trust book names it.
+    /// True when a peer has answered from this underlay address, or this node's own configuration, trust book or rendezvous names it.
     pub fn is_open(&self, addr: SocketAddr) -> bool {
-        self.peers.iter().any(|(_, entry)| entry.peer.paths.is_open(PathAddr::Direct(addr)))
+        self.meetings.is_probe(addr) || self.peers.iter().any(|(_, entry)| entry.peer.paths.is_open_at(addr))
     }
 
     /// Memory that other nodes make this endpoint hold for their control streams and key handshakes. Work grows with the
@@ -386,19 +396,13 @@ impl Endpoint {
 
     /// The underlay address in use for a peer, for the beacon's forwarding; `None` when there is none or it is relayed.
     pub fn direct_address(&self, peer: PeerId) -> Option<SocketAddr> {
-        match self.peers.get(&peer)?.peer.paths.selected()? {
-            PathAddr::Direct(addr) => Some(addr),
-            PathAddr::Relay(_) => None,
-        }
+        self.peers.get(&peer)?.peer.paths.selected()?.addr()
     }
 
     /// Where a peer's newest datagram came from: its reflexive address. The peer may have moved there just now, and
     /// nothing goes there before it has answered.
     pub fn newest_address(&self, peer: PeerId) -> Option<SocketAddr> {
-        match self.peers.get(&peer)?.peer.paths.newest_from()? {
-            PathAddr::Direct(addr) => Some(addr),
-            PathAddr::Relay(_) => None,
-        }
+        self.peers.get(&peer)?.peer.paths.newest_from()?.addr()
     }
 
     // Time.
@@ -436,6 +440,7 @@ impl Endpoint {
             self.with_directory(now, Directory::handle_timeout);
         }
         self.tend_spares(now);
+        self.tend_meetings(now);
         self.reserve.handle_timeout(now, &mut *self.entropy);
     }
 
@@ -447,7 +452,7 @@ impl Endpoint {
         while let Some((path, datagram)) = self.stray.pop_front() {
             PacketBuilder::new(out, Keys::new(self.directory.relay_key(), &self.legs)).push(path, &datagram);
             if let Some(to) = self.resolve(path) {
-                return Some(Transmit { to, segment_len: out.len() });
+                return Some(Transmit { to, source: path.source(), segment_len: out.len() });
             }
             out.clear();
         }
@@ -466,7 +471,7 @@ impl Endpoint {
                 self.peers.rotate(); // one batch each, in turn
             }
             match self.resolve(path) {
-                Some(to) => return Some(Transmit { to, segment_len }),
+                Some(to) => return Some(Transmit { to, source: path.source(), segment_len }),
                 None => out.clear(),
             }
         }
@@ -474,10 +479,10 @@ impl Endpoint {
     }
 
     fn resolve(&self, path: PathAddr) -> Option<SocketAddr> {
-        match path {
-            PathAddr::Direct(addr) => Some(addr),
+        path.addr().or_else(|| match path {
             PathAddr::Relay(channel) => self.legs.addr_of(channel).or_else(|| self.directory.beacon()),
-        }
+            PathAddr::Direct(_) | PathAddr::Side(..) => None,
+        })
     }
 
     /// The next event.
@@ -495,7 +500,8 @@ impl Endpoint {
         let peer = self.peers.poll_timeout().map(|(at, id, why)| (at, Timer::Peer(id, why)));
         let directory = earliest(self.directory.poll_timeout(), self.spares_timeout()).map(|at| (at, Timer::Directory));
         let reserve = self.reserve.poll_timeout().map(|at| (at, Timer::Reserve));
-        earliest(earliest(peer, directory), reserve)
+        let meetings = self.meetings.poll_timeout().map(|at| (at, Timer::Meeting));
+        earliest(earliest(peer, directory), earliest(reserve, meetings))
     }
 
     // Peers.
@@ -516,6 +522,7 @@ impl Endpoint {
         self.close_spare_channels(id);
         self.hoard.note(id, 0);
         self.peers.remove(id);
+        self.tidy_sources(id);
     }
 
     /// Forgets the tunnel with a peer and says so; a stranger is forgotten altogether.

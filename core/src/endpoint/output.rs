@@ -6,7 +6,7 @@ use crate::extensions::Extensions;
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::inner::{PeerId, ResetReason};
 use crate::link::LinkStats;
-use crate::path::{Path, PathAddr};
+use crate::path::{Nat, Outlook, Path, PathAddr, PathReason, Source};
 use crate::time::{Duration, Instant};
 use crate::trace::{Trace, TraceQueue, TrustStep};
 use crate::trust::{Outcome, TrustVersion};
@@ -26,8 +26,8 @@ pub enum Event {
     /// The rendezvous does not have the peer connected, and it does not answer. What stands waits for it; what has no answer yet
     /// need not.
     Away(PeerId),
-    /// Another path, or another datagram size, is in use.
-    PathChanged(PeerId),
+    /// Another path is in use; or, without a change of the path, another datagram size.
+    PathChanged(PeerId, Option<PathChange>),
     /// A stranger or the rendezvous has shown its record.
     Introduced(PeerId, Box<NodeRecord>),
     /// A message of another node changed trust.
@@ -50,12 +50,25 @@ pub enum Event {
     Warning(Warning),
 }
 
+/// A change of the path in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathChange {
+    /// The path that was in use.
+    pub from: PathAddr,
+    /// The path that is.
+    pub to: PathAddr,
+    /// Why.
+    pub why: PathReason,
+}
+
 /// One batch to be sent: the datagrams lie one behind the other in the buffer given to
 /// [`Endpoint::poll_transmit`](super::Endpoint::poll_transmit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// Where to.
     pub to: SocketAddr,
+    /// The socket from which the batch leaves.
+    pub source: Source,
     /// Size of each datagram but the last, which may be smaller. Unit: bytes.
     pub segment_len: usize,
 }
@@ -71,8 +84,14 @@ pub struct PeerInfo {
     pub session_age: Option<Duration>,
     /// The path in use.
     pub path: Option<PathAddr>,
+    /// When that came into use, and why.
+    pub chosen: Option<(Instant, PathReason)>,
     /// All paths.
     pub paths: Vec<Path>,
+    /// Why the peer is not reached directly, and when that is tried next.
+    pub outlook: Outlook,
+    /// An answer of the peer is overdue.
+    pub is_overdue: bool,
     /// Datagram size on the path in use. Unit: bytes.
     pub datagram_len: usize,
     /// Smoothed round-trip time.
@@ -95,6 +114,8 @@ pub struct PeerInfo {
     pub last_received: Option<Instant>,
     /// Since when the rendezvous says that it does not have the peer connected; `None` unless a key handshake waits for the peer.
     pub away_since: Option<Instant>,
+    /// The peer's NAT, as far as the peer knows.
+    pub nat: Nat,
     /// The peer does not hold the pair secret of its pin, as it has said or as a key handshake has shown.
     pub secret_differs: bool,
 }

@@ -1,6 +1,6 @@
 //! Owns what an endpoint does about the paths of its peers: which change is told, and when this node's candidates leave.
 
-use super::{Endpoint, Event, PeerId};
+use super::{Endpoint, Event, PathChange, PeerId};
 use crate::control::Control;
 use crate::path::{PathAddr, PathNews};
 use crate::peer::Role;
@@ -15,24 +15,33 @@ impl Endpoint {
     /// the loss of a direct path both sides tell each other where they are.
     pub(super) fn follow_paths(&mut self, now: Instant, id: PeerId) {
         let Some(entry) = self.peers.get_mut(&id).filter(|entry| entry.peer.paths.has_news()) else { return };
-        let (mut has_changed, mut has_lost_direct) = (false, false);
-        for news in entry.peer.paths.take_news() {
-            self.events.trace.push(Level::Info, || match news {
+        let (mut has_changed, mut has_size, mut has_lost_direct, mut fruitless) = (false, false, false, None);
+        for news in entry.peer.paths.take_news(now) {
+            let trace = match news {
                 PathNews::Chosen { from, to, why } => Trace::PathChosen { peer: id, from, to, why },
                 PathNews::Silent(path) => Trace::PathSilent { peer: id, path },
                 PathNews::Size(len) => Trace::PathSize { peer: id, len },
-            });
-            if let PathNews::Chosen { from: Some(from), to, .. } = news {
+                PathNews::Fruitless(round, is_late) => {
+                    fruitless = Some((round, is_late));
+                    continue;
+                }
+            };
+            self.events.trace.push(Level::Info, || trace);
+            if let PathNews::Chosen { from: Some(from), to, why } = news {
+                has_changed = true;
+                self.events.push_back(Event::PathChanged(id, Some(PathChange { from, to, why })));
                 if !entry.peer.paths.is_valid(from) {
                     entry.peer.link.on_path_lost();
                 }
                 has_lost_direct |= from.is_direct() && !to.is_direct();
             }
-            has_changed |= matches!(news, PathNews::Chosen { from: Some(_), .. } | PathNews::Size(_));
+            has_size |= matches!(news, PathNews::Size(_));
         }
         let (key, path) = (entry.peer.identity, entry.peer.paths.selected());
-        if has_changed {
-            self.events.push_back(Event::PathChanged(id));
+        if has_size && !has_changed {
+            self.events.push_back(Event::PathChanged(id, None));
+        }
+        if has_size || has_changed {
             self.follow_rendezvous(id);
             if let (Some(key), Some(PathAddr::Direct(addr))) = (key, path) {
                 self.directory.note_endpoint(&key, addr);
@@ -41,6 +50,10 @@ impl Endpoint {
         if has_lost_direct {
             self.seek_direct(now, id);
         }
+        if let Some(fruitless) = fruitless {
+            self.on_fruitless(now, id, fruitless);
+        }
+        self.tidy_sources(id);
     }
 
     /// Leaves a path that a NAT may have forgotten while the rendezvous relays.
@@ -71,6 +84,6 @@ impl Endpoint {
     pub(super) fn send_candidates(&mut self, now: Instant, id: PeerId, seeks: bool) {
         let Some(entry) = self.peers.get_mut(&id).filter(|entry| entry.peer.role == Role::Trusted) else { return };
         entry.peer.paths.on_told(now, seeks);
-        self.send_control(id, &Control::Candidates(self.directory.candidates()));
+        self.send_control(id, &Control::Candidates(self.directory.candidates(), self.nat()));
     }
 }

@@ -2,12 +2,12 @@
 //! make the peers of the endpoint follow the trust book.
 
 use super::directory::{Context, Directory, DirectoryState, Effect};
-use super::{Discard, Endpoint, Event, PeerId, ResetReason};
+use super::{Discard, Endpoint, Event, PeerId, PeerInfo, ResetReason};
 use crate::addr::Addr;
 use crate::control::{Control, Push, Query, Ticket};
 use crate::extensions::Extensions;
 use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
-use crate::path::{PathAddr, is_acceptable_candidate};
+use crate::path::{Nat, PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Peer, Role};
 use crate::relay::{Keys, RelayNumber};
 use crate::time::{Duration, Instant};
@@ -64,6 +64,11 @@ impl Endpoint {
         self.last_received(self.rendezvous_peer()?)
     }
 
+    /// A description of the rendezvous.
+    pub fn rendezvous_info(&self, now: Instant) -> Option<PeerInfo> {
+        self.peer_info(now, self.rendezvous_peer()?)
+    }
+
     /// True while the hostname of this node belongs to another one, and this one is registered without.
     pub const fn name_is_taken(&self) -> bool {
         self.directory.name_is_taken()
@@ -83,6 +88,7 @@ impl Endpoint {
         }
         self.take_spare(&key);
         let id = self.add_peer(now, Role::Rendezvous, key, &NO_PSK);
+        self.forget_probes();
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.paths.add_known(addr);
             entry.peer.in_use = true;
@@ -96,6 +102,14 @@ impl Endpoint {
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.also_ask(addr);
         }
+        self.touch(id);
+    }
+
+    /// Asks the rendezvous for a sign of life, at most once in a second ([`PeerInfo::is_overdue`] tells when it is overdue). One
+    /// datagram each way.
+    pub fn ask_rendezvous(&mut self, now: Instant) {
+        let Some(id) = self.rendezvous_peer().filter(|_| self.directory.asks_for_life(now)) else { return };
+        self.peers.get_mut(&id).into_iter().for_each(|entry| entry.peer.link.ping());
         self.touch(id);
     }
 
@@ -136,11 +150,23 @@ impl Endpoint {
     /// Replaces the underlay addresses of this node by those and more, which peers with a session learn; paths go on as before.
     pub fn add_candidates(&mut self, now: Instant, candidates: Vec<SocketAddr>) {
         if self.directory.add_candidates(candidates) {
-            self.up_peers(now).into_iter().for_each(|id| {
-                self.send_candidates(now, id, true);
-                self.touch(id);
-            });
+            self.tell_candidates(now);
         }
+    }
+
+    /// Replaces the addresses at which gateways let peers in to this node, at most two, which peers with a session learn. A
+    /// gateway may lie: such an address is worth a few probes of a peer and nothing more.
+    pub fn set_mapped(&mut self, now: Instant, mapped: Vec<SocketAddr>) {
+        if self.directory.set_mapped(mapped) {
+            self.tell_candidates(now);
+        }
+    }
+
+    fn tell_candidates(&mut self, now: Instant) {
+        self.up_peers(now).into_iter().for_each(|id| {
+            self.send_candidates(now, id, true);
+            self.touch(id);
+        });
     }
 
     /// The underlay addresses at which this node says that it may be reached: its own, and the one that the rendezvous sees.
@@ -319,7 +345,8 @@ impl Endpoint {
             (Role::Rendezvous, Control::Push(Push::Observed(addr))) => {
                 self.with_directory(now, |directory, _| directory.on_observed(addr));
             }
-            (Role::Trusted, Control::Candidates(list)) => self.handle_candidates(now, from, &list),
+            (Role::Trusted, Control::Candidates(list, nat)) => self.handle_candidates(now, from, (&list, nat)),
+            (Role::Trusted, Control::Meeting(meeting)) => self.on_meeting(now, from, meeting),
             (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, &offer),
             (Role::Trusted, Control::KemAnswer(answer)) => self.handle_kem_answer(now, from, &answer),
             (Role::Trusted, Control::Trust(message)) => {
@@ -330,9 +357,10 @@ impl Endpoint {
         }
     }
 
-    fn handle_candidates(&mut self, now: Instant, from: PeerId, list: &[SocketAddr]) {
+    fn handle_candidates(&mut self, now: Instant, from: PeerId, (list, nat): (&[SocketAddr], Nat)) {
         let own = self.directory.addresses();
         let Some(entry) = self.peers.get_mut(&from) else { return };
+        entry.peer.paths.note_nat(nat);
         let mut has_news = false;
         for addr in list.iter().filter(|addr| is_acceptable_candidate(addr, &own)) {
             has_news |= entry.peer.paths.add(PathAddr::Direct(*addr));
@@ -413,7 +441,8 @@ impl Endpoint {
                 id.into_iter().for_each(|event| self.events.push_back(event));
             }
             Effect::Candidates => self.up_peers(now).into_iter().for_each(|id| self.send_candidates(now, id, true)),
-            Effect::Relay { to, channel, online } => self.use_relay(now, &to, (channel, online)),
+            Effect::Relay { to, channel, online, seen } => self.use_relay(now, &to, (channel, online, seen)),
+            Effect::Survey(probes) => self.survey(now, &probes),
             Effect::NoRelay(key) => {
                 let Some(id) = self.peer_by_identity(&key) else { return };
                 if let Some(entry) = self.peers.get_mut(&id) {
@@ -501,7 +530,7 @@ impl Endpoint {
         for (path, datagram) in farewells {
             // The relay header is in the datagram already; it goes to the beacon as it is.
             let to = match path {
-                PathAddr::Direct(_) => Some(path),
+                PathAddr::Direct(_) | PathAddr::Side(..) => Some(path),
                 PathAddr::Relay(_) => self.resolve(path).map(PathAddr::Direct),
             };
             if let Some(to) = to {
@@ -546,9 +575,15 @@ impl Endpoint {
     }
 
     /// The rendezvous has given a relay channel to a peer, which it has connected now or not.
-    fn use_relay(&mut self, now: Instant, to: &IdentityKey, (channel, is_online): (u32, bool)) {
+    fn use_relay(
+        &mut self,
+        now: Instant,
+        to: &IdentityKey,
+        (channel, is_online, seen): (u32, bool, Option<SocketAddr>),
+    ) {
         let Some(id) = self.peer_by_identity(to) else { return };
         self.set_relay(now, id, channel);
+        seen.into_iter().for_each(|seen| self.on_peer_seen(id, seen));
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.set_away(now, !is_online);
             entry.peer.relay_init_over(now, PathAddr::Relay(Channel(channel)));

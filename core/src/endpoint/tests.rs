@@ -46,7 +46,7 @@ fn addr_of(side: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1 + side as u8], 4000))
 }
 
-fn config(side: usize, incarnation: u8) -> Config {
+pub(super) fn config(side: usize, incarnation: u8) -> Config {
     let mut config = Config::new(Identity::from_seed([1 + side as u8; 32]), Rng::entropy([incarnation; 32]));
     config.addr = Addr::new(0, 1 + side as u32);
     config.wall_at_zero_us = WALL_US;
@@ -54,8 +54,15 @@ fn config(side: usize, incarnation: u8) -> Config {
     config
 }
 
-/// What both owners' approval leaves behind.
+/// What both owners' approval leaves behind, and one knows where the other is.
 fn books() -> [TrustBook; 2] {
+    let mut books = books_without_places();
+    books[0].note_endpoint(&Identity::from_seed([2; 32]).public(), addr_of(1));
+    books
+}
+
+/// What both owners' approval leaves behind.
+fn books_without_places() -> [TrustBook; 2] {
     let identities = [0, 1].map(|side| Identity::from_seed([1 + side as u8; 32]));
     let records =
         [0, 1].map(|side| NodeRecord::sign(&identities[side], Addr::new(0, 1 + side as u32), &Profile::default(), 1));
@@ -72,7 +79,6 @@ fn books() -> [TrustBook; 2] {
     books[1].receive(&me(1), &request, None);
     let accept = books[1].approve(&me(1), &identities[0].public(), &Terms::default(), &mut rng).expect("pending");
     books[0].receive(&me(0), &accept, None);
-    books[0].note_endpoint(&identities[1].public(), addr_of(1));
     books
 }
 
@@ -736,6 +742,8 @@ fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
 mod ages;
 mod flood;
 mod kem;
+mod lan;
+mod mapped;
 #[cfg(target_os = "linux")]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod memory;

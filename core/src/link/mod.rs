@@ -31,7 +31,7 @@ use control::{BacklogFull, ControlReceiver, ControlSender};
 use frame::AckFrame;
 use pacer::Pacer;
 use ranges::Received;
-use recovery::{Carried, Load, NewlyAcked, Rtt, Sent, SentLog};
+use recovery::{Carried, Length, Load, NewlyAcked, Rtt, Sent, SentLog};
 
 /// Packets that may wait in front of the congestion window. Source: `docs/link.md`, "Hazards met while prototyping".
 pub const QUEUE_MAX: usize = 64;
@@ -119,10 +119,32 @@ pub(crate) struct Link {
     /// Since when an answer is awaited, while `probes` is not 0.
     awaited_since: Instant,
     probe_credit: u32,
-    /// Long datagrams lost that were sent after the newest long one that arrived.
-    swallowed: u8,
-    newest_long: Option<u64>,
+    /// Datagrams of [`Length::Long`], and those of [`Length::Least`].
+    long: Swallowed,
+    least: Swallowed,
     stats: LinkStats,
+}
+
+/// Datagrams of a length that were lost and sent after the newest one of that length that arrived.
+struct Swallowed {
+    lost: u8,
+    newest_acked: Option<u64>,
+}
+
+impl Swallowed {
+    const NONE: Self = Self { lost: 0, newest_acked: None };
+
+    fn on_acked(&mut self, newest: Option<u64>) {
+        if newest.is_some() {
+            self.newest_acked = self.newest_acked.max(newest);
+            self.lost = 0;
+        }
+    }
+
+    fn on_lost(&mut self, number: u64) {
+        let counts = self.newest_acked.is_none_or(|newest| newest < number);
+        self.lost = self.lost.saturating_add(u8::from(counts));
+    }
 }
 
 impl Link {
@@ -150,8 +172,8 @@ impl Link {
             probes: 0,
             awaited_since: Instant::ZERO,
             probe_credit: 0,
-            swallowed: 0,
-            newest_long: None,
+            long: Swallowed::NONE,
+            least: Swallowed::NONE,
             stats: LinkStats::default(),
         }
     }
@@ -350,10 +372,8 @@ impl Link {
 
     fn on_progress(&mut self, now: Instant, acked: &NewlyAcked, ack_delay: Duration) {
         (self.probes, self.probe_credit) = (0, 0);
-        if acked.newest_long.is_some() {
-            self.newest_long = self.newest_long.max(acked.newest_long);
-            self.swallowed = 0;
-        }
+        self.long.on_acked(acked.newest_long);
+        self.least.on_acked(acked.newest_least);
         if let Some(rtt) = acked.rtt {
             self.rtt.update(rtt, ack_delay);
         }
@@ -389,19 +409,27 @@ impl Link {
         self.pacer.set_rate(self.controller.pacing_rate());
     }
 
-    /// A datagram is lost; a long one may be too long for the path, unless a later one that was long as well has arrived.
+    /// A datagram is lost; it may be too long for the path.
     fn note_swallowed(&mut self, number: u64, sent: &Sent) {
-        let is_swallowed = sent.is_long() && self.newest_long.is_none_or(|newest| newest < number);
-        self.swallowed = self.swallowed.saturating_add(u8::from(is_swallowed));
+        match sent.length() {
+            Length::Short => {}
+            Length::Least => self.least.on_lost(number),
+            Length::Long => self.long.on_lost(number),
+        }
     }
 
     /// True, once, when so many long datagrams in a row were lost that the path seems to carry short ones alone.
     pub(crate) const fn take_black_hole(&mut self) -> bool {
-        let is_black_hole = self.swallowed >= BLACK_HOLE_LOSSES;
+        let is_black_hole = self.long.lost >= BLACK_HOLE_LOSSES;
         if is_black_hole {
-            self.swallowed = 0;
+            self.long.lost = 0;
         }
         is_black_hole
+    }
+
+    /// True when as many were lost of the length that the smallest paths carry.
+    pub(crate) const fn is_least_swallowed(&self) -> bool {
+        self.least.lost >= BLACK_HOLE_LOSSES
     }
 
     fn requeue(&mut self, number: u64, sent: Sent) {

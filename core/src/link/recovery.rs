@@ -10,7 +10,7 @@ use super::late::Late;
 use super::packet::Packet;
 use super::ranges::ACK_DELAY_RELAXED;
 use crate::time::{Duration, Instant};
-use crate::wire::DATAGRAM_LEN_MIN;
+use crate::wire::{DATAGRAM_LEN_MIN, RELAY_HEADER_LEN};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -106,10 +106,30 @@ pub(crate) struct Sent {
     delivery: Delivery,
 }
 
+/// Datagrams from this length on show whether a path carries [`DATAGRAM_LEN_MIN`]. Unit: bytes.
+const LENGTHY: usize = DATAGRAM_LEN_MIN / 2;
+/// Longest that a path of [`DATAGRAM_LEN_MIN`] carries, over the relay. Unit: bytes.
+const LEAST_LEN_MAX: usize = DATAGRAM_LEN_MIN + RELAY_HEADER_LEN;
+
+/// Length of a datagram in view of paths that swallow long ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Length {
+    /// Every path carries it.
+    Short,
+    /// A path that carries [`DATAGRAM_LEN_MIN`] carries it.
+    Least,
+    /// The smallest paths do not carry it.
+    Long,
+}
+
 impl Sent {
-    /// True for a datagram that the smallest paths do not carry.
-    pub(crate) const fn is_long(&self) -> bool {
-        self.size as usize > DATAGRAM_LEN_MIN
+    /// How long the datagram is: longer than what the smallest paths carry, nearly as long as that, or short.
+    pub(crate) const fn length(&self) -> Length {
+        match self.size as usize {
+            ..LENGTHY => Length::Short,
+            LENGTHY..=LEAST_LEN_MAX => Length::Least,
+            _ => Length::Long,
+        }
     }
 }
 
@@ -153,6 +173,8 @@ pub(crate) struct NewlyAcked {
     pub(crate) bytes: u64,
     /// Number of the newest one that is longer than the smallest paths carry.
     pub(crate) newest_long: Option<u64>,
+    /// The newest of those that are at least [`Length::Least`].
+    pub(crate) newest_least: Option<u64>,
     pub(crate) largest: u64,
     /// The round trip of the newest one, unless a later one had overtaken it (RFC 9002 §5.1).
     pub(crate) rtt: Option<Duration>,
@@ -213,14 +235,16 @@ impl SentLog {
     ) -> Option<NewlyAcked> {
         let (end, in_flight_before) = (self.next(), self.in_flight);
         let fresh = self.largest_acked.map_or(0, |largest| largest + 1).max(self.first);
-        let (mut newest, mut bytes, mut newest_long, mut above, mut overtaken) = (None, 0, None, None, None);
+        let (mut newest, mut bytes, mut above, mut overtaken) = (None, 0, None, None);
+        let (mut newest_long, mut newest_least) = (None, None);
         let mut take = |log: &mut Self, number: u64| {
             let Some(sent) = log.take(number) else { return };
             if number < fresh {
                 overtaken = overtaken.max(Some(now.since(sent.at)));
             }
             bytes += u64::from(sent.size);
-            newest_long = newest_long.max(Some(number).filter(|_| sent.is_long()));
+            newest_long = newest_long.max(Some(number).filter(|_| sent.length() == Length::Long));
+            newest_least = newest_least.max(Some(number).filter(|_| sent.length() >= Length::Least));
             sent.carried.for_each(|carried| on_acked(number, carried));
             let snapshot = Snapshot { number, at: sent.at, delivery: sent.delivery };
             newest = newest.take().filter(|n: &Snapshot| n.number > number).or(Some(snapshot));
@@ -253,6 +277,7 @@ impl SentLog {
         Some(NewlyAcked {
             bytes,
             newest_long,
+            newest_least,
             largest: number,
             rtt: (number >= fresh).then(|| now.since(at)),
             delivery_rate: delivery_rate as u64,

@@ -10,6 +10,8 @@ use crate::wire::Channel;
 pub(super) const LEFT_AFTER: Duration = Duration::from_millis(300);
 /// How much nearer another relay has to be, or a tenth. Source: `docs/paths.md`, "Relay".
 const RELAY_BONUS: Duration = Duration::from_millis(5);
+/// Longest that a side waits for its candidates to arrive. Source: own choice.
+const TELL_WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Paths {
     /// The relay to be used: one that works, and of these the nearest.
@@ -65,7 +67,20 @@ impl Paths {
 
     /// True when the relay in use gives no answer, or this one is nearer by more than chance.
     pub(super) fn is_better_relay(&self, addr: PathAddr) -> bool {
-        let rtts = self.selected_path().and_then(|path| path.rtt).zip(self.find(addr).and_then(|path| path.rtt));
-        !self.is_selected_valid() || rtts.is_some_and(|(old, new)| new + RELAY_BONUS.max(old / 10) < old)
+        let Some(selected) = self.selected_path() else { return true };
+        let rtts = selected.rtt.zip(self.find(addr).and_then(|path| path.rtt));
+        !selected.validated || rtts.is_some_and(|(old, new)| new + RELAY_BONUS.max(old / 10) < old)
+    }
+
+    /// Time that candidates take over the relay.
+    pub(crate) fn tell_time(&self) -> Duration {
+        Duration::from_micros(u64::from(self.relay_rtt_us / 2)).min(TELL_WAIT_MAX)
+    }
+
+    /// A key handshake over `from` has taken so long.
+    pub(crate) fn on_round_trip(&mut self, from: PathAddr, took: Duration) {
+        if !from.is_direct() {
+            self.relay_rtt_us = took.as_micros().min(u128::from(u32::MAX)) as u32;
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Owns punch rounds: when the candidates of a peer are probed, and how often those that never answered.
 
-use super::{Path, PathAddr, Paths, Prober, PunchRound, Standing};
+use super::{Path, PathAddr, PathNews, Paths, Prober, PunchRound, Source, Standing};
 use crate::time::{Duration, Instant};
 use alloc::vec::Vec;
 
@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 const ROUND_MS: [u64; 7] = [0, 20, 60, 140, 300, 600, 1000];
 /// Steps of a round in which addresses that never answered are probed as well.
 const UNPROVEN_STEPS: [usize; TRIES_MAX as usize] = [0, 2, 4];
+/// Steps of a round at which a meeting may begin, since no answer has come so far. Source: `docs/paths.md`, "Meeting".
+const FRUITLESS_STEPS: [usize; 2] = [4, 5];
 /// Probes that an address gets which has never answered, within [`TRIES_AGAIN`]. Source: `docs/paths.md`, "Rules".
 pub(super) const TRIES_MAX: u8 = 3;
 /// Probes that all such addresses of one peer get in [`TRIES_AGAIN`]: a list of candidates has sixteen.
@@ -38,18 +40,15 @@ impl Paths {
     }
 
     pub(super) fn punch(&mut self, now: Instant, in_use: bool, prober: &mut Prober<'_>) {
-        if self.has_direct() {
-            self.round = None;
-            return;
-        }
-        let has_choice = self.relays().count() > 1;
+        let (has_direct, has_choice) = (self.has_direct(), self.relays().count() > 1);
         while let Some(round) = &mut self.round {
             let Some(offset) = ROUND_MS.get(round.step) else {
                 let longest = ROUND_PAUSE_S.len() - 1 - usize::from(has_choice);
                 let pause = ROUND_PAUSE_S[self.rounds.min(longest)];
-                self.rounds += 1;
+                self.rounds += usize::from(!has_direct);
                 // A peer out of use is not worth waking the radio for.
-                self.round = in_use.then(|| PunchRound { start: now + Duration::from_secs(pause), step: 0 });
+                self.round =
+                    (in_use && !has_direct).then(|| PunchRound { start: now + Duration::from_secs(pause), step: 0 });
                 return;
             };
             if round.start + Duration::from_millis(*offset) > now {
@@ -63,6 +62,9 @@ impl Paths {
                 return;
             }
             round.step += 1;
+            if let Some(half) = FRUITLESS_STEPS.iter().position(|at| *at == step && !has_direct) {
+                self.note(PathNews::Fruitless(self.rounds, half > 0));
+            }
             for to in targets {
                 self.note_try(now, to);
                 self.probe(now, to, None, prober.rng);
@@ -76,25 +78,48 @@ impl Paths {
         if now.since(self.tries_since) >= TRIES_AGAIN {
             self.forget_tries(now);
         }
-        let mut relays =
-            if UNPROVEN_STEPS.contains(&step) { self.relays().map(|path| path.addr).collect() } else { Vec::new() };
-        if relays.len() < 2 {
-            relays.clear(); // there is no choice
+        // Beside a direct path only those are probed that may be faster.
+        if self.has_direct() {
+            let answers = self.list.iter().filter(|path| path.addr.is_direct() && path.validated);
+            let list: Vec<PathAddr> = answers.map(|path| path.addr).collect();
+            return if list.len() > 1 { list } else { Vec::new() };
         }
-        let mut left = if UNPROVEN_STEPS.contains(&step) { PEER_TRIES_MAX - self.tries } else { 0 };
+        let is_step = UNPROVEN_STEPS.contains(&step);
+        let mut left = if is_step { PEER_TRIES_MAX - self.tries } else { 0 };
         let mut is_target = |path: &&Path| {
-            let is_tried = path.standing == Standing::Named && left > 0 && path.tries < TRIES_MAX;
-            left -= u8::from(is_tried);
+            // What a meeting names lies where the rendezvous sees the peer.
+            let is_met = path.addr.source() != Source::MAIN && is_step;
+            let is_tried = path.standing == Standing::Named && (is_met || left > 0) && path.tries < TRIES_MAX;
+            left -= u8::from(is_tried && !is_met);
             path.addr.is_direct() && (path.is_open() || is_tried)
         };
-        let direct = self.list.iter().filter(|path| is_target(path)).map(|path| path.addr);
-        relays.extend(direct);
-        relays
+        let list: Vec<PathAddr> = self.list.iter().filter(|path| is_target(path)).map(|path| path.addr).collect();
+        // The ports of some NATs count flows: what a meeting names comes first, in its order.
+        let of = |is_main: bool| list.iter().filter(move |addr| (addr.source() == Source::MAIN) == is_main);
+        let is_measured = is_step && self.relays().count() > 1;
+        let relays = self.relays().map(|path| &path.addr).filter(|_| is_measured);
+        of(false).chain(of(true)).chain(relays).copied().collect()
+    }
+
+    /// True when a datagram may go to this path now, which counts as one of the tries of an address that has not answered.
+    pub(crate) fn may_try(&mut self, now: Instant, to: PathAddr) -> bool {
+        if now.since(self.tries_since) >= TRIES_AGAIN {
+            self.forget_tries(now);
+        }
+        let Some(path) = self.find(to) else { return false };
+        let may = path.is_open() || path.tries < TRIES_MAX && self.tries < PEER_TRIES_MAX;
+        if may {
+            self.note_try(now, to);
+        }
+        may
     }
 
     fn note_try(&mut self, now: Instant, to: PathAddr) {
         let Some(path) = self.find_mut(to).filter(|path| !path.is_open()) else { return };
         path.tries += 1;
+        if to.source() != Source::MAIN {
+            return;
+        }
         if self.tries == 0 {
             self.tries_since = now;
         }

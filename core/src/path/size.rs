@@ -1,6 +1,6 @@
 //! Owns how long the datagrams of a path may be: what is tried, and what is given up.
 
-use super::{DATAGRAM_LEN_MAX, Path, PathAddr, PathNews, Paths, SizeProbe};
+use super::{DATAGRAM_LEN_MAX, Path, PathNews, Paths, SizeProbe};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MIN};
@@ -19,7 +19,7 @@ impl Path {
     /// The next smaller bound for datagrams, for a path that seems to swallow those of the present one: the base first. IPv6
     /// carries the base everywhere. Unit: bytes.
     pub(super) fn smaller_len(&self) -> usize {
-        let is_ipv6 = matches!(self.addr, PathAddr::Direct(addr) if addr.ip().to_canonical().is_ipv6());
+        let is_ipv6 = self.addr.addr().is_some_and(|addr| addr.ip().to_canonical().is_ipv6());
         let keeps_base = is_ipv6 || self.datagram_len > DATAGRAM_LEN_BASE;
         if keeps_base { self.datagram_len.min(DATAGRAM_LEN_BASE) } else { DATAGRAM_LEN_MIN }
     }

@@ -4,6 +4,7 @@ use super::relays::LEFT_AFTER;
 use super::round::{PEER_TRIES_MAX, TRIES_AGAIN, TRIES_MAX};
 use super::size::SIZE_PROBE_TRIES;
 use super::*;
+use crate::wire::Channel;
 
 fn direct(port: u16) -> PathAddr {
     PathAddr::Direct(SocketAddr::from(([192, 0, 2, 1], port)))
@@ -313,7 +314,7 @@ fn decisions_for_the_trace_have_a_maximum_and_are_taken() {
     let mut paths = Paths::default();
     (1..100).for_each(|port| paths.select_working(direct(port), false));
     assert_eq!(paths.news.len(), NEWS_MAX);
-    assert_eq!((paths.take_news().len(), paths.news.len()), (NEWS_MAX, 0));
+    assert_eq!((paths.take_news(Instant::ZERO).len(), paths.news.len()), (NEWS_MAX, 0));
 }
 
 /// A pair on a direct path, with a relay over which a round trip takes 80 ms.
@@ -376,4 +377,88 @@ fn a_direct_path_is_stale_after_a_silence_unless_it_is_local_or_the_only_one() {
     let mut paths = Paths::default();
     paths.select_working(direct(1), false);
     assert!(!paths.is_stale(now + STALE_AFTER), "there is no other way");
+}
+
+fn side(port: u16, source: u32) -> PathAddr {
+    PathAddr::Side(SocketAddr::from(([192, 0, 2, 1], port)), Source(source))
+}
+
+#[test]
+fn paths_from_other_sockets_have_a_maximum_and_go_with_their_sockets() {
+    let mut paths = Paths::default();
+    paths.select_working(direct(1), false);
+    let added = (1..200).filter(|n| paths.add(side(*n, u32::from(*n)))).count();
+    assert_eq!((added, paths.list().len()), (SIDE_PATHS_MAX, 1 + SIDE_PATHS_MAX));
+    (2..200).for_each(|port| assert!(paths.add(direct(port)), "they drive out no others"));
+    let mut rng = Rng::new([1; 32]);
+    (0..1000).for_each(|_| paths.spray(side(7, 7), &mut rng));
+    assert_eq!(paths.ready.len(), meet::WAITING_MAX);
+    (1..200).for_each(|source| paths.forget_source(Source(source)));
+    assert!(paths.ready.is_empty() && paths.list().iter().all(|path| path.addr.source() == Source::MAIN));
+}
+
+#[test]
+fn what_a_meeting_names_is_probed_first_and_three_times() {
+    let (mut paths, mut dice, mut now) = (Paths::default(), Dice::new(), Instant::ZERO);
+    paths.set_relay(Channel(7));
+    paths.select_working(PathAddr::Relay(Channel(7)), false);
+    paths.add(direct(1));
+    let named = [9, 8, 7].map(|port| side(port, 3));
+    paths.meet(now, named.into_iter());
+    paths.handle_timeout(now, true, false, &mut dice.prober());
+    let first: Vec<_> = core::iter::from_fn(|| paths.poll_probe()).map(|probe| probe.to).collect();
+    assert_eq!(first, [named[0], named[1], named[2], direct(1)], "ports of some NATs count flows");
+    let mut probes = 3;
+    while let Some(at) = soonest(&paths, true).filter(|at| at.as_micros() < 900_000_000) {
+        now = at.max(now);
+        paths.handle_timeout(now, true, false, &mut dice.prober());
+        probes += core::iter::from_fn(|| paths.poll_probe()).filter(|probe| probe.to.source() == Source(3)).count();
+    }
+    assert!(probes <= 3 * named.len() * (1 + 900 / TRIES_AGAIN.as_secs() as usize), "{probes}");
+}
+
+#[test]
+fn of_two_direct_paths_the_faster_one_is_used_after_three_answers() {
+    let ms = |ms| Instant::ZERO + Duration::from_millis(ms);
+    let (mut paths, mut dice) = (Paths::default(), Dice::new());
+    (1..3).for_each(|port| paths.add_known(SocketAddr::from(([192, 0, 2, 1], port))));
+    paths.set_relay(Channel(7));
+    paths.select_working(PathAddr::Relay(Channel(7)), false);
+    paths.begin_rounds(ms(0));
+    // One path answers after 60 ms, the other after 20, but at first it keeps its answers back until 70 ms have passed.
+    let late = |to, at: u64| if to == direct(1) { at + 60 } else { (at + 20).max(70) };
+    let (mut wire, mut switched, mut faster) = (Vec::new(), None, 0);
+    for at in 0..1500 {
+        paths.handle_timeout(ms(at), true, false, &mut dice.prober());
+        wire.extend(core::iter::from_fn(|| paths.poll_probe()).map(|probe| (late(probe.to, at), at, probe)));
+        let due: Vec<_> = wire.extract_if(.., |(due, ..)| *due == at).collect();
+        for (_, asked, probe) in due {
+            paths.on_probe_ok(ms(at), probe.id, PathAddr::Relay(Channel(7)));
+            faster += usize::from(probe.to == direct(2) && at - asked < 60);
+            if paths.selected() == Some(direct(2)) {
+                switched.get_or_insert(faster);
+            }
+        }
+    }
+    assert_eq!(switched, Some(usize::from(FASTER_TIMES)));
+    assert_eq!(soonest(&paths, false), None, "the comparison has ended");
+}
+
+#[test]
+fn two_sides_on_different_paths_do_not_change_places_for_ever() {
+    let ms = |ms| Instant::ZERO + Duration::from_millis(ms);
+    let (mut paths, mut dice) = (Paths::default(), Dice::new());
+    (1..3).for_each(|port| paths.select_working(direct(port), false));
+    let mut changes = 0;
+    for at in (0..1000).step_by(20) {
+        // The peer always speaks on the other path.
+        let other = if paths.selected() == Some(direct(1)) { direct(2) } else { direct(1) };
+        paths.on_authentic(ms(at), (other, 100), true, &mut dice.prober());
+        while let Some(probe) = paths.poll_probe() {
+            let before = paths.selected();
+            paths.on_probe_ok(ms(at + 10), probe.id, other);
+            changes += usize::from(paths.selected() != before);
+        }
+    }
+    assert_eq!(changes, 1);
 }

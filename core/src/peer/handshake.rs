@@ -120,6 +120,11 @@ impl Handshake {
         self.attempts == 1
     }
 
+    /// When the first INIT left.
+    pub(super) const fn started(&self) -> Instant {
+        self.started
+    }
+
     /// When the INIT is to be repeated.
     pub(super) const fn resend_at(&self) -> Instant {
         self.resend_at

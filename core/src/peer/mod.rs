@@ -18,14 +18,14 @@ use crate::identity::{IdentityKey, StaticKey};
 use crate::inner::{PeerId, ResetReason};
 use crate::link::Link;
 use crate::noise::StaticShared;
-use crate::path::{PathAddr, Paths, Prober};
+use crate::path::{Hindrance, Outlook, PathAddr, Paths, Prober};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, earliest};
 use crate::timer::{PeerTimer, Soonest};
 use crate::tunnel::handshake::{Age, Cookie, Incarnation, Introduction, Pending, Timestamp};
 use crate::tunnel::session::Session;
 use crate::tunnel::stance::Stance;
-use crate::wire::{DATAGRAM_LEN_BASE, LocalIndex};
+use crate::wire::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MIN, LocalIndex};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -57,6 +57,8 @@ const LOADED_DATAGRAMS: u64 = 4;
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
 const REST_AFTER: Duration = Duration::from_secs(2);
+/// A peer that was heard in this time answers. Source: above `HANDSHAKE_SILENCE_LONG`, after which new keys are asked for.
+const NARROW_SILENCE_MAX: Duration = Duration::from_secs(10);
 /// What a CLOSE counts for on a path that has not answered. Unit: bytes.
 const CLOSE_LEN: usize = 64;
 /// Datagrams of the key handshake that may wait to be sent.
@@ -312,6 +314,24 @@ impl Peer {
         self.link.unanswered_probes() >= probes && self.last_received.is_none_or(|at| now.since(at) >= silence)
     }
 
+    /// True when an answer of the peer is overdue, in a tunnel that stands or in a key handshake.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        let waits_long = |handshake: &Handshake| now.since(handshake.started()) >= HANDSHAKE_SILENCE;
+        self.liveness == Liveness::Silent || self.sessions.handshake().is_some_and(waits_long)
+    }
+
+    /// Why the peer is not reached directly, and when that is tried next.
+    pub(crate) fn outlook(&self, now: Instant) -> Outlook {
+        let of_paths = self.paths.outlook(now);
+        let hindrance = match self.sessions.handshake() {
+            Some(handshake) if handshake.away_since().is_some() => Some(Hindrance::Away),
+            Some(_) if !self.is_up(now) => Some(Hindrance::NoTunnel),
+            None if !self.is_up(now) => Some(Hindrance::NotInUse),
+            _ => of_paths.hindrance,
+        };
+        Outlook { hindrance, ..of_paths }
+    }
+
     // Verbs.
 
     /// Replaces the record that the peer is shown, from the next session on.
@@ -379,7 +399,8 @@ impl Peer {
         targets.into_iter().filter(|to| to.is_direct() || !patient).for_each(|to| self.send_init(to));
     }
 
-    fn send_init(&mut self, to: PathAddr) {
+    /// Sends the INIT under way, if there is one, to this address.
+    pub(crate) fn send_init(&mut self, to: PathAddr) {
         if let Some(datagram) = self.handshake().map(|pending| pending.datagram.clone()) {
             self.send_raw(to, datagram);
         }
@@ -516,6 +537,8 @@ impl Peer {
             self.paths.on_suspect(now);
         } else if self.link.take_black_hole() {
             self.paths.on_black_hole();
+        } else if self.link.is_least_swallowed() && self.answers_on_a_narrow_path(now) {
+            return Some(ResetReason::TooNarrow);
         }
         self.sessions.handle_timeout(now, self.last_received);
         self.keep_alive(now, prober.rng);
@@ -527,6 +550,12 @@ impl Peer {
         let reason = given_up.map(Handshake::give_up_reason)?;
         self.sessions.end_handshake();
         Some(reason)
+    }
+
+    /// True when the path in use is held for one of the smallest, and the peer answers nevertheless.
+    fn answers_on_a_narrow_path(&self, now: Instant) -> bool {
+        let is_heard = self.last_received.is_some_and(|at| now.since(at) < NARROW_SILENCE_MAX);
+        is_heard && self.paths.datagram_len() <= DATAGRAM_LEN_MIN
     }
 
     /// Since when the rendezvous says that it does not have the peer connected, which has not answered meanwhile.

@@ -102,7 +102,7 @@ fn silence(cx: &Context, peer: PeerId) -> String {
     let Some(info) = cx.stack.endpoint().peer_info(cx.now, peer) else { return String::new() };
     let mut text = match info.path {
         None => ": no path is known".to_owned(),
-        Some(PathAddr::Direct(addr)) => format!(": reached directly at {addr}"),
+        Some(PathAddr::Direct(addr) | PathAddr::Side(addr, _)) => format!(": reached directly at {addr}"),
         Some(PathAddr::Relay(_)) => ": reached by the relay".to_owned(),
     };
     let mut tell = |what: &str, since: Option<Instant>| {

@@ -1,9 +1,10 @@
 //! The node's state: what `info`, `peers`, `connections`, `pending` and `trust` answer.
 
 use crate::answer::{
-    Asked, Budget, Connection, Connections, Info, Peer, PeerPath, Peers, Pending, PendingRequest, Pin, RendezvousState,
-    Trust, Used, Waiting,
+    Asked, Budget, Connection, Connections, Info, Lan, Peer, Peers, Pending, PendingRequest, Pin, PortMapping,
+    RendezvousState, Trust, Used, Waiting,
 };
+use crate::calls::path::{self, millis};
 use crate::calls::resolve;
 use crate::context::Context;
 use crate::streams::names::{ends, hostname_of};
@@ -11,7 +12,6 @@ use crate::webhook::Webhook;
 use pilot_core::control::Refusal;
 use pilot_core::endpoint::{DirectoryState, Warning};
 use pilot_core::path::PathAddr;
-use pilot_core::time::Duration;
 use pilot_core::trust::{Pin as CorePin, Ports};
 use std::collections::BTreeMap;
 
@@ -30,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) datagrams_dropped: u64,
     /// A rendezvous is configured; its address may not be known yet.
     pub(crate) has_rendezvous: bool,
+    pub(crate) mapping: PortMapping,
+    pub(crate) lan: Lan,
     /// Time of the node's start. Unit: seconds since 1970.
     pub(crate) started_s: u64,
 }
@@ -45,6 +47,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         DirectoryState::Absent => (RendezvousState::Absent, None),
         DirectoryState::Connecting => (RendezvousState::Connecting, None),
         DirectoryState::Registering => (RendezvousState::Registering, None),
+        DirectoryState::Ready(_) if path::is_overdue(cx) => (RendezvousState::Silent, None),
         DirectoryState::Ready(_) => (RendezvousState::Ready, None),
         DirectoryState::Refused(why) => (RendezvousState::Refused, Some(refusal_text(why))),
         _ => (RendezvousState::Unknown, None),
@@ -66,6 +69,8 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         rendezvous,
         rendezvous_refusal: why.map(str::to_owned),
         rendezvous_address: endpoint.rendezvous_address().map(|(key, addr)| format!("{key}@{addr}")),
+        rendezvous_link: path::rendezvous(cx),
+        nat: path::kind(cx.stack.endpoint().nat()),
         reflexive: endpoint.reflexive().map(|a| a.to_string()),
         identity_elsewhere: endpoint.identity_elsewhere(cx.now).map(|a| a.to_string()),
         clock_behind_s: endpoint.clock_behind_s(cx.now),
@@ -81,6 +86,8 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         version: env!("CARGO_PKG_VERSION").into(),
         discards,
         datagrams_dropped: facts.datagrams_dropped,
+        mapping: facts.mapping.clone(),
+        lan: facts.lan,
         webhook: cx.config.webhook.as_ref().and_then(Webhook::state),
     }
 }
@@ -92,22 +99,12 @@ pub(crate) fn peers(cx: &Context) -> Peers {
     Peers { total: peers.len() as u64, encrypted, peers }
 }
 
-fn millis(time: Option<Duration>) -> Option<f64> {
-    time.map(|time| time.as_secs_f64() * 1e3)
-}
-
 fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
     let endpoint = cx.stack.endpoint();
     let id = endpoint.peer_by_identity(&pin.identity)?;
     let info = endpoint.peer_info(cx.now, id)?;
     let usage = cx.stack.usage(id);
     let used = |used: usize, max: usize| Used { used: used as u64, max: max as u64 };
-    let paths = info.paths.iter().map(|p| PeerPath {
-        path: p.addr.to_string(),
-        validated: p.validated,
-        rtt_ms: millis(p.rtt),
-        datagram_len: p.datagram_len as u64,
-    });
     Some(Peer {
         node_id: pin.addr.node,
         address: pin.addr.to_string(),
@@ -135,7 +132,7 @@ fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
             memory: used(usage.memory, usage.memory_max),
             streams: used(usage.streams, usage.streams_max),
         },
-        paths: paths.collect(),
+        paths: path::described(cx, &info),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Calls from their first word to their last, in memory.
 
 mod grants;
+mod path;
 mod saves;
 
 use super::trust::{Expiry, Wanted};

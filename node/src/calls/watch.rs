@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::node_event::{Event, PathState, PeerEvent, Sender, Subject, TrustChange, TrustEvent};
 use crate::streams::names::{ends, hostname_of};
 use pilot_core::PeerId;
-use pilot_core::endpoint::{ResetReason, Warning};
+use pilot_core::endpoint::{PathChange, ResetReason, Warning};
 use pilot_core::identity::IdentityKey;
 use pilot_core::path::PathAddr;
 use pilot_core::trust::{Outcome, Ports};
@@ -79,17 +79,36 @@ pub(crate) fn tell_warning(cx: &mut Context, warning: Warning) {
 pub(crate) fn tell_peer(cx: &mut Context, peer: PeerId, kind: fn(PeerEvent) -> Event, reason: Option<ResetReason>) {
     let Some(key) = cx.stack.endpoint().identity_of(peer) else { return };
     cx.tell(|cx| {
-        let node = subject(cx, &key);
-        let path = cx.stack.endpoint().peer_info(cx.now, peer).map(|info| PathState {
-            path: info.path.map(|p| p.to_string()),
-            relay: matches!(info.path, Some(PathAddr::Relay(_))),
-            datagram_len: info.datagram_len as u64,
-            srtt_ms: info.srtt.map(|d| d.as_secs_f64() * 1e3),
-        });
-        let name = node.hostname.as_deref().unwrap_or("the peer");
+        let event = peer_event(cx, peer, &key);
+        let name = event.node.hostname.as_deref().unwrap_or("the peer");
         let reason = reason.map(|reason| Failure::from_reset(reason, name).message);
-        kind(PeerEvent { node, path, reason })
+        kind(PeerEvent { reason, ..event })
     });
+}
+
+/// Tells of another path to a peer; without `change`, of another size of datagrams.
+pub(crate) fn tell_path(cx: &mut Context, peer: PeerId, change: Option<PathChange>) {
+    let Some(key) = cx.stack.endpoint().identity_of(peer) else { return };
+    cx.tell(|cx| {
+        let mut event = peer_event(cx, peer, &key);
+        if let (Some(PathChange { from, to, why }), Some(path)) = (change, &mut event.path) {
+            // Several changes in one turn are told one by one.
+            (path.path, path.relay) = (Some(to.to_string()), !matches!(to, PathAddr::Direct(_)));
+            (event.from, event.reason) = (Some(from.to_string()), Some(why.name().into()));
+        }
+        Event::Path(event)
+    });
+}
+
+fn peer_event(cx: &Context, peer: PeerId, key: &IdentityKey) -> PeerEvent {
+    let node = subject(cx, key);
+    let path = cx.stack.endpoint().peer_info(cx.now, peer).map(|info| PathState {
+        path: info.path.map(|p| p.to_string()),
+        relay: matches!(info.path, Some(PathAddr::Relay(_))),
+        datagram_len: info.datagram_len as u64,
+        srtt_ms: info.srtt.map(|d| d.as_secs_f64() * 1e3),
+    });
+    PeerEvent { node, path, from: None, reason: None }
 }
 
 /// Tells of a message or a file that is on disk now.

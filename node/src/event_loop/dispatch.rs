@@ -4,7 +4,7 @@ use crate::answer::{self, Accepted, Answer, Bound, Cancelled, Disconnected, Info
 use crate::call::Call;
 use crate::calls::profile::Change;
 use crate::calls::trust::Wanted;
-use crate::calls::{connect, grants, handshake, lookup, profile, report, trust, webhook};
+use crate::calls::{connect, grants, handshake, lookup, path, profile, report, trust, webhook};
 use crate::command::Command;
 use crate::context::Context;
 use crate::disk::files::FileJob;
@@ -101,6 +101,7 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         Request::Info => Ok(info(rooms).into()),
         Request::Version => Ok(Version { version: env!("CARGO_PKG_VERSION").into() }.into()),
         Request::Peers => Ok(report::peers(cx).into()),
+        Request::Path { node } => path::report(cx, &node).map(Answer::from),
         Request::Connections => Ok(report::connections(cx).into()),
         Request::Pending => Ok(report::pending(cx).into()),
         Request::Trust => Ok(report::trusted(cx).into()),
@@ -261,12 +262,16 @@ fn client_request(
     }
 }
 
-fn info(rooms: &Rooms) -> Info {
+fn info(rooms: &mut Rooms) -> Info {
     let mut facts = rooms.facts.clone();
     (facts.outbox, facts.datagrams_dropped) = (rooms.post.len(), rooms.datagrams.dropped);
     facts.has_rendezvous = rooms.rendezvous.is_named();
     facts.outbox_waiting = rooms.post.waiting(&rooms.cx);
-    report::info(&rooms.cx, &facts)
+    (facts.mapping, facts.lan) = (rooms.mapping.report(&rooms.cx), rooms.lan.report());
+    // The answer tells what is known; the next one has the rendezvous' sign of life, or its absence.
+    let info = report::info(&rooms.cx, &facts);
+    rooms.cx.stack.endpoint_mut().ask_rendezvous(rooms.cx.now);
+    info
 }
 
 fn publish(rooms: &mut Rooms, topic: String, payload: Vec<u8>) -> Result<Answer, Failure> {

@@ -21,12 +21,14 @@ use crate::platform::StepWatch;
 use crate::programs::Readiness;
 use crate::token::Room;
 use crate::underlay::addresses::Addresses;
+use crate::underlay::sides::Sides;
 use crate::underlay::tls::TlsLink;
 use crate::underlay::udp::Udp;
 use crossbeam_channel::Receiver;
 use handover::Turn;
 use mio::{Events, Poll};
 use pilot_core::Instant;
+use pilot_core::path::Source;
 use pilot_stack::StreamId;
 use rooms::Rooms;
 pub(crate) use start::start;
@@ -51,6 +53,7 @@ pub(crate) struct EventLoop {
     poll: Poll,
     udp: Udp,
     udp_readable: bool,
+    sides: Sides,
     addresses: Addresses,
     tls: TlsLink,
     /// `None` where the system does not tell of steps: then each turn reads the clock all the same.
@@ -90,7 +93,10 @@ impl Turn for EventLoop {
         }
         self.rooms.handle_disk();
         self.serve_clients();
-        self.addresses.handle_timeout(&mut self.rooms.cx, &mut self.udp);
+        if self.addresses.handle_timeout(&mut self.rooms.cx, &mut self.udp) {
+            self.rooms.mapping.look(self.rooms.cx.now, self.udp.local_addr());
+            self.rooms.lan.look(self.rooms.cx.now, self.udp.local_addr());
+        }
         self.rooms.handle_timeout();
         self.tls.handle_timeout(&mut self.rooms.cx, &self.rooms.rendezvous, &mut self.udp);
         self.drain();
@@ -123,6 +129,7 @@ impl Turn for EventLoop {
         trust::save(&mut self.rooms.cx, After::Nothing);
         trust::save_times(&mut self.rooms.cx);
         self.rooms.carry_out();
+        self.rooms.mapping.end();
         self.rooms.worker.stop();
         self.rooms.ipc.end();
         // Threads that wait for a stream learn it as the streams are dropped.
@@ -167,7 +174,10 @@ impl EventLoop {
             let (token, readable, writable) = (event.token(), event.is_readable(), event.is_writable());
             match Room::of(token) {
                 Some(Room::Underlay) => self.udp_readable = true,
+                Some(Room::Sides) => self.sides.readiness(),
                 Some(Room::Addresses) => self.addresses.readiness(),
+                Some(Room::Mapping) => rooms.mapping.readiness(rooms.cx.now, token),
+                Some(Room::Lan) => rooms.lan.readiness(&mut rooms.cx, token),
                 Some(Room::Clock) => self.steps.iter().for_each(StepWatch::drain),
                 Some(Room::Ipc) => rooms.ipc.readiness(token, readable, writable),
                 Some(Room::Streams) => {
@@ -205,6 +215,12 @@ impl EventLoop {
 
     fn receive(&mut self) {
         self.receive_udp();
+        self.guarded(|l| {
+            let cx = &mut l.rooms.cx;
+            l.sides.receive(&mut l.udp, |from, source, batch, len| {
+                cx.stack.handle_batch_at(cx.now, (from, source), batch, len);
+            });
+        });
         self.guarded(|l| l.tls.receive(&mut l.rooms.cx));
     }
 
@@ -265,12 +281,18 @@ impl EventLoop {
         let mut has_sent = false;
         let cx = &mut self.rooms.cx;
         while !self.udp.is_blocked()
+            && !self.sides.is_blocked()
             && let Some(transmit) = cx.stack.poll_transmit(cx.now, &mut self.batch)
         {
-            if !self.tls.takes(cx.now, transmit.to, transmit.segment_len, &self.batch) {
+            if transmit.source != Source::MAIN {
+                self.sides.send(&self.udp, &transmit, &self.batch);
+            } else if !self.tls.takes(cx.now, transmit.to, transmit.segment_len, &self.batch) {
                 self.udp.send_batch(transmit.to, transmit.segment_len, &self.batch);
             }
             has_sent = true;
+        }
+        while let Some(source) = cx.stack.endpoint_mut().poll_closed_source() {
+            self.sides.close(source);
         }
         self.tls.flush();
         has_sent
@@ -280,13 +302,14 @@ impl EventLoop {
     fn deadline(&mut self) -> Option<Duration> {
         if self.is_behind
             || self.udp_readable
+            || self.sides.is_readable()
             || !self.commands.is_empty()
             || self.rooms.has_more()
             || self.tls.has_more()
         {
             return Some(Duration::ZERO);
         }
-        if self.udp.is_blocked() {
+        if self.udp.is_blocked() || self.sides.is_blocked() {
             return Some(BLOCKED_PAUSE);
         }
         let addresses = self.addresses.poll_timeout().map(|at| (at, Reason::Addresses));

@@ -15,9 +15,11 @@ use crate::failure::Failure;
 use crate::ipc::client_id::ClientId;
 use crate::ipc::server::Ipc;
 use crate::ipc::{official, official_frame};
+use crate::lan::Lan;
 use crate::log::room::LogRoom;
 use crate::mail::inbox;
 use crate::mail::post::PostOffice;
+use crate::mapping::Mapping;
 use crate::node_event::Event;
 use crate::programs::Programs;
 use crate::services::Services;
@@ -46,6 +48,8 @@ pub(crate) struct Rooms {
     pub(crate) expiry: Expiry,
     pub(crate) rendezvous: RendezvousPlace,
     pub(crate) relays: RelayPlaces,
+    pub(crate) mapping: Mapping,
+    pub(crate) lan: Lan,
     pub(crate) worker: Worker,
     pub(crate) facts: Facts,
     pub(crate) log: LogRoom,
@@ -107,10 +111,13 @@ impl Rooms {
                 trust::place_changed(cx);
                 watch::tell_peer(cx, peer, Event::PeerUp, None);
             }
-            EndpointEvent::Reset(peer, reason) => watch::tell_peer(cx, peer, Event::PeerDown, Some(reason)),
-            EndpointEvent::PathChanged(peer) => {
+            EndpointEvent::Reset(peer, reason) => {
+                self.lan.hurry(cx.now);
+                watch::tell_peer(cx, peer, Event::PeerDown, Some(reason));
+            }
+            EndpointEvent::PathChanged(peer, change) => {
                 trust::place_changed(cx);
-                watch::tell_peer(cx, peer, Event::Path, None);
+                watch::tell_path(cx, peer, change);
             }
             _ => {}
         }
@@ -181,6 +188,8 @@ impl Rooms {
         }
         self.rendezvous.handle_timeout(cx);
         self.relays.handle_timeout(cx);
+        self.mapping.handle_timeout(cx);
+        self.lan.handle_timeout(cx);
         self.expiry.handle_timeout(cx);
         if self.datagrams.has_more() {
             self.datagrams.serve(cx);
@@ -199,6 +208,8 @@ impl Rooms {
             (self.post.poll_timeout(), Reason::Mail),
             (self.rendezvous.poll_timeout(), Reason::RendezvousFile),
             (self.relays.poll_timeout(), Reason::RendezvousFile),
+            (self.mapping.poll_timeout(), Reason::Mapping),
+            (self.lan.poll_timeout(), Reason::Lan),
             (self.expiry.poll_timeout(&self.cx), Reason::Expiry),
             (self.log.poll_timeout(), Reason::Log),
             (self.programs.poll_timeout(), Reason::Programs),

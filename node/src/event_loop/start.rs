@@ -21,8 +21,10 @@ use crate::event_loop::rooms::Rooms;
 use crate::event_loop::turns::Turns;
 use crate::failure::{Code, Failure};
 use crate::ipc::server::Ipc;
+use crate::lan::Lan;
 use crate::log::room::LogRoom;
 use crate::mail::post::PostOffice;
+use crate::mapping::Mapping;
 use crate::platform::{AddressWatch, DISCARD_RINGS, StepWatch, map_rings};
 use crate::programs::Programs;
 use crate::services::{PORTS, STDIO, Services};
@@ -32,14 +34,15 @@ use crate::token::Room;
 use crate::underlay::addresses::{Addresses, own_addresses};
 use crate::underlay::relays::{self, RelayPlaces};
 use crate::underlay::rendezvous::{self, RendezvousPlace};
+use crate::underlay::sides::Sides;
 use crate::underlay::tls::TlsLink;
 use crate::underlay::udp::Udp;
 use crossbeam_channel::{Sender, bounded};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Waker};
-use pilot_core::Identity;
 use pilot_core::identity::valid_hostname;
 use pilot_core::trust::TrustBook;
+use pilot_core::{Identity, Instant};
 use pilot_stack::{Stack, StackConfig};
 use std::io;
 use std::net::SocketAddr;
@@ -105,11 +108,13 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     let mut core = core_config(identity, &saved, &config)?;
     (core.rendezvous, core.candidates) = (known, own.candidates.clone());
     let rooms = rooms((poll.registry(), waker.clone()), core, config, (worker, log, &udp))?;
+    let sides = Sides::new(poll.registry().try_clone().map_err(internal("poll"))?);
     let mut event_loop = EventLoop {
         rooms,
         poll,
         udp,
         udp_readable: true,
+        sides,
         addresses: Addresses::new(watch, own, waker.clone()),
         tls,
         steps,
@@ -172,6 +177,10 @@ fn rooms(
     };
     let rendezvous = RendezvousPlace::new(&config.rendezvous, waker.clone());
     let relays = RelayPlaces::new(&config.relays, waker.clone());
+    let mut mapping = Mapping::new(config.port_mapping, another()?);
+    mapping.look(Instant::ZERO, udp.local_addr());
+    let mut lan = Lan::new(config.lan, another()?);
+    lan.look(Instant::ZERO, udp.local_addr());
     let udp = udp.local_addr().to_string();
     Ok(Rooms {
         cx: Context::new(Stack::new(core, stack_config), wall_s, Calls::default(), config),
@@ -184,6 +193,8 @@ fn rooms(
         expiry: Expiry::default(),
         rendezvous,
         relays,
+        mapping,
+        lan,
         worker,
         log,
         facts: Facts { udp, started_s: wall_s(), ..Facts::default() },

@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// The text of a request whose time is over. A connect names the peer instead, for whose answer the daemon waits.
 const NO_ANSWER: &str = "the daemon did not answer in time";
+/// Longest wait for the word why a peer does not answer.
+const WHY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The number of requests with an answer that no caller waits for; other numbers begin with 1.
 const WORD: u32 = 0;
@@ -314,12 +316,26 @@ impl Client {
     ) -> Result<StreamReply, Failure> {
         let opened = self.stream_with(&Request::Connect { node: node.into(), port }, first, timeout);
         opened.map_err(|failure| match failure.code {
-            Code::Timeout if failure.message == NO_ANSWER => {
-                Failure::new(Code::Timeout, format!("{node} did not answer on port {port} in time"))
-                    .hint("pilotctl peers")
-            }
+            Code::Timeout if failure.message == NO_ANSWER => self.unanswered(node, port, failure),
             _ => failure,
         })
+    }
+
+    /// The failure of a peer that did not answer in time, with what the daemon knows of the path there; `late`, that of the daemon,
+    /// if the daemon answers nothing else either.
+    fn unanswered(&mut self, node: &str, port: u16, late: Failure) -> Failure {
+        let report = match self.request(&Request::Path { node: node.into() }, &[], Some(WHY_TIMEOUT)) {
+            Err(failure) if failure.code == Code::Timeout => return late,
+            report => report.map_or(Value::Null, |reply| reply.data),
+        };
+        let mut text = format!("{node} did not answer on port {port} in time");
+        if let Some(path) = report["path"].as_str() {
+            text.extend([" by ", path]);
+        }
+        if let Some(why) = report["not_direct_text"].as_str() {
+            text.extend([": ", why]);
+        }
+        Failure::new(Code::Timeout, text).hint(format!("pilotctl path {node}"))
     }
 
     /// Waits for the end of the stream with this number, at most `timeout` (`None`: for ever). `Ok`: both sides ended in order.

@@ -385,19 +385,19 @@ impl PostOffice {
     pub(crate) fn expired(&mut self, cx: &mut Context, post: Post) {
         self.waiting.remove(&post.seq);
         let failure = if post.keep {
-            let reason = self.reason_for(&post.to).unwrap_or("the recipient cannot be reached now");
+            let reason = self
+                .reason_for(&post.to)
+                .map_or_else(|| format!("{} cannot be reached now", self.names(cx, &post.to)), str::to_owned);
             let text = format!("{reason}; the message waits in the outbox and will be delivered");
             Failure::new(Code::Unreachable, text)
                 .hint("pilotctl info shows the outbox; --no-queue fails instead of waiting")
         } else {
             let is_unsent = self.outbox.cancel(post.seq);
             cx.submit(Job::Unqueue(post.seq), Call::Forgotten);
-            let text = if is_unsent {
-                "the recipient did not answer in time; nothing was sent"
-            } else {
-                "the recipient did not answer in time; it may have the message"
-            };
-            Failure::new(Code::Timeout, text)
+            let outcome = if is_unsent { "nothing was sent" } else { "it may have the message" };
+            let name = self.names(cx, &post.to);
+            Failure::new(Code::Timeout, format!("{name} did not answer in time; {outcome}"))
+                .hint(format!("pilotctl path {name}"))
         };
         cx.fail(post.caller, failure);
     }

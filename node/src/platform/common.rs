@@ -6,7 +6,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use rustix::process::Uid;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::net::{Ipv6Addr, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Descriptors that one call takes.
 const FDS_MAX: usize = 4;
@@ -33,6 +33,18 @@ pub(super) fn recv_with_fds(
 pub(super) fn bind_to_both(fd: OwnedFd, port: u16) -> Result<OwnedFd> {
     rustix::net::sockopt::set_ipv6_v6only(&fd, false)?;
     rustix::net::bind(&fd, &SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0))?;
+    Ok(fd)
+}
+
+/// Binds a UDP socket to a port that several programs hear.
+pub(super) fn bind_shared(fd: OwnedFd, addr: SocketAddr) -> Result<OwnedFd> {
+    rustix::net::sockopt::set_socket_reuseaddr(&fd, true)?;
+    #[cfg(not(target_os = "linux"))]
+    rustix::net::sockopt::set_socket_reuseport(&fd, true)?;
+    if addr.is_ipv6() {
+        rustix::net::sockopt::set_ipv6_v6only(&fd, true)?;
+    }
+    rustix::net::bind(&fd, &addr)?;
     Ok(fd)
 }
 

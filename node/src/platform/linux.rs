@@ -12,7 +12,7 @@ use rustix::net::{
 };
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 use std::io::{IoSlice, IoSliceMut};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// The flag with which writing to a closed socket is an error, never a signal.
@@ -36,12 +36,29 @@ pub(crate) fn udp_socket_of_both(port: u16) -> Result<OwnedFd> {
     common::bind_to_both(socket_with(AddressFamily::INET6, SocketType::DGRAM, FLAGS, None)?, port)
 }
 
-/// The addresses of all interfaces, those first that are for outgoing connections.
+/// Makes a UDP socket at an address whose port other programs of this machine may use as well.
+///
+/// # Errors
+/// The error of the operating system.
+pub(crate) fn udp_socket_shared(addr: SocketAddr) -> Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    common::bind_shared(socket_with(family, SocketType::DGRAM, FLAGS, None)?, addr)
+}
+
+/// The addresses of all interfaces with the interfaces' numbers, those first that are for outgoing connections.
 ///
 /// # Errors
 /// The system has no netlink, or a sandbox forbids it.
-pub(crate) fn interface_addresses() -> Result<Vec<IpAddr>> {
+pub(crate) fn interfaces() -> Result<Vec<(IpAddr, u32)>> {
     netlink::addresses(socket_with(AddressFamily::NETLINK, SocketType::RAW, FLAGS, None)?)
+}
+
+/// The machine to which datagrams for `to` go first, with port 0; `None` where no other machine is between.
+///
+/// # Errors
+/// There is no way there; the system has no netlink, or a sandbox forbids it.
+pub(crate) fn gateway(to: IpAddr) -> Result<Option<SocketAddr>> {
+    netlink::gateway(socket_with(AddressFamily::NETLINK, SocketType::RAW, FLAGS, None)?, to)
 }
 
 /// Most bytes, written at a time, of which the last one is left. Linux wakes a blocked writer when its unread buffers, with all their

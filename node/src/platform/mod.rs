@@ -8,6 +8,7 @@
 //! | [`AddressWatch`] | netlink tells | the addresses are looked at again at intervals |
 //! | [`StepWatch`] | a timer that a step of the wall clock cancels | the clock is looked at again at intervals |
 //! | addresses of interfaces | netlink lists them | getifaddrs |
+//! | gateways | netlink names them | unknown |
 //! | flags of descriptors | with the call that makes them | by fcntl, after it |
 //! | writing to a closed socket | MSG_NOSIGNAL | the same, or SO_NOSIGPIPE where the system lacks it |
 //!
@@ -37,7 +38,8 @@ use linux as chosen;
 use portable as chosen;
 
 pub(crate) use chosen::{
-    AddressWatch, PacketSocket, QUIET, StepWatch, StreamSocket, interface_addresses, recv_with_fds, udp_socket_of_both,
+    AddressWatch, PacketSocket, QUIET, StepWatch, StreamSocket, gateway, interfaces, recv_with_fds, udp_socket_of_both,
+    udp_socket_shared,
 };
 pub use chosen::{Signal, recv_packet, send_now, send_packet};
 pub use common::keep_memory_private;

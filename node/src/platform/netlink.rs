@@ -1,9 +1,9 @@
-//! Owns the addresses of this machine's interfaces as rtnetlink(7) lists them.
+//! Owns what rtnetlink(7) says of this machine: the addresses of its interfaces, and the gateway on the way to an address.
 
 use rustix::fd::AsFd;
 use rustix::io::{Errno, Result};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Room for one part of the list. Unit: bytes. Source: netlink(7), the kernel's largest part is 32 KiB.
 const PART_LEN_MAX: usize = 32 << 10;
@@ -15,9 +15,17 @@ const HEADER_LEN: usize = 16;
 const ADDRESS_HEADER_LEN: usize = 8;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
+const ROUTE_HEADER_LEN: usize = 12;
 const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+const REQUEST: u16 = 0x1;
 const REQUEST_OF_ALL: u16 = 0x301;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const AF_INET: u8 = 2;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
@@ -26,8 +34,16 @@ const IFA_F_TEMPORARY: u32 = 0x01;
 /// A duplicate of another machine's address, one that is not for new connections, and one that is being checked.
 const IFA_F_UNUSABLE: u32 = 0x08 | 0x20 | 0x40;
 
-/// Asks for the addresses of all interfaces that may be used, temporary ones first (RFC 8981).
-pub(super) fn addresses(socket: impl AsFd) -> Result<Vec<IpAddr>> {
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listed {
+    ip: IpAddr,
+    interface: u32,
+    is_temporary: bool,
+}
+
+/// Asks for the addresses of all interfaces that may be used with the interfaces' numbers, temporary ones first (RFC 8981).
+pub(super) fn addresses(socket: impl AsFd) -> Result<Vec<(IpAddr, u32)>> {
     let mut request = Vec::with_capacity(HEADER_LEN + ADDRESS_HEADER_LEN);
     request.extend(((HEADER_LEN + ADDRESS_HEADER_LEN) as u32).to_ne_bytes());
     request.extend(RTM_GETADDR.to_ne_bytes());
@@ -47,12 +63,12 @@ pub(super) fn addresses(socket: impl AsFd) -> Result<Vec<IpAddr>> {
             Err(e) => return Err(e),
         }
     }
-    let (temporary, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(|(_, is_temporary)| *is_temporary);
-    Ok(temporary.into_iter().chain(others).map(|(ip, _)| ip).collect())
+    let (temporary, others): (Vec<_>, Vec<_>) = listed.into_iter().partition(|listed| listed.is_temporary);
+    Ok(temporary.into_iter().chain(others).map(|listed| (listed.ip, listed.interface)).collect())
 }
 
 /// Takes the addresses of one part of the list; true when it was the last part.
-fn take_part(mut part: &[u8], listed: &mut Vec<(IpAddr, bool)>) -> bool {
+fn take_part(mut part: &[u8], listed: &mut Vec<Listed>) -> bool {
     while let Some((kind, body, rest)) = next_record(part, 4, HEADER_LEN) {
         match kind {
             NLMSG_DONE | NLMSG_ERROR => return true,
@@ -76,28 +92,73 @@ fn next_record(bytes: &[u8], len_len: usize, header_len: usize) -> Option<(u16, 
     Some((kind, body, bytes.get(len.next_multiple_of(4)..).unwrap_or_default()))
 }
 
-/// The address of a message, and whether it is a temporary one; `None` for one that may not be used.
-fn address(body: &[u8]) -> Option<(IpAddr, bool)> {
+/// The address of a message; `None` for one that may not be used.
+fn address(body: &[u8]) -> Option<Listed> {
+    let interface = u32::from_ne_bytes(body.get(4..8)?.try_into().ok()?);
     let (family, mut flags) = (*body.first()?, u32::from(*body.get(2)?));
     let (mut local, mut other) = (None, None);
     let mut attributes = body.get(ADDRESS_HEADER_LEN..)?;
     while let Some((kind, value, rest)) = next_record(attributes, 2, 4) {
-        let ip = || match value.len() {
-            4 => Some(IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))),
-            16 => Some(IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?))),
-            _ => None,
-        };
         match kind {
-            IFA_LOCAL => local = ip(),
+            IFA_LOCAL => local = ip_of(value),
             // On a line between two machines this is the other machine, and IFA_LOCAL tells this one's.
-            IFA_ADDRESS => other = ip(),
+            IFA_ADDRESS => other = ip_of(value),
             IFA_FLAGS => flags = u32::from_ne_bytes(value.try_into().ok()?),
             _ => {}
         }
         attributes = rest;
     }
     let is_temporary = family == AF_INET6 && flags & IFA_F_TEMPORARY != 0;
-    (flags & IFA_F_UNUSABLE == 0).then_some((local.or(other)?, is_temporary))
+    (flags & IFA_F_UNUSABLE == 0).then_some(Listed { ip: local.or(other)?, interface, is_temporary })
+}
+
+fn ip_of(value: &[u8]) -> Option<IpAddr> {
+    match value.len() {
+        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into()),
+        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()),
+        _ => None,
+    }
+}
+
+/// Asks for the machine to which datagrams for `to` go first, with port 0; `None` where no other machine is between.
+pub(super) fn gateway(socket: impl AsFd, to: IpAddr) -> Result<Option<SocketAddr>> {
+    let (family, dst) = match to {
+        IpAddr::V4(ip) => (AF_INET, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (AF_INET6, ip.octets().to_vec()),
+    };
+    let len = HEADER_LEN + ROUTE_HEADER_LEN + 4 + dst.len();
+    let mut request = Vec::with_capacity(len);
+    request.extend((len as u32).to_ne_bytes());
+    request.extend(RTM_GETROUTE.to_ne_bytes());
+    request.extend(REQUEST.to_ne_bytes());
+    request.extend([0; 8]); // any sequence, from the kernel
+    request.extend([family, 8 * dst.len() as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    request.extend((4 + dst.len() as u16).to_ne_bytes());
+    request.extend(RTA_DST.to_ne_bytes());
+    request.extend(dst);
+    send(&socket, &request, SendFlags::empty())?;
+    let mut answer = vec![0; PART_LEN_MAX];
+    let (_, len) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
+    Ok(gateway_of(&answer[..len.min(PART_LEN_MAX)]))
+}
+
+/// The gateway that an answer names.
+fn gateway_of(answer: &[u8]) -> Option<SocketAddr> {
+    let (RTM_NEWROUTE, body, _) = next_record(answer, 4, HEADER_LEN)? else { return None };
+    let (mut gateway, mut interface) = (None, 0);
+    let mut attributes = body.get(ROUTE_HEADER_LEN..)?;
+    while let Some((kind, value, rest)) = next_record(attributes, 2, 4) {
+        match kind {
+            RTA_GATEWAY => gateway = ip_of(value),
+            RTA_OIF => interface = u32::from_ne_bytes(value.try_into().ok()?),
+            _ => {}
+        }
+        attributes = rest;
+    }
+    Some(match gateway? {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => SocketAddrV6::new(ip, 0, 0, interface).into(),
+        ip => SocketAddr::new(ip, 0),
+    })
 }
 
 #[cfg(test)]
@@ -116,7 +177,8 @@ mod tests {
     }
 
     fn message(family: u8, flags: u32, attributes: &[(u16, &[u8])]) -> Vec<u8> {
-        let mut body = vec![family, 24, flags as u8, 0, 1, 0, 0, 0];
+        let mut body = vec![family, 24, flags as u8, 0];
+        body.extend(7u32.to_ne_bytes());
         attributes.iter().for_each(|(kind, value)| body.extend(record(2, 4, *kind, value)));
         body.extend(record(2, 4, IFA_FLAGS, &flags.to_ne_bytes()));
         record(4, HEADER_LEN, RTM_NEWADDR, &body)
@@ -134,8 +196,8 @@ mod tests {
         part.extend(message(2, 0x80, &[(IFA_ADDRESS, &[1, 2, 3])]));
         let mut listed = Vec::new();
         assert!(!take_part(&part, &mut listed));
-        let own = (IpAddr::from([10, 0, 0, 1]), false);
-        assert_eq!(listed, [own, (v6(1).into(), false), (v6(2).into(), true)]);
+        let of = |ip: IpAddr, is_temporary| Listed { ip, interface: 7, is_temporary };
+        assert_eq!(listed, [of([10, 0, 0, 1].into(), false), of(v6(1).into(), false), of(v6(2).into(), true)]);
         assert!(take_part(&record(4, HEADER_LEN, NLMSG_DONE, &[]), &mut listed));
         // Cut anywhere, the list is shorter, and nothing else happens.
         for len in 0..part.len() {
@@ -156,5 +218,25 @@ mod tests {
             take_part(&one, &mut listed);
         }
         assert_eq!(listed.len(), LISTED_MAX);
+    }
+
+    #[test]
+    fn the_gateway_of_a_route_is_read() {
+        let route = |attributes: &[(u16, &[u8])]| {
+            let mut body = vec![0; ROUTE_HEADER_LEN];
+            attributes.iter().for_each(|(kind, value)| body.extend(record(2, 4, *kind, value)));
+            record(4, HEADER_LEN, RTM_NEWROUTE, &body)
+        };
+        let interface: (u16, &[u8]) = (RTA_OIF, &3u32.to_ne_bytes());
+        let v4 = route(&[(RTA_DST, &[192, 0, 2, 1]), interface, (RTA_GATEWAY, &[10, 0, 0, 1])]);
+        assert_eq!(gateway_of(&v4), Some(([10, 0, 0, 1], 0).into()));
+        let near = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+        let v6 = gateway_of(&route(&[(RTA_GATEWAY, &near.octets()), interface]));
+        assert_eq!(v6, Some(SocketAddrV6::new(near, 0, 0, 3).into()));
+        assert_eq!(gateway_of(&route(&[interface])), None, "no machine is between");
+        assert_eq!(gateway_of(&record(4, HEADER_LEN, NLMSG_ERROR, &[0; 20])), None);
+        for len in 0..v4.len() {
+            assert_eq!(gateway_of(&v4[..len]), None, "{len}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use rustix::net::{
 use std::io::{IoSlice, IoSliceMut};
 #[cfg(any(not(target_os = "linux"), feature = "portable-platform"))]
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The flag with which writing to a closed socket is an error, never a signal.
@@ -47,18 +48,30 @@ pub(crate) fn udp_socket_of_both(port: u16) -> Result<OwnedFd> {
     common::bind_to_both(fd, port)
 }
 
-/// The addresses of all interfaces.
+/// Makes a UDP socket at an address whose port other programs of this machine may use as well.
+///
+/// # Errors
+/// The error of the operating system.
+pub(crate) fn udp_socket_shared(addr: SocketAddr) -> Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let fd = socket(family, SocketType::DGRAM, None)?;
+    set_flags(&fd)?;
+    common::bind_shared(fd, addr)
+}
+
+/// The addresses of all interfaces with the interfaces' numbers.
 ///
 /// # Errors
 /// The error of the operating system.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn interface_addresses() -> Result<Vec<IpAddr>> {
+pub(crate) fn interfaces() -> Result<Vec<(IpAddr, u32)>> {
     let listed = nix::ifaddrs::getifaddrs().map_err(|e| rustix::io::Errno::from_raw_os_error(e as i32))?;
     let ip = |address: nix::sys::socket::SockaddrStorage| {
         let v4 = address.as_sockaddr_in().map(|addr| IpAddr::V4(addr.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|addr| IpAddr::V6(addr.ip())))
     };
-    Ok(listed.filter_map(|interface| ip(interface.address?)).collect())
+    let number = |name: &str| nix::net::if_::if_nametoindex(name).unwrap_or_default();
+    Ok(listed.filter_map(|interface| Some((ip(interface.address?)?, number(&interface.interface_name)))).collect())
 }
 
 /// None: Linux tells them in a way of its own.
@@ -66,8 +79,17 @@ pub(crate) fn interface_addresses() -> Result<Vec<IpAddr>> {
 /// # Errors
 /// Never; other systems have something to ask.
 #[cfg(all(target_os = "linux", feature = "portable-platform"))]
-pub(crate) const fn interface_addresses() -> Result<Vec<IpAddr>> {
+pub(crate) const fn interfaces() -> Result<Vec<(IpAddr, u32)>> {
     Ok(Vec::new())
+}
+
+/// None: what asks a gateway does so on Linux only.
+///
+/// # Errors
+/// Never.
+#[cfg(any(not(target_os = "linux"), feature = "portable-platform"))]
+pub(crate) const fn gateway(_: IpAddr) -> Result<Option<SocketAddr>> {
+    Ok(None)
 }
 
 /// Makes a descriptor that no started program inherits and that does not wait. A program that another thread starts right

@@ -26,7 +26,7 @@ macro_rules! contract {
             use super::readable;
             use crate::platform::$implementation::{
                 AddressWatch, PacketSocket, Signal, StepWatch, StreamSocket, recv_packet, recv_with_fds, send_now,
-                send_packet, socket_pair_stream, udp_socket_of_both,
+                send_packet, socket_pair_stream, udp_socket_of_both, udp_socket_shared,
             };
             use rustix::fs::{OFlags, fcntl_getfl};
             use rustix::io::{Errno, FdFlags, fcntl_getfd, ioctl_fionbio};
@@ -68,6 +68,13 @@ macro_rules! contract {
                 let Ok(socket) = udp_socket_of_both(0) else { return }; // a machine without IPv6
                 assert!(is_private(&socket) && does_not_wait(&socket));
                 assert_eq!(rustix::net::sockopt::ipv6_v6only(&socket), Ok(false));
+            }
+
+            #[test]
+            fn a_shared_port_is_heard_by_several_programs() {
+                let first = std::net::UdpSocket::from(udp_socket_shared(([127, 0, 0, 1], 0).into()).unwrap());
+                assert!(is_private(&first) && does_not_wait(&first));
+                assert!(udp_socket_shared(first.local_addr().unwrap()).is_ok());
             }
 
             #[test]

@@ -15,6 +15,7 @@ fn of_nodes() -> Vec<(&'static str, Request)> {
         (r#"{"op":"info"}"#, Request::Info),
         (r#"{"op":"version"}"#, Request::Version),
         (r#"{"op":"peers"}"#, Request::Peers),
+        (r#"{"op":"path","node":"worker-node"}"#, Request::Path { node: node() }),
         (r#"{"op":"connections"}"#, Request::Connections),
         (r#"{"op":"pending"}"#, Request::Pending),
         (r#"{"op":"trust"}"#, Request::Trust),

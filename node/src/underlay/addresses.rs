@@ -1,7 +1,7 @@
 //! The room of this machine's own addresses, and of the way from a network that has IPv6 alone to IPv4 addresses.
 
 use crate::context::Context;
-use crate::platform::{AddressWatch, interface_addresses};
+use crate::platform::{AddressWatch, interfaces};
 use crate::underlay::nat64::{Nat64, WELL_KNOWN_NAME};
 use crate::underlay::resolver::Resolver;
 use crate::underlay::udp::Udp;
@@ -20,6 +20,11 @@ const ASK_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// Most addresses of this machine that peers are told. Source: `docs/paths.md`, "Rules": a list has sixteen, and one of them is the
 /// address that the rendezvous saw.
 const OWN_MAX: usize = 12;
+
+/// Addresses that stand for the internet. Nothing is sent there. Source: RFC 5737, RFC 3849 (documentation).
+pub(crate) const ANYWHERE_V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+pub(crate) const ANYWHERE_V6: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 9);
 
 /// The watch on this machine's addresses.
 pub(crate) struct Addresses {
@@ -69,11 +74,13 @@ impl Addresses {
         self.has_changed |= self.watch.as_ref().is_some_and(AddressWatch::drain);
     }
 
-    pub(crate) fn handle_timeout(&mut self, cx: &mut Context, udp: &mut Udp) {
+    /// Does what is due; true when routes or addresses may have changed.
+    pub(crate) fn handle_timeout(&mut self, cx: &mut Context, udp: &mut Udp) -> bool {
         if std::mem::take(&mut self.has_changed) {
             self.look_at.get_or_insert(cx.now + SETTLING);
         }
-        if self.look_at.take_if(|at| *at <= cx.now).is_some() {
+        let looks = self.look_at.take_if(|at| *at <= cx.now).is_some();
+        if looks {
             self.look_again(cx.now);
             let rendezvous = cx.stack.endpoint().rendezvous_address().map(|(_, addr)| addr);
             self.found(cx, udp, own_addresses(udp.local_addr(), rendezvous));
@@ -82,6 +89,7 @@ impl Addresses {
         if has_answer || self.ask_at.is_some_and(|at| at <= cx.now) {
             self.ask(cx.now, udp);
         }
+        looks
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -135,9 +143,7 @@ pub(crate) fn own_addresses(bound: SocketAddr, rendezvous: Option<SocketAddr>) -
     if !bound.ip().is_unspecified() {
         return Own { candidates: vec![bound], routed: 1, lacks_ipv4: bound.is_ipv6() && !bound.ip().is_loopback() };
     }
-    // Addresses for documentation (RFC 3849, RFC 5737): nothing is sent there.
-    let anywhere =
-        [SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9)), SocketAddr::from(([192, 0, 2, 1], 9))];
+    let anywhere = [ANYWHERE_V6, ANYWHERE_V4];
     let routed: Vec<IpAddr> = rendezvous
         .into_iter()
         .chain(anywhere)
@@ -145,12 +151,12 @@ pub(crate) fn own_addresses(bound: SocketAddr, rendezvous: Option<SocketAddr>) -
         .filter_map(source)
         .collect();
     // A sandbox may forbid the list.
-    let interfaces = interface_addresses().unwrap_or_default();
-    arranged(bound, routed, interfaces)
+    let listed = interfaces().unwrap_or_default();
+    arranged(bound, routed, listed.into_iter().map(|(ip, _)| ip).collect())
 }
 
 /// The address from which datagrams leave for `to`. Connecting a UDP socket sends nothing; it only asks the routing table.
-fn source(to: SocketAddr) -> Option<IpAddr> {
+pub(crate) fn source(to: SocketAddr) -> Option<IpAddr> {
     let any = if to.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
     let probe = UdpSocket::bind((any, 0)).ok()?;
     probe.connect(to).ok()?;
@@ -192,7 +198,7 @@ const fn is_link_local(ip: IpAddr) -> bool {
 }
 
 /// True for addresses that mean nothing outside of a site or a carrier's network. Source: RFC 1918, RFC 6598, RFC 4193.
-fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64,
         IpAddr::V6(ip) => ip.is_unique_local(),
@@ -253,7 +259,7 @@ mod tests {
         let own = own_addresses(any, Some("127.0.0.1:9".parse().expect("one")));
         assert_eq!(own.candidates.first().map(SocketAddr::ip), Some(IpAddr::from([127, 0, 0, 1])));
         #[cfg(target_os = "linux")]
-        assert!(interface_addresses().expect("netlink").iter().any(IpAddr::is_loopback));
+        assert!(interfaces().expect("netlink").iter().any(|(ip, number)| ip.is_loopback() && *number > 0));
     }
 
     #[test]

@@ -11,14 +11,12 @@ const ANSWER: u8 = 7;
 pub const ECHO_LEN: usize = 20;
 
 /// A question with this nonce.
-#[cfg(feature = "tls")]
-pub(crate) fn question(nonce: &[u8; 16]) -> [u8; ECHO_LEN] {
+pub fn question(nonce: &[u8; 16]) -> [u8; ECHO_LEN] {
     filled(QUESTION, nonce)
 }
 
 /// True for the answer to the question with this nonce.
-#[cfg(feature = "tls")]
-pub(crate) fn is_answer(datagram: &[u8], nonce: &[u8; 16]) -> bool {
+pub fn is_answer(datagram: &[u8], nonce: &[u8; 16]) -> bool {
     *datagram == filled(ANSWER, nonce)
 }
 
@@ -35,7 +33,7 @@ fn filled(kind: u8, nonce: &[u8; 16]) -> [u8; ECHO_LEN] {
     out
 }
 
-#[cfg(all(test, feature = "tls"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

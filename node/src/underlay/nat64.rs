@@ -71,6 +71,7 @@ impl Nat64 {
 const AS_IS_MAX: usize = 16;
 
 /// The translation at a socket: an address that is used in its IPv6 form, as names have it on such a network, keeps that form.
+#[derive(Clone)]
 pub(super) struct Translation {
     nat64: Nat64,
     /// Addresses with the prefix to which something was sent; the newest stands last.

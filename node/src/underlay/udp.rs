@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Wanted size of the kernel's buffers. Unit: bytes. The kernel may grant less.
-const SOCKET_BUFFER_LEN: usize = 4 << 20;
+pub const SOCKET_BUFFER_LEN: usize = 4 << 20;
 /// Room for one batch of datagrams that GRO has joined. Unit: bytes.
 const SLOT_LEN: usize = 65_535;
 /// Batches that one receive call takes at most.
@@ -24,8 +24,20 @@ enum Carries {
     Both,
 }
 
-/// A non-blocking UDP socket that moves many datagrams per system call.
+/// Room for what one receive call takes.
+struct Buffers {
+    slots: [Vec<u8>; SLOTS],
+    meta: [RecvMeta; SLOTS],
+}
+
+/// A node's UDP socket, with room for what comes to that one and to its others.
 pub struct Udp {
+    main: Socket,
+    buffers: Buffers,
+}
+
+/// A non-blocking UDP socket that moves many datagrams per system call.
+pub(super) struct Socket {
     socket: UdpSocket,
     local: SocketAddr,
     carries: Carries,
@@ -34,8 +46,6 @@ pub struct Udp {
     /// The addresses of this machine that others speak to; `None` for a socket that is bound to one.
     sources: Option<Sources>,
     state: UdpSocketState,
-    buffers: [Vec<u8>; SLOTS],
-    meta: [RecvMeta; SLOTS],
     /// A batch for which the kernel had no room: destination, length of each datagram but the last, bytes.
     blocked: Option<(SocketAddr, usize, Vec<u8>)>,
     /// The kernel cuts batches into datagrams.
@@ -49,6 +59,65 @@ impl Udp {
     /// # Errors
     /// The error of the operating system: the address is taken or not this machine's, or no descriptors are left.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let slots = std::array::from_fn(|_| vec![0; SLOT_LEN]);
+        let buffers = Buffers { slots, meta: [RecvMeta::default(); SLOTS] };
+        Ok(Self { main: Socket::bind(addr)?, buffers })
+    }
+
+    /// The bound address; `[::]` stands for every address of both families.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.main.local
+    }
+
+    /// Sizes of the kernel's buffers for sending and receiving, as the kernel tells them; 0 where it does not. Unit: bytes.
+    pub fn buffers(&self) -> (usize, usize) {
+        self.main.buffers()
+    }
+
+    /// The routes or addresses of this machine have changed. `nat64`: the way to IPv4 addresses, on a network without IPv4.
+    pub(crate) fn network_changed(&mut self, nat64: Option<Nat64>) {
+        self.main.network_changed(nat64);
+    }
+
+    /// Binds another socket to the same addresses, on a port of its own.
+    ///
+    /// # Errors
+    /// The error of the operating system, for instance that no descriptors are left.
+    pub(super) fn another(&self) -> io::Result<Socket> {
+        let mut socket = Socket::bind(SocketAddr::new(self.main.local.ip(), 0))?;
+        socket.sources = None; // nothing comes here unasked
+        socket.translation.clone_from(&self.main.translation);
+        Ok(socket)
+    }
+
+    /// Takes datagrams with one receive call and gives them to `f` in batches: the source, its datagrams behind each other,
+    /// and the length of each but the last. Bounded by eight batches of 65,535 bytes; never blocks. False when the socket has
+    /// no more.
+    pub fn recv_batch(&mut self, f: impl FnMut(SocketAddr, &mut [u8], usize)) -> bool {
+        self.main.recv_batch(&mut self.buffers, f)
+    }
+
+    /// [`Udp::recv_batch`] for another socket.
+    pub(super) fn recv_at(&mut self, socket: &mut Socket, f: impl FnMut(SocketAddr, &mut [u8], usize)) -> bool {
+        socket.recv_batch(&mut self.buffers, f)
+    }
+
+    /// Tries to send the batch that waits for room in the kernel. True while it still waits; the caller must not send another
+    /// batch before.
+    pub fn is_blocked(&mut self) -> bool {
+        self.main.is_blocked()
+    }
+
+    /// Sends a batch of datagrams that have `segment_len` bytes each, the last one perhaps fewer, from the address of this machine
+    /// to which `to` spoke last. The part for which the kernel has no room is kept; other errors lose datagrams, as a network
+    /// does.
+    pub fn send_batch(&mut self, to: SocketAddr, segment_len: usize, batch: &[u8]) {
+        self.main.send_batch(to, segment_len, batch);
+    }
+}
+
+impl Socket {
+    fn bind(addr: SocketAddr) -> io::Result<Self> {
         let addr = canonical(addr);
         let socket = match udp_socket(addr) {
             Err(e) if addr.ip() == Ipv6Addr::UNSPECIFIED && is_without_ipv6(&e) => {
@@ -66,20 +135,18 @@ impl Udp {
         // Smaller buffers lose more datagrams, but work.
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_LEN);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_LEN);
-        let buffers = std::array::from_fn(|_| vec![0; SLOT_LEN]);
         let gso = state.max_gso_segments() > 1;
         let sources = local.ip().is_unspecified().then(Sources::default);
-        let (translation, meta, blocked) = (None, [RecvMeta::default(); SLOTS], None);
-        Ok(Self { socket, local, carries, translation, sources, state, buffers, meta, blocked, gso })
+        Ok(Self { socket, local, carries, translation: None, sources, state, blocked: None, gso })
     }
 
-    /// The bound address; `[::]` stands for every address of both families.
-    pub const fn local_addr(&self) -> SocketAddr {
-        self.local
+    /// Sizes of the kernel's buffers for sending and receiving, as the kernel tells them; 0 where it does not. Unit: bytes.
+    fn buffers(&self) -> (usize, usize) {
+        let socket = || UdpSockRef::from(&self.socket);
+        (self.state.send_buffer_size(socket()).unwrap_or(0), self.state.recv_buffer_size(socket()).unwrap_or(0))
     }
 
-    /// The routes or addresses of this machine have changed. `nat64`: the way to IPv4 addresses, on a network without IPv4.
-    pub(crate) fn network_changed(&mut self, nat64: Option<Nat64>) {
+    fn network_changed(&mut self, nat64: Option<Nat64>) {
         self.translation = nat64.filter(|_| self.carries != Carries::V4).map(Translation::new);
         if let Some(sources) = &mut self.sources {
             *sources = Sources::default();
@@ -112,17 +179,14 @@ impl Udp {
         Some(source).filter(|source| can_choose && source.is_ipv4() == is_v4)
     }
 
-    /// Takes datagrams with one receive call and gives them to `f` in batches: the source, its datagrams behind each other,
-    /// and the length of each but the last. Bounded by eight batches of 65,535 bytes; never blocks. False when the socket has
-    /// no more.
-    pub fn recv_batch(&mut self, mut f: impl FnMut(SocketAddr, &mut [u8], usize)) -> bool {
-        let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
-        let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.meta) {
+    fn recv_batch(&mut self, buffers: &mut Buffers, mut f: impl FnMut(SocketAddr, &mut [u8], usize)) -> bool {
+        let mut slices = buffers.slots.each_mut().map(|buffer| IoSliceMut::new(buffer));
+        let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut buffers.meta) {
             Ok(count) => count,
             Err(e) => return e.kind() != io::ErrorKind::WouldBlock,
         };
         let mut len = 0;
-        for (meta, buffer) in self.meta.iter().zip(&mut self.buffers).take(count) {
+        for (meta, buffer) in buffers.meta.iter().zip(&mut buffers.slots).take(count) {
             len += meta.len;
             let mut from = canonical(meta.addr);
             if let (Some(translation), IpAddr::V6(ip)) = (&self.translation, from.ip())
@@ -139,19 +203,16 @@ impl Udp {
         count == SLOTS || len > SLOT_LEN / 2
     }
 
-    /// Tries to send the batch that waits for room in the kernel. True while it still waits; the caller must not send another
-    /// batch before.
-    pub fn is_blocked(&mut self) -> bool {
+    /// As [`Udp::is_blocked`].
+    pub(super) fn is_blocked(&mut self) -> bool {
         if let Some((to, segment_len, batch)) = self.blocked.take() {
             self.send_batch(to, segment_len, &batch);
         }
         self.blocked.is_some()
     }
 
-    /// Sends a batch of datagrams that have `segment_len` bytes each, the last one perhaps fewer, from the address of this machine
-    /// to which `to` spoke last. The part for which the kernel has no room is kept; other errors lose datagrams, as a network
-    /// does.
-    pub fn send_batch(&mut self, to: SocketAddr, segment_len: usize, batch: &[u8]) {
+    /// As [`Udp::send_batch`].
+    pub(super) fn send_batch(&mut self, to: SocketAddr, segment_len: usize, batch: &[u8]) {
         let Some(destination) = self.destination(to) else { return };
         let src_ip = self.source(to, destination);
         let chunk = if self.gso { batch.len() } else { segment_len };
@@ -222,6 +283,12 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
 }
 
 impl AsRawFd for Udp {
+    fn as_raw_fd(&self) -> RawFd {
+        self.main.as_raw_fd()
+    }
+}
+
+impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }

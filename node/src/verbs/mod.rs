@@ -13,7 +13,9 @@ pub use messages::{Messages, SendOptions};
 pub use programs::{ExposeOptions, Exposure, Forwarding};
 pub use trust::{Terms, Trust};
 
-use crate::answer::{Answer, Connections, Disconnected, Found, Info, Nodes, Peers, Profile, Published, Sent};
+use crate::answer::{
+    Answer, Connections, Disconnected, Found, Info, Nodes, PeerPaths, Peers, Profile, Published, Sent,
+};
 use crate::failure::Failure;
 use crate::node::Node;
 use crate::request::Request;
@@ -118,6 +120,14 @@ impl Node {
     /// When the node has ended.
     pub fn peers(&self) -> Result<Peers, Failure> {
         self.ask(Request::Peers)
+    }
+
+    /// How a trusted peer is reached, why so, and when a direct path is tried next.
+    ///
+    /// # Errors
+    /// `TrustRequired` for a node that is no trusted peer; when the node has ended.
+    pub fn path(&self, node: &str) -> Result<PeerPaths, Failure> {
+        self.ask(Request::Path { node: node.into() })
     }
 
     /// The streams.

@@ -50,6 +50,12 @@ pub(crate) struct DaemonStart {
     /// use UDP alone
     #[argh(switch)]
     pub(crate) no_tls: bool,
+    /// ask no gateway to map the UDP port
+    #[argh(switch)]
+    pub(crate) no_port_mapping: bool,
+    /// do not announce this node to its peers on the local network
+    #[argh(switch)]
+    pub(crate) no_lan: bool,
     /// may be found by search
     #[argh(switch)]
     pub(crate) public: bool,
@@ -101,6 +107,12 @@ pub(crate) struct DaemonRun {
     /// use UDP alone
     #[argh(switch)]
     pub(crate) no_tls: bool,
+    /// ask no gateway to map the UDP port
+    #[argh(switch)]
+    pub(crate) no_port_mapping: bool,
+    /// do not announce this node to its peers on the local network
+    #[argh(switch)]
+    pub(crate) no_lan: bool,
     /// where the daemon writes its log (default: standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
@@ -185,6 +197,10 @@ pub(crate) struct RendezvousRun {
     /// TCP address at which they are served as WebSockets in plain, for a reverse proxy that ends TLS and says X-Forwarded-For
     #[argh(option)]
     pub(crate) ws_listen: Option<SocketAddr>,
+    /// UDP address at which nodes are told what is seen of them, beside --listen; up to three, best also on another IP address
+    /// (default: the port above that of --listen)
+    #[argh(option)]
+    pub(crate) probe_listen: Vec<SocketAddr>,
     /// relay so many bytes in a second at most, shared fairly among the nodes that send
     #[argh(option)]
     pub(crate) relay_bytes_per_second: Option<u64>,

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use pilot_core::endpoint::{Discard, Event as EndpointEvent, ResetReason};
 use pilot_core::identity::IdentityKey;
+use pilot_core::path::Source;
 use pilot_core::{Endpoint, Instant, Level, PeerId, Trace};
 
 /// Most inner datagrams that wait for the application.
@@ -31,9 +32,14 @@ impl Stack {
     /// kernel hands them over. A batch is several times cheaper than its datagrams one by one. Ignored datagrams are
     /// counted in [`Endpoint::discards`].
     pub fn handle_batch(&mut self, now: Instant, from: SocketAddr, batch: &mut [u8], segment_len: usize) {
+        self.handle_batch_at(now, (from, Source::MAIN), batch, segment_len);
+    }
+
+    /// Takes datagrams as [`Stack::handle_batch`] does that came to another socket than the node's own one.
+    pub fn handle_batch_at(&mut self, now: Instant, from: (SocketAddr, Source), batch: &mut [u8], segment_len: usize) {
         self.handle_input(now, |endpoint, sink| {
             for datagram in batch.chunks_mut(segment_len.max(1)) {
-                let _ = endpoint.handle_datagram(now, from, datagram, sink); // the endpoint counts it
+                let _ = endpoint.handle_datagram_at(now, from, datagram, sink); // the endpoint counts it
             }
         });
     }

@@ -8,6 +8,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+/// Where it serves those without UDP.
+const TLS: &str = "203.0.113.10:443";
 /// Longest time for what takes moments on a quiet machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,10 +44,18 @@ impl<'a> Daemons<'a> {
         let mut daemons = Self { lab, program: pilotctl()?, folder, rendezvous: None, endpoint: String::new() };
         daemons.start_rendezvous()?;
         for side in Side::BOTH {
-            let (host, endpoint) = (side.host(), daemons.endpoint.clone());
-            daemons.ask(side, &["daemon", "start", "--hostname", host, "--rendezvous", &endpoint])?;
+            daemons.start_daemon(side)?;
         }
         Ok(daemons)
+    }
+
+    /// Starts a side's daemon, again where it was stopped.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_daemon(&self, side: Side) -> Outcome<()> {
+        let words = ["daemon", "start", "--hostname", side.host(), "--rendezvous", &self.endpoint];
+        self.ask(side, &words).map(|_| ())
     }
 
     /// Starts the rendezvous, again where it was stopped.
@@ -56,7 +66,8 @@ impl<'a> Daemons<'a> {
         let home = self.folder.join("rendezvous");
         let file = home.join("endpoint");
         let _ = std::fs::remove_file(&file);
-        let words = ["rendezvous", "run", "--listen", RENDEZVOUS, "--home", &home.to_string_lossy()];
+        let home = home.to_string_lossy();
+        let words = ["rendezvous", "run", "--listen", RENDEZVOUS, "--tls-listen", TLS, "--home", &home];
         let quiet = self.command("pub", &words).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         self.rendezvous = Some(quiet.map_err(|e| format!("the rendezvous: {e}"))?);
         until("the rendezvous serves", || Ok(std::fs::read_to_string(&file).ok().filter(|text| text.contains('@'))))
@@ -121,7 +132,7 @@ impl<'a> Daemons<'a> {
         let mut command = self.command("a", &["connect", "b", "7"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let child = child.as_mut().map_err(|e| format!("connect: {e}"))?;
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let (stdin, stdout) = (child.stdin.take().ok_or("no input")?, child.stdout.take());
         let stderr = child.stderr.take();
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -132,9 +143,9 @@ impl<'a> Daemons<'a> {
             }
             let mut text = String::new();
             let _ = stderr.map(|mut stderr| stderr.read_to_string(&mut text));
-            let _ = sender.send((Instant::now(), format!("ended: {}", text.trim())));
+            let _ = sender.send((Instant::now(), format!("{}{}", Lines::IN_ORDER, text.trim())));
         });
-        Ok(Echo { stdin, lines })
+        Ok(Echo { sender: Sender(stdin), lines: Lines(lines) })
     }
 }
 
@@ -150,9 +161,15 @@ impl Drop for Daemons<'_> {
 
 /// A stream to the echo service.
 pub struct Echo {
-    stdin: Option<ChildStdin>,
-    lines: Receiver<(Instant, String)>,
+    sender: Sender,
+    lines: Lines,
 }
+
+/// Sends lines; the stream's direction ends when the value is dropped.
+pub struct Sender(ChildStdin);
+
+/// The lines that come back.
+pub struct Lines(Receiver<(Instant, String)>);
 
 impl Echo {
     /// Sends a line, and waits until it comes back; gives the time that took.
@@ -161,11 +178,35 @@ impl Echo {
     /// When the stream has ended, or the line is another one, or none within half a minute.
     pub fn exchange(&mut self, line: &str) -> Outcome<Duration> {
         let begin = Instant::now();
-        let stdin = self.stdin.as_mut().ok_or("no input")?;
         // A broken pipe is told with the reason that stands on the other one.
-        let _ = stdin.write_all(format!("{line}\n").as_bytes());
-        let (at, came) = self.lines.recv_timeout(PATIENCE).map_err(|_| format!("nothing came back in {PATIENCE:?}"))?;
+        let _ = self.sender.send(line);
+        let (at, came) = self.lines.next(PATIENCE).ok_or(format!("nothing came back in {PATIENCE:?}"))?;
         if came == line { Ok(at - begin) } else { Err(format!("{line:?} came back as {came:?}")) }
+    }
+
+    /// Both directions apart, for two threads.
+    pub fn split(self) -> (Sender, Lines) {
+        (self.sender, self.lines)
+    }
+}
+
+impl Sender {
+    /// Sends a line.
+    ///
+    /// # Errors
+    /// When the stream has ended.
+    pub fn send(&mut self, line: &str) -> std::io::Result<()> {
+        self.0.write_all(format!("{line}\n").as_bytes())
+    }
+}
+
+impl Lines {
+    /// What stands in place of a line when the stream has ended in order.
+    pub const IN_ORDER: &'static str = "ended: ";
+
+    /// The next line and when it came; `None` when none comes for so long.
+    pub fn next(&self, patience: Duration) -> Option<(Instant, String)> {
+        self.0.recv_timeout(patience).ok()
     }
 }
 

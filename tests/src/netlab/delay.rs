@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// The argument with which a program of this crate becomes the emulator; the delay in microseconds follows.
-pub const ARGUMENT: &str = "--emulate-delay";
+pub(super) const ARGUMENT: &str = "--emulate-delay";
 /// What the emulator writes once packets are delayed.
 pub(super) const READY: &str = "ready";
 
@@ -24,7 +24,7 @@ const CONFIG: u16 = 0x302;
 const ACCEPT: u32 = 1;
 
 /// Runs the emulator, if the arguments of this process ask for it; never comes back then.
-pub fn become_emulator() {
+pub(super) fn become_emulator() {
     let mut arguments = std::env::args().skip_while(|argument| argument != ARGUMENT).skip(1);
     if let Some(us) = arguments.next().and_then(|us| us.parse().ok()) {
         let failed = run(Duration::from_micros(us)).err();

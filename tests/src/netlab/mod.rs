@@ -10,7 +10,8 @@
 //! same round trip, four delays.
 
 pub mod daemons;
-pub mod delay;
+mod delay;
+mod flows;
 pub mod router;
 
 use router::Kind;
@@ -20,6 +21,12 @@ use std::time::Duration;
 
 /// Where the rendezvous serves.
 pub const RENDEZVOUS: &str = "203.0.113.10:9000";
+
+/// Lets the process become one of the laboratory's own, if its arguments ask for that; never comes back then.
+pub fn become_what_is_asked() {
+    flows::forget_if_asked();
+    delay::become_emulator();
+}
 
 /// What went wrong with the laboratory, in words.
 pub type Outcome<T> = Result<T, String>;
@@ -55,9 +62,9 @@ impl Side {
         self as usize + 1
     }
 
-    /// The router's public address.
-    fn public(self) -> String {
-        format!("198.51.100.{}", 4 * self.number() - 2)
+    /// The core's address on the access link, and those that the router may have there.
+    fn outer(self) -> [String; 3] {
+        [1, 2, 3].map(|last| format!("198.51.100.{}", 8 * (self.number() - 1) + last))
     }
 
     /// The host's address, its router's, and the net of both.
@@ -78,6 +85,7 @@ impl Side {
 pub struct Lab {
     tag: String,
     emulator: Option<Child>,
+    kinds: [Kind; 2],
 }
 
 impl Lab {
@@ -88,7 +96,7 @@ impl Lab {
     /// # Errors
     /// Without the right to make namespaces, or without `ip` or `nft`.
     pub fn new(number: usize, kinds: [Kind; 2], delay: Duration) -> Outcome<Self> {
-        let mut lab = Self { tag: format!("{}-{number}", std::process::id()), emulator: None };
+        let mut lab = Self { tag: format!("{}-{number}", std::process::id()), emulator: None, kinds };
         for space in Self::SPACES {
             lab.ip(&["netns", "add", &lab.space(space)])?;
             lab.ip(&["-n", &lab.space(space), "link", "set", "lo", "up"])?;
@@ -101,16 +109,16 @@ impl Lab {
         lab.route("pub", "default", "203.0.113.1")?;
         for (side, kind) in Side::BOTH.into_iter().zip(kinds) {
             let [host, gateway, net] = side.inner(kind);
-            let (public, core) = (side.public(), format!("198.51.100.{}", 4 * side.number() - 3));
+            let [core, public, _] = side.outer();
             let (router, at) = (side.router(), |addr: &str| addr.split('/').next().unwrap_or_default().to_owned());
             lab.wire((side.host(), "eth0", &host), (router, "lan0", &gateway))?;
-            lab.wire((router, "wan0", &format!("{public}/30")), ("inet", side.wire(), &format!("{core}/30")))?;
+            lab.wire((router, "wan0", &format!("{public}/29")), ("inet", side.wire(), &format!("{core}/29")))?;
             lab.route(side.host(), "default", &at(&gateway))?;
             lab.route(router, "default", &core)?;
             if kind.is_public() {
                 lab.route("inet", &net, &public)?;
             }
-            lab.set_kind(side, kind)?;
+            lab.set_rules(side, &public)?;
         }
         lab.count_packets()?;
         if !delay.is_zero() {
@@ -161,22 +169,86 @@ impl Lab {
         inner
     }
 
-    /// Makes a side's router one of this kind. What it knew of flows is forgotten, as after a restart.
-    ///
-    /// # Errors
-    /// When `nft` refuses the rules.
-    pub fn set_kind(&self, side: Side, kind: Kind) -> Outcome<()> {
+    /// Gives a side's router its rules.
+    fn set_rules(&self, side: Side, public: &str) -> Outcome<()> {
+        let kind = self.kinds[side as usize];
         let [_, _, net] = side.inner(kind);
         // Another seed each time: a router that was restarted maps ports otherwise.
         let seed = std::collections::hash_map::RandomState::new();
         let seed = std::hash::BuildHasher::hash_one(&seed, ()) as u32;
-        self.inside(side.router(), &["nft", "-f", "-"], &kind.rules(&side.public(), &net, seed))
+        self.inside(side.router(), &["nft", "-f", "-"], &kind.rules(public, &net, seed))
+    }
+
+    /// Restarts a side's router: it forgets every flow, and has the first of its public addresses.
+    ///
+    /// # Errors
+    /// When `nft` refuses the rules.
+    pub fn restart_router(&self, side: Side) -> Outcome<()> {
+        self.move_router(side, 1)
+    }
+
+    /// Gives a side's router another public address, as a line does that is dialled again.
+    ///
+    /// # Errors
+    /// When `ip` or `nft` refuse it.
+    pub fn change_address(&self, side: Side) -> Outcome<()> {
+        self.move_router(side, 2)
+    }
+
+    fn move_router(&self, side: Side, outer: usize) -> Outcome<()> {
+        let (router, addrs) = (self.space(side.router()), side.outer());
+        // An address that is taken away ends the flows that were mapped to it.
+        self.ip(&["-n", &router, "addr", "flush", "dev", "wan0"])?;
+        self.ip(&["-n", &router, "addr", "add", &format!("{}/29", addrs[outer]), "dev", "wan0"])?;
+        self.route(side.router(), "default", &addrs[0])?;
+        let kind = self.kinds[side as usize];
+        if kind.is_public() {
+            let [_, _, net] = side.inner(kind);
+            self.ip(&["-n", &self.space("inet"), "route", "replace", &net, "via", &addrs[outer]])?;
+        }
+        self.set_rules(side, &addrs[outer])?;
+        let program = std::env::current_exe().map_err(|e| e.to_string())?;
+        self.inside(side.router(), &[&program.to_string_lossy(), flows::ARGUMENT], "")
+    }
+
+    /// Gives a side's host another address in its net.
+    ///
+    /// # Errors
+    /// When `ip` refuses it.
+    pub fn roam(&self, side: Side) -> Outcome<()> {
+        let (space, [host, gateway, _]) = (self.space(side.host()), side.inner(self.kinds[side as usize]));
+        let (place, len) = host.split_once('/').ok_or("an address with its length")?;
+        let (net, last) = place.rsplit_once('.').ok_or("an IPv4 address")?;
+        let moved = format!("{net}.{}/{len}", last.parse::<u8>().map_err(|e| e.to_string())? + 1);
+        self.ip(&["-n", &space, "addr", "add", &moved, "dev", "eth0"])?;
+        self.ip(&["-n", &space, "addr", "del", &host, "dev", "eth0"])?;
+        self.ip(&["-n", &space, "addr", "replace", &moved, "dev", "eth0"])?;
+        let via = gateway.split('/').next().unwrap_or_default();
+        self.ip(&["-n", &space, "route", "replace", "default", "via", via])
+    }
+
+    /// Cuts the direct way from one side to the other: the relay is not affected.
+    ///
+    /// # Errors
+    /// When `nft` refuses the rule.
+    pub fn cut(&self, from: Side) -> Outcome<()> {
+        let to = Side::BOTH[1 - from as usize];
+        let rule = format!("add rule inet count cut iifname {} oifname {} drop", from.wire(), to.wire());
+        self.inside("inet", &["nft", &rule], "")
+    }
+
+    /// Takes back what [`Lab::cut`] did.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn mend(&self) -> Outcome<()> {
+        self.inside("inet", &["nft", "flush chain inet count cut"], "")
     }
 
     /// Lets no UDP of a side pass, in either direction.
     ///
     /// # Errors
-    /// As [`Lab::set_kind`].
+    /// When `nft` refuses the rule.
     pub fn block_udp(&self, side: Side) -> Outcome<()> {
         self.inside(side.router(), &["nft", "add rule inet filter block meta l4proto udp drop"], "")
     }
@@ -193,6 +265,7 @@ impl Lab {
         let rules = "table inet count {
             chain forward { type filter hook forward priority 0; iifname { \"wa\", \"wb\" } oifname { \"wa\", \"wb\" } meta l4proto udp counter
             }
+            chain cut { type filter hook forward priority 1; }
         }";
         self.inside("inet", &["nft", "-f", "-"], rules)
     }

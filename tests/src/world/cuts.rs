@@ -15,11 +15,13 @@ impl World {
     }
 
     pub(super) fn is_cut(&self, from: NodeIndex, to: SocketAddr) -> bool {
-        let is_at = |node: NodeIndex| {
-            let node = &self.nodes[node];
-            node.addr.ip() == to.ip() || node.nat.as_ref().is_some_and(|nat| nat.public() == to.ip())
-        };
-        self.cuts.iter().any(|(a, b)| *a == from && is_at(*b))
+        self.cuts.iter().any(|(a, b)| *a == from && self.is_at(*b, to))
+    }
+
+    /// True for an address of the node, or of its router.
+    pub(super) fn is_at(&self, node: NodeIndex, addr: SocketAddr) -> bool {
+        let node = &self.nodes[node];
+        node.addr.ip() == addr.ip() || node.nat.as_ref().is_some_and(|nat| nat.public() == addr.ip())
     }
 
     /// Gives a node's NAT another outer address and new ports.

@@ -88,6 +88,8 @@ impl Directory {
                 self.on_registered(cx, addr);
                 if has_moved {
                     self.effects.push_back(Effect::Candidates);
+                    let probes = extensions.endpoints(ExtensionType::PROBES);
+                    self.effects.extend((!probes.is_empty()).then_some(Effect::Survey(probes)));
                 }
             }
             (Purpose::Lookup(query), Answer::Found(record)) => {
@@ -98,7 +100,8 @@ impl Directory {
                 self.effects.push_back(Effect::Answer(ticket, Some(answer)));
             }
             (Purpose::Relay(to), Answer::Relay { channel, online }) => {
-                self.effects.push_back(Effect::Relay { to, channel, online });
+                let seen = extensions.endpoints(ExtensionType::SEEN).pop();
+                self.effects.push_back(Effect::Relay { to, channel, online, seen });
             }
             (Purpose::Relay(to), Answer::Refused(Refusal::NotFound)) => self.effects.push_back(Effect::NoRelay(to)),
             (Purpose::Letter(letter), Answer::Ok | Answer::Refused(Refusal::NotFound)) => {

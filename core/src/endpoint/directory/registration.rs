@@ -16,8 +16,13 @@ pub(super) const NAME_PAUSE: Duration = Duration::from_secs(300);
 /// says so again within 30 s while both are there.
 const ELSEWHERE_LASTS: Duration = Duration::from_secs(60);
 
+/// Addresses that gateways map: one of each family. Source: docs/paths.md, "Port mapping"; a list of candidates has room for them.
+const MAPPED_MAX: usize = 2;
 /// Shortest pause between two questions where the rendezvous sees this node. Source: `docs/paths.md`, "Rules".
 const WHERE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Shortest pause between two questions whether the rendezvous lives. Source: `docs/interfaces.md`, "The rendezvous in `info`".
+const LIFE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Directory {
     /// Uses this rendezvous from now on.
@@ -65,6 +70,14 @@ impl Directory {
         has_news
     }
 
+    /// Replaces the addresses that gateways map; false when they are the ones known before.
+    pub(crate) fn set_mapped(&mut self, mut mapped: Vec<SocketAddr>) -> bool {
+        mapped.truncate(MAPPED_MAX);
+        let has_news = self.mapped != mapped;
+        self.mapped = mapped;
+        has_news
+    }
+
     /// Registers again, so that the rendezvous learns of a move.
     pub(crate) fn register_again(&mut self, cx: &mut Context<'_>) {
         if self.is_ready() {
@@ -84,6 +97,15 @@ impl Directory {
         let asks = self.is_ready() && self.where_asked_at.is_none_or(|at| now.since(at) >= WHERE_PAUSE);
         if asks {
             self.where_asked_at = Some(now);
+        }
+        asks
+    }
+
+    /// True when the rendezvous may be asked for a sign of life.
+    pub(crate) fn asks_for_life(&mut self, now: Instant) -> bool {
+        let asks = self.is_ready() && self.life_asked_at.is_none_or(|at| now.since(at) >= LIFE_PAUSE);
+        if asks {
+            self.life_asked_at = Some(now);
         }
         asks
     }

@@ -66,7 +66,7 @@ fn note_places(lab: &mut Lab) -> (Vec<u8>, Duration) {
         while lab.nodes[1].stack.poll_event().is_some() {}
         let cx = &mut lab.nodes[0];
         while let Some(event) = cx.stack.poll_event() {
-            if let Event::Endpoint(EndpointEvent::Up(_) | EndpointEvent::PathChanged(_)) = event {
+            if let Event::Endpoint(EndpointEvent::Up(_) | EndpointEvent::PathChanged(..)) = event {
                 trust::place_changed(cx);
             }
         }

@@ -36,6 +36,8 @@ fn rooms_of(cx: Context) -> (Rooms, Paper) {
         expiry: Expiry::default(),
         rendezvous,
         relays,
+        mapping: Mapping::new(false, registry()),
+        lan: Lan::new(false, registry()),
         worker,
         log: LogRoom::new(None).0,
         facts: Facts::default(),

@@ -11,6 +11,7 @@ use crate::underlay::tls::verify;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
 use pilot_core::Instant;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,6 +58,13 @@ impl Way {
     /// The machine to which TCP leads.
     pub(super) fn first(&self) -> &RendezvousHost {
         self.proxy.as_ref().map_or(&self.host, |proxy| &proxy.at)
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.host)?;
+        self.proxy.as_ref().map_or(Ok(()), |proxy| write!(f, " by the proxy {}", proxy.at))
     }
 }
 

@@ -7,6 +7,7 @@ mod frame;
 mod http;
 mod join;
 mod pipe;
+pub(crate) mod probe;
 mod proxy;
 mod server;
 mod udp_watch;
@@ -86,6 +87,8 @@ pub(crate) struct TlsLink {
     rendezvous: Option<SocketAddr>,
     udp: UdpWatch,
     state: State,
+    /// Where the newest attempt leads.
+    leads_to: String,
     pause: Duration,
     attempts: usize,
     /// The number of the newest descriptor.
@@ -109,6 +112,7 @@ impl TlsLink {
             rendezvous: None,
             udp: UdpWatch::default(),
             state: State::Idle,
+            leads_to: String::new(),
             pause: PAUSE_MIN,
             attempts: 0,
             number: 0,
@@ -157,10 +161,14 @@ impl TlsLink {
             State::Open(open) if open.carries && !is_echo => return false,
             State::Open(open) if open.carries => {
                 (open.carries, open.until) = (false, Some(cx.now + LINGER));
+                cx.carrier.move_to_udp(cx.now);
                 cx.trace(Level::Info, |_| carrier("udp"));
             }
             State::Open(_) => {}
-            _ => (self.state, self.pause) = (State::Idle, PAUSE_MIN),
+            _ => {
+                (self.state, self.pause) = (State::Idle, PAUSE_MIN);
+                cx.carrier.move_to_udp(cx.now);
+            }
         }
         self.udp.answered(cx.now);
         is_echo
@@ -268,6 +276,7 @@ impl TlsLink {
         match proxy {
             Ok(proxy) => {
                 let way = Way { host, proxy, verify: self.config.verify };
+                self.leads_to = way.to_string();
                 self.state = State::LooksUp(Box::new(way), cx.now + LOOK_UP_TIME);
                 self.look_up(cx);
             }
@@ -315,7 +324,7 @@ impl TlsLink {
                     broken: None,
                 };
                 if self.udp.is_silent(cx.now) {
-                    open.carry(cx, &mut self.udp);
+                    open.carry(cx, &mut self.udp, &self.leads_to);
                     for datagram in self.udp.take_kept() {
                         open.channel.send(&datagram);
                         open.unanswered.get_or_insert(cx.now);
@@ -330,6 +339,7 @@ impl TlsLink {
         self.state = State::Paused(cx.now + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         self.attempts += 1;
+        text.clone_into(&mut cx.carrier.tls_failure);
         if self.told != text {
             self.told = text.into();
             cx.trace(Level::Warn, |_| Record::new(Level::Warn, "tls_failed").with("reason", text));
@@ -355,7 +365,7 @@ impl TlsLink {
             if open.until.is_some_and(|until| until <= cx.now) {
                 self.state = State::Idle;
             } else if self.udp.is_silent(cx.now) {
-                open.carry(cx, &mut self.udp);
+                open.carry(cx, &mut self.udp, &self.leads_to);
                 self.udp.take_kept().iter().for_each(|datagram| open.channel.send(datagram));
             }
             return;
@@ -379,10 +389,11 @@ impl TlsLink {
 
 impl Open {
     /// Datagrams go this way from now on.
-    fn carry(&mut self, cx: &mut Context, udp: &mut UdpWatch) {
+    fn carry(&mut self, cx: &mut Context, udp: &mut UdpWatch, leads_to: &str) {
         udp.stop_asking();
         (self.carries, self.until) = (true, None);
         self.try_udp_at = cx.now + UDP_PAUSE;
+        cx.carrier.move_to_tls(cx.now, leads_to);
         cx.trace(Level::Info, |_| carrier("tls"));
     }
 }

@@ -174,6 +174,10 @@ fn tls_is_taken_when_udp_is_silent_and_left_when_udp_is_not() {
     assert!(matches!(near.link.state, State::Idle) && near.question().is_some(), "an echo was asked for before");
     near.later(Duration::from_millis(1));
     near.turn_until("it registers over TLS", |near| near.carries() && near.is_ready());
+    let told = |near: &Near| crate::calls::path::rendezvous(&near.cx).expect("a rendezvous");
+    let link = told(&near);
+    assert_eq!((link.carrier.as_str(), link.reason.as_str(), link.udp.as_str()), ("tls", "udp_silent", "blocked"));
+    assert!(link.address.starts_with("127.0.0.1:") && link.tls_failure.is_none(), "{link:?}");
     near.cx.now = near.cx.now + PING_AFTER;
     near.turn_until(
         "the other side lives",
@@ -192,6 +196,7 @@ fn tls_is_taken_when_udp_is_silent_and_left_when_udp_is_not() {
     assert!(near.carries(), "nothing off the way brings a node back to UDP");
     assert!(near.link.hears(&mut near.cx, from, answer.len(), &answer));
     assert!(!near.carries() && !near.link.takes(near.cx.now, from, 9, &[1; 9]), "UDP is used");
+    assert_eq!((told(&near).carrier.as_str(), told(&near).reason.as_str()), ("udp", "udp_answers"));
     // UDP is silent again while the connection stands.
     near.cx.now = near.cx.now + Duration::from_millis(300);
     near.link.handle_timeout(&mut near.cx, &near.place, &mut near.udp);

@@ -26,7 +26,7 @@ fn received(udp: &mut Udp) -> (SocketAddr, usize) {
 #[test]
 fn a_socket_of_both_families_hears_and_answers_both_in_their_own_form() {
     let mut both = bind("[::]:0");
-    if both.carries != Carries::Both {
+    if both.main.carries != Carries::Both {
         return; // a machine without IPv6
     }
     for ip in ["127.0.0.1", "::1"] {
@@ -61,32 +61,32 @@ fn answers_leave_from_the_address_that_was_asked() {
 fn an_address_that_is_gone_costs_neither_the_answer_nor_the_batches() {
     let mut asked = bind("0.0.0.0:0");
     let mut asker = bind("127.0.0.1:0");
-    let (from, gso) = (asker.local_addr(), asked.gso);
-    asked.sources.as_mut().expect("bound to all").note(from, IpAddr::from([192, 0, 2, 77]));
+    let (from, gso) = (asker.local_addr(), asked.main.gso);
+    asked.main.sources.as_mut().expect("bound to all").note(from, IpAddr::from([192, 0, 2, 77]));
     asked.send_batch(from, 100, &[2; 250]);
     assert_eq!(received(&mut asker).0, at("127.0.0.1", &asked));
-    assert_eq!((asked.gso, asked.state.max_gso_segments() > 1), (gso, gso));
-    assert_eq!(asked.sources.as_mut().and_then(|sources| sources.local(&from)), None);
+    assert_eq!((asked.main.gso, asked.main.state.max_gso_segments() > 1), (gso, gso));
+    assert_eq!(asked.main.sources.as_mut().and_then(|sources| sources.local(&from)), None);
 }
 
 #[test]
 fn a_socket_sends_only_where_its_family_leads() {
     let (v4, v6) = ("192.0.2.1:7".parse().expect("one"), "[2001:db8::1]:7".parse().expect("one"));
     let mut only_v4 = bind("127.0.0.1:0");
-    assert_eq!((only_v4.destination(v4), only_v4.destination(v6)), (Some(v4), None));
+    assert_eq!((only_v4.main.destination(v4), only_v4.main.destination(v6)), (Some(v4), None));
     let mapped = "[::ffff:192.0.2.1]:7".parse().ok();
     let mut both = bind("[::]:0");
-    if both.carries == Carries::Both {
-        assert_eq!((both.destination(v4), both.destination(v6)), (mapped, Some(v6)));
+    if both.main.carries == Carries::Both {
+        assert_eq!((both.main.destination(v4), both.main.destination(v6)), (mapped, Some(v6)));
         let shown = ["2001:db8:64::192.0.0.170".parse().expect("an address")];
         both.network_changed(Nat64::found(&shown));
-        assert_eq!(both.destination(v4), "[2001:db8:64::192.0.2.1]:7".parse().ok());
+        assert_eq!(both.main.destination(v4), "[2001:db8:64::192.0.2.1]:7".parse().ok());
         let loopback = "127.0.0.1:7".parse().expect("one");
-        assert_eq!(both.destination(loopback), "[::ffff:127.0.0.1]:7".parse().ok());
+        assert_eq!(both.main.destination(loopback), "[::ffff:127.0.0.1]:7".parse().ok());
         both.network_changed(None);
-        assert_eq!(both.destination(v4), mapped);
+        assert_eq!(both.main.destination(v4), mapped);
         let mut only_v6 = bind("[::1]:0");
-        assert_eq!((only_v6.destination(v4), only_v6.destination(v6)), (None, Some(v6)));
+        assert_eq!((only_v6.main.destination(v4), only_v6.main.destination(v6)), (None, Some(v6)));
     }
 }
 

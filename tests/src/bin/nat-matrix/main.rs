@@ -12,7 +12,7 @@ mod report;
 use argh::FromArgs;
 use pilot_tests::netlab::daemons::Daemons;
 use pilot_tests::netlab::router::Kind;
-use pilot_tests::netlab::{Lab, Outcome, Side, delay};
+use pilot_tests::netlab::{Lab, Outcome, Side, become_what_is_asked};
 use report::Row;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    delay::become_emulator();
+    become_what_is_asked();
     let arguments: Arguments = argh::from_env();
     let pairs = match pairs(arguments.pairs.as_deref()) {
         Ok(pairs) => pairs,

@@ -1,0 +1,103 @@
+//! Owns what is told of paths: to one peer, and to the rendezvous.
+
+use serde::{Deserialize, Serialize};
+
+/// One path to a peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerPath {
+    /// The address, or the relay.
+    pub path: String,
+    /// How the address became known: `lan` or `named` (by the peer, on a local network or not), `heard` (a datagram came from
+    /// there), `saved` (in the configuration or the trust book), `relay`, `relay_tls` (the relay, over TLS); later versions may
+    /// know others.
+    pub source: String,
+    /// Why datagrams may be sent there: `heard`, `named`, `known` (to this node's configuration or trust book), `proven` (the peer
+    /// has answered from there).
+    pub standing: String,
+    /// Whether the peer has answered on it, and it has not gone silent since.
+    pub validated: bool,
+    /// How long ago the newest probe left; null before the first one. Unit: seconds.
+    pub last_probe_s: Option<f64>,
+    /// Round-trip time of the probes that were answered. Unit: milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// The part of the probes that have no answer, from 0 to 1; null before an answer was due.
+    pub loss: Option<f32>,
+    /// Largest datagram that has passed. Unit: bytes.
+    pub datagram_len: u64,
+}
+
+/// The kinds of NAT before this node and before a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatKinds {
+    /// Before this node; null while that is not known.
+    pub here: Option<String>,
+    /// Before the peer; null while that is not known.
+    pub there: Option<String>,
+}
+
+/// How a peer is reached, and why so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerPaths {
+    /// Node number.
+    pub node_id: u32,
+    /// Address.
+    pub address: String,
+    /// Hostname, or empty.
+    pub hostname: String,
+    /// Whether a tunnel is up.
+    pub up: bool,
+    /// The path in use.
+    pub path: Option<String>,
+    /// Whether that goes through the relay.
+    pub relay: bool,
+    /// Why that path is in use: `handshake`, `answered`, `followed`, `silence` or `renumbered`; later versions may know others.
+    pub reason: Option<String>,
+    /// The same for people.
+    pub reason_text: Option<String>,
+    /// How long it has been in use. Unit: seconds.
+    pub chosen_s: Option<f64>,
+    /// Smoothed round-trip time. Unit: milliseconds.
+    pub srtt_ms: Option<f64>,
+    /// Largest datagram on the path in use. Unit: bytes.
+    pub datagram_len: u64,
+    /// Why the peer is not reached directly: `not_in_use`, `peer_away`, `no_tunnel`, `no_address`, `udp_blocked`, `probing`,
+    /// `no_answer`, `slower` or `silent`; later versions may know others. Null: it is reached directly.
+    pub not_direct: Option<String>,
+    /// The same for people.
+    pub not_direct_text: Option<String>,
+    /// Rounds of probes that are over since they began anew.
+    pub rounds: u64,
+    /// The number of the round that is under way or comes next; null: none before the peer is used again.
+    pub next_round: Option<u64>,
+    /// When its next probes leave. Unit: seconds from now.
+    pub next_round_s: Option<f64>,
+    /// The kinds of NAT on both sides; null while neither is known.
+    pub nat: Option<NatKinds>,
+    /// Every path that is known.
+    pub paths: Vec<PeerPath>,
+}
+
+/// How a node reaches its rendezvous.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RendezvousLink {
+    /// What carries the datagrams: `udp` or `tls`.
+    pub carrier: String,
+    /// Where they go: an address; over TLS the place, and the proxy on the way.
+    pub address: String,
+    /// How long they have gone this way. Unit: seconds.
+    pub since_s: f64,
+    /// Why this way is taken: `usual`, `udp_silent`, or `udp_answers` (again).
+    pub reason: String,
+    /// Whether UDP passes to the rendezvous and back: `works`, `blocked` or `unknown`.
+    pub udp: String,
+    /// How long ago it was last heard; null before the first answer. The question `info` asks it for a sign of life, at most once in
+    /// a second. Unit: seconds.
+    pub heard_s: Option<f64>,
+    /// Smoothed round-trip time. Unit: milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Largest datagram that has passed. Unit: bytes.
+    pub datagram_len: u64,
+    /// Why the newest attempt over TLS failed; absent when it did not, or none was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_failure: Option<String>,
+}

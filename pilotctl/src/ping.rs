@@ -1,0 +1,148 @@
+//! Owns the command `ping`: round trips over streams, perhaps until the path is direct.
+
+use crate::args;
+use crate::client::{daemon_for_streams, duration};
+use crate::output::Output;
+use crate::path;
+use crate::pipe;
+use pilot_node::answer::PeerPaths;
+use pilot_node::{Client, Code, Failure, ports};
+use serde_json::{Value, json};
+use std::io::{self, Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+/// Length of a ping. Unit: bytes.
+const PING_LEN: usize = 64;
+/// Pause between two pings that wait for a direct path.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Longest wait for one of them.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// One answer.
+struct Echo {
+    peer: String,
+    dial_ms: f64,
+    rtt_ms: f64,
+}
+
+/// Pings a peer.
+pub(crate) fn ping(args: &args::Ping, output: &Output) -> Result<(), Failure> {
+    let timeout = duration(&args.timeout)?;
+    let mut client = daemon_for_streams()?;
+    if args.until_direct {
+        return until_direct(&mut client, &args.node, timeout, output);
+    }
+    let mut results = Vec::new();
+    for seq in 0..args.count {
+        let echo = one(&mut client, &args.node, seq, timeout)?;
+        if !output.json {
+            output.line(&line(seq, &echo));
+        }
+        results.push(result(seq, &echo));
+    }
+    if output.json {
+        output.ok(&json!({"target": args.node, "results": results, "timeout": false}));
+    }
+    Ok(())
+}
+
+/// Pings a peer until its path is direct, for at most `timeout`. A ping without an answer is shown and followed by others.
+fn until_direct(client: &mut Client, node: &str, timeout: Duration, output: &Output) -> Result<(), Failure> {
+    let (begin, mut results) = (Instant::now(), Vec::new());
+    for seq in 0.. {
+        let left = timeout.saturating_sub(begin.elapsed());
+        let echo = match one(client, node, seq, left.clamp(PAUSE, WAIT_MAX)) {
+            Err(failure) if !matches!(failure.code, Code::Timeout | Code::Unreachable) => return Err(failure),
+            echo => echo,
+        };
+        let report = path::ask(client, node)?;
+        let path = report.path.as_deref().unwrap_or("no path");
+        let mut row = match &echo {
+            Ok(echo) => result(seq, echo),
+            Err(failure) => json!({"seq": seq, "error": failure.message}),
+        };
+        (row["path"], row["relay"]) = (path.into(), report.relay.into());
+        results.push(row);
+        if !output.json {
+            let shown = echo.as_ref().map_or_else(|failure| format!("seq={seq} {}", failure.message), |e| line(seq, e));
+            output.line(&format!("{shown} by {path}"));
+        }
+        if echo.is_ok() && is_direct(&report) {
+            if output.json {
+                let took_ms = begin.elapsed().as_secs_f64() * 1e3;
+                output.ok(&json!({"target": node, "results": results, "direct": true, "took_ms": took_ms}));
+            }
+            return Ok(());
+        }
+        if begin.elapsed() + PAUSE >= timeout {
+            return Err(not_direct(node, timeout, &report));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+fn is_direct(report: &PeerPaths) -> bool {
+    report.up && !report.relay && report.not_direct.is_none()
+}
+
+/// The failure of a peer that is not reached directly in time.
+fn not_direct(node: &str, timeout: Duration, report: &PeerPaths) -> Failure {
+    let word = report.not_direct.as_deref().unwrap_or("no_answer");
+    let text = report.not_direct_text.as_deref().unwrap_or("the peer does not answer");
+    let seconds = timeout.as_secs_f64();
+    Failure::new(Code::Timeout, format!("{node} was not reached directly within {seconds} s ({word}): {text}"))
+        .hint(format!("pilotctl path {node}; pilotctl doctor"))
+}
+
+/// Opens a stream and sends bytes there and back.
+fn one(client: &mut Client, node: &str, seq: u64, timeout: Duration) -> Result<Echo, Failure> {
+    let begin = Instant::now();
+    let stream = client.open(node, ports::ECHO, Some(timeout))?;
+    let dialed = begin.elapsed();
+    let echoed = Instant::now();
+    let lost = |e: io::Error| Failure::new(Code::Timeout, format!("no echo from {node}: {e}"));
+    stream.socket.set_read_timeout(Some(timeout)).map_err(lost)?;
+    (&stream.socket).write_all(&[seq as u8; PING_LEN]).map_err(lost)?;
+    let mut answer = [0; PING_LEN];
+    (&stream.socket).read_exact(&mut answer).map_err(lost)?;
+    let rtt = echoed.elapsed();
+    pipe::end_writing(client, &stream).map_err(lost)?;
+    if answer != [seq as u8; PING_LEN] {
+        return Err(Failure::new(Code::Internal, format!("the echo of {node} differs from what was sent")));
+    }
+    Ok(Echo { peer: stream.data.peer, dial_ms: dialed.as_secs_f64() * 1e3, rtt_ms: rtt.as_secs_f64() * 1e3 })
+}
+
+fn line(seq: u64, echo: &Echo) -> String {
+    let Echo { peer, dial_ms, rtt_ms } = echo;
+    format!("{PING_LEN} bytes from {peer}: seq={seq} time={rtt_ms:.3} ms (open {dial_ms:.3} ms)")
+}
+
+fn result(seq: u64, echo: &Echo) -> Value {
+    json!({"seq": seq, "bytes": PING_LEN, "rtt_ms": echo.rtt_ms, "dial_ms": echo.dial_ms})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_stays_relayed_is_named_with_the_reason() {
+        let report: PeerPaths = serde_json::from_value(json!({
+            "node_id": 2, "address": "0:0000.0000.0002", "hostname": "b", "up": true, "path": "relay channel 3", "relay": true,
+            "reason": null, "reason_text": null, "chosen_s": null, "srtt_ms": null, "datagram_len": 1216, "rounds": 1,
+            "not_direct": "no_address", "not_direct_text": "the peer has named no address that this node may try",
+            "next_round": null, "next_round_s": null, "nat": null, "paths": [],
+        }))
+        .expect("a report");
+        assert!(!is_direct(&report));
+        let failure = not_direct("b", Duration::from_secs(3), &report);
+        assert_eq!(failure.code, Code::Timeout);
+        assert_eq!(
+            failure.message,
+            "b was not reached directly within 3 s (no_address): the peer has named no address that this node may try"
+        );
+        assert!(failure.hint.contains("pilotctl path b"));
+    }
+}
