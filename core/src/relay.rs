@@ -18,7 +18,7 @@ pub(crate) type RelayNumber = u8;
 
 /// The legs to the spare relays, and the channels that are theirs. All others are those of the rendezvous.
 ///
-/// Each relay draws the numbers of its channels at random. One that another spare has given is not used.
+/// Each relay draws the numbers of its channels at random; a number that another spare has given is not used.
 #[derive(Default)]
 pub(crate) struct Legs {
     /// Address and key of each spare, the first of which has the number 1.
@@ -33,7 +33,7 @@ impl Legs {
         self.spares.len() as RelayNumber
     }
 
-    /// The spare whose channel this is; `None`: the rendezvous.
+    /// The spare that has given this channel; `None`: the rendezvous.
     pub(crate) fn number(&self, channel: Channel) -> Option<RelayNumber> {
         self.channels.get(&channel.0).copied()
     }
@@ -43,7 +43,7 @@ impl Legs {
         self.spares.iter().position(|(at, _)| at == addr).map(|at| at as RelayNumber + 1)
     }
 
-    /// Where the spare is whose channel this is.
+    /// Where the spare is that has given this channel.
     pub(crate) fn addr_of(&self, channel: Channel) -> Option<SocketAddr> {
         Some(self.spare_of(channel)?.0)
     }

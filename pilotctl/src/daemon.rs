@@ -58,14 +58,10 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     let settings = settings::read()?;
     let hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname")?;
     let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous")?;
-    let rendezvous_file = match &rendezvous {
-        Some(text) => {
-            // A malformed rendezvous fails here, and not only in the daemon's log.
-            text.parse::<RendezvousConfig>().map_err(|e| Failure::new(Code::InvalidArgument, e))?;
-            None
-        }
-        None => Some(ensure_local()?),
-    };
+    // A malformed rendezvous fails here, and not only in the daemon's log.
+    let read = |text: &String| text.parse::<RendezvousConfig>().map_err(|e| Failure::new(Code::InvalidArgument, e));
+    rendezvous.as_ref().map(read).transpose()?;
+    let rendezvous_file = if rendezvous.is_some() { None } else { Some(ensure_local()?) };
     let (log_level, log_format) = (settings::log_level(&settings, args.log_level)?, args.log_format);
     let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
     let run = DaemonRun {

@@ -599,7 +599,7 @@ impl Endpoint {
         }
     }
 
-    /// Peers with a key handshake, and those whose relay may be another process now, which knows no channel to them.
+    /// Peers with a key handshake, and relayed ones: their relay may be another process now, which knows no channel to them.
     fn peers_without_way(&self, now: Instant) -> Vec<PeerId> {
         let is_relayed = |peer: &Peer| peer.is_up(now) && matches!(peer.paths.selected(), Some(PathAddr::Relay(_)));
         let peers = self.peers.iter().filter(|(_, e)| e.peer.handshake().is_some() || is_relayed(&e.peer));

@@ -17,7 +17,8 @@ pub(super) const TRIES_MAX: u8 = 3;
 pub(super) const PEER_TRIES_MAX: u8 = 16 * TRIES_MAX;
 /// Time after which such addresses are tried again. Source: `docs/paths.md`, "Rules".
 pub(super) const TRIES_AGAIN: Duration = Duration::from_secs(300);
-/// Pauses between rounds; the last one repeats, or the one before where relays are to be measured. Unit: s. Source: `docs/paths.md`, "Rules".
+/// Pauses between rounds; the last one repeats, or the one before where relays are to be measured. Unit: s. Source:
+/// `docs/paths.md`, "Rules".
 const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
 
 impl PunchRound {

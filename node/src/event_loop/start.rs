@@ -67,14 +67,7 @@ pub(crate) struct Started {
 /// # Errors
 /// See [`Node::start`](crate::Node::start).
 pub(crate) fn start(config: Config) -> Result<Started, Failure> {
-    if let Some(name) = &config.hostname
-        && !valid_hostname(name)
-    {
-        return Err(
-            Failure::new(Code::InvalidArgument, format!("{name:?} cannot be a hostname")).hint(profile::HOSTNAME_HINT)
-        );
-    }
-    relays::check(&config.relays, &config.rendezvous)?;
+    check(&config)?;
     let home = Home::open(&config.home)?;
     if config.accept_loss {
         identity_file::accept(home.path())?;
@@ -137,6 +130,18 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     };
     let thread = std::thread::Builder::new().name("pilot-loop".into()).spawn(body).map_err(internal("thread"))?;
     Ok(Started { commands: commands_tx, waker, handover, thread })
+}
+
+/// Refuses settings with which no node can start.
+fn check(config: &Config) -> Result<(), Failure> {
+    if let Some(name) = &config.hostname
+        && !valid_hostname(name)
+    {
+        return Err(
+            Failure::new(Code::InvalidArgument, format!("{name:?} cannot be a hostname")).hint(profile::HOSTNAME_HINT)
+        );
+    }
+    relays::check(&config.relays, &config.rendezvous)
 }
 
 /// Binds the UDP socket. Without a port in `listen` the port of the run before is taken again, since peers and NATs know this
