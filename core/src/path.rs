@@ -12,6 +12,7 @@ mod meet;
 mod nat;
 mod plan;
 mod reason;
+mod relays;
 mod round;
 mod size;
 mod view;
@@ -31,10 +32,11 @@ pub use view::{Hindrance, Outlook};
 pub use way::{PathAddr, Source};
 
 use crate::codec::Put as _;
+use crate::relay::RelayNumber;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::timer::{PeerTimer, Soonest};
-use crate::wire::{Channel, DATA_OVERHEAD, DATAGRAM_LEN_BASE};
+use crate::wire::{DATA_OVERHEAD, DATAGRAM_LEN_BASE};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -50,13 +52,8 @@ pub(crate) const AMPLIFICATION_MAX: usize = 3;
 const ROUND_AGAIN: Duration = Duration::from_secs(1);
 /// Silence after which a NAT may have forgotten a direct path. Source: own choice, below the 30 s that are common.
 const STALE_AFTER: Duration = Duration::from_secs(20);
-/// Time without a datagram on a direct path, beside two of its round trips, after which a peer that speaks over the relay has
-/// left it. Source: own choice.
-const LEFT_AFTER: Duration = Duration::from_millis(300);
 /// Pause after a round before another use of a relayed peer begins one. Source: `docs/paths.md`, "Rules".
 const USE_PAUSE: Duration = Duration::from_secs(5);
-/// Longest that a side waits for its candidates to arrive. Source: own choice.
-const TELL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Size of the datagram of a probe, or of its answer, without padding.
 const PROBE_LEN: usize = DATA_OVERHEAD + 9;
 /// Largest datagram that is ever tried. Unit: bytes. Source: UDP's limit, with room for the relay leg.
@@ -107,6 +104,8 @@ pub struct Path {
     /// Largest datagram proven on it. Unit: bytes.
     pub datagram_len: usize,
     standing: Standing,
+    /// The relay that it leads through: 0 is that of the rendezvous.
+    relay: RelayNumber,
     /// A RESP of this node went there last: an initiator that uses its keys has shown that it is there.
     answered_init: bool,
     /// Probes sent before anything came from there.
@@ -266,10 +265,6 @@ impl Paths {
         self.list.get(self.selected?)
     }
 
-    pub(crate) fn relay(&self) -> Option<PathAddr> {
-        self.list.iter().map(|p| p.addr).find(|a| !a.is_direct())
-    }
-
     /// Size of the datagrams that may be sent on the selected path. Unit: bytes, without the relay leg's header.
     pub(crate) fn datagram_len(&self) -> usize {
         self.selected_path().map_or(DATAGRAM_LEN_BASE, |path| path.datagram_len)
@@ -330,6 +325,7 @@ impl Paths {
             rtt: None,
             datagram_len: DATAGRAM_LEN_BASE,
             standing,
+            relay: 0,
             answered_init: false,
             tries: 0,
             credit: 0,
@@ -392,19 +388,6 @@ impl Paths {
         let left = path.credit.checked_sub(len as u32);
         path.credit = left.unwrap_or(path.credit);
         left.is_some()
-    }
-
-    /// Replaces the relay channel (the beacon was restarted, or told a new number).
-    pub(crate) fn set_relay(&mut self, channel: Channel) {
-        let new = PathAddr::Relay(channel);
-        let old = self.relay().filter(|old| *old != new);
-        let was_selected = old.is_some() && self.selected() == old;
-        self.retain(|path| Some(path.addr) != old);
-        self.add(new);
-        if was_selected {
-            self.selected = self.position(new);
-            self.note(PathNews::Chosen { from: old, to: new, why: PathReason::Renumbered });
-        }
     }
 
     /// Forgets the candidates of a process that is gone. The address in use stays: it may come back.
@@ -552,16 +535,6 @@ impl Paths {
         }
     }
 
-    /// A peer that speaks over the relay, while nothing comes on the direct path in use any more, has left that one.
-    fn follow_to_relay(&mut self, now: Instant, from: PathAddr) {
-        let Some(selected) = self.selected_path().filter(|path| path.addr.is_direct() && !from.is_direct()) else {
-            return;
-        };
-        if now.since(self.heard) >= LEFT_AFTER + selected.rtt.unwrap_or_default() * 2 {
-            self.on_suspect(now);
-        }
-    }
-
     /// The peer's candidates have come and are among the paths now; `has_news` when one was not before. When they came
     /// over the relay although a direct path is in use, the peer has left that path. Both sides probe at the same moment: the
     /// one with candidates of its own that are still under way waits for them.
@@ -588,18 +561,6 @@ impl Paths {
     /// When this node's candidates were last sent to the peer.
     pub(crate) const fn told_at(&self) -> Instant {
         self.told_at
-    }
-
-    /// Time that candidates take over the relay.
-    pub(crate) fn tell_time(&self) -> Duration {
-        Duration::from_micros(u64::from(self.relay_rtt_us / 2)).min(TELL_WAIT_MAX)
-    }
-
-    /// A key handshake over `from` has taken so long.
-    pub(crate) fn on_round_trip(&mut self, from: PathAddr, took: Duration) {
-        if !from.is_direct() {
-            self.relay_rtt_us = took.as_micros().min(u128::from(u32::MAX)) as u32;
-        }
     }
 
     /// When something last came on the path in use, or when that came into use.
@@ -663,7 +624,9 @@ impl Paths {
         let rtt = now.since(probe.at);
         path.history.on_answer();
         (path.validated, path.standing) = (true, Standing::Proven);
-        path.rtt = Some(path.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
+        // A relay is probed seldom, and what it showed minutes ago counts less.
+        let weight = if probe.to.is_direct() { 7 } else { 1 };
+        path.rtt = Some(path.rtt.map_or(rtt, |old| (old * weight + rtt) / (weight + 1)));
         if let Some(len) = probe.len {
             path.datagram_len = path.datagram_len.max(len);
             self.size_probe = None;
@@ -689,7 +652,7 @@ impl Paths {
         self.begin_rounds(now + if falls_back { self.tell_time() } else { Duration::ZERO });
     }
 
-    /// The selected path does not work any more: uses the relay, if there is one.
+    /// The selected path does not work any more: uses a relay, if there is one; another one instead of a relay, if that works.
     fn leave(&mut self, now: Instant) {
         let Some(selected) = self.selected() else { return };
         if let Some(path) = self.find_mut(selected) {
@@ -697,7 +660,8 @@ impl Paths {
         }
         (self.size_probe, self.size_limit) = (None, None);
         self.note(PathNews::Silent(selected));
-        if let (true, Some(relay)) = (selected.is_direct(), self.relay()) {
+        let relay = self.relay().filter(|relay| selected.is_direct() || self.is_valid(*relay));
+        if let Some(relay) = relay {
             self.select(relay, PathReason::Silence);
             self.heard = now;
         }

@@ -75,6 +75,9 @@ pub struct Config {
     pub hostname: Option<String>,
     /// The rendezvous.
     pub rendezvous: RendezvousConfig,
+    /// Further rendezvous that relay for this node and for peers that use them too, and do nothing else; three at most, each with
+    /// a key of its own.
+    pub relays: Vec<RendezvousConfig>,
     /// The way to the rendezvous over TLS.
     #[cfg(feature = "tls")]
     pub tls: TlsConfig,
@@ -116,6 +119,7 @@ impl Config {
             home: home.into(),
             hostname: None,
             rendezvous: RendezvousConfig::None,
+            relays: Vec::new(),
             #[cfg(feature = "tls")]
             tls: TlsConfig::default(),
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),

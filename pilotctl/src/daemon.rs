@@ -54,23 +54,20 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         Err(failure) if failure.code != Code::NotRunning => return Err(failure),
         Err(_) => {}
     }
-    TlsOptions::of_start(&args).apply(&mut Config::new(""))?; // what is malformed fails here
+    TlsOptions::of_start(&args).apply(&mut Config::new("")).and(relays(&args.relay))?; // what is malformed fails here
     let settings = settings::read()?;
     let hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname")?;
     let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous")?;
-    let rendezvous_file = match &rendezvous {
-        Some(text) => {
-            // A malformed rendezvous fails here, and not only in the daemon's log.
-            text.parse::<RendezvousConfig>().map_err(|e| Failure::new(Code::InvalidArgument, e))?;
-            None
-        }
-        None => Some(ensure_local()?),
-    };
+    // A malformed rendezvous fails here, and not only in the daemon's log.
+    let read = |text: &String| text.parse::<RendezvousConfig>().map_err(|e| Failure::new(Code::InvalidArgument, e));
+    rendezvous.as_ref().map(read).transpose()?;
+    let rendezvous_file = if rendezvous.is_some() { None } else { Some(ensure_local()?) };
     let log_level = settings::log_level(&settings, args.log_level)?;
     let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
     let run = DaemonRun {
         hostname,
         rendezvous,
+        relay: args.relay,
         rendezvous_file,
         listen: args.listen,
         rendezvous_tls: args.rendezvous_tls,
@@ -135,6 +132,7 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     option("--log-file", run.log_file.as_ref().map(|p| p.display().to_string()));
     option("--log-level", run.log_level.map(|level| level.name().into()));
     option("--log-format", Some(run.log_format.name().into()));
+    run.relay.iter().for_each(|relay| option("--relay", Some(relay.clone())));
     let switches =
         [(run.accept_loss, "--accept-loss"), (run.no_port_mapping, "--no-port-mapping"), (run.no_lan, "--no-lan")];
     for (is_given, name) in switches {
@@ -192,6 +190,12 @@ pub(crate) fn run_alone(mut args: DaemonRun) -> Result<(), Failure> {
     serve(args, || Ok(local_endpoint()))
 }
 
+/// Reads the relays beside the rendezvous.
+fn relays(given: &[String]) -> Result<Vec<RendezvousConfig>, Failure> {
+    let relay = |text: &String| text.parse().map_err(|e| Failure::new(Code::InvalidArgument, format!("--relay: {e}")));
+    given.iter().map(relay).collect()
+}
+
 /// Lets the daemon have as many descriptors as the system allows: each connection of a program takes one.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -215,6 +219,7 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
         (None, Some(file)) => RendezvousConfig::File(file),
         (None, None) => RendezvousConfig::File(local()?),
     };
+    config.relays = relays(&args.relay)?;
     // `daemon start` reads the failure from the log.
     let tell = |failure: &Failure| tell(&json!(failure).to_string());
     let (log_file, log_level) = (args.log_file, args.log_level.unwrap_or(LogLevel::Info));

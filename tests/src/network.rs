@@ -52,6 +52,8 @@ const HEADERS_LEN: usize = 28;
 #[derive(Default)]
 pub(crate) struct Network {
     pub(crate) conditions: Conditions,
+    /// How much farther away hosts are than others, in the direction from them.
+    pub(crate) farther: BTreeMap<IpAddr, Duration>,
     /// Time at which each host's uplink is free again.
     free_at: BTreeMap<IpAddr, Instant>,
 }
@@ -96,7 +98,8 @@ impl Network {
             } else {
                 Duration::ZERO
             };
-            arrivals.push((leaves + c.delay + late, bytes));
+            let farther = self.farther.get(&from).copied().unwrap_or_default();
+            arrivals.push((leaves + c.delay + farther + late, bytes));
         }
         arrivals
     }

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod machines;
+mod spare;
 
 use crate::books::Books;
 use crate::disk::Disk;
@@ -31,6 +32,9 @@ pub type NodeIndex = usize;
 /// Address of the rendezvous.
 pub const RENDEZVOUS_ADDR: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1)), 9000);
+/// Address of the relay beside the rendezvous.
+pub(crate) const SPARE_ADDR: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 3)), 9000);
 /// Where the rendezvous says what it sees, beside its address: on another port, and at another address.
 const PROBES: [SocketAddr; 2] = [
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 9001),
@@ -131,6 +135,8 @@ pub struct World {
     pub nodes: Vec<SimNode>,
     /// The rendezvous, unless it is down.
     pub rendezvous: Option<Rendezvous>,
+    /// The relay beside the rendezvous, if there is one; it shares nothing with the rendezvous.
+    spare: Option<Rendezvous>,
     ledger: Ledger,
     network: Network,
     /// Pairs of nodes of which the first one's datagrams do not reach the second one straight.
@@ -177,6 +183,7 @@ impl World {
             now: Instant::ZERO,
             nodes: Vec::new(),
             rendezvous: Some(rendezvous),
+            spare: None,
             ledger: Ledger::default(),
             network: Network::default(),
             cuts: BTreeSet::new(),
@@ -524,7 +531,7 @@ impl World {
     /// Goes to the next arrival or timer, if it is not after `end`.
     fn step(&mut self, end: Instant) -> bool {
         let timers = self.nodes.iter().filter_map(|n| n.stack.poll_timeout().map(|(at, _)| at));
-        let rendezvous = self.rendezvous.as_ref().and_then(|r| r.poll_timeout().map(|(at, _)| at));
+        let rendezvous = self.rendezvous.iter().chain(&self.spare).filter_map(|r| r.poll_timeout().map(|(at, _)| at));
         let arrival = self.queue.keys().next().map(|(at, _)| *at);
         let disks = self.nodes.iter().filter_map(|n| n.disk.poll_timeout());
         let strangers = self.strangers.as_ref().and_then(Strangers::poll_timeout);
@@ -562,9 +569,7 @@ impl World {
             }
             node.stack.handle_timeout(now);
         }
-        if let Some(rendezvous) = &mut self.rendezvous {
-            rendezvous.handle_timeout(now);
-        }
+        self.rendezvous.iter_mut().chain(&mut self.spare).for_each(|rendezvous| rendezvous.handle_timeout(now));
         let wall_us = WALL_AT_ZERO_US + now.as_micros();
         if let Some(witness) = &mut self.witness {
             witness.handle_timeout(now, wall_us, self.rendezvous.is_some() && !self.books.is_full());
@@ -604,6 +609,10 @@ impl World {
                 rendezvous.handle_datagram(now, from, &mut datagram);
             }
             return;
+        }
+        if to == SPARE_ADDR {
+            let spare = self.spare.as_mut();
+            return spare.into_iter().for_each(|spare| spare.handle_datagram(now, from, &mut datagram));
         }
         for node in &mut self.nodes {
             let inner = match &mut node.nat {
@@ -669,6 +678,7 @@ impl World {
                 self.launch(RENDEZVOUS_ADDR.ip(), RENDEZVOUS_ADDR, transmit.to, datagram);
             }
         }
+        self.transmit_of_spare(&mut batch);
         while let Some(datagrams) = self.witness.as_mut().and_then(|witness| witness.poll_transmit(now)) {
             datagrams.into_iter().for_each(|d| self.put(now + witness::DELAY, WITNESS_ADDR, RENDEZVOUS_ADDR, d));
         }

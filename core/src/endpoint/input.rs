@@ -12,7 +12,7 @@ use crate::identity::StaticKey;
 use crate::inner::{NoSink, PeerId, ResetReason, Sink};
 use crate::path::{PathAddr, Prober, Source};
 use crate::peer::{Arrival, Effects, Role};
-use crate::relay;
+use crate::relay::{self, Keys};
 use crate::time::Instant;
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::GIVE_UP_AFTER;
@@ -87,11 +87,15 @@ impl Endpoint {
                 Ok(())
             }
             Datagram::Relay { channel, tag } => {
-                if !matches!(from, PathAddr::Direct(addr) if self.directory.is_rendezvous(&addr)) {
+                let PathAddr::Direct(addr) = from else { return Err(Discard::ForeignRelay) };
+                let spare = self.legs.at(&addr);
+                // A channel is that of one relay, and nothing comes in it from another one.
+                if (spare.is_none() && !self.directory.is_rendezvous(&addr)) || self.legs.number(channel) != spare {
                     return Err(Discard::ForeignRelay);
                 }
                 let inner = &mut datagram[RELAY_HEADER_LEN..];
-                if !relay::is_authentic(self.directory.relay_key(), channel, &tag, inner) {
+                let key = Keys::new(self.directory.relay_key(), &self.legs).of(channel);
+                if !relay::is_authentic(key, channel, &tag, inner) {
                     return Err(Discard::ForeignRelay);
                 }
                 self.dispatch(now, PathAddr::Relay(channel), inner, sink)

@@ -17,6 +17,8 @@ mod output;
 mod paths;
 mod peers;
 mod relations;
+mod relaying;
+mod spares;
 mod survey;
 
 pub use crate::discard::{Discard, Discards};
@@ -27,6 +29,7 @@ pub use directory::{CALLS_MAX, DirectoryState, Warning};
 pub use lan::ANNOUNCEMENT_LEN_MAX;
 pub use link_handle::LinkHandle;
 pub use output::{Event, PathChange, PeerInfo, Transmit};
+pub use spares::{SPARES_MAX, SpareRelay};
 
 use crate::aead::AeadProvider;
 use crate::control::{Answer, Control, Push, Ticket};
@@ -35,6 +38,7 @@ use crate::identity::{Identity, IdentityKey, StaticKey};
 use crate::noise::StaticShared;
 use crate::path::{PathAddr, ProbeBudget, Prober};
 use crate::peer::{PacketBuilder, Peer, Role};
+use crate::relay::{Keys, Legs};
 use crate::rng::{Entropy, Rng};
 use crate::sort::sort_by;
 use crate::time::{Duration, Instant, earliest};
@@ -51,6 +55,7 @@ use hoard::Hoard;
 use meetings::Meetings;
 use output::Events;
 use peers::PeerTable;
+use spares::Spares;
 
 /// The machine for all peers on one socket.
 ///
@@ -87,6 +92,8 @@ pub struct Endpoint {
     events: Events,
     discards: Discards,
     directory: Directory,
+    spares: Spares,
+    legs: Legs,
     meetings: Meetings,
 }
 
@@ -136,6 +143,8 @@ impl Endpoint {
                 config.candidates,
                 config.used_us,
             ),
+            spares: Spares::default(),
+            legs: Legs::default(),
             identity: config.identity.with_agreement(config.agreement),
         };
         endpoint.sync_peers(Instant::ZERO);
@@ -432,6 +441,7 @@ impl Endpoint {
         if self.directory.poll_timeout().is_some_and(|at| at <= now) {
             self.with_directory(now, Directory::handle_timeout);
         }
+        self.tend_spares(now);
         self.tend_meetings(now);
         self.reserve.handle_timeout(now, &mut *self.entropy);
     }
@@ -442,7 +452,7 @@ impl Endpoint {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
         out.clear();
         while let Some((path, datagram)) = self.stray.pop_front() {
-            PacketBuilder::new(out, self.directory.relay_key()).push(path, &datagram);
+            PacketBuilder::new(out, Keys::new(self.directory.relay_key(), &self.legs)).push(path, &datagram);
             if let Some(to) = self.resolve(path) {
                 return Some(Transmit { to, source: path.source(), segment_len: out.len() });
             }
@@ -450,7 +460,7 @@ impl Endpoint {
         }
         while let Some(id) = self.peers.front() {
             self.tend(now, id);
-            let mut batch = PacketBuilder::new(out, self.directory.relay_key());
+            let mut batch = PacketBuilder::new(out, Keys::new(self.directory.relay_key(), &self.legs));
             let sent = self.peers.get_mut(&id).and_then(|entry| entry.peer.poll_transmit(now, &mut batch));
             let Some((path, segment_len)) = sent else {
                 self.peers.retire_front(now);
@@ -471,7 +481,10 @@ impl Endpoint {
     }
 
     fn resolve(&self, path: PathAddr) -> Option<SocketAddr> {
-        path.addr().or_else(|| self.directory.beacon())
+        path.addr().or_else(|| match path {
+            PathAddr::Relay(channel) => self.legs.addr_of(channel).or_else(|| self.directory.beacon()),
+            PathAddr::Direct(_) | PathAddr::Side(..) => None,
+        })
     }
 
     /// The next event.
@@ -487,7 +500,7 @@ impl Endpoint {
     /// When [`Endpoint::handle_timeout`] has something to do, and why. Drain the other outputs first.
     pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
         let peer = self.peers.poll_timeout().map(|(at, id, why)| (at, Timer::Peer(id, why)));
-        let directory = self.directory.poll_timeout().map(|at| (at, Timer::Directory));
+        let directory = earliest(self.directory.poll_timeout(), self.spares_timeout()).map(|at| (at, Timer::Directory));
         let reserve = self.reserve.poll_timeout().map(|at| (at, Timer::Reserve));
         let meetings = self.meetings.poll_timeout().map(|at| (at, Timer::Meeting));
         earliest(earliest(peer, directory), earliest(reserve, meetings))
@@ -508,6 +521,7 @@ impl Endpoint {
     }
 
     fn remove_peer(&mut self, id: PeerId) {
+        self.close_spare_channels(id);
         self.hoard.note(id, 0);
         self.peers.remove(id);
         self.tidy_sources(id);
@@ -524,6 +538,7 @@ impl Endpoint {
         self.events.push_back(Event::Reset(id, reason));
         match role {
             Role::Client => self.remove_peer(id),
+            Role::Rendezvous if self.rendezvous_peer() != Some(id) => self.on_spare_lost(now, id),
             Role::Rendezvous => self.with_directory(now, Directory::on_lost),
             Role::Trusted => {}
         }

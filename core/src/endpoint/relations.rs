@@ -8,7 +8,8 @@ use crate::control::{Control, Push, Query, Ticket};
 use crate::extensions::Extensions;
 use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{Nat, PathAddr, is_acceptable_candidate};
-use crate::peer::{PacketBuilder, Role};
+use crate::peer::{PacketBuilder, Peer, Role};
+use crate::relay::{Keys, RelayNumber};
 use crate::time::{Duration, Instant};
 use crate::trust::{Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, TrustVersion, Undo};
 use crate::tunnel::handshake::NO_PSK;
@@ -85,6 +86,7 @@ impl Endpoint {
         if let Some(id) = self.rendezvous_peer() {
             self.remove_peer(id);
         }
+        self.take_spare(&key);
         let id = self.add_peer(now, Role::Rendezvous, key, &NO_PSK);
         self.forget_probes();
         if let Some(entry) = self.peers.get_mut(&id) {
@@ -117,8 +119,10 @@ impl Endpoint {
         let paths = peer.map(|peer| &peer.paths);
         // A copy of an answer may come from anywhere.
         let proven = paths.and_then(|paths| paths.selected().filter(|path| paths.is_open(*path)));
-        if let Some(PathAddr::Direct(addr)) = proven {
-            self.directory.rendezvous_is_at(addr);
+        match proven {
+            Some(PathAddr::Direct(addr)) if self.rendezvous_peer() == Some(id) => self.directory.rendezvous_is_at(addr),
+            Some(PathAddr::Direct(addr)) => self.follow_spare(id, addr),
+            _ => {}
         }
     }
 
@@ -313,6 +317,9 @@ impl Endpoint {
 
     pub(super) fn handle_control(&mut self, now: Instant, from: PeerId, message: Control) {
         let Some(role) = self.peers.get(&from).map(|e| e.peer.role) else { return };
+        if role == Role::Rendezvous && self.rendezvous_peer() != Some(from) {
+            return self.handle_spare(now, from, message);
+        }
         match (role, message) {
             (Role::Client, Control::Call(ticket, call, extensions)) => {
                 self.events.push_back(Event::Call(from, ticket, call, extensions));
@@ -325,10 +332,10 @@ impl Endpoint {
             }
             (Role::Rendezvous, Control::Push(Push::RelayOpened(channel, key))) => {
                 if let Some(id) = self.peer_by_identity(&key) {
-                    self.set_relay(id, channel);
+                    self.set_relay(now, id, channel);
                 }
             }
-            (Role::Rendezvous, Control::Push(Push::Congested(channel))) => self.on_congested(channel),
+            (Role::Rendezvous, Control::Push(Push::Congested(channel))) => self.on_congested_by(None, channel),
             (Role::Rendezvous, Control::Push(Push::Move { to, after_ms })) => {
                 self.directory.on_move(now, to, Duration::from_millis(after_ms.into()));
             }
@@ -377,6 +384,8 @@ impl Endpoint {
                 true => directory.on_restarted(cx),
                 false => directory.on_up(cx),
             });
+        } else {
+            self.on_spare_session(now, id, has_restarted);
         }
     }
 
@@ -414,7 +423,10 @@ impl Endpoint {
                 }
             }
             Effect::Record(record) => self.peers.values_mut().for_each(|e| e.peer.set_record(record.clone())),
-            Effect::Peers => self.sync_peers(now),
+            Effect::Peers => {
+                self.sync_peers(now);
+                self.tell_spares(now);
+            }
             Effect::Farewell(key, message) => self.seal_farewell(now, &key, message),
             Effect::Send(to, datagram) => self.send_stray(to, datagram),
             Effect::Tell(key, message) => {
@@ -447,7 +459,7 @@ impl Endpoint {
                 }
             }
             Effect::AskForRelays => {
-                self.peers_in_handshake().into_iter().for_each(|id| self.ask_for_relay(now, id));
+                self.peers_without_way(now).into_iter().for_each(|id| self.ask_for_relay(now, id));
             }
             Effect::Move(to) => {
                 if let Some((key, _)) = self.directory.rendezvous() {
@@ -500,7 +512,7 @@ impl Endpoint {
     fn seal_farewell(&mut self, now: Instant, key: &IdentityKey, message: Vec<u8>) {
         let Some(id) = self.peer_by_identity(key) else { return };
         self.send_control(id, &Control::Trust(message));
-        let relay_key = *self.directory.relay_key();
+        let keys = Keys::new(self.directory.relay_key(), &self.legs);
         let mut farewells = Vec::new();
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.link.hurry();
@@ -509,8 +521,7 @@ impl Endpoint {
                     entry.peer.close(ResetReason::Revoked as u8);
                 }
                 let mut out = Vec::new();
-                if let Some((path, len)) = entry.peer.poll_transmit(now, &mut PacketBuilder::new(&mut out, &relay_key))
-                {
+                if let Some((path, len)) = entry.peer.poll_transmit(now, &mut PacketBuilder::new(&mut out, keys)) {
                     out.truncate(len);
                     farewells.push((path, out));
                 }
@@ -520,7 +531,7 @@ impl Endpoint {
             // The relay header is in the datagram already; it goes to the beacon as it is.
             let to = match path {
                 PathAddr::Direct(_) | PathAddr::Side(..) => Some(path),
-                PathAddr::Relay(_) => self.directory.beacon().map(PathAddr::Direct),
+                PathAddr::Relay(_) => self.resolve(path).map(PathAddr::Direct),
             };
             if let Some(to) = to {
                 self.directory.hold_farewell(now, to, datagram);
@@ -540,11 +551,16 @@ impl Endpoint {
         let peer = self.peers.get(&id).map(|e| &e.peer).filter(|peer| peer.role == Role::Trusted);
         if let Some(key) = peer.and_then(|peer| peer.identity) {
             self.with_directory(now, |directory, cx| directory.ask_for_relay(cx.now, key));
+            self.ask_spares(now, key);
         }
     }
 
-    /// The rendezvous drops what this node sends into a relay channel: the link that uses it sends less.
-    fn on_congested(&mut self, channel: u32) {
+    /// What this node sends into a channel waits at its relay: the link that uses it sends less. The word of another relay has no
+    /// effect.
+    pub(super) fn on_congested_by(&mut self, relay: Option<RelayNumber>, channel: u32) {
+        if self.legs.number(Channel(channel)) != relay {
+            return;
+        }
         let path = PathAddr::Relay(Channel(channel));
         let entry = self.peers.values_mut().find(|entry| entry.peer.paths.selected() == Some(path));
         entry.into_iter().for_each(|entry| entry.peer.link.on_congestion());
@@ -566,23 +582,28 @@ impl Endpoint {
         (channel, is_online, seen): (u32, bool, Option<SocketAddr>),
     ) {
         let Some(id) = self.peer_by_identity(to) else { return };
-        self.set_relay(id, channel);
+        self.set_relay(now, id, channel);
         seen.into_iter().for_each(|seen| self.on_peer_seen(id, seen));
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.set_away(now, !is_online);
-            entry.peer.relay_init(now);
+            entry.peer.relay_init_over(now, PathAddr::Relay(Channel(channel)));
         }
         self.touch(id);
     }
 
-    fn set_relay(&mut self, id: PeerId, channel: u32) {
+    fn set_relay(&mut self, now: Instant, id: PeerId, channel: u32) {
+        self.legs.close(Channel(channel)); // what the rendezvous has given counts
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.paths.set_relay(Channel(channel));
+            entry.peer.paths.on_relays(now);
         }
     }
 
-    fn peers_in_handshake(&self) -> Vec<PeerId> {
-        self.peers.iter().filter(|(_, e)| e.peer.handshake().is_some()).map(|(id, _)| *id).collect()
+    /// Peers with a key handshake, and relayed ones: their relay may be another process now, which knows no channel to them.
+    fn peers_without_way(&self, now: Instant) -> Vec<PeerId> {
+        let is_relayed = |peer: &Peer| peer.is_up(now) && matches!(peer.paths.selected(), Some(PathAddr::Relay(_)));
+        let peers = self.peers.iter().filter(|(_, e)| e.peer.handshake().is_some() || is_relayed(&e.peer));
+        peers.map(|(id, _)| *id).collect()
     }
 
     fn up_peers(&self, now: Instant) -> Vec<PeerId> {

@@ -28,7 +28,11 @@ impl Paths {
         let path = self.find(probe.to)?;
         match (self.selected_path(), path.addr) {
             (None, _) => Some(PathReason::Answered),
-            (Some(selected), addr) if selected.addr == addr || !addr.is_direct() => None,
+            (Some(selected), addr) if selected.addr == addr => None,
+            (Some(selected), addr) if !addr.is_direct() => {
+                let is_nearer = !selected.addr.is_direct() && self.is_better_relay(addr);
+                is_nearer.then_some(PathReason::Answered)
+            }
             (Some(selected), _) if !selected.addr.is_direct() => {
                 let rtts = selected.rtt.zip(path.rtt);
                 rtts.is_none_or(|(relay, direct)| direct <= relay + DIRECT_BONUS).then_some(PathReason::Answered)

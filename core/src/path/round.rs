@@ -17,7 +17,8 @@ pub(super) const TRIES_MAX: u8 = 3;
 pub(super) const PEER_TRIES_MAX: u8 = 16 * TRIES_MAX;
 /// Time after which such addresses are tried again. Source: `docs/paths.md`, "Rules".
 pub(super) const TRIES_AGAIN: Duration = Duration::from_secs(300);
-/// Pauses between rounds; the last one repeats. Unit: s. Source: `docs/paths.md`, "Rules".
+/// Pauses between rounds; the last one repeats, or the one before where relays are to be measured. Unit: s. Source:
+/// `docs/paths.md`, "Rules".
 const ROUND_PAUSE_S: [u64; 5] = [2, 5, 15, 60, 300];
 
 impl PunchRound {
@@ -40,10 +41,11 @@ impl Paths {
     }
 
     pub(super) fn punch(&mut self, now: Instant, in_use: bool, prober: &mut Prober<'_>) {
-        let has_direct = self.has_direct();
+        let (has_direct, has_choice) = (self.has_direct(), self.relays().count() > 1);
         while let Some(round) = &mut self.round {
             let Some(offset) = ROUND_MS.get(round.step) else {
-                let pause = ROUND_PAUSE_S[self.rounds.min(ROUND_PAUSE_S.len() - 1)];
+                let longest = ROUND_PAUSE_S.len() - 1 - usize::from(has_choice);
+                let pause = ROUND_PAUSE_S[self.rounds.min(longest)];
                 self.rounds += usize::from(!has_direct);
                 // A peer out of use is not worth waking the radio for.
                 self.round =
@@ -71,7 +73,8 @@ impl Paths {
         }
     }
 
-    /// What a step of a round probes: addresses that have answered before, and in some steps others, a few times.
+    /// What a step of a round probes: addresses that have answered before, in some steps others, a few times, and relays where
+    /// there are several.
     fn targets(&mut self, now: Instant, step: usize) -> Vec<PathAddr> {
         if now.since(self.tries_since) >= TRIES_AGAIN {
             self.forget_tries(now);
@@ -94,7 +97,9 @@ impl Paths {
         let list: Vec<PathAddr> = self.list.iter().filter(|path| is_target(path)).map(|path| path.addr).collect();
         // The ports of some NATs count flows: what a meeting names comes first, in its order.
         let of = |is_main: bool| list.iter().filter(move |addr| (addr.source() == Source::MAIN) == is_main);
-        of(false).chain(of(true)).copied().collect()
+        let is_measured = is_step && self.relays().count() > 1;
+        let relays = self.relays().map(|path| &path.addr).filter(|_| is_measured);
+        of(false).chain(of(true)).chain(relays).copied().collect()
     }
 
     /// True when a datagram may go to this path now, which counts as one of the tries of an address that has not answered.

@@ -1,9 +1,11 @@
 //! The paths to one peer, in virtual time.
 
 use super::choice::FASTER_TIMES;
+use super::relays::LEFT_AFTER;
 use super::round::{PEER_TRIES_MAX, TRIES_AGAIN, TRIES_MAX};
 use super::size::SIZE_PROBE_TRIES;
 use super::*;
+use crate::wire::Channel;
 
 fn direct(port: u16) -> PathAddr {
     PathAddr::Direct(SocketAddr::from(([192, 0, 2, 1], port)))

@@ -7,7 +7,7 @@
 
 use crate::aead::TAG_LEN;
 use crate::path::PathAddr;
-use crate::relay::{RelayKey, Route};
+use crate::relay::{Keys, Route};
 use crate::tunnel::session::Session;
 use crate::wire::DATA_HEADER_LEN;
 use alloc::vec::Vec;
@@ -25,13 +25,13 @@ pub(crate) struct Draft<'a> {
 /// Appends datagrams to a batch, one behind the other.
 pub(crate) struct PacketBuilder<'a> {
     out: &'a mut Vec<u8>,
-    relay_key: &'a RelayKey,
+    keys: Keys<'a>,
 }
 
 impl<'a> PacketBuilder<'a> {
     /// A builder that appends to `out`.
-    pub(crate) const fn new(out: &'a mut Vec<u8>, relay_key: &'a RelayKey) -> Self {
-        Self { out, relay_key }
+    pub(crate) const fn new(out: &'a mut Vec<u8>, keys: Keys<'a>) -> Self {
+        Self { out, keys }
     }
 
     /// Bytes of the batch so far, relay headers included.
@@ -41,7 +41,7 @@ impl<'a> PacketBuilder<'a> {
 
     /// Appends a datagram that needs nothing more than its relay header.
     pub(crate) fn push(&mut self, to: PathAddr, datagram: &[u8]) {
-        let (route, start) = (Route::new(to, self.relay_key), self.out.len());
+        let (route, start) = (self.keys.route(to), self.out.len());
         self.out.resize(start + route.header_len(), 0);
         self.out.extend_from_slice(datagram);
         route.emit_header(&mut self.out[start..]);
@@ -54,7 +54,7 @@ impl<'a> PacketBuilder<'a> {
 
     /// Begins a datagram: append its frames to [`PacketBuilder::frames`], then seal or cancel it.
     pub(crate) fn begin(&mut self, to: PathAddr) -> Draft<'a> {
-        let (route, start) = (Route::new(to, self.relay_key), self.out.len());
+        let (route, start) = (self.keys.route(to), self.out.len());
         let frames = start + route.header_len() + DATA_HEADER_LEN;
         self.out.resize(frames, 0);
         Draft { route, start, frames }

@@ -414,9 +414,15 @@ impl Peer {
         self.send_init(PathAddr::Direct(addr));
     }
 
-    /// Sends the INIT under way, if there is one, over the relay as well.
+    /// Sends the INIT under way, if there is one, over the relays as well.
     pub(crate) fn relay_init(&mut self, now: Instant) {
-        if let (Some(handshake), Some(relay)) = (self.sessions.handshake_mut(), self.paths.relay()) {
+        let relays: Vec<PathAddr> = self.paths.relays().map(|path| path.addr).collect();
+        relays.into_iter().for_each(|relay| self.relay_init_over(now, relay));
+    }
+
+    /// Sends the INIT under way, if there is one, over this relay as well.
+    pub(crate) fn relay_init_over(&mut self, now: Instant, relay: PathAddr) {
+        if let Some(handshake) = self.sessions.handshake_mut() {
             handshake.on_relayed(now);
             self.send_init(relay);
         }

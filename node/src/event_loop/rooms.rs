@@ -28,6 +28,7 @@ use crate::services::io::Receipt;
 use crate::streams::datagrams::Datagrams;
 use crate::streams::names::{ends, hostname_of};
 use crate::streams::table::{Streams, Turn};
+use crate::underlay::relays::RelayPlaces;
 use crate::underlay::rendezvous::RendezvousPlace;
 use pilot_core::Instant;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
@@ -46,6 +47,7 @@ pub(crate) struct Rooms {
     pub(crate) ipc: Ipc,
     pub(crate) expiry: Expiry,
     pub(crate) rendezvous: RendezvousPlace,
+    pub(crate) relays: RelayPlaces,
     pub(crate) mapping: Mapping,
     pub(crate) lan: Lan,
     pub(crate) worker: Worker,
@@ -185,6 +187,7 @@ impl Rooms {
             self.post.handle_timeout(cx);
         }
         self.rendezvous.handle_timeout(cx);
+        self.relays.handle_timeout(cx);
         self.mapping.handle_timeout(cx);
         self.lan.handle_timeout(cx);
         self.expiry.handle_timeout(cx);
@@ -204,6 +207,7 @@ impl Rooms {
             (self.cx.calls.poll_timeout(), Reason::Call),
             (self.post.poll_timeout(), Reason::Mail),
             (self.rendezvous.poll_timeout(), Reason::RendezvousFile),
+            (self.relays.poll_timeout(), Reason::RendezvousFile),
             (self.mapping.poll_timeout(), Reason::Mapping),
             (self.lan.poll_timeout(), Reason::Lan),
             (self.expiry.poll_timeout(&self.cx), Reason::Expiry),

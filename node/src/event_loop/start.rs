@@ -32,6 +32,7 @@ use crate::streams::datagrams::Datagrams;
 use crate::streams::table::Streams;
 use crate::token::Room;
 use crate::underlay::addresses::{Addresses, own_addresses};
+use crate::underlay::relays::{self, RelayPlaces};
 use crate::underlay::rendezvous::{self, RendezvousPlace};
 use crate::underlay::sides::Sides;
 use crate::underlay::tls::TlsLink;
@@ -66,13 +67,7 @@ pub(crate) struct Started {
 /// # Errors
 /// See [`Node::start`](crate::Node::start).
 pub(crate) fn start(config: Config) -> Result<Started, Failure> {
-    if let Some(name) = &config.hostname
-        && !valid_hostname(name)
-    {
-        return Err(
-            Failure::new(Code::InvalidArgument, format!("{name:?} cannot be a hostname")).hint(profile::HOSTNAME_HINT)
-        );
-    }
+    check(&config)?;
     let home = Home::open(&config.home)?;
     if config.accept_loss {
         identity_file::accept(home.path())?;
@@ -136,6 +131,18 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     Ok(Started { commands: commands_tx, waker, handover, thread })
 }
 
+/// Refuses settings with which no node can start.
+fn check(config: &Config) -> Result<(), Failure> {
+    if let Some(name) = &config.hostname
+        && !valid_hostname(name)
+    {
+        return Err(
+            Failure::new(Code::InvalidArgument, format!("{name:?} cannot be a hostname")).hint(profile::HOSTNAME_HINT)
+        );
+    }
+    relays::check(&config.relays, &config.rendezvous)
+}
+
 /// Binds the UDP socket. Without a port in `listen` the port of the run before is taken again, since peers and NATs know this
 /// node by it, unless another program has it now.
 fn bind(listen: SocketAddr, before: u16) -> Result<Udp, Failure> {
@@ -173,6 +180,7 @@ fn rooms(
         ..StackConfig::default()
     };
     let rendezvous = RendezvousPlace::new(&config.rendezvous, waker.clone());
+    let relays = RelayPlaces::new(&config.relays, waker.clone());
     let mut mapping = Mapping::new(config.port_mapping, another()?, waker.clone());
     mapping.look(Instant::ZERO, udp.local_addr());
     let mut lan = Lan::new(config.lan, another()?);
@@ -188,6 +196,7 @@ fn rooms(
         ipc,
         expiry: Expiry::default(),
         rendezvous,
+        relays,
         mapping,
         lan,
         worker,

@@ -4,6 +4,7 @@ pub(crate) mod addresses;
 pub(crate) mod carrier;
 pub(crate) mod echo;
 pub(crate) mod nat64;
+pub(crate) mod relays;
 pub(crate) mod rendezvous;
 pub(crate) mod resolver;
 pub(crate) mod sides;

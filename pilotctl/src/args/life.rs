@@ -32,6 +32,9 @@ pub(crate) struct DaemonStart {
     /// rendezvous as KEY@HOST,… where a HOST may have a :PORT; without one, a rendezvous on this machine is used (and started if need be)
     #[argh(option)]
     pub(crate) rendezvous: Option<String>,
+    /// another rendezvous, as KEY@HOST,…, that relays for this node and for peers that name it too; up to three times
+    #[argh(option)]
+    pub(crate) relay: Vec<String>,
     /// UDP address to bind (default [::]:0, which is every address of both families)
     #[argh(option)]
     pub(crate) listen: Option<SocketAddr>,
@@ -83,6 +86,9 @@ pub(crate) struct DaemonRun {
     /// rendezvous as KEY@HOST,… where a HOST may have a :PORT
     #[argh(option)]
     pub(crate) rendezvous: Option<String>,
+    /// another rendezvous, as KEY@HOST,…, that relays for this node and for peers that name it too; up to three times
+    #[argh(option)]
+    pub(crate) relay: Vec<String>,
     /// file that names the rendezvous
     #[argh(option)]
     pub(crate) rendezvous_file: Option<PathBuf>,

@@ -24,6 +24,7 @@ fn rooms_of(cx: Context) -> (Rooms, Paper) {
     let waker = std::sync::Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker"));
     let (worker, disk) = Worker::on_paper();
     let rendezvous = RendezvousPlace::new(&cx.config.rendezvous, waker.clone());
+    let relays = RelayPlaces::new(&cx.config.relays, waker.clone());
     let rooms = Rooms {
         cx,
         streams: Streams::new(registry()),
@@ -34,6 +35,7 @@ fn rooms_of(cx: Context) -> (Rooms, Paper) {
         ipc: Ipc::private(registry()),
         expiry: Expiry::default(),
         rendezvous,
+        relays,
         mapping: Mapping::new(false, registry(), waker.clone()),
         lan: Lan::new(false, registry()),
         worker,
