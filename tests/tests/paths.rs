@@ -3,10 +3,11 @@
 //! A failure prints its seed; `PILOT_SEED` repeats that seed.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use pilot_core::endpoint::ResetReason;
 use pilot_core::path::PathAddr;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
-use pilot_stack::{Recv, StreamId};
+use pilot_stack::{Recv, StreamEnd, StreamId};
 use pilot_tests::NatKind::{AddressDependent, Block, OpenInput, PortRestricted, Sequential, Symmetric};
 use pilot_tests::{Conditions, NatKind, World, seed};
 
@@ -331,5 +332,32 @@ fn a_pair_whose_nats_allow_it_is_direct_a_second_after_use_whatever_happened() {
             let (_, direct) = talk(&mut world, speaker);
             assert!(direct <= DIRECT_WITHIN, "seed {seed}, {nats:?}: direct {direct:?}, {log:#?}");
         }
+    }
+}
+
+/// A path that carries nothing but short packets ends the streams that need more, with the reason; the next one works when the path
+/// does.
+#[test]
+fn a_path_that_carries_short_packets_alone_is_told_and_hangs_nothing() {
+    for nats in [[None; 2], [Some(Symmetric); 2]] {
+        let mut world = pair(seed(28), nats);
+        let (a, _) = world.open(0, 1, 1000);
+        let (_, chatting) = world.open(0, 1, 1000);
+        world.set_conditions(Conditions { delay: LINK, mtu: 400, ..Conditions::default() });
+        let begin = world.now;
+        world.nodes[0].stack.send(a, &[7; 20_000]).unwrap();
+        let end = loop {
+            // Short datagrams pass meanwhile, until the stream has ended there as well.
+            let _ = world.nodes[1].stack.send(chatting, b"short");
+            world.run_for(Duration::from_secs(1));
+            if let Some(end) = world.nodes[0].stack.stream_info(a).and_then(|info| info.end) {
+                break end;
+            }
+            assert!(world.now.since(begin) < Duration::from_secs(60), "{nats:?}: nothing is told");
+        };
+        assert_eq!(end, StreamEnd::Tunnel(ResetReason::TooNarrow), "{nats:?}");
+        world.set_conditions(Conditions { delay: LINK, ..Conditions::default() });
+        let (a, b) = world.open(0, 1, 1000);
+        world.transfer((0, a), (1, b), 100_000);
     }
 }

@@ -478,7 +478,6 @@ impl Link {
         }
         debug_assert!(self.sent.in_flight() == 0, "nothing is under way on the next path");
         self.long.forget();
-        self.least.forget();
         self.probes = 0;
         self.ping_due = true;
     }
