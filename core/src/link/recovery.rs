@@ -109,7 +109,7 @@ pub(crate) struct Sent {
 /// Datagrams from this length on show whether a path carries [`DATAGRAM_LEN_MIN`]. Unit: bytes.
 const LENGTHY: usize = DATAGRAM_LEN_MIN / 2;
 /// Longest that a path of [`DATAGRAM_LEN_MIN`] carries, over the relay. Unit: bytes.
-const LEAST_LEN_MAX: usize = DATAGRAM_LEN_MIN + RELAY_HEADER_LEN;
+const LEAST_LEN: usize = DATAGRAM_LEN_MIN + RELAY_HEADER_LEN;
 
 /// Length of a datagram in view of paths that swallow long ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,7 +127,7 @@ impl Sent {
     pub(crate) const fn length(&self) -> Length {
         match self.size as usize {
             ..LENGTHY => Length::Short,
-            LENGTHY..=LEAST_LEN_MAX => Length::Least,
+            LENGTHY..=LEAST_LEN => Length::Least,
             _ => Length::Long,
         }
     }
