@@ -493,10 +493,8 @@ impl Paths {
 
     /// Decisions since the last call, oldest first.
     pub(crate) fn take_news(&mut self, now: Instant) -> Vec<PathNews> {
-        for news in &self.news {
-            if let PathNews::Chosen { why, .. } = news {
-                self.chosen = Some((now, *why));
-            }
+        if let Some(why) = self.news.iter().rev().find_map(PathNews::reason) {
+            self.chosen = Some((now, why));
         }
         core::mem::take(&mut self.news)
     }

@@ -1,6 +1,6 @@
 //! Owns what is told of the paths to a peer: what is known of each address, and why the peer is not reached directly.
 
-use super::{Origin, Outstanding, PROBE_LIFETIME, Path, Paths, Standing};
+use super::{Origin, Outstanding, PROBE_LIFETIME, Path, PathNews, PathReason, Paths, Standing};
 use crate::time::Instant;
 use alloc::vec::Vec;
 
@@ -55,6 +55,13 @@ pub struct Outlook {
     pub rounds: usize,
     /// Number of the round that is under way or comes next, and when its next probes leave; `None`: with the next use.
     pub next_round: Option<(usize, Instant)>,
+}
+
+impl PathNews {
+    /// Why a path was chosen; `None` for other news.
+    pub(super) const fn reason(&self) -> Option<PathReason> {
+        if let Self::Chosen { why, .. } = self { Some(*why) } else { None }
+    }
 }
 
 impl Path {

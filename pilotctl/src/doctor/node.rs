@@ -7,12 +7,13 @@ use pilot_node::answer::{Info, PeerPaths, Peers, RendezvousState};
 use pilot_node::{Client, Code, Failure, Request};
 use std::sync::mpsc::Sender;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time for one answer of the daemon.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
-/// Time for the rendezvous to answer the sign of life that the first `info` asks for.
-const LIFE_TIME: Duration = Duration::from_millis(1500);
+/// Time for the rendezvous to give the sign of life that each `info` asks for, and the pause between two of them.
+const LIFE_TIME: Duration = Duration::from_secs(4);
+const LIFE_PAUSE: Duration = Duration::from_millis(300);
 /// Most peers whose paths are asked for.
 const PATHS_MAX: usize = 50;
 /// A datagram that every path should carry. Unit: bytes. Source: `docs/wire.md`, the base.
@@ -38,7 +39,7 @@ pub(super) enum News {
     Checks(Vec<Check>),
 }
 
-/// Asks the daemon twice: at once, and when the rendezvous had time for a sign of life.
+/// Asks the daemon at once, and again until the rendezvous has given a sign of life since then, or has not in time.
 pub(super) fn examine(sender: &Sender<News>) {
     let first = daemon().and_then(|mut client| Ok((ask(&mut client)?, client)));
     let (mut told, mut client) = match first {
@@ -52,9 +53,17 @@ pub(super) fn examine(sender: &Sender<News>) {
         }
     };
     let _ = sender.send(News::Told(Box::new(Ok(told.clone()))));
-    thread::sleep(LIFE_TIME);
-    if let Ok(again) = ask(&mut client) {
-        told = again;
+    let begin = Instant::now();
+    while told.info.rendezvous == RendezvousState::Ready && begin.elapsed() < LIFE_TIME {
+        thread::sleep(LIFE_PAUSE);
+        let asked = begin.elapsed().as_secs_f64();
+        match ask(&mut client) {
+            Ok(again) => told = again,
+            Err(_) => break, // what was told before counts
+        }
+        if told.info.rendezvous_link.as_ref().and_then(|link| link.heard_s).is_some_and(|heard| heard < asked) {
+            break;
+        }
     }
     let _ = sender.send(News::Checks(checks(&told)));
 }
