@@ -6,9 +6,12 @@
 
 mod budget;
 mod candidate;
+mod choice;
+mod history;
 mod meet;
 mod nat;
 mod plan;
+mod reason;
 mod relays;
 mod round;
 mod size;
@@ -18,12 +21,14 @@ mod way;
 pub(crate) use budget::{ProbeBudget, Prober};
 use candidate::is_local;
 pub(crate) use candidate::{is_acceptable_candidate, is_reserved};
-use meet::Acquaintance;
+pub use history::Origin;
+use nat::Acquaintance;
 pub use nat::{Mapping, Nat, Ports};
 pub(crate) use nat::{Sample, classify};
 pub use plan::Meeting;
 pub(crate) use plan::{Plan, Spread, plan};
-pub use view::{Hindrance, Origin, Outlook};
+pub use reason::PathReason;
+pub use view::{Hindrance, Outlook};
 pub use way::{PathAddr, Source};
 
 use crate::codec::Put as _;
@@ -35,7 +40,7 @@ use crate::wire::{DATA_OVERHEAD, DATAGRAM_LEN_BASE};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use view::History;
+use history::History;
 
 /// Most paths per peer: 16 candidates of the peer's and 8 found otherwise. Source: `docs/paths.md`, "Rules".
 pub const PATHS_MAX: usize = 24;
@@ -51,15 +56,6 @@ const STALE_AFTER: Duration = Duration::from_secs(20);
 const USE_PAUSE: Duration = Duration::from_secs(5);
 /// Size of the datagram of a probe, or of its answer, without padding.
 const PROBE_LEN: usize = DATA_OVERHEAD + 9;
-/// How much slower than the relay a direct path may be and still be preferred. Source: as above.
-const DIRECT_BONUS: Duration = Duration::from_millis(10);
-/// What another direct path must be faster by, beside a tenth of the round trip, and how often in a row. Source: `docs/paths.md`,
-/// "Rules".
-const FASTER_BY: Duration = Duration::from_millis(5);
-const FASTER_TIMES: u8 = 3;
-/// Pause after a peer was followed from one direct path to another, in which two sides that follow each other would change places
-/// for ever. Source: own choice.
-const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
 /// Largest datagram that is ever tried. Unit: bytes. Source: UDP's limit, with room for the relay leg.
 pub const DATAGRAM_LEN_MAX: usize = 65_000;
 /// Most probes that wait for an answer.
@@ -68,38 +64,6 @@ const OUTSTANDING_MAX: usize = 64;
 const NEWS_MAX: usize = 8;
 /// Time after which an answer to a probe is ignored.
 const PROBE_LIFETIME: Duration = Duration::from_secs(3);
-
-/// Why a path was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PathReason {
-    /// The key handshake finished over it.
-    Handshake,
-    /// It answered a probe, and it is direct or the first one.
-    Answered,
-    /// The peer speaks from there now.
-    Followed,
-    /// Its round trip is shorter than that of the direct path before.
-    Faster,
-    /// The path before gave no answer.
-    Silence,
-    /// The beacon gave the relay channel another number.
-    Renumbered,
-}
-
-impl PathReason {
-    /// Its name in logs: a stable word in snake_case.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Handshake => "handshake",
-            Self::Answered => "answered",
-            Self::Followed => "followed",
-            Self::Faster => "faster",
-            Self::Silence => "silence",
-            Self::Renumbered => "renumbered",
-        }
-    }
-}
 
 /// A decision of [`Paths`], for the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +126,18 @@ impl Path {
     /// What may be sent there now. Unit: bytes.
     fn allowance(&self) -> usize {
         if self.is_open() { usize::MAX } else { self.credit as usize }
+    }
+}
+
+/// How an address became known that gets this standing at first.
+fn origin_of(addr: PathAddr, standing: Standing) -> Origin {
+    match (addr, standing) {
+        (PathAddr::Relay(_), _) => Origin::Relay,
+        (PathAddr::Side(..), _) => Origin::Met,
+        (_, Standing::Known) => Origin::Saved,
+        (PathAddr::Direct(addr), Standing::Named) if is_local(&addr) => Origin::Lan,
+        (_, Standing::Named) => Origin::Named,
+        (_, Standing::Heard | Standing::Proven) => Origin::Heard,
     }
 }
 
@@ -353,7 +329,7 @@ impl Paths {
             answered_init: false,
             tries: 0,
             credit: 0,
-            history: History::new(addr, standing),
+            history: History::new(origin_of(addr, standing)),
             faster: 0,
         };
         self.list.push(path);
@@ -665,40 +641,6 @@ impl Paths {
             self.select(probe.to, why);
             self.heard = now;
             self.list.iter_mut().for_each(|path| path.faster = 0);
-        }
-    }
-
-    /// Notes whether a probe of another direct path than the one in use was faster.
-    fn compare(&mut self, addr: PathAddr, rtt: Duration) {
-        let Some(selected) = self.selected_path().filter(|path| path.addr != addr) else { return };
-        let is_faster = selected.rtt.is_some_and(|old| rtt + FASTER_BY.max(old / 10) <= old);
-        if let Some(path) = self.find_mut(addr) {
-            path.faster = if is_faster { path.faster.saturating_add(1) } else { 0 };
-        }
-    }
-
-    /// Why the path that has just answered a probe is better than the one in use, if it is.
-    fn is_better(&self, now: Instant, probe: &Outstanding, newest_from: PathAddr) -> Option<PathReason> {
-        let path = self.find(probe.to)?;
-        match (self.selected_path(), path.addr) {
-            (None, _) => Some(PathReason::Answered),
-            (Some(selected), addr) if selected.addr == addr => None,
-            (Some(selected), addr) if !addr.is_direct() => {
-                let is_nearer = !selected.addr.is_direct() && self.is_better_relay(addr);
-                is_nearer.then_some(PathReason::Answered)
-            }
-            (Some(selected), _) if !selected.addr.is_direct() => {
-                let rtts = selected.rtt.zip(path.rtt);
-                rtts.is_none_or(|(relay, direct)| direct <= relay + DIRECT_BONUS).then_some(PathReason::Answered)
-            }
-            (Some(selected), _) if !selected.validated => Some(PathReason::Followed),
-            // The peer speaks from there now, and nothing has come on the path in use since this one was asked.
-            (Some(_), addr) => {
-                let has_left = addr == newest_from && self.heard <= probe.at;
-                let may_follow = self.followed_at.is_none_or(|at| now.since(at) >= FOLLOW_PAUSE);
-                let is_faster = path.faster >= FASTER_TIMES;
-                (has_left && may_follow).then_some(PathReason::Followed).or(is_faster.then_some(PathReason::Faster))
-            }
         }
     }
 

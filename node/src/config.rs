@@ -84,7 +84,7 @@ pub struct Config {
     /// UDP address to bind. `[::]` (the default) is every address of both families, and on a machine without IPv6 every IPv4
     /// address; `0.0.0.0` is every IPv4 address.
     pub listen: SocketAddr,
-    /// Whether the gateways of this machine's networks are asked to map the UDP port (PCP, NAT-PMP).
+    /// Whether the gateways of this machine's networks are asked to map the UDP port (PCP, NAT-PMP, UPnP).
     pub port_mapping: bool,
     /// Whether the node announces itself on its networks to peers that it cannot reach, and hears their announcements.
     pub lan: bool,

@@ -46,10 +46,17 @@ mod handle;
 mod harmful;
 mod host;
 mod ipc;
+#[cfg(feature = "discovery")]
+mod lan;
+#[cfg(not(feature = "discovery"))]
+#[path = "without_discovery.rs"]
 mod lan;
 mod log;
 mod mail;
+#[cfg(feature = "discovery")]
 mod mapping;
+#[cfg(not(feature = "discovery"))]
+use lan as mapping;
 mod node;
 mod node_event;
 mod platform;
@@ -87,6 +94,7 @@ pub mod parts {
 pub mod probe {
     pub use crate::disk::probe::{Recovered, recover};
     pub use crate::ipc::probe::{Heard, frames};
+    #[cfg(feature = "discovery")]
     pub use crate::mapping::probe::mapped;
     pub use crate::programs::probe::{Filtered, filter};
     #[cfg(feature = "tls")]

@@ -19,7 +19,7 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     let read = |text: &String| text.parse::<RendezvousConfig>().map_err(|e| Failure::new(Code::InvalidArgument, e));
     rendezvous.as_ref().map(read).transpose()?;
     let rendezvous_file = if rendezvous.is_some() { None } else { Some(ensure_local()?) };
-    let (log_level, log_format) = (settings::log_level(&settings, args.log_level)?, args.log_format);
+    let log_level = settings::log_level(&settings, args.log_level)?;
     let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
     let run = DaemonRun {
         hostname,
@@ -79,7 +79,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         log_file,
         accept_loss: args.accept_loss,
         log_level,
-        log_format,
+        log_format: args.log_format,
     };
     if args.foreground {
         return serve(run, ensure_local);
@@ -97,6 +97,11 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         let public = Request::Profile { hostname: None, public: Some(true), tags: None };
         Client::connect(&socket)?.request(&public, &[], Some(CALL_TIMEOUT))?;
     }
+    tell_started(&info, &socket, &log_path, output);
+    Ok(())
+}
+
+fn tell_started(info: &Info, socket: &Path, log_path: &Path, output: &Output) {
     match info.rendezvous {
         RendezvousState::Ready => {}
         RendezvousState::Refused => {
@@ -110,7 +115,6 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         "status": "started", "node_id": info.node_id, "address": info.address, "hostname": info.hostname,
         "fingerprint": info.fingerprint, "pid": info.pid, "socket": socket, "log_file": log_path, "rendezvous": info.rendezvous,
     }));
-    Ok(())
 }
 
 fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {

@@ -1,7 +1,6 @@
 //! Owns the sockets beside the main one at which nodes ask what is seen of them: their NATs show there what they do for another
 //! destination (`docs/paths.md`, "NATs").
 
-use crate::server::ServerError;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use pilot_core::seen;
@@ -24,18 +23,12 @@ pub(crate) struct Probes {
 
 impl Probes {
     /// Opens another one; gives its address.
-    pub(crate) fn listen(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        addr: SocketAddr,
-    ) -> Result<SocketAddr, ServerError> {
-        let error = |e| ServerError::Bind(addr, e);
+    pub(crate) fn listen(&mut self, registry: &Registry, token: Token, addr: SocketAddr) -> io::Result<SocketAddr> {
         if self.list.len() >= PROBES_MAX {
-            return Err(error(io::Error::other("there are as many already as nodes ask")));
+            return Err(io::Error::other("there are as many already as nodes ask"));
         }
-        let udp = Udp::bind(addr).map_err(error)?;
-        registry.register(&mut SourceFd(&udp.as_raw_fd()), token, Interest::READABLE).map_err(error)?;
+        let udp = Udp::bind(addr)?;
+        registry.register(&mut SourceFd(&udp.as_raw_fd()), token, Interest::READABLE)?;
         let local = udp.local_addr();
         self.list.push(udp);
         Ok(local)

@@ -200,7 +200,8 @@ impl Server {
     pub fn listen_probe(&mut self, addr: Option<SocketAddr>) -> Result<SocketAddr, ServerError> {
         let none = || ServerError::Bind(self.local, io::ErrorKind::AddrNotAvailable.into());
         let addr = addr.or_else(|| probes::beside(self.local)).ok_or_else(none)?;
-        let bound = self.probes.listen(self.poll.registry(), PROBES, addr)?;
+        let bound = self.probes.listen(self.poll.registry(), PROBES, addr);
+        let bound = bound.map_err(|e| ServerError::Bind(addr, e))?;
         self.machine.set_probes(&self.probes.addrs());
         Ok(bound)
     }

@@ -111,7 +111,13 @@ impl Nat {
                 self.flows.iter().find_map(living)
             }
             NatKind::Symmetric | NatKind::Sequential | NatKind::Block => None,
-            NatKind::OpenInput => (!self.taken.get(&(from.port(), to)).is_some_and(lives)).then_some(from.port()),
+            NatKind::OpenInput => {
+                let is_used = |(key, flow): (&(SocketAddr, SocketAddr), &Flow)| {
+                    key.1 == to && flow.port == from.port() && flow.lives(now)
+                };
+                let is_taken = self.taken.get(&(from.port(), to)).is_some_and(lives);
+                (!is_taken && !self.flows.iter().any(is_used)).then_some(from.port())
+            }
         };
         mapped.unwrap_or_else(|| self.new_port(now))
     }

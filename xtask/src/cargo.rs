@@ -33,7 +33,7 @@ pub(crate) struct Build<'a> {
     pub(crate) profile: &'a str,
     /// Uses the portable cipher, which needs no C compiler.
     pub(crate) portable: bool,
-    /// Leaves out what devices can do without: the webhook, and the rendezvous over TLS. `small` does so too.
+    /// Leaves out what devices can do without: the webhook, the rendezvous over TLS, and discovery. `small` does so too.
     pub(crate) lean: bool,
     /// Features beside the usual ones; empty for none.
     pub(crate) features: &'a str,
@@ -77,7 +77,7 @@ impl Build<'_> {
             let mut command = Command::new(&cargo);
             command.args([verb, "--quiet", "--locked", "--profile", self.profile, "--package", package]);
             if self.portable {
-                command.arg("--no-default-features");
+                command.args(["--no-default-features", "--features", "discovery"]);
             } else if self.lean || self.small {
                 command.args(["--no-default-features", "--features", "ring,graviola"]);
             }

@@ -323,6 +323,11 @@ impl Directory {
         list
     }
 
+    /// True for the port of one of this node's own underlay addresses.
+    pub(super) fn has_port(&self, port: u16) -> bool {
+        self.candidates.iter().any(|own| own.port() == port)
+    }
+
     /// The part of [`Directory::addresses`] that one message tells a peer.
     pub(super) fn candidates(&self) -> Vec<SocketAddr> {
         let mut list = self.addresses();

@@ -1,29 +1,21 @@
-//! Owns meetings: both sides of a relayed pair open a fresh local port, find out how their NATs map it, tell each other over the
-//! relay, and probe at one moment. `survey` asks the rendezvous what it sees.
+//! Owns what an endpoint does in meetings: both sides of a relayed pair open a fresh local port, find out how their NATs map it,
+//! tell each other over the relay, and probe at one moment. `meetings` holds their table, `survey` asks the rendezvous what it sees.
 //!
 //! ```text
 //!   a round in vain ─▶ Asking ─▶ Invited ─▶ Fired ─▶ over
 //!   an invitation   ─▶ Asking ───────────▶ Fired ─▶ over
 //! ```
 
-mod survey;
-
+use super::meetings::{Birthday, KEPT_MAX, MEETINGS_MAX, Run, Stage};
+use super::survey::{self, Survey};
 use super::{Endpoint, PeerId};
 use crate::control::Control;
-use crate::path::{Meeting, Nat, PathAddr, Plan, Source, Spread, is_acceptable_candidate, is_reserved, plan};
+use crate::path::{Mapping, Meeting, Nat, PathAddr, Plan, Ports, Source, is_acceptable_candidate, is_reserved, plan};
 use crate::peer::Role;
 use crate::time::{Duration, Instant};
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
-use survey::Survey;
+use core::net::SocketAddr;
 
-/// Meetings, and surveys of this node's own NAT, at once. Source: own choice; another round begins soon.
-const MEETINGS_MAX: usize = 4;
-/// Sockets beside the node's own one from which peers are reached. Source: own choice.
-const KEPT_MAX: usize = 64;
-/// Addresses of the rendezvous, beside its own, that are asked. Source: RFC 5780 uses two addresses with two ports.
-const PROBES_MAX: usize = 3;
 /// Time that the other side may take for its survey and its answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// Time after the first probes in which a direct path is found, or not.
@@ -44,108 +36,16 @@ const SOCKETS_TIMES: usize = 2;
 /// Time in which what was sprayed last may be answered.
 const SPRAY_TAIL: Duration = Duration::from_secs(2);
 
-/// All meetings, and the sockets beside the node's own one.
-#[derive(Default)]
-pub(super) struct Meetings {
-    /// The newest number of a socket.
-    newest: Source,
-    list: Vec<Run>,
-    /// Sockets from which peers are reached after their meeting.
-    kept: Vec<(PeerId, Source)>,
-    closed: VecDeque<Source>,
-    /// Where else the rendezvous says what it sees, and whether it has ever answered there.
-    probes: Vec<(SocketAddr, bool)>,
-    /// This node's NAT.
-    nat: Nat,
-}
-
-/// One meeting, or a survey for its own sake.
-struct Run {
-    /// `None` for a survey alone.
-    peer: Option<PeerId>,
-    number: u32,
-    survey: Survey,
-    ours: Option<Meeting>,
-    theirs: Option<Meeting>,
-    /// Where the rendezvous sees the peer now.
-    seen: Option<IpAddr>,
-    /// Sockets of a birthday.
-    many: Vec<Source>,
-    stage: Stage,
-    /// When something is to be done next.
-    due: Instant,
-}
-
-enum Stage {
-    /// The rendezvous is asked.
-    Asking,
-    /// The peer has been told and answers, or both fire at `due`.
-    Told,
-    /// Probes are under way.
-    Fired(Option<Birthday>),
-}
-
-/// Many ports of one side against one of the other.
-enum Birthday {
-    /// From one socket to many ports of this address.
-    Spray(IpAddr, Spread),
-    /// From all sockets of the birthday, each several times, to this address; so many datagrams have been sent.
-    Sockets(SocketAddr, usize),
-}
-
-impl Run {
-    /// The sockets of the run.
-    fn sources(&self) -> impl Iterator<Item = Source> + '_ {
-        self.survey.sources().into_iter().chain(self.many.iter().copied())
-    }
-}
-
-impl Meetings {
-    fn fresh(&mut self) -> Source {
-        self.newest.0 += 1;
-        self.newest
-    }
-
-    fn of(&mut self, peer: PeerId) -> Option<&mut Run> {
-        self.list.iter_mut().find(|run| run.peer == Some(peer))
-    }
-
-    fn has_birthday(&self) -> bool {
-        self.list.iter().any(|run| matches!(run.stage, Stage::Fired(Some(_))))
-    }
-
-    /// Where the rendezvous at `beacon` says what it sees, beside that address.
-    fn set_probes(&mut self, beacon: SocketAddr, list: &[SocketAddr]) {
-        let place = |addr: &SocketAddr| {
-            let ip = if addr.ip().is_unspecified() { beacon.ip() } else { addr.ip() };
-            SocketAddr::new(ip, addr.port())
-        };
-        let list: Vec<_> = list.iter().map(place).filter(|addr| !is_reserved(addr) && addr.port() != 0).collect();
-        if !list.iter().take(PROBES_MAX).eq(self.probes.iter().map(|(addr, _)| addr)) {
-            self.probes = list.into_iter().take(PROBES_MAX).map(|addr| (addr, false)).collect();
-        }
-    }
-
-    pub(super) const fn nat(&self) -> Nat {
-        self.nat
-    }
-
-    pub(super) fn is_probe(&self, addr: SocketAddr) -> bool {
-        self.probes.iter().any(|(probe, _)| *probe == addr)
-    }
-
-    /// When something is to be done.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.list.iter().map(|run| run.due).min()
-    }
-}
-
 impl Endpoint {
     // Getters.
 
     /// The NAT of this node, as far as the rendezvous could tell.
-    pub const fn nat(&self) -> Nat {
-        self.meetings.nat()
+    pub fn nat(&self) -> Nat {
+        let (mut nat, seen) = (self.meetings.nat(), self.directory.reflexive());
+        if nat.mapping == Mapping::Independent && seen.is_some_and(|seen| self.directory.has_port(seen.port())) {
+            nat.ports = Ports::Kept;
+        }
+        nat
     }
 
     /// The next socket that is not used any more, to be closed.

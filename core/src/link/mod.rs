@@ -125,25 +125,32 @@ pub(crate) struct Link {
     stats: LinkStats,
 }
 
-/// Datagrams of a length that were lost and sent after the newest one of that length that arrived.
+/// Datagrams of a length that were lost, since the newest one of that length that arrived.
 struct Swallowed {
+    /// How many; those of [`Length::Least`] count once until a shorter one has arrived after them.
     lost: u8,
     newest_acked: Option<u64>,
+    /// One was lost, and no shorter one has arrived since.
+    is_open: bool,
 }
 
 impl Swallowed {
-    const NONE: Self = Self { lost: 0, newest_acked: None };
+    const NONE: Self = Self { lost: 0, newest_acked: None, is_open: false };
 
     fn on_acked(&mut self, newest: Option<u64>) {
         if newest.is_some() {
             self.newest_acked = self.newest_acked.max(newest);
-            self.lost = 0;
+            self.forget();
         }
     }
 
-    fn on_lost(&mut self, number: u64) {
-        let counts = self.newest_acked.is_none_or(|newest| newest < number);
-        self.lost = self.lost.saturating_add(u8::from(counts));
+    /// True when the loss of this datagram counts.
+    fn counts(&self, number: u64) -> bool {
+        self.newest_acked.is_none_or(|newest| newest < number)
+    }
+
+    const fn forget(&mut self) {
+        (self.lost, self.is_open) = (0, false);
     }
 }
 
@@ -374,6 +381,7 @@ impl Link {
         (self.probes, self.probe_credit) = (0, 0);
         self.long.on_acked(acked.newest_long);
         self.least.on_acked(acked.newest_least);
+        self.on_passed();
         if let Some(rtt) = acked.rtt {
             self.rtt.update(rtt, ack_delay);
         }
@@ -413,8 +421,8 @@ impl Link {
     fn note_swallowed(&mut self, number: u64, sent: &Sent) {
         match sent.length() {
             Length::Short => {}
-            Length::Least => self.least.on_lost(number),
-            Length::Long => self.long.on_lost(number),
+            Length::Least => self.least.is_open |= self.least.counts(number),
+            Length::Long => self.long.lost = self.long.lost.saturating_add(self.long.counts(number).into()),
         }
     }
 
@@ -427,9 +435,15 @@ impl Link {
         is_black_hole
     }
 
-    /// True when as many were lost of the length that the smallest paths carry.
+    /// True when those of the length that the smallest paths carry were lost as often, and shorter ones arrived each time after.
     pub(crate) const fn is_least_swallowed(&self) -> bool {
         self.least.lost >= BLACK_HOLE_LOSSES
+    }
+
+    /// A datagram has arrived, which may be a short one.
+    pub(crate) fn on_passed(&mut self) {
+        self.least.lost = self.least.lost.saturating_add(self.least.is_open.into());
+        self.least.is_open = false;
     }
 
     fn requeue(&mut self, number: u64, sent: Sent) {
@@ -463,6 +477,8 @@ impl Link {
             self.requeue(number, sent);
         }
         debug_assert!(self.sent.in_flight() == 0, "nothing is under way on the next path");
+        self.long.forget();
+        self.least.forget();
         self.probes = 0;
         self.ping_due = true;
     }

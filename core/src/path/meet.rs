@@ -1,6 +1,6 @@
-//! Owns what a meeting does with the paths of a peer, and what is remembered of meetings.
+//! Owns what a meeting does with the paths of a peer.
 
-use super::nat::Nat;
+use super::nat::{Acquaintance, Nat};
 use super::{PathAddr, Paths, Probe, PunchRound, Source};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -8,17 +8,6 @@ use alloc::boxed::Box;
 
 /// Most probes that wait to leave when another one is sprayed. Source: own choice, above a part of a spray.
 pub(super) const WAITING_MAX: usize = 128;
-
-/// What has passed between this node and a peer; boxed, since most peers need no meeting.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Acquaintance {
-    /// The peer's NAT, as the peer says.
-    pub(crate) nat: Nat,
-    /// When the newest meeting began.
-    pub(crate) met_at: Option<Instant>,
-    /// When the newest one began in which many ports were tried.
-    pub(crate) birthday_at: Option<Instant>,
-}
 
 impl Paths {
     pub(crate) fn acquaintance(&self) -> Acquaintance {

@@ -1,6 +1,7 @@
 //! Owns what is known of a NAT: how it maps, in the terms of RFC 4787, and which port it gives next.
 
 use super::Source;
+use crate::time::Instant;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -94,9 +95,20 @@ impl Nat {
 
     /// True when no meeting makes a direct path between the hosts of two such NATs.
     pub fn is_hopeless_with(self, other: Self) -> bool {
-        let is_sequential = |nat: Self| matches!(nat.ports, Ports::Sequential(_));
-        !self.is_easy() && !other.is_easy() && !(is_sequential(self) && is_sequential(other))
+        let are_sequential = matches!((self.ports, other.ports), (Ports::Sequential(_), Ports::Sequential(_)));
+        !(self.is_easy() || other.is_easy() || are_sequential)
     }
+}
+
+/// What has passed between this node and a peer; boxed, since most peers need no meeting.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Acquaintance {
+    /// The peer's NAT, as the peer says.
+    pub(crate) nat: Nat,
+    /// When the newest meeting began.
+    pub(crate) met_at: Option<Instant>,
+    /// When the newest one began in which many ports were tried.
+    pub(crate) birthday_at: Option<Instant>,
 }
 
 /// The address that one socket has for one destination, in the order in which they were asked for.

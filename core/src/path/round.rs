@@ -9,7 +9,7 @@ const ROUND_MS: [u64; 7] = [0, 20, 60, 140, 300, 600, 1000];
 /// Steps of a round in which addresses that never answered are probed as well.
 const UNPROVEN_STEPS: [usize; TRIES_MAX as usize] = [0, 2, 4];
 /// Steps of a round at which a meeting may begin, since no answer has come so far. Source: `docs/paths.md`, "Meeting".
-const FRUITLESS_STEPS: [usize; 2] = [4, 5];
+const FRUITLESS_STEPS: [usize; 2] = [3, 4];
 /// Probes that an address gets which has never answered, within [`TRIES_AGAIN`]. Source: `docs/paths.md`, "Rules".
 pub(super) const TRIES_MAX: u8 = 3;
 /// Probes that all such addresses of one peer get in [`TRIES_AGAIN`]: a list of candidates has sixteen.

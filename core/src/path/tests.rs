@@ -1,5 +1,6 @@
 //! The paths to one peer, in virtual time.
 
+use super::choice::FASTER_TIMES;
 use super::relays::LEFT_AFTER;
 use super::round::{PEER_TRIES_MAX, TRIES_AGAIN, TRIES_MAX};
 use super::size::SIZE_PROBE_TRIES;

@@ -1,38 +1,8 @@
-//! Owns what is told of the paths to a peer: where each address was learnt, how its probes fared, and why a peer is not reached
-//! directly.
+//! Owns what is told of the paths to a peer: what is known of each address, and why the peer is not reached directly.
 
-use super::{Outstanding, PROBE_LIFETIME, Path, PathAddr, Paths, Standing, is_local};
+use super::{Origin, Outstanding, PROBE_LIFETIME, Path, Paths, Standing};
 use crate::time::Instant;
 use alloc::vec::Vec;
-
-/// How an address of a peer became known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Origin {
-    /// The peer named an address of a local network.
-    Lan,
-    /// The peer named it.
-    Named,
-    /// A datagram of the peer came from there.
-    Heard,
-    /// This node's configuration or trust book has it.
-    Saved,
-    /// The rendezvous relays.
-    Relay,
-}
-
-impl Origin {
-    /// Its name in answers: a stable word in snake_case.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Lan => "lan",
-            Self::Named => "named",
-            Self::Heard => "heard",
-            Self::Saved => "saved",
-            Self::Relay => "relay",
-        }
-    }
-}
 
 /// Why a peer is not reached directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,44 +55,6 @@ pub struct Outlook {
     pub rounds: usize,
     /// Number of the round that is under way or comes next, and when its next probes leave; `None`: with the next use.
     pub next_round: Option<(usize, Instant)>,
-}
-
-/// How an address was learnt, and how its probes fared.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct History {
-    origin: Origin,
-    probed_at: Instant,
-    probes: u16,
-    answers: u16,
-    /// In a description: probes whose answers may still come.
-    awaited: u16,
-}
-
-impl History {
-    pub(super) fn new(addr: PathAddr, standing: Standing) -> Self {
-        let origin = match (addr, standing) {
-            (PathAddr::Relay(_), _) => Origin::Relay,
-            (_, Standing::Known) => Origin::Saved,
-            (PathAddr::Direct(addr), Standing::Named) if is_local(&addr) => Origin::Lan,
-            (_, Standing::Named) => Origin::Named,
-            (_, Standing::Heard | Standing::Proven) => Origin::Heard,
-        };
-        Self { origin, probed_at: Instant::ZERO, probes: 0, answers: 0, awaited: 0 }
-    }
-
-    /// A probe leaves. Old probes count for less once there were very many.
-    pub(super) fn on_probe(&mut self, now: Instant) {
-        if self.probes == u16::MAX {
-            (self.probes, self.answers) = (self.probes / 2, self.answers / 2);
-        }
-        self.probed_at = now;
-        self.probes += 1;
-    }
-
-    /// A probe is answered.
-    pub(super) const fn on_answer(&mut self) {
-        self.answers = self.answers.saturating_add(1);
-    }
 }
 
 impl Path {
@@ -183,7 +115,11 @@ impl Paths {
             silent_addresses: silent().count(),
             probes: silent().map(|path| u32::from(path.history.probes)).sum(),
             rounds: self.rounds,
-            next_round: self.round.as_ref().map(|round| (self.rounds + 1, round.due_at())),
+            next_round: self
+                .round
+                .as_ref()
+                .filter(|_| hindrance.is_some())
+                .map(|round| (self.rounds + 1, round.due_at())),
         }
     }
 }
@@ -191,8 +127,7 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::path::ProbeBudget;
-    use crate::path::Prober;
+    use crate::path::{PathAddr, ProbeBudget, Prober};
     use crate::rng::Rng;
     use crate::time::Duration;
     use crate::wire::Channel;
@@ -264,12 +199,5 @@ mod tests {
         paths.select_working(direct([198, 51, 100, 7]), false);
         paths.select_working(PathAddr::Relay(Channel(7)), false);
         assert_eq!(paths.outlook(now).hindrance, Some(Hindrance::Slower));
-        // Very many probes are halved, and the loss stays.
-        let mut history = History::new(direct([10, 0, 0, 1]), Standing::Heard);
-        (0..100_000).for_each(|_| {
-            history.on_probe(now);
-            history.on_answer();
-        });
-        assert_eq!(history.probes, history.answers);
     }
 }

@@ -175,8 +175,9 @@ impl Handshake {
     }
 
     /// Notes that the INIT leaves over the relay as well.
-    pub(super) const fn on_relayed(&mut self, now: Instant) {
-        self.relayed_at = Some(now); // too short a round trip at worst, which costs a probe too many
+    pub(super) fn on_relayed(&mut self, now: Instant) {
+        // The channel of an earlier tunnel mostly stands, so that the first one is answered, also when it goes again.
+        self.relayed_at.get_or_insert(now);
     }
 
     /// The round trip that an answer from `from` at `now` shows.

@@ -9,6 +9,7 @@
 //! then do inner packets flow. When two sides offer at once, the one with the lower identity key is answered; of two offers in
 //! sessions of different times, the one in the later. A pair that waits for a run in vain makes another session.
 
+use super::kem_run::Run;
 use super::{Peer, Role};
 use crate::aead::AeadProvider;
 use crate::control::{KemAnswer, KemOffer};
@@ -28,14 +29,6 @@ const CROSSING: Duration = Duration::from_secs(1);
 /// How long a session without a KEM secret may keep streams waiting before another one is made. Source: own choice; a disk that
 /// takes seconds for a sync has saved by then.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A run under way.
-pub(super) enum Run {
-    /// This side has offered a key in the session with our index `session`, for one with our index `index`.
-    Offered { key: kem::Offer, session: LocalIndex, index: LocalIndex },
-    /// This side has an answer, and the session that follows, which wait for the disk.
-    Answered { session: Box<Session>, answer: Box<KemAnswer> },
-}
 
 impl Peer {
     /// True when this side is to offer a key now.

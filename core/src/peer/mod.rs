@@ -6,6 +6,7 @@
 mod builder;
 mod handshake;
 mod kem;
+mod kem_run;
 mod receive;
 mod send;
 mod sessions;
@@ -57,8 +58,6 @@ const LOADED_DATAGRAMS: u64 = 4;
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
 const REST_AFTER: Duration = Duration::from_secs(2);
-/// A peer that was heard in this time answers. Source: above `HANDSHAKE_SILENCE_LONG`, after which new keys are asked for.
-const NARROW_SILENCE_MAX: Duration = Duration::from_secs(10);
 /// What a CLOSE counts for on a path that has not answered. Unit: bytes.
 const CLOSE_LEN: usize = 64;
 /// Datagrams of the key handshake that may wait to be sent.
@@ -156,7 +155,7 @@ pub(crate) struct Peer {
     counterpart: Counterpart,
     liveness: Liveness,
     /// A KEM run under way.
-    kem: Option<Box<kem::Run>>,
+    kem: Option<Box<kem_run::Run>>,
     /// The current session was initiated here and has no KEM secret: a key is to be offered.
     kem_due: bool,
     /// Our own signed record, as all peers get it.
@@ -390,10 +389,13 @@ impl Peer {
     pub(crate) fn begin_handshake(&mut self, now: Instant, pending: Pending, rng: &mut Rng) {
         let heard = self.last_received.filter(|at| self.in_use && now.since(*at) < VANISHED_AFTER);
         let heard = heard.filter(|_| self.sessions.current().is_some());
-        let handshake = Handshake::new(now, pending, self.sessions.handshake(), heard, rng);
+        let mut handshake = Handshake::new(now, pending, self.sessions.handshake(), heard, rng);
         let targets = self.paths.open_addrs();
         let knows_address = targets.iter().any(|to| to.is_direct());
         let patient = handshake.is_first_attempt() && knows_address;
+        if !patient && self.paths.relay().is_some() {
+            handshake.on_relayed(now);
+        }
         self.sessions.move_to_handshake(handshake);
         self.ask_relay_at = Some(now + if patient { RELAY_PATIENCE } else { Duration::ZERO });
         targets.into_iter().filter(|to| to.is_direct() || !patient).for_each(|to| self.send_init(to));
@@ -537,7 +539,7 @@ impl Peer {
             self.paths.on_suspect(now);
         } else if self.link.take_black_hole() {
             self.paths.on_black_hole();
-        } else if self.link.is_least_swallowed() && self.answers_on_a_narrow_path(now) {
+        } else if self.link.is_least_swallowed() && self.paths.datagram_len() <= DATAGRAM_LEN_MIN {
             return Some(ResetReason::TooNarrow);
         }
         self.sessions.handle_timeout(now, self.last_received);
@@ -550,12 +552,6 @@ impl Peer {
         let reason = given_up.map(Handshake::give_up_reason)?;
         self.sessions.end_handshake();
         Some(reason)
-    }
-
-    /// True when the path in use is held for one of the smallest, and the peer answers nevertheless.
-    fn answers_on_a_narrow_path(&self, now: Instant) -> bool {
-        let is_heard = self.last_received.is_some_and(|at| now.since(at) < NARROW_SILENCE_MAX);
-        is_heard && self.paths.datagram_len() <= DATAGRAM_LEN_MIN
     }
 
     /// Since when the rendezvous says that it does not have the peer connected, which has not answered meanwhile.

@@ -112,7 +112,10 @@ impl Peer {
                     }
                 }
                 Frame::Probe(id) => self.paths.on_probe(now, from, id, prober),
-                Frame::ProbeOk(id) => self.paths.on_probe_ok(now, id, from),
+                Frame::ProbeOk(id) => {
+                    self.paths.on_probe_ok(now, id, from);
+                    self.link.on_passed();
+                }
                 Frame::Hello(hello) => {
                     self.handle_hello(local, hello, effects)?;
                     (introduced, urgency) = (true, Urgency::Normal);

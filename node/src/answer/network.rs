@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The port that a gateway maps to the node, or why there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
-    /// The protocol by which it was got: `pcp` or `nat_pmp`, later versions know more; absent without a mapping.
+    /// The protocol by which it was got: `pcp`, `nat_pmp` or `upnp`, later versions know more; absent without a mapping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The address at which the gateway lets peers in; absent without a mapping.

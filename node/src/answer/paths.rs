@@ -50,7 +50,7 @@ pub struct PeerPaths {
     pub path: Option<String>,
     /// Whether that goes through the relay.
     pub relay: bool,
-    /// Why that path is in use: `handshake`, `answered`, `followed`, `silence` or `renumbered`; later versions may know others.
+    /// Why that path is in use: `handshake`, `answered`, `followed`, `faster`, `silence` or `renumbered`; later versions may know others.
     pub reason: Option<String>,
     /// The same for people.
     pub reason_text: Option<String>,
@@ -61,7 +61,7 @@ pub struct PeerPaths {
     /// Largest datagram on the path in use. Unit: bytes.
     pub datagram_len: u64,
     /// Why the peer is not reached directly: `not_in_use`, `peer_away`, `no_tunnel`, `no_address`, `udp_blocked`, `probing`,
-    /// `no_answer`, `slower` or `silent`; later versions may know others. Null: it is reached directly.
+    /// `no_answer`, `nats_unpredictable`, `slower` or `silent`; later versions may know others. Null: it is reached directly.
     pub not_direct: Option<String>,
     /// The same for people.
     pub not_direct_text: Option<String>,

@@ -84,10 +84,11 @@ fn why_not_direct(cx: &Context, info: &PeerInfo) -> Option<(&'static str, String
     let hindrance = info.outlook.hindrance?;
     let tries = matches!(hindrance, Hindrance::Probing | Hindrance::NoAnswer | Hindrance::NoAddress);
     if tries && cx.carrier.over_tls().is_some() {
-        return Some((
-            "udp_blocked",
-            "no UDP passes to the rendezvous from here, so none to peers is expected to".into(),
-        ));
+        return Some(("udp_blocked", "no UDP passes to the rendezvous, so none is expected to peers".into()));
+    }
+    if hindrance == Hindrance::NoAnswer && cx.stack.endpoint().nat().is_hopeless_with(info.nat) {
+        let text = "the routers of both sides choose ports that cannot be predicted";
+        return Some(("nats_unpredictable", text.into()));
     }
     Some((hindrance.name(), hindrance_text(cx.now, info, hindrance)))
 }
@@ -98,9 +99,7 @@ fn hindrance_text(now: Instant, info: &PeerInfo, hindrance: Hindrance) -> String
         Hindrance::NotInUse => "there is no tunnel, and no program of this machine asks for one".into(),
         Hindrance::Away => {
             let since = info.away_since.map_or(0, |at| now.since(at).as_secs());
-            format!(
-                "the rendezvous has said for {since} s that the peer is not connected, and the peer does not answer"
-            )
+            format!("not connected to the rendezvous for {since} s, and no answer")
         }
         Hindrance::NoTunnel => "the peer has not answered the key handshake yet".into(),
         Hindrance::NoAddress => "the peer has named no address that this node may try".into(),
@@ -119,6 +118,7 @@ fn reason_text(why: PathReason) -> &'static str {
         PathReason::Handshake => "the key handshake finished over it",
         PathReason::Answered => "it answered a probe",
         PathReason::Followed => "the peer speaks from there",
+        PathReason::Faster => "it is faster than the direct path before",
         PathReason::Silence => "the path before gave no answer",
         PathReason::Renumbered => "the rendezvous gave the relay another number",
         _ => "the reason is not known",

@@ -93,7 +93,7 @@ pub(crate) fn tell_path(cx: &mut Context, peer: PeerId, change: Option<PathChang
         let mut event = peer_event(cx, peer, &key);
         if let (Some(PathChange { from, to, why }), Some(path)) = (change, &mut event.path) {
             // Several changes in one turn are told one by one.
-            (path.path, path.relay) = (Some(to.to_string()), !matches!(to, PathAddr::Direct(_)));
+            (path.path, path.relay) = (Some(to.to_string()), !to.is_direct());
             (event.from, event.reason) = (Some(from.to_string()), Some(why.name().into()));
         }
         Event::Path(event)

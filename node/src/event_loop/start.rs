@@ -101,13 +101,12 @@ pub(crate) fn start(config: Config) -> Result<Started, Failure> {
     let mut core = core_config(identity, &saved, &config)?;
     (core.rendezvous, core.candidates) = (known, own.candidates.clone());
     let rooms = rooms((poll.registry(), waker.clone()), core, config, (worker, log, &udp))?;
-    let sides = Sides::new(poll.registry().try_clone().map_err(internal("poll"))?);
     let mut event_loop = EventLoop {
+        sides: Sides::new(poll.registry()).map_err(internal("poll"))?,
         rooms,
         poll,
         udp,
         udp_readable: true,
-        sides,
         addresses: Addresses::new(watch, own, waker.clone()),
         tls,
         steps,
@@ -182,7 +181,7 @@ fn rooms(
     };
     let rendezvous = RendezvousPlace::new(&config.rendezvous, waker.clone());
     let relays = RelayPlaces::new(&config.relays, waker.clone());
-    let mut mapping = Mapping::new(config.port_mapping, another()?);
+    let mut mapping = Mapping::new(config.port_mapping, another()?, waker.clone());
     mapping.look(Instant::ZERO, udp.local_addr());
     let mut lan = Lan::new(config.lan, another()?);
     lan.look(Instant::ZERO, udp.local_addr());

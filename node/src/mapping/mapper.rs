@@ -339,7 +339,7 @@ impl Mapper {
 }
 
 /// True for an address at which nodes of the internet may reach this one.
-fn is_public(addr: SocketAddr) -> bool {
+pub(super) fn is_public(addr: SocketAddr) -> bool {
     addr.port() != 0
         && match addr.ip() {
             IpAddr::V4(ip) => {

@@ -4,5 +4,6 @@ mod codec;
 mod mapper;
 pub(crate) mod probe;
 mod room;
+mod upnp;
 
 pub(crate) use room::Mapping;

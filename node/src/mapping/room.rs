@@ -1,7 +1,8 @@
 //! The room of the port that this machine's gateways map to this node: a socket for each gateway, and what peers are told.
 
 use super::codec::DATAGRAM_LEN_MAX;
-use super::mapper::Mapper;
+use super::mapper::{Lack, Mapper};
+use super::upnp::Lease;
 use crate::answer::PortMapping;
 use crate::context::Context;
 use crate::crypto::entropy;
@@ -9,11 +10,12 @@ use crate::platform::{gateway, udp_socket_shared};
 use crate::token::Room;
 use crate::underlay::addresses::{ANYWHERE_V4, ANYWHERE_V6, is_private, source};
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry, Token, Waker};
 use pilot_core::Instant;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
 
 /// Port of gateways that map ports, and the one at which they tell everybody that they have begun anew. Source: RFC 6887 §19.
 const GATEWAY_PORT: u16 = 5351;
@@ -29,6 +31,7 @@ const NEWS: usize = GATES_MAX;
 pub(crate) struct Mapping {
     is_on: bool,
     registry: Registry,
+    waker: Arc<Waker>,
     gates: Vec<Gate>,
     news: Option<UdpSocket>,
     /// The addresses that peers were told.
@@ -49,11 +52,13 @@ struct Gate {
     /// Connected to the gateway: the system lets nothing else in.
     socket: UdpSocket,
     mapper: Mapper,
+    /// What is tried beside, once the gateway has not answered or refused.
+    lease: Option<Lease>,
 }
 
 impl Mapping {
-    pub(crate) const fn new(is_on: bool, registry: Registry) -> Self {
-        Self { is_on, registry, gates: Vec::new(), news: None, told: Vec::new(), reflexive: None }
+    pub(crate) const fn new(is_on: bool, registry: Registry, waker: Arc<Waker>) -> Self {
+        Self { is_on, registry, waker, gates: Vec::new(), news: None, told: Vec::new(), reflexive: None }
     }
 
     /// Routes or addresses may have changed. `bound`: where the node's socket is bound.
@@ -73,7 +78,8 @@ impl Mapping {
                 && let Some(socket) = connected(door)
                 && self.register(&socket, number)
             {
-                self.gates.push(Gate { at: door.at, socket, mapper: Mapper::new(now, door.client, entropy()) });
+                let mapper = Mapper::new(now, door.client, entropy());
+                self.gates.push(Gate { at: door.at, socket, mapper, lease: None });
             }
         }
         if self.gates.is_empty() {
@@ -127,9 +133,10 @@ impl Mapping {
             }
             gate.mapper.handle_timeout(cx.now);
             gate.send();
+            gate.try_lease(cx.now, &self.waker);
         }
         let mapped: Vec<SocketAddr> =
-            self.gates.iter().filter_map(|gate| gate.mapper.held().ok()).map(|held| held.external).collect();
+            self.gates.iter().filter_map(|gate| gate.held().ok()).map(|held| held.1).collect();
         if mapped != self.told {
             self.told.clone_from(&mapped);
             cx.stack.endpoint_mut().set_mapped(cx.now, mapped);
@@ -137,19 +144,23 @@ impl Mapping {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.gates.iter().map(|gate| gate.mapper.poll_timeout()).min()
+        let of = |gate: &Gate| {
+            let lease = gate.lease.as_ref().map(Lease::poll_timeout);
+            lease.map_or(gate.mapper.poll_timeout(), |at| at.min(gate.mapper.poll_timeout()))
+        };
+        self.gates.iter().map(of).min()
     }
 
     /// What `info` says: of a mapping, or of the gateway that was asked first.
     pub(crate) fn report(&self, cx: &Context) -> PortMapping {
-        let mut states = self.gates.iter().map(|gate| gate.mapper.held());
+        let mut states = self.gates.iter().map(Gate::held);
         let best = states.clone().find(Result::is_ok).or_else(|| states.next());
         let why = |why: &str| PortMapping { why: Some(why.into()), ..PortMapping::default() };
         match best {
-            Some(Ok(held)) => PortMapping {
-                kind: Some(held.by.name().into()),
-                external: Some(held.external.to_string()),
-                until: Some((cx.wall)() + held.until.since(cx.now).as_secs()),
+            Some(Ok((by, external, until))) => PortMapping {
+                kind: Some(by.into()),
+                external: Some(external.to_string()),
+                until: Some((cx.wall)() + until.since(cx.now).as_secs()),
                 why: None,
             },
             Some(Err(lack)) => why(lack.name()),
@@ -157,18 +168,40 @@ impl Mapping {
         }
     }
 
-    /// Gives the mappings back, without waiting. What is lost twice ends with its lifetime.
+    /// Gives the mappings back. Only one by UPnP is waited for, a moment; what is lost ends with its lifetime.
     pub(crate) fn end(&self) {
         for gate in &self.gates {
             for datagram in gate.mapper.farewell().into_iter().cycle().take(2) {
                 // The gateway may be gone.
                 let _ = gate.socket.send(&datagram);
             }
+            gate.lease.iter().for_each(Lease::end);
         }
     }
 }
 
 impl Gate {
+    /// By which protocol which address is mapped, and until when.
+    fn held(&self) -> Result<(&'static str, SocketAddr, Instant), Lack> {
+        let lease = || self.lease.as_ref().and_then(Lease::held);
+        match self.mapper.held() {
+            Ok(held) => Ok((held.by.name(), held.external, held.until)),
+            Err(lack) => lease().map(|(external, until)| ("upnp", external, until)).ok_or(lack),
+        }
+    }
+
+    /// UPnP is for a gateway that speaks nothing better.
+    fn try_lease(&mut self, now: Instant, waker: &Arc<Waker>) {
+        let lacks = matches!(self.mapper.held(), Err(Lack::Silent | Lack::Refused));
+        if self.lease.is_none() && lacks && self.at.is_ipv4() {
+            self.lease = Some(Lease::new(now, self.at.ip(), self.mapper.client(), waker.clone()));
+        }
+        self.lease.take_if(|lease| !lacks && lease.held().is_none());
+        if let Some(lease) = &mut self.lease {
+            lease.handle_timeout(now);
+        }
+    }
+
     fn send(&mut self) {
         while let Some(datagram) = self.mapper.poll_transmit() {
             // What is lost is asked again.

@@ -6,7 +6,9 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use rustix::process::Uid;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+#[cfg(any(test, feature = "discovery"))]
+use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddrV6};
 
 /// Descriptors that one call takes.
 const FDS_MAX: usize = 4;
@@ -37,6 +39,7 @@ pub(super) fn bind_to_both(fd: OwnedFd, port: u16) -> Result<OwnedFd> {
 }
 
 /// Binds a UDP socket to a port that several programs hear.
+#[cfg(any(test, feature = "discovery"))]
 pub(super) fn bind_shared(fd: OwnedFd, addr: SocketAddr) -> Result<OwnedFd> {
     rustix::net::sockopt::set_socket_reuseaddr(&fd, true)?;
     #[cfg(not(target_os = "linux"))]

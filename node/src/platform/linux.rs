@@ -12,7 +12,9 @@ use rustix::net::{
 };
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+#[cfg(any(test, feature = "discovery"))]
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The flag with which writing to a closed socket is an error, never a signal.
@@ -40,6 +42,7 @@ pub(crate) fn udp_socket_of_both(port: u16) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// The error of the operating system.
+#[cfg(any(test, feature = "discovery"))]
 pub(crate) fn udp_socket_shared(addr: SocketAddr) -> Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     common::bind_shared(socket_with(family, SocketType::DGRAM, FLAGS, None)?, addr)
@@ -57,8 +60,9 @@ pub(crate) fn interfaces() -> Result<Vec<(IpAddr, u32)>> {
 ///
 /// # Errors
 /// There is no way there; the system has no netlink, or a sandbox forbids it.
+#[cfg(feature = "discovery")]
 pub(crate) fn gateway(to: IpAddr) -> Result<Option<SocketAddr>> {
-    netlink::gateway(socket_with(AddressFamily::NETLINK, SocketType::RAW, FLAGS, None)?, to)
+    super::route::gateway(socket_with(AddressFamily::NETLINK, SocketType::RAW, FLAGS, None)?, to)
 }
 
 /// Most bytes, written at a time, of which the last one is left. Linux wakes a blocked writer when its unread buffers, with all their

@@ -29,6 +29,8 @@ mod netlink;
 mod portable;
 #[allow(unsafe_code, reason = "pages are mapped and given back by system calls")]
 mod ring_memory;
+#[cfg(all(feature = "discovery", target_os = "linux", any(test, not(feature = "portable-platform"))))]
+mod route;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 
@@ -38,10 +40,11 @@ use linux as chosen;
 use portable as chosen;
 
 pub(crate) use chosen::{
-    AddressWatch, PacketSocket, QUIET, StepWatch, StreamSocket, gateway, interfaces, recv_with_fds, udp_socket_of_both,
-    udp_socket_shared,
+    AddressWatch, PacketSocket, QUIET, StepWatch, StreamSocket, interfaces, recv_with_fds, udp_socket_of_both,
 };
 pub use chosen::{Signal, recv_packet, send_now, send_packet};
+#[cfg(feature = "discovery")]
+pub(crate) use chosen::{gateway, udp_socket_shared};
 pub use common::keep_memory_private;
 pub(crate) use common::{is_listening, keep_quiet, peer_is_ours, peer_pid, peer_uid};
 pub use edges::Edges;

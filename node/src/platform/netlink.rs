@@ -1,35 +1,27 @@
-//! Owns what rtnetlink(7) says of this machine: the addresses of its interfaces, and the gateway on the way to an address.
+//! Owns the addresses of this machine's interfaces as rtnetlink(7) lists them.
 
 use rustix::fd::AsFd;
 use rustix::io::{Errno, Result};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Room for one part of the list. Unit: bytes. Source: netlink(7), the kernel's largest part is 32 KiB.
-const PART_LEN_MAX: usize = 32 << 10;
+pub(super) const PART_LEN_MAX: usize = 32 << 10;
 /// Most addresses that are read. Source: own choice, far more than are told to peers.
 const LISTED_MAX: usize = 256;
 
 // Source of these numbers: linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h.
-const HEADER_LEN: usize = 16;
+pub(super) const HEADER_LEN: usize = 16;
 const ADDRESS_HEADER_LEN: usize = 8;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const ROUTE_HEADER_LEN: usize = 12;
 const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_GETROUTE: u16 = 26;
-const REQUEST: u16 = 0x1;
 const REQUEST_OF_ALL: u16 = 0x301;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const AF_INET: u8 = 2;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
-const AF_INET6: u8 = 10;
+pub(super) const AF_INET6: u8 = 10;
 const IFA_F_TEMPORARY: u32 = 0x01;
 /// A duplicate of another machine's address, one that is not for new connections, and one that is being checked.
 const IFA_F_UNUSABLE: u32 = 0x08 | 0x20 | 0x40;
@@ -81,7 +73,7 @@ fn take_part(mut part: &[u8], listed: &mut Vec<Listed>) -> bool {
 }
 
 /// Splits off a record: its kind, what follows its header, and the other records.
-fn next_record(bytes: &[u8], len_len: usize, header_len: usize) -> Option<(u16, &[u8], &[u8])> {
+pub(super) fn next_record(bytes: &[u8], len_len: usize, header_len: usize) -> Option<(u16, &[u8], &[u8])> {
     let len = match *bytes.get(..len_len)? {
         [a, b] => usize::from(u16::from_ne_bytes([a, b])),
         [a, b, c, d] => u32::from_ne_bytes([a, b, c, d]) as usize,
@@ -112,7 +104,7 @@ fn address(body: &[u8]) -> Option<Listed> {
     (flags & IFA_F_UNUSABLE == 0).then_some(Listed { ip: local.or(other)?, interface, is_temporary })
 }
 
-fn ip_of(value: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip_of(value: &[u8]) -> Option<IpAddr> {
     match value.len() {
         4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into()),
         16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()),
@@ -120,52 +112,11 @@ fn ip_of(value: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Asks for the machine to which datagrams for `to` go first, with port 0; `None` where no other machine is between.
-pub(super) fn gateway(socket: impl AsFd, to: IpAddr) -> Result<Option<SocketAddr>> {
-    let (family, dst) = match to {
-        IpAddr::V4(ip) => (AF_INET, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (AF_INET6, ip.octets().to_vec()),
-    };
-    let len = HEADER_LEN + ROUTE_HEADER_LEN + 4 + dst.len();
-    let mut request = Vec::with_capacity(len);
-    request.extend((len as u32).to_ne_bytes());
-    request.extend(RTM_GETROUTE.to_ne_bytes());
-    request.extend(REQUEST.to_ne_bytes());
-    request.extend([0; 8]); // any sequence, from the kernel
-    request.extend([family, 8 * dst.len() as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    request.extend((4 + dst.len() as u16).to_ne_bytes());
-    request.extend(RTA_DST.to_ne_bytes());
-    request.extend(dst);
-    send(&socket, &request, SendFlags::empty())?;
-    let mut answer = vec![0; PART_LEN_MAX];
-    let (_, len) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-    Ok(gateway_of(&answer[..len.min(PART_LEN_MAX)]))
-}
-
-/// The gateway that an answer names.
-fn gateway_of(answer: &[u8]) -> Option<SocketAddr> {
-    let (RTM_NEWROUTE, body, _) = next_record(answer, 4, HEADER_LEN)? else { return None };
-    let (mut gateway, mut interface) = (None, 0);
-    let mut attributes = body.get(ROUTE_HEADER_LEN..)?;
-    while let Some((kind, value, rest)) = next_record(attributes, 2, 4) {
-        match kind {
-            RTA_GATEWAY => gateway = ip_of(value),
-            RTA_OIF => interface = u32::from_ne_bytes(value.try_into().ok()?),
-            _ => {}
-        }
-        attributes = rest;
-    }
-    Some(match gateway? {
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => SocketAddrV6::new(ip, 0, 0, interface).into(),
-        ip => SocketAddr::new(ip, 0),
-    })
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn record(len_len: usize, header_len: usize, kind: u16, body: &[u8]) -> Vec<u8> {
+    pub(in crate::platform) fn record(len_len: usize, header_len: usize, kind: u16, body: &[u8]) -> Vec<u8> {
         let len = header_len + body.len();
         let mut bytes =
             if len_len == 2 { (len as u16).to_ne_bytes().to_vec() } else { (len as u32).to_ne_bytes().to_vec() };
@@ -218,25 +169,5 @@ mod tests {
             take_part(&one, &mut listed);
         }
         assert_eq!(listed.len(), LISTED_MAX);
-    }
-
-    #[test]
-    fn the_gateway_of_a_route_is_read() {
-        let route = |attributes: &[(u16, &[u8])]| {
-            let mut body = vec![0; ROUTE_HEADER_LEN];
-            attributes.iter().for_each(|(kind, value)| body.extend(record(2, 4, *kind, value)));
-            record(4, HEADER_LEN, RTM_NEWROUTE, &body)
-        };
-        let interface: (u16, &[u8]) = (RTA_OIF, &3u32.to_ne_bytes());
-        let v4 = route(&[(RTA_DST, &[192, 0, 2, 1]), interface, (RTA_GATEWAY, &[10, 0, 0, 1])]);
-        assert_eq!(gateway_of(&v4), Some(([10, 0, 0, 1], 0).into()));
-        let near = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
-        let v6 = gateway_of(&route(&[(RTA_GATEWAY, &near.octets()), interface]));
-        assert_eq!(v6, Some(SocketAddrV6::new(near, 0, 0, 3).into()));
-        assert_eq!(gateway_of(&route(&[interface])), None, "no machine is between");
-        assert_eq!(gateway_of(&record(4, HEADER_LEN, NLMSG_ERROR, &[0; 20])), None);
-        for len in 0..v4.len() {
-            assert_eq!(gateway_of(&v4[..len]), None, "{len}");
-        }
     }
 }

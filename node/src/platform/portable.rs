@@ -10,6 +10,7 @@ use rustix::net::{
 use std::io::{IoSlice, IoSliceMut};
 #[cfg(any(not(target_os = "linux"), feature = "portable-platform"))]
 use std::net::IpAddr;
+#[cfg(any(test, feature = "discovery"))]
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ pub(crate) fn udp_socket_of_both(port: u16) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// The error of the operating system.
+#[cfg(any(test, feature = "discovery"))]
 pub(crate) fn udp_socket_shared(addr: SocketAddr) -> Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let fd = socket(family, SocketType::DGRAM, None)?;
@@ -87,7 +89,7 @@ pub(crate) const fn interfaces() -> Result<Vec<(IpAddr, u32)>> {
 ///
 /// # Errors
 /// Never.
-#[cfg(any(not(target_os = "linux"), feature = "portable-platform"))]
+#[cfg(all(feature = "discovery", any(not(target_os = "linux"), feature = "portable-platform")))]
 pub(crate) const fn gateway(_: IpAddr) -> Result<Option<SocketAddr>> {
     Ok(None)
 }

@@ -27,8 +27,9 @@ pub(crate) struct Sides {
 }
 
 impl Sides {
-    pub(crate) const fn new(registry: Registry) -> Self {
-        Self { registry, list: Vec::new(), newest: Source::MAIN, is_readable: false }
+    /// No sockets, which will be watched by the poll of `registry`.
+    pub(crate) fn new(registry: &Registry) -> io::Result<Self> {
+        Ok(Self { registry: registry.try_clone()?, list: Vec::new(), newest: Source::MAIN, is_readable: false })
     }
 
     /// Something has come to one of them.
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn sockets_have_ports_of_their_own_a_maximum_and_are_not_opened_again() {
         let poll = mio::Poll::new().expect("a poll");
-        let mut sides = Sides::new(poll.registry().try_clone().expect("a registry"));
+        let mut sides = Sides::new(poll.registry()).expect("a registry");
         let mut udp = Udp::bind("127.0.0.1:0".parse().expect("one")).expect("a socket");
         let other = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
         other.set_read_timeout(Some(Duration::from_secs(10))).expect("a time");

@@ -19,7 +19,7 @@ const LOG_LEN_MAX: usize = 256 << 10;
 /// A run of so many hexadecimal digits may be a key. Source: half of an identity key.
 const KEY_DIGITS: usize = 32;
 /// What is told of the node's state.
-const OF_INFO: [&str; 24] = [
+const OF_INFO: [&str; 27] = [
     "node_id",
     "address",
     "hostname",
@@ -35,6 +35,9 @@ const OF_INFO: [&str; 24] = [
     "rendezvous_refusal",
     "rendezvous_link",
     "reflexive",
+    "nat",
+    "mapping",
+    "lan",
     "identity_elsewhere",
     "clock_behind_s",
     "warnings",

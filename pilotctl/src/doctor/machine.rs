@@ -1,6 +1,6 @@
 //! Owns the checks of this machine: what its kernel gives, and who may read the files of a node.
 
-use super::{Check, Grade};
+use super::check::{Check, Grade};
 use pilot_node::parts::{SOCKET_BUFFER_LEN, Udp};
 use pilot_node::{Home, socket_path};
 use std::fs;

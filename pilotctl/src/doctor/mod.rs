@@ -2,15 +2,16 @@
 //! by side, none holds the others, and all of them together end in time.
 
 mod bundle;
+mod check;
 mod machine;
 mod network;
 mod node;
 
 use crate::args;
-use crate::clean;
 use crate::output::Output;
+use check::{Check, Grade};
 use network::Places;
-use node::Told;
+use node::{News, Told};
 use pilot_node::{Code, Failure};
 use serde_json::{Value, json};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -38,68 +39,6 @@ const IDS: [&str; 14] = [
 const DAEMON_TIME: Duration = Duration::from_secs(2);
 /// Time for everything. Source: a person waits for it.
 const TIME_MAX: Duration = Duration::from_secs(9);
-
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Grade {
-    Ok,
-    Warn,
-    Fail,
-}
-
-impl Grade {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        }
-    }
-}
-
-/// What was found, and what to do about it.
-#[derive(Clone, Debug)]
-struct Check {
-    id: &'static str,
-    grade: Grade,
-    evidence: String,
-    /// A command or other remedy; empty when there is nothing to do.
-    todo: String,
-}
-
-impl Check {
-    fn ok(id: &'static str, evidence: impl Into<String>) -> Self {
-        Self { id, grade: Grade::Ok, evidence: evidence.into(), todo: String::new() }
-    }
-
-    fn warn(id: &'static str, evidence: impl Into<String>, todo: impl Into<String>) -> Self {
-        Self { id, grade: Grade::Warn, evidence: evidence.into(), todo: todo.into() }
-    }
-
-    fn fail(id: &'static str, evidence: impl Into<String>, todo: impl Into<String>) -> Self {
-        Self { grade: Grade::Fail, ..Self::warn(id, evidence, todo) }
-    }
-
-    fn json(&self) -> Value {
-        json!({"id": self.id, "status": self.grade.name(), "evidence": self.evidence, "todo": self.todo})
-    }
-
-    /// The check for people; the remedy has a line of its own.
-    fn text(&self) -> String {
-        let mut text = format!("{:<4}  {:<14}  {}", self.grade.name(), self.id, clean::cell(&self.evidence));
-        if !self.todo.is_empty() {
-            text.extend(["\n      ", "              ", "  do: ", &clean::cell(&self.todo)]);
-        }
-        text
-    }
-}
-
-/// What the threads of the checks send.
-enum News {
-    /// What the daemon has told first, or why it has told nothing.
-    Told(Box<Result<Told, Failure>>),
-    Checks(Vec<Check>),
-}
 
 /// Runs all checks and shows them.
 pub(crate) fn run(args: &args::Doctor, output: &Output) -> Result<(), Failure> {
@@ -177,17 +116,6 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_check_is_a_line_and_its_remedy_another_whatever_the_evidence_says() {
-        let check = Check::fail("udp", "no answer\nfrom 192.0.2.1", "let UDP out");
-        let text = check.text();
-        assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(text.starts_with("fail  udp             no answer"), "{text}");
-        assert!(text.ends_with("\n                      do: let UDP out"), "{text}");
-        assert_eq!(check.json()["status"], "fail");
-        assert_eq!(Check::ok("udp", "x").text().lines().count(), 1);
-    }
 
     #[test]
     fn a_check_that_hangs_holds_no_other_and_is_told() {

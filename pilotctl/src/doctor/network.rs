@@ -1,7 +1,7 @@
 //! Owns the checks of the network that need no daemon: both families, UDP to the rendezvous and back, and its port for HTTPS.
 
+use super::check::{Check, Grade};
 use super::node::Told;
-use super::{Check, Grade};
 use crate::rendezvous::local_endpoint;
 use crate::settings;
 use pilot_node::parts::{ECHO_LEN, echo_question, entropy, is_echo_answer};

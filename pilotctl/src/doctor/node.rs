@@ -1,6 +1,6 @@
 //! Owns the checks that a running daemon answers, and what it has told for them.
 
-use super::{Check, Grade, News};
+use super::check::{Check, Grade};
 use crate::client::daemon;
 use crate::path::ago;
 use pilot_node::answer::{Info, PeerPaths, Peers, RendezvousState};
@@ -29,6 +29,13 @@ pub(super) struct Told {
     pub(super) info: Info,
     pub(super) peers: Peers,
     pub(super) paths: Vec<PeerPaths>,
+}
+
+/// What the threads of the checks send.
+pub(super) enum News {
+    /// What the daemon has told first, or why it has told nothing.
+    Told(Box<Result<Told, Failure>>),
+    Checks(Vec<Check>),
 }
 
 /// Asks the daemon twice: at once, and when the rendezvous had time for a sign of life.
@@ -181,12 +188,10 @@ fn clock(info: &Info) -> Check {
 }
 
 fn nat(info: &Info) -> Check {
+    let kind = info.nat.as_deref().unwrap_or("kind not known");
     match &info.reflexive {
         None => Check::warn("nat", "the rendezvous has not told how it sees this node", ""),
-        Some(seen) => {
-            let kind = info.nat.as_deref().unwrap_or("not known");
-            Check::ok("nat", format!("kind: {kind}; bound to {}, seen by the rendezvous as {seen}", info.udp))
-        }
+        Some(seen) => Check::ok("nat", format!("{kind}; bound to {}, seen by the rendezvous as {seen}", info.udp)),
     }
 }
 
@@ -196,6 +201,10 @@ fn port_mapping(info: &Info) -> Check {
         (Some(kind), Some(external)) => format!("{external}, by {kind}"),
         _ => mapping.why.clone().unwrap_or_else(|| "off".into()),
     };
+    if mapping.why.as_deref() == Some("not_public") {
+        let todo = "the gateway has no address of the internet itself: ask the provider for one, or use IPv6";
+        return Check::warn("port_mapping", "the gateway is behind another NAT", todo);
+    }
     Check::ok("port_mapping", evidence)
 }
 
@@ -256,6 +265,11 @@ pub(super) mod tests {
             (relay.evidence.as_str(), relay.grade),
             ("1 of 1 peers with a tunnel: b 80.0 ms (no_address)", Grade::Ok)
         );
+        assert_eq!(port_mapping(&told.info).evidence, "off");
+        told.info.mapping.why = Some("no_answer".into());
+        assert_eq!(port_mapping(&told.info).evidence, "no_answer");
+        (told.info.mapping.kind, told.info.mapping.external) = (Some("pcp".into()), Some("198.51.100.7:4000".into()));
+        assert_eq!(port_mapping(&told.info).evidence, "198.51.100.7:4000, by pcp");
         told.info.rendezvous = RendezvousState::Silent;
         (told.info.clock_behind_s, told.info.version) = (Some(-300), "0.0.1".into());
         told.paths[0].datagram_len = 532;

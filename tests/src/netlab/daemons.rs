@@ -124,6 +124,18 @@ impl<'a> Daemons<'a> {
         Ok(value["data"]["peers"].get(0).cloned())
     }
 
+    /// Why a side does not reach the other one directly, as its daemon says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn why_not_direct(&self, side: Side) -> Outcome<String> {
+        let other = Side::BOTH[1 - side as usize].host();
+        let said = self.ask(side, &["path", other, "--json"])?;
+        let value: Value = serde_json::from_str(&said).map_err(|e| format!("{said}: {e}"))?;
+        let of = |name: &str| value["data"][name].as_str().unwrap_or_default().to_owned();
+        Ok(format!("{}: {}", of("not_direct"), of("not_direct_text")))
+    }
+
     /// Opens a stream from side a to the echo service of side b.
     ///
     /// # Errors

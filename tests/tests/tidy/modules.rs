@@ -68,7 +68,11 @@ impl Modules {
             let here = inside.last().unwrap().0.clone();
             match &tokens[at..] {
                 // A file of another target, which that target's own root leads to.
-                ["mod", _, ";", ..] if tokens[..at].iter().rev().take(6).any(|t| *t == "path") => at += 3,
+                ["mod", _, ";", ..]
+                    if tokens[at.saturating_sub(6)..at].windows(2).any(|pair| *pair == ["path", "="]) =>
+                {
+                    at += 3
+                }
                 ["mod", name, ";", ..] => {
                     children.push([&here[..], &[(*name).to_owned()]].concat());
                     at += 3;

@@ -1,10 +1,11 @@
 //! What peers and a rendezvous can make a node do in meetings.
 
+use super::super::meetings::PROBES_MAX;
 use super::*;
 use crate::endpoint::tests::config;
 use crate::identity::Identity;
-use crate::path::{Mapping, Ports};
 use crate::seen;
+use core::net::IpAddr;
 use std::vec;
 
 const BEACON: ([u8; 4], u16) = ([198, 51, 100, 1], 9000);
@@ -53,7 +54,7 @@ fn meetings_and_questions_have_maxima_and_walk_back_to_none() {
     assert_eq!(node.meetings.list.len(), MEETINGS_MAX);
     let mut asked = leaving(&mut node, now, |_| false);
     asked.retain(|(source, _)| *source != Source::MAIN);
-    assert_eq!(asked.len(), MEETINGS_MAX * 2 * (1 + PROBES_MAX));
+    assert_eq!(asked.len(), MEETINGS_MAX * (1 + PROBES_MAX + 1));
     while let Some(due) = node.meetings.poll_timeout() {
         now = now.max(due);
         node.handle_timeout(now);

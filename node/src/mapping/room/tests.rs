@@ -5,12 +5,17 @@ use pilot_core::time::Duration;
 
 const EXTERNAL: &str = "203.0.113.9:6000";
 
+fn room(is_on: bool, poll: &mio::Poll) -> Mapping {
+    let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
+    Mapping::new(is_on, poll.registry().try_clone().expect("a registry"), waker)
+}
+
 /// A gateway on this machine, and a room that asks it.
 fn asked() -> (Lab, Mapping, UdpSocket, mio::Poll) {
     let poll = mio::Poll::new().expect("a poll");
     let gateway = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     gateway.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-    let mut room = Mapping::new(true, poll.registry().try_clone().expect("a registry"));
+    let mut room = room(true, &poll);
     let at = gateway.local_addr().expect("bound");
     room.use_doors(Instant::ZERO, &[Door { at, client: "127.0.0.1:5000".parse().expect("one") }]);
     (Lab::alone(), room, gateway, poll)
@@ -88,7 +93,7 @@ fn a_gateway_that_is_gone_in_mid_question_is_left() {
 #[test]
 fn nothing_is_asked_without_a_gateway_or_when_it_is_off() {
     let poll = mio::Poll::new().expect("a poll");
-    let mut room = Mapping::new(false, poll.registry().try_clone().expect("a registry"));
+    let mut room = room(false, &poll);
     room.look(Instant::ZERO, "[::]:5000".parse().expect("one"));
     assert_eq!((room.poll_timeout(), room.gates.len()), (None, 0));
     assert_eq!(room.report(&Lab::alone().nodes[0]).why.as_deref(), Some("off"));

@@ -90,10 +90,12 @@ fn measure(number: usize, kinds: [Kind; 2], delay: Duration) -> Outcome<Row> {
             (row.direct, row.reason) = (Some(looked), String::new());
             break;
         }
-        row.reason = paths[0]["path"].as_str().unwrap_or("no path").to_owned();
         std::thread::sleep(Duration::from_millis(10));
     }
     row.packets = lab.packets()? - before;
+    if row.direct.is_none() {
+        row.reason = daemons.why_not_direct(Side::A)?;
+    }
     echo.exchange("last")?;
     Ok(row)
 }

@@ -10,6 +10,9 @@ use core::net::SocketAddr;
 /// Time for an answer before a question is repeated, and after that. Source: own choice.
 pub(super) const WAIT: Duration = Duration::from_millis(250);
 
+/// Answers that tell the order of ports. Source: four random ports lie in one block once in 60,000 times.
+const SAMPLES: usize = 4;
+
 struct Asked {
     from: Source,
     to: SocketAddr,
@@ -25,11 +28,12 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Questions from each of `sources` to the rendezvous at `beacon` and at its other addresses.
+    /// Questions from the first of `sources` to the rendezvous at `beacon` and at its other addresses, and some from the second.
     pub(super) fn new(sources: [Source; 2], beacon: SocketAddr, probes: &[(SocketAddr, bool)], rng: &mut Rng) -> Self {
         let to = || core::iter::once(beacon).chain(probes.iter().map(|(addr, _)| *addr));
         let to = || to().filter(|addr| addr.is_ipv4() == beacon.is_ipv4());
-        let all = sources.into_iter().flat_map(|from| to().map(move |to| (from, to)));
+        let others = SAMPLES.saturating_sub(to().count()).max(1);
+        let all = to().map(|to| (sources[0], to)).chain(to().take(others).map(|to| (sources[1], to)));
         let asked = all.map(|(from, to)| Asked { from, to, nonce: rng.bytes(), seen: None }).collect();
         Self { sources, asked, is_repeated: false }
     }

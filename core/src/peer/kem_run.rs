@@ -1,0 +1,15 @@
+//! Owns the state of a KEM run.
+
+use crate::control::KemAnswer;
+use crate::tunnel::kem::Offer;
+use crate::tunnel::session::Session;
+use crate::wire::LocalIndex;
+use alloc::boxed::Box;
+
+/// A run under way.
+pub(super) enum Run {
+    /// This side has offered a key in the session with our index `session`, for one with our index `index`.
+    Offered { key: Offer, session: LocalIndex, index: LocalIndex },
+    /// This side has an answer, and the session that follows, which wait for the disk.
+    Answered { session: Box<Session>, answer: Box<KemAnswer> },
+}
