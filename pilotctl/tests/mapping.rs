@@ -12,9 +12,12 @@ use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// The gateway of one network: the external address that it gives, and the requests that it has heard.
+/// The external address that a gateway gives, and the requests that it has heard.
+type Ledger = ([u8; 4], Vec<Vec<u8>>);
+
+/// The gateway of one network.
 #[derive(Clone)]
-struct Gateway(Arc<Mutex<([u8; 4], Vec<Vec<u8>>)>>);
+struct Gateway(Arc<Mutex<Ledger>>);
 
 impl Gateway {
     /// Serves the first machine of the network from a thread that has entered it.

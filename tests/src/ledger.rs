@@ -28,6 +28,8 @@ struct Account {
     sent: u64,
     /// The machine has heard an answer from there.
     is_open: bool,
+    /// A node lives there, or lived there when something was sent.
+    is_home: bool,
 }
 
 /// One machine's traffic with all addresses.
@@ -67,10 +69,11 @@ impl Ledger {
             return;
         }
         account.sent += len as u64;
+        account.is_home |= is_home;
         let named = CANDIDATE_LEN_MAX
             * (endpoint.peers().count() as u64)
             * (1 + self.chances + now.since(Instant::ZERO).as_secs() / AGAIN.as_secs())
-            + if is_home { MEETING_LEN_MAX } else { 0 };
+            + if account.is_home { MEETING_LEN_MAX } else { 0 };
         assert!(
             account.sent <= AMPLIFICATION_MAX * account.received + named,
             "{} bytes to {to}, from where {} came, and nothing has answered there",

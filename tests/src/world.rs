@@ -137,6 +137,8 @@ pub struct World {
     pub rendezvous: Option<Rendezvous>,
     /// The relay beside the rendezvous, if there is one; it shares nothing with the rendezvous.
     spare: Option<Rendezvous>,
+    /// When nodes were last seen to live there.
+    homes: BTreeMap<std::net::IpAddr, Instant>,
     ledger: Ledger,
     network: Network,
     /// Pairs of nodes of which the first one's datagrams do not reach the second one straight.
@@ -184,6 +186,7 @@ impl World {
             nodes: Vec::new(),
             rendezvous: Some(rendezvous),
             spare: None,
+            homes: BTreeMap::new(),
             ledger: Ledger::default(),
             network: Network::default(),
             cuts: BTreeSet::new(),
@@ -711,7 +714,7 @@ impl World {
             if self.is_cut(i, to) {
                 continue;
             }
-            let is_home = (0..self.nodes.len()).any(|node| self.is_at(node, to));
+            let is_home = self.is_home(to);
             for datagram in batch.chunks(transmit.segment_len) {
                 let node = &mut self.nodes[i];
                 node.ledger.send(now, (to, is_home), datagram.len(), node.stack.endpoint());

@@ -1,7 +1,11 @@
 //! Owns which nodes cannot reach which others straight, and what routers do that their hosts do not notice.
 
 use super::{NodeIndex, World};
+use pilot_core::time::Duration;
 use std::net::SocketAddr;
+
+/// Longest time until a rendezvous hears that a node has moved: its pause between keepalives, and a loss of one.
+const MOVE_UNHEARD_MAX: Duration = Duration::from_secs(60);
 
 impl World {
     /// Loses from now on what leaves `a` straight for `b`. The other direction, and what goes over the relay, arrives.
@@ -22,6 +26,16 @@ impl World {
     pub(super) fn is_at(&self, node: NodeIndex, addr: SocketAddr) -> bool {
         let node = &self.nodes[node];
         node.addr.ip() == addr.ip() || node.nat.as_ref().is_some_and(|nat| nat.public() == addr.ip())
+    }
+
+    /// True for an address at which a node lives, or lived until some moments ago: a rendezvous hears of a move with the next keepalive.
+    pub(super) fn is_home(&mut self, addr: SocketAddr) -> bool {
+        let now = self.now;
+        for node in &self.nodes {
+            self.homes.insert(node.addr.ip(), now);
+            node.nat.as_ref().into_iter().for_each(|nat| drop(self.homes.insert(nat.public(), now)));
+        }
+        self.homes.get(&addr.ip()).is_some_and(|lived| now.since(*lived) < MOVE_UNHEARD_MAX)
     }
 
     /// Gives a node's NAT another outer address and new ports.
