@@ -26,6 +26,8 @@ pub enum Kind {
     Block,
     /// The same, to random ports.
     Random,
+    /// Masquerading that lets no UDP pass, as in networks of companies and sandboxes.
+    NoUdp,
 }
 
 /// Ports of the list from which [`Kind::Sequential`] takes them in turn.
@@ -48,7 +50,7 @@ impl Kind {
         Self::Block,
         Self::Random,
     ];
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
         (Self::None, "none"),
         (Self::Firewall, "fw"),
         (Self::Full, "full"),
@@ -59,6 +61,7 @@ impl Kind {
         (Self::Sequential, "symseq"),
         (Self::Block, "symblk"),
         (Self::Random, "sym"),
+        (Self::NoUdp, "noudp"),
     ];
 
     /// The kind of this name.
@@ -84,6 +87,9 @@ impl Kind {
     /// True when a direct path is to be found between two such routers (`docs/paths.md`).
     pub fn meets(self, other: Self) -> bool {
         let pair = [self.min(other), self.max(other)];
+        if pair.contains(&Self::NoUdp) {
+            return false;
+        }
         // Of two symmetric ones, both must be predictable.
         !(pair[0].is_symmetric() && pair[1].is_symmetric()) || pair == [Self::Sequential; 2]
     }
@@ -94,7 +100,7 @@ impl Kind {
         let out = format!("oifname wan0 ip saddr {lan}");
         match self {
             Self::None | Self::Firewall => String::new(),
-            Self::Full | Self::Address | Self::Masquerade | Self::MasqueradeOpen => format!("{out} masquerade"),
+            Self::Full | Self::Address | Self::Masquerade | Self::MasqueradeOpen | Self::NoUdp => format!("{out} masquerade"),
             Self::Port => format!(
                 "{out} meta l4proto udp snat ip to {public}:jhash ip saddr . udp sport mod 20000 seed {seed:#x} offset 20000
                  {out} masquerade"
@@ -138,6 +144,7 @@ impl Kind {
             format!("{undo} meta l4proto udp dnat to udp dport map @mapped")
         };
         let input = if self == Self::MasqueradeOpen { "accept" } else { "drop" };
+        let block = if self == Self::NoUdp { "meta l4proto udp drop" } else { "" };
         let forward = if self == Self::None { "accept" } else { "drop" };
         format!(
             "flush ruleset
@@ -155,7 +162,7 @@ impl Kind {
                     ct state established,related accept
                     icmp type echo-request accept
                 }}
-                chain block {{ type filter hook forward priority -10; }}
+                chain block {{ type filter hook forward priority -10; {block}; }}
                 chain forward {{
                     type filter hook forward priority 0; policy {forward};
                     iifname lan0 accept

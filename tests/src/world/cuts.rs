@@ -1,6 +1,7 @@
 //! Owns which nodes cannot reach which others straight, and what routers do that their hosts do not notice.
 
-use super::{NodeIndex, World};
+use super::{NodeIndex, SimNode, World};
+use crate::nat::Nat;
 use pilot_core::time::Duration;
 use std::net::SocketAddr;
 
@@ -31,10 +32,8 @@ impl World {
     /// True for an address at which a node lives, or lived until some moments ago: a rendezvous hears of a move with the next keepalive.
     pub(super) fn is_home(&mut self, addr: SocketAddr) -> bool {
         let now = self.now;
-        for node in &self.nodes {
-            self.homes.insert(node.addr.ip(), now);
-            node.nat.as_ref().into_iter().for_each(|nat| drop(self.homes.insert(nat.public(), now)));
-        }
+        let of_node = |node: &SimNode| [Some(node.addr.ip()), node.nat.as_ref().map(Nat::public)];
+        self.homes.extend(self.nodes.iter().flat_map(of_node).flatten().map(|ip| (ip, now)));
         self.homes.get(&addr.ip()).is_some_and(|lived| now.since(*lived) < MOVE_UNHEARD_MAX)
     }
 

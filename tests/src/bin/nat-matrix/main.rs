@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 #[derive(FromArgs)]
 struct Arguments {
     /// ordered pairs of kinds, as masq:sym,port:port; all pairs of the matrix when absent. Kinds: none fw full addr port masq
-    /// masqopen symseq symblk sym
+    /// masqopen symseq symblk sym noudp
     #[argh(option)]
     pairs: Option<String>,
     /// rows as JSON instead of a table
