@@ -99,7 +99,8 @@ pub(crate) fn listen(
     _: &mut Server,
     args: &RendezvousRun,
 ) -> Result<(Option<SocketAddr>, Option<SocketAddr>), Failure> {
-    if args.tls_listen.is_some() || args.ws_listen.is_some() { Err(missing()) } else { Ok((None, None)) }
+    let is_asked = args.tls_listen.is_some() || args.ws_listen.is_some();
+    if is_asked || args.tls_cert.is_some() || args.tls_key.is_some() { Err(missing()) } else { Ok((None, None)) }
 }
 
 #[cfg(not(feature = "tls"))]
