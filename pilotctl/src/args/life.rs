@@ -35,7 +35,7 @@ pub(crate) struct DaemonStart {
     /// another rendezvous, as KEY@HOST,…, that relays for this node and for peers that name it too; up to three times
     #[argh(option)]
     pub(crate) relay: Vec<String>,
-    /// UDP address to bind (default [::]:0, which is every address of both families)
+    /// UDP address to bind (default: any port on every address of both families)
     #[argh(option)]
     pub(crate) listen: Option<SocketAddr>,
     /// where the rendezvous serves TLS, as HOST[:PORT], for networks without UDP (default: its hosts, port 443)
@@ -92,7 +92,7 @@ pub(crate) struct DaemonRun {
     /// file that names the rendezvous
     #[argh(option)]
     pub(crate) rendezvous_file: Option<PathBuf>,
-    /// UDP address to bind (default [::]:0, which is every address of both families)
+    /// UDP address to bind (default: any port on every address of both families)
     #[argh(option)]
     pub(crate) listen: Option<SocketAddr>,
     /// where the rendezvous serves TLS, as HOST[:PORT], for networks without UDP (default: its hosts, port 443)
@@ -182,7 +182,7 @@ pub(crate) struct RendezvousRun {
     /// folder for identity and books
     #[argh(option)]
     pub(crate) home: PathBuf,
-    /// UDP address to serve on (default [::]:9000, which is every address of both families)
+    /// UDP address to serve on (default: port 9000 on every address of both families)
     #[argh(option, default = "SocketAddr::from(([0u16; 8], 9000))")]
     pub(crate) listen: SocketAddr,
     /// TCP address at which nodes without UDP are served over TLS, as 0.0.0.0:443
