@@ -1,4 +1,5 @@
 //! Two nodes of one network that have both moved, without a rendezvous: real processes in network namespaces, which only root may make.
+#![cfg(not(feature = "portable-platform"))] // interfaces are told by Linux alone
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;

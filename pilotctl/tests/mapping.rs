@@ -1,4 +1,5 @@
 //! A real daemon behind a gateway that maps ports, or says so: processes in network namespaces, which only root may make.
+#![cfg(not(feature = "portable-platform"))] // gateways and interfaces are told by Linux alone
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;

@@ -28,7 +28,7 @@ pub(super) const ASKED_MAX: usize = 16;
 /// Times that a channel to a peer is asked for, unless the peer begins a key handshake again.
 pub(super) const ASKS_MAX: u8 = 4;
 
-/// One spare relay, as [`Endpoint::spare_relays`] describes it.
+/// One spare relay, as [`Endpoint::spare_relays`](crate::Endpoint::spare_relays) describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpareRelay {
     /// Static key.

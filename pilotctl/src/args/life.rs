@@ -38,10 +38,10 @@ pub(crate) struct DaemonStart {
     /// UDP address to bind (default: any port on every address of both families)
     #[argh(option)]
     pub(crate) listen: Option<SocketAddr>,
-    /// where the rendezvous serves TLS, as HOST[:PORT], for networks without UDP (default: its hosts, port 443)
+    /// where the rendezvous serves TLS, as HOST or HOST:PORT, for networks without UDP (default: its hosts, port 443)
     #[argh(option)]
     pub(crate) rendezvous_tls: Option<String>,
-    /// proxy on that way, as http://[USER:PASSWORD@]HOST[:PORT] (default: HTTPS_PROXY, which others cannot read)
+    /// proxy on that way, as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT (default: HTTPS_PROXY, which others cannot read)
     #[argh(option)]
     pub(crate) https_proxy: Option<String>,
     /// take only a certificate of the system's authorities there; the key of the rendezvous is proven in any case
@@ -95,10 +95,10 @@ pub(crate) struct DaemonRun {
     /// UDP address to bind (default: any port on every address of both families)
     #[argh(option)]
     pub(crate) listen: Option<SocketAddr>,
-    /// where the rendezvous serves TLS, as HOST[:PORT], for networks without UDP (default: its hosts, port 443)
+    /// where the rendezvous serves TLS, as HOST or HOST:PORT, for networks without UDP (default: its hosts, port 443)
     #[argh(option)]
     pub(crate) rendezvous_tls: Option<String>,
-    /// proxy on that way, as http://[USER:PASSWORD@]HOST[:PORT] (default: HTTPS_PROXY, which others cannot read)
+    /// proxy on that way, as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT (default: HTTPS_PROXY, which others cannot read)
     #[argh(option)]
     pub(crate) https_proxy: Option<String>,
     /// take only a certificate of the system's authorities there; the key of the rendezvous is proven in any case
