@@ -280,7 +280,10 @@ impl Trace {
         match self {
             Self::RendezvousDown { refusal: Some(_) } => Level::Error,
             Self::RendezvousDown { refusal: None }
-            | Self::PeerDown { reason: ResetReason::Unreachable | ResetReason::SecretDiffers, .. }
+            | Self::PeerDown {
+                reason: ResetReason::Unreachable | ResetReason::SecretDiffers | ResetReason::TooNarrow,
+                ..
+            }
             | Self::Refused { .. }
             | Self::Trust { step: TrustStep::NameRefused, .. }
             | Self::NameTaken

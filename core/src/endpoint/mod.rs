@@ -429,7 +429,9 @@ impl Endpoint {
                 self.doubt(now, id);
             }
             if let Some(reason) = given_up {
-                self.events.trace.push(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Failed });
+                if reason != ResetReason::TooNarrow {
+                    self.events.trace.push(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Failed });
+                }
                 self.reset_peer(now, id, reason);
             }
             if wants_relay {

@@ -529,7 +529,7 @@ impl Peer {
 
     // Time.
 
-    /// Runs everything that is due; gives the reason when a key handshake was given up.
+    /// Runs everything that is due; gives the reason when a key handshake was given up, or the path in use carries no data.
     pub(crate) fn handle_timeout(&mut self, now: Instant, prober: &mut Prober<'_>) -> Option<ResetReason> {
         self.link.handle_timeout(now);
         let loaded = self.is_loaded();
