@@ -20,8 +20,9 @@ pub(crate) const SPENT_MAX: usize = 4096;
 /// How long a SYN is remembered. Source: own choice; late copies in the link are rarely older than some seconds.
 const SPENT_FOR: Duration = Duration::from_secs(60);
 
-/// Streams that began with early data and are over. A late copy of their SYN would open another stream and give the
-/// application the same request once more; without early data TCP's handshake recognises the copy (RFC 7413 §2).
+/// Streams of peers that are over. A late copy of their SYN that carries early data would open another stream and give the
+/// application the same request once more (RFC 7413 §2), also where another copy, without the data, opened the stream: a SYN takes
+/// the data along when the path of that moment has room for both.
 pub(crate) struct Spent<P = PeerId> {
     known: BTreeSet<(P, FlowKey, u32)>,
     order: VecDeque<(Instant, (P, FlowKey, u32))>,

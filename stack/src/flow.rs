@@ -125,8 +125,8 @@ pub(crate) struct Flow {
     pub(crate) early: Early,
     /// When the first SYN with early data went to the link.
     early_at: Option<Instant>,
-    /// Sequence number of the peer's SYN, if early data came with it.
-    pub(crate) early_syn: Option<u32>,
+    /// Sequence number of the peer's SYN, which opened the flow.
+    pub(crate) syn: Option<u32>,
     /// What the flow holds, as its peer's budget has counted it.
     pub(crate) held: Held,
     /// Bytes that the application keeps for the stream. Unit: bytes.
@@ -188,7 +188,7 @@ impl Flow {
             unannounced: 0,
             early: Early::Nothing,
             early_at: None,
-            early_syn: None,
+            syn: None,
             held: Held::default(),
             kept: 0,
             window_scale: 0,

@@ -156,7 +156,7 @@ impl PeerStack {
         debug_assert!(is_listening, "a closed socket and a port that is not 0");
         let (syn, bytes, early) = syn.split(bytes);
         flow.early = Early::of_syn(&syn, bytes, early);
-        flow.early_syn = matches!(flow.early, Early::Theirs(_)).then_some(syn.sequence);
+        flow.syn = Some(syn.sequence);
         self.io.budget.add_stream();
         self.flows.insert(key, flow);
         self.handle_segment(now, &syn, bytes, agenda);
@@ -190,7 +190,7 @@ impl PeerStack {
     /// have a tunnel for long.
     fn forget_unasked(&mut self, key: FlowKey, agenda: &mut Agenda) {
         let Some(mut flow) = self.flows.remove(&key) else { return };
-        debug_assert!(flow.early_syn.is_none(), "a stream of the peer has rings");
+        debug_assert!(flow.syn.is_none(), "a stream of the peer has rings");
         self.io.settle_last(&mut flow);
         agenda.move_deadline(flow.deadline, None, self.io.peer, key);
         self.waiting.retain(|waiting| *waiting != key);
@@ -413,7 +413,7 @@ impl PeerStack {
         if flow.ring_len() == 0 {
             self.waiting.retain(|waiting| *waiting != key); // its SYN was never sent
         }
-        if let Some(sequence) = flow.early_syn {
+        if let Some(sequence) = flow.syn {
             shared.spent.note(now, peer, key, sequence);
         }
         shared.pool.give(flow.tcp);

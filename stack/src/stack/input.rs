@@ -193,7 +193,7 @@ impl Stack {
 
     /// Takes a segment without a flow: opens a stream if a listener and the gate admit that, otherwise answers with a
     /// reset.
-    fn handle_unknown(&mut self, now: Instant, peer: PeerId, bytes: &[u8]) {
+    pub(super) fn handle_unknown(&mut self, now: Instant, peer: PeerId, bytes: &[u8]) {
         let Some(segment) = Segment::parse(bytes) else { return };
         if segment.syn && self.shared.spent.contains(peer, &segment) {
             return; // a late copy
@@ -249,7 +249,7 @@ impl Stack {
 fn abandon(now: Instant, flow: &mut Flow, streams: &mut BTreeMap<StreamId, (PeerId, FlowKey)>, ports: &mut PortTable) {
     debug_assert!(flow.linger.is_none(), "the application cannot have closed it");
     flow.linger = Some(now);
-    flow.early_syn = None;
+    flow.syn = None;
     flow.accepting = None;
     if let (Some((peer, _)), Some(port)) = (streams.remove(&flow.id), flow.waiting.take()) {
         ports.note_gone(peer, port);

@@ -294,4 +294,23 @@ fn an_answer_to_a_question_that_was_taken_back_is_none() {
     assert!(star.stacks[0].stream_info(ours).expect("open").connected);
 }
 
+/// Found by `chaos`: on a path that grew, the SYN went without early data first and with them later.
+#[test]
+fn a_late_syn_that_brings_early_data_opens_no_stream_that_is_over() {
+    let (mut star, streams) = Star::connected(1, 4096);
+    let (peer, key, _) = accepted(&mut star);
+    let flow = star.stacks[1].slots.get_mut(peer).and_then(|stack| stack.flows.get_mut(&key)).expect("open");
+    let syn = flow.syn.expect("the hub has opened it");
+    let header =
+        [&key.1.to_be_bytes(), &key.0.to_be_bytes(), &syn.to_be_bytes()[..], &[0; 4], &[6 << 4, 0x02], &[16, 0]];
+    let late = [&header.concat(), &[0; 4][..], &[3, 3, 4, 0], b"early"].concat();
+    let theirs = star.stacks[1].streams().next().expect("accepted");
+    star.stacks[1].abort(star.now, theirs);
+    star.stacks[0].abort(star.now, streams[0]);
+    (0..20).for_each(|_| star.step(MS * 20));
+    star.stacks[1].handle_unknown(star.now, peer, &late);
+    (0..20).for_each(|_| star.step(MS * 20));
+    assert_eq!(star.stacks[1].streams().count(), 0);
+}
+
 mod memory;

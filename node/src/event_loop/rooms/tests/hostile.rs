@@ -362,5 +362,7 @@ fn a_peer_with_every_grant_and_bad_intentions_costs_the_others_a_tenth_at_most()
     for _ in 0..STEPS {
         world.step();
     }
-    assert_eq!((world.memory().0, world.rooms.services.held()), (0, (3, 0, 0)));
+    let stack = &world.rooms.cx.stack;
+    let left: Vec<_> = stack.streams().map(|id| (id, stack.stream_info(id))).collect();
+    assert_eq!((world.memory().0, world.rooms.services.held()), (0, (3, 0, 0)), "{left:#?}");
 }
