@@ -434,6 +434,7 @@ impl Endpoint {
                     self.send_control(id, &Control::Trust(message));
                 }
             }
+            Effect::Greet(key) => self.greet(now, &key),
             Effect::KemSaved(key, index) => self.on_kem_saved(&key, index),
             Effect::Renamed => self.up_peers(now).into_iter().for_each(|id| self.on_trusted_up(now, id)),
             Effect::Regranted(key) => {

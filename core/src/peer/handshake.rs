@@ -42,6 +42,8 @@ pub(crate) struct Handshake {
     without_kem: bool,
     /// A RESP came that even the pair secret alone does not open.
     is_refused: bool,
+    /// Nothing waits for it: its one INIT is not repeated, and its end is told to nothing.
+    is_greeting: bool,
 }
 
 impl Handshake {
@@ -76,6 +78,7 @@ impl Handshake {
             has_new_cookie: false,
             without_kem: before.is_some_and(|before| before.without_kem),
             is_refused: before.is_some_and(|before| before.is_refused),
+            is_greeting: false,
         }
     }
 
@@ -115,6 +118,16 @@ impl Handshake {
         }
     }
 
+    /// Nothing waits for this key handshake.
+    pub(super) const fn greet(&mut self) {
+        self.is_greeting = true;
+    }
+
+    /// True when nothing waits for this key handshake.
+    pub(super) const fn is_greeting(&self) -> bool {
+        self.is_greeting
+    }
+
     /// True while only one INIT was sent.
     pub(super) const fn is_first_attempt(&self) -> bool {
         self.attempts == 1
@@ -125,7 +138,7 @@ impl Handshake {
         self.started
     }
 
-    /// When the INIT is to be repeated.
+    /// When the INIT is to be repeated, or a greeting ends.
     pub(super) const fn resend_at(&self) -> Instant {
         self.resend_at
     }
@@ -133,6 +146,7 @@ impl Handshake {
     /// When no answer is expected any more; `in_use`: streams wait for it. What the rendezvous says ends no stream that stands.
     pub(super) fn give_up_at(&self, in_use: bool) -> Instant {
         match (self.heard.filter(|_| in_use), self.away_since) {
+            _ if self.is_greeting => self.resend_at,
             _ if self.is_refused => self.started + AWAY_AFTER,
             (Some(heard), _) => (heard + VANISHED_AFTER).max(self.started + VANISHED_TRY),
             (None, Some(since)) => since + AWAY_AFTER,
@@ -152,12 +166,14 @@ impl Handshake {
         self.told_away_at = Some(now);
     }
 
-    /// What the streams to the peer end with when the key handshake is given up.
-    pub(super) const fn give_up_reason(&self) -> ResetReason {
+    /// What the streams to the peer end with when the key handshake is given up; `None` for a greeting, which ends nothing:
+    /// streams that have come meanwhile begin another.
+    pub(super) const fn give_up_reason(&self) -> Option<ResetReason> {
         match self.away_since {
-            _ if self.is_refused => ResetReason::SecretDiffers,
-            None => ResetReason::Unreachable,
-            Some(_) => ResetReason::Away,
+            _ if self.is_greeting => None,
+            _ if self.is_refused => Some(ResetReason::SecretDiffers),
+            None => Some(ResetReason::Unreachable),
+            Some(_) => Some(ResetReason::Away),
         }
     }
 

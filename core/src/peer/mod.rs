@@ -253,10 +253,15 @@ impl Peer {
         self.sessions.handshake().and_then(Handshake::cookie)
     }
 
+    /// True while a key handshake is under way that nothing waits for.
+    pub(crate) fn is_greeting(&self) -> bool {
+        self.sessions.handshake().is_some_and(Handshake::is_greeting)
+    }
+
     /// True when a key handshake should be begun, or its INIT repeated, now.
     pub(crate) fn handshake_is_due(&self, now: Instant) -> bool {
         if let Some(handshake) = self.sessions.handshake() {
-            return now >= handshake.resend_at();
+            return now >= handshake.resend_at() && !handshake.is_greeting();
         }
         if self.sessions.expects_use() {
             return false;
@@ -399,6 +404,11 @@ impl Peer {
         self.sessions.move_to_handshake(handshake);
         self.ask_relay_at = Some(now + if patient { RELAY_PATIENCE } else { Duration::ZERO });
         targets.into_iter().filter(|to| to.is_direct() || !patient).for_each(|to| self.send_init(to));
+    }
+
+    /// The key handshake under way is a greeting: it is tried once.
+    pub(crate) fn greet(&mut self) {
+        self.sessions.handshake_mut().into_iter().for_each(Handshake::greet);
     }
 
     /// Sends the INIT under way, if there is one, to this address.
@@ -551,7 +561,7 @@ impl Peer {
         let given_up = self.sessions.handshake().filter(|handshake| now >= handshake.give_up_at(in_use));
         let reason = given_up.map(Handshake::give_up_reason)?;
         self.sessions.end_handshake();
-        Some(reason)
+        reason
     }
 
     /// Since when the rendezvous says that it does not have the peer connected, which has not answered meanwhile.
