@@ -112,6 +112,8 @@ pub(super) enum Effect {
         online: bool,
         /// Where the rendezvous sees the peer.
         seen: Option<SocketAddr>,
+        /// The INIT that went along with the question has been passed on.
+        is_passed_on: bool,
     },
     /// The rendezvous does not have this peer connected, or the peer has not granted us the relay: only direct paths are left.
     NoRelay(IdentityKey),

@@ -25,6 +25,8 @@ pub(crate) struct Handshake {
     sent_at: Instant,
     /// When the INIT left over the relay, if that was after `sent_at`.
     relayed_at: Option<Instant>,
+    /// The INIT has gone along with the question for a relay.
+    has_gone_along: bool,
     /// INITs sent.
     attempts: usize,
     resend_at: Instant,
@@ -69,6 +71,7 @@ impl Handshake {
             started: before.map_or(now, |before| before.started),
             sent_at: now,
             relayed_at: None,
+            has_gone_along: false,
             attempts: attempts + 1,
             resend_at: now + pause + Duration::from_millis(rng.below(RESEND_JITTER_MS)),
             away_since,
@@ -194,6 +197,22 @@ impl Handshake {
     pub(super) fn on_relayed(&mut self, now: Instant) {
         // The channel of an earlier tunnel mostly stands, so that the first one is answered, also when it goes again.
         self.relayed_at.get_or_insert(now);
+    }
+
+    /// The INIT, once, to go along with the question for a relay, unless it has left over one.
+    pub(super) fn go_along(&mut self, now: Instant) -> Option<&[u8]> {
+        if self.relayed_at.is_some() {
+            return None;
+        }
+        (self.relayed_at, self.has_gone_along) = (Some(now), true);
+        Some(&self.pending.datagram)
+    }
+
+    /// The rendezvous has answered whether it passed on an INIT that went along. False when the present one is still to leave.
+    pub(super) fn take_gone_along(&mut self, is_passed_on: bool) -> bool {
+        let has_gone_along = core::mem::take(&mut self.has_gone_along);
+        self.relayed_at.take_if(|_| has_gone_along && !is_passed_on);
+        has_gone_along && is_passed_on
     }
 
     /// The round trip that an answer from `from` at `now` shows.

@@ -430,6 +430,20 @@ impl Peer {
         relays.into_iter().for_each(|relay| self.relay_init_over(now, relay));
     }
 
+    /// The INIT under way, once, to go along with the question for a relay, unless it has left over one.
+    pub(crate) fn init_to_go_along(&mut self, now: Instant) -> Option<&[u8]> {
+        self.sessions.handshake_mut()?.go_along(now)
+    }
+
+    /// The rendezvous has opened this channel. Sends the INIT under way, if there is one, over it, unless the rendezvous has
+    /// passed that on with the question.
+    pub(crate) fn on_relay_opened(&mut self, now: Instant, relay: PathAddr, is_passed_on: bool) {
+        let handshake = self.sessions.handshake_mut();
+        if !handshake.is_some_and(|handshake| handshake.take_gone_along(is_passed_on)) {
+            self.relay_init_over(now, relay);
+        }
+    }
+
     /// Sends the INIT under way, if there is one, over this relay as well.
     pub(crate) fn relay_init_over(&mut self, now: Instant, relay: PathAddr) {
         if let Some(handshake) = self.sessions.handshake_mut() {
