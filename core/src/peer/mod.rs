@@ -1,9 +1,10 @@
 //! Owns one peer: its tunnel, link and paths, and what binds them together.
 //!
-//! [`sessions`] holds the states of the tunnel, [`handshake`] a key handshake of this side, [`receive`] the way of a
-//! datagram in, [`send`] and [`builder`] the way out. This file holds the peer itself, its verbs and its timers.
+//! [`sessions`] holds the states of the tunnel, [`handshake`] a key handshake of this side, [`early`] what goes with a RESP,
+//! [`receive`] the way of a datagram in, [`send`] and [`builder`] the way out. This file holds the peer itself, its verbs and its timers.
 
 mod builder;
+mod early;
 mod handshake;
 mod kem;
 mod kem_run;

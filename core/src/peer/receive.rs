@@ -35,6 +35,8 @@ pub(crate) struct Effects {
     pub(crate) restarted: bool,
     /// A tunnel can be used where none could before: the peer wants to know where this node is.
     pub(crate) is_fresh: bool,
+    /// The peer has been told that with the RESP already.
+    pub(crate) was_told: bool,
     /// A verified record, new to us, of a peer that is not pinned.
     pub(crate) introduced: Option<Box<NodeRecord>>,
     /// The peer ends the tunnel, for this reason.
@@ -80,6 +82,7 @@ impl Peer {
     fn promote(&mut self, Arrival { now, from, receiver, counter }: Arrival, effects: &mut Effects) {
         let Some(session) = self.sessions.take_next(receiver) else { return };
         let (had_keys, was_up, created) = (self.sessions.current().is_some(), self.is_up(now), session.created);
+        effects.was_told = self.paths.told_at() >= created;
         self.paths.on_resp_used(now, from, self.stands(now, &session));
         effects.restarted = self.make_current(now, session).1;
         effects.established = !had_keys || effects.restarted;
@@ -120,6 +123,8 @@ impl Peer {
                     self.handle_hello(local, hello, effects)?;
                     (introduced, urgency) = (true, Urgency::Normal);
                 }
+                // Its pin has introduced a peer that is trusted.
+                Frame::Early(message) if self.role == Role::Trusted => effects.control.push(message.into()),
                 _ if !introduced => return Err(Discard::BeforeHello),
                 Frame::Packet(_) | Frame::PureAck(_) | Frame::Loose(_) if !is_mixed => return Err(Discard::NotMixed),
                 Frame::Packet(bytes) => {
@@ -142,6 +147,7 @@ impl Peer {
                 }
                 Frame::Ping => urgency = Urgency::Normal,
                 Frame::Close(reason) => effects.closed = Some(reason),
+                Frame::Early(_) => return Err(Discard::Malformed),
             }
         }
         Ok(urgency)
