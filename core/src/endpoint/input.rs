@@ -133,6 +133,13 @@ impl Endpoint {
             self.events.push_back(Event::Introduced(id, record));
         }
         self.follow_paths(now, id);
+        for bytes in effects.early {
+            match Control::parse(&bytes) {
+                Ok(Control::KemOffer(offer)) => self.handle_kem_offer(now, id, (&offer, true)),
+                Ok(message) => self.handle_control(now, id, message),
+                Err(_) => self.discards.count(Discard::Malformed),
+            }
+        }
         for bytes in effects.control {
             match Control::parse(&bytes) {
                 Ok(message) => self.handle_control(now, id, message),

@@ -347,7 +347,7 @@ impl Endpoint {
             }
             (Role::Trusted, Control::Candidates(list, nat)) => self.handle_candidates(now, from, (&list, nat)),
             (Role::Trusted, Control::Meeting(meeting)) => self.on_meeting(now, from, meeting),
-            (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, &offer),
+            (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, (&offer, false)),
             (Role::Trusted, Control::KemAnswer(answer)) => self.handle_kem_answer(now, from, &answer),
             (Role::Trusted, Control::Trust(message)) => {
                 self.with_directory(now, |directory, cx| directory.handle_trust(cx, &message));
@@ -416,8 +416,7 @@ impl Endpoint {
                 }
             }
             Effect::Call(ticket, call) => {
-                let rendezvous = self.rendezvous_peer();
-                let extensions = self.going_along(now, &call);
+                let (rendezvous, extensions) = (self.rendezvous_peer(), self.going_along(now, &call));
                 let call = Control::Call(ticket, call, extensions);
                 if !rendezvous.is_some_and(|id| self.send_control(id, &call)) {
                     self.with_directory(now, |directory, cx| directory.on_call_refused(cx, ticket));
@@ -436,7 +435,7 @@ impl Endpoint {
                 }
             }
             Effect::Greet(key) => self.greet(now, &key),
-            Effect::KemSaved(key, index) => self.on_kem_saved(&key, index),
+            Effect::KemSaved(key, index) => self.on_kem_saved(now, &key, index),
             Effect::Renamed => self.up_peers(now).into_iter().for_each(|id| self.on_trusted_up(now, id)),
             Effect::Regranted(key) => {
                 let id = self.peer_by_identity(&key).map(Event::Regranted);
@@ -444,9 +443,7 @@ impl Endpoint {
             }
             Effect::Candidates => self.up_peers(now).into_iter().for_each(|id| self.send_candidates(now, id, true)),
             Effect::Relay { to, channel, online, seen, is_passed_on } => {
-                let Some(id) = self.peer_by_identity(&to) else { return };
-                seen.into_iter().for_each(|seen| self.on_peer_seen(id, seen));
-                self.use_relay(now, id, (channel, online, is_passed_on));
+                self.use_relay(now, &to, (channel, online, is_passed_on), seen);
             }
             Effect::Survey(probes) => self.survey(now, &probes),
             Effect::NoRelay(key) => {
@@ -590,8 +587,16 @@ impl Endpoint {
     }
 
     /// The rendezvous has given a relay channel to a peer, which it has connected now or not.
-    fn use_relay(&mut self, now: Instant, id: PeerId, (channel, is_online, is_passed_on): (u32, bool, bool)) {
+    fn use_relay(
+        &mut self,
+        now: Instant,
+        to: &IdentityKey,
+        (channel, is_online, is_passed_on): (u32, bool, bool),
+        seen: Option<SocketAddr>,
+    ) {
+        let Some(id) = self.peer_by_identity(to) else { return };
         self.set_relay(now, id, channel);
+        seen.into_iter().for_each(|seen| self.on_peer_seen(id, seen));
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.set_away(now, !is_online);
             entry.peer.on_relay_opened(now, PathAddr::Relay(Channel(channel)), is_passed_on);

@@ -199,20 +199,20 @@ impl Handshake {
         self.relayed_at.get_or_insert(now);
     }
 
-    /// The INIT, once, to go along with the question for a relay, unless it has left over one.
-    pub(super) fn go_along(&mut self, now: Instant) -> Option<&[u8]> {
-        if self.relayed_at.is_some() {
+    /// The INIT, once, to go along with the question for a relay, unless it has left over one that stands.
+    pub(super) fn go_along(&mut self, now: Instant, stands: bool) -> Option<&[u8]> {
+        if self.has_gone_along || (stands && self.relayed_at.is_some()) {
             return None;
         }
-        (self.relayed_at, self.has_gone_along) = (Some(now), true);
+        self.has_gone_along = true;
+        self.relayed_at.get_or_insert(now);
         Some(&self.pending.datagram)
     }
 
     /// The rendezvous has answered whether it passed on an INIT that went along. False when the present one is still to leave.
-    pub(super) fn take_gone_along(&mut self, is_passed_on: bool) -> bool {
-        let has_gone_along = core::mem::take(&mut self.has_gone_along);
-        self.relayed_at.take_if(|_| has_gone_along && !is_passed_on);
-        has_gone_along && is_passed_on
+    pub(super) fn has_arrived_along(&mut self, is_passed_on: bool) -> bool {
+        self.relayed_at.take_if(|_| self.has_gone_along && !is_passed_on);
+        self.has_gone_along && is_passed_on
     }
 
     /// The round trip that an answer from `from` at `now` shows.

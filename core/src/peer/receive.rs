@@ -31,6 +31,8 @@ pub(crate) struct Arrival {
 pub(crate) struct Effects {
     /// Messages of the control stream.
     pub(crate) control: Vec<Vec<u8>>,
+    /// Messages that came beside it.
+    pub(crate) early: Vec<Vec<u8>>,
     /// The peer is another process than before: everything in flight is lost.
     pub(crate) restarted: bool,
     /// A tunnel can be used where none could before: the peer wants to know where this node is.
@@ -72,6 +74,7 @@ impl Peer {
         self.rest_at.get_or_insert(now + REST_AFTER);
         self.set_away(now, false);
         self.promote(arrival, effects);
+        self.note_kem_used(receiver);
         self.paths.on_authentic(now, (from, len), newest, prober);
         let urgency = self.handle_frames(arrival, (indexes, introduced, is_mixed), plaintext, prober, sink, effects)?;
         self.link.on_received(now, receiver, counter, urgency);
@@ -124,7 +127,7 @@ impl Peer {
                     (introduced, urgency) = (true, Urgency::Normal);
                 }
                 // Its pin has introduced a peer that is trusted.
-                Frame::Early(message) if self.role == Role::Trusted => effects.control.push(message.into()),
+                Frame::Early(message) if self.role == Role::Trusted => effects.early.push(message.into()),
                 _ if !introduced => return Err(Discard::BeforeHello),
                 Frame::Packet(_) | Frame::PureAck(_) | Frame::Loose(_) if !is_mixed => return Err(Discard::NotMixed),
                 Frame::Packet(bytes) => {
