@@ -37,6 +37,9 @@ impl ExtensionType {
     pub const SEEN: Self = Self(6);
     /// In candidates: the sender's NAT. Four bytes.
     pub const NAT: Self = Self(7);
+    /// In `OpenRelay`: an INIT to be passed to the other node as soon as the channel is there. In its answer, without a value: it
+    /// was passed on.
+    pub const INIT: Self = Self(8);
 }
 
 /// Underlay addresses as the value of an extension has them.

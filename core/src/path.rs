@@ -172,6 +172,8 @@ pub(crate) struct Paths {
     ready: Vec<Probe>,
     round: Option<PunchRound>,
     rounds: usize,
+    /// The newest round was in vain while nothing used the peer: it goes no further before something does.
+    rests: bool,
     size_probe: Option<SizeProbe>,
     /// Sizes from this index on were refused by the selected path.
     size_limit: Option<usize>,
@@ -229,6 +231,7 @@ impl Paths {
             ready: Vec::new(),
             round: None,
             rounds: 0,
+            rests: false,
             size_probe: None,
             size_limit: None,
             size_again_at: None,
@@ -576,9 +579,11 @@ impl Paths {
             })
     }
 
-    /// True when a relayed peer may be reached straight by now: the newest round is over, and nothing has tried since.
+    /// True when a relayed peer may be reached straight by now: the newest round is over, and nothing has tried since, or it
+    /// has waited for the peer to be used.
     pub(crate) fn is_worth_a_round(&self, now: Instant) -> bool {
-        matches!(self.selected(), Some(PathAddr::Relay(_))) && now.since(self.round_at) >= USE_PAUSE
+        let is_relayed = matches!(self.selected(), Some(PathAddr::Relay(_)));
+        is_relayed && (self.rests || now.since(self.round_at) >= USE_PAUSE)
     }
 
     /// Something is to be sent on a path that [`Paths::is_stale`]: it goes over the relay, and a round begins when the peer has

@@ -14,7 +14,7 @@ use pilot_core::identity::IdentityKey;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_core::trust::Source;
-use pilot_core::wire::{self, Datagram, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
+use pilot_core::wire::{self, Datagram, INIT_LEN, RELAY_HEADER_LEN, emit_relay_header, relay_tag};
 use pilot_core::{Config, Endpoint, Instant, NodeRecord, PeerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -224,12 +224,15 @@ impl Rendezvous {
                 Event::Introduced(peer, record) => {
                     self.identities.insert(peer, (record.identity, now));
                 }
-                Event::Call(peer, id, call, _) => {
+                Event::Call(peer, id, call, extensions) => {
                     let is_register = matches!(call, Call::Register(_));
                     let relay_to = if let Call::OpenRelay(to) = &call { Some(*to) } else { None };
                     let answer = self.answer(now, peer, call);
                     let facts = match (&answer, relay_to) {
-                        (Answer::Relay { .. }, Some(to)) => self.whereabouts(&to),
+                        (Answer::Relay { channel, .. }, Some(to)) => {
+                            let is_passed_on = self.pass_init(now, *channel, &extensions);
+                            self.whereabouts(&to, is_passed_on)
+                        }
                         _ => self.facts(now, peer, &answer, is_register),
                     };
                     self.endpoint.answer(peer, id, answer, facts);
@@ -253,11 +256,20 @@ impl Rendezvous {
         }
     }
 
-    /// Where a node is seen, for one that may open a relay to it: an address that the node itself names may be another's.
-    fn whereabouts(&self, of: &IdentityKey) -> Extensions {
+    /// What one is told that may open a relay to a node: where that is seen, since an address that the node itself names may be
+    /// another's, and whether the INIT to it was passed on.
+    fn whereabouts(&self, of: &IdentityKey, is_passed_on: bool) -> Extensions {
         let seen = self.clients.get(of).and_then(|client| self.endpoint.direct_address(client.peer));
-        let list = Extensions::NONE;
-        seen.and_then(|seen| list.with(ExtensionType::SEEN, &emit_endpoints(&[seen])).ok()).unwrap_or_default()
+        let seen = seen.map(|seen| (ExtensionType::SEEN, emit_endpoints(&[seen])));
+        let passed_on = is_passed_on.then_some((ExtensionType::INIT, Vec::new()));
+        let add = |list: Extensions, (of, value): (ExtensionType, Vec<u8>)| list.with(of, &value).unwrap_or_default();
+        seen.into_iter().chain(passed_on).fold(Extensions::NONE, add)
+    }
+
+    /// Passes the INIT on that came with the question for this channel of the caller; false when there is none, or no room.
+    fn pass_init(&mut self, now: Instant, channel: u32, extensions: &Extensions) -> bool {
+        let init = extensions.get(ExtensionType::INIT).filter(|init| init.len() == INIT_LEN);
+        init.is_some_and(|init| self.pass_on(now, channel, init))
     }
 
     /// What an answer says besides its content: a refusal and a registration have the clock.
@@ -441,25 +453,33 @@ impl Rendezvous {
 
     /// Passes a datagram on: the tag proves the sender, the channel names the receiver. The payload stays sealed end to end.
     fn relay(&mut self, now: Instant, channel: u32, tag: [u8; 8], payload: &[u8]) {
-        let Some(leg) = self.channels.leg(channel) else { return };
-        let Some(sender) = self.clients.get_mut(&leg.from) else { return };
-        if relay_tag(&sender.relay_key, wire::Channel(channel), payload) != tag {
-            return;
+        let sender = self.channels.leg(channel).and_then(|leg| self.clients.get(&leg.from));
+        if sender.is_some_and(|sender| relay_tag(&sender.relay_key, wire::Channel(channel), payload) == tag) {
+            self.pass_on(now, channel, payload);
         }
+    }
+
+    /// Passes on what the owner of a channel sends there; false when that is dropped.
+    fn pass_on(&mut self, now: Instant, channel: u32, payload: &[u8]) -> bool {
+        let Some(leg) = self.channels.leg(channel) else { return false };
+        let Some(sender) = self.clients.get_mut(&leg.from) else { return false };
         let size = payload.len() as u64;
         if !sender.relay_tokens.take(now, size, RELAY_BYTES_PER_SECOND, RELAY_BYTES_PER_SECOND) {
-            return self.tell_congestion(now, &leg.from, channel);
+            self.tell_congestion(now, &leg.from, channel);
+            return false;
         }
         self.channels.touch(now, channel);
-        let Some(receiver) = self.clients.get(&leg.to) else { return };
-        let Some(to) = self.endpoint.direct_address(receiver.peer) else { return };
+        let Some(receiver) = self.clients.get(&leg.to) else { return false };
+        let Some(to) = self.endpoint.direct_address(receiver.peer) else { return false };
         let other = wire::Channel(leg.other);
         let mut datagram = Vec::with_capacity(RELAY_HEADER_LEN + payload.len());
         datagram.extend_from_slice(&emit_relay_header(other, relay_tag(&receiver.relay_key, other, payload)));
         datagram.extend_from_slice(payload);
-        if !self.forward.push(leg.from, Waiting { to, channel, at: now, datagram }) {
+        let has_room = self.forward.push(leg.from, Waiting { to, channel, at: now, datagram });
+        if !has_room {
             self.tell_congestion(now, &leg.from, channel);
         }
+        has_room
     }
 }
 

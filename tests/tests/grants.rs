@@ -44,7 +44,10 @@ fn regrant(world: &mut World, node: NodeIndex, other: NodeIndex, change: &Regran
 fn connect(world: &mut World, other: NodeIndex) {
     let (peer, now) = (world.peer(0, other), world.now);
     world.nodes[0].stack.endpoint_mut().reach(now, peer);
+    let is_up = |w: &World, node: NodeIndex, peer| w.nodes[node].stack.endpoint().is_up(w.now, peer);
+    world.run_until("a tunnel stands", |w| is_up(w, 0, w.peer(0, other)) && is_up(w, other, w.peer(other, 0)));
     world.run_until("both have heard", |w| pin(w, 0, other).granted.is_some() && pin(w, other, 0).granted.is_some());
+    world.run_for(SOON);
 }
 
 fn end_of(world: &World, node: NodeIndex, stream: pilot_stack::StreamId) -> Option<StreamEnd> {
@@ -220,6 +223,11 @@ fn rename(world: &mut World, node: NodeIndex, hostname: &str) {
     world.nodes[node].stack.endpoint_mut().set_profile(now, profile);
 }
 
+/// Lets the tunnels end in which new friends have greeted each other.
+fn let_tunnels_end(world: &mut World) {
+    world.run_for(Duration::from_secs(600));
+}
+
 fn look_up(world: &mut World, node: NodeIndex, name: &str) -> NodeRecord {
     let (now, seen) = (world.now, world.nodes[node].events.len());
     world.nodes[node].stack.endpoint_mut().lookup(now, Query::Name(name.into())).unwrap();
@@ -239,6 +247,7 @@ fn look_up(world: &mut World, node: NodeIndex, name: &str) -> NodeRecord {
 #[test]
 fn connected_peers_learn_a_new_name_at_once_and_others_with_the_next_tunnel() {
     let mut world = friends(908, 3);
+    let_tunnels_end(&mut world);
     connect(&mut world, 1);
     rename(&mut world, 0, "other-name");
     world.run_for(SOON * 2);
@@ -263,6 +272,7 @@ fn a_name_that_the_rendezvous_refuses_is_told_to_no_peer() {
 #[test]
 fn a_peer_is_found_under_its_new_name_by_looking_it_up() {
     let mut world = friends(910, 2);
+    let_tunnels_end(&mut world);
     rename(&mut world, 1, "other-name");
     world.run_for(SOON * 2);
     assert_eq!(pin(&world, 0, 1).hostname, "node-2");
@@ -275,6 +285,7 @@ fn a_peer_is_found_under_its_new_name_by_looking_it_up() {
 #[test]
 fn a_node_with_a_freed_name_is_not_the_peer_that_had_it() {
     let mut world = friends(911, 3);
+    let_tunnels_end(&mut world);
     connect(&mut world, 2);
     // Node 1 gives its name up, which node 0 does not hear; node 2, whom node 0 trusts too, takes it.
     rename(&mut world, 1, "other-name");

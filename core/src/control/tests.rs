@@ -5,6 +5,7 @@ use crate::codec::Malformed;
 use crate::extensions::ExtensionType;
 use crate::identity::NodeRecord;
 use crate::path::{Mapping, Ports};
+use crate::wire::INIT_LEN;
 use std::fmt::Write as _;
 use std::string::String;
 use std::vec;
@@ -18,6 +19,8 @@ fn samples() -> Vec<(&'static str, Control)> {
     let answer = |n, answer| Control::Answer(Ticket(n), answer, Extensions::NONE);
     let clock = Extensions::NONE.with_u64(ExtensionType::CLOCK, 1).with_u64(ExtensionType::SEQUENCE, 2);
     let ticket = Extensions::NONE.with(ExtensionType::TICKET, b"ticket").expect("room");
+    let init = Extensions::NONE.with(ExtensionType::INIT, &[1; INIT_LEN]).expect("room");
+    let passed_on = Extensions::NONE.with(ExtensionType::INIT, &[]).expect("room");
     let nat = Nat { mapping: Mapping::PortDependent, ports: Ports::Sequential(-2) };
     let difference = Grant { is_whole: false, add: vec![key], remove: vec![IdentityKey([4; 32]); 2] };
     vec![
@@ -32,10 +35,12 @@ fn samples() -> Vec<(&'static str, Control)> {
         ("grant whole", call(6, Call::Grant(Grant { is_whole: true, add: vec![key], remove: vec![] }))),
         ("open relay", call(7, Call::OpenRelay(key))),
         ("open relay, ticket", Control::Call(Ticket(7), Call::OpenRelay(key), ticket)),
+        ("open relay, INIT", Control::Call(Ticket(7), Call::OpenRelay(key), init)),
         ("registered", answer(1, Answer::Registered { addr, reflexive: v4, relay_key: [4; 32] })),
         ("found", answer(2, Answer::Found(vec![5]))),
         ("list", answer(3, Answer::List(vec![vec![5], vec![6]]))),
         ("relay", answer(4, Answer::Relay { channel: 7, online: true })),
+        ("relay, INIT", Control::Answer(Ticket(4), Answer::Relay { channel: 7, online: true }, passed_on)),
         ("ok", answer(5, Answer::Ok)),
         ("refused", answer(6, Answer::Refused(Refusal::NameTaken))),
         ("refused, clock", Control::Answer(Ticket(6), Answer::Refused(Refusal::BadRecord), clock)),

@@ -90,6 +90,8 @@ pub(super) enum Effect {
     Send(PathAddr, Vec<u8>),
     /// Send this trust message over the tunnel to a peer, if there is one.
     Tell(IdentityKey, Vec<u8>),
+    /// This peer and this node trust each other as of now: make their first session.
+    Greet(IdentityKey),
     /// The KEM secret is on disk behind our answer to this peer, which was to begin the session with this index.
     KemSaved(IdentityKey, LocalIndex),
     /// Our record is confirmed and has another name: tell the peers that have a tunnel.
@@ -110,6 +112,8 @@ pub(super) enum Effect {
         online: bool,
         /// Where the rendezvous sees the peer.
         seen: Option<SocketAddr>,
+        /// The INIT that went along with the question has been passed on.
+        is_passed_on: bool,
     },
     /// The rendezvous does not have this peer connected, or the peer has not granted us the relay: only direct paths are left.
     NoRelay(IdentityKey),
@@ -172,6 +176,8 @@ enum Departure {
     Direct(IdentityKey, Vec<u8>),
     /// Our answer to a key that a trusted peer offered, which was to begin the session with this index.
     Kem(IdentityKey, LocalIndex),
+    /// The first key handshake with a peer that trusts this node as well.
+    Greeting(IdentityKey),
 }
 
 pub(super) struct Directory {

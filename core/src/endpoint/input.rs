@@ -124,13 +124,22 @@ impl Endpoint {
         if effects.established {
             self.on_up(now, id);
         }
-        if effects.is_fresh {
+        if effects.is_fresh && effects.was_told {
+            self.repeat_candidates(id);
+        } else if effects.is_fresh {
             self.send_candidates(now, id, false);
         }
         if let Some(record) = effects.introduced {
             self.events.push_back(Event::Introduced(id, record));
         }
         self.follow_paths(now, id);
+        for bytes in effects.early {
+            match Control::parse(&bytes) {
+                Ok(Control::KemOffer(offer)) => self.handle_kem_offer(now, id, (&offer, true)),
+                Ok(message) => self.handle_control(now, id, message),
+                Err(_) => self.discards.count(Discard::Malformed),
+            }
+        }
         for bytes in effects.control {
             match Control::parse(&bytes) {
                 Ok(message) => self.handle_control(now, id, message),
@@ -210,10 +219,14 @@ impl Endpoint {
         let ends = ends(entry.peer.role, stance, peer.stance);
         let session = Session::new(self.aead, &keys, indexes, Side::Responder, now).of(peer, ends).shown(shown);
         let needs_kem = entry.peer.role == Role::Trusted && kem.is_none();
+        let is_fresh = !entry.peer.is_up(now) || session.shown.is_some();
         entry.peer.install_next(if needs_kem { session.unmixed(&keys) } else { session });
         entry.peer.paths.note_resp(from);
         entry.peer.send_raw(from, resp);
         self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::Answered });
+        if is_fresh {
+            self.tell_early(now, id, from);
+        }
         self.touch(id);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::{Discard, Endpoint, PeerId};
 use crate::control::{Control, KemAnswer, KemOffer};
 use crate::identity::IdentityKey;
+use crate::path::PathAddr;
 use crate::peer::Role;
 use crate::time::Instant;
 use crate::trace::{HandshakeStep, Level, Trace};
@@ -35,10 +36,20 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn handle_kem_offer(&mut self, now: Instant, id: PeerId, offer: &KemOffer) {
+    /// Offers a key with the RESP that leaves for `to`, if the session that it begins has no KEM secret.
+    pub(super) fn offer_kem_early(&mut self, id: PeerId, to: PathAddr) {
+        let index = self.fresh_index();
+        let entry = self.peers.get_mut(&id);
+        if entry.is_some_and(|entry| entry.peer.offer_kem_early(to, index, &mut *self.entropy)) {
+            self.trace(Level::Debug, || Trace::Handshake { peer: id, step: HandshakeStep::KemOffered });
+        }
+    }
+
+    /// A peer offers a key, which came with its RESP or in the control stream.
+    pub(super) fn handle_kem_offer(&mut self, now: Instant, id: PeerId, (offer, is_early): (&KemOffer, bool)) {
         let (index, own) = (self.fresh_index(), (&self.identity.public(), self.aead));
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        let secret = entry.peer.answer_kem(now, own, offer, index, &mut *self.entropy);
+        let secret = entry.peer.answer_kem(now, own, (offer, is_early), index, &mut *self.entropy);
         let identity = entry.peer.identity;
         match (secret, identity) {
             (Some(secret), Some(key)) => {
@@ -65,12 +76,13 @@ impl Endpoint {
     }
 
     /// The KEM secret behind an answer of ours is on disk.
-    pub(super) fn on_kem_saved(&mut self, key: &IdentityKey, index: LocalIndex) {
+    pub(super) fn on_kem_saved(&mut self, now: Instant, key: &IdentityKey, index: LocalIndex) {
         let Some(id) = self.peer_by_identity(key) else { return };
-        let answer = self.peers.get_mut(&id).and_then(|entry| entry.peer.release_kem_answer(index));
+        let answer = self.peers.get_mut(&id).and_then(|entry| entry.peer.release_kem_answer(now, index));
         if let Some(answer) = answer {
             self.send_control(id, &Control::KemAnswer(*answer));
-            self.peers.sync_indexes(id);
         }
+        self.touch(id);
+        self.peers.sync_indexes(id);
     }
 }

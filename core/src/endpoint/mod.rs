@@ -6,6 +6,7 @@
 
 mod config;
 mod directory;
+mod greeting;
 mod hoard;
 mod input;
 mod kem;

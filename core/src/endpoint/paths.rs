@@ -86,4 +86,20 @@ impl Endpoint {
         entry.peer.paths.on_told(now, seeks);
         self.send_control(id, &Control::Candidates(self.directory.candidates(), self.nat()));
     }
+    /// Tells a peer together with the RESP that leaves over a relay what it needs next, and offers a key where the pair has no
+    /// KEM secret: half a round trip earlier than its first datagram under the new keys would ask for that.
+    pub(super) fn tell_early(&mut self, now: Instant, id: PeerId, to: PathAddr) {
+        self.offer_kem_early(id, to);
+        let message = Control::Candidates(self.directory.candidates(), self.nat()).emit();
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        if entry.peer.say_early(to, &message) {
+            entry.peer.paths.on_told(now, false);
+        }
+    }
+
+    /// Tells a peer what [`Endpoint::tell_early`] has told, since that may have been lost.
+    pub(super) fn repeat_candidates(&mut self, id: PeerId) {
+        let candidates = Control::Candidates(self.directory.candidates(), self.nat());
+        self.send_control(id, &candidates);
+    }
 }

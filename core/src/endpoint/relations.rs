@@ -4,8 +4,8 @@
 use super::directory::{Context, Directory, DirectoryState, Effect};
 use super::{Discard, Endpoint, Event, PeerId, PeerInfo, ResetReason};
 use crate::addr::Addr;
-use crate::control::{Control, Push, Query, Ticket};
-use crate::extensions::Extensions;
+use crate::control::{Call, Control, Push, Query, Ticket};
+use crate::extensions::{ExtensionType, Extensions};
 use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{Nat, PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Peer, Role};
@@ -347,7 +347,7 @@ impl Endpoint {
             }
             (Role::Trusted, Control::Candidates(list, nat)) => self.handle_candidates(now, from, (&list, nat)),
             (Role::Trusted, Control::Meeting(meeting)) => self.on_meeting(now, from, meeting),
-            (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, &offer),
+            (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, (&offer, false)),
             (Role::Trusted, Control::KemAnswer(answer)) => self.handle_kem_answer(now, from, &answer),
             (Role::Trusted, Control::Trust(message)) => {
                 self.with_directory(now, |directory, cx| directory.handle_trust(cx, &message));
@@ -416,8 +416,8 @@ impl Endpoint {
                 }
             }
             Effect::Call(ticket, call) => {
-                let rendezvous = self.rendezvous_peer();
-                let call = Control::Call(ticket, call, Extensions::NONE);
+                let (rendezvous, extensions) = (self.rendezvous_peer(), self.going_along(now, &call));
+                let call = Control::Call(ticket, call, extensions);
                 if !rendezvous.is_some_and(|id| self.send_control(id, &call)) {
                     self.with_directory(now, |directory, cx| directory.on_call_refused(cx, ticket));
                 }
@@ -434,14 +434,17 @@ impl Endpoint {
                     self.send_control(id, &Control::Trust(message));
                 }
             }
-            Effect::KemSaved(key, index) => self.on_kem_saved(&key, index),
+            Effect::Greet(key) => self.greet(now, &key),
+            Effect::KemSaved(key, index) => self.on_kem_saved(now, &key, index),
             Effect::Renamed => self.up_peers(now).into_iter().for_each(|id| self.on_trusted_up(now, id)),
             Effect::Regranted(key) => {
                 let id = self.peer_by_identity(&key).map(Event::Regranted);
                 id.into_iter().for_each(|event| self.events.push_back(event));
             }
             Effect::Candidates => self.up_peers(now).into_iter().for_each(|id| self.send_candidates(now, id, true)),
-            Effect::Relay { to, channel, online, seen } => self.use_relay(now, &to, (channel, online, seen)),
+            Effect::Relay { to, channel, online, seen, is_passed_on } => {
+                self.use_relay(now, &to, (channel, online, is_passed_on), seen);
+            }
             Effect::Survey(probes) => self.survey(now, &probes),
             Effect::NoRelay(key) => {
                 let Some(id) = self.peer_by_identity(&key) else { return };
@@ -574,19 +577,29 @@ impl Endpoint {
         }
     }
 
+    /// What goes along with a call: with the question for a relay the INIT for which that is wanted, which so is a round trip to
+    /// the rendezvous earlier at the peer.
+    fn going_along(&mut self, now: Instant, call: &Call) -> Extensions {
+        let Call::OpenRelay(to) = call else { return Extensions::NONE };
+        let id = self.peer_by_identity(to);
+        let init = id.and_then(|id| self.peers.get_mut(&id)).and_then(|entry| entry.peer.init_to_go_along(now));
+        init.and_then(|init| Extensions::NONE.with(ExtensionType::INIT, init).ok()).unwrap_or_default()
+    }
+
     /// The rendezvous has given a relay channel to a peer, which it has connected now or not.
     fn use_relay(
         &mut self,
         now: Instant,
         to: &IdentityKey,
-        (channel, is_online, seen): (u32, bool, Option<SocketAddr>),
+        (channel, is_online, is_passed_on): (u32, bool, bool),
+        seen: Option<SocketAddr>,
     ) {
         let Some(id) = self.peer_by_identity(to) else { return };
         self.set_relay(now, id, channel);
         seen.into_iter().for_each(|seen| self.on_peer_seen(id, seen));
         if let Some(entry) = self.peers.get_mut(&id) {
             entry.peer.set_away(now, !is_online);
-            entry.peer.relay_init_over(now, PathAddr::Relay(Channel(channel)));
+            entry.peer.on_relay_opened(now, PathAddr::Relay(Channel(channel)), is_passed_on);
         }
         self.touch(id);
     }

@@ -741,6 +741,7 @@ fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
 
 mod ages;
 mod flood;
+mod greeting;
 mod kem;
 mod lan;
 mod mapped;

@@ -12,6 +12,7 @@
 //! | 11 | PING | elicits an ACK |
 //! | 12 | CLOSE: reason | |
 //! | 13 | PURE_ACK: inner TCP segment without payload; only the newest of a flow is resent | newest |
+//! | 14 | EARLY: a control message that does not wait for its turn, with its length in front | never |
 //!
 //! Inner segments go without their IPv6 header: the session implies both addresses, the frame gives the length.
 
@@ -34,6 +35,7 @@ const HELLO: u8 = 10;
 const PING: u8 = 11;
 const CLOSE: u8 = 12;
 const PURE_ACK: u8 = 13;
+const EARLY: u8 = 14;
 
 /// Most ranges in one ACK. Source: `docs/link.md`, "Frames".
 pub const ACK_RANGES_MAX: usize = 64;
@@ -68,6 +70,8 @@ pub enum Frame<'a> {
     Ping,
     /// The tunnel ends.
     Close(u8),
+    /// A control message that does not wait for its turn in the control stream.
+    Early(&'a [u8]),
 }
 
 /// Reads the frames of one opened datagram, in order; stops after the first malformed one.
@@ -121,6 +125,7 @@ fn parse<'a>(r: &mut Reader<'a>) -> Result<Frame<'a>, Malformed> {
         HELLO => Frame::Hello(r.bytes(INNER_MAX)?),
         PING => Frame::Ping,
         CLOSE => Frame::Close(r.u8()?),
+        EARLY => Frame::Early(r.bytes(INNER_MAX)?),
         _ => return Err(Malformed),
     })
 }
@@ -241,6 +246,12 @@ pub fn emit_hello(out: &mut Vec<u8>, bytes: &[u8]) {
     out.put_bytes(bytes);
 }
 
+/// Writes an EARLY frame.
+pub fn emit_early(out: &mut Vec<u8>, message: &[u8]) {
+    out.put_u8(EARLY);
+    out.put_bytes(message);
+}
+
 /// Writes a PING frame.
 pub fn emit_ping(out: &mut Vec<u8>) {
     out.put_u8(PING);
@@ -287,6 +298,7 @@ mod tests {
         emit_pure_ack(&mut out, b"ack");
         emit_control(&mut out, 300, b"ctl");
         emit_hello(&mut out, b"me");
+        emit_early(&mut out, b"now");
         emit_probe(&mut out, true, 9);
         emit_packet(&mut out, false, true, b"two");
         let all: Vec<_> = Frames::new(&out).map(|f| f.expect("well-formed")).collect();
@@ -295,6 +307,7 @@ mod tests {
             Frame::PureAck(b"ack"),
             Frame::Control { offset: 300, bytes: b"ctl" },
             Frame::Hello(b"me"),
+            Frame::Early(b"now"),
             Frame::ProbeOk(9),
             Frame::Loose(b"two"),
         ] = all[..]

@@ -87,6 +87,8 @@ struct Epoch {
     index: RemoteIndex,
     /// The packet number of its counter 0; negative when the link is younger than the session.
     base: i64,
+    /// The packet number of its first datagram that the link knows of.
+    first: i64,
 }
 
 /// Reliability and congestion control towards one peer.
@@ -309,7 +311,8 @@ impl Link {
         if self.epochs.len() == SESSIONS_MAX {
             self.epochs.remove(0);
         }
-        self.epochs.push(Epoch { index, base: self.sent.next() as i64 - next_counter.0 as i64 });
+        let first = self.sent.next() as i64;
+        self.epochs.push(Epoch { index, base: first - next_counter.0 as i64, first });
         (self.hello, self.hello_due) = (Some(hello), true);
         debug_assert!(self.epochs.len() <= SESSIONS_MAX);
         // Silence under the old keys says nothing about the new ones.
@@ -346,15 +349,19 @@ impl Link {
     /// Takes an ACK frame that came in the session with the peer's index `remote_index`.
     pub(crate) fn on_ack(&mut self, now: Instant, remote_index: RemoteIndex, ack: &AckFrame<'_>) {
         let session = ack.session.unwrap_or(remote_index);
-        let Some(&Epoch { base, .. }) = self.epochs.iter().find(|epoch| epoch.index == session) else { return };
-        let is_current = self.epochs.last().is_some_and(|epoch| epoch.index == session);
+        let Some(at) = self.epochs.iter().position(|epoch| epoch.index == session) else { return };
+        let Epoch { base, first, .. } = self.epochs[at];
+        let end = self.epochs.get(at + 1).map(|next| next.first);
+        let is_current = end.is_none();
         let (control_tx, newest, hello, hello_due, spare) =
             (&mut self.control_tx, &mut self.newest_pure_ack, &mut self.hello, &mut self.hello_due, &mut self.spare);
-        // Counters from before this link began (the peer restarted) have negative numbers and mean nothing here.
+        // What left under the session before this link began, or beside it before or after the link used the session, has no
+        // number and means nothing here.
+        let last = end.map_or(i64::MAX, |end| end - 1);
         let number = |counter: u64| base.saturating_add(counter.min(i64::MAX as u64) as i64);
         let ranges = || {
-            let ranges = ack.ranges().map(|r| (number(*r.start()).max(0) as u64, number(*r.end())));
-            ranges.filter(|(_, high)| *high >= 0).map(|(low, high)| (low, high as u64))
+            let ranges = ack.ranges().map(|r| (number(*r.start()).max(first), number(*r.end()).min(last)));
+            ranges.filter(|(low, high)| low <= high).map(|(low, high)| (low as u64, high as u64))
         };
         let controller = &mut self.controller;
         let late = self.sent.take_late(now, ranges(), |number, bytes| controller.on_late(number, bytes));

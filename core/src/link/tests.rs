@@ -281,3 +281,35 @@ fn acknowledgements_alone_fill_no_window() {
     assert!(link.poll_frames(Instant::ZERO, LocalIndex(0), ROOM, &mut out).is_some());
     assert!(out.ends_with(&[1; 100]));
 }
+
+/// What leaves under a session before the link uses it, or after the link has gone on to the next one, has no packet number: its
+/// acknowledgement must not stand for another datagram.
+#[test]
+fn acknowledgements_of_what_left_beside_the_link_acknowledge_nothing_else() {
+    let mut link = Link::new(1232);
+    let send = |link: &mut Link| {
+        link.enqueue_packet(vec![1; 100].into());
+        let mut out = Vec::new();
+        let outgoing = link.poll_frames(Instant::ZERO, LocalIndex(0), ROOM, &mut out).expect("a packet");
+        link.on_sent(Instant::ZERO, out.len() + 32, outgoing);
+    };
+    let acknowledge = |link: &mut Link, session: u32, counters: (u64, u64)| {
+        let mut out = Vec::new();
+        super::frame::emit_ack(&mut out, None, 0, [counters].into_iter());
+        let Some(Ok(Frame::Ack(ack))) = Frames::new(&out).next() else { panic!("an ACK") };
+        link.on_ack(Instant::ZERO, RemoteIndex(session), &ack);
+    };
+    link.start_epoch(RemoteIndex(1), Counter(0), vec![7; 50]);
+    send(&mut link);
+    // Two datagrams have left under the second session already.
+    link.start_epoch(RemoteIndex(2), Counter(2), vec![7; 50]);
+    send(&mut link);
+    let all = link.in_flight();
+    acknowledge(&mut link, 2, (0, 1));
+    assert_eq!(link.in_flight(), all, "the datagram of the first session is under way");
+    acknowledge(&mut link, 1, (1, 5));
+    assert_eq!(link.in_flight(), all, "and so is that of the second");
+    acknowledge(&mut link, 2, (0, 2));
+    acknowledge(&mut link, 1, (0, 5));
+    assert_eq!(link.in_flight(), 0);
+}

@@ -36,7 +36,7 @@ impl Paths {
 
     /// Begins probing every direct candidate at this moment, and again after the pauses between rounds.
     pub(super) fn begin_rounds(&mut self, at: Instant) {
-        (self.rounds, self.round_at) = (0, at);
+        (self.rounds, self.round_at, self.rests) = (0, at, false);
         self.round = Some(PunchRound { start: at, step: 0 });
     }
 
@@ -64,7 +64,11 @@ impl Paths {
             }
             round.step += 1;
             if let Some(half) = FRUITLESS_STEPS.iter().position(|at| *at == step && !has_direct) {
-                self.note(PathNews::Fruitless(self.rounds, half > 0));
+                // A meeting is for peers in use: it may cost thousands of datagrams.
+                match in_use {
+                    true => self.note(PathNews::Fruitless(self.rounds, half > 0)),
+                    false => self.rests = true,
+                }
             }
             for to in targets {
                 self.note_try(now, to);

@@ -25,6 +25,8 @@ pub(crate) struct Handshake {
     sent_at: Instant,
     /// When the INIT left over the relay, if that was after `sent_at`.
     relayed_at: Option<Instant>,
+    /// The INIT has gone along with the question for a relay.
+    has_gone_along: bool,
     /// INITs sent.
     attempts: usize,
     resend_at: Instant,
@@ -42,6 +44,8 @@ pub(crate) struct Handshake {
     without_kem: bool,
     /// A RESP came that even the pair secret alone does not open.
     is_refused: bool,
+    /// Nothing waits for it: its one INIT is not repeated, and its end is told to nothing.
+    is_greeting: bool,
 }
 
 impl Handshake {
@@ -67,6 +71,7 @@ impl Handshake {
             started: before.map_or(now, |before| before.started),
             sent_at: now,
             relayed_at: None,
+            has_gone_along: false,
             attempts: attempts + 1,
             resend_at: now + pause + Duration::from_millis(rng.below(RESEND_JITTER_MS)),
             away_since,
@@ -76,6 +81,7 @@ impl Handshake {
             has_new_cookie: false,
             without_kem: before.is_some_and(|before| before.without_kem),
             is_refused: before.is_some_and(|before| before.is_refused),
+            is_greeting: false,
         }
     }
 
@@ -115,6 +121,16 @@ impl Handshake {
         }
     }
 
+    /// Nothing waits for this key handshake.
+    pub(super) const fn greet(&mut self) {
+        self.is_greeting = true;
+    }
+
+    /// True when nothing waits for this key handshake.
+    pub(super) const fn is_greeting(&self) -> bool {
+        self.is_greeting
+    }
+
     /// True while only one INIT was sent.
     pub(super) const fn is_first_attempt(&self) -> bool {
         self.attempts == 1
@@ -125,7 +141,7 @@ impl Handshake {
         self.started
     }
 
-    /// When the INIT is to be repeated.
+    /// When the INIT is to be repeated, or a greeting ends.
     pub(super) const fn resend_at(&self) -> Instant {
         self.resend_at
     }
@@ -133,6 +149,7 @@ impl Handshake {
     /// When no answer is expected any more; `in_use`: streams wait for it. What the rendezvous says ends no stream that stands.
     pub(super) fn give_up_at(&self, in_use: bool) -> Instant {
         match (self.heard.filter(|_| in_use), self.away_since) {
+            _ if self.is_greeting => self.resend_at,
             _ if self.is_refused => self.started + AWAY_AFTER,
             (Some(heard), _) => (heard + VANISHED_AFTER).max(self.started + VANISHED_TRY),
             (None, Some(since)) => since + AWAY_AFTER,
@@ -152,12 +169,14 @@ impl Handshake {
         self.told_away_at = Some(now);
     }
 
-    /// What the streams to the peer end with when the key handshake is given up.
-    pub(super) const fn give_up_reason(&self) -> ResetReason {
+    /// What the streams to the peer end with when the key handshake is given up; `None` for a greeting, which ends nothing:
+    /// streams that have come meanwhile begin another.
+    pub(super) const fn give_up_reason(&self) -> Option<ResetReason> {
         match self.away_since {
-            _ if self.is_refused => ResetReason::SecretDiffers,
-            None => ResetReason::Unreachable,
-            Some(_) => ResetReason::Away,
+            _ if self.is_greeting => None,
+            _ if self.is_refused => Some(ResetReason::SecretDiffers),
+            None => Some(ResetReason::Unreachable),
+            Some(_) => Some(ResetReason::Away),
         }
     }
 
@@ -178,6 +197,22 @@ impl Handshake {
     pub(super) fn on_relayed(&mut self, now: Instant) {
         // The channel of an earlier tunnel mostly stands, so that the first one is answered, also when it goes again.
         self.relayed_at.get_or_insert(now);
+    }
+
+    /// The INIT, once, to go along with the question for a relay, unless it has left over one that stands.
+    pub(super) fn go_along(&mut self, now: Instant, stands: bool) -> Option<&[u8]> {
+        if self.has_gone_along || (stands && self.relayed_at.is_some()) {
+            return None;
+        }
+        self.has_gone_along = true;
+        self.relayed_at.get_or_insert(now);
+        Some(&self.pending.datagram)
+    }
+
+    /// The rendezvous has answered whether it passed on an INIT that went along. False when the present one is still to leave.
+    pub(super) fn has_arrived_along(&mut self, is_passed_on: bool) -> bool {
+        self.relayed_at.take_if(|_| self.has_gone_along && !is_passed_on);
+        self.has_gone_along && is_passed_on
     }
 
     /// The round trip that an answer from `from` at `now` shows.

@@ -1,9 +1,10 @@
 //! Owns one peer: its tunnel, link and paths, and what binds them together.
 //!
-//! [`sessions`] holds the states of the tunnel, [`handshake`] a key handshake of this side, [`receive`] the way of a
-//! datagram in, [`send`] and [`builder`] the way out. This file holds the peer itself, its verbs and its timers.
+//! [`sessions`] holds the states of the tunnel, [`handshake`] a key handshake of this side, [`early`] what goes with a RESP,
+//! [`receive`] the way of a datagram in, [`send`] and [`builder`] the way out. This file holds the peer itself, its verbs and its timers.
 
 mod builder;
+mod early;
 mod handshake;
 mod kem;
 mod kem_run;
@@ -58,6 +59,8 @@ const LOADED_DATAGRAMS: u64 = 4;
 const RELAY_PATIENCE: Duration = Duration::from_millis(5);
 /// Time without a datagram after which memory is freed that the next one can have again. Source: own choice.
 const REST_AFTER: Duration = Duration::from_secs(2);
+/// Silence after which the rendezvous may have closed the channel of a relay. Source: own choice, half of what it waits.
+const CHANNEL_LASTS: Duration = Duration::from_secs(300);
 /// What a CLOSE counts for on a path that has not answered. Unit: bytes.
 const CLOSE_LEN: usize = 64;
 /// Datagrams of the key handshake that may wait to be sent.
@@ -156,8 +159,8 @@ pub(crate) struct Peer {
     liveness: Liveness,
     /// A KEM run under way.
     kem: Option<Box<kem_run::Run>>,
-    /// The current session was initiated here and has no KEM secret: a key is to be offered.
-    kem_due: bool,
+    /// The current session was initiated here and has no KEM secret: a key is to be offered then, unless one comes before.
+    kem_due_at: Option<Instant>,
     /// Our own signed record, as all peers get it.
     record: Arc<[u8]>,
     /// The verified record of a peer that is not pinned.
@@ -209,7 +212,7 @@ impl Peer {
             counterpart: Counterpart::Unknown,
             liveness: Liveness::Answers,
             kem: None,
-            kem_due: false,
+            kem_due_at: None,
             record: Arc::default(),
             remote_record: Vec::new(),
             raw: VecDeque::new(),
@@ -253,10 +256,15 @@ impl Peer {
         self.sessions.handshake().and_then(Handshake::cookie)
     }
 
+    /// True while a key handshake is under way that nothing waits for.
+    pub(crate) fn is_greeting(&self) -> bool {
+        self.sessions.handshake().is_some_and(Handshake::is_greeting)
+    }
+
     /// True when a key handshake should be begun, or its INIT repeated, now.
     pub(crate) fn handshake_is_due(&self, now: Instant) -> bool {
         if let Some(handshake) = self.sessions.handshake() {
-            return now >= handshake.resend_at();
+            return now >= handshake.resend_at() && !handshake.is_greeting();
         }
         if self.sessions.expects_use() {
             return false;
@@ -401,6 +409,11 @@ impl Peer {
         targets.into_iter().filter(|to| to.is_direct() || !patient).for_each(|to| self.send_init(to));
     }
 
+    /// The key handshake under way is a greeting: it is tried once.
+    pub(crate) fn greet(&mut self) {
+        self.sessions.handshake_mut().into_iter().for_each(Handshake::greet);
+    }
+
     /// Sends the INIT under way, if there is one, to this address.
     pub(crate) fn send_init(&mut self, to: PathAddr) {
         if let Some(datagram) = self.handshake().map(|pending| pending.datagram.clone()) {
@@ -418,6 +431,21 @@ impl Peer {
     pub(crate) fn relay_init(&mut self, now: Instant) {
         let relays: Vec<PathAddr> = self.paths.relays().map(|path| path.addr).collect();
         relays.into_iter().for_each(|relay| self.relay_init_over(now, relay));
+    }
+
+    /// The INIT under way, once, to go along with the question for a relay, unless it has left over one that stands.
+    pub(crate) fn init_to_go_along(&mut self, now: Instant) -> Option<&[u8]> {
+        let stands = self.last_received.is_some_and(|at| now.since(at) < CHANNEL_LASTS);
+        self.sessions.handshake_mut()?.go_along(now, stands)
+    }
+
+    /// The rendezvous has opened this channel. Sends the INIT under way, if there is one, over it, unless the rendezvous has
+    /// passed that on with the question.
+    pub(crate) fn on_relay_opened(&mut self, now: Instant, relay: PathAddr, is_passed_on: bool) {
+        let handshake = self.sessions.handshake_mut();
+        if !handshake.is_some_and(|handshake| handshake.has_arrived_along(is_passed_on)) {
+            self.relay_init_over(now, relay);
+        }
     }
 
     /// Sends the INIT under way, if there is one, over this relay as well.
@@ -440,7 +468,7 @@ impl Peer {
         self.paths.on_resp(now, (from, len), self.stands(now, &session), prober);
         let is_mixed = session.is_mixed();
         let (handshake, restarted) = self.make_current(now, Box::new(session));
-        self.kem_due = !is_mixed;
+        self.kem_due_at = (!is_mixed).then(|| self.kem_wanted_at(now, from));
         if let Some(handshake) = handshake {
             self.on_round_trip(from, handshake.round_trip(now, from));
         }
@@ -478,8 +506,8 @@ impl Peer {
             self.link = Link::new(DATAGRAM_LEN_BASE);
             self.paths.forget_candidates();
         }
-        if session.is_mixed() || restarted {
-            (self.kem, self.kem_due) = (None, false);
+        if (session.is_mixed() || restarted) && !self.has_offered_in(session.indexes.local) {
+            (self.kem, self.kem_due_at) = (None, None);
         }
         self.link.hold(!session.is_mixed());
         self.link.start_epoch(session.indexes.remote, session.next_counter(), self.hello());
@@ -523,7 +551,7 @@ impl Peer {
         self.link = Link::new(DATAGRAM_LEN_BASE);
         self.sessions.move_to_down();
         (self.counterpart, self.liveness) = (Counterpart::Unknown, Liveness::Answers);
-        (self.kem, self.kem_due) = (None, false);
+        (self.kem, self.kem_due_at) = (None, None);
         self.overflow = None;
     }
 
@@ -531,7 +559,11 @@ impl Peer {
 
     /// Runs everything that is due; gives the reason when a key handshake was given up, or the path in use carries no data.
     pub(crate) fn handle_timeout(&mut self, now: Instant, prober: &mut Prober<'_>) -> Option<ResetReason> {
+        let probes = self.link.unanswered_probes();
         self.link.handle_timeout(now);
+        if self.link.unanswered_probes() > probes {
+            self.tell_kem_answer();
+        }
         let loaded = self.is_loaded();
         self.paths.handle_timeout(now, self.in_use, loaded, prober);
         if self.suspect_at().is_some_and(|at| at <= now) {
@@ -551,7 +583,7 @@ impl Peer {
         let given_up = self.sessions.handshake().filter(|handshake| now >= handshake.give_up_at(in_use));
         let reason = given_up.map(Handshake::give_up_reason)?;
         self.sessions.end_handshake();
-        Some(reason)
+        reason
     }
 
     /// Since when the rendezvous says that it does not have the peer connected, which has not answered meanwhile.
@@ -623,6 +655,7 @@ impl Peer {
         let stuck_at = earliest(self.kem_overdue_at(), self.mute_at().filter(|_| is_up));
         // While the peer is expected to use other keys nothing is asked, and the end of that time has its own deadline.
         soonest.note(PeerTimer::Rekey, stuck_at.filter(|_| !self.sessions.expects_use()));
+        soonest.note(PeerTimer::Rekey, self.kem_due_at.filter(|_| is_up));
         soonest.note(PeerTimer::AskRelay, self.ask_relay_at);
         soonest.note(PeerTimer::Rest, self.rest_at);
         soonest.get()

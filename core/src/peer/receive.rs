@@ -31,10 +31,14 @@ pub(crate) struct Arrival {
 pub(crate) struct Effects {
     /// Messages of the control stream.
     pub(crate) control: Vec<Vec<u8>>,
+    /// Messages that came beside it.
+    pub(crate) early: Vec<Vec<u8>>,
     /// The peer is another process than before: everything in flight is lost.
     pub(crate) restarted: bool,
     /// A tunnel can be used where none could before: the peer wants to know where this node is.
     pub(crate) is_fresh: bool,
+    /// The peer has been told that with the RESP already.
+    pub(crate) was_told: bool,
     /// A verified record, new to us, of a peer that is not pinned.
     pub(crate) introduced: Option<Box<NodeRecord>>,
     /// The peer ends the tunnel, for this reason.
@@ -70,6 +74,7 @@ impl Peer {
         self.rest_at.get_or_insert(now + REST_AFTER);
         self.set_away(now, false);
         self.promote(arrival, effects);
+        self.note_kem_used(receiver);
         self.paths.on_authentic(now, (from, len), newest, prober);
         let urgency = self.handle_frames(arrival, (indexes, introduced, is_mixed), plaintext, prober, sink, effects)?;
         self.link.on_received(now, receiver, counter, urgency);
@@ -80,6 +85,7 @@ impl Peer {
     fn promote(&mut self, Arrival { now, from, receiver, counter }: Arrival, effects: &mut Effects) {
         let Some(session) = self.sessions.take_next(receiver) else { return };
         let (had_keys, was_up, created) = (self.sessions.current().is_some(), self.is_up(now), session.created);
+        effects.was_told = self.paths.told_at() >= created;
         self.paths.on_resp_used(now, from, self.stands(now, &session));
         effects.restarted = self.make_current(now, session).1;
         effects.established = !had_keys || effects.restarted;
@@ -120,6 +126,8 @@ impl Peer {
                     self.handle_hello(local, hello, effects)?;
                     (introduced, urgency) = (true, Urgency::Normal);
                 }
+                // Its pin has introduced a peer that is trusted.
+                Frame::Early(message) if self.role == Role::Trusted => effects.early.push(message.into()),
                 _ if !introduced => return Err(Discard::BeforeHello),
                 Frame::Packet(_) | Frame::PureAck(_) | Frame::Loose(_) if !is_mixed => return Err(Discard::NotMixed),
                 Frame::Packet(bytes) => {
@@ -142,6 +150,7 @@ impl Peer {
                 }
                 Frame::Ping => urgency = Urgency::Normal,
                 Frame::Close(reason) => effects.closed = Some(reason),
+                Frame::Early(_) => return Err(Discard::Malformed),
             }
         }
         Ok(urgency)

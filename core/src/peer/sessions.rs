@@ -119,6 +119,16 @@ impl Sessions {
         next.as_deref_mut().filter(|next| next.indexes.local == local)
     }
 
+    /// The session before the current one, while it opens.
+    pub(super) fn previous_mut(&mut self) -> Option<&mut Session> {
+        self.keys_mut()?.previous.as_deref_mut()
+    }
+
+    /// The session that the peer has begun and not used.
+    pub(super) fn next_mut(&mut self) -> Option<&mut Session> {
+        self.next.as_deref_mut()
+    }
+
     /// Our indexes under which the peer may answer.
     pub(super) fn indexes(&self) -> impl Iterator<Item = LocalIndex> + '_ {
         let previous = self.keys().and_then(|keys| keys.previous.as_deref());

@@ -287,3 +287,31 @@ fn a_wrong_clock_of_one_start_ages_nothing_by_more_than_a_day() {
         }
     }
 }
+
+/// The INIT that comes with the question for a relay goes on where the destination has granted that, and only as long as one.
+#[test]
+fn an_init_is_passed_on_with_the_question_for_a_relay_and_nothing_else_is() {
+    let mut lab = Lab::new(3, Limits::default());
+    lab.run(Duration::from_secs(2), true);
+    let key = |lab: &Lab, node: usize| lab.nodes[node].endpoint.identity().public();
+    let (from, friend, other) = (key(&lab, 0), key(&lab, 1), key(&lab, 2));
+    let grant = Grant { is_whole: true, add: vec![from], remove: Vec::new() };
+    lab.rendezvous.state.grant(&friend, grant, &mut NoJournal).expect("room");
+    let mut ask = |to: IdentityKey, len: usize| {
+        let (now, init) = (lab.now, Extensions::NONE.with(ExtensionType::INIT, &vec![7; len]).expect("room"));
+        let machine = &mut lab.rendezvous;
+        let Answer::Relay { channel, .. } = machine.open_relay(now, from, to) else { return None };
+        let is_passed_on = machine.pass_init(now, channel, &init);
+        let said = machine.whereabouts(&to, is_passed_on);
+        let mut batch = Vec::new();
+        let mut relayed = 0;
+        while let Some(transmit) = machine.poll_transmit(now, &mut batch) {
+            relayed += batch.chunks(transmit.segment_len).filter(|datagram| datagram[0] == 5).count();
+        }
+        Some((said.get(ExtensionType::INIT).is_some(), said.get(ExtensionType::SEEN).is_some(), relayed))
+    };
+    assert_eq!(ask(friend, INIT_LEN), Some((true, true, 1)));
+    assert_eq!(ask(friend, INIT_LEN - 1), Some((false, true, 0)));
+    assert_eq!(ask(friend, INIT_LEN + 1), Some((false, true, 0)));
+    assert_eq!(ask(other, INIT_LEN), None, "it has granted nothing");
+}

@@ -101,7 +101,8 @@ impl Directory {
             }
             (Purpose::Relay(to), Answer::Relay { channel, online }) => {
                 let seen = extensions.endpoints(ExtensionType::SEEN).pop();
-                self.effects.push_back(Effect::Relay { to, channel, online, seen });
+                let is_passed_on = extensions.get(ExtensionType::INIT).is_some();
+                self.effects.push_back(Effect::Relay { to, channel, online, seen, is_passed_on });
             }
             (Purpose::Relay(to), Answer::Refused(Refusal::NotFound)) => self.effects.push_back(Effect::NoRelay(to)),
             (Purpose::Letter(letter), Answer::Ok | Answer::Refused(Refusal::NotFound)) => {

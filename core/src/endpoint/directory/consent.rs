@@ -177,7 +177,12 @@ impl Directory {
         let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message, source));
         match &outcome {
             Outcome::Discarded(_) => {}
-            Outcome::Pinned(key) | Outcome::Rejected(key) | Outcome::Revoked(key) => self.pins_changed(cx.now, key),
+            Outcome::Pinned(key) => {
+                self.pins_changed(cx.now, key);
+                // Both have approved, and this side is the last to know.
+                self.depart_when_saved(cx.now, Departure::Greeting(*key));
+            }
+            Outcome::Rejected(key) | Outcome::Revoked(key) => self.pins_changed(cx.now, key),
             // These change no pin.
             _ => {}
         }

@@ -53,7 +53,8 @@ impl Directory {
         } else if self.held.len() < HELD_MAX || matches!(departure, Departure::Letter(_)) {
             self.held.push_back((version, departure));
         }
-        // A letter of the mailbox that is not said to be taken comes again; a farewell only hastens a letter.
+        // A letter of the mailbox that is not said to be taken comes again; a farewell only hastens a letter, and a greeting the
+        // first stream.
     }
 
     pub(super) fn depart(&mut self, now: Instant, departure: Departure) {
@@ -65,6 +66,7 @@ impl Directory {
             }
             Departure::Farewell(to, datagram) => self.effects.push_back(Effect::Send(to, datagram)),
             Departure::Kem(to, index) => self.effects.push_back(Effect::KemSaved(to, index)),
+            Departure::Greeting(key) => self.effects.push_back(Effect::Greet(key)),
             Departure::Direct(to, message) => self.effects.push_back(Effect::Tell(to, message)),
         }
     }

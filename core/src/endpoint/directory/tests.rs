@@ -200,7 +200,7 @@ fn a_relay_is_asked_for_once_and_its_answer_names_the_peer() {
     assert_eq!(calls(&effects)[0].1, &Call::OpenRelay(peer));
     assert_eq!(ask(&mut node), [], "it has been asked for");
     let answer = Answer::Relay { channel: 7, online: true };
-    let relay = Effect::Relay { to: peer, channel: 7, online: true, seen: None };
+    let relay = Effect::Relay { to: peer, channel: 7, online: true, seen: None, is_passed_on: false };
     assert_eq!(node.answer(20, last_ticket(&effects), answer), [relay]);
     let effects = ask(&mut node);
     assert_eq!(node.answer(20, last_ticket(&effects), Answer::Refused(Refusal::NotFound)), [Effect::NoRelay(peer)]);
