@@ -88,6 +88,32 @@ fn a_rendezvous_that_died_is_shown_within_ten_seconds_and_so_is_its_return() {
     until("it is back", || node.json(&["info"])["rendezvous"] == "ready");
 }
 
+/// Nothing is left that could answer: that is said long before the ping gives up.
+#[test]
+fn a_ping_without_rendezvous_and_path_says_what_it_waits_for() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    b.kill();
+    a.kill();
+    lab.kill_rendezvous();
+    a.start();
+    let mut command = a.command(&["ping", "worker-node", "--count", "1", "--timeout", "60"]);
+    let mut ping = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begin = Instant::now();
+    let word = BufReader::new(ping.stderr.take().unwrap()).lines().next().unwrap().unwrap();
+    assert_eq!(word, "waiting for worker-node: neither the peer answers nor the rendezvous, which would relay");
+    println!("told after {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
+    ping.kill().unwrap();
+    ping.wait().unwrap();
+    let error = a.fails(&["ping", "worker-node", "--count", "1", "--timeout", "1"], 6, "timeout");
+    let message = error["message"].as_str().unwrap();
+    assert_eq!(
+        message,
+        format!("worker-node did not answer on port 7 in time{}", &word["waiting for worker-node".len()..])
+    );
+}
+
 #[test]
 fn a_peer_that_is_gone_is_named_by_the_command_that_waits_for_it() {
     let mut lab = Lab::new();
