@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct PeerPath {
     /// The address, or the relay.
     pub path: String,
-    /// Where the relay is that it leads through; absent for a direct path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Where the relay is that it leads through; null for a direct path.
+    #[serde(default)]
     pub relay: Option<String>,
     /// How the address became known: `lan` or `named` (by the peer, on a local network or not), `heard` (a datagram came from
     /// there), `saved` (in the configuration or the trust book), `relay`, `relay_tls` (the relay, over TLS); later versions may

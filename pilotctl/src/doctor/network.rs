@@ -266,14 +266,14 @@ mod tests {
                 assert!(head[..len].starts_with(b"CONNECT rdv.example:443 HTTP/1.1\r\n"));
                 let far = TcpStream::connect(to).expect("the rendezvous");
                 near.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").expect("sent");
-                let ends = [(&near, &far), (&far, &near)].map(|(a, b)| (a.try_clone(), b.try_clone()));
-                ends.map(|(from, to)| {
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (from, to) = (from.try_clone(), to.try_clone());
                     let (mut from, mut to) = (from.expect("a descriptor"), to.expect("a descriptor"));
                     thread::spawn(move || {
                         let _ = io::copy(&mut from, &mut to);
                         let _ = to.shutdown(std::net::Shutdown::Both);
-                    })
-                });
+                    });
+                }
             }
         });
         addr
