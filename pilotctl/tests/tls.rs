@@ -1,4 +1,4 @@
-//! The options of the way to the rendezvous over TLS, as users give them: real processes, whose UDP leads to a port where nothing
+//! The options of the way to the rendezvous over TLS, as users give them: real processes. Their UDP leads to a port where nothing
 //! listens.
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -41,7 +41,7 @@ impl Served {
         Self { folder, child, key, tls: at("tls"), ws: at("ws"), nowhere }
     }
 
-    /// A node whose UDP leads nowhere, started with these options.
+    /// A node with UDP that leads nowhere, started with these options.
     fn node(&self, name: &str, options: &[&str]) -> Node {
         let node = Node(self.folder.join(name));
         let rendezvous = format!("{}@{}", self.key, self.nowhere.local_addr().unwrap());

@@ -266,7 +266,8 @@ fn a_cut_in_one_or_both_directions_stalls_no_stream_for_long() {
     }
 }
 
-/// Worlds of the random test when `PILOT_SCHEDULES` names none: each takes 30 ms with the optimizations of the profile `dev`.
+/// Worlds of the random test when `PILOT_SCHEDULES` names none: each takes a tenth of a second with the optimizations of the profile
+/// `dev`, most of it those with many ports.
 const WORLDS: std::ops::Range<u64> = 0..200;
 
 /// The worlds of `PILOT_SCHEDULES`, a range such as `0..100000`, or those of [`WORLDS`].
