@@ -40,6 +40,8 @@ impl ExtensionType {
     /// In `OpenRelay`: an INIT to be passed to the other node as soon as the channel is there. In its answer, without a value: it
     /// was passed on.
     pub const INIT: Self = Self(8);
+    /// In answers to Register: the version of the rendezvous' program, for people. Text.
+    pub const PROGRAM: Self = Self(9);
 }
 
 /// Underlay addresses as the value of an extension has them.
@@ -73,6 +75,12 @@ impl Extensions {
     pub fn endpoints(&self, of: ExtensionType) -> Vec<SocketAddr> {
         let mut r = Reader::new(self.get(of).unwrap_or_default());
         core::iter::from_fn(|| parse_endpoint(&mut r).ok().flatten()).collect()
+    }
+
+    /// The text that the first extension of this type holds, if it is one of at most `len_max` visible characters of ASCII.
+    pub fn text(&self, of: ExtensionType, len_max: usize) -> Option<&str> {
+        let is_text = |bytes: &&[u8]| (1..=len_max).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+        core::str::from_utf8(self.get(of).filter(is_text)?).ok()
     }
 
     /// The number that the first extension of this type holds, if that has the length of one.
@@ -144,6 +152,19 @@ mod tests {
         assert_eq!((&read, &again), (&list, &out));
         assert_eq!((read.get(UNKNOWN), read.u64(ExtensionType::CLOCK)), (Some(&b"later"[..]), Some(7)));
         assert_eq!((read.get(ExtensionType::TICKET), read.u64(UNKNOWN)), (None, None));
+    }
+
+    #[test]
+    fn a_text_is_short_and_visible_or_none() {
+        let text = |value: &[u8]| {
+            let list = Extensions::NONE.with(ExtensionType::PROGRAM, value).expect("room");
+            list.text(ExtensionType::PROGRAM, 5).map(alloc::string::String::from)
+        };
+        assert_eq!(text(b"1.2.3").as_deref(), Some("1.2.3"));
+        for bad in [&b""[..], b"1.2.34", b"1 2", b"\x1b[2J", "1é".as_bytes(), b"\xff"] {
+            assert_eq!(text(bad), None, "{bad:?}");
+        }
+        assert_eq!(Extensions::NONE.text(ExtensionType::PROGRAM, 5), None);
     }
 
     #[test]

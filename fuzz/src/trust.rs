@@ -1,4 +1,4 @@
-//! Owns three owners who ask, approve, reject and revoke, and a network that delivers their messages in any order, again and
+//! Owns three owners that ask, approve, reject and revoke, and a network that delivers their messages in any order, again and
 //! again, to anybody, and damaged.
 
 use pilot_core::identity::{IdentityKey, NodeRecord, Profile};

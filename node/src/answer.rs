@@ -10,9 +10,9 @@ mod paths;
 mod pins;
 mod programs;
 
-pub use network::{Lan, PortMapping};
+pub use network::{Lan, PortMapping, Relay};
 pub use outbox::{Outbox, OutboxMessage, OutboxState};
-pub use paths::{NatKinds, PeerPath, PeerPaths, RendezvousLink};
+pub use paths::{NatKinds, PairRelay, PeerPath, PeerPaths, RendezvousLink};
 pub use pins::{Asked, Found, Nodes, Pending, PendingRequest, Pin, Record, Temporary, Trust};
 pub use programs::{Exposed, Exposes, Forward, Forwards, Proxies, Proxy, Whois};
 
@@ -216,6 +216,9 @@ pub struct Info {
     /// How the node reaches the rendezvous; absent while it has no address of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rendezvous_link: Option<RendezvousLink>,
+    /// The relays of this node, that of its rendezvous first; absent without spare ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<Relay>,
     /// The node's address as the rendezvous sees it.
     pub reflexive: Option<String>,
     /// The kind of NAT before this node, in the terms of RFC 4787; absent while that is not known.

@@ -66,6 +66,18 @@ pub enum ProxySetting {
     None,
 }
 
+#[cfg(feature = "tls")]
+impl ProxySetting {
+    /// The proxy that it means, or why the text that names it is none.
+    pub(crate) fn proxy(&self) -> Option<Result<crate::underlay::tls::Proxy, String>> {
+        match self {
+            Self::Environment => crate::underlay::tls::Proxy::of_environment(),
+            Self::At(proxy) => Some(Ok(proxy.clone())),
+            Self::None => None,
+        }
+    }
+}
+
 /// The settings of a node. [`Config::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -87,7 +87,7 @@ pub mod parts {
     pub use crate::platform::keep_memory_private;
     pub use crate::underlay::echo::{ECHO_LEN, echo, is_answer as is_echo_answer, question as echo_question};
     #[cfg(feature = "tls")]
-    pub use crate::underlay::tls::{Channel, Entered, Entering, QUEUE_LEN_MAX};
+    pub use crate::underlay::tls::{Channel, Entered, Entering, QUEUE_LEN_MAX, TlsTrouble, TlsWay, try_tls};
     pub use crate::underlay::udp::{SOCKET_BUFFER_LEN, Udp};
 }
 /// Parts that meet bytes from outside, for fuzzing.

@@ -10,10 +10,11 @@ use crate::failure::{Code, Failure};
 use crate::ipc::client_id::{ClientId, RequestNumber};
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::{IdentityKey, NodeRecord, Profile};
+use pilot_core::path::Source;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_core::trust::{Me, Ports, Terms, TrustBook};
-use pilot_core::{Addr, Identity, Instant};
+use pilot_core::{Addr, Identity, Instant, seen};
 use pilot_rendezvous::{NoJournal, Rendezvous, State};
 use pilot_stack::{Event, Stack, StackConfig};
 use serde::Serialize;
@@ -29,6 +30,10 @@ const STEPS_MAX: usize = 10_000;
 /// The underlay port of the rendezvous; node `n` has port `FIRST_PORT + n`.
 const RENDEZVOUS_PORT: u16 = 3000;
 const FIRST_PORT: u16 = 4000;
+/// Where the rendezvous says what it sees, beside its own port.
+const PROBE_PORT: u16 = RENDEZVOUS_PORT + 1;
+/// The lowest port of routers.
+const FIRST_OUTER_PORT: u16 = 10_000;
 
 /// Nodes `node-0`, `node-1`, … on one underlay.
 pub(crate) struct Lab {
@@ -37,6 +42,34 @@ pub(crate) struct Lab {
     /// Datagrams are lost.
     pub(crate) is_cut: bool,
     now: Instant,
+    /// Each node is behind a router of its own.
+    routers: Option<Routers>,
+}
+
+/// Routers that give every flow to the rendezvous another port, which cannot be predicted, and let nothing in that was not asked for.
+#[derive(Default)]
+struct Routers {
+    /// The node, its socket and the port of the rendezvous; and the outer port.
+    flows: Vec<((usize, Source, u16), u16)>,
+}
+
+impl Routers {
+    /// The outer port of a flow.
+    fn outer(&mut self, flow: (usize, Source, u16)) -> u16 {
+        if let Some((_, outer)) = self.flows.iter().find(|(known, _)| *known == flow) {
+            return *outer;
+        }
+        // Far from each other, and none twice: the step has no divisor of the range.
+        let outer = FIRST_OUTER_PORT + (self.flows.len() * 7919 % 50_000) as u16;
+        self.flows.push((flow, outer));
+        outer
+    }
+
+    /// The node and the socket behind an outer port, for what comes from this port of the rendezvous.
+    fn inner(&self, outer: u16, from: u16) -> Option<(usize, Source)> {
+        let ((node, socket, to), _) = self.flows.iter().find(|(_, known)| *known == outer)?;
+        (*to == from).then_some((*node, *socket))
+    }
 }
 
 fn underlay(port: u16) -> SocketAddr {
@@ -119,7 +152,7 @@ impl Lab {
     /// One node that trusts no other and has no rendezvous.
     pub(crate) fn alone() -> Self {
         let nodes = vec![context(core_config(0, TrustBook::default()))];
-        Self { nodes, rendezvous: None, is_cut: false, now: Instant::ZERO }
+        Self { nodes, rendezvous: None, is_cut: false, now: Instant::ZERO, routers: None }
     }
 
     /// Nodes that all trust node 0 and are trusted by it, for all ports; without a rendezvous.
@@ -169,17 +202,30 @@ impl Lab {
 
     /// Nodes that trust no other, and are registered with a rendezvous.
     pub(crate) fn strangers(nodes: usize) -> Self {
+        Self::served((0..nodes).map(|_| TrustBook::default()).collect(), None)
+    }
+
+    /// Two nodes that trust each other and are registered with a rendezvous, behind routers that let no direct path come about.
+    pub(crate) fn apart() -> Self {
+        Self::served(books(2, true), Some(Routers::default()))
+    }
+
+    fn served(books: Vec<TrustBook>, routers: Option<Routers>) -> Self {
         let identity = Identity::from_seed([200; 32]);
         let key = identity.static_key();
         let mut config = pilot_core::Config::new(identity, Rng::entropy([7; 32]));
         config.wall_at_zero_us = WALL_S * 1_000_000;
-        let make = |node| {
-            let mut core = core_config(node, TrustBook::default());
+        let make = |(node, book)| {
+            let mut core = core_config(node, book);
             core.rendezvous = Some((key, underlay(RENDEZVOUS_PORT)));
             context(core)
         };
-        let rendezvous = Some(Rendezvous::new(config, State::default(), Box::new(NoJournal)));
-        let mut lab = Self { nodes: (0..nodes).map(make).collect(), rendezvous, ..Self::alone() };
+        let mut rendezvous = Rendezvous::new(config, State::default(), Box::new(NoJournal));
+        if routers.is_some() {
+            rendezvous.set_probes(&[SocketAddr::from(([0; 4], PROBE_PORT))]);
+        }
+        let nodes = books.into_iter().enumerate().map(make).collect();
+        let mut lab = Self { nodes, rendezvous: Some(rendezvous), routers, ..Self::alone() };
         let is_ready = |cx: &Context| matches!(cx.stack.endpoint().directory_state(), DirectoryState::Ready(_));
         lab.run_until(|lab| lab.nodes.iter().all(is_ready));
         lab.nodes.iter_mut().for_each(|cx| while cx.stack.poll_event().is_some() {});
@@ -192,10 +238,13 @@ impl Lab {
         if let Some(rendezvous) = &mut self.rendezvous {
             rendezvous.handle_timeout(now);
             while let Some(transmit) = rendezvous.poll_transmit(now, &mut batch) {
-                let to = usize::from(transmit.to.port() - FIRST_PORT);
+                let (from, to) = (underlay(RENDEZVOUS_PORT), transmit.to.port());
+                let (node, socket) = match &self.routers {
+                    Some(routers) => routers.inner(to, RENDEZVOUS_PORT).expect("it was asked from there"),
+                    None => (usize::from(to - FIRST_PORT), Source::MAIN),
+                };
                 if !self.is_cut {
-                    let from = underlay(RENDEZVOUS_PORT);
-                    self.nodes[to].stack.handle_batch(now, from, &mut batch, transmit.segment_len);
+                    self.nodes[node].stack.handle_batch_at(now, (from, socket), &mut batch, transmit.segment_len);
                 }
             }
         }
@@ -204,8 +253,7 @@ impl Lab {
             self.nodes[node].stack.handle_timeout(now);
             while let Some(transmit) = self.nodes[node].stack.poll_transmit(now, &mut batch) {
                 if !self.is_cut {
-                    let from = underlay(FIRST_PORT + node as u16);
-                    self.deliver(from, transmit.to.port(), &mut batch, transmit.segment_len);
+                    self.deliver((node, transmit.source), transmit.to.port(), &mut batch, transmit.segment_len);
                 }
             }
         }
@@ -213,7 +261,18 @@ impl Lab {
         self.nodes.iter_mut().for_each(|cx| cx.now = now + STEP);
     }
 
-    fn deliver(&mut self, from: SocketAddr, to: u16, batch: &mut [u8], segment_len: usize) {
+    fn deliver(&mut self, (node, socket): (usize, Source), to: u16, batch: &mut [u8], segment_len: usize) {
+        let mut from = underlay(FIRST_PORT + node as u16);
+        if let Some(routers) = &mut self.routers {
+            if ![RENDEZVOUS_PORT, PROBE_PORT].contains(&to) {
+                return;
+            }
+            from = underlay(routers.outer((node, socket, to)));
+            if let Some(mut answer) = seen::answer(batch, &from) {
+                self.nodes[node].stack.handle_batch_at(self.now, (underlay(to), socket), &mut answer, segment_len);
+                return;
+            }
+        }
         match &mut self.rendezvous {
             Some(rendezvous) if to == RENDEZVOUS_PORT => {
                 batch.chunks_mut(segment_len).for_each(|datagram| rendezvous.handle_datagram(self.now, from, datagram));

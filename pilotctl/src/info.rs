@@ -51,6 +51,7 @@ mod tests {
             heard_s: Some(1.5),
             rtt_ms: None,
             datagram_len: 1216,
+            version: Some("0.1.0".into()),
             tls_failure: None,
         };
         assert_eq!(

@@ -4,7 +4,7 @@ use crate::args;
 use crate::clean;
 use crate::client::{CALL_TIMEOUT, daemon};
 use crate::output::Output;
-use pilot_node::answer::{PeerPath, PeerPaths};
+use pilot_node::answer::{PairRelay, PeerPath, PeerPaths};
 use pilot_node::{Client, Event, Failure, NodeEvent, Request};
 use std::time::Duration;
 
@@ -88,6 +88,10 @@ fn text(report: &PeerPaths) -> String {
     }
     if report.not_direct.is_some() {
         say("next try", next_try(report));
+    }
+    if !report.relays.is_empty() {
+        let told = |relay: &PairRelay| format!("{} {}", relay.address, relay.state.replace('_', " "));
+        say("relays", clean::cell(&report.relays.iter().map(told).collect::<Vec<_>>().join(", ")));
     }
     if let Some(nat) = &report.nat {
         let kind = |kind: &Option<String>| kind.as_deref().map_or("not known".into(), clean::cell);

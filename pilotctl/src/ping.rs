@@ -1,14 +1,17 @@
 //! Owns the command `ping`: round trips over streams, perhaps until the path is direct.
 
 use crate::args;
-use crate::client::{daemon_for_streams, duration};
-use crate::output::Output;
+use crate::clean;
+use crate::client::{daemon, daemon_for_streams, duration};
+use crate::output::{Output, tell};
 use crate::path;
 use crate::pipe;
 use pilot_node::answer::PeerPaths;
-use pilot_node::{Client, Code, Failure, ports};
+use pilot_node::{Client, Code, Failure, StreamReply, ports};
 use serde_json::{Value, json};
 use std::io::{self, Read as _, Write as _};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Length of a ping. Unit: bytes.
@@ -17,6 +20,8 @@ const PING_LEN: usize = 64;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest wait for one of them.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Time without an answer after which is said what it waits for. Source: own choice; a person wonders from then on.
+const WORD_AFTER: Duration = Duration::from_secs(3);
 
 /// One answer.
 struct Echo {
@@ -34,7 +39,7 @@ pub(crate) fn ping(args: &args::Ping, output: &Output) -> Result<(), Failure> {
     }
     let mut results = Vec::new();
     for seq in 0..args.count {
-        let echo = one(&mut client, &args.node, seq, timeout)?;
+        let echo = one(&mut client, &args.node, seq, timeout, output)?;
         if !output.json {
             output.line(&line(seq, &echo));
         }
@@ -51,7 +56,7 @@ fn until_direct(client: &mut Client, node: &str, timeout: Duration, output: &Out
     let (begin, mut results) = (Instant::now(), Vec::new());
     for seq in 0.. {
         let left = timeout.saturating_sub(begin.elapsed());
-        let echo = match one(client, node, seq, left.clamp(PAUSE, WAIT_MAX)) {
+        let echo = match one(client, node, seq, left.clamp(PAUSE, WAIT_MAX), output) {
             Err(failure) if !matches!(failure.code, Code::Timeout | Code::Unreachable) => return Err(failure),
             echo => echo,
         };
@@ -96,9 +101,9 @@ fn not_direct(node: &str, timeout: Duration, report: &PeerPaths) -> Failure {
 }
 
 /// Opens a stream and sends bytes there and back.
-fn one(client: &mut Client, node: &str, seq: u64, timeout: Duration) -> Result<Echo, Failure> {
+fn one(client: &mut Client, node: &str, seq: u64, timeout: Duration, output: &Output) -> Result<Echo, Failure> {
     let begin = Instant::now();
-    let stream = client.open(node, ports::ECHO, Some(timeout))?;
+    let stream = open(client, node, timeout, output)?;
     let dialed = begin.elapsed();
     let echoed = Instant::now();
     let lost = |e: io::Error| Failure::new(Code::Timeout, format!("no echo from {node}: {e}"));
@@ -112,6 +117,32 @@ fn one(client: &mut Client, node: &str, seq: u64, timeout: Duration) -> Result<E
         return Err(Failure::new(Code::Internal, format!("the echo of {node} differs from what was sent")));
     }
     Ok(Echo { peer: stream.data.peer, dial_ms: dialed.as_secs_f64() * 1e3, rtt_ms: rtt.as_secs_f64() * 1e3 })
+}
+
+/// Opens a stream. When that takes long, and may take longer, people are told what it waits for.
+fn open(client: &mut Client, node: &str, timeout: Duration, output: &Output) -> Result<StreamReply, Failure> {
+    let has_word = !output.json && timeout > WAIT_MAX;
+    let (end, opened) = channel::<()>();
+    thread::scope(|scope| {
+        if has_word {
+            scope.spawn(move || {
+                if opened.recv_timeout(WORD_AFTER) == Err(RecvTimeoutError::Timeout) {
+                    let report = daemon().and_then(|mut client| path::ask(&mut client, node));
+                    tell(&waiting(node, report.ok().as_ref()));
+                }
+            });
+        }
+        let stream = client.open(node, ports::ECHO, Some(timeout));
+        drop(end); // the other thread ends
+        stream
+    })
+}
+
+/// What a ping waits for, on one line.
+fn waiting(node: &str, report: Option<&PeerPaths>) -> String {
+    let way = report.and_then(|report| report.path.as_deref()).map_or(String::new(), |path| format!(" by {path}"));
+    let why = report.and_then(|report| report.not_direct_text.as_deref()).unwrap_or("no answer yet");
+    clean::cell(&format!("waiting for {node}{way}: {why}"))
 }
 
 fn line(seq: u64, echo: &Echo) -> String {
@@ -137,6 +168,9 @@ mod tests {
         }))
         .expect("a report");
         assert!(!is_direct(&report));
+        let text = "waiting for b by relay channel 3: the peer has named no address that this node may try";
+        assert_eq!(waiting("b", Some(&report)), text);
+        assert_eq!(waiting("b\n", None), "waiting for b\\n: no answer yet");
         let failure = not_direct("b", Duration::from_secs(3), &report);
         assert_eq!(failure.code, Code::Timeout);
         assert_eq!(

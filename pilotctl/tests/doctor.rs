@@ -39,6 +39,9 @@ fn a_node_that_is_well_passes_and_its_report_has_no_secrets() {
     {
         assert_eq!(status(&checks, id), "ok", "{id}: {checks:?}");
     }
+    let versions = checks.iter().find(|check| check["id"] == "versions").unwrap();
+    let own = env!("CARGO_PKG_VERSION");
+    assert_eq!(versions["evidence"], format!("pilotctl and daemon {own}, rendezvous {own}"));
     let bundle: Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
     assert_eq!(bundle["info"]["hostname"], "primary-node");
     assert_eq!(

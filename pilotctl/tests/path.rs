@@ -88,6 +88,27 @@ fn a_rendezvous_that_died_is_shown_within_ten_seconds_and_so_is_its_return() {
     until("it is back", || node.json(&["info"])["rendezvous"] == "ready");
 }
 
+/// Nothing is left that could answer: that is said long before the ping gives up.
+#[test]
+fn a_ping_without_rendezvous_and_peer_says_what_it_waits_for() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    a.ok(&["ping", "worker-node", "--count", "1"]);
+    lab.kill_rendezvous();
+    b.kill();
+    let mut command = a.command(&["ping", "worker-node", "--count", "1", "--timeout", "60"]);
+    let mut ping = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begin = Instant::now();
+    let word = BufReader::new(ping.stderr.take().unwrap()).lines().next().unwrap().unwrap();
+    println!("told after {:?}: {word}", begin.elapsed());
+    assert!(word.starts_with("waiting for worker-node") && word.contains(": "), "{word}");
+    assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
+    ping.kill().unwrap();
+    ping.wait().unwrap();
+    let error = a.fails(&["ping", "worker-node", "--count", "1", "--timeout", "1"], 6, "timeout");
+    assert!(error["message"].as_str().unwrap().starts_with("worker-node did not answer on port 7 in time"), "{error}");
+}
+
 #[test]
 fn a_peer_that_is_gone_is_named_by_the_command_that_waits_for_it() {
     let mut lab = Lab::new();

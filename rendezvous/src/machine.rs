@@ -33,6 +33,8 @@ const GRANTS_PER_CALL: usize = 512;
 const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 /// Silence after which a client is forgotten; no key of its tunnel is left then. Source: `docs/wire.md`, "Rekey".
 const FORGET_AFTER: Duration = Duration::from_secs(600);
+/// What nodes are told of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Time that a stranger has to register.
 const REGISTER_WITHIN: Duration = Duration::from_secs(60);
 /// Pause between two words to one client that datagrams of its channels do not pass. Source: own choice; a hundred in a second
@@ -280,9 +282,11 @@ impl Rendezvous {
             _ => return Extensions::NONE,
         };
         let mut facts = Extensions::NONE.with_u64(ExtensionType::CLOCK, self.wall_at_zero_us + now.as_micros());
-        if why.is_none() && !self.probes.is_empty() {
-            let without = facts.clone();
-            facts = facts.with(ExtensionType::PROBES, &self.probes).unwrap_or(without);
+        if why.is_none() {
+            for (of, value) in [(ExtensionType::PROBES, &*self.probes), (ExtensionType::PROGRAM, VERSION.as_bytes())] {
+                let without = facts.clone();
+                facts = if value.is_empty() { without } else { facts.with(of, value).unwrap_or(without) };
+            }
         }
         let caller = self.identities.get(&peer).filter(|_| is_register && why == Some(Refusal::BadRecord));
         let known = caller.and_then(|(caller, _)| self.state.sequence(caller));

@@ -1,4 +1,4 @@
-//! Owns the friend: an honest machine that one node trusts, whose process begins anew again and again, so that each one needs
+//! Owns the friend: an honest machine that one node trusts. Its process begins anew again and again, so that each one needs
 //! a session. Whatever strangers and other peers do, the node gives the session within [`SERVED_WITHIN`].
 //!
 //! Its datagrams arrive whatever the network does to others, and it knows where the node is, so that nothing but the node can

@@ -11,9 +11,11 @@ use std::net::SocketAddr;
 
 /// What an address gets unasked, for each peer that names it as a candidate, in [`AGAIN`]: three probes. Unit: bytes.
 const CANDIDATE_LEN_MAX: u64 = 3 * 41;
-/// What an address gets besides where a node lives with which the machine has a meeting: a probe from each of 256 sockets, twice.
-/// Unit: bytes.
+/// What an address gets besides where a node lives with which the machine has a meeting, in [`MEETING_AGAIN`]: a probe from each of
+/// 256 sockets, twice. Unit: bytes.
 const MEETING_LEN_MAX: u64 = 512 * 41;
+/// Time after which the machine has another meeting with many sockets. A node that has begun anew takes the same ports.
+const MEETING_AGAIN: Duration = Duration::from_secs(600);
 /// Time after which a candidate is tried again.
 const AGAIN: Duration = Duration::from_secs(300);
 /// Longest datagram that goes to a known address which has not answered: an INIT. Unit: bytes.
@@ -70,10 +72,9 @@ impl Ledger {
         }
         account.sent += len as u64;
         account.is_home |= is_home;
-        let named = CANDIDATE_LEN_MAX
-            * (endpoint.peers().count() as u64)
-            * (1 + self.chances + now.since(Instant::ZERO).as_secs() / AGAIN.as_secs())
-            + if account.is_home { MEETING_LEN_MAX } else { 0 };
+        let times = |pause: Duration| 1 + now.since(Instant::ZERO).as_secs() / pause.as_secs();
+        let named = CANDIDATE_LEN_MAX * (endpoint.peers().count() as u64) * (self.chances + times(AGAIN))
+            + if account.is_home { MEETING_LEN_MAX * times(MEETING_AGAIN) } else { 0 };
         assert!(
             account.sent <= AMPLIFICATION_MAX * account.received + named,
             "{} bytes to {to}, from where {} came, and nothing has answered there",

@@ -60,6 +60,8 @@ pub struct Nat {
     rng: Rng,
     /// By inner and remote address.
     flows: BTreeMap<(SocketAddr, SocketAddr), Flow>,
+    /// An inner address that has an outer port of its own, at which everything is let in.
+    mapped: Option<(SocketAddr, u16)>,
     /// When an unsolicited datagram last came to this port from this address, where the host of the NAT takes them.
     taken: BTreeMap<(u16, SocketAddr), Instant>,
 }
@@ -74,6 +76,7 @@ impl Nat {
             next_port: 20_000,
             rng: Rng::new([seed; 32]),
             flows: BTreeMap::new(),
+            mapped: None,
             taken: BTreeMap::new(),
         }
     }
@@ -95,7 +98,16 @@ impl Nat {
         SocketAddr::new(self.public, flow.port)
     }
 
+    /// Gives an inner address an outer port of its own, as a host asks for by PCP (RFC 6887); gives the outer address.
+    pub fn map(&mut self, inner: SocketAddr, port: u16) -> SocketAddr {
+        self.mapped = Some((inner, port));
+        SocketAddr::new(self.public, port)
+    }
+
     fn port_for(&mut self, now: Instant, from: SocketAddr, to: SocketAddr) -> u16 {
+        if let Some((_, port)) = self.mapped.filter(|(inner, _)| *inner == from) {
+            return port;
+        }
         let lives = |at: &Instant| now.since(*at) < LIFETIME_SHORT;
         let mapped = match self.kind {
             NatKind::PortRestricted => {
@@ -140,6 +152,9 @@ impl Nat {
 
     /// Returns the inner destination of a datagram from outside; `None` when the NAT filters the datagram.
     pub fn inbound(&mut self, now: Instant, from: SocketAddr, port: u16) -> Option<SocketAddr> {
+        if let Some((inner, _)) = self.mapped.filter(|(_, mapped)| *mapped == port) {
+            return Some(inner);
+        }
         let mut flows = self.flows.iter_mut();
         let flow = flows.find(|((_, remote), flow)| *remote == from && flow.port == port && flow.lives(now));
         if let Some(((inner, _), flow)) = flow {
@@ -199,6 +214,17 @@ mod tests {
             nat.reboot();
             assert_eq!(nat.inbound(now, remote, port), None);
         }
+    }
+
+    #[test]
+    fn a_mapped_port_lets_everyone_in_and_is_the_source_of_new_flows() {
+        let (inner, remote, other) = (addr("10.0.0.1:4000"), addr("192.0.2.9:1"), addr("192.0.2.9:2"));
+        let mut nat = Nat::new(NatKind::Symmetric, "203.0.113.1".parse().expect("an address"));
+        assert_eq!(nat.map(inner, 6000), addr("203.0.113.1:6000"));
+        assert_eq!(nat.inbound(Instant::ZERO, remote, 6000), Some(inner));
+        assert_eq!(nat.outbound(Instant::ZERO, inner, other), addr("203.0.113.1:6000"));
+        assert_eq!(nat.inbound(Instant::ZERO, remote, 6001), None);
+        assert_ne!(nat.outbound(Instant::ZERO, addr("10.0.0.1:4001"), other).port(), 6000, "another socket");
     }
 
     #[test]

@@ -166,6 +166,23 @@ fn routers_that_take_early_probes_themselves_are_passed_since_both_sides_fire_at
     }
 }
 
+/// Two routers with random ports let no direct path come about, unless one of them maps a port, at the start or later.
+#[test]
+fn a_port_mapping_makes_a_pair_direct_that_is_relayed_otherwise() {
+    for mapped in [0, 1] {
+        for from in [0, 1] {
+            let mut world = pair(seed(31), [Some(Symmetric), Some(Symmetric)]);
+            let (_, direct) = talk(&mut world, from);
+            assert!(direct >= DIRECT_WITHIN * 10 && !are_direct(&world), "without a mapping");
+            world.map_port(mapped, 6000);
+            world.run_for(AGAIN);
+            let (first, direct) = talk(&mut world, from);
+            println!("mapped at {mapped}, from {from}: first byte {first:?}, direct {direct:?}");
+            assert!(direct <= DIRECT_WITHIN, "mapped at {mapped}, from {from}: direct {direct:?}");
+        }
+    }
+}
+
 /// How many of some pairs behind these NATs are direct after so long. No pair causes more than `most` datagrams
 /// until then, beside relayed ones and answers of the rendezvous.
 fn met(nats: [NatKind; 2], within: Duration, most: usize) -> usize {
@@ -249,7 +266,8 @@ fn a_cut_in_one_or_both_directions_stalls_no_stream_for_long() {
     }
 }
 
-/// Worlds of the random test when `PILOT_SCHEDULES` names none: each takes 30 ms with the optimizations of the profile `dev`.
+/// Worlds of the random test when `PILOT_SCHEDULES` names none: each takes a tenth of a second with the optimizations of the profile
+/// `dev`, most of it those with many ports.
 const WORLDS: std::ops::Range<u64> = 0..200;
 
 /// The worlds of `PILOT_SCHEDULES`, a range such as `0..100000`, or those of [`WORLDS`].
@@ -265,74 +283,127 @@ const AGAIN: Duration = Duration::from_secs(6);
 /// Longest pause between two datagrams of a node to its rendezvous, with room for a loss.
 const KEEPALIVE_MAX: Duration = Duration::from_secs(30);
 
+/// Time after which a pair may meet with many ports again, with room for the meeting itself. Source: `docs/paths.md`, "Meeting".
+const BIRTHDAY_AGAIN: Duration = Duration::from_secs(620);
+/// Meetings with many ports that may fail one after the other: each does with 2 %.
+const BIRTHDAYS_FAIL: usize = 3;
+
+/// How two NATs can be passed, which decides what a pair is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passage {
+    /// Each port is known in advance.
+    Known,
+    /// A router may have taken a port itself: a fresh one is found, in the second meeting at the latest.
+    Fresh,
+    /// One port of many is met by chance, in one attempt every ten minutes.
+    Chance,
+}
+
+impl Passage {
+    /// Longest time from the first packet until both sides use a direct path. Source: `docs/paths.md`, "Expected outcome" and the
+    /// pause between two rounds.
+    const fn within(self) -> Duration {
+        match self {
+            Self::Known => DIRECT_WITHIN,
+            Self::Fresh => Duration::from_secs(5),
+            Self::Chance => Duration::from_millis(2500),
+        }
+    }
+}
+
+/// Two NATs that allow a direct path, and how.
+fn passable(rng: &mut Rng) -> (Nats, Passage) {
+    let either = |rng: &mut Rng, kinds: [NatKind; 2]| Some(kinds[rng.below(2) as usize]);
+    let (mut nats, passage) = match rng.below(6) {
+        0 => ([Some(PortRestricted), Some(PortRestricted)], Passage::Known),
+        1 | 2 => ([None, [None, Some(PortRestricted), Some(Symmetric)][rng.below(3) as usize]], Passage::Known),
+        3 | 4 => ([Some(OpenInput), either(rng, [PortRestricted, OpenInput])], Passage::Fresh),
+        _ => ([either(rng, [PortRestricted, OpenInput]), either(rng, [Symmetric, AddressDependent])], Passage::Chance),
+    };
+    nats.rotate_left(rng.below(2) as usize);
+    (nats, passage)
+}
+
+/// Lets something happen to a pair of which `speaker` talks next; gives the one that can talk then, and is to.
+fn disturb(world: &mut World, rng: &mut Rng, what: u64, [node, speaker]: [usize; 2]) -> usize {
+    match what {
+        0 | 1 => {
+            if what == 0 {
+                world.reboot_nat(node)
+            } else {
+                world.dial_in_nat(node)
+            }
+            // Nothing reaches the node before its next keepalive, unless it speaks itself.
+            if speaker != node {
+                world.run_for(KEEPALIVE_MAX);
+            }
+        }
+        2 => world.roam_knowingly(node),
+        3 => {
+            world.restart_rendezvous();
+            world.run_for(KEEPALIVE_MAX + Duration::from_secs(10)); // the next keepalive finds that out
+        }
+        4 => {
+            world.restart(node);
+            world.nodes[node].stack.listen(1000).unwrap();
+            world.run_until("it is registered", |w| w.is_registered(node));
+            return node;
+        }
+        5 => {
+            world.cut(node, 1 - node);
+            (rng.below(2) == 0).then(|| world.cut(1 - node, node));
+            let (a, b) = world.open(0, 1, 1000);
+            for _ in 0..rng.below(300) {
+                world.nodes[0].stack.send(a, b"through the relay").unwrap();
+                world.run_for(10 * MS);
+            }
+            close(world, &[(0, a), (1, b)]);
+            world.heal();
+            world.run_for(Duration::from_secs(5));
+        }
+        _ => world.run_for(Duration::from_secs(rng.below(300))),
+    }
+    speaker
+}
+
 /// Pairs that can be direct, in random order: they rest, their routers forget and dial in, links break, nodes roam and restart, and
-/// rendezvous restart. Whichever side speaks next, both are on a direct path a second later.
+/// rendezvous restart. Whichever side speaks next, both are on a direct path a second later, or as soon as many ports have met.
 #[test]
 fn a_pair_whose_nats_allow_it_is_direct_a_second_after_use_whatever_happened() {
+    let (mut chances, mut missed) = (0, 0);
     for n in worlds() {
         let seed = seed(10_000 + n);
         let mut rng = Rng::new([&seed.to_le_bytes()[..], &[3; 24]].concat().try_into().unwrap());
-        let any = [None, Some(PortRestricted), Some(Symmetric)];
-        let mut nats = match rng.below(3) {
-            0 => [Some(PortRestricted), Some(PortRestricted)],
-            _ => [None, any[rng.below(3) as usize]],
-        };
-        nats.rotate_left(rng.below(2) as usize);
+        let (nats, passage) = passable(&mut rng);
         let mut world = pair(seed, nats);
         let delay = MS * (2 + rng.below(40) as u32);
         world.set_conditions(Conditions { delay, ..Conditions::default() });
         let mut log = vec![format!("delay {delay:?}")];
         talk(&mut world, 0);
+        let mut in_a_row = 0;
         for _ in 0..8 {
             world.run_for(AGAIN);
             let node = rng.below(2) as usize;
-            let mut speaker = rng.below(2) as usize;
-            let what = rng.below(8);
-            match what {
-                0 | 1 => {
-                    if what == 0 {
-                        world.reboot_nat(node)
-                    } else {
-                        world.dial_in_nat(node)
-                    }
-                    // Nothing reaches the node before its next keepalive, unless it speaks itself.
-                    if speaker != node {
-                        world.run_for(KEEPALIVE_MAX);
-                    }
-                }
-                2 => world.roam_knowingly(node),
-                3 => {
-                    world.restart_rendezvous();
-                    world.run_for(KEEPALIVE_MAX + Duration::from_secs(10)); // the next keepalive finds that out
-                }
-                4 => {
-                    world.restart(node);
-                    world.nodes[node].stack.listen(1000).unwrap();
-                    world.run_until("it is registered", |w| w.is_registered(node));
-                    speaker = node;
-                }
-                5 => {
-                    world.cut(node, 1 - node);
-                    (rng.below(2) == 0).then(|| world.cut(1 - node, node));
-                    let (a, b) = world.open(0, 1, 1000);
-                    for _ in 0..rng.below(300) {
-                        world.nodes[0].stack.send(a, b"through the relay").unwrap();
-                        world.run_for(10 * MS);
-                    }
-                    close(&mut world, &[(0, a), (1, b)]);
-                    world.heal();
-                    world.run_for(Duration::from_secs(5));
-                }
-                _ => world.run_for(Duration::from_secs(rng.below(300))),
-            }
+            let (speaker, what) = (rng.below(2) as usize, rng.below(8));
+            let speaker = disturb(&mut world, &mut rng, what, [node, speaker]);
             if rng.below(2) == 0 {
                 world.run_for(MS * rng.below(60_000) as u32);
             }
+            if passage == Passage::Chance {
+                world.run_for(BIRTHDAY_AGAIN);
+            }
             log.push(format!("{:?}: event {what} at {node}, then {speaker} speaks", world.now));
             let (_, direct) = talk(&mut world, speaker);
-            assert!(direct <= DIRECT_WITHIN, "seed {seed}, {nats:?}: direct {direct:?}, {log:#?}");
+            in_a_row = if direct <= passage.within() { 0 } else { in_a_row + 1 };
+            let may_fail = if passage == Passage::Chance { BIRTHDAYS_FAIL } else { 0 };
+            assert!(in_a_row <= may_fail, "seed {seed}, {nats:?}: direct {direct:?}, {log:#?}");
+            if passage == Passage::Chance {
+                (chances, missed) = (chances + 1, missed + usize::from(in_a_row > 0));
+            }
         }
     }
+    println!("{missed} of {chances} meetings with many ports failed");
+    assert!(missed * 20 <= chances.max(20), "{missed} of {chances} meetings with many ports failed");
 }
 
 /// A path that carries nothing but short packets ends the streams that need more, with the reason; the next one works when the path

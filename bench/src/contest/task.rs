@@ -17,7 +17,7 @@ const CHUNK_WARMUP: usize = 256;
 /// Length of a ping. Unit: bytes.
 pub(crate) const BALL: usize = 64;
 
-/// Length of a request of `pilot-bench clients`, whose answer is [`ANSWER_LEN`] long. Unit: bytes.
+/// Length of a request of `pilot-bench clients`, to which the answer has [`ANSWER_LEN`]. Unit: bytes.
 pub(crate) const REQUEST_LEN: usize = 200;
 /// Unit: bytes.
 const ANSWER_LEN: usize = 1024;

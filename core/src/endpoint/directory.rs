@@ -31,6 +31,7 @@ use crate::rng::{Entropy, Rng};
 use crate::time::{Duration, Instant, earliest};
 use crate::trust::{LetterNumber, Outcome, TrustBook, TrustVersion};
 use crate::wire::LocalIndex;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -44,6 +45,8 @@ use times::Times;
 /// away".
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Longest version of its program that a rendezvous may tell. Unit: bytes. Source: own choice.
+const PROGRAM_LEN_MAX: usize = 32;
 
 /// State of the registration with the rendezvous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,6 +210,8 @@ pub(super) struct Directory {
     life_asked_at: Option<Instant>,
     rendezvous: Option<(StaticKey, SocketAddr)>,
     relay_key: [u8; 32],
+    /// The version of its program, as it says.
+    program: Option<Box<str>>,
     state: DirectoryState,
     /// When our record is registered again: after a refusal, or with a name that may be free again.
     register_at: Option<Instant>,
@@ -261,6 +266,7 @@ impl Directory {
             life_asked_at: None,
             rendezvous: None,
             relay_key: [0; 32],
+            program: None,
             state: DirectoryState::Absent,
             register_at: None,
             register_again: false,
@@ -309,6 +315,10 @@ impl Directory {
 
     pub(super) const fn relay_key(&self) -> &[u8; 32] {
         &self.relay_key
+    }
+
+    pub(super) fn program(&self) -> Option<&str> {
+        self.program.as_deref()
     }
 
     pub(super) fn beacon(&self) -> Option<SocketAddr> {

@@ -345,8 +345,8 @@ impl Endpoint {
         if let Some(entry) = self.peers.get_mut(&id)
             && entry.peer.role == Role::Trusted
         {
-            let begins = in_use && !core::mem::replace(&mut entry.peer.in_use, in_use);
-            if begins && entry.peer.is_up(now) && entry.peer.paths.is_worth_a_round(now) {
+            let was_in_use = core::mem::replace(&mut entry.peer.in_use, in_use);
+            if in_use && !was_in_use && entry.peer.is_up(now) && entry.peer.paths.is_worth_a_round(now) {
                 self.send_candidates(now, id, true);
             }
             self.touch(id);

@@ -69,6 +69,11 @@ impl Endpoint {
         self.peer_info(now, self.rendezvous_peer()?)
     }
 
+    /// The version of the program of the rendezvous, as it said when this node registered: visible characters of ASCII.
+    pub fn rendezvous_version(&self) -> Option<&str> {
+        self.directory.program()
+    }
+
     /// True while the hostname of this node belongs to another one, and this one is registered without.
     pub const fn name_is_taken(&self) -> bool {
         self.directory.name_is_taken()

@@ -36,6 +36,27 @@ impl Endpoint {
         })
     }
 
+    /// The underlay address of the relay that a path leads through; `None` for a direct path.
+    pub fn relay_address(&self, path: PathAddr) -> Option<SocketAddr> {
+        let PathAddr::Relay(channel) = path else { return None };
+        self.legs.addr_of(channel).or_else(|| self.directory.beacon())
+    }
+
+    /// Peers with a tunnel whose path in use leads through each relay: that of the rendezvous, then the spares in their order. Work
+    /// grows with the number of peers.
+    pub fn relayed(&self, now: Instant) -> [usize; SPARES_MAX + 1] {
+        let mut counts = [0; SPARES_MAX + 1];
+        let up = self.peers.iter().map(|(_, entry)| &entry.peer).filter(|peer| peer.is_up(now));
+        for path in up.filter_map(|peer| peer.paths.selected()) {
+            if let PathAddr::Relay(channel) = path
+                && let Some(count) = counts.get_mut(usize::from(self.legs.number(channel).unwrap_or(0)))
+            {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     /// Seeks a spare relay at another address.
     pub fn move_relay(&mut self, now: Instant, key: &StaticKey, addr: SocketAddr) {
         let Some(n) = self.spares.0.iter().position(|spare| spare.key == *key) else { return };

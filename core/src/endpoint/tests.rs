@@ -700,6 +700,27 @@ fn an_idle_pair_sends_nothing_and_random_datagrams_have_no_effect() {
 }
 
 #[test]
+fn a_pair_whose_streams_are_over_costs_no_datagram() {
+    let mut pair = Pair::new();
+    pair.send(0, b"x");
+    pair.run_for(Duration::from_secs(1));
+    let use_it = |pair: &mut Pair, is_used: bool| {
+        (0..2).for_each(|side| {
+            let peer = pair.peer(side);
+            pair.ends[side].set_in_use(pair.now, peer, is_used);
+        });
+        pair.run_for(Duration::from_secs(120));
+        pair.capture.len()
+    };
+    let before = pair.capture.len();
+    let in_use = use_it(&mut pair, true);
+    assert!(in_use > before + 8, "a path in use is kept alive");
+    let settled = use_it(&mut pair, false);
+    assert!(settled < in_use + 4, "what was under way has its answers: {settled} after {in_use}");
+    assert_eq!(use_it(&mut pair, false), settled);
+}
+
+#[test]
 fn a_turn_in_which_nothing_is_due_looks_at_no_peer() {
     let mut config = Config::new(Identity::from_seed([1; 32]), Rng::entropy([2; 32]));
     config.candidates = [addr_of(0)].into();

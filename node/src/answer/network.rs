@@ -20,6 +20,21 @@ pub struct PortMapping {
     pub why: Option<String>,
 }
 
+/// A relay of a node: its rendezvous, or a spare one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Relay {
+    /// Where it is: an address, or the hosts of the configuration while none of them is known.
+    pub address: String,
+    /// Whether it is a spare relay, and not that of the rendezvous.
+    pub spare: bool,
+    /// Whether it relays for this node now.
+    pub ready: bool,
+    /// Smoothed round-trip time. Unit: milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Peers that are reached through it now.
+    pub peers: u64,
+}
+
 /// What nodes of one network announce to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lan {

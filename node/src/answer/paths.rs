@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct PeerPath {
     /// The address, or the relay.
     pub path: String,
+    /// Where the relay is that it leads through; null for a direct path.
+    #[serde(default)]
+    pub relay: Option<String>,
     /// How the address became known: `lan` or `named` (by the peer, on a local network or not), `heard` (a datagram came from
     /// there), `saved` (in the configuration or the trust book), `relay`, `relay_tls` (the relay, over TLS); later versions may
     /// know others.
@@ -24,6 +27,17 @@ pub struct PeerPath {
     pub loss: Option<f32>,
     /// Largest datagram that has passed. Unit: bytes.
     pub datagram_len: u64,
+}
+
+/// What a relay of this node does for a pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairRelay {
+    /// Where it is.
+    pub address: String,
+    /// `in_use` (the path in use leads through it), `ready` (a path does), `not_shared` (it relays for this node, and has given no
+    /// channel to the peer, which does not use it or is away), `away` (it does not relay for this node now); later versions may
+    /// know others.
+    pub state: String,
 }
 
 /// The kinds of NAT before this node and before a peer.
@@ -75,6 +89,9 @@ pub struct PeerPaths {
     pub nat: Option<NatKinds>,
     /// Every path that is known.
     pub paths: Vec<PeerPath>,
+    /// What the relays of this node do for the pair, that of its rendezvous first; absent without spare ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<PairRelay>,
 }
 
 /// How a node reaches its rendezvous.
@@ -97,6 +114,9 @@ pub struct RendezvousLink {
     pub rtt_ms: Option<f64>,
     /// Largest datagram that has passed. Unit: bytes.
     pub datagram_len: u64,
+    /// The version of its program; absent before it has said one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Why the newest attempt over TLS failed; absent when it did not, or none was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_failure: Option<String>,

@@ -7,6 +7,7 @@ pub(crate) mod handshake;
 pub(crate) mod lookup;
 pub(crate) mod path;
 pub(crate) mod profile;
+pub(crate) mod relays;
 pub(crate) mod report;
 pub(crate) mod resolve;
 pub(crate) mod trust;

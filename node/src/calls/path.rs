@@ -1,13 +1,13 @@
 //! The room of the view of paths: how a peer is reached, why so, and when a direct path is tried next.
 
 use crate::answer::{NatKinds, PeerPath, PeerPaths, RendezvousLink};
+use crate::calls::relays::{self, millis};
 use crate::calls::resolve;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use pilot_core::Instant;
 use pilot_core::endpoint::PeerInfo;
 use pilot_core::path::{Hindrance, Nat, Origin, Outlook, PathAddr, PathReason};
-use pilot_core::time::Duration;
 
 /// The answer to `path`.
 ///
@@ -47,6 +47,7 @@ pub(crate) fn report(cx: &Context, node: &str) -> Result<PeerPaths, Failure> {
         next_round_s: outlook.next_round.map(|(_, at)| at.since(cx.now).as_secs_f64()),
         nat: nat_kinds(endpoint.nat(), info.nat),
         paths: described(cx, &info),
+        relays: relays::of_pair(cx, &info),
     })
 }
 
@@ -65,6 +66,7 @@ pub(crate) fn kind(nat: Nat) -> Option<String> {
 pub(crate) fn described(cx: &Context, info: &PeerInfo) -> Vec<PeerPath> {
     let described = |path: &pilot_core::path::Path| PeerPath {
         path: path.addr.to_string(),
+        relay: cx.stack.endpoint().relay_address(path.addr).map(|addr| addr.to_string()),
         source: match path.origin() {
             Origin::Relay if cx.carrier.over_tls().is_some() => "relay_tls".into(),
             origin => origin.name().into(),
@@ -85,6 +87,9 @@ fn why_not_direct(cx: &Context, info: &PeerInfo) -> Option<(&'static str, String
     let tries = matches!(hindrance, Hindrance::Probing | Hindrance::NoAnswer | Hindrance::NoAddress);
     if tries && cx.carrier.over_tls().is_some() {
         return Some(("udp_blocked", "no UDP passes to the rendezvous, so none is expected to peers".into()));
+    }
+    if hindrance == Hindrance::NoTunnel && relays::lacks_rendezvous(cx) {
+        return Some((hindrance.name(), "neither the peer answers nor the rendezvous, which would relay".into()));
     }
     if hindrance == Hindrance::NoAnswer && cx.stack.endpoint().nat().is_hopeless_with(info.nat) {
         let text = "the routers of both sides choose ports that cannot be predicted";
@@ -125,11 +130,6 @@ fn reason_text(why: PathReason) -> &'static str {
     }
 }
 
-/// True when an answer of the rendezvous is overdue.
-pub(crate) fn is_overdue(cx: &Context) -> bool {
-    cx.stack.endpoint().rendezvous_info(cx.now).is_some_and(|info| info.is_overdue)
-}
-
 /// How this node reaches its rendezvous; `None` while it has no address of one.
 pub(crate) fn rendezvous(cx: &Context) -> Option<RendezvousLink> {
     let endpoint = cx.stack.endpoint();
@@ -149,11 +149,7 @@ pub(crate) fn rendezvous(cx: &Context) -> Option<RendezvousLink> {
         heard_s: info.last_received.map(|at| cx.now.since(at).as_secs_f64()),
         rtt_ms: millis(info.srtt),
         datagram_len: info.datagram_len as u64,
+        version: endpoint.rendezvous_version().map(str::to_owned),
         tls_failure: Some(&cx.carrier.tls_failure).filter(|text| !text.is_empty()).cloned(),
     })
-}
-
-/// A time in milliseconds.
-pub(crate) fn millis(time: Option<Duration>) -> Option<f64> {
-    time.map(|time| time.as_secs_f64() * 1e3)
 }

@@ -4,8 +4,8 @@ use crate::answer::{
     Asked, Budget, Connection, Connections, Info, Lan, Peer, Peers, Pending, PendingRequest, Pin, PortMapping,
     RendezvousState, Trust, Used, Waiting,
 };
-use crate::calls::path::{self, millis};
-use crate::calls::resolve;
+use crate::calls::relays::{self, millis};
+use crate::calls::{path, resolve};
 use crate::context::Context;
 use crate::streams::names::{ends, hostname_of};
 use crate::webhook::Webhook;
@@ -47,7 +47,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         DirectoryState::Absent => (RendezvousState::Absent, None),
         DirectoryState::Connecting => (RendezvousState::Connecting, None),
         DirectoryState::Registering => (RendezvousState::Registering, None),
-        DirectoryState::Ready(_) if path::is_overdue(cx) => (RendezvousState::Silent, None),
+        DirectoryState::Ready(_) if relays::is_overdue(cx) => (RendezvousState::Silent, None),
         DirectoryState::Ready(_) => (RendezvousState::Ready, None),
         DirectoryState::Refused(why) => (RendezvousState::Refused, Some(refusal_text(why))),
         _ => (RendezvousState::Unknown, None),
@@ -70,6 +70,7 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
         rendezvous_refusal: why.map(str::to_owned),
         rendezvous_address: endpoint.rendezvous_address().map(|(key, addr)| format!("{key}@{addr}")),
         rendezvous_link: path::rendezvous(cx),
+        relays: relays::all(cx),
         nat: path::kind(cx.stack.endpoint().nat()),
         reflexive: endpoint.reflexive().map(|a| a.to_string()),
         identity_elsewhere: endpoint.identity_elsewhere(cx.now).map(|a| a.to_string()),

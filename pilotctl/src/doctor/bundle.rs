@@ -19,7 +19,7 @@ const LOG_LEN_MAX: usize = 256 << 10;
 /// A run of so many hexadecimal digits may be a key. Source: half of an identity key.
 const KEY_DIGITS: usize = 32;
 /// What is told of the node's state.
-const OF_INFO: [&str; 27] = [
+const OF_INFO: [&str; 28] = [
     "node_id",
     "address",
     "hostname",
@@ -34,6 +34,7 @@ const OF_INFO: [&str; 27] = [
     "rendezvous",
     "rendezvous_refusal",
     "rendezvous_link",
+    "relays",
     "reflexive",
     "nat",
     "mapping",

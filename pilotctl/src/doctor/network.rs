@@ -4,11 +4,15 @@ use super::check::{Check, Grade};
 use super::node::Told;
 use crate::rendezvous::local_endpoint;
 use crate::settings;
+#[cfg(feature = "tls")]
+use pilot_node::parts::try_tls;
 use pilot_node::parts::{ECHO_LEN, echo_question, entropy, is_echo_answer};
+#[cfg(feature = "tls")]
+use pilot_node::{ProxySetting, TlsConfig};
 use pilot_node::{RendezvousConfig, RendezvousHost};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,9 +21,9 @@ const ECHO_PAUSE: Duration = Duration::from_millis(400);
 const ECHOES: usize = 4;
 /// Most addresses of a rendezvous that are asked.
 const ADDRESSES_MAX: usize = 4;
-/// Time for a connection by TCP.
-const TCP_TIME: Duration = Duration::from_secs(3);
-const TLS_PORT: u16 = 443;
+/// Time for TCP, a proxy, TLS and the upgrade together.
+#[cfg(feature = "tls")]
+const TLS_TIME: Duration = Duration::from_secs(5);
 
 /// Where the rendezvous is, as far as that is known.
 #[derive(Clone, Default)]
@@ -149,45 +153,61 @@ fn echo(to: SocketAddr) -> io::Result<Option<Duration>> {
 
 /// Whether the way over TLS would lead to the rendezvous.
 pub(super) fn tls(places: &Places) -> Vec<Check> {
-    vec![tls_check(places, TLS_PORT)]
+    #[cfg(feature = "tls")]
+    return vec![tls_check(places, TlsConfig::DEFAULT_PORT, &ProxySetting::Environment)];
+    #[cfg(not(feature = "tls"))]
+    return vec![tls_known(places).unwrap_or_else(|| Check::ok("tls", "this build has no way over TLS"))];
 }
 
-fn tls_check(places: &Places, port: u16) -> Check {
+/// What is known of that way without trying it.
+fn tls_known(places: &Places) -> Option<Check> {
     let id = "tls";
-    if cfg!(not(feature = "tls")) {
-        return Check::ok(id, "this build has no way over TLS");
+    match &places.over_tls {
+        Some(place) => Some(Check::ok(id, format!("the daemon reaches the rendezvous this way, at {place}"))),
+        None if places.hosts.is_empty() => {
+            Some(Check::warn(id, "no rendezvous is known", "pilotctl daemon start --rendezvous KEY@HOST"))
+        }
+        None => None,
     }
-    if let Some(place) = &places.over_tls {
-        return Check::ok(id, format!("the daemon reaches the rendezvous this way, at {place}"));
+}
+
+/// Does what a daemon does where no UDP passes: TCP, perhaps CONNECT through a proxy, TLS, and the upgrade to WebSocket.
+#[cfg(feature = "tls")]
+fn tls_check(places: &Places, port: u16, proxy: &ProxySetting) -> Check {
+    let id = "tls";
+    if let Some(known) = tls_known(places) {
+        return known;
     }
-    let Some(host) = places.hosts.first() else {
-        return Check::warn(id, "no rendezvous is known", "pilotctl daemon start --rendezvous KEY@HOST");
-    };
-    if places.is_here() && port == TLS_PORT {
+    if places.is_here() && port == TlsConfig::DEFAULT_PORT {
         return Check::ok(id, "not needed: the rendezvous is on this machine");
     }
-    let begin = Instant::now();
-    let found = (host.name.as_str(), port).to_socket_addrs().and_then(|mut addrs| {
-        let addr = addrs.next().ok_or(io::ErrorKind::NotFound)?;
-        TcpStream::connect_timeout(&addr, TCP_TIME)
-    });
-    match found {
-        Ok(_) => {
-            let ms = begin.elapsed().as_secs_f64() * 1e3;
-            Check::ok(id, format!("TCP port {port} of {} answers in {ms:.1} ms", host.name))
+    let host = RendezvousHost { name: places.hosts[0].name.clone(), port };
+    let place = host.to_string();
+    match try_tls(host, proxy, TLS_TIME) {
+        Ok(way) => {
+            let ms = way.took.as_secs_f64() * 1e3;
+            Check::ok(id, format!("{} answers TLS and the upgrade to WebSocket in {ms:.1} ms", way.to))
         }
-        Err(e) => Check::warn(
-            id,
-            format!("TCP port {port} of {}: {e}; needed only where no UDP passes", host.name),
-            "rendezvous run --tls-listen 0.0.0.0:443; behind a proxy: HTTPS_PROXY=http://HOST:PORT",
-        ),
+        Err(trouble) => {
+            let todo = if trouble.is_by_proxy {
+                format!(
+                    "have the proxy let CONNECT {place} pass, or name another: HTTPS_PROXY=http://[USER:PASSWORD@]HOST:PORT"
+                )
+            } else {
+                "rendezvous run --tls-listen 0.0.0.0:443; behind a proxy: HTTPS_PROXY=http://HOST:PORT".into()
+            };
+            Check::warn(id, format!("{}; needed only where no UDP passes", trouble.text), todo)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    #[cfg(feature = "tls")]
+    use std::io::{Read as _, Write as _};
+    #[cfg(feature = "tls")]
+    use std::net::{TcpListener, TcpStream};
 
     fn at(addr: SocketAddr) -> Places {
         Places { hosts: vec![addr.into()], over_tls: None }
@@ -211,21 +231,118 @@ mod tests {
         assert_eq!(check.grade, Grade::Fail, "{check:?}");
         assert!(check.evidence.contains(&addr.to_string()) && check.todo.contains("--tls-listen"), "{check:?}");
         let over_tls = Places { over_tls: Some("rdv.example:443".into()), ..at(addr) };
-        assert_eq!((udp_check(&over_tls).grade, tls_check(&over_tls, 1).grade), (Grade::Warn, Grade::Ok));
+        assert_eq!((udp_check(&over_tls).grade, tls(&over_tls)[0].grade), (Grade::Warn, Grade::Ok));
         assert_eq!(udp_check(&Places::default()).grade, Grade::Warn);
-        assert_eq!(tls_check(&Places::default(), 1).grade, Grade::Warn);
+        assert_eq!(tls(&Places::default())[0].grade, Grade::Warn);
+    }
+
+    /// A machine that answers each of its callers so, once it has heard something; `None`: it says nothing and waits.
+    #[cfg(feature = "tls")]
+    fn says(answer: Option<&'static str>) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+        let addr = listener.local_addr().expect("an address");
+        thread::spawn(move || {
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept() {
+                let _ = stream.read(&mut [0; 2048]);
+                if let Some(answer) = answer {
+                    let _ = stream.write_all(answer.as_bytes());
+                }
+                held.extend(answer.is_none().then_some(stream));
+            }
+        });
+        addr
+    }
+
+    /// A proxy that leads those who ask for `rdv.example` there.
+    #[cfg(feature = "tls")]
+    fn proxy(to: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+        let addr = listener.local_addr().expect("an address");
+        thread::spawn(move || {
+            while let Ok((mut near, _)) = listener.accept() {
+                let mut head = [0; 2048];
+                let len = near.read(&mut head).expect("a question");
+                assert!(head[..len].starts_with(b"CONNECT rdv.example:443 HTTP/1.1\r\n"));
+                let far = TcpStream::connect(to).expect("the rendezvous");
+                near.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").expect("sent");
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (from, to) = (from.try_clone(), to.try_clone());
+                    let (mut from, mut to) = (from.expect("a descriptor"), to.expect("a descriptor"));
+                    thread::spawn(move || {
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+            }
+        });
+        addr
+    }
+
+    #[cfg(feature = "tls")]
+    fn by(proxy: SocketAddr) -> ProxySetting {
+        ProxySetting::At(format!("http://{proxy}").parse().expect("a proxy"))
     }
 
     #[cfg(feature = "tls")]
     #[test]
-    fn a_port_that_is_closed_is_a_warning_and_one_that_is_open_is_well() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
-        let addr = listener.local_addr().expect("an address");
-        assert_eq!(tls_check(&at(addr), addr.port()).grade, Grade::Ok);
-        assert!(tls_check(&at(addr), TLS_PORT).evidence.contains("on this machine"));
-        drop(listener);
-        let check = tls_check(&at(addr), addr.port());
-        assert!(check.grade == Grade::Warn && check.evidence.contains("needed only where no UDP passes"), "{check:?}");
+    fn a_rendezvous_that_serves_tls_is_well_straight_and_through_a_proxy() {
+        use pilot_rendezvous::server::{Server, ServerConfig};
+        let home = std::env::temp_dir().join(format!("pilot-doctor-tls-{}", std::process::id()));
+        let any = || SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let config = ServerConfig { home: home.clone(), listen: any(), idle_exit: None };
+        let mut server = Server::bind(&config).expect("a rendezvous");
+        let addr = server.listen_tcp(any(), Some(&pilot_rendezvous::Certificate::Own)).expect("a listener");
+        let stopper = server.stopper();
+        let thread = thread::spawn(move || server.run());
+        let straight = tls_check(&at(addr), addr.port(), &ProxySetting::None);
+        assert_eq!(straight.grade, Grade::Ok, "{straight:?}");
+        assert!(straight.evidence.starts_with(&format!("{addr} answers TLS")), "{straight:?}");
+        let proxy = proxy(addr);
+        let far = Places { hosts: vec!["rdv.example".parse().expect("a host")], over_tls: None };
+        let around = tls_check(&far, 443, &by(proxy));
+        assert_eq!(around.grade, Grade::Ok, "{around:?}");
+        assert!(
+            around.evidence.starts_with(&format!("rdv.example:443 by the proxy {proxy} answers TLS")),
+            "{around:?}"
+        );
+        assert!(tls_check(&at(addr), 443, &ProxySetting::None).evidence.contains("on this machine"));
+        stopper.stop();
+        thread.join().expect("it ends").expect("in order");
+        let _ = fs::remove_dir_all(&home);
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn what_stands_in_the_way_of_tls_is_named_with_what_to_do() {
+        let dead = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("an address");
+        let rendezvous = at(([192, 0, 2, 1], 9).into());
+        for (answer, wanted) in [
+            (Some("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"), "wants a password"),
+            (Some("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"), "refuses: 502 Bad Gateway"),
+            (Some("<!DOCTYPE html><html>Welcome to the hotel</html>"), "answers with something that is not HTTP"),
+            (Some(""), "ends the connection without an answer"),
+            (None, "does not answer"),
+        ] {
+            let proxy = says(answer);
+            let check = tls_check(&rendezvous, 443, &by(proxy));
+            assert_eq!(check.grade, Grade::Warn, "{check:?}");
+            assert!(
+                check.evidence.contains(&format!("the proxy 127.0.0.1, TCP port {}, {wanted}", proxy.port())),
+                "{check:?}"
+            );
+            assert!(check.todo.starts_with("have the proxy let CONNECT 192.0.2.1:443 pass"), "{check:?}");
+        }
+        let check = tls_check(&rendezvous, 443, &by(dead));
+        assert!(check.evidence.contains("cannot be reached") && check.todo.contains("HTTPS_PROXY="), "{check:?}");
+        for (addr, wanted) in
+            [(dead, "cannot be reached"), (says(Some("HTTP/1.1 400 Bad\r\n\r\n")), "does not speak TLS")]
+        {
+            let check = tls_check(&at(addr), addr.port(), &ProxySetting::None);
+            assert!(check.grade == Grade::Warn && check.evidence.contains(wanted), "{check:?}");
+            assert!(check.evidence.ends_with("needed only where no UDP passes"), "{check:?}");
+            assert!(check.todo.starts_with("rendezvous run --tls-listen"), "{check:?}");
+        }
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn checks(told: &Told) -> Vec<Check> {
     let up = format!("process {} of version {} for {}", info.pid, info.version, ago(info.uptime_secs));
     vec![
         Check::ok("daemon", up),
-        versions(&info.version),
+        versions(info),
         rendezvous(info),
         relay(told),
         clock(info),
@@ -115,13 +115,15 @@ fn checks(told: &Told) -> Vec<Check> {
     ]
 }
 
-fn versions(of_daemon: &str) -> Check {
-    let own = env!("CARGO_PKG_VERSION");
+fn versions(info: &Info) -> Check {
+    let (own, of_daemon) = (env!("CARGO_PKG_VERSION"), &info.version);
+    let of_rendezvous = info.rendezvous_link.as_ref().and_then(|link| link.version.as_deref());
+    let told = of_rendezvous.map_or_else(String::new, |version| format!(", rendezvous {version}"));
     if own == of_daemon {
-        return Check::ok("versions", format!("pilotctl and daemon {own}"));
+        return Check::ok("versions", format!("pilotctl and daemon {own}{told}"));
     }
     let restart = "pilotctl daemon stop; pilotctl daemon start";
-    Check::warn("versions", format!("pilotctl {own}, daemon {of_daemon}"), restart)
+    Check::warn("versions", format!("pilotctl {own}, daemon {of_daemon}{told}"), restart)
 }
 
 fn rendezvous(info: &Info) -> Check {
@@ -241,7 +243,7 @@ pub(super) mod tests {
     /// A daemon that is well and has one relayed peer.
     pub(crate) fn told() -> Told {
         let link = json!({"carrier": "udp", "address": "192.0.2.1:9000", "since_s": 60.0, "reason": "usual", "udp": "works",
-            "heard_s": 0.2, "rtt_ms": 40.0, "datagram_len": 1216});
+            "heard_s": 0.2, "rtt_ms": 40.0, "datagram_len": 1216, "version": "0.9.0"});
         let info = json!({"node_id": 1, "address": "0:0000.0000.0001", "hostname": "a", "public": false, "tags": [],
             "public_key": "ab".repeat(32), "fingerprint": "f", "pid": 7, "home": "/h", "udp": "[::]:4000", "cipher": "c",
             "key_agreement": "k", "rendezvous": "ready", "rendezvous_refusal": null, "rendezvous_link": link,
@@ -268,6 +270,8 @@ pub(super) mod tests {
     fn a_node_that_is_well_passes_and_each_trouble_has_its_check() {
         let mut told = told();
         assert_eq!(grades(&told), []);
+        let own = env!("CARGO_PKG_VERSION");
+        assert_eq!(versions(&told.info).evidence, format!("pilotctl and daemon {own}, rendezvous 0.9.0"));
         assert_eq!(checks(&told).iter().map(|check| check.id).collect::<Vec<_>>(), IDS);
         let relay = relay(&told);
         assert_eq!(

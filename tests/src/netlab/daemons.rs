@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Where it serves those without UDP.
 const TLS: &str = "203.0.113.10:443";
+/// Where the spare relay serves.
+const SPARE: &str = "203.0.113.11:9000";
 /// Longest time for what takes moments on a quiet machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -31,6 +33,8 @@ pub struct Daemons<'a> {
     folder: PathBuf,
     rendezvous: Option<Child>,
     endpoint: String,
+    /// The relay beside the rendezvous, and its key and address.
+    spare: Option<(Child, String)>,
 }
 
 impl<'a> Daemons<'a> {
@@ -41,7 +45,8 @@ impl<'a> Daemons<'a> {
     pub fn start(lab: &'a Lab) -> Outcome<Self> {
         let folder = std::env::temp_dir().join(lab.namespace("daemons"));
         std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let mut daemons = Self { lab, program: pilotctl()?, folder, rendezvous: None, endpoint: String::new() };
+        let mut daemons =
+            Self { lab, program: pilotctl()?, folder, rendezvous: None, endpoint: String::new(), spare: None };
         daemons.start_rendezvous()?;
         for side in Side::BOTH {
             daemons.start_daemon(side)?;
@@ -55,7 +60,8 @@ impl<'a> Daemons<'a> {
     /// When it does not come up.
     pub fn start_daemon(&self, side: Side) -> Outcome<()> {
         let words = ["daemon", "start", "--hostname", side.host(), "--rendezvous", &self.endpoint];
-        self.ask(side, &words).map(|_| ())
+        let relay = self.spare.iter().flat_map(|(_, endpoint)| ["--relay", endpoint]);
+        self.ask(side, &words.into_iter().chain(relay).collect::<Vec<_>>()).map(|_| ())
     }
 
     /// Starts the rendezvous, again where it was stopped.
@@ -63,23 +69,46 @@ impl<'a> Daemons<'a> {
     /// # Errors
     /// When it does not come up.
     pub fn start_rendezvous(&mut self) -> Outcome<()> {
-        let home = self.folder.join("rendezvous");
+        let (child, endpoint) = self.serve("rendezvous", &["--listen", RENDEZVOUS, "--tls-listen", TLS])?;
+        (self.rendezvous, self.endpoint) = (Some(child), endpoint);
+        Ok(())
+    }
+
+    /// Starts a relay beside the rendezvous, and both daemons anew, which use it as well from then on.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub fn add_spare(&mut self) -> Outcome<()> {
+        self.spare = Some(self.serve("spare", &["--listen", SPARE])?);
+        for side in Side::BOTH {
+            self.ask(side, &["daemon", "stop"])?;
+            self.start_daemon(side)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a rendezvous with a folder of its own; gives its process, and its key and address.
+    fn serve(&self, name: &str, listen: &[&str]) -> Outcome<(Child, String)> {
+        let home = self.folder.join(name);
         let file = home.join("endpoint");
         let _ = std::fs::remove_file(&file);
         let home = home.to_string_lossy();
-        let words = ["rendezvous", "run", "--listen", RENDEZVOUS, "--tls-listen", TLS, "--home", &home];
+        let words = [&["rendezvous", "run", "--home", &home][..], listen].concat();
         let quiet = self.command("pub", &words).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.rendezvous = Some(quiet.map_err(|e| format!("the rendezvous: {e}"))?);
-        until("the rendezvous serves", || Ok(std::fs::read_to_string(&file).ok().filter(|text| text.contains('@'))))
-            .map(|endpoint| self.endpoint = endpoint.trim().to_owned())
+        let mut child = quiet.map_err(|e| format!("{name}: {e}"))?;
+        let written = || Ok(std::fs::read_to_string(&file).ok().filter(|text| text.contains('@')));
+        match until(&format!("{name} serves"), written) {
+            Ok(endpoint) => Ok((child, endpoint.trim().to_owned())),
+            Err(why) => {
+                end(&mut child);
+                Err(why)
+            }
+        }
     }
 
     /// Kills the rendezvous.
     pub fn kill_rendezvous(&mut self) {
-        if let Some(mut child) = self.rendezvous.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.rendezvous.take().iter_mut().for_each(end);
     }
 
     /// Has both owners approve each other.
@@ -167,6 +196,7 @@ impl Drop for Daemons<'_> {
             let _ = self.ask(side, &["daemon", "stop"]);
         }
         self.kill_rendezvous();
+        self.spare.iter_mut().for_each(|(spare, _)| end(spare));
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -220,6 +250,12 @@ impl Lines {
     pub fn next(&self, patience: Duration) -> Option<(Instant, String)> {
         self.0.recv_timeout(patience).ok()
     }
+}
+
+/// Kills a process, unless it has ended.
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// Waits until `look` gives something.

@@ -37,6 +37,13 @@ impl World {
         self.homes.get(&addr.ip()).is_some_and(|lived| now.since(*lived) < MOVE_UNHEARD_MAX)
     }
 
+    /// Lets a node's NAT map its port, and tells the node, as its gateway would.
+    pub fn map_port(&mut self, node: NodeIndex, port: u16) {
+        let inner = self.nodes[node].addr;
+        let mapped = self.nodes[node].nat.as_mut().map(|nat| nat.map(inner, port));
+        self.nodes[node].stack.endpoint_mut().set_mapped(self.now, mapped.into_iter().collect());
+    }
+
     /// Gives a node's NAT another outer address and new ports.
     pub fn dial_in_nat(&mut self, node: NodeIndex) {
         if let Some(nat) = &mut self.nodes[node].nat {

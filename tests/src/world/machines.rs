@@ -1,4 +1,4 @@
-//! Owns what a world can have beside honest nodes with room and time: full disks, owners who decide, a friend, a traitor.
+//! Owns what a world can have beside honest nodes with room and time: full disks, owners that decide, a friend, a traitor.
 
 use super::{NodeIndex, World};
 use crate::friend::{FRIEND_ADDR, FRIEND_NUMBER, Friend};

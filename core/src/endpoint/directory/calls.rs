@@ -84,6 +84,7 @@ impl Directory {
         match (purpose, answer) {
             (Purpose::Register, Answer::Registered { addr, reflexive, relay_key }) => {
                 self.relay_key = relay_key;
+                self.program = extensions.text(ExtensionType::PROGRAM, super::PROGRAM_LEN_MAX).map(Into::into);
                 let has_moved = self.reflexive.replace(reflexive) != Some(reflexive);
                 self.on_registered(cx, addr);
                 if has_moved {

@@ -27,7 +27,7 @@ const LIFE_PAUSE: Duration = Duration::from_secs(1);
 impl Directory {
     /// Uses this rendezvous from now on.
     pub(crate) fn set_rendezvous(&mut self, now: Instant, key: StaticKey, addr: SocketAddr) {
-        self.rendezvous = Some((key, addr));
+        (self.rendezvous, self.program) = (Some((key, addr)), None);
         self.forget_taken();
         self.end_calls();
         (self.retry_at, self.move_at) = (Some(now), None);

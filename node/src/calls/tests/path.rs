@@ -46,6 +46,76 @@ fn a_peer_is_explained_from_rest_to_silence() {
     assert!(told(&lab.nodes[0])["paths"][0]["last_probe_s"].as_f64().is_some_and(|s| s < 6.0));
 }
 
+/// Two nodes that talk, and have found out that no direct path comes about.
+fn unpredictable() -> Lab {
+    let mut lab = Lab::apart();
+    let (now, peer) = (lab.nodes[0].now, lab.nodes[0].stack.endpoint().peer_by_identity(&key(1)).expect("a peer"));
+    lab.nodes[0].stack.connect(now, peer, 80).expect("a stream");
+    lab.run_until(|lab| told(&lab.nodes[0])["not_direct"] == "probing");
+    lab.run_until(|lab| told(&lab.nodes[0])["not_direct"] == "nats_unpredictable");
+    lab
+}
+
+#[test]
+fn routers_that_cannot_be_passed_are_the_reason_for_a_relay() {
+    let relayed = told(&unpredictable().nodes[0]);
+    assert!(relayed["not_direct_text"].as_str().is_some_and(|text| text.contains("cannot be predicted")), "{relayed}");
+    let kind = "port_dependent, ports random";
+    assert_eq!((&relayed["nat"]["here"], &relayed["nat"]["there"]), (&kind.into(), &kind.into()));
+    assert_eq!((&relayed["up"], &relayed["relay"]), (&true.into(), &true.into()));
+    let of_relay = relayed["paths"].as_array().into_iter().flatten().find(|path| path["source"] == "relay");
+    assert_eq!(of_relay.expect("one")["relay"], "192.0.2.1:3000");
+    assert_eq!(relayed.get("relays"), None, "there is one alone");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_network_without_udp_is_the_reason_for_a_relay() {
+    let mut lab = unpredictable();
+    let cx = &mut lab.nodes[0];
+    cx.carrier.move_to_tls(cx.now, "rdv.example:443");
+    let over_tls = told(cx);
+    assert_eq!(over_tls["not_direct"], "udp_blocked");
+    assert!(over_tls["not_direct_text"].as_str().is_some_and(|text| text.contains("no UDP passes")), "{over_tls}");
+    let sources: Vec<&Value> = over_tls["paths"].as_array().into_iter().flatten().map(|path| &path["source"]).collect();
+    assert!(sources.contains(&&"relay_tls".into()) && !sources.contains(&&"relay".into()), "{over_tls}");
+    cx.carrier.move_to_udp(cx.now);
+    assert_eq!(told(cx)["not_direct"], "nats_unpredictable");
+}
+
+#[test]
+fn relays_are_told_with_what_they_do_for_the_node_and_for_a_pair() {
+    let mut lab = Lab::apart();
+    let dead = |n: u8| format!("{}@192.0.2.{n}:9000", format!("{n:02x}").repeat(32)).parse().expect("a relay");
+    let far = format!("{}@rdv.example,192.0.2.9:7", "04".repeat(32)).parse().expect("a relay");
+    lab.nodes[0].config.relays = vec![dead(2), dead(3), far];
+    for n in [2, 3] {
+        let (now, addr) = (lab.nodes[0].now, ([192, 0, 2, n], 9000).into());
+        assert!(lab.nodes[0].stack.endpoint_mut().add_relay(now, pilot_core::identity::StaticKey([n; 32]), addr));
+    }
+    let (now, peer) = (lab.nodes[0].now, lab.nodes[0].stack.endpoint().peer_by_identity(&key(1)).expect("a peer"));
+    lab.nodes[0].stack.connect(now, peer, 80).expect("a stream");
+    lab.run_until(|lab| told(&lab.nodes[0])["up"] == true);
+    let pair = told(&lab.nodes[0])["relays"].clone();
+    let expected = [("192.0.2.1:3000", "in_use"), ("192.0.2.2:9000", "away"), ("192.0.2.3:9000", "away")];
+    assert_eq!(pair, json(&expected.map(|(address, state)| serde_json::json!({"address": address, "state": state}))));
+    let info = json(&report::info(&lab.nodes[0], &Facts { has_rendezvous: true, ..Facts::default() }));
+    let relays = info["relays"].as_array().expect("relays");
+    let said = |n: usize| {
+        (
+            relays[n]["address"].as_str().unwrap_or_default(),
+            &relays[n]["spare"],
+            &relays[n]["ready"],
+            &relays[n]["peers"],
+        )
+    };
+    assert_eq!(relays.len(), 4, "{info}");
+    assert_eq!(said(0), ("192.0.2.1:3000", &false.into(), &true.into(), &1.into()));
+    assert!(relays[0]["rtt_ms"].is_number() && relays[1]["rtt_ms"].is_null());
+    assert_eq!(said(1), ("192.0.2.2:9000", &true.into(), &false.into(), &0.into()));
+    assert_eq!(said(3), ("rdv.example:9000,192.0.2.9:7", &true.into(), &false.into(), &0.into()));
+}
+
 #[test]
 fn a_node_that_is_no_peer_has_no_paths() {
     let lab = Lab::friends(2);

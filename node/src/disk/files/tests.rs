@@ -1,4 +1,4 @@
-//! Received files in real folders, on disks whose room the tests tell.
+//! Received files in real folders, on disks with as much room as the tests tell.
 
 use super::*;
 

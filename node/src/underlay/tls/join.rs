@@ -6,7 +6,7 @@ use crate::token::Room;
 use crate::underlay::tls::channel::Channel;
 use crate::underlay::tls::http::{self, Answer};
 use crate::underlay::tls::pipe::Pipe;
-use crate::underlay::tls::proxy::Proxy;
+use crate::underlay::tls::proxy::{Proxy, is_exempt};
 use crate::underlay::tls::verify;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
@@ -55,6 +55,19 @@ pub(super) struct Way {
 }
 
 impl Way {
+    /// The way to a host. `proxy`: the one that is set, if any, which some hosts do not need.
+    ///
+    /// # Errors
+    /// The text that names the proxy is none.
+    pub(super) fn new(
+        host: RendezvousHost,
+        proxy: Option<&Result<Proxy, String>>,
+        verify: bool,
+    ) -> Result<Self, String> {
+        let proxy = proxy.filter(|_| !is_exempt(&host.name)).cloned().transpose();
+        Ok(Self { host, proxy: proxy.map_err(|text| format!("HTTPS_PROXY: {text}"))?, verify })
+    }
+
     /// The machine to which TCP leads.
     pub(super) fn first(&self) -> &RendezvousHost {
         self.proxy.as_ref().map_or(&self.host, |proxy| &proxy.at)
@@ -104,7 +117,7 @@ impl Join {
     /// Goes on as far as it can. `registered`: the registry and the number of the descriptor's token.
     pub(super) fn advance(&mut self, now: Instant, registered: (&Registry, usize)) -> Progress {
         if now >= self.until {
-            return Progress::Failed(format!("{} does not answer", self.asked()));
+            return Progress::Failed(self.silence());
         }
         match self.step(now, registered) {
             Ok(progress) => progress,
@@ -112,11 +125,20 @@ impl Join {
         }
     }
 
+    /// What is to be said when no answer comes, for people.
+    pub(super) fn silence(&self) -> String {
+        format!("{} does not answer", self.asked())
+    }
+
+    /// True while a proxy is to answer, and not the rendezvous.
+    pub(super) fn is_at_proxy(&self) -> bool {
+        self.step != Step::Upgrade && self.way.proxy.is_some()
+    }
+
     /// The one that is to answer, for people.
     fn asked(&self) -> String {
         let RendezvousHost { name, port } = if self.step == Step::Upgrade { &self.way.host } else { self.way.first() };
-        let is_proxy = self.step != Step::Upgrade && self.way.proxy.is_some();
-        let kind = if is_proxy { "the proxy " } else { "" };
+        let kind = if self.is_at_proxy() { "the proxy " } else { "" };
         format!("{kind}{name}, TCP port {port},")
     }
 

@@ -10,14 +10,16 @@ mod pipe;
 pub(crate) mod probe;
 mod proxy;
 mod server;
+mod trial;
 mod udp_watch;
 mod verify;
 
 pub use channel::{Channel, QUEUE_LEN_MAX};
 pub use proxy::Proxy;
 pub use server::{Entered, Entering};
+pub use trial::{TlsTrouble, TlsWay, try_tls};
 
-use crate::config::{ProxySetting, TlsConfig};
+use crate::config::TlsConfig;
 use crate::context::Context;
 use crate::host::RendezvousHost;
 use crate::log::record::Record;
@@ -99,14 +101,9 @@ pub(crate) struct TlsLink {
 
 impl TlsLink {
     pub(crate) fn new(config: &TlsConfig, registry: Registry, waker: Arc<Waker>) -> Self {
-        let proxy = match &config.proxy {
-            ProxySetting::Environment => Proxy::of_environment(),
-            ProxySetting::At(proxy) => Some(Ok(proxy.clone())),
-            ProxySetting::None => None,
-        };
         Self {
             config: config.clone(),
-            proxy,
+            proxy: config.proxy.proxy(),
             registry,
             resolver: Resolver::new(waker),
             rendezvous: None,
@@ -272,15 +269,13 @@ impl TlsLink {
 
     fn begin(&mut self, cx: &mut Context, place: &RendezvousPlace) {
         let Some(host) = self.host(place) else { return };
-        let proxy = self.proxy.clone().filter(|_| !proxy::is_exempt(&host.name)).transpose();
-        match proxy {
-            Ok(proxy) => {
-                let way = Way { host, proxy, verify: self.config.verify };
+        match Way::new(host, self.proxy.as_ref(), self.config.verify) {
+            Ok(way) => {
                 self.leads_to = way.to_string();
                 self.state = State::LooksUp(Box::new(way), cx.now + LOOK_UP_TIME);
                 self.look_up(cx);
             }
-            Err(text) => self.fail(cx, &format!("HTTPS_PROXY: {text}")),
+            Err(text) => self.fail(cx, &text),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::call::Calls;
+use crate::config::ProxySetting;
 use crate::crypto::{SystemEntropy, aead, agreement};
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::StaticKey;

@@ -59,6 +59,7 @@ pub(crate) const ALL: &[Fault] = &[
     Fault { name: "udp-blocked", kinds: PORTS, stall: ms(1500), direct: Some(ms(65_000)), act: udp_blocked },
     Fault { name: "udp-blocked-first-byte", kinds: PORTS, stall: ms(1000), direct: None, act: first_byte_without_udp },
     Fault { name: "rendezvous-away", kinds: RANDOM, stall: ms(62_000), direct: None, act: rendezvous_away },
+    Fault { name: "relay-killed", kinds: RANDOM, stall: ms(1000), direct: None, act: relay_killed },
     Fault { name: "rest", kinds: PORTS, stall: ms(200), direct: Some(ms(500)), act: rest },
 ];
 
@@ -177,6 +178,17 @@ fn rendezvous_away(scene: &mut Scene<'_>) -> Outcome<()> {
     scene.daemons.kill_rendezvous();
     std::thread::sleep(Duration::from_secs(60));
     scene.daemons.start_rendezvous()
+}
+
+/// Of two relays that both nodes use, the process of the one that carries the stream is killed.
+fn relay_killed(scene: &mut Scene<'_>) -> Outcome<()> {
+    scene.quiet()?;
+    scene.daemons.add_spare()?;
+    scene.traffic = Some(Traffic::start(&scene.daemons)?);
+    std::thread::sleep(CALM);
+    scene.daemons.kill_rendezvous();
+    std::thread::sleep(CALM);
+    Ok(())
 }
 
 /// The pair says nothing for ten minutes, in which routers forget.
