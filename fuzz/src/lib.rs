@@ -2,6 +2,7 @@
 //! `fuzz_targets/` give them to libFuzzer. A target panics when an invariant breaks.
 #![forbid(unsafe_code)]
 
+mod announcements;
 mod books;
 mod control_stream;
 mod exchange;
@@ -16,6 +17,7 @@ mod trust;
 mod web;
 mod world;
 
+pub use announcements::announcements;
 pub use books::books;
 pub use control_stream::control_stream;
 pub use exchange::exchange;

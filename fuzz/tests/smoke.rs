@@ -176,6 +176,11 @@ fn a_gateway_that_says_anything_maps_nothing_harmful() {
 }
 
 #[test]
+fn announcements_are_heard_by_those_they_are_for_and_cost_little() {
+    assert!(run("announcements", pilot_fuzz::announcements, 300, 4 * 400) > 0);
+}
+
+#[test]
 fn books_with_any_rows_accept_and_give_messages() {
     assert!(run("inbox", pilot_fuzz::inbox, 300, 2000) > 0);
 }

@@ -403,7 +403,8 @@ fn a_pair_whose_nats_allow_it_is_direct_a_second_after_use_whatever_happened() {
         }
     }
     println!("{missed} of {chances} meetings with many ports failed");
-    assert!(missed * 20 <= chances.max(20), "{missed} of {chances} meetings with many ports failed");
+    // One in ten, as the page says, and a few in a short run.
+    assert!(missed * 10 <= chances + 30, "{missed} of {chances} meetings with many ports failed");
 }
 
 /// A path that carries nothing but short packets ends the streams that need more, with the reason; the next one works when the path
