@@ -18,6 +18,7 @@ mod clock;
 mod consent;
 mod departures;
 mod duties;
+mod joins;
 mod registration;
 mod times;
 
@@ -37,6 +38,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use duties::Duties;
+use joins::Join;
 use litemap::LiteMap;
 use times::Times;
 
@@ -166,8 +168,8 @@ enum Departure {
     Letter(LetterNumber),
     /// The word that a letter of our mailbox has had its effect, so that the rendezvous may forget it.
     Taken(InboxNumber),
-    /// The last datagrams of a session that ended with trust.
-    Farewell(PathAddr, Vec<u8>),
+    /// A datagram as it is: one of the last of a session that ended with trust, or the answer to a JOIN.
+    Datagram(PathAddr, Vec<u8>),
     /// A message for a trusted peer, for the tunnel.
     Direct(IdentityKey, Vec<u8>),
     /// Our answer to a key that a trusted peer offered, which was to begin the session with this index.
@@ -183,6 +185,8 @@ pub(super) struct Directory {
     held: VecDeque<(TrustVersion, Departure)>,
     /// The newest letter with a statement for each peer; one that has not left is replaced by a newer one.
     statements: Vec<(IdentityKey, LetterNumber)>,
+    /// Inviters that are asked directly and have not answered.
+    joins: Vec<Join>,
     profile: Profile,
     /// The hostname that the connected peers know.
     announced: String,
@@ -242,6 +246,7 @@ impl Directory {
             trust,
             held: VecDeque::new(),
             statements: Vec::new(),
+            joins: Vec::new(),
             announced: profile.hostname.clone(),
             profile,
             addr,
@@ -360,7 +365,7 @@ impl Directory {
         let calls = earliest(self.calls.values().map(|(at, _)| *at).min(), self.retry_at);
         let moves = earliest(self.register_at, self.move_at.map(|(at, _)| at));
         let duties = self.duties.poll_timeout().filter(|_| self.is_ready());
-        earliest(earliest(calls, moves), duties)
+        earliest(earliest(calls, moves), earliest(duties, self.joins_timeout()))
     }
 
     fn set_state(&mut self, state: DirectoryState) {
