@@ -93,6 +93,22 @@ fn of_trust() -> Vec<(&'static str, Request)> {
             r#"{"op":"wait_trust","node":"worker-node","timeout_ms":200}"#,
             Request::WaitTrust { node: node(), timeout_ms: Some(200) },
         ),
+        (
+            r#"{"op":"invite","ports":"messages","expires_s":60,"uses":3,"short":false,"direct":true}"#,
+            Request::Invite {
+                ports: Some("messages".into()),
+                expires_s: Some(60),
+                uses: Some(3),
+                short: Some(false),
+                direct: Some(true),
+            },
+        ),
+        (r#"{"op":"invites"}"#, Request::Invites),
+        (r#"{"op":"uninvite","invite":"0badcafe"}"#, Request::Uninvite { invite: "0badcafe".into() }),
+        (
+            r#"{"op":"join","code":"pilot:qq","ports":"echo","timeout_ms":200}"#,
+            Request::Join { code: "pilot:qq".into(), ports: Some("echo".into()), timeout_ms: Some(200) },
+        ),
     ]
 }
 
