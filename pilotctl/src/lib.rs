@@ -22,6 +22,7 @@ mod isolate;
 mod log;
 mod mcp;
 mod output;
+mod pairing;
 mod path;
 mod ping;
 mod pipe;
