@@ -38,7 +38,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use duties::Duties;
-use joins::Join;
+use joins::{Answered, Join};
 use litemap::LiteMap;
 use times::Times;
 
@@ -187,6 +187,8 @@ pub(super) struct Directory {
     statements: Vec<(IdentityKey, LetterNumber)>,
     /// Inviters that are asked directly and have not answered.
     joins: Vec<Join>,
+    /// Answers to JOINs that came directly, newest first.
+    answered: Vec<Answered>,
     profile: Profile,
     /// The hostname that the connected peers know.
     announced: String,
@@ -247,6 +249,7 @@ impl Directory {
             held: VecDeque::new(),
             statements: Vec::new(),
             joins: Vec::new(),
+            answered: Vec::new(),
             announced: profile.hostname.clone(),
             profile,
             addr,

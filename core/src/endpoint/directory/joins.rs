@@ -13,6 +13,8 @@ use core::net::SocketAddr;
 
 /// Most nodes that are asked directly at once. Source: own choice; a node joins one, or a few.
 pub(super) const JOINS_MAX: usize = 16;
+/// Most answers to JOINs that are kept for the case that the same JOIN comes again. Source: own choice; each is for one joiner.
+pub(super) const ANSWERED_MAX: usize = 16;
 /// Bounds of the pause between two datagrams to one address; it doubles. Source: own choice, the first one is a round trip on
 /// most paths.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -27,6 +29,15 @@ pub(super) struct Join {
     version: TrustVersion,
     at: Instant,
     pause: Duration,
+}
+
+/// The answer to a JOIN that came directly: copies of the JOIN, by whomever, cost no signature.
+pub(super) struct Answered {
+    /// Hash of the JOIN.
+    join: [u8; 32],
+    /// The book in which the answer is right.
+    version: TrustVersion,
+    answer: Vec<u8>,
 }
 
 impl Directory {
@@ -67,6 +78,12 @@ impl Directory {
 
     /// Takes a JOIN that came from the joiner itself; false when it is none for this node.
     pub(crate) fn handle_join(&mut self, cx: &mut Context<'_>, from: SocketAddr, datagram: &[u8]) -> bool {
+        let (join, version) = (crate::hash::blake2s(&[datagram]), self.trust.version());
+        if let Some(known) = self.answered.iter().find(|known| known.join == join && known.version == version) {
+            let again = Departure::Datagram(PathAddr::Direct(from), known.answer.clone());
+            self.depart_when_saved(cx.now, again);
+            return true;
+        }
         let Joined { outcome, answer } = self.with_trust(cx, |book, me, rng| book.receive_join(me, datagram, rng));
         if let Outcome::Pinned(key) = &outcome {
             self.trust.note_endpoint(key, from);
@@ -74,6 +91,8 @@ impl Directory {
         let is_answered = answer.is_some();
         if let Some((_, key, message)) = answer {
             let answer = join_answer(&key, &message, &mut cx.entropy.generator());
+            self.answered.truncate(ANSWERED_MAX - 1);
+            self.answered.insert(0, Answered { join, version: self.trust.version(), answer: answer.clone() });
             self.depart_when_saved(cx.now, Departure::Datagram(PathAddr::Direct(from), answer));
         }
         self.tell_joined(cx.now, outcome);
