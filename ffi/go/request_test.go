@@ -9,7 +9,7 @@ import (
 
 // Every request is written as the node's own table has it, which the node's tests keep in testdata.
 func TestRequestsAreThoseOfTheNode(t *testing.T) {
-	no, hostname, empty, public := false, "a", "", false
+	no, yes, hostname, empty, public := false, true, "a", "", false
 	const node = "worker-node"
 	requests := []Request{
 		InfoRequest{},

@@ -3,6 +3,7 @@
 use crate::answer::{Approved, Invited, Invites, Pin, Status, Uninvited};
 use crate::call::{After, AwaitJoin, Call};
 use crate::calls::trust::{TRUST_WAITERS_MAX, Wanted, parse_ports, save, trust_failure};
+use crate::config::RendezvousConfig;
 use crate::context::Context;
 use crate::disk::job::{Job, Meta};
 use crate::effect::Caller;
@@ -194,9 +195,11 @@ pub(crate) fn join(cx: &mut Context, text: &str, wanted: Wanted, timeout: Option
 fn advance(cx: &mut Context, mut call: AwaitJoin) {
     let endpoint = cx.stack.endpoint();
     let is_ready = matches!(endpoint.directory_state(), DirectoryState::Ready(_));
-    let has_rendezvous = endpoint.directory_state() != DirectoryState::Absent;
-    let waits = call.code.candidates.is_empty() && has_rendezvous && !is_ready;
-    if waits {
+    let is_meant = |key: &StaticKey| call.code.rendezvous.as_ref().is_some_and(|rendezvous| rendezvous.is(key));
+    // A rendezvous whose name is still being looked up has no address, and may be the one in the code.
+    let may_be_meant = endpoint.rendezvous_address().is_none_or(|(key, _)| is_meant(&key));
+    let has_rendezvous = cx.config.rendezvous != RendezvousConfig::None;
+    if call.code.candidates.is_empty() && has_rendezvous && may_be_meant && !is_ready {
         return wait(cx, call);
     }
     match cx.stack.endpoint_mut().join(cx.now, &call.code, &call.terms) {
