@@ -4,6 +4,9 @@
 mod harness;
 
 use harness::{Lab, pilotctl, until};
+use pilot_core::Addr;
+use pilot_core::identity::{IdentityKey, StaticKey};
+use pilot_core::invite::{Host, InviteCode, InviteId, InviteSecret, Rendezvous};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -92,6 +95,33 @@ fn a_daemon_comes_up_paired_with_a_code_from_its_environment() {
     b.json(&["daemon", "stop"]);
     let again = b.command(&start).env("PILOT_JOIN_FILE", &file).output().unwrap();
     assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+}
+
+/// A code of a node that is nowhere.
+fn code_over(rendezvous: &str) -> String {
+    let code = InviteCode {
+        inviter: IdentityKey([9; 32]),
+        addr: Addr::new(0, 9),
+        invite: InviteId(9),
+        secret: InviteSecret::new([9; 10]),
+        expires: 0,
+        candidates: Vec::new(),
+        rendezvous: Some(Rendezvous::At(StaticKey([9; 32]), vec![Host::At(rendezvous.parse().unwrap())])),
+    };
+    code.emit().unwrap()
+}
+
+#[test]
+fn a_rendezvous_that_is_dead_or_another_ones_is_named() {
+    let mut lab = Lab::new();
+    let dead = code_over("127.0.0.1:9");
+    let b = Fresh(lab.folder.join("fresh"));
+    let refused = b.run(&["join", &dead, "--timeout", "1", "--json"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(7) && text.contains("the rendezvous in the code does not answer"), "{text}");
+    let a = lab.node("elsewhere");
+    let error = a.fails(&["join", &dead], 7, "unreachable");
+    assert!(error["message"].as_str().unwrap().contains("leads over another rendezvous"), "{error}");
 }
 
 #[test]
