@@ -27,6 +27,7 @@ mod form;
 mod grant;
 mod inbound;
 mod invites;
+mod inviting;
 mod join;
 mod message;
 mod pin;

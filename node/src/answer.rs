@@ -11,7 +11,7 @@ mod paths;
 mod pins;
 mod programs;
 
-pub use invites::{Invite, Invited, Invites, Uninvited};
+pub use invites::{Invite, Invited, Invites};
 pub use network::{Lan, PortMapping};
 pub use outbox::{Outbox, OutboxMessage, OutboxState};
 pub use paths::{NatKinds, PeerPath, PeerPaths, RendezvousLink};
@@ -165,6 +165,15 @@ pub enum Status {
     Accepted,
     /// The node ends.
     Stopping,
+}
+
+/// An invite that is withdrawn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uninvited {
+    /// Always `Withdrawn`.
+    pub status: Status,
+    /// Its number.
+    pub invite: String,
 }
 
 /// How a node stands with its rendezvous.

@@ -2,9 +2,9 @@
 
 use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
 use crate::output::{Output, tell};
-use crate::pairing::StartCode;
 use crate::rendezvous::{ensure_local, local_endpoint};
 use crate::settings::{self, Watched, setting};
+use crate::start_code::StartCode;
 use crate::stop;
 use crate::tls::TlsOptions;
 use pilot_node::answer::{Info, RendezvousState};

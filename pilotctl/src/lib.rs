@@ -32,6 +32,7 @@ mod run;
 mod set_webhook;
 mod settings;
 mod signals;
+mod start_code;
 mod stop;
 mod tls;
 #[cfg(feature = "webhook")]

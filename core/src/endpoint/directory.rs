@@ -18,6 +18,7 @@ mod clock;
 mod consent;
 mod departures;
 mod duties;
+mod joining;
 mod joins;
 mod registration;
 mod times;
@@ -38,7 +39,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use duties::Duties;
-use joins::{Answered, Join};
+use joining::{Answered, Join};
 use litemap::LiteMap;
 use times::Times;
 

@@ -10,10 +10,8 @@
 //! clock that is wrong for one start, or is set, ends no invite and brings none back.
 
 use super::ports::Ports;
-use super::{Me, TrustBook, TrustError};
 use crate::codec::{Malformed, Put as _, Reader};
 use crate::invite::{InviteId, InviteSecret};
-use crate::rng::Rng;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -22,11 +20,11 @@ pub const INVITES_MAX: usize = 64;
 /// Most nodes that join by one invite. Source: own choice; more are better made peers by groups.
 pub const USES_MAX: u16 = 1000;
 /// Longest life of an invite. Unit: seconds (30 days). Source: own choice, that of a request.
-pub const INVITE_LIFETIME_MAX_S: u64 = super::REQUEST_LIFETIME_S;
+pub const INVITE_LIFETIME_MAX_S: u64 = 30 * 24 * 3600;
 /// Wrong codes after which an invite is dead. Source: `docs/trust.md`, "Pairing".
 pub(super) const WRONG_MAX: u8 = 10;
 /// Time for which an invite that is over is kept. Unit: seconds (30 days). Source: own choice, that of a request.
-const KEPT_S: u64 = super::REQUEST_LIFETIME_S;
+const KEPT_S: u64 = 30 * 24 * 3600;
 /// Longest part of a pause between two runs that counts. Unit: seconds (one day). Source: `docs/messages.md`, "Counted time".
 const PAUSE_MAX_S: u64 = 24 * 3600;
 
@@ -56,9 +54,9 @@ pub struct Invite {
     pub used: u16,
     /// How many wrong codes came.
     pub wrong: u8,
-    is_withdrawn: bool,
+    pub(super) is_withdrawn: bool,
     /// When it was made, in counted time. Unit: seconds.
-    made: u64,
+    pub(super) made: u64,
 }
 
 /// Whether a node may join by an invite.
@@ -135,7 +133,7 @@ impl fmt::Display for JoinRefusal {
 pub(super) struct Invites {
     pub(super) list: Vec<Invite>,
     /// Unit: seconds.
-    counted: u64,
+    pub(super) counted: u64,
     /// The wall clock beside `counted`. Unit: seconds since 1970.
     wall_s: u64,
     /// The clock of this run beside `counted`; `None` before it was first told. Unit: seconds.
@@ -144,7 +142,7 @@ pub(super) struct Invites {
 
 impl Invites {
     /// Goes on with counted time.
-    fn count_time(&mut self, uptime_s: u64, wall_s: u64) {
+    pub(super) fn count_time(&mut self, uptime_s: u64, wall_s: u64) {
         self.counted += match self.uptime_s.replace(uptime_s) {
             Some(before) => uptime_s.saturating_sub(before),
             None if self.wall_s == 0 => 0,
@@ -168,16 +166,17 @@ impl Invites {
         self.counted.saturating_sub(invite.made)
     }
 
-    /// Makes room for one more: the oldest one that is over gives way.
-    fn make_room(&mut self) -> Result<(), TrustError> {
+    /// Makes room for one more: the oldest one that is over gives way. False when all are open.
+    pub(super) fn make_room(&mut self) -> bool {
         let list = core::mem::take(&mut self.list);
         let is_kept = |i: &Invite| self.age(i) < i.terms.lifetime_s.saturating_add(KEPT_S);
         self.list = list.into_iter().filter(is_kept).collect();
         if self.list.len() >= INVITES_MAX {
             let over = self.list.iter().position(|invite| self.state(invite) != InviteState::Open);
-            self.list.remove(over.ok_or(TrustError::Full)?);
+            let Some(over) = over else { return false };
+            self.list.remove(over);
         }
-        Ok(())
+        true
     }
 
     /// Appends the invites to the book on disk.
@@ -213,58 +212,5 @@ impl Invites {
             invites.list.push(Invite { id, secret, terms, made_at, used, wrong, is_withdrawn, made });
         }
         Ok(invites)
-    }
-}
-
-impl TrustBook {
-    // Getters.
-
-    /// All invites of this node that are kept, oldest first, with their states.
-    pub fn invites(&self) -> impl Iterator<Item = (&Invite, InviteState)> {
-        self.invites.list.iter().map(|invite| (invite, self.invites.state(invite)))
-    }
-
-    // Verbs.
-
-    /// Tells the clock of this run and the wall clock, by which invites grow old. Unit: seconds, and seconds since 1970.
-    pub fn count_time(&mut self, uptime_s: u64, wall_s: u64) {
-        self.invites.count_time(uptime_s, wall_s);
-    }
-
-    /// Makes an invite.
-    ///
-    /// # Errors
-    /// `Full` ([`INVITES_MAX`] are open), `OutOfRange` for terms that are none.
-    pub fn invite(&mut self, me: &Me<'_>, terms: InviteTerms, rng: &mut Rng) -> Result<Invite, TrustError> {
-        if !(1..=USES_MAX).contains(&terms.uses) || !(1..=INVITE_LIFETIME_MAX_S).contains(&terms.lifetime_s) {
-            return Err(TrustError::OutOfRange);
-        }
-        self.invites.make_room()?;
-        let is_free = |id: &InviteId| self.invites.list.iter().all(|invite| invite.id != *id);
-        let id = core::iter::repeat_with(|| InviteId(rng.u32())).find(is_free).unwrap_or(InviteId(0));
-        let invite = Invite {
-            id,
-            secret: InviteSecret::new(rng.bytes()),
-            terms,
-            made_at: me.now_s,
-            used: 0,
-            wrong: 0,
-            is_withdrawn: false,
-            made: self.invites.counted,
-        };
-        self.invites.list.push(invite.clone());
-        self.changed();
-        Ok(invite)
-    }
-
-    /// Withdraws an invite. Nodes that have joined by it stay peers.
-    ///
-    /// # Errors
-    /// `Unknown` when none with this number is open.
-    pub fn withdraw_invite(&mut self, id: InviteId) -> Result<(), TrustError> {
-        let at = self.invites().position(|(invite, state)| invite.id == id && state == InviteState::Open);
-        self.invites.list[at.ok_or(TrustError::Unknown)?].is_withdrawn = true;
-        self.changed();
-        Ok(())
     }
 }

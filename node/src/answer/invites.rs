@@ -1,7 +1,5 @@
 //! Owns the answers about invites.
 
-use crate::answer::Status;
-use crate::calls::pairing::{expires_at, state_name};
 use pilot_core::invite::{InviteCode, Rendezvous};
 use pilot_core::trust::{Invite as CoreInvite, InviteState};
 use serde::{Deserialize, Serialize};
@@ -24,7 +22,12 @@ pub struct Invited {
 }
 
 impl Invited {
-    pub(crate) fn new(invite: &CoreInvite, code: &InviteCode, text: String, expires_at: u64) -> Self {
+    /// When an invite ends by the wall clock, if that is right. Unit: seconds since 1970.
+    pub(crate) const fn expires_at(invite: &CoreInvite) -> u64 {
+        invite.made_at.saturating_add(invite.terms.lifetime_s)
+    }
+
+    pub(crate) fn new(invite: &CoreInvite, code: &InviteCode, text: String) -> Self {
         let rendezvous = code.rendezvous.as_ref().map(|rendezvous| match rendezvous {
             Rendezvous::At(..) => "rendezvous",
             Rendezvous::Same(_) => "same_rendezvous",
@@ -33,7 +36,7 @@ impl Invited {
         Self {
             invite: invite.id.to_string(),
             code: text,
-            expires_at,
+            expires_at: Self::expires_at(invite),
             uses: invite.terms.uses.into(),
             granted: invite.terms.ports.names(),
             over: rendezvous.into_iter().chain(addresses).map(str::to_owned).collect(),
@@ -73,22 +76,24 @@ impl From<(&CoreInvite, InviteState)> for Invite {
     fn from((invite, state): (&CoreInvite, InviteState)) -> Self {
         Self {
             invite: invite.id.to_string(),
-            state: state_name(state).into(),
+            state: name(state).into(),
             uses: invite.terms.uses.into(),
             used: invite.used.into(),
             wrong_codes: invite.wrong.into(),
             made_at: invite.made_at,
-            expires_at: expires_at(invite),
+            expires_at: Invited::expires_at(invite),
             granted: invite.terms.ports.names(),
         }
     }
 }
 
-/// An invite that is withdrawn.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Uninvited {
-    /// Always `Withdrawn`.
-    pub status: Status,
-    /// Its number.
-    pub invite: String,
+/// The word for a state.
+const fn name(state: InviteState) -> &'static str {
+    match state {
+        InviteState::Open => "open",
+        InviteState::UsedUp => "used_up",
+        InviteState::Expired => "expired",
+        InviteState::Dead => "dead",
+        InviteState::Withdrawn => "withdrawn",
+    }
 }

@@ -15,7 +15,7 @@ use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::StaticKey;
 use pilot_core::invite::{CANDIDATES_MAX, HOSTS_MAX, Host, InviteCode, Rendezvous};
 use pilot_core::time::Duration;
-use pilot_core::trust::{Invite, InviteState, InviteTerms, Outcome, TrustError};
+use pilot_core::trust::{Invite, InviteTerms, Outcome, TrustError};
 use pilot_core::{Addr, Level};
 use std::net::{IpAddr, SocketAddr};
 
@@ -61,7 +61,7 @@ fn try_invite(cx: &mut Context, place: &RendezvousPlace, wish: InviteWish) -> Re
     let terms = InviteTerms { ports, uses: wish.uses.unwrap_or(1), lifetime_s };
     let invite = cx.stack.endpoint_mut().invite(cx.now, terms).map_err(|e| trust_failure(e, "this node"))?;
     keep_address(cx);
-    let expires_at = expires_at(&invite);
+    let expires_at = Invited::expires_at(&invite);
     let endpoint = cx.stack.endpoint();
     let code = InviteCode {
         inviter: endpoint.identity().public(),
@@ -74,7 +74,7 @@ fn try_invite(cx: &mut Context, place: &RendezvousPlace, wish: InviteWish) -> Re
     };
     let text = code.emit().map_err(|e| Failure::new(Code::Internal, format!("no code can be made: {e}")))?;
     note(cx, &invite, "made");
-    Ok(Invited::new(&invite, &code, text, expires_at))
+    Ok(Invited::new(&invite, &code, text))
 }
 
 fn note(cx: &mut Context, invite: &Invite, step: &'static str) {
@@ -85,11 +85,6 @@ fn note(cx: &mut Context, invite: &Invite, step: &'static str) {
         record.push("step", step);
         record
     });
-}
-
-/// When an invite ends by the wall clock, if that is right. Unit: seconds since 1970.
-pub(crate) const fn expires_at(invite: &Invite) -> u64 {
-    invite.made_at.saturating_add(invite.terms.lifetime_s)
 }
 
 fn ways(cx: &Context, place: &RendezvousPlace, wish: &InviteWish) -> Result<Ways, Failure> {
@@ -253,6 +248,9 @@ fn answer(cx: &mut Context, call: AwaitJoin) {
 
 /// The time of a caller that joins is over. A request that has left stands.
 pub(crate) fn expired(cx: &mut Context, call: AwaitJoin) {
+    if cx.stack.endpoint().trust().pin(&call.code.inviter).is_some() {
+        return answer(cx, call); // the owner has approved the inviter's own request meanwhile
+    }
     let state = cx.stack.endpoint().directory_state();
     let is_cut_off = call.code.rendezvous.is_some() && !matches!(state, DirectoryState::Ready(_));
     let failure = if is_cut_off && call.code.candidates.is_empty() {
@@ -262,17 +260,6 @@ pub(crate) fn expired(cx: &mut Context, call: AwaitJoin) {
         Failure::new(Code::Timeout, text).hint("pilotctl trust shows whether it has been answered")
     };
     cx.fail(call.caller, failure);
-}
-
-/// The word for a state.
-pub(crate) const fn state_name(state: InviteState) -> &'static str {
-    match state {
-        InviteState::Open => "open",
-        InviteState::UsedUp => "used_up",
-        InviteState::Expired => "expired",
-        InviteState::Dead => "dead",
-        InviteState::Withdrawn => "withdrawn",
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::answer::{Answer, Approved, Handshake, HandshakeSent, Pin, Rejected, Status, Trusted, Untrusted};
 use crate::call::{After, AwaitTrust, Call};
-use crate::calls::{pairing, resolve, watch};
+use crate::calls::{resolve, watch};
 use crate::context::Context;
 use crate::disk::job::{Job, Meta};
 use crate::effect::Caller;
@@ -201,7 +201,6 @@ pub(crate) fn changed(cx: &mut Context, outcome: &Outcome) {
 fn announce(cx: &mut Context, outcome: &Outcome) {
     watch::tell_trust(cx, outcome);
     answer_waiting(cx);
-    pairing::settled(cx, outcome);
 }
 
 /// Asks a node for trust; a request that this node has sent before is approved instead.

@@ -89,6 +89,7 @@ impl Rooms {
         match event {
             EndpointEvent::Trust(outcome) => {
                 trust::changed(cx, &outcome);
+                pairing::settled(cx, &outcome);
                 if let Outcome::Granted(key) | Outcome::Renamed(key, _) = &outcome {
                     self.post.regranted(cx, key);
                 }

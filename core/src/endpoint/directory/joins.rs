@@ -1,14 +1,13 @@
 //! Owns the verbs of invites, and the ways of a JOIN: as a letter, and directly to the addresses in the code, again and again
 //! until there is an answer.
 
+use super::joining::{Answered, Join};
 use super::{Context, Departure, Directory, Effect};
 use crate::addr::Addr;
-use crate::identity::IdentityKey;
 use crate::invite::{InviteCode, InviteId};
 use crate::path::PathAddr;
 use crate::time::{Duration, Instant};
-use crate::trust::{Invite, InviteTerms, Joined, Outcome, Terms, TrustError, TrustVersion, join_answer};
-use alloc::vec::Vec;
+use crate::trust::{Invite, InviteTerms, Joined, Outcome, Terms, TrustError, join_answer};
 use core::net::SocketAddr;
 
 /// Most nodes that are asked directly at once. Source: own choice; a node joins one, or a few.
@@ -19,26 +18,6 @@ pub(super) const ANSWERED_MAX: usize = 16;
 /// most paths.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-
-/// A JOIN that goes directly to the inviter.
-pub(super) struct Join {
-    inviter: IdentityKey,
-    to: Vec<SocketAddr>,
-    datagram: Vec<u8>,
-    /// The book with the request must be on disk before.
-    version: TrustVersion,
-    at: Instant,
-    pause: Duration,
-}
-
-/// The answer to a JOIN that came directly: copies of the JOIN, by whomever, cost no signature.
-pub(super) struct Answered {
-    /// Hash of the JOIN.
-    join: [u8; 32],
-    /// The book in which the answer is right.
-    version: TrustVersion,
-    answer: Vec<u8>,
-}
 
 impl Directory {
     /// Makes an invite of this node.
