@@ -55,7 +55,7 @@ impl FromStr for InviteId {
     }
 }
 
-/// What the holder of a code knows and nobody else: 80 bits of chance.
+/// The part of a code that only its holders know: 80 bits of chance.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InviteSecret(Zeroizing<[u8; Self::LEN]>);
 
@@ -101,7 +101,7 @@ pub enum Host {
 pub enum Rendezvous {
     /// The one with this key at these places, from 1 to [`HOSTS_MAX`].
     At(StaticKey, Vec<Host>),
-    /// The joiner's own one, whose key begins so. Such a code is shorter.
+    /// The joiner's own one, with a key that begins so. Such a code is shorter.
     Same([u8; HINT_LEN]),
 }
 

@@ -28,7 +28,7 @@ mod grant;
 mod inbound;
 mod invites;
 mod inviting;
-mod join;
+pub(crate) mod join;
 mod message;
 mod pin;
 mod ports;
@@ -38,7 +38,6 @@ mod strangers;
 mod undo;
 
 pub use invites::{INVITE_LIFETIME_MAX_S, INVITES_MAX, Invite, InviteState, InviteTerms, JoinRefusal, USES_MAX};
-pub(crate) use join::{Joined, answer as join_answer, is_join, parse_answer as parse_join_answer};
 pub use message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
 pub use pin::{Asked, Pin, Regrant, Wish};
 pub use ports::Ports;
@@ -176,7 +175,7 @@ pub enum Outcome {
     Declined(IdentityKey),
     /// A trusted peer has another name. What this node may reach may have changed with it.
     Renamed(IdentityKey, Renaming),
-    /// The node whose code we have does not take us.
+    /// The maker of a code that we have does not take us.
     JoinRefused(IdentityKey, JoinRefusal),
     /// So many wrong codes came that this invite of ours is dead.
     InviteDead(InviteId),

@@ -12,10 +12,8 @@ use crate::path::{Nat, PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Peer, Role};
 use crate::relay::{Keys, RelayNumber};
 use crate::time::{Duration, Instant};
-use crate::trust::{
-    Invite, InviteTerms, Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, TrustVersion, Undo, is_join,
-    parse_join_answer,
-};
+use crate::trust::join::{is_join, parse_answer as parse_join_answer};
+use crate::trust::{Invite, InviteTerms, Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, TrustVersion, Undo};
 use crate::tunnel::handshake::NO_PSK;
 use crate::wire::Channel;
 use alloc::string::String;

@@ -5,8 +5,8 @@
 //!   joiner: a pin  ◀── accept, or refusal with its reason, sealed to the joiner's static key
 //! ```
 //! Both travel as letters, or directly between the two, in one datagram each. The inviter's static key is in no code, so that
-//! a JOIN is sealed under the secret alone: its tag is the proof, over both identity keys and the nonce of the request. Who
-//! knows the secret may join in any case. The secret of the pair comes from both static keys as ever.
+//! a JOIN is sealed under the secret alone: its tag is the proof, over both identity keys and the nonce of the request. A node that knows
+//! the secret may join in any case. The secret of the pair comes from both static keys as ever.
 //!
 //! The inviter's nonce follows from the JOIN's. The same JOIN again is thus recognised, counts no use and has the same answer.
 
@@ -217,7 +217,7 @@ struct Joiner {
     hash: [u8; 32],
 }
 
-/// The inviter's nonce for a JOIN: nobody else can tell it, and it is the same one when the JOIN comes again.
+/// The inviter's nonce for a JOIN: only this node can tell it, and it is the same one when the JOIN comes again.
 fn own_nonce(me: &Me<'_>, secret: &InviteSecret, message: &Message) -> [u8; 32] {
     let seed = zeroize::Zeroizing::new(me.identity.seed());
     hash::derive(&seed, &[b"pn1-join-nonce", secret.bytes(), &message.from.0, &message.nonce])

@@ -191,7 +191,7 @@ fn advance(cx: &mut Context, mut call: AwaitJoin) {
     let endpoint = cx.stack.endpoint();
     let is_ready = matches!(endpoint.directory_state(), DirectoryState::Ready(_));
     let is_meant = |key: &StaticKey| call.code.rendezvous.as_ref().is_some_and(|rendezvous| rendezvous.is(key));
-    // A rendezvous whose name is still being looked up has no address, and may be the one in the code.
+    // A rendezvous has no address while its name is looked up, and may be the one in the code.
     let may_be_meant = endpoint.rendezvous_address().is_none_or(|(key, _)| is_meant(&key));
     let has_rendezvous = cx.config.rendezvous != RendezvousConfig::None;
     if call.code.candidates.is_empty() && has_rendezvous && may_be_meant && !is_ready {
@@ -223,7 +223,7 @@ pub(crate) fn directory_changed(cx: &mut Context) {
     }
 }
 
-/// Trust has changed: answers the callers whose inviter has decided.
+/// Trust has changed: answers the callers that waited for this inviter.
 pub(crate) fn settled(cx: &mut Context, outcome: &Outcome) {
     let (Outcome::Pinned(key) | Outcome::JoinRefused(key, _)) = outcome else { return };
     for ticket in cx.calls.tickets(|call| matches!(call, Call::AwaitJoin(call) if call.code.inviter == *key)) {

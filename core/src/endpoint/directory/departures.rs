@@ -5,7 +5,8 @@ use crate::control::InboxNumber;
 use crate::identity::{IdentityKey, StaticKey};
 use crate::path::PathAddr;
 use crate::time::Instant;
-use crate::trust::{LetterNumber, Source, TrustError, TrustVersion, is_join};
+use crate::trust::join::is_join;
+use crate::trust::{LetterNumber, Source, TrustError, TrustVersion};
 use crate::wire::LocalIndex;
 use alloc::vec::Vec;
 

@@ -7,7 +7,8 @@ use crate::addr::Addr;
 use crate::invite::{InviteCode, InviteId};
 use crate::path::PathAddr;
 use crate::time::{Duration, Instant};
-use crate::trust::{Invite, InviteTerms, Joined, Outcome, Terms, TrustError, join_answer};
+use crate::trust::join::{Joined, answer as join_answer};
+use crate::trust::{Invite, InviteTerms, Outcome, Terms, TrustError};
 use core::net::SocketAddr;
 
 /// Most nodes that are asked directly at once. Source: own choice; a node joins one, or a few.

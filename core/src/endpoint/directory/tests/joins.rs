@@ -68,7 +68,7 @@ fn a_join_goes_out_again_with_growing_pauses_until_it_is_answered() {
     let answer = sent(&mut inviter, 0).remove(0);
     assert_eq!(answer.0, PathAddr::Direct(addr_of(2)));
     assert!(answer.1.len() <= datagram.len(), "no more goes back than came");
-    let sealed = crate::trust::parse_join_answer(&answer.1).expect("an answer");
+    let sealed = crate::trust::join::parse_answer(&answer.1).expect("an answer");
     let elsewhere = joiner.input(4000, |d, cx| d.handle_join_answer(cx, addr_of(3), sealed)).0;
     assert!(!elsewhere, "nothing was asked there");
     assert!(joiner.input(4000, |d, cx| d.handle_join_answer(cx, addr_of(1), sealed)).0);
