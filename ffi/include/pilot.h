@@ -617,7 +617,7 @@ int pilot_wait_trust(pilot_handle node, const char *peer, int timeout_ms, struct
 /*
  Makes a code by which `uses` other nodes (1 to 1000) become trusted peers at once: pilot_join. ports as in pilot_approve; the
  code can be used for expires_s seconds (0: an hour, at most 30 days). Writes at most code_len bytes of it, NUL-terminated,
- and returns its full length; 640 bytes hold any. Who has the code may join, so keep it secret. Any thread; blocks until
+ and returns its full length; 640 bytes hold any. Any holder of the code may join, so keep it secret. Any thread; blocks until
  the invite is on the disk. PILOT_E_INVALID, PILOT_E_FULL (64 are open), PILOT_E_UNREACHABLE (no way leads to this node).
  */
 int64_t pilot_invite(pilot_handle node,

@@ -262,7 +262,7 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.regrant(cx, key, change))
     }
 
-    /// Makes an invite, whose code [`InviteCode`] spells: its holder becomes a peer. Hand the code out once the invite is on disk
+    /// Makes an invite; [`InviteCode`] spells its code, and its holder becomes a peer. Hand the code out once the invite is on disk
     /// ([`Endpoint::trust_saved`]). A node that has no address yet takes one.
     ///
     /// # Errors

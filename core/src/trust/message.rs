@@ -24,7 +24,7 @@ pub(super) enum Kind {
     Wish,
     /// A request that is proven by an invite of the recipient: sealed under the secret of that (`join`).
     Join,
-    /// The sender does not take the recipient, whose code was right.
+    /// The sender does not take the recipient, although the code was right.
     Refuse,
 }
 
