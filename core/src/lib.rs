@@ -97,6 +97,7 @@ pub mod extensions;
 mod hash;
 pub mod identity;
 mod inner;
+pub mod invite;
 pub mod link;
 pub mod noise;
 pub mod path;

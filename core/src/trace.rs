@@ -9,6 +9,7 @@ use crate::control::Refusal;
 use crate::discard::Discard;
 use crate::identity::IdentityKey;
 use crate::inner::{PeerId, ResetReason};
+use crate::invite::InviteId;
 use crate::path::{PathAddr, PathReason};
 use crate::time::Duration;
 use alloc::collections::VecDeque;
@@ -123,6 +124,8 @@ pub enum TrustStep {
     Renamed,
     /// The key's owner wants the name of another trusted peer, and is called by its address instead.
     NameRefused,
+    /// The key's owner has invited this node and does not take it any more.
+    JoinRefused,
 }
 
 impl TrustStep {
@@ -139,6 +142,7 @@ impl TrustStep {
             Self::Declined => "ports_declined",
             Self::Renamed => "renamed",
             Self::NameRefused => "name_refused",
+            Self::JoinRefused => "join_refused",
         }
     }
 }
@@ -238,6 +242,11 @@ pub enum Trace {
         /// Where the rendezvous sees that process.
         addr: SocketAddr,
     },
+    /// So many wrong codes came that an invite of this node is dead.
+    InviteDead {
+        /// The invite.
+        invite: InviteId,
+    },
     /// The wall clock is not the rendezvous'.
     ClockSkew {
         /// Behind it, or ahead of it.
@@ -285,7 +294,8 @@ impl Trace {
                 ..
             }
             | Self::Refused { .. }
-            | Self::Trust { step: TrustStep::NameRefused, .. }
+            | Self::Trust { step: TrustStep::NameRefused | TrustStep::JoinRefused, .. }
+            | Self::InviteDead { .. }
             | Self::NameTaken
             | Self::IdentityElsewhere { .. }
             | Self::ClockSkew { .. }
@@ -322,6 +332,7 @@ impl Trace {
             Self::RendezvousDown { .. } => "rendezvous_down",
             Self::NameTaken => "name_taken",
             Self::IdentityElsewhere { .. } => "identity_elsewhere",
+            Self::InviteDead { .. } => "invite_dead",
             Self::ClockSkew { .. } => "clock_skew",
             Self::ClockStep { .. } => "clock_step",
         }
@@ -344,6 +355,7 @@ impl Trace {
             | Self::RendezvousDown { .. }
             | Self::NameTaken
             | Self::IdentityElsewhere { .. }
+            | Self::InviteDead { .. }
             | Self::ClockSkew { .. }
             | Self::ClockStep { .. } => None,
         }
@@ -385,6 +397,7 @@ impl Trace {
                 visit("step", Field::Word(step.name()));
             }
             Self::IdentityElsewhere { addr } => visit("addr", Field::Text(addr)),
+            Self::InviteDead { invite } => visit("invite", Field::Text(invite)),
             Self::RendezvousUp { addr } => visit("addr", Field::Text(addr)),
             Self::RendezvousDown { refusal } => {
                 visit("reason", Field::Word(refusal.map_or("unreachable", refusal_name)))

@@ -26,6 +26,9 @@
 mod form;
 mod grant;
 mod inbound;
+mod invites;
+mod inviting;
+pub(crate) mod join;
 mod message;
 mod pin;
 mod ports;
@@ -34,6 +37,7 @@ mod renewal;
 mod strangers;
 mod undo;
 
+pub use invites::{INVITE_LIFETIME_MAX_S, INVITES_MAX, Invite, InviteState, InviteTerms, JoinRefusal, USES_MAX};
 pub use message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
 pub use pin::{Asked, Pin, Regrant, Wish};
 pub use ports::Ports;
@@ -43,12 +47,14 @@ pub use undo::Undo;
 use crate::addr::Addr;
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
+use crate::invite::InviteId;
 use crate::rng::Rng;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
+use invites::Invites;
 use litemap::LiteMap;
 use message::{Kind, Message};
 use pin::Marks;
@@ -133,6 +139,19 @@ struct Outgoing {
     is_anew: bool,
     /// The node has revoked since: it may have taken the request and forgotten it, so that no other request crosses it.
     is_stale: bool,
+    /// It is proven by an invite: the node answers at once, and no request of its own crosses it.
+    is_join: bool,
+}
+
+/// In whose name a node is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asking {
+    /// Our owner asks the other one.
+    Owner,
+    /// Our node asks a pinned one whether it has the same secret.
+    Question,
+    /// Our owner has a code of this invite.
+    Join(InviteId),
 }
 
 /// What a received trust message did.
@@ -156,6 +175,10 @@ pub enum Outcome {
     Declined(IdentityKey),
     /// A trusted peer has another name. What this node may reach may have changed with it.
     Renamed(IdentityKey, Renaming),
+    /// The maker of a code that we have does not take us.
+    JoinRefused(IdentityKey, JoinRefusal),
+    /// So many wrong codes came that this invite of ours is dead.
+    InviteDead(InviteId),
     /// Nothing changed.
     Discarded(Discarded),
 }
@@ -190,6 +213,10 @@ pub enum Discarded {
     AlreadyTrusted,
     /// Another trusted peer has this address.
     AddressTaken,
+    /// It names an invite of ours and does not have its secret.
+    WrongCode,
+    /// It has the secret of an invite of ours, and was refused with a reason.
+    Uninvited,
 }
 
 /// Why a command of the owner was refused.
@@ -209,6 +236,10 @@ pub enum TrustError {
     Oneself,
     /// None of the ports is granted.
     NotGranted,
+    /// The uses or the lifetime of an invite are out of their range.
+    OutOfRange,
+    /// A code leads over a rendezvous that this node does not use, and names no address of the inviter.
+    NoWay,
 }
 
 impl fmt::Display for TrustError {
@@ -221,6 +252,8 @@ impl fmt::Display for TrustError {
             Self::NoteTooLong => "the justification is too long",
             Self::Oneself => "a node cannot ask itself",
             Self::NotGranted => "none of these ports is granted",
+            Self::NoWay => "the code leads over another rendezvous",
+            Self::OutOfRange => "an invite has no such number of uses or lifetime",
         })
     }
 }
@@ -260,6 +293,7 @@ pub struct TrustBook {
     letters: LiteMap<LetterNumber, (IdentityKey, Vec<u8>)>,
     last_letter: LetterNumber,
     version: TrustVersion,
+    invites: Invites,
     /// A peer was reached at another place than the pin had; not on disk.
     has_new_places: bool,
 }
@@ -326,6 +360,11 @@ impl TrustBook {
         self.pending.values()
     }
 
+    /// True while the inviter of a code has not answered.
+    pub fn is_joining(&self, inviter: &IdentityKey) -> bool {
+        self.outgoing.get(inviter).is_some_and(|ours| ours.is_join && !self.pins.contains_key(inviter))
+    }
+
     /// Nodes that were asked and have not answered.
     pub fn outgoing(&self) -> impl Iterator<Item = &NodeRecord> {
         let unanswered = self.outgoing.iter().filter(|(key, _)| !self.pins.contains_key(*key));
@@ -345,17 +384,18 @@ impl TrustBook {
         terms: &Terms,
         rng: &mut Rng,
     ) -> Result<Vec<u8>, TrustError> {
-        let to = record.identity;
-        if to == me.identity.public() {
+        self.check_request(me, &record.identity, terms)?;
+        self.ask(me, record, terms, Asking::Owner, rng)
+    }
+
+    fn check_request(&self, me: &Me<'_>, to: &IdentityKey, terms: &Terms) -> Result<(), TrustError> {
+        if *to == me.identity.public() {
             return Err(TrustError::Oneself);
         }
-        if self.pins.contains_key(&to) {
+        if self.pins.contains_key(to) {
             return Err(TrustError::AlreadyTrusted);
         }
-        if terms.note.len() > NOTE_LEN_MAX {
-            return Err(TrustError::NoteTooLong);
-        }
-        self.ask(me, record, terms, false, rng)
+        if terms.note.len() > NOTE_LEN_MAX { Err(TrustError::NoteTooLong) } else { Ok(()) }
     }
 
     /// Makes a request and keeps it until it is answered.
@@ -364,10 +404,10 @@ impl TrustBook {
         me: &Me<'_>,
         record: &NodeRecord,
         terms: &Terms,
-        is_question: bool,
+        asking: Asking,
         rng: &mut Rng,
     ) -> Result<Vec<u8>, TrustError> {
-        let to = record.identity;
+        let (to, is_question) = (record.identity, asking == Asking::Question);
         self.expire(me.earliest_s());
         if self.outgoing.len() >= OUTGOING_MAX && !self.outgoing.contains_key(&to) {
             // Crossed requests are kept only in case they are answered all the same.
@@ -376,7 +416,11 @@ impl TrustBook {
         }
         let pinned = self.pins.get(&to).map(|pin| proof_of(&pin.secret));
         let proof = pinned.filter(|_| is_question).unwrap_or_default();
-        let mut message = self.message(me, Kind::Request, to, proof, &terms.note, rng);
+        let (kind, invite) = match asking {
+            Asking::Join(invite) => (Kind::Join, invite.0),
+            Asking::Owner | Asking::Question => (Kind::Request, 0),
+        };
+        let mut message = Message { invite, ..self.message(me, kind, to, proof, &terms.note, rng) };
         // Asking again is the same question: an answer to either gives one secret.
         let before = self.outgoing.get(&to).filter(|before| !before.is_stale);
         message.nonce = before.map_or(message.nonce, |before| before.nonce);
@@ -393,6 +437,7 @@ impl TrustBook {
             is_question,
             is_anew: !is_question && pinned.is_some(),
             is_stale: false,
+            is_join: kind == Kind::Join,
         };
         self.outgoing.insert(to, outgoing);
         self.changed();
@@ -554,6 +599,7 @@ impl TrustBook {
             ports: Ports::NONE,
             temporary: Vec::new(),
             end: None,
+            invite: 0,
         }
     }
 

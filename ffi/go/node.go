@@ -181,6 +181,20 @@ func (n *Node) WaitTrust(ctx context.Context, peer string) error {
 	}
 }
 
+// Invite makes a code by which one other node becomes a trusted peer at once, within an hour. ports are as in [Node.Approve].
+// [InviteRequest] has more choices.
+func (n *Node) Invite(ports string) (code string, err error) {
+	var answer struct{ Code string }
+	err = n.Call(InviteRequest{Ports: ports}, nil, &answer)
+	return answer.Code, err
+}
+
+// Join makes a trusted peer of the node that has made a code, and waits for it, at most timeout; 0 is a minute. After that
+// the request stands.
+func (n *Node) Join(code string, timeout time.Duration) error {
+	return n.Call(JoinRequest{Code: code, TimeoutMs: uint64(timeout.Milliseconds())}, nil, nil)
+}
+
 // SendMessage puts a message into a peer's inbox and returns when the peer has it on its disk. kind is "text", "json" or
 // "binary". When the peer cannot be reached in time the message waits in the outbox, and the error's code is [Unreachable].
 func (n *Node) SendMessage(peer, kind string, data []byte, timeout time.Duration) error {

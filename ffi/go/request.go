@@ -101,6 +101,30 @@ type WaitTrustRequest struct {
 	TimeoutMs uint64 `json:"timeout_ms,omitzero"`
 }
 
+// InviteRequest makes a code by which another node becomes a trusted peer at once.
+type InviteRequest struct {
+	Ports    string `json:"ports,omitzero"`     // of this node, that the joiner may reach; empty: as configured
+	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the code, in seconds from now; 0: an hour
+	Uses     uint16 `json:"uses,omitzero"`      // how many nodes may join, at most 1000; 0: one
+	Short    *bool  `json:"short,omitzero"`     // only for nodes that use this node's rendezvous
+	Direct   *bool  `json:"direct,omitzero"`    // with addresses of this node alone
+}
+
+// InvitesRequest lists the invites of this node.
+type InvitesRequest struct{}
+
+// UninviteRequest withdraws an invite; peers that have joined by it stay.
+type UninviteRequest struct {
+	Invite string `json:"invite"`
+}
+
+// JoinRequest makes a trusted peer of the node that has made a code.
+type JoinRequest struct {
+	Code      string `json:"code"`
+	Ports     string `json:"ports,omitzero"`      // of this node, that the inviter may reach; empty: as configured
+	TimeoutMs uint64 `json:"timeout_ms,omitzero"` // at most an hour; 0: a minute
+}
+
 // ProfileRequest changes what the node says of itself. Nil leaves a field as it is.
 type ProfileRequest struct {
 	Hostname *string  `json:"hostname,omitzero"` // empty: none
@@ -241,6 +265,10 @@ func (GrantRequest) verb() string        { return "grant" }
 func (RevokeRequest) verb() string       { return "revoke" }
 func (UntrustRequest) verb() string      { return "untrust" }
 func (WaitTrustRequest) verb() string    { return "wait_trust" }
+func (InviteRequest) verb() string       { return "invite" }
+func (InvitesRequest) verb() string      { return "invites" }
+func (UninviteRequest) verb() string     { return "uninvite" }
+func (JoinRequest) verb() string         { return "join" }
 func (ProfileRequest) verb() string      { return "profile" }
 func (SendMessageRequest) verb() string  { return "send_message" }
 func (OutboxRequest) verb() string       { return "outbox" }

@@ -9,7 +9,7 @@ import (
 
 // Every request is written as the node's own table has it, which the node's tests keep in testdata.
 func TestRequestsAreThoseOfTheNode(t *testing.T) {
-	no, hostname, empty, public := false, "a", "", false
+	no, yes, hostname, empty, public := false, true, "a", "", false
 	const node = "worker-node"
 	requests := []Request{
 		InfoRequest{},
@@ -36,6 +36,10 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		RevokeRequest{node, "80"},
 		UntrustRequest{node},
 		WaitTrustRequest{node, 200},
+		InviteRequest{"messages", 60, 3, &no, &yes},
+		InvitesRequest{},
+		UninviteRequest{"0badcafe"},
+		JoinRequest{"pilot:qq", "echo", 200},
 		ProfileRequest{Hostname: &empty},
 		ProfileRequest{&hostname, &public, []string{"x", "y"}},
 		SendMessageRequest{node, "json", &no, 10_000},

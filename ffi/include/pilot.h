@@ -615,6 +615,31 @@ int pilot_untrust(pilot_handle node, const char *peer, struct pilot_error *error
 int pilot_wait_trust(pilot_handle node, const char *peer, int timeout_ms, struct pilot_error *error);
 
 /*
+ Makes a code by which `uses` other nodes (1 to 1000) become trusted peers at once: pilot_join. ports as in pilot_approve; the
+ code can be used for expires_s seconds (0: an hour, at most 30 days). Writes at most code_len bytes of it, NUL-terminated,
+ and returns its full length; 640 bytes hold any. Any holder of the code may join, so keep it secret. Any thread; blocks until
+ the invite is on the disk. PILOT_E_INVALID, PILOT_E_FULL (64 are open), PILOT_E_UNREACHABLE (no way leads to this node).
+ */
+int64_t pilot_invite(pilot_handle node,
+                     const char *ports,
+                     uint16_t uses,
+                     uint64_t expires_s,
+                     char *code,
+                     size_t code_len,
+                     struct pilot_error *error);
+
+/*
+ Makes a trusted peer of the node that has made a code. Returns 0 once both trust each other; after timeout_ms (negative: an
+ hour) PILOT_E_TIMEOUT, and the request stands. A node without a rendezvous of its own, and one with another than the
+ code's, joins over the addresses in the code. Any thread; blocks. PILOT_E_INVALID (typed wrongly: the text says where),
+ PILOT_E_NOT_TRUSTED (used up, expired, withdrawn or dead), PILOT_E_UNREACHABLE.
+ */
+int pilot_join(pilot_handle node,
+               const char *code,
+               int timeout_ms,
+               struct pilot_error *error);
+
+/*
  Puts a message into a peer's inbox. kind: PILOT_TEXT, PILOT_BINARY or PILOT_JSON; at most 16777216 bytes.
  Returns 0 when the peer has the message on its disk. When the peer does not answer within timeout_ms (negative: 10 s), the
  message waits in the outbox and is delivered later: PILOT_E_UNREACHABLE.

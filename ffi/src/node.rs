@@ -3,7 +3,7 @@
 use crate::error::{Fault, PILOT_E_FULL, bytes, guarded, needed, pilot_error, text, timeout};
 use crate::peer::{out, pilot_peer};
 use crate::table::{Kind, Used, get, insert, pilot_handle};
-use pilot_node::answer::{Message, Published, Taken, Trusted};
+use pilot_node::answer::{Invited, Message, Published, Taken, Trusted};
 use pilot_node::{
     AddrPort, Client, Code, Config, Failure, MessageKind, Node, RendezvousConfig, Reply, Request, ports, socket_path,
 };
@@ -359,6 +359,59 @@ pub unsafe extern "C" fn pilot_wait_trust(
         let request = Request::WaitTrust { node: peer.into(), timeout_ms: Some(limit.as_millis() as u64) };
         let answer: Trusted = node.request(&request, &[], limit + CALL_TIMEOUT)?.read()?;
         Ok(c_int::from(answer.trusted))
+    })
+}
+
+/// Makes a code by which `uses` other nodes (1 to 1000) become trusted peers at once: pilot_join. ports as in pilot_approve; the
+/// code can be used for expires_s seconds (0: an hour, at most 30 days). Writes at most code_len bytes of it, NUL-terminated,
+/// and returns its full length; 640 bytes hold any. Any holder of the code may join, so keep it secret. Any thread; blocks until
+/// the invite is on the disk. PILOT_E_INVALID, PILOT_E_FULL (64 are open), PILOT_E_UNREACHABLE (no way leads to this node).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_invite(
+    node: pilot_handle,
+    ports: *const c_char,
+    uses: u16,
+    expires_s: u64,
+    code: *mut c_char,
+    code_len: usize,
+    error: *mut pilot_error,
+) -> i64 {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let (ports, code) = unsafe { (text(ports)?.map(str::to_owned), crate::error::room(code.cast(), code_len)?) };
+        let expires_s = (expires_s > 0).then_some(expires_s);
+        let request = Request::Invite { ports, expires_s, uses: Some(uses), short: None, direct: None };
+        let node: Used<NodeObject> = get(node)?;
+        let invited: Invited = node.request(&request, &[], CALL_TIMEOUT)?.read()?;
+        if let Some(room) = code.len().checked_sub(1) {
+            let len = invited.code.len().min(room);
+            code[..len].copy_from_slice(&invited.code.as_bytes()[..len]);
+            code[len] = 0;
+        }
+        Ok(invited.code.len() as i64)
+    })
+}
+
+/// Makes a trusted peer of the node that has made a code. Returns 0 once both trust each other; after timeout_ms (negative: an
+/// hour) PILOT_E_TIMEOUT, and the request stands. A node without a rendezvous of its own, and one with another than the
+/// code's, joins over the addresses in the code. Any thread; blocks. PILOT_E_INVALID (typed wrongly: the text says where),
+/// PILOT_E_NOT_TRUSTED (used up, expired, withdrawn or dead), PILOT_E_UNREACHABLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pilot_join(
+    node: pilot_handle,
+    code: *const c_char,
+    timeout_ms: c_int,
+    error: *mut pilot_error,
+) -> c_int {
+    guarded(error, || {
+        // SAFETY: NULL or valid, by the header.
+        let code = unsafe { needed(code, "code")? };
+        let node: Used<NodeObject> = get(node)?;
+        let limit = timeout(timeout_ms).unwrap_or(Duration::from_secs(3600));
+        let timeout_ms = Some(limit.as_millis() as u64);
+        let request = Request::Join { code: code.into(), ports: None, timeout_ms };
+        node.request(&request, &[], limit + CALL_TIMEOUT)?;
+        Ok(0)
     })
 }
 

@@ -4,12 +4,14 @@
 //! [`Reply::read`](crate::Reply::read). The names of the fields are the names of the JSON's members. A member that is
 //! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
 
+mod invites;
 mod network;
 mod outbox;
 mod paths;
 mod pins;
 mod programs;
 
+pub use invites::{Invite, Invited, Invites};
 pub use network::{Lan, PortMapping, Relay};
 pub use outbox::{Outbox, OutboxMessage, OutboxState};
 pub use paths::{NatKinds, PairRelay, PeerPath, PeerPaths, RendezvousLink};
@@ -73,7 +75,7 @@ answers! {
     Nodes,
     /// To `Handshake`.
     Handshake,
-    /// To `Approve`, `Grant` and `Revoke`.
+    /// To `Approve`, `Grant`, `Revoke` and `Join`.
     Approved,
     /// To `Reject`.
     Rejected,
@@ -81,6 +83,12 @@ answers! {
     Untrusted,
     /// To `WaitTrust`.
     Trusted,
+    /// To `Invite`.
+    Invited,
+    /// To `Invites`.
+    Invites,
+    /// To `Uninvite`.
+    Uninvited,
     /// To `Profile`.
     Profile,
     /// To `SendMessage`.
@@ -157,6 +165,15 @@ pub enum Status {
     Accepted,
     /// The node ends.
     Stopping,
+}
+
+/// An invite that is withdrawn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uninvited {
+    /// Always `Withdrawn`.
+    pub status: Status,
+    /// Its number.
+    pub invite: String,
 }
 
 /// How a node stands with its rendezvous.

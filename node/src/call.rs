@@ -11,6 +11,7 @@ use litemap::LiteMap;
 use pilot_core::Instant;
 use pilot_core::control::Ticket as Question;
 use pilot_core::identity::{IdentityKey, NodeRecord, Profile};
+use pilot_core::invite::InviteCode;
 use pilot_core::trust::{Terms, TrustVersion, Undo};
 use pilot_stack::StreamId;
 use std::collections::VecDeque;
@@ -54,6 +55,8 @@ pub(crate) enum Call {
     Lookup(Lookup),
     /// A node is to become trusted.
     AwaitTrust(AwaitTrust),
+    /// The maker of a code is asked, or will be once the rendezvous is reached.
+    AwaitJoin(AwaitJoin),
     /// The rendezvous has not decided yet about a change of this node's record.
     Profile(ProfileChange),
 }
@@ -130,6 +133,16 @@ pub(crate) enum Purpose {
 #[derive(Debug)]
 pub(crate) struct AwaitTrust {
     pub(crate) node: String,
+    pub(crate) caller: Caller,
+}
+
+/// A caller that waits for the maker of a code.
+#[derive(Debug)]
+pub(crate) struct AwaitJoin {
+    pub(crate) code: Box<InviteCode>,
+    pub(crate) terms: Terms,
+    pub(crate) is_asked: bool,
+    pub(crate) deadline: Instant,
     pub(crate) caller: Caller,
 }
 

@@ -51,7 +51,7 @@ pub enum Event {
     PeerDown(PeerEvent),
     /// A peer is reached on another path, or with larger datagrams.
     Path(PeerEvent),
-    /// Something that the owner should know: `name_taken`, `identity_elsewhere`, `clock_skew`.
+    /// Something that the owner should know: `name_taken`, `identity_elsewhere`, `clock_skew`, `invite_dead`.
     Warning {
         /// A stable word.
         reason: String,
@@ -202,7 +202,7 @@ pub struct TrustEvent {
     /// With which node.
     #[serde(flatten)]
     pub node: Subject,
-    /// The note of a node that asks; absent when it does not ask.
+    /// The note of a node that asks, or why a code of another node is not taken any more; absent otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub justification: Option<String>,
 }

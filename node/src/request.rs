@@ -150,6 +150,42 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
     },
+    /// Makes a code by which another node becomes a trusted peer at once. Answered once that is on disk.
+    Invite {
+        /// Ports of this node that the joiner may reach, as `messages,80,8000-8010` or `all`; absent: as configured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ports: Option<String>,
+        /// How long the code can be used; absent: an hour. From 1 to 2,592,000. Unit: seconds from now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_s: Option<u64>,
+        /// How many nodes may join by it, at most 1000; absent: one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uses: Option<u16>,
+        /// Whether the code is shorter and only for nodes that use this node's rendezvous already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        short: Option<bool>,
+        /// Whether the code has only addresses of this node, so that no rendezvous is needed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        direct: Option<bool>,
+    },
+    /// Lists the invites of this node.
+    Invites,
+    /// Withdraws an invite; peers that have joined by it stay. Answered once that is on disk.
+    Uninvite {
+        /// The number of the invite, as [`Request::Invites`] tells it.
+        invite: String,
+    },
+    /// Makes a trusted peer of the node that has made a code; answered once both trust each other.
+    Join {
+        /// The code.
+        code: String,
+        /// Ports of this node that the inviter may reach, as `messages,80,8000-8010` or `all`; absent: as configured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ports: Option<String>,
+        /// Longest wait, at most 3,600,000; absent: 60,000. After it the request goes on. Unit: milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u64>,
+    },
     /// Changes what this node says of itself; absent members stay. Answered once the rendezvous agrees.
     Profile {
         /// The hostname, 1 to 63 characters of a–z, 0–9 and `-`; empty: none.
@@ -491,6 +527,10 @@ impl Request {
             | Self::Revoke { .. }
             | Self::Untrust { .. }
             | Self::WaitTrust { .. }
+            | Self::Invite { .. }
+            | Self::Invites
+            | Self::Uninvite { .. }
+            | Self::Join { .. }
             | Self::Profile { .. }
             | Self::SendMessage { .. }
             | Self::Inbox { .. }

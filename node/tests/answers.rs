@@ -5,9 +5,9 @@ mod lab;
 
 use lab::Lab;
 use pilot_node::answer::{
-    Accepted, Approved, Bound, Cancelled, Connections, Delivered, Disconnected, Found, Handshake, Inbox, Info, Message,
-    Nodes, Opened, Outbox, PeerPaths, Peers, Pending, Profile, Proxies, Proxy, Published, Received, Rejected,
-    RendezvousState, Sent, StreamState, Taken, Trust, Trusted, Untrusted, Version, WebhookSet,
+    Accepted, Approved, Bound, Cancelled, Connections, Delivered, Disconnected, Found, Handshake, Inbox, Info, Invited,
+    Invites, Message, Nodes, Opened, Outbox, PeerPaths, Peers, Pending, Profile, Proxies, Proxy, Published, Received,
+    Rejected, RendezvousState, Sent, StreamState, Taken, Trust, Trusted, Uninvited, Untrusted, Version, WebhookSet,
 };
 use pilot_node::{Client, Code, Config, MessageKind, Node, RendezvousConfig, Request, send_file};
 use serde::Serialize;
@@ -100,6 +100,10 @@ fn trust(lab: &Lab, asker: &mut Asker) {
     asker.ask::<Found>("find, trusted", Request::Find { node: b() }, b"");
     asker.ask::<Handshake>("handshake, trusted", handshake("node-b"), b"");
     asker.ask::<Trusted>("wait_trust", Request::WaitTrust { node: b(), timeout_ms: None }, b"");
+    let invite = Request::Invite { ports: None, expires_s: None, uses: None, short: None, direct: Some(true) };
+    let invited: Invited = asker.ask("invite", invite, b"");
+    asker.ask::<Invites>("invites", Request::Invites, b"");
+    asker.ask::<Uninvited>("uninvite", Request::Uninvite { invite: invited.invite.clone() }, b"");
     let profile = Request::Profile { hostname: None, public: Some(true), tags: Some(vec!["gpu".into()]) };
     asker.ask::<Profile>("profile", profile, b"");
     let webhook = Request::SetWebhook { url: String::new(), insecure: None, secret: None };
@@ -136,6 +140,7 @@ fn trust(lab: &Lab, asker: &mut Asker) {
         quota: None,
     };
     third.until::<Trust>("trust", &Request::Trust, |t| t.total == 1);
+    third.ask::<Approved>("join, trusted", Request::Join { code: invited.code, ports: None, timeout_ms: Some(1) }, b"");
     asker.ask::<Handshake>("handshake, ports", wish, b"");
     third.until::<Pending>("pending, ports", &Request::Pending, |p| !p.pending.is_empty());
     asker.ask::<Untrusted>("untrust", Request::Untrust { node: "node-c".into() }, b"");

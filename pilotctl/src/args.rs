@@ -5,10 +5,12 @@ use pilot_node::LogLevel;
 use std::path::PathBuf;
 
 mod life;
+mod pairing;
 
 pub(crate) use life::{
     Daemon, DaemonRun, DaemonStart, DaemonVerb, Rendezvous, RendezvousDrain, RendezvousRun, RendezvousVerb,
 };
+pub(crate) use pairing::{Invite, Invites, Join, Uninvite};
 
 /// Pilot: permanent addresses, mutual trust and encrypted streams for agents. `--json` may stand anywhere.
 #[derive(FromArgs, ArgsInfo)]
@@ -42,6 +44,9 @@ pub(crate) enum Verb {
     Inbox(Inbox),
     Info(Info),
     Init(Init),
+    Invite(Invite),
+    Invites(Invites),
+    Join(Join),
     Listen(Listen),
     Log(Log),
     Mcp(Mcp),
@@ -69,6 +74,7 @@ pub(crate) enum Verb {
     SetWebhook(SetWebhook),
     Subscribe(Subscribe),
     Trust(Trust),
+    Uninvite(Uninvite),
     Untrust(Untrust),
     Version(Version),
     Whois(Whois),

@@ -9,6 +9,7 @@ use crate::grants;
 use crate::info;
 use crate::input;
 use crate::output::Output;
+use crate::pairing;
 use crate::path;
 use crate::ping;
 use crate::pipe;
@@ -56,6 +57,9 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Approve(args) => grants::approve(args, output),
         Verb::Grant(args) => grants::grant(args, output),
         Verb::Revoke(args) => grants::revoke(args, output),
+        Verb::Invite(args) => pairing::invite(args, output),
+        Verb::Invites(_) => pairing::invites(output),
+        Verb::Join(args) => pairing::join(args, output),
         Verb::Forward(args) => forward::forward(args, output),
         Verb::Expose(args) => forward::expose(args, output),
         Verb::Whois(args) => forward::whois(args, output),
@@ -79,6 +83,7 @@ fn request(verb: Verb) -> Request {
         Verb::Pending(_) => Request::Pending,
         Verb::Reject(a) => Request::Reject { node: a.node, note: Some(a.why) },
         Verb::Trust(_) => Request::Trust,
+        Verb::Uninvite(a) => Request::Uninvite { invite: a.invite },
         Verb::Untrust(a) => Request::Untrust { node: a.node },
         Verb::Received(_) => Request::Received,
         Verb::Outbox(a) => Request::Outbox { limit: a.limit },
@@ -328,7 +333,7 @@ fn context() -> Value {
         "commands": commands,
         "error_codes": codes,
         "global_flags": ["--json"],
-        "environment": ["PILOT_HOME", "PILOT_SOCKET", "PILOT_RENDEZVOUS", "PILOT_HOSTNAME", "PILOT_LOCAL_RENDEZVOUS"],
+        "environment": ["PILOT_HOME", "PILOT_SOCKET", "PILOT_RENDEZVOUS", "PILOT_HOSTNAME", "PILOT_LOCAL_RENDEZVOUS", "PILOT_JOIN", "PILOT_JOIN_FILE"],
         "config_file": settings::path(),
     })
 }

@@ -4,6 +4,7 @@ use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
 use crate::output::{Output, tell};
 use crate::rendezvous::{ensure_local, local_endpoint};
 use crate::settings::{self, Watched, setting};
+use crate::start_code::StartCode;
 use crate::stop;
 use crate::tls::TlsOptions;
 use pilot_node::answer::{Info, RendezvousState};
@@ -27,6 +28,8 @@ use std::time::{Duration, Instant};
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time that `start` waits for the registration; the daemon goes on trying after it.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time that `start` waits for the maker of a code; the request stands after it.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time of an answer of the daemon.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -58,6 +61,11 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     let settings = settings::read()?;
     let hostname = setting(&settings, args.hostname, "PILOT_HOSTNAME", "hostname")?;
     let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous")?;
+    let join = StartCode::given(args.join.as_deref())?;
+    let rendezvous = match (rendezvous, &join) {
+        (None, Some(code)) => settings::keep_rendezvous(code.rendezvous())?,
+        (rendezvous, _) => rendezvous,
+    };
     // A malformed rendezvous fails here, and not only in the daemon's log.
     let read = |text: &String| text.parse::<RendezvousConfig>().map_err(|e| Failure::new(Code::InvalidArgument, e));
     rendezvous.as_ref().map(read).transpose()?;
@@ -67,6 +75,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     let run = DaemonRun {
         hostname,
         rendezvous,
+        join: args.join,
         relay: args.relay,
         rendezvous_file,
         listen: args.listen,
@@ -97,8 +106,29 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         let public = Request::Profile { hostname: None, public: Some(true), tags: None };
         Client::connect(&socket)?.request(&public, &[], Some(CALL_TIMEOUT))?;
     }
+    if let Some(code) = join {
+        code.join(Client::connect(&socket)?, None, JOIN_TIMEOUT).map_err(|failure| Failure {
+            message: format!("the daemon runs, and has not joined: {}", failure.message),
+            ..failure
+        })?;
+    }
     tell_started(&info, &socket, &log_path, output);
     Ok(())
+}
+
+/// Starts the daemon for a code that its owner has just given, with the settings that there are.
+pub(crate) fn start_to_join(code: &StartCode, hostname: Option<String>) -> Result<(), Failure> {
+    if setting(&settings::read()?, None, "PILOT_RENDEZVOUS", "rendezvous")?.is_none() {
+        settings::keep_rendezvous(code.rendezvous())?;
+    }
+    let mut command = Command::new(std::env::current_exe().map_err(|e| Failure::new(Code::Internal, e.to_string()))?);
+    command.args(["daemon", "start", "--json"]).env_remove("PILOT_JOIN").env_remove("PILOT_JOIN_FILE");
+    if let Some(name) = hostname {
+        command.args(["--hostname", &name]);
+    }
+    let started = command.stdin(Stdio::null()).output();
+    let started = started.map_err(|e| Failure::new(Code::Internal, format!("the daemon cannot be started: {e}")))?;
+    if started.status.success() { Ok(()) } else { Err(daemon_failure(&String::from_utf8_lossy(&started.stderr))) }
 }
 
 fn tell_started(info: &Info, socket: &Path, log_path: &Path, output: &Output) {
@@ -119,7 +149,8 @@ fn tell_started(info: &Info, socket: &Path, log_path: &Path, output: &Output) {
 
 fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["daemon", "run"]);
+    // The one that starts the daemon has it join: a code in the arguments of a process is seen by every user.
+    command.args(["daemon", "run"]).env_remove("PILOT_JOIN").env_remove("PILOT_JOIN_FILE");
     let mut option = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             command.args([name, &value]);
@@ -214,7 +245,9 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
-    config.rendezvous = match (args.rendezvous, args.rendezvous_file) {
+    let join = StartCode::given(args.join.as_deref())?;
+    let named = args.rendezvous.or_else(|| join.as_ref().and_then(StartCode::rendezvous));
+    config.rendezvous = match (named, args.rendezvous_file) {
         (Some(text), _) => text.parse().map_err(|e: String| Failure::new(Code::InvalidArgument, e))?,
         (None, Some(file)) => RendezvousConfig::File(file),
         (None, None) => RendezvousConfig::File(local()?),
@@ -234,6 +267,7 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
     let webhook = webhook().inspect_err(tell)?;
     config.webhook.clone_from(&webhook);
     let node = Node::start(config).inspect_err(tell)?;
+    join.into_iter().for_each(|code| code.join_from_within(node.clone()));
     wait_for_end(&node, log_file.is_some(), webhook)
 }
 

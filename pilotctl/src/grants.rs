@@ -91,7 +91,7 @@ pub(crate) fn note_budgets(peers: &Peers, output: &Output) {
 }
 
 /// The whole seconds of a time limit, from 1.
-fn seconds(text: Option<&str>) -> Result<Option<u64>, Failure> {
+pub(crate) fn seconds(text: Option<&str>) -> Result<Option<u64>, Failure> {
     let Some(text) = text else { return Ok(None) };
     match duration(text)?.as_secs() {
         0 => Err(Failure::new(Code::InvalidArgument, "--expires wants at least one second").hint("--expires 24h")),

@@ -22,6 +22,7 @@ mod isolate;
 mod log;
 mod mcp;
 mod output;
+mod pairing;
 mod path;
 mod ping;
 mod pipe;
@@ -31,6 +32,7 @@ mod run;
 mod set_webhook;
 mod settings;
 mod signals;
+mod start_code;
 mod stop;
 mod tls;
 #[cfg(feature = "webhook")]

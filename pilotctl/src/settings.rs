@@ -107,6 +107,12 @@ fn set(key: &str, value: &str) -> Result<(), Failure> {
     write_whole(&path, &Value::Object(settings).to_string()).map_err(error)
 }
 
+/// Keeps the rendezvous that a code names, so that the daemon's next start uses it, too.
+pub(crate) fn keep_rendezvous(rendezvous: Option<String>) -> Result<Option<String>, Failure> {
+    rendezvous.iter().try_for_each(|text| set("rendezvous", text))?;
+    Ok(rendezvous)
+}
+
 /// The settings as a daemon has read them last.
 pub(crate) struct Watched(Map<String, Value>);
 

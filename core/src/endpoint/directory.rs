@@ -18,6 +18,8 @@ mod clock;
 mod consent;
 mod departures;
 mod duties;
+mod joining;
+mod joins;
 mod registration;
 mod times;
 
@@ -38,6 +40,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use duties::Duties;
+use joining::{Answered, Join};
 use litemap::LiteMap;
 use times::Times;
 
@@ -173,8 +176,8 @@ enum Departure {
     Letter(LetterNumber),
     /// The word that a letter of our mailbox has had its effect, so that the rendezvous may forget it.
     Taken(InboxNumber),
-    /// The last datagrams of a session that ended with trust.
-    Farewell(PathAddr, Vec<u8>),
+    /// A datagram as it is: one of the last of a session that ended with trust, or the answer to a JOIN.
+    Datagram(PathAddr, Vec<u8>),
     /// A message for a trusted peer, for the tunnel.
     Direct(IdentityKey, Vec<u8>),
     /// Our answer to a key that a trusted peer offered, which was to begin the session with this index.
@@ -192,6 +195,10 @@ pub(super) struct Directory {
     held: VecDeque<(TrustVersion, Departure)>,
     /// The newest letter with a statement for each peer; one that has not left is replaced by a newer one.
     statements: Vec<(IdentityKey, LetterNumber)>,
+    /// Inviters that are asked directly and have not answered.
+    joins: Vec<Join>,
+    /// Answers to JOINs that came directly, newest first.
+    answered: Vec<Answered>,
     profile: Profile,
     /// The hostname that the connected peers know.
     announced: String,
@@ -253,6 +260,8 @@ impl Directory {
             trust,
             held: VecDeque::new(),
             statements: Vec::new(),
+            joins: Vec::new(),
+            answered: Vec::new(),
             announced: profile.hostname.clone(),
             profile,
             addr,
@@ -376,7 +385,7 @@ impl Directory {
         let calls = earliest(self.calls.values().map(|(at, _)| *at).min(), self.retry_at);
         let moves = earliest(self.register_at, self.move_at.map(|(at, _)| at));
         let duties = self.duties.poll_timeout().filter(|_| self.is_ready());
-        earliest(earliest(calls, moves), duties)
+        earliest(earliest(calls, moves), earliest(duties, self.joins_timeout()))
     }
 
     fn set_state(&mut self, state: DirectoryState) {

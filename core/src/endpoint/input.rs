@@ -69,6 +69,7 @@ impl Endpoint {
             Ok(parsed) => parsed,
             Err(WireError::Version) => return Err(Discard::Version),
             Err(WireError::Type) if self.on_seen(now, from, datagram) => return Ok(()),
+            Err(WireError::Type) if self.on_join(now, from, datagram) => return Ok(()),
             Err(WireError::Type | WireError::Length) => return Err(Discard::NotOurs),
         };
         match parsed {

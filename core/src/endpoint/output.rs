@@ -167,6 +167,8 @@ fn trace_of(event: &Event) -> Option<Trace> {
                 Outcome::Declined(key) => (key, TrustStep::Declined),
                 Outcome::Renamed(key, how) if how.is_refused => (key, TrustStep::NameRefused),
                 Outcome::Renamed(key, _) => (key, TrustStep::Renamed),
+                Outcome::JoinRefused(key, _) => (key, TrustStep::JoinRefused),
+                Outcome::InviteDead(invite) => return Some(Trace::InviteDead { invite: *invite }),
                 Outcome::Discarded(_) => return None,
             };
             Trace::Trust { key: *key, step }

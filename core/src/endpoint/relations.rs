@@ -7,11 +7,13 @@ use crate::addr::Addr;
 use crate::control::{Call, Control, Push, Query, Ticket};
 use crate::extensions::{ExtensionType, Extensions};
 use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
+use crate::invite::{InviteCode, InviteId};
 use crate::path::{Nat, PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Peer, Role};
 use crate::relay::{Keys, RelayNumber};
 use crate::time::{Duration, Instant};
-use crate::trust::{Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, TrustVersion, Undo};
+use crate::trust::join::{is_join, parse_answer as parse_join_answer};
+use crate::trust::{Invite, InviteTerms, Pin, Ports, Quota, Regrant, Terms, TrustBook, TrustError, TrustVersion, Undo};
 use crate::tunnel::handshake::NO_PSK;
 use crate::wire::Channel;
 use alloc::string::String;
@@ -265,6 +267,33 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.regrant(cx, key, change))
     }
 
+    /// Makes an invite; [`InviteCode`] spells its code, and its holder becomes a peer. Hand the code out once the invite is on disk
+    /// ([`Endpoint::trust_saved`]). A node that has no address yet takes one.
+    ///
+    /// # Errors
+    /// See [`TrustBook::invite`].
+    pub fn invite(&mut self, now: Instant, terms: InviteTerms) -> Result<Invite, TrustError> {
+        self.with_directory(now, |directory, cx| directory.invite(cx, terms))
+    }
+
+    /// Withdraws an invite.
+    ///
+    /// # Errors
+    /// See [`TrustBook::withdraw_invite`].
+    pub fn withdraw_invite(&mut self, now: Instant, id: InviteId) -> Result<(), TrustError> {
+        self.with_directory(now, |directory, cx| directory.withdraw_invite(cx, id))
+    }
+
+    /// Asks the inviter of a code, once the request is on disk: by letter where both have one rendezvous, and at the addresses in
+    /// the code until it answers. The answer is an [`Event::Trust`]. A node that has no address yet takes one: with a
+    /// rendezvous, join when that has given one.
+    ///
+    /// # Errors
+    /// See [`TrustBook::join`]; `NoWay` when the code leads over another rendezvous only.
+    pub fn join(&mut self, now: Instant, code: &InviteCode, terms: &Terms) -> Result<(), TrustError> {
+        self.with_directory(now, |directory, cx| directory.join(cx, code, terms))
+    }
+
     /// Changes how much of this node a trusted peer may use; see [`TrustBook::set_quota`].
     ///
     /// # Errors
@@ -319,6 +348,17 @@ impl Endpoint {
     }
 
     // Input.
+
+    /// Takes a JOIN or its answer; false for every other datagram, and for one without effect.
+    pub(super) fn on_join(&mut self, now: Instant, from: PathAddr, datagram: &[u8]) -> bool {
+        let PathAddr::Direct(from) = from else { return false };
+        if is_join(datagram) {
+            return self.with_directory(now, |directory, cx| directory.handle_join(cx, from, datagram));
+        }
+        parse_join_answer(datagram).is_some_and(|sealed| {
+            self.with_directory(now, |directory, cx| directory.handle_join_answer(cx, from, sealed))
+        })
+    }
 
     pub(super) fn handle_control(&mut self, now: Instant, from: PeerId, message: Control) {
         let Some(role) = self.peers.get(&from).map(|e| e.peer.role) else { return };

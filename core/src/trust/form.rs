@@ -1,5 +1,6 @@
 //! Owns the form of the trust book on disk.
 
+use super::invites::Invites;
 use super::message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX, emit_temporary, parse_temporary};
 use super::pin::{Asked, Marks, Pin, Wish};
 use super::ports::Ports;
@@ -15,12 +16,15 @@ use zeroize::Zeroizing;
 
 /// The version of the form. Books of version 2 have records of another form, so that they cannot be read.
 const VERSION: u8 = 3;
+/// The version of a book that ends in invites.
+const VERSION_WITH_INVITES: u8 = 4;
 
 impl TrustBook {
     /// All of it as bytes.
     pub fn emit(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        out.put_u8(VERSION);
+        let has_invites = !self.invites.list.is_empty();
+        out.put_u8(if has_invites { VERSION_WITH_INVITES } else { VERSION });
         out.put_u64(self.own_epoch);
         out.put_varint(self.pins.len() as u64);
         for pin in self.pins.values() {
@@ -45,8 +49,9 @@ impl TrustBook {
             out.put(&o.nonce);
             out.put(&o.hash);
             out.put_u64(o.expires);
-            let flags = [o.verified, o.is_question, o.is_stale, o.is_anew, o.quota.is_some(), o.not_after.is_some()];
-            out.put_u8(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
+            let kinds = [o.verified, o.is_question, o.is_stale, o.is_anew];
+            let flags = kinds.into_iter().chain([o.quota.is_some(), o.not_after.is_some(), o.is_join]);
+            out.put_u8(flags.rev().fold(0, |bits, flag| bits << 1 | u8::from(flag)));
             o.quota.iter().for_each(|quota| quota.emit(&mut out));
             o.not_after.iter().for_each(|at| out.put_u64(*at));
         }
@@ -59,6 +64,9 @@ impl TrustBook {
             out.put(&to.0);
             out.put_bytes(sealed);
         }
+        if has_invites {
+            self.invites.emit(&mut out);
+        }
         out
     }
 
@@ -68,7 +76,8 @@ impl TrustBook {
     /// When the bytes were damaged; the caller must not go on with an empty book.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
-        if r.u8()? != VERSION {
+        let version = r.u8()?;
+        if ![VERSION, VERSION_WITH_INVITES].contains(&version) {
             return Err(Malformed);
         }
         let mut book = Self { own_epoch: r.u64()?, ..Self::default() };
@@ -93,8 +102,8 @@ impl TrustBook {
             let ports = Ports::parse(&mut r)?;
             let (nonce, hash) = (r.array()?, r.array()?);
             let (expires, flags) = (r.u64()?, r.u8()?);
-            let [verified, is_question, is_stale, is_anew, has_quota, has_end] =
-                [1, 2, 4, 8, 16, 32].map(|flag| flags & flag != 0);
+            let [verified, is_question, is_stale, is_anew, has_quota, has_end, is_join] =
+                [1, 2, 4, 8, 16, 32, 64].map(|flag| flags & flag != 0);
             let quota = if has_quota { Some(Quota::parse(&mut r)?) } else { None };
             let not_after = if has_end { Some(r.u64()?) } else { None };
             let outgoing = Outgoing {
@@ -109,6 +118,7 @@ impl TrustBook {
                 is_question,
                 is_anew,
                 is_stale,
+                is_join,
             };
             book.outgoing.insert(outgoing.record.identity, outgoing);
         }
@@ -121,6 +131,9 @@ impl TrustBook {
         for _ in 0..r.varint()? {
             let to = IdentityKey(r.array()?);
             book.add_letter(to, r.bytes(LETTER_LEN_MAX)?.into()).ok_or(Malformed)?;
+        }
+        if version == VERSION_WITH_INVITES {
+            book.invites = Invites::parse(&mut r)?;
         }
         r.finish()?;
         Ok(book)

@@ -24,6 +24,9 @@ impl TrustBook {
             // These have marks of their own in the pin.
             Kind::Statement => return self.receive_statement(me, &message),
             Kind::Wish => return self.receive_wish(me, &message, bytes),
+            Kind::Refuse => self.receive_refusal(&message),
+            // Without the proof of an invite it says nothing.
+            Kind::Join => Outcome::Discarded(Discarded::Unsolicited),
         };
         match outcome {
             Outcome::Discarded(_) => {}
@@ -68,7 +71,7 @@ impl TrustBook {
         if pinned.is_some_and(|secret| message.in_reply_to == proof_of(&secret)) {
             return Outcome::Discarded(Discarded::AlreadyTrusted);
         }
-        if let Some(ours) = self.outgoing.get(&message.from).filter(|ours| !ours.is_stale).cloned() {
+        if let Some(ours) = self.outgoing.get(&message.from).filter(|ours| !ours.is_stale && !ours.is_join).cloned() {
             match pinned {
                 None if !is_question => return self.cross(me, &ours, message),
                 Some(secret) if secret == crossed_secret(me, &ours, message) => {

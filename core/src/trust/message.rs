@@ -22,12 +22,16 @@ pub(super) enum Kind {
     Statement,
     /// The sender asks for more ports. Between nodes that trust each other.
     Wish,
+    /// A request that is proven by an invite of the recipient: sealed under the secret of that (`join`).
+    Join,
+    /// The sender does not take the recipient, although the code was right.
+    Refuse,
 }
 
 impl Kind {
     /// True for a kind of messages that carry the sender's record.
     pub(super) const fn has_record(self) -> bool {
-        matches!(self, Self::Request | Self::Accept | Self::Statement)
+        matches!(self, Self::Request | Self::Accept | Self::Statement | Self::Join)
     }
 
     /// True for a kind of messages that end in a set of ports.
@@ -56,6 +60,8 @@ pub(super) struct Message {
     pub(super) temporary: Vec<(u64, Ports)>,
     /// The end of the trust in an accept. Unit: seconds since 1970.
     pub(super) end: Option<u64>,
+    /// The number of the recipient's invite in a join; the reason in a refusal; 0 in the other kinds.
+    pub(super) invite: u32,
 }
 
 const LABEL: &str = "pn1-trust";
@@ -80,6 +86,7 @@ impl Message {
         match self.kind {
             Kind::Statement => emit_temporary(&self.temporary, &mut out),
             Kind::Accept => out.put_u64(self.end.unwrap_or(u64::MAX)),
+            Kind::Join | Kind::Refuse => out.put_u32(self.invite),
             _ => {}
         }
         let signature = identity.sign(LABEL, &out);
@@ -100,6 +107,8 @@ impl Message {
             3 => Kind::Revoke,
             4 => Kind::Statement,
             5 => Kind::Wish,
+            6 => Kind::Join,
+            7 => Kind::Refuse,
             _ => return Err(Malformed),
         };
         let message = Self {
@@ -116,6 +125,7 @@ impl Message {
             ports: if kind.has_ports() { Ports::parse(&mut r)? } else { Ports::NONE },
             temporary: if kind == Kind::Statement { parse_temporary(&mut r)? } else { Vec::new() },
             end: if kind == Kind::Accept { Some(r.u64()?).filter(|at| *at != u64::MAX) } else { None },
+            invite: if matches!(kind, Kind::Join | Kind::Refuse) { r.u32()? } else { 0 },
         };
         r.finish()?;
         let signature = signature.try_into().map_err(|_| Malformed)?;

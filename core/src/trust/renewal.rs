@@ -9,7 +9,7 @@
 //! its file is there. A node that does not reach its peer asks whether the secrets are the same, and the answer to such a
 //! question is the other owner's request; a question with the right proof changes nothing.
 
-use super::{Me, PendingRequest, Terms, TrustBook, TrustError};
+use super::{Asking, Me, PendingRequest, Terms, TrustBook, TrustError};
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::rng::Rng;
 use alloc::vec::Vec;
@@ -25,7 +25,7 @@ impl TrustBook {
         let terms = Terms { ports: pin.ports.clone(), verified: pin.verified, ..Terms::default() };
         let record = NodeRecord::unsigned(pin.identity, pin.static_key, pin.addr, &pin.hostname);
         self.outgoing.remove(key); // a request that crossed once has another nonce
-        self.ask(me, &record, &terms, true, rng).ok()
+        self.ask(me, &record, &terms, Asking::Question, rng).ok()
     }
 
     /// True when a trusted peer has said, with its signature, that it lacks the secret of its pin, or this node's owner has
@@ -68,7 +68,7 @@ impl TrustBook {
         }
         let Some(pin) = self.pins.get(&key) else { return Err(TrustError::Unknown) };
         let terms = Terms { ports: pin.ports.clone(), verified: pin.verified, ..terms.clone() };
-        let message = self.ask(me, record, &terms, false, rng)?;
+        let message = self.ask(me, record, &terms, Asking::Owner, rng)?;
         self.pending.remove(&key);
         self.note_epoch(key, question.epoch);
         Ok(message)

@@ -74,6 +74,11 @@ static void nulls_and_nonsense(char **argv) {
   EXPECT(pilot_reject(node, NULL, NULL, NULL), PILOT_E_INVALID);
   EXPECT(pilot_untrust(node, NULL, NULL), PILOT_E_INVALID);
   EXPECT(pilot_untrust(node, "x", NULL), PILOT_E_NOT_FOUND);
+  EXPECT(pilot_invite(node, "no-service", 1, 0, NULL, 0, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_invite(node, NULL, 0, 0, NULL, 0, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_invite(node, NULL, 1, 0, NULL, 1, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_join(node, NULL, 0, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_join(node, "pilot:qq", 0, NULL), PILOT_E_INVALID);
   EXPECT(pilot_wait_trust(node, NULL, 0, NULL), PILOT_E_INVALID);
   EXPECT(pilot_wait_trust(node, "x", 0, NULL), 0);
   EXPECT(pilot_send_message(node, NULL, PILOT_TEXT, NULL, 0, 0, NULL), PILOT_E_INVALID);

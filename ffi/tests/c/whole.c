@@ -250,6 +250,17 @@ static void messages(pilot_handle a, pilot_handle b, const char *name_a, const c
   EXPECT(pilot_read_message(b, 0, &message, buffer, sizeof buffer, &error), 0);
 }
 
+/* A code of one node is read by the other, which trusts it already; a wrong letter of it is named. */
+static void codes(pilot_handle a, pilot_handle b) {
+  char code[640];
+  EXPECT(pilot_invite(a, NULL, 2, 60, code, sizeof code, &error) == (int64_t)strlen(code), 1);
+  EXPECT(strncmp(code, "pilot:", 6), 0);
+  EXPECT(pilot_join(b, code, 10000, &error), 0);
+  code[20] = code[20] == 'q' ? 'p' : 'q';
+  EXPECT(pilot_join(b, code, 10000, &error), PILOT_E_INVALID);
+  EXPECT(strncmp(error.message, "letter 15 of group 1", 20), 0);
+}
+
 /* What a peer may use of a node is bounded by its owner, and said again. */
 static void quotas(pilot_handle a, const char *name_b) {
   char *text = (char *)buffer;
@@ -297,6 +308,7 @@ int main(int argc, char **argv) {
   resets(a, b, name_b);
   programs(a, b, name_b);
   events(b);
+  codes(a, b);
   quotas(a, name_b);
   if (!own) { /* these nodes have no services */
     messages(a, b, name_a, name_b);

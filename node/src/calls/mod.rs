@@ -5,6 +5,7 @@ pub(crate) mod connect;
 pub(crate) mod grants;
 pub(crate) mod handshake;
 pub(crate) mod lookup;
+pub(crate) mod pairing;
 pub(crate) mod path;
 pub(crate) mod profile;
 pub(crate) mod relays;

@@ -507,6 +507,9 @@ pub(super) fn trust_failure(error: TrustError, name: &str) -> Failure {
         }
         TrustError::NoteTooLong => Failure::new(Code::InvalidArgument, "a justification has at most 256 bytes"),
         TrustError::Oneself => Failure::new(Code::InvalidArgument, "that is this node itself"),
+        TrustError::OutOfRange => Failure::new(Code::InvalidArgument, "an invite is for 1 to 1000 nodes and 30 days at most"),
+        TrustError::NoWay => Failure::new(Code::Unreachable, format!("the code of {name} leads over another rendezvous"))
+            .hint("pilotctl daemon start --join CODE on a machine without a daemon, or ask for a code of pilotctl invite --direct"),
         TrustError::NotGranted => Failure::new(Code::NotFound, format!("{name} is granted none of these ports"))
             .hint(format!("pilotctl grant {name} --list")),
     }

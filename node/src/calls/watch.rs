@@ -40,6 +40,15 @@ pub(crate) fn tell_trust(cx: &mut Context, outcome: &Outcome) {
         Outcome::Declined(key) => return tell_change(cx, key, "ports_declined", None),
         Outcome::Renamed(key, how) if how.is_refused => return tell_change(cx, key, "name_refused", Some(&how.wanted)),
         Outcome::Renamed(key, how) => return tell_change(cx, key, "renamed", Some(&how.former)),
+        Outcome::JoinRefused(key, why) => {
+            let justification = Some(why.to_string());
+            return cx.tell(|cx| Event::TrustRejected(TrustEvent { node: subject(cx, key), justification }));
+        }
+        Outcome::InviteDead(invite) => {
+            let text =
+                format!("invite {invite} has ended: too many wrong codes came; pilotctl invite makes another one");
+            return cx.tell(|_| Event::Warning { reason: "invite_dead".into(), text });
+        }
         Outcome::Discarded(_) => return,
     };
     cx.tell(|cx| {

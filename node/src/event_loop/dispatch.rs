@@ -2,9 +2,10 @@
 
 use crate::answer::{self, Accepted, Answer, Bound, Cancelled, Disconnected, Info, Sent, Status, Version};
 use crate::call::Call;
+use crate::calls::pairing::InviteWish;
 use crate::calls::profile::Change;
 use crate::calls::trust::Wanted;
-use crate::calls::{connect, grants, handshake, lookup, path, profile, report, trust, webhook};
+use crate::calls::{connect, grants, handshake, lookup, pairing, path, profile, report, trust, webhook};
 use crate::command::Command;
 use crate::context::Context;
 use crate::disk::files::FileJob;
@@ -115,6 +116,10 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         | Request::Revoke { .. }
         | Request::Untrust { .. }
         | Request::WaitTrust { .. } => return trust_verb(cx, request, caller),
+        Request::Invites => Ok(pairing::list(cx).into()),
+        Request::Invite { .. } | Request::Uninvite { .. } | Request::Join { .. } => {
+            return pair(rooms, request, caller);
+        }
         Request::Profile { hostname, public, tags } => {
             return profile::set(cx, Change { hostname, public, tags }, caller);
         }
@@ -179,6 +184,24 @@ fn trust_verb(cx: &mut Context, request: Request, caller: Caller) {
         Request::Untrust { node } => trust::revoke(cx, &node, caller),
         Request::WaitTrust { node, timeout_ms } => {
             trust::wait(cx, &node, Duration::from_millis(timeout_ms.unwrap_or(0)), caller);
+        }
+        _ => cx.fail(caller, Failure::new(Code::Internal, "a request without a room")),
+    }
+}
+
+/// Runs a verb about codes.
+fn pair(rooms: &mut Rooms, request: Request, caller: Caller) {
+    let cx = &mut rooms.cx;
+    match request {
+        Request::Invite { ports, expires_s, uses, short, direct } => {
+            let (is_short, is_direct) = (short.unwrap_or(false), direct.unwrap_or(false));
+            let wish = InviteWish { ports, expires_s, uses, is_short, is_direct };
+            pairing::invite(cx, &rooms.rendezvous, wish, caller);
+        }
+        Request::Uninvite { invite } => pairing::uninvite(cx, &invite, caller),
+        Request::Join { code, ports, timeout_ms } => {
+            let wanted = Wanted { ports, ..Wanted::default() };
+            pairing::join(cx, &code, wanted, timeout_ms.map(Duration::from_millis), caller);
         }
         _ => cx.fail(caller, Failure::new(Code::Internal, "a request without a room")),
     }

@@ -4,7 +4,7 @@
 use crate::call::{Call, disk_failure};
 use crate::calls::report::Facts;
 use crate::calls::trust::Expiry;
-use crate::calls::{connect, lookup, profile, trust, watch};
+use crate::calls::{connect, lookup, pairing, profile, trust, watch};
 use crate::context::{Context, Reason};
 use crate::disk::files::FileDone;
 use crate::disk::job::{Done, Job, Meta};
@@ -89,6 +89,7 @@ impl Rooms {
         match event {
             EndpointEvent::Trust(outcome) => {
                 trust::changed(cx, &outcome);
+                pairing::settled(cx, &outcome);
                 if let Outcome::Granted(key) | Outcome::Renamed(key, _) = &outcome {
                     self.post.regranted(cx, key);
                 }
@@ -101,6 +102,7 @@ impl Rooms {
                 }
                 self.rendezvous.directory_changed(cx.now, state);
                 profile::settled(cx, state);
+                pairing::directory_changed(cx);
             }
             EndpointEvent::Warning(warning) => watch::tell_warning(cx, warning),
             EndpointEvent::Answer(number, answer) => lookup::answered(cx, number, answer),
@@ -179,6 +181,7 @@ impl Rooms {
             match call {
                 Call::Connect(call) => connect::expired(cx, call),
                 Call::AwaitTrust(call) => trust::expired(cx, call),
+                Call::AwaitJoin(call) => pairing::expired(cx, call),
                 Call::Post(post) => self.post.expired(cx, post),
                 other => debug_assert!(false, "no deadline ends {other:?}"),
             }
@@ -367,7 +370,11 @@ impl Rooms {
     fn client_gone(&mut self, client: ClientId) {
         let cx = &mut self.cx;
         connect::cancel(cx, client, None);
-        let is_its = |call: &Call| matches!(call, Call::AwaitTrust(wait) if wait.caller.is(client));
+        let is_its = |call: &Call| match call {
+            Call::AwaitTrust(wait) => wait.caller.is(client),
+            Call::AwaitJoin(join) => join.caller.is(client),
+            _ => false,
+        };
         for ticket in cx.calls.tickets(is_its) {
             cx.calls.take(ticket);
         }

@@ -5,7 +5,7 @@ use super::*;
 /// The JSON of every verb, as the CLI, the C library, the Go package and the translation of official commands send it,
 /// and the request that it means.
 fn table() -> Vec<(&'static str, Request)> {
-    [of_nodes(), of_trust(), of_mail(), of_streams(), of_programs(), of_clients()].concat()
+    [of_nodes(), of_trust(), of_codes(), of_mail(), of_streams(), of_programs(), of_clients()].concat()
 }
 
 /// Nodes.
@@ -92,6 +92,28 @@ fn of_trust() -> Vec<(&'static str, Request)> {
         (
             r#"{"op":"wait_trust","node":"worker-node","timeout_ms":200}"#,
             Request::WaitTrust { node: node(), timeout_ms: Some(200) },
+        ),
+    ]
+}
+
+/// Pairing codes.
+fn of_codes() -> Vec<(&'static str, Request)> {
+    vec![
+        (
+            r#"{"op":"invite","ports":"messages","expires_s":60,"uses":3,"short":false,"direct":true}"#,
+            Request::Invite {
+                ports: Some("messages".into()),
+                expires_s: Some(60),
+                uses: Some(3),
+                short: Some(false),
+                direct: Some(true),
+            },
+        ),
+        (r#"{"op":"invites"}"#, Request::Invites),
+        (r#"{"op":"uninvite","invite":"0badcafe"}"#, Request::Uninvite { invite: "0badcafe".into() }),
+        (
+            r#"{"op":"join","code":"pilot:qq","ports":"echo","timeout_ms":200}"#,
+            Request::Join { code: "pilot:qq".into(), ports: Some("echo".into()), timeout_ms: Some(200) },
         ),
     ]
 }

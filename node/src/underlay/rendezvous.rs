@@ -84,6 +84,11 @@ impl RendezvousPlace {
         self.file.is_some() || self.named.is_some()
     }
 
+    /// The key of the rendezvous and its places, as they were configured.
+    pub(crate) fn named(&self) -> Option<(&StaticKey, &[RendezvousHost])> {
+        self.named.as_ref().map(|(key, hosts)| (key, hosts.as_slice()))
+    }
+
     /// The places that are known by name.
     #[cfg(feature = "tls")]
     pub(crate) fn hosts(&self) -> &[RendezvousHost] {

@@ -1,6 +1,8 @@
 //! Owns the verbs about trust.
 
-use crate::answer::{Approved, Handshake, Pending, Rejected, Trust as Book, Trusted, Untrusted};
+use crate::answer::{
+    Approved, Handshake, Invited, Invites, Pending, Rejected, Trust as Book, Trusted, Uninvited, Untrusted,
+};
 use crate::failure::Failure;
 use crate::node::Node;
 use crate::request::Request;
@@ -133,6 +135,42 @@ impl Trust<'_> {
     /// `NotFound` when it is not trusted; `Ambiguous`.
     pub fn untrust(&self, node: &str) -> Result<Untrusted, Failure> {
         self.0.ask(Request::Untrust { node: node.into() })
+    }
+
+    /// Makes a code by which `uses` other nodes become trusted peers at once, within an hour, and may reach `ports`, or those
+    /// that are configured. Returns once that is on disk. [`Request::Invite`] says more.
+    ///
+    /// # Errors
+    /// `InvalidArgument`; `Full` when 64 invites are open; `Unreachable` without any way to this node.
+    pub fn invite(&self, ports: Option<&str>, uses: u16) -> Result<Invited, Failure> {
+        let (ports, uses) = (ports.map(Into::into), Some(uses));
+        self.0.ask(Request::Invite { ports, uses, expires_s: None, short: None, direct: None })
+    }
+
+    /// The invites of this node.
+    ///
+    /// # Errors
+    /// When the node has ended.
+    pub fn invites(&self) -> Result<Invites, Failure> {
+        self.0.ask(Request::Invites)
+    }
+
+    /// Withdraws an invite. Peers that have joined by it stay.
+    ///
+    /// # Errors
+    /// `NotFound` when no invite with this number is open.
+    pub fn uninvite(&self, invite: &str) -> Result<Uninvited, Failure> {
+        self.0.ask(Request::Uninvite { invite: invite.into() })
+    }
+
+    /// Makes a trusted peer of the node that has made a code, waiting for it at most an hour.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a code that was typed wrongly, which says where; `TrustRequired` when it is used up, expired,
+    /// withdrawn or dead; `Unreachable` when the rendezvous in the code does not answer, or is not this node's; `Timeout`.
+    pub fn join(&self, code: &str, timeout: Duration) -> Result<Approved, Failure> {
+        let timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        self.0.ask(Request::Join { code: code.into(), ports: None, timeout_ms })
     }
 
     /// The requests that wait for a decision.

@@ -32,6 +32,10 @@ pub(crate) struct DaemonStart {
     /// rendezvous as KEY@HOST,… where a HOST may have a :PORT; without one, a rendezvous on this machine is used (and started if need be)
     #[argh(option)]
     pub(crate) rendezvous: Option<String>,
+    /// join the node that has printed this code, and use the rendezvous in it if none is configured (default: PILOT_JOIN, or the
+    /// file that PILOT_JOIN_FILE names)
+    #[argh(option)]
+    pub(crate) join: Option<String>,
     /// another rendezvous, as KEY@HOST,…, that relays for this node and for peers that name it too; up to three times
     #[argh(option)]
     pub(crate) relay: Vec<String>,
@@ -86,6 +90,10 @@ pub(crate) struct DaemonRun {
     /// rendezvous as KEY@HOST,… where a HOST may have a :PORT
     #[argh(option)]
     pub(crate) rendezvous: Option<String>,
+    /// join the node that has printed this code, and use the rendezvous in it if none is configured (default: PILOT_JOIN, or the
+    /// file that PILOT_JOIN_FILE names)
+    #[argh(option)]
+    pub(crate) join: Option<String>,
     /// another rendezvous, as KEY@HOST,…, that relays for this node and for peers that name it too; up to three times
     #[argh(option)]
     pub(crate) relay: Vec<String>,

@@ -9,6 +9,7 @@ use crate::mcp::resources::message_uri;
 use pilot_node::answer::{Handshake, Peers, Pending, Status};
 use pilot_node::{Code, Failure, Request};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Longest body of a message that is shown. Unit: bytes.
 pub(super) const BODY_MAX: usize = 1 << 20;
@@ -93,6 +94,16 @@ pub(super) fn handshake(call: &Call, mut arguments: Arguments, may_approve: bool
         data["trusted"] = client.request(&request, &[], Some(wait + CALL_TIMEOUT))?.data["trusted"].take();
     }
     Ok(data)
+}
+
+/// Joins the maker of a code, and waits for it.
+pub(super) fn join(call: &Call, arguments: Arguments) -> Result<Value, Failure> {
+    let request = arguments.request("join")?;
+    let wait = match &request {
+        Request::Join { timeout_ms: Some(ms), .. } => Duration::from_millis(*ms),
+        _ => Duration::from_secs(60),
+    };
+    Ok(call.client()?.request(&request, &[], Some(wait.saturating_add(CALL_TIMEOUT)))?.data)
 }
 
 /// Tells of one trusted peer how it is reached.

@@ -56,7 +56,7 @@ enum Does {
     Take,
 }
 
-const TOOLS: [Tool; 17] = [
+const TOOLS: [Tool; 19] = [
     Tool {
         name: "info",
         title: "This node",
@@ -107,6 +107,24 @@ const TOOLS: [Tool; 17] = [
         does: Does::AddOnce,
         is_from_peers: true,
         run: |_, call, arguments| actions::plain(call, arguments, "approve"),
+    },
+    Tool {
+        name: INVITE,
+        title: "Make a pairing code",
+        description: "Makes a code: whoever has it becomes a trusted peer of this node at once, with pilotctl join CODE or the tool join.",
+        input: Input { without: &["ports"], ..Input::of("invite") },
+        does: Does::Add,
+        is_from_peers: false,
+        run: |_, call, arguments| actions::plain(call, arguments, "invite"),
+    },
+    Tool {
+        name: JOIN,
+        title: "Join by a pairing code",
+        description: "Makes a trusted peer of the node that has made a pairing code, and waits for its answer.",
+        input: Input { without: &["ports"], ..Input::of("join") },
+        does: Does::AddOnce,
+        is_from_peers: true,
+        run: |_, call, arguments| actions::join(call, arguments),
     },
     Tool {
         name: "connect_and_ask",
@@ -277,6 +295,10 @@ const TOOLS: [Tool; 17] = [
 
 /// The tool that is there only if the owner has said so.
 const APPROVE: &str = "approve";
+const INVITE: &str = "invite";
+const JOIN: &str = "join";
+/// The tools that make trusted peers: they are there if the owner allows approving.
+const DECIDING: [&str; 3] = [APPROVE, INVITE, JOIN];
 
 fn ack(powers: &Powers, call: &Call, arguments: Arguments) -> Result<Value, Failure> {
     if !arguments.has("seqs") {
@@ -307,7 +329,7 @@ fn forward(powers: &Powers, _: &Call, mut arguments: Arguments) -> Result<Value,
 /// The tools that this owner allows and this node knows.
 fn offered(powers: &Powers) -> impl Iterator<Item = &'static Tool> {
     let may_approve = powers.may_approve;
-    const { &TOOLS }.iter().filter(move |tool| tool.input.is_known() && (may_approve || tool.name != APPROVE))
+    const { &TOOLS }.iter().filter(move |tool| tool.input.is_known() && (may_approve || !DECIDING.contains(&tool.name)))
 }
 
 /// The answer to `tools/list`.
@@ -336,7 +358,7 @@ fn describe(tool: &Tool) -> Value {
 pub(super) fn check(powers: &Powers, name: &str) -> Result<(), RpcError> {
     match offered(powers).any(|tool| tool.name == name) {
         true => Ok(()),
-        false if name == APPROVE => {
+        false if DECIDING.contains(&name) => {
             Err(RpcError::invalid_params("the owner has not allowed approving: pilotctl mcp --allow-approve"))
         }
         false => Err(RpcError::invalid_params(format!("there is no tool {name:?}"))),
@@ -400,8 +422,10 @@ mod tests {
 
     #[test]
     fn approving_is_offered_only_if_the_owner_allows_it() {
-        let has = |may_approve| check(&powers(may_approve), APPROVE).is_ok();
-        assert!(has(true) && !has(false));
+        for name in DECIDING {
+            let has = |may_approve| check(&powers(may_approve), name).is_ok();
+            assert!(has(true) && !has(false), "{name}");
+        }
         assert!(check(&powers(false), "fly").is_err());
         let handshake = TOOLS.iter().find(|tool| tool.name == "handshake").expect("a tool");
         assert!(!handshake.input.members().contains_key("ports"), "an agent grants what is configured, no more");

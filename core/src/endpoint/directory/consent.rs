@@ -242,6 +242,7 @@ impl Directory {
     ) -> R {
         let (record, mut secrets) = (self.record.clone(), cx.entropy.generator());
         let me = self.me(cx, &record);
+        self.trust.count_time(cx.now.as_micros() / 1_000_000, me.now_s);
         let result = f(&mut self.trust, &me, &mut secrets);
         self.note_time(self.trust.own_epoch().saturating_mul(1000), cx.wall_us);
         result

@@ -5,6 +5,7 @@ use crate::control::InboxNumber;
 use crate::identity::{IdentityKey, StaticKey};
 use crate::path::PathAddr;
 use crate::time::Instant;
+use crate::trust::join::is_join;
 use crate::trust::{LetterNumber, Source, TrustError, TrustVersion};
 use crate::wire::LocalIndex;
 use alloc::vec::Vec;
@@ -35,7 +36,7 @@ impl Directory {
 
     /// Takes what [`Effect::Farewell`] asked for.
     pub(crate) fn hold_farewell(&mut self, now: Instant, to: PathAddr, datagram: Vec<u8>) {
-        self.depart_when_saved(now, Departure::Farewell(to, datagram));
+        self.depart_when_saved(now, Departure::Datagram(to, datagram));
     }
 
     /// Keeps the KEM secret of this node and a peer; once it is on disk, the answer that it comes from leaves.
@@ -64,7 +65,7 @@ impl Directory {
                 self.duties.letter_taken(number);
                 self.tend(now);
             }
-            Departure::Farewell(to, datagram) => self.effects.push_back(Effect::Send(to, datagram)),
+            Departure::Datagram(to, datagram) => self.effects.push_back(Effect::Send(to, datagram)),
             Departure::Kem(to, index) => self.effects.push_back(Effect::KemSaved(to, index)),
             Departure::Greeting(key) => self.effects.push_back(Effect::Greet(key)),
             Departure::Direct(to, message) => self.effects.push_back(Effect::Tell(to, message)),
@@ -109,7 +110,11 @@ impl Directory {
         sealed: &[u8],
     ) {
         // One that is sealed to another key is unreadable for ever.
-        let outcome = cx.identity.open_sealed(sealed).map(|message| self.receive(cx, &message, source));
+        let opened = cx.identity.open_sealed(sealed);
+        let outcome = opened.as_ref().map(|message| self.receive(cx, message, source));
+        if opened.is_none() && is_join(sealed) {
+            self.handle_join_letter(cx, sealed);
+        }
         // A letter without effect may be the copy of one with an effect that is not on disk yet.
         self.depart_when_saved(cx.now, Departure::Taken(number));
         outcome.into_iter().for_each(|outcome| self.tell(outcome));

@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use std::vec;
 
 mod ends;
+mod joins;
 mod power;
 
 const WALL_US: u64 = 1_700_000_000_000_000;

@@ -1,0 +1,107 @@
+//! Joins that come directly.
+
+use super::super::joins::ANSWERED_MAX;
+use super::*;
+use crate::invite::InviteCode;
+use crate::trust::{InviteTerms, Ports};
+
+/// An inviter with a code for so many nodes.
+fn inviter(uses: u16) -> (Node, InviteCode) {
+    let mut node = Node::new(1);
+    let terms = InviteTerms { ports: Ports::default(), uses, lifetime_s: 3600 };
+    let invite = node.input(0, |d, cx| d.invite(cx, terms)).0.expect("allowed");
+    let code = InviteCode {
+        inviter: node.identity.public(),
+        addr: node.directory.addr(),
+        invite: invite.id,
+        secret: invite.secret,
+        expires: 0,
+        candidates: vec![addr_of(1)],
+        rendezvous: None,
+    };
+    (node, code)
+}
+
+/// The datagrams that leave once the book is on disk.
+fn sent(node: &mut Node, ms: u64) -> Vec<(PathAddr, Vec<u8>)> {
+    let version = node.directory.trust().version();
+    let mut effects = node.input(ms, |d, cx| d.trust_saved(cx.now, version)).1;
+    effects.extend(node.input(ms, |d, cx| d.handle_timeout(cx)).1);
+    datagrams(effects)
+}
+
+fn datagrams(effects: Vec<Effect>) -> Vec<(PathAddr, Vec<u8>)> {
+    let datagram = |effect| match effect {
+        Effect::Send(to, datagram) => Some((to, datagram)),
+        _ => None,
+    };
+    effects.into_iter().filter_map(datagram).collect()
+}
+
+/// The JOIN of a node with this number.
+fn join(n: u8, code: &InviteCode) -> (Node, Vec<u8>) {
+    let mut node = Node::new(n);
+    let (joined, effects) = node.input(0, |d, cx| d.join(cx, code, &Terms::default()));
+    assert!(
+        joined.is_ok() && !effects.iter().any(|effect| matches!(effect, Effect::Send(..))),
+        "saved before it is sent"
+    );
+    let datagrams = sent(&mut node, 0);
+    let [(to, datagram)] = &datagrams[..] else { panic!("{} datagrams", datagrams.len()) };
+    assert_eq!((*to, datagram.len()), (PathAddr::Direct(addr_of(1)), crate::wire::DATAGRAM_LEN_BASE));
+    (node, datagram.clone())
+}
+
+#[test]
+fn a_join_goes_out_again_with_growing_pauses_until_it_is_answered() {
+    let (mut inviter, code) = inviter(1);
+    let (mut joiner, datagram) = join(2, &code);
+    let mut times = vec![];
+    while let Some(at) = joiner.directory.poll_timeout().filter(|at| at.as_micros() < 4_000_000) {
+        let ms = at.as_micros() / 1000;
+        assert_eq!(sent(&mut joiner, ms), [(PathAddr::Direct(addr_of(1)), datagram.clone())], "{ms} ms");
+        times.push(ms);
+    }
+    assert_eq!(times, [250, 750, 1750, 3750]);
+
+    assert!(inviter.input(0, |d, cx| d.handle_join(cx, addr_of(2), &datagram)).0);
+    let answer = sent(&mut inviter, 0).remove(0);
+    assert_eq!(answer.0, PathAddr::Direct(addr_of(2)));
+    assert!(answer.1.len() <= datagram.len(), "no more goes back than came");
+    let sealed = crate::trust::join::parse_answer(&answer.1).expect("an answer");
+    let elsewhere = joiner.input(4000, |d, cx| d.handle_join_answer(cx, addr_of(3), sealed)).0;
+    assert!(!elsewhere, "nothing was asked there");
+    assert!(joiner.input(4000, |d, cx| d.handle_join_answer(cx, addr_of(1), sealed)).0);
+    let pin = joiner.directory.trust().pin(&code.inviter).expect("pinned");
+    assert_eq!(pin.last_endpoint, Some(addr_of(1)));
+    assert!(sent(&mut joiner, 40_000).is_empty());
+    assert_eq!(joiner.directory.poll_timeout(), None, "nothing is left to do");
+}
+
+#[test]
+fn a_join_that_comes_again_has_the_same_answer_without_another_signature() {
+    let uses = ANSWERED_MAX as u16 + 1;
+    let (mut inviter, code) = inviter(uses);
+    let (_, first) = join(2, &code);
+    let mut answer = |datagram: &[u8]| {
+        let (is_answered, effects) = inviter.input(0, |d, cx| d.handle_join(cx, addr_of(2), datagram));
+        assert!(is_answered && inviter.directory.answered.len() <= ANSWERED_MAX);
+        datagrams(effects).into_iter().chain(sent(&mut inviter, 0)).next().expect("an answer").1
+    };
+    let made = answer(&first);
+    assert_eq!(answer(&first), made, "the copy of an answer");
+    // What another one has changed may have made the answer wrong: it is made anew.
+    (3..2 + uses as u8).for_each(|n| drop(answer(&join(n, &code).1)));
+    assert_ne!(answer(&first), made);
+}
+
+#[test]
+fn a_code_without_a_way_that_this_node_has_is_refused() {
+    let (_, code) = inviter(1);
+    let mut node = Node::registered(2);
+    let other = crate::invite::Rendezvous::same(&StaticKey([7; 32]));
+    let code = InviteCode { candidates: vec![], rendezvous: Some(other), ..code };
+    let refused = node.input(0, |d, cx| d.join(cx, &code, &Terms::default())).0;
+    assert_eq!(refused, Err(TrustError::NoWay));
+    assert!(!node.directory.trust().is_joining(&code.inviter));
+}

@@ -1,0 +1,150 @@
+//! Pairing by a code, with real processes.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod harness;
+
+use harness::{Lab, pilotctl, until};
+use pilot_core::Addr;
+use pilot_core::identity::{IdentityKey, StaticKey};
+use pilot_core::invite::{Host, InviteCode, InviteId, InviteSecret, Rendezvous};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// A machine without any configuration.
+struct Fresh(PathBuf);
+
+impl Fresh {
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = pilotctl(args);
+        let local = self.0.join("local-rendezvous");
+        command.env("PILOT_HOME", &self.0).env("PILOT_LOCAL_RENDEZVOUS", local).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> serde_json::Value {
+        let output = self.run(&[args, &["--json"]].concat());
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["data"].clone()
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        let _ = self.run(&["daemon", "stop"]);
+    }
+}
+
+/// Two nodes that know nothing of each other pair over addresses alone; each says what the other may reach.
+#[test]
+fn two_nodes_without_a_rendezvous_in_common_pair_by_a_code() {
+    let mut lab = Lab::new();
+    let a = lab.node("inviter");
+    let b = Fresh(lab.folder.join("fresh"));
+    let invited = a.json(&["invite", "--direct", "--ports", "messages,8080", "--expires", "10m"]);
+    let code = invited["code"].as_str().unwrap();
+    assert!(code.starts_with("pilot:") && code.len() <= 200, "{code}");
+    assert_eq!((&invited["over"], &invited["uses"]), (&json!(["addresses"]), &json!(1)));
+
+    // What was typed wrongly is named, and no daemon is started for it.
+    let wrong = format!("{}{}", &code[..20], code[21..].replacen('-', "", 1));
+    let refused = b.run(&["join", &wrong]);
+    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert_eq!(b.run(&["daemon", "status", "--check"]).status.code(), Some(3));
+
+    let joined = b.json(&["join", code, "--hostname", "joiner"]);
+    assert_eq!((&joined["status"], &joined["verified"]), (&json!("trusted"), &json!(true)));
+    assert_eq!((&joined["hostname"], &joined["mutual"]), (&json!("inviter"), &json!(true)));
+    let pin = a.json(&["trust"])["trusted"][0].clone();
+    assert_eq!((&pin["verified"], &pin["granted"]), (&json!(true), &json!(["messages", "8080"])));
+    let invites = a.json(&["invites"])["invites"][0].clone();
+    assert_eq!((&invites["state"], &invites["used"]), (&json!("used_up"), &json!(1)));
+    b.json(&["send-message", "inviter", "--data", "paired"]);
+    assert_eq!(a.json(&["inbox"])["messages"].as_array().unwrap().len(), 1);
+
+    // The same code again changes nothing; another node is told that it is used up.
+    b.json(&["join", code]);
+    let c = Fresh(lab.folder.join("third"));
+    let late = c.run(&["join", code, "--json"]);
+    let text = String::from_utf8_lossy(&late.stderr).into_owned();
+    assert!(late.status.code() == Some(5) && text.contains("the invite is used up"), "{text}");
+}
+
+#[test]
+fn a_daemon_comes_up_paired_with_a_code_from_its_environment() {
+    let mut lab = Lab::new();
+    let a = lab.node("inviter");
+    // A rendezvous of this machine is told by its key; the joiner is configured for it.
+    let short = a.json(&["invite", "--short"]);
+    let code = short["code"].as_str().unwrap().to_owned();
+    assert!(code.len() <= 130, "{code}");
+    let b = Fresh(lab.folder.join("board"));
+    let endpoint = lab.endpoint().unwrap();
+    let file = lab.folder.join("code");
+    std::fs::write(&file, format!("{code}\n")).unwrap();
+    let start = ["daemon", "start", "--listen", "127.0.0.1:0", "--hostname", "board", "--rendezvous", &endpoint];
+    let started = b.command(&start).env("PILOT_JOIN_FILE", &file).output().unwrap();
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    assert_eq!(b.json(&["trust"])["trusted"][0]["hostname"], "inviter");
+    until("the inviter has it, too", || a.json(&["trust"])["trusted"][0]["hostname"] == "board");
+    // The next start has the same variable, and nothing happens.
+    b.json(&["daemon", "stop"]);
+    let again = b.command(&start).env("PILOT_JOIN_FILE", &file).output().unwrap();
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+}
+
+/// A code of a node that is nowhere.
+fn code_over(rendezvous: &str) -> String {
+    let code = InviteCode {
+        inviter: IdentityKey([9; 32]),
+        addr: Addr::new(0, 9),
+        invite: InviteId(9),
+        secret: InviteSecret::new([9; 10]),
+        expires: 0,
+        candidates: Vec::new(),
+        rendezvous: Some(Rendezvous::At(StaticKey([9; 32]), vec![Host::At(rendezvous.parse().unwrap())])),
+    };
+    code.emit().unwrap()
+}
+
+#[test]
+fn a_rendezvous_that_is_dead_or_another_ones_is_named() {
+    let mut lab = Lab::new();
+    let dead = code_over("127.0.0.1:9");
+    let b = Fresh(lab.folder.join("fresh"));
+    let refused = b.run(&["join", &dead, "--timeout", "1", "--json"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(7) && text.contains("the rendezvous in the code does not answer"), "{text}");
+    let a = lab.node("elsewhere");
+    let error = a.fails(&["join", &dead], 7, "unreachable");
+    assert!(error["message"].as_str().unwrap().contains("leads over another rendezvous"), "{error}");
+}
+
+#[test]
+fn invites_are_withdrawn_and_bad_ones_refused() {
+    let mut lab = Lab::new();
+    let a = lab.node("inviter");
+    let invited = a.json(&["invite", "--uses", "2", "--direct"]);
+    let number = invited["invite"].as_str().unwrap();
+    a.ok(&["uninvite", number]);
+    a.fails(&["uninvite", number], 4, "not_found");
+    a.fails(&["uninvite", "what"], 4, "not_found");
+    assert_eq!(a.json(&["invites"])["invites"][0]["state"], "withdrawn");
+    for bad in [
+        &["--uses", "0"][..],
+        &["--uses", "1001"],
+        &["--expires", "31h", "--ports", "no-service"],
+        &["--expires", "745h"],
+    ] {
+        a.fails(&[&["invite"], bad].concat(), 2, "invalid_argument");
+    }
+    let own = a.json(&["invite", "--direct"]);
+    a.fails(&["join", own["code"].as_str().unwrap()], 2, "invalid_argument");
+    let b = lab.node("joiner");
+    let error = b.fails(&["join", invited["code"].as_str().unwrap()], 5, "trust_required");
+    assert_eq!(error["message"], "the invite was withdrawn");
+}
