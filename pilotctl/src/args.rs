@@ -5,10 +5,13 @@ use pilot_node::LogLevel;
 use std::path::PathBuf;
 
 mod life;
+mod questions;
 
 pub(crate) use life::{
     Daemon, DaemonRun, DaemonStart, DaemonVerb, Rendezvous, RendezvousDrain, RendezvousRun, RendezvousVerb,
 };
+
+pub(crate) use questions::{Answers, Ask, Reply, Serve};
 
 /// Pilot: permanent addresses, mutual trust and encrypted streams for agents. `--json` may stand anywhere.
 #[derive(FromArgs, ArgsInfo)]
@@ -20,7 +23,9 @@ pub(crate) struct Arguments {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 pub(crate) enum Verb {
+    Answers(Answers),
     Approve(Approve),
+    Ask(Ask),
     Bench(Bench),
     ClearHostname(ClearHostname),
     ClearWebhook(ClearWebhook),
@@ -56,12 +61,14 @@ pub(crate) enum Verb {
     Recv(Recv),
     Reject(Reject),
     Rendezvous(Rendezvous),
+    Reply(Reply),
     Revoke(Revoke),
     Run(Run),
     Search(Search),
     Send(Send),
     SendFile(SendFile),
     SendMessage(SendMessage),
+    Serve(Serve),
     SetHostname(SetHostname),
     SetPrivate(SetPrivate),
     SetPublic(SetPublic),
@@ -527,7 +534,7 @@ pub(crate) struct Dgram {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "inbox")]
 pub(crate) struct Inbox {
-    /// nothing, or: read ID, ack ID…
+    /// nothing, or: read ID, ack ID…, retry ID (hand a failed question out again)
     #[argh(positional)]
     pub(crate) words: Vec<String>,
     /// list, and take away what is listed
@@ -542,6 +549,12 @@ pub(crate) struct Inbox {
     /// only messages before this id
     #[argh(option)]
     pub(crate) before: Option<u64>,
+    /// only questions that wait for an answer
+    #[argh(switch)]
+    pub(crate) questions: bool,
+    /// only questions that `serve` has given up
+    #[argh(switch)]
+    pub(crate) failed: bool,
 }
 
 /// measure the round trip to a peer's echo service
