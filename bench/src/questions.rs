@@ -2,7 +2,7 @@
 
 use crate::contest::{DRIVER, Folder, Outcome, SERVER, until, until_registered};
 use argh::FromArgs;
-use pilot_node::answer::{Delivered, Question, Taken};
+use pilot_node::answer::{Question, Taken};
 use pilot_node::{AskOptions, Client, Config, Event, MessageKind, Node, RendezvousConfig, Request, SendOptions, Terms};
 use pilot_rendezvous::server::{Server, ServerConfig};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -62,9 +62,8 @@ impl Questions {
 
     fn measure(&self, asker: &Node, writer: &Node) -> Outcome<()> {
         let message_us = median(self.single, || {
-            let sent: Delivered =
-                asker.messages().send_with(SERVER, MessageKind::Text, &BODY, SendOptions::default())?;
-            Ok(drop(sent))
+            asker.messages().send_with(SERVER, MessageKind::Text, &BODY, SendOptions::default())?;
+            Ok(())
         })?;
         writer.messages().clear()?;
         let (mut requests, mut events) = (writer.client()?, writer.client()?);
@@ -76,7 +75,8 @@ impl Questions {
         let question_us = median(self.single, || {
             let (question, body) = asker.messages().ask(SERVER, MessageKind::Text, &BODY, AskOptions::default())?;
             assert_eq!(body, BODY);
-            Ok(taken.extend(question.answer.map(|answer| answer.id)))
+            taken.extend(question.answer.map(|answer| answer.id));
+            Ok(())
         })?;
         asker.messages().take(&taken)?;
         let begin = Instant::now();

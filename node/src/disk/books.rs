@@ -226,7 +226,8 @@ impl<D: Disk> Books<D> {
             let is_urgent = !needs_room;
             let outcome = if self.is_stale { self.load() } else { Ok(()) }.and_then(|()| self.job(job));
             done.push(outcome.unwrap_or_else(|e| failed(&e)));
-            if !looks {
+            // A job that looked may have changed something too.
+            if !looks || !(self.batch.is_empty() && self.urgent.is_empty()) {
                 self.uncommitted.push((done.len() - 1, is_urgent));
             }
         }

@@ -193,6 +193,33 @@ fn the_same_answer_again_changes_nothing_and_another_one_is_refused() {
 }
 
 #[test]
+fn what_a_failing_disk_does_not_have_is_not_confirmed() {
+    let (mut failed, mut confirmed) = (0, 0);
+    for step in 0..60 {
+        let disk = SimDisk::new(step);
+        let mut books = books(&disk, LIMITS);
+        disk.fail_after(step as u32, false);
+        // The answer and the taking need the question in the log, so each commits what came before.
+        let jobs = [arriving(&question(7), ASKER), reply(QuestionName::Number(1), b"4"), Job::Ask(question(8), NOW)];
+        let done = books.run(jobs.into_iter());
+        disk.heal();
+        let mut later = super::books(&disk, LIMITS);
+        let outbox = later.saved().expect("readable").outbox;
+        let has = |id: [u8; 16]| outbox.iter().any(|(_, message)| message.id == id);
+        for (done, id) in [(&done[1], answer_id(&[7; 16])), (&done[2], [8; 16])] {
+            match done {
+                Done::Replied { .. } | Done::Queued(_) => {
+                    confirmed += 1;
+                    assert!(has(id), "step {step}: {done:?}");
+                }
+                _ => failed += 1,
+            }
+        }
+    }
+    assert!(failed > 5 && confirmed > 50, "{failed} failed, {confirmed} confirmed");
+}
+
+#[test]
 fn a_question_is_handed_out_until_its_deadline_and_goes_then() {
     let disk = SimDisk::new(1);
     let mut books = with_question(&disk);
