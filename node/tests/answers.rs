@@ -229,7 +229,7 @@ fn streams(a: &mut Asker, b: &mut Asker) {
 
 #[test]
 fn every_answer_has_the_members_that_programs_know() {
-    let lab = Lab::new("answers");
+    let lab = Lab::with_services("answers", &["node-a", "node-b"]);
     let (a, b) = lab.nodes();
     let [mut a, mut b] = [a, b].map(|node| Asker { client: node.client().unwrap(), shapes: Map::new() });
     mail(&lab, &mut a, &mut b);

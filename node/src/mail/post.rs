@@ -172,7 +172,7 @@ impl PostOffice {
     /// Sends a message. The caller is answered when the recipient has the message on disk, or cannot be reached in time; of a question
     /// when its answer has come, or the time is over.
     pub(crate) fn send(&mut self, cx: &mut Context, letter: Letter, caller: Caller) {
-        if let Err(failure) = check(letter.kind, &letter.body).and_then(|()| check_deadline(letter.asks)) {
+        if let Err(failure) = check(letter.kind, &letter.body).and_then(|()| check_question(cx, letter.asks)) {
             return cx.fail(caller, failure);
         }
         let to = match resolve::pinned(cx.stack.endpoint().trust(), &letter.node) {
@@ -435,10 +435,17 @@ impl PostOffice {
     }
 }
 
-fn check_deadline(asks: Option<u64>) -> Result<(), Failure> {
-    let is_good = asks.is_none_or(|seconds| (1..=DEADLINE_MAX_S).contains(&seconds));
-    let text = format!("a question's deadline is 1 to {DEADLINE_MAX_S} seconds away");
-    if is_good { Ok(()) } else { Err(Failure::new(Code::InvalidArgument, text)) }
+/// Whether a message may be a question for so many seconds.
+fn check_question(cx: &Context, asks: Option<u64>) -> Result<(), Failure> {
+    let invalid = |text: &str| Failure::new(Code::InvalidArgument, text);
+    match asks {
+        Some(_) if !cx.config.services => Err(invalid("no answer could come, since this node takes no messages")
+            .hint("turn its services on: Config::services, pilot_config.services")),
+        Some(seconds) if !(1..=DEADLINE_MAX_S).contains(&seconds) => {
+            Err(invalid(&format!("a question's deadline is 1 to {DEADLINE_MAX_S} seconds away")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check(kind: Kind, body: &[u8]) -> Result<(), Failure> {

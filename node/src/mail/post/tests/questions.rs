@@ -40,11 +40,12 @@ fn wait(post: &mut PostOffice, cx: &mut Context, number: usize, found: Option<Ex
 
 /// Asks node 1, up to where the caller waits.
 fn ask(post: &mut PostOffice, cx: &mut Context) {
-    post.send(
-        cx,
-        Letter { asks: Some(60), timeout: Some(Duration::from_secs(9)), ..letter(true, b"hello") },
-        caller(1),
-    );
+    let question = || Letter { asks: Some(60), timeout: Some(Duration::from_secs(9)), ..letter(true, b"hello") };
+    cx.config.services = false;
+    post.send(cx, question(), caller(1));
+    assert_eq!(cx.failure_of_one(), Code::InvalidArgument, "no answer could come");
+    cx.config.services = true;
+    post.send(cx, question(), caller(1));
     let (job, ticket) = cx.jobs().pop().expect("a job");
     assert!(matches!(&job, Job::Ask(message, WALL_S) if message.tag == Tag::Question { deadline: WALL_S + 60 }));
     let Some(Call::Queue(queue)) = cx.calls.take(ticket) else { panic!("no message") };
