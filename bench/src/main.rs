@@ -9,6 +9,7 @@ mod link;
 mod packets;
 mod plot;
 mod programs;
+mod questions;
 mod report;
 mod sizes;
 
@@ -31,6 +32,7 @@ enum Command {
     Packets(packets::Packets),
     Programs(programs::Programs),
     Part(programs::Part),
+    Questions(questions::Questions),
     Sizes(sizes::Sizes),
     Contest(contest::Contest),
 }
@@ -45,6 +47,7 @@ fn main() -> contest::Outcome<()> {
         Command::Packets(packets) => packets.run(),
         Command::Programs(programs) => programs.run(),
         Command::Part(part) => part.run(),
+        Command::Questions(questions) => questions.run(),
         Command::Sizes(sizes) => sizes.run(),
         Command::Contest(contest) => contest.run(),
     }

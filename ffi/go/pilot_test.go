@@ -450,6 +450,46 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+func TestQuestions(t *testing.T) {
+	type outcome struct {
+		question string
+		answer   *Message
+		err      error
+	}
+	asked := make(chan outcome)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	go func() {
+		question, answer, err := a.Ask(ctx, "go-b", "text", []byte("how many?"), time.Hour)
+		asked <- outcome{question, answer, err}
+	}()
+	var question *Message
+	for question == nil {
+		var err error
+		question, err = b.NextQuestion(0)
+		must(err)
+		time.Sleep(5 * time.Millisecond)
+	}
+	if question.Type != "text" || string(question.Data) != "how many?" || question.From.Hostname != "go-a" {
+		t.Error(question)
+	}
+	long := bytes.Repeat([]byte("x"), 200_000)
+	must(b.Reply(question.ID, "binary", long))
+	must(b.Reply(question.ID, "binary", long))
+	var reason *Error
+	if err := b.Reply(question.ID, "text", []byte("other")); !errors.As(err, &reason) || reason.Code != Conflict {
+		t.Error(err)
+	}
+	got := <-asked
+	if got.err != nil || got.answer.Type != "binary" || !bytes.Equal(got.answer.Data, long) {
+		t.Fatal(got.err)
+	}
+	must(a.TakeMessage(got.answer.ID))
+	if _, err := a.WaitAnswer(ctx, got.question); !errors.As(err, &reason) || reason.Code != NotFound {
+		t.Error(err)
+	}
+}
+
 func TestAddr(t *testing.T) {
 	x, err := ParseAddr("0:0000.0001.F00D:1000")
 	if err != nil || *x != (Addr{Node: 0x1f00d, Port: 1000}) || x.String() != "0:0000.0001.F00D:1000" || x.Network() != "pilot" {

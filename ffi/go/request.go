@@ -140,6 +140,37 @@ type SendMessageRequest struct {
 	TimeoutMs uint64 `json:"timeout_ms,omitzero"`
 }
 
+// AskRequest puts the data beside it into a peer's inbox as a question, and waits for the answer. [Node.Ask] gives its bytes.
+type AskRequest struct {
+	Node      string  `json:"node"`
+	Type      string  `json:"type,omitzero"`       // "text", "json" or "binary"; empty: "text"
+	TimeoutMs *uint64 `json:"timeout_ms,omitzero"` // nil: ten minutes
+	DeadlineS uint64  `json:"deadline_s,omitzero"` // when it is not handed out any more, in seconds from now; 0: 604800
+}
+
+// ReplyRequest answers a question of the inbox with the data beside it.
+type ReplyRequest struct {
+	Question string `json:"question"`      // its number, or its message_id
+	Type     string `json:"type,omitzero"` // "text", "json" or "binary"; empty: "text"
+}
+
+// WaitAnswerRequest tells how far a question of this node is, and waits for its answer. [Node.WaitAnswer] gives its bytes.
+type WaitAnswerRequest struct {
+	Question  string `json:"question"` // its message_id
+	TimeoutMs uint64 `json:"timeout_ms,omitzero"`
+}
+
+// AnswersRequest asks for the questions of this node.
+type AnswersRequest struct {
+	Limit uint64 `json:"limit,omitzero"` // 0: 50
+}
+
+// FailQuestionRequest marks a question of the inbox as failed.
+type FailQuestionRequest struct {
+	Seq    uint64 `json:"seq"`
+	Reason string `json:"reason,omitzero"` // empty: the question is handed out again
+}
+
 // OutboxRequest asks for the messages that were given up, and for those that wait.
 type OutboxRequest struct {
 	Limit uint64 `json:"limit,omitzero"` // 0: 50
@@ -149,6 +180,7 @@ type OutboxRequest struct {
 type InboxRequest struct {
 	Limit  uint64 `json:"limit,omitzero"`  // 0: 50
 	Before uint64 `json:"before,omitzero"` // only messages with a smaller number; 0: all
+	Only   string `json:"only,omitzero"`   // "questions" or "failed"; empty: all messages
 }
 
 // InboxReadRequest reads a message.
@@ -159,6 +191,7 @@ type InboxReadRequest struct {
 // InboxNextRequest reads the oldest message with a greater number.
 type InboxNextRequest struct {
 	After uint64 `json:"after,omitzero"`
+	Only  string `json:"only,omitzero"` // "questions" or "failed"; empty: all messages
 }
 
 // InboxTakeRequest takes messages out of the inbox.
@@ -271,6 +304,11 @@ func (UninviteRequest) verb() string     { return "uninvite" }
 func (JoinRequest) verb() string         { return "join" }
 func (ProfileRequest) verb() string      { return "profile" }
 func (SendMessageRequest) verb() string  { return "send_message" }
+func (AskRequest) verb() string          { return "ask" }
+func (ReplyRequest) verb() string        { return "reply" }
+func (WaitAnswerRequest) verb() string   { return "wait_answer" }
+func (AnswersRequest) verb() string      { return "answers" }
+func (FailQuestionRequest) verb() string { return "fail_question" }
 func (OutboxRequest) verb() string       { return "outbox" }
 func (InboxRequest) verb() string        { return "inbox" }
 func (InboxReadRequest) verb() string    { return "inbox_read" }

@@ -9,7 +9,7 @@ import (
 
 // Every request is written as the node's own table has it, which the node's tests keep in testdata.
 func TestRequestsAreThoseOfTheNode(t *testing.T) {
-	no, yes, hostname, empty, public := false, true, "a", "", false
+	no, yes, hostname, empty, public, tenSeconds := false, true, "a", "", false, uint64(10_000)
 	const node = "worker-node"
 	requests := []Request{
 		InfoRequest{},
@@ -46,12 +46,21 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		OutboxRequest{},
 		OutboxRequest{20},
 		InboxRequest{},
-		InboxRequest{20, 7},
+		InboxRequest{Limit: 20, Before: 7},
 		InboxReadRequest{7},
-		InboxNextRequest{7},
+		InboxNextRequest{After: 7},
 		InboxTakeRequest{},
 		InboxTakeRequest{[]uint64{1, 2}},
 		InboxTakeRequest{[]uint64{}},
+		AskRequest{Node: node},
+		AskRequest{node, "json", &tenSeconds, 60},
+		ReplyRequest{"7", "json"},
+		WaitAnswerRequest{"07", 10_000},
+		AnswersRequest{},
+		AnswersRequest{20},
+		FailQuestionRequest{7, "no"},
+		InboxRequest{Only: "failed"},
+		InboxNextRequest{Only: "questions"},
 		PublishRequest{"a.b"},
 		SendDatagramRequest{Node: node, Port: 5353},
 		SendDatagramRequest{node, 5353, 65535},

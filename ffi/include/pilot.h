@@ -157,6 +157,16 @@
 #define PILOT_EVENT_GIVEN_UP 13
 
 /*
+ A question is in the inbox; its "id" there is in detail: pilot_next_question, pilot_reply.
+ */
+#define PILOT_EVENT_QUESTION 14
+
+/*
+ An answer has come; the id of its question is "reply_to" in detail: pilot_wait_answer.
+ */
+#define PILOT_EVENT_ANSWER 15
+
+/*
  Most bytes of early data, which travel with the request for a stream (pilot_connect_with). Unit: bytes.
  */
 #define PILOT_FIRST_MAX 1024
@@ -190,6 +200,11 @@
  Flag of pilot_expose: the program is told the peer by the PROXY protocol, version 2.
  */
 #define PILOT_PROXY_PROTOCOL 4
+
+/*
+ Room for the id of a question: 32 hexadecimal digits and a NUL.
+ */
+#define PILOT_QUESTION_ID_SIZE 33
 
 /*
  Ends reading: bytes that arrive are dropped.
@@ -720,6 +735,66 @@ pilot_handle pilot_expose(pilot_handle node,
                           int flags,
                           const char *nodes,
                           struct pilot_error *error);
+
+/*
+ Asks a peer and waits for the answer, at most timeout_ms (negative: until the deadline). kind: PILOT_TEXT, PILOT_BINARY or
+ PILOT_JSON; at most 16777216 bytes. deadline_s: seconds until the question is not handed out any more, 1 to 604800; 0: 604800.
+ question: room for PILOT_QUESTION_ID_SIZE bytes, which gets the id of the question, also with PILOT_E_FULL.
+ Returns 1 with the answer in *answer and buffer, or 0 when it has not come: pilot_wait_answer gives it later. An answer stays on
+ the disk until pilot_take_message(node, answer->id). Any thread; blocks. PILOT_E_NOT_TRUSTED, PILOT_E_NOT_FOUND,
+ PILOT_E_INVALID, PILOT_E_REFUSED (the peer knows no questions), PILOT_E_FULL (the answer is longer than buffer_len, and
+ answer->len has its length; or this node has asked as much as it may).
+ */
+int pilot_ask(pilot_handle node,
+              const char *peer,
+              int kind_of_data,
+              const uint8_t *data,
+              size_t len,
+              int timeout_ms,
+              uint32_t deadline_s,
+              char *question,
+              struct pilot_message *answer,
+              uint8_t *buffer,
+              size_t buffer_len,
+              struct pilot_error *error);
+
+/*
+ Waits for the answer to a question of this node, which its id names, at most timeout_ms (0: does not wait; negative: for the life
+ of the question). Returns 1 with the answer in *answer and buffer, or 0. Any thread; blocks. PILOT_E_NOT_FOUND, PILOT_E_INVALID,
+ PILOT_E_FULL (as pilot_ask has it).
+ */
+int pilot_wait_answer(pilot_handle node,
+                      const char *question,
+                      int timeout_ms,
+                      struct pilot_message *answer,
+                      uint8_t *buffer,
+                      size_t buffer_len,
+                      struct pilot_error *error);
+
+/*
+ Reads the oldest question of the inbox that waits for an answer and has an id greater than after_id, and leaves it there. Returns
+ 1, or 0 when there is none. PILOT_E_FULL: the body is longer than buffer_len; *question has its length. Any thread; blocks for
+ the disk.
+ */
+int pilot_next_question(pilot_handle node,
+                        uint64_t after_id,
+                        struct pilot_message *question,
+                        uint8_t *buffer,
+                        size_t buffer_len,
+                        struct pilot_error *error);
+
+/*
+ Answers a question of the inbox, by its id there, and takes it away: both in one step on the disk. The same answer again changes
+ nothing. Returns 0 once that is on this node's disk; the answer leaves when the peer can be reached.
+ Any thread; blocks for the disk. PILOT_E_CONFLICT (the question has another answer), PILOT_E_NOT_FOUND (it was taken away, or its
+ deadline is over), PILOT_E_INVALID, PILOT_E_FULL.
+ */
+int pilot_reply(pilot_handle node,
+                uint64_t question_id,
+                int kind_of_data,
+                const uint8_t *data,
+                size_t len,
+                struct pilot_error *error);
 
 /*
  Returns the state of the stream behind a descriptor of pilot_connect or pilot_accept: PILOT_STREAM_OPEN, 0 (both sides

@@ -39,6 +39,11 @@ pub const PILOT_EVENT_TRUST_CHANGED: c_int = 12;
 /// A message has left the outbox without being delivered; its "message_id" and the "reason" are in detail.
 pub const PILOT_EVENT_GIVEN_UP: c_int = 13;
 
+/// A question is in the inbox; its "id" there is in detail: pilot_next_question, pilot_reply.
+pub const PILOT_EVENT_QUESTION: c_int = 14;
+/// An answer has come; the id of its question is "reply_to" in detail: pilot_wait_answer.
+pub const PILOT_EVENT_ANSWER: c_int = 15;
+
 /// An event of a node. Set struct_size to sizeof(pilot_event), and payload and payload_size to a buffer or to zero.
 #[repr(C)]
 pub struct pilot_event {
@@ -145,6 +150,8 @@ fn describe(event: &NodeEvent, out: &mut pilot_event) {
         Event::PeerDown(_) => PILOT_EVENT_PEER_DOWN,
         Event::Path(_) => PILOT_EVENT_PATH,
         Event::Message { .. } => PILOT_EVENT_MESSAGE,
+        Event::Question { .. } => PILOT_EVENT_QUESTION,
+        Event::Answer { .. } => PILOT_EVENT_ANSWER,
         Event::File { .. } => PILOT_EVENT_FILE,
         Event::Published { .. } => PILOT_EVENT_PUBLISHED,
         Event::Missed { .. } => PILOT_EVENT_MISSED,

@@ -19,6 +19,7 @@ mod node;
 pub mod official;
 mod peer;
 mod programs;
+mod questions;
 mod stream;
 mod table;
 
@@ -29,5 +30,6 @@ pub use listener::*;
 pub use node::*;
 pub use peer::*;
 pub use programs::*;
+pub use questions::*;
 pub use stream::*;
 pub use table::*;

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Longest time of an operation without a limit of its own.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Type of a message: text.
 pub const PILOT_TEXT: c_int = 1;
@@ -121,7 +121,7 @@ impl NodeObject {
         told
     }
 
-    fn request(&self, request: &Request, data: &[u8], limit: Duration) -> Result<Reply, Fault> {
+    pub(crate) fn request(&self, request: &Request, data: &[u8], limit: Duration) -> Result<Reply, Fault> {
         Ok(self.client()?.request(request, data, Some(limit))?)
     }
 }
@@ -433,12 +433,7 @@ pub unsafe extern "C" fn pilot_send_message(
         // SAFETY: NULL or valid, by the header.
         let (peer, data) = unsafe { (needed(peer, "peer")?, bytes(data, len)?) };
         let node: Used<NodeObject> = get(node)?;
-        let kind = match kind {
-            PILOT_TEXT => MessageKind::Text,
-            PILOT_BINARY => MessageKind::Binary,
-            PILOT_JSON => MessageKind::Json,
-            _ => return Err(Fault::invalid("a message is PILOT_TEXT, PILOT_BINARY or PILOT_JSON")),
-        };
+        let kind = self::kind(kind)?;
         let limit = timeout(timeout_ms).unwrap_or(Duration::from_secs(10)).min(Duration::from_secs(600));
         let timeout_ms = Some(limit.as_millis() as u64);
         let request = Request::SendMessage { node: peer.into(), kind: Some(kind), queue: None, timeout_ms };
@@ -461,32 +456,60 @@ pub unsafe extern "C" fn pilot_read_message(
 ) -> c_int {
     guarded(error, || {
         // SAFETY: NULL or valid, by the header.
-        let (message, buffer) = unsafe { (message.as_mut(), crate::error::room(buffer, buffer_len)?) };
-        let message = message.ok_or_else(|| Fault::invalid("message is NULL"))?;
-        if message.struct_size < size_of::<pilot_message>() {
-            return Err(Fault::invalid("struct_size is not sizeof(pilot_message)"));
-        }
+        let (message, buffer) = unsafe { (message_of(message)?, crate::error::room(buffer, buffer_len)?) };
         let node: Used<NodeObject> = get(node)?;
-        let next = Request::InboxNext { after: Some(after_id) };
+        let next = Request::InboxNext { after: Some(after_id), only: None };
         let reply = node.client()?.request(&next, &[], Some(CALL_TIMEOUT));
         let reply = match reply {
             Err(failure) if failure.code == Code::NotFound => return Ok(0),
             reply => reply?,
         };
-        let answer: Message = reply.read()?;
-        (message.id, message.received_at, message.len) = (answer.id, answer.received_at, reply.blob.len());
-        message.kind = match answer.kind {
-            MessageKind::Json => PILOT_JSON,
-            MessageKind::Binary => PILOT_BINARY,
-            MessageKind::Text => PILOT_TEXT,
-        };
-        message.from.set(AddrPort { addr: answer.from.parse().unwrap_or_default(), port: 0 }, &answer.hostname);
-        let Some(room) = buffer.get_mut(..reply.blob.len()) else {
-            return Err(Fault::new(PILOT_E_FULL, format!("the message has {} bytes", reply.blob.len())));
-        };
-        room.copy_from_slice(&reply.blob);
-        Ok(1)
+        fill(message, &reply.read::<Message>()?, &reply.blob, buffer)
     })
+}
+
+/// The kind of a message's bytes that a constant means.
+pub(crate) fn kind(number: c_int) -> Result<MessageKind, Fault> {
+    match number {
+        PILOT_TEXT => Ok(MessageKind::Text),
+        PILOT_BINARY => Ok(MessageKind::Binary),
+        PILOT_JSON => Ok(MessageKind::Json),
+        _ => Err(Fault::invalid("a message is PILOT_TEXT, PILOT_BINARY or PILOT_JSON")),
+    }
+}
+
+/// The caller's place for a message.
+///
+/// # Safety
+/// The pointer is NULL or valid, and no other reference to its value is in use.
+pub(crate) unsafe fn message_of<'a>(message: *mut pilot_message) -> Result<&'a mut pilot_message, Fault> {
+    // SAFETY: as this function asks; its size, which comes first, is looked at before anything else.
+    let message = unsafe { message.as_mut() }.ok_or_else(|| Fault::invalid("message is NULL"))?;
+    if message.struct_size < size_of::<pilot_message>() {
+        return Err(Fault::invalid("struct_size is not sizeof(pilot_message)"));
+    }
+    Ok(message)
+}
+
+/// Writes a message and its body to the caller's places; 1, unless the body has no room.
+pub(crate) fn fill(
+    place: &mut pilot_message,
+    message: &Message,
+    body: &[u8],
+    buffer: &mut [u8],
+) -> Result<c_int, Fault> {
+    (place.id, place.received_at, place.len) = (message.id, message.received_at, body.len());
+    place.kind = match message.kind {
+        MessageKind::Json => PILOT_JSON,
+        MessageKind::Binary => PILOT_BINARY,
+        MessageKind::Text => PILOT_TEXT,
+    };
+    place.from.set(AddrPort { addr: message.from.parse().unwrap_or_default(), port: 0 }, &message.hostname);
+    let Some(room) = buffer.get_mut(..body.len()) else {
+        return Err(Fault::new(PILOT_E_FULL, format!("the message has {} bytes", body.len())));
+    };
+    room.copy_from_slice(body);
+    Ok(1)
 }
 
 /// Takes a message out of the inbox. Returns 1, or 0 when there is no such message. Any thread; blocks for the disk.

@@ -10,6 +10,7 @@ mod outbox;
 mod paths;
 mod pins;
 mod programs;
+mod questions;
 
 pub use invites::{Invite, Invited, Invites};
 pub use network::{Lan, PortMapping, Relay};
@@ -17,6 +18,7 @@ pub use outbox::{Outbox, OutboxMessage, OutboxState};
 pub use paths::{NatKinds, PairRelay, PeerPath, PeerPaths, RendezvousLink};
 pub use pins::{Asked, Found, Nodes, Pending, PendingRequest, Pin, Record, Temporary, Trust};
 pub use programs::{Exposed, Exposes, Forward, Forwards, Proxies, Proxy, Whois};
+pub use questions::{Question, QuestionState, Questions, Replied};
 
 use crate::failure::{Code, Failure};
 use crate::request::MessageKind;
@@ -99,6 +101,12 @@ answers! {
     Message,
     /// To `InboxTake`.
     Taken,
+    /// To `Ask` and `WaitAnswer`; the bytes of the question's answer come beside it.
+    Question,
+    /// To `Answers`.
+    Questions,
+    /// To `Reply`.
+    Replied,
     /// To `Received`.
     Received,
     /// To `Outbox`.
@@ -125,7 +133,7 @@ answers! {
     Whois,
     /// To `SetWebhook`.
     WebhookSet,
-    /// To `Stop` and `Events`.
+    /// To `Stop`, `Events` and `FailQuestion`.
     Accepted,
     /// To `Connect`, `Accept` and `Take`.
     Opened,
@@ -572,6 +580,15 @@ pub struct Message {
     pub bytes: u64,
     /// When it came.
     pub received_at: u64,
+    /// Of a question: when it is not handed out any more; absent: it asks nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<u64>,
+    /// Identity of the message that it answers; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// Of a listed question that got no answer and is not handed out any more: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
     /// Its beginning, for people.
     pub preview: String,
 }

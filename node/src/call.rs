@@ -6,7 +6,7 @@ use crate::answer::Answer;
 use crate::disk::job::Done;
 use crate::effect::{Caller, Opener, Ticket};
 use crate::failure::{Code, Failure};
-use crate::mail::message::{Kind, Letter, Outgoing};
+use crate::mail::message::{Kind, Letter, Outgoing, Tag};
 use litemap::LiteMap;
 use pilot_core::Instant;
 use pilot_core::control::Ticket as Question;
@@ -49,6 +49,14 @@ pub(crate) enum Call {
     Post(Post),
     /// The answer is read from the disk.
     Read(Caller),
+    /// A question and its answer are read from the disk; a caller may wait for an answer that has not come.
+    AskedFor(AskedFor),
+    /// A caller waits for the answer to a question.
+    AwaitAnswer(AskedFor),
+    /// The questions of this node are read from the disk.
+    ListAsked(Caller),
+    /// A question is taken, and its answer, of so many bytes, enters the outbox.
+    Reply(Caller, usize),
     /// A stream is being opened.
     Connect(Connect),
     /// The rendezvous was asked.
@@ -68,9 +76,20 @@ pub(crate) struct Delivery {
     pub(crate) sender: IdentityKey,
     /// The place of its answer among the stream's answers.
     pub(crate) slot: u64,
+    pub(crate) id: [u8; 16],
     pub(crate) kind: Kind,
+    pub(crate) tag: Tag,
     /// Length of the body. Unit: bytes.
     pub(crate) len: usize,
+}
+
+/// A caller that asks for one of this node's questions.
+#[derive(Debug)]
+pub(crate) struct AskedFor {
+    pub(crate) caller: Caller,
+    pub(crate) question: [u8; 16],
+    /// Until then the caller waits for the answer; `None`: it is told what is known.
+    pub(crate) until: Option<Instant>,
 }
 
 /// A message on its way into the outbox.
@@ -230,6 +249,11 @@ impl Calls {
     /// The call that opens this stream.
     pub(crate) fn opening(&self, stream: StreamId) -> Option<Ticket> {
         if self.streams.is_empty() { None } else { self.streams.get(&stream).copied() }
+    }
+
+    /// Whether this call waits.
+    pub(crate) fn waits(&self, ticket: Ticket) -> bool {
+        self.waiting.contains_key(&ticket)
     }
 
     /// The tickets of the calls that `pick` wants. Looks at every call.

@@ -126,10 +126,10 @@ pub use log::format::LogFormat;
 pub use log::record::{FieldValue, Record};
 pub use log::sink::{LogConfig, LogSink, MemoryLog, StderrLog};
 pub use mail::send_file::{SentFile, send_file};
-pub use request::{MessageKind, Request};
+pub use request::{InboxPart, MessageKind, Request};
 pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;
 #[cfg(feature = "tls")]
 pub use underlay::tls::Proxy;
-pub use verbs::{Events, ExposeOptions, Exposure, Files, Forwarding, Messages, SendOptions, Terms, Trust};
+pub use verbs::{AskOptions, Events, ExposeOptions, Exposure, Files, Forwarding, Messages, SendOptions, Terms, Trust};
 pub use webhook::{Webhook, WebhookSetting};

@@ -71,6 +71,38 @@ pub enum Event {
         #[serde(flatten)]
         from: Sender,
     },
+    /// A question is in the inbox, on disk, and waits for its answer.
+    Question {
+        /// Its number in the inbox.
+        id: u64,
+        /// Its identity, 32 hexadecimal digits, the same at both ends.
+        message_id: String,
+        /// Kind of its bytes.
+        #[serde(rename = "type")]
+        kind: MessageKind,
+        /// Its length.
+        bytes: u64,
+        /// When it is not handed out any more. Unit: seconds since 1970.
+        deadline_at: u64,
+        /// The sender.
+        #[serde(flatten)]
+        from: Sender,
+    },
+    /// The answer to a question of this node has come, and is on disk.
+    Answer {
+        /// Its number, with which it is taken away.
+        id: u64,
+        /// The identity of the question, 32 hexadecimal digits.
+        reply_to: String,
+        /// Kind of its bytes.
+        #[serde(rename = "type")]
+        kind: MessageKind,
+        /// Its length.
+        bytes: u64,
+        /// The sender.
+        #[serde(flatten)]
+        from: Sender,
+    },
     /// A message has left the outbox without being delivered.
     GivenUp {
         /// Its identity, 32 hexadecimal digits.
@@ -135,6 +167,21 @@ impl Event {
                 bytes: all.get("bytes")?,
                 from: Sender::parse(all)?,
             },
+            "question" => Self::Question {
+                id: all.get("id")?,
+                message_id: all.get("message_id")?,
+                kind: all.get("type")?,
+                bytes: all.get("bytes")?,
+                deadline_at: all.get("deadline_at")?,
+                from: Sender::parse(all)?,
+            },
+            "answer" => Self::Answer {
+                id: all.get("id")?,
+                reply_to: all.get("reply_to")?,
+                kind: all.get("type")?,
+                bytes: all.get("bytes")?,
+                from: Sender::parse(all)?,
+            },
             "given_up" => Self::GivenUp {
                 message_id: all.get("message_id")?,
                 to: all.get("to")?,
@@ -165,7 +212,10 @@ impl Event {
             | Self::PeerUp(PeerEvent { node, .. })
             | Self::PeerDown(PeerEvent { node, .. })
             | Self::Path(PeerEvent { node, .. }) => (node.address.as_deref(), node.hostname.as_deref()),
-            Self::Message { from, .. } | Self::File { from, .. } => (Some(&from.address), Some(&from.hostname)),
+            Self::Message { from, .. }
+            | Self::Question { from, .. }
+            | Self::Answer { from, .. }
+            | Self::File { from, .. } => (Some(&from.address), Some(&from.hostname)),
             Self::GivenUp { to, .. } => (None, Some(to)),
             Self::Published { address, hostname, .. } => (address.as_deref(), hostname.as_deref()),
             Self::Warning { .. } | Self::Missed { .. } | Self::Unknown => (None, None),
@@ -361,6 +411,10 @@ mod tests {
                 "from": "relay channel 3", "reason": "answered"}),
             ),
             json!({"event": "message", "id": 1, "type": "json", "bytes": 2, "node_id": 7, "address": "a", "hostname": ""}),
+            json!({"event": "question", "id": 1, "message_id": "07", "type": "json", "bytes": 2, "deadline_at": 9, "node_id": 7,
+                "address": "a", "hostname": ""}),
+            json!({"event": "answer", "id": 1, "reply_to": "07", "type": "text", "bytes": 2, "node_id": 7, "address": "a",
+                "hostname": ""}),
             json!({"event": "file", "path": "/a/b", "bytes": 2, "node_id": 7, "address": "a", "hostname": "node-a"}),
             json!({"event": "published", "topic": "a.b"}),
             json!({"event": "published", "topic": "a.b", "address": "a", "hostname": "node-a"}),

@@ -212,6 +212,53 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
     },
+    /// Asks a peer: puts the bytes beside the request into the peer's inbox as a question, and waits for the answer, whose bytes come
+    /// beside the request's own. When the time is over, that tells how far the question is, and the answer may come later.
+    Ask {
+        /// The peer.
+        node: String,
+        /// The kind of the bytes; absent: text.
+        #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+        kind: Option<MessageKind>,
+        /// Longest wait, at most until the deadline; absent: 600,000. Unit: milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u64>,
+        /// When the question is not handed out any more, 1 to 604,800; absent: 604,800. Unit: seconds from now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline_s: Option<u64>,
+    },
+    /// Answers a question of the inbox with the bytes beside the request, and takes it away; answered once both are on disk. A second
+    /// answer is refused; the same one again changes nothing.
+    Reply {
+        /// The question's number in the inbox, or its identity of 32 hexadecimal digits.
+        question: String,
+        /// The kind of the bytes; absent: text.
+        #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+        kind: Option<MessageKind>,
+    },
+    /// Tells how far a question of this node is, and waits for its answer, whose bytes come beside the request's own. The answer
+    /// stays until its number is taken out of the inbox.
+    WaitAnswer {
+        /// The question's identity, 32 hexadecimal digits.
+        question: String,
+        /// Longest wait; absent: none. Unit: milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u64>,
+    },
+    /// Lists the newest questions of this node that wait for an answer, or have one that was not taken.
+    Answers {
+        /// Most questions, at most 10,000; absent: 50.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+    },
+    /// Marks a question of the inbox as failed: it stays, and is not handed out any more.
+    FailQuestion {
+        /// The question's number.
+        seq: u64,
+        /// Why, at most 255 bytes of which are kept; absent: it is handed out again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// Lists the newest messages of the inbox.
     Inbox {
         /// Most messages, up to 10,000; absent: 50.
@@ -220,6 +267,9 @@ pub enum Request {
         /// Only messages with a smaller number.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<u64>,
+        /// Only a part of the inbox; absent: all messages.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only: Option<InboxPart>,
     },
     /// Reads one message; its bytes come beside the answer.
     InboxRead {
@@ -231,6 +281,9 @@ pub enum Request {
         /// The number; absent: 0.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<u64>,
+        /// Only a part of the inbox; absent: all messages.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only: Option<InboxPart>,
     },
     /// Takes messages out of the inbox.
     InboxTake {
@@ -438,6 +491,17 @@ pub enum MessageKind {
     Json,
 }
 
+/// A part of the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum InboxPart {
+    /// Questions that wait for their answers.
+    Questions,
+    /// Questions that were marked as failed.
+    Failed,
+}
+
 impl From<MessageKind> for Kind {
     fn from(kind: MessageKind) -> Self {
         match kind {
@@ -533,6 +597,11 @@ impl Request {
             | Self::Join { .. }
             | Self::Profile { .. }
             | Self::SendMessage { .. }
+            | Self::Ask { .. }
+            | Self::Reply { .. }
+            | Self::WaitAnswer { .. }
+            | Self::Answers { .. }
+            | Self::FailQuestion { .. }
             | Self::Inbox { .. }
             | Self::InboxRead { .. }
             | Self::InboxNext { .. }

@@ -6,10 +6,11 @@ mod lab;
 use lab::Lab;
 use pilot_node::answer::{
     Accepted, Approved, Bound, Cancelled, Connections, Delivered, Disconnected, Found, Handshake, Inbox, Info, Invited,
-    Invites, Message, Nodes, Opened, Outbox, PeerPaths, Peers, Pending, Profile, Proxies, Proxy, Published, Received,
-    Rejected, RendezvousState, Sent, StreamState, Taken, Trust, Trusted, Uninvited, Untrusted, Version, WebhookSet,
+    Invites, Message, Nodes, Opened, Outbox, PeerPaths, Peers, Pending, Profile, Proxies, Proxy, Published, Question,
+    Questions, Received, Rejected, RendezvousState, Replied, Sent, StreamState, Taken, Trust, Trusted, Uninvited,
+    Untrusted, Version, WebhookSet,
 };
-use pilot_node::{Client, Code, Config, MessageKind, Node, RendezvousConfig, Request, send_file};
+use pilot_node::{Client, Code, Config, InboxPart, MessageKind, Node, RendezvousConfig, Request, send_file};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -162,10 +163,10 @@ fn mail(lab: &Lab, a: &mut Asker, b: &mut Asker) {
         timeout_ms: Some(10_000),
     };
     a.ask::<Delivered>("send_message", message("node-b"), b"{\"n\":1}");
-    let inbox: Inbox = b.ask("inbox", Request::Inbox { limit: Some(1), before: None }, b"");
+    let inbox: Inbox = b.ask("inbox", Request::Inbox { limit: Some(1), before: None, only: None }, b"");
     let seq = inbox.messages[0].id;
     b.ask::<Message>("inbox_read", Request::InboxRead { seq }, b"");
-    b.ask::<Message>("inbox_next", Request::InboxNext { after: None }, b"");
+    b.ask::<Message>("inbox_next", Request::InboxNext { after: None, only: None }, b"");
     assert_eq!(b.ask::<Taken>("inbox_take", Request::InboxTake { seqs: Some(vec![seq]) }, b"").cleared, 1);
     let path = lab.folder.join("a.txt");
     std::fs::write(&path, b"text").unwrap();
@@ -176,6 +177,31 @@ fn mail(lab: &Lab, a: &mut Asker, b: &mut Asker) {
     assert_eq!(a.ask::<Published>("publish", Request::Publish { topic: "a".into() }, b"1").subscribers, 1);
     a.ask::<Sent>("send_datagram", Request::SendDatagram { node: "node-b".into(), port: 9, source: Some(8) }, b"1");
     a.ask::<Bound>("datagrams", Request::Datagrams { port: 0 }, b"");
+}
+
+/// A question of `node-a` that `node-b` answers.
+fn questions(a: &mut Asker, b: &mut Asker) {
+    let only = Some(InboxPart::Questions);
+    let ask = Request::Ask {
+        node: "node-b".into(),
+        kind: Some(MessageKind::Text),
+        timeout_ms: Some(0),
+        deadline_s: Some(600),
+    };
+    let asked: Question = a.ask("ask", ask, b"how many?");
+    let open = Request::Inbox { limit: None, before: None, only };
+    b.until::<Inbox>("inbox, questions", &open, |inbox| inbox.total == 1);
+    let question: Message = b.ask("inbox_next, question", Request::InboxNext { after: None, only }, b"");
+    let fail = Request::FailQuestion { seq: question.id, reason: Some("no".into()) };
+    b.ask::<Accepted>("fail_question", fail, b"");
+    let failed = Request::Inbox { limit: None, before: None, only: Some(InboxPart::Failed) };
+    b.ask::<Inbox>("inbox, failed", failed, b"");
+    b.ask::<Replied>("reply", Request::Reply { question: question.message_id, kind: None }, b"42");
+    let wait = Request::WaitAnswer { question: asked.message_id, timeout_ms: Some(10_000) };
+    let answered: Question = a.ask("wait_answer", wait, b"");
+    a.ask::<Questions>("answers", Request::Answers { limit: None }, b"");
+    let seqs = answered.answer.map(|answer| vec![answer.id]);
+    assert_eq!(a.ask::<Taken>("inbox_take", Request::InboxTake { seqs }, b"").cleared, 1);
 }
 
 /// Ports and streams, from `node-a` to `node-b`.
@@ -208,10 +234,11 @@ fn streams(a: &mut Asker, b: &mut Asker) {
 
 #[test]
 fn every_answer_has_the_members_that_programs_know() {
-    let lab = Lab::new("answers");
+    let lab = Lab::with_services("answers", &["node-a", "node-b"]);
     let (a, b) = lab.nodes();
     let [mut a, mut b] = [a, b].map(|node| Asker { client: node.client().unwrap(), shapes: Map::new() });
     mail(&lab, &mut a, &mut b);
+    questions(&mut a, &mut b);
     streams(&mut a, &mut b);
     trust(&lab, &mut a);
     a.shapes.append(&mut b.shapes);

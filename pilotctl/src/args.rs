@@ -6,11 +6,13 @@ use std::path::PathBuf;
 
 mod life;
 mod pairing;
+mod questions;
 
 pub(crate) use life::{
     Daemon, DaemonRun, DaemonStart, DaemonVerb, Rendezvous, RendezvousDrain, RendezvousRun, RendezvousVerb,
 };
 pub(crate) use pairing::{Invite, Invites, Join, Uninvite};
+pub(crate) use questions::{Answers, Ask, Reply, Serve};
 
 /// Pilot: permanent addresses, mutual trust and encrypted streams for agents. `--json` may stand anywhere.
 #[derive(FromArgs, ArgsInfo)]
@@ -22,7 +24,9 @@ pub(crate) struct Arguments {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 pub(crate) enum Verb {
+    Answers(Answers),
     Approve(Approve),
+    Ask(Ask),
     Bench(Bench),
     ClearHostname(ClearHostname),
     ClearWebhook(ClearWebhook),
@@ -61,12 +65,14 @@ pub(crate) enum Verb {
     Recv(Recv),
     Reject(Reject),
     Rendezvous(Rendezvous),
+    Reply(Reply),
     Revoke(Revoke),
     Run(Run),
     Search(Search),
     Send(Send),
     SendFile(SendFile),
     SendMessage(SendMessage),
+    Serve(Serve),
     SetHostname(SetHostname),
     SetPrivate(SetPrivate),
     SetPublic(SetPublic),
@@ -533,7 +539,7 @@ pub(crate) struct Dgram {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "inbox")]
 pub(crate) struct Inbox {
-    /// nothing, or: read ID, ack ID…
+    /// nothing, or: read ID, ack ID…, retry ID (hand a failed question out again)
     #[argh(positional)]
     pub(crate) words: Vec<String>,
     /// list, and take away what is listed
@@ -548,6 +554,12 @@ pub(crate) struct Inbox {
     /// only messages before this id
     #[argh(option)]
     pub(crate) before: Option<u64>,
+    /// only questions that wait for an answer
+    #[argh(switch)]
+    pub(crate) questions: bool,
+    /// only questions that `serve` has given up
+    #[argh(switch)]
+    pub(crate) failed: bool,
 }
 
 /// measure the round trip to a peer's echo service

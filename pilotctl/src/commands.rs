@@ -7,18 +7,19 @@ use crate::exec;
 use crate::forward;
 use crate::grants;
 use crate::info;
-use crate::input;
 use crate::output::Output;
 use crate::pairing;
 use crate::path;
 use crate::ping;
 use crate::pipe;
 use crate::proxy;
+use crate::questions;
+use crate::serve;
 use crate::set_webhook;
 use crate::settings;
 use argh::ArgsInfo as _;
 use pilot_node::answer::{Handshake, Inbox, Peers, Pending, Status, Taken, Trust};
-use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, Request, StreamReply};
+use pilot_node::{Client, Code, EARLY_LEN_MAX, Failure, InboxPart, Request, StreamReply};
 use serde_json::{Value, json};
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -45,6 +46,10 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Listen(args) => listen(&args, output),
         Verb::SendMessage(args) => send_message(&args, output),
         Verb::Inbox(args) => inbox(&args, output),
+        Verb::Ask(args) => questions::ask(&args, output),
+        Verb::Reply(args) => questions::reply(&args, output),
+        Verb::Answers(args) => questions::answers(&args, output),
+        Verb::Serve(args) => serve::serve(&args, output),
         Verb::SendFile(args) => deliver::send_file(&args, output),
         Verb::Proxy(args) => proxy::proxy(args, output),
         Verb::Publish(args) => deliver::publish(&args, output),
@@ -253,12 +258,7 @@ fn peers(search: Option<&str>, output: &Output) -> Result<(), Failure> {
 
 fn send_message(args: &args::SendMessage, output: &Output) -> Result<(), Failure> {
     let timeout = duration(&args.timeout)?;
-    let bytes = match (args.data.as_deref(), &args.data_file) {
-        (Some("-"), None) => input::stdin()?,
-        (Some(text), None) => text.as_bytes().to_vec(),
-        (None, Some(path)) => input::file(path, timeout)?,
-        _ => return Err(Failure::new(Code::InvalidArgument, "either --data or --data-file is needed")),
-    };
+    let bytes = questions::data(args.data.as_deref(), args.data_file.as_deref(), timeout)?;
     let request = Request::SendMessage {
         node: args.node.clone(),
         kind: Some(args.kind.parse()?),
@@ -282,7 +282,8 @@ fn inbox(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
         [] if args.clear && args.all => ask(&Request::InboxTake { seqs: None }, output),
         [] if args.clear => clear(args, output),
         _ if args.all => Err(Failure::new(Code::InvalidArgument, "--all belongs to inbox --clear")),
-        [] => ask(&Request::Inbox { limit: Some(args.limit), before: args.before }, output),
+        [] => ask(&Request::Inbox { limit: Some(args.limit), before: args.before, only: part(args)? }, output),
+        ["retry", id] => ask(&Request::FailQuestion { seq: number(id)?, reason: None }, output),
         ["read", id] => {
             let reply = daemon()?.request(&Request::InboxRead { seq: number(id)? }, &[], Some(CALL_TIMEOUT))?;
             if output.json {
@@ -298,14 +299,27 @@ fn inbox(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
             let ids: Vec<u64> = ids.iter().map(|id| number(id)).collect::<Result<_, _>>()?;
             ask(&Request::InboxTake { seqs: Some(ids) }, output)
         }
-        _ => Err(Failure::new(Code::InvalidArgument, "inbox, inbox read ID, inbox ack ID…, inbox --clear")),
+        _ => Err(Failure::new(
+            Code::InvalidArgument,
+            "inbox, inbox read ID, inbox ack ID…, inbox retry ID, inbox --clear",
+        )),
+    }
+}
+
+/// The part of the inbox that is meant.
+fn part(args: &args::Inbox) -> Result<Option<InboxPart>, Failure> {
+    match (args.questions, args.failed) {
+        (false, false) => Ok(None),
+        (true, false) => Ok(Some(InboxPart::Questions)),
+        (false, true) => Ok(Some(InboxPart::Failed)),
+        (true, true) => Err(Failure::new(Code::InvalidArgument, "either --questions or --failed")),
     }
 }
 
 /// Lists messages and takes away exactly these, so that none goes without having been shown.
 fn clear(args: &args::Inbox, output: &Output) -> Result<(), Failure> {
     let mut client = daemon()?;
-    let list = Request::Inbox { limit: Some(args.limit), before: args.before };
+    let list = Request::Inbox { limit: Some(args.limit), before: args.before, only: part(args)? };
     let mut reply = client.request(&list, &[], Some(CALL_TIMEOUT))?;
     let seqs = reply.read::<Inbox>()?.messages.iter().map(|message| message.id).collect();
     let taken: Taken = client.ask(&Request::InboxTake { seqs: Some(seqs) }, Some(CALL_TIMEOUT))?;

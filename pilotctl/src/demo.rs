@@ -209,7 +209,8 @@ impl Scenes<'_> {
         let send = Request::SendMessage { node: WORKER.into(), kind, queue: None, timeout_ms: None };
         let sent: Delivered = self.primary.request(&send, b"{\"status\":\"complete\"}", Some(TIMEOUT))?.read()?;
         let missing = || Failure::new(Code::Internal, "the message is not in the inbox");
-        let mut inbox: Inbox = self.worker.ask(&Request::Inbox { limit: None, before: None }, Some(TIMEOUT))?;
+        let mut inbox: Inbox =
+            self.worker.ask(&Request::Inbox { limit: None, before: None, only: None }, Some(TIMEOUT))?;
         let message = inbox.messages.pop().ok_or_else(missing)?;
         let arrived = format!("{} from {}", message.preview, message.hostname);
         say(self.output, &format!("message       {} → inbox of worker-node: {arrived}", sent.ack));

@@ -4,27 +4,20 @@
 //! At the limit no stream is asked for: the next one waits in the daemon's backlog.
 
 use crate::args;
+use crate::children::{self, Peer};
 use crate::client::{CALL_TIMEOUT, daemon};
 use crate::output::Output;
 use crate::signals::Signals;
 use pilot_node::answer::Opened;
 use pilot_node::{Client, Code, Failure, Reply, Request};
-use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
 
 /// Largest `--max`: programs that one listener runs at once. Own choice: a quarter of the descriptors of a usual session, 1024
 /// of which each program takes for a moment only, and a bound on what a peer can start.
 const PROGRAMS_MAX: usize = 4096;
-/// Time from the request to end until programs are ended. Own choice: a program may say goodbye to its peer.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// The port, the program, and its runs.
 struct Listener<'a> {
@@ -47,14 +40,7 @@ pub(crate) fn serve(args: &args::Listen, output: &Output) -> Result<(), Failure>
     if !(1..=PROGRAMS_MAX).contains(&args.max) {
         return Err(invalid(format!("--max is 1 to {PROGRAMS_MAX}")));
     }
-    let program = args.command.first().ok_or_else(|| {
-        invalid("--exec needs a program".into()).hint(format!("pilotctl listen {} --exec CMD ARG…", args.port))
-    })?;
-    if !can_run(program, std::env::var_os("PATH").as_deref()) {
-        return Err(
-            Failure::new(Code::NotFound, format!("there is no program {program:?}")).hint("name it by its path")
-        );
-    }
+    let program = children::find(&args.command, &format!("pilotctl listen {} --exec CMD ARG…", args.port))?;
     // Before the port is bound, so that no program is left behind.
     let mut signals = Signals::watch(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP])?;
     let mut client = daemon()?;
@@ -109,21 +95,10 @@ impl Listener<'_> {
 
     fn spawn(&self, stream: OwnedFd, opened: &Opened) -> io::Result<Child> {
         let address = opened.peer.rsplit_once(':').map_or(&*opened.peer, |(address, _)| address);
-        let name = if opened.hostname.is_empty() { address } else { &opened.hostname };
-        let [program, words @ ..] = self.command else { return Err(io::ErrorKind::InvalidInput.into()) };
-        Command::new(program)
-            .args(words)
-            .envs([
-                ("PILOT_PEER", name),
-                ("PILOT_PEER_ADDRESS", address),
-                ("PILOT_PEER_FINGERPRINT", &opened.fingerprint),
-            ])
-            .env("PILOT_PORT", self.port.to_string())
-            .stdin(Stdio::from(stream.try_clone()?))
-            .stdout(Stdio::from(stream))
-            // With a group of its own it gets the terminal's signals from this process only, and ends with its own children.
-            .process_group(0)
-            .spawn()
+        let peer = Peer { hostname: &opened.hostname, address, fingerprint: &opened.fingerprint };
+        let mut command = children::command(self.command, &peer)?;
+        command.env("PILOT_PORT", self.port.to_string());
+        command.stdin(Stdio::from(stream.try_clone()?)).stdout(Stdio::from(stream)).spawn()
     }
 
     fn reap(&mut self) {
@@ -135,56 +110,6 @@ impl Listener<'_> {
     fn end(mut self, signals: &mut Signals) -> Result<(), Failure> {
         // The daemon may have ended; then there is no port.
         let _ = self.client.request(&Request::Unlisten { port: self.port }, &[], Some(CALL_TIMEOUT));
-        self.signal(Signal::TERM);
-        let until = Instant::now() + GRACE;
-        loop {
-            self.reap();
-            let left = until.saturating_duration_since(Instant::now());
-            if self.running.is_empty() || left.is_zero() {
-                break;
-            }
-            // A second request to end is not waited for.
-            if signals.wait(None, Some(left))?.iter().any(|signal| *signal != SIGCHLD) {
-                break;
-            }
-        }
-        self.signal(Signal::KILL);
-        for child in &mut self.running {
-            // It was ended, so this does not wait long.
-            let _ = child.wait();
-        }
-        Ok(())
-    }
-
-    fn signal(&self, signal: Signal) {
-        for child in &self.running {
-            // The group may have ended meanwhile.
-            let _ = kill_process_group(Pid::from_child(child), signal);
-        }
-    }
-}
-
-/// Whether the system finds this program; `path`: the folders to look in, when its name has no `/`.
-fn can_run(program: &str, path: Option<&OsStr>) -> bool {
-    let is_program =
-        |path: &Path| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    if program.contains('/') {
-        return is_program(Path::new(program));
-    }
-    path.is_some_and(|path| std::env::split_paths(path).any(|folder| is_program(&folder.join(program))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn programs_are_found_by_path_and_by_name() {
-        let path = Some(OsStr::new("/nowhere:/bin"));
-        assert!(can_run("/bin/sh", None) && can_run("sh", path));
-        for missing in ["", "/bin", "/etc/passwd", "./sh", "no-such-program"] {
-            assert!(!can_run(missing, path), "{missing:?}");
-        }
-        assert!(!can_run("sh", None));
+        children::end(self.running, signals)
     }
 }

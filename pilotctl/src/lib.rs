@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod children;
 mod clean;
 mod client;
 mod commands;
@@ -27,8 +28,10 @@ mod path;
 mod ping;
 mod pipe;
 mod proxy;
+mod questions;
 mod rendezvous;
 mod run;
+mod serve;
 mod set_webhook;
 mod settings;
 mod signals;
@@ -147,7 +150,7 @@ fn program_begin(words: &[String]) -> Option<usize> {
     let verb = words.iter().position(|word| word != "--json")?;
     let rest = &words[verb + 1..];
     let begin = match &*words[verb] {
-        "listen" => rest.iter().position(|word| word == "--exec")? + 1,
+        "listen" | "serve" => rest.iter().position(|word| word == "--exec")? + 1,
         "run" => {
             let mut at = 0;
             while rest.get(at).is_some_and(|word| word.starts_with("--") && word != "--") {
@@ -212,6 +215,7 @@ mod tests {
             ("--json listen 22 --max=3 --exec sh", "listen 22 --max 3 --exec -- sh", true),
             ("listen 22 --exec -- sh --json", "listen 22 --exec -- sh --json", false),
             ("listen 22 --exec", "listen 22 --exec", false),
+            ("serve --type=json --exec cat --json", "serve --type json --exec -- cat --json", false),
             ("run curl --json --a=b", "run -- curl --json --a=b", false),
             ("run --json --only --forward 1=a:2 -- sh -c --json", "run --only --forward 1=a:2 -- sh -c --json", true),
             ("run --forward=1=a:2 sh --only", "run --forward 1=a:2 -- sh --only", false),

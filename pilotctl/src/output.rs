@@ -58,6 +58,11 @@ impl Output {
         self.lost.get().map_or(status, |lost| self.fail(lost))
     }
 
+    /// Whether something that was to be shown was not.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.lost.get().is_some()
+    }
+
     /// Writes lines of data.
     pub(crate) fn line(&self, text: &str) {
         self.write(format!("{}\n", clean::lines(text)).as_bytes(), |_| true);
@@ -144,8 +149,9 @@ fn plain(value: &Value) -> String {
 }
 
 /// Columns of tables, in this order; long keys and details are for `--json`.
-const COLUMNS: [&str; 42] = [
+const COLUMNS: [&str; 47] = [
     "listen",
+    "question",
     "node",
     "port",
     "target",
@@ -160,6 +166,7 @@ const COLUMNS: [&str; 42] = [
     "of",
     "sender",
     "preview",
+    "failed",
     "fingerprint",
     "justification",
     "warning",
@@ -181,6 +188,9 @@ const COLUMNS: [&str; 42] = [
     "reason",
     "waited_s",
     "given_up_at",
+    "asked_at",
+    "deadline_at",
+    "reply_to",
     "data",
     "received_at",
     "temporary",

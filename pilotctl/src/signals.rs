@@ -22,10 +22,19 @@ impl Signals {
 
     /// Waits until a signal has come or `also` is readable, at most `limit` (`None`: for ever); gives the signals.
     pub(crate) fn wait(&mut self, also: Option<&dyn AsFd>, limit: Option<Duration>) -> Result<Vec<i32>, Failure> {
+        let also = also.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN));
+        self.wait_for(also.into_iter().collect(), limit)
+    }
+
+    /// The same with any descriptors that are waited for.
+    pub(crate) fn wait_for(&mut self, also: Vec<PollFd<'_>>, limit: Option<Duration>) -> Result<Vec<i32>, Failure> {
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-        let mut fds = vec![PollFd::new(self.0.get_read(), PollFlags::IN)];
-        fds.extend(also.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
-        match poll(&mut fds, limit.as_ref()) {
+        // These live for the wait only, so that the signals can be taken afterwards.
+        let mut fds: Vec<PollFd<'_>> = also;
+        fds.push(PollFd::new(self.0.get_read(), PollFlags::IN));
+        let polled = poll(&mut fds, limit.as_ref());
+        drop(fds);
+        match polled {
             Ok(_) | Err(Errno::INTR) => Ok(self.0.pending().collect()),
             Err(e) => Err(Failure::new(Code::Internal, format!("poll: {e}"))),
         }

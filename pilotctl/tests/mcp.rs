@@ -119,6 +119,30 @@ fn files_go_and_are_read_up_to_a_limit() {
 }
 
 #[test]
+fn an_agent_asks_another_one_and_the_answer_comes_once() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    let (mut one, mut two) = (Agent::new(&a, &[]), Agent::new(&b, &[]));
+    let asked = one.begin("ask", json!({"node": "worker-node", "text": "how many?", "timeout_s": 20}));
+    let mut id = Value::Null;
+    until("the question arrives", || {
+        id = two.call("inbox", json!({"only": "questions"}))["messages"][0]["message_id"].clone();
+        id.is_string()
+    });
+    assert_eq!(two.call("reply", json!({"question": id, "text": "42"}))["again"], false);
+    let answer = one.outcome(asked);
+    assert_eq!((&answer["text"], &answer["state"]), (&json!("42"), &json!("answered")));
+    assert_eq!(two.fails("reply", json!({"question": id, "text": "43"}))["code"], "already_exists");
+    let late = one.call("ask", json!({"node": "worker-node", "text": "and now?", "timeout_s": 0}));
+    assert_eq!(one.call("answers", json!({}))["questions"][0]["message_id"], late["message_id"]);
+    let wait = |one: &mut Agent| one.call("wait_answer", json!({"question": late["message_id"], "timeout_s": 20}));
+    until("the question arrives", || two.call("inbox", json!({"only": "questions"}))["total"] == 1);
+    two.call("reply", json!({"question": late["message_id"], "base64": "/wA=", "type": "binary"}));
+    assert_eq!(wait(&mut one)["base64"], "/wA=");
+    assert_eq!(one.call("answers", json!({}))["total"], 0, "what was shown is taken");
+}
+
+#[test]
 fn without_the_owners_word_an_agent_approves_nothing_and_grants_nothing() {
     let mut lab = Lab::new();
     let (a, b) = (lab.node("primary-node"), lab.node("worker-node"));

@@ -85,6 +85,12 @@ static void nulls_and_nonsense(char **argv) {
   EXPECT(pilot_send_message(node, "x", 99, NULL, 0, 0, NULL), PILOT_E_INVALID);
   EXPECT(pilot_send_message(node, "x", PILOT_TEXT, NULL, 1, 0, NULL), PILOT_E_INVALID);
   EXPECT(pilot_send_message(node, "x", PILOT_TEXT, buffer, SIZE_MAX, 0, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_ask(node, NULL, PILOT_TEXT, NULL, 0, 0, 0, NULL, &message, NULL, 0, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_ask(node, "x", PILOT_TEXT, NULL, 0, 0, 0, NULL, NULL, NULL, 0, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_wait_answer(node, NULL, 0, &message, NULL, 0, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_next_question(node, 0, NULL, NULL, 0, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_reply(node, 7, 99, NULL, 0, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_reply(node, 7, PILOT_TEXT, NULL, 0, NULL), PILOT_E_NOT_FOUND);
   EXPECT(pilot_read_message(node, 0, NULL, NULL, 0, NULL), PILOT_E_INVALID);
   EXPECT(pilot_read_message(node, 0, &message, NULL, 0, NULL), PILOT_E_INVALID);
   EXPECT(pilot_take_message(node, UINT64_MAX, NULL), 0);

@@ -261,6 +261,33 @@ static void codes(pilot_handle a, pilot_handle b) {
   EXPECT(strncmp(error.message, "letter 15 of group 1", 20), 0);
 }
 
+/* A question waits for its answer, which is given once; then it is there for whoever asks for it, until it is taken. */
+static void questions(pilot_handle a, pilot_handle b, const char *name_b) {
+  pilot_message message;
+  char id[PILOT_QUESTION_ID_SIZE];
+  const unsigned char *text = (const unsigned char *)"how many?";
+  uint64_t question;
+  message.struct_size = sizeof message;
+  EXPECT(pilot_next_question(b, 0, &message, buffer, sizeof buffer, &error), 0);
+  EXPECT(pilot_ask(a, name_b, PILOT_JSON, text, 9, 0, 0, id, &message, buffer, sizeof buffer, &error), PILOT_E_INVALID);
+  EXPECT(pilot_ask(a, name_b, PILOT_TEXT, text, 9, 0, 60, id, &message, buffer, sizeof buffer, &error), 0);
+  EXPECT(strlen(id), 32);
+  while (pilot_next_question(b, 0, &message, buffer, sizeof buffer, &error) == 0) usleep(5000);
+  EXPECT(message.len, 9);
+  EXPECT(memcmp(buffer, text, 9), 0);
+  question = message.id;
+  EXPECT(pilot_reply(b, question, PILOT_JSON, (const unsigned char *)"42", 2, &error), 0);
+  EXPECT(pilot_reply(b, question, PILOT_JSON, (const unsigned char *)"42", 2, &error), 0);
+  EXPECT(pilot_reply(b, question, PILOT_JSON, (const unsigned char *)"43", 2, &error), PILOT_E_CONFLICT);
+  EXPECT(pilot_wait_answer(a, id, 10000, &message, buffer, 1, &error), PILOT_E_FULL);
+  EXPECT(pilot_wait_answer(a, id, 0, &message, buffer, sizeof buffer, &error), 1);
+  EXPECT(message.len, 2);
+  EXPECT(message.kind, PILOT_JSON);
+  EXPECT(memcmp(buffer, "42", 2), 0);
+  EXPECT(pilot_take_message(a, message.id, &error), 1);
+  EXPECT(pilot_wait_answer(a, id, 0, &message, buffer, sizeof buffer, &error), PILOT_E_NOT_FOUND);
+}
+
 /* What a peer may use of a node is bounded by its owner, and said again. */
 static void quotas(pilot_handle a, const char *name_b) {
   char *text = (char *)buffer;
@@ -312,6 +339,7 @@ int main(int argc, char **argv) {
   quotas(a, name_b);
   if (!own) { /* these nodes have no services */
     messages(a, b, name_a, name_b);
+    questions(a, b, name_b);
     files(a, argv[2], name_b);
   }
   EXPECT(pilot_close(a), 0);

@@ -554,7 +554,7 @@ fn every_question_without_a_rendezvous_is_answered_at_once() {
     let mut lab = Lab::alone();
     let cx = &mut lab.nodes[0];
     let (kind, timeout) = (Kind::Text, None);
-    let letter = Letter { node: "node-1".into(), kind, keep: true, timeout, body: Vec::new() };
+    let letter = Letter { node: "node-1".into(), kind, keep: true, timeout, asks: None, body: Vec::new() };
     for purpose in [Purpose::Find(caller(1)), Purpose::Send(caller(1), letter), Purpose::Search(caller(1))] {
         lookup::ask(cx, "node-1", purpose);
         assert_eq!(cx.failure_of_one(), Code::Unreachable);

@@ -5,9 +5,12 @@
 //! meanwhile. When more than [`RECENT_ALL_MAX`] ids are known, the sender with the most loses its oldest one, so that each
 //! sender keeps at least as many ids as it can have messages in flight.
 
-use crate::disk::job::{Done, Job, Listing, Meta, Saved};
+pub(super) mod questions;
+mod tables;
+
+use crate::disk::job::{Done, Job, Listing, Meta, Part, Saved};
 use crate::mail::given_up::{GIVEN_UP_MAX, GivenUp};
-use crate::mail::message::{Kind, Line, Message, Outgoing, PREVIEW_CHARS};
+use crate::mail::message::{Line, Message, Outgoing, PREVIEW_CHARS, Tag, emit_tag, parse_tag, row_kind};
 use crate::mail::outbox::IN_FLIGHT_MAX;
 use litemap::LiteMap;
 use pilot_core::Addr;
@@ -16,6 +19,7 @@ use pilot_core::identity::IdentityKey;
 use pilot_store::{Batch, Disk, Key, Log, is_full};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use tables::{ASKED, Questions};
 
 const META: u8 = 1;
 const OUTBOX: u8 = 2;
@@ -103,6 +107,7 @@ pub(super) struct Books<D> {
     inbox_len: u64,
     outbox: BTreeSet<u64>,
     given_up: BTreeSet<u64>,
+    questions: Questions,
     next_inbox: u64,
     next_outbox: u64,
     /// A commit failed, and so did the reading of the disk after it: memory differs from the disk.
@@ -124,6 +129,7 @@ impl<D: Disk> Books<D> {
             inbox_len: 0,
             outbox: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            questions: Questions::default(),
             next_inbox: 1,
             next_outbox: 1,
             is_stale: false,
@@ -141,22 +147,28 @@ impl<D: Disk> Books<D> {
         (self.outbox, self.inbox) = (set(table(OUTBOX)), set(table(INBOX)));
         // Numbers are not given twice, also when a commit failed: the outbox in memory may still know the last ones.
         self.given_up = set(table(GIVEN_UP));
-        let last = self.outbox.last().max(self.given_up.last());
+        let asked = self.log.rows(ASKED, 0, Key::ID_MAX).map(Key::id).max();
+        let last = self.outbox.last().max(self.given_up.last()).copied().max(asked);
         self.next_outbox = last.map_or(1, |seq| seq + 1).max(self.next_outbox);
         let taken = set(table(TAKEN));
         self.next_inbox = self.inbox.last().max(taken.last()).map_or(1, |seq| seq + 1).max(self.next_inbox);
+        self.questions = self.load_asked()?;
         let all = set(self.inbox.union(&taken).copied());
         for seq in all {
             let is_taken = taken.contains(&seq);
             let key = Key::new(if is_taken { TAKEN } else { INBOX }, seq);
-            let head = self.log.read(key, MESSAGE_HEAD_LEN)?;
-            let head = head.filter(|head| is_taken || parse_message(head).is_ok());
+            let head = self.log.read(key, MESSAGE_HEAD_LEN + Tag::ROW_LEN_MAX)?;
+            let message = head.as_deref().filter(|_| !is_taken).and_then(|head| parse_message(head).ok());
+            let head = head.filter(|_| is_taken || message.is_some());
             let known = head.and_then(|head| parse_sender_and_id(&head).ok());
             if is_taken || known.is_none() {
                 // What is no message to this version counts for nothing, and its row stays for another one.
                 self.inbox.remove(&seq);
             }
             let Some((sender, id)) = known else { continue };
+            if message.is_some_and(|message| self.questions.enter(seq, &message)) {
+                self.inbox.remove(&seq);
+            }
             let len = if is_taken { 0 } else { self.log.len_of(key).unwrap_or(0) };
             let known = self.senders.entry(sender).or_default();
             if !is_taken {
@@ -169,6 +181,7 @@ impl<D: Disk> Books<D> {
                 known.recent.pop_front();
             }
         }
+        self.load_failed();
         self.recent_all = self.senders.values().map(|s| s.recent.len()).sum();
         self.is_stale = false;
         Ok(())
@@ -204,14 +217,17 @@ impl<D: Disk> Books<D> {
         self.no_room = self.log.secure().err().filter(is_full).map(|e| e.to_string());
         for job in jobs {
             // These jobs read the log, so the changes of the jobs before must be in it; and they need no commit afterwards.
-            let looks = matches!(job, Job::List { .. } | Job::Read(_) | Job::Next(_) | Job::Take(_));
+            let looks = self.looks(&job);
             if looks {
                 self.commit(&mut done);
             }
-            let is_urgent = !matches!(job, Job::Deliver(_) | Job::DeliverInLine(..) | Job::Queue(_));
+            let needs_room =
+                matches!(job, Job::Deliver(_) | Job::DeliverInLine(..) | Job::Queue(_) | Job::Ask(..) | Job::Reply(_));
+            let is_urgent = !needs_room;
             let outcome = if self.is_stale { self.load() } else { Ok(()) }.and_then(|()| self.job(job));
             done.push(outcome.unwrap_or_else(|e| failed(&e)));
-            if !looks {
+            // A job that looked may have changed something too.
+            if !(looks && self.batch.is_empty() && self.urgent.is_empty()) {
                 self.uncommitted.push((done.len() - 1, is_urgent));
             }
         }
@@ -251,8 +267,14 @@ impl<D: Disk> Books<D> {
                 self.urgent.put(Key::new(META, what as u64), &[&value]);
                 Ok(Done::Written)
             }
-            Job::Deliver(message) => Ok(self.deliver(&message)),
-            Job::DeliverInLine(message, line) => Ok(self.deliver_in_line(&message, line)),
+            Job::Deliver(message) => {
+                let done = self.deliver(&message);
+                Ok(self.questions.arrived(done, message))
+            }
+            Job::DeliverInLine(message, line) => {
+                let done = self.deliver_in_line(&message, line);
+                Ok(self.questions.arrived(done, message))
+            }
             Job::Queue(message) => Ok(self.queue(&message)),
             Job::Unqueue(seq) => {
                 self.unqueue(seq);
@@ -262,9 +284,19 @@ impl<D: Disk> Books<D> {
                 self.give_up(&row);
                 Ok(Done::Written)
             }
-            Job::List { limit, before } => self.list(limit, before.unwrap_or(Key::ID_MAX)),
+            Job::Ask(message, at) => Ok(self.ask(&message, at)),
+            Job::Reply(reply) => self.reply(reply),
+            Job::Fail(seq, reason) => Ok(self.fail_question(seq, reason)),
+            Job::Forget(question) => {
+                self.forget_asked(&question);
+                Ok(Done::Written)
+            }
+            Job::Asked(question) => self.asked(&question),
+            Job::ListAsked { limit, now } => self.list_asked(limit, now),
+            Job::List { limit, before, part } => self.list(limit, before.unwrap_or(Key::ID_MAX), part),
             Job::Read(seq) => self.read(Some(seq)),
-            Job::Next(after) => self.read(self.inbox.range(after.saturating_add(1)..).next().copied()),
+            Job::Next(after, part) => self.read(self.next(after, part)),
+            Job::Take(Some(which)) if self.are_questions(&which) => Ok(self.take_questions(&which)),
             Job::Take(which) => self.take(which),
             Job::File(_) => Ok(Done::Written), // never: the worker gives these to `Files`
         }
@@ -283,6 +315,7 @@ impl<D: Disk> Books<D> {
     }
 
     fn deliver(&mut self, message: &Message) -> Done {
+        self.expire(message.at);
         let known = self.senders.get(&message.sender);
         if let Some(recent) = known.and_then(|s| s.recent.iter().find(|recent| recent.id == message.id)) {
             return Done::Delivered { fresh: false, seq: recent.seq };
@@ -290,8 +323,8 @@ impl<D: Disk> Books<D> {
         if let Some(why) = &self.no_room {
             return Done::DiskFull(why.clone());
         }
-        let len = (MESSAGE_HEAD_LEN + message.body.len()) as u64;
-        if self.inbox.len() >= INBOX_MAX {
+        let len = (MESSAGE_HEAD_LEN + message.tag.row_len() + message.body.len()) as u64;
+        if self.inbox.len() + self.questions.answers() >= INBOX_MAX {
             return Done::Full("the inbox holds as many messages as it may");
         }
         if self.inbox_len + len > INBOX_LEN_MAX {
@@ -310,7 +343,9 @@ impl<D: Disk> Books<D> {
         let seq = self.next_inbox;
         self.next_inbox += 1;
         self.batch.put(Key::new(INBOX, seq), &[&emit_head(message), &message.body]);
-        self.inbox.insert(seq);
+        if !self.questions.enter(seq, message) {
+            self.inbox.insert(seq);
+        }
         self.inbox_len += len;
         debug_assert!(self.inbox.len() <= INBOX_MAX && self.inbox_len <= INBOX_LEN_MAX);
         let known = self.senders.entry(message.sender).or_default();
@@ -374,6 +409,7 @@ impl<D: Disk> Books<D> {
     /// Moves a message from the outbox to those that were given up, of which the oldest makes place.
     fn give_up(&mut self, row: &GivenUp) {
         self.unqueue(row.seq);
+        self.forget_asked(&row.id);
         self.urgent.put(Key::new(GIVEN_UP, row.seq), &[&row.emit()]);
         self.given_up.insert(row.seq);
         while self.given_up.len() > GIVEN_UP_MAX
@@ -383,22 +419,44 @@ impl<D: Disk> Books<D> {
         }
     }
 
-    fn list(&mut self, limit: usize, before: u64) -> io::Result<Done> {
-        let shown: Vec<u64> = self.inbox.range(..before).rev().take(limit).copied().collect();
-        let mut rows = Vec::new();
+    fn list(&mut self, limit: usize, before: u64, part: Part) -> io::Result<Done> {
+        let newest = self.inbox.range(..before).rev().copied();
+        let shown: Vec<u64> = newest.filter(|seq| self.questions.are_in(*seq, part)).take(limit).collect();
+        let total = match part {
+            Part::All => self.inbox.len(),
+            Part::Open(_) | Part::Failed => self.questions.count(part),
+        };
+        let (mut rows, mut failed) = (Vec::new(), Vec::new());
         for seq in shown.into_iter().rev() {
             let key = Key::new(INBOX, seq);
             // A character has four bytes at most.
-            let Some(row) = self.log.read(key, MESSAGE_HEAD_LEN + 4 * PREVIEW_CHARS)? else { continue };
+            let preview_len = MESSAGE_HEAD_LEN + Tag::ROW_LEN_MAX + 4 * PREVIEW_CHARS;
+            let Some(row) = self.log.read(key, preview_len)? else { continue };
             let Ok(message) = parse_message(&row) else { continue };
-            let len = self.log.len_of(key).unwrap_or(0) as usize - MESSAGE_HEAD_LEN;
+            let len = self.body_len(seq, message.tag);
             rows.push((seq, message, len));
+            failed.extend(self.why_failed(seq)?.map(|why| (seq, why)));
         }
-        Ok(Done::Listing(Listing { rows, total: self.inbox.len() as u64 }))
+        Ok(Done::Listing(Listing { rows, failed, total: total as u64 }))
+    }
+
+    /// Length of the body of a message. Unit: bytes.
+    fn body_len(&self, seq: u64, tag: Tag) -> usize {
+        self.log.len_of(Key::new(INBOX, seq)).unwrap_or(0) as usize - MESSAGE_HEAD_LEN - tag.row_len()
+    }
+
+    /// The oldest message of a part with a greater number.
+    fn next(&self, after: u64, part: Part) -> Option<u64> {
+        let from = after.saturating_add(1);
+        match part {
+            Part::All => self.inbox.range(from..).next().copied(),
+            Part::Open(_) | Part::Failed => self.questions.next(from, part),
+        }
     }
 
     fn read(&mut self, seq: Option<u64>) -> io::Result<Done> {
-        let Some(seq) = seq else { return Ok(Done::Message(None)) };
+        let has = |seq: &u64| self.inbox.contains(seq) || self.questions.is_answer(*seq);
+        let Some(seq) = seq.filter(has) else { return Ok(Done::Message(None)) };
         let row = self.log.read(Key::new(INBOX, seq), usize::MAX)?;
         Ok(Done::Message(row.and_then(|row| parse_message(&row).ok()).map(|message| (seq, message))))
     }
@@ -407,7 +465,9 @@ impl<D: Disk> Books<D> {
     /// before it stay taken.
     fn take(&mut self, which: Option<Vec<u64>>) -> io::Result<Done> {
         let which = match which {
-            Some(list) => set(list.into_iter().filter(|seq| self.inbox.contains(seq))),
+            Some(list) => {
+                set(list.into_iter().filter(|seq| self.inbox.contains(seq) || self.questions.is_answer(*seq)))
+            }
             None => self.inbox.clone(),
         };
         let which: Vec<u64> = which.into_iter().collect();
@@ -439,6 +499,7 @@ impl<D: Disk> Books<D> {
             self.inbox.remove(&seq);
             self.inbox_len -= len;
             batch.remove(Key::new(INBOX, seq));
+            self.questions.leave(seq, &mut batch);
             let sender = parse_sender_and_id(&head).ok().map(|(sender, _)| sender);
             let Some(known) = sender.and_then(|sender| self.senders.get_mut(&sender)) else {
                 continue; // never: a sender is known while one of its messages is in the inbox
@@ -466,12 +527,13 @@ fn failed(e: &io::Error) -> Done {
 }
 
 fn emit_head(m: &Message) -> Vec<u8> {
-    let mut out = Vec::with_capacity(MESSAGE_HEAD_LEN);
+    let mut out = Vec::with_capacity(MESSAGE_HEAD_LEN + Tag::ROW_LEN_MAX);
     out.put(&m.id);
     out.put(&m.sender.0);
     out.put(&m.addr.to_bytes());
-    out.put_u8(m.kind as u8);
+    out.put_u8(row_kind(m.kind, m.tag));
     out.put_u64(m.at);
+    emit_tag(m.tag, &mut out);
     out
 }
 
@@ -484,32 +546,25 @@ fn parse_sender_and_id(head: &[u8]) -> Result<(IdentityKey, [u8; 16]), Malformed
 
 fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
     let mut r = Reader::new(bytes);
-    Ok(Message {
-        id: r.array()?,
-        sender: IdentityKey(r.array()?),
-        addr: Addr::from_bytes(r.array()?),
-        kind: Kind::from_number(r.u8()?.into()).ok_or(Malformed)?,
-        at: r.u64()?,
-        body: r.rest().to_vec(),
-    })
+    let (id, sender, addr) = (r.array()?, IdentityKey(r.array()?), Addr::from_bytes(r.array()?));
+    let (kind, at) = (r.u8()?, r.u64()?);
+    let (kind, tag) = parse_tag(kind, &mut r)?;
+    Ok(Message { id, sender, addr, kind, at, tag, body: r.rest().to_vec() })
 }
 
 fn emit_outgoing_head(m: &Outgoing) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64);
+    let mut out = Vec::with_capacity(80);
     out.put(&m.id);
     out.put(&m.to.0);
-    out.put_u8(m.kind as u8);
+    out.put_u8(row_kind(m.kind, m.tag));
     out.put_u64(m.since);
+    emit_tag(m.tag, &mut out);
     out
 }
 
 fn parse_outgoing(bytes: &[u8]) -> Result<Outgoing, Malformed> {
     let mut r = Reader::new(bytes);
-    Ok(Outgoing {
-        id: r.array()?,
-        to: IdentityKey(r.array()?),
-        kind: Kind::from_number(r.u8()?.into()).ok_or(Malformed)?,
-        since: r.u64()?,
-        body: r.rest().to_vec(),
-    })
+    let (id, to, kind, since) = (r.array()?, IdentityKey(r.array()?), r.u8()?, r.u64()?);
+    let (kind, tag) = parse_tag(kind, &mut r)?;
+    Ok(Outgoing { id, to, kind, since, tag, body: r.rest().to_vec() })
 }

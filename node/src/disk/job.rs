@@ -2,7 +2,7 @@
 
 use crate::disk::files::{FileDone, FileJob};
 use crate::mail::given_up::GivenUp;
-use crate::mail::message::{Line, Message, Outgoing};
+use crate::mail::message::{Line, Message, Outgoing, Reply};
 use pilot_core::Addr;
 use pilot_core::identity::IdentityKey;
 
@@ -35,20 +35,69 @@ pub(crate) enum Job {
     DeliverInLine(Message, Line),
     /// Put a message into the outbox.
     Queue(Outgoing),
+    /// The same with a question, which is known from then on, so that its answer is. The time is in seconds since 1970.
+    Ask(Outgoing, u64),
+    /// Take a question out of the inbox and put its answer into the outbox, in one commit.
+    Reply(Reply),
+    /// Do not hand out the question with this number any more, for this reason; `None`: hand it out again.
+    Fail(u64, Option<String>),
+    /// Forget a question of this node; its answer becomes an ordinary message.
+    Forget([u8; 16]),
+    /// Read a question of this node, and its answer.
+    Asked([u8; 16]),
+    /// List the newest `limit` questions of this node. The time is in seconds since 1970.
+    ListAsked { limit: usize, now: u64 },
     /// Remove a message from the outbox: its recipient has taken or refused it, or its sender has given it up.
     Unqueue(u64),
     /// Remove a message from the outbox that was not delivered, and remember this of it.
     GiveUp(GivenUp),
-    /// List the newest `limit` messages of the inbox with numbers less than `before`.
-    List { limit: usize, before: Option<u64> },
+    /// List the newest `limit` messages of the inbox with numbers less than `before`; of all, or of a part.
+    List { limit: usize, before: Option<u64>, part: Part },
     /// Read the message with this number.
     Read(u64),
-    /// Read the oldest message with a greater number.
-    Next(u64),
+    /// Read the oldest message of a part with a greater number.
+    Next(u64, Part),
     /// Take the messages with these numbers out of the inbox; `None`: all.
     Take(Option<Vec<u64>>),
     /// Work on a received file, which is no part of a commit.
     File(FileJob),
+}
+
+/// A part of the inbox. Unit of times: seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Every message.
+    All,
+    /// The questions that are handed out at this time.
+    Open(u64),
+    /// The questions that failed.
+    Failed,
+}
+
+/// A question of this node, as the books know it. Unit of times: seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// The number that the question has in the outbox, until it is delivered.
+    pub(crate) seq: u64,
+    pub(crate) to: IdentityKey,
+    pub(crate) asked_at: u64,
+    pub(crate) deadline: u64,
+    /// The number of the answer.
+    pub(crate) answer: Option<u64>,
+}
+
+/// A question of this node with its id and, where it has one, its answer and the length of that in bytes.
+pub(crate) type Exchange = ([u8; 16], Asked, Option<(Message, usize)>);
+
+/// Why a question gets no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswerable {
+    /// The inbox has no such question, and had none lately.
+    Unknown,
+    /// The question was taken away, or its deadline is over.
+    Gone,
+    /// The question has another answer.
+    Answered,
 }
 
 /// A job's outcome.
@@ -60,8 +109,20 @@ pub(crate) enum Done {
         fresh: bool,
         seq: u64,
     },
+    /// The message is on disk, and answers a question of this node. It comes back for callers that wait.
+    Answered(Box<Exchange>),
     /// The message has this number in the outbox.
     Queued(u64),
+    /// The question is taken, and the answer has this number in the outbox; `None`: that was done before.
+    Replied {
+        question: [u8; 16],
+        entered: Option<(u64, Outgoing)>,
+    },
+    Unanswerable(Unanswerable),
+    /// `None`: there is no such question.
+    Asked(Option<Box<Exchange>>),
+    /// Newest last.
+    ListAsked(Vec<Exchange>, u64),
     Listing(Listing),
     Message(Option<(u64, Message)>),
     Taken(usize),
@@ -79,7 +140,9 @@ pub(crate) enum Done {
 pub(crate) struct Listing {
     /// Number, message with its body cut to a preview, and length of the whole body in bytes; newest last.
     pub(crate) rows: Vec<(u64, Message, usize)>,
-    /// Messages in the whole inbox.
+    /// The listed questions that failed, and why.
+    pub(crate) failed: Vec<(u64, String)>,
+    /// Messages in the whole part.
     pub(crate) total: u64,
 }
 
@@ -115,7 +178,8 @@ impl Job {
         match self {
             Self::Put(_, value) => value.len(),
             Self::Deliver(message) | Self::DeliverInLine(message, _) => message.body.len(),
-            Self::Queue(message) => message.body.len(),
+            Self::Queue(message) | Self::Ask(message, _) => message.body.len(),
+            Self::Reply(reply) => reply.body.len(),
             _ => 0,
         }
     }

@@ -1,8 +1,8 @@
 //! Owns the recovery of the books without a node, for the fuzz targets (`fuzz/`).
 
 use super::books::Books;
-use super::job::{Done, Job};
-use crate::mail::message::{Kind, Message};
+use super::job::{Done, Job, Part};
+use crate::mail::message::{Kind, Message, Tag};
 use pilot_core::Addr;
 use pilot_core::identity::IdentityKey;
 use pilot_store::{Disk, Log};
@@ -37,7 +37,7 @@ pub fn recover<D: Disk>(log: Log<D>) -> io::Result<Recovered> {
     let mut books = Books::open(log)?;
     books.saved()?;
     let (id, sender, addr) = ([0xaa; 16], IdentityKey([0xbb; 32]), Addr::new(0, 1));
-    let message = Message { id, sender, addr, kind: Kind::Text, at: 1, body: b"new".to_vec() };
+    let message = Message { id, sender, addr, kind: Kind::Text, at: 1, tag: Tag::Plain, body: b"new".to_vec() };
     let mut run = |job| books.run(std::iter::once(job)).pop();
     let accepted = match run(Job::Deliver(message.clone())) {
         Some(Done::Delivered { fresh: true, seq }) => Some(seq),
@@ -45,7 +45,7 @@ pub fn recover<D: Disk>(log: Log<D>) -> io::Result<Recovered> {
     };
     let read = accepted.and_then(|seq| run(Job::Read(seq)));
     let is_read_back = matches!(read, Some(Done::Message(Some((_, found)))) if found == message);
-    let listed = match run(Job::List { limit: PAGE, before: None }) {
+    let listed = match run(Job::List { limit: PAGE, before: None, part: Part::All }) {
         Some(Done::Listing(listing)) => Some((listing.total, listing.rows.len())),
         _ => None,
     };

@@ -113,7 +113,7 @@ impl Schedule {
 mod tests {
     use super::*;
     use crate::disk::job::Meta;
-    use crate::mail::message::{Kind, Message};
+    use crate::mail::message::{Kind, Message, Tag};
     use pilot_core::Addr;
     use pilot_core::identity::IdentityKey;
 
@@ -149,7 +149,7 @@ mod tests {
         let message = |from: u8, len: usize| {
             let (addr, kind) = (Addr::default(), Kind::Binary);
             let sender = IdentityKey([from; 32]);
-            Job::Deliver(Message { id: [0; 16], sender, addr, kind, at: 0, body: vec![7; len] })
+            Job::Deliver(Message { id: [0; 16], sender, addr, kind, at: 0, tag: Tag::Plain, body: vec![7; len] })
         };
         let sizes = [(1, 3 * LONG_LEN), (1, 3 * LONG_LEN), (1, 10), (2, LONG_LEN), (3, LONG_LEN - 1), (2, 10), (3, 10)];
         let mut jobs: VecDeque<_> =

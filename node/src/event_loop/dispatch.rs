@@ -9,7 +9,7 @@ use crate::calls::{connect, grants, handshake, lookup, pairing, path, profile, r
 use crate::command::Command;
 use crate::context::Context;
 use crate::disk::files::FileJob;
-use crate::disk::job::Job;
+use crate::disk::job::{Job, Part};
 use crate::effect::{Caller, Opener};
 use crate::event_loop::rooms::Rooms;
 use crate::failure::{Code, Failure};
@@ -21,9 +21,9 @@ use crate::ipc::server::Frame;
 use crate::log::record::Record;
 use crate::log::room::LogRoom;
 use crate::mail::inbox::{PAGE, PAGE_MAX};
-use crate::mail::message::{Kind, Letter};
+use crate::mail::message::{DEADLINE_MAX_S, Kind, Letter};
 use crate::programs::{ExposeTerms, ForwardTerms, Life, ProxyTerms};
-use crate::request::Request;
+use crate::request::{InboxPart, Request};
 use crate::services::event::{PAYLOAD_LEN_MAX, Published, TOPIC_LEN_MAX};
 use crate::streams::datagrams::send_datagram;
 use crate::streams::table::{Hold, Listener};
@@ -32,6 +32,9 @@ use pilot_core::Level;
 use pilot_stack::{EARLY_LEN_MAX, StreamId};
 use serde_json::Value;
 use std::time::Duration;
+
+/// Wait for an answer of a caller that names no time. Source: `docs/messages.md`, "Questions".
+const ASK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Runs a command of a thread of this process.
 pub(crate) fn command(rooms: &mut Rooms, command: Command) {
@@ -128,6 +131,11 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         | Request::InboxRead { .. }
         | Request::InboxNext { .. }
         | Request::InboxTake { .. }
+        | Request::Ask { .. }
+        | Request::Reply { .. }
+        | Request::WaitAnswer { .. }
+        | Request::Answers { .. }
+        | Request::FailQuestion { .. }
         | Request::Received
         | Request::Outbox { .. } => return mail(rooms, request, bytes, caller),
         Request::Publish { topic } => publish(rooms, topic, bytes),
@@ -214,15 +222,34 @@ fn mail(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, caller: Caller) {
         Request::SendMessage { node, kind, queue, timeout_ms } => {
             let timeout = timeout_ms.map(Duration::from_millis);
             let kind = kind.map_or(Kind::Text, Kind::from);
-            let letter = Letter { node, kind, keep: queue.unwrap_or(true), timeout, body: bytes };
+            let letter = Letter { node, kind, keep: queue.unwrap_or(true), timeout, asks: None, body: bytes };
             rooms.post.send(cx, letter, caller);
         }
-        Request::Inbox { limit, before } => {
+        Request::Ask { node, kind, timeout_ms, deadline_s } => {
+            let timeout = Some(timeout_ms.map_or(ASK_TIMEOUT, Duration::from_millis));
+            let kind = kind.map_or(Kind::Text, Kind::from);
+            let asks = Some(deadline_s.unwrap_or(DEADLINE_MAX_S));
+            rooms.post.send(cx, Letter { node, kind, keep: true, timeout, asks, body: bytes }, caller);
+        }
+        Request::Reply { question, kind } => {
+            rooms.post.reply(cx, &question, kind.map_or(Kind::Text, Kind::from), bytes, caller);
+        }
+        Request::WaitAnswer { question, timeout_ms } => {
+            let timeout = timeout_ms.map(|ms| Duration::from_millis(ms).min(Duration::from_secs(DEADLINE_MAX_S)));
+            rooms.post.wait_answer(cx, &question, timeout, caller);
+        }
+        Request::Answers { limit } => rooms.post.list_asked(cx, limit, caller),
+        Request::FailQuestion { seq, reason } => cx.submit(Job::Fail(seq, reason), Call::Read(caller)),
+        Request::Inbox { limit, before, only } => {
             let limit = limit.unwrap_or(PAGE).min(PAGE_MAX) as usize;
-            cx.submit(Job::List { limit, before }, Call::Read(caller));
+            let part = part(only, cx);
+            cx.submit(Job::List { limit, before, part }, Call::Read(caller));
         }
         Request::InboxRead { seq } => cx.submit(Job::Read(seq), Call::Read(caller)),
-        Request::InboxNext { after } => cx.submit(Job::Next(after.unwrap_or(0)), Call::Read(caller)),
+        Request::InboxNext { after, only } => {
+            let part = part(only, cx);
+            cx.submit(Job::Next(after.unwrap_or(0), part), Call::Read(caller));
+        }
         Request::InboxTake { seqs } => cx.submit(Job::Take(seqs), Call::Read(caller)),
         Request::Received => cx.submit(Job::File(FileJob::List), Call::Read(caller)),
         Request::Outbox { limit } => {
@@ -230,6 +257,15 @@ fn mail(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, caller: Caller) {
             cx.reply(caller, list);
         }
         _ => cx.fail(caller, Failure::new(Code::Internal, "a request without a room")),
+    }
+}
+
+/// The part of the inbox that a caller wants now.
+fn part(only: Option<InboxPart>, cx: &Context) -> Part {
+    match only {
+        None => Part::All,
+        Some(InboxPart::Questions) => Part::Open((cx.wall)()),
+        Some(InboxPart::Failed) => Part::Failed,
     }
 }
 

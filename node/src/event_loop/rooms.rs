@@ -150,6 +150,21 @@ impl Rooms {
                     self.post.queued(cx, seq, queue);
                 }
             }
+            (Call::AskedFor(call), Some(failure)) => cx.fail(call.caller, failure),
+            (Call::AskedFor(call), None) => {
+                if let Done::Asked(found) = done {
+                    self.post.found_asked(cx, call, found);
+                }
+            }
+            (Call::ListAsked(caller), Some(failure)) => cx.fail(caller, failure),
+            (Call::ListAsked(caller), None) => {
+                if let Done::ListAsked(rows, total) = done {
+                    self.post.listed_asked(cx, caller, (rows, total));
+                }
+            }
+            (Call::Reply(caller, len), failure) => {
+                self.post.replied(cx, (caller, len), failure.map_or(Ok(done), Err));
+            }
             (Call::TrustSaved { version, after }, failure) => trust::saved(cx, version, after, failure),
             (Call::TimesSaved, failure) => trust::ceiling_saved(cx, failure.as_ref()),
             (Call::File { stream, sender, file, len }, failure) => {
@@ -161,12 +176,19 @@ impl Rooms {
                 self.services.file_done(cx, (stream, sender), (file, len), done);
             }
             (Call::Delivery(delivery), failure) => {
-                let outcome = match (failure, done) {
-                    (Some(failure), _) => Err(failure.message),
-                    (None, Done::Delivered { fresh, seq }) => Ok(Receipt { fresh, seq }),
+                let (outcome, exchange) = match (failure, done) {
+                    (Some(failure), _) => (Err(failure.message), None),
+                    (None, Done::Delivered { fresh, seq }) => (Ok(Receipt { fresh, seq, answers: false }), None),
+                    (None, Done::Answered(exchange)) => {
+                        let seq = exchange.1.answer.unwrap_or_default();
+                        (Ok(Receipt { fresh: true, seq, answers: true }), Some(exchange))
+                    }
                     (None, _) => return,
                 };
                 self.services.delivered(cx, delivery, outcome);
+                if let Some(exchange) = exchange {
+                    self.post.answered(cx, *exchange);
+                }
             }
             // The others wait for something else than the disk.
             _ => {}
@@ -183,6 +205,7 @@ impl Rooms {
                 Call::AwaitTrust(call) => trust::expired(cx, call),
                 Call::AwaitJoin(call) => pairing::expired(cx, call),
                 Call::Post(post) => self.post.expired(cx, post),
+                Call::AwaitAnswer(wait) => self.post.answer_is_late(cx, wait),
                 other => debug_assert!(false, "no deadline ends {other:?}"),
             }
         }
@@ -378,6 +401,7 @@ impl Rooms {
         for ticket in cx.calls.tickets(is_its) {
             cx.calls.take(ticket);
         }
+        self.post.client_gone(cx, client);
         self.streams.client_gone(cx, client);
         for port in self.programs.client_gone(client) {
             self.streams.unlisten(&mut self.cx, port);

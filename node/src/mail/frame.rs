@@ -2,7 +2,7 @@
 //! well-known ports").
 
 use crate::frame_reader::Parsed;
-use crate::mail::message::{Kind, MESSAGE_LEN_MAX};
+use crate::mail::message::{Kind, MESSAGE_LEN_MAX, Tag};
 
 /// Frame type of text, which also carries the answers.
 const TEXT: u32 = 1;
@@ -19,6 +19,8 @@ const FRAME_LEN_MAX: usize = MESSAGE_LEN_MAX + META_LEN_MAX + 16;
 
 /// Longest answer to a message. Unit: bytes.
 const ANSWER_LEN_MAX: usize = 4096;
+/// End of the answer to a question that was understood as one.
+const AS_A_QUESTION: &str = " as a question";
 /// Beginnings of the answers after which a message is not sent again.
 const FINAL: [&str; 3] = ["ERR malformed", "ERR unknown frame type", "ERR too long"];
 
@@ -26,7 +28,7 @@ const FINAL: [&str; 3] = ["ERR malformed", "ERR unknown frame type", "ERR too lo
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// Accept this message; without an id the sender cannot send it again.
-    Message { id: Option<[u8; 16]>, kind: Kind, body: Vec<u8> },
+    Message { id: Option<[u8; 16]>, tag: Tag, kind: Kind, body: Vec<u8> },
     /// Take this step of a resumable transfer.
     File(Vec<u8>),
     /// Answer with this text: the frame cannot be served.
@@ -68,7 +70,7 @@ pub(crate) fn parse_request((kind, payload): (u32, Vec<u8>)) -> Request {
         TAGGED => parse_tagged(&payload).unwrap_or_else(|| Request::Refuse("ERR malformed message".into())),
         FILE_STREAM => Request::File(payload),
         _ => match Kind::from_number(kind) {
-            Some(kind) => Request::Message { id: None, kind, body: payload },
+            Some(kind) => Request::Message { id: None, tag: Tag::Plain, kind, body: payload },
             None => Request::Refuse(format!("ERR unknown frame type {kind}")),
         },
     }
@@ -81,12 +83,29 @@ fn parse_tagged(payload: &[u8]) -> Option<Request> {
     let (kind, body) = rest.split_first_chunk::<4>()?;
     let meta: serde_json::Value = serde_json::from_slice(meta).ok()?;
     let id = parse_id(meta.get("message_id")?.as_str()?)?;
-    Some(Request::Message { id: Some(id), kind: Kind::from_number(u32::from_be_bytes(*kind))?, body: body.to_vec() })
+    let kind = Kind::from_number(u32::from_be_bytes(*kind))?;
+    Some(Request::Message { id: Some(id), tag: parse_tag(&meta)?, kind, body: body.to_vec() })
 }
 
-/// A message as a tagged frame.
-pub(crate) fn emit_tagged(id: &[u8; 16], kind: Kind, body: &[u8]) -> Vec<u8> {
-    let meta = format!("{{\"message_id\":\"{}\"}}", id_text(id));
+/// The tag in a message's metadata. `None`: it is malformed. Other programs may refer to messages that have no id of our form.
+fn parse_tag(meta: &serde_json::Value) -> Option<Tag> {
+    let reply_to = meta.get("reply_to").and_then(|id| parse_id(id.as_str()?));
+    match (meta.get("deadline_s"), reply_to) {
+        (None, None) => Some(Tag::Plain),
+        (None, Some(question)) => Some(Tag::Answer(question)),
+        (Some(deadline), None) => Some(Tag::Question { deadline: deadline.as_u64()? }),
+        (Some(_), Some(_)) => None,
+    }
+}
+
+/// A message as a tagged frame; a question's deadline counts from now.
+pub(crate) fn emit_tagged(id: &[u8; 16], tag: Tag, kind: Kind, body: &[u8]) -> Vec<u8> {
+    let tag = match tag {
+        Tag::Plain => String::new(),
+        Tag::Question { deadline } => format!(",\"deadline_s\":{deadline}"),
+        Tag::Answer(question) => format!(",\"reply_to\":\"{}\"", id_text(&question)),
+    };
+    let meta = format!("{{\"message_id\":\"{}\"{tag}}}", id_text(id));
     let meta_len = (meta.len() as u16).to_be_bytes();
     emit_frame(TAGGED, &[&meta_len, meta.as_bytes(), &(kind as u32).to_be_bytes(), body])
 }
@@ -106,16 +125,24 @@ pub(crate) fn emit_answer(text: &str) -> Vec<u8> {
     emit_frame(TEXT, &[text.as_bytes()])
 }
 
-/// The text of the answer to an accepted message.
-pub(crate) fn ack_text(kind: Kind, len: usize) -> String {
-    format!("ACK {} {len} bytes", kind.name().to_uppercase())
+/// The text of the answer to an accepted message. Of a question it says that it was understood as one.
+pub(crate) fn ack_text(kind: Kind, tag: Tag, len: usize) -> String {
+    let asks = if tag.is_question() { AS_A_QUESTION } else { "" };
+    format!("ACK {} {len} bytes{asks}", kind.name().to_uppercase())
 }
 
+/// Whether the answer to a question comes from a node that knows none: then there will be no answer of its owner.
+pub(crate) fn knows_no_questions(answer: &str) -> bool {
+    answer.starts_with("ERR unknown frame type") || (answer.starts_with("ACK") && !answer.ends_with(AS_A_QUESTION))
+}
+
+/// The 32 hexadecimal digits of a message's id.
 pub(crate) fn id_text(id: &[u8; 16]) -> String {
     id.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn parse_id(text: &str) -> Option<[u8; 16]> {
+/// Reads 32 hexadecimal digits.
+pub(crate) fn parse_id(text: &str) -> Option<[u8; 16]> {
     let value = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32)?;
     Some(value.to_be_bytes())
 }
@@ -127,14 +154,15 @@ mod tests {
 
     #[test]
     fn tagged_messages_round_trip_in_any_pieces() {
-        let frame = emit_tagged(&[0xab; 16], Kind::Json, b"{}");
+        let frame = emit_tagged(&[0xab; 16], Tag::Plain, Kind::Json, b"{}");
         let mut buffer = FrameReader::new();
         for (i, byte) in frame.iter().enumerate() {
             assert_eq!(buffer.next(parse_frame), Ok(None), "at {i}");
             buffer.extend(&[*byte]);
         }
         let frame = buffer.next(parse_frame).expect("well-formed").expect("complete");
-        let expected = Request::Message { id: Some([0xab; 16]), kind: Kind::Json, body: b"{}".to_vec() };
+        let expected =
+            Request::Message { id: Some([0xab; 16]), tag: Tag::Plain, kind: Kind::Json, body: b"{}".to_vec() };
         assert_eq!(parse_request(frame), expected);
         assert!(buffer.rest().is_empty());
     }
@@ -168,5 +196,51 @@ mod tests {
         {
             assert!(matches!(parse_request((kind, payload)), Request::Refuse(text) if text.starts_with("ERR ")));
         }
+    }
+
+    #[test]
+    fn questions_and_answers_have_these_bytes() {
+        let (id, question) = ([0xab; 16], [0x0c; 16]);
+        for (tag, meta) in [
+            (Tag::Plain, r#"{"message_id":"abababababababababababababababab"}"#),
+            (Tag::Question { deadline: 600 }, r#"{"message_id":"abababababababababababababababab","deadline_s":600}"#),
+            (
+                Tag::Answer(question),
+                r#"{"message_id":"abababababababababababababababab","reply_to":"0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c"}"#,
+            ),
+        ] {
+            let payload = [&[0, meta.len() as u8], meta.as_bytes(), &[0, 0, 0, 1], b"hi"].concat();
+            let golden = [&[0, 0, 0, 10, 0, 0, 0, payload.len() as u8], &payload[..]].concat();
+            assert_eq!(emit_tagged(&id, tag, Kind::Text, b"hi"), golden);
+            let parsed = Request::Message { id: Some(id), tag, kind: Kind::Text, body: b"hi".to_vec() };
+            assert_eq!(parse_request((TAGGED, payload)), parsed);
+        }
+    }
+
+    #[test]
+    fn tags_that_contradict_themselves_are_malformed_and_foreign_ids_are_none() {
+        let parsed = |more: &str| {
+            let meta = format!("{{\"message_id\":\"{}\",{more}}}", id_text(&[1; 16]));
+            let frame = [&(meta.len() as u16).to_be_bytes(), meta.as_bytes(), &1u32.to_be_bytes(), b"hi"].concat();
+            parse_request((TAGGED, frame))
+        };
+        for plain in [r#""reply_to":"msg-7""#, r#""reply_to":null"#, r#""colour":"red""#] {
+            assert!(matches!(parsed(plain), Request::Message { tag: Tag::Plain, .. }), "{plain}");
+        }
+        let both = format!(r#""deadline_s":5,"reply_to":"{}""#, id_text(&[2; 16]));
+        for bad in [r#""deadline_s":-1"#, r#""deadline_s":"soon""#, r#""deadline_s":1.5"#, &both] {
+            assert!(matches!(parsed(bad), Request::Refuse(text) if is_final(&text)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_acknowledgement_tells_whether_questions_are_known() {
+        let question = Tag::Question { deadline: 5 };
+        assert!(!knows_no_questions(&ack_text(Kind::Text, question, 5)));
+        for old in ["ACK TEXT 5 bytes", "ERR unknown frame type 10"] {
+            assert!(knows_no_questions(old), "{old}");
+        }
+        assert!(!knows_no_questions("ERR the inbox holds as many bytes as it may"));
+        assert_eq!(ack_text(Kind::Json, Tag::Answer([1; 16]), 2), "ACK JSON 2 bytes");
     }
 }

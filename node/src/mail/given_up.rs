@@ -71,11 +71,19 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::message::Tag;
     use pilot_core::identity::IdentityKey;
 
     #[test]
     fn rows_round_trip_and_texts_are_cut() {
-        let message = Outgoing { id: [7; 16], to: IdentityKey([2; 32]), kind: Kind::Json, since: 0, body: vec![1; 9] };
+        let message = Outgoing {
+            id: [7; 16],
+            to: IdentityKey([2; 32]),
+            kind: Kind::Json,
+            since: 0,
+            tag: Tag::Plain,
+            body: vec![1; 9],
+        };
         let row = GivenUp::new((3, &message), 5, "beta", &"ä".repeat(400));
         assert_eq!((row.len, row.reason.len()), (9, TEXT_LEN_MAX - 1));
         assert_eq!(GivenUp::parse(3, &row.emit()).as_ref(), Ok(&row));

@@ -7,7 +7,8 @@ use crate::disk::job::Done;
 use crate::effect::{Answered, Caller};
 use crate::failure::{Code, Failure};
 use crate::mail::frame::id_text;
-use crate::mail::message::Message;
+use crate::mail::message::{Message, Tag};
+use crate::mail::waits::unanswerable;
 use crate::streams::names::hostname_of;
 
 /// Messages on one page of the inbox when the caller names no number.
@@ -25,7 +26,10 @@ fn answer_to(cx: &Context, done: Done) -> Answered {
     match done {
         Done::Listing(listing) => {
             let rows = listing.rows.iter().map(|(seq, m, len)| message(cx, *seq, m, *len));
-            let messages: Vec<answer::Message> = rows.collect();
+            let mut messages: Vec<answer::Message> = rows.collect();
+            for (seq, why) in listing.failed {
+                messages.iter_mut().filter(|m| m.id == seq).for_each(|m| m.failed = Some(why.clone()));
+            }
             let inbox = answer::Inbox { total: listing.total, shown: messages.len() as u64, messages };
             Ok((inbox.into(), Vec::new()))
         }
@@ -41,12 +45,20 @@ fn answer_to(cx: &Context, done: Done) -> Answered {
             let unfinished = parts.into_iter().map(row).collect();
             Ok((answer::Received { total: files.len() as u64, folder, files, unfinished }.into(), Vec::new()))
         }
+        Done::Written => Ok((answer::Accepted { status: answer::Status::Accepted }.into(), Vec::new())),
+        Done::Unanswerable(why) => Err(unanswerable(why)),
         Done::Taken(count) => Ok((answer::Taken { cleared: count as u64 }.into(), Vec::new())),
         _ => Err(Failure::new(Code::Internal, "the disk answered another question")),
     }
 }
 
-fn message(cx: &Context, seq: u64, m: &Message, len: usize) -> answer::Message {
+/// A message as it is told.
+pub(crate) fn message(cx: &Context, seq: u64, m: &Message, len: usize) -> answer::Message {
+    let (deadline_at, reply_to) = match m.tag {
+        Tag::Plain => (None, None),
+        Tag::Question { deadline } => (Some(deadline), None),
+        Tag::Answer(question) => (None, Some(id_text(&question))),
+    };
     answer::Message {
         id: seq,
         message_id: id_text(&m.id),
@@ -56,6 +68,9 @@ fn message(cx: &Context, seq: u64, m: &Message, len: usize) -> answer::Message {
         sender_key: m.sender.to_string(),
         bytes: len as u64,
         received_at: m.at,
+        deadline_at,
+        reply_to,
+        failed: None,
         preview: m.preview(),
     }
 }

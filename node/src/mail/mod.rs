@@ -14,3 +14,4 @@ pub(crate) mod post;
 pub(crate) mod receive;
 pub(crate) mod receive_file;
 pub(crate) mod send_file;
+pub(crate) mod waits;

@@ -33,7 +33,7 @@ pub(crate) const WAITING_LEN_MAX: usize = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// The recipient has the message on disk. The text is the answer.
-    Taken(String),
+    Taken(String, Outgoing),
     /// The recipient will never take this message. The text is the answer.
     Refused(String, Outgoing),
     /// The recipient does not take the message now; the message stays in the outbox. The text is the answer.
@@ -71,7 +71,7 @@ struct Route {
 impl Outbox {
     /// Adds a message that the books hold under `seq`. False when [`WAITING_LEN_MAX`] is reached.
     pub(crate) fn add(&mut self, seq: u64, message: Outgoing) -> bool {
-        if self.waiting_len + message.body.len() > WAITING_LEN_MAX {
+        if !self.has_room(message.body.len()) {
             return false;
         }
         self.waiting_len += message.body.len();
@@ -95,6 +95,11 @@ impl Outbox {
             }
         }
         false
+    }
+
+    /// True when a message of this many bytes may join.
+    pub(crate) const fn has_room(&self, len: usize) -> bool {
+        self.waiting_len + len <= WAITING_LEN_MAX
     }
 
     /// Messages that wait or are in flight.
@@ -177,10 +182,11 @@ impl Outbox {
         self.routes.get(to)?.stream
     }
 
-    /// The first bytes for a recipient, which travel with the question for a stream. Their messages count as in flight.
-    pub(crate) fn early(&mut self, to: &IdentityKey) -> Vec<u8> {
+    /// The first bytes for a recipient, which travel with the question for a stream. Their messages count as in flight. Unit of `wall`:
+    /// seconds since 1970.
+    pub(crate) fn early(&mut self, to: &IdentityKey, wall: u64) -> Vec<u8> {
         let Some(route) = self.routes.get_mut(to) else { return Vec::new() };
-        route.load();
+        route.load(wall);
         let len = route.outgoing.len().min(EARLY_LEN_MAX);
         route.outgoing.drain(..len).collect()
     }
@@ -218,10 +224,10 @@ impl Outbox {
     }
 
     /// Moves bytes in both directions; gives the answers that have arrived, by the messages' numbers, and why the stream is over
-    /// if it is.
+    /// if it is. Unit of `wall`: seconds since 1970.
     pub(crate) fn pump(
         &mut self,
-        now: Instant,
+        (now, wall): (Instant, u64),
         to: &IdentityKey,
         stack: &mut Stack,
     ) -> (Vec<(u64, Fate)>, Option<Over>) {
@@ -240,7 +246,7 @@ impl Outbox {
                 Recv::Fin | Recv::Ended(_) => over = Some(Over::Ended),
             }
         }
-        if over.is_none() && route.fill(stack, stream) {
+        if over.is_none() && route.fill(wall, stack, stream) {
             over = Some(Over::Ended);
         }
         route.idle_at = if route.len() == 0 { route.idle_at.or(Some(now + IDLE)) } else { None };
@@ -298,7 +304,7 @@ impl Route {
             let is_taken = text.starts_with("ACK");
             if is_taken || is_given_up || frame::is_final(&text) {
                 *waiting_len -= message.body.len();
-                fates.push((seq, if is_taken { Fate::Taken(text) } else { Fate::Refused(text, message) }));
+                fates.push((seq, if is_taken { Fate::Taken(text, message) } else { Fate::Refused(text, message) }));
                 (self.failures, self.reason) = (0, None);
             } else {
                 self.refused.push_back((seq, message));
@@ -309,19 +315,24 @@ impl Route {
     }
 
     /// Puts waiting messages in flight, up to [`IN_FLIGHT_MAX`] and [`BUFFER_MAX`].
-    fn load(&mut self) {
+    fn load(&mut self, wall: u64) {
         while self.halted.is_none() && self.outgoing.len() < BUFFER_MAX && self.in_flight.len() < IN_FLIGHT_MAX {
             let Some((seq, message)) = self.waiting.pop_front() else { break };
-            self.outgoing.extend(frame::emit_tagged(&message.id, message.kind, &message.body));
+            self.outgoing.extend(frame::emit_tagged(
+                &message.id,
+                message.tag.for_frame(wall),
+                message.kind,
+                &message.body,
+            ));
             self.in_flight.push_back((seq, message));
         }
         debug_assert!(self.in_flight.len() <= IN_FLIGHT_MAX);
     }
 
     /// Writes into the stream until it has no room; true when the stream is over.
-    fn fill(&mut self, stack: &mut Stack, stream: StreamId) -> bool {
+    fn fill(&mut self, wall: u64, stack: &mut Stack, stream: StreamId) -> bool {
         loop {
-            self.load();
+            self.load(wall);
             let (front, _) = self.outgoing.as_slices();
             if front.is_empty() {
                 return false;
@@ -338,10 +349,10 @@ impl Route {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::message::Kind;
+    use crate::mail::message::{Kind, Tag};
 
     fn message(to: IdentityKey, len: usize) -> Outgoing {
-        Outgoing { id: [1; 16], to, kind: Kind::Binary, since: 0, body: vec![7; len] }
+        Outgoing { id: [1; 16], to, kind: Kind::Binary, since: 0, tag: Tag::Plain, body: vec![7; len] }
     }
 
     #[test]
@@ -349,7 +360,7 @@ mod tests {
         for (len, in_flight) in [(1, IN_FLIGHT_MAX), (BUFFER_MAX, 1)] {
             let (mut outbox, to) = (Outbox::default(), IdentityKey([2; 32]));
             (0..2 * IN_FLIGHT_MAX as u64).for_each(|seq| assert!(outbox.add(seq, message(to, len))));
-            outbox.early(&to);
+            outbox.early(&to, 0);
             assert_eq!(outbox.routes[&to].in_flight.len(), in_flight);
             assert_eq!(outbox.len(), 2 * IN_FLIGHT_MAX);
             outbox.failed(Instant::ZERO, &to, "no");
@@ -377,7 +388,7 @@ mod tests {
     fn in_flight(count: u64) -> (Outbox, IdentityKey) {
         let (mut outbox, to) = (Outbox::default(), IdentityKey([2; 32]));
         (1..=count).for_each(|seq| assert!(outbox.add(seq, message(to, 10))));
-        outbox.early(&to);
+        outbox.early(&to, 0);
         (outbox, to)
     }
 
@@ -395,14 +406,14 @@ mod tests {
         assert_eq!((fates[1].clone(), over), ((2, Fate::Later("ERR full".into())), None));
         assert!(outbox.add(5, message(to, 10)));
         assert_eq!(outbox.settle(&to), Settled::Nothing, "an answer is missing");
-        outbox.early(&to);
+        outbox.early(&to, 0);
         assert_eq!(outbox.routes[&to].in_flight.len(), 1, "nothing more is put in flight");
         answer(&mut outbox, &to, &["ERR malformed"]);
         assert_eq!(outbox.settle(&to), Settled::Refused("ERR full".into()));
         outbox.failed(Instant::ZERO, &to, "no room");
         assert!(outbox.messages().map(|(seq, ..)| seq).eq([2, 3, 5]));
         assert_eq!((outbox.wanted(Instant::ZERO), outbox.waiting_len), (Vec::new(), 30));
-        outbox.early(&to);
+        outbox.early(&to, 0);
         assert_eq!(outbox.routes[&to].in_flight.len(), 3, "no longer halted");
     }
 
@@ -439,7 +450,7 @@ mod tests {
         let (mut outbox, to) = (Outbox::default(), IdentityKey([2; 32]));
         (1..=3).for_each(|seq| assert!(outbox.add(seq, message(to, 2000))));
         assert!(outbox.cancel(3), "the message waits");
-        assert_eq!(outbox.early(&to).len(), EARLY_LEN_MAX);
+        assert_eq!(outbox.early(&to, 0).len(), EARLY_LEN_MAX);
         assert!(!outbox.cancel(1), "the message may have arrived");
         outbox.failed(Instant::ZERO, &to, "no");
         assert_eq!((outbox.len(), outbox.waiting_len), (1, 2000));

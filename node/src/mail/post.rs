@@ -1,5 +1,7 @@
 //! The room of outgoing messages: their callers, and the streams of the outbox.
 
+mod questions;
+
 use crate::answer::{self, Delivered, Waiting};
 use crate::call::{Call, Post, Purpose, Queue};
 use crate::calls::connect::{connect_to, is_up};
@@ -11,10 +13,11 @@ use crate::effect::{Caller, Effect, Opener, Ticket};
 use crate::failure::{Code, Failure};
 use crate::log::record::{Cause, Record, Source};
 use crate::mail::counted::Counted;
-use crate::mail::frame::id_text;
+use crate::mail::frame::{id_text, knows_no_questions};
 use crate::mail::given_up::{GIVEN_UP_MAX, GivenUp};
-use crate::mail::message::{Kind, Letter, MESSAGE_LEN_MAX, OUTBOX_LIFETIME_S, Outgoing};
+use crate::mail::message::{DEADLINE_MAX_S, Kind, Letter, MESSAGE_LEN_MAX, OUTBOX_LIFETIME_S, Outgoing, Tag};
 use crate::mail::outbox::{Fate, Outbox, Over, Settled};
+use crate::mail::waits::{self, Waits};
 use crate::node_event::Event;
 use crate::streams::names::{failure_of, name_of};
 use litemap::LiteMap;
@@ -56,6 +59,10 @@ pub(crate) struct PostOffice {
     check_at: Option<Instant>,
     /// The newest [`GIVEN_UP_MAX`] messages that were given up, oldest first.
     given_up: VecDeque<GivenUp>,
+    /// Callers that wait for answers to questions.
+    waits: Waits,
+    /// Bytes of answers that are on their way into the outbox. Unit: bytes.
+    replying_len: usize,
 }
 
 impl PostOffice {
@@ -91,7 +98,7 @@ impl PostOffice {
         if let Some(until) = self.counted.at(cx.now).checked_sub(OUTBOX_LIFETIME_S) {
             for key in self.outbox.recipients() {
                 let taken = self.outbox.take(&key, until);
-                self.give_up(cx, &key, taken, TOO_OLD);
+                self.give_up(cx, &key, taken, &Failure::new(Code::Timeout, TOO_OLD));
             }
         }
         let row = self.counted.emit(cx.now, (cx.wall)());
@@ -100,20 +107,21 @@ impl PostOffice {
     }
 
     /// Messages leave the outbox undelivered: their owner is told by an event, the log and the list of the outbox.
-    fn give_up(&mut self, cx: &mut Context, to: &IdentityKey, messages: Vec<(u64, Outgoing)>, reason: &str) {
+    fn give_up(&mut self, cx: &mut Context, to: &IdentityKey, messages: Vec<(u64, Outgoing)>, failure: &Failure) {
         if messages.is_empty() {
             return;
         }
-        let node = self.names(cx, to);
+        let (node, reason) = (self.names(cx, to), failure.message.as_str());
         for (seq, message) in messages {
             self.waiting.remove(&seq).and_then(|ticket| cx.calls.take(ticket));
             let row = GivenUp::new((seq, &message), (cx.wall)(), &node, reason);
             cx.submit(Job::GiveUp(row.clone()), Call::Forgotten);
+            self.fail_waits(cx, &message.id, failure);
             let id = id_text(&row.id);
             cx.trace(Level::Warn, |_| {
                 let record =
                     Record::new(Level::Warn, "mail_given_up").with("peer", node.clone()).with("message", id.clone());
-                record.with("reason", reason.to_owned()).from(Source::Key(*to), Cause::Known)
+                record.with("reason", reason).from(Source::Key(*to), Cause::Known)
             });
             let bytes = row.len;
             cx.tell(|_| Event::GivenUp { message_id: id, to: node.clone(), bytes, reason: reason.into() });
@@ -161,9 +169,10 @@ impl PostOffice {
         answer::Outbox { waiting, given_up, shown: messages.len() as u64, messages }
     }
 
-    /// Sends a message. The caller is answered when the recipient has the message on disk, or cannot be reached in time.
+    /// Sends a message. The caller is answered when the recipient has the message on disk, or cannot be reached in time; of a question
+    /// when its answer has come, or the time is over.
     pub(crate) fn send(&mut self, cx: &mut Context, letter: Letter, caller: Caller) {
-        if let Err(failure) = check(&letter) {
+        if let Err(failure) = check(letter.kind, &letter.body).and_then(|()| check_question(cx, letter.asks)) {
             return cx.fail(caller, failure);
         }
         let to = match resolve::pinned(cx.stack.endpoint().trust(), &letter.node) {
@@ -180,26 +189,42 @@ impl PostOffice {
             Err(failure) => return cx.fail(caller, failure),
         };
         let since = self.counted.at(cx.now);
-        let message = Outgoing { id: entropy(), to, kind: letter.kind, since, body: letter.body };
-        let deadline = cx.now + letter.timeout.unwrap_or(SEND_TIMEOUT).min(SEND_TIMEOUT_MAX);
+        let wall = (cx.wall)();
+        let tag = letter.asks.map_or(Tag::Plain, |asks| Tag::Question { deadline: wall + asks });
+        let message = Outgoing { id: entropy(), to, kind: letter.kind, since, tag, body: letter.body };
+        let most = letter.asks.map_or(SEND_TIMEOUT_MAX, Duration::from_secs);
+        let deadline = cx.now + letter.timeout.unwrap_or(SEND_TIMEOUT).min(most);
         let call = Queue { message: message.clone(), caller, deadline, keep: letter.keep };
-        cx.submit(Job::Queue(message), Call::Queue(call));
+        let job = if tag.is_question() { Job::Ask(message, wall) } else { Job::Queue(message) };
+        cx.submit(job, Call::Queue(call));
     }
 
     /// A message is in the books under `seq`, and may leave now.
     pub(crate) fn queued(&mut self, cx: &mut Context, seq: u64, call: Queue) {
         let Queue { message, caller, deadline, keep } = call;
-        let (kind, len, to, id) = (message.kind, message.body.len(), message.to, message.id);
+        let (kind, len, to, id, tag) = (message.kind, message.body.len(), message.to, message.id, message.tag);
         if !self.outbox.add(seq, message) {
             cx.submit(Job::Unqueue(seq), Call::Forgotten);
+            if tag.is_question() {
+                cx.submit(Job::Forget(id), Call::Forgotten);
+            }
             return cx.fail(caller, Failure::new(Code::Full, "too many bytes wait in the outbox"));
         }
+        if tag.is_question() {
+            self.look_for_answer(cx, caller, id, Some(deadline));
+        } else {
+            let post = Post { seq, caller, keep, kind, len, to, id };
+            let ticket = cx.calls.open_until(Call::Post(post), deadline);
+            let before = self.waiting.insert(seq, ticket);
+            debug_assert!(before.is_none(), "a number in the outbox means one message");
+        }
+        self.hurry(cx, &to);
+    }
+
+    /// A message has joined the outbox.
+    fn hurry(&mut self, cx: &mut Context, to: &IdentityKey) {
         self.check_at = self.check_at.or(Some(cx.now + CHECK_EVERY));
-        let post = Post { seq, caller, keep, kind, len, to, id };
-        let ticket = cx.calls.open_until(Call::Post(post), deadline);
-        let before = self.waiting.insert(seq, ticket);
-        debug_assert!(before.is_none(), "a number in the outbox means one message");
-        if let Some(stream) = self.outbox.stream_to(&to) {
+        if let Some(stream) = self.outbox.stream_to(to) {
             cx.ready(stream);
         }
     }
@@ -224,7 +249,7 @@ impl PostOffice {
                 self.failed(cx, &key, &failure);
                 continue;
             }
-            let early = if is_up { self.outbox.early(&key) } else { Vec::new() };
+            let early = if is_up { self.outbox.early(&key, (cx.wall)()) } else { Vec::new() };
             if let Some(stream) = connect_to(cx, &key, (name, MAIL_PORT), early, Opener::Mail(key)) {
                 self.outbox.opened(&key, stream);
             }
@@ -253,7 +278,7 @@ impl PostOffice {
             let failure = Failure::new(Code::TrustRequired, NOT_TRUSTED);
             self.give_back(cx, key, &failure, true);
             let messages = self.outbox.take(key, u64::MAX);
-            self.give_up(cx, key, messages, NOT_TRUSTED);
+            self.give_up(cx, key, messages, &failure);
         }
     }
 
@@ -323,14 +348,21 @@ impl PostOffice {
 
     /// Moves the bytes of the stream to a recipient.
     pub(crate) fn serve(&mut self, cx: &mut Context, stream: StreamId, key: &IdentityKey) {
-        let (fates, over) = self.outbox.pump(cx.now, key, &mut cx.stack);
+        let (fates, over) = self.outbox.pump((cx.now, (cx.wall)()), key, &mut cx.stack);
         for (seq, fate) in fates {
             let waiting = self.waiting.remove(&seq).and_then(|ticket| cx.calls.take(ticket));
             let Some(Call::Post(post)) = waiting else {
                 match fate {
-                    Fate::Taken(_) => cx.submit(Job::Unqueue(seq), Call::Forgotten),
+                    Fate::Taken(text, message) | Fate::Refused(text, message)
+                        if message.tag.is_question() && knows_no_questions(&text) =>
+                    {
+                        let failure = waits::unknown(&self.names(cx, key), &text);
+                        self.give_up(cx, key, vec![(seq, message)], &failure);
+                    }
+                    Fate::Taken(..) => cx.submit(Job::Unqueue(seq), Call::Forgotten),
                     Fate::Refused(text, message) => {
-                        self.give_up(cx, key, vec![(seq, message)], &format!("the recipient refused: {text}"));
+                        let failure = Failure::new(Code::Full, format!("the recipient refused: {text}"));
+                        self.give_up(cx, key, vec![(seq, message)], &failure);
                     }
                     Fate::Later(_) => {} // the message stays in the outbox
                 }
@@ -338,7 +370,7 @@ impl PostOffice {
             };
             cx.submit(Job::Unqueue(seq), Call::Forgotten);
             match fate {
-                Fate::Taken(ack) => {
+                Fate::Taken(ack, _) => {
                     let delivered = Delivered {
                         ack,
                         kind: post.kind.into(),
@@ -403,17 +435,30 @@ impl PostOffice {
     }
 }
 
-fn check(letter: &Letter) -> Result<(), Failure> {
+/// Whether a message may be a question for so many seconds.
+fn check_question(cx: &Context, asks: Option<u64>) -> Result<(), Failure> {
     let invalid = |text: &str| Failure::new(Code::InvalidArgument, text);
-    if letter.body.len() > MESSAGE_LEN_MAX {
-        let text = format!("a message may have at most 16 MiB, this one has {} bytes", letter.body.len());
+    match asks {
+        Some(_) if !cx.config.services => Err(invalid("no answer could come, since this node takes no messages")
+            .hint("turn its services on: Config::services, pilot_config.services")),
+        Some(seconds) if !(1..=DEADLINE_MAX_S).contains(&seconds) => {
+            Err(invalid(&format!("a question's deadline is 1 to {DEADLINE_MAX_S} seconds away")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check(kind: Kind, body: &[u8]) -> Result<(), Failure> {
+    let invalid = |text: &str| Failure::new(Code::InvalidArgument, text);
+    if body.len() > MESSAGE_LEN_MAX {
+        let text = format!("a message may have at most 16 MiB, this one has {} bytes", body.len());
         return Err(invalid(&text).hint("send it through a stream: pilotctl connect"));
     }
-    match letter.kind {
-        Kind::Json if serde_json::from_slice::<serde::de::IgnoredAny>(&letter.body).is_err() => {
+    match kind {
+        Kind::Json if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() => {
             Err(invalid("the data is not valid JSON; nothing was sent"))
         }
-        Kind::Text if std::str::from_utf8(&letter.body).is_err() => {
+        Kind::Text if std::str::from_utf8(body).is_err() => {
             Err(invalid("the data is not UTF-8 text").hint("--type binary"))
         }
         _ => Ok(()),

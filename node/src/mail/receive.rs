@@ -3,7 +3,7 @@
 use crate::disk::files::FileDone;
 use crate::frame_reader::FrameReader;
 use crate::mail::frame::{self, Request, emit_answer};
-use crate::mail::message::Kind;
+use crate::mail::message::{Kind, Tag};
 use crate::mail::receive_file::{Say, Transfers};
 use crate::services::io::{Io, Receipt};
 use pilot_core::identity::IdentityKey;
@@ -63,7 +63,7 @@ impl Receive {
             }
         };
         match request {
-            Request::Message { id, kind, body } => io.deliver(id, kind, body),
+            Request::Message { id, tag, kind, body } => io.deliver((id, tag), kind, body),
             Request::File(payload) => {
                 let slot = io.next_slot();
                 match self.transfers.take_frame(&payload, &sender.fingerprint(), slot, &mut io.files) {
@@ -100,9 +100,9 @@ impl Receive {
     }
 
     /// The answer to the peer once a message is on disk.
-    pub(crate) fn written(&self, kind: Kind, len: usize, outcome: Result<Receipt, String>) -> Vec<u8> {
+    pub(crate) fn written(&self, (kind, tag): (Kind, Tag), len: usize, outcome: Result<Receipt, String>) -> Vec<u8> {
         match outcome {
-            Ok(_) => emit_answer(&frame::ack_text(kind, len)),
+            Ok(_) => emit_answer(&frame::ack_text(kind, tag, len)),
             Err(why) => emit_answer(&format!("ERR {why}")),
         }
     }
@@ -136,14 +136,14 @@ mod tests {
     #[test]
     fn messages_and_refusals_are_answered_in_their_order() {
         let (mut receive, mut io) = receive();
-        let mut bytes = frame::emit_tagged(&[1; 16], Kind::Json, b"{}");
+        let mut bytes = frame::emit_tagged(&[1; 16], Tag::Plain, Kind::Json, b"{}");
         bytes.extend(frame::emit_frame(99, &[b"?"]));
         for byte in bytes {
             receive.take(&mut io, &[byte], SENDER);
         }
         assert_eq!(io.deliveries.len(), 1);
         assert_eq!(io.deliveries[0].id, Some([1; 16]));
-        let ack = receive.written(Kind::Json, 2, Ok(Receipt { fresh: true, seq: 9 }));
+        let ack = receive.written((Kind::Json, Tag::Plain), 2, Ok(Receipt { fresh: true, seq: 9, answers: false }));
         assert_eq!(ack, emit_answer("ACK JSON 2 bytes"));
         assert!(!io.is_finished() && !io.is_broken);
     }

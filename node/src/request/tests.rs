@@ -5,7 +5,9 @@ use super::*;
 /// The JSON of every verb, as the CLI, the C library, the Go package and the translation of official commands send it,
 /// and the request that it means.
 fn table() -> Vec<(&'static str, Request)> {
-    [of_nodes(), of_trust(), of_codes(), of_mail(), of_streams(), of_programs(), of_clients()].concat()
+    let all =
+        [of_nodes(), of_trust(), of_codes(), of_mail(), of_questions(), of_streams(), of_programs(), of_clients()];
+    all.concat()
 }
 
 /// Nodes.
@@ -145,13 +147,55 @@ fn of_mail() -> Vec<(&'static str, Request)> {
         ),
         (r#"{"op":"outbox"}"#, Request::Outbox { limit: None }),
         (r#"{"op":"outbox","limit":20}"#, Request::Outbox { limit: Some(20) }),
-        (r#"{"op":"inbox"}"#, Request::Inbox { limit: None, before: None }),
-        (r#"{"op":"inbox","limit":20,"before":7}"#, Request::Inbox { limit: Some(20), before: Some(7) }),
+        (r#"{"op":"inbox"}"#, Request::Inbox { limit: None, before: None, only: None }),
+        (r#"{"op":"inbox","limit":20,"before":7}"#, Request::Inbox { limit: Some(20), before: Some(7), only: None }),
         (r#"{"op":"inbox_read","seq":7}"#, Request::InboxRead { seq: 7 }),
-        (r#"{"op":"inbox_next","after":7}"#, Request::InboxNext { after: Some(7) }),
+        (r#"{"op":"inbox_next","after":7}"#, Request::InboxNext { after: Some(7), only: None }),
         (r#"{"op":"inbox_take"}"#, Request::InboxTake { seqs: None }),
         (r#"{"op":"inbox_take","seqs":[1,2]}"#, Request::InboxTake { seqs: Some(vec![1, 2]) }),
         (r#"{"op":"inbox_take","seqs":[]}"#, Request::InboxTake { seqs: Some(Vec::new()) }),
+    ]
+}
+
+/// Questions and their answers.
+fn of_questions() -> Vec<(&'static str, Request)> {
+    let node = || "worker-node".to_owned();
+    vec![
+        (
+            r#"{"op":"ask","node":"worker-node"}"#,
+            Request::Ask { node: node(), kind: None, timeout_ms: None, deadline_s: None },
+        ),
+        (
+            r#"{"op":"ask","node":"worker-node","type":"json","timeout_ms":10000,"deadline_s":60}"#,
+            Request::Ask {
+                node: node(),
+                kind: Some(MessageKind::Json),
+                timeout_ms: Some(10_000),
+                deadline_s: Some(60),
+            },
+        ),
+        (
+            r#"{"op":"reply","question":"7","type":"json"}"#,
+            Request::Reply { question: "7".into(), kind: Some(MessageKind::Json) },
+        ),
+        (
+            r#"{"op":"wait_answer","question":"07","timeout_ms":10000}"#,
+            Request::WaitAnswer { question: "07".into(), timeout_ms: Some(10_000) },
+        ),
+        (r#"{"op":"answers"}"#, Request::Answers { limit: None }),
+        (r#"{"op":"answers","limit":20}"#, Request::Answers { limit: Some(20) }),
+        (
+            r#"{"op":"fail_question","seq":7,"reason":"no"}"#,
+            Request::FailQuestion { seq: 7, reason: Some("no".into()) },
+        ),
+        (
+            r#"{"op":"inbox","only":"failed"}"#,
+            Request::Inbox { limit: None, before: None, only: Some(InboxPart::Failed) },
+        ),
+        (
+            r#"{"op":"inbox_next","only":"questions"}"#,
+            Request::InboxNext { after: None, only: Some(InboxPart::Questions) },
+        ),
     ]
 }
 

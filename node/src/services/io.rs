@@ -2,7 +2,7 @@
 //! the disk and the event stream.
 
 use crate::disk::files::FileJob;
-use crate::mail::message::{Kind, Line};
+use crate::mail::message::{Kind, Line, Tag};
 use crate::services::event::Published;
 use crate::services::lanes::JOBS_OF_PEER_MAX;
 use pilot_stack::{Stack, StreamId};
@@ -20,6 +20,8 @@ pub(crate) struct Delivery {
     pub(crate) slot: u64,
     /// The sender's id; `None`: the sender cannot send the message again.
     pub(crate) id: Option<[u8; 16]>,
+    /// With a deadline that counts from now.
+    pub(crate) tag: Tag,
     pub(crate) kind: Kind,
     pub(crate) body: Vec<u8>,
 }
@@ -30,6 +32,8 @@ pub(crate) struct Receipt {
     pub(crate) fresh: bool,
     /// The message's number in the inbox.
     pub(crate) seq: u64,
+    /// The message answers a question of this node.
+    pub(crate) answers: bool,
 }
 
 /// The output side of one stream of a service.
@@ -103,12 +107,12 @@ impl Io {
     }
 
     /// Delivers a message under a promised answer.
-    pub(crate) fn deliver(&mut self, id: Option<[u8; 16]>, kind: Kind, body: Vec<u8>) {
+    pub(crate) fn deliver(&mut self, (id, tag): (Option<[u8; 16]>, Tag), kind: Kind, body: Vec<u8>) {
         if self.answers.is_empty() {
             self.line.mend();
         }
         let slot = self.promise();
-        self.deliveries.push(Delivery { slot, id, kind, body });
+        self.deliveries.push(Delivery { slot, id, tag, kind, body });
     }
 
     /// Moves answers and bytes into the stream, while it has room.
@@ -147,10 +151,10 @@ mod tests {
         assert_eq!(io.answers.len(), ANSWERS_MAX);
         // The line of a refused message is mended when everything was answered.
         io.line.break_off();
-        io.deliver(None, Kind::Text, Vec::new());
+        io.deliver((None, Tag::Plain), Kind::Text, Vec::new());
         assert!(io.line.is_broken());
         io.answers.clear();
-        io.deliver(None, Kind::Text, Vec::new());
+        io.deliver((None, Tag::Plain), Kind::Text, Vec::new());
         assert!(!io.line.is_broken());
     }
 }

@@ -20,7 +20,8 @@ use crate::disk::job::Job;
 use crate::effect::Effect;
 use crate::log::notes::name_of_key;
 use crate::log::record::{Cause, Record, Source};
-use crate::mail::message::{Kind, Message};
+use crate::mail::frame::id_text;
+use crate::mail::message::{Kind, Message, Tag};
 use crate::mail::post::MAIL_PORT;
 use crate::mail::receive::Receive;
 use crate::node_event::Event;
@@ -129,10 +130,10 @@ impl Service {
         }
     }
 
-    fn written(&self, kind: Kind, len: usize, outcome: Result<Receipt, String>) -> Vec<u8> {
+    fn written(&self, (kind, tag): (Kind, Tag), len: usize, outcome: Result<Receipt, String>) -> Vec<u8> {
         match self {
             Self::Stdio(stdio) => stdio.written(kind, len, outcome),
-            Self::Mail(mail) => mail.written(kind, len, outcome),
+            Self::Mail(mail) => mail.written((kind, tag), len, outcome),
             Self::Echo(_) | Self::Events(_) => Vec::new(), // they deliver no messages
         }
     }
@@ -260,14 +261,22 @@ impl Services {
 
     /// The disk has decided about a message.
     pub(crate) fn delivered(&mut self, cx: &mut Context, call: Delivery, outcome: Result<Receipt, String>) {
-        let Delivery { stream, sender, slot, kind, len } = call;
+        let Delivery { stream, sender, slot, id, kind, tag, len } = call;
         self.disk_has_done(cx, &sender, len);
-        if let Ok(Receipt { fresh: true, seq }) = &outcome {
-            let (id, kind, bytes) = (*seq, kind.into(), len as u64);
-            watch::tell_arrival(cx, stream, |from| Event::Message { id, kind, bytes, from });
+        if let Ok(Receipt { fresh: true, seq, answers }) = outcome {
+            let (kind, bytes) = (kind.into(), len as u64);
+            watch::tell_arrival(cx, stream, |from| match tag {
+                Tag::Question { deadline: deadline_at } => {
+                    Event::Question { id: seq, message_id: id_text(&id), kind, bytes, deadline_at, from }
+                }
+                Tag::Answer(question) if answers => {
+                    Event::Answer { id: seq, reply_to: id_text(&question), kind, bytes, from }
+                }
+                _ => Event::Message { id: seq, kind, bytes, from },
+            });
         }
         if let Some(session) = self.sessions.get_mut(&stream) {
-            let answer = session.service.written(kind, len, outcome);
+            let answer = session.service.written((kind, tag), len, outcome);
             session.io.answer(slot, answer);
             session.delivering = session.delivering.saturating_sub(len);
             cx.ready(stream);
@@ -394,7 +403,7 @@ fn refuse_surplus(cx: &Context, daily: &mut Daily, (service, io): (&Service, &mu
             io.deliveries.push(delivery);
         } else {
             let why = format!("the inbox is full for this peer today: its quota is {max} messages a day");
-            let answer = service.written(delivery.kind, delivery.body.len(), Err(why));
+            let answer = service.written((delivery.kind, delivery.tag), delivery.body.len(), Err(why));
             io.answer(delivery.slot, answer);
         }
     }
@@ -413,16 +422,15 @@ fn hand_on(cx: &mut Context, stream: StreamId, io: &mut Io, (sender, lanes): (&I
     let (sender, mut delivering) = (*sender, 0);
     if !io.deliveries.is_empty() {
         let (_, peer) = ends(&cx.stack, stream);
-        for io::Delivery { slot, id, kind, body } in io.deliveries.drain(..) {
+        for io::Delivery { slot, id: known, tag, kind, body } in io.deliveries.drain(..) {
             lanes.add(&sender, body.len());
             delivering += body.len();
-            let call = Call::Delivery(Delivery { stream, sender, slot, kind, len: body.len() });
-            let (addr, at) = (peer.addr, (cx.wall)());
-            let message = |id| Message { id, sender, addr, kind, at, body };
-            let job = match id {
-                Some(id) => Job::DeliverInLine(message(id), io.line.clone()),
-                None => Job::Deliver(message(entropy())),
-            };
+            let (addr, at, id) = (peer.addr, (cx.wall)(), known.unwrap_or_else(entropy));
+            let tag = tag.of_frame(at);
+            let call = Call::Delivery(Delivery { stream, sender, slot, id, kind, tag, len: body.len() });
+            let message = Message { id, sender, addr, kind, at, tag, body };
+            let line = io.line.clone();
+            let job = if known.is_some() { Job::DeliverInLine(message, line) } else { Job::Deliver(message) };
             cx.submit(job, call);
         }
     }

@@ -1,6 +1,6 @@
 //! The service on port 1000: a text stream that no program of this machine reads becomes a message.
 
-use crate::mail::message::{Kind, MESSAGE_LEN_MAX};
+use crate::mail::message::{Kind, MESSAGE_LEN_MAX, Tag};
 use crate::services::io::{Io, Receipt};
 use serde_json::json;
 
@@ -42,13 +42,13 @@ impl Stdio {
             Ok(_) => Kind::Text,
             Err(_) => Kind::Binary,
         };
-        io.deliver(None, kind, body);
+        io.deliver((None, Tag::Plain), kind, body);
     }
 
     /// The answer to the peer once the message is on disk.
     pub(crate) fn written(&self, kind: Kind, len: usize, outcome: Result<Receipt, String>) -> Vec<u8> {
         let data = match outcome {
-            Ok(Receipt { fresh, seq }) => {
+            Ok(Receipt { fresh, seq, .. }) => {
                 json!({"status": "stored", "id": seq, "bytes": len, "type": kind.name(), "duplicate": !fresh})
             }
             Err(why) => json!({"status": "error", "message": why}),

@@ -129,7 +129,7 @@ fn a_text_stream_is_answered_once_its_message_is_on_disk() {
     assert_eq!((message.sender, message.kind, message.at), (key(1), Kind::Text, WALL_S));
     let cx = &mut served.lab.nodes[0];
     let Some(Call::Delivery(delivery)) = cx.calls.take(ticket) else { panic!("no call") };
-    served.services.delivered(cx, delivery, Ok(Receipt { fresh: true, seq: 4 }));
+    served.services.delivered(cx, delivery, Ok(Receipt { fresh: true, seq: 4, answers: false }));
     let answer = served.read(id, 10);
     assert!(answer.starts_with(b"{"), "{answer:?}");
     let is_told = |effect: &Effect| matches!(effect, Effect::Tell(event) if json(event)["event"] == "message");
@@ -141,7 +141,7 @@ fn a_text_stream_is_answered_once_its_message_is_on_disk() {
 fn mail_hands_messages_and_files_to_the_disk_and_gives_files_up_with_their_stream() {
     let mut served = Served::new();
     let file = crate::mail::frame::emit_frame(crate::mail::frame::FILE, &[&1u16.to_be_bytes(), b"a", &[7; 100]]);
-    let message = crate::mail::frame::emit_tagged(&[3; 16], Kind::Json, b"{}");
+    let message = crate::mail::frame::emit_tagged(&[3; 16], Tag::Plain, Kind::Json, b"{}");
     let id = served.open(DATA_EXCHANGE, &[&message[..], &file[..60]].concat());
     served.run_until(|served| served.effects.len() >= 3);
     let jobs: Vec<Job> = served
@@ -248,7 +248,7 @@ fn unfinished_text_and_frames_are_bounded_for_a_peer_and_the_peer_learns_why() {
 #[test]
 fn a_message_that_fills_the_budget_is_no_reason_to_refuse_the_next_while_the_disk_writes() {
     let mut served = Served::limited("memory=4MB");
-    let frame = crate::mail::frame::emit_tagged(&[3; 16], Kind::Binary, &vec![7; 1_400_000]);
+    let frame = crate::mail::frame::emit_tagged(&[3; 16], Tag::Plain, Kind::Binary, &vec![7; 1_400_000]);
     let id = served.open(DATA_EXCHANGE, b"");
     let (bytes, mut sent) = ([&frame[..], &frame[..]].concat(), 0);
     let mut write = |served: &mut Served| sent += served.lab.nodes[1].stack.send(id, &bytes[sent..]).expect("open");
@@ -267,7 +267,7 @@ fn a_message_that_fills_the_budget_is_no_reason_to_refuse_the_next_while_the_dis
     let Some(Effect::Submit(_, ticket)) = served.effects.pop() else { panic!("no job") };
     let cx = &mut served.lab.nodes[0];
     let Some(Call::Delivery(delivery)) = cx.calls.take(ticket) else { panic!("no call") };
-    served.services.delivered(cx, delivery, Ok(Receipt { fresh: true, seq: 1 }));
+    served.services.delivered(cx, delivery, Ok(Receipt { fresh: true, seq: 1, answers: false }));
     served.run_until(|served| {
         write(served);
         served.effects.iter().any(is_delivery)
@@ -300,14 +300,14 @@ fn subscribers_that_read_nothing_are_bounded_for_their_peer() {
 #[test]
 fn messages_beyond_the_quota_of_a_day_are_answered_and_stored_nowhere() {
     let mut served = Served::limited("messages=2/day");
-    let frame = |n: u8| crate::mail::frame::emit_tagged(&[n; 16], Kind::Text, b"hi");
+    let frame = |n: u8| crate::mail::frame::emit_tagged(&[n; 16], Tag::Plain, Kind::Text, b"hi");
     let id = served.open(DATA_EXCHANGE, &[frame(1), frame(2), frame(3), frame(4)].concat());
     served.run_until(|served| served.effects.len() >= 2);
     for effect in std::mem::take(&mut served.effects) {
         let Effect::Submit(Job::DeliverInLine(..), ticket) = effect else { panic!("{effect:?}") };
         let cx = &mut served.lab.nodes[0];
         let Some(Call::Delivery(delivery)) = cx.calls.take(ticket) else { panic!("no call") };
-        served.services.delivered(cx, delivery, Ok(Receipt { fresh: true, seq: 1 }));
+        served.services.delivered(cx, delivery, Ok(Receipt { fresh: true, seq: 1, answers: false }));
     }
     let full = "ERR the inbox is full for this peer today: its quota is 2 messages a day";
     let expected: Vec<u8> = ["ACK TEXT 2 bytes", "ACK TEXT 2 bytes", full, full]

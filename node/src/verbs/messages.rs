@@ -1,9 +1,9 @@
 //! Owns the verbs about messages.
 
-use crate::answer::{Delivered, Inbox, Message, Taken};
+use crate::answer::{Accepted, Delivered, Inbox, Message, Question, Questions, Replied, Taken};
 use crate::failure::{Code, Failure};
 use crate::node::Node;
-use crate::request::{MessageKind, Request};
+use crate::request::{InboxPart, MessageKind, Request};
 use std::time::Duration;
 
 /// The verbs about messages; see [`Node::messages`].
@@ -40,6 +40,22 @@ impl Default for SendOptions {
     }
 }
 
+/// How a question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskOptions {
+    /// Longest wait for the answer, at most until the deadline.
+    pub timeout: Duration,
+    /// When the question is not handed out any more: 1 second to 7 days from now.
+    pub deadline: Duration,
+}
+
+impl Default for AskOptions {
+    /// The wait is ten minutes, the deadline in seven days.
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(600), deadline: Duration::from_secs(7 * 24 * 3600) }
+    }
+}
+
 impl Messages<'_> {
     /// Puts a message of at most 16 MiB into a peer's inbox; returns once it is on the peer's disk.
     ///
@@ -65,9 +81,90 @@ impl Messages<'_> {
             node: node.into(),
             kind: Some(kind),
             queue: Some(options.queue),
-            timeout_ms: Some(u64::try_from(options.timeout.as_millis()).unwrap_or(u64::MAX)),
+            timeout_ms: Some(milliseconds(options.timeout)),
         };
         Ok(self.0.ask_with(request, body.to_vec())?.0)
+    }
+
+    /// Asks a peer and waits for the answer, whose bytes come beside; without one ([`Question::answer`] is `None`) it may come later,
+    /// for [`Messages::wait_answer`]. An answer stays until [`Messages::take`] takes its number.
+    ///
+    /// ```no_run
+    /// # fn with(node: &pilot_node::Node) -> Result<(), pilot_node::Failure> {
+    /// use pilot_node::{AskOptions, MessageKind};
+    ///
+    /// let (question, body) =
+    ///     node.messages().ask("worker-node", MessageKind::Text, b"how many?", AskOptions::default())?;
+    /// if let Some(answer) = question.answer {
+    ///     println!("{}", String::from_utf8_lossy(&body));
+    ///     node.messages().take(&[answer.id])?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `TrustRequired`; `NotFound`; `InvalidArgument` when the bytes are not of the kind; `ConnectionRefused` when the peer knows no
+    /// questions; `Full`. Of a peer that cannot be reached the question waits.
+    pub fn ask(
+        &self,
+        node: &str,
+        kind: MessageKind,
+        body: &[u8],
+        options: AskOptions,
+    ) -> Result<(Question, Vec<u8>), Failure> {
+        let request = Request::Ask {
+            node: node.into(),
+            kind: Some(kind),
+            timeout_ms: Some(milliseconds(options.timeout)),
+            deadline_s: Some(options.deadline.as_secs()),
+        };
+        self.0.ask_with(request, body.to_vec())
+    }
+
+    /// How far a question is, by its [`Question::message_id`]; waits for its answer, whose bytes come beside.
+    ///
+    /// # Errors
+    /// `NotFound`; `Full` when too many callers wait for it.
+    pub fn wait_answer(&self, question: &str, timeout: Duration) -> Result<(Question, Vec<u8>), Failure> {
+        let timeout_ms = Some(milliseconds(timeout));
+        self.0.ask_with(Request::WaitAnswer { question: question.into(), timeout_ms }, Vec::new())
+    }
+
+    /// The newest questions of this node that wait for an answer, or have one that was not taken; at most `limit`.
+    ///
+    /// # Errors
+    /// When the disk fails, or the node has ended.
+    pub fn asked(&self, limit: u64) -> Result<Questions, Failure> {
+        self.0.ask(Request::Answers { limit: Some(limit) })
+    }
+
+    /// The oldest question of a peer with a greater number that waits for an answer, and its bytes; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the disk fails, or the node has ended.
+    pub fn next_question(&self, after: u64) -> Result<Option<(Message, Vec<u8>)>, Failure> {
+        self.next_of(after, Some(InboxPart::Questions))
+    }
+
+    /// Answers a question, named by its number in the inbox or by its [`Message::message_id`], and takes it away: both in one step
+    /// on the disk. The same answer again changes nothing.
+    ///
+    /// # Errors
+    /// `Conflict` when the question has another answer; `NotFound` when it was taken away, or its deadline is over; `InvalidArgument`
+    /// when the bytes are not of the kind; `Full`.
+    pub fn reply(&self, question: &str, kind: MessageKind, body: &[u8]) -> Result<Replied, Failure> {
+        let request = Request::Reply { question: question.into(), kind: Some(kind) };
+        Ok(self.0.ask_with(request, body.to_vec())?.0)
+    }
+
+    /// Marks a question as failed, so that [`Messages::next_question`] gives it no more; without a reason, gives it again.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn fail_question(&self, id: u64, reason: Option<&str>) -> Result<(), Failure> {
+        let request = Request::FailQuestion { seq: id, reason: reason.map(str::to_owned) };
+        self.0.ask::<Accepted>(request).map(drop)
     }
 
     /// The newest messages of the inbox, at most `limit`.
@@ -75,7 +172,7 @@ impl Messages<'_> {
     /// # Errors
     /// When the disk fails, or the node has ended.
     pub fn inbox(&self, limit: u64) -> Result<Inbox, Failure> {
-        self.0.ask(Request::Inbox { limit: Some(limit), before: None })
+        self.0.ask(Request::Inbox { limit: Some(limit), before: None, only: None })
     }
 
     /// The message with this number, and its bytes.
@@ -91,7 +188,11 @@ impl Messages<'_> {
     /// # Errors
     /// When the disk fails, or the node has ended.
     pub fn next(&self, after: u64) -> Result<Option<(Message, Vec<u8>)>, Failure> {
-        match self.0.ask_with(Request::InboxNext { after: Some(after) }, Vec::new()) {
+        self.next_of(after, None)
+    }
+
+    fn next_of(&self, after: u64, only: Option<InboxPart>) -> Result<Option<(Message, Vec<u8>)>, Failure> {
+        match self.0.ask_with(Request::InboxNext { after: Some(after), only }, Vec::new()) {
             Err(failure) if failure.code == Code::NotFound => Ok(None),
             found => found.map(Some),
         }
@@ -112,4 +213,8 @@ impl Messages<'_> {
     pub fn clear(&self) -> Result<u64, Failure> {
         Ok(self.0.ask::<Taken>(Request::InboxTake { seqs: None })?.cleared)
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

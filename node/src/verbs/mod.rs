@@ -9,7 +9,7 @@ mod trust;
 
 pub use events::Events;
 pub use files::Files;
-pub use messages::{Messages, SendOptions};
+pub use messages::{AskOptions, Messages, SendOptions};
 pub use programs::{ExposeOptions, Exposure, Forwarding};
 pub use trust::{Terms, Trust};
 

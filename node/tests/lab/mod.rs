@@ -19,7 +19,13 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
+    #[allow(dead_code, reason = "each test program uses one of both")]
     pub(crate) fn new(name: &str) -> Self {
+        Self::with_services(name, &["node-b"])
+    }
+
+    /// The same with services on these nodes.
+    pub(crate) fn with_services(name: &str, serving: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("pilot-node-{name}-{}", std::process::id()));
         let loopback = "127.0.0.1:0".parse().unwrap();
         let server = Server::bind(&ServerConfig { home: folder.join("r"), listen: loopback, idle_exit: None }).unwrap();
@@ -28,7 +34,7 @@ impl Lab {
         let logs = [MemoryLog::default(), MemoryLog::default()];
         let start = |name: &str, log: &MemoryLog| {
             let mut config = Config::new(folder.join(name));
-            (config.hostname, config.listen, config.services) = (Some(name.into()), loopback, name == "node-b");
+            (config.hostname, config.listen, config.services) = (Some(name.into()), loopback, serving.contains(&name));
             config.rendezvous = RendezvousConfig::At(key, addr);
             config.log = Some(LogConfig::new(LogLevel::Debug, log.clone()));
             Node::start(config).unwrap()

@@ -11,6 +11,7 @@ mod calls;
 mod clean;
 mod files;
 mod print_config;
+mod questions;
 mod resources;
 mod revision;
 mod rpc;

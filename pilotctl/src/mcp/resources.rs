@@ -90,7 +90,7 @@ pub(super) fn list(call: &Call) -> Result<Value, RpcError> {
         client => client?,
     };
     let limit = Some(LISTED_MAX as u64);
-    let inbox: Inbox = client.ask(&Request::Inbox { limit, before: None }, Some(CALL_TIMEOUT))?;
+    let inbox: Inbox = client.ask(&Request::Inbox { limit, before: None, only: None }, Some(CALL_TIMEOUT))?;
     resources.extend(inbox.messages.iter().rev().map(describe_message));
     let received: Received = client.ask(&Request::Received, Some(CALL_TIMEOUT))?;
     let mut files: Vec<&ReceivedFile> = received.files.iter().collect();
@@ -139,7 +139,7 @@ fn contents(call: &Call, uri: &str, resource: &Resource) -> Result<Value, Failur
     };
     match resource {
         Resource::Inbox => {
-            let request = Request::Inbox { limit: Some(LISTED_MAX as u64), before: None };
+            let request = Request::Inbox { limit: Some(LISTED_MAX as u64), before: None, only: None };
             let mut data = client.request(&request, &[], Some(CALL_TIMEOUT))?.data;
             for message in data["messages"].as_array_mut().into_iter().flatten() {
                 message["uri"] = message_uri(message["id"].as_u64().unwrap_or_default()).into();

@@ -139,7 +139,7 @@ impl Subscriptions {
     fn hear(&self, client: &mut Client) {
         while let Ok(event) = client.next_event(None) {
             match event.as_ref().map(pilot_node::NodeEvent::read) {
-                Some(Ok(Event::Message { .. })) => self.updated(INBOX),
+                Some(Ok(Event::Message { .. } | Event::Question { .. })) => self.updated(INBOX),
                 Some(Ok(Event::File { .. })) => self.updated(RECEIVED),
                 Some(Ok(Event::Missed { .. })) => [INBOX, RECEIVED].into_iter().for_each(|uri| self.updated(uri)),
                 _ => {}

@@ -6,6 +6,7 @@ use crate::mcp::ask;
 use crate::mcp::calls::Call;
 use crate::mcp::clean;
 use crate::mcp::files;
+use crate::mcp::questions;
 use crate::mcp::resources::INBOX;
 use crate::mcp::rpc::RpcError;
 use crate::mcp::schema::Input;
@@ -56,7 +57,7 @@ enum Does {
     Take,
 }
 
-const TOOLS: [Tool; 19] = [
+const TOOLS: [Tool; 23] = [
     Tool {
         name: "info",
         title: "This node",
@@ -163,6 +164,66 @@ const TOOLS: [Tool; 19] = [
         does: Does::Add,
         is_from_peers: false,
         run: |_, call, arguments| actions::send_message(call, arguments),
+    },
+    Tool {
+        name: "ask",
+        title: "Ask a peer a question",
+        description: "Puts a question into a trusted peer's inbox and waits for the answer, which another agent or a person there gives. Without an answer in time, the result has the question's message_id, for wait_answer: the answer may come later.",
+        input: Input {
+            verb: Some("ask"),
+            without: &["timeout_ms"],
+            more: r#"{"text":{"type":"string","description":"The question; or base64."},
+                "base64":{"type":"string","description":"The question's bytes, in base64; or text."},
+                "timeout_s":{"type":"integer","minimum":0,"maximum":600,
+                    "description":"Longest wait for the answer; absent: 60. Unit: seconds."}}"#,
+            needed: &[],
+        },
+        does: Does::Add,
+        is_from_peers: true,
+        run: |_, call, arguments| questions::ask(call, arguments),
+    },
+    Tool {
+        name: "wait_answer",
+        title: "Wait for an answer",
+        description: "Tells how far a question is that this node has asked, and waits for its answer, which is taken away with this.",
+        input: Input {
+            verb: Some("wait_answer"),
+            without: &["timeout_ms"],
+            more: r#"{"timeout_s":{"type":"integer","minimum":0,"maximum":600,
+                "description":"Longest wait for the answer; absent: not at all. Unit: seconds."}}"#,
+            needed: &[],
+        },
+        does: Does::Take,
+        is_from_peers: true,
+        run: |_, call, arguments| questions::wait_answer(call, arguments),
+    },
+    Tool {
+        name: "reply",
+        title: "Answer a question",
+        description: "Answers a question of the inbox, once, and takes it away. The inbox lists questions with a deadline_at; read gives their text.",
+        input: Input {
+            verb: Some("reply"),
+            without: &[],
+            more: r#"{"text":{"type":"string","description":"The answer; or base64."},
+                "base64":{"type":"string","description":"The answer's bytes, in base64; or text."}}"#,
+            needed: &[],
+        },
+        does: Does::AddOnce,
+        is_from_peers: false,
+        run: |powers, call, arguments| {
+            let replied = questions::reply(call, arguments)?;
+            powers.subscriptions.updated(INBOX);
+            Ok(replied)
+        },
+    },
+    Tool {
+        name: "answers",
+        title: "List questions asked",
+        description: "",
+        input: Input::of("answers"),
+        does: Does::Read,
+        is_from_peers: true,
+        run: |_, call, arguments| actions::plain(call, arguments, "answers"),
     },
     Tool {
         name: "inbox",

@@ -1,16 +1,17 @@
 //! The books on a real disk and on a simulated one.
 
 mod power;
+mod questions;
 
 use super::books;
 use super::books::{Books, INBOX_LEN_MAX, OUTBOX_MAX, RECENT_ALL_MAX, RECENT_MAX, SENDERS_MAX};
-use super::job::{Done, Job, Meta};
+use super::job::{Done, Job, Meta, Part};
 use super::schedule::JOBS_MAX;
 use super::worker::Worker;
 use crate::effect::Ticket;
 use crate::log::writer::Writer;
 use crate::mail::given_up::{GIVEN_UP_MAX, GivenUp};
-use crate::mail::message::{Kind, Line, MESSAGE_LEN_MAX, Message, Outgoing};
+use crate::mail::message::{Kind, Line, MESSAGE_LEN_MAX, Message, Outgoing, Tag};
 use mio::Waker;
 use pilot_core::Addr;
 use pilot_core::identity::IdentityKey;
@@ -28,7 +29,8 @@ fn books(disk: &SimDisk, limits: Limits) -> Books<SimDisk> {
 fn message(n: u64, body: usize) -> Message {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&n.to_le_bytes());
-    Message { id, sender: IdentityKey([1; 32]), addr: Addr::new(0, 1), kind: Kind::Json, at: 5, body: vec![b'x'; body] }
+    let (sender, addr) = (IdentityKey([1; 32]), Addr::new(0, 1));
+    Message { id, sender, addr, kind: Kind::Json, at: 5, tag: Tag::Plain, body: vec![b'x'; body] }
 }
 
 fn of(sender: u32, n: u64) -> Message {
@@ -85,16 +87,18 @@ fn messages_are_accepted_once_and_in_order_across_reopening() {
     drop(before);
     let mut books = books(&disk, LIMITS);
     assert!(matches!(one(&mut books, Job::Deliver(message(7, 10))), Done::Delivered { fresh: false, seq: 8 }));
-    let Done::Listing(listing) = one(&mut books, Job::List { limit: 1000, before: None }) else { panic!("a listing") };
+    let Done::Listing(listing) = one(&mut books, Job::List { limit: 1000, before: None, part: Part::All }) else {
+        panic!("a listing")
+    };
     assert!(listing.rows.iter().map(|r| r.1.id).eq((0..100).map(|n| message(n, 0).id)));
     assert!(matches!(one(&mut books, Job::Take(Some(vec![1, 1, 500]))), Done::Taken(1)));
     assert!(
         matches!(one(&mut books, Job::Deliver(message(0, 10))), Done::Delivered { fresh: false, .. }),
         "taken, not forgotten"
     );
-    assert!(matches!(one(&mut books, Job::Next(1)), Done::Message(Some((2, m))) if m == message(1, 10)));
+    assert!(matches!(one(&mut books, Job::Next(1, Part::All)), Done::Message(Some((2, m))) if m == message(1, 10)));
     assert!(matches!(one(&mut books, Job::Take(None)), Done::Taken(99)));
-    assert!(matches!(one(&mut books, Job::Next(0)), Done::Message(None)));
+    assert!(matches!(one(&mut books, Job::Next(0, Part::All)), Done::Message(None)));
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn jobs_of_one_group_see_what_came_before_them() {
         Job::Read(1),
         Job::Deliver(message(2, 10)),
         Job::Take(None),
-        Job::List { limit: 10, before: None },
+        Job::List { limit: 10, before: None, part: Part::All },
     ];
     let done = books.run(jobs.into_iter());
     assert!(matches!(&done[1], Done::Delivered { fresh: false, seq: 1 }));
@@ -145,7 +149,14 @@ fn one_sender_cannot_fill_the_inbox_and_refused_messages_change_nothing() {
 fn the_outbox_survives_and_has_a_maximum() {
     let disk = SimDisk::new(1);
     let mut before = books(&disk, LIMITS);
-    let outgoing = Outgoing { id: [3; 16], to: IdentityKey([2; 32]), kind: Kind::Text, since: 9, body: b"hi".to_vec() };
+    let outgoing = Outgoing {
+        id: [3; 16],
+        to: IdentityKey([2; 32]),
+        kind: Kind::Text,
+        since: 9,
+        tag: Tag::Plain,
+        body: b"hi".to_vec(),
+    };
     let outcomes = before.run((0..OUTBOX_MAX + 1).map(|_| Job::Queue(outgoing.clone())));
     assert!(matches!(outcomes.last(), Some(Done::Full(_))));
     assert!(matches!(outcomes[outcomes.len() - 2], Done::Queued(seq) if seq == OUTBOX_MAX as u64));
@@ -160,7 +171,14 @@ fn the_outbox_survives_and_has_a_maximum() {
 fn messages_that_were_given_up_are_remembered_up_to_a_maximum() {
     let disk = SimDisk::new(1);
     let mut before = books(&disk, LIMITS);
-    let outgoing = Outgoing { id: [3; 16], to: IdentityKey([2; 32]), kind: Kind::Text, since: 9, body: b"hi".to_vec() };
+    let outgoing = Outgoing {
+        id: [3; 16],
+        to: IdentityKey([2; 32]),
+        kind: Kind::Text,
+        since: 9,
+        tag: Tag::Plain,
+        body: b"hi".to_vec(),
+    };
     let row = |seq| GivenUp::new((seq, &outgoing), 5, "beta", "too old");
     for seq in 1..=GIVEN_UP_MAX as u64 + 1 {
         one(&mut before, Job::Queue(outgoing.clone()));
@@ -202,8 +220,14 @@ fn a_full_disk_takes_changes_of_trust_and_an_inbox_that_is_emptied_makes_room() 
         let disk = SimDisk::new(capacity);
         disk.limit(capacity as usize);
         let mut full = books(&disk, limits);
-        let outgoing =
-            Outgoing { id: [3; 16], to: IdentityKey([2; 32]), kind: Kind::Text, since: 9, body: vec![7; 99] };
+        let outgoing = Outgoing {
+            id: [3; 16],
+            to: IdentityKey([2; 32]),
+            kind: Kind::Text,
+            since: 9,
+            tag: Tag::Plain,
+            body: vec![7; 99],
+        };
         one(&mut full, Job::Queue(outgoing.clone()));
         let mut had = 0;
         while matches!(one(&mut full, Job::Deliver(message(had, 70))), Done::Delivered { .. }) {
@@ -234,7 +258,7 @@ fn a_full_disk_takes_changes_of_trust_and_an_inbox_that_is_emptied_makes_room() 
             matches!(one(&mut full, Job::Deliver(message(1000, 70))), Done::Delivered { fresh: true, .. });
         tight += usize::from(had > 5 && !is_delivered);
         // Nothing that was taken comes back.
-        let done = one(&mut full, Job::List { limit: 99, before: None });
+        let done = one(&mut full, Job::List { limit: 99, before: None, part: Part::All });
         assert!(matches!(&done, Done::Listing(list) if list.total == u64::from(is_delivered)), "{capacity}: {done:?}");
     }
     // On a disk of four segments, the ids of taken messages can fill the oldest one; then there is room only with more of it.
@@ -258,7 +282,9 @@ fn the_inbox_has_a_maximum_of_messages() {
     );
     assert!(matches!(one(&mut books, Job::Deliver(of(0, max))), Done::Delivered { fresh: true, .. }));
     assert!(matches!(one(&mut books, Job::Take(None)), Done::Taken(n) if n as u64 == max));
-    assert!(matches!(one(&mut books, Job::List { limit: 9, before: None }), Done::Listing(list) if list.total == 0));
+    assert!(
+        matches!(one(&mut books, Job::List { limit: 9, before: None, part: Part::All }), Done::Listing(list) if list.total == 0)
+    );
 }
 
 #[test]
@@ -339,7 +365,7 @@ fn a_real_folder_keeps_what_was_written() {
     drop(books);
     let mut books = open();
     assert_eq!(books.saved().expect("readable").profile, Some(vec![99; 50]));
-    let done = books.run([Job::List { limit: 1000, before: None }, Job::Read(100)].into_iter());
+    let done = books.run([Job::List { limit: 1000, before: None, part: Part::All }, Job::Read(100)].into_iter());
     assert!(matches!(&done[0], Done::Listing(listing) if listing.total == 34));
     assert!(matches!(&done[1], Done::Message(Some((100, m))) if *m == message(99, 100)));
     assert!(std::fs::read_dir(scratch.0.join("books")).expect("there").count() < 20);

@@ -2,8 +2,8 @@
 
 use super::{LIMITS, books, message};
 use crate::disk::books::Books;
-use crate::disk::job::{Done, Job, Meta};
-use crate::mail::message::{Kind, Outgoing};
+use crate::disk::job::{Done, Job, Meta, Part};
+use crate::mail::message::{Kind, Outgoing, Tag};
 use pilot_core::identity::IdentityKey;
 use pilot_store::sim::SimDisk;
 
@@ -63,11 +63,12 @@ fn number(id: [u8; 16]) -> u64 {
 fn outgoing(id: u64) -> Outgoing {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&id.to_le_bytes());
-    Outgoing { id: bytes, to: IdentityKey([2; 32]), kind: Kind::Text, since: 9, body: vec![b'o'; id as usize % 50] }
+    let body = vec![b'o'; id as usize % 50];
+    Outgoing { id: bytes, to: IdentityKey([2; 32]), kind: Kind::Text, since: 9, tag: Tag::Plain, body }
 }
 
 fn listed(books: &mut Books<SimDisk>) -> Vec<(u64, crate::mail::message::Message, usize)> {
-    let done = books.run(std::iter::once(Job::List { limit: usize::MAX, before: None })).remove(0);
+    let done = books.run(std::iter::once(Job::List { limit: usize::MAX, before: None, part: Part::All })).remove(0);
     let Done::Listing(listing) = done else { panic!("{done:?}") };
     assert_eq!(listing.total as usize, listing.rows.len());
     listing.rows

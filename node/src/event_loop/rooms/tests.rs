@@ -119,7 +119,7 @@ fn requests_of_clients_need_a_client_and_values_have_bounds() {
         assert_eq!(code(ask(&mut rooms, Request::Publish { topic }, payload)), Some(Code::InvalidArgument));
     }
     let (limit, before) = (Some(u64::MAX), None);
-    assert!(ask(&mut rooms, Request::Inbox { limit, before }, b"")().is_none());
+    assert!(ask(&mut rooms, Request::Inbox { limit, before, only: None }, b"")().is_none());
     assert!(matches!(disk.jobs.try_recv(), Ok((_, Job::List { limit, .. })) if limit as u64 == inbox::PAGE_MAX));
     let info = ask(&mut rooms, Request::Info, b"")().expect("at once").expect("ok");
     assert_eq!((&info["hostname"], &info["rendezvous"]), (&"node-0".into(), &"absent".into()));

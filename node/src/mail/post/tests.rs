@@ -1,5 +1,7 @@
 //! Messages between two nodes in memory; the tests play the disk and the recipient.
 
+mod questions;
+
 use super::*;
 use crate::calls::connect;
 use crate::frame_reader::FrameReader;
@@ -12,7 +14,7 @@ use pilot_core::trust::{Ports, Regrant};
 use pilot_stack::{Event, Recv};
 
 fn letter(keep: bool, body: &[u8]) -> Letter {
-    Letter { node: "node-1".into(), kind: Kind::Text, keep, timeout: None, body: body.to_vec() }
+    Letter { node: "node-1".into(), kind: Kind::Text, keep, timeout: None, asks: None, body: body.to_vec() }
 }
 
 /// The disk has put the message into the books under `seq`.
@@ -254,7 +256,7 @@ fn messages_for_a_recipient_that_is_not_trusted_any_more_do_not_leave() {
 fn the_bytes_that_wait_in_memory_have_a_maximum() {
     let (mut lab, mut post) = friends();
     let cx = &mut lab.nodes[0];
-    let message = |len| Outgoing { id: [1; 16], to: key(1), kind: Kind::Binary, since: 0, body: vec![0; len] };
+    let message = |len| Outgoing { kind: Kind::Binary, body: vec![0; len], ..waits(0) };
     let queue = |cx: &Context, len| Queue { message: message(len), caller: caller(1), deadline: cx.now, keep: true };
     let fit = (WAITING_LEN_MAX / MESSAGE_LEN_MAX) as u64;
     for seq in 1..=fit {
@@ -273,7 +275,7 @@ fn counted(total: u64, ago: u64) -> Vec<u8> {
 }
 
 fn waits(since: u64) -> Outgoing {
-    Outgoing { id: [1; 16], to: key(1), kind: Kind::Text, since, body: b"hi".to_vec() }
+    Outgoing { id: [1; 16], to: key(1), kind: Kind::Text, since, tag: Tag::Plain, body: b"hi".to_vec() }
 }
 
 #[test]
@@ -315,7 +317,7 @@ fn messages_that_were_given_up_are_told_up_to_a_maximum() {
     let (mut lab, mut post) = friends();
     let cx = &mut lab.nodes[0];
     let messages = (1..=GIVEN_UP_MAX as u64 + 1).map(|seq| (seq, waits(0))).collect();
-    post.give_up(cx, &key(1), messages, TOO_OLD);
+    post.give_up(cx, &key(1), messages, &Failure::new(Code::Timeout, TOO_OLD));
     assert_eq!((post.given_up.len(), post.given_up[0].seq), (GIVEN_UP_MAX, 2));
     assert_eq!(post.list(cx, Some(u64::MAX)).shown, GIVEN_UP_MAX as u64);
 }

@@ -6,7 +6,7 @@ use crate::disk::files::{FileJob, Files};
 use crate::disk::part::SYNC_EVERY;
 use crate::disk::schedule::Schedule;
 use crate::mail::frame::{FILE, emit_frame, emit_tagged};
-use crate::mail::message::Kind;
+use crate::mail::message::{Kind, Tag};
 use crate::mail::receive_file::sender;
 use crate::services::event::Published as Event1002;
 use crate::services::{DATA_EXCHANGE, ECHO, EVENT_STREAM, PORTS, STDIO};
@@ -237,7 +237,7 @@ impl Trick {
     pub(super) fn go_on(self, number: u8) -> Vec<u8> {
         match self {
             Self::Text | Self::Unfinished | Self::UnreadEcho => vec![b'x'; 32 << 10],
-            Self::TinyMessages => emit_tagged(&[number; 16], Kind::Text, b"").repeat(300),
+            Self::TinyMessages => emit_tagged(&[number; 16], Tag::Plain, Kind::Text, b"").repeat(300),
             Self::IdleFile => Vec::new(),
             Self::Restarts => {
                 let open = sender::open(&[9; 16], 3 << 30, &[9; 32], "again");
@@ -295,7 +295,7 @@ fn run(world: &mut World, bad: &mut [Bad]) -> Got {
         misbehave(world, bad);
         world.write(2, echo, &buffer[..64 << 10]);
         if step % 10 == 0 {
-            let frame = emit_tagged(&[step as u8; 16], Kind::Text, b"hello");
+            let frame = emit_tagged(&[step as u8; 16], Tag::Plain, Kind::Text, b"hello");
             assert_eq!(world.write(2, mail, &frame), frame.len());
             asked.push_back(world.now());
         }
