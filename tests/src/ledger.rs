@@ -4,6 +4,7 @@
 //! came from there (RFC 9000 §8.1), and beside that what [`CANDIDATE_LEN_MAX`] names. Addresses of the machine's own
 //! configuration and trust book get INITs at their pace.
 
+use pilot_core::path::Path;
 use pilot_core::time::Duration;
 use pilot_core::{Endpoint, Instant};
 use std::collections::BTreeMap;
@@ -65,7 +66,7 @@ impl Ledger {
         }
         if endpoint.is_open(to) {
             // An address that has answered and is forgotten later has not become a stranger's.
-            account.is_open = account.received > 0;
+            account.is_open = account.received > 0 || has_answered_a_probe(now, to, endpoint);
             let is_init = len <= INIT_LEN_MAX;
             assert!(account.is_open || is_init, "{len} bytes at once to {to}, which is known but has not answered");
             return;
@@ -82,4 +83,12 @@ impl Ledger {
             account.received
         );
     }
+}
+
+/// True when a peer has answered a probe that went to `to`. The answer may have taken another way, and shows all the same that the
+/// peer hears what is sent there.
+fn has_answered_a_probe(now: Instant, to: SocketAddr, endpoint: &Endpoint) -> bool {
+    let mut infos = endpoint.peers().filter_map(|peer| endpoint.peer_info(now, peer));
+    let is_it = |path: &Path| path.addr.addr() == Some(to) && path.loss().is_some_and(|loss| loss < 1.0);
+    infos.any(|info| info.paths.iter().any(is_it))
 }
