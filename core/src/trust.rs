@@ -525,7 +525,7 @@ impl TrustBook {
         Ok((pin, self.message(me, Kind::Revoke, *key, [0; 32], "", rng).emit(me.identity)))
     }
 
-    /// Keeps the KEM secret of this node and a peer, which their first session makes. A laboratory whose pairs have met
+    /// Keeps the KEM secret of this node and a peer, which their first session makes. A laboratory with pairs that have met
     /// before sets one.
     pub fn set_kem(&mut self, key: &IdentityKey, secret: &[u8; 32]) {
         if let Some(pin) = self.pins.get_mut(key) {

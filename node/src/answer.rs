@@ -5,6 +5,7 @@
 //! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
 
 mod invites;
+mod message;
 mod network;
 mod outbox;
 mod paths;
@@ -13,6 +14,7 @@ mod programs;
 mod questions;
 
 pub use invites::{Invite, Invited, Invites};
+pub use message::Message;
 pub use network::{Lan, PortMapping, Relay};
 pub use outbox::{Outbox, OutboxMessage, OutboxState};
 pub use paths::{NatKinds, PairRelay, PeerPath, PeerPaths, RendezvousLink};
@@ -558,39 +560,6 @@ pub struct Inbox {
     pub shown: u64,
     /// Each listed one, the newest last.
     pub messages: Vec<Message>,
-}
-
-/// A message of the inbox.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// Its number in this inbox.
-    pub id: u64,
-    /// Its identity, 32 hexadecimal digits, the same at sender and recipient.
-    pub message_id: String,
-    /// Kind of its bytes.
-    #[serde(rename = "type")]
-    pub kind: MessageKind,
-    /// The sender's address.
-    pub from: String,
-    /// The sender's hostname, or empty.
-    pub hostname: String,
-    /// The sender's identity key.
-    pub sender_key: String,
-    /// Its length.
-    pub bytes: u64,
-    /// When it came.
-    pub received_at: u64,
-    /// Of a question: when it is not handed out any more; absent: it asks nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline_at: Option<u64>,
-    /// Identity of the message that it answers; absent: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reply_to: Option<String>,
-    /// Of a listed question that got no answer and is not handed out any more: why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
-    /// Its beginning, for people.
-    pub preview: String,
 }
 
 /// How many messages were taken out of the inbox.

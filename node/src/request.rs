@@ -212,7 +212,7 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
     },
-    /// Asks a peer: puts the bytes beside the request into the peer's inbox as a question, and waits for the answer, whose bytes come
+    /// Asks a peer: puts the bytes beside the request into the peer's inbox as a question, and waits for the answer; its bytes come
     /// beside the request's own. When the time is over, that tells how far the question is, and the answer may come later.
     Ask {
         /// The peer.
@@ -236,7 +236,7 @@ pub enum Request {
         #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
         kind: Option<MessageKind>,
     },
-    /// Tells how far a question of this node is, and waits for its answer, whose bytes come beside the request's own. The answer
+    /// Tells how far a question of this node is, and waits for its answer; its bytes come beside the request's own. The answer
     /// stays until its number is taken out of the inbox.
     WaitAnswer {
         /// The question's identity, 32 hexadecimal digits.

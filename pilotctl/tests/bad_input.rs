@@ -66,8 +66,11 @@ fn a_freed_name_never_means_two_peers() {
     let mut lab = Lab::new();
     let (a, b, c) = (lab.node("primary-node"), lab.node("worker"), lab.node("other"));
     befriend(&a, &b);
+    // The tunnel of the approval would bring A the new name.
+    a.ok(&["daemon", "stop"]);
     b.ok(&["set-hostname", "renamed"]);
     c.ok(&["set-hostname", "worker"]);
+    a.start();
     // A knows the old worker by this name, so A names the new worker by its address.
     let key = c.json(&["info"])["address"].as_str().unwrap().to_owned();
     c.ok(&["set-public"]);

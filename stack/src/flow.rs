@@ -302,11 +302,13 @@ impl Flow {
         Some(header)
     }
 
-    /// A reset at the byte that TCP waits for, in place of one behind bytes that were dropped for want of memory: their sender has
-    /// forgotten them, so they would never come. `None` for any other segment.
+    /// A reset at the byte that TCP waits for, in place of one behind bytes that were dropped for want of memory, or that TCP was
+    /// shown and had no room for: their sender has forgotten them, so they would never come. `None` for any other segment.
     pub(crate) fn reset_at_gap(&self, segment: &Segment, bytes: &[u8]) -> Option<Vec<u8>> {
-        let (taken, is_at_gap) = (self.taken(), segment.rst && self.has_gap());
-        let mut header = bytes.get(..TCP_HEADER_LEN).filter(|_| is_at_gap && segment.sequence != taken)?.to_vec();
+        let taken = self.taken();
+        let is_behind_refused = self.order.is_due(segment) && is_after(segment.sequence, taken);
+        let is_at_gap = segment.rst && segment.sequence != taken && (self.has_gap() || is_behind_refused);
+        let mut header = bytes.get(..TCP_HEADER_LEN).filter(|_| is_at_gap)?.to_vec();
         header.get_mut(4..8)?.copy_from_slice(&taken.to_be_bytes());
         Some(header)
     }

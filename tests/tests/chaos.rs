@@ -38,7 +38,7 @@ const BESIEGED: u64 = 20_000;
 /// First seed of the worlds with everything: beside all of that disks are full, power is cut, clocks step by seconds to a year,
 /// a peer with valid keys breaks its control streams, and an honest peer of node 0 has a session two seconds after it needs one.
 const EVERYTHING: u64 = 30_000;
-/// Worlds that run when no seeds are given, as (first seed, number): with those of [`FOUND`] 178, in about two minutes of one
+/// Worlds that run when no seeds are given, as (first seed, number): with those of [`FOUND`] 178, in about three minutes of one
 /// core with the optimizations of the profile `dev`. One takes 0.25 s, with strangers 0.5 s, with everything 1 s.
 const SAMPLES: [(u64, u64); 4] = [(0, 60), (KNOWING, 25), (BESIEGED, 35), (EVERYTHING, 30)];
 /// Streams of the traitor at once.

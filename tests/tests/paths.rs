@@ -309,6 +309,16 @@ impl Passage {
             Self::Chance => Duration::from_millis(2500),
         }
     }
+
+    /// Attempts that may fail one after the other. A fresh port of an open router is missed where the two sides do not fire at one
+    /// moment; the next use finds it.
+    const fn may_fail(self) -> usize {
+        match self {
+            Self::Known => 0,
+            Self::Fresh => 1,
+            Self::Chance => BIRTHDAYS_FAIL,
+        }
+    }
 }
 
 /// Two NATs that allow a direct path, and how.
@@ -395,7 +405,7 @@ fn a_pair_whose_nats_allow_it_is_direct_a_second_after_use_whatever_happened() {
             log.push(format!("{:?}: event {what} at {node}, then {speaker} speaks", world.now));
             let (_, direct) = talk(&mut world, speaker);
             in_a_row = if direct <= passage.within() { 0 } else { in_a_row + 1 };
-            let may_fail = if passage == Passage::Chance { BIRTHDAYS_FAIL } else { 0 };
+            let may_fail = passage.may_fail();
             assert!(in_a_row <= may_fail, "seed {seed}, {nats:?}: direct {direct:?}, {log:#?}");
             if passage == Passage::Chance {
                 (chances, missed) = (chances + 1, missed + usize::from(in_a_row > 0));

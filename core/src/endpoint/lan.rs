@@ -22,13 +22,13 @@ const MARKS_STEP: usize = 8;
 /// Time for which an announcement is worth something, before and after its slot as well. Unit: seconds. Source: own choice, clocks
 /// of one network agree so far.
 const SLOT_S: u64 = 300;
-/// Key agreements that one announcement costs, for peers beyond those whose secret is known. Source: own choice, a millisecond.
+/// Key agreements that one announcement costs, for peers beyond those with a known secret. Source: own choice, a millisecond.
 const AGREEMENTS_MAX: usize = 16;
 /// Longest announcement. Unit: bytes.
 pub const ANNOUNCEMENT_LEN_MAX: usize = HEADER_LEN + MARKS_MAX * MARK_LEN;
 
 impl Endpoint {
-    /// An announcement that leaves from `from`, whose port is that of this node, for peers to which there is no direct path; `None`
+    /// An announcement that leaves from `from`, with this node's port, for peers to which there is no direct path; `None`
     /// when there are no such peers.
     pub fn announcement(&mut self, now: Instant, from: SocketAddr) -> Option<Vec<u8>> {
         let mut missed = self.missed(now);

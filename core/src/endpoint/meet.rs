@@ -239,7 +239,7 @@ impl Endpoint {
             }
             Plan::Sockets(count) if may_try_many => {
                 past.birthday_at = Some(now);
-                // A peer whose NAT lets in what it has not asked for needs no birthday.
+                // A peer behind a NAT that lets in what was not asked for needs no birthday.
                 entry.peer.paths.meet(now, core::iter::once(PathAddr::from_source(theirs.at, source)));
                 let many = (0..count).map(|_| self.meetings.fresh()).collect();
                 let run = &mut self.meetings.list[at];

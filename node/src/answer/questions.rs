@@ -1,6 +1,6 @@
 //! Owns the answers about questions.
 
-use crate::answer::Message;
+use crate::answer::message::Message;
 use serde::{Deserialize, Serialize};
 
 /// A question of this node. Times are in seconds since 1970.

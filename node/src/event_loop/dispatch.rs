@@ -139,10 +139,7 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         | Request::Received
         | Request::Outbox { .. } => return mail(rooms, request, bytes, caller),
         Request::Publish { topic } => publish(rooms, topic, bytes),
-        Request::SendDatagram { node, port, source } => {
-            let sent = send_datagram(cx, &node, (source.unwrap_or(port), port), &bytes);
-            sent.map(|()| Sent { status: Status::Sent, bytes: bytes.len() as u64 }.into())
-        }
+        Request::SendDatagram { node, port, source } => datagram(cx, &node, (source.unwrap_or(port), port), &bytes),
         Request::Disconnect { stream } => disconnect(rooms, stream),
         Request::Forward { .. }
         | Request::Unforward { .. }
@@ -159,10 +156,7 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         Request::SetWebhook { url, insecure, secret } => {
             return webhook::set(cx, &url, insecure.unwrap_or(false), secret, caller);
         }
-        Request::Stop => {
-            rooms.is_stopping = true;
-            Ok(Accepted { status: Status::Stopping }.into())
-        }
+        Request::Stop => Ok(stop(rooms).into()),
         other => match caller {
             Caller::Client(client, number) => match client_request(rooms, other, bytes, (client, number)) {
                 Some(answer) => answer,
@@ -172,6 +166,16 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         },
     };
     rooms.cx.answer(caller, answer.map(|answer| (answer, Vec::new())));
+}
+
+fn datagram(cx: &mut Context, node: &str, ports: (u16, u16), bytes: &[u8]) -> Result<Answer, Failure> {
+    send_datagram(cx, node, ports, bytes)?;
+    Ok(Sent { status: Status::Sent, bytes: bytes.len() as u64 }.into())
+}
+
+const fn stop(rooms: &mut Rooms) -> Accepted {
+    rooms.is_stopping = true;
+    Accepted { status: Status::Stopping }
 }
 
 /// Runs a verb about trust.

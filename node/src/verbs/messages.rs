@@ -86,7 +86,7 @@ impl Messages<'_> {
         Ok(self.0.ask_with(request, body.to_vec())?.0)
     }
 
-    /// Asks a peer and waits for the answer, whose bytes come beside; without one ([`Question::answer`] is `None`) it may come later,
+    /// Asks a peer and waits for the answer, with its bytes beside; without one ([`Question::answer`] is `None`) it may come later,
     /// for [`Messages::wait_answer`]. An answer stays until [`Messages::take`] takes its number.
     ///
     /// ```no_run
@@ -122,7 +122,7 @@ impl Messages<'_> {
         self.0.ask_with(request, body.to_vec())
     }
 
-    /// How far a question is, by its [`Question::message_id`]; waits for its answer, whose bytes come beside.
+    /// How far a question is, by its [`Question::message_id`]; waits for its answer, with its bytes beside.
     ///
     /// # Errors
     /// `NotFound`; `Full` when too many callers wait for it.

@@ -63,7 +63,7 @@ impl Retries {
         pause
     }
 
-    /// Takes a question whose pause is over.
+    /// Takes a question that has paused long enough.
     fn take_due(&mut self, now: Instant) -> Option<Retry> {
         let i = self.0.iter().position(|retry| retry.at <= now)?;
         Some(self.0.swap_remove(i))
@@ -73,7 +73,7 @@ impl Retries {
 struct Server<'a> {
     args: &'a args::Serve,
     kind: Option<MessageKind>,
-    /// Keys of the peers whose questions are answered; empty: all.
+    /// Keys of the peers that get answers; empty: all.
     from: Vec<String>,
     limit: Duration,
     output: &'a Output,
@@ -158,7 +158,7 @@ impl Server<'_> {
         }
     }
 
-    /// Asks for a question whose pause is over, or for the next one, if there is room.
+    /// Asks for a question that has paused long enough, or for the next one, if there is room.
     fn ask_for_more(&mut self) -> Result<(), Failure> {
         let is_asking = self.asked.iter().any(|(_, asked)| matches!(asked, Asked::Question(_)));
         if is_asking || self.running.len() >= self.args.parallel {

@@ -274,6 +274,26 @@ fn a_window_acknowledges_what_tcp_has_taken_and_no_more() {
     assert_eq!(acknowledged(&accepted(&mut star).2), acknowledged(&ours), "bytes that were read stay taken");
 }
 
+/// TCP answers such a reset with a question, once a second at most, and nothing is there to hear it.
+#[test]
+fn a_reset_behind_bytes_that_tcp_had_no_room_for_ends_the_stream_at_once() {
+    let mut star = Star::connected(1, 4096).0;
+    let (peer, key, ours) = accepted(&mut star);
+    let next = acknowledged(&ours);
+    let refused = last_segment(&ours, next, &[7; 50]);
+    let segment = crate::segment::Segment::parse(&refused).expect("a header");
+    let flow = star.stacks[1].slots.get_mut(peer).and_then(|stack| stack.flows.get_mut(&key)).expect("open");
+    assert!(flow.admit(&segment, &refused), "it comes to TCP, which does not take it");
+    let mut bytes = last_segment(&ours, segment.end(), &[]);
+    bytes[13] = 0x04;
+    let reset = crate::segment::Segment::parse(&bytes).expect("a header");
+    let (now, stack) = (star.now, &mut star.stacks[1]);
+    let agenda = &mut stack.shared.agenda;
+    stack.slots.with_stack(peer, |stack| assert!(stack.handle_segment(now, &reset, &bytes, agenda)));
+    let theirs = stack.streams().next().expect("accepted");
+    assert_eq!(stack.stream_info(theirs).expect("open").end, Some(crate::flow::StreamEnd::Reset));
+}
+
 /// Found by `chaos`: a stream that asked a new process once more took the answer to its first question for its peer's SYN.
 #[test]
 fn an_answer_to_a_question_that_was_taken_back_is_none() {
