@@ -88,6 +88,9 @@ fn a_freed_name_never_means_two_peers() {
     // The tunnel brings the new name, which ends the confusion.
     until("the old worker has its new name", || name_of(&old, "renamed"));
     a.ok(&["ping", "renamed", "--count", "1"]);
+    // A session brings a name again that was another's when the session before began.
+    a.ok(&["daemon", "stop"]);
+    a.start();
     a.ok(&["ping", &key, "--count", "1"]);
     until("the new worker has the name", || name_of(&key, "worker"));
     let error = c.fails(&["set-hostname", "renamed"], 8, "already_exists");
