@@ -23,7 +23,7 @@ impl TrustBook {
     /// Makes an invite.
     ///
     /// # Errors
-    /// `Full` ([`INVITES_MAX`] are open), `OutOfRange` for terms that are none.
+    /// `Full` ([`INVITES_MAX`](super::INVITES_MAX) are open), `OutOfRange` for terms that are none.
     pub fn invite(&mut self, me: &Me<'_>, terms: InviteTerms, rng: &mut Rng) -> Result<Invite, TrustError> {
         if !(1..=USES_MAX).contains(&terms.uses) || !(1..=INVITE_LIFETIME_MAX_S).contains(&terms.lifetime_s) {
             return Err(TrustError::OutOfRange);
