@@ -306,7 +306,12 @@ impl Flow {
     /// shown and had no room for: their sender has forgotten them, so they would never come. `None` for any other segment.
     pub(crate) fn reset_at_gap(&self, segment: &Segment, bytes: &[u8]) -> Option<Vec<u8>> {
         let taken = self.taken();
-        let is_behind_refused = self.order.is_due(segment) && is_after(segment.sequence, taken);
+        // A FIN that TCP has taken has a number too, which `taken` does not count.
+        let has_fin = matches!(
+            self.tcp.state(),
+            tcp::State::CloseWait | tcp::State::Closing | tcp::State::LastAck | tcp::State::TimeWait
+        );
+        let is_behind_refused = !has_fin && self.order.is_due(segment) && is_after(segment.sequence, taken);
         let is_at_gap = segment.rst && segment.sequence != taken && (self.has_gap() || is_behind_refused);
         let mut header = bytes.get(..TCP_HEADER_LEN).filter(|_| is_at_gap)?.to_vec();
         header.get_mut(4..8)?.copy_from_slice(&taken.to_be_bytes());
