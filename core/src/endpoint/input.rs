@@ -137,8 +137,11 @@ impl Endpoint {
         for bytes in effects.early {
             match Control::parse(&bytes) {
                 Ok(Control::KemOffer(offer)) => self.handle_kem_offer(now, id, (&offer, true)),
-                Ok(message) => self.handle_control(now, id, message),
-                Err(_) => self.discards.count(Discard::Malformed),
+                Ok(message @ (Control::KemAnswer(_) | Control::Candidates(..))) => {
+                    self.handle_control(now, id, message)
+                }
+                // Every other message has its place in the order of the control stream.
+                Ok(_) | Err(_) => self.discards.count(Discard::Malformed),
             }
         }
         for bytes in effects.control {

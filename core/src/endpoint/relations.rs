@@ -259,6 +259,12 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.expire_trust(cx))
     }
 
+    /// Lets invites grow old; true when that is to be saved. See [`TrustBook::count_time`]. Costs little: call it in every turn.
+    pub fn count_time(&mut self, now: Instant) -> bool {
+        let wall_s = self.wall_s(now);
+        self.directory.count_time(now, wall_s)
+    }
+
     /// Changes what a trusted peer may reach, at once. Once that is on disk, the peer is told.
     ///
     /// # Errors

@@ -25,6 +25,8 @@ pub const INVITE_LIFETIME_MAX_S: u64 = 30 * 24 * 3600;
 pub(super) const WRONG_MAX: u8 = 10;
 /// Time for which an invite that is over is kept. Unit: seconds (30 days). Source: own choice, that of a request.
 const KEPT_S: u64 = 30 * 24 * 3600;
+/// Counted time that a crash may lose while an invite is open: so often it is saved. Unit: seconds. Source: own choice.
+const SAVED_EVERY_S: u64 = 3600;
 /// Longest part of a pause between two runs that counts. Unit: seconds (one day). Source: `docs/messages.md`, "Counted time".
 const PAUSE_MAX_S: u64 = 24 * 3600;
 
@@ -141,14 +143,17 @@ pub(super) struct Invites {
 }
 
 impl Invites {
-    /// Goes on with counted time.
-    pub(super) fn count_time(&mut self, uptime_s: u64, wall_s: u64) {
+    /// Goes on with counted time; true when that is to be saved, so that a crash makes no invite young again.
+    pub(super) fn count_time(&mut self, uptime_s: u64, wall_s: u64) -> bool {
+        let before = self.counted;
         self.counted += match self.uptime_s.replace(uptime_s) {
             Some(before) => uptime_s.saturating_sub(before),
             None if self.wall_s == 0 => 0,
             None => wall_s.saturating_sub(self.wall_s).min(PAUSE_MAX_S),
         };
         self.wall_s = wall_s;
+        let is_due = before / SAVED_EVERY_S != self.counted / SAVED_EVERY_S;
+        is_due && self.list.iter().any(|invite| self.state(invite) == InviteState::Open)
     }
 
     pub(super) fn state(&self, invite: &Invite) -> InviteState {

@@ -15,9 +15,12 @@ impl TrustBook {
 
     // Verbs.
 
-    /// Tells the clock of this run and the wall clock, by which invites grow old. Unit: seconds, and seconds since 1970.
+    /// Tells the clock of this run and the wall clock, by which invites grow old. While one is open, the book changes by that once an
+    /// hour. Unit: seconds, and seconds since 1970.
     pub fn count_time(&mut self, uptime_s: u64, wall_s: u64) {
-        self.invites.count_time(uptime_s, wall_s);
+        if self.invites.count_time(uptime_s, wall_s) {
+            self.changed();
+        }
     }
 
     /// Makes an invite.

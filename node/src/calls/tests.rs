@@ -5,7 +5,7 @@ mod path;
 mod saves;
 
 use super::trust::{Expiry, Wanted};
-use super::{connect, handshake, lookup, profile, report, trust};
+use super::{connect, handshake, lookup, pairing, profile, report, trust};
 use crate::call::{After, Call, Purpose, disk_failure};
 use crate::context::Context;
 use crate::disk::job::{Done, Job, Meta};
@@ -17,7 +17,7 @@ use crate::streams::names::failure_of;
 use crate::tests::{Lab, WALL_S, addr, caller, json, key};
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent, ResetReason};
 use pilot_core::time::Duration;
-use pilot_core::trust::Ports;
+use pilot_core::trust::{InviteTerms, Ports};
 use pilot_stack::{Event, StreamEnd};
 use serde_json::Value;
 
@@ -403,6 +403,20 @@ fn pins_end_with_their_time() {
     assert!(cx.now > begin + Duration::from_secs(59), "at its second");
     saves(cx, Meta::Trust);
     assert_eq!(cx.stack.endpoint().trust().pins().count(), 0);
+}
+
+#[test]
+fn an_invite_grows_old_on_disk_and_for_its_owner_while_nothing_else_happens() {
+    let mut lab = asked();
+    let cx = &mut lab.nodes[1];
+    let terms = InviteTerms { ports: cx.config.default_ports.clone(), uses: 1, lifetime_s: 7200 };
+    cx.stack.endpoint_mut().invite(cx.now, terms).expect("room");
+    let mut expiry = Expiry::default();
+    for (saves, state) in [(1, "open"), (0, "expired")] {
+        cx.now = cx.now + Duration::from_secs(3600);
+        expiry.handle_timeout(cx);
+        assert_eq!((sync_trust(cx), &*pairing::list(cx).invites[0].state), (saves, state));
+    }
 }
 
 #[test]

@@ -441,6 +441,9 @@ impl Expiry {
             }
             self.look(cx);
         }
+        if cx.stack.endpoint_mut().count_time(cx.now) {
+            save(cx, After::Nothing);
+        }
         if cx.places_at.take_if(|at| *at <= cx.now).is_some() {
             cx.places_noted = Some(cx.now);
             if cx.stack.endpoint_mut().note_places() {

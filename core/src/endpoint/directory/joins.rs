@@ -27,6 +27,13 @@ impl Directory {
         self.with_trust(cx, |book, me, rng| book.invite(me, terms, rng))
     }
 
+    /// Lets invites grow old; true when that is to be saved.
+    pub(crate) fn count_time(&mut self, now: Instant, wall_s: u64) -> bool {
+        let before = self.trust.version();
+        self.trust.count_time(now.as_micros() / 1_000_000, wall_s);
+        self.trust.version() != before
+    }
+
     /// Withdraws an invite of this node.
     pub(crate) fn withdraw_invite(&mut self, cx: &mut Context<'_>, id: InviteId) -> Result<(), TrustError> {
         self.with_trust(cx, |book, _, _| book.withdraw_invite(id))

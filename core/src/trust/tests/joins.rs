@@ -222,6 +222,29 @@ fn an_invite_grows_old_while_its_node_runs_and_a_day_at_most_between_runs() {
 }
 
 #[test]
+fn a_crash_makes_no_invite_younger_by_more_than_an_hour() {
+    let mut a = Owner::new(1);
+    a.book.count_time(0, NOW);
+    let idle = a.book.version();
+    a.book.count_time(HOUR_S, NOW + HOUR_S);
+    assert_eq!(a.book.version(), idle, "without an invite nothing is to be saved");
+    a.invite(1, 10 * 24 * HOUR_S);
+    let (mut saved, mut version, mut saves) = (a.book.emit(), a.book.version(), 0);
+    // Four days without another change of the book, then power is cut.
+    for minute in 0..4 * 24 * 60 {
+        a.book.count_time(HOUR_S + minute * 60, NOW + HOUR_S + minute * 60);
+        if a.book.version() != version {
+            (saved, version, saves) = (a.book.emit(), a.book.version(), saves + 1);
+        }
+    }
+    assert!((90..100).contains(&saves), "{saves}");
+    a.book = TrustBook::parse(&saved).expect("own form");
+    a.book.count_time(0, NOW + HOUR_S + 4 * 24 * HOUR_S);
+    a.book.count_time(6 * 24 * HOUR_S + HOUR_S, NOW + 12 * 24 * HOUR_S);
+    assert_eq!(a.state(), InviteState::Expired);
+}
+
+#[test]
 fn invites_have_a_maximum_and_those_that_are_over_give_way() {
     let mut a = Owner::new(1);
     a.book.count_time(0, NOW);
