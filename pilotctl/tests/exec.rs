@@ -179,7 +179,7 @@ fn a_server_of_lines_is_reached_by_a_client_that_starts_connect() {
 #[test]
 fn ssh_runs_over_connect_and_sshd_over_listen() {
     const SSHD: &str = "/usr/sbin/sshd";
-    if !has("ssh") || !has("ssh-keygen") || !has(SSHD) {
+    if !has("ssh") || !has("ssh-keygen") || !has("/usr/sbin/sshd") {
         return;
     }
     let mut lab = Lab::new();

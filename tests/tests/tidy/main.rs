@@ -7,6 +7,7 @@
 //! | `rings` | no files of a crate import each other in a ring |
 //! | `pages` | every cited page, section, path and name exists |
 //! | `words` | comments have their subjects, the inner crates their assertions |
+//! | `needs` | programs that tests insist on are installed by CI |
 //! | `licences` | dependencies have licences and sources that `deny.toml` allows |
 //! | `shape` | lengths of files and functions; where unsafe code and JSON requests may stand |
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -15,6 +16,7 @@ mod bounds;
 mod crates;
 mod licences;
 mod modules;
+mod needs;
 mod pages;
 mod rings;
 mod shape;
