@@ -72,9 +72,12 @@ impl Paths {
         !selected.validated || rtts.is_some_and(|(old, new)| new + RELAY_BONUS.max(old / 10) < old)
     }
 
-    /// Time that candidates take over the relay.
+    /// Time that candidates take over the relay: half of what its probes took, or of a key handshake, which may have waited for
+    /// the channel, before there were probes.
     pub(crate) fn tell_time(&self) -> Duration {
-        Duration::from_micros(u64::from(self.relay_rtt_us / 2)).min(TELL_WAIT_MAX)
+        let shaken = || Duration::from_micros(u64::from(self.relay_rtt_us));
+        let probed = self.relay().and_then(|relay| self.find(relay)?.rtt);
+        (probed.unwrap_or_else(shaken) / 2).min(TELL_WAIT_MAX)
     }
 
     /// A key handshake over `from` has taken so long.

@@ -77,8 +77,8 @@ impl Paths {
         }
     }
 
-    /// What a step of a round probes: addresses that have answered before, in some steps others, a few times, and relays where
-    /// there are several.
+    /// What a step of a round probes: addresses that have answered before, in some steps others, a few times, and relays: in the
+    /// first step, and more often where there are several.
     fn targets(&mut self, now: Instant, step: usize) -> Vec<PathAddr> {
         if now.since(self.tries_since) >= TRIES_AGAIN {
             self.forget_tries(now);
@@ -101,7 +101,8 @@ impl Paths {
         let list: Vec<PathAddr> = self.list.iter().filter(|path| is_target(path)).map(|path| path.addr).collect();
         // The ports of some NATs count flows: what a meeting names comes first, in its order.
         let of = |is_main: bool| list.iter().filter(move |addr| (addr.source() == Source::MAIN) == is_main);
-        let is_measured = is_step && self.relays().count() > 1;
+        // How long the only relay takes, too: by that time both sides of a meeting fire together.
+        let is_measured = step == 0 || is_step && self.relays().count() > 1;
         let relays = self.relays().map(|path| &path.addr).filter(|_| is_measured);
         of(false).chain(of(true)).chain(relays).copied().collect()
     }

@@ -181,7 +181,7 @@ mod tests {
         let with = |(source, standing), loss| (source, standing, loss);
         assert_eq!(named(&paths, after), [with(relayed, None), with(near, None), with(wide, None)], "answers may come");
         let later = after + PROBE_LIFETIME;
-        assert_eq!(named(&paths, later), [with(relayed, None), with(near, Some(1.0)), with(wide, Some(1.0))]);
+        assert_eq!(named(&paths, later), [with(relayed, Some(1.0)), with(near, Some(1.0)), with(wide, Some(1.0))]);
         assert_eq!(paths.described(later)[2].probed_at(), Some(now + Duration::from_millis(300)));
         paths.on_probe_ok(after, newest, relay);
         paths.take_news(after);
