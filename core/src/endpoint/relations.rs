@@ -575,7 +575,8 @@ impl Endpoint {
                     entry.peer.close(ResetReason::Revoked as u8);
                 }
                 let mut out = Vec::new();
-                if let Some((path, len)) = entry.peer.poll_transmit(now, &mut PacketBuilder::new(&mut out, keys)) {
+                let mut batch = PacketBuilder::new(&mut out, keys).tapped(self.tap.as_deref_mut());
+                if let Some((path, len)) = entry.peer.poll_transmit(now, &mut batch) {
                     out.truncate(len);
                     farewells.push((path, out));
                 }
