@@ -476,6 +476,26 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         topics: Option<String>,
     },
+    /// Captures the node's inner packets for the client from now on, in clear, as a pcapng file; its beginning comes beside the
+    /// answer. A client has one capture at a time. Clients only.
+    Capture {
+        /// Only packets to and from this trusted peer; absent: of all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+        /// Only packets with this port at either end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+        /// The capture ends when its file would become longer. From 1024; absent: 67,108,864. Unit: bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_bytes: Option<u64>,
+    },
+    /// Gives what the client's capture has since the last time, beside the answer. What is not fetched in time is missing in the
+    /// file, and counted there. Clients only.
+    CaptureNext {
+        /// Whether the capture ends now; absent: it goes on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end: Option<bool>,
+    },
 }
 
 /// The kind of a message's bytes.
@@ -573,7 +593,9 @@ impl Request {
             | Self::EndExplicitly { .. }
             | Self::Finish { .. }
             | Self::Datagrams { .. }
-            | Self::Events { .. } => true,
+            | Self::Events { .. }
+            | Self::Capture { .. }
+            | Self::CaptureNext { .. } => true,
             Self::Info
             | Self::Version
             | Self::Peers

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod capture;
 mod children;
 mod clean;
 mod client;

@@ -6,6 +6,7 @@ use crate::calls::pairing::InviteWish;
 use crate::calls::profile::Change;
 use crate::calls::trust::Wanted;
 use crate::calls::{connect, grants, handshake, lookup, pairing, path, profile, report, trust, webhook};
+use crate::capture::room::Wanted as WantedPackets;
 use crate::command::Command;
 use crate::context::Context;
 use crate::disk::files::FileJob;
@@ -320,6 +321,17 @@ fn client_request(
             rooms.ipc.watch(client, number, topics);
             rooms.cx.is_watched = true;
             Some(Ok(Accepted { status: Status::Watching }.into()))
+        }
+        Request::Capture { .. } | Request::CaptureNext { .. } => {
+            let answer = match request {
+                Request::Capture { node, port, max_bytes } => {
+                    rooms.captures.begin(cx, client, WantedPackets { node, port, max_bytes })
+                }
+                Request::CaptureNext { end } => rooms.captures.fetch(cx, client, end == Some(true)),
+                _ => return None,
+            };
+            cx.answer(Caller::Client(client, number), answer.map(|(answer, blocks)| (answer.into(), blocks)));
+            None
         }
         _ => Some(Err(Failure::new(Code::Internal, "a request without a room"))),
     }

@@ -101,6 +101,7 @@ impl Turn for EventLoop {
         self.tls.handle_timeout(&mut self.rooms.cx, &self.rooms.rendezvous, &mut self.udp);
         self.drain();
         self.serve_clients();
+        self.rooms.captures.handle_tap(&mut self.rooms.cx);
         self.rooms.log.handle_traces(&mut self.rooms.cx);
         let next = self.deadline();
         self.settled = (next != Some(Duration::ZERO)).then(|| next.map(|left| self.rooms.cx.now + left));

@@ -5,6 +5,7 @@ use crate::call::{Call, disk_failure};
 use crate::calls::report::Facts;
 use crate::calls::trust::Expiry;
 use crate::calls::{connect, lookup, pairing, profile, trust, watch};
+use crate::capture::Captures;
 use crate::context::{Context, Reason};
 use crate::disk::files::FileDone;
 use crate::disk::job::{Done, Job, Meta};
@@ -50,6 +51,7 @@ pub(crate) struct Rooms {
     pub(crate) relays: RelayPlaces,
     pub(crate) mapping: Mapping,
     pub(crate) lan: Lan,
+    pub(crate) captures: Captures,
     pub(crate) worker: Worker,
     pub(crate) facts: Facts,
     pub(crate) log: LogRoom,
@@ -402,6 +404,7 @@ impl Rooms {
             cx.calls.take(ticket);
         }
         self.post.client_gone(cx, client);
+        self.captures.client_gone(cx, client);
         self.streams.client_gone(cx, client);
         for port in self.programs.client_gone(client) {
             self.streams.unlisten(&mut self.cx, port);
