@@ -38,6 +38,7 @@ mod settings;
 mod signals;
 mod start_code;
 mod stop;
+mod temporary;
 mod tls;
 #[cfg(feature = "webhook")]
 mod webhook;

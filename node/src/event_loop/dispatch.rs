@@ -65,7 +65,7 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
         Command::SetLogLevel(level) => LogRoom::set_level(cx, level),
         Command::NoteSetting(setting, outcome) => LogRoom::note_setting(cx, &setting, outcome),
         Command::NoteWebhook(reason, lost) => rooms.log.note_webhook(cx, &reason, lost),
-        Command::Stop => rooms.is_stopping = true,
+        Command::Stop => rooms.stop(),
         #[cfg(test)]
         Command::Break => panic!("broken on purpose"),
     }
@@ -174,8 +174,8 @@ fn datagram(cx: &mut Context, node: &str, ports: (u16, u16), bytes: &[u8]) -> Re
     Ok(Sent { status: Status::Sent, bytes: bytes.len() as u64 }.into())
 }
 
-const fn stop(rooms: &mut Rooms) -> Accepted {
-    rooms.is_stopping = true;
+fn stop(rooms: &mut Rooms) -> Accepted {
+    rooms.stop();
     Accepted { status: Status::Stopping }
 }
 

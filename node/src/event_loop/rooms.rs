@@ -248,6 +248,19 @@ impl Rooms {
         .min_by_key(|(at, _)| *at)
     }
 
+    /// Ends the node. One that is for this run alone first gives back what the rendezvous keeps of it.
+    pub(crate) fn stop(&mut self) {
+        if !std::mem::replace(&mut self.is_stopping, true) && self.cx.config.ephemeral {
+            let now = self.cx.now;
+            self.cx.stack.endpoint_mut().leave(now);
+        }
+    }
+
+    /// True when the node ends and the rendezvous, if it was asked, has answered.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_stopping && !self.cx.stack.endpoint().is_leaving()
+    }
+
     /// True while there is work that no deadline or readiness announces.
     pub(crate) fn has_more(&self) -> bool {
         !self.ready.is_empty()
@@ -256,7 +269,7 @@ impl Rooms {
             || !self.refused.is_empty()
             || self.ipc.has_more()
             || self.streams.has_unexplained()
-            || self.is_stopping
+            || self.is_over()
     }
 
     // Streams.
