@@ -476,6 +476,14 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         topics: Option<String>,
     },
+    /// Claims a question of the inbox, so that no other client works on it meanwhile. The claim ends with its time, with the answer or
+    /// a mark, and with the client's connection; a client may renew its own. Clients only.
+    ClaimQuestion {
+        /// The question's number.
+        seq: u64,
+        /// Longest time of the claim, at most 604,800,000. Unit: milliseconds.
+        timeout_ms: u64,
+    },
     /// Captures the node's inner packets for the client from now on, in clear, as a pcapng file; its beginning comes beside the
     /// answer. A client has one capture at a time. Clients only.
     Capture {
@@ -594,6 +602,7 @@ impl Request {
             | Self::Finish { .. }
             | Self::Datagrams { .. }
             | Self::Events { .. }
+            | Self::ClaimQuestion { .. }
             | Self::Capture { .. }
             | Self::CaptureNext { .. } => true,
             Self::Info

@@ -99,15 +99,8 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     if args.foreground {
         return serve(run, ensure_local);
     }
-    let home = run.folder.clone().unwrap_or_else(Home::default_path);
-    let failure = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
-    Home::make(&home)?;
     let log_path = run.log_file.clone().unwrap_or_else(log_path);
-    let log_error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", log_path.display()));
-    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&log_path).map_err(log_error)?;
-    let log_start = log.metadata().map_err(log_error)?.len();
-    let mut child = spawn(&run, log).map_err(failure)?;
-    let info = wait_until_served(&mut child, &log_path, log_start)?;
+    let info = launch(&run, &log_path)?;
     folder.into_iter().for_each(TemporaryFolder::keep); // the daemon removes it
     if args.public {
         let public = Request::Profile { hostname: None, public: Some(true), tags: None };
@@ -121,6 +114,18 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     }
     tell_started(&info, &socket, &log_path, output);
     Ok(())
+}
+
+/// Starts the daemon in the background, and waits until it serves.
+fn launch(run: &DaemonRun, log_path: &PathBuf) -> Result<Info, Failure> {
+    let home = run.folder.clone().unwrap_or_else(Home::default_path);
+    Home::make(&home)?;
+    let log_error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", log_path.display()));
+    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(log_path).map_err(log_error)?;
+    let log_start = log.metadata().map_err(log_error)?.len();
+    let failure = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
+    let mut child = spawn(run, log).map_err(failure)?;
+    wait_until_served(&mut child, log_path, log_start)
 }
 
 /// Starts the daemon for a code that its owner has just given, with the settings that there are.

@@ -244,7 +244,10 @@ fn mail(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, caller: Caller) {
             rooms.post.wait_answer(cx, &question, timeout, caller);
         }
         Request::Answers { limit } => rooms.post.list_asked(cx, limit, caller),
-        Request::FailQuestion { seq, reason } => cx.submit(Job::Fail(seq, reason), Call::Read(caller)),
+        Request::FailQuestion { seq, reason } => {
+            rooms.post.end_claim(seq);
+            cx.submit(Job::Fail(seq, reason), Call::Read(caller));
+        }
         Request::Inbox { limit, before, only } => {
             let limit = limit.unwrap_or(PAGE).min(PAGE_MAX) as usize;
             let part = part(only, cx);
@@ -269,7 +272,7 @@ fn mail(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, caller: Caller) {
 fn part(only: Option<InboxPart>, cx: &Context) -> Part {
     match only {
         None => Part::All,
-        Some(InboxPart::Questions) => Part::Open((cx.wall)()),
+        Some(InboxPart::Questions) => Part::Open(cx.counted_s()),
         Some(InboxPart::Failed) => Part::Failed,
     }
 }
@@ -321,6 +324,10 @@ fn client_request(
             rooms.ipc.watch(client, number, topics);
             rooms.cx.is_watched = true;
             Some(Ok(Accepted { status: Status::Watching }.into()))
+        }
+        Request::ClaimQuestion { seq, timeout_ms } => {
+            let time = Duration::from_millis(timeout_ms);
+            Some(rooms.post.claim(cx, seq, client, time).map(Answer::from))
         }
         Request::Capture { .. } | Request::CaptureNext { .. } => {
             let answer = match request {

@@ -164,8 +164,8 @@ impl Rooms {
                     self.post.listed_asked(cx, caller, (rows, total));
                 }
             }
-            (Call::Reply(caller, len), failure) => {
-                self.post.replied(cx, (caller, len), failure.map_or(Ok(done), Err));
+            (Call::Reply(caller, len, number), failure) => {
+                self.post.replied(cx, (caller, len, number), failure.map_or(Ok(done), Err));
             }
             (Call::TrustSaved { version, after }, failure) => trust::saved(cx, version, after, failure),
             (Call::TimesSaved, failure) => trust::ceiling_saved(cx, failure.as_ref()),
@@ -187,6 +187,9 @@ impl Rooms {
                     }
                     (None, _) => return,
                 };
+                if delivery.tag.is_question() {
+                    self.post.count(cx);
+                }
                 self.services.delivered(cx, delivery, outcome);
                 if let Some(exchange) = exchange {
                     self.post.answered(cx, *exchange);

@@ -232,6 +232,7 @@ fn prepare(rooms: &mut Rooms, saved: Saved, port: u16) {
     if let (Some(webhook), Some(row)) = (&cx.config.webhook, &saved.webhook) {
         webhook.set(webhook::parse(row));
     }
+    cx.has_questions = saved.has_questions;
     rooms.post.restore(cx, saved.outbox, saved.given_up, saved.counted.as_deref());
     let profile = profile::emit(cx.stack.endpoint().profile());
     if saved.profile.as_ref() != Some(&profile) {
