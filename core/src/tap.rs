@@ -46,7 +46,7 @@ pub struct Tapped<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Facts of a copied packet, whose bytes lie behind those of the packet before.
+/// Facts of a copied packet. Its bytes lie behind those of the packet before.
 struct Note {
     at: Instant,
     peer: PeerId,

@@ -115,7 +115,7 @@ impl Context {
         wall.saturating_add(counted_s.saturating_sub(now)).saturating_sub(now.saturating_sub(counted_s))
     }
 
-    /// Lets the disk forget the questions of peers whose deadline is over: once a second at most, and where there may be any.
+    /// Lets the disk forget the questions of peers that are over: once a second at most, and where there may be any.
     pub(crate) fn expire_questions(&mut self) {
         let now = self.counted_s();
         if self.has_questions && self.expired_s < now {

@@ -352,7 +352,7 @@ impl PathState {
 pub struct CaptureEvent {
     /// `began` or `ended`.
     pub state: String,
-    /// The name of the peer whose packets are captured; absent: those of all peers are.
+    /// The name of the peer, if only its packets are captured; absent: those of all peers are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
     /// The port at either end of the packets that are captured; absent: all are.

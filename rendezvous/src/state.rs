@@ -197,7 +197,7 @@ impl State {
         Ok(addr)
     }
 
-    /// Forgets `caller`, who says so by a newer record: its row, its name and address, and the letters that wait for it.
+    /// Forgets `caller`, which says so by a newer record: its row, its name and address, and the letters that wait for it.
     pub(crate) fn leave(
         &mut self,
         caller: &IdentityKey,

@@ -228,7 +228,7 @@ impl Capture {
         self.missed_told = self.missed;
     }
 
-    /// Tells the log and those who watch of the beginning or the end.
+    /// Tells the log and the clients that watch of the beginning or the end.
     fn tell(&self, cx: &mut Context, has_begun: bool) {
         let (peer, port) = (self.peer.as_ref().map(|(_, name)| name.clone()), self.port);
         let (kind, state) = if has_begun { ("capture_began", "began") } else { ("capture_ended", "ended") };

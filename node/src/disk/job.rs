@@ -57,7 +57,7 @@ pub(crate) enum Job {
     Read(u64),
     /// Read the oldest message of a part with a greater number.
     Next(u64, Part),
-    /// Take the questions out of the inbox whose deadline is over at this counted time. Unit: seconds.
+    /// Take the questions out of the inbox that are over at this counted time. Unit: seconds.
     Expire(u64),
     /// Take the messages with these numbers out of the inbox; `None`: all.
     Take(Option<Vec<u64>>),

@@ -95,7 +95,7 @@ impl PostOffice {
         }
     }
 
-    /// A question of a peer is on disk, whose deadline is counted from now on.
+    /// A question of a peer is on disk: its time is counted from now on.
     pub(crate) fn count(&mut self, cx: &Context) {
         self.check_at = self.check_at.or(Some(cx.now + CHECK_EVERY));
     }
