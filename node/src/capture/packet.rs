@@ -97,7 +97,8 @@ mod tests {
     fn packets_get_their_addresses_and_valid_checksums() {
         let (own, peer): (Ipv6Addr, Ipv6Addr) = ("fd00::1".parse().expect("one"), "fd00::2".parse().expect("one"));
         let mut segment = vec![0; 20];
-        (segment[..4].copy_from_slice(&[3, 232, 192, 1]), segment[12] = 5 << 4);
+        segment[..4].copy_from_slice(&[3, 232, 192, 1]);
+        segment[12] = 5 << 4;
         for len in 0..5 {
             segment.resize(20 + len, 0xe1);
             for (direction, form) in
