@@ -103,6 +103,9 @@ pub enum Call {
     Grant(Grant),
     /// Opens, or confirms, a relay channel to this node.
     OpenRelay(IdentityKey),
+    /// Forgets the caller: its address, name, grants and letters. With a newer record of the caller that says nothing, so that it is
+    /// signed; see [`Endpoint::leave`](crate::Endpoint::leave).
+    Leave(Vec<u8>),
     /// A call of a later version, to be refused as [`Refusal::Unsupported`].
     Unknown(u8),
 }

@@ -106,6 +106,7 @@ mod relay;
 pub mod rng;
 pub mod seen;
 pub mod sort;
+pub mod tap;
 pub mod time;
 pub mod timer;
 pub mod trace;

@@ -4,6 +4,7 @@
 //! [`Reply::read`](crate::Reply::read). The names of the fields are the names of the JSON's members. A member that is
 //! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
 
+mod capture;
 mod invites;
 mod message;
 mod network;
@@ -13,6 +14,7 @@ mod pins;
 mod programs;
 mod questions;
 
+pub use capture::Captured;
 pub use invites::{Invite, Invited, Invites};
 pub use message::Message;
 pub use network::{Lan, PortMapping, Relay};
@@ -133,6 +135,8 @@ answers! {
     Proxies,
     /// To `Whois`.
     Whois,
+    /// To `Capture` and `CaptureNext`; blocks of the file come beside the answer.
+    Captured,
     /// To `SetWebhook`.
     WebhookSet,
     /// To `Stop`, `Events` and `FailQuestion`.

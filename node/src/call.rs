@@ -56,7 +56,7 @@ pub(crate) enum Call {
     /// The questions of this node are read from the disk.
     ListAsked(Caller),
     /// A question is taken, and its answer, of so many bytes, enters the outbox.
-    Reply(Caller, usize),
+    Reply(Caller, usize, Option<u64>),
     /// A stream is being opened.
     Connect(Connect),
     /// The rendezvous was asked.

@@ -120,6 +120,9 @@ pub struct Config {
     pub log: Option<LogConfig>,
     /// Whether the node goes on with what is left of damaged books, and with an identity that is not the one of before.
     pub accept_loss: bool,
+    /// Whether the node is for this run alone: when it ends, it gives its address, its name and its mailbox back to the rendezvous, for
+    /// which it waits up to four seconds. Its folder is removed by its owner.
+    pub ephemeral: bool,
     /// Where the node writes its webhook for a worker that posts; `None`: the node has no worker, and refuses to set one.
     pub webhook: Option<Webhook>,
 }
@@ -146,6 +149,7 @@ impl Config {
             connect_timeout: Duration::from_secs(30),
             log: None,
             accept_loss: false,
+            ephemeral: false,
             webhook: None,
         }
     }

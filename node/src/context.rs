@@ -8,6 +8,7 @@ use crate::disk::job::Job;
 use crate::effect::{Answered, Caller, Effect};
 use crate::failure::Failure;
 use crate::log::record::Record;
+use crate::mail::counted::Counted;
 use crate::node_event::Event;
 use crate::underlay::carrier::Carrier;
 use pilot_core::trust::TrustVersion;
@@ -64,6 +65,12 @@ pub(crate) struct Context {
     pub(crate) places_noted: Option<Instant>,
     /// The way to the rendezvous.
     pub(crate) carrier: Carrier,
+    /// By which messages and questions grow old.
+    pub(crate) counted: Counted,
+    /// Questions of this node or of peers may be in the books.
+    pub(crate) has_questions: bool,
+    /// When the disk was last told to forget the questions that are over, in counted time. Unit: seconds.
+    expired_s: u64,
     /// At least one client watches events; otherwise none are made.
     pub(crate) is_watched: bool,
     /// The least important level that the log takes; `None` without a log.
@@ -88,9 +95,32 @@ impl Context {
             calls,
             config,
             carrier: Carrier::default(),
+            counted: Counted::default(),
+            has_questions: false,
+            expired_s: 0,
             is_watched: false,
             trace_level,
             out: Vec::new(),
+        }
+    }
+
+    /// Counted time now. Unit: seconds.
+    pub(crate) fn counted_s(&self) -> u64 {
+        self.counted.at(self.now)
+    }
+
+    /// What the wall clock says at a moment of counted time, if it is not set meanwhile. Unit: seconds since 1970.
+    pub(crate) fn wall_of(&self, counted_s: u64) -> u64 {
+        let (wall, now) = ((self.wall)(), self.counted_s());
+        wall.saturating_add(counted_s.saturating_sub(now)).saturating_sub(now.saturating_sub(counted_s))
+    }
+
+    /// Lets the disk forget the questions of peers that are over: once a second at most, and where there may be any.
+    pub(crate) fn expire_questions(&mut self) {
+        let now = self.counted_s();
+        if self.has_questions && self.expired_s < now {
+            self.expired_s = now;
+            self.submit(Job::Expire(now), Call::Forgotten);
         }
     }
 

@@ -32,6 +32,7 @@
 pub mod answer;
 mod call;
 mod calls;
+mod capture;
 mod clock;
 mod command;
 mod config;
@@ -114,7 +115,7 @@ pub use ipc::client::{Client, Finisher, NumberedAnswer, Reply, StreamReply};
 pub use ipc::official_frame as framing;
 pub use ipc::place::socket_path;
 pub use node::{Listener, Node};
-pub use node_event::{Event, NodeEvent, PathState, PeerEvent, Sender, Subject, TrustEvent};
+pub use node_event::{CaptureEvent, Event, NodeEvent, PathState, PeerEvent, Sender, Subject, TrustEvent};
 pub use pilot_core::{Addr, AddrPort, Level as LogLevel};
 pub use pilot_stack::EARLY_LEN_MAX;
 /// Well-known ports.
@@ -131,5 +132,8 @@ pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;
 #[cfg(feature = "tls")]
 pub use underlay::tls::Proxy;
-pub use verbs::{AskOptions, Events, ExposeOptions, Exposure, Files, Forwarding, Messages, SendOptions, Terms, Trust};
+pub use verbs::{
+    AskOptions, Capture, CaptureOptions, Events, ExposeOptions, Exposure, Files, Forwarding, Messages, SendOptions,
+    Terms, Trust,
+};
 pub use webhook::{Webhook, WebhookSetting};

@@ -138,6 +138,8 @@ pub enum Event {
         #[serde(skip)]
         payload: Vec<u8>,
     },
+    /// A capture of this node's inner packets has begun or ended.
+    Capture(CaptureEvent),
     /// The client read too slowly and missed events.
     Missed {
         /// How many.
@@ -195,6 +197,7 @@ impl Event {
                 hostname: all.get("hostname")?,
                 payload: Vec::new(),
             },
+            "capture" => Self::Capture(CaptureEvent::parse(all)?),
             "missed" => Self::Missed { count: all.get("count")? },
             _ => Self::Unknown,
         };
@@ -218,7 +221,7 @@ impl Event {
             | Self::File { from, .. } => (Some(&from.address), Some(&from.hostname)),
             Self::GivenUp { to, .. } => (None, Some(to)),
             Self::Published { address, hostname, .. } => (address.as_deref(), hostname.as_deref()),
-            Self::Warning { .. } | Self::Missed { .. } | Self::Unknown => (None, None),
+            Self::Warning { .. } | Self::Capture(_) | Self::Missed { .. } | Self::Unknown => (None, None),
         }
     }
 }
@@ -344,6 +347,30 @@ impl PathState {
     }
 }
 
+/// The beginning or the end of a capture of inner packets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CaptureEvent {
+    /// `began` or `ended`.
+    pub state: String,
+    /// The name of the peer, if only its packets are captured; absent: those of all peers are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The port at either end of the packets that are captured; absent: all are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Packets that the client was given.
+    pub packets: u64,
+    /// Packets that it missed.
+    pub missed: u64,
+}
+
+impl CaptureEvent {
+    fn parse(all: Members<'_>) -> Result<Self, Error> {
+        let (peer, port) = (all.get("peer")?, all.get("port")?);
+        Ok(Self { state: all.get("state")?, peer, port, packets: all.get("packets")?, missed: all.get("missed")? })
+    }
+}
+
 /// The peer that a message or file comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sender {
@@ -419,6 +446,8 @@ mod tests {
             json!({"event": "published", "topic": "a.b"}),
             json!({"event": "published", "topic": "a.b", "address": "a", "hostname": "node-a"}),
             json!({"event": "given_up", "message_id": "07", "to": "node-a", "bytes": 2, "reason": "too old"}),
+            json!({"event": "capture", "state": "began", "packets": 0, "missed": 0}),
+            json!({"event": "capture", "state": "ended", "peer": "node-a", "port": 80, "packets": 7, "missed": 1}),
             json!({"event": "missed", "count": 3}),
         ] {
             let event = NodeEvent { data: data.clone(), payload: b"x".to_vec() }.read().expect("a known kind");

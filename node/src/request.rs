@@ -476,6 +476,34 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         topics: Option<String>,
     },
+    /// Claims a question of the inbox, so that no other client works on it meanwhile. The claim ends with its time, with the answer or
+    /// a mark, and with the client's connection; a client may renew its own. Clients only.
+    ClaimQuestion {
+        /// The question's number.
+        seq: u64,
+        /// Longest time of the claim, at most 604,800,000. Unit: milliseconds.
+        timeout_ms: u64,
+    },
+    /// Captures the node's inner packets for the client from now on, in clear, as a pcapng file; its beginning comes beside the
+    /// answer. A client has one capture at a time. Clients only.
+    Capture {
+        /// Only packets to and from this trusted peer; absent: of all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+        /// Only packets with this port at either end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+        /// The capture ends when its file would become longer. From 1024; absent: 67,108,864. Unit: bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_bytes: Option<u64>,
+    },
+    /// Gives what the client's capture has since the last time, beside the answer. What is not fetched in time is missing in the
+    /// file, and counted there. Clients only.
+    CaptureNext {
+        /// Whether the capture ends now; absent: it goes on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end: Option<bool>,
+    },
 }
 
 /// The kind of a message's bytes.
@@ -573,7 +601,10 @@ impl Request {
             | Self::EndExplicitly { .. }
             | Self::Finish { .. }
             | Self::Datagrams { .. }
-            | Self::Events { .. } => true,
+            | Self::Events { .. }
+            | Self::ClaimQuestion { .. }
+            | Self::Capture { .. }
+            | Self::CaptureNext { .. } => true,
             Self::Info
             | Self::Version
             | Self::Peers

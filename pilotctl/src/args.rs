@@ -4,10 +4,12 @@ use argh::{ArgsInfo, FromArgs};
 use pilot_node::LogLevel;
 use std::path::PathBuf;
 
+mod capture;
 mod life;
 mod pairing;
 mod questions;
 
+pub(crate) use capture::Capture;
 pub(crate) use life::{
     Daemon, DaemonRun, DaemonStart, DaemonVerb, Rendezvous, RendezvousDrain, RendezvousRun, RendezvousVerb,
 };
@@ -28,6 +30,7 @@ pub(crate) enum Verb {
     Approve(Approve),
     Ask(Ask),
     Bench(Bench),
+    Capture(Capture),
     ClearHostname(ClearHostname),
     ClearWebhook(ClearWebhook),
     Config(Config),

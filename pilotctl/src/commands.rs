@@ -1,6 +1,7 @@
 //! Owns the dispatch of commands, and the commands for settings, streams, messages and measurements.
 
 use crate::args::{self, Arguments, Verb};
+use crate::capture;
 use crate::client::{CALL_TIMEOUT, daemon, daemon_for_streams, duration};
 use crate::deliver;
 use crate::exec;
@@ -55,6 +56,7 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Publish(args) => deliver::publish(&args, output),
         Verb::Subscribe(args) => deliver::subscribe(&args, output),
         Verb::Events(args) => deliver::events(&args, output),
+        Verb::Capture(args) => capture::capture(&args, output),
         Verb::Dgram(args) => deliver::dgram(&args, output),
         Verb::Ping(args) => ping::ping(&args, output),
         Verb::Bench(args) => bench(&args, output),

@@ -6,6 +6,7 @@ use crate::rendezvous::{ensure_local, local_endpoint};
 use crate::settings::{self, Watched, setting};
 use crate::start_code::StartCode;
 use crate::stop;
+use crate::temporary::TemporaryFolder;
 use crate::tls::TlsOptions;
 use pilot_node::answer::{Info, RendezvousState};
 use pilot_node::parts::keep_memory_private;
@@ -63,6 +64,7 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     let rendezvous = setting(&settings, args.rendezvous, "PILOT_RENDEZVOUS", "rendezvous")?;
     let join = StartCode::given(args.join.as_deref())?;
     let rendezvous = match (rendezvous, &join) {
+        (None, Some(code)) if args.ephemeral => code.rendezvous(),
         (None, Some(code)) => settings::keep_rendezvous(code.rendezvous())?,
         (rendezvous, _) => rendezvous,
     };
@@ -71,7 +73,9 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     rendezvous.as_ref().map(read).transpose()?;
     let rendezvous_file = if rendezvous.is_some() { None } else { Some(ensure_local()?) };
     let log_level = settings::log_level(&settings, args.log_level)?;
-    let log_file = args.log_file.or_else(|| (!args.foreground).then(log_path));
+    let folder = args.ephemeral.then(TemporaryFolder::make).transpose()?;
+    let usual_log = || folder.as_ref().map_or_else(log_path, |folder| folder.path().join("pilot.log"));
+    let log_file = args.log_file.or_else(|| (!args.foreground).then(usual_log));
     let run = DaemonRun {
         hostname,
         rendezvous,
@@ -86,6 +90,8 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
         no_port_mapping: args.no_port_mapping,
         no_lan: args.no_lan,
         log_file,
+        ephemeral: args.ephemeral,
+        folder: folder.as_ref().map(|folder| folder.path().into()),
         accept_loss: args.accept_loss,
         log_level,
         log_format: args.log_format,
@@ -93,15 +99,9 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     if args.foreground {
         return serve(run, ensure_local);
     }
-    let home = Home::default_path();
-    let failure = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
-    Home::make(&home)?;
     let log_path = run.log_file.clone().unwrap_or_else(log_path);
-    let log_error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", log_path.display()));
-    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&log_path).map_err(log_error)?;
-    let log_start = log.metadata().map_err(log_error)?.len();
-    let mut child = spawn(&run, log).map_err(failure)?;
-    let info = wait_until_served(&mut child, &log_path, log_start)?;
+    let info = launch(&run, &log_path)?;
+    folder.into_iter().for_each(TemporaryFolder::keep); // the daemon removes it
     if args.public {
         let public = Request::Profile { hostname: None, public: Some(true), tags: None };
         Client::connect(&socket)?.request(&public, &[], Some(CALL_TIMEOUT))?;
@@ -114,6 +114,18 @@ fn start(args: DaemonStart, output: &Output) -> Result<(), Failure> {
     }
     tell_started(&info, &socket, &log_path, output);
     Ok(())
+}
+
+/// Starts the daemon in the background, and waits until it serves.
+fn launch(run: &DaemonRun, log_path: &PathBuf) -> Result<Info, Failure> {
+    let home = run.folder.clone().unwrap_or_else(Home::default_path);
+    Home::make(&home)?;
+    let log_error = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", log_path.display()));
+    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(log_path).map_err(log_error)?;
+    let log_start = log.metadata().map_err(log_error)?.len();
+    let failure = |e: io::Error| Failure::new(Code::Internal, format!("{}: {e}", home.display()));
+    let mut child = spawn(run, log).map_err(failure)?;
+    wait_until_served(&mut child, log_path, log_start)
 }
 
 /// Starts the daemon for a code that its owner has just given, with the settings that there are.
@@ -163,9 +175,14 @@ fn spawn(run: &DaemonRun, log: fs::File) -> io::Result<Child> {
     option("--log-file", run.log_file.as_ref().map(|p| p.display().to_string()));
     option("--log-level", run.log_level.map(|level| level.name().into()));
     option("--log-format", Some(run.log_format.name().into()));
+    option("--folder", run.folder.as_ref().map(|p| p.display().to_string()));
     run.relay.iter().for_each(|relay| option("--relay", Some(relay.clone())));
-    let switches =
-        [(run.accept_loss, "--accept-loss"), (run.no_port_mapping, "--no-port-mapping"), (run.no_lan, "--no-lan")];
+    let switches = [
+        (run.ephemeral, "--ephemeral"),
+        (run.accept_loss, "--accept-loss"),
+        (run.no_port_mapping, "--no-port-mapping"),
+        (run.no_lan, "--no-lan"),
+    ];
     for (is_given, name) in switches {
         if is_given {
             command.arg(name);
@@ -238,7 +255,12 @@ fn raise_descriptor_limit() {
 fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> Result<(), Failure> {
     raise_descriptor_limit();
     keep_memory_private();
-    let mut config = Config::daemon(Home::default_path());
+    let folder = match args.folder.clone().filter(|_| args.ephemeral) {
+        Some(folder) => Some(TemporaryFolder::of(folder)),
+        None => args.ephemeral.then(TemporaryFolder::make).transpose()?,
+    };
+    let mut config = Config::daemon(folder.as_ref().map_or_else(Home::default_path, |folder| folder.path().into()));
+    config.ephemeral = args.ephemeral;
     TlsOptions::of_run(&args).apply(&mut config)?;
     (config.hostname, config.accept_loss) = (args.hostname, args.accept_loss);
     (config.port_mapping, config.lan) = (!args.no_port_mapping, !args.no_lan);

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod capture;
 mod children;
 mod clean;
 mod client;
@@ -37,6 +38,7 @@ mod settings;
 mod signals;
 mod start_code;
 mod stop;
+mod temporary;
 mod tls;
 #[cfg(feature = "webhook")]
 mod webhook;

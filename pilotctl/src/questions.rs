@@ -4,7 +4,7 @@ use crate::args;
 use crate::client::{CALL_TIMEOUT, daemon, duration};
 use crate::input;
 use crate::output::Output;
-use pilot_node::answer::{Message, Question, QuestionState, Taken};
+use pilot_node::answer::{Message, Question, QuestionState, Replied, Taken};
 use pilot_node::{Client, Code, Event, Failure, Reply, Request};
 use serde_json::Value;
 use std::path::Path;
@@ -76,7 +76,11 @@ fn take(client: &mut Client, answer: u64) -> Result<(), Failure> {
 pub(crate) fn reply(args: &args::Reply, output: &Output) -> Result<(), Failure> {
     let bytes = data(args.data.as_deref(), args.data_file.as_deref(), CALL_TIMEOUT)?;
     let request = Request::Reply { question: args.id.clone(), kind: Some(args.kind.parse()?) };
-    output.ok(&daemon()?.request(&request, &bytes, Some(CALL_TIMEOUT))?.data);
+    let reply = daemon()?.request(&request, &bytes, Some(CALL_TIMEOUT))?;
+    output.ok(&reply.data);
+    if let Some(why) = reply.read::<Replied>()?.waits {
+        output.note(&format!("the answer waits in the outbox: {why}"));
+    }
     Ok(())
 }
 

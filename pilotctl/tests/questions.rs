@@ -150,3 +150,49 @@ fn bad_questions_and_answers_are_explained() {
     until("the deadline is over", || a.json(&["answers"])["questions"][0]["state"] == "expired");
     assert!(questions(&b, 0).is_empty());
 }
+
+#[test]
+fn two_servers_beside_each_other_run_a_program_once_for_each_question() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    let runs = lab.folder.join("runs");
+    let count = || std::fs::read_to_string(&runs).unwrap_or_default().lines().count();
+    let script = format!("echo run >> {}; sleep 0.3; cat", runs.display());
+    let words = ["--parallel", "2", "--exec", "sh", "-c", &script];
+    let servers = [serve(&b, &words), serve(&b, &words)];
+    let ids: Vec<String> = (0..6).map(|n| ask(&a, &format!("question {n}"), &[])).collect();
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(a.json(&["answers", id, "--follow", "--timeout", "30"])["data"], format!("question {n}"));
+    }
+    assert_eq!(count(), 6, "once for each");
+    drop(servers);
+
+    // A server that dies gives its questions back; the program of a dead one runs once more.
+    let script = format!("echo run >> {}; sleep 1; cat", runs.display());
+    let words = ["--exec", "sh", "-c", &script];
+    let first = serve(&b, &words);
+    let id = ask(&a, "the last one", &[]);
+    until("the first one works on it", || count() == 7);
+    let _second = serve(&b, &words);
+    drop(first);
+    assert_eq!(a.json(&["answers", &id, "--follow", "--timeout", "30"])["data"], "the last one");
+    assert_eq!(count(), 8);
+}
+
+#[test]
+fn a_question_whose_answer_could_not_come_is_refused_at_once() {
+    let mut lab = Lab::new();
+    let (a, b) = lab.friends();
+    let id = ask(&a, "before", &[]);
+    questions(&b, 1);
+    a.ok(&["revoke", "worker-node", "--ports", "messages"]);
+    let error = a.fails(&["ask", "worker-node", "--data", "x"], 5, "trust_required");
+    assert_eq!(error["hint"], "pilotctl grant worker-node --ports messages");
+    // The grant went while the question lay there: its answer waits, and is told to.
+    until("the other side knows", || {
+        let replied = b.json(&["reply", &id, "--data", "42"]);
+        replied["waits"].is_string() || replied["again"] == true
+    });
+    a.ok(&["grant", "worker-node", "--ports", "messages"]);
+    assert_eq!(a.json(&["answers", &id, "--follow", "--timeout", "30"])["data"], "42");
+}

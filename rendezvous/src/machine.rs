@@ -356,6 +356,7 @@ impl Rendezvous {
             Call::Taken(ids) => done(self.state.taken(&caller, &ids, (now_s, &mut *self.journal))),
             Call::Grant(grant) => done(self.grant(&caller, grant)),
             Call::OpenRelay(to) => self.open_relay(now, caller, to),
+            Call::Leave(record) => done(self.leave(now_s, &caller, &record)),
         }
     }
 
@@ -431,6 +432,15 @@ impl Rendezvous {
         if is_whole && !is_partial {
             self.channels.close_of(caller, |other| !self.state.may_relay(other, caller));
         }
+        Ok(())
+    }
+
+    /// Forgets a node that ends for good: its rows and its channels. Its tunnel stands until it is closed.
+    fn leave(&mut self, now_s: u64, caller: &IdentityKey, record: &[u8]) -> Result<(), Refusal> {
+        let record = NodeRecord::parse(record).map_err(|_| Refusal::BadRecord)?;
+        self.state.leave(caller, &record, (now_s, &mut *self.journal))?;
+        self.channels.close_of(caller, |_| true);
+        self.clients.remove(caller);
         Ok(())
     }
 

@@ -197,6 +197,26 @@ impl State {
         Ok(addr)
     }
 
+    /// Forgets `caller`, which says so by a newer record: its row, its name and address, and the letters that wait for it.
+    pub(crate) fn leave(
+        &mut self,
+        caller: &IdentityKey,
+        record: &NodeRecord,
+        (now_s, journal): (u64, &mut dyn Journal),
+    ) -> Result<(), Refusal> {
+        let node = self.nodes.get(caller).ok_or(Refusal::NotRegistered)?;
+        if record.identity != *caller || record.sequence <= node.record.sequence {
+            return Err(Refusal::BadRecord);
+        }
+        let letters: Vec<u64> = self.letters.of(caller).map(|(number, _)| number).collect();
+        let mut changes = vec![Change::Node(caller.0, None)];
+        changes.extend(letters.iter().map(|number| Change::Letter(*number, None)));
+        journal.commit(&changes).map_err(|_| Refusal::Storage)?;
+        letters.into_iter().for_each(|number| self.letters.remove(number, now_s));
+        self.remove_node(caller);
+        Ok(())
+    }
+
     fn assign(&self, record: &NodeRecord, mut fresh_node: impl FnMut() -> u32) -> Result<Addr, Refusal> {
         if self.nodes.len() >= self.limits.nodes {
             return Err(Refusal::Full);

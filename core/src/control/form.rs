@@ -238,6 +238,10 @@ impl Call {
                 out.put_u8(7);
                 out.put(&key.0);
             }
+            Self::Leave(record) => {
+                out.put_u8(8);
+                out.put_bytes(record);
+            }
             Self::Unknown(kind) => out.put_u8(*kind),
         }
     }
@@ -261,6 +265,7 @@ impl Call {
                 Self::Grant(Grant { is_whole, add, remove })
             }
             7 => Self::OpenRelay(IdentityKey(r.array()?)),
+            8 => Self::Leave(r.bytes(NodeRecord::LEN_MAX)?.into()),
             kind => Self::Unknown(kind),
         })
     }

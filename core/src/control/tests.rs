@@ -33,6 +33,7 @@ fn samples() -> Vec<(&'static str, Control)> {
         ("taken", call(5, Call::Taken(vec![InboxNumber(1), InboxNumber(u64::MAX)]))),
         ("grant difference", call(6, Call::Grant(difference))),
         ("grant whole", call(6, Call::Grant(Grant { is_whole: true, add: vec![key], remove: vec![] }))),
+        ("leave", call(8, Call::Leave(vec![1, 2, 3]))),
         ("open relay", call(7, Call::OpenRelay(key))),
         ("open relay, ticket", Control::Call(Ticket(7), Call::OpenRelay(key), ticket)),
         ("open relay, INIT", Control::Call(Ticket(7), Call::OpenRelay(key), init)),
@@ -68,6 +69,7 @@ fn largest() -> Vec<Control> {
     let half = vec![key; GRANTS_MAX / 2];
     vec![
         call(Call::Register(vec![1; NodeRecord::LEN_MAX])),
+        call(Call::Leave(vec![1; NodeRecord::LEN_MAX])),
         call(Call::Post(key, LetterId([1; 16]), vec![9; LETTER_LEN_MAX])),
         call(Call::Taken(vec![InboxNumber(1); GRANTS_MAX])),
         call(Call::Grant(Grant { is_whole: true, add: half.clone(), remove: half })),

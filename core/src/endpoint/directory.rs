@@ -167,6 +167,7 @@ enum Purpose {
     Letter(LetterNumber),
     Grant,
     Taken,
+    Leave,
 }
 
 /// What leaves this node only once the trust book behind it is on disk.
@@ -235,6 +236,10 @@ pub(super) struct Directory {
     elsewhere: Option<(Instant, SocketAddr)>,
     /// When the rendezvous is to be reached at another address.
     move_at: Option<(Instant, SocketAddr)>,
+    /// This node is about to end for good: it asks for nothing any more.
+    has_left: bool,
+    /// The rendezvous has forgotten it.
+    is_forgotten: bool,
     duties: Duties,
     /// Calls without an answer yet, and until when the answer is awaited.
     calls: LiteMap<Ticket, (Instant, Purpose)>,
@@ -285,6 +290,8 @@ impl Directory {
             has_raised: false,
             elsewhere: None,
             move_at: None,
+            has_left: false,
+            is_forgotten: false,
             duties: Duties::default(),
             calls: LiteMap::new(),
             next_ticket: Ticket(1),

@@ -13,6 +13,7 @@ use crate::inner::{NoSink, PeerId, ResetReason, Sink};
 use crate::path::{PathAddr, Prober, Source};
 use crate::peer::{Arrival, Effects, Role};
 use crate::relay::{self, Keys};
+use crate::tap::TappedSink;
 use crate::time::Instant;
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::GIVE_UP_AFTER;
@@ -109,7 +110,15 @@ impl Endpoint {
         let peer = self.peers.touch(id).ok_or(Discard::UnknownIndex)?;
         let mut no_sink = NoSink;
         // Gate: only a pinned peer's packets reach a stack.
-        let sink: &mut dyn Sink = if peer.role == Role::Trusted { sink } else { &mut no_sink };
+        let mut tapped;
+        let sink: &mut dyn Sink = match &mut self.tap {
+            _ if peer.role != Role::Trusted => &mut no_sink,
+            Some(tap) => {
+                tapped = TappedSink { tap, at: arrival.now, sink };
+                &mut tapped
+            }
+            None => sink,
+        };
         let mut effects = Effects::default();
         let prober = &mut Prober { rng: &mut self.rng, budget: &mut self.probes };
         let result = peer.handle_data(arrival, datagram, prober, sink, &mut effects);

@@ -42,6 +42,7 @@ use crate::peer::{PacketBuilder, Peer, Role};
 use crate::relay::{Keys, Legs};
 use crate::rng::{Entropy, Rng};
 use crate::sort::sort_by;
+use crate::tap::{Tap, Tapped};
 use crate::time::{Duration, Instant, earliest};
 use crate::trace::{HandshakeStep, Level, Trace};
 use crate::tunnel::door::Doorkeeper;
@@ -96,6 +97,8 @@ pub struct Endpoint {
     spares: Spares,
     legs: Legs,
     meetings: Meetings,
+    /// On while it is there.
+    tap: Option<Box<Tap>>,
 }
 
 /// Newest authentic INITs that are recognised without computing a key. Older copies are told by their timestamp.
@@ -136,6 +139,7 @@ impl Endpoint {
             events: Events::default(),
             discards: Discards::default(),
             meetings: Meetings::default(),
+            tap: None,
             directory: Directory::new(
                 &config.identity,
                 config.addr,
@@ -313,6 +317,24 @@ impl Endpoint {
         self.events.trace.push(level, make);
     }
 
+    // Verbs: the tap.
+
+    /// Copies inner packets for [`Endpoint::poll_tapped`] from now on, or does so no more and forgets the copies.
+    pub fn set_tap(&mut self, is_on: bool) {
+        if is_on != self.tap.is_some() {
+            self.tap = is_on.then(Box::default);
+        }
+    }
+
+    /// Gives the copies that wait to `take`, oldest first; gives the number of packets that were missed since the last call. Work
+    /// is bounded by [`TAP_LEN_MAX`](crate::tap::TAP_LEN_MAX).
+    pub fn poll_tapped(&mut self, mut take: impl FnMut(&Self, Tapped<'_>)) -> u64 {
+        let Some(mut tap) = self.tap.take() else { return 0 };
+        let missed = tap.drain(|tapped| take(self, tapped));
+        self.tap = Some(tap);
+        missed
+    }
+
     /// Says what the wall clock says at `now`, in microseconds since 1970. It may have been set, or gone on while the
     /// machine slept.
     pub const fn set_wall(&mut self, now: Instant, wall_us: u64) {
@@ -463,7 +485,8 @@ impl Endpoint {
         }
         while let Some(id) = self.peers.front() {
             self.tend(now, id);
-            let mut batch = PacketBuilder::new(out, Keys::new(self.directory.relay_key(), &self.legs));
+            let keys = Keys::new(self.directory.relay_key(), &self.legs);
+            let mut batch = PacketBuilder::new(out, keys).tapped(self.tap.as_deref_mut());
             let sent = self.peers.get_mut(&id).and_then(|entry| entry.peer.poll_transmit(now, &mut batch));
             let Some((path, segment_len)) = sent else {
                 self.peers.retire_front(now);

@@ -138,6 +138,23 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.set_profile(cx, profile));
     }
 
+    /// Gives this node's address, name, grants and mailbox back to the rendezvous, before the node ends for good: its tunnels are to be
+    /// closed once [`Endpoint::is_leaving`] is false, which it is after four seconds at the latest. Nothing else is asked of the
+    /// rendezvous any more.
+    pub fn leave(&mut self, now: Instant) {
+        self.with_directory(now, |directory, cx| directory.leave(cx));
+    }
+
+    /// True while the rendezvous has not answered to [`Endpoint::leave`].
+    pub fn is_leaving(&self) -> bool {
+        self.directory.is_leaving()
+    }
+
+    /// True once the rendezvous has answered that it has forgotten this node.
+    pub const fn is_forgotten(&self) -> bool {
+        self.directory.is_forgotten()
+    }
+
     /// Replaces the underlay addresses of this node: every path may be broken, and peers and rendezvous learn the new
     /// addresses at once. Nothing happens when these are the addresses known before. Source: `docs/paths.md`, "Roaming".
     pub fn set_candidates(&mut self, now: Instant, candidates: Vec<SocketAddr>) {
@@ -575,7 +592,8 @@ impl Endpoint {
                     entry.peer.close(ResetReason::Revoked as u8);
                 }
                 let mut out = Vec::new();
-                if let Some((path, len)) = entry.peer.poll_transmit(now, &mut PacketBuilder::new(&mut out, keys)) {
+                let mut batch = PacketBuilder::new(&mut out, keys).tapped(self.tap.as_deref_mut());
+                if let Some((path, len)) = entry.peer.poll_transmit(now, &mut batch) {
                     out.truncate(len);
                     farewells.push((path, out));
                 }

@@ -770,3 +770,4 @@ mod mapped;
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod memory;
 mod strangers;
+mod tap;

@@ -6,8 +6,11 @@
 //! The frames are written where they are sealed and sent from: building a datagram copies no byte.
 
 use crate::aead::TAG_LEN;
+use crate::inner::PeerId;
 use crate::path::PathAddr;
 use crate::relay::{Keys, Route};
+use crate::tap::Tap;
+use crate::time::Instant;
 use crate::tunnel::session::Session;
 use crate::wire::DATA_HEADER_LEN;
 use alloc::vec::Vec;
@@ -26,12 +29,18 @@ pub(crate) struct Draft<'a> {
 pub(crate) struct PacketBuilder<'a> {
     out: &'a mut Vec<u8>,
     keys: Keys<'a>,
+    tap: Option<&'a mut Tap>,
 }
 
 impl<'a> PacketBuilder<'a> {
     /// A builder that appends to `out`.
     pub(crate) const fn new(out: &'a mut Vec<u8>, keys: Keys<'a>) -> Self {
-        Self { out, keys }
+        Self { out, keys, tap: None }
+    }
+
+    /// The same, with a tap for the packets in the datagrams, if it is on.
+    pub(crate) fn tapped(self, tap: Option<&'a mut Tap>) -> Self {
+        Self { tap, ..self }
     }
 
     /// Bytes of the batch so far, relay headers included.
@@ -68,6 +77,13 @@ impl<'a> PacketBuilder<'a> {
     /// Leaves the batch as it was before the datagram was begun.
     pub(crate) fn cancel(&mut self, draft: Draft<'a>) {
         self.out.truncate(draft.start);
+    }
+
+    /// Lets the tap see the frames of the begun datagram.
+    pub(crate) fn show(&mut self, draft: &Draft<'a>, now: Instant, peer: PeerId) {
+        if let Some(tap) = &mut self.tap {
+            tap.keep_frames(now, peer, &self.out[draft.frames..]);
+        }
     }
 
     /// Seals the begun datagram under `session`; gives its size.

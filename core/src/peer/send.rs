@@ -88,6 +88,7 @@ impl Peer {
             batch.cancel(draft);
             return false;
         };
+        batch.show(&draft, now, self.id);
         let size = batch.seal(draft, session);
         let may_leave = self.paths.charge(to, size);
         debug_assert!(may_leave, "the datagram was made for what the path may be sent");

@@ -58,4 +58,7 @@ pub struct Replied {
     pub bytes: u64,
     /// Whether the same answer was given before; then nothing has changed.
     pub again: bool,
+    /// Why the answer waits in the outbox: the asker grants this node no messages. Absent: it is on its way, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }

@@ -207,7 +207,10 @@ impl<D: Disk> Books<D> {
             let row = self.log.read(Key::new(GIVEN_UP, *seq), usize::MAX)?;
             given_up.extend(row.and_then(|row| GivenUp::parse(*seq, &row).ok()));
         }
-        Ok(Saved { trust, addr, profile, port, webhook, used_us, programs, outbox, given_up, counted })
+        let has_questions = !(self.questions.asked.is_empty() && self.questions.open.is_empty());
+        let saved =
+            Saved { trust, addr, profile, port, webhook, used_us, programs, outbox, given_up, counted, has_questions };
+        Ok(saved)
     }
 
     /// Runs jobs in order, and commits their changes together. When a commit fails, all of its jobs fail and change nothing; on a
@@ -286,6 +289,10 @@ impl<D: Disk> Books<D> {
             }
             Job::Ask(message, at) => Ok(self.ask(&message, at)),
             Job::Reply(reply) => self.reply(reply),
+            Job::Expire(now) => {
+                self.expire(now);
+                Ok(Done::Written)
+            }
             Job::Fail(seq, reason) => Ok(self.fail_question(seq, reason)),
             Job::Forget(question) => {
                 self.forget_asked(&question);
@@ -315,7 +322,6 @@ impl<D: Disk> Books<D> {
     }
 
     fn deliver(&mut self, message: &Message) -> Done {
-        self.expire(message.at);
         let known = self.senders.get(&message.sender);
         if let Some(recent) = known.and_then(|s| s.recent.iter().find(|recent| recent.id == message.id)) {
             return Done::Delivered { fresh: false, seq: recent.seq };

@@ -45,7 +45,7 @@ pub(crate) enum Job {
     Forget([u8; 16]),
     /// Read a question of this node, and its answer.
     Asked([u8; 16]),
-    /// List the newest `limit` questions of this node. The time is in seconds since 1970.
+    /// List the newest `limit` questions of this node. The time is counted. Unit: seconds.
     ListAsked { limit: usize, now: u64 },
     /// Remove a message from the outbox: its recipient has taken or refused it, or its sender has given it up.
     Unqueue(u64),
@@ -57,13 +57,15 @@ pub(crate) enum Job {
     Read(u64),
     /// Read the oldest message of a part with a greater number.
     Next(u64, Part),
+    /// Take the questions out of the inbox that are over at this counted time. Unit: seconds.
+    Expire(u64),
     /// Take the messages with these numbers out of the inbox; `None`: all.
     Take(Option<Vec<u64>>),
     /// Work on a received file, which is no part of a commit.
     File(FileJob),
 }
 
-/// A part of the inbox. Unit of times: seconds since 1970.
+/// A part of the inbox. Unit of times: seconds of counted time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// Every message.
@@ -74,13 +76,15 @@ pub(crate) enum Part {
     Failed,
 }
 
-/// A question of this node, as the books know it. Unit of times: seconds since 1970.
+/// A question of this node, as the books know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// The number that the question has in the outbox, until it is delivered.
     pub(crate) seq: u64,
     pub(crate) to: IdentityKey,
+    /// Unit: seconds since 1970.
     pub(crate) asked_at: u64,
+    /// Unit: seconds of counted time.
     pub(crate) deadline: u64,
     /// The number of the answer.
     pub(crate) answer: Option<u64>,
@@ -162,6 +166,8 @@ pub(crate) struct Saved {
     /// Oldest first.
     pub(crate) given_up: Vec<GivenUp>,
     pub(crate) counted: Option<Vec<u8>>,
+    /// Questions of this node or of peers are there.
+    pub(crate) has_questions: bool,
 }
 
 impl Job {

@@ -6,6 +6,7 @@ use crate::calls::pairing::InviteWish;
 use crate::calls::profile::Change;
 use crate::calls::trust::Wanted;
 use crate::calls::{connect, grants, handshake, lookup, pairing, path, profile, report, trust, webhook};
+use crate::capture::room::Wanted as WantedPackets;
 use crate::command::Command;
 use crate::context::Context;
 use crate::disk::files::FileJob;
@@ -64,7 +65,7 @@ pub(crate) fn command(rooms: &mut Rooms, command: Command) {
         Command::SetLogLevel(level) => LogRoom::set_level(cx, level),
         Command::NoteSetting(setting, outcome) => LogRoom::note_setting(cx, &setting, outcome),
         Command::NoteWebhook(reason, lost) => rooms.log.note_webhook(cx, &reason, lost),
-        Command::Stop => rooms.is_stopping = true,
+        Command::Stop => rooms.stop(),
         #[cfg(test)]
         Command::Break => panic!("broken on purpose"),
     }
@@ -173,8 +174,8 @@ fn datagram(cx: &mut Context, node: &str, ports: (u16, u16), bytes: &[u8]) -> Re
     Ok(Sent { status: Status::Sent, bytes: bytes.len() as u64 }.into())
 }
 
-const fn stop(rooms: &mut Rooms) -> Accepted {
-    rooms.is_stopping = true;
+fn stop(rooms: &mut Rooms) -> Accepted {
+    rooms.stop();
     Accepted { status: Status::Stopping }
 }
 
@@ -243,7 +244,10 @@ fn mail(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, caller: Caller) {
             rooms.post.wait_answer(cx, &question, timeout, caller);
         }
         Request::Answers { limit } => rooms.post.list_asked(cx, limit, caller),
-        Request::FailQuestion { seq, reason } => cx.submit(Job::Fail(seq, reason), Call::Read(caller)),
+        Request::FailQuestion { seq, reason } => {
+            rooms.post.end_claim(seq);
+            cx.submit(Job::Fail(seq, reason), Call::Read(caller));
+        }
         Request::Inbox { limit, before, only } => {
             let limit = limit.unwrap_or(PAGE).min(PAGE_MAX) as usize;
             let part = part(only, cx);
@@ -268,7 +272,7 @@ fn mail(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, caller: Caller) {
 fn part(only: Option<InboxPart>, cx: &Context) -> Part {
     match only {
         None => Part::All,
-        Some(InboxPart::Questions) => Part::Open((cx.wall)()),
+        Some(InboxPart::Questions) => Part::Open(cx.counted_s()),
         Some(InboxPart::Failed) => Part::Failed,
     }
 }
@@ -320,6 +324,21 @@ fn client_request(
             rooms.ipc.watch(client, number, topics);
             rooms.cx.is_watched = true;
             Some(Ok(Accepted { status: Status::Watching }.into()))
+        }
+        Request::ClaimQuestion { seq, timeout_ms } => {
+            let time = Duration::from_millis(timeout_ms);
+            Some(rooms.post.claim(cx, seq, client, time).map(Answer::from))
+        }
+        Request::Capture { .. } | Request::CaptureNext { .. } => {
+            let answer = match request {
+                Request::Capture { node, port, max_bytes } => {
+                    rooms.captures.begin(cx, client, WantedPackets { node, port, max_bytes })
+                }
+                Request::CaptureNext { end } => rooms.captures.fetch(cx, client, end == Some(true)),
+                _ => return None,
+            };
+            cx.answer(Caller::Client(client, number), answer.map(|(answer, blocks)| (answer.into(), blocks)));
+            None
         }
         _ => Some(Err(Failure::new(Code::Internal, "a request without a room"))),
     }

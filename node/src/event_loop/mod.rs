@@ -17,6 +17,7 @@ use crate::command::Command;
 use crate::context::Reason;
 use crate::disk::home::Home;
 use crate::failure::Failure;
+use crate::log::room::LogRoom;
 use crate::platform::StepWatch;
 use crate::programs::Readiness;
 use crate::token::Room;
@@ -101,6 +102,7 @@ impl Turn for EventLoop {
         self.tls.handle_timeout(&mut self.rooms.cx, &self.rooms.rendezvous, &mut self.udp);
         self.drain();
         self.serve_clients();
+        self.rooms.captures.handle_tap(&mut self.rooms.cx);
         self.rooms.log.handle_traces(&mut self.rooms.cx);
         let next = self.deadline();
         self.settled = (next != Some(Duration::ZERO)).then(|| next.map(|left| self.rooms.cx.now + left));
@@ -117,11 +119,12 @@ impl Turn for EventLoop {
     }
 
     fn is_stopping(&self) -> bool {
-        self.rooms.is_stopping
+        self.rooms.is_over()
     }
 
     /// Says goodbye to peers, clients and applications, and waits for the disk.
     fn end(mut self) {
+        LogRoom::note_leave(&mut self.rooms.cx);
         self.rooms.log.note_stop(&mut self.rooms.cx);
         self.rooms.cx.stack.endpoint_mut().close_all();
         self.transmit();

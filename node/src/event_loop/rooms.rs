@@ -5,6 +5,7 @@ use crate::call::{Call, disk_failure};
 use crate::calls::report::Facts;
 use crate::calls::trust::Expiry;
 use crate::calls::{connect, lookup, pairing, profile, trust, watch};
+use crate::capture::Captures;
 use crate::context::{Context, Reason};
 use crate::disk::files::FileDone;
 use crate::disk::job::{Done, Job, Meta};
@@ -50,6 +51,7 @@ pub(crate) struct Rooms {
     pub(crate) relays: RelayPlaces,
     pub(crate) mapping: Mapping,
     pub(crate) lan: Lan,
+    pub(crate) captures: Captures,
     pub(crate) worker: Worker,
     pub(crate) facts: Facts,
     pub(crate) log: LogRoom,
@@ -162,8 +164,8 @@ impl Rooms {
                     self.post.listed_asked(cx, caller, (rows, total));
                 }
             }
-            (Call::Reply(caller, len), failure) => {
-                self.post.replied(cx, (caller, len), failure.map_or(Ok(done), Err));
+            (Call::Reply(caller, len, number), failure) => {
+                self.post.replied(cx, (caller, len, number), failure.map_or(Ok(done), Err));
             }
             (Call::TrustSaved { version, after }, failure) => trust::saved(cx, version, after, failure),
             (Call::TimesSaved, failure) => trust::ceiling_saved(cx, failure.as_ref()),
@@ -185,6 +187,9 @@ impl Rooms {
                     }
                     (None, _) => return,
                 };
+                if delivery.tag.is_question() {
+                    self.post.count(cx);
+                }
                 self.services.delivered(cx, delivery, outcome);
                 if let Some(exchange) = exchange {
                     self.post.answered(cx, *exchange);
@@ -246,6 +251,19 @@ impl Rooms {
         .min_by_key(|(at, _)| *at)
     }
 
+    /// Ends the node. One that is for this run alone first gives back what the rendezvous keeps of it.
+    pub(crate) fn stop(&mut self) {
+        if !std::mem::replace(&mut self.is_stopping, true) && self.cx.config.ephemeral {
+            let now = self.cx.now;
+            self.cx.stack.endpoint_mut().leave(now);
+        }
+    }
+
+    /// True when the node ends and the rendezvous, if it was asked, has answered.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_stopping && !self.cx.stack.endpoint().is_leaving()
+    }
+
     /// True while there is work that no deadline or readiness announces.
     pub(crate) fn has_more(&self) -> bool {
         !self.ready.is_empty()
@@ -254,7 +272,7 @@ impl Rooms {
             || !self.refused.is_empty()
             || self.ipc.has_more()
             || self.streams.has_unexplained()
-            || self.is_stopping
+            || self.is_over()
     }
 
     // Streams.
@@ -402,6 +420,7 @@ impl Rooms {
             cx.calls.take(ticket);
         }
         self.post.client_gone(cx, client);
+        self.captures.client_gone(cx, client);
         self.streams.client_gone(cx, client);
         for port in self.programs.client_gone(client) {
             self.streams.unlisten(&mut self.cx, port);

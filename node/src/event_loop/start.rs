@@ -5,6 +5,7 @@ use crate::calls::profile;
 use crate::calls::report::Facts;
 use crate::calls::trust::Expiry;
 use crate::calls::webhook;
+use crate::capture::Captures;
 use crate::clock::{wall_s, wall_us};
 use crate::command::{COMMANDS_MAX, Command};
 use crate::config::Config;
@@ -199,6 +200,7 @@ fn rooms(
         relays,
         mapping,
         lan,
+        captures: Captures::default(),
         worker,
         log,
         facts: Facts { udp, started_s: wall_s(), ..Facts::default() },
@@ -230,6 +232,7 @@ fn prepare(rooms: &mut Rooms, saved: Saved, port: u16) {
     if let (Some(webhook), Some(row)) = (&cx.config.webhook, &saved.webhook) {
         webhook.set(webhook::parse(row));
     }
+    cx.has_questions = saved.has_questions;
     rooms.post.restore(cx, saved.outbox, saved.given_up, saved.counted.as_deref());
     let profile = profile::emit(cx.stack.endpoint().profile());
     if saved.profile.as_ref() != Some(&profile) {

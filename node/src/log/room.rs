@@ -60,6 +60,16 @@ impl LogRoom {
         }
     }
 
+    /// A node that is for this run alone ends: the rendezvous has forgotten it, or keeps its name for a while.
+    pub(crate) fn note_leave(cx: &mut Context) {
+        if !cx.config.ephemeral {
+        } else if cx.stack.endpoint().is_forgotten() {
+            cx.trace(Level::Info, |_| Record::new(Level::Info, "given_back"));
+        } else {
+            cx.trace(Level::Warn, |_| Record::new(Level::Warn, "not_given_back"));
+        }
+    }
+
     // Time.
 
     pub(crate) const fn poll_timeout(&self) -> Option<Instant> {

@@ -56,7 +56,7 @@ fn answer_to(cx: &Context, done: Done) -> Answered {
 pub(crate) fn message(cx: &Context, seq: u64, m: &Message, len: usize) -> answer::Message {
     let (deadline_at, reply_to) = match m.tag {
         Tag::Plain => (None, None),
-        Tag::Question { deadline } => (Some(deadline), None),
+        Tag::Question { deadline } => (Some(cx.wall_of(deadline)), None),
         Tag::Answer(question) => (None, Some(id_text(&question))),
     };
     answer::Message {

@@ -53,8 +53,8 @@ pub(crate) enum Tag {
     /// The message stands alone.
     #[default]
     Plain,
-    /// The message asks, and is not handed out after `deadline`. Unit: seconds, in a frame from now, elsewhere since 1970 by this
-    /// node's clock, so that the clocks of two nodes need not agree.
+    /// The message asks, and is not handed out after `deadline`. Unit: seconds, in a frame from now, elsewhere of this
+    /// node's counted time, so that neither clocks that differ nor a clock that is set matter.
     Question { deadline: u64 },
     /// The message answers that with this id.
     Answer([u8; 16]),
@@ -68,19 +68,19 @@ impl Tag {
         matches!(self, Self::Question { .. })
     }
 
-    /// The tag of a frame that leaves now. Unit of `wall`: seconds since 1970.
-    pub(crate) fn for_frame(self, wall: u64) -> Self {
+    /// The tag of a frame that leaves now. Unit of `counted`: seconds.
+    pub(crate) fn for_frame(self, counted: u64) -> Self {
         match self {
-            Self::Question { deadline } => Self::Question { deadline: deadline.saturating_sub(wall) },
+            Self::Question { deadline } => Self::Question { deadline: deadline.saturating_sub(counted) },
             other => other,
         }
     }
 
-    /// The tag of a frame that has arrived now. Unit of `wall`: seconds since 1970.
-    pub(crate) fn of_frame(self, wall: u64) -> Self {
+    /// The tag of a frame that has arrived now. Unit of `counted`: seconds.
+    pub(crate) fn of_frame(self, counted: u64) -> Self {
         match self {
             Self::Question { deadline } => {
-                Self::Question { deadline: wall.saturating_add(deadline.min(DEADLINE_MAX_S)) }
+                Self::Question { deadline: counted.saturating_add(deadline.min(DEADLINE_MAX_S)) }
             }
             other => other,
         }
@@ -209,10 +209,8 @@ pub(crate) struct Outgoing {
 pub(crate) struct Reply {
     pub(crate) question: QuestionName,
     pub(crate) kind: Kind,
-    /// Counted time at which the answer enters the outbox. Unit: seconds.
+    /// Counted time now, at which the answer enters the outbox. Unit: seconds.
     pub(crate) since: u64,
-    /// The time now. Unit: seconds since 1970.
-    pub(crate) at: u64,
     pub(crate) body: Vec<u8>,
 }
 

@@ -4,6 +4,7 @@
 //! recipient, and leaves the books with the acknowledgement. [`receive`] is the service that takes messages and files, and
 //! [`inbox`] answers the owner's questions about them.
 
+pub(crate) mod claims;
 pub(crate) mod counted;
 pub(crate) mod frame;
 pub(crate) mod given_up;

@@ -182,11 +182,11 @@ impl Outbox {
         self.routes.get(to)?.stream
     }
 
-    /// The first bytes for a recipient, which travel with the question for a stream. Their messages count as in flight. Unit of `wall`:
-    /// seconds since 1970.
-    pub(crate) fn early(&mut self, to: &IdentityKey, wall: u64) -> Vec<u8> {
+    /// The first bytes for a recipient, which travel with the question for a stream. Their messages count as in flight. Unit of `counted`:
+    /// seconds.
+    pub(crate) fn early(&mut self, to: &IdentityKey, counted: u64) -> Vec<u8> {
         let Some(route) = self.routes.get_mut(to) else { return Vec::new() };
-        route.load(wall);
+        route.load(counted);
         let len = route.outgoing.len().min(EARLY_LEN_MAX);
         route.outgoing.drain(..len).collect()
     }
@@ -224,10 +224,10 @@ impl Outbox {
     }
 
     /// Moves bytes in both directions; gives the answers that have arrived, by the messages' numbers, and why the stream is over
-    /// if it is. Unit of `wall`: seconds since 1970.
+    /// if it is. Unit of `counted`: seconds.
     pub(crate) fn pump(
         &mut self,
-        (now, wall): (Instant, u64),
+        (now, counted): (Instant, u64),
         to: &IdentityKey,
         stack: &mut Stack,
     ) -> (Vec<(u64, Fate)>, Option<Over>) {
@@ -246,7 +246,7 @@ impl Outbox {
                 Recv::Fin | Recv::Ended(_) => over = Some(Over::Ended),
             }
         }
-        if over.is_none() && route.fill(wall, stack, stream) {
+        if over.is_none() && route.fill(counted, stack, stream) {
             over = Some(Over::Ended);
         }
         route.idle_at = if route.len() == 0 { route.idle_at.or(Some(now + IDLE)) } else { None };
@@ -315,12 +315,12 @@ impl Route {
     }
 
     /// Puts waiting messages in flight, up to [`IN_FLIGHT_MAX`] and [`BUFFER_MAX`].
-    fn load(&mut self, wall: u64) {
+    fn load(&mut self, counted: u64) {
         while self.halted.is_none() && self.outgoing.len() < BUFFER_MAX && self.in_flight.len() < IN_FLIGHT_MAX {
             let Some((seq, message)) = self.waiting.pop_front() else { break };
             self.outgoing.extend(frame::emit_tagged(
                 &message.id,
-                message.tag.for_frame(wall),
+                message.tag.for_frame(counted),
                 message.kind,
                 &message.body,
             ));
@@ -330,9 +330,9 @@ impl Route {
     }
 
     /// Writes into the stream until it has no room; true when the stream is over.
-    fn fill(&mut self, wall: u64, stack: &mut Stack, stream: StreamId) -> bool {
+    fn fill(&mut self, counted: u64, stack: &mut Stack, stream: StreamId) -> bool {
         loop {
-            self.load(wall);
+            self.load(counted);
             let (front, _) = self.outgoing.as_slices();
             if front.is_empty() {
                 return false;

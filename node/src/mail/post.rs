@@ -12,6 +12,7 @@ use crate::disk::job::{Job, Meta};
 use crate::effect::{Caller, Effect, Opener, Ticket};
 use crate::failure::{Code, Failure};
 use crate::log::record::{Cause, Record, Source};
+use crate::mail::claims::Claims;
 use crate::mail::counted::Counted;
 use crate::mail::frame::{id_text, knows_no_questions};
 use crate::mail::given_up::{GIVEN_UP_MAX, GivenUp};
@@ -54,13 +55,14 @@ pub(crate) struct PostOffice {
     outbox: Outbox,
     /// By the message's number in the outbox.
     waiting: LiteMap<u64, Ticket>,
-    counted: Counted,
     /// The next look at the age of messages; `None` while there are none.
     check_at: Option<Instant>,
     /// The newest [`GIVEN_UP_MAX`] messages that were given up, oldest first.
     given_up: VecDeque<GivenUp>,
     /// Callers that wait for answers to questions.
     waits: Waits,
+    /// Questions of the inbox on which clients work.
+    claims: Claims,
     /// Bytes of answers that are on their way into the outbox. Unit: bytes.
     replying_len: usize,
 }
@@ -79,31 +81,37 @@ impl PostOffice {
         given_up: Vec<GivenUp>,
         counted: Option<&[u8]>,
     ) {
-        self.counted = Counted::resume(counted, (cx.wall)());
+        cx.counted = Counted::resume(counted, (cx.wall)());
         self.given_up = given_up.into();
-        let now = self.counted.at(cx.now);
+        let now = cx.counted_s();
         for (seq, mut message) in outbox {
             // Counted time that was not saved before a crash is gone.
             message.since = message.since.min(now);
             // A message beyond the limit of memory stays on the disk for the next start.
             self.outbox.add(seq, message);
         }
-        if self.outbox.len() > 0 {
+        if self.outbox.len() > 0 || cx.has_questions {
             self.check_age(cx);
         }
     }
 
+    /// A question of a peer is on disk: its time is counted from now on.
+    pub(crate) fn count(&mut self, cx: &Context) {
+        self.check_at = self.check_at.or(Some(cx.now + CHECK_EVERY));
+    }
+
     /// Gives up the messages that are too old, and notes counted time on the disk.
     fn check_age(&mut self, cx: &mut Context) {
-        if let Some(until) = self.counted.at(cx.now).checked_sub(OUTBOX_LIFETIME_S) {
+        if let Some(until) = cx.counted_s().checked_sub(OUTBOX_LIFETIME_S) {
             for key in self.outbox.recipients() {
                 let taken = self.outbox.take(&key, until);
                 self.give_up(cx, &key, taken, &Failure::new(Code::Timeout, TOO_OLD));
             }
         }
-        let row = self.counted.emit(cx.now, (cx.wall)());
+        let row = cx.counted.emit(cx.now, (cx.wall)());
         cx.submit(Job::Put(Meta::Counted, row), Call::Forgotten);
-        self.check_at = (self.outbox.len() > 0).then_some(cx.now + CHECK_EVERY);
+        cx.expire_questions();
+        self.check_at = (self.outbox.len() > 0 || cx.has_questions).then_some(cx.now + CHECK_EVERY);
     }
 
     /// Messages leave the outbox undelivered: their owner is told by an event, the log and the list of the outbox.
@@ -140,7 +148,7 @@ impl PostOffice {
 
     /// Lists the messages that were given up, and those that wait, each oldest first.
     pub(crate) fn list(&self, cx: &Context, limit: Option<u64>) -> answer::Outbox {
-        let now = self.counted.at(cx.now);
+        let now = cx.counted_s();
         let gone = self.given_up.iter().map(|row| answer::OutboxMessage {
             message_id: id_text(&row.id),
             node: row.node.clone(),
@@ -181,6 +189,10 @@ impl PostOffice {
                 self.ask_again(cx, &key);
                 return cx.fail(caller, failure);
             }
+            Ok(pin) if letter.asks.is_some() && !pin.allows(MAIL_PORT) => {
+                let failure = cannot_answer(&name_of(pin));
+                return cx.fail(caller, failure);
+            }
             Ok(pin) => pin.identity,
             Err(failure) if failure.code == Code::NotFound => {
                 let node = letter.node.clone();
@@ -188,9 +200,10 @@ impl PostOffice {
             }
             Err(failure) => return cx.fail(caller, failure),
         };
-        let since = self.counted.at(cx.now);
+        let since = cx.counted_s();
         let wall = (cx.wall)();
-        let tag = letter.asks.map_or(Tag::Plain, |asks| Tag::Question { deadline: wall + asks });
+        let tag = letter.asks.map_or(Tag::Plain, |asks| Tag::Question { deadline: since + asks });
+        cx.has_questions |= tag.is_question();
         let message = Outgoing { id: entropy(), to, kind: letter.kind, since, tag, body: letter.body };
         let most = letter.asks.map_or(SEND_TIMEOUT_MAX, Duration::from_secs);
         let deadline = cx.now + letter.timeout.unwrap_or(SEND_TIMEOUT).min(most);
@@ -223,7 +236,7 @@ impl PostOffice {
 
     /// A message has joined the outbox.
     fn hurry(&mut self, cx: &mut Context, to: &IdentityKey) {
-        self.check_at = self.check_at.or(Some(cx.now + CHECK_EVERY));
+        self.count(cx);
         if let Some(stream) = self.outbox.stream_to(to) {
             cx.ready(stream);
         }
@@ -249,7 +262,7 @@ impl PostOffice {
                 self.failed(cx, &key, &failure);
                 continue;
             }
-            let early = if is_up { self.outbox.early(&key, (cx.wall)()) } else { Vec::new() };
+            let early = if is_up { self.outbox.early(&key, cx.counted_s()) } else { Vec::new() };
             if let Some(stream) = connect_to(cx, &key, (name, MAIL_PORT), early, Opener::Mail(key)) {
                 self.outbox.opened(&key, stream);
             }
@@ -348,7 +361,7 @@ impl PostOffice {
 
     /// Moves the bytes of the stream to a recipient.
     pub(crate) fn serve(&mut self, cx: &mut Context, stream: StreamId, key: &IdentityKey) {
-        let (fates, over) = self.outbox.pump((cx.now, (cx.wall)()), key, &mut cx.stack);
+        let (fates, over) = self.outbox.pump((cx.now, cx.counted_s()), key, &mut cx.stack);
         for (seq, fate) in fates {
             let waiting = self.waiting.remove(&seq).and_then(|ticket| cx.calls.take(ticket));
             let Some(Call::Post(post)) = waiting else {
@@ -433,6 +446,12 @@ impl PostOffice {
         };
         cx.fail(post.caller, failure);
     }
+}
+
+/// The failure of a question to a peer of which this node takes no messages, and so no answer.
+fn cannot_answer(name: &str) -> Failure {
+    let text = format!("{name} could not answer: messages are not granted to it by this node");
+    Failure::new(Code::TrustRequired, text).hint(format!("pilotctl grant {name} --ports messages"))
 }
 
 /// Whether a message may be a question for so many seconds.

@@ -303,6 +303,14 @@ fn of_clients() -> Vec<(&'static str, Request)> {
         (r#"{"op":"datagrams","port":0}"#, Request::Datagrams { port: 0 }),
         (r#"{"op":"events"}"#, Request::Events { topics: None }),
         (r#"{"op":"events","topics":"sensor.*"}"#, Request::Events { topics: Some("sensor.*".into()) }),
+        (r#"{"op":"claim_question","seq":7,"timeout_ms":1000}"#, Request::ClaimQuestion { seq: 7, timeout_ms: 1000 }),
+        (r#"{"op":"capture"}"#, Request::Capture { node: None, port: None, max_bytes: None }),
+        (
+            r#"{"op":"capture","node":"worker-node","port":80,"max_bytes":4096}"#,
+            Request::Capture { node: Some("worker-node".into()), port: Some(80), max_bytes: Some(4096) },
+        ),
+        (r#"{"op":"capture_next"}"#, Request::CaptureNext { end: None }),
+        (r#"{"op":"capture_next","end":true}"#, Request::CaptureNext { end: Some(true) }),
     ]
 }
 

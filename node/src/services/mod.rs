@@ -265,8 +265,9 @@ impl Services {
         self.disk_has_done(cx, &sender, len);
         if let Ok(Receipt { fresh: true, seq, answers }) = outcome {
             let (kind, bytes) = (kind.into(), len as u64);
+            let deadline_at = if let Tag::Question { deadline } = tag { cx.wall_of(deadline) } else { 0 };
             watch::tell_arrival(cx, stream, |from| match tag {
-                Tag::Question { deadline: deadline_at } => {
+                Tag::Question { .. } => {
                     Event::Question { id: seq, message_id: id_text(&id), kind, bytes, deadline_at, from }
                 }
                 Tag::Answer(question) if answers => {
@@ -426,7 +427,9 @@ fn hand_on(cx: &mut Context, stream: StreamId, io: &mut Io, (sender, lanes): (&I
             lanes.add(&sender, body.len());
             delivering += body.len();
             let (addr, at, id) = (peer.addr, (cx.wall)(), known.unwrap_or_else(entropy));
-            let tag = tag.of_frame(at);
+            let tag = tag.of_frame(cx.counted_s());
+            cx.expire_questions();
+            cx.has_questions |= tag.is_question();
             let call = Call::Delivery(Delivery { stream, sender, slot, id, kind, tag, len: body.len() });
             let message = Message { id, sender, addr, kind, at, tag, body };
             let line = io.line.clone();

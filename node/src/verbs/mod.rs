@@ -1,12 +1,14 @@
 //! Owns the typed verbs of [`Node`]: each makes one [`Request`] and gives its answer. Any thread may call any of them; each
 //! blocks until the node answers.
 
+mod capture;
 mod events;
 mod files;
 mod messages;
 mod programs;
 mod trust;
 
+pub use capture::{Capture, CaptureOptions};
 pub use events::Events;
 pub use files::Files;
 pub use messages::{AskOptions, Messages, SendOptions};

@@ -69,6 +69,9 @@ pub(crate) struct DaemonStart {
     /// where the daemon writes its log (default: pilot.log in its folder; in the foreground standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
+    /// be a node for this run alone: nothing is kept here, and the rendezvous forgets name and address at its end
+    #[argh(switch)]
+    pub(crate) ephemeral: bool,
     /// go on with what is left of damaged books, and with another identity than before
     #[argh(switch)]
     pub(crate) accept_loss: bool,
@@ -124,6 +127,12 @@ pub(crate) struct DaemonRun {
     /// where the daemon writes its log (default: standard error)
     #[argh(option)]
     pub(crate) log_file: Option<PathBuf>,
+    /// be a node for this run alone: nothing is kept here, and the rendezvous forgets name and address at its end
+    #[argh(switch)]
+    pub(crate) ephemeral: bool,
+    /// with --ephemeral: its folder, which is removed at the end (default: a new one)
+    #[argh(option)]
+    pub(crate) folder: Option<PathBuf>,
     /// go on with what is left of damaged books, and with another identity than before
     #[argh(switch)]
     pub(crate) accept_loss: bool,

@@ -1,8 +1,9 @@
 //! Owns `serve`: each question of a peer is stdin of a program, and what the program says is the answer.
 //!
 //! 1. The next question is asked for while fewer programs run than may.
-//! 2. A program that ends well gives the answer, which the daemon puts on its disk in the step that takes the question.
-//! 3. One that fails is run again after a pause; after `--retry` pauses the question is marked as failed.
+//! 2. The question is claimed, so that another `serve` runs no program for it meanwhile.
+//! 3. A program that ends well gives the answer, which the daemon puts on its disk in the step that takes the question.
+//! 4. One that fails is run again after a pause; after `--retry` pauses the question is marked as failed.
 //!
 //! A crash of this process at any time leaves the question where it was.
 
@@ -25,6 +26,10 @@ use std::time::{Duration, Instant};
 const PROGRAMS_MAX: usize = 256;
 /// Most questions that wait for another attempt; at the limit no further question is asked for. Own choice.
 const RETRIES_MAX: usize = 1024;
+/// Pause before another look at a question on which another program works.
+const CLAIMED_PAUSE: Duration = Duration::from_secs(2);
+/// Time of a claim beyond that of its program, for the pause before another attempt and for a daemon that is late.
+const CLAIM_GRACE: Duration = Duration::from_secs(120);
 /// Longest pause before another attempt; the first takes a second, and each doubles it.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -32,6 +37,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 enum Asked {
     /// The next question, or one again on which the program has failed so often.
     Question(u32),
+    /// That no other program works on this question, with its bytes, on which the program has failed so often.
+    Claim(Box<(Message, Vec<u8>)>, u32),
     /// To take this answer.
     Answer(Box<Message>, u32),
     /// To mark a question as failed.
@@ -61,6 +68,11 @@ impl Retries {
         self.0.push(Retry { at: now + pause, id, failures });
         debug_assert!(self.0.len() <= RETRIES_MAX + PROGRAMS_MAX, "no further question is asked for when it is full");
         pause
+    }
+
+    /// Enters a question on which another program works; it is looked at again soon.
+    fn look_again(&mut self, now: Instant, id: u64, failures: u32) {
+        self.0.push(Retry { at: now + CLAIMED_PAUSE, id, failures });
     }
 
     /// Takes a question that has paused long enough.
@@ -160,9 +172,12 @@ impl Server<'_> {
 
     /// Asks for a question that has paused long enough, or for the next one, if there is room.
     fn ask_for_more(&mut self) -> Result<(), Failure> {
-        let is_asking = self.asked.iter().any(|(_, asked)| matches!(asked, Asked::Question(_)));
+        let is_asking = self.asked.iter().any(|(_, asked)| matches!(asked, Asked::Question(_) | Asked::Claim(..)));
         if is_asking || self.running.len() >= self.args.parallel {
             return Ok(());
+        }
+        if self.left == 0 {
+            self.retries.0.retain(|retry| retry.failures > 0); // no further question begins
         }
         if let Some(Retry { id, failures, .. }) = self.retries.take_due(Instant::now()) {
             return self.send(&Request::InboxRead { seq: id }, &[], Asked::Question(failures));
@@ -191,6 +206,7 @@ impl Server<'_> {
             let Some(i) = self.asked.iter().position(|(of, _)| *of == number) else { continue };
             match self.asked.swap_remove(i).1 {
                 Asked::Question(failures) => self.handed_out(failures, reply)?,
+                Asked::Claim(question, failures) => self.claimed(*question, failures, reply)?,
                 Asked::Answer(question, failures) => self.replied(&question, failures, reply)?,
                 Asked::Mark => {} // a question that is gone needs no mark
             }
@@ -207,21 +223,43 @@ impl Server<'_> {
         let question: Message = reply.read()?;
         let is_new = failures == 0;
         if is_new {
-            (self.after, self.has_more) = (question.id, true);
+            (self.after, self.has_more) = (self.after.max(question.id), true);
             let is_from = self.from.is_empty() || self.from.contains(&question.sender_key);
             if !is_from || self.kind.is_some_and(|kind| kind != question.kind) {
                 return Ok(());
             }
-            self.left -= 1;
         }
         if !self.args.exec {
+            self.left -= 1;
             let mut shown = reply.data;
             shown["data"] = String::from_utf8_lossy(&reply.blob).into();
             // The end of its reader is seen by the loop.
             let _ = self.output.next_line(&shown.to_string());
             return Ok(());
         }
-        match Run::start(&self.args.command, (question.clone(), reply.blob), failures, self.limit) {
+        let time = self.limit.saturating_add(CLAIM_GRACE).as_millis().try_into().unwrap_or(u64::MAX);
+        let claim = Request::ClaimQuestion { seq: question.id, timeout_ms: time };
+        self.send(&claim, &[], Asked::Claim(Box::new((question, reply.blob)), failures))
+    }
+
+    /// The daemon has given a question to this process, or another one works on it.
+    fn claimed(
+        &mut self,
+        (question, bytes): (Message, Vec<u8>),
+        failures: u32,
+        reply: Result<Reply, Failure>,
+    ) -> Result<(), Failure> {
+        match reply {
+            Ok(_) => {}
+            Err(failure) if matches!(failure.code, Code::Conflict | Code::Full) => {
+                self.retries.look_again(Instant::now(), question.id, failures);
+                return Ok(());
+            }
+            Err(failure) if failure.code == Code::NotFound => return Ok(()), // it has its answer
+            Err(failure) => return Err(failure),
+        }
+        self.left = self.left.saturating_sub(u64::from(failures == 0));
+        match Run::start(&self.args.command, (question.clone(), bytes), failures, self.limit) {
             Ok(run) => self.running.push(run),
             Err(e) => self.failed(&question, failures, &e.to_string())?,
         }

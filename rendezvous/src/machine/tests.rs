@@ -315,3 +315,23 @@ fn an_init_is_passed_on_with_the_question_for_a_relay_and_nothing_else_is() {
     assert_eq!(ask(friend, INIT_LEN + 1), Some((false, true, 0)));
     assert_eq!(ask(other, INIT_LEN), None, "it has granted nothing");
 }
+
+#[test]
+fn a_node_that_leaves_gives_everything_back_and_its_end_is_in_order() {
+    let mut lab = Lab::new(3, Limits::default());
+    lab.run(Duration::from_secs(2), true);
+    assert_eq!((lab.registered(), lab.rendezvous.state.len()), (3, 3));
+    let (now, node) = (lab.now, &mut lab.nodes[0].endpoint);
+    node.leave(now);
+    assert!(node.is_leaving());
+    lab.run(Duration::from_millis(100), true);
+    let node = &mut lab.nodes[0].endpoint;
+    assert_eq!((node.is_leaving(), node.is_forgotten()), (false, true));
+    assert_eq!((lab.rendezvous.state.len(), lab.rendezvous.clients.len()), (2, 2));
+    // It does not come back by itself, and the tunnel ends when it is closed.
+    lab.run(Duration::from_secs(90), true);
+    assert_eq!(lab.rendezvous.state.len(), 2);
+    lab.nodes[0].endpoint.close_all();
+    lab.run(Duration::from_secs(1), true);
+    assert_eq!(lab.rendezvous.identities.len(), 2);
+}

@@ -296,3 +296,39 @@ fn rows_rebuild_the_books() {
     assert!(again.letters_for(&key(1)).eq(state.letters_for(&key(1))));
     assert_eq!(again.letters(), 1);
 }
+
+#[test]
+fn a_node_that_leaves_is_forgotten_with_its_name_and_its_letters() {
+    let mut state = State::default();
+    let addr = register(&mut state, 1, "worker", 1).expect("free");
+    register(&mut state, 2, "other", 1).expect("free");
+    state.grant(&key(1), whole(vec![key(2)]), &mut NoJournal).expect("registered");
+    post_new(&mut state, key(2), key(1), &mut NoJournal).expect("room");
+    post_new(&mut state, key(1), key(2), &mut NoJournal).expect("room");
+    let mut leave =
+        |caller: u8, n: u8, sequence| state.leave(&key(caller), &record(n, addr, "", sequence), (0, &mut NoJournal));
+    assert_eq!(leave(1, 2, 9), Err(Refusal::BadRecord), "another node's word");
+    assert_eq!(leave(1, 1, 1), Err(Refusal::BadRecord), "an old one");
+    assert_eq!(leave(3, 3, 9), Err(Refusal::NotRegistered));
+    assert_eq!(leave(1, 1, 2), Ok(()));
+    assert_eq!(leave(1, 1, 3), Err(Refusal::NotRegistered));
+    assert_eq!((state.len(), state.letters(), state.grants), (1, 1, 0), "what it has posted stays");
+    for query in [Query::Name("worker".into()), Query::Addr(addr), Query::Key(key(1))] {
+        assert_eq!(state.lookup(&key(2), &query), Err(Refusal::NotFound));
+    }
+    assert_eq!(register(&mut state, 3, "worker", 1).map(|_| ()), Ok(()), "the name is free at once");
+}
+
+#[test]
+fn a_node_whose_end_cannot_be_written_is_kept() {
+    struct Full;
+    impl Journal for Full {
+        fn commit(&mut self, _: &[Change]) -> Result<(), StorageFailed> {
+            Err(StorageFailed)
+        }
+    }
+    let mut state = State::default();
+    let addr = register(&mut state, 1, "worker", 1).expect("free");
+    assert_eq!(state.leave(&key(1), &record(1, addr, "", 2), (0, &mut Full)), Err(Refusal::Storage));
+    assert_eq!((state.len(), state.lookup(&key(2), &Query::Name("worker".into())).is_ok()), (1, true));
+}

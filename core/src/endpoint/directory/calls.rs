@@ -44,14 +44,14 @@ impl Directory {
         }
     }
 
-    fn is_under_way(&self, f: impl Fn(&Purpose) -> bool) -> bool {
+    pub(super) fn is_under_way(&self, f: impl Fn(&Purpose) -> bool) -> bool {
         self.calls.values().any(|(_, purpose)| f(purpose))
     }
 
     pub(super) fn call(&mut self, now: Instant, call: Call, purpose: Purpose) -> Option<Ticket> {
         let is_register = purpose == Purpose::Register;
         let is_allowed = self.is_ready() || is_register;
-        if self.rendezvous.is_none() || !is_allowed || self.calls.len() >= CALLS_MAX {
+        if self.rendezvous.is_none() || !is_allowed || self.has_left || self.calls.len() >= CALLS_MAX {
             return None;
         }
         let ticket = self.next_ticket;
@@ -121,6 +121,7 @@ impl Directory {
                 self.duties.taken_ended(true);
                 self.tend(cx.now);
             }
+            (Purpose::Leave, answer) => self.is_forgotten = answer == Answer::Ok,
             (purpose, Answer::Refused(why)) => self.not_now(cx, purpose, why),
             (purpose, _) => self.not_now(cx, purpose, Refusal::Later(0)),
         }
@@ -140,7 +141,7 @@ impl Directory {
     fn not_now(&mut self, cx: &mut Context<'_>, purpose: Purpose, why: Refusal) {
         match purpose {
             Purpose::Register => return self.on_register_refused(cx, why),
-            Purpose::Lookup(_) | Purpose::Search => return,
+            Purpose::Lookup(_) | Purpose::Search | Purpose::Leave => return,
             Purpose::Letter(letter) if why == Refusal::Full => {
                 if let Some(&(to, _)) = self.trust.letter(letter) {
                     self.duties.mailbox_is_full(cx.now, to);

@@ -115,6 +115,27 @@ impl Directory {
         self.elsewhere.filter(|(at, _)| now.since(*at) < ELSEWHERE_LASTS).map(|(_, addr)| addr)
     }
 
+    // The end.
+
+    /// Gives back what the rendezvous keeps of this node, which asks it for nothing after that. Without a rendezvous that answers
+    /// nothing is given back.
+    pub(crate) fn leave(&mut self, cx: &Context<'_>) {
+        self.sequence = (cx.wall_us / 1000).max(self.sequence + 1);
+        let record = self.signed(cx, &Profile::default());
+        self.call(cx.now, Call::Leave(record), Purpose::Leave);
+        self.has_left = true;
+    }
+
+    /// True while the rendezvous has not answered to [`Directory::leave`].
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.has_left && self.is_under_way(|purpose| *purpose == Purpose::Leave)
+    }
+
+    /// True once the rendezvous has forgotten this node.
+    pub(crate) const fn is_forgotten(&self) -> bool {
+        self.is_forgotten
+    }
+
     // Input.
 
     pub(super) fn on_registered(&mut self, cx: &mut Context<'_>, addr: Addr) {

@@ -111,7 +111,7 @@ impl<D: Disk> Books<D> {
 
     pub(super) fn ask(&mut self, message: &Outgoing, at: u64) -> Done {
         if self.questions.asked.len() >= ASKED_MAX {
-            self.sweep(at);
+            self.sweep(message.since);
         }
         if self.questions.asked.len() >= ASKED_MAX {
             return Done::Full("as many questions as may be wait for answers, or have answers that were not taken");
@@ -146,7 +146,7 @@ impl<D: Disk> Books<D> {
     }
 
     pub(super) fn reply(&mut self, reply: Reply) -> io::Result<Done> {
-        self.expire(reply.at);
+        self.expire(reply.since);
         let mark = short_hash(&[&[reply.kind as u8], &reply.body]);
         let Some(seq) = self.questions.find(&reply.question) else { return self.replied_before(&reply.question, mark) };
         if let Some(why) = &self.no_room {

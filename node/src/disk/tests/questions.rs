@@ -1,6 +1,6 @@
 //! Questions in the books of two nodes: an answer is given once and arrives once, whichever node loses its power at whichever step.
 
-use super::{LIMITS, books, message, of, one};
+use super::{LIMITS, books, message, one};
 use crate::disk::books::Books;
 use crate::disk::books::questions::ASKED_MAX;
 use crate::disk::job::{Asked, Done, Job, Part, Unanswerable};
@@ -28,7 +28,7 @@ fn arriving(outgoing: &Outgoing, sender: IdentityKey) -> Job {
 }
 
 fn reply(question: QuestionName, body: &[u8]) -> Job {
-    Job::Reply(Reply { question, kind: Kind::Text, since: 0, at: NOW, body: body.to_vec() })
+    Job::Reply(Reply { question, kind: Kind::Text, since: NOW, body: body.to_vec() })
 }
 
 /// A node's books, on a disk that may lose its power.
@@ -225,12 +225,13 @@ fn a_question_is_handed_out_until_its_deadline_and_goes_then() {
     let mut books = with_question(&disk);
     let mut next = |now| matches!(one(&mut books, Job::Next(0, Part::Open(now))), Done::Message(Some((1, _))));
     assert_eq!((next(NOW), next(NOW + 599), next(NOW + 600)), (true, true, false));
-    // The next message sweeps what is over.
-    let later = Message { at: NOW + 600, ..of(3, 1) };
-    assert!(matches!(one(&mut books, Job::Deliver(later)), Done::Delivered { fresh: true, .. }));
+    // It is there until the books are told the time.
+    assert!(matches!(one(&mut books, Job::Expire(NOW + 599)), Done::Written));
+    assert!(matches!(one(&mut books, Job::Next(0, Part::All)), Done::Message(Some((1, _)))));
+    assert!(matches!(one(&mut books, Job::Expire(NOW + 600)), Done::Written));
     let late = one(&mut books, reply(QuestionName::Number(1), b"4"));
     assert!(matches!(late, Done::Unanswerable(Unanswerable::Gone)), "{late:?}");
-    assert!(matches!(one(&mut books, Job::Take(None)), Done::Taken(1)), "the message that swept");
+    assert!(matches!(one(&mut books, Job::Take(None)), Done::Taken(0)), "nothing is left");
 }
 
 #[test]

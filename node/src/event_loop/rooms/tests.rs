@@ -38,6 +38,7 @@ fn rooms_of(cx: Context) -> (Rooms, Paper) {
         relays,
         mapping: Mapping::new(false, registry(), waker.clone()),
         lan: Lan::new(false, registry()),
+        captures: Captures::default(),
         worker,
         log: LogRoom::new(None).0,
         facts: Facts::default(),

@@ -50,7 +50,7 @@ impl PostOffice {
     pub(crate) fn found_asked(&mut self, cx: &mut Context, call: AskedFor, found: Option<Box<Exchange>>) {
         let AskedFor { caller, question, until } = call;
         let Some(exchange) = found else { return cx.fail(caller, no_such_question(&id_text(&question))) };
-        let has_time = until.is_some_and(|until| until > cx.now) && exchange.1.deadline > (cx.wall)();
+        let has_time = until.is_some_and(|until| until > cx.now) && exchange.1.deadline > cx.counted_s();
         match until.filter(|_| exchange.2.is_none() && has_time) {
             Some(until) => self.enter_wait(cx, AskedFor { caller, question, until: Some(until) }, until),
             None => {
@@ -105,6 +105,7 @@ impl PostOffice {
 
     /// A client has gone, and waits no longer.
     pub(crate) fn client_gone(&mut self, cx: &mut Context, client: ClientId) {
+        self.claims.client_gone(client);
         let is_its = |call: &Call| matches!(call, Call::AwaitAnswer(wait) if wait.caller.is(client));
         for ticket in cx.calls.tickets(is_its) {
             if let Some(Call::AwaitAnswer(call)) = cx.calls.take(ticket) {
@@ -115,7 +116,7 @@ impl PostOffice {
 
     pub(crate) fn list_asked(&mut self, cx: &mut Context, limit: Option<u64>, caller: Caller) {
         let limit = limit.unwrap_or(SHOWN).min(SHOWN_MAX) as usize;
-        cx.submit(Job::ListAsked { limit, now: (cx.wall)() }, Call::ListAsked(caller));
+        cx.submit(Job::ListAsked { limit, now: cx.counted_s() }, Call::ListAsked(caller));
     }
 
     /// Answers a caller with the questions that the disk has read.
@@ -133,7 +134,7 @@ impl PostOffice {
         let waits = self.outbox.messages().find(|(seq, ..)| *seq == asked.seq && answer.is_none());
         let state = match (answer, &waits) {
             (Some(_), _) => QuestionState::Answered,
-            (None, _) if asked.deadline <= (cx.wall)() => QuestionState::Expired,
+            (None, _) if asked.deadline <= cx.counted_s() => QuestionState::Expired,
             (None, Some(_)) => QuestionState::Waiting,
             (None, None) => QuestionState::Delivered,
         };
@@ -144,9 +145,26 @@ impl PostOffice {
             state,
             reason: waits.and_then(|(.., reason)| reason.map(str::to_owned)),
             asked_at: asked.asked_at,
-            deadline_at: asked.deadline,
+            deadline_at: cx.wall_of(asked.deadline),
             answer: answer.map(|((message, len), seq)| inbox::message(cx, seq, message, *len)),
         }
+    }
+
+    /// Gives a question of the inbox to a client that works on it, and to no other for so long.
+    pub(crate) fn claim(
+        &mut self,
+        cx: &Context,
+        seq: u64,
+        client: ClientId,
+        time: Duration,
+    ) -> Result<answer::Accepted, Failure> {
+        self.claims.claim(cx.now, seq, client, time)?;
+        Ok(answer::Accepted { status: answer::Status::Accepted })
+    }
+
+    /// A question of the inbox was marked as failed, or is handed out again: no client works on it.
+    pub(crate) fn end_claim(&mut self, seq: u64) {
+        self.claims.give_back(seq);
     }
 
     /// Answers a question of the inbox. The caller is answered once that is on disk.
@@ -162,19 +180,27 @@ impl PostOffice {
             return cx.fail(caller, Failure::new(Code::Full, "too many bytes wait in the outbox"));
         }
         self.replying_len += len;
-        let (since, at) = (self.counted.at(cx.now), (cx.wall)());
-        cx.submit(Job::Reply(Reply { question, kind, since, at, body }), Call::Reply(caller, len));
+        let number = if let QuestionName::Number(number) = question { Some(number) } else { None };
+        let since = cx.counted_s();
+        cx.submit(Job::Reply(Reply { question, kind, since, body }), Call::Reply(caller, len, number));
     }
 
     /// The disk has taken a question and its answer, or has not.
-    pub(crate) fn replied(&mut self, cx: &mut Context, (caller, len): (Caller, usize), done: Result<Done, Failure>) {
+    pub(crate) fn replied(
+        &mut self,
+        cx: &mut Context,
+        (caller, len, number): (Caller, usize, Option<u64>),
+        done: Result<Done, Failure>,
+    ) {
         self.replying_len -= len;
         let replied = match done {
             Err(failure) => Err(failure),
             Ok(Done::Replied { question, entered }) => {
-                let again = entered.is_none();
+                number.into_iter().for_each(|number| self.claims.answered(number));
+                let (again, to) = (entered.is_none(), entered.as_ref().map(|(_, answer)| answer.to));
                 entered.into_iter().for_each(|(seq, answer)| self.enter_answer(cx, seq, answer));
-                Ok(Replied { reply_to: id_text(&question), bytes: len as u64, again })
+                let waits = to.and_then(|to| self.denial(cx, &to)).map(|failure| failure.message);
+                Ok(Replied { reply_to: id_text(&question), bytes: len as u64, again, waits })
             }
             Ok(Done::Unanswerable(why)) => Err(unanswerable(why)),
             Ok(_) => Err(Failure::new(Code::Internal, "the disk answered another question")),

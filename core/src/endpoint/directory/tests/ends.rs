@@ -258,3 +258,32 @@ fn a_rendezvous_that_moves_is_followed_in_time_and_a_twin_is_told_of_once() {
     assert_eq!(node.directory.elsewhere(at(79_000)), Some(addr_of(7)));
     assert_eq!(node.directory.elsewhere(at(80_001)), None, "it has not been seen for long");
 }
+
+#[test]
+fn a_node_that_leaves_says_so_signed_and_asks_for_nothing_after_that() {
+    for (answer, is_forgotten) in [(Answer::Ok, true), (Answer::Refused(Refusal::Unsupported), false)] {
+        let mut node = Node::registered(1);
+        let known = node.record();
+        let effects = node.input(5000, |d, cx| d.leave(cx)).1;
+        let [(ticket, Call::Leave(record))] = &calls(&effects)[..] else { panic!("{effects:?}") };
+        let record = NodeRecord::parse(record).expect("signed");
+        assert!(record.sequence > known.sequence && record.identity == known.identity && record.hostname.is_empty());
+        assert!(node.directory.is_leaving());
+        let effects = node.answer(5100, *ticket, answer);
+        assert_eq!((calls(&effects).len(), node.directory.is_leaving()), (0, false));
+        assert_eq!(node.directory.is_forgotten(), is_forgotten);
+        for ms in (6000..60_000).step_by(500) {
+            let effects = node.input(ms, |d, cx| d.handle_timeout(cx)).1;
+            assert!(calls(&effects).is_empty(), "{effects:?}");
+        }
+    }
+    // A rendezvous that does not answer holds the end up for some seconds.
+    let mut node = Node::registered(1);
+    node.input(5000, |d, cx| d.leave(cx));
+    assert!(node.directory.poll_timeout().is_some_and(|next| next <= at(9000)));
+    node.input(9100, |d, cx| d.handle_timeout(cx));
+    assert!(!node.directory.is_leaving() && !node.directory.is_forgotten());
+    let mut node = Node::new(1);
+    node.input(0, |d, cx| d.leave(cx));
+    assert!(!node.directory.is_leaving(), "there is no rendezvous");
+}

@@ -21,7 +21,7 @@ fn exchange(answer: Option<&[u8]>) -> Exchange {
         tag,
         body: body.to_vec(),
     });
-    let asked = Asked { seq: 3, to: key(1), asked_at: at, deadline: at + 60, answer: answer.map(|_| 9) };
+    let asked = Asked { seq: 3, to: key(1), asked_at: at, deadline: 60, answer: answer.map(|_| 9) };
     (ID, asked, message.map(|message| (message, 2)))
 }
 
@@ -47,7 +47,9 @@ fn ask(post: &mut PostOffice, cx: &mut Context) {
     cx.config.services = true;
     post.send(cx, question(), caller(1));
     let (job, ticket) = cx.jobs().pop().expect("a job");
-    assert!(matches!(&job, Job::Ask(message, WALL_S) if message.tag == Tag::Question { deadline: WALL_S + 60 }));
+    assert!(
+        matches!(&job, Job::Ask(message, WALL_S) if message.tag == Tag::Question { deadline: cx.counted_s() + 60 })
+    );
     let Some(Call::Queue(queue)) = cx.calls.take(ticket) else { panic!("no message") };
     let id = queue.message.id;
     post.queued(cx, 3, queue);
@@ -96,7 +98,7 @@ fn a_caller_whose_time_is_over_is_told_how_far_the_question_is() {
     post.client_gone(cx, ClientId(1));
     assert_eq!(cx.calls.len(), 0);
     let mut over = exchange(None);
-    over.1.deadline = WALL_S;
+    over.1.deadline = cx.counted_s();
     wait(&mut post, cx, 1, Some(over));
     assert_eq!(cx.answer_of_one().expect("at once")["state"], "expired");
 }
@@ -152,14 +154,83 @@ fn answers_on_their_way_into_the_outbox_keep_their_room() {
         post.reply(cx, &id_text(&ID), Kind::Text, b"a".to_vec(), caller(1));
         let (job, ticket) = cx.jobs().pop().expect("a job");
         assert!(matches!(job, Job::Reply(reply) if reply.question == QuestionName::Id(ID)));
-        let Some(Call::Reply(caller, len)) = cx.calls.take(ticket) else { panic!("no call") };
+        let Some(Call::Reply(caller, len, number)) = cx.calls.take(ticket) else { panic!("no call") };
         assert_eq!(post.replying_len, WAITING_LEN_MAX);
-        post.replied(cx, (caller, len), Ok(done));
+        post.replied(cx, (caller, len, number), Ok(done));
         assert_eq!((post.replying_len, cx.answer_of_one().err().map(|f| f.code)), (WAITING_LEN_MAX - 1, code));
     }
     assert_eq!(post.len(), 1, "one answer was new");
     for (name, body, code) in [("x", &b"a"[..], Code::NotFound), ("7", b"\xff", Code::InvalidArgument)] {
         post.reply(cx, name, Kind::Text, body.to_vec(), caller(1));
         assert_eq!(cx.failure_of_one(), code);
+    }
+}
+
+/// A clock that is set ahead by a month, and one that is set back to its beginning.
+fn set_clocks() -> [crate::context::WallClock; 2] {
+    [|| WALL_S + 30 * 86_400, || 0]
+}
+
+#[test]
+fn a_clock_that_is_set_ends_no_question_and_keeps_none() {
+    for wall in set_clocks() {
+        let (mut lab, mut post) = friends();
+        ask(&mut post, &mut lab.nodes[0]);
+        lab.nodes[0].wall = wall;
+        let got = receive(&mut lab, &mut post, 1, "ACK TEXT 5 bytes as a question");
+        assert!(got[0].contains(r#""deadline_s":60"#), "{got:?}");
+        lab.run_until(|lab| {
+            run_sender(&mut post, &mut lab.nodes[0]);
+            post.len() == 0
+        });
+        let cx = &mut lab.nodes[0];
+        cx.effects();
+        for (deadline, state) in [(cx.counted_s() + 1, "delivered"), (cx.counted_s(), "expired")] {
+            post.wait_answer(cx, &id_text(&ID), None, caller(1));
+            let mut found = exchange(None);
+            found.1.deadline = deadline;
+            look(&mut post, cx, Some(found));
+            let told = cx.answer_of_one().expect("an answer");
+            assert_eq!((&told["state"], &told["deadline_at"]), (&state.into(), &cx.wall_of(deadline).into()));
+        }
+        // The disk is told the time by which it forgets questions, once a second.
+        cx.now = cx.now + Duration::from_secs(61);
+        cx.expire_questions();
+        cx.expire_questions();
+        assert!(matches!(cx.jobs()[..], [(Job::Expire(now), _)] if now == cx.counted_s()));
+    }
+}
+
+#[test]
+fn a_question_to_a_peer_that_could_not_answer_is_refused_with_what_to_type() {
+    let (mut lab, mut post) = friends();
+    let cx = &mut lab.nodes[0];
+    cx.config.services = true;
+    let change = Regrant::Withdraw(Ports::one(MAIL_PORT));
+    cx.stack.endpoint_mut().regrant(cx.now, &key(1), &change).expect("a peer");
+    post.send(cx, Letter { asks: Some(60), ..letter(true, b"hello") }, caller(1));
+    let failure = cx.answer_of_one().expect_err("no answer could come");
+    assert_eq!((failure.code, &*failure.hint), (Code::TrustRequired, "pilotctl grant node-1 --ports messages"));
+    assert!(cx.jobs().is_empty());
+    post.send(cx, letter(true, b"hello"), caller(1));
+    assert_eq!(cx.jobs().len(), 1, "a message needs no way back");
+}
+
+#[test]
+fn who_answers_learns_that_the_answer_waits_for_the_askers_grant() {
+    let (mut lab, mut post) = (connected(), PostOffice::default());
+    for change in [Regrant::Withdraw(Ports::one(MAIL_PORT)), Regrant::Grant(Ports::one(MAIL_PORT), None)] {
+        let is_withdrawn = matches!(change, Regrant::Withdraw(_));
+        regrant(&mut lab, &mut post, &change);
+        let cx = &mut lab.nodes[0];
+        cx.effects();
+        post.reply(cx, &id_text(&ID), Kind::Text, b"a".to_vec(), caller(1));
+        let (_, ticket) = cx.jobs().pop().expect("a job");
+        let Some(Call::Reply(caller, len, number)) = cx.calls.take(ticket) else { panic!("no call") };
+        let entered = Some((5 + u64::from(is_withdrawn), waits(0)));
+        post.replied(cx, (caller, len, number), Ok(Done::Replied { question: ID, entered }));
+        let told = cx.answer_of_one().expect("it is on disk");
+        let expected = is_withdrawn.then_some("messages are not granted by node-1");
+        assert_eq!(told["waits"].as_str(), expected);
     }
 }
