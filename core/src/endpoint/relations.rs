@@ -259,10 +259,9 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.expire_trust(cx))
     }
 
-    /// Lets invites grow old; true when that is to be saved. See [`TrustBook::count_time`]. Costs little: call it in every turn.
+    /// Lets invites and memberships grow old; true when that is to be saved. See [`TrustBook::count_time`]. Costs little: call it in every turn.
     pub fn count_time(&mut self, now: Instant) -> bool {
-        let wall_s = self.wall_s(now);
-        self.directory.count_time(now, wall_s)
+        self.with_directory(now, |directory, cx| directory.count_time(cx))
     }
 
     /// Changes what a trusted peer may reach, at once. Once that is on disk, the peer is told.
@@ -403,6 +402,11 @@ impl Endpoint {
             (Role::Trusted, Control::Trust(message)) => {
                 self.with_directory(now, |directory, cx| directory.handle_trust(cx, &message));
             }
+            (Role::Trusted, Control::Group(message)) => {
+                if let Some(key) = self.identity_of(from) {
+                    self.with_directory(now, |directory, cx| directory.handle_talk(cx, &key, &message));
+                }
+            }
             (_, Control::Unknown(_)) | (Role::Rendezvous, Control::Push(Push::Unknown(_))) => {}
             _ => self.discards.count(Discard::Malformed),
         }
@@ -485,6 +489,12 @@ impl Endpoint {
                     self.send_control(id, &Control::Trust(message));
                 }
             }
+            Effect::Talk(key, message) => {
+                if let Some(id) = self.peer_by_identity(&key).filter(|id| self.is_up(now, *id)) {
+                    self.send_control(id, &Control::Group(message));
+                }
+            }
+            Effect::Group(group, message) => self.tell_members(now, &group, &message),
             Effect::Greet(key) => self.greet(now, &key),
             Effect::KemSaved(key, index) => self.on_kem_saved(now, &key, index),
             Effect::Renamed => self.up_peers(now).into_iter().for_each(|id| self.on_trusted_up(now, id)),

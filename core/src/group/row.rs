@@ -58,7 +58,7 @@ pub struct Statement {
     pub epoch: u32,
     /// The admin that signed; `None`: the group key did.
     pub signer: Option<IdentityKey>,
-    pub(super) signature: [u8; 64],
+    pub(crate) signature: [u8; 64],
 }
 
 /// Says that all statements of a node up to an epoch are void.
@@ -72,7 +72,7 @@ pub struct Removal {
     pub until: u32,
     /// The admin that signed, or the member itself, which leaves; `None`: the group key did.
     pub signer: Option<IdentityKey>,
-    pub(super) signature: [u8; 64],
+    pub(crate) signature: [u8; 64],
 }
 
 /// Says that a group has another key.
@@ -82,7 +82,7 @@ pub struct KeyRow {
     pub number: u32,
     /// The group key from now on.
     pub key: IdentityKey,
-    pub(super) signature: [u8; 64],
+    pub(crate) signature: [u8; 64],
 }
 
 /// One row of a roster.

@@ -1,6 +1,5 @@
 use super::*;
 use crate::addr::Addr;
-use crate::codec::Put as _;
 use crate::identity::Identity;
 use alloc::format;
 use alloc::string::{String, ToString as _};

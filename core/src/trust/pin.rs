@@ -1,5 +1,6 @@
 //! Owns the form of a pin: a trusted peer, what each side may reach at the other, and what either has asked for.
 
+use super::groups::GroupGrant;
 use super::ports::Ports;
 use super::quota::Quota;
 use crate::addr::Addr;
@@ -49,6 +50,10 @@ pub struct Pin {
     pub last_endpoint: Option<SocketAddr>,
     /// How much of this node the peer may use, as far as the owner has said.
     pub quota: Option<Box<Quota>>,
+    /// Both owners have approved each other; otherwise the pin goes with the last of its groups.
+    pub by_hand: bool,
+    /// What the peer may reach as a member of groups, besides. It follows from the groups.
+    pub groups: Box<[GroupGrant]>,
     pub(super) marks: Marks,
 }
 
@@ -112,12 +117,19 @@ impl Pin {
 
     /// True when the peer may reach our `port` now.
     pub fn allows(&self, port: u16) -> bool {
-        self.ports.allow(port) || self.temporary.iter().any(|(_, ports)| ports.allow(port))
+        let by_group = self.groups.iter().any(|grant| grant.ports.allow(port));
+        by_group || self.ports.allow(port) || self.temporary.iter().any(|(_, ports)| ports.allow(port))
+    }
+
+    /// Our ports that the peer may reach as long as the trust lasts, by hand or by group.
+    pub fn lasting(&self) -> Ports {
+        let by_group = self.groups.iter().map(|grant| &grant.ports);
+        by_group.fold(self.ports.clone(), |all, ports| all.with(ports).unwrap_or(all))
     }
 
     /// Our ports that the peer may reach now.
     pub fn reach(&self) -> Ports {
-        let mut all = self.ports.clone();
+        let mut all = self.lasting();
         for (_, ports) in &self.temporary {
             // A grant that makes too many ranges was refused.
             all = all.with(ports).unwrap_or(all);

@@ -71,6 +71,7 @@ fn try_invite(cx: &mut Context, place: &RendezvousPlace, wish: InviteWish) -> Re
         expires: u32::try_from(expires_at).unwrap_or(u32::MAX),
         candidates: ways.candidates,
         rendezvous: ways.rendezvous,
+        group: invite.group,
     };
     let text = code.emit().map_err(|e| Failure::new(Code::Internal, format!("no code can be made: {e}")))?;
     note(cx, &invite, "made");

@@ -49,7 +49,7 @@ pub(crate) fn tell_trust(cx: &mut Context, outcome: &Outcome) {
                 format!("invite {invite} has ended: too many wrong codes came; pilotctl invite makes another one");
             return cx.tell(|_| Event::Warning { reason: "invite_dead".into(), text });
         }
-        Outcome::Discarded(_) => return,
+        Outcome::GroupChanged(_) | Outcome::Discarded(_) => return,
     };
     cx.tell(|cx| {
         let pending = cx.stack.endpoint().trust().pending().find(|p| p.record.identity == *key);

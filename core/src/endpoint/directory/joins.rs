@@ -27,10 +27,11 @@ impl Directory {
         self.with_trust(cx, |book, me, rng| book.invite(me, terms, rng))
     }
 
-    /// Lets invites grow old; true when that is to be saved.
-    pub(crate) fn count_time(&mut self, now: Instant, wall_s: u64) -> bool {
+    /// Lets invites and memberships grow old; true when that is to be saved.
+    pub(crate) fn count_time(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.trust.version();
-        self.trust.count_time(now.as_micros() / 1_000_000, wall_s);
+        self.trust.count_time(cx.now.as_micros() / 1_000_000, cx.wall_us / 1_000_000);
+        self.tend_groups(cx);
         self.trust.version() != before
     }
 
@@ -95,7 +96,7 @@ impl Directory {
         self.tell_joined(cx.now, outcome);
     }
 
-    fn tell_joined(&mut self, now: Instant, outcome: Outcome) {
+    pub(super) fn tell_joined(&mut self, now: Instant, outcome: Outcome) {
         if let Outcome::Pinned(key) = &outcome {
             self.pins_changed(now, key);
         }
@@ -135,7 +136,7 @@ impl Directory {
 
     /// A node without a rendezvous has no address before it meets another one: it takes one that follows from its key. A
     /// rendezvous confirms that later if it is free.
-    fn take_address(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn take_address(&mut self, cx: &mut Context<'_>) {
         if self.addr.is_unassigned() {
             let hash = crate::hash::blake2s(&[b"pn1-address", &cx.identity.public().0]);
             let node = u32::from_le_bytes(*hash.first_chunk().expect("4 of 32 bytes"));

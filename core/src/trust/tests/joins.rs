@@ -21,6 +21,7 @@ impl Owner {
             secret: invite.secret,
             expires: (NOW + lifetime_s) as u32,
             candidates: vec![],
+            group: None,
             rendezvous: Some(Rendezvous::same(&StaticKey([1; 32]))),
         }
     }
