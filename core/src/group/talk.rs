@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   when a tunnel comes up:   HELLO {group, version of the roster, own credentials} …      both ways, to members only
-//!   another version:          WANT {group, from row} ──▶     ◀── ROWS {group, rows, where to go on}
+//!   another version:          WANT {group, from row} ──▶     ◀── ROWS {group, rows, where to go on}      and HELLO back
 //!   something has changed:    ROWS with the new rows, to all members with a tunnel
 //! ```
 
@@ -60,6 +60,8 @@ pub struct Hello {
 pub enum Talk {
     /// The groups that the sender has in common with the recipient.
     Hello(Vec<Hello>),
+    /// The same as the answer to one that had another version: the first one of this side may have been lost.
+    Back(Vec<Hello>),
     /// The sender asks for the rows of a group from this one on.
     Want(GroupId, u32),
     /// Rows of a group; the number of the next one when there are more.
@@ -71,8 +73,8 @@ impl Talk {
     pub fn emit(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
-            Self::Hello(list) => {
-                out.put_u8(1);
+            Self::Hello(list) | Self::Back(list) => {
+                out.put_u8(if matches!(self, Self::Hello(_)) { 1 } else { 4 });
                 out.put_u8(list.len() as u8);
                 for hello in list {
                     hello.credentials.emit(&mut out);
@@ -101,13 +103,14 @@ impl Talk {
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let message = match r.u8()? {
-            1 => {
+            kind @ (1 | 4) => {
                 let count = usize::from(r.u8()?);
                 if count > GROUPS_MAX {
                     return Err(Malformed);
                 }
                 let hello = |_| Ok(Hello { credentials: Credentials::parse(&mut r)?, digest: r.array()? });
-                Self::Hello((0..count).map(hello).collect::<Result<_, _>>()?)
+                let list = (0..count).map(hello).collect::<Result<_, _>>()?;
+                if kind == 1 { Self::Hello(list) } else { Self::Back(list) }
             }
             2 => Self::Want(GroupId(r.array()?), r.u32()?),
             3 => {

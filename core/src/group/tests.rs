@@ -288,6 +288,7 @@ fn messages_between_members_keep_their_form() {
     let credentials = Credentials { group: id, rows: vec![admin(1, 1), member(2, 1)] };
     let hello = Hello { credentials, digest: [3; 16] };
     for talk in [
+        Talk::Back(vec![hello.clone()]),
         Talk::Hello(vec![hello; 2]),
         Talk::Want(id, 9),
         Talk::Rows(id, vec![member(2, 1)], Some(4)),

@@ -418,6 +418,13 @@ impl TrustBook {
         Ok(Credentials { group: *id, rows: judge.credentials(&me.identity.public())? })
     }
 
+    /// The rows that prove the memberships of a node.
+    pub(crate) fn proofs(&self, me: &Me<'_>, key: &IdentityKey) -> Vec<(GroupId, Vec<Row>)> {
+        let now_s = self.group_time(me.common_s);
+        let of = |group: &Membership| Some((group.roster.id(), group.roster.judge(now_s).credentials(key).ok()?));
+        self.groups.list.iter().filter_map(of).collect()
+    }
+
     /// Signs that a node is a member of a group of which this node is an admin.
     pub(super) fn issue(
         &mut self,
@@ -587,6 +594,10 @@ impl TrustBook {
 
     /// What a member is told when a tunnel with it comes up; `None` for a peer that is in no group of this node.
     pub(crate) fn hello(&self, me: &Me<'_>, to: &IdentityKey) -> Option<Vec<u8>> {
+        self.hello_list(me, to).map(|list| Talk::Hello(list).emit())
+    }
+
+    fn hello_list(&self, me: &Me<'_>, to: &IdentityKey) -> Option<Vec<Hello>> {
         let now_s = self.group_time(me.common_s);
         let mut list = Vec::new();
         for membership in &self.groups.list {
@@ -597,7 +608,7 @@ impl TrustBook {
             let credentials = Credentials { group: membership.roster.id(), rows };
             list.push(Hello { credentials, digest: membership.roster.digest() });
         }
-        (!list.is_empty()).then(|| Talk::Hello(list).emit())
+        (!list.is_empty()).then_some(list)
     }
 
     /// Takes what a peer says of groups; gives the answers for that peer, and the rows that are news for all other members.
@@ -608,13 +619,18 @@ impl TrustBook {
         bytes: &[u8],
     ) -> (Vec<Vec<u8>>, Vec<(GroupId, Vec<Row>)>) {
         let (mut answers, mut news) = (Vec::new(), Vec::new());
-        match Talk::parse(bytes) {
-            Ok(Talk::Hello(list)) => {
+        let talk = Talk::parse(bytes);
+        let opens = matches!(talk, Ok(Talk::Hello(_)));
+        match talk {
+            Ok(Talk::Hello(list) | Talk::Back(list)) => {
                 for Hello { credentials: Credentials { group, rows }, digest } in list {
                     self.take_rows(me, from, &group, &rows, true, &mut news);
                     if self.renew_due(me, from, &group, &mut news).is_some_and(|own| own != digest) {
                         answers.push(Talk::Want(group, 0).emit());
                     }
+                }
+                if opens && !answers.is_empty() {
+                    answers.extend(self.hello_list(me, from).map(|list| Talk::Back(list).emit()));
                 }
             }
             Ok(Talk::Want(group, first)) => answers.extend(self.part(me, from, &group, first)),

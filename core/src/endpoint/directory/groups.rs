@@ -81,7 +81,7 @@ impl Directory {
         if let Some((to, key, message)) = answer {
             self.write_letter(cx, to, key, &message);
         }
-        self.tell_joined(cx.now, outcome);
+        self.tell_joined(cx, outcome);
         self.settle(cx);
         true
     }
@@ -103,6 +103,13 @@ impl Directory {
     pub(super) fn greet_member(&mut self, cx: &mut Context<'_>, key: &IdentityKey) {
         let hello = self.with_trust(cx, |book, me, _| book.hello(me, key));
         self.effects.extend(hello.map(|hello| Effect::Talk(*key, hello)));
+    }
+
+    /// Tells the members with a tunnel of a node that may be a new one among them.
+    pub(super) fn announce_member(&mut self, cx: &mut Context<'_>, key: &IdentityKey) {
+        for (id, rows) in self.with_trust(cx, |book, me, _| book.proofs(me, key)) {
+            self.tell_members(cx, id, rows);
+        }
     }
 
     fn tell_members(&mut self, cx: &Context<'_>, id: GroupId, rows: Vec<Row>) {

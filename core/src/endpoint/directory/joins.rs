@@ -83,7 +83,7 @@ impl Directory {
             self.answered.insert(0, Answered { join, version: self.trust.version(), answer: answer.clone() });
             self.depart_when_saved(cx.now, Departure::Datagram(PathAddr::Direct(from), answer));
         }
-        self.tell_joined(cx.now, outcome);
+        self.tell_joined(cx, outcome);
         is_answered
     }
 
@@ -93,12 +93,13 @@ impl Directory {
         if let Some((to, key, message)) = answer {
             self.write_letter(cx, to, key, &message);
         }
-        self.tell_joined(cx.now, outcome);
+        self.tell_joined(cx, outcome);
     }
 
-    pub(super) fn tell_joined(&mut self, now: Instant, outcome: Outcome) {
+    pub(super) fn tell_joined(&mut self, cx: &mut Context<'_>, outcome: Outcome) {
         if let Outcome::Pinned(key) = &outcome {
-            self.pins_changed(now, key);
+            self.pins_changed(cx.now, key);
+            self.announce_member(cx, key);
         }
         self.tell(outcome);
     }
