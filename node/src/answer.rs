@@ -4,6 +4,7 @@
 //! [`Reply::read`](crate::Reply::read). The names of the fields are the names of the JSON's members. A member that is
 //! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
 
+mod groups;
 mod invites;
 mod message;
 mod network;
@@ -13,6 +14,7 @@ mod pins;
 mod programs;
 mod questions;
 
+pub use groups::{Group, GroupKey, GroupOrigin, Groups, Member, Members};
 pub use invites::{Invite, Invited, Invites};
 pub use message::Message;
 pub use network::{Lan, PortMapping, Relay};
@@ -87,12 +89,20 @@ answers! {
     Untrusted,
     /// To `WaitTrust`.
     Trusted,
-    /// To `Invite`.
+    /// To `Invite` and `GroupInvite`.
     Invited,
     /// To `Invites`.
     Invites,
     /// To `Uninvite`.
     Uninvited,
+    /// To `Group`.
+    Group,
+    /// To `Groups`.
+    Groups,
+    /// To `GroupMembers`.
+    Members,
+    /// To `GroupExport`.
+    GroupKey,
     /// To `Profile`.
     Profile,
     /// To `SendMessage`.

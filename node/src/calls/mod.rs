@@ -3,6 +3,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod grants;
+pub(crate) mod groups;
 pub(crate) mod handshake;
 pub(crate) mod lookup;
 pub(crate) mod pairing;

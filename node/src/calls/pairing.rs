@@ -2,6 +2,7 @@
 
 use crate::answer::{Approved, Invited, Invites, Pin, Status, Uninvited};
 use crate::call::{After, AwaitJoin, Call};
+use crate::calls::groups;
 use crate::calls::trust::{TRUST_WAITERS_MAX, Wanted, parse_ports, save, trust_failure};
 use crate::config::RendezvousConfig;
 use crate::context::Context;
@@ -21,6 +22,9 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Lifetime of an invite for which its owner names none. Unit: seconds.
 const LIFETIME_S: u64 = 3600;
+/// The same for an invite to a group, and how many may join by it.
+const GROUP_LIFETIME_S: u64 = 7 * 24 * 3600;
+const GROUP_USES: u16 = 50;
 /// Time for an inviter to answer when the caller names none, and the longest one.
 const JOIN_WAIT: Duration = Duration::from_secs(60);
 const JOIN_WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -30,6 +34,8 @@ pub(crate) struct InviteWish {
     pub(crate) ports: Option<String>,
     pub(crate) expires_s: Option<u64>,
     pub(crate) uses: Option<u16>,
+    /// The group that the joiner enters.
+    pub(crate) group: Option<String>,
     /// The code is for nodes that use this node's rendezvous.
     pub(crate) is_short: bool,
     /// The code has this node's addresses only.
@@ -57,9 +63,19 @@ fn try_invite(cx: &mut Context, place: &RendezvousPlace, wish: InviteWish) -> Re
         Some(text) => parse_ports(text)?,
     };
     let ways = ways(cx, place, &wish)?;
-    let lifetime_s = wish.expires_s.unwrap_or(LIFETIME_S);
-    let terms = InviteTerms { ports, uses: wish.uses.unwrap_or(1), lifetime_s };
-    let invite = cx.stack.endpoint_mut().invite(cx.now, terms).map_err(|e| trust_failure(e, "this node"))?;
+    let invite = match &wish.group {
+        None => {
+            let lifetime_s = wish.expires_s.unwrap_or(LIFETIME_S);
+            let terms = InviteTerms { ports, uses: wish.uses.unwrap_or(1), lifetime_s };
+            cx.stack.endpoint_mut().invite(cx.now, terms).map_err(|e| trust_failure(e, "this node"))?
+        }
+        Some(name) => {
+            let id = groups::find(cx, name)?.roster.id();
+            let terms = (wish.uses.unwrap_or(GROUP_USES), wish.expires_s.unwrap_or(GROUP_LIFETIME_S));
+            let invite = cx.stack.endpoint_mut().group_invite(cx.now, &id, terms);
+            invite.map_err(|why| groups::failure(why, name))?
+        }
+    };
     keep_address(cx);
     let expires_at = Invited::expires_at(&invite);
     let endpoint = cx.stack.endpoint();
@@ -143,7 +159,7 @@ fn candidates(all: &[SocketAddr]) -> Vec<SocketAddr> {
 }
 
 /// A node without a rendezvous has taken an address, which it keeps.
-fn keep_address(cx: &mut Context) {
+pub(crate) fn keep_address(cx: &mut Context) {
     let addr: Addr = cx.stack.endpoint().addr();
     cx.submit(Job::Put(Meta::Addr, addr.to_bytes().to_vec()), Call::Forgotten);
 }
