@@ -4,10 +4,12 @@ use argh::{ArgsInfo, FromArgs};
 use pilot_node::LogLevel;
 use std::path::PathBuf;
 
+mod group;
 mod life;
 mod pairing;
 mod questions;
 
+pub(crate) use group::*;
 pub(crate) use life::{
     Daemon, DaemonRun, DaemonStart, DaemonVerb, Rendezvous, RendezvousDrain, RendezvousRun, RendezvousVerb,
 };
@@ -44,6 +46,7 @@ pub(crate) enum Verb {
     Find(Find),
     Forward(Forward),
     Grant(Grant),
+    Group(Group),
     Handshake(Handshake),
     Inbox(Inbox),
     Info(Info),

@@ -17,6 +17,7 @@ mod doctor;
 mod exec;
 mod forward;
 mod grants;
+mod group;
 mod info;
 mod input;
 mod isolate;

@@ -418,6 +418,11 @@ impl TrustBook {
         Ok(Credentials { group: *id, rows: judge.credentials(&me.identity.public())? })
     }
 
+    /// True when this node stands as a member of the group.
+    pub(super) fn is_member(&self, me: &Me<'_>, id: &GroupId) -> bool {
+        self.own_credentials(me, id).is_ok()
+    }
+
     /// The rows that prove the memberships of a node.
     pub(crate) fn proofs(&self, me: &Me<'_>, key: &IdentityKey) -> Vec<(GroupId, Vec<Row>)> {
         let now_s = self.group_time(me.common_s);

@@ -88,7 +88,7 @@ impl TrustBook {
         // The inviter's record comes with its answer.
         let record = NodeRecord::unsigned(code.inviter, StaticKey([0; 32]), code.addr, "");
         match self.check_request(me, &code.inviter, terms) {
-            Err(TrustError::AlreadyTrusted) if code.group.is_some() => {} // a peer may let this node into a group
+            Err(TrustError::AlreadyTrusted) if code.group.is_some_and(|group| !self.is_member(me, &group)) => {} // a peer may let this node into a group
             checked => checked?,
         }
         let terms = Terms { verified: true, ..terms.clone() };
