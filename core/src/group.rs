@@ -1,4 +1,4 @@
-//! Owns groups: who belongs together because a key of one owner says so (`docs/trust.md`, "Groups").
+//! Owns groups: nodes that belong together because a key of one owner says so (`docs/trust.md`, "Groups").
 //!
 //! ```text
 //!   group key ──signs──▶ statement of an admin ──signs──▶ statement of a member        no longer chain counts
@@ -6,7 +6,7 @@
 //!   admin     ──signs──▶ removal of a member, or of an admin that is younger than the signer
 //! ```
 //! All of these are **rows** of a [`Roster`]. Each row is signed by itself, so that rosters are merged row by row in any order, over
-//! any peer, and all members who have the same rows judge alike: nothing depends on which row came first. A roster opens
+//! any peer, and all members with the same rows judge alike: nothing depends on which row came first. A roster opens
 //! nothing. What members may do at a node is said by the owner of that node (`trust`).
 
 mod roster;
@@ -79,7 +79,7 @@ pub struct Group {
     pub name: String,
     /// The first group key.
     pub key: IdentityKey,
-    /// The node whose identity key may replace the group key.
+    /// The node with the identity key that may replace the group key.
     pub founder: IdentityKey,
 }
 

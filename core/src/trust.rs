@@ -40,11 +40,11 @@ mod strangers;
 mod undo;
 
 pub(crate) use groups::Settled;
-pub use groups::{GroupError, GroupGrant, Membership};
+pub use groups::{GroupError, Membership};
 pub use invites::{INVITE_LIFETIME_MAX_S, INVITES_MAX, Invite, InviteState, InviteTerms, JoinRefusal, USES_MAX};
 pub(crate) use join::Joined;
 pub use message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
-pub use pin::{Asked, Pin, Regrant, Wish};
+pub use pin::{Asked, GroupGrant, Pin, Regrant, Wish};
 pub use ports::Ports;
 pub use quota::{Quota, QuotaError};
 pub use undo::Undo;
@@ -148,7 +148,7 @@ struct Outgoing {
     is_stale: bool,
     /// It is proven by an invite: the node answers at once, and no request of its own crosses it.
     is_join: bool,
-    /// The group of which it is to make this node a member, or as whose member this node asks.
+    /// The group of which it is to make this node a member, or as a member of which this node asks.
     group: Option<GroupId>,
 }
 

@@ -10,7 +10,7 @@ fn count(value: &Value) -> usize {
     value.as_array().unwrap().len()
 }
 
-/// One founds, the others join by one code; each reaches each by its name inside the group, and nobody is asked.
+/// One founds, the others join by one code; each reaches each by its name inside the group, and no owner is asked.
 #[test]
 fn nodes_of_one_group_reach_each_other_by_name_until_one_is_removed() {
     let mut lab = Lab::new();
@@ -28,7 +28,7 @@ fn nodes_of_one_group_reach_each_other_by_name_until_one_is_removed() {
     c.json(&["group", "join", &code]);
     until("all know all", || nodes.iter().all(|n| count(&n.json(&["group", "members", "fleet"])["members"]) == 3));
 
-    // Nobody approves anything; the first message makes them peers.
+    // No owner approves anything; the first message makes them peers.
     assert_eq!(count(&b.json(&["trust"])["trusted"]), 1);
     b.json(&["send-message", "helper.fleet", "--data", "hello"]);
     assert_eq!(count(&c.json(&["inbox"])["messages"]), 1);

@@ -143,7 +143,7 @@ fn a_removed_member_is_out_where_the_roster_arrives_and_comes_back_by_a_new_code
     assert!(world.now.since(now) < Duration::from_millis(400), "{:?}", world.now.since(now));
     world.run_until("it knows", |w| !trusts(w, 1, 2));
     assert_eq!(members(&world, 2, &id), 3);
-    // Its old roster convinces nobody who has the new one.
+    // Its old roster convinces no member with the new one.
     let _ = meet(&mut world, 1, 2, &id);
     world.run_for(Duration::from_secs(5));
     assert!(!trusts(&world, 2, 1) && !trusts(&world, 1, 2));
@@ -265,4 +265,88 @@ fn fleet_of_many(number: u64, nodes: usize) -> (World, GroupId) {
     world.run_until("all have joined", |w| members(w, 0, &id) == nodes && (1..nodes).all(|node| trusts(w, node, 0)));
     world.run_until("all know all", |w| (0..nodes).all(|node| members(w, node, &id) == nodes));
     (world, id)
+}
+
+/// One random life of a group of six: joins, meetings, removals, cut networks, wrong clocks.
+fn schedule(number: u64) {
+    const NODES: usize = 6;
+    let mut world = world(number, NODES);
+    let mut rng = pilot_core::rng::Rng::new(*hash_of(number).first_chunk().unwrap());
+    let id = found(&mut world, 0);
+    let mut removed = [false; NODES];
+    let mut cut = None;
+    for _ in 0..24 {
+        let (a, b) = (rng.below(NODES as u64) as usize, rng.below(NODES as u64) as usize);
+        match rng.below(8) {
+            0..=2 => {
+                let is_out = a != 0 && members(&world, a, &id) == 0 && !removed[a];
+                if is_out && cut.is_none() {
+                    let code = invite(&mut world, 0, &id, 1);
+                    join(&mut world, a, &code);
+                    world.run_for(Duration::from_secs(2));
+                }
+            }
+            3..=4 if a != b => _ = meet(&mut world, a, b, &id),
+            5 if a != 0 && rng.below(3) == 0 => {
+                let (now, key) = (world.now, key(&world, a));
+                let out = world.nodes[0].stack.endpoint_mut().remove_member(now, &id, &key);
+                removed[a] |= out.is_ok();
+            }
+            6 => {
+                let ahead = rng.below(2 * DAY_S) as i64 - DAY_S as i64;
+                world.set_clock(a, ahead);
+            }
+            _ if a != b && cut.is_none() => {
+                world.cut(a, b);
+                cut = Some((a, b));
+            }
+            _ => {
+                world.heal();
+                cut = None;
+            }
+        }
+        world.run_for(Duration::from_millis(rng.below(3_000)));
+        // Where the removal is known, the removed one is out.
+        for (node, other) in pairs(NODES).filter(|(_, other)| removed[*other]) {
+            let endpoint = world.nodes[node].stack.endpoint();
+            let group = endpoint.trust().groups().find(|group| group.roster.id() == id);
+            let gone = key(&world, other);
+            if group.is_some_and(|group| group.roster.removals().any(|row| row.member == gone)) {
+                assert!(!trusts(&world, node, other), "seed {number}: {node} trusts {other}");
+            }
+        }
+    }
+    // No member that both sides allow is refused, once the network is whole and both have heard of each other.
+    world.heal();
+    (0..NODES).for_each(|node| world.set_clock(node, 0));
+    let joined: Vec<_> = (1..NODES).filter(|node| !removed[*node] && members(&world, *node, &id) > 0).collect();
+    for node in &joined {
+        world.nodes[0].stack.listen(1000 + *node as u16).unwrap();
+        let now = world.now;
+        world.nodes[0].stack.endpoint_mut().allow_group(now, &id, Role::Member, Ports::All).unwrap();
+        world.open(*node, 0, 1000 + *node as u16);
+    }
+    world.run_for(Duration::from_secs(5));
+    for (a, b) in pairs(NODES).filter(|(a, b)| joined.contains(a) && joined.contains(b)) {
+        let _ = meet(&mut world, a, b, &id);
+        world.run_until("members meet", |w| trusts(w, a, b) && trusts(w, b, a));
+    }
+    for (node, other) in pairs(NODES).filter(|(node, other)| joined.contains(node) && removed[*other]) {
+        assert!(!trusts(&world, node, other), "seed {number}: {node} still trusts {other}");
+    }
+}
+
+fn pairs(nodes: usize) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
+    (0..nodes).flat_map(move |a| (0..nodes).map(move |b| (a, b))).filter(|(a, b)| a != b)
+}
+
+fn hash_of(number: u64) -> Vec<u8> {
+    number.to_le_bytes().repeat(4)
+}
+
+/// `PILOT_GROUP_SCHEDULES` runs any number of them.
+#[test]
+fn random_lives_of_a_group_admit_no_removed_member_and_refuse_no_other() {
+    let count = std::env::var("PILOT_GROUP_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
+    (0..count).for_each(|n| schedule(18_100 + n));
 }

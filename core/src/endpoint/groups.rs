@@ -6,6 +6,7 @@ use crate::group::{GroupId, Role};
 use crate::identity::IdentityKey;
 use crate::time::Instant;
 use crate::trust::{GroupError, Invite, Ports};
+use alloc::vec::Vec;
 
 impl Endpoint {
     /// The time by which memberships are judged. Unit: seconds since 1970.
@@ -14,7 +15,7 @@ impl Endpoint {
         self.trust().group_time(self.wall_s(now).saturating_add_signed(behind_s))
     }
 
-    /// Founds a group whose members may reach `ports` here; see [`TrustBook::create_group`](crate::trust::TrustBook::create_group).
+    /// Founds a group. Its members may reach `ports` here; see [`TrustBook::create_group`](crate::trust::TrustBook::create_group).
     ///
     /// # Errors
     /// `BadName`, `NameTaken`, `Full`.
@@ -86,11 +87,18 @@ impl Endpoint {
         })
     }
 
+    /// Tells a peer something about groups, if it has a tunnel.
+    pub(super) fn tell_member(&mut self, now: Instant, key: &IdentityKey, message: Vec<u8>) {
+        if let Some(id) = self.peer_by_identity(key).filter(|id| self.is_up(now, *id)) {
+            self.send_control(id, &Control::Group(message));
+        }
+    }
+
     /// Tells the members of a group that have a tunnel.
     pub(super) fn tell_members(&mut self, now: Instant, group: &GroupId, message: &[u8]) {
         let members = self.trust().pins().filter(|pin| pin.groups.iter().any(|grant| grant.group == *group));
         let up = members.filter_map(|pin| self.peer_by_identity(&pin.identity)).filter(|id| self.is_up(now, *id));
-        for id in up.collect::<alloc::vec::Vec<_>>() {
+        for id in up.collect::<Vec<_>>() {
             self.send_control(id, &Control::Group(message.into()));
         }
     }

@@ -489,11 +489,7 @@ impl Endpoint {
                     self.send_control(id, &Control::Trust(message));
                 }
             }
-            Effect::Talk(key, message) => {
-                if let Some(id) = self.peer_by_identity(&key).filter(|id| self.is_up(now, *id)) {
-                    self.send_control(id, &Control::Group(message));
-                }
-            }
+            Effect::Talk(key, message) => self.tell_member(now, &key, message),
             Effect::Group(group, message) => self.tell_members(now, &group, &message),
             Effect::Greet(key) => self.greet(now, &key),
             Effect::KemSaved(key, index) => self.on_kem_saved(now, &key, index),
@@ -507,13 +503,7 @@ impl Endpoint {
                 self.use_relay(now, &to, (channel, online, is_passed_on), seen);
             }
             Effect::Survey(probes) => self.survey(now, &probes),
-            Effect::NoRelay(key) => {
-                let Some(id) = self.peer_by_identity(&key) else { return };
-                if let Some(entry) = self.peers.get_mut(&id) {
-                    entry.peer.set_away(now, true);
-                }
-                self.touch(id);
-            }
+            Effect::NoRelay(key) => self.no_relay(now, &key),
             Effect::NoBeacon(key) => {
                 let id = self.peer_by_identity(&key);
                 if let Some(entry) = id.and_then(|id| self.peers.get_mut(&id)) {
@@ -537,6 +527,15 @@ impl Endpoint {
             Effect::SaveTrust(version) => self.events.push_back(Event::SaveTrust(version)),
             Effect::SaveTimes(ceiling_us) => self.events.push_back(Event::SaveTimes(ceiling_us)),
         }
+    }
+
+    /// Only direct paths lead to this peer.
+    fn no_relay(&mut self, now: Instant, key: &IdentityKey) {
+        let Some(id) = self.peer_by_identity(key) else { return };
+        if let Some(entry) = self.peers.get_mut(&id) {
+            entry.peer.set_away(now, true);
+        }
+        self.touch(id);
     }
 
     /// Makes the set of trusted peers equal to the set of pins.

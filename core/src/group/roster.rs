@@ -237,8 +237,8 @@ impl Roster {
         let void: Vec<_> = self.statements.iter().filter(|(_, row)| !stays(row)).map(|(key, _)| *key).collect();
         let is_gone = |row: &Removal| row.signer.is_some_and(|by| by != row.member && !judge.is_admin(&by));
         let gone: Vec<_> = self.removals.iter().filter(|(_, row)| is_gone(row)).map(|(key, _)| *key).collect();
-        void.iter().for_each(|key| drop(self.statements.remove(key)));
-        gone.iter().for_each(|key| drop(self.removals.remove(key)));
+        void.iter().for_each(|key| _ = self.statements.remove(key));
+        gone.iter().for_each(|key| _ = self.removals.remove(key));
         self.len = self.rows().map(|row| row.emit().len() + ROW_HEAD_LEN).sum();
         self.len != before
     }

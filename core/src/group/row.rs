@@ -115,7 +115,7 @@ impl Statement {
     fn body(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_u8(STATEMENT);
-        out.put_u8(u8::from(self.role == Role::Admin) * ADMIN | u8::from(self.signer.is_none()) * BY_KEY);
+        out.put_u8((u8::from(self.role == Role::Admin) * ADMIN) | (u8::from(self.signer.is_none()) * BY_KEY));
         out.put(&self.identity.0);
         out.put(&self.static_key.0);
         out.put(&self.addr.to_bytes());

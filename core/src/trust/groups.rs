@@ -7,6 +7,7 @@
 //! Ends of statements are judged by the clock of the rendezvous, and by no earlier time than this node has counted since it has had groups: a
 //! clock that is set back brings no membership back (`docs/trust.md`, "Groups").
 
+use super::pin::GroupGrant;
 use super::ports::Ports;
 use super::{Me, Pin, TrustBook};
 use crate::codec::{Malformed, Put as _, Reader};
@@ -22,17 +23,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use zeroize::Zeroizing;
-
-/// What a pin has by a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupGrant {
-    /// The group.
-    pub group: GroupId,
-    /// Our ports that the peer may reach as its member.
-    pub ports: Ports,
-    /// End of the shorter one of both memberships. Unit: seconds since 1970, by the clock of the signers.
-    pub not_after: u64,
-}
 
 /// A group to which this node belongs, or did.
 pub struct Membership {
@@ -55,6 +45,9 @@ pub(super) struct Groups {
     /// When something is to be done next. Unit: seconds since 1970, by the clock of the signers.
     due_s: u64,
 }
+
+/// Rows of groups that were not known before.
+pub(super) type News = Vec<(GroupId, Vec<Row>)>;
 
 /// What followed from a change of a group.
 #[derive(Debug, Default)]
@@ -394,7 +387,7 @@ impl TrustBook {
             .filter(|row| row.signer.is_none())
             .map(|row| Row::Removal(row.clone()).sign(id, &key))
             .collect();
-        // Members whose admin goes, or that the old key has signed, are signed by this node.
+        // Members of an admin that goes, and those that the old key has signed, are signed by this node.
         let of = judge.members().filter(|row| row.role == Role::Member);
         let members: Vec<Row> = of
             .filter(|row| row.signer.is_none_or(|by| by != me.identity.public() && !kept.contains(&by)))
@@ -617,12 +610,7 @@ impl TrustBook {
     }
 
     /// Takes what a peer says of groups; gives the answers for that peer, and the rows that are news for all other members.
-    pub(crate) fn receive_talk(
-        &mut self,
-        me: &Me<'_>,
-        from: &IdentityKey,
-        bytes: &[u8],
-    ) -> (Vec<Vec<u8>>, Vec<(GroupId, Vec<Row>)>) {
+    pub(crate) fn receive_talk(&mut self, me: &Me<'_>, from: &IdentityKey, bytes: &[u8]) -> (Vec<Vec<u8>>, News) {
         let (mut answers, mut news) = (Vec::new(), Vec::new());
         let talk = Talk::parse(bytes);
         let opens = matches!(talk, Ok(Talk::Hello(_)));
@@ -659,7 +647,7 @@ impl TrustBook {
         group: &GroupId,
         rows: &[Row],
         are_proof: bool,
-        news: &mut Vec<(GroupId, Vec<Row>)>,
+        news: &mut News,
     ) -> bool {
         let now_s = self.group_time(me.common_s);
         let Some(membership) = self.groups.get_mut(group) else { return false };
@@ -681,13 +669,7 @@ impl TrustBook {
     }
 
     /// An admin renews a member that it meets in the last third of its term; gives the version of the roster after that.
-    fn renew_due(
-        &mut self,
-        me: &Me<'_>,
-        member: &IdentityKey,
-        group: &GroupId,
-        news: &mut Vec<(GroupId, Vec<Row>)>,
-    ) -> Option<[u8; 16]> {
+    fn renew_due(&mut self, me: &Me<'_>, member: &IdentityKey, group: &GroupId, news: &mut News) -> Option<[u8; 16]> {
         let now_s = self.group_time(me.common_s);
         let at = self.groups.position(group)?;
         let is_due = self.groups.list[at].roster.judge(now_s).standing(member).ok()?.is_due(now_s);

@@ -57,7 +57,7 @@ pub struct Invite {
     pub used: u16,
     /// How many wrong codes came.
     pub wrong: u8,
-    /// The group of which those who join become members.
+    /// The group of which the joiners become members.
     pub group: Option<GroupId>,
     pub(super) is_withdrawn: bool,
     /// When it was made, in counted time. Unit: seconds.

@@ -1,9 +1,9 @@
 //! Owns the form of a pin: a trusted peer, what each side may reach at the other, and what either has asked for.
 
-use super::groups::GroupGrant;
 use super::ports::Ports;
 use super::quota::Quota;
 use crate::addr::Addr;
+use crate::group::GroupId;
 use crate::identity::{IdentityKey, StaticKey};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -55,6 +55,17 @@ pub struct Pin {
     /// What the peer may reach as a member of groups, besides. It follows from the groups.
     pub groups: Box<[GroupGrant]>,
     pub(super) marks: Marks,
+}
+
+/// What a pin has by a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupGrant {
+    /// The group.
+    pub group: GroupId,
+    /// Our ports that the peer may reach as its member.
+    pub ports: Ports,
+    /// End of the shorter one of both memberships. Unit: seconds since 1970, by the clock of the signers.
+    pub not_after: u64,
 }
 
 /// How far the two sides have told each other of their grants.

@@ -71,7 +71,7 @@ pub struct GroupKey {
     pub group: String,
     /// Its name for machines.
     pub id: String,
-    /// The secret key, 64 hexadecimal digits: who has it makes admins.
+    /// The secret key, 64 hexadecimal digits: with it admins are made.
     pub key: String,
 }
 

@@ -92,8 +92,8 @@ pub struct Pin {
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub by_hand: bool,
     /// What the peer has by groups, besides.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub groups: Vec<GroupOrigin>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub groups: Box<[GroupOrigin]>,
     /// Whether the peer may reach every port.
     pub all_ports: bool,
     /// True: both owners have approved.

@@ -1,22 +1,17 @@
-//! The verbs of groups, and the meeting of two members, for which a call to one of them waits.
+//! The verbs of groups.
 
 use crate::answer::{Group, GroupKey, Groups, Member, Members};
-use crate::call::{After, Call, Lookup, Meet};
+use crate::call::{After, Call};
+use crate::calls::resolve;
 use crate::calls::trust::{parse_ports, save};
-use crate::calls::{lookup, resolve};
 use crate::context::Context;
+use crate::disk::job::{Job, Meta};
 use crate::effect::Caller;
 use crate::failure::{Code, Failure};
 use crate::request::GroupAct;
 use pilot_core::group::{GroupId, Role, Statement};
 use pilot_core::identity::IdentityKey;
-use pilot_core::time::Duration;
-use pilot_core::trust::{GroupError, Membership, Outcome, Ports, TrustBook};
-
-/// Time for a member to answer. Source: own choice, that of a lookup and a round trip of letters, many times over.
-const MEET_WAIT: Duration = Duration::from_secs(10);
-/// Most calls that wait for members. Source: own choice.
-const MEETINGS_MAX: usize = 256;
+use pilot_core::trust::{GroupError, Membership, Ports};
 
 /// What a caller wants of a group.
 pub(crate) struct Change {
@@ -86,7 +81,7 @@ fn try_change(cx: &mut Context, change: &Change) -> Result<Group, Failure> {
     if change.act == GroupAct::Create {
         let ports = ports(change)?.unwrap_or_else(|| cx.config.default_ports.clone());
         let id = cx.stack.endpoint_mut().create_group(now, name, ports).map_err(refused)?;
-        crate::calls::pairing::keep_address(cx);
+        keep_address(cx);
         return after(cx, &id);
     }
     let id = find(cx, name)?.roster.id();
@@ -134,6 +129,12 @@ fn try_change(cx: &mut Context, change: &Change) -> Result<Group, Failure> {
     after(cx, &id)
 }
 
+/// A node without a rendezvous has taken an address, which it keeps.
+pub(crate) fn keep_address(cx: &mut Context) {
+    let addr = cx.stack.endpoint().addr();
+    cx.submit(Job::Put(Meta::Addr, addr.to_bytes().to_vec()), Call::Forgotten);
+}
+
 fn after(cx: &Context, id: &GroupId) -> Result<Group, Failure> {
     find(cx, &id.to_string()).map(|group| state(cx, group))
 }
@@ -179,59 +180,4 @@ pub(crate) fn failure(why: GroupError, name: &str) -> Failure {
         _ => Code::TrustRequired,
     };
     Failure::new(code, format!("{name}: {why}")).hint("pilotctl group list")
-}
-
-// Meeting.
-
-/// The member of a group of this node, not a peer yet, that a caller means: by `name.group`, or by an address or key.
-fn member_meant(book: &TrustBook, text: &str, now_s: u64) -> Option<(GroupId, IdentityKey)> {
-    if let Some((id, row)) = book.member_named(text, now_s) {
-        return Some((id, row.identity));
-    }
-    book.groups().find_map(|group| {
-        let judge = group.roster.judge(now_s);
-        let row = judge.members().find(|row| resolve::is_called(text, row.addr, "", &row.identity))?;
-        Some((group.roster.id(), row.identity))
-    })
-}
-
-/// Meets the member that a lookup is for; gives the lookup back when it is for no member.
-pub(crate) fn meet(cx: &mut Context, lookup: Lookup) -> Option<Lookup> {
-    let endpoint = cx.stack.endpoint();
-    let meant = member_meant(endpoint.trust(), &lookup.target, endpoint.group_time(cx.now));
-    let Some((id, key)) = meant.filter(|(_, key)| endpoint.trust().pin(key).is_none()) else { return Some(lookup) };
-    if cx.calls.tickets(|call| matches!(call, Call::Meet(_))).len() >= MEETINGS_MAX {
-        lookup::failed(cx, lookup.purpose, Failure::new(Code::Full, "too many calls wait for members"));
-        return None;
-    }
-    match cx.stack.endpoint_mut().meet_member(cx.now, &id, &key) {
-        Ok(()) => {
-            save(cx, After::Nothing); // the request leaves after that
-            let deadline = cx.now + MEET_WAIT;
-            cx.calls.open_until(Call::Meet(Meet { key, lookup }), deadline);
-        }
-        Err(why) => lookup::failed(cx, lookup.purpose, failure(why, &lookup.target)),
-    }
-    None
-}
-
-/// Trust has changed: goes on with the calls that waited for this member.
-pub(crate) fn settled(cx: &mut Context, outcome: &Outcome) {
-    let (Outcome::Pinned(key) | Outcome::JoinRefused(key, _)) = outcome else { return };
-    for ticket in cx.calls.tickets(|call| matches!(call, Call::Meet(meet) if meet.key == *key)) {
-        let Some(Call::Meet(Meet { lookup, .. })) = cx.calls.take(ticket) else { continue };
-        match outcome {
-            Outcome::JoinRefused(_, why) => {
-                let failure = Failure::new(Code::TrustRequired, format!("{}: {why}", lookup.target));
-                lookup::failed(cx, lookup.purpose, failure.hint("pilotctl group list"));
-            }
-            _ => lookup::met(cx, &lookup.target, key, lookup.purpose),
-        }
-    }
-}
-
-/// The member has not answered in time. The request stands.
-pub(crate) fn expired(cx: &mut Context, Meet { lookup, .. }: Meet) {
-    let text = format!("{} has not answered; the meeting goes on when it is back", lookup.target);
-    lookup::failed(cx, lookup.purpose, Failure::new(Code::Timeout, text).hint("pilotctl info"));
 }

@@ -3,7 +3,7 @@
 use crate::answer::{Found, Nodes, Pin, Record};
 use crate::call::{Call, Lookup, Purpose};
 use crate::calls::report::refusal_text;
-use crate::calls::{grants, groups, report, resolve, trust};
+use crate::calls::{grants, report, resolve, trust};
 use crate::context::Context;
 use crate::effect::{Caller, Effect};
 use crate::failure::{Code, Failure};
@@ -13,16 +13,6 @@ use pilot_core::identity::{IdentityKey, NodeRecord};
 
 /// Asks for the node that `target` names.
 pub(crate) fn ask(cx: &mut Context, target: &str, purpose: Purpose) {
-    // A member of a group is met without the rendezvous' word.
-    let purpose = match purpose {
-        Purpose::Connect { .. } | Purpose::Send(..) => {
-            match groups::meet(cx, Lookup { target: target.into(), purpose }) {
-                Some(Lookup { purpose, .. }) => purpose,
-                None => return,
-            }
-        }
-        other => other,
-    };
     let query = match resolve::query(target) {
         Ok(query) => query,
         Err(failure) => return failed(cx, purpose, failure),

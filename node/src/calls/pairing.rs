@@ -6,18 +6,17 @@ use crate::calls::groups;
 use crate::calls::trust::{TRUST_WAITERS_MAX, Wanted, parse_ports, save, trust_failure};
 use crate::config::RendezvousConfig;
 use crate::context::Context;
-use crate::disk::job::{Job, Meta};
 use crate::effect::Caller;
 use crate::failure::{Code, Failure};
 use crate::host::RendezvousHost;
 use crate::log::record::Record;
 use crate::underlay::rendezvous::RendezvousPlace;
+use pilot_core::Level;
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::StaticKey;
 use pilot_core::invite::{CANDIDATES_MAX, HOSTS_MAX, Host, InviteCode, Rendezvous};
 use pilot_core::time::Duration;
 use pilot_core::trust::{Invite, InviteTerms, Outcome, TrustError};
-use pilot_core::{Addr, Level};
 use std::net::{IpAddr, SocketAddr};
 
 /// Lifetime of an invite for which its owner names none. Unit: seconds.
@@ -76,7 +75,7 @@ fn try_invite(cx: &mut Context, place: &RendezvousPlace, wish: InviteWish) -> Re
             invite.map_err(|why| groups::failure(why, name))?
         }
     };
-    keep_address(cx);
+    groups::keep_address(cx);
     let expires_at = Invited::expires_at(&invite);
     let endpoint = cx.stack.endpoint();
     let code = InviteCode {
@@ -158,12 +157,6 @@ fn candidates(all: &[SocketAddr]) -> Vec<SocketAddr> {
     list
 }
 
-/// A node without a rendezvous has taken an address, which it keeps.
-pub(crate) fn keep_address(cx: &mut Context) {
-    let addr: Addr = cx.stack.endpoint().addr();
-    cx.submit(Job::Put(Meta::Addr, addr.to_bytes().to_vec()), Call::Forgotten);
-}
-
 /// Lists the invites.
 pub(crate) fn list(cx: &Context) -> Invites {
     Invites { invites: cx.stack.endpoint().trust().invites().map(Into::into).collect() }
@@ -217,7 +210,7 @@ fn advance(cx: &mut Context, mut call: AwaitJoin) {
     match cx.stack.endpoint_mut().join(cx.now, &call.code, &call.terms) {
         Ok(()) => {
             call.is_asked = true;
-            keep_address(cx);
+            groups::keep_address(cx);
             save(cx, After::Nothing); // the request leaves after that
             wait(cx, call);
         }

@@ -121,13 +121,14 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         | Request::Untrust { .. }
         | Request::WaitTrust { .. } => return trust_verb(cx, request, caller),
         Request::Invites => Ok(pairing::list(cx).into()),
-        Request::Invite { .. } | Request::Uninvite { .. } | Request::Join { .. } => {
-            return pair(rooms, request, caller);
-        }
+        Request::Invite { .. }
+        | Request::Uninvite { .. }
+        | Request::Join { .. }
+        | Request::GroupMembers { .. }
+        | Request::GroupExport { .. }
+        | Request::GroupInvite { .. }
+        | Request::Group { .. } => return pair(rooms, request, caller),
         Request::Groups => Ok(groups::list(cx).into()),
-        Request::GroupMembers { group } => groups::members(cx, &group).map(Answer::from),
-        Request::GroupExport { group } => groups::export(cx, &group).map(Answer::from),
-        Request::GroupInvite { .. } | Request::Group { .. } => return pair(rooms, request, caller),
         Request::Profile { hostname, public, tags } => {
             return profile::set(cx, Change { hostname, public, tags }, caller);
         }
@@ -215,6 +216,14 @@ fn pair(rooms: &mut Rooms, request: Request, caller: Caller) {
             let wish = InviteWish { ports, expires_s, uses, group: None, is_short, is_direct };
             pairing::invite(cx, &rooms.rendezvous, wish, caller);
         }
+        Request::GroupMembers { group } => match groups::members(cx, &group) {
+            Ok(members) => cx.reply(caller, members),
+            Err(failure) => cx.fail(caller, failure),
+        },
+        Request::GroupExport { group } => match groups::export(cx, &group) {
+            Ok(key) => cx.reply(caller, key),
+            Err(failure) => cx.fail(caller, failure),
+        },
         Request::GroupInvite { group, expires_s, uses, short, direct } => {
             let (is_short, is_direct) = (short.unwrap_or(false), direct.unwrap_or(false));
             let wish = InviteWish { ports: None, expires_s, uses, group: Some(group), is_short, is_direct };
