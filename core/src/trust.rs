@@ -25,6 +25,7 @@
 
 mod form;
 mod grant;
+mod grouping;
 mod groups;
 mod inbound;
 mod invites;

@@ -458,7 +458,7 @@ pub struct Connection {
 #[serde(untagged)]
 pub enum Handshake {
     /// The node is a trusted peer, from now on or already.
-    Trusted(Approved),
+    Trusted(Box<Approved>),
     /// The request is on its way, or the key belongs to a trusted peer of another name.
     Asked(HandshakeSent),
 }

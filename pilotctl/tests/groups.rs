@@ -57,3 +57,21 @@ fn nodes_of_one_group_reach_each_other_by_name_until_one_is_removed() {
     a.json(&["group", "rekey", "fleet"]);
     a.fails(&["group", "remove", "fleet", "worker"], 4, "not_found");
 }
+
+/// The commands in the blocks of docs/fleet.md, as they are printed there.
+#[test]
+fn the_commands_of_the_page_about_fleets_work_as_printed() {
+    let page = include_str!("../../docs/fleet.md");
+    let blocks = page.split("```\n").skip(1).step_by(2);
+    let commands: Vec<Vec<&str>> = blocks.flat_map(str::lines).map(|line| line.split(' ').skip(1).collect()).collect();
+    assert_eq!(commands.len(), 5, "{commands:?}");
+    let mut lab = Lab::new();
+    let nodes: Vec<_> = ["founder", "worker", "helper"].iter().map(|name| lab.node(name)).collect();
+    nodes[0].json(&commands[0]);
+    let code = nodes[0].json(&commands[1])["code"].as_str().unwrap().to_owned();
+    let join: Vec<&str> = commands[2].iter().map(|word| if *word == "CODE" { &code } else { *word }).collect();
+    nodes[1..].iter().for_each(|node| _ = node.json(&join));
+    until("all know all", || nodes.iter().all(|n| count(&n.json(&commands[3])["members"]) == 3));
+    nodes[2].json(&commands[4]);
+    assert_eq!(nodes[1].json(&["inbox"])["messages"][0]["text"], "hello");
+}

@@ -121,13 +121,7 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         | Request::Untrust { .. }
         | Request::WaitTrust { .. } => return trust_verb(cx, request, caller),
         Request::Invites => Ok(pairing::list(cx).into()),
-        Request::Invite { .. }
-        | Request::Uninvite { .. }
-        | Request::Join { .. }
-        | Request::GroupMembers { .. }
-        | Request::GroupExport { .. }
-        | Request::GroupInvite { .. }
-        | Request::Group { .. } => return pair(rooms, request, caller),
+        request if is_of_codes(&request) => return pair(rooms, request, caller),
         Request::Groups => Ok(groups::list(cx).into()),
         Request::Profile { hostname, public, tags } => {
             return profile::set(cx, Change { hostname, public, tags }, caller);
@@ -205,6 +199,20 @@ fn trust_verb(cx: &mut Context, request: Request, caller: Caller) {
         }
         _ => cx.fail(caller, Failure::new(Code::Internal, "a request without a room")),
     }
+}
+
+/// True for a verb about codes and groups that [`pair`] runs.
+const fn is_of_codes(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Invite { .. }
+            | Request::Uninvite { .. }
+            | Request::Join { .. }
+            | Request::GroupMembers { .. }
+            | Request::GroupExport { .. }
+            | Request::GroupInvite { .. }
+            | Request::Group { .. }
+    )
 }
 
 /// Runs a verb about codes and groups.

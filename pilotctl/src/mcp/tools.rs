@@ -57,7 +57,7 @@ enum Does {
     Take,
 }
 
-const TOOLS: [Tool; 23] = [
+const TOOLS: [Tool; 25] = [
     Tool {
         name: "info",
         title: "This node",
