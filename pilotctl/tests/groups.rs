@@ -73,5 +73,5 @@ fn the_commands_of_the_page_about_fleets_work_as_printed() {
     nodes[1..].iter().for_each(|node| _ = node.json(&join));
     until("all know all", || nodes.iter().all(|n| count(&n.json(&commands[3])["members"]) == 3));
     nodes[2].json(&commands[4]);
-    assert_eq!(nodes[1].json(&["inbox"])["messages"][0]["text"], "hello");
+    assert_eq!(nodes[1].json(&["inbox"])["messages"][0]["preview"], "hello");
 }
