@@ -54,6 +54,8 @@ pub enum Control {
     Candidates(Vec<SocketAddr>, Nat),
     /// A trust message for the recipient, delivered directly.
     Trust(Vec<u8>),
+    /// A message between members of a group.
+    Group(Vec<u8>),
     /// A key for a session that has no KEM secret. Only between trusted peers.
     KemOffer(KemOffer),
     /// The answer to such a key. Only between trusted peers.

@@ -185,7 +185,7 @@ impl NodeRecord {
     }
 
     /// A record without a signature, for a node with keys that this node has pinned. It convinces no other node.
-    pub(crate) fn unsigned(identity: IdentityKey, static_key: StaticKey, addr: Addr, hostname: &str) -> Self {
+    pub fn unsigned(identity: IdentityKey, static_key: StaticKey, addr: Addr, hostname: &str) -> Self {
         Self {
             addr,
             identity,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   version 1 | inviter's identity key 32 | address 6 | number 4 | secret 10 | expiry 4 | ways
-//!   ways: candidates of the inviter, then at most one rendezvous: its key with its places, or the first bytes of its key
+//!   ways: the group if it is a code for one, candidates of the inviter, then at most one rendezvous: its key with its places, or the first bytes of its key
 //! ```
 //! The text of a code is base32 with a checksum, in groups behind `pilot:`.
 
@@ -12,6 +12,7 @@ pub use text::{Place, TypingError};
 
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put as _, Reader};
+use crate::group::GroupId;
 use crate::hash;
 use crate::identity::{IdentityKey, StaticKey};
 use alloc::string::String;
@@ -137,6 +138,8 @@ pub struct InviteCode {
     pub candidates: Vec<SocketAddr>,
     /// The rendezvous of the inviter; there is one, or a candidate.
     pub rendezvous: Option<Rendezvous>,
+    /// The group of which the joiner becomes a member.
+    pub group: Option<GroupId>,
 }
 
 /// Why a text is no code that this version can use.
@@ -170,6 +173,8 @@ const IPV4: u8 = 4;
 const IPV6: u8 = 6;
 const RENDEZVOUS: u8 = 8;
 const SAME_RENDEZVOUS: u8 = 9;
+/// Not a way: the group.
+const GROUP: u8 = 10;
 
 impl InviteCode {
     /// The text of the code.
@@ -184,6 +189,10 @@ impl InviteCode {
         out.put_u32(self.invite.0);
         out.put(self.secret.bytes());
         out.put_u32(self.expires);
+        if let Some(group) = &self.group {
+            out.put_u8(GROUP);
+            out.put(&group.0);
+        }
         self.candidates.iter().for_each(|addr| put_addr(addr, &mut out));
         match &self.rendezvous {
             None => {}
@@ -223,9 +232,14 @@ impl InviteCode {
             expires: r.u32()?,
             candidates: Vec::new(),
             rendezvous: None,
+            group: None,
         };
         while !r.is_empty() {
             let kind = r.u8()?;
+            if kind == GROUP && code.group.is_none() {
+                code.group = Some(GroupId(r.array()?));
+                continue;
+            }
             match (&mut code.rendezvous, kind) {
                 (rendezvous @ None, RENDEZVOUS) => {
                     *rendezvous = Some(Rendezvous::At(StaticKey(r.array()?), Vec::new()));

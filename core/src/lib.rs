@@ -94,6 +94,7 @@ pub mod control;
 mod discard;
 pub mod endpoint;
 pub mod extensions;
+pub mod group;
 mod hash;
 pub mod identity;
 mod inner;

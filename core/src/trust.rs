@@ -25,10 +25,13 @@
 
 mod form;
 mod grant;
+mod grouping;
+mod groups;
 mod inbound;
 mod invites;
 mod inviting;
 pub(crate) mod join;
+pub(crate) mod meet;
 mod message;
 mod pin;
 mod ports;
@@ -37,14 +40,18 @@ mod renewal;
 mod strangers;
 mod undo;
 
+pub(crate) use groups::Settled;
+pub use groups::{GroupError, Membership};
 pub use invites::{INVITE_LIFETIME_MAX_S, INVITES_MAX, Invite, InviteState, InviteTerms, JoinRefusal, USES_MAX};
+pub(crate) use join::Joined;
 pub use message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX};
-pub use pin::{Asked, Pin, Regrant, Wish};
+pub use pin::{Asked, GroupGrant, Pin, Regrant, Wish};
 pub use ports::Ports;
 pub use quota::{Quota, QuotaError};
 pub use undo::Undo;
 
 use crate::addr::Addr;
+use crate::group::GroupId;
 use crate::hash;
 use crate::identity::{Identity, IdentityKey, NodeRecord, StaticKey};
 use crate::invite::InviteId;
@@ -54,6 +61,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
+use groups::Groups;
 use invites::Invites;
 use litemap::LiteMap;
 use message::{Kind, Message};
@@ -141,6 +149,8 @@ struct Outgoing {
     is_stale: bool,
     /// It is proven by an invite: the node answers at once, and no request of its own crosses it.
     is_join: bool,
+    /// The group of which it is to make this node a member, or as a member of which this node asks.
+    group: Option<GroupId>,
 }
 
 /// In whose name a node is asked.
@@ -151,7 +161,7 @@ enum Asking {
     /// Our node asks a pinned one whether it has the same secret.
     Question,
     /// Our owner has a code of this invite.
-    Join(InviteId),
+    Join(InviteId, Option<GroupId>),
 }
 
 /// What a received trust message did.
@@ -179,6 +189,8 @@ pub enum Outcome {
     JoinRefused(IdentityKey, JoinRefusal),
     /// So many wrong codes came that this invite of ours is dead.
     InviteDead(InviteId),
+    /// The roster of a group of this node has changed.
+    GroupChanged(GroupId),
     /// Nothing changed.
     Discarded(Discarded),
 }
@@ -213,6 +225,8 @@ pub enum Discarded {
     AlreadyTrusted,
     /// Another trusted peer has this address.
     AddressTaken,
+    /// Its sender is no member of a group of ours.
+    NotAMember,
     /// It names an invite of ours and does not have its secret.
     WrongCode,
     /// It has the secret of an invite of ours, and was refused with a reason.
@@ -294,6 +308,7 @@ pub struct TrustBook {
     last_letter: LetterNumber,
     version: TrustVersion,
     invites: Invites,
+    groups: Groups,
     /// A peer was reached at another place than the pin had; not on disk.
     has_new_places: bool,
 }
@@ -362,7 +377,9 @@ impl TrustBook {
 
     /// True while the inviter of a code has not answered.
     pub fn is_joining(&self, inviter: &IdentityKey) -> bool {
-        self.outgoing.get(inviter).is_some_and(|ours| ours.is_join && !self.pins.contains_key(inviter))
+        self.outgoing
+            .get(inviter)
+            .is_some_and(|ours| ours.is_join && (ours.group.is_some() || !self.pins.contains_key(inviter)))
     }
 
     /// Nodes that were asked and have not answered.
@@ -416,9 +433,9 @@ impl TrustBook {
         }
         let pinned = self.pins.get(&to).map(|pin| proof_of(&pin.secret));
         let proof = pinned.filter(|_| is_question).unwrap_or_default();
-        let (kind, invite) = match asking {
-            Asking::Join(invite) => (Kind::Join, invite.0),
-            Asking::Owner | Asking::Question => (Kind::Request, 0),
+        let (kind, invite, group) = match asking {
+            Asking::Join(invite, group) => (Kind::Join, invite.0, group),
+            Asking::Owner | Asking::Question => (Kind::Request, 0, None),
         };
         let mut message = Message { invite, ..self.message(me, kind, to, proof, &terms.note, rng) };
         // Asking again is the same question: an answer to either gives one secret.
@@ -438,6 +455,7 @@ impl TrustBook {
             is_anew: !is_question && pinned.is_some(),
             is_stale: false,
             is_join: kind == Kind::Join,
+            group,
         };
         self.outgoing.insert(to, outgoing);
         self.changed();
@@ -548,6 +566,15 @@ impl TrustBook {
 
     /// Ends trust that is over; returns each peer's former pin and the message that tells it.
     pub fn expire_pins(&mut self, me: &Me<'_>, rng: &mut Rng) -> Vec<(Pin, Vec<u8>)> {
+        for (_, pin) in &mut self.pins {
+            if pin.by_hand && !pin.groups.is_empty() && pin.not_after.is_some_and(|at| at <= me.now_s) {
+                // What the owners have approved is over; the groups go on.
+                (pin.by_hand, pin.ports, pin.groups) = (false, Ports::NONE, Box::default());
+                let again = me.now_s.saturating_add(1); // until the groups say how long
+                pin.not_after = Some(again);
+                self.version.0 += 1;
+            }
+        }
         let is_over = |pin: &&Pin| pin.not_after.is_some_and(|at| at <= me.now_s);
         let over: Vec<_> = self.pins.values().filter(is_over).map(|pin| pin.identity).collect();
         over.iter().filter_map(|key| self.revoke(me, key, rng).ok()).collect()
@@ -600,6 +627,7 @@ impl TrustBook {
             temporary: Vec::new(),
             end: None,
             invite: 0,
+            membership: Vec::new(),
         }
     }
 
@@ -647,6 +675,8 @@ impl TrustBook {
             verified: terms.verified,
             last_endpoint: None,
             quota: terms.quota.map(Box::new),
+            by_hand: true,
+            groups: Box::default(),
             marks: Marks {
                 stated,
                 heard: since,
@@ -658,6 +688,7 @@ impl TrustBook {
         if let Some(before) = self.pins.remove(&record.identity) {
             pin.verified |= before.verified;
             let known = before.quota();
+            pin.groups = before.groups;
             (pin.ports, pin.temporary) = (before.ports, before.temporary);
             (pin.wish, pin.asked, pin.last_endpoint) = (before.wish, before.asked, before.last_endpoint);
             pin.quota = terms.quota.map_or(before.quota, |quota| Some(Box::new(quota.or(known))));

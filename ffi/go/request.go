@@ -125,6 +125,37 @@ type JoinRequest struct {
 	TimeoutMs uint64 `json:"timeout_ms,omitzero"` // at most an hour; 0: a minute
 }
 
+// GroupsRequest lists the groups of this node.
+type GroupsRequest struct{}
+
+// GroupMembersRequest lists the members of a group.
+type GroupMembersRequest struct {
+	Group string `json:"group"`
+}
+
+// GroupInviteRequest makes a code by which other nodes become members of a group.
+type GroupInviteRequest struct {
+	Group    string `json:"group"`
+	ExpiresS uint64 `json:"expires_s,omitzero"` // end of the code, in seconds from now; 0: seven days
+	Uses     uint16 `json:"uses,omitzero"`      // how many nodes may join, at most 1000; 0: 50
+	Short    *bool  `json:"short,omitzero"`     // only for nodes that use this node's rendezvous
+	Direct   *bool  `json:"direct,omitzero"`    // with addresses of this node alone
+}
+
+// GroupRequest changes a group.
+type GroupRequest struct {
+	Act   string `json:"act"` // "create", "allow", "remove", "leave", "renew", "role" or "rekey"
+	Group string `json:"group"`
+	Node  string `json:"node,omitzero"`  // the member
+	Ports string `json:"ports,omitzero"` // of this node, that members may reach
+	Role  string `json:"role,omitzero"`  // "admin" or "member"
+}
+
+// GroupExportRequest tells the secret key of a group.
+type GroupExportRequest struct {
+	Group string `json:"group"`
+}
+
 // ProfileRequest changes what the node says of itself. Nil leaves a field as it is.
 type ProfileRequest struct {
 	Hostname *string  `json:"hostname,omitzero"` // empty: none
@@ -302,6 +333,11 @@ func (InviteRequest) verb() string       { return "invite" }
 func (InvitesRequest) verb() string      { return "invites" }
 func (UninviteRequest) verb() string     { return "uninvite" }
 func (JoinRequest) verb() string         { return "join" }
+func (GroupsRequest) verb() string       { return "groups" }
+func (GroupMembersRequest) verb() string { return "group_members" }
+func (GroupInviteRequest) verb() string  { return "group_invite" }
+func (GroupRequest) verb() string        { return "group" }
+func (GroupExportRequest) verb() string  { return "group_export" }
 func (ProfileRequest) verb() string      { return "profile" }
 func (SendMessageRequest) verb() string  { return "send_message" }
 func (AskRequest) verb() string          { return "ask" }

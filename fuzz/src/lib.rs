@@ -33,6 +33,7 @@ pub use world::world;
 
 use pilot_core::aead::{PORTABLE, TAG_LEN};
 use pilot_core::control::Control;
+use pilot_core::group::{Row, Talk};
 use pilot_core::identity::{NodeRecord, valid_hostname};
 use pilot_core::link::frame::{Frame, Frames};
 use pilot_core::noise::TrafficKeys;
@@ -55,6 +56,12 @@ pub fn parsers(bytes: &[u8]) {
     }
     if let Ok(message) = Control::parse(bytes) {
         assert_eq!(Control::parse(&message.emit()).as_ref(), Ok(&message));
+    }
+    if let Ok(row) = Row::parse(bytes) {
+        assert_eq!(row.emit(), bytes, "one form for one content");
+    }
+    if let Ok(talk) = Talk::parse(bytes) {
+        assert_eq!(Talk::parse(&talk.emit()).as_ref(), Ok(&talk));
     }
     if let Ok(record) = NodeRecord::parse(bytes) {
         assert_eq!(NodeRecord::parse(&record.emit()).as_ref(), Ok(&record));

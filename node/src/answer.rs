@@ -5,6 +5,7 @@
 //! `None` is `null` unless its field says that it is absent. Times are in seconds since 1970.
 
 mod capture;
+mod groups;
 mod invites;
 mod message;
 mod network;
@@ -15,6 +16,7 @@ mod programs;
 mod questions;
 
 pub use capture::Captured;
+pub use groups::{Group, GroupKey, GroupOrigin, Groups, Member, Members};
 pub use invites::{Invite, Invited, Invites};
 pub use message::Message;
 pub use network::{Lan, PortMapping, Relay};
@@ -89,12 +91,20 @@ answers! {
     Untrusted,
     /// To `WaitTrust`.
     Trusted,
-    /// To `Invite`.
+    /// To `Invite` and `GroupInvite`.
     Invited,
     /// To `Invites`.
     Invites,
     /// To `Uninvite`.
     Uninvited,
+    /// To `Group`.
+    Group,
+    /// To `Groups`.
+    Groups,
+    /// To `GroupMembers`.
+    Members,
+    /// To `GroupExport`.
+    GroupKey,
     /// To `Profile`.
     Profile,
     /// To `SendMessage`.
@@ -452,7 +462,7 @@ pub struct Connection {
 #[serde(untagged)]
 pub enum Handshake {
     /// The node is a trusted peer, from now on or already.
-    Trusted(Approved),
+    Trusted(Box<Approved>),
     /// The request is on its way, or the key belongs to a trusted peer of another name.
     Asked(HandshakeSent),
 }

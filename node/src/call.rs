@@ -65,6 +65,8 @@ pub(crate) enum Call {
     AwaitTrust(AwaitTrust),
     /// The maker of a code is asked, or will be once the rendezvous is reached.
     AwaitJoin(AwaitJoin),
+    /// A member of a group is asked, for a call to it.
+    Meet(Meet),
     /// The rendezvous has not decided yet about a change of this node's record.
     Profile(ProfileChange),
 }
@@ -131,6 +133,13 @@ pub(crate) struct Lookup {
     /// The node or tag, in the caller's words.
     pub(crate) target: String,
     pub(crate) purpose: Purpose,
+}
+
+/// A call to a member of a group that this node has not met.
+#[derive(Debug)]
+pub(crate) struct Meet {
+    pub(crate) key: IdentityKey,
+    pub(crate) lookup: Lookup,
 }
 
 /// The use of a record that was asked for.

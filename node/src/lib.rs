@@ -127,7 +127,7 @@ pub use log::format::LogFormat;
 pub use log::record::{FieldValue, Record};
 pub use log::sink::{LogConfig, LogSink, MemoryLog, StderrLog};
 pub use mail::send_file::{SentFile, send_file};
-pub use request::{InboxPart, MessageKind, Request};
+pub use request::{GroupAct, InboxPart, MessageKind, Request};
 pub use services::event::{NotAnEvent, Published};
 pub use stream::Stream;
 #[cfg(feature = "tls")]

@@ -51,6 +51,15 @@ pub enum Event {
     PeerDown(PeerEvent),
     /// A peer is reached on another path, or with larger datagrams.
     Path(PeerEvent),
+    /// The roster of a group of this node has changed.
+    Group {
+        /// Name of the group.
+        group: String,
+        /// Its name for machines.
+        id: String,
+        /// How many members it has.
+        members: u64,
+    },
     /// Something that the owner should know: `name_taken`, `identity_elsewhere`, `clock_skew`, `invite_dead`.
     Warning {
         /// A stable word.
@@ -163,6 +172,7 @@ impl Event {
             "peer_down" => Self::PeerDown(PeerEvent::parse(all)?),
             "path" => Self::Path(PeerEvent::parse(all)?),
             "warning" => Self::Warning { reason: all.get("reason")?, text: all.get("text")? },
+            "group" => Self::Group { group: all.get("group")?, id: all.get("id")?, members: all.get("members")? },
             "message" => Self::Message {
                 id: all.get("id")?,
                 kind: all.get("type")?,
@@ -221,7 +231,9 @@ impl Event {
             | Self::File { from, .. } => (Some(&from.address), Some(&from.hostname)),
             Self::GivenUp { to, .. } => (None, Some(to)),
             Self::Published { address, hostname, .. } => (address.as_deref(), hostname.as_deref()),
-            Self::Warning { .. } | Self::Capture(_) | Self::Missed { .. } | Self::Unknown => (None, None),
+            Self::Group { .. } | Self::Warning { .. } | Self::Capture(_) | Self::Missed { .. } | Self::Unknown => {
+                (None, None)
+            }
         }
     }
 }

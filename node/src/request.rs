@@ -186,6 +186,51 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
     },
+    /// Lists the groups of this node.
+    Groups,
+    /// Lists the members of a group, as far as this node knows.
+    GroupMembers {
+        /// The group.
+        group: String,
+    },
+    /// Makes a code by which other nodes become members of a group. Answered once that is on disk.
+    GroupInvite {
+        /// The group.
+        group: String,
+        /// How long the code can be used; absent: seven days. From 1 to 2,592,000. Unit: seconds from now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_s: Option<u64>,
+        /// How many nodes may join by it, at most 1000; absent: 50.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uses: Option<u16>,
+        /// Whether the code is shorter and only for nodes that use this node's rendezvous already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        short: Option<bool>,
+        /// Whether the code has only addresses of this node, so that joining needs no rendezvous.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        direct: Option<bool>,
+    },
+    /// Changes a group; answered once that is on disk. Members with a tunnel are told at once.
+    Group {
+        /// What is done.
+        act: GroupAct,
+        /// The group.
+        group: String,
+        /// The member that is removed, renewed or given a role; of `rekey` the admins that stay, with commas between.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+        /// Of `create` and `allow`: ports of this node that members may reach, as `messages,80,8000-8010`, `all` or `none`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ports: Option<String>,
+        /// `admin` or `member`: of `role` what the member becomes; of `allow` for whom the ports are, absent: members.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<String>,
+    },
+    /// Tells the secret key of a group, which is on the node that has founded it.
+    GroupExport {
+        /// The group.
+        group: String,
+    },
     /// Changes what this node says of itself; absent members stay. Answered once the rendezvous agrees.
     Profile {
         /// The hostname, 1 to 63 characters of a–z, 0–9 and `-`; empty: none.
@@ -519,6 +564,27 @@ pub enum MessageKind {
     Json,
 }
 
+/// What is done with a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum GroupAct {
+    /// It is founded, with this node as its first admin.
+    Create,
+    /// The owner of this node says what members may reach here.
+    Allow,
+    /// A member is removed.
+    Remove,
+    /// This node leaves.
+    Leave,
+    /// The term of a member is renewed.
+    Renew,
+    /// A member becomes an admin, or an admin a member.
+    Role,
+    /// The group gets another key.
+    Rekey,
+}
+
 /// A part of the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -626,6 +692,11 @@ impl Request {
             | Self::Invites
             | Self::Uninvite { .. }
             | Self::Join { .. }
+            | Self::Groups
+            | Self::GroupMembers { .. }
+            | Self::GroupInvite { .. }
+            | Self::Group { .. }
+            | Self::GroupExport { .. }
             | Self::Profile { .. }
             | Self::SendMessage { .. }
             | Self::Ask { .. }

@@ -5,11 +5,13 @@ use pilot_node::LogLevel;
 use std::path::PathBuf;
 
 mod capture;
+mod group;
 mod life;
 mod pairing;
 mod questions;
 
 pub(crate) use capture::Capture;
+pub(crate) use group::*;
 pub(crate) use life::{
     Daemon, DaemonRun, DaemonStart, DaemonVerb, Rendezvous, RendezvousDrain, RendezvousRun, RendezvousVerb,
 };
@@ -47,6 +49,7 @@ pub(crate) enum Verb {
     Find(Find),
     Forward(Forward),
     Grant(Grant),
+    Group(Group),
     Handshake(Handshake),
     Inbox(Inbox),
     Info(Info),

@@ -7,6 +7,7 @@ use crate::deliver;
 use crate::exec;
 use crate::forward;
 use crate::grants;
+use crate::group;
 use crate::info;
 use crate::output::Output;
 use crate::pairing;
@@ -64,6 +65,7 @@ pub(crate) fn run(verb: Verb, output: &Output) -> Result<(), Failure> {
         Verb::Approve(args) => grants::approve(args, output),
         Verb::Grant(args) => grants::grant(args, output),
         Verb::Revoke(args) => grants::revoke(args, output),
+        Verb::Group(args) => group::run(args.verb, output),
         Verb::Invite(args) => pairing::invite(args, output),
         Verb::Invites(_) => pairing::invites(output),
         Verb::Join(args) => pairing::join(args, output),

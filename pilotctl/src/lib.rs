@@ -18,6 +18,7 @@ mod doctor;
 mod exec;
 mod forward;
 mod grants;
+mod group;
 mod info;
 mod input;
 mod isolate;

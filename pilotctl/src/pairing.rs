@@ -26,7 +26,12 @@ pub(crate) fn invite(args: args::Invite, output: &Output) -> Result<(), Failure>
         short,
         direct,
     };
-    let reply = daemon()?.request(&request, &[], Some(CALL_TIMEOUT))?;
+    show_code(&request, output)
+}
+
+/// Asks for a code and shows it.
+pub(crate) fn show_code(request: &Request, output: &Output) -> Result<(), Failure> {
+    let reply = daemon()?.request(request, &[], Some(CALL_TIMEOUT))?;
     if output.json {
         output.ok(&reply.data);
         return Ok(());

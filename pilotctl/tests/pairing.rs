@@ -106,6 +106,7 @@ fn code_over(rendezvous: &str) -> String {
         secret: InviteSecret::new([9; 10]),
         expires: 0,
         candidates: Vec::new(),
+        group: None,
         rendezvous: Some(Rendezvous::At(StaticKey([9; 32]), vec![Host::At(rendezvous.parse().unwrap())])),
     };
     code.emit().unwrap()

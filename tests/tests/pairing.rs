@@ -42,6 +42,7 @@ fn invite(world: &mut World, node: NodeIndex, uses: u16, way: Way) -> InviteCode
         secret: invite.secret,
         expires: (invite.made_at + HOUR_S) as u32,
         candidates: if way == Way::Addresses { endpoint.candidates() } else { Vec::new() },
+        group: None,
         rendezvous: rendezvous.filter(|_| way == Way::Rendezvous),
     };
     // As it is copied from one machine to the other.

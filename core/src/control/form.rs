@@ -14,6 +14,9 @@ use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+/// Longest message between members. Unit: bytes. Source: own choice; the control stream takes 66,000.
+const GROUP_LEN_MAX: usize = 65_000;
+
 impl Control {
     /// The message's bytes.
     pub fn emit(&self) -> Vec<u8> {
@@ -62,6 +65,10 @@ impl Control {
                 out.put_u32(*index);
                 out.put(&**answer);
                 Extensions::NONE.emit(&mut out);
+            }
+            Self::Group(message) => {
+                out.put_u8(10);
+                out.put_bytes(message);
             }
             Self::Meeting(meeting) => emit_meeting(meeting, &mut out),
             Self::Unknown(kind) => out.put_u8(*kind),
@@ -121,6 +128,7 @@ impl Control {
                 Self::KemAnswer(answer)
             }
             9 => Self::Meeting(parse_meeting(&mut r)?),
+            10 => Self::Group(r.bytes(GROUP_LEN_MAX)?.into()),
             kind => return Ok(Self::Unknown(kind)),
         };
         r.finish()?;

@@ -18,6 +18,7 @@ mod clock;
 mod consent;
 mod departures;
 mod duties;
+mod groups;
 mod joining;
 mod joins;
 mod registration;
@@ -27,6 +28,7 @@ pub use calls::CALLS_MAX;
 
 use crate::addr::Addr;
 use crate::control::{Answer, CANDIDATES_MAX, Call, InboxNumber, Query, Refusal, Ticket};
+use crate::group::GroupId;
 use crate::identity::{Identity, IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::path::{PathAddr, is_reserved};
 use crate::rng::{Entropy, Rng};
@@ -94,6 +96,10 @@ pub(super) enum Effect {
     Farewell(IdentityKey, Vec<u8>),
     /// Send this datagram as it is.
     Send(PathAddr, Vec<u8>),
+    /// Send this message about groups over the tunnel to a peer, if there is one.
+    Talk(IdentityKey, Vec<u8>),
+    /// The same to all members of a group.
+    Group(GroupId, Vec<u8>),
     /// Send this trust message over the tunnel to a peer, if there is one.
     Tell(IdentityKey, Vec<u8>),
     /// This peer and this node trust each other as of now: make their first session.
@@ -181,6 +187,8 @@ enum Departure {
     Datagram(PathAddr, Vec<u8>),
     /// A message for a trusted peer, for the tunnel.
     Direct(IdentityKey, Vec<u8>),
+    /// A message for the members of a group that have a tunnel.
+    Group(GroupId, Vec<u8>),
     /// Our answer to a key that a trusted peer offered, which was to begin the session with this index.
     Kem(IdentityKey, LocalIndex),
     /// The first key handshake with a peer that trusts this node as well.

@@ -22,7 +22,9 @@ impl Endpoint {
             return;
         }
         self.begin_handshake(now, id);
-        self.peers.get_mut(&id).into_iter().for_each(|entry| entry.peer.greet());
+        // A new member needs the roster that its admin has: it does not leave it at one try.
+        let is_member = self.trust().pin(key).is_some_and(|pin| !pin.by_hand);
+        self.peers.get_mut(&id).into_iter().filter(|_| !is_member).for_each(|entry| entry.peer.greet());
         self.touch(id);
     }
 }

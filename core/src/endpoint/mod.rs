@@ -7,6 +7,7 @@
 mod config;
 mod directory;
 mod greeting;
+mod groups;
 mod hoard;
 mod input;
 mod kem;

@@ -276,10 +276,9 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.expire_trust(cx))
     }
 
-    /// Lets invites grow old; true when that is to be saved. See [`TrustBook::count_time`]. Costs little: call it in every turn.
+    /// Lets invites and memberships grow old; true when that is to be saved. See [`TrustBook::count_time`]. Costs little: call it in every turn.
     pub fn count_time(&mut self, now: Instant) -> bool {
-        let wall_s = self.wall_s(now);
-        self.directory.count_time(now, wall_s)
+        self.with_directory(now, |directory, cx| directory.count_time(cx))
     }
 
     /// Changes what a trusted peer may reach, at once. Once that is on disk, the peer is told.
@@ -420,6 +419,11 @@ impl Endpoint {
             (Role::Trusted, Control::Trust(message)) => {
                 self.with_directory(now, |directory, cx| directory.handle_trust(cx, &message));
             }
+            (Role::Trusted, Control::Group(message)) => {
+                if let Some(key) = self.identity_of(from) {
+                    self.with_directory(now, |directory, cx| directory.handle_talk(cx, &key, &message));
+                }
+            }
             (_, Control::Unknown(_)) | (Role::Rendezvous, Control::Push(Push::Unknown(_))) => {}
             _ => self.discards.count(Discard::Malformed),
         }
@@ -502,6 +506,8 @@ impl Endpoint {
                     self.send_control(id, &Control::Trust(message));
                 }
             }
+            Effect::Talk(key, message) => self.tell_member(now, &key, message),
+            Effect::Group(group, message) => self.tell_members(now, &group, &message),
             Effect::Greet(key) => self.greet(now, &key),
             Effect::KemSaved(key, index) => self.on_kem_saved(now, &key, index),
             Effect::Renamed => self.up_peers(now).into_iter().for_each(|id| self.on_trusted_up(now, id)),
@@ -514,13 +520,7 @@ impl Endpoint {
                 self.use_relay(now, &to, (channel, online, is_passed_on), seen);
             }
             Effect::Survey(probes) => self.survey(now, &probes),
-            Effect::NoRelay(key) => {
-                let Some(id) = self.peer_by_identity(&key) else { return };
-                if let Some(entry) = self.peers.get_mut(&id) {
-                    entry.peer.set_away(now, true);
-                }
-                self.touch(id);
-            }
+            Effect::NoRelay(key) => self.no_relay(now, &key),
             Effect::NoBeacon(key) => {
                 let id = self.peer_by_identity(&key);
                 if let Some(entry) = id.and_then(|id| self.peers.get_mut(&id)) {
@@ -544,6 +544,15 @@ impl Endpoint {
             Effect::SaveTrust(version) => self.events.push_back(Event::SaveTrust(version)),
             Effect::SaveTimes(ceiling_us) => self.events.push_back(Event::SaveTimes(ceiling_us)),
         }
+    }
+
+    /// Only direct paths lead to this peer.
+    fn no_relay(&mut self, now: Instant, key: &IdentityKey) {
+        let Some(id) = self.peer_by_identity(key) else { return };
+        if let Some(entry) = self.peers.get_mut(&id) {
+            entry.peer.set_away(now, true);
+        }
+        self.touch(id);
     }
 
     /// Makes the set of trusted peers equal to the set of pins.

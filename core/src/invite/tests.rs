@@ -13,6 +13,7 @@ fn code(candidates: &[&str], rendezvous: Option<Rendezvous>) -> InviteCode {
         expires: 1_800_000_000,
         candidates: candidates.iter().map(|addr| addr.parse().expect("an address")).collect(),
         rendezvous,
+        group: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Owns the form of the trust book on disk.
 
+use super::groups::Groups;
 use super::invites::Invites;
 use super::message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX, emit_temporary, parse_temporary};
 use super::pin::{Asked, Marks, Pin, Wish};
@@ -8,6 +9,7 @@ use super::quota::Quota;
 use super::{LETTER_LEN_MAX, Outgoing, PendingRequest, Source, TrustBook};
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put as _, Reader};
+use crate::group::GroupId;
 use crate::identity::{HOSTNAME_MAX, IdentityKey, NodeRecord, StaticKey};
 use crate::underlay::{parse_endpoint, put_endpoint};
 use alloc::boxed::Box;
@@ -18,13 +20,19 @@ use zeroize::Zeroizing;
 const VERSION: u8 = 3;
 /// The version of a book that ends in invites.
 const VERSION_WITH_INVITES: u8 = 4;
+/// The version of a book that ends in invites, then groups.
+const VERSION_WITH_GROUPS: u8 = 5;
 
 impl TrustBook {
     /// All of it as bytes.
     pub fn emit(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let has_invites = !self.invites.list.is_empty();
-        out.put_u8(if has_invites { VERSION_WITH_INVITES } else { VERSION });
+        let (has_invites, has_groups) = (!self.invites.list.is_empty(), !self.groups.list.is_empty());
+        out.put_u8(match (has_groups, has_invites) {
+            (true, _) => VERSION_WITH_GROUPS,
+            (false, true) => VERSION_WITH_INVITES,
+            (false, false) => VERSION,
+        });
         out.put_u64(self.own_epoch);
         out.put_varint(self.pins.len() as u64);
         for pin in self.pins.values() {
@@ -50,10 +58,12 @@ impl TrustBook {
             out.put(&o.hash);
             out.put_u64(o.expires);
             let kinds = [o.verified, o.is_question, o.is_stale, o.is_anew];
-            let flags = kinds.into_iter().chain([o.quota.is_some(), o.not_after.is_some(), o.is_join]);
+            let flags =
+                kinds.into_iter().chain([o.quota.is_some(), o.not_after.is_some(), o.is_join, o.group.is_some()]);
             out.put_u8(flags.rev().fold(0, |bits, flag| bits << 1 | u8::from(flag)));
             o.quota.iter().for_each(|quota| quota.emit(&mut out));
             o.not_after.iter().for_each(|at| out.put_u64(*at));
+            o.group.iter().for_each(|group| out.put(&group.0));
         }
         out.put_varint(self.epochs.len() as u64);
         self.epochs.iter().for_each(|(key, epoch)| emit_epoch(key, *epoch, &mut out));
@@ -64,8 +74,12 @@ impl TrustBook {
             out.put(&to.0);
             out.put_bytes(sealed);
         }
-        if has_invites {
+        if has_invites || has_groups {
             self.invites.emit(&mut out);
+        }
+        if has_groups {
+            self.invites.emit_groups(&mut out);
+            self.groups.emit(&mut out);
         }
         out
     }
@@ -77,7 +91,7 @@ impl TrustBook {
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let version = r.u8()?;
-        if ![VERSION, VERSION_WITH_INVITES].contains(&version) {
+        if !(VERSION..=VERSION_WITH_GROUPS).contains(&version) {
             return Err(Malformed);
         }
         let mut book = Self { own_epoch: r.u64()?, ..Self::default() };
@@ -102,10 +116,11 @@ impl TrustBook {
             let ports = Ports::parse(&mut r)?;
             let (nonce, hash) = (r.array()?, r.array()?);
             let (expires, flags) = (r.u64()?, r.u8()?);
-            let [verified, is_question, is_stale, is_anew, has_quota, has_end, is_join] =
-                [1, 2, 4, 8, 16, 32, 64].map(|flag| flags & flag != 0);
+            let [verified, is_question, is_stale, is_anew, has_quota, has_end, is_join, has_group] =
+                [1, 2, 4, 8, 16, 32, 64, 128].map(|flag| flags & flag != 0);
             let quota = if has_quota { Some(Quota::parse(&mut r)?) } else { None };
             let not_after = if has_end { Some(r.u64()?) } else { None };
+            let group = if has_group { Some(GroupId(r.array()?)) } else { None };
             let outgoing = Outgoing {
                 record,
                 ports,
@@ -119,6 +134,7 @@ impl TrustBook {
                 is_anew,
                 is_stale,
                 is_join,
+                group,
             };
             book.outgoing.insert(outgoing.record.identity, outgoing);
         }
@@ -132,8 +148,12 @@ impl TrustBook {
             let to = IdentityKey(r.array()?);
             book.add_letter(to, r.bytes(LETTER_LEN_MAX)?.into()).ok_or(Malformed)?;
         }
-        if version == VERSION_WITH_INVITES {
+        if version >= VERSION_WITH_INVITES {
             book.invites = Invites::parse(&mut r)?;
+        }
+        if version >= VERSION_WITH_GROUPS {
+            book.invites.parse_groups(&mut r)?;
+            book.groups = Groups::parse(&mut r)?;
         }
         r.finish()?;
         Ok(book)
@@ -177,6 +197,8 @@ fn parse_pin(r: &mut Reader<'_>) -> Result<Pin, Malformed> {
         wish: None,
         asked: None,
         quota: None,
+        by_hand: true,
+        groups: Box::default(),
         marks: Marks::default(),
     })
 }
@@ -187,6 +209,8 @@ const WISH: u8 = 2;
 const ASKED: u8 = 4;
 const QUOTA: u8 = 8;
 const KEM: u8 = 16;
+/// Not a part: the pin is there by a group alone.
+const BY_GROUP: u8 = 32;
 
 fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
     let marks = &pin.marks;
@@ -200,6 +224,7 @@ fn emit_grants(pin: &Pin, out: &mut Vec<u8>) {
         (pin.asked.is_some(), ASKED),
         (pin.quota.is_some(), QUOTA),
         (pin.kem.is_some(), KEM),
+        (!pin.by_hand, BY_GROUP),
     ];
     out.put_u8(parts.iter().filter(|(is_there, _)| *is_there).map(|(_, part)| part).sum());
     pin.granted.iter().for_each(|ports| ports.emit(out));
@@ -222,6 +247,7 @@ fn parse_grants(pin: &mut Pin, r: &mut Reader<'_>) -> Result<(), Malformed> {
     pin.marks = Marks { stated: r.u64()?, heard: r.u64()?, wished: r.u64()?, sequence: r.u64()?, answered: r.array()? };
     (pin.temporary, pin.granted_ends) = (parse_temporary(r)?, parse_temporary(r)?);
     let parts = r.u8()?;
+    pin.by_hand = parts & BY_GROUP == 0;
     if parts & GRANTED != 0 {
         pin.granted = Some(Ports::parse(r)?);
     }

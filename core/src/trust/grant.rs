@@ -250,7 +250,7 @@ impl TrustBook {
     /// The statement of what a peer may reach; `None` for a key without a pin.
     fn state(&mut self, me: &Me<'_>, key: &IdentityKey, note: &str, rng: &mut Rng) -> Option<Vec<u8>> {
         let pin = self.pins.get(key)?;
-        let (ports, epoch, answered) = (pin.ports.clone(), pin.marks.stated, pin.marks.answered);
+        let (ports, epoch, answered) = (pin.lasting(), pin.marks.stated, pin.marks.answered);
         let temporary = pin.temporary.iter().map(|(at, ports)| (me.told(*at), ports.clone())).collect();
         debug_assert!(epoch > 0, "a grant that is told has an epoch");
         let message = self.message(me, Kind::Statement, *key, answered, note, rng);

@@ -25,8 +25,10 @@ impl TrustBook {
             Kind::Statement => return self.receive_statement(me, &message),
             Kind::Wish => return self.receive_wish(me, &message, bytes),
             Kind::Refuse => self.receive_refusal(&message),
-            // Without the proof of an invite it says nothing.
-            Kind::Join => Outcome::Discarded(Discarded::Unsolicited),
+            Kind::Met => self.receive_met(me, &message),
+            Kind::Welcome => self.receive_welcome(me, &message),
+            // Without the proof of an invite the first says nothing; the second one has a door of its own.
+            Kind::Join | Kind::Meet => Outcome::Discarded(Discarded::Unsolicited),
         };
         match outcome {
             Outcome::Discarded(_) => {}

@@ -11,6 +11,7 @@
 
 use super::ports::Ports;
 use crate::codec::{Malformed, Put as _, Reader};
+use crate::group::GroupId;
 use crate::invite::{InviteId, InviteSecret};
 use alloc::vec::Vec;
 use core::fmt;
@@ -56,6 +57,8 @@ pub struct Invite {
     pub used: u16,
     /// How many wrong codes came.
     pub wrong: u8,
+    /// The group of which the joiners become members.
+    pub group: Option<GroupId>,
     pub(super) is_withdrawn: bool,
     /// When it was made, in counted time. Unit: seconds.
     pub(super) made: u64,
@@ -92,12 +95,31 @@ pub enum JoinRefusal {
     Full,
     /// A peer of the inviter has the joiner's address.
     AddressTaken,
+    /// The inviter is no admin of the group any more, or the group has no room.
+    Group,
+    /// The owner of the node lets no member of the group in.
+    NotAllowed,
+    /// The node holds the membership of the asking one for removed.
+    Removed,
+    /// The node holds the membership of the asking one for ended.
+    Ended,
     /// A reason that this version does not know.
     Other(u8),
 }
 
 impl JoinRefusal {
-    const KNOWN: [Self; 6] = [Self::UsedUp, Self::Expired, Self::Dead, Self::Withdrawn, Self::Full, Self::AddressTaken];
+    const KNOWN: [Self; 10] = [
+        Self::UsedUp,
+        Self::Expired,
+        Self::Dead,
+        Self::Withdrawn,
+        Self::Full,
+        Self::AddressTaken,
+        Self::Group,
+        Self::NotAllowed,
+        Self::Removed,
+        Self::Ended,
+    ];
 
     /// The number that travels, from 1.
     pub(super) fn number(self) -> u8 {
@@ -125,6 +147,10 @@ impl fmt::Display for JoinRefusal {
             Self::Withdrawn => "the invite was withdrawn",
             Self::Full => "the inviter has too many peers",
             Self::AddressTaken => "a peer of the inviter has this node's address",
+            Self::Group => "the inviter cannot take members into the group",
+            Self::NotAllowed => "the owner of the node lets no member of the group in",
+            Self::Removed => "this node was removed from the group",
+            Self::Ended => "this node's membership in the group has ended",
             Self::Other(_) => "the inviter refuses",
         })
     }
@@ -214,8 +240,27 @@ impl Invites {
             let terms = InviteTerms { ports: Ports::parse(r)?, uses: r.u16()?, lifetime_s: r.u64()? };
             let (made_at, made, used) = (r.u64()?, r.u64()?, r.u16()?);
             let (wrong, is_withdrawn) = (r.u8()?, r.u8()? != 0);
-            invites.list.push(Invite { id, secret, terms, made_at, used, wrong, is_withdrawn, made });
+            invites.list.push(Invite { id, secret, terms, made_at, used, wrong, group: None, is_withdrawn, made });
         }
         Ok(invites)
+    }
+
+    /// Appends which invites are those of groups.
+    pub(super) fn emit_groups(&self, out: &mut Vec<u8>) {
+        let of = || self.list.iter().filter_map(|invite| Some((invite.id, invite.group?)));
+        out.put_varint(of().count() as u64);
+        of().for_each(|(id, group)| {
+            out.put_u32(id.0);
+            out.put(&group.0);
+        });
+    }
+
+    pub(super) fn parse_groups(&mut self, r: &mut Reader<'_>) -> Result<(), Malformed> {
+        for _ in 0..r.varint()? {
+            let (id, group) = (InviteId(r.u32()?), GroupId(r.array()?));
+            let mut of = self.list.iter_mut().filter(|invite| invite.id == id);
+            of.next().ok_or(Malformed)?.group = Some(group);
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! Owns the verbs of invites.
 
 use super::invites::{INVITE_LIFETIME_MAX_S, Invite, InviteState, InviteTerms, USES_MAX};
-use super::{Me, TrustBook, TrustError};
+use super::{GroupError, Me, Ports, TrustBook, TrustError};
+use crate::group::GroupId;
 use crate::invite::{InviteId, InviteSecret};
 use crate::rng::Rng;
 
@@ -43,12 +44,39 @@ impl TrustBook {
             made_at: me.now_s,
             used: 0,
             wrong: 0,
+            group: None,
             is_withdrawn: false,
             made: self.invites.counted,
         };
         self.invites.list.push(invite.clone());
         self.changed();
         Ok(invite)
+    }
+
+    /// Makes an invite to a group of which this node is an admin.
+    ///
+    /// # Errors
+    /// `Unknown`, `NotAnAdmin`, `Full`, `OutOfRange`.
+    pub fn group_invite(
+        &mut self,
+        me: &Me<'_>,
+        id: &GroupId,
+        (uses, lifetime_s): (u16, u64),
+        rng: &mut Rng,
+    ) -> Result<Invite, GroupError> {
+        let at = self.groups.position(id).ok_or(GroupError::Unknown)?;
+        let judge = self.groups.list[at].roster.judge(self.group_time(me.common_s));
+        if !judge.is_admin(&me.identity.public()) {
+            return Err(GroupError::NotAnAdmin);
+        }
+        let terms = InviteTerms { ports: Ports::NONE, uses, lifetime_s };
+        let invite = self.invite(me, terms, rng).map_err(|why| match why {
+            TrustError::OutOfRange => GroupError::OutOfRange,
+            _ => GroupError::Full,
+        })?;
+        let kept = self.invites.list.iter_mut().find(|kept| kept.id == invite.id);
+        kept.into_iter().for_each(|kept| kept.group = Some(*id));
+        Ok(Invite { group: Some(*id), ..invite })
     }
 
     /// Withdraws an invite. Nodes that have joined by it stay peers.

@@ -15,6 +15,7 @@ use super::message::{Kind, Message};
 use super::{Asking, Discarded, Me, Outcome, Terms, TrustBook, TrustError, pair_secret};
 use crate::aead::{AeadProvider as _, PORTABLE, TAG_LEN};
 use crate::codec::{Put as _, Reader};
+use crate::group::{GroupId, Role};
 use crate::hash;
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
 use crate::invite::{InviteCode, InviteId, InviteSecret};
@@ -86,9 +87,12 @@ impl TrustBook {
     ) -> Result<Vec<u8>, TrustError> {
         // The inviter's record comes with its answer.
         let record = NodeRecord::unsigned(code.inviter, StaticKey([0; 32]), code.addr, "");
-        self.check_request(me, &code.inviter, terms)?;
+        match self.check_request(me, &code.inviter, terms) {
+            Err(TrustError::AlreadyTrusted) if code.group.is_some_and(|group| !self.is_member(me, &group)) => {} // a peer may let this node into a group
+            checked => checked?,
+        }
         let terms = Terms { verified: true, ..terms.clone() };
-        let message = self.ask(me, &record, &terms, Asking::Join(code.invite), rng)?;
+        let message = self.ask(me, &record, &terms, Asking::Join(code.invite, code.group), rng)?;
         seal(code, &message, rng).ok_or(TrustError::NoteTooLong)
     }
 
@@ -143,7 +147,7 @@ impl TrustBook {
         let nonce = own_nonce(me, &invite.secret, message);
         let secret = pair_secret(me.identity, &record.static_key, &message.nonce, &nonce);
         if self.pins.get(&key).is_some_and(|pin| *pin.secret == secret) {
-            let answer = self.answer_joiner(me, joiner, Ok(nonce), rng);
+            let answer = self.answer_joiner(me, joiner, (Ok(nonce), invite.group), rng);
             return Joined { outcome: Outcome::Discarded(Discarded::AlreadyTrusted), answer };
         }
         if message.epoch <= self.epoch_of(&key) {
@@ -162,24 +166,30 @@ impl TrustBook {
             (InviteState::Open, Err(_)) => Some(JoinRefusal::Full),
             (InviteState::Open, Ok(())) => None,
         };
+        let group = invite.group.filter(|_| refusal.is_none());
+        let issued = group.map(|id| self.issue(me, &id, record, Role::Member));
+        let refusal = refusal.or_else(|| issued.and_then(Result::err).map(|_| JoinRefusal::Group));
         if let Some(refusal) = refusal {
-            let answer = self.answer_joiner(me, joiner, Err(refusal), rng);
+            let answer = self.answer_joiner(me, joiner, (Err(refusal), None), rng);
             return Joined { outcome: Outcome::Discarded(Discarded::Uninvited), answer };
         }
-        let ports = invite.terms.ports.clone();
+        let ports = self.invites.list[at].terms.ports.clone();
         self.invites.list[at].used += 1;
         self.outgoing.remove(&key);
         self.pending.remove(&key);
         self.note_epoch(key, message.epoch);
         let terms = Terms { ports: ports.clone(), verified: true, ..Terms::default() };
+        let by_hand = group.is_none() || self.pins.get(&key).is_some_and(|pin| pin.by_hand);
         self.insert_pin(me, record, &terms, (secret, message.epoch));
         if let Some(pin) = self.pins.get_mut(&key) {
+            pin.by_hand = by_hand;
             // A peer that joins once more keeps what it was granted.
             pin.ports = pin.ports.with(&ports).unwrap_or(ports);
             pin.verified = true;
         }
+        self.give_grants(me, &key);
         self.changed();
-        Joined { outcome: Outcome::Pinned(key), answer: self.answer_joiner(me, joiner, Ok(nonce), rng) }
+        Joined { outcome: Outcome::Pinned(key), answer: self.answer_joiner(me, joiner, (Ok(nonce), group), rng) }
     }
 
     /// The accept with this nonce, or the refusal.
@@ -187,11 +197,15 @@ impl TrustBook {
         &mut self,
         me: &Me<'_>,
         joiner: &Joiner,
-        answer: Result<[u8; 32], JoinRefusal>,
+        (answer, group): (Result<[u8; 32], JoinRefusal>, Option<GroupId>),
         rng: &mut Rng,
     ) -> Option<(IdentityKey, StaticKey, Vec<u8>)> {
         let (key, hash) = (joiner.message.from, joiner.hash);
         let message = match answer {
+            Ok(nonce) if group.is_some() => {
+                let membership = self.welcome(me, &group?, &key)?;
+                Message { nonce, membership, ..self.message(me, Kind::Welcome, key, hash, "", rng) }
+            }
             Ok(nonce) => Message { nonce, ..self.message(me, Kind::Accept, key, hash, "", rng) },
             Err(why) => Message { invite: why.number().into(), ..self.message(me, Kind::Refuse, key, hash, "", rng) },
         };

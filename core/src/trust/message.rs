@@ -26,17 +26,28 @@ pub(super) enum Kind {
     Join,
     /// The sender does not take the recipient, although the code was right.
     Refuse,
+    /// A request with the proof that its sender is a member of a group.
+    Meet,
+    /// The answer to that: an accept with the sender's proof.
+    Met,
+    /// The accept of a join that makes the recipient a member of a group.
+    Welcome,
 }
 
 impl Kind {
     /// True for a kind of messages that carry the sender's record.
     pub(super) const fn has_record(self) -> bool {
-        matches!(self, Self::Request | Self::Accept | Self::Statement | Self::Join)
+        matches!(self, Self::Request | Self::Accept | Self::Statement | Self::Join | Self::Meet | Self::Met)
     }
 
     /// True for a kind of messages that end in a set of ports.
     const fn has_ports(self) -> bool {
         matches!(self, Self::Statement | Self::Wish)
+    }
+
+    /// True for a kind of messages that end in the proof of a membership.
+    const fn has_membership(self) -> bool {
+        matches!(self, Self::Meet | Self::Met | Self::Welcome)
     }
 }
 
@@ -62,6 +73,8 @@ pub(super) struct Message {
     pub(super) end: Option<u64>,
     /// The number of the recipient's invite in a join; the reason in a refusal; 0 in the other kinds.
     pub(super) invite: u32,
+    /// The proof of a membership in a meeting, with the group before it in a welcome; nothing in the other kinds.
+    pub(super) membership: Vec<u8>,
 }
 
 const LABEL: &str = "pn1-trust";
@@ -87,6 +100,7 @@ impl Message {
             Kind::Statement => emit_temporary(&self.temporary, &mut out),
             Kind::Accept => out.put_u64(self.end.unwrap_or(u64::MAX)),
             Kind::Join | Kind::Refuse => out.put_u32(self.invite),
+            kind if kind.has_membership() => out.put_bytes(&self.membership),
             _ => {}
         }
         let signature = identity.sign(LABEL, &out);
@@ -109,6 +123,9 @@ impl Message {
             5 => Kind::Wish,
             6 => Kind::Join,
             7 => Kind::Refuse,
+            8 => Kind::Meet,
+            9 => Kind::Met,
+            10 => Kind::Welcome,
             _ => return Err(Malformed),
         };
         let message = Self {
@@ -126,6 +143,7 @@ impl Message {
             temporary: if kind == Kind::Statement { parse_temporary(&mut r)? } else { Vec::new() },
             end: if kind == Kind::Accept { Some(r.u64()?).filter(|at| *at != u64::MAX) } else { None },
             invite: if matches!(kind, Kind::Join | Kind::Refuse) { r.u32()? } else { 0 },
+            membership: if kind.has_membership() { r.bytes(MESSAGE_LEN_MAX)?.into() } else { Vec::new() },
         };
         r.finish()?;
         let signature = signature.try_into().map_err(|_| Malformed)?;

@@ -3,6 +3,7 @@
 use super::ports::Ports;
 use super::quota::Quota;
 use crate::addr::Addr;
+use crate::group::GroupId;
 use crate::identity::{IdentityKey, StaticKey};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -49,7 +50,22 @@ pub struct Pin {
     pub last_endpoint: Option<SocketAddr>,
     /// How much of this node the peer may use, as far as the owner has said.
     pub quota: Option<Box<Quota>>,
+    /// Both owners have approved each other; otherwise the pin goes with the last of its groups.
+    pub by_hand: bool,
+    /// What the peer may reach as a member of groups, besides. It follows from the groups.
+    pub groups: Box<[GroupGrant]>,
     pub(super) marks: Marks,
+}
+
+/// What a pin has by a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupGrant {
+    /// The group.
+    pub group: GroupId,
+    /// Our ports that the peer may reach as its member.
+    pub ports: Ports,
+    /// End of the shorter one of both memberships. Unit: seconds since 1970, by the clock of the signers.
+    pub not_after: u64,
 }
 
 /// How far the two sides have told each other of their grants.
@@ -112,12 +128,19 @@ impl Pin {
 
     /// True when the peer may reach our `port` now.
     pub fn allows(&self, port: u16) -> bool {
-        self.ports.allow(port) || self.temporary.iter().any(|(_, ports)| ports.allow(port))
+        let by_group = self.groups.iter().any(|grant| grant.ports.allow(port));
+        by_group || self.ports.allow(port) || self.temporary.iter().any(|(_, ports)| ports.allow(port))
+    }
+
+    /// Our ports that the peer may reach as long as the trust lasts, by hand or by group.
+    pub fn lasting(&self) -> Ports {
+        let by_group = self.groups.iter().map(|grant| &grant.ports);
+        by_group.fold(self.ports.clone(), |all, ports| all.with(ports).unwrap_or(all))
     }
 
     /// Our ports that the peer may reach now.
     pub fn reach(&self) -> Ports {
-        let mut all = self.ports.clone();
+        let mut all = self.lasting();
         for (_, ports) in &self.temporary {
             // A grant that makes too many ranges was refused.
             all = all.with(ports).unwrap_or(all);

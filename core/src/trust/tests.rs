@@ -7,6 +7,7 @@ use std::vec;
 mod ends;
 mod golden;
 mod grants;
+mod groups;
 mod joins;
 mod renewals;
 mod strangers;

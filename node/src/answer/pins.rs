@@ -1,5 +1,6 @@
 //! Owns the answers that show other nodes: pins with their grants, the requests for them, and records.
 
+use crate::answer::groups::GroupOrigin;
 use pilot_core::identity::NodeRecord;
 use pilot_core::trust::{Pin as CorePin, Ports};
 use serde::de::Error as _;
@@ -87,12 +88,23 @@ pub struct Pin {
     /// How much of this node the peer may use, as far as the owner has said: `memory=64MB,streams=1000`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<String>,
+    /// Whether both owners have approved each other; otherwise the peer is one by its groups alone.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub by_hand: bool,
+    /// What the peer has by groups, besides.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub groups: Box<[GroupOrigin]>,
     /// Whether the peer may reach every port.
     pub all_ports: bool,
     /// True: both owners have approved.
     pub mutual: bool,
     /// Network of the address.
     pub network: u16,
+}
+
+/// What a node that does not say so means.
+const fn yes() -> bool {
+    true
 }
 
 impl From<&CorePin> for Pin {
@@ -114,6 +126,8 @@ impl From<&CorePin> for Pin {
             granted_to_us: pin.granted.as_ref().map(Ports::names),
             asked_for: pin.asked.as_ref().map(|asked| asked.ports.names()),
             quota: pin.quota.as_ref().map(|quota| quota.to_string()),
+            by_hand: pin.by_hand,
+            groups: pin.groups.iter().map(GroupOrigin::from).collect(),
             all_ports: reach == Ports::All,
             mutual: true,
             network: pin.addr.network,

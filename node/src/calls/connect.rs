@@ -1,7 +1,7 @@
 //! The call that opens a stream: from the question to the peer until the stream stands, ends, or takes too long.
 
 use crate::call::{Call, Connect, Purpose};
-use crate::calls::{lookup, resolve};
+use crate::calls::{meet, resolve};
 use crate::context::Context;
 use crate::effect::{Effect, Opener, Ticket};
 use crate::failure::{Code, Failure};
@@ -22,7 +22,7 @@ pub(crate) fn connect(cx: &mut Context, target: &str, port: u16, early: Vec<u8>,
         }
         Ok((key, name, _)) => drop(connect_to(cx, &key, (name, port), early, opener)),
         Err(failure) if failure.code == Code::NotFound => {
-            lookup::ask(cx, target, Purpose::Connect { port, early, opener });
+            meet::ask(cx, target, Purpose::Connect { port, early, opener });
         }
         Err(failure) => cx.out.push(Effect::NotOpened(opener, failure)),
     }

@@ -89,7 +89,7 @@ pub(crate) fn ask(cx: &mut Context, key: &IdentityKey, terms: &Terms, names_port
         }),
         Err(TrustError::AlreadyTrusted) => {
             let pin = Pin::from(pin);
-            return cx.reply(caller, Handshake::Trusted(Approved { status: Status::Trusted, pin }));
+            return cx.reply(caller, Handshake::Trusted(Box::new(Approved { status: Status::Trusted, pin })));
         }
         Err(e) => {
             let name = name_of(pin);

@@ -9,7 +9,7 @@ use crate::effect::{Caller, Effect};
 use crate::failure::{Code, Failure};
 use crate::streams::names::name_of;
 use pilot_core::control::{Answer as DirectoryAnswer, Query, Refusal, Ticket as Question};
-use pilot_core::identity::NodeRecord;
+use pilot_core::identity::{IdentityKey, NodeRecord};
 
 /// Asks for the node that `target` names.
 pub(crate) fn ask(cx: &mut Context, target: &str, purpose: Purpose) {
@@ -83,7 +83,7 @@ pub(crate) fn answered(cx: &mut Context, number: Question, answer: Option<Direct
     }
 }
 
-fn failed(cx: &mut Context, purpose: Purpose, mut failure: Failure) {
+pub(crate) fn failed(cx: &mut Context, purpose: Purpose, mut failure: Failure) {
     // A wrong clock may be the reason, and is worth a word where a first request ends.
     if let Some(skew) = report::skew(cx) {
         failure.hint = if failure.hint.is_empty() { skew } else { format!("{}; {skew}", failure.hint) };
@@ -127,6 +127,16 @@ fn found(cx: &mut Context, target: &str, record: &NodeRecord, purpose: Purpose) 
             terms.verified |= target.parse() == Ok(record.identity);
             trust::request(cx, target, record, &terms, caller);
         }
+    }
+}
+
+/// The member that was asked is a peer now.
+pub(crate) fn met(cx: &mut Context, target: &str, key: &IdentityKey, purpose: Purpose) {
+    let pin = cx.stack.endpoint().trust().pin(key);
+    let record = pin.map(|pin| NodeRecord::unsigned(pin.identity, pin.static_key, pin.addr, &pin.hostname));
+    match record {
+        Some(record) => found_peer(cx, target, &record, purpose),
+        None => failed(cx, purpose, Failure::new(Code::TrustRequired, format!("{target} has ended the trust"))),
     }
 }
 

@@ -3,8 +3,10 @@
 
 pub(crate) mod connect;
 pub(crate) mod grants;
+pub(crate) mod groups;
 pub(crate) mod handshake;
 pub(crate) mod lookup;
+pub(crate) mod meet;
 pub(crate) mod pairing;
 pub(crate) mod path;
 pub(crate) mod profile;

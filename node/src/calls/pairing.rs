@@ -2,25 +2,28 @@
 
 use crate::answer::{Approved, Invited, Invites, Pin, Status, Uninvited};
 use crate::call::{After, AwaitJoin, Call};
+use crate::calls::groups;
 use crate::calls::trust::{TRUST_WAITERS_MAX, Wanted, parse_ports, save, trust_failure};
 use crate::config::RendezvousConfig;
 use crate::context::Context;
-use crate::disk::job::{Job, Meta};
 use crate::effect::Caller;
 use crate::failure::{Code, Failure};
 use crate::host::RendezvousHost;
 use crate::log::record::Record;
 use crate::underlay::rendezvous::RendezvousPlace;
+use pilot_core::Level;
 use pilot_core::endpoint::DirectoryState;
 use pilot_core::identity::StaticKey;
 use pilot_core::invite::{CANDIDATES_MAX, HOSTS_MAX, Host, InviteCode, Rendezvous};
 use pilot_core::time::Duration;
 use pilot_core::trust::{Invite, InviteTerms, Outcome, TrustError};
-use pilot_core::{Addr, Level};
 use std::net::{IpAddr, SocketAddr};
 
 /// Lifetime of an invite for which its owner names none. Unit: seconds.
 const LIFETIME_S: u64 = 3600;
+/// The same for an invite to a group, and how many may join by it.
+const GROUP_LIFETIME_S: u64 = 7 * 24 * 3600;
+const GROUP_USES: u16 = 50;
 /// Time for an inviter to answer when the caller names none, and the longest one.
 const JOIN_WAIT: Duration = Duration::from_secs(60);
 const JOIN_WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -30,6 +33,8 @@ pub(crate) struct InviteWish {
     pub(crate) ports: Option<String>,
     pub(crate) expires_s: Option<u64>,
     pub(crate) uses: Option<u16>,
+    /// The group that the joiner enters.
+    pub(crate) group: Option<String>,
     /// The code is for nodes that use this node's rendezvous.
     pub(crate) is_short: bool,
     /// The code has this node's addresses only.
@@ -57,10 +62,20 @@ fn try_invite(cx: &mut Context, place: &RendezvousPlace, wish: InviteWish) -> Re
         Some(text) => parse_ports(text)?,
     };
     let ways = ways(cx, place, &wish)?;
-    let lifetime_s = wish.expires_s.unwrap_or(LIFETIME_S);
-    let terms = InviteTerms { ports, uses: wish.uses.unwrap_or(1), lifetime_s };
-    let invite = cx.stack.endpoint_mut().invite(cx.now, terms).map_err(|e| trust_failure(e, "this node"))?;
-    keep_address(cx);
+    let invite = match &wish.group {
+        None => {
+            let lifetime_s = wish.expires_s.unwrap_or(LIFETIME_S);
+            let terms = InviteTerms { ports, uses: wish.uses.unwrap_or(1), lifetime_s };
+            cx.stack.endpoint_mut().invite(cx.now, terms).map_err(|e| trust_failure(e, "this node"))?
+        }
+        Some(name) => {
+            let id = groups::find(cx, name)?.roster.id();
+            let terms = (wish.uses.unwrap_or(GROUP_USES), wish.expires_s.unwrap_or(GROUP_LIFETIME_S));
+            let invite = cx.stack.endpoint_mut().group_invite(cx.now, &id, terms);
+            invite.map_err(|why| groups::failure(why, name))?
+        }
+    };
+    groups::keep_address(cx);
     let expires_at = Invited::expires_at(&invite);
     let endpoint = cx.stack.endpoint();
     let code = InviteCode {
@@ -71,6 +86,7 @@ fn try_invite(cx: &mut Context, place: &RendezvousPlace, wish: InviteWish) -> Re
         expires: u32::try_from(expires_at).unwrap_or(u32::MAX),
         candidates: ways.candidates,
         rendezvous: ways.rendezvous,
+        group: invite.group,
     };
     let text = code.emit().map_err(|e| Failure::new(Code::Internal, format!("no code can be made: {e}")))?;
     note(cx, &invite, "made");
@@ -141,12 +157,6 @@ fn candidates(all: &[SocketAddr]) -> Vec<SocketAddr> {
     list
 }
 
-/// A node without a rendezvous has taken an address, which it keeps.
-fn keep_address(cx: &mut Context) {
-    let addr: Addr = cx.stack.endpoint().addr();
-    cx.submit(Job::Put(Meta::Addr, addr.to_bytes().to_vec()), Call::Forgotten);
-}
-
 /// Lists the invites.
 pub(crate) fn list(cx: &Context) -> Invites {
     Invites { invites: cx.stack.endpoint().trust().invites().map(Into::into).collect() }
@@ -200,7 +210,7 @@ fn advance(cx: &mut Context, mut call: AwaitJoin) {
     match cx.stack.endpoint_mut().join(cx.now, &call.code, &call.terms) {
         Ok(()) => {
             call.is_asked = true;
-            keep_address(cx);
+            groups::keep_address(cx);
             save(cx, After::Nothing); // the request leaves after that
             wait(cx, call);
         }

@@ -12,7 +12,10 @@ use pilot_core::trust::{Pin, TrustBook};
 /// `Ambiguous` when several peers fit; `NotFound` when none does, though an untrusted node may have that name.
 pub(crate) fn pinned<'a>(book: &'a TrustBook, text: &str) -> Result<&'a Pin, Failure> {
     let fits: Vec<&Pin> = book.pins().filter(|p| is_called(text, p.addr, &p.hostname, &p.identity)).collect();
+    // A name inside a group, by the roster: what has ended has no pin.
+    let member = book.member_named(text, book.group_time(0)).and_then(|(_, row)| book.pin(&row.identity));
     match fits.as_slice() {
+        [] if member.is_some() => member.ok_or_else(|| Failure::new(Code::NotFound, text)),
         [one] => Ok(one),
         [] => Err(Failure::new(Code::NotFound, format!("no trusted peer is called {text}"))),
         many => {

@@ -206,7 +206,7 @@ fn announce(cx: &mut Context, outcome: &Outcome) {
 /// Asks a node for trust; a request that this node has sent before is approved instead.
 pub(crate) fn request(cx: &mut Context, target: &str, record: &NodeRecord, terms: &Terms, caller: Caller) {
     if cx.stack.endpoint().trust().pending().any(|p| p.record.identity == record.identity) {
-        let answer = |approved| Handshake::Trusted(approved).into();
+        let answer = |approved| Handshake::Trusted(Box::new(approved)).into();
         return approve_key(cx, &record.identity, &terms.clone().into(), (caller, answer));
     }
     let (node, verified) = (record.into(), Some(terms.verified));

@@ -7,6 +7,7 @@ use crate::node_event::{Event, PathState, PeerEvent, Sender, Subject, TrustChang
 use crate::streams::names::{ends, hostname_of};
 use pilot_core::PeerId;
 use pilot_core::endpoint::{PathChange, ResetReason, Warning};
+use pilot_core::group::GroupId;
 use pilot_core::identity::IdentityKey;
 use pilot_core::path::PathAddr;
 use pilot_core::trust::{Outcome, Ports};
@@ -49,11 +50,26 @@ pub(crate) fn tell_trust(cx: &mut Context, outcome: &Outcome) {
                 format!("invite {invite} has ended: too many wrong codes came; pilotctl invite makes another one");
             return cx.tell(|_| Event::Warning { reason: "invite_dead".into(), text });
         }
+        Outcome::GroupChanged(id) => return tell_group(cx, id),
         Outcome::Discarded(_) => return,
     };
     cx.tell(|cx| {
         let pending = cx.stack.endpoint().trust().pending().find(|p| p.record.identity == *key);
         kind(TrustEvent { node: subject(cx, key), justification: pending.map(|p| p.note.clone()) })
+    });
+}
+
+/// Tells that the roster of a group has changed.
+fn tell_group(cx: &mut Context, id: &GroupId) {
+    cx.tell(|cx| {
+        let endpoint = cx.stack.endpoint();
+        let group = endpoint.trust().groups().find(|group| group.roster.id() == *id);
+        let members = group.map(|group| group.roster.judge(endpoint.group_time(cx.now)).members().count());
+        Event::Group {
+            group: group.map(|group| group.roster.group().name.clone()).unwrap_or_default(),
+            id: id.to_string(),
+            members: members.unwrap_or_default() as u64,
+        }
     });
 }
 

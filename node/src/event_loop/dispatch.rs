@@ -2,10 +2,11 @@
 
 use crate::answer::{self, Accepted, Answer, Bound, Cancelled, Disconnected, Info, Sent, Status, Version};
 use crate::call::Call;
+use crate::calls::groups::Change as GroupChange;
 use crate::calls::pairing::InviteWish;
 use crate::calls::profile::Change;
 use crate::calls::trust::Wanted;
-use crate::calls::{connect, grants, handshake, lookup, pairing, path, profile, report, trust, webhook};
+use crate::calls::{connect, grants, groups, handshake, lookup, pairing, path, profile, report, trust, webhook};
 use crate::capture::room::Wanted as WantedPackets;
 use crate::command::Command;
 use crate::context::Context;
@@ -121,9 +122,8 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
         | Request::Untrust { .. }
         | Request::WaitTrust { .. } => return trust_verb(cx, request, caller),
         Request::Invites => Ok(pairing::list(cx).into()),
-        Request::Invite { .. } | Request::Uninvite { .. } | Request::Join { .. } => {
-            return pair(rooms, request, caller);
-        }
+        request if is_of_codes(&request) => return pair(rooms, request, caller),
+        Request::Groups => Ok(groups::list(cx).into()),
         Request::Profile { hostname, public, tags } => {
             return profile::set(cx, Change { hostname, public, tags }, caller);
         }
@@ -202,14 +202,44 @@ fn trust_verb(cx: &mut Context, request: Request, caller: Caller) {
     }
 }
 
-/// Runs a verb about codes.
+/// True for a verb about codes and groups that [`pair`] runs.
+const fn is_of_codes(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Invite { .. }
+            | Request::Uninvite { .. }
+            | Request::Join { .. }
+            | Request::GroupMembers { .. }
+            | Request::GroupExport { .. }
+            | Request::GroupInvite { .. }
+            | Request::Group { .. }
+    )
+}
+
+/// Runs a verb about codes and groups.
 fn pair(rooms: &mut Rooms, request: Request, caller: Caller) {
     let cx = &mut rooms.cx;
     match request {
         Request::Invite { ports, expires_s, uses, short, direct } => {
             let (is_short, is_direct) = (short.unwrap_or(false), direct.unwrap_or(false));
-            let wish = InviteWish { ports, expires_s, uses, is_short, is_direct };
+            let wish = InviteWish { ports, expires_s, uses, group: None, is_short, is_direct };
             pairing::invite(cx, &rooms.rendezvous, wish, caller);
+        }
+        Request::GroupMembers { group } => match groups::members(cx, &group) {
+            Ok(members) => cx.reply(caller, members),
+            Err(failure) => cx.fail(caller, failure),
+        },
+        Request::GroupExport { group } => match groups::export(cx, &group) {
+            Ok(key) => cx.reply(caller, key),
+            Err(failure) => cx.fail(caller, failure),
+        },
+        Request::GroupInvite { group, expires_s, uses, short, direct } => {
+            let (is_short, is_direct) = (short.unwrap_or(false), direct.unwrap_or(false));
+            let wish = InviteWish { ports: None, expires_s, uses, group: Some(group), is_short, is_direct };
+            pairing::invite(cx, &rooms.rendezvous, wish, caller);
+        }
+        Request::Group { act, group, node, ports, role } => {
+            groups::change(cx, GroupChange { act, group, node, ports, role }, caller);
         }
         Request::Uninvite { invite } => pairing::uninvite(cx, &invite, caller),
         Request::Join { code, ports, timeout_ms } => {

@@ -4,7 +4,7 @@
 use crate::call::{Call, disk_failure};
 use crate::calls::report::Facts;
 use crate::calls::trust::Expiry;
-use crate::calls::{connect, lookup, pairing, profile, trust, watch};
+use crate::calls::{connect, lookup, meet, pairing, profile, trust, watch};
 use crate::capture::Captures;
 use crate::context::{Context, Reason};
 use crate::disk::files::FileDone;
@@ -92,6 +92,7 @@ impl Rooms {
             EndpointEvent::Trust(outcome) => {
                 trust::changed(cx, &outcome);
                 pairing::settled(cx, &outcome);
+                meet::settled(cx, &outcome);
                 if let Outcome::Granted(key) | Outcome::Renamed(key, _) = &outcome {
                     self.post.regranted(cx, key);
                 }
@@ -209,6 +210,7 @@ impl Rooms {
                 Call::Connect(call) => connect::expired(cx, call),
                 Call::AwaitTrust(call) => trust::expired(cx, call),
                 Call::AwaitJoin(call) => pairing::expired(cx, call),
+                Call::Meet(call) => meet::expired(cx, call),
                 Call::Post(post) => self.post.expired(cx, post),
                 Call::AwaitAnswer(wait) => self.post.answer_is_late(cx, wait),
                 other => debug_assert!(false, "no deadline ends {other:?}"),

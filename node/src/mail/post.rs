@@ -5,7 +5,7 @@ mod questions;
 use crate::answer::{self, Delivered, Waiting};
 use crate::call::{Call, Post, Purpose, Queue};
 use crate::calls::connect::{connect_to, is_up};
-use crate::calls::{lookup, resolve};
+use crate::calls::{meet, resolve};
 use crate::context::Context;
 use crate::crypto::entropy;
 use crate::disk::job::{Job, Meta};
@@ -196,7 +196,7 @@ impl PostOffice {
             Ok(pin) => pin.identity,
             Err(failure) if failure.code == Code::NotFound => {
                 let node = letter.node.clone();
-                return lookup::ask(cx, &node, Purpose::Send(caller, letter));
+                return meet::ask(cx, &node, Purpose::Send(caller, letter));
             }
             Err(failure) => return cx.fail(caller, failure),
         };

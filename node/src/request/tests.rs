@@ -111,6 +111,29 @@ fn of_codes() -> Vec<(&'static str, Request)> {
                 direct: Some(true),
             },
         ),
+        (r#"{"op":"groups"}"#, Request::Groups),
+        (r#"{"op":"group_members","group":"fleet"}"#, Request::GroupMembers { group: "fleet".into() }),
+        (
+            r#"{"op":"group_invite","group":"fleet","expires_s":60,"uses":3,"short":false,"direct":true}"#,
+            Request::GroupInvite {
+                group: "fleet".into(),
+                expires_s: Some(60),
+                uses: Some(3),
+                short: Some(false),
+                direct: Some(true),
+            },
+        ),
+        (
+            r#"{"op":"group","act":"allow","group":"fleet","node":"a","ports":"echo","role":"admin"}"#,
+            Request::Group {
+                act: GroupAct::Allow,
+                group: "fleet".into(),
+                node: Some("a".into()),
+                ports: Some("echo".into()),
+                role: Some("admin".into()),
+            },
+        ),
+        (r#"{"op":"group_export","group":"fleet"}"#, Request::GroupExport { group: "fleet".into() }),
         (r#"{"op":"invites"}"#, Request::Invites),
         (r#"{"op":"uninvite","invite":"0badcafe"}"#, Request::Uninvite { invite: "0badcafe".into() }),
         (

@@ -57,7 +57,7 @@ enum Does {
     Take,
 }
 
-const TOOLS: [Tool; 23] = [
+const TOOLS: [Tool; 25] = [
     Tool {
         name: "info",
         title: "This node",
@@ -126,6 +126,24 @@ const TOOLS: [Tool; 23] = [
         does: Does::AddOnce,
         is_from_peers: true,
         run: |_, call, arguments| actions::join(call, arguments),
+    },
+    Tool {
+        name: "groups",
+        title: "Groups of this node",
+        description: "",
+        input: Input::of("groups"),
+        does: Does::Read,
+        is_from_peers: true,
+        run: |_, call, arguments| actions::plain(call, arguments, "groups"),
+    },
+    Tool {
+        name: "group_members",
+        title: "Members of a group",
+        description: "",
+        input: Input::of("group_members"),
+        does: Does::Read,
+        is_from_peers: true,
+        run: |_, call, arguments| actions::plain(call, arguments, "group_members"),
     },
     Tool {
         name: "connect_and_ask",

@@ -77,12 +77,15 @@ impl Directory {
     pub(crate) fn expire_trust(&mut self, cx: &mut Context<'_>) -> bool {
         let over = self.with_trust(cx, |book, me, rng| book.expire_pins(me, rng));
         let is_any = !over.is_empty();
+        let before = self.trust.version();
         let farewells = over.iter().map(|(pin, message)| Effect::Farewell(pin.identity, message.clone()));
         self.effects.extend(farewells);
         for (pin, message) in over {
             self.pins_changed(cx.now, &pin.identity);
             self.write_letter(cx, pin.identity, pin.static_key, &message);
         }
+        self.settle(cx);
+        let is_any = is_any || self.trust.version() != before;
         let ended = self.with_trust(cx, |book, me, _| book.expire_grants(me));
         for key in &ended.ours {
             self.effects.push_back(Effect::Regranted(*key));
@@ -144,6 +147,7 @@ impl Directory {
         for message in self.with_trust(cx, |book, me, rng| book.standing(me, key, rng)) {
             self.depart_when_saved(cx.now, Departure::Direct(*key, message));
         }
+        self.greet_member(cx, key);
     }
 
     pub(crate) fn note_requests_seen(&mut self) {
@@ -185,6 +189,9 @@ impl Directory {
             Outcome::Rejected(key) | Outcome::Revoked(key) => self.pins_changed(cx.now, key),
             // These change no pin.
             _ => {}
+        }
+        if matches!(outcome, Outcome::Pinned(_)) {
+            self.settle(cx);
         }
         outcome
     }

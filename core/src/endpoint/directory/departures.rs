@@ -67,6 +67,7 @@ impl Directory {
             }
             Departure::Datagram(to, datagram) => self.effects.push_back(Effect::Send(to, datagram)),
             Departure::Kem(to, index) => self.effects.push_back(Effect::KemSaved(to, index)),
+            Departure::Group(id, message) => self.effects.push_back(Effect::Group(id, message)),
             Departure::Greeting(key) => self.effects.push_back(Effect::Greet(key)),
             Departure::Direct(to, message) => self.effects.push_back(Effect::Tell(to, message)),
         }
@@ -111,7 +112,8 @@ impl Directory {
     ) {
         // One that is sealed to another key is unreadable for ever.
         let opened = cx.identity.open_sealed(sealed);
-        let outcome = opened.as_ref().map(|message| self.receive(cx, message, source));
+        let others = opened.as_ref().filter(|message| !self.handle_meet(cx, message));
+        let outcome = others.map(|message| self.receive(cx, message, source));
         if opened.is_none() && is_join(sealed) {
             self.handle_join_letter(cx, sealed);
         }

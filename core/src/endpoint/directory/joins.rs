@@ -27,10 +27,11 @@ impl Directory {
         self.with_trust(cx, |book, me, rng| book.invite(me, terms, rng))
     }
 
-    /// Lets invites grow old; true when that is to be saved.
-    pub(crate) fn count_time(&mut self, now: Instant, wall_s: u64) -> bool {
+    /// Lets invites and memberships grow old; true when that is to be saved.
+    pub(crate) fn count_time(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.trust.version();
-        self.trust.count_time(now.as_micros() / 1_000_000, wall_s);
+        self.trust.count_time(cx.now.as_micros() / 1_000_000, cx.wall_us / 1_000_000);
+        self.tend_groups(cx);
         self.trust.version() != before
     }
 
@@ -82,7 +83,7 @@ impl Directory {
             self.answered.insert(0, Answered { join, version: self.trust.version(), answer: answer.clone() });
             self.depart_when_saved(cx.now, Departure::Datagram(PathAddr::Direct(from), answer));
         }
-        self.tell_joined(cx.now, outcome);
+        self.tell_joined(cx, outcome);
         is_answered
     }
 
@@ -92,12 +93,13 @@ impl Directory {
         if let Some((to, key, message)) = answer {
             self.write_letter(cx, to, key, &message);
         }
-        self.tell_joined(cx.now, outcome);
+        self.tell_joined(cx, outcome);
     }
 
-    fn tell_joined(&mut self, now: Instant, outcome: Outcome) {
+    pub(super) fn tell_joined(&mut self, cx: &mut Context<'_>, outcome: Outcome) {
         if let Outcome::Pinned(key) = &outcome {
-            self.pins_changed(now, key);
+            self.pins_changed(cx.now, key);
+            self.announce_member(cx, key);
         }
         self.tell(outcome);
     }
@@ -135,7 +137,7 @@ impl Directory {
 
     /// A node without a rendezvous has no address before it meets another one: it takes one that follows from its key. A
     /// rendezvous confirms that later if it is free.
-    fn take_address(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn take_address(&mut self, cx: &mut Context<'_>) {
         if self.addr.is_unassigned() {
             let hash = crate::hash::blake2s(&[b"pn1-address", &cx.identity.public().0]);
             let node = u32::from_le_bytes(*hash.first_chunk().expect("4 of 32 bytes"));

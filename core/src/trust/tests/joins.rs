@@ -21,6 +21,7 @@ impl Owner {
             secret: invite.secret,
             expires: (NOW + lifetime_s) as u32,
             candidates: vec![],
+            group: None,
             rendezvous: Some(Rendezvous::same(&StaticKey([1; 32]))),
         }
     }
@@ -126,7 +127,7 @@ fn a_reason_that_is_not_known_is_kept_and_those_that_are_come_through() {
         assert_eq!(JoinRefusal::from_number(number).number(), number);
     }
     assert_eq!(JoinRefusal::from_number(1), JoinRefusal::UsedUp);
-    assert_eq!(JoinRefusal::from_number(9), JoinRefusal::Other(9));
+    assert_eq!(JoinRefusal::from_number(90), JoinRefusal::Other(90));
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn inviter(uses: u16) -> (Node, InviteCode) {
         secret: invite.secret,
         expires: 0,
         candidates: vec![addr_of(1)],
+        group: None,
         rendezvous: None,
     };
     (node, code)

@@ -1,0 +1,361 @@
+//! Owns the roster of a group: its rows, how two rosters become one, and which nodes stand as members.
+//!
+//! The rows of a roster are a set that only grows, but for what is void or has ended. For each node there are at most one statement
+//! of the group key, which counts first, and one of an admin; a greater epoch, then a later time, then a greater signature makes
+//! the other one void. So two members that have heard the same rows, in whatever order, have the same roster.
+//!
+//! **Admins that remove each other:** admins have an order, the time at which they became one (`since`), then their keys. An
+//! admin removes members, and admins that are younger than itself; the group key removes all. A removal of an older admin by a
+//! younger one never counts anywhere, so there is nothing to settle. What a removed admin has signed is void; whoever removes
+//! an admin signs anew what is to stay.
+
+use super::row::{KeyRow, Removal, Role, Row, Statement};
+use super::{DAY_S, Group, GroupId, Refusal};
+use crate::codec::{Malformed, Put as _, Reader};
+use crate::hash;
+use crate::identity::IdentityKey;
+use crate::sort::sort_by;
+use alloc::vec::Vec;
+use litemap::LiteMap;
+
+/// Most members of a group. Source: `docs/trust.md`, "Groups".
+pub const MEMBERS_MAX: usize = 4096;
+/// Most removals that a roster remembers. Source: own choice, that of members.
+pub const REMOVALS_MAX: usize = 4096;
+/// Longest roster. Unit: bytes (1 MiB). Source: `docs/trust.md`, "Groups".
+pub const ROSTER_LEN_MAX: usize = 1 << 20;
+/// Length in front of a row in a roster. Unit: bytes.
+const ROW_HEAD_LEN: usize = 2;
+
+/// The rows of a group that this node knows.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    id: GroupId,
+    group: Group,
+    key: Option<KeyRow>,
+    /// By member, and whether the group key signed (which comes first).
+    statements: LiteMap<(IdentityKey, bool), Statement>,
+    /// By member and signer.
+    removals: LiteMap<(IdentityKey, Option<IdentityKey>), Removal>,
+    /// Length of all rows with the lengths in front. Unit: bytes.
+    len: usize,
+}
+
+/// A roster at a moment, with its admins in their order.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    roster: &'a Roster,
+    now_s: u64,
+    /// Oldest first.
+    admins: Vec<&'a Statement>,
+}
+
+impl Roster {
+    /// The roster of a group without rows.
+    pub fn new(group: Group) -> Self {
+        let id = group.id();
+        Self { id, group, key: None, statements: LiteMap::new(), removals: LiteMap::new(), len: 0 }
+    }
+
+    // Getters.
+
+    /// The group.
+    pub const fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// The group's name for machines.
+    pub const fn id(&self) -> GroupId {
+        self.id
+    }
+
+    /// The group key that counts.
+    pub fn key(&self) -> IdentityKey {
+        self.key.as_ref().map_or(self.group.key, |row| row.key)
+    }
+
+    /// The row that made the group key count, unless that is the first one.
+    pub const fn key_row(&self) -> Option<&KeyRow> {
+        self.key.as_ref()
+    }
+
+    /// The epoch of the newest removal; 0 before the first. A new statement has one above that.
+    pub fn epoch(&self) -> u32 {
+        self.removals.values().map(|removal| removal.epoch).max().unwrap_or(0)
+    }
+
+    /// All rows, in an order that depends on nothing but the rows: the key, then statements, then removals.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        let key = self.key.iter().cloned().map(Row::Key);
+        // Admins of the group key first: they are needed for judging the others.
+        let of = |by_key: bool| self.statements.values().filter(move |row| row.is_by_key() == by_key).cloned();
+        let statements = of(true).chain(of(false)).map(Row::Statement);
+        key.chain(statements).chain(self.removals.values().cloned().map(Row::Removal))
+    }
+
+    /// The removals.
+    pub fn removals(&self) -> impl Iterator<Item = &Removal> {
+        self.removals.values()
+    }
+
+    /// The version of the roster: equal for equal rows.
+    pub fn digest(&self) -> [u8; 16] {
+        let mut all = Vec::new();
+        self.rows().for_each(|row| all.put(row.signature()));
+        *hash::blake2s(&[b"pn1-roster", &all]).first_chunk().expect("16 of 32 bytes")
+    }
+
+    /// Judges the roster at a moment. Unit: seconds since 1970. Work grows with the number of rows.
+    pub fn judge(&self, now_s: u64) -> Judge<'_> {
+        let is_admin = |row: &&Statement| row.is_by_key() && row.role == Role::Admin && !has_ended(row, now_s);
+        let mut admins: Vec<&Statement> = self.statements.values().filter(is_admin).collect();
+        sort_by(&mut admins, |a, b| (a.since, a.identity) < (b.since, b.identity));
+        let mut judge = Judge { roster: self, now_s, admins: Vec::new() };
+        for admin in admins {
+            // Only older ones are in the list so far: no younger one removes this one.
+            if !judge.is_removed(admin) {
+                judge.admins.push(admin);
+            }
+        }
+        judge
+    }
+
+    // Input.
+
+    /// Takes a row after verifying it; true when the roster has changed. A row that is there already is not verified again.
+    ///
+    /// # Errors
+    /// See [`Refusal`]: nothing has changed then.
+    pub fn insert(&mut self, row: &Row, now_s: u64) -> Result<bool, Refusal> {
+        if self.knows(row) {
+            return Ok(false);
+        }
+        match row {
+            Row::Key(_) if !row.is_signed(&self.id, &self.group.founder) => return Err(Refusal::Signature),
+            Row::Key(_) => {}
+            Row::Statement(statement) => self.check_statement(row, statement, now_s)?,
+            Row::Removal(removal) => self.check_removal(row, removal, now_s)?,
+        }
+        let is_near_limit = self.statements.len() >= MEMBERS_MAX
+            || self.removals.len() >= REMOVALS_MAX
+            || self.len + row.emit().len() + ROW_HEAD_LEN > ROSTER_LEN_MAX;
+        let before = is_near_limit.then(|| self.clone());
+        self.put(row);
+        if !matches!(row, Row::Statement(_)) {
+            self.prune(now_s);
+        }
+        if let Some(before) = before.filter(|_| self.is_too_large()) {
+            *self = before;
+            return Err(Refusal::Full);
+        }
+        Ok(self.knows(row))
+    }
+
+    /// True when the same row, or one that makes it void by its rank, is there.
+    fn knows(&self, row: &Row) -> bool {
+        match row {
+            Row::Key(row) => self.key.as_ref().is_some_and(|known| known.number >= row.number),
+            Row::Statement(row) => {
+                let known = self.statements.get(&(row.identity, !row.is_by_key()));
+                known.is_some_and(|known| known.rank() >= row.rank())
+            }
+            Row::Removal(row) => {
+                let known = self.removals.get(&(row.member, row.signer));
+                known.is_some_and(|known| known.epoch >= row.epoch)
+            }
+        }
+    }
+
+    fn check_statement(&self, row: &Row, statement: &Statement, now_s: u64) -> Result<(), Refusal> {
+        let judge = self.judge(now_s);
+        let signer = match statement.signer {
+            None => self.key(),
+            Some(signer) => {
+                if statement.role == Role::Admin || !judge.is_admin(&signer) {
+                    return Err(Refusal::NotAnAdmin);
+                }
+                signer
+            }
+        };
+        if !row.is_signed(&self.id, &signer) {
+            return Err(Refusal::Signature);
+        }
+        if has_ended(statement, now_s) {
+            return Err(Refusal::Ended);
+        }
+        if judge.is_removed(statement) {
+            return Err(Refusal::Removed);
+        }
+        Ok(())
+    }
+
+    fn check_removal(&self, row: &Row, removal: &Removal, now_s: u64) -> Result<(), Refusal> {
+        let judge = self.judge(now_s);
+        let signer = removal.signer.unwrap_or_else(|| self.key());
+        let may = removal.signer.is_none() || signer == removal.member || judge.is_admin(&signer);
+        if !may {
+            return Err(Refusal::NotAnAdmin);
+        }
+        if !row.is_signed(&self.id, &signer) {
+            return Err(Refusal::Signature);
+        }
+        if u64::from(removal.until) <= now_s { Err(Refusal::Ended) } else { Ok(()) }
+    }
+
+    fn is_too_large(&self) -> bool {
+        let members = self.statements.keys().filter(|(key, is_second)| {
+            !is_second || self.statements.get(&(*key, false)).is_none() // counted with its other statement
+        });
+        self.len > ROSTER_LEN_MAX || members.count() > MEMBERS_MAX || self.removals.len() > REMOVALS_MAX
+    }
+
+    fn put(&mut self, row: &Row) {
+        let len = |row: &Row| row.emit().len() + ROW_HEAD_LEN;
+        self.len += len(row);
+        let before = match row.clone() {
+            Row::Key(row) => self.key.replace(row).map(Row::Key),
+            Row::Statement(row) => self.statements.insert((row.identity, !row.is_by_key()), row).map(Row::Statement),
+            Row::Removal(row) => self.removals.insert((row.member, row.signer), row).map(Row::Removal),
+        };
+        self.len -= before.as_ref().map_or(0, len);
+    }
+
+    /// Forgets what is void for good: what a former group key has signed, what a removed admin has signed, statements of removed
+    /// nodes, and what has ended a day ago. True when there was any.
+    pub fn prune(&mut self, now_s: u64) -> bool {
+        let (before, day_ago) = (self.len, now_s.saturating_sub(DAY_S.into()));
+        let (id, key) = (self.id, self.key());
+        if self.key.is_some() {
+            self.statements.retain(|_, row| !row.is_by_key() || Row::Statement(row.clone()).is_signed(&id, &key));
+            self.removals.retain(|_, row| row.signer.is_some() || Row::Removal(row.clone()).is_signed(&id, &key));
+        }
+        self.removals.retain(|_, row| u64::from(row.until) > day_ago);
+        self.statements.retain(|_, row| !has_ended(row, day_ago));
+        // Seniority decides first, so that a removal by an admin that is gone does not count.
+        let judge = self.judge(day_ago);
+        let stays = |row: &Statement| !judge.is_removed(row) && row.signer.is_none_or(|signer| judge.is_admin(&signer));
+        let void: Vec<_> = self.statements.iter().filter(|(_, row)| !stays(row)).map(|(key, _)| *key).collect();
+        let is_gone = |row: &Removal| row.signer.is_some_and(|by| by != row.member && !judge.is_admin(&by));
+        let gone: Vec<_> = self.removals.iter().filter(|(_, row)| is_gone(row)).map(|(key, _)| *key).collect();
+        void.iter().for_each(|key| _ = self.statements.remove(key));
+        gone.iter().for_each(|key| _ = self.removals.remove(key));
+        self.len = self.rows().map(|row| row.emit().len() + ROW_HEAD_LEN).sum();
+        self.len != before
+    }
+
+    // Bytes.
+
+    /// Appends group and rows.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        self.group.emit(out);
+        out.put_varint(self.rows().count() as u64);
+        self.rows().for_each(|row| out.put_bytes(&row.emit()));
+    }
+
+    /// Reads what [`Roster::emit`] wrote: rows that were verified before.
+    ///
+    /// # Errors
+    /// When the bytes are damaged, or the roster is larger than it may be.
+    pub fn parse(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut roster = Self::new(Group::parse(r)?);
+        for _ in 0..r.varint()? {
+            roster.put(&Row::parse(r.bytes(super::STATEMENT_LEN_MAX)?)?);
+            if roster.len > ROSTER_LEN_MAX {
+                return Err(Malformed);
+            }
+        }
+        if roster.is_too_large() { Err(Malformed) } else { Ok(roster) }
+    }
+}
+
+impl<'a> Judge<'a> {
+    /// The admins of the group, oldest first.
+    pub fn admins(&self) -> &[&'a Statement] {
+        &self.admins
+    }
+
+    /// True for an admin.
+    pub fn is_admin(&self, key: &IdentityKey) -> bool {
+        self.admins.iter().any(|admin| admin.identity == *key)
+    }
+
+    /// The statement by which a node is a member now.
+    ///
+    /// # Errors
+    /// `Unknown`, `Removed`, `Ended`, `NotAnAdmin` (of the signer).
+    pub fn standing(&self, key: &IdentityKey) -> Result<&'a Statement, Refusal> {
+        let of = [false, true].map(|by_admin| self.roster.statements.get(&(*key, by_admin)));
+        let judged = of.into_iter().flatten().map(|row| self.judge(row));
+        judged.reduce(Result::or).unwrap_or_else(|| {
+            let is_removed = self.roster.removals.values().any(|row| row.member == *key);
+            Err(if is_removed { Refusal::Removed } else { Refusal::Unknown })
+        })
+    }
+
+    /// All members that stand, by key.
+    pub fn members(&self) -> impl Iterator<Item = &'a Statement> {
+        let keys = self.roster.statements.iter().filter(|((key, by_admin), row)| {
+            let first = self.roster.statements.get(&(*key, false));
+            self.judge(row).is_ok() && !(*by_admin && first.is_some_and(|row| self.judge(row).is_ok()))
+        });
+        keys.map(|(_, row)| row)
+    }
+
+    /// The member that has a name: the one that has it longest.
+    pub fn named(&self, name: &str) -> Option<&'a Statement> {
+        self.members().filter(|row| row.name == name).min_by_key(|row| (row.since, row.identity))
+    }
+
+    /// The rows that convince another member of a node's membership: the group key if it is not the first one, the admin that
+    /// signed, the statement.
+    ///
+    /// # Errors
+    /// As [`Judge::standing`].
+    pub fn credentials(&self, key: &IdentityKey) -> Result<Vec<Row>, Refusal> {
+        let own = self.standing(key)?;
+        let signer = own.signer.and_then(|by| self.admins.iter().find(|admin| admin.identity == by));
+        let key = self.roster.key.iter().cloned().map(Row::Key);
+        let statements = signer.into_iter().chain([&own]).map(|row| Row::Statement((*row).clone()));
+        Ok(key.chain(statements).collect())
+    }
+
+    /// True when the admin `by` may remove the member.
+    pub fn may_remove(&self, by: &IdentityKey, member: &IdentityKey) -> bool {
+        self.standing(member).is_ok_and(|row| self.is_below(row, by))
+    }
+
+    fn judge(&self, row: &'a Statement) -> Result<&'a Statement, Refusal> {
+        if self.is_removed(row) {
+            return Err(Refusal::Removed);
+        }
+        if has_ended(row, self.now_s) {
+            return Err(Refusal::Ended);
+        }
+        match row.signer {
+            Some(signer) if !self.is_admin(&signer) => Err(Refusal::NotAnAdmin),
+            _ => Ok(row),
+        }
+    }
+
+    /// True when a removal that counts makes the statement void.
+    fn is_removed(&self, row: &Statement) -> bool {
+        let mut of = self.roster.removals.values().filter(|removal| removal.member == row.identity);
+        of.any(|removal| removal.epoch >= row.epoch && self.counts(removal, row))
+    }
+
+    /// True for the removal by the group key, by the member itself, or by an admin that may remove it.
+    fn counts(&self, removal: &Removal, row: &Statement) -> bool {
+        removal.signer.is_none_or(|signer| signer == removal.member || self.is_below(row, &signer))
+    }
+
+    /// True when the member with this statement may be removed by the admin `by`.
+    fn is_below(&self, row: &Statement, by: &IdentityKey) -> bool {
+        let is_admin = row.is_by_key() && row.role == Role::Admin;
+        let by = self.admins.iter().find(|admin| admin.identity == *by);
+        by.is_some_and(|by| !is_admin || (by.since, by.identity) < (row.since, row.identity))
+    }
+}
+
+fn has_ended(row: &Statement, now_s: u64) -> bool {
+    u64::from(row.not_after) <= now_s
+}

@@ -1,0 +1,247 @@
+//! Owns the rows of a roster: statements, removals and group keys, with their bytes and signatures.
+//!
+//! ```text
+//!   statement: 1 | flags u8 | identity 32 | static key 32 | address 6 | name | since, issued, not after, epoch u32 | signer 32 | signature 64
+//!   removal:   2 | flags u8 | member 32 | epoch, until u32 | signer 32 | signature 64
+//!   key:       3 | number u32 | group key 32 | signature 64 of the founder
+//! ```
+//! The signer is left out where it is the group key. A signature covers the group's id and all bytes before it. Times are seconds
+//! since 1970 (to 2106).
+
+use super::GroupId;
+use crate::addr::Addr;
+use crate::codec::{Malformed, Put as _, Reader};
+use crate::identity::{HOSTNAME_MAX, Identity, IdentityKey, StaticKey, valid_hostname};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Longest statement. Unit: bytes. Source: `docs/trust.md`, "Groups"; the form above has 272 at most.
+pub const STATEMENT_LEN_MAX: usize = 512;
+const LABEL: &str = "pn1-group";
+
+const STATEMENT: u8 = 1;
+const REMOVAL: u8 = 2;
+const KEY: u8 = 3;
+/// Flags of a row.
+const ADMIN: u8 = 1;
+const BY_KEY: u8 = 2;
+
+/// What a member may do in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Belongs to the group.
+    Member,
+    /// Signs statements of members, and removals.
+    Admin,
+}
+
+/// Says that a node belongs to a group until a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// The member.
+    pub identity: IdentityKey,
+    /// The member's key in key handshakes.
+    pub static_key: StaticKey,
+    /// The member's address when it joined.
+    pub addr: Addr,
+    /// The member's name inside the group. See [`valid_hostname`].
+    pub name: String,
+    /// What the member may do.
+    pub role: Role,
+    /// When the node became a member: of two admins the one with the smaller value is the older. Unit: seconds since 1970.
+    pub since: u32,
+    /// When the statement was signed. Unit: seconds since 1970.
+    pub issued: u32,
+    /// End of the membership. Unit: seconds since 1970.
+    pub not_after: u32,
+    /// Above the epochs of all removals that its signer knew.
+    pub epoch: u32,
+    /// The admin that signed; `None`: the group key did.
+    pub signer: Option<IdentityKey>,
+    pub(crate) signature: [u8; 64],
+}
+
+/// Says that all statements of a node up to an epoch are void.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// The node.
+    pub member: IdentityKey,
+    /// One above the epochs of all removals that its signer knew.
+    pub epoch: u32,
+    /// When every statement that it makes void has ended: then it is forgotten. Unit: seconds since 1970.
+    pub until: u32,
+    /// The admin that signed, or the member itself, which leaves; `None`: the group key did.
+    pub signer: Option<IdentityKey>,
+    pub(crate) signature: [u8; 64],
+}
+
+/// Says that a group has another key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    /// From 1; the greatest counts.
+    pub number: u32,
+    /// The group key from now on.
+    pub key: IdentityKey,
+    pub(crate) signature: [u8; 64],
+}
+
+/// One row of a roster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A node belongs to the group.
+    Statement(Statement),
+    /// A node does not belong to it any more.
+    Removal(Removal),
+    /// The group has another key.
+    Key(KeyRow),
+}
+
+impl Statement {
+    /// True when the group key itself signed.
+    pub const fn is_by_key(&self) -> bool {
+        self.signer.is_none()
+    }
+
+    /// True in the last third of the term, when an admin renews it.
+    pub const fn is_due(&self, now_s: u64) -> bool {
+        let term = self.not_after.saturating_sub(self.issued) as u64;
+        now_s >= self.not_after as u64 - term / 3
+    }
+
+    pub(super) fn rank(&self) -> (u32, u32, &[u8; 64]) {
+        (self.epoch, self.issued, &self.signature)
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u8(STATEMENT);
+        out.put_u8((u8::from(self.role == Role::Admin) * ADMIN) | (u8::from(self.signer.is_none()) * BY_KEY));
+        out.put(&self.identity.0);
+        out.put(&self.static_key.0);
+        out.put(&self.addr.to_bytes());
+        out.put_bytes(self.name.as_bytes());
+        [self.since, self.issued, self.not_after, self.epoch].into_iter().for_each(|n| out.put_u32(n));
+        self.signer.iter().for_each(|signer| out.put(&signer.0));
+        out
+    }
+}
+
+impl Removal {
+    fn body(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u8(REMOVAL);
+        out.put_u8(u8::from(self.signer.is_none()) * BY_KEY);
+        out.put(&self.member.0);
+        out.put_u32(self.epoch);
+        out.put_u32(self.until);
+        self.signer.iter().for_each(|signer| out.put(&signer.0));
+        out
+    }
+}
+
+impl KeyRow {
+    fn body(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u8(KEY);
+        out.put_u32(self.number);
+        out.put(&self.key.0);
+        out
+    }
+}
+
+impl Row {
+    /// The row signed for a group with `identity`, which is that of the signer, the group key, or the founder.
+    #[must_use]
+    pub fn sign(mut self, group: &GroupId, identity: &Identity) -> Self {
+        let signature = identity.sign(LABEL, &signed(group, &self.body()));
+        match &mut self {
+            Self::Statement(row) => row.signature = signature,
+            Self::Removal(row) => row.signature = signature,
+            Self::Key(row) => row.signature = signature,
+        }
+        self
+    }
+
+    /// True when `key` signed this row for the group.
+    pub fn is_signed(&self, group: &GroupId, key: &IdentityKey) -> bool {
+        key.verify(LABEL, &signed(group, &self.body()), self.signature())
+    }
+
+    fn body(&self) -> Vec<u8> {
+        match self {
+            Self::Statement(row) => row.body(),
+            Self::Removal(row) => row.body(),
+            Self::Key(row) => row.body(),
+        }
+    }
+
+    pub(super) const fn signature(&self) -> &[u8; 64] {
+        match self {
+            Self::Statement(row) => &row.signature,
+            Self::Removal(row) => &row.signature,
+            Self::Key(row) => &row.signature,
+        }
+    }
+
+    /// The row's bytes.
+    pub fn emit(&self) -> Vec<u8> {
+        let mut out = self.body();
+        out.put(self.signature());
+        debug_assert!(out.len() <= STATEMENT_LEN_MAX, "{} bytes", out.len());
+        out
+    }
+
+    /// Reads a row, without looking at its signature.
+    ///
+    /// # Errors
+    /// When the bytes are no row.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() > STATEMENT_LEN_MAX {
+            return Err(Malformed);
+        }
+        let mut r = Reader::new(bytes);
+        let row = match r.u8()? {
+            STATEMENT => Self::Statement(parse_statement(&mut r)?),
+            REMOVAL => {
+                let flags = r.u8()?;
+                let (member, epoch, until) = (IdentityKey(r.array()?), r.u32()?, r.u32()?);
+                let signer = parse_signer(flags, BY_KEY, &mut r)?;
+                Self::Removal(Removal { member, epoch, until, signer, signature: r.array()? })
+            }
+            KEY => Self::Key(KeyRow { number: r.u32()?, key: IdentityKey(r.array()?), signature: r.array()? }),
+            _ => return Err(Malformed),
+        };
+        r.finish()?;
+        Ok(row)
+    }
+}
+
+fn parse_statement(r: &mut Reader<'_>) -> Result<Statement, Malformed> {
+    let flags = r.u8()?;
+    let (identity, static_key) = (IdentityKey(r.array()?), StaticKey(r.array()?));
+    let (addr, name) = (Addr::from_bytes(r.array()?), r.str(HOSTNAME_MAX)?);
+    if !valid_hostname(name) {
+        return Err(Malformed);
+    }
+    let (since, issued, not_after, epoch) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?);
+    let role = if flags & ADMIN != 0 { Role::Admin } else { Role::Member };
+    let signer = parse_signer(flags, ADMIN | BY_KEY, r)?;
+    let signature = r.array()?;
+    let name = name.into();
+    Ok(Statement { identity, static_key, addr, name, role, since, issued, not_after, epoch, signer, signature })
+}
+
+/// One form for one content: flags that are not known are none.
+fn parse_signer(flags: u8, known: u8, r: &mut Reader<'_>) -> Result<Option<IdentityKey>, Malformed> {
+    match (flags & !known, flags & BY_KEY) {
+        (0, 0) => Ok(Some(IdentityKey(r.array()?))),
+        (0, _) => Ok(None),
+        _ => Err(Malformed),
+    }
+}
+
+fn signed(group: &GroupId, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::from(group.0);
+    out.put(body);
+    out
+}

@@ -1,0 +1,68 @@
+//! Groups in the trust book.
+
+use super::*;
+use crate::group::{GROUPS_MAX, GroupId, Role};
+use crate::trust::GroupError;
+
+impl Owner {
+    fn found(&mut self, name: &str) -> Result<GroupId, GroupError> {
+        self.at(NOW, |b, me, rng| b.create_group(me, name, Ports::one(80), rng))
+    }
+}
+
+#[test]
+fn groups_have_a_maximum_and_walk_back_to_none() {
+    let mut a = Owner::new(1);
+    let ids: Vec<_> = (0..GROUPS_MAX).map(|n| a.found(&format!("fleet-{n}")).expect("room")).collect();
+    assert_eq!(a.found("one-more"), Err(GroupError::Full));
+    let read = TrustBook::parse(&a.book.emit()).expect("own form");
+    assert_eq!((read.groups().count(), read.emit()), (GROUPS_MAX, a.book.emit()));
+    for id in &ids {
+        a.at(NOW, |b, me, _| b.leave_group(me, id)).expect("its own");
+    }
+    assert_eq!(a.book.groups().count(), 0);
+    assert!(a.found("fleet-0").is_ok());
+    assert_eq!(a.found("fleet-0"), Err(GroupError::NameTaken));
+    assert_eq!(a.found("no name"), Err(GroupError::BadName));
+}
+
+#[test]
+fn a_statement_is_renewed_once_a_day_and_the_group_key_renews_its_own_node() {
+    let mut a = Owner::new(1);
+    let id = a.found("fleet").expect("room");
+    let own = a.key();
+    let renew = |a: &mut Owner, now| a.at(now, |b, me, _| b.renew_member(me, &id, &own)).map(|rows| rows.len());
+    assert_eq!(renew(&mut a, NOW + 3600), Err(GroupError::TooSoon));
+    assert_eq!(renew(&mut a, NOW + 24 * 3600), Ok(1));
+    let end = |a: &Owner, now| {
+        let group = a.book.groups().next().expect("its own");
+        group.roster.judge(now).standing(&own).map(|row| row.not_after)
+    };
+    let before = end(&a, NOW);
+    let late = NOW + 300 * 24 * 3600;
+    a.at(late, |b, me, rng| b.settle_groups(me, rng));
+    assert!(end(&a, late).expect("an admin") > before.expect("an admin"));
+}
+
+#[test]
+fn a_clock_that_is_set_back_brings_no_membership_back() {
+    let mut a = Owner::new(1);
+    let id = a.found("fleet").expect("room");
+    a.book.count_time(0, NOW);
+    a.book.count_time(400 * 24 * 3600, NOW);
+    let later = a.book.group_time(NOW);
+    assert_eq!(later, NOW + 400 * 24 * 3600);
+    assert_eq!(a.book.groups().next().expect("its own").roster.id(), id);
+}
+
+#[test]
+fn only_the_group_key_makes_admins_and_only_the_founder_another_key() {
+    let (mut a, mut b) = (Owner::new(1), Owner::new(2));
+    let id = a.found("fleet").expect("room");
+    assert_eq!(b.at(NOW, |book, me, rng| book.rekey_group(me, &id, &[], rng)), Err(GroupError::Unknown));
+    let key = a.key();
+    assert!(a.at(NOW, |book, me, rng| book.rekey_group(me, &id, &[], rng)).is_ok());
+    let group = a.book.groups().next().expect("its own");
+    assert_eq!(group.roster.judge(NOW).standing(&key).map(|row| row.role), Ok(Role::Admin));
+    assert_ne!(group.roster.key(), group.roster.group().key);
+}

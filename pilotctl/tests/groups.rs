@@ -1,0 +1,77 @@
+//! A group of real daemons.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod harness;
+
+use harness::{Lab, until};
+use serde_json::{Value, json};
+
+fn count(value: &Value) -> usize {
+    value.as_array().unwrap().len()
+}
+
+/// One founds, the others join by one code; each reaches each by its name inside the group, and no owner is asked.
+#[test]
+fn nodes_of_one_group_reach_each_other_by_name_until_one_is_removed() {
+    let mut lab = Lab::new();
+    let names = ["founder", "worker", "helper"];
+    let nodes: Vec<_> = names.iter().map(|name| lab.node(name)).collect();
+    let [a, b, c] = [&nodes[0], &nodes[1], &nodes[2]];
+    let created = a.json(&["group", "create", "fleet"]);
+    assert_eq!(
+        (&created["role"], &created["has_key"], &created["members"]),
+        (&json!("admin"), &json!(true), &json!(1))
+    );
+    a.fails(&["group", "create", "fleet"], 8, "already_exists");
+    let code = a.json(&["group", "invite", "fleet", "--uses", "2"])["code"].as_str().unwrap().to_owned();
+    b.json(&["join", &code]);
+    c.json(&["group", "join", &code]);
+    until("all know all", || nodes.iter().all(|n| count(&n.json(&["group", "members", "fleet"])["members"]) == 3));
+
+    // No owner approves anything; the first message makes them peers.
+    assert_eq!(count(&b.json(&["trust"])["trusted"]), 1);
+    b.json(&["send-message", "helper.fleet", "--data", "hello"]);
+    assert_eq!(count(&c.json(&["inbox"])["messages"]), 1);
+    let pins = c.json(&["trust"])["trusted"].clone();
+    let pin = pins.as_array().unwrap().iter().find(|pin| pin["hostname"] == "worker").unwrap();
+    assert_eq!((&pin["by_hand"], &pin["groups"][0]["group"]), (&json!(false), &created["id"]));
+
+    // What members may reach is said by each node's owner.
+    c.json(&["group", "allow", "fleet", "--ports", "echo"]);
+    until("messages are refused", || {
+        b.run(&["send-message", "helper.fleet", "--data", "again"]).status.code() == Some(5)
+    });
+
+    // A stranger has no part in it, and the code is used up.
+    let d = lab.node("stranger");
+    d.fails(&["join", &code], 5, "trust_required");
+    d.fails(&["send-message", "helper.fleet", "--data", "hi"], 2, "invalid_argument");
+
+    a.json(&["group", "remove", "fleet", "worker"]);
+    until("the removed one is out", || count(&c.json(&["group", "members", "fleet"])["members"]) == 2);
+    assert!(c.json(&["trust"])["trusted"].as_array().unwrap().iter().all(|pin| pin["hostname"] != "worker"));
+    c.json(&["group", "leave", "fleet"]);
+    assert_eq!(c.json(&["group", "list"])["groups"], json!([]));
+    until("the founder is alone", || a.json(&["group", "list"])["groups"][0]["members"] == 1);
+    assert_eq!(a.json(&["group", "export", "fleet"])["key"].as_str().unwrap().len(), 64);
+    a.json(&["group", "rekey", "fleet"]);
+    a.fails(&["group", "remove", "fleet", "worker"], 4, "not_found");
+}
+
+/// The commands in the blocks of docs/fleet.md, as they are printed there.
+#[test]
+fn the_commands_of_the_page_about_fleets_work_as_printed() {
+    let page = include_str!("../../docs/fleet.md");
+    let blocks = page.split("```\n").skip(1).step_by(2);
+    let commands: Vec<Vec<&str>> = blocks.flat_map(str::lines).map(|line| line.split(' ').skip(1).collect()).collect();
+    assert_eq!(commands.len(), 5, "{commands:?}");
+    let mut lab = Lab::new();
+    let nodes: Vec<_> = ["founder", "worker", "helper"].iter().map(|name| lab.node(name)).collect();
+    nodes[0].json(&commands[0]);
+    let code = nodes[0].json(&commands[1])["code"].as_str().unwrap().to_owned();
+    let join: Vec<&str> = commands[2].iter().map(|word| if *word == "CODE" { &code } else { *word }).collect();
+    nodes[1..].iter().for_each(|node| _ = node.json(&join));
+    until("all know all", || nodes.iter().all(|n| count(&n.json(&commands[3])["members"]) == 3));
+    nodes[2].json(&commands[4]);
+    assert_eq!(nodes[1].json(&["inbox"])["messages"][0]["preview"], "hello");
+}
