@@ -13,7 +13,7 @@ mod roster;
 mod row;
 mod talk;
 
-pub use roster::{Judge, MEMBERS_MAX, REMOVALS_MAX, ROSTER_LEN_MAX, Roster};
+pub use roster::{Judge, LEAVERS_MAX, MEMBERS_MAX, REMOVALS_MAX, ROSTER_LEN_MAX, Roster};
 pub use row::{KeyRow, Removal, Role, Row, STATEMENT_LEN_MAX, Statement};
 pub use talk::{Credentials, Hello, PART_LEN_MAX, Talk};
 

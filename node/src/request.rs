@@ -655,76 +655,25 @@ impl Request {
     }
 
     /// Whether only clients may make the request, because its outcome stays with the client: a descriptor, a port, events.
+    #[rustfmt::skip] // The list is long, and each verb has to be in one half.
     pub const fn is_of_client(&self) -> bool {
         match self {
-            Self::Connect { .. }
-            | Self::Cancel { .. }
-            | Self::Listen { .. }
-            | Self::Unlisten { .. }
-            | Self::Accept { .. }
-            | Self::Take { .. }
-            | Self::StreamEnd { .. }
-            | Self::EndExplicitly { .. }
-            | Self::Finish { .. }
-            | Self::Datagrams { .. }
-            | Self::Events { .. }
-            | Self::ClaimQuestion { .. }
-            | Self::Capture { .. }
+            Self::Connect { .. } | Self::Cancel { .. } | Self::Listen { .. } | Self::Unlisten { .. } | Self::Accept { .. }
+            | Self::Take { .. } | Self::StreamEnd { .. } | Self::EndExplicitly { .. } | Self::Finish { .. }
+            | Self::Datagrams { .. } | Self::Events { .. } | Self::ClaimQuestion { .. } | Self::Capture { .. }
             | Self::CaptureNext { .. } => true,
-            Self::Info
-            | Self::Version
-            | Self::Peers
-            | Self::Path { .. }
-            | Self::Connections
-            | Self::Pending
-            | Self::Trust
-            | Self::Find { .. }
-            | Self::Search { .. }
-            | Self::Handshake { .. }
-            | Self::TakeBack { .. }
-            | Self::Approve { .. }
-            | Self::Reject { .. }
-            | Self::Grant { .. }
-            | Self::Revoke { .. }
-            | Self::Untrust { .. }
-            | Self::WaitTrust { .. }
-            | Self::Invite { .. }
-            | Self::Invites
-            | Self::Uninvite { .. }
-            | Self::Join { .. }
-            | Self::Groups
-            | Self::GroupMembers { .. }
-            | Self::GroupInvite { .. }
-            | Self::Group { .. }
-            | Self::GroupExport { .. }
-            | Self::Profile { .. }
-            | Self::SendMessage { .. }
-            | Self::Ask { .. }
-            | Self::Reply { .. }
-            | Self::WaitAnswer { .. }
-            | Self::Answers { .. }
-            | Self::FailQuestion { .. }
-            | Self::Inbox { .. }
-            | Self::InboxRead { .. }
-            | Self::InboxNext { .. }
-            | Self::InboxTake { .. }
-            | Self::Received
-            | Self::Outbox { .. }
-            | Self::Publish { .. }
-            | Self::SendDatagram { .. }
-            | Self::Disconnect { .. }
-            | Self::Forward { .. }
-            | Self::Forwards
-            | Self::Unforward { .. }
-            | Self::Expose { .. }
-            | Self::Exposes
-            | Self::Unexpose { .. }
-            | Self::Proxy { .. }
-            | Self::Proxies
-            | Self::Unproxy { .. }
-            | Self::Whois { .. }
-            | Self::SetWebhook { .. }
-            | Self::Stop => false,
+            Self::Info | Self::Version | Self::Peers | Self::Path { .. } | Self::Connections | Self::Pending | Self::Trust
+            | Self::Find { .. } | Self::Search { .. } | Self::Handshake { .. } | Self::TakeBack { .. }
+            | Self::Approve { .. } | Self::Reject { .. } | Self::Grant { .. } | Self::Revoke { .. } | Self::Untrust { .. }
+            | Self::WaitTrust { .. } | Self::Invite { .. } | Self::Invites | Self::Uninvite { .. } | Self::Join { .. }
+            | Self::Groups | Self::GroupMembers { .. } | Self::GroupInvite { .. } | Self::Group { .. }
+            | Self::GroupExport { .. } | Self::Profile { .. } | Self::SendMessage { .. } | Self::Ask { .. }
+            | Self::Reply { .. } | Self::WaitAnswer { .. } | Self::Answers { .. } | Self::FailQuestion { .. }
+            | Self::Inbox { .. } | Self::InboxRead { .. } | Self::InboxNext { .. } | Self::InboxTake { .. } | Self::Received
+            | Self::Outbox { .. } | Self::Publish { .. } | Self::SendDatagram { .. } | Self::Disconnect { .. }
+            | Self::Forward { .. } | Self::Forwards | Self::Unforward { .. } | Self::Expose { .. } | Self::Exposes
+            | Self::Unexpose { .. } | Self::Proxy { .. } | Self::Proxies | Self::Unproxy { .. } | Self::Whois { .. }
+            | Self::SetWebhook { .. } | Self::Stop => false,
         }
     }
 

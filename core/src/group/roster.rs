@@ -22,6 +22,9 @@ use litemap::LiteMap;
 pub const MEMBERS_MAX: usize = 4096;
 /// Most removals that a roster remembers. Source: own choice, that of members.
 pub const REMOVALS_MAX: usize = 4096;
+/// Most removals of nodes that left by themselves and that a roster does not know any more: any key signs such a row. Source: own
+/// choice, a quarter of all removals.
+pub const LEAVERS_MAX: usize = REMOVALS_MAX / 4;
 /// Longest roster. Unit: bytes (1 MiB). Source: `docs/trust.md`, "Groups".
 pub const ROSTER_LEN_MAX: usize = 1 << 20;
 /// Length in front of a row in a roster. Unit: bytes.
@@ -79,9 +82,30 @@ impl Roster {
         self.key.as_ref()
     }
 
-    /// The epoch of the newest removal; 0 before the first. A new statement has one above that.
+    /// The epoch of the newest removal by an admin or the group key; 0 before the first. What a node says when it leaves counts for
+    /// that node alone.
     pub fn epoch(&self) -> u32 {
-        self.removals.values().map(|removal| removal.epoch).max().unwrap_or(0)
+        self.removals.values().filter(|row| !row.is_own()).map(|row| row.epoch).max().unwrap_or(0)
+    }
+
+    /// The epoch of a new statement of a node: above all removals that concern it, so that none of them makes it void.
+    pub fn next_epoch(&self, member: &IdentityKey) -> u32 {
+        let of = self.removals_of(member).map(|row| row.epoch).max();
+        of.unwrap_or(0).max(self.epoch()).saturating_add(1)
+    }
+
+    /// The removals of one node.
+    fn removals_of(&self, member: &IdentityKey) -> impl Iterator<Item = &Removal> {
+        let (mut first, mut end) = (0, self.removals.len());
+        while first < end {
+            let middle = first.midpoint(end);
+            match self.removals.get_indexed(middle) {
+                Some(((key, _), _)) if key < member => first = middle + 1,
+                _ => end = middle,
+            }
+        }
+        let from = (first..).map_while(|at| self.removals.get_indexed(at));
+        from.map(|(_, row)| row).take_while(move |row| row.member == *member)
     }
 
     /// All rows, in an order that depends on nothing but the rows: the key, then statements, then removals.
@@ -199,6 +223,10 @@ impl Roster {
         if !row.is_signed(&self.id, &signer) {
             return Err(Refusal::Signature);
         }
+        let is_known = [false, true].iter().any(|by| self.statements.contains_key(&(removal.member, *by)));
+        if removal.is_own() && !is_known && self.removals.values().filter(|row| row.is_own()).count() >= LEAVERS_MAX {
+            return Err(Refusal::Full);
+        }
         if u64::from(removal.until) <= now_s { Err(Refusal::Ended) } else { Ok(()) }
     }
 
@@ -287,7 +315,7 @@ impl<'a> Judge<'a> {
         let of = [false, true].map(|by_admin| self.roster.statements.get(&(*key, by_admin)));
         let judged = of.into_iter().flatten().map(|row| self.judge(row));
         judged.reduce(Result::or).unwrap_or_else(|| {
-            let is_removed = self.roster.removals.values().any(|row| row.member == *key);
+            let is_removed = self.roster.removals_of(key).next().is_some();
             Err(if is_removed { Refusal::Removed } else { Refusal::Unknown })
         })
     }
@@ -339,13 +367,13 @@ impl<'a> Judge<'a> {
 
     /// True when a removal that counts makes the statement void.
     fn is_removed(&self, row: &Statement) -> bool {
-        let mut of = self.roster.removals.values().filter(|removal| removal.member == row.identity);
+        let mut of = self.roster.removals_of(&row.identity);
         of.any(|removal| removal.epoch >= row.epoch && self.counts(removal, row))
     }
 
     /// True for the removal by the group key, by the member itself, or by an admin that may remove it.
     fn counts(&self, removal: &Removal, row: &Statement) -> bool {
-        removal.signer.is_none_or(|signer| signer == removal.member || self.is_below(row, &signer))
+        removal.is_own() || removal.signer.is_none_or(|signer| self.is_below(row, &signer))
     }
 
     /// True when the member with this statement may be removed by the admin `by`.

@@ -127,6 +127,11 @@ impl Statement {
 }
 
 impl Removal {
+    /// True for that of a node which leaves.
+    pub fn is_own(&self) -> bool {
+        self.signer == Some(self.member)
+    }
+
     fn body(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_u8(REMOVAL);

@@ -41,8 +41,9 @@ impl Credentials {
         if count > CREDENTIALS_MAX {
             return Err(Malformed);
         }
-        let rows = (0..count).map(|_| Row::parse(r.bytes(STATEMENT_LEN_MAX)?)).collect::<Result<_, _>>()?;
-        Ok(Self { group, rows })
+        let rows: Vec<Row> = (0..count).map(|_| Row::parse(r.bytes(STATEMENT_LEN_MAX)?)).collect::<Result<_, _>>()?;
+        // A removal proves nothing, and whoever is no member yet has none to tell.
+        if rows.iter().any(|row| matches!(row, Row::Removal(_))) { Err(Malformed) } else { Ok(Self { group, rows }) }
     }
 }
 

@@ -259,6 +259,29 @@ fn removals_have_a_maximum() {
     assert_eq!(roster.insert(&remove(5), NOW), Ok(true));
 }
 
+/// Any key can say that it leaves: made-up ones fill a quarter of the table, and no admin's removal nor anybody's epoch suffers.
+#[test]
+fn nodes_that_leave_and_were_never_here_have_a_maximum_and_raise_no_epoch() {
+    let mut roster = roster(&[admin(1, 1), member(2, 1)]);
+    let leave = |n: u32, epoch: u32| {
+        let own = Identity::from_seed([[9; 28].as_slice(), &n.to_le_bytes()].concat().try_into().expect("32 bytes"));
+        let (member, signer) = (own.public(), Some(own.public()));
+        Row::Removal(Removal { member, epoch, until: NOW as u32 + DAY, signer, signature: [0; 64] })
+            .sign(&group().id(), &own)
+    };
+    for n in 0..LEAVERS_MAX as u32 {
+        assert_eq!(roster.insert(&leave(n, u32::MAX), NOW), Ok(true));
+    }
+    assert_eq!(roster.insert(&leave(LEAVERS_MAX as u32, 1), NOW), Err(Refusal::Full));
+    assert_eq!(roster.epoch(), 0, "such rows are about their signers alone");
+    assert_eq!(roster.next_epoch(&node(2).public()), 1);
+    assert_eq!(roster.insert(&removal(2, 1, 1), NOW), Ok(true), "a member is removed all the same");
+    let stranger = Credentials { group: group().id(), rows: vec![leave(1, 1)] };
+    let mut bytes = Vec::new();
+    stranger.emit(&mut bytes);
+    assert_eq!(Credentials::parse(&mut Reader::new(&bytes)), Err(Malformed), "a stranger tells none");
+}
+
 #[test]
 fn the_bytes_of_every_row_are_known_and_damaged_ones_are_refused() {
     let rows = [

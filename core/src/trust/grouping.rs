@@ -104,13 +104,18 @@ impl TrustBook {
         if !may {
             return Err(GroupError::NotAnAdmin);
         }
-        let epoch = membership.roster.epoch() + 1;
+        let epoch = membership.roster.next_epoch(key).max(goes.epoch);
         let mut rows = Vec::new();
         if goes.role == Role::Admin && *key != own {
             // What the admin has signed ends with it: this node signs what is to stay.
             let of = judge.members().filter(|row| row.signer == Some(*key));
-            let renewed =
-                of.map(|row| Statement { epoch: epoch + 1, issued: now_s as u32, signer: Some(own), ..row.clone() });
+            let above = epoch.saturating_add(1);
+            let renewed = of.map(|row| Statement {
+                epoch: above.max(row.epoch),
+                issued: now_s as u32,
+                signer: Some(own),
+                ..row.clone()
+            });
             rows.extend(renewed.map(|row| Row::Statement(row).sign(id, me.identity)));
             let removals = membership.roster.removals().filter(|row| row.signer == Some(*key) && row.member != *key);
             rows.extend(
@@ -282,7 +287,7 @@ impl TrustBook {
             since: before.filter(|row| row.role == role).map_or(now, |row| row.since),
             issued: now,
             not_after: now.saturating_add(term),
-            epoch: membership.roster.epoch() + 1,
+            epoch: membership.roster.next_epoch(&record.identity),
             signer: (!by_key).then_some(own),
             signature: [0; 64],
         };
