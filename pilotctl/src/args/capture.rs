@@ -2,7 +2,7 @@
 
 use argh::{ArgsInfo, FromArgs};
 
-/// record this node's inner packets, in clear, as a pcapng file for Wireshark, until Ctrl-C: capture [PEER] -w FILE
+/// record this node's inner packets, in clear, as a pcapng file for Wireshark, until Ctrl-C: capture -w FILE, or capture PEER -w FILE
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "capture")]
 pub(crate) struct Capture {
