@@ -98,7 +98,7 @@ fn of_trust() -> Vec<(&'static str, Request)> {
     ]
 }
 
-/// Pairing codes.
+/// Pairing codes and groups.
 fn of_codes() -> Vec<(&'static str, Request)> {
     vec![
         (
@@ -110,6 +110,12 @@ fn of_codes() -> Vec<(&'static str, Request)> {
                 short: Some(false),
                 direct: Some(true),
             },
+        ),
+        (r#"{"op":"invites"}"#, Request::Invites),
+        (r#"{"op":"uninvite","invite":"0badcafe"}"#, Request::Uninvite { invite: "0badcafe".into() }),
+        (
+            r#"{"op":"join","code":"pilot:qq","ports":"echo","timeout_ms":200}"#,
+            Request::Join { code: "pilot:qq".into(), ports: Some("echo".into()), timeout_ms: Some(200) },
         ),
         (r#"{"op":"groups"}"#, Request::Groups),
         (r#"{"op":"group_members","group":"fleet"}"#, Request::GroupMembers { group: "fleet".into() }),
@@ -134,12 +140,6 @@ fn of_codes() -> Vec<(&'static str, Request)> {
             },
         ),
         (r#"{"op":"group_export","group":"fleet"}"#, Request::GroupExport { group: "fleet".into() }),
-        (r#"{"op":"invites"}"#, Request::Invites),
-        (r#"{"op":"uninvite","invite":"0badcafe"}"#, Request::Uninvite { invite: "0badcafe".into() }),
-        (
-            r#"{"op":"join","code":"pilot:qq","ports":"echo","timeout_ms":200}"#,
-            Request::Join { code: "pilot:qq".into(), ports: Some("echo".into()), timeout_ms: Some(200) },
-        ),
     ]
 }
 
