@@ -255,9 +255,11 @@ fn raise_descriptor_limit() {
 fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> Result<(), Failure> {
     raise_descriptor_limit();
     keep_memory_private();
-    let folder = match args.folder.clone().filter(|_| args.ephemeral) {
-        Some(folder) => Some(TemporaryFolder::of(folder)),
-        None => args.ephemeral.then(TemporaryFolder::make).transpose()?,
+    let folder = match (args.ephemeral, &args.folder) {
+        (true, Some(folder)) => Some(TemporaryFolder::of(folder.clone())?),
+        (true, None) => Some(TemporaryFolder::make()?),
+        (false, None) => None,
+        (false, Some(_)) => return Err(Failure::new(Code::InvalidArgument, "--folder goes with --ephemeral")),
     };
     let mut config = Config::daemon(folder.as_ref().map_or_else(Home::default_path, |folder| folder.path().into()));
     config.ephemeral = args.ephemeral;

@@ -6,6 +6,9 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+/// How the names of such folders begin.
+const PREFIX: &str = "pilot-ephemeral-";
+
 /// A folder that this user alone may read. It is removed with all that is in it when the value is dropped.
 pub(crate) struct TemporaryFolder(PathBuf);
 
@@ -16,7 +19,7 @@ impl TemporaryFolder {
         let parent = runtime.unwrap_or_else(std::env::temp_dir);
         let mut number = 0u32;
         loop {
-            let path = parent.join(format!("pilot-ephemeral-{}-{number}", std::process::id()));
+            let path = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
             // Another user may have made the name in a folder that all may write.
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self(path)),
@@ -26,9 +29,17 @@ impl TemporaryFolder {
         }
     }
 
-    /// Takes over a folder that another process has made.
-    pub(crate) const fn of(path: PathBuf) -> Self {
-        Self(path)
+    /// Takes over a folder that [`TemporaryFolder::make`] has made in another process.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for any other folder: it would be removed with all that is in it.
+    pub(crate) fn of(path: PathBuf) -> Result<Self, Failure> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with(PREFIX)) {
+            return Ok(Self(path));
+        }
+        let text = format!("{} is no folder of `daemon start --ephemeral`, and would be removed", path.display());
+        Err(Failure::new(Code::InvalidArgument, text))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -43,7 +54,7 @@ impl TemporaryFolder {
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        // What cannot be removed is gone with the next start of the machine.
+        // What cannot be removed stays until the system clears such folders.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -64,7 +75,18 @@ mod tests {
         assert!(!path.exists() && other.path().exists());
         let path = other.path().to_owned();
         other.keep();
-        drop(TemporaryFolder::of(path.clone()));
+        drop(TemporaryFolder::of(path.clone()).expect("made here"));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn no_other_folder_is_taken_over_and_removed() {
+        let other = std::env::temp_dir().join(format!("pilot-home-{}", std::process::id()));
+        fs::create_dir(&other).expect("a folder");
+        for path in [other.clone(), other.join(".."), PathBuf::from("/")] {
+            assert_eq!(TemporaryFolder::of(path).err().map(|failure| failure.code), Some(Code::InvalidArgument));
+        }
+        assert!(other.exists());
+        fs::remove_dir(&other).expect("it is there");
     }
 }

@@ -89,8 +89,10 @@ fn pipes_carry_any_bytes_and_half_close_works() {
     for (input, back) in [(binary, &b"the end came before this answer"[..]), (Vec::new(), b"nothing was said")] {
         let mut client = b.client();
         let port = 1000;
-        // Until a program binds the port, the daemon's own service has it.
-        client.request(&Request::Listen { port }, &[], Some(Duration::from_secs(20))).unwrap();
+        // Until a program binds the port, the daemon's own service has it; that it hears of the end of the client before takes a moment.
+        until("the port is free", || {
+            client.request(&Request::Listen { port }, &[], Some(Duration::from_secs(20))).is_ok()
+        });
         let expected = input.clone();
         let server = std::thread::spawn(move || {
             let stream = client.stream(&Request::Accept { port, hold: None }, Some(Duration::from_secs(20))).unwrap();

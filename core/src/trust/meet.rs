@@ -175,14 +175,7 @@ impl TrustBook {
         if !is_member {
             return Outcome::Discarded(Discarded::NotAMember);
         }
-        if self.check_new_pin(&record).is_err() {
-            return Outcome::Discarded(Discarded::AddressTaken);
-        }
-        let secret = pair_secret(me.identity, &record.static_key, &ours.nonce, &message.nonce);
-        self.outgoing.remove(&message.from);
-        self.pending.remove(&message.from);
-        self.insert_group_pin(me, &record, (secret, message.epoch));
-        Outcome::Pinned(message.from)
+        self.pin_answered(me, &ours, &record, message)
     }
 
     /// What an admin tells a node that has joined: the group, and the rows that make it a member.
@@ -220,13 +213,21 @@ impl TrustBook {
             .groups
             .get_mut(&proof.group)
             .and_then(|membership| membership.roster.judge(now_s).standing(&message.from).ok().map(record_of));
-        let Some(record) = inviter.filter(|record| self.check_new_pin(record).is_ok()) else {
+        match inviter {
+            Some(record) => self.pin_answered(me, &ours, &record, message),
+            None => Outcome::Discarded(Discarded::NotAMember),
+        }
+    }
+
+    /// Pins the member that has answered what this node asked.
+    fn pin_answered(&mut self, me: &Me<'_>, ours: &Outgoing, record: &NodeRecord, message: &Message) -> Outcome {
+        if self.check_new_pin(record).is_err() {
             return Outcome::Discarded(Discarded::AddressTaken);
-        };
+        }
         let secret = pair_secret(me.identity, &record.static_key, &ours.nonce, &message.nonce);
         self.outgoing.remove(&message.from);
         self.pending.remove(&message.from);
-        self.insert_group_pin(me, &record, (secret, message.epoch));
+        self.insert_group_pin(me, record, (secret, message.epoch));
         Outcome::Pinned(message.from)
     }
 

@@ -359,19 +359,23 @@ fn client_request(
             let time = Duration::from_millis(timeout_ms);
             Some(rooms.post.claim(cx, seq, client, time).map(Answer::from))
         }
-        Request::Capture { .. } | Request::CaptureNext { .. } => {
-            let answer = match request {
-                Request::Capture { node, port, max_bytes } => {
-                    rooms.captures.begin(cx, client, WantedPackets { node, port, max_bytes })
-                }
-                Request::CaptureNext { end } => rooms.captures.fetch(cx, client, end == Some(true)),
-                _ => return None,
-            };
-            cx.answer(Caller::Client(client, number), answer.map(|(answer, blocks)| (answer.into(), blocks)));
+        Request::Capture { node, port, max_bytes } => {
+            let begun = rooms.captures.begin(cx, client, WantedPackets { node, port, max_bytes });
+            captured(cx, Caller::Client(client, number), begun);
+            None
+        }
+        Request::CaptureNext { end } => {
+            let blocks = rooms.captures.fetch(cx, client, end == Some(true));
+            captured(cx, Caller::Client(client, number), blocks);
             None
         }
         _ => Some(Err(Failure::new(Code::Internal, "a request without a room"))),
     }
+}
+
+/// Answers with blocks of a capture beside its state.
+fn captured(cx: &mut Context, caller: Caller, answer: Result<(answer::Captured, Vec<u8>), Failure>) {
+    cx.answer(caller, answer.map(|(state, blocks)| (state.into(), blocks)));
 }
 
 fn info(rooms: &mut Rooms) -> Info {

@@ -130,7 +130,7 @@ pub(crate) struct DaemonRun {
     /// be a node for this run alone: nothing is kept here, and the rendezvous forgets name and address at its end
     #[argh(switch)]
     pub(crate) ephemeral: bool,
-    /// with --ephemeral: its folder, which is removed at the end (default: a new one)
+    /// with --ephemeral: the folder that daemon start has made for it; removed at the end (default: a new one)
     #[argh(option)]
     pub(crate) folder: Option<PathBuf>,
     /// go on with what is left of damaged books, and with another identity than before
