@@ -172,3 +172,26 @@ fn first_streams_stand_whatever_the_network_does() {
         assert_eq!([discards(0), discards(1)], [0, 0], "seed {n}: no packet leaves too soon");
     }
 }
+
+/// A long way costs its round trips and no more, also where an INIT is repeated before its answer can come: by satellite, on a
+/// machine that has no time, or where datagrams overtake each other.
+#[test]
+fn a_long_way_to_the_first_byte_is_six_links_long() {
+    for (n, millis) in [100, 300, 450, 600, 1000].into_iter().enumerate() {
+        for reorder in [0, 500] {
+            for seed in 0..8 {
+                let delay = Duration::from_millis(millis);
+                let mut world = World::new(seed + 10 * n as u64, 2);
+                world.set_conditions(Conditions { delay, reorder, reorder_by: delay, ..Conditions::default() });
+                world.make_friends(0, 1);
+                world.nodes.iter_mut().for_each(|node| node.stack.listen(1000).unwrap());
+                let begin = world.now;
+                world.open_with(0, 1, 1000, b"?");
+                let took = world.now.since(begin);
+                // Half of the datagrams take up to twice as long, and what they overtake is asked for again.
+                let most = delay * if reorder == 0 { 6 } else { 20 };
+                assert!(took <= most, "{millis} ms, {reorder}, seed {seed}: {took:?}");
+            }
+        }
+    }
+}

@@ -275,10 +275,10 @@ impl Endpoint {
         }
         let kem = self.kem_secret(id).and_then(|kem| self.psk_with(id, &kem));
         let entry = self.peers.get_mut(&id).ok_or(Discard::UnknownIndex)?;
-        let pending = entry.peer.handshake().filter(|p| p.local_index == index).ok_or(Discard::Unexpected)?;
+        let pending = entry.peer.asked_at(index).ok_or(Discard::Unexpected)?;
         let Ok((remote, peer, keys)) = pending.finish(&self.identity, (&entry.peer.secret, kem.as_deref()), resp)
         else {
-            entry.peer.on_refused(now);
+            entry.peer.on_refused(now, index);
             self.touch(id);
             return Err(Discard::Tag);
         };

@@ -602,8 +602,11 @@ impl Endpoint {
                 self.events.push_back(Event::Reset(id, ResetReason::Unreachable));
                 return self.remove_peer(id);
             }
-        } else if entry.peer.handshake_is_due(now) {
-            self.begin_handshake(now, id);
+        } else {
+            entry.peer.tend_greeting();
+            if entry.peer.handshake_is_due(now) {
+                self.begin_handshake(now, id);
+            }
         }
         self.tend_kem(now, id);
         self.peers.sync_indexes(id);

@@ -1,4 +1,4 @@
-//! Owns a key handshake that this side began: when its INIT is repeated, and when it is given up.
+//! Owns a key handshake that this side began: when its INIT is repeated, which answers count, and when it is given up.
 
 use crate::inner::ResetReason;
 use crate::path::PathAddr;
@@ -6,6 +6,8 @@ use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::tunnel::handshake::{Cookie, Pending};
 use crate::tunnel::{COOKIE_WAIT_MAX, COOKIE_WAIT_MIN, GIVE_UP_AFTER, INIT_RESEND};
+use crate::wire::LocalIndex;
+use alloc::vec::Vec;
 
 /// How long a key handshake is tried after the rendezvous has said that the peer is not connected.
 const AWAY_AFTER: Duration = Duration::from_secs(3);
@@ -17,14 +19,27 @@ const VANISHED_TRY: Duration = Duration::from_secs(10);
 /// Most that is added to the pause before an INIT is repeated, so that two ends do not repeat theirs at the same time
 /// for ever. Unit: ms. Source: WireGuard's third of a second.
 const RESEND_JITTER_MS: u64 = 333;
+/// INITs whose answers count, of one key handshake: what answers the first one may take longer than the pause after it. Source:
+/// the pauses after three INITs are 7 s together, a longer round trip than any network's.
+pub(super) const INITS_MAX: usize = 3;
+/// How long the answer to a greeting may take. Source: own choice, as for [`INITS_MAX`].
+const GREETING_LASTS: Duration = Duration::from_secs(7);
 
-/// A key handshake that waits for the peer's RESP.
-pub(crate) struct Handshake {
+/// An INIT, what is needed to read its answer, and when it left.
+struct Asked {
     pending: Pending,
-    started: Instant,
     sent_at: Instant,
     /// When the INIT left over the relay, if that was after `sent_at`.
     relayed_at: Option<Instant>,
+}
+
+/// A key handshake that waits for the peer's RESP.
+pub(crate) struct Handshake {
+    /// The INIT that was sent last.
+    newest: Asked,
+    /// Those before it, of which the oldest comes first.
+    earlier: Vec<Asked>,
+    started: Instant,
     /// The INIT has gone along with the question for a relay.
     has_gone_along: bool,
     /// INITs sent.
@@ -67,10 +82,9 @@ impl Handshake {
             _ => INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)],
         };
         Self {
-            pending,
+            newest: Asked { pending, sent_at: now, relayed_at: None },
+            earlier: Vec::new(),
             started: before.map_or(now, |before| before.started),
-            sent_at: now,
-            relayed_at: None,
             has_gone_along: false,
             attempts: attempts + 1,
             resend_at: now + pause + Duration::from_millis(rng.below(RESEND_JITTER_MS)),
@@ -85,9 +99,31 @@ impl Handshake {
         }
     }
 
+    /// Takes the place of `before`, the key handshake with the INIT before this one, whose answers still count.
+    pub(super) fn follow(&mut self, before: Self) {
+        self.earlier = before.earlier;
+        self.earlier.push(before.newest);
+        self.earlier.drain(..self.earlier.len().saturating_sub(INITS_MAX - 1));
+    }
+
     /// The INIT that was sent last, and what is needed to read its answer.
     pub(crate) const fn pending(&self) -> &Pending {
-        &self.pending
+        &self.newest.pending
+    }
+
+    /// The INITs whose answers count, of which the newest comes last.
+    fn asked(&self) -> impl DoubleEndedIterator<Item = &Asked> {
+        self.earlier.iter().chain([&self.newest])
+    }
+
+    /// The INIT that a RESP to our index `local` answers, and what is needed to read that.
+    pub(super) fn pending_at(&self, local: LocalIndex) -> Option<&Pending> {
+        self.asked().map(|asked| &asked.pending).find(|pending| pending.local_index == local)
+    }
+
+    /// Our indexes under which the peer may answer.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = LocalIndex> + '_ {
+        self.asked().map(|asked| asked.pending.local_index)
     }
 
     /// The newest cookie of the peer.
@@ -110,20 +146,20 @@ impl Handshake {
         self.without_kem
     }
 
-    /// A RESP came that no secret of this side opens. If the KEM secrets of the two sides differ, as after a restored disk,
+    /// A RESP to our index `local` came that no secret of this side opens. If the KEM secrets of the two sides differ, as after a restored disk,
     /// the pair secret alone still fits: the next INIT leaves at once, without the word that a KEM secret is held. Once: a
     /// RESP that was forged costs no more than that.
-    pub(super) fn on_refused(&mut self, now: Instant) {
-        if !self.pending.offers_kem() {
+    pub(super) fn on_refused(&mut self, now: Instant, local: LocalIndex) {
+        if self.pending_at(local).is_some_and(|pending| !pending.offers_kem()) {
             self.is_refused = true; // even the pair secret alone does not fit
         } else if !core::mem::replace(&mut self.without_kem, true) {
             self.resend_at = now;
         }
     }
 
-    /// Nothing waits for this key handshake.
-    pub(super) const fn greet(&mut self) {
-        self.is_greeting = true;
+    /// Notes whether nothing waits for this key handshake.
+    pub(super) const fn set_greeting(&mut self, is_greeting: bool) {
+        self.is_greeting = is_greeting;
     }
 
     /// True when nothing waits for this key handshake.
@@ -141,7 +177,7 @@ impl Handshake {
         self.started
     }
 
-    /// When the INIT is to be repeated, or a greeting ends.
+    /// When the INIT is to be repeated, unless it is a greeting.
     pub(super) const fn resend_at(&self) -> Instant {
         self.resend_at
     }
@@ -149,7 +185,7 @@ impl Handshake {
     /// When no answer is expected any more; `in_use`: streams wait for it. What the rendezvous says ends no stream that stands.
     pub(super) fn give_up_at(&self, in_use: bool) -> Instant {
         match (self.heard.filter(|_| in_use), self.away_since) {
-            _ if self.is_greeting => self.resend_at,
+            _ if self.is_greeting => self.started + GREETING_LASTS,
             _ if self.is_refused => self.started + AWAY_AFTER,
             (Some(heard), _) => (heard + VANISHED_AFTER).max(self.started + VANISHED_TRY),
             (None, Some(since)) => since + AWAY_AFTER,
@@ -196,28 +232,29 @@ impl Handshake {
     /// Notes that the INIT leaves over the relay as well.
     pub(super) fn on_relayed(&mut self, now: Instant) {
         // The channel of an earlier tunnel mostly stands, so that the first one is answered, also when it goes again.
-        self.relayed_at.get_or_insert(now);
+        self.newest.relayed_at.get_or_insert(now);
     }
 
     /// The INIT, once, to go along with the question for a relay, unless it has left over one that stands.
     pub(super) fn go_along(&mut self, now: Instant, stands: bool) -> Option<&[u8]> {
-        if self.has_gone_along || (stands && self.relayed_at.is_some()) {
+        if self.has_gone_along || (stands && self.newest.relayed_at.is_some()) {
             return None;
         }
         self.has_gone_along = true;
-        self.relayed_at.get_or_insert(now);
-        Some(&self.pending.datagram)
+        self.newest.relayed_at.get_or_insert(now);
+        Some(&self.newest.pending.datagram)
     }
 
     /// The rendezvous has answered whether it passed on an INIT that went along. False when the present one is still to leave.
     pub(super) fn has_arrived_along(&mut self, is_passed_on: bool) -> bool {
-        self.relayed_at.take_if(|_| self.has_gone_along && !is_passed_on);
+        self.newest.relayed_at.take_if(|_| self.has_gone_along && !is_passed_on);
         self.has_gone_along && is_passed_on
     }
 
-    /// The round trip that an answer from `from` at `now` shows.
-    pub(super) fn round_trip(&self, now: Instant, from: PathAddr) -> Duration {
-        let relayed_at = self.relayed_at.filter(|_| !from.is_direct());
-        now.since(relayed_at.unwrap_or(self.sent_at))
+    /// The round trip that an answer from `from` at `now` to our index `local` shows.
+    pub(super) fn round_trip(&self, now: Instant, from: PathAddr, local: LocalIndex) -> Duration {
+        let is_it = |asked: &&Asked| asked.pending.local_index == local;
+        let Asked { sent_at, relayed_at, .. } = self.asked().find(is_it).unwrap_or(&self.newest);
+        now.since(relayed_at.filter(|_| !from.is_direct()).unwrap_or(*sent_at))
     }
 }

@@ -91,8 +91,9 @@ impl Peer {
     ) -> Option<Zeroizing<[u8; 32]>> {
         let peer = self.identity.filter(|_| self.role == Role::Trusted)?;
         let begun = self.sessions.find_mut(LocalIndex(offer.session))?.created;
-        if self.offered_since(if *own < peer { begun } else { begun + CROSSING }) {
-            return None; // the peer answers ours
+        // The peer answers ours, if that is the one that counts: always, when its own came early and has been overtaken.
+        if self.offered_since(if is_early || *own < peer { begun } else { begun + CROSSING }) {
+            return None;
         }
         if is_early && self.sessions.current().is_none_or(|current| current.indexes.local.0 != offer.session) {
             return None; // it says nothing about a session that is over

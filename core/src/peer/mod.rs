@@ -251,6 +251,11 @@ impl Peer {
         self.sessions.handshake().map(Handshake::pending)
     }
 
+    /// The INIT of this side that a RESP to our index `local` answers.
+    pub(crate) fn asked_at(&self, local: LocalIndex) -> Option<&Pending> {
+        self.sessions.handshake()?.pending_at(local)
+    }
+
     /// The cookie for the next INIT, if the peer has asked for one.
     pub(crate) fn cookie(&self) -> Option<Cookie> {
         self.sessions.handshake().and_then(Handshake::cookie)
@@ -377,10 +382,10 @@ impl Peer {
         self.sessions.handshake().is_some_and(Handshake::does_without_kem)
     }
 
-    /// The peer's RESP opens under none of the secrets of this side.
-    pub(crate) fn on_refused(&mut self, now: Instant) {
+    /// The peer's RESP to our index `local` opens under none of the secrets of this side.
+    pub(crate) fn on_refused(&mut self, now: Instant, local: LocalIndex) {
         if let Some(handshake) = self.sessions.handshake_mut() {
-            handshake.on_refused(now);
+            handshake.on_refused(now, local);
         }
     }
 
@@ -409,9 +414,17 @@ impl Peer {
         targets.into_iter().filter(|to| to.is_direct() || !patient).for_each(|to| self.send_init(to));
     }
 
-    /// The key handshake under way is a greeting: it is tried once.
+    /// The key handshake under way is a greeting, which is tried once, until something waits for it.
     pub(crate) fn greet(&mut self) {
-        self.sessions.handshake_mut().into_iter().for_each(Handshake::greet);
+        let is_greeting = !self.link.is_busy();
+        self.sessions.handshake_mut().into_iter().for_each(|handshake| handshake.set_greeting(is_greeting));
+    }
+
+    /// A greeting for whose keys something waits meanwhile becomes an ordinary key handshake.
+    pub(crate) fn tend_greeting(&mut self) {
+        if self.is_greeting() {
+            self.greet();
+        }
     }
 
     /// Sends the INIT under way, if there is one, to this address.
@@ -466,11 +479,11 @@ impl Peer {
         prober: &mut Prober<'_>,
     ) -> bool {
         self.paths.on_resp(now, (from, len), self.stands(now, &session), prober);
-        let is_mixed = session.is_mixed();
+        let (is_mixed, local) = (session.is_mixed(), session.indexes.local);
         let (handshake, restarted) = self.make_current(now, Box::new(session));
         self.kem_due_at = (!is_mixed).then(|| self.kem_wanted_at(now, from));
         if let Some(handshake) = handshake {
-            self.on_round_trip(from, handshake.round_trip(now, from));
+            self.on_round_trip(from, handshake.round_trip(now, from, local));
         }
         restarted
     }

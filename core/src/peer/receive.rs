@@ -64,7 +64,9 @@ impl Peer {
         if now >= session.reject_at() {
             return Err(Discard::ExpiredSession);
         }
-        let (indexes, introduced, is_mixed) = (session.indexes, session.introduced, session.is_mixed());
+        // Its pin has introduced a peer that is trusted: what overtakes its HELLO counts.
+        let introduced = session.introduced || self.role == Role::Trusted;
+        let (indexes, is_mixed) = (session.indexes, session.is_mixed());
         let (plaintext, newest) = session.open(counter, datagram).map_err(|e| match e {
             OpenError::Replay => Discard::Replay,
             OpenError::Tag | OpenError::Counter => Discard::Tag,
@@ -126,7 +128,6 @@ impl Peer {
                     self.handle_hello(local, hello, effects)?;
                     (introduced, urgency) = (true, Urgency::Normal);
                 }
-                // Its pin has introduced a peer that is trusted.
                 Frame::Early(message) if self.role == Role::Trusted => effects.early.push(message.into()),
                 _ if !introduced => return Err(Discard::BeforeHello),
                 Frame::Packet(_) | Frame::PureAck(_) | Frame::Loose(_) if !is_mixed => return Err(Discard::NotMixed),

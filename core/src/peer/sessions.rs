@@ -10,15 +10,17 @@
 //! `move_to_down` leads from everywhere to `Down`.
 //!
 //! An INIT of the peer changes no state: its session waits in `next` until a datagram opens under it, which proves that
-//! the initiator has the keys as well; then it moves the tunnel up.
+//! the initiator has the keys as well; then it moves the tunnel up. Sessions of the INITs before it wait beside it, since the peer
+//! repeats its INIT before the answer has come where the round trip is long, and uses the answer that comes first.
 
-use super::handshake::Handshake;
+use super::handshake::{Handshake, INITS_MAX};
 use crate::time::{Duration, Instant, earliest};
 use crate::timer::{PeerTimer, Soonest};
 use crate::tunnel::handshake::Incarnation;
 use crate::tunnel::session::{Session, Side};
 use crate::wire::LocalIndex;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// The sessions that a tunnel in use has.
 struct Keys {
@@ -46,7 +48,8 @@ const USE_WITHIN: Duration = Duration::from_millis(500);
 /// A tunnel's state, and the session that its peer has begun.
 pub(super) struct Sessions {
     state: State,
-    next: Option<Box<Session>>,
+    /// What the peer has begun and not used, of which the newest comes last; [`INITS_MAX`] at most.
+    next: Vec<Box<Session>>,
     /// Until when no key handshake is begun, since the peer is expected to use `next`.
     expect_use_until: Option<Instant>,
     /// When the keys may be old enough to be erased.
@@ -57,7 +60,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) const fn new() -> Self {
-        Self { state: State::Down, next: None, expect_use_until: None, look_at: Instant::ZERO, version: 0 }
+        Self { state: State::Down, next: Vec::new(), expect_use_until: None, look_at: Instant::ZERO, version: 0 }
     }
 
     // Getters.
@@ -116,7 +119,7 @@ impl Sessions {
                 return Some(previous);
             }
         }
-        next.as_deref_mut().filter(|next| next.indexes.local == local)
+        next.iter_mut().map(|next| &mut **next).find(|next| next.indexes.local == local)
     }
 
     /// The session before the current one, while it opens.
@@ -124,27 +127,28 @@ impl Sessions {
         self.keys_mut()?.previous.as_deref_mut()
     }
 
-    /// The session that the peer has begun and not used.
+    /// The newest session that the peer has begun and not used.
     pub(super) fn next_mut(&mut self) -> Option<&mut Session> {
-        self.next.as_deref_mut()
+        self.next.last_mut().map(|next| &mut **next)
     }
 
     /// Our indexes under which the peer may answer.
     pub(super) fn indexes(&self) -> impl Iterator<Item = LocalIndex> + '_ {
         let previous = self.keys().and_then(|keys| keys.previous.as_deref());
-        let sessions = [previous, self.current(), self.next.as_deref()];
-        let pending = self.handshake().map(|handshake| handshake.pending().local_index);
-        sessions.into_iter().flatten().map(|session| session.indexes.local).chain(pending)
+        let next = self.next.iter().map(|next| &**next);
+        let sessions = [previous, self.current()].into_iter().flatten().chain(next);
+        let pending = self.handshake().into_iter().flat_map(Handshake::indexes);
+        sessions.map(|session| session.indexes.local).chain(pending)
     }
 
     /// True while the peer, which began anew, is expected to use the keys of its own key handshake at any moment.
     pub(super) fn expects_use(&self) -> bool {
-        self.expect_use_until.is_some() && self.next.is_some()
+        self.expect_use_until.is_some() && !self.next.is_empty()
     }
 
     /// The incarnation that `remote` was shown with keys that it has not used.
     pub(super) fn shown_to(&self, remote: Incarnation) -> Option<Incarnation> {
-        self.next.as_deref().filter(|next| next.incarnation == remote)?.shown.as_deref().copied()
+        self.next.last().filter(|next| next.incarnation == remote)?.shown.as_deref().copied()
     }
 
     /// Another number whenever [`Sessions::indexes`] may give something else.
@@ -160,10 +164,22 @@ impl Sessions {
 
     /// Begins a key handshake, or goes on with another INIT.
     pub(super) fn move_to_handshake(&mut self, handshake: Handshake) {
-        let handshake = Box::new(handshake);
-        self.state = match self.take_state() {
-            State::Down | State::Connecting(_) => State::Connecting(handshake),
-            State::Up(keys) | State::Renewing(keys, _) => State::Renewing(keys, handshake),
+        let mut handshake = Box::new(handshake);
+        let keys = match self.take_state() {
+            State::Down => None,
+            State::Up(keys) => Some(keys),
+            State::Connecting(before) => {
+                handshake.follow(*before);
+                None
+            }
+            State::Renewing(keys, before) => {
+                handshake.follow(*before);
+                Some(keys)
+            }
+        };
+        self.state = match keys {
+            None => State::Connecting(handshake),
+            Some(keys) => State::Renewing(keys, handshake),
         };
     }
 
@@ -171,7 +187,7 @@ impl Sessions {
     /// still open, unless they belong to another incarnation of the peer.
     pub(super) fn move_to_up(&mut self, session: Box<Session>) -> Option<Box<Handshake>> {
         let incarnation = session.incarnation;
-        self.next.take_if(|next| next.incarnation != incarnation);
+        self.next.retain(|next| next.incarnation == incarnation);
         let (keys, handshake) = match self.take_state() {
             State::Down => (None, None),
             State::Connecting(handshake) => (None, Some(handshake)),
@@ -186,7 +202,7 @@ impl Sessions {
 
     /// Forgets all keys and every key handshake.
     pub(super) fn move_to_down(&mut self) {
-        (self.state, self.next) = (State::Down, None);
+        (self.state, self.next) = (State::Down, Vec::new());
         self.changed();
     }
 
@@ -209,18 +225,19 @@ impl Sessions {
         debug_assert!(session.side == Side::Responder, "an initiator's session is used at once");
         // An INIT of this side would have the name that the link is about to lose, and would look like yet another process.
         self.expect_use_until = session.shown.is_some().then(|| session.created + USE_WITHIN);
-        self.next = Some(Box::new(session));
+        self.next.drain(..self.next.len().saturating_sub(INITS_MAX - 1));
+        self.next.push(Box::new(session));
         self.changed();
     }
 
-    /// The waiting session, if `local` is our index of it. One without a KEM secret goes on waiting, and opens, while this
-    /// side seals under one with it for the same process.
+    /// The waiting session, if `local` is our index of it; those before it are forgotten. One without a KEM secret goes on waiting,
+    /// and opens, while this side seals under one with it for the same process.
     pub(super) fn take_next(&mut self, local: LocalIndex) -> Option<Box<Session>> {
         let mixed_with = self.current().filter(|current| current.is_mixed()).map(|current| current.incarnation);
         let is_step_back = |next: &Session| !next.is_mixed() && mixed_with == Some(next.incarnation);
-        let next = self.next.take_if(|next| next.indexes.local == local && !is_step_back(next))?;
+        let at = self.next.iter().position(|next| next.indexes.local == local && !is_step_back(next))?;
         self.changed();
-        Some(next)
+        self.next.drain(..=at).next_back()
     }
 
     // Time.
@@ -228,7 +245,8 @@ impl Sessions {
     /// Erases the keys that are too old; `heard` is when the peer last spoke.
     pub(super) fn handle_timeout(&mut self, now: Instant, heard: Option<Instant>) {
         self.expect_use_until.take_if(|until| now >= *until);
-        if self.next.take_if(|next| now >= next.reject_at()).is_some() {
+        if self.next.first().is_some_and(|next| now >= next.reject_at()) {
+            self.next.retain(|next| now < next.reject_at());
             self.changed();
         }
         let Some(keys) = self.keys_mut() else { return };
@@ -257,11 +275,11 @@ impl Sessions {
     /// Notes when keys are erased, an INIT is repeated or given up and, for a tunnel `in_use`, keys are replaced.
     pub(super) fn note_deadlines(&self, in_use: bool, soonest: &mut Soonest) {
         if let Some(handshake) = self.handshake() {
-            soonest.note(PeerTimer::Resend, Some(handshake.resend_at()));
+            soonest.note(PeerTimer::Resend, Some(handshake.resend_at()).filter(|_| !handshake.is_greeting()));
             soonest.note(PeerTimer::GiveUp, earliest(Some(handshake.give_up_at(in_use)), handshake.tell_away_at()));
         }
-        if let Some(next) = &self.next {
-            soonest.note(PeerTimer::EraseOld, Some(next.reject_at()));
+        if let Some(oldest) = self.next.first() {
+            soonest.note(PeerTimer::EraseOld, Some(oldest.reject_at()));
             soonest.note(PeerTimer::Resend, self.expect_use_until);
         }
         let Some(Keys { current, previous }) = self.keys() else { return };
@@ -282,6 +300,7 @@ mod tests {
     use crate::agreement::{self, KeyPair};
     use crate::identity::Identity;
     use crate::noise::{StaticShared, TrafficKeys};
+    use crate::path::PathAddr;
     use crate::peer::handshake::VANISHED_AFTER;
     use crate::rng::Rng;
     use crate::time::Duration;
@@ -289,8 +308,8 @@ mod tests {
     use crate::tunnel::session::{Ends, Indexes};
     use crate::tunnel::stance::Stance;
     use crate::tunnel::{COOKIE_WAIT_MAX, COOKIE_WAIT_MIN, ERASE_AFTER, REJECT_AFTER, REKEY_AFTER};
-    use crate::wire::RemoteIndex;
-    use std::vec::Vec;
+    use crate::wire::{Channel, RemoteIndex};
+    use std::vec;
 
     fn session(index: u32, side: Side, incarnation: u8, now: Instant) -> Session {
         let indexes = Indexes { local: LocalIndex(index), remote: RemoteIndex(index) };
@@ -364,6 +383,26 @@ mod tests {
         sessions.set_next(session(2, Side::Responder, 7, T));
         sessions.move_to_up(Box::new(session(3, Side::Initiator, 8, T)));
         assert_eq!(indexes(&sessions), [3], "what a process that is gone has begun is forgotten");
+    }
+
+    #[test]
+    fn answers_to_the_inits_before_count_up_to_a_maximum() {
+        let (mut asker, mut other) = (Sessions::new(), Sessions::new());
+        for n in 1..=INITS_MAX as u32 + 2 {
+            let now = T + Duration::from_secs(n.into());
+            asker.move_to_handshake(handshake(n, now, asker.handshake()));
+            other.set_next(session(n, Side::Responder, 7, now));
+        }
+        assert_eq!((indexes(&asker), indexes(&other)), (vec![3, 4, 5], vec![3, 4, 5]), "the oldest are forgotten");
+        let waiting = asker.handshake().expect("under way");
+        assert!(waiting.pending_at(LocalIndex(2)).is_none() && waiting.pending_at(LocalIndex(3)).is_some());
+        let took = waiting.round_trip(T + Duration::from_secs(7), PathAddr::Relay(Channel(1)), LocalIndex(3));
+        assert_eq!(took, Duration::from_secs(4), "since that INIT left");
+        assert!(asker.move_to_up(Box::new(session(3, Side::Initiator, 7, T))).is_some());
+        assert_eq!(indexes(&asker), [3], "the first answer is taken");
+        let used = other.take_next(LocalIndex(4)).expect("it waited");
+        other.move_to_up(used);
+        assert_eq!(indexes(&other), [4, 5], "what came before is forgotten");
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn greetings_have_a_maximum_and_end_without_a_word() {
     assert_eq!(greeted(&end), GREETINGS_MAX);
     let mut out = Vec::new();
     while end.poll_event().is_some() || end.poll_transmit(now, &mut out).is_some() {}
-    let later = now + Duration::from_secs(2);
+    let later = now + Duration::from_secs(7);
     end.handle_timeout(later);
     assert_eq!(greeted(&end), 0, "each is tried once");
     let mut events = core::iter::from_fn(|| end.poll_event());
@@ -56,7 +56,6 @@ fn a_greeting_in_vain_gives_way_to_who_waits() {
     end.with_link(peer, |link| link.send_packet(b"data".to_vec().into()));
     let mut out = Vec::new();
     while end.poll_transmit(now, &mut out).is_some() {}
-    assert_eq!(greeted(&end), 1);
     let later = now + Duration::from_millis(1400);
     end.handle_timeout(later);
     while end.poll_transmit(later, &mut out).is_some() {}
