@@ -14,6 +14,9 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+/* Longest wait for what comes on every machine, under valgrind and beside others too. Unit: ms. */
+#define PATIENCE 60000
+
 static unsigned char buffer[65536];
 
 static void nulls_and_nonsense(char **argv) {
@@ -180,8 +183,8 @@ static void concurrent_close(pilot_handle a, pilot_handle b) {
   for (i = 0; i < 20; i++) {
     pthread_t reader, acceptor;
     pilot_handle listener = must("listen", pilot_listen(b, 6000, &error));
-    pilot_handle ours = must("connect", pilot_stream_connect(a, "bad-b", 6000, 10000, &error));
-    pilot_handle theirs = must("accept", pilot_stream_accept(listener, 10000, NULL, &error));
+    pilot_handle ours = must("connect", pilot_stream_connect(a, "bad-b", 6000, PATIENCE, &error));
+    pilot_handle theirs = must("accept", pilot_stream_accept(listener, PATIENCE, NULL, &error));
     pthread_create(&reader, NULL, blocked_read, &ours);
     pthread_create(&acceptor, NULL, blocked_accept, &listener);
     usleep((useconds_t)(i * 500));
@@ -192,15 +195,15 @@ static void concurrent_close(pilot_handle a, pilot_handle b) {
     pthread_join(acceptor, &bad);
     failures += bad != NULL;
     EXPECT(pilot_stream_read(ours, buffer, 1, -1, &error), PILOT_E_CLOSED);
-    EXPECT(pilot_stream_read(theirs, buffer, 1, 10000, &error), 0);
+    EXPECT(pilot_stream_read(theirs, buffer, 1, PATIENCE, &error), 0);
     EXPECT(pilot_close(theirs), 0);
   }
 }
 
 static void lengths(pilot_handle a, pilot_handle b) {
   pilot_handle listener = must("listen", pilot_listen(b, 6100, &error));
-  pilot_handle ours = must("connect", pilot_stream_connect(a, "bad-b", 6100, 10000, &error));
-  pilot_handle theirs = must("accept", pilot_stream_accept(listener, 10000, NULL, &error));
+  pilot_handle ours = must("connect", pilot_stream_connect(a, "bad-b", 6100, PATIENCE, &error));
+  pilot_handle theirs = must("accept", pilot_stream_accept(listener, PATIENCE, NULL, &error));
   EXPECT(pilot_stream_read(ours, NULL, 1, 0, &error), PILOT_E_INVALID);
   EXPECT(pilot_stream_read(ours, buffer, SIZE_MAX, 0, &error), PILOT_E_INVALID);
   EXPECT(pilot_stream_write(ours, NULL, 1, 0, &error), PILOT_E_INVALID);
@@ -212,7 +215,7 @@ static void lengths(pilot_handle a, pilot_handle b) {
   EXPECT(pilot_stream_shutdown(ours, 99, &error), PILOT_E_INVALID);
   EXPECT(pilot_stream_shutdown(ours, PILOT_SHUT_WRITE, &error), 0);
   EXPECT(pilot_stream_write(ours, buffer, 1, 0, &error), PILOT_E_RESET);
-  EXPECT(pilot_stream_read(theirs, buffer, 1, 10000, &error), 0);
+  EXPECT(pilot_stream_read(theirs, buffer, 1, PATIENCE, &error), 0);
   pilot_close(ours);
   pilot_close(theirs);
   pilot_close(listener);
@@ -221,8 +224,8 @@ static void lengths(pilot_handle a, pilot_handle b) {
 /* A child has the descriptors and nothing else. */
 static void forked(pilot_handle a, pilot_handle b) {
   pilot_handle listener = must("listen", pilot_listen(b, 6200, &error));
-  int ours = (int)must("connect", pilot_connect(a, "bad-b", 6200, 10000, NULL, &error));
-  int theirs = (int)must("accept", pilot_accept(listener, 10000, NULL, &error));
+  int ours = (int)must("connect", pilot_connect(a, "bad-b", 6200, PATIENCE, NULL, &error));
+  int theirs = (int)must("accept", pilot_accept(listener, PATIENCE, NULL, &error));
   char byte = 0;
   pid_t child = fork();
   if (child == 0) {
@@ -268,13 +271,13 @@ static void cycles(pilot_handle a, pilot_handle b) {
   long kib = 0;
   for (i = 0; i < 10000; i++) {
     if (i % 2) {
-      int ours = (int)must("connect", pilot_connect(a, "bad-b", 6300, 10000, NULL, &error));
-      int theirs = (int)must("accept", pilot_accept(listener, 10000, NULL, &error));
+      int ours = (int)must("connect", pilot_connect(a, "bad-b", 6300, PATIENCE, NULL, &error));
+      int theirs = (int)must("accept", pilot_accept(listener, PATIENCE, NULL, &error));
       close(ours);
       close(theirs);
     } else {
-      pilot_handle ours = must("connect", pilot_stream_connect(a, "bad-b", 6300, 10000, &error));
-      pilot_handle theirs = must("accept", pilot_stream_accept(listener, 10000, NULL, &error));
+      pilot_handle ours = must("connect", pilot_stream_connect(a, "bad-b", 6300, PATIENCE, &error));
+      pilot_handle theirs = must("accept", pilot_stream_accept(listener, PATIENCE, NULL, &error));
       pilot_close(ours);
       pilot_close(theirs);
     }
@@ -315,7 +318,7 @@ static void few_descriptors(pilot_handle a, pilot_handle b) {
   EXPECT(pilot_listen(b, 6401, &error), PILOT_E_FULL);
   for (i = 0; i < taken; i++) close(fds[i]);
   setrlimit(RLIMIT_NOFILE, &limit);
-  fd = (int)must("connect", pilot_connect(a, "bad-b", 6400, 10000, NULL, &error));
+  fd = (int)must("connect", pilot_connect(a, "bad-b", 6400, PATIENCE, NULL, &error));
   close(fd);
   pilot_close(listener);
   printf("%d streams with few descriptors\n", count);
@@ -335,7 +338,7 @@ static void full_disk(pilot_handle a, pilot_handle b) {
   if (code >= 0) failures++;
   printf("full disk: %s: %s\n", pilot_code_name(code), error.message);
   /* Streams do not need the disk. */
-  fd = (int)must("connect", pilot_connect(a, "bad-b", 6500, 10000, NULL, &error));
+  fd = (int)must("connect", pilot_connect(a, "bad-b", 6500, PATIENCE, NULL, &error));
   close(fd);
   setrlimit(RLIMIT_FSIZE, &limit);
   for (i = 0; i < 100; i++) {
