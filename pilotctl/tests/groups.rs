@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Lab, until};
+use harness::{Lab, Node, until};
 use serde_json::{Value, json};
 
 fn count(value: &Value) -> usize {
@@ -56,6 +56,33 @@ fn nodes_of_one_group_reach_each_other_by_name_until_one_is_removed() {
     assert_eq!(a.json(&["group", "export", "fleet"])["key"].as_str().unwrap().len(), 64);
     a.json(&["group", "rekey", "fleet"]);
     a.fails(&["group", "remove", "fleet", "worker"], 4, "not_found");
+}
+
+/// Twelve daemons by one code, each of which writes to the next; those that have not met yet meet also while the founder is away.
+#[test]
+fn twelve_daemons_of_one_code_reach_each_other_while_the_founder_is_away() {
+    const NODES: usize = 12;
+    let mut lab = Lab::new();
+    let nodes: Vec<_> = (0..NODES).map(|n| lab.node(&format!("node-{n}"))).collect();
+    let code = {
+        nodes[0].json(&["group", "create", "fleet"]);
+        let uses = (NODES - 1).to_string();
+        nodes[0].json(&["group", "invite", "fleet", "--uses", &uses])["code"].as_str().unwrap().to_owned()
+    };
+    std::thread::scope(|scope| {
+        nodes[1..].iter().for_each(|node| _ = scope.spawn(|| node.json(&["join", &code])));
+    });
+    let know_all = |n: &Node| count(&n.json(&["group", "members", "fleet"])["members"]) == NODES;
+    until("all know all", || nodes.iter().all(know_all));
+    let write_to = |from: usize, to: usize| {
+        nodes[from].json(&["send-message", &format!("node-{to}.fleet"), "--data", "hello"]);
+    };
+    (0..NODES).for_each(|n| write_to(n, (n + 1) % NODES));
+    until("each has its message", || nodes.iter().all(|n| count(&n.json(&["inbox"])["messages"]) == 1));
+
+    nodes[0].json(&["daemon", "stop"]);
+    (1..NODES).for_each(|n| write_to(n, 1 + (n + 4) % (NODES - 1)));
+    until("each has another", || nodes[1..].iter().all(|n| count(&n.json(&["inbox"])["messages"]) == 2));
 }
 
 /// The commands in the blocks of docs/fleet.md, as they are printed there.
