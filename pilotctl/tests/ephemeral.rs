@@ -60,6 +60,29 @@ fn a_daemon_that_joins_for_one_run_leaves_nothing_behind() {
     assert_ne!(a.json(&["find", "worker-node"])["address"], found);
 }
 
+/// A container that joins a group is no member of it any more when it ends.
+#[test]
+fn a_daemon_for_one_run_leaves_its_groups_at_its_end() {
+    let mut lab = Lab::new();
+    let a = lab.node("primary-node");
+    a.json(&["group", "create", "fleet"]);
+    let invite = a.json(&["group", "invite", "fleet"]);
+    let folder = lab.folder.join("worker");
+    std::fs::create_dir_all(folder.join("runtime")).unwrap();
+    let words = ["daemon", "start", "--ephemeral", "--hostname", "worker-node", "--listen", "127.0.0.1:0"];
+    let endpoint = lab.endpoint().unwrap();
+    let started = command(&folder, &[&words[..], &["--rendezvous", &endpoint]].concat())
+        .env("PILOT_JOIN", invite["code"].as_str().unwrap())
+        .output()
+        .unwrap();
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    let members = || a.json(&["group", "list"])["groups"][0]["members"].clone();
+    until("it is a member", || members() == 2);
+    let stopped = run(&folder, &["daemon", "stop"]);
+    assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
+    until("the group is without it", || members() == 1);
+}
+
 #[test]
 fn the_end_of_a_daemon_for_one_run_does_not_wait_for_a_rendezvous_that_is_gone() {
     let mut lab = Lab::new();

@@ -140,8 +140,13 @@ impl Endpoint {
 
     /// Gives this node's address, name, grants and mailbox back to the rendezvous, before the node ends for good: its tunnels are to be
     /// closed once [`Endpoint::is_leaving`] is false, which it is after four seconds at the latest. Nothing else is asked of the
-    /// rendezvous any more.
+    /// rendezvous any more. It leaves its groups too: the members that have a tunnel tell the others.
     pub fn leave(&mut self, now: Instant) {
+        let groups: Vec<_> = self.trust().groups().map(|group| group.roster.id()).collect();
+        for group in groups {
+            let left = self.leave_group(now, &group);
+            debug_assert!(left.is_ok(), "a group of this node");
+        }
         self.with_directory(now, |directory, cx| directory.leave(cx));
     }
 
