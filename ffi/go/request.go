@@ -151,6 +151,12 @@ type GroupRequest struct {
 	Role  string `json:"role,omitzero"`  // "admin" or "member"
 }
 
+// GroupImportRequest takes the secret key of a group from where it was kept: this node, a member, is an admin from now on.
+type GroupImportRequest struct {
+	Group string `json:"group"`
+	Key   string `json:"key"`
+}
+
 // GroupExportRequest tells the secret key of a group.
 type GroupExportRequest struct {
 	Group string `json:"group"`
@@ -338,6 +344,7 @@ func (GroupMembersRequest) verb() string { return "group_members" }
 func (GroupInviteRequest) verb() string  { return "group_invite" }
 func (GroupRequest) verb() string        { return "group" }
 func (GroupExportRequest) verb() string  { return "group_export" }
+func (GroupImportRequest) verb() string  { return "group_import" }
 func (ProfileRequest) verb() string      { return "profile" }
 func (SendMessageRequest) verb() string  { return "send_message" }
 func (AskRequest) verb() string          { return "ask" }

@@ -45,6 +45,7 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		GroupInviteRequest{"fleet", 60, 3, &no, &yes},
 		GroupRequest{"allow", "fleet", "a", "echo", "admin"},
 		GroupExportRequest{"fleet"},
+		GroupImportRequest{"fleet", "00ff"},
 		ProfileRequest{Hostname: &empty},
 		ProfileRequest{&hostname, &public, []string{"x", "y"}},
 		SendMessageRequest{node, "json", &no, 10_000},

@@ -231,6 +231,14 @@ pub enum Request {
         /// The group.
         group: String,
     },
+    /// Takes the secret key of a group from where it was kept: this node, a member, is an admin from now on. Answered once that is
+    /// on disk.
+    GroupImport {
+        /// The group.
+        group: String,
+        /// The key, 64 hexadecimal digits, as `group_export` tells it.
+        key: String,
+    },
     /// Changes what this node says of itself; absent members stay. Answered once the rendezvous agrees.
     Profile {
         /// The hostname, 1 to 63 characters of a–z, 0–9 and `-`; empty: none.
@@ -667,8 +675,8 @@ impl Request {
             | Self::Approve { .. } | Self::Reject { .. } | Self::Grant { .. } | Self::Revoke { .. } | Self::Untrust { .. }
             | Self::WaitTrust { .. } | Self::Invite { .. } | Self::Invites | Self::Uninvite { .. } | Self::Join { .. }
             | Self::Groups | Self::GroupMembers { .. } | Self::GroupInvite { .. } | Self::Group { .. }
-            | Self::GroupExport { .. } | Self::Profile { .. } | Self::SendMessage { .. } | Self::Ask { .. }
-            | Self::Reply { .. } | Self::WaitAnswer { .. } | Self::Answers { .. } | Self::FailQuestion { .. }
+            | Self::GroupExport { .. } | Self::GroupImport { .. } | Self::Profile { .. } | Self::SendMessage { .. }
+            | Self::Ask { .. } | Self::Reply { .. } | Self::WaitAnswer { .. } | Self::Answers { .. } | Self::FailQuestion { .. }
             | Self::Inbox { .. } | Self::InboxRead { .. } | Self::InboxNext { .. } | Self::InboxTake { .. } | Self::Received
             | Self::Outbox { .. } | Self::Publish { .. } | Self::SendDatagram { .. } | Self::Disconnect { .. }
             | Self::Forward { .. } | Self::Forwards | Self::Unforward { .. } | Self::Expose { .. } | Self::Exposes

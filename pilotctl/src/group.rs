@@ -3,6 +3,7 @@
 use crate::args::{self, GroupVerb};
 use crate::client::{CALL_TIMEOUT, daemon};
 use crate::grants::seconds;
+use crate::input;
 use crate::output::Output;
 use crate::pairing;
 use pilot_node::{Failure, GroupAct, Request};
@@ -15,6 +16,9 @@ pub(crate) fn run(verb: GroupVerb, output: &Output) -> Result<(), Failure> {
         GroupVerb::List(_) => Request::Groups,
         GroupVerb::Members(a) => Request::GroupMembers { group: a.group },
         GroupVerb::Export(a) => Request::GroupExport { group: a.group },
+        GroupVerb::Import(a) => {
+            Request::GroupImport { group: a.group, key: key_of(&String::from_utf8_lossy(&input::stdin()?)) }
+        }
         GroupVerb::Create(a) => change(GroupAct::Create, a.group, None, a.ports, None),
         GroupVerb::Allow(a) => change(GroupAct::Allow, a.group, None, Some(a.ports), a.role),
         GroupVerb::Remove(a) => change(GroupAct::Remove, a.group, Some(a.node), None, None),
@@ -26,6 +30,12 @@ pub(crate) fn run(verb: GroupVerb, output: &Output) -> Result<(), Failure> {
     let reply = daemon()?.request(&request, &[], Some(CALL_TIMEOUT))?;
     output.ok(&reply.data);
     Ok(())
+}
+
+/// The key in what `group export` printed, in plain or as JSON, or in the digits alone.
+fn key_of(text: &str) -> String {
+    let is_key = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.split(|c: char| !c.is_ascii_alphanumeric()).filter(is_key).next_back().unwrap_or(text.trim()).into()
 }
 
 /// Makes an invite to a group and shows its code.

@@ -53,7 +53,20 @@ fn nodes_of_one_group_reach_each_other_by_name_until_one_is_removed() {
     c.json(&["group", "leave", "fleet"]);
     assert_eq!(c.json(&["group", "list"])["groups"], json!([]));
     until("the founder is alone", || a.json(&["group", "list"])["groups"][0]["members"] == 1);
+    let kept = a.ok(&["group", "export", "fleet"]);
     assert_eq!(a.json(&["group", "export", "fleet"])["key"].as_str().unwrap().len(), 64);
+
+    // The key in the safe makes an admin of another member.
+    let code = a.json(&["group", "invite", "fleet"])["code"].as_str().unwrap().to_owned();
+    c.json(&["join", &code]);
+    assert_eq!(c.json(&["group", "list"])["groups"][0]["role"], "member");
+    let wrong = c.feed(&["group", "import", "fleet"], b"0123456789abcdef");
+    assert_eq!(wrong.status.code(), Some(2), "{}", String::from_utf8_lossy(&wrong.stderr));
+    assert!(c.feed(&["group", "import", "fleet"], kept.as_bytes()).status.success());
+    let state = c.json(&["group", "list"])["groups"][0].clone();
+    assert_eq!((&state["role"], &state["has_key"]), (&json!("admin"), &json!(true)));
+    c.json(&["group", "leave", "fleet"]);
+    until("the founder is alone again", || a.json(&["group", "list"])["groups"][0]["members"] == 1);
     a.json(&["group", "rekey", "fleet"]);
     a.fails(&["group", "remove", "fleet", "worker"], 4, "not_found");
 }

@@ -87,6 +87,16 @@ impl Endpoint {
         })
     }
 
+    /// Takes the group key from where it was kept: this node, a member, is an admin from now on.
+    ///
+    /// # Errors
+    /// See [`TrustBook::import_group_key`](crate::trust::TrustBook::import_group_key).
+    pub fn import_group_key(&mut self, now: Instant, id: &GroupId, seed: &[u8; 32]) -> Result<(), GroupError> {
+        self.with_directory(now, |directory, cx| {
+            directory.change_group(cx, id, |book, me, _| book.import_group_key(me, id, seed))
+        })
+    }
+
     /// Tells a peer something about groups, if it has a tunnel.
     pub(super) fn tell_member(&mut self, now: Instant, key: &IdentityKey, message: Vec<u8>) {
         if let Some(id) = self.peer_by_identity(key).filter(|id| self.is_up(now, *id)) {

@@ -228,6 +228,26 @@ impl TrustBook {
         Ok(rows)
     }
 
+    /// Takes the group key from where it was kept: this node, a member, is an admin from now on. Returns the rows that tell it.
+    ///
+    /// # Errors
+    /// `Unknown`, `WrongKey`, `NotAMember`, `OutOfRange`.
+    pub fn import_group_key(&mut self, me: &Me<'_>, id: &GroupId, seed: &[u8; 32]) -> Result<Vec<Row>, GroupError> {
+        let (now_s, own) = (self.group_time(me.common_s), me.identity.public());
+        let membership = self.groups.get_mut(id).ok_or(GroupError::Unknown)?;
+        if Identity::from_seed(*seed).public() != membership.roster.key() {
+            return Err(GroupError::WrongKey);
+        }
+        let is_admin = membership.roster.judge(now_s).standing(&own)?.role == Role::Admin;
+        membership.key = Some(Zeroizing::new(*seed));
+        self.changed();
+        if is_admin {
+            return Ok(Vec::new());
+        }
+        let record = own_record(me).ok_or(GroupError::OutOfRange)?;
+        self.issue(me, id, &record, Role::Admin).map(|row| alloc::vec![row])
+    }
+
     /// The proof of this node's membership.
     pub(super) fn own_credentials(&self, me: &Me<'_>, id: &GroupId) -> Result<Credentials, GroupError> {
         let at = self.groups.position(id).ok_or(GroupError::Unknown)?;
@@ -479,9 +499,12 @@ impl TrustBook {
         if !are_proof && roster.judge(now_s).standing(from).is_err() {
             return false;
         }
-        let epoch = roster.epoch();
+        let (epoch, key) = (roster.epoch(), roster.key());
         let new: Vec<Row> = rows.iter().filter(|row| roster.insert(row, now_s) == Ok(true)).cloned().collect();
         let (is_member, has_risen) = (roster.judge(now_s).standing(from).is_ok(), roster.epoch() > epoch);
+        if roster.key() != key {
+            membership.key = None; // the founder has made another one, so that this one signs nothing that counts
+        }
         if !new.is_empty() {
             news.push((*group, new));
             self.changed();

@@ -66,6 +66,8 @@ pub enum GroupError {
     NotAnAdmin,
     /// The group key is not on this node.
     NoKey,
+    /// It is not the key that the group has now.
+    WrongKey,
     /// Only the founder of the group may do so.
     NotTheFounder,
     /// A statement is renewed once in a day.
@@ -87,6 +89,7 @@ impl fmt::Display for GroupError {
             Self::Full => "too many groups, invites, requests or peers",
             Self::NotAnAdmin => "only an older admin of the group may do so, or the group key",
             Self::NoKey => "the group key is not on this node",
+            Self::WrongKey => "that is not the key that the group has now",
             Self::NotTheFounder => "only the founder of the group may do so",
             Self::TooSoon => "a membership is renewed once in a day",
             Self::OutOfRange => "a value is out of its range",

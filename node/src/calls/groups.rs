@@ -55,6 +55,25 @@ pub(crate) fn export(cx: &Context, name: &str) -> Result<GroupKey, Failure> {
     })
 }
 
+/// Takes the group key from where it was kept; answered once that is on disk.
+pub(crate) fn import(cx: &mut Context, name: &str, key: &str, caller: Caller) {
+    match try_import(cx, name, key) {
+        Ok(group) => save(cx, After::Answer(caller, group.into(), None)),
+        Err(failure) => cx.fail(caller, failure),
+    }
+}
+
+fn try_import(cx: &mut Context, name: &str, key: &str) -> Result<Group, Failure> {
+    let id = find(cx, name)?.roster.id();
+    let not_a_key = |_| {
+        Failure::new(Code::InvalidArgument, "a group key has 64 hexadecimal digits")
+            .hint(format!("pilotctl group export {name}, on the node that has it"))
+    };
+    let IdentityKey(seed) = key.parse().map_err(not_a_key)?;
+    cx.stack.endpoint_mut().import_group_key(cx.now, &id, &seed).map_err(|why| failure(why, name))?;
+    after(cx, &id)
+}
+
 /// The group that a caller names.
 pub(crate) fn find<'a>(cx: &'a Context, name: &str) -> Result<&'a Membership, Failure> {
     cx.stack.endpoint().trust().group(name).ok_or_else(|| failure(GroupError::Unknown, name))
@@ -176,7 +195,7 @@ pub(crate) fn failure(why: GroupError, name: &str) -> Failure {
         GroupError::Unknown | GroupError::NotAMember(_) => Code::NotFound,
         GroupError::NameTaken | GroupError::TooSoon | GroupError::AlreadyTrusted => Code::Conflict,
         GroupError::Full => Code::Full,
-        GroupError::BadName | GroupError::OutOfRange => Code::InvalidArgument,
+        GroupError::BadName | GroupError::WrongKey | GroupError::OutOfRange => Code::InvalidArgument,
         _ => Code::TrustRequired,
     };
     Failure::new(code, format!("{name}: {why}")).hint("pilotctl group list")

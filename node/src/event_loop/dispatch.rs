@@ -211,6 +211,7 @@ const fn is_of_codes(request: &Request) -> bool {
             | Request::Join { .. }
             | Request::GroupMembers { .. }
             | Request::GroupExport { .. }
+            | Request::GroupImport { .. }
             | Request::GroupInvite { .. }
             | Request::Group { .. }
     )
@@ -233,6 +234,7 @@ fn pair(rooms: &mut Rooms, request: Request, caller: Caller) {
             Ok(key) => cx.reply(caller, key),
             Err(failure) => cx.fail(caller, failure),
         },
+        Request::GroupImport { group, key } => groups::import(cx, &group, &key, caller),
         Request::GroupInvite { group, expires_s, uses, short, direct } => {
             let (is_short, is_direct) = (short.unwrap_or(false), direct.unwrap_or(false));
             let wish = InviteWish { ports: None, expires_s, uses, group: Some(group), is_short, is_direct };

@@ -140,6 +140,10 @@ fn of_codes() -> Vec<(&'static str, Request)> {
             },
         ),
         (r#"{"op":"group_export","group":"fleet"}"#, Request::GroupExport { group: "fleet".into() }),
+        (
+            r#"{"op":"group_import","group":"fleet","key":"00ff"}"#,
+            Request::GroupImport { group: "fleet".into(), key: "00ff".into() },
+        ),
     ]
 }
 

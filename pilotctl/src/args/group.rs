@@ -16,6 +16,7 @@ pub(crate) enum GroupVerb {
     Allow(GroupAllow),
     Create(GroupCreate),
     Export(GroupExport),
+    Import(GroupImport),
     Invite(GroupInvite),
     Join(super::Join),
     Leave(GroupLeave),
@@ -141,6 +142,15 @@ pub(crate) struct GroupList {}
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "export")]
 pub(crate) struct GroupExport {
+    /// the group
+    #[argh(positional)]
+    pub(crate) group: String,
+}
+
+/// take the key of a group from stdin, as export printed it; this node, a member, is an admin from now on
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "import")]
+pub(crate) struct GroupImport {
     /// the group
     #[argh(positional)]
     pub(crate) group: String,

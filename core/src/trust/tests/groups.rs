@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::group::{GROUPS_MAX, GroupId, Role};
-use crate::trust::GroupError;
+use crate::trust::groups::News;
+use crate::trust::{GroupError, Membership};
 
 impl Owner {
     fn found(&mut self, name: &str) -> Result<GroupId, GroupError> {
@@ -65,4 +66,32 @@ fn only_the_group_key_makes_admins_and_only_the_founder_another_key() {
     let group = a.book.groups().next().expect("its own");
     assert_eq!(group.roster.judge(NOW).standing(&key).map(|row| row.role), Ok(Role::Admin));
     assert_ne!(group.roster.key(), group.roster.group().key);
+}
+
+#[test]
+fn a_key_that_was_kept_makes_an_admin_of_a_member_while_it_is_the_group_s() {
+    let (mut a, mut b) = (Owner::new(1), Owner::new(2));
+    let id = a.found("fleet").expect("room");
+    let group = |owner: &Owner| owner.book.groups().next().expect("its group").roster.group().clone();
+    let key = |owner: &Owner| owner.book.groups().next().and_then(Membership::key_seed).copied();
+    let record = b.public_record();
+    let row = a.at(NOW, |book, me, _| book.issue(me, &id, &record, Role::Member)).expect("an admin");
+    let rows = [a.book.groups().next().expect("its own").roster.rows().collect::<Vec<_>>(), vec![row]].concat();
+    let kept = key(&a).expect("the founder has it");
+    let import = |owner: &mut Owner, seed: &[u8; 32]| {
+        owner.at(NOW, |book, me, _| book.import_group_key(me, &id, seed)).map(|rows| rows.len())
+    };
+    assert_eq!(import(&mut b, &kept), Err(GroupError::Unknown));
+    b.at(NOW, |book, me, _| book.enter_group(me, group(&a), &rows, Ports::NONE)).expect("a member");
+    assert_eq!(import(&mut b, &[7; 32]), Err(GroupError::WrongKey));
+    assert_eq!((import(&mut b, &kept), import(&mut b, &kept)), (Ok(1), Ok(0)), "once an admin, always one");
+    let own = b.key();
+    let judged = b.book.groups().next().expect("its group").roster.judge(NOW).standing(&own).map(|row| row.role);
+    assert_eq!(judged, Ok(Role::Admin));
+
+    // The founder makes another key: the kept one is worth nothing any more, here and in the safe.
+    let told = a.at(NOW, |book, me, rng| book.rekey_group(me, &id, &[own], rng)).expect("the founder");
+    let from = a.key();
+    b.at(NOW, |book, me, _| book.take_rows(me, &from, &id, &told, false, &mut News::default()));
+    assert_eq!((key(&b), import(&mut b, &kept)), (None, Err(GroupError::WrongKey)));
 }
