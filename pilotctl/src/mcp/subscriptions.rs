@@ -57,7 +57,8 @@ impl Subscriptions {
         self.state().uris.retain(|known| known != uri);
     }
 
-    /// Opens a stream of notifications, which begins with an acknowledgement and lasts until the request is cancelled.
+    /// Opens a stream of notifications, which begins with an acknowledgement and lasts until the request is cancelled; what happens
+    /// once that is sent is told.
     pub(super) fn listen(&self, id: &Value, wanted: &Map<String, Value>) -> Result<(), RpcError> {
         let uris = match wanted.get("resourceSubscriptions") {
             None | Some(Value::Null) => Vec::new(),
@@ -73,10 +74,10 @@ impl Subscriptions {
         }
         let honoured = if uris.is_empty() { json!({}) } else { json!({"resourceSubscriptions": uris}) };
         let params = json!({"_meta": {SUBSCRIPTION_KEY: id}, "notifications": honoured});
-        // Before any notification, since the lock is held.
+        // What happens after the acknowledgement is heard, and is told after it, since the lock is held.
+        self.watch(&mut state);
         self.out.send(&notification("notifications/subscriptions/acknowledged", &params));
         state.listens.push((id.clone(), uris));
-        self.watch(&mut state);
         Ok(())
     }
 
