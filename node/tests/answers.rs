@@ -5,12 +5,12 @@ mod lab;
 
 use lab::Lab;
 use pilot_node::answer::{
-    Accepted, Approved, Bound, Cancelled, Connections, Delivered, Disconnected, Found, Handshake, Inbox, Info, Invited,
-    Invites, Message, Nodes, Opened, Outbox, PeerPaths, Peers, Pending, Profile, Proxies, Proxy, Published, Question,
-    Questions, Received, Rejected, RendezvousState, Replied, Sent, StreamState, Taken, Trust, Trusted, Uninvited,
-    Untrusted, Version, WebhookSet,
+    Accepted, Approved, Bound, Cancelled, Connections, Delivered, Disconnected, Found, Group, GroupKey, Groups,
+    Handshake, Inbox, Info, Invited, Invites, Members, Message, Nodes, Opened, Outbox, PeerPaths, Peers, Pending,
+    Profile, Proxies, Proxy, Published, Question, Questions, Received, Rejected, RendezvousState, Replied, Sent,
+    StreamState, Taken, Trust, Trusted, Uninvited, Untrusted, Version, WebhookSet,
 };
-use pilot_node::{Client, Code, Config, InboxPart, MessageKind, Node, RendezvousConfig, Request, send_file};
+use pilot_node::{Client, Code, Config, GroupAct, InboxPart, MessageKind, Node, RendezvousConfig, Request, send_file};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -154,6 +154,21 @@ fn trust(lab: &Lab, asker: &mut Asker) {
     asker.shapes.append(&mut third.shapes);
 }
 
+/// A group that `node-a` founds.
+fn groups(a: &mut Asker) {
+    let group = || "fleet".to_owned();
+    let found =
+        Request::Group { act: GroupAct::Create, group: group(), node: None, ports: Some("echo".into()), role: None };
+    a.ask::<Group>("group", found, b"");
+    a.ask::<Groups>("groups", Request::Groups, b"");
+    a.ask::<Members>("group_members", Request::GroupMembers { group: group() }, b"");
+    let invite =
+        Request::GroupInvite { group: group(), expires_s: Some(60), uses: Some(3), short: None, direct: Some(true) };
+    a.ask::<Invited>("group_invite", invite, b"");
+    let kept: GroupKey = a.ask("group_export", Request::GroupExport { group: group() }, b"");
+    a.ask::<Group>("group_import", Request::GroupImport { group: group(), key: kept.key }, b"");
+}
+
 /// Messages, files, events and datagrams, from `node-a` to `node-b`.
 fn mail(lab: &Lab, a: &mut Asker, b: &mut Asker) {
     let message = |node: &str| Request::SendMessage {
@@ -240,6 +255,7 @@ fn every_answer_has_the_members_that_programs_know() {
     mail(&lab, &mut a, &mut b);
     questions(&mut a, &mut b);
     streams(&mut a, &mut b);
+    groups(&mut a);
     trust(&lab, &mut a);
     a.shapes.append(&mut b.shapes);
     let made = Value::Object(a.shapes);
