@@ -35,7 +35,7 @@ pub(crate) fn run(verb: GroupVerb, output: &Output) -> Result<(), Failure> {
 /// The key in what `group export` printed, in plain or as JSON, or in the digits alone.
 fn key_of(text: &str) -> String {
     let is_key = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    text.split(|c: char| !c.is_ascii_alphanumeric()).filter(is_key).next_back().unwrap_or(text.trim()).into()
+    text.split(|c: char| !c.is_ascii_alphanumeric()).rfind(is_key).unwrap_or(text.trim()).into()
 }
 
 /// Makes an invite to a group and shows its code.

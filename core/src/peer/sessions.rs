@@ -49,6 +49,7 @@ const USE_WITHIN: Duration = Duration::from_millis(500);
 pub(super) struct Sessions {
     state: State,
     /// What the peer has begun and not used, of which the newest comes last; [`INITS_MAX`] at most.
+    #[expect(clippy::vec_box, reason = "keys that do not move leave no copy behind")]
     next: Vec<Box<Session>>,
     /// Until when no key handshake is begun, since the peer is expected to use `next`.
     expect_use_until: Option<Instant>,
