@@ -125,6 +125,8 @@ pub(crate) struct Flow {
     pub(crate) early: Early,
     /// When the first SYN with early data went to the link.
     early_at: Option<Instant>,
+    /// A SYN left without the early data, for which the path had no room, and may be the one that opened the stream.
+    has_bare_syn: bool,
     /// Sequence number of the peer's SYN, which opened the flow.
     pub(crate) syn: Option<u32>,
     /// What the flow holds, as its peer's budget has counted it.
@@ -188,6 +190,7 @@ impl Flow {
             unannounced: 0,
             early: Early::Nothing,
             early_at: None,
+            has_bare_syn: false,
             syn: None,
             held: Held::default(),
             kept: 0,
@@ -211,6 +214,7 @@ impl Flow {
     /// Takes the socket of a flow that asks; afterwards the flow is as before it asked.
     pub(crate) fn forget_question(&mut self) -> RingSocket {
         (self.sent, self.order, self.newest, self.early_at) = (None, Reorder::default(), None, None);
+        self.has_bare_syn = false;
         core::mem::replace(&mut self.tcp, RingSocket::without_rings())
     }
 
@@ -242,6 +246,7 @@ impl Flow {
     pub(crate) fn early_out(&mut self, now: Instant, room: usize) -> &[u8] {
         let Early::Ours(bytes) = &self.early else { return &[] };
         if bytes.len() > room {
+            self.has_bare_syn = true;
             return &[];
         }
         self.early_at.get_or_insert(now);
@@ -445,6 +450,9 @@ impl Flow {
             self.tcp.note_sent(bytes.len());
             self.written += bytes.len() as u64;
             debug_assert_eq!(sent, Ok(bytes.len()), "a ring that is empty, and larger");
+            if self.has_bare_syn {
+                self.sent = None; // the peer may lack the bytes: they go to the link as if they were new
+            }
             self.early = self.sent.map_or(Early::Nothing, Early::Arrived);
         }
         if self.finishing {
