@@ -7,6 +7,7 @@ use crate::time::{Duration, Instant};
 use crate::tunnel::handshake::{Cookie, Pending};
 use crate::tunnel::{COOKIE_WAIT_MAX, COOKIE_WAIT_MIN, GIVE_UP_AFTER, INIT_RESEND};
 use crate::wire::LocalIndex;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// How long a key handshake is tried after the rendezvous has said that the peer is not connected.
@@ -36,9 +37,10 @@ struct Asked {
 /// A key handshake that waits for the peer's RESP.
 pub(crate) struct Handshake {
     /// The INIT that was sent last.
-    newest: Asked,
+    newest: Box<Asked>,
     /// Those before it, of which the oldest comes first.
-    earlier: Vec<Asked>,
+    #[expect(clippy::vec_box, reason = "secrets that do not move leave no copy behind")]
+    earlier: Vec<Box<Asked>>,
     started: Instant,
     /// The INIT has gone along with the question for a relay.
     has_gone_along: bool,
@@ -82,7 +84,7 @@ impl Handshake {
             _ => INIT_RESEND[attempts.min(INIT_RESEND.len() - 1)],
         };
         Self {
-            newest: Asked { pending, sent_at: now, relayed_at: None },
+            newest: Box::new(Asked { pending, sent_at: now, relayed_at: None }),
             earlier: Vec::new(),
             started: before.map_or(now, |before| before.started),
             has_gone_along: false,
@@ -112,8 +114,8 @@ impl Handshake {
     }
 
     /// The INITs whose answers count, of which the newest comes last.
-    fn asked(&self) -> impl DoubleEndedIterator<Item = &Asked> {
-        self.earlier.iter().chain([&self.newest])
+    fn asked(&self) -> impl Iterator<Item = &Asked> {
+        self.earlier.iter().chain([&self.newest]).map(|asked| &**asked)
     }
 
     /// The INIT that a RESP to our index `local` answers, and what is needed to read that.
@@ -146,9 +148,9 @@ impl Handshake {
         self.without_kem
     }
 
-    /// A RESP to our index `local` came that no secret of this side opens. If the KEM secrets of the two sides differ, as after a restored disk,
-    /// the pair secret alone still fits: the next INIT leaves at once, without the word that a KEM secret is held. Once: a
-    /// RESP that was forged costs no more than that.
+    /// A RESP to our index `local` came that no secret of this side opens. If the KEM secrets of the two sides differ, as after a
+    /// restored disk, the pair secret alone still fits: the next INIT leaves at once, without the word that a KEM secret is held.
+    /// Once: a RESP that was forged costs no more than that.
     pub(super) fn on_refused(&mut self, now: Instant, local: LocalIndex) {
         if self.pending_at(local).is_some_and(|pending| !pending.offers_kem()) {
             self.is_refused = true; // even the pair secret alone does not fit
@@ -254,7 +256,7 @@ impl Handshake {
     /// The round trip that an answer from `from` at `now` to our index `local` shows.
     pub(super) fn round_trip(&self, now: Instant, from: PathAddr, local: LocalIndex) -> Duration {
         let is_it = |asked: &&Asked| asked.pending.local_index == local;
-        let Asked { sent_at, relayed_at, .. } = self.asked().find(is_it).unwrap_or(&self.newest);
+        let Asked { sent_at, relayed_at, .. } = self.asked().find(is_it).unwrap_or(&*self.newest);
         now.since(relayed_at.filter(|_| !from.is_direct()).unwrap_or(*sent_at))
     }
 }

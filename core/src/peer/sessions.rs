@@ -166,18 +166,8 @@ impl Sessions {
     /// Begins a key handshake, or goes on with another INIT.
     pub(super) fn move_to_handshake(&mut self, handshake: Handshake) {
         let mut handshake = Box::new(handshake);
-        let keys = match self.take_state() {
-            State::Down => None,
-            State::Up(keys) => Some(keys),
-            State::Connecting(before) => {
-                handshake.follow(*before);
-                None
-            }
-            State::Renewing(keys, before) => {
-                handshake.follow(*before);
-                Some(keys)
-            }
-        };
+        let (keys, before) = self.take_parts();
+        before.into_iter().for_each(|before| handshake.follow(*before));
         self.state = match keys {
             None => State::Connecting(handshake),
             Some(keys) => State::Renewing(keys, handshake),
@@ -189,12 +179,7 @@ impl Sessions {
     pub(super) fn move_to_up(&mut self, session: Box<Session>) -> Option<Box<Handshake>> {
         let incarnation = session.incarnation;
         self.next.retain(|next| next.incarnation == incarnation);
-        let (keys, handshake) = match self.take_state() {
-            State::Down => (None, None),
-            State::Connecting(handshake) => (None, Some(handshake)),
-            State::Up(keys) => (Some(keys), None),
-            State::Renewing(keys, handshake) => (Some(keys), Some(handshake)),
-        };
+        let (keys, handshake) = self.take_parts();
         let previous = keys.map(|keys| keys.current).filter(|current| current.incarnation == incarnation);
         self.look_at = session.erase_at(None);
         self.state = State::Up(Keys { current: session, previous });
@@ -213,6 +198,16 @@ impl Sessions {
             State::Down | State::Connecting(_) => State::Down,
             State::Up(keys) | State::Renewing(keys, _) => State::Up(keys),
         };
+    }
+
+    /// Leaves `Down` behind, and gives what the state before had.
+    fn take_parts(&mut self) -> (Option<Keys>, Option<Box<Handshake>>) {
+        match self.take_state() {
+            State::Down => (None, None),
+            State::Connecting(handshake) => (None, Some(handshake)),
+            State::Up(keys) => (Some(keys), None),
+            State::Renewing(keys, handshake) => (Some(keys), Some(handshake)),
+        }
     }
 
     /// Leaves `Down` behind, for a transition that puts another state there at once.

@@ -56,6 +56,7 @@ fn a_greeting_in_vain_gives_way_to_who_waits() {
     end.with_link(peer, |link| link.send_packet(b"data".to_vec().into()));
     let mut out = Vec::new();
     while end.poll_transmit(now, &mut out).is_some() {}
+    assert_eq!(greeted(&end), 0, "something waits for it");
     let later = now + Duration::from_millis(1400);
     end.handle_timeout(later);
     while end.poll_transmit(later, &mut out).is_some() {}
