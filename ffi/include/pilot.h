@@ -167,6 +167,41 @@
 #define PILOT_EVENT_ANSWER 15
 
 /*
+ Founds a group, with this node as its first admin.
+ */
+#define PILOT_GROUP_CREATE 1
+
+/*
+ Says what members may reach at this node.
+ */
+#define PILOT_GROUP_ALLOW 2
+
+/*
+ Removes a member.
+ */
+#define PILOT_GROUP_REMOVE 3
+
+/*
+ Leaves the group.
+ */
+#define PILOT_GROUP_LEAVE 4
+
+/*
+ Renews the term of a member.
+ */
+#define PILOT_GROUP_RENEW 5
+
+/*
+ Makes a member an admin, or an admin a member.
+ */
+#define PILOT_GROUP_ROLE 6
+
+/*
+ Gives the group another key.
+ */
+#define PILOT_GROUP_REKEY 7
+
+/*
  Most bytes of early data, which travel with the request for a stream (pilot_connect_with). Unit: bytes.
  */
 #define PILOT_FIRST_MAX 1024
@@ -455,6 +490,38 @@ int pilot_event_fd(pilot_handle watch, struct pilot_error *error);
  PILOT_E_CLOSED, PILOT_E_NOT_RUNNING.
  */
 int pilot_next_event(pilot_handle watch, struct pilot_event *event, int timeout_ms, struct pilot_error *error);
+
+/*
+ Founds or changes a group; members with a tunnel hear of it at once. act: PILOT_GROUP_CREATE to PILOT_GROUP_REKEY. member: of
+ PILOT_GROUP_REMOVE, PILOT_GROUP_RENEW and PILOT_GROUP_ROLE the member; of PILOT_GROUP_REKEY the admins that stay, with commas
+ between, or NULL. ports: of PILOT_GROUP_CREATE and PILOT_GROUP_ALLOW what members may reach here, "none" too; NULL: as
+ configured. role: "admin" or "member": of PILOT_GROUP_ROLE what the member becomes, of PILOT_GROUP_ALLOW for whom the ports are
+ (NULL: members). Other acts take NULL for what they do not need.
+ Any thread; blocks until that is on the disk. PILOT_E_NOT_FOUND (no such group or member), PILOT_E_NOT_TRUSTED (this node is no admin,
+ or has not the group key), PILOT_E_CONFLICT (a group has the name), PILOT_E_INVALID, PILOT_E_FULL.
+ */
+int pilot_group(pilot_handle node,
+                int act_of_group,
+                const char *group,
+                const char *member,
+                const char *ports,
+                const char *role,
+                struct pilot_error *error);
+
+/*
+ Makes a code by which `uses` other nodes (1 to 1000; 0: 50) become members of a group: pilot_join. The code can be used for
+ expires_s seconds (0: seven days, at most 30). Writes at most code_len bytes of it, NUL-terminated, and returns its full length;
+ 640 bytes hold any. Any holder of the code may join, so keep it secret. Any thread; blocks until the invite is on the disk.
+ PILOT_E_NOT_FOUND, PILOT_E_NOT_TRUSTED (this node is no admin), PILOT_E_INVALID, PILOT_E_FULL, PILOT_E_UNREACHABLE (no way leads to
+ this node).
+ */
+int64_t pilot_group_invite(pilot_handle node,
+                           const char *group,
+                           uint16_t uses,
+                           uint64_t expires_s,
+                           char *code,
+                           size_t code_len,
+                           struct pilot_error *error);
 
 /*
  Opens a stream to a port of a trusted peer (hostname, address, node number, key or fingerprint) and returns its

@@ -236,13 +236,18 @@ pub unsafe extern "C" fn pilot_call(
         let node: Used<NodeObject> = get(node)?;
         let request = Request::from_json(operation.as_bytes())?;
         let json = node.request(&request, data, CALL_TIMEOUT)?.data.to_string();
-        if let Some(room) = answer.len().checked_sub(1) {
-            let len = json.len().min(room);
-            answer[..len].copy_from_slice(&json.as_bytes()[..len]);
-            answer[len] = 0;
-        }
-        Ok(json.len() as i64)
+        Ok(give(&json, answer))
     })
+}
+
+/// Writes a text into the buffer of a caller, cut to its length and NUL-terminated, and returns its full length.
+pub(crate) fn give(text: &str, buffer: &mut [u8]) -> i64 {
+    if let Some(room) = buffer.len().checked_sub(1) {
+        let len = text.len().min(room);
+        buffer[..len].copy_from_slice(&text.as_bytes()[..len]);
+        buffer[len] = 0;
+    }
+    text.len() as i64
 }
 
 /// Looks a node up by hostname, address, node number, key or fingerprint, and writes its address (port 0) and hostname.
@@ -383,12 +388,7 @@ pub unsafe extern "C" fn pilot_invite(
         let request = Request::Invite { ports, expires_s, uses: Some(uses), short: None, direct: None };
         let node: Used<NodeObject> = get(node)?;
         let invited: Invited = node.request(&request, &[], CALL_TIMEOUT)?.read()?;
-        if let Some(room) = code.len().checked_sub(1) {
-            let len = invited.code.len().min(room);
-            code[..len].copy_from_slice(&invited.code.as_bytes()[..len]);
-            code[len] = 0;
-        }
-        Ok(invited.code.len() as i64)
+        Ok(give(&invited.code, code))
     })
 }
 

@@ -1,7 +1,7 @@
 //! Owns forwards and exposes, which end with their handles.
 
 use crate::error::{Fault, guarded, needed, pilot_error, text};
-use crate::node::NodeObject;
+use crate::node::{NodeObject, give};
 use crate::table::{Kind, Used, get, insert, pilot_handle};
 use pilot_node::answer::Forward;
 use pilot_node::{Client, Request};
@@ -53,11 +53,7 @@ pub unsafe extern "C" fn pilot_forward(
         let (node, listen) = (peer.to_owned(), listen.to_owned());
         let request = Request::Forward { node, port, listen, temporary: Some(true) };
         let forward: Forward = client.request(&request, &[], Some(SET_UP_TIMEOUT))?.read()?;
-        if let Some(room) = bound.len().checked_sub(1) {
-            let len = forward.listen.len().min(room);
-            bound[..len].copy_from_slice(&forward.listen.as_bytes()[..len]);
-            bound[len] = 0;
-        }
+        give(&forward.listen, bound);
         insert(SetUp(Mutex::new(Some(client))))
     })
 }

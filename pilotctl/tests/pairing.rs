@@ -74,6 +74,27 @@ fn two_nodes_without_a_rendezvous_in_common_pair_by_a_code() {
     assert!(late.status.code() == Some(5) && text.contains("the invite is used up"), "{text}");
 }
 
+/// A group over addresses alone: its founder and each member reach each other by their names in it.
+#[test]
+fn machines_without_a_rendezvous_in_common_join_a_group_by_one_code() {
+    let mut lab = Lab::new();
+    let a = lab.node("founder");
+    a.json(&["group", "create", "fleet", "--ports", "messages"]);
+    let invited = a.json(&["group", "invite", "fleet", "--uses", "2", "--direct"]);
+    assert_eq!(invited["over"], json!(["addresses"]));
+    let code = invited["code"].as_str().unwrap();
+    let machines = ["worker", "helper"].map(|name| (name, Fresh(lab.folder.join(name))));
+    for (name, machine) in &machines {
+        machine.json(&["join", code, "--hostname", name]);
+        machine.json(&["send-message", "founder.fleet", "--data", name]);
+        a.json(&["send-message", &format!("{name}.fleet"), "--data", "welcome"]);
+        assert_eq!(machine.json(&["inbox"])["messages"].as_array().unwrap().len(), 1);
+    }
+    assert_eq!(a.json(&["inbox"])["messages"].as_array().unwrap().len(), 2);
+    let know_all = |members: serde_json::Value| members["members"].as_array().unwrap().len() == 3;
+    until("each knows all", || machines.iter().all(|(_, m)| know_all(m.json(&["group", "members", "fleet"]))));
+}
+
 #[test]
 fn a_daemon_comes_up_paired_with_a_code_from_its_environment() {
     let mut lab = Lab::new();

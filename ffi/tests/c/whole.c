@@ -261,6 +261,23 @@ static void codes(pilot_handle a, pilot_handle b) {
   EXPECT(strncmp(error.message, "letter 15 of group 1", 20), 0);
 }
 
+/* A code of a group makes a member, which the group's founder lists, renews not before a day is over, and removes. */
+static void groups(pilot_handle a, pilot_handle b, const char *name_b) {
+  char code[640], *text = (char *)buffer;
+  EXPECT(pilot_group(a, PILOT_GROUP_CREATE, "fleet", NULL, "messages", NULL, &error), 0);
+  EXPECT(pilot_group(a, PILOT_GROUP_CREATE, "fleet", NULL, NULL, NULL, &error), PILOT_E_CONFLICT);
+  EXPECT(pilot_group_invite(a, "fleet", 2, 60, code, sizeof code, &error) == (int64_t)strlen(code), 1);
+  EXPECT(pilot_join(b, code, 10000, &error), 0);
+  EXPECT(pilot_group_invite(b, "fleet", 2, 60, code, sizeof code, &error), PILOT_E_NOT_TRUSTED);
+  must("group_members", pilot_call(a, "{\"op\":\"group_members\",\"group\":\"fleet\"}", NULL, 0, text, sizeof buffer, &error));
+  EXPECT(strstr(text, name_b) != NULL, 1);
+  EXPECT(pilot_group(a, PILOT_GROUP_RENEW, "fleet", name_b, NULL, NULL, &error), PILOT_E_CONFLICT);
+  EXPECT(pilot_group(a, PILOT_GROUP_ROLE, "fleet", name_b, NULL, "admin", &error), 0);
+  EXPECT(pilot_group(a, PILOT_GROUP_REMOVE, "fleet", name_b, NULL, NULL, &error), 0);
+  EXPECT(pilot_group(a, PILOT_GROUP_REMOVE, "fleet", name_b, NULL, NULL, &error), PILOT_E_NOT_FOUND);
+  EXPECT(pilot_group(a, PILOT_GROUP_LEAVE, "fleet", NULL, NULL, NULL, &error), 0);
+}
+
 /* A question waits for its answer, which is given once; then it is there for whoever asks for it, until it is taken. */
 static void questions(pilot_handle a, pilot_handle b, const char *name_b) {
   pilot_message message;
@@ -336,6 +353,7 @@ int main(int argc, char **argv) {
   programs(a, b, name_b);
   events(b);
   codes(a, b);
+  groups(a, b, name_b);
   quotas(a, name_b);
   if (!own) { /* these nodes have no services */
     messages(a, b, name_a, name_b);
