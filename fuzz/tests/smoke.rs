@@ -137,6 +137,11 @@ fn no_message_makes_a_pin_without_its_owners_consent() {
 }
 
 #[test]
+fn members_that_hear_each_other_have_one_roster() {
+    assert!(run("rosters", pilot_fuzz::rosters, 100, 4 * 200) > 0);
+}
+
+#[test]
 fn books_recover_from_failures_power_cuts_and_decay() {
     assert!(run("books", pilot_fuzz::books, 2000, 4 * 200) > 0);
 }

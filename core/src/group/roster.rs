@@ -146,7 +146,9 @@ impl Roster {
 
     // Input.
 
-    /// Takes a row after verifying it; true when the roster has changed. A row that is there already is not verified again.
+    /// Takes a row after verifying it; true when the roster has changed. A row that is there already is not verified again. A row
+    /// that ended less than a day ago is taken, as [`Roster::prune`] keeps it: all members have the same rows, and a node
+    /// is told that its term is over.
     ///
     /// # Errors
     /// See [`Refusal`]: nothing has changed then.
@@ -157,8 +159,8 @@ impl Roster {
         match row {
             Row::Key(_) if !row.is_signed(&self.id, &self.group.founder) => return Err(Refusal::Signature),
             Row::Key(_) => {}
-            Row::Statement(statement) => self.check_statement(row, statement, now_s)?,
-            Row::Removal(removal) => self.check_removal(row, removal, now_s)?,
+            Row::Statement(statement) => self.check_statement(row, statement, day_before(now_s))?,
+            Row::Removal(removal) => self.check_removal(row, removal, day_before(now_s))?,
         }
         let is_near_limit = self.statements.len() >= MEMBERS_MAX
             || self.removals.len() >= REMOVALS_MAX
@@ -178,20 +180,20 @@ impl Roster {
     /// True when the same row, or one that makes it void by its rank, is there.
     fn knows(&self, row: &Row) -> bool {
         match row {
-            Row::Key(row) => self.key.as_ref().is_some_and(|known| known.number >= row.number),
+            Row::Key(row) => self.key.as_ref().is_some_and(|known| known.rank() >= row.rank()),
             Row::Statement(row) => {
                 let known = self.statements.get(&(row.identity, !row.is_by_key()));
                 known.is_some_and(|known| known.rank() >= row.rank())
             }
             Row::Removal(row) => {
                 let known = self.removals.get(&(row.member, row.signer));
-                known.is_some_and(|known| known.epoch >= row.epoch)
+                known.is_some_and(|known| known.rank() >= row.rank())
             }
         }
     }
 
-    fn check_statement(&self, row: &Row, statement: &Statement, now_s: u64) -> Result<(), Refusal> {
-        let judge = self.judge(now_s);
+    fn check_statement(&self, row: &Row, statement: &Statement, then_s: u64) -> Result<(), Refusal> {
+        let judge = self.judge(then_s);
         let signer = match statement.signer {
             None => self.key(),
             Some(signer) => {
@@ -204,7 +206,7 @@ impl Roster {
         if !row.is_signed(&self.id, &signer) {
             return Err(Refusal::Signature);
         }
-        if has_ended(statement, now_s) {
+        if has_ended(statement, then_s) {
             return Err(Refusal::Ended);
         }
         if judge.is_removed(statement) {
@@ -213,8 +215,8 @@ impl Roster {
         Ok(())
     }
 
-    fn check_removal(&self, row: &Row, removal: &Removal, now_s: u64) -> Result<(), Refusal> {
-        let judge = self.judge(now_s);
+    fn check_removal(&self, row: &Row, removal: &Removal, then_s: u64) -> Result<(), Refusal> {
+        let judge = self.judge(then_s);
         let signer = removal.signer.unwrap_or_else(|| self.key());
         let may = removal.signer.is_none() || signer == removal.member || judge.is_admin(&signer);
         if !may {
@@ -227,7 +229,7 @@ impl Roster {
         if removal.is_own() && !is_known && self.removals.values().filter(|row| row.is_own()).count() >= LEAVERS_MAX {
             return Err(Refusal::Full);
         }
-        if u64::from(removal.until) <= now_s { Err(Refusal::Ended) } else { Ok(()) }
+        if u64::from(removal.until) <= then_s { Err(Refusal::Ended) } else { Ok(()) }
     }
 
     fn is_too_large(&self) -> bool {
@@ -251,7 +253,7 @@ impl Roster {
     /// Forgets what is void for good: what a former group key has signed, what a removed admin has signed, statements of removed
     /// nodes, and what has ended a day ago. True when there was any.
     pub fn prune(&mut self, now_s: u64) -> bool {
-        let (before, day_ago) = (self.len, now_s.saturating_sub(DAY_S.into()));
+        let (before, day_ago) = (self.len, day_before(now_s));
         let (id, key) = (self.id, self.key());
         if self.key.is_some() {
             self.statements.retain(|_, row| !row.is_by_key() || Row::Statement(row.clone()).is_signed(&id, &key));
@@ -382,6 +384,10 @@ impl<'a> Judge<'a> {
         let by = self.admins.iter().find(|admin| admin.identity == *by);
         by.is_some_and(|by| !is_admin || (by.since, by.identity) < (row.since, row.identity))
     }
+}
+
+const fn day_before(now_s: u64) -> u64 {
+    now_s.saturating_sub(DAY_S as u64)
 }
 
 fn has_ended(row: &Statement, now_s: u64) -> bool {

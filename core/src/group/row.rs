@@ -108,6 +108,7 @@ impl Statement {
         now_s >= self.not_after as u64 - term / 3
     }
 
+    /// Of two statements of one node, both by the group key or both by admins, the one with the greater rank counts.
     pub(super) fn rank(&self) -> (u32, u32, &[u8; 64]) {
         (self.epoch, self.issued, &self.signature)
     }
@@ -132,6 +133,11 @@ impl Removal {
         self.signer == Some(self.member)
     }
 
+    /// Of two removals of one node by one signer the one with the greater rank counts.
+    pub(super) fn rank(&self) -> (u32, u32, &[u8; 64]) {
+        (self.epoch, self.until, &self.signature)
+    }
+
     fn body(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_u8(REMOVAL);
@@ -145,6 +151,11 @@ impl Removal {
 }
 
 impl KeyRow {
+    /// The key with the greater rank counts: a founder that was set back may give two keys the same number.
+    pub(super) const fn rank(&self) -> (u32, &[u8; 64]) {
+        (self.number, &self.signature)
+    }
+
     fn body(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_u8(KEY);

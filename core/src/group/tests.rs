@@ -87,7 +87,16 @@ fn a_membership_ends_at_its_second_and_with_that_of_the_admin() {
     let at = |roster: &Roster, now| roster.judge(now).standing(&node(2).public()).map(drop);
     assert_eq!(at(&roster, end - 1), Ok(()));
     assert_eq!(at(&roster, end), Err(Refusal::Ended));
-    assert_eq!(roster.insert(&member(3, 1), end), Err(Refusal::NotAnAdmin), "the admin has ended as well");
+    let mut other = roster.clone();
+    assert_eq!(other.insert(&member(3, 1), end), Ok(true), "what has ended just now is known to all members");
+    assert_eq!(other.judge(end).standing(&node(3).public()).map(drop), Err(Refusal::Ended));
+    let long =
+        sign(Statement { not_after: u32::MAX, ..statement(&node(3), Role::Member, Some(&node(1)), 2) }, &node(1));
+    assert_eq!(other.insert(&long, end), Ok(true));
+    let standing = other.judge(end).standing(&node(3).public()).map(drop);
+    assert_eq!(standing, Err(Refusal::NotAnAdmin), "the admin has ended as well");
+    let later = end + u64::from(DAY);
+    assert_eq!(roster.insert(&member(3, 1), later), Err(Refusal::NotAnAdmin));
     assert!(!roster.prune(end + 1), "what has ended just now is still told as that");
     assert!(roster.prune(end + u64::from(DAY)));
     assert_eq!(roster.rows().count(), 0);
@@ -159,6 +168,24 @@ fn the_founder_gives_a_group_another_key_and_the_stolen_one_signs_nothing_any_mo
     assert_eq!(roster.insert(&sign(statement(&node(1), Role::Admin, None, 1), &node(201)), NOW), Ok(true));
     assert_eq!(roster.insert(&member(2, 1), NOW), Ok(true));
     assert_eq!(standing(&roster, 2), Ok(()));
+}
+
+/// A founder that was set back may give a number twice, and a signer may end a removal twice.
+#[test]
+fn of_two_rows_for_one_place_all_members_keep_the_same() {
+    let key =
+        |n: u8| Row::Key(KeyRow { number: 1, key: node(n).public(), signature: [0; 64] }).sign(&group().id(), &node(1));
+    let until = |days: u32| {
+        let (member, signer) = (node(2).public(), Some(node(1).public()));
+        let row = Removal { member, epoch: 1, until: NOW as u32 + days * DAY, signer, signature: [0; 64] };
+        Row::Removal(row).sign(&group().id(), &node(1))
+    };
+    for (first, second, before) in [(key(201), key(202), vec![]), (until(30), until(31), vec![admin(1, 1)])] {
+        let [mut a, mut b] = [(); 2].map(|()| roster(&before));
+        [&first, &second].iter().for_each(|row| _ = a.insert(row, NOW));
+        [&second, &first].iter().for_each(|row| _ = b.insert(row, NOW));
+        assert_eq!((a.digest(), a.rows().count()), (b.digest(), b.rows().count()));
+    }
 }
 
 #[test]
