@@ -168,6 +168,30 @@ fn without_the_owners_word_an_agent_approves_nothing_and_grants_nothing() {
 }
 
 #[test]
+fn an_agent_founds_a_group_and_another_one_joins_it_where_their_owners_allow_that() {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.node("primary-node"), lab.node("worker-node"));
+    let mut unallowed = Agent::new(&a, &[]);
+    let listed = unallowed.ask("tools/list", json!({}))["result"].clone();
+    for name in ["group", "group_invite"] {
+        assert!(!names(&listed, "tools").contains(&name.to_owned()));
+        let answer = unallowed.ask("tools/call", json!({"name": name, "arguments": {"group": "fleet"}}));
+        assert!(answer["error"]["message"].as_str().unwrap().contains("--allow-approve"), "{answer}");
+    }
+    let [mut one, mut two] = [&a, &b].map(|node| Agent::new(node, &["--allow-approve"]));
+    assert_eq!(one.call("group", json!({"act": "create", "group": "fleet"}))["role"], "admin");
+    let ports = one.fails("group", json!({"act": "allow", "group": "fleet", "ports": "all"}));
+    assert_eq!(ports["code"], "invalid_argument", "more ports than configured are the owner's to grant");
+    let code = one.call("group_invite", json!({"group": "fleet", "uses": 1}))["code"].clone();
+    two.call("join", json!({"code": code}));
+    until("both are members", || {
+        two.call("group_members", json!({"group": "fleet"}))["members"].as_array().is_some_and(|m| m.len() == 2)
+    });
+    one.call("group", json!({"act": "remove", "group": "fleet", "node": "worker-node"}));
+    assert_eq!(one.call("groups", json!({}))["groups"][0]["members"], 1);
+}
+
+#[test]
 fn bad_input_gets_an_error_and_the_server_goes_on() {
     let mut lab = Lab::new();
     let a = lab.node("primary-node");

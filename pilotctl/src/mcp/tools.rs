@@ -57,7 +57,7 @@ enum Does {
     Take,
 }
 
-const TOOLS: [Tool; 25] = [
+const TOOLS: [Tool; 27] = [
     Tool {
         name: "info",
         title: "This node",
@@ -144,6 +144,24 @@ const TOOLS: [Tool; 25] = [
         does: Does::Read,
         is_from_peers: true,
         run: |_, call, arguments| actions::plain(call, arguments, "group_members"),
+    },
+    Tool {
+        name: GROUP_INVITE,
+        title: "Make a code of a group",
+        description: "Makes a code: whoever has it becomes a member of the group at once, with pilotctl join CODE or the tool join.",
+        input: Input::of("group_invite"),
+        does: Does::Add,
+        is_from_peers: false,
+        run: |_, call, arguments| actions::plain(call, arguments, "group_invite"),
+    },
+    Tool {
+        name: GROUP,
+        title: "Change a group",
+        description: "",
+        input: Input { without: &["ports"], ..Input::of("group") },
+        does: Does::Take,
+        is_from_peers: true,
+        run: |_, call, arguments| actions::plain(call, arguments, "group"),
     },
     Tool {
         name: "connect_and_ask",
@@ -376,8 +394,10 @@ const TOOLS: [Tool; 25] = [
 const APPROVE: &str = "approve";
 const INVITE: &str = "invite";
 const JOIN: &str = "join";
-/// The tools that make trusted peers: they are there if the owner allows approving.
-const DECIDING: [&str; 3] = [APPROVE, INVITE, JOIN];
+const GROUP_INVITE: &str = "group_invite";
+const GROUP: &str = "group";
+/// The tools that make trusted peers, or end what others trust: they are there if the owner allows approving.
+const DECIDING: [&str; 5] = [APPROVE, INVITE, JOIN, GROUP_INVITE, GROUP];
 
 fn ack(powers: &Powers, call: &Call, arguments: Arguments) -> Result<Value, Failure> {
     if !arguments.has("seqs") {
