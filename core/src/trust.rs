@@ -33,6 +33,7 @@ mod inviting;
 pub(crate) mod join;
 pub(crate) mod meet;
 mod message;
+mod names;
 mod pin;
 mod ports;
 mod quota;
@@ -637,18 +638,6 @@ impl TrustBook {
         }
         let taken = self.pins.values().any(|p| p.addr == record.addr && p.identity != record.identity);
         if taken { Err(TrustError::AddressTaken) } else { Ok(()) }
-    }
-
-    /// Lets the newest record have its name: another pin of that name is called by its address from now on.
-    fn take_name_away(&mut self, record: &NodeRecord) {
-        for (_, pin) in &mut self.pins {
-            if pin.identity != record.identity
-                && pin.hostname == record.hostname
-                && pin.marks.sequence <= record.sequence
-            {
-                pin.hostname.clear();
-            }
-        }
     }
 
     /// `since`: the epoch of the message that makes the pin; what the peer says of grants has greater ones. What a pin of the
