@@ -387,10 +387,13 @@ impl Directory {
     /// The next thing that the endpoint has to do.
     pub(super) fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front().or_else(|| {
-            let version = self.trust.version();
-            (version > self.told).then(|| {
-                self.told = version;
-                Effect::SaveTrust(version)
+            if self.trust.version() == self.told {
+                return None;
+            }
+            // What has changed may have left a name to another peer.
+            self.trust.settle_name().map(Effect::Trust).or_else(|| {
+                self.told = self.trust.version();
+                Some(Effect::SaveTrust(self.told))
             })
         })
     }
