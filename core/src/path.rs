@@ -297,6 +297,11 @@ impl Paths {
         }
     }
 
+    /// The peer says that a gateway maps this address for it.
+    pub(crate) fn note_mapped(&mut self, addr: SocketAddr) {
+        self.find_mut(PathAddr::Direct(addr)).into_iter().for_each(|path| path.history.origin = Origin::Mapped);
+    }
+
     /// Adds a path from which a datagram came, if there is none yet.
     fn hear(&mut self, addr: PathAddr) {
         if self.find(addr).is_none() {

@@ -357,10 +357,15 @@ impl Directory {
     /// sees.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let mut list = self.candidates.clone();
-        list.extend(self.mapped.iter().filter(|mapped| !self.candidates.contains(mapped)));
+        list.extend(self.mapped().iter().filter(|mapped| !self.candidates.contains(mapped)));
         // Where no UDP passes, the rendezvous sees an address that no peer can reach.
         list.extend(self.reflexive.filter(|r| !list.contains(r) && !is_reserved(r)));
         list
+    }
+
+    /// The addresses at which gateways have promised to let peers in.
+    pub(super) fn mapped(&self) -> &[SocketAddr] {
+        &self.mapped
     }
 
     /// True for the port of one of this node's own underlay addresses.

@@ -4,11 +4,11 @@
 use super::directory::{Context, Directory, DirectoryState, Effect};
 use super::{Discard, Endpoint, Event, PeerId, PeerInfo, ResetReason};
 use crate::addr::Addr;
-use crate::control::{Call, Control, Push, Query, Ticket};
+use crate::control::{Call, Candidates, Control, Push, Query, Ticket};
 use crate::extensions::{ExtensionType, Extensions};
 use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::invite::{InviteCode, InviteId};
-use crate::path::{Nat, PathAddr, is_acceptable_candidate};
+use crate::path::{PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Peer, Role};
 use crate::relay::{Keys, RelayNumber};
 use crate::time::{Duration, Instant};
@@ -417,7 +417,7 @@ impl Endpoint {
             (Role::Rendezvous, Control::Push(Push::Observed(addr))) => {
                 self.with_directory(now, |directory, _| directory.on_observed(addr));
             }
-            (Role::Trusted, Control::Candidates(list, nat)) => self.handle_candidates(now, from, (&list, nat)),
+            (Role::Trusted, Control::Candidates(candidates)) => self.handle_candidates(now, from, &candidates),
             (Role::Trusted, Control::Meeting(meeting)) => self.on_meeting(now, from, meeting),
             (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, (&offer, false)),
             (Role::Trusted, Control::KemAnswer(answer)) => self.handle_kem_answer(now, from, &answer),
@@ -434,14 +434,15 @@ impl Endpoint {
         }
     }
 
-    fn handle_candidates(&mut self, now: Instant, from: PeerId, (list, nat): (&[SocketAddr], Nat)) {
+    fn handle_candidates(&mut self, now: Instant, from: PeerId, candidates: &Candidates) {
         let own = self.directory.addresses();
         let Some(entry) = self.peers.get_mut(&from) else { return };
-        entry.peer.paths.note_nat(nat);
+        entry.peer.paths.note_nat(candidates.nat);
         let mut has_news = false;
-        for addr in list.iter().filter(|addr| is_acceptable_candidate(addr, &own)) {
+        for addr in candidates.list.iter().filter(|addr| is_acceptable_candidate(addr, &own)) {
             has_news |= entry.peer.paths.add(PathAddr::Direct(*addr));
         }
+        candidates.mapped.iter().for_each(|addr| entry.peer.paths.note_mapped(*addr));
         entry.peer.paths.on_candidates(now, has_news);
         self.touch(from);
     }
