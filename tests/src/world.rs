@@ -399,6 +399,13 @@ impl World {
 
     /// Lets the owner of `a` ask for trust and the owner of `b` approve; both pins stand when this returns.
     pub fn make_friends(&mut self, a: NodeIndex, b: NodeIndex) {
+        self.approve_without_an_answer(a, b);
+        let friend = self.nodes[b].stack.endpoint().identity().public();
+        self.run_until("the answer arrives", |w| w.nodes[a].stack.endpoint().trust().pin(&friend).is_some());
+    }
+
+    /// Does the same, and returns when the owner of `b` has approved, of which `a` does not know yet.
+    pub fn approve_without_an_answer(&mut self, a: NodeIndex, b: NodeIndex) {
         self.run_until("both are registered", |w| [a, b].iter().all(|n| w.is_registered(*n)));
         let record = self.find(a, b);
         let now = self.now;
@@ -407,9 +414,6 @@ impl World {
         self.run_until("the request arrives", |w| w.nodes[b].stack.endpoint().trust().pending().count() > 0);
         let now = self.now;
         self.nodes[b].stack.endpoint_mut().approve(now, &asker, &Terms::default()).expect("pending");
-        self.run_until("the answer arrives", |w| {
-            w.nodes[a].stack.endpoint().trust().pins().any(|p| p.identity == record.identity)
-        });
     }
 
     /// Looks a node up by its name. Both must be registered.

@@ -226,6 +226,8 @@ pub(super) struct Directory {
     life_asked_at: Option<Instant>,
     rendezvous: Option<(StaticKey, SocketAddr)>,
     relay_key: [u8; 32],
+    /// What its answer to the newest registration took.
+    registered_in: Duration,
     /// The version of its program, as it says.
     program: Option<Box<str>>,
     state: DirectoryState,
@@ -288,6 +290,7 @@ impl Directory {
             life_asked_at: None,
             rendezvous: None,
             relay_key: [0; 32],
+            registered_in: Duration::ZERO,
             program: None,
             state: DirectoryState::Absent,
             register_at: None,

@@ -23,6 +23,10 @@ use core::net::SocketAddr;
 /// Most peers whose identity is known after their trust has ended. Source: own choice; what ends with them is told at once.
 pub(super) const GONE_MAX: usize = 64;
 
+/// Time after an approval in which the peer hears of it and grants the relay. Unit: seconds. Source: own choice, four ways over two
+/// satellites each; a stream to a peer that is away waits no longer for that than a dialer does.
+const NEW_S: u64 = 10;
+
 impl Endpoint {
     // Getters.
 
@@ -405,6 +409,7 @@ impl Endpoint {
             (Role::Rendezvous, Control::Push(Push::RelayOpened(channel, key))) => {
                 if let Some(id) = self.peer_by_identity(&key) {
                     self.set_relay(now, id, channel);
+                    self.peers.get_mut(&id).into_iter().for_each(|entry| entry.peer.set_away(now, false));
                 }
             }
             (Role::Rendezvous, Control::Push(Push::Congested(channel))) => self.on_congested_by(None, channel),
@@ -552,10 +557,13 @@ impl Endpoint {
         }
     }
 
-    /// Only direct paths lead to this peer.
+    /// Only direct paths lead to this peer: the rendezvous has no grant of it for this node. A peer that was approved just now has
+    /// yet to hear of that: what waits for it goes on.
     fn no_relay(&mut self, now: Instant, key: &IdentityKey) {
+        let approved_at = self.trust().pin(key).map_or(0, |pin| pin.approved_at);
+        let is_new = self.wall_us(now) / 1_000_000 < approved_at.saturating_add(NEW_S);
         let Some(id) = self.peer_by_identity(key) else { return };
-        if let Some(entry) = self.peers.get_mut(&id) {
+        if let Some(entry) = self.peers.get_mut(&id).filter(|_| !is_new) {
             entry.peer.set_away(now, true);
         }
         self.touch(id);
