@@ -699,7 +699,8 @@ impl Endpoint {
     fn set_relay(&mut self, now: Instant, id: PeerId, channel: u32) {
         self.legs.close(Channel(channel)); // what the rendezvous has given counts
         if let Some(entry) = self.peers.get_mut(&id) {
-            entry.peer.paths.set_relay(Channel(channel));
+            let before = entry.peer.paths.set_relay_of(0, Channel(channel));
+            before.into_iter().for_each(|_| entry.peer.on_channel_lost());
             entry.peer.paths.on_relays(now);
         }
     }
