@@ -273,6 +273,11 @@ impl Paths {
         self.selected_path().map_or(DATAGRAM_LEN_BASE, |path| path.datagram_len)
     }
 
+    /// The same on another path.
+    pub(crate) fn datagram_len_of(&self, addr: PathAddr) -> usize {
+        self.find(addr).map_or(DATAGRAM_LEN_BASE, |path| path.datagram_len)
+    }
+
     fn find(&self, addr: PathAddr) -> Option<&Path> {
         self.list.iter().find(|p| p.addr == addr)
     }

@@ -1,8 +1,8 @@
 //! Owns the bytes of the control messages (`docs/wire.md`, "Control messages").
 
 use super::{
-    Answer, CANDIDATES_MAX, Call, Candidates, Control, GRANTS_MAX, Grant, InboxNumber, KemAnswer, KemOffer, LETTER_LEN_MAX,
-    LetterId, MESSAGE_LEN_MAX, Push, Query, Refusal, SEARCH_MAX, Ticket,
+    Answer, CANDIDATES_MAX, Call, Candidates, Control, GRANTS_MAX, Grant, InboxNumber, KemAnswer, KemOffer,
+    LETTER_LEN_MAX, LetterId, MESSAGE_LEN_MAX, Push, Query, Refusal, SEARCH_MAX, Ticket,
 };
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put, Reader};

@@ -4,9 +4,9 @@ use super::check::{Check, Grade};
 use super::node::Told;
 use crate::rendezvous::local_endpoint;
 use crate::settings;
+use pilot_node::parts::{ECHO_LEN, echo_question, entropy, is_echo_answer};
 #[cfg(feature = "tls")]
 use pilot_node::parts::{TlsTrouble, TlsWay, try_tls};
-use pilot_node::parts::{ECHO_LEN, echo_question, entropy, is_echo_answer};
 #[cfg(feature = "tls")]
 use pilot_node::{Proxy, ProxySetting, TlsConfig, answer::TlsRoute};
 use pilot_node::{RendezvousConfig, RendezvousHost};
@@ -354,7 +354,10 @@ mod tests {
         );
         let route = TlsRoute { place: "rdv.example:443".into(), proxy: Some(proxy.to_string()), ..TlsRoute::default() };
         let told = tls(&Places { tls: Some(route), ..far })[0].clone();
-        assert!(told.grade == Grade::Ok && told.evidence.contains(&format!("by the proxy {proxy} answers")), "{told:?}");
+        assert!(
+            told.grade == Grade::Ok && told.evidence.contains(&format!("by the proxy {proxy} answers")),
+            "{told:?}"
+        );
         assert!(tls_check(&at(addr), 443, &ProxySetting::None).evidence.contains("on this machine"));
         stopper.stop();
         thread.join().expect("it ends").expect("in order");

@@ -136,7 +136,8 @@ impl Join {
 
     /// True when the proxy has answered that it wants a password, or another one.
     pub(super) fn wants_password(&self) -> bool {
-        self.step == Step::Proxy && matches!(Answer::parse(&self.head), Ok(Some(answer)) if answer.status == WANTS_PASSWORD)
+        self.step == Step::Proxy
+            && matches!(Answer::parse(&self.head), Ok(Some(answer)) if answer.status == WANTS_PASSWORD)
     }
 
     /// The one that is to answer, for people.
