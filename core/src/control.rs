@@ -50,8 +50,8 @@ pub enum Control {
     Answer(Ticket, Answer, Extensions),
     /// The rendezvous tells a node something without having been called.
     Push(Push),
-    /// Underlay addresses of the sender, for direct paths, and its NAT. Only between trusted peers.
-    Candidates(Vec<SocketAddr>, Nat),
+    /// Where the sender may be reached directly. Only between trusted peers.
+    Candidates(Candidates),
     /// A trust message for the recipient, delivered directly.
     Trust(Vec<u8>),
     /// A message between members of a group.
@@ -64,6 +64,17 @@ pub enum Control {
     Meeting(Meeting),
     /// A message of a later version, to be ignored.
     Unknown(u8),
+}
+
+/// Where a node may be reached directly, for a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// Its underlay addresses, at most [`CANDIDATES_MAX`].
+    pub list: Vec<SocketAddr>,
+    /// Those of them that a gateway maps.
+    pub mapped: Vec<SocketAddr>,
+    /// Its NAT.
+    pub nat: Nat,
 }
 
 /// An ML-KEM-768 key, for the answer of the other side.

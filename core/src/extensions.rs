@@ -42,6 +42,8 @@ impl ExtensionType {
     pub const INIT: Self = Self(8);
     /// In answers to Register: the version of the rendezvous' program, for people. Text.
     pub const PROGRAM: Self = Self(9);
+    /// In candidates: the places, from 0, of the addresses in the list that a gateway maps. One byte each.
+    pub const MAPPED: Self = Self(10);
 }
 
 /// Underlay addresses as the value of an extension has them.

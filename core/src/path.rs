@@ -64,6 +64,9 @@ const OUTSTANDING_MAX: usize = 64;
 const NEWS_MAX: usize = 8;
 /// Time after which an answer to a probe is ignored.
 const PROBE_LIFETIME: Duration = Duration::from_secs(3);
+/// Time after a probe in which no other one follows because the peer speaks from that address: a NAT of the peer may have lost the
+/// probe before the peer opened the way. Source: own choice, above the round trip of most paths.
+const MOVED_AGAIN: Duration = Duration::from_millis(200);
 
 /// A decision of [`Paths`], for the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,6 +276,11 @@ impl Paths {
         self.selected_path().map_or(DATAGRAM_LEN_BASE, |path| path.datagram_len)
     }
 
+    /// The same on another path.
+    pub(crate) fn datagram_len_of(&self, addr: PathAddr) -> usize {
+        self.find(addr).map_or(DATAGRAM_LEN_BASE, |path| path.datagram_len)
+    }
+
     fn find(&self, addr: PathAddr) -> Option<&Path> {
         self.list.iter().find(|p| p.addr == addr)
     }
@@ -295,6 +303,11 @@ impl Paths {
             }
             None => self.insert(addr, Standing::Named),
         }
+    }
+
+    /// The peer says that a gateway maps this address for it.
+    pub(crate) fn note_mapped(&mut self, addr: SocketAddr) {
+        self.find_mut(PathAddr::Direct(addr)).into_iter().for_each(|path| path.history.origin = Origin::Mapped);
     }
 
     /// Adds a path from which a datagram came, if there is none yet.
@@ -603,7 +616,7 @@ impl Paths {
 
     /// Probes a path other than the selected one, from which the peer speaks.
     fn probe_moved(&mut self, now: Instant, from: PathAddr, prober: &mut Prober<'_>) {
-        let asked = self.outstanding.iter().any(|o| o.to == from && now.since(o.at) < PROBE_LIFETIME);
+        let asked = self.outstanding.iter().any(|o| o.to == from && now.since(o.at) < MOVED_AGAIN);
         if !asked && prober.budget.take(now, 1).is_ok() && self.charge(from, PROBE_LEN) {
             self.probe(now, from, None, prober.rng);
         }

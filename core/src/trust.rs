@@ -23,6 +23,7 @@
 //! * The secret of a pin changes only by a command of this node's owner (`renewal`). A pinned node without that secret waits
 //!   for the owner as a stranger does.
 
+mod claims;
 mod form;
 mod grant;
 mod grouping;
@@ -33,6 +34,7 @@ mod inviting;
 pub(crate) mod join;
 pub(crate) mod meet;
 mod message;
+mod names;
 mod pin;
 mod ports;
 mod quota;
@@ -59,6 +61,7 @@ use crate::rng::Rng;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use claims::Claims;
 use core::fmt;
 use core::net::SocketAddr;
 use groups::Groups;
@@ -309,6 +312,8 @@ pub struct TrustBook {
     version: TrustVersion,
     invites: Invites,
     groups: Groups,
+    /// Not on disk.
+    claims: Claims,
     /// A peer was reached at another place than the pin had; not on disk.
     has_new_places: bool,
 }
@@ -594,6 +599,7 @@ impl TrustBook {
     /// Ends trust in a key, and what was asked of it before.
     fn remove_pin(&mut self, key: &IdentityKey) -> Option<Pin> {
         let pin = self.pins.remove(key)?;
+        self.claims.end(key);
         self.outgoing.remove(key);
         if self.former.len() >= FORMER_MAX {
             self.former.remove(0);
@@ -639,29 +645,17 @@ impl TrustBook {
         if taken { Err(TrustError::AddressTaken) } else { Ok(()) }
     }
 
-    /// Lets the newest record have its name: another pin of that name is called by its address from now on.
-    fn take_name_away(&mut self, record: &NodeRecord) {
-        for (_, pin) in &mut self.pins {
-            if pin.identity != record.identity
-                && pin.hostname == record.hostname
-                && pin.marks.sequence <= record.sequence
-            {
-                pin.hostname.clear();
-            }
-        }
-    }
-
     /// `since`: the epoch of the message that makes the pin; what the peer says of grants has greater ones. What a pin of the
     /// same node granted before stays granted.
     fn insert_pin(&mut self, me: &Me<'_>, record: &NodeRecord, terms: &Terms, (secret, since): ([u8; 32], u64)) {
-        let is_taken = self.is_name_taken(record);
+        let (hostname, sequence) = self.name_for(record);
         let stated = self.next_epoch(me.now_s);
         debug_assert!(self.check_new_pin(record).is_ok(), "two pins with one address");
         let mut pin = Pin {
             identity: record.identity,
             static_key: record.static_key,
             addr: record.addr,
-            hostname: if is_taken { String::new() } else { record.hostname.clone() },
+            hostname,
             ports: terms.ports.clone(),
             temporary: Vec::new(),
             granted: None,
@@ -677,13 +671,7 @@ impl TrustBook {
             quota: terms.quota.map(Box::new),
             by_hand: true,
             groups: Box::default(),
-            marks: Marks {
-                stated,
-                heard: since,
-                wished: since,
-                sequence: if is_taken { 0 } else { record.sequence },
-                answered: [0; 32],
-            },
+            marks: Marks { stated, heard: since, wished: since, sequence, answered: [0; 32] },
         };
         if let Some(before) = self.pins.remove(&record.identity) {
             pin.verified |= before.verified;

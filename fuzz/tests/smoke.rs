@@ -1,20 +1,20 @@
 //! Runs the fuzz targets over seeded random and half-valid input, in every `cargo test`.
 
-use pilot_core::control::{Call, Control, Query, Ticket};
+use pilot_core::control::{Call, Candidates, Control, Query, Ticket};
 use pilot_core::extensions::Extensions;
 use pilot_core::identity::Profile;
-use pilot_core::path::Nat;
 use pilot_core::rng::Rng;
 use pilot_core::{Addr, Identity, NodeRecord};
 
 /// Valid encodings, which mutation turns into nearly valid ones.
 fn corpus() -> Vec<Vec<u8>> {
     let record = NodeRecord::sign(&Identity::from_seed([1; 32]), Addr::new(0, 5), &Profile::default(), 7).emit();
+    let addr = "192.0.2.1:9".parse().expect("an address");
     vec![
         record.clone(),
         Control::Call(Ticket(1), Call::Register(record), Extensions::NONE).emit(),
         Control::Call(Ticket(2), Call::Lookup(Query::Name("worker-node".into())), Extensions::NONE).emit(),
-        Control::Candidates(vec!["192.0.2.1:9".parse().expect("address")], Nat::default()).emit(),
+        Control::Candidates(Candidates { list: vec![addr], mapped: vec![addr], ..Candidates::default() }).emit(),
         pilot_core::trust::TrustBook::default().emit(),
         vec![1, 100, 0, 2, 10, 3, 4, 5, 6, 4, 1, 2, 3],
         b"0:0000.0001.F00D:1000".to_vec(),

@@ -21,7 +21,7 @@ pub use invites::{Invite, Invited, Invites};
 pub use message::Message;
 pub use network::{Lan, PortMapping, Relay};
 pub use outbox::{Outbox, OutboxMessage, OutboxState};
-pub use paths::{NatKinds, PairRelay, PeerPath, PeerPaths, RendezvousLink};
+pub use paths::{NatKinds, PairRelay, PeerPath, PeerPaths, RendezvousLink, TlsRoute};
 pub use pins::{Asked, Found, Nodes, Pending, PendingRequest, Pin, Record, Temporary, Trust};
 pub use programs::{Exposed, Exposes, Forward, Forwards, Proxies, Proxy, Whois};
 pub use questions::{Question, QuestionState, Questions, Replied};

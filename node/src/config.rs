@@ -62,18 +62,26 @@ pub enum ProxySetting {
     Environment,
     /// This one, unless `NO_PROXY` has the host.
     At(crate::underlay::tls::Proxy),
+    /// This one for every host.
+    Always(crate::underlay::tls::Proxy),
     /// None.
     None,
 }
 
 #[cfg(feature = "tls")]
 impl ProxySetting {
-    /// The proxy that it means, or why the text that names it is none.
-    pub(crate) fn proxy(&self) -> Option<Result<crate::underlay::tls::Proxy, String>> {
+    /// The proxy on the way to this host, if there is one.
+    ///
+    /// # Errors
+    /// The text that names it is none.
+    pub(crate) fn proxy_for(&self, host: &str) -> Result<Option<crate::underlay::tls::Proxy>, String> {
+        use crate::underlay::tls::{Proxy, is_exempt};
         match self {
-            Self::Environment => crate::underlay::tls::Proxy::of_environment(),
-            Self::At(proxy) => Some(Ok(proxy.clone())),
-            Self::None => None,
+            Self::Always(proxy) => Ok(Some(proxy.clone())),
+            Self::None => Ok(None),
+            Self::Environment | Self::At(_) if is_exempt(host) => Ok(None),
+            Self::At(proxy) => Ok(Some(proxy.clone())),
+            Self::Environment => Proxy::of_environment().transpose(),
         }
     }
 }

@@ -53,6 +53,7 @@ mod tests {
             datagram_len: 1216,
             version: Some("0.1.0".into()),
             tls_failure: None,
+            tls: None,
         };
         assert_eq!(
             text(&link, RendezvousState::Ready),

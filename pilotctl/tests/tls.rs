@@ -149,6 +149,12 @@ fn daemons_without_udp_register_over_tls_straight_and_through_a_proxy() {
     until("the refusal is told", || failure().is_some());
     assert!(failure().unwrap().contains("wants a password: http://USER:PASSWORD@HOST:PORT"), "{:?}", failure());
 
+    let route = refused.info()["rendezvous_link"]["tls"].clone();
+    let told = serde_json::json!({"place": "rdv.invalid:443", "proxy": proxy.to_string(), "has_password": true});
+    assert_eq!(route, told, "no password is told");
+    let text = String::from_utf8(refused.run(&["doctor"]).stdout).unwrap();
+    assert!(text.contains(&format!("the proxy {proxy} answers and wants the daemon's password")), "{text}");
+
     straight.ok(&["handshake", "through"]);
     until("the approval", || through.run(&["approve", "straight"]).status.success());
     until("they talk", || straight.run(&["ping", "through", "--count", "1", "--timeout", "5"]).status.success());

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod machines;
+mod sides;
 mod spare;
 
 use crate::books::Books;
@@ -23,6 +24,7 @@ use pilot_core::trust::{Terms, TrustBook, TrustVersion};
 use pilot_core::{Addr, Config, Identity, Instant, Level, NodeRecord, PeerId, Trace, seen};
 use pilot_rendezvous::Rendezvous;
 use pilot_stack::{Event, Recv, Stack, StackConfig, StreamId};
+use sides::Sides;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -65,8 +67,8 @@ pub struct SimNode {
     /// The machine has no network: what it sends and what others send to it is lost.
     pub is_offline: bool,
     nat: Option<Nat>,
-    /// The ports of the sockets beside the node's own one.
-    sides: BTreeMap<u16, Source>,
+    /// The sockets beside the node's own one.
+    sides: Sides,
     ledger: Ledger,
     disk: Disk,
     owner: Owner,
@@ -87,7 +89,7 @@ impl SimNode {
             addr,
             is_offline: false,
             nat: None,
-            sides: BTreeMap::new(),
+            sides: Sides::default(),
             ledger: Ledger::default(),
             disk,
             owner: Owner::default(),
@@ -107,10 +109,7 @@ impl SimNode {
 
     /// The inner address of a socket.
     fn addr_of(&mut self, source: Source) -> SocketAddr {
-        let port = self.addr.port() + (source.0 % u32::from(u16::MAX - self.addr.port())) as u16;
-        if source != Source::MAIN {
-            self.sides.insert(port, source);
-        }
+        let port = if source == Source::MAIN { self.addr.port() } else { self.sides.port_of(source) };
         SocketAddr::new(self.addr.ip(), port)
     }
 
@@ -119,7 +118,7 @@ impl SimNode {
         if inner == self.addr {
             return Some(Source::MAIN);
         }
-        self.sides.get(&inner.port()).copied().filter(|_| inner.ip() == self.addr.ip())
+        self.sides.source_at(inner.port()).filter(|_| inner.ip() == self.addr.ip())
     }
 
     const fn whereabouts(&self) -> Whereabouts {
@@ -380,6 +379,7 @@ impl World {
         let incarnation = incarnation + 1;
         self.nodes[node].stack = self.make_stack((seed, aead), incarnation, trust, (address, used_us), addr);
         let started = &mut self.nodes[node];
+        started.sides.close_all();
         started.owner.check(started.stack.endpoint().trust());
         self.set_clock(node, self.nodes[node].ahead_s);
         self.nodes[node].stack.handle_timeout(self.now);
@@ -399,6 +399,13 @@ impl World {
 
     /// Lets the owner of `a` ask for trust and the owner of `b` approve; both pins stand when this returns.
     pub fn make_friends(&mut self, a: NodeIndex, b: NodeIndex) {
+        self.approve_without_an_answer(a, b);
+        let friend = self.nodes[b].stack.endpoint().identity().public();
+        self.run_until("the answer arrives", |w| w.nodes[a].stack.endpoint().trust().pin(&friend).is_some());
+    }
+
+    /// Does the same, and returns when the owner of `b` has approved, of which `a` does not know yet.
+    pub fn approve_without_an_answer(&mut self, a: NodeIndex, b: NodeIndex) {
         self.run_until("both are registered", |w| [a, b].iter().all(|n| w.is_registered(*n)));
         let record = self.find(a, b);
         let now = self.now;
@@ -407,9 +414,6 @@ impl World {
         self.run_until("the request arrives", |w| w.nodes[b].stack.endpoint().trust().pending().count() > 0);
         let now = self.now;
         self.nodes[b].stack.endpoint_mut().approve(now, &asker, &Terms::default()).expect("pending");
-        self.run_until("the answer arrives", |w| {
-            w.nodes[a].stack.endpoint().trust().pins().any(|p| p.identity == record.identity)
-        });
     }
 
     /// Looks a node up by its name. Both must be registered.
@@ -670,7 +674,7 @@ impl World {
             // Handling an event may have made more output.
             self.transmit(i, &mut batch);
             while let Some(closed) = self.nodes[i].stack.endpoint_mut().poll_closed_source() {
-                self.nodes[i].sides.retain(|_, source| *source != closed);
+                self.nodes[i].sides.close(closed);
             }
         }
         while let Some(transmit) = self.rendezvous.as_mut().and_then(|r| r.poll_transmit(now, &mut batch)) {

@@ -173,6 +173,24 @@ fn first_streams_stand_whatever_the_network_does() {
     }
 }
 
+/// The side that approves opens a stream at once, while the word of its approval is on its way: the rendezvous refuses the relay until
+/// the other side has granted it.
+#[test]
+fn a_stream_that_is_opened_before_the_peer_knows_of_the_trust_waits_for_its_grant() {
+    for (n, relayed) in [0, 1, 2, 3, 4, 5].into_iter().map(Duration::from_secs).enumerate() {
+        let mut world = World::new(seed(40 + n as u64), 2);
+        let delay = LINK.max(relayed / 2);
+        world.set_conditions(Conditions { delay, ..Conditions::default() });
+        world.approve_without_an_answer(0, 1);
+        world.nodes.iter_mut().for_each(|node| node.stack.listen(1000).unwrap());
+        let begin = world.now;
+        world.open_with(1, 0, 1000, b"?");
+        let took = world.now.since(begin);
+        println!("{relayed:?} over the relay: {took:?}");
+        assert!(took <= delay * 20, "{relayed:?} over the relay: {took:?}");
+    }
+}
+
 /// A long way costs its round trips and no more, also where an INIT is repeated before its answer can come: by satellite, on a
 /// machine that has no time, or where datagrams overtake each other.
 #[test]

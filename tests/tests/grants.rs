@@ -296,11 +296,29 @@ fn a_node_with_a_freed_name_is_not_the_peer_that_had_it() {
     assert_eq!(pin(&world, 0, 2).hostname, "", "the other is called by its address");
     let refused = |outcome: &Outcome| matches!(outcome, Outcome::Renamed(_, how) if how.is_refused);
     assert!(outcomes(&world, 0).iter().any(refused), "the owner is told");
-    // Once node 0 hears of the first, both have their names.
+    // Once node 0 hears of the first, both have their names, and the owner is told of both.
     connect(&mut world, 1);
     assert_eq!(pin(&world, 0, 1).hostname, "other-name");
-    let record = look_up(&mut world, 0, "node-2");
-    let now = world.now;
-    world.nodes[0].stack.endpoint_mut().refresh(now, &record);
+    assert_eq!(pin(&world, 0, 2).hostname, "node-2");
+    let key = pin(&world, 0, 2).identity;
+    let named = |outcome: &Outcome| matches!(outcome, Outcome::Renamed(of, how) if *of == key && !how.is_refused);
+    assert!(outcomes(&world, 0).iter().any(named), "the owner is told that the peer has its name");
+}
+
+/// Without a session of the one that gets the name.
+#[test]
+fn the_name_of_a_peer_that_is_trusted_no_more_goes_to_the_one_that_claims_it() {
+    let mut world = friends(912, 3);
+    let_tunnels_end(&mut world);
+    connect(&mut world, 2);
+    rename(&mut world, 1, "other-name");
+    world.run_for(SOON * 2);
+    rename(&mut world, 2, "node-2");
+    world.run_for(SOON * 2);
+    let_tunnels_end(&mut world);
+    assert_eq!(pin(&world, 0, 2).hostname, "");
+    let (now, key) = (world.now, pin(&world, 0, 1).identity);
+    world.nodes[0].stack.endpoint_mut().revoke(now, &key).unwrap();
+    world.run_for(Duration::from_millis(1));
     assert_eq!(pin(&world, 0, 2).hostname, "node-2");
 }

@@ -256,7 +256,8 @@ fn a_cut_in_one_or_both_directions_stalls_no_stream_for_long() {
                 cuts.iter().for_each(|(a, b)| w.cut(*a, *b));
             });
             println!("{nats:?} {cuts:?}: stall {stall:?}");
-            assert!(stall <= 500 * MS, "{nats:?} {cuts:?}: {stall:?}");
+            let most = if cuts.len() == 1 { 200 * MS } else { 400 * MS };
+            assert!(stall <= most, "{nats:?} {cuts:?}: {stall:?}");
             assert!(!is_direct(&world, 0) && !is_direct(&world, 1), "the cut goes on");
             world.heal();
             world.run_for(Duration::from_secs(30));
@@ -291,31 +292,26 @@ const BIRTHDAYS_FAIL: usize = 3;
 /// How two NATs can be passed, which decides what a pair is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Passage {
-    /// Each port is known in advance.
+    /// Each port is known in advance, or a fresh one is found where a router has taken one itself.
     Known,
-    /// A router may have taken a port itself: a fresh one is found, in the second meeting at the latest.
-    Fresh,
     /// One port of many is met by chance, in one attempt every ten minutes.
     Chance,
 }
 
 impl Passage {
-    /// Longest time from the first packet until both sides use a direct path. Source: `docs/paths.md`, "Expected outcome" and the
-    /// pause between two rounds.
-    const fn within(self) -> Duration {
+    /// Longest time from the first packet until both sides use a direct path, over links of `delay`. Source: `docs/paths.md`,
+    /// "Expected outcome" and "Meeting"; a meeting for a fresh port takes its ways, where links are long more than a second.
+    fn within(self, delay: Duration) -> Duration {
         match self {
-            Self::Known => DIRECT_WITHIN,
-            Self::Fresh => Duration::from_secs(5),
+            Self::Known => DIRECT_WITHIN.max(delay * 36),
             Self::Chance => Duration::from_millis(2500),
         }
     }
 
-    /// Attempts that may fail one after the other. A fresh port of an open router is missed where the two sides do not fire at one
-    /// moment; the next use finds it.
+    /// Attempts that may fail one after the other.
     const fn may_fail(self) -> usize {
         match self {
             Self::Known => 0,
-            Self::Fresh => 1,
             Self::Chance => BIRTHDAYS_FAIL,
         }
     }
@@ -327,7 +323,7 @@ fn passable(rng: &mut Rng) -> (Nats, Passage) {
     let (mut nats, passage) = match rng.below(6) {
         0 => ([Some(PortRestricted), Some(PortRestricted)], Passage::Known),
         1 | 2 => ([None, [None, Some(PortRestricted), Some(Symmetric)][rng.below(3) as usize]], Passage::Known),
-        3 | 4 => ([Some(OpenInput), either(rng, [PortRestricted, OpenInput])], Passage::Fresh),
+        3 | 4 => ([Some(OpenInput), either(rng, [PortRestricted, OpenInput])], Passage::Known),
         _ => ([either(rng, [PortRestricted, OpenInput]), either(rng, [Symmetric, AddressDependent])], Passage::Chance),
     };
     nats.rotate_left(rng.below(2) as usize);
@@ -343,7 +339,7 @@ fn disturb(world: &mut World, rng: &mut Rng, what: u64, [node, speaker]: [usize;
             } else {
                 world.dial_in_nat(node)
             }
-            // Nothing reaches the node before its next keepalive, unless it speaks itself.
+            // Nothing reaches the node over the relay before its next keepalive, unless it speaks itself.
             if speaker != node {
                 world.run_for(KEEPALIVE_MAX);
             }
@@ -404,7 +400,10 @@ fn a_pair_whose_nats_allow_it_is_direct_a_second_after_use_whatever_happened() {
             }
             log.push(format!("{:?}: event {what} at {node}, then {speaker} speaks", world.now));
             let (_, direct) = talk(&mut world, speaker);
-            in_a_row = if direct <= passage.within() { 0 } else { in_a_row + 1 };
+            if what < 2 {
+                world.run_for(KEEPALIVE_MAX); // what it has said may have gone to the peer alone
+            }
+            in_a_row = if direct <= passage.within(delay) { 0 } else { in_a_row + 1 };
             let may_fail = passage.may_fail();
             assert!(in_a_row <= may_fail, "seed {seed}, {nats:?}: direct {direct:?}, {log:#?}");
             if passage == Passage::Chance {

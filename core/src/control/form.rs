@@ -1,8 +1,8 @@
 //! Owns the bytes of the control messages (`docs/wire.md`, "Control messages").
 
 use super::{
-    Answer, CANDIDATES_MAX, Call, Control, GRANTS_MAX, Grant, InboxNumber, KemAnswer, KemOffer, LETTER_LEN_MAX,
-    LetterId, MESSAGE_LEN_MAX, Push, Query, Refusal, SEARCH_MAX, Ticket,
+    Answer, CANDIDATES_MAX, Call, Candidates, Control, GRANTS_MAX, Grant, InboxNumber, KemAnswer, KemOffer,
+    LETTER_LEN_MAX, LetterId, MESSAGE_LEN_MAX, Push, Query, Refusal, SEARCH_MAX, Ticket,
 };
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put, Reader};
@@ -39,15 +39,7 @@ impl Control {
                 push.emit(&mut out);
                 Extensions::NONE.emit(&mut out);
             }
-            Self::Candidates(list, nat) => {
-                out.put_u8(5);
-                out.put_u8(list.len().min(CANDIDATES_MAX) as u8);
-                list.iter().take(CANDIDATES_MAX).for_each(|addr| put_endpoint(&mut out, Some(addr)));
-                let extensions = Extensions::NONE;
-                let is_known = *nat != Nat::default();
-                let known = is_known.then(|| extensions.with(ExtensionType::NAT, &emit_nat(*nat)).ok()).flatten();
-                known.unwrap_or_default().emit(&mut out);
-            }
+            Self::Candidates(candidates) => candidates.emit(&mut out),
             Self::Trust(message) => {
                 out.put_u8(6);
                 out.put_bytes(message);
@@ -106,16 +98,7 @@ impl Control {
                 Extensions::parse(&mut r)?;
                 Self::Push(push)
             }
-            5 => {
-                let count = usize::from(r.u8()?);
-                if count > CANDIDATES_MAX {
-                    return Err(Malformed);
-                }
-                let list = (0..count).map(|_| parse_endpoint(&mut r)?.ok_or(Malformed));
-                let list = list.collect::<Result<_, _>>()?;
-                let nat = Extensions::parse(&mut r)?.get(ExtensionType::NAT).and_then(|nat| nat.try_into().ok());
-                Self::Candidates(list, nat.map_or_else(Nat::default, parse_nat))
-            }
+            5 => Self::Candidates(Candidates::parse(&mut r)?),
             6 => Self::Trust(r.bytes(crate::trust::MESSAGE_LEN_MAX)?.into()),
             7 => {
                 let offer = KemOffer { session: r.u32()?, index: r.u32()?, key: Box::new(r.array()?) };
@@ -133,6 +116,36 @@ impl Control {
         };
         r.finish()?;
         Ok(message)
+    }
+}
+
+impl Candidates {
+    fn emit(&self, out: &mut Vec<u8>) {
+        let list = || self.list.iter().take(CANDIDATES_MAX);
+        out.put_u8(5);
+        out.put_u8(list().count() as u8);
+        list().for_each(|addr| put_endpoint(out, Some(addr)));
+        let places = list().enumerate().filter(|(_, addr)| self.mapped.contains(addr));
+        let mapped: Vec<u8> = places.map(|(place, _)| place as u8).collect();
+        let nat = (self.nat != Nat::default()).then(|| emit_nat(self.nat));
+        let values = [(ExtensionType::NAT, nat.as_ref().map_or(&[][..], |nat| nat)), (ExtensionType::MAPPED, &mapped)];
+        let some = values.into_iter().filter(|(_, value)| !value.is_empty());
+        let extensions = some.fold(Extensions::NONE, |all, (of, value)| all.clone().with(of, value).unwrap_or(all));
+        extensions.emit(out);
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let count = usize::from(r.u8()?);
+        if count > CANDIDATES_MAX {
+            return Err(Malformed);
+        }
+        let list = (0..count).map(|_| parse_endpoint(r)?.ok_or(Malformed));
+        let list = list.collect::<Result<Vec<_>, _>>()?;
+        let extensions = Extensions::parse(r)?;
+        let nat = extensions.get(ExtensionType::NAT).and_then(|nat| nat.try_into().ok());
+        let places = extensions.get(ExtensionType::MAPPED).unwrap_or_default().iter().take(CANDIDATES_MAX);
+        let mapped = places.filter_map(|place| list.get(usize::from(*place)).copied()).collect();
+        Ok(Self { list, mapped, nat: nat.map_or_else(Nat::default, parse_nat) })
     }
 }
 

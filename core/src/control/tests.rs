@@ -52,8 +52,9 @@ fn samples() -> Vec<(&'static str, Control)> {
         ("move", Control::Push(Push::Move { to: v6, after_ms: 1500 })),
         ("elsewhere", Control::Push(Push::Elsewhere(v4))),
         ("observed", Control::Push(Push::Observed(v6))),
-        ("candidates", Control::Candidates(vec![v4, v6], Nat::default())),
-        ("candidates with a NAT", Control::Candidates(vec![v4], nat)),
+        ("candidates", Control::Candidates(Candidates { list: vec![v4, v6], ..Candidates::default() })),
+        ("candidates with a NAT", Control::Candidates(Candidates { list: vec![v4], mapped: vec![], nat })),
+        ("candidates, mapped", Control::Candidates(Candidates { list: vec![v4, v6], mapped: vec![v6], nat })),
         ("meeting", Control::Meeting(Meeting { number: 7, is_answer: true, nat, at: v4, span: (9, 11) })),
         ("trust", Control::Trust(vec![1; 3])),
         ("kem offer", Control::KemOffer(KemOffer { session: 1, index: 2, key: Box::new([5; OFFER_LEN]) })),
@@ -129,7 +130,7 @@ fn an_extension_of_a_later_version_is_no_fault_in_any_message() {
         let mut bytes = message.emit();
         let has_list = match &message {
             Control::Call(_, _, list) | Control::Answer(_, _, list) => *list != Extensions::NONE,
-            Control::Candidates(_, nat) => *nat != Nat::default(),
+            Control::Candidates(candidates) => candidates.nat != Nat::default(),
             _ => false,
         };
         if has_list || matches!(message, Control::Trust(_)) {

@@ -226,6 +226,8 @@ pub(super) struct Directory {
     life_asked_at: Option<Instant>,
     rendezvous: Option<(StaticKey, SocketAddr)>,
     relay_key: [u8; 32],
+    /// What its answer to the newest registration took.
+    registered_in: Duration,
     /// The version of its program, as it says.
     program: Option<Box<str>>,
     state: DirectoryState,
@@ -288,6 +290,7 @@ impl Directory {
             life_asked_at: None,
             rendezvous: None,
             relay_key: [0; 32],
+            registered_in: Duration::ZERO,
             program: None,
             state: DirectoryState::Absent,
             register_at: None,
@@ -357,10 +360,15 @@ impl Directory {
     /// sees.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let mut list = self.candidates.clone();
-        list.extend(self.mapped.iter().filter(|mapped| !self.candidates.contains(mapped)));
+        list.extend(self.mapped().iter().filter(|mapped| !self.candidates.contains(mapped)));
         // Where no UDP passes, the rendezvous sees an address that no peer can reach.
         list.extend(self.reflexive.filter(|r| !list.contains(r) && !is_reserved(r)));
         list
+    }
+
+    /// The addresses at which gateways have promised to let peers in.
+    pub(super) fn mapped(&self) -> &[SocketAddr] {
+        &self.mapped
     }
 
     /// True for the port of one of this node's own underlay addresses.
@@ -387,10 +395,13 @@ impl Directory {
     /// The next thing that the endpoint has to do.
     pub(super) fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front().or_else(|| {
-            let version = self.trust.version();
-            (version > self.told).then(|| {
-                self.told = version;
-                Effect::SaveTrust(version)
+            if self.trust.version() == self.told {
+                return None;
+            }
+            // What has changed may have left a name to another peer.
+            self.trust.settle_name().map(Effect::Trust).or_else(|| {
+                self.told = self.trust.version();
+                Some(Effect::SaveTrust(self.told))
             })
         })
     }

@@ -1,7 +1,7 @@
 //! Owns what an endpoint does about the paths of its peers: which change is told, and when this node's candidates leave.
 
 use super::{Endpoint, Event, PathChange, PeerId};
-use crate::control::Control;
+use crate::control::{Candidates, Control};
 use crate::path::{PathAddr, PathNews};
 use crate::peer::Role;
 use crate::time::{Duration, Instant};
@@ -84,13 +84,14 @@ impl Endpoint {
     pub(super) fn send_candidates(&mut self, now: Instant, id: PeerId, seeks: bool) {
         let Some(entry) = self.peers.get_mut(&id).filter(|entry| entry.peer.role == Role::Trusted) else { return };
         entry.peer.paths.on_told(now, seeks);
-        self.send_control(id, &Control::Candidates(self.directory.candidates(), self.nat()));
+        self.send_control(id, &self.candidates_to_tell());
     }
+
     /// Tells a peer together with the RESP that leaves over a relay what it needs next, and offers a key where the pair has no
     /// KEM secret: half a round trip earlier than its first datagram under the new keys would ask for that.
     pub(super) fn tell_early(&mut self, now: Instant, id: PeerId, to: PathAddr) {
         self.offer_kem_early(id, to);
-        let message = Control::Candidates(self.directory.candidates(), self.nat()).emit();
+        let message = self.candidates_to_tell().emit();
         let Some(entry) = self.peers.get_mut(&id) else { return };
         if entry.peer.say_early(to, &message) {
             entry.peer.paths.on_told(now, false);
@@ -99,7 +100,11 @@ impl Endpoint {
 
     /// Tells a peer what [`Endpoint::tell_early`] has told, since that may have been lost.
     pub(super) fn repeat_candidates(&mut self, id: PeerId) {
-        let candidates = Control::Candidates(self.directory.candidates(), self.nat());
-        self.send_control(id, &candidates);
+        self.send_control(id, &self.candidates_to_tell());
+    }
+
+    fn candidates_to_tell(&self) -> Control {
+        let (list, mapped) = (self.directory.candidates(), self.directory.mapped().to_vec());
+        Control::Candidates(Candidates { list, mapped, nat: self.nat() })
     }
 }

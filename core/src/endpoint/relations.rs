@@ -4,11 +4,11 @@
 use super::directory::{Context, Directory, DirectoryState, Effect};
 use super::{Discard, Endpoint, Event, PeerId, PeerInfo, ResetReason};
 use crate::addr::Addr;
-use crate::control::{Call, Control, Push, Query, Ticket};
+use crate::control::{Call, Candidates, Control, Push, Query, Ticket};
 use crate::extensions::{ExtensionType, Extensions};
 use crate::identity::{IdentityKey, NodeRecord, Profile, StaticKey};
 use crate::invite::{InviteCode, InviteId};
-use crate::path::{Nat, PathAddr, is_acceptable_candidate};
+use crate::path::{PathAddr, is_acceptable_candidate};
 use crate::peer::{PacketBuilder, Peer, Role};
 use crate::relay::{Keys, RelayNumber};
 use crate::time::{Duration, Instant};
@@ -22,6 +22,10 @@ use core::net::SocketAddr;
 
 /// Most peers whose identity is known after their trust has ended. Source: own choice; what ends with them is told at once.
 pub(super) const GONE_MAX: usize = 64;
+
+/// Time after an approval in which the peer hears of it and grants the relay. Unit: seconds. Source: own choice, four ways over two
+/// satellites each; a stream to a peer that is away waits no longer for that than a dialer does.
+const NEW_S: u64 = 10;
 
 impl Endpoint {
     // Getters.
@@ -405,6 +409,7 @@ impl Endpoint {
             (Role::Rendezvous, Control::Push(Push::RelayOpened(channel, key))) => {
                 if let Some(id) = self.peer_by_identity(&key) {
                     self.set_relay(now, id, channel);
+                    self.peers.get_mut(&id).into_iter().for_each(|entry| entry.peer.set_away(now, false));
                 }
             }
             (Role::Rendezvous, Control::Push(Push::Congested(channel))) => self.on_congested_by(None, channel),
@@ -417,7 +422,7 @@ impl Endpoint {
             (Role::Rendezvous, Control::Push(Push::Observed(addr))) => {
                 self.with_directory(now, |directory, _| directory.on_observed(addr));
             }
-            (Role::Trusted, Control::Candidates(list, nat)) => self.handle_candidates(now, from, (&list, nat)),
+            (Role::Trusted, Control::Candidates(candidates)) => self.handle_candidates(now, from, &candidates),
             (Role::Trusted, Control::Meeting(meeting)) => self.on_meeting(now, from, meeting),
             (Role::Trusted, Control::KemOffer(offer)) => self.handle_kem_offer(now, from, (&offer, false)),
             (Role::Trusted, Control::KemAnswer(answer)) => self.handle_kem_answer(now, from, &answer),
@@ -434,14 +439,15 @@ impl Endpoint {
         }
     }
 
-    fn handle_candidates(&mut self, now: Instant, from: PeerId, (list, nat): (&[SocketAddr], Nat)) {
+    fn handle_candidates(&mut self, now: Instant, from: PeerId, candidates: &Candidates) {
         let own = self.directory.addresses();
         let Some(entry) = self.peers.get_mut(&from) else { return };
-        entry.peer.paths.note_nat(nat);
+        entry.peer.paths.note_nat(candidates.nat);
         let mut has_news = false;
-        for addr in list.iter().filter(|addr| is_acceptable_candidate(addr, &own)) {
+        for addr in candidates.list.iter().filter(|addr| is_acceptable_candidate(addr, &own)) {
             has_news |= entry.peer.paths.add(PathAddr::Direct(*addr));
         }
+        candidates.mapped.iter().for_each(|addr| entry.peer.paths.note_mapped(*addr));
         entry.peer.paths.on_candidates(now, has_news);
         self.touch(from);
     }
@@ -551,10 +557,13 @@ impl Endpoint {
         }
     }
 
-    /// Only direct paths lead to this peer.
+    /// Only direct paths lead to this peer: the rendezvous has no grant of it for this node. A peer that was approved just now has
+    /// yet to hear of that: what waits for it goes on.
     fn no_relay(&mut self, now: Instant, key: &IdentityKey) {
+        let approved_at = self.trust().pin(key).map_or(0, |pin| pin.approved_at);
+        let is_new = self.wall_us(now) / 1_000_000 < approved_at.saturating_add(NEW_S);
         let Some(id) = self.peer_by_identity(key) else { return };
-        if let Some(entry) = self.peers.get_mut(&id) {
+        if let Some(entry) = self.peers.get_mut(&id).filter(|_| !is_new) {
             entry.peer.set_away(now, true);
         }
         self.touch(id);
@@ -690,7 +699,8 @@ impl Endpoint {
     fn set_relay(&mut self, now: Instant, id: PeerId, channel: u32) {
         self.legs.close(Channel(channel)); // what the rendezvous has given counts
         if let Some(entry) = self.peers.get_mut(&id) {
-            entry.peer.paths.set_relay(Channel(channel));
+            let before = entry.peer.paths.set_relay_of(0, Channel(channel));
+            before.into_iter().for_each(|_| entry.peer.on_channel_lost());
             entry.peer.paths.on_relays(now);
         }
     }

@@ -5,7 +5,7 @@ use crate::addr::Addr;
 use crate::aead::{self, AeadKey};
 use crate::agreement::{self, KeyPair};
 use crate::identity::{NodeRecord, Profile};
-use crate::path::PathReason;
+use crate::path::{Origin, Path, PathReason};
 use crate::trust::{Me, Terms, TrustBook};
 use crate::tunnel::handshake::{Age, Incarnation, Introduction};
 use crate::tunnel::stance::Stance;

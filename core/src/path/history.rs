@@ -10,6 +10,8 @@ pub enum Origin {
     Lan,
     /// The peer named it.
     Named,
+    /// The peer named it as an address that a gateway maps for it.
+    Mapped,
     /// A datagram of the peer came from there.
     Heard,
     /// A meeting found it: the address of a fresh socket of the peer, or a predicted port.
@@ -26,6 +28,7 @@ impl Origin {
         match self {
             Self::Lan => "lan",
             Self::Named => "named",
+            Self::Mapped => "mapped",
             Self::Heard => "heard",
             Self::Met => "met",
             Self::Saved => "saved",

@@ -26,18 +26,20 @@ impl Paths {
     }
 
     /// Replaces the channel of the rendezvous' relay (it was restarted, or told a new number).
+    #[cfg(test)]
     pub(crate) fn set_relay(&mut self, channel: Channel) {
         self.set_relay_of(0, channel);
     }
 
-    /// Replaces the channel of one relay; gives the one before, if that was another.
+    /// Replaces the channel of one relay, which is as far away as before; gives the one before, if that was another.
     pub(crate) fn set_relay_of(&mut self, relay: RelayNumber, channel: Channel) -> Option<Channel> {
         let new = PathAddr::Relay(channel);
-        let old = self.relays().find(|path| path.relay == relay && path.addr != new).map(|path| path.addr);
+        let before = self.relays().find(|path| path.relay == relay && path.addr != new);
+        let (old, rtt) = (before.map(|path| path.addr), before.and_then(|path| path.rtt));
         let was_selected = old.is_some() && self.selected() == old;
         self.retain(|path| Some(path.addr) != old);
         self.add(new);
-        self.find_mut(new).into_iter().for_each(|path| path.relay = relay);
+        self.find_mut(new).into_iter().for_each(|path| (path.relay, path.rtt) = (relay, path.rtt.or(rtt)));
         if was_selected {
             self.selected = self.position(new);
             self.note(PathNews::Chosen { from: old, to: new, why: PathReason::Renumbered });

@@ -467,3 +467,25 @@ fn two_sides_on_different_paths_do_not_change_places_for_ever() {
     }
     assert_eq!(changes, 1);
 }
+
+/// The peer's NAT loses probes that come before the peer has sent its own; the address has had its tries.
+#[test]
+fn an_address_from_which_the_peer_speaks_is_probed_again_soon_after_a_probe_that_may_be_lost() {
+    let (mut paths, mut dice, now) = (Paths::default(), Dice::new(), Instant::ZERO);
+    paths.set_relay(Channel(7));
+    paths.select_working(PathAddr::Relay(Channel(7)), false);
+    paths.add(direct(1));
+    paths.begin_rounds(now);
+    let mut at = now;
+    while let Some(next) = soonest(&paths, false).filter(|next| *next < now + Duration::from_millis(310)) {
+        at = at.max(next);
+        paths.handle_timeout(at, true, false, &mut dice.prober());
+    }
+    while paths.poll_probe().is_some() {}
+    for (after_ms, is_probed) in [(100, false), (200, true), (300, false), (400, true)] {
+        let at = now + Duration::from_millis(300 + after_ms);
+        paths.on_authentic(at, (direct(1), 100), true, &mut dice.prober());
+        let probes: Vec<_> = core::iter::from_fn(|| paths.poll_probe()).map(|probe| probe.to).collect();
+        assert_eq!(probes.contains(&direct(1)), is_probed, "{after_ms} ms after the last one");
+    }
+}

@@ -96,6 +96,11 @@ impl<'a> PacketBuilder<'a> {
         datagram.len()
     }
 
+    /// The batch so far, relay headers included.
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
+        self.out.clone()
+    }
+
     /// Takes the bytes from `start` on out of the batch.
     pub(crate) fn split_off(&mut self, start: usize) -> Vec<u8> {
         self.out.split_off(start)

@@ -237,6 +237,12 @@ impl Handshake {
         self.newest.relayed_at.get_or_insert(now);
     }
 
+    /// The INIT that has left over the relay is lost with its channel, and is answered when it goes again; one that went along with the
+    /// question for the channel is not.
+    pub(super) fn on_channel_lost(&mut self) {
+        self.newest.relayed_at.take_if(|_| !self.has_gone_along);
+    }
+
     /// The INIT, once, to go along with the question for a relay, unless it has left over one that stands.
     pub(super) fn go_along(&mut self, now: Instant, stands: bool) -> Option<&[u8]> {
         if self.has_gone_along || (stands && self.newest.relayed_at.is_some()) {

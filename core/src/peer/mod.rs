@@ -461,6 +461,11 @@ impl Peer {
         }
     }
 
+    /// What has left over the relay's channel is lost: the relay has given another one.
+    pub(crate) fn on_channel_lost(&mut self) {
+        self.sessions.handshake_mut().into_iter().for_each(Handshake::on_channel_lost);
+    }
+
     /// Sends the INIT under way, if there is one, over this relay as well.
     pub(crate) fn relay_init_over(&mut self, now: Instant, relay: PathAddr) {
         if let Some(handshake) = self.sessions.handshake_mut() {

@@ -3,7 +3,7 @@
 //! CLOSE → datagrams of the key handshake → the one that did not fit the batch before → probes → the link's frames.
 
 use super::builder::PacketBuilder;
-use super::{CLOSE_LEN, Peer, REST_AFTER};
+use super::{CLOSE_LEN, Peer, RAW_MAX, REST_AFTER};
 use crate::link::Outgoing;
 use crate::link::frame::emit_close;
 use crate::path::{PathAddr, emit_probe_frames};
@@ -46,7 +46,20 @@ impl Peer {
             return Some((probe.to, batch.len()));
         }
         let to = self.paths.selected()?;
+        if let Some(second) = self.second_way() {
+            return self.seal_frames(now, to, batch).then(|| {
+                self.raw.push_front((second, batch.to_vec()));
+                (to, batch.len())
+            });
+        }
         self.seal_frames(now, to, batch).then(|| self.fill_batch(now, to, batch))
+    }
+
+    /// Where a copy of each datagram goes while an answer on the direct path in use is overdue by a probe timeout: over the relay. So
+    /// a path that is cut in one direction carries on until it is suspect. The copy has the same counter, and counts once.
+    fn second_way(&self) -> Option<PathAddr> {
+        let is_doubted = self.link.unanswered_probes() > 0 && self.paths.has_direct() && self.raw.len() < RAW_MAX;
+        self.paths.relay().filter(|_| is_doubted)
     }
 
     /// True when [`Peer::poll_transmit`] has nothing to send right after a batch of one datagram: the usual case of a
@@ -76,12 +89,18 @@ impl Peer {
         (to, size)
     }
 
+    /// Size of the datagrams that may leave now. Unit: bytes.
+    fn room(&self) -> usize {
+        let second = self.second_way().map(|path| self.paths.datagram_len_of(path));
+        second.unwrap_or(usize::MAX).min(self.paths.datagram_len())
+    }
+
     /// Seals one datagram of the link's frames; false when there is nothing to send.
     fn seal_frames(&mut self, now: Instant, to: PathAddr, batch: &mut PacketBuilder<'_>) -> bool {
         if !self.paths.may_send() || !self.link.has_output(now) {
             return false;
         }
-        let room = self.paths.datagram_len() - DATA_OVERHEAD;
+        let room = self.room() - DATA_OVERHEAD;
         let Some(session) = self.sessions.current_mut().filter(|session| session.usable(now)) else { return false };
         let draft = batch.begin(to);
         let Some(outgoing) = self.link.poll_frames(now, session.indexes.local, room, batch.frames()) else {

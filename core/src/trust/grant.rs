@@ -13,12 +13,11 @@ use super::message::{Kind, Message, NOTE_LEN_MAX};
 use super::pin::{Asked, Pin, Regrant, Wish};
 use super::ports::Ports;
 use super::quota::Quota;
-use super::{Discarded, Me, Outcome, REQUEST_LIFETIME_S, Renaming, TrustBook, TrustError};
+use super::{Discarded, Me, Outcome, REQUEST_LIFETIME_S, TrustBook, TrustError};
 use crate::hash;
 use crate::identity::{IdentityKey, NodeRecord};
 use crate::rng::Rng;
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 /// The peers with grants that have ended.
@@ -132,27 +131,6 @@ impl TrustBook {
         self.state(me, key, "", rng).into_iter().chain(wish).collect()
     }
 
-    /// Takes a newer record of a trusted peer, which may have another name now. A name that another pin has is refused: the
-    /// peer is called by its address until the other gives the name up.
-    pub(crate) fn refresh(&mut self, record: &NodeRecord) -> Option<Outcome> {
-        let is_taken = self.is_name_taken(record);
-        let pin = self.pins.get_mut(&record.identity)?;
-        if record.sequence <= pin.marks.sequence || record.static_key != pin.static_key {
-            return None;
-        }
-        let hostname = if is_taken { String::new() } else { record.hostname.clone() };
-        if !is_taken {
-            pin.marks.sequence = record.sequence; // otherwise the same record may get its name later
-        }
-        if pin.hostname == hostname {
-            return None;
-        }
-        let former = core::mem::replace(&mut pin.hostname, hostname);
-        self.changed();
-        let renaming = Renaming { former, wanted: record.hostname.clone(), is_refused: is_taken };
-        Some(Outcome::Renamed(record.identity, renaming))
-    }
-
     /// Removes temporary grants that have ended, ours and those of peers, and wishes that are too old.
     pub(crate) fn expire_grants(&mut self, me: &Me<'_>) -> Ended {
         let (mut ended, mut is_changed) = (Ended::default(), false);
@@ -255,12 +233,6 @@ impl TrustBook {
         debug_assert!(epoch > 0, "a grant that is told has an epoch");
         let message = self.message(me, Kind::Statement, *key, answered, note, rng);
         Some(Message { ports, temporary, epoch, ..message }.emit(me.identity))
-    }
-
-    /// True when another pin has the hostname of `record`.
-    pub(super) fn is_name_taken(&self, record: &NodeRecord) -> bool {
-        let is_other = |pin: &Pin| pin.identity != record.identity && pin.hostname == record.hostname;
-        !record.hostname.is_empty() && self.pins.values().any(is_other)
     }
 }
 

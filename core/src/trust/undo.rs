@@ -54,7 +54,10 @@ impl TrustBook {
         let now = self.rows(&key);
         if now.pin == after.pin {
             self.pins.remove(&key);
-            before.pin.into_iter().for_each(|pin| drop(self.pins.insert(key, pin)));
+            match before.pin {
+                Some(pin) => drop(self.pins.insert(key, pin)),
+                None => self.claims.end(&key),
+            }
         }
         if now.pending == after.pending {
             self.pending.remove(&key);

@@ -120,4 +120,22 @@ pub struct RendezvousLink {
     /// Why the newest attempt over TLS failed; absent when it did not, or none was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_failure: Option<String>,
+    /// The way over TLS that is taken where no UDP passes; absent where none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsRoute>,
+}
+
+/// The way over TLS that a node takes to its rendezvous where no UDP passes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsRoute {
+    /// Where the rendezvous serves it: `HOST:PORT`.
+    pub place: String,
+    /// The proxy on the way, of the node's settings or its environment: `HOST:PORT`, without user and password; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+    /// The node has a password for the proxy.
+    pub has_password: bool,
+    /// Why the text that is to name the proxy names none; absent when it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<String>,
 }

@@ -151,5 +151,6 @@ pub(crate) fn rendezvous(cx: &Context) -> Option<RendezvousLink> {
         datagram_len: info.datagram_len as u64,
         version: endpoint.rendezvous_version().map(str::to_owned),
         tls_failure: Some(&cx.carrier.tls_failure).filter(|text| !text.is_empty()).cloned(),
+        tls: cx.carrier.tls.clone(),
     })
 }

@@ -1,5 +1,6 @@
 //! Owns which way datagrams take to the rendezvous, and since when and why.
 
+use crate::answer::TlsRoute;
 use pilot_core::Instant;
 
 /// The way that datagrams to the rendezvous take.
@@ -11,6 +12,8 @@ pub(crate) struct Carrier {
     since: Option<Instant>,
     /// Why the newest attempt over TLS failed; empty when it did not.
     pub(crate) tls_failure: String,
+    /// The way over TLS that is taken where no UDP passes.
+    pub(crate) tls: Option<TlsRoute>,
 }
 
 impl Carrier {

@@ -4,11 +4,11 @@ use super::check::{Check, Grade};
 use super::node::Told;
 use crate::rendezvous::local_endpoint;
 use crate::settings;
-#[cfg(feature = "tls")]
-use pilot_node::parts::try_tls;
 use pilot_node::parts::{ECHO_LEN, echo_question, entropy, is_echo_answer};
 #[cfg(feature = "tls")]
-use pilot_node::{ProxySetting, TlsConfig};
+use pilot_node::parts::{TlsTrouble, TlsWay, try_tls};
+#[cfg(feature = "tls")]
+use pilot_node::{Proxy, ProxySetting, TlsConfig, answer::TlsRoute};
 use pilot_node::{RendezvousConfig, RendezvousHost};
 use std::fs;
 use std::io;
@@ -31,6 +31,9 @@ pub(super) struct Places {
     hosts: Vec<RendezvousHost>,
     /// The daemon reaches it over TLS now, at this place.
     over_tls: Option<String>,
+    /// The way over TLS that the daemon takes where no UDP passes.
+    #[cfg(feature = "tls")]
+    tls: Option<TlsRoute>,
 }
 
 impl Places {
@@ -40,7 +43,12 @@ impl Places {
         let over_tls = link.filter(|link| link.carrier == "tls").map(|link| link.address.clone());
         let in_use = told.and_then(|told| told.info.rendezvous_address.as_deref()?.split_once('@')?.1.parse().ok());
         let in_use = in_use.filter(|_| over_tls.is_none()).map(|addr: SocketAddr| vec![addr.into()]);
-        Self { hosts: in_use.unwrap_or_else(configured), over_tls }
+        Self {
+            hosts: in_use.unwrap_or_else(configured),
+            over_tls,
+            #[cfg(feature = "tls")]
+            tls: link.and_then(|link| link.tls.clone()),
+        }
     }
 
     /// True when the rendezvous is on this machine.
@@ -151,10 +159,14 @@ fn echo(to: SocketAddr) -> io::Result<Option<Duration>> {
     Ok(None)
 }
 
-/// Whether the way over TLS would lead to the rendezvous.
+/// Whether the way over TLS would lead to the rendezvous: the daemon's, with its proxy. Without its word that of the settings and of
+/// this program's environment.
 pub(super) fn tls(places: &Places) -> Vec<Check> {
     #[cfg(feature = "tls")]
-    return vec![tls_check(places, TlsConfig::DEFAULT_PORT, &ProxySetting::Environment)];
+    return vec![match &places.tls {
+        Some(route) => tls_of_daemon(places, route),
+        None => tls_check(places, TlsConfig::DEFAULT_PORT, &ProxySetting::Environment),
+    }];
     #[cfg(not(feature = "tls"))]
     return vec![tls_known(places).unwrap_or_else(|| Check::ok("tls", "this build has no way over TLS"))];
 }
@@ -183,18 +195,52 @@ fn tls_check(places: &Places, port: u16, proxy: &ProxySetting) -> Check {
     }
     let host = RendezvousHost { name: places.hosts[0].name.clone(), port };
     let place = host.to_string();
-    match try_tls(host, proxy, TLS_TIME) {
+    tls_found(&place, try_tls(host, proxy, TLS_TIME))
+}
+
+/// Does the same by the daemon's way. The daemon does not tell its password for the proxy: the proxy's question for one is the last
+/// step that can be seen from here, unless this program's environment has it.
+#[cfg(feature = "tls")]
+fn tls_of_daemon(places: &Places, route: &TlsRoute) -> Check {
+    let id = "tls";
+    if let Some(known) = tls_known(places) {
+        return known;
+    }
+    if let Some(wrong) = &route.wrong {
+        return Check::warn(id, wrong, PROXY_TODO);
+    }
+    let proxy: Option<Proxy> = route.proxy.as_deref().and_then(|at| at.parse().ok());
+    let setting = proxy.map_or(ProxySetting::None, |at| ProxySetting::Always(at.or_of_environment()));
+    let Some(host) = RendezvousHost::parse(&route.place, TlsConfig::DEFAULT_PORT) else {
+        return Check::warn(id, format!("{} is no place", route.place), "pilotctl info");
+    };
+    match try_tls(host, &setting, TLS_TIME) {
+        Err(trouble) if trouble.wants_password && route.has_password => {
+            let proxy = route.proxy.as_deref().unwrap_or_default();
+            Check::ok(id, format!("the proxy {proxy} answers and wants the daemon's password, which is not tried here"))
+        }
+        found => tls_found(&route.place, found),
+    }
+}
+
+/// What to do about a proxy in the way.
+#[cfg(feature = "tls")]
+const PROXY_TODO: &str = "pilotctl daemon start --https-proxy http://[USER:PASSWORD@]HOST:PORT";
+
+/// What a try of the way over TLS to `place` has found.
+#[cfg(feature = "tls")]
+fn tls_found(place: &str, found: Result<TlsWay, TlsTrouble>) -> Check {
+    let id = "tls";
+    match found {
         Ok(way) => {
             let ms = way.took.as_secs_f64() * 1e3;
             Check::ok(id, format!("{} answers TLS and the upgrade to WebSocket in {ms:.1} ms", way.to))
         }
         Err(trouble) => {
             let todo = if trouble.is_by_proxy {
-                format!(
-                    "have the proxy let CONNECT {place} pass, or name another: HTTPS_PROXY=http://[USER:PASSWORD@]HOST:PORT"
-                )
+                format!("have the proxy let CONNECT {place} pass, or name another: {PROXY_TODO}")
             } else {
-                "rendezvous run --tls-listen 0.0.0.0:443; behind a proxy: HTTPS_PROXY=http://HOST:PORT".into()
+                "rendezvous run --tls-listen 0.0.0.0:443; behind a proxy: pilotctl daemon start --https-proxy http://HOST:PORT".into()
             };
             Check::warn(id, format!("{}; needed only where no UDP passes", trouble.text), todo)
         }
@@ -210,7 +256,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     fn at(addr: SocketAddr) -> Places {
-        Places { hosts: vec![addr.into()], over_tls: None }
+        Places { hosts: vec![addr.into()], ..Places::default() }
     }
 
     #[test]
@@ -299,12 +345,18 @@ mod tests {
         assert_eq!(straight.grade, Grade::Ok, "{straight:?}");
         assert!(straight.evidence.starts_with(&format!("{addr} answers TLS")), "{straight:?}");
         let proxy = proxy(addr);
-        let far = Places { hosts: vec!["rdv.example".parse().expect("a host")], over_tls: None };
+        let far = Places { hosts: vec!["rdv.example".parse().expect("a host")], ..Places::default() };
         let around = tls_check(&far, 443, &by(proxy));
         assert_eq!(around.grade, Grade::Ok, "{around:?}");
         assert!(
             around.evidence.starts_with(&format!("rdv.example:443 by the proxy {proxy} answers TLS")),
             "{around:?}"
+        );
+        let route = TlsRoute { place: "rdv.example:443".into(), proxy: Some(proxy.to_string()), ..TlsRoute::default() };
+        let told = tls(&Places { tls: Some(route), ..far })[0].clone();
+        assert!(
+            told.grade == Grade::Ok && told.evidence.contains(&format!("by the proxy {proxy} answers")),
+            "{told:?}"
         );
         assert!(tls_check(&at(addr), 443, &ProxySetting::None).evidence.contains("on this machine"));
         stopper.stop();
@@ -333,8 +385,16 @@ mod tests {
             );
             assert!(check.todo.starts_with("have the proxy let CONNECT 192.0.2.1:443 pass"), "{check:?}");
         }
+        let wants = says(Some("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")).to_string();
+        let route = TlsRoute { place: "192.0.2.1:443".into(), proxy: Some(wants.clone()), ..TlsRoute::default() };
+        assert!(tls_of_daemon(&rendezvous, &route).evidence.contains("wants a password"));
+        let check = tls_of_daemon(&rendezvous, &TlsRoute { has_password: true, ..route.clone() });
+        let asked = format!("the proxy {wants} answers and wants the daemon's password");
+        assert!(check.grade == Grade::Ok && check.evidence.starts_with(&asked), "{check:?}");
+        let check = tls_of_daemon(&rendezvous, &TlsRoute { wrong: Some("HTTPS_PROXY: no".into()), ..route });
+        assert!(check.grade == Grade::Warn && check.todo.contains("--https-proxy"), "{check:?}");
         let check = tls_check(&rendezvous, 443, &by(dead));
-        assert!(check.evidence.contains("cannot be reached") && check.todo.contains("HTTPS_PROXY="), "{check:?}");
+        assert!(check.evidence.contains("cannot be reached") && check.todo.contains("--https-proxy"), "{check:?}");
         for (addr, wanted) in
             [(dead, "cannot be reached"), (says(Some("HTTP/1.1 400 Bad\r\n\r\n")), "does not speak TLS")]
         {

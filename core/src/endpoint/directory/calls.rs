@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 /// Calls that may wait for their answers.
 pub const CALLS_MAX: usize = 1024;
-/// Time an answer may take.
+/// Least time that an answer may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// Time that the answer to a registration may take: the stream is reliable, and a second question would only be more work for
 /// a rendezvous that is late.
@@ -44,6 +44,11 @@ impl Directory {
         }
     }
 
+    /// Time that an answer may take: more where that to the registration took long, as over two satellites.
+    fn call_timeout(&self) -> Duration {
+        CALL_TIMEOUT.max(self.registered_in * 2).min(REGISTER_TIMEOUT)
+    }
+
     pub(super) fn is_under_way(&self, f: impl Fn(&Purpose) -> bool) -> bool {
         self.calls.values().any(|(_, purpose)| f(purpose))
     }
@@ -56,7 +61,7 @@ impl Directory {
         }
         let ticket = self.next_ticket;
         self.next_ticket = Ticket(ticket.0.wrapping_add(1).max(1));
-        self.calls.insert(ticket, (now + if is_register { REGISTER_TIMEOUT } else { CALL_TIMEOUT }, purpose));
+        self.calls.insert(ticket, (now + if is_register { REGISTER_TIMEOUT } else { self.call_timeout() }, purpose));
         debug_assert!(self.calls.len() <= CALLS_MAX);
         self.effects.push_back(Effect::Call(ticket, call));
         Some(ticket)
@@ -72,7 +77,10 @@ impl Directory {
         answer: Answer,
         extensions: &Extensions,
     ) {
-        let Some((_, purpose)) = self.calls.remove(&ticket) else { return };
+        let Some((until, purpose)) = self.calls.remove(&ticket) else { return };
+        if purpose == Purpose::Register {
+            self.registered_in = REGISTER_TIMEOUT.saturating_sub(until.since(cx.now));
+        }
         self.take_facts(cx, extensions);
         let answer = match answer {
             Answer::Unknown(code) => Answer::Refused(Refusal::Later(code)),

@@ -8,14 +8,14 @@ fn addresses_that_gateways_map_are_told_and_have_a_maximum() {
     pair.send(0, b"hello");
     pair.run_for(DELAY * 10);
     let external: SocketAddr = "203.0.113.9:6000".parse().expect("one");
-    let knows = |pair: &Pair| {
+    let origin = |pair: &Pair| {
         let info = pair.ends[0].peer_info(pair.now, pair.peer(0)).expect("a peer");
-        info.paths.iter().any(|path| path.addr == PathAddr::Direct(external))
+        info.paths.iter().find(|path| path.addr == PathAddr::Direct(external)).map(Path::origin)
     };
-    assert!(!knows(&pair));
+    assert_eq!(origin(&pair), None);
     pair.ends[1].set_mapped(pair.now, vec![external]);
     pair.run_for(DELAY * 10);
-    assert!(knows(&pair));
+    assert_eq!(origin(&pair), Some(Origin::Mapped));
     assert_eq!(pair.ends[1].candidates(), [external]);
     let many = (0..9).map(|port| SocketAddr::new(external.ip(), 6000 + port)).collect();
     pair.ends[1].set_mapped(pair.now, many);

@@ -1,12 +1,13 @@
 //! Owns one attempt to reach a rendezvous over TLS: TCP, perhaps a proxy, TLS, the upgrade to WebSocket.
 
+use crate::config::ProxySetting;
 use crate::crypto::entropy;
 use crate::host::RendezvousHost;
 use crate::token::Room;
 use crate::underlay::tls::channel::Channel;
 use crate::underlay::tls::http::{self, Answer};
 use crate::underlay::tls::pipe::Pipe;
-use crate::underlay::tls::proxy::{Proxy, is_exempt};
+use crate::underlay::tls::proxy::Proxy;
 use crate::underlay::tls::verify;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
@@ -21,6 +22,8 @@ const ALL_TIME: Duration = Duration::from_secs(10);
 /// Time for TCP to one of several addresses. Source: own choice; the first packet is lost once, and sent again after a second.
 const ADDRESS_TIME: Duration = Duration::from_millis(1500);
 
+/// Status of a proxy's answer to a question without the right password. Source: RFC 9110 §15.5.8.
+const WANTS_PASSWORD: u16 = 407;
 /// Reads of one turn; no answer is longer.
 const EXCHANGES: usize = 8;
 
@@ -55,17 +58,13 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// The way to a host. `proxy`: the one that is set, if any, which some hosts do not need.
+    /// The way to a host.
     ///
     /// # Errors
     /// The text that names the proxy is none.
-    pub(super) fn new(
-        host: RendezvousHost,
-        proxy: Option<&Result<Proxy, String>>,
-        verify: bool,
-    ) -> Result<Self, String> {
-        let proxy = proxy.filter(|_| !is_exempt(&host.name)).cloned().transpose();
-        Ok(Self { host, proxy: proxy.map_err(|text| format!("HTTPS_PROXY: {text}"))?, verify })
+    pub(super) fn new(host: RendezvousHost, proxy: &ProxySetting, verify: bool) -> Result<Self, String> {
+        let proxy = proxy.proxy_for(&host.name).map_err(|text| format!("HTTPS_PROXY: {text}"))?;
+        Ok(Self { host, proxy, verify })
     }
 
     /// The machine to which TCP leads.
@@ -133,6 +132,12 @@ impl Join {
     /// True while a proxy is to answer, and not the rendezvous.
     pub(super) fn is_at_proxy(&self) -> bool {
         self.step != Step::Upgrade && self.way.proxy.is_some()
+    }
+
+    /// True when the proxy has answered that it wants a password, or another one.
+    pub(super) fn wants_password(&self) -> bool {
+        self.step == Step::Proxy
+            && matches!(Answer::parse(&self.head), Ok(Some(answer)) if answer.status == WANTS_PASSWORD)
     }
 
     /// The one that is to answer, for people.
@@ -247,7 +252,7 @@ impl Join {
                 self.secure()
             }
             200..300 => Err(format!("{} says more than a proxy does: no TLS begins so", self.asked())),
-            407 => Err(format!("{} wants a password: http://USER:PASSWORD@HOST:PORT", self.asked())),
+            WANTS_PASSWORD => Err(format!("{} wants a password: http://USER:PASSWORD@HOST:PORT", self.asked())),
             status => Err(format!("{} refuses: {status} {}", self.asked(), answer.reason)),
         }
     }

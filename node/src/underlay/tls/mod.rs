@@ -16,9 +16,11 @@ mod verify;
 
 pub use channel::{Channel, QUEUE_LEN_MAX};
 pub use proxy::Proxy;
+pub(crate) use proxy::is_exempt;
 pub use server::{Entered, Entering};
 pub use trial::{TlsTrouble, TlsWay, try_tls};
 
+use crate::answer::TlsRoute;
 use crate::config::TlsConfig;
 use crate::context::Context;
 use crate::host::RendezvousHost;
@@ -82,14 +84,14 @@ struct Open {
 /// The way over TLS.
 pub(crate) struct TlsLink {
     config: TlsConfig,
-    proxy: Option<Result<Proxy, String>>,
     registry: Registry,
     resolver: Resolver,
     /// The address at which the core has the rendezvous; `None` while there is none, or when UDP alone is used.
     rendezvous: Option<SocketAddr>,
     udp: UdpWatch,
     state: State,
-    /// Where the newest attempt leads.
+    /// Where the next attempt leads, and the newest one.
+    next_host: Option<RendezvousHost>,
     leads_to: String,
     pause: Duration,
     attempts: usize,
@@ -103,12 +105,12 @@ impl TlsLink {
     pub(crate) fn new(config: &TlsConfig, registry: Registry, waker: Arc<Waker>) -> Self {
         Self {
             config: config.clone(),
-            proxy: config.proxy.proxy(),
             registry,
             resolver: Resolver::new(waker),
             rendezvous: None,
             udp: UdpWatch::default(),
             state: State::Idle,
+            next_host: None,
             leads_to: String::new(),
             pause: PAUSE_MIN,
             attempts: 0,
@@ -214,7 +216,12 @@ impl TlsLink {
 
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context, place: &RendezvousPlace, udp: &mut Udp) {
         let address = cx.stack.endpoint().rendezvous_address().map(|(_, addr)| addr);
-        self.rendezvous = address.filter(|_| self.host(place).is_some());
+        let host = self.host(place);
+        self.rendezvous = address.filter(|_| host.is_some());
+        if host != self.next_host {
+            cx.carrier.tls = host.clone().map(|host| self.route(host));
+            self.next_host = host;
+        }
         match &mut self.state {
             State::Idle if self.udp.is_silent(cx.now) => self.begin(cx, place),
             State::Paused(at) if *at <= cx.now => {
@@ -267,9 +274,21 @@ impl TlsLink {
         (!is_here).then(|| RendezvousHost { name: host.name.clone(), port: TlsConfig::DEFAULT_PORT })
     }
 
+    /// The way to a host, to be told.
+    fn route(&self, host: RendezvousHost) -> TlsRoute {
+        let (place, way) = (host.to_string(), Way::new(host, &self.config.proxy, self.config.verify));
+        let proxy = way.as_ref().ok().and_then(|way| way.proxy.as_ref());
+        TlsRoute {
+            place,
+            proxy: proxy.map(|proxy| proxy.at.to_string()),
+            has_password: proxy.is_some_and(|proxy| proxy.credentials().is_some()),
+            wrong: way.as_ref().err().cloned(),
+        }
+    }
+
     fn begin(&mut self, cx: &mut Context, place: &RendezvousPlace) {
         let Some(host) = self.host(place) else { return };
-        match Way::new(host, self.proxy.as_ref(), self.config.verify) {
+        match Way::new(host, &self.config.proxy, self.config.verify) {
             Ok(way) => {
                 self.leads_to = way.to_string();
                 self.state = State::LooksUp(Box::new(way), cx.now + LOOK_UP_TIME);

@@ -20,6 +20,15 @@ impl Proxy {
         self.credentials.as_deref()
     }
 
+    /// The proxy of this process' environment, which may have a password, where that is at the same place; else this one.
+    #[must_use]
+    pub fn or_of_environment(self) -> Self {
+        match Self::of_environment() {
+            Some(Ok(own)) if own.at == self.at => own,
+            _ => self,
+        }
+    }
+
     /// The proxy that `HTTPS_PROXY` or `https_proxy` names; `None` without one.
     ///
     /// # Errors

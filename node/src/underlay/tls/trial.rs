@@ -23,6 +23,8 @@ pub struct TlsTrouble {
     pub text: String,
     /// The proxy stands in the way, or its URL does, and not the rendezvous.
     pub is_by_proxy: bool,
+    /// The proxy wants a password, or another one.
+    pub wants_password: bool,
 }
 
 /// Tries what a node does when no UDP passes: TCP, CONNECT if there is a proxy, TLS, and the upgrade to WebSocket; then ends the
@@ -32,13 +34,14 @@ pub struct TlsTrouble {
 /// The step that failed, in words.
 pub fn try_tls(host: RendezvousHost, setting: &ProxySetting, time: Duration) -> Result<TlsWay, TlsTrouble> {
     let begin = std::time::Instant::now();
-    let proxy = setting.proxy();
-    let way = Way::new(host, proxy.as_ref(), false).map_err(|text| TlsTrouble { text, is_by_proxy: true })?;
+    let wrong = |text| TlsTrouble { text, is_by_proxy: true, wants_password: false };
+    let way = Way::new(host, setting, false).map_err(wrong)?;
     let (to, has_proxy) = (way.to_string(), way.proxy.is_some());
-    let here = |e: std::io::Error| TlsTrouble { text: e.to_string(), is_by_proxy: false };
+    let trouble = |text, is_by_proxy| TlsTrouble { text, is_by_proxy, wants_password: false };
+    let here = |e: std::io::Error| trouble(e.to_string(), false);
     let RendezvousHost { name, port } = way.first();
     let looked_up = (name.as_str(), *port).to_socket_addrs();
-    let addresses = looked_up.map_err(|e| TlsTrouble { text: format!("{name}: {e}"), is_by_proxy: has_proxy })?;
+    let addresses = looked_up.map_err(|e| trouble(format!("{name}: {e}"), has_proxy))?;
     let mut poll = mio::Poll::new().map_err(here)?;
     let (mut events, mut join) = (mio::Events::with_capacity(8), Join::new(Instant::ZERO, way, addresses.collect()));
     loop {
@@ -49,7 +52,7 @@ pub fn try_tls(host: RendezvousHost, setting: &ProxySetting, time: Duration) -> 
             Progress::Waits => (passed >= time).then(|| join.silence()),
         };
         if let Some(text) = text {
-            return Err(TlsTrouble { text, is_by_proxy: join.is_at_proxy() });
+            return Err(TlsTrouble { text, is_by_proxy: join.is_at_proxy(), wants_password: join.wants_password() });
         }
         let next = join.poll_timeout().since(Instant::ZERO).min(time);
         match poll.poll(&mut events, Some(next.saturating_sub(begin.elapsed()))) {
