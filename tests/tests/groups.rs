@@ -350,3 +350,18 @@ fn random_lives_of_a_group_admit_no_removed_member_and_refuse_no_other() {
     let count = std::env::var("PILOT_GROUP_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
     (0..count).for_each(|n| schedule(18_100 + n));
 }
+
+#[test]
+fn members_stay_when_the_founder_gives_the_group_another_key() {
+    let (mut world, id) = fleet(1811, 3);
+    world.nodes[0].stack.listen(80).unwrap();
+    [1, 2].into_iter().for_each(|node| _ = world.open(node, 0, 80));
+    let now = world.now;
+    world.nodes[0].stack.endpoint_mut().rekey_group(now, &id, &[]).unwrap();
+    world.run_for(Duration::from_secs(5));
+    for node in [1, 2] {
+        assert!(members(&world, node, &id) == 3 && trusts(&world, node, 0) && trusts(&world, 0, node), "node {node}");
+    }
+    meet(&mut world, 1, 2, &id).unwrap();
+    world.run_until("both trust each other", |w| trusts(w, 1, 2) && trusts(w, 2, 1));
+}

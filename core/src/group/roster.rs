@@ -150,8 +150,11 @@ impl Roster {
             || self.len + row.emit().len() + ROW_HEAD_LEN > ROSTER_LEN_MAX;
         let before = is_near_limit.then(|| self.clone());
         self.put(row);
-        if !matches!(row, Row::Statement(_)) {
-            self.prune(now_s);
+        match row {
+            Row::Statement(_) => {}
+            // Members of admins that the new key signs in its next rows stay: they are judged after those.
+            Row::Key(_) => self.forget_former_key(),
+            Row::Removal(_) => _ = self.prune(now_s),
         }
         if let Some(before) = before.filter(|_| self.is_too_large()) {
             *self = before;
@@ -233,15 +236,22 @@ impl Roster {
         self.len -= before.as_ref().map_or(0, len);
     }
 
-    /// Forgets what is void for good: what a former group key has signed, what a removed admin has signed, statements of removed
+    /// Forgets what a former group key has signed.
+    fn forget_former_key(&mut self) {
+        let (id, key) = (self.id, self.key());
+        self.statements.retain(|_, row| !row.is_by_key() || Row::Statement(row.clone()).is_signed(&id, &key));
+        self.removals.retain(|_, row| row.signer.is_some() || Row::Removal(row.clone()).is_signed(&id, &key));
+        self.measure();
+    }
+
+    fn measure(&mut self) {
+        self.len = self.rows().map(|row| row.emit().len() + ROW_HEAD_LEN).sum();
+    }
+
+    /// Forgets what is void for good: what a removed admin has signed, statements of removed
     /// nodes, and what has ended a day ago. True when there was any.
     pub fn prune(&mut self, now_s: u64) -> bool {
         let (before, day_ago) = (self.len, now_s.saturating_sub(DAY_S.into()));
-        let (id, key) = (self.id, self.key());
-        if self.key.is_some() {
-            self.statements.retain(|_, row| !row.is_by_key() || Row::Statement(row.clone()).is_signed(&id, &key));
-            self.removals.retain(|_, row| row.signer.is_some() || Row::Removal(row.clone()).is_signed(&id, &key));
-        }
         self.removals.retain(|_, row| u64::from(row.until) > day_ago);
         self.statements.retain(|_, row| !has_ended(row, day_ago));
         // Seniority decides first, so that a removal by an admin that is gone does not count.
@@ -252,7 +262,7 @@ impl Roster {
         let gone: Vec<_> = self.removals.iter().filter(|(_, row)| is_gone(row)).map(|(key, _)| *key).collect();
         void.iter().for_each(|key| _ = self.statements.remove(key));
         gone.iter().for_each(|key| _ = self.removals.remove(key));
-        self.len = self.rows().map(|row| row.emit().len() + ROW_HEAD_LEN).sum();
+        self.measure();
         self.len != before
     }
 
