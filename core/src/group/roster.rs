@@ -1,8 +1,8 @@
 //! Owns the roster of a group: its rows, how two rosters become one, and which nodes stand as members.
 //!
 //! The rows of a roster are a set that only grows, but for what is void or has ended. For each node there are at most one statement
-//! of the group key, which counts first, and one of an admin; a greater epoch, then a later time, then a greater signature makes
-//! the other one void. So two members that have heard the same rows, in whatever order, have the same roster.
+//! of the group key, which counts first, one of an admin, and one by an enrolment, which counts last; a greater epoch, then a later
+//! time, then a greater signature makes the other one void. So two members that have heard the same rows, in whatever order, have the same roster.
 //!
 //! **Admins that remove each other:** admins have an order, the time at which they became one (`since`), then their keys. An
 //! admin removes members, and admins that are younger than itself; the group key removes all. A removal of an older admin by a
@@ -11,9 +11,10 @@
 
 mod judge;
 
-pub use judge::Judge;
+pub use judge::{Judge, Usage};
 
-use super::row::{KeyRow, Removal, Role, Row, Statement};
+use super::enrolment::{ENROLMENTS_MAX, Enrolment, OVER_USES_MAX};
+use super::row::{KeyRow, Removal, Role, Row, Signer, Statement};
 use super::{DAY_S, Group, GroupId, Refusal};
 use crate::codec::{Malformed, Put as _, Reader};
 use crate::hash;
@@ -34,14 +35,35 @@ pub const ROSTER_LEN_MAX: usize = 1 << 20;
 /// Length in front of a row in a roster. Unit: bytes.
 const ROW_HEAD_LEN: usize = 2;
 
+/// The place of a statement among those of one node: the first that counts decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Slot {
+    GroupKey,
+    Admin,
+    Enrolment,
+}
+
+impl Slot {
+    const ALL: [Self; 3] = [Self::GroupKey, Self::Admin, Self::Enrolment];
+
+    const fn of(row: &Statement) -> Self {
+        match row.signer {
+            Signer::GroupKey => Self::GroupKey,
+            Signer::Admin(_) => Self::Admin,
+            Signer::Enrolment(_) => Self::Enrolment,
+        }
+    }
+}
+
 /// The rows of a group that this node knows.
 #[derive(Clone, Debug)]
 pub struct Roster {
     id: GroupId,
     group: Group,
     key: Option<KeyRow>,
-    /// By member, and whether the group key signed (which comes first).
-    statements: LiteMap<(IdentityKey, bool), Statement>,
+    /// By member and kind of signer.
+    statements: LiteMap<(IdentityKey, Slot), Statement>,
+    enrolments: LiteMap<IdentityKey, Enrolment>,
     /// By member and signer.
     removals: LiteMap<(IdentityKey, Option<IdentityKey>), Removal>,
     /// Length of all rows with the lengths in front. Unit: bytes.
@@ -52,7 +74,8 @@ impl Roster {
     /// The roster of a group without rows.
     pub fn new(group: Group) -> Self {
         let id = group.id();
-        Self { id, group, key: None, statements: LiteMap::new(), removals: LiteMap::new(), len: 0 }
+        let (statements, enrolments, removals) = (LiteMap::new(), LiteMap::new(), LiteMap::new());
+        Self { id, group, key: None, statements, enrolments, removals, len: 0 }
     }
 
     // Getters.
@@ -77,16 +100,23 @@ impl Roster {
         self.key.as_ref()
     }
 
-    /// The epoch of the newest removal by an admin or the group key; 0 before the first. What a node says when it leaves counts for
-    /// that node alone.
+    /// The epoch of the newest removal of a node by an admin or the group key; 0 before the first. What a node says when it leaves
+    /// counts for that node alone, and an enrolment that is withdrawn for what it has signed.
     pub fn epoch(&self) -> u32 {
-        self.removals.values().filter(|row| !row.is_own()).map(|row| row.epoch).max().unwrap_or(0)
+        self.removals.values().filter(|row| !row.is_own() && !row.is_enrolment).map(|row| row.epoch).max().unwrap_or(0)
     }
 
-    /// The epoch of a new statement of a node: above all removals that concern it, so that none of them makes it void.
+    /// The epoch of a new statement or removal of a node: above all removals that concern it, so that none of them makes the statement
+    /// void, and not below any enrolment, which the removal makes void.
     pub fn next_epoch(&self, member: &IdentityKey) -> u32 {
         let of = self.removals_of(member).map(|row| row.epoch).max();
-        of.unwrap_or(0).max(self.epoch()).saturating_add(1)
+        let next = of.unwrap_or(0).max(self.epoch()).saturating_add(1);
+        self.enrolments.values().map(|row| row.epoch).fold(next, u32::max)
+    }
+
+    /// The enrolment with this number, whether it counts or not.
+    pub fn enrolment(&self, number: u32) -> Option<&Enrolment> {
+        self.enrolments.values().find(|row| row.number() == number)
     }
 
     /// The removals of one node.
@@ -103,12 +133,16 @@ impl Roster {
         from.map(|(_, row)| row).take_while(move |row| row.member == *member)
     }
 
-    /// All rows, in an order that depends on nothing but the rows: the key, then statements, then removals.
+    /// All rows, in an order that depends on nothing but the rows and in which each comes after those that it is judged by: the
+    /// key, statements of the group key, those of admins, enrolments, statements by these, removals.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let key = self.key.iter().cloned().map(Row::Key);
-        // Admins of the group key first: they are needed for judging the others.
-        let of = |by_key: bool| self.statements.values().filter(move |row| row.is_by_key() == by_key).cloned();
-        let statements = of(true).chain(of(false)).map(Row::Statement);
+        let of = |slot| {
+            let rows = self.statements.values().filter(move |row| Slot::of(row) == slot);
+            rows.cloned().map(Row::Statement)
+        };
+        let enrolments = self.enrolments.values().cloned().map(Row::Enrolment);
+        let statements = of(Slot::GroupKey).chain(of(Slot::Admin)).chain(enrolments).chain(of(Slot::Enrolment));
         key.chain(statements).chain(self.removals.values().cloned().map(Row::Removal))
     }
 
@@ -144,14 +178,17 @@ impl Roster {
             Row::Key(_) => {}
             Row::Statement(statement) => self.check_statement(row, statement, now_s)?,
             Row::Removal(removal) => self.check_removal(row, removal, now_s)?,
+            Row::Enrolment(_) if !row.is_signed(&self.id, &self.key()) => return Err(Refusal::Signature),
+            Row::Enrolment(enrolment) => self.judge(now_s).check_enrolment(enrolment)?,
         }
         let is_near_limit = self.statements.len() >= MEMBERS_MAX
+            || self.enrolments.len() >= ENROLMENTS_MAX
             || self.removals.len() >= REMOVALS_MAX
             || self.len + row.emit().len() + ROW_HEAD_LEN > ROSTER_LEN_MAX;
         let before = is_near_limit.then(|| self.clone());
         self.put(row);
         match row {
-            Row::Statement(_) => {}
+            Row::Statement(_) | Row::Enrolment(_) => {}
             // Members of admins that the new key signs in its next rows stay: they are judged after those.
             Row::Key(_) => self.forget_former_key(),
             Row::Removal(_) => _ = self.prune(now_s),
@@ -168,9 +205,10 @@ impl Roster {
         match row {
             Row::Key(row) => self.key.as_ref().is_some_and(|known| known.number >= row.number),
             Row::Statement(row) => {
-                let known = self.statements.get(&(row.identity, !row.is_by_key()));
+                let known = self.statements.get(&(row.identity, Slot::of(row)));
                 known.is_some_and(|known| known.rank() >= row.rank())
             }
+            Row::Enrolment(row) => self.enrolments.get(&row.key).is_some_and(|known| known.rank() >= row.rank()),
             Row::Removal(row) => {
                 let known = self.removals.get(&(row.member, row.signer));
                 known.is_some_and(|known| known.epoch >= row.epoch)
@@ -181,11 +219,12 @@ impl Roster {
     fn check_statement(&self, row: &Row, statement: &Statement, now_s: u64) -> Result<(), Refusal> {
         let judge = self.judge(now_s);
         let signer = match statement.signer {
-            None => self.key(),
-            Some(signer) => {
-                if statement.role == Role::Admin || !judge.is_admin(&signer) {
-                    return Err(Refusal::NotAnAdmin);
-                }
+            Signer::GroupKey => self.key(),
+            Signer::Admin(signer) if statement.role == Role::Member && judge.is_admin(&signer) => signer,
+            Signer::Admin(_) => return Err(Refusal::NotAnAdmin),
+            Signer::Enrolment(signer) => {
+                judge.check_enrolled(statement, &signer)?;
+                self.check_room_in_enrolment(statement, &signer)?;
                 signer
             }
         };
@@ -204,25 +243,34 @@ impl Roster {
     fn check_removal(&self, row: &Row, removal: &Removal, now_s: u64) -> Result<(), Refusal> {
         let judge = self.judge(now_s);
         let signer = removal.signer.unwrap_or_else(|| self.key());
-        let may = removal.signer.is_none() || signer == removal.member || judge.is_admin(&signer);
+        let may = removal.signer.is_none() || removal.is_own() || judge.is_admin(&signer);
         if !may {
             return Err(Refusal::NotAnAdmin);
         }
         if !row.is_signed(&self.id, &signer) {
             return Err(Refusal::Signature);
         }
-        let is_known = [false, true].iter().any(|by| self.statements.contains_key(&(removal.member, *by)));
+        let is_known = Slot::ALL.iter().any(|slot| self.statements.contains_key(&(removal.member, *slot)));
         if removal.is_own() && !is_known && self.removals.values().filter(|row| row.is_own()).count() >= LEAVERS_MAX {
             return Err(Refusal::Full);
         }
         if u64::from(removal.until) <= now_s { Err(Refusal::Ended) } else { Ok(()) }
     }
 
+    fn check_room_in_enrolment(&self, row: &Statement, by: &IdentityKey) -> Result<(), Refusal> {
+        let uses = self.enrolments.get(by).map_or(0, |enrolment| usize::from(enrolment.uses));
+        let others =
+            self.statements.values().filter(|known| known.signer == row.signer && known.identity != row.identity);
+        if others.count() < uses + OVER_USES_MAX { Ok(()) } else { Err(Refusal::Full) }
+    }
+
     fn is_too_large(&self) -> bool {
-        let members = self.statements.keys().filter(|(key, is_second)| {
-            !is_second || self.statements.get(&(*key, false)).is_none() // counted with its other statement
-        });
-        self.len > ROSTER_LEN_MAX || members.count() > MEMBERS_MAX || self.removals.len() > REMOVALS_MAX
+        let mut last = None;
+        let members = self.statements.keys().filter(|(key, _)| last.replace(*key) != Some(*key)).count();
+        self.len > ROSTER_LEN_MAX
+            || members > MEMBERS_MAX
+            || self.enrolments.len() > ENROLMENTS_MAX
+            || self.removals.len() > REMOVALS_MAX
     }
 
     fn put(&mut self, row: &Row) {
@@ -230,7 +278,8 @@ impl Roster {
         self.len += len(row);
         let before = match row.clone() {
             Row::Key(row) => self.key.replace(row).map(Row::Key),
-            Row::Statement(row) => self.statements.insert((row.identity, !row.is_by_key()), row).map(Row::Statement),
+            Row::Statement(row) => self.statements.insert((row.identity, Slot::of(&row)), row).map(Row::Statement),
+            Row::Enrolment(row) => self.enrolments.insert(row.key, row).map(Row::Enrolment),
             Row::Removal(row) => self.removals.insert((row.member, row.signer), row).map(Row::Removal),
         };
         self.len -= before.as_ref().map_or(0, len);
@@ -241,6 +290,7 @@ impl Roster {
         let (id, key) = (self.id, self.key());
         self.statements.retain(|_, row| !row.is_by_key() || Row::Statement(row.clone()).is_signed(&id, &key));
         self.removals.retain(|_, row| row.signer.is_some() || Row::Removal(row.clone()).is_signed(&id, &key));
+        self.enrolments.retain(|_, row| Row::Enrolment(row.clone()).is_signed(&id, &key));
         self.measure();
     }
 
@@ -248,19 +298,25 @@ impl Roster {
         self.len = self.rows().map(|row| row.emit().len() + ROW_HEAD_LEN).sum();
     }
 
-    /// Forgets what is void for good: what a removed admin has signed, statements of removed
+    /// Forgets what is void for good: what a removed admin or a void enrolment has signed, void enrolments, statements of removed
     /// nodes, and what has ended a day ago. True when there was any.
     pub fn prune(&mut self, now_s: u64) -> bool {
         let (before, day_ago) = (self.len, now_s.saturating_sub(DAY_S.into()));
         self.removals.retain(|_, row| u64::from(row.until) > day_ago);
-        self.statements.retain(|_, row| !has_ended(row, day_ago));
         // Seniority decides first, so that a removal by an admin that is gone does not count.
         let judge = self.judge(day_ago);
-        let stays = |row: &Statement| !judge.is_removed(row) && row.signer.is_none_or(|signer| judge.is_admin(&signer));
-        let void: Vec<_> = self.statements.iter().filter(|(_, row)| !stays(row)).map(|(key, _)| *key).collect();
-        let is_gone = |row: &Removal| row.signer.is_some_and(|by| by != row.member && !judge.is_admin(&by));
+        let void: Vec<_> =
+            self.statements.iter().filter(|(_, row)| judge.judge(row).is_err()).map(|(key, _)| *key).collect();
+        let over: Vec<_> = self
+            .enrolments
+            .iter()
+            .filter(|(_, row)| judge.check_enrolment(row).is_err())
+            .map(|(key, _)| *key)
+            .collect();
+        let is_gone = |row: &Removal| row.signer.is_some_and(|by| !row.is_own() && !judge.is_admin(&by));
         let gone: Vec<_> = self.removals.iter().filter(|(_, row)| is_gone(row)).map(|(key, _)| *key).collect();
         void.iter().for_each(|key| _ = self.statements.remove(key));
+        over.iter().for_each(|key| _ = self.enrolments.remove(key));
         gone.iter().for_each(|key| _ = self.removals.remove(key));
         self.measure();
         self.len != before
