@@ -23,6 +23,7 @@
 //! * The secret of a pin changes only by a command of this node's owner (`renewal`). A pinned node without that secret waits
 //!   for the owner as a stranger does.
 
+mod enrolling;
 mod form;
 mod grant;
 mod grouping;
@@ -191,6 +192,8 @@ pub enum Outcome {
     InviteDead(InviteId),
     /// The roster of a group of this node has changed.
     GroupChanged(GroupId),
+    /// More nodes have used the enrolment with this number than may.
+    OverUsed(GroupId, InviteId),
     /// Nothing changed.
     Discarded(Discarded),
 }
@@ -379,7 +382,8 @@ impl TrustBook {
     pub fn is_joining(&self, inviter: &IdentityKey) -> bool {
         self.outgoing
             .get(inviter)
-            .is_some_and(|ours| ours.is_join && (ours.group.is_some() || !self.pins.contains_key(inviter)))
+            .filter(|ours| ours.is_join)
+            .is_some_and(|ours| ours.group.map_or(!self.pins.contains_key(inviter), |group| !self.is_met(&group)))
     }
 
     /// Nodes that were asked and have not answered.
