@@ -102,7 +102,7 @@ fn of_trust() -> Vec<(&'static str, Request)> {
 fn of_codes() -> Vec<(&'static str, Request)> {
     vec![
         (
-            r#"{"op":"invite","ports":"messages","expires_s":60,"uses":3,"short":false,"direct":true}"#,
+            r#"{"op":"invite","ports":"messages","expires_s":60,"uses":3,"short":false,"direct":true,"offline":true}"#,
             Request::Invite {
                 ports: Some("messages".into()),
                 expires_s: Some(60),
@@ -127,6 +127,7 @@ fn of_codes() -> Vec<(&'static str, Request)> {
                 uses: Some(3),
                 short: Some(false),
                 direct: Some(true),
+                offline: Some(true),
             },
         ),
         (

@@ -59,6 +59,9 @@ pub(crate) struct GroupInvite {
     /// a code with addresses of this node, so that joining needs no rendezvous
     #[argh(switch)]
     pub(crate) direct: bool,
+    /// a code that any member answers, so that this machine may be off; needs the group key
+    #[argh(switch)]
+    pub(crate) offline: bool,
 }
 
 /// say what members of a group may reach on this node, at once
