@@ -102,7 +102,7 @@ fn of_trust() -> Vec<(&'static str, Request)> {
 fn of_codes() -> Vec<(&'static str, Request)> {
     vec![
         (
-            r#"{"op":"invite","ports":"messages","expires_s":60,"uses":3,"short":false,"direct":true,"offline":true}"#,
+            r#"{"op":"invite","ports":"messages","expires_s":60,"uses":3,"short":false,"direct":true}"#,
             Request::Invite {
                 ports: Some("messages".into()),
                 expires_s: Some(60),
@@ -120,7 +120,7 @@ fn of_codes() -> Vec<(&'static str, Request)> {
         (r#"{"op":"groups"}"#, Request::Groups),
         (r#"{"op":"group_members","group":"fleet"}"#, Request::GroupMembers { group: "fleet".into() }),
         (
-            r#"{"op":"group_invite","group":"fleet","expires_s":60,"uses":3,"short":false,"direct":true}"#,
+            r#"{"op":"group_invite","group":"fleet","expires_s":60,"uses":3,"short":false,"direct":true,"offline":true}"#,
             Request::GroupInvite {
                 group: "fleet".into(),
                 expires_s: Some(60),
