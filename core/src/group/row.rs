@@ -175,7 +175,8 @@ impl Removal {
     fn body(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_u8(REMOVAL);
-        out.put_u8(u8::from(self.signer.is_none()) * BY_KEY | u8::from(self.is_enrolment) * OF_ENROLMENT);
+        let (by_key, of) = (u8::from(self.signer.is_none()) * BY_KEY, u8::from(self.is_enrolment) * OF_ENROLMENT);
+        out.put_u8(by_key | of);
         out.put(&self.member.0);
         out.put_u32(self.epoch);
         out.put_u32(self.until);
