@@ -134,7 +134,7 @@ pub enum Refusal {
     Removed,
     /// The group has no statement of this node.
     Unknown,
-    /// The enrolment was withdrawn, or somebody was removed after it had been made.
+    /// The enrolment was withdrawn, or a member was removed after it had been made.
     Withdrawn,
     /// The group has no enrolment that allows what its key has signed.
     NotEnrolled,

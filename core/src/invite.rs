@@ -10,7 +10,7 @@
 mod enrolment;
 mod text;
 
-pub use enrolment::{CONTACTS_MAX, EnrolmentCode};
+pub use enrolment::{CONTACTS_MAX, EnrolmentCode, JoinCode};
 pub use text::{Place, TypingError};
 
 use crate::addr::Addr;
@@ -18,7 +18,6 @@ use crate::codec::{Malformed, Put as _, Reader};
 use crate::group::GroupId;
 use crate::hash;
 use crate::identity::{IdentityKey, StaticKey};
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -249,61 +248,12 @@ impl FromStr for InviteCode {
 
     /// Reads a code. Case, dashes and white space do not count.
     fn from_str(text: &str) -> Result<Self, CodeError> {
-        match text.parse()? {
-            JoinCode::Invite(code) => Ok(*code),
-            JoinCode::Enrolment(_) => Err(CodeError::Version(VERSION_ENROLMENT)),
-        }
-    }
-}
-
-/// What a text may be a code of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JoinCode {
-    /// An invite of a node, which answers for itself.
-    Invite(Box<InviteCode>),
-    /// An enrolment of a group, of which any member answers.
-    Enrolment(Box<EnrolmentCode>),
-}
-
-impl JoinCode {
-    /// The rendezvous over which the code leads.
-    pub fn rendezvous(&self) -> Option<&Rendezvous> {
-        match self {
-            Self::Invite(code) => code.rendezvous.as_ref(),
-            Self::Enrolment(code) => code.rendezvous.as_ref(),
-        }
-    }
-
-    /// The underlay addresses to which the code leads.
-    pub fn candidates(&self) -> &[SocketAddr] {
-        match self {
-            Self::Invite(code) => &code.candidates,
-            Self::Enrolment(code) => &code.candidates,
-        }
-    }
-
-    /// The nodes of which one has to answer.
-    pub fn contacts(&self) -> &[IdentityKey] {
-        match self {
-            Self::Invite(code) => core::slice::from_ref(&code.inviter),
-            Self::Enrolment(code) => &code.contacts,
-        }
-    }
-}
-
-impl FromStr for JoinCode {
-    type Err = CodeError;
-
-    /// Reads a code of either version. Case, dashes and white space do not count.
-    fn from_str(text: &str) -> Result<Self, CodeError> {
         let bytes = text::parse(text).map_err(CodeError::Typing)?;
-        let read = match bytes.first() {
-            Some(&VERSION) => InviteCode::read(&bytes).map(|code| Self::Invite(Box::new(code))),
-            Some(&VERSION_ENROLMENT) => EnrolmentCode::read(&bytes).map(|code| Self::Enrolment(Box::new(code))),
-            Some(version) => return Err(CodeError::Version(*version)),
-            None => Err(Malformed),
-        };
-        read.map_err(|Malformed| CodeError::Content)
+        match bytes.first() {
+            Some(&VERSION) => Self::read(&bytes).map_err(|Malformed| CodeError::Content),
+            Some(version) => Err(CodeError::Version(*version)),
+            None => Err(CodeError::Content),
+        }
     }
 }
 

@@ -31,8 +31,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
         _ => f64::NAN,
     };
     let seconds = number.parse::<f64>().unwrap_or(f64::NAN) * scale;
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| Failure::new(Code::InvalidArgument, format!("{text:?} is not a time; 30, 30s, 2m, 500ms, 24h, 7d")))
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        Failure::new(Code::InvalidArgument, format!("{text:?} is not a time; 30, 30s, 2m, 500ms, 24h, 7d"))
+    })
 }
 
 #[cfg(test)]

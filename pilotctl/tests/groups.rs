@@ -71,7 +71,7 @@ fn nodes_of_one_group_reach_each_other_by_name_until_one_is_removed() {
     a.fails(&["group", "remove", "fleet", "worker"], 4, "not_found");
 }
 
-/// The founder is off: who has its code joins by another member. Once it is back, it signs for as many as the code is for.
+/// The founder is off: a holder of its code joins by another member. Once it is back, it signs for as many as the code is for.
 #[test]
 fn a_code_works_while_the_founder_is_off_and_too_many_uses_are_shown_and_undone() {
     let mut lab = Lab::new();

@@ -285,9 +285,7 @@ fn schedule(number: u64) {
                     join(&mut world, a, &code);
                     world.run_for(Duration::from_secs(2));
                 } else if is_out {
-                    // By a code that any member answers, whoever is cut off.
-                    let (code, now) = (enrolment_code(&mut world, 0, &id, (2, 7 * DAY_S)), world.now);
-                    world.nodes[a].stack.endpoint_mut().enrol(now, &code, Ports::one(80)).unwrap();
+                    enrol(&mut world, a, &id);
                 }
             }
             3..=4 if a != b => _ = meet(&mut world, a, b, &id),
@@ -340,6 +338,12 @@ fn schedule(number: u64) {
     for (node, other) in pairs(NODES).filter(|(node, other)| joined.contains(node) && removed[*other]) {
         assert!(!trusts(&world, node, other), "seed {number}: {node} still trusts {other}");
     }
+}
+
+/// Joins by a code that any member answers, also while some are cut off.
+fn enrol(world: &mut World, node: NodeIndex, id: &GroupId) {
+    let (code, now) = (enrolment_code(world, 0, id, (2, 7 * DAY_S)), world.now);
+    world.nodes[node].stack.endpoint_mut().enrol(now, &code, Ports::one(80)).unwrap();
 }
 
 /// True for a member in the eyes of the founder. A code of before a removal has made none of its holder.

@@ -43,8 +43,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use duties::Duties;
-use enrolling::Enrolling;
-use joining::{Answered, Join};
+use joining::{Answered, Enrolling, Join};
 use litemap::LiteMap;
 use times::Times;
 
@@ -208,7 +207,7 @@ pub(super) struct Directory {
     statements: Vec<(IdentityKey, LetterNumber)>,
     /// Inviters that are asked directly and have not answered.
     joins: Vec<Join>,
-    /// Groups whose contacts are asked.
+    /// Groups that this node has entered, of which contacts are asked.
     enrolling: Vec<Enrolling>,
     /// Answers to JOINs that came directly, newest first.
     answered: Vec<Answered>,

@@ -3,11 +3,10 @@
 //! ```text
 //!   group key ──signs──▶ enrolment {key, uses, end} ──signs──▶ statement of a member        no longer chain counts
 //! ```
-//! The code has the secret half of the key. Whoever holds the code signs a statement of its own, which counts until the enrolment
+//! The code has the secret half of the key. A holder of the code signs a statement of its own, which counts until the enrolment
 //! ends; an admin replaces it by one with the usual term, for as many nodes as the enrolment has uses. Those beyond are shown, and
 //! end with the enrolment. A removal of an enrolment voids it with all that it alone has signed.
 
-use super::row::{Role, Statement};
 use crate::hash;
 use crate::identity::{Identity, IdentityKey};
 use core::fmt;
@@ -33,7 +32,7 @@ pub struct Enrolment {
     pub issued: u32,
     /// End of the enrolment and of all that its key signs, at most [`ENROLMENT_TERM_MAX_S`] later. Unit: seconds since 1970.
     pub not_after: u32,
-    /// Above the epochs of all removals that its signer knew: void once somebody is removed.
+    /// Above the epochs of all removals that its signer knew: void once a member is removed.
     pub epoch: u32,
     pub(crate) signature: [u8; 64],
 }
@@ -49,17 +48,6 @@ impl Enrolment {
         let term_s = self.not_after.checked_sub(self.issued);
         (1..=ENROLMENT_USES_MAX).contains(&self.uses)
             && term_s.is_some_and(|term_s| (1..=ENROLMENT_TERM_MAX_S).contains(&term_s))
-    }
-
-    /// True when the key may have signed the statement: a code that is used after its end, with a clock that was set back, gains
-    /// nothing, nor does one of before a removal.
-    pub(super) fn covers(&self, row: &Statement) -> bool {
-        row.role == Role::Member
-            && row.epoch == self.epoch
-            && self.issued <= row.since
-            && row.since <= row.issued
-            && row.issued < row.not_after
-            && row.not_after <= self.not_after
     }
 
     pub(super) fn rank(&self) -> (u32, u32, &[u8; 64]) {

@@ -40,7 +40,7 @@ pub enum Role {
     Admin,
 }
 
-/// Whose key has signed a statement.
+/// The key that has signed a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signer {
     /// The group key.
@@ -82,7 +82,7 @@ pub struct Statement {
     pub not_after: u32,
     /// Above the epochs of all removals that its signer knew.
     pub epoch: u32,
-    /// Whose key has signed.
+    /// The key that has signed.
     pub signer: Signer,
     pub(crate) signature: [u8; 64],
 }
@@ -132,7 +132,7 @@ impl Statement {
         matches!(self.signer, Signer::GroupKey)
     }
 
-    /// True when the node has signed by an enrolment: nobody but the holder of a code says so yet.
+    /// True when the node has signed by an enrolment: the holder of a code alone says so yet.
     pub const fn is_enrolled(&self) -> bool {
         matches!(self.signer, Signer::Enrolment(_))
     }

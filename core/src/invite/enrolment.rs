@@ -9,15 +9,17 @@
 //! that are public. The addresses are those of the first contact.
 
 use super::{
-    CONTACT, CONTENT_LEN_MAX, CodeError, FOUNDER, KEY_ROW, Rendezvous, VERSION_ENROLMENT, Ways, put_name, read_name,
-    text,
+    CONTACT, CONTENT_LEN_MAX, CodeError, FOUNDER, InviteCode, KEY_ROW, Rendezvous, VERSION, VERSION_ENROLMENT, Ways,
+    put_name, read_name, text,
 };
 use crate::codec::{Malformed, Put as _, Reader};
 use crate::group::{Enrolment, EnrolmentSeed, Group, KeyRow, valid_group_name};
 use crate::identity::IdentityKey;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+use core::str::FromStr;
 
 /// Most members in a code. Source: own choice; each but the founder takes 55 characters.
 pub const CONTACTS_MAX: usize = 4;
@@ -117,5 +119,56 @@ impl EnrolmentCode {
         let Ways { candidates, rendezvous } = ways;
         let code = Self { group, key_row, seed, enrolment, contacts, candidates, rendezvous };
         if code.is_whole() { Ok(code) } else { Err(Malformed) }
+    }
+}
+
+/// What a text may be a code of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinCode {
+    /// An invite of a node, which answers for itself.
+    Invite(Box<InviteCode>),
+    /// An enrolment of a group, of which any member answers.
+    Enrolment(Box<EnrolmentCode>),
+}
+
+impl JoinCode {
+    /// The rendezvous over which the code leads.
+    pub fn rendezvous(&self) -> Option<&Rendezvous> {
+        match self {
+            Self::Invite(code) => code.rendezvous.as_ref(),
+            Self::Enrolment(code) => code.rendezvous.as_ref(),
+        }
+    }
+
+    /// The underlay addresses to which the code leads.
+    pub fn candidates(&self) -> &[SocketAddr] {
+        match self {
+            Self::Invite(code) => &code.candidates,
+            Self::Enrolment(code) => &code.candidates,
+        }
+    }
+
+    /// The nodes of which one has to answer.
+    pub fn contacts(&self) -> &[IdentityKey] {
+        match self {
+            Self::Invite(code) => core::slice::from_ref(&code.inviter),
+            Self::Enrolment(code) => &code.contacts,
+        }
+    }
+}
+
+impl FromStr for JoinCode {
+    type Err = CodeError;
+
+    /// Reads a code of either version. Case, dashes and white space do not count.
+    fn from_str(text: &str) -> Result<Self, CodeError> {
+        let bytes = text::parse(text).map_err(CodeError::Typing)?;
+        let read = match bytes.first() {
+            Some(&VERSION) => InviteCode::read(&bytes).map(|code| Self::Invite(Box::new(code))),
+            Some(&VERSION_ENROLMENT) => EnrolmentCode::read(&bytes).map(|code| Self::Enrolment(Box::new(code))),
+            Some(version) => return Err(CodeError::Version(*version)),
+            None => Err(Malformed),
+        };
+        read.map_err(|Malformed| CodeError::Content)
     }
 }

@@ -9,15 +9,15 @@
 use super::grouping::{free_name, own_record};
 use super::groups::{GroupError, Groups, News, record_of};
 use super::invites::{INVITE_LIFETIME_MAX_S, USES_MAX};
+use super::join::{door, seal};
 use super::{JoinRefusal, Me, Ports, TrustBook};
 use crate::addr::Addr;
 use crate::group::{
-    Credentials, ENROLMENT_TERM_MAX_S, ENROLMENT_USES_MAX, Enrolment, EnrolmentSeed, Group, GroupId, Refusal, Removal,
-    Role, Roster, Row, Signer, Statement,
+    Credentials, ENROLMENT_TERM_MAX_S, ENROLMENT_USES_MAX, Enrolment, EnrolmentSeed, GroupId, Refusal, Removal, Role,
+    Roster, Row, Signer, Statement,
 };
-use crate::hash;
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
-use crate::invite::{EnrolmentCode, InviteId, InviteSecret};
+use crate::invite::EnrolmentCode;
 use crate::rng::Rng;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -134,7 +134,7 @@ impl TrustBook {
         let standing = known.and_then(|roster| roster.judge(now_s).standing(&me.identity.public()).ok());
         let is_other = |row: &Statement| row.is_enrolled() && row.signer != Signer::Enrolment(code.enrolment.key);
         if standing.is_some_and(|row| !is_other(row)) {
-            return Ok(id); // it has entered before, and nobody has answered yet
+            return Ok(id); // it has entered before, and no member has answered yet
         }
         let group = known.map_or_else(|| code.group.clone(), |roster| roster.group().clone());
         if now_s >= u64::from(code.enrolment.not_after) {
@@ -190,7 +190,7 @@ impl TrustBook {
         let message = self.ask_member(me, id, record, rng)?;
         let membership = self.groups.get_mut(id).ok_or(GroupError::Unknown)?;
         let (number, secret) = door(membership.roster.group());
-        super::join::seal((contact, number, &secret), &message, rng).ok_or(GroupError::OutOfRange)
+        seal((contact, number, &secret), &message, rng).ok_or(GroupError::OutOfRange)
     }
 
     /// True when this node has a peer by the group.
@@ -230,12 +230,4 @@ impl TrustBook {
             })
         })
     }
-}
-
-/// The secret under which a JOIN to a member of a group is sealed, with the number that names it. Members and holders of codes know
-/// both keys of a group, and no rendezvous does; who may come in is said by signatures.
-pub(super) fn door(group: &Group) -> (InviteId, InviteSecret) {
-    let hash = hash::blake2s(&[b"pn1-group-door", &group.key.0, &group.founder.0]);
-    let (number, secret) = hash.split_first_chunk().expect("4 of 32 bytes");
-    (InviteId(u32::from_le_bytes(*number)), InviteSecret::new(*secret.first_chunk().expect("10 of 28 bytes")))
 }

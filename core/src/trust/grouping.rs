@@ -144,7 +144,7 @@ impl TrustBook {
         let rows = self.remove_member(me, id, &me.identity.public()).unwrap_or_default();
         let at = self.groups.position(id).ok_or(GroupError::Unknown)?;
         self.groups.list.remove(at);
-        self.outgoing.retain(|_, ours| ours.group != Some(*id)); // nobody lets this node in again by what it has asked
+        self.outgoing.retain(|_, ours| ours.group != Some(*id)); // no member lets this node in again by what it has asked
         self.withdraw_group_invites(id);
         self.changed();
         Ok(rows)

@@ -10,13 +10,12 @@
 //!
 //! The inviter's nonce follows from the JOIN's. The same JOIN again is thus recognised, counts no use and has the same answer.
 
-use super::enrolling::door;
 use super::invites::{InviteState, JoinRefusal, WRONG_MAX};
 use super::message::{Kind, Message};
 use super::{Asking, Discarded, Me, Outcome, Terms, TrustBook, TrustError, pair_secret};
 use crate::aead::{AeadProvider as _, PORTABLE, TAG_LEN};
 use crate::codec::{Put as _, Reader};
-use crate::group::{GroupId, Role};
+use crate::group::{Group, GroupId, Role};
 use crate::hash;
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
 use crate::invite::{InviteCode, InviteId, InviteSecret};
@@ -290,4 +289,12 @@ fn open(secret: &InviteSecret, of: (&IdentityKey, InviteId, &[u8; SALT_LEN]), se
     let mut r = Reader::new(&body);
     let len = r.u16().ok()?;
     r.take(len.into()).ok().map(Vec::from)
+}
+
+/// The secret under which a JOIN to a member of a group is sealed, with the number that names it. Members and holders of codes know
+/// both keys of a group, and no rendezvous does; signatures say which node may come in.
+pub(super) fn door(group: &Group) -> (InviteId, InviteSecret) {
+    let hash = hash::blake2s(&[b"pn1-group-door", &group.key.0, &group.founder.0]);
+    let (number, secret) = hash.split_first_chunk().expect("4 of 32 bytes");
+    (InviteId(u32::from_le_bytes(*number)), InviteSecret::new(*secret.first_chunk().expect("10 of 28 bytes")))
 }

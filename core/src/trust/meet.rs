@@ -4,7 +4,7 @@
 //!   A: MEET  {request, proof of A's membership} ──▶ B: judges it by its own roster and allowance, a pin of A
 //!   A: a pin of B  ◀── MET  {accept, proof of B's membership}, or a refusal with its reason
 //! ```
-//! Both travel as letters. Who has entered by the code of an enrolment asks by a JOIN under the secret of the group instead, since
+//! Both travel as letters. A node that has entered by the code of an enrolment asks by a JOIN under the secret of the group instead, since
 //! the code has no static keys, and is answered by a welcome (`join`). A sender without a proof that B's group accepts gets no answer. The nonce of the answer follows from that of the request, as with a
 //! join, so that the same letter again has the same answer.
 

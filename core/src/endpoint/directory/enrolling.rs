@@ -1,7 +1,7 @@
 //! Owns the verbs of enrolment, and how a node that has entered a group by a code comes to its members: the contacts in the code are
 //! asked one after the other, since none of them need be there.
 
-use super::joining::Join;
+use super::joining::{Enrolling, Join};
 use super::joins::{JOINS_MAX, PAUSE_MIN};
 use super::{Context, Departure, Directory, Effect};
 use crate::group::{Enrolment, EnrolmentSeed, GroupId};
@@ -15,18 +15,6 @@ use core::net::SocketAddr;
 /// Time that a contact has before the next one is asked as well. Source: own choice, many times a round trip of letters. The question
 /// to the first one stands.
 const CONTACT_PAUSE: Duration = Duration::from_secs(3);
-
-/// A group that this node has entered and in which nobody has answered yet.
-pub(super) struct Enrolling {
-    group: GroupId,
-    /// Those that were not asked yet, the next one last.
-    contacts: Vec<IdentityKey>,
-    /// Where the next contact is asked directly.
-    candidates: Vec<SocketAddr>,
-    has_letters: bool,
-    /// When the next one is asked.
-    at: Instant,
-}
 
 impl Directory {
     pub(crate) fn make_enrolment(
@@ -67,7 +55,7 @@ impl Directory {
         self.take_address(cx);
         self.with_trust(cx, |book, me, _| book.enrol(me, code, allowed))?;
         let own = cx.identity.public();
-        // Without letters nobody but the node at the addresses hears anything.
+        // Without letters the node at the addresses alone hears anything.
         let reachable = if has_letters { code.contacts.len() } else { 1 };
         let mut contacts: Vec<_> = code.contacts.iter().take(reachable).filter(|key| **key != own).copied().collect();
         contacts.reverse();

@@ -46,7 +46,7 @@ fn the_holder_of_a_code_is_a_member_by_its_own_word_and_no_more_than_that() {
     let mut roster = roster(&[admin(1, 1), enrolment(50, 1), enrolled(2, 50, 1)]);
     assert_eq!(standing(&roster, 2), Ok(()));
     assert!(!roster.judge(NOW).is_admin(&node(2).public()));
-    // Whoever has enrolled signs nothing: a chain has two links.
+    // A node that has enrolled signs nothing: a chain has two links.
     assert_eq!(roster.insert(&member(3, 2), NOW), Err(Refusal::NotAnAdmin));
     let third = sign(Statement { signer: Signer::Enrolment(node(2).public()), ..own(3, 50, 1) }, &node(2));
     assert_eq!(roster.insert(&third, NOW), Err(Refusal::NotEnrolled));
