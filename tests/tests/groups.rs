@@ -322,8 +322,7 @@ fn schedule(number: u64) {
     world.heal();
     (0..NODES).for_each(|node| world.set_clock(node, 0));
     world.run_for(Duration::from_secs(5));
-    let is_in = |node: &NodeIndex| !removed[*node] && members(&world, *node, &id) > 0 && stands(&world, *node, &id);
-    let joined: Vec<_> = (1..NODES).filter(is_in).collect();
+    let joined: Vec<_> = (1..NODES).filter(|node| !removed[*node] && is_in(&world, *node, &id)).collect();
     for node in &joined {
         world.nodes[0].stack.listen(1000 + *node as u16).unwrap();
         let now = world.now;
@@ -346,11 +345,12 @@ fn enrol(world: &mut World, node: NodeIndex, id: &GroupId) {
     world.nodes[node].stack.endpoint_mut().enrol(now, &code, Ports::one(80)).unwrap();
 }
 
-/// True for a member in the eyes of the founder. A code of before a removal has made none of its holder.
-fn stands(world: &World, node: NodeIndex, id: &GroupId) -> bool {
+/// True for a member in its own eyes and the founder's. A code of before a removal has made none of its holder.
+fn is_in(world: &World, node: NodeIndex, id: &GroupId) -> bool {
     let (key, endpoint) = (key(world, node), world.nodes[0].stack.endpoint());
     let group = endpoint.trust().groups().find(|group| group.roster.id() == *id);
-    group.is_some_and(|group| group.roster.judge(endpoint.group_time(world.now)).standing(&key).is_ok())
+    let stands = group.is_some_and(|group| group.roster.judge(endpoint.group_time(world.now)).standing(&key).is_ok());
+    stands && members(world, node, id) > 0
 }
 
 fn pairs(nodes: usize) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
