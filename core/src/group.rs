@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   group key ──signs──▶ statement of an admin ──signs──▶ statement of a member        no longer chain counts
+//!   group key ──signs──▶ enrolment, for a code ──signs──▶ statement of a member
 //!   founder   ──signs──▶ another group key, when the first one was stolen
 //!   admin     ──signs──▶ removal of a member, or of an admin that is younger than the signer
 //! ```
@@ -9,12 +10,16 @@
 //! any peer, and all members with the same rows judge alike: nothing depends on which row came first. A roster opens
 //! nothing. What members may do at a node is said by the owner of that node (`trust`).
 
+mod enrolment;
 mod roster;
 mod row;
 mod talk;
 
-pub use roster::{Judge, LEAVERS_MAX, MEMBERS_MAX, REMOVALS_MAX, ROSTER_LEN_MAX, Roster};
-pub use row::{KeyRow, Removal, Role, Row, STATEMENT_LEN_MAX, Statement};
+pub use enrolment::{
+    ENROLMENT_TERM_MAX_S, ENROLMENT_USES_MAX, ENROLMENTS_MAX, Enrolment, EnrolmentSeed, OVER_USES_MAX, number_of,
+};
+pub use roster::{Judge, LEAVERS_MAX, MEMBERS_MAX, REMOVALS_MAX, ROSTER_LEN_MAX, Roster, Usage};
+pub use row::{KeyRow, Removal, Role, Row, STATEMENT_LEN_MAX, Signer, Statement};
 pub use talk::{Credentials, Hello, PART_LEN_MAX, Talk};
 
 use crate::codec::{Malformed, Put as _, Reader};
@@ -129,6 +134,10 @@ pub enum Refusal {
     Removed,
     /// The group has no statement of this node.
     Unknown,
+    /// The enrolment was withdrawn, or a member was removed after it had been made.
+    Withdrawn,
+    /// The group has no enrolment that allows what its key has signed.
+    NotEnrolled,
     /// The roster has as many members, removals or bytes as it may have.
     Full,
 }
@@ -141,6 +150,8 @@ impl fmt::Display for Refusal {
             Self::Ended => "the membership has ended",
             Self::Removed => "the node was removed from the group",
             Self::Unknown => "the node is no member of the group",
+            Self::Withdrawn => "the code by which the node enrolled was withdrawn",
+            Self::NotEnrolled => "no code of the group allows this",
             Self::Full => "the group is full",
         })
     }

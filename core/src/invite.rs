@@ -4,10 +4,13 @@
 //!   version 1 | inviter's identity key 32 | address 6 | number 4 | secret 10 | expiry 4 | ways
 //!   ways: the group if it is a code for one, candidates of the inviter, then at most one rendezvous: its key with its places, or the first bytes of its key
 //! ```
-//! The text of a code is base32 with a checksum, in groups behind `pilot:`.
+//! The text of a code is base32 with a checksum, in groups behind `pilot:`. A code by which nodes enrol in a group while no admin is
+//! online has version 2 ([`EnrolmentCode`]).
 
+mod enrolment;
 mod text;
 
+pub use enrolment::{CONTACTS_MAX, EnrolmentCode, JoinCode};
 pub use text::{Place, TypingError};
 
 use crate::addr::Addr;
@@ -22,8 +25,9 @@ use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 use zeroize::Zeroizing;
 
-/// Version of the form of a code.
+/// Version of the form of a code, and that of an enrolment.
 const VERSION: u8 = 1;
+const VERSION_ENROLMENT: u8 = 2;
 /// Most addresses of the inviter in a code. Source: own choice; a code with four of them is as long as one with a rendezvous.
 pub const CANDIDATES_MAX: usize = 4;
 /// Most places of a rendezvous in a code. Source: own choice, that of a node's configuration.
@@ -158,7 +162,9 @@ impl fmt::Display for CodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Typing(error) => error.fmt(f),
-            Self::Version(version) => write!(f, "the code has version {version}, and this program knows {VERSION}"),
+            Self::Version(version) => {
+                write!(f, "the code has version {version}, and this program knows {VERSION} and {VERSION_ENROLMENT}")
+            }
             Self::Content => f.write_str("the code has right letters and a wrong content"),
         }
     }
@@ -175,6 +181,10 @@ const RENDEZVOUS: u8 = 8;
 const SAME_RENDEZVOUS: u8 = 9;
 /// Not a way: the group.
 const GROUP: u8 = 10;
+/// Of an enrolment, not ways: the group key that is not the first one, the founder as a contact, another contact.
+const KEY_ROW: u8 = 11;
+const FOUNDER: u8 = 12;
+const CONTACT: u8 = 13;
 
 impl InviteCode {
     /// The text of the code.
@@ -193,19 +203,7 @@ impl InviteCode {
             out.put_u8(GROUP);
             out.put(&group.0);
         }
-        self.candidates.iter().for_each(|addr| put_addr(addr, &mut out));
-        match &self.rendezvous {
-            None => {}
-            Some(Rendezvous::Same(hint)) => {
-                out.put_u8(SAME_RENDEZVOUS);
-                out.put(hint);
-            }
-            Some(Rendezvous::At(key, hosts)) => {
-                out.put_u8(RENDEZVOUS);
-                out.put(&key.0);
-                hosts.iter().try_for_each(|host| put_host(host, &mut out)).map_err(|Malformed| CodeError::Content)?;
-            }
-        }
+        self.ways().emit(&mut out).map_err(|Malformed| CodeError::Content)?;
         if !self.is_whole() || out.len() > CONTENT_LEN_MAX {
             return Err(CodeError::Content);
         }
@@ -213,12 +211,11 @@ impl InviteCode {
     }
 
     fn is_whole(&self) -> bool {
-        let has_places = match &self.rendezvous {
-            None => !self.candidates.is_empty(),
-            Some(Rendezvous::Same(_)) => true,
-            Some(Rendezvous::At(_, hosts)) => (1..=HOSTS_MAX).contains(&hosts.len()),
-        };
-        has_places && self.candidates.len() <= CANDIDATES_MAX
+        self.ways().is_whole()
+    }
+
+    fn ways(&self) -> Ways {
+        Ways { candidates: self.candidates.clone(), rendezvous: self.rendezvous.clone() }
     }
 
     fn read(bytes: &[u8]) -> Result<Self, Malformed> {
@@ -234,25 +231,14 @@ impl InviteCode {
             rendezvous: None,
             group: None,
         };
+        let mut ways = Ways::default();
         while !r.is_empty() {
-            let kind = r.u8()?;
-            if kind == GROUP && code.group.is_none() {
-                code.group = Some(GroupId(r.array()?));
-                continue;
-            }
-            match (&mut code.rendezvous, kind) {
-                (rendezvous @ None, RENDEZVOUS) => {
-                    *rendezvous = Some(Rendezvous::At(StaticKey(r.array()?), Vec::new()));
-                }
-                (rendezvous @ None, SAME_RENDEZVOUS) => *rendezvous = Some(Rendezvous::Same(r.array()?)),
-                (None, _) => match read_host(kind, &mut r)? {
-                    Host::At(addr) => code.candidates.push(addr),
-                    Host::Name(..) => return Err(Malformed),
-                },
-                (Some(Rendezvous::At(_, hosts)), _) => hosts.push(read_host(kind, &mut r)?),
-                (Some(Rendezvous::Same(_)), _) => return Err(Malformed),
+            match r.u8()? {
+                GROUP if code.group.is_none() => code.group = Some(GroupId(r.array()?)),
+                kind => ways.read(kind, &mut r)?,
             }
         }
+        (code.candidates, code.rendezvous) = (ways.candidates, ways.rendezvous);
         if code.is_whole() { Ok(code) } else { Err(Malformed) }
     }
 }
@@ -268,6 +254,58 @@ impl FromStr for InviteCode {
             Some(version) => Err(CodeError::Version(*version)),
             None => Err(CodeError::Content),
         }
+    }
+}
+
+/// How the holder of a code comes to the node that answers.
+#[derive(Default)]
+struct Ways {
+    candidates: Vec<SocketAddr>,
+    rendezvous: Option<Rendezvous>,
+}
+
+impl Ways {
+    fn is_whole(&self) -> bool {
+        let has_places = match &self.rendezvous {
+            None => !self.candidates.is_empty(),
+            Some(Rendezvous::Same(_)) => true,
+            Some(Rendezvous::At(_, hosts)) => (1..=HOSTS_MAX).contains(&hosts.len()),
+        };
+        has_places && self.candidates.len() <= CANDIDATES_MAX
+    }
+
+    fn emit(&self, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        self.candidates.iter().for_each(|addr| put_addr(addr, out));
+        match &self.rendezvous {
+            None => {}
+            Some(Rendezvous::Same(hint)) => {
+                out.put_u8(SAME_RENDEZVOUS);
+                out.put(hint);
+            }
+            Some(Rendezvous::At(key, hosts)) => {
+                out.put_u8(RENDEZVOUS);
+                out.put(&key.0);
+                hosts.iter().try_for_each(|host| put_host(host, out))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a part of this kind.
+    fn read(&mut self, kind: u8, r: &mut Reader<'_>) -> Result<(), Malformed> {
+        match (&mut self.rendezvous, kind) {
+            (rendezvous @ None, RENDEZVOUS) => {
+                *rendezvous = Some(Rendezvous::At(StaticKey(r.array()?), Vec::new()));
+            }
+            (rendezvous @ None, SAME_RENDEZVOUS) => *rendezvous = Some(Rendezvous::Same(r.array()?)),
+            (None, _) => match read_host(kind, r)? {
+                Host::At(addr) => self.candidates.push(addr),
+                Host::Name(..) => return Err(Malformed),
+            },
+            (Some(Rendezvous::At(_, hosts)), _) => hosts.push(read_host(kind, r)?),
+            (Some(Rendezvous::Same(_)), _) => return Err(Malformed),
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@
 use crate::addr::Addr;
 use crate::control::Refusal;
 use crate::discard::Discard;
+use crate::group::GroupId;
 use crate::identity::IdentityKey;
 use crate::inner::{PeerId, ResetReason};
 use crate::invite::InviteId;
@@ -247,6 +248,13 @@ pub enum Trace {
         /// The invite.
         invite: InviteId,
     },
+    /// More nodes have enrolled by a code of a group than may.
+    OverUsed {
+        /// The group.
+        group: GroupId,
+        /// The number of the enrolment.
+        invite: InviteId,
+    },
     /// The wall clock is not the rendezvous'.
     ClockSkew {
         /// Behind it, or ahead of it.
@@ -296,6 +304,7 @@ impl Trace {
             | Self::Refused { .. }
             | Self::Trust { step: TrustStep::NameRefused | TrustStep::JoinRefused, .. }
             | Self::InviteDead { .. }
+            | Self::OverUsed { .. }
             | Self::NameTaken
             | Self::IdentityElsewhere { .. }
             | Self::ClockSkew { .. }
@@ -333,6 +342,7 @@ impl Trace {
             Self::NameTaken => "name_taken",
             Self::IdentityElsewhere { .. } => "identity_elsewhere",
             Self::InviteDead { .. } => "invite_dead",
+            Self::OverUsed { .. } => "over_used",
             Self::ClockSkew { .. } => "clock_skew",
             Self::ClockStep { .. } => "clock_step",
         }
@@ -356,6 +366,7 @@ impl Trace {
             | Self::NameTaken
             | Self::IdentityElsewhere { .. }
             | Self::InviteDead { .. }
+            | Self::OverUsed { .. }
             | Self::ClockSkew { .. }
             | Self::ClockStep { .. } => None,
         }
@@ -398,6 +409,10 @@ impl Trace {
             }
             Self::IdentityElsewhere { addr } => visit("addr", Field::Text(addr)),
             Self::InviteDead { invite } => visit("invite", Field::Text(invite)),
+            Self::OverUsed { group, invite } => {
+                visit("group", Field::Text(group));
+                visit("invite", Field::Text(invite));
+            }
             Self::RendezvousUp { addr } => visit("addr", Field::Text(addr)),
             Self::RendezvousDown { refusal } => {
                 visit("reason", Field::Word(refusal.map_or("unreachable", refusal_name)))

@@ -24,6 +24,7 @@
 //!   for the owner as a stranger does.
 
 mod claims;
+mod enrolling;
 mod form;
 mod grant;
 mod grouping;
@@ -194,6 +195,8 @@ pub enum Outcome {
     InviteDead(InviteId),
     /// The roster of a group of this node has changed.
     GroupChanged(GroupId),
+    /// More nodes have used the enrolment with this number than may.
+    OverUsed(GroupId, InviteId),
     /// Nothing changed.
     Discarded(Discarded),
 }
@@ -384,7 +387,8 @@ impl TrustBook {
     pub fn is_joining(&self, inviter: &IdentityKey) -> bool {
         self.outgoing
             .get(inviter)
-            .is_some_and(|ours| ours.is_join && (ours.group.is_some() || !self.pins.contains_key(inviter)))
+            .filter(|ours| ours.is_join)
+            .is_some_and(|ours| ours.group.map_or(!self.pins.contains_key(inviter), |group| !self.is_met(&group)))
     }
 
     /// Nodes that were asked and have not answered.

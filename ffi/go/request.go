@@ -140,6 +140,7 @@ type GroupInviteRequest struct {
 	Uses     uint16 `json:"uses,omitzero"`      // how many nodes may join, at most 1000; 0: 50
 	Short    *bool  `json:"short,omitzero"`     // only for nodes that use this node's rendezvous
 	Direct   *bool  `json:"direct,omitzero"`    // with addresses of this node alone
+	Offline  *bool  `json:"offline,omitzero"`   // any member answers; needs the group key
 }
 
 // GroupRequest changes a group.

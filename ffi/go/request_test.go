@@ -42,7 +42,7 @@ func TestRequestsAreThoseOfTheNode(t *testing.T) {
 		JoinRequest{"pilot:qq", "echo", 200},
 		GroupsRequest{},
 		GroupMembersRequest{"fleet"},
-		GroupInviteRequest{"fleet", 60, 3, &no, &yes},
+		GroupInviteRequest{"fleet", 60, 3, &no, &yes, &yes},
 		GroupRequest{"allow", "fleet", "a", "echo", "admin"},
 		GroupExportRequest{"fleet"},
 		GroupImportRequest{"fleet", "00ff"},

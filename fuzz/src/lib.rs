@@ -37,6 +37,7 @@ use pilot_core::aead::{PORTABLE, TAG_LEN};
 use pilot_core::control::Control;
 use pilot_core::group::{Row, Talk};
 use pilot_core::identity::{NodeRecord, valid_hostname};
+use pilot_core::invite::JoinCode;
 use pilot_core::link::frame::{Frame, Frames};
 use pilot_core::noise::TrafficKeys;
 use pilot_core::trust::TrustBook;
@@ -77,6 +78,13 @@ pub fn parsers(bytes: &[u8]) {
         }
         if let Ok(addr) = text.parse::<AddrPort>() {
             assert_eq!(addr.to_string().parse(), Ok(addr));
+        }
+        if let Ok(code) = text.parse::<JoinCode>() {
+            let again = match &code {
+                JoinCode::Invite(code) => code.emit(),
+                JoinCode::Enrolment(code) => code.emit(),
+            };
+            assert_eq!(again.map(|text| text.parse()), Ok(Ok(code)));
         }
         assert!(!valid_hostname(text) || text.len() <= 63);
     }

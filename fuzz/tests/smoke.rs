@@ -10,7 +10,11 @@ use pilot_core::{Addr, Identity, NodeRecord};
 fn corpus() -> Vec<Vec<u8>> {
     let record = NodeRecord::sign(&Identity::from_seed([1; 32]), Addr::new(0, 5), &Profile::default(), 7).emit();
     let addr = "192.0.2.1:9".parse().expect("an address");
-    vec![
+    // The rows of a roster, and codes of both versions.
+    let rows = include_str!("../../core/src/group/golden.txt").lines().map(unhex);
+    let codes = [include_str!("../../core/src/invite/golden.txt"), include_str!("../../core/src/invite/enrolment.txt")];
+    let codes = codes.into_iter().flat_map(str::lines).map(|code| code.as_bytes().to_vec());
+    let own = vec![
         record.clone(),
         Control::Call(Ticket(1), Call::Register(record), Extensions::NONE).emit(),
         Control::Call(Ticket(2), Call::Lookup(Query::Name("worker-node".into())), Extensions::NONE).emit(),
@@ -18,7 +22,13 @@ fn corpus() -> Vec<Vec<u8>> {
         pilot_core::trust::TrustBook::default().emit(),
         vec![1, 100, 0, 2, 10, 3, 4, 5, 6, 4, 1, 2, 3],
         b"0:0000.0001.F00D:1000".to_vec(),
-    ]
+    ];
+    own.into_iter().chain(rows).chain(codes).collect()
+}
+
+fn unhex(line: &str) -> Vec<u8> {
+    let byte = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).expect("digits"), 16).expect("a byte");
+    line.as_bytes().chunks_exact(2).map(byte).collect()
 }
 
 fn mutated(corpus: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {

@@ -11,7 +11,7 @@ use litemap::LiteMap;
 use pilot_core::Instant;
 use pilot_core::control::Ticket as Question;
 use pilot_core::identity::{IdentityKey, NodeRecord, Profile};
-use pilot_core::invite::InviteCode;
+use pilot_core::invite::JoinCode;
 use pilot_core::trust::{Terms, TrustVersion, Undo};
 use pilot_stack::StreamId;
 use std::collections::VecDeque;
@@ -164,12 +164,14 @@ pub(crate) struct AwaitTrust {
     pub(crate) caller: Caller,
 }
 
-/// A caller that waits for the maker of a code.
+/// A caller that waits for the maker of a code, or for a member of the group that it is for.
 #[derive(Debug)]
 pub(crate) struct AwaitJoin {
-    pub(crate) code: Box<InviteCode>,
+    pub(crate) code: JoinCode,
     pub(crate) terms: Terms,
     pub(crate) is_asked: bool,
+    /// How many contacts in the code have refused.
+    pub(crate) refused: usize,
     pub(crate) deadline: Instant,
     pub(crate) caller: Caller,
 }

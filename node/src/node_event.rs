@@ -60,7 +60,7 @@ pub enum Event {
         /// How many members it has.
         members: u64,
     },
-    /// Something that the owner should know: `name_taken`, `identity_elsewhere`, `clock_skew`, `invite_dead`.
+    /// Something that the owner should know: `name_taken`, `identity_elsewhere`, `clock_skew`, `invite_dead`, `over_used`.
     Warning {
         /// A stable word.
         reason: String,

@@ -209,6 +209,9 @@ pub enum Request {
         /// Whether the code has only addresses of this node, so that joining needs no rendezvous.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         direct: Option<bool>,
+        /// Whether any member answers, so that no admin need be online. Needs the group key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offline: Option<bool>,
     },
     /// Changes a group; answered once that is on disk. Members with a tunnel are told at once.
     Group {

@@ -162,8 +162,14 @@ fn groups(a: &mut Asker) {
     a.ask::<Group>("group", found, b"");
     a.ask::<Groups>("groups", Request::Groups, b"");
     a.ask::<Members>("group_members", Request::GroupMembers { group: group() }, b"");
-    let invite =
-        Request::GroupInvite { group: group(), expires_s: Some(60), uses: Some(3), short: None, direct: Some(true) };
+    let invite = Request::GroupInvite {
+        group: group(),
+        expires_s: Some(60),
+        uses: Some(3),
+        short: None,
+        direct: Some(true),
+        offline: None,
+    };
     a.ask::<Invited>("group_invite", invite, b"");
     let kept: GroupKey = a.ask("group_export", Request::GroupExport { group: group() }, b"");
     a.ask::<Group>("group_import", Request::GroupImport { group: group(), key: kept.key }, b"");

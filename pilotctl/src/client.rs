@@ -18,7 +18,7 @@ pub(crate) fn daemon_for_streams() -> Result<Client, Failure> {
     Ok(client)
 }
 
-/// Parses a time limit: `30`, `30s`, `2m`, `500ms`, `1h`. A bare number is in seconds.
+/// Parses a time limit: `30`, `30s`, `2m`, `500ms`, `1h`, `7d`. A bare number is in seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
@@ -27,11 +27,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
         "ms" => 1e-3,
         "m" => 60.0,
         "h" => 3600.0,
+        "d" => 24.0 * 3600.0,
         _ => f64::NAN,
     };
     let seconds = number.parse::<f64>().unwrap_or(f64::NAN) * scale;
-    Duration::try_from_secs_f64(seconds)
-        .map_err(|_| Failure::new(Code::InvalidArgument, format!("{text:?} is not a time; 30, 30s, 2m, 500ms")))
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        Failure::new(Code::InvalidArgument, format!("{text:?} is not a time; 30, 30s, 2m, 500ms, 24h, 7d"))
+    })
 }
 
 #[cfg(test)]
@@ -43,6 +45,7 @@ mod tests {
         assert_eq!(duration("30").ok(), Some(Duration::from_secs(30)));
         assert_eq!(duration("2m").ok(), Some(Duration::from_secs(120)));
         assert_eq!(duration("500ms").ok(), Some(Duration::from_millis(500)));
+        assert_eq!(duration("7d").ok(), Some(Duration::from_secs(7 * 24 * 3600)));
         for bad in ["", "x", "-1", "5x", "1e400"] {
             assert!(duration(bad).is_err(), "{bad}");
         }

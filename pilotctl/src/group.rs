@@ -40,8 +40,8 @@ fn key_of(text: &str) -> String {
 
 /// Makes an invite to a group and shows its code.
 fn invite(args: args::GroupInvite, output: &Output) -> Result<(), Failure> {
-    let (short, direct) = (args.short.then_some(true), args.direct.then_some(true));
+    let [short, direct, offline] = [args.short, args.direct, args.offline].map(|flag| flag.then_some(true));
     let expires_s = seconds(args.expires.as_deref())?;
-    let request = Request::GroupInvite { group: args.group, expires_s, uses: args.uses, short, direct };
+    let request = Request::GroupInvite { group: args.group, expires_s, uses: args.uses, short, direct, offline };
     pairing::show_code(&request, output)
 }

@@ -39,8 +39,14 @@ pub(crate) fn show_code(request: &Request, output: &Output) -> Result<(), Failur
     let invited = reply.read::<Invited>()?;
     output.line(&invited.code);
     let nodes = if invited.uses == 1 { "one node".into() } else { format!("{} nodes", invited.uses) };
-    output.note(&format!("for {nodes}, which can reach here: {}", invited.granted.join(", ")));
-    output.note("on the other machine: pilotctl join CODE     here: pilotctl invites");
+    let granted = invited.granted.join(", ");
+    output.note(&if granted.is_empty() {
+        format!("for {nodes}")
+    } else {
+        format!("for {nodes}, which can reach here: {granted}")
+    });
+    let here = if invited.offline { "group list" } else { "invites" };
+    output.note(&format!("on the other machine: pilotctl join CODE     here: pilotctl {here}"));
     if std::io::stderr().is_terminal() {
         qr_lines(&invited.code).iter().for_each(|line| output.note(line));
     }

@@ -1,7 +1,7 @@
 //! Owns the code with which a daemon starts: where it comes from, the rendezvous in it, and the request that uses it.
 
 use crate::output::tell;
-use pilot_core::invite::{Host, InviteCode, Rendezvous};
+use pilot_core::invite::{Host, JoinCode, Rendezvous};
 use pilot_node::answer::Approved;
 use pilot_node::{Client, Code, Failure, Request};
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A code with which a daemon starts.
 pub(crate) struct StartCode {
     text: String,
-    code: InviteCode,
+    code: JoinCode,
 }
 
 impl StartCode {
@@ -42,7 +42,7 @@ impl StartCode {
     /// # Errors
     /// `InvalidArgument` with the place of what was typed wrongly.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
-        let code = text.parse::<InviteCode>().map_err(|e| {
+        let code = text.parse::<JoinCode>().map_err(|e| {
             Failure::new(Code::InvalidArgument, e.to_string())
                 .hint("copy the whole line that pilotctl invite has printed")
         })?;
@@ -51,7 +51,7 @@ impl StartCode {
 
     /// The rendezvous in the code, as `KEY@HOST,…`, for a daemon that has none configured.
     pub(crate) fn rendezvous(&self) -> Option<String> {
-        let Some(Rendezvous::At(key, hosts)) = &self.code.rendezvous else { return None };
+        let Some(Rendezvous::At(key, hosts)) = self.code.rendezvous() else { return None };
         let host = |host: &Host| match host {
             Host::Name(name, port) => format!("{name}:{port}"),
             Host::At(addr) => addr.to_string(),

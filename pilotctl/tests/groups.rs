@@ -71,6 +71,72 @@ fn nodes_of_one_group_reach_each_other_by_name_until_one_is_removed() {
     a.fails(&["group", "remove", "fleet", "worker"], 4, "not_found");
 }
 
+/// The founder is off: a holder of its code joins by another member. Once it is back, it signs for as many as the code is for.
+#[test]
+fn a_code_works_while_the_founder_is_off_and_too_many_uses_are_shown_and_undone() {
+    let mut lab = Lab::new();
+    let nodes: Vec<_> = ["founder", "worker", "late", "surplus"].iter().map(|name| lab.node(name)).collect();
+    let [founder, worker, late, surplus] = [&nodes[0], &nodes[1], &nodes[2], &nodes[3]];
+    founder.json(&["group", "create", "fleet"]);
+    let online = founder.json(&["group", "invite", "fleet"])["code"].as_str().unwrap().to_owned();
+    worker.json(&["join", &online]);
+    worker.fails(&["group", "invite", "fleet", "--offline"], 5, "trust_required");
+    let invited = founder.json(&["group", "invite", "fleet", "--offline", "--uses", "1"]);
+    let (code, number) = (invited["code"].as_str().unwrap(), invited["invite"].as_str().unwrap());
+    assert_eq!((&invited["offline"], &invited["uses"]), (&json!(true), &json!(1)));
+    let wrong = code.replacen(&code[30..31], if &code[30..31] == "q" { "p" } else { "q" }, 1);
+    late.fails(&["join", &wrong], 2, "invalid_argument");
+    founder.json(&["daemon", "stop"]);
+
+    let joined = late.json(&["join", code]);
+    assert_eq!((&joined["status"], &joined["hostname"]), (&json!("trusted"), &json!("worker")));
+    assert_eq!(late.json(&["join", code])["status"], "trusted", "nothing is left to do");
+    let state = |node: &Node| node.json(&["group", "members", "fleet"]);
+    until("it knows all", || count(&state(late)["members"]) == 3);
+    worker.json(&["send-message", "late.fleet", "--data", "welcome"]);
+    surplus.json(&["join", code]);
+    until("the surplus is shown", || state(worker)["enrolments"][0]["over_used"] == true);
+    assert_eq!(state(worker)["enrolments"][0]["used"], 2);
+    let is_enrolled = |node: &Node, name: &str| {
+        let members = state(node)["members"].clone();
+        members.as_array().unwrap().iter().find(|member| member["name"] == name).map(|m| m["enrolled_by"] == number)
+    };
+    assert_eq!((is_enrolled(worker, "late"), is_enrolled(worker, "surplus")), (Some(true), Some(true)));
+    worker.fails(&["uninvite", number], 5, "trust_required");
+
+    // The founder hears of both, signs for one, and ends the code: the other one is out.
+    founder.start();
+    let list = || founder.json(&["group", "list"])["groups"][0].clone();
+    until("the founder sees the surplus", || list()["enrolments"][0]["over_used"] == true);
+    founder.json(&["uninvite", number]);
+    assert_eq!((&list()["enrolments"], &list()["members"]), (&json!([]), &json!(3)));
+    until("the member knows", || count(&state(worker)["members"]) == 3);
+    assert_eq!(state(worker)["enrolments"], json!([]));
+    let latest = lab.node("latest");
+    let refused = latest.fails(&["join", code], 5, "trust_required");
+    assert!(refused["message"].as_str().unwrap().contains("withdrawn"), "{refused}");
+    assert_eq!(latest.json(&["group", "list"])["groups"], json!([]));
+}
+
+/// No member in the code answers: what was asked is said, and the node is in as soon as one is back.
+#[test]
+fn who_finds_no_member_of_a_code_is_told_whom_it_has_asked() {
+    let mut lab = Lab::new();
+    let (founder, late) = (lab.node("founder"), lab.node("late"));
+    founder.json(&["group", "create", "fleet"]);
+    let code = founder.json(&["group", "invite", "fleet", "--offline"])["code"].as_str().unwrap().to_owned();
+    let fingerprint = founder.json(&["info"])["fingerprint"].as_str().unwrap().to_owned();
+    founder.json(&["daemon", "stop"]);
+    let failed = late.fails(&["join", &code, "--timeout", "5s"], 6, "timeout");
+    assert!(failed["message"].as_str().unwrap().contains(&fingerprint), "{failed}");
+    founder.start();
+    until("they have met", || count(&late.json(&["trust"])["trusted"]) == 1);
+    until("the founder has signed", || {
+        let members = late.json(&["group", "members", "fleet"])["members"].clone();
+        count(&members) == 2 && members.as_array().unwrap().iter().all(|member| member["enrolled_by"].is_null())
+    });
+}
+
 /// Twelve daemons by one code, each of which writes to the next; those that have not met yet meet also while the founder is away.
 #[test]
 fn twelve_daemons_of_one_code_reach_each_other_while_the_founder_is_away() {
@@ -104,7 +170,7 @@ fn the_commands_of_the_page_about_fleets_work_as_printed() {
     let page = include_str!("../../docs/fleet.md");
     let blocks = page.split("```\n").skip(1).step_by(2);
     let commands: Vec<Vec<&str>> = blocks.flat_map(str::lines).map(|line| line.split(' ').skip(1).collect()).collect();
-    assert_eq!(commands.len(), 5, "{commands:?}");
+    assert_eq!(commands.len(), 6, "{commands:?}");
     let mut lab = Lab::new();
     let nodes: Vec<_> = ["founder", "worker", "helper"].iter().map(|name| lab.node(name)).collect();
     nodes[0].json(&commands[0]);
@@ -114,4 +180,13 @@ fn the_commands_of_the_page_about_fleets_work_as_printed() {
     until("all know all", || nodes.iter().all(|n| count(&n.json(&commands[3])["members"]) == 3));
     nodes[2].json(&commands[4]);
     assert_eq!(nodes[1].json(&["inbox"])["messages"][0]["preview"], "hello");
+
+    // By the code that needs no admin, while the first machine is off.
+    let code = nodes[0].json(&commands[5])["code"].as_str().unwrap().to_owned();
+    nodes[0].json(&["daemon", "stop"]);
+    let late = lab.node("late");
+    late.json(&["join", &code]);
+    until("it knows all", || count(&late.json(&commands[3])["members"]) == 4);
+    late.json(&commands[4]);
+    until("it has arrived", || count(&nodes[1].json(&["inbox"])["messages"]) == 2);
 }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod books;
+mod codes;
 mod disk;
 mod friend;
 pub mod lab;
@@ -24,6 +25,7 @@ mod traitor;
 mod witness;
 mod world;
 
+pub use codes::enrolment_code;
 pub use nat::{Nat, NatKind};
 pub use network::Conditions;
 pub use strangers::Siege;

@@ -18,6 +18,7 @@ mod clock;
 mod consent;
 mod departures;
 mod duties;
+mod enrolling;
 mod groups;
 mod joining;
 mod joins;
@@ -42,7 +43,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use duties::Duties;
-use joining::{Answered, Join};
+use joining::{Answered, Enrolling, Join};
 use litemap::LiteMap;
 use times::Times;
 
@@ -206,6 +207,8 @@ pub(super) struct Directory {
     statements: Vec<(IdentityKey, LetterNumber)>,
     /// Inviters that are asked directly and have not answered.
     joins: Vec<Join>,
+    /// Groups that this node has entered, of which contacts are asked.
+    enrolling: Vec<Enrolling>,
     /// Answers to JOINs that came directly, newest first.
     answered: Vec<Answered>,
     profile: Profile,
@@ -276,6 +279,7 @@ impl Directory {
             held: VecDeque::new(),
             statements: Vec::new(),
             joins: Vec::new(),
+            enrolling: Vec::new(),
             answered: Vec::new(),
             announced: profile.hostname.clone(),
             profile,
@@ -411,7 +415,8 @@ impl Directory {
         let calls = earliest(self.calls.values().map(|(at, _)| *at).min(), self.retry_at);
         let moves = earliest(self.register_at, self.move_at.map(|(at, _)| at));
         let duties = self.duties.poll_timeout().filter(|_| self.is_ready());
-        earliest(earliest(calls, moves), earliest(duties, self.joins_timeout()))
+        let joins = earliest(self.joins_timeout(), self.enrolling_timeout());
+        earliest(earliest(calls, moves), earliest(duties, joins))
     }
 
     fn set_state(&mut self, state: DirectoryState) {

@@ -2,8 +2,10 @@
 
 use super::Endpoint;
 use crate::control::Control;
-use crate::group::{GroupId, Role};
+use crate::group::{Enrolment, EnrolmentSeed, GroupId, Role, Statement};
 use crate::identity::IdentityKey;
+use crate::invite::{CONTACTS_MAX, EnrolmentCode, InviteId};
+use crate::sort::sort_by;
 use crate::time::Instant;
 use crate::trust::{GroupError, Invite, Ports};
 use alloc::vec::Vec;
@@ -29,6 +31,52 @@ impl Endpoint {
     /// See [`TrustBook::group_invite`](crate::trust::TrustBook::group_invite).
     pub fn group_invite(&mut self, now: Instant, id: &GroupId, terms: (u16, u64)) -> Result<Invite, GroupError> {
         self.with_directory(now, |directory, cx| directory.group_invite(cx, id, terms))
+    }
+
+    /// Makes an enrolment of a group, for so many nodes and seconds, and what its code tells. The members are told at once.
+    ///
+    /// # Errors
+    /// See [`TrustBook::enrolment`](crate::trust::TrustBook::enrolment).
+    pub fn make_enrolment(
+        &mut self,
+        now: Instant,
+        id: &GroupId,
+        terms: (u16, u64),
+    ) -> Result<(Enrolment, EnrolmentSeed), GroupError> {
+        self.with_directory(now, |directory, cx| directory.make_enrolment(cx, id, terms))
+    }
+
+    /// The members that a code of an enrolment names: this node, then those that are best known to be reachable, with a tunnel now, as
+    /// admins, as peers, or by a membership that was signed of late; at most [`CONTACTS_MAX`].
+    pub fn contacts(&self, now: Instant, id: &GroupId) -> Vec<IdentityKey> {
+        let (trust, own) = (self.trust(), self.identity().public());
+        let Some(group) = trust.groups().find(|group| group.roster.id() == *id) else { return Vec::new() };
+        let judge = group.roster.judge(self.group_time(now));
+        let has_tunnel = |key: &IdentityKey| self.peer_by_identity(key).is_some_and(|peer| self.is_up(now, peer));
+        let worth = |row: &Statement| {
+            let key = row.identity;
+            (key == own, has_tunnel(&key), row.role == Role::Admin, trust.pin(&key).is_some(), row.issued)
+        };
+        let mut members: Vec<_> = judge.members().map(|row| (worth(row), row.identity)).collect();
+        sort_by(&mut members, |a, b| a > b);
+        members.into_iter().take(CONTACTS_MAX).map(|(_, key)| key).collect()
+    }
+
+    /// Withdraws the enrolment with this number, of whichever group: the memberships that it alone has signed end with it.
+    ///
+    /// # Errors
+    /// See [`TrustBook::withdraw_enrolment`](crate::trust::TrustBook::withdraw_enrolment).
+    pub fn withdraw_enrolment(&mut self, now: Instant, number: InviteId) -> Result<(), GroupError> {
+        self.with_directory(now, |directory, cx| directory.withdraw_enrolment(cx, number))
+    }
+
+    /// Enters a group by the code of an enrolment, and asks the contacts in the code until one has answered, once that is on disk. As
+    /// of [`Endpoint::join`] the answer is an [`Event::Trust`](super::Event::Trust).
+    ///
+    /// # Errors
+    /// See [`TrustBook::enrol`](crate::trust::TrustBook::enrol); `NoWay` when the code leads over another rendezvous only.
+    pub fn enrol(&mut self, now: Instant, code: &EnrolmentCode, allowed: Ports) -> Result<(), GroupError> {
+        self.with_directory(now, |directory, cx| directory.enrol(cx, code, allowed))
     }
 
     /// Says what members of a group may reach here, at once.

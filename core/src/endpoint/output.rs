@@ -169,6 +169,7 @@ fn trace_of(event: &Event) -> Option<Trace> {
                 Outcome::Renamed(key, _) => (key, TrustStep::Renamed),
                 Outcome::JoinRefused(key, _) => (key, TrustStep::JoinRefused),
                 Outcome::InviteDead(invite) => return Some(Trace::InviteDead { invite: *invite }),
+                Outcome::OverUsed(group, invite) => return Some(Trace::OverUsed { group: *group, invite: *invite }),
                 Outcome::GroupChanged(_) | Outcome::Discarded(_) => return None,
             };
             Trace::Trust { key: *key, step }

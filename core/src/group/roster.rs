@@ -1,15 +1,16 @@
 //! Owns the roster of a group: its rows, how two rosters become one, and which nodes stand as members.
 //!
 //! The rows of a roster are a set that only grows, but for what is void or has ended. For each node there are at most one statement
-//! of the group key, which counts first, and one of an admin; a greater epoch, then a later time, then a greater signature makes
-//! the other one void. So two members that have heard the same rows, in whatever order, have the same roster.
+//! of the group key, which counts first, one of an admin, and one by an enrolment, which counts last; a greater epoch, then a later
+//! time, then a greater signature makes the other one void. So two members that have heard the same rows, in whatever order, have the same roster.
 //!
 //! **Admins that remove each other:** admins have an order, the time at which they became one (`since`), then their keys. An
 //! admin removes members, and admins that are younger than itself; the group key removes all. A removal of an older admin by a
 //! younger one never counts anywhere, so there is nothing to settle. What a removed admin has signed is void; whoever removes
 //! an admin signs anew what is to stay.
 
-use super::row::{KeyRow, Removal, Role, Row, Statement};
+use super::enrolment::{ENROLMENTS_MAX, Enrolment, OVER_USES_MAX};
+use super::row::{KeyRow, Removal, Role, Row, Signer, Statement};
 use super::{DAY_S, Group, GroupId, Refusal};
 use crate::codec::{Malformed, Put as _, Reader};
 use crate::hash;
@@ -30,34 +31,47 @@ pub const ROSTER_LEN_MAX: usize = 1 << 20;
 /// Length in front of a row in a roster. Unit: bytes.
 const ROW_HEAD_LEN: usize = 2;
 
+/// The place of a statement among those of one node: the first that counts decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Slot {
+    GroupKey,
+    Admin,
+    Enrolment,
+}
+
+impl Slot {
+    const ALL: [Self; 3] = [Self::GroupKey, Self::Admin, Self::Enrolment];
+
+    const fn of(row: &Statement) -> Self {
+        match row.signer {
+            Signer::GroupKey => Self::GroupKey,
+            Signer::Admin(_) => Self::Admin,
+            Signer::Enrolment(_) => Self::Enrolment,
+        }
+    }
+}
+
 /// The rows of a group that this node knows.
 #[derive(Clone, Debug)]
 pub struct Roster {
     id: GroupId,
     group: Group,
     key: Option<KeyRow>,
-    /// By member, and whether the group key signed (which comes first).
-    statements: LiteMap<(IdentityKey, bool), Statement>,
+    /// By member and kind of signer.
+    statements: LiteMap<(IdentityKey, Slot), Statement>,
+    enrolments: LiteMap<IdentityKey, Enrolment>,
     /// By member and signer.
     removals: LiteMap<(IdentityKey, Option<IdentityKey>), Removal>,
     /// Length of all rows with the lengths in front. Unit: bytes.
     len: usize,
 }
 
-/// A roster at a moment, with its admins in their order.
-#[derive(Debug)]
-pub struct Judge<'a> {
-    roster: &'a Roster,
-    now_s: u64,
-    /// Oldest first.
-    admins: Vec<&'a Statement>,
-}
-
 impl Roster {
     /// The roster of a group without rows.
     pub fn new(group: Group) -> Self {
         let id = group.id();
-        Self { id, group, key: None, statements: LiteMap::new(), removals: LiteMap::new(), len: 0 }
+        let (statements, enrolments, removals) = (LiteMap::new(), LiteMap::new(), LiteMap::new());
+        Self { id, group, key: None, statements, enrolments, removals, len: 0 }
     }
 
     // Getters.
@@ -82,16 +96,23 @@ impl Roster {
         self.key.as_ref()
     }
 
-    /// The epoch of the newest removal by an admin or the group key; 0 before the first. What a node says when it leaves counts for
-    /// that node alone.
+    /// The epoch of the newest removal of a node by an admin or the group key; 0 before the first. What a node says when it leaves
+    /// counts for that node alone, and an enrolment that is withdrawn for what it has signed.
     pub fn epoch(&self) -> u32 {
-        self.removals.values().filter(|row| !row.is_own()).map(|row| row.epoch).max().unwrap_or(0)
+        self.removals.values().filter(|row| !row.is_own() && !row.is_enrolment).map(|row| row.epoch).max().unwrap_or(0)
     }
 
-    /// The epoch of a new statement of a node: above all removals that concern it, so that none of them makes it void.
+    /// The epoch of a new statement or removal of a node: above all removals that concern it, so that none of them makes the statement
+    /// void, and not below any enrolment, which the removal makes void.
     pub fn next_epoch(&self, member: &IdentityKey) -> u32 {
         let of = self.removals_of(member).map(|row| row.epoch).max();
-        of.unwrap_or(0).max(self.epoch()).saturating_add(1)
+        let next = of.unwrap_or(0).max(self.epoch()).saturating_add(1);
+        self.enrolments.values().map(|row| row.epoch).fold(next, u32::max)
+    }
+
+    /// The enrolment with this number, whether it counts or not.
+    pub fn enrolment(&self, number: u32) -> Option<&Enrolment> {
+        self.enrolments.values().find(|row| row.number() == number)
     }
 
     /// The removals of one node.
@@ -108,12 +129,16 @@ impl Roster {
         from.map(|(_, row)| row).take_while(move |row| row.member == *member)
     }
 
-    /// All rows, in an order that depends on nothing but the rows: the key, then statements, then removals.
+    /// All rows, in an order that depends on nothing but the rows and in which each comes after those that it is judged by: the
+    /// key, statements of the group key, those of admins, enrolments, statements by these, removals.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let key = self.key.iter().cloned().map(Row::Key);
-        // Admins of the group key first: they are needed for judging the others.
-        let of = |by_key: bool| self.statements.values().filter(move |row| row.is_by_key() == by_key).cloned();
-        let statements = of(true).chain(of(false)).map(Row::Statement);
+        let of = |slot| {
+            let rows = self.statements.values().filter(move |row| Slot::of(row) == slot);
+            rows.cloned().map(Row::Statement)
+        };
+        let enrolments = self.enrolments.values().cloned().map(Row::Enrolment);
+        let statements = of(Slot::GroupKey).chain(of(Slot::Admin)).chain(enrolments).chain(of(Slot::Enrolment));
         key.chain(statements).chain(self.removals.values().cloned().map(Row::Removal))
     }
 
@@ -131,17 +156,7 @@ impl Roster {
 
     /// Judges the roster at a moment. Unit: seconds since 1970. Work grows with the number of rows.
     pub fn judge(&self, now_s: u64) -> Judge<'_> {
-        let is_admin = |row: &&Statement| row.is_by_key() && row.role == Role::Admin && !has_ended(row, now_s);
-        let mut admins: Vec<&Statement> = self.statements.values().filter(is_admin).collect();
-        sort_by(&mut admins, |a, b| (a.since, a.identity) < (b.since, b.identity));
-        let mut judge = Judge { roster: self, now_s, admins: Vec::new() };
-        for admin in admins {
-            // Only older ones are in the list so far: no younger one removes this one.
-            if !judge.is_removed(admin) {
-                judge.admins.push(admin);
-            }
-        }
-        judge
+        Judge::new(self, now_s)
     }
 
     // Input.
@@ -161,14 +176,20 @@ impl Roster {
             Row::Key(_) => {}
             Row::Statement(statement) => self.check_statement(row, statement, day_before(now_s))?,
             Row::Removal(removal) => self.check_removal(row, removal, day_before(now_s))?,
+            Row::Enrolment(_) if !row.is_signed(&self.id, &self.key()) => return Err(Refusal::Signature),
+            Row::Enrolment(enrolment) => self.judge(day_before(now_s)).check_enrolment(enrolment)?,
         }
         let is_near_limit = self.statements.len() >= MEMBERS_MAX
+            || self.enrolments.len() >= ENROLMENTS_MAX
             || self.removals.len() >= REMOVALS_MAX
             || self.len + row.emit().len() + ROW_HEAD_LEN > ROSTER_LEN_MAX;
         let before = is_near_limit.then(|| self.clone());
         self.put(row);
-        if !matches!(row, Row::Statement(_)) {
-            self.prune(now_s);
+        match row {
+            Row::Statement(_) | Row::Enrolment(_) => {}
+            // Members of admins that the new key signs in its next rows stay: they are judged after those.
+            Row::Key(_) => self.forget_former_key(),
+            Row::Removal(_) => _ = self.prune(now_s),
         }
         if let Some(before) = before.filter(|_| self.is_too_large()) {
             *self = before;
@@ -182,9 +203,10 @@ impl Roster {
         match row {
             Row::Key(row) => self.key.as_ref().is_some_and(|known| known.rank() >= row.rank()),
             Row::Statement(row) => {
-                let known = self.statements.get(&(row.identity, !row.is_by_key()));
+                let known = self.statements.get(&(row.identity, Slot::of(row)));
                 known.is_some_and(|known| known.rank() >= row.rank())
             }
+            Row::Enrolment(row) => self.enrolments.get(&row.key).is_some_and(|known| known.rank() >= row.rank()),
             Row::Removal(row) => {
                 let known = self.removals.get(&(row.member, row.signer));
                 known.is_some_and(|known| known.rank() >= row.rank())
@@ -195,11 +217,12 @@ impl Roster {
     fn check_statement(&self, row: &Row, statement: &Statement, then_s: u64) -> Result<(), Refusal> {
         let judge = self.judge(then_s);
         let signer = match statement.signer {
-            None => self.key(),
-            Some(signer) => {
-                if statement.role == Role::Admin || !judge.is_admin(&signer) {
-                    return Err(Refusal::NotAnAdmin);
-                }
+            Signer::GroupKey => self.key(),
+            Signer::Admin(signer) if statement.role == Role::Member && judge.is_admin(&signer) => signer,
+            Signer::Admin(_) => return Err(Refusal::NotAnAdmin),
+            Signer::Enrolment(signer) => {
+                judge.check_enrolled(statement, &signer)?;
+                self.check_room_in_enrolment(statement, &signer)?;
                 signer
             }
         };
@@ -218,25 +241,34 @@ impl Roster {
     fn check_removal(&self, row: &Row, removal: &Removal, then_s: u64) -> Result<(), Refusal> {
         let judge = self.judge(then_s);
         let signer = removal.signer.unwrap_or_else(|| self.key());
-        let may = removal.signer.is_none() || signer == removal.member || judge.is_admin(&signer);
+        let may = removal.signer.is_none() || removal.is_own() || judge.is_admin(&signer);
         if !may {
             return Err(Refusal::NotAnAdmin);
         }
         if !row.is_signed(&self.id, &signer) {
             return Err(Refusal::Signature);
         }
-        let is_known = [false, true].iter().any(|by| self.statements.contains_key(&(removal.member, *by)));
+        let is_known = Slot::ALL.iter().any(|slot| self.statements.contains_key(&(removal.member, *slot)));
         if removal.is_own() && !is_known && self.removals.values().filter(|row| row.is_own()).count() >= LEAVERS_MAX {
             return Err(Refusal::Full);
         }
         if u64::from(removal.until) <= then_s { Err(Refusal::Ended) } else { Ok(()) }
     }
 
+    fn check_room_in_enrolment(&self, row: &Statement, by: &IdentityKey) -> Result<(), Refusal> {
+        let uses = self.enrolments.get(by).map_or(0, |enrolment| usize::from(enrolment.uses));
+        let others =
+            self.statements.values().filter(|known| known.signer == row.signer && known.identity != row.identity);
+        if others.count() < uses + OVER_USES_MAX { Ok(()) } else { Err(Refusal::Full) }
+    }
+
     fn is_too_large(&self) -> bool {
-        let members = self.statements.keys().filter(|(key, is_second)| {
-            !is_second || self.statements.get(&(*key, false)).is_none() // counted with its other statement
-        });
-        self.len > ROSTER_LEN_MAX || members.count() > MEMBERS_MAX || self.removals.len() > REMOVALS_MAX
+        let mut last = None;
+        let members = self.statements.keys().filter(|(key, _)| last.replace(*key) != Some(*key)).count();
+        self.len > ROSTER_LEN_MAX
+            || members > MEMBERS_MAX
+            || self.enrolments.len() > ENROLMENTS_MAX
+            || self.removals.len() > REMOVALS_MAX
     }
 
     fn put(&mut self, row: &Row) {
@@ -244,32 +276,47 @@ impl Roster {
         self.len += len(row);
         let before = match row.clone() {
             Row::Key(row) => self.key.replace(row).map(Row::Key),
-            Row::Statement(row) => self.statements.insert((row.identity, !row.is_by_key()), row).map(Row::Statement),
+            Row::Statement(row) => self.statements.insert((row.identity, Slot::of(&row)), row).map(Row::Statement),
+            Row::Enrolment(row) => self.enrolments.insert(row.key, row).map(Row::Enrolment),
             Row::Removal(row) => self.removals.insert((row.member, row.signer), row).map(Row::Removal),
         };
         self.len -= before.as_ref().map_or(0, len);
     }
 
-    /// Forgets what is void for good: what a former group key has signed, what a removed admin has signed, statements of removed
+    /// Forgets what a former group key has signed.
+    fn forget_former_key(&mut self) {
+        let (id, key) = (self.id, self.key());
+        self.statements.retain(|_, row| !row.is_by_key() || Row::Statement(row.clone()).is_signed(&id, &key));
+        self.removals.retain(|_, row| row.signer.is_some() || Row::Removal(row.clone()).is_signed(&id, &key));
+        self.enrolments.retain(|_, row| Row::Enrolment(row.clone()).is_signed(&id, &key));
+        self.measure();
+    }
+
+    fn measure(&mut self) {
+        self.len = self.rows().map(|row| row.emit().len() + ROW_HEAD_LEN).sum();
+    }
+
+    /// Forgets what is void for good: what a removed admin or a void enrolment has signed, void enrolments, statements of removed
     /// nodes, and what has ended a day ago. True when there was any.
     pub fn prune(&mut self, now_s: u64) -> bool {
         let (before, day_ago) = (self.len, day_before(now_s));
-        let (id, key) = (self.id, self.key());
-        if self.key.is_some() {
-            self.statements.retain(|_, row| !row.is_by_key() || Row::Statement(row.clone()).is_signed(&id, &key));
-            self.removals.retain(|_, row| row.signer.is_some() || Row::Removal(row.clone()).is_signed(&id, &key));
-        }
         self.removals.retain(|_, row| u64::from(row.until) > day_ago);
-        self.statements.retain(|_, row| !has_ended(row, day_ago));
         // Seniority decides first, so that a removal by an admin that is gone does not count.
         let judge = self.judge(day_ago);
-        let stays = |row: &Statement| !judge.is_removed(row) && row.signer.is_none_or(|signer| judge.is_admin(&signer));
-        let void: Vec<_> = self.statements.iter().filter(|(_, row)| !stays(row)).map(|(key, _)| *key).collect();
-        let is_gone = |row: &Removal| row.signer.is_some_and(|by| by != row.member && !judge.is_admin(&by));
+        let void: Vec<_> =
+            self.statements.iter().filter(|(_, row)| judge.judge(row).is_err()).map(|(key, _)| *key).collect();
+        let over: Vec<_> = self
+            .enrolments
+            .iter()
+            .filter(|(_, row)| judge.check_enrolment(row).is_err())
+            .map(|(key, _)| *key)
+            .collect();
+        let is_gone = |row: &Removal| row.signer.is_some_and(|by| !row.is_own() && !judge.is_admin(&by));
         let gone: Vec<_> = self.removals.iter().filter(|(_, row)| is_gone(row)).map(|(key, _)| *key).collect();
         void.iter().for_each(|key| _ = self.statements.remove(key));
+        over.iter().for_each(|key| _ = self.enrolments.remove(key));
         gone.iter().for_each(|key| _ = self.removals.remove(key));
-        self.len = self.rows().map(|row| row.emit().len() + ROW_HEAD_LEN).sum();
+        self.measure();
         self.len != before
     }
 
@@ -298,7 +345,50 @@ impl Roster {
     }
 }
 
+/// A roster at a moment, with its admins in their order.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    roster: &'a Roster,
+    now_s: u64,
+    /// Oldest first.
+    admins: Vec<&'a Statement>,
+    /// The epoch of the newest removal of a node by one of them or the group key.
+    epoch: u32,
+}
+
+/// An enrolment, and how it was used.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage<'a> {
+    /// The enrolment.
+    pub enrolment: &'a Enrolment,
+    /// How many members have signed by it, with those that an admin has taken over since.
+    pub used: usize,
+}
+
+impl Usage<'_> {
+    /// True when more nodes have used it than may.
+    pub fn is_over_used(&self) -> bool {
+        self.used > self.enrolment.uses.into()
+    }
+}
+
 impl<'a> Judge<'a> {
+    fn new(roster: &'a Roster, now_s: u64) -> Self {
+        let is_admin = |row: &&Statement| row.is_by_key() && row.role == Role::Admin && !has_ended(row, now_s);
+        let mut admins: Vec<&Statement> = roster.statements.values().filter(is_admin).collect();
+        sort_by(&mut admins, |a, b| (a.since, a.identity) < (b.since, b.identity));
+        let mut judge = Self { roster, now_s, admins: Vec::new(), epoch: 0 };
+        for admin in admins {
+            // Only older ones are in the list so far: no younger one removes this one.
+            if !judge.is_removed(admin) {
+                judge.admins.push(admin);
+            }
+        }
+        let of_nodes = roster.removals.values().filter(|row| !row.is_own() && !row.is_enrolment);
+        judge.epoch = of_nodes.filter(|row| judge.is_by_authority(row)).map(|row| row.epoch).max().unwrap_or(0);
+        judge
+    }
+
     /// The admins of the group, oldest first.
     pub fn admins(&self) -> &[&'a Statement] {
         &self.admins
@@ -312,9 +402,9 @@ impl<'a> Judge<'a> {
     /// The statement by which a node is a member now.
     ///
     /// # Errors
-    /// `Unknown`, `Removed`, `Ended`, `NotAnAdmin` (of the signer).
+    /// `Unknown`, `Removed`, `Ended`, `NotAnAdmin` (of the signer), `Withdrawn` and `NotEnrolled` (of the enrolment that signed).
     pub fn standing(&self, key: &IdentityKey) -> Result<&'a Statement, Refusal> {
-        let of = [false, true].map(|by_admin| self.roster.statements.get(&(*key, by_admin)));
+        let of = Slot::ALL.map(|slot| self.roster.statements.get(&(*key, slot)));
         let judged = of.into_iter().flatten().map(|row| self.judge(row));
         judged.reduce(Result::or).unwrap_or_else(|| {
             let is_removed = self.roster.removals_of(key).next().is_some();
@@ -324,29 +414,80 @@ impl<'a> Judge<'a> {
 
     /// All members that stand, by key.
     pub fn members(&self) -> impl Iterator<Item = &'a Statement> {
-        let keys = self.roster.statements.iter().filter(|((key, by_admin), row)| {
-            let first = self.roster.statements.get(&(*key, false));
-            self.judge(row).is_ok() && !(*by_admin && first.is_some_and(|row| self.judge(row).is_ok()))
-        });
-        keys.map(|(_, row)| row)
+        let mut last = None;
+        let standing = self.roster.statements.values().filter(|row| self.judge(row).is_ok());
+        standing.filter(move |row| last.replace(row.identity) != Some(row.identity))
     }
 
-    /// The member that has a name: the one that has it longest.
+    /// The member that has a name: the one that has it longest. A node that has given itself the name by an enrolment comes after
+    /// those with a name that an admin or the group key has signed.
     pub fn named(&self, name: &str) -> Option<&'a Statement> {
-        self.members().filter(|row| row.name == name).min_by_key(|row| (row.since, row.identity))
+        let of = self.members().filter(|row| row.name == name);
+        of.min_by_key(|row| (row.is_enrolled(), row.since, row.identity))
     }
 
-    /// The rows that convince another member of a node's membership: the group key if it is not the first one, the admin that
-    /// signed, the statement.
+    /// The rows that convince another member of a node's membership: the group key if it is not the first one, the admin or the
+    /// enrolment that signed, the statement.
     ///
     /// # Errors
     /// As [`Judge::standing`].
     pub fn credentials(&self, key: &IdentityKey) -> Result<Vec<Row>, Refusal> {
         let own = self.standing(key)?;
-        let signer = own.signer.and_then(|by| self.admins.iter().find(|admin| admin.identity == by));
+        let signer = match own.signer {
+            Signer::GroupKey => None,
+            Signer::Admin(by) => {
+                self.admins.iter().find(|admin| admin.identity == by).map(|row| Row::Statement((*row).clone()))
+            }
+            Signer::Enrolment(by) => self.roster.enrolments.get(&by).cloned().map(Row::Enrolment),
+        };
         let key = self.roster.key.iter().cloned().map(Row::Key);
-        let statements = signer.into_iter().chain([&own]).map(|row| Row::Statement((*row).clone()));
-        Ok(key.chain(statements).collect())
+        Ok(key.chain(signer).chain([Row::Statement(own.clone())]).collect())
+    }
+
+    /// The enrolments that count, and how they were used. Work grows with their number and that of members.
+    pub fn enrolments(&self) -> impl Iterator<Item = Usage<'a>> {
+        let valid = self.roster.enrolments.values().filter(|row| self.check_enrolment(row).is_ok());
+        valid.map(|enrolment| Usage { enrolment, used: self.enrolled(enrolment).count() })
+    }
+
+    /// The members by enrolments that an admin is to take over: of each as many as it has uses, those first that have used it
+    /// first by their own word.
+    pub fn adoptable(&self) -> Vec<&'a Statement> {
+        let mut all = Vec::new();
+        for enrolment in self.roster.enrolments.values().filter(|row| self.check_enrolment(row).is_ok()) {
+            let is_open = |row: &&Statement| self.standing(&row.identity).is_ok_and(Statement::is_enrolled);
+            let taken = self.enrolled(enrolment).filter(|row| !is_open(row)).count();
+            let mut open: Vec<_> = self.enrolled(enrolment).filter(is_open).collect();
+            sort_by(&mut open, |a, b| (a.since, a.identity) < (b.since, b.identity));
+            all.extend(open.into_iter().take(usize::from(enrolment.uses).saturating_sub(taken)));
+        }
+        all
+    }
+
+    /// The members that have signed by an enrolment.
+    fn enrolled(&self, enrolment: &Enrolment) -> impl Iterator<Item = &'a Statement> {
+        let signer = Signer::Enrolment(enrolment.key);
+        self.roster.statements.values().filter(move |row| row.signer == signer && self.judge(row).is_ok())
+    }
+
+    /// Judges an enrolment with a right signature.
+    ///
+    /// # Errors
+    /// `Withdrawn`, also when a member was removed since; `Ended`.
+    pub fn check_enrolment(&self, row: &Enrolment) -> Result<(), Refusal> {
+        let mut removals = self.roster.removals_of(&row.key).filter(|removal| removal.is_enrolment);
+        let is_withdrawn = removals.any(|removal| removal.epoch >= row.epoch && self.is_by_authority(removal));
+        if is_withdrawn || row.epoch <= self.epoch {
+            return Err(Refusal::Withdrawn);
+        }
+        if u64::from(row.not_after) <= self.now_s { Err(Refusal::Ended) } else { Ok(()) }
+    }
+
+    /// Judges what the enrolment with the key `by` has signed.
+    fn check_enrolled(&self, row: &Statement, by: &IdentityKey) -> Result<(), Refusal> {
+        let enrolment = self.roster.enrolments.get(by).ok_or(Refusal::NotEnrolled)?;
+        self.check_enrolment(enrolment)?;
+        if covers(enrolment, row) { Ok(()) } else { Err(Refusal::NotEnrolled) }
     }
 
     /// True when the admin `by` may remove the member.
@@ -354,7 +495,7 @@ impl<'a> Judge<'a> {
         self.standing(member).is_ok_and(|row| self.is_below(row, by))
     }
 
-    fn judge(&self, row: &'a Statement) -> Result<&'a Statement, Refusal> {
+    fn judge<'b>(&self, row: &'b Statement) -> Result<&'b Statement, Refusal> {
         if self.is_removed(row) {
             return Err(Refusal::Removed);
         }
@@ -362,15 +503,21 @@ impl<'a> Judge<'a> {
             return Err(Refusal::Ended);
         }
         match row.signer {
-            Some(signer) if !self.is_admin(&signer) => Err(Refusal::NotAnAdmin),
+            Signer::Admin(signer) if !self.is_admin(&signer) => Err(Refusal::NotAnAdmin),
+            Signer::Enrolment(signer) => self.check_enrolled(row, &signer).map(|()| row),
             _ => Ok(row),
         }
     }
 
     /// True when a removal that counts makes the statement void.
     fn is_removed(&self, row: &Statement) -> bool {
-        let mut of = self.roster.removals_of(&row.identity);
+        let mut of = self.roster.removals_of(&row.identity).filter(|removal| !removal.is_enrolment);
         of.any(|removal| removal.epoch >= row.epoch && self.counts(removal, row))
+    }
+
+    /// True for what the group key or an admin has signed.
+    fn is_by_authority(&self, removal: &Removal) -> bool {
+        removal.signer.is_none_or(|signer| self.is_admin(&signer))
     }
 
     /// True for the removal by the group key, by the member itself, or by an admin that may remove it.
@@ -392,4 +539,15 @@ const fn day_before(now_s: u64) -> u64 {
 
 fn has_ended(row: &Statement, now_s: u64) -> bool {
     u64::from(row.not_after) <= now_s
+}
+
+/// True when the key of an enrolment may have signed the statement: a code that is used after its end, with a clock that was set
+/// back, gains nothing, nor does one of before a removal.
+fn covers(enrolment: &Enrolment, row: &Statement) -> bool {
+    row.role == Role::Member
+        && row.epoch == enrolment.epoch
+        && enrolment.issued <= row.since
+        && row.since <= row.issued
+        && row.issued < row.not_after
+        && row.not_after <= enrolment.not_after
 }

@@ -1,14 +1,16 @@
-//! Owns the rows of a roster: statements, removals and group keys, with their bytes and signatures.
+//! Owns the rows of a roster: statements, removals, group keys and enrolments, with their bytes and signatures.
 //!
 //! ```text
 //!   statement: 1 | flags u8 | identity 32 | static key 32 | address 6 | name | since, issued, not after, epoch u32 | signer 32 | signature 64
 //!   removal:   2 | flags u8 | member 32 | epoch, until u32 | signer 32 | signature 64
 //!   key:       3 | number u32 | group key 32 | signature 64 of the founder
+//!   enrolment: 4 | flags u8 | enrolment key 32 | uses u16 | issued, not after, epoch u32 | signature 64 of the group key
 //! ```
 //! The signer is left out where it is the group key. A signature covers the group's id and all bytes before it. Times are seconds
 //! since 1970 (to 2106).
 
 use super::GroupId;
+use super::enrolment::Enrolment;
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put as _, Reader};
 use crate::identity::{HOSTNAME_MAX, Identity, IdentityKey, StaticKey, valid_hostname};
@@ -22,9 +24,12 @@ const LABEL: &str = "pn1-group";
 const STATEMENT: u8 = 1;
 const REMOVAL: u8 = 2;
 const KEY: u8 = 3;
+const ENROLMENT: u8 = 4;
 /// Flags of a row.
 const ADMIN: u8 = 1;
 const BY_KEY: u8 = 2;
+/// The signer of a statement is an enrolment key; what a removal removes is one.
+const OF_ENROLMENT: u8 = 4;
 
 /// What a member may do in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +38,27 @@ pub enum Role {
     Member,
     /// Signs statements of members, and removals.
     Admin,
+}
+
+/// The key that has signed a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// The group key.
+    GroupKey,
+    /// The admin with this identity key.
+    Admin(IdentityKey),
+    /// The node itself, with the key of this enrolment, which a code told it.
+    Enrolment(IdentityKey),
+}
+
+impl Signer {
+    /// The key that a row names; `None`: the group key, which none does.
+    pub const fn key(&self) -> Option<IdentityKey> {
+        match self {
+            Self::GroupKey => None,
+            Self::Admin(key) | Self::Enrolment(key) => Some(*key),
+        }
+    }
 }
 
 /// Says that a node belongs to a group until a time.
@@ -56,16 +82,18 @@ pub struct Statement {
     pub not_after: u32,
     /// Above the epochs of all removals that its signer knew.
     pub epoch: u32,
-    /// The admin that signed; `None`: the group key did.
-    pub signer: Option<IdentityKey>,
+    /// The key that has signed.
+    pub signer: Signer,
     pub(crate) signature: [u8; 64],
 }
 
-/// Says that all statements of a node up to an epoch are void.
+/// Says that all statements of a node up to an epoch are void, or an enrolment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
-    /// The node.
+    /// The node, or the key of the enrolment.
     pub member: IdentityKey,
+    /// True when an enrolment is withdrawn, and all that it alone has signed.
+    pub is_enrolment: bool,
     /// One above the epochs of all removals that its signer knew.
     pub epoch: u32,
     /// When every statement that it makes void has ended: then it is forgotten. Unit: seconds since 1970.
@@ -94,12 +122,19 @@ pub enum Row {
     Removal(Removal),
     /// The group has another key.
     Key(KeyRow),
+    /// Holders of a code may make themselves members.
+    Enrolment(Enrolment),
 }
 
 impl Statement {
     /// True when the group key itself signed.
     pub const fn is_by_key(&self) -> bool {
-        self.signer.is_none()
+        matches!(self.signer, Signer::GroupKey)
+    }
+
+    /// True when the node has signed by an enrolment: the holder of a code alone says so yet.
+    pub const fn is_enrolled(&self) -> bool {
+        matches!(self.signer, Signer::Enrolment(_))
     }
 
     /// True in the last third of the term, when an admin renews it.
@@ -116,13 +151,18 @@ impl Statement {
     fn body(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_u8(STATEMENT);
-        out.put_u8((u8::from(self.role == Role::Admin) * ADMIN) | (u8::from(self.signer.is_none()) * BY_KEY));
+        let role = u8::from(self.role == Role::Admin) * ADMIN;
+        out.put_u8(match self.signer {
+            Signer::GroupKey => role | BY_KEY,
+            Signer::Admin(_) => role,
+            Signer::Enrolment(_) => role | OF_ENROLMENT,
+        });
         out.put(&self.identity.0);
         out.put(&self.static_key.0);
         out.put(&self.addr.to_bytes());
         out.put_bytes(self.name.as_bytes());
         [self.since, self.issued, self.not_after, self.epoch].into_iter().for_each(|n| out.put_u32(n));
-        self.signer.iter().for_each(|signer| out.put(&signer.0));
+        self.signer.key().iter().for_each(|signer| out.put(&signer.0));
         out
     }
 }
@@ -130,7 +170,7 @@ impl Statement {
 impl Removal {
     /// True for that of a node which leaves.
     pub fn is_own(&self) -> bool {
-        self.signer == Some(self.member)
+        self.signer == Some(self.member) && !self.is_enrolment
     }
 
     /// Of two removals of one node by one signer the one with the greater rank counts.
@@ -141,7 +181,8 @@ impl Removal {
     fn body(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_u8(REMOVAL);
-        out.put_u8(u8::from(self.signer.is_none()) * BY_KEY);
+        let (by_key, of) = (u8::from(self.signer.is_none()) * BY_KEY, u8::from(self.is_enrolment) * OF_ENROLMENT);
+        out.put_u8(by_key | of);
         out.put(&self.member.0);
         out.put_u32(self.epoch);
         out.put_u32(self.until);
@@ -165,6 +206,18 @@ impl KeyRow {
     }
 }
 
+impl Enrolment {
+    fn body(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u8(ENROLMENT);
+        out.put_u8(0);
+        out.put(&self.key.0);
+        out.put_u16(self.uses);
+        [self.issued, self.not_after, self.epoch].into_iter().for_each(|n| out.put_u32(n));
+        out
+    }
+}
+
 impl Row {
     /// The row signed for a group with `identity`, which is that of the signer, the group key, or the founder.
     #[must_use]
@@ -174,6 +227,7 @@ impl Row {
             Self::Statement(row) => row.signature = signature,
             Self::Removal(row) => row.signature = signature,
             Self::Key(row) => row.signature = signature,
+            Self::Enrolment(row) => row.signature = signature,
         }
         self
     }
@@ -188,6 +242,7 @@ impl Row {
             Self::Statement(row) => row.body(),
             Self::Removal(row) => row.body(),
             Self::Key(row) => row.body(),
+            Self::Enrolment(row) => row.body(),
         }
     }
 
@@ -196,6 +251,7 @@ impl Row {
             Self::Statement(row) => &row.signature,
             Self::Removal(row) => &row.signature,
             Self::Key(row) => &row.signature,
+            Self::Enrolment(row) => &row.signature,
         }
     }
 
@@ -221,9 +277,14 @@ impl Row {
             REMOVAL => {
                 let flags = r.u8()?;
                 let (member, epoch, until) = (IdentityKey(r.array()?), r.u32()?, r.u32()?);
-                let signer = parse_signer(flags, BY_KEY, &mut r)?;
-                Self::Removal(Removal { member, epoch, until, signer, signature: r.array()? })
+                let (is_enrolment, by_key) = (flags & OF_ENROLMENT != 0, flags & BY_KEY != 0);
+                let signer = if by_key { None } else { Some(IdentityKey(r.array()?)) };
+                if flags & !(BY_KEY | OF_ENROLMENT) != 0 {
+                    return Err(Malformed); // one form for one content: flags that are not known are none
+                }
+                Self::Removal(Removal { member, is_enrolment, epoch, until, signer, signature: r.array()? })
             }
+            ENROLMENT => Self::Enrolment(parse_enrolment(&mut r)?),
             KEY => Self::Key(KeyRow { number: r.u32()?, key: IdentityKey(r.array()?), signature: r.array()? }),
             _ => return Err(Malformed),
         };
@@ -241,19 +302,23 @@ fn parse_statement(r: &mut Reader<'_>) -> Result<Statement, Malformed> {
     }
     let (since, issued, not_after, epoch) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?);
     let role = if flags & ADMIN != 0 { Role::Admin } else { Role::Member };
-    let signer = parse_signer(flags, ADMIN | BY_KEY, r)?;
+    let signer = match flags & !ADMIN {
+        BY_KEY => Signer::GroupKey,
+        0 => Signer::Admin(IdentityKey(r.array()?)),
+        OF_ENROLMENT if role == Role::Member => Signer::Enrolment(IdentityKey(r.array()?)),
+        _ => return Err(Malformed),
+    };
     let signature = r.array()?;
     let name = name.into();
     Ok(Statement { identity, static_key, addr, name, role, since, issued, not_after, epoch, signer, signature })
 }
 
-/// One form for one content: flags that are not known are none.
-fn parse_signer(flags: u8, known: u8, r: &mut Reader<'_>) -> Result<Option<IdentityKey>, Malformed> {
-    match (flags & !known, flags & BY_KEY) {
-        (0, 0) => Ok(Some(IdentityKey(r.array()?))),
-        (0, _) => Ok(None),
-        _ => Err(Malformed),
-    }
+fn parse_enrolment(r: &mut Reader<'_>) -> Result<Enrolment, Malformed> {
+    let flags = r.u8()?;
+    let (key, uses) = (IdentityKey(r.array()?), r.u16()?);
+    let (issued, not_after, epoch) = (r.u32()?, r.u32()?, r.u32()?);
+    let enrolment = Enrolment { key, uses, issued, not_after, epoch, signature: r.array()? };
+    if flags == 0 && enrolment.is_in_range() { Ok(enrolment) } else { Err(Malformed) }
 }
 
 fn signed(group: &GroupId, body: &[u8]) -> Vec<u8> {

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 /// Most bytes of rows in one message. Source: own choice; many times less than a control stream holds.
 pub const PART_LEN_MAX: usize = 16 * 1024;
-/// Most rows that prove a membership: a group key, an admin, a member; and the last two of another one.
+/// Most rows that prove a membership: a group key, an admin or enrolment, a member; and the last two of another one.
 const CREDENTIALS_MAX: usize = 5;
 
 /// The proof of a membership.
@@ -20,7 +20,7 @@ const CREDENTIALS_MAX: usize = 5;
 pub struct Credentials {
     /// The group.
     pub group: GroupId,
-    /// The group key if it is not the first one, the admin, the member.
+    /// The group key if it is not the first one, the admin or the enrolment, the member.
     pub rows: Vec<Row>,
 }
 

@@ -4,6 +4,8 @@ use std::format;
 use std::string::ToString as _;
 use std::vec;
 
+mod enrolments;
+
 fn code(candidates: &[&str], rendezvous: Option<Rendezvous>) -> InviteCode {
     InviteCode {
         inviter: IdentityKey([0xa5; 32]),
@@ -92,10 +94,10 @@ fn a_code_leads_somewhere_and_has_bounds() {
 fn a_code_of_another_version_says_so_and_one_with_another_content_is_refused() {
     let right = text::parse(&code(&["10.0.0.1:4000"], None).emit().expect("a code")).expect("right letters");
     let mut other = right.clone();
-    other[0] = 2;
+    other[0] = 3;
     let error = text::emit(&other).parse::<InviteCode>();
-    assert_eq!(error, Err(CodeError::Version(2)));
-    assert_eq!(CodeError::Version(2).to_string(), "the code has version 2, and this program knows 1");
+    assert_eq!(error, Err(CodeError::Version(3)));
+    assert_eq!(CodeError::Version(3).to_string(), "the code has version 3, and this program knows 1 and 2");
     for len in 1..right.len() {
         assert_eq!(text::emit(&right[..len]).parse::<InviteCode>(), Err(CodeError::Content), "{len} bytes");
     }

@@ -6,8 +6,8 @@ use super::ports::Ports;
 use super::{Me, Pin, TrustBook};
 use crate::codec::Malformed;
 use crate::group::{
-    ADMIN_TERM_S, Credentials, Group, GroupId, Hello, KeyRow, MEMBER_TERM_S, PART_LEN_MAX, RENEWAL_PAUSE_S, Removal,
-    Role, Roster, Row, Statement, Talk, valid_group_name,
+    ADMIN_TERM_S, Credentials, ENROLMENT_TERM_MAX_S, Group, GroupId, Hello, KeyRow, MEMBER_TERM_S, PART_LEN_MAX,
+    RENEWAL_PAUSE_S, Removal, Role, Roster, Row, Signer, Statement, Talk, valid_group_name,
 };
 use crate::identity::{Identity, IdentityKey, NodeRecord};
 use crate::rng::Rng;
@@ -108,12 +108,12 @@ impl TrustBook {
         let mut rows = Vec::new();
         if goes.role == Role::Admin && *key != own {
             // What the admin has signed ends with it: this node signs what is to stay.
-            let of = judge.members().filter(|row| row.signer == Some(*key));
+            let of = judge.members().filter(|row| row.signer == Signer::Admin(*key));
             let above = epoch.saturating_add(1);
             let renewed = of.map(|row| Statement {
                 epoch: above.max(row.epoch),
                 issued: now_s as u32,
-                signer: Some(own),
+                signer: Signer::Admin(own),
                 ..row.clone()
             });
             rows.extend(renewed.map(|row| Row::Statement(row).sign(id, me.identity)));
@@ -123,7 +123,10 @@ impl TrustBook {
             );
         }
         let by = if *key == own { Some(own) } else { signer.name() };
-        let last = Removal { member: *key, epoch, until: goes.not_after, signer: by, signature: [0; 64] };
+        // No enrolment that it makes void comes back to life when it is forgotten.
+        let until = goes.not_after.max((now_s as u32).saturating_add(ENROLMENT_TERM_MAX_S));
+        let until = if *key == own { goes.not_after } else { until };
+        let last = Removal { member: *key, is_enrolment: false, epoch, until, signer: by, signature: [0; 64] };
         let last = Row::Removal(last);
         rows.push(if *key == own { last.sign(id, me.identity) } else { signer.sign(id, last) });
         rows.iter().for_each(|row| _ = membership.roster.insert(row, now_s));
@@ -141,6 +144,7 @@ impl TrustBook {
         let rows = self.remove_member(me, id, &me.identity.public()).unwrap_or_default();
         let at = self.groups.position(id).ok_or(GroupError::Unknown)?;
         self.groups.list.remove(at);
+        self.outgoing.retain(|_, ours| ours.group != Some(*id)); // no member lets this node in again by what it has asked
         self.withdraw_group_invites(id);
         self.changed();
         Ok(rows)
@@ -154,7 +158,7 @@ impl TrustBook {
         let now_s = self.group_time(me.common_s);
         let membership = self.groups.get_mut(id).ok_or(GroupError::Unknown)?;
         let known = membership.roster.judge(now_s).standing(key)?.clone();
-        if now_s < u64::from(known.issued) + u64::from(RENEWAL_PAUSE_S) {
+        if !known.is_enrolled() && now_s < u64::from(known.issued) + u64::from(RENEWAL_PAUSE_S) {
             return Err(GroupError::TooSoon);
         }
         let record = NodeRecord::unsigned(known.identity, known.static_key, known.addr, &known.name);
@@ -214,8 +218,9 @@ impl TrustBook {
         // Members of an admin that goes, and those that the old key has signed, are signed by this node.
         let of = judge.members().filter(|row| row.role == Role::Member);
         let members: Vec<Row> = of
-            .filter(|row| row.signer.is_none_or(|by| by != me.identity.public() && !kept.contains(&by)))
-            .map(|row| Statement { issued: now_s as u32, signer: Some(me.identity.public()), ..row.clone() })
+            .filter(|row| row.signer.key().is_none_or(|by| by != me.identity.public() && !kept.contains(&by)))
+            .filter(|row| !row.is_enrolled())
+            .map(|row| Statement { issued: now_s as u32, signer: Signer::Admin(me.identity.public()), ..row.clone() })
             .map(|row| Row::Statement(row).sign(id, me.identity))
             .collect();
         let number = membership.roster.key_row().map_or(1, |row| row.number + 1);
@@ -296,7 +301,8 @@ impl TrustBook {
             return Err(GroupError::NotAnAdmin);
         }
         let now = u32::try_from(now_s).map_err(|_| GroupError::OutOfRange)?;
-        let before = judge.standing(&record.identity).ok();
+        // What a node has said of itself by an enrolment is no name that it has, and no time since which it belongs here.
+        let before = judge.standing(&record.identity).ok().filter(|row| !row.is_enrolled());
         let term = if role == Role::Admin { ADMIN_TERM_S } else { MEMBER_TERM_S };
         let statement = Statement {
             identity: record.identity,
@@ -308,7 +314,7 @@ impl TrustBook {
             issued: now,
             not_after: now.saturating_add(term),
             epoch: membership.roster.next_epoch(&record.identity),
-            signer: (!by_key).then_some(own),
+            signer: if by_key { Signer::GroupKey } else { Signer::Admin(own) },
             signature: [0; 64],
         };
         let key = signer.key.as_ref().filter(|_| by_key).unwrap_or(me.identity);
@@ -318,7 +324,7 @@ impl TrustBook {
         Ok(row)
     }
 
-    fn start_group_time(&mut self, me: &Me<'_>) {
+    pub(super) fn start_group_time(&mut self, me: &Me<'_>) {
         if self.groups.list.is_empty() {
             self.groups.base_s = me.common_s.saturating_sub(self.invites.counted);
         }
@@ -338,7 +344,8 @@ impl TrustBook {
         allowed: Ports,
     ) -> Result<GroupId, GroupError> {
         let (id, name) = (group.id(), group.name.clone());
-        if self.groups.position(&id).is_none() {
+        let is_new = self.groups.position(&id).is_none();
+        if is_new {
             self.groups.check_new(&group)?;
             self.start_group_time(me);
             let roster = Roster::new(group);
@@ -349,7 +356,7 @@ impl TrustBook {
         debug_assert_eq!(membership.roster.group().name, name, "one id has one name");
         rows.iter().for_each(|row| _ = membership.roster.insert(row, now_s));
         let standing = membership.roster.judge(now_s).standing(&me.identity.public()).map(drop);
-        if standing.is_err() && membership.roster.rows().count() == 0 {
+        if standing.is_err() && is_new {
             self.groups.list.retain(|membership| membership.roster.id() != id);
         }
         self.changed();
@@ -519,7 +526,9 @@ impl TrustBook {
     fn renew_due(&mut self, me: &Me<'_>, member: &IdentityKey, group: &GroupId, news: &mut News) -> Option<[u8; 16]> {
         let now_s = self.group_time(me.common_s);
         let at = self.groups.position(group)?;
-        let is_due = self.groups.list[at].roster.judge(now_s).standing(member).ok()?.is_due(now_s);
+        let standing = self.groups.list[at].roster.judge(now_s).standing(member).ok()?;
+        // A member by an enrolment is taken over, or ends with that.
+        let is_due = standing.is_due(now_s) && !standing.is_enrolled();
         if is_due && let Ok(rows) = self.renew_member(me, group, member) {
             news.push((*group, rows));
         }
@@ -554,12 +563,12 @@ fn set_grants(pin: &mut Pin, grants: Box<[GroupGrant]>, now_s: u64, wall_s: u64)
 }
 
 /// This node's own record.
-fn own_record(me: &Me<'_>) -> Option<NodeRecord> {
+pub(super) fn own_record(me: &Me<'_>) -> Option<NodeRecord> {
     NodeRecord::parse_unverified(me.record).ok()
 }
 
 /// The name of a new member: its hostname, or one made of its address; with a number when a member has that.
-fn free_name(roster: &Roster, now_s: u64, record: &NodeRecord) -> String {
+pub(super) fn free_name(roster: &Roster, now_s: u64, record: &NodeRecord) -> String {
     let judge = roster.judge(now_s);
     let base = match record.hostname.as_str() {
         "" => format!("node-{:08x}", record.addr.node),

@@ -36,6 +36,8 @@ pub(super) struct Groups {
     pub(super) base_s: u64,
     /// When something is to be done next. Unit: seconds since 1970, by the clock of the signers.
     pub(super) due_s: u64,
+    /// The keys of enrolments of which the owner was told in this run that more nodes have used them than may.
+    pub(super) told: Vec<IdentityKey>,
 }
 
 /// Rows of groups that were not known before.
@@ -78,6 +80,10 @@ pub enum GroupError {
     AlreadyTrusted,
     /// The node, or this one, is no member.
     NotAMember(Refusal),
+    /// The time of the code is over.
+    CodeEnded,
+    /// The code leads over a rendezvous that this node does not use, and names no address of a member.
+    NoWay,
 }
 
 impl fmt::Display for GroupError {
@@ -95,6 +101,8 @@ impl fmt::Display for GroupError {
             Self::OutOfRange => "a value is out of its range",
             Self::AlreadyTrusted => "the node is trusted already",
             Self::NotAMember(why) => return why.fmt(f),
+            Self::CodeEnded => "the time of the code is over",
+            Self::NoWay => "the code leads over another rendezvous",
         })
     }
 }
@@ -153,6 +161,11 @@ impl Groups {
 
     pub(super) fn get_mut(&mut self, id: &GroupId) -> Option<&mut Membership> {
         self.list.iter_mut().find(|membership| membership.roster.id() == *id)
+    }
+
+    /// True when a peer is one by the group.
+    pub(super) fn has_grant(pin: &Pin, id: &GroupId) -> bool {
+        pin.groups.iter().any(|grant| grant.group == *id)
     }
 
     /// Makes room for another group.

@@ -24,7 +24,7 @@ impl TrustBook {
             // These have marks of their own in the pin.
             Kind::Statement => return self.receive_statement(me, &message),
             Kind::Wish => return self.receive_wish(me, &message, bytes),
-            Kind::Refuse => self.receive_refusal(&message),
+            Kind::Refuse => self.receive_refusal(me, &message),
             Kind::Met => self.receive_met(me, &message),
             Kind::Welcome => self.receive_welcome(me, &message),
             // Without the proof of an invite the first says nothing; the second one has a door of its own.

@@ -15,7 +15,7 @@ use super::message::{Kind, Message};
 use super::{Asking, Discarded, Me, Outcome, Terms, TrustBook, TrustError, pair_secret};
 use crate::aead::{AeadProvider as _, PORTABLE, TAG_LEN};
 use crate::codec::{Put as _, Reader};
-use crate::group::{GroupId, Role};
+use crate::group::{Group, GroupId, Role};
 use crate::hash;
 use crate::identity::{IdentityKey, NodeRecord, StaticKey};
 use crate::invite::{InviteCode, InviteId, InviteSecret};
@@ -93,11 +93,14 @@ impl TrustBook {
         }
         let terms = Terms { verified: true, ..terms.clone() };
         let message = self.ask(me, &record, &terms, Asking::Join(code.invite, code.group), rng)?;
-        seal(code, &message, rng).ok_or(TrustError::NoteTooLong)
+        seal((&code.inviter, code.invite, &code.secret), &message, rng).ok_or(TrustError::NoteTooLong)
     }
 
     /// Takes a JOIN for this node.
     pub(crate) fn receive_join(&mut self, me: &Me<'_>, datagram: &[u8], rng: &mut Rng) -> Joined {
+        if let Some(message) = self.open_for_group(me, datagram) {
+            return self.receive_member(me, &message, Kind::Welcome, rng);
+        }
         let (id, invite) = match self.open_join(me, datagram) {
             Ok(opened) => opened,
             Err(outcome) => return outcome.into(),
@@ -113,6 +116,15 @@ impl TrustBook {
             return Discarded::NotForUs.into();
         }
         self.admit_joiner(me, id, &joiner, rng)
+    }
+
+    /// Opens a JOIN under the secret of a group of this node.
+    fn open_for_group(&self, me: &Me<'_>, datagram: &[u8]) -> Option<Vec<u8>> {
+        let mut r = Reader::new(datagram.get(4..HEAD_LEN)?);
+        let (id, salt) = (InviteId(r.u32().ok()?), r.array().ok()?);
+        let mut doors = self.groups.list.iter().map(|membership| door(membership.roster.group()));
+        let (_, secret) = doors.find(|(number, _)| *number == id)?;
+        open(&secret, (&me.identity.public(), id, &salt), &datagram[HEAD_LEN..])
     }
 
     /// Opens a JOIN; counts one that does not open as a wrong code.
@@ -213,14 +225,15 @@ impl TrustBook {
     }
 
     /// The inviter refuses.
-    pub(super) fn receive_refusal(&mut self, message: &Message) -> Outcome {
+    pub(super) fn receive_refusal(&mut self, me: &Me<'_>, message: &Message) -> Outcome {
         let is_ours = |ours: &super::Outgoing| ours.is_join && ours.hash == message.in_reply_to;
         if !self.outgoing.get(&message.from).is_some_and(is_ours) {
             return Outcome::Discarded(Discarded::Unsolicited);
         }
-        self.outgoing.remove(&message.from);
-        let number = u8::try_from(message.invite).unwrap_or(u8::MAX);
-        Outcome::JoinRefused(message.from, JoinRefusal::from_number(number))
+        let group = self.outgoing.remove(&message.from).and_then(|ours| ours.group);
+        let why = JoinRefusal::from_number(u8::try_from(message.invite).unwrap_or(u8::MAX));
+        group.into_iter().for_each(|id| self.forget_enrolment(me, &id, why));
+        Outcome::JoinRefused(message.from, why)
     }
 }
 
@@ -245,7 +258,12 @@ fn key(
     secret.derive(&[b"pn1-join", &inviter.0, &id.0.to_le_bytes(), salt])
 }
 
-fn seal(code: &InviteCode, message: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
+/// The JOIN with a message to this node, under a secret that has this number there.
+pub(super) fn seal(
+    (to, id, secret): (&IdentityKey, InviteId, &InviteSecret),
+    message: &[u8],
+    rng: &mut Rng,
+) -> Option<Vec<u8>> {
     let salt = rng.bytes();
     let mut body = Vec::with_capacity(JOIN_LEN - HEAD_LEN);
     body.put_u16(message.len() as u16);
@@ -254,10 +272,9 @@ fn seal(code: &InviteCode, message: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
         return None;
     }
     body.resize(JOIN_LEN - HEAD_LEN, 0);
-    let key = key(&code.secret, (&code.inviter, code.invite, &salt));
-    PORTABLE.key(&key).seal(0, &[], &mut body);
+    PORTABLE.key(&key(secret, (to, id, &salt))).seal(0, &[], &mut body);
     let mut out = Vec::from([JOIN, VERSION, 0, 0]);
-    out.put_u32(code.invite.0);
+    out.put_u32(id.0);
     out.put(&salt);
     out.put(&body);
     debug_assert!(is_join(&out), "{} bytes", out.len());
@@ -272,4 +289,12 @@ fn open(secret: &InviteSecret, of: (&IdentityKey, InviteId, &[u8; SALT_LEN]), se
     let mut r = Reader::new(&body);
     let len = r.u16().ok()?;
     r.take(len.into()).ok().map(Vec::from)
+}
+
+/// The secret under which a JOIN to a member of a group is sealed, with the number that names it. Members and holders of codes know
+/// both keys of a group, and no rendezvous does; signatures say which node may come in.
+pub(super) fn door(group: &Group) -> (InviteId, InviteSecret) {
+    let hash = hash::blake2s(&[b"pn1-group-door", &group.key.0, &group.founder.0]);
+    let (number, secret) = hash.split_first_chunk().expect("4 of 32 bytes");
+    (InviteId(u32::from_le_bytes(*number)), InviteSecret::new(*secret.first_chunk().expect("10 of 28 bytes")))
 }

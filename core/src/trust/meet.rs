@@ -4,7 +4,8 @@
 //!   A: MEET  {request, proof of A's membership} ──▶ B: judges it by its own roster and allowance, a pin of A
 //!   A: a pin of B  ◀── MET  {accept, proof of B's membership}, or a refusal with its reason
 //! ```
-//! Both travel as letters. A sender without a proof that B's group accepts gets no answer. The nonce of the answer follows from that of the request, as with a
+//! Both travel as letters. A node that has entered by the code of an enrolment asks by a JOIN under the secret of the group instead, since
+//! the code has no static keys, and is answered by a welcome (`join`). A sender without a proof that B's group accepts gets no answer. The nonce of the answer follows from that of the request, as with a
 //! join, so that the same letter again has the same answer.
 
 use super::groups::record_of;
@@ -43,18 +44,30 @@ impl TrustBook {
         if self.pins.contains_key(key) || *key == me.identity.public() {
             return Err(GroupError::AlreadyTrusted);
         }
+        let static_key = record.static_key;
+        Ok((static_key, self.ask_member(me, id, record, rng)?))
+    }
+
+    /// Asks the member with this record.
+    pub(super) fn ask_member(
+        &mut self,
+        me: &Me<'_>,
+        id: &GroupId,
+        record: NodeRecord,
+        rng: &mut Rng,
+    ) -> Result<Vec<u8>, GroupError> {
+        let key = record.identity;
         self.expire(me.earliest_s());
-        if self.outgoing.len() >= OUTGOING_MAX && !self.outgoing.contains_key(key) || self.pins.len() >= PINS_MAX {
+        if self.outgoing.len() >= OUTGOING_MAX && !self.outgoing.contains_key(&key) || self.pins.len() >= PINS_MAX {
             return Err(GroupError::Full);
         }
         let mut membership = Vec::new();
         self.own_credentials(me, id)?.emit(&mut membership);
-        let mut message = Message { membership, ..self.message(me, Kind::Meet, *key, [0; 32], "", rng) };
+        let mut message = Message { membership, ..self.message(me, Kind::Meet, key, [0; 32], "", rng) };
         // Asking again is the same question.
-        let before = self.outgoing.get(key).filter(|before| before.is_join && before.group == Some(*id));
+        let before = self.outgoing.get(&key).filter(|before| before.is_join && before.group == Some(*id));
         message.nonce = before.map_or(message.nonce, |before| before.nonce);
         let bytes = message.emit(me.identity);
-        let static_key = record.static_key;
         let outgoing = Outgoing {
             record,
             ports: Ports::NONE,
@@ -70,13 +83,18 @@ impl TrustBook {
             is_join: true,
             group: Some(*id),
         };
-        self.outgoing.insert(*key, outgoing);
+        self.outgoing.insert(key, outgoing);
         self.changed();
-        Ok((static_key, bytes))
+        Ok(bytes)
     }
 
-    /// Takes a MEET.
+    /// Takes a MEET that came as a letter.
     pub(crate) fn receive_meet(&mut self, me: &Me<'_>, bytes: &[u8], rng: &mut Rng) -> Joined {
+        self.receive_member(me, bytes, Kind::Met, rng)
+    }
+
+    /// Takes a MEET, and answers with this kind of message.
+    pub(super) fn receive_member(&mut self, me: &Me<'_>, bytes: &[u8], answer: Kind, rng: &mut Rng) -> Joined {
         let Ok(message) = Message::parse(bytes) else { return Discarded::Malformed.into() };
         let (key, own) = (message.from, me.identity.public());
         if message.kind != Kind::Meet || message.to != own || key == own {
@@ -101,7 +119,8 @@ impl TrustBook {
             Err(Some(refusal)) => Err(refusal),
             Ok(()) => Ok(nonce),
         };
-        let answer = self.answer_member(me, (&message, hash::blake2s(&[bytes])), judged, &proof.group, rng);
+        let asked = (&message, hash::blake2s(&[bytes]));
+        let answer = self.answer_member(me, asked, (answer, judged), &proof.group, rng);
         let answer = answer.map(|answer| (key, record.static_key, answer));
         if known || judged.is_err() {
             let why = if known { Discarded::AlreadyTrusted } else { Discarded::Uninvited };
@@ -130,7 +149,7 @@ impl TrustBook {
             Ok(theirs) => theirs,
             Err(Refusal::Removed) => return Err(Some(JoinRefusal::Removed)),
             Err(Refusal::Ended) => return Err(Some(JoinRefusal::Ended)),
-            Err(_) => return Err(None),
+            Err(_) => return Err(self.refusal_of(me, proof)),
         };
         if judge.standing(&me.identity.public()).is_err() || membership.allowed(theirs.role).is_empty() {
             return Err(Some(JoinRefusal::NotAllowed));
@@ -145,7 +164,7 @@ impl TrustBook {
         &mut self,
         me: &Me<'_>,
         (asked, hash): (&Message, [u8; 32]),
-        judged: Result<[u8; 32], JoinRefusal>,
+        (kind, judged): (Kind, Result<[u8; 32], JoinRefusal>),
         group: &GroupId,
         rng: &mut Rng,
     ) -> Option<Vec<u8>> {
@@ -153,8 +172,11 @@ impl TrustBook {
         let message = match judged {
             Ok(nonce) => {
                 let mut membership = Vec::new();
+                if kind == Kind::Welcome {
+                    self.groups.list[self.groups.position(group)?].roster.group().emit(&mut membership);
+                }
                 self.own_credentials(me, group).ok()?.emit(&mut membership);
-                Message { nonce, membership, ..self.message(me, Kind::Met, key, hash, "", rng) }
+                Message { nonce, membership, ..self.message(me, kind, key, hash, "", rng) }
             }
             Err(why) => Message { invite: why.number().into(), ..self.message(me, Kind::Refuse, key, hash, "", rng) },
         };

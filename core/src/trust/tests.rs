@@ -5,6 +5,7 @@ use std::format;
 use std::vec;
 
 mod ends;
+mod enrolments;
 mod golden;
 mod grants;
 mod groups;

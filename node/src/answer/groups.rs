@@ -1,6 +1,7 @@
 //! Owns the answers about groups.
 
-use pilot_core::group::{Role, Statement};
+use pilot_core::group::{Judge, Role, Signer, Statement, Usage, number_of};
+use pilot_core::invite::InviteId;
 use pilot_core::trust::{GroupGrant, Membership};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,25 @@ pub struct Group {
     pub granted_to_admins: Vec<String>,
     /// Whether the group key is on this node.
     pub has_key: bool,
+    /// Codes that work while no admin is online.
+    pub enrolments: Vec<Enrolment>,
+}
+
+/// A code of a group that works while no admin is online, until it ends or is withdrawn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolment {
+    /// Its number: eight hexadecimal digits.
+    pub invite: String,
+    /// How many nodes may join by it.
+    pub uses: u64,
+    /// How many members have, as far as this node knows. Those beyond `uses` are members until the code ends.
+    pub used: u64,
+    /// Whether more have than may.
+    pub over_used: bool,
+    /// When it was made.
+    pub made_at: u64,
+    /// When it ends.
+    pub expires_at: u64,
 }
 
 /// The groups of this node.
@@ -39,6 +59,8 @@ pub struct Members {
     pub group: String,
     /// Each member, by key.
     pub members: Vec<Member>,
+    /// Codes that work while no admin is online.
+    pub enrolments: Vec<Enrolment>,
 }
 
 /// A member of a group.
@@ -62,6 +84,8 @@ pub struct Member {
     pub expires_at: u64,
     /// Whether it and this node have met.
     pub trusted: bool,
+    /// The number of the code by which it has joined, until an admin has signed for it.
+    pub enrolled_by: Option<String>,
 }
 
 /// A group key, for keeping it away from this node.
@@ -113,8 +137,22 @@ impl Group {
             granted: membership.allowed(Role::Member).names(),
             granted_to_admins: membership.allowed(Role::Admin).names(),
             has_key: membership.has_key(),
+            enrolments: enrolments(&judge),
         }
     }
+}
+
+/// The enrolments of a group that count.
+pub(crate) fn enrolments(judge: &Judge<'_>) -> Vec<Enrolment> {
+    let state = |usage: Usage<'_>| Enrolment {
+        invite: InviteId(usage.enrolment.number()).to_string(),
+        uses: usage.enrolment.uses.into(),
+        used: usage.used as u64,
+        over_used: usage.is_over_used(),
+        made_at: usage.enrolment.issued.into(),
+        expires_at: usage.enrolment.not_after.into(),
+    };
+    judge.enrolments().map(state).collect()
 }
 
 impl Member {
@@ -129,6 +167,14 @@ impl Member {
             since: row.since.into(),
             expires_at: row.not_after.into(),
             trusted,
+            enrolled_by: enrolled_by(row),
         }
+    }
+}
+
+fn enrolled_by(row: &Statement) -> Option<String> {
+    match row.signer {
+        Signer::Enrolment(key) => Some(InviteId(number_of(&key)).to_string()),
+        _ => None,
     }
 }

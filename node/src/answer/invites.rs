@@ -1,6 +1,6 @@
 //! Owns the answers about invites.
 
-use pilot_core::invite::{InviteCode, Rendezvous};
+use pilot_core::invite::{EnrolmentCode, InviteCode, InviteId, Rendezvous};
 use pilot_core::trust::{Invite as CoreInvite, InviteState};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub struct Invited {
     pub granted: Vec<String>,
     /// How the code leads here: `rendezvous`, `same_rendezvous` (of nodes that use it already), `addresses`.
     pub over: Vec<String>,
+    /// Whether any member of the group answers, not this node alone.
+    pub offline: bool,
 }
 
 impl Invited {
@@ -28,20 +30,38 @@ impl Invited {
     }
 
     pub(crate) fn new(invite: &CoreInvite, code: &InviteCode, text: String) -> Self {
-        let rendezvous = code.rendezvous.as_ref().map(|rendezvous| match rendezvous {
-            Rendezvous::At(..) => "rendezvous",
-            Rendezvous::Same(_) => "same_rendezvous",
-        });
-        let addresses = Some("addresses").filter(|_| !code.candidates.is_empty());
         Self {
             invite: invite.id.to_string(),
             code: text,
             expires_at: Self::expires_at(invite),
             uses: invite.terms.uses.into(),
             granted: invite.terms.ports.names(),
-            over: rendezvous.into_iter().chain(addresses).map(str::to_owned).collect(),
+            over: over(code.rendezvous.as_ref(), !code.candidates.is_empty()),
+            offline: false,
         }
     }
+
+    pub(crate) fn of_enrolment(code: &EnrolmentCode, text: String) -> Self {
+        Self {
+            invite: InviteId(code.enrolment.number()).to_string(),
+            code: text,
+            expires_at: code.enrolment.not_after.into(),
+            uses: code.enrolment.uses.into(),
+            granted: Vec::new(),
+            over: over(code.rendezvous.as_ref(), !code.candidates.is_empty()),
+            offline: true,
+        }
+    }
+}
+
+/// The words for the ways of a code.
+fn over(rendezvous: Option<&Rendezvous>, has_addresses: bool) -> Vec<String> {
+    let rendezvous = rendezvous.map(|rendezvous| match rendezvous {
+        Rendezvous::At(..) => "rendezvous",
+        Rendezvous::Same(_) => "same_rendezvous",
+    });
+    let addresses = Some("addresses").filter(|_| has_addresses);
+    rendezvous.into_iter().chain(addresses).map(str::to_owned).collect()
 }
 
 /// The invites of this node.

@@ -1,6 +1,6 @@
 //! The verbs of groups.
 
-use crate::answer::{Group, GroupKey, Groups, Member, Members};
+use crate::answer::{Group, GroupKey, Groups, Member, Members, enrolments};
 use crate::call::{After, Call};
 use crate::calls::resolve;
 use crate::calls::trust::{parse_ports, save};
@@ -40,8 +40,9 @@ pub(crate) fn members(cx: &Context, name: &str) -> Result<Members, Failure> {
     let group = find(cx, name)?;
     let is_own = |row: &Statement| row.identity == endpoint.identity().public();
     let member = |row: &Statement| Member::new(row, is_own(row) || endpoint.trust().pin(&row.identity).is_some());
-    let members = group.roster.judge(endpoint.group_time(cx.now)).members().map(member).collect();
-    Ok(Members { group: group.roster.group().name.clone(), members })
+    let judge = group.roster.judge(endpoint.group_time(cx.now));
+    let members = judge.members().map(member).collect();
+    Ok(Members { group: group.roster.group().name.clone(), members, enrolments: enrolments(&judge) })
 }
 
 /// Tells the group key.
@@ -195,6 +196,7 @@ pub(crate) fn failure(why: GroupError, name: &str) -> Failure {
         GroupError::Unknown | GroupError::NotAMember(_) => Code::NotFound,
         GroupError::NameTaken | GroupError::TooSoon | GroupError::AlreadyTrusted => Code::Conflict,
         GroupError::Full => Code::Full,
+        GroupError::NoWay => Code::Unreachable,
         GroupError::BadName | GroupError::WrongKey | GroupError::OutOfRange => Code::InvalidArgument,
         _ => Code::TrustRequired,
     };

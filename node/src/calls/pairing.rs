@@ -13,10 +13,10 @@ use crate::log::record::Record;
 use crate::underlay::rendezvous::RendezvousPlace;
 use pilot_core::Level;
 use pilot_core::endpoint::DirectoryState;
-use pilot_core::identity::StaticKey;
-use pilot_core::invite::{CANDIDATES_MAX, HOSTS_MAX, Host, InviteCode, Rendezvous};
+use pilot_core::identity::{IdentityKey, StaticKey};
+use pilot_core::invite::{CANDIDATES_MAX, EnrolmentCode, HOSTS_MAX, Host, InviteCode, InviteId, JoinCode, Rendezvous};
 use pilot_core::time::Duration;
-use pilot_core::trust::{Invite, InviteTerms, Outcome, TrustError};
+use pilot_core::trust::{GroupError, InviteTerms, JoinRefusal, Outcome, Pin as CorePin, TrustError};
 use std::net::{IpAddr, SocketAddr};
 
 /// Lifetime of an invite for which its owner names none. Unit: seconds.
@@ -35,6 +35,8 @@ pub(crate) struct InviteWish {
     pub(crate) uses: Option<u16>,
     /// The group that the joiner enters.
     pub(crate) group: Option<String>,
+    /// Any member of that group may answer: no admin need be online.
+    pub(crate) is_offline: bool,
     /// The code is for nodes that use this node's rendezvous.
     pub(crate) is_short: bool,
     /// The code has this node's addresses only.
@@ -62,6 +64,9 @@ fn try_invite(cx: &mut Context, place: &RendezvousPlace, wish: InviteWish) -> Re
         Some(text) => parse_ports(text)?,
     };
     let ways = ways(cx, place, &wish)?;
+    if let Some(name) = wish.group.as_ref().filter(|_| wish.is_offline) {
+        return try_enrolment(cx, name, &wish, ways);
+    }
     let invite = match &wish.group {
         None => {
             let lifetime_s = wish.expires_s.unwrap_or(LIFETIME_S);
@@ -70,7 +75,7 @@ fn try_invite(cx: &mut Context, place: &RendezvousPlace, wish: InviteWish) -> Re
         }
         Some(name) => {
             let id = groups::find(cx, name)?.roster.id();
-            let terms = (wish.uses.unwrap_or(GROUP_USES), wish.expires_s.unwrap_or(GROUP_LIFETIME_S));
+            let terms = group_terms(&wish);
             let invite = cx.stack.endpoint_mut().group_invite(cx.now, &id, terms);
             invite.map_err(|why| groups::failure(why, name))?
         }
@@ -89,12 +94,49 @@ fn try_invite(cx: &mut Context, place: &RendezvousPlace, wish: InviteWish) -> Re
         group: invite.group,
     };
     let text = code.emit().map_err(|e| Failure::new(Code::Internal, format!("no code can be made: {e}")))?;
-    note(cx, &invite, "made");
+    note(cx, invite.id, "made");
     Ok(Invited::new(&invite, &code, text))
 }
 
-fn note(cx: &mut Context, invite: &Invite, step: &'static str) {
-    let id = invite.id;
+fn group_terms(wish: &InviteWish) -> (u16, u64) {
+    (wish.uses.unwrap_or(GROUP_USES), wish.expires_s.unwrap_or(GROUP_LIFETIME_S))
+}
+
+/// Makes a code of a group of which any member answers.
+fn try_enrolment(cx: &mut Context, name: &str, wish: &InviteWish, ways: Ways) -> Result<Invited, Failure> {
+    let id = groups::find(cx, name)?.roster.id();
+    let made = cx.stack.endpoint_mut().make_enrolment(cx.now, &id, group_terms(wish));
+    let (enrolment, seed) = made.map_err(|why| match why {
+        GroupError::NoKey => groups::failure(why, name).hint("the node that has the group key makes such codes"),
+        _ => groups::failure(why, name),
+    })?;
+    let contacts = cx.stack.endpoint().contacts(cx.now, &id);
+    let group = groups::find(cx, name)?;
+    let key_row = group.roster.key_row().cloned();
+    let Ways { candidates, rendezvous } = ways;
+    let number = InviteId(enrolment.number());
+    let mut code = EnrolmentCode {
+        group: group.roster.group().clone(),
+        key_row,
+        seed,
+        enrolment,
+        contacts,
+        candidates,
+        rendezvous,
+    };
+    // With many hosts of a rendezvous there is room for fewer members.
+    let text = loop {
+        match code.emit() {
+            Ok(text) => break text,
+            Err(_) if code.contacts.len() > 1 => _ = code.contacts.pop(),
+            Err(e) => return Err(Failure::new(Code::Internal, format!("no code can be made: {e}"))),
+        }
+    };
+    note(cx, number, "made");
+    Ok(Invited::of_enrolment(&code, text))
+}
+
+fn note(cx: &mut Context, id: InviteId, step: &'static str) {
     cx.trace(Level::Info, |_| {
         let mut record = Record::new(Level::Info, "invite");
         record.push("invite", id.to_string());
@@ -162,12 +204,9 @@ pub(crate) fn list(cx: &Context) -> Invites {
     Invites { invites: cx.stack.endpoint().trust().invites().map(Into::into).collect() }
 }
 
-/// Withdraws the invite with this number.
+/// Withdraws the invite with this number, of this node or of a group of which it is an admin.
 pub(crate) fn uninvite(cx: &mut Context, number: &str, caller: Caller) {
-    let gone = || Failure::new(Code::NotFound, format!("no invite {number:?} is open")).hint("pilotctl invites");
-    let id = number.parse().map_err(|_| gone());
-    let withdrawn = id.and_then(|id| cx.stack.endpoint_mut().withdraw_invite(cx.now, id).map_err(|_| gone()));
-    match withdrawn {
+    match try_uninvite(cx, number) {
         Ok(()) => {
             let answer = Uninvited { status: Status::Withdrawn, invite: number.into() };
             save(cx, After::Withdrawal(caller, answer.into(), format!("invite {number}")));
@@ -176,11 +215,24 @@ pub(crate) fn uninvite(cx: &mut Context, number: &str, caller: Caller) {
     }
 }
 
+fn try_uninvite(cx: &mut Context, number: &str) -> Result<(), Failure> {
+    let gone = || Failure::new(Code::NotFound, format!("no invite {number:?} is open")).hint("pilotctl invites");
+    let id: InviteId = number.parse().map_err(|_| gone())?;
+    if cx.stack.endpoint_mut().withdraw_invite(cx.now, id).is_ok() {
+        return Ok(());
+    }
+    cx.stack.endpoint_mut().withdraw_enrolment(cx.now, id).map_err(|why| match why {
+        GroupError::Unknown => gone(),
+        _ => groups::failure(why, &format!("invite {number}")),
+    })
+}
+
 // Joining.
 
-/// Joins the node that has made a code; answered once that has answered, or after `timeout`.
+/// Joins the node that has made a code, or the group that it is for; answered once that node or a member has answered, or after
+/// `timeout`.
 pub(crate) fn join(cx: &mut Context, text: &str, wanted: Wanted, timeout: Option<Duration>, caller: Caller) {
-    let code = text.parse::<InviteCode>().map_err(|e| {
+    let code = text.parse::<JoinCode>().map_err(|e| {
         Failure::new(Code::InvalidArgument, e.to_string()).hint("copy the whole line that pilotctl invite has printed")
     });
     let terms = wanted.terms(cx);
@@ -192,30 +244,45 @@ pub(crate) fn join(cx: &mut Context, text: &str, wanted: Wanted, timeout: Option
         return cx.fail(caller, Failure::new(Code::Full, "too many callers wait for trust"));
     }
     let deadline = cx.now + timeout.unwrap_or(JOIN_WAIT).min(JOIN_WAIT_MAX);
-    advance(cx, AwaitJoin { code: Box::new(code), terms, is_asked: false, deadline, caller });
+    advance(cx, AwaitJoin { code, terms, is_asked: false, refused: 0, deadline, caller });
 }
 
-/// Asks the inviter as soon as this node can be answered: directly at once, and by letter once the rendezvous has given this
-/// node its address.
+/// Asks the inviter or the contacts as soon as this node can be answered: directly at once, and by letter once the rendezvous has
+/// given this node its address.
 fn advance(cx: &mut Context, mut call: AwaitJoin) {
     let endpoint = cx.stack.endpoint();
     let is_ready = matches!(endpoint.directory_state(), DirectoryState::Ready(_));
-    let is_meant = |key: &StaticKey| call.code.rendezvous.as_ref().is_some_and(|rendezvous| rendezvous.is(key));
+    let is_meant = |key: &StaticKey| call.code.rendezvous().is_some_and(|rendezvous| rendezvous.is(key));
     // A rendezvous has no address while its name is looked up, and may be the one in the code.
     let may_be_meant = endpoint.rendezvous_address().is_none_or(|(key, _)| is_meant(&key));
     let has_rendezvous = cx.config.rendezvous != RendezvousConfig::None;
-    if call.code.candidates.is_empty() && has_rendezvous && may_be_meant && !is_ready {
+    if call.code.candidates().is_empty() && has_rendezvous && may_be_meant && !is_ready {
         return wait(cx, call);
     }
-    match cx.stack.endpoint_mut().join(cx.now, &call.code, &call.terms) {
-        Ok(()) => {
+    match ask(cx, &call) {
+        Ok(true) => {
             call.is_asked = true;
             groups::keep_address(cx);
             save(cx, After::Nothing); // the request leaves after that
             wait(cx, call);
         }
-        Err(TrustError::AlreadyTrusted) => answer(cx, call),
-        Err(e) => cx.fail(call.caller, trust_failure(e, &call.code.inviter.fingerprint())),
+        Ok(false) => answer(cx, call),
+        Err(failure) => cx.fail(call.caller, failure),
+    }
+}
+
+/// Asks; false when there is nothing to ask.
+fn ask(cx: &mut Context, call: &AwaitJoin) -> Result<bool, Failure> {
+    let now = cx.now;
+    match &call.code {
+        JoinCode::Invite(code) => match cx.stack.endpoint_mut().join(now, code, &call.terms) {
+            Err(TrustError::AlreadyTrusted) => Ok(false),
+            asked => asked.map(|()| true).map_err(|e| trust_failure(e, &code.inviter.fingerprint())),
+        },
+        JoinCode::Enrolment(code) => match cx.stack.endpoint_mut().enrol(now, code, call.terms.ports.clone()) {
+            Err(GroupError::AlreadyTrusted) => Ok(false),
+            asked => asked.map(|()| true).map_err(|why| groups::failure(why, &code.group.name)),
+        },
     }
 }
 
@@ -233,40 +300,82 @@ pub(crate) fn directory_changed(cx: &mut Context) {
     }
 }
 
-/// Trust has changed: answers the callers that waited for this inviter.
+/// Trust has changed: answers the callers that waited for this inviter or contact.
 pub(crate) fn settled(cx: &mut Context, outcome: &Outcome) {
     let (Outcome::Pinned(key) | Outcome::JoinRefused(key, _)) = outcome else { return };
-    for ticket in cx.calls.tickets(|call| matches!(call, Call::AwaitJoin(call) if call.code.inviter == *key)) {
+    let is_awaited = |call: &Call| matches!(call, Call::AwaitJoin(call) if call.code.contacts().contains(key));
+    for ticket in cx.calls.tickets(is_awaited) {
         let Some(Call::AwaitJoin(call)) = cx.calls.take(ticket) else { continue };
         match outcome {
-            Outcome::JoinRefused(_, why) => {
-                let hint = "ask for another code: pilotctl invite on the other machine";
-                cx.fail(call.caller, Failure::new(Code::TrustRequired, why.to_string()).hint(hint));
-            }
+            Outcome::JoinRefused(_, why) => refused(cx, call, *why),
             _ => answer(cx, call),
         }
     }
 }
 
-/// Tells a caller that the inviter is trusted.
+/// A contact refuses. The others in the code may decide otherwise, unless the code itself is over.
+fn refused(cx: &mut Context, mut call: AwaitJoin, why: JoinRefusal) {
+    call.refused += 1;
+    let is_open = match &call.code {
+        JoinCode::Invite(_) => false,
+        JoinCode::Enrolment(code) => {
+            let mut groups = cx.stack.endpoint().trust().groups();
+            call.refused < code.contacts.len() && groups.any(|group| group.roster.id() == code.group.id())
+        }
+    };
+    if is_open {
+        return wait(cx, call);
+    }
+    let hint = match &call.code {
+        JoinCode::Invite(_) => "ask for another code: pilotctl invite on the other machine",
+        JoinCode::Enrolment(_) => "ask for another code: pilotctl group invite on a machine of the group",
+    };
+    cx.fail(call.caller, Failure::new(Code::TrustRequired, why.to_string()).hint(hint));
+}
+
+/// Tells a caller that the inviter, or a member of the group, is trusted.
 fn answer(cx: &mut Context, call: AwaitJoin) {
-    match cx.stack.endpoint().trust().pin(&call.code.inviter).map(Pin::from) {
+    match pin_of(cx, &call.code) {
         Some(pin) => save(cx, After::Answer(call.caller, Approved { status: Status::Trusted, pin }.into(), None)),
         None => cx.fail(call.caller, Failure::new(Code::TrustRequired, "the inviter has ended the trust")),
     }
 }
 
+/// The pin that shows that a code has done its work.
+fn pin_of(cx: &Context, code: &JoinCode) -> Option<Pin> {
+    let trust = cx.stack.endpoint().trust();
+    match code {
+        JoinCode::Invite(code) => trust.pin(&code.inviter),
+        JoinCode::Enrolment(code) => {
+            let id = code.group.id();
+            let is_by_group = |pin: &&CorePin| pin.groups.iter().any(|grant| grant.group == id);
+            code.contacts.iter().filter_map(|key| trust.pin(key)).chain(trust.pins()).find(is_by_group)
+        }
+    }
+    .map(Pin::from)
+}
+
 /// The time of a caller that joins is over. A request that has left stands.
 pub(crate) fn expired(cx: &mut Context, call: AwaitJoin) {
-    if cx.stack.endpoint().trust().pin(&call.code.inviter).is_some() {
+    if pin_of(cx, &call.code).is_some() {
         return answer(cx, call); // the owner has approved the inviter's own request meanwhile
     }
     let state = cx.stack.endpoint().directory_state();
-    let is_cut_off = call.code.rendezvous.is_some() && !matches!(state, DirectoryState::Ready(_));
-    let failure = if is_cut_off && call.code.candidates.is_empty() {
+    let is_cut_off = call.code.rendezvous().is_some() && !matches!(state, DirectoryState::Ready(_));
+    let failure = if is_cut_off && call.code.candidates().is_empty() {
         Failure::new(Code::Unreachable, "the rendezvous in the code does not answer").hint("pilotctl doctor")
     } else {
-        let text = "the inviter has not answered; the request stands until it does";
+        let text = match &call.code {
+            JoinCode::Invite(_) => "the inviter has not answered; the request stands until it does".into(),
+            JoinCode::Enrolment(code) => {
+                let asked: Vec<_> = code.contacts.iter().map(IdentityKey::fingerprint).collect();
+                let group = &code.group.name;
+                let asked = asked.join(", ");
+                format!(
+                    "no member of {group} in the code has answered; asked: {asked}; the requests stand until one does"
+                )
+            }
+        };
         Failure::new(Code::Timeout, text).hint("pilotctl trust shows whether it has been answered")
     };
     cx.fail(call.caller, failure);

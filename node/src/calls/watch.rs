@@ -9,6 +9,7 @@ use pilot_core::PeerId;
 use pilot_core::endpoint::{PathChange, ResetReason, Warning};
 use pilot_core::group::GroupId;
 use pilot_core::identity::IdentityKey;
+use pilot_core::invite::InviteId;
 use pilot_core::path::PathAddr;
 use pilot_core::trust::{Outcome, Ports};
 use pilot_stack::StreamId;
@@ -51,6 +52,7 @@ pub(crate) fn tell_trust(cx: &mut Context, outcome: &Outcome) {
             return cx.tell(|_| Event::Warning { reason: "invite_dead".into(), text });
         }
         Outcome::GroupChanged(id) => return tell_group(cx, id),
+        Outcome::OverUsed(id, invite) => return tell_over_used(cx, id, invite),
         Outcome::Discarded(_) => return,
     };
     cx.tell(|cx| {
@@ -70,6 +72,18 @@ fn tell_group(cx: &mut Context, id: &GroupId) {
             id: id.to_string(),
             members: members.unwrap_or_default() as u64,
         }
+    });
+}
+
+/// Tells that more nodes have enrolled by a code than may.
+fn tell_over_used(cx: &mut Context, id: &GroupId, invite: &InviteId) {
+    cx.tell(|cx| {
+        let group = cx.stack.endpoint().trust().groups().find(|group| group.roster.id() == *id);
+        let group = group.map(|group| group.roster.group().name.clone()).unwrap_or_default();
+        let text = format!(
+            "more nodes have joined {group} by code {invite} than may: pilotctl group members {group}, pilotctl uninvite {invite}"
+        );
+        Event::Warning { reason: "over_used".into(), text }
     });
 }
 

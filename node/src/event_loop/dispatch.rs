@@ -223,7 +223,7 @@ fn pair(rooms: &mut Rooms, request: Request, caller: Caller) {
     match request {
         Request::Invite { ports, expires_s, uses, short, direct } => {
             let (is_short, is_direct) = (short.unwrap_or(false), direct.unwrap_or(false));
-            let wish = InviteWish { ports, expires_s, uses, group: None, is_short, is_direct };
+            let wish = InviteWish { ports, expires_s, uses, group: None, is_offline: false, is_short, is_direct };
             pairing::invite(cx, &rooms.rendezvous, wish, caller);
         }
         Request::GroupMembers { group } => match groups::members(cx, &group) {
@@ -235,9 +235,9 @@ fn pair(rooms: &mut Rooms, request: Request, caller: Caller) {
             Err(failure) => cx.fail(caller, failure),
         },
         Request::GroupImport { group, key } => groups::import(cx, &group, &key, caller),
-        Request::GroupInvite { group, expires_s, uses, short, direct } => {
-            let (is_short, is_direct) = (short.unwrap_or(false), direct.unwrap_or(false));
-            let wish = InviteWish { ports: None, expires_s, uses, group: Some(group), is_short, is_direct };
+        Request::GroupInvite { group, expires_s, uses, short, direct, offline } => {
+            let [is_short, is_direct, is_offline] = [short, direct, offline].map(|flag| flag.unwrap_or(false));
+            let wish = InviteWish { ports: None, expires_s, uses, group: Some(group), is_offline, is_short, is_direct };
             pairing::invite(cx, &rooms.rendezvous, wish, caller);
         }
         Request::Group { act, group, node, ports, role } => {

@@ -120,13 +120,14 @@ fn of_codes() -> Vec<(&'static str, Request)> {
         (r#"{"op":"groups"}"#, Request::Groups),
         (r#"{"op":"group_members","group":"fleet"}"#, Request::GroupMembers { group: "fleet".into() }),
         (
-            r#"{"op":"group_invite","group":"fleet","expires_s":60,"uses":3,"short":false,"direct":true}"#,
+            r#"{"op":"group_invite","group":"fleet","expires_s":60,"uses":3,"short":false,"direct":true,"offline":true}"#,
             Request::GroupInvite {
                 group: "fleet".into(),
                 expires_s: Some(60),
                 uses: Some(3),
                 short: Some(false),
                 direct: Some(true),
+                offline: Some(true),
             },
         ),
         (

@@ -196,7 +196,7 @@ impl Trust<'_> {
     /// `NotFound`; `TrustRequired` when this node is no admin of the group; `Full`; `Unreachable` without any way to this node.
     pub fn group_invite(&self, group: &str, uses: u16) -> Result<Invited, Failure> {
         let (group, uses) = (group.into(), Some(uses));
-        self.0.ask(Request::GroupInvite { group, expires_s: None, uses, short: None, direct: None })
+        self.0.ask(Request::GroupInvite { group, expires_s: None, uses, short: None, direct: None, offline: None })
     }
 
     /// Founds, leaves or changes a group; `node` is the member that it is about, or `ports` what members may reach on this node.

@@ -47,7 +47,7 @@ pub(crate) struct GroupInvite {
     /// the group
     #[argh(positional)]
     pub(crate) group: String,
-    /// how long the code can be used, 30 days at most. Unit: seconds from now (or 30m, 24h; default 7d)
+    /// how long the code can be used, 30 days at most. Unit: seconds from now (or 30m, 24h, 7d; default 7d)
     #[argh(option)]
     pub(crate) expires: Option<String>,
     /// how many nodes may join, 1000 at most (default 50)
@@ -59,6 +59,9 @@ pub(crate) struct GroupInvite {
     /// a code with addresses of this node, so that joining needs no rendezvous
     #[argh(switch)]
     pub(crate) direct: bool,
+    /// a code that any member answers, so that this machine may be off; needs the group key
+    #[argh(switch)]
+    pub(crate) offline: bool,
 }
 
 /// say what members of a group may reach on this node, at once

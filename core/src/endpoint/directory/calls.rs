@@ -201,6 +201,7 @@ impl Directory {
         if has_late && self.is_ready() {
             self.register(cx); // another process may have taken our place
         }
+        self.tend_enrolling(cx);
         self.tend_joins(cx.now);
         if self.register_at.take_if(|at| *at <= cx.now).is_some() {
             self.register_quietly(cx);

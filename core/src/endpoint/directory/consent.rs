@@ -187,6 +187,7 @@ impl Directory {
                 self.depart_when_saved(cx.now, Departure::Greeting(*key));
             }
             Outcome::Rejected(key) | Outcome::Revoked(key) => self.pins_changed(cx.now, key),
+            Outcome::JoinRefused(..) => self.hasten_enrolling(cx.now),
             // These change no pin.
             _ => {}
         }

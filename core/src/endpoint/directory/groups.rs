@@ -112,7 +112,7 @@ impl Directory {
         }
     }
 
-    fn tell_members(&mut self, cx: &Context<'_>, id: GroupId, rows: Vec<Row>) {
+    pub(super) fn tell_members(&mut self, cx: &Context<'_>, id: GroupId, rows: Vec<Row>) {
         if !rows.is_empty() {
             self.depart_when_saved(cx.now, Departure::Group(id, Talk::Rows(id, rows, None).emit()));
             self.effects.push_back(Effect::Trust(Outcome::GroupChanged(id)));
@@ -121,6 +121,7 @@ impl Directory {
 
     /// Makes the pins follow the groups.
     pub(super) fn settle(&mut self, cx: &mut Context<'_>) {
+        self.tend_enrolments(cx);
         let Settled { ended, regranted } = self.with_trust(cx, |book, me, rng| book.settle_groups(me, rng));
         for (pin, message) in ended {
             self.effects.push_back(Effect::Farewell(pin.identity, message));

@@ -1,5 +1,6 @@
 //! Owns the form of what is kept for JOINs.
 
+use crate::group::GroupId;
 use crate::identity::IdentityKey;
 use crate::time::{Duration, Instant};
 use crate::trust::TrustVersion;
@@ -24,4 +25,16 @@ pub(super) struct Answered {
     /// The book in which the answer is right.
     pub(super) version: TrustVersion,
     pub(super) answer: Vec<u8>,
+}
+
+/// A group that this node has entered and of which no member has answered yet.
+pub(super) struct Enrolling {
+    pub(super) group: GroupId,
+    /// Those that were not asked yet, the next one last.
+    pub(super) contacts: Vec<IdentityKey>,
+    /// Where the next contact is asked directly.
+    pub(super) candidates: Vec<SocketAddr>,
+    pub(super) has_letters: bool,
+    /// When the next one is asked.
+    pub(super) at: Instant,
 }

@@ -17,7 +17,7 @@ pub(super) const JOINS_MAX: usize = 16;
 pub(super) const ANSWERED_MAX: usize = 16;
 /// Bounds of the pause between two datagrams to one address; it doubles. Source: own choice, the first one is a round trip on
 /// most paths.
-const PAUSE_MIN: Duration = Duration::from_millis(250);
+pub(super) const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 impl Directory {
@@ -84,6 +84,7 @@ impl Directory {
             self.depart_when_saved(cx.now, Departure::Datagram(PathAddr::Direct(from), answer));
         }
         self.tell_joined(cx, outcome);
+        self.settle(cx);
         is_answered
     }
 
@@ -94,6 +95,7 @@ impl Directory {
             self.write_letter(cx, to, key, &message);
         }
         self.tell_joined(cx, outcome);
+        self.settle(cx);
     }
 
     pub(super) fn tell_joined(&mut self, cx: &mut Context<'_>, outcome: Outcome) {
