@@ -8,6 +8,11 @@ use pilot_core::{Addr, Identity};
 const NODES: u8 = 5;
 /// Group keys: the first one and those that may take its place.
 const KEYS: u8 = 3;
+/// Keys of enrolments.
+const ENROLMENTS: u8 = 2;
+/// Flags of a row: signed by the group key, and signed by an enrolment or removing one.
+const BY_KEY: u8 = 2;
+const OF_ENROLMENT: u8 = 4;
 const ROSTERS: usize = 3;
 /// Most steps of one input.
 const STEPS_MAX: usize = 200;
@@ -57,37 +62,57 @@ fn key(number: u8) -> Identity {
     Identity::from_seed([200 + number % KEYS; 32])
 }
 
-/// A signed row in the form of `docs/trust.md`, "Groups", whether or not its signer may sign it.
+fn enrolment(number: u8) -> Identity {
+    Identity::from_seed([100 + number % ENROLMENTS; 32])
+}
+
+/// A signed row in the form of `core/src/group/row.rs`, whether or not its signer may sign it.
 fn row(id: &GroupId, [what, a, b, c]: [u8; 4], now_s: u32) -> Row {
-    let (member, by_key, epoch) = (node(a), b & 1 != 0, u32::from(c % 8));
-    let signer = if by_key { key(b >> 1) } else { node(b >> 1) };
+    let (member, is_other, epoch) = (node(a), a >> 7, u32::from(c % 8));
+    let (signer, flag) = match b % 4 {
+        1 => (key(b >> 2), BY_KEY),
+        3 => (enrolment(b >> 2), OF_ENROLMENT),
+        _ => (node(b >> 2), 0),
+    };
+    let days = |bits: u8| DAY_S * (1 + u32::from(bits));
     let mut body = Vec::new();
-    match what {
+    let times = match what {
         0 | 1 => {
-            body.extend([1, (a >> 7) | (u8::from(by_key) << 1)]);
+            body.extend([1, if flag == OF_ENROLMENT { flag } else { is_other | flag }]);
             body.extend(member.public().0);
             body.extend(member.static_key().0);
             body.extend(Addr::new(0, 7).to_bytes());
             body.extend([1, b'a' + a % 3]);
-            let (since, term) = (START_S + u32::from(c >> 6), DAY_S * (1 + u32::from(c >> 5)));
-            [since, now_s, now_s + term, epoch].iter().for_each(|n| body.extend(n.to_le_bytes()));
+            vec![now_s - u32::from(c >> 6), now_s, now_s + days(c >> 5), epoch]
         }
         2 => {
-            body.extend([2, u8::from(by_key) << 1]);
-            body.extend(member.public().0);
-            [epoch, now_s + DAY_S * (1 + u32::from(c >> 3))].iter().for_each(|n| body.extend(n.to_le_bytes()));
+            body.extend([2, (flag & BY_KEY) | (is_other * OF_ENROLMENT)]);
+            body.extend(if is_other == 0 { member.public().0 } else { enrolment(a).public().0 });
+            vec![epoch, now_s + days(c >> 3)]
+        }
+        _ if is_other == 1 => {
+            body.extend([4, 0]);
+            body.extend(enrolment(a).public().0);
+            body.extend([1 + (c >> 7), 0]);
+            vec![now_s, now_s + days(c >> 4), epoch]
         }
         _ => {
             body.push(3);
             body.extend((1 + epoch % 2).to_le_bytes());
             body.extend(key(1 + a % 2).public().0);
+            vec![]
         }
-    }
-    if what < 3 && !by_key {
+    };
+    times.iter().for_each(|n| body.extend(n.to_le_bytes()));
+    if what < 3 && flag != BY_KEY {
         body.extend(signer.public().0);
     }
     body.extend([0; 64]);
-    let signer = if what < 3 { signer } else { node(0) };
+    let signer = match what {
+        0..=2 => signer,
+        _ if is_other == 1 => key(b >> 2),
+        _ => node(0),
+    };
     Row::parse(&body).expect("a row").sign(id, &signer)
 }
 
@@ -122,8 +147,8 @@ fn check(roster: &Roster, now_s: u32) {
     let judge = roster.judge(now_s.into());
     for member in judge.members() {
         let rows = judge.credentials(&member.identity).expect("a member has credentials");
-        let statements: Vec<&Row> = rows.iter().filter(|row| matches!(row, Row::Statement(_))).collect();
-        let [first, rest @ ..] = &statements[..] else { panic!("no statement") };
+        let links: Vec<&Row> = rows.iter().filter(|row| !matches!(row, Row::Key(_))).collect();
+        let [first, rest @ ..] = &links[..] else { panic!("no statement") };
         assert!(first.is_signed(&roster.id(), &roster.key()), "the chain begins with the group key");
         assert!(rest.len() < 2, "a chain has two links");
     }
