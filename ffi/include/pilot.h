@@ -510,13 +510,15 @@ int pilot_group(pilot_handle node,
 
 /*
  Makes a code by which `uses` other nodes (1 to 1000; 0: 50) become members of a group: pilot_join. The code can be used for
- expires_s seconds (0: seven days, at most 30). Writes at most code_len bytes of it, NUL-terminated, and returns its full length;
- 640 bytes hold any. Any holder of the code may join, so keep it secret. Any thread; blocks until the invite is on the disk.
- PILOT_E_NOT_FOUND, PILOT_E_NOT_TRUSTED (this node is no admin), PILOT_E_INVALID, PILOT_E_FULL, PILOT_E_UNREACHABLE (no way leads to
- this node).
+ expires_s seconds (0: seven days, at most 30). offline: 0, or 1 for a code that any member answers while no admin is online, which
+ needs the group key. Writes at most code_len bytes of the code, NUL-terminated, and returns its full length; 2048 bytes hold any.
+ Any holder of the code may join, so keep it secret. Any thread; blocks until the invite is on the disk. PILOT_E_NOT_FOUND,
+ PILOT_E_NOT_TRUSTED (this node is no admin, or has not the group key), PILOT_E_INVALID, PILOT_E_FULL, PILOT_E_UNREACHABLE (no way
+ leads to this node).
  */
 int64_t pilot_group_invite(pilot_handle node,
                            const char *group,
+                           int offline,
                            uint16_t uses,
                            uint64_t expires_s,
                            char *code,

@@ -70,14 +70,16 @@ pub unsafe extern "C" fn pilot_group(
 }
 
 /// Makes a code by which `uses` other nodes (1 to 1000; 0: 50) become members of a group: pilot_join. The code can be used for
-/// expires_s seconds (0: seven days, at most 30). Writes at most code_len bytes of it, NUL-terminated, and returns its full length;
-/// 640 bytes hold any. Any holder of the code may join, so keep it secret. Any thread; blocks until the invite is on the disk.
-/// PILOT_E_NOT_FOUND, PILOT_E_NOT_TRUSTED (this node is no admin), PILOT_E_INVALID, PILOT_E_FULL, PILOT_E_UNREACHABLE (no way leads to
-/// this node).
+/// expires_s seconds (0: seven days, at most 30). offline: 0, or 1 for a code that any member answers while no admin is online, which
+/// needs the group key. Writes at most code_len bytes of the code, NUL-terminated, and returns its full length; 2048 bytes hold any.
+/// Any holder of the code may join, so keep it secret. Any thread; blocks until the invite is on the disk. PILOT_E_NOT_FOUND,
+/// PILOT_E_NOT_TRUSTED (this node is no admin, or has not the group key), PILOT_E_INVALID, PILOT_E_FULL, PILOT_E_UNREACHABLE (no way
+/// leads to this node).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pilot_group_invite(
     node: pilot_handle,
     group: *const c_char,
+    offline: c_int,
     uses: u16,
     expires_s: u64,
     code: *mut c_char,
@@ -93,6 +95,11 @@ pub unsafe extern "C" fn pilot_group_invite(
             uses: (uses > 0).then_some(uses),
             short: None,
             direct: None,
+            offline: match offline {
+                0 => None,
+                1 => Some(true),
+                _ => return Err(Fault::invalid("offline is 0 or 1")),
+            },
         };
         let node: Used<NodeObject> = get(node)?;
         let invited: Invited = node.request(&request, &[], CALL_TIMEOUT)?.read()?;

@@ -180,7 +180,14 @@ fn of_two_rows_for_one_place_all_members_keep_the_same() {
         |n: u8| Row::Key(KeyRow { number: 1, key: node(n).public(), signature: [0; 64] }).sign(&group().id(), &node(1));
     let until = |days: u32| {
         let (member, signer) = (node(2).public(), Some(node(1).public()));
-        let row = Removal { member, epoch: 1, until: NOW as u32 + days * DAY, signer, signature: [0; 64] };
+        let row = Removal {
+            member,
+            is_enrolment: false,
+            epoch: 1,
+            until: NOW as u32 + days * DAY,
+            signer,
+            signature: [0; 64],
+        };
         Row::Removal(row).sign(&group().id(), &node(1))
     };
     for (first, second, before) in [(key(201), key(202), vec![]), (until(30), until(31), vec![admin(1, 1)])] {

@@ -86,9 +86,10 @@ static void nulls_and_nonsense(char **argv) {
   EXPECT(pilot_group(node, PILOT_GROUP_LEAVE, "x", NULL, NULL, NULL, NULL), PILOT_E_NOT_FOUND);
   EXPECT(pilot_group(node, PILOT_GROUP_REMOVE, "x", NULL, NULL, NULL, NULL), PILOT_E_INVALID);
   EXPECT(pilot_group(node, PILOT_GROUP_CREATE, "x", NULL, "no-service", NULL, NULL), PILOT_E_INVALID);
-  EXPECT(pilot_group_invite(node, NULL, 1, 0, NULL, 0, NULL), PILOT_E_INVALID);
-  EXPECT(pilot_group_invite(node, "x", 1, 0, NULL, 1, NULL), PILOT_E_INVALID);
-  EXPECT(pilot_group_invite(node, "x", 1, 0, NULL, 0, NULL), PILOT_E_NOT_FOUND);
+  EXPECT(pilot_group_invite(node, NULL, 0, 1, 0, NULL, 0, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_group_invite(node, "x", 0, 1, 0, NULL, 1, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_group_invite(node, "x", 0, 1, 0, NULL, 0, NULL), PILOT_E_NOT_FOUND);
+  EXPECT(pilot_group_invite(node, "x", 2, 1, 0, NULL, 0, NULL), PILOT_E_INVALID);
   EXPECT(pilot_join(node, "pilot:qq", 0, NULL), PILOT_E_INVALID);
   EXPECT(pilot_wait_trust(node, NULL, 0, NULL), PILOT_E_INVALID);
   EXPECT(pilot_wait_trust(node, "x", 0, NULL), 0);

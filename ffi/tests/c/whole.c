@@ -263,16 +263,17 @@ static void codes(pilot_handle a, pilot_handle b) {
 
 /* A code of a group makes a member, which the group's founder lists, renews not before a day is over, and removes. */
 static void groups(pilot_handle a, pilot_handle b, const char *name_b) {
-  char code[640], *text = (char *)buffer;
+  char code[2048], *text = (char *)buffer;
   EXPECT(pilot_group(a, PILOT_GROUP_CREATE, "fleet", NULL, "messages", NULL, &error), 0);
   EXPECT(pilot_group(a, PILOT_GROUP_CREATE, "fleet", NULL, NULL, NULL, &error), PILOT_E_CONFLICT);
-  EXPECT(pilot_group_invite(a, "fleet", 2, 60, code, sizeof code, &error) == (int64_t)strlen(code), 1);
+  EXPECT(pilot_group_invite(a, "fleet", 0, 2, 60, code, sizeof code, &error) == (int64_t)strlen(code), 1);
   EXPECT(pilot_join(b, code, 10000, &error), 0);
-  EXPECT(pilot_group_invite(b, "fleet", 2, 60, code, sizeof code, &error), PILOT_E_NOT_TRUSTED);
+  EXPECT(pilot_group_invite(b, "fleet", 0, 2, 60, code, sizeof code, &error), PILOT_E_NOT_TRUSTED);
   must("group_members", pilot_call(a, "{\"op\":\"group_members\",\"group\":\"fleet\"}", NULL, 0, text, sizeof buffer, &error));
   EXPECT(strstr(text, name_b) != NULL, 1);
   EXPECT(pilot_group(a, PILOT_GROUP_RENEW, "fleet", name_b, NULL, NULL, &error), PILOT_E_CONFLICT);
   EXPECT(pilot_group(a, PILOT_GROUP_ROLE, "fleet", name_b, NULL, "admin", &error), 0);
+  EXPECT(pilot_group_invite(a, "fleet", 1, 2, 60, code, sizeof code, &error) == (int64_t)strlen(code), 1);
   EXPECT(pilot_group(a, PILOT_GROUP_REMOVE, "fleet", name_b, NULL, NULL, &error), 0);
   EXPECT(pilot_group(a, PILOT_GROUP_REMOVE, "fleet", name_b, NULL, NULL, &error), PILOT_E_NOT_FOUND);
   EXPECT(pilot_group(a, PILOT_GROUP_LEAVE, "fleet", NULL, NULL, NULL, &error), 0);
