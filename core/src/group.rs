@@ -20,7 +20,7 @@ pub use enrolment::{
 };
 pub use roster::{Judge, LEAVERS_MAX, MEMBERS_MAX, REMOVALS_MAX, ROSTER_LEN_MAX, Roster, Usage};
 pub use row::{KeyRow, Removal, Role, Row, STATEMENT_LEN_MAX, Signer, Statement};
-pub use talk::{Credentials, Hello, PART_LEN_MAX, Talk};
+pub use talk::{Credentials, Hello, PART_LEN_MAX, TOLD_LEN_MAX, Talk};
 
 use crate::codec::{Malformed, Put as _, Reader};
 use crate::hash;

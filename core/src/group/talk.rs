@@ -12,6 +12,10 @@ use alloc::vec::Vec;
 
 /// Most bytes of rows in one message. Source: own choice; many times less than a control stream holds.
 pub const PART_LEN_MAX: usize = 16 * 1024;
+/// Longest rows of a change that are told with one message. Unit: bytes. Source: own choice, below the longest message between members.
+pub const TOLD_LEN_MAX: usize = 60_000;
+/// Length in front of a row. Unit: bytes.
+const ROW_HEAD_LEN: usize = 2;
 /// Most rows that prove a membership: a group key, an admin or enrolment, a member; and the last two of another one.
 const CREDENTIALS_MAX: usize = 5;
 
@@ -70,6 +74,27 @@ pub enum Talk {
 }
 
 impl Talk {
+    /// The messages that tell these rows, in their order. The last one is the fullest: what makes others void comes last in a change, with
+    /// what takes its place.
+    pub fn all(group: GroupId, rows: Vec<Row>) -> Vec<Self> {
+        let (mut messages, mut part, mut len) = (Vec::new(), Vec::new(), 0);
+        for row in rows.into_iter().rev() {
+            let row_len = row.emit().len() + ROW_HEAD_LEN;
+            if len + row_len > TOLD_LEN_MAX {
+                messages.push(core::mem::take(&mut part));
+                len = 0;
+            }
+            len += row_len;
+            part.push(row);
+        }
+        messages.push(part);
+        let in_order = |mut rows: Vec<Row>| {
+            rows.reverse();
+            Self::Rows(group, rows, None)
+        };
+        messages.into_iter().rev().filter(|rows| !rows.is_empty()).map(in_order).collect()
+    }
+
     /// The message's bytes.
     pub fn emit(&self) -> Vec<u8> {
         let mut out = Vec::new();

@@ -215,6 +215,23 @@ fn credentials_convince_a_member_that_knows_nothing_but_the_group() {
 }
 
 #[test]
+fn many_rows_are_told_with_several_messages_of_which_the_last_is_the_fullest() {
+    let rows: Vec<Row> = [member(3, 1)].into_iter().cycle().take(600).chain([removal(2, 1, 1)]).collect();
+    let messages = Talk::all(group().id(), rows.clone());
+    assert!(messages.len() > 1 && messages.iter().all(|message| message.emit().len() <= TOLD_LEN_MAX + 100));
+    let told: Vec<Vec<Row>> = messages
+        .into_iter()
+        .map(|message| match message {
+            Talk::Rows(_, rows, None) => rows,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(told[0].len() < told[told.len() - 1].len());
+    assert_eq!(told.concat(), rows);
+    assert_eq!(Talk::all(group().id(), Vec::new()), []);
+}
+
+#[test]
 fn a_roster_has_maxima_and_walks_back() {
     let mut full = Roster::new(group());
     assert_eq!(full.insert(&admin(1, 1), NOW), Ok(true));

@@ -225,7 +225,8 @@ impl TrustBook {
             .collect();
         let number = membership.roster.key_row().map_or(1, |row| row.number + 1);
         let first = Row::Key(KeyRow { number, key: key.public(), signature: [0; 64] }).sign(id, me.identity);
-        let rows: Vec<Row> = [first].into_iter().chain(admins).chain(members).chain(removals).collect();
+        // The members come first, signed by an admin of the old key, so that none is gone before all rows have arrived.
+        let rows: Vec<Row> = members.into_iter().chain([first]).chain(admins).chain(removals).collect();
         membership.key = Some(seed);
         rows.iter().for_each(|row| _ = membership.roster.insert(row, now_s));
         self.withdraw_group_invites(id);

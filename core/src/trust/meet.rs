@@ -148,7 +148,7 @@ impl TrustBook {
         let theirs = match judge.standing(&record.identity) {
             Ok(theirs) => theirs,
             Err(Refusal::Removed) => return Err(Some(JoinRefusal::Removed)),
-            Err(Refusal::Ended) => return Err(Some(JoinRefusal::Ended)),
+            Err(Refusal::Ended) => return Err(Some(self.refusal_of(me, proof).unwrap_or(JoinRefusal::Ended))),
             Err(_) => return Err(self.refusal_of(me, proof)),
         };
         if judge.standing(&me.identity.public()).is_err() || membership.allowed(theirs.role).is_empty() {

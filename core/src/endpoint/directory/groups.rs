@@ -114,7 +114,9 @@ impl Directory {
 
     pub(super) fn tell_members(&mut self, cx: &Context<'_>, id: GroupId, rows: Vec<Row>) {
         if !rows.is_empty() {
-            self.depart_when_saved(cx.now, Departure::Group(id, Talk::Rows(id, rows, None).emit()));
+            for message in Talk::all(id, rows) {
+                self.depart_when_saved(cx.now, Departure::Group(id, message.emit()));
+            }
             self.effects.push_back(Effect::Trust(Outcome::GroupChanged(id)));
         }
     }

@@ -87,7 +87,10 @@ fn an_enrolment_ends_with_all_that_it_has_signed_and_a_clock_that_is_set_back_ga
     let end = NOW + 7 * u64::from(DAY);
     let at = |roster: &Roster, now| roster.judge(now).standing(&node(2).public()).map(drop);
     assert_eq!((at(&roster, end - 1), at(&roster, end)), (Ok(()), Err(Refusal::Ended)));
-    assert_eq!(roster.insert(&enrolled(3, 50, 1), end), Err(Refusal::Ended));
+    let mut other = roster.clone();
+    assert_eq!(other.insert(&enrolled(3, 50, 1), end), Ok(true), "what has ended just now is known to all members");
+    assert_eq!(other.judge(end).standing(&node(3).public()).map(drop), Err(Refusal::Ended));
+    assert_eq!(roster.insert(&enrolled(3, 50, 1), end + u64::from(DAY)), Err(Refusal::Ended));
     assert!(roster.prune(end + u64::from(DAY)));
     assert_eq!(roster.rows().count(), 1, "the admin alone");
     assert_eq!(roster.insert(&enrolment(50, 1), end + u64::from(DAY)), Err(Refusal::Ended));
