@@ -560,8 +560,10 @@ impl Endpoint {
     /// Only direct paths lead to this peer: the rendezvous has no grant of it for this node. A peer that was approved just now has
     /// yet to hear of that: what waits for it goes on.
     fn no_relay(&mut self, now: Instant, key: &IdentityKey) {
-        let approved_at = self.trust().pin(key).map_or(0, |pin| pin.approved_at);
-        let is_new = self.wall_us(now) / 1_000_000 < approved_at.saturating_add(NEW_S);
+        let (approved_at, now_s) =
+            (self.trust().pin(key).map_or(0, |pin| pin.approved_at), self.wall_us(now) / 1_000_000);
+        // A clock that was set back makes no approval new again.
+        let is_new = (approved_at..approved_at.saturating_add(NEW_S)).contains(&now_s);
         let Some(id) = self.peer_by_identity(key) else { return };
         if let Some(entry) = self.peers.get_mut(&id).filter(|_| !is_new) {
             entry.peer.set_away(now, true);

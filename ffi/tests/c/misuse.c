@@ -84,7 +84,7 @@ static void nulls_and_nonsense(char **argv) {
   EXPECT(pilot_group(node, PILOT_GROUP_LEAVE, NULL, NULL, NULL, NULL, NULL), PILOT_E_INVALID);
   EXPECT(pilot_group(node, 0, "x", NULL, NULL, NULL, NULL), PILOT_E_INVALID);
   EXPECT(pilot_group(node, PILOT_GROUP_LEAVE, "x", NULL, NULL, NULL, NULL), PILOT_E_NOT_FOUND);
-  EXPECT(pilot_group(node, PILOT_GROUP_REMOVE, "x", NULL, NULL, NULL, NULL), PILOT_E_INVALID);
+  EXPECT(pilot_group(node, PILOT_GROUP_REMOVE, "x", NULL, NULL, NULL, NULL), PILOT_E_NOT_FOUND);
   EXPECT(pilot_group(node, PILOT_GROUP_CREATE, "x", NULL, "no-service", NULL, NULL), PILOT_E_INVALID);
   EXPECT(pilot_group_invite(node, NULL, 0, 1, 0, NULL, 0, NULL), PILOT_E_INVALID);
   EXPECT(pilot_group_invite(node, "x", 0, 1, 0, NULL, 1, NULL), PILOT_E_INVALID);

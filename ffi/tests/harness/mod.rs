@@ -148,7 +148,7 @@ pub(crate) fn compile(source: &str, folder: &Path, flags: &[&str]) -> PathBuf {
     program
 }
 
-/// Runs a program that must succeed within five minutes; returns its output.
+/// Runs a program that must succeed within ten minutes, in which some build everything; returns its output.
 pub(crate) fn run(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = run_any(command);
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
@@ -161,7 +161,7 @@ pub(crate) fn run_any(command: &mut Command) -> Output {
     let id = child.id().to_string();
     let (done, wait) = std::sync::mpsc::channel::<()>();
     let watchdog = std::thread::spawn(move || {
-        if wait.recv_timeout(Duration::from_secs(300)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+        if wait.recv_timeout(Duration::from_secs(600)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             let _ = Command::new("kill").args(["-9", &id]).status();
         }
     });

@@ -1,9 +1,9 @@
 //! Joins that come directly.
 
-use super::super::joins::ANSWERED_MAX;
+use super::super::joins::{ANSWERED_MAX, JOINS_MAX};
 use super::*;
-use crate::invite::InviteCode;
-use crate::trust::{InviteTerms, Ports};
+use crate::invite::{EnrolmentCode, InviteCode};
+use crate::trust::{GroupError, InviteTerms, Ports};
 
 /// An inviter with a code for so many nodes.
 fn inviter(uses: u16) -> (Node, InviteCode) {
@@ -105,4 +105,30 @@ fn a_code_without_a_way_that_this_node_has_is_refused() {
     let refused = node.input(0, |d, cx| d.join(cx, &code, &Terms::default())).0;
     assert_eq!(refused, Err(TrustError::NoWay));
     assert!(!node.directory.trust().is_joining(&code.inviter));
+}
+
+/// The code of an enrolment of a group that node `n` has founded.
+fn group_code(n: u8) -> EnrolmentCode {
+    let mut founder = Node::registered(n);
+    let name = format!("group-{n}");
+    let id = founder.input(0, |d, cx| d.create_group(cx, &name, Ports::default())).0.expect("room");
+    let (enrolment, seed) = founder.input(0, |d, cx| d.make_enrolment(cx, &id, (1, 3600))).0.expect("the group key");
+    let group = founder.directory.trust().group(&name).expect("founded").roster.group().clone();
+    let (contacts, candidates) = (vec![founder.identity.public()], vec![addr_of(n)]);
+    EnrolmentCode { group, key_row: None, seed, enrolment, contacts, candidates, rendezvous: None }
+}
+
+#[test]
+fn groups_whose_contacts_are_asked_have_a_maximum_and_walk_back_to_none() {
+    let mut node = Node::registered(1);
+    let codes: Vec<_> = (0..=JOINS_MAX as u8).map(|n| group_code(n + 2)).collect();
+    for (n, code) in codes.iter().enumerate() {
+        let entered = node.input(0, |d, cx| d.enrol(cx, code, Ports::default())).0;
+        assert_eq!(entered, if n < JOINS_MAX { Ok(()) } else { Err(GroupError::Full) });
+    }
+    assert_eq!((node.directory.enrolling.len(), node.directory.trust().groups().count()), (JOINS_MAX, JOINS_MAX));
+    // Each code has one contact: it was asked, and there is no other to ask.
+    node.input(60_000, |d, cx| d.handle_timeout(cx));
+    assert!(node.directory.enrolling.is_empty());
+    assert_eq!(node.input(60_000, |d, cx| d.enrol(cx, &codes[JOINS_MAX], Ports::default())).0, Ok(()));
 }
