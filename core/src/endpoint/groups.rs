@@ -79,6 +79,17 @@ impl Endpoint {
         self.with_directory(now, |directory, cx| directory.enrol(cx, code, allowed))
     }
 
+    /// True when a member of each group in which this node has peers has a tunnel, so that what this node says of itself there is heard.
+    pub fn is_heard_in_groups(&self, now: Instant) -> bool {
+        self.trust().groups().all(|group| {
+            let id = group.roster.id();
+            let mut pins =
+                self.trust().pins().filter(|pin| pin.groups.iter().any(|grant| grant.group == id)).peekable();
+            let is_up = |peer| self.is_up(now, peer);
+            pins.peek().is_none() || pins.any(|pin| self.peer_by_identity(&pin.identity).is_some_and(is_up))
+        })
+    }
+
     /// Says what members of a group may reach here, at once.
     ///
     /// # Errors

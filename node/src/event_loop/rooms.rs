@@ -33,6 +33,7 @@ use crate::underlay::relays::RelayPlaces;
 use crate::underlay::rendezvous::RendezvousPlace;
 use pilot_core::Instant;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
+use pilot_core::time::Duration;
 use pilot_core::trust::Outcome;
 use pilot_stack::{Event as StackEvent, StreamId};
 use std::os::fd::OwnedFd;
@@ -61,11 +62,17 @@ pub(crate) struct Rooms {
     /// Calls with a job that the disk did not take.
     pub(crate) refused: Vec<Ticket>,
     pub(crate) is_stopping: bool,
+    /// A node for one run is stopping, and leaves its groups and the rendezvous by then.
+    pub(crate) leave_by: Option<Instant>,
     /// The descriptor beside the request that is being run.
     pub(crate) beside: Option<OwnedFd>,
     /// Room for the effects that are being carried out.
     pub(crate) effects: Vec<Effect>,
 }
+
+/// How long a node for one run that ends waits for a tunnel with a member of each of its groups, which it may have joined just now.
+/// Source: own choice, some key handshakes over the relay.
+const LEAVE_WAIT: Duration = Duration::from_secs(1);
 
 impl Rooms {
     // Inputs.
@@ -230,6 +237,7 @@ impl Rooms {
         self.programs.handle_timeout(cx);
         self.ipc.handle_timeout(cx.now);
         self.log.handle_timeout(cx);
+        self.leave();
         self.carry_out();
     }
 
@@ -247,6 +255,7 @@ impl Rooms {
             (self.log.poll_timeout(), Reason::Log),
             (self.programs.poll_timeout(), Reason::Programs),
             (self.ipc.poll_timeout(), Reason::Clients),
+            (self.leave_by, Reason::Call),
         ]
         .into_iter()
         .filter_map(|(at, reason)| Some((at?, reason)))
@@ -256,14 +265,22 @@ impl Rooms {
     /// Ends the node. One that is for this run alone first gives back what the rendezvous keeps of it.
     pub(crate) fn stop(&mut self) {
         if !std::mem::replace(&mut self.is_stopping, true) && self.cx.config.ephemeral {
-            let now = self.cx.now;
-            self.cx.stack.endpoint_mut().leave(now);
+            self.leave_by = Some(self.cx.now + LEAVE_WAIT);
+            self.leave();
+        }
+    }
+
+    /// Leaves as soon as somebody hears it in each group, or when the time for that is over.
+    fn leave(&mut self) {
+        let (now, endpoint) = (self.cx.now, self.cx.stack.endpoint_mut());
+        if self.leave_by.take_if(|by| *by <= now || endpoint.is_heard_in_groups(now)).is_some() {
+            endpoint.leave(now);
         }
     }
 
     /// True when the node ends and the rendezvous, if it was asked, has answered.
     pub(crate) fn is_over(&self) -> bool {
-        self.is_stopping && !self.cx.stack.endpoint().is_leaving()
+        self.is_stopping && self.leave_by.is_none() && !self.cx.stack.endpoint().is_leaving()
     }
 
     /// True while there is work that no deadline or readiness announces.

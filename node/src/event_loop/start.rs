@@ -208,6 +208,7 @@ fn rooms(
         turns: Turns::default(),
         refused: Vec::new(),
         is_stopping: false,
+        leave_by: None,
         beside: None,
         effects: Vec::new(),
     })

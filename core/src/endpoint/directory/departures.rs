@@ -45,11 +45,12 @@ impl Directory {
         answer.into_iter().for_each(|index| self.depart_when_saved(now, Departure::Kem(*key, index)));
     }
 
-    /// Lets something leave once the book as it is now is on disk, which may be so already.
+    /// Lets something leave once the book as it is now is on disk, which may be so already. A node that leaves for good keeps no book, and
+    /// may end before that is saved.
     pub(super) fn depart_when_saved(&mut self, now: Instant, departure: Departure) {
         let version = self.trust.version();
         debug_assert!(self.held.back().is_none_or(|(last, _)| *last <= version), "versions only rise");
-        if self.trust_is_saved() {
+        if self.trust_is_saved() || self.has_left {
             self.depart(now, departure);
         } else if self.held.len() < HELD_MAX || matches!(departure, Departure::Letter(_)) {
             self.held.push_back((version, departure));

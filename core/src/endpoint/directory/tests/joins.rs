@@ -4,6 +4,7 @@ use super::super::joins::{ANSWERED_MAX, JOINS_MAX};
 use super::*;
 use crate::invite::{EnrolmentCode, InviteCode};
 use crate::trust::{GroupError, InviteTerms, Ports};
+use alloc::format;
 
 /// An inviter with a code for so many nodes.
 fn inviter(uses: u16) -> (Node, InviteCode) {
