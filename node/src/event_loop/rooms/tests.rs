@@ -46,6 +46,7 @@ fn rooms_of(cx: Context) -> (Rooms, Paper) {
         turns: Turns::default(),
         refused: Vec::new(),
         is_stopping: false,
+        leave_by: None,
         beside: None,
         effects: Vec::new(),
     };
