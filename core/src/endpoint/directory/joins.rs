@@ -8,7 +8,7 @@ use crate::invite::{InviteCode, InviteId};
 use crate::path::PathAddr;
 use crate::time::{Duration, Instant};
 use crate::trust::join::{Joined, answer as join_answer};
-use crate::trust::{Invite, InviteTerms, Outcome, Terms, TrustError};
+use crate::trust::{Invite, InviteTerms, Outcome, Terms, TrustError, TrustVersion};
 use core::net::SocketAddr;
 
 /// Most nodes that are asked directly at once. Source: own choice; a node joins one, or a few.
@@ -84,18 +84,26 @@ impl Directory {
             self.depart_when_saved(cx.now, Departure::Datagram(PathAddr::Direct(from), answer));
         }
         self.tell_joined(cx, outcome);
-        self.settle(cx);
+        self.settle_since(cx, version);
         is_answered
     }
 
     /// Takes a JOIN that came as a letter.
     pub(super) fn handle_join_letter(&mut self, cx: &mut Context<'_>, sealed: &[u8]) {
+        let version = self.trust.version();
         let Joined { outcome, answer } = self.with_trust(cx, |book, me, rng| book.receive_join(me, sealed, rng));
         if let Some((to, key, message)) = answer {
             self.write_letter(cx, to, key, &message);
         }
         self.tell_joined(cx, outcome);
-        self.settle(cx);
+        self.settle_since(cx, version);
+    }
+
+    /// Makes the pins follow the groups if the book has changed since: a stranger's datagram that changes nothing costs no look at rosters.
+    fn settle_since(&mut self, cx: &mut Context<'_>, version: TrustVersion) {
+        if self.trust.version() != version {
+            self.settle(cx);
+        }
     }
 
     pub(super) fn tell_joined(&mut self, cx: &mut Context<'_>, outcome: Outcome) {
