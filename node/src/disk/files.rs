@@ -119,14 +119,14 @@ pub(crate) struct Files {
     open: LiteMap<u64, Part>,
     ledger: Ledger,
     /// The room of the disk; a test brings its own.
-    room: fn(&Path) -> io::Result<Room>,
+    pub(crate) room: fn(&Path) -> io::Result<Room>,
 }
 
 /// The room of a disk. Unit: bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    free: u64,
-    all: u64,
+    pub(crate) free: u64,
+    pub(crate) all: u64,
 }
 
 /// The part of an earlier attempt, or of one that goes on.

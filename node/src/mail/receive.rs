@@ -33,8 +33,13 @@ impl Receive {
     /// There is no memory for more: unfinished frames and files go, and the peer learns why.
     pub(crate) fn refuse(&mut self, io: &mut Io, why: &str) {
         self.incoming = FrameReader::new();
-        self.give_up(io);
-        io.say(emit_answer(&format!("ERR {why}")));
+        let is_inside = self.transfers.is_inside();
+        let (jobs, answers) = self.transfers.refuse(why);
+        io.files.extend(jobs);
+        answers.into_iter().for_each(|(slot, answer)| io.answer(slot, answer));
+        if !is_inside {
+            io.say(emit_answer(&format!("ERR {why}")));
+        }
     }
 
     /// Takes bytes that have arrived, and the frames that are complete while there is room for what they ask.

@@ -8,7 +8,7 @@
 
 use crate::disk::files::{Announced, FILE_LEN_MAX, FileDone, FileJob, Resume};
 use crate::frame_reader::FrameReader;
-use crate::mail::frame::{FILE_STREAM, emit_frame};
+use crate::mail::frame::{FILE_STREAM, emit_answer, emit_frame};
 use litemap::LiteMap;
 
 /// Most resumable transfers at once on one stream.
@@ -40,6 +40,15 @@ pub(crate) enum Say {
     Now(Vec<u8>),
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The disk has not told yet where the file goes on.
+    Opening,
+    Open,
+    /// The disk has got the file's last byte, and decides about it.
+    Ending,
+}
+
 /// The files that are arriving on one stream.
 pub(crate) struct Transfers {
     /// The number of the next file.
@@ -62,6 +71,7 @@ struct Whole {
 struct Arriving {
     /// The sender's name for the transfer; `None`: the file comes in one frame.
     transfer: Option<[u8; 16]>,
+    stage: Stage,
     /// The ticket of the answer for which the sender waits.
     ticket: u64,
     frame_len: u64,
@@ -124,7 +134,9 @@ impl Transfers {
             self.unwritten += n;
         }
         if whole.left == 0 {
-            jobs.push(FileJob::End { id: whole.id });
+            let id = whole.id;
+            jobs.push(FileJob::End { id });
+            self.files.get_mut(&id).into_iter().for_each(|file| file.stage = Stage::Ending);
             self.arriving = None;
         }
     }
@@ -158,11 +170,16 @@ impl Transfers {
                 Ok(false)
             }
             (FromSender::End, Some(id)) => {
-                jobs.push(FileJob::End { id });
-                if let Some(file) = self.files.get_mut(&id) {
+                let Some(file) = self.files.get_mut(&id) else { return Ok(false) };
+                let was = std::mem::replace(&mut file.stage, Stage::Ending);
+                if was != Stage::Ending {
+                    jobs.push(FileJob::End { id });
+                }
+                // An end that comes before the answer to its beginning has no answer of its own: both leave under one ticket.
+                if was == Stage::Open {
                     file.ticket = ticket;
                 }
-                Ok(true)
+                Ok(was == Stage::Open)
             }
             // The transfer failed before, and the sender was told.
             (FromSender::Data { .. } | FromSender::End, None) => Ok(false),
@@ -172,7 +189,7 @@ impl Transfers {
     fn new_file(&mut self, transfer: Option<[u8; 16]>, ticket: u64, frame_len: u64) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.files.insert(id, Arriving { transfer, ticket, frame_len, failure: None });
+        self.files.insert(id, Arriving { transfer, stage: Stage::Opening, ticket, frame_len, failure: None });
         id
     }
 
@@ -183,6 +200,9 @@ impl Transfers {
         let ticket = file.ticket;
         match (done, file.transfer) {
             (FileDone::Opened { offset }, Some(transfer)) => {
+                if file.stage == Stage::Opening {
+                    file.stage = Stage::Open;
+                }
                 Say::Answer(ticket, frame(ACCEPT, &transfer, &offset.to_be_bytes()))
             }
             (FileDone::Written { len }, Some(transfer)) => Say::Now(frame(ACK, &transfer, &len.to_be_bytes())),
@@ -197,7 +217,7 @@ impl Transfers {
             (FileDone::Kept { .. }, None) => {
                 let text = format!("ACK FILE {} bytes", file.frame_len);
                 self.files.remove(&id);
-                Say::Answer(ticket, crate::mail::frame::emit_answer(&text))
+                Say::Answer(ticket, emit_answer(&text))
             }
             (FileDone::Failed(why), None) => {
                 let why = file.failure.get_or_insert(why).clone();
@@ -206,10 +226,29 @@ impl Transfers {
                     return Say::Nothing;
                 }
                 self.files.remove(&id);
-                Say::Answer(ticket, crate::mail::frame::emit_answer(&format!("ERR {why}")))
+                Say::Answer(ticket, emit_answer(&format!("ERR {why}")))
             }
             _ => Say::Nothing,
         }
+    }
+
+    /// Takes no more bytes of unfinished files: gives the jobs that close them, and what their senders are told instead of the answer
+    /// that was promised. The disk still answers for the others.
+    pub(crate) fn refuse(&mut self, why: &str) -> (Vec<FileJob>, Vec<(u64, Vec<u8>)>) {
+        self.arriving = None;
+        let unfinished: Vec<u64> =
+            self.files.iter().filter(|(_, f)| f.stage != Stage::Ending).map(|(id, _)| *id).collect();
+        let (mut jobs, mut answers) = (Vec::new(), Vec::new());
+        for id in unfinished {
+            let Some(file) = self.files.remove(&id) else { continue };
+            jobs.push(FileJob::Drop { id });
+            let answer = match file.transfer {
+                Some(transfer) => result(&transfer, why),
+                None => emit_answer(&format!("ERR {why}")),
+            };
+            answers.push((file.ticket, answer));
+        }
+        (jobs, answers)
     }
 
     /// The stream is over: gives the jobs that close its unfinished files.
@@ -314,6 +353,44 @@ mod tests {
         assert_eq!(open(&mut transfers, 99, FILE_LEN_MAX + 1), Err(result(&[99; 16], "the file is too long")));
         assert_eq!(open(&mut transfers, 99, 9), Ok(true), "a place is free");
         assert_eq!(transfers.give_up().len(), TRANSFERS_MAX);
+    }
+
+    #[test]
+    fn each_promised_answer_comes_although_the_sender_ends_too_early_or_twice() {
+        let (mut transfers, mut jobs) = (Transfers::new(0), Vec::new());
+        let end = |transfers: &mut Transfers, ticket, jobs: &mut Vec<FileJob>| {
+            transfers.take_frame(&sender::end(&[1; 16])[8..], "peer", ticket, jobs)
+        };
+        assert_eq!(open(&mut transfers, 1, 9), Ok(true));
+        assert_eq!(end(&mut transfers, 2, &mut jobs), Ok(false), "before the answer to its beginning");
+        assert_eq!(end(&mut transfers, 2, &mut jobs), Ok(false), "twice");
+        assert_eq!(jobs, [FileJob::End { id: 0 }]);
+        let accept = frame(ACCEPT, &[1; 16], &0u64.to_be_bytes());
+        assert_eq!(transfers.done(0, 0, FileDone::Opened { offset: 0 }), Say::Answer(1, accept));
+        assert_eq!(transfers.done(0, 0, FileDone::Failed("no".into())), Say::Answer(1, result(&[1; 16], "no")));
+
+        assert_eq!(open(&mut transfers, 1, 9), Ok(true));
+        transfers.done(1, 0, FileDone::Opened { offset: 0 });
+        assert_eq!(end(&mut transfers, 3, &mut jobs), Ok(true));
+        assert_eq!(end(&mut transfers, 4, &mut jobs), Ok(false));
+        assert_eq!(transfers.done(1, 0, FileDone::Failed("no".into())), Say::Answer(3, result(&[1; 16], "no")));
+    }
+
+    #[test]
+    fn unfinished_files_are_refused_and_the_disk_answers_for_the_others() {
+        let (mut transfers, mut jobs) = (Transfers::new(0), Vec::new());
+        let mut incoming = FrameReader::new();
+        incoming.extend(&emit_frame(crate::mail::frame::FILE, &[&1u16.to_be_bytes(), b"a", &[7; 9]]));
+        assert_eq!(transfers.begin(&mut incoming, "peer", 1, &mut jobs), Some(true));
+        transfers.take(&mut incoming, &mut jobs);
+        assert_eq!(open(&mut transfers, 2, 9), Ok(true));
+        incoming.extend(&emit_frame(crate::mail::frame::FILE, &[&1u16.to_be_bytes(), b"b", &[7; 9]])[..15]);
+        assert_eq!(transfers.begin(&mut incoming, "peer", 3, &mut jobs), Some(true));
+        let (jobs, answers) = transfers.refuse("full");
+        assert_eq!(jobs, [FileJob::Drop { id: 1 }, FileJob::Drop { id: 2 }]);
+        assert_eq!(answers, [(2, result(&[2; 16], "full")), (3, emit_answer("ERR full"))]);
+        let kept = FileDone::Kept { path: "a".into(), len: 9 };
+        assert_eq!(transfers.done(0, 0, kept), Say::Answer(1, emit_answer("ACK FILE 12 bytes")));
     }
 
     #[test]

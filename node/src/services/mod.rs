@@ -348,6 +348,8 @@ fn read(cx: &mut Context, stream: StreamId, session: &mut Session, waits_for_dis
         let room = cx.stack.keep(stream, session.held());
         let Session { service, io, sender, .. } = session;
         if io.has_ended || io.is_broken {
+            // Answers that wait for the disk behind a reset reach the peer no more.
+            io.is_broken |= cx.stack.broken(stream).is_some();
             return Stop::Quiet;
         }
         service.take(io, &[], *sender); // frames that had no room before

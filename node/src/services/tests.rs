@@ -319,6 +319,21 @@ fn messages_beyond_the_quota_of_a_day_are_answered_and_stored_nowhere() {
 }
 
 #[test]
+fn a_stream_that_waits_for_the_disk_only_ends_with_its_reset() {
+    let mut served = Served::new();
+    // A file of which the disk has everything, and a malformed one, after which nothing more is read.
+    let whole = crate::mail::frame::emit_frame(crate::mail::frame::FILE, &[&1u16.to_be_bytes(), b"a", &[7; 100]]);
+    let malformed = crate::mail::frame::emit_frame(crate::mail::frame::FILE, &[&[0xff, 0xff]]);
+    let id = served.open(DATA_EXCHANGE, &[whole, malformed].concat());
+    let is_end = |effect: &Effect| matches!(effect, Effect::Submit(Job::File(FileJob::End { .. }), _));
+    served.run_until(|served| served.effects.iter().any(is_end));
+    let cx = &mut served.lab.nodes[1];
+    cx.stack.abort(cx.now, id);
+    served.run_until(|served| served.services.sessions.is_empty());
+    served.run_until(|served| served.memory().0 == 0);
+}
+
+#[test]
 fn a_stream_gives_its_service_a_slice_in_a_round() {
     let mut served = Served::new();
     let id = served.open(STDIO, b"");

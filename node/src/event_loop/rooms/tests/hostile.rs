@@ -2,7 +2,7 @@
 //! too; the rooms are the true ones.
 
 use super::*;
-use crate::disk::files::{FileJob, Files};
+use crate::disk::files::{FileJob, Files, Room};
 use crate::disk::part::SYNC_EVERY;
 use crate::disk::schedule::Schedule;
 use crate::mail::frame::{FILE, emit_frame, emit_tagged};
@@ -21,6 +21,9 @@ const SERVING: Duration = Duration::from_micros(60);
 const SYNC: Duration = Duration::from_millis(4);
 const BYTES_PER_MS: u64 = 100_000;
 const OPENING: Duration = Duration::from_millis(1);
+/// Room of the disk for all that the tricks announce, and for one of their idle files. Unit: bytes.
+const PLENTY: Room = Room { free: 1 << 40, all: 1 << 40 };
+const TIGHT: Room = Room { free: 4 << 30, all: 1 << 40 };
 /// Steps in which things are measured: two seconds.
 const STEPS: usize = 400;
 /// The promise to honest peers.
@@ -42,7 +45,8 @@ impl Disk {
     fn new(paper: Paper, name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("pilot-hostile-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
-        let (schedule, files) = (Schedule::default(), Files::new(folder.clone()));
+        let (schedule, mut files) = (Schedule::default(), Files::new(folder.clone()));
+        files.room = |_| Ok(PLENTY);
         let (busy_until, done) = (Instant::ZERO, VecDeque::new());
         Self { paper, schedule, files, folder, busy_until, unsynced: 0, done, stored: 0 }
     }
@@ -330,7 +334,19 @@ fn run(world: &mut World, bad: &mut [Bad]) -> Got {
 #[test]
 fn a_peer_with_every_grant_and_bad_intentions_costs_the_others_a_tenth_at_most() {
     let alone = run(&mut World::new("alone"), &mut []);
-    let mut world = World::new("beside");
+    cost_at_most_a_tenth(World::new("beside"), &alone);
+}
+
+/// Most files are refused, so that streams end while others of their answers wait for the disk.
+#[test]
+fn such_a_peer_costs_as_little_on_a_disk_that_is_nearly_full() {
+    let alone = run(&mut World::new("alone-tight"), &mut []);
+    let mut world = World::new("tight");
+    world.disk.files.room = |_| Ok(TIGHT);
+    cost_at_most_a_tenth(world, &alone);
+}
+
+fn cost_at_most_a_tenth(mut world: World, alone: &Got) {
     let tricks = TRICKS.iter().flat_map(|(trick, count)| std::iter::repeat_n(*trick, *count));
     let mut bad: Vec<Bad> = tricks
         .enumerate()
@@ -346,7 +362,7 @@ fn a_peer_with_every_grant_and_bad_intentions_costs_the_others_a_tenth_at_most()
         held as f64 / 1e6,
         most as f64 / 1e6,
         rate(&beside),
-        rate(&alone),
+        rate(alone),
         beside.slowest,
         alone.slowest
     );
