@@ -41,6 +41,7 @@ mod ports;
 mod quota;
 mod renewal;
 mod strangers;
+pub(crate) mod unanswered;
 mod undo;
 
 pub(crate) use groups::Settled;
@@ -70,6 +71,7 @@ use invites::Invites;
 use litemap::LiteMap;
 use message::{Kind, Message};
 use pin::Marks;
+use unanswered::Unanswered;
 use zeroize::Zeroizing;
 
 /// Longest letter: a trust message under its seal. Unit: bytes.
@@ -315,6 +317,7 @@ pub struct TrustBook {
     version: TrustVersion,
     invites: Invites,
     groups: Groups,
+    unanswered: Unanswered,
     /// Not on disk.
     claims: Claims,
     /// A peer was reached at another place than the pin had; not on disk.

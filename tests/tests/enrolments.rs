@@ -189,6 +189,18 @@ fn who_finds_no_member_waits_until_one_is_back_whatever_happens_to_its_power() {
 }
 
 #[test]
+fn the_members_that_were_not_asked_yet_are_asked_after_a_power_cut() {
+    let mut fleet = Fleet::new(1920, 4, 3);
+    let code = fleet.code(1, 7 * DAY_S);
+    let [second, third] = [1, 2].map(|at| (1..3).find(|node| fleet.key(*node) == code.contacts[at]).unwrap());
+    [0, second].into_iter().for_each(|node| fleet.set_offline(node, true));
+    fleet.enrol(3, &code).unwrap();
+    fleet.world.run_until("the first question is on disk", |w| w.is_saved(3));
+    fleet.world.cut_power(3);
+    fleet.until("the last one has answered", |f| f.trusts(third, 3) && f.trusts(3, third));
+}
+
+#[test]
 fn a_code_that_more_have_used_is_told_and_the_surplus_ends_with_it() {
     let mut fleet = Fleet::new(1904, 4, 2);
     let code = fleet.code(1, 2 * DAY_S);

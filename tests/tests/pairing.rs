@@ -131,6 +131,22 @@ fn half_of_all_datagrams_are_lost_and_power_is_cut_and_one_use_is_counted() {
 }
 
 #[test]
+fn a_join_without_an_answer_goes_on_after_a_power_cut() {
+    for (number, way) in [(1716, Way::Rendezvous), (1717, Way::Addresses)] {
+        let mut world = world(number, 2);
+        registered(&mut world);
+        let code = invite(&mut world, 0, 1, way);
+        world.nodes[0].is_offline = true;
+        join(&mut world, 1, &code);
+        world.run_until("the request is on disk", |w| w.is_saved(1));
+        world.cut_power(1);
+        world.run_for(Duration::from_secs(60));
+        world.nodes[0].is_offline = false;
+        become_peers(&mut world, 0, 1);
+    }
+}
+
+#[test]
 fn a_code_that_is_used_twice_says_so_to_the_second() {
     for (number, way) in [(1720, Way::Rendezvous), (1721, Way::Addresses)] {
         let mut world = world(number, 3);

@@ -272,14 +272,15 @@ impl Directory {
         used_us: u64,
     ) -> Self {
         let record = NodeRecord::sign(identity, addr, &profile, 0).emit().into();
+        let (joins, enrolling) = joining::unanswered(&trust);
         Self {
             saved: trust.version(),
             told: trust.version(),
             trust,
             held: VecDeque::new(),
             statements: Vec::new(),
-            joins: Vec::new(),
-            enrolling: Vec::new(),
+            joins,
+            enrolling,
             answered: Vec::new(),
             announced: profile.hostname.clone(),
             profile,

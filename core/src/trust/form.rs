@@ -6,6 +6,7 @@ use super::message::{MESSAGE_LEN_MAX, NOTE_LEN_MAX, emit_temporary, parse_tempor
 use super::pin::{Asked, Marks, Pin, Wish};
 use super::ports::Ports;
 use super::quota::Quota;
+use super::unanswered::Unanswered;
 use super::{LETTER_LEN_MAX, Outgoing, PendingRequest, Source, TrustBook};
 use crate::addr::Addr;
 use crate::codec::{Malformed, Put as _, Reader};
@@ -22,17 +23,21 @@ const VERSION: u8 = 3;
 const VERSION_WITH_INVITES: u8 = 4;
 /// The version of a book that ends in invites, then groups.
 const VERSION_WITH_GROUPS: u8 = 5;
+/// The version of a book that ends in invites, groups, then joins without an answer.
+const VERSION_WITH_UNANSWERED: u8 = 6;
 
 impl TrustBook {
     /// All of it as bytes.
     pub fn emit(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let (has_invites, has_groups) = (!self.invites.list.is_empty(), !self.groups.list.is_empty());
-        out.put_u8(match (has_groups, has_invites) {
-            (true, _) => VERSION_WITH_GROUPS,
-            (false, true) => VERSION_WITH_INVITES,
-            (false, false) => VERSION,
-        });
+        let version = match (self.has_unanswered(), has_groups, has_invites) {
+            (true, ..) => VERSION_WITH_UNANSWERED,
+            (_, true, _) => VERSION_WITH_GROUPS,
+            (_, _, true) => VERSION_WITH_INVITES,
+            _ => VERSION,
+        };
+        out.put_u8(version);
         out.put_u64(self.own_epoch);
         out.put_varint(self.pins.len() as u64);
         for pin in self.pins.values() {
@@ -74,12 +79,15 @@ impl TrustBook {
             out.put(&to.0);
             out.put_bytes(sealed);
         }
-        if has_invites || has_groups {
+        if version >= VERSION_WITH_INVITES {
             self.invites.emit(&mut out);
         }
-        if has_groups {
+        if version >= VERSION_WITH_GROUPS {
             self.invites.emit_groups(&mut out);
             self.groups.emit(&mut out);
+        }
+        if version >= VERSION_WITH_UNANSWERED {
+            self.unanswered.emit(&mut out);
         }
         out
     }
@@ -91,7 +99,7 @@ impl TrustBook {
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let version = r.u8()?;
-        if !(VERSION..=VERSION_WITH_GROUPS).contains(&version) {
+        if !(VERSION..=VERSION_WITH_UNANSWERED).contains(&version) {
             return Err(Malformed);
         }
         let mut book = Self { own_epoch: r.u64()?, ..Self::default() };
@@ -154,6 +162,9 @@ impl TrustBook {
         if version >= VERSION_WITH_GROUPS {
             book.invites.parse_groups(&mut r)?;
             book.groups = Groups::parse(&mut r)?;
+        }
+        if version >= VERSION_WITH_UNANSWERED {
+            book.unanswered = Unanswered::parse(&mut r)?;
         }
         r.finish()?;
         Ok(book)

@@ -1,13 +1,13 @@
 //! Owns the verbs of enrolment, and how a node that has entered a group by a code comes to its members: the contacts in the code are
 //! asked one after the other, since none of them need be there.
 
-use super::joining::{Enrolling, Join};
-use super::joins::{JOINS_MAX, PAUSE_MIN};
+use super::joining::Enrolling;
 use super::{Context, Departure, Directory, Effect};
 use crate::group::{Enrolment, EnrolmentSeed, GroupId};
 use crate::identity::IdentityKey;
 use crate::invite::{EnrolmentCode, InviteId};
 use crate::time::{Duration, Instant};
+use crate::trust::unanswered::{DirectJoin, JOINS_MAX};
 use crate::trust::{GroupError, Outcome, Ports};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -60,7 +60,8 @@ impl Directory {
         let mut contacts: Vec<_> = code.contacts.iter().take(reachable).filter(|key| **key != own).copied().collect();
         contacts.reverse();
         let candidates = code.candidates.clone();
-        self.enrolling.push(Enrolling { group, contacts, candidates, has_letters, at: cx.now });
+        self.trust.set_contacts(&group, contacts);
+        self.enrolling.push(Enrolling { group, candidates, has_letters, at: cx.now });
         self.settle(cx);
         self.tend_enrolling(cx);
         debug_assert!(self.enrolling.len() <= JOINS_MAX, "room was made before");
@@ -74,12 +75,14 @@ impl Directory {
 
     /// Asks the contacts that are due, and forgets those of groups in which one has answered.
     pub(super) fn tend_enrolling(&mut self, cx: &mut Context<'_>) {
-        let trust = &self.trust;
-        let is_open = |id: &GroupId| trust.groups().any(|group| group.roster.id() == *id) && !trust.is_met(id);
-        self.enrolling.retain(|enrolling| !enrolling.contacts.is_empty() && is_open(&enrolling.group));
+        if self.enrolling.is_empty() {
+            return;
+        }
+        self.trust.forget_answered();
+        self.enrolling.retain(|enrolling| self.trust.groups_with_contacts().any(|id| id == enrolling.group));
         let mut due = Vec::new();
         for enrolling in self.enrolling.iter_mut().filter(|enrolling| enrolling.at <= cx.now) {
-            let Some(contact) = enrolling.contacts.pop() else { continue };
+            let Some(contact) = self.trust.next_contact(&enrolling.group) else { continue };
             enrolling.at = cx.now + CONTACT_PAUSE;
             due.push((enrolling.group, contact, core::mem::take(&mut enrolling.candidates), enrolling.has_letters));
         }
@@ -101,9 +104,8 @@ impl Directory {
         if has_letters && let Some(number) = self.trust.add_letter(*contact, datagram.clone()) {
             self.depart_when_saved(cx.now, Departure::Letter(number));
         }
-        if !to.is_empty() && self.joins.len() < JOINS_MAX {
-            let (inviter, version) = (*contact, self.trust.version());
-            self.joins.push(Join { inviter, to, datagram, version, at: cx.now, pause: PAUSE_MIN });
+        if !to.is_empty() {
+            self.ask_directly(cx.now, DirectJoin { inviter: *contact, to, datagram });
         }
     }
 

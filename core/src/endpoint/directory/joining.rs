@@ -1,21 +1,27 @@
 //! Owns the form of what is kept for JOINs.
 
+use super::joins::PAUSE_MIN;
 use crate::group::GroupId;
 use crate::identity::IdentityKey;
 use crate::time::{Duration, Instant};
-use crate::trust::TrustVersion;
+use crate::trust::unanswered::DirectJoin;
+use crate::trust::{TrustBook, TrustVersion};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-/// A JOIN that goes directly to the inviter.
+/// When a JOIN goes directly to the inviter; the book has the JOIN.
 pub(super) struct Join {
     pub(super) inviter: IdentityKey,
-    pub(super) to: Vec<SocketAddr>,
-    pub(super) datagram: Vec<u8>,
     /// The book with the request must be on disk before.
     pub(super) version: TrustVersion,
     pub(super) at: Instant,
     pub(super) pause: Duration,
+}
+
+impl Join {
+    pub(super) const fn new(inviter: IdentityKey, version: TrustVersion, at: Instant) -> Self {
+        Self { inviter, version, at, pause: PAUSE_MIN }
+    }
 }
 
 /// The answer to a JOIN that came directly: copies of the JOIN, by whomever, cost no signature.
@@ -27,14 +33,19 @@ pub(super) struct Answered {
     pub(super) answer: Vec<u8>,
 }
 
-/// A group that this node has entered and of which no member has answered yet.
+/// A group that this node has entered and of which no member has answered yet; the book has those that are still to be asked.
 pub(super) struct Enrolling {
     pub(super) group: GroupId,
-    /// Those that were not asked yet, the next one last.
-    pub(super) contacts: Vec<IdentityKey>,
     /// Where the next contact is asked directly.
     pub(super) candidates: Vec<SocketAddr>,
     pub(super) has_letters: bool,
     /// When the next one is asked.
     pub(super) at: Instant,
+}
+
+/// What the last run has left to do. Where a code has told addresses, they are with the JOIN.
+pub(super) fn unanswered(trust: &TrustBook) -> (Vec<Join>, Vec<Enrolling>) {
+    let join = |direct: &DirectJoin| Join::new(direct.inviter, trust.version(), Instant::ZERO);
+    let enrolling = |group| Enrolling { group, candidates: Vec::new(), has_letters: true, at: Instant::ZERO };
+    (trust.direct_joins().iter().map(join).collect(), trust.groups_with_contacts().map(enrolling).collect())
 }

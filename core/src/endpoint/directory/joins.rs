@@ -8,11 +8,10 @@ use crate::invite::{InviteCode, InviteId};
 use crate::path::PathAddr;
 use crate::time::{Duration, Instant};
 use crate::trust::join::{Joined, answer as join_answer};
+use crate::trust::unanswered::{DirectJoin, JOINS_MAX};
 use crate::trust::{Invite, InviteTerms, Outcome, Terms, TrustError, TrustVersion};
 use core::net::SocketAddr;
 
-/// Most nodes that are asked directly at once. Source: own choice; a node joins one, or a few.
-pub(super) const JOINS_MAX: usize = 16;
 /// Most answers to JOINs that are kept for the case that the same JOIN comes again. Source: own choice; each is for one joiner.
 pub(super) const ANSWERED_MAX: usize = 16;
 /// Bounds of the pause between two datagrams to one address; it doubles. Source: own choice, the first one is a round trip on
@@ -48,6 +47,7 @@ impl Directory {
             return Err(TrustError::NoWay);
         }
         self.joins.retain(|join| join.inviter != code.inviter);
+        self.trust.forget_answered();
         if self.joins.len() >= JOINS_MAX || has_letter && !self.trust.has_room_for_letter() {
             return Err(TrustError::Full);
         }
@@ -57,11 +57,19 @@ impl Directory {
             self.depart_when_saved(cx.now, Departure::Letter(number));
         }
         if !code.candidates.is_empty() {
-            let (inviter, to, version) = (code.inviter, code.candidates.clone(), self.trust.version());
-            self.joins.push(Join { inviter, to, datagram, version, at: cx.now, pause: PAUSE_MIN });
+            self.ask_directly(cx.now, DirectJoin { inviter: code.inviter, to: code.candidates.clone(), datagram });
         }
         debug_assert!(self.joins.len() <= JOINS_MAX, "room was made before");
         Ok(())
+    }
+
+    /// Sends a JOIN to the addresses that a code tells, once it is on disk, until there is an answer.
+    pub(super) fn ask_directly(&mut self, now: Instant, join: DirectJoin) {
+        let inviter = join.inviter;
+        self.joins.retain(|join| join.inviter != inviter);
+        if self.trust.add_direct_join(join) {
+            self.joins.push(Join::new(inviter, self.trust.version(), now));
+        }
     }
 
     /// Takes a JOIN that came from the joiner itself; false when it is none for this node.
@@ -116,7 +124,7 @@ impl Directory {
 
     /// Takes the answer of an inviter that was asked directly; false when none was asked there, or it is no answer.
     pub(crate) fn handle_join_answer(&mut self, cx: &mut Context<'_>, from: SocketAddr, sealed: &[u8]) -> bool {
-        if !self.joins.iter().any(|join| join.to.contains(&from)) {
+        if !self.trust.direct_joins().iter().any(|join| join.to.contains(&from)) {
             return false;
         }
         let Some(message) = cx.identity.open_sealed(sealed) else { return false };
@@ -136,10 +144,17 @@ impl Directory {
 
     /// Sends what is due to inviters that have not answered, and forgets those that have.
     pub(super) fn tend_joins(&mut self, now: Instant) {
-        self.joins.retain(|join| self.trust.is_joining(&join.inviter));
+        if self.joins.is_empty() {
+            return;
+        }
+        self.trust.forget_answered();
+        let direct = self.trust.direct_joins();
+        self.joins.retain(|join| direct.iter().any(|known| known.inviter == join.inviter));
         for join in self.joins.iter_mut().filter(|join| join.version <= self.saved && join.at <= now) {
-            let to = join.to.iter().map(|to| Effect::Send(PathAddr::Direct(*to), join.datagram.clone()));
-            self.effects.extend(to);
+            let of = direct.iter().filter(|known| known.inviter == join.inviter);
+            let sent =
+                of.flat_map(|of| of.to.iter().map(|to| Effect::Send(PathAddr::Direct(*to), of.datagram.clone())));
+            self.effects.extend(sent);
             join.at = now + join.pause;
             join.pause = (join.pause * 2).min(PAUSE_MAX);
         }

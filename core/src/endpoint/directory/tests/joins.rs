@@ -1,8 +1,9 @@
 //! Joins that come directly.
 
-use super::super::joins::{ANSWERED_MAX, JOINS_MAX};
+use super::super::joins::ANSWERED_MAX;
 use super::*;
 use crate::invite::{EnrolmentCode, InviteCode};
+use crate::trust::unanswered::JOINS_MAX;
 use crate::trust::{GroupError, InviteTerms, Ports};
 use alloc::format;
 
@@ -106,6 +107,50 @@ fn a_code_without_a_way_that_this_node_has_is_refused() {
     let refused = node.input(0, |d, cx| d.join(cx, &code, &Terms::default())).0;
     assert_eq!(refused, Err(TrustError::NoWay));
     assert!(!node.directory.trust().is_joining(&code.inviter));
+}
+
+/// The node with this number after a power cut: its book is what was on disk.
+fn restarted(node: &Node, n: u8) -> Node {
+    let book = node.directory.trust().emit();
+    assert!((0..book.len()).all(|len| TrustBook::parse(&book[..len]).is_err()), "a part is no book");
+    let book = TrustBook::parse(&book).expect("own form");
+    assert_eq!(book.emit(), node.directory.trust().emit());
+    Node::with_book(n, book, [n + 100; 32])
+}
+
+#[test]
+fn a_node_that_starts_again_goes_on_with_a_join_until_it_is_answered() {
+    let (mut inviter, code) = inviter(1);
+    let (before, datagram) = join(2, &code);
+    let mut joiner = restarted(&before, 2);
+    assert_eq!(datagrams(joiner.input(0, |d, cx| d.handle_timeout(cx)).1), [(PathAddr::Direct(addr_of(1)), datagram.clone())]);
+    assert_eq!(joiner.directory.poll_timeout(), Some(at(250)));
+
+    inviter.input(0, |d, cx| d.handle_join(cx, addr_of(2), &datagram));
+    let answer = sent(&mut inviter, 0).remove(0).1;
+    let sealed = crate::trust::join::parse_answer(&answer).expect("an answer");
+    assert!(joiner.input(100, |d, cx| d.handle_join_answer(cx, addr_of(1), sealed)).0);
+    assert!(sent(&mut joiner, 250).is_empty());
+    let mut again = restarted(&joiner, 2);
+    assert!(datagrams(again.input(0, |d, cx| d.handle_timeout(cx)).1).is_empty());
+}
+
+#[test]
+fn a_node_that_starts_again_asks_the_members_that_it_has_not_asked() {
+    let (mut node, code) = (Node::registered(1), group_code(2));
+    node.input(0, |d, cx| d.enrol(cx, &code, Ports::default())).0.expect("room");
+    let asked = |node: &Node| node.directory.trust().outgoing().map(|record| record.identity).collect::<Vec<_>>();
+    assert_eq!(asked(&node), code.contacts[..1]);
+    node.input(3_000, |d, cx| d.handle_timeout(cx));
+    assert_eq!(asked(&node).len(), 2);
+
+    let mut node = restarted(&node, 1);
+    (0..3).for_each(|n| drop(node.input(n * 3_000, |d, cx| d.handle_timeout(cx))));
+    let (mut all, mut expected) = (asked(&node), code.contacts.clone());
+    (all.sort_unstable(), expected.sort_unstable());
+    assert_eq!(all, expected);
+    assert_eq!(node.directory.trust().letters().count(), code.contacts.len());
+    assert!(node.directory.enrolling.is_empty());
 }
 
 /// The code of an enrolment of a group that node `n` has founded.
