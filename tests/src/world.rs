@@ -308,6 +308,11 @@ impl World {
         self.strangers = None;
     }
 
+    /// Nodes that the books of the rendezvous have.
+    pub fn nodes_in_books(&self) -> usize {
+        self.books.state().len()
+    }
+
     /// Fills the disk of the rendezvous, or makes room there.
     pub fn set_rendezvous_full(&mut self, is_full: bool) {
         self.books.set_full(is_full);

@@ -237,6 +237,26 @@ fn a_member_leaves_and_its_group_goes_on() {
 }
 
 #[test]
+fn a_node_for_one_run_is_nowhere_after_its_end_although_it_ends_as_soon_as_it_has_joined() {
+    for seed in 1813..1823 {
+        let mut world = world(seed, 3);
+        let id = found(&mut world, 0);
+        let code = invite(&mut world, 0, &id, 2);
+        join(&mut world, 1, &code);
+        world.run_until("the other member has joined", |w| trusts(w, 1, 0) && trusts(w, 0, 1));
+        join(&mut world, 2, &code);
+        world.run_until("it has joined", |w| trusts(w, 2, 0));
+        world.run_until("a member hears it", |w| w.nodes[2].stack.endpoint().is_heard_in_groups(w.now));
+        let now = world.now;
+        world.nodes[2].stack.endpoint_mut().leave(now);
+        world.run_until("the rendezvous has answered", |w| !w.nodes[2].stack.endpoint().is_leaving());
+        world.nodes[2].is_offline = true;
+        world.run_until("the members know", |w| (0..2).all(|node| members(w, node, &id) == 2 && !trusts(w, node, 2)));
+        assert_eq!(world.nodes_in_books(), 2);
+    }
+}
+
+#[test]
 fn groups_survive_a_power_cut() {
     let (mut world, id) = fleet(1808, 3);
     world.run_until("all is on disk", |w| (0..3).all(|node| w.is_saved(node)));
