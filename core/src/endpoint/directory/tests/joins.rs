@@ -123,7 +123,10 @@ fn a_node_that_starts_again_goes_on_with_a_join_until_it_is_answered() {
     let (mut inviter, code) = inviter(1);
     let (before, datagram) = join(2, &code);
     let mut joiner = restarted(&before, 2);
-    assert_eq!(datagrams(joiner.input(0, |d, cx| d.handle_timeout(cx)).1), [(PathAddr::Direct(addr_of(1)), datagram.clone())]);
+    assert_eq!(
+        datagrams(joiner.input(0, |d, cx| d.handle_timeout(cx)).1),
+        [(PathAddr::Direct(addr_of(1)), datagram.clone())]
+    );
     assert_eq!(joiner.directory.poll_timeout(), Some(at(250)));
 
     inviter.input(0, |d, cx| d.handle_join(cx, addr_of(2), &datagram));
