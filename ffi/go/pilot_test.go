@@ -428,8 +428,9 @@ func TestAThousandGoroutinesTakeFewThreads(t *testing.T) {
 	must(err)
 	t.Logf("%d threads", threads)
 	// Go makes a thread when one that is inside the library loses its processor, and keeps every thread it made: a busy
-	// machine sees some dozens. A call that held its thread while it waits would need one for each goroutine.
-	if threads >= count/10 {
+	// machine with a library that is not optimised sees a hundred. A call that held its thread while it waits would need
+	// one for each goroutine.
+	if threads >= count/4 {
 		t.Errorf("%d threads for %d goroutines", threads, count)
 	}
 }

@@ -10,13 +10,13 @@ use std::sync::OnceLock;
 
 static PREFIX: OnceLock<PathBuf> = OnceLock::new();
 
-/// Installs with the features that this test was built with, and without the optimisation of a release.
+/// Installs with the features that this test was built with, and without any optimisation.
 fn install(args: &[&str]) -> Command {
     let features: &[&str] =
         if cfg!(feature = "portable-platform") { &["--features", "portable-platform"] } else { &[] };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "-p", "xtask", "--", "install", "--profile", "dev"]).args(features).args(args);
+    command.args(["run", "--quiet", "-p", "xtask", "--", "install", "--profile", "quick"]).args(features).args(args);
     command.env_remove("DESTDIR").env_remove("PREFIX").current_dir(here().parent().unwrap());
     command
 }
