@@ -60,6 +60,10 @@ pub struct Nat {
     rng: Rng,
     /// By inner and remote address.
     flows: BTreeMap<(SocketAddr, SocketAddr), Flow>,
+    /// The flows of each outer port.
+    by_port: BTreeMap<u16, Vec<(SocketAddr, SocketAddr)>>,
+    /// Flows from which on the dead ones are looked for.
+    flows_max: usize,
     /// An inner address that has an outer port of its own, at which everything is let in.
     mapped: Option<(SocketAddr, u16)>,
     /// When an unsolicited datagram last came to this port from this address, where the host of the NAT takes them.
@@ -76,6 +80,8 @@ impl Nat {
             next_port: 20_000,
             rng: Rng::new([seed; 32]),
             flows: BTreeMap::new(),
+            by_port: BTreeMap::new(),
+            flows_max: 0,
             mapped: None,
             taken: BTreeMap::new(),
         }
@@ -88,14 +94,36 @@ impl Nat {
 
     /// Returns the source address that an outgoing datagram gets.
     pub fn outbound(&mut self, now: Instant, from: SocketAddr, to: SocketAddr) -> SocketAddr {
-        let standing = self.flows.get(&(from, to)).filter(|flow| flow.lives(now)).copied();
-        let mut flow = standing.unwrap_or_else(|| {
-            let port = self.port_for(now, from, to);
-            Flow { port, began: now, used: now, is_answered: false }
+        if let Some(flow) = self.flows.get_mut(&(from, to)).filter(|flow| flow.lives(now)) {
+            flow.used = now;
+            return SocketAddr::new(self.public, flow.port);
+        }
+        if self.flows.len() >= self.flows_max {
+            self.forget_dead(now);
+        }
+        let port = self.port_for(now, from, to);
+        let flow = Flow { port, began: now, used: now, is_answered: false };
+        if let Some(dead) = self.flows.insert((from, to), flow) {
+            self.by_port.entry(dead.port).or_default().retain(|key| *key != (from, to));
+        }
+        self.by_port.entry(port).or_default().push((from, to));
+        SocketAddr::new(self.public, port)
+    }
+
+    fn forget_dead(&mut self, now: Instant) {
+        let (flows, by_port) = (&mut self.flows, &mut self.by_port);
+        flows.retain(|_, flow| flow.lives(now));
+        by_port.retain(|_, of| {
+            of.retain(|key| flows.contains_key(key));
+            !of.is_empty()
         });
-        flow.used = now;
-        self.flows.insert((from, to), flow);
-        SocketAddr::new(self.public, flow.port)
+        self.flows_max = 2 * flows.len() + 64;
+    }
+
+    /// The living flow of an outer port with a remote address, by its inner and remote address.
+    fn flow_at(&self, now: Instant, port: u16, remote: SocketAddr) -> Option<(SocketAddr, SocketAddr)> {
+        let mut of = self.by_port.get(&port)?.iter();
+        of.find(|key| key.1 == remote && self.flows.get(key).is_some_and(|flow| flow.lives(now))).copied()
     }
 
     /// Gives an inner address an outer port of its own, as a host asks for by PCP (RFC 6887); gives the outer address.
@@ -124,11 +152,8 @@ impl Nat {
             }
             NatKind::Symmetric | NatKind::Sequential | NatKind::Block => None,
             NatKind::OpenInput => {
-                let is_used = |(key, flow): (&(SocketAddr, SocketAddr), &Flow)| {
-                    key.1 == to && flow.port == from.port() && flow.lives(now)
-                };
                 let is_taken = self.taken.get(&(from.port(), to)).is_some_and(lives);
-                (!is_taken && !self.flows.iter().any(is_used)).then_some(from.port())
+                (!is_taken && self.flow_at(now, from.port(), to).is_none()).then_some(from.port())
             }
         };
         mapped.unwrap_or_else(|| self.new_port(now))
@@ -144,7 +169,8 @@ impl Nat {
                     self.next_port
                 }
             };
-            if !self.flows.values().any(|flow| flow.port == port && flow.lives(now)) {
+            let lives = |key: &(SocketAddr, SocketAddr)| self.flows.get(key).is_some_and(|flow| flow.lives(now));
+            if !self.by_port.get(&port).is_some_and(|of| of.iter().any(lives)) {
                 return port;
             }
         }
@@ -155,11 +181,11 @@ impl Nat {
         if let Some((inner, _)) = self.mapped.filter(|(_, mapped)| *mapped == port) {
             return Some(inner);
         }
-        let mut flows = self.flows.iter_mut();
-        let flow = flows.find(|((_, remote), flow)| *remote == from && flow.port == port && flow.lives(now));
-        if let Some(((inner, _), flow)) = flow {
+        if let Some(key) = self.flow_at(now, port, from)
+            && let Some(flow) = self.flows.get_mut(&key)
+        {
             (flow.used, flow.is_answered) = (now, true);
-            return Some(*inner);
+            return Some(key.0);
         }
         if self.kind == NatKind::OpenInput {
             self.taken.insert((port, from), now);
@@ -170,6 +196,7 @@ impl Nat {
     /// Forgets every flow, as a router does that is switched off and on.
     pub fn reboot(&mut self) {
         self.flows.clear();
+        self.by_port.clear();
         self.taken.clear();
         self.next_port += 1000;
     }
