@@ -267,6 +267,23 @@ fn a_cut_in_one_or_both_directions_stalls_no_stream_for_long() {
     }
 }
 
+/// The numbers of a pair's channels are void when the rendezvous has restarted while the pair was direct.
+#[test]
+fn a_pair_falls_back_to_a_channel_that_stands_after_a_restart_of_the_rendezvous() {
+    for nats in [[Some(PortRestricted), Some(PortRestricted)], [Some(OpenInput), Some(OpenInput)]] {
+        let mut world = pair(seed(940), nats);
+        talk(&mut world, 0);
+        world.restart_rendezvous();
+        world.run_for(KEEPALIVE_MAX + Duration::from_secs(10));
+        talk(&mut world, 0);
+        world.run_for(Duration::from_secs(2));
+        world.dial_in_nat(1);
+        let (_, direct) = talk(&mut world, 1);
+        println!("{nats:?}: direct after {direct:?}");
+        assert!(direct <= DIRECT_WITHIN, "{nats:?}: direct {direct:?}");
+    }
+}
+
 /// Worlds of the random test when `PILOT_SCHEDULES` names none: each takes a tenth of a second with the optimizations of the profile
 /// `dev`, most of it those with many ports.
 const WORLDS: std::ops::Range<u64> = 0..200;

@@ -318,8 +318,16 @@ impl Peer {
         let is_stale = self.paths.is_stale(now) && self.role == Role::Trusted && self.is_up(now) && self.link.is_busy();
         if is_stale {
             self.paths.on_stale(now);
+            self.confirm_relay(now);
         }
         is_stale
+    }
+
+    /// Asks for the channel to which the peer has fallen back: it may be one that the rendezvous had before a restart.
+    fn confirm_relay(&mut self, now: Instant) {
+        if self.paths.selected().is_some_and(|path| !path.is_direct()) {
+            self.ask_relay_at = Some(now);
+        }
     }
 
     fn is_unanswered(&self, now: Instant, probes: u32, silence: Duration) -> bool {
@@ -587,6 +595,7 @@ impl Peer {
         if self.suspect_at().is_some_and(|at| at <= now) {
             self.liveness = Liveness::Silent;
             self.paths.on_suspect(now);
+            self.confirm_relay(now);
         } else if self.link.take_black_hole() {
             self.paths.on_black_hole();
         } else if self.link.is_least_swallowed() && self.paths.datagram_len() <= DATAGRAM_LEN_MIN {
