@@ -33,6 +33,7 @@ mod inbound;
 mod invites;
 mod inviting;
 pub(crate) mod join;
+mod joining;
 pub(crate) mod meet;
 mod message;
 mod names;

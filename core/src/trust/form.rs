@@ -31,7 +31,7 @@ impl TrustBook {
     pub fn emit(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let (has_invites, has_groups) = (!self.invites.list.is_empty(), !self.groups.list.is_empty());
-        let version = match (self.has_unanswered(), has_groups, has_invites) {
+        let version = match (!self.unanswered.is_empty(), has_groups, has_invites) {
             (true, ..) => VERSION_WITH_UNANSWERED,
             (_, true, _) => VERSION_WITH_GROUPS,
             (_, _, true) => VERSION_WITH_INVITES,
@@ -120,30 +120,7 @@ impl TrustBook {
             book.pending.insert(request.record.identity, request);
         }
         for _ in 0..r.varint()? {
-            let record = NodeRecord::parse_unverified(r.bytes(NodeRecord::LEN_MAX)?)?; // perhaps one without a signature
-            let ports = Ports::parse(&mut r)?;
-            let (nonce, hash) = (r.array()?, r.array()?);
-            let (expires, flags) = (r.u64()?, r.u8()?);
-            let [verified, is_question, is_stale, is_anew, has_quota, has_end, is_join, has_group] =
-                [1, 2, 4, 8, 16, 32, 64, 128].map(|flag| flags & flag != 0);
-            let quota = if has_quota { Some(Quota::parse(&mut r)?) } else { None };
-            let not_after = if has_end { Some(r.u64()?) } else { None };
-            let group = if has_group { Some(GroupId(r.array()?)) } else { None };
-            let outgoing = Outgoing {
-                record,
-                ports,
-                nonce,
-                hash,
-                expires,
-                verified,
-                quota,
-                not_after,
-                is_question,
-                is_anew,
-                is_stale,
-                is_join,
-                group,
-            };
+            let outgoing = parse_outgoing(&mut r)?;
             book.outgoing.insert(outgoing.record.identity, outgoing);
         }
         for _ in 0..r.varint()? {
@@ -169,6 +146,33 @@ impl TrustBook {
         r.finish()?;
         Ok(book)
     }
+}
+
+fn parse_outgoing(r: &mut Reader<'_>) -> Result<Outgoing, Malformed> {
+    let record = NodeRecord::parse_unverified(r.bytes(NodeRecord::LEN_MAX)?)?; // perhaps one without a signature
+    let ports = Ports::parse(r)?;
+    let (nonce, hash) = (r.array()?, r.array()?);
+    let (expires, flags) = (r.u64()?, r.u8()?);
+    let [verified, is_question, is_stale, is_anew, has_quota, has_end, is_join, has_group] =
+        [1, 2, 4, 8, 16, 32, 64, 128].map(|flag| flags & flag != 0);
+    let quota = if has_quota { Some(Quota::parse(r)?) } else { None };
+    let not_after = if has_end { Some(r.u64()?) } else { None };
+    let group = if has_group { Some(GroupId(r.array()?)) } else { None };
+    Ok(Outgoing {
+        record,
+        ports,
+        nonce,
+        hash,
+        expires,
+        verified,
+        quota,
+        not_after,
+        is_question,
+        is_anew,
+        is_stale,
+        is_join,
+        group,
+    })
 }
 
 fn emit_epoch(key: &IdentityKey, epoch: u64, out: &mut Vec<u8>) {

@@ -1,8 +1,6 @@
 //! Owns what is still to be done for joins without an answer: requests that go directly to addresses, and members of groups that are
 //! yet to be asked. It is a part of the book on disk, so that a node that starts again goes on where it was.
 
-use super::TrustBook;
-use super::join::is_join;
 use crate::codec::{Malformed, Put as _, Reader};
 use crate::group::GroupId;
 use crate::identity::IdentityKey;
@@ -26,70 +24,16 @@ pub(crate) struct DirectJoin {
 
 #[derive(Default)]
 pub(super) struct Unanswered {
-    direct: Vec<DirectJoin>,
+    pub(super) direct: Vec<DirectJoin>,
     /// The members of each group that this node has entered which were not asked yet, the next one last.
-    contacts: Vec<(GroupId, Vec<IdentityKey>)>,
-}
-
-impl TrustBook {
-    /// The JOINs that go directly.
-    pub(crate) fn direct_joins(&self) -> &[DirectJoin] {
-        &self.unanswered.direct
-    }
-
-    /// Adds a JOIN in place of an earlier one to the same node; false when there are [`JOINS_MAX`].
-    pub(crate) fn add_direct_join(&mut self, join: DirectJoin) -> bool {
-        let direct = &mut self.unanswered.direct;
-        direct.retain(|other| other.inviter != join.inviter);
-        if direct.len() >= JOINS_MAX {
-            return false;
-        }
-        direct.push(join);
-        self.changed();
-        true
-    }
-
-    /// Says which members of a group are to be asked, at most [`CONTACTS_MAX`], the next one last.
-    pub(crate) fn set_contacts(&mut self, id: &GroupId, contacts: Vec<IdentityKey>) {
-        debug_assert!(contacts.len() <= CONTACTS_MAX, "as many as a code has");
-        self.unanswered.contacts.retain(|(group, _)| group != id);
-        self.unanswered.contacts.push((*id, contacts));
-        self.changed();
-    }
-
-    /// The groups of which members are yet to be asked.
-    pub(crate) fn groups_with_contacts(&self) -> impl Iterator<Item = GroupId> {
-        self.unanswered.contacts.iter().map(|(id, _)| *id)
-    }
-
-    /// Takes the member that is asked next.
-    pub(crate) fn next_contact(&mut self, id: &GroupId) -> Option<IdentityKey> {
-        let (_, contacts) = self.unanswered.contacts.iter_mut().find(|(group, _)| group == id)?;
-        let contact = contacts.pop();
-        self.changed();
-        contact
-    }
-
-    /// Forgets what has an answer, or is not wanted any more.
-    pub(crate) fn forget_answered(&mut self) {
-        let mut unanswered = core::mem::take(&mut self.unanswered);
-        unanswered.direct.retain(|join| self.is_joining(&join.inviter));
-        unanswered.contacts.retain(|(id, contacts)| !contacts.is_empty() && self.is_entering(id));
-        self.unanswered = unanswered;
-    }
-
-    /// True while no member of a group that this node has entered has answered.
-    fn is_entering(&self, id: &GroupId) -> bool {
-        self.groups.position(id).is_some() && !self.is_met(id)
-    }
-
-    /// True when there is something to write.
-    pub(super) fn has_unanswered(&self) -> bool {
-        !self.unanswered.direct.is_empty() || !self.unanswered.contacts.is_empty()
-    }
+    pub(super) contacts: Vec<(GroupId, Vec<IdentityKey>)>,
 }
 
 impl Unanswered {
+    pub(super) fn is_empty(&self) -> bool {
+        self.direct.is_empty() && self.contacts.is_empty()
+    }
+
     /// Appends it to the book on disk.
     pub(super) fn emit(&self, out: &mut Vec<u8>) {
         out.put_varint(self.direct.len() as u64);
@@ -115,7 +59,7 @@ impl Unanswered {
                 to.push(parse_endpoint(r)?.ok_or(Malformed)?);
             }
             let datagram: Vec<u8> = r.bytes(DATAGRAM_LEN_BASE)?.into();
-            if !is_join(&datagram) {
+            if datagram.len() != DATAGRAM_LEN_BASE {
                 return Err(Malformed);
             }
             unanswered.direct.push(DirectJoin { inviter, to, datagram });

@@ -1,6 +1,5 @@
 //! Owns the form of what is kept for JOINs.
 
-use super::joins::PAUSE_MIN;
 use crate::group::GroupId;
 use crate::identity::IdentityKey;
 use crate::time::{Duration, Instant};
@@ -8,6 +7,9 @@ use crate::trust::unanswered::DirectJoin;
 use crate::trust::{TrustBook, TrustVersion};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
+
+/// First pause between two datagrams to one address. Source: own choice, a round trip on most paths.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
 
 /// When a JOIN goes directly to the inviter; the book has the JOIN.
 pub(super) struct Join {

@@ -14,9 +14,7 @@ use core::net::SocketAddr;
 
 /// Most answers to JOINs that are kept for the case that the same JOIN comes again. Source: own choice; each is for one joiner.
 pub(super) const ANSWERED_MAX: usize = 16;
-/// Bounds of the pause between two datagrams to one address; it doubles. Source: own choice, the first one is a round trip on
-/// most paths.
-pub(super) const PAUSE_MIN: Duration = Duration::from_millis(250);
+/// Longest pause between two datagrams to one address; it doubles. Source: own choice.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 impl Directory {
