@@ -4,7 +4,7 @@ use super::TrustBook;
 use super::unanswered::{DirectJoin, JOINS_MAX};
 use crate::group::GroupId;
 use crate::identity::IdentityKey;
-use crate::invite::CONTACTS_MAX;
+use crate::invite::{CANDIDATES_MAX, CONTACTS_MAX};
 use alloc::vec::Vec;
 
 impl TrustBook {
@@ -13,8 +13,10 @@ impl TrustBook {
         &self.unanswered.direct
     }
 
-    /// Adds a JOIN in place of an earlier one to the same node; false when there are [`JOINS_MAX`].
-    pub(crate) fn add_direct_join(&mut self, join: DirectJoin) -> bool {
+    /// Adds a JOIN in place of an earlier one to the same node, for the first [`CANDIDATES_MAX`] addresses; false when there are
+    /// [`JOINS_MAX`].
+    pub(crate) fn add_direct_join(&mut self, mut join: DirectJoin) -> bool {
+        join.to.truncate(CANDIDATES_MAX);
         let direct = &mut self.unanswered.direct;
         direct.retain(|other| other.inviter != join.inviter);
         if direct.len() >= JOINS_MAX {

@@ -5,7 +5,7 @@ use super::joining::Enrolling;
 use super::{Context, Departure, Directory, Effect};
 use crate::group::{Enrolment, EnrolmentSeed, GroupId};
 use crate::identity::IdentityKey;
-use crate::invite::{EnrolmentCode, InviteId};
+use crate::invite::{CONTACTS_MAX, EnrolmentCode, InviteId};
 use crate::time::{Duration, Instant};
 use crate::trust::unanswered::{DirectJoin, JOINS_MAX};
 use crate::trust::{GroupError, Outcome, Ports};
@@ -56,7 +56,7 @@ impl Directory {
         self.with_trust(cx, |book, me, _| book.enrol(me, code, allowed))?;
         let own = cx.identity.public();
         // Without letters the node at the addresses alone hears anything.
-        let reachable = if has_letters { code.contacts.len() } else { 1 };
+        let reachable = if has_letters { CONTACTS_MAX } else { 1 };
         let mut contacts: Vec<_> = code.contacts.iter().take(reachable).filter(|key| **key != own).copied().collect();
         contacts.reverse();
         let candidates = code.candidates.clone();

@@ -44,9 +44,8 @@ impl Directory {
         if !has_letter && code.candidates.is_empty() {
             return Err(TrustError::NoWay);
         }
-        self.joins.retain(|join| join.inviter != code.inviter);
-        self.trust.forget_answered();
-        if self.joins.len() >= JOINS_MAX || has_letter && !self.trust.has_room_for_letter() {
+        let others = self.joins.iter().filter(|join| join.inviter != code.inviter).count();
+        if others >= JOINS_MAX || has_letter && !self.trust.has_room_for_letter() {
             return Err(TrustError::Full);
         }
         self.take_address(cx);
