@@ -31,6 +31,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time that `start` waits for the maker of a code; the request stands after it.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause between two looks for a descriptor while none is left.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
 /// Longest time of an answer of the daemon.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -290,9 +292,11 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
     });
     let webhook = webhook().inspect_err(tell)?;
     config.webhook.clone_from(&webhook);
+    // Before the node, which gives every descriptor that is left to those who connect.
+    let signals = DaemonSignals::watch(log_file.is_some()).inspect_err(tell)?;
     let node = Node::start(config).inspect_err(tell)?;
     join.into_iter().for_each(|code| code.join_from_within(node.clone()));
-    wait_for_end(&node, log_file.is_some(), webhook)
+    wait_for_end(&node, signals, webhook)
 }
 
 /// The place of the webhook, in a program that can post.
@@ -315,43 +319,62 @@ fn start_webhook(node: &Node, waiting: &mut Option<Webhook>) {
     let _ = (node, webhook); // there is none
 }
 
+/// The signals that a daemon hears, as descriptors that can be read then.
+struct DaemonSignals {
+    ended: UnixStream,
+    hung_up: UnixStream,
+}
+
+impl DaemonSignals {
+    /// A hang-up ends a daemon that logs to a terminal, as any other signal does.
+    fn watch(has_file: bool) -> Result<Self, Failure> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let failed = |e: io::Error| Failure::new(Code::Internal, format!("signals: {e}"));
+        let (ended, end) = UnixStream::pair().map_err(failed)?;
+        let (hung_up, hang_up) = UnixStream::pair().map_err(failed)?;
+        let hang_up = if has_file || !io::stderr().is_terminal() { &hang_up } else { &end };
+        for (signal, writer) in [(SIGTERM, &end), (SIGINT, &end), (SIGHUP, hang_up)] {
+            signal_hook::low_level::pipe::register(signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
+        }
+        Ok(Self { ended, hung_up })
+    }
+}
+
 /// Waits until the node ends. A signal ends the node in order; the thread that waits here handles it. A hang-up opens the
 /// log's file anew, as programs that rotate logs ask, and the settings are read again; but a daemon that logs to a terminal
 /// ends with the terminal.
-fn wait_for_end(node: &Node, has_file: bool, mut webhook: Option<Webhook>) -> Result<(), Failure> {
-    use rustix::event::{PollFd, PollFlags, poll};
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let failed = |e: io::Error| Failure::new(Code::Internal, format!("signals: {e}"));
-    let (ended, end) = UnixStream::pair().map_err(failed)?;
-    let (mut hung_up, hang_up) = UnixStream::pair().map_err(failed)?;
-    let hang_up = if has_file || !io::stderr().is_terminal() { &hang_up } else { &end };
+fn wait_for_end(node: &Node, mut signals: DaemonSignals, mut webhook: Option<Webhook>) -> Result<(), Failure> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut settings = Watched::new();
-    for (signal, writer) in [(SIGTERM, &end), (SIGINT, &end), (SIGHUP, hang_up)] {
-        signal_hook::low_level::pipe::register(signal, writer.try_clone().map_err(failed)?).map_err(failed)?;
-    }
     // A connection to the node ends with the node, which wakes the poll.
-    let client = node.client()?;
+    let mut client = None;
     loop {
         start_webhook(node, &mut webhook);
-        let mut fds = vec![
-            PollFd::new(&ended, PollFlags::IN),
-            PollFd::new(&client, PollFlags::IN),
-            PollFd::new(&hung_up, PollFlags::IN),
-        ];
+        if client.is_none() {
+            client = match node.client() {
+                Ok(client) => Some(client),
+                Err(failure) if failure.code == Code::Full => None,
+                Err(_) => break,
+            };
+        }
+        let mut fds = vec![PollFd::new(&signals.ended, PollFlags::IN), PollFd::new(&signals.hung_up, PollFlags::IN)];
+        fds.extend(client.as_ref().map(|client| PollFd::new(client, PollFlags::IN)));
+        let own = fds.len();
         fds.extend(webhook.as_ref().map(|webhook| PollFd::new(webhook.changed(), PollFlags::IN)));
-        if poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {
+        let pause = Timespec::try_from(DESCRIPTOR_PAUSE).ok().filter(|_| client.is_none());
+        if poll(&mut fds, pause.as_ref()) == Err(rustix::io::Errno::INTR) {
             continue;
         }
-        if !fds[0].revents().is_empty() || !fds[1].revents().is_empty() {
+        if !fds[0].revents().is_empty() || fds[2..own].iter().any(|client| !client.revents().is_empty()) {
             break;
         }
-        let is_hung_up = !fds[2].revents().is_empty();
+        let is_hung_up = !fds[1].revents().is_empty();
         if let Some(webhook) = &webhook {
             webhook.changed().drain();
         }
         if is_hung_up {
             // Several signals may have come; the file is opened once.
-            hung_up.read(&mut [0; 64]).map_err(failed)?;
+            signals.hung_up.read(&mut [0; 64]).map_err(|e| Failure::new(Code::Internal, format!("signals: {e}")))?;
             node.reopen_log();
             settings.read_again(node);
         }
