@@ -292,7 +292,7 @@ fn serve(args: DaemonRun, local: impl FnOnce() -> Result<PathBuf, Failure>) -> R
     });
     let webhook = webhook().inspect_err(tell)?;
     config.webhook.clone_from(&webhook);
-    // Before the node, which gives every descriptor that is left to those who connect.
+    // Before the node, which gives all descriptors that are left to its clients.
     let signals = DaemonSignals::watch(log_file.is_some()).inspect_err(tell)?;
     let node = Node::start(config).inspect_err(tell)?;
     join.into_iter().for_each(|code| code.join_from_within(node.clone()));
