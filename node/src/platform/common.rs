@@ -105,6 +105,12 @@ pub(crate) fn keep_quiet(socket: impl AsFd) {
     let _ = socket;
 }
 
+/// Sets a TCP socket to send small writes at once, as the stream behind it does.
+pub(crate) fn send_at_once(socket: impl AsFd) {
+    // A socket of another kind needs no such setting.
+    let _ = rustix::net::sockopt::set_tcp_nodelay(socket, true);
+}
+
 /// Lets nothing of this process' memory, which holds keys, get into a core dump, or to another process of this user. For a
 /// process that is a server alone: a debugger of the same user cannot look into it any more.
 pub fn keep_memory_private() {

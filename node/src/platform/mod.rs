@@ -46,7 +46,7 @@ pub use chosen::{Signal, recv_packet, send_now, send_packet};
 #[cfg(feature = "discovery")]
 pub(crate) use chosen::{gateway, udp_socket_shared};
 pub use common::keep_memory_private;
-pub(crate) use common::{is_listening, keep_quiet, peer_is_ours, peer_pid, peer_uid};
+pub(crate) use common::{is_listening, keep_quiet, peer_is_ours, peer_pid, peer_uid, send_at_once};
 pub use edges::Edges;
 #[cfg(target_os = "linux")]
 use ring_memory::discard_rings;

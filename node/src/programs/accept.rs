@@ -3,14 +3,14 @@
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::log::record::Record;
-use crate::platform::keep_quiet;
+use crate::platform::{keep_quiet, send_at_once};
 use crate::programs::entry::{Kind, Listener};
 use crate::programs::filter::Filter;
 use crate::programs::joint::{Joint, Phase};
 use crate::programs::listen::{Came, Door, Listen};
 use crate::programs::relay::{End, Relay};
 use crate::programs::room::Programs;
-use crate::programs::sockets::{reset_on_close, send_at_once};
+use crate::programs::sockets::reset_on_close;
 use crate::programs::wire::Wire;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};

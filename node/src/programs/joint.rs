@@ -1,8 +1,8 @@
 //! Owns one connection between a program's socket and a peer's stream.
 
-use crate::programs::dial::Dial;
 use crate::programs::relay::Relay;
 use crate::programs::wire::Wire;
+use crate::underlay::dial::Dial;
 use pilot_core::Instant;
 use pilot_stack::StreamId;
 use std::net::SocketAddr;

@@ -9,7 +9,6 @@
 
 mod accept;
 mod authority;
-mod dial;
 mod entry;
 mod expose;
 mod filter;

@@ -3,7 +3,6 @@
 use crate::context::Context;
 use crate::effect::Effect;
 use crate::failure::{Code, Failure};
-use crate::programs::dial::{Address, CONNECT_TIMEOUT, Dial, Dialed};
 use crate::programs::entry::Expose;
 use crate::programs::filter::Filter;
 use crate::programs::http::{Exposed, HEAD_TIME, Peer};
@@ -16,6 +15,7 @@ use crate::programs::sockets::local_address;
 use crate::programs::target::Target;
 use crate::programs::wire::{Readiness, Wire};
 use crate::streams::names::{ends, name_of};
+use crate::underlay::dial::{Address, CONNECT_TIMEOUT, Dial, Dialed};
 use pilot_stack::StreamId;
 use std::net::SocketAddr;
 use std::time::Duration;

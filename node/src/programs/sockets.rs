@@ -11,12 +11,6 @@ pub(super) fn reset_on_close(socket: &OwnedFd) {
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
-/// Sets a TCP socket to send small writes at once, as the stream behind it does.
-pub(super) fn send_at_once(socket: &OwnedFd) {
-    // A socket of another kind needs no such setting.
-    let _ = sockopt::set_tcp_nodelay(socket, true);
-}
-
 /// The address of this node's end of a socket; `None` unless the socket is an IP one.
 pub(super) fn local_address(socket: &OwnedFd) -> Option<SocketAddr> {
     rustix::net::getsockname(socket).ok().and_then(|addr: SocketAddrAny| SocketAddr::try_from(addr).ok())

@@ -2,6 +2,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod carrier;
+pub(crate) mod dial;
 pub(crate) mod echo;
 pub(crate) mod nat64;
 pub(crate) mod relays;

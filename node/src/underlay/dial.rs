@@ -1,7 +1,6 @@
-//! Owns the calling of a program: its addresses are tried in order, the next one also before the last has failed (RFC 8305).
+//! Owns the calling of a server: its addresses are tried in order, the next one also before the last has failed (RFC 8305).
 
-use crate::platform::keep_quiet;
-use crate::programs::sockets::send_at_once;
+use crate::platform::{keep_quiet, send_at_once};
 use crate::underlay::resolver::ADDRESSES_MAX;
 use mio::net::{TcpStream, UnixStream};
 use mio::unix::SourceFd;
@@ -14,22 +13,22 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Longest call of a program. Source: own choice; a dead target on this machine refuses at once.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest call of a server. Source: own choice; a dead target on this machine refuses at once.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one address has before the next is tried beside it. Source: RFC 8305 §5.
 const STAGGER: Duration = Duration::from_millis(250);
-/// Pause before a program with a full queue of waiting connections is called again. Own choice.
+/// Pause before a server with a full queue of waiting connections is called again. Own choice.
 const QUEUE_PAUSE: Duration = Duration::from_millis(10);
 
 /// An address to call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Address {
+pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
 /// The state of a call.
-pub(super) enum Dialed {
+pub(crate) enum Dialed {
     /// An answer or this moment is waited for.
     Waits(Instant),
     Connected(OwnedFd),
@@ -37,7 +36,7 @@ pub(super) enum Dialed {
 }
 
 /// A call under way.
-pub(super) struct Dial {
+pub(crate) struct Dial {
     /// The last one is tried next.
     untried: Vec<Address>,
     tried: Vec<OwnedFd>,
@@ -49,7 +48,7 @@ pub(super) struct Dial {
 
 impl Dial {
     /// A call of these addresses, of which at most [`ADDRESSES_MAX`] are tried.
-    pub(super) fn new(mut addresses: Vec<Address>, now: Instant) -> Self {
+    pub(crate) fn new(mut addresses: Vec<Address>, now: Instant) -> Self {
         addresses.truncate(ADDRESSES_MAX);
         addresses.reverse();
         let why = "it has no address".into();
@@ -57,12 +56,12 @@ impl Dial {
     }
 
     /// The sockets under way.
-    pub(super) fn descriptors(&self) -> &[OwnedFd] {
+    pub(crate) fn descriptors(&self) -> &[OwnedFd] {
         &self.tried
     }
 
     /// Looks at the sockets under way, and tries the next address when that is due. Sockets are registered under `token`.
-    pub(super) fn progress(&mut self, now: Instant, registry: &Registry, token: Token) -> Dialed {
+    pub(crate) fn progress(&mut self, now: Instant, registry: &Registry, token: Token) -> Dialed {
         loop {
             if let Some(socket) = self.connected() {
                 return Dialed::Connected(socket);
@@ -102,7 +101,7 @@ impl Dial {
         None
     }
 
-    /// Calls one address. Gives the moment of another try when the program has no room for the call now.
+    /// Calls one address. Gives the moment of another try when the server has no room for the call now.
     fn try_address(&mut self, address: Address, now: Instant, registry: &Registry, token: Token) -> Option<Instant> {
         let socket = match &address {
             Address::Tcp(addr) => TcpStream::connect(*addr).map(OwnedFd::from),
