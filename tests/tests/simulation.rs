@@ -475,6 +475,19 @@ fn a_path_that_swallows_what_is_longer_than_it_says_is_survived() {
 }
 
 #[test]
+fn tunnels_of_others_and_mobile_networks_carry_more_than_the_base() {
+    // What an MTU of 1400 and 1420 leaves for UDP under IPv4.
+    for mtu in [1372, 1392] {
+        let mut world = friends(seed(28));
+        world.set_conditions(Conditions { mtu, ..Conditions::default() });
+        let (a, b) = world.open(0, 1, 1000);
+        world.transfer((0, a), (1, b), 1_000_000);
+        let info = world.nodes[0].stack.endpoint().peer_info(world.now, world.peer(0, 1)).unwrap();
+        assert_eq!(info.datagram_len, 1372);
+    }
+}
+
+#[test]
 fn many_streams_share_one_tunnel_fairly() {
     let mut world = friends(seed(24));
     world.set_conditions(Conditions { rate: Some(20_000_000), queue: 100_000, ..Conditions::default() });

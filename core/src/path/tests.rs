@@ -100,7 +100,7 @@ fn larger_datagrams_are_used_once_proven_and_given_up_when_refused() {
     let (mut paths, mut dice, mut now) = (Paths::default(), Dice::new(), Instant::ZERO);
     paths.select_working(direct(1), false);
     assert_eq!(paths.datagram_len(), DATAGRAM_LEN_BASE);
-    for size in [1452, 1472] {
+    for size in [1372, 1452, 1472] {
         paths.handle_timeout(now, true, true, &mut dice.prober());
         let probe = paths.poll_probe().expect("a size probe");
         assert_eq!(probe.len, Some(size));
