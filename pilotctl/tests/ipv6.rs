@@ -1,5 +1,5 @@
-//! Machines with IPv6 alone, with two addresses, and on a network that translates: real processes in network namespaces, which
-//! only root may make.
+//! Machines with IPv6 alone, with both families, with two addresses or interfaces, and on a network that translates: real
+//! processes in network namespaces, which only root may make.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
@@ -33,7 +33,10 @@ fn meet(net: &Net, listen: Option<&str>, host: &str) -> Running {
     let (rendezvous, endpoint) = net.serve_rendezvous_at("beacon", listen);
     let (key, _) = endpoint.split_once('@').unwrap();
     for machine in ["one", "two"] {
-        net.ok(machine, &["daemon", "start", "--hostname", machine, "--rendezvous", &format!("{key}@{host}")]);
+        net.ok(
+            machine,
+            &["daemon", "start", "--hostname", machine, "--rendezvous", &format!("{key}@{host}"), "--no-lan"],
+        );
         let info = net.run(machine, &["info", "--json"]);
         let info = String::from_utf8_lossy(&info.stdout).into_owned();
         assert!(info.contains(r#""rendezvous":"ready""#), "{info}");
@@ -42,6 +45,17 @@ fn meet(net: &Net, listen: Option<&str>, host: &str) -> Running {
     until("the approval", || net.run("two", &["approve", "one", "--ports", "all"]).status.success());
     until("the tunnel", || net.run("one", &["ping", "two", "--count", "1"]).status.success());
     rendezvous
+}
+
+/// Drops what `one` and `two` send to each other by the addresses by which the rendezvous sees them.
+fn cut_ipv4(net: &Net) {
+    for (machine, other) in [("one", "10.9.0.3"), ("two", "10.9.0.2")] {
+        let name = net.name(machine);
+        let nft = |words: &[&str]| net.ip(&[&["netns", "exec", &name, "nft", "add"], words].concat());
+        nft(&["table", "ip", "cut"]);
+        nft(&["chain", "ip", "cut", "input", "{ type filter hook input priority 0; }"]);
+        nft(&["rule", "ip", "cut", "input", "ip", "saddr", other, "drop"]);
+    }
 }
 
 /// Waits until the path from `one` to `two` begins so.
@@ -83,4 +97,30 @@ fn an_ipv6_network_that_translates_leads_to_an_ipv4_rendezvous() {
     }
     let _rendezvous = rendezvous.unwrap();
     until_path(&net, "direct [2001:db8:9::3]:");
+}
+
+#[test]
+fn a_pair_that_ipv4_leaves_on_the_relay_is_direct_by_ipv6() {
+    let Some((_one, net)) = net() else { return };
+    for (machine, address) in [("one", "2001:db8:9::2/64"), ("two", "2001:db8:9::3/64")] {
+        net.ip(&["-n", &net.name(machine), "addr", "add", address, "dev", "eth0", "nodad"]);
+    }
+    cut_ipv4(&net);
+    let _rendezvous = meet(&net, Some("10.9.0.1:9000"), "10.9.0.1:9000");
+    until_path(&net, "direct [2001:db8:9::3]:");
+}
+
+#[test]
+fn a_network_that_no_default_route_leads_to_is_used() {
+    let Some((_one, net)) = net() else { return };
+    let (one, two) = (net.name("one"), net.name("two"));
+    net.ip(&["-n", &one, "link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", &two]);
+    for (name, address) in [(&one, "192.168.7.2/24"), (&two, "192.168.7.3/24")] {
+        net.ip(&["-n", name, "addr", "add", address, "dev", "eth1"]);
+        net.ip(&["-n", name, "link", "set", "eth1", "up"]);
+        net.ip(&["-n", name, "route", "add", "default", "via", "10.9.0.1"]);
+    }
+    cut_ipv4(&net);
+    let _rendezvous = meet(&net, Some("10.9.0.1:9000"), "10.9.0.1:9000");
+    until_path(&net, "direct 192.168.7.3:");
 }
