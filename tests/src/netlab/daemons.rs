@@ -1,6 +1,6 @@
 //! Real daemons on the hosts of a laboratory, driven by `pilotctl`.
 
-use super::{Lab, Outcome, RENDEZVOUS, Side};
+use super::{BESIDE, Lab, Outcome, RENDEZVOUS, Side, proxy};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Where it serves those without UDP.
 const TLS: &str = "203.0.113.10:443";
-/// Where the spare relay serves.
-const SPARE: &str = "203.0.113.11:9000";
+/// Ports of the spare relay and of the HTTPS proxy, which serve beside the rendezvous.
+const SPARE_PORT: u16 = 9000;
+const PROXY_PORT: u16 = 3128;
 /// Longest time for what takes moments on a quiet machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -35,6 +36,7 @@ pub struct Daemons<'a> {
     endpoint: String,
     /// The relay beside the rendezvous, and its key and address.
     spare: Option<(Child, String)>,
+    proxy: Option<Child>,
 }
 
 impl<'a> Daemons<'a> {
@@ -45,8 +47,8 @@ impl<'a> Daemons<'a> {
     pub fn start(lab: &'a Lab) -> Outcome<Self> {
         let folder = std::env::temp_dir().join(lab.namespace("daemons"));
         std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let mut daemons =
-            Self { lab, program: pilotctl()?, folder, rendezvous: None, endpoint: String::new(), spare: None };
+        let (program, endpoint) = (pilotctl()?, String::new());
+        let mut daemons = Self { lab, program, folder, rendezvous: None, endpoint, spare: None, proxy: None };
         daemons.start_rendezvous()?;
         for side in Side::BOTH {
             daemons.start_daemon(side)?;
@@ -61,7 +63,12 @@ impl<'a> Daemons<'a> {
     pub fn start_daemon(&self, side: Side) -> Outcome<()> {
         let words = ["daemon", "start", "--hostname", side.host(), "--rendezvous", &self.endpoint];
         let relay = self.spare.iter().flat_map(|(_, endpoint)| ["--relay", endpoint]);
-        self.ask(side, &words.into_iter().chain(relay).collect::<Vec<_>>()).map(|_| ())
+        let url = format!("http://{BESIDE}:{PROXY_PORT}");
+        let mut words: Vec<&str> = words.into_iter().chain(relay).collect();
+        if self.proxy.is_some() {
+            words.extend(["--https-proxy", &url]);
+        }
+        self.ask(side, &words).map(|_| ())
     }
 
     /// Starts the rendezvous, again where it was stopped.
@@ -79,11 +86,24 @@ impl<'a> Daemons<'a> {
     /// # Errors
     /// When one of them does not come up.
     pub fn add_spare(&mut self) -> Outcome<()> {
-        self.spare = Some(self.serve("spare", &["--listen", SPARE])?);
+        self.spare = Some(self.serve("spare", &["--listen", &format!("{BESIDE}:{SPARE_PORT}")])?);
         for side in Side::BOTH {
             self.ask(side, &["daemon", "stop"])?;
             self.start_daemon(side)?;
         }
+        Ok(())
+    }
+
+    /// Starts an HTTPS proxy beside the rendezvous; daemons that are started from then on know it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn add_proxy(&mut self) -> Outcome<()> {
+        let program = std::env::current_exe().map_err(|e| e.to_string())?;
+        let words =
+            [&*program.to_string_lossy(), proxy::ARGUMENT, &format!("{BESIDE}:{PROXY_PORT}")].map(str::to_owned);
+        let mut command = self.lab.command("pub", &words.each_ref().map(String::as_str));
+        self.proxy = Some(command.stdin(Stdio::null()).spawn().map_err(|e| format!("the proxy: {e}"))?);
         Ok(())
     }
 
@@ -153,6 +173,16 @@ impl<'a> Daemons<'a> {
         Ok(value["data"]["peers"].get(0).cloned())
     }
 
+    /// What carries the datagrams of a side to the rendezvous: `udp` or `tls`.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn carrier(&self, side: Side) -> Outcome<String> {
+        let said = self.ask(side, &["info", "--json"])?;
+        let value: Value = serde_json::from_str(&said).map_err(|e| format!("{said}: {e}"))?;
+        Ok(value["data"]["rendezvous_link"]["carrier"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Why a side does not reach the other one directly, as its daemon says.
     ///
     /// # Errors
@@ -196,7 +226,7 @@ impl Drop for Daemons<'_> {
             let _ = self.ask(side, &["daemon", "stop"]);
         }
         self.kill_rendezvous();
-        self.spare.iter_mut().for_each(|(spare, _)| end(spare));
+        self.spare.iter_mut().map(|(spare, _)| spare).chain(&mut self.proxy).for_each(end);
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -12,6 +12,7 @@
 pub mod daemons;
 mod delay;
 mod flows;
+mod proxy;
 pub mod router;
 
 use router::Kind;
@@ -21,11 +22,14 @@ use std::time::Duration;
 
 /// Where the rendezvous serves.
 pub const RENDEZVOUS: &str = "203.0.113.10:9000";
+/// The public host's second address, for what serves beside the rendezvous.
+const BESIDE: &str = "203.0.113.11";
 
 /// Lets the process become one of the laboratory's own, if its arguments ask for that; never comes back then.
 pub fn become_what_is_asked() {
     flows::forget_if_asked();
     delay::become_emulator();
+    proxy::become_proxy();
 }
 
 /// What went wrong with the laboratory, in words.
@@ -105,7 +109,7 @@ impl Lab {
             lab.inside(space, &["sysctl", "-qw", "net.ipv4.ip_forward=1"], "")?;
         }
         lab.wire(("pub", "eth0", "203.0.113.10/24"), ("inet", "pub0", "203.0.113.1/24"))?;
-        lab.ip(&["-n", &lab.space("pub"), "addr", "add", "203.0.113.11/24", "dev", "eth0"])?;
+        lab.ip(&["-n", &lab.space("pub"), "addr", "add", &format!("{BESIDE}/24"), "dev", "eth0"])?;
         lab.route("pub", "default", "203.0.113.1")?;
         for (side, kind) in Side::BOTH.into_iter().zip(kinds) {
             let [host, gateway, net] = side.inner(kind);
@@ -251,6 +255,16 @@ impl Lab {
     /// When `nft` refuses the rule.
     pub fn block_udp(&self, side: Side) -> Outcome<()> {
         self.inside(side.router(), &["nft", "add rule inet filter block meta l4proto udp drop"], "")
+    }
+
+    /// Lets a side's packets reach nothing but the HTTPS proxy.
+    ///
+    /// # Errors
+    /// When `nft` refuses the rule.
+    pub fn block_all_but_proxy(&self, side: Side) -> Outcome<()> {
+        let rule = format!("add rule inet filter block iifname lan0 ip daddr != {BESIDE} drop");
+        self.block_udp(side)?;
+        self.inside(side.router(), &["nft", &rule], "")
     }
 
     /// Takes back what [`Lab::block_udp`] did.

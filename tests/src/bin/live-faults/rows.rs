@@ -19,7 +19,7 @@ pub(crate) struct Fault {
     kinds: [Kind; 2],
     /// Longest stall of the stream, or time to the first byte.
     pub(crate) stall: Duration,
-    /// Time from the fault's end to a direct path, where one is to be found again.
+    /// Time from the fault's end to a direct path, or to UDP where there is none, where it is to be found again.
     pub(crate) direct: Option<Duration>,
     act: fn(&mut Scene<'_>) -> Outcome<()>,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Fault {
 #[derive(Clone, Debug)]
 pub(crate) struct Result {
     pub(crate) fared: Fared,
-    /// From the fault's end to the moment at which both sides said that they use a direct path.
+    /// From the fault's end to the moment at which both sides said that they use a direct path, or UDP where there is none.
     pub(crate) direct: Option<Duration>,
 }
 
@@ -57,7 +57,15 @@ pub(crate) const ALL: &[Fault] = &[
     Fault { name: "cut-a-to-b", kinds: PORTS, stall: ms(500), direct: None, act: cut_a_to_b },
     Fault { name: "cut-b-to-a", kinds: PORTS, stall: ms(500), direct: None, act: cut_b_to_a },
     Fault { name: "udp-blocked", kinds: PORTS, stall: ms(1500), direct: Some(ms(65_000)), act: udp_blocked },
+    Fault {
+        name: "udp-blocked-relayed",
+        kinds: RANDOM,
+        stall: ms(1500),
+        direct: Some(ms(65_000)),
+        act: relayed_without_udp,
+    },
     Fault { name: "udp-blocked-first-byte", kinds: PORTS, stall: ms(1000), direct: None, act: first_byte_without_udp },
+    Fault { name: "proxy-alone-first-byte", kinds: PORTS, stall: ms(1000), direct: None, act: first_byte_by_proxy },
     Fault { name: "rendezvous-away", kinds: RANDOM, stall: ms(62_000), direct: None, act: rendezvous_away },
     Fault { name: "relay-killed", kinds: RANDOM, stall: ms(1000), direct: None, act: relay_killed },
     Fault { name: "rest", kinds: PORTS, stall: ms(200), direct: Some(ms(500)), act: rest },
@@ -163,11 +171,35 @@ fn udp_blocked(scene: &mut Scene<'_>) -> Outcome<()> {
     scene.lab.unblock(Side::A)
 }
 
+/// The network of a side of a relayed pair lets no UDP pass for a minute and more, so that it is tried again several times.
+fn relayed_without_udp(scene: &mut Scene<'_>) -> Outcome<()> {
+    scene.lab.block_udp(Side::A)?;
+    std::thread::sleep(Duration::from_secs(70));
+    scene.lab.unblock(Side::A)?;
+    let begin = Instant::now();
+    while scene.direct.is_none() && begin.elapsed() < PATIENCE {
+        scene.direct = (scene.daemons.carrier(Side::A)? == "udp").then(|| begin.elapsed());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
 /// A node starts where no UDP passes: from its start to the first byte.
 fn first_byte_without_udp(scene: &mut Scene<'_>) -> Outcome<()> {
     scene.quiet()?;
     scene.daemons.ask(Side::A, &["daemon", "stop"])?;
     scene.lab.block_udp(Side::A)?;
+    let begin = Instant::now();
+    scene.daemons.start_daemon(Side::A)?;
+    scene.first_byte(begin)
+}
+
+/// A node starts where nothing passes but what an HTTPS proxy lets out: from its start to the first byte.
+fn first_byte_by_proxy(scene: &mut Scene<'_>) -> Outcome<()> {
+    scene.quiet()?;
+    scene.daemons.ask(Side::A, &["daemon", "stop"])?;
+    scene.daemons.add_proxy()?;
+    scene.lab.block_all_but_proxy(Side::A)?;
     let begin = Instant::now();
     scene.daemons.start_daemon(Side::A)?;
     scene.first_byte(begin)
