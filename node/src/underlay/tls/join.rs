@@ -4,13 +4,14 @@ use crate::config::ProxySetting;
 use crate::crypto::entropy;
 use crate::host::RendezvousHost;
 use crate::token::Room;
+use crate::underlay::dial::{Address, Dial, Dialed};
 use crate::underlay::tls::channel::Channel;
 use crate::underlay::tls::http::{self, Answer};
 use crate::underlay::tls::pipe::Pipe;
 use crate::underlay::tls::proxy::Proxy;
 use crate::underlay::tls::verify;
+use mio::Registry;
 use mio::net::TcpStream;
-use mio::{Interest, Registry};
 use pilot_core::Instant;
 use std::fmt;
 use std::io;
@@ -19,8 +20,6 @@ use std::time::Duration;
 
 /// Time for all steps together.
 const ALL_TIME: Duration = Duration::from_secs(10);
-/// Time for TCP to one of several addresses. Source: own choice; the first packet is lost once, and sent again after a second.
-const ADDRESS_TIME: Duration = Duration::from_millis(1500);
 
 /// Status of a proxy's answer to a question without the right password. Source: RFC 9110 §15.5.8.
 const WANTS_PASSWORD: u16 = 407;
@@ -84,33 +83,32 @@ impl fmt::Display for Way {
 pub(super) struct Join {
     way: Way,
     step: Step,
+    /// TCP to the addresses, until it stands.
+    dial: Option<Dial>,
+    /// When another address is due, or TCP is over.
+    dial_at: Instant,
     pipe: Option<Pipe>,
-    /// Addresses that are still to be tried, the next one last.
-    addresses: Vec<SocketAddr>,
     nonce: [u8; 16],
     head: Vec<u8>,
     until: Instant,
-    address_until: Instant,
 }
 
 impl Join {
-    pub(super) fn new(now: Instant, way: Way, mut addresses: Vec<SocketAddr>) -> Self {
-        addresses.reverse();
+    pub(super) fn new(now: Instant, way: Way, addresses: Vec<SocketAddr>) -> Self {
         Self {
             way,
             step: Step::Tcp,
+            dial: Some(Dial::new(addresses.into_iter().map(Address::Tcp).collect(), now)),
+            dial_at: now,
             pipe: None,
-            addresses,
             nonce: entropy(),
             head: Vec::new(),
             until: now + ALL_TIME,
-            address_until: now,
         }
     }
 
     pub(super) fn poll_timeout(&self) -> Instant {
-        let is_more = self.step == Step::Tcp && !self.addresses.is_empty();
-        if is_more { self.address_until.min(self.until) } else { self.until }
+        if self.step == Step::Tcp { self.dial_at.min(self.until) } else { self.until }
     }
 
     /// Goes on as far as it can. `registered`: the registry and the number of the descriptor's token.
@@ -201,35 +199,19 @@ impl Join {
         }
     }
 
-    /// True when TCP stands; else another address is tried when its time has come.
+    /// True when TCP stands.
     fn has_tcp(&mut self, now: Instant, (registry, number): (&Registry, usize)) -> Result<bool, String> {
-        let mut last = None;
-        loop {
-            if let Some(pipe) = &mut self.pipe {
-                match pipe.socket().take_error().and_then(|error| error.map_or(Ok(()), Err)) {
-                    Err(e) => last = Some(e),
-                    Ok(()) if pipe.socket().peer_addr().is_ok() => return Ok(true),
-                    Ok(()) if now < self.address_until || self.addresses.is_empty() => return Ok(false),
-                    Ok(()) => {}
-                }
-                self.pipe = None;
+        let Some(dial) = &mut self.dial else { return Ok(true) };
+        match dial.progress(now, registry, Room::Tls.token(number)) {
+            Dialed::Waits(until) => {
+                self.dial_at = until;
+                Ok(false)
             }
-            let Some(address) = self.addresses.pop() else {
-                let why = last.map_or("it has no address".into(), |e| e.to_string());
-                return Err(format!("{} cannot be reached: {why}", self.asked()));
-            };
-            let connected = TcpStream::connect(address).and_then(|mut socket| {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                registry.register(&mut socket, Room::Tls.token(number), interest)?;
-                Ok(socket)
-            });
-            match connected {
-                Ok(socket) => {
-                    self.pipe = Some(Pipe::new(socket));
-                    self.address_until = now + ADDRESS_TIME;
-                }
-                Err(e) => last = Some(e),
+            Dialed::Connected(socket) => {
+                (self.dial, self.pipe) = (None, Some(Pipe::new(TcpStream::from_std(socket.into()))));
+                Ok(true)
             }
+            Dialed::Failed(why) => Err(format!("{} cannot be reached: {why}", self.asked())),
         }
     }
 

@@ -281,6 +281,47 @@ fn a_certificate_must_be_known_when_that_is_asked_for() {
     assert!(told.contains("certificate"), "{told}");
 }
 
+/// An address at which nothing answers TCP, and what keeps it so: a listener with a full queue of those that wait.
+fn silent_address() -> (SocketAddr, impl Sized) {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).expect("a socket");
+    rustix::net::bind(&socket, &loopback()).expect("an address");
+    rustix::net::listen(&socket, 0).expect("a listener");
+    let listener = TcpListener::from(socket);
+    let addr = listener.local_addr().expect("an address");
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(200)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "the queue has no end");
+    }
+    (addr, (listener, waiting))
+}
+
+#[test]
+fn an_address_that_says_nothing_costs_a_quarter_of_a_second() {
+    let (silent, _kept) = silent_address();
+    let listener = TcpListener::bind(loopback()).expect("a listener");
+    let addr = listener.local_addr().expect("an address");
+    let poll = mio::Poll::new().expect("a poll");
+    let way = Way { host: addr.into(), proxy: None, verify: false };
+    let mut join = Join::new(Instant::ZERO, way, vec![silent, addr]);
+    let mut advance = |now| assert!(matches!(join.advance(now, (poll.registry(), 1)), Progress::Waits));
+    advance(Instant::ZERO);
+    listener.set_nonblocking(true).expect("it works");
+    assert!(listener.accept().is_err(), "the first address has its time");
+    advance(Instant::ZERO + Duration::from_millis(250));
+    listener.set_nonblocking(false).expect("it works");
+    let (mut stream, _) = listener.accept().expect("it works");
+    // The one that answers is used, and TLS begins there.
+    stream.set_read_timeout(Some(Duration::from_millis(5))).expect("it works");
+    let mut byte = [0];
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while stream.read(&mut byte).is_err() {
+        assert!(std::time::Instant::now() < end, "TLS does not begin");
+        advance(Instant::ZERO + Duration::from_millis(250));
+    }
+    assert_eq!(byte, [22], "a handshake of TLS");
+}
+
 /// What an attempt says of a machine that answers so; `None`: the machine says nothing and holds the connection.
 fn attempt(answer: Option<&'static [u8]>, by_proxy: bool) -> String {
     let listener = TcpListener::bind(loopback()).expect("a listener");
