@@ -84,6 +84,11 @@ impl Kind {
         matches!(self, Self::Sequential | Self::Block | Self::Random)
     }
 
+    /// True when the port that a destination sees is a matter of chance, so that many are tried at once.
+    pub const fn is_random(self) -> bool {
+        matches!(self, Self::Block | Self::Random)
+    }
+
     /// True when a direct path is to be found between two such routers (`docs/paths.md`).
     pub fn meets(self, other: Self) -> bool {
         let pair = [self.min(other), self.max(other)];

@@ -283,7 +283,8 @@ fn a_certificate_must_be_known_when_that_is_asked_for() {
 
 /// An address at which nothing answers TCP, and what keeps it so: a listener with a full queue of those that wait.
 fn silent_address() -> (SocketAddr, impl Sized) {
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).expect("a socket");
+    let socket =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).expect("a socket");
     rustix::net::bind(&socket, &loopback()).expect("an address");
     rustix::net::listen(&socket, 0).expect("a listener");
     let listener = TcpListener::from(socket);

@@ -6,6 +6,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+/// Packets between the sides, beside the relay, that a pair may need: where every port is known or follows from others, and where
+/// many are tried by chance. Source: `docs/paths.md`, "Times to reach".
+const PACKETS_MAX: u64 = 60;
+const PACKETS_BY_CHANCE_MAX: u64 = 2500;
+
 /// What one ordered pair came to.
 pub(crate) struct Row {
     pub(crate) kinds: [Kind; 2],
@@ -36,9 +41,15 @@ impl Row {
         if self.kinds[0].meets(self.kinds[1]) { "direct" } else { "relay" }
     }
 
-    /// True when the outcome is the expected one, or better.
+    /// True when a direct path is found by chance, if there is one.
+    pub(crate) fn is_by_chance(&self) -> bool {
+        self.kinds.iter().any(|kind| kind.is_random())
+    }
+
+    /// True when the outcome is the expected one, or better, with no more packets than it may need.
     pub(crate) fn is_ok(&self) -> bool {
-        self.outcome() == "direct" || self.outcome() == self.expected()
+        let packets_max = if self.is_by_chance() { PACKETS_BY_CHANCE_MAX } else { PACKETS_MAX };
+        self.packets <= packets_max && (self.outcome() == "direct" || self.outcome() == self.expected())
     }
 }
 
