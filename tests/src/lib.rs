@@ -15,6 +15,7 @@ mod disk;
 mod friend;
 pub mod lab;
 mod ledger;
+mod liar;
 mod nat;
 #[cfg(target_os = "linux")]
 pub mod netlab;

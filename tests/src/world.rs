@@ -9,6 +9,7 @@ use crate::books::Books;
 use crate::disk::Disk;
 use crate::friend::{self, FRIEND_ADDR, Friend, Whereabouts};
 use crate::ledger::Ledger;
+use crate::liar::Liar;
 use crate::nat::{Nat, NatKind};
 use crate::network::{Conditions, Network};
 use crate::owner::Owner;
@@ -134,6 +135,8 @@ pub struct World {
     pub nodes: Vec<SimNode>,
     /// The rendezvous, unless it is down.
     pub rendezvous: Option<Rendezvous>,
+    /// What has taken its place, and lies.
+    liar: Option<Liar>,
     /// The relay beside the rendezvous, if there is one; it shares nothing with the rendezvous.
     spare: Option<Rendezvous>,
     /// When nodes were last seen to live there.
@@ -184,6 +187,7 @@ impl World {
             now: Instant::ZERO,
             nodes: Vec::new(),
             rendezvous: Some(rendezvous),
+            liar: None,
             spare: None,
             homes: BTreeMap::new(),
             ledger: Ledger::default(),
@@ -549,6 +553,7 @@ impl World {
         let strangers = self.strangers.as_ref().and_then(Strangers::poll_timeout);
         let others = strangers.into_iter().chain(self.witness.as_ref().and_then(Witness::poll_timeout));
         let others = others.chain(self.friend.as_ref().and_then(|(_, friend)| friend.poll_timeout()));
+        let others = others.chain(self.liar.as_ref().and_then(Liar::poll_timeout));
         let Some(next) =
             timers.chain(rendezvous).chain(arrival).chain(disks).chain(others).min().filter(|at| *at <= end)
         else {
@@ -582,6 +587,7 @@ impl World {
             node.stack.handle_timeout(now);
         }
         self.rendezvous.iter_mut().chain(&mut self.spare).for_each(|rendezvous| rendezvous.handle_timeout(now));
+        self.liar.iter_mut().for_each(|liar| liar.handle_timeout(now));
         let wall_us = WALL_AT_ZERO_US + now.as_micros();
         if let Some(witness) = &mut self.witness {
             witness.handle_timeout(now, wall_us, self.rendezvous.is_some() && !self.books.is_full());
@@ -620,7 +626,7 @@ impl World {
                 self.ledger.receive(from, datagram.len());
                 rendezvous.handle_datagram(now, from, &mut datagram);
             }
-            return;
+            return self.liar.iter_mut().for_each(|liar| liar.handle_datagram(now, from, &mut datagram));
         }
         if to == SPARE_ADDR {
             let spare = self.spare.as_mut();
@@ -691,6 +697,7 @@ impl World {
             }
         }
         self.transmit_of_spare(&mut batch);
+        self.transmit_of_liar(&mut batch);
         while let Some(datagrams) = self.witness.as_mut().and_then(|witness| witness.poll_transmit(now)) {
             datagrams.into_iter().for_each(|d| self.put(now + witness::DELAY, WITNESS_ADDR, RENDEZVOUS_ADDR, d));
         }

@@ -247,6 +247,8 @@ pub(super) struct Directory {
     has_raised: bool,
     /// When another process with our identity was last seen, and where.
     elsewhere: Option<(Instant, SocketAddr)>,
+    /// The address of the rendezvous that has answered last.
+    beacon: Option<SocketAddr>,
     /// When the rendezvous is to be reached at another address.
     move_at: Option<(Instant, SocketAddr)>,
     /// This node is about to end for good: it asks for nothing any more.
@@ -305,6 +307,7 @@ impl Directory {
             registered_sequence: 0,
             has_raised: false,
             elsewhere: None,
+            beacon: None,
             move_at: None,
             has_left: false,
             is_forgotten: false,
@@ -353,8 +356,9 @@ impl Directory {
         self.program.as_deref()
     }
 
-    pub(super) fn beacon(&self) -> Option<SocketAddr> {
-        self.rendezvous.map(|(_, addr)| addr)
+    /// Where the rendezvous relays: the address from which it has answered last.
+    pub(super) const fn beacon(&self) -> Option<SocketAddr> {
+        self.beacon
     }
 
     pub(super) fn is_rendezvous(&self, addr: &SocketAddr) -> bool {

@@ -62,8 +62,8 @@ impl Endpoint {
         let Some(n) = self.spares.0.iter().position(|spare| spare.key == *key) else { return };
         let spare = &mut self.spares.0[n];
         spare.begin(Stage::Down);
+        // Until that address has answered, nothing is relayed there.
         (spare.addr, spare.reach_at, spare.move_at) = (addr, Some(now), None);
-        self.legs.set_addr(n as RelayNumber + 1, addr);
         self.peers.by_static(key).into_iter().for_each(|id| self.remove_peer(id));
         self.add_spare_peer(now, *key, addr);
     }

@@ -1,10 +1,14 @@
 //! Owns what a world can have beside honest nodes with room and time: full disks, owners that decide, a friend, a traitor.
 
-use super::{NodeIndex, World};
+use super::{NodeIndex, RENDEZVOUS_ADDR, WALL_AT_ZERO_US, World};
 use crate::friend::{FRIEND_ADDR, FRIEND_NUMBER, Friend};
+use crate::liar::Liar;
 use crate::traitor::TRAITOR;
+use pilot_core::endpoint::DirectoryState;
+use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_core::trust::{Quota, Undo};
+use pilot_core::{Config, Identity};
 use std::net::SocketAddr;
 
 impl World {
@@ -55,6 +59,40 @@ impl World {
     /// The longest that the friend has waited.
     pub fn friend_waited(&self) -> Duration {
         self.friend.as_ref().map_or(Duration::ZERO, |(_, friend)| friend.longest)
+    }
+
+    /// Puts a machine in the place of the rendezvous, with its keys, that lies.
+    pub fn let_rendezvous_lie(&mut self) {
+        self.rendezvous = None;
+        let mut config = Config::new(Identity::from_seed([200; 32]), Rng::entropy(self.rng.bytes()));
+        config.wall_at_zero_us = WALL_AT_ZERO_US;
+        self.liar = Some(Liar::new(self.now, config, self.rng.bytes()));
+    }
+
+    /// Has all nodes that have no rendezvous seek it where it was configured, as programs do.
+    pub fn seek_rendezvous(&mut self) {
+        for node in &mut self.nodes {
+            let endpoint = node.stack.endpoint_mut();
+            if !matches!(endpoint.directory_state(), DirectoryState::Ready(_)) {
+                endpoint.set_rendezvous(self.now, self.rendezvous_key, RENDEZVOUS_ADDR);
+            }
+        }
+    }
+
+    /// Ends what [`World::let_rendezvous_lie`] began, and starts the honest rendezvous again. Returns how many calls were answered and
+    /// how much was told unasked.
+    pub fn end_lies(&mut self) -> (u64, u64) {
+        self.restart_rendezvous();
+        self.liar.take().map_or((0, 0), |liar| liar.told)
+    }
+
+    pub(super) fn transmit_of_liar(&mut self, batch: &mut Vec<u8>) {
+        let now = self.now;
+        while let Some((to, segment_len)) = self.liar.as_mut().and_then(|liar| liar.poll_transmit(now, batch)) {
+            for datagram in batch.chunks(segment_len) {
+                self.launch(RENDEZVOUS_ADDR.ip(), RENDEZVOUS_ADDR, to, datagram);
+            }
+        }
     }
 
     /// Adds a machine that all nodes trust, and that breaks its control streams from now on. Returns its index.

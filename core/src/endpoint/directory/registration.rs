@@ -27,7 +27,10 @@ const LIFE_PAUSE: Duration = Duration::from_secs(1);
 impl Directory {
     /// Uses this rendezvous from now on.
     pub(crate) fn set_rendezvous(&mut self, now: Instant, key: StaticKey, addr: SocketAddr) {
-        (self.rendezvous, self.program) = (Some((key, addr)), None);
+        let before = self.rendezvous.replace((key, addr));
+        // Until another address has answered, nothing is relayed there: what names it may mean somebody else's.
+        self.beacon = self.beacon.filter(|_| before.is_some_and(|(before, _)| before == key));
+        self.program = None;
         self.forget_taken();
         self.end_calls();
         (self.retry_at, self.move_at) = (Some(now), None);
@@ -39,6 +42,7 @@ impl Directory {
         if let Some((_, at)) = &mut self.rendezvous {
             *at = addr;
         }
+        self.beacon = Some(addr);
     }
 
     /// Changes what our record says.
