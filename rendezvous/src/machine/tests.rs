@@ -190,6 +190,32 @@ fn a_sender_of_dropped_datagrams_is_told_ten_times_a_second_at_most() {
     assert_eq!((told, lab.rendezvous.forward.len()), (10, payload.len() + RELAY_HEADER_LEN));
 }
 
+/// What is forged for a channel, or altered on its way, goes to nobody.
+#[test]
+fn a_datagram_without_the_tag_of_its_channels_owner_is_not_relayed() {
+    let mut lab = Lab::new(2, Limits::default());
+    lab.run(Duration::from_secs(2), true);
+    let keys: Vec<IdentityKey> = lab.rendezvous.clients.keys().copied().collect();
+    let grant = Grant { is_whole: true, add: vec![keys[0]], remove: Vec::new() };
+    lab.rendezvous.state.grant(&keys[1], grant, &mut NoJournal).expect("registered");
+    let Answer::Relay { channel, .. } = lab.rendezvous.open_relay(lab.now, keys[0], keys[1]) else {
+        panic!("no channel")
+    };
+    let [owner, other] = [0, 1].map(|n| lab.rendezvous.clients[&keys[n]].relay_key);
+    let payload = [7; 64];
+    let mut relayed = |key: &[u8; 32], tagged: u32, given: u32, sent: &[u8]| {
+        let tag = relay_tag(key, wire::Channel(tagged), &payload);
+        lab.rendezvous.relay(lab.now, given, tag, sent);
+        let mut batch = Vec::new();
+        std::iter::from_fn(|| lab.rendezvous.poll_transmit(lab.now, &mut batch)).count()
+    };
+    assert_eq!(relayed(&owner, channel, channel, &payload), 1);
+    assert_eq!(relayed(&other, channel, channel, &payload), 0, "the key of the other side");
+    assert_eq!(relayed(&owner, channel ^ 1, channel, &payload), 0, "the tag of another channel");
+    assert_eq!(relayed(&owner, channel, channel ^ 1, &payload), 0, "a channel of nobody");
+    assert_eq!(relayed(&owner, channel, channel, &[&payload[1..], &[6]].concat()), 0, "other bytes");
+}
+
 /// A relay channel ends with trust on either side, with either client's leave, and with a long absence; all of them are freed.
 #[test]
 fn channels_end_with_trust_and_with_clients() {
