@@ -3,7 +3,7 @@
 use super::check::{Check, Grade};
 use crate::client::daemon;
 use crate::path::ago;
-use pilot_node::answer::{Info, PeerPaths, Peers, RendezvousState};
+use pilot_node::answer::{Info, PeerPaths, Peers, Relay, RendezvousState};
 use pilot_node::{Client, Code, Failure, Request};
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -178,6 +178,18 @@ fn relay(told: &Told) -> Check {
         (up, 0) => format!("none of {up} peers with a tunnel is relayed"),
         (up, some) => format!("{some} of {up} peers with a tunnel: {}", relayed.join(", ")),
     };
+    // The state of the first one is a check of its own.
+    let spares = || told.info.relays.iter().filter(|relay| relay.spare);
+    let silent: Vec<&str> = spares().filter(|relay| !relay.ready).map(|relay| relay.address.as_str()).collect();
+    if !silent.is_empty() {
+        let evidence = format!("{evidence}; no answer of the spare {}", silent.join(", "));
+        return Check::warn("relay", evidence, "are they running? does a firewall let UDP out to them?");
+    }
+    let with_rtt = |relay: &Relay| match relay.rtt_ms {
+        Some(ms) => format!("; spare {} {ms:.1} ms", relay.address),
+        None => format!("; spare {}", relay.address),
+    };
+    let evidence = evidence + &spares().map(with_rtt).collect::<String>();
     match relayed.is_empty() {
         true => Check::ok("relay", evidence),
         false => Check { todo: "pilotctl path NODE says why".into(), ..Check::ok("relay", evidence) },
@@ -278,6 +290,13 @@ pub(super) mod tests {
             (relay.evidence.as_str(), relay.grade),
             ("1 of 1 peers with a tunnel: b 80.0 ms (no_address)", Grade::Ok)
         );
+        let spare = json!({"address": "192.0.2.5:9000", "spare": true, "ready": true, "rtt_ms": 41.5, "peers": 0});
+        told.info.relays = vec![serde_json::from_value(spare).expect("a relay")];
+        assert!(super::relay(&told).evidence.ends_with("; spare 192.0.2.5:9000 41.5 ms"));
+        told.info.relays[0].ready = false;
+        let without = super::relay(&told);
+        assert!(without.grade == Grade::Warn && without.evidence.ends_with("spare 192.0.2.5:9000"), "{without:?}");
+        told.info.relays.clear();
         assert_eq!(port_mapping(&told.info).evidence, "off");
         told.info.mapping.why = Some("no_answer".into());
         assert_eq!(port_mapping(&told.info).evidence, "no_answer");
