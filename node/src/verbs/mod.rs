@@ -4,6 +4,7 @@
 mod capture;
 mod events;
 mod files;
+mod groups;
 mod messages;
 mod programs;
 mod trust;
