@@ -220,7 +220,11 @@ impl TrustBook {
         let members: Vec<Row> = of
             .filter(|row| row.signer.key().is_none_or(|by| by != me.identity.public() && !kept.contains(&by)))
             .filter(|row| !row.is_enrolled())
-            .map(|row| Statement { issued: now_s as u32, signer: Signer::Admin(me.identity.public()), ..row.clone() })
+            .map(|row| Statement {
+                issued: membership.roster.next_issue(&row.identity, now_s as u32),
+                signer: Signer::Admin(me.identity.public()),
+                ..row.clone()
+            })
             .map(|row| Row::Statement(row).sign(id, me.identity))
             .collect();
         let number = membership.roster.key_row().map_or(1, |row| row.number + 1);
@@ -312,7 +316,7 @@ impl TrustBook {
             name: before.map_or_else(|| free_name(&membership.roster, now_s, record), |row| row.name.clone()),
             role,
             since: before.filter(|row| row.role == role).map_or(now, |row| row.since),
-            issued: now,
+            issued: membership.roster.next_issue(&record.identity, now),
             not_after: now.saturating_add(term),
             epoch: membership.roster.next_epoch(&record.identity),
             signer: if by_key { Signer::GroupKey } else { Signer::Admin(own) },
