@@ -1,7 +1,7 @@
 //! Groups in the trust book.
 
 use super::*;
-use crate::group::{Credentials, GROUPS_MAX, GroupId, Role, Row, Signer, Statement};
+use crate::group::{Credentials, GROUPS_MAX, GroupId, Refusal, Role, Row, Signer, Statement};
 use crate::trust::groups::News;
 use crate::trust::message::{Kind, Message};
 use crate::trust::{Discarded, GroupError, Joined, Membership};
@@ -153,4 +153,32 @@ fn a_stranger_is_no_member_by_what_it_signs_or_has_heard() {
     }
     let rows = a.book.groups().next().expect("its own").roster.rows().count();
     assert_eq!(rows, 1, "nothing of it is kept");
+}
+
+/// What a former admin has decided stays: whom it has let in, and whom it has removed.
+#[test]
+fn an_admin_that_becomes_a_member_takes_no_member_with_it_and_brings_none_back() {
+    let [mut a, mut b, c, d] = [1, 2, 3, 4].map(Owner::new);
+    let id = a.found("fleet").expect("room");
+    let (of_b, of_c, of_d) = (b.public_record(), c.public_record(), d.public_record());
+    let group = |owner: &Owner| owner.book.groups().next().expect("its group").roster.clone();
+    a.at(NOW, |book, me, _| book.issue(me, &id, &of_b, Role::Member)).expect("an admin");
+    a.at(NOW, |book, me, _| book.issue(me, &id, &of_d, Role::Member)).expect("an admin");
+    a.at(NOW, |book, me, _| book.set_role(me, &id, &of_b.identity, Role::Admin)).expect("it has the key");
+    let rows: Vec<Row> = group(&a).rows().collect();
+    b.at(NOW, |book, me, _| book.enter_group(me, group(&a).group().clone(), &rows, Ports::NONE)).expect("an admin");
+    let let_in = b.at(NOW, |book, me, _| book.issue(me, &id, &of_c, Role::Member)).expect("an admin");
+    let removed = b.at(NOW, |book, me, _| book.remove_member(me, &id, &of_d.identity)).expect("an admin");
+    let told = [vec![let_in], removed].concat();
+    a.at(NOW, |book, me, _| book.take_rows(me, &of_b.identity, &id, &told, false, &mut News::default()));
+
+    let told = a.at(NOW, |book, me, _| book.set_role(me, &id, &of_b.identity, Role::Member)).expect("it has the key");
+    let from = a.key();
+    b.at(NOW, |book, me, _| book.take_rows(me, &from, &id, &told, false, &mut News::default()));
+    for roster in [group(&a), group(&b)] {
+        let judge = roster.judge(NOW);
+        let role = |of: &NodeRecord| judge.standing(&of.identity).map(|row| row.role);
+        assert_eq!((role(&of_b), role(&of_c)), (Ok(Role::Member), Ok(Role::Member)));
+        assert_eq!(role(&of_d).err(), Some(Refusal::Removed));
+    }
 }
