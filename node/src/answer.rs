@@ -16,8 +16,8 @@ mod programs;
 mod questions;
 
 pub use capture::Captured;
-pub(crate) use groups::enrolments;
 pub use groups::{Enrolment, Group, GroupKey, GroupOrigin, Groups, Member, Members};
+pub(crate) use groups::{enrolments, role_name};
 pub use invites::{Invite, Invited, Invites};
 pub use message::Message;
 pub use network::{Lan, PortMapping, Relay};

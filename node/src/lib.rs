@@ -116,6 +116,7 @@ pub use ipc::official_frame as framing;
 pub use ipc::place::socket_path;
 pub use node::{Listener, Node};
 pub use node_event::{CaptureEvent, Event, NodeEvent, PathState, PeerEvent, Sender, Subject, TrustEvent};
+pub use pilot_core::group::Role as GroupRole;
 pub use pilot_core::{Addr, AddrPort, Level as LogLevel};
 pub use pilot_stack::EARLY_LEN_MAX;
 /// Well-known ports.
@@ -133,7 +134,7 @@ pub use stream::Stream;
 #[cfg(feature = "tls")]
 pub use underlay::tls::Proxy;
 pub use verbs::{
-    AskOptions, Capture, CaptureOptions, Events, ExposeOptions, Exposure, Files, Forwarding, Messages, SendOptions,
-    Terms, Trust,
+    AskOptions, Capture, CaptureOptions, Events, ExposeOptions, Exposure, Files, Forwarding, GroupChange, GroupCode,
+    Messages, SendOptions, Terms, Trust,
 };
 pub use webhook::{Webhook, WebhookSetting};

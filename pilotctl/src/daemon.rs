@@ -1,6 +1,7 @@
 //! Owns the daemon's life: starting it in the background, and running it.
 
 use crate::args::{Daemon, DaemonRun, DaemonStart, DaemonVerb};
+use crate::client::daemon;
 use crate::output::{Output, tell};
 use crate::rendezvous::{ensure_local, local_endpoint};
 use crate::settings::{self, Watched, setting};
@@ -15,7 +16,7 @@ use pilot_node::{
     Webhook, socket_path,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal as _, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -130,19 +131,48 @@ fn launch(run: &DaemonRun, log_path: &PathBuf) -> Result<Info, Failure> {
     wait_until_served(&mut child, log_path, log_start)
 }
 
-/// Starts the daemon for a code that its owner has just given, with the settings that there are.
-pub(crate) fn start_to_join(code: &StartCode, hostname: Option<String>) -> Result<(), Failure> {
-    if setting(&settings::read()?, None, "PILOT_RENDEZVOUS", "rendezvous")?.is_none() {
-        settings::keep_rendezvous(code.rendezvous())?;
+/// Connects to the daemon. When none runs, one is started in the background first, as `daemon start` does, with the settings
+/// that there are and the rendezvous of a code that its owner has just given; standard error tells so.
+pub(crate) fn daemon_or_start(
+    code: Option<&StartCode>,
+    hostname: Option<String>,
+    output: &Output,
+) -> Result<Client, Failure> {
+    match daemon() {
+        Err(failure) if failure.code == Code::NotRunning => {}
+        client => return client,
     }
+    match start_in_passing(code, hostname) {
+        Ok(started) => output.note(&format!(
+            "started the daemon of this machine: pid {}, log {}",
+            started["data"]["pid"],
+            started["data"]["log_file"].as_str().unwrap_or_default()
+        )),
+        Err(failure) if failure.code == Code::Conflict => {} // another command has started it meanwhile
+        Err(failure) => return Err(failure),
+    }
+    daemon()
+}
+
+/// Starts the daemon for a command that needs one; returns what `daemon start` has said.
+fn start_in_passing(code: Option<&StartCode>, hostname: Option<String>) -> Result<Value, Failure> {
     let mut command = Command::new(std::env::current_exe().map_err(|e| Failure::new(Code::Internal, e.to_string()))?);
-    command.args(["daemon", "start", "--json"]).env_remove("PILOT_JOIN").env_remove("PILOT_JOIN_FILE");
+    command.args(["daemon", "start", "--json"]);
+    if let Some(code) = code {
+        if setting(&settings::read()?, None, "PILOT_RENDEZVOUS", "rendezvous")?.is_none() {
+            settings::keep_rendezvous(code.rendezvous())?;
+        }
+        command.env_remove("PILOT_JOIN").env_remove("PILOT_JOIN_FILE");
+    }
     if let Some(name) = hostname {
         command.args(["--hostname", &name]);
     }
     let started = command.stdin(Stdio::null()).output();
     let started = started.map_err(|e| Failure::new(Code::Internal, format!("the daemon cannot be started: {e}")))?;
-    if started.status.success() { Ok(()) } else { Err(daemon_failure(&String::from_utf8_lossy(&started.stderr))) }
+    match started.status.success() {
+        true => Ok(serde_json::from_slice(&started.stdout).unwrap_or_default()),
+        false => Err(daemon_failure(&String::from_utf8_lossy(&started.stderr))),
+    }
 }
 
 fn tell_started(info: &Info, socket: &Path, log_path: &Path, output: &Output) {

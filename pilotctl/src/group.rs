@@ -2,6 +2,7 @@
 
 use crate::args::{self, GroupVerb};
 use crate::client::{CALL_TIMEOUT, daemon};
+use crate::daemon::daemon_or_start;
 use crate::grants::seconds;
 use crate::input;
 use crate::output::Output;
@@ -27,7 +28,9 @@ pub(crate) fn run(verb: GroupVerb, output: &Output) -> Result<(), Failure> {
         GroupVerb::Role(a) => change(GroupAct::Role, a.group, Some(a.node), None, Some(a.role)),
         GroupVerb::Rekey(a) => change(GroupAct::Rekey, a.group, a.keep, None, None),
     };
-    let reply = daemon()?.request(&request, &[], Some(CALL_TIMEOUT))?;
+    let is_beginning = matches!(&request, Request::Group { act: GroupAct::Create, .. });
+    let mut client = if is_beginning { daemon_or_start(None, None, output)? } else { daemon()? };
+    let reply = client.request(&request, &[], Some(CALL_TIMEOUT))?;
     output.ok(&reply.data);
     Ok(())
 }

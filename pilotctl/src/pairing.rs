@@ -2,7 +2,7 @@
 
 use crate::args;
 use crate::client::{CALL_TIMEOUT, daemon, duration};
-use crate::daemon::start_to_join;
+use crate::daemon::daemon_or_start;
 use crate::grants::seconds;
 use crate::output::Output;
 use crate::start_code::StartCode;
@@ -29,9 +29,9 @@ pub(crate) fn invite(args: args::Invite, output: &Output) -> Result<(), Failure>
     show_code(&request, output)
 }
 
-/// Asks for a code and shows it.
+/// Asks for a code, starting a daemon if none runs, and shows it.
 pub(crate) fn show_code(request: &Request, output: &Output) -> Result<(), Failure> {
-    let reply = daemon()?.request(request, &[], Some(CALL_TIMEOUT))?;
+    let reply = daemon_or_start(None, None, output)?.request(request, &[], Some(CALL_TIMEOUT))?;
     if output.json {
         output.ok(&reply.data);
         return Ok(());
@@ -84,13 +84,7 @@ pub(crate) fn join(args: args::Join, output: &Output) -> Result<(), Failure> {
     let given = if args.code == "-" { read_stdin()? } else { args.code };
     let code = StartCode::parse(&given)?; // what was typed wrongly fails before anything is sent
     let timeout = duration(&args.timeout)?;
-    let client = match daemon() {
-        Err(failure) if failure.code == Code::NotRunning => {
-            start_to_join(&code, args.hostname)?;
-            daemon()?
-        }
-        client => client?,
-    };
+    let client = daemon_or_start(Some(&code), args.hostname, output)?;
     let data = code.join(client, args.ports, timeout)?;
     output.ok(&data);
     Ok(())

@@ -74,6 +74,49 @@ fn two_nodes_without_a_rendezvous_in_common_pair_by_a_code() {
     assert!(late.status.code() == Some(5) && text.contains("the invite is used up"), "{text}");
 }
 
+/// Nothing is configured, and no daemon runs: `invite` here, `join` there, and they talk. Standard error tells of the daemons.
+#[test]
+fn two_fresh_machines_talk_after_two_commands_and_one_copied_line() {
+    let lab = Lab::new();
+    let [a, b] = ["one", "other"].map(|name| Fresh(lab.folder.join(name)));
+    let invited = a.run(&["invite"]);
+    let (code, told) = texts(&invited);
+    assert!(invited.status.success() && told.contains("started the daemon of this machine: pid "), "{told}");
+    assert_eq!(code.lines().count(), 1, "standard output has the code alone: {code}");
+    let joined = b.run(&["join", code.trim()]);
+    let (_, told) = texts(&joined);
+    assert!(joined.status.success() && told.contains("started the daemon of this machine: pid "), "{told}");
+
+    let inviter = b.json(&["trust"])["trusted"][0]["address"].clone();
+    b.json(&["send-message", inviter.as_str().unwrap(), "--data", "hello"]);
+    assert_eq!(a.json(&["inbox"])["messages"][0]["preview"], "hello");
+    let (_, told) = texts(&a.run(&["invite"]));
+    assert!(!told.contains("started"), "one runs: {told}");
+}
+
+/// The same for a group: its founder needs no daemon before, nor does a member.
+#[test]
+fn a_fleet_begins_on_fresh_machines() {
+    let lab = Lab::new();
+    let [a, b] = ["founder", "worker"].map(|name| Fresh(lab.folder.join(name)));
+    let created = a.run(&["group", "create", "fleet"]);
+    assert!(created.status.success() && texts(&created).1.contains("started the daemon"), "{created:?}");
+    a.json(&["daemon", "stop"]);
+    let code = a.json(&["group", "invite", "fleet"])["code"].as_str().unwrap().to_owned();
+    b.json(&["group", "join", &code, "--hostname", "worker"]);
+    a.json(&["send-message", "worker.fleet", "--data", "welcome"]);
+    assert_eq!(b.json(&["inbox"])["messages"][0]["preview"], "welcome");
+    // Only what begins something starts a daemon.
+    let c = Fresh(lab.folder.join("third"));
+    assert_eq!(c.run(&["group", "list"]).status.code(), Some(3));
+    assert_eq!(c.run(&["group", "leave", "fleet"]).status.code(), Some(3));
+}
+
+/// Standard output and standard error.
+fn texts(output: &Output) -> (String, String) {
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// A group over addresses alone: its founder and each member reach each other by their names in it.
 #[test]
 fn machines_without_a_rendezvous_in_common_join_a_group_by_one_code() {

@@ -571,6 +571,10 @@ impl Endpoint {
         if let Some(entry) = self.peers.get_mut(&id).filter(|_| !is_new) {
             entry.peer.set_away(now, true);
         }
+        // It may have left a group and come back, and this node has heard of both at once.
+        if self.trust().pin(key).is_some_and(|pin| !pin.by_hand) && !is_new {
+            self.doubt(now, id);
+        }
         self.touch(id);
     }
 

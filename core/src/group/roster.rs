@@ -110,6 +110,13 @@ impl Roster {
         self.enrolments.values().map(|row| row.epoch).fold(next, u32::max)
     }
 
+    /// The time of a new statement about a node by the group key or an admin: `now`, or just after the newest one, which it is to make
+    /// void although both fall into one second, or the clock was ahead. Unit: seconds since 1970.
+    pub fn next_issue(&self, member: &IdentityKey, now: u32) -> u32 {
+        let of = [Slot::GroupKey, Slot::Admin].map(|slot| self.statements.get(&(*member, slot)));
+        of.into_iter().flatten().map(|row| row.issued.saturating_add(1)).fold(now, u32::max)
+    }
+
     /// The enrolment with this number, whether it counts or not.
     pub fn enrolment(&self, number: u32) -> Option<&Enrolment> {
         self.enrolments.values().find(|row| row.number() == number)

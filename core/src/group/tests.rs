@@ -288,6 +288,45 @@ fn a_roster_has_maxima_and_walks_back() {
     assert_eq!(full.rows().count(), 0);
 }
 
+/// To the byte: what is just as long as a roster may be is read, and with one byte more it is not.
+#[test]
+fn a_roster_of_a_mebibyte_is_read_and_one_byte_more_is_refused() {
+    let key = |n: u32| IdentityKey([&n.to_le_bytes(), [3; 28].as_slice()].concat().try_into().expect("32 bytes"));
+    let stays = |n: u32, name_len: usize| {
+        let of = statement(&node(2), Role::Member, Some(&node(1)), 1);
+        Row::Statement(Statement { identity: key(n), name: "n".repeat(name_len), ..of }).emit()
+    };
+    let goes = |n: u32| {
+        let (member, signer) = (key(n), Some(node(1).public()));
+        let row = Removal { member, is_enrolment: false, epoch: 1, until: u32::MAX, signer, signature: [0; 64] };
+        Row::Removal(row).emit()
+    };
+    let len_of = |row: &[u8]| row.len() + 2;
+    // Names of 63 letters, then removals, and the names of the first members are shorter by what that is too long.
+    let of_length = |len: usize| {
+        let members = MEMBERS_MAX as u32 - 1;
+        let longest = len_of(&admin(1, 1).emit()) + members as usize * len_of(&stays(0, 63));
+        let removals = (len - longest).div_ceil(len_of(&goes(0)));
+        let mut over = longest + removals * len_of(&goes(0)) - len;
+        let mut rows = vec![admin(1, 1).emit()];
+        rows.extend((0..members).map(|n| {
+            let cut = over.min(62);
+            over -= cut;
+            stays(n, 63 - cut)
+        }));
+        rows.extend((0..removals as u32).map(|n| goes(members + n)));
+        assert_eq!(rows.iter().map(|row| len_of(row)).sum::<usize>(), len);
+        let mut bytes = Vec::new();
+        group().emit(&mut bytes);
+        bytes.put_varint(rows.len() as u64);
+        rows.iter().for_each(|row| bytes.put_bytes(row));
+        bytes
+    };
+    let longest = Roster::parse(&mut Reader::new(&of_length(ROSTER_LEN_MAX))).expect("just fits");
+    assert!(longest.rows().count() > MEMBERS_MAX);
+    assert!(Roster::parse(&mut Reader::new(&of_length(ROSTER_LEN_MAX + 1))).is_err());
+}
+
 #[test]
 fn removals_have_a_maximum() {
     let mut roster = roster(&[admin(1, 1)]);

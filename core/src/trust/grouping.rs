@@ -105,23 +105,9 @@ impl TrustBook {
             return Err(GroupError::NotAnAdmin);
         }
         let epoch = membership.roster.next_epoch(key).max(goes.epoch);
-        let mut rows = Vec::new();
-        if goes.role == Role::Admin && *key != own {
-            // What the admin has signed ends with it: this node signs what is to stay.
-            let of = judge.members().filter(|row| row.signer == Signer::Admin(*key));
-            let above = epoch.saturating_add(1);
-            let renewed = of.map(|row| Statement {
-                epoch: above.max(row.epoch),
-                issued: now_s as u32,
-                signer: Signer::Admin(own),
-                ..row.clone()
-            });
-            rows.extend(renewed.map(|row| Row::Statement(row).sign(id, me.identity)));
-            let removals = membership.roster.removals().filter(|row| row.signer == Some(*key) && row.member != *key);
-            rows.extend(
-                removals.map(|row| signer.sign(id, Row::Removal(Removal { signer: signer.name(), ..row.clone() }))),
-            );
-        }
+        let leaves_members = goes.role == Role::Admin && *key != own;
+        let least = epoch.saturating_add(1);
+        let mut rows = if leaves_members { membership.adopt(me.identity, key, (least, now_s)) } else { Vec::new() };
         let by = if *key == own { Some(own) } else { signer.name() };
         // No enrolment that it makes void comes back to life when it is forgotten.
         let until = goes.not_after.max((now_s as u32).saturating_add(ENROLMENT_TERM_MAX_S));
@@ -165,7 +151,7 @@ impl TrustBook {
         self.issue(me, id, &record, known.role).map(|row| alloc::vec![row])
     }
 
-    /// Makes an admin of a member, or a member of an admin; returns the rows that tell it.
+    /// Makes an admin of a member, or a member of an admin, whose members stay; returns the rows that tell it.
     ///
     /// # Errors
     /// `Unknown`, `NotAMember`, `NoKey`.
@@ -182,8 +168,12 @@ impl TrustBook {
         if !membership.has_key() {
             return Err(GroupError::NoKey);
         }
+        let is_demoted = known.role == Role::Admin && role == Role::Member && *key != me.identity.public();
+        let mut rows = if is_demoted { membership.adopt(me.identity, key, (0, now_s)) } else { Vec::new() };
+        rows.iter().for_each(|row| _ = membership.roster.insert(row, now_s));
         let record = NodeRecord::unsigned(known.identity, known.static_key, known.addr, &known.name);
-        self.issue_by(me, id, &record, role, true).map(|row| alloc::vec![row])
+        rows.push(self.issue_by(me, id, &record, role, true)?);
+        Ok(rows)
     }
 
     /// Gives a group another key, after the first one was stolen; returns the rows that tell it. What the old key has signed is
@@ -220,7 +210,11 @@ impl TrustBook {
         let members: Vec<Row> = of
             .filter(|row| row.signer.key().is_none_or(|by| by != me.identity.public() && !kept.contains(&by)))
             .filter(|row| !row.is_enrolled())
-            .map(|row| Statement { issued: now_s as u32, signer: Signer::Admin(me.identity.public()), ..row.clone() })
+            .map(|row| Statement {
+                issued: membership.roster.next_issue(&row.identity, now_s as u32),
+                signer: Signer::Admin(me.identity.public()),
+                ..row.clone()
+            })
             .map(|row| Row::Statement(row).sign(id, me.identity))
             .collect();
         let number = membership.roster.key_row().map_or(1, |row| row.number + 1);
@@ -312,7 +306,7 @@ impl TrustBook {
             name: before.map_or_else(|| free_name(&membership.roster, now_s, record), |row| row.name.clone()),
             role,
             since: before.filter(|row| row.role == role).map_or(now, |row| row.since),
-            issued: now,
+            issued: membership.roster.next_issue(&record.identity, now),
             not_after: now.saturating_add(term),
             epoch: membership.roster.next_epoch(&record.identity),
             signer: if by_key { Signer::GroupKey } else { Signer::Admin(own) },
@@ -560,6 +554,24 @@ fn set_grants(pin: &mut Pin, grants: Box<[GroupGrant]>, now_s: u64, wall_s: u64)
     if !pin.by_hand {
         let end = pin.groups.iter().map(|grant| grant.not_after).max();
         pin.not_after = end.map(|at| at.saturating_sub(now_s).saturating_add(wall_s));
+    }
+}
+
+impl Membership {
+    /// What an admin that is none any more has signed ends with that: members and removals that are to stay, signed by this node, the
+    /// members' statements with `least` as their lowest epoch.
+    fn adopt(&self, own: &Identity, of: &IdentityKey, (least, now_s): (u32, u64)) -> Vec<Row> {
+        let (id, judge, signer) = (self.roster.id(), self.roster.judge(now_s), self.signer(own));
+        let members = judge.members().filter(|row| row.signer == Signer::Admin(*of)).map(|row| Statement {
+            epoch: least.max(row.epoch),
+            issued: self.roster.next_issue(&row.identity, now_s as u32),
+            signer: Signer::Admin(own.public()),
+            ..row.clone()
+        });
+        let removals = self.roster.removals().filter(|row| row.signer == Some(*of) && row.member != *of);
+        let removals = removals.map(|row| Removal { signer: signer.name(), ..row.clone() });
+        let members = members.map(|row| Row::Statement(row).sign(&id, own));
+        members.chain(removals.map(|row| signer.sign(&id, Row::Removal(row)))).collect()
     }
 }
 

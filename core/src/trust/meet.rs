@@ -7,6 +7,9 @@
 //! Both travel as letters. A node that has entered by the code of an enrolment asks by a JOIN under the secret of the group instead, since
 //! the code has no static keys, and is answered by a welcome (`join`). A sender without a proof that B's group accepts gets no answer. The nonce of the answer follows from that of the request, as with a
 //! join, so that the same letter again has the same answer.
+//!
+//! One of two members may have lost its pin while the other one keeps its own: it left and came back, and the other one heard of both
+//! at once. The question of the other one, whether the secrets are the same, is answered by a MEET.
 
 use super::groups::record_of;
 use super::join::Joined;
@@ -46,6 +49,28 @@ impl TrustBook {
         }
         let static_key = record.static_key;
         Ok((static_key, self.ask_member(me, id, record, rng)?))
+    }
+
+    /// Answers the question of another member whether the secrets are the same, where this node has none with it, or another one by
+    /// groups alone: it asks the member, and both get a new one. No owner has to decide about what the groups give. `None` for
+    /// any other request, which waits for the owner.
+    pub(crate) fn meet_anew(&mut self, me: &Me<'_>, key: &IdentityKey, rng: &mut Rng) -> Option<(StaticKey, Vec<u8>)> {
+        let epoch = self.pending.get(key).filter(|request| request.is_question)?.epoch;
+        if self.pins.get(key).is_some_and(|pin| pin.by_hand) {
+            return None;
+        }
+        let (own, now_s) = (me.identity.public(), self.group_time(me.common_s));
+        let (id, record) = self.groups.list.iter().find_map(|membership| {
+            let judge = membership.roster.judge(now_s);
+            judge.standing(&own).ok()?;
+            let theirs = judge.standing(key).ok().filter(|row| !membership.allowed(row.role).is_empty())?;
+            Some((membership.roster.id(), record_of(theirs)))
+        })?;
+        let static_key = record.static_key;
+        let message = self.ask_member(me, &id, record, rng).ok()?;
+        self.pending.remove(key);
+        self.note_epoch(*key, epoch);
+        Some((static_key, message))
     }
 
     /// Asks the member with this record.

@@ -4,6 +4,7 @@
 mod capture;
 mod events;
 mod files;
+mod groups;
 mod messages;
 mod programs;
 mod trust;
@@ -11,6 +12,7 @@ mod trust;
 pub use capture::{Capture, CaptureOptions};
 pub use events::Events;
 pub use files::Files;
+pub use groups::{GroupChange, GroupCode};
 pub use messages::{AskOptions, Messages, SendOptions};
 pub use programs::{ExposeOptions, Exposure, Forwarding};
 pub use trust::{Terms, Trust};

@@ -1,12 +1,11 @@
 //! Owns the verbs about trust.
 
 use crate::answer::{
-    Approved, Group, Groups, Handshake, Invited, Invites, Members, Pending, Rejected, Trust as Book, Trusted,
-    Uninvited, Untrusted,
+    Approved, Handshake, Invited, Invites, Pending, Rejected, Trust as Book, Trusted, Uninvited, Untrusted,
 };
 use crate::failure::Failure;
 use crate::node::Node;
-use crate::request::{GroupAct, Request};
+use crate::request::Request;
 use std::time::Duration;
 
 /// The verbs about trust; see [`Node::trust`].
@@ -172,41 +171,6 @@ impl Trust<'_> {
     pub fn join(&self, code: &str, timeout: Duration) -> Result<Approved, Failure> {
         let timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         self.0.ask(Request::Join { code: code.into(), ports: None, timeout_ms })
-    }
-
-    /// The groups of this node.
-    ///
-    /// # Errors
-    /// When the node has ended.
-    pub fn groups(&self) -> Result<Groups, Failure> {
-        self.0.ask(Request::Groups)
-    }
-
-    /// The members of a group, as far as this node knows.
-    ///
-    /// # Errors
-    /// `NotFound` when this node has no such group.
-    pub fn group_members(&self, group: &str) -> Result<Members, Failure> {
-        self.0.ask(Request::GroupMembers { group: group.into() })
-    }
-
-    /// Makes a code by which `uses` other nodes become members of a group within seven days. [`Request::GroupInvite`] says more.
-    ///
-    /// # Errors
-    /// `NotFound`; `TrustRequired` when this node is no admin of the group; `Full`; `Unreachable` without any way to this node.
-    pub fn group_invite(&self, group: &str, uses: u16) -> Result<Invited, Failure> {
-        let (group, uses) = (group.into(), Some(uses));
-        self.0.ask(Request::GroupInvite { group, expires_s: None, uses, short: None, direct: None, offline: None })
-    }
-
-    /// Founds, leaves or changes a group; `node` is the member that it is about, or `ports` what members may reach on this node.
-    /// [`Request::Group`] says more. Returns once that is on disk.
-    ///
-    /// # Errors
-    /// `NotFound`; `TrustRequired` when another key must say so; `Conflict`; `InvalidArgument`; `Full`.
-    pub fn group(&self, act: GroupAct, group: &str, node: Option<&str>, ports: Option<&str>) -> Result<Group, Failure> {
-        let (group, node, ports) = (group.into(), node.map(Into::into), ports.map(Into::into));
-        self.0.ask(Request::Group { act, group, node, ports, role: None })
     }
 
     /// The requests that wait for a decision.

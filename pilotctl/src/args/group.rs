@@ -28,7 +28,7 @@ pub(crate) enum GroupVerb {
     Role(GroupRole),
 }
 
-/// found a group; this node is its first admin and has its key
+/// found a group; this node is its first admin and has its key; starts the daemon if none runs
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "create")]
 pub(crate) struct GroupCreate {
@@ -40,7 +40,7 @@ pub(crate) struct GroupCreate {
     pub(crate) ports: Option<String>,
 }
 
-/// print a code by which other nodes become members: pilotctl join CODE
+/// print a code by which other nodes become members: pilotctl join CODE; starts the daemon if none runs
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "invite")]
 pub(crate) struct GroupInvite {

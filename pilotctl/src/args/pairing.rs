@@ -2,7 +2,7 @@
 
 use argh::{ArgsInfo, FromArgs};
 
-/// print a code by which another node becomes a trusted peer at once: pilotctl join CODE
+/// print a code by which another node becomes a trusted peer at once: pilotctl join CODE; starts the daemon if none runs
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "invite")]
 pub(crate) struct Invite {

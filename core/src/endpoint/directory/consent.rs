@@ -8,7 +8,8 @@ use crate::identity::{IdentityKey, NodeRecord, StaticKey};
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::trust::{
-    LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Quota, Regrant, Source, Terms, TrustBook, TrustError, Undo,
+    Discarded, LetterNumber, Me, Outcome, PINS_MAX, Pin, Ports, Quota, Regrant, Source, Terms, TrustBook, TrustError,
+    Undo,
 };
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -181,6 +182,7 @@ impl Directory {
         let outcome = self.with_trust(cx, |book, me, _| book.receive(me, message, source));
         match &outcome {
             Outcome::Discarded(_) => {}
+            Outcome::Pending(key) if self.meet_anew(cx, key) => return Outcome::Discarded(Discarded::AlreadyTrusted),
             Outcome::Pinned(key) => {
                 self.pins_changed(cx.now, key);
                 // Both have approved, and this side is the last to know.

@@ -72,6 +72,17 @@ impl Directory {
         Ok(())
     }
 
+    /// Answers the question of a member that has a pin from before; false for another request.
+    pub(super) fn meet_anew(&mut self, cx: &mut Context<'_>, key: &IdentityKey) -> bool {
+        if self.check_room_for_letter().is_err() {
+            return false;
+        }
+        let asked = self.with_trust(cx, |book, me, rng| book.meet_anew(me, key, rng));
+        let Some((static_key, message)) = asked else { return false };
+        self.write_letter(cx, *key, static_key, &message);
+        true
+    }
+
     /// Takes an opened letter that asks as a member; false for another one.
     pub(super) fn handle_meet(&mut self, cx: &mut Context<'_>, message: &[u8]) -> bool {
         if !is_meet(message) {

@@ -1,6 +1,9 @@
 //! Members of one group meet without a question to any owner, and others do not. A failure prints its seed; `PILOT_SEED` takes it back.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod lives;
+mod rules;
+
 use pilot_core::endpoint::Event as EndpointEvent;
 use pilot_core::group::{GroupId, Role};
 use pilot_core::identity::IdentityKey;
@@ -8,7 +11,7 @@ use pilot_core::invite::{InviteCode, Rendezvous};
 use pilot_core::time::Duration;
 use pilot_core::trust::{GroupError, JoinRefusal, Outcome, Ports, Terms};
 use pilot_stack::Event;
-use pilot_tests::{NodeIndex, World, enrolment_code, seed};
+use pilot_tests::{NodeIndex, World, seed};
 
 const DAY_S: u64 = 24 * 3600;
 
@@ -285,107 +288,6 @@ fn fleet_of_many(number: u64, nodes: usize) -> (World, GroupId) {
     world.run_until("all have joined", |w| members(w, 0, &id) == nodes && (1..nodes).all(|node| trusts(w, node, 0)));
     world.run_until("all know all", |w| (0..nodes).all(|node| members(w, node, &id) == nodes));
     (world, id)
-}
-
-/// One random life of a group of six: joins, meetings, removals, cut networks, wrong clocks.
-fn schedule(number: u64) {
-    const NODES: usize = 6;
-    let mut world = world(number, NODES);
-    let mut rng = pilot_core::rng::Rng::new(*hash_of(number).first_chunk().unwrap());
-    let id = found(&mut world, 0);
-    let mut removed = [false; NODES];
-    let mut cut = None;
-    for _ in 0..24 {
-        let (a, b) = (rng.below(NODES as u64) as usize, rng.below(NODES as u64) as usize);
-        match rng.below(8) {
-            0..=2 => {
-                let is_out = a != 0 && members(&world, a, &id) == 0 && !removed[a];
-                if is_out && cut.is_none() && rng.below(2) == 0 {
-                    let code = invite(&mut world, 0, &id, 1);
-                    join(&mut world, a, &code);
-                    world.run_for(Duration::from_secs(2));
-                } else if is_out {
-                    enrol(&mut world, a, &id);
-                }
-            }
-            3..=4 if a != b => _ = meet(&mut world, a, b, &id),
-            5 if a != 0 && rng.below(3) == 0 => {
-                let (now, key) = (world.now, key(&world, a));
-                let out = world.nodes[0].stack.endpoint_mut().remove_member(now, &id, &key);
-                removed[a] |= out.is_ok();
-            }
-            6 => {
-                let ahead = rng.below(2 * DAY_S) as i64 - DAY_S as i64;
-                world.set_clock(a, ahead);
-            }
-            _ if a != b && cut.is_none() => {
-                world.cut(a, b);
-                cut = Some((a, b));
-            }
-            _ => {
-                world.heal();
-                cut = None;
-            }
-        }
-        world.run_for(Duration::from_millis(rng.below(3_000)));
-        // Where the removal is known, the removed one is out.
-        for (node, other) in pairs(NODES).filter(|(_, other)| removed[*other]) {
-            let endpoint = world.nodes[node].stack.endpoint();
-            let group = endpoint.trust().groups().find(|group| group.roster.id() == id);
-            let gone = key(&world, other);
-            if group.is_some_and(|group| group.roster.removals().any(|row| row.member == gone)) {
-                assert!(!trusts(&world, node, other), "seed {number}: {node} trusts {other}");
-            }
-        }
-    }
-    // No member that both sides allow is refused, once the network is whole and both have heard of each other.
-    world.heal();
-    (0..NODES).for_each(|node| world.set_clock(node, 0));
-    world.run_for(Duration::from_secs(5));
-    let joined: Vec<_> = (1..NODES).filter(|node| !removed[*node] && is_in(&world, *node, &id)).collect();
-    for node in &joined {
-        world.nodes[0].stack.listen(1000 + *node as u16).unwrap();
-        let now = world.now;
-        world.nodes[0].stack.endpoint_mut().allow_group(now, &id, Role::Member, Ports::All).unwrap();
-        world.open(*node, 0, 1000 + *node as u16);
-    }
-    world.run_for(Duration::from_secs(5));
-    for (a, b) in pairs(NODES).filter(|(a, b)| joined.contains(a) && joined.contains(b)) {
-        let _ = meet(&mut world, a, b, &id);
-        world.run_until("members meet", |w| trusts(w, a, b) && trusts(w, b, a));
-    }
-    for (node, other) in pairs(NODES).filter(|(node, other)| joined.contains(node) && removed[*other]) {
-        assert!(!trusts(&world, node, other), "seed {number}: {node} still trusts {other}");
-    }
-}
-
-/// Joins by a code that any member answers, also while some are cut off.
-fn enrol(world: &mut World, node: NodeIndex, id: &GroupId) {
-    let (code, now) = (enrolment_code(world, 0, id, (2, 7 * DAY_S)), world.now);
-    world.nodes[node].stack.endpoint_mut().enrol(now, &code, Ports::one(80)).unwrap();
-}
-
-/// True for a member in its own eyes and the founder's. A code of before a removal has made none of its holder.
-fn is_in(world: &World, node: NodeIndex, id: &GroupId) -> bool {
-    let (key, endpoint) = (key(world, node), world.nodes[0].stack.endpoint());
-    let group = endpoint.trust().groups().find(|group| group.roster.id() == *id);
-    let stands = group.is_some_and(|group| group.roster.judge(endpoint.group_time(world.now)).standing(&key).is_ok());
-    stands && members(world, node, id) > 0
-}
-
-fn pairs(nodes: usize) -> impl Iterator<Item = (NodeIndex, NodeIndex)> {
-    (0..nodes).flat_map(move |a| (0..nodes).map(move |b| (a, b))).filter(|(a, b)| a != b)
-}
-
-fn hash_of(number: u64) -> Vec<u8> {
-    number.to_le_bytes().repeat(4)
-}
-
-/// `PILOT_GROUP_SCHEDULES` runs any number of them.
-#[test]
-fn random_lives_of_a_group_admit_no_removed_member_and_refuse_no_other() {
-    let count = std::env::var("PILOT_GROUP_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
-    (0..count).for_each(|n| schedule(18_100 + n));
 }
 
 #[test]
