@@ -2,6 +2,7 @@
 
 mod cuts;
 mod machines;
+mod memory;
 mod sides;
 mod spare;
 
@@ -591,16 +592,6 @@ impl World {
         }
         self.check_memory();
         true
-    }
-
-    /// # Panics
-    /// When other nodes make a machine hold more than its budget.
-    fn check_memory(&self) {
-        let machines = self.nodes.iter().map(|node| node.stack.endpoint());
-        for (i, endpoint) in machines.chain(self.rendezvous.as_ref().map(Rendezvous::endpoint)).enumerate() {
-            let (held, max) = (endpoint.held_len(), endpoint.held_len_max());
-            assert!(held <= max, "machine {i} holds {held} bytes for its peers, its budget is {max}");
-        }
     }
 
     fn arrive(&mut self, from: SocketAddr, to: SocketAddr, mut datagram: Vec<u8>) {
