@@ -550,6 +550,7 @@ impl World {
         let strangers = self.strangers.as_ref().and_then(Strangers::poll_timeout);
         let others = strangers.into_iter().chain(self.witness.as_ref().and_then(Witness::poll_timeout));
         let others = others.chain(self.friend.as_ref().and_then(|(_, friend)| friend.poll_timeout()));
+        let others = others.chain(self.nodes.iter().filter_map(|n| n.next_end(self.now)));
         let Some(next) =
             timers.chain(rendezvous).chain(arrival).chain(disks).chain(others).min().filter(|at| *at <= end)
         else {
@@ -580,6 +581,7 @@ impl World {
                 // A disk without room asks to be tried again.
                 node.disk.save(now, node.stack.endpoint().trust(), &mut self.rng);
             }
+            node.end_trust(now);
             node.stack.handle_timeout(now);
         }
         self.rendezvous.iter_mut().chain(&mut self.spare).for_each(|rendezvous| rendezvous.handle_timeout(now));
