@@ -262,7 +262,8 @@ pub(crate) fn warning_text(cx: &Context, warning: Warning) -> String {
         Warning::NameTaken => {
             let name = &cx.stack.endpoint().profile().hostname;
             format!(
-                "the hostname {name:?} belongs to another node: this one is registered without, and found by its address"
+                "the hostname {name:?} belongs to another node: this one is registered without a name, and found by peers that \
+                 know its key alone; another name: pilotctl set-hostname NAME"
             )
         }
         Warning::Elsewhere(addr) => {
