@@ -417,6 +417,12 @@ pub struct Budget {
     pub memory: Used,
     /// Streams with the peer.
     pub streams: Used,
+    /// The peer's files on disk, unfinished ones included. Absent when the disk does not answer within a second. Unit: bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Used>,
+    /// The peer's messages of today (UTC) since this node was started. Absent without a quota of messages: none are counted then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Used>,
 }
 
 /// A part of a quota.

@@ -49,6 +49,8 @@ pub(crate) enum Call {
     Post(Post),
     /// The answer is read from the disk.
     Read(Caller),
+    /// The answer to `peers` tells what their files take on the disk, if that answers in time.
+    Peers(Caller),
     /// A question and its answer are read from the disk; a caller may wait for an answer that has not come.
     AskedFor(AskedFor),
     /// A caller waits for the answer to a question.

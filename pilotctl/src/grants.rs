@@ -82,7 +82,13 @@ fn explain(pin: &Pin, output: &Output) {
 pub(crate) fn note_budgets(peers: &Peers, output: &Output) {
     for peer in &peers.peers {
         let name = if peer.hostname.is_empty() { &peer.address } else { &peer.hostname };
-        for (what, used) in [("bytes of memory", peer.budget.memory), ("streams", peer.budget.streams)] {
+        let all = [
+            ("bytes of memory", Some(peer.budget.memory)),
+            ("streams", Some(peer.budget.streams)),
+            ("bytes of disk", peer.budget.disk),
+            ("messages a day", peer.budget.messages),
+        ];
+        for (what, used) in all.into_iter().filter_map(|(what, used)| Some((what, used?))) {
             if used.used > used.max / 2 {
                 output.note(&format!("{name} uses {} of {} {what}", used.used, used.max));
             }

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Lab, befriend, until};
+use harness::{Lab, Node, befriend, until};
 use std::io::{Read as _, Write as _};
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
@@ -253,19 +253,13 @@ fn cpu_s(pid: &str) -> Option<f64> {
     Some((ticks()? + ticks()?) / 100.0)
 }
 
-/// Prints seconds and processor time (`--nocapture`). A daemon that moved the rest of its buffer for each frame stood still for
-/// 45 s.
-#[test]
-fn megabytes_of_tiny_frames_are_linear_work_and_other_clients_are_served() {
-    const FRAMES: usize = (4 << 20) / 5;
-    let mut lab = Lab::new();
-    let node = lab.node("target");
-    let (pid, mut socket) = (node.pid(), UnixStream::connect(node.home.join("pilot.sock")).unwrap());
-    let (begin, cpu) = (Instant::now(), cpu_s(&pid));
-    // An INFO behind all the others is answered last.
+/// Sends so many frames of five bytes, and asks as another client until the last one is answered; gives the number of the requests.
+fn flood(node: &Node, frames: usize) -> usize {
+    let mut socket = UnixStream::connect(node.home.join("pilot.sock")).unwrap();
     let mut writer = socket.try_clone().unwrap();
+    // An INFO behind all the others is answered last.
     let writer = std::thread::spawn(move || {
-        writer.write_all(&[0, 0, 0, 1, 0x06].repeat(FRAMES)).unwrap();
+        writer.write_all(&[0, 0, 0, 1, 0x06].repeat(frames)).unwrap();
         writer.write_all(&[0, 0, 0, 1, 0x0d]).unwrap();
     });
     let reader = std::thread::spawn(move || {
@@ -275,21 +269,37 @@ fn megabytes_of_tiny_frames_are_linear_work_and_other_clients_are_served() {
             let mut payload = vec![0; u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize - 1];
             socket.read_exact(&mut payload).unwrap();
         }
-        begin.elapsed()
     });
-    let (mut client, mut asked, mut slowest) = (node.client(), 0, Duration::ZERO);
+    let (mut client, mut asked) = (node.client(), 0);
     while asked < 10 || !reader.is_finished() {
-        let asks = Instant::now();
+        // The time limit ends the test of a daemon that hangs, and is no measure.
         client.request(&pilot_node::Request::Version, &[], Some(Duration::from_secs(60))).unwrap();
-        (asked, slowest) = (asked + 1, slowest.max(asks.elapsed()));
+        asked += 1;
     }
     writer.join().unwrap();
-    let took = reader.join().unwrap();
-    let used = cpu_s(&pid).zip(cpu).map_or("unknown".into(), |(after, before)| format!("{:.2} s", after - before));
-    println!(
-        "{FRAMES} frames of 5 bytes: {took:.2?}, {used} of processor time; slowest of {asked} requests of others {slowest:.1?}"
-    );
-    assert!(took < Duration::from_secs(40) && slowest < Duration::from_secs(10), "{took:?}, {slowest:?}");
+    reader.join().unwrap();
+    asked
+}
+
+/// Four times as many frames cost about four times the processor time, whatever the machine does beside; a daemon that moved the
+/// rest of its buffer for each frame needed sixteen times as much. How soon others are served, `pilot-node` tests in turns. Prints
+/// its figures (`--nocapture`).
+#[test]
+fn megabytes_of_tiny_frames_are_linear_work_and_other_clients_are_served() {
+    const FRAMES: usize = (1 << 20) / 5;
+    let mut lab = Lab::new();
+    let node = lab.node("target");
+    let pid = node.pid();
+    let cost = |frames| {
+        let before = cpu_s(&pid);
+        let asked = flood(&node, frames);
+        let cost = cpu_s(&pid).zip(before).map(|(after, before)| after - before);
+        println!("{frames} frames of 5 bytes: {cost:.2?} s of processor time; {asked} requests of others meanwhile");
+        cost
+    };
+    if let (Some(few), Some(many)) = (cost(FRAMES), cost(4 * FRAMES)) {
+        assert!(many < 8.0 * few.max(0.1), "{few} s, and four times the frames {many} s");
+    }
 }
 
 /// Frames of the official protocol (`len u32 | command u8 | payload`), as official clients send them.

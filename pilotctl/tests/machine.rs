@@ -95,6 +95,107 @@ fn a_volume_of_another_owner_and_a_service_without_a_home_will_do() {
     assert!(error_of(&output)["hint"].as_str().unwrap().contains("PILOT_HOME"), "{output:?}");
 }
 
+/// What cannot be dumped belongs to root in `/proc`, whoever runs it, so that no process of its user looks into it.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_memory_of_daemon_and_rendezvous_is_kept_private() {
+    let lab = Lab::new();
+    fs::set_permissions(&lab.folder, Permissions::from_mode(0o755)).unwrap();
+    let user = if geteuid().is_root() { 4001 } else { geteuid().as_raw() };
+    let home = |name: &str| {
+        let home = lab.folder.join(name);
+        fs::create_dir(&home).unwrap();
+        std::os::unix::fs::chown(&home, Some(user), None).unwrap();
+        home
+    };
+    let (node, server) = (home("private-node"), home("private-rendezvous"));
+    let daemon = Daemon::run(run_daemon(&lab).env("PILOT_HOME", &node).uid(user), &node.join("pilot.sock"));
+    let mut run = pilotctl(&["rendezvous", "run", "--listen", "127.0.0.1:0", "--home", server.to_str().unwrap()]);
+    let quiet = run.uid(user).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let rendezvous = Daemon(quiet.spawn().unwrap());
+    until("the rendezvous serves", || server.join("endpoint").exists());
+    for process in [&daemon.0, &rendezvous.0] {
+        let folder = PathBuf::from(format!("/proc/{}", process.id()));
+        let limits = fs::read_to_string(folder.join("limits")).unwrap();
+        let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().next(), Some("0"), "{limits}");
+        assert_ne!(fs::metadata(folder.join("limits")).unwrap().uid(), user, "it can be dumped");
+    }
+}
+
+/// Removes the newest part of the books in a folder.
+fn lose_newest(books: &Path) {
+    let files = fs::read_dir(books).unwrap().map(|entry| entry.unwrap().path());
+    let is_part = |path: &PathBuf| path.file_name().and_then(OsStr::to_str).is_some_and(|n| n.parse::<u32>().is_ok());
+    fs::remove_file(files.filter(is_part).max().unwrap()).unwrap();
+}
+
+#[test]
+fn a_daemon_and_a_rendezvous_with_losses_start_only_when_that_is_accepted() {
+    let mut lab = Lab::new();
+    let node = lab.node("primary-node");
+    let key = node.json(&["info"])["public_key"].clone();
+    node.ok(&["daemon", "stop"]);
+    lose_newest(&node.home.join("books"));
+    let start = |more: &[&str]| node.start_command().args(more).stdin(Stdio::null()).output().unwrap();
+    let refused = start(&["--json"]);
+    let error = error_of(&refused);
+    assert_eq!((refused.status.code(), error["code"].as_str()), (Some(1), Some("internal")), "{refused:?}");
+    assert!(error["message"].as_str().unwrap().contains("is missing"), "{error}");
+    assert!(error["hint"].as_str().unwrap().contains("--accept-loss"), "{error}");
+    assert!(start(&["--accept-loss"]).status.success());
+    assert_eq!(node.json(&["info"])["public_key"], key);
+    node.ok(&["daemon", "stop"]);
+    assert!(start(&[]).status.success(), "what is left is whole");
+
+    lab.kill_rendezvous();
+    let home = lab.folder.join("rendezvous");
+    lose_newest(&home.join("books"));
+    let words = ["rendezvous", "run", "--listen", "127.0.0.1:0", "--home", home.to_str().unwrap()];
+    let refused = pilotctl(&words).arg("--json").output().unwrap();
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("--accept-loss"),
+        "{refused:?}"
+    );
+    fs::remove_file(home.join("endpoint")).unwrap();
+    let mut run = pilotctl(&words);
+    let quiet = run.arg("--accept-loss").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let _rendezvous = Daemon(quiet.spawn().unwrap());
+    until("the rendezvous serves", || home.join("endpoint").exists());
+}
+
+/// A daemon that is stopped with the value.
+struct Started(PathBuf);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = pilotctl(&["daemon", "stop"]).env("PILOT_HOME", &self.0).output();
+    }
+}
+
+#[test]
+fn a_machine_whose_name_belongs_to_another_key_is_registered_and_told_the_name() {
+    let mut lab = Lab::new();
+    let first = lab.node("build-box");
+    let second = Started(lab.folder.join("reinstalled"));
+    assert!(first.start_command().env("PILOT_HOME", &second.0).stdin(Stdio::null()).output().unwrap().status.success());
+    let ask = |words: &[&str]| pilotctl(words).env("PILOT_HOME", &second.0).output().unwrap().stdout;
+    let info = || serde_json::from_slice::<Value>(&ask(&["info", "--json"])).unwrap()["data"].clone();
+    until("it has an address", || info()["rendezvous"] == "ready");
+    let warnings = info()["warnings"].to_string();
+    assert!(warnings.contains("the hostname \\\"build-box\\\" belongs to another node"), "{warnings}");
+    let log = String::from_utf8(ask(&["log"])).unwrap();
+    assert!(log.lines().any(|line| line.contains("name_taken")), "{log}");
+    let address = info()["address"].clone();
+    assert!(address.is_string());
+    assert_ne!(first.json(&["find", "build-box"])["address"], address, "the name is that of the first one");
+    // The way out that the warning names.
+    assert!(warnings.contains("pilotctl set-hostname"), "{warnings}");
+    ask(&["set-hostname", "build-box-2"]);
+    until("it has another name", || info()["warnings"].as_array().is_none_or(Vec::is_empty));
+    assert_eq!(first.json(&["find", "build-box-2"])["address"], address);
+}
+
 #[test]
 fn nothing_is_said_to_another_users_socket() {
     if !geteuid().is_root() {

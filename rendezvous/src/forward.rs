@@ -80,7 +80,6 @@ impl Forward {
     }
 
     /// What waits. Unit: bytes.
-    #[cfg(test)]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }

@@ -48,6 +48,16 @@ impl Letters {
         self.waiting.len()
     }
 
+    /// All letters. Unit: bytes.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Letters of the fullest mailbox. Looks at every mailbox.
+    pub(crate) fn most_of_a_node(&self) -> usize {
+        self.mailboxes.values().map(Vec::len).max().unwrap_or(0)
+    }
+
     pub(crate) fn newest_s(&self) -> Option<u64> {
         self.waiting.values().map(|letter| letter.posted_s).max()
     }

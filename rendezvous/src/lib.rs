@@ -23,7 +23,7 @@ mod store;
 mod tls;
 
 pub use drain::Drain;
-pub use limits::Limits;
+pub use limits::{Limits, Sizes};
 pub use machine::{RELAY_BYTES_PER_SECOND, Rendezvous};
 pub use state::{Change, Journal, NoJournal, State, StorageFailed};
 pub use store::LogJournal;

@@ -33,6 +33,44 @@ pub struct Limits {
     pub registrations_per_source: u64,
 }
 
+/// How full the tables of a rendezvous are, for those that watch them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Registered nodes.
+    pub nodes: usize,
+    /// Connected clients, registered or not.
+    pub clients: usize,
+    /// Grants of all nodes together.
+    pub grants: usize,
+    /// Letters of the fullest mailbox.
+    pub letters_per_node: usize,
+    /// All letters. Unit: bytes.
+    pub letters_len: usize,
+    /// Relay channels.
+    pub channels: usize,
+    /// Datagrams that wait to be relayed. Unit: bytes.
+    pub forward_len: usize,
+    /// Sources of first registrations that are remembered.
+    pub sources: usize,
+}
+
+impl Limits {
+    /// Names a table that is larger than its limit, with its size and the limit; `None` while every table keeps to it.
+    pub fn exceeded_by(&self, sizes: &Sizes) -> Option<(&'static str, usize, usize)> {
+        let all = [
+            ("nodes", sizes.nodes, self.nodes),
+            ("clients", sizes.clients, self.clients),
+            ("grants", sizes.grants, self.grants),
+            ("letters of a node", sizes.letters_per_node, self.letters_per_node),
+            ("bytes of letters", sizes.letters_len, self.letters_len),
+            ("channels", sizes.channels, self.channels),
+            ("bytes to be relayed", sizes.forward_len, self.forward_len),
+            ("sources", sizes.sources, self.sources),
+        ];
+        all.into_iter().find(|(_, size, limit)| size > limit)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -5,6 +5,7 @@ use crate::bucket::Bucket;
 use crate::channels::Channels;
 use crate::forward::{Forward, Waiting};
 use crate::letters::Letter;
+use crate::limits::{Limits, Sizes};
 use crate::sources::{Sources, network};
 use crate::state::{Journal, State, day};
 use pilot_core::control::{Answer, Call, GRANTS_MAX, Grant, Push, Refusal};
@@ -126,6 +127,22 @@ impl Rendezvous {
     /// Counts the registered nodes that are connected. Work grows with the number of clients.
     pub fn connected(&self, now: Instant) -> usize {
         self.clients.keys().filter(|key| self.is_online(now, key)).count()
+    }
+
+    /// The sizes of the tables, each of which has its maximum in [`Rendezvous::limits`]. Work grows with the number of mailboxes.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            clients: self.identities.len(),
+            channels: self.channels.len(),
+            forward_len: self.forward.len(),
+            sources: self.sources.len(),
+            ..self.state.sizes()
+        }
+    }
+
+    /// The maxima of the tables.
+    pub const fn limits(&self) -> &Limits {
+        self.state.limits()
     }
 
     /// Takes the time of the wall clock, which may have been set. Unit: microseconds since 1970.

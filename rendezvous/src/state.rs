@@ -3,7 +3,7 @@
 //! Every change goes to the journal first; memory follows only when the journal has put the change on the disk.
 
 use crate::letters::{Letter, Letters, Place};
-use crate::limits::Limits;
+use crate::limits::{Limits, Sizes};
 use pilot_core::codec::{Malformed, Put, Reader};
 use pilot_core::control::{Grant, InboxNumber, Query, Refusal, SEARCH_MAX};
 use pilot_core::identity::{IdentityKey, StaticKey};
@@ -134,6 +134,17 @@ impl State {
     /// Counts the letters that wait.
     pub fn letters(&self) -> usize {
         self.letters.count()
+    }
+
+    /// The sizes of the tables here.
+    pub(crate) fn sizes(&self) -> Sizes {
+        Sizes {
+            nodes: self.nodes.len(),
+            grants: self.grants,
+            letters_per_node: self.letters.most_of_a_node(),
+            letters_len: self.letters.len(),
+            ..Sizes::default()
+        }
     }
 
     pub(crate) fn is_known(&self, key: &IdentityKey) -> bool {

@@ -2,13 +2,13 @@
 //! application keeps for a stream (`docs/link.md`, "Memory of a peer").
 //!
 //! Received bytes are bounded by the windows that the peer is told, and those beyond are dropped, as TCP allows: the peer's TCP
-//! sends them again. Bytes to the peer are bounded by the room that a writer gets. Each stream may always hold
-//! [`FLOOR`] bytes in each direction, so that none stands still for ever because of others.
+//! sends them again. Bytes to the peer are bounded by the room that a writer gets. Each stream may hold [`FLOOR`] bytes in each
+//! direction beside that, so that none stands still because of others, until all of the maximum is held.
 
 use crate::segment::FlowKey;
 use alloc::vec::Vec;
 
-/// Bytes that a stream may hold in each direction whatever the others hold, and what each stream counts for itself. Unit: bytes.
+/// Bytes that a stream may hold in each direction also when the others leave it no room, and what each stream counts for itself. Unit: bytes.
 /// Source: one page, and three segments of the smallest datagram.
 pub(crate) const FLOOR: usize = 4096;
 /// Smallest part of the budget, in its 32nds, that is freed before streams that wait are told.
@@ -101,6 +101,11 @@ impl Budget {
         share.saturating_sub(held).min(self.pot().saturating_sub(self.used()))
     }
 
+    /// What a stream that holds `held` bytes of one kind may add to them although the others leave it no room.
+    fn floor(&self, held: usize) -> usize {
+        FLOOR.saturating_sub(held).min(self.max.saturating_sub(self.used()))
+    }
+
     /// True when any stream may be told this window: the usual case, told without a division.
     pub(crate) fn allows_window(&self, window: usize) -> bool {
         window <= self.rest(self.held.received, self.share()) / FAST_MAX
@@ -109,12 +114,12 @@ impl Budget {
     /// Largest window for a stream that holds `received` bytes.
     pub(crate) fn window(&self, received: usize) -> usize {
         let rest = self.rest(self.held.received, self.share());
-        (rest / self.streams.clamp(1, FAST_MAX)).max(FLOOR.saturating_sub(received))
+        (rest / self.streams.clamp(1, FAST_MAX)).max(self.floor(received))
     }
 
     /// True when a stream that holds `received` bytes may take so many more.
     pub(crate) fn takes(&self, received: usize, len: usize) -> bool {
-        received + len <= FLOOR || len <= self.rest(self.held.received, self.share())
+        len <= self.floor(received) || len <= self.rest(self.held.received, self.share())
     }
 
     /// Bytes that a stream with `sent` waiting ones may add, up to its fair part.
@@ -122,12 +127,12 @@ impl Budget {
         let rest = self.rest(self.held.sent, self.share());
         let fair = self.share() / self.streams.clamp(1, WRITERS_MAX);
         let room = rest.min(fair.saturating_sub(sent));
-        room.max(FLOOR.saturating_sub(sent))
+        room.max(self.floor(sent))
     }
 
     /// Bytes that the application may keep beside the `kept` ones of a stream, which are counted already.
     pub(crate) fn room_to_keep(&self, kept: usize) -> usize {
-        self.rest(self.held.kept, self.kept_share()).max(FLOOR.saturating_sub(kept))
+        self.rest(self.held.kept, self.kept_share()).max(self.floor(kept))
     }
 
     /// True while the pages of bytes that were read are worth giving back to the system.

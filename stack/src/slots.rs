@@ -40,6 +40,11 @@ impl Slots {
         self.slots.get_mut(&peer)?.as_deref_mut()
     }
 
+    /// The stacks in their slots.
+    pub(crate) fn stacks(&self) -> impl Iterator<Item = (PeerId, &PeerStack)> + '_ {
+        self.slots.iter().filter_map(|(peer, stack)| Some((*peer, stack.as_deref()?)))
+    }
+
     fn note_look(&self) {
         #[cfg(test)]
         self.looks.set(self.looks.get() + 1);
@@ -66,8 +71,7 @@ impl Slots {
     /// The peers and the listeners' ports of the streams that wait, one for each stream. Looks at every stream.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (PeerId, u16)> + '_ {
         let of = |stack: &PeerStack| stack.flows.values().filter_map(|flow| flow.waiting).collect::<Vec<u16>>();
-        let stacks = self.slots.iter().filter_map(|(peer, stack)| Some((*peer, stack.as_deref()?)));
-        stacks.flat_map(move |(peer, stack)| of(stack).into_iter().map(move |port| (peer, port)))
+        self.stacks().flat_map(move |(peer, stack)| of(stack).into_iter().map(move |port| (peer, port)))
     }
 
     /// Bytes of all rings. Looks at every stream.

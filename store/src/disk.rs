@@ -2,6 +2,8 @@
 //! that fails and loses its power (`SimDisk`, with feature `sim`).
 
 use crate::hash::{HASH_LEN, hash};
+use std::error::Error;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
@@ -36,12 +38,62 @@ pub trait Disk {
     fn mark(&mut self, number: u32) -> io::Result<()>;
     /// Returns the greatest number that was noted; `None` when there is no whole note.
     fn marked(&self) -> io::Result<Option<u32>>;
+    /// Returns what the disk has room for, without the bytes that are kept. Unit: bytes.
+    fn free(&self) -> io::Result<u64>;
 }
 
 /// Whether an error says that the disk has no room.
 pub fn is_full(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
+
+/// The disk has no room for what is to be written. Every error of a full disk that a [`Log`](crate::Log) returns for a batch, or
+/// for its reserve, has one inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoRoom {
+    /// What the file system says.
+    reason: String,
+    /// Unit: bytes.
+    wanted: u64,
+    free: u64,
+}
+
+impl NoRoom {
+    /// Takes the one out of an error.
+    pub fn of(e: &io::Error) -> Option<&Self> {
+        e.get_ref()?.downcast_ref()
+    }
+
+    /// Makes an error of a full disk say that `wanted` bytes are to be written while `free` ones are there; leaves others as they are.
+    pub(crate) fn explain(e: io::Error, wanted: u64, free: u64) -> io::Error {
+        if !is_full(&e) {
+            return e;
+        }
+        let reason = Self::of(&e).map_or_else(|| e.to_string(), |inner| inner.reason.clone());
+        io::Error::new(e.kind(), Self { reason, wanted, free })
+    }
+
+    /// The same with `len` more bytes to be written. Unit: bytes.
+    #[must_use]
+    pub fn with(&self, len: u64) -> Self {
+        Self { wanted: self.wanted + len, ..self.clone() }
+    }
+
+    /// Returns what the disk lacks; 1 at least, since a file system needs bytes of its own, and may keep some from this user. Unit:
+    /// bytes.
+    pub fn missing(&self) -> u64 {
+        self.wanted.saturating_sub(self.free).max(1)
+    }
+}
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (reason, missing) = (&self.reason, self.missing());
+        write!(f, "{reason}; {missing} bytes are missing")
+    }
+}
+
+impl Error for NoRoom {}
 
 /// Name of the file that keeps room on the disk.
 const RESERVE: &str = "reserve";
@@ -193,6 +245,11 @@ impl Disk for Folder {
             (emit_mark(number) == note).then_some(number)
         };
         Ok(notes.chunks(MARK_LEN).filter_map(number).max())
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.path)?;
+        Ok(disk.f_bavail * disk.f_frsize)
     }
 }
 

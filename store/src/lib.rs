@@ -27,5 +27,5 @@ pub mod sim;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{Disk, Folder, is_full};
+pub use disk::{Disk, Folder, NoRoom, is_full};
 pub use log::{BATCH_LEN_MAX, Batch, Key, Limits, Log};

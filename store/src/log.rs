@@ -22,7 +22,7 @@
 mod full;
 mod salvage;
 
-use crate::disk::{Disk, is_full};
+use crate::disk::{Disk, NoRoom, is_full};
 use crate::hash::hash;
 use pilot_core::codec::{Malformed, Put as _, Reader};
 use pilot_core::sort::sort_by;
@@ -370,19 +370,28 @@ impl<D: Disk> Log<D> {
     /// afterwards.
     ///
     /// # Errors
-    /// `InvalidInput` when the batch is longer than [`BATCH_LEN_MAX`]; otherwise the error of the disk. The next commit may
-    /// work again.
+    /// `InvalidInput` when the batch is longer than [`BATCH_LEN_MAX`]; otherwise the error of the disk, with a [`NoRoom`] inside
+    /// when the disk is full. The next commit may work again.
     pub fn commit(&mut self, batch: &mut Batch) -> io::Result<()> {
         let empty = Batch { is_urgent: batch.is_urgent, ..Batch::default() };
         let mut batch = std::mem::replace(batch, empty);
-        match self.write(&mut batch) {
+        let done = match self.write(&mut batch) {
             // Rows that are gone may be all that is in the way.
             Err(e) if is_full(&e) && !batch.is_urgent && self.has_reserve && self.freed > 0 => {
-                self.clean_full()?;
-                self.write(&mut batch)
+                self.clean_full().and_then(|()| self.write(&mut batch))
             }
             done => done,
-        }
+        };
+        done.map_err(|e| {
+            let reserve = if batch.is_urgent || self.has_reserve { 0 } else { self.limits.reserve_len };
+            // The next batch begins a segment.
+            NoRoom::explain(e, (HEAD_LEN + batch.bytes.len()) as u64 + reserve, self.free())
+        })
+    }
+
+    /// Room on the disk; 0 when the disk does not tell. Unit: bytes.
+    fn free(&self) -> u64 {
+        self.disk.free().unwrap_or(0)
     }
 
     /// Does the work of [`Log::commit`]; nothing is cleaned on the way. The batch is left as it is.

@@ -269,4 +269,8 @@ impl Disk for SimDisk {
     fn marked(&self) -> io::Result<Option<u32>> {
         Ok(self.0.borrow().mark)
     }
+
+    fn free(&self) -> io::Result<u64> {
+        Ok(self.0.borrow().room() as u64)
+    }
 }

@@ -2,7 +2,7 @@
 //! `pilot-rendezvous`.
 
 use crate::sim::SimDisk;
-use crate::{BATCH_LEN_MAX, Batch, Disk as _, Folder, Key, Limits, Log, is_full};
+use crate::{BATCH_LEN_MAX, Batch, Disk as _, Folder, Key, Limits, Log, NoRoom, is_full};
 use std::io;
 
 /// Small limits, so that segments end and are cleaned all the time.
@@ -126,6 +126,34 @@ fn a_full_disk_takes_urgent_batches_and_removed_rows_make_room() {
         disk.limit(usize::MAX);
         let mut roomy = log(&disk).expect("whole");
         put(&mut roomy, 1001).expect("there is room");
+    }
+}
+
+#[test]
+fn a_full_disk_tells_the_bytes_that_are_missing() {
+    // With the reserve, which a batch that is not urgent leaves alone, and after an urgent one has used it up.
+    for is_reserve_there in [true, false] {
+        let disk = SimDisk::new(1);
+        let mut log = log(&disk).expect("a fresh disk");
+        put(&mut log, 1).expect("room");
+        disk.limit(disk.used());
+        if !is_reserve_there {
+            let mut urgent = Batch::urgent();
+            urgent.put(Key::new(2, 1), &[&[0; 90]]);
+            log.commit(&mut urgent).expect("the reserve");
+        }
+        let free = disk.free().expect("told");
+        let mut long = Batch::default();
+        long.put(Key::new(1, 2), &[&[0; 5000]]);
+        let error = log.commit(&mut long).expect_err("no room");
+        let missing = NoRoom::of(&error).expect("inside").missing();
+        let reserve = if is_reserve_there { 0 } else { LIMITS.reserve_len };
+        assert!((5000..5200).contains(&(missing + free - reserve)), "{missing} with {free} free");
+        assert!(error.to_string().ends_with(&format!("; {missing} bytes are missing")), "{error}");
+        // Without the bytes that the disk takes for itself.
+        disk.limit(disk.used() + (missing + free) as usize + 64);
+        long.put(Key::new(1, 2), &[&[0; 5000]]);
+        log.commit(&mut long).expect("room");
     }
 }
 

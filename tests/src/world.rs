@@ -2,6 +2,7 @@
 
 mod cuts;
 mod machines;
+mod memory;
 mod sides;
 mod spare;
 
@@ -554,6 +555,7 @@ impl World {
         let others = strangers.into_iter().chain(self.witness.as_ref().and_then(Witness::poll_timeout));
         let others = others.chain(self.friend.as_ref().and_then(|(_, friend)| friend.poll_timeout()));
         let others = others.chain(self.liar.as_ref().and_then(Liar::poll_timeout));
+        let others = others.chain(self.nodes.iter().filter_map(|n| n.next_end(self.now)));
         let Some(next) =
             timers.chain(rendezvous).chain(arrival).chain(disks).chain(others).min().filter(|at| *at <= end)
         else {
@@ -584,6 +586,7 @@ impl World {
                 // A disk without room asks to be tried again.
                 node.disk.save(now, node.stack.endpoint().trust(), &mut self.rng);
             }
+            node.end_trust(now);
             node.stack.handle_timeout(now);
         }
         self.rendezvous.iter_mut().chain(&mut self.spare).for_each(|rendezvous| rendezvous.handle_timeout(now));
@@ -597,16 +600,6 @@ impl World {
         }
         self.check_memory();
         true
-    }
-
-    /// # Panics
-    /// When other nodes make a machine hold more than its budget.
-    fn check_memory(&self) {
-        let machines = self.nodes.iter().map(|node| node.stack.endpoint());
-        for (i, endpoint) in machines.chain(self.rendezvous.as_ref().map(Rendezvous::endpoint)).enumerate() {
-            let (held, max) = (endpoint.held_len(), endpoint.held_len_max());
-            assert!(held <= max, "machine {i} holds {held} bytes for its peers, its budget is {max}");
-        }
     }
 
     fn arrive(&mut self, from: SocketAddr, to: SocketAddr, mut datagram: Vec<u8>) {

@@ -7,10 +7,12 @@ use pilot_core::control::Query;
 use pilot_core::endpoint::Event as EndpointEvent;
 use pilot_core::identity::{IdentityKey, Profile};
 use pilot_core::time::Duration;
-use pilot_core::trust::{Outcome, Pin, Ports, Regrant};
+use pilot_core::trust::{Outcome, Pin, Ports, Regrant, Terms};
 use pilot_stack::{Event, Recv, StreamEnd};
 use pilot_tests::{Conditions, NodeIndex, World, seed};
 
+/// What a datagram needs over a link in its default condition.
+const WAY: Duration = Duration::from_millis(10);
 /// Round trip over links in their default condition, and some.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -185,18 +187,94 @@ fn grants_with_an_end_reset_streams_at_their_end() {
     world.nodes[1].stack.listen(80).unwrap();
     let (ours, theirs) = world.open(0, 1, 80);
     assert_eq!(world.nodes[1].stack.endpoint().trust().next_end(), Some(wall + 60));
-    world.run_for(Duration::from_secs(58));
-    let now = world.now;
-    assert!(!world.nodes[1].stack.endpoint_mut().expire_trust(now));
-    world.run_for(Duration::from_secs(2));
-    let now = world.now;
-    assert!(world.nodes[1].stack.endpoint_mut().expire_trust(now));
+    let at_wall = |world: &World| world.nodes[1].stack.endpoint().wall_s(world.now);
+    while at_wall(&world) < wall + 60 {
+        assert_eq!((end_of(&world, 1, theirs), end_of(&world, 0, ours)), (None, None));
+        world.run_for(SOON);
+    }
     world.run_for(SOON);
     assert_eq!(
         (end_of(&world, 1, theirs), end_of(&world, 0, ours)),
         (Some(StreamEnd::Withdrawn), Some(StreamEnd::Reset))
     );
     assert!(pin(&world, 0, 1).is_denied(80));
+}
+
+/// Two nodes that trust each other until a second of the wall clock.
+fn friends_until(number: u64, lasts_s: u64) -> (World, u64) {
+    let seed = seed(number);
+    println!("seed {seed}");
+    let mut world = World::new(seed, 2);
+    world.run_until("both are registered", |w| [0, 1].iter().all(|n| w.is_registered(*n)));
+    let (record, asker) = (world.find(0, 1), key(&world, 0));
+    let now = world.now;
+    let end_s = world.nodes[1].stack.endpoint().wall_s(now) + lasts_s;
+    world.nodes[0].stack.endpoint_mut().request_trust(now, &record, &Terms::default()).unwrap();
+    world.run_until("the request arrives", |w| w.nodes[1].stack.endpoint().trust().pending().count() > 0);
+    let (now, terms) = (world.now, Terms { not_after: Some(end_s), ..Terms::default() });
+    world.nodes[1].stack.endpoint_mut().approve(now, &asker, &terms).unwrap();
+    let other = key(&world, 1);
+    world.run_until("the answer arrives", |w| w.nodes[0].stack.endpoint().trust().pin(&other).is_some());
+    (world, end_s)
+}
+
+#[test]
+fn trust_with_an_end_ends_busy_streams_at_both_ends_within_a_second() {
+    let (mut world, end_s) = friends_until(908, 60);
+    world.nodes[1].stack.listen(1000).unwrap();
+    world.nodes[0].stack.listen(1000).unwrap();
+    let streams = [world.open(0, 1, 1000), world.open(1, 0, 1000)];
+    let [(a0, a1), (b1, b0)] = streams;
+    let ends = [(0, a0), (1, a1), (0, b0), (1, b1)];
+    let wall_s = |world: &World| world.nodes[1].stack.endpoint().wall_s(world.now);
+    let (mut buffer, mut read) = (vec![0; 65536], 0);
+    while wall_s(&world) < end_s {
+        for (node, stream) in ends {
+            assert_eq!(end_of(&world, node, stream), None, "{} s before the end", end_s - wall_s(&world));
+            world.nodes[node].stack.send(stream, &buffer[..4096]).unwrap();
+            while let Recv::Data(n) = world.nodes[node].stack.recv(stream, &mut buffer) {
+                read += n;
+            }
+        }
+        world.run_for(Duration::from_millis(20));
+    }
+    assert!(read > 1 << 20, "the streams were busy");
+    world.run_for(Duration::from_millis(980));
+    for (node, stream) in ends {
+        assert!(end_of(&world, node, stream).is_some(), "node {node} goes on");
+        let other = key(&world, 1 - node);
+        assert!(world.nodes[node].stack.endpoint().trust().pin(&other).is_none(), "node {node} has the pin");
+    }
+}
+
+/// What arrives with the second of the end finds the pin still there: a machine looks at its clock a little later.
+#[test]
+fn nothing_that_comes_with_the_second_of_the_end_is_let_in() {
+    for (is_grant, early_us) in [(false, 1), (false, 0), (true, 1), (true, 0)] {
+        let (mut world, end_s, port) = if is_grant {
+            let mut world = friends(909, 2);
+            let end_s = world.nodes[1].stack.endpoint().wall_s(world.now) + 60;
+            regrant(&mut world, 1, 0, &Regrant::Grant(ports("80"), Some(end_s)));
+            (world, end_s, 80)
+        } else {
+            let (world, end_s) = friends_until(909, 60);
+            (world, end_s, 1000)
+        };
+        world.nodes[1].stack.listen(port).unwrap();
+        world.nodes[1].stack.bind(port).unwrap();
+        world.open(0, 1, port);
+        world.nodes[1].events.clear();
+        let left_us = end_s * 1_000_000 - world.nodes[1].stack.endpoint().wall_us(world.now);
+        world.run_for(Duration::from_micros(left_us - early_us) - WAY);
+        let (peer, now) = (world.peer(0, 1), world.now);
+        world.nodes[0].stack.send_datagram(peer, (port, port), b"late").unwrap();
+        world.nodes[0].stack.connect(now, peer, port).unwrap();
+        world.run_for(SOON);
+        let events = &world.nodes[1].events;
+        let datagrams = events.iter().filter(|event| matches!(event, Event::Datagram { .. })).count();
+        assert_eq!(datagrams as u64, early_us, "{early_us} us before the end");
+        assert!(!events.iter().any(|event| matches!(event, Event::Incoming { .. })), "a stream was let in");
+    }
 }
 
 #[test]

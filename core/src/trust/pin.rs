@@ -132,6 +132,17 @@ impl Pin {
         by_group || self.ports.allow(port) || self.temporary.iter().any(|(_, ports)| ports.allow(port))
     }
 
+    /// True when the peer may reach our `port` at this time: what has ended by then counts no more, also before it is taken out. Unit
+    /// of `now_s`: seconds since 1970.
+    pub fn allows_at(&self, port: u16, now_s: u64) -> bool {
+        let lasts = |end: u64| now_s < end;
+        let by_group = self.groups.iter().any(|grant| grant.ports.allow(port));
+        if !self.not_after.is_none_or(lasts) {
+            return by_group && self.by_hand; // the groups go on
+        }
+        by_group || self.ports.allow(port) || self.temporary.iter().any(|(end, ports)| lasts(*end) && ports.allow(port))
+    }
+
     /// Our ports that the peer may reach as long as the trust lasts, by hand or by group.
     pub fn lasting(&self) -> Ports {
         let by_group = self.groups.iter().map(|grant| &grant.ports);

@@ -7,8 +7,10 @@ use crate::answer::{
 use crate::calls::relays::{self, millis};
 use crate::calls::{path, resolve};
 use crate::context::Context;
+use crate::services::Services;
 use crate::streams::names::{ends, hostname_of};
 use crate::webhook::Webhook;
+use litemap::LiteMap;
 use pilot_core::control::Refusal;
 use pilot_core::endpoint::{DirectoryState, Warning};
 use pilot_core::path::PathAddr;
@@ -93,14 +95,33 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
     }
 }
 
+/// What other rooms know of the use of quotas.
+pub(crate) struct Uses<'a> {
+    /// The bytes of files, by the senders' fingerprints, when the disk has told them.
+    pub(crate) disk: Option<&'a LiteMap<String, u64>>,
+    pub(crate) services: &'a Services,
+}
+
+impl Uses<'_> {
+    fn disk(&self, pin: &CorePin) -> Option<Used> {
+        let used = self.disk?.get(&pin.identity.fingerprint()).copied().unwrap_or(0);
+        Some(Used { used, max: pin.quota().disk() })
+    }
+
+    fn messages(&self, cx: &Context, pin: &CorePin) -> Option<Used> {
+        let max = pin.quota().messages?.into();
+        Some(Used { used: self.services.messages_today(cx, &pin.identity).into(), max })
+    }
+}
+
 /// The answer to `peers`.
-pub(crate) fn peers(cx: &Context) -> Peers {
-    let peers: Vec<Peer> = cx.stack.endpoint().trust().pins().filter_map(|pin| peer(cx, pin)).collect();
+pub(crate) fn peers(cx: &Context, uses: &Uses<'_>) -> Peers {
+    let peers: Vec<Peer> = cx.stack.endpoint().trust().pins().filter_map(|pin| peer(cx, uses, pin)).collect();
     let encrypted = peers.iter().filter(|peer| peer.encrypted).count() as u64;
     Peers { total: peers.len() as u64, encrypted, peers }
 }
 
-fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
+fn peer(cx: &Context, uses: &Uses<'_>, pin: &CorePin) -> Option<Peer> {
     let endpoint = cx.stack.endpoint();
     let id = endpoint.peer_by_identity(&pin.identity)?;
     let info = endpoint.peer_info(cx.now, id)?;
@@ -132,6 +153,8 @@ fn peer(cx: &Context, pin: &CorePin) -> Option<Peer> {
         budget: Budget {
             memory: used(usage.memory, usage.memory_max),
             streams: used(usage.streams, usage.streams_max),
+            disk: uses.disk(pin),
+            messages: uses.messages(cx, pin),
         },
         paths: path::described(cx, &info),
     })
@@ -239,7 +262,8 @@ pub(crate) fn warning_text(cx: &Context, warning: Warning) -> String {
         Warning::NameTaken => {
             let name = &cx.stack.endpoint().profile().hostname;
             format!(
-                "the hostname {name:?} belongs to another node: this one is registered without, and found by its address"
+                "the hostname {name:?} belongs to another node: this one is registered without a name, and found by peers that \
+                 know its key alone; another name: pilotctl set-hostname NAME"
             )
         }
         Warning::Elsewhere(addr) => {

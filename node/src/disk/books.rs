@@ -16,7 +16,7 @@ use litemap::LiteMap;
 use pilot_core::Addr;
 use pilot_core::codec::{Malformed, Put as _, Reader};
 use pilot_core::identity::IdentityKey;
-use pilot_store::{Batch, Disk, Key, Log, is_full};
+use pilot_store::{Batch, Disk, Key, Log, NoRoom, is_full};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use tables::{ASKED, Questions};
@@ -97,7 +97,7 @@ pub(super) struct Books<D> {
     /// These jobs by their place among the outcomes, and whether they are urgent.
     uncommitted: Vec<(usize, bool)>,
     /// Why nothing that needs room can be committed.
-    no_room: Option<String>,
+    no_room: Option<NoRoom>,
     /// The lines of the messages among them.
     lines: Vec<Line>,
     senders: LiteMap<IdentityKey, Sender>,
@@ -217,7 +217,7 @@ impl<D: Disk> Books<D> {
     /// full disk urgent ones are committed by themselves.
     pub(super) fn run(&mut self, jobs: impl Iterator<Item = Job>) -> Vec<Done> {
         let mut done = Vec::new();
-        self.no_room = self.log.secure().err().filter(is_full).map(|e| e.to_string());
+        self.no_room = self.log.secure().err().and_then(|e| NoRoom::of(&e).cloned());
         for job in jobs {
             // These jobs read the log, so the changes of the jobs before must be in it; and they need no commit afterwards.
             let looks = self.looks(&job);
@@ -309,6 +309,11 @@ impl<D: Disk> Books<D> {
         }
     }
 
+    /// The outcome of a job that adds `len` bytes, when there is no room for it.
+    fn refuse(&self, len: u64) -> Option<Done> {
+        self.no_room.as_ref().map(|why| Done::DiskFull(why.with(len).to_string()))
+    }
+
     fn deliver_in_line(&mut self, message: &Message, line: Line) -> Done {
         if line.is_broken() {
             return Done::Full("a message before it was refused");
@@ -326,10 +331,10 @@ impl<D: Disk> Books<D> {
         if let Some(recent) = known.and_then(|s| s.recent.iter().find(|recent| recent.id == message.id)) {
             return Done::Delivered { fresh: false, seq: recent.seq };
         }
-        if let Some(why) = &self.no_room {
-            return Done::DiskFull(why.clone());
-        }
         let len = (MESSAGE_HEAD_LEN + message.tag.row_len() + message.body.len()) as u64;
+        if let Some(full) = self.refuse(len) {
+            return full;
+        }
         if self.inbox.len() + self.questions.answers() >= INBOX_MAX {
             return Done::Full("the inbox holds as many messages as it may");
         }
@@ -392,8 +397,8 @@ impl<D: Disk> Books<D> {
     }
 
     fn queue(&mut self, message: &Outgoing) -> Done {
-        if let Some(why) = &self.no_room {
-            return Done::DiskFull(why.clone());
+        if let Some(full) = self.refuse(message.body.len() as u64) {
+            return full;
         }
         if self.outbox.len() >= OUTBOX_MAX {
             return Done::Full("the outbox holds as many messages as it may");

@@ -72,6 +72,8 @@ pub(crate) enum FileJob {
     Drop { id: u64 },
     /// List the folder.
     List,
+    /// Add up what the senders' files take.
+    Measure,
 }
 
 impl FileJob {
@@ -97,6 +99,8 @@ pub(crate) enum FileDone {
     Dropped,
     /// The files, and the parts of files that are not complete; each newest last.
     Listed(Vec<Listed>, Vec<Listed>),
+    /// The bytes of each sender's files and parts that count against its quota, by its fingerprint. Unit: bytes.
+    Measured(LiteMap<String, u64>),
     /// The reason, for the sender.
     Failed(String),
 }
@@ -167,6 +171,7 @@ impl Files {
                 Ok(FileDone::Dropped)
             }
             FileJob::List => Ok(FileDone::Listed(self.list(), self.list_parts())),
+            FileJob::Measure => Ok(FileDone::Measured(self.measure())),
         };
         result.unwrap_or_else(|why| {
             id.into_iter().for_each(|id| self.close(id));
@@ -228,6 +233,18 @@ impl Files {
             Some(left) if self.ledger.len_of(&file.sender, left) <= left => Ok(()),
             _ => Err(format!("this sender's files take too much of the disk; they may take {} bytes", file.quota)),
         }
+    }
+
+    /// The bytes of each sender's files and parts; a file that arrives counts with its whole length. Unit: bytes.
+    fn measure(&mut self) -> LiteMap<String, u64> {
+        let mut sizes = LiteMap::new();
+        self.ledger.add_to(&mut sizes);
+        let closed = self.parts().into_iter().filter(|kept| !self.is_open(&kept.path));
+        let open = self.open.values().map(|part| (part.sender.clone(), part.len));
+        for (sender, len) in closed.map(|kept| (kept.sender, kept.len)).chain(open) {
+            *sizes.entry(sender).or_default() += len;
+        }
+        sizes
     }
 
     /// Checks that the disk has room for `len` more bytes beside the files that are arriving and some to spare.

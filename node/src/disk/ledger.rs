@@ -1,5 +1,6 @@
 //! Owns the list of received files by their senders, against which the quota of each sender is held.
 
+use litemap::LiteMap;
 use std::collections::VecDeque;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -88,6 +89,13 @@ impl Ledger {
             kept.sender != sender || fs::metadata(folder.join(&kept.name)).is_ok_and(|meta| meta.len() == kept.len)
         });
         self.sum(sender)
+    }
+
+    /// Adds the bytes of the files that are in the folder still to those of their senders. Unit: bytes.
+    pub(super) fn add_to(&mut self, sizes: &mut LiteMap<String, u64>) {
+        let folder = &self.folder;
+        self.kept.retain(|kept| fs::metadata(folder.join(&kept.name)).is_ok_and(|meta| meta.len() == kept.len));
+        self.kept.iter().for_each(|kept| *sizes.entry(kept.sender.clone()).or_default() += kept.len);
     }
 
     fn sum(&self, sender: &str) -> u64 {

@@ -5,6 +5,7 @@ use crate::call::Call;
 use crate::calls::groups::Change as GroupChange;
 use crate::calls::pairing::InviteWish;
 use crate::calls::profile::Change;
+use crate::calls::report::Uses;
 use crate::calls::trust::Wanted;
 use crate::calls::{connect, grants, groups, handshake, lookup, pairing, path, profile, report, trust, webhook};
 use crate::capture::room::Wanted as WantedPackets;
@@ -106,7 +107,7 @@ pub(crate) fn request(rooms: &mut Rooms, request: Request, bytes: Vec<u8>, calle
     let answer = match request {
         Request::Info => Ok(info(rooms).into()),
         Request::Version => Ok(Version { version: env!("CARGO_PKG_VERSION").into() }.into()),
-        Request::Peers => Ok(report::peers(cx).into()),
+        Request::Peers => return rooms.ask_for_peers(caller),
         Request::Path { node } => path::report(cx, &node).map(Answer::from),
         Request::Connections => Ok(report::connections(cx).into()),
         Request::Pending => Ok(report::pending(cx).into()),
@@ -521,7 +522,9 @@ fn run_official(rooms: &mut Rooms, client: ClientId, command: u8, asked: Officia
         }
         Official::Request(r) => request(rooms, r, Vec::new(), Caller::Official(client, command + 1)),
         Official::Info => {
-            let (peers, connections) = (official::json(&report::peers(cx)), official::json(&report::connections(cx)));
+            let uses = Uses { disk: None, services: &rooms.services };
+            let peers = official::json(&report::peers(&rooms.cx, &uses));
+            let connections = official::json(&report::connections(&rooms.cx));
             return reply(&official::info(official::json(&info(rooms)), peers, connections));
         }
         Official::Health => return reply(&official::health(&official::json(&info(rooms)))),

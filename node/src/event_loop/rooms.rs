@@ -2,12 +2,12 @@
 //! them, and the effects of the rooms are carried out.
 
 use crate::call::{Call, disk_failure};
-use crate::calls::report::Facts;
+use crate::calls::report::{self, Facts, Uses};
 use crate::calls::trust::Expiry;
 use crate::calls::{connect, lookup, meet, pairing, profile, trust, watch};
 use crate::capture::Captures;
 use crate::context::{Context, Reason};
-use crate::disk::files::FileDone;
+use crate::disk::files::{FileDone, FileJob};
 use crate::disk::job::{Done, Job, Meta};
 use crate::disk::worker::Worker;
 use crate::effect::{Caller, Effect, Opener, Ticket};
@@ -31,6 +31,7 @@ use crate::streams::names::{ends, hostname_of};
 use crate::streams::table::{Streams, Turn};
 use crate::underlay::relays::RelayPlaces;
 use crate::underlay::rendezvous::RendezvousPlace;
+use litemap::LiteMap;
 use pilot_core::Instant;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
 use pilot_core::time::Duration;
@@ -73,6 +74,8 @@ pub(crate) struct Rooms {
 /// How long a node for one run that ends waits for a tunnel with a member of each of its groups, which it may have joined just now.
 /// Source: own choice, some key handshakes over the relay.
 const LEAVE_WAIT: Duration = Duration::from_secs(1);
+/// How long a caller that asks about peers waits for the disk. Source: own choice; a disk that hangs hides nothing else.
+const MEASURE_WAIT: Duration = Duration::from_secs(1);
 
 impl Rooms {
     // Inputs.
@@ -153,6 +156,10 @@ impl Rooms {
         match (call, failure) {
             (Call::Saved { caller, answer }, None) => cx.reply(caller, answer),
             (Call::Read(caller), None) => inbox::answer(cx, caller, done),
+            (Call::Peers(caller), _) => {
+                let disk = if let Done::File(FileDone::Measured(sizes)) = &done { Some(sizes) } else { None };
+                Self::tell_peers(cx, &self.services, caller, disk);
+            }
             (Call::Saved { caller, .. } | Call::Read(caller), Some(failure)) => cx.fail(caller, failure),
             (Call::Queue(queue), Some(failure)) => cx.fail(queue.caller, failure),
             (Call::Queue(queue), None) => {
@@ -220,6 +227,7 @@ impl Rooms {
                 Call::Meet(call) => meet::expired(cx, call),
                 Call::Post(post) => self.post.expired(cx, post),
                 Call::AwaitAnswer(wait) => self.post.answer_is_late(cx, wait),
+                Call::Peers(caller) => Self::tell_peers(cx, &self.services, caller, None),
                 other => debug_assert!(false, "no deadline ends {other:?}"),
             }
         }
@@ -260,6 +268,17 @@ impl Rooms {
         .into_iter()
         .filter_map(|(at, reason)| Some((at?, reason)))
         .min_by_key(|(at, _)| *at)
+    }
+
+    /// Tells a caller about the peers, once the disk has said what their files take, or after [`MEASURE_WAIT`].
+    pub(crate) fn ask_for_peers(&mut self, caller: Caller) {
+        let ticket = self.cx.calls.open_until(Call::Peers(caller), self.cx.now + MEASURE_WAIT);
+        self.cx.out.push(Effect::Submit(Job::File(FileJob::Measure), ticket));
+    }
+
+    fn tell_peers(cx: &mut Context, services: &Services, caller: Caller, disk: Option<&LiteMap<String, u64>>) {
+        let peers = report::peers(cx, &Uses { disk, services });
+        cx.reply(caller, peers);
     }
 
     /// Ends the node. One that is for this run alone first gives back what the rendezvous keeps of it.

@@ -234,9 +234,10 @@ impl PostOffice {
         self.hurry(cx, &to);
     }
 
-    /// A message has joined the outbox.
+    /// A message has joined the outbox: its owner may wait, so that a long pause is over.
     fn hurry(&mut self, cx: &mut Context, to: &IdentityKey) {
         self.count(cx);
+        self.outbox.hasten(to);
         if let Some(stream) = self.outbox.stream_to(to) {
             cx.ready(stream);
         }

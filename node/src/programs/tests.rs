@@ -63,7 +63,14 @@ fn forwards_and_exposed_ports_have_maxima() {
     }
     assert_eq!(forward(&mut programs, cx, "1"), Err(Code::Full));
     programs.unforward("7").expect("there is one");
-    assert!(forward(&mut programs, cx, "0").is_ok());
+    let listen = forward(&mut programs, cx, "0").expect("a free place");
+    // The table walks back to nothing.
+    programs.unforward(&listen).expect("there is one");
+    for port in 1..=ENTRIES_MAX as u16 {
+        programs.unexpose(cx, port).expect("it is exposed");
+        assert_eq!(programs.unforward(&port.to_string()).is_ok(), port != 7);
+    }
+    assert!(programs.entries.is_empty() && programs.poll_timeout().is_none());
 }
 
 #[test]

@@ -28,6 +28,12 @@ impl Daily {
         debug_assert!(max > 0, "a quota is at least one message");
         true
     }
+
+    /// The messages of a peer that were counted today.
+    pub(crate) fn count(&self, key: &IdentityKey, now_s: u64) -> u32 {
+        let of_today = self.counts.iter().filter(|_| now_s / DAY_S == self.day);
+        of_today.filter(|(of, _)| of == key).map(|(_, count)| *count).sum()
+    }
 }
 
 #[cfg(test)]
@@ -41,6 +47,7 @@ mod tests {
         let taken = |daily: &mut Daily, key, now_s| (0..5).filter(|_| daily.take(key, 3, now_s)).count();
         assert_eq!((taken(&mut daily, &a, DAY_S), taken(&mut daily, &b, DAY_S)), (3, 3));
         assert_eq!(taken(&mut daily, &a, 2 * DAY_S - 1), 0);
+        assert_eq!((daily.count(&a, 2 * DAY_S - 1), daily.count(&a, 2 * DAY_S)), (3, 0));
         assert_eq!(taken(&mut daily, &a, 2 * DAY_S), 3);
     }
 }

@@ -193,6 +193,11 @@ impl Services {
         }
     }
 
+    /// Messages of a peer today that count against its quota; none are counted without one.
+    pub(crate) fn messages_today(&self, cx: &Context, peer: &IdentityKey) -> u32 {
+        self.daily.count(peer, (cx.wall)())
+    }
+
     fn has_all_subscribers(&self, peer: &IdentityKey) -> bool {
         let of_peer = self.subscribers.keys().filter(|id| self.sessions.get(id).is_some_and(|s| s.sender == *peer));
         of_peer.count() >= SUBSCRIBERS_OF_PEER_MAX
@@ -449,7 +454,7 @@ fn hand_on(cx: &mut Context, stream: StreamId, io: &mut Io, (sender, lanes): (&I
             }
             FileJob::End { id } | FileJob::Data { id, .. } => Call::File { stream, sender, file: *id, len },
             // These end what was opened, and wait for nothing.
-            FileJob::Drop { .. } | FileJob::List => Call::Forgotten,
+            FileJob::Drop { .. } | FileJob::List | FileJob::Measure => Call::Forgotten,
         };
         if !matches!(call, Call::Forgotten) {
             lanes.add(&sender, len);

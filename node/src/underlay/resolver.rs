@@ -179,5 +179,11 @@ mod tests {
             resolver.poll(at);
         }
         assert_eq!(resolver.hosts.len(), HOSTS_MAX);
+        assert_eq!(resolver.addresses(at + KNOWN_FOR, "later"), None);
+        assert_eq!(
+            resolver.hosts.len(),
+            1,
+            "what was known is forgotten, and the table is as small as in the beginning"
+        );
     }
 }

@@ -52,7 +52,7 @@ impl Stack {
         // A peer that was restarted loses its old streams before its new ones come.
         self.settle_input(now);
         for (peer, datagram) in loose {
-            self.handle_loose(peer, &datagram);
+            self.handle_loose(now, peer, &datagram);
         }
         if !unknown.is_empty() {
             for (peer, bytes) in unknown {
@@ -161,12 +161,12 @@ impl Stack {
         stack.wake_all(&mut self.shared.agenda);
     }
 
-    fn handle_loose(&mut self, peer: PeerId, datagram: &[u8]) {
+    fn handle_loose(&mut self, now: Instant, peer: PeerId, datagram: &[u8]) {
         let Some((header, payload)) = datagram.split_first_chunk::<4>() else { return };
         let (source_port, port) =
             (u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]));
         let Some(from) = self.endpoint.identity_of(peer) else { return };
-        let granted = self.is_granted(peer, port);
+        let granted = self.is_granted(now, peer, port);
         let is_taken = self.ports.takes_datagram(peer, port, granted);
         if is_taken && self.has_datagram_room(&from) {
             self.datagrams_waiting += 1;
@@ -185,10 +185,10 @@ impl Stack {
         self.datagrams_waiting < free || self.events.iter().filter(is_theirs).count() < free
     }
 
-    /// The gate: true when the peer's pin grants the port.
-    fn is_granted(&self, peer: PeerId, port: u16) -> bool {
+    /// The gate: true when the peer's pin grants the port now.
+    fn is_granted(&self, now: Instant, peer: PeerId, port: u16) -> bool {
         let pin = self.endpoint.identity_of(peer).and_then(|key| self.endpoint.trust().pin(&key));
-        pin.is_some_and(|pin| pin.allows(port))
+        pin.is_some_and(|pin| pin.allows_at(port, self.endpoint.wall_s(now)))
     }
 
     /// Takes a segment without a flow: opens a stream if a listener and the gate admit that, otherwise answers with a
@@ -203,7 +203,7 @@ impl Stack {
         }
         let (port, key, id) = (segment.destination, segment.incoming_key(), self.next_stream);
         let opens = segment.syn && !segment.ack && !segment.rst && port != 0;
-        let granted = opens && self.is_granted(peer, port);
+        let granted = opens && self.is_granted(now, peer, port);
         let backlog = self.ports.has_room(peer, port, self.config.backlog_max).filter(|_| granted);
         if backlog == Some(false) {
             return; // the peer's TCP asks again, when there may be room

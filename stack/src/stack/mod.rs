@@ -83,6 +83,11 @@ impl Stack {
         self.slots.get(peer).map_or(unused, |stack| stack.usage())
     }
 
+    /// What the peers with streams use of their budgets.
+    pub fn usages(&self) -> impl Iterator<Item = (PeerId, Usage)> + '_ {
+        self.slots.stacks().map(|(peer, stack)| (peer, stack.usage()))
+    }
+
     /// Ports with a listener.
     pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
         self.ports.listening()

@@ -1,7 +1,7 @@
 //! The log on a full disk: a reserve, which only urgent batches may use, and cleaning that makes room with little of it.
 
 use super::{Batch, Key, Log};
-use crate::disk::{Disk, is_full};
+use crate::disk::{Disk, NoRoom, is_full};
 use std::io;
 
 /// Most passes over the oldest segments of one cleaning on a full disk.
@@ -11,10 +11,11 @@ impl<D: Disk> Log<D> {
     /// Makes the reserve when it is missing. Without it, no batch is committed that is not urgent.
     ///
     /// # Errors
-    /// The error of the disk, which has no room.
+    /// The error of the disk, which has no room, with a [`NoRoom`] inside.
     pub fn secure(&mut self) -> io::Result<()> {
         if !self.has_reserve {
-            self.disk.reserve(self.limits.reserve_len)?;
+            let (len, made) = (self.limits.reserve_len, self.disk.reserve(self.limits.reserve_len));
+            made.map_err(|e| NoRoom::explain(e, len, self.free()))?;
             self.has_reserve = true;
         }
         Ok(())

@@ -1,6 +1,7 @@
-//! Owns what a world can have beside honest nodes with room and time: full disks, owners that decide, a friend, a traitor.
+//! Owns what a world can have beside honest nodes with room and time: full disks, owners that decide, a friend, a
+//! traitor, a rendezvous that lies.
 
-use super::{NodeIndex, RENDEZVOUS_ADDR, WALL_AT_ZERO_US, World};
+use super::{NodeIndex, RENDEZVOUS_ADDR, SimNode, WALL_AT_ZERO_US, World};
 use crate::friend::{FRIEND_ADDR, FRIEND_NUMBER, Friend};
 use crate::liar::Liar;
 use crate::traitor::TRAITOR;
@@ -8,8 +9,24 @@ use pilot_core::endpoint::DirectoryState;
 use pilot_core::rng::Rng;
 use pilot_core::time::Duration;
 use pilot_core::trust::{Quota, Undo};
-use pilot_core::{Config, Identity};
+use pilot_core::{Config, Identity, Instant};
 use std::net::SocketAddr;
+
+impl SimNode {
+    /// When the next of its pins or grants ends, if the process looks at its clock then.
+    pub(super) fn next_end(&self, now: Instant) -> Option<Instant> {
+        let endpoint = self.stack.endpoint();
+        let end_s = endpoint.trust().next_end()?;
+        Some(now + Duration::from_micros(end_s.saturating_mul(1_000_000).saturating_sub(endpoint.wall_us(now))))
+    }
+
+    /// Ends the pins and grants that are over, as the clockwork of a daemon does.
+    pub(super) fn end_trust(&mut self, now: Instant) {
+        if self.next_end(now).is_some_and(|at| at <= now) {
+            self.stack.endpoint_mut().expire_trust(now);
+        }
+    }
+}
 
 impl World {
     /// Fills a node's disk: so many saves of its trust book fit into the reserve. `None` makes room again.

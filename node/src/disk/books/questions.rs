@@ -149,8 +149,8 @@ impl<D: Disk> Books<D> {
         self.expire(reply.since);
         let mark = short_hash(&[&[reply.kind as u8], &reply.body]);
         let Some(seq) = self.questions.find(&reply.question) else { return self.replied_before(&reply.question, mark) };
-        if let Some(why) = &self.no_room {
-            return Ok(Done::DiskFull(why.clone()));
+        if let Some(full) = self.refuse(reply.body.len() as u64) {
+            return Ok(full);
         }
         let Some(Open { id, sender, .. }) = self.questions.open.get(&seq) else {
             return Ok(Done::Unanswerable(Unanswerable::Unknown)); // never: it was found

@@ -180,6 +180,30 @@ fn files_that_arrive_have_maxima_and_idle_ones_give_way() {
 }
 
 #[test]
+fn the_use_of_a_senders_quota_is_told() {
+    let folder = folder("measure");
+    let mut files = Files::new(folder.clone());
+    let sizes = |files: &mut Files| {
+        let FileDone::Measured(sizes) = files.run(FileJob::Measure) else { panic!("no sizes") };
+        sizes.into_iter().collect::<Vec<_>>()
+    };
+    let of = |sender: &str, len| (sender.to_owned(), len);
+    assert_eq!(sizes(&mut files), []);
+    assert_eq!(files.run(transfer(1, "a", 9)), FileDone::Opened { offset: 0 });
+    files.run(data(1, 0, b"part"));
+    assert_eq!(sizes(&mut files), [of("a", 9)], "room is kept for a file that arrives");
+    files.run(FileJob::Drop { id: 1 });
+    assert_eq!(sizes(&mut files), [of("a", 4)], "an unfinished file");
+    files.run(open(2, Announced { sender: "b".into(), ..announced("whole", 5, None) }));
+    files.run(data(2, 0, b"whole"));
+    let FileDone::Kept { path, .. } = files.run(FileJob::End { id: 2 }) else { panic!("not kept") };
+    assert_eq!(sizes(&mut files), [of("a", 4), of("b", 5)]);
+    fs::remove_file(path).unwrap();
+    assert_eq!(sizes(&mut files), [of("a", 4)], "the reader has taken it away");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn parts_of_broken_transfers_have_maxima_an_age_and_a_line_in_the_list() {
     let folder = folder("parts");
     let mut files = Files::new(folder.clone());

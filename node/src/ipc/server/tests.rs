@@ -315,6 +315,30 @@ fn a_client_with_many_requests_waits_for_the_others_and_none_is_lost() {
 }
 
 #[test]
+fn another_client_waits_for_one_share_of_megabytes_of_tiny_frames() {
+    const FRAMES: usize = (4 << 20) / 5;
+    let mut ipc = room();
+    let ((flood, mut first), (other, mut second)) = (join(&mut ipc, true), join(&mut ipc, false));
+    let (bytes, asks) = ([0, 0, 0, 1, 0x06].repeat(FRAMES), numbered(REQUEST, 1, &json!({}), b""));
+    let (mut written, mut taken, mut turns) = (0, 0, 0);
+    while taken < FRAMES {
+        written += first.write(&bytes[written..]).unwrap_or(0);
+        second.write_all(&asks).expect("room");
+        for id in [flood, other] {
+            ipc.readiness(Room::Ipc.token(id.0 as usize), true, false);
+        }
+        let frames = ipc.receive(NOW);
+        assert_eq!(frames.iter().filter(|frame| frame.client == other).count(), 1, "it is served in every turn");
+        assert!(frames.len() <= FRAMES_PER_CLIENT + 1);
+        assert!(ipc.clients[&flood].incoming.held() <= 2 * READ_PER_TURN);
+        (taken, turns) = (taken + frames.len() - 1, turns + 1);
+    }
+    // Turns are short where the socket ran dry.
+    let least = FRAMES.div_ceil(FRAMES_PER_CLIENT);
+    assert!(taken == FRAMES && turns <= least * 5 / 4, "{taken} frames in {turns} turns");
+}
+
+#[test]
 fn the_clients_that_a_turn_had_no_room_for_are_first_in_the_next() {
     let mut ipc = room();
     let frames = numbered(REQUEST, 1, &json!({}), b"").repeat(2 * FRAMES_PER_CLIENT);

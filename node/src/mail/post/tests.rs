@@ -347,6 +347,60 @@ fn a_message_that_waits_is_refused_for_now_and_arrives_later() {
     assert_eq!(unqueued(&mut lab.nodes[0]), [1, 2], "in order");
 }
 
+/// Lets simulated time pass until the recipient has refused for `time`, with the words of a full disk.
+fn refuse_for(lab: &mut Lab, post: &mut PostOffice, time: Duration) {
+    let until = lab.nodes[0].now + time;
+    while lab.nodes[0].now < until {
+        receive(lab, post, 1, "ERR the disk is full");
+        lab.run_until(|lab| {
+            run_sender(post, &mut lab.nodes[0]);
+            post.outbox.stream_to(&key(1)).is_none()
+        });
+    }
+}
+
+#[test]
+fn one_second_after_a_full_disk_has_room_messages_arrive() {
+    // What waits, with a message that its owner sends then, or without it.
+    for is_sent in [true, false] {
+        let (mut lab, mut post) = (connected(), PostOffice::default());
+        lab.nodes[1].stack.listen(MAIL_PORT).expect("free");
+        post.restore(&mut lab.nodes[0], vec![(1, waits(0))], vec![], None);
+        lab.nodes[0].effects();
+        refuse_for(&mut lab, &mut post, Duration::from_secs(100));
+        let (begin, mut count) = (lab.nodes[0].now, 1);
+        if is_sent {
+            post.send(&mut lab.nodes[0], letter(false, b"now"), caller(1));
+            put_on_disk(&mut post, &mut lab.nodes[0], 2);
+            count += 1;
+        }
+        let got = receive(&mut lab, &mut post, count, "ACK");
+        assert!(got.len() == count && got[0].ends_with("hi"), "{got:?}");
+        let late = lab.nodes[0].now.since(begin);
+        assert!(late <= Duration::from_millis(1200), "{late:?} after there is room");
+    }
+}
+
+#[test]
+fn a_new_message_is_tried_within_a_second_although_many_attempts_have_failed() {
+    let (mut lab, mut post) = (connected(), PostOffice::default());
+    post.restore(&mut lab.nodes[0], vec![(1, waits(0))], vec![], None);
+    lab.nodes[0].effects();
+    let until = lab.nodes[0].now + Duration::from_secs(40); // the peer refuses streams to its port
+    lab.run_until(|lab| {
+        run_sender(&mut post, &mut lab.nodes[0]);
+        lab.nodes[0].now >= until
+    });
+    lab.nodes[1].stack.listen(MAIL_PORT).expect("free");
+    let begin = lab.nodes[0].now;
+    assert!(post.poll_timeout().is_some_and(|at| at > begin + SEND_TIMEOUT), "the pause is longer than a caller waits");
+    post.send(&mut lab.nodes[0], letter(false, b"now"), caller(1));
+    put_on_disk(&mut post, &mut lab.nodes[0], 2);
+    assert_eq!(receive(&mut lab, &mut post, 2, "ACK").len(), 2);
+    let late = lab.nodes[0].now.since(begin);
+    assert!(late <= Duration::from_millis(1200), "{late:?} after the message has joined");
+}
+
 #[test]
 fn a_message_that_will_never_be_taken_is_given_up() {
     let (mut lab, mut post) = friends();

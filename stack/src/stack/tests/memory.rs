@@ -110,6 +110,35 @@ fn unread_streams_of_a_peer_hold_no_more_than_its_budget_and_lose_nothing() {
 }
 
 #[test]
+fn a_little_in_each_of_very_many_streams_is_within_the_budget_too() {
+    const STREAMS: usize = 760;
+    const EACH: usize = 4096;
+    let (mut star, streams) = crowd(STREAMS);
+    let mut written = [0; STREAMS];
+    for _ in 0..400 {
+        write(&mut star, 1, &streams, &mut written, EACH);
+        star.step(MS * 5);
+        let usage = usage(&star, 1);
+        assert!(usage.memory <= MEMORY, "{usage:?}");
+    }
+    let theirs = incoming(&mut star);
+    assert_eq!((theirs.len(), usage(&star, 1).streams), (STREAMS, STREAMS));
+
+    // What is read makes room, and everything arrives.
+    let (mut read, begin) = (0, star.now);
+    while read < STREAMS * EACH {
+        for (_, id) in &theirs {
+            while let Recv::Data(n) = star.stacks[0].recv_with(*id, |bytes| bytes.len()) {
+                read += n;
+            }
+        }
+        write(&mut star, 1, &streams, &mut written, EACH);
+        star.step(MS * 5);
+        assert!(star.now < begin + MS * 4_000, "at once, and not when TCP has lost its patience: {read} bytes");
+    }
+}
+
+#[test]
 fn one_stream_that_is_read_goes_on_while_others_hold_the_budget() {
     let (mut star, streams) = crowd(60);
     let mut written = [0; 60];

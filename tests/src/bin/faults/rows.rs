@@ -318,6 +318,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
         &[
             lib("pilot-node", "frame_reader::tests::many_short_frames_that_arrive_at_once_are_not_moved_one_by_one"),
             lib("pilot-node", "ipc::server::tests::a_client_with_many_requests_waits_for_the_others_and_none_is_lost"),
+            lib("pilot-node", "ipc::server::tests::another_client_waits_for_one_share_of_megabytes_of_tiny_frames"),
             test!("pilotctl", "bad_input", "megabytes_of_tiny_frames_are_linear_work_and_other_clients_are_served"),
             test!("pilot-fuzz", "smoke", "what_local_programs_say_is_read_alike_in_any_pieces"),
         ],
@@ -659,6 +660,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
             test!("pilotctl", "ends", "clearing_the_inbox_takes_what_it_shows"),
             test!("pilotctl", "machine", "a_daemon_that_hangs_is_told_and_ended_by_force"),
             lib("pilot-node", "ipc::server::tests::a_client_with_many_requests_waits_for_the_others_and_none_is_lost"),
+            lib("pilot-node", "ipc::server::tests::another_client_waits_for_one_share_of_megabytes_of_tiny_frames"),
         ],
     ),
     (

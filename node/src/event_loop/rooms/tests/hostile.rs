@@ -92,7 +92,7 @@ impl Disk {
                 if self.unsynced < SYNC_EVERY { Duration::ZERO } else { self.sync() }
             }
             FileJob::End { .. } => self.sync() + SYNC * 2,
-            FileJob::Drop { .. } | FileJob::List => self.sync(),
+            FileJob::Drop { .. } | FileJob::List | FileJob::Measure => self.sync(),
         }
     }
 
