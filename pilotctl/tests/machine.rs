@@ -95,7 +95,7 @@ fn a_volume_of_another_owner_and_a_service_without_a_home_will_do() {
     assert!(error_of(&output)["hint"].as_str().unwrap().contains("PILOT_HOME"), "{output:?}");
 }
 
-/// What cannot be dumped belongs to root in `/proc`, whoever runs it, so that no process of its user looks into it.
+/// What cannot be dumped belongs to root in `/proc`, so that no process of its own user looks into it.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_memory_of_daemon_and_rendezvous_is_kept_private() {

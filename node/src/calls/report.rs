@@ -7,12 +7,12 @@ use crate::answer::{
 use crate::calls::relays::{self, millis};
 use crate::calls::{path, resolve};
 use crate::context::Context;
-use crate::services::Services;
 use crate::streams::names::{ends, hostname_of};
 use crate::webhook::Webhook;
 use litemap::LiteMap;
 use pilot_core::control::Refusal;
 use pilot_core::endpoint::{DirectoryState, Warning};
+use pilot_core::identity::IdentityKey;
 use pilot_core::path::PathAddr;
 use pilot_core::trust::{Pin as CorePin, Ports};
 use std::collections::BTreeMap;
@@ -99,7 +99,8 @@ pub(crate) fn info(cx: &Context, facts: &Facts) -> Info {
 pub(crate) struct Uses<'a> {
     /// The bytes of files, by the senders' fingerprints, when the disk has told them.
     pub(crate) disk: Option<&'a LiteMap<String, u64>>,
-    pub(crate) services: &'a Services,
+    /// Counts a peer's messages of today, where there is a quota of them.
+    pub(crate) messages: &'a dyn Fn(&IdentityKey) -> u32,
 }
 
 impl Uses<'_> {
@@ -108,9 +109,9 @@ impl Uses<'_> {
         Some(Used { used, max: pin.quota().disk() })
     }
 
-    fn messages(&self, cx: &Context, pin: &CorePin) -> Option<Used> {
+    fn messages(&self, pin: &CorePin) -> Option<Used> {
         let max = pin.quota().messages?.into();
-        Some(Used { used: self.services.messages_today(cx, &pin.identity).into(), max })
+        Some(Used { used: (self.messages)(&pin.identity).into(), max })
     }
 }
 
@@ -154,7 +155,7 @@ fn peer(cx: &Context, uses: &Uses<'_>, pin: &CorePin) -> Option<Peer> {
             memory: used(usage.memory, usage.memory_max),
             streams: used(usage.streams, usage.streams_max),
             disk: uses.disk(pin),
-            messages: uses.messages(cx, pin),
+            messages: uses.messages(pin),
         },
         paths: path::described(cx, &info),
     })

@@ -522,8 +522,9 @@ fn run_official(rooms: &mut Rooms, client: ClientId, command: u8, asked: Officia
         }
         Official::Request(r) => request(rooms, r, Vec::new(), Caller::Official(client, command + 1)),
         Official::Info => {
-            let uses = Uses { disk: None, services: &rooms.services };
-            let peers = official::json(&report::peers(&rooms.cx, &uses));
+            let now_s = (rooms.cx.wall)();
+            let messages = |peer: &_| rooms.services.messages_today(now_s, peer);
+            let peers = official::json(&report::peers(&rooms.cx, &Uses { disk: None, messages: &messages }));
             let connections = official::json(&report::connections(&rooms.cx));
             return reply(&official::info(official::json(&info(rooms)), peers, connections));
         }

@@ -34,6 +34,7 @@ use crate::underlay::rendezvous::RendezvousPlace;
 use litemap::LiteMap;
 use pilot_core::Instant;
 use pilot_core::endpoint::{DirectoryState, Event as EndpointEvent};
+use pilot_core::identity::IdentityKey;
 use pilot_core::time::Duration;
 use pilot_core::trust::Outcome;
 use pilot_stack::{Event as StackEvent, StreamId};
@@ -277,7 +278,8 @@ impl Rooms {
     }
 
     fn tell_peers(cx: &mut Context, services: &Services, caller: Caller, disk: Option<&LiteMap<String, u64>>) {
-        let peers = report::peers(cx, &Uses { disk, services });
+        let messages = |peer: &IdentityKey| services.messages_today((cx.wall)(), peer);
+        let peers = report::peers(cx, &Uses { disk, messages: &messages });
         cx.reply(caller, peers);
     }
 
@@ -289,7 +291,7 @@ impl Rooms {
         }
     }
 
-    /// Leaves as soon as somebody hears it in each group, or when the time for that is over.
+    /// Leaves as soon as a member of each group hears it, or when the time for that is over.
     fn leave(&mut self) {
         let (now, endpoint) = (self.cx.now, self.cx.stack.endpoint_mut());
         if self.leave_by.take_if(|by| *by <= now || endpoint.is_heard_in_groups(now)).is_some() {

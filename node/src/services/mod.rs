@@ -193,9 +193,9 @@ impl Services {
         }
     }
 
-    /// Messages of a peer today that count against its quota; none are counted without one.
-    pub(crate) fn messages_today(&self, cx: &Context, peer: &IdentityKey) -> u32 {
-        self.daily.count(peer, (cx.wall)())
+    /// Messages of a peer today that count against its quota; none are counted without one. Unit of `now_s`: seconds since 1970.
+    pub(crate) fn messages_today(&self, now_s: u64, peer: &IdentityKey) -> u32 {
+        self.daily.count(peer, now_s)
     }
 
     fn has_all_subscribers(&self, peer: &IdentityKey) -> bool {

@@ -1,7 +1,7 @@
 //! Owns the proofs: what is run for each row of `docs/faults.md`.
 
 use crate::measured::Measured;
-use crate::scenarios::{load, path, process};
+use crate::scenarios::{inbox, load, path, process};
 
 /// A test of another target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +60,7 @@ pub(crate) const ROWS: &[(&str, &[Proof])] = &[
     (
         "kill-inbox",
         &[
+            Proof::Here(inbox::kills),
             test!("pilotctl", "session", "kills_at_random_moments_lose_and_double_no_message"),
             test!("pilotctl", "session", "what_was_acknowledged_survives_kill_minus_nine_of_the_receiver"),
         ],

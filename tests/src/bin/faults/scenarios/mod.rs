@@ -1,6 +1,7 @@
-//! The scenarios of this program: in the simulator, in the link's laboratory, and `churn` with real processes.
+//! The scenarios of this program: in the simulator, in the link's laboratory, and `churn` and `inbox` with real processes.
 
 pub(crate) mod churn;
+pub(crate) mod inbox;
 pub(crate) mod load;
 pub(crate) mod path;
 pub(crate) mod process;

@@ -1,8 +1,9 @@
-//! Owns real processes for `churn`: a rendezvous, daemons in a temporary folder, and a small disk. All of them end with
+//! Owns real processes for `churn` and `inbox`: a rendezvous, daemons in a temporary folder, and a small disk. All of them end with
 //! their laboratory.
 
 use pilot_node::answer::Info;
-use pilot_node::{Client, Failure, Request};
+use pilot_node::{Client, Failure, Home, Request};
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -181,6 +182,29 @@ impl Daemon {
         let words =
             ["daemon", "start", "--listen", "127.0.0.1:0", "--hostname", &self.name, "--rendezvous", &self.endpoint];
         self.run(&words).map(|_| ())
+    }
+
+    /// Starts the process, and gives the time until it has answered a client. The rendezvous may know it later.
+    pub(crate) fn start_timed(&self) -> Result<Duration, String> {
+        let begin = Instant::now();
+        std::thread::scope(|scope| {
+            let starts = scope.spawn(|| self.start());
+            let serves = || self.with_client(|client| client.request(&Request::Version, &[], Some(PATIENCE))).is_ok();
+            while !serves() && !starts.is_finished() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let took = begin.elapsed();
+            starts.join().unwrap_or_else(|_| Err("a starter panicked".into())).map(|()| took)
+        })
+    }
+
+    /// Kills the process without warning, and waits until its home is free.
+    pub(crate) fn kill(&self) -> Result<(), String> {
+        let info = self.with_client(|client| client.ask::<Info>(&Request::Info, Some(PATIENCE)));
+        let pid = info.map_err(|failure| format!("{}: {failure}", self.name))?.pid;
+        let pid = Pid::from_raw(pid as i32).ok_or("no process")?;
+        kill_process(pid, Signal::KILL).map_err(|e| format!("process {pid:?}: {e}"))?;
+        until("the process is gone", || Home::open(&self.home).is_ok())
     }
 
     pub(crate) fn stop(&self) -> Result<(), String> {
