@@ -217,7 +217,9 @@ impl Life {
             }
         }
         for node in 0..NODES {
-            let has_ended = self.ends[node] > 0 && self.ends[node] <= now_s + WRONG_MAX_S;
+            // A node that has not heard of its renewal shows the statement of before.
+            let own = self.standing(node, node).map_or(u64::MAX, |row| row.not_after.into());
+            let has_ended = self.ends[node] > 0 && own.min(self.ends[node]) <= now_s + WRONG_MAX_S;
             self.seen.ends_of_terms += usize::from(has_ended && !self.has_ended[node]);
             self.has_ended[node] |= has_ended;
             self.has_lapsed[node] |= self.group(node).is_some() && self.standing(node, node).is_err();
