@@ -167,6 +167,21 @@
 #define PILOT_EVENT_ANSWER 15
 
 /*
+ The members of a group of this node have changed: the "group", its "id", and how many "members" it has.
+ */
+#define PILOT_EVENT_GROUP 16
+
+/*
+ Something that the owner should know; the "reason" (such as "invite_dead", "over_used", "clock_skew") and a "text" are in detail.
+ */
+#define PILOT_EVENT_WARNING 17
+
+/*
+ A capture of this node's inner packets has begun or ended; the "state" is in detail.
+ */
+#define PILOT_EVENT_CAPTURE 18
+
+/*
  Founds a group, with this node as its first admin.
  */
 #define PILOT_GROUP_CREATE 1

@@ -38,11 +38,16 @@ pub const PILOT_EVENT_MISSED: c_int = 11;
 pub const PILOT_EVENT_TRUST_CHANGED: c_int = 12;
 /// A message has left the outbox without being delivered; its "message_id" and the "reason" are in detail.
 pub const PILOT_EVENT_GIVEN_UP: c_int = 13;
-
 /// A question is in the inbox; its "id" there is in detail: pilot_next_question, pilot_reply.
 pub const PILOT_EVENT_QUESTION: c_int = 14;
 /// An answer has come; the id of its question is "reply_to" in detail: pilot_wait_answer.
 pub const PILOT_EVENT_ANSWER: c_int = 15;
+/// The members of a group of this node have changed: the "group", its "id", and how many "members" it has.
+pub const PILOT_EVENT_GROUP: c_int = 16;
+/// Something that the owner should know; the "reason" (such as "invite_dead", "over_used", "clock_skew") and a "text" are in detail.
+pub const PILOT_EVENT_WARNING: c_int = 17;
+/// A capture of this node's inner packets has begun or ended; the "state" is in detail.
+pub const PILOT_EVENT_CAPTURE: c_int = 18;
 
 /// An event of a node. Set struct_size to sizeof(pilot_event), and payload and payload_size to a buffer or to zero.
 #[repr(C)]
@@ -157,6 +162,9 @@ fn describe(event: &NodeEvent, out: &mut pilot_event) {
         Event::Missed { .. } => PILOT_EVENT_MISSED,
         Event::TrustChanged(_) => PILOT_EVENT_TRUST_CHANGED,
         Event::GivenUp { .. } => PILOT_EVENT_GIVEN_UP,
+        Event::Group { .. } => PILOT_EVENT_GROUP,
+        Event::Warning { .. } => PILOT_EVENT_WARNING,
+        Event::Capture(_) => PILOT_EVENT_CAPTURE,
         _ => 0,
     };
     let (address, hostname) = read.about();

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Lab, Node, until};
+use harness::{Lab, Node, next_event, until};
 use serde_json::{Value, json};
 
 fn count(value: &Value) -> usize {
@@ -24,8 +24,12 @@ fn nodes_of_one_group_reach_each_other_by_name_until_one_is_removed() {
     );
     a.fails(&["group", "create", "fleet"], 8, "already_exists");
     let code = a.json(&["group", "invite", "fleet", "--uses", "2"])["code"].as_str().unwrap().to_owned();
+    let mut watcher = a.watcher();
     b.json(&["join", &code]);
+    let event = next_event(&mut watcher, "group");
+    assert_eq!((&event["group"], &event["id"], &event["members"]), (&json!("fleet"), &created["id"], &json!(2)));
     c.json(&["group", "join", &code]);
+    assert_eq!(next_event(&mut watcher, "group")["members"], 3);
     until("all know all", || nodes.iter().all(|n| count(&n.json(&["group", "members", "fleet"])["members"]) == 3));
 
     // No owner approves anything; the first message makes them peers.
@@ -94,7 +98,11 @@ fn a_code_works_while_the_founder_is_off_and_too_many_uses_are_shown_and_undone(
     let state = |node: &Node| node.json(&["group", "members", "fleet"]);
     until("it knows all", || count(&state(late)["members"]) == 3);
     worker.json(&["send-message", "late.fleet", "--data", "welcome"]);
+    let mut watcher = worker.watcher();
     surplus.json(&["join", code]);
+    let warning = next_event(&mut watcher, "warning");
+    assert_eq!(warning["reason"], "over_used");
+    assert!(warning["text"].as_str().unwrap().contains(number), "{warning}");
     until("the surplus is shown", || state(worker)["enrolments"][0]["over_used"] == true);
     assert_eq!(state(worker)["enrolments"][0]["used"], 2);
     let is_enrolled = |node: &Node, name: &str| {
@@ -189,4 +197,72 @@ fn the_commands_of_the_page_about_fleets_work_as_printed() {
     until("it knows all", || count(&late.json(&commands[3])["members"]) == 4);
     late.json(&commands[4]);
     until("it has arrived", || count(&nodes[1].json(&["inbox"])["messages"]) == 2);
+}
+
+/// The commands that docs/fleet.md prints in its table and below.
+struct Printed {
+    all: Vec<&'static str>,
+    taken: Vec<&'static str>,
+}
+
+impl Printed {
+    fn new() -> Self {
+        let (_, rest) = include_str!("../../docs/fleet.md").split_once("| you want | command |").unwrap();
+        let all = rest.split('`').filter_map(|text| text.strip_prefix("pilotctl ")).collect();
+        Self { all, taken: Vec::new() }
+    }
+
+    /// The command that begins so, without its redirections, and with what a reader puts in place of `word`.
+    fn take(&mut self, start: &str, (word, place): (&str, &str)) -> Vec<String> {
+        let found = self.all.iter().find(|command| command.starts_with(start));
+        let found = found.unwrap_or_else(|| panic!("{start} is not printed"));
+        self.taken.push(found);
+        let words = found.split(' ').take_while(|word| ![">", "<"].contains(word));
+        words.map(|printed| if printed == word { place.into() } else { printed.into() }).collect()
+    }
+
+    /// The same for a command in which nothing is replaced, run by a node.
+    fn run(&mut self, node: &Node, start: &str) -> Value {
+        node.json(&words(&self.take(start, ("", ""))))
+    }
+}
+
+fn words(command: &[String]) -> Vec<&str> {
+    command.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn the_commands_of_the_table_about_fleets_work_as_printed() {
+    let mut page = Printed::new();
+    let mut lab = Lab::new();
+    let nodes: Vec<_> = ["founder", "worker", "helper"].iter().map(|name| lab.node(name)).collect();
+    let [founder, worker, helper] = [&nodes[0], &nodes[1], &nodes[2]];
+    founder.json(&["group", "create", "fleet"]);
+    let code = founder.json(&["group", "invite", "fleet"])["code"].as_str().unwrap().to_owned();
+    [worker, helper].into_iter().for_each(|node| _ = node.json(&["join", &code]));
+
+    let allowed = page.run(founder, "group allow fleet --ports messages");
+    assert_eq!(allowed["granted"], json!(["messages", "80", "8080"]));
+    let allowed = page.run(founder, "group allow fleet --ports all --role admin");
+    assert_ne!(allowed["granted_to_admins"], allowed["granted"]);
+    founder.fails(&words(&page.take("group renew", ("", ""))), 8, "already_exists"); // the term has just begun
+    page.run(founder, "group role");
+    let is_admin = |node: &Node| node.json(&["group", "list"])["groups"][0]["role"] == "admin";
+    until("the worker is an admin", || is_admin(worker));
+    let kept = founder.ok(&words(&page.take("group export", ("", ""))));
+    let imported = helper.feed(&words(&page.take("group import", ("", ""))), kept.as_bytes());
+    assert!(imported.status.success() && is_admin(helper), "{}", String::from_utf8_lossy(&imported.stderr));
+    let number = founder.json(&["group", "invite", "fleet", "--offline"])["invite"].as_str().unwrap().to_owned();
+    founder.json(&words(&page.take("uninvite", ("NUMBER", &number))));
+
+    let members = || founder.json(&["group", "members", "fleet"])["members"].as_array().unwrap().clone();
+    until("the founder knows both", || members().iter().filter(|member| member["role"] == "admin").count() == 3);
+    founder.json(&words(&page.take("group rekey fleet --keep", ("NAME,…", "worker,helper"))));
+    page.run(helper, "group leave");
+    until("the helper is out", || members().len() == 2);
+    page.run(founder, "group remove fleet worker");
+    assert_eq!(members().len(), 1);
+    page.taken.push("group remove fleet NAME"); // the same for any member
+    let missing: Vec<_> = page.all.iter().filter(|command| !page.taken.contains(command)).collect();
+    assert!(missing.is_empty(), "printed and not run: {missing:?}");
 }

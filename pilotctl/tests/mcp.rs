@@ -182,6 +182,12 @@ fn an_agent_founds_a_group_and_another_one_joins_it_where_their_owners_allow_tha
     assert_eq!(one.call("group", json!({"act": "create", "group": "fleet"}))["role"], "admin");
     let ports = one.fails("group", json!({"act": "allow", "group": "fleet", "ports": "all"}));
     assert_eq!(ports["code"], "invalid_argument", "more ports than configured are the owner's to grant");
+    let allow = one.fails("group", json!({"act": "allow", "group": "fleet"}));
+    assert!(allow["hint"].as_str().unwrap().contains("pilotctl group allow"), "{allow}");
+    let listed = one.ask("tools/list", json!({}))["result"]["tools"].clone();
+    let tool = listed.as_array().unwrap().iter().find(|tool| tool["name"] == "group").unwrap().clone();
+    let acts = &tool["inputSchema"]["properties"]["act"]["enum"];
+    assert!(acts.to_string().contains("role") && !acts.to_string().contains("allow"), "{acts}");
     let code = one.call("group_invite", json!({"group": "fleet", "uses": 1}))["code"].clone();
     two.call("join", json!({"code": code}));
     until("both are members", || {
@@ -189,6 +195,16 @@ fn an_agent_founds_a_group_and_another_one_joins_it_where_their_owners_allow_tha
     });
     one.call("group", json!({"act": "remove", "group": "fleet", "node": "worker-node"}));
     assert_eq!(one.call("groups", json!({}))["groups"][0]["members"], 1);
+
+    // What it hands out, an agent sees and takes back.
+    let made = one.call("invite", json!({}))["invite"].clone();
+    one.call("uninvite", json!({"invite": made}));
+    let states = one.call("invites", json!({}))["invites"].clone();
+    let state = states.as_array().unwrap().iter().find(|invite| invite["invite"] == made).unwrap();
+    assert_eq!(state["state"], "withdrawn");
+    assert!(
+        unallowed.ask("tools/call", json!({"name": "uninvite", "arguments": {"invite": made}}))["error"].is_object()
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Lab, pilotctl, until};
+use harness::{Lab, next_event, pilotctl, until};
 use pilot_core::Addr;
 use pilot_core::identity::{IdentityKey, StaticKey};
 use pilot_core::invite::{Host, InviteCode, InviteId, InviteSecret, Rendezvous};
@@ -74,24 +74,53 @@ fn two_nodes_without_a_rendezvous_in_common_pair_by_a_code() {
     assert!(late.status.code() == Some(5) && text.contains("the invite is used up"), "{text}");
 }
 
-/// Nothing is configured, and no daemon runs: `invite` here, `join` there, and they talk. Standard error tells of the daemons.
+/// The words of a command that README.md prints, and its variable `PILOT_JOIN`, with a code or the number of one in its place.
+fn readme(start: &str, code: &str) -> (Option<String>, Vec<String>) {
+    let line = include_str!("../../README.md").lines().find(|line| line.starts_with(start)).unwrap();
+    let words = line.split('#').next().unwrap().split_whitespace();
+    let mut words = words.map(|word| word.replace("pilot:…", code)).peekable();
+    let join = words.next_if(|word| word.starts_with("PILOT_JOIN="));
+    (join.map(|word| word["PILOT_JOIN=".len()..].to_owned()), words.skip(1).collect())
+}
+
+/// Nothing is configured, and no daemon runs: `invite` here, `join` there, as README.md prints them, and they talk. Standard error
+/// tells of the daemons.
 #[test]
 fn two_fresh_machines_talk_after_two_commands_and_one_copied_line() {
     let lab = Lab::new();
     let [a, b] = ["one", "other"].map(|name| Fresh(lab.folder.join(name)));
-    let invited = a.run(&["invite"]);
+    let run = |machine: &Fresh, start: &str, code: &str| {
+        let (join, words) = readme(start, code);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        machine.command(&words).envs(join.map(|join| ("PILOT_JOIN", join))).output().unwrap()
+    };
+    let invited = run(&a, "pilotctl invite --ports", "");
     let (code, told) = texts(&invited);
     assert!(invited.status.success() && told.contains("started the daemon of this machine: pid "), "{told}");
     assert_eq!(code.lines().count(), 1, "standard output has the code alone: {code}");
-    let joined = b.run(&["join", code.trim()]);
+    let joined = run(&b, "pilotctl join pilot:…", code.trim());
     let (_, told) = texts(&joined);
     assert!(joined.status.success() && told.contains("started the daemon of this machine: pid "), "{told}");
 
     let inviter = b.json(&["trust"])["trusted"][0]["address"].clone();
     b.json(&["send-message", inviter.as_str().unwrap(), "--data", "hello"]);
     assert_eq!(a.json(&["inbox"])["messages"][0]["preview"], "hello");
-    let (_, told) = texts(&a.run(&["invite"]));
-    assert!(!told.contains("started"), "one runs: {told}");
+
+    // A container comes up paired, also one for one run alone.
+    for (n, start) in
+        ["PILOT_JOIN=pilot:… pilotctl daemon start ", "PILOT_JOIN=pilot:… pilotctl daemon start --ephemeral"]
+            .into_iter()
+            .enumerate()
+    {
+        let invited = run(&a, "pilotctl invite --ports", "");
+        let (code, told) = texts(&invited);
+        assert!(!told.contains("started"), "one runs: {told}");
+        let machine = Fresh(lab.folder.join(format!("container-{n}")));
+        let started = run(&machine, start, code.trim());
+        assert!(started.status.success(), "{}", texts(&started).1);
+        until("the inviter has it", || a.json(&["trust"])["total"] == 2 + n);
+    }
+    assert!(texts(&run(&a, "pilotctl invites", "")).0.contains("used_up"));
 }
 
 /// The same for a group: its founder needs no daemon before, nor does a member.
@@ -212,4 +241,24 @@ fn invites_are_withdrawn_and_bad_ones_refused() {
     let b = lab.node("joiner");
     let error = b.fails(&["join", invited["code"].as_str().unwrap()], 5, "trust_required");
     assert_eq!(error["message"], "the invite was withdrawn");
+}
+
+#[test]
+fn ten_wrong_codes_end_an_invite_and_the_programs_of_its_owner_are_told() {
+    let mut lab = Lab::new();
+    let a = lab.node("inviter");
+    let b = Fresh(lab.folder.join("guesser"));
+    let invited = a.json(&["invite", "--direct"]);
+    let code: InviteCode = invited["code"].as_str().unwrap().parse().unwrap();
+    let mut watcher = a.watcher();
+    for guess in 0..10 {
+        let wrong = InviteCode { secret: InviteSecret::new([guess; 10]), ..code.clone() };
+        let refused = b.run(&["join", &wrong.emit().unwrap(), "--timeout", "200ms"]);
+        assert!(!refused.status.success());
+    }
+    let warning = next_event(&mut watcher, "warning");
+    assert_eq!(warning["reason"], "invite_dead");
+    assert!(warning["text"].as_str().unwrap().contains(invited["invite"].as_str().unwrap()), "{warning}");
+    assert_eq!(a.json(&["invites"])["invites"][0]["state"], "dead");
+    assert_eq!(a.json(&["trust"])["total"], 0);
 }

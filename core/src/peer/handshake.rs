@@ -20,7 +20,7 @@ const VANISHED_TRY: Duration = Duration::from_secs(10);
 /// Most that is added to the pause before an INIT is repeated, so that two ends do not repeat theirs at the same time
 /// for ever. Unit: ms. Source: WireGuard's third of a second.
 const RESEND_JITTER_MS: u64 = 333;
-/// INITs whose answers count, of one key handshake: what answers the first one may take longer than the pause after it. Source:
+/// INITs of one key handshake of which an answer counts: what answers the first one may take longer than the pause after it. Source:
 /// the pauses after three INITs are 7 s together, a longer round trip than any network's.
 pub(super) const INITS_MAX: usize = 3;
 /// How long the answer to a greeting may take. Source: own choice, as for [`INITS_MAX`].
@@ -113,7 +113,7 @@ impl Handshake {
         &self.newest.pending
     }
 
-    /// The INITs whose answers count, of which the newest comes last.
+    /// The INITs of which an answer counts; the newest comes last.
     fn asked(&self) -> impl Iterator<Item = &Asked> {
         self.earlier.iter().chain([&self.newest]).map(|asked| &**asked)
     }

@@ -151,7 +151,7 @@ impl TrustBook {
         self.issue(me, id, &record, known.role).map(|row| alloc::vec![row])
     }
 
-    /// Makes an admin of a member, or a member of an admin, whose members stay; returns the rows that tell it.
+    /// Makes an admin of a member, or a member of an admin; the members that it has let in stay. Returns the rows that tell it.
     ///
     /// # Errors
     /// `Unknown`, `NotAMember`, `NoKey`.

@@ -264,10 +264,19 @@ static void codes(pilot_handle a, pilot_handle b) {
 /* A code of a group makes a member, which the group's founder lists, renews not before a day is over, and removes. */
 static void groups(pilot_handle a, pilot_handle b, const char *name_b) {
   char code[2048], *text = (char *)buffer;
+  pilot_handle watch = must("watch", pilot_watch(a, NULL, &error));
+  pilot_event event;
+  memset(&event, 0, sizeof event);
+  event.struct_size = sizeof event;
   EXPECT(pilot_group(a, PILOT_GROUP_CREATE, "fleet", NULL, "messages", NULL, &error), 0);
   EXPECT(pilot_group(a, PILOT_GROUP_CREATE, "fleet", NULL, NULL, NULL, &error), PILOT_E_CONFLICT);
   EXPECT(pilot_group_invite(a, "fleet", 0, 2, 60, code, sizeof code, &error) == (int64_t)strlen(code), 1);
   EXPECT(pilot_join(b, code, 10000, &error), 0);
+  do {
+    EXPECT(pilot_next_event(watch, &event, 10000, &error), 0);
+  } while (event.kind != PILOT_EVENT_GROUP);
+  EXPECT(strstr(event.detail, "\"group\":\"fleet\"") != NULL, 1);
+  EXPECT(pilot_close(watch), 0);
   EXPECT(pilot_group_invite(b, "fleet", 0, 2, 60, code, sizeof code, &error), PILOT_E_NOT_TRUSTED);
   must("group_members", pilot_call(a, "{\"op\":\"group_members\",\"group\":\"fleet\"}", NULL, 0, text, sizeof buffer, &error));
   EXPECT(strstr(text, name_b) != NULL, 1);

@@ -18,7 +18,7 @@ pub enum GroupChange<'a> {
     },
     /// The owner of this node says what members of a role may reach here, at once.
     Allow {
-        /// For whom. Admins for whom nothing is said reach what members do.
+        /// The members that it is said for. Admins without a word of their own reach what all members do.
         role: Role,
         /// The ports of this node, as in [`GroupChange::Create`].
         ports: &'a str,

@@ -133,6 +133,15 @@ pub(super) fn plain(call: &Call, arguments: Arguments, verb: &str) -> Result<Val
     Ok(call.client()?.request(&arguments.request(verb)?, &[], Some(CALL_TIMEOUT))?.data)
 }
 
+/// Founds or changes a group, but for what its members may reach at this node.
+pub(super) fn group(call: &Call, arguments: Arguments) -> Result<Value, Failure> {
+    if arguments.peek("act") == Some("allow") {
+        return Err(invalid("act: what members may reach here is said by this node's owner")
+            .hint("the owner can: pilotctl group allow GROUP --ports PORTS"));
+    }
+    plain(call, arguments, "group")
+}
+
 /// Where a forward may listen for an agent: on this machine alone.
 pub(super) fn loopback(listen: &str) -> Result<(), Failure> {
     let host = listen.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host);

@@ -57,7 +57,7 @@ enum Does {
     Take,
 }
 
-const TOOLS: [Tool; 27] = [
+const TOOLS: [Tool; 29] = [
     Tool {
         name: "info",
         title: "This node",
@@ -119,6 +119,24 @@ const TOOLS: [Tool; 27] = [
         run: |_, call, arguments| actions::plain(call, arguments, "invite"),
     },
     Tool {
+        name: "invites",
+        title: "Pairing codes of this node",
+        description: "",
+        input: Input::of("invites"),
+        does: Does::Read,
+        is_from_peers: false,
+        run: |_, call, arguments| actions::plain(call, arguments, "invites"),
+    },
+    Tool {
+        name: UNINVITE,
+        title: "Withdraw a code",
+        description: "",
+        input: Input::of("uninvite"),
+        does: Does::Take,
+        is_from_peers: false,
+        run: |_, call, arguments| actions::plain(call, arguments, "uninvite"),
+    },
+    Tool {
         name: JOIN,
         title: "Join by a pairing code",
         description: "Makes a trusted peer of the node that has made a pairing code, and waits for its answer.",
@@ -158,10 +176,16 @@ const TOOLS: [Tool; 27] = [
         name: GROUP,
         title: "Change a group",
         description: "",
-        input: Input { without: &["ports"], ..Input::of("group") },
+        input: Input {
+            verb: Some("group"),
+            without: &["act", "ports"],
+            more: r#"{"act":{"type":"string","enum":["create","remove","leave","renew","role","rekey"],
+                "description":"What is done. What members may reach here is said by the owner."}}"#,
+            needed: &["act"],
+        },
         does: Does::Take,
         is_from_peers: true,
-        run: |_, call, arguments| actions::plain(call, arguments, "group"),
+        run: |_, call, arguments| actions::group(call, arguments),
     },
     Tool {
         name: "connect_and_ask",
@@ -393,11 +417,12 @@ const TOOLS: [Tool; 27] = [
 /// The tool that is there only if the owner has said so.
 const APPROVE: &str = "approve";
 const INVITE: &str = "invite";
+const UNINVITE: &str = "uninvite";
 const JOIN: &str = "join";
 const GROUP_INVITE: &str = "group_invite";
 const GROUP: &str = "group";
 /// The tools that make trusted peers, or end what others trust: they are there if the owner allows approving.
-const DECIDING: [&str; 5] = [APPROVE, INVITE, JOIN, GROUP_INVITE, GROUP];
+const DECIDING: [&str; 6] = [APPROVE, INVITE, UNINVITE, JOIN, GROUP_INVITE, GROUP];
 
 fn ack(powers: &Powers, call: &Call, arguments: Arguments) -> Result<Value, Failure> {
     if !arguments.has("seqs") {

@@ -178,6 +178,24 @@ impl Node {
     pub(crate) fn client(&self) -> pilot_node::Client {
         pilot_node::Client::connect(&self.home.join("pilot.sock")).unwrap()
     }
+
+    /// A client that gets the node's events from now on.
+    pub(crate) fn watcher(&self) -> pilot_node::Client {
+        let mut client = self.client();
+        client.watch(None).unwrap();
+        client
+    }
+}
+
+/// The next event of this kind; others are passed over.
+pub(crate) fn next_event(watcher: &mut pilot_node::Client, kind: &str) -> Value {
+    loop {
+        let event = watcher.next_event(Some(Duration::from_secs(20))).unwrap();
+        let event = event.unwrap_or_else(|| panic!("no event {kind} in 20 s")).data;
+        if event["event"] == kind {
+            return event;
+        }
+    }
 }
 
 pub(crate) fn pilotctl(args: &[&str]) -> Command {

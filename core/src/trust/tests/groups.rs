@@ -155,7 +155,7 @@ fn a_stranger_is_no_member_by_what_it_signs_or_has_heard() {
     assert_eq!(rows, 1, "nothing of it is kept");
 }
 
-/// What a former admin has decided stays: whom it has let in, and whom it has removed.
+/// What a former admin has decided stays: the members that it has let in, and its removals.
 #[test]
 fn an_admin_that_becomes_a_member_takes_no_member_with_it_and_brings_none_back() {
     let [mut a, mut b, c, d] = [1, 2, 3, 4].map(Owner::new);
