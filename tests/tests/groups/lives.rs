@@ -25,6 +25,9 @@ const WRONG_MAX_S: u64 = DAY_S;
 /// How long a membership may outlive its end, for a clock that was ahead when it was signed and is behind now. Unit: seconds.
 const LATE_MAX_S: u64 = 2 * WRONG_MAX_S + 3600;
 
+/// Most rounds in which the nodes speak with the founder until all have one roster.
+const ROUNDS_MAX: usize = 12;
+
 struct Life {
     number: u64,
     world: World,
@@ -268,12 +271,24 @@ impl Life {
         (0..NODES).for_each(|node| self.world.set_clock(node, 0));
         let now = self.world.now;
         self.world.nodes[0].stack.endpoint_mut().allow_group(now, &self.id, Role::Member, Ports::All).unwrap();
-        for _ in 0..2 {
+        for round in 0..ROUNDS_MAX {
             for node in 1..NODES {
                 self.speak(node, 0);
             }
             self.run(Duration::from_secs(5));
+            let rosters = (0..NODES).filter(|node| self.is_in(*node)).filter_map(|node| self.group(node));
+            let mut versions: Vec<_> = rosters.map(|group| group.roster.digest()).collect();
+            versions.dedup();
+            if round > 0 && versions.len() == 1 {
+                break;
+            }
         }
+    }
+
+    /// True for a member in its own eyes and the founder's that knows the founder: one that has entered by its own word, and of which
+    /// the answer was lost in a month of absence, knows no other member.
+    fn is_in(&self, node: NodeIndex) -> bool {
+        [(node, node), (0, node), (node, 0)].iter().all(|(at, of)| self.standing(*at, *of).is_ok())
     }
 
     /// Lets a node speak with another one, which is a peer already, or by a meeting. Its pin may be one from before the other one came
@@ -290,10 +305,7 @@ impl Life {
     /// All that are members in their own eyes and the founder's meet, and no removed node is among their peers.
     fn end(mut self) -> Seen {
         self.gather();
-        // One that has entered by its own word, and of which the answer was lost in a month of absence, knows no other member.
-        let knows = |life: &Self, node, other| life.standing(node, other).is_ok();
-        let is_in = |life: &Self, node| knows(life, node, node) && knows(life, 0, node) && knows(life, node, 0);
-        let joined: Vec<_> = (0..NODES).filter(|node| is_in(&self, *node)).collect();
+        let joined: Vec<_> = (0..NODES).filter(|node| self.is_in(*node)).collect();
         for (a, b) in pairs().filter(|(a, b)| joined.contains(a) && joined.contains(b)) {
             self.world.run_until("each knows the other", |w| members(w, a, &self.id) >= joined.len());
             self.speak(a, b);
