@@ -380,7 +380,10 @@ fn a_relayed_handshake_waits_for_the_direct_one_and_does_not_count_that_as_delay
     let mut pair = Pair::new();
     let beacon: SocketAddr = SocketAddr::from(([192, 0, 2, 99], 4000));
     let key = Identity::from_seed([9; 32]).static_key();
-    pair.ends.iter_mut().for_each(|end| end.set_rendezvous(Instant::ZERO, key, beacon));
+    for end in &mut pair.ends {
+        end.set_rendezvous(Instant::ZERO, key, beacon);
+        end.directory.rendezvous_is_at(beacon);
+    }
     let ids = [pair.peer(0), pair.peer(1)];
     let paths = &mut pair.ends[0].peers.get_mut(&ids[0]).expect("pinned").peer.paths;
     paths.set_relay(Channel(7));

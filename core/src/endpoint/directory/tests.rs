@@ -111,7 +111,16 @@ fn a_node_registers_when_its_rendezvous_is_up() {
     assert_eq!(calls(&effects)[0].1, &Call::Grant(Grant { is_whole: true, ..Grant::default() }));
     assert_eq!(effects[2..], [Effect::AskForRelays, Effect::Candidates], "the rendezvous sees an address that is news");
     assert_eq!(node.directory.candidates(), [addr_of(1), addr_of(101)]);
-    assert!(node.directory.is_rendezvous(&addr_of(99)) && *node.directory.relay_key() == [1; 32]);
+    assert_eq!(*node.directory.relay_key(), [1; 32]);
+    // Nothing is relayed where nothing has answered, nor once it is another rendezvous; the same one elsewhere relays here meanwhile.
+    assert_eq!(node.directory.beacon(), None);
+    node.directory.rendezvous_is_at(addr_of(99));
+    assert!(node.directory.is_rendezvous(&addr_of(99)));
+    let (key, _) = node.directory.rendezvous().expect("one");
+    node.input(60, |d, cx| d.set_rendezvous(cx.now, key, addr_of(98)));
+    assert_eq!(node.directory.beacon(), Some(addr_of(99)));
+    node.input(70, |d, cx| d.set_rendezvous(cx.now, StaticKey([8; 32]), addr_of(98)));
+    assert_eq!(node.directory.beacon(), None);
 }
 
 #[test]

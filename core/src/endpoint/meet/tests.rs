@@ -15,6 +15,7 @@ fn node() -> (Endpoint, PeerId) {
     let mut endpoint = Endpoint::new(config(0, 10));
     let peer = endpoint.peers().next().expect("one pinned peer");
     endpoint.set_rendezvous(Instant::ZERO, Identity::from_seed([200; 32]).static_key(), BEACON.into());
+    endpoint.directory.rendezvous_is_at(BEACON.into());
     (endpoint, peer)
 }
 
