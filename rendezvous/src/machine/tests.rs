@@ -190,7 +190,7 @@ fn a_sender_of_dropped_datagrams_is_told_ten_times_a_second_at_most() {
     assert_eq!((told, lab.rendezvous.forward.len()), (10, payload.len() + RELAY_HEADER_LEN));
 }
 
-/// What is forged for a channel, or altered on its way, goes to nobody.
+/// What is forged for a channel, or cut off, goes to nobody; all behind the first 32 bytes is sealed end to end.
 #[test]
 fn a_datagram_without_the_tag_of_its_channels_owner_is_not_relayed() {
     let mut lab = Lab::new(2, Limits::default());
@@ -217,7 +217,8 @@ fn a_datagram_without_the_tag_of_its_channels_owner_is_not_relayed() {
     assert_eq!(relayed(&other, channel, channel, &payload), 0, "the key of the other side");
     assert_eq!(relayed(&owner, channel ^ 1, channel, &payload), 0, "the tag of another channel");
     assert_eq!(relayed(&owner, channel, channel ^ 1, &payload), 0, "a channel of nobody");
-    assert_eq!(relayed(&owner, channel, channel, &[&payload[1..], &[6]].concat()), 0, "other bytes");
+    assert_eq!(relayed(&owner, channel, channel, &[&[6], &payload[1..]].concat()), 0, "another first byte");
+    assert_eq!(relayed(&owner, channel, channel, &payload[1..]), 0, "another length");
 }
 
 /// A relay channel ends with trust on either side, with either client's leave, and with a long absence; all of them are freed.
