@@ -161,3 +161,20 @@ fn a_new_stream_to_a_peer_that_is_away_fails_soon_and_those_that_stand_wait() {
     scene.assert_goes_on(RETURN);
     assert!(scene.world.now > Instant::ZERO + ABSENCE);
 }
+
+/// All machines sleep, and their clocks go on: what was due meanwhile is due at once, and all keys may be too old.
+#[test]
+fn nodes_that_slept_are_registered_again_whatever_was_due_meanwhile() {
+    for minutes in [1, 3, 9, 11, 60, 24 * 60, 30 * 24 * 60] {
+        let mut world = World::new(seed(906) + minutes, 3);
+        world.make_friends(0, 1);
+        world.nodes[1].stack.listen(1000).unwrap();
+        world.run_for(Duration::from_secs(5));
+        world.now = world.now + Duration::from_secs(60 * minutes);
+        world.run_for(Duration::from_secs(40));
+        let connected = world.rendezvous.as_ref().unwrap().connected(world.now);
+        assert_eq!(connected, 3, "40 s after {minutes} minutes");
+        let (a, b) = world.open(0, 1, 1000);
+        world.transfer((0, a), (1, b), 10_000);
+    }
+}

@@ -601,7 +601,13 @@ impl Peer {
         } else if self.link.is_least_swallowed() && self.paths.datagram_len() <= DATAGRAM_LEN_MIN {
             return Some(ResetReason::TooNarrow);
         }
+        let had_keys = self.sessions.current().is_some();
         self.sessions.handle_timeout(now, self.last_received);
+        let is_down = self.sessions.current().is_none() && self.sessions.handshake().is_none();
+        if had_keys && is_down && self.role == Role::Rendezvous && self.in_use {
+            // No timer ran before the keys were too old, as on a machine that has slept. Nothing else would begin anew.
+            return Some(ResetReason::Unreachable);
+        }
         self.keep_alive(now, prober.rng);
         if self.rest_at.take_if(|at| *at <= now).is_some() {
             self.rest(now);
