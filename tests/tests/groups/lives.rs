@@ -44,6 +44,8 @@ struct Life {
     has_ended: [bool; NODES],
     /// The node was no member in its own eyes at some time: it may not have heard of what has renewed it.
     has_lapsed: [bool; NODES],
+    /// Days have passed, in which codes end.
+    has_aged: bool,
     /// How many of a node's outcomes have been judged.
     judged: [usize; NODES],
     cut: Option<(NodeIndex, NodeIndex)>,
@@ -69,7 +71,7 @@ impl Life {
         let rng = Rng::new(*number.to_le_bytes().repeat(4).first_chunk().unwrap());
         let (nobody, none) = ([false; NODES], [0; NODES]);
         let (was_removed, has_ended, judged, ends) = (nobody, nobody, none, [0; NODES]);
-        let has_lapsed = nobody;
+        let (has_lapsed, has_aged) = (nobody, false);
         Self {
             number,
             world,
@@ -80,6 +82,7 @@ impl Life {
             was_removed,
             has_ended,
             has_lapsed,
+            has_aged,
             judged,
             cut: None,
             away: None,
@@ -192,6 +195,7 @@ impl Life {
 
     /// Days pass, of which each node sees a moment: what happens in between, keepalives, would cost minutes.
     fn days(&mut self, days: u64) {
+        self.has_aged = true;
         for _ in 0..days {
             self.world.now = self.world.now + Duration::from_secs(DAY_S);
             self.world.run_for(LOOK);
@@ -256,6 +260,7 @@ impl Life {
             JoinRefusal::Removed => self.was_removed[node],
             JoinRefusal::Ended => self.has_ended[node],
             JoinRefusal::NotAllowed => self.has_lapsed[by],
+            JoinRefusal::Expired if self.has_aged => true,
             // A removal ends all codes; a membership or an admin that has ended, those that it has made.
             JoinRefusal::Withdrawn | JoinRefusal::Expired | JoinRefusal::Group => {
                 is_any_removed || [self.has_ended, self.has_lapsed].concat().contains(&true)
