@@ -9,16 +9,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Size of libpilot.so without TLS and discovery. Unit: bytes. Wanted: 1,900,000; what is above that stands in `docs/decisions.md`.
-const LIBRARY_MAX: u64 = 2_451_000;
+const LIBRARY_MAX: u64 = 2_462_000;
 /// Size of libpilot.so as `install --small` builds it. Unit: bytes.
-const SMALL_LIBRARY_MAX: u64 = 1_797_000;
+const SMALL_LIBRARY_MAX: u64 = 1_808_000;
 /// Size of pilot-daemon without the webhook. Unit: bytes.
-const DAEMON_MAX: u64 = 2_284_000;
+const DAEMON_MAX: u64 = 2_295_000;
 /// Size of pilot-daemon as `install --small` builds it. Unit: bytes.
-const SMALL_DAEMON_MAX: u64 = 1_669_000;
+const SMALL_DAEMON_MAX: u64 = 1_681_000;
 /// Size of pilot-daemon as it is usually built: with the webhook, which brings TLS. Unit: bytes. Why it is so large stands
 /// in `docs/decisions.md`.
-const WEBHOOK_DAEMON_MAX: u64 = 3_569_000;
+const WEBHOOK_DAEMON_MAX: u64 = 3_579_000;
 /// What each of them, but the small ones, may be larger where the standard library cannot be built along: the compiler's own brings
 /// what reads backtraces. Unit: bytes.
 const PREBUILT_STD_MAX: u64 = 250_000;
