@@ -46,6 +46,8 @@ struct Life {
     has_lapsed: [bool; NODES],
     /// Days have passed, in which codes end.
     has_aged: bool,
+    /// An admin has become a member, so that its codes are void.
+    has_demoted: bool,
     /// How many of a node's outcomes have been judged.
     judged: [usize; NODES],
     cut: Option<(NodeIndex, NodeIndex)>,
@@ -71,7 +73,7 @@ impl Life {
         let rng = Rng::new(*number.to_le_bytes().repeat(4).first_chunk().unwrap());
         let (nobody, none) = ([false; NODES], [0; NODES]);
         let (was_removed, has_ended, judged, ends) = (nobody, nobody, none, [0; NODES]);
-        let (has_lapsed, has_aged) = (nobody, false);
+        let (has_lapsed, has_aged, has_demoted) = (nobody, false, false);
         Self {
             number,
             world,
@@ -83,6 +85,7 @@ impl Life {
             has_ended,
             has_lapsed,
             has_aged,
+            has_demoted,
             judged,
             cut: None,
             away: None,
@@ -189,6 +192,7 @@ impl Life {
 
     fn set_role(&mut self, node: NodeIndex) -> Result<(), GroupError> {
         let role = if self.rng.below(3) == 0 { Role::Member } else { Role::Admin };
+        self.has_demoted |= role == Role::Member;
         let (now, key) = (self.world.now, key(&self.world, node));
         self.world.nodes[0].stack.endpoint_mut().set_role(now, &self.id, &key, role)
     }
@@ -261,6 +265,7 @@ impl Life {
             JoinRefusal::Ended => self.has_ended[node],
             JoinRefusal::NotAllowed => self.has_lapsed[by],
             JoinRefusal::Expired if self.has_aged => true,
+            JoinRefusal::Group if self.has_demoted => true,
             // A removal ends all codes; a membership or an admin that has ended, those that it has made.
             JoinRefusal::Withdrawn | JoinRefusal::Expired | JoinRefusal::Group => {
                 is_any_removed || [self.has_ended, self.has_lapsed].concat().contains(&true)
