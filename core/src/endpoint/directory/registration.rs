@@ -28,7 +28,7 @@ impl Directory {
     /// Uses this rendezvous from now on.
     pub(crate) fn set_rendezvous(&mut self, now: Instant, key: StaticKey, addr: SocketAddr) {
         let before = self.rendezvous.replace((key, addr));
-        // Until another address has answered, nothing is relayed there: what names it may mean somebody else's.
+        // Nothing is relayed to another address before it has answered: until then it may be that of any host.
         self.beacon = self.beacon.filter(|_| before.is_some_and(|(before, _)| before == key));
         self.program = None;
         self.forget_taken();
